@@ -1,0 +1,224 @@
+package layout
+
+import (
+	"encoding/binary"
+	"fmt"
+)
+
+// The columns, by the first byte of a key. A column's number never changes.
+// Room is left between the groups: rows about streams, records, application.
+const (
+	columnMeta   = 0x01 // name -> one row about the database
+	columnStream = 0x02 // stream -> StreamRow
+	columnShard  = 0x03 // stream, shard -> ShardRow
+	columnEpoch  = 0x04 // epoch -> EpochRow
+	columnSlice  = 0x05 // stream, shard, epoch -> SliceRow
+	columnCut    = 0x06 // epoch, stream -> nothing: records to be removed
+	columnRecord = 0x10 // epoch, stream, shard, counter -> a record
+	columnApp    = 0x20 // the application's own key -> its value
+	columnEnd    = 0x21 // above every key
+)
+
+// RecordKeyBytes is the length of every record's key.
+const RecordKeyBytes = 1 + 4 + 4 + 4 + 8
+
+// ClockKey is the key of the [ClockRow].
+func ClockKey() []byte { return append([]byte{columnMeta}, "clock"...) }
+
+// FormatKey is the key of the [FormatRow].
+func FormatKey() []byte { return append([]byte{columnMeta}, "format"...) }
+
+// StreamKey is the key of a stream's [StreamRow].
+func StreamKey(stream uint32) []byte { return key32(columnStream, stream) }
+
+// StreamSpan is the range of all [StreamRow]s.
+func StreamSpan() (lower, upper []byte) { return []byte{columnStream}, []byte{columnStream + 1} }
+
+// DecodeStreamKey is the inverse of [StreamKey].
+func DecodeStreamKey(key []byte) (stream uint32, err error) {
+	fields, err := split32(key, columnStream, 1)
+	return fields[0], err
+}
+
+// ShardKey is the key of a shard's [ShardRow].
+func ShardKey(stream, shard uint32) []byte { return key32(columnShard, stream, shard) }
+
+// ShardSpan is the range of all [ShardRow]s.
+func ShardSpan() (lower, upper []byte) { return []byte{columnShard}, []byte{columnShard + 1} }
+
+// StreamShardsSpan is the range of one stream's [ShardRow]s.
+func StreamShardsSpan(stream uint32) (lower, upper []byte) {
+	return span32(columnShard, stream)
+}
+
+// DecodeShardKey is the inverse of [ShardKey].
+func DecodeShardKey(key []byte) (stream, shard uint32, err error) {
+	fields, err := split32(key, columnShard, 2)
+	return fields[0], fields[1], err
+}
+
+// EpochKey is the key of an epoch's [EpochRow].
+func EpochKey(epoch uint32) []byte { return key32(columnEpoch, epoch) }
+
+// EpochSpan is the range of all [EpochRow]s.
+func EpochSpan() (lower, upper []byte) { return []byte{columnEpoch}, []byte{columnEpoch + 1} }
+
+// DecodeEpochKey is the inverse of [EpochKey].
+func DecodeEpochKey(key []byte) (epoch uint32, err error) {
+	fields, err := split32(key, columnEpoch, 1)
+	return fields[0], err
+}
+
+// SliceKey is the key of the [SliceRow] of a shard's records in an epoch.
+func SliceKey(stream, shard, epoch uint32) []byte {
+	return key32(columnSlice, stream, shard, epoch)
+}
+
+// SliceSpan is the range of all [SliceRow]s.
+func SliceSpan() (lower, upper []byte) { return []byte{columnSlice}, []byte{columnSlice + 1} }
+
+// StreamSlicesSpan is the range of one stream's [SliceRow]s.
+func StreamSlicesSpan(stream uint32) (lower, upper []byte) {
+	return span32(columnSlice, stream)
+}
+
+// DecodeSliceKey is the inverse of [SliceKey].
+func DecodeSliceKey(key []byte) (stream, shard, epoch uint32, err error) {
+	fields, err := split32(key, columnSlice, 3)
+	return fields[0], fields[1], fields[2], err
+}
+
+// CutKey is the key that says: the records of the stream in the epoch are dead,
+// and their space is yet to be returned.
+func CutKey(epoch, stream uint32) []byte { return key32(columnCut, epoch, stream) }
+
+// CutSpan is the range of all cuts.
+func CutSpan() (lower, upper []byte) { return []byte{columnCut}, []byte{columnCut + 1} }
+
+// EpochCutsSpan is the range of one epoch's cuts.
+func EpochCutsSpan(epoch uint32) (lower, upper []byte) { return span32(columnCut, epoch) }
+
+// DecodeCutKey is the inverse of [CutKey].
+func DecodeCutKey(key []byte) (epoch, stream uint32, err error) {
+	fields, err := split32(key, columnCut, 2)
+	return fields[0], fields[1], err
+}
+
+// RecordKey is where a record lies. Time, as epochs of arrival, stands in front
+// of the shard: see ARCHITECTURE.md, "Epochs".
+type RecordKey struct {
+	Epoch, Stream, Shard uint32
+	Counter              uint64
+}
+
+// Put writes the key into dst, which has [RecordKeyBytes].
+func (k RecordKey) Put(dst []byte) {
+	_ = dst[RecordKeyBytes-1]
+	dst[0] = columnRecord
+	binary.BigEndian.PutUint32(dst[1:], k.Epoch)
+	binary.BigEndian.PutUint32(dst[5:], k.Stream)
+	binary.BigEndian.PutUint32(dst[9:], k.Shard)
+	binary.BigEndian.PutUint64(dst[13:], k.Counter)
+}
+
+// Bytes returns the encoded key.
+func (k RecordKey) Bytes() []byte {
+	key := make([]byte, RecordKeyBytes)
+	k.Put(key)
+	return key
+}
+
+// DecodeRecordKey is the inverse of [RecordKey.Bytes].
+func DecodeRecordKey(key []byte) (RecordKey, error) {
+	if len(key) != RecordKeyBytes || key[0] != columnRecord {
+		return RecordKey{}, fmt.Errorf("%w: key %x is not a record's", ErrCorrupt, key)
+	}
+	return RecordKey{
+		Epoch:   binary.BigEndian.Uint32(key[1:]),
+		Stream:  binary.BigEndian.Uint32(key[5:]),
+		Shard:   binary.BigEndian.Uint32(key[9:]),
+		Counter: binary.BigEndian.Uint64(key[13:]),
+	}, nil
+}
+
+// EpochRecordsSpan is the range of all records of an epoch.
+func EpochRecordsSpan(epoch uint32) (lower, upper []byte) { return span32(columnRecord, epoch) }
+
+// StreamRecordsSpan is the range of a stream's records in an epoch.
+func StreamRecordsSpan(epoch, stream uint32) (lower, upper []byte) {
+	return span32(columnRecord, epoch, stream)
+}
+
+// AppKey is the key of a value of the application's own.
+func AppKey(key []byte) []byte {
+	row := make([]byte, 0, 1+len(key))
+	return append(append(row, columnApp), key...)
+}
+
+// AppSpan is the range of the application's keys from start up to and not
+// including end; nil for either means no bound.
+func AppSpan(start, end []byte) (lower, upper []byte) {
+	if end == nil {
+		return AppKey(start), []byte{columnEnd}
+	}
+	return AppKey(start), AppKey(end)
+}
+
+// DecodeAppKey is the inverse of [AppKey]. The result is a part of key.
+func DecodeAppKey(key []byte) ([]byte, error) {
+	if len(key) < 1 || key[0] != columnApp {
+		return nil, fmt.Errorf("%w: key %x is not the application's", ErrCorrupt, key)
+	}
+	return key[1:], nil
+}
+
+// TableBoundary returns the end of the region of the key space that key lies
+// in: all rows about streams, one epoch of records, or the application's keys.
+// Tables that never cross such a border keep the log cheap: an epoch's table
+// overlaps no other, so it is never rewritten and can be dropped whole.
+func TableBoundary(key []byte) []byte {
+	switch {
+	case len(key) == 0 || key[0] < columnRecord:
+		return []byte{columnRecord}
+	case key[0] == columnRecord && len(key) >= 5:
+		_, upper := EpochRecordsSpan(binary.BigEndian.Uint32(key[1:]))
+		return upper
+	case key[0] < columnApp:
+		return []byte{columnApp}
+	default:
+		return []byte{columnEnd}
+	}
+}
+
+// key32 encodes a key of one column whose fields are all 32 bits wide.
+func key32(column byte, fields ...uint32) []byte {
+	key := make([]byte, 1, 1+4*len(fields))
+	key[0] = column
+	for _, field := range fields {
+		key = binary.BigEndian.AppendUint32(key, field)
+	}
+	return key
+}
+
+// span32 returns the range of the keys that begin with the column and fields.
+func span32(column byte, fields ...uint32) (lower, upper []byte) {
+	lower = key32(column, fields...)
+	upper = key32(column, fields...)
+	for i := len(upper) - 1; ; i-- {
+		if upper[i]++; upper[i] != 0 {
+			return lower, upper[:i+1]
+		}
+	}
+}
+
+// split32 is the inverse of key32 for a key of n fields. The result always has
+// room for the fields of every column, so callers need no second check.
+func split32(key []byte, column byte, n int) (fields [3]uint32, err error) {
+	if len(key) != 1+4*n || key[0] != column {
+		return fields, fmt.Errorf("%w: key %x is not one of column %#x with %d fields", ErrCorrupt, key, column, n)
+	}
+	for i := range n {
+		fields[i] = binary.BigEndian.Uint32(key[1+4*i:])
+	}
+	return fields, nil
+}

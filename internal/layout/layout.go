@@ -1,0 +1,36 @@
+// Package layout is the only code that knows a byte on disk: the prefixes that
+// divide Pebble's one key space into columns, the encoding of each key and of
+// each value, and the version of the whole.
+//
+// It is pure: it knows no engine, no clock and no locks, so every encoding can
+// be fuzzed by itself. The root package calls it for each row that it reads or
+// writes; internal/kv calls it for the identity of a database.
+//
+// Two rules hold for all of it, and the golden tests pin both:
+//
+//   - Keys are fixed-width and big-endian, so byte order is the order of the
+//     fields. The exceptions, names of meta rows and keys of the application,
+//     come last in their keys.
+//   - A value ends with a CRC-32C over its key's fields and its own bytes. A row
+//     that was moved to another key is as damaged as one with a flipped bit.
+package layout
+
+import (
+	"errors"
+	"hash/crc32"
+)
+
+// FormatVersion is the version of all that this package writes. It goes up with
+// every change after which an older braid would misread a database.
+const FormatVersion = 1
+
+// OldestReader is the oldest format version whose code can read what this one
+// writes.
+const OldestReader = 1
+
+// ErrCorrupt is wrapped by every error of a decoder: the bytes are not something
+// that this version of the package wrote under that key.
+var ErrCorrupt = errors.New("malformed row")
+
+// castagnoli is CRC-32C, which processors compute in hardware.
+var castagnoli = crc32.MakeTable(crc32.Castagnoli)

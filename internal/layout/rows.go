@@ -1,0 +1,317 @@
+package layout
+
+import (
+	"encoding/binary"
+	"fmt"
+	"hash/crc32"
+
+	"github.com/braidstream/braid/internal/uint128"
+)
+
+// rowVersion is the first byte of every row but records: the version of that
+// kind of row.
+const rowVersion = 1
+
+// FormatRow states the format inside the key space, beside the identity file: a
+// key space without it is not one of braid's.
+type FormatRow struct{ Version, OldestReader uint32 }
+
+// Encode returns the row's bytes.
+func (r FormatRow) Encode() []byte {
+	w := newRow()
+	w.uint(uint64(r.Version))
+	w.uint(uint64(r.OldestReader))
+	return w.seal(FormatKey())
+}
+
+// DecodeFormatRow is the inverse of [FormatRow.Encode].
+func DecodeFormatRow(value []byte) (row FormatRow, err error) {
+	r := openRow(FormatKey(), value)
+	row.Version = r.uint32()
+	row.OldestReader = r.uint32()
+	return row, r.close()
+}
+
+// ClockRow holds what must never be given out twice.
+type ClockRow struct {
+	// Counter is a bound: no record has a greater counter, unless a record that
+	// is still stored says so itself.
+	Counter uint64
+
+	// NextStream is the number of the next stream to be created.
+	NextStream uint32
+}
+
+// Encode returns the row's bytes.
+func (r ClockRow) Encode() []byte {
+	w := newRow()
+	w.uint(r.Counter)
+	w.uint(uint64(r.NextStream))
+	return w.seal(ClockKey())
+}
+
+// DecodeClockRow is the inverse of [ClockRow.Encode].
+func DecodeClockRow(value []byte) (row ClockRow, err error) {
+	r := openRow(ClockKey(), value)
+	row.Counter = r.uint()
+	row.NextStream = r.uint32()
+	return row, r.close()
+}
+
+// StreamRow is what is stored about a stream. Its key is [StreamKey].
+type StreamRow struct {
+	Name           string
+	Created        uint64 // counter at which it was created: nanoseconds
+	NextShard      uint32 // index of the next shard to be made
+	MaxRecordBytes uint64 // limit of partition key and data together
+}
+
+// Encode returns the bytes of stream's row.
+func (r StreamRow) Encode(stream uint32) []byte {
+	w := newRow()
+	w.string(r.Name)
+	w.uint(r.Created)
+	w.uint(uint64(r.NextShard))
+	w.uint(r.MaxRecordBytes)
+	return w.seal(StreamKey(stream))
+}
+
+// DecodeStreamRow is the inverse of [StreamRow.Encode].
+func DecodeStreamRow(stream uint32, value []byte) (row StreamRow, err error) {
+	r := openRow(StreamKey(stream), value)
+	row.Name = string(r.string())
+	row.Created = r.uint()
+	row.NextShard = r.uint32()
+	row.MaxRecordBytes = r.uint()
+	return row, r.close()
+}
+
+// ShardRow is what is stored about a shard. Its key is [ShardKey].
+type ShardRow struct {
+	Start, End     uint128.Uint128 // the range of hash keys, both ends inclusive
+	Parents        []uint32        // indexes of the shards it came from: none, one or two
+	CreatedSeconds uint64          // Unix time, part of each of its sequence numbers
+	Closed         bool
+	ClosedSeconds  uint64 // Unix time at which it was closed
+	Horizon        Horizon
+}
+
+// Horizon is the border in a shard below which records were trimmed. The zero
+// value trims nothing.
+type Horizon struct {
+	Counter uint64 // one above the counter of the last record that was trimmed
+	Ordinal uint64 // the ordinal of the first record that was not
+	Offset  uint64 // the offset of that record
+}
+
+// Encode returns the bytes of the shard's row.
+func (r ShardRow) Encode(stream, shard uint32) []byte {
+	w := newRow()
+	start, end := r.Start.Bytes(), r.End.Bytes()
+	w.bytes(start[:])
+	w.bytes(end[:])
+	w.uint(uint64(len(r.Parents)))
+	for _, parent := range r.Parents {
+		w.uint(uint64(parent))
+	}
+	w.uint(r.CreatedSeconds)
+	w.bool(r.Closed)
+	w.uint(r.ClosedSeconds)
+	w.uint(r.Horizon.Counter)
+	w.uint(r.Horizon.Ordinal)
+	w.uint(r.Horizon.Offset)
+	return w.seal(ShardKey(stream, shard))
+}
+
+// DecodeShardRow is the inverse of [ShardRow.Encode].
+func DecodeShardRow(stream, shard uint32, value []byte) (row ShardRow, err error) {
+	r := openRow(ShardKey(stream, shard), value)
+	row.Start = uint128.FromBytes([16]byte(r.fixed(16)))
+	row.End = uint128.FromBytes([16]byte(r.fixed(16)))
+	parents := r.uint()
+	if parents > 2 {
+		r.fail("%d parents", parents)
+		parents = 0
+	}
+	for range parents {
+		row.Parents = append(row.Parents, r.uint32())
+	}
+	row.CreatedSeconds = r.uint()
+	row.Closed = r.bool()
+	row.ClosedSeconds = r.uint()
+	row.Horizon.Counter = r.uint()
+	row.Horizon.Ordinal = r.uint()
+	row.Horizon.Offset = r.uint()
+	return row, r.close()
+}
+
+// EpochRow says when an epoch began. Its key is [EpochKey].
+type EpochRow struct {
+	FirstCounter uint64 // every record of the epoch has this counter or a greater one
+}
+
+// Encode returns the bytes of the epoch's row.
+func (r EpochRow) Encode(epoch uint32) []byte {
+	w := newRow()
+	w.uint(r.FirstCounter)
+	return w.seal(EpochKey(epoch))
+}
+
+// DecodeEpochRow is the inverse of [EpochRow.Encode].
+func DecodeEpochRow(epoch uint32, value []byte) (row EpochRow, err error) {
+	r := openRow(EpochKey(epoch), value)
+	row.FirstCounter = r.uint()
+	return row, r.close()
+}
+
+// SliceRow says where a shard's records in an epoch begin. It is written in the
+// commit of the first of them. Its key is [SliceKey].
+type SliceRow struct {
+	FirstCounter, FirstOrdinal, FirstOffset uint64
+}
+
+// Encode returns the bytes of the slice's row.
+func (r SliceRow) Encode(stream, shard, epoch uint32) []byte {
+	w := newRow()
+	w.uint(r.FirstCounter)
+	w.uint(r.FirstOrdinal)
+	w.uint(r.FirstOffset)
+	return w.seal(SliceKey(stream, shard, epoch))
+}
+
+// DecodeSliceRow is the inverse of [SliceRow.Encode].
+func DecodeSliceRow(stream, shard, epoch uint32, value []byte) (row SliceRow, err error) {
+	r := openRow(SliceKey(stream, shard, epoch), value)
+	row.FirstCounter = r.uint()
+	row.FirstOrdinal = r.uint()
+	row.FirstOffset = r.uint()
+	return row, r.close()
+}
+
+// rowWriter builds a row: version, fields, checksum.
+type rowWriter struct{ buf []byte }
+
+func newRow() *rowWriter { return &rowWriter{buf: []byte{rowVersion}} }
+
+func (w *rowWriter) uint(v uint64)  { w.buf = binary.AppendUvarint(w.buf, v) }
+func (w *rowWriter) bytes(b []byte) { w.buf = append(w.buf, b...) }
+
+func (w *rowWriter) string(s string) {
+	w.uint(uint64(len(s)))
+	w.buf = append(w.buf, s...)
+}
+
+func (w *rowWriter) bool(b bool) {
+	if b {
+		w.uint(1)
+	} else {
+		w.uint(0)
+	}
+}
+
+func (w *rowWriter) seal(key []byte) []byte {
+	return binary.LittleEndian.AppendUint32(w.buf, rowChecksum(key, w.buf))
+}
+
+// rowReader takes a row apart. The first error sticks, and every read after it
+// returns zeroes, so a decoder checks once, in close.
+type rowReader struct {
+	key, rest []byte
+	err       error
+}
+
+func openRow(key, value []byte) *rowReader {
+	r := &rowReader{key: key}
+	body := len(value) - 4
+	switch {
+	case body < 1:
+		r.fail("%d bytes are too few", len(value))
+	case rowChecksum(key, value[:body]) != binary.LittleEndian.Uint32(value[body:]):
+		r.fail("the checksum does not match")
+	case value[0] != rowVersion:
+		r.fail("row version %d is unknown", value[0])
+	default:
+		r.rest = value[1:body]
+	}
+	return r
+}
+
+func (r *rowReader) fail(format string, args ...any) {
+	if r.err == nil {
+		r.err = fmt.Errorf("%w: key %x: %s", ErrCorrupt, r.key, fmt.Sprintf(format, args...))
+	}
+	r.rest = nil
+}
+
+func (r *rowReader) uint() uint64 {
+	if r.err != nil {
+		return 0
+	}
+	v, n := uvarint(r.rest)
+	if n <= 0 {
+		r.fail("a number is cut short or not in its shortest form")
+		return 0
+	}
+	r.rest = r.rest[n:]
+	return v
+}
+
+func (r *rowReader) uint32() uint32 {
+	v := r.uint()
+	if v > 1<<32-1 {
+		r.fail("%d does not fit 32 bits", v)
+		return 0
+	}
+	return uint32(v)
+}
+
+func (r *rowReader) bool() bool {
+	v := r.uint()
+	if v > 1 {
+		r.fail("%d is neither true nor false", v)
+	}
+	return v == 1
+}
+
+// fixed returns the next n bytes, or n zeroes after an error.
+func (r *rowReader) fixed(n int) []byte {
+	if r.err == nil && len(r.rest) < n {
+		r.fail("%d bytes left where %d are needed", len(r.rest), n)
+	}
+	if r.err != nil {
+		return make([]byte, n)
+	}
+	b := r.rest[:n]
+	r.rest = r.rest[n:]
+	return b
+}
+
+func (r *rowReader) string() []byte {
+	n := r.uint()
+	if n > uint64(len(r.rest)) {
+		r.fail("a text of %d bytes where %d are left", n, len(r.rest))
+		return nil
+	}
+	return r.fixed(int(n))
+}
+
+func (r *rowReader) close() error {
+	if r.err == nil && len(r.rest) > 0 {
+		r.fail("%d bytes too many", len(r.rest))
+	}
+	return r.err
+}
+
+func rowChecksum(key, body []byte) uint32 {
+	return crc32.Update(crc32.Checksum(body, castagnoli), castagnoli, key)
+}
+
+// uvarint is binary.Uvarint that takes the shortest form only, so that there is
+// one encoding of each row.
+func uvarint(b []byte) (v uint64, n int) {
+	v, n = binary.Uvarint(b)
+	if n > 1 && b[n-1] == 0 {
+		return 0, -n
+	}
+	return v, n
+}
