@@ -24,7 +24,7 @@ const identityMagic = "braid database"
 //	oldest-reader 1
 //	id 9b2f6c1e-3c52-4c0e-8f0e-5d8a2b9f7a11
 //	state ready
-//	crc 1c291ca3
+//	crc a885d993
 //
 // Invariant: in every version, now and later, the first three lines mean what
 // they mean here, and the last line is the CRC-32C of all bytes before it. So

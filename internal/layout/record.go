@@ -15,7 +15,7 @@ import (
 //	offset    uvarint   sizes of all records of the shard before this one, added up
 //	payload   flags (1 byte), key length (uvarint), partition key,
 //	          explicit hash key (16 bytes, if flagged), data
-//	checksum  4 bytes, CRC-32C over payload, stream, shard, counter, ordinal, offset
+//	checksum  4 bytes, CRC-32C over payload, ordinal, offset, and the record's key
 //
 // The payload is all that a producer can know. It is encoded, and its part of
 // the checksum computed, on the producer's goroutine; the committer, through
@@ -24,7 +24,6 @@ import (
 const (
 	recordVersion    = 1
 	flagExplicitHash = 1 << 0
-	placeBytes       = 4 + 4 + 8 + 8 + 8
 )
 
 // MaxRecordOverhead is the most by which a stored record's value exceeds its
@@ -91,14 +90,15 @@ func RecordBytes(r *Record, p Payload) int {
 	return 1 + uvarintLen(r.Ordinal) + uvarintLen(r.Offset) + len(p.encoded) + 4
 }
 
-// PutRecord writes the value of the record at key into dst, which has
+// PutRecord writes the value of the record at key, encoded, into dst, which has
 // [RecordBytes].
-func PutRecord(dst []byte, key RecordKey, r *Record, p Payload) {
+func PutRecord(dst, key []byte, r *Record, p Payload) {
 	b := append(dst[:0], recordVersion)
 	b = binary.AppendUvarint(b, r.Ordinal)
 	b = binary.AppendUvarint(b, r.Offset)
+	sum := placeChecksum(p.crc, b[1:], key)
 	b = append(b, p.encoded...)
-	binary.LittleEndian.AppendUint32(b, placeChecksum(p.crc, key, r.Ordinal, r.Offset))
+	binary.LittleEndian.AppendUint32(b, sum)
 }
 
 // StoredRecord is a record's value taken apart; its slices are parts of the
@@ -116,9 +116,9 @@ func (r *StoredRecord) Size() int { return len(r.PartitionKey) + len(r.Data) }
 
 // DecodeRecord takes apart the value found under key, and checks that it is
 // what was written there.
-func DecodeRecord(key RecordKey, value []byte) (r StoredRecord, err error) {
+func DecodeRecord(key, value []byte) (r StoredRecord, err error) {
 	bad := func(why string) (StoredRecord, error) {
-		return StoredRecord{}, fmt.Errorf("%w: record at %+v: %s", ErrCorrupt, key, why)
+		return StoredRecord{}, fmt.Errorf("%w: record at %x: %s", ErrCorrupt, key, why)
 	}
 	body := len(value) - 4
 	if body < 1 {
@@ -128,16 +128,15 @@ func DecodeRecord(key RecordKey, value []byte) (r StoredRecord, err error) {
 		return bad(fmt.Sprintf("record version %d is unknown", value[0]))
 	}
 	rest := value[1:body]
-	var n int
+	var n, m int
 	if r.Ordinal, n = uvarint(rest); n <= 0 {
 		return bad("its ordinal is malformed")
 	}
-	rest = rest[n:]
-	if r.Offset, n = uvarint(rest); n <= 0 {
+	if r.Offset, m = uvarint(rest[n:]); m <= 0 {
 		return bad("its offset is malformed")
 	}
-	payload := rest[n:]
-	sum := placeChecksum(crc32.Checksum(payload, castagnoli), key, r.Ordinal, r.Offset)
+	numbers, payload := rest[:n+m], rest[n+m:]
+	sum := placeChecksum(crc32.Checksum(payload, castagnoli), numbers, key)
 	if sum != binary.LittleEndian.Uint32(value[body:]) {
 		return bad("its checksum does not match")
 	}
@@ -169,16 +168,10 @@ func (r *StoredRecord) decodePayload(b []byte) bool {
 	return true
 }
 
-// placeChecksum extends a payload's checksum by the place of the record, so
-// that one that was moved is found out as well as one that was changed.
-func placeChecksum(crc uint32, key RecordKey, ordinal, offset uint64) uint32 {
-	var place [placeBytes]byte
-	binary.BigEndian.PutUint32(place[0:], key.Stream)
-	binary.BigEndian.PutUint32(place[4:], key.Shard)
-	binary.BigEndian.PutUint64(place[8:], key.Counter)
-	binary.BigEndian.PutUint64(place[16:], ordinal)
-	binary.BigEndian.PutUint64(place[24:], offset)
-	return crc32.Update(crc, castagnoli, place[:])
+// placeChecksum extends a payload's checksum by the numbers and the place of the
+// record, so that one that was moved is found out as well as one that was changed.
+func placeChecksum(crc uint32, numbers, key []byte) uint32 {
+	return crc32.Update(crc32.Update(crc, castagnoli, numbers), castagnoli, key)
 }
 
 func uvarintLen(v uint64) int {
