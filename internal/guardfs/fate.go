@@ -1,0 +1,163 @@
+package guardfs
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"strings"
+	"time"
+)
+
+// How errors on other than critical files are slowed down, and how many of them
+// in a row are too many.
+const (
+	minFailureDelay = 10 * time.Millisecond
+	maxFailureDelay = time.Second
+	maxFailures     = 20
+)
+
+// class says how much depends on a file.
+type class int
+
+const (
+	foreign  class = iota // outside of the guarded directory
+	ordinary              // tables and temporary files: Pebble can make another
+	critical              // what durability hangs on
+)
+
+// classOf returns the class of the file with this name.
+func (g *FS) classOf(name string) class {
+	if !g.guards(name) {
+		return foreign
+	}
+	base := g.real.PathBase(name)
+	if strings.HasSuffix(base, ".log") || strings.HasPrefix(base, "MANIFEST-") || strings.HasPrefix(base, "marker.") {
+		return critical
+	}
+	return ordinary
+}
+
+// classOfDir returns the class of a directory.
+func (g *FS) classOfDir(name string) class {
+	if g.guards(name) {
+		return critical
+	}
+	return foreign
+}
+
+// guards reports whether the name is in, or is, the guarded directory.
+func (g *FS) guards(name string) bool {
+	rest, ok := strings.CutPrefix(name, g.cfg.Dir)
+	return ok && (rest == "" || g.cfg.Dir == "" || os.IsPathSeparator(rest[0]) || rest[0] == '/')
+}
+
+// change runs an operation that changes a file, and decides about its error.
+// The operation is run again after it found no space, so it must keep account of
+// what it has done.
+func (g *FS) change(op, name string, c class, run func() error) error {
+	if c == foreign {
+		return run()
+	}
+	wait := spaceWait{guard: g}
+	for {
+		g.enter()
+		err := run()
+		g.leave()
+		switch {
+		case err == nil:
+			wait.done()
+			return nil
+		case isNoSpace(err):
+			wait.wait()
+		case c == critical:
+			g.Park(fmt.Errorf("%s %s: %w", op, name, err))
+		default:
+			wait.done()
+			return g.delay(op, name, err)
+		}
+	}
+}
+
+// sync is change for an operation that makes a file durable. It never runs
+// twice: a second success would prove nothing about what the first one lost.
+func (g *FS) sync(op, name string, c class, run func() error) error {
+	if c == foreign {
+		return run()
+	}
+	g.enter()
+	err := run()
+	g.leave()
+	switch {
+	case err == nil:
+		if c == ordinary {
+			g.succeeded()
+		}
+		return nil
+	case c == critical:
+		g.Park(fmt.Errorf("%s %s: %w", op, name, err))
+		return err
+	case isNoSpace(err):
+		// Pebble makes the table again, so this is a wait for space in the form
+		// of a loop; it ends with a table that could be synced.
+		g.updateSpace(func() { g.starved = true })
+		g.pause(maxSpaceWait)
+		return err
+	default:
+		return g.delay(op, name, err)
+	}
+}
+
+// remove is change for an operation that removes a file. That the file is
+// missing is a result, not an error. Pebble does not try again, so nothing has
+// to be slowed down: a table that stays is removed at the next open.
+func (g *FS) remove(op, name string, c class, run func() error) error {
+	if c == foreign {
+		return run()
+	}
+	wait := spaceWait{guard: g}
+	defer wait.done()
+	for {
+		g.enter()
+		err := run()
+		g.leave()
+		switch {
+		case isNoSpace(err): // a file system that copies on write needs space for it
+			wait.wait()
+		case err == nil, c != critical, errors.Is(err, fs.ErrNotExist):
+			return err
+		default:
+			g.Park(fmt.Errorf("%s %s: %w", op, name, err))
+		}
+	}
+}
+
+// delay returns the error after a time that grows with the number of errors in
+// a row. It does not return if there were too many of them.
+func (g *FS) delay(op, name string, err error) error {
+	g.mu.Lock()
+	g.failures++
+	n := g.failures
+	g.mu.Unlock()
+	if n >= maxFailures {
+		g.Park(fmt.Errorf("%s %s: %d errors in a row: %w", op, name, n, err))
+	}
+	d := maxFailureDelay
+	if shift := n - 1; shift < 7 { // 10 ms << 7 is above the maximum
+		d = minFailureDelay << shift
+	}
+	g.pause(d)
+	return err
+}
+
+// succeeded notes that an ordinary file was made durable. Less than that is no
+// success: on a broken disk a file can be created time and again.
+func (g *FS) succeeded() {
+	g.mu.Lock()
+	g.failures = 0
+	starved := g.starved
+	g.mu.Unlock()
+	if starved {
+		g.updateSpace(func() { g.starved = false })
+	}
+}

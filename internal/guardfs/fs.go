@@ -1,0 +1,202 @@
+package guardfs
+
+import (
+	"io"
+	"os"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+)
+
+// Create implements vfs.FS.
+func (g *FS) Create(name string, category vfs.DiskWriteCategory) (vfs.File, error) {
+	c := g.classOf(name)
+	var f vfs.File
+	err := g.change("create", name, c, func() (err error) {
+		f, err = g.real.Create(name, category)
+		return err
+	})
+	return g.wrapNew(f, name, c, err)
+}
+
+// OpenReadWrite implements vfs.FS. It may create the file.
+func (g *FS) OpenReadWrite(name string, category vfs.DiskWriteCategory, opts ...vfs.OpenOption) (vfs.File, error) {
+	c := g.classOf(name)
+	var f vfs.File
+	err := g.change("open", name, c, func() (err error) {
+		f, err = g.real.OpenReadWrite(name, category, opts...)
+		return err
+	})
+	return g.wrapNew(f, name, c, err)
+}
+
+// ReuseForWrite implements vfs.FS. Pebble reuses logs with it.
+func (g *FS) ReuseForWrite(oldname, newname string, category vfs.DiskWriteCategory) (vfs.File, error) {
+	c := max(g.classOf(oldname), g.classOf(newname))
+	var f vfs.File
+	err := g.change("reuse", oldname, c, func() (err error) {
+		f, err = g.real.ReuseForWrite(oldname, newname, category)
+		return err
+	})
+	return g.wrapNew(f, newname, c, err)
+}
+
+// wrapNew guards a file that was opened for writing.
+func (g *FS) wrapNew(f vfs.File, name string, c class, err error) (vfs.File, error) {
+	if err != nil {
+		return nil, err
+	}
+	if c == foreign {
+		return f, nil
+	}
+	g.checkReserve()
+	return &file{File: f, guard: g, name: name, class: c}, nil
+}
+
+// Open implements vfs.FS. What is only read needs no guard.
+func (g *FS) Open(name string, opts ...vfs.OpenOption) (vfs.File, error) {
+	return g.real.Open(name, opts...)
+}
+
+// OpenDir implements vfs.FS. A directory is opened in order to be synced.
+func (g *FS) OpenDir(name string) (vfs.File, error) {
+	f, err := g.real.OpenDir(name)
+	c := g.classOfDir(name)
+	if err != nil || c == foreign {
+		return f, err
+	}
+	return &file{File: f, guard: g, name: name, class: c, directory: true}, nil
+}
+
+// Link implements vfs.FS. Pebble copies the file when linking fails.
+func (g *FS) Link(oldname, newname string) error {
+	return g.remove("link", newname, g.classOf(newname), func() error { return g.real.Link(oldname, newname) })
+}
+
+// Remove implements vfs.FS.
+func (g *FS) Remove(name string) error {
+	return g.remove("remove", name, g.classOf(name), func() error { return g.real.Remove(name) })
+}
+
+// RemoveAll implements vfs.FS.
+func (g *FS) RemoveAll(name string) error {
+	return g.remove("remove", name, g.classOf(name), func() error { return g.real.RemoveAll(name) })
+}
+
+// Rename implements vfs.FS.
+func (g *FS) Rename(oldname, newname string) error {
+	c := max(g.classOf(oldname), g.classOf(newname))
+	return g.change("rename", oldname, c, func() error { return g.real.Rename(oldname, newname) })
+}
+
+// MkdirAll implements vfs.FS.
+func (g *FS) MkdirAll(dir string, perm os.FileMode) error {
+	return g.change("make directory", dir, g.classOf(dir), func() error { return g.real.MkdirAll(dir, perm) })
+}
+
+// Lock implements vfs.FS. It grants every lock: internal/kv holds one of its own
+// over the whole directory, which an abandoned Pebble cannot keep.
+func (g *FS) Lock(string) (io.Closer, error) { return noLock{}, nil }
+
+type noLock struct{}
+
+func (noLock) Close() error { return nil }
+
+// List implements vfs.FS.
+func (g *FS) List(dir string) ([]string, error) { return g.real.List(dir) }
+
+// Stat implements vfs.FS.
+func (g *FS) Stat(name string) (vfs.FileInfo, error) { return g.real.Stat(name) }
+
+// PathBase implements vfs.FS.
+func (g *FS) PathBase(path string) string { return g.real.PathBase(path) }
+
+// PathJoin implements vfs.FS.
+func (g *FS) PathJoin(elem ...string) string { return g.real.PathJoin(elem...) }
+
+// PathDir implements vfs.FS.
+func (g *FS) PathDir(path string) string { return g.real.PathDir(path) }
+
+// GetDiskUsage implements vfs.FS.
+func (g *FS) GetDiskUsage(path string) (vfs.DiskUsage, error) { return g.real.GetDiskUsage(path) }
+
+// Unwrap implements vfs.FS.
+func (g *FS) Unwrap() vfs.FS { return g.real }
+
+// file is a guarded file or directory. Reading goes straight to the real one.
+type file struct {
+	vfs.File
+	guard     *FS
+	name      string
+	class     class
+	directory bool
+}
+
+// Write implements vfs.File. After it had to wait for space it goes on behind
+// the bytes that were written.
+func (f *file) Write(p []byte) (int, error) {
+	written := 0
+	err := f.guard.change("write", f.name, f.class, func() error {
+		n, err := f.File.Write(p[written:])
+		written += n
+		return err
+	})
+	return written, err
+}
+
+// WriteAt implements vfs.File.
+func (f *file) WriteAt(p []byte, offset int64) (int, error) {
+	written := 0
+	err := f.guard.change("write", f.name, f.class, func() error {
+		n, err := f.File.WriteAt(p[written:], offset+int64(written))
+		written += n
+		return err
+	})
+	return written, err
+}
+
+// Preallocate implements vfs.File. It is a hint: a file system that refuses it,
+// for want of space or of the ability, can still take every write. So its error
+// neither waits nor fails anything, and Pebble ignores it.
+func (f *file) Preallocate(offset, length int64) error {
+	f.guard.enter()
+	defer f.guard.leave()
+	return f.File.Preallocate(offset, length)
+}
+
+// Sync implements vfs.File.
+func (f *file) Sync() error { return f.guard.sync("sync", f.name, f.class, f.File.Sync) }
+
+// SyncData implements vfs.File. Pebble's logs use it, while its manifests and
+// directories use Sync.
+func (f *file) SyncData() error { return f.guard.sync("sync", f.name, f.class, f.File.SyncData) }
+
+// SyncTo implements vfs.File.
+func (f *file) SyncTo(length int64) (full bool, err error) {
+	f.guard.enter()
+	full, err = f.File.SyncTo(length)
+	f.guard.leave()
+	if err != nil {
+		err = f.guard.sync("sync", f.name, f.class, func() error { return err })
+	}
+	return full, err
+}
+
+// Close implements vfs.File. Some file systems report at the close what they
+// could not write. Closing a directory changes nothing.
+func (f *file) Close() error {
+	if f.directory {
+		return f.File.Close()
+	}
+	return f.guard.close(f)
+}
+
+// close is sync without its meaning of success.
+func (g *FS) close(f *file) error {
+	g.enter()
+	err := f.File.Close()
+	g.leave()
+	if err == nil {
+		return nil
+	}
+	return g.sync("close", f.name, f.class, func() error { return err })
+}

@@ -1,0 +1,224 @@
+package guardfs_test
+
+import (
+	"io"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+	"github.com/cockroachdb/pebble/v2/vfs/errorfs"
+	"github.com/stretchr/testify/require"
+
+	"github.com/braidstream/braid/internal/guardfs"
+)
+
+const dir = "/db" // the guarded directory of all tests
+
+// disk is a file system in memory whose operations fail as told.
+type disk struct {
+	vfs.FS
+	mem *vfs.MemFS
+
+	mu    sync.Mutex                       // guards the fields below
+	fault func(op errorfs.Op) error        // may be nil
+	calls map[errorfs.OpKind]int           // since the fault was set
+	hold  map[errorfs.OpKind]chan struct{} // operations wait until these are closed
+}
+
+func newDisk(t *testing.T) *disk {
+	t.Helper()
+	d := &disk{mem: vfs.NewMem(), calls: make(map[errorfs.OpKind]int), hold: make(map[errorfs.OpKind]chan struct{})}
+	require.NoError(t, d.mem.MkdirAll(dir, 0o755))
+	d.FS = errorfs.Wrap(d.mem, errorfs.InjectorFunc(d.inject))
+	return d
+}
+
+func (d *disk) inject(op errorfs.Op) error {
+	d.mu.Lock()
+	d.calls[op.Kind]++
+	fault, hold := d.fault, d.hold[op.Kind]
+	d.mu.Unlock()
+	if hold != nil {
+		<-hold
+	}
+	if fault == nil {
+		return nil
+	}
+	return fault(op)
+}
+
+// setFault changes what fails, and counts anew.
+func (d *disk) setFault(fault func(errorfs.Op) error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.fault = fault
+	clear(d.calls)
+}
+
+// failWrites lets all operations that change a file fail.
+func (d *disk) failWrites(err error) {
+	d.setFault(func(op errorfs.Op) error {
+		if isChange(op) {
+			return err
+		}
+		return nil
+	})
+}
+
+// failUntil lets changes fail until the time has passed.
+func (d *disk) failUntil(err error, after time.Duration) {
+	end := time.Now().Add(after)
+	d.setFault(func(op errorfs.Op) error {
+		if isChange(op) && time.Now().Before(end) {
+			return err
+		}
+		return nil
+	})
+}
+
+// isChange reports whether the operation changes a file, or may make this one.
+func isChange(op errorfs.Op) bool {
+	return op.Kind.ReadOrWrite() == errorfs.OpIsWrite || op.Path == "/db/made-by-opening"
+}
+
+func (d *disk) count(kind errorfs.OpKind) int {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.calls[kind]
+}
+
+// spaces records what OnSpace is told.
+type spaces struct {
+	mu   sync.Mutex // guards the field below
+	told []guardfs.Space
+}
+
+func (s *spaces) tell(space guardfs.Space) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.told = append(s.told, space)
+}
+
+func (s *spaces) all() []guardfs.Space {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.told
+}
+
+func create(t *testing.T, fs vfs.FS, name string) vfs.File {
+	t.Helper()
+	f, err := fs.Create(name, vfs.WriteCategoryUnspecified)
+	require.NoError(t, err)
+	return f
+}
+
+func write(t *testing.T, f vfs.File, text string) {
+	t.Helper()
+	n, err := f.Write([]byte(text))
+	require.NoError(t, err)
+	require.Equal(t, len(text), n)
+}
+
+func content(t *testing.T, fs vfs.FS, name string) string {
+	t.Helper()
+	f, err := fs.Open(name)
+	require.NoError(t, err)
+	data, err := io.ReadAll(f)
+	require.NoError(t, err)
+	require.NoError(t, f.Close())
+	return string(data)
+}
+
+// operation is a change of a file of which the guard has to judge the error.
+type operation struct {
+	name    string
+	kind    errorfs.OpKind
+	prepare func(t *testing.T, fs vfs.FS) (run func() error)
+}
+
+// onFile is an operation on the open file of that name.
+func onFile(name, file string, kind errorfs.OpKind, run func(f vfs.File) error) operation {
+	return operation{name + " " + file, kind, func(t *testing.T, fs vfs.FS) func() error {
+		f := create(t, fs, file)
+		return func() error { return run(f) }
+	}}
+}
+
+// onNames is an operation on names of files, of which the first exists.
+func onNames(name, file string, kind errorfs.OpKind, run func(fs vfs.FS) error) operation {
+	return operation{name + " " + file, kind, func(t *testing.T, fs vfs.FS) func() error {
+		require.NoError(t, create(t, fs, file).Close())
+		return func() error { return run(fs) }
+	}}
+}
+
+func sync1(f vfs.File) error    { return f.Sync() }
+func syncData(f vfs.File) error { return f.SyncData() }
+func syncTo(f vfs.File) error   { _, err := f.SyncTo(1); return err }
+func writeOne(f vfs.File) error { _, err := f.Write([]byte("x")); return err }
+func createAs(name string) func(vfs.FS) error {
+	return func(fs vfs.FS) error { _, err := fs.Create(name, vfs.WriteCategoryUnspecified); return err }
+}
+
+// criticalOperations decide about durability.
+func criticalOperations() []operation {
+	return []operation{
+		onFile("write", "/db/000002.log", errorfs.OpFileWrite, writeOne),
+		onFile("sync data of", "/db/000002.log", errorfs.OpFileSyncData, syncData),
+		onFile("sync", "/db/000002.log", errorfs.OpFileSync, sync1),
+		onFile("sync a part of", "/db/000002.log", errorfs.OpFileSyncTo, syncTo),
+		onFile("write", "/db/store/MANIFEST-000001", errorfs.OpFileWrite, writeOne),
+		onFile("sync", "/db/store/MANIFEST-000001", errorfs.OpFileSync, sync1),
+		onNames("create next to", "/db/old", errorfs.OpCreate, createAs("/db/000004.log")),
+		onNames("create a marker next to", "/db/old", errorfs.OpCreate, createAs("/db/marker.manifest.000002.MANIFEST-000003")),
+		onNames("remove", "/db/marker.manifest.000001.MANIFEST-000001", errorfs.OpRemove, func(fs vfs.FS) error {
+			return fs.Remove("/db/marker.manifest.000001.MANIFEST-000001")
+		}),
+		onNames("rename to a log", "/db/old", errorfs.OpRename, func(fs vfs.FS) error {
+			return fs.Rename("/db/old", "/db/000005.log")
+		}),
+		onNames("reuse", "/db/000002.log", errorfs.OpReuseForWrite, func(fs vfs.FS) error {
+			_, err := fs.ReuseForWrite("/db/000002.log", "/db/000006.log", vfs.WriteCategoryUnspecified)
+			return err
+		}),
+		{"sync the directory", errorfs.OpFileSync, func(t *testing.T, fs vfs.FS) func() error {
+			d, err := fs.OpenDir(dir)
+			require.NoError(t, err)
+			return d.Sync
+		}},
+	}
+}
+
+// spaceOperations wait when there is no space, whatever the file.
+func spaceOperations() []operation {
+	return []operation{
+		onFile("write", "/db/000002.log", errorfs.OpFileWrite, writeOne),
+		onFile("write", "/db/000002.sst", errorfs.OpFileWrite, writeOne),
+		onNames("create", "/db/old", errorfs.OpCreate, createAs("/db/000004.sst")),
+		onNames("create a log next to", "/db/old", errorfs.OpCreate, createAs("/db/000004.log")),
+		onNames("open for writing", "/db/old", errorfs.OpOpen, func(fs vfs.FS) error {
+			_, err := fs.OpenReadWrite("/db/made-by-opening", vfs.WriteCategoryUnspecified)
+			return err
+		}),
+		onNames("rename", "/db/old", errorfs.OpRename, func(fs vfs.FS) error { return fs.Rename("/db/old", "/db/new") }),
+		onNames("link", "/db/old", errorfs.OpLink, func(fs vfs.FS) error { return fs.Link("/db/old", "/db/new") }),
+		onNames("remove", "/db/old", errorfs.OpRemove, func(fs vfs.FS) error { return fs.Remove("/db/old") }),
+		onNames("remove all of", "/db/old", errorfs.OpRemoveAll, func(fs vfs.FS) error { return fs.RemoveAll("/db/old") }),
+		onNames("make a directory beside", "/db/old", errorfs.OpMkdirAll, func(fs vfs.FS) error { return fs.MkdirAll("/db/dir", 0o755) }),
+		onNames("reuse", "/db/000002.log", errorfs.OpReuseForWrite, func(fs vfs.FS) error {
+			_, err := fs.ReuseForWrite("/db/000002.log", "/db/000006.log", vfs.WriteCategoryUnspecified)
+			return err
+		}),
+	}
+}
+
+// inBackground runs the operation and returns a channel with its result.
+func inBackground(run func() error) <-chan error {
+	result := make(chan error, 1)
+	go func() { result <- run() }()
+	return result
+}
+
+func noSpaces() []error { return []error{syscall.ENOSPC, syscall.EDQUOT} }

@@ -1,0 +1,5 @@
+//go:build !windows
+
+package guardfs
+
+func isNoSpaceHere(error) bool { return false }

@@ -1,0 +1,157 @@
+package guardfs
+
+import (
+	"errors"
+	"syscall"
+	"time"
+)
+
+// Space is what the guard knows about free space.
+type Space int32
+
+// The states of space.
+const (
+	Enough Space = iota // no sign of shortage
+	Low                 // less is free than the reserve; operations succeed
+	None                // an operation waits for space
+)
+
+// String names the state.
+func (s Space) String() string {
+	switch s {
+	case Enough:
+		return "enough"
+	case Low:
+		return "low"
+	case None:
+		return "none"
+	default:
+		return "unknown"
+	}
+}
+
+// How long to wait between two looks for space.
+const (
+	minSpaceWait = 20 * time.Millisecond
+	maxSpaceWait = time.Second
+)
+
+// Space returns the state that was last told.
+func (g *FS) Space() Space { return Space(g.space.Load()) }
+
+// isNoSpace reports whether the error is a full disk or an exhausted quota.
+func isNoSpace(err error) bool {
+	return errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) || isNoSpaceHere(err)
+}
+
+// spaceLocked works the state out.
+func (g *FS) spaceLocked() Space {
+	switch {
+	case g.waiting > 0 || g.starved:
+		return None
+	case g.low:
+		return Low
+	default:
+		return Enough
+	}
+}
+
+// updateSpace changes what the state is made of, and tells the new state.
+//
+// Invariant: the states told are in the order of the changes, and the last one
+// told is the last one there was. One goroutine at a time tells; another that
+// changes the state meanwhile leaves the telling to it.
+func (g *FS) updateSpace(change func()) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	change()
+	if g.telling {
+		return
+	}
+	g.telling = true
+	for now := g.spaceLocked(); now != g.Space(); now = g.spaceLocked() {
+		g.space.Store(int32(now))
+		g.mu.Unlock()
+		g.cfg.OnSpace(now)
+		g.mu.Lock()
+	}
+	g.telling = false
+}
+
+// spaceWait is one operation's wait for space.
+type spaceWait struct {
+	guard *FS
+	delay time.Duration // zero before the first wait
+}
+
+// wait waits a while, longer each time. It does not return if the guard fails.
+func (w *spaceWait) wait() {
+	if w.delay == 0 {
+		w.delay = minSpaceWait
+		w.guard.updateSpace(func() { w.guard.waiting++ })
+	}
+	w.guard.pause(w.delay)
+	w.delay = min(2*w.delay, maxSpaceWait)
+}
+
+// done says that the operation no longer waits.
+func (w *spaceWait) done() {
+	if w.delay != 0 {
+		w.guard.updateSpace(func() { w.guard.waiting-- })
+	}
+}
+
+// pause waits for d. It does not return if the guard fails.
+func (g *FS) pause(d time.Duration) {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-g.failed:
+		park()
+	}
+}
+
+// checkReserve looks at the free space after a file was created. Files are
+// created once per memtable, so the reserve should be a few memtables.
+func (g *FS) checkReserve() {
+	if g.cfg.ReserveBytes <= 0 || !g.belowReserve() {
+		return
+	}
+	g.updateSpace(func() {
+		if g.low || g.stopped || g.cause != nil {
+			return
+		}
+		g.low = true
+		g.watcher.Go(g.watchReserve)
+	})
+}
+
+// belowReserve asks the file system. One that cannot tell has enough.
+func (g *FS) belowReserve() bool {
+	usage, err := g.real.GetDiskUsage(g.cfg.Dir)
+	return err == nil && usage.AvailBytes < uint64(g.cfg.ReserveBytes)
+}
+
+// watchReserve waits until the free space is above the reserve again. It is the
+// only goroutine of the guard, and lives only while space is low. Close and the
+// failure stop it; Close waits for it.
+func (g *FS) watchReserve() {
+	timer := time.NewTimer(minSpaceWait)
+	defer timer.Stop()
+	for delay := minSpaceWait; ; {
+		select {
+		case <-timer.C:
+		case <-g.stop:
+			return
+		case <-g.failed:
+			return
+		}
+		if !g.belowReserve() {
+			g.updateSpace(func() { g.low = false })
+			return
+		}
+		delay = min(2*delay, maxSpaceWait)
+		timer.Reset(delay)
+	}
+}

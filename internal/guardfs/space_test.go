@@ -1,0 +1,232 @@
+package guardfs_test
+
+import (
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+	"github.com/cockroachdb/pebble/v2/vfs/errorfs"
+	"github.com/stretchr/testify/require"
+
+	"github.com/braidstream/braid/internal/guardfs"
+)
+
+func TestNoSpaceWaits(t *testing.T) {
+	for _, op := range spaceOperations() {
+		for _, noSpace := range noSpaces() {
+			t.Run(op.name+" "+noSpace.Error(), func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					d := newDisk(t)
+					var s spaces
+					g := guardfs.New(d, guardfs.Config{Dir: dir, OnSpace: s.tell})
+					run := op.prepare(t, g)
+					start := time.Now()
+					d.failUntil(noSpace, 30*time.Second)
+					result := inBackground(run)
+					time.Sleep(29 * time.Second)
+					require.Equal(t, guardfs.None, g.Space())
+					require.NoError(t, <-result)
+					require.Less(t, time.Since(start), 31*time.Second+time.Millisecond)
+					require.Less(t, d.count(op.kind), 40, "it asks too often")
+					synctest.Wait()
+					require.Equal(t, []guardfs.Space{guardfs.None, guardfs.Enough}, s.all())
+					require.NoError(t, g.Err())
+					g.Close()
+				})
+			})
+		}
+	}
+}
+
+// shortFS makes files that take only some of the bytes before the disk is full.
+type shortFS struct {
+	vfs.FS
+	room *atomic.Int64
+}
+
+func (s shortFS) Create(name string, category vfs.DiskWriteCategory) (vfs.File, error) {
+	f, err := s.FS.Create(name, category)
+	return &shortFile{f, s.room}, err
+}
+
+func (s shortFS) OpenReadWrite(name string, category vfs.DiskWriteCategory, opts ...vfs.OpenOption) (vfs.File, error) {
+	f, err := s.FS.OpenReadWrite(name, category, opts...)
+	return &shortFile{f, s.room}, err
+}
+
+type shortFile struct {
+	vfs.File
+	room *atomic.Int64
+}
+
+func (f *shortFile) fit(p []byte, write func(p []byte) (int, error)) (int, error) {
+	room := f.room.Load()
+	if int64(len(p)) <= room {
+		f.room.Add(-int64(len(p)))
+		return write(p)
+	}
+	f.room.Add(-room)
+	n, err := write(p[:room])
+	if err == nil {
+		err = syscall.ENOSPC
+	}
+	return n, err
+}
+
+func (f *shortFile) Write(p []byte) (int, error) { return f.fit(p, f.File.Write) }
+
+func (f *shortFile) WriteAt(p []byte, at int64) (int, error) {
+	return f.fit(p, func(p []byte) (int, error) { return f.File.WriteAt(p, at) })
+}
+
+func TestWriteGoesOnBehindWhatWasWritten(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var room atomic.Int64
+		mem := vfs.NewMem()
+		require.NoError(t, mem.MkdirAll(dir, 0o755))
+		g := guardfs.New(shortFS{mem, &room}, guardfs.Config{Dir: dir})
+		text := strings.Repeat("0123456789", 10)
+
+		// Space comes in drops, some of them none.
+		stop := make(chan struct{})
+		go func() {
+			for drop := int64(0); ; drop = (drop + 3) % 14 {
+				select {
+				case <-time.After(70 * time.Millisecond):
+					room.Add(drop)
+				case <-stop:
+					return
+				}
+			}
+		}()
+		f := create(t, g, "/db/000002.log")
+		write(t, f, text)
+		write(t, f, "the end")
+		require.Equal(t, text+"the end", content(t, g, "/db/000002.log"))
+
+		f, err := g.OpenReadWrite("/db/000003.sst", vfs.WriteCategoryUnspecified)
+		require.NoError(t, err)
+		n, err := f.WriteAt([]byte(text), 0)
+		require.NoError(t, err)
+		require.Equal(t, len(text), n)
+		require.Equal(t, text, content(t, g, "/db/000003.sst"))
+		close(stop)
+		require.Equal(t, guardfs.Enough, g.Space())
+	})
+}
+
+func TestSyncOfTableWithoutSpace(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := newDisk(t)
+		var s spaces
+		g := guardfs.New(d, guardfs.Config{Dir: dir, OnSpace: s.tell})
+		f := create(t, g, "/db/000002.sst")
+		d.failWrites(syscall.ENOSPC)
+		for range 100 { // many more than other errors may be
+			start := time.Now()
+			require.ErrorIs(t, f.Sync(), syscall.ENOSPC)
+			require.Equal(t, time.Second, time.Since(start))
+			require.Equal(t, guardfs.None, g.Space())
+		}
+		d.setFault(nil)
+		require.NoError(t, writeOne(f))
+		require.Equal(t, guardfs.None, g.Space(), "what was written need not fit")
+		require.NoError(t, f.Sync())
+		require.Equal(t, []guardfs.Space{guardfs.None, guardfs.Enough}, s.all())
+		require.NoError(t, g.Err())
+	})
+}
+
+func TestReserve(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := newDisk(t)
+		var s spaces
+		g := guardfs.New(d, guardfs.Config{Dir: dir, ReserveBytes: 1000, OnSpace: s.tell})
+		d.mem.TestingSetDiskUsage(vfs.DiskUsage{AvailBytes: 1000})
+		create(t, g, "/db/000002.sst")
+		require.Equal(t, guardfs.Enough, g.Space())
+
+		d.mem.TestingSetDiskUsage(vfs.DiskUsage{AvailBytes: 999})
+		create(t, g, "/db/000003.sst")
+		require.Equal(t, guardfs.Low, g.Space())
+		write(t, create(t, g, "/db/000004.log"), "the reserve can be used")
+		time.Sleep(time.Hour)
+		require.Equal(t, guardfs.Low, g.Space())
+		require.LessOrEqual(t, d.count(errorfs.OpGetDiskUsage), 3610)
+
+		d.mem.TestingSetDiskUsage(vfs.DiskUsage{AvailBytes: 5000})
+		time.Sleep(time.Second)
+		synctest.Wait()
+		require.Equal(t, guardfs.Enough, g.Space())
+
+		// Nobody looks while there is enough.
+		before := d.count(errorfs.OpGetDiskUsage)
+		time.Sleep(time.Hour)
+		require.Equal(t, before, d.count(errorfs.OpGetDiskUsage))
+		require.Equal(t, []guardfs.Space{guardfs.Low, guardfs.Enough}, s.all())
+
+		// Close ends the watching; the bubble would not end otherwise.
+		d.mem.TestingSetDiskUsage(vfs.DiskUsage{AvailBytes: 1})
+		create(t, g, "/db/000005.sst")
+		require.Equal(t, guardfs.Low, g.Space())
+		g.Close()
+		g.Close()
+		create(t, g, "/db/000006.sst")
+	})
+}
+
+func TestReserveOfFileSystemThatCannotTell(t *testing.T) {
+	d := newDisk(t)
+	g := guardfs.New(d, guardfs.Config{Dir: dir, ReserveBytes: 1 << 60})
+	create(t, g, "/db/000002.sst")
+	require.Equal(t, guardfs.Enough, g.Space())
+}
+
+func TestSpaceIsToldInOrder(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := newDisk(t)
+		var inside, told atomic.Int32
+		var last atomic.Int32
+		g := guardfs.New(d, guardfs.Config{Dir: dir, OnSpace: func(space guardfs.Space) {
+			if inside.Add(1) != 1 {
+				t.Error("two are told at a time")
+			}
+			if guardfs.Space(last.Swap(int32(space))) == space {
+				t.Errorf("%v was told twice", space)
+			}
+			told.Add(1)
+			time.Sleep(7 * time.Millisecond) // others change the state meanwhile
+			inside.Add(-1)
+		}})
+		var calls atomic.Int64
+		d.setFault(func(op errorfs.Op) error {
+			if op.Kind == errorfs.OpFileWrite && calls.Add(1)%3 != 0 {
+				return syscall.ENOSPC
+			}
+			return nil
+		})
+		var wg sync.WaitGroup
+		for i := range 4 {
+			f := create(t, g, d.PathJoin(dir, "f"+strconv.Itoa(i)))
+			wg.Go(func() {
+				for j := range 50 {
+					if err := writeOne(f); err != nil {
+						t.Error(err)
+					}
+					time.Sleep(time.Duration(j%5*37) * time.Millisecond)
+				}
+			})
+		}
+		wg.Wait()
+		synctest.Wait()
+		require.Equal(t, guardfs.Enough, g.Space())
+		require.Equal(t, g.Space(), guardfs.Space(last.Load()))
+		require.Greater(t, told.Load(), int32(10))
+	})
+}
