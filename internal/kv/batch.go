@@ -1,0 +1,123 @@
+package kv
+
+import (
+	"fmt"
+
+	"github.com/cockroachdb/pebble/v2"
+)
+
+const (
+	initialBatchBytes  = 64 << 10
+	retainedBatchBytes = 4 << 20
+
+	// maxBatchBytes is well below 4 GiB, at which Pebble panics.
+	maxBatchBytes = 2 << 30
+)
+
+// Batch gathers changes that are committed together. It is not for concurrent
+// use. It can be committed once after each Reset.
+type Batch struct {
+	store *Store
+	batch *pebble.Batch
+	err   error // why it cannot be committed
+}
+
+// NewBatch returns an empty batch. Close it.
+func (s *Store) NewBatch() *Batch {
+	return &Batch{store: s, batch: s.db.NewBatchWithSize(initialBatchBytes,
+		pebble.WithInitialSizeBytes(initialBatchBytes),
+		pebble.WithMaxRetainedSizeBytes(retainedBatchBytes))}
+}
+
+// Set gives the key a value. Both are copied.
+func (b *Batch) Set(key, value []byte) {
+	k, v := b.SetDeferred(len(key), len(value))
+	copy(k, key)
+	copy(v, value)
+}
+
+// SetDeferred gives a key a value that the caller writes into the slices that
+// it returns, before the next call of the batch.
+func (b *Batch) SetDeferred(keyLen, valueLen int) (key, value []byte) {
+	if !b.admit(keyLen + valueLen) {
+		return make([]byte, keyLen), make([]byte, valueLen)
+	}
+	op := b.batch.SetDeferred(keyLen, valueLen)
+	return op.Key, op.Value
+}
+
+// Delete removes the key's value, if it has one.
+func (b *Batch) Delete(key []byte) {
+	if b.admit(len(key)) {
+		copy(b.batch.DeleteDeferred(len(key)).Key, key)
+	}
+}
+
+// DeleteRange removes the values of all keys from lower up to and not including
+// upper.
+func (b *Batch) DeleteRange(lower, upper []byte) {
+	if b.admit(len(lower) + len(upper)) {
+		op := b.batch.DeleteRangeDeferred(len(lower), len(upper))
+		copy(op.Key, lower)
+		copy(op.Value, upper)
+	}
+}
+
+// admit reports whether a change of n bytes still has room.
+func (b *Batch) admit(n int) bool {
+	const overhead = 32 // of Pebble, per change
+	if b.batch.Len()+n+overhead > maxBatchBytes {
+		b.err = fmt.Errorf("a batch holds at most %d bytes", maxBatchBytes)
+	}
+	return b.err == nil
+}
+
+// Len returns the size in bytes.
+func (b *Batch) Len() int { return b.batch.Len() }
+
+// Count returns the number of changes.
+func (b *Batch) Count() int { return int(b.batch.Count()) }
+
+// Empty reports whether there are no changes.
+func (b *Batch) Empty() bool { return b.batch.Empty() }
+
+// Reset makes the batch empty. It keeps the memory unless that is much.
+func (b *Batch) Reset() {
+	b.batch.Reset()
+	b.err = nil
+}
+
+// Commit applies the changes, all or none. With sync they are durable when it
+// returns nil; without, they are visible and become durable later. On a disk
+// that is full it waits. If the store fails meanwhile it never returns: wait
+// for [Store.Failed] in another goroutine. Every error that it does return has
+// refused the batch, and all but that of a batch too large have been preceded by
+// the failure of the store, which makes the next open decide.
+func (b *Batch) Commit(sync bool) error {
+	s := b.store
+	if b.err != nil {
+		return b.err
+	}
+	if err := s.gate.enter(); err != nil {
+		return err
+	}
+	defer s.gate.leave()
+	if err := s.Err(); err != nil {
+		return err
+	}
+	options := pebble.NoSync
+	if sync {
+		options = pebble.Sync
+	}
+	if err := b.batch.Commit(options); err != nil {
+		s.guard.Fail(fmt.Errorf("commit: %w", err))
+		return s.Err()
+	}
+	return nil
+}
+
+// Close gives the batch's memory back. It is not used again.
+func (b *Batch) Close() {
+	// The error is that of a batch closed twice, which changes nothing.
+	_ = b.batch.Close()
+}

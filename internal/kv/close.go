@@ -1,0 +1,87 @@
+package kv
+
+import (
+	"fmt"
+	"time"
+)
+
+const (
+	// closePatience is how long Close waits on a full disk.
+	closePatience = time.Second
+
+	// quiescePatience is how long an abandoned store may take to let go of its
+	// files.
+	quiescePatience = 10 * time.Second
+)
+
+// Close refuses new calls with ErrClosed, waits for those inside, iterators
+// among them, makes everything durable that was committed, and gives the
+// directory back. A second Close returns ErrClosed.
+//
+// If the store has failed, or fails now, or if the disk is full and stays so,
+// it is abandoned, and the error wraps ErrFailed or ErrDiskFull and the cause.
+// All that was committed with sync is there at the next open. The directory is
+// given back in this case too, unless the error says otherwise.
+func (s *Store) Close() error {
+	if !s.gate.shut() {
+		return ErrClosed
+	}
+	result := make(chan error, 1)
+	go func() { result <- s.shutDown() }()
+	patience := time.NewTimer(closePatience)
+	defer patience.Stop()
+	for {
+		select {
+		case err := <-result:
+			return joinErrors(err, s.dispose())
+		case <-s.Failed():
+			return s.abandon(s.Err())
+		case <-s.space.moved:
+			patience.Reset(closePatience)
+		case <-patience.C:
+			if isClosed(s.stuck()) {
+				return s.abandon(fmt.Errorf("%w: it could not be closed in the proper way", ErrDiskFull))
+			}
+		}
+	}
+}
+
+// shutDown closes Pebble once nobody uses it any more.
+//
+// Invariant: Pebble is closed exactly once, with nobody in the gate, no iterator
+// and no snapshot. So none of its panics about closed use can be met.
+func (s *Store) shutDown() error {
+	s.gate.wait()
+	if err := s.Err(); err != nil {
+		return err // Close has given up on this one: see abandon
+	}
+	s.closeSnapshots()
+	var flushed error
+	if !s.cfg.InMemory {
+		flushed = s.db.Flush() // so that the next open has nothing to replay
+	}
+	return joinErrors(flushed, s.db.Close())
+}
+
+// dispose ends what belongs to the store besides Pebble, which is closed or was
+// never opened.
+func (s *Store) dispose() error {
+	s.guard.Close()
+	s.reporter.close()
+	return s.lock.release()
+}
+
+// abandon leaves Pebble behind and gives the directory back. Its goroutines are
+// parked where they next want to change a file, for ever.
+func (s *Store) abandon(cause error) error {
+	abandoned.Add(1)
+	s.gate.shut()
+	s.guard.Fail(cause)
+	quiet := s.guard.Quiesce(quiescePatience)
+	s.guard.Close()
+	s.reporter.close()
+	if !quiet {
+		return fmt.Errorf("%w; the directory stays locked: a file operation has not come back for %v", cause, quiescePatience)
+	}
+	return joinErrors(cause, s.lock.release())
+}

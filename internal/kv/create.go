@@ -1,0 +1,187 @@
+package kv
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+
+	"github.com/cockroachdb/pebble/v2"
+	"github.com/cockroachdb/pebble/v2/vfs"
+
+	"github.com/braidstream/braid/internal/layout"
+)
+
+// Names in the directory of a database.
+const (
+	identityName    = "BRAID"
+	newIdentityName = "BRAID.new"
+	lockName        = "LOCK"
+	storeName       = "store"
+)
+
+// readIdentity reads what database the directory is. It has found none where one
+// may be created; where something else is, it returns ErrNotDatabase.
+func readIdentity(files FS, dir string) (id layout.Identity, found bool, err error) {
+	name := files.PathJoin(dir, identityName)
+	f, err := files.Open(name)
+	if errors.Is(err, fs.ErrNotExist) {
+		return id, false, checkVacant(files, dir)
+	}
+	if err != nil {
+		return id, false, fmt.Errorf("read identity: %w", err)
+	}
+	defer f.Close()
+	data, err := io.ReadAll(io.LimitReader(f, layout.MaxIdentityBytes+1))
+	if err != nil {
+		return id, false, fmt.Errorf("read identity: %w", err)
+	}
+	if id, err = layout.DecodeIdentity(data); err != nil {
+		return id, false, fmt.Errorf("%w: %s: %w", ErrCorrupt, name, err)
+	}
+	if id.TooNew() {
+		return id, false, fmt.Errorf("%w: %s has format %d, readable from version %d on", ErrFormatTooNew, dir, id.Format, id.OldestReader)
+	}
+	return id, true, nil
+}
+
+// checkVacant returns nil if the directory is absent, or holds nothing but what
+// an Open that did not get far may have left.
+func checkVacant(files FS, dir string) error {
+	names, err := files.List(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("list %s: %w", dir, err)
+	}
+	for _, name := range names {
+		if name != lockName && name != newIdentityName {
+			return fmt.Errorf("%w: %s holds %q", ErrNotDatabase, dir, name)
+		}
+	}
+	return nil
+}
+
+// create makes a new database.
+//
+// Invariant: the identity says "creating" durably before anything else is there,
+// and "ready" only when all of it is durable. So a crash leaves either what the
+// next open wipes, or a whole database. TestCreationSurvivesCrashes holds it.
+func (s *Store) create() error {
+	id, err := layout.NewIdentity()
+	if err != nil {
+		return err
+	}
+	if err := makeDirs(s.guard, s.dir); err != nil {
+		return err
+	}
+	if err := s.writeIdentity(id); err != nil {
+		return err
+	}
+	if err := s.guard.RemoveAll(s.StoreDir()); err != nil {
+		return fmt.Errorf("wipe a database whose creation did not end: %w", err)
+	}
+	if err := makeDirs(s.guard, s.StoreDir()); err != nil {
+		return err
+	}
+	options := s.options()
+	options.ErrorIfExists = true
+	if s.db, err = pebble.Open(s.StoreDir(), options); err != nil {
+		return fmt.Errorf("create: %w", err)
+	}
+	s.identity, s.created = id, true
+	s.identity.Ready = true
+	err = s.initialize()
+	if err == nil {
+		err = s.writeIdentity(s.identity)
+	}
+	if err != nil {
+		return joinErrors(err, s.db.Close())
+	}
+	return nil
+}
+
+// initialize commits the first rows. Pebble writes the first log of a database
+// in its oldest format, in which damage goes unnoticed, so that log is emptied
+// into tables at once and never read again.
+func (s *Store) initialize() error {
+	if s.cfg.Init != nil {
+		batch := s.NewBatch()
+		defer batch.Close()
+		if err := s.cfg.Init(batch); err != nil {
+			return err
+		}
+		if err := batch.Commit(true); err != nil {
+			return err
+		}
+	}
+	return s.writeError(s.db.Flush())
+}
+
+// writeIdentity replaces the identity file, durably and all at once.
+func (s *Store) writeIdentity(id layout.Identity) error {
+	files := s.guard
+	name := files.PathJoin(s.dir, identityName)
+	temporary := files.PathJoin(s.dir, newIdentityName)
+	if err := writeFile(files, temporary, id.Encode()); err != nil {
+		return fmt.Errorf("write identity: %w", err)
+	}
+	if err := files.Rename(temporary, name); err != nil {
+		return fmt.Errorf("write identity: %w", err)
+	}
+	return syncDir(files, s.dir)
+}
+
+// writeFile makes a durable file.
+func writeFile(files FS, name string, data []byte) error {
+	f, err := files.Create(name, vfs.WriteCategoryUnspecified)
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(data)
+	if err == nil {
+		err = f.Sync()
+	}
+	return joinErrors(err, f.Close())
+}
+
+// makeDirs makes a directory and those above it that are missing, durably.
+func makeDirs(files FS, dir string) error {
+	var missing []string
+	for d := dir; ; d = files.PathDir(d) {
+		_, err := files.Stat(d)
+		if err == nil {
+			break
+		}
+		if !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+		missing = append(missing, d)
+		if files.PathDir(d) == d {
+			break
+		}
+	}
+	if err := files.MkdirAll(dir, 0o755); err != nil {
+		return err
+	}
+	for _, d := range missing {
+		if err := syncDir(files, files.PathDir(d)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// syncDir makes the entries of a directory durable.
+func syncDir(files FS, dir string) error {
+	d, err := files.OpenDir(dir)
+	if err != nil {
+		return fmt.Errorf("sync directory: %w", err)
+	}
+	err = d.Sync()
+	if err != nil {
+		err = fmt.Errorf("sync directory %s: %w", dir, err)
+	}
+	return joinErrors(err, d.Close())
+}

@@ -1,0 +1,139 @@
+package kv
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"syscall"
+
+	"github.com/cockroachdb/pebble/v2"
+
+	"github.com/braidstream/braid/internal/layout"
+)
+
+// Errors of opening and closing. Match all errors with errors.Is: they are
+// wrapped together with what is known about the cause.
+var (
+	// ErrLocked reports that somebody has the database open.
+	ErrLocked = errors.New("the directory is in use")
+
+	// ErrFormatTooNew reports a database that only a later version can read.
+	// Nothing of it was changed.
+	ErrFormatTooNew = errors.New("the format is newer than this version can read")
+
+	// ErrNotDatabase reports a directory that holds something else. Nothing of
+	// it was changed.
+	ErrNotDatabase = errors.New("the directory is not empty and holds no database")
+
+	// ErrNotEmpty reports that the directory given for a backup holds something.
+	ErrNotEmpty = errors.New("the directory is not empty")
+
+	// ErrClosed reports the use of a store after Close.
+	ErrClosed = errors.New("the store is closed")
+)
+
+// Errors of storage.
+var (
+	// ErrFailed reports that a write has failed on which durability hangs, and
+	// that nothing more is written until the database is opened again.
+	ErrFailed = errors.New("storage failed")
+
+	// ErrDiskFull reports that there is no space.
+	ErrDiskFull = errors.New("the disk is full")
+
+	// ErrCorrupt reports bytes that are not what was written.
+	ErrCorrupt = errors.New("stored data is damaged")
+
+	// ErrDataLoss reports that a file is missing.
+	ErrDataLoss = errors.New("stored data is missing")
+)
+
+// ErrNotFound reports a key that has no value.
+var ErrNotFound = errors.New("no such key")
+
+// pebbleCloser ends the use of a value that belongs to Pebble.
+type pebbleCloser = io.Closer
+
+// readError classifies an error of Pebble's reading. One that is of no class,
+// such as an I/O error of a table, is of this call only: the next may succeed.
+func readError(err error) error {
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, pebble.ErrNotFound):
+		return ErrNotFound
+	case isDamage(err):
+		return fmt.Errorf("%w: %w", ErrCorrupt, err)
+	case errors.Is(err, fs.ErrNotExist):
+		return fmt.Errorf("%w: %w", ErrDataLoss, err)
+	default:
+		return fmt.Errorf("read: %w", err)
+	}
+}
+
+// isDamage reports whether Pebble, or the layout, found bytes to be wrong.
+func isDamage(err error) bool {
+	return pebble.IsCorruptionError(err) || errors.Is(err, layout.ErrCorrupt)
+}
+
+// writeError classifies an error of a call that changes the store. Only errors
+// come here that the guard lets through: none of them concerns durability.
+func (s *Store) writeError(err error) error {
+	switch {
+	case err == nil:
+		return nil
+	case s.Err() != nil:
+		return s.Err()
+	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT):
+		return fmt.Errorf("%w: %w", ErrDiskFull, err)
+	case isDamage(err):
+		return fmt.Errorf("%w: %w", ErrCorrupt, err)
+	default:
+		return err
+	}
+}
+
+// openError classifies an error of opening an existing database. What is not an
+// error of the operating system is something that Pebble could not make sense
+// of, and is damage.
+func openError(err error) error {
+	var known syscall.Errno
+	switch {
+	case err == nil, isClassified(err):
+		return err
+	case isDamage(err):
+		return fmt.Errorf("%w: %w", ErrCorrupt, err)
+	case errors.Is(err, pebble.ErrDBDoesNotExist), errors.Is(err, fs.ErrNotExist):
+		return fmt.Errorf("%w: %w", ErrDataLoss, err)
+	case errors.As(err, &known), errors.Is(err, fs.ErrPermission):
+		return err
+	default:
+		return fmt.Errorf("%w: %w", ErrCorrupt, err)
+	}
+}
+
+// joinErrors is errors.Join with a text of one line.
+func joinErrors(err, also error) error {
+	switch {
+	case err == nil:
+		return also
+	case also == nil:
+		return err
+	default:
+		return fmt.Errorf("%w; also: %w", err, also)
+	}
+}
+
+// isClassified reports whether the error already is of one of the sentinels.
+func isClassified(err error) bool {
+	for _, class := range []error{
+		ErrLocked, ErrFormatTooNew, ErrNotDatabase, ErrClosed,
+		ErrFailed, ErrDiskFull, ErrCorrupt, ErrDataLoss, ErrNotFound,
+	} {
+		if errors.Is(err, class) {
+			return true
+		}
+	}
+	return false
+}

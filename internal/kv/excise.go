@@ -1,0 +1,56 @@
+package kv
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"strings"
+
+	"github.com/cockroachdb/pebble/v2"
+)
+
+// Excise removes all keys from lower up to and not including upper, and gives
+// their space back as soon as no iterator reads it: tables that hold nothing
+// else are dropped as a whole. It takes the keys from snapshots as well. It is
+// durable, and seen by all, when it returns nil.
+//
+// The context is looked at before it begins. From then on it is not stopped.
+func (s *Store) Excise(ctx context.Context, lower, upper []byte) error {
+	if err := ctx.Err(); err != nil {
+		return context.Cause(ctx)
+	}
+	if bytes.Compare(lower, upper) >= 0 {
+		return fmt.Errorf("excise: lower bound %x is not below upper bound %x", lower, upper)
+	}
+	span := pebble.KeyRange{Start: bytes.Clone(lower), End: bytes.Clone(upper)}
+	return s.await(func() error { return s.db.Excise(context.WithoutCancel(ctx), span) })
+}
+
+// FS returns the file system that the store lies on, for reading its files and
+// for writing copies of them outside of Dir.
+func (s *Store) FS() FS { return s.guard }
+
+// Dir returns the directory of the database on FS.
+func (s *Store) Dir() string { return s.dir }
+
+// StoreDir returns the directory of Pebble's files on FS.
+func (s *Store) StoreDir() string { return s.guard.PathJoin(s.dir, storeName) }
+
+// Checkpoint makes the directory dir on FS, which must not exist and not lie in
+// Dir, and in it a copy of Pebble's files as they are after all commits that
+// have returned. Tables are linked where that is possible.
+func (s *Store) Checkpoint(dir string) error {
+	if rest, ok := strings.CutPrefix(dir, s.dir); ok && (rest == "" || os.IsPathSeparator(rest[0])) {
+		return fmt.Errorf("checkpoint: %s lies in the database's own directory", dir)
+	}
+	switch _, err := s.guard.Stat(dir); {
+	case err == nil:
+		return fmt.Errorf("checkpoint: %s must not exist", dir)
+	case !errors.Is(err, fs.ErrNotExist):
+		return fmt.Errorf("checkpoint: %w", err)
+	}
+	return s.await(func() error { return s.db.Checkpoint(dir, pebble.WithFlushedWAL()) })
+}

@@ -1,0 +1,221 @@
+// Package kv is braid's store of keys and values: Pebble, made safe to have in
+// somebody else's process. Besides internal/guardfs it is the only importer of
+// Pebble.
+//
+// It knows how a database is opened, closed, locked, and left behind when its
+// storage fails; it gives out batches, iterators and snapshots. It does not
+// know what the keys mean: those who create a database bring the first rows,
+// and those who open one bring the check of its rows. The root package and
+// internal/commit call it.
+//
+// # The directory
+//
+//	BRAID   what database this is and who may read it (layout.Identity)
+//	LOCK    held while a process has the database open
+//	store/  Pebble's files
+//
+// # Failure
+//
+// Pebble ends the process when a write to its log fails, and retries without a
+// pause when a disk is full. Here neither happens. A [Store] is in one of three
+// states:
+//
+//   - well.
+//   - full: no space, or less than the reserve. Commits wait, or still succeed
+//     from the reserve; reading goes on; it heals by itself.
+//   - failed: a write that durability hangs on has failed, and nothing more can
+//     be written until the database is opened again, which this process may do.
+//     Reading goes on. A commit that was on its way never returns, so its caller
+//     must wait in another goroutine for Failed as well.
+//
+// A failed or full store cannot be closed in Pebble's sense. Close abandons it:
+// its goroutines stay parked and its memory stays allocated until the process
+// ends. After maxAbandoned of them Open refuses, with ErrFailed, to make more.
+package kv
+
+import (
+	"fmt"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+
+	"github.com/cockroachdb/pebble/v2"
+	"github.com/cockroachdb/pebble/v2/vfs"
+
+	"github.com/braidstream/braid/internal/guardfs"
+	"github.com/braidstream/braid/internal/layout"
+)
+
+// FS is a file system: the real one, one in memory, or a faulty one of a test.
+type FS = vfs.FS
+
+// Config says how to open a store.
+type Config struct {
+	// Dir is the directory of the database. It is made if it does not exist.
+	Dir string
+
+	// InMemory opens a new database in memory that ends with Close. Dir is
+	// ignored.
+	InMemory bool
+
+	// FS is a file system to use instead of the real one. Nobody else may use
+	// Dir on it: no lock of the operating system is taken.
+	FS FS
+
+	// Logger is told what has no caller to be returned to. Never nil.
+	Logger *slog.Logger
+
+	CacheBytes    int64 // of the cache of table blocks
+	MemTableBytes int64 // of one memtable; at most four are in memory
+
+	// ReserveBytes is the free disk space below which the store counts as full,
+	// so that there is room left for removing things. Zero or less is none.
+	ReserveBytes int64
+
+	// OnFull is told when the store becomes full and when it no longer is. It
+	// is called from inside file operations and must not block. May be nil.
+	OnFull func(full bool)
+
+	// TableBoundary returns, for a key, the end of the region of keys that it
+	// lies in, or nil if that has no end. No table crosses such a border.
+	// May be nil.
+	TableBoundary func(key []byte) []byte
+
+	// Init adds the rows that a new database begins with. They are durable
+	// before the database counts as created. May be nil.
+	Init func(*Batch) error
+
+	// Verify checks the rows of an existing database before anything in it is
+	// changed. Its error refuses the open. May be nil.
+	Verify func(Reader) error
+}
+
+// Reader reads from one state of a store, or from the latest.
+type Reader interface {
+	// Get returns a copy of the key's value, or ErrNotFound.
+	Get(key []byte) ([]byte, error)
+
+	// NewIter returns an iterator over the keys from lower up to and not
+	// including upper. Nil is no bound.
+	NewIter(lower, upper []byte) (*Iter, error)
+}
+
+var (
+	_ Reader = (*Store)(nil)
+	_ Reader = (*Snapshot)(nil)
+)
+
+// Store is an open database. Its methods may be called from any goroutine.
+type Store struct {
+	cfg      Config
+	dir      string // resolved; on the file system guard
+	identity layout.Identity
+	created  bool
+	lock     *dirLock // nil for a file system that is not the real one
+	guard    *guardfs.FS
+	reporter *reporter
+	db       *pebble.DB
+	gate     gate
+	backups  atomic.Int64 // how many were begun
+
+	space struct {
+		sync.Mutex               // guards the fields below
+		full       bool          // what OnFull was last told
+		stuck      chan struct{} // closed while an operation waits for space
+		moved      chan struct{} // a token for each change of stuck
+	}
+
+	snapshots struct {
+		sync.Mutex // guards the field below
+		open       map[*Snapshot]struct{}
+	}
+}
+
+// Created reports whether Open has created the database.
+func (s *Store) Created() bool { return s.created }
+
+// Identity returns the database's identity.
+func (s *Store) Identity() layout.Identity { return s.identity }
+
+// Failed returns a channel that is closed when the store fails.
+func (s *Store) Failed() <-chan struct{} { return s.guard.Failed() }
+
+// Err returns nil while the store has not failed, and then an error that wraps
+// ErrFailed and the first cause.
+func (s *Store) Err() error {
+	if cause := s.guard.Err(); cause != nil {
+		return fmt.Errorf("%w: %w", ErrFailed, cause)
+	}
+	return nil
+}
+
+// Full reports whether there is no space, or less than the reserve.
+func (s *Store) Full() bool { return s.guard.Space() != guardfs.Enough }
+
+// Get returns a copy of the key's value in the latest state, or ErrNotFound.
+func (s *Store) Get(key []byte) ([]byte, error) {
+	if err := s.gate.enter(); err != nil {
+		return nil, err
+	}
+	defer s.gate.leave()
+	return get(s.db, key)
+}
+
+// getter is what Pebble's DB and Snapshot have in common.
+type getter interface {
+	Get(key []byte) ([]byte, pebbleCloser, error)
+}
+
+// get copies a value, so that nothing of Pebble's is given out.
+func get(from getter, key []byte) ([]byte, error) {
+	value, closer, err := from.Get(key)
+	if err != nil {
+		return nil, readError(err)
+	}
+	value = append(make([]byte, 0, len(value)), value...)
+	if err := closer.Close(); err != nil {
+		return nil, readError(err)
+	}
+	return value, nil
+}
+
+// Sync makes all commits durable that have returned.
+func (s *Store) Sync() error {
+	return s.await(func() error { return s.db.LogData(nil, pebble.Sync) })
+}
+
+// RotateMemTable ends the memtable: later commits go to a new one, and this one
+// is written to tables in the background.
+func (s *Store) RotateMemTable() error {
+	return s.await(func() error {
+		_, err := s.db.AsyncFlush()
+		return err
+	})
+}
+
+// Flush writes the memtable to tables, and returns when that is done.
+func (s *Store) Flush() error { return s.await(s.db.Flush) }
+
+// await runs a call that changes the store, and returns when it does or when
+// the store fails. The call is left behind then, inside the gate: Close of a
+// failed store does not wait for it.
+func (s *Store) await(call func() error) error {
+	if err := s.gate.enter(); err != nil {
+		return err
+	}
+	if err := s.Err(); err != nil {
+		s.gate.leave()
+		return err
+	}
+	done := make(chan error, 1)
+	go func() {
+		defer s.gate.leave()
+		done <- call()
+	}()
+	select {
+	case err := <-done:
+		return s.writeError(err)
+	case <-s.Failed():
+		return s.Err()
+	}
+}

@@ -1,0 +1,61 @@
+package kv
+
+// Metrics are numbers about a store at one moment. Counters count from Open.
+type Metrics struct {
+	DiskBytes   int64 // of all files, those that wait for removal included
+	TableBytes  int64 // of the tables in use
+	Tables      int64
+	L0Tables    int64
+	WALBytes    int64 // of the logs on disk, those kept for reuse included
+	WALFiles    int64
+	ZombieBytes int64 // of tables that only iterators still use
+	Zombies     int64
+
+	MemTableBytes int64
+	MemTables     int64
+	CacheBytes    int64
+	CacheHits     int64
+	CacheMisses   int64
+
+	Snapshots int64
+	Iterators int64 // over tables
+
+	IngestedBytes  int64 // given to commits, as they were written to the log
+	FlushedBytes   int64 // written to tables from memtables
+	CompactedBytes int64 // written to tables from tables
+	Compactions    int64
+
+	BackgroundErrors int64 // of flushes and compactions, which are tried again
+}
+
+// Metrics returns the store's numbers. They are zero after Close.
+func (s *Store) Metrics() Metrics {
+	if s.gate.enter() != nil {
+		return Metrics{}
+	}
+	defer s.gate.leave()
+	m := s.db.Metrics()
+	total := m.Total()
+	return Metrics{
+		DiskBytes:        int64(m.DiskSpaceUsage()),
+		TableBytes:       total.TablesSize,
+		Tables:           total.TablesCount,
+		L0Tables:         m.Levels[0].TablesCount,
+		WALBytes:         int64(m.WAL.PhysicalSize + m.WAL.ObsoletePhysicalSize),
+		WALFiles:         m.WAL.Files + m.WAL.ObsoleteFiles,
+		ZombieBytes:      int64(m.Table.ZombieSize),
+		Zombies:          m.Table.ZombieCount,
+		MemTableBytes:    int64(m.MemTable.Size),
+		MemTables:        m.MemTable.Count,
+		CacheBytes:       m.BlockCache.Size,
+		CacheHits:        m.BlockCache.Hits,
+		CacheMisses:      m.BlockCache.Misses,
+		Snapshots:        int64(m.Snapshots.Count),
+		Iterators:        m.TableIters,
+		IngestedBytes:    int64(m.WAL.BytesIn),
+		FlushedBytes:     int64(total.TableBytesFlushed),
+		CompactedBytes:   int64(total.TableBytesCompacted),
+		Compactions:      m.Compact.Count,
+		BackgroundErrors: s.reporter.backgroundErrors.Load(),
+	}
+}

@@ -1,0 +1,99 @@
+package kv
+
+import "github.com/cockroachdb/pebble/v2"
+
+// pebbleFormat is the version of Pebble's own files. It is raised on purpose
+// only, together with layout.FormatVersion. It must be FormatNewest at the time:
+// older ones do not find damage in a log, and reuse timers across test bubbles.
+const pebbleFormat = pebble.FormatValueSeparation
+
+// options returns Pebble's options for one open. They are not shared by two: a
+// scheduler serves one database only.
+func (s *Store) options() *pebble.Options {
+	o := &pebble.Options{
+		FS:                 s.guard,
+		FormatMajorVersion: pebbleFormat,
+		Logger:             pebbleLogger{s.reporter, s.guard},
+		EventListener:      listener(s.reporter, s.guard),
+		CacheSize:          s.cfg.CacheBytes,
+	}
+	setLogShape(o, s.cfg)
+	setBackground(o)
+	if s.cfg.InMemory {
+		o.Cleaner = cleanerWithoutReuse{}
+	}
+	return o
+}
+
+// setLogShape fits Pebble's tree to a log: data arrives in the order of its
+// keys, is read in long runs, and goes in whole tables.
+func setLogShape(o *pebble.Options, cfg Config) {
+	// Large memtables make few, large tables. Four of them let a burst go on
+	// while one is being written.
+	o.MemTableSize = uint64(cfg.MemTableBytes)
+	o.MemTableStopWritesThreshold = 4
+
+	// Tables of different epochs do not overlap, so many of them in level 0 cost
+	// a reader nothing, and there is little to gain from compacting them soon.
+	// Writes are never stopped for their sake.
+	o.L0CompactionThreshold = 8
+	o.L0StopWritesThreshold = 1000
+	o.LBaseMaxBytes = 512 << 20
+	o.TargetFileSizes[0] = 32 << 20
+
+	// Runs are long, so blocks can be large: fewer index entries and better
+	// compression. Two-level indexes would cost every seek a read.
+	for i := range o.Levels {
+		o.Levels[i].BlockSize = 32 << 10
+		o.Levels[i].IndexBlockSize = 256 << 10
+	}
+
+	// A table that crosses a border would tie an epoch to its neighbours, or to
+	// the rows about streams, which every other table overlaps too.
+	if border := cfg.TableBoundary; border != nil {
+		o.Experimental.SpanPolicyFunc = func(start []byte) (pebble.SpanPolicy, []byte, error) {
+			return pebble.SpanPolicy{}, border(start), nil
+		}
+	}
+}
+
+// setBackground bounds the work that Pebble does by itself, and sees to it that
+// it does nothing, not even tick, when there is no work.
+func setBackground(o *pebble.Options) {
+	o.CompactionConcurrencyRange = func() (lower, upper int) { return 1, 2 }
+
+	// The default scheduler looks ten times a second whether more compactions
+	// are allowed than a while ago. This one, the same but for that, looks when a
+	// compaction asks or ends. No work can be left waiting: a compaction waits
+	// only if it was refused, it is refused only while at least the lower bound,
+	// one, is running, and the end of that one grants the one that waits, under
+	// the mutex that was held from the refusal to its being noted. What is lost
+	// is that a second compaction, allowed because much work has piled up, may
+	// start only when the first ends. TestCompactionsAreGranted holds the rest.
+	o.Experimental.CompactionScheduler = pebble.NewConcurrencyLimitSchedulerWithNoPeriodicGrantingForTest()
+
+	// A table is never rewritten because it is read: a log is read once or twice
+	// by each consumer, in order.
+	o.Experimental.ReadSamplingMultiplier = -1
+
+	// Left at their defaults, which are off: TargetByteDeletionRate (a pace for
+	// deletions, by sleeping), FlushDelayDeleteRange and FlushDelayRangeKey (a
+	// timer each), WALMinSyncInterval (a timer; groups are formed above), and
+	// DiskSlow events (a ticker). Logs are reused, the default: syncing a file
+	// that does not grow is half as expensive again faster, and with this
+	// format a reused log's old content is never taken for new.
+}
+
+// cleanerWithoutReuse deletes obsolete files, logs among them. Pebble reuses
+// logs unless its cleaner has a method that says that it needs their contents;
+// this one has it from further down, and all else from DeleteCleaner. In memory
+// there is nothing to gain from reuse, and it would keep several memtables'
+// worth of logs. TestLogsAreNotReusedInMemory holds it.
+type cleanerWithoutReuse struct {
+	pebble.DeleteCleaner
+	contentsNeeded
+}
+
+type contentsNeeded struct{ pebble.ArchiveCleaner }
+
+var _ pebble.Cleaner = cleanerWithoutReuse{}

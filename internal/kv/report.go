@@ -1,0 +1,202 @@
+package kv
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync/atomic"
+	"time"
+
+	"github.com/cockroachdb/pebble/v2"
+	"golang.org/x/time/rate"
+
+	"github.com/braidstream/braid/internal/guardfs"
+)
+
+// reporter brings what Pebble and the guard have to say to the logger.
+//
+// They speak while they hold locks, and a logger's handler is somebody else's
+// code, which may be slow or even use this very store. So a goroutine of the
+// reporter's own calls it. What comes faster than the handler takes it is
+// counted and left out.
+type reporter struct {
+	logger           *slog.Logger
+	queue            chan report
+	dropped          atomic.Int64
+	backgroundErrors atomic.Int64
+	background       rate.Sometimes // lets some background errors through
+	stop             chan struct{}  // closed by close
+	ended            chan struct{}  // closed when the goroutine has returned
+}
+
+type report struct {
+	level slog.Level
+	text  string
+	args  []any
+}
+
+// newReporter starts a reporter. close stops its goroutine and waits for it.
+func newReporter(logger *slog.Logger) *reporter {
+	r := &reporter{
+		logger:     logger,
+		queue:      make(chan report, 128),
+		background: rate.Sometimes{First: 3, Interval: 10 * time.Second},
+		stop:       make(chan struct{}),
+		ended:      make(chan struct{}),
+	}
+	go r.run()
+	return r
+}
+
+func (r *reporter) run() {
+	defer close(r.ended)
+	for {
+		select {
+		case rep := <-r.queue:
+			r.log(rep)
+		case <-r.stop:
+			for {
+				select {
+				case rep := <-r.queue:
+					r.log(rep)
+				default:
+					return
+				}
+			}
+		}
+	}
+}
+
+func (r *reporter) log(rep report) {
+	if n := r.dropped.Swap(0); n > 0 {
+		rep.args = append(rep.args, "left_out_before", n)
+	}
+	r.logger.Log(context.Background(), rep.level, rep.text, rep.args...)
+}
+
+// close logs what was reported, and nothing more.
+func (r *reporter) close() {
+	close(r.stop)
+	<-r.ended
+}
+
+// report hands a report on without waiting.
+func (r *reporter) report(level slog.Level, text string, args ...any) {
+	if !r.logger.Enabled(context.Background(), level) {
+		return
+	}
+	select {
+	case r.queue <- report{level, text, args}:
+	default:
+		r.dropped.Add(1)
+	}
+}
+
+// pebbleLogger is the Logger that Pebble gets.
+type pebbleLogger struct {
+	reporter *reporter
+	guard    *guardfs.FS
+}
+
+// Infof implements pebble.Logger.
+func (l pebbleLogger) Infof(format string, args ...any) { l.logf(slog.LevelDebug, format, args) }
+
+// Errorf implements pebble.Logger.
+func (l pebbleLogger) Errorf(format string, args ...any) { l.logf(slog.LevelWarn, format, args) }
+
+func (l pebbleLogger) logf(level slog.Level, format string, args []any) {
+	if l.reporter.logger.Enabled(context.Background(), level) {
+		l.reporter.report(level, "pebble: "+fmt.Sprintf(format, args...))
+	}
+}
+
+// Fatalf implements pebble.Logger. Pebble calls it when it cannot go on, and
+// would treat its return as success: it must not return.
+func (l pebbleLogger) Fatalf(format string, args ...any) {
+	var cause error
+	for _, arg := range args {
+		if err, ok := arg.(error); ok {
+			cause = err
+		}
+	}
+	text := fmt.Sprintf(format, args...)
+	if cause == nil {
+		l.guard.Park(errors.New(text))
+	}
+	l.guard.Park(&fatalError{text: text, cause: cause})
+}
+
+// fatalError is the text of a fatal call that also has an error to unwrap to.
+type fatalError struct {
+	text  string
+	cause error
+}
+
+func (e *fatalError) Error() string { return e.text }
+func (e *fatalError) Unwrap() error { return e.cause }
+
+// listener returns what Pebble tells its events to. It is called with Pebble's
+// locks held.
+func listener(r *reporter, guard *guardfs.FS) *pebble.EventListener {
+	return &pebble.EventListener{
+		// Damage was found, by a reader, who is told, or by a compaction, who
+		// must not rewrite it. Nothing more is written.
+		DataCorruption: func(info pebble.DataCorruptionInfo) {
+			guard.Fail(fmt.Errorf("%w: %s: %w", ErrCorrupt, info.Path, info.Details))
+		},
+		// Pebble tries again, slowed down by the guard, which also decides when
+		// it has been often enough.
+		BackgroundError: func(err error) {
+			if errors.Is(err, pebble.ErrCancelledCompaction) {
+				return // an excise removed what was being compacted
+			}
+			r.backgroundErrors.Add(1)
+			r.background.Do(func() { r.report(slog.LevelWarn, "writing tables failed, trying again", "error", err) })
+		},
+	}
+}
+
+// onSpace is told by the guard.
+func (s *Store) onSpace(space guardfs.Space) {
+	s.space.Lock()
+	full := space != guardfs.Enough
+	changed := full != s.space.full
+	s.space.full = full
+	if stuck := space == guardfs.None; stuck != isClosed(s.space.stuck) {
+		if stuck {
+			close(s.space.stuck)
+		} else {
+			s.space.stuck = make(chan struct{})
+		}
+		select {
+		case s.space.moved <- struct{}{}:
+		default:
+		}
+	}
+	s.space.Unlock()
+	level := slog.LevelInfo
+	if full {
+		level = slog.LevelWarn
+	}
+	s.reporter.report(level, "disk space", "space", space.String())
+	if changed && s.cfg.OnFull != nil {
+		s.cfg.OnFull(full)
+	}
+}
+
+// stuck returns a channel that is closed while an operation waits for space.
+func (s *Store) stuck() <-chan struct{} {
+	s.space.Lock()
+	defer s.space.Unlock()
+	return s.space.stuck
+}
+
+func isClosed(c <-chan struct{}) bool {
+	select {
+	case <-c:
+		return true
+	default:
+		return false
+	}
+}

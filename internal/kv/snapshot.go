@@ -1,0 +1,124 @@
+package kv
+
+import "github.com/cockroachdb/pebble/v2"
+
+// Snapshot is a state of the store that later commits do not change. Close it,
+// for it keeps what was removed since on the disk. It does not show what
+// [Store.Excise] has taken away.
+type Snapshot struct {
+	store    *Store
+	snapshot *pebble.Snapshot
+	gate     gate // shut by Close
+}
+
+// NewSnapshot returns the latest state. Close of the store closes it, if nobody
+// else has.
+func (s *Store) NewSnapshot() (*Snapshot, error) {
+	if err := s.gate.enter(); err != nil {
+		return nil, err
+	}
+	defer s.gate.leave()
+	snap := &Snapshot{store: s, snapshot: s.db.NewSnapshot(), gate: newGate()}
+	s.snapshots.Lock()
+	defer s.snapshots.Unlock()
+	s.snapshots.open[snap] = struct{}{}
+	return snap, nil
+}
+
+// Get returns a copy of the key's value, or ErrNotFound.
+func (n *Snapshot) Get(key []byte) ([]byte, error) {
+	if err := n.enter(); err != nil {
+		return nil, err
+	}
+	defer n.leave()
+	return get(n.snapshot, key)
+}
+
+// NewIter returns an iterator. See [Reader]. It outlives the snapshot, but not
+// the store.
+func (n *Snapshot) NewIter(lower, upper []byte) (*Iter, error) {
+	if err := n.enter(); err != nil {
+		return nil, err
+	}
+	defer n.gate.leave()
+	iter, err := newIter(n.snapshot, lower, upper)
+	if err != nil {
+		n.store.gate.leave()
+		return nil, err
+	}
+	iter.gate = &n.store.gate
+	return iter, nil
+}
+
+// enter passes the gates of the store and of the snapshot, in this order.
+func (n *Snapshot) enter() error {
+	if err := n.store.gate.enter(); err != nil {
+		return err
+	}
+	if err := n.gate.enter(); err != nil {
+		n.store.gate.leave()
+		return err
+	}
+	return nil
+}
+
+func (n *Snapshot) leave() {
+	n.gate.leave()
+	n.store.gate.leave()
+}
+
+// Close ends the snapshot. Further calls do nothing.
+func (n *Snapshot) Close() error {
+	if n.store.gate.enter() != nil {
+		return nil // the store has closed it, or was abandoned with it
+	}
+	if !n.close() {
+		n.store.gate.leave()
+		return nil
+	}
+	// Pebble looks for work that the end of the snapshot makes possible, and for
+	// that waits for its manifest, which may be stuck. The caller need not wait.
+	done := make(chan struct{})
+	go func() {
+		defer n.store.gate.leave()
+		defer close(done)
+		n.release()
+	}()
+	select {
+	case <-done:
+	case <-n.store.stuck():
+	case <-n.store.Failed():
+	}
+	return nil
+}
+
+// close shuts the snapshot to its users and waits for those inside. It reports
+// whether this call did so.
+func (n *Snapshot) close() bool {
+	if !n.gate.shut() {
+		return false
+	}
+	n.gate.wait()
+	n.store.snapshots.Lock()
+	defer n.store.snapshots.Unlock()
+	delete(n.store.snapshots.open, n)
+	return true
+}
+
+// release gives Pebble's part back. A failed store keeps it: see Snapshot.Close.
+func (n *Snapshot) release() {
+	if n.store.guard.Err() == nil {
+		// Pebble's Close of a snapshot has no error to return.
+		_ = n.snapshot.Close()
+	}
+}
+
+// closeSnapshots closes what was left open. The store's gate is shut and empty,
+// so no snapshot is being closed or made.
+func (s *Store) closeSnapshots() {
+	for snap := range s.snapshots.open {
+		snap.gate.shut()
+		snap.release()
+	}
+	clear(s.snapshots.open)
+}
