@@ -1,0 +1,412 @@
+// Package commit is the one door through which every change enters a database:
+// it gathers the requests of all goroutines into groups, and one goroutine makes
+// each group one batch and one fsync.
+//
+// It knows queues, groups, cancellation and waking. It does not know what a
+// request holds: a [Log], which the root package is, turns requests into rows
+// and shows them to readers once they are durable.
+//
+// Invariant: a group's requests are applied, made durable and published before
+// the next group is applied. So the order in which a [Log] numbers records is
+// the order in which they become visible, and nothing is visible before it is
+// durable. TestOrder holds it.
+package commit
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"runtime"
+	"sync"
+	"time"
+
+	"github.com/braidstream/braid/internal/kv"
+)
+
+// Errors of [Committer.Do]. Any other error that it returns refused the request:
+// nothing of it was or will be done.
+var (
+	// ErrUnknown reports that the request was on its way when its caller had to
+	// give up. It wraps the cause.
+	ErrUnknown = errors.New("the change may or may not survive")
+
+	// ErrClosed reports a request that came after Close.
+	ErrClosed = errors.New("the committer is closed")
+)
+
+const (
+	// maxGroupBytes bounds a group, so that its batch fits a memtable many times.
+	// One larger request is a group of its own.
+	maxGroupBytes = 8 << 20
+
+	// maxQueuedBytes bounds what waits while the disk is slow. Further requests
+	// wait outside, under their contexts, before they take any memory here.
+	maxQueuedBytes = 64 << 20
+
+	// maxYields is how often the committer steps back to let a group grow. Those
+	// woken by the last group join this one instead of missing it, which makes
+	// groups about twice as large and fsyncs half as many.
+	maxYields = 4
+
+	// closePatience is how long Close waits for a disk that is full.
+	closePatience = time.Second
+)
+
+// A Log gives meaning to requests. Its methods are called on the committer's
+// goroutine only.
+type Log interface {
+	// Apply adds the rows of the requests to the batch, in order. It refuses a
+	// request by setting its Err, and adds nothing for it. It reports whether
+	// the batch must be durable before the group is published.
+	Apply(requests []*Request, batch *kv.Batch) (sync bool)
+
+	// Publish shows to readers what Apply has added. It is called once the
+	// batch is as durable as Apply asked for.
+	Publish(requests []*Request)
+}
+
+// Request is one caller's change.
+type Request struct {
+	Op    any   // what is to be done: the Log knows
+	Bytes int   // about how much it adds to a batch
+	Err   error // set by the Log to refuse it
+
+	// Essential lets the request through while the disk is full: it frees space.
+	Essential bool
+
+	// What follows belongs to the Committer, under its mutex until the request's
+	// group is taken.
+	done  chan struct{} // closed when the group has ended; shared by the group
+	group uint64        // number of the group
+	slot  int           // index in the group
+}
+
+// Committer runs the groups of one store.
+type Committer struct {
+	store *kv.Store
+	log   Log
+	wake  chan struct{} // holds a token while groups may be waiting
+	ended chan struct{} // closed when the goroutine has returned
+
+	mu     sync.Mutex    // guards the fields below
+	queue  []*group      // waiting groups, oldest first; only the last one grows
+	spare  *group        // an ended group, for its memory
+	next   uint64        // number of the group that the next request opens
+	taken  uint64        // number of the last group taken from the queue
+	queued int           // bytes that wait
+	space  chan struct{} // closed when queued shrinks; nil while nobody waits
+	full   chan struct{} // closed while the disk is full
+	isFull bool
+	closed bool
+}
+
+// group is a set of requests that share a batch.
+type group struct {
+	number   uint64
+	requests []*Request // nil where a caller withdrew
+	live     int        // requests that are not nil
+	bytes    int
+	done     chan struct{}
+}
+
+// New starts a committer. Close stops it and waits for its goroutine, unless
+// the store has failed: then that goroutine never returns from the store, and
+// is left behind with it.
+func New(store *kv.Store, log Log) *Committer {
+	c := &Committer{
+		store: store,
+		log:   log,
+		wake:  make(chan struct{}, 1),
+		ended: make(chan struct{}),
+		full:  make(chan struct{}),
+	}
+	go c.run()
+	return c
+}
+
+// Do has the request committed and waits for it. When it returns nil, the
+// request is done and published. It returns the request's Err if the Log set it,
+// an error that matches ErrUnknown if the caller had to give up while the
+// request was on its way, and any other error if nothing was done.
+//
+// After ErrUnknown the request still belongs to the committer: do not reuse it.
+func (c *Committer) Do(ctx context.Context, r *Request) error {
+	full, err := c.enqueue(ctx, r)
+	if err != nil {
+		return err
+	}
+	if r.Essential {
+		full = nil
+	}
+	for {
+		select {
+		case <-r.done:
+			return r.Err
+		case <-full:
+			if c.withdraw(r) {
+				return kv.ErrDiskFull
+			}
+			full = nil // it is on its way, and will arrive when there is space
+		case <-ctx.Done():
+			if c.withdraw(r) {
+				return context.Cause(ctx)
+			}
+			return c.giveUp(r, context.Cause(ctx))
+		case <-c.store.Failed():
+			if c.withdraw(r) {
+				return c.store.Err()
+			}
+			return c.giveUp(r, c.store.Err())
+		}
+	}
+}
+
+// giveUp says that the outcome is unknown, unless it has just become known.
+func (c *Committer) giveUp(r *Request, cause error) error {
+	select {
+	case <-r.done:
+		return r.Err
+	default:
+		return fmt.Errorf("%w: %w", ErrUnknown, cause)
+	}
+}
+
+// enqueue adds the request to the last waiting group, or to a new one. While too
+// much waits already it waits outside. It returns the channel that tells that
+// the disk is full.
+func (c *Committer) enqueue(ctx context.Context, r *Request) (full chan struct{}, err error) {
+	if err := ctx.Err(); err != nil {
+		return nil, context.Cause(ctx)
+	}
+	c.mu.Lock()
+	for c.queued > 0 && c.queued+r.Bytes > maxQueuedBytes && !c.closed {
+		if err := c.waitForSpaceLocked(ctx, r.Essential); err != nil {
+			c.mu.Unlock()
+			return nil, err
+		}
+	}
+	defer c.mu.Unlock()
+	switch {
+	case c.closed:
+		return nil, ErrClosed
+	case c.store.Err() != nil:
+		return nil, c.store.Err()
+	case c.isFull && !r.Essential:
+		return nil, kv.ErrDiskFull
+	}
+	g := c.openGroupLocked(r.Bytes)
+	r.done, r.group, r.slot = g.done, g.number, len(g.requests)
+	g.requests = append(g.requests, r)
+	g.live++
+	g.bytes += r.Bytes
+	c.queued += r.Bytes
+	if len(g.requests) == 1 {
+		select {
+		case c.wake <- struct{}{}:
+		default:
+		}
+	}
+	return c.full, nil
+}
+
+// waitForSpaceLocked gives up the mutex until some of what waits was taken.
+func (c *Committer) waitForSpaceLocked(ctx context.Context, essential bool) error {
+	if c.space == nil {
+		c.space = make(chan struct{})
+	}
+	space, full := c.space, c.full
+	if essential {
+		full = nil
+	}
+	c.mu.Unlock()
+	defer c.mu.Lock()
+	select {
+	case <-space:
+		return nil
+	case <-full:
+		return kv.ErrDiskFull
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	case <-c.store.Failed():
+		return c.store.Err()
+	}
+}
+
+func (c *Committer) openGroupLocked(bytes int) *group {
+	if n := len(c.queue); n > 0 {
+		if g := c.queue[n-1]; g.live == 0 || g.bytes+bytes <= maxGroupBytes {
+			return g
+		}
+	}
+	g := c.spare
+	c.spare = nil
+	if g == nil {
+		g = &group{}
+	}
+	c.next++
+	g.number, g.done = c.next, make(chan struct{})
+	c.queue = append(c.queue, g)
+	return g
+}
+
+// withdraw takes the request out of the queue, if its group was not taken.
+func (c *Committer) withdraw(r *Request) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if r.group <= c.taken {
+		return false
+	}
+	for _, g := range c.queue {
+		if g.number != r.group {
+			continue
+		}
+		g.requests[r.slot] = nil
+		g.live--
+		g.bytes -= r.Bytes
+		if g.live == 0 { // a stalled disk must not make the slots grow for ever
+			g.requests = g.requests[:0]
+		}
+		c.releaseLocked(r.Bytes)
+	}
+	return true
+}
+
+func (c *Committer) releaseLocked(bytes int) {
+	c.queued -= bytes
+	if c.space != nil {
+		close(c.space)
+		c.space = nil
+	}
+}
+
+// SetFull tells that the disk is full, or is no longer. Requests that wait are
+// refused, those on their way stay on it. It does not block: the file system
+// under the store calls it.
+func (c *Committer) SetFull(full bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if full == c.isFull {
+		return
+	}
+	c.isFull = full
+	if full {
+		close(c.full)
+	} else {
+		c.full = make(chan struct{})
+	}
+}
+
+// Close refuses new requests, lets those that wait be committed, and returns
+// true when the goroutine has ended. It leaves it behind, and returns false, if
+// the store has failed, or is full and gives no sign that it will go on.
+func (c *Committer) Close() bool {
+	c.mu.Lock()
+	c.closed = true
+	if c.space != nil { // those who wait outside shall see that it is closed
+		close(c.space)
+		c.space = nil
+	}
+	select {
+	case c.wake <- struct{}{}:
+	default:
+	}
+	full := c.full
+	c.mu.Unlock()
+	select {
+	case <-c.ended:
+		return c.store.Err() == nil
+	case <-c.store.Failed():
+		return false
+	case <-full:
+	}
+	patience := time.NewTimer(closePatience)
+	defer patience.Stop()
+	select {
+	case <-c.ended:
+		return c.store.Err() == nil
+	case <-c.store.Failed():
+	case <-patience.C:
+	}
+	return false
+}
+
+// run is the committer's goroutine.
+func (c *Committer) run() {
+	defer close(c.ended)
+	batch := c.store.NewBatch()
+	defer batch.Close()
+	for {
+		g := c.take()
+		if g == nil {
+			return
+		}
+		batch.Reset()
+		sync := c.log.Apply(g.requests, batch)
+		if !batch.Empty() {
+			if err := batch.Commit(sync); err != nil {
+				return // the store has failed, and told so to all who wait
+			}
+		}
+		c.log.Publish(g.requests)
+		close(g.done)
+		c.recycle(g)
+	}
+}
+
+// take waits for a group and takes it, after it let it grow. It returns nil when
+// the committer is closed and nothing waits.
+func (c *Committer) take() *group {
+	yields, seen := 0, 0
+	for {
+		c.mu.Lock()
+		switch {
+		case len(c.queue) == 0 && c.closed:
+			c.mu.Unlock()
+			return nil
+		case len(c.queue) == 0:
+			c.mu.Unlock()
+			<-c.wake
+			continue
+		case len(c.queue) == 1 && c.queue[0].live > seen && yields < maxYields:
+			seen = c.queue[0].live
+			yields++
+			c.mu.Unlock()
+			runtime.Gosched()
+			continue
+		}
+		g := c.queue[0]
+		n := copy(c.queue, c.queue[1:])
+		c.queue[n] = nil
+		c.queue = c.queue[:n]
+		c.taken = g.number
+		c.releaseLocked(g.bytes)
+		c.mu.Unlock()
+		g.compact()
+		return g
+	}
+}
+
+// compact removes the slots of those who withdrew.
+func (g *group) compact() {
+	if g.live == len(g.requests) {
+		return
+	}
+	kept := g.requests[:0]
+	for _, r := range g.requests {
+		if r != nil {
+			kept = append(kept, r)
+		}
+	}
+	clear(g.requests[len(kept):])
+	g.requests = kept
+}
+
+// recycle keeps an ended group's memory. Its callers hold nothing of it but the
+// channel.
+func (c *Committer) recycle(g *group) {
+	clear(g.requests)
+	*g = group{requests: g.requests[:0]}
+	c.mu.Lock()
+	c.spare = g
+	c.mu.Unlock()
+}

@@ -1,0 +1,161 @@
+// Package epoch is the map of the log: which epochs of arrival there are, and in
+// which of them a shard has records.
+//
+// An epoch is about one memtable of arrivals. Its records share the front of
+// their keys, so they fill tables of their own that no later record overlaps:
+// nothing is ever rewritten, and an epoch whose records are all dead is dropped
+// in one step. A shard's records are its slices of consecutive epochs; a shard
+// without records in an epoch has no slice of it, so a quiet shard costs no
+// seeks in a long log.
+//
+// The package is plain data in memory: it knows neither the store nor locks. The
+// root package keeps it beside the rows of the same content.
+package epoch
+
+import (
+	"slices"
+	"sort"
+	"time"
+
+	"github.com/braidstream/braid/internal/layout"
+)
+
+// MaxAge is how long an epoch stays open when little arrives, so that retention
+// of a quiet log works in steps of about an hour.
+const MaxAge = time.Hour
+
+// Index knows the epochs of a database. The committer owns it.
+//
+// Invariant: epochs are in order, and the last one is open: new records go there.
+type Index struct {
+	epochs []state
+	limit  int // bytes after which an epoch ends
+	bytes  int // bytes in the open epoch
+}
+
+type state struct {
+	id           uint32
+	firstCounter uint64
+	slices       int // how many shards have records in it
+}
+
+// NewIndex returns an index without epochs, whose epochs end after limit bytes.
+func NewIndex(limit int) *Index { return &Index{limit: limit} }
+
+// Restore adds an epoch read from the store. Epochs are restored in order.
+func (x *Index) Restore(id uint32, firstCounter uint64) {
+	x.epochs = append(x.epochs, state{id: id, firstCounter: firstCounter})
+}
+
+// RestoreBytes adds to the size of the open epoch.
+func (x *Index) RestoreBytes(bytes int) { x.bytes += bytes }
+
+// Len returns the number of epochs.
+func (x *Index) Len() int { return len(x.epochs) }
+
+// Open returns the epoch that new records go to. There must be one.
+func (x *Index) Open() uint32 { return x.epochs[len(x.epochs)-1].id }
+
+// Has reports whether the epoch exists.
+func (x *Index) Has(id uint32) bool { return x.find(id) >= 0 }
+
+// Full reports whether the next group has to begin a new epoch: there is none,
+// or the open one is large or old and holds something.
+func (x *Index) Full(now uint64) bool {
+	if len(x.epochs) == 0 {
+		return true
+	}
+	open := x.epochs[len(x.epochs)-1]
+	old := now > open.firstCounter && now-open.firstCounter > uint64(MaxAge)
+	return x.bytes >= x.limit || (old && x.bytes > 0)
+}
+
+// Begin ends the open epoch and begins a new one, whose records have
+// firstCounter or more. It returns its number.
+func (x *Index) Begin(firstCounter uint64) uint32 {
+	var id uint32 = 1
+	if n := len(x.epochs); n > 0 {
+		id = x.epochs[n-1].id + 1
+	}
+	x.epochs = append(x.epochs, state{id: id, firstCounter: firstCounter})
+	x.bytes = 0
+	return id
+}
+
+// Grow tells that bytes were added to the open epoch.
+func (x *Index) Grow(bytes int) { x.bytes += bytes }
+
+// AddSlice tells that one more shard has records in the epoch.
+func (x *Index) AddSlice(id uint32) {
+	if i := x.find(id); i >= 0 {
+		x.epochs[i].slices++
+	}
+}
+
+// DropSlice tells that one shard less has records in the epoch.
+func (x *Index) DropSlice(id uint32) {
+	if i := x.find(id); i >= 0 {
+		x.epochs[i].slices--
+	}
+}
+
+// Dead returns the ended epochs in which no shard has records.
+func (x *Index) Dead() []uint32 {
+	var dead []uint32
+	for _, e := range x.epochs[:max(0, len(x.epochs)-1)] {
+		if e.slices == 0 {
+			dead = append(dead, e.id)
+		}
+	}
+	return dead
+}
+
+// Remove forgets an epoch.
+func (x *Index) Remove(id uint32) {
+	if i := x.find(id); i >= 0 {
+		x.epochs = slices.Delete(x.epochs, i, i+1)
+	}
+}
+
+func (x *Index) find(id uint32) int {
+	i, found := slices.BinarySearchFunc(x.epochs, id, func(e state, id uint32) int {
+		return int(int64(e.id) - int64(id))
+	})
+	if !found {
+		return -1
+	}
+	return i
+}
+
+// Slice is where a shard's records in one epoch begin.
+type Slice struct {
+	Epoch uint32
+	layout.SliceRow
+}
+
+// Slices are those of one shard, in order. They are only added at the end and
+// removed at the front, so a copy of the header is a view that stays valid.
+type Slices []Slice
+
+// From returns the slices that can hold records with that counter or more.
+func (s Slices) From(counter uint64) Slices {
+	i := sort.Search(len(s), func(i int) bool { return s[i].FirstCounter > counter })
+	return s[max(0, i-1):]
+}
+
+// SplitAt divides the slices at an ordinal: those whose records all come before
+// it, and the rest. end is the ordinal after the shard's last record.
+func (s Slices) SplitAt(ordinal, end uint64) (before, rest Slices) {
+	n := 0
+	for n < len(s) {
+		next := end
+		if n+1 < len(s) {
+			next = s[n+1].FirstOrdinal
+		}
+		if next > ordinal {
+			break
+		}
+		n++
+	}
+	return s[:n], s[n:]
+}

@@ -1,0 +1,258 @@
+// Package tail keeps the recent records of each shard in memory, so that readers
+// at the tip never touch the store, and wakes those that wait for more.
+//
+// It knows records and where a shard ends; it does not know streams, the store
+// or positions. The committer appends, through the root package; any number of
+// readers read.
+package tail
+
+import (
+	"sort"
+	"sync"
+	"sync/atomic"
+
+	"github.com/braidstream/braid/internal/layout"
+)
+
+// recordOverheadBytes is what a record costs in memory beside its key and data.
+const recordOverheadBytes = 96
+
+// slabRecords is how many records share an allocation when they come one by one.
+const slabRecords = 64
+
+// Tip is the end of a shard: what its next record will be.
+type Tip struct {
+	LastCounter uint64 // the counter of the last record there ever was; 0 for none
+	Ordinal     uint64 // the ordinal of the next record
+	Offset      uint64 // the offset of the next record
+}
+
+// Log is the tail of one shard.
+//
+// Invariant: the chunks hold every record above base, in order, up to the tip.
+type Log struct {
+	last atomic.Uint64 // tip.LastCounter, readable without the mutex
+
+	mu     sync.Mutex // guards the fields below
+	tip    Tip
+	ended  bool       // no record will follow
+	base   uint64     // records up to this counter are only in the store
+	chunks [][]record // each as it was appended, never changed
+	waiter waiter
+}
+
+type record = layout.Record
+
+// NewLog returns the tail of a shard that ends at tip, with nothing in memory.
+func NewLog(tip Tip) *Log {
+	l := &Log{tip: tip, base: tip.LastCounter}
+	l.last.Store(tip.LastCounter)
+	return l
+}
+
+// Tip returns the end of the shard.
+func (l *Log) Tip() Tip {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.tip
+}
+
+// LastCounter returns Tip().LastCounter without taking the mutex.
+func (l *Log) LastCounter() uint64 { return l.last.Load() }
+
+// View is what a reader found in a tail.
+type View struct {
+	Tip     Tip    // at that instant
+	Next    uint64 // the counter of the first record that was left out, 0 for none
+	Covered bool   // false: records from there on are only in the store
+}
+
+// Read appends to dst the records with counters from from to to, inclusive, as
+// far as they keep to both limits; but one, if there is one, whatever its size.
+// Where the tail does not reach back so far, it returns dst as it was.
+func (l *Log) Read(dst []layout.Record, from, to uint64, records, bytes int) ([]layout.Record, View) {
+	l.mu.Lock()
+	chunks, view := l.chunks, View{Tip: l.tip, Covered: from > l.base}
+	l.mu.Unlock()
+	if !view.Covered || from > view.Tip.LastCounter {
+		return dst, view
+	}
+	first := sort.Search(len(chunks), func(i int) bool {
+		return chunks[i][len(chunks[i])-1].Counter >= from
+	})
+	start := len(dst)
+	for _, chunk := range chunks[first:] {
+		if chunk[0].Counter < from {
+			chunk = chunk[sort.Search(len(chunk), func(i int) bool { return chunk[i].Counter >= from }):]
+		}
+		for i := range chunk {
+			r := &chunk[i]
+			bytes -= r.Size()
+			if n := len(dst) - start; r.Counter > to || n == records || (bytes < 0 && n > 0) {
+				view.Next = r.Counter
+				return dst, view
+			}
+			dst = append(dst, *r)
+		}
+	}
+	return dst, view
+}
+
+// Wait returns a channel that is closed when the shard has a record above
+// counter, or has ended. It is closed already if that is so now: register, then
+// compare, so that no wake-up is lost.
+func (l *Log) Wait(counter uint64) <-chan struct{} {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.waiter.wait(l.tip.LastCounter > counter || l.ended)
+}
+
+// End tells that no record will follow, and wakes those who wait.
+func (l *Log) End() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.ended = true
+	l.waiter.wake()
+}
+
+// append adds a chunk, which nobody changes from then on.
+func (l *Log) append(chunk []layout.Record) {
+	last := &chunk[len(chunk)-1]
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.chunks = append(l.chunks, chunk)
+	l.tip = Tip{
+		LastCounter: last.Counter,
+		Ordinal:     last.Ordinal + 1,
+		Offset:      last.Offset + uint64(last.Size()),
+	}
+	l.last.Store(last.Counter)
+	l.waiter.wake()
+}
+
+// evict drops the oldest chunk. Readers that hold the list keep it.
+func (l *Log) evict() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	chunk := l.chunks[0]
+	l.base = chunk[len(chunk)-1].Counter
+	l.chunks[0] = nil
+	l.chunks = l.chunks[1:]
+}
+
+// Cache bounds the memory of all tails of a database together, and evicts what
+// is oldest. Its methods are called on the committer's goroutine only.
+type Cache struct {
+	budget int
+	queue  []entry // chunks in the order in which they came; queue[head:] live
+	head   int
+	slab   []record // memory for the next chunks
+
+	bytes atomic.Int64 // what the chunks hold, for Bytes
+}
+
+type entry struct {
+	log   *Log
+	bytes int
+}
+
+// NewCache returns a cache that holds about budget bytes.
+func NewCache(budget int) *Cache { return &Cache{budget: budget} }
+
+// Append adds the records, which follow the log's tip, and wakes readers. It
+// copies the slice; what the records point to belongs to the cache as well.
+func (c *Cache) Append(l *Log, records []layout.Record) {
+	bytes := 0
+	for i := range records {
+		bytes += records[i].Size() + recordOverheadBytes
+	}
+	l.append(c.chunk(records))
+	c.queue = append(c.queue, entry{l, bytes})
+	held := c.bytes.Add(int64(bytes))
+	for held > int64(c.budget) {
+		oldest := c.queue[c.head]
+		c.queue[c.head] = entry{}
+		c.head++
+		oldest.log.evict()
+		held = c.bytes.Add(-int64(oldest.bytes))
+	}
+	if c.head > len(c.queue)/2 {
+		n := copy(c.queue, c.queue[c.head:])
+		clear(c.queue[n:])
+		c.queue, c.head = c.queue[:n], 0
+	}
+}
+
+// chunk copies the records into memory that small chunks share.
+func (c *Cache) chunk(records []layout.Record) []layout.Record {
+	n := len(records)
+	if n > len(c.slab) {
+		c.slab = make([]record, max(n, slabRecords))
+	}
+	chunk := c.slab[:n:n]
+	c.slab = c.slab[n:]
+	copy(chunk, records)
+	return chunk
+}
+
+// Bytes returns how much the tails hold. It may be called from any goroutine.
+func (c *Cache) Bytes() int64 { return c.bytes.Load() }
+
+// Signal is a counter that goes up and wakes those who wait for it to.
+type Signal struct {
+	last atomic.Uint64
+
+	mu     sync.Mutex // guards waiter, and raising last
+	waiter waiter
+	ended  bool
+}
+
+// Last returns the counter.
+func (s *Signal) Last() uint64 { return s.last.Load() }
+
+// Raise sets the counter, which never goes down, and wakes those who wait.
+func (s *Signal) Raise(counter uint64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.last.Store(counter)
+	s.waiter.wake()
+}
+
+// End wakes those who wait, and everyone who will.
+func (s *Signal) End() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.ended = true
+	s.waiter.wake()
+}
+
+// Wait returns a channel that is closed when the counter is above counter.
+func (s *Signal) Wait(counter uint64) <-chan struct{} {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.waiter.wait(s.last.Load() > counter || s.ended)
+}
+
+// waiter is a channel that is made when somebody waits, and closed once. Its
+// owner's mutex guards it.
+type waiter struct{ ch chan struct{} }
+
+// wait returns a channel that the next wake closes; a closed one if ready.
+func (w *waiter) wait(ready bool) <-chan struct{} {
+	if ready {
+		ch := make(chan struct{})
+		close(ch)
+		return ch
+	}
+	if w.ch == nil {
+		w.ch = make(chan struct{})
+	}
+	return w.ch
+}
+
+func (w *waiter) wake() {
+	if w.ch != nil {
+		close(w.ch)
+		w.ch = nil
+	}
+}
