@@ -1,0 +1,273 @@
+package braid
+
+import (
+	"sort"
+	"sync/atomic"
+	"time"
+
+	"github.com/braidstream/braid/internal/commit"
+	"github.com/braidstream/braid/internal/epoch"
+	"github.com/braidstream/braid/internal/kv"
+	"github.com/braidstream/braid/internal/layout"
+	"github.com/braidstream/braid/internal/tail"
+	"github.com/braidstream/braid/internal/uint128"
+)
+
+// counterLease is how far ahead counters are reserved when acknowledged records
+// may be lost in a crash (Interval and NoSync): their numbers must not be given
+// out again, so a durable bound always lies above them.
+const counterLease = time.Second
+
+// recordMemtableBytes is about what Pebble's memtable needs for a record beside
+// its key and value: the node of a skip list.
+const recordMemtableBytes = 64
+
+// appender is what the committer's goroutine runs: it gives out numbers, places
+// records, and shows them to readers. It is the one place where the order of a
+// shard is decided.
+//
+// All fields belong to that goroutine, and so do the fields of Stream and Shard
+// that say so. No lock guards them, since no other goroutine touches them.
+//
+// Invariant: counters go up by at least one with every record of the database,
+// whatever the clock does. So a counter names one record, and merging shards by
+// counter is merging them by arrival.
+type appender struct {
+	db     *DB
+	mode   Durability
+	epochs *epoch.Index
+	tails  *tail.Cache
+	txs    txLog
+
+	names      map[string]bool // of the streams, with those of this group
+	now        uint64          // of this group
+	last       uint64          // the last counter given out
+	lease      uint64          // counters up to here are reserved; unused in Sync mode
+	nextStream uint32
+
+	touched []*Shard // shards with records in this group
+	streams []*Stream
+	publish []func() // what the control requests of this group show
+	sync    bool     // this group is to be durable before it is published
+	wrote   bool     // this group has rows
+
+	counts counts
+}
+
+// counts are read by Metrics while the committer writes them.
+type counts struct {
+	groups, records, bytes, epochs atomic.Int64
+}
+
+// putOp is a request of PutRecord and PutRecords: entries of one stream.
+type putOp struct {
+	stream *Stream
+	puts   []put
+	single [1]put // puts of a PutRecord, without an allocation
+}
+
+// controlOp is a request that changes something else than records: it runs on
+// the committer's goroutine, adds its rows, and returns what shows the change
+// once it is durable, or nil. With an error it has added nothing.
+type controlOp func(a *appender, batch *kv.Batch) (publish func(), err error)
+
+// Apply is part of commit.Log.
+func (a *appender) Apply(requests []*commit.Request, batch *kv.Batch) bool {
+	a.now = uint64(max(0, a.db.clock().UnixNano()))
+	a.sync = a.mode == Sync
+	for _, r := range requests {
+		switch op := r.Op.(type) {
+		case *putOp:
+			r.Err = a.applyPuts(op, batch)
+		case *txOp:
+			r.Err = a.applyTx(op, batch)
+		case controlOp:
+			r.Err = a.applyControl(op, batch)
+		}
+	}
+	a.reserve(batch)
+	a.wrote = !batch.Empty()
+	if a.txs.inFlight {
+		a.db.snapshots.hold()
+	}
+	return a.sync
+}
+
+// applyControl runs the operation. What it adds is always durable before it is
+// shown: a trim, say, must be before the records are removed from the store.
+func (a *appender) applyControl(op controlOp, batch *kv.Batch) error {
+	rows := batch.Count()
+	publish, err := op(a, batch)
+	if publish != nil {
+		a.publish = append(a.publish, publish)
+	}
+	a.sync = a.sync || batch.Count() > rows
+	return err
+}
+
+// reserve makes sure that no counter of this group can be given out again, also
+// when a crash takes the group back.
+func (a *appender) reserve(batch *kv.Batch) {
+	if a.mode == Sync || a.last <= a.lease {
+		return
+	}
+	a.lease = a.last + uint64(counterLease)
+	batch.Set(layout.ClockKey(), a.clockRow(a.lease))
+	a.sync = true
+}
+
+// clockRow is the row that bounds all counters by counter.
+func (a *appender) clockRow(counter uint64) []byte {
+	return layout.ClockRow{Counter: counter, NextStream: a.nextStream}.Encode()
+}
+
+// boundCounters stores a bound on all counters given out so far. Whoever removes
+// records calls it in the same batch: the removed ones bound nothing any more.
+func (a *appender) boundCounters(batch *kv.Batch) {
+	batch.Set(layout.ClockKey(), a.clockRow(max(a.last, a.lease)))
+}
+
+// nextCounter gives out a counter: the time of arrival, or one more than the
+// last one if the clock stands still or went back.
+func (a *appender) nextCounter() uint64 {
+	a.last = min(max(a.now, a.last+1), maxCounter)
+	return a.last
+}
+
+func (a *appender) applyPuts(op *putOp, batch *kv.Batch) error {
+	if op.stream.gone {
+		return ErrStreamNotFound
+	}
+	for i := range op.puts {
+		a.place(op.stream, &op.puts[i], batch)
+	}
+	return nil
+}
+
+// place gives the record its shard and numbers, and adds it to the batch.
+func (a *appender) place(s *Stream, p *put, batch *kv.Batch) {
+	if len(a.touched) == 0 && a.epochs.Full(a.now) { // a group is all in one epoch
+		a.beginEpoch(batch)
+	}
+	sh := s.topology.Load().route(p.hash)
+	r := &p.record
+	r.Counter, r.Ordinal, r.Offset = a.nextCounter(), sh.next.Ordinal, sh.next.Offset
+	p.shard = sh
+
+	open := a.epochs.Open()
+	if sh.epoch != open {
+		a.beginSlice(sh, open, r, batch)
+	}
+	rowKey := layout.RecordKey{Epoch: open, Stream: s.number, Shard: sh.index, Counter: r.Counter}
+	size := layout.RecordBytes(r, p.payload)
+	key, value := batch.SetDeferred(layout.RecordKeyBytes, size)
+	rowKey.Put(key)
+	layout.PutRecord(value, key, r, p.payload)
+
+	if len(sh.pending) == 0 {
+		a.touched = append(a.touched, sh)
+	}
+	sh.pending = append(sh.pending, *r)
+	sh.next = tail.Tip{LastCounter: r.Counter, Ordinal: r.Ordinal + 1, Offset: r.Offset + uint64(r.Size())}
+	a.epochs.Grow(layout.RecordKeyBytes + size + recordMemtableBytes)
+}
+
+// beginEpoch opens an epoch. The memtable is handed over to be flushed first, so
+// that the epochs and the tables they fill begin together.
+func (a *appender) beginEpoch(batch *kv.Batch) {
+	if a.epochs.Len() > 0 {
+		_ = a.db.store.RotateMemTable() // what fails here fails the commit as well
+	}
+	first := max(a.now, a.last+1)
+	id := a.epochs.Begin(first)
+	batch.Set(layout.EpochKey(id), layout.EpochRow{FirstCounter: first}.Encode(id))
+	a.counts.epochs.Store(int64(a.epochs.Len()))
+}
+
+// beginSlice notes that the shard has records in the epoch from r on.
+func (a *appender) beginSlice(sh *Shard, id uint32, r *layout.Record, batch *kv.Batch) {
+	row := layout.SliceRow{FirstCounter: r.Counter, FirstOrdinal: r.Ordinal, FirstOffset: r.Offset}
+	batch.Set(layout.SliceKey(sh.stream.number, sh.index, id), row.Encode(sh.stream.number, sh.index, id))
+	a.epochs.AddSlice(id)
+	sh.epoch = id
+	sh.allSlices = append(sh.allSlices, epoch.Slice{Epoch: id, SliceRow: row})
+}
+
+// Publish is part of commit.Log.
+func (a *appender) Publish([]*commit.Request) {
+	a.counts.groups.Add(1)
+	for _, sh := range a.touched {
+		a.publishShard(sh)
+	}
+	a.db.visible.Store(a.last)
+	for _, s := range a.streams {
+		s.signal.Raise(a.last)
+		s.touched = false
+	}
+	for i, publish := range a.publish {
+		publish()
+		a.publish[i] = nil
+	}
+	if a.txs.inFlight {
+		a.txs.inFlight = false
+		a.db.snapshots.publish(a.txs.version)
+	}
+	if a.wrote && !a.sync {
+		a.db.noteUnsynced()
+	}
+	a.touched, a.streams, a.publish = a.touched[:0], a.streams[:0], a.publish[:0]
+}
+
+func (a *appender) publishShard(sh *Shard) {
+	sh.publishMap() // before the records: who sees them must find them
+	first, next := sh.pending[0].Offset, sh.next.Offset
+	a.counts.records.Add(int64(len(sh.pending)))
+	a.counts.bytes.Add(int64(next - first))
+	a.tails.Append(sh.log, sh.pending)
+	clear(sh.pending)
+	sh.pending = sh.pending[:0]
+	if s := sh.stream; !s.touched {
+		s.touched = true
+		a.streams = append(a.streams, s)
+	}
+}
+
+// publishMap shows to readers where the shard's records lie, and where they begin.
+func (sh *Shard) publishMap() {
+	sh.mu.Lock()
+	sh.slices, sh.horizon = sh.allSlices, sh.trimmed
+	sh.mu.Unlock()
+}
+
+// topology is the shards of a stream at one time. It is never changed; a reshard
+// replaces it.
+type topology struct {
+	shards []*Shard // all, by index
+	open   []*Shard // those that take records, by their ranges, which tile the space
+}
+
+// newTopology sorts the open ones out of all shards.
+func newTopology(shards []*Shard) *topology {
+	t := &topology{shards: shards}
+	for _, sh := range shards {
+		if !sh.closed {
+			t.open = append(t.open, sh)
+		}
+	}
+	sort.Slice(t.open, func(i, j int) bool { return t.open[i].hashKeys.Start.Compare(t.open[j].hashKeys.Start) < 0 })
+	return t
+}
+
+// route returns the open shard whose range holds the hash key.
+func (t *topology) route(hash uint128.Uint128) *Shard {
+	low, high := 0, len(t.open)
+	for high-low > 1 {
+		middle := int(uint(low+high) >> 1)
+		if t.open[middle].hashKeys.Start.n.Compare(hash) <= 0 {
+			low = middle
+		} else {
+			high = middle
+		}
+	}
+	return t.open[low]
+}

@@ -1,0 +1,27 @@
+package braid
+
+import "context"
+
+// BackupOptions say how to make a copy. The zero value, and a nil pointer, mean
+// the defaults.
+type BackupOptions struct {
+	// Progress, if it is not nil, is called from time to time with how many
+	// bytes of how many are copied. The copying waits for it.
+	Progress func(doneBytes, totalBytes int64)
+}
+
+// Backup copies the database to a directory, which must be absent or empty,
+// while it is in use. The copy is a database of its own, as it was at one
+// instant after the call began: [Open] opens it, here or in another process. A
+// database in memory can be saved this way.
+//
+// A backup that ends with an error leaves nothing that could be taken for a
+// database. Errors: [ErrInvalidArgument] if the directory is not empty; the
+// cause of ctx; what the file system says; [ErrFailed], [ErrClosed].
+func (db *DB) Backup(ctx context.Context, dir string, options *BackupOptions) error {
+	var opts BackupOptions
+	if options != nil {
+		opts = *options
+	}
+	return wrapError("back up", dir, db.store.Backup(ctx, dir, opts.Progress))
+}

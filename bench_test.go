@@ -1,0 +1,148 @@
+package braid_test
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/braidstream/braid"
+)
+
+// The benchmarks here are for a look at allocations and at one path at a time;
+// bench/ compares braid with others, in one run, on real files.
+
+func openBenchmark(b *testing.B, dir string, durability braid.Durability, shards int) *braid.Stream {
+	b.Helper()
+	db, err := braid.Open(dir, &braid.Options{Durability: durability})
+	require.NoError(b, err)
+	b.Cleanup(func() { require.NoError(b, db.Close()) })
+	s, err := db.OpenStream(b.Context(), "bench", &braid.StreamOptions{Shards: shards})
+	require.NoError(b, err)
+	return s
+}
+
+// keys are enough partition keys to reach every shard.
+var keys = func() []string {
+	keys := make([]string, 1024)
+	for i := range keys {
+		keys[i] = fmt.Sprintf("key-%04d", i)
+	}
+	return keys
+}()
+
+func BenchmarkPutRecord(b *testing.B) {
+	for _, mode := range []braid.Durability{braid.Sync, braid.NoSync} {
+		for _, producers := range []int{1, 16, 256} {
+			b.Run(fmt.Sprintf("%s/producers=%d", mode, producers), func(b *testing.B) {
+				s := openBenchmark(b, b.TempDir(), mode, 4)
+				data := make([]byte, 1024)
+				b.SetBytes(int64(len(data)))
+				b.ReportAllocs()
+				b.ResetTimer()
+				runProducers(b, producers, func(i int) error {
+					_, err := s.PutRecord(context.Background(), keys[i%len(keys)], data)
+					return err
+				})
+			})
+		}
+	}
+}
+
+func BenchmarkPutRecords(b *testing.B) {
+	for _, size := range []int{100, 1024} {
+		b.Run(fmt.Sprintf("Sync/producers=16/batch=500/bytes=%d", size), func(b *testing.B) {
+			s := openBenchmark(b, b.TempDir(), braid.Sync, 4)
+			entries := make([]braid.Entry, 500)
+			for i := range entries {
+				entries[i] = braid.Entry{PartitionKey: keys[i], Data: make([]byte, size)}
+			}
+			b.SetBytes(int64(size * len(entries)))
+			b.ReportAllocs()
+			b.ResetTimer()
+			runProducers(b, 16, func(int) error {
+				_, err := s.PutRecords(context.Background(), entries)
+				return err
+			})
+			b.ReportMetric(float64(b.N*len(entries))/b.Elapsed().Seconds(), "records/s")
+		})
+	}
+}
+
+// runProducers spreads b.N calls over goroutines.
+func runProducers(b *testing.B, producers int, put func(i int) error) {
+	var next atomic.Int64
+	var wg sync.WaitGroup
+	for range producers {
+		wg.Go(func() {
+			for i := next.Add(1); i <= int64(b.N); i = next.Add(1) {
+				if err := put(int(i)); err != nil {
+					b.Error(err)
+					return
+				}
+			}
+		})
+	}
+	wg.Wait()
+}
+
+func BenchmarkRecords(b *testing.B) {
+	for _, size := range []int{100, 1024} {
+		for _, shards := range []int{1, 64} {
+			b.Run(fmt.Sprintf("shards=%d/bytes=%d", shards, size), func(b *testing.B) {
+				s := openBenchmark(b, b.TempDir(), braid.NoSync, shards)
+				entries := make([]braid.Entry, 1000)
+				for i := range entries {
+					entries[i] = braid.Entry{PartitionKey: keys[i], Data: make([]byte, size)}
+				}
+				const batches = 200
+				for range batches {
+					_, err := s.PutRecords(context.Background(), entries)
+					require.NoError(b, err)
+				}
+				b.SetBytes(int64(size * len(entries) * batches))
+				b.ReportAllocs()
+				for b.Loop() {
+					n := 0
+					for _, err := range s.Records(context.Background(), braid.TrimHorizon()) {
+						require.NoError(b, err)
+						n++
+					}
+					require.Equal(b, batches*len(entries), n)
+				}
+				b.ReportMetric(float64(b.N*batches*len(entries))/b.Elapsed().Seconds(), "records/s")
+			})
+		}
+	}
+}
+
+// BenchmarkWake is the time from the call of a put to the moment at which a
+// follower holds the record, put by put.
+func BenchmarkWake(b *testing.B) {
+	s := openBenchmark(b, braid.InMemory, braid.NoSync, 1)
+	got := make(chan struct{})
+	ctx, cancel := context.WithCancel(context.Background())
+	follow := s.Shards()[0].Follow(ctx, braid.Latest())
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for _, err := range follow {
+			if err != nil {
+				return
+			}
+			got <- struct{}{}
+		}
+	}()
+	data := make([]byte, 100)
+	b.ReportAllocs()
+	for b.Loop() {
+		_, err := s.PutRecord(context.Background(), "key", data)
+		require.NoError(b, err)
+		<-got
+	}
+	cancel()
+	<-done
+}

@@ -1,0 +1,282 @@
+package braid
+
+import (
+	"context"
+	"iter"
+	"slices"
+
+	"github.com/braidstream/braid/internal/layout"
+)
+
+// Pages that iterators read behind the scenes: large enough to make the cost of
+// a page vanish, small enough to be held for each shard of a stream.
+const (
+	iteratorRecords     = 2048
+	iteratorBytes       = 512 << 10
+	streamIteratorBytes = 8 << 20 // for all shards of a stream together
+)
+
+// Records returns the shard's records from a position up to the tip as it is
+// when the loop begins, in order. The loop ends there; ranging over the result
+// again reads again.
+//
+// An error is yielded once, last, with a zero Record: those of
+// [Shard.GetRecords]. Between two records nothing is held, so a slow loop costs
+// nobody anything; the records may be kept.
+func (sh *Shard) Records(ctx context.Context, from Position) iter.Seq2[Record, error] {
+	return func(yield func(Record, error) bool) {
+		err := sh.iterate(ctx, from, false, yield)
+		if err != nil {
+			yield(Record{}, wrapError("read", sh.String(), err))
+		}
+	}
+}
+
+// Follow is [Shard.Records] that goes on: at the tip it waits for the next
+// record, without polling. The loop ends with an error when ctx ends (its cause),
+// when the database closes ([ErrClosed]) or fails ([ErrFailed]), and without one
+// when the shard is closed and was read to its end.
+//
+// With [Latest], records put after Follow was called are read.
+func (sh *Shard) Follow(ctx context.Context, from Position) iter.Seq2[Record, error] {
+	from = from.fixed(func() bound { b, _ := Latest().inShard(sh); return b }, sh.number)
+	return func(yield func(Record, error) bool) {
+		err := sh.iterate(ctx, from, true, yield)
+		if err != nil {
+			yield(Record{}, wrapError("follow", sh.String(), err))
+		}
+	}
+}
+
+func (sh *Shard) iterate(ctx context.Context, from Position, follow bool, yield func(Record, error) bool) error {
+	b, err := from.inShard(sh)
+	if err != nil {
+		return err
+	}
+	c := cursor{sh: sh, bound: b, bytes: iteratorBytes}
+	to := sh.log.LastCounter()
+	if follow {
+		to = maxCounter
+	}
+	for {
+		for {
+			r, err := c.peek(ctx, to)
+			if err != nil {
+				return err
+			}
+			if r == nil {
+				break
+			}
+			c.step()
+			if !yield(sh.record(r), nil) {
+				return nil
+			}
+		}
+		if !follow || sh.endsBefore(c.from, sh.log.Tip()) {
+			return nil
+		}
+		if err := sh.stream.db.wait(ctx, sh.log.Wait(c.from-min(c.from, 1))); err != nil {
+			return err
+		}
+	}
+}
+
+// Records returns the records of all shards from a position up to the tip as it
+// is when the loop begins, in the order in which they arrived. So records of one
+// partition key are in order, across any number of reshards.
+//
+// Otherwise it is as [Shard.Records]. A sequence number of any shard is a place
+// in that order: [AfterSequence] of the last record read is where to go on.
+func (s *Stream) Records(ctx context.Context, from Position) iter.Seq2[Record, error] {
+	return func(yield func(Record, error) bool) {
+		err := s.iterate(ctx, from, false, yield)
+		if err != nil {
+			yield(Record{}, wrapError("read", s.name, err))
+		}
+	}
+}
+
+// Follow is [Stream.Records] that goes on: at the tip it waits for the next
+// record of any shard, without polling. It ends with an error when ctx ends (its
+// cause), when the database closes ([ErrClosed]) or fails ([ErrFailed]).
+//
+// With [Latest], records put after Follow was called are read.
+func (s *Stream) Follow(ctx context.Context, from Position) iter.Seq2[Record, error] {
+	number := func(counter uint64) SequenceNumber { return s.topology.Load().shards[0].number(counter) }
+	from = from.fixed(func() bound { b, _ := Latest().inStream(s); return b }, number)
+	return func(yield func(Record, error) bool) {
+		err := s.iterate(ctx, from, true, yield)
+		if err != nil {
+			yield(Record{}, wrapError("follow", s.name, err))
+		}
+	}
+}
+
+func (s *Stream) iterate(ctx context.Context, from Position, follow bool, yield func(Record, error) bool) error {
+	b, err := from.inStream(s)
+	if err != nil {
+		return err
+	}
+	m := merge{stream: s, bound: b}
+	for {
+		// Everything up to here is visible in all shards, and nothing will be
+		// added below: so what lies below can be merged for good.
+		to := s.db.visible.Load()
+		done, err := m.run(ctx, to, yield)
+		if done || err != nil || !follow {
+			return err
+		}
+		if err := s.db.wait(ctx, s.signal.Wait(to)); err != nil {
+			return err
+		}
+	}
+}
+
+// fixed replaces Latest by the number that stands for it now.
+func (p Position) fixed(latest func() bound, number func(uint64) SequenceNumber) Position {
+	if p.kind != kindLatest {
+		return p
+	}
+	return Position{kind: kindAfterSequence, number: number(latest().from - 1)}
+}
+
+// cursor walks a shard page by page.
+type cursor struct {
+	sh *Shard
+	bound
+	bytes   int             // the most bytes of a page
+	records []layout.Record // the page; records[at:] are still to be read
+	at      int
+	buf     []layout.Record // the page's memory, used again for the next
+}
+
+// peek returns the next record up to counter to, nil if there is none now. It is
+// valid until the next call.
+func (c *cursor) peek(ctx context.Context, to uint64) (*layout.Record, error) {
+	if c.at == len(c.records) {
+		if c.from > min(to, c.sh.log.LastCounter()) && !c.sh.stream.deleted.Load() && !c.sh.stream.db.closed.Load() {
+			return nil, context.Cause(ctx)
+		}
+		if err := c.fill(ctx, to); err != nil {
+			return nil, err
+		}
+		if len(c.records) == 0 {
+			return nil, nil
+		}
+	}
+	return &c.records[c.at], nil
+}
+
+func (c *cursor) fill(ctx context.Context, to uint64) error {
+	clear(c.buf)
+	p, err := c.sh.page(ctx, pageQuery{
+		from: c.from, to: to, strict: c.strict, ordinal: c.ordinal,
+		records: iteratorRecords, bytes: c.bytes,
+	}, c.buf[:0])
+	if err != nil {
+		return err
+	}
+	c.records, c.at, c.buf = p.records, 0, p.records
+	if len(p.records) > 0 {
+		last := &p.records[len(p.records)-1]
+		c.bound = bound{from: last.Counter + 1, strict: true, ordinal: last.Ordinal + 2}
+	}
+	return nil
+}
+
+// step moves on after the record that peek returned.
+func (c *cursor) step() { c.at++ }
+
+// merge reads all shards of a stream in the order of counters.
+type merge struct {
+	stream *Stream
+	bound  bound // where shards begin
+	shards *topology
+	heap   []*cursor // those with a record at hand, the lowest counter first
+	idle   []*cursor // the others
+}
+
+// run yields all records up to counter to. It reports whether the loop is over.
+func (m *merge) run(ctx context.Context, to uint64, yield func(Record, error) bool) (done bool, err error) {
+	m.refresh()
+	if err := m.wakeIdle(ctx, to); err != nil {
+		return false, err
+	}
+	for len(m.heap) > 0 {
+		c := m.heap[0]
+		r := &c.records[c.at]
+		c.step()
+		if !yield(c.sh.record(r), nil) {
+			return true, nil
+		}
+		next, err := c.peek(ctx, to)
+		if err != nil {
+			return false, err
+		}
+		if next == nil {
+			last := len(m.heap) - 1
+			m.heap[0], m.heap[last] = m.heap[last], nil
+			m.heap = m.heap[:last]
+			m.idle = append(m.idle, c)
+		}
+		m.sink(0)
+	}
+	return false, nil
+}
+
+// refresh adds cursors for shards that are new. Every record of a child comes
+// after the parent's, so it starts where everything does.
+func (m *merge) refresh() {
+	now := m.stream.topology.Load()
+	if now == m.shards {
+		return
+	}
+	known := 0
+	if m.shards != nil {
+		known = len(m.shards.shards)
+	}
+	bytes := min(iteratorBytes, streamIteratorBytes/len(now.shards))
+	for _, sh := range now.shards[known:] {
+		m.idle = append(m.idle, &cursor{sh: sh, bound: m.bound, bytes: bytes})
+	}
+	m.shards = now
+}
+
+// wakeIdle moves the cursors that have records again to the heap.
+func (m *merge) wakeIdle(ctx context.Context, to uint64) error {
+	var failed error
+	m.idle = slices.DeleteFunc(m.idle, func(c *cursor) bool {
+		if failed != nil {
+			return false
+		}
+		r, err := c.peek(ctx, to)
+		if failed = err; r == nil || err != nil {
+			return false
+		}
+		m.heap = append(m.heap, c)
+		return true
+	})
+	for i := len(m.heap)/2 - 1; i >= 0; i-- {
+		m.sink(i)
+	}
+	return failed
+}
+
+// sink restores the order of the heap below i.
+func (m *merge) sink(i int) {
+	for {
+		least := i
+		for child := 2*i + 1; child <= 2*i+2 && child < len(m.heap); child++ {
+			if m.heap[child].counter() < m.heap[least].counter() {
+				least = child
+			}
+		}
+		if least == i {
+			return
+		}
+		m.heap[i], m.heap[least] = m.heap[least], m.heap[i]
+		i = least
+	}
+}
+
+func (c *cursor) counter() uint64 { return c.records[c.at].Counter }

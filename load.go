@@ -1,0 +1,311 @@
+package braid
+
+import (
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/braidstream/braid/internal/epoch"
+	"github.com/braidstream/braid/internal/kv"
+	"github.com/braidstream/braid/internal/layout"
+	"github.com/braidstream/braid/internal/tail"
+)
+
+// epochShare is the part of a memtable that an epoch fills: the largest group
+// must still fit, so that an epoch is flushed as one.
+const epochShareNum, epochShareDen = 3, 4
+
+// initStore writes the rows of a new database.
+func initStore(batch *kv.Batch) error {
+	batch.Set(layout.FormatKey(), layout.FormatRow{
+		Version:      layout.FormatVersion,
+		OldestReader: layout.OldestReader,
+	}.Encode())
+	batch.Set(layout.ClockKey(), layout.ClockRow{NextStream: 1}.Encode())
+	return nil
+}
+
+// verifyStore reads all that an open needs, before anything may be changed, and
+// so finds what is damaged or missing while every file is still as it was.
+func verifyStore(r kv.Reader) error {
+	value, err := r.Get(layout.FormatKey())
+	if errors.Is(err, kv.ErrNotFound) {
+		return fmt.Errorf("%w: the row that states the format", kv.ErrDataLoss)
+	}
+	if err != nil {
+		return err
+	}
+	format, err := layout.DecodeFormatRow(value)
+	switch {
+	case err != nil:
+		return corrupt(err)
+	case format.OldestReader > layout.FormatVersion:
+		return fmt.Errorf("%w: written in format %d, which needs %d or newer to be read", kv.ErrFormatTooNew, format.Version, format.OldestReader)
+	}
+	return new(loader).run(r)
+}
+
+// loader reads the state of a database from its rows. Rows come in the order of
+// their columns: streams, their shards, epochs, slices.
+type loader struct {
+	clock   layout.ClockRow
+	streams map[uint32]*Stream
+	shards  map[uint32][]*Shard
+	epochs  *epoch.Index
+	last    uint64 // the highest counter that anything speaks of
+}
+
+// load builds the state of the database from the store.
+func (db *DB) load() error {
+	l := loader{epochs: epoch.NewIndex(int(db.opts.MemtableBytes) / epochShareDen * epochShareNum)}
+	if err := l.run(db.store); err != nil {
+		return err
+	}
+	a := &appender{
+		db:         db,
+		mode:       db.opts.Durability,
+		epochs:     l.epochs,
+		tails:      tail.NewCache(int(max(0, db.opts.TailBytes))),
+		names:      make(map[string]bool),
+		last:       l.last,
+		nextStream: l.clock.NextStream,
+	}
+	db.appender = a
+	db.snapshots.store = db.store
+	db.visible.Store(l.last)
+	a.counts.epochs.Store(int64(l.epochs.Len()))
+	for number, s := range l.streams {
+		s.db = db
+		s.topology.Store(newTopology(l.shards[number]))
+		s.signal.Raise(l.last)
+		db.streams[s.name] = s
+		a.names[s.name] = true
+	}
+	return nil
+}
+
+func (l *loader) run(r kv.Reader) error {
+	if l.epochs == nil {
+		l.epochs = epoch.NewIndex(1)
+	}
+	l.streams, l.shards = make(map[uint32]*Stream), make(map[uint32][]*Shard)
+	steps := []func(kv.Reader) error{l.loadClock, l.loadStreams, l.loadShards, l.loadEpochs, l.loadSlices, l.loadTips}
+	for _, step := range steps {
+		if err := step(r); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (l *loader) loadClock(r kv.Reader) error {
+	value, err := r.Get(layout.ClockKey())
+	if errors.Is(err, kv.ErrNotFound) {
+		return fmt.Errorf("%w: the row that bounds the counters", kv.ErrDataLoss)
+	}
+	if err != nil {
+		return err
+	}
+	if l.clock, err = layout.DecodeClockRow(value); err != nil {
+		return corrupt(err)
+	}
+	l.last = l.clock.Counter
+	return nil
+}
+
+func (l *loader) loadStreams(r kv.Reader) error {
+	lower, upper := layout.StreamSpan()
+	return scan(r, lower, upper, func(key, value []byte) error {
+		number, err := layout.DecodeStreamKey(key)
+		if err != nil {
+			return corrupt(err)
+		}
+		row, err := layout.DecodeStreamRow(number, value)
+		if err != nil {
+			return corrupt(err)
+		}
+		if number >= l.clock.NextStream {
+			return fmt.Errorf("%w: stream %d, where the next one is to be %d", ErrCorrupt, number, l.clock.NextStream)
+		}
+		l.streams[number] = &Stream{
+			number:  number,
+			name:    row.Name,
+			created: time.Unix(0, int64(row.Created)),
+			maxData: int(row.MaxRecordBytes),
+		}
+		l.shards[number] = make([]*Shard, 0, row.NextShard)
+		l.last = max(l.last, row.Created)
+		return nil
+	})
+}
+
+func (l *loader) loadShards(r kv.Reader) error {
+	lower, upper := layout.ShardSpan()
+	err := scan(r, lower, upper, func(key, value []byte) error {
+		number, index, err := layout.DecodeShardKey(key)
+		if err != nil {
+			return corrupt(err)
+		}
+		row, err := layout.DecodeShardRow(number, index, value)
+		if err != nil {
+			return corrupt(err)
+		}
+		s := l.streams[number]
+		if s == nil || int(index) != len(l.shards[number]) {
+			return fmt.Errorf("%w: shard %d of stream %d does not follow on", ErrCorrupt, index, number)
+		}
+		l.shards[number] = append(l.shards[number], newShard(s, index, row))
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	for number, shards := range l.shards {
+		if err := checkTiling(newTopology(shards)); err != nil {
+			return fmt.Errorf("%w: stream %s: %w", ErrCorrupt, l.streams[number].name, err)
+		}
+	}
+	return nil
+}
+
+func (l *loader) loadEpochs(r kv.Reader) error {
+	lower, upper := layout.EpochSpan()
+	return scan(r, lower, upper, func(key, value []byte) error {
+		id, err := layout.DecodeEpochKey(key)
+		if err != nil {
+			return corrupt(err)
+		}
+		row, err := layout.DecodeEpochRow(id, value)
+		if err != nil {
+			return corrupt(err)
+		}
+		l.epochs.Restore(id, row.FirstCounter)
+		l.last = max(l.last, row.FirstCounter-1)
+		return nil
+	})
+}
+
+func (l *loader) loadSlices(r kv.Reader) error {
+	lower, upper := layout.SliceSpan()
+	return scan(r, lower, upper, func(key, value []byte) error {
+		number, index, id, err := layout.DecodeSliceKey(key)
+		if err != nil {
+			return corrupt(err)
+		}
+		row, err := layout.DecodeSliceRow(number, index, id, value)
+		if err != nil {
+			return corrupt(err)
+		}
+		if int(index) >= len(l.shards[number]) || !l.epochs.Has(id) {
+			return fmt.Errorf("%w: a slice of epoch %d, shard %d, stream %d, one of which does not exist", ErrCorrupt, id, index, number)
+		}
+		sh := l.shards[number][index]
+		sh.allSlices = append(sh.allSlices, epoch.Slice{Epoch: id, SliceRow: row})
+		l.epochs.AddSlice(id)
+		return nil
+	})
+}
+
+// loadTips finds where each shard ends: after its last record, or at its horizon
+// if it has none.
+func (l *loader) loadTips(r kv.Reader) error {
+	for number, shards := range l.shards {
+		for _, sh := range shards {
+			end := sh.horizon
+			if n := len(sh.allSlices); n > 0 {
+				last := sh.allSlices[n-1]
+				key := layout.RecordKey{Epoch: last.Epoch, Stream: number, Shard: sh.index, Counter: maxCounter + 1}
+				var err error
+				if end, err = lastRecord(r, key); err != nil {
+					return err
+				}
+				if end.Ordinal <= last.FirstOrdinal || end.Counter < sh.horizon.Counter {
+					return fmt.Errorf("%w: %s ends before its records of epoch %d begin", ErrDataLoss, sh, last.Epoch)
+				}
+				if last.Epoch == l.epochs.Open() {
+					sh.epoch = last.Epoch
+					records := int(end.Ordinal - last.FirstOrdinal)
+					l.epochs.Grow(int(end.Offset-last.FirstOffset) + records*(layout.RecordKeyBytes+layout.MaxRecordOverhead+recordMemtableBytes))
+				}
+			}
+			sh.setTip(end)
+			l.last = max(l.last, end.Counter-min(end.Counter, 1))
+		}
+	}
+	return nil
+}
+
+// newShard makes a shard of its row. Its tip and slices are still to come.
+func newShard(s *Stream, index uint32, row layout.ShardRow) *Shard {
+	return &Shard{
+		stream:         s,
+		index:          index,
+		id:             shardID(index),
+		hashKeys:       HashKeyRange{HashKey{row.Start}, HashKey{row.End}},
+		parents:        row.Parents,
+		createdSeconds: row.CreatedSeconds,
+		closed:         row.Closed,
+		closedSeconds:  row.ClosedSeconds,
+		horizon:        row.Horizon,
+		trimmed:        row.Horizon,
+	}
+}
+
+// row is the inverse of newShard, with the horizon that was set last.
+func (sh *Shard) row() layout.ShardRow {
+	return layout.ShardRow{
+		Start:          sh.hashKeys.Start.n,
+		End:            sh.hashKeys.End.n,
+		Parents:        sh.parents,
+		CreatedSeconds: sh.createdSeconds,
+		Closed:         sh.closed,
+		ClosedSeconds:  sh.closedSeconds,
+		Horizon:        sh.trimmed,
+	}
+}
+
+// setTip gives a new shard its tip: end is the horizon that would empty it.
+func (sh *Shard) setTip(end layout.Horizon) {
+	sh.next = tail.Tip{LastCounter: end.Counter - min(end.Counter, 1), Ordinal: end.Ordinal, Offset: end.Offset}
+	sh.log = tail.NewLog(sh.next)
+	sh.slices = sh.allSlices
+	if sh.closed {
+		sh.log.End()
+	}
+}
+
+// checkTiling verifies the invariant of a stream: the ranges of its open shards
+// cover the hash-key space without a gap or an overlap.
+func checkTiling(t *topology) error {
+	if len(t.open) == 0 {
+		return errors.New("no shard is open")
+	}
+	if t.open[0].hashKeys.Start != (HashKey{}) || t.open[len(t.open)-1].hashKeys.End != MaxHashKey() {
+		return errors.New("the open shards do not reach both ends of the hash-key space")
+	}
+	for i, sh := range t.open[1:] {
+		if before := t.open[i]; before.hashKeys.End.n.AddOne() != sh.hashKeys.Start.n {
+			return fmt.Errorf("%s ends at %s, and %s begins at %s", before.id, before.hashKeys.End, sh.id, sh.hashKeys.Start)
+		}
+	}
+	return nil
+}
+
+// scan calls fn for every row in the range.
+func scan(r kv.Reader, lower, upper []byte, fn func(key, value []byte) error) (err error) {
+	it, err := r.NewIter(lower, upper)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, it.Close()) }()
+	for ok := it.First(); ok; ok = it.Next() {
+		value := it.Value()
+		if err := it.Error(); err != nil {
+			return err
+		}
+		if err := fn(it.Key(), value); err != nil {
+			return err
+		}
+	}
+	return it.Error()
+}

@@ -1,0 +1,75 @@
+package braid
+
+import "sync/atomic"
+
+// Metrics are figures of a database since it was opened, and of this moment.
+type Metrics struct {
+	Streams int // that exist
+	Shards  int // of all streams, closed ones too
+	Epochs  int // that the log consists of
+
+	RecordsPut int64 // that became visible
+	BytesPut   int64 // their partition keys and data
+	Groups     int64 // commits; RecordsPut/Groups is the size of a group
+
+	TailReads  int64 // pages that were read from memory
+	StoreReads int64 // pages that were read from the store
+	TailBytes  int64 // records held in memory for readers at the tip
+
+	DiskBytes      int64 // all files
+	WALBytes       int64 // the write-ahead log's part of them
+	MemtableBytes  int64 // gathered in memory, not yet in a table
+	Tables         int64
+	BytesFlushed   int64 // written to tables the first time
+	BytesCompacted int64 // written to tables again
+	Compactions    int64
+	CacheBytes     int64 // blocks of tables held in memory
+	CacheHits      int64
+	CacheMisses    int64
+	OpenSnapshots  int64 // held by transactions that are running
+	OpenIterators  int64 // held by reads that are running
+	WriteErrors    int64 // of tables, which were tried again
+
+	DiskFull bool  // writes are refused until there is space
+	Failed   error // why writes are refused until the database is opened again; nil if they are not
+}
+
+// Metrics returns the figures of this moment. It may be called at any time, also
+// after a failure and after Close, when those of the store are zero.
+func (db *DB) Metrics() Metrics {
+	counts, store := &db.appender.counts, db.store.Metrics()
+	m := Metrics{
+		Epochs:     int(counts.epochs.Load()),
+		RecordsPut: counts.records.Load(),
+		BytesPut:   counts.bytes.Load(),
+		Groups:     counts.groups.Load(),
+		TailReads:  db.reads.tail.Load(),
+		StoreReads: db.reads.stored.Load(),
+		TailBytes:  db.appender.tails.Bytes(),
+
+		DiskBytes:      store.DiskBytes,
+		WALBytes:       store.WALBytes,
+		MemtableBytes:  store.MemTableBytes,
+		Tables:         store.Tables,
+		BytesFlushed:   store.FlushedBytes,
+		BytesCompacted: store.CompactedBytes,
+		Compactions:    store.Compactions,
+		CacheBytes:     store.CacheBytes,
+		CacheHits:      store.CacheHits,
+		CacheMisses:    store.CacheMisses,
+		OpenSnapshots:  store.Snapshots,
+		OpenIterators:  store.Iterators,
+		WriteErrors:    store.BackgroundErrors,
+
+		DiskFull: db.store.Full(),
+		Failed:   wrapError("store", "", db.store.Err()),
+	}
+	for _, s := range db.Streams() {
+		m.Streams++
+		m.Shards += len(s.topology.Load().shards)
+	}
+	return m
+}
+
+// reads count the pages that were read.
+type reads struct{ tail, stored atomic.Int64 }

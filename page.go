@@ -1,0 +1,322 @@
+package braid
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/braidstream/braid/internal/epoch"
+	"github.com/braidstream/braid/internal/kv"
+	"github.com/braidstream/braid/internal/layout"
+	"github.com/braidstream/braid/internal/tail"
+	"github.com/braidstream/braid/internal/uint128"
+)
+
+// pageQuery asks for a stretch of a shard.
+type pageQuery struct {
+	from, to       uint64 // counters, inclusive
+	strict         bool   // as in bound
+	ordinal        uint64 // as in bound
+	records, bytes int    // the most to return
+}
+
+// page is a stretch of a shard as it lies in memory.
+type page struct {
+	from    uint64 // the query's from, or the horizon if that is above it
+	records []layout.Record
+	next    uint64 // the counter of the first record that was left out, 0 for none
+	tip     tail.Tip
+}
+
+// page reads a stretch of the shard: from memory if the tail reaches back that
+// far, else from the store. It appends the records to buf. No iterator outlives
+// the call, so a slow reader holds nothing.
+//
+// Invariant: the ordinals of a page are dense, and follow on from what the query
+// knows. A gap is ErrDataLoss, whatever made it.
+func (sh *Shard) page(ctx context.Context, q pageQuery, buf []layout.Record) (page, error) {
+	db := sh.stream.db
+	if err := context.Cause(ctx); err != nil {
+		return page{}, err
+	}
+	if db.closed.Load() {
+		return page{}, ErrClosed
+	}
+	for {
+		horizon, _ := sh.view()
+		from, err := sh.enter(q, horizon)
+		if err != nil {
+			return page{}, err
+		}
+		records, view := sh.log.Read(buf, from, q.to, q.records, q.bytes)
+		p := page{from: from, records: records, next: view.Next, tip: view.Tip}
+		_, slices := sh.view() // after the tip was seen, so that they reach it
+		if !view.Covered {
+			db.reads.stored.Add(1)
+			p.records, p.next, err = sh.readStored(ctx, from, min(q.to, view.Tip.LastCounter), q, slices, buf)
+		} else {
+			db.reads.tail.Add(1)
+		}
+		// A trim or a deletion shows before it removes anything. So if neither
+		// shows now, nothing was removed under this read.
+		if after, _ := sh.view(); after != horizon {
+			continue
+		}
+		if sh.stream.deleted.Load() {
+			return page{}, ErrStreamNotFound
+		}
+		if err != nil {
+			return page{}, err
+		}
+		return p, sh.checkOrdinals(q, p, horizon, slices)
+	}
+}
+
+// view returns the shard's horizon and slices at one instant.
+func (sh *Shard) view() (layout.Horizon, epoch.Slices) {
+	sh.mu.Lock()
+	defer sh.mu.Unlock()
+	return sh.horizon, sh.slices
+}
+
+// enter checks that the query does not begin among trimmed records, or moves it
+// to the horizon if it does not mind.
+func (sh *Shard) enter(q pageQuery, horizon layout.Horizon) (from uint64, err error) {
+	switch {
+	case sh.stream.deleted.Load():
+		return 0, ErrStreamNotFound
+	case q.from >= horizon.Counter:
+		return q.from, nil
+	case q.strict:
+		return 0, &TrimmedError{
+			Shard:          sh.id,
+			FirstLost:      sh.number(q.from),
+			LastLost:       sh.number(horizon.Counter - 1),
+			FirstAvailable: sh.number(horizon.Counter),
+		}
+	default:
+		return horizon.Counter, nil
+	}
+}
+
+// checkOrdinals verifies that no record is missing from the page.
+func (sh *Shard) checkOrdinals(q pageQuery, p page, horizon layout.Horizon, slices epoch.Slices) error {
+	if len(p.records) == 0 {
+		if p.from <= min(q.to, p.tip.LastCounter) && p.next == 0 && sh.holds(p.from, min(q.to, p.tip.LastCounter), p.tip, slices) {
+			return fmt.Errorf("%w: no record from counter %d on, where the tip is at %d", ErrDataLoss, p.from, p.tip.LastCounter)
+		}
+		return nil
+	}
+	want := p.records[0].Ordinal
+	switch {
+	case p.from == q.from && q.ordinal > 0:
+		want = q.ordinal - 1
+	case p.from <= horizon.Counter:
+		want = horizon.Ordinal
+	default:
+		if s := slices.From(p.from); len(s) > 0 && p.from <= s[0].FirstCounter {
+			want = s[0].FirstOrdinal
+		}
+	}
+	for i := range p.records {
+		if got := p.records[i].Ordinal; got != want {
+			return fmt.Errorf("%w: record %s has ordinal %d where %d should follow", ErrDataLoss, sh.number(p.records[i].Counter), got, want)
+		}
+		want++
+	}
+	last := &p.records[len(p.records)-1]
+	if p.next == 0 && q.to >= p.tip.LastCounter && last.Ordinal+1 != p.tip.Ordinal {
+		return fmt.Errorf("%w: the last record found has ordinal %d, where %d records were stored", ErrDataLoss, last.Ordinal, p.tip.Ordinal)
+	}
+	return nil
+}
+
+// holds reports whether there must be a record in the range of counters.
+func (sh *Shard) holds(from, to uint64, tip tail.Tip, slices epoch.Slices) bool {
+	if from <= tip.LastCounter && tip.LastCounter <= to {
+		return true
+	}
+	for _, s := range slices.From(from) {
+		if from <= s.FirstCounter && s.FirstCounter <= to {
+			return true
+		}
+	}
+	return false
+}
+
+// readStored reads from the store, slice by slice.
+func (sh *Shard) readStored(ctx context.Context, from, to uint64, q pageQuery, slices epoch.Slices, buf []layout.Record) (_ []layout.Record, next uint64, err error) {
+	b := pageBuilder{records: buf, start: len(buf), limit: q.records, bytes: q.bytes}
+	var it *kv.Iter
+	defer func() {
+		if it != nil {
+			err = errors.Join(err, it.Close())
+		}
+	}()
+	for _, s := range slices.From(from) {
+		if s.FirstCounter > to {
+			break
+		}
+		if err := context.Cause(ctx); err != nil {
+			return buf, 0, err
+		}
+		key := layout.RecordKey{Epoch: s.Epoch, Stream: sh.stream.number, Shard: sh.index, Counter: from}
+		lower := key.Bytes()
+		key.Counter = to + 1
+		upper := key.Bytes()
+		if it == nil {
+			if it, err = sh.stream.db.store.NewIter(lower, upper); err != nil {
+				return buf, 0, err
+			}
+		} else {
+			it.SetBounds(lower, upper)
+		}
+		for ok := it.First(); ok; ok = it.Next() {
+			if err := b.add(it); err != nil || b.next != 0 {
+				return b.finish(), b.next, err
+			}
+		}
+		if err := it.Error(); err != nil {
+			return buf, 0, err
+		}
+	}
+	return b.finish(), 0, nil
+}
+
+// pageBuilder copies records out of an iterator. They share memory in chunks, and
+// their partition keys one string.
+type pageBuilder struct {
+	records      []layout.Record
+	start        int
+	limit, bytes int
+	next         uint64 // set when a limit is reached
+
+	chunk     []byte // room for data
+	chunkSize int    // of the last chunk that was made
+	keys      []byte // all partition keys, one after the other
+	ends      []int  // where each of them ends
+}
+
+func (b *pageBuilder) add(it *kv.Iter) error {
+	key, err := layout.DecodeRecordKey(it.Key())
+	if err != nil {
+		return corrupt(err)
+	}
+	if len(b.records)-b.start == b.limit {
+		b.next = key.Counter
+		return nil
+	}
+	value := it.Value()
+	if err := it.Error(); err != nil {
+		return err
+	}
+	stored, err := layout.DecodeRecord(it.Key(), value)
+	if err != nil {
+		return corrupt(err)
+	}
+	b.bytes -= stored.Size()
+	if b.bytes < 0 && len(b.records) > b.start {
+		b.next = key.Counter
+		return nil
+	}
+	r := layout.Record{Counter: key.Counter, Ordinal: stored.Ordinal, Offset: stored.Offset, Data: b.copy(stored.Data)}
+	if stored.HasExplicitHash {
+		r.ExplicitHash = new(uint128.Uint128)
+		*r.ExplicitHash = stored.ExplicitHash
+	}
+	b.keys = append(b.keys, stored.PartitionKey...)
+	b.ends = append(b.ends, len(b.keys))
+	b.records = append(b.records, r)
+	return nil
+}
+
+// copy returns a copy of data. Chunks grow with the page, so that reading one
+// small record does not allocate a large one.
+func (b *pageBuilder) copy(data []byte) []byte {
+	n := len(data)
+	if n > len(b.chunk) {
+		b.chunkSize = min(max(2*b.chunkSize, n), payloadChunkBytes)
+		b.chunk = make([]byte, max(n, b.chunkSize))
+	}
+	data = append(b.chunk[:0:n], data...)
+	b.chunk = b.chunk[n:]
+	return data
+}
+
+// finish gives the records their partition keys, and returns them.
+func (b *pageBuilder) finish() []layout.Record {
+	keys, start := string(b.keys), 0
+	for i, end := range b.ends {
+		b.records[b.start+i].PartitionKey = keys[start:end]
+		start = end
+	}
+	return b.records
+}
+
+// corrupt classes an error of package layout.
+func corrupt(err error) error { return fmt.Errorf("%w: %w", ErrCorrupt, err) }
+
+// horizonAt returns the horizon that trims all records before the bound.
+func (sh *Shard) horizonAt(b bound) (layout.Horizon, error) {
+	tip := sh.log.Tip()
+	if b.from > tip.LastCounter {
+		return layout.Horizon{Counter: tip.LastCounter + 1, Ordinal: tip.Ordinal, Offset: tip.Offset}, nil
+	}
+	for {
+		horizon, slices := sh.view()
+		if b.from <= horizon.Counter {
+			return horizon, nil
+		}
+		trimmed, err := sh.lastBefore(b.from, horizon, slices)
+		if after, _ := sh.view(); after == horizon {
+			return trimmed, err
+		}
+	}
+}
+
+// lastBefore returns the horizon right above the last record whose counter is
+// below counter, or the given one if there is none.
+func (sh *Shard) lastBefore(counter uint64, horizon layout.Horizon, slices epoch.Slices) (layout.Horizon, error) {
+	for i := len(slices) - 1; i >= 0; i-- {
+		if slices[i].FirstCounter >= counter {
+			continue
+		}
+		key := layout.RecordKey{Epoch: slices[i].Epoch, Stream: sh.stream.number, Shard: sh.index, Counter: counter}
+		found, err := lastRecord(sh.stream.db.store, key)
+		if err != nil || found.Counter < horizon.Counter {
+			return horizon, err
+		}
+		return found, nil
+	}
+	return horizon, nil
+}
+
+// lastRecord returns the horizon right above the last record of key's shard and
+// epoch whose counter is below key's. There has to be one.
+func lastRecord(r kv.Reader, key layout.RecordKey) (h layout.Horizon, err error) {
+	first := key
+	first.Counter = 0
+	it, err := r.NewIter(first.Bytes(), key.Bytes())
+	if err != nil {
+		return h, err
+	}
+	defer func() { err = errors.Join(err, it.Close()) }()
+	if !it.Last() {
+		if err := it.Error(); err != nil {
+			return h, err
+		}
+		return h, fmt.Errorf("%w: no record before %+v, where there should be one", ErrDataLoss, key)
+	}
+	if key, err = layout.DecodeRecordKey(it.Key()); err != nil {
+		return h, corrupt(err)
+	}
+	value := it.Value()
+	if err := it.Error(); err != nil {
+		return h, err
+	}
+	stored, err := layout.DecodeRecord(it.Key(), value)
+	if err != nil {
+		return h, corrupt(err)
+	}
+	return layout.Horizon{Counter: key.Counter + 1, Ordinal: stored.Ordinal + 1, Offset: stored.Offset + uint64(stored.Size())}, nil
+}

@@ -1,0 +1,193 @@
+package braid
+
+import (
+	"crypto/md5"
+	"fmt"
+	"time"
+	"unicode/utf8"
+
+	"github.com/braidstream/braid/internal/layout"
+	"github.com/braidstream/braid/internal/uint128"
+)
+
+// Limits of a record and of a call.
+const (
+	maxPartitionKeyChars = 256
+	maxDataBytes         = 10 << 20 // Kinesis: MaxRecordSizeInKiB up to 10240
+	defaultDataBytes     = 1 << 20
+	maxPutRecordsBytes   = 16 << 20 // one call is one batch, and must fit a memtable
+)
+
+// Record is one record as it is read from a shard.
+//
+// A record's memory is its own: it stays valid for as long as it is kept. But it
+// may be shared by all who read the record, so Data must not be changed.
+type Record struct {
+	// PartitionKey is what the producer gave.
+	PartitionKey string
+
+	// ExplicitHashKey is what the producer gave to choose the shard; nil if it
+	// gave none.
+	ExplicitHashKey *HashKey
+
+	// Data is what the producer gave. It may be empty. Do not change it.
+	Data []byte
+
+	// ShardID is the shard that the record lies in.
+	ShardID ShardID
+
+	// SequenceNumber is the record's place in its shard. It is unique in the
+	// database.
+	SequenceNumber SequenceNumber
+
+	// ArrivalTime is when braid accepted the record, in nanoseconds; in one shard
+	// it never goes back, also when the clock does. Kinesis calls it
+	// ApproximateArrivalTimestamp.
+	ArrivalTime time.Time
+}
+
+// Entry is one record of a [Stream.PutRecords] call.
+type Entry struct {
+	// PartitionKey decides which shard the record goes to, by its MD5 hash.
+	// Records with the same key keep their order. 1 to 256 characters of UTF-8.
+	PartitionKey string
+
+	// ExplicitHashKey, if it is not nil, decides the shard in place of the hash
+	// of the partition key.
+	ExplicitHashKey *HashKey
+
+	// Data is the record's content: 0 bytes up to the stream's MaxRecordBytes.
+	// It is copied before the call returns.
+	Data []byte
+}
+
+// PutResult says where a record that was put lies.
+type PutResult struct {
+	ShardID        ShardID
+	SequenceNumber SequenceNumber
+
+	// Err is why this entry was refused while others of the same
+	// [Stream.PutRecords] call were not; nil if the record is stored.
+	Err error
+}
+
+// validate checks an entry against what the stream allows; name is what an
+// error calls it.
+func (e *Entry) validate(maxData int, name string) error {
+	switch {
+	case e.PartitionKey == "":
+		return &InvalidArgumentError{name + "PartitionKey", `""`, "must be 1 to 256 characters"}
+	case !utf8.ValidString(e.PartitionKey):
+		return &InvalidArgumentError{name + "PartitionKey", fmt.Sprintf("%.64q", e.PartitionKey), "must be UTF-8"}
+	case len(e.PartitionKey) > maxPartitionKeyChars && utf8.RuneCountInString(e.PartitionKey) > maxPartitionKeyChars:
+		n := utf8.RuneCountInString(e.PartitionKey)
+		return &InvalidArgumentError{name + "PartitionKey", fmt.Sprintf("%d characters long", n), "must be 1 to 256 characters"}
+	case len(e.Data) > maxData:
+		return &InvalidArgumentError{name + "Data", fmt.Sprintf("%d bytes long", len(e.Data)), fmt.Sprintf("must be at most %d bytes", maxData)}
+	}
+	return nil
+}
+
+// HashKey is a point in the space of 2^128 that a stream's shards divide among
+// them. The zero value is 0, the lowest. Values can be compared with ==.
+type HashKey struct{ n uint128.Uint128 }
+
+// MaxHashKey is the highest hash key, 2^128-1.
+func MaxHashKey() HashKey { return HashKey{uint128.Max} }
+
+// HashKeyOf returns the hash key of a partition key: its MD5, as an unsigned
+// big-endian number. It is the rule of Kinesis.
+func HashKeyOf(partitionKey string) HashKey {
+	return HashKey{uint128.FromBytes(md5.Sum([]byte(partitionKey)))}
+}
+
+// ParseHashKey reads the decimal form: 0 to 2^128-1 without leading zeros. Any
+// other text is an [ErrInvalidArgument].
+func ParseHashKey(text string) (HashKey, error) {
+	n, err := uint128.Parse(text)
+	if err != nil {
+		return HashKey{}, &InvalidArgumentError{"HashKey", fmt.Sprintf("%.64q", text), "must be a decimal number from 0 to 2^128-1"}
+	}
+	return HashKey{n}, nil
+}
+
+// String returns the decimal form.
+func (k HashKey) String() string { return k.n.String() }
+
+// MarshalText returns the decimal form.
+func (k HashKey) MarshalText() ([]byte, error) { return []byte(k.n.String()), nil }
+
+// UnmarshalText is [ParseHashKey].
+func (k *HashKey) UnmarshalText(text []byte) (err error) {
+	*k, err = ParseHashKey(string(text))
+	return err
+}
+
+// Compare returns -1, 0 or +1 as k lies below, at or above other.
+func (k HashKey) Compare(other HashKey) int { return k.n.Compare(other.n) }
+
+// HashKeyRange is a range of hash keys; both ends belong to it.
+type HashKeyRange struct{ Start, End HashKey }
+
+// Contains reports whether the key lies in the range.
+func (r HashKeyRange) Contains(k HashKey) bool {
+	return r.Start.Compare(k) <= 0 && k.Compare(r.End) <= 0
+}
+
+// evenRanges divides the hash-key space among n shards as Kinesis does: equal
+// steps of floor(2^128/n), the last shard taking the remainder.
+func evenRanges(n int) []HashKeyRange {
+	step := uint128.Step(uint64(n))
+	ranges := make([]HashKeyRange, n)
+	var start uint128.Uint128
+	for i := range ranges {
+		next := start.Add(step)
+		ranges[i] = HashKeyRange{HashKey{start}, HashKey{next.Sub(uint128.Uint128{Lo: 1})}}
+		start = next
+	}
+	ranges[n-1].End = MaxHashKey()
+	return ranges
+}
+
+// put is an entry on its way: hashed and encoded on its producer's goroutine,
+// placed by the committer.
+type put struct {
+	hash    uint128.Uint128
+	record  layout.Record
+	payload layout.Payload
+	shard   *Shard // set when it is placed, with record's numbers
+}
+
+// preparePut encodes the entry into buf, which has as many bytes as
+// payloadBytes says, and which the put keeps.
+func preparePut(e *Entry, buf []byte) put {
+	var explicit *uint128.Uint128
+	if e.ExplicitHashKey != nil {
+		explicit = &uint128.Uint128{}
+		*explicit = e.ExplicitHashKey.n
+	}
+	payload := layout.EncodePayload(buf, e.PartitionKey, explicit, e.Data)
+	p := put{payload: payload, record: layout.Record{
+		PartitionKey: e.PartitionKey,
+		ExplicitHash: explicit,
+		Data:         payload.Data(),
+	}}
+	if explicit != nil {
+		p.hash = *explicit
+	} else {
+		p.hash = uint128.FromBytes(md5.Sum(payload.PartitionKey()))
+	}
+	return p
+}
+
+func payloadBytes(e *Entry) int {
+	return layout.PayloadBytes(e.PartitionKey, e.ExplicitHashKey != nil, len(e.Data))
+}
+
+// result says where the put was placed.
+func (p *put) result() PutResult {
+	return PutResult{ShardID: p.shard.id, SequenceNumber: p.shard.number(p.record.Counter)}
+}
+
+// bytes is about what the put adds to a batch.
+func (p *put) bytes() int { return p.record.Size() + layout.RecordKeyBytes + layout.MaxRecordOverhead }

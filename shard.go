@@ -1,0 +1,420 @@
+package braid
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/braidstream/braid/internal/epoch"
+	"github.com/braidstream/braid/internal/layout"
+	"github.com/braidstream/braid/internal/tail"
+)
+
+// Limits of a page.
+const (
+	maxPageRecords = 10_000   // Kinesis: GetRecords' Limit
+	maxPageBytes   = 10 << 20 // Kinesis: GetRecords' result
+)
+
+// Shard is an ordered log: the records of a stream whose hash keys fall in its
+// range. It comes from [Stream.Shards] or [Stream.Shard]. All methods may be
+// called from any number of goroutines.
+type Shard struct {
+	stream         *Stream
+	index          uint32
+	id             ShardID
+	hashKeys       HashKeyRange
+	parents        []uint32
+	createdSeconds uint64
+	closed         bool // no record will follow
+	closedSeconds  uint64
+	log            *tail.Log // recent records, and the tip
+
+	mu      sync.Mutex // guards slices and horizon; nothing else is locked under it
+	slices  epoch.Slices
+	horizon layout.Horizon
+
+	// The appender's, ahead of what readers see by the group being committed.
+	next      tail.Tip        // what the next record will be
+	epoch     uint32          // of the last slice, if it can take records; else 0
+	allSlices epoch.Slices    // becomes slices
+	trimmed   layout.Horizon  // becomes horizon
+	pending   []layout.Record // become the tail's
+}
+
+// ID returns the shard's id, such as "shardId-000000000003". Ids of a stream are
+// never used again.
+func (sh *Shard) ID() ShardID { return sh.id }
+
+// HashKeyRange returns the range of hash keys whose records the shard holds.
+func (sh *Shard) HashKeyRange() HashKeyRange { return sh.hashKeys }
+
+// Parents returns the shards that this one came from: none for a shard its
+// stream was created with, one after a split, two after a merge.
+func (sh *Shard) Parents() []ShardID {
+	var parents []ShardID
+	for _, index := range sh.parents {
+		parents = append(parents, shardID(index))
+	}
+	return parents
+}
+
+// children returns the shards that came from this one.
+func (sh *Shard) children() []ShardID {
+	var children []ShardID
+	for _, other := range sh.stream.topology.Load().shards {
+		for _, parent := range other.parents {
+			if parent == sh.index {
+				children = append(children, other.id)
+			}
+		}
+	}
+	return children
+}
+
+// number returns the sequence number of the shard's record with that counter.
+func (sh *Shard) number(counter uint64) SequenceNumber {
+	return newSequenceNumber(int64(sh.createdSeconds), counter, int64(counter/uint64(time.Second)), sh.index)
+}
+
+// starting returns the number before all records of the shard.
+func (sh *Shard) starting() SequenceNumber {
+	return newSequenceNumber(int64(sh.createdSeconds), 0, int64(sh.createdSeconds), sh.index)
+}
+
+// ShardDescription is what is known of a shard at one time.
+type ShardDescription struct {
+	ID           ShardID
+	HashKeyRange HashKeyRange
+	Parents      []ShardID // as [Shard.Parents]
+	Children     []ShardID // the shards that came from this one
+	Closed       bool      // no record will follow
+
+	// StartingSequenceNumber comes before every record of the shard;
+	// EndingSequenceNumber, which an open shard does not have, comes after.
+	StartingSequenceNumber, EndingSequenceNumber SequenceNumber
+
+	// First and Last are the numbers of the first record that can be read and
+	// of the last one there was; both are zero if there is none to read.
+	First, Last SequenceNumber
+
+	Records int64 // that can be read
+	Bytes   int64 // partition keys and data of those records
+}
+
+// Describe returns the shard's range, lineage and content. Kinesis: ListShards.
+func (sh *Shard) Describe() ShardDescription {
+	sh.mu.Lock()
+	horizon, slices := sh.horizon, sh.slices
+	sh.mu.Unlock()
+	tip := sh.log.Tip()
+	d := ShardDescription{
+		ID:                     sh.id,
+		HashKeyRange:           sh.hashKeys,
+		Parents:                sh.Parents(),
+		Children:               sh.children(),
+		Closed:                 sh.closed,
+		StartingSequenceNumber: sh.starting(),
+		Records:                int64(tip.Ordinal - min(horizon.Ordinal, tip.Ordinal)),
+		Bytes:                  int64(tip.Offset - min(horizon.Offset, tip.Offset)),
+	}
+	if sh.closed {
+		d.EndingSequenceNumber = newSequenceNumber(int64(sh.createdSeconds), endingCounter, int64(sh.closedSeconds), sh.index)
+	}
+	if d.Records > 0 {
+		d.Last = sh.number(tip.LastCounter)
+		d.First = sh.first(horizon, slices, tip)
+	}
+	return d
+}
+
+// first returns the number of the first record at or above the horizon. Where
+// the horizon cuts through a slice that takes a read; if that fails, the lowest
+// number that the record can have stands in.
+func (sh *Shard) first(horizon layout.Horizon, slices epoch.Slices, tip tail.Tip) SequenceNumber {
+	if len(slices) > 0 && slices[0].FirstOrdinal >= horizon.Ordinal {
+		return sh.number(slices[0].FirstCounter)
+	}
+	page, err := sh.page(context.Background(), pageQuery{from: horizon.Counter, to: tip.LastCounter, records: 1, bytes: 1}, nil)
+	if err != nil || len(page.records) == 0 {
+		return sh.number(horizon.Counter)
+	}
+	return sh.number(page.records[0].Counter)
+}
+
+// Position is a place in a shard or a stream to read from: a value, made by
+// [TrimHorizon], [Latest], [AtSequence], [AfterSequence] or [AtTime]. The zero
+// value is TrimHorizon.
+type Position struct {
+	kind    positionKind
+	number  SequenceNumber
+	time    int64  // nanoseconds
+	ordinal uint64 // of the next record, plus one; 0 where it is not known
+}
+
+type positionKind uint8
+
+const (
+	kindTrimHorizon positionKind = iota
+	kindLatest
+	kindAtSequence
+	kindAfterSequence
+	kindAtTime
+)
+
+// TrimHorizon is the position of the oldest record that was not trimmed.
+// Kinesis: TRIM_HORIZON.
+func TrimHorizon() Position { return Position{} }
+
+// Latest is the position after the newest record. It is fixed by the call that
+// it is given to: records put after that call began are read. Kinesis: LATEST.
+func Latest() Position { return Position{kind: kindLatest} }
+
+// AtSequence is the position of the record with number n, or of the first one
+// after it. In a stream, it is that point in the order of arrival in all shards.
+// The zero number is [TrimHorizon]. Kinesis: AT_SEQUENCE_NUMBER.
+func AtSequence(n SequenceNumber) Position {
+	if n.IsZero() {
+		return Position{}
+	}
+	return Position{kind: kindAtSequence, number: n}
+}
+
+// AfterSequence is the position after the record with number n: where to go on
+// once n was read. In a stream, it is that point in the order of arrival in all
+// shards, so one number is enough to resume [Stream.Follow]. The zero number is
+// [TrimHorizon]. Kinesis: AFTER_SEQUENCE_NUMBER.
+func AfterSequence(n SequenceNumber) Position {
+	if n.IsZero() {
+		return Position{}
+	}
+	return Position{kind: kindAfterSequence, number: n}
+}
+
+// AtTime is the position of the first record that arrived at t or later, whether
+// it has come already or not. If t is before the trim horizon, it is
+// [TrimHorizon]. Kinesis: AT_TIMESTAMP.
+func AtTime(t time.Time) Position { return Position{kind: kindAtTime, time: t.UnixNano()} }
+
+// String describes the position for logs, in the words of Kinesis.
+func (p Position) String() string {
+	switch p.kind {
+	case kindLatest:
+		return "LATEST"
+	case kindAtSequence:
+		return "AT_SEQUENCE_NUMBER " + p.number.String()
+	case kindAfterSequence:
+		return "AFTER_SEQUENCE_NUMBER " + p.number.String()
+	case kindAtTime:
+		return "AT_TIMESTAMP " + time.Unix(0, p.time).UTC().Format(time.RFC3339Nano)
+	default:
+		return "TRIM_HORIZON"
+	}
+}
+
+// bound is a position made concrete: a place in the order of counters.
+type bound struct {
+	from uint64 // the lowest counter to be read
+
+	// strict says that the reader counts on every record from there on: if some
+	// were trimmed it has to be told.
+	strict bool
+
+	ordinal uint64 // of the next record, plus one; 0 where it is not known
+}
+
+// inShard makes the position concrete for one shard.
+func (p Position) inShard(sh *Shard) (bound, error) {
+	if p.kind == kindLatest {
+		return bound{from: sh.log.LastCounter() + 1, strict: true}, nil
+	}
+	if p.kind == kindAtSequence || p.kind == kindAfterSequence {
+		if p.number.shardIndex() != sh.index || p.number.createdSeconds() != int64(sh.createdSeconds) {
+			return bound{}, &InvalidArgumentError{"Position", p.number, "must have a sequence number of " + string(sh.id) + " of this stream"}
+		}
+	}
+	return p.concrete(), nil
+}
+
+// inStream makes the position concrete for all shards of a stream.
+func (p Position) inStream(s *Stream) (bound, error) {
+	if p.kind == kindLatest {
+		return bound{from: s.db.visible.Load() + 1, strict: true}, nil
+	}
+	if p.kind == kindAtSequence || p.kind == kindAfterSequence {
+		shards, index := s.topology.Load().shards, p.number.shardIndex()
+		if int64(index) >= int64(len(shards)) || p.number.createdSeconds() != int64(shards[index].createdSeconds) {
+			return bound{}, &InvalidArgumentError{"Position", p.number, "must have a sequence number of this stream"}
+		}
+	}
+	return p.concrete(), nil
+}
+
+func (p Position) concrete() bound {
+	switch p.kind {
+	case kindAtSequence:
+		return bound{from: p.number.counter(), strict: true, ordinal: p.ordinal}
+	case kindAfterSequence:
+		return bound{from: p.number.counter() + 1, strict: true, ordinal: p.ordinal}
+	case kindAtTime:
+		return bound{from: uint64(max(0, p.time))}
+	default:
+		return bound{}
+	}
+}
+
+// GetRecordsOptions bound a page. The zero value, and a nil pointer, mean the
+// defaults.
+type GetRecordsOptions struct {
+	// Limit is the most records to return, 1 to 10,000. 0 means 10,000.
+	Limit int
+
+	// LimitBytes is the most bytes of partition keys and data to return, up to
+	// 10 MiB; but the first record is returned whatever its size. 0 means 10 MiB.
+	LimitBytes int
+
+	// Wait makes the call wait, under its context, until there is a record to
+	// return or the shard has ended.
+	Wait bool
+}
+
+func (o *GetRecordsOptions) withDefaults() (GetRecordsOptions, error) {
+	var opts GetRecordsOptions
+	if o != nil {
+		opts = *o
+	}
+	if opts.Limit == 0 {
+		opts.Limit = maxPageRecords
+	}
+	if opts.LimitBytes == 0 {
+		opts.LimitBytes = maxPageBytes
+	}
+	switch {
+	case opts.Limit < 1 || opts.Limit > maxPageRecords:
+		return opts, &InvalidArgumentError{"Limit", opts.Limit, fmt.Sprintf("must be 1 to %d", maxPageRecords)}
+	case opts.LimitBytes < 1 || opts.LimitBytes > maxPageBytes:
+		return opts, &InvalidArgumentError{"LimitBytes", opts.LimitBytes, fmt.Sprintf("must be 1 to %d", maxPageBytes)}
+	}
+	return opts, nil
+}
+
+// RecordsPage is a stretch of a shard.
+type RecordsPage struct {
+	Records []Record
+
+	// Next is where to read on. It is concrete: asked for [Latest], it says
+	// where that was.
+	Next Position
+
+	// BehindLatest is the age of the next record that was not returned, or 0 if
+	// there is none: if, and only if, the page reached the tip. Kinesis:
+	// MillisBehindLatest.
+	BehindLatest time.Duration
+
+	// BehindRecords and BehindBytes count the records, and their partition keys
+	// and data, that lie between the page and the tip. They are exact.
+	BehindRecords, BehindBytes int64
+
+	// EndOfShard reports that the shard is closed and the page reached its end:
+	// Next will return nothing more. ChildShards are where its keys go on.
+	EndOfShard  bool
+	ChildShards []ShardID
+}
+
+// GetRecords returns the records from a position on, as many as the options
+// allow; none if the position is at the tip, unless the options say to wait.
+// [Shard.Records] and [Shard.Follow] are more comfortable; a page is for tools
+// that keep positions themselves.
+//
+// Errors: [ErrInvalidArgument]; [ErrTrimmed] if records after the given sequence
+// number were trimmed; [ErrStreamNotFound]; [ErrCorrupt] and [ErrDataLoss];
+// [ErrClosed]; the cause of ctx. Kinesis: GetRecords.
+func (sh *Shard) GetRecords(ctx context.Context, from Position, options *GetRecordsOptions) (*RecordsPage, error) {
+	page, err := sh.getRecords(ctx, from, options)
+	return page, wrapError("get records", sh.String(), err)
+}
+
+func (sh *Shard) getRecords(ctx context.Context, from Position, options *GetRecordsOptions) (*RecordsPage, error) {
+	opts, err := options.withDefaults()
+	if err != nil {
+		return nil, err
+	}
+	b, err := from.inShard(sh)
+	if err != nil {
+		return nil, err
+	}
+	q := pageQuery{from: b.from, strict: b.strict, ordinal: b.ordinal, to: maxCounter, records: opts.Limit, bytes: opts.LimitBytes}
+	for {
+		page, err := sh.page(ctx, q, nil)
+		if err != nil {
+			return nil, err
+		}
+		if !opts.Wait || len(page.records) > 0 || sh.endsBefore(q.from, page.tip) {
+			return sh.recordsPage(q, page), nil
+		}
+		if err := sh.stream.db.wait(ctx, sh.log.Wait(max(page.tip.LastCounter, q.from-min(q.from, 1)))); err != nil {
+			return nil, err
+		}
+	}
+}
+
+// recordsPage makes the public form of a page.
+func (sh *Shard) recordsPage(q pageQuery, page page) *RecordsPage {
+	result := &RecordsPage{Records: make([]Record, len(page.records)), Next: sh.after(q, page)}
+	for i := range page.records {
+		result.Records[i] = sh.record(&page.records[i])
+	}
+	ordinal, offset := page.tip.Ordinal, page.tip.Offset
+	if n := len(page.records); n > 0 {
+		last := &page.records[n-1]
+		ordinal, offset = last.Ordinal+1, last.Offset+uint64(last.Size())
+	}
+	result.BehindRecords = int64(page.tip.Ordinal - ordinal)
+	result.BehindBytes = int64(page.tip.Offset - offset)
+	if result.BehindRecords > 0 {
+		arrived := time.Unix(0, int64(page.next))
+		result.BehindLatest = max(sh.stream.db.clock().Sub(arrived), 1)
+	} else if sh.closed {
+		result.EndOfShard, result.ChildShards = true, sh.children()
+	}
+	return result
+}
+
+// after returns the position after a page. An empty one leaves the reader where
+// it was: with a sequence number that says so, also if it asked for a time or
+// for Latest.
+func (sh *Shard) after(q pageQuery, page page) Position {
+	if n := len(page.records); n > 0 {
+		last := &page.records[n-1]
+		return Position{kind: kindAfterSequence, number: sh.number(last.Counter), ordinal: last.Ordinal + 2}
+	}
+	if page.from == 0 {
+		return Position{kind: kindAfterSequence, number: sh.starting(), ordinal: q.ordinal}
+	}
+	return Position{kind: kindAfterSequence, number: sh.number(page.from - 1), ordinal: q.ordinal}
+}
+
+// endsBefore reports whether the shard is closed and has no record at or after
+// counter.
+func (sh *Shard) endsBefore(counter uint64, tip tail.Tip) bool {
+	return sh.closed && counter > tip.LastCounter
+}
+
+// record makes the public form of a record.
+func (sh *Shard) record(r *layout.Record) Record {
+	rec := Record{
+		PartitionKey:   r.PartitionKey,
+		Data:           r.Data,
+		ShardID:        sh.id,
+		SequenceNumber: sh.number(r.Counter),
+		ArrivalTime:    time.Unix(0, int64(r.Counter)),
+	}
+	if r.ExplicitHash != nil {
+		rec.ExplicitHashKey = &HashKey{*r.ExplicitHash}
+	}
+	return rec
+}
+
+// String names the shard and its stream, for logs.
+func (sh *Shard) String() string { return string(sh.id) + " of " + sh.stream.name }

@@ -1,0 +1,314 @@
+package braid
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync/atomic"
+	"time"
+
+	"github.com/braidstream/braid/internal/commit"
+	"github.com/braidstream/braid/internal/kv"
+	"github.com/braidstream/braid/internal/layout"
+	"github.com/braidstream/braid/internal/tail"
+)
+
+const (
+	maxStreamNameChars = 128
+	maxShards          = 10_000 // Kinesis: shards per stream
+	payloadChunkBytes  = 64 << 10
+)
+
+// StreamOptions are the settings of a stream. They are stored with it when it is
+// created. The zero value, and a nil pointer, mean the defaults.
+type StreamOptions struct {
+	// Shards is the number of shards the stream starts with, 1 to 10,000. They
+	// divide the hash-key space evenly. 0 means 1.
+	Shards int
+
+	// MaxRecordBytes is the largest Data that a record may have, up to
+	// 10,485,760 (10 MiB). 0 means 1,048,576 (1 MiB). The partition key does not
+	// count. Kinesis: MaxRecordSizeInKiB.
+	MaxRecordBytes int
+}
+
+// withDefaults returns a copy whose zero fields are filled in, after checking
+// the others.
+func (o *StreamOptions) withDefaults() (StreamOptions, error) {
+	var opts StreamOptions
+	if o != nil {
+		opts = *o
+	}
+	if opts.Shards == 0 {
+		opts.Shards = 1
+	}
+	if opts.MaxRecordBytes == 0 {
+		opts.MaxRecordBytes = defaultDataBytes
+	}
+	switch {
+	case opts.Shards < 1 || opts.Shards > maxShards:
+		return opts, &InvalidArgumentError{"Shards", opts.Shards, fmt.Sprintf("must be 1 to %d", maxShards)}
+	case opts.MaxRecordBytes < 1 || opts.MaxRecordBytes > maxDataBytes:
+		return opts, &InvalidArgumentError{"MaxRecordBytes", opts.MaxRecordBytes, fmt.Sprintf("must be 1 to %d", maxDataBytes)}
+	}
+	return opts, nil
+}
+
+// Stream is a named set of shards that divide the hash-key space among them. It
+// comes from [DB.OpenStream], [DB.CreateStream] or [DB.Stream]. All methods may
+// be called from any number of goroutines.
+//
+// After [DB.DeleteStream] every method that can fail returns
+// [ErrStreamNotFound], also when a stream of the same name was created since.
+type Stream struct {
+	db       *DB
+	number   uint32 // names it in keys; never given to another stream
+	name     string
+	created  time.Time
+	maxData  int
+	topology atomic.Pointer[topology]
+	signal   tail.Signal // the last counter of any shard
+	deleted  atomic.Bool // set when the deletion is durable
+
+	// The appender's:
+	gone    bool // a deletion was applied
+	touched bool // this group has records for it
+}
+
+// Name returns the stream's name.
+func (s *Stream) Name() string { return s.name }
+
+// Shards returns the stream's shards, in the order of their ids.
+func (s *Stream) Shards() []*Shard {
+	return append([]*Shard(nil), s.topology.Load().shards...)
+}
+
+// Shard returns the shard with that id. Besides the full form it understands
+// those that Kinesis does, such as "shardId-7" and "7". Errors:
+// [ErrShardNotFound].
+func (s *Stream) Shard(id ShardID) (*Shard, error) {
+	shards := s.topology.Load().shards
+	index, ok := parseShardID(string(id))
+	if !ok || int64(index) >= int64(len(shards)) {
+		return nil, &opError{op: "get shard", what: fmt.Sprintf("%.128q of %s", string(id), s.name), class: ErrShardNotFound}
+	}
+	return shards[index], nil
+}
+
+// PutRecord appends a record to the shard that the MD5 of the partition key
+// falls to, and returns when it is durable, as far as [Options].Durability
+// promises. To choose the shard by a hash key, use [Stream.PutRecords].
+//
+// Records that one goroutine puts one after the other under one partition key
+// are read in that order. The data is copied; data may be reused at once.
+//
+// Refused: [ErrInvalidArgument], [ErrStreamNotFound], [ErrDiskFull], [ErrFailed],
+// [ErrClosed], and the cause of ctx if it ended before the record was on its
+// way. Unknown: [ErrOutcomeUnknown], which wraps that cause or ErrFailed, if it
+// was. There is no other outcome. Kinesis: PutRecord.
+func (s *Stream) PutRecord(ctx context.Context, partitionKey string, data []byte) (PutResult, error) {
+	entry := Entry{PartitionKey: partitionKey, Data: data}
+	if err := entry.validate(s.maxData, ""); err != nil {
+		return PutResult{}, wrapError("put record", s.name, err)
+	}
+	r := s.db.takeRequest()
+	r.op.stream = s
+	r.op.single[0] = preparePut(&entry, make([]byte, payloadBytes(&entry)))
+	r.op.puts = r.op.single[:]
+	if err := s.commitPuts(ctx, r); err != nil {
+		return PutResult{}, wrapError("put record", s.name, err)
+	}
+	result := r.op.single[0].result()
+	s.db.releaseRequest(r)
+	return result, nil
+}
+
+// PutRecords appends several records with one commit. They are all stored or
+// none is: the error speaks for the call as a whole, and the results, one for
+// each entry in the same order, carry an Err of their own only where a stream
+// has limits of throughput. Entries that fall to the same shard keep their
+// order.
+//
+// A call takes at most 16 MiB of partition keys and data; there is no limit on
+// the number of entries. An entry that is not valid refuses the whole call, and
+// the error names it. Errors: as [Stream.PutRecord]. Kinesis: PutRecords.
+func (s *Stream) PutRecords(ctx context.Context, entries []Entry) ([]PutResult, error) {
+	total, err := s.validateEntries(entries)
+	if err != nil {
+		return nil, wrapError("put records", s.name, err)
+	}
+	if len(entries) == 0 {
+		return nil, nil
+	}
+	r := s.db.takeRequest()
+	r.op.stream = s
+	r.op.puts = preparePuts(entries, total)
+	if err := s.commitPuts(ctx, r); err != nil {
+		return nil, wrapError("put records", s.name, err)
+	}
+	results := make([]PutResult, len(entries))
+	for i := range results {
+		results[i] = r.op.puts[i].result()
+	}
+	s.db.releaseRequest(r)
+	return results, nil
+}
+
+// validateEntries checks all entries and returns what their payloads need.
+func (s *Stream) validateEntries(entries []Entry) (payload int, err error) {
+	size := 0
+	for i := range entries {
+		e := &entries[i]
+		if err := e.validate(s.maxData, ""); err != nil {
+			return 0, e.validate(s.maxData, fmt.Sprintf("Entries[%d].", i))
+		}
+		size += len(e.PartitionKey) + len(e.Data)
+		payload += payloadBytes(e)
+	}
+	if size > maxPutRecordsBytes {
+		return 0, &InvalidArgumentError{"Entries", fmt.Sprintf("%d bytes in all", size), fmt.Sprintf("must have at most %d bytes of partition keys and data", maxPutRecordsBytes)}
+	}
+	return payload, nil
+}
+
+// preparePuts encodes the entries. They share memory in chunks: few allocations,
+// yet a reader who keeps one record does not keep the whole call alive.
+func preparePuts(entries []Entry, total int) []put {
+	puts := make([]put, len(entries))
+	var chunk []byte
+	for i := range entries {
+		n := payloadBytes(&entries[i])
+		if n > len(chunk) {
+			chunk = make([]byte, max(n, min(total, payloadChunkBytes)))
+		}
+		puts[i] = preparePut(&entries[i], chunk[:n:n])
+		chunk = chunk[n:]
+		total -= n
+	}
+	return puts
+}
+
+// commitPuts has the request committed. With an error the request is given back,
+// unless the committer may still hold it.
+func (s *Stream) commitPuts(ctx context.Context, r *putRequest) error {
+	r.Op = &r.op
+	for i := range r.op.puts {
+		r.Bytes += r.op.puts[i].bytes()
+	}
+	err := s.db.committer.Do(ctx, &r.Request)
+	if err != nil && !errors.Is(err, commit.ErrUnknown) {
+		s.db.releaseRequest(r)
+	}
+	return err
+}
+
+// putRequest is a request that carries its operation, so that one allocation
+// serves both, and a pool serves many.
+type putRequest struct {
+	commit.Request
+	op putOp
+}
+
+func (db *DB) takeRequest() *putRequest { return db.requests.Get().(*putRequest) }
+
+// releaseRequest gives the request back. It is cleared first: it must not keep
+// records alive, and a channel kept from one synctest bubble breaks the next.
+func (db *DB) releaseRequest(r *putRequest) {
+	*r = putRequest{}
+	db.requests.Put(r)
+}
+
+// Trim removes all records before the position from the stream, for good. They
+// cannot be read from the moment at which Trim returns; their space is returned
+// in the background. Trim(ctx, [Latest]()) empties the stream. Sequence numbers
+// are not used again.
+//
+// Errors: [ErrStreamNotFound], [ErrInvalidArgument] for a number of another
+// stream, [ErrFailed], [ErrClosed], [ErrOutcomeUnknown], and those of reading.
+// Trimming works while the disk is full.
+func (s *Stream) Trim(ctx context.Context, before Position) error {
+	shards := s.topology.Load().shards
+	horizons := make([]layout.Horizon, len(shards))
+	for i, sh := range shards {
+		bound, err := before.inStream(s)
+		if err == nil {
+			horizons[i], err = sh.horizonAt(bound)
+		}
+		if err != nil {
+			return wrapError("trim", s.name, err)
+		}
+	}
+	err := s.db.control(ctx, func(a *appender, batch *kv.Batch) (func(), error) {
+		if s.gone {
+			return nil, ErrStreamNotFound
+		}
+		return a.trim(shards, horizons, batch), nil
+	})
+	return wrapError("trim", s.name, err)
+}
+
+// StreamDescription is what is known of a stream at one time.
+type StreamDescription struct {
+	Name           string
+	CreatedAt      time.Time
+	MaxRecordBytes int   // the largest Data of a record
+	Records        int64 // that can be read
+	Bytes          int64 // partition keys and data of those records
+	Shards         []ShardDescription
+}
+
+// Describe returns the stream's settings, and for each shard its range, lineage
+// and content. Kinesis: DescribeStream.
+func (s *Stream) Describe() StreamDescription {
+	d := StreamDescription{Name: s.name, CreatedAt: s.created, MaxRecordBytes: s.maxData}
+	for _, sh := range s.topology.Load().shards {
+		shard := sh.Describe()
+		d.Records += shard.Records
+		d.Bytes += shard.Bytes
+		d.Shards = append(d.Shards, shard)
+	}
+	return d
+}
+
+// createStream adds the rows of a new stream, and returns it.
+func (a *appender) createStream(name string, opts StreamOptions, batch *kv.Batch) *Stream {
+	created := a.nextCounter()
+	s := &Stream{
+		db:      a.db,
+		number:  a.nextStream,
+		name:    name,
+		created: time.Unix(0, int64(created)),
+		maxData: opts.MaxRecordBytes,
+	}
+	a.nextStream++
+	a.names[name] = true
+	a.boundCounters(batch) // it holds the number of the next stream, too
+	batch.Set(layout.StreamKey(s.number), layout.StreamRow{
+		Name:           name,
+		Created:        created,
+		NextShard:      uint32(opts.Shards),
+		MaxRecordBytes: uint64(opts.MaxRecordBytes),
+	}.Encode(s.number))
+	shards := make([]*Shard, opts.Shards)
+	for i, keys := range evenRanges(opts.Shards) {
+		row := layout.ShardRow{Start: keys.Start.n, End: keys.End.n, CreatedSeconds: created / uint64(time.Second)}
+		batch.Set(layout.ShardKey(s.number, uint32(i)), row.Encode(s.number, uint32(i)))
+		shards[i] = newShard(s, uint32(i), row)
+		shards[i].setTip(layout.Horizon{})
+	}
+	s.topology.Store(newTopology(shards))
+	return s
+}
+
+// validateStreamName checks a name by the rule of Kinesis.
+func validateStreamName(name string) error {
+	valid := len(name) >= 1 && len(name) <= maxStreamNameChars
+	for i := 0; valid && i < len(name); i++ {
+		c := name[i]
+		valid = c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || c == '_' || c == '.' || c == '-'
+	}
+	if !valid {
+		return &InvalidArgumentError{"Name", fmt.Sprintf("%.140q", name), "must be 1 to 128 characters of a-z, A-Z, 0-9, '_', '.' and '-'"}
+	}
+	return nil
+}

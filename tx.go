@@ -1,0 +1,584 @@
+package braid
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"iter"
+	"slices"
+	"sort"
+	"sync"
+
+	"github.com/braidstream/braid/internal/commit"
+	"github.com/braidstream/braid/internal/kv"
+	"github.com/braidstream/braid/internal/layout"
+)
+
+const (
+	maxKeyBytes = 16 << 10
+
+	// maxTxRuns is how often Update runs its function before it gives up. Each
+	// conflict means that another transaction has succeeded.
+	maxTxRuns = 100
+
+	// txLogKeys is how many recently written keys are remembered. A transaction
+	// that began before the oldest of them cannot be checked, and runs again.
+	txLogKeys = 1 << 16
+
+	// patientRuns is how often a transaction that met conflicts runs beside all
+	// others. Then it waits for its turn among those like it, so that a crowd
+	// that works on one key gets through one by one.
+	patientRuns = 3
+
+	// scanPageBytes bounds what Scan reads at once.
+	scanPageBytes = 64 << 10
+
+	// txReadBytes is what remembering a key or range costs beside its bytes.
+	txReadBytes = 64
+)
+
+// Tx is a transaction: it reads and writes the application's own keys, and
+// appends records to streams, as one atomic change. It comes from [DB.Update] or
+// [DB.View], is used by one goroutine at a time, and not after the function that
+// it was given to has returned.
+//
+// The application's keys are 1 byte to 16 KiB of anything, and never meet those
+// of braid.
+type Tx struct {
+	db       *DB
+	ctx      context.Context
+	snapshot *snapshot
+	writable bool
+	ended    bool
+	size     int64 // of all that is kept; bounded by MaxTxBytes
+	writes   map[string]write
+	puts     []txPut
+	reads    map[string]struct{} // keys
+	ranges   []keyRange
+}
+
+// write is a key's new value; nil for a deletion.
+type write struct{ value []byte }
+
+type txPut struct {
+	stream *Stream
+	put    put
+}
+
+// keyRange is a range of keys that a transaction has looked at: from start up to
+// and not including end, or without an end if that is nil.
+type keyRange struct{ start, end []byte }
+
+func (r keyRange) contains(key []byte) bool {
+	return bytes.Compare(r.start, key) <= 0 && (r.end == nil || bytes.Compare(key, r.end) < 0)
+}
+
+// KeyValue is a key of the application's own with its value. Both belong to the
+// caller.
+type KeyValue struct{ Key, Value []byte }
+
+// View runs fn with a transaction that reads one consistent state of the
+// application's keys: the newest that is durable, in the mode that the database
+// runs in. It returns what fn returns. Writing is refused with
+// [ErrInvalidArgument].
+//
+// While fn runs, what it might still read is kept on disk: do not wait in it.
+func (db *DB) View(ctx context.Context, fn func(*Tx) error) error {
+	tx, err := db.begin(ctx, false)
+	if err != nil {
+		return wrapError("view", "", err)
+	}
+	defer tx.end()
+	return fn(tx)
+}
+
+// Update runs fn with a transaction and commits what it wrote: all of it or
+// nothing, durable when Update returns nil. If fn returns an error nothing is
+// written, and Update returns that error.
+//
+// Transactions are serializable: if something that fn read was changed by
+// another one before the commit, nothing is written and fn is run again, on the
+// new state. So fn must not have effects beyond the transaction, and should not
+// wait: while it runs, what it might still read is kept on disk.
+//
+// Errors besides fn's: [ErrTxConflict], [ErrTxTooLarge], [ErrStreamNotFound] if a
+// stream was deleted meanwhile, [ErrDiskFull], [ErrFailed], [ErrClosed], the
+// cause of ctx: refused. [ErrOutcomeUnknown]: unknown.
+func (db *DB) Update(ctx context.Context, fn func(*Tx) error) error {
+	for run := range maxTxRuns {
+		if run == patientRuns {
+			if err := db.waitTurn(ctx); err != nil {
+				return wrapError("update", "", err)
+			}
+			defer func() { <-db.turn }()
+		}
+		again, err := db.update(ctx, fn)
+		if !again {
+			return err
+		}
+	}
+	return wrapError("update", "", fmt.Errorf("%w: it ran %d times", ErrTxConflict, maxTxRuns))
+}
+
+// waitTurn waits until this is the only transaction that insists.
+func (db *DB) waitTurn(ctx context.Context) error {
+	select {
+	case db.turn <- struct{}{}:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	case <-db.closing:
+		return ErrClosed
+	case <-db.store.Failed():
+		return db.store.Err()
+	}
+}
+
+// update runs fn once. It asks for another run on a conflict.
+func (db *DB) update(ctx context.Context, fn func(*Tx) error) (again bool, err error) {
+	tx, err := db.begin(ctx, true)
+	if err != nil {
+		return false, wrapError("update", "", err)
+	}
+	defer tx.end()
+	if err := fn(tx); err != nil {
+		return false, err
+	}
+	if len(tx.writes) == 0 && len(tx.puts) == 0 {
+		return false, nil // one consistent state was read: nothing to check
+	}
+	request := &commit.Request{Op: tx.op(), Bytes: int(tx.size)}
+	err = db.committer.Do(ctx, request)
+	if errors.Is(err, errConflict) {
+		return true, nil
+	}
+	return false, wrapError("update", "", err)
+}
+
+func (db *DB) begin(ctx context.Context, writable bool) (*Tx, error) {
+	if err := context.Cause(ctx); err != nil {
+		return nil, err
+	}
+	if db.closed.Load() {
+		return nil, ErrClosed
+	}
+	snapshot, err := db.snapshots.take()
+	if err != nil {
+		return nil, err
+	}
+	return &Tx{db: db, ctx: ctx, snapshot: snapshot, writable: writable}, nil
+}
+
+func (tx *Tx) end() {
+	tx.ended = true
+	tx.db.snapshots.release(tx.snapshot)
+}
+
+// Get returns the value of a key, with what the transaction itself wrote. The
+// value belongs to the caller. Errors: [ErrKeyNotFound], [ErrInvalidArgument],
+// [ErrTxTooLarge], [ErrCorrupt], [ErrClosed].
+func (tx *Tx) Get(key []byte) ([]byte, error) {
+	value, err := tx.get(key)
+	return value, wrapError("get", "", err)
+}
+
+func (tx *Tx) get(key []byte) ([]byte, error) {
+	if err := tx.check(key, false); err != nil {
+		return nil, err
+	}
+	if w, written := tx.writes[string(key)]; written {
+		if w.value == nil {
+			return nil, ErrKeyNotFound
+		}
+		return bytes.Clone(w.value), nil
+	}
+	if err := tx.noteRead(key); err != nil {
+		return nil, err
+	}
+	value, err := tx.snapshot.Get(layout.AppKey(key))
+	if errors.Is(err, kv.ErrNotFound) {
+		return nil, ErrKeyNotFound
+	}
+	return value, err
+}
+
+// Set gives a key a value, which may be empty. Both are copied. Errors:
+// [ErrInvalidArgument], [ErrTxTooLarge].
+func (tx *Tx) Set(key, value []byte) error {
+	if err := tx.check(key, true); err != nil {
+		return wrapError("set", "", err)
+	}
+	return wrapError("set", "", tx.write(key, append(make([]byte, 0, max(1, len(value))), value...)))
+}
+
+// Delete removes a key; that it does not exist is no error. Errors:
+// [ErrInvalidArgument], [ErrTxTooLarge].
+func (tx *Tx) Delete(key []byte) error {
+	if err := tx.check(key, true); err != nil {
+		return wrapError("delete", "", err)
+	}
+	return wrapError("delete", "", tx.write(key, nil))
+}
+
+func (tx *Tx) write(key, value []byte) error {
+	if err := tx.grow(len(key) + len(value) + txReadBytes); err != nil {
+		return err
+	}
+	if tx.writes == nil {
+		tx.writes = make(map[string]write)
+	}
+	tx.writes[string(key)] = write{value}
+	return nil
+}
+
+// Scan returns the keys from start up to and not including end, in order, with
+// what the transaction itself wrote before the loop began. A nil end means no
+// bound. Breaking off the loop reads no further, and only what was read can
+// conflict with other transactions. An error is yielded once, last.
+func (tx *Tx) Scan(start, end []byte) iter.Seq2[KeyValue, error] {
+	return func(yield func(KeyValue, error) bool) {
+		if err := tx.scan(keyRange{bytes.Clone(start), bytes.Clone(end)}, yield); err != nil {
+			yield(KeyValue{}, wrapError("scan", "", err))
+		}
+	}
+}
+
+func (tx *Tx) scan(r keyRange, yield func(KeyValue, error) bool) error {
+	own := tx.ownKeys(r)
+	for from, more := r.start, true; more; {
+		var page []KeyValue
+		var err error
+		if page, more, err = tx.scanPage(keyRange{from, r.end}, own); err != nil {
+			return err
+		}
+		for _, item := range page {
+			if err := tx.grow(len(item.Key) + len(item.Value)); err != nil {
+				return err
+			}
+			if !yield(item, nil) {
+				return tx.noteRange(keyRange{r.start, after(item.Key)})
+			}
+		}
+		if more {
+			from = after(page[len(page)-1].Key)
+			own = own[sort.SearchStrings(own, string(from)):]
+		}
+	}
+	return tx.noteRange(r)
+}
+
+// scanPage returns the first items of a range, merged of what is stored and what
+// the transaction wrote; more tells that there may be others. No iterator is
+// held while the caller's loop runs.
+func (tx *Tx) scanPage(r keyRange, own []string) (page []KeyValue, more bool, err error) {
+	if tx.ended {
+		return nil, false, errTxEnded
+	}
+	if r.end != nil && bytes.Compare(r.start, r.end) >= 0 {
+		return nil, false, nil
+	}
+	it, err := tx.snapshot.NewIter(layout.AppSpan(r.start, r.end))
+	if err != nil {
+		return nil, false, err
+	}
+	defer func() { err = errors.Join(err, it.Close()) }()
+	addOwn := func(key string) {
+		if value := tx.writes[key].value; value != nil {
+			page = append(page, KeyValue{[]byte(key), bytes.Clone(value)})
+		}
+	}
+	size := 0
+	for ok := it.First(); ok; ok = it.Next() {
+		if len(page) > 0 && size > scanPageBytes {
+			return page, true, nil
+		}
+		key, err := layout.DecodeAppKey(it.Key())
+		if err != nil {
+			return nil, false, corrupt(err)
+		}
+		for ; len(own) > 0 && own[0] < string(key); own = own[1:] {
+			addOwn(own[0])
+		}
+		if len(own) > 0 && own[0] == string(key) {
+			addOwn(own[0])
+			own = own[1:]
+			continue
+		}
+		page = append(page, KeyValue{bytes.Clone(key), bytes.Clone(it.Value())})
+		size += len(key) + len(it.Value()) + txReadBytes
+	}
+	for ; len(own) > 0; own = own[1:] {
+		addOwn(own[0])
+	}
+	return page, false, it.Error()
+}
+
+// after returns the next key there can be.
+func after(key []byte) []byte { return append(bytes.Clone(key), 0) }
+
+// ownKeys returns the keys of the range that the transaction wrote, in order.
+func (tx *Tx) ownKeys(r keyRange) []string {
+	var keys []string
+	for key := range tx.writes {
+		if r.contains([]byte(key)) {
+			keys = append(keys, key)
+		}
+	}
+	slices.Sort(keys)
+	return keys
+}
+
+// PutRecord appends a record to a stream when the transaction commits. Records
+// of one transaction keep their order. The data is copied. Errors:
+// [ErrStreamNotFound], [ErrInvalidArgument], [ErrTxTooLarge].
+func (tx *Tx) PutRecord(stream, partitionKey string, data []byte) error {
+	return tx.PutEntry(stream, Entry{PartitionKey: partitionKey, Data: data})
+}
+
+// PutEntry is [Tx.PutRecord] for an entry, which may carry an explicit hash key.
+func (tx *Tx) PutEntry(stream string, entry Entry) error {
+	return wrapError("put record", stream, tx.putEntry(stream, &entry))
+}
+
+func (tx *Tx) putEntry(stream string, entry *Entry) error {
+	if err := tx.checkWritable(); err != nil {
+		return err
+	}
+	s, err := tx.db.Stream(stream)
+	if err != nil {
+		return err
+	}
+	if err := entry.validate(s.maxData, ""); err != nil {
+		return err
+	}
+	p := preparePut(entry, make([]byte, payloadBytes(entry)))
+	if err := tx.grow(p.bytes()); err != nil {
+		return err
+	}
+	tx.puts = append(tx.puts, txPut{s, p})
+	return nil
+}
+
+var errTxEnded = &InvalidArgumentError{"Tx", "ended", "must not be used after its function has returned"}
+
+func (tx *Tx) checkWritable() error {
+	switch {
+	case tx.ended:
+		return errTxEnded
+	case !tx.writable:
+		return &InvalidArgumentError{"Tx", "read-only", "must come from Update to be written to"}
+	}
+	return nil
+}
+
+func (tx *Tx) check(key []byte, write bool) error {
+	if write {
+		if err := tx.checkWritable(); err != nil {
+			return err
+		}
+	}
+	switch {
+	case tx.ended:
+		return errTxEnded
+	case len(key) < 1 || len(key) > maxKeyBytes:
+		return &InvalidArgumentError{"Key", fmt.Sprintf("%d bytes long", len(key)), fmt.Sprintf("must be 1 to %d bytes", maxKeyBytes)}
+	}
+	return nil
+}
+
+// noteRead and noteRange remember what was looked at, for the check at the
+// commit. A transaction that cannot write is not checked.
+func (tx *Tx) noteRead(key []byte) error {
+	if _, known := tx.reads[string(key)]; known || !tx.writable {
+		return nil
+	}
+	if tx.reads == nil {
+		tx.reads = make(map[string]struct{})
+	}
+	tx.reads[string(key)] = struct{}{}
+	return tx.grow(len(key) + txReadBytes)
+}
+
+func (tx *Tx) noteRange(r keyRange) error {
+	if !tx.writable {
+		return nil
+	}
+	tx.ranges = append(tx.ranges, r)
+	return tx.grow(len(r.start) + len(r.end) + txReadBytes)
+}
+
+// grow counts memory that the transaction keeps. Writers alone keep some.
+func (tx *Tx) grow(n int) error {
+	if !tx.writable {
+		return nil
+	}
+	if tx.size += int64(n); tx.size > tx.db.opts.MaxTxBytes {
+		return fmt.Errorf("%w: it reads and writes more than %d bytes", ErrTxTooLarge, tx.db.opts.MaxTxBytes)
+	}
+	return nil
+}
+
+// txOp is the request of a transaction.
+type txOp struct {
+	version uint64 // of the state that it read
+	reads   map[string]struct{}
+	ranges  []keyRange
+	writes  map[string]write
+	puts    []txPut
+}
+
+func (tx *Tx) op() *txOp {
+	return &txOp{tx.snapshot.version, tx.reads, tx.ranges, tx.writes, tx.puts}
+}
+
+// errConflict refuses a transaction that has to run again.
+var errConflict = errors.New("another transaction changed what this one read")
+
+// applyTx checks what the transaction read, and adds what it wrote.
+func (a *appender) applyTx(op *txOp, batch *kv.Batch) error {
+	for i := range op.puts {
+		if op.puts[i].stream.gone {
+			return fmt.Errorf("%w: %s", ErrStreamNotFound, op.puts[i].stream.name)
+		}
+	}
+	if a.txs.conflicts(op) {
+		return errConflict
+	}
+	for i := range op.puts {
+		a.place(op.puts[i].stream, &op.puts[i].put, batch)
+	}
+	if len(op.writes) == 0 {
+		return nil
+	}
+	a.txs.add(op.writes)
+	for key, w := range op.writes {
+		if w.value == nil {
+			batch.Delete(layout.AppKey([]byte(key)))
+		} else {
+			batch.Set(layout.AppKey([]byte(key)), w.value)
+		}
+	}
+	return nil
+}
+
+// txLog remembers which keys recent transactions wrote. The appender owns it.
+type txLog struct {
+	version  uint64 // of the newest transaction that wrote keys
+	oldest   uint64 // transactions that began at this version or later can be checked
+	writes   []loggedWrite
+	inFlight bool // this group writes keys
+}
+
+type loggedWrite struct {
+	version uint64
+	key     string
+}
+
+// add logs the keys of a transaction, and forgets the oldest ones if it has to.
+func (l *txLog) add(writes map[string]write) {
+	l.version++
+	l.inFlight = true
+	for key := range writes {
+		l.writes = append(l.writes, loggedWrite{l.version, key})
+	}
+	if len(l.writes) > 2*txLogKeys {
+		cut := len(l.writes) - txLogKeys
+		l.oldest = l.writes[cut-1].version
+		l.writes = append(l.writes[:0], l.writes[cut:]...)
+		clear(l.writes[len(l.writes):cap(l.writes)])
+	}
+}
+
+// conflicts reports whether a transaction read something that was written after
+// the version that it read, or may have been.
+func (l *txLog) conflicts(op *txOp) bool {
+	if len(op.reads) == 0 && len(op.ranges) == 0 {
+		return false
+	}
+	if op.version < l.oldest {
+		return true
+	}
+	first, _ := slices.BinarySearchFunc(l.writes, op.version+1, func(w loggedWrite, version uint64) int {
+		return int(int64(w.version) - int64(version))
+	})
+	for _, w := range l.writes[first:] {
+		if _, read := op.reads[w.key]; read {
+			return true
+		}
+		for _, r := range op.ranges {
+			if r.contains([]byte(w.key)) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// snapshots hands out states of the application's keys that are durable. The
+// engine shows a write before it is: so while a group that writes keys is on its
+// way to the disk, transactions share a snapshot taken right before.
+type snapshots struct {
+	store *kv.Store
+
+	mu      sync.Mutex // guards the fields below
+	version uint64     // of the newest state that is durable
+	held    *snapshot  // that state, while a group is on its way; else nil
+	failed  error      // why held could not be taken
+}
+
+// snapshot is a state that transactions share. It is closed by the last.
+type snapshot struct {
+	*kv.Snapshot
+	version uint64
+	users   int // guarded by the mutex of snapshots
+}
+
+// take returns the newest durable state; release gives it back.
+func (s *snapshots) take() (*snapshot, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.failed != nil {
+		return nil, s.failed
+	}
+	if s.held != nil {
+		s.held.users++
+		return s.held, nil
+	}
+	return s.newLocked()
+}
+
+func (s *snapshots) newLocked() (*snapshot, error) {
+	kvSnapshot, err := s.store.NewSnapshot()
+	if err != nil {
+		return nil, err
+	}
+	return &snapshot{Snapshot: kvSnapshot, version: s.version, users: 1}, nil
+}
+
+func (s *snapshots) release(snap *snapshot) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if snap.users--; snap.users == 0 {
+		_ = snap.Close() // it reads nothing any more
+	}
+}
+
+// hold keeps the state for all who begin from now on. The committer calls it
+// before it commits a group that writes keys.
+func (s *snapshots) hold() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.held, s.failed = s.newLocked()
+}
+
+// publish tells that the group is durable, and with it the given version.
+func (s *snapshots) publish(version uint64) {
+	s.mu.Lock()
+	held := s.held
+	s.version, s.held, s.failed = version, nil, nil
+	s.mu.Unlock()
+	if held != nil {
+		s.release(held)
+	}
+}
