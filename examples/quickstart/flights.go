@@ -1,0 +1,75 @@
+package main
+
+import (
+	"bytes"
+	"compress/gzip"
+	_ "embed"
+	"encoding/csv"
+	"fmt"
+	"io"
+	"strconv"
+	"time"
+)
+
+// flightsData is a table of 20,000 flights: CSV with a header, compressed. It
+// was made by gen.go; NOTICE.md says where the flights come from.
+//
+//go:embed flights.csv.gz
+var flightsData []byte
+
+// departureLayout is how the table writes a time: the local one of the airport,
+// to the minute.
+const departureLayout = "2006/01/02 15:04"
+
+// Flight is one departure of a domestic flight in the United States.
+type Flight struct {
+	Departure     time.Time // local time of the origin, given as if it were UTC
+	DelayMinutes  int       // negative when early
+	DistanceMiles int
+	Origin        string // airport code, such as "ATL"
+	Destination   string // airport code
+}
+
+// flights returns all flights of the table, in order of departure.
+func flights() ([]Flight, error) {
+	unzipped, err := gzip.NewReader(bytes.NewReader(flightsData))
+	if err != nil {
+		return nil, fmt.Errorf("open the flights: %w", err)
+	}
+	table := csv.NewReader(unzipped)
+	table.FieldsPerRecord = 5
+	table.ReuseRecord = true // the strings of a row stay valid; only the slice is used again
+	if _, err := table.Read(); err != nil {
+		return nil, fmt.Errorf("read the header of the flights: %w", err)
+	}
+	all := make([]Flight, 0, 20_000)
+	for {
+		row, err := table.Read()
+		if err == io.EOF {
+			return all, nil
+		}
+		if err != nil {
+			return nil, fmt.Errorf("read flight %d: %w", len(all)+1, err)
+		}
+		f, err := parseFlight(row)
+		if err != nil {
+			return nil, fmt.Errorf("flight %d: %w", len(all)+1, err)
+		}
+		all = append(all, f)
+	}
+}
+
+// parseFlight reads a row: departure, delay, distance, origin, destination.
+func parseFlight(row []string) (f Flight, err error) {
+	if f.Departure, err = time.Parse(departureLayout, row[0]); err != nil {
+		return f, err
+	}
+	if f.DelayMinutes, err = strconv.Atoi(row[1]); err != nil {
+		return f, err
+	}
+	if f.DistanceMiles, err = strconv.Atoi(row[2]); err != nil {
+		return f, err
+	}
+	f.Origin, f.Destination = row[3], row[4]
+	return f, nil
+}

@@ -1,0 +1,194 @@
+package policy_test
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"io"
+	"io/fs"
+	"os/exec"
+	"path"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+const (
+	module = "github.com/braidstream/braid"
+	root   = "../.." // the directory of the module
+	pebble = "github.com/cockroachdb/pebble"
+)
+
+// goPackage is what go list says about a package. Imports and Deps leave out
+// what only its tests need.
+type goPackage struct {
+	ImportPath string
+	Doc        string
+	Imports    []string
+	Deps       []string
+}
+
+// packages are those of the module.
+var packages = sync.OnceValues(func() (all []goPackage, err error) {
+	if err := readDirectories(); err != nil {
+		return nil, err
+	}
+	out, err := goCommand("list", "-json=ImportPath,Doc,Imports,Deps", "./...")
+	if err != nil {
+		return nil, err
+	}
+	for dec := json.NewDecoder(bytes.NewReader(out)); ; {
+		var p goPackage
+		switch err := dec.Decode(&p); {
+		case errors.Is(err, io.EOF):
+			return all, nil
+		case err != nil:
+			return nil, err
+		}
+		all = append(all, p)
+	}
+})
+
+// readDirectories reads all directories with sources. For go test may repeat what
+// it remembers of a test until something changes that the test itself has read,
+// and what the go command reads for it does not count.
+func readDirectories() error {
+	return filepath.WalkDir(root, func(path string, entry fs.DirEntry, err error) error {
+		if err == nil && entry.IsDir() && path != root && strings.HasPrefix(entry.Name(), ".") {
+			return filepath.SkipDir
+		}
+		return err
+	})
+}
+
+func goCommand(args ...string) ([]byte, error) {
+	cmd := exec.Command("go", args...)
+	cmd.Dir = root
+	var stderr strings.Builder
+	cmd.Stderr = &stderr
+	out, err := cmd.Output()
+	if err != nil {
+		err = errors.Join(err, errors.New(stderr.String()))
+	}
+	return out, err
+}
+
+func modulePackages(t *testing.T) []goPackage {
+	t.Helper()
+	all, err := packages()
+	require.NoError(t, err)
+	require.True(t, slices.ContainsFunc(all, func(p goPackage) bool { return p.ImportPath == module }))
+	return all
+}
+
+// isInternal reports whether users cannot import the package.
+func isInternal(importPath string) bool {
+	return slices.Contains(strings.Split(importPath, "/"), "internal")
+}
+
+// isTestKit reports whether the package is support for tests, which may use what
+// tests use. Their names end in "test", as those of the standard library do.
+func isTestKit(importPath string) bool { return strings.HasSuffix(importPath, "test") }
+
+// isOf reports whether the package belongs to the module, of any major version.
+func isOf(importPath, module string) bool {
+	return importPath == module || strings.HasPrefix(importPath, module+"/")
+}
+
+func TestEveryPackageSaysWhatItIs(t *testing.T) {
+	for _, p := range modulePackages(t) {
+		require.NotEmpty(t, p.Doc, "%s has no package comment", p.ImportPath)
+	}
+}
+
+// Pebble has one owner, so that its errors, its ways of failing and its options
+// are dealt with in one place. guardfs stands under Pebble, and implements its
+// file system.
+func TestPebbleIsImportedInTwoPlaces(t *testing.T) {
+	owners := []string{module + "/internal/guardfs", module + "/internal/kv"}
+	var found []string
+	for _, p := range modulePackages(t) {
+		if isTestKit(p.ImportPath) || !slices.ContainsFunc(p.Imports, func(i string) bool { return isOf(i, pebble) }) {
+			continue
+		}
+		require.Contains(t, owners, p.ImportPath, "it imports Pebble")
+		found = append(found, p.ImportPath)
+	}
+	require.ElementsMatch(t, owners, found)
+}
+
+// A user's program must not carry what only tests need: package testing adds
+// flags to it, and testify adds its own requirements.
+func TestNoUserLinksTestSupport(t *testing.T) {
+	checked := 0
+	for _, p := range modulePackages(t) {
+		if isInternal(p.ImportPath) || isTestKit(p.ImportPath) {
+			continue
+		}
+		checked++
+		for _, dep := range p.Deps {
+			require.False(t, isOf(dep, "testing") || isOf(dep, "github.com/stretchr/testify"),
+				"%s links %s", p.ImportPath, dep)
+		}
+	}
+	require.Positive(t, checked)
+}
+
+// What stands on its own stays so: these packages import nothing of the module
+// but those named.
+func TestFoundationsStandOnTheirOwn(t *testing.T) {
+	foundations := map[string][]string{
+		"internal/decimal": nil,
+		"internal/uint128": {"internal/decimal"},
+		"internal/layout":  {"internal/decimal", "internal/uint128"},
+		"internal/guardfs": nil,
+	}
+	seen := 0
+	for _, p := range modulePackages(t) {
+		allowed, ok := foundations[strings.TrimPrefix(p.ImportPath, module+"/")]
+		if !ok {
+			continue
+		}
+		seen++
+		for _, i := range p.Imports {
+			if isOf(i, module) {
+				require.Contains(t, allowed, strings.TrimPrefix(i, module+"/"), "%s imports %s", p.ImportPath, i)
+			}
+		}
+	}
+	require.Equal(t, len(foundations), seen, "a package was renamed")
+}
+
+// The core is a library that others carry in their module graphs, so it requires
+// little, and nothing that they would have to replace too.
+func TestTheModuleRequiresFourOthers(t *testing.T) {
+	out, err := goCommand("mod", "edit", "-json")
+	require.NoError(t, err)
+	var mod struct {
+		Require []struct {
+			Path     string
+			Indirect bool
+		}
+		Replace, Exclude, Tool []any
+	}
+	require.NoError(t, json.Unmarshal(out, &mod))
+	var direct []string
+	for _, r := range mod.Require {
+		if !r.Indirect {
+			direct = append(direct, r.Path)
+		}
+	}
+	require.ElementsMatch(t, []string{
+		path.Join(pebble, "v2"),
+		"github.com/google/uuid",
+		"github.com/stretchr/testify",
+		"golang.org/x/time",
+	}, direct)
+	require.Empty(t, mod.Replace, "replace has no effect for users of the module")
+	require.Empty(t, mod.Exclude, "exclude has no effect for users of the module")
+	require.Empty(t, mod.Tool, "tools belong into internal/tools")
+}
