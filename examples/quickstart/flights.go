@@ -5,10 +5,13 @@ import (
 	"compress/gzip"
 	_ "embed"
 	"encoding/csv"
+	"encoding/json"
 	"fmt"
 	"io"
 	"strconv"
 	"time"
+
+	"github.com/braidstream/braid"
 )
 
 // flightsData is a table of 20,000 flights: CSV with a header, compressed. It
@@ -28,6 +31,29 @@ type Flight struct {
 	DistanceMiles int
 	Origin        string // airport code, such as "ATL"
 	Destination   string // airport code
+}
+
+// String describes the flight for people.
+func (f Flight) String() string {
+	return fmt.Sprintf("%s-%s of %s, %+d min", f.Origin, f.Destination, f.Departure.Format("2 January 15:04"), f.DelayMinutes)
+}
+
+// encode writes the flight as the data of a record. braid stores bytes; what they
+// mean is the application's business.
+func (f Flight) encode() []byte {
+	data, err := json.Marshal(f)
+	if err != nil {
+		panic(err) // a struct of plain fields always encodes
+	}
+	return data
+}
+
+// decodeFlight is the inverse of encode.
+func decodeFlight(rec braid.Record) (f Flight, err error) {
+	if err := json.Unmarshal(rec.Data, &f); err != nil {
+		return f, fmt.Errorf("record %s: %w", rec.SequenceNumber, err)
+	}
+	return f, nil
 }
 
 // flights returns all flights of the table, in order of departure.
