@@ -1,7 +1,6 @@
 package braid
 
 import (
-	"context"
 	"errors"
 	"fmt"
 
@@ -218,6 +217,3 @@ func wrapError(op, what string, err error) error {
 	}
 	return &opError{op: op, what: what, cause: err}
 }
-
-// contextError returns the reason why ctx ended, for errors that say so.
-func contextError(ctx context.Context) error { return context.Cause(ctx) }

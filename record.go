@@ -65,10 +65,6 @@ type Entry struct {
 type PutResult struct {
 	ShardID        ShardID
 	SequenceNumber SequenceNumber
-
-	// Err is why this entry was refused while others of the same
-	// [Stream.PutRecords] call were not; nil if the record is stored.
-	Err error
 }
 
 // validate checks an entry against what the stream allows; name is what an

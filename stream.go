@@ -123,11 +123,9 @@ func (s *Stream) PutRecord(ctx context.Context, partitionKey string, data []byte
 	return result, nil
 }
 
-// PutRecords appends several records with one commit. They are all stored or
-// none is: the error speaks for the call as a whole, and the results, one for
-// each entry in the same order, carry an Err of their own only where a stream
-// has limits of throughput. Entries that fall to the same shard keep their
-// order.
+// PutRecords appends several records with one commit: they are all stored or
+// none is. The results say where, one for each entry in the same order. Entries
+// that fall to the same shard keep their order.
 //
 // A call takes at most 16 MiB of partition keys and data; there is no limit on
 // the number of entries. An entry that is not valid refuses the whole call, and

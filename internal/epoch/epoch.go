@@ -47,9 +47,6 @@ func (x *Index) Restore(id uint32, firstCounter uint64) {
 	x.epochs = append(x.epochs, state{id: id, firstCounter: firstCounter})
 }
 
-// RestoreBytes adds to the size of the open epoch.
-func (x *Index) RestoreBytes(bytes int) { x.bytes += bytes }
-
 // Len returns the number of epochs.
 func (x *Index) Len() int { return len(x.epochs) }
 
