@@ -41,12 +41,12 @@ func setLogShape(o *pebble.Options, cfg Config) {
 	o.LBaseMaxBytes = 512 << 20
 	o.TargetFileSizes[0] = 32 << 20
 
-	// The rows about streams do overlap, and are compacted when eight flushes
+	// The rows about streams do overlap, and are compacted when a few flushes
 	// have brought some. Pebble then takes along what lies beside them in level 0,
 	// up to 25 target sizes of the next level, so as to do more in one go. That
-	// would write every record once more, for nothing: a small target size of
-	// that level prevents it. Tables of records reach that level by being moved.
-	o.TargetFileSizes[1] = 1 << 20
+	// would write every record once more, for nothing: so 25 of them are less
+	// than an epoch. Tables of records reach that level by being moved.
+	o.TargetFileSizes[1] = max(cfg.MemTableBytes/64, 64<<10)
 	for i := 2; i < len(o.TargetFileSizes); i++ {
 		o.TargetFileSizes[i] = 32 << 20
 	}
