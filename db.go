@@ -142,8 +142,8 @@ func orDefault[T comparable](field *T, value T) {
 // keys of the application's own. It comes from [Open]. All methods may be called
 // from any number of goroutines.
 //
-// Lock order: mu, then a shard's mu; the committer's, a tail's and a signal's
-// mutex are taken alone. None is held over a wait, a commit or a read of the
+// Lock order: mu, then the committer's or a shard's mutex; a tail's and a
+// signal's are taken alone. None is held over a wait, a commit or a read of the
 // store.
 type DB struct {
 	opts      Options
@@ -175,8 +175,8 @@ type DB struct {
 //
 // Errors: [ErrInvalidArgument] for the options, and for a directory that holds
 // something else; [ErrLocked]; [ErrFormatTooNew]; [ErrCorrupt] and [ErrDataLoss]
-// if the files are damaged; [ErrDiskFull]; [ErrFailed]. A refused open has
-// changed nothing.
+// if the files are damaged; [ErrDiskFull]; [ErrFailed]. Any other error is the
+// file system's, such as fs.ErrPermission. A refused open has changed nothing.
 func Open(dir string, options *Options) (*DB, error) {
 	return open(dir, options, environment{clock: time.Now})
 }
@@ -223,7 +223,7 @@ func (db *DB) openStore(dir string, fs kv.FS) (err error) {
 		MemTableBytes: db.opts.MemtableBytes,
 		ReserveBytes:  max(0, db.opts.ReserveBytes),
 		TableBoundary: layout.TableBoundary,
-		OnFull:        func(full bool) { db.setFull(full) },
+		OnFull:        func(bool) { db.noteFull() },
 		Init:          initStore,
 		Verify:        verifyStore,
 	})
@@ -236,7 +236,7 @@ func (db *DB) start() {
 	db.mu.Lock()
 	db.committer = commit.New(db.store, db.appender)
 	db.mu.Unlock()
-	db.setFull(db.store.Full())
+	db.noteFull()
 	db.background.Go(db.runReclaim)
 	if db.opts.Durability == Interval {
 		db.background.Go(db.runSync)
@@ -244,14 +244,14 @@ func (db *DB) start() {
 	db.kickReclaim() // a crash may have left something
 }
 
-// setFull passes on whether the disk is full. The store tells it from inside of
-// file operations, and may do so before there is a committer.
-func (db *DB) setFull(full bool) {
+// noteFull passes on whether the disk is full. The store calls it from inside of
+// file operations after each change, and may do so before there is a committer.
+// It looks under the mutex, so that of two calls the later one has the last word.
+func (db *DB) noteFull() {
 	db.mu.Lock()
-	committer := db.committer
-	db.mu.Unlock()
-	if committer != nil {
-		committer.SetFull(full)
+	defer db.mu.Unlock()
+	if db.committer != nil {
+		db.committer.SetFull(db.store.Full())
 	}
 }
 

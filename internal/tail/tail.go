@@ -17,8 +17,12 @@ import (
 // recordOverheadBytes is what a record costs in memory beside its key and data.
 const recordOverheadBytes = 96
 
-// slabRecords is how many records share an allocation when they come one by one.
-const slabRecords = 64
+// slabRecords is how many records share an allocation when they come one by one,
+// and slabChunkBytes what a chunk may hold to be part of it.
+const (
+	slabRecords    = 64
+	slabChunkBytes = 16 << 10
+)
 
 // Tip is the end of a shard: what its next record will be.
 type Tip struct {
@@ -38,6 +42,7 @@ type Log struct {
 	ended  bool       // no record will follow
 	base   uint64     // records up to this counter are only in the store
 	chunks [][]record // each as it was appended, never changed
+	passed int        // how many were evicted since chunks was copied
 	waiter waiter
 }
 
@@ -130,14 +135,18 @@ func (l *Log) append(chunk []layout.Record) {
 	l.waiter.wake()
 }
 
-// evict drops the oldest chunk. Readers that hold the list keep it.
+// evict drops the oldest chunk. Readers that hold the list keep it, so the list
+// is not changed but, now and then, copied: else its array would hold on to all
+// that was evicted from a shard that gets no more records.
 func (l *Log) evict() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	chunk := l.chunks[0]
 	l.base = chunk[len(chunk)-1].Counter
-	l.chunks[0] = nil
 	l.chunks = l.chunks[1:]
+	if l.passed++; l.passed > len(l.chunks) {
+		l.chunks, l.passed = append([][]record(nil), l.chunks...), 0
+	}
 }
 
 // Cache bounds the memory of all tails of a database together, and evicts what
@@ -166,7 +175,7 @@ func (c *Cache) Append(l *Log, records []layout.Record) {
 	for i := range records {
 		bytes += records[i].Size() + recordOverheadBytes
 	}
-	l.append(c.chunk(records))
+	l.append(c.chunk(records, bytes))
 	c.queue = append(c.queue, entry{l, bytes})
 	held := c.bytes.Add(int64(bytes))
 	for held > int64(c.budget) {
@@ -183,9 +192,13 @@ func (c *Cache) Append(l *Log, records []layout.Record) {
 	}
 }
 
-// chunk copies the records into memory that small chunks share.
-func (c *Cache) chunk(records []layout.Record) []layout.Record {
+// chunk copies the records into memory that small chunks share. It lives as long
+// as any of them, so large ones do not take part.
+func (c *Cache) chunk(records []layout.Record, bytes int) []layout.Record {
 	n := len(records)
+	if bytes > slabChunkBytes {
+		return append([]record(nil), records...)
+	}
 	if n > len(c.slab) {
 		c.slab = make([]record, max(n, slabRecords))
 	}
