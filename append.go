@@ -1,7 +1,6 @@
 package braid
 
 import (
-	"sort"
 	"sync/atomic"
 	"time"
 
@@ -10,7 +9,6 @@ import (
 	"github.com/braidstream/braid/internal/kv"
 	"github.com/braidstream/braid/internal/layout"
 	"github.com/braidstream/braid/internal/tail"
-	"github.com/braidstream/braid/internal/uint128"
 )
 
 // counterLease is how far ahead counters are reserved when acknowledged records
@@ -149,7 +147,7 @@ func (a *appender) place(s *Stream, p *put, batch *kv.Batch) {
 	if len(a.touched) == 0 && a.epochs.Full(a.now) { // a group is all in one epoch
 		a.beginEpoch(batch)
 	}
-	sh := s.topology.Load().route(p.hash)
+	sh := s.routes.route(p.hash)
 	r := &p.record
 	r.Counter, r.Ordinal, r.Offset = a.nextCounter(), sh.next.Ordinal, sh.next.Offset
 	p.shard = sh
@@ -199,14 +197,14 @@ func (a *appender) Publish([]*commit.Request) {
 	for _, sh := range a.touched {
 		a.publishShard(sh)
 	}
+	for i, publish := range a.publish { // before the records of new shards count as visible
+		publish()
+		a.publish[i] = nil
+	}
 	a.db.visible.Store(a.last)
 	for _, s := range a.streams {
 		s.signal.Raise(a.last)
 		s.touched = false
-	}
-	for i, publish := range a.publish {
-		publish()
-		a.publish[i] = nil
 	}
 	if a.txs.inFlight {
 		a.txs.inFlight = false
@@ -237,37 +235,4 @@ func (sh *Shard) publishMap() {
 	sh.mu.Lock()
 	sh.slices, sh.horizon = sh.allSlices, sh.trimmed
 	sh.mu.Unlock()
-}
-
-// topology is the shards of a stream at one time. It is never changed; a reshard
-// replaces it.
-type topology struct {
-	shards []*Shard // all, by index
-	open   []*Shard // those that take records, by their ranges, which tile the space
-}
-
-// newTopology sorts the open ones out of all shards.
-func newTopology(shards []*Shard) *topology {
-	t := &topology{shards: shards}
-	for _, sh := range shards {
-		if !sh.closed {
-			t.open = append(t.open, sh)
-		}
-	}
-	sort.Slice(t.open, func(i, j int) bool { return t.open[i].hashKeys.Start.Compare(t.open[j].hashKeys.Start) < 0 })
-	return t
-}
-
-// route returns the open shard whose range holds the hash key.
-func (t *topology) route(hash uint128.Uint128) *Shard {
-	low, high := 0, len(t.open)
-	for high-low > 1 {
-		middle := int(uint(low+high) >> 1)
-		if t.open[middle].hashKeys.Start.n.Compare(hash) <= 0 {
-			low = middle
-		} else {
-			high = middle
-		}
-	}
-	return t.open[low]
 }

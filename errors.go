@@ -53,6 +53,11 @@ var (
 	// [DB.OpenStream] takes what is there. Kinesis: ResourceInUseException.
 	ErrStreamExists = errors.New("the stream exists")
 
+	// ErrLimitExceeded reports that there would be too many of something, such
+	// as shards of a stream; the message says how many there may be. Kinesis:
+	// LimitExceededException.
+	ErrLimitExceeded = errors.New("the limit is exceeded")
+
 	// ErrKeyNotFound reports that the application has stored nothing under the
 	// key given to [Tx.Get].
 	ErrKeyNotFound = errors.New("no such key")

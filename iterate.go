@@ -75,7 +75,7 @@ func (sh *Shard) iterate(ctx context.Context, from Position, follow bool, yield 
 		if !follow || sh.endsBefore(c.from, sh.log.Tip()) {
 			return nil
 		}
-		if err := sh.stream.db.wait(ctx, sh.log.Wait(c.from-min(c.from, 1))); err != nil {
+		if err := sh.stream.db.wait(ctx, sh.log.Wait(c.from-1)); err != nil {
 			return err
 		}
 	}
@@ -192,6 +192,7 @@ type merge struct {
 	stream *Stream
 	bound  bound // where shards begin
 	shards *topology
+	next   uint32    // the index of the first shard that is not known yet
 	heap   []*cursor // those with a record at hand, the lowest counter first
 	idle   []*cursor // the others
 }
@@ -231,15 +232,13 @@ func (m *merge) refresh() {
 	if now == m.shards {
 		return
 	}
-	known := 0
-	if m.shards != nil {
-		known = len(m.shards.shards)
-	}
 	bytes := min(iteratorBytes, streamIteratorBytes/len(now.shards))
-	for _, sh := range now.shards[known:] {
-		m.idle = append(m.idle, &cursor{sh: sh, bound: m.bound, bytes: bytes})
+	for _, sh := range now.shards {
+		if sh.index >= m.next {
+			m.idle = append(m.idle, &cursor{sh: sh, bound: m.bound, bytes: bytes})
+		}
 	}
-	m.shards = now
+	m.shards, m.next = now, now.next
 }
 
 // wakeIdle moves the cursors that have records again to the heap.

@@ -3,7 +3,6 @@ package braid
 import (
 	"errors"
 	"fmt"
-	"time"
 
 	"github.com/braidstream/braid/internal/epoch"
 	"github.com/braidstream/braid/internal/kv"
@@ -50,6 +49,7 @@ func verifyStore(r kv.Reader) error {
 type loader struct {
 	clock   layout.ClockRow
 	streams map[uint32]*Stream
+	next    map[uint32]uint32 // the index of each stream's next shard
 	shards  map[uint32][]*Shard
 	epochs  *epoch.Index
 	last    uint64 // the highest counter that anything speaks of
@@ -76,7 +76,8 @@ func (db *DB) load() error {
 	a.counts.epochs.Store(int64(l.epochs.Len()))
 	for number, s := range l.streams {
 		s.db = db
-		s.topology.Store(newTopology(l.shards[number]))
+		s.routes = newTopology(l.shards[number], l.next[number])
+		s.topology.Store(s.routes)
 		s.signal.Raise(l.last)
 		db.streams[s.name] = s
 		a.names[s.name] = true
@@ -88,7 +89,7 @@ func (l *loader) run(r kv.Reader) error {
 	if l.epochs == nil {
 		l.epochs = epoch.NewIndex(1)
 	}
-	l.streams, l.shards = make(map[uint32]*Stream), make(map[uint32][]*Shard)
+	l.streams, l.shards, l.next = make(map[uint32]*Stream), make(map[uint32][]*Shard), make(map[uint32]uint32)
 	steps := []func(kv.Reader) error{l.loadClock, l.loadStreams, l.loadShards, l.loadEpochs, l.loadSlices, l.loadTips}
 	for _, step := range steps {
 		if err := step(r); err != nil {
@@ -128,12 +129,12 @@ func (l *loader) loadStreams(r kv.Reader) error {
 			return fmt.Errorf("%w: stream %d, where the next one is to be %d", ErrCorrupt, number, l.clock.NextStream)
 		}
 		l.streams[number] = &Stream{
-			number:  number,
-			name:    row.Name,
-			created: time.Unix(0, int64(row.Created)),
-			maxData: int(row.MaxRecordBytes),
+			number:         number,
+			name:           row.Name,
+			createdCounter: row.Created,
+			maxData:        int(row.MaxRecordBytes),
 		}
-		l.shards[number] = make([]*Shard, 0, row.NextShard)
+		l.next[number] = row.NextShard
 		l.last = max(l.last, row.Created)
 		return nil
 	})
@@ -151,8 +152,8 @@ func (l *loader) loadShards(r kv.Reader) error {
 			return corrupt(err)
 		}
 		s := l.streams[number]
-		if s == nil || int(index) != len(l.shards[number]) {
-			return fmt.Errorf("%w: shard %d of stream %d does not follow on", ErrCorrupt, index, number)
+		if s == nil || index >= l.next[number] {
+			return fmt.Errorf("%w: shard %d of stream %d, which has none of that number", ErrCorrupt, index, number)
 		}
 		l.shards[number] = append(l.shards[number], newShard(s, index, row))
 		return nil
@@ -160,9 +161,9 @@ func (l *loader) loadShards(r kv.Reader) error {
 	if err != nil {
 		return err
 	}
-	for number, shards := range l.shards {
-		if err := checkTiling(newTopology(shards)); err != nil {
-			return fmt.Errorf("%w: stream %s: %w", ErrCorrupt, l.streams[number].name, err)
+	for number, s := range l.streams {
+		if err := newTopology(l.shards[number], 0).check(); err != nil {
+			return fmt.Errorf("%w: stream %s: %w", ErrCorrupt, s.name, err)
 		}
 	}
 	return nil
@@ -196,10 +197,10 @@ func (l *loader) loadSlices(r kv.Reader) error {
 		if err != nil {
 			return corrupt(err)
 		}
-		if int(index) >= len(l.shards[number]) || !l.epochs.Has(id) {
+		sh := (&topology{shards: l.shards[number]}).shard(index)
+		if sh == nil || !l.epochs.Has(id) {
 			return fmt.Errorf("%w: a slice of epoch %d, shard %d, stream %d, one of which does not exist", ErrCorrupt, id, index, number)
 		}
-		sh := l.shards[number][index]
 		sh.allSlices = append(sh.allSlices, epoch.Slice{Epoch: id, SliceRow: row})
 		l.epochs.AddSlice(id)
 		return nil
@@ -237,18 +238,19 @@ func (l *loader) loadTips(r kv.Reader) error {
 
 // newShard makes a shard of its row. Its tip and slices are still to come.
 func newShard(s *Stream, index uint32, row layout.ShardRow) *Shard {
-	return &Shard{
+	sh := &Shard{
 		stream:         s,
 		index:          index,
 		id:             shardID(index),
 		hashKeys:       HashKeyRange{HashKey{row.Start}, HashKey{row.End}},
 		parents:        row.Parents,
 		createdSeconds: row.CreatedSeconds,
-		closed:         row.Closed,
-		closedSeconds:  row.ClosedSeconds,
 		horizon:        row.Horizon,
 		trimmed:        row.Horizon,
+		ending:         row.ClosedSeconds,
 	}
+	sh.closedSeconds.Store(row.ClosedSeconds)
+	return sh
 }
 
 // row is the inverse of newShard, with the horizon that was set last.
@@ -258,8 +260,7 @@ func (sh *Shard) row() layout.ShardRow {
 		End:            sh.hashKeys.End.n,
 		Parents:        sh.parents,
 		CreatedSeconds: sh.createdSeconds,
-		Closed:         sh.closed,
-		ClosedSeconds:  sh.closedSeconds,
+		ClosedSeconds:  sh.ending,
 		Horizon:        sh.trimmed,
 	}
 }
@@ -269,26 +270,9 @@ func (sh *Shard) setTip(end layout.Horizon) {
 	sh.next = tail.Tip{LastCounter: end.Counter - min(end.Counter, 1), Ordinal: end.Ordinal, Offset: end.Offset}
 	sh.log = tail.NewLog(sh.next)
 	sh.slices = sh.allSlices
-	if sh.closed {
+	if sh.ending != 0 {
 		sh.log.End()
 	}
-}
-
-// checkTiling verifies the invariant of a stream: the ranges of its open shards
-// cover the hash-key space without a gap or an overlap.
-func checkTiling(t *topology) error {
-	if len(t.open) == 0 {
-		return errors.New("no shard is open")
-	}
-	if t.open[0].hashKeys.Start != (HashKey{}) || t.open[len(t.open)-1].hashKeys.End != MaxHashKey() {
-		return errors.New("the open shards do not reach both ends of the hash-key space")
-	}
-	for i, sh := range t.open[1:] {
-		if before := t.open[i]; before.hashKeys.End.n.AddOne() != sh.hashKeys.Start.n {
-			return fmt.Errorf("%s ends at %s, and %s begins at %s", before.id, before.hashKeys.End, sh.id, sh.hashKeys.Start)
-		}
-	}
-	return nil
 }
 
 // scan calls fn for every row in the range.

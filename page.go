@@ -133,7 +133,7 @@ func (sh *Shard) checkOrdinals(q pageQuery, p page, horizon layout.Horizon, slic
 
 // holds reports whether there must be a record in the range of counters.
 func (sh *Shard) holds(from, to uint64, tip tail.Tip, slices epoch.Slices) bool {
-	if tip.Ordinal > 0 && from <= tip.LastCounter && tip.LastCounter <= to {
+	if from <= tip.LastCounter && tip.LastCounter <= to {
 		return true
 	}
 	for _, s := range slices.From(from) {

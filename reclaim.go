@@ -25,8 +25,8 @@ func (a *appender) trim(shards []*Shard, horizons []layout.Horizon, batch *kv.Ba
 	dead := make(map[uint32]uint64) // by epoch: bytes of the stream that die
 	var trimmed []*Shard
 	for i, sh := range shards {
-		if horizons[i].Counter <= sh.trimmed.Counter {
-			continue
+		if horizons[i].Counter <= sh.trimmed.Counter || sh.stream.routes.shard(sh.index) != sh {
+			continue // it is further already, or has expired
 		}
 		sh.trimmed = horizons[i]
 		batch.Set(layout.ShardKey(sh.stream.number, sh.index), sh.row().Encode(sh.stream.number, sh.index))
@@ -71,7 +71,7 @@ func (a *appender) dropSlices(sh *Shard, dead map[uint32]uint64, batch *kv.Batch
 
 // livesIn reports whether a shard of the stream still has records in the epoch.
 func (s *Stream) livesIn(id uint32) bool {
-	for _, sh := range s.topology.Load().shards {
+	for _, sh := range s.routes.shards {
 		for _, slice := range sh.allSlices {
 			if slice.Epoch == id {
 				return true
@@ -90,7 +90,7 @@ func (a *appender) deleteStream(s *Stream, batch *kv.Batch) {
 	batch.Delete(layout.StreamKey(s.number))
 	batch.DeleteRange(layout.StreamShardsSpan(s.number))
 	batch.DeleteRange(layout.StreamSlicesSpan(s.number))
-	for _, sh := range s.topology.Load().shards {
+	for _, sh := range s.routes.shards {
 		for _, slice := range sh.allSlices {
 			a.epochs.DropSlice(slice.Epoch)
 			batch.Set(layout.CutKey(slice.Epoch, s.number), nil)

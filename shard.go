@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/braidstream/braid/internal/epoch"
@@ -27,9 +28,8 @@ type Shard struct {
 	hashKeys       HashKeyRange
 	parents        []uint32
 	createdSeconds uint64
-	closed         bool // no record will follow
-	closedSeconds  uint64
-	log            *tail.Log // recent records, and the tip
+	closedSeconds  atomic.Uint64 // 0 while it takes records; set before log ends
+	log            *tail.Log     // recent records, and the tip
 
 	mu      sync.Mutex // guards slices and horizon; nothing else is locked under it
 	slices  epoch.Slices
@@ -40,6 +40,7 @@ type Shard struct {
 	epoch     uint32          // of the last slice, if it can take records; else 0
 	allSlices epoch.Slices    // becomes slices
 	trimmed   layout.Horizon  // becomes horizon
+	ending    uint64          // becomes closedSeconds
 	pending   []layout.Record // become the tail's
 }
 
@@ -61,17 +62,7 @@ func (sh *Shard) Parents() []ShardID {
 }
 
 // children returns the shards that came from this one.
-func (sh *Shard) children() []ShardID {
-	var children []ShardID
-	for _, other := range sh.stream.topology.Load().shards {
-		for _, parent := range other.parents {
-			if parent == sh.index {
-				children = append(children, other.id)
-			}
-		}
-	}
-	return children
-}
+func (sh *Shard) children() []ShardID { return sh.stream.topology.Load().children()[sh.index] }
 
 // number returns the sequence number of the shard's record with that counter.
 func (sh *Shard) number(counter uint64) SequenceNumber {
@@ -104,23 +95,26 @@ type ShardDescription struct {
 }
 
 // Describe returns the shard's range, lineage and content. Kinesis: ListShards.
-func (sh *Shard) Describe() ShardDescription {
+func (sh *Shard) Describe() ShardDescription { return sh.describe(sh.children()) }
+
+func (sh *Shard) describe(children []ShardID) ShardDescription {
 	sh.mu.Lock()
 	horizon, slices := sh.horizon, sh.slices
 	sh.mu.Unlock()
+	closedSeconds := sh.closedSeconds.Load()
 	tip := sh.log.Tip()
 	d := ShardDescription{
 		ID:                     sh.id,
 		HashKeyRange:           sh.hashKeys,
 		Parents:                sh.Parents(),
-		Children:               sh.children(),
-		Closed:                 sh.closed,
+		Children:               children,
+		Closed:                 closedSeconds != 0,
 		StartingSequenceNumber: sh.starting(),
 		Records:                int64(tip.Ordinal - min(horizon.Ordinal, tip.Ordinal)),
 		Bytes:                  int64(tip.Offset - min(horizon.Offset, tip.Offset)),
 	}
-	if sh.closed {
-		d.EndingSequenceNumber = newSequenceNumber(int64(sh.createdSeconds), endingCounter, int64(sh.closedSeconds), sh.index)
+	if d.Closed {
+		d.EndingSequenceNumber = newSequenceNumber(int64(sh.createdSeconds), endingCounter, int64(closedSeconds), sh.index)
 	}
 	if d.Records > 0 {
 		d.Last = sh.number(tip.LastCounter)
@@ -215,7 +209,7 @@ func (p Position) String() string {
 
 // bound is a position made concrete: a place in the order of counters.
 type bound struct {
-	from uint64 // the lowest counter to be read
+	from uint64 // the lowest counter to be read; never 0, which no record has
 
 	// strict says that the reader counts on every record from there on: if some
 	// were trimmed it has to be told.
@@ -243,8 +237,10 @@ func (p Position) inStream(s *Stream) (bound, error) {
 		return bound{from: s.db.visible.Load() + 1, strict: true}, nil
 	}
 	if p.kind == kindAtSequence || p.kind == kindAfterSequence {
-		shards, index := s.topology.Load().shards, p.number.shardIndex()
-		if int64(index) >= int64(len(shards)) || p.number.createdSeconds() != int64(shards[index].createdSeconds) {
+		// The shard may have expired: then nothing is left to compare with.
+		t, index := s.topology.Load(), p.number.shardIndex()
+		sh := t.shard(index)
+		if index >= t.next || sh != nil && p.number.createdSeconds() != int64(sh.createdSeconds) {
 			return bound{}, &InvalidArgumentError{"Position", p.number, "must have a sequence number of this stream"}
 		}
 	}
@@ -254,13 +250,13 @@ func (p Position) inStream(s *Stream) (bound, error) {
 func (p Position) concrete() bound {
 	switch p.kind {
 	case kindAtSequence:
-		return bound{from: p.number.counter(), strict: true, ordinal: p.ordinal}
+		return bound{from: max(1, p.number.counter()), strict: true, ordinal: p.ordinal}
 	case kindAfterSequence:
 		return bound{from: p.number.counter() + 1, strict: true, ordinal: p.ordinal}
 	case kindAtTime:
-		return bound{from: uint64(max(0, p.time))}
+		return bound{from: uint64(max(1, p.time))}
 	default:
-		return bound{}
+		return bound{from: 1}
 	}
 }
 
@@ -353,7 +349,7 @@ func (sh *Shard) getRecords(ctx context.Context, from Position, options *GetReco
 		if !opts.Wait || len(page.records) > 0 || sh.endsBefore(q.from, page.tip) {
 			return sh.recordsPage(q, page), nil
 		}
-		if err := sh.stream.db.wait(ctx, sh.log.Wait(max(page.tip.LastCounter, q.from-min(q.from, 1)))); err != nil {
+		if err := sh.stream.db.wait(ctx, sh.log.Wait(max(page.tip.LastCounter, q.from-1))); err != nil {
 			return nil, err
 		}
 	}
@@ -375,7 +371,7 @@ func (sh *Shard) recordsPage(q pageQuery, page page) *RecordsPage {
 	if result.BehindRecords > 0 {
 		arrived := time.Unix(0, int64(page.next))
 		result.BehindLatest = max(sh.stream.db.clock().Sub(arrived), 1)
-	} else if sh.closed {
+	} else if page.tip.Ended {
 		result.EndOfShard, result.ChildShards = true, sh.children()
 	}
 	return result
@@ -389,7 +385,7 @@ func (sh *Shard) after(q pageQuery, page page) Position {
 		last := &page.records[n-1]
 		return Position{kind: kindAfterSequence, number: sh.number(last.Counter), ordinal: last.Ordinal + 2}
 	}
-	if page.from == 0 {
+	if page.from == 1 {
 		return Position{kind: kindAfterSequence, number: sh.starting(), ordinal: q.ordinal}
 	}
 	return Position{kind: kindAfterSequence, number: sh.number(page.from - 1), ordinal: q.ordinal}
@@ -398,7 +394,7 @@ func (sh *Shard) after(q pageQuery, page page) Position {
 // endsBefore reports whether the shard is closed and has no record at or after
 // counter.
 func (sh *Shard) endsBefore(counter uint64, tip tail.Tip) bool {
-	return sh.closed && counter > tip.LastCounter
+	return tip.Ended && counter > tip.LastCounter
 }
 
 // record makes the public form of a record.

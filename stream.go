@@ -61,18 +61,19 @@ func (o *StreamOptions) withDefaults() (StreamOptions, error) {
 // After [DB.DeleteStream] every method that can fail returns
 // [ErrStreamNotFound], also when a stream of the same name was created since.
 type Stream struct {
-	db       *DB
-	number   uint32 // names it in keys; never given to another stream
-	name     string
-	created  time.Time
-	maxData  int
-	topology atomic.Pointer[topology]
-	signal   tail.Signal // the last counter of any shard
-	deleted  atomic.Bool // set when the deletion is durable
+	db             *DB
+	number         uint32 // names it in keys; never given to another stream
+	name           string
+	createdCounter uint64 // when it was created: nanoseconds
+	maxData        int
+	topology       atomic.Pointer[topology]
+	signal         tail.Signal // the last counter of any shard
+	deleted        atomic.Bool // set when the deletion is durable
 
 	// The appender's:
-	gone    bool // a deletion was applied
-	touched bool // this group has records for it
+	gone    bool      // a deletion was applied
+	touched bool      // this group has records for it
+	routes  *topology // becomes topology
 }
 
 // Name returns the stream's name.
@@ -87,12 +88,12 @@ func (s *Stream) Shards() []*Shard {
 // those that Kinesis does, such as "shardId-7" and "7". Errors:
 // [ErrShardNotFound].
 func (s *Stream) Shard(id ShardID) (*Shard, error) {
-	shards := s.topology.Load().shards
-	index, ok := parseShardID(string(id))
-	if !ok || int64(index) >= int64(len(shards)) {
-		return nil, &opError{op: "get shard", what: fmt.Sprintf("%.128q of %s", string(id), s.name), class: ErrShardNotFound}
+	if index, ok := parseShardID(string(id)); ok {
+		if sh := s.topology.Load().shard(index); sh != nil {
+			return sh, nil
+		}
 	}
-	return shards[index], nil
+	return nil, &opError{op: "get shard", what: fmt.Sprintf("%.128q of %s", string(id), s.name), class: ErrShardNotFound}
 }
 
 // PutRecord appends a record to the shard that the MD5 of the partition key
@@ -258,9 +259,11 @@ type StreamDescription struct {
 // Describe returns the stream's settings, and for each shard its range, lineage
 // and content. Kinesis: DescribeStream.
 func (s *Stream) Describe() StreamDescription {
-	d := StreamDescription{Name: s.name, CreatedAt: s.created, MaxRecordBytes: s.maxData}
-	for _, sh := range s.topology.Load().shards {
-		shard := sh.Describe()
+	d := StreamDescription{Name: s.name, CreatedAt: time.Unix(0, int64(s.createdCounter)), MaxRecordBytes: s.maxData}
+	t := s.topology.Load()
+	children := t.children()
+	for _, sh := range t.shards {
+		shard := sh.describe(children[sh.index])
 		d.Records += shard.Records
 		d.Bytes += shard.Bytes
 		d.Shards = append(d.Shards, shard)
@@ -272,21 +275,15 @@ func (s *Stream) Describe() StreamDescription {
 func (a *appender) createStream(name string, opts StreamOptions, batch *kv.Batch) *Stream {
 	created := a.nextCounter()
 	s := &Stream{
-		db:      a.db,
-		number:  a.nextStream,
-		name:    name,
-		created: time.Unix(0, int64(created)),
-		maxData: opts.MaxRecordBytes,
+		db:             a.db,
+		number:         a.nextStream,
+		name:           name,
+		createdCounter: created,
+		maxData:        opts.MaxRecordBytes,
 	}
 	a.nextStream++
 	a.names[name] = true
 	a.boundCounters(batch) // it holds the number of the next stream, too
-	batch.Set(layout.StreamKey(s.number), layout.StreamRow{
-		Name:           name,
-		Created:        created,
-		NextShard:      uint32(opts.Shards),
-		MaxRecordBytes: uint64(opts.MaxRecordBytes),
-	}.Encode(s.number))
 	shards := make([]*Shard, opts.Shards)
 	for i, keys := range evenRanges(opts.Shards) {
 		row := layout.ShardRow{Start: keys.Start.n, End: keys.End.n, CreatedSeconds: created / uint64(time.Second)}
@@ -294,8 +291,20 @@ func (a *appender) createStream(name string, opts StreamOptions, batch *kv.Batch
 		shards[i] = newShard(s, uint32(i), row)
 		shards[i].setTip(layout.Horizon{})
 	}
-	s.topology.Store(newTopology(shards))
+	s.routes = newTopology(shards, uint32(opts.Shards))
+	s.topology.Store(s.routes)
+	s.save(batch)
 	return s
+}
+
+// save stores the stream's row, as the appender has it.
+func (s *Stream) save(batch *kv.Batch) {
+	batch.Set(layout.StreamKey(s.number), layout.StreamRow{
+		Name:           s.name,
+		Created:        s.createdCounter,
+		NextShard:      s.routes.next,
+		MaxRecordBytes: uint64(s.maxData),
+	}.Encode(s.number))
 }
 
 // validateStreamName checks a name by the rule of Kinesis.

@@ -63,7 +63,7 @@ type StreamRow struct {
 	Name           string
 	Created        uint64 // counter at which it was created: nanoseconds
 	NextShard      uint32 // index of the next shard to be made
-	MaxRecordBytes uint64 // limit of partition key and data together
+	MaxRecordBytes uint64 // limit of a record's data
 }
 
 // Encode returns the bytes of stream's row.
@@ -91,8 +91,7 @@ type ShardRow struct {
 	Start, End     uint128.Uint128 // the range of hash keys, both ends inclusive
 	Parents        []uint32        // indexes of the shards it came from: none, one or two
 	CreatedSeconds uint64          // Unix time, part of each of its sequence numbers
-	Closed         bool
-	ClosedSeconds  uint64 // Unix time at which it was closed
+	ClosedSeconds  uint64          // Unix time at which it was closed; 0 while it is open
 	Horizon        Horizon
 }
 
@@ -115,7 +114,6 @@ func (r ShardRow) Encode(stream, shard uint32) []byte {
 		w.uint(uint64(parent))
 	}
 	w.uint(r.CreatedSeconds)
-	w.bool(r.Closed)
 	w.uint(r.ClosedSeconds)
 	w.uint(r.Horizon.Counter)
 	w.uint(r.Horizon.Ordinal)
@@ -137,7 +135,6 @@ func DecodeShardRow(stream, shard uint32, value []byte) (row ShardRow, err error
 		row.Parents = append(row.Parents, r.uint32())
 	}
 	row.CreatedSeconds = r.uint()
-	row.Closed = r.bool()
 	row.ClosedSeconds = r.uint()
 	row.Horizon.Counter = r.uint()
 	row.Horizon.Ordinal = r.uint()
@@ -201,14 +198,6 @@ func (w *rowWriter) string(s string) {
 	w.buf = append(w.buf, s...)
 }
 
-func (w *rowWriter) bool(b bool) {
-	if b {
-		w.uint(1)
-	} else {
-		w.uint(0)
-	}
-}
-
 func (w *rowWriter) seal(key []byte) []byte {
 	return binary.LittleEndian.AppendUint32(w.buf, rowChecksum(key, w.buf))
 }
@@ -263,14 +252,6 @@ func (r *rowReader) uint32() uint32 {
 		return 0
 	}
 	return uint32(v)
-}
-
-func (r *rowReader) bool() bool {
-	v := r.uint()
-	if v > 1 {
-		r.fail("%d is neither true nor false", v)
-	}
-	return v == 1
 }
 
 // fixed returns the next n bytes, or n zeroes after an error.

@@ -29,6 +29,7 @@ type Tip struct {
 	LastCounter uint64 // the counter of the last record there ever was; 0 for none
 	Ordinal     uint64 // the ordinal of the next record
 	Offset      uint64 // the offset of the next record
+	Ended       bool   // no record will follow
 }
 
 // Log is the tail of one shard.
@@ -39,7 +40,6 @@ type Log struct {
 
 	mu     sync.Mutex // guards the fields below
 	tip    Tip
-	ended  bool       // no record will follow
 	base   uint64     // records up to this counter are only in the store
 	chunks [][]record // each as it was appended, never changed
 	passed int        // how many were evicted since chunks was copied
@@ -109,14 +109,14 @@ func (l *Log) Read(dst []layout.Record, from, to uint64, records, bytes int) ([]
 func (l *Log) Wait(counter uint64) <-chan struct{} {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.waiter.wait(l.tip.LastCounter > counter || l.ended)
+	return l.waiter.wait(l.tip.LastCounter > counter || l.tip.Ended)
 }
 
 // End tells that no record will follow, and wakes those who wait.
 func (l *Log) End() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.ended = true
+	l.tip.Ended = true
 	l.waiter.wake()
 }
 
@@ -130,6 +130,7 @@ func (l *Log) append(chunk []layout.Record) {
 		LastCounter: last.Counter,
 		Ordinal:     last.Ordinal + 1,
 		Offset:      last.Offset + uint64(last.Size()),
+		Ended:       l.tip.Ended,
 	}
 	l.last.Store(last.Counter)
 	l.waiter.wake()

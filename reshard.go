@@ -1,0 +1,278 @@
+package braid
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/braidstream/braid/internal/kv"
+	"github.com/braidstream/braid/internal/layout"
+	"github.com/braidstream/braid/internal/uint128"
+)
+
+// A reshard closes shards and makes others that take over their ranges. It is
+// one commit, made where numbers are given out: a record before it in that order
+// is in a parent, one after it in a child, and there is no in-between, neither
+// for producers nor in a crash.
+
+// SplitShard divides an open shard's range between two new shards, at the given
+// hash key, which becomes the first one of the upper; nil means the middle. The
+// shard is closed: it keeps its records, and takes no more. Puts that are on
+// their way go to the new shards without an error, and records of one partition
+// key stay in order.
+//
+// The hash key must be greater than the range's start plus one and less than its
+// end, as Kinesis has it. Errors: [ErrShardNotFound]; [ErrInvalidArgument] for
+// the hash key, or a shard that is closed; [ErrLimitExceeded] above 10,000 open
+// shards; [ErrStreamNotFound], [ErrDiskFull], [ErrFailed], [ErrClosed],
+// [ErrOutcomeUnknown]. Kinesis: SplitShard.
+func (s *Stream) SplitShard(ctx context.Context, shard ShardID, newStartingHashKey *HashKey) (lower, upper *Shard, err error) {
+	err = s.reshard(ctx, func(r *reshard) error {
+		sh, err := r.open(shard)
+		if err != nil {
+			return err
+		}
+		if len(r.shards) >= maxShards {
+			return fmt.Errorf("%w: the stream has %d open shards", ErrLimitExceeded, maxShards)
+		}
+		at := middle(sh)
+		if newStartingHashKey != nil {
+			at = newStartingHashKey.n
+		}
+		if !splits(sh, at) {
+			return &InvalidArgumentError{"NewStartingHashKey", HashKey{at}, fmt.Sprintf("must be greater than %s plus one and less than %s to split %s", sh.hashKeys.Start, sh.hashKeys.End, sh.id)}
+		}
+		lower, upper = r.split(sh, at)
+		return nil
+	})
+	if err != nil {
+		return nil, nil, wrapError("split shard", string(shard)+" of "+s.name, err)
+	}
+	return lower, upper, nil
+}
+
+// MergeShards replaces two open shards, whose ranges must lie side by side, by a
+// new one. It is otherwise as [Stream.SplitShard]. Errors: [ErrShardNotFound];
+// [ErrInvalidArgument] for shards that are not adjacent, or closed; and as
+// SplitShard. Kinesis: MergeShards.
+func (s *Stream) MergeShards(ctx context.Context, shard, adjacent ShardID) (merged *Shard, err error) {
+	err = s.reshard(ctx, func(r *reshard) error {
+		a, err := r.open(shard)
+		if err != nil {
+			return err
+		}
+		b, err := r.open(adjacent)
+		if err != nil {
+			return err
+		}
+		if a.hashKeys.Start.Compare(b.hashKeys.Start) > 0 {
+			a, b = b, a
+		}
+		if a == b || a.hashKeys.End.n.AddOne() != b.hashKeys.Start.n {
+			return &InvalidArgumentError{"AdjacentShard", adjacent, fmt.Sprintf("must be the neighbour of %s: one range must begin where the other ends", shard)}
+		}
+		merged = r.merge(a, b)
+		return nil
+	})
+	if err != nil {
+		return nil, wrapError("merge shards", string(shard)+" and "+string(adjacent)+" of "+s.name, err)
+	}
+	return merged, nil
+}
+
+// UpdateShardCount changes the number of open shards to target, 1 to 10,000, in
+// one commit. It goes about it as Kinesis does: to grow, every shard is split in
+// the middle, as often as it takes; then neighbours are merged, the smallest
+// first, until there are target. So the shards are of equal size where target is
+// the old number times a power of two, or that divided by one, and otherwise no
+// more than twice as large as each other, if they were equal before. The shards
+// in between appear in the lineage, closed and empty.
+//
+// Errors: [ErrInvalidArgument]; and as [Stream.SplitShard]. Kinesis:
+// UpdateShardCount, which goes no further than to the double or half at a time.
+func (s *Stream) UpdateShardCount(ctx context.Context, target int) error {
+	if target < 1 || target > maxShards {
+		return wrapError("update shard count", s.name, &InvalidArgumentError{"TargetShardCount", target, fmt.Sprintf("must be 1 to %d", maxShards)})
+	}
+	err := s.reshard(ctx, func(r *reshard) error {
+		for len(r.shards) < target {
+			if err := r.splitAll(); err != nil {
+				return err
+			}
+		}
+		for len(r.shards) > target {
+			r.mergeNarrowest(len(r.shards) - target)
+		}
+		return nil
+	})
+	return wrapError("update shard count", s.name, err)
+}
+
+// reshard changes the stream's topology by fn.
+func (s *Stream) reshard(ctx context.Context, fn func(*reshard) error) error {
+	return s.db.control(ctx, func(a *appender, batch *kv.Batch) (func(), error) {
+		if s.gone {
+			return nil, ErrStreamNotFound
+		}
+		r := &reshard{
+			stream: s,
+			now:    a.now / uint64(time.Second),
+			shards: slices.Clone(s.routes.open),
+			closed: make(map[*Shard]uint64),
+		}
+		if err := fn(r); err != nil {
+			return nil, err
+		}
+		return r.finish(batch), nil
+	})
+}
+
+// reshard is a change of a stream's topology in the making, on the committer's
+// goroutine. Nothing of the stream is touched before it is finished.
+type reshard struct {
+	stream *Stream
+	now    uint64            // Unix time
+	shards []*Shard          // that will be open, by their ranges
+	closed map[*Shard]uint64 // with the second of it; some may be among made
+	made   []*Shard
+}
+
+// open returns the open shard with that id.
+func (r *reshard) open(id ShardID) (*Shard, error) {
+	index, ok := parseShardID(string(id))
+	sh := r.stream.routes.shard(index)
+	switch {
+	case !ok || sh == nil:
+		return nil, fmt.Errorf("%w: %.128q", ErrShardNotFound, string(id))
+	case sh.ending != 0:
+		return nil, &InvalidArgumentError{"ShardID", sh.id, "must be a shard that is open: this one was split or merged already"}
+	}
+	return sh, nil
+}
+
+// middle is where a shard is split unless somebody says otherwise.
+func middle(sh *Shard) uint128.Uint128 {
+	return uint128.Midpoint(sh.hashKeys.Start.n, sh.hashKeys.End.n).AddOne()
+}
+
+// splits reports whether the shard can be split there: both parts keep two hash
+// keys, which is Kinesis's rule.
+func splits(sh *Shard, at uint128.Uint128) bool {
+	start, end := sh.hashKeys.Start.n, sh.hashKeys.End.n
+	return end.Sub(start).Compare(uint128.Uint128{Lo: 3}) >= 0 && start.AddOne().Less(at) && at.Less(end)
+}
+
+func (r *reshard) split(sh *Shard, at uint128.Uint128) (lower, upper *Shard) {
+	lower = r.child(sh.hashKeys.Start.n, at.SubOne(), sh)
+	upper = r.child(at, sh.hashKeys.End.n, sh)
+	i := slices.Index(r.shards, sh)
+	r.shards = slices.Replace(r.shards, i, i+1, lower, upper)
+	return lower, upper
+}
+
+func (r *reshard) merge(a, b *Shard) *Shard {
+	child := r.child(a.hashKeys.Start.n, b.hashKeys.End.n, a, b)
+	i := slices.Index(r.shards, a)
+	r.shards = slices.Replace(r.shards, i, i+2, child)
+	return child
+}
+
+// splitAll splits every open shard in the middle.
+func (r *reshard) splitAll() error {
+	halves := make([]*Shard, 0, 2*len(r.shards))
+	for _, sh := range r.shards {
+		at := middle(sh)
+		if !splits(sh, at) {
+			return &InvalidArgumentError{"TargetShardCount", "too many", fmt.Sprintf("must leave two hash keys to each shard; %s is too narrow to be split", sh.id)}
+		}
+		halves = append(halves, r.child(sh.hashKeys.Start.n, at.SubOne(), sh), r.child(at, sh.hashKeys.End.n, sh))
+	}
+	r.shards = halves
+	return nil
+}
+
+// mergeNarrowest merges those pairs of neighbours that make the narrowest
+// shards, from the lowest on, but not more than limit.
+func (r *reshard) mergeNarrowest(limit int) {
+	width := func(i int) uint128.Uint128 {
+		return r.shards[i+1].hashKeys.End.n.Sub(r.shards[i].hashKeys.Start.n)
+	}
+	least := width(0)
+	for i := range len(r.shards) - 1 {
+		if w := width(i); w.Less(least) {
+			least = w
+		}
+	}
+	merged := make([]*Shard, 0, len(r.shards))
+	for i := 0; i < len(r.shards); i++ {
+		if sh := r.shards[i]; limit > 0 && i+1 < len(r.shards) && width(i) == least {
+			merged = append(merged, r.child(sh.hashKeys.Start.n, r.shards[i+1].hashKeys.End.n, sh, r.shards[i+1]))
+			limit--
+			i++
+		} else {
+			merged = append(merged, sh)
+		}
+	}
+	r.shards = merged
+}
+
+// child makes an open shard that takes over from its parents, which are closed.
+//
+// Invariant: a shard's second of creation, which stands in front of everything
+// else in its numbers, lies above the second at which its parents were closed.
+// So the numbers of children are greater than those of their parents. Kinesis
+// does the same.
+func (r *reshard) child(start, end uint128.Uint128, parents ...*Shard) *Shard {
+	row := layout.ShardRow{Start: start, End: end}
+	for _, parent := range parents {
+		row.Parents = append(row.Parents, parent.index)
+		row.CreatedSeconds = max(row.CreatedSeconds, r.close(parent)+1)
+	}
+	sh := newShard(r.stream, r.stream.routes.next+uint32(len(r.made)), row)
+	sh.setTip(layout.Horizon{})
+	r.made = append(r.made, sh)
+	return sh
+}
+
+// close returns the second at which the shard is closed.
+func (r *reshard) close(sh *Shard) uint64 {
+	if r.closed[sh] == 0 {
+		r.closed[sh] = max(r.now, sh.createdSeconds, sh.next.LastCounter/uint64(time.Second), 1)
+	}
+	return r.closed[sh]
+}
+
+// finish adds the rows, makes the appender route by the new topology, and returns
+// what shows it to readers.
+func (r *reshard) finish(batch *kv.Batch) (publish func()) {
+	if len(r.made) == 0 {
+		return nil
+	}
+	s := r.stream
+	changed := slices.Clone(r.made)
+	for sh, second := range r.closed {
+		sh.ending = second
+		if sh.index < s.routes.next {
+			changed = append(changed, sh)
+		}
+	}
+	for _, sh := range changed {
+		batch.Set(layout.ShardKey(s.number, sh.index), sh.row().Encode(s.number, sh.index))
+	}
+	s.routes = &topology{
+		shards: slices.Concat(s.routes.shards, r.made),
+		open:   r.shards,
+		next:   s.routes.next + uint32(len(r.made)),
+	}
+	s.save(batch)
+	next := s.routes
+	return func() {
+		// The children first: who sees the end of a parent must find them.
+		s.topology.Store(next)
+		for sh, second := range r.closed {
+			sh.closedSeconds.Store(second)
+			sh.log.End()
+		}
+	}
+}

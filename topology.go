@@ -1,0 +1,85 @@
+package braid
+
+import (
+	"errors"
+	"fmt"
+	"sort"
+
+	"github.com/braidstream/braid/internal/uint128"
+)
+
+// topology is the shards of a stream at one time. It is never changed; a reshard
+// replaces it.
+//
+// Invariant: the ranges of the open shards cover the hash-key space without a
+// gap or an overlap.
+type topology struct {
+	shards []*Shard // all, by index; there are gaps where shards have expired
+	open   []*Shard // those that take records, by their ranges
+	next   uint32   // the index that the next shard gets
+}
+
+// newTopology sorts the open ones out of all shards.
+func newTopology(shards []*Shard, next uint32) *topology {
+	t := &topology{shards: shards, next: next}
+	for _, sh := range shards {
+		if sh.ending == 0 {
+			t.open = append(t.open, sh)
+		}
+	}
+	sort.Slice(t.open, func(i, j int) bool { return t.open[i].hashKeys.Start.Compare(t.open[j].hashKeys.Start) < 0 })
+	return t
+}
+
+// shard returns the shard with that index, nil if there is none.
+func (t *topology) shard(index uint32) *Shard {
+	i := sort.Search(len(t.shards), func(i int) bool { return t.shards[i].index >= index })
+	if i == len(t.shards) || t.shards[i].index != index {
+		return nil
+	}
+	return t.shards[i]
+}
+
+// route returns the open shard whose range holds the hash key.
+func (t *topology) route(hash uint128.Uint128) *Shard { return t.open[t.position(hash)] }
+
+// position is where in open the shard lies whose range holds the hash key.
+func (t *topology) position(hash uint128.Uint128) int {
+	low, high := 0, len(t.open)
+	for high-low > 1 {
+		middle := int(uint(low+high) >> 1)
+		if t.open[middle].hashKeys.Start.n.Compare(hash) <= 0 {
+			low = middle
+		} else {
+			high = middle
+		}
+	}
+	return low
+}
+
+// children returns the shards that came from each, by its index.
+func (t *topology) children() map[uint32][]ShardID {
+	children := make(map[uint32][]ShardID)
+	for _, sh := range t.shards {
+		for _, parent := range sh.parents {
+			children[parent] = append(children[parent], sh.id)
+		}
+	}
+	return children
+}
+
+// check verifies the invariant.
+func (t *topology) check() error {
+	if len(t.open) == 0 {
+		return errors.New("no shard is open")
+	}
+	if t.open[0].hashKeys.Start != (HashKey{}) || t.open[len(t.open)-1].hashKeys.End != MaxHashKey() {
+		return errors.New("the open shards do not reach both ends of the hash-key space")
+	}
+	for i, sh := range t.open[1:] {
+		if before := t.open[i]; before.hashKeys.End.n.AddOne() != sh.hashKeys.Start.n {
+			return fmt.Errorf("%s ends at %s, and %s begins at %s", before.id, before.hashKeys.End, sh.id, sh.hashKeys.Start)
+		}
+	}
+	return nil
+}
