@@ -1,0 +1,157 @@
+package layout_test
+
+import (
+	"encoding/hex"
+	"flag"
+	"fmt"
+	"os"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/braidstream/braid/internal/layout"
+	"github.com/braidstream/braid/internal/uint128"
+)
+
+var update = flag.Bool("update", false, "rewrite the golden bytes; only together with a new format version")
+
+// row is one example of a kind of key and value. decode checks that both mean
+// what they were made of.
+type row struct {
+	name       string
+	key, value []byte
+	decode     func(t *testing.T, key, value []byte)
+}
+
+// recordRow is an example of a record.
+func recordRow(name string, k layout.RecordKey, r layout.Record) row {
+	payload := layout.EncodePayload(make([]byte, layout.PayloadBytes(r.PartitionKey, r.ExplicitHash != nil, len(r.Data))), r.PartitionKey, r.ExplicitHash, r.Data)
+	value := make([]byte, layout.RecordBytes(&r, payload))
+	layout.PutRecord(value, k.Bytes(), &r, payload)
+	return row{name, k.Bytes(), value, func(t *testing.T, key, value []byte) {
+		gotKey, err := layout.DecodeRecordKey(key)
+		require.NoError(t, err)
+		require.Equal(t, k, gotKey)
+		got, err := layout.DecodeRecord(key, value)
+		require.NoError(t, err)
+		require.Equal(t, r.Ordinal, got.Ordinal)
+		require.Equal(t, r.Offset, got.Offset)
+		require.Equal(t, r.PartitionKey, string(got.PartitionKey))
+		require.Equal(t, r.Data, got.Data)
+		require.Equal(t, r.ExplicitHash != nil, got.HasExplicitHash)
+		if r.ExplicitHash != nil {
+			require.Equal(t, *r.ExplicitHash, got.ExplicitHash)
+		}
+	}}
+}
+
+// rows has an example of everything that is stored.
+func rows() []row {
+	format := layout.FormatRow{Version: 1, OldestReader: 1}
+	clock := layout.ClockRow{Counter: 1_700_000_000_123_456_789, NextStream: 8}
+	stream := layout.StreamRow{Name: "orders", Created: 1_700_000_000_000_000_001, NextShard: 5, MaxRecordBytes: 1 << 20}
+	first := layout.ShardRow{End: uint128.Uint128{Hi: 1<<63 - 1, Lo: 1<<64 - 1}, CreatedSeconds: 1_700_000_000, ClosedSeconds: 1_700_003_600}
+	merged := layout.ShardRow{
+		Start: uint128.Uint128{Hi: 1 << 63}, End: uint128.Max,
+		Parents: []uint32{2, 3}, CreatedSeconds: 1_700_003_601,
+		Horizon: layout.Horizon{Counter: 1_700_003_700_000_000_000, Ordinal: 300, Offset: 70_000},
+	}
+	epoch := layout.EpochRow{FirstCounter: 1_700_000_000_000_000_002}
+	slice := layout.SliceRow{FirstCounter: 1_700_000_000_000_000_003, FirstOrdinal: 2, FirstOffset: 40}
+	hash := uint128.Uint128{Hi: 1, Lo: 2}
+	return []row{
+		{"format", layout.FormatKey(), format.Encode(), func(t *testing.T, _, value []byte) {
+			got, err := layout.DecodeFormatRow(value)
+			require.NoError(t, err)
+			require.Equal(t, format, got)
+		}},
+		{"clock", layout.ClockKey(), clock.Encode(), func(t *testing.T, _, value []byte) {
+			got, err := layout.DecodeClockRow(value)
+			require.NoError(t, err)
+			require.Equal(t, clock, got)
+		}},
+		{"stream", layout.StreamKey(7), stream.Encode(7), func(t *testing.T, key, value []byte) {
+			number, err := layout.DecodeStreamKey(key)
+			require.NoError(t, err)
+			require.EqualValues(t, 7, number)
+			got, err := layout.DecodeStreamRow(7, value)
+			require.NoError(t, err)
+			require.Equal(t, stream, got)
+		}},
+		shardRow("shard, closed", 7, 0, first),
+		shardRow("shard, of two parents, trimmed", 7, 4, merged),
+		{"epoch", layout.EpochKey(3), epoch.Encode(3), func(t *testing.T, key, value []byte) {
+			number, err := layout.DecodeEpochKey(key)
+			require.NoError(t, err)
+			require.EqualValues(t, 3, number)
+			got, err := layout.DecodeEpochRow(3, value)
+			require.NoError(t, err)
+			require.Equal(t, epoch, got)
+		}},
+		{"slice", layout.SliceKey(7, 4, 3), slice.Encode(7, 4, 3), func(t *testing.T, key, value []byte) {
+			stream, shard, epoch, err := layout.DecodeSliceKey(key)
+			require.NoError(t, err)
+			require.Equal(t, []uint32{7, 4, 3}, []uint32{stream, shard, epoch})
+			got, err := layout.DecodeSliceRow(7, 4, 3, value)
+			require.NoError(t, err)
+			require.Equal(t, slice, got)
+		}},
+		{"cut", layout.CutKey(3, 7), nil, func(t *testing.T, key, _ []byte) {
+			epoch, stream, err := layout.DecodeCutKey(key)
+			require.NoError(t, err)
+			require.Equal(t, []uint32{3, 7}, []uint32{epoch, stream})
+		}},
+		recordRow("record", layout.RecordKey{Epoch: 3, Stream: 7, Shard: 4, Counter: 1_700_003_700_000_000_000},
+			layout.Record{Ordinal: 300, Offset: 70_000, PartitionKey: "customer-42", Data: []byte("paid")}),
+		recordRow("record, empty, with a hash key", layout.RecordKey{Epoch: 1, Stream: 1, Counter: 1},
+			layout.Record{PartitionKey: "k", Data: []byte{}, ExplicitHash: &hash}),
+		{"application", layout.AppKey([]byte("user/ann")), []byte("admin"), func(t *testing.T, key, _ []byte) {
+			got, err := layout.DecodeAppKey(key)
+			require.NoError(t, err)
+			require.Equal(t, "user/ann", string(got))
+		}},
+	}
+}
+
+func shardRow(name string, stream, shard uint32, want layout.ShardRow) row {
+	return row{name, layout.ShardKey(stream, shard), want.Encode(stream, shard), func(t *testing.T, key, value []byte) {
+		gotStream, gotShard, err := layout.DecodeShardKey(key)
+		require.NoError(t, err)
+		require.Equal(t, []uint32{stream, shard}, []uint32{gotStream, gotShard})
+		got, err := layout.DecodeShardRow(stream, shard, value)
+		require.NoError(t, err)
+		require.Equal(t, want, got)
+	}}
+}
+
+// A database that was written yesterday is read tomorrow: the bytes of every key
+// and value are pinned.
+func TestGoldenBytes(t *testing.T) {
+	var text strings.Builder
+	fmt.Fprintf(&text, "format %d, readable from %d on\n", layout.FormatVersion, layout.OldestReader)
+	for _, r := range rows() {
+		fmt.Fprintf(&text, "\n%s\nkey   %s\nvalue %s\n", r.name, hex.EncodeToString(r.key), hex.EncodeToString(r.value))
+	}
+	const path = "testdata/rows-1.golden"
+	if *update {
+		require.NoError(t, os.WriteFile(path, []byte(text.String()), 0o644))
+	}
+	golden, err := os.ReadFile(path)
+	require.NoError(t, err)
+	require.Equal(t, string(golden), text.String())
+
+	// What is pinned is also what is read.
+	var values []string
+	for _, line := range strings.Split(string(golden), "\n") {
+		if hexadecimal, ok := strings.CutPrefix(line, "value "); ok {
+			values = append(values, hexadecimal)
+		}
+	}
+	require.Len(t, values, len(rows()))
+	for i, r := range rows() {
+		value, err := hex.DecodeString(values[i])
+		require.NoError(t, err)
+		t.Run(r.name, func(t *testing.T) { r.decode(t, r.key, value) })
+	}
+}

@@ -1,0 +1,121 @@
+package layout_test
+
+import (
+	"bytes"
+	"cmp"
+	"math"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/braidstream/braid/internal/layout"
+)
+
+// in reports whether the key lies in the span.
+func in(key, lower, upper []byte) bool {
+	return bytes.Compare(lower, key) <= 0 && bytes.Compare(key, upper) < 0
+}
+
+// edges are numbers at which something is carried.
+var edges = []uint32{0, 1, 0xff, 0x100, 0xffff, 0xffffff, math.MaxUint32 - 1, math.MaxUint32}
+
+func TestSpansHoldTheirKeysAndNoOthers(t *testing.T) {
+	for _, a := range edges {
+		for _, b := range edges {
+			key := layout.RecordKey{Epoch: a, Stream: b, Shard: math.MaxUint32, Counter: math.MaxUint64}.Bytes()
+			for _, other := range edges {
+				lower, upper := layout.EpochRecordsSpan(other)
+				require.Equal(t, a == other, in(key, lower, upper))
+				lower, upper = layout.StreamRecordsSpan(a, other)
+				require.Equal(t, b == other, in(key, lower, upper))
+				lower, upper = layout.StreamRecordsSpan(other, b)
+				require.Equal(t, a == other, in(key, lower, upper))
+				lower, upper = layout.StreamShardsSpan(other)
+				require.Equal(t, a == other, in(layout.ShardKey(a, b), lower, upper))
+				lower, upper = layout.StreamSlicesSpan(other)
+				require.Equal(t, a == other, in(layout.SliceKey(a, b, 1), lower, upper))
+				lower, upper = layout.EpochCutsSpan(other)
+				require.Equal(t, a == other, in(layout.CutKey(a, b), lower, upper))
+			}
+		}
+	}
+}
+
+// Every kind of key lies in the span of its own kind, and in no other's.
+func TestColumnsDoNotMeet(t *testing.T) {
+	type span func() (lower, upper []byte)
+	app := func() (lower, upper []byte) { return layout.AppSpan(nil, nil) }
+	for _, a := range edges {
+		keys := [][]byte{
+			layout.StreamKey(a), layout.ShardKey(a, a), layout.EpochKey(a), layout.SliceKey(a, a, a), layout.CutKey(a, a),
+			layout.AppKey([]byte{byte(a)}),
+		}
+		for i, s := range []span{layout.StreamSpan, layout.ShardSpan, layout.EpochSpan, layout.SliceSpan, layout.CutSpan, app} {
+			lower, upper := s()
+			for j, key := range keys {
+				require.Equal(t, i == j, in(key, lower, upper))
+			}
+			require.False(t, in(layout.ClockKey(), lower, upper))
+			require.False(t, in(layout.FormatKey(), lower, upper))
+			require.False(t, in(layout.RecordKey{Epoch: a, Stream: a, Shard: a, Counter: uint64(a)}.Bytes(), lower, upper))
+		}
+	}
+}
+
+// Each key lies below the border that is named for it, and the border is the
+// same for all keys up to it.
+func TestTableBoundaryEndsTheRegionOfAKey(t *testing.T) {
+	record := func(epoch uint32) []byte {
+		return layout.RecordKey{Epoch: epoch, Stream: math.MaxUint32, Shard: math.MaxUint32, Counter: math.MaxUint64}.Bytes()
+	}
+	rowsEnd := layout.TableBoundary(nil)
+	for _, key := range [][]byte{{0}, layout.FormatKey(), layout.StreamKey(9), layout.SliceKey(1, 2, 3), layout.CutKey(math.MaxUint32, math.MaxUint32)} {
+		require.Equal(t, rowsEnd, layout.TableBoundary(key))
+		require.Negative(t, bytes.Compare(key, rowsEnd))
+	}
+	require.Positive(t, bytes.Compare(layout.RecordKey{}.Bytes(), rowsEnd))
+	for _, epoch := range edges {
+		border := layout.TableBoundary(record(epoch))
+		require.Negative(t, bytes.Compare(record(epoch), border))
+		require.Equal(t, border, layout.TableBoundary(layout.RecordKey{Epoch: epoch}.Bytes()))
+		if epoch < math.MaxUint32 {
+			require.LessOrEqual(t, bytes.Compare(border, layout.RecordKey{Epoch: epoch + 1}.Bytes()), 0)
+		}
+	}
+	appEnd := layout.TableBoundary(layout.AppKey([]byte{0xff, 0xff}))
+	require.Equal(t, appEnd, layout.TableBoundary(layout.AppKey(nil)))
+	require.Negative(t, bytes.Compare(layout.AppKey(bytes.Repeat([]byte{0xff}, 100)), appEnd))
+}
+
+func compareKeys(a, b layout.RecordKey) int {
+	return cmp.Or(cmp.Compare(a.Epoch, b.Epoch), cmp.Compare(a.Stream, b.Stream), cmp.Compare(a.Shard, b.Shard), cmp.Compare(a.Counter, b.Counter))
+}
+
+// The order of bytes is the order of fields.
+func FuzzKeyOrder(f *testing.F) {
+	f.Add(uint32(1), uint32(2), uint32(3), uint64(4), uint32(1), uint32(2), uint32(3), uint64(5))
+	f.Add(uint32(0xff), uint32(0), uint32(0), uint64(0), uint32(0x100), uint32(0), uint32(0), uint64(0))
+	f.Add(uint32(1), uint32(0xffffffff), uint32(0), uint64(0), uint32(2), uint32(0), uint32(0), uint64(1)<<63)
+	f.Fuzz(func(t *testing.T, e1, s1, h1 uint32, c1 uint64, e2, s2, h2 uint32, c2 uint64) {
+		a, b := layout.RecordKey{Epoch: e1, Stream: s1, Shard: h1, Counter: c1}, layout.RecordKey{Epoch: e2, Stream: s2, Shard: h2, Counter: c2}
+		require.Equal(t, compareKeys(a, b), bytes.Compare(a.Bytes(), b.Bytes()))
+		require.Equal(t, cmp.Or(cmp.Compare(e1, e2), cmp.Compare(s1, s2), cmp.Compare(h1, h2)),
+			bytes.Compare(layout.SliceKey(e1, s1, h1), layout.SliceKey(e2, s2, h2)))
+		require.Equal(t, cmp.Or(cmp.Compare(e1, e2), cmp.Compare(s1, s2)), bytes.Compare(layout.ShardKey(e1, s1), layout.ShardKey(e2, s2)))
+		require.Equal(t, cmp.Compare(e1, e2), bytes.Compare(layout.EpochKey(e1), layout.EpochKey(e2)))
+	})
+}
+
+// Keys of the application keep their order, and a span holds what lies between
+// its ends.
+func FuzzAppKeyOrder(f *testing.F) {
+	f.Add([]byte("a"), []byte("b"), []byte("c"))
+	f.Add([]byte{0xff}, []byte{0xff, 0xff}, []byte{0xff, 0})
+	f.Fuzz(func(t *testing.T, start, end, key []byte) {
+		require.Equal(t, bytes.Compare(start, end), bytes.Compare(layout.AppKey(start), layout.AppKey(end)))
+		lower, upper := layout.AppSpan(start, end)
+		require.Equal(t, in(key, start, end), in(layout.AppKey(key), lower, upper))
+		lower, upper = layout.AppSpan(start, nil)
+		require.Equal(t, bytes.Compare(start, key) <= 0, in(layout.AppKey(key), lower, upper))
+	})
+}
