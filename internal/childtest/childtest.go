@@ -72,7 +72,8 @@ func command(t *testing.T) *exec.Cmd {
 		pattern = append(pattern, "^"+regexp.QuoteMeta(part)+"$")
 	}
 	cmd := exec.Command(os.Args[0], "-test.run="+strings.Join(pattern, "/"), "-test.v", "-test.timeout=60s")
-	cmd.Env = append(os.Environ(), variable+"="+t.Name())
+	// The race detector would sleep a second at the end of every child.
+	cmd.Env = append(os.Environ(), variable+"="+t.Name(), "GORACE="+os.Getenv("GORACE")+" atexit_sleep_ms=0")
 	return cmd
 }
 

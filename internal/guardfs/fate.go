@@ -14,7 +14,7 @@ import (
 const (
 	minFailureDelay = 10 * time.Millisecond
 	maxFailureDelay = time.Second
-	maxFailures     = 20
+	maxFailures     = 15 // which takes 8 s
 )
 
 // class says how much depends on a file.
@@ -68,7 +68,7 @@ func (g *FS) change(op, name string, c class, run func() error) error {
 		case err == nil:
 			wait.done()
 			return nil
-		case isNoSpace(err):
+		case IsNoSpace(err):
 			wait.wait()
 		case c == critical:
 			g.Park(fmt.Errorf("%s %s: %w", op, name, err))
@@ -90,14 +90,11 @@ func (g *FS) sync(op, name string, c class, run func() error) error {
 	g.leave()
 	switch {
 	case err == nil:
-		if c == ordinary {
-			g.succeeded()
-		}
 		return nil
 	case c == critical:
 		g.Park(fmt.Errorf("%s %s: %w", op, name, err))
 		return err
-	case isNoSpace(err):
+	case IsNoSpace(err):
 		// Pebble makes the table again, so this is a wait for space in the form
 		// of a loop; it ends with a table that could be synced.
 		g.updateSpace(func() { g.starved = true })
@@ -122,7 +119,7 @@ func (g *FS) remove(op, name string, c class, run func() error) error {
 		err := run()
 		g.leave()
 		switch {
-		case isNoSpace(err): // a file system that copies on write needs space for it
+		case IsNoSpace(err): // a file system that copies on write needs space for it
 			wait.wait()
 		case err == nil, c != critical, errors.Is(err, fs.ErrNotExist):
 			return err

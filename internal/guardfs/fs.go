@@ -3,12 +3,16 @@ package guardfs
 import (
 	"io"
 	"os"
+	"sync/atomic"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 )
 
 // Create implements vfs.FS.
 func (g *FS) Create(name string, category vfs.DiskWriteCategory) (vfs.File, error) {
+	if err := g.beforeMarker(name); err != nil {
+		return nil, err
+	}
 	c := g.classOf(name)
 	var f vfs.File
 	err := g.change("create", name, c, func() (err error) {
@@ -74,6 +78,9 @@ func (g *FS) Link(oldname, newname string) error {
 
 // Remove implements vfs.FS.
 func (g *FS) Remove(name string) error {
+	if err := g.beforeMarker(name); err != nil {
+		return err
+	}
 	return g.remove("remove", name, g.classOf(name), func() error { return g.real.Remove(name) })
 }
 
@@ -129,6 +136,7 @@ type file struct {
 	name      string
 	class     class
 	directory bool
+	spoilt    atomic.Bool // an operation on it has returned an error
 }
 
 // Write implements vfs.File. After it had to wait for space it goes on behind
@@ -140,7 +148,7 @@ func (f *file) Write(p []byte) (int, error) {
 		written += n
 		return err
 	})
-	return written, err
+	return written, f.noteError(err)
 }
 
 // WriteAt implements vfs.File.
@@ -151,7 +159,7 @@ func (f *file) WriteAt(p []byte, offset int64) (int, error) {
 		written += n
 		return err
 	})
-	return written, err
+	return written, f.noteError(err)
 }
 
 // Preallocate implements vfs.File. It is a hint: a file system that refuses it,
@@ -164,11 +172,31 @@ func (f *file) Preallocate(offset, length int64) error {
 }
 
 // Sync implements vfs.File.
-func (f *file) Sync() error { return f.guard.sync("sync", f.name, f.class, f.File.Sync) }
+func (f *file) Sync() error {
+	return f.noteSync(f.guard.sync("sync", f.name, f.class, f.File.Sync))
+}
 
 // SyncData implements vfs.File. Pebble's logs use it, while its manifests and
 // directories use Sync.
-func (f *file) SyncData() error { return f.guard.sync("sync", f.name, f.class, f.File.SyncData) }
+func (f *file) SyncData() error {
+	return f.noteSync(f.guard.sync("sync", f.name, f.class, f.File.SyncData))
+}
+
+// noteSync notes a success if there was one. Pebble gives a table up after an
+// error, and syncs what there is of it when it closes it: that is none.
+func (f *file) noteSync(err error) error {
+	if err == nil && f.class == ordinary && !f.spoilt.Load() {
+		f.guard.succeeded()
+	}
+	return f.noteError(err)
+}
+
+func (f *file) noteError(err error) error {
+	if err != nil {
+		f.spoilt.Store(true)
+	}
+	return err
+}
 
 // SyncTo implements vfs.File.
 func (f *file) SyncTo(length int64) (full bool, err error) {
@@ -178,7 +206,7 @@ func (f *file) SyncTo(length int64) (full bool, err error) {
 	if err != nil {
 		err = f.guard.sync("sync", f.name, f.class, func() error { return err })
 	}
-	return full, err
+	return full, f.noteError(err)
 }
 
 // Close implements vfs.File. Some file systems report at the close what they
@@ -187,16 +215,5 @@ func (f *file) Close() error {
 	if f.directory {
 		return f.File.Close()
 	}
-	return f.guard.close(f)
-}
-
-// close is sync without its meaning of success.
-func (g *FS) close(f *file) error {
-	g.enter()
-	err := f.File.Close()
-	g.leave()
-	if err == nil {
-		return nil
-	}
-	return g.sync("close", f.name, f.class, func() error { return err })
+	return f.guard.sync("close", f.name, f.class, f.File.Close)
 }

@@ -172,8 +172,8 @@ func criticalOperations() []operation {
 		onFile("write", "/db/store/MANIFEST-000001", errorfs.OpFileWrite, writeOne),
 		onFile("sync", "/db/store/MANIFEST-000001", errorfs.OpFileSync, sync1),
 		onNames("create next to", "/db/old", errorfs.OpCreate, createAs("/db/000004.log")),
-		onNames("create a marker next to", "/db/old", errorfs.OpCreate, createAs("/db/marker.manifest.000002.MANIFEST-000003")),
-		onNames("remove", "/db/marker.manifest.000001.MANIFEST-000001", errorfs.OpRemove, func(fs vfs.FS) error {
+		onNames("create a marker next to", "/db/old", errorfs.OpFileSync, createAs("/db/marker.manifest.000002.MANIFEST-000003")),
+		onNames("remove", "/db/marker.manifest.000001.MANIFEST-000001", errorfs.OpFileSync, func(fs vfs.FS) error {
 			return fs.Remove("/db/marker.manifest.000001.MANIFEST-000001")
 		}),
 		onNames("rename to a log", "/db/old", errorfs.OpRename, func(fs vfs.FS) error {

@@ -39,8 +39,8 @@ const (
 // Space returns the state that was last told.
 func (g *FS) Space() Space { return Space(g.space.Load()) }
 
-// isNoSpace reports whether the error is a full disk or an exhausted quota.
-func isNoSpace(err error) bool {
+// IsNoSpace reports whether the error is a full disk or an exhausted quota.
+func IsNoSpace(err error) bool {
 	return errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) || isNoSpaceHere(err)
 }
 

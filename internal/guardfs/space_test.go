@@ -29,7 +29,7 @@ func TestNoSpaceWaits(t *testing.T) {
 					start := time.Now()
 					d.failUntil(noSpace, 30*time.Second)
 					result := inBackground(run)
-					time.Sleep(29 * time.Second)
+					<-time.After(29 * time.Second)
 					require.Equal(t, guardfs.None, g.Space())
 					require.NoError(t, <-result)
 					require.Less(t, time.Since(start), 31*time.Second+time.Millisecond)
@@ -137,7 +137,9 @@ func TestSyncOfTableWithoutSpace(t *testing.T) {
 		d.setFault(nil)
 		require.NoError(t, writeOne(f))
 		require.Equal(t, guardfs.None, g.Space(), "what was written need not fit")
-		require.NoError(t, f.Sync())
+		require.NoError(t, f.Sync(), "of a table that was given up")
+		require.Equal(t, guardfs.None, g.Space())
+		require.NoError(t, create(t, g, "/db/000003.sst").Sync())
 		require.Equal(t, []guardfs.Space{guardfs.None, guardfs.Enough}, s.all())
 		require.NoError(t, g.Err())
 	})
@@ -156,18 +158,18 @@ func TestReserve(t *testing.T) {
 		create(t, g, "/db/000003.sst")
 		require.Equal(t, guardfs.Low, g.Space())
 		write(t, create(t, g, "/db/000004.log"), "the reserve can be used")
-		time.Sleep(time.Hour)
+		<-time.After(time.Hour)
 		require.Equal(t, guardfs.Low, g.Space())
 		require.LessOrEqual(t, d.count(errorfs.OpGetDiskUsage), 3610)
 
 		d.mem.TestingSetDiskUsage(vfs.DiskUsage{AvailBytes: 5000})
-		time.Sleep(time.Second)
+		<-time.After(time.Second)
 		synctest.Wait()
 		require.Equal(t, guardfs.Enough, g.Space())
 
 		// Nobody looks while there is enough.
 		before := d.count(errorfs.OpGetDiskUsage)
-		time.Sleep(time.Hour)
+		<-time.After(time.Hour)
 		require.Equal(t, before, d.count(errorfs.OpGetDiskUsage))
 		require.Equal(t, []guardfs.Space{guardfs.Low, guardfs.Enough}, s.all())
 
@@ -201,7 +203,7 @@ func TestSpaceIsToldInOrder(t *testing.T) {
 				t.Errorf("%v was told twice", space)
 			}
 			told.Add(1)
-			time.Sleep(7 * time.Millisecond) // others change the state meanwhile
+			<-time.After(7 * time.Millisecond) // others change the state meanwhile
 			inside.Add(-1)
 		}})
 		var calls atomic.Int64
@@ -219,7 +221,7 @@ func TestSpaceIsToldInOrder(t *testing.T) {
 					if err := writeOne(f); err != nil {
 						t.Error(err)
 					}
-					time.Sleep(time.Duration(j%5*37) * time.Millisecond)
+					<-time.After(time.Duration(j%5*37) * time.Millisecond)
 				}
 			})
 		}

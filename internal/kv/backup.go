@@ -33,6 +33,9 @@ func (s *Store) Backup(ctx context.Context, dir string, progress func(done, tota
 			return err
 		}
 	}
+	if !s.cfg.InMemory && s.owns(dir) {
+		return fmt.Errorf("backup: %s lies in the database's own directory", dir)
+	}
 	if err := checkEmpty(target, dir); err != nil {
 		return err
 	}

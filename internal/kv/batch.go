@@ -10,8 +10,9 @@ const (
 	initialBatchBytes  = 64 << 10
 	retainedBatchBytes = 4 << 20
 
-	// maxBatchBytes is well below 4 GiB, at which Pebble panics.
-	maxBatchBytes = 2 << 30
+	// maxBatchBytes is well below 4 GiB, at which Pebble panics, and below 2 GiB,
+	// which an int may not hold.
+	maxBatchBytes = 1 << 30
 )
 
 // Batch gathers changes that are committed together. It is not for concurrent
@@ -19,12 +20,13 @@ const (
 type Batch struct {
 	store *Store
 	batch *pebble.Batch
+	limit int   // of its size in bytes
 	err   error // why it cannot be committed
 }
 
 // NewBatch returns an empty batch. Close it.
 func (s *Store) NewBatch() *Batch {
-	return &Batch{store: s, batch: s.db.NewBatchWithSize(initialBatchBytes,
+	return &Batch{store: s, limit: maxBatchBytes, batch: s.db.NewBatchWithSize(initialBatchBytes,
 		pebble.WithInitialSizeBytes(initialBatchBytes),
 		pebble.WithMaxRetainedSizeBytes(retainedBatchBytes))}
 }
@@ -66,8 +68,8 @@ func (b *Batch) DeleteRange(lower, upper []byte) {
 // admit reports whether a change of n bytes still has room.
 func (b *Batch) admit(n int) bool {
 	const overhead = 32 // of Pebble, per change
-	if b.batch.Len()+n+overhead > maxBatchBytes {
-		b.err = fmt.Errorf("a batch holds at most %d bytes", maxBatchBytes)
+	if b.batch.Len()+n+overhead > b.limit {
+		b.err = fmt.Errorf("a batch holds at most %d bytes", b.limit)
 	}
 	return b.err == nil
 }

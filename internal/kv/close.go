@@ -33,6 +33,9 @@ func (s *Store) Close() error {
 	for {
 		select {
 		case err := <-result:
+			if failure := s.Err(); failure != nil {
+				return s.abandon(failure) // it may still be changing files
+			}
 			return joinErrors(err, s.dispose())
 		case <-s.Failed():
 			return s.abandon(s.Err())

@@ -9,6 +9,7 @@ import (
 
 	"github.com/cockroachdb/pebble/v2"
 
+	"github.com/braidstream/braid/internal/guardfs"
 	"github.com/braidstream/braid/internal/layout"
 )
 
@@ -85,13 +86,19 @@ func (s *Store) writeError(err error) error {
 		return nil
 	case s.Err() != nil:
 		return s.Err()
-	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT):
-		return fmt.Errorf("%w: %w", ErrDiskFull, err)
 	case isDamage(err):
 		return fmt.Errorf("%w: %w", ErrCorrupt, err)
 	default:
+		return spaceError(err)
+	}
+}
+
+// spaceError classifies an error that may be a lack of space.
+func spaceError(err error) error {
+	if isClassified(err) || !guardfs.IsNoSpace(err) {
 		return err
 	}
+	return fmt.Errorf("%w: %w", ErrDiskFull, err)
 }
 
 // openError classifies an error of opening an existing database. What is not an
@@ -111,6 +118,14 @@ func openError(err error) error {
 	default:
 		return fmt.Errorf("%w: %w", ErrCorrupt, err)
 	}
+}
+
+// diskError classifies an error of opening that may come from the disk.
+func diskError(err error) error {
+	if !isClassified(err) && errors.Is(err, syscall.EIO) {
+		return fmt.Errorf("%w: %w", ErrFailed, err)
+	}
+	return spaceError(err)
 }
 
 // joinErrors is errors.Join with a text of one line.

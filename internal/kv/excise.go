@@ -43,7 +43,7 @@ func (s *Store) StoreDir() string { return s.guard.PathJoin(s.dir, storeName) }
 // Dir, and in it a copy of Pebble's files as they are after all commits that
 // have returned. Tables are linked where that is possible.
 func (s *Store) Checkpoint(dir string) error {
-	if rest, ok := strings.CutPrefix(dir, s.dir); ok && (rest == "" || os.IsPathSeparator(rest[0])) {
+	if s.owns(dir) {
 		return fmt.Errorf("checkpoint: %s lies in the database's own directory", dir)
 	}
 	switch _, err := s.guard.Stat(dir); {
@@ -53,4 +53,10 @@ func (s *Store) Checkpoint(dir string) error {
 		return fmt.Errorf("checkpoint: %w", err)
 	}
 	return s.await(func() error { return s.db.Checkpoint(dir, pebble.WithFlushedWAL()) })
+}
+
+// owns reports whether the directory is the database's or lies in it.
+func (s *Store) owns(dir string) bool {
+	rest, ok := strings.CutPrefix(dir, s.dir)
+	return ok && (rest == "" || os.IsPathSeparator(rest[0]))
 }

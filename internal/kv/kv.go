@@ -116,7 +116,8 @@ type Store struct {
 	reporter *reporter
 	db       *pebble.DB
 	gate     gate
-	backups  atomic.Int64 // how many were begun
+	backups  atomic.Int64            // how many were begun
+	metrics  atomic.Pointer[Metrics] // the last that were taken
 
 	space struct {
 		sync.Mutex               // guards the fields below

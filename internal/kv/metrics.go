@@ -28,12 +28,41 @@ type Metrics struct {
 	BackgroundErrors int64 // of flushes and compactions, which are tried again
 }
 
-// Metrics returns the store's numbers. They are zero after Close.
+// Metrics returns the store's numbers. They are zero after Close. Of a store
+// that has failed, or waits for space, they are those of the last call before:
+// Pebble's numbers wait for its manifest, which may be stuck.
 func (s *Store) Metrics() Metrics {
 	if s.gate.enter() != nil {
 		return Metrics{}
 	}
-	defer s.gate.leave()
+	if s.Err() != nil || isClosed(s.stuck()) {
+		s.gate.leave()
+		return s.lastMetrics()
+	}
+	done := make(chan struct{})
+	go func() {
+		defer s.gate.leave()
+		defer close(done)
+		m := s.measure()
+		s.metrics.Store(&m)
+	}()
+	select {
+	case <-done:
+	case <-s.stuck():
+	case <-s.Failed():
+	}
+	return s.lastMetrics()
+}
+
+func (s *Store) lastMetrics() Metrics {
+	if m := s.metrics.Load(); m != nil {
+		return *m
+	}
+	return Metrics{}
+}
+
+// measure asks Pebble.
+func (s *Store) measure() Metrics {
 	m := s.db.Metrics()
 	total := m.Total()
 	return Metrics{
@@ -53,7 +82,7 @@ func (s *Store) Metrics() Metrics {
 		Snapshots:        int64(m.Snapshots.Count),
 		Iterators:        m.TableIters,
 		IngestedBytes:    int64(m.WAL.BytesIn),
-		FlushedBytes:     int64(total.TableBytesFlushed),
+		FlushedBytes:     int64(m.Levels[0].TableBytesFlushed), // the total has the log's in it as well,
 		CompactedBytes:   int64(total.TableBytesCompacted),
 		Compactions:      m.Compact.Count,
 		BackgroundErrors: s.reporter.backgroundErrors.Load(),

@@ -3,6 +3,7 @@ package kv
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"sync/atomic"
 	"time"
 
@@ -40,7 +41,7 @@ func Open(cfg Config) (*Store, error) {
 	s.snapshots.open = make(map[*Snapshot]struct{})
 	real, err := s.locate()
 	if err != nil {
-		return nil, err
+		return nil, diskError(err)
 	}
 	s.reporter = newReporter(cfg.Logger)
 	s.guard = guardfs.New(real, guardfs.Config{
@@ -49,7 +50,7 @@ func Open(cfg Config) (*Store, error) {
 		OnSpace:      s.onSpace,
 	})
 	if err := s.start(); err != nil {
-		return nil, err
+		return nil, diskError(err)
 	}
 	return s, nil
 }
@@ -69,8 +70,13 @@ func (s *Store) locate() (FS, error) {
 		return nil, err
 	}
 	s.dir = dir
+	// This comes before a lock file is put into somebody else's directory. It is
+	// asked twice, because the owner may be creating the database between the
+	// look for an identity and the look for anything else.
 	if _, _, err := readIdentity(vfs.Default, dir); errors.Is(err, ErrNotDatabase) {
-		return nil, err // before a lock file is put into somebody else's directory
+		if _, _, err := readIdentity(vfs.Default, dir); errors.Is(err, ErrNotDatabase) {
+			return nil, err
+		}
 	}
 	s.lock, err = lockDir(dir)
 	return vfs.Default, err
@@ -122,10 +128,19 @@ func (s *Store) bringUp() error {
 		return s.create()
 	}
 	s.identity = id
+	if _, err := s.guard.Stat(s.StoreDir()); errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("%w: %w", ErrDataLoss, err) // which Pebble has no class for
+	}
 	if !s.cfg.InMemory {
 		if err := s.verify(); err != nil {
 			return err
 		}
+	}
+	// Whoever created the database may have died before the identity's last name
+	// was durable. Then a power cut would bring back the one that says that there
+	// is nothing to lose.
+	if err := syncDir(s.guard, s.dir); err != nil {
+		return err
 	}
 	if err := s.removeBackups(); err != nil {
 		return err

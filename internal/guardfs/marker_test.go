@@ -1,0 +1,43 @@
+package guardfs_test
+
+import (
+	"fmt"
+	"path"
+	"strings"
+	"testing"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+	"github.com/cockroachdb/pebble/v2/vfs/atomicfs"
+	"github.com/cockroachdb/pebble/v2/vfs/errorfs"
+	"github.com/stretchr/testify/require"
+
+	"github.com/braidstream/braid/internal/guardfs"
+)
+
+// Before a marker is created, what it names is durable; before the old one is
+// removed, the new one is.
+func TestTheDirectoryIsSyncedBeforeEachStepOfAMarker(t *testing.T) {
+	mem := vfs.NewMem()
+	require.NoError(t, mem.MkdirAll(dir, 0o755))
+	var changes []string
+	disk := errorfs.Wrap(mem, errorfs.InjectorFunc(func(op errorfs.Op) error {
+		names := map[errorfs.OpKind]string{errorfs.OpCreate: "create", errorfs.OpRemove: "remove", errorfs.OpFileSync: "sync"}
+		if name, ok := names[op.Kind]; ok {
+			what, _, _ := strings.Cut(path.Base(op.Path), ".")
+			changes = append(changes, fmt.Sprintf("%s %s", name, what))
+		}
+		return nil
+	}))
+	g := guardfs.New(disk, guardfs.Config{Dir: dir})
+	marker, _, err := atomicfs.LocateMarker(g, dir, "manifest")
+	require.NoError(t, err)
+	require.NoError(t, marker.Move("MANIFEST-000001"))
+	require.NoError(t, marker.Move("MANIFEST-000002"))
+	require.NoError(t, marker.Close())
+
+	base := path.Base(dir)
+	require.Equal(t, []string{
+		"sync " + base, "create marker", "sync " + base,
+		"sync " + base, "create marker", "sync " + base, "remove marker", "sync " + base,
+	}, changes)
+}

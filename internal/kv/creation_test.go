@@ -1,0 +1,165 @@
+package kv_test
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+	"github.com/cockroachdb/pebble/v2/vfs/errorfs"
+	"github.com/stretchr/testify/require"
+
+	"github.com/braidstream/braid/internal/childtest"
+	"github.com/braidstream/braid/internal/kv"
+)
+
+func crashWithAll() vfs.CrashCloneCfg {
+	return vfs.CrashCloneCfg{UnsyncedDataPercent: 100, RNG: rand.New(rand.NewPCG(1, 1))}
+}
+
+// crashes makes an image of the disk before each operation that changes it.
+type crashes struct {
+	mu     sync.Mutex // guards the fields below: Pebble removes files in the background
+	rng    *rand.Rand
+	images []image
+}
+
+// image is what a crash may leave.
+type image struct {
+	*vfs.MemFS
+	before string // the operation before which the crash came
+}
+
+// watchCrashes takes images from now on, with nothing, a part and all of what
+// was not yet durable.
+func watchCrashes(d *disk, seed uint64) *crashes {
+	c := &crashes{rng: rand.New(rand.NewPCG(seed, 0))}
+	d.setFault(func(op errorfs.Op) error {
+		if op.Kind.ReadOrWrite() == errorfs.OpIsWrite {
+			c.mu.Lock()
+			defer c.mu.Unlock()
+			for _, percent := range []int{0, 20 + c.rng.IntN(60), 100} {
+				clone := d.mem.CrashClone(vfs.CrashCloneCfg{UnsyncedDataPercent: percent, RNG: c.rng})
+				c.images = append(c.images, image{clone, fmt.Sprintf("%v %s, %d %%", op.Kind, op.Path, percent)})
+			}
+		}
+		return nil
+	})
+	return c
+}
+
+// creatable is a database with rows, in a directory that does not exist.
+func creatable(files kv.FS) kv.Config {
+	cfg := configOn(files)
+	cfg.Init = func(b *kv.Batch) error {
+		for i := range 10 {
+			b.Set(fmt.Appendf(nil, "row %d", i), noise(uint64(i), 3000))
+		}
+		return nil
+	}
+	return cfg
+}
+
+// requireWhole opens what a crash has left, and checks that it is a database with
+// all of its first rows, which can be used.
+func requireWhole(t *testing.T, i image) (created bool) {
+	t.Helper()
+	s, err := kv.Open(creatable(i.MemFS))
+	require.NoError(t, err, "before %s", i.before)
+	require.True(t, s.Identity().Ready)
+	require.Len(t, pairs(t, s, []byte("row"), []byte("rox")), 10, "before %s", i.before)
+	mustPut(t, s, "a", "1")
+	require.NoError(t, s.Close())
+	return s.Created()
+}
+
+// TestCreationSurvivesCrashes crashes the machine before every change of a file
+// while a database is created, and then also while what that left is opened.
+func TestCreationSurvivesCrashes(t *testing.T) {
+	const seed = 7
+	d := newDisk()
+	c := watchCrashes(d, seed)
+	s := open(t, creatable(d))
+	require.NoError(t, s.Close())
+	d.setFault(nil)
+	require.Greater(t, len(c.images), 60)
+	c.images = append(c.images, image{d.mem.CrashClone(vfs.CrashCloneCfg{}), "after the close"})
+
+	require.False(t, requireWhole(t, c.images[len(c.images)-1]), "what Open has returned is durable")
+	again, second := 0, 0
+	for n, i := range c.images {
+		if n%20 == 0 { // crash again, while this one is opened
+			d := diskOn(i.CrashClone(vfs.CrashCloneCfg{}))
+			more := watchCrashes(d, seed+uint64(n))
+			s := open(t, creatable(d))
+			d.setFault(nil)
+			require.NoError(t, s.Close())
+			for m := n % 9; m < len(more.images); m += 9 {
+				requireWhole(t, more.images[m])
+				second++
+			}
+		}
+		if requireWhole(t, i) {
+			again++
+		}
+	}
+	require.Greater(t, again, 10, "some were created again")
+	require.Greater(t, len(c.images)-again, 5, "some were ready")
+	t.Logf("%d images, %d of them created again; %d images of a second crash", len(c.images), again, second)
+}
+
+// TestDirectoryOfSomebodyElseIsDurable creates a database in a directory that
+// somebody made without making it durable.
+func TestDirectoryOfSomebodyElseIsDurable(t *testing.T) {
+	d := newDisk()
+	require.NoError(t, d.MkdirAll("/data", 0o755))
+	root, err := d.OpenDir("/")
+	require.NoError(t, err)
+	require.NoError(t, root.Sync())
+	require.NoError(t, root.Close())
+	require.NoError(t, d.MkdirAll(memDir, 0o755))
+	s := open(t, configOn(d))
+	mustPut(t, s, "a", "1")
+	image := d.mem.CrashClone(vfs.CrashCloneCfg{})
+	require.NoError(t, s.Close())
+	s = open(t, configOn(image))
+	require.False(t, s.Created())
+	requireValue(t, s, "a", "1")
+	require.NoError(t, s.Close())
+}
+
+// TestReadyStaysReady: the creation is cut off between the identity's renaming
+// and the sync that makes it durable. The next open finds a database that is
+// ready, and all that it acknowledges must survive a power cut, which must not
+// bring the identity before it back.
+func TestReadyStaysReady(t *testing.T) {
+	childtest.Run(t, func(t *testing.T) {
+		d := newDisk()
+		renamed := 0
+		d.setFault(func(op errorfs.Op) error {
+			if op.Kind == errorfs.OpRename && strings.HasSuffix(op.Path, "BRAID.new") {
+				renamed++
+			}
+			if renamed == 2 && op.Kind == errorfs.OpFileSync && op.Path == memDir {
+				return syscall.EIO
+			}
+			return nil
+		})
+		_, err := kv.Open(configOn(d))
+		require.ErrorIs(t, err, syscall.EIO)
+		d.setFault(nil)
+
+		s := open(t, configOn(d))
+		require.False(t, s.Created())
+		mustPut(t, s, "a", "1")
+		image := d.mem.CrashClone(vfs.CrashCloneCfg{})
+		require.NoError(t, s.Close())
+		s = open(t, configOn(image))
+		require.False(t, s.Created())
+		requireValue(t, s, "a", "1")
+		require.NoError(t, s.Close())
+	})
+}

@@ -1,0 +1,369 @@
+package kv_test
+
+import (
+	"errors"
+	"fmt"
+	"path"
+	"strings"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/cockroachdb/pebble/v2/vfs/errorfs"
+	"github.com/stretchr/testify/require"
+
+	"github.com/braidstream/braid/internal/childtest"
+	"github.com/braidstream/braid/internal/kv"
+)
+
+// patience is how long a test waits, in real time, for what comes at once.
+const patience = 30 * time.Second
+
+// fault is a kind of operation that fails.
+type fault struct {
+	name  string
+	match func(op errorfs.Op) bool
+	// provoke makes Pebble do such an operation.
+	provoke func(s *kv.Store)
+}
+
+func isLog(op errorfs.Op) bool      { return strings.HasSuffix(op.Path, ".log") }
+func isTable(op errorfs.Op) bool    { return strings.HasSuffix(op.Path, ".sst") }
+func isManifest(op errorfs.Op) bool { return strings.HasPrefix(path.Base(op.Path), "MANIFEST-") }
+func isStoreDir(op errorfs.Op) bool { return path.Clean(op.Path) == memDir+"/store" }
+
+func isSync(op errorfs.Op) bool {
+	return op.Kind == errorfs.OpFileSync || op.Kind == errorfs.OpFileSyncData || op.Kind == errorfs.OpFileSyncTo
+}
+
+// criticalFaults are those after which nothing may be written any more.
+func criticalFaults() []fault {
+	commit := func(s *kv.Store) { _ = put(s, "unknown", "outcome", true) }
+	flush := func(s *kv.Store) { _ = s.Flush() }
+	rotate := func(s *kv.Store) { // until there is no log to reuse
+		for s.Err() == nil {
+			_ = s.RotateMemTable()
+		}
+	}
+	return []fault{
+		{"log write", func(op errorfs.Op) bool { return isLog(op) && op.Kind == errorfs.OpFileWrite }, commit},
+		{"log sync", func(op errorfs.Op) bool { return isLog(op) && isSync(op) }, commit},
+		{"log create", func(op errorfs.Op) bool { return isLog(op) && op.Kind == errorfs.OpCreate }, rotate},
+		{"log reuse", func(op errorfs.Op) bool { return op.Kind == errorfs.OpReuseForWrite }, flush},
+		{"manifest write", func(op errorfs.Op) bool { return isManifest(op) && op.Kind == errorfs.OpFileWrite }, flush},
+		{"manifest sync", func(op errorfs.Op) bool { return isManifest(op) && isSync(op) }, flush},
+		{"directory sync", func(op errorfs.Op) bool { return isStoreDir(op) && isSync(op) }, flush},
+	}
+}
+
+// once is a fault that strikes the first operation that matches; always strikes
+// every one.
+func (d *disk) failOnce(match func(errorfs.Op) bool, err error) (struck *atomic.Int64) {
+	struck = new(atomic.Int64)
+	d.setFault(func(op errorfs.Op) error {
+		if match(op) && struck.Add(1) == 1 {
+			return err
+		}
+		return nil
+	})
+	return struck
+}
+
+func (d *disk) failAlways(match func(errorfs.Op) bool, err error) (struck *atomic.Int64) {
+	struck = new(atomic.Int64)
+	d.setFault(func(op errorfs.Op) error {
+		if match(op) {
+			struck.Add(1)
+			return err
+		}
+		return nil
+	})
+	return struck
+}
+
+// requireWithin fails the test if the channel is not closed, or has nothing, soon.
+func requireWithin[T any](t *testing.T, c <-chan T, what string) T {
+	t.Helper()
+	select {
+	case v := <-c:
+		return v
+	case <-time.After(patience):
+		require.FailNow(t, "waited in vain for "+what)
+		panic("unreachable")
+	}
+}
+
+// inBackground runs a call that may never come back.
+func inBackground(call func() error) <-chan error {
+	result := make(chan error, 1)
+	go func() { result <- call() }()
+	return result
+}
+
+// TestCriticalFaults: the disk fails once, at an operation that durability hangs
+// on. The process lives, the store says so and refuses writes, reading goes on,
+// and the same process opens the database again and finds all that it was told
+// is there. Each runs in a process of its own.
+func TestCriticalFaults(t *testing.T) {
+	for _, f := range criticalFaults() {
+		t.Run(f.name, func(t *testing.T) {
+			childtest.Run(t, func(t *testing.T) { criticalFault(t, f) })
+		})
+	}
+}
+
+func criticalFault(t *testing.T, f fault) {
+	d := newDisk()
+	s := open(t, configOn(d))
+	want := []string{}
+	for i := range 4 { // the later ones reuse the logs of the earlier
+		mustPut(t, s, fmt.Sprintf("k%d", i), "v")
+		require.NoError(t, s.Flush())
+		want = append(want, fmt.Sprintf("k%d=v", i))
+	}
+	mustPut(t, s, "k4", "v")
+	want = append(want, "k4=v")
+	struck := d.failOnce(f.match, syscall.EIO)
+	go f.provoke(s) // it may never come back
+	requireWithin(t, s.Failed(), "the failure")
+	require.Positive(t, struck.Load())
+
+	// Everything that writes says why it does not.
+	for _, err := range []error{s.Err(), put(s, "later", "1", true), put(s, "later", "1", false), s.Sync(), s.Flush(), s.RotateMemTable()} {
+		require.ErrorIs(t, err, kv.ErrFailed)
+		require.ErrorIs(t, err, syscall.EIO)
+	}
+
+	// Reading, and what belongs to it, goes on.
+	for range 3 {
+		requireValue(t, s, "k0", "v")
+		require.Equal(t, want, pairs(t, s, []byte("k"), []byte("l")))
+		snap, err := s.NewSnapshot()
+		require.NoError(t, err)
+		requireValue(t, snap, "k4", "v")
+		require.NoError(t, snap.Close())
+		s.Metrics()
+	}
+	err := s.Close()
+	require.ErrorIs(t, err, kv.ErrFailed)
+	require.ErrorIs(t, err, syscall.EIO)
+
+	// The disk is well again. What was not acknowledged may be there or not.
+	d.setFault(nil)
+	for range 2 {
+		s = open(t, configOn(d))
+		require.Equal(t, want, pairs(t, s, []byte("k"), []byte("l")))
+		mustPut(t, s, "m", "more")
+		require.NoError(t, s.Close())
+	}
+}
+
+// TestCriticalFaultsWhileOpening: the same, for ever, while the database is opened.
+func TestCriticalFaultsWhileOpening(t *testing.T) {
+	childtest.Run(t, func(t *testing.T) {
+		d := newDisk()
+		s := open(t, configOn(d))
+		mustPut(t, s, "k", "v")
+		require.NoError(t, s.Close())
+		for _, f := range criticalFaults() {
+			if f.name == "log write" || f.name == "log sync" || f.name == "log reuse" {
+				continue // which opening does not do
+			}
+			struck := d.failAlways(f.match, syscall.EIO)
+			_, err := kv.Open(configOn(d))
+			require.ErrorIs(t, err, kv.ErrFailed, f.name)
+			require.ErrorIs(t, err, syscall.EIO, f.name)
+			require.EqualValues(t, 1, struck.Load(), "%s: a failed operation was tried again", f.name)
+			d.setFault(nil)
+			s := open(t, configOn(d))
+			requireValue(t, s, "k", "v")
+			require.NoError(t, s.Close())
+		}
+	})
+}
+
+// TestErrorsWhileOpening: a disk that fails at what durability does not yet hang on
+// is a failure as well, and nothing is left behind or locked.
+func TestErrorsWhileOpening(t *testing.T) {
+	for name, match := range map[string]func(op errorfs.Op) bool{
+		"read identity":          func(op errorfs.Op) bool { return path.Base(op.Path) == "BRAID" },
+		"write identity":         func(op errorfs.Op) bool { return op.Kind == errorfs.OpCreate && path.Base(op.Path) == "BRAID.new" },
+		"sync a directory above": func(op errorfs.Op) bool { return isSync(op) && path.Clean(op.Path) == path.Dir(memDir) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			d := newDisk()
+			struck := d.failAlways(match, syscall.EIO)
+			_, err := kv.Open(configOn(d))
+			require.ErrorIs(t, err, kv.ErrFailed)
+			require.ErrorIs(t, err, syscall.EIO)
+			require.Positive(t, struck.Load())
+			d.setFault(nil)
+			s := open(t, configOn(d))
+			require.True(t, s.Created())
+			require.NoError(t, s.Close())
+		})
+	}
+}
+
+// TestTableErrorsAreTriedAgain: other files can be made again.
+func TestTableErrorsAreTriedAgain(t *testing.T) {
+	for name, match := range map[string]func(op errorfs.Op) bool{
+		"create": func(op errorfs.Op) bool { return op.Kind == errorfs.OpCreate },
+		"write":  func(op errorfs.Op) bool { return op.Kind == errorfs.OpFileWrite },
+		"sync":   isSync,
+	} {
+		t.Run(name, func(t *testing.T) {
+			d := newDisk()
+			s := open(t, configOn(d))
+			mustPut(t, s, "k", "v")
+			struck := d.failOnce(func(op errorfs.Op) bool { return isTable(op) && match(op) }, syscall.EIO)
+			require.NoError(t, s.Flush())
+			require.Greater(t, struck.Load(), int64(1))
+			require.Positive(t, s.Metrics().BackgroundErrors)
+			require.NoError(t, s.Err())
+			mustPut(t, s, "l", "w")
+			require.NoError(t, s.Close())
+			s = open(t, configOn(d))
+			require.Equal(t, []string{"k=v", "l=w"}, pairs(t, s, nil, nil))
+			require.NoError(t, s.Close())
+		})
+	}
+}
+
+// TestTableErrorsForEverFail: a disk that never takes a table is broken. That
+// takes a while, in which the errors must not come as fast as they can.
+func TestTableErrorsForEverFail(t *testing.T) {
+	childtest.RunBubble(t, func(t *testing.T) {
+		d := newDisk()
+		s := open(t, configOn(d))
+		mustPut(t, s, "k", "v")
+		struck := d.failAlways(func(op errorfs.Op) bool { return isTable(op) && op.Kind == errorfs.OpFileWrite }, syscall.EIO)
+		begin := time.Now()
+		require.ErrorIs(t, s.Flush(), kv.ErrFailed)
+		require.ErrorIs(t, s.Err(), syscall.EIO)
+		require.Greater(t, time.Since(begin), 5*time.Second)
+		require.Less(t, time.Since(begin), time.Minute)
+		require.Less(t, struck.Load(), int64(100))
+		requireValue(t, s, "k", "v")
+		require.ErrorIs(t, s.Close(), kv.ErrFailed)
+		d.setFault(nil)
+		s = open(t, configOn(d))
+		requireValue(t, s, "k", "v")
+		require.NoError(t, s.Close())
+	})
+}
+
+// TestReadErrorsPass: an error of reading belongs to that call, and is never
+// taken for the end of what there is.
+func TestReadErrorsPass(t *testing.T) { synctest.Test(t, readErrorsPass) }
+
+func readErrorsPass(t *testing.T) {
+	d := newDisk()
+	s := open(t, configOn(d))
+	mustPut(t, s, "k", "v")
+	require.NoError(t, s.Close())
+	s = open(t, configOn(d)) // with nothing cached
+	d.failAlways(func(op errorfs.Op) bool { return isTable(op) && op.Kind.ReadOrWrite() == errorfs.OpIsRead }, syscall.EIO)
+	_, err := s.Get([]byte("k"))
+	require.ErrorIs(t, err, syscall.EIO)
+	require.NotErrorIs(t, err, kv.ErrNotFound)
+	require.NotErrorIs(t, err, kv.ErrCorrupt)
+	if iter, err := s.NewIter(nil, nil); err == nil {
+		require.False(t, iter.First())
+		require.ErrorIs(t, iter.Error(), syscall.EIO)
+		require.ErrorIs(t, iter.Close(), syscall.EIO)
+	} else {
+		require.ErrorIs(t, err, syscall.EIO)
+	}
+	require.NoError(t, s.Err())
+	synctest.Wait() // for Pebble's own reading, whose errors a reader may share
+	d.setFault(nil)
+	requireValue(t, s, "k", "v")
+	require.Equal(t, []string{"k=v"}, pairs(t, s, nil, nil))
+	require.NoError(t, s.Close())
+}
+
+// TestDamagedTableStopsWrites changes a byte of a table of an open database.
+func TestDamagedTableStopsWrites(t *testing.T) {
+	childtest.Run(t, func(t *testing.T) {
+		d := newDisk()
+		s := open(t, configOn(d))
+		mustPut(t, s, "a", string(noise(1, 1000)))
+		require.NoError(t, s.Flush())
+		tables := tableNames(t, d)
+		mustPut(t, s, "z", "well")
+		require.NoError(t, s.Flush())
+		require.NoError(t, s.Close())
+		for _, name := range tables {
+			data, err := d.mem.UnsafeGetFileDataBuffer(name)
+			require.NoError(t, err)
+			data[200] ^= 1
+		}
+		s = open(t, configOn(d))
+		_, err := s.Get([]byte("a"))
+		require.ErrorIs(t, err, kv.ErrCorrupt)
+		requireWithin(t, s.Failed(), "the failure")
+		require.ErrorIs(t, put(s, "b", "2", true), kv.ErrCorrupt)
+		require.ErrorIs(t, put(s, "b", "2", true), kv.ErrFailed)
+		requireValue(t, s, "z", "well")
+		require.ErrorIs(t, s.Close(), kv.ErrCorrupt)
+	})
+}
+
+func tableNames(t *testing.T, d *disk) (names []string) {
+	t.Helper()
+	all, err := d.List(memDir + "/store")
+	require.NoError(t, err)
+	for _, name := range all {
+		if strings.HasSuffix(name, ".sst") {
+			names = append(names, memDir+"/store/"+name)
+		}
+	}
+	require.NotEmpty(t, names)
+	return names
+}
+
+// TestFatalCallParks: Pebble's last word fails the store, and never comes back.
+func TestFatalCallParks(t *testing.T) {
+	childtest.RunBubble(t, func(t *testing.T) {
+		s := open(t, configInMemory())
+		mustPut(t, s, "a", "1")
+		back := inBackground(func() error {
+			kv.Fatalf(s, "something broke: %v", fmt.Errorf("at the bottom: %w", syscall.EIO))
+			return nil
+		})
+		<-s.Failed()
+		require.ErrorIs(t, s.Err(), syscall.EIO)
+		require.ErrorContains(t, s.Err(), "something broke: at the bottom")
+		<-time.After(24 * time.Hour)
+		require.Empty(t, back)
+		requireValue(t, s, "a", "1")
+		require.ErrorIs(t, s.Close(), kv.ErrFailed)
+
+		s = open(t, configInMemory())
+		go kv.Fatalf(s, "number %d", 7)
+		<-s.Failed()
+		require.ErrorContains(t, s.Err(), "number 7")
+		require.ErrorIs(t, s.Close(), kv.ErrFailed)
+	})
+}
+
+// TestAbandonedStoresAreBounded: what cannot be closed stays in memory.
+func TestAbandonedStoresAreBounded(t *testing.T) {
+	childtest.Run(t, func(t *testing.T) {
+		opened := 0
+		for ; opened < 100; opened++ {
+			s, err := kv.Open(configInMemory())
+			if err != nil {
+				require.ErrorIs(t, err, kv.ErrFailed)
+				require.ErrorContains(t, err, "restart it")
+				break
+			}
+			kv.Fail(s, errors.New("broken"))
+			require.ErrorIs(t, s.Close(), kv.ErrFailed)
+		}
+		require.Equal(t, 8, opened)
+	})
+}

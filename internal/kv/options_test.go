@@ -1,0 +1,247 @@
+package kv_test
+
+import (
+	"fmt"
+	"os"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/cockroachdb/pebble/v2"
+	"github.com/cockroachdb/pebble/v2/vfs/errorfs"
+	"github.com/stretchr/testify/require"
+
+	"github.com/braidstream/braid/internal/kv"
+)
+
+// byFirstByte divides the keys into regions by their first byte.
+func byFirstByte(key []byte) []byte {
+	if len(key) == 0 {
+		return []byte{1}
+	}
+	if key[0] == 0xff {
+		return nil
+	}
+	return []byte{key[0] + 1}
+}
+
+// toTest is a logger of Pebble's.
+type toTest struct{ t *testing.T }
+
+func (l toTest) Infof(format string, args ...any)  { l.t.Logf(format, args...) }
+func (l toTest) Errorf(format string, args ...any) { l.t.Logf(format, args...) }
+func (l toTest) Fatalf(format string, args ...any) { panic(fmt.Sprintf(format, args...)) }
+
+// tables lists the bounds of all tables of a closed database.
+func tables(t *testing.T, d *disk) (bounds [][2]string) {
+	t.Helper()
+	db, err := pebble.Open(memDir+"/store", &pebble.Options{FS: d.mem, ReadOnly: true, FormatMajorVersion: pebble.FormatNewest, Logger: toTest{t}})
+	require.NoError(t, err)
+	levels, err := db.SSTables()
+	require.NoError(t, err)
+	for _, level := range levels {
+		for _, table := range level {
+			bounds = append(bounds, [2]string{string(table.Smallest.UserKey), string(table.Largest.UserKey)})
+		}
+	}
+	require.NoError(t, db.Close())
+	require.NotEmpty(t, bounds)
+	return bounds
+}
+
+// TestTablesAreSplitAtBorders writes keys of many regions into each memtable, and
+// lets them be flushed and compacted.
+func TestTablesAreSplitAtBorders(t *testing.T) {
+	load := func(t *testing.T, border func([]byte) []byte) [][2]string {
+		d := newDisk()
+		cfg := configOn(d)
+		cfg.TableBoundary = border
+		s := open(t, cfg)
+		for round := range 10 {
+			for region := range 12 {
+				for i := range 5 {
+					require.NoError(t, put(s, fmt.Sprintf("%c-%02d-%d", 'a'+region, round, i), string(noise(uint64(i), 2000)), false))
+				}
+			}
+			require.NoError(t, s.Flush())
+		}
+		require.NoError(t, s.Close())
+		return tables(t, d)
+	}
+	for _, bounds := range load(t, byFirstByte) {
+		require.Equal(t, bounds[0][0], bounds[1][0], "a table from %s to %s", bounds[0], bounds[1])
+	}
+	crossing := 0
+	for _, bounds := range load(t, nil) {
+		if bounds[0][0] != bounds[1][0] {
+			crossing++
+		}
+	}
+	require.Positive(t, crossing, "without borders there are tables that would cross them")
+}
+
+// TestCompactionsAreGranted: no compaction stays waiting, although nothing looks
+// for one now and then. Nothing else happens in the bubble when the level is
+// looked at, and so nothing else could start what was forgotten.
+func TestCompactionsAreGranted(t *testing.T) {
+	for range 3 {
+		synctest.Test(t, func(t *testing.T) {
+			s := open(t, configInMemory())
+			var writers sync.WaitGroup
+			for w := range 3 {
+				writers.Go(func() {
+					for i := range 40 {
+						for k := range 10 { // each table overlaps every other
+							if err := put(s, fmt.Sprintf("%02d", k), string(noise(uint64(i*100+w), 1000)), false); err != nil {
+								panic(err)
+							}
+						}
+						if err := s.Flush(); err != nil {
+							panic(err)
+						}
+					}
+				})
+			}
+			writers.Wait()
+			synctest.Wait()
+			m := s.Metrics()
+			require.Less(t, m.L0Tables, int64(8), "compactions are due")
+			require.Greater(t, m.Compactions, int64(3))
+			require.Positive(t, m.CompactedBytes)
+			require.NoError(t, s.Close())
+		})
+	}
+}
+
+// rotate fills some logs.
+func rotate(t *testing.T, s *kv.Store) {
+	t.Helper()
+	for i := range 6 {
+		require.NoError(t, put(s, fmt.Sprint(i), string(noise(uint64(i), 100_000)), false))
+		require.NoError(t, s.Flush())
+	}
+}
+
+func TestLogsAreNotReusedInMemory(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := open(t, configInMemory())
+		rotate(t, s)
+		synctest.Wait() // for files to be removed in the background
+		m := s.Metrics()
+		require.EqualValues(t, 1, m.WALFiles)
+		require.Less(t, m.WALBytes, int64(100_000))
+		require.NoError(t, s.Close())
+	})
+}
+
+func TestLogsAreReusedOnDisk(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := newDisk()
+		var reused atomic.Int64
+		d.setFault(func(op errorfs.Op) error {
+			if op.Kind == errorfs.OpReuseForWrite {
+				reused.Add(1)
+			}
+			return nil
+		})
+		s := open(t, configOn(d))
+		rotate(t, s)
+		require.Positive(t, reused.Load())
+		require.NoError(t, s.Close())
+	})
+}
+
+// TestFormatIsPinned: the constant is the newest there is, and what is written.
+func TestFormatIsPinned(t *testing.T) {
+	require.Equal(t, pebble.FormatNewest, kv.PebbleFormat)
+	d := newDisk()
+	require.NoError(t, open(t, configOn(d)).Close())
+	desc, err := pebble.Peek(memDir+"/store", d.mem)
+	require.NoError(t, err)
+	require.True(t, desc.Exists)
+	require.Equal(t, kv.PebbleFormat, desc.FormatMajorVersion)
+}
+
+// TestBubbles opens, uses and closes stores in one bubble after the other. Each
+// must end, and what one has left in a pool must be of use in the next.
+func TestBubbles(t *testing.T) {
+	for i := range 50 {
+		synctest.Test(t, func(t *testing.T) {
+			cfg := configInMemory()
+			switch {
+			case i%10 == 0: // with real files
+				cfg = config(t.TempDir())
+			case i%2 == 0:
+				cfg = configOn(newDisk())
+			}
+			s := open(t, cfg)
+			for round := range 3 {
+				mustPut(t, s, fmt.Sprint(round), string(noise(uint64(i), 5000)))
+				require.NoError(t, s.Flush())
+			}
+			require.Len(t, pairs(t, s, nil, nil), 3)
+			snap, err := s.NewSnapshot()
+			require.NoError(t, err)
+			require.NoError(t, s.Excise(t.Context(), []byte("0"), []byte("1")))
+			require.NoError(t, snap.Close())
+			<-time.After(time.Hour)
+			require.NoError(t, s.Close())
+			if !cfg.InMemory {
+				s = open(t, cfg)
+				require.Len(t, pairs(t, s, nil, nil), 2)
+				require.NoError(t, s.Close())
+			}
+		})
+	}
+}
+
+// TestIdleYear: an open store in which nothing happens costs nothing. Something
+// that ticks ten times a second would take hours here.
+func TestIdleYear(t *testing.T) {
+	begin := time.Now() // of the world outside
+	for _, cfg := range []kv.Config{configInMemory(), configOn(newDisk())} {
+		synctest.Test(t, func(t *testing.T) {
+			if cfg.FS != nil {
+				cfg.FS = newDisk()
+			}
+			s := open(t, cfg)
+			mustPut(t, s, "a", "1")
+			require.NoError(t, s.Flush())
+			for range 365 {
+				<-time.After(24 * time.Hour)
+			}
+			requireValue(t, s, "a", "1")
+			mustPut(t, s, "b", "2")
+			require.NoError(t, s.Close())
+		})
+	}
+	require.Less(t, time.Since(begin), 20*time.Second)
+}
+
+// TestCloseLeavesNoFilesOpen counts descriptors where the system tells them.
+func TestCloseLeavesNoFilesOpen(t *testing.T) {
+	const list = "/proc/self/fd"
+	count := func() int {
+		entries, err := os.ReadDir(list)
+		if os.IsNotExist(err) {
+			return 0 // not on this system
+		}
+		require.NoError(t, err)
+		return len(entries)
+	}
+	dir := t.TempDir()
+	require.NoError(t, open(t, config(dir)).Close())
+	before := count()
+	for range 5 {
+		s := open(t, config(dir))
+		mustPut(t, s, "a", "1")
+		require.NoError(t, s.Close())
+		cfg := config(dir)
+		cfg.Verify = func(kv.Reader) error { return os.ErrInvalid }
+		_, err := kv.Open(cfg)
+		require.ErrorIs(t, err, os.ErrInvalid)
+	}
+	require.Equal(t, before, count())
+}

@@ -1,0 +1,103 @@
+package kv
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"log/slog"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/cockroachdb/pebble/v2"
+	"github.com/cockroachdb/pebble/v2/vfs"
+	"github.com/stretchr/testify/require"
+
+	"github.com/braidstream/braid/internal/guardfs"
+)
+
+// handler collects records, each as one line, and may be slow.
+type handler struct {
+	mu    sync.Mutex // guards the fields below
+	lines []string
+	wait  time.Duration // before each record is taken
+	level slog.Level
+}
+
+func (h *handler) Enabled(_ context.Context, level slog.Level) bool { return level >= h.level }
+func (h *handler) WithAttrs([]slog.Attr) slog.Handler               { return h }
+func (h *handler) WithGroup(string) slog.Handler                    { return h }
+
+func (h *handler) Handle(_ context.Context, r slog.Record) error {
+	<-time.After(h.wait)
+	var b bytes.Buffer
+	b.WriteString(r.Level.String() + " " + r.Message)
+	r.Attrs(func(a slog.Attr) bool {
+		b.WriteString(" " + a.String())
+		return true
+	})
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.lines = append(h.lines, b.String())
+	return nil
+}
+
+// TestReportsNeverWait: who reports holds Pebble's locks. A logger that is slower
+// than the reports come loses some, and is told how many.
+func TestReportsNeverWait(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := &handler{wait: time.Minute}
+		r := newReporter(slog.New(h))
+		begin := time.Now()
+		for range 1000 {
+			r.report(slog.LevelInfo, "something", "key", "value")
+		}
+		require.Zero(t, time.Since(begin))
+		<-time.After(24 * time.Hour)
+		r.report(slog.LevelWarn, "the last")
+		r.close()
+		require.Greater(t, len(h.lines), 100)
+		require.Less(t, len(h.lines), 200)
+		require.True(t, strings.HasPrefix(h.lines[0], "INFO something key=value"))
+		require.True(t, strings.HasPrefix(h.lines[len(h.lines)-1], "WARN the last"), "close waits for what was reported")
+		require.Contains(t, strings.Join(h.lines, "\n"), "left_out_before=8")
+		r.report(slog.LevelWarn, "after the end") // goes nowhere, and does not wait
+	})
+}
+
+// TestPebbleIsHeard: what Pebble says in passing is for debugging; a background
+// error is a warning, but not for each of many, and not at all for a compaction
+// that an excise has cancelled.
+func TestPebbleIsHeard(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := &handler{level: slog.LevelDebug}
+		r := newReporter(slog.New(h))
+		guard := guardfs.New(vfs.NewMem(), guardfs.Config{Dir: "/db"})
+		log := pebbleLogger{r, guard}
+		log.Infof("table %d", 7)
+		log.Errorf("table %d is odd", 8)
+		events := listener(r, guard)
+		events.BackgroundError(pebble.ErrCancelledCompaction)
+		for range 1000 {
+			events.BackgroundError(errors.New("no luck"))
+		}
+		<-time.After(time.Minute)
+		events.BackgroundError(errors.New("still no luck"))
+		require.NoError(t, guard.Err())
+		events.DataCorruption(pebble.DataCorruptionInfo{Path: "000007.sst", Details: errors.New("a bit is wrong")})
+		r.close()
+		require.Equal(t, []string{
+			"DEBUG pebble: table 7",
+			"WARN pebble: table 8 is odd",
+			"WARN writing tables failed, trying again error=no luck",
+			"WARN writing tables failed, trying again error=no luck",
+			"WARN writing tables failed, trying again error=no luck",
+			"WARN writing tables failed, trying again error=still no luck",
+		}, h.lines)
+		require.EqualValues(t, 1001, r.backgroundErrors.Load())
+		require.ErrorIs(t, guard.Err(), ErrCorrupt)
+		require.ErrorContains(t, guard.Err(), "000007.sst: a bit is wrong")
+	})
+}

@@ -1,0 +1,196 @@
+package pebblefacts_test
+
+import (
+	"bytes"
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/cockroachdb/pebble/v2"
+	"github.com/cockroachdb/pebble/v2/vfs"
+	"github.com/stretchr/testify/require"
+)
+
+// oldFormat is the last whose logs do not say how far they were synced.
+const oldFormat = pebble.FormatWALSyncChunks - 1
+
+// withLog returns the files of a database as a crash leaves them, with its rows
+// in a log of some 150 KiB. The log is the database's first, or a later one.
+func withLog(t *testing.T, format pebble.FormatMajorVersion, first bool) *vfs.MemFS {
+	t.Helper()
+	mem := vfs.NewCrashableMem()
+	o := options(t, mem)
+	o.FormatMajorVersion = format
+	db := open(t, o)
+	if !first {
+		require.NoError(t, db.Flush())
+	}
+	for i := range 150 {
+		set(t, db, fmt.Sprintf("%03d", i))
+	}
+	result := image(mem, true)
+	require.NoError(t, db.Close())
+	return result
+}
+
+// openDamaged opens what may be damaged, and returns which rows it shows.
+func openDamaged(t *testing.T, mem *vfs.MemFS, format pebble.FormatMajorVersion) (rows []string, err error) {
+	t.Helper()
+	o := options(t, mem)
+	o.FormatMajorVersion = format
+	o.ErrorIfNotExists = true
+	db, err := pebble.Open(dir, o)
+	if err != nil {
+		return nil, err
+	}
+	rows = keys(t, db)
+	require.NoError(t, db.Close())
+	return rows, nil
+}
+
+// Fact 9. In older formats damage of a log is taken for its end. So the format is
+// pinned. A flip within the last block goes unnoticed in every format.
+func TestDamageOfLogsIsFoundInTheNewestFormat(t *testing.T) {
+	for i := range 8 {
+		at := 1000 + i*11_000 // up to 78,000, and so not in the last block
+		flipped := func(format pebble.FormatMajorVersion) ([]string, error) {
+			mem := withLog(t, format, false)
+			data := content(t, mem, newest(t, mem, ".log"))
+			require.Greater(t, len(data), 150_000)
+			data[at] ^= 1
+			return openDamaged(t, mem, format)
+		}
+		_, err := flipped(pebble.FormatNewest)
+		require.True(t, pebble.IsCorruptionError(err), "at %d: %v", at, err)
+
+		rows, err := flipped(oldFormat)
+		require.NoError(t, err)
+		require.Less(t, len(rows), 150, "at %d", at)
+	}
+}
+
+// Fact 9, continued. The first log of a new database is of the old format,
+// whatever was asked for. So kv flushes after creating.
+func TestFirstLogIsOfTheOldFormat(t *testing.T) {
+	mem := withLog(t, pebble.FormatNewest, true)
+	data := content(t, mem, newest(t, mem, ".log"))
+	data[1000] ^= 1
+	rows, err := openDamaged(t, mem, pebble.FormatNewest)
+	require.NoError(t, err)
+	require.Less(t, len(rows), 150)
+}
+
+// Fact 9, continued. That a log lacks its end, or is gone, is not noticed.
+func TestLossOfLogsIsNotNoticed(t *testing.T) {
+	mem := withLog(t, pebble.FormatNewest, false)
+	name := newest(t, mem, ".log")
+	head := bytes.Clone(content(t, mem, name)[:70_000])
+	f, err := mem.Create(name, vfs.WriteCategoryUnspecified)
+	require.NoError(t, err)
+	_, err = f.Write(head)
+	require.NoError(t, err)
+	require.NoError(t, f.Close())
+	rows, err := openDamaged(t, mem, pebble.FormatNewest)
+	require.NoError(t, err)
+	require.Less(t, len(rows), 150)
+	require.NotEmpty(t, rows)
+
+	mem = withLog(t, pebble.FormatNewest, false)
+	require.NoError(t, mem.Remove(newest(t, mem, ".log")))
+	rows, err = openDamaged(t, mem, pebble.FormatNewest)
+	require.NoError(t, err)
+	require.Empty(t, rows)
+}
+
+// withTables returns the files of a closed database with four tables.
+func withTables(t *testing.T) *vfs.MemFS {
+	t.Helper()
+	mem := vfs.NewCrashableMem()
+	o := options(t, mem)
+	o.DisableAutomaticCompactions = true
+	db := open(t, o)
+	for _, key := range []string{"a", "b", "c", "d"} {
+		set(t, db, key)
+		require.NoError(t, db.Flush())
+	}
+	require.NoError(t, db.Close())
+	return image(mem, true)
+}
+
+// Fact 10. Damage of a manifest is taken for its end, tables that are only known
+// behind it are forgotten, and their files deleted. So kv has the rows verified,
+// with a database that is open for reading only, which changes nothing.
+func TestDamageOfManifestsIsNotNoticed(t *testing.T) {
+	undamaged := withTables(t)
+	size := len(content(t, undamaged, newest(t, undamaged, "MANIFEST-")))
+	silent, deleted := 0, 0
+	const flips = 40
+	for i := range flips {
+		mem := withTables(t)
+		data := content(t, mem, newest(t, mem, "MANIFEST-"))
+		data[i*(size-1)/(flips-1)] ^= 0x10
+		before := files(t, mem)
+
+		o := options(t, mem)
+		o.ReadOnly, o.ErrorIfNotExists = true, true
+		if db, err := pebble.Open(dir, o); err == nil {
+			require.NoError(t, db.Close())
+		}
+		require.Equal(t, before, files(t, mem), "opening for reading has changed files")
+
+		rows, err := openDamaged(t, mem, pebble.FormatNewest)
+		if err != nil || len(rows) == 4 {
+			continue
+		}
+		silent++
+		after := files(t, mem)
+		for name := range before {
+			if _, ok := after[name]; !ok && strings.HasSuffix(name, ".sst") {
+				deleted++
+				break
+			}
+		}
+	}
+	require.Positive(t, silent)
+	require.Equal(t, silent, deleted)
+}
+
+// files returns the content of each file.
+func files(t *testing.T, mem *vfs.MemFS) map[string]string {
+	t.Helper()
+	names, err := mem.List(dir)
+	require.NoError(t, err)
+	all := make(map[string]string)
+	for _, name := range names {
+		all[name] = string(content(t, mem, mem.PathJoin(dir, name)))
+	}
+	return all
+}
+
+// Fact 11. Without the marker of its manifest a database is taken for a new one,
+// and an empty one is made over it, but for rows that an old log still has,
+// unless Pebble is told that there must be one. So kv has an identity file of its
+// own, and sets ErrorIfNotExists.
+func TestDatabaseWithoutMarkerIsTakenForNew(t *testing.T) {
+	mem := withTables(t)
+	require.NoError(t, mem.Remove(newest(t, mem, "marker.manifest")))
+	o := options(t, mem)
+	o.ErrorIfNotExists = true
+	_, err := pebble.Open(dir, o)
+	require.ErrorIs(t, err, pebble.ErrDBDoesNotExist)
+
+	db := open(t, options(t, mem))
+	require.NotContains(t, keys(t, db), "a")
+	require.NotContains(t, keys(t, db), "b")
+	require.NoError(t, db.Close())
+}
+
+// Fact 11, continued. Other files that are missing are errors.
+func TestMissingFilesAreErrors(t *testing.T) {
+	for _, part := range []string{"MANIFEST-", "marker.format", ".sst"} {
+		mem := withTables(t)
+		require.NoError(t, mem.Remove(newest(t, mem, part)))
+		_, err := openDamaged(t, mem, pebble.FormatNewest)
+		require.Error(t, err, part)
+	}
+}

@@ -1,0 +1,608 @@
+package braid
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"path"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"testing/synctest"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+	"github.com/cockroachdb/pebble/v2/vfs/errorfs"
+)
+
+// This file crashes the model's database: in the history itself, where it goes
+// on with what is left, and in images of the disk taken in the middle of file
+// operations. A promise is a line in a list, written right after the call that
+// made it has returned, or right before a call that may change something. An
+// image notes how long the list was. What was promised by then has to be there,
+// and nothing that had not begun by then may be.
+
+// crashDisk is a disk in memory that tells of every operation that changes a
+// file, before it happens.
+type crashDisk struct {
+	vfs.FS
+	mem    *vfs.MemFS
+	before func(*crashDisk, errorfs.Op)
+}
+
+func newCrashDisk(mem *vfs.MemFS, before func(*crashDisk, errorfs.Op)) *crashDisk {
+	if mem == nil {
+		mem = vfs.NewCrashableMem()
+	}
+	d := &crashDisk{mem: mem, before: before}
+	d.FS = errorfs.Wrap(mem, d)
+	return d
+}
+
+// MaybeError is part of errorfs.Injector.
+func (d *crashDisk) MaybeError(op errorfs.Op) error {
+	if d.before != nil && op.Kind.ReadOrWrite() == errorfs.OpIsWrite && op.Kind != errorfs.OpFileClose {
+		d.before(d, op)
+	}
+	return nil
+}
+
+// String is part of errorfs.Injector.
+func (d *crashDisk) String() string { return "crash disk" }
+
+// ReuseForWrite wraps the file, which errorfs forgets: a log that is reused
+// would be written without a sign.
+func (d *crashDisk) ReuseForWrite(oldname, newname string, category vfs.DiskWriteCategory) (vfs.File, error) {
+	f, err := d.FS.ReuseForWrite(oldname, newname, category)
+	if err != nil {
+		return nil, err
+	}
+	return errorfs.WrapFile(f, d), nil
+}
+
+// promises is the list, and what it speaks of.
+type promises struct {
+	mu      sync.Mutex // guards the fields below
+	list    []promise
+	puts    map[int]*promisedPut // by id
+	streams map[int]*promisedStream
+	ids     int
+}
+
+type promise struct {
+	kind        promiseKind
+	id          int    // of a record, for puts
+	incarnation int    // of a stream
+	counter     uint64 // of a trim
+}
+
+type promiseKind int
+
+const (
+	putBegins promiseKind = iota
+	putAcked
+	putSeen // by a reader
+	putLost // in a power cut, in a mode that allows it
+	createBegins
+	created
+	deleteBegins
+	deleted
+	trimBegins
+	trimmed
+	resharded // counter is the number of shards there were afterwards
+)
+
+type promisedPut struct {
+	record      twinRecord
+	incarnation int
+}
+
+type promisedStream struct {
+	name    string
+	created uint64 // 0 until it is known
+	numbers []SequenceNumber
+}
+
+func newPromises() *promises {
+	return &promises{puts: make(map[int]*promisedPut), streams: make(map[int]*promisedStream)}
+}
+
+func (p *promises) nextID() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.ids++
+	return p.ids
+}
+
+func (p *promises) count() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.ids
+}
+
+func (p *promises) add(list ...promise) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.list = append(p.list, list...)
+}
+
+func (p *promises) putBegins(ts *twinStream, records []twinRecord) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, r := range records {
+		p.puts[r.id] = &promisedPut{r, ts.incarnation}
+		p.list = append(p.list, promise{kind: putBegins, id: r.id, incarnation: ts.incarnation})
+	}
+}
+
+func (p *promises) acked(ts *twinStream, records []twinRecord) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, r := range records {
+		p.puts[r.id].record = r
+		p.list = append(p.list, promise{kind: putAcked, id: r.id, incarnation: ts.incarnation})
+		s := p.streams[ts.incarnation]
+		s.numbers = append(s.numbers, r.number)
+	}
+}
+
+func (p *promises) seen(id int) { p.add(promise{kind: putSeen, id: id}) }
+
+func (p *promises) numbers(ts *twinStream) []SequenceNumber {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return slices.Clone(p.streams[ts.incarnation].numbers)
+}
+
+func (p *promises) createBegins(ts *twinStream) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.streams[ts.incarnation] = &promisedStream{name: ts.name}
+	p.list = append(p.list, promise{kind: createBegins, incarnation: ts.incarnation})
+}
+
+func (p *promises) created(ts *twinStream, s *Stream) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.streams[ts.incarnation].created = s.createdCounter
+	p.list = append(p.list, promise{kind: created, incarnation: ts.incarnation})
+}
+
+func (p *promises) deleteBegins(ts *twinStream) {
+	p.add(promise{kind: deleteBegins, incarnation: ts.incarnation})
+}
+
+func (p *promises) deleted(ts *twinStream) {
+	p.add(promise{kind: deleted, incarnation: ts.incarnation})
+}
+
+func (p *promises) trimBegins(ts *twinStream, counter uint64) {
+	p.add(promise{kind: trimBegins, incarnation: ts.incarnation, counter: counter})
+}
+
+func (p *promises) trimmed(ts *twinStream, counter uint64) {
+	p.add(promise{kind: trimmed, incarnation: ts.incarnation, counter: counter})
+}
+
+func (p *promises) resharded(ts *twinStream) {
+	p.add(promise{kind: resharded, incarnation: ts.incarnation, counter: uint64(len(ts.shards))})
+}
+
+// bound is what the first n lines of the list demand of an image.
+type promisedBound struct {
+	durable bool // acknowledged is durable: the mode is Sync
+	streams map[int]*streamBound
+	begun   map[int]bool // records that may be there
+	must    map[int]bool // records that have to be, unless trimmed or deleted
+	highest uint64       // counter that was acknowledged
+}
+
+type streamBound struct {
+	mayExist, mustExist bool
+	shards              int    // there have to be so many
+	trimBegun, trimmed  uint64 // counters: below may be gone, below has to be
+}
+
+func (p *promises) bound(n int, durable bool) *promisedBound {
+	b := &promisedBound{durable: durable, streams: make(map[int]*streamBound), begun: make(map[int]bool), must: make(map[int]bool)}
+	for _, line := range p.list[:n] {
+		s := b.streams[line.incarnation]
+		switch line.kind {
+		case createBegins:
+			b.streams[line.incarnation] = &streamBound{mayExist: true}
+		case created:
+			s.mustExist = true
+		case deleteBegins:
+			s.mustExist = false
+		case deleted:
+			s.mayExist = false
+		case trimBegins:
+			s.trimBegun = max(s.trimBegun, line.counter)
+		case trimmed:
+			s.trimmed = max(s.trimmed, line.counter)
+		case resharded:
+			s.shards = int(line.counter)
+		case putBegins:
+			b.begun[line.id] = true
+		case putAcked:
+			b.must[line.id] = true
+			b.highest = max(b.highest, p.puts[line.id].record.number.counter())
+		case putSeen:
+			b.must[line.id] = true
+		case putLost:
+			delete(b.must, line.id)
+			delete(b.begun, line.id)
+		}
+	}
+	return b
+}
+
+// imageTaker copies the disk before some operations that change files.
+type imageTaker struct {
+	seed     uint64
+	want     int
+	promises *promises
+
+	mu      sync.Mutex // guards the fields below
+	count   uint64
+	control bool // the model opens or closes the database, or changes a stream
+	off     bool
+	images  []image
+}
+
+type image struct {
+	mem     *vfs.MemFS
+	lines   int // of the list of promises
+	control bool
+	what    string
+}
+
+// before decides by the number of the operation: the scheduler, not the seed,
+// decides what that one is.
+func (it *imageTaker) before(d *crashDisk, op errorfs.Op) {
+	it.mu.Lock()
+	defer it.mu.Unlock()
+	if it.off {
+		return
+	}
+	it.count++
+	random := rand.New(rand.NewPCG(it.seed, it.count))
+	every := 700
+	if it.control || strings.HasPrefix(path.Base(op.Path), "MANIFEST") || strings.HasPrefix(path.Base(op.Path), "marker") {
+		every = 400
+	}
+	if len(it.images) >= it.want || random.IntN(every) >= it.want {
+		return
+	}
+	it.promises.mu.Lock()
+	lines := len(it.promises.list)
+	it.promises.mu.Unlock()
+	percent := []int{0, 0, 100, 1 + random.IntN(99)}[random.IntN(4)]
+	it.images = append(it.images, image{
+		mem:     d.mem.CrashClone(vfs.CrashCloneCfg{UnsyncedDataPercent: percent, RNG: random}),
+		lines:   lines,
+		control: it.control,
+		what:    fmt.Sprintf("before operation %d (%v of %s), keeping %d %% of what was not synced", it.count, op.Kind, op.Path, percent),
+	})
+}
+
+func (it *imageTaker) setControl(control bool) {
+	it.mu.Lock()
+	defer it.mu.Unlock()
+	it.control = control
+}
+
+func (it *imageTaker) setOff(off bool) {
+	it.mu.Lock()
+	defer it.mu.Unlock()
+	it.off = off
+}
+
+// checkImages opens every image that was taken, and checks it.
+func (m *model) checkImages() {
+	for i, img := range m.images.images {
+		m.totals.images.Add(1)
+		if img.control {
+			m.totals.controlImages.Add(1)
+		}
+		bound := m.promises.bound(img.lines, m.opts.Durability == Sync)
+		m.checkImage(img, bound, i%8 == 0)
+		if m.t.Failed() {
+			m.fail("image %d, %s, after line %d of %d", i, img.what, img.lines, len(m.promises.list))
+			return
+		}
+	}
+}
+
+// checkImage opens an image, checks it against the bound, and writes on in it. If
+// double is set it also takes an image of that, at a random operation, which has
+// to stand the same check.
+func (m *model) checkImage(img image, bound *promisedBound, double bool) {
+	taker := &imageTaker{seed: uint64(m.random.Uint32()), want: 100, promises: m.promises}
+	disk := newCrashDisk(img.mem, nil)
+	if double {
+		stop := 1 + m.random.IntN(60)
+		var mu sync.Mutex
+		disk.before = func(d *crashDisk, op errorfs.Op) {
+			mu.Lock()
+			defer mu.Unlock()
+			if stop--; stop == 0 {
+				random := rand.New(rand.NewPCG(taker.seed, 1))
+				taker.images = append(taker.images, image{
+					mem:  d.mem.CrashClone(vfs.CrashCloneCfg{UnsyncedDataPercent: 50, RNG: random}),
+					what: fmt.Sprintf("%s; and again before %v of %s", img.what, op.Kind, op.Path),
+				})
+			}
+		}
+	}
+	opts := m.opts
+	opts.Durability = Sync
+	db, err := open("/db", &opts, environment{fs: disk, clock: m.clock})
+	if err != nil {
+		m.fail("open: %v", err)
+		return
+	}
+	m.checkContent(db, bound)
+	m.writeOn(db, bound)
+	m.ok("close", db.Close())
+	for _, again := range taker.images {
+		m.totals.doubleImages.Add(1)
+		if m.checkImage(again, bound, false); m.t.Failed() {
+			m.fail("%s", again.what)
+		}
+	}
+}
+
+// checkContent compares what is stored with what was promised.
+func (m *model) checkContent(db *DB, bound *promisedBound) {
+	found := make(map[int]bool)
+	exists := make(map[int]bool)
+	for _, s := range db.Streams() {
+		if s.Name() == "again" {
+			continue // made by writeOn, before a second crash
+		}
+		incarnation, sb := m.incarnationOf(s, bound)
+		if sb == nil {
+			m.fail("stream %s, created at %d, should not be there", s.Name(), s.createdCounter)
+			continue
+		}
+		exists[incarnation] = true
+		d := s.Describe()
+		m.ok("shards of an image", checkTiling(d))
+		if len(d.Shards) < sb.shards {
+			m.fail("stream %s has %d shards where %d had been made", s.Name(), len(d.Shards), sb.shards)
+		}
+		m.checkStream(s, incarnation, sb, bound, found)
+	}
+	for incarnation, sb := range bound.streams {
+		if sb.mustExist && !exists[incarnation] {
+			m.fail("stream %s is lost", m.promises.streams[incarnation].name)
+		}
+	}
+	for id := range bound.must {
+		put := m.promises.puts[id]
+		sb := bound.streams[put.incarnation]
+		if bound.durable && sb.mustExist && put.record.number.counter() >= sb.trimBegun && !found[id] {
+			m.fail("record %d, %s of %s, is lost", id, put.record.number, put.record.shard)
+		}
+	}
+	m.checkKeys(db, bound, found)
+}
+
+// incarnationOf finds out which of the streams of that name it is.
+func (m *model) incarnationOf(s *Stream, bound *promisedBound) (int, *streamBound) {
+	for incarnation, sb := range bound.streams {
+		known := m.promises.streams[incarnation]
+		if sb.mayExist && known.name == s.Name() && (known.created == s.createdCounter || known.created == 0) {
+			return incarnation, sb
+		}
+	}
+	return 0, nil
+}
+
+// checkStream reads everything, shard by shard. The database itself checks that
+// ordinals are dense.
+func (m *model) checkStream(s *Stream, incarnation int, sb *streamBound, bound *promisedBound, found map[int]bool) {
+	for _, sh := range s.Shards() {
+		var last uint64
+		for r, err := range sh.Records(m.t.Context(), TrimHorizon()) {
+			if !m.ok("read an image", err) {
+				return
+			}
+			id, counter := modelID(r.Data), r.SequenceNumber.counter()
+			put := m.promises.puts[id]
+			switch {
+			case strings.HasPrefix(string(r.Data), "again"):
+				continue // written by writeOn, before a second crash
+			case put == nil || !bound.begun[id] || put.incarnation != incarnation:
+				m.fail("%s of %s holds %.30q, which was not put by then", r.SequenceNumber, sh, r.Data)
+			case found[id]:
+				m.fail("record %d is stored twice", id)
+			case counter <= last:
+				m.fail("record %d has number %d, after %d", id, counter, last)
+			case counter < sb.trimmed:
+				m.fail("record %d was trimmed, and is back", id)
+			case bound.must[id] && !put.record.number.IsZero() && put.record.number != r.SequenceNumber:
+				m.fail("record %d was acknowledged as %s, and is %s", id, put.record.number, r.SequenceNumber)
+			}
+			found[id], last = true, counter
+		}
+		// What is there is a prefix of what was acknowledged, in every mode.
+		for id := range bound.must {
+			put := m.promises.puts[id]
+			n := put.record.number.counter()
+			if put.incarnation == incarnation && put.record.shard == sh.id && n < last && n >= sb.trimBegun && !found[id] {
+				m.fail("record %d, %s of %s, is missing, and a later one is there", id, put.record.number, sh.id)
+			}
+		}
+	}
+}
+
+// checkKeys checks that transactions are there as a whole: the record, and the
+// key that is named after it.
+func (m *model) checkKeys(db *DB, bound *promisedBound, found map[int]bool) {
+	keys := make(map[int]bool)
+	err := db.View(m.t.Context(), func(tx *Tx) error {
+		for kv, err := range tx.Scan([]byte("tx/"), []byte("tx0")) {
+			if err != nil {
+				return err
+			}
+			id, _ := strconv.Atoi(string(kv.Key[3:]))
+			keys[id] = true
+		}
+		return nil
+	})
+	m.ok("read the keys of an image", err)
+	for id, put := range m.promises.puts {
+		if put.record.key != "tx" {
+			continue
+		}
+		sb := bound.streams[put.incarnation]
+		gone := sb == nil || !sb.mustExist || put.record.number.IsZero() || put.record.number.counter() < sb.trimBegun
+		switch {
+		case keys[id] && !bound.begun[id]:
+			m.fail("the key of transaction %d is there before it began", id)
+		case found[id] && !keys[id]:
+			m.fail("transaction %d is torn: its record is there, its key is not", id)
+		case keys[id] && !found[id] && !gone:
+			m.fail("transaction %d is torn: its key is there, its record is not", id)
+		}
+	}
+}
+
+// writeOn checks that the image can be written to, with numbers above all others.
+func (m *model) writeOn(db *DB, bound *promisedBound) {
+	for _, s := range db.Streams() {
+		res, err := s.PutRecord(m.t.Context(), "k", []byte("again"))
+		if !m.ok("write on", err) {
+			return
+		}
+		if n := res.SequenceNumber.counter(); n <= bound.highest {
+			m.fail("after a crash a record got counter %d, where there was %d before", n, bound.highest)
+		}
+		var last Record
+		for r, err := range s.Records(m.t.Context(), AtSequence(res.SequenceNumber)) {
+			m.ok("read on", err)
+			last = r
+		}
+		if last.SequenceNumber != res.SequenceNumber {
+			m.fail("%s was put, and %s read", res.SequenceNumber, last.SequenceNumber)
+		}
+	}
+	if len(db.Streams()) == 0 {
+		_, err := db.CreateStream(m.t.Context(), "again", nil)
+		m.ok("create in an image", err)
+	}
+}
+
+func (m *model) open() {
+	m.images.setControl(true)
+	defer m.images.setControl(false)
+	db, err := open("/db", &m.opts, environment{fs: m.disk, clock: m.clock})
+	if err != nil {
+		m.t.Fatalf("open: %v\n%s", err, strings.Join(m.steps, "\n"))
+	}
+	m.db = db
+}
+
+func (m *model) close() {
+	m.images.setControl(true)
+	defer m.images.setControl(false)
+	m.ok("close", m.db.Close())
+	for _, ts := range m.twin.streams {
+		m.endFollower(ts, ErrClosed)
+	}
+}
+
+// reopen closes the database and opens it again; maybe the clock has stepped.
+func (m *model) reopen() {
+	m.logf("close and open")
+	m.close()
+	if m.random.IntN(2) == 0 {
+		m.stepClock()
+	}
+	m.open()
+	m.totals.restarts.Add(1)
+	m.followAgain()
+	m.checkAll()
+}
+
+// crash cuts the power, and goes on with what is left.
+func (m *model) crash() {
+	percent := []int{0, 100, m.random.IntN(101)}[m.random.IntN(3)]
+	m.logf("power cut, %d %% of what was not synced is kept", percent)
+	synctest.Wait()
+	mem := m.disk.mem.CrashClone(vfs.CrashCloneCfg{UnsyncedDataPercent: percent, RNG: rand.New(rand.NewPCG(m.images.seed, m.random.Uint64()))})
+	m.images.setOff(true)
+	m.close() // what it writes is lost
+	m.images.setOff(false)
+	m.disk = newCrashDisk(mem, m.images.before)
+	if m.random.IntN(2) == 0 {
+		m.stepClock()
+	}
+	m.open()
+	m.totals.restarts.Add(1)
+	m.takeLosses()
+	m.followAgain()
+	m.checkAll()
+}
+
+// takeLosses makes the twin forget what a power cut may take: in the weaker
+// modes the end of each shard, and whole transactions.
+func (m *model) takeLosses() {
+	if m.opts.Durability == Sync {
+		return
+	}
+	for name, ts := range m.twin.streams {
+		s, err := m.db.Stream(name)
+		if !m.ok("stream", err) {
+			return
+		}
+		var kept []twinRecord
+		for _, r := range ts.records {
+			if r.number.counter() <= s.mustShard(r.shard).log.LastCounter() {
+				kept = append(kept, r)
+			} else {
+				m.promises.add(promise{kind: putLost, id: r.id})
+			}
+		}
+		ts.records = kept
+		for i := range ts.shards {
+			ts.shards[i].last = s.mustShard(ts.shards[i].id).log.LastCounter()
+		}
+	}
+	m.promises.forget(m.twin)
+	err := m.db.View(m.t.Context(), func(tx *Tx) error {
+		m.twin.keys = make(map[string]string)
+		for kv, err := range tx.Scan(nil, nil) {
+			if err != nil {
+				return err
+			}
+			m.twin.keys[string(kv.Key)] = string(kv.Value)
+		}
+		return nil
+	})
+	m.ok("view", err)
+}
+
+// forget strikes the numbers of records that were lost: no reader may stand there.
+func (p *promises) forget(t *twin) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, ts := range t.streams {
+		s := p.streams[ts.incarnation]
+		s.numbers = slices.DeleteFunc(s.numbers, func(n SequenceNumber) bool {
+			return n.counter() > ts.shard(n.ShardID()).last
+		})
+	}
+}
+
+// followAgain starts the followers that ended with the database, where they were.
+func (m *model) followAgain() {
+	for name, ts := range m.twin.streams {
+		s, err := m.db.Stream(name)
+		if m.ok("stream", err) {
+			m.follow(ts, s, TrimHorizon())
+		}
+	}
+	synctest.Wait()
+}

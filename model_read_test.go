@@ -1,0 +1,275 @@
+package braid
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"sync"
+	"time"
+)
+
+// position returns a random position with what it means: the lowest counter to
+// be read, and whether the reader counts on every record from there on. id is a
+// shard, or empty for the whole stream.
+func (m *model) position(ts *twinStream, s *Stream, id ShardID) (p Position, from uint64, strict bool) {
+	var numbers []SequenceNumber
+	for _, n := range m.promises.numbers(ts) { // trimmed ones as well
+		if id == "" || n.ShardID() == id {
+			numbers = append(numbers, n)
+		}
+	}
+	switch kind := m.random.IntN(6); {
+	case kind == 0:
+		if id == "" {
+			return Latest(), m.db.visible.Load() + 1, true
+		}
+		return Latest(), max(ts.shard(id).last, s.mustShard(id).log.LastCounter()) + 1, true
+	case kind == 1 || len(numbers) == 0:
+		return TrimHorizon(), 1, false
+	case kind == 2:
+		n := numbers[m.random.IntN(len(numbers))]
+		return AtSequence(n), n.counter(), true
+	case kind == 3:
+		n := numbers[m.random.IntN(len(numbers))]
+		return AfterSequence(n), n.counter() + 1, true
+	case kind == 4:
+		t := m.clock()
+		return AtTime(t), uint64(max(1, t.UnixNano())), false
+	default:
+		n := numbers[m.random.IntN(len(numbers))].counter() + uint64(m.random.IntN(3)) - 1
+		return AtTime(time.Unix(0, int64(n))), n, false
+	}
+}
+
+// mustShard returns a shard that is known to exist.
+func (s *Stream) mustShard(id ShardID) *Shard {
+	sh, err := s.Shard(id)
+	if err != nil {
+		panic(err)
+	}
+	return sh
+}
+
+// requireTrimmed checks the error of a reader that was overtaken.
+func (m *model) requireTrimmed(ts *twinStream, id ShardID, from uint64, err error) {
+	var trimmed *TrimmedError
+	if !errors.As(err, &trimmed) {
+		m.fail("records of %s from counter %d on were trimmed, and the reader was told: %v", id, from, err)
+		return
+	}
+	horizon := ts.shard(trimmed.Shard).horizon
+	if from >= horizon || trimmed.FirstLost.counter() != from || trimmed.LastLost.counter() != horizon-1 || trimmed.FirstAvailable.counter() != horizon {
+		m.fail("the horizon of %s is %d, the reader stood at %d, and was told: %v", trimmed.Shard, horizon, from, trimmed)
+	}
+}
+
+// readShard reads pages of a shard from a random position, with random limits.
+func (m *model) readShard(ts *twinStream, s *Stream) {
+	id := ts.shards[m.random.IntN(len(ts.shards))].id
+	sh := s.mustShard(id)
+	position, from, strict := m.position(ts, s, id)
+	opts := &GetRecordsOptions{Limit: m.random.IntN(20), LimitBytes: []int{0, 1, 100, 5000}[m.random.IntN(4)]}
+	m.logf("read %s of %s from %s, pages of %d records and %d bytes", id, ts.name, position, opts.Limit, opts.LimitBytes)
+	m.totals.reads.Add(1)
+	want, trimmed := ts.read(id, from, strict)
+	var got []Record
+	for pages := 0; ; pages++ {
+		page, err := sh.GetRecords(m.t.Context(), position, opts)
+		if trimmed != "" && pages == 0 {
+			m.requireTrimmed(ts, trimmed, from, err)
+			return
+		}
+		if !m.ok("read", err) {
+			return
+		}
+		got = append(got, page.Records...)
+		m.checkPage(ts, sh, page, opts, want, len(got))
+		if page.BehindLatest == 0 || m.t.Failed() || len(page.Records) == 0 {
+			break
+		}
+		position = page.Next
+	}
+	m.ok("read", compareRead(got, want))
+}
+
+// checkPage checks limits and lag of a page after which got of the wanted
+// records were read.
+func (m *model) checkPage(ts *twinStream, sh *Shard, page *RecordsPage, opts *GetRecordsOptions, want []twinRecord, got int) {
+	bytes := 0
+	for _, r := range page.Records {
+		bytes += len(r.PartitionKey) + len(r.Data)
+	}
+	if opts.Limit > 0 && len(page.Records) > opts.Limit || opts.LimitBytes > 0 && bytes > opts.LimitBytes && len(page.Records) > 1 {
+		m.fail("a page of %d records and %d bytes breaks its limits", len(page.Records), bytes)
+	}
+	if got > len(want) {
+		m.fail("%d records were read; there are %d", got, len(want))
+		return
+	}
+	var behind int64
+	for _, r := range want[got:] {
+		behind += int64(len(r.key) + r.size)
+	}
+	if page.BehindRecords != int64(len(want)-got) || page.BehindBytes != behind {
+		m.fail("the page says it is %d records and %d bytes behind; it is %d and %d", page.BehindRecords, page.BehindBytes, len(want)-got, behind)
+	}
+	atTip := got == len(want)
+	if atTip != (page.BehindLatest == 0) || page.EndOfShard != (atTip && ts.shard(sh.id).closed) || page.EndOfShard != (len(page.ChildShards) > 0) {
+		m.fail("at the tip: %v, closed: %v; the page says: behind %v, end %v, children %v", atTip, ts.shard(sh.id).closed, page.BehindLatest, page.EndOfShard, page.ChildShards)
+	}
+}
+
+// readStream reads a stream or a shard through an iterator from a random
+// position, and may break the loop off.
+func (m *model) readStream(ts *twinStream, s *Stream) {
+	var id ShardID
+	read := s.Records
+	if m.random.IntN(3) == 0 {
+		id = ts.shards[m.random.IntN(len(ts.shards))].id
+		read = s.mustShard(id).Records
+	}
+	position, from, strict := m.position(ts, s, id)
+	limit := []int{1 << 30, 1 << 30, 1, 5}[m.random.IntN(4)]
+	m.logf("iterate %s %s from %s", ts.name, id, position)
+	m.totals.reads.Add(1)
+	want, trimmed := ts.read(id, from, strict)
+	var got []Record
+	for r, err := range read(m.t.Context(), position) {
+		if trimmed != "" {
+			m.requireTrimmed(ts, trimmed, from, err)
+			return
+		}
+		if !m.ok("iterate", err) {
+			return
+		}
+		if got = append(got, r); len(got) == limit {
+			want = want[:min(limit, len(want))]
+			break
+		}
+	}
+	if trimmed != "" {
+		m.fail("records of %s from counter %d on were trimmed, and the reader was not told", trimmed, from)
+	}
+	m.ok("iterate", compareRead(got, want))
+}
+
+// checkAll compares everything.
+func (m *model) checkAll() {
+	m.logf("compare everything")
+	m.view()
+	if len(m.db.Streams()) != len(m.twin.streams) {
+		m.fail("there are %d streams; there should be %d", len(m.db.Streams()), len(m.twin.streams))
+	}
+	for name, ts := range m.twin.streams {
+		s, err := m.db.Stream(name)
+		if !m.ok("stream", err) {
+			return
+		}
+		m.totals.reads.Add(1)
+		var got []Record
+		for r, err := range s.Records(m.t.Context(), TrimHorizon()) {
+			if !m.ok("read", err) {
+				return
+			}
+			got = append(got, r)
+		}
+		m.ok("read", compareRead(got, ts.records))
+		d := s.Describe()
+		m.ok("shards", ts.checkShards(d))
+		if d.Records != int64(len(ts.records)) || d.Bytes != ts.bytes("") {
+			m.fail("stream %s is said to have %d records of %d bytes; it has %d of %d", name, d.Records, d.Bytes, len(ts.records), ts.bytes(""))
+		}
+		for _, sd := range d.Shards {
+			m.checkDescription(ts, sd)
+		}
+		if f := m.followers[name]; f != nil {
+			m.ok("follow", f.compare(ts))
+		}
+	}
+}
+
+func (m *model) checkDescription(ts *twinStream, sd ShardDescription) {
+	want, _ := ts.read(sd.ID, 0, false)
+	if sd.Records != int64(len(want)) || sd.Bytes != ts.bytes(sd.ID) {
+		m.fail("%s is said to have %d records of %d bytes; it has %d of %d", sd.ID, sd.Records, sd.Bytes, len(want), ts.bytes(sd.ID))
+		return
+	}
+	var first, last SequenceNumber
+	if len(want) > 0 {
+		first, last = want[0].number, want[len(want)-1].number
+	}
+	if sd.First != first || sd.Last != last {
+		m.fail("%s is said to reach from %s to %s; it does from %s to %s", sd.ID, sd.First, sd.Last, first, last)
+	}
+}
+
+// modelFollower follows a stream along the history. Everything that it sees is a
+// promise: it was visible, so no crash may take it.
+type modelFollower struct {
+	stop context.CancelFunc
+	done sync.WaitGroup
+
+	mu  sync.Mutex // guards the fields below
+	got []Record
+	err error
+}
+
+func (m *model) follow(ts *twinStream, s *Stream, from Position) {
+	ctx, stop := context.WithCancel(m.t.Context())
+	f := &modelFollower{stop: stop}
+	m.followers[ts.name] = f
+	f.done.Go(func() {
+		for r, err := range s.Follow(ctx, from) {
+			f.mu.Lock()
+			if err != nil {
+				f.err = err
+			} else {
+				f.got = append(f.got, r)
+			}
+			f.mu.Unlock()
+			if err == nil {
+				m.promises.seen(modelID(r.Data))
+			}
+		}
+	})
+}
+
+// endFollower waits for the end of a stream's follower, which must have that
+// reason.
+func (m *model) endFollower(ts *twinStream, class error) {
+	f := m.followers[ts.name]
+	if f == nil {
+		return // the history has failed already
+	}
+	f.done.Wait()
+	f.stop()
+	delete(m.followers, ts.name)
+	m.is("follow", f.err, class)
+}
+
+// compare checks that the follower has seen all records that there still are, in
+// their order, and before them only such as were trimmed since. It is at the tip
+// whenever it is asked.
+func (f *modelFollower) compare(ts *twinStream) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.err != nil {
+		return f.err
+	}
+	if !slices.IsSortedFunc(f.got, func(a, b Record) int {
+		return int(int64(a.SequenceNumber.counter()) - int64(b.SequenceNumber.counter()))
+	}) {
+		return errors.New("the follower saw records out of the order of arrival")
+	}
+	seen := make(map[SequenceNumber]Record, len(f.got))
+	for _, r := range f.got {
+		seen[r.SequenceNumber] = r
+	}
+	var got []Record
+	for _, r := range ts.records {
+		if rec, ok := seen[r.number]; ok {
+			got = append(got, rec)
+		}
+	}
+	return compareRead(got, ts.records)
+}

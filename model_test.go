@@ -1,0 +1,553 @@
+package braid
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// The model test proves what braid promises about content and order: random
+// histories, each from one seed, run against a database in a synctest bubble and
+// against a twin made of maps and slices; every read has to agree. While they
+// run, the disk is copied in the middle of file operations, as a power cut would
+// leave it, and every such image has to hold what had been promised by then
+// (model_crash_test.go).
+//
+//	go test -run Model -braid.seeds 5000 -braid.images 50    # more
+//	go test -run Model -braid.seed 17 -v                     # one again
+
+var (
+	modelSeeds  = flag.Int("braid.seeds", 300, "how many seeds the model test runs")
+	modelSeed   = flag.Int("braid.seed", -1, "run only this seed of the model test")
+	modelImages = flag.Int("braid.images", 18, "about how many crash images each seed takes")
+)
+
+const modelSteps = 200
+
+func TestModel(t *testing.T) {
+	first, seeds := 0, *modelSeeds
+	if testing.Short() {
+		seeds /= 10
+	}
+	if *modelSeed >= 0 {
+		first, seeds = *modelSeed, 1
+	}
+	var totals modelTotals
+	t.Run("seed", func(t *testing.T) {
+		for seed := first; seed < first+seeds; seed++ {
+			t.Run(strconv.Itoa(seed), func(t *testing.T) {
+				t.Parallel()
+				synctest.Test(t, func(t *testing.T) { runModel(t, uint64(seed), &totals) })
+			})
+		}
+	})
+	t.Logf("%d histories of %d steps: %d records, %d reads compared, %d reshards, %d trims, %d restarts",
+		totals.histories.Load(), modelSteps, totals.records.Load(), totals.reads.Load(), totals.reshards.Load(), totals.trims.Load(), totals.restarts.Load())
+	t.Logf("%d crash images: %d in control operations, Open or Close, and %d more while an image was being opened or written to",
+		totals.images.Load(), totals.controlImages.Load(), totals.doubleImages.Load())
+}
+
+type modelTotals struct {
+	histories, records, reads, reshards, trims, restarts atomic.Int64
+	images, controlImages, doubleImages                  atomic.Int64
+}
+
+// model is one history.
+type model struct {
+	t      *testing.T
+	totals *modelTotals
+	random *rand.Rand
+	opts   Options
+	fat    bool // large records, so that epochs come and go
+	disk   *crashDisk
+	db     *DB
+	offset atomic.Int64 // of the wall clock from the bubble's
+
+	twin        *twin
+	incarnation int
+	highest     uint64 // counter that was ever acknowledged
+	promises    *promises
+	images      *imageTaker
+	followers   map[string]*modelFollower // by stream
+	steps       []string                  // for the reader of a failure
+}
+
+func runModel(t *testing.T, seed uint64, totals *modelTotals) {
+	random := rand.New(rand.NewPCG(seed, 0x6272616964))
+	m := &model{
+		t: t, totals: totals, random: random,
+		opts: Options{
+			MemtableBytes: 1 << 20,
+			CacheBytes:    256 << 10,
+			TailBytes:     []int64{-1, 16 << 10, 1 << 20}[random.IntN(3)],
+			Durability:    []Durability{Sync, Sync, Sync, Interval, NoSync}[random.IntN(5)],
+			ReserveBytes:  -1,
+		},
+		fat:       random.IntN(4) == 0,
+		twin:      newTwin(),
+		promises:  newPromises(),
+		followers: make(map[string]*modelFollower),
+	}
+	m.images = &imageTaker{seed: seed, want: *modelImages, promises: m.promises}
+	m.disk = newCrashDisk(nil, m.images.before)
+	defer func() {
+		if t.Failed() {
+			t.Logf("seed %d: %s, tail %d, fat %v; its history:\n%s", seed, m.opts.Durability, m.opts.TailBytes, m.fat, strings.Join(m.steps, "\n"))
+		}
+	}()
+	m.open()
+	for range modelSteps {
+		m.step()
+		synctest.Wait() // followers are at the tip
+		if t.Failed() {
+			break
+		}
+	}
+	if !t.Failed() {
+		m.checkAll()
+	}
+	m.close()
+	totals.histories.Add(1)
+	totals.records.Add(int64(m.promises.count()))
+	if !t.Failed() {
+		m.checkImages()
+	}
+}
+
+func (m *model) logf(format string, args ...any) {
+	m.steps = append(m.steps, fmt.Sprintf("%4d  %s", len(m.steps), fmt.Sprintf(format, args...)))
+}
+
+func (m *model) fail(format string, args ...any) {
+	m.t.Errorf("after step %d: %s", len(m.steps)-1, fmt.Sprintf(format, args...))
+}
+
+// ok fails unless err is nil.
+func (m *model) ok(what string, err error) bool {
+	if err != nil {
+		m.fail("%s: %v", what, err)
+	}
+	return err == nil
+}
+
+// is fails unless err is of the class.
+func (m *model) is(what string, err, class error) {
+	if !errors.Is(err, class) {
+		m.fail("%s: the error should be %q, and is: %v", what, class, err)
+	}
+}
+
+func (m *model) clock() time.Time { return time.Now().Add(time.Duration(m.offset.Load())) }
+
+// step does one random thing.
+func (m *model) step() {
+	choices := []struct {
+		weight int
+		do     func(*twinStream, *Stream)
+	}{
+		{40, m.put}, {30, m.putMany}, {12, m.putTogether}, {8, m.putCancelled}, {6, m.putInvalid},
+		{30, m.readShard}, {14, m.readStream}, {10, m.trim}, {12, m.reshard}, {2, m.deleteStream},
+		{14, m.update}, {6, func(*twinStream, *Stream) { m.createStream() }},
+		{4, func(*twinStream, *Stream) { m.view() }}, {4, func(*twinStream, *Stream) { m.checkAll() }},
+		{8, func(*twinStream, *Stream) { m.sleep() }}, {6, func(*twinStream, *Stream) { m.stepClock() }},
+		{3, func(*twinStream, *Stream) { m.reopen() }}, {4, func(*twinStream, *Stream) { m.crash() }},
+	}
+	total := 0
+	for _, c := range choices {
+		total += c.weight
+	}
+	if len(m.twin.streams) == 0 {
+		m.createStream()
+		return
+	}
+	n := m.random.IntN(total)
+	for _, c := range choices {
+		if n -= c.weight; n < 0 {
+			ts, s := m.anyStream()
+			c.do(ts, s)
+			return
+		}
+	}
+}
+
+func (m *model) anyStream() (*twinStream, *Stream) {
+	var names []string
+	for name := range m.twin.streams {
+		names = append(names, name)
+	}
+	slices.Sort(names)
+	name := names[m.random.IntN(len(names))]
+	s, err := m.db.Stream(name)
+	if err != nil {
+		m.t.Fatalf("stream %s is gone: %v", name, err)
+	}
+	return m.twin.streams[name], s
+}
+
+func (m *model) createStream() {
+	name := string(rune('a' + m.random.IntN(3)))
+	opts := &StreamOptions{Shards: 1 + m.random.IntN(4), MaxRecordBytes: []int{0, 64 << 10}[m.random.IntN(2)]}
+	m.logf("create stream %s of %d shards", name, opts.Shards)
+	if m.twin.streams[name] != nil {
+		_, err := m.db.CreateStream(m.t.Context(), name, opts)
+		m.is("create", err, ErrStreamExists)
+		return
+	}
+	m.incarnation++
+	ts := &twinStream{name: name, incarnation: m.incarnation, maxData: opts.MaxRecordBytes}
+	if ts.maxData == 0 {
+		ts.maxData = defaultDataBytes
+	}
+	m.images.setControl(true)
+	defer m.images.setControl(false)
+	m.promises.createBegins(ts)
+	s, err := m.db.OpenStream(m.t.Context(), name, opts)
+	if !m.ok("create", err) {
+		return
+	}
+	m.promises.created(ts, s)
+	m.twin.streams[name] = ts
+	if m.ok("shards", ts.checkShards(s.Describe())) && len(s.Shards()) != opts.Shards {
+		m.fail("%d shards were made", len(s.Shards()))
+	}
+	m.follow(ts, s, TrimHorizon())
+}
+
+func (m *model) deleteStream(ts *twinStream, s *Stream) {
+	m.logf("delete stream %s", ts.name)
+	m.images.setControl(true)
+	defer m.images.setControl(false)
+	m.promises.deleteBegins(ts)
+	if !m.ok("delete", m.db.DeleteStream(m.t.Context(), ts.name)) {
+		return
+	}
+	m.promises.deleted(ts)
+	delete(m.twin.streams, ts.name)
+	m.endFollower(ts, ErrStreamNotFound)
+	_, err := s.PutRecord(m.t.Context(), "k", nil)
+	m.is("put to a deleted stream", err, ErrStreamNotFound)
+	_, err = s.Shards()[0].GetRecords(m.t.Context(), TrimHorizon(), nil)
+	m.is("read of a deleted stream", err, ErrStreamNotFound)
+}
+
+// entry makes a random valid entry.
+func (m *model) entry(ts *twinStream) (twinRecord, Entry) {
+	size := m.random.IntN(200)
+	switch {
+	case m.fat && m.random.IntN(2) == 0:
+		size = 10_000 + m.random.IntN(40_000)
+	case m.random.IntN(100) == 0:
+		size = min(ts.maxData, 64<<10)
+	}
+	r := twinRecord{id: m.promises.nextID(), key: strconv.Itoa(m.random.IntN(20))}
+	data := modelData(r.id, size)
+	r.size = len(data)
+	if m.random.IntN(4) == 0 {
+		sh := ts.shards[m.random.IntN(len(ts.shards))] // at a border, or next to it
+		k := []HashKey{sh.keys.Start, sh.keys.End, {sh.keys.Start.n.AddOne()}, {sh.keys.End.n.SubOne()}, {sh.keys.End.n.AddOne()}}[m.random.IntN(5)]
+		r.explicit = &k
+	}
+	return r, Entry{PartitionKey: r.key, ExplicitHashKey: r.explicit, Data: data}
+}
+
+func (m *model) entries(ts *twinStream, n int) ([]twinRecord, []Entry) {
+	records, entries := make([]twinRecord, n), make([]Entry, n)
+	for i := range n {
+		records[i], entries[i] = m.entry(ts)
+	}
+	return records, entries
+}
+
+// acked takes over what a put of records has returned.
+func (m *model) acked(ts *twinStream, records []twinRecord, results []PutResult) {
+	if len(results) != len(records) {
+		m.fail("%d results for %d entries", len(results), len(records))
+		return
+	}
+	for i := range records {
+		r := &records[i]
+		hash := HashKeyOf(r.key)
+		if r.explicit != nil {
+			hash = *r.explicit
+		}
+		r.shard, r.number = results[i].ShardID, results[i].SequenceNumber
+		if want := ts.route(hash); r.shard != want {
+			m.fail("record %d with hash key %s went to %s, and not to %s", r.id, hash, r.shard, want)
+		}
+		if r.number.ShardID() != r.shard {
+			m.fail("number %s names %s, and not %s", r.number, r.number.ShardID(), r.shard)
+		}
+	}
+	m.promises.acked(ts, records)
+	ts.add(records...)
+}
+
+// inOrder fails unless the records' counters are above all before, and go up.
+func (m *model) inOrder(records []twinRecord) {
+	for i := range records {
+		n := records[i].number.counter()
+		if n <= m.highest {
+			m.fail("record %d got counter %d, where there was %d before", records[i].id, n, m.highest)
+		}
+		m.highest = n
+	}
+}
+
+func (m *model) put(ts *twinStream, s *Stream) {
+	r, e := m.entry(ts)
+	m.logf("put %d, %d bytes, to %s", r.id, r.size, ts.name)
+	records := []twinRecord{r}
+	m.promises.putBegins(ts, records)
+	var results []PutResult
+	var err error
+	if e.ExplicitHashKey == nil {
+		var result PutResult
+		result, err = s.PutRecord(m.t.Context(), e.PartitionKey, e.Data)
+		results = []PutResult{result}
+	} else {
+		results, err = s.PutRecords(m.t.Context(), []Entry{e})
+	}
+	if m.ok("put", err) {
+		m.acked(ts, records, results)
+		m.inOrder(records)
+	}
+}
+
+func (m *model) putMany(ts *twinStream, s *Stream) {
+	records, entries := m.entries(ts, m.random.IntN(12))
+	m.logf("put %d records to %s", len(entries), ts.name)
+	m.promises.putBegins(ts, records)
+	results, err := s.PutRecords(m.t.Context(), entries)
+	if m.ok("put", err) {
+		m.acked(ts, records, results)
+		m.inOrder(records)
+	}
+}
+
+// putTogether puts from several goroutines at once.
+func (m *model) putTogether(ts *twinStream, s *Stream) {
+	producers := 2 + m.random.IntN(4)
+	m.logf("put from %d goroutines to %s", producers, ts.name)
+	var running sync.WaitGroup
+	var mu sync.Mutex
+	var all []twinRecord
+	for range producers {
+		records, entries := m.entries(ts, 1+m.random.IntN(4))
+		running.Go(func() {
+			m.promises.putBegins(ts, records)
+			results, err := s.PutRecords(m.t.Context(), entries)
+			mu.Lock()
+			defer mu.Unlock()
+			if m.ok("put", err) {
+				m.acked(ts, records, results)
+				all = append(all, records...)
+			}
+		})
+	}
+	running.Wait()
+	slices.SortFunc(all, func(a, b twinRecord) int { return int(int64(a.number.counter()) - int64(b.number.counter())) })
+	m.inOrder(all)
+}
+
+// putCancelled ends the context of a put at some moment. Three outcomes: it is
+// acknowledged, refused, or not known, and then reading tells.
+func (m *model) putCancelled(ts *twinStream, s *Stream) {
+	records, entries := m.entries(ts, 1+m.random.IntN(3))
+	late := m.random.IntN(2) == 0
+	m.logf("put %d records to %s, and cancel (late: %v)", len(records), ts.name, late)
+	cause := errors.New("the caller has changed its mind")
+	ctx, cancel := context.WithCancelCause(m.t.Context())
+	defer cancel(nil)
+	m.promises.putBegins(ts, records)
+	if late {
+		go cancel(cause)
+	} else {
+		cancel(cause)
+	}
+	results, err := s.PutRecords(ctx, entries)
+	switch {
+	case err == nil:
+		m.acked(ts, records, results)
+		m.inOrder(records)
+	case errors.Is(err, ErrOutcomeUnknown):
+		m.is("put", err, cause)
+		synctest.Wait()
+		m.reconcile(ts, s, records)
+	default:
+		m.is("put", err, cause)
+		synctest.Wait()
+		if got := m.find(s, records); len(got) > 0 {
+			m.fail("record %d was refused, and is stored", got[0].id)
+		}
+	}
+}
+
+func (m *model) putInvalid(ts *twinStream, s *Stream) {
+	m.logf("put what is not valid to %s", ts.name)
+	good := Entry{PartitionKey: "k", Data: []byte("data")}
+	for _, bad := range []Entry{
+		{PartitionKey: ""},
+		{PartitionKey: strings.Repeat("é", 257)},
+		{PartitionKey: "k", Data: make([]byte, ts.maxData+1)},
+	} {
+		_, err := s.PutRecords(m.t.Context(), []Entry{good, bad, good})
+		m.is("put", err, ErrInvalidArgument)
+	}
+}
+
+// find returns those of the records that are stored.
+func (m *model) find(s *Stream, records []twinRecord) (found []twinRecord) {
+	for got, err := range s.Records(m.t.Context(), TrimHorizon()) {
+		if !m.ok("read", err) {
+			return nil
+		}
+		id := modelID(got.Data)
+		if i := slices.IndexFunc(records, func(r twinRecord) bool { return r.id == id }); i >= 0 {
+			r := records[i]
+			r.shard, r.number = got.ShardID, got.SequenceNumber
+			found = append(found, r)
+		}
+	}
+	return found
+}
+
+// reconcile finds out what became of records whose outcome is not known: all of
+// one call are there, or none.
+func (m *model) reconcile(ts *twinStream, s *Stream, records []twinRecord) {
+	found := m.find(s, records)
+	if len(found) != 0 && len(found) != len(records) {
+		m.fail("%d of the %d records of one call are stored", len(found), len(records))
+	}
+	if len(found) > 0 {
+		m.promises.acked(ts, found)
+		ts.add(found...)
+		m.inOrder(found)
+	}
+}
+
+func (m *model) trim(ts *twinStream, s *Stream) {
+	position, from, _ := m.position(ts, s, "")
+	m.logf("trim %s before %s", ts.name, position)
+	m.images.setControl(true)
+	defer m.images.setControl(false)
+	m.promises.trimBegins(ts, from)
+	if m.ok("trim", s.Trim(m.t.Context(), position)) {
+		ts.trim(from)
+		m.promises.trimmed(ts, from)
+		m.totals.trims.Add(1)
+	}
+}
+
+func (m *model) reshard(ts *twinStream, s *Stream) {
+	open := slices.DeleteFunc(slices.Clone(ts.shards), func(sh twinShard) bool { return sh.closed })
+	slices.SortFunc(open, func(a, b twinShard) int { return a.keys.Start.Compare(b.keys.Start) })
+	i := m.random.IntN(len(open))
+	m.images.setControl(true)
+	defer m.images.setControl(false)
+	var err error
+	switch kind := m.random.IntN(5); {
+	case kind == 0:
+		target := 1 + m.random.IntN(6)
+		m.logf("change %s to %d shards", ts.name, target)
+		if err = s.UpdateShardCount(m.t.Context(), target); err == nil && len(s.topology.Load().open) != target {
+			m.fail("it has %d", len(s.topology.Load().open))
+		}
+	case kind < 3 && len(open) < 8 || len(open) == 1:
+		m.logf("split %s of %s", open[i].id, ts.name)
+		_, _, err = s.SplitShard(m.t.Context(), open[i].id, nil)
+	default:
+		i = min(i, len(open)-2)
+		m.logf("merge %s and %s of %s", open[i].id, open[i+1].id, ts.name)
+		_, err = s.MergeShards(m.t.Context(), open[i].id, open[i+1].id)
+	}
+	if m.ok("reshard", err) {
+		m.totals.reshards.Add(1)
+		m.ok("shards", ts.checkShards(s.Describe()))
+		m.promises.resharded(ts)
+	}
+}
+
+// update runs a transaction that reads and writes keys, and puts a record whose
+// presence has to match that of a key of its own.
+func (m *model) update(ts *twinStream, s *Stream) {
+	r, e := m.entry(ts)
+	r.key, e.PartitionKey, r.explicit, e.ExplicitHashKey = "tx", "tx", nil, nil
+	own := "tx/" + strconv.Itoa(r.id)
+	key := "k" + strconv.Itoa(m.random.IntN(10))
+	refuse := m.random.IntN(6) == 0
+	m.logf("update %s, and put %d to %s (refused: %v)", key, r.id, ts.name, refuse)
+	change := errors.New("the function refuses")
+	m.promises.putBegins(ts, []twinRecord{r})
+	err := m.db.Update(m.t.Context(), func(tx *Tx) error {
+		value, err := tx.Get([]byte(key))
+		want, there := m.twin.keys[key]
+		if there != (err == nil) || string(value) != want {
+			m.fail("key %s is %q (%v) and should be %q", key, value, err, want)
+		}
+		return errors.Join(
+			tx.Set([]byte(key), strconv.AppendInt(nil, int64(r.id), 10)),
+			tx.Set([]byte(own), nil),
+			tx.Delete([]byte("k"+strconv.Itoa(r.id%10))),
+			tx.PutEntry(ts.name, e),
+			map[bool]error{true: change}[refuse],
+		)
+	})
+	if refuse {
+		m.is("update", err, change)
+		return
+	}
+	if !m.ok("update", err) {
+		return
+	}
+	m.twin.keys[key], m.twin.keys[own] = strconv.Itoa(r.id), ""
+	delete(m.twin.keys, "k"+strconv.Itoa(r.id%10))
+	m.reconcile(ts, s, []twinRecord{r})
+	m.view()
+}
+
+// view compares all keys.
+func (m *model) view() {
+	got := make(map[string]string)
+	err := m.db.View(m.t.Context(), func(tx *Tx) error {
+		last := ""
+		for kv, err := range tx.Scan(nil, nil) {
+			if err != nil {
+				return err
+			}
+			if last != "" && last >= string(kv.Key) {
+				m.fail("key %q was read after %q", kv.Key, last)
+			}
+			last = string(kv.Key)
+			got[last] = string(kv.Value)
+		}
+		return nil
+	})
+	if m.ok("view", err) && fmt.Sprint(got) != fmt.Sprint(m.twin.keys) {
+		m.fail("the keys are %v; they should be %v", got, m.twin.keys)
+	}
+}
+
+func (m *model) sleep() {
+	d := []time.Duration{time.Millisecond, time.Second, time.Minute, 3 * time.Hour}[m.random.IntN(4)]
+	m.logf("%v pass", d)
+	<-time.After(d)
+}
+
+func (m *model) stepClock() {
+	d := []time.Duration{time.Millisecond, time.Second, time.Hour, 30 * 24 * time.Hour}[m.random.IntN(4)]
+	if m.random.IntN(2) == 0 {
+		d = -d
+	}
+	m.logf("the clock steps by %v", d)
+	m.offset.Add(int64(d))
+}
