@@ -1,0 +1,333 @@
+package commit_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/braidstream/braid/internal/commit"
+	"github.com/braidstream/braid/internal/kv"
+)
+
+func openStore(t *testing.T) *kv.Store {
+	t.Helper()
+	store, err := kv.Open(kv.Config{
+		InMemory:      true,
+		Logger:        slog.New(slog.DiscardHandler),
+		MemTableBytes: 1 << 20,
+		Init:          func(b *kv.Batch) error { b.Set([]byte("made"), nil); return nil },
+	})
+	require.NoError(t, err)
+	return store
+}
+
+// testLog gives requests their meaning: an Op is the key of a row to be set, or
+// an error that refuses it.
+type testLog struct {
+	hold chan struct{} // if not nil, Apply waits for a token
+
+	mu        sync.Mutex // guards the fields below
+	groups    [][]string // as they were applied
+	published []string
+	applying  int
+}
+
+func (l *testLog) Apply(requests []*commit.Request, batch *kv.Batch) bool {
+	l.mu.Lock()
+	l.applying++
+	l.mu.Unlock()
+	if l.hold != nil {
+		<-l.hold
+	}
+	var group []string
+	for _, r := range requests {
+		switch op := r.Op.(type) {
+		case string:
+			batch.Set([]byte(op), nil)
+			group = append(group, op)
+		case error:
+			r.Err = op
+		}
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.groups = append(l.groups, group)
+	return true
+}
+
+func (l *testLog) Publish(requests []*commit.Request) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, r := range requests {
+		if op, ok := r.Op.(string); ok {
+			l.published = append(l.published, op)
+		}
+	}
+}
+
+func (l *testLog) state() (groups [][]string, published []string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.groups, l.published
+}
+
+// do has a request committed in the background.
+func do(ctx context.Context, c *commit.Committer, r *commit.Request) <-chan error {
+	result := make(chan error, 1)
+	go func() { result <- c.Do(ctx, r) }()
+	return result
+}
+
+// Each request that was acknowledged is in the store and published, in the order
+// in which groups were applied, and a group is published before the next one is
+// applied.
+func TestOrder(t *testing.T) {
+	store := openStore(t)
+	order := &orderLog{t: t, store: store}
+	c := commit.New(store, order)
+	var running sync.WaitGroup
+	for p := range 8 {
+		running.Go(func() {
+			for i := range 200 {
+				if err := c.Do(t.Context(), &commit.Request{Op: fmt.Sprintf("%d/%d", p, i), Bytes: 100}); err != nil {
+					t.Error(err)
+					return
+				}
+				if got := order.last[p].Load(); got != int64(i) {
+					t.Errorf("producer %d: request %d was acknowledged when %d was published last", p, i, got)
+				}
+			}
+		})
+	}
+	running.Wait()
+	require.True(t, c.Close())
+	require.EqualValues(t, 8*200, order.count.Load())
+	require.NoError(t, store.Close())
+}
+
+type orderLog struct {
+	t       *testing.T
+	store   *kv.Store
+	applied atomic.Bool // a group was applied and not published
+	last    [8]atomic.Int64
+	count   atomic.Int64
+}
+
+func (l *orderLog) Apply(requests []*commit.Request, batch *kv.Batch) bool {
+	if l.applied.Swap(true) {
+		l.t.Error("a group was applied before the last one was published")
+	}
+	for _, r := range requests {
+		batch.Set([]byte(r.Op.(string)), nil)
+	}
+	return true
+}
+
+func (l *orderLog) Publish(requests []*commit.Request) {
+	l.applied.Store(false)
+	for _, r := range requests {
+		var p, i int
+		_, err := fmt.Sscanf(r.Op.(string), "%d/%d", &p, &i)
+		if _, getErr := l.store.Get([]byte(r.Op.(string))); err != nil || getErr != nil {
+			l.t.Errorf("%v was published and is not stored: %v, %v", r.Op, err, getErr)
+		}
+		l.last[p].Store(int64(i))
+		l.count.Add(1)
+	}
+}
+
+func TestRequestsThatWaitShareAGroup(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store, log := openStore(t), &testLog{hold: make(chan struct{})}
+		c := commit.New(store, log)
+		first := do(t.Context(), c, &commit.Request{Op: "a"})
+		synctest.Wait()
+		var rest []<-chan error
+		for _, op := range []string{"b", "c", "d"} {
+			rest = append(rest, do(t.Context(), c, &commit.Request{Op: op}))
+			synctest.Wait()
+		}
+		close(log.hold)
+		require.NoError(t, <-first)
+		for _, result := range rest {
+			require.NoError(t, <-result)
+		}
+		groups, published := log.state()
+		require.Equal(t, [][]string{{"a"}, {"b", "c", "d"}}, groups)
+		require.Equal(t, []string{"a", "b", "c", "d"}, published)
+		require.True(t, c.Close())
+		require.NoError(t, store.Close())
+	})
+}
+
+func TestALargeGroupIsDivided(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store, log := openStore(t), &testLog{hold: make(chan struct{})}
+		c := commit.New(store, log)
+		var results []<-chan error
+		for i, megabytes := range []int{1, 5, 3, 1, 20, 1} {
+			results = append(results, do(t.Context(), c, &commit.Request{Op: string(rune('a' + i)), Bytes: megabytes << 20}))
+			synctest.Wait()
+		}
+		close(log.hold)
+		for _, result := range results {
+			require.NoError(t, <-result)
+		}
+		groups, _ := log.state()
+		require.Equal(t, [][]string{{"a"}, {"b", "c"}, {"d"}, {"e"}, {"f"}}, groups)
+		require.True(t, c.Close())
+		require.NoError(t, store.Close())
+	})
+}
+
+func TestTheLogMayRefuseARequest(t *testing.T) {
+	store, log := openStore(t), new(testLog)
+	c := commit.New(store, log)
+	refusal := errors.New("not this one")
+	require.Equal(t, refusal, c.Do(t.Context(), &commit.Request{Op: refusal}))
+	require.NoError(t, c.Do(t.Context(), &commit.Request{Op: "a"}))
+	require.True(t, c.Close())
+	require.ErrorIs(t, c.Do(t.Context(), &commit.Request{Op: "b"}), commit.ErrClosed)
+	require.NoError(t, store.Close())
+}
+
+// Before its group is taken, a request can be withdrawn: nothing happens. After
+// that the caller can only stop waiting.
+func TestACancelledRequestIsRefusedOrUnknown(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store, log := openStore(t), &testLog{hold: make(chan struct{})}
+		c := commit.New(store, log)
+		cause := errors.New("no more interest")
+		ctx, cancel := context.WithCancelCause(t.Context())
+
+		taken := do(ctx, c, &commit.Request{Op: "taken"})
+		synctest.Wait()
+		waiting := do(ctx, c, &commit.Request{Op: "waiting"})
+		other := do(t.Context(), c, &commit.Request{Op: "other"})
+		synctest.Wait()
+		cancel(cause)
+		err := <-taken
+		require.ErrorIs(t, err, commit.ErrUnknown)
+		require.ErrorIs(t, err, cause)
+		require.Equal(t, cause, <-waiting)
+		require.Equal(t, cause, c.Do(ctx, &commit.Request{Op: "late"}))
+
+		close(log.hold)
+		require.NoError(t, <-other)
+		groups, _ := log.state()
+		require.Equal(t, [][]string{{"taken"}, {"other"}}, groups)
+		require.True(t, c.Close())
+		require.NoError(t, store.Close())
+	})
+}
+
+// While much waits, further requests wait outside, under their contexts.
+func TestWhatWaitsIsBounded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store, log := openStore(t), &testLog{hold: make(chan struct{})}
+		c := commit.New(store, log)
+		var results []<-chan error
+		for range 20 { // one is taken; of the others eight fit
+			results = append(results, do(t.Context(), c, &commit.Request{Op: "x", Bytes: 8 << 20}))
+			synctest.Wait()
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		outside := do(ctx, c, &commit.Request{Op: "outside", Bytes: 8 << 20})
+		synctest.Wait()
+		cancel()
+		require.Equal(t, context.Canceled, <-outside)
+		log.hold <- struct{}{}
+		synctest.Wait()
+		require.Len(t, results[0], 1)
+
+		close(log.hold)
+		for _, result := range results {
+			require.NoError(t, <-result)
+		}
+		groups, _ := log.state()
+		require.Len(t, groups, 20)
+		require.True(t, c.Close())
+		require.NoError(t, store.Close())
+	})
+}
+
+func TestAFullDiskRefusesAllButTheEssential(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store, log := openStore(t), &testLog{hold: make(chan struct{})}
+		c := commit.New(store, log)
+		taken := do(t.Context(), c, &commit.Request{Op: "taken"})
+		synctest.Wait()
+		waiting := do(t.Context(), c, &commit.Request{Op: "waiting"})
+		trim := do(t.Context(), c, &commit.Request{Op: "trim", Essential: true})
+		synctest.Wait()
+
+		c.SetFull(true)
+		c.SetFull(true)
+		require.ErrorIs(t, <-waiting, kv.ErrDiskFull)
+		require.ErrorIs(t, c.Do(t.Context(), &commit.Request{Op: "new"}), kv.ErrDiskFull)
+		synctest.Wait()
+		require.Empty(t, taken, "it is on its way, and waits for space")
+		close(log.hold)
+		require.NoError(t, <-taken)
+		require.NoError(t, <-trim)
+
+		c.SetFull(false)
+		require.NoError(t, c.Do(t.Context(), &commit.Request{Op: "again"}))
+		_, published := log.state()
+		require.Equal(t, []string{"taken", "trim", "again"}, published)
+		require.True(t, c.Close())
+		require.NoError(t, store.Close())
+	})
+}
+
+// Close lets what waits be committed, and wakes those who wait outside.
+func TestCloseFinishesWhatWaits(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store, log := openStore(t), &testLog{hold: make(chan struct{})}
+		c := commit.New(store, log)
+		var inside []<-chan error
+		for range 9 {
+			inside = append(inside, do(t.Context(), c, &commit.Request{Op: "x", Bytes: 8 << 20}))
+			synctest.Wait()
+		}
+		outside := do(t.Context(), c, &commit.Request{Op: "outside", Bytes: 8 << 20})
+		synctest.Wait()
+		closed := make(chan bool, 1)
+		go func() { closed <- c.Close() }()
+		synctest.Wait()
+		require.ErrorIs(t, <-outside, commit.ErrClosed)
+		require.Empty(t, closed)
+		close(log.hold)
+		require.True(t, <-closed)
+		for _, result := range inside {
+			require.NoError(t, <-result)
+		}
+		require.NoError(t, store.Close())
+	})
+}
+
+// A committer that is held by a full disk is left behind after a while.
+func TestCloseDoesNotWaitForAFullDisk(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store, log := openStore(t), &testLog{hold: make(chan struct{})}
+		c := commit.New(store, log)
+		taken := do(t.Context(), c, &commit.Request{Op: "taken"})
+		synctest.Wait()
+		c.SetFull(true)
+		start := time.Now()
+		require.False(t, c.Close())
+		require.LessOrEqual(t, time.Since(start), 2*time.Second)
+		close(log.hold) // there is space again
+		require.NoError(t, <-taken)
+		synctest.Wait()
+		require.NoError(t, store.Close())
+	})
+}

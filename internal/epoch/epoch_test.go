@@ -1,0 +1,116 @@
+package epoch_test
+
+import (
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/braidstream/braid/internal/epoch"
+	"github.com/braidstream/braid/internal/layout"
+)
+
+func TestAnEpochEndsBySizeOrAge(t *testing.T) {
+	x := epoch.NewIndex(1000)
+	require.True(t, x.Full(5), "there is none")
+	require.EqualValues(t, 1, x.Begin(5))
+	require.False(t, x.Full(5))
+	x.Grow(999)
+	require.False(t, x.Full(5))
+	x.Grow(1)
+	require.True(t, x.Full(5))
+
+	require.EqualValues(t, 2, x.Begin(100))
+	hourLater := uint64(100 + epoch.MaxAge)
+	require.False(t, x.Full(hourLater+1), "it is old, and empty")
+	x.Grow(1)
+	require.False(t, x.Full(hourLater))
+	require.True(t, x.Full(hourLater+1))
+	require.False(t, x.Full(50), "the clock has gone back")
+	require.Equal(t, time.Hour, epoch.MaxAge)
+	require.EqualValues(t, 2, x.Open())
+}
+
+func TestEpochsDieWithTheirLastSliceButTheOpenOne(t *testing.T) {
+	x := epoch.NewIndex(1000)
+	for counter := range uint64(4) {
+		x.Begin(counter)
+	}
+	x.AddSlice(1)
+	x.AddSlice(2)
+	x.AddSlice(2)
+	require.Equal(t, []uint32{3}, x.Dead())
+	x.DropSlice(2)
+	require.Equal(t, []uint32{3}, x.Dead())
+	x.DropSlice(2)
+	x.DropSlice(1)
+	require.Equal(t, []uint32{1, 2, 3}, x.Dead())
+	x.Remove(2)
+	require.Equal(t, []uint32{1, 3}, x.Dead())
+	require.False(t, x.Has(2))
+	require.True(t, x.Has(4))
+	require.Equal(t, 3, x.Len())
+
+	// What is not known changes nothing.
+	x.AddSlice(2)
+	x.DropSlice(9)
+	x.Remove(9)
+	require.Equal(t, 3, x.Len())
+	require.EqualValues(t, 5, x.Begin(9), "numbers are not used again")
+}
+
+func TestARestoredIndexGoesOn(t *testing.T) {
+	x := epoch.NewIndex(1000)
+	x.Restore(3, 30)
+	x.Restore(7, 70)
+	x.AddSlice(3)
+	require.Empty(t, x.Dead())
+	require.EqualValues(t, 7, x.Open())
+	require.EqualValues(t, 8, x.Begin(80))
+	require.Equal(t, []uint32{7}, x.Dead())
+}
+
+func slices(rows ...[2]uint64) (s epoch.Slices) {
+	for i, row := range rows {
+		s = append(s, epoch.Slice{Epoch: uint32(i + 1), SliceRow: layout.SliceRow{FirstCounter: row[0], FirstOrdinal: row[1]}})
+	}
+	return s
+}
+
+func numbers(s epoch.Slices) (all []uint32) {
+	for _, slice := range s {
+		all = append(all, slice.Epoch)
+	}
+	return all
+}
+
+func TestFromReturnsTheSlicesThatCanHoldACounter(t *testing.T) {
+	s := slices([2]uint64{100, 0}, [2]uint64{200, 10}, [2]uint64{300, 15})
+	for _, row := range []struct {
+		counter uint64
+		want    []uint32
+	}{
+		{0, []uint32{1, 2, 3}},
+		{100, []uint32{1, 2, 3}},
+		{199, []uint32{1, 2, 3}},
+		{200, []uint32{2, 3}},
+		{299, []uint32{2, 3}},
+		{300, []uint32{3}},
+		{9999, []uint32{3}},
+	} {
+		require.Equal(t, row.want, numbers(s.From(row.counter)), "%d", row.counter)
+	}
+	require.Empty(t, epoch.Slices(nil).From(5))
+}
+
+func TestSplitAtDividesByOrdinal(t *testing.T) {
+	s := slices([2]uint64{100, 0}, [2]uint64{200, 10}, [2]uint64{300, 15}) // ends at 20
+	for _, row := range []struct {
+		ordinal uint64
+		before  int
+	}{{0, 0}, {9, 0}, {10, 1}, {14, 1}, {15, 2}, {19, 2}, {20, 3}} {
+		before, rest := s.SplitAt(row.ordinal, 20)
+		require.Len(t, before, row.before, "%d", row.ordinal)
+		require.Len(t, rest, 3-row.before)
+	}
+}

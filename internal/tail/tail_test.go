@@ -1,0 +1,195 @@
+package tail_test
+
+import (
+	"fmt"
+	"sync"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/braidstream/braid/internal/layout"
+	"github.com/braidstream/braid/internal/tail"
+)
+
+// records makes records with the counters first, first+10, …, of 100 bytes each.
+func records(first uint64, n int) []layout.Record {
+	all := make([]layout.Record, n)
+	for i := range all {
+		counter := first + 10*uint64(i)
+		ordinal := counter/10 - 1
+		all[i] = layout.Record{Counter: counter, Ordinal: ordinal, Offset: 100 * ordinal, PartitionKey: "k", Data: make([]byte, 99)}
+	}
+	return all
+}
+
+func counters(records []layout.Record) (all []uint64) {
+	for _, r := range records {
+		all = append(all, r.Counter)
+	}
+	return all
+}
+
+func TestReadKeepsToItsRangeAndLimits(t *testing.T) {
+	cache, log := tail.NewCache(1<<20), tail.NewLog(tail.Tip{})
+	cache.Append(log, records(10, 3)) // 10, 20, 30
+	cache.Append(log, records(40, 1))
+	cache.Append(log, records(50, 2)) // 50, 60
+	require.Equal(t, tail.Tip{LastCounter: 60, Ordinal: 6, Offset: 600}, log.Tip())
+	for _, row := range []struct {
+		name         string
+		from, to     uint64
+		limit, bytes int
+		want         []uint64
+		next         uint64
+	}{
+		{"everything", 1, 1000, 100, 10_000, []uint64{10, 20, 30, 40, 50, 60}, 0},
+		{"from the middle of a chunk", 20, 1000, 100, 10_000, []uint64{20, 30, 40, 50, 60}, 0},
+		{"from between two", 21, 1000, 100, 10_000, []uint64{30, 40, 50, 60}, 0},
+		{"up to a record", 1, 40, 100, 10_000, []uint64{10, 20, 30, 40}, 50},
+		{"up to between two", 1, 49, 100, 10_000, []uint64{10, 20, 30, 40}, 50},
+		{"two records", 1, 1000, 2, 10_000, []uint64{10, 20}, 30},
+		{"over a chunk's end", 30, 1000, 2, 10_000, []uint64{30, 40}, 50},
+		{"bytes", 1, 1000, 100, 350, []uint64{10, 20, 30}, 40},
+		{"bytes exactly", 1, 1000, 100, 400, []uint64{10, 20, 30, 40}, 50},
+		{"one, whatever its size", 1, 1000, 100, 1, []uint64{10}, 20},
+		{"the last", 60, 1000, 100, 10_000, []uint64{60}, 0},
+		{"beyond the tip", 61, 1000, 100, 10_000, nil, 0},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			got, view := log.Read(nil, row.from, row.to, row.limit, row.bytes)
+			require.True(t, view.Covered)
+			require.Equal(t, row.want, counters(got))
+			require.Equal(t, row.next, view.Next)
+			require.Equal(t, log.Tip(), view.Tip)
+		})
+	}
+	got, _ := log.Read(records(1, 1), 60, 1000, 1, 1)
+	require.Equal(t, []uint64{1, 60}, counters(got), "it appends")
+}
+
+func TestTheOldestRecordsOfAllShardsAreEvicted(t *testing.T) {
+	cache := tail.NewCache(10 * (100 + 96)) // ten records
+	a, b := tail.NewLog(tail.Tip{}), tail.NewLog(tail.Tip{LastCounter: 5, Ordinal: 1, Offset: 100})
+	cache.Append(a, records(10, 4))
+	cache.Append(b, records(20, 4))
+	_, view := b.Read(nil, 5, 1000, 1, 1)
+	require.False(t, view.Covered, "what was before the tail is only in the store")
+	_, view = b.Read(nil, 6, 1000, 1, 1)
+	require.True(t, view.Covered)
+
+	cache.Append(a, records(50, 4)) // evicts 10 to 40 of a
+	_, view = a.Read(nil, 40, 1000, 1, 1)
+	require.False(t, view.Covered)
+	got, view := a.Read(nil, 41, 1000, 100, 10_000)
+	require.True(t, view.Covered)
+	require.Equal(t, []uint64{50, 60, 70, 80}, counters(got))
+	got, view = b.Read(nil, 20, 1000, 100, 10_000)
+	require.True(t, view.Covered)
+	require.Len(t, got, 4)
+	require.LessOrEqual(t, cache.Bytes(), int64(10*(100+96)))
+	require.Equal(t, uint64(80), a.Tip().LastCounter, "the tip stays")
+
+	cache.Append(a, records(90, 100)) // more than fits
+	got, view = a.Read(nil, 90, 1000, 100, 10_000)
+	require.False(t, view.Covered)
+	require.Empty(t, got)
+	_, view = a.Read(nil, a.Tip().LastCounter+1, 2000, 1, 1)
+	require.True(t, view.Covered, "a reader at the tip needs nothing of the store")
+	require.Zero(t, cache.Bytes())
+}
+
+// A reader that waits is woken by every record above what it has seen, and one
+// that comes late does not wait at all.
+func TestWaitIsLevelTriggered(t *testing.T) {
+	cache, log := tail.NewCache(1<<20), tail.NewLog(tail.Tip{})
+	isClosed := func(ch <-chan struct{}) bool {
+		select {
+		case <-ch:
+			return true
+		default:
+			return false
+		}
+	}
+	waiting := log.Wait(0)
+	require.False(t, isClosed(waiting))
+	require.Equal(t, waiting, log.Wait(0), "those who wait share a channel")
+	cache.Append(log, records(10, 1))
+	require.True(t, isClosed(waiting))
+	require.True(t, isClosed(log.Wait(0)))
+	require.True(t, isClosed(log.Wait(9)))
+	require.False(t, isClosed(log.Wait(10)))
+	waiting = log.Wait(10)
+	log.End()
+	require.True(t, isClosed(waiting))
+	require.True(t, isClosed(log.Wait(1000)), "nothing will come")
+	require.True(t, log.Tip().Ended)
+	require.Equal(t, uint64(10), log.Tip().LastCounter)
+
+	var signal tail.Signal
+	waiting = signal.Wait(7)
+	signal.Raise(7)
+	require.True(t, isClosed(waiting), "it looks again, and waits again")
+	waiting = signal.Wait(7)
+	require.False(t, isClosed(waiting))
+	signal.Raise(8)
+	require.True(t, isClosed(waiting))
+	require.Equal(t, uint64(8), signal.Last())
+	waiting = signal.Wait(8)
+	signal.End()
+	require.True(t, isClosed(waiting))
+	require.True(t, isClosed(signal.Wait(100)))
+}
+
+// One goroutine appends and evicts, others read, each at its own pace. All of
+// them see every record or are told that it is only in the store, and none of
+// them waits for a record that is there.
+func TestReadersAndTheWriterAtOnce(t *testing.T) {
+	const last = 20_000
+	cache := tail.NewCache(500 * (100 + 96))
+	logs := []*tail.Log{tail.NewLog(tail.Tip{}), tail.NewLog(tail.Tip{})}
+	var running sync.WaitGroup
+	for i := range 6 {
+		log := logs[i%2]
+		running.Go(func() {
+			if err := readAll(log, last, 1+i*7); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	for n, i := 1, 0; n <= last/10; i++ {
+		count := min(1+i%5, last/10-n+1)
+		for _, log := range logs {
+			cache.Append(log, records(uint64(10*n), count))
+		}
+		n += count
+	}
+	running.Wait()
+	for _, log := range logs {
+		log.End()
+	}
+}
+
+func readAll(log *tail.Log, last uint64, limit int) error {
+	for from := uint64(1); ; {
+		got, view := log.Read(nil, from, 1<<62, limit, 1<<20)
+		if !view.Covered { // as if the store were read
+			from = view.Tip.LastCounter + 1
+			if view.Tip.LastCounter == last {
+				return nil
+			}
+			continue
+		}
+		for i := range got {
+			if want := (from + 9) / 10 * 10; got[i].Counter != want {
+				return fmt.Errorf("record %d came where %d should", got[i].Counter, want)
+			}
+			from = got[i].Counter + 1
+		}
+		if from > last {
+			return nil
+		}
+		if view.Next == 0 {
+			<-log.Wait(from - 1)
+		}
+	}
+}
