@@ -35,9 +35,10 @@ var (
 )
 
 const (
-	// maxGroupBytes bounds a group, so that its batch fits a memtable many times.
-	// One larger request is a group of its own.
-	maxGroupBytes = 8 << 20
+	// maxGroupBytes bounds a group. An fsync is paid off long before that, and
+	// larger groups only make their callers wait longer. One larger request is a
+	// group of its own.
+	maxGroupBytes = 4 << 20
 
 	// maxQueuedBytes bounds what waits while the disk is slow. Further requests
 	// wait outside, under their contexts, before they take any memory here.

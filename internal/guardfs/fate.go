@@ -3,6 +3,7 @@ package guardfs
 import (
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"strings"
@@ -145,6 +146,25 @@ func (g *FS) delay(op, name string, err error) error {
 	}
 	g.pause(d)
 	return err
+}
+
+// slowRead returns the error of reading, after a while if it may come from the
+// disk. Pebble collects statistics of its tables, and tries again at once, for
+// ever, if it cannot read one; that must not keep a processor busy. It does so
+// even after the guard has failed.
+func slowRead(err error) error {
+	if err != nil && !errors.Is(err, io.EOF) && !errors.Is(err, fs.ErrNotExist) {
+		SlowDown()
+	}
+	return err
+}
+
+// SlowDown waits as long as the first error of an ordinary file makes its caller
+// wait. Who finds damage in what could be read calls it, for the same reason.
+func SlowDown() {
+	timer := time.NewTimer(minFailureDelay)
+	defer timer.Stop()
+	<-timer.C
 }
 
 // succeeded notes that an ordinary file was made durable. Less than that is no

@@ -56,9 +56,31 @@ func (g *FS) wrapNew(f vfs.File, name string, c class, err error) (vfs.File, err
 	return &file{File: f, guard: g, name: name, class: c}, nil
 }
 
-// Open implements vfs.FS. What is only read needs no guard.
+// Open implements vfs.FS.
 func (g *FS) Open(name string, opts ...vfs.OpenOption) (vfs.File, error) {
-	return g.real.Open(name, opts...)
+	f, err := g.real.Open(name, opts...)
+	if !g.guards(name) {
+		return f, err
+	}
+	if err != nil {
+		return nil, slowRead(err)
+	}
+	return readFile{f}, nil
+}
+
+// readFile is a guarded file that is only read.
+type readFile struct{ vfs.File }
+
+// Read implements vfs.File.
+func (f readFile) Read(p []byte) (int, error) {
+	n, err := f.File.Read(p)
+	return n, slowRead(err)
+}
+
+// ReadAt implements vfs.File.
+func (f readFile) ReadAt(p []byte, offset int64) (int, error) {
+	n, err := f.File.ReadAt(p, offset)
+	return n, slowRead(err)
 }
 
 // OpenDir implements vfs.FS. A directory is opened in order to be synced.

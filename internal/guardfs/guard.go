@@ -21,7 +21,8 @@
 //     It does so at once, so the guard slows it down; and if nothing but errors
 //     comes, the guard fails.
 //
-// Reading is never held up. Files outside of the guarded directory, such as
+// Reading goes on whatever happens to writing; only its errors are slowed down.
+// Files outside of the guarded directory, such as
 // those of a backup, are passed through.
 package guardfs
 

@@ -8,7 +8,7 @@ import (
 
 const (
 	initialBatchBytes  = 64 << 10
-	retainedBatchBytes = 4 << 20
+	retainedBatchBytes = 8 << 20 // holds the largest group of package commit
 
 	// maxBatchBytes is well below 4 GiB, at which Pebble panics, and below 2 GiB,
 	// which an int may not hold.

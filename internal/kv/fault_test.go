@@ -278,10 +278,64 @@ func readErrorsPass(t *testing.T) {
 		require.ErrorIs(t, err, syscall.EIO)
 	}
 	require.NoError(t, s.Err())
-	synctest.Wait() // for Pebble's own reading, whose errors a reader may share
 	d.setFault(nil)
+	<-time.After(time.Second) // for reading by Pebble itself that has begun, whose error a reader shares
 	requireValue(t, s, "k", "v")
 	require.Equal(t, []string{"k=v"}, pairs(t, s, nil, nil))
+	require.NoError(t, s.Close())
+}
+
+// TestUnreadableTableKeepsNobodyBusy: Pebble looks into every table when a database
+// is opened, and again at once if it cannot. For ten seconds a table
+// cannot be read, or is damaged where that is seen at once: the disk is asked a
+// thousand times at most, give or take.
+func TestUnreadableTableKeepsNobodyBusy(t *testing.T) {
+	for name, damaged := range map[string]bool{"unreadable": false, "damaged": true} {
+		t.Run(name, func(t *testing.T) {
+			childtest.RunBubble(t, func(t *testing.T) { unreadableTable(t, damaged) })
+		})
+	}
+}
+
+func unreadableTable(t *testing.T, damaged bool) {
+	d := newDisk()
+	s := open(t, configOn(d))
+	mustPut(t, s, "k", "v")
+	require.NoError(t, s.Close())
+	var tried atomic.Int64
+	d.setFault(func(op errorfs.Op) error {
+		if !isTable(op) || op.Kind != errorfs.OpOpen {
+			return nil
+		}
+		tried.Add(1)
+		if damaged {
+			return nil
+		}
+		return syscall.EIO
+	})
+	if damaged {
+		for _, name := range tableNames(t, d) {
+			data, err := d.mem.UnsafeGetFileDataBuffer(name)
+			require.NoError(t, err)
+			data[len(data)-1] ^= 1 // of the number that says what it is
+		}
+	}
+	s, err := kv.Open(configOn(d)) // which may see the damage already
+	<-time.After(10 * time.Second)
+	require.Less(t, tried.Load(), int64(4*10*100))
+	if damaged {
+		if err == nil {
+			require.ErrorIs(t, s.Err(), kv.ErrCorrupt)
+			err = s.Close()
+		}
+		require.ErrorIs(t, err, kv.ErrCorrupt)
+		return
+	}
+	require.NoError(t, err)
+	require.NoError(t, s.Err())
+	d.setFault(nil)
+	<-time.After(time.Second)
+	requireValue(t, s, "k", "v")
 	require.NoError(t, s.Close())
 }
 

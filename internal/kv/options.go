@@ -34,18 +34,18 @@ func setLogShape(o *pebble.Options, cfg Config) {
 	o.MemTableStopWritesThreshold = 4
 
 	// Tables of different epochs do not overlap, so many of them in level 0 cost
-	// a reader nothing, and there is little to gain from compacting them soon.
-	// Writes are never stopped for their sake.
-	o.L0CompactionThreshold = 8
+	// a reader nothing, and there is little to gain from compacting them soon: it
+	// happens when 16 flushes have brought rows that do overlap (each counts
+	// twice). Writes are never stopped for their sake.
+	o.L0CompactionThreshold = 32
 	o.L0StopWritesThreshold = 1000
 	o.LBaseMaxBytes = 512 << 20
 	o.TargetFileSizes[0] = 32 << 20
 
-	// The rows about streams do overlap, and are compacted when a few flushes
-	// have brought some. Pebble then takes along what lies beside them in level 0,
-	// up to 25 target sizes of the next level, so as to do more in one go. That
-	// would write every record once more, for nothing: so 25 of them are less
-	// than an epoch. Tables of records reach that level by being moved.
+	// When Pebble compacts those rows it takes along what lies beside them in
+	// level 0, up to 25 target sizes of the next level, so as to do more in one
+	// go. That would write every record once more, for nothing: so 25 of them are
+	// less than a few epochs. Tables of records reach that level by being moved.
 	o.TargetFileSizes[1] = max(cfg.MemTableBytes/64, 64<<10)
 	for i := 2; i < len(o.TargetFileSizes); i++ {
 		o.TargetFileSizes[i] = 32 << 20

@@ -136,14 +136,16 @@ type fatalError struct {
 func (e *fatalError) Error() string { return e.text }
 func (e *fatalError) Unwrap() error { return e.cause }
 
-// listener returns what Pebble tells its events to. It is called with Pebble's
-// locks held.
+// listener returns what Pebble tells its events to. BackgroundError is called
+// with Pebble's locks held, DataCorruption is not.
 func listener(r *reporter, guard *guardfs.FS) *pebble.EventListener {
 	return &pebble.EventListener{
 		// Damage was found, by a reader, who is told, or by a compaction, who
-		// must not rewrite it. Nothing more is written.
+		// must not rewrite it. Nothing more is written. Pebble's statistics come
+		// upon it again and again.
 		DataCorruption: func(info pebble.DataCorruptionInfo) {
 			guard.Fail(fmt.Errorf("%w: %s: %w", ErrCorrupt, info.Path, info.Details))
+			guardfs.SlowDown()
 		},
 		// Pebble tries again, slowed down by the guard, which also decides when
 		// it has been often enough.
