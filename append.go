@@ -1,6 +1,8 @@
 package braid
 
 import (
+	"cmp"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -62,6 +64,7 @@ type putOp struct {
 	stream *Stream
 	puts   []put
 	single [1]put // puts of a PutRecord, without an allocation
+	many   []put  // memory for those of a PutRecords
 }
 
 // controlOp is a request that changes something else than records: it runs on
@@ -83,6 +86,7 @@ func (a *appender) Apply(requests []*commit.Request, batch *kv.Batch) bool {
 			r.Err = a.applyControl(op, batch)
 		}
 	}
+	a.writeRecords(batch)
 	a.reserve(batch)
 	a.wrote = !batch.Empty()
 	if a.txs.inFlight {
@@ -142,7 +146,7 @@ func (a *appender) applyPuts(op *putOp, batch *kv.Batch) error {
 	return nil
 }
 
-// place gives the record its shard and numbers, and adds it to the batch.
+// place gives the record its shard and numbers. It is written with the group.
 func (a *appender) place(s *Stream, p *put, batch *kv.Batch) {
 	if len(a.touched) == 0 && a.epochs.Full(a.now) { // a group is all in one epoch
 		a.beginEpoch(batch)
@@ -156,18 +160,37 @@ func (a *appender) place(s *Stream, p *put, batch *kv.Batch) {
 	if sh.epoch != open {
 		a.beginSlice(sh, open, r, batch)
 	}
-	rowKey := layout.RecordKey{Epoch: open, Stream: s.number, Shard: sh.index, Counter: r.Counter}
-	size := layout.RecordBytes(r, p.payload)
-	key, value := batch.SetDeferred(layout.RecordKeyBytes, size)
-	rowKey.Put(key)
-	layout.PutRecord(value, key, r, p.payload)
-
 	if len(sh.pending) == 0 {
 		a.touched = append(a.touched, sh)
 	}
 	sh.pending = append(sh.pending, *r)
+	sh.payloads = append(sh.payloads, p.payload)
 	sh.next = tail.Tip{LastCounter: r.Counter, Ordinal: r.Ordinal + 1, Offset: r.Offset + uint64(r.Size())}
-	a.epochs.Grow(layout.RecordKeyBytes + size + recordMemtableBytes)
+}
+
+// writeRecords adds the group's records to the batch, in the order of their keys
+// and not of their arrival: the memtable finds the place of a key that follows on
+// from the last one without a search.
+func (a *appender) writeRecords(batch *kv.Batch) {
+	slices.SortFunc(a.touched, func(x, y *Shard) int {
+		return cmp.Or(cmp.Compare(x.stream.number, y.stream.number), cmp.Compare(x.index, y.index))
+	})
+	bytes := 0
+	for _, sh := range a.touched {
+		rowKey := layout.RecordKey{Epoch: sh.epoch, Stream: sh.stream.number, Shard: sh.index}
+		for i := range sh.pending {
+			r, payload := &sh.pending[i], sh.payloads[i]
+			size := layout.RecordBytes(r, payload)
+			key, value := batch.SetDeferred(layout.RecordKeyBytes, size)
+			rowKey.Counter = r.Counter
+			rowKey.Put(key)
+			layout.PutRecord(value, key, r, payload)
+			bytes += layout.RecordKeyBytes + size + recordMemtableBytes
+		}
+		clear(sh.payloads)
+		sh.payloads = sh.payloads[:0]
+	}
+	a.epochs.Grow(bytes)
 }
 
 // beginEpoch opens an epoch. The memtable is handed over to be flushed first, so

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -17,6 +18,7 @@ const (
 	maxStreamNameChars = 128
 	maxShards          = 10_000 // Kinesis: shards per stream
 	payloadChunkBytes  = 64 << 10
+	maxPooledPuts      = 1024 // a request that is used again keeps room for so many
 )
 
 // StreamOptions are the settings of a stream. They are stored with it when it is
@@ -141,7 +143,8 @@ func (s *Stream) PutRecords(ctx context.Context, entries []Entry) ([]PutResult, 
 	}
 	r := s.db.takeRequest()
 	r.op.stream = s
-	r.op.puts = preparePuts(entries, total)
+	r.op.puts = preparePuts(r.op.many, entries, total)
+	r.op.many = r.op.puts
 	if err := s.commitPuts(ctx, r); err != nil {
 		return nil, wrapError("put records", s.name, err)
 	}
@@ -170,10 +173,11 @@ func (s *Stream) validateEntries(entries []Entry) (payload int, err error) {
 	return payload, nil
 }
 
-// preparePuts encodes the entries. They share memory in chunks: few allocations,
-// yet a reader who keeps one record does not keep the whole call alive.
-func preparePuts(entries []Entry, total int) []put {
-	puts := make([]put, len(entries))
+// preparePuts encodes the entries, into puts if there is room. Payloads share
+// memory in chunks: few allocations, yet a reader who keeps one record does not
+// keep the whole call alive.
+func preparePuts(puts []put, entries []Entry, total int) []put {
+	puts = slices.Grow(puts[:0], len(entries))[:len(entries)]
 	var chunk []byte
 	for i := range entries {
 		n := payloadBytes(&entries[i])
@@ -213,7 +217,12 @@ func (db *DB) takeRequest() *putRequest { return db.requests.Get().(*putRequest)
 // releaseRequest gives the request back. It is cleared first: it must not keep
 // records alive, and a channel kept from one synctest bubble breaks the next.
 func (db *DB) releaseRequest(r *putRequest) {
+	many := r.op.many
 	*r = putRequest{}
+	if cap(many) <= maxPooledPuts {
+		clear(many)
+		r.op.many = many[:0]
+	}
 	db.requests.Put(r)
 }
 

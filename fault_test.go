@@ -1,0 +1,205 @@
+package braid
+
+import (
+	"context"
+	"fmt"
+	"runtime"
+	"sort"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/braidstream/braid/internal/childtest"
+)
+
+// The fault sweep proves that braid stops when its storage fails, without
+// stopping its host: each operation that changes a file fails once, and fails
+// for ever, in runs of a fixed workload. The process lives, every call comes
+// back in time with an error of the right class, reading goes on, the DB can be
+// closed and opened again, and nothing that was acknowledged is lost, neither on
+// the disk as it is nor on one that has also lost its power.
+//
+// Runs are made in child processes, since a DB that failed leaves parked
+// goroutines behind, and a process may have only so many of them.
+
+const (
+	faultChunk  = 7  // runs of one child process
+	faultChunks = 58 // child processes of one mode; together they reach beyond the last operation
+)
+
+// faultT lets require be used in goroutines of a test.
+type faultT struct {
+	t    *testing.T
+	name string
+}
+
+func (f faultT) Errorf(format string, args ...any) {
+	f.t.Errorf(f.name+": "+format, args...)
+}
+
+func (f faultT) FailNow() { runtime.Goexit() }
+
+// TestFaultWorkload runs the workload without a fault, and so checks the harness
+// and the number of operations that the sweep has to reach.
+func TestFaultWorkload(t *testing.T) {
+	disk := newFaultMem()
+	w := newFaultWork(t, disk)
+	require.NoError(t, w.run())
+	operations := disk.operations()
+	t.Logf("%d operations change files; %d puts, %d transactions, %d records seen by the follower",
+		operations, w.history.count(outcomeAcked), w.effects, len(w.seen))
+	require.Less(t, operations, faultChunk*faultChunks, "the sweep does not reach the end of the workload")
+	require.Greater(t, operations, 300)
+	require.Positive(t, w.trims)
+	require.Zero(t, w.history.count(outcomeRefused)+w.history.count(outcomeUnknown))
+	w.judge("power cut", disk.powerCut())
+	w.judgeTwice("closed", disk)
+}
+
+func TestFaultSweep(t *testing.T) {
+	step := 1
+	if testing.Short() {
+		step = 10
+	}
+	var mu sync.Mutex               // guards the two below
+	classes := make(map[string]int) // how often each kind of operation failed
+	children := 0
+	for _, mode := range []string{"once", "forever"} {
+		t.Run(mode, func(t *testing.T) {
+			for chunk := 0; chunk < faultChunks; chunk += step {
+				t.Run(fmt.Sprintf("%03d", chunk*faultChunk), func(t *testing.T) {
+					t.Parallel()
+					output, err := childtest.Output(t, func(t *testing.T) { sweepChunk(t, mode, chunk*faultChunk) })
+					if err != nil || !childtest.Passed(output) {
+						t.Fatalf("child process: %v\n%s", err, output)
+					}
+					mu.Lock()
+					defer mu.Unlock()
+					children++
+					for _, line := range strings.Split(output, "\n") {
+						if text, ok := strings.CutPrefix(line, "swept: "); ok {
+							classes[text]++
+						}
+					}
+				})
+			}
+		})
+	}
+	reportSweep(t, classes)
+	if children == 2*((faultChunks+step-1)/step) { // not, if only some were asked for
+		require.Greater(t, count(classes, "once"), 300/step*9/10)
+		require.Greater(t, count(classes, "forever"), 300/step*9/10)
+	}
+}
+
+// sweepChunk makes the runs of one child. They run side by side, because some of
+// them wait for seconds while tables are tried again.
+func sweepChunk(t *testing.T, mode string, first int) {
+	var runs sync.WaitGroup
+	for index := first; index < first+faultChunk; index++ {
+		runs.Go(func() {
+			watchdog := time.AfterFunc(50*time.Second, func() {
+				stacks := make([]byte, 1<<20)
+				panic(fmt.Sprintf("%s %d hangs\n%s", mode, index, stacks[:runtime.Stack(stacks, true)]))
+			})
+			defer watchdog.Stop()
+			sweepOne(faultT{t, fmt.Sprintf("%s %d", mode, index)}, mode, index)
+		})
+	}
+	runs.Wait()
+}
+
+// sweepOne makes one run, in which operation index fails.
+func sweepOne(t faultT, mode string, index int) {
+	disk := newFaultMem()
+	if mode == "once" {
+		disk.setFault(failOnce(index))
+	} else {
+		disk.setFault(failFrom(index))
+	}
+	w := newFaultWork(t, disk)
+	err := w.run()
+	if w.notOpen == nil {
+		requireFaultError(t, err)
+	} else { // what was not opened has not failed
+		require.ErrorIs(t, err, syscall.EIO)
+	}
+	result := "survived"
+	if w.db != nil {
+		result = "failed"
+		w.checkFailed()
+		err := w.close()
+		require.ErrorIs(t, err, ErrFailed)
+		requireFaultError(t, err)
+	} else if err != nil {
+		result = "open or close failed"
+	}
+	w.follower.Wait()
+
+	op, fired := disk.fired()
+	require.True(t, fired || err == nil, "without a fault: %v", err)
+	disk.setFault(nil)
+	w.judge("power cut", disk.powerCut())
+	w.judgeTwice("reopened", disk)
+	if fired {
+		fmt.Printf("\nswept: %s %s %s: %s\n", mode, fileChange(op), fileClass(op), result)
+	}
+}
+
+// requireFaultError requires that an error, if there is one, says what happened:
+// that storage failed, and how.
+func requireFaultError(t require.TestingT, err error) {
+	if err != nil {
+		require.ErrorIs(t, err, syscall.EIO)
+		require.ErrorIs(t, err, ErrFailed)
+	}
+}
+
+// checkFailed checks a DB after a call that ended with an error: it refuses
+// writes at once, says why, and goes on to be read.
+func (w *faultWork) checkFailed() {
+	ctx := context.Background()
+	requireFaultError(w.t, w.db.Metrics().Failed)
+	require.Error(w.t, w.db.Metrics().Failed)
+	refused := map[string]func() error{
+		"update": func() error {
+			return w.db.Update(ctx, func(tx *Tx) error { return tx.Set([]byte("k"), nil) })
+		},
+		"create": func() error { _, err := w.db.CreateStream(ctx, "another", nil); return err },
+	}
+	if w.orders != nil {
+		refused["put"] = func() error { _, err := w.orders.PutRecord(ctx, "k", nil); return err }
+		refused["trim"] = func() error { return w.orders.Trim(ctx, Latest()) }
+	}
+	for what, f := range refused {
+		err := w.call(what, f)
+		require.Error(w.t, err, what)
+		require.NotErrorIs(w.t, err, ErrOutcomeUnknown, what)
+		requireFaultError(w.t, err)
+	}
+	w.follower.Wait() // it is told, too
+	w.judgeContent("failed, still open", w.db)
+}
+
+// reportSweep prints how often which operation failed, and with what result.
+func reportSweep(t *testing.T, classes map[string]int) {
+	var lines []string
+	for text, n := range classes {
+		lines = append(lines, fmt.Sprintf("%4d %s", n, text))
+	}
+	sort.Strings(lines)
+	t.Logf("operations that failed once: %d, for ever: %d\n%s", count(classes, "once"), count(classes, "forever"), strings.Join(lines, "\n"))
+}
+
+func count(classes map[string]int, mode string) (n int) {
+	for text, times := range classes {
+		if strings.HasPrefix(text, mode) {
+			n += times
+		}
+	}
+	return n
+}
