@@ -173,7 +173,7 @@ func TestALargeGroupIsDivided(t *testing.T) {
 		store, log := openStore(t), &testLog{hold: make(chan struct{})}
 		c := commit.New(store, log)
 		var results []<-chan error
-		for i, megabytes := range []int{1, 5, 3, 1, 20, 1} {
+		for i, megabytes := range []int{1, 2, 2, 1, 20, 1} {
 			results = append(results, do(t.Context(), c, &commit.Request{Op: string(rune('a' + i)), Bytes: megabytes << 20}))
 			synctest.Wait()
 		}
