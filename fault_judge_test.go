@@ -1,0 +1,133 @@
+package braid
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+// judge opens a disk that the workload left, and compares all that is there with
+// what callers were told.
+func (w *faultWork) judge(what string, disk *faultDisk) {
+	db, err := open("/db", &w.opts, environment{fs: disk, clock: time.Now})
+	require.NoError(w.t, err, what)
+	w.judgeContent(what, db)
+	require.NoError(w.t, db.Close(), what)
+}
+
+// judgeTwice is judge, which then writes on, opens once more, and requires that
+// what it had found the first time is still so: an unknown outcome that has
+// become known is final.
+func (w *faultWork) judgeTwice(what string, disk *faultDisk) {
+	ctx := context.Background()
+	db, err := open("/db", &w.opts, environment{fs: disk, clock: time.Now})
+	require.NoError(w.t, err, what)
+	found := w.judgeContent(what, db)
+	orders, err := db.OpenStream(ctx, "orders", &StreamOptions{Shards: 3})
+	require.NoError(w.t, err, what)
+	added := make(map[SequenceNumber]string)
+	for i := range 6 {
+		data := fmt.Sprintf("after the fault %d", i)
+		result, err := orders.PutRecord(ctx, fmt.Sprint("k", i), []byte(data))
+		require.NoError(w.t, err, what)
+		require.Greater(w.t, result.SequenceNumber.counter(), w.history.lastAcked("orders").counter(), what)
+		added[result.SequenceNumber] = data
+	}
+	require.NoError(w.t, db.Close(), what)
+
+	db, err = open("/db", &w.opts, environment{fs: disk, clock: time.Now})
+	require.NoError(w.t, err, what)
+	orders, err = db.Stream("orders")
+	require.NoError(w.t, err, what)
+	all, err := readShards(ctx, orders)
+	require.NoError(w.t, err, what)
+	var old []Record
+	for _, r := range all {
+		if data, isNew := added[r.SequenceNumber]; isNew {
+			require.Equal(w.t, data, string(r.Data), what)
+			delete(added, r.SequenceNumber)
+		} else {
+			old = append(old, r)
+		}
+	}
+	require.Empty(w.t, added, what)
+	require.Equal(w.t, found, old, "%s: what is stored has changed its mind", what)
+	require.NoError(w.t, db.Close(), what)
+}
+
+// judgeContent compares the content of an open DB with what callers were told,
+// and returns the records of orders.
+func (w *faultWork) judgeContent(what string, db *DB) []Record {
+	var records []Record
+	if orders, err := db.Stream("orders"); err == nil {
+		records, err = readShards(context.Background(), orders)
+		require.NoError(w.t, err, what)
+	} else {
+		require.ErrorIs(w.t, err, ErrStreamNotFound, what)
+	}
+	require.NoError(w.t, w.history.check("orders", records, w.trim), what)
+	w.judgeSeen(what, records)
+	w.judgeSide(what, db)
+	w.judgeEffects(what, db)
+	return records
+}
+
+// judgeSeen requires that everything the follower saw is there, if it was not
+// trimmed: nothing is visible that is not durable.
+func (w *faultWork) judgeSeen(what string, records []Record) {
+	stored := make(map[SequenceNumber]bool, len(records))
+	for _, r := range records {
+		stored[r.SequenceNumber] = true
+	}
+	for _, r := range w.seen {
+		if r.SequenceNumber.counter() >= w.trim.maybe {
+			require.True(w.t, stored[r.SequenceNumber], "%s: %s was seen, and is lost", what, r.SequenceNumber)
+		}
+	}
+}
+
+func (w *faultWork) judgeSide(what string, db *DB) {
+	side, err := db.Stream("side")
+	switch {
+	case err != nil:
+		require.ErrorIs(w.t, err, ErrStreamNotFound, what)
+		require.NotEqual(w.t, outcomeAcked, w.sideExists, "%s: the stream %s is lost", what, w.side)
+		return
+	case w.side == "" || w.sideExists == outcomeRefused:
+		require.Fail(w.t, "a stream is there that was deleted, or never made", what)
+	}
+	records, err := readShards(context.Background(), side)
+	require.NoError(w.t, err, what)
+	require.NoError(w.t, w.history.check(w.side, records, historyTrim{}), what)
+}
+
+// judgeEffects requires that the counter and the records of the transactions
+// agree, and that no acknowledged transaction is lost.
+func (w *faultWork) judgeEffects(what string, db *DB) {
+	var counter uint64
+	require.NoError(w.t, db.View(context.Background(), func(tx *Tx) (err error) {
+		counter, err = readCounter(tx)
+		return err
+	}), what)
+	require.GreaterOrEqual(w.t, counter, w.effects, what)
+	if !w.effectMaybe {
+		require.Equal(w.t, w.effects, counter, what)
+	}
+	require.LessOrEqual(w.t, counter, w.effects+1, what)
+	effects, err := db.Stream("effects")
+	if errors.Is(err, ErrStreamNotFound) && counter == 0 {
+		return
+	}
+	require.NoError(w.t, err, what)
+	var n uint64
+	for r, err := range effects.Records(context.Background(), TrimHorizon()) {
+		require.NoError(w.t, err, what)
+		n++
+		require.Equal(w.t, strconv.FormatUint(n, 10), string(r.Data), what)
+	}
+	require.Equal(w.t, counter, n, "%s: a transaction was done in part", what)
+}
