@@ -1,0 +1,188 @@
+package braid
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/cockroachdb/pebble/v2/vfs/errorfs"
+	"github.com/stretchr/testify/require"
+)
+
+// These tests prove that a full disk is a pause and not a failure: writes are
+// refused or their outcome is unknown, reading goes on, everything goes on by
+// itself when there is space again, and nothing that was acknowledged is lost.
+
+// takesSpace reports whether the operation may fail for want of space.
+func takesSpace(op errorfs.Op) bool {
+	switch op.Kind {
+	case errorfs.OpCreate, errorfs.OpFileWrite, errorfs.OpFileWriteAt, errorfs.OpMkdirAll, errorfs.OpRename, errorfs.OpLink:
+		return true
+	default:
+		return false
+	}
+}
+
+func noSpace(_ int, op errorfs.Op) error {
+	if takesSpace(op) {
+		return syscall.ENOSPC
+	}
+	return nil
+}
+
+func TestAFullDiskRefusesWritesAndHeals(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		disk := newFaultMem()
+		opts := &Options{MemtableBytes: 1 << 20, TailBytes: -1, ReserveBytes: -1}
+		db, err := open("/db", opts, environment{fs: disk, clock: time.Now})
+		require.NoError(t, err)
+		s, err := db.OpenStream(t.Context(), "s", nil)
+		require.NoError(t, err)
+		h := newHistory()
+		put := func(ctx context.Context, id string) error {
+			_, err := h.put(ctx, s, "s", Entry{PartitionKey: "k", Data: historyData(id, 100)})
+			return err
+		}
+		for i := range 10 {
+			require.NoError(t, put(t.Context(), fmt.Sprint("before", i)))
+		}
+
+		disk.setFault(noSpace)
+		ctx, cancel := context.WithTimeout(t.Context(), 3*time.Second)
+		defer cancel()
+		err = put(ctx, "on its way")
+		require.ErrorIs(t, err, ErrOutcomeUnknown)
+		require.ErrorIs(t, err, context.DeadlineExceeded)
+		require.ErrorIs(t, put(t.Context(), "refused"), ErrDiskFull)
+		_, err = db.CreateStream(ctx, "another", nil)
+		require.Error(t, err)
+		require.True(t, db.Metrics().DiskFull)
+		require.NoError(t, db.Metrics().Failed)
+		records, err := readShards(t.Context(), s)
+		require.NoError(t, err)
+		require.Len(t, records, 10, "what is not durable is not visible")
+
+		disk.setFault(nil)
+		<-time.After(2 * time.Second)
+		synctest.Wait()
+		require.False(t, db.Metrics().DiskFull)
+		require.NoError(t, put(t.Context(), "after"))
+		records, err = readShards(t.Context(), s)
+		require.NoError(t, err)
+		require.NoError(t, h.check("s", records, historyTrim{}))
+		require.Equal(t, 1, h.count(outcomeUnknown))
+		require.NoError(t, db.Close())
+
+		db, err = open("/db", opts, environment{fs: disk.powerCut(), clock: time.Now})
+		require.NoError(t, err)
+		s, err = db.Stream("s")
+		require.NoError(t, err)
+		again, err := readShards(t.Context(), s)
+		require.NoError(t, err)
+		require.Equal(t, records, again)
+		require.NoError(t, db.Close())
+	})
+}
+
+// The disk is full for a moment, from each operation of the workload on in turn.
+// Whoever is refused tries again; then all is done and all is there. This runs in
+// real time: Pebble holds mutexes while it writes, so in a bubble, in which a
+// goroutine that waits for a mutex stops the clock, space would never come.
+func TestADiskMayBeFullAtAnyMoment(t *testing.T) {
+	step := 6
+	if testing.Short() {
+		step = 60
+	}
+	var full atomic.Int64
+	t.Run("from", func(t *testing.T) {
+		for index := 0; index < 380; index += step {
+			t.Run(fmt.Sprint(index), func(t *testing.T) {
+				t.Parallel()
+				if fullOnce(t, index) {
+					full.Add(1)
+				}
+			})
+		}
+	})
+	t.Logf("the disk was full in %d runs", full.Load())
+	require.GreaterOrEqual(t, int(full.Load()), 300/step)
+}
+
+// fullOnce runs the workload on a disk that is full for 40 ms from an operation
+// on. It reports whether the workload noticed.
+func fullOnce(t *testing.T, index int) bool {
+	disk := newFaultMem()
+	var end time.Time // guarded by the disk's mutex
+	disk.setFault(func(i int, op errorfs.Op) error {
+		if i < index || !takesSpace(op) || !end.IsZero() && time.Now().After(end) {
+			return nil
+		}
+		if end.IsZero() {
+			end = time.Now().Add(40 * time.Millisecond)
+		}
+		return syscall.ENOSPC
+	})
+	w := newFaultWork(t, disk)
+	w.retry = func(err error) bool {
+		if !errors.Is(err, ErrDiskFull) {
+			return false
+		}
+		<-time.After(5 * time.Millisecond)
+		return true
+	}
+	require.NoError(t, w.run())
+	require.Zero(t, w.history.count(outcomeUnknown))
+	w.judge("power cut", disk.powerCut())
+	w.judgeTwice("reopened", disk)
+	_, fired := disk.fired()
+	return fired
+}
+
+// Close of a DB whose disk is full gives up soon, and the directory can be opened
+// again when there is space.
+func TestCloseOfAFullDisk(t *testing.T) {
+	disk := newFaultMem()
+	opts := &Options{MemtableBytes: 1 << 20, ReserveBytes: -1}
+	db, err := open("/db", opts, environment{fs: disk, clock: time.Now})
+	require.NoError(t, err)
+	s, err := db.OpenStream(t.Context(), "s", nil)
+	require.NoError(t, err)
+	res, err := s.PutRecord(t.Context(), "k", []byte("kept"))
+	require.NoError(t, err)
+
+	disk.setFault(noSpace)
+	ctx, cancel := context.WithCancel(t.Context())
+	cancelled := make(chan error, 1)
+	go func() {
+		_, err := s.PutRecord(ctx, "k", []byte("on its way"))
+		cancelled <- err
+	}()
+	for !db.Metrics().DiskFull {
+		select {
+		case err := <-cancelled: // it came before the state was told
+			require.ErrorIs(t, err, ErrDiskFull)
+			cancelled <- err
+		case <-time.After(time.Millisecond):
+		}
+	}
+	start := time.Now()
+	require.ErrorIs(t, db.Close(), ErrDiskFull)
+	require.Less(t, time.Since(start), 15*time.Second)
+	cancel()
+	require.Error(t, <-cancelled)
+
+	db, err = open("/db", opts, environment{fs: disk.powerCut(), clock: time.Now})
+	require.NoError(t, err)
+	s, err = db.Stream("s")
+	require.NoError(t, err)
+	records, err := readShards(t.Context(), s)
+	require.NoError(t, err)
+	require.NotEmpty(t, records)
+	require.Equal(t, res.SequenceNumber, records[0].SequenceNumber)
+	require.NoError(t, db.Close())
+}

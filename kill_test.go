@@ -1,0 +1,137 @@
+package braid
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+// killVariable holds the directory that a child process is to write to, and the
+// number of its round.
+const killVariable = "BRAID_TEST_KILL"
+
+// TestKill kills a process that writes, at random moments, many times over one
+// directory. What it had told to be acknowledged is there, with its number; no
+// number was given twice; shards have no gaps.
+func TestKill(t *testing.T) {
+	rounds := 24
+	if testing.Short() {
+		rounds = 4
+	}
+	dir := t.TempDir()
+	acked := make(map[string]string) // number by id
+	for round := range rounds {
+		for id, number := range killOne(t, dir, round) {
+			acked[id] = number
+		}
+		checkKilled(t, dir, acked)
+	}
+	require.Greater(t, len(acked), rounds, "they hardly wrote")
+	t.Logf("%d kills, %d records acknowledged", rounds, len(acked))
+}
+
+// killOne runs a child for up to 200 ms after it has opened the database, and
+// returns what it told.
+func killOne(t *testing.T, dir string, round int) map[string]string {
+	cmd := exec.Command(os.Args[0], "-test.run=^TestKillChild$", "-test.v")
+	cmd.Env = append(os.Environ(), fmt.Sprintf("%s=%d|%s", killVariable, round, dir))
+	cmd.Stderr = os.Stderr
+	out, err := cmd.StdoutPipe()
+	require.NoError(t, err)
+	require.NoError(t, cmd.Start())
+	acked := make(map[string]string)
+	opened := make(chan struct{})
+	read := make(chan struct{})
+	go func() {
+		defer close(read)
+		for lines := bufio.NewScanner(out); lines.Scan(); {
+			switch fields := strings.Fields(lines.Text()); {
+			case len(fields) == 1 && fields[0] == "opened":
+				close(opened)
+			case len(fields) == 3 && fields[0] == "acked": // the last line may be torn
+				if _, err := ParseSequenceNumber(fields[2]); err == nil && len(fields[2]) == 56 {
+					acked[fields[1]] = fields[2]
+				}
+			}
+		}
+	}()
+	select {
+	case <-opened:
+	case <-read:
+		t.Fatal("the child did not open the database")
+	}
+	<-time.After(time.Duration(rand.IntN(200_000)) * time.Microsecond)
+	require.NoError(t, cmd.Process.Kill())
+	<-read
+	require.Error(t, cmd.Wait(), "it was killed")
+	return acked
+}
+
+// TestKillChild is what the child runs: it puts records until it is killed.
+func TestKillChild(t *testing.T) {
+	round, dir, isChild := strings.Cut(os.Getenv(killVariable), "|")
+	if !isChild {
+		return
+	}
+	ctx := context.Background()
+	db, err := Open(dir, &Options{MemtableBytes: 1 << 20})
+	require.NoError(t, err)
+	s, err := db.OpenStream(ctx, "s", &StreamOptions{Shards: 3})
+	require.NoError(t, err)
+	fmt.Println("opened")
+	var running sync.WaitGroup
+	for p := range 4 {
+		running.Go(func() {
+			for i := 0; ; i++ {
+				id := fmt.Sprintf("%s.%d.%d", round, p, i)
+				res, err := s.PutRecord(ctx, id, historyData(id, 100+i%3*1000))
+				if err != nil {
+					fmt.Println(err)
+					return
+				}
+				fmt.Printf("acked %s %s\n", id, res.SequenceNumber)
+				if p == 0 && i%20 == 19 {
+					if _, _, err := s.SplitShard(ctx, res.ShardID, nil); err != nil {
+						fmt.Println(err)
+					}
+					if err := s.UpdateShardCount(ctx, 3); err != nil {
+						fmt.Println(err)
+					}
+				}
+			}
+		})
+	}
+	running.Wait()
+}
+
+func checkKilled(t *testing.T, dir string, acked map[string]string) {
+	db, err := Open(dir, nil)
+	require.NoError(t, err)
+	defer func() { require.NoError(t, db.Close()) }()
+	s, err := db.OpenStream(t.Context(), "s", &StreamOptions{Shards: 3})
+	require.NoError(t, err)
+	require.NoError(t, checkTiling(s.Describe()))
+	records, err := readShards(t.Context(), s)
+	require.NoError(t, err)
+	found := make(map[string]string)
+	numbers := make(map[SequenceNumber]bool)
+	for _, r := range records {
+		id, whole := historyID(r.Data)
+		require.True(t, whole, "%.100q", r.Data)
+		require.Empty(t, found[id], "%s is stored twice", id)
+		require.False(t, numbers[r.SequenceNumber], "%s was given twice", r.SequenceNumber)
+		found[id], numbers[r.SequenceNumber] = r.SequenceNumber.String(), true
+	}
+	for id, number := range acked {
+		require.Equal(t, number, found[id], "%s was acknowledged", id)
+	}
+}
