@@ -61,6 +61,15 @@
 // the state and its position in step: each record has its effect once, whatever
 // crashes. Transactions are serializable; [DB.View] reads one consistent state.
 //
+// # Resharding
+//
+// [Stream.SplitShard], [Stream.MergeShards] and [Stream.UpdateShardCount] change
+// the shards of a stream while records flow. A shard that was split or merged is
+// closed: it keeps its records and takes no more. Producers do not notice. Those
+// who read the stream cross a reshard by themselves; those who read a shard come
+// to its end, and find its children in [RecordsPage]. Who reads children after
+// their parents reads every key in order.
+//
 // # Trimming
 //
 // [Stream.Trim] removes what lies before a position. A reader that wanted it gets

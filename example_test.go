@@ -381,6 +381,35 @@ func ExampleHashKeyOf() {
 	// shardId-000000000002
 }
 
+func ExampleStream_SplitShard() {
+	ctx, db, orders := openExample("orders", 1)
+	defer db.Close()
+
+	// Producers and followers go on: no call fails, and every key stays in order.
+	lower, upper, err := orders.SplitShard(ctx, orders.Shards()[0].ID(), nil) // in the middle
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println(lower.ID(), "came from", lower.Parents())
+	fmt.Println(upper.ID(), "starts at", upper.HashKeyRange().Start)
+
+	// Or as many as you need, in one commit:
+	if err := orders.UpdateShardCount(ctx, 16); err != nil {
+		log.Fatal(err)
+	}
+	open := 0
+	for _, shard := range orders.Describe().Shards {
+		if !shard.Closed {
+			open++
+		}
+	}
+	fmt.Println(open, "shards")
+	// Output:
+	// shardId-000000000001 came from [shardId-000000000000]
+	// shardId-000000000002 starts at 170141183460469231731687303715884105728
+	// 16 shards
+}
+
 func ExampleTrimmedError() {
 	ctx, db, logs := openExample("logs", 1)
 	defer db.Close()

@@ -268,6 +268,9 @@ func (sh *Shard) horizonAt(b bound) (layout.Horizon, error) {
 			return horizon, nil
 		}
 		trimmed, err := sh.lastBefore(b.from, horizon, slices)
+		if sh.stream.deleted.Load() { // the records may be gone already
+			return horizon, ErrStreamNotFound
+		}
 		if after, _ := sh.view(); after == horizon {
 			return trimmed, err
 		}
