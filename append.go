@@ -217,6 +217,10 @@ func (a *appender) beginSlice(sh *Shard, id uint32, r *layout.Record, batch *kv.
 // Publish is part of commit.Log.
 func (a *appender) Publish([]*commit.Request) {
 	a.counts.groups.Add(1)
+	if a.txs.inFlight { // before the records: who reads one must find the keys written with it
+		a.txs.inFlight = false
+		a.db.snapshots.publish(a.txs.version)
+	}
 	for _, sh := range a.touched {
 		a.publishShard(sh)
 	}
@@ -228,10 +232,6 @@ func (a *appender) Publish([]*commit.Request) {
 	for _, s := range a.streams {
 		s.signal.Raise(a.last)
 		s.touched = false
-	}
-	if a.txs.inFlight {
-		a.txs.inFlight = false
-		a.db.snapshots.publish(a.txs.version)
 	}
 	if a.wrote && !a.sync {
 		a.db.noteUnsynced()

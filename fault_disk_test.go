@@ -110,7 +110,7 @@ func failFrom(index int) func(int, errorfs.Op) error {
 func fileClass(op errorfs.Op) string {
 	base := path.Base(op.Path)
 	switch {
-	case strings.HasSuffix(base, ".log"):
+	case strings.HasSuffix(base, ".log"), op.Path == "": // a log that is used again has no name
 		return "log"
 	case strings.HasSuffix(base, ".sst"):
 		return "table"

@@ -177,6 +177,7 @@ func (c *cursor) fill(ctx context.Context, to uint64) error {
 		return err
 	}
 	c.records, c.at, c.buf = p.records, 0, p.records
+	c.from = max(c.from, p.from) // trimmed records are no reason to look again
 	if len(p.records) > 0 {
 		last := &p.records[len(p.records)-1]
 		c.bound = bound{from: last.Counter + 1, strict: true, ordinal: last.Ordinal + 2}

@@ -3,6 +3,7 @@ package braid
 import (
 	"context"
 	"fmt"
+	"math"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -190,7 +191,16 @@ func AfterSequence(n SequenceNumber) Position {
 // AtTime is the position of the first record that arrived at t or later, whether
 // it has come already or not. If t is before the trim horizon, it is
 // [TrimHorizon]. Kinesis: AT_TIMESTAMP.
-func AtTime(t time.Time) Position { return Position{kind: kindAtTime, time: t.UnixNano()} }
+func AtTime(t time.Time) Position {
+	p := Position{kind: kindAtTime, time: t.UnixNano()}
+	switch { // what nanoseconds cannot express lies before or after all records
+	case t.Before(time.Unix(0, 0)):
+		p.time = 0
+	case t.After(time.Unix(0, math.MaxInt64)):
+		p.time = math.MaxInt64
+	}
+	return p
+}
 
 // String describes the position for logs, in the words of Kinesis.
 func (p Position) String() string {
@@ -347,10 +357,10 @@ func (sh *Shard) getRecords(ctx context.Context, from Position, options *GetReco
 		if err != nil {
 			return nil, err
 		}
-		if !opts.Wait || len(page.records) > 0 || sh.endsBefore(q.from, page.tip) {
+		if !opts.Wait || len(page.records) > 0 || sh.endsBefore(page.from, page.tip) {
 			return sh.recordsPage(q, page), nil
 		}
-		if err := sh.stream.db.wait(ctx, sh.log.Wait(max(page.tip.LastCounter, q.from-1))); err != nil {
+		if err := sh.stream.db.wait(ctx, sh.log.Wait(max(page.tip.LastCounter, page.from-1))); err != nil {
 			return nil, err
 		}
 	}

@@ -17,9 +17,13 @@ import (
 func boxReadings(stream *braid.Stream) map[string]func(ctx context.Context, from braid.Position) ([]string, error) {
 	shard := stream.Shards()[0]
 	return map[string]func(ctx context.Context, from braid.Position) ([]string, error){
-		"stream": func(ctx context.Context, from braid.Position) ([]string, error) { return boxRead(stream.Records(ctx, from)) },
-		"shard":  func(ctx context.Context, from braid.Position) ([]string, error) { return boxRead(shard.Records(ctx, from)) },
-		"pages":  func(ctx context.Context, from braid.Position) ([]string, error) { return boxPages(ctx, shard, from, 1) },
+		"stream": func(ctx context.Context, from braid.Position) ([]string, error) {
+			return boxRead(stream.Records(ctx, from))
+		},
+		"shard": func(ctx context.Context, from braid.Position) ([]string, error) {
+			return boxRead(shard.Records(ctx, from))
+		},
+		"pages": func(ctx context.Context, from braid.Position) ([]string, error) { return boxPages(ctx, shard, from, 1) },
 		"page": func(ctx context.Context, from braid.Position) (data []string, err error) {
 			return boxPages(ctx, shard, from, 10_000)
 		},
@@ -165,10 +169,10 @@ func TestPositionsAreNamedAsInKinesis(t *testing.T) {
 	n, err := braid.ParseSequenceNumber("49590338271490256608559692538361571095921575989136588898")
 	require.NoError(t, err)
 	for text, p := range map[string]braid.Position{
-		"TRIM_HORIZON":                      braid.TrimHorizon(),
-		"LATEST":                            braid.Latest(),
-		"AT_SEQUENCE_NUMBER " + n.String():    braid.AtSequence(n),
-		"AFTER_SEQUENCE_NUMBER " + n.String(): braid.AfterSequence(n),
+		"TRIM_HORIZON":                                braid.TrimHorizon(),
+		"LATEST":                                      braid.Latest(),
+		"AT_SEQUENCE_NUMBER " + n.String():            braid.AtSequence(n),
+		"AFTER_SEQUENCE_NUMBER " + n.String():         braid.AfterSequence(n),
 		"AT_TIMESTAMP 2025-02-03T04:05:06.000000007Z": braid.AtTime(time.Date(2025, 2, 3, 4, 5, 6, 7, time.UTC)),
 	} {
 		require.Equal(t, text, p.String())

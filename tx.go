@@ -8,6 +8,7 @@ import (
 	"iter"
 	"slices"
 	"sort"
+	"strings"
 	"sync"
 
 	"github.com/braidstream/braid/internal/commit"
@@ -145,6 +146,9 @@ func (db *DB) update(ctx context.Context, fn func(*Tx) error) (again bool, err e
 	if err := fn(tx); err != nil {
 		return false, err
 	}
+	if err := tx.grow(0); err != nil { // fn went over the limit, and did not look
+		return false, wrapError("update", "", err)
+	}
 	if len(tx.writes) == 0 && len(tx.puts) == 0 {
 		return false, nil // one consistent state was read: nothing to check
 	}
@@ -245,7 +249,8 @@ func (tx *Tx) Scan(start, end []byte) iter.Seq2[KeyValue, error] {
 }
 
 func (tx *Tx) scan(r keyRange, yield func(KeyValue, error) bool) error {
-	own := tx.ownKeys(r)
+	own := tx.ownWrites(r)
+	var last []byte
 	for from, more := r.start, true; more; {
 		var page []KeyValue
 		var err error
@@ -253,16 +258,18 @@ func (tx *Tx) scan(r keyRange, yield func(KeyValue, error) bool) error {
 			return err
 		}
 		for _, item := range page {
+			last = append(last[:0], item.Key...) // the loop may change its own
 			if err := tx.grow(len(item.Key) + len(item.Value)); err != nil {
 				return err
 			}
 			if !yield(item, nil) {
-				return tx.noteRange(keyRange{r.start, after(item.Key)})
+				_ = tx.noteRange(keyRange{r.start, after(last)}) // the loop is over; Update finds the error
+				return nil
 			}
 		}
 		if more {
-			from = after(page[len(page)-1].Key)
-			own = own[sort.SearchStrings(own, string(from)):]
+			from = after(last)
+			own = own[sort.Search(len(own), func(i int) bool { return own[i].key >= string(from) }):]
 		}
 	}
 	return tx.noteRange(r)
@@ -271,7 +278,7 @@ func (tx *Tx) scan(r keyRange, yield func(KeyValue, error) bool) error {
 // scanPage returns the first items of a range, merged of what is stored and what
 // the transaction wrote; more tells that there may be others. No iterator is
 // held while the caller's loop runs.
-func (tx *Tx) scanPage(r keyRange, own []string) (page []KeyValue, more bool, err error) {
+func (tx *Tx) scanPage(r keyRange, own []ownWrite) (page []KeyValue, more bool, err error) {
 	if tx.ended {
 		return nil, false, errTxEnded
 	}
@@ -283,9 +290,9 @@ func (tx *Tx) scanPage(r keyRange, own []string) (page []KeyValue, more bool, er
 		return nil, false, err
 	}
 	defer func() { err = errors.Join(err, it.Close()) }()
-	addOwn := func(key string) {
-		if value := tx.writes[key].value; value != nil {
-			page = append(page, KeyValue{[]byte(key), bytes.Clone(value)})
+	addOwn := func(w ownWrite) {
+		if w.value != nil {
+			page = append(page, KeyValue{[]byte(w.key), bytes.Clone(w.value)})
 		}
 	}
 	size := 0
@@ -297,10 +304,10 @@ func (tx *Tx) scanPage(r keyRange, own []string) (page []KeyValue, more bool, er
 		if err != nil {
 			return nil, false, corrupt(err)
 		}
-		for ; len(own) > 0 && own[0] < string(key); own = own[1:] {
+		for ; len(own) > 0 && own[0].key < string(key); own = own[1:] {
 			addOwn(own[0])
 		}
-		if len(own) > 0 && own[0] == string(key) {
+		if len(own) > 0 && own[0].key == string(key) {
 			addOwn(own[0])
 			own = own[1:]
 			continue
@@ -317,16 +324,23 @@ func (tx *Tx) scanPage(r keyRange, own []string) (page []KeyValue, more bool, er
 // after returns the next key there can be.
 func after(key []byte) []byte { return append(bytes.Clone(key), 0) }
 
-// ownKeys returns the keys of the range that the transaction wrote, in order.
-func (tx *Tx) ownKeys(r keyRange) []string {
-	var keys []string
-	for key := range tx.writes {
+// ownWrite is what the transaction wrote under a key.
+type ownWrite struct {
+	key string
+	write
+}
+
+// ownWrites returns the range's keys that the transaction wrote, in order, as
+// they are now: what a loop writes does not show in its own scan.
+func (tx *Tx) ownWrites(r keyRange) []ownWrite {
+	var own []ownWrite
+	for key, w := range tx.writes {
 		if r.contains([]byte(key)) {
-			keys = append(keys, key)
+			own = append(own, ownWrite{key, w})
 		}
 	}
-	slices.Sort(keys)
-	return keys
+	slices.SortFunc(own, func(a, b ownWrite) int { return strings.Compare(a.key, b.key) })
+	return own
 }
 
 // PutRecord appends a record to a stream when the transaction commits. Records

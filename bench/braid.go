@@ -1,0 +1,123 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/braidstream/braid"
+)
+
+// braidStore is one stream of a DB with default options, but for the durability.
+type braidStore struct {
+	db     *braid.DB
+	stream *braid.Stream
+
+	ctx     context.Context // of the readers; close ends it
+	cancel  context.CancelFunc
+	readers sync.WaitGroup
+}
+
+// partitionKeys are many enough to reach every shard of a thousand about evenly.
+var partitionKeys = sync.OnceValue(func() []string {
+	keys := make([]string, 1<<14)
+	for i := range keys {
+		keys[i] = fmt.Sprintf("key-%05d", i)
+	}
+	return keys
+})
+
+func openBraid(dir string, s settings) (store, error) {
+	durability := braid.NoSync
+	if s.durable {
+		durability = braid.Sync
+	}
+	db, err := braid.Open(dir, &braid.Options{Durability: durability})
+	if err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	stream, err := db.OpenStream(ctx, "bench", &braid.StreamOptions{Shards: s.shards})
+	if err != nil {
+		cancel()
+		_ = db.Close() // the first error tells more
+		return nil, err
+	}
+	return &braidStore{db: db, stream: stream, ctx: ctx, cancel: cancel}, nil
+}
+
+func (s *braidStore) close() error {
+	s.cancel()
+	s.readers.Wait()
+	return s.db.Close()
+}
+
+func (s *braidStore) producer(n int) (producer, error) {
+	return &braidProducer{stream: s.stream, keys: partitionKeys(), next: n * 61}, nil
+}
+
+type braidProducer struct {
+	stream  *braid.Stream
+	keys    []string
+	next    int
+	entries []braid.Entry
+}
+
+// key walks through the partition keys, and so, by their hashes, at random
+// through the shards.
+func (p *braidProducer) key() string {
+	p.next++
+	return p.keys[p.next%len(p.keys)]
+}
+
+func (p *braidProducer) put(value []byte) error {
+	_, err := p.stream.PutRecord(context.Background(), p.key(), value)
+	return err
+}
+
+func (p *braidProducer) putBatch(values [][]byte) error {
+	p.entries = p.entries[:0]
+	for _, v := range values {
+		p.entries = append(p.entries, braid.Entry{PartitionKey: p.key(), Data: v})
+	}
+	_, err := p.stream.PutRecords(context.Background(), p.entries)
+	return err
+}
+
+// mark is a time: braid's order is that of arrival.
+func (s *braidStore) mark() uint64 { return uint64(time.Now().UnixNano()) }
+
+func (s *braidStore) trim(before uint64) error {
+	return s.stream.Trim(context.Background(), braid.AtTime(time.Unix(0, int64(before))))
+}
+
+// scan of the whole stream is in the order of arrival over all shards, which
+// raw Pebble's is not.
+func (s *braidStore) scan(shard int) (records, bytes int64, err error) {
+	all := s.stream.Records(context.Background(), braid.TrimHorizon())
+	if shard != allShards {
+		all = s.stream.Shards()[shard].Records(context.Background(), braid.TrimHorizon())
+	}
+	for rec, err := range all {
+		if err != nil {
+			return 0, 0, err
+		}
+		records++
+		bytes += int64(len(rec.Data))
+	}
+	return records, bytes, nil
+}
+
+func (s *braidStore) follow(shard int, fn func([]byte)) error {
+	follow := s.stream.Shards()[shard].Follow(s.ctx, braid.Latest())
+	s.readers.Go(func() {
+		for rec, err := range follow {
+			if err != nil {
+				return // close has ended it; a failure shows in what the producers get
+			}
+			fn(rec.Data)
+		}
+	})
+	return nil
+}

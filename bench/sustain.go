@@ -1,0 +1,267 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// Names of metrics of writing for long.
+const (
+	firstMBs      = "first MB/s"
+	lastMBs       = "last MB/s"
+	lastOverFirst = "last/first"
+	stallMillis   = "stall ms"
+	callP99       = "call p99 ms"
+	writtenTimes  = "written x"
+	diskPeakMiB   = "disk MiB"
+	trimP50       = "trim p50 ms"
+	trimMax       = "trim max ms"
+	cpuPerGiB     = "CPU s/GiB"
+)
+
+const (
+	sustainShards  = 64
+	sustainCallers = 2
+	sustainBatch   = 1000 // records of 1 KiB: about a megabyte
+	trimEvery      = 64 * mib
+
+	// What records take in tables, half compressible as they are, and what else
+	// may lie on the disk: logs of four memtables, and some slack.
+	compressedShare = 0.57
+	walMiB          = 4 * 64
+	slackMiB        = 256
+)
+
+// sustainWorkloads are T5: writing for so long that nothing can be put off.
+func sustainWorkloads() []*workload {
+	columns := []string{firstMBs, lastMBs, stallMillis, callP99, writtenTimes, diskPeakMiB, cpuPerGiB}
+	targets := []target{
+		atLeast(0.9, braidSystem.name, lastOverFirst),
+		atLeastTimes(1.5, mbPerSecond, pebbleSystem.name),
+		atMost(500, braidSystem.name, stallMillis),
+		atMost(1.7, braidSystem.name, writtenTimes),
+	}
+	notes := []string{
+		"first and last: the first and the last GiB, or thirds if there are not three GiB; disk: the peak of the second half",
+		"stall: the longest time in which no call returned; written x: bytes given to the disk by byte of records",
+	}
+	grow := &workload{
+		id:      "T5/grow",
+		about:   "durable batches of 1000 records of 1024 B by 2 callers to 64 shards, nothing trimmed",
+		main:    mbPerSecond,
+		columns: columns,
+		notes:   notes,
+		targets: targets,
+		entries: sustaining(false),
+	}
+	slide := &workload{
+		id:      "T5/slide",
+		about:   "the same, all but the newest trimmed again and again",
+		main:    mbPerSecond,
+		columns: append([]string{trimP50, trimMax}, columns...),
+		notes:   notes,
+		targets: append(append([]target{}, targets...), diskBound()),
+		entries: sustaining(true),
+	}
+	return []*workload{grow, slide}
+}
+
+// diskExcess is how far the disk's peak lies above what is needed.
+const diskExcess = "disk excess MiB"
+
+// diskBound allows what is alive, the logs of four memtables, and 256 MiB.
+func diskBound() target {
+	return target{
+		name:  "disk − live − WAL (MiB) ≤ 256",
+		limit: slackMiB,
+		value: func(r round) (float64, bool) { return r.figure(braidSystem.name, diskExcess) },
+	}
+}
+
+func sustaining(slide bool) []entry {
+	return entriesOf([]system{braidSystem, pebbleSystem}, func(e *environment, dir string, sys system) (metrics, error) {
+		s := settings{durable: true, shards: sustainShards, callers: sustainCallers, batches: true}
+		return withStore(sys, dir, s, func(st store) (metrics, error) {
+			run := &sustained{env: e, store: st, dir: dir, values: newValues(kib)}
+			if slide {
+				run.trimmer = st.(trimmer)
+			}
+			return run.measure()
+		})
+	})
+}
+
+// sustained is one sample.
+type sustained struct {
+	env     *environment
+	store   store
+	dir     string
+	values  [][]byte
+	trimmer trimmer // nil if nothing is trimmed
+
+	claimed atomic.Int64 // bytes that callers have taken on
+
+	mu      sync.Mutex // guards the fields below
+	done    []progress // in the order in which calls returned
+	marks   []mark     // oldest first, not trimmed yet
+	latency histogram
+	trims   histogram
+}
+
+// progress is how much was written at some time since the start.
+type progress struct {
+	at    time.Duration
+	bytes int64
+}
+
+// mark is a place in the order of records.
+type mark struct {
+	bytes int64
+	place uint64
+}
+
+func (s *sustained) measure() (metrics, error) {
+	writtenBefore, known := bytesWritten()
+	used := usageNow()
+	stop := make(chan struct{})
+	peak := make(chan int64)
+	go func() { peak <- s.watchDisk(stop) }()
+
+	var group sync.WaitGroup
+	errs := make([]error, sustainCallers)
+	for i := range errs {
+		group.Go(func() { errs[i] = s.call(i, used.at) })
+	}
+	group.Wait()
+	usedAfter := usageNow()
+	writtenAfter, _ := bytesWritten()
+	close(stop)
+	disk := float64(<-peak) / mib
+	if err := errors.Join(errs...); err != nil {
+		return nil, err
+	}
+
+	total := float64(s.done[len(s.done)-1].bytes)
+	chunk := min(gib, int64(total)/3)
+	m := metrics{
+		mbPerSecond: total / usedAfter.at.Sub(used.at).Seconds() / 1e6,
+		firstMBs:    s.rate(0, chunk),
+		lastMBs:     s.rate(int64(total)-chunk, int64(total)),
+		stallMillis: millis(s.longestGap()),
+		callP99:     millis(s.latency.quantile(0.99)),
+		diskPeakMiB: disk,
+	}
+	m[lastOverFirst] = m[lastMBs] / m[firstMBs]
+	if usedAfter.cpu > 0 {
+		m[cpuPerGiB] = (usedAfter.cpu - used.cpu).Seconds() / (total / gib)
+	}
+	if known {
+		m[writtenTimes] = float64(writtenAfter-writtenBefore) / total
+	}
+	if s.trimmer != nil {
+		m[trimP50] = millis(s.trims.quantile(0.5))
+		m[trimMax] = millis(s.trims.max)
+		m[diskExcess] = disk - compressedShare*float64(s.env.retain)/mib - walMiB
+	}
+	return m, nil
+}
+
+// call is a caller: it writes until all is claimed.
+func (s *sustained) call(n int, start time.Time) error {
+	p, err := s.store.producer(n)
+	if err != nil {
+		return err
+	}
+	values := startValues(s.values, n)
+	batch := make([][]byte, sustainBatch)
+	size := int64(len(batch) * len(s.values[0]))
+	for s.claimed.Add(size) <= s.env.sustain {
+		values.fill(batch)
+		began := time.Now()
+		if err := p.putBatch(batch); err != nil {
+			return err
+		}
+		place, due := s.note(start, began, size)
+		if !due {
+			continue
+		}
+		began = time.Now()
+		if err := s.trimmer.trim(place); err != nil {
+			return fmt.Errorf("trim: %w", err)
+		}
+		s.mu.Lock()
+		s.trims.add(time.Since(began))
+		s.mu.Unlock()
+	}
+	return nil
+}
+
+// note notes a call that has returned. It returns where to trim, if that is due:
+// then what lies behind the mark is more than what is to be kept.
+func (s *sustained) note(start, began time.Time, size int64) (place uint64, due bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	now := time.Now()
+	s.latency.add(now.Sub(began))
+	bytes := size
+	if n := len(s.done); n > 0 {
+		bytes += s.done[n-1].bytes
+	}
+	s.done = append(s.done, progress{now.Sub(start), bytes})
+	if s.trimmer == nil {
+		return 0, false
+	}
+	if n := len(s.marks); n == 0 || bytes-s.marks[n-1].bytes >= trimEvery {
+		s.marks = append(s.marks, mark{bytes, s.trimmer.mark()})
+	}
+	if bytes-s.marks[0].bytes < s.env.retain {
+		return 0, false
+	}
+	place = s.marks[0].place
+	s.marks = s.marks[1:]
+	return place, true
+}
+
+// rate returns the MB/s between two amounts written.
+func (s *sustained) rate(from, to int64) float64 {
+	begin := progress{}
+	for _, p := range s.done {
+		if p.bytes <= from {
+			begin = p
+		}
+		if p.bytes >= to {
+			return float64(p.bytes-begin.bytes) / (p.at - begin.at).Seconds() / 1e6
+		}
+	}
+	return 0
+}
+
+// longestGap returns the longest time in which no call returned.
+func (s *sustained) longestGap() time.Duration {
+	var longest, last time.Duration
+	for _, p := range s.done {
+		longest = max(longest, p.at-last)
+		last = p.at
+	}
+	return longest
+}
+
+// watchDisk returns the most that the directory has held since half was written.
+// It ends when stop is closed.
+func (s *sustained) watchDisk(stop <-chan struct{}) (peak int64) {
+	ticker := time.NewTicker(50 * time.Millisecond)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-stop:
+			return max(peak, diskBytes(s.dir))
+		case <-ticker.C:
+			if s.claimed.Load() > s.env.sustain/2 {
+				peak = max(peak, diskBytes(s.dir))
+			}
+		}
+	}
+}

@@ -1,0 +1,83 @@
+package main
+
+// settings are what a workload asks of a system.
+type settings struct {
+	durable bool // a put returns when the record is on disk
+	shards  int  // logs that are ordered by themselves; 1 for one log
+	callers int  // how many producers there will be, for systems that can use that
+	batches bool // puts come in batches
+}
+
+// system is one of those that are compared.
+type system struct {
+	name string
+
+	// open opens the system in a directory, which is created if need be.
+	open func(dir string, s settings) (store, error)
+
+	// durableOnly marks a system that cannot do without fsync.
+	durableOnly bool
+}
+
+// store is a system that is open.
+type store interface {
+	// producer returns what the n-th producer uses. It belongs to one goroutine.
+	producer(n int) (producer, error)
+
+	// close ends everything, readers too, and returns when it has ended.
+	close() error
+}
+
+// producer puts records, spreading them evenly over the shards.
+type producer interface {
+	put(value []byte) error
+
+	// putBatch puts all values with one commit, or as near as the system comes.
+	putBatch(values [][]byte) error
+}
+
+// trimmer is a store that can drop its oldest records.
+type trimmer interface {
+	mark() uint64 // the place after everything that was put so far
+	trim(before uint64) error
+}
+
+// allShards, as a shard, is the whole stream.
+const allShards = -1
+
+// scanner is a store that can be read from its beginning to its end.
+type scanner interface {
+	// scan reads the records of a shard, or of all, and returns how many they
+	// are and the sum of their sizes.
+	scan(shard int) (records, bytes int64, err error)
+}
+
+// follower is a store whose readers are told of new records.
+type follower interface {
+	// follow calls fn for each record that is put to the shard from now on, on
+	// one goroutine, until the store is closed.
+	follow(shard int, fn func(value []byte)) error
+}
+
+// The systems. Raw Pebble is what all others are compared with.
+var (
+	braidSystem     = system{name: "braid", open: openBraid}
+	pebbleSystem    = system{name: "pebble", open: openPebble}
+	jetstreamSystem = system{name: "jetstream", open: openJetStream}
+	tidwallSystem   = system{name: "tidwall/wal", open: openTidwall}
+	raftWALSystem   = system{name: "raft-wal", open: openRaftWAL, durableOnly: true}
+	bboltSystem     = system{name: "bbolt", open: openBbolt}
+
+	allSystems = []system{braidSystem, pebbleSystem, jetstreamSystem, tidwallSystem, raftWALSystem, bboltSystem}
+)
+
+// systemsFor returns those that can be as durable, or as careless, as asked.
+func systemsFor(durable bool) []system {
+	var found []system
+	for _, s := range allSystems {
+		if durable || !s.durableOnly {
+			found = append(found, s)
+		}
+	}
+	return found
+}

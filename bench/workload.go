@@ -1,0 +1,115 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"runtime"
+	"runtime/debug"
+	"time"
+)
+
+// metrics are the figures of one sample, by the names below.
+type metrics map[string]float64
+
+// Names of metrics, which are the titles of columns too.
+const (
+	secondsMeasured  = "seconds" // what rates are taken over
+	recordsPerSecond = "records/s"
+	mbPerSecond      = "MB/s"
+	p50Micros        = "p50 us"
+	p99Micros        = "p99 us"
+	allocsPerRecord  = "allocs/rec"
+	bytesPerRecord   = "B/rec"
+	cpuPerRecord     = "CPU us/rec"
+)
+
+// workload is one thing that is measured, with one or several systems.
+type workload struct {
+	id      string // what -run is matched with, such as "T1/puts-c16"
+	about   string
+	main    string   // the metric whose ratio counts
+	columns []string // further metrics to show, in order
+	base    string   // the entry that ratios are taken to; raw Pebble if empty
+	entries []entry
+	targets []target
+	notes   []string // what a reader has to know about the figures
+}
+
+// entry is a system doing the workload.
+type entry struct {
+	name string
+	run  func(env *environment, dir string) (metrics, error)
+}
+
+// entriesOf returns one entry for each system, all doing the same.
+func entriesOf(systems []system, run func(env *environment, dir string, s system) (metrics, error)) []entry {
+	var entries []entry
+	for _, s := range systems {
+		entries = append(entries, entry{s.name, func(env *environment, dir string) (metrics, error) {
+			return run(env, dir, s)
+		}})
+	}
+	return entries
+}
+
+// environment is how long and how much.
+type environment struct {
+	dir     string        // where samples make their directories
+	repeats int           // of each workload
+	window  time.Duration // that a sample measures, after warmup
+	warmup  time.Duration
+	load    int64 // bytes to be read
+	sustain int64 // bytes to be written by the workloads that write long
+	retain  int64 // bytes that these keep when they trim
+	records int   // to open with
+}
+
+// round is one repeat of a workload: what each entry has shown.
+type round map[string]metrics
+
+// runWorkload takes the entries in turn, beginning with another one each time, so
+// that what changes on the machine meanwhile hits all alike.
+func (e *environment) runWorkload(w *workload, progress func(entry string, repeat int)) ([]round, error) {
+	rounds := make([]round, e.repeats)
+	for repeat := range rounds {
+		rounds[repeat] = make(round)
+		for i := range w.entries {
+			entry := &w.entries[(i+repeat)%len(w.entries)]
+			progress(entry.name, repeat)
+			m, err := e.sample(entry)
+			if err != nil {
+				return nil, fmt.Errorf("%s with %s: %w", w.id, entry.name, err)
+			}
+			rounds[repeat][entry.name] = m
+		}
+	}
+	return rounds, nil
+}
+
+// sample runs an entry once, in a fresh directory and with a clean heap.
+func (e *environment) sample(entry *entry) (m metrics, err error) {
+	dir, err := os.MkdirTemp(e.dir, "sample-")
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
+	runtime.GC()
+	debug.FreeOSMemory()
+	return entry.run(e, filepath.Join(dir, "data"))
+}
+
+// withStore runs fn with an open store, and closes that.
+func withStore(s system, dir string, settings settings, fn func(store) (metrics, error)) (m metrics, err error) {
+	st, err := s.open(dir, settings)
+	if err != nil {
+		return nil, fmt.Errorf("open: %w", err)
+	}
+	defer func() {
+		if closed := st.close(); closed != nil {
+			err = errors.Join(err, fmt.Errorf("close: %w", closed))
+		}
+	}()
+	return fn(st)
+}
