@@ -197,6 +197,9 @@ type pageBuilder struct {
 	ends      []int  // where each of them ends
 }
 
+// maxReservedRecords is for how many records a page makes room at once.
+const maxReservedRecords = 256
+
 func (b *pageBuilder) add(it *kv.Iter) error {
 	key, err := layout.DecodeRecordKey(it.Key())
 	if err != nil {
@@ -206,12 +209,11 @@ func (b *pageBuilder) add(it *kv.Iter) error {
 		b.next = key.Counter
 		return nil
 	}
-	value := it.Value()
-	if err := it.Error(); err != nil {
-		return err
-	}
-	stored, err := layout.DecodeRecord(it.Key(), value)
+	stored, err := layout.DecodeRecord(it.Key(), it.Value())
 	if err != nil {
+		if err := it.Error(); err != nil {
+			return err // the value could not be read
+		}
 		return corrupt(err)
 	}
 	b.bytes -= stored.Size()
@@ -223,6 +225,10 @@ func (b *pageBuilder) add(it *kv.Iter) error {
 	if stored.HasExplicitHash {
 		r.ExplicitHash = new(uint128.Uint128)
 		*r.ExplicitHash = stored.ExplicitHash
+	}
+	if b.ends == nil {
+		n := min(b.limit, maxReservedRecords)
+		b.ends, b.keys = make([]int, 0, n), make([]byte, 0, n*len(stored.PartitionKey))
 	}
 	b.keys = append(b.keys, stored.PartitionKey...)
 	b.ends = append(b.ends, len(b.keys))

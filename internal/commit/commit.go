@@ -94,16 +94,17 @@ type Committer struct {
 	wake  chan struct{} // holds a token while groups may be waiting
 	ended chan struct{} // closed when the goroutine has returned
 
-	mu     sync.Mutex    // guards the fields below
-	queue  []*group      // waiting groups, oldest first; only the last one grows
-	spare  *group        // an ended group, for its memory
-	next   uint64        // number of the group that the next request opens
-	taken  uint64        // number of the last group taken from the queue
-	queued int           // bytes that wait
-	space  chan struct{} // closed when queued shrinks; nil while nobody waits
-	full   chan struct{} // closed while the disk is full
-	isFull bool
-	closed bool
+	mu       sync.Mutex    // guards the fields below
+	queue    []*group      // waiting groups, oldest first; only the last one grows
+	spare    *group        // an ended group, for its memory
+	next     uint64        // number of the group that the next request opens
+	taken    uint64        // number of the last group taken from the queue
+	lastLive int           // requests of that group
+	queued   int           // bytes that wait
+	space    chan struct{} // closed when queued shrinks; nil while nobody waits
+	full     chan struct{} // closed while the disk is full
+	isFull   bool
+	closed   bool
 }
 
 // group is a set of requests that share a batch.
@@ -371,6 +372,7 @@ func (c *Committer) run() {
 // the committer is closed and nothing waits.
 func (c *Committer) take() *group {
 	yields, seen, idle := 0, 0, 0
+	lone := false // one caller, whose turn is all that there is to wait for
 	for {
 		c.mu.Lock()
 		switch {
@@ -378,6 +380,7 @@ func (c *Committer) take() *group {
 			c.mu.Unlock()
 			return nil
 		case len(c.queue) == 0 && idle < maxSpins:
+			lone = c.lastLive == 1
 			c.mu.Unlock()
 			idle++
 			runtime.Gosched()
@@ -386,7 +389,7 @@ func (c *Committer) take() *group {
 			c.mu.Unlock()
 			<-c.wake
 			continue
-		case len(c.queue) == 1 && c.queue[0].live > seen && yields < maxYields:
+		case !lone && len(c.queue) == 1 && c.queue[0].live > seen && yields < maxYields:
 			seen = c.queue[0].live
 			yields++
 			c.mu.Unlock()
@@ -398,6 +401,7 @@ func (c *Committer) take() *group {
 		c.queue[n] = nil
 		c.queue = c.queue[:n]
 		c.taken = g.number
+		c.lastLive = g.live
 		c.releaseLocked(g.bytes)
 		c.mu.Unlock()
 		g.compact()
