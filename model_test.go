@@ -155,12 +155,24 @@ func (m *model) step() {
 		weight int
 		do     func(*twinStream, *Stream)
 	}{
-		{40, m.put}, {30, m.putMany}, {12, m.putTogether}, {8, m.putCancelled}, {6, m.putInvalid},
-		{30, m.readShard}, {14, m.readStream}, {10, m.trim}, {12, m.reshard}, {2, m.deleteStream},
-		{14, m.update}, {6, func(*twinStream, *Stream) { m.createStream() }},
-		{4, func(*twinStream, *Stream) { m.view() }}, {4, func(*twinStream, *Stream) { m.checkAll() }},
-		{8, func(*twinStream, *Stream) { m.sleep() }}, {6, func(*twinStream, *Stream) { m.stepClock() }},
-		{3, func(*twinStream, *Stream) { m.reopen() }}, {4, func(*twinStream, *Stream) { m.crash() }},
+		{40, m.put},
+		{30, m.putMany},
+		{12, m.putTogether},
+		{8, m.putCancelled},
+		{6, m.putInvalid},
+		{30, m.readShard},
+		{14, m.readStream},
+		{10, m.trim},
+		{12, m.reshard},
+		{2, m.deleteStream},
+		{14, m.update},
+		{6, func(*twinStream, *Stream) { m.createStream() }},
+		{4, func(*twinStream, *Stream) { m.view() }},
+		{4, func(*twinStream, *Stream) { m.checkAll() }},
+		{8, func(*twinStream, *Stream) { m.sleep() }},
+		{6, func(*twinStream, *Stream) { m.stepClock() }},
+		{3, func(*twinStream, *Stream) { m.reopen() }},
+		{4, func(*twinStream, *Stream) { m.crash() }},
 	}
 	total := 0
 	for _, c := range choices {
