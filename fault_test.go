@@ -28,7 +28,7 @@ import (
 
 const (
 	faultChunk  = 7  // runs of one child process
-	faultChunks = 64 // child processes of one mode; together they reach beyond the last operation
+	faultChunks = 60 // child processes of one mode; together they reach beyond the last operation
 )
 
 // faultT lets require be used in goroutines of a test.
@@ -61,6 +61,7 @@ func TestFaultWorkload(t *testing.T) {
 }
 
 func TestFaultSweep(t *testing.T) {
+	t.Parallel() // with the model test
 	step := 1
 	if testing.Short() {
 		step = 10

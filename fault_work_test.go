@@ -46,7 +46,7 @@ type faultWork struct {
 }
 
 const (
-	faultRounds  = 11
+	faultRounds  = 8
 	faultPutters = 4
 
 	// latchPatience is how long a call may go on after the DB has failed.
@@ -193,7 +193,7 @@ func (w *faultWork) round(n int) error {
 		return w.trimOrders(AtSequence(w.history.lastAcked("orders")), 0)
 	case 6:
 		return w.deleteSide()
-	case 9:
+	case 7:
 		return w.trimOrders(Latest(), 1)
 	}
 	return nil
@@ -202,7 +202,7 @@ func (w *faultWork) round(n int) error {
 // burst puts from several goroutines at once: a few bytes, or half an epoch.
 func (w *faultWork) burst(n int) error {
 	size := 50
-	if n == 6 || n == 7 { // together more than an epoch: the next round begins another
+	if n == 5 || n == 6 { // together more than an epoch: the next round begins another
 		size = 36 << 10
 	}
 	errs := make([]error, faultPutters)

@@ -256,3 +256,68 @@ func TestAThousandFollowersHoldNothing(t *testing.T) {
 	}
 	require.NoError(t, db.Close(), "nobody keeps it from closing")
 }
+
+// A follower that waits counts on every record from then on, also when it began
+// at the trim horizon and has not read any: a record that is trimmed before it
+// was scheduled is not passed over silently.
+func TestAFollowerThatWaitsIsToldOfWhatIsTrimmed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		db, err := braid.Open(braid.InMemory, &braid.Options{Durability: braid.NoSync})
+		require.NoError(t, err)
+		for round := range 100 {
+			name := fmt.Sprint("s", round)
+			stream, err := db.CreateStream(t.Context(), name, nil)
+			require.NoError(t, err)
+			var ended []<-chan error
+			for _, follow := range boxFollows(stream) {
+				result := make(chan error, 1)
+				ended = append(ended, result)
+				go func() {
+					for _, err := range follow(t.Context(), braid.TrimHorizon()) {
+						result <- err // nil: it has the record
+						return
+					}
+				}()
+			}
+			synctest.Wait() // they wait
+			_, err = stream.PutRecord(t.Context(), "k", nil)
+			require.NoError(t, err)
+			require.NoError(t, stream.Trim(t.Context(), braid.Latest()))
+			synctest.Wait()
+			for _, result := range ended {
+				require.Len(t, result, 1, "it waits on")
+				if err := <-result; err != nil {
+					require.ErrorIs(t, err, braid.ErrTrimmed)
+				}
+			}
+		}
+		require.NoError(t, db.Close())
+	})
+}
+
+// The position after a page of one shard is a place in the stream, too.
+func TestAPagesNextIsAPlaceInTheStream(t *testing.T) {
+	db, err := braid.Open(braid.InMemory, nil)
+	require.NoError(t, err)
+	defer db.Close()
+	stream, err := db.OpenStream(t.Context(), "s", &braid.StreamOptions{Shards: 2})
+	require.NoError(t, err)
+	for i := range 20 {
+		_, err := stream.PutRecord(t.Context(), fmt.Sprint(i), []byte(fmt.Sprint(i)))
+		require.NoError(t, err)
+	}
+	page, err := stream.Shards()[0].GetRecords(t.Context(), braid.TrimHorizon(), &braid.GetRecordsOptions{Limit: 5})
+	require.NoError(t, err)
+	last := page.Records[4].SequenceNumber
+	var want, got []string
+	for rec, err := range stream.Records(t.Context(), braid.AfterSequence(last)) {
+		require.NoError(t, err)
+		want = append(want, string(rec.Data))
+	}
+	for rec, err := range stream.Records(t.Context(), page.Next) {
+		require.NoError(t, err)
+		got = append(got, string(rec.Data))
+	}
+	require.NotEmpty(t, want)
+	require.Equal(t, want, got)
+}

@@ -75,6 +75,7 @@ func (sh *Shard) iterate(ctx context.Context, from Position, follow bool, yield 
 		if !follow || sh.endsBefore(c.from, sh.log.Tip()) {
 			return nil
 		}
+		c.strict = true // from here on it counts on every record
 		if err := sh.stream.db.wait(ctx, sh.log.Wait(c.from-1)); err != nil {
 			return err
 		}
@@ -126,6 +127,7 @@ func (s *Stream) iterate(ctx context.Context, from Position, follow bool, yield 
 		if done || err != nil || !follow {
 			return err
 		}
+		m.countOnAll()
 		if err := s.db.wait(ctx, s.signal.Wait(to)); err != nil {
 			return err
 		}
@@ -224,6 +226,15 @@ func (m *merge) run(ctx context.Context, to uint64, yield func(Record, error) bo
 		m.sink(0)
 	}
 	return false, nil
+}
+
+// countOnAll makes the reader one that is told of every record that is trimmed
+// before it has read it, wherever it began.
+func (m *merge) countOnAll() {
+	m.bound.strict = true
+	for _, c := range m.idle { // all of them: it waits
+		c.strict = true
+	}
 }
 
 // refresh adds cursors for shards that are new. Every record of a child comes

@@ -27,7 +27,7 @@ type Metrics struct {
 	CacheHits      int64
 	CacheMisses    int64
 	OpenSnapshots  int64 // held by transactions that are running
-	OpenIterators  int64 // held by reads that are running
+	OpenIterators  int64 // held by reads and compactions that are running
 	WriteErrors    int64 // of tables, which were tried again
 
 	DiskFull bool  // writes are refused until there is space

@@ -35,6 +35,7 @@ var (
 const modelSteps = 200
 
 func TestModel(t *testing.T) {
+	t.Parallel() // with the fault sweep, which waits for most of its time
 	first, seeds := 0, *modelSeeds
 	if testing.Short() {
 		seeds /= 10
@@ -353,8 +354,16 @@ func (m *model) putTogether(ts *twinStream, s *Stream) {
 	var running sync.WaitGroup
 	var mu sync.Mutex
 	var all []twinRecord
-	for range producers {
-		records, entries := m.entries(ts, 1+m.random.IntN(4))
+	type call struct {
+		records []twinRecord
+		entries []Entry
+	}
+	calls := make([]call, producers) // made before any of them changes the twin
+	for i := range calls {
+		calls[i].records, calls[i].entries = m.entries(ts, 1+m.random.IntN(4))
+	}
+	for _, c := range calls {
+		records, entries := c.records, c.entries
 		running.Go(func() {
 			m.promises.putBegins(ts, records)
 			results, err := s.PutRecords(m.t.Context(), entries)

@@ -255,7 +255,9 @@ func (p Position) inStream(s *Stream) (bound, error) {
 			return bound{}, &InvalidArgumentError{"Position", p.number, "must have a sequence number of this stream"}
 		}
 	}
-	return p.concrete(), nil
+	b := p.concrete()
+	b.ordinal = 0 // it counts in one shard
+	return b, nil
 }
 
 func (p Position) concrete() bound {

@@ -103,6 +103,9 @@ func (db *DB) View(ctx context.Context, fn func(*Tx) error) error {
 // new state. So fn must not have effects beyond the transaction, and should not
 // wait: while it runs, what it might still read is kept on disk.
 //
+// A transaction that went over [Options].MaxTxBytes is refused, also if fn did
+// not return the error that told it so.
+//
 // Errors besides fn's: [ErrTxConflict], [ErrTxTooLarge], [ErrStreamNotFound] if a
 // stream was deleted meanwhile, [ErrDiskFull], [ErrFailed], [ErrClosed], the
 // cause of ctx: refused. [ErrOutcomeUnknown]: unknown.

@@ -107,7 +107,7 @@ func TestCompactionsAreGranted(t *testing.T) {
 			writers.Wait()
 			synctest.Wait()
 			m := s.Metrics()
-			require.Less(t, m.L0Tables, int64(8), "compactions are due")
+			require.Less(t, m.L0Tables, int64(32), "compactions are due") // of 120 flushes
 			require.Greater(t, m.Compactions, int64(3))
 			require.Positive(t, m.CompactedBytes)
 			require.NoError(t, s.Close())

@@ -1,0 +1,168 @@
+package braid_test
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/braidstream/braid"
+)
+
+// boxRuns runs an Update whose function meets another transaction in its first
+// run, and returns how often it ran.
+func boxRuns(t *testing.T, db *braid.DB, fn func(tx *braid.Tx) error, other func()) (runs int) {
+	t.Helper()
+	require.NoError(t, db.Update(t.Context(), func(tx *braid.Tx) error {
+		runs++
+		if err := fn(tx); err != nil {
+			return err
+		}
+		if runs == 1 {
+			other()
+		}
+		return nil
+	}))
+	return runs
+}
+
+func TestAConflictRunsTheFunctionAgain(t *testing.T) {
+	read := func(key string) func(*braid.Tx) error {
+		return func(tx *braid.Tx) error {
+			if _, err := tx.Get([]byte(key)); err != nil && !errors.Is(err, braid.ErrKeyNotFound) {
+				return err
+			}
+			return tx.Set([]byte("result"), []byte("x"))
+		}
+	}
+	scan := func(start, end string, most int) func(*braid.Tx) error {
+		return func(tx *braid.Tx) error {
+			n := 0
+			for _, err := range tx.Scan([]byte(start), []byte(end)) {
+				if err != nil {
+					return err
+				}
+				if n++; n == most {
+					break
+				}
+			}
+			return tx.Set([]byte("result"), []byte("x"))
+		}
+	}
+	for name, test := range map[string]struct {
+		fn    func(*braid.Tx) error
+		other string
+		runs  int
+	}{
+		"the key that was read":            {read("c"), "c=2", 2},
+		"a key that was not there":         {read("new"), "new=2", 2},
+		"another key":                      {read("c"), "d=2", 1},
+		"a key that was only written":      {read("c"), "result=2", 1},
+		"a key of the range":               {scan("b", "d", 0), "c=2", 2},
+		"a new key of the range":           {scan("b", "d", 0), "bb=2", 2},
+		"the start of the range":           {scan("b", "d", 0), "b=2", 2},
+		"the end of the range":             {scan("b", "d", 0), "d=2", 1},
+		"the last key that was looked at":  {scan("b", "e", 2), "c=2", 2},
+		"beyond the break":                 {scan("b", "e", 2), "d=2", 1},
+		"before the break":                 {scan("b", "e", 2), "bb=2", 2},
+		"right behind the break":           {scan("b", "e", 2), "c\x00=2", 1},
+		"a range in which there is no key": {scan("x", "z", 0), "y=2", 2},
+	} {
+		t.Run(name, func(t *testing.T) {
+			db := boxOpen(t, nil)
+			boxSet(t, db, "a=1", "b=1", "c=1", "d=1", "e=1")
+			require.Equal(t, test.runs, boxRuns(t, db, test.fn, func() { boxSet(t, db, test.other) }))
+		})
+	}
+}
+
+// A transaction that deletes is a conflict too, and one that only appends is not.
+func TestDeletionsConflictAndRecordsDoNot(t *testing.T) {
+	db, stream := boxStream(t, 1)
+	boxSet(t, db, "a=1")
+	read := func(tx *braid.Tx) error {
+		_, err := tx.Get([]byte("a"))
+		if errors.Is(err, braid.ErrKeyNotFound) {
+			err = nil
+		}
+		return errors.Join(err, tx.PutRecord("s", "key", nil))
+	}
+	require.Equal(t, 2, boxRuns(t, db, read, func() {
+		require.NoError(t, db.Update(t.Context(), func(tx *braid.Tx) error { return tx.Delete([]byte("a")) }))
+	}))
+	require.Equal(t, 1, boxRuns(t, db, read, func() { boxPut(t, stream, "x") }))
+	require.Equal(t, 1, boxRuns(t, db, read, func() {
+		require.NoError(t, db.Update(t.Context(), func(tx *braid.Tx) error { return tx.PutRecord("s", "key", nil) }))
+	}))
+	require.EqualValues(t, 5, stream.Describe().Records)
+}
+
+// Two transactions that each read what the other writes cannot both go through
+// on the old state: that would be write skew.
+func TestWriteSkewIsRefused(t *testing.T) {
+	db := boxOpen(t, nil)
+	boxSet(t, db, "doctors/ann=on call", "doctors/bob=on call")
+	goOff := func(name string) func(*braid.Tx) error {
+		return func(tx *braid.Tx) error {
+			n := 0
+			for item, err := range tx.Scan([]byte("doctors/"), []byte("doctors0")) {
+				if err != nil {
+					return err
+				}
+				if string(item.Value) == "on call" {
+					n++
+				}
+			}
+			if n < 2 {
+				return nil // somebody has to stay
+			}
+			return tx.Set([]byte("doctors/"+name), []byte("off"))
+		}
+	}
+	runs := boxRuns(t, db, goOff("ann"), func() {
+		require.NoError(t, db.Update(t.Context(), goOff("bob")))
+	})
+	require.Equal(t, 2, runs)
+	require.Equal(t, []string{"doctors/ann=on call", "doctors/bob=off"}, boxState(t, db))
+}
+
+func TestAReaderThatNeverWinsGivesUp(t *testing.T) {
+	db := boxOpen(t, nil)
+	runs := 0
+	err := db.Update(t.Context(), func(tx *braid.Tx) error {
+		runs++
+		if _, err := tx.Get([]byte("a")); err != nil && !errors.Is(err, braid.ErrKeyNotFound) {
+			return err
+		}
+		boxSet(t, db, fmt.Sprint("a=", runs))
+		return tx.Set([]byte("b"), nil)
+	})
+	require.ErrorIs(t, err, braid.ErrTxConflict)
+	require.Equal(t, 100, runs)
+	require.Equal(t, []string{"a=100"}, boxState(t, db))
+	boxSet(t, db, "c=1") // whoever waits for the turn after it is let through
+}
+
+// Only so many recent writes are remembered: whoever began before them cannot be
+// checked, and runs again.
+func TestAVeryOldTransactionRunsAgain(t *testing.T) {
+	db := boxOpen(t, &braid.Options{MaxTxBytes: 16 << 20})
+	runs := boxRuns(t, db, func(tx *braid.Tx) error {
+		if _, err := tx.Get([]byte("a")); !errors.Is(err, braid.ErrKeyNotFound) {
+			return err
+		}
+		return tx.Set([]byte("b"), nil)
+	}, func() {
+		require.NoError(t, db.Update(t.Context(), func(tx *braid.Tx) error {
+			for i := range 1<<17 + 1 {
+				if err := tx.Set(binary.BigEndian.AppendUint32([]byte("many"), uint32(i)), nil); err != nil {
+					return err
+				}
+			}
+			return nil
+		}))
+	})
+	require.Equal(t, 2, runs)
+}
