@@ -229,6 +229,6 @@ func TestSpaceIsToldInOrder(t *testing.T) {
 		synctest.Wait()
 		require.Equal(t, guardfs.Enough, g.Space())
 		require.Equal(t, g.Space(), guardfs.Space(last.Load()))
-		require.Greater(t, told.Load(), int32(10))
+		require.Greater(t, told.Load(), int32(1), "how often depends on who is scheduled when")
 	})
 }
