@@ -76,6 +76,7 @@ func (db *DB) load() error {
 	a.counts.epochs.Store(int64(l.epochs.Len()))
 	for number, s := range l.streams {
 		s.db = db
+		s.settings.Store(s.config)
 		s.routes = newTopology(l.shards[number], l.next[number])
 		s.topology.Store(s.routes)
 		s.signal.Raise(l.last)
@@ -132,7 +133,7 @@ func (l *loader) loadStreams(r kv.Reader) error {
 			number:         number,
 			name:           row.Name,
 			createdCounter: row.Created,
-			maxData:        int(row.MaxRecordBytes),
+			config:         restoreSettings(&row),
 		}
 		l.next[number] = row.NextShard
 		l.last = max(l.last, row.Created)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"sync/atomic"
 	"time"
@@ -15,46 +16,9 @@ import (
 )
 
 const (
-	maxStreamNameChars = 128
-	maxShards          = 10_000 // Kinesis: shards per stream
-	payloadChunkBytes  = 64 << 10
-	maxPooledPuts      = 1024 // a request that is used again keeps room for so many
+	payloadChunkBytes = 64 << 10
+	maxPooledPuts     = 1024 // a request that is used again keeps room for so many
 )
-
-// StreamOptions are the settings of a stream. They are stored with it when it is
-// created. The zero value, and a nil pointer, mean the defaults.
-type StreamOptions struct {
-	// Shards is the number of shards the stream starts with, 1 to 10,000. They
-	// divide the hash-key space evenly. 0 means 1.
-	Shards int
-
-	// MaxRecordBytes is the largest Data that a record may have, up to
-	// 10,485,760 (10 MiB). 0 means 1,048,576 (1 MiB). The partition key does not
-	// count. Kinesis: MaxRecordSizeInKiB.
-	MaxRecordBytes int
-}
-
-// withDefaults returns a copy whose zero fields are filled in, after checking
-// the others.
-func (o *StreamOptions) withDefaults() (StreamOptions, error) {
-	var opts StreamOptions
-	if o != nil {
-		opts = *o
-	}
-	if opts.Shards == 0 {
-		opts.Shards = 1
-	}
-	if opts.MaxRecordBytes == 0 {
-		opts.MaxRecordBytes = defaultDataBytes
-	}
-	switch {
-	case opts.Shards < 1 || opts.Shards > maxShards:
-		return opts, &InvalidArgumentError{"Shards", opts.Shards, fmt.Sprintf("must be 1 to %d", maxShards)}
-	case opts.MaxRecordBytes < 1 || opts.MaxRecordBytes > maxDataBytes:
-		return opts, &InvalidArgumentError{"MaxRecordBytes", opts.MaxRecordBytes, fmt.Sprintf("must be 1 to %d", maxDataBytes)}
-	}
-	return opts, nil
-}
 
 // Stream is a named set of shards that divide the hash-key space among them. It
 // comes from [DB.OpenStream], [DB.CreateStream] or [DB.Stream]. All methods may
@@ -67,7 +31,7 @@ type Stream struct {
 	number         uint32 // names it in keys; never given to another stream
 	name           string
 	createdCounter uint64 // when it was created: nanoseconds
-	maxData        int
+	settings       atomic.Pointer[settings]
 	topology       atomic.Pointer[topology]
 	signal         tail.Signal // the last counter of any shard
 	deleted        atomic.Bool // set when the deletion is durable
@@ -76,6 +40,7 @@ type Stream struct {
 	gone    bool      // a deletion was applied
 	touched bool      // this group has records for it
 	routes  *topology // becomes topology
+	config  *settings // becomes settings
 }
 
 // Name returns the stream's name.
@@ -111,7 +76,7 @@ func (s *Stream) Shard(id ShardID) (*Shard, error) {
 // was. There is no other outcome. Kinesis: PutRecord.
 func (s *Stream) PutRecord(ctx context.Context, partitionKey string, data []byte) (PutResult, error) {
 	entry := Entry{PartitionKey: partitionKey, Data: data}
-	if err := entry.validate(s.maxData, ""); err != nil {
+	if err := entry.validate(s.settings.Load().maxData, ""); err != nil {
 		return PutResult{}, wrapError("put record", s.name, err)
 	}
 	r := s.db.takeRequest()
@@ -158,11 +123,11 @@ func (s *Stream) PutRecords(ctx context.Context, entries []Entry) ([]PutResult, 
 
 // validateEntries checks all entries and returns what their payloads need.
 func (s *Stream) validateEntries(entries []Entry) (payload int, err error) {
-	size := 0
+	size, maxData := 0, s.settings.Load().maxData
 	for i := range entries {
 		e := &entries[i]
-		if err := e.validate(s.maxData, ""); err != nil {
-			return 0, e.validate(s.maxData, fmt.Sprintf("Entries[%d].", i))
+		if err := e.validate(maxData, ""); err != nil {
+			return 0, e.validate(maxData, fmt.Sprintf("Entries[%d].", i))
 		}
 		size += len(e.PartitionKey) + len(e.Data)
 		payload += payloadBytes(e)
@@ -259,16 +224,31 @@ func (s *Stream) Trim(ctx context.Context, before Position) error {
 type StreamDescription struct {
 	Name           string
 	CreatedAt      time.Time
-	MaxRecordBytes int   // the largest Data of a record
-	Records        int64 // that can be read
-	Bytes          int64 // partition keys and data of those records
+	MaxRecordBytes int           // the largest Data of a record
+	Retention      time.Duration // how long a record can be read; 0: it does not expire
+	RetentionBytes int64         // beyond which the oldest records are trimmed; 0: no bound
+	Capacity       Capacity
+	EncryptionKey  string            // the id of the key that new records are encrypted with; empty: they are not
+	Tags           map[string]string // the caller's own
+	Records        int64             // that can be read
+	Bytes          int64             // partition keys and data of those records
 	Shards         []ShardDescription
 }
 
 // Describe returns the stream's settings, and for each shard its range, lineage
 // and content. Kinesis: DescribeStream.
 func (s *Stream) Describe() StreamDescription {
-	d := StreamDescription{Name: s.name, CreatedAt: time.Unix(0, int64(s.createdCounter)), MaxRecordBytes: s.maxData}
+	set := s.settings.Load()
+	d := StreamDescription{
+		Name:           s.name,
+		CreatedAt:      time.Unix(0, int64(s.createdCounter)),
+		MaxRecordBytes: set.maxData,
+		Retention:      set.retention,
+		RetentionBytes: set.retentionBytes,
+		Capacity:       set.capacity,
+		EncryptionKey:  set.keyID,
+		Tags:           maps.Clone(set.tags),
+	}
 	t := s.topology.Load()
 	children := t.children()
 	for _, sh := range t.shards {
@@ -288,8 +268,9 @@ func (a *appender) createStream(name string, opts StreamOptions, batch *kv.Batch
 		number:         a.nextStream,
 		name:           name,
 		createdCounter: created,
-		maxData:        opts.MaxRecordBytes,
+		config:         newSettings(opts),
 	}
+	s.settings.Store(s.config)
 	a.nextStream++
 	a.names[name] = true
 	a.boundCounters(batch) // it holds the number of the next stream, too
@@ -304,27 +285,4 @@ func (a *appender) createStream(name string, opts StreamOptions, batch *kv.Batch
 	s.topology.Store(s.routes)
 	s.save(batch)
 	return s
-}
-
-// save stores the stream's row, as the appender has it.
-func (s *Stream) save(batch *kv.Batch) {
-	batch.Set(layout.StreamKey(s.number), layout.StreamRow{
-		Name:           s.name,
-		Created:        s.createdCounter,
-		NextShard:      s.routes.next,
-		MaxRecordBytes: uint64(s.maxData),
-	}.Encode(s.number))
-}
-
-// validateStreamName checks a name by the rule of Kinesis.
-func validateStreamName(name string) error {
-	valid := len(name) >= 1 && len(name) <= maxStreamNameChars
-	for i := 0; valid && i < len(name); i++ {
-		c := name[i]
-		valid = c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || c == '_' || c == '.' || c == '-'
-	}
-	if !valid {
-		return &InvalidArgumentError{"Name", fmt.Sprintf("%.140q", name), "must be 1 to 128 characters of a-z, A-Z, 0-9, '_', '.' and '-'"}
-	}
-	return nil
 }

@@ -366,7 +366,7 @@ func (tx *Tx) putEntry(stream string, entry *Entry) error {
 	if err != nil {
 		return err
 	}
-	if err := entry.validate(s.maxData, ""); err != nil {
+	if err := entry.validate(s.settings.Load().maxData, ""); err != nil {
 		return err
 	}
 	p := preparePut(entry, make([]byte, payloadBytes(entry)))

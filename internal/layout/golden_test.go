@@ -51,6 +51,14 @@ func rows() []row {
 	format := layout.FormatRow{Version: 1, OldestReader: 1}
 	clock := layout.ClockRow{Counter: 1_700_000_000_123_456_789, NextStream: 8}
 	stream := layout.StreamRow{Name: "orders", Created: 1_700_000_000_000_000_001, NextShard: 5, MaxRecordBytes: 1 << 20}
+	settled := layout.StreamRow{
+		Name: "payments", Created: 1_700_000_000_000_000_002, NextShard: 300, MaxRecordBytes: 10 << 20,
+		Retention: 24 * 3600 * 1e9, RetentionBytes: 1 << 40, Floor: 1_699_999_000_000_000_000,
+		Expired: layout.ExpiredShard{Shard: 2, CreatedSeconds: 1_600_000_000, Horizon: 1_600_000_001_000_000_000},
+		Mode:    2, WriteRecords: 1000, WriteBytes: 1 << 20, Reads: 5, ReadBytes: 2 << 20, MaxShards: 200,
+		KeyID: "main", NextDataKey: 9,
+		Tags: []layout.Tag{{Key: "stage", Value: "production"}, {Key: "team", Value: ""}},
+	}
 	first := layout.ShardRow{End: uint128.Uint128{Hi: 1<<63 - 1, Lo: 1<<64 - 1}, CreatedSeconds: 1_700_000_000, ClosedSeconds: 1_700_003_600}
 	merged := layout.ShardRow{
 		Start: uint128.Uint128{Hi: 1 << 63}, End: uint128.Max,
@@ -71,14 +79,8 @@ func rows() []row {
 			require.NoError(t, err)
 			require.Equal(t, clock, got)
 		}},
-		{"stream", layout.StreamKey(7), stream.Encode(7), func(t *testing.T, key, value []byte) {
-			number, err := layout.DecodeStreamKey(key)
-			require.NoError(t, err)
-			require.EqualValues(t, 7, number)
-			got, err := layout.DecodeStreamRow(7, value)
-			require.NoError(t, err)
-			require.Equal(t, stream, got)
-		}},
+		streamRow("stream", 7, stream),
+		streamRow("stream, with all settings", 8, settled),
 		shardRow("shard, closed", 7, 0, first),
 		shardRow("shard, of two parents, trimmed", 7, 4, merged),
 		{"epoch", layout.EpochKey(3), epoch.Encode(3), func(t *testing.T, key, value []byte) {
@@ -112,6 +114,17 @@ func rows() []row {
 			require.Equal(t, "user/ann", string(got))
 		}},
 	}
+}
+
+func streamRow(name string, number uint32, want layout.StreamRow) row {
+	return row{name, layout.StreamKey(number), want.Encode(number), func(t *testing.T, key, value []byte) {
+		got, err := layout.DecodeStreamKey(key)
+		require.NoError(t, err)
+		require.Equal(t, number, got)
+		row, err := layout.DecodeStreamRow(number, value)
+		require.NoError(t, err)
+		require.Equal(t, want, row)
+	}}
 }
 
 func shardRow(name string, stream, shard uint32, want layout.ShardRow) row {

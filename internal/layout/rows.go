@@ -64,7 +64,32 @@ type StreamRow struct {
 	Created        uint64 // counter at which it was created: nanoseconds
 	NextShard      uint32 // index of the next shard to be made
 	MaxRecordBytes uint64 // limit of a record's data
+
+	Retention      uint64 // nanoseconds after which a record expires; 0: never
+	RetentionBytes uint64 // beyond which the oldest records are trimmed; 0: no bound
+	Floor          uint64 // records with a lower counter have expired, whatever Retention says
+	Expired        ExpiredShard
+
+	Mode                                       uint32 // of capacity
+	WriteRecords, WriteBytes, Reads, ReadBytes uint64 // budgets of a shard, per second
+	MaxShards                                  uint32 // to which the number of shards may grow by itself
+
+	KeyID       string // new records are encrypted with it; empty: they are not
+	NextDataKey uint32 // number of the next data key to be made
+
+	Tags []Tag // sorted by key
 }
+
+// ExpiredShard is, of the shards that have expired with all their records, the
+// one that had the latest record. The zero value says that there is none.
+type ExpiredShard struct {
+	Shard          uint32
+	CreatedSeconds uint64
+	Horizon        uint64 // one above the counter of that record
+}
+
+// Tag is a word of the application's about a stream.
+type Tag struct{ Key, Value string }
 
 // Encode returns the bytes of stream's row.
 func (r StreamRow) Encode(stream uint32) []byte {
@@ -73,6 +98,25 @@ func (r StreamRow) Encode(stream uint32) []byte {
 	w.uint(r.Created)
 	w.uint(uint64(r.NextShard))
 	w.uint(r.MaxRecordBytes)
+	w.uint(r.Retention)
+	w.uint(r.RetentionBytes)
+	w.uint(r.Floor)
+	w.uint(uint64(r.Expired.Shard))
+	w.uint(r.Expired.CreatedSeconds)
+	w.uint(r.Expired.Horizon)
+	w.uint(uint64(r.Mode))
+	w.uint(r.WriteRecords)
+	w.uint(r.WriteBytes)
+	w.uint(r.Reads)
+	w.uint(r.ReadBytes)
+	w.uint(uint64(r.MaxShards))
+	w.string(r.KeyID)
+	w.uint(uint64(r.NextDataKey))
+	w.uint(uint64(len(r.Tags)))
+	for _, tag := range r.Tags {
+		w.string(tag.Key)
+		w.string(tag.Value)
+	}
 	return w.seal(StreamKey(stream))
 }
 
@@ -83,6 +127,23 @@ func DecodeStreamRow(stream uint32, value []byte) (row StreamRow, err error) {
 	row.Created = r.uint()
 	row.NextShard = r.uint32()
 	row.MaxRecordBytes = r.uint()
+	row.Retention = r.uint()
+	row.RetentionBytes = r.uint()
+	row.Floor = r.uint()
+	row.Expired.Shard = r.uint32()
+	row.Expired.CreatedSeconds = r.uint()
+	row.Expired.Horizon = r.uint()
+	row.Mode = r.uint32()
+	row.WriteRecords = r.uint()
+	row.WriteBytes = r.uint()
+	row.Reads = r.uint()
+	row.ReadBytes = r.uint()
+	row.MaxShards = r.uint32()
+	row.KeyID = string(r.string())
+	row.NextDataKey = r.uint32()
+	for tags := r.uint(); tags > 0 && r.err == nil; tags-- {
+		row.Tags = append(row.Tags, Tag{Key: string(r.string()), Value: string(r.string())})
+	}
 	return row, r.close()
 }
 
