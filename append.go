@@ -40,7 +40,7 @@ type appender struct {
 	txs    txLog
 
 	names      map[string]bool // of the streams, with those of this group
-	now        uint64          // of this group
+	now        uint64          // of this group: the wall clock, but never behind the retention clock
 	last       uint64          // the last counter given out
 	lease      uint64          // counters up to here are reserved; unused in Sync mode
 	nextStream uint32
@@ -74,7 +74,7 @@ type controlOp func(a *appender, batch *kv.Batch) (publish func(), err error)
 
 // Apply is part of commit.Log.
 func (a *appender) Apply(requests []*commit.Request, batch *kv.Batch) bool {
-	a.now = uint64(max(0, a.db.clock().UnixNano()))
+	a.now = max(uint64(max(0, a.db.clock().UnixNano())), a.db.aging.now())
 	a.sync = a.mode == Sync
 	for _, r := range requests {
 		switch op := r.Op.(type) {
@@ -203,6 +203,8 @@ func (a *appender) beginEpoch(batch *kv.Batch) {
 	id := a.epochs.Begin(first)
 	batch.Set(layout.EpochKey(id), layout.EpochRow{FirstCounter: first}.Encode(id))
 	a.counts.epochs.Store(int64(a.epochs.Len()))
+	a.db.kickRetention() // what the last one holds has its end
+	a.db.kickReclaim()   // or it holds nothing
 }
 
 // beginSlice notes that the shard has records in the epoch from r on.
@@ -210,13 +212,18 @@ func (a *appender) beginSlice(sh *Shard, id uint32, r *layout.Record, batch *kv.
 	row := layout.SliceRow{FirstCounter: r.Counter, FirstOrdinal: r.Ordinal, FirstOffset: r.Offset}
 	batch.Set(layout.SliceKey(sh.stream.number, sh.index, id), row.Encode(sh.stream.number, sh.index, id))
 	a.epochs.AddSlice(id)
+	if len(sh.allSlices) == 0 {
+		a.db.kickRetention()
+	}
 	sh.epoch = id
 	sh.allSlices = append(sh.allSlices, epoch.Slice{Epoch: id, SliceRow: row})
 }
 
 // Publish is part of commit.Log.
 func (a *appender) Publish([]*commit.Request) {
-	a.counts.groups.Add(1)
+	if a.wrote {
+		a.counts.groups.Add(1)
+	}
 	if a.txs.inFlight { // before the records: who reads one must find the keys written with it
 		a.txs.inFlight = false
 		a.db.snapshots.publish(a.txs.version)

@@ -151,6 +151,7 @@ type DB struct {
 	store     *kv.Store
 	committer *commit.Committer
 	appender  *appender // the committer's goroutine's
+	aging     retentionClock
 	requests  sync.Pool // of *putRequest
 	snapshots snapshots
 	reads     reads
@@ -165,6 +166,7 @@ type DB struct {
 	closed     atomic.Bool   // set first by Close
 	closing    chan struct{} // closed by Close
 	reclaim    chan struct{} // holds a token while there is space to return
+	expiring   chan struct{} // holds a token while there is retention to be planned
 	unsynced   chan struct{} // holds a token while Interval has something to sync
 	turn       chan struct{} // holds the token of the transaction that insists
 	background sync.WaitGroup
@@ -198,6 +200,7 @@ func open(dir string, options *Options, env environment) (*DB, error) {
 		streams:  make(map[string]*Stream),
 		closing:  make(chan struct{}),
 		reclaim:  make(chan struct{}, 1),
+		expiring: make(chan struct{}, 1),
 		unsynced: make(chan struct{}, 1),
 		turn:     make(chan struct{}, 1),
 	}
@@ -238,10 +241,12 @@ func (db *DB) start() {
 	db.mu.Unlock()
 	db.noteFull()
 	db.background.Go(db.runReclaim)
+	db.background.Go(db.runRetention)
 	if db.opts.Durability == Interval {
 		db.background.Go(db.runSync)
 	}
 	db.kickReclaim() // a crash may have left something
+	db.kickRetention()
 }
 
 // noteFull passes on whether the disk is full. The store calls it from inside of

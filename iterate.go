@@ -127,7 +127,7 @@ func (s *Stream) iterate(ctx context.Context, from Position, follow bool, yield 
 		if done || err != nil || !follow {
 			return err
 		}
-		m.countOnAll()
+		m.countOnAll(to)
 		if err := s.db.wait(ctx, s.signal.Wait(to)); err != nil {
 			return err
 		}
@@ -193,7 +193,7 @@ func (c *cursor) step() { c.at++ }
 // merge reads all shards of a stream in the order of counters.
 type merge struct {
 	stream *Stream
-	bound  bound // where shards begin
+	bound  bound // where shards begin that are not known yet
 	shards *topology
 	next   uint32    // the index of the first shard that is not known yet
 	heap   []*cursor // those with a record at hand, the lowest counter first
@@ -202,7 +202,9 @@ type merge struct {
 
 // run yields all records up to counter to. It reports whether the loop is over.
 func (m *merge) run(ctx context.Context, to uint64, yield func(Record, error) bool) (done bool, err error) {
-	m.refresh()
+	if err := m.refresh(); err != nil {
+		return false, err
+	}
 	if err := m.wakeIdle(ctx, to); err != nil {
 		return false, err
 	}
@@ -228,21 +230,27 @@ func (m *merge) run(ctx context.Context, to uint64, yield func(Record, error) bo
 	return false, nil
 }
 
-// countOnAll makes the reader one that is told of every record that is trimmed
-// before it has read it, wherever it began.
-func (m *merge) countOnAll() {
-	m.bound.strict = true
+// countOnAll makes the reader, who has read everything up to counter to, one that
+// is told of every record that is trimmed before it has read it, wherever it
+// began.
+func (m *merge) countOnAll(to uint64) {
+	m.bound = bound{from: max(m.bound.from, to+1), strict: true}
 	for _, c := range m.idle { // all of them: it waits
 		c.strict = true
 	}
 }
 
-// refresh adds cursors for shards that are new. Every record of a child comes
-// after the parent's, so it starts where everything does.
-func (m *merge) refresh() {
+// refresh adds cursors for shards that are new. Every record of theirs comes
+// after all that could be read when they were not there.
+func (m *merge) refresh() error {
 	now := m.stream.topology.Load()
 	if now == m.shards {
-		return
+		return nil
+	}
+	if m.bound.strict {
+		if err := now.lost(m.bound.from, m.next); err != nil {
+			return err
+		}
 	}
 	bytes := min(iteratorBytes, streamIteratorBytes/len(now.shards))
 	for _, sh := range now.shards {
@@ -251,6 +259,7 @@ func (m *merge) refresh() {
 		}
 	}
 	m.shards, m.next = now, now.next
+	return nil
 }
 
 // wakeIdle moves the cursors that have records again to the heap.

@@ -49,7 +49,7 @@ func verifyStore(r kv.Reader) error {
 type loader struct {
 	clock   layout.ClockRow
 	streams map[uint32]*Stream
-	next    map[uint32]uint32 // the index of each stream's next shard
+	rows    map[uint32]*layout.StreamRow
 	shards  map[uint32][]*Shard
 	epochs  *epoch.Index
 	last    uint64 // the highest counter that anything speaks of
@@ -73,11 +73,12 @@ func (db *DB) load() error {
 	db.appender = a
 	db.snapshots.store = db.store
 	db.visible.Store(l.last)
+	db.aging = newRetentionClock(db.clock(), l.last)
 	a.counts.epochs.Store(int64(l.epochs.Len()))
 	for number, s := range l.streams {
 		s.db = db
 		s.settings.Store(s.config)
-		s.routes = newTopology(l.shards[number], l.next[number])
+		s.routes = newTopology(l.shards[number], l.rows[number].NextShard, l.rows[number].Expired)
 		s.topology.Store(s.routes)
 		s.signal.Raise(l.last)
 		db.streams[s.name] = s
@@ -90,7 +91,7 @@ func (l *loader) run(r kv.Reader) error {
 	if l.epochs == nil {
 		l.epochs = epoch.NewIndex(1)
 	}
-	l.streams, l.shards, l.next = make(map[uint32]*Stream), make(map[uint32][]*Shard), make(map[uint32]uint32)
+	l.streams, l.shards, l.rows = make(map[uint32]*Stream), make(map[uint32][]*Shard), make(map[uint32]*layout.StreamRow)
 	steps := []func(kv.Reader) error{l.loadClock, l.loadStreams, l.loadShards, l.loadEpochs, l.loadSlices, l.loadTips}
 	for _, step := range steps {
 		if err := step(r); err != nil {
@@ -135,7 +136,7 @@ func (l *loader) loadStreams(r kv.Reader) error {
 			createdCounter: row.Created,
 			config:         restoreSettings(&row),
 		}
-		l.next[number] = row.NextShard
+		l.rows[number] = &row
 		l.last = max(l.last, row.Created)
 		return nil
 	})
@@ -153,7 +154,7 @@ func (l *loader) loadShards(r kv.Reader) error {
 			return corrupt(err)
 		}
 		s := l.streams[number]
-		if s == nil || index >= l.next[number] {
+		if s == nil || index >= l.rows[number].NextShard {
 			return fmt.Errorf("%w: shard %d of stream %d, which has none of that number", ErrCorrupt, index, number)
 		}
 		l.shards[number] = append(l.shards[number], newShard(s, index, row))
@@ -163,7 +164,7 @@ func (l *loader) loadShards(r kv.Reader) error {
 		return err
 	}
 	for number, s := range l.streams {
-		if err := newTopology(l.shards[number], 0).check(); err != nil {
+		if err := newTopology(l.shards[number], 0, layout.ExpiredShard{}).check(); err != nil {
 			return fmt.Errorf("%w: stream %s: %w", ErrCorrupt, s.name, err)
 		}
 	}

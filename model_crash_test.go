@@ -9,6 +9,7 @@ import (
 	"strings"
 	"sync"
 	"testing/synctest"
+	"time"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/cockroachdb/pebble/v2/vfs/errorfs"
@@ -73,6 +74,7 @@ type promise struct {
 	id          int    // of a record, for puts
 	incarnation int    // of a stream
 	counter     uint64 // of a trim
+	retention   time.Duration
 }
 
 type promiseKind int
@@ -88,7 +90,9 @@ const (
 	deleted
 	trimBegins
 	trimmed
-	resharded // counter is the number of shards there were afterwards
+	resharded // counter is the index of the next shard
+	retentionBegins
+	retentionChanged
 )
 
 type promisedPut struct {
@@ -157,7 +161,7 @@ func (p *promises) createBegins(ts *twinStream) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.streams[ts.incarnation] = &promisedStream{name: ts.name}
-	p.list = append(p.list, promise{kind: createBegins, incarnation: ts.incarnation})
+	p.list = append(p.list, promise{kind: createBegins, incarnation: ts.incarnation, retention: ts.retention})
 }
 
 func (p *promises) created(ts *twinStream, s *Stream) {
@@ -183,8 +187,16 @@ func (p *promises) trimmed(ts *twinStream, counter uint64) {
 	p.add(promise{kind: trimmed, incarnation: ts.incarnation, counter: counter})
 }
 
-func (p *promises) resharded(ts *twinStream) {
-	p.add(promise{kind: resharded, incarnation: ts.incarnation, counter: uint64(len(ts.shards))})
+func (p *promises) resharded(ts *twinStream, s *Stream) {
+	p.add(promise{kind: resharded, incarnation: ts.incarnation, counter: uint64(s.topology.Load().next)})
+}
+
+func (p *promises) retentionBegins(ts *twinStream, period time.Duration) {
+	p.add(promise{kind: retentionBegins, incarnation: ts.incarnation, retention: period})
+}
+
+func (p *promises) retentionChanged(ts *twinStream, period time.Duration) {
+	p.add(promise{kind: retentionChanged, incarnation: ts.incarnation, retention: period})
 }
 
 // bound is what the first n lines of the list demand of an image.
@@ -198,8 +210,9 @@ type promisedBound struct {
 
 type streamBound struct {
 	mayExist, mustExist bool
-	shards              int    // there have to be so many
-	trimBegun, trimmed  uint64 // counters: below may be gone, below has to be
+	shards              uint32          // the index of the next one, at least
+	retention           []time.Duration // it is one of these
+	trimBegun, trimmed  uint64          // counters: below may be gone, below has to be
 }
 
 func (p *promises) bound(n int, durable bool) *promisedBound {
@@ -208,7 +221,7 @@ func (p *promises) bound(n int, durable bool) *promisedBound {
 		s := b.streams[line.incarnation]
 		switch line.kind {
 		case createBegins:
-			b.streams[line.incarnation] = &streamBound{mayExist: true}
+			b.streams[line.incarnation] = &streamBound{mayExist: true, retention: []time.Duration{line.retention}}
 		case created:
 			s.mustExist = true
 		case deleteBegins:
@@ -220,7 +233,11 @@ func (p *promises) bound(n int, durable bool) *promisedBound {
 		case trimmed:
 			s.trimmed = max(s.trimmed, line.counter)
 		case resharded:
-			s.shards = int(line.counter)
+			s.shards = uint32(line.counter)
+		case retentionBegins:
+			s.retention = append(s.retention, line.retention)
+		case retentionChanged:
+			s.retention = []time.Duration{line.retention}
 		case putBegins:
 			b.begun[line.id] = true
 		case putAcked:
@@ -241,6 +258,8 @@ type imageTaker struct {
 	seed     uint64
 	want     int
 	promises *promises
+	clock    func() time.Time
+	now      func() uint64
 
 	mu      sync.Mutex // guards the fields below
 	count   uint64
@@ -251,7 +270,9 @@ type imageTaker struct {
 
 type image struct {
 	mem     *vfs.MemFS
-	lines   int // of the list of promises
+	lines   int       // of the list of promises
+	wall    time.Time // at which it was taken
+	now     uint64    // the same by the time by which records age
 	control bool
 	what    string
 }
@@ -280,6 +301,8 @@ func (it *imageTaker) before(d *crashDisk, op errorfs.Op) {
 	it.images = append(it.images, image{
 		mem:     d.mem.CrashClone(vfs.CrashCloneCfg{UnsyncedDataPercent: percent, RNG: random}),
 		lines:   lines,
+		wall:    it.clock(),
+		now:     it.now(),
 		control: it.control,
 		what:    fmt.Sprintf("before operation %d (%v of %s), keeping %d %% of what was not synced", it.count, op.Kind, op.Path, percent),
 	})
@@ -329,6 +352,8 @@ func (m *model) checkImage(img image, bound *promisedBound, double bool) {
 				random := rand.New(rand.NewPCG(taker.seed, 1))
 				taker.images = append(taker.images, image{
 					mem:  d.mem.CrashClone(vfs.CrashCloneCfg{UnsyncedDataPercent: 50, RNG: random}),
+					wall: img.wall,
+					now:  img.now,
 					what: fmt.Sprintf("%s; and again before %v of %s", img.what, op.Kind, op.Path),
 				})
 			}
@@ -336,12 +361,12 @@ func (m *model) checkImage(img image, bound *promisedBound, double bool) {
 	}
 	opts := m.opts
 	opts.Durability = Sync
-	db, err := open("/db", &opts, environment{fs: disk, clock: m.clock})
+	db, err := open("/db", &opts, environment{fs: disk, clock: func() time.Time { return img.wall }})
 	if err != nil {
 		m.fail("open: %v", err)
 		return
 	}
-	m.checkContent(db, bound)
+	m.checkContent(db, bound, img.now)
 	m.writeOn(db, bound)
 	m.ok("close", db.Close())
 	for _, again := range taker.images {
@@ -353,7 +378,7 @@ func (m *model) checkImage(img image, bound *promisedBound, double bool) {
 }
 
 // checkContent compares what is stored with what was promised.
-func (m *model) checkContent(db *DB, bound *promisedBound) {
+func (m *model) checkContent(db *DB, bound *promisedBound, now uint64) {
 	found := make(map[int]bool)
 	exists := make(map[int]bool)
 	for _, s := range db.Streams() {
@@ -368,9 +393,15 @@ func (m *model) checkContent(db *DB, bound *promisedBound) {
 		exists[incarnation] = true
 		d := s.Describe()
 		m.ok("shards of an image", checkTiling(d))
-		if len(d.Shards) < sb.shards {
-			m.fail("stream %s has %d shards where %d had been made", s.Name(), len(d.Shards), sb.shards)
+		if next := s.topology.Load().next; next < sb.shards {
+			m.fail("stream %s has had %d shards where %d had been made", s.Name(), next, sb.shards)
 		}
+		set := s.settings.Load()
+		if !slices.Contains(sb.retention, set.retention) {
+			m.fail("the retention of %s is %v; it can be %v", s.Name(), set.retention, sb.retention)
+		}
+		sb.trimBegun = max(sb.trimBegun, set.expiry(now), set.expiry(db.aging.now()))
+		m.ok("limit of an image", sb.adopt(s, d, bound.durable))
 		m.checkStream(s, incarnation, sb, bound, found)
 	}
 	for incarnation, sb := range bound.streams {
@@ -386,6 +417,27 @@ func (m *model) checkContent(db *DB, bound *promisedBound) {
 		}
 	}
 	m.checkKeys(db, bound, found)
+}
+
+// adopt takes over what was trimmed because the stream had become too large, and
+// checks that it keeps what it may.
+func (sb *streamBound) adopt(s *Stream, d StreamDescription, durable bool) error {
+	limit := s.settings.Load().retentionBytes
+	if limit == 0 {
+		return nil
+	}
+	before := uint64(0)
+	for _, sh := range s.Shards() {
+		stored, _ := sh.view()
+		before = max(before, stored.Counter)
+	}
+	if before > sb.trimBegun {
+		sb.trimBegun = before
+		if d.Bytes < limit && durable {
+			return fmt.Errorf("%d bytes are kept, where %d may be", d.Bytes, limit)
+		}
+	}
+	return nil
 }
 
 // incarnationOf finds out which of the streams of that name it is.
@@ -497,11 +549,15 @@ func (m *model) writeOn(db *DB, bound *promisedBound) {
 func (m *model) open() {
 	m.images.setControl(true)
 	defer m.images.setControl(false)
+	wall := uint64(max(0, m.clock().UnixNano()))
+	m.most.Store(max(m.now(), wall, m.highest+uint64(2*counterLease)))
 	db, err := open("/db", &m.opts, environment{fs: m.disk, clock: m.clock})
 	if err != nil {
 		m.t.Fatalf("open: %v\n%s", err, strings.Join(m.steps, "\n"))
 	}
 	m.db = db
+	synctest.Wait() // what had been left to trim is trimmed
+	m.setNow(max(wall, db.visible.Load()))
 }
 
 func (m *model) close() {
@@ -522,6 +578,8 @@ func (m *model) reopen() {
 	}
 	m.open()
 	m.totals.restarts.Add(1)
+	m.age()
+	m.takeHorizons()
 	m.followAgain()
 	m.checkAll()
 }
@@ -541,9 +599,31 @@ func (m *model) crash() {
 	}
 	m.open()
 	m.totals.restarts.Add(1)
+	m.age()
 	m.takeLosses()
+	m.takeHorizons()
 	m.followAgain()
 	m.checkAll()
+}
+
+// takeHorizons finds out what of the expired records is stored yet.
+func (m *model) takeHorizons() {
+	for name, ts := range m.twin.streams {
+		s, err := m.db.Stream(name)
+		if !m.ok("stream", err) {
+			return
+		}
+		for i := range ts.shards {
+			stored, _ := s.mustShard(ts.shards[i].id).view()
+			m.ok("reopen", ts.reopened(&ts.shards[i], stored.Counter))
+			m.promises.trimBegins(ts, stored.Counter)
+		}
+		for _, sh := range ts.gone {
+			m.promises.trimBegins(ts, sh.horizon)
+		}
+	}
+	m.most.Store(0)
+	m.age()
 }
 
 // takeLosses makes the twin forget what a power cut may take: in the weaker
@@ -557,15 +637,16 @@ func (m *model) takeLosses() {
 		if !m.ok("stream", err) {
 			return
 		}
-		var kept []twinRecord
-		for _, r := range ts.records {
-			if r.number.counter() <= s.mustShard(r.shard).log.LastCounter() {
-				kept = append(kept, r)
-			} else {
-				m.promises.add(promise{kind: putLost, id: r.id})
+		lost := func(r twinRecord) bool {
+			sh, err := s.Shard(r.shard)
+			if err != nil || r.number.counter() <= sh.log.LastCounter() {
+				return false
 			}
+			m.promises.add(promise{kind: putLost, id: r.id})
+			return true
 		}
-		ts.records = kept
+		ts.records = slices.DeleteFunc(ts.records, lost)
+		ts.aged = slices.DeleteFunc(ts.aged, lost)
 		for i := range ts.shards {
 			ts.shards[i].last = s.mustShard(ts.shards[i].id).log.LastCounter()
 		}
@@ -591,7 +672,8 @@ func (p *promises) forget(t *twin) {
 	for _, ts := range t.streams {
 		s := p.streams[ts.incarnation]
 		s.numbers = slices.DeleteFunc(s.numbers, func(n SequenceNumber) bool {
-			return n.counter() > ts.shard(n.ShardID()).last
+			sh := ts.shard(n.ShardID())
+			return sh != nil && n.counter() > sh.last // what has gone was durable
 		})
 	}
 }

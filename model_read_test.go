@@ -57,7 +57,11 @@ func (m *model) requireTrimmed(ts *twinStream, id ShardID, from uint64, err erro
 		m.fail("records of %s from counter %d on were trimmed, and the reader was told: %v", id, from, err)
 		return
 	}
-	horizon := ts.shard(trimmed.Shard).horizon
+	sh := ts.shard(trimmed.Shard)
+	if i := slices.IndexFunc(ts.gone, func(sh twinShard) bool { return sh.id == trimmed.Shard }); i >= 0 {
+		sh = &ts.gone[i]
+	}
+	horizon := sh.horizon
 	if from >= horizon || trimmed.FirstLost.counter() != from || trimmed.LastLost.counter() != horizon-1 || trimmed.FirstAvailable.counter() != horizon {
 		m.fail("the horizon of %s is %d, the reader stood at %d, and was told: %v", trimmed.Shard, horizon, from, trimmed)
 	}
@@ -175,7 +179,7 @@ func (m *model) checkAll() {
 		}
 		m.ok("read", compareRead(got, ts.records))
 		d := s.Describe()
-		m.ok("shards", ts.checkShards(d))
+		m.ok("shards", ts.checkShards(d, m.now()))
 		if d.Records != int64(len(ts.records)) || d.Bytes != ts.bytes("") {
 			m.fail("stream %s is said to have %d records of %d bytes; it has %d of %d", name, d.Records, d.Bytes, len(ts.records), ts.bytes(""))
 		}

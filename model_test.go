@@ -73,6 +73,11 @@ type model struct {
 	disk   *crashDisk
 	db     *DB
 	offset atomic.Int64 // of the wall clock from the bubble's
+	aging  atomic.Int64 // how far the time by which records age is ahead of the bubble's
+
+	// most is what that time was at the most in what is stored, while that is not
+	// known to the promises: when a database is opened.
+	most atomic.Uint64
 
 	twin        *twin
 	incarnation int
@@ -99,7 +104,7 @@ func runModel(t *testing.T, seed uint64, totals *modelTotals) {
 		promises:  newPromises(),
 		followers: make(map[string]*modelFollower),
 	}
-	m.images = &imageTaker{seed: seed, want: *modelImages, promises: m.promises}
+	m.images = &imageTaker{seed: seed, want: *modelImages, promises: m.promises, clock: m.clock, now: m.agedMost}
 	m.disk = newCrashDisk(nil, m.images.before)
 	defer func() {
 		if t.Failed() {
@@ -108,6 +113,7 @@ func runModel(t *testing.T, seed uint64, totals *modelTotals) {
 	}()
 	m.open()
 	for range modelSteps {
+		m.age()
 		m.step()
 		synctest.Wait() // followers are at the tip
 		if t.Failed() {
@@ -115,6 +121,7 @@ func runModel(t *testing.T, seed uint64, totals *modelTotals) {
 		}
 	}
 	if !t.Failed() {
+		m.age()
 		m.checkAll()
 	}
 	m.close()
@@ -148,6 +155,32 @@ func (m *model) is(what string, err, class error) {
 	}
 }
 
+// now is the time by which records age: no step of the clock changes it.
+func (m *model) now() uint64 { return uint64(time.Now().UnixNano() + m.aging.Load()) }
+
+// setNow is for the opening of the database.
+func (m *model) setNow(now uint64) { m.aging.Store(int64(now) - time.Now().UnixNano()) }
+
+// agedMost is for images of the disk.
+func (m *model) agedMost() uint64 { return max(m.now(), m.most.Load()) }
+
+// age takes out of the twin what the database no longer has.
+func (m *model) age() {
+	for name, ts := range m.twin.streams {
+		ts.age(m.now())
+		s, err := m.db.Stream(name)
+		if !m.ok("stream", err) {
+			return
+		}
+		if ts.limit > 0 {
+			m.ok("limit", ts.adopt(s))
+		}
+		if len(s.Shards()) < len(ts.shards) {
+			m.ok("shards", ts.dropShards(s.Describe(), m.now()))
+		}
+	}
+}
+
 func (m *model) clock() time.Time { return time.Now().Add(time.Duration(m.offset.Load())) }
 
 // step does one random thing.
@@ -165,6 +198,7 @@ func (m *model) step() {
 		{14, m.readStream},
 		{10, m.trim},
 		{12, m.reshard},
+		{8, m.changeRetention},
 		{2, m.deleteStream},
 		{14, m.update},
 		{6, func(*twinStream, *Stream) { m.createStream() }},
@@ -216,8 +250,15 @@ func (m *model) createStream() {
 		m.is("create", err, ErrStreamExists)
 		return
 	}
+	opts.Retention = []time.Duration{-1, -1, 0, time.Hour, 10 * time.Minute}[m.random.IntN(5)]
+	if m.fat && m.random.IntN(2) == 0 {
+		opts.RetentionBytes = 1 << 20
+	}
 	m.incarnation++
-	ts := &twinStream{name: name, incarnation: m.incarnation, maxData: opts.MaxRecordBytes}
+	ts := &twinStream{name: name, incarnation: m.incarnation, maxData: opts.MaxRecordBytes, retention: max(0, opts.Retention), limit: opts.RetentionBytes}
+	if opts.Retention == 0 {
+		ts.retention = 24 * time.Hour
+	}
 	if ts.maxData == 0 {
 		ts.maxData = defaultDataBytes
 	}
@@ -230,7 +271,7 @@ func (m *model) createStream() {
 	}
 	m.promises.created(ts, s)
 	m.twin.streams[name] = ts
-	if m.ok("shards", ts.checkShards(s.Describe())) && len(s.Shards()) != opts.Shards {
+	if m.ok("shards", ts.checkShards(s.Describe(), m.now())) && len(s.Shards()) != opts.Shards {
 		m.fail("%d shards were made", len(s.Shards()))
 	}
 	m.follow(ts, s, TrimHorizon())
@@ -493,9 +534,39 @@ func (m *model) reshard(ts *twinStream, s *Stream) {
 	}
 	if m.ok("reshard", err) {
 		m.totals.reshards.Add(1)
-		m.ok("shards", ts.checkShards(s.Describe()))
-		m.promises.resharded(ts)
+		m.ok("shards", ts.checkShards(s.Describe(), m.now()))
+		m.promises.resharded(ts, s)
 	}
+}
+
+// changeRetention tries a new period, which may be refused.
+func (m *model) changeRetention(ts *twinStream, s *Stream) {
+	period := []time.Duration{-1, 23 * time.Hour, 24 * time.Hour, 48 * time.Hour, 8760 * time.Hour, 8761 * time.Hour}[m.random.IntN(6)]
+	increase := m.random.IntN(2) == 0
+	m.logf("change the retention of %s from %v to %v (increase: %v)", ts.name, ts.retention, period, increase)
+	m.images.setControl(true)
+	defer m.images.setControl(false)
+	forever := period < 0
+	valid := period >= 24*time.Hour && period <= 8760*time.Hour
+	if increase {
+		valid = valid && ts.retention > 0 && period >= ts.retention || forever
+	} else {
+		valid = valid && (ts.retention == 0 || period <= ts.retention)
+	}
+	m.promises.retentionBegins(ts, max(0, period))
+	var err error
+	if increase {
+		err = s.IncreaseRetention(m.t.Context(), period)
+	} else {
+		err = s.DecreaseRetention(m.t.Context(), period)
+	}
+	if !valid {
+		m.is("change retention", err, ErrInvalidArgument)
+		period = ts.retention
+	} else if m.ok("change retention", err) {
+		ts.changeRetention(m.now(), max(0, period))
+	}
+	m.promises.retentionChanged(ts, max(0, period))
 }
 
 // update runs a transaction that reads and writes keys, and puts a record whose
@@ -559,7 +630,7 @@ func (m *model) view() {
 }
 
 func (m *model) sleep() {
-	d := []time.Duration{time.Millisecond, time.Second, time.Minute, 3 * time.Hour}[m.random.IntN(4)]
+	d := []time.Duration{time.Millisecond, time.Second, time.Minute, 11 * time.Minute, 3 * time.Hour, 20 * time.Hour}[m.random.IntN(6)]
 	m.logf("%v pass", d)
 	<-time.After(d)
 }

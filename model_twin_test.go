@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
+	"time"
 )
 
 // The twin is braid as maps and slices: what a database should hold, and what
@@ -21,8 +22,13 @@ type twinStream struct {
 	name        string
 	incarnation int // of all streams that were created, the how manieth
 	maxData     int
-	records     []twinRecord // that can be read, in the order of arrival
-	shards      []twinShard  // by index
+	retention   time.Duration // 0: records do not expire
+	limit       int64         // of RetentionBytes; 0: none
+	floor       uint64        // counters below have expired for good
+	records     []twinRecord  // that can be read, in the order of arrival
+	aged        []twinRecord  // that have expired, and may be stored yet
+	shards      []twinShard   // by index
+	gone        []twinShard   // closed, and without a record left
 }
 
 type twinShard struct {
@@ -30,8 +36,11 @@ type twinShard struct {
 	keys    HashKeyRange
 	parents []ShardID
 	closed  bool
-	horizon uint64 // one above the counter of the last record that was trimmed
-	last    uint64 // the counter of the last record there ever was
+	ending  SequenceNumber // if it is closed
+	horizon uint64         // one above the counter of the last record that was trimmed or has expired
+	trimmed uint64         // the same of those that were trimmed
+	last    uint64         // the counter of the last record there ever was
+	over    uint64         // when it was first found that its time is over; 0 if it is not
 }
 
 type twinRecord struct {
@@ -107,7 +116,7 @@ func (s *twinStream) add(records ...twinRecord) {
 // empty id, of all. If the reader counts on every record and some of them were
 // trimmed, it returns the shard to blame.
 func (s *twinStream) read(id ShardID, from uint64, strict bool) (records []twinRecord, trimmed ShardID) {
-	for _, sh := range s.shards {
+	for _, sh := range slices.Concat(s.gone, s.shards) {
 		if (id == "" || id == sh.id) && strict && from < sh.horizon {
 			return nil, sh.id
 		}
@@ -122,13 +131,94 @@ func (s *twinStream) read(id ShardID, from uint64, strict bool) (records []twinR
 
 // trim removes what lies before counter.
 func (s *twinStream) trim(before uint64) {
+	old := func(r twinRecord) bool { return r.number.counter() < before }
 	for _, r := range s.records {
-		if n := r.number.counter(); n < before {
+		if old(r) {
 			sh := s.shard(r.shard)
-			sh.horizon = max(sh.horizon, n+1)
+			sh.horizon = max(sh.horizon, r.number.counter()+1)
+			sh.trimmed = sh.horizon
 		}
 	}
-	s.records = slices.DeleteFunc(s.records, func(r twinRecord) bool { return r.number.counter() < before })
+	s.records = slices.DeleteFunc(s.records, old)
+	s.aged = slices.DeleteFunc(s.aged, old)
+}
+
+// age takes out what has expired at a time.
+func (s *twinStream) age(now uint64) {
+	s.records = slices.DeleteFunc(s.records, func(r twinRecord) bool {
+		n := r.number.counter()
+		if n >= s.floor && (s.retention == 0 || now <= n+uint64(s.retention)) {
+			return false
+		}
+		sh := s.shard(r.shard)
+		sh.horizon = max(sh.horizon, n+1)
+		s.aged = append(s.aged, r)
+		return true
+	})
+}
+
+// changeRetention gives the stream another period at a time.
+func (s *twinStream) changeRetention(now uint64, period time.Duration) {
+	for _, p := range []time.Duration{s.retention, period} {
+		if p > 0 && now > uint64(p) {
+			s.floor = max(s.floor, now-uint64(p))
+		}
+	}
+	s.retention = period
+	s.age(now)
+}
+
+// reopened takes over how far the horizon of a shard was stored. If the clock has
+// gone back, expired records can be read again, but for those.
+func (s *twinStream) reopened(sh *twinShard, stored uint64) error {
+	if stored < sh.trimmed || stored > max(1, sh.horizon) { // no record has counter 0
+		return fmt.Errorf("the stored horizon of %s is %d; records before %d were trimmed, and before %d have expired", sh.id, stored, sh.trimmed, sh.horizon)
+	}
+	sh.horizon, sh.trimmed = stored, stored
+	s.aged = slices.DeleteFunc(s.aged, func(r twinRecord) bool {
+		if r.shard != sh.id {
+			return false
+		}
+		if r.number.counter() >= stored {
+			s.records = append(s.records, r)
+		}
+		return true
+	})
+	s.add() // in order
+	return nil
+}
+
+// adopt takes over what was trimmed because the stream had become too large, and
+// checks that it keeps what it may.
+func (s *twinStream) adopt(stream *Stream) error {
+	before := uint64(0)
+	for _, sh := range s.shards {
+		stored := sh.last + 1 // if it has gone
+		if there, err := stream.Shard(sh.id); err == nil {
+			horizon, _ := there.view()
+			stored = horizon.Counter
+		}
+		if stored > max(1, sh.horizon) { // no record has counter 0
+			before = max(before, stored)
+		}
+	}
+	if before == 0 {
+		return nil
+	}
+	s.trim(before)
+	if kept := s.bytes(""); kept < s.limit {
+		return fmt.Errorf("%d bytes are kept, where %d may be", kept, s.limit)
+	}
+	return nil
+}
+
+// goes returns the time at which a closed shard goes, if it has no records then.
+func (s *twinStream) goes(sh twinShard) uint64 {
+	period := s.retention
+	if period == 0 {
+		period = 24 * time.Hour
+	}
+	return (uint64(sh.ending.Time().Unix())+1)*1e9 + uint64(period)
 }
 
 // bytes is what the records of a shard count for; of all with an empty id.
@@ -170,26 +260,35 @@ func compareRead(got []Record, want []twinRecord) error {
 }
 
 // checkShards compares lineage and ranges with what the twin knows of before a
-// change, checks the invariant, and takes over what is new.
-func (s *twinStream) checkShards(d StreamDescription) error {
+// change, checks the invariant, and takes over what is new at that time.
+func (s *twinStream) checkShards(d StreamDescription, now uint64) error {
+	if err := s.dropShards(d, now); err != nil {
+		return err
+	}
 	var shards []twinShard
+	next := uint32(len(s.gone) + len(s.shards)) // ids are dense, but for those that have gone
 	for i, sd := range d.Shards {
-		sh := twinShard{id: sd.ID, keys: sd.HashKeyRange, parents: sd.Parents, closed: sd.Closed}
+		sh := twinShard{id: sd.ID, keys: sd.HashKeyRange, parents: sd.Parents, closed: sd.Closed, ending: sd.EndingSequenceNumber}
 		if i < len(s.shards) {
 			old := s.shards[i]
 			if old.id != sh.id || old.keys != sh.keys || !slices.Equal(old.parents, sh.parents) || old.closed && !sh.closed {
 				return fmt.Errorf("%s has changed from %+v to %+v", old.id, old, sh)
 			}
-			sh.horizon, sh.last = old.horizon, old.last
-		}
-		if sh.id != shardID(uint32(i)) {
-			return fmt.Errorf("shard %d has the id %s", i, sh.id)
+			sh.horizon, sh.trimmed, sh.last, sh.over = old.horizon, old.trimmed, old.last, old.over
+		} else {
+			if sh.id != shardID(next) {
+				return fmt.Errorf("the id of a new shard is %s", sh.id)
+			}
+			next++
 		}
 		if sd.Closed != (len(sd.Children) > 0) {
 			return fmt.Errorf("%s has children %v, and closed is %v", sd.ID, sd.Children, sd.Closed)
 		}
 		for _, parent := range sd.Parents {
 			p := slices.IndexFunc(d.Shards, func(p ShardDescription) bool { return p.ID == parent })
+			if slices.ContainsFunc(s.gone, func(sh twinShard) bool { return sh.id == parent }) {
+				continue
+			}
 			if p < 0 || !d.Shards[p].Closed || d.Shards[p].EndingSequenceNumber.Compare(sd.StartingSequenceNumber) >= 0 {
 				return fmt.Errorf("%s does not begin after its parent %s", sd.ID, parent)
 			}
@@ -201,6 +300,36 @@ func (s *twinStream) checkShards(d StreamDescription) error {
 	}
 	s.shards = shards
 	return checkTiling(d)
+}
+
+// dropShards takes out the shards that have gone, if their time has come, and
+// checks that no other shard should have gone too.
+func (s *twinStream) dropShards(d StreamDescription, now uint64) error {
+	var kept []twinShard
+	for _, sh := range s.shards {
+		there := slices.ContainsFunc(d.Shards, func(sd ShardDescription) bool { return sd.ID == sh.id })
+		records, _ := s.read(sh.id, 0, false)
+		over := sh.closed && len(records) == 0 && now >= s.goes(sh) &&
+			!slices.ContainsFunc(kept, func(p twinShard) bool { return slices.Contains(sh.parents, p.id) })
+		switch {
+		case !over:
+			sh.over = 0
+		case sh.over == 0:
+			sh.over = now
+		}
+		switch {
+		case there && over && now > sh.over+uint64(2*trimInterval):
+			return fmt.Errorf("%s should have gone", sh.id)
+		case !there && !over:
+			return fmt.Errorf("%s has gone", sh.id)
+		case there:
+			kept = append(kept, sh)
+		default:
+			s.gone = append(s.gone, sh)
+		}
+	}
+	s.shards = kept
+	return nil
 }
 
 // checkTiling checks that the open shards cover the hash-key space without a gap

@@ -170,7 +170,8 @@ func TestTheTailIsBounded(t *testing.T) {
 func TestIntervalSyncsInTheBackground(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		db := boxOpen(t, &braid.Options{Durability: braid.Interval})
-		stream := boxOpenStream(t, db, "s", 1)
+		stream, err := db.OpenStream(t.Context(), "s", &braid.StreamOptions{Retention: -1})
+		require.NoError(t, err)
 		for range 10 {
 			boxPut(t, stream, "one")
 			<-time.After(365 * 24 * time.Hour)

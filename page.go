@@ -22,7 +22,7 @@ type pageQuery struct {
 
 // page is a stretch of a shard as it lies in memory.
 type page struct {
-	from    uint64 // the query's from, or the horizon if that is above it
+	from    uint64 // the query's from, or where readable records begin if that is above it
 	records []layout.Record
 	next    uint64 // the counter of the first record that was left out, 0 for none
 	tip     tail.Tip
@@ -43,14 +43,24 @@ func (sh *Shard) page(ctx context.Context, q pageQuery, buf []layout.Record) (pa
 		return page{}, ErrClosed
 	}
 	for {
-		horizon, _ := sh.view()
+		stored, slices := sh.view()
+		horizon, err := sh.readable(q.from, stored, slices)
+		if err != nil {
+			if after, _ := sh.view(); after != stored {
+				continue // what it looked for was trimmed meanwhile
+			}
+			if sh.stream.deleted.Load() {
+				err = ErrStreamNotFound
+			}
+			return page{}, err
+		}
 		from, err := sh.enter(q, horizon)
 		if err != nil {
 			return page{}, err
 		}
 		records, view := sh.log.Read(buf, from, q.to, q.records, q.bytes)
 		p := page{from: from, records: records, next: view.Next, tip: view.Tip}
-		_, slices := sh.view() // after the tip was seen, so that they reach it
+		_, slices = sh.view() // after the tip was seen, so that they reach it
 		if !view.Covered {
 			db.reads.stored.Add(1)
 			p.records, p.next, err = sh.readStored(ctx, from, min(q.to, view.Tip.LastCounter), q, slices, buf)
@@ -59,7 +69,7 @@ func (sh *Shard) page(ctx context.Context, q pageQuery, buf []layout.Record) (pa
 		}
 		// A trim or a deletion shows before it removes anything. So if neither
 		// shows now, nothing was removed under this read.
-		if after, _ := sh.view(); after != horizon {
+		if after, _ := sh.view(); after != stored {
 			continue
 		}
 		if sh.stream.deleted.Load() {
@@ -79,8 +89,8 @@ func (sh *Shard) view() (layout.Horizon, epoch.Slices) {
 	return sh.horizon, sh.slices
 }
 
-// enter checks that the query does not begin among trimmed records, or moves it
-// to the horizon if it does not mind.
+// enter checks that the query does not begin among records that were trimmed or
+// have expired, or moves it to the horizon if it does not mind.
 func (sh *Shard) enter(q pageQuery, horizon layout.Horizon) (from uint64, err error) {
 	switch {
 	case sh.stream.deleted.Load():

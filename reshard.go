@@ -264,9 +264,12 @@ func (r *reshard) finish(batch *kv.Batch) (publish func()) {
 		shards: slices.Concat(s.routes.shards, r.made),
 		open:   r.shards,
 		next:   s.routes.next + uint32(len(r.made)),
+
+		expired: s.routes.expired,
 	}
 	s.save(batch)
 	next := s.routes
+	s.db.kickRetention()
 	return func() {
 		// The children first: who sees the end of a parent must find them.
 		s.topology.Store(next)

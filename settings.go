@@ -156,6 +156,7 @@ func (s *Stream) save(batch *kv.Batch) {
 		Retention:      uint64(set.retention),
 		RetentionBytes: uint64(set.retentionBytes),
 		Floor:          set.floor,
+		Expired:        s.routes.expired,
 		Mode:           uint32(set.capacity.Mode),
 		WriteRecords:   uint64(set.capacity.WriteRecordsPerSecond),
 		WriteBytes:     uint64(set.capacity.WriteBytesPerSecond),

@@ -100,9 +100,10 @@ type ShardDescription struct {
 func (sh *Shard) Describe() ShardDescription { return sh.describe(sh.children()) }
 
 func (sh *Shard) describe(children []ShardID) ShardDescription {
-	sh.mu.Lock()
-	horizon, slices := sh.horizon, sh.slices
-	sh.mu.Unlock()
+	horizon, slices := sh.view()
+	if above, err := sh.readable(0, horizon, slices); err == nil {
+		horizon = above
+	}
 	closedSeconds := sh.closedSeconds.Load()
 	tip := sh.log.Tip()
 	d := ShardDescription{

@@ -41,6 +41,10 @@ type Stream struct {
 	touched bool      // this group has records for it
 	routes  *topology // becomes topology
 	config  *settings // becomes settings
+
+	// dead counts the bytes that have died in epochs in which others still live.
+	// What died before the database was opened is not counted.
+	dead map[uint32]uint64
 }
 
 // Name returns the stream's name.
@@ -281,7 +285,7 @@ func (a *appender) createStream(name string, opts StreamOptions, batch *kv.Batch
 		shards[i] = newShard(s, uint32(i), row)
 		shards[i].setTip(layout.Horizon{})
 	}
-	s.routes = newTopology(shards, uint32(opts.Shards))
+	s.routes = newTopology(shards, uint32(opts.Shards), layout.ExpiredShard{})
 	s.topology.Store(s.routes)
 	s.save(batch)
 	return s

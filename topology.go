@@ -3,8 +3,11 @@ package braid
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"sort"
+	"time"
 
+	"github.com/braidstream/braid/internal/layout"
 	"github.com/braidstream/braid/internal/uint128"
 )
 
@@ -17,11 +20,15 @@ type topology struct {
 	shards []*Shard // all, by index; there are gaps where shards have expired
 	open   []*Shard // those that take records, by their ranges
 	next   uint32   // the index that the next shard gets
+
+	// expired is, of the shards that have gone, the one that had the latest
+	// record: so a reader of the stream finds out that it has lost some.
+	expired layout.ExpiredShard
 }
 
 // newTopology sorts the open ones out of all shards.
-func newTopology(shards []*Shard, next uint32) *topology {
-	t := &topology{shards: shards, next: next}
+func newTopology(shards []*Shard, next uint32, expired layout.ExpiredShard) *topology {
+	t := &topology{shards: shards, next: next, expired: expired}
 	for _, sh := range shards {
 		if sh.ending == 0 {
 			t.open = append(t.open, sh)
@@ -57,6 +64,11 @@ func (t *topology) position(hash uint128.Uint128) int {
 	return low
 }
 
+// hasParentOf reports whether a shard that the given one came from is there.
+func (t *topology) hasParentOf(sh *Shard) bool {
+	return slices.ContainsFunc(sh.parents, func(parent uint32) bool { return t.shard(parent) != nil })
+}
+
 // children returns the shards that came from each, by its index.
 func (t *topology) children() map[uint32][]ShardID {
 	children := make(map[uint32][]ShardID)
@@ -66,6 +78,25 @@ func (t *topology) children() map[uint32][]ShardID {
 		}
 	}
 	return children
+}
+
+// lost returns the error of a reader of the stream who counts on every record
+// from a counter on, and knows the shards up to an index, if there were records
+// in others that have expired with their shard.
+func (t *topology) lost(from uint64, known uint32) error {
+	e := t.expired
+	if e.Horizon <= from || e.Shard < known { // a known one tells by itself
+		return nil
+	}
+	number := func(counter uint64) SequenceNumber {
+		return newSequenceNumber(int64(e.CreatedSeconds), counter, int64(counter/uint64(time.Second)), e.Shard)
+	}
+	return &TrimmedError{
+		Shard:          shardID(e.Shard),
+		FirstLost:      number(from),
+		LastLost:       number(e.Horizon - 1),
+		FirstAvailable: number(e.Horizon),
+	}
 }
 
 // check verifies the invariant.

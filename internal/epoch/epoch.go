@@ -13,6 +13,7 @@
 package epoch
 
 import (
+	"math"
 	"slices"
 	"sort"
 	"time"
@@ -55,6 +56,16 @@ func (x *Index) Open() uint32 { return x.epochs[len(x.epochs)-1].id }
 
 // Has reports whether the epoch exists.
 func (x *Index) Has(id uint32) bool { return x.find(id) >= 0 }
+
+// LastCounter returns a counter that no record of the epoch exceeds; the epoch
+// must have ended.
+func (x *Index) LastCounter(id uint32) uint64 {
+	i := x.find(id)
+	if i < 0 || i+1 == len(x.epochs) {
+		return math.MaxUint64
+	}
+	return x.epochs[i+1].firstCounter - 1
+}
 
 // Full reports whether the next group has to begin a new epoch: there is none,
 // or the open one is large or old and holds something.

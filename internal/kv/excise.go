@@ -29,6 +29,19 @@ func (s *Store) Excise(ctx context.Context, lower, upper []byte) error {
 	return s.await(func() error { return s.db.Excise(context.WithoutCancel(ctx), span) })
 }
 
+// Compact rewrites the tables that hold keys from lower up to and not including
+// upper without what was deleted in them, and so gives the space of that back.
+// Nothing that can be read changes.
+//
+// When the context ends, what has begun is finished, in the background.
+func (s *Store) Compact(ctx context.Context, lower, upper []byte) error {
+	if err := ctx.Err(); err != nil {
+		return context.Cause(ctx)
+	}
+	lower, upper = bytes.Clone(lower), bytes.Clone(upper)
+	return s.await(func() error { return s.db.Compact(ctx, lower, upper, false) })
+}
+
 // FS returns the file system that the store lies on, for reading its files and
 // for writing copies of them outside of Dir.
 func (s *Store) FS() FS { return s.guard }

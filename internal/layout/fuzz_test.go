@@ -72,6 +72,11 @@ func FuzzEpochRow(f *testing.F) {
 		func(r layout.EpochRow) []byte { return r.Encode(3) })
 }
 
+func FuzzCutRow(f *testing.F) {
+	fuzzRow(f, layout.CutKey(3, 7), func(value []byte) (layout.CutRow, error) { return layout.DecodeCutRow(3, 7, value) },
+		func(r layout.CutRow) []byte { return r.Encode(3, 7) })
+}
+
 func FuzzSliceRow(f *testing.F) {
 	fuzzRow(f, layout.SliceKey(7, 4, 3), func(value []byte) (layout.SliceRow, error) { return layout.DecodeSliceRow(7, 4, 3, value) },
 		func(r layout.SliceRow) []byte { return r.Encode(7, 4, 3) })

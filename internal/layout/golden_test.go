@@ -67,6 +67,7 @@ func rows() []row {
 	}
 	epoch := layout.EpochRow{FirstCounter: 1_700_000_000_000_000_002}
 	slice := layout.SliceRow{FirstCounter: 1_700_000_000_000_000_003, FirstOrdinal: 2, FirstOffset: 40}
+	cut := layout.CutRow{Bytes: 5 << 20}
 	hash := uint128.Uint128{Hi: 1, Lo: 2}
 	return []row{
 		{"format", layout.FormatKey(), format.Encode(), func(t *testing.T, _, value []byte) {
@@ -99,10 +100,13 @@ func rows() []row {
 			require.NoError(t, err)
 			require.Equal(t, slice, got)
 		}},
-		{"cut", layout.CutKey(3, 7), nil, func(t *testing.T, key, _ []byte) {
+		{"cut", layout.CutKey(3, 7), cut.Encode(3, 7), func(t *testing.T, key, value []byte) {
 			epoch, stream, err := layout.DecodeCutKey(key)
 			require.NoError(t, err)
 			require.Equal(t, []uint32{3, 7}, []uint32{epoch, stream})
+			got, err := layout.DecodeCutRow(3, 7, value)
+			require.NoError(t, err)
+			require.Equal(t, cut, got)
 		}},
 		recordRow("record", layout.RecordKey{Epoch: 3, Stream: 7, Shard: 4, Counter: 1_700_003_700_000_000_000},
 			layout.Record{Ordinal: 300, Offset: 70_000, PartitionKey: "customer-42", Data: []byte("paid")}),

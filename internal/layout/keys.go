@@ -13,7 +13,7 @@ const (
 	columnShard  = 0x03 // stream, shard -> ShardRow
 	columnEpoch  = 0x04 // epoch -> EpochRow
 	columnSlice  = 0x05 // stream, shard, epoch -> SliceRow
-	columnCut    = 0x06 // epoch, stream -> nothing: records to be removed
+	columnCut    = 0x06 // epoch, stream -> CutRow: records to be removed
 	columnRecord = 0x10 // epoch, stream, shard, counter -> a record
 	columnApp    = 0x20 // the application's own key -> its value
 	columnEnd    = 0x21 // above every key
@@ -88,8 +88,8 @@ func DecodeSliceKey(key []byte) (stream, shard, epoch uint32, err error) {
 	return fields[0], fields[1], fields[2], err
 }
 
-// CutKey is the key that says: the records of the stream in the epoch are dead,
-// and their space is yet to be returned.
+// CutKey is the key of the [CutRow] that says: the records of the stream in the
+// epoch are dead, and their space is yet to be returned.
 func CutKey(epoch, stream uint32) []byte { return key32(columnCut, epoch, stream) }
 
 // CutSpan is the range of all cuts.

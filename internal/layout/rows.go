@@ -246,6 +246,25 @@ func DecodeSliceRow(stream, shard, epoch uint32, value []byte) (row SliceRow, er
 	return row, r.close()
 }
 
+// CutRow says how much there is to be removed. Its key is [CutKey].
+type CutRow struct {
+	Bytes uint64 // partition keys and data of the records that are dead, as far as is known
+}
+
+// Encode returns the bytes of the cut's row.
+func (r CutRow) Encode(epoch, stream uint32) []byte {
+	w := newRow()
+	w.uint(r.Bytes)
+	return w.seal(CutKey(epoch, stream))
+}
+
+// DecodeCutRow is the inverse of [CutRow.Encode].
+func DecodeCutRow(epoch, stream uint32, value []byte) (row CutRow, err error) {
+	r := openRow(CutKey(epoch, stream), value)
+	row.Bytes = r.uint()
+	return row, r.close()
+}
+
 // rowWriter builds a row: version, fields, checksum.
 type rowWriter struct{ buf []byte }
 
