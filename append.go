@@ -40,6 +40,8 @@ type appender struct {
 	txs    txLog
 
 	names      map[string]bool // of the streams, with those of this group
+	moment     time.Time       // at which this group began, for budgets
+	call       uint64          // numbers the requests that are charged to budgets
 	now        uint64          // of this group: the wall clock, but never behind the retention clock
 	last       uint64          // the last counter given out
 	lease      uint64          // counters up to here are reserved; unused in Sync mode
@@ -56,7 +58,7 @@ type appender struct {
 
 // counts are read by Metrics while the committer writes them.
 type counts struct {
-	groups, records, bytes, epochs atomic.Int64
+	groups, records, bytes, epochs, throttled atomic.Int64
 }
 
 // putOp is a request of PutRecord and PutRecords: entries of one stream.
@@ -74,6 +76,7 @@ type controlOp func(a *appender, batch *kv.Batch) (publish func(), err error)
 
 // Apply is part of commit.Log.
 func (a *appender) Apply(requests []*commit.Request, batch *kv.Batch) bool {
+	a.moment = time.Now()
 	a.now = max(uint64(max(0, a.db.clock().UnixNano())), a.db.aging.now())
 	a.sync = a.mode == Sync
 	for _, r := range requests {
@@ -140,18 +143,26 @@ func (a *appender) applyPuts(op *putOp, batch *kv.Batch) error {
 	if op.stream.gone {
 		return ErrStreamNotFound
 	}
+	throttled := op.stream.config.capacity.Mode != Unlimited
+	a.call++
 	for i := range op.puts {
-		a.place(op.stream, &op.puts[i], batch)
+		p := &op.puts[i]
+		sh := op.stream.routes.route(p.hash)
+		if throttled {
+			if p.err = a.admit(sh, p.record.Size()); p.err != nil {
+				continue
+			}
+		}
+		a.place(sh, p, batch)
 	}
 	return nil
 }
 
-// place gives the record its shard and numbers. It is written with the group.
-func (a *appender) place(s *Stream, p *put, batch *kv.Batch) {
+// place gives the record its place in the shard. It is written with the group.
+func (a *appender) place(sh *Shard, p *put, batch *kv.Batch) {
 	if len(a.touched) == 0 && a.epochs.Full(a.now) { // a group is all in one epoch
 		a.beginEpoch(batch)
 	}
-	sh := s.routes.route(p.hash)
 	r := &p.record
 	r.Counter, r.Ordinal, r.Offset = a.nextCounter(), sh.next.Ordinal, sh.next.Offset
 	p.shard = sh

@@ -383,8 +383,9 @@ func (db *DB) control(ctx context.Context, op controlOp) error {
 	return db.committer.Do(ctx, &commit.Request{Op: op, Essential: true})
 }
 
-// wait waits until ch is closed, or ctx ends, or the database closes or fails.
-func (db *DB) wait(ctx context.Context, ch <-chan struct{}) error {
+// wait waits until ch is closed or has something, or ctx ends, or the database
+// closes or fails.
+func wait[T any](ctx context.Context, db *DB, ch <-chan T) error {
 	select {
 	case <-ch:
 		return nil

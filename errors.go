@@ -3,6 +3,7 @@ package braid
 import (
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/braidstream/braid/internal/commit"
 	"github.com/braidstream/braid/internal/kv"
@@ -57,6 +58,12 @@ var (
 	// as shards of a stream; the message says how many there may be. Kinesis:
 	// LimitExceededException.
 	ErrLimitExceeded = errors.New("the limit is exceeded")
+
+	// ErrThroughputExceeded reports a put or a read that goes beyond what a shard
+	// takes in its stream's capacity mode. The error is a
+	// [ThroughputExceededError], which says when to try again. Kinesis:
+	// ProvisionedThroughputExceededException.
+	ErrThroughputExceeded = errors.New("the throughput is exceeded")
 
 	// ErrKeyNotFound reports that the application has stored nothing under the
 	// key given to [Tx.Get].
@@ -150,6 +157,21 @@ func (e *TrimmedError) Error() string {
 
 // Is reports whether target is [ErrTrimmed].
 func (e *TrimmedError) Is(target error) bool { return target == ErrTrimmed }
+
+// ThroughputExceededError is an [ErrThroughputExceeded] with its particulars.
+type ThroughputExceededError struct {
+	Shard      ShardID
+	Budget     string        // the field of [Capacity] that is used up
+	RetryAfter time.Duration // from when on the same call is within the budget, if no other is made
+}
+
+// Error names the shard, the budget and the time.
+func (e *ThroughputExceededError) Error() string {
+	return fmt.Sprintf("the throughput of %s is exceeded: its %s is used up; try again in %s", e.Shard, e.Budget, e.RetryAfter)
+}
+
+// Is reports whether target is [ErrThroughputExceeded].
+func (e *ThroughputExceededError) Is(target error) bool { return target == ErrThroughputExceeded }
 
 // opError is what a public method returns: the operation, its subject, the
 // class of what went wrong, and the cause with its details.

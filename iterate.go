@@ -76,7 +76,7 @@ func (sh *Shard) iterate(ctx context.Context, from Position, follow bool, yield 
 			return nil
 		}
 		c.strict = true // from here on it counts on every record
-		if err := sh.stream.db.wait(ctx, sh.log.Wait(c.from-1)); err != nil {
+		if err := wait(ctx, sh.stream.db, sh.log.Wait(c.from-1)); err != nil {
 			return err
 		}
 	}
@@ -128,7 +128,7 @@ func (s *Stream) iterate(ctx context.Context, from Position, follow bool, yield 
 			return err
 		}
 		m.countOnAll(to)
-		if err := s.db.wait(ctx, s.signal.Wait(to)); err != nil {
+		if err := wait(ctx, s.db, s.signal.Wait(to)); err != nil {
 			return err
 		}
 	}

@@ -12,6 +12,9 @@ type Metrics struct {
 	BytesPut   int64 // their partition keys and data
 	Groups     int64 // commits; RecordsPut/Groups is the size of a group
 
+	PutsThrottled  int64 // records that were refused with ErrThroughputExceeded
+	ReadsThrottled int64 // calls of GetRecords that were
+
 	TailReads  int64 // pages that were read from memory
 	StoreReads int64 // pages that were read from the store
 	TailBytes  int64 // records held in memory for readers at the tip
@@ -43,6 +46,10 @@ func (db *DB) Metrics() Metrics {
 		RecordsPut: counts.records.Load(),
 		BytesPut:   counts.bytes.Load(),
 		Groups:     counts.groups.Load(),
+
+		PutsThrottled:  counts.throttled.Load(),
+		ReadsThrottled: db.reads.throttled.Load(),
+
 		TailReads:  db.reads.tail.Load(),
 		StoreReads: db.reads.stored.Load(),
 		TailBytes:  db.appender.tails.Bytes(),
@@ -71,5 +78,5 @@ func (db *DB) Metrics() Metrics {
 	return m
 }
 
-// reads count the pages that were read.
-type reads struct{ tail, stored atomic.Int64 }
+// reads count the pages that were read, and those that were refused.
+type reads struct{ tail, stored, throttled atomic.Int64 }

@@ -179,6 +179,9 @@ func (m *model) checkAll() {
 		}
 		m.ok("read", compareRead(got, ts.records))
 		d := s.Describe()
+		if ts.throttled != (d.Capacity.Mode == Provisioned) {
+			m.fail("the capacity of %s is %+v", name, d.Capacity)
+		}
 		m.ok("shards", ts.checkShards(d, m.now()))
 		if d.Records != int64(len(ts.records)) || d.Bytes != ts.bytes("") {
 			m.fail("stream %s is said to have %d records of %d bytes; it has %d of %d", name, d.Records, d.Bytes, len(ts.records), ts.bytes(""))

@@ -199,6 +199,7 @@ func (m *model) step() {
 		{10, m.trim},
 		{12, m.reshard},
 		{8, m.changeRetention},
+		{4, m.changeSettings},
 		{2, m.deleteStream},
 		{14, m.update},
 		{6, func(*twinStream, *Stream) { m.createStream() }},
@@ -322,17 +323,29 @@ func (m *model) entries(ts *twinStream, n int) ([]twinRecord, []Entry) {
 	return records, entries
 }
 
-// acked takes over what a put of records has returned.
-func (m *model) acked(ts *twinStream, records []twinRecord, results []PutResult) {
+// acked takes over what a put of records has returned, and returns those that were
+// stored: all, unless the stream has budgets.
+func (m *model) acked(ts *twinStream, records []twinRecord, results []PutResult) (stored []twinRecord) {
 	if len(results) != len(records) {
 		m.fail("%d results for %d entries", len(results), len(records))
-		return
+		return nil
 	}
+	refused := make(map[ShardID]bool)
 	for i := range records {
 		r := &records[i]
 		hash := HashKeyOf(r.key)
 		if r.explicit != nil {
 			hash = *r.explicit
+		}
+		if err := results[i].Err; err != nil {
+			if refused[ts.route(hash)] = true; !ts.throttled {
+				m.fail("record %d was refused: %v", r.id, err)
+			}
+			m.is("put", err, ErrThroughputExceeded)
+			continue
+		}
+		if refused[ts.route(hash)] {
+			m.fail("record %d was stored, and one before it was refused", r.id)
 		}
 		r.shard, r.number = results[i].ShardID, results[i].SequenceNumber
 		if want := ts.route(hash); r.shard != want {
@@ -341,9 +354,11 @@ func (m *model) acked(ts *twinStream, records []twinRecord, results []PutResult)
 		if r.number.ShardID() != r.shard {
 			m.fail("number %s names %s, and not %s", r.number, r.number.ShardID(), r.shard)
 		}
+		stored = append(stored, *r)
 	}
-	m.promises.acked(ts, records)
-	ts.add(records...)
+	m.promises.acked(ts, stored)
+	ts.add(stored...)
+	return stored
 }
 
 // inOrder fails unless the records' counters are above all before, and go up.
@@ -367,13 +382,15 @@ func (m *model) put(ts *twinStream, s *Stream) {
 	if e.ExplicitHashKey == nil {
 		var result PutResult
 		result, err = s.PutRecord(m.t.Context(), e.PartitionKey, e.Data)
+		if errors.Is(err, ErrThroughputExceeded) {
+			result.Err, err = err, nil
+		}
 		results = []PutResult{result}
 	} else {
 		results, err = s.PutRecords(m.t.Context(), []Entry{e})
 	}
 	if m.ok("put", err) {
-		m.acked(ts, records, results)
-		m.inOrder(records)
+		m.inOrder(m.acked(ts, records, results))
 	}
 }
 
@@ -383,8 +400,7 @@ func (m *model) putMany(ts *twinStream, s *Stream) {
 	m.promises.putBegins(ts, records)
 	results, err := s.PutRecords(m.t.Context(), entries)
 	if m.ok("put", err) {
-		m.acked(ts, records, results)
-		m.inOrder(records)
+		m.inOrder(m.acked(ts, records, results))
 	}
 }
 
@@ -411,8 +427,7 @@ func (m *model) putTogether(ts *twinStream, s *Stream) {
 			mu.Lock()
 			defer mu.Unlock()
 			if m.ok("put", err) {
-				m.acked(ts, records, results)
-				all = append(all, records...)
+				all = append(all, m.acked(ts, records, results)...)
 			}
 		})
 	}
@@ -439,8 +454,7 @@ func (m *model) putCancelled(ts *twinStream, s *Stream) {
 	results, err := s.PutRecords(ctx, entries)
 	switch {
 	case err == nil:
-		m.acked(ts, records, results)
-		m.inOrder(records)
+		m.inOrder(m.acked(ts, records, results))
 	case errors.Is(err, ErrOutcomeUnknown):
 		m.is("put", err, cause)
 		synctest.Wait()
@@ -487,7 +501,7 @@ func (m *model) find(s *Stream, records []twinRecord) (found []twinRecord) {
 // one call are there, or none.
 func (m *model) reconcile(ts *twinStream, s *Stream, records []twinRecord) {
 	found := m.find(s, records)
-	if len(found) != 0 && len(found) != len(records) {
+	if len(found) != 0 && len(found) != len(records) && !ts.throttled {
 		m.fail("%d of the %d records of one call are stored", len(found), len(records))
 	}
 	if len(found) > 0 {
@@ -569,6 +583,20 @@ func (m *model) changeRetention(ts *twinStream, s *Stream) {
 	m.promises.retentionChanged(ts, max(0, period))
 }
 
+// changeSettings gives the stream budgets, or takes them away.
+func (m *model) changeSettings(ts *twinStream, s *Stream) {
+	capacity := Capacity{Mode: CapacityMode(m.random.IntN(2))}
+	if capacity.Mode == Provisioned {
+		capacity = Capacity{Mode: Provisioned, WriteRecordsPerSecond: 1 + m.random.IntN(20), WriteBytesPerSecond: 1 << (10 + m.random.IntN(10)), ReadsPerSecond: 1 << 30, ReadBytesPerSecond: 1 << 30}
+	}
+	m.logf("change the capacity of %s to %+v", ts.name, capacity)
+	m.images.setControl(true)
+	defer m.images.setControl(false)
+	if m.ok("change capacity", s.UpdateCapacity(m.t.Context(), capacity)) {
+		ts.throttled = capacity.Mode == Provisioned
+	}
+}
+
 // update runs a transaction that reads and writes keys, and puts a record whose
 // presence has to match that of a key of its own.
 func (m *model) update(ts *twinStream, s *Stream) {
@@ -596,6 +624,9 @@ func (m *model) update(ts *twinStream, s *Stream) {
 	})
 	if refuse {
 		m.is("update", err, change)
+		return
+	}
+	if ts.throttled && errors.Is(err, ErrThroughputExceeded) {
 		return
 	}
 	if !m.ok("update", err) {

@@ -65,6 +65,11 @@ type Entry struct {
 type PutResult struct {
 	ShardID        ShardID
 	SequenceNumber SequenceNumber
+
+	// Err, in a result of [Stream.PutRecords], says why this entry was not
+	// stored: [ErrThroughputExceeded]. It is nil if it was, and always where the
+	// stream's capacity is [Unlimited].
+	Err error
 }
 
 // validate checks an entry against what the stream allows; name is what an
@@ -152,6 +157,7 @@ type put struct {
 	record  layout.Record
 	payload layout.Payload
 	shard   *Shard // set when it is placed, with record's numbers
+	err     error  // why it was not placed, though its request succeeded
 }
 
 // preparePut encodes the entry into buf, which has as many bytes as
@@ -182,6 +188,9 @@ func payloadBytes(e *Entry) int {
 
 // result says where the put was placed.
 func (p *put) result() PutResult {
+	if p.err != nil {
+		return PutResult{Err: p.err}
+	}
 	return PutResult{ShardID: p.shard.id, SequenceNumber: p.shard.number(p.record.Counter)}
 }
 

@@ -31,6 +31,7 @@ type Shard struct {
 	createdSeconds uint64
 	closedSeconds  atomic.Uint64 // 0 while it takes records; set before log ends
 	log            *tail.Log     // recent records, and the tip
+	reads          readBudgets
 
 	mu      sync.Mutex // guards slices and horizon; nothing else is locked under it
 	slices  epoch.Slices
@@ -44,6 +45,8 @@ type Shard struct {
 	ending    uint64           // becomes closedSeconds
 	pending   []layout.Record  // become the tail's
 	payloads  []layout.Payload // of pending, until they are in the batch
+	budgets   writeBudgets
+	charged   charge // by the current call
 }
 
 // ID returns the shard's id, such as "shardId-000000000003". Ids of a stream are
@@ -285,7 +288,8 @@ type GetRecordsOptions struct {
 	LimitBytes int
 
 	// Wait makes the call wait, under its context, until there is a record to
-	// return or the shard has ended.
+	// return or the shard has ended; and, instead of ErrThroughputExceeded, until
+	// it is within the shard's budget.
 	Wait bool
 }
 
@@ -337,8 +341,12 @@ type RecordsPage struct {
 // [Shard.Records] and [Shard.Follow] are more comfortable; a page is for tools
 // that keep positions themselves.
 //
+// It alone has a budget, if the stream's capacity is not [Unlimited]; the
+// iterators read as fast as they can, like Kinesis's SubscribeToShard.
+//
 // Errors: [ErrInvalidArgument]; [ErrTrimmed] if records after the given sequence
-// number were trimmed; [ErrStreamNotFound]; [ErrCorrupt] and [ErrDataLoss];
+// number were trimmed or have expired; [ErrThroughputExceeded];
+// [ErrStreamNotFound]; [ErrCorrupt] and [ErrDataLoss];
 // [ErrClosed]; the cause of ctx. Kinesis: GetRecords.
 func (sh *Shard) GetRecords(ctx context.Context, from Position, options *GetRecordsOptions) (*RecordsPage, error) {
 	page, err := sh.getRecords(ctx, from, options)
@@ -356,14 +364,31 @@ func (sh *Shard) getRecords(ctx context.Context, from Position, options *GetReco
 	}
 	q := pageQuery{from: b.from, strict: b.strict, ordinal: b.ordinal, to: maxCounter, records: opts.Limit, bytes: opts.LimitBytes}
 	for {
+		err := sh.admitRead()
+		if err == nil {
+			break
+		}
+		if !opts.Wait {
+			return nil, err
+		}
+		if err := wait(ctx, sh.stream.db, time.After(retryAfter(err))); err != nil {
+			return nil, err
+		}
+	}
+	for {
 		page, err := sh.page(ctx, q, nil)
 		if err != nil {
 			return nil, err
 		}
 		if !opts.Wait || len(page.records) > 0 || sh.endsBefore(page.from, page.tip) {
+			bytes := 0
+			for i := range page.records {
+				bytes += page.records[i].Size()
+			}
+			sh.chargeRead(bytes)
 			return sh.recordsPage(q, page), nil
 		}
-		if err := sh.stream.db.wait(ctx, sh.log.Wait(max(page.tip.LastCounter, page.from-1))); err != nil {
+		if err := wait(ctx, sh.stream.db, sh.log.Wait(max(page.tip.LastCounter, page.from-1))); err != nil {
 			return nil, err
 		}
 	}

@@ -74,9 +74,10 @@ func (s *Stream) Shard(id ShardID) (*Shard, error) {
 // Records that one goroutine puts one after the other under one partition key
 // are read in that order. The data is copied; data may be reused at once.
 //
-// Refused: [ErrInvalidArgument], [ErrStreamNotFound], [ErrDiskFull], [ErrFailed],
-// [ErrClosed], and the cause of ctx if it ended before the record was on its
-// way. Unknown: [ErrOutcomeUnknown], which wraps that cause or ErrFailed, if it
+// Refused: [ErrInvalidArgument], [ErrStreamNotFound], [ErrThroughputExceeded] (not
+// with [Unlimited] capacity; [Stream.PutRecordWait] waits instead), [ErrDiskFull],
+// [ErrFailed], [ErrClosed], and the cause of ctx if it ended before the record was
+// on its way. Unknown: [ErrOutcomeUnknown], which wraps that cause or ErrFailed, if it
 // was. There is no other outcome. Kinesis: PutRecord.
 func (s *Stream) PutRecord(ctx context.Context, partitionKey string, data []byte) (PutResult, error) {
 	entry := Entry{PartitionKey: partitionKey, Data: data}
@@ -92,12 +93,21 @@ func (s *Stream) PutRecord(ctx context.Context, partitionKey string, data []byte
 	}
 	result := r.op.single[0].result()
 	s.db.releaseRequest(r)
+	if result.Err != nil {
+		return PutResult{}, wrapError("put record", s.name, result.Err)
+	}
 	return result, nil
 }
 
 // PutRecords appends several records with one commit: they are all stored or
 // none is. The results say where, one for each entry in the same order. Entries
 // that fall to the same shard keep their order.
+//
+// It is different where the stream's capacity is not [Unlimited]: then an entry
+// that goes beyond its shard's budget is refused by itself, with
+// [ErrThroughputExceeded] in the Err of its result, and so are the later entries
+// of that shard. So order is never broken, whoever puts the refused ones again;
+// [Stream.PutRecordsWait] does. Others are stored.
 //
 // A call takes at most 16 MiB of partition keys and data; there is no limit on
 // the number of entries. An entry that is not valid refuses the whole call, and
@@ -120,6 +130,7 @@ func (s *Stream) PutRecords(ctx context.Context, entries []Entry) ([]PutResult, 
 	results := make([]PutResult, len(entries))
 	for i := range results {
 		results[i] = r.op.puts[i].result()
+		results[i].Err = wrapError("put records", s.name, results[i].Err)
 	}
 	s.db.releaseRequest(r)
 	return results, nil

@@ -107,7 +107,7 @@ func (db *DB) View(ctx context.Context, fn func(*Tx) error) error {
 // not return the error that told it so.
 //
 // Errors besides fn's: [ErrTxConflict], [ErrTxTooLarge], [ErrStreamNotFound] if a
-// stream was deleted meanwhile, [ErrDiskFull], [ErrFailed], [ErrClosed], the
+// stream was deleted meanwhile, [ErrThroughputExceeded], [ErrDiskFull], [ErrFailed], [ErrClosed], the
 // cause of ctx: refused. [ErrOutcomeUnknown]: unknown.
 func (db *DB) Update(ctx context.Context, fn func(*Tx) error) error {
 	for run := range maxTxRuns {
@@ -462,8 +462,12 @@ func (a *appender) applyTx(op *txOp, batch *kv.Batch) error {
 	if a.txs.conflicts(op) {
 		return errConflict
 	}
+	if err := a.admitAll(op.puts); err != nil {
+		return err
+	}
 	for i := range op.puts {
-		a.place(op.puts[i].stream, &op.puts[i].put, batch)
+		p := &op.puts[i]
+		a.place(p.stream.routes.route(p.put.hash), &p.put, batch)
 	}
 	if len(op.writes) == 0 {
 		return nil

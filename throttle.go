@@ -1,0 +1,266 @@
+package braid
+
+import (
+	"context"
+	"errors"
+	"math"
+	"sync"
+	"time"
+
+	"golang.org/x/time/rate"
+)
+
+// A budget is a bucket that holds one second's worth and is full at first. What
+// is put is charged on the committer's goroutine, where it is known which shard
+// it goes to: records and bytes together, or neither. So what is refused has had
+// no effect, and costs nothing.
+
+// writeBudgets are what can be put to a shard. The appender owns them.
+type writeBudgets struct {
+	of             Capacity // that they were made of
+	records, bytes *rate.Limiter
+}
+
+// charge is what one call has put to a shard so far. The appender owns it.
+type charge struct {
+	call  uint64 // which call
+	bytes int    // partition keys and data that were accepted
+	err   error  // why the shard takes no more of this call
+}
+
+// chargeUnitBytes is what sizes are rounded up to: Kinesis charges a PutRecord,
+// and the sum of a PutRecords, in units of it.
+const chargeUnitBytes = 1 << 10
+
+func units(bytes int) int { return (bytes + chargeUnitBytes - 1) / chargeUnitBytes * chargeUnitBytes }
+
+// admit charges a record of the current call to its shard. An error refuses the
+// record, and with it the later ones of the call that go to the same shard: so
+// who puts the refused ones again keeps the order.
+func (a *appender) admit(sh *Shard, size int) error {
+	if sh.charged.call != a.call {
+		sh.charged = charge{call: a.call}
+	}
+	c := &sh.charged
+	if c.err != nil {
+		a.counts.throttled.Add(1)
+		return c.err
+	}
+	cost := units(c.bytes+size) - units(c.bytes)
+	if c.err = sh.afford(a.moment, 1, cost); c.err != nil {
+		a.counts.throttled.Add(1)
+		return c.err
+	}
+	sh.spend(a.moment, 1, cost)
+	c.bytes += size
+	return nil
+}
+
+// admitAll charges all puts of a transaction, or none of them and returns why.
+func (a *appender) admitAll(puts []txPut) error {
+	type sum struct{ records, bytes int }
+	var sums map[*Shard]sum
+	for i := range puts {
+		s := puts[i].stream
+		if s.config.capacity.Mode == Unlimited {
+			continue
+		}
+		if sums == nil {
+			sums = make(map[*Shard]sum)
+		}
+		sh := s.routes.route(puts[i].put.hash)
+		n := sums[sh]
+		sums[sh] = sum{n.records + 1, n.bytes + puts[i].put.record.Size()}
+	}
+	for sh, n := range sums {
+		if err := sh.afford(a.moment, n.records, units(n.bytes)); err != nil {
+			return err
+		}
+	}
+	for sh, n := range sums {
+		sh.spend(a.moment, n.records, units(n.bytes))
+	}
+	return nil
+}
+
+// afford returns why the shard's budgets do not allow so much now, or nil.
+func (sh *Shard) afford(now time.Time, records, bytes int) error {
+	b := &sh.budgets
+	if capacity := sh.stream.config.capacity; b.of != capacity {
+		b.of = capacity
+		setBudget(&b.records, now, capacity.WriteRecordsPerSecond)
+		setBudget(&b.bytes, now, capacity.WriteBytesPerSecond)
+	}
+	waitBytes, waitRecords := shortage(b.bytes, now, bytes), shortage(b.records, now, records)
+	switch {
+	case waitBytes == 0 && waitRecords == 0:
+		return nil
+	case waitBytes >= waitRecords:
+		return &ThroughputExceededError{Shard: sh.id, Budget: "WriteBytesPerSecond", RetryAfter: waitBytes}
+	default:
+		return &ThroughputExceededError{Shard: sh.id, Budget: "WriteRecordsPerSecond", RetryAfter: waitRecords}
+	}
+}
+
+func (sh *Shard) spend(now time.Time, records, bytes int) {
+	take(sh.budgets.records, now, records)
+	take(sh.budgets.bytes, now, bytes)
+}
+
+// setBudget gives a bucket another size, and what it holds stays in it.
+func setBudget(bucket **rate.Limiter, now time.Time, perSecond int) {
+	if *bucket == nil {
+		*bucket = rate.NewLimiter(rate.Limit(perSecond), perSecond)
+		return
+	}
+	(*bucket).SetLimitAt(now, rate.Limit(perSecond))
+	(*bucket).SetBurstAt(now, perSecond)
+}
+
+// shortage returns how long it takes until n can be taken from the bucket: what is
+// more than it can hold can be taken when it is full.
+func shortage(bucket *rate.Limiter, now time.Time, n int) time.Duration {
+	missing := float64(min(n, bucket.Burst())) - bucket.TokensAt(now)
+	if missing <= 0 {
+		return 0
+	}
+	// A nanosecond more for what is lost in rounding.
+	return time.Duration(math.Ceil(missing/float64(bucket.Limit())*float64(time.Second))) + 1
+}
+
+// take takes n from the bucket, which goes into debt for what it does not hold.
+func take(bucket *rate.Limiter, now time.Time, n int) {
+	if bucket.AllowN(now, n) {
+		return
+	}
+	for most := bucket.Burst(); n > most; n -= most {
+		bucket.ReserveN(now, most)
+	}
+	bucket.ReserveN(now, n)
+}
+
+// readBudgets are what GetRecords can read of a shard.
+type readBudgets struct {
+	mu           sync.Mutex // guards the fields below
+	of           Capacity   // that they were made of
+	calls, bytes *rate.Limiter
+	until        time.Time // no reads before, after a large one
+}
+
+// admitRead charges a call. An error refuses it.
+func (sh *Shard) admitRead() (err error) {
+	capacity := sh.stream.settings.Load().capacity
+	if capacity.Mode == Unlimited {
+		return nil
+	}
+	now := time.Now()
+	b := &sh.reads
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.of != capacity {
+		b.of = capacity
+		setBudget(&b.calls, now, capacity.ReadsPerSecond)
+		setBudget(&b.bytes, now, capacity.ReadBytesPerSecond)
+	}
+	if wait := b.until.Sub(now); wait > 0 {
+		err = &ThroughputExceededError{Shard: sh.id, Budget: "ReadBytesPerSecond", RetryAfter: wait}
+	} else if wait := shortage(b.calls, now, 1); wait > 0 {
+		err = &ThroughputExceededError{Shard: sh.id, Budget: "ReadsPerSecond", RetryAfter: wait}
+	}
+	if err != nil {
+		sh.stream.db.reads.throttled.Add(1)
+		return err
+	}
+	take(b.calls, now, 1)
+	return nil
+}
+
+// chargeRead charges what a call has read. Once that is more than the budget
+// holds, reads are refused until it is full again: after 10 MiB, with Kinesis's
+// budget, for five seconds.
+func (sh *Shard) chargeRead(bytes int) {
+	if sh.stream.settings.Load().capacity.Mode == Unlimited || bytes == 0 {
+		return
+	}
+	now := time.Now()
+	b := &sh.reads
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.bytes == nil {
+		return // the mode has changed since the call began
+	}
+	take(b.bytes, now, bytes)
+	if b.bytes.TokensAt(now) < 0 {
+		full := float64(b.bytes.Burst()) - b.bytes.TokensAt(now)
+		b.until = now.Add(time.Duration(math.Ceil(full / float64(b.bytes.Limit()) * float64(time.Second))))
+	}
+}
+
+// PutRecordWait is [Stream.PutRecord] that, when the shard's budget is used up,
+// waits under its context until there is room, and tries again. Where nothing is
+// used up it is the same. Errors: as PutRecord, without ErrThroughputExceeded;
+// the cause of ctx if it ended while the call waited: refused.
+func (s *Stream) PutRecordWait(ctx context.Context, partitionKey string, data []byte) (PutResult, error) {
+	for {
+		result, err := s.PutRecord(ctx, partitionKey, data)
+		retry := retryAfter(err)
+		if retry == 0 {
+			return result, err
+		}
+		if err := wait(ctx, s.db, time.After(retry)); err != nil {
+			return PutResult{}, wrapError("put record", s.name, err)
+		}
+	}
+}
+
+// PutRecordsWait is [Stream.PutRecords] that waits in the same way, for those of
+// the entries that were refused, until all are stored: entries that fall to the
+// same shard keep their order. It takes more than one commit then.
+//
+// If the context ends meanwhile, or another error stops the call, the results of
+// the entries that were not stored have that error.
+func (s *Stream) PutRecordsWait(ctx context.Context, entries []Entry) ([]PutResult, error) {
+	results, err := s.PutRecords(ctx, entries)
+	if err != nil {
+		return nil, err
+	}
+	for {
+		var again []Entry
+		var places []int // of those in entries
+		var retry time.Duration
+		for i := range results {
+			if results[i].Err != nil {
+				again, places = append(again, entries[i]), append(places, i)
+				retry = max(retry, retryAfter(results[i].Err))
+			}
+		}
+		if len(again) == 0 {
+			return results, nil
+		}
+		err := wait(ctx, s.db, time.After(retry))
+		var more []PutResult
+		if err == nil {
+			more, err = s.PutRecords(ctx, again)
+		}
+		for i, place := range places {
+			if err != nil {
+				results[place].Err = wrapError("put records", s.name, err)
+			} else {
+				results[place] = more[i]
+			}
+		}
+		if err != nil {
+			return results, nil
+		}
+	}
+}
+
+// retryAfter returns when to try again what was refused for the throughput, and 0
+// for any other error, or none.
+func retryAfter(err error) time.Duration {
+	var e *ThroughputExceededError
+	if errors.As(err, &e) {
+		return e.RetryAfter
+	}
+	return 0
+}
