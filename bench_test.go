@@ -4,9 +4,11 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -71,6 +73,86 @@ func BenchmarkPutRecords(b *testing.B) {
 			b.ReportMetric(float64(b.N*len(entries))/b.Elapsed().Seconds(), "records/s")
 		})
 	}
+}
+
+// What budgets cost: they are large enough to refuse nothing. The two take turns
+// in one run, since a machine is not the same from one moment to the next.
+func BenchmarkProvisioned(b *testing.B) {
+	for _, mode := range []braid.Durability{braid.Sync, braid.NoSync} {
+		for _, batch := range []int{1, 500} {
+			b.Run(fmt.Sprintf("%s/batch=%d/bytes=1024", mode, batch), func(b *testing.B) {
+				plain := openBenchmark(b, b.TempDir(), mode, 4)
+				provisioned := openBenchmark(b, b.TempDir(), mode, 4)
+				require.NoError(b, provisioned.UpdateCapacity(b.Context(), braid.Capacity{Mode: braid.Provisioned, WriteRecordsPerSecond: 1 << 30, WriteBytesPerSecond: 1 << 30}))
+				compareBenchmark(b, putter(b, provisioned, batch), putter(b, plain, batch))
+			})
+		}
+	}
+}
+
+// putter puts as many entries of 1 KiB at once.
+func putter(b *testing.B, s *braid.Stream, batch int) func(i int) error {
+	entries := make([]braid.Entry, batch)
+	for i := range entries {
+		entries[i] = braid.Entry{PartitionKey: keys[i], Data: make([]byte, 1024)}
+	}
+	b.SetBytes(int64(1024 * batch))
+	if batch == 1 {
+		return func(i int) error {
+			_, err := s.PutRecord(context.Background(), keys[i%len(keys)], entries[0].Data)
+			return err
+		}
+	}
+	return func(int) error {
+		results, err := s.PutRecords(context.Background(), entries)
+		if err == nil {
+			err = results[len(results)-1].Err
+		}
+		return err
+	}
+}
+
+// compareBenchmark runs both in turns, of which b times only the first, and
+// reports the median of how fast that was in relation to the other.
+func compareBenchmark(b *testing.B, put, other func(i int) error) {
+	const turns, producers = 51, 16
+	n := max(1, b.N/turns/producers)
+	turn := func(put func(i int) error) time.Duration {
+		var wg sync.WaitGroup
+		begin := time.Now()
+		for p := range producers {
+			wg.Go(func() {
+				for i := range n {
+					if err := put(p*n + i); err != nil {
+						b.Error(err)
+						return
+					}
+				}
+			})
+		}
+		wg.Wait()
+		return time.Since(begin)
+	}
+	b.ReportAllocs()
+	b.ResetTimer()
+	b.StopTimer()
+	ratios := make([]float64, turns)
+	for i := range ratios {
+		ours := time.Duration(0)
+		theirs := time.Duration(0)
+		for j := range 2 {
+			if (i+j)%2 == 0 {
+				b.StartTimer()
+				ours = turn(put)
+				b.StopTimer()
+			} else {
+				theirs = turn(other)
+			}
+		}
+		ratios[i] = float64(theirs) / float64(ours)
+	}
+	slices.Sort(ratios)
+	b.ReportMetric(ratios[turns/2], "of-plain")
 }
 
 // runProducers spreads b.N calls over goroutines.
