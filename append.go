@@ -53,6 +53,7 @@ type appender struct {
 	sync    bool     // this group is to be durable before it is published
 	wrote   bool     // this group has rows
 
+	seal   layout.SealScratch
 	counts counts
 }
 
@@ -143,6 +144,9 @@ func (a *appender) applyPuts(op *putOp, batch *kv.Batch) error {
 	if op.stream.gone {
 		return ErrStreamNotFound
 	}
+	if err := a.canSeal(op.stream); err != nil {
+		return err
+	}
 	throttled := op.stream.config.capacity.Mode != Unlimited
 	a.call++
 	for i := range op.puts {
@@ -189,13 +193,26 @@ func (a *appender) writeRecords(batch *kv.Batch) {
 	bytes := 0
 	for _, sh := range a.touched {
 		rowKey := layout.RecordKey{Epoch: sh.epoch, Stream: sh.stream.number, Shard: sh.index}
+		var dataKey *layout.DataKey
+		if sh.stream.config.keyID != "" {
+			dataKey = sh.stream.sealer.DataKey
+		}
 		for i := range sh.pending {
 			r, payload := &sh.pending[i], sh.payloads[i]
-			size := layout.RecordBytes(r, payload)
+			size := 0
+			if dataKey == nil {
+				size = layout.RecordBytes(r, payload)
+			} else {
+				size = dataKey.RecordBytes(r, payload)
+			}
 			key, value := batch.SetDeferred(layout.RecordKeyBytes, size)
 			rowKey.Counter = r.Counter
 			rowKey.Put(key)
-			layout.PutRecord(value, key, r, payload)
+			if dataKey == nil {
+				layout.PutRecord(value, key, r, payload)
+			} else {
+				dataKey.PutRecord(value, key, r, payload, &a.seal)
+			}
 			bytes += layout.RecordKeyBytes + size + recordMemtableBytes
 		}
 		clear(sh.payloads)

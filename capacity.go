@@ -3,6 +3,8 @@ package braid
 import (
 	"context"
 	"fmt"
+
+	"github.com/braidstream/braid/internal/kv"
 )
 
 // CapacityMode is how much a stream takes, and who decides on its shards.
@@ -110,7 +112,7 @@ func (c Capacity) withDefaults() (Capacity, error) {
 func (s *Stream) UpdateCapacity(ctx context.Context, capacity Capacity) error {
 	capacity, err := capacity.withDefaults()
 	if err == nil {
-		err = s.update(ctx, func(_ *appender, set *settings) error {
+		err = s.update(ctx, func(_ *appender, set *settings, _ *kv.Batch) error {
 			set.capacity = capacity
 			return nil
 		})

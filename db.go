@@ -85,6 +85,11 @@ type Options struct {
 	// the most is 16 MiB.
 	MaxTxBytes int64
 
+	// KeyProvider has the keys of streams that are encrypted. nil means that there
+	// is none: such streams can be trimmed, resharded and deleted, and neither be
+	// put to nor read. See [Stream.StartEncryption].
+	KeyProvider KeyProvider
+
 	// ReserveBytes is how much space is left on the disk when writes are refused
 	// with [ErrDiskFull], so that there is still room to trim. 0 means 64 MiB,
 	// negative none.

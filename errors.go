@@ -65,6 +65,12 @@ var (
 	// ProvisionedThroughputExceededException.
 	ErrThroughputExceeded = errors.New("the throughput is exceeded")
 
+	// ErrKeyUnavailable reports that a record cannot be encrypted or decrypted: the
+	// [KeyProvider] does not have the key, or has another one under its id, or
+	// fails; the error wraps what it said. Refused. Kinesis: KMSNotFoundException
+	// and others.
+	ErrKeyUnavailable = errors.New("the encryption key is not available")
+
 	// ErrKeyNotFound reports that the application has stored nothing under the
 	// key given to [Tx.Get].
 	ErrKeyNotFound = errors.New("no such key")

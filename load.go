@@ -92,7 +92,7 @@ func (l *loader) run(r kv.Reader) error {
 		l.epochs = epoch.NewIndex(1)
 	}
 	l.streams, l.shards, l.rows = make(map[uint32]*Stream), make(map[uint32][]*Shard), make(map[uint32]*layout.StreamRow)
-	steps := []func(kv.Reader) error{l.loadClock, l.loadStreams, l.loadShards, l.loadEpochs, l.loadSlices, l.loadTips}
+	steps := []func(kv.Reader) error{l.loadClock, l.loadStreams, l.loadShards, l.loadEpochs, l.loadSlices, l.loadDataKeys, l.loadTips}
 	for _, step := range steps {
 		if err := step(r); err != nil {
 			return err
@@ -135,6 +135,8 @@ func (l *loader) loadStreams(r kv.Reader) error {
 			name:           row.Name,
 			createdCounter: row.Created,
 			config:         restoreSettings(&row),
+			keys:           newDataKeys(),
+			nextDataKey:    row.NextDataKey,
 		}
 		l.rows[number] = &row
 		l.last = max(l.last, row.Created)
@@ -205,6 +207,27 @@ func (l *loader) loadSlices(r kv.Reader) error {
 		}
 		sh.allSlices = append(sh.allSlices, epoch.Slice{Epoch: id, SliceRow: row})
 		l.epochs.AddSlice(id)
+		return nil
+	})
+}
+
+func (l *loader) loadDataKeys(r kv.Reader) error {
+	lower, upper := layout.DataKeySpan()
+	return scan(r, lower, upper, func(key, value []byte) error {
+		number, dataKey, err := layout.DecodeDataKeyKey(key)
+		if err != nil {
+			return corrupt(err)
+		}
+		row, err := layout.DecodeDataKeyRow(number, dataKey, value)
+		if err != nil {
+			return corrupt(err)
+		}
+		s := l.streams[number]
+		if s == nil || dataKey >= s.nextDataKey {
+			return fmt.Errorf("%w: data key %d of stream %d, which has none of that number", ErrCorrupt, dataKey, number)
+		}
+		s.keys.rows[dataKey] = row
+		l.last = max(l.last, row.Created)
 		return nil
 	})
 }

@@ -426,7 +426,7 @@ func (sb *streamBound) adopt(s *Stream, d StreamDescription, durable bool) error
 	if limit == 0 {
 		return nil
 	}
-	before := uint64(0)
+	before := s.topology.Load().expired.Horizon
 	for _, sh := range s.Shards() {
 		stored, _ := sh.view()
 		before = max(before, stored.Counter)

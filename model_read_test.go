@@ -182,6 +182,9 @@ func (m *model) checkAll() {
 		if ts.throttled != (d.Capacity.Mode == Provisioned) {
 			m.fail("the capacity of %s is %+v", name, d.Capacity)
 		}
+		if ts.keyID != d.EncryptionKey {
+			m.fail("%s is encrypted with %q, and should be with %q", name, d.EncryptionKey, ts.keyID)
+		}
 		m.ok("shards", ts.checkShards(d, m.now()))
 		if d.Records != int64(len(ts.records)) || d.Bytes != ts.bytes("") {
 			m.fail("stream %s is said to have %d records of %d bytes; it has %d of %d", name, d.Records, d.Bytes, len(ts.records), ts.bytes(""))

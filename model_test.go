@@ -98,6 +98,7 @@ func runModel(t *testing.T, seed uint64, totals *modelTotals) {
 			TailBytes:     []int64{-1, 16 << 10, 1 << 20}[random.IntN(3)],
 			Durability:    []Durability{Sync, Sync, Sync, Interval, NoSync}[random.IntN(5)],
 			ReserveBytes:  -1,
+			KeyProvider:   modelKeys,
 		},
 		fat:       random.IntN(4) == 0,
 		twin:      newTwin(),
@@ -200,6 +201,7 @@ func (m *model) step() {
 		{12, m.reshard},
 		{8, m.changeRetention},
 		{4, m.changeSettings},
+		{4, m.changeKey},
 		{2, m.deleteStream},
 		{14, m.update},
 		{6, func(*twinStream, *Stream) { m.createStream() }},
@@ -581,6 +583,33 @@ func (m *model) changeRetention(ts *twinStream, s *Stream) {
 		ts.changeRetention(m.now(), max(0, period))
 	}
 	m.promises.retentionChanged(ts, max(0, period))
+}
+
+// modelKeys is the provider of every model's keys.
+var modelKeys = func() *KeyRing {
+	ring, err := NewKeyRing(map[string][]byte{"a": make([]byte, 32), "b": []byte(strings.Repeat("b", 32))})
+	if err != nil {
+		panic(err)
+	}
+	return ring
+}()
+
+// changeKey starts or stops encryption, or changes the key.
+func (m *model) changeKey(ts *twinStream, s *Stream) {
+	keyID := []string{"", "a", "b", "nobody's"}[m.random.IntN(4)]
+	m.logf("encrypt %s with %q", ts.name, keyID)
+	m.images.setControl(true)
+	defer m.images.setControl(false)
+	switch keyID {
+	case "nobody's":
+		m.is("start encryption", s.StartEncryption(m.t.Context(), keyID), ErrInvalidArgument)
+		return
+	case "":
+		m.ok("stop encryption", s.StopEncryption(m.t.Context()))
+	default:
+		m.ok("start encryption", s.StartEncryption(m.t.Context(), keyID))
+	}
+	ts.keyID = keyID
 }
 
 // changeSettings gives the stream budgets, or takes them away.

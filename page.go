@@ -75,6 +75,13 @@ func (sh *Shard) page(ctx context.Context, q pageQuery, buf []layout.Record) (pa
 		if sh.stream.deleted.Load() {
 			return page{}, ErrStreamNotFound
 		}
+		var missing errMissingKey
+		if errors.As(err, &missing) {
+			if err := sh.stream.openDataKey(ctx, uint32(missing)); err != nil {
+				return page{}, err
+			}
+			continue
+		}
 		if err != nil {
 			return page{}, err
 		}
@@ -156,7 +163,7 @@ func (sh *Shard) holds(from, to uint64, tip tail.Tip, slices epoch.Slices) bool 
 
 // readStored reads from the store, slice by slice.
 func (sh *Shard) readStored(ctx context.Context, from, to uint64, q pageQuery, slices epoch.Slices, buf []layout.Record) (_ []layout.Record, next uint64, err error) {
-	b := pageBuilder{records: buf, start: len(buf), limit: q.records, bytes: q.bytes}
+	b := pageBuilder{stream: sh.stream, records: buf, start: len(buf), limit: q.records, bytes: q.bytes}
 	var it *kv.Iter
 	defer func() {
 		if it != nil {
@@ -196,6 +203,7 @@ func (sh *Shard) readStored(ctx context.Context, from, to uint64, q pageQuery, s
 // pageBuilder copies records out of an iterator. They share memory in chunks, and
 // their partition keys one string.
 type pageBuilder struct {
+	stream       *Stream
 	records      []layout.Record
 	start        int
 	limit, bytes int
@@ -205,6 +213,8 @@ type pageBuilder struct {
 	chunkSize int    // of the last chunk that was made
 	keys      []byte // all partition keys, one after the other
 	ends      []int  // where each of them ends
+
+	seal *layout.SealScratch // made for the first encrypted record
 }
 
 // maxReservedRecords is for how many records a page makes room at once.
@@ -231,7 +241,15 @@ func (b *pageBuilder) add(it *kv.Iter) error {
 		b.next = key.Counter
 		return nil
 	}
-	r := layout.Record{Counter: key.Counter, Ordinal: stored.Ordinal, Offset: stored.Offset, Data: b.copy(stored.Data)}
+	r := layout.Record{Counter: key.Counter, Ordinal: stored.Ordinal, Offset: stored.Offset}
+	if stored.Sealed {
+		if err := b.open(it.Key(), &stored); err != nil {
+			return err
+		}
+		r.Data = stored.Data // memory of its own
+	} else {
+		r.Data = b.copy(stored.Data)
+	}
 	if stored.HasExplicitHash {
 		r.ExplicitHash = new(uint128.Uint128)
 		*r.ExplicitHash = stored.ExplicitHash
@@ -243,6 +261,21 @@ func (b *pageBuilder) add(it *kv.Iter) error {
 	b.keys = append(b.keys, stored.PartitionKey...)
 	b.ends = append(b.ends, len(b.keys))
 	b.records = append(b.records, r)
+	return nil
+}
+
+// open decrypts a record.
+func (b *pageBuilder) open(key []byte, stored *layout.StoredRecord) error {
+	dataKey, err := b.stream.dataKey(stored.DataKey)
+	if err != nil {
+		return err
+	}
+	if b.seal == nil {
+		b.seal = new(layout.SealScratch)
+	}
+	if err := dataKey.Open(key, stored, b.seal); err != nil {
+		return corrupt(err)
+	}
 	return nil
 }
 

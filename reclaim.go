@@ -45,6 +45,7 @@ func (a *appender) trim(shards []*Shard, horizons []layout.Horizon, batch *kv.Ba
 			batch.Set(layout.CutKey(id, stream.number), layout.CutRow{Bytes: bytes}.Encode(id, stream.number))
 		}
 	}
+	stream.pruneDataKeys(batch)
 	return func() {
 		for _, sh := range trimmed {
 			sh.publishMap()
@@ -89,6 +90,7 @@ func (a *appender) deleteStream(s *Stream, batch *kv.Batch) {
 	batch.Delete(layout.StreamKey(s.number))
 	batch.DeleteRange(layout.StreamShardsSpan(s.number))
 	batch.DeleteRange(layout.StreamSlicesSpan(s.number))
+	batch.DeleteRange(layout.StreamDataKeysSpan(s.number))
 	dead := s.dead
 	for _, sh := range s.routes.shards {
 		for i, slice := range sh.allSlices {

@@ -84,7 +84,7 @@ func (s *Stream) updateRetention(ctx context.Context, period time.Duration, incr
 	if forever {
 		period = 0
 	}
-	return s.update(ctx, func(a *appender, set *settings) error {
+	return s.update(ctx, func(a *appender, set *settings, _ *kv.Batch) error {
 		was := set.retention
 		switch {
 		case increase && lasting(period) < lasting(was):
@@ -123,7 +123,7 @@ func hours(d time.Duration) string {
 func (s *Stream) UpdateRetentionBytes(ctx context.Context, bytes int64) error {
 	err := validateRetentionBytes(bytes)
 	if err == nil {
-		err = s.update(ctx, func(_ *appender, set *settings) error {
+		err = s.update(ctx, func(_ *appender, set *settings, _ *kv.Batch) error {
 			set.retentionBytes = bytes
 			s.db.kickRetention()
 			return nil

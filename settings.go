@@ -164,6 +164,7 @@ func (s *Stream) save(batch *kv.Batch) {
 		ReadBytes:      uint64(set.capacity.ReadBytesPerSecond),
 		MaxShards:      uint32(set.capacity.MaxShards),
 		KeyID:          set.keyID,
+		NextDataKey:    s.nextDataKey,
 	}
 	for key, value := range set.tags {
 		row.Tags = append(row.Tags, layout.Tag{Key: key, Value: value})
@@ -174,14 +175,14 @@ func (s *Stream) save(batch *kv.Batch) {
 
 // update changes the stream's settings by fn, which gets a copy, and can refuse.
 // Puts and reads that begin after it has returned go by the new ones.
-func (s *Stream) update(ctx context.Context, fn func(a *appender, set *settings) error) error {
+func (s *Stream) update(ctx context.Context, fn func(a *appender, set *settings, batch *kv.Batch) error) error {
 	return s.db.control(ctx, func(a *appender, batch *kv.Batch) (func(), error) {
 		if s.gone {
 			return nil, ErrStreamNotFound
 		}
 		next := new(settings)
 		*next = *s.config
-		if err := fn(a, next); err != nil {
+		if err := fn(a, next, batch); err != nil {
 			return nil, err
 		}
 		s.config = next
@@ -198,7 +199,7 @@ func (s *Stream) update(ctx context.Context, fn func(a *appender, set *settings)
 func (s *Stream) UpdateMaxRecordBytes(ctx context.Context, bytes int) error {
 	err := validateMaxRecordBytes(bytes)
 	if err == nil {
-		err = s.update(ctx, func(_ *appender, set *settings) error {
+		err = s.update(ctx, func(_ *appender, set *settings, _ *kv.Batch) error {
 			set.maxData = bytes
 			return nil
 		})
@@ -222,7 +223,7 @@ func (s *Stream) AddTags(ctx context.Context, tags map[string]string) error {
 	err := validateTags(tags)
 	if err == nil {
 		tags = maps.Clone(tags) // the caller may go on to use its own
-		err = s.update(ctx, func(_ *appender, set *settings) error {
+		err = s.update(ctx, func(_ *appender, set *settings, _ *kv.Batch) error {
 			all := make(map[string]string, len(set.tags)+len(tags))
 			maps.Copy(all, set.tags)
 			maps.Copy(all, tags)
@@ -241,7 +242,7 @@ func (s *Stream) AddTags(ctx context.Context, tags map[string]string) error {
 // RemoveTagsFromStream.
 func (s *Stream) RemoveTags(ctx context.Context, keys ...string) error {
 	keys = slices.Clone(keys)
-	err := s.update(ctx, func(_ *appender, set *settings) error {
+	err := s.update(ctx, func(_ *appender, set *settings, _ *kv.Batch) error {
 		set.tags = maps.Clone(set.tags)
 		for _, key := range keys {
 			delete(set.tags, key)

@@ -33,6 +33,7 @@ type Stream struct {
 	createdCounter uint64 // when it was created: nanoseconds
 	settings       atomic.Pointer[settings]
 	topology       atomic.Pointer[topology]
+	keys           dataKeys
 	signal         tail.Signal // the last counter of any shard
 	deleted        atomic.Bool // set when the deletion is durable
 
@@ -41,6 +42,9 @@ type Stream struct {
 	touched bool      // this group has records for it
 	routes  *topology // becomes topology
 	config  *settings // becomes settings
+
+	sealer      sealer // the data key that encrypts; for the key of config, it may be another's
+	nextDataKey uint32
 
 	// dead counts the bytes that have died in epochs in which others still live.
 	// What died before the database was opened is not counted.
@@ -75,7 +79,8 @@ func (s *Stream) Shard(id ShardID) (*Shard, error) {
 // are read in that order. The data is copied; data may be reused at once.
 //
 // Refused: [ErrInvalidArgument], [ErrStreamNotFound], [ErrThroughputExceeded] (not
-// with [Unlimited] capacity; [Stream.PutRecordWait] waits instead), [ErrDiskFull],
+// with [Unlimited] capacity; [Stream.PutRecordWait] waits instead),
+// [ErrKeyUnavailable] (if the stream encrypts), [ErrDiskFull],
 // [ErrFailed], [ErrClosed], and the cause of ctx if it ended before the record was
 // on its way. Unknown: [ErrOutcomeUnknown], which wraps that cause or ErrFailed, if it
 // was. There is no other outcome. Kinesis: PutRecord.
@@ -89,6 +94,9 @@ func (s *Stream) PutRecord(ctx context.Context, partitionKey string, data []byte
 	r.op.single[0] = preparePut(&entry, make([]byte, payloadBytes(&entry)))
 	r.op.puts = r.op.single[:]
 	if err := s.commitPuts(ctx, r); err != nil {
+		if err = s.db.renewDataKey(ctx, err); err == nil {
+			return s.PutRecord(ctx, partitionKey, data)
+		}
 		return PutResult{}, wrapError("put record", s.name, err)
 	}
 	result := r.op.single[0].result()
@@ -125,6 +133,9 @@ func (s *Stream) PutRecords(ctx context.Context, entries []Entry) ([]PutResult, 
 	r.op.puts = preparePuts(r.op.many, entries, total)
 	r.op.many = r.op.puts
 	if err := s.commitPuts(ctx, r); err != nil {
+		if err = s.db.renewDataKey(ctx, err); err == nil {
+			return s.PutRecords(ctx, entries)
+		}
 		return nil, wrapError("put records", s.name, err)
 	}
 	results := make([]PutResult, len(entries))
@@ -284,6 +295,7 @@ func (a *appender) createStream(name string, opts StreamOptions, batch *kv.Batch
 		name:           name,
 		createdCounter: created,
 		config:         newSettings(opts),
+		keys:           newDataKeys(),
 	}
 	s.settings.Store(s.config)
 	a.nextStream++

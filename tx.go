@@ -107,7 +107,7 @@ func (db *DB) View(ctx context.Context, fn func(*Tx) error) error {
 // not return the error that told it so.
 //
 // Errors besides fn's: [ErrTxConflict], [ErrTxTooLarge], [ErrStreamNotFound] if a
-// stream was deleted meanwhile, [ErrThroughputExceeded], [ErrDiskFull], [ErrFailed], [ErrClosed], the
+// stream was deleted meanwhile, [ErrThroughputExceeded], [ErrKeyUnavailable], [ErrDiskFull], [ErrFailed], [ErrClosed], the
 // cause of ctx: refused. [ErrOutcomeUnknown]: unknown.
 func (db *DB) Update(ctx context.Context, fn func(*Tx) error) error {
 	for run := range maxTxRuns {
@@ -160,7 +160,11 @@ func (db *DB) update(ctx context.Context, fn func(*Tx) error) (again bool, err e
 	if errors.Is(err, errConflict) {
 		return true, nil
 	}
-	return false, wrapError("update", "", err)
+	if err == nil {
+		return false, nil
+	}
+	err = db.renewDataKey(ctx, err)
+	return err == nil, wrapError("update", "", err)
 }
 
 func (db *DB) begin(ctx context.Context, writable bool) (*Tx, error) {
@@ -457,6 +461,9 @@ func (a *appender) applyTx(op *txOp, batch *kv.Batch) error {
 	for i := range op.puts {
 		if op.puts[i].stream.gone {
 			return fmt.Errorf("%w: %s", ErrStreamNotFound, op.puts[i].stream.name)
+		}
+		if err := a.canSeal(op.puts[i].stream); err != nil {
+			return err
 		}
 	}
 	if a.txs.conflicts(op) {

@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"github.com/cockroachdb/pebble/v2"
+	"github.com/google/uuid"
 )
 
 // Excise removes all keys from lower up to and not including upper, and gives
@@ -45,6 +46,9 @@ func (s *Store) Compact(ctx context.Context, lower, upper []byte) error {
 // FS returns the file system that the store lies on, for reading its files and
 // for writing copies of them outside of Dir.
 func (s *Store) FS() FS { return s.guard }
+
+// ID returns the id of the database, which its copies share.
+func (s *Store) ID() uuid.UUID { return s.identity.ID }
 
 // Dir returns the directory of the database on FS.
 func (s *Store) Dir() string { return s.dir }

@@ -72,6 +72,11 @@ func FuzzEpochRow(f *testing.F) {
 		func(r layout.EpochRow) []byte { return r.Encode(3) })
 }
 
+func FuzzDataKeyRow(f *testing.F) {
+	fuzzRow(f, layout.DataKeyKey(7, 2), func(value []byte) (layout.DataKeyRow, error) { return layout.DecodeDataKeyRow(7, 2, value) },
+		func(r layout.DataKeyRow) []byte { return r.Encode(7, 2) })
+}
+
 func FuzzCutRow(f *testing.F) {
 	fuzzRow(f, layout.CutKey(3, 7), func(value []byte) (layout.CutRow, error) { return layout.DecodeCutRow(3, 7, value) },
 		func(r layout.CutRow) []byte { return r.Encode(3, 7) })
@@ -109,6 +114,8 @@ func FuzzKeys(f *testing.F) {
 		is(layout.SliceKey(stream, shard, epoch), err)
 		epoch, stream, err = layout.DecodeCutKey(key)
 		is(layout.CutKey(epoch, stream), err)
+		stream, number, err := layout.DecodeDataKeyKey(key)
+		is(layout.DataKeyKey(stream, number), err)
 		record, err := layout.DecodeRecordKey(key)
 		is(record.Bytes(), err)
 		app, err := layout.DecodeAppKey(key)
@@ -129,6 +136,10 @@ func FuzzRecord(f *testing.F) {
 		got, err := layout.DecodeRecord(key.Bytes(), value)
 		if err != nil {
 			require.ErrorIs(t, err, layout.ErrCorrupt)
+			return
+		}
+		if got.Sealed { // nobody has the key
+			require.GreaterOrEqual(t, got.Size(), 0)
 			return
 		}
 		r := layout.Record{Ordinal: got.Ordinal, Offset: got.Offset, PartitionKey: string(got.PartitionKey), Data: got.Data}

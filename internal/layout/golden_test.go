@@ -46,6 +46,28 @@ func recordRow(name string, k layout.RecordKey, r layout.Record) row {
 	}}
 }
 
+func sealedRow(name string, key layout.RecordKey, r layout.Record) row {
+	dataKey, err := layout.NewDataKey(2, [16]byte{15: 1}, make([]byte, layout.DataKeyBytes))
+	if err != nil {
+		panic(err)
+	}
+	payload := layout.EncodePayload(make([]byte, layout.PayloadBytes(r.PartitionKey, r.ExplicitHash != nil, len(r.Data))), r.PartitionKey, r.ExplicitHash, r.Data)
+	value := make([]byte, dataKey.RecordBytes(&r, payload))
+	dataKey.PutRecord(value, key.Bytes(), &r, payload, new(layout.SealScratch))
+	return row{name, key.Bytes(), value, func(t *testing.T, _, value []byte) {
+		got, err := layout.DecodeRecord(key.Bytes(), value)
+		require.NoError(t, err)
+		require.True(t, got.Sealed)
+		require.Equal(t, dataKey.Number(), got.DataKey)
+		require.Equal(t, r.Size(), got.Size())
+		require.Nil(t, got.Data)
+		require.NoError(t, dataKey.Open(key.Bytes(), &got, new(layout.SealScratch)))
+		require.Equal(t, r.PartitionKey, string(got.PartitionKey))
+		require.Equal(t, r.Data, got.Data)
+		require.Equal(t, *r.ExplicitHash, got.ExplicitHash)
+	}}
+}
+
 // rows has an example of everything that is stored.
 func rows() []row {
 	format := layout.FormatRow{Version: 1, OldestReader: 1}
@@ -68,6 +90,7 @@ func rows() []row {
 	epoch := layout.EpochRow{FirstCounter: 1_700_000_000_000_000_002}
 	slice := layout.SliceRow{FirstCounter: 1_700_000_000_000_000_003, FirstOrdinal: 2, FirstOffset: 40}
 	cut := layout.CutRow{Bytes: 5 << 20}
+	dataKey := layout.DataKeyRow{KeyID: "main", Created: 1_700_000_000_000_000_004, Wrapped: []byte("wrapped"), Check: layout.DataKeyCheck(make([]byte, 32))}
 	hash := uint128.Uint128{Hi: 1, Lo: 2}
 	return []row{
 		{"format", layout.FormatKey(), format.Encode(), func(t *testing.T, _, value []byte) {
@@ -108,6 +131,16 @@ func rows() []row {
 			require.NoError(t, err)
 			require.Equal(t, cut, got)
 		}},
+		{"data key", layout.DataKeyKey(7, 2), dataKey.Encode(7, 2), func(t *testing.T, key, value []byte) {
+			stream, number, err := layout.DecodeDataKeyKey(key)
+			require.NoError(t, err)
+			require.Equal(t, []uint32{7, 2}, []uint32{stream, number})
+			got, err := layout.DecodeDataKeyRow(7, 2, value)
+			require.NoError(t, err)
+			require.Equal(t, dataKey, got)
+		}},
+		sealedRow("record, encrypted", layout.RecordKey{Epoch: 3, Stream: 7, Shard: 4, Counter: 1_700_003_700_000_000_001},
+			layout.Record{Ordinal: 301, Offset: 70_015, PartitionKey: "customer-42", Data: []byte("paid"), ExplicitHash: &hash}),
 		recordRow("record", layout.RecordKey{Epoch: 3, Stream: 7, Shard: 4, Counter: 1_700_003_700_000_000_000},
 			layout.Record{Ordinal: 300, Offset: 70_000, PartitionKey: "customer-42", Data: []byte("paid")}),
 		recordRow("record, empty, with a hash key", layout.RecordKey{Epoch: 1, Stream: 1, Counter: 1},

@@ -14,6 +14,7 @@ const (
 	columnEpoch  = 0x04 // epoch -> EpochRow
 	columnSlice  = 0x05 // stream, shard, epoch -> SliceRow
 	columnCut    = 0x06 // epoch, stream -> CutRow: records to be removed
+	columnKey    = 0x07 // stream, number -> DataKeyRow
 	columnRecord = 0x10 // epoch, stream, shard, counter -> a record
 	columnApp    = 0x20 // the application's own key -> its value
 	columnEnd    = 0x21 // above every key
@@ -101,6 +102,21 @@ func EpochCutsSpan(epoch uint32) (lower, upper []byte) { return span32(columnCut
 // DecodeCutKey is the inverse of [CutKey].
 func DecodeCutKey(key []byte) (epoch, stream uint32, err error) {
 	fields, err := split32(key, columnCut, 2)
+	return fields[0], fields[1], err
+}
+
+// DataKeyKey is the key of the [DataKeyRow] of a stream's data key.
+func DataKeyKey(stream, number uint32) []byte { return key32(columnKey, stream, number) }
+
+// DataKeySpan is the range of all [DataKeyRow]s.
+func DataKeySpan() (lower, upper []byte) { return []byte{columnKey}, []byte{columnKey + 1} }
+
+// StreamDataKeysSpan is the range of one stream's [DataKeyRow]s.
+func StreamDataKeysSpan(stream uint32) (lower, upper []byte) { return span32(columnKey, stream) }
+
+// DecodeDataKeyKey is the inverse of [DataKeyKey].
+func DecodeDataKeyKey(key []byte) (stream, number uint32, err error) {
+	fields, err := split32(key, columnKey, 2)
 	return fields[0], fields[1], err
 }
 

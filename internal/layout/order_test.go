@@ -34,6 +34,8 @@ func TestSpansHoldTheirKeysAndNoOthers(t *testing.T) {
 				require.Equal(t, a == other, in(layout.ShardKey(a, b), lower, upper))
 				lower, upper = layout.StreamSlicesSpan(other)
 				require.Equal(t, a == other, in(layout.SliceKey(a, b, 1), lower, upper))
+				lower, upper = layout.StreamDataKeysSpan(other)
+				require.Equal(t, a == other, in(layout.DataKeyKey(a, b), lower, upper))
 				lower, upper = layout.EpochCutsSpan(other)
 				require.Equal(t, a == other, in(layout.CutKey(a, b), lower, upper))
 			}
@@ -47,10 +49,10 @@ func TestColumnsDoNotMeet(t *testing.T) {
 	app := func() (lower, upper []byte) { return layout.AppSpan(nil, nil) }
 	for _, a := range edges {
 		keys := [][]byte{
-			layout.StreamKey(a), layout.ShardKey(a, a), layout.EpochKey(a), layout.SliceKey(a, a, a), layout.CutKey(a, a),
+			layout.StreamKey(a), layout.ShardKey(a, a), layout.EpochKey(a), layout.SliceKey(a, a, a), layout.CutKey(a, a), layout.DataKeyKey(a, a),
 			layout.AppKey([]byte{byte(a)}),
 		}
-		for i, s := range []span{layout.StreamSpan, layout.ShardSpan, layout.EpochSpan, layout.SliceSpan, layout.CutSpan, app} {
+		for i, s := range []span{layout.StreamSpan, layout.ShardSpan, layout.EpochSpan, layout.SliceSpan, layout.CutSpan, layout.DataKeySpan, app} {
 			lower, upper := s()
 			for j, key := range keys {
 				require.Equal(t, i == j, in(key, lower, upper))

@@ -24,11 +24,13 @@ import (
 const (
 	recordVersion    = 1
 	flagExplicitHash = 1 << 0
+	flagSealed       = 1 << 1 // see seal.go; no other flag is set beside it
 )
 
 // MaxRecordOverhead is the most by which a stored record's value exceeds its
 // partition key and data together.
-const MaxRecordOverhead = 1 + 2*binary.MaxVarintLen64 + 1 + binary.MaxVarintLen64 + 16 + 4
+const MaxRecordOverhead = 1 + 2*binary.MaxVarintLen64 + 1 + binary.MaxVarintLen64 + 16 + 4 +
+	1 + binary.MaxVarintLen32 + binary.MaxVarintLen64 + sealTagBytes // if it is encrypted
 
 // Record is a record as it lies in a shard. Which shard, its reader knows.
 type Record struct {
@@ -109,10 +111,22 @@ type StoredRecord struct {
 	Data            []byte
 	ExplicitHash    uint128.Uint128
 	HasExplicitHash bool
+
+	// Sealed says that the record is encrypted, with the stream's data key of
+	// that number: the four fields above are not known before [DataKey.Open].
+	Sealed  bool
+	DataKey uint32
+	sealed  []byte
+	size    int
 }
 
-// Size is as [Record.Size].
-func (r *StoredRecord) Size() int { return len(r.PartitionKey) + len(r.Data) }
+// Size is as [Record.Size]. It is known of a sealed record, too.
+func (r *StoredRecord) Size() int {
+	if r.Sealed {
+		return r.size
+	}
+	return len(r.PartitionKey) + len(r.Data)
+}
 
 // DecodeRecord takes apart the value found under key, and checks that it is
 // what was written there.
@@ -147,6 +161,10 @@ func DecodeRecord(key, value []byte) (r StoredRecord, err error) {
 }
 
 func (r *StoredRecord) decodePayload(b []byte) bool {
+	r.Sealed = false
+	if len(b) > 0 && b[0] == flagSealed {
+		return r.decodeSealed(b[1:])
+	}
 	if len(b) < 1 || b[0]&^flagExplicitHash != 0 {
 		return false
 	}

@@ -1,0 +1,322 @@
+package braid
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/braidstream/braid/internal/commit"
+	"github.com/braidstream/braid/internal/kv"
+	"github.com/braidstream/braid/internal/layout"
+)
+
+// Records are encrypted with data keys of their stream, which are stored beside
+// them, themselves encrypted by a key that a [KeyProvider] has. The provider may
+// be slow or fail, so it is called on the goroutine of whoever puts or reads, and
+// never by the committer, which encrypts: it alone knows a record's numbers.
+//
+// Invariant: a data key encrypts only in the process run that made it. So no two
+// records are encrypted with one key and one counter, neither after a crash, nor
+// in a copy of the database, nor when the clock goes back.
+
+// KeyProvider has the keys that data keys are encrypted with, such as a service
+// or a [KeyRing]. Its methods may be called from any number of goroutines, and
+// should return when the context ends.
+type KeyProvider interface {
+	// DescribeKey looks a key up. It returns the id by which WrapKey and
+	// UnwrapKey will always find that key, which is the given one unless that is
+	// an alias. An error that matches [ErrInvalidArgument] says that there is no
+	// such key.
+	DescribeKey(ctx context.Context, keyID string) (id string, err error)
+
+	// WrapKey encrypts a data key of 32 bytes with the key of that id.
+	WrapKey(ctx context.Context, keyID string, dataKey []byte) (wrapped []byte, err error)
+
+	// UnwrapKey is the inverse of WrapKey.
+	UnwrapKey(ctx context.Context, keyID string, wrapped []byte) (dataKey []byte, err error)
+}
+
+const (
+	maxKeyIDBytes = 2048 // Kinesis: KeyId
+
+	// dataKeyLifetime is how long a data key encrypts before it is replaced.
+	dataKeyLifetime = 24 * time.Hour
+)
+
+// StartEncryption makes the stream encrypt what is put from now on: partition
+// keys, explicit hash keys and data, with AES-256-GCM, by data keys that
+// [Options].KeyProvider encrypts with the key of that id. Records that are
+// stored already stay as they are. On a stream that encrypts already it changes
+// the key; the same one again makes a new data key.
+//
+// It does not hide sizes, numbers and times of records, which shard each is in,
+// the names and tags of streams, nor the application's own keys and values.
+//
+// Errors: [ErrInvalidArgument] for an id that the provider does not know, and if
+// there is no provider; [ErrKeyUnavailable] if it fails; and as
+// [Stream.UpdateMaxRecordBytes]. Kinesis: StartStreamEncryption.
+func (s *Stream) StartEncryption(ctx context.Context, keyID string) error {
+	return wrapError("start encryption", s.name, s.startEncryption(ctx, keyID))
+}
+
+func (s *Stream) startEncryption(ctx context.Context, keyID string) error {
+	if keyID == "" || len(keyID) > maxKeyIDBytes {
+		return &InvalidArgumentError{"KeyID", fmt.Sprintf("%.64q", keyID), fmt.Sprintf("must be 1 to %d bytes", maxKeyIDBytes)}
+	}
+	if s.db.opts.KeyProvider == nil {
+		return &InvalidArgumentError{"KeyID", fmt.Sprintf("%.64q", keyID), "needs a database that was opened with a KeyProvider"}
+	}
+	key, err := s.makeDataKey(ctx, keyID)
+	if err != nil {
+		return err
+	}
+	return s.update(ctx, func(a *appender, set *settings, batch *kv.Batch) error {
+		set.keyID = keyID
+		return a.addDataKey(s, key, batch)
+	})
+}
+
+// StopEncryption makes the stream store in the clear what is put from now on.
+// What is encrypted stays so, and can be read as long as its key can be had. A
+// stream that does not encrypt stays as it is.
+//
+// Errors: as [Stream.UpdateMaxRecordBytes]. Kinesis: StopStreamEncryption.
+func (s *Stream) StopEncryption(ctx context.Context) error {
+	err := s.update(ctx, func(_ *appender, set *settings, _ *kv.Batch) error {
+		set.keyID = ""
+		return nil
+	})
+	return wrapError("stop encryption", s.name, err)
+}
+
+// dataKeys are a stream's, as they are stored, and those that were decrypted.
+type dataKeys struct {
+	turn chan struct{} // holds the token of whoever calls the provider
+
+	mu     sync.Mutex // guards the fields below
+	rows   map[uint32]layout.DataKeyRow
+	opened map[uint32]*layout.DataKey
+	sealer sealer // with which new records are encrypted
+}
+
+// sealer is the data key that encrypts.
+type sealer struct {
+	*layout.DataKey
+	keyID string    // as it was given
+	made  time.Time // in this run of the process
+}
+
+// usable reports whether the data key can encrypt what is put at that moment.
+func (k *sealer) usable(keyID string, now time.Time) bool {
+	return k.DataKey != nil && k.keyID == keyID && now.Sub(k.made) < dataKeyLifetime
+}
+
+func newDataKeys() dataKeys {
+	return dataKeys{turn: make(chan struct{}, 1), rows: make(map[uint32]layout.DataKeyRow), opened: make(map[uint32]*layout.DataKey)}
+}
+
+// wait waits for the turn to call the provider. Whoever got it has to call done.
+func (k *dataKeys) wait(ctx context.Context, db *DB) error {
+	select {
+	case k.turn <- struct{}{}:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	case <-db.closing:
+		return ErrClosed
+	}
+}
+
+func (k *dataKeys) done() { <-k.turn }
+
+// newDataKey is a data key that is not stored yet.
+type newDataKey struct {
+	keyID  string // as it was given
+	row    layout.DataKeyRow
+	secret []byte
+}
+
+// makeDataKey makes a data key and has it encrypted.
+func (s *Stream) makeDataKey(ctx context.Context, keyID string) (*newDataKey, error) {
+	provider := s.db.opts.KeyProvider
+	if provider == nil {
+		return nil, fmt.Errorf("%w: the database was opened without a KeyProvider, and the stream encrypts with %q", ErrKeyUnavailable, keyID)
+	}
+	id, err := provider.DescribeKey(ctx, keyID)
+	if errors.Is(err, ErrInvalidArgument) {
+		return nil, fmt.Errorf("%w: %w", &InvalidArgumentError{"KeyID", keyID, "must be the id of a key that the KeyProvider has"}, err)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("%w: describe %q: %w", ErrKeyUnavailable, keyID, err)
+	}
+	secret := make([]byte, layout.DataKeyBytes)
+	_, _ = rand.Read(secret) // never fails
+	wrapped, err := provider.WrapKey(ctx, id, slices.Clone(secret))
+	if err != nil {
+		return nil, fmt.Errorf("%w: wrap with %q: %w", ErrKeyUnavailable, id, err)
+	}
+	row := layout.DataKeyRow{KeyID: id, Wrapped: slices.Clone(wrapped), Check: layout.DataKeyCheck(secret)}
+	return &newDataKey{keyID: keyID, row: row, secret: secret}, nil
+}
+
+// addDataKey makes the data key the one that encrypts. The caller saves the
+// stream's row, in the same commit.
+func (a *appender) addDataKey(s *Stream, key *newDataKey, batch *kv.Batch) error {
+	number := s.nextDataKey
+	dataKey, err := layout.NewDataKey(number, s.db.store.ID(), key.secret)
+	if err != nil {
+		return err
+	}
+	s.nextDataKey++
+	key.row.Created = a.nextCounter()
+	batch.Set(layout.DataKeyKey(s.number, number), key.row.Encode(s.number, number))
+	s.sealer = sealer{DataKey: dataKey, keyID: key.keyID, made: a.moment}
+	s.keys.mu.Lock()
+	defer s.keys.mu.Unlock()
+	s.keys.rows[number], s.keys.opened[number] = key.row, dataKey
+	return nil
+}
+
+// errNoDataKey refuses a request that needs a data key that there is not yet. Who
+// made it renews the key and asks again.
+type errNoDataKey struct{ stream *Stream }
+
+func (e *errNoDataKey) Error() string { return "the stream needs a new data key" }
+
+// canSeal returns nil if records can be put to the stream: it does not encrypt,
+// or has the data key for it.
+func (a *appender) canSeal(s *Stream) error {
+	if keyID := s.config.keyID; keyID != "" && !s.sealer.usable(keyID, a.moment) {
+		return &errNoDataKey{s}
+	}
+	return nil
+}
+
+// renewDataKey gives the stream of an errNoDataKey a data key, unless somebody
+// else has done so meanwhile. It returns any other error as it is.
+func (db *DB) renewDataKey(ctx context.Context, err error) error {
+	var missing *errNoDataKey
+	if !errors.As(err, &missing) {
+		return err
+	}
+	err = missing.stream.renewDataKey(ctx)
+	if errors.Is(err, commit.ErrUnknown) { // of the key; the put was refused
+		if err = context.Cause(ctx); err == nil {
+			err = db.store.Err()
+		}
+	}
+	return err
+}
+
+func (s *Stream) renewDataKey(ctx context.Context) error {
+	db := s.db
+	if err := s.keys.wait(ctx, db); err != nil {
+		return err
+	}
+	defer s.keys.done()
+	keyID := s.settings.Load().keyID
+	needed := false
+	err := db.control(ctx, func(a *appender, _ *kv.Batch) (func(), error) {
+		needed = !s.gone && a.canSeal(s) != nil
+		return nil, nil
+	})
+	if err != nil || !needed || keyID == "" {
+		return err
+	}
+	key, err := s.makeDataKey(ctx, keyID)
+	if err != nil {
+		if errors.Is(err, ErrInvalidArgument) { // it was there when encryption started
+			err = fmt.Errorf("%w: %w", ErrKeyUnavailable, err)
+		}
+		return err
+	}
+	return s.update(ctx, func(a *appender, set *settings, batch *kv.Batch) error {
+		if set.keyID != keyID || a.canSeal(s) == nil {
+			return nil // it has changed meanwhile: the put will tell
+		}
+		return a.addDataKey(s, key, batch)
+	})
+}
+
+// errMissingKey is the number of a data key that a page needs and does not have.
+type errMissingKey uint32
+
+func (e errMissingKey) Error() string {
+	return fmt.Sprintf("data key %d was not decrypted yet", uint32(e))
+}
+
+// dataKey returns the data key of that number, or an errMissingKey.
+func (s *Stream) dataKey(number uint32) (*layout.DataKey, error) {
+	s.keys.mu.Lock()
+	defer s.keys.mu.Unlock()
+	if key := s.keys.opened[number]; key != nil {
+		return key, nil
+	}
+	return nil, errMissingKey(number)
+}
+
+// openDataKey has the data key of that number decrypted.
+func (s *Stream) openDataKey(ctx context.Context, number uint32) error {
+	if err := s.keys.wait(ctx, s.db); err != nil {
+		return err
+	}
+	defer s.keys.done()
+	if _, err := s.dataKey(number); err == nil {
+		return nil // somebody else was faster
+	}
+	s.keys.mu.Lock()
+	row, found := s.keys.rows[number]
+	s.keys.mu.Unlock()
+	provider := s.db.opts.KeyProvider
+	switch {
+	case !found:
+		return fmt.Errorf("%w: data key %d", ErrDataLoss, number)
+	case provider == nil:
+		return fmt.Errorf("%w: the database was opened without a KeyProvider, and the records are encrypted with %q", ErrKeyUnavailable, row.KeyID)
+	}
+	secret, err := provider.UnwrapKey(ctx, row.KeyID, slices.Clone(row.Wrapped))
+	if err != nil {
+		return fmt.Errorf("%w: unwrap with %q: %w", ErrKeyUnavailable, row.KeyID, err)
+	}
+	if len(secret) != layout.DataKeyBytes || layout.DataKeyCheck(secret) != row.Check {
+		return fmt.Errorf("%w: what was unwrapped with %q is not the data key", ErrKeyUnavailable, row.KeyID)
+	}
+	key, err := layout.NewDataKey(number, s.db.store.ID(), secret)
+	if err != nil {
+		return err
+	}
+	s.keys.mu.Lock()
+	defer s.keys.mu.Unlock()
+	s.keys.opened[number] = key
+	return nil
+}
+
+// pruneDataKeys removes the data keys that no record of the stream needs any more:
+// all that are older than the newest one made before every record.
+func (s *Stream) pruneDataKeys(batch *kv.Batch) {
+	s.keys.mu.Lock()
+	defer s.keys.mu.Unlock()
+	if len(s.keys.rows) < 2 {
+		return
+	}
+	first := uint64(1<<64 - 1) // no record has a lower counter
+	for _, sh := range s.routes.shards {
+		if sh.trimmed.Ordinal < sh.next.Ordinal {
+			first = min(first, sh.trimmed.Counter)
+		}
+	}
+	numbers := slices.Sorted(maps.Keys(s.keys.rows))
+	for i, number := range numbers[:len(numbers)-1] {
+		if s.keys.rows[numbers[i+1]].Created > first {
+			return
+		}
+		batch.Delete(layout.DataKeyKey(s.number, number))
+		delete(s.keys.rows, number)
+		delete(s.keys.opened, number)
+	}
+}

@@ -1,0 +1,91 @@
+package braid
+
+import (
+	"bytes"
+	"math/rand/v2"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+	"github.com/stretchr/testify/require"
+
+	"github.com/braidstream/braid/internal/layout"
+)
+
+// No two records are encrypted with one data key and one nonce, which is the
+// counter: whatever is copied, crashes, and goes back to an older copy, and
+// whatever the clock says. Here a family of copies of one database lives on, each
+// for itself, and everything that any of them ever wrote is compared.
+func TestNoNonceIsUsedTwice(t *testing.T) {
+	rounds := 600
+	if testing.Short() {
+		rounds = 100
+	}
+	synctest.Test(t, func(t *testing.T) {
+		type use struct {
+			check   [16]byte // stands for the data key
+			counter uint64
+		}
+		written := make(map[use][]byte)
+		repeated := 0
+		ring, err := NewKeyRing(map[string][]byte{"main": make([]byte, 32)})
+		require.NoError(t, err)
+		random := rand.New(rand.NewPCG(3, 4))
+		disks := []*vfs.MemFS{vfs.NewCrashableMem()}
+		for round := range rounds {
+			i := random.IntN(len(disks))
+			disk := disks[i]
+			offset := time.Duration(random.Int64N(int64(time.Hour))) - 30*time.Minute
+			opts := &Options{KeyProvider: ring, Durability: Durability(random.IntN(3)), MemtableBytes: 1 << 20}
+			db, err := open("/db", opts, environment{fs: disk, clock: func() time.Time { return time.Now().Add(offset) }})
+			require.NoError(t, err)
+			s, err := db.OpenStream(t.Context(), "s", &StreamOptions{Shards: 2})
+			require.NoError(t, err)
+			if round == 0 {
+				require.NoError(t, s.StartEncryption(t.Context(), "main"))
+			}
+			for range 1 + random.IntN(5) {
+				if random.IntN(4) == 0 {
+					offset -= time.Second
+				}
+				_, err := s.PutRecords(t.Context(), []Entry{{PartitionKey: "a", Data: []byte{byte(random.Uint32())}}, {PartitionKey: "b"}})
+				require.NoError(t, err)
+				if random.IntN(8) == 0 {
+					require.NoError(t, s.StartEncryption(t.Context(), "main"))
+				}
+				if random.IntN(8) == 0 { // a copy of what is there now
+					disks = append(disks, disk.CrashClone(vfs.CrashCloneCfg{UnsyncedDataPercent: random.IntN(101), RNG: random}))
+				}
+			}
+			lower, upper := []byte{0x10}, []byte{0x11}
+			require.NoError(t, scan(db.store, lower, upper, func(key, value []byte) error {
+				place, err := layout.DecodeRecordKey(key)
+				require.NoError(t, err)
+				r, err := layout.DecodeRecord(key, value)
+				require.NoError(t, err)
+				require.True(t, r.Sealed)
+				u := use{s.keys.rows[r.DataKey].Check, place.Counter}
+				if before := written[u]; before != nil {
+					require.True(t, bytes.Equal(before, value), "two records are encrypted with one nonce")
+					repeated++
+				}
+				written[u] = bytes.Clone(value)
+				return nil
+			}))
+			var clone *vfs.MemFS
+			if random.IntN(2) == 0 {
+				clone = disk.CrashClone(vfs.CrashCloneCfg{UnsyncedDataPercent: random.IntN(101), RNG: random})
+			}
+			require.NoError(t, db.Close())
+			if clone != nil { // the power was cut before that
+				disks[i] = clone
+			}
+			if len(disks) > 8 {
+				disks = disks[1:]
+			}
+		}
+		require.Greater(t, len(written), 5*rounds)
+		require.Greater(t, repeated, rounds, "copies have records in common")
+	})
+}
