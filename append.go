@@ -153,6 +153,9 @@ func (a *appender) applyPuts(op *putOp, batch *kv.Batch) error {
 		p := &op.puts[i]
 		sh := op.stream.routes.route(p.hash)
 		if throttled {
+			if op.stream.config.capacity.Mode == OnDemand {
+				a.observe(sh, p) // what is refused is wanted, too
+			}
 			if p.err = a.admit(sh, p.record.Size()); p.err != nil {
 				continue
 			}

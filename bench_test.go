@@ -75,17 +75,20 @@ func BenchmarkPutRecords(b *testing.B) {
 	}
 }
 
-// What budgets cost: they are large enough to refuse nothing. The two take turns
-// in one run, since a machine is not the same from one moment to the next.
-func BenchmarkProvisioned(b *testing.B) {
-	for _, mode := range []braid.Durability{braid.Sync, braid.NoSync} {
-		for _, batch := range []int{1, 500} {
-			b.Run(fmt.Sprintf("%s/batch=%d/bytes=1024", mode, batch), func(b *testing.B) {
-				plain := openBenchmark(b, b.TempDir(), mode, 4)
-				provisioned := openBenchmark(b, b.TempDir(), mode, 4)
-				require.NoError(b, provisioned.UpdateCapacity(b.Context(), braid.Capacity{Mode: braid.Provisioned, WriteRecordsPerSecond: 1 << 30, WriteBytesPerSecond: 1 << 30}))
-				compareBenchmark(b, putter(b, provisioned, batch), putter(b, plain, batch))
-			})
+// What budgets cost, and what observing the load does: the budgets are large
+// enough to refuse nothing. The two take turns in one run, since a machine is not
+// the same from one moment to the next.
+func BenchmarkCapacity(b *testing.B) {
+	for _, capacity := range []braid.CapacityMode{braid.Provisioned, braid.OnDemand} {
+		for _, mode := range []braid.Durability{braid.Sync, braid.NoSync} {
+			for _, batch := range []int{1, 500} {
+				b.Run(fmt.Sprintf("%s/%s/batch=%d/bytes=1024", capacity, mode, batch), func(b *testing.B) {
+					plain := openBenchmark(b, b.TempDir(), mode, 4)
+					budgeted := openBenchmark(b, b.TempDir(), mode, 4)
+					require.NoError(b, budgeted.UpdateCapacity(b.Context(), braid.Capacity{Mode: capacity, WriteRecordsPerSecond: 1 << 30, WriteBytesPerSecond: 1 << 30}))
+					compareBenchmark(b, putter(b, budgeted, batch), putter(b, plain, batch))
+				})
+			}
 		}
 	}
 }

@@ -3,8 +3,12 @@ package braid
 import (
 	"context"
 	"fmt"
+	"slices"
+	"sync"
+	"time"
 
 	"github.com/braidstream/braid/internal/kv"
+	"github.com/braidstream/braid/internal/ondemand"
 )
 
 // CapacityMode is how much a stream takes, and who decides on its shards.
@@ -118,4 +122,309 @@ func (s *Stream) UpdateCapacity(ctx context.Context, capacity Capacity) error {
 		})
 	}
 	return wrapError("update capacity", s.name, err)
+}
+
+const (
+	// capacityInterval is how often streams on demand are looked at.
+	capacityInterval = time.Minute
+
+	// quietTime is how long neighbours have to be cold before they are merged.
+	quietTime = 6 * time.Hour
+
+	// peakDays is how long a peak is remembered, while the database is open.
+	peakDays = 30
+
+	maxDecisions = 16 // that Metrics shows
+)
+
+// CapacityDecision is what [OnDemand] has decided, and why.
+type CapacityDecision struct {
+	Time   time.Time
+	Stream string
+	Action string // such as "split shardId-000000000003 at 1701411834604692317316873037158841057280"
+	Reason string
+}
+
+// shardLoad is what was put to a shard of a stream on demand, or was refused,
+// since it was last looked at. The appender owns it.
+type shardLoad struct {
+	records, bytes uint64
+	parts          [ondemand.Parts]uint64 // what it costs, by parts of the shard's range
+}
+
+// observe counts a put to a shard of a stream on demand.
+func (a *appender) observe(sh *Shard, p *put) {
+	if sh.load == nil {
+		sh.load = new(shardLoad)
+	}
+	if sh.load.records == 0 {
+		a.db.kickCapacity()
+	}
+	size := uint64(p.record.Size())
+	capacity := &sh.stream.config.capacity
+	sh.load.records++
+	sh.load.bytes += size
+	// A record costs as many bytes as there are for each record in the budgets.
+	sh.load.parts[ondemand.Part(sh.hashKeys.Start.n, sh.hashKeys.End.n, p.hash)] += size + uint64(capacity.WriteBytesPerSecond/capacity.WriteRecordsPerSecond)
+}
+
+// kickCapacity tells that a stream on demand is used.
+func (db *DB) kickCapacity() {
+	select {
+	case db.loaded <- struct{}{}:
+	default:
+	}
+}
+
+// capacity is what is remembered of streams on demand. It belongs to the
+// goroutine of runCapacity, but for decisions.
+type capacity struct {
+	shards  map[*Shard]*shardHistory
+	peaks   map[*Stream]*peaks
+	traffic int64 // the last minute in which there was some
+
+	mu        sync.Mutex // guards decisions
+	decisions []CapacityDecision
+}
+
+// shardHistory is how much was put to a shard. Minutes are counted from when the
+// database was opened.
+type shardHistory struct {
+	first, last int64             // minute that was observed
+	minutes     [15]ondemand.Load // averages, by minute modulo 15
+	quarters    [int(quietTime / (15 * time.Minute))]ondemand.Load
+	parts       [ondemand.Parts]float64 // fades by half in each minute
+	stayed      string                  // why it was not split, when that was last said
+}
+
+// peaks are the highest loads of a stream, by day modulo peakDays.
+type peaks struct {
+	last int64 // day
+	days [peakDays]ondemand.Load
+}
+
+// runCapacity is the goroutine that looks at the streams on demand: each minute
+// while they are used, and for as long after as shards may have to be merged. An
+// idle database does nothing. It ends when the database closes or has failed.
+func (db *DB) runCapacity() {
+	c := &db.capacity
+	c.shards, c.peaks = make(map[*Shard]*shardHistory), make(map[*Stream]*peaks)
+	timer := time.NewTimer(capacityInterval)
+	timer.Stop() // until there is a put
+	defer timer.Stop()
+	running := false
+	for {
+		select {
+		case <-db.loaded:
+			if !running {
+				timer.Reset(capacityInterval)
+				running = true
+			}
+			continue
+		case <-timer.C:
+		case <-db.closing:
+			return
+		case <-db.store.Failed():
+			return
+		}
+		minute := int64(time.Since(db.aging.start) / capacityInterval)
+		err := db.adaptCapacity(context.Background(), minute)
+		if closedIsFine(db, err) != nil {
+			db.opts.Logger.Warn("the capacity of streams on demand could not be adapted; it will be tried again", "error", err)
+		}
+		if running = minute-c.traffic <= int64(quietTime/capacityInterval)+1; running {
+			timer.Reset(capacityInterval)
+		}
+	}
+}
+
+// adaptCapacity looks at all streams on demand, and does what is decided.
+func (db *DB) adaptCapacity(ctx context.Context, minute int64) error {
+	observed, err := db.harvest(ctx, minute)
+	if err != nil {
+		return err
+	}
+	for s, stream := range observed {
+		steps := ondemand.Plan(stream)
+		if len(steps) == 0 {
+			continue
+		}
+		if err := s.adapt(ctx, steps); err != nil && !s.deleted.Load() {
+			return err
+		}
+	}
+	return nil
+}
+
+// harvest takes what was put in the last minute, and returns what is known of
+// each stream on demand.
+func (db *DB) harvest(ctx context.Context, minute int64) (map[*Stream]ondemand.Stream, error) {
+	c := &db.capacity
+	streams := db.Streams()
+	observed := make(map[*Stream]ondemand.Stream)
+	loads := make(map[*Shard]*shardLoad)
+	err := db.control(ctx, func(a *appender, _ *kv.Batch) (func(), error) {
+		for _, s := range streams {
+			capacity := s.config.capacity
+			if s.gone || capacity.Mode != OnDemand {
+				continue
+			}
+			stream := ondemand.Stream{
+				Budget: ondemand.Load{Records: float64(capacity.WriteRecordsPerSecond), Bytes: float64(capacity.WriteBytesPerSecond)},
+				Min:    min(onDemandShards, capacity.MaxShards),
+				Max:    capacity.MaxShards,
+			}
+			for _, sh := range s.routes.open {
+				loads[sh], sh.load = sh.load, nil
+				stream.Shards = append(stream.Shards, ondemand.Shard{Index: sh.index, Start: sh.hashKeys.Start.n, End: sh.hashKeys.End.n})
+			}
+			observed[s] = stream
+		}
+		return nil, nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	for s, stream := range observed {
+		var total ondemand.Load
+		for i := range stream.Shards {
+			sh := s.topology.Load().shard(stream.Shards[i].Index)
+			h := c.shards[sh]
+			if h == nil {
+				h = &shardHistory{first: minute, last: minute - 1}
+				c.shards[sh] = h
+			}
+			load := h.add(loads[sh], minute)
+			h.describe(&stream.Shards[i], minute)
+			if load != (ondemand.Load{}) {
+				c.traffic = minute
+			}
+			total = ondemand.Load{Records: total.Records + load.Records, Bytes: total.Bytes + load.Bytes}
+		}
+		if c.peaks[s] == nil {
+			c.peaks[s] = new(peaks)
+		}
+		stream.Peak = c.peaks[s].add(total, minute)
+		observed[s] = stream
+	}
+	for sh := range c.shards {
+		if _, found := loads[sh]; !found {
+			delete(c.shards, sh)
+		}
+	}
+	for s := range c.peaks {
+		if _, found := observed[s]; !found {
+			delete(c.peaks, s)
+		}
+	}
+	return observed, nil
+}
+
+// add adds the load of a minute, and returns its average.
+func (h *shardHistory) add(load *shardLoad, minute int64) (average ondemand.Load) {
+	for m := max(h.last+1, minute-int64(quietTime/time.Minute)); m <= minute; m++ { // nothing was put in those between
+		h.minutes[m%15] = ondemand.Load{}
+		if m%15 == 0 || m == h.first {
+			h.quarters[m/15%int64(len(h.quarters))] = ondemand.Load{}
+		}
+		for i := range h.parts {
+			h.parts[i] /= 2
+		}
+	}
+	h.last = minute
+	if load == nil {
+		return average
+	}
+	seconds := capacityInterval.Seconds()
+	average = ondemand.Load{Records: float64(load.records) / seconds, Bytes: float64(load.bytes) / seconds}
+	h.minutes[minute%15] = average
+	quarter := &h.quarters[minute/15%int64(len(h.quarters))]
+	*quarter = quarter.Max(average)
+	for i, n := range load.parts {
+		h.parts[i] += float64(n)
+	}
+	return average
+}
+
+// describe fills in what is known of the shard, where that is enough.
+func (h *shardHistory) describe(sh *ondemand.Shard, minute int64) {
+	last := h.minutes[minute%15]
+	sh.Minute, sh.Parts = &last, h.parts
+	if minute-h.first >= 14 {
+		sh.Quarter = new(ondemand.Load)
+		for _, m := range h.minutes {
+			sh.Quarter.Records += m.Records / 15
+			sh.Quarter.Bytes += m.Bytes / 15
+		}
+	}
+	if minute-h.first >= int64(quietTime/time.Minute) {
+		sh.Quiet = new(ondemand.Load)
+		for _, q := range h.quarters {
+			*sh.Quiet = sh.Quiet.Max(q)
+		}
+	}
+}
+
+// add notes the load of a minute, and returns the highest of the last days.
+func (p *peaks) add(load ondemand.Load, minute int64) (peak ondemand.Load) {
+	day := minute / int64(24*time.Hour/time.Minute)
+	for d := max(p.last+1, day-peakDays+1); d <= day; d++ {
+		p.days[d%peakDays] = ondemand.Load{}
+	}
+	p.last = day
+	p.days[day%peakDays] = p.days[day%peakDays].Max(load)
+	for _, d := range p.days {
+		peak = peak.Max(d)
+	}
+	return peak
+}
+
+// adapt does what was decided for the stream, in one commit.
+func (s *Stream) adapt(ctx context.Context, steps []ondemand.Step) error {
+	var decisions []CapacityDecision
+	decide := func(reason, action string, args ...any) {
+		decisions = append(decisions, CapacityDecision{Time: s.db.clock(), Stream: s.name, Action: fmt.Sprintf(action, args...), Reason: reason})
+	}
+	for _, step := range steps {
+		if h := s.db.capacity.shards[s.topology.Load().shard(step.Shard)]; step.Kind == ondemand.Stay && h != nil && h.stayed == "" {
+			h.stayed = step.Reason
+			decide(step.Reason, "leave %s as it is", shardID(step.Shard))
+		}
+	}
+	err := s.reshard(ctx, func(r *reshard) error {
+		if s.config.capacity.Mode != OnDemand {
+			return nil
+		}
+		for _, step := range steps {
+			sh, err := r.open(shardID(step.Shard))
+			if err != nil {
+				continue
+			}
+			switch step.Kind {
+			case ondemand.Split:
+				if splits(sh, step.At) && len(r.shards) < maxShards {
+					r.split(sh, step.At)
+					decide(step.Reason, "split %s at %s", sh.id, HashKey{step.At})
+				}
+			case ondemand.Merge:
+				if other, err := r.open(shardID(step.Other)); err == nil {
+					r.merge(sh, other)
+					decide(step.Reason, "merge %s and %s", sh.id, other.id)
+				}
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	c := &s.db.capacity
+	c.mu.Lock()
+	c.decisions = append(c.decisions, decisions...)
+	c.decisions = slices.Clone(c.decisions[max(0, len(c.decisions)-maxDecisions):])
+	c.mu.Unlock()
+	for _, d := range decisions {
+		s.db.opts.Logger.Info("on demand: "+d.Action, "stream", d.Stream, "reason", d.Reason)
+	}
+	return nil
 }

@@ -1,6 +1,7 @@
 package braid
 
 import (
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -16,8 +17,8 @@ func TestStepsOfTheClockMakeNoRecordOlder(t *testing.T) {
 	for _, step := range []time.Duration{-30 * 24 * time.Hour, -time.Hour, time.Hour, 30 * 24 * time.Hour, 12 * 365 * 24 * time.Hour} {
 		t.Run(step.String(), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				var offset time.Duration
-				env := environment{fs: vfs.NewMem(), clock: func() time.Time { return time.Now().Add(offset) }}
+				var offset atomic.Int64
+				env := environment{fs: vfs.NewMem(), clock: func() time.Time { return time.Now().Add(time.Duration(offset.Load())) }}
 				db, err := open("/db", nil, env)
 				require.NoError(t, err)
 				s, err := db.CreateStream(t.Context(), "s", nil)
@@ -38,7 +39,7 @@ func TestStepsOfTheClockMakeNoRecordOlder(t *testing.T) {
 				}
 				put("0")
 				<-time.After(time.Hour)
-				offset = step
+				offset.Store(int64(step))
 				put("1")
 				<-time.After(22 * time.Hour)
 				require.Equal(t, "01", read())
@@ -53,7 +54,7 @@ func TestStepsOfTheClockMakeNoRecordOlder(t *testing.T) {
 				require.Equal(t, want, read())
 				require.NoError(t, db.Close())
 
-				offset = max(0, step) + 30*24*time.Hour
+				offset.Store(int64(max(0, step) + 30*24*time.Hour))
 				db, err = open("/db", nil, env)
 				require.NoError(t, err)
 				s, err = db.Stream("s")

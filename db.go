@@ -157,6 +157,7 @@ type DB struct {
 	committer *commit.Committer
 	appender  *appender // the committer's goroutine's
 	aging     retentionClock
+	capacity  capacity
 	requests  sync.Pool // of *putRequest
 	snapshots snapshots
 	reads     reads
@@ -171,6 +172,7 @@ type DB struct {
 	closed     atomic.Bool   // set first by Close
 	closing    chan struct{} // closed by Close
 	reclaim    chan struct{} // holds a token while there is space to return
+	loaded     chan struct{} // holds a token while a stream on demand was put to
 	expiring   chan struct{} // holds a token while there is retention to be planned
 	unsynced   chan struct{} // holds a token while Interval has something to sync
 	turn       chan struct{} // holds the token of the transaction that insists
@@ -206,6 +208,7 @@ func open(dir string, options *Options, env environment) (*DB, error) {
 		closing:  make(chan struct{}),
 		reclaim:  make(chan struct{}, 1),
 		expiring: make(chan struct{}, 1),
+		loaded:   make(chan struct{}, 1),
 		unsynced: make(chan struct{}, 1),
 		turn:     make(chan struct{}, 1),
 	}
@@ -247,6 +250,7 @@ func (db *DB) start() {
 	db.noteFull()
 	db.background.Go(db.runReclaim)
 	db.background.Go(db.runRetention)
+	db.background.Go(db.runCapacity)
 	if db.opts.Durability == Interval {
 		db.background.Go(db.runSync)
 	}

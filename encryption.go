@@ -101,7 +101,6 @@ type dataKeys struct {
 	mu     sync.Mutex // guards the fields below
 	rows   map[uint32]layout.DataKeyRow
 	opened map[uint32]*layout.DataKey
-	sealer sealer // with which new records are encrypted
 }
 
 // sealer is the data key that encrypts.

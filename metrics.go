@@ -1,6 +1,9 @@
 package braid
 
-import "sync/atomic"
+import (
+	"slices"
+	"sync/atomic"
+)
 
 // Metrics are figures of a database since it was opened, and of this moment.
 type Metrics struct {
@@ -32,6 +35,9 @@ type Metrics struct {
 	OpenSnapshots  int64 // held by transactions that are running
 	OpenIterators  int64 // held by reads and compactions that are running
 	WriteErrors    int64 // of tables, which were tried again
+
+	// CapacityDecisions are the last 16 that [OnDemand] has made, the newest last.
+	CapacityDecisions []CapacityDecision
 
 	DiskFull bool  // writes are refused until there is space
 	Failed   error // why writes are refused until the database is opened again; nil if they are not
@@ -71,6 +77,9 @@ func (db *DB) Metrics() Metrics {
 		DiskFull: db.store.Full(),
 		Failed:   wrapError("store", "", db.store.Err()),
 	}
+	db.capacity.mu.Lock()
+	m.CapacityDecisions = slices.Clone(db.capacity.decisions)
+	db.capacity.mu.Unlock()
 	for _, s := range db.Streams() {
 		m.Streams++
 		m.Shards += len(s.topology.Load().shards)

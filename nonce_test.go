@@ -3,6 +3,7 @@ package braid
 import (
 	"bytes"
 	"math/rand/v2"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -36,9 +37,10 @@ func TestNoNonceIsUsedTwice(t *testing.T) {
 		for round := range rounds {
 			i := random.IntN(len(disks))
 			disk := disks[i]
-			offset := time.Duration(random.Int64N(int64(time.Hour))) - 30*time.Minute
+			var offset atomic.Int64
+			offset.Store(random.Int64N(int64(time.Hour)) - int64(30*time.Minute))
 			opts := &Options{KeyProvider: ring, Durability: Durability(random.IntN(3)), MemtableBytes: 1 << 20}
-			db, err := open("/db", opts, environment{fs: disk, clock: func() time.Time { return time.Now().Add(offset) }})
+			db, err := open("/db", opts, environment{fs: disk, clock: func() time.Time { return time.Now().Add(time.Duration(offset.Load())) }})
 			require.NoError(t, err)
 			s, err := db.OpenStream(t.Context(), "s", &StreamOptions{Shards: 2})
 			require.NoError(t, err)
@@ -47,7 +49,7 @@ func TestNoNonceIsUsedTwice(t *testing.T) {
 			}
 			for range 1 + random.IntN(5) {
 				if random.IntN(4) == 0 {
-					offset -= time.Second
+					offset.Add(-int64(time.Second))
 				}
 				_, err := s.PutRecords(t.Context(), []Entry{{PartitionKey: "a", Data: []byte{byte(random.Uint32())}}, {PartitionKey: "b"}})
 				require.NoError(t, err)

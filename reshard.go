@@ -24,11 +24,14 @@ import (
 //
 // The hash key must be greater than the range's start plus one and less than its
 // end, as Kinesis has it. Errors: [ErrShardNotFound]; [ErrInvalidArgument] for
-// the hash key, or a shard that is closed; [ErrLimitExceeded] above 10,000 open
-// shards; [ErrStreamNotFound], [ErrDiskFull], [ErrFailed], [ErrClosed],
-// [ErrOutcomeUnknown]. Kinesis: SplitShard.
+// the hash key, for a shard that is closed, and for a stream that is [OnDemand];
+// [ErrLimitExceeded] above 10,000 open shards; [ErrStreamNotFound], [ErrDiskFull],
+// [ErrFailed], [ErrClosed], [ErrOutcomeUnknown]. Kinesis: SplitShard.
 func (s *Stream) SplitShard(ctx context.Context, shard ShardID, newStartingHashKey *HashKey) (lower, upper *Shard, err error) {
 	err = s.reshard(ctx, func(r *reshard) error {
+		if err := r.byHand(); err != nil {
+			return err
+		}
 		sh, err := r.open(shard)
 		if err != nil {
 			return err
@@ -58,6 +61,9 @@ func (s *Stream) SplitShard(ctx context.Context, shard ShardID, newStartingHashK
 // SplitShard. Kinesis: MergeShards.
 func (s *Stream) MergeShards(ctx context.Context, shard, adjacent ShardID) (merged *Shard, err error) {
 	err = s.reshard(ctx, func(r *reshard) error {
+		if err := r.byHand(); err != nil {
+			return err
+		}
 		a, err := r.open(shard)
 		if err != nil {
 			return err
@@ -96,6 +102,9 @@ func (s *Stream) UpdateShardCount(ctx context.Context, target int) error {
 		return wrapError("update shard count", s.name, &InvalidArgumentError{"TargetShardCount", target, fmt.Sprintf("must be 1 to %d", maxShards)})
 	}
 	err := s.reshard(ctx, func(r *reshard) error {
+		if err := r.byHand(); err != nil {
+			return err
+		}
 		for len(r.shards) < target {
 			if err := r.splitAll(); err != nil {
 				return err
@@ -136,6 +145,14 @@ type reshard struct {
 	shards []*Shard          // that will be open, by their ranges
 	closed map[*Shard]uint64 // with the second of it; some may be among made
 	made   []*Shard
+}
+
+// byHand refuses what is the stream's own to decide.
+func (r *reshard) byHand() error {
+	if mode := r.stream.config.capacity.Mode; mode == OnDemand {
+		return &InvalidArgumentError{"Capacity.Mode", mode, "must not be OnDemand: such a stream splits and merges its shards by itself"}
+	}
+	return nil
 }
 
 // open returns the open shard with that id.

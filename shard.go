@@ -46,7 +46,8 @@ type Shard struct {
 	pending   []layout.Record  // become the tail's
 	payloads  []layout.Payload // of pending, until they are in the batch
 	budgets   writeBudgets
-	charged   charge // by the current call
+	charged   charge     // by the current call
+	load      *shardLoad // nil: nothing was put on demand since it was looked at
 }
 
 // ID returns the shard's id, such as "shardId-000000000003". Ids of a stream are

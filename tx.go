@@ -474,7 +474,11 @@ func (a *appender) applyTx(op *txOp, batch *kv.Batch) error {
 	}
 	for i := range op.puts {
 		p := &op.puts[i]
-		a.place(p.stream.routes.route(p.put.hash), &p.put, batch)
+		sh := p.stream.routes.route(p.put.hash)
+		if p.stream.config.capacity.Mode == OnDemand {
+			a.observe(sh, &p.put)
+		}
+		a.place(sh, &p.put, batch)
 	}
 	if len(op.writes) == 0 {
 		return nil
