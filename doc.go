@@ -4,8 +4,8 @@
 //
 // A [DB] holds any number of streams. A [Stream] is a set of shards, which divide
 // a space of hash keys among them; a record goes to the [Shard] whose range holds
-// the MD5 of its partition key. A shard is an ordered log. Records stay until
-// they are trimmed, however often they are read.
+// the MD5 of its partition key. A shard is an ordered log. Records stay for as
+// long as the stream's retention says, however often they are read.
 //
 //	db, err := braid.Open("data", nil)
 //	orders, err := db.OpenStream(ctx, "orders", &braid.StreamOptions{Shards: 4})
@@ -70,12 +70,32 @@
 // to its end, and find its children in [RecordsPage]. Who reads children after
 // their parents reads every key in order.
 //
-// # Trimming
+// # Retention
+//
+// A record expires when it is older than the stream's retention: 24 hours, unless
+// [StreamOptions] say something else. From that instant on nobody can read it,
+// and its space comes back by itself. Records age by the time that passes, and
+// not by steps of the wall clock. [Stream.IncreaseRetention] and
+// [Stream.DecreaseRetention] change the period; what has expired stays so.
 //
 // [Stream.Trim] removes what lies before a position. A reader that wanted it gets
 // a [TrimmedError], which says what is lost and where to go on, rather than being
 // moved silently. Space comes back in the background, in steps of about
 // [Options].MemtableBytes.
+//
+// # Capacity
+//
+// A stream takes what the machine can, unless its [Capacity] says otherwise:
+// [Provisioned] gives each shard Kinesis's budgets, or others, and [OnDemand] also
+// splits and merges the shards by their load. What goes beyond a budget is
+// refused with a [ThroughputExceededError]; [Stream.PutRecordWait] and
+// [Stream.PutRecordsWait] wait instead.
+//
+// # Encryption
+//
+// [Stream.StartEncryption] has a stream encrypt what is put, with keys that a
+// [KeyProvider] keeps, such as a [KeyRing]. Records in memory are not encrypted,
+// nor are the application's own keys and values.
 //
 // # Durability
 //
@@ -111,7 +131,9 @@
 //
 //   - Nothing is limited by default: no budgets per shard, no 500 records per
 //     call. A call takes up to 16 MiB.
-//   - PutRecords stores all entries or none, and keeps their order in a shard.
+//   - PutRecords stores all entries or none, and keeps their order in a shard; if
+//     there are budgets, a refused entry refuses the later ones of its shard.
+//   - A change of settings, and a reshard, is one commit: a stream has no status.
 //   - A record is readable the moment it is acknowledged.
 //   - LATEST is fixed by the call that it is given to.
 //   - A reader that trimming overtook is told.

@@ -2,6 +2,7 @@ package braid_test
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"log"
@@ -525,4 +526,113 @@ func ExampleParseSequenceNumber() {
 	fmt.Println(n.ShardID(), n.Time())
 	// Output:
 	// shardId-000000000006 2018-12-17 22:10:50 +0000 UTC
+}
+
+func ExampleStream_IncreaseRetention() {
+	ctx := context.Background()
+	db, err := braid.Open(braid.InMemory, nil)
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer db.Close()
+
+	audit, err := db.OpenStream(ctx, "audit", &braid.StreamOptions{
+		Retention:      7 * 24 * time.Hour, // 24 hours if nothing is said; negative: for ever
+		RetentionBytes: 10 << 30,           // and the oldest go before that if there is more
+	})
+	if err != nil {
+		log.Fatal(err)
+	}
+	// Later: what has not expired by then stays for a year.
+	if err := audit.IncreaseRetention(ctx, 8760*time.Hour); err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println(audit.Describe().Retention)
+	// Output: 8760h0m0s
+}
+
+func ExampleThroughputExceededError() {
+	ctx := context.Background()
+	db, err := braid.Open(braid.InMemory, nil)
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer db.Close()
+
+	// Kinesis's budgets: 1,000 records and 1 MiB a second for each shard.
+	clicks, err := db.OpenStream(ctx, "clicks", &braid.StreamOptions{
+		Capacity: braid.Capacity{Mode: braid.Provisioned},
+	})
+	if err != nil {
+		log.Fatal(err)
+	}
+	large := make([]byte, 1<<20)
+	if _, err = clicks.PutRecord(ctx, "page-1", large); err != nil {
+		log.Fatal(err)
+	}
+	_, err = clicks.PutRecord(ctx, "page-1", large)
+	var exceeded *braid.ThroughputExceededError
+	if errors.As(err, &exceeded) {
+		fmt.Println("over", exceeded.Budget, "for less than 2s:", exceeded.RetryAfter < 2*time.Second)
+	}
+	// Or wait for it, as long as ctx allows.
+	if _, err := clicks.PutRecordWait(ctx, "page-1", []byte("small")); err != nil {
+		log.Fatal(err)
+	}
+	// Output: over WriteBytesPerSecond for less than 2s: true
+}
+
+func ExampleOnDemand() {
+	ctx := context.Background()
+	db, err := braid.Open(braid.InMemory, &braid.Options{Logger: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer db.Close()
+
+	clicks, err := db.OpenStream(ctx, "clicks", &braid.StreamOptions{
+		Capacity: braid.Capacity{Mode: braid.OnDemand, MaxShards: 64},
+	})
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println(len(clicks.Shards()), "shards to begin with")
+	for _, decision := range db.Metrics().CapacityDecisions {
+		fmt.Println(decision.Stream, decision.Action, "because", decision.Reason)
+	}
+	// Output: 4 shards to begin with
+}
+
+func ExampleStream_StartEncryption() {
+	ctx := context.Background()
+	key := make([]byte, 32)
+	_, _ = rand.Read(key)
+	keys, err := braid.NewKeyRing(map[string][]byte{"main": key}) // or OpenKeyRing(path)
+	if err != nil {
+		log.Fatal(err)
+	}
+	db, err := braid.Open(braid.InMemory, &braid.Options{KeyProvider: keys})
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer db.Close()
+
+	patients, err := db.OpenStream(ctx, "patients", nil)
+	if err != nil {
+		log.Fatal(err)
+	}
+	// From here on partition keys and data are on disk as AES-256-GCM.
+	if err := patients.StartEncryption(ctx, "main"); err != nil {
+		log.Fatal(err)
+	}
+	if _, err := patients.PutRecord(ctx, "patient-7", []byte("pulse 61")); err != nil {
+		log.Fatal(err)
+	}
+	for rec, err := range patients.Records(ctx, braid.TrimHorizon()) {
+		if err != nil {
+			log.Fatal(err) // ErrKeyUnavailable, without the key
+		}
+		fmt.Println(rec.PartitionKey, string(rec.Data))
+	}
+	// Output: patient-7 pulse 61
 }
