@@ -271,3 +271,104 @@ func BenchmarkWake(b *testing.B) {
 	cancel()
 	<-done
 }
+
+// How long the longest put and read take while a shard is split and merged, and
+// while millions of records are trimmed and their space is returned: beside the
+// longest in a stretch of the same length in which nothing else happens. Once is
+// enough: -benchtime 1x.
+func BenchmarkPauses(b *testing.B) {
+	reshard := func(b *testing.B, s *braid.Stream) {
+		lower, upper, err := s.SplitShard(b.Context(), s.Shards()[len(s.Shards())-1].ID(), nil)
+		require.NoError(b, err)
+		_, err = s.MergeShards(b.Context(), lower.ID(), upper.ID())
+		require.NoError(b, err)
+	}
+	b.Run("reshard", func(b *testing.B) {
+		for range b.N {
+			s := openBenchmark(b, b.TempDir(), braid.Sync, 4)
+			measurePauses(b, s, func() {
+				for range 20 {
+					reshard(b, s)
+				}
+			})
+		}
+	})
+	for _, millions := range []int{1, 10} {
+		b.Run(fmt.Sprintf("trim/records=%dM", millions), func(b *testing.B) {
+			for range b.N {
+				s := openBenchmark(b, b.TempDir(), braid.NoSync, 4)
+				entries := make([]braid.Entry, 1000)
+				noise := rand.NewChaCha8([32]byte{})
+				for i := range entries {
+					entries[i] = braid.Entry{PartitionKey: keys[i], Data: make([]byte, 100)}
+					_, _ = noise.Read(entries[i].Data)
+				}
+				for range millions * 1000 {
+					_, err := s.PutRecords(b.Context(), entries)
+					require.NoError(b, err)
+				}
+				measurePauses(b, s, func() { require.NoError(b, s.Trim(b.Context(), braid.Latest())) })
+				require.Less(b, s.Describe().Records, int64(millions*1_000_000))
+			}
+		})
+	}
+}
+
+// measurePauses has producers and a reader work for two stretches, in the second
+// of which fn runs, and reports the longest calls of each.
+func measurePauses(b *testing.B, s *braid.Stream, fn func()) {
+	const stretch = 2 * time.Second
+	var during atomic.Bool
+	var puts, reads [2]atomic.Int64 // the longest, without fn and with it
+	note := func(longest *[2]atomic.Int64, began time.Time) {
+		i := 0
+		if during.Load() {
+			i = 1
+		}
+		for took := int64(time.Since(began)); ; {
+			if before := longest[i].Load(); took <= before || longest[i].CompareAndSwap(before, took) {
+				return
+			}
+		}
+	}
+	ctx, stop := context.WithCancel(b.Context())
+	var running sync.WaitGroup
+	for p := range 16 {
+		running.Go(func() {
+			data := make([]byte, 100)
+			for i := 0; ctx.Err() == nil; i++ {
+				began := time.Now()
+				if _, err := s.PutRecord(context.Background(), keys[(p*64+i)%len(keys)], data); err != nil {
+					b.Error(err)
+					return
+				}
+				note(&puts, began)
+			}
+		})
+	}
+	running.Go(func() {
+		for ctx.Err() == nil {
+			began := time.Now()
+			if _, err := s.Shards()[0].GetRecords(context.Background(), braid.TrimHorizon(), &braid.GetRecordsOptions{Limit: 100}); err != nil {
+				b.Error(err)
+				return
+			}
+			note(&reads, began)
+			time.Sleep(time.Millisecond)
+		}
+	})
+	time.Sleep(stretch)
+	during.Store(true)
+	began := time.Now()
+	fn()
+	took := time.Since(began)
+	time.Sleep(stretch) // space is returned
+	stop()
+	running.Wait()
+	millis := func(n *atomic.Int64) float64 { return float64(n.Load()) / 1e6 }
+	b.ReportMetric(took.Seconds()*1e3, "ms-it-took")
+	b.ReportMetric(millis(&puts[0]), "ms-longest-put-before")
+	b.ReportMetric(millis(&puts[1]), "ms-longest-put")
+	b.ReportMetric(millis(&reads[0]), "ms-longest-read-before")
+	b.ReportMetric(millis(&reads[1]), "ms-longest-read")
+}

@@ -120,12 +120,12 @@ func setBudget(bucket **rate.Limiter, now time.Time, perSecond int) {
 // shortage returns how long it takes until n can be taken from the bucket: what is
 // more than it can hold can be taken when it is full.
 func shortage(bucket *rate.Limiter, now time.Time, n int) time.Duration {
+	const rounding = 1e-9 // a bucket counts in floating point
 	missing := float64(min(n, bucket.Burst())) - bucket.TokensAt(now)
-	if missing <= 0 {
+	if missing <= rounding {
 		return 0
 	}
-	// A nanosecond more for what is lost in rounding.
-	return time.Duration(math.Ceil(missing/float64(bucket.Limit())*float64(time.Second))) + 1
+	return time.Duration(math.Ceil((missing - rounding) / float64(bucket.Limit()) * float64(time.Second)))
 }
 
 // take takes n from the bucket, which goes into debt for what it does not hold.
