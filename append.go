@@ -78,7 +78,7 @@ type controlOp func(a *appender, batch *kv.Batch) (publish func(), err error)
 // Apply is part of commit.Log.
 func (a *appender) Apply(requests []*commit.Request, batch *kv.Batch) bool {
 	a.moment = time.Now()
-	a.now = max(uint64(max(0, a.db.clock().UnixNano())), a.db.aging.now())
+	a.now = max(uint64(max(0, a.db.wall(a.moment).UnixNano())), a.db.aging.at(a.moment))
 	a.sync = a.mode == Sync
 	for _, r := range requests {
 		switch op := r.Op.(type) {

@@ -152,7 +152,7 @@ func orDefault[T comparable](field *T, value T) {
 // store.
 type DB struct {
 	opts      Options
-	clock     func() time.Time // the wall clock; only tests give another one
+	otherWall func() time.Time // the wall clock of tests; nil for that of the system
 	store     *kv.Store
 	committer *commit.Committer
 	appender  *appender // the committer's goroutine's
@@ -187,13 +187,13 @@ type DB struct {
 // if the files are damaged; [ErrDiskFull]; [ErrFailed]. Any other error is the
 // file system's, such as fs.ErrPermission. A refused open has changed nothing.
 func Open(dir string, options *Options) (*DB, error) {
-	return open(dir, options, environment{clock: time.Now})
+	return open(dir, options, environment{})
 }
 
 // environment is what tests replace.
 type environment struct {
-	fs    kv.FS // nil: the operating system's
-	clock func() time.Time
+	fs    kv.FS            // nil: the operating system's
+	clock func() time.Time // nil: time.Now
 }
 
 func open(dir string, options *Options, env environment) (*DB, error) {
@@ -202,15 +202,15 @@ func open(dir string, options *Options, env environment) (*DB, error) {
 		return nil, wrapError("open", dir, err)
 	}
 	db := &DB{
-		opts:     opts,
-		clock:    env.clock,
-		streams:  make(map[string]*Stream),
-		closing:  make(chan struct{}),
-		reclaim:  make(chan struct{}, 1),
-		expiring: make(chan struct{}, 1),
-		loaded:   make(chan struct{}, 1),
-		unsynced: make(chan struct{}, 1),
-		turn:     make(chan struct{}, 1),
+		opts:      opts,
+		otherWall: env.clock,
+		streams:   make(map[string]*Stream),
+		closing:   make(chan struct{}),
+		reclaim:   make(chan struct{}, 1),
+		expiring:  make(chan struct{}, 1),
+		loaded:    make(chan struct{}, 1),
+		unsynced:  make(chan struct{}, 1),
+		turn:      make(chan struct{}, 1),
 	}
 	db.requests.New = func() any { return new(putRequest) }
 	if err := db.openStore(dir, env.fs); err != nil {
@@ -384,6 +384,17 @@ func (db *DB) removeStream(s *Stream) {
 	}
 	s.signal.End()
 	db.kickReclaim()
+}
+
+// clock returns the time of the wall clock.
+func (db *DB) clock() time.Time { return db.wall(time.Now()) }
+
+// wall returns what the wall clock says at that moment, which is now.
+func (db *DB) wall(moment time.Time) time.Time {
+	if db.otherWall != nil {
+		return db.otherWall()
+	}
+	return moment
 }
 
 // control has an operation run on the committer's goroutine, and waits until

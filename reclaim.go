@@ -40,8 +40,11 @@ func (a *appender) trim(shards []*Shard, horizons []layout.Horizon, batch *kv.Ba
 	a.boundCounters(batch)
 	stream := shards[0].stream
 	for id, bytes := range stream.dead {
-		if id != a.epochs.Open() && !stream.livesIn(id) { // nor will it again
-			delete(stream.dead, id)
+		if id == a.epochs.Open() || stream.livesIn(id) {
+			continue
+		}
+		delete(stream.dead, id) // it will not live there again
+		if a.epochs.Has(id) {
 			batch.Set(layout.CutKey(id, stream.number), layout.CutRow{Bytes: bytes}.Encode(id, stream.number))
 		}
 	}
@@ -99,7 +102,9 @@ func (a *appender) deleteStream(s *Stream, batch *kv.Batch) {
 		}
 	}
 	for id, bytes := range dead {
-		batch.Set(layout.CutKey(id, s.number), layout.CutRow{Bytes: bytes}.Encode(id, s.number))
+		if a.epochs.Has(id) {
+			batch.Set(layout.CutKey(id, s.number), layout.CutRow{Bytes: bytes}.Encode(id, s.number))
+		}
 	}
 }
 
