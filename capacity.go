@@ -24,8 +24,10 @@ const (
 	Provisioned
 
 	// OnDemand gives every shard the same budgets, splits those that are busy and
-	// merges those that are not. [Stream.SplitShard], [Stream.MergeShards] and
-	// [Stream.UpdateShardCount] are refused. Kinesis: ON_DEMAND.
+	// merges those that are not: there is room for twice the recent peak. It knows
+	// the load since the database was opened. [Stream.SplitShard],
+	// [Stream.MergeShards] and [Stream.UpdateShardCount] are refused. Kinesis:
+	// ON_DEMAND.
 	OnDemand
 )
 
