@@ -94,6 +94,10 @@ func (s *Stream) StopEncryption(ctx context.Context) error {
 	return wrapError("stop encryption", s.name, err)
 }
 
+// encrypts reports whether what is put now will be encrypted; it may have changed
+// when the committer comes to it.
+func (s *Stream) encrypts() bool { return s.settings.Load().keyID != "" }
+
 // dataKeys are a stream's, as they are stored, and those that were decrypted.
 type dataKeys struct {
 	turn chan struct{} // holds the token of whoever calls the provider

@@ -39,10 +39,16 @@ func boxRing(t *testing.T, ids ...string) *braid.KeyRing {
 func boxFiles(t *testing.T, dir string, fn func(path string, content []byte)) {
 	t.Helper()
 	require.NoError(t, filepath.WalkDir(dir, func(path string, entry fs.DirEntry, err error) error {
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil
+		}
 		if err != nil || entry.IsDir() {
 			return err
 		}
 		content, err := os.ReadFile(path)
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil // it was in use, and has been removed
+		}
 		fn(path, content)
 		return err
 	}))
@@ -105,41 +111,46 @@ func TestNoFileHasAnythingInTheClear(t *testing.T) {
 
 func TestEncryptionStartsStopsAndChangesItsKey(t *testing.T) {
 	for _, tail := range []int64{0, -1} {
-		db := boxOpen(t, &braid.Options{KeyProvider: boxRing(t, "a", "b"), TailBytes: tail})
-		stream := boxOpenStream(t, db, "s", 1)
-		follower := boxFollow(stream.Follow(t.Context(), braid.TrimHorizon()))
-		require.NoError(t, stream.StopEncryption(t.Context()), "there is nothing to stop")
-		var want []string
-		put := func(key string) {
-			t.Helper()
-			require.Equal(t, key, stream.Describe().EncryptionKey)
-			data := fmt.Sprint(len(want))
-			boxPut(t, stream, data)
-			want = append(want, data)
-			require.Equal(t, want, boxAll(t, stream.Records(t.Context(), braid.TrimHorizon())))
-			page, err := stream.Shards()[0].GetRecords(t.Context(), braid.TrimHorizon(), &braid.GetRecordsOptions{LimitBytes: 1})
-			require.NoError(t, err)
-			require.EqualValues(t, len(want)-1, page.BehindRecords)
-		}
-		put("")
-		require.NoError(t, stream.StartEncryption(t.Context(), "a"))
-		put("a")
-		require.NoError(t, stream.StartEncryption(t.Context(), "a"))
-		put("a")
-		require.NoError(t, stream.StartEncryption(t.Context(), "b"))
-		put("b")
-		require.NoError(t, stream.StopEncryption(t.Context()))
-		put("")
-		require.NoError(t, stream.StartEncryption(t.Context(), "b"))
-		put("b")
-		boxInvalid(t, stream.StartEncryption(t.Context(), "c"), "KeyID")
-		boxInvalid(t, stream.StartEncryption(t.Context(), ""), "KeyID")
-		boxInvalid(t, boxOpenStream(t, boxOpen(t, nil), "s", 1).StartEncryption(t.Context(), "a"), "KeyID")
-		put("b")
-		require.NoError(t, db.Close())
-		require.ErrorIs(t, <-follower.ended, braid.ErrClosed)
-		require.Equal(t, want, follower.data)
+		synctest.Test(t, func(t *testing.T) { testEncryptionChanges(t, tail) })
 	}
+}
+
+func testEncryptionChanges(t *testing.T, tail int64) {
+	db := boxOpen(t, &braid.Options{KeyProvider: boxRing(t, "a", "b"), TailBytes: tail})
+	stream := boxOpenStream(t, db, "s", 1)
+	follower := boxFollow(stream.Follow(t.Context(), braid.TrimHorizon()))
+	require.NoError(t, stream.StopEncryption(t.Context()), "there is nothing to stop")
+	var want []string
+	put := func(key string) {
+		t.Helper()
+		require.Equal(t, key, stream.Describe().EncryptionKey)
+		data := fmt.Sprint(len(want))
+		boxPut(t, stream, data)
+		want = append(want, data)
+		require.Equal(t, want, boxAll(t, stream.Records(t.Context(), braid.TrimHorizon())))
+		page, err := stream.Shards()[0].GetRecords(t.Context(), braid.TrimHorizon(), &braid.GetRecordsOptions{LimitBytes: 1})
+		require.NoError(t, err)
+		require.EqualValues(t, len(want)-1, page.BehindRecords)
+	}
+	put("")
+	require.NoError(t, stream.StartEncryption(t.Context(), "a"))
+	put("a")
+	require.NoError(t, stream.StartEncryption(t.Context(), "a"))
+	put("a")
+	require.NoError(t, stream.StartEncryption(t.Context(), "b"))
+	put("b")
+	require.NoError(t, stream.StopEncryption(t.Context()))
+	put("")
+	require.NoError(t, stream.StartEncryption(t.Context(), "b"))
+	put("b")
+	boxInvalid(t, stream.StartEncryption(t.Context(), "c"), "KeyID")
+	boxInvalid(t, stream.StartEncryption(t.Context(), ""), "KeyID")
+	boxInvalid(t, boxOpenStream(t, boxOpen(t, nil), "s", 1).StartEncryption(t.Context(), "a"), "KeyID")
+	put("b")
+	synctest.Wait()
+	require.NoError(t, db.Close())
+	require.ErrorIs(t, <-follower.ended, braid.ErrClosed)
+	require.Equal(t, want, follower.data)
 }
 
 // provider is a key ring with a fault.

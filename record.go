@@ -161,14 +161,18 @@ type put struct {
 }
 
 // preparePut encodes the entry into buf, which has as many bytes as
-// payloadBytes says, and which the put keeps.
-func preparePut(e *Entry, buf []byte) put {
+// payloadBytes says, and which the put keeps. What will be encrypted needs no
+// checksum.
+func preparePut(e *Entry, buf []byte, encrypted bool) put {
 	var explicit *uint128.Uint128
 	if e.ExplicitHashKey != nil {
 		explicit = &uint128.Uint128{}
 		*explicit = e.ExplicitHashKey.n
 	}
 	payload := layout.EncodePayload(buf, e.PartitionKey, explicit, e.Data)
+	if !encrypted {
+		payload = payload.Sum()
+	}
 	p := put{payload: payload, record: layout.Record{
 		PartitionKey: e.PartitionKey,
 		ExplicitHash: explicit,

@@ -91,7 +91,7 @@ func (s *Stream) PutRecord(ctx context.Context, partitionKey string, data []byte
 	}
 	r := s.db.takeRequest()
 	r.op.stream = s
-	r.op.single[0] = preparePut(&entry, make([]byte, payloadBytes(&entry)))
+	r.op.single[0] = preparePut(&entry, make([]byte, payloadBytes(&entry)), s.encrypts())
 	r.op.puts = r.op.single[:]
 	if err := s.commitPuts(ctx, r); err != nil {
 		if err = s.db.renewDataKey(ctx, err); err == nil {
@@ -130,7 +130,7 @@ func (s *Stream) PutRecords(ctx context.Context, entries []Entry) ([]PutResult, 
 	}
 	r := s.db.takeRequest()
 	r.op.stream = s
-	r.op.puts = preparePuts(r.op.many, entries, total)
+	r.op.puts = preparePuts(r.op.many, entries, total, s.encrypts())
 	r.op.many = r.op.puts
 	if err := s.commitPuts(ctx, r); err != nil {
 		if err = s.db.renewDataKey(ctx, err); err == nil {
@@ -167,7 +167,7 @@ func (s *Stream) validateEntries(entries []Entry) (payload int, err error) {
 // preparePuts encodes the entries, into puts if there is room. Payloads share
 // memory in chunks: few allocations, yet a reader who keeps one record does not
 // keep the whole call alive.
-func preparePuts(puts []put, entries []Entry, total int) []put {
+func preparePuts(puts []put, entries []Entry, total int, encrypted bool) []put {
 	puts = slices.Grow(puts[:0], len(entries))[:len(entries)]
 	var chunk []byte
 	for i := range entries {
@@ -175,7 +175,7 @@ func preparePuts(puts []put, entries []Entry, total int) []put {
 		if n > len(chunk) {
 			chunk = make([]byte, max(n, min(total, payloadChunkBytes)))
 		}
-		puts[i] = preparePut(&entries[i], chunk[:n:n])
+		puts[i] = preparePut(&entries[i], chunk[:n:n], encrypted)
 		chunk = chunk[n:]
 		total -= n
 	}

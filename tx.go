@@ -373,7 +373,7 @@ func (tx *Tx) putEntry(stream string, entry *Entry) error {
 	if err := entry.validate(s.settings.Load().maxData, ""); err != nil {
 		return err
 	}
-	p := preparePut(entry, make([]byte, payloadBytes(entry)))
+	p := preparePut(entry, make([]byte, payloadBytes(entry)), s.encrypts())
 	if err := tx.grow(p.bytes()); err != nil {
 		return err
 	}

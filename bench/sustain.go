@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -61,13 +62,16 @@ func sustainWorkloads() []*workload {
 		id:      "T5/slide",
 		about:   "the same, all but the newest trimmed again and again",
 		main:    mbPerSecond,
-		columns: append([]string{trimP50, trimMax}, columns...),
-		notes:   notes,
+		columns: slices.Concat([]string{trimP50, trimMax}, columns, diskAt[:]),
+		notes:   append(notes, "disk @ 20 % and so on: MiB that the directory held when so much had been written: flat, if space comes back"),
 		targets: append(append([]target{}, targets...), diskBound()),
 		entries: sustaining(true),
 	}
 	return []*workload{grow, slide}
 }
+
+// diskAt names what the directory held when each fifth had been written.
+var diskAt = [...]string{"disk @ 20 %", "@ 40 %", "@ 60 %", "@ 80 %", "@ 100 %"}
 
 // diskExcess is how far the disk's peak lies above what is needed.
 const diskExcess = "disk excess MiB"
@@ -127,8 +131,8 @@ func (s *sustained) measure() (metrics, error) {
 	writtenBefore, known := bytesWritten()
 	used := usageNow()
 	stop := make(chan struct{})
-	peak := make(chan int64)
-	go func() { peak <- s.watchDisk(stop) }()
+	watched := make(chan diskUse)
+	go func() { watched <- s.watchDisk(stop) }()
 
 	var group sync.WaitGroup
 	errs := make([]error, sustainCallers)
@@ -139,7 +143,8 @@ func (s *sustained) measure() (metrics, error) {
 	usedAfter := usageNow()
 	writtenAfter, _ := bytesWritten()
 	close(stop)
-	disk := float64(<-peak) / mib
+	use := <-watched
+	disk := float64(use.peak) / mib
 	if err := errors.Join(errs...); err != nil {
 		return nil, err
 	}
@@ -162,6 +167,9 @@ func (s *sustained) measure() (metrics, error) {
 		m[writtenTimes] = float64(writtenAfter-writtenBefore) / total
 	}
 	if s.trimmer != nil {
+		for i, bytes := range use.at {
+			m[diskAt[i]] = float64(bytes) / mib
+		}
 		m[trimP50] = millis(s.trims.quantile(0.5))
 		m[trimMax] = millis(s.trims.max)
 		m[diskExcess] = disk - compressedShare*float64(s.env.retain)/mib - walMiB
@@ -249,18 +257,34 @@ func (s *sustained) longestGap() time.Duration {
 	return longest
 }
 
-// watchDisk returns the most that the directory has held since half was written.
-// It ends when stop is closed.
-func (s *sustained) watchDisk(stop <-chan struct{}) (peak int64) {
+// diskUse is what the directory held.
+type diskUse struct {
+	peak int64              // the most since half was written
+	at   [len(diskAt)]int64 // when each fifth was
+}
+
+// watchDisk looks at the directory until stop is closed.
+func (s *sustained) watchDisk(stop <-chan struct{}) (use diskUse) {
+	fifth := 0
 	ticker := time.NewTicker(50 * time.Millisecond)
 	defer ticker.Stop()
 	for {
 		select {
 		case <-stop:
-			return max(peak, diskBytes(s.dir))
+			bytes := diskBytes(s.dir)
+			for ; fifth < len(use.at); fifth++ {
+				use.at[fifth] = bytes
+			}
+			use.peak = max(use.peak, bytes)
+			return use
 		case <-ticker.C:
-			if s.claimed.Load() > s.env.sustain/2 {
-				peak = max(peak, diskBytes(s.dir))
+			claimed := s.claimed.Load()
+			if next := int64(fifth+1) * s.env.sustain / int64(len(use.at)); claimed >= next && fifth < len(use.at) {
+				use.at[fifth] = diskBytes(s.dir)
+				fifth++
+			}
+			if claimed > s.env.sustain/2 {
+				use.peak = max(use.peak, diskBytes(s.dir))
 			}
 		}
 	}

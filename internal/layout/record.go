@@ -18,7 +18,7 @@ import (
 //	checksum  4 bytes, CRC-32C over payload, ordinal, offset, and the record's key
 //
 // The payload is all that a producer can know. It is encoded, and its part of
-// the checksum computed, on the producer's goroutine; the committer, through
+// the checksum computed (see Sum), on the producer's goroutine; the committer, through
 // which every record must pass, adds the few bytes that it alone decides.
 
 const (
@@ -52,6 +52,7 @@ type Payload struct {
 	keyEnd  int // and where it ends
 	data    int // where the data begins
 	crc     uint32
+	summed  bool // crc is known
 }
 
 // PayloadBytes returns the length of the payload that [EncodePayload] makes.
@@ -78,7 +79,16 @@ func EncodePayload(buf []byte, partitionKey string, explicitHash *uint128.Uint12
 	}
 	start := len(b)
 	b = append(b, data...)
-	return Payload{encoded: b, key: key, keyEnd: keyEnd, data: start, crc: crc32.Checksum(b, castagnoli)}
+	return Payload{encoded: b, key: key, keyEnd: keyEnd, data: start}
+}
+
+// Sum returns the payload with its checksum, which [PutRecord] needs and
+// [DataKey.PutRecord] does not.
+func (p Payload) Sum() Payload {
+	if !p.summed {
+		p.crc, p.summed = crc32.Checksum(p.encoded, castagnoli), true
+	}
+	return p
 }
 
 // PartitionKey returns the partition key: a part of the payload's memory.
@@ -95,6 +105,7 @@ func RecordBytes(r *Record, p Payload) int {
 // PutRecord writes the value of the record at key, encoded, into dst, which has
 // [RecordBytes].
 func PutRecord(dst, key []byte, r *Record, p Payload) {
+	p = p.Sum()
 	b := append(dst[:0], recordVersion)
 	b = binary.AppendUvarint(b, r.Ordinal)
 	b = binary.AppendUvarint(b, r.Offset)
