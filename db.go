@@ -321,15 +321,23 @@ func (db *DB) OpenStream(ctx context.Context, name string, options *StreamOption
 // Stream returns the stream of that name. Errors: [ErrStreamNotFound],
 // [ErrClosed].
 func (db *DB) Stream(name string) (*Stream, error) {
+	s, err := db.stream(name)
+	if err != nil {
+		return nil, wrapError("get stream", fmt.Sprintf("%.140q", name), err)
+	}
+	return s, nil
+}
+
+func (db *DB) stream(name string) (*Stream, error) {
 	if db.closed.Load() {
-		return nil, wrapError("get stream", name, kv.ErrClosed)
+		return nil, ErrClosed
 	}
 	db.mu.Lock()
 	defer db.mu.Unlock()
 	if s := db.streams[name]; s != nil {
 		return s, nil
 	}
-	return nil, &opError{op: "get stream", what: fmt.Sprintf("%.140q", name), class: ErrStreamNotFound}
+	return nil, ErrStreamNotFound
 }
 
 // Streams returns all streams, by name. Kinesis: ListStreams.
@@ -352,9 +360,9 @@ func (db *DB) Streams() []*Stream {
 // Errors: [ErrStreamNotFound], [ErrFailed], [ErrClosed], [ErrOutcomeUnknown].
 // Kinesis: DeleteStream.
 func (db *DB) DeleteStream(ctx context.Context, name string) error {
-	s, err := db.Stream(name)
+	s, err := db.stream(name)
 	if err != nil {
-		return wrapError("delete stream", name, err)
+		return wrapError("delete stream", fmt.Sprintf("%.140q", name), err)
 	}
 	err = db.control(ctx, func(a *appender, batch *kv.Batch) (func(), error) {
 		if s.gone {

@@ -71,6 +71,10 @@ func (s *Stream) startEncryption(ctx context.Context, keyID string) error {
 	if s.db.opts.KeyProvider == nil {
 		return &InvalidArgumentError{"KeyID", fmt.Sprintf("%.64q", keyID), "needs a database that was opened with a KeyProvider"}
 	}
+	if err := s.keys.wait(ctx, s.db); err != nil {
+		return err
+	}
+	defer s.keys.done()
 	key, err := s.makeDataKey(ctx, keyID)
 	if err != nil {
 		return err
@@ -144,7 +148,20 @@ type newDataKey struct {
 	secret []byte
 }
 
-// makeDataKey makes a data key and has it encrypted.
+// lastDataKey returns the number of the newest data key that is encrypted with the
+// key of that id.
+func (s *Stream) lastDataKey(id string) (number uint32, found bool) {
+	s.keys.mu.Lock()
+	defer s.keys.mu.Unlock()
+	for n, row := range s.keys.rows {
+		if row.KeyID == id && (!found || n > number) {
+			number, found = n, true
+		}
+	}
+	return number, found
+}
+
+// makeDataKey makes a data key and has it encrypted. The caller has the turn.
 func (s *Stream) makeDataKey(ctx context.Context, keyID string) (*newDataKey, error) {
 	provider := s.db.opts.KeyProvider
 	if provider == nil {
@@ -155,16 +172,32 @@ func (s *Stream) makeDataKey(ctx context.Context, keyID string) (*newDataKey, er
 		return nil, fmt.Errorf("%w: %w", &InvalidArgumentError{"KeyID", keyID, "must be the id of a key that the KeyProvider has"}, err)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("%w: describe %q: %w", ErrKeyUnavailable, keyID, err)
+		return nil, keyUnavailable("describe", keyID, err)
+	}
+	// A key that took the place of another under the same id would make records
+	// that nobody can read next to those before. So the last data key has to open.
+	if number, found := s.lastDataKey(id); found {
+		if err := s.openInTurn(ctx, number); err != nil {
+			return nil, err
+		}
 	}
 	secret := make([]byte, layout.DataKeyBytes)
 	_, _ = rand.Read(secret) // never fails
 	wrapped, err := provider.WrapKey(ctx, id, slices.Clone(secret))
 	if err != nil {
-		return nil, fmt.Errorf("%w: wrap with %q: %w", ErrKeyUnavailable, id, err)
+		return nil, keyUnavailable("wrap", id, err)
 	}
 	row := layout.DataKeyRow{KeyID: id, Wrapped: slices.Clone(wrapped), Check: layout.DataKeyCheck(secret)}
 	return &newDataKey{keyID: keyID, row: row, secret: secret}, nil
+}
+
+// keyUnavailable says that the provider has failed. That it does not know a key is
+// no invalid argument of whoever puts or reads.
+func keyUnavailable(op, keyID string, err error) error {
+	if errors.Is(err, ErrInvalidArgument) {
+		return fmt.Errorf("%w: %s with %q: %v", ErrKeyUnavailable, op, keyID, err)
+	}
+	return fmt.Errorf("%w: %s with %q: %w", ErrKeyUnavailable, op, keyID, err)
 }
 
 // addDataKey makes the data key the one that encrypts. The caller saves the
@@ -234,7 +267,7 @@ func (s *Stream) renewDataKey(ctx context.Context) error {
 	key, err := s.makeDataKey(ctx, keyID)
 	if err != nil {
 		if errors.Is(err, ErrInvalidArgument) { // it was there when encryption started
-			err = fmt.Errorf("%w: %w", ErrKeyUnavailable, err)
+			err = keyUnavailable("describe", keyID, err)
 		}
 		return err
 	}
@@ -246,21 +279,22 @@ func (s *Stream) renewDataKey(ctx context.Context) error {
 	})
 }
 
-// errMissingKey is the number of a data key that a page needs and does not have.
-type errMissingKey uint32
-
-func (e errMissingKey) Error() string {
-	return fmt.Sprintf("data key %d was not decrypted yet", uint32(e))
+// errMissingKey is a data key that a page needs and does not have, and the counter
+// of the record that needs it.
+type errMissingKey struct {
+	number  uint32
+	counter uint64
 }
 
-// dataKey returns the data key of that number, or an errMissingKey.
-func (s *Stream) dataKey(number uint32) (*layout.DataKey, error) {
+func (e *errMissingKey) Error() string {
+	return fmt.Sprintf("data key %d was not decrypted yet", e.number)
+}
+
+// dataKey returns the data key of that number, nil if it was not decrypted yet.
+func (s *Stream) dataKey(number uint32) *layout.DataKey {
 	s.keys.mu.Lock()
 	defer s.keys.mu.Unlock()
-	if key := s.keys.opened[number]; key != nil {
-		return key, nil
-	}
-	return nil, errMissingKey(number)
+	return s.keys.opened[number]
 }
 
 // openDataKey has the data key of that number decrypted.
@@ -269,7 +303,12 @@ func (s *Stream) openDataKey(ctx context.Context, number uint32) error {
 		return err
 	}
 	defer s.keys.done()
-	if _, err := s.dataKey(number); err == nil {
+	return s.openInTurn(ctx, number)
+}
+
+// openInTurn is openDataKey for who has the turn.
+func (s *Stream) openInTurn(ctx context.Context, number uint32) error {
+	if s.dataKey(number) != nil {
 		return nil // somebody else was faster
 	}
 	s.keys.mu.Lock()
@@ -284,7 +323,7 @@ func (s *Stream) openDataKey(ctx context.Context, number uint32) error {
 	}
 	secret, err := provider.UnwrapKey(ctx, row.KeyID, slices.Clone(row.Wrapped))
 	if err != nil {
-		return fmt.Errorf("%w: unwrap with %q: %w", ErrKeyUnavailable, row.KeyID, err)
+		return keyUnavailable("unwrap", row.KeyID, err)
 	}
 	if len(secret) != layout.DataKeyBytes || layout.DataKeyCheck(secret) != row.Check {
 		return fmt.Errorf("%w: what was unwrapped with %q is not the data key", ErrKeyUnavailable, row.KeyID)

@@ -40,7 +40,7 @@ func TestErrorsSayWhatFailedAndAreOfOneClass(t *testing.T) {
 			return err
 		}},
 		{`braid: get stream "t": `, braid.ErrStreamNotFound, func() error { _, err := db.Stream("t"); return err }},
-		{`braid: get stream "t": `, braid.ErrStreamNotFound, func() error { return db.DeleteStream(t.Context(), "t") }},
+		{`braid: delete stream "t": `, braid.ErrStreamNotFound, func() error { return db.DeleteStream(t.Context(), "t") }},
 		{`braid: get shard "7" of s: `, braid.ErrShardNotFound, func() error { _, err := stream.Shard("7"); return err }},
 		{"braid: split shard 7 of s: ", braid.ErrShardNotFound, func() error { _, _, err := stream.SplitShard(t.Context(), "7", nil); return err }},
 		{"braid: merge shards 0 and 7 of s: ", braid.ErrShardNotFound, func() error { _, err := stream.MergeShards(t.Context(), "0", "7"); return err }},

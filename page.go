@@ -18,6 +18,7 @@ type pageQuery struct {
 	strict         bool   // as in bound
 	ordinal        uint64 // as in bound
 	records, bytes int    // the most to return
+	bare           bool   // without partition keys and data, for which no key is needed then
 }
 
 // page is a stretch of a shard as it lies in memory.
@@ -75,12 +76,15 @@ func (sh *Shard) page(ctx context.Context, q pageQuery, buf []layout.Record) (pa
 		if sh.stream.deleted.Load() {
 			return page{}, ErrStreamNotFound
 		}
-		var missing errMissingKey
+		var missing *errMissingKey
 		if errors.As(err, &missing) {
-			if err := sh.stream.openDataKey(ctx, uint32(missing)); err != nil {
-				return page{}, err
+			err = sh.stream.openDataKey(ctx, missing.number)
+			if err == nil {
+				continue
 			}
-			continue
+			if errors.Is(err, ErrKeyUnavailable) && len(p.records) > len(buf) {
+				p.next, err = missing.counter, nil // the records before it are for the taking
+			}
 		}
 		if err != nil {
 			return page{}, err
@@ -163,7 +167,7 @@ func (sh *Shard) holds(from, to uint64, tip tail.Tip, slices epoch.Slices) bool 
 
 // readStored reads from the store, slice by slice.
 func (sh *Shard) readStored(ctx context.Context, from, to uint64, q pageQuery, slices epoch.Slices, buf []layout.Record) (_ []layout.Record, next uint64, err error) {
-	b := pageBuilder{stream: sh.stream, records: buf, start: len(buf), limit: q.records, bytes: q.bytes}
+	b := pageBuilder{stream: sh.stream, bare: q.bare, records: buf, start: len(buf), limit: q.records, bytes: q.bytes}
 	var it *kv.Iter
 	defer func() {
 		if it != nil {
@@ -204,6 +208,7 @@ func (sh *Shard) readStored(ctx context.Context, from, to uint64, q pageQuery, s
 // their partition keys one string.
 type pageBuilder struct {
 	stream       *Stream
+	bare         bool // as in the query
 	records      []layout.Record
 	start        int
 	limit, bytes int
@@ -242,12 +247,15 @@ func (b *pageBuilder) add(it *kv.Iter) error {
 		return nil
 	}
 	r := layout.Record{Counter: key.Counter, Ordinal: stored.Ordinal, Offset: stored.Offset}
-	if stored.Sealed {
+	switch {
+	case b.bare:
+		stored.PartitionKey, stored.HasExplicitHash = nil, false
+	case stored.Sealed:
 		if err := b.open(it.Key(), &stored); err != nil {
 			return err
 		}
 		r.Data = stored.Data // memory of its own
-	} else {
+	default:
 		r.Data = b.copy(stored.Data)
 	}
 	if stored.HasExplicitHash {
@@ -266,9 +274,10 @@ func (b *pageBuilder) add(it *kv.Iter) error {
 
 // open decrypts a record.
 func (b *pageBuilder) open(key []byte, stored *layout.StoredRecord) error {
-	dataKey, err := b.stream.dataKey(stored.DataKey)
-	if err != nil {
-		return err
+	dataKey := b.stream.dataKey(stored.DataKey)
+	if dataKey == nil {
+		place, err := layout.DecodeRecordKey(key)
+		return errors.Join(err, &errMissingKey{stored.DataKey, place.Counter})
 	}
 	if b.seal == nil {
 		b.seal = new(layout.SealScratch)

@@ -137,7 +137,7 @@ func (sh *Shard) first(horizon layout.Horizon, slices epoch.Slices, tip tail.Tip
 	if len(slices) > 0 && slices[0].FirstOrdinal >= horizon.Ordinal {
 		return sh.number(slices[0].FirstCounter)
 	}
-	page, err := sh.page(context.Background(), pageQuery{from: horizon.Counter, to: tip.LastCounter, records: 1, bytes: 1}, nil)
+	page, err := sh.page(context.Background(), pageQuery{from: horizon.Counter, to: tip.LastCounter, records: 1, bytes: 1, bare: true}, nil)
 	if err != nil || len(page.records) == 0 {
 		return sh.number(horizon.Counter)
 	}
@@ -240,7 +240,7 @@ func (p Position) inShard(sh *Shard) (bound, error) {
 		return bound{from: sh.log.LastCounter() + 1, strict: true}, nil
 	}
 	if p.kind == kindAtSequence || p.kind == kindAfterSequence {
-		if p.number.shardIndex() != sh.index || p.number.createdSeconds() != int64(sh.createdSeconds) {
+		if p.number.shardIndex() != sh.index || p.number.createdSeconds() != int64(sh.createdSeconds) || p.before(sh.stream) {
 			return bound{}, &InvalidArgumentError{"Position", p.number, "must have a sequence number of " + string(sh.id) + " of this stream"}
 		}
 	}
@@ -256,13 +256,21 @@ func (p Position) inStream(s *Stream) (bound, error) {
 		// The shard may have expired: then nothing is left to compare with.
 		t, index := s.topology.Load(), p.number.shardIndex()
 		sh := t.shard(index)
-		if index >= t.next || sh != nil && p.number.createdSeconds() != int64(sh.createdSeconds) {
+		if index >= t.next || sh != nil && p.number.createdSeconds() != int64(sh.createdSeconds) || p.before(s) {
 			return bound{}, &InvalidArgumentError{"Position", p.number, "must have a sequence number of this stream"}
 		}
 	}
 	b := p.concrete()
 	b.ordinal = 0 // it counts in one shard
 	return b, nil
+}
+
+// before reports whether the position is the number of a record that came before
+// the stream was created: such as one of a stream of that name that was deleted in
+// the same second.
+func (p Position) before(s *Stream) bool {
+	counter := p.number.counter()
+	return counter != 0 && counter < s.createdCounter
 }
 
 func (p Position) concrete() bound {
@@ -425,7 +433,7 @@ func (sh *Shard) after(q pageQuery, page page) Position {
 		last := &page.records[n-1]
 		return Position{kind: kindAfterSequence, number: sh.number(last.Counter), ordinal: last.Ordinal + 2}
 	}
-	if page.from == 1 {
+	if page.from <= sh.stream.createdCounter { // no record is as old as that
 		return Position{kind: kindAfterSequence, number: sh.starting(), ordinal: q.ordinal}
 	}
 	return Position{kind: kindAfterSequence, number: sh.number(page.from - 1), ordinal: q.ordinal}

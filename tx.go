@@ -118,6 +118,11 @@ func (db *DB) Update(ctx context.Context, fn func(*Tx) error) error {
 			defer func() { <-db.turn }()
 		}
 		again, err := db.update(ctx, fn)
+		var missing *errNoDataKey
+		if errors.As(err, &missing) { // the transaction has ended: it holds nothing while this waits
+			err = wrapError("update", "", db.renewDataKey(ctx, missing))
+			again = err == nil
+		}
 		if !again {
 			return err
 		}
@@ -160,11 +165,7 @@ func (db *DB) update(ctx context.Context, fn func(*Tx) error) (again bool, err e
 	if errors.Is(err, errConflict) {
 		return true, nil
 	}
-	if err == nil {
-		return false, nil
-	}
-	err = db.renewDataKey(ctx, err)
-	return err == nil, wrapError("update", "", err)
+	return false, wrapError("update", "", err)
 }
 
 func (db *DB) begin(ctx context.Context, writable bool) (*Tx, error) {

@@ -236,5 +236,5 @@ func (s Stream) merges(shards []Shard, count int) (steps []Step) {
 
 // String returns the load in words.
 func (l Load) String() string {
-	return fmt.Sprintf("%.0f records and %.0f bytes a second", l.Records, l.Bytes)
+	return fmt.Sprintf("%.0f records/s and %.0f bytes/s", l.Records, l.Bytes)
 }

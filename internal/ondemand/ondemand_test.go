@@ -63,7 +63,7 @@ func TestPlan(t *testing.T) {
 			"hot in bytes for a quarter",
 			ondemand.Stream{Min: 1, Max: 9, Shards: []ondemand.Shard{side(0, 1, ondemand.Shard{Minute: cool, Quarter: share(0, 0.51), Parts: evenly()})}},
 			[]ondemand.Step{{Kind: ondemand.Split, At: half}},
-			"51 % of its budget over 15 minutes: 0 records and 534774 bytes a second",
+			"51 % of its budget over 15 minutes: 0 records/s and 534774 bytes/s",
 		},
 		{"warm", ondemand.Stream{Min: 1, Max: 9, Shards: []ondemand.Shard{side(0, 1, ondemand.Shard{Minute: share(0.5, 0.5), Quarter: share(0.5, 0.5), Parts: evenly()})}}, nil, ""},
 		{
@@ -108,7 +108,7 @@ func TestPlan(t *testing.T) {
 			"room for twice the peak",
 			ondemand.Stream{Min: 1, Max: 9, Peak: *share(0.6, 0), Shards: []ondemand.Shard{side(0, 1, ondemand.Shard{Minute: share(0.4, 0), Quarter: share(0.4, 0), Parts: evenly()})}},
 			[]ondemand.Step{{Kind: ondemand.Split, At: half}},
-			"2 shards are needed for twice the recent peak of 600 records",
+			"2 shards are needed for twice the recent peak of 600 records/s",
 		},
 		{
 			"cold neighbours",
