@@ -42,6 +42,7 @@ type appender struct {
 	names      map[string]bool // of the streams, with those of this group
 	moment     time.Time       // at which this group began, for budgets
 	call       uint64          // numbers the requests that are charged to budgets
+	charged    []*Shard        // to which the current one puts
 	now        uint64          // of this group: the wall clock, but never behind the retention clock
 	last       uint64          // the last counter given out
 	lease      uint64          // counters up to here are reserved; unused in Sync mode
@@ -162,6 +163,7 @@ func (a *appender) applyPuts(op *putOp, batch *kv.Batch) error {
 		}
 		a.place(sh, p, batch)
 	}
+	a.settle()
 	return nil
 }
 

@@ -21,11 +21,12 @@ type writeBudgets struct {
 	records, bytes *rate.Limiter
 }
 
-// charge is what one call has put to a shard so far. The appender owns it.
+// charge is what one call puts to a shard. The appender owns it.
 type charge struct {
-	call  uint64 // which call
-	bytes int    // partition keys and data that were accepted
-	err   error  // why the shard takes no more of this call
+	call                  uint64  // which call
+	haveRecords, haveCost float64 // in the budgets when the call began
+	records, bytes        int     // that were accepted; bytes are partition keys and data
+	err                   error   // why the shard takes no more of this call
 }
 
 // chargeUnitBytes is what sizes are rounded up to: Kinesis charges a PutRecord,
@@ -34,26 +35,34 @@ const chargeUnitBytes = 1 << 10
 
 func units(bytes int) int { return (bytes + chargeUnitBytes - 1) / chargeUnitBytes * chargeUnitBytes }
 
-// admit charges a record of the current call to its shard. An error refuses the
+// admit counts a record of the current call to its shard. An error refuses the
 // record, and with it the later ones of the call that go to the same shard: so
 // who puts the refused ones again keeps the order.
 func (a *appender) admit(sh *Shard, size int) error {
-	if sh.charged.call != a.call {
-		sh.charged = charge{call: a.call}
-	}
 	c := &sh.charged
+	if c.call != a.call {
+		sh.refill(a.moment)
+		*c = charge{call: a.call, haveRecords: sh.budgets.records.TokensAt(a.moment), haveCost: sh.budgets.bytes.TokensAt(a.moment)}
+		a.charged = append(a.charged, sh)
+	}
+	if c.err == nil {
+		spent := units(c.bytes)
+		c.err = sh.afford(c.haveRecords-float64(c.records), c.haveCost-float64(spent), 1, units(c.bytes+size)-spent)
+	}
 	if c.err != nil {
 		a.counts.throttled.Add(1)
 		return c.err
 	}
-	cost := units(c.bytes+size) - units(c.bytes)
-	if c.err = sh.afford(a.moment, 1, cost); c.err != nil {
-		a.counts.throttled.Add(1)
-		return c.err
-	}
-	sh.spend(a.moment, 1, cost)
-	c.bytes += size
+	c.records, c.bytes = c.records+1, c.bytes+size
 	return nil
+}
+
+// settle charges what the current call was allowed to put.
+func (a *appender) settle() {
+	for _, sh := range a.charged {
+		sh.spend(a.moment, sh.charged.records, units(sh.charged.bytes))
+	}
+	a.charged = a.charged[:0]
 }
 
 // admitAll charges all puts of a transaction, or none of them and returns why.
@@ -73,7 +82,8 @@ func (a *appender) admitAll(puts []txPut) error {
 		sums[sh] = sum{n.records + 1, n.bytes + puts[i].put.record.Size()}
 	}
 	for sh, n := range sums {
-		if err := sh.afford(a.moment, n.records, units(n.bytes)); err != nil {
+		sh.refill(a.moment)
+		if err := sh.afford(sh.budgets.records.TokensAt(a.moment), sh.budgets.bytes.TokensAt(a.moment), n.records, units(n.bytes)); err != nil {
 			return err
 		}
 	}
@@ -83,15 +93,20 @@ func (a *appender) admitAll(puts []txPut) error {
 	return nil
 }
 
-// afford returns why the shard's budgets do not allow so much now, or nil.
-func (sh *Shard) afford(now time.Time, records, bytes int) error {
+// refill makes the budgets those of the stream's capacity.
+func (sh *Shard) refill(now time.Time) {
 	b := &sh.budgets
 	if capacity := sh.stream.config.capacity; b.of != capacity {
 		b.of = capacity
 		setBudget(&b.records, now, capacity.WriteRecordsPerSecond)
 		setBudget(&b.bytes, now, capacity.WriteBytesPerSecond)
 	}
-	waitBytes, waitRecords := shortage(b.bytes, now, bytes), shortage(b.records, now, records)
+}
+
+// afford returns why budgets that hold so much do not allow records and bytes, or
+// nil.
+func (sh *Shard) afford(haveRecords, haveBytes float64, records, bytes int) error {
+	waitRecords, waitBytes := shortage(sh.budgets.records, haveRecords, records), shortage(sh.budgets.bytes, haveBytes, bytes)
 	switch {
 	case waitBytes == 0 && waitRecords == 0:
 		return nil
@@ -117,11 +132,14 @@ func setBudget(bucket **rate.Limiter, now time.Time, perSecond int) {
 	(*bucket).SetBurstAt(now, perSecond)
 }
 
-// shortage returns how long it takes until n can be taken from the bucket: what is
-// more than it can hold can be taken when it is full.
-func shortage(bucket *rate.Limiter, now time.Time, n int) time.Duration {
+// shortage returns how long it takes until n can be taken from a bucket that holds
+// so much: what is more than it can hold can be taken when it is full.
+func shortage(bucket *rate.Limiter, have float64, n int) time.Duration {
 	const rounding = 1e-9 // a bucket counts in floating point
-	missing := float64(min(n, bucket.Burst())) - bucket.TokensAt(now)
+	if have+rounding >= float64(n) {
+		return 0
+	}
+	missing := float64(min(n, bucket.Burst())) - have
 	if missing <= rounding {
 		return 0
 	}
@@ -164,7 +182,7 @@ func (sh *Shard) admitRead() (err error) {
 	}
 	if wait := b.until.Sub(now); wait > 0 {
 		err = &ThroughputExceededError{Shard: sh.id, Budget: "ReadBytesPerSecond", RetryAfter: wait}
-	} else if wait := shortage(b.calls, now, 1); wait > 0 {
+	} else if wait := shortage(b.calls, b.calls.TokensAt(now), 1); wait > 0 {
 		err = &ThroughputExceededError{Shard: sh.id, Budget: "ReadsPerSecond", RetryAfter: wait}
 	}
 	if err != nil {
