@@ -10,6 +10,31 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
+// A change of the period stores a floor, which may lie above every record. When the
+// clock has gone back at the next opening, what is put must not lie below it.
+func TestNothingIsPutBelowTheFloor(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var offset atomic.Int64
+		env := environment{fs: vfs.NewMem(), clock: func() time.Time { return time.Now().Add(time.Duration(offset.Load())) }}
+		db, err := open("/db", nil, env)
+		require.NoError(t, err)
+		s, err := db.CreateStream(t.Context(), "s", nil)
+		require.NoError(t, err)
+		<-time.After(1000 * time.Hour)
+		require.NoError(t, s.IncreaseRetention(t.Context(), 48*time.Hour))
+		require.NoError(t, db.Close())
+		offset.Store(-int64(1000 * time.Hour))
+		db, err = open("/db", nil, env)
+		require.NoError(t, err)
+		s, err = db.Stream("s")
+		require.NoError(t, err)
+		_, err = s.PutRecord(t.Context(), "k", nil)
+		require.NoError(t, err)
+		require.EqualValues(t, 1, s.Describe().Records)
+		require.NoError(t, db.Close())
+	})
+}
+
 // Records age by the time that has passed, and not by what the wall clock says:
 // while a database is open, a step of the clock removes nothing and keeps
 // nothing. When it is opened, the wall clock is trusted.

@@ -139,7 +139,8 @@ func (l *loader) loadStreams(r kv.Reader) error {
 			nextDataKey:    row.NextDataKey,
 		}
 		l.rows[number] = &row
-		l.last = max(l.last, row.Created)
+		// A record must not be put below the floor, also if the clock has gone back.
+		l.last = max(l.last, row.Created, row.Floor)
 		return nil
 	})
 }

@@ -179,7 +179,7 @@ func (m *model) checkAll() {
 		}
 		m.ok("read", compareRead(got, ts.records))
 		d := s.Describe()
-		if ts.throttled != (d.Capacity.Mode == Provisioned) {
+		if ts.mode != d.Capacity.Mode {
 			m.fail("the capacity of %s is %+v", name, d.Capacity)
 		}
 		if ts.keyID != d.EncryptionKey {

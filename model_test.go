@@ -176,8 +176,9 @@ func (m *model) age() {
 		if ts.limit > 0 {
 			m.ok("limit", ts.adopt(s))
 		}
-		if len(s.Shards()) < len(ts.shards) {
-			m.ok("shards", ts.dropShards(s.Describe(), m.now()))
+		now := s.topology.Load() // some may have gone, or come on demand
+		if len(now.shards) != len(ts.shards) || int(now.next) != len(ts.shards)+len(ts.gone) {
+			m.ok("shards", ts.checkShards(s.Describe(), m.now()))
 		}
 	}
 }
@@ -340,7 +341,7 @@ func (m *model) acked(ts *twinStream, records []twinRecord, results []PutResult)
 			hash = *r.explicit
 		}
 		if err := results[i].Err; err != nil {
-			if refused[ts.route(hash)] = true; !ts.throttled {
+			if refused[ts.route(hash)] = true; ts.mode == Unlimited {
 				m.fail("record %d was refused: %v", r.id, err)
 			}
 			m.is("put", err, ErrThroughputExceeded)
@@ -503,7 +504,7 @@ func (m *model) find(s *Stream, records []twinRecord) (found []twinRecord) {
 // one call are there, or none.
 func (m *model) reconcile(ts *twinStream, s *Stream, records []twinRecord) {
 	found := m.find(s, records)
-	if len(found) != 0 && len(found) != len(records) && !ts.throttled {
+	if len(found) != 0 && len(found) != len(records) && ts.mode == Unlimited {
 		m.fail("%d of the %d records of one call are stored", len(found), len(records))
 	}
 	if len(found) > 0 {
@@ -547,6 +548,10 @@ func (m *model) reshard(ts *twinStream, s *Stream) {
 		i = min(i, len(open)-2)
 		m.logf("merge %s and %s of %s", open[i].id, open[i+1].id, ts.name)
 		_, err = s.MergeShards(m.t.Context(), open[i].id, open[i+1].id)
+	}
+	if ts.mode == OnDemand {
+		m.is("reshard", err, ErrInvalidArgument)
+		return
 	}
 	if m.ok("reshard", err) {
 		m.totals.reshards.Add(1)
@@ -614,15 +619,18 @@ func (m *model) changeKey(ts *twinStream, s *Stream) {
 
 // changeSettings gives the stream budgets, or takes them away.
 func (m *model) changeSettings(ts *twinStream, s *Stream) {
-	capacity := Capacity{Mode: CapacityMode(m.random.IntN(2))}
-	if capacity.Mode == Provisioned {
-		capacity = Capacity{Mode: Provisioned, WriteRecordsPerSecond: 1 + m.random.IntN(20), WriteBytesPerSecond: 1 << (10 + m.random.IntN(10)), ReadsPerSecond: 1 << 30, ReadBytesPerSecond: 1 << 30}
+	capacity := Capacity{Mode: CapacityMode(m.random.IntN(3))}
+	if capacity.Mode != Unlimited {
+		capacity = Capacity{Mode: capacity.Mode, WriteRecordsPerSecond: 1 + m.random.IntN(20), WriteBytesPerSecond: 1 << (10 + m.random.IntN(10)), ReadsPerSecond: 1 << 30, ReadBytesPerSecond: 1 << 30}
+	}
+	if capacity.Mode == OnDemand {
+		capacity.MaxShards = 1 + m.random.IntN(8)
 	}
 	m.logf("change the capacity of %s to %+v", ts.name, capacity)
 	m.images.setControl(true)
 	defer m.images.setControl(false)
 	if m.ok("change capacity", s.UpdateCapacity(m.t.Context(), capacity)) {
-		ts.throttled = capacity.Mode == Provisioned
+		ts.mode = capacity.Mode
 	}
 }
 
@@ -655,7 +663,7 @@ func (m *model) update(ts *twinStream, s *Stream) {
 		m.is("update", err, change)
 		return
 	}
-	if ts.throttled && errors.Is(err, ErrThroughputExceeded) {
+	if ts.mode != Unlimited && errors.Is(err, ErrThroughputExceeded) {
 		return
 	}
 	if !m.ok("update", err) {
@@ -692,6 +700,12 @@ func (m *model) view() {
 func (m *model) sleep() {
 	d := []time.Duration{time.Millisecond, time.Second, time.Minute, 11 * time.Minute, 3 * time.Hour, 20 * time.Hour}[m.random.IntN(6)]
 	m.logf("%v pass", d)
+	const piece = 9 * time.Minute // no shard can be made, closed and gone in it
+	for ; d > piece; d -= piece {
+		<-time.After(piece)
+		synctest.Wait()
+		m.age()
+	}
 	<-time.After(d)
 }
 

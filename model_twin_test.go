@@ -24,7 +24,7 @@ type twinStream struct {
 	maxData     int
 	retention   time.Duration // 0: records do not expire
 	limit       int64         // of RetentionBytes; 0: none
-	throttled   bool          // puts may be refused
+	mode        CapacityMode  // if it is not Unlimited, puts may be refused
 	keyID       string        // puts are encrypted with it
 	floor       uint64        // counters below have expired for good
 	records     []twinRecord  // that can be read, in the order of arrival
