@@ -519,6 +519,7 @@ func (m *model) trim(ts *twinStream, s *Stream) {
 	m.logf("trim %s before %s", ts.name, position)
 	m.images.setControl(true)
 	defer m.images.setControl(false)
+	from = min(from, m.db.visible.Load()+1) // later records may be below a time, if the clock goes back
 	m.promises.trimBegins(ts, from)
 	if m.ok("trim", s.Trim(m.t.Context(), position)) {
 		ts.trim(from)
