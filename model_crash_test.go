@@ -366,6 +366,7 @@ func (m *model) checkImage(img image, bound *promisedBound, double bool) {
 		m.fail("open: %v", err)
 		return
 	}
+	synctest.Wait() // what had been left to trim is trimmed
 	m.checkContent(db, bound, img.now)
 	m.writeOn(db, bound)
 	m.ok("close", db.Close())
