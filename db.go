@@ -161,6 +161,9 @@ type DB struct {
 	requests  sync.Pool // of *putRequest
 	snapshots snapshots
 	reads     reads
+	changed   broadcast
+	attached  attachments
+	onLease   atomic.Pointer[func(key, value []byte)] // of tests
 
 	// visible is the highest counter of any record that readers can see. All
 	// records at or below it are visible, in whatever shard.
@@ -376,8 +379,9 @@ func (db *DB) DeleteStream(ctx context.Context, name string) error {
 
 func (db *DB) addStream(s *Stream) {
 	db.mu.Lock()
-	defer db.mu.Unlock()
 	db.streams[s.name] = s
+	db.mu.Unlock()
+	db.changed.raise()
 }
 
 func (db *DB) removeStream(s *Stream) {
@@ -392,6 +396,7 @@ func (db *DB) removeStream(s *Stream) {
 	}
 	s.signal.End()
 	db.kickReclaim()
+	db.changed.raise()
 }
 
 // clock returns the time of the wall clock.
@@ -471,6 +476,7 @@ func (db *DB) Close() error {
 		return wrapError("close", "", kv.ErrClosed)
 	}
 	close(db.closing)
+	db.changed.raise()
 	if db.committer.Close() {
 		db.background.Wait()
 		db.saveClock()

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"math"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -207,7 +208,47 @@ func AtTime(t time.Time) Position {
 	return p
 }
 
-// String describes the position for logs, in the words of Kinesis.
+// ParsePosition is the inverse of [Position.String]. Any other text is an
+// [ErrInvalidArgument].
+func ParsePosition(text string) (Position, error) {
+	kind, at, _ := strings.Cut(text, " ")
+	var p Position
+	var err error
+	switch kind {
+	case "TRIM_HORIZON":
+	case "LATEST":
+		p = Latest()
+	case "AT_SEQUENCE_NUMBER", "AFTER_SEQUENCE_NUMBER":
+		var n SequenceNumber
+		if n, err = ParseSequenceNumber(at); err == nil && kind[1] == 'T' {
+			p = AtSequence(n)
+		} else {
+			p = AfterSequence(n)
+		}
+	case "AT_TIMESTAMP":
+		var t time.Time
+		t, err = time.Parse(time.RFC3339Nano, at)
+		p = AtTime(t)
+	}
+	if err != nil || p.String() != text {
+		return Position{}, &InvalidArgumentError{"Position", fmt.Sprintf("%.120q", text), "must be TRIM_HORIZON, LATEST, AT_SEQUENCE_NUMBER or AFTER_SEQUENCE_NUMBER with a number, or AT_TIMESTAMP with a time in UTC as RFC 3339 writes it"}
+	}
+	return p, nil
+}
+
+// MarshalText returns the text of [Position.String].
+func (p Position) MarshalText() ([]byte, error) { return []byte(p.String()), nil }
+
+// UnmarshalText is [ParsePosition]. After an error p is as it was.
+func (p *Position) UnmarshalText(text []byte) error {
+	parsed, err := ParsePosition(string(text))
+	if err == nil {
+		*p = parsed
+	}
+	return err
+}
+
+// String describes the position in the words of Kinesis.
 func (p Position) String() string {
 	switch p.kind {
 	case kindLatest:
@@ -300,6 +341,10 @@ type GetRecordsOptions struct {
 	// return or the shard has ended; and, instead of ErrThroughputExceeded, until
 	// it is within the shard's budget.
 	Wait bool
+
+	// Unmetered reads outside of the shard's budget, as the iterators do.
+	// Kinesis: SubscribeToShard, with a consumer's own throughput.
+	Unmetered bool
 }
 
 func (o *GetRecordsOptions) withDefaults() (GetRecordsOptions, error) {
@@ -372,7 +417,7 @@ func (sh *Shard) getRecords(ctx context.Context, from Position, options *GetReco
 		return nil, err
 	}
 	q := pageQuery{from: b.from, strict: b.strict, ordinal: b.ordinal, to: maxCounter, records: opts.Limit, bytes: opts.LimitBytes}
-	for {
+	for !opts.Unmetered {
 		err := sh.admitRead()
 		if err == nil {
 			break
@@ -390,17 +435,23 @@ func (sh *Shard) getRecords(ctx context.Context, from Position, options *GetReco
 			return nil, err
 		}
 		if !opts.Wait || len(page.records) > 0 || sh.endsBefore(page.from, page.tip) {
-			bytes := 0
-			for i := range page.records {
-				bytes += page.records[i].Size()
+			if !opts.Unmetered {
+				sh.chargeRead(page.bytes())
 			}
-			sh.chargeRead(bytes)
 			return sh.recordsPage(q, page), nil
 		}
 		if err := wait(ctx, sh.stream.db, sh.log.Wait(max(page.tip.LastCounter, page.from-1))); err != nil {
 			return nil, err
 		}
 	}
+}
+
+// bytes counts the partition keys and data of the page.
+func (p *page) bytes() (n int) {
+	for i := range p.records {
+		n += p.records[i].Size()
+	}
+	return n
 }
 
 // recordsPage makes the public form of a page.

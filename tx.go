@@ -52,14 +52,14 @@ type Tx struct {
 	snapshot *snapshot
 	writable bool
 	ended    bool
-	size     int64 // of all that is kept; bounded by MaxTxBytes
-	writes   map[string]write
+	size     int64            // of all that is kept; bounded by MaxTxBytes
+	writes   map[string]write // by the key of the row
 	puts     []txPut
-	reads    map[string]struct{} // keys
+	reads    map[string]struct{} // keys of rows
 	ranges   []keyRange
 }
 
-// write is a key's new value; nil for a deletion.
+// write is a row's new value; nil for a deletion.
 type write struct{ value []byte }
 
 type txPut struct {
@@ -67,12 +67,12 @@ type txPut struct {
 	put    put
 }
 
-// keyRange is a range of keys that a transaction has looked at: from start up to
-// and not including end, or without an end if that is nil.
+// keyRange is a range of rows that a transaction has looked at: from start up to
+// and not including end.
 type keyRange struct{ start, end []byte }
 
 func (r keyRange) contains(key []byte) bool {
-	return bytes.Compare(r.start, key) <= 0 && (r.end == nil || bytes.Compare(key, r.end) < 0)
+	return bytes.Compare(r.start, key) <= 0 && bytes.Compare(key, r.end) < 0
 }
 
 // KeyValue is a key of the application's own with its value. Both belong to the
@@ -199,16 +199,20 @@ func (tx *Tx) get(key []byte) ([]byte, error) {
 	if err := tx.check(key, false); err != nil {
 		return nil, err
 	}
-	if w, written := tx.writes[string(key)]; written {
+	return tx.getRow(layout.AppKey(key))
+}
+
+func (tx *Tx) getRow(row []byte) ([]byte, error) {
+	if w, written := tx.writes[string(row)]; written {
 		if w.value == nil {
 			return nil, ErrKeyNotFound
 		}
 		return bytes.Clone(w.value), nil
 	}
-	if err := tx.noteRead(key); err != nil {
+	if err := tx.noteRead(row); err != nil {
 		return nil, err
 	}
-	value, err := tx.snapshot.Get(layout.AppKey(key))
+	value, err := tx.snapshot.Get(row)
 	if errors.Is(err, kv.ErrNotFound) {
 		return nil, ErrKeyNotFound
 	}
@@ -221,7 +225,7 @@ func (tx *Tx) Set(key, value []byte) error {
 	if err := tx.check(key, true); err != nil {
 		return wrapError("set", "", err)
 	}
-	return wrapError("set", "", tx.write(key, append(make([]byte, 0, max(1, len(value))), value...)))
+	return wrapError("set", "", tx.writeRow(layout.AppKey(key), append(make([]byte, 0, max(1, len(value))), value...)))
 }
 
 // Delete removes a key; that it does not exist is no error. Errors:
@@ -230,17 +234,17 @@ func (tx *Tx) Delete(key []byte) error {
 	if err := tx.check(key, true); err != nil {
 		return wrapError("delete", "", err)
 	}
-	return wrapError("delete", "", tx.write(key, nil))
+	return wrapError("delete", "", tx.writeRow(layout.AppKey(key), nil))
 }
 
-func (tx *Tx) write(key, value []byte) error {
-	if err := tx.grow(len(key) + len(value) + txReadBytes); err != nil {
+func (tx *Tx) writeRow(row, value []byte) error {
+	if err := tx.grow(len(row) + len(value) + txReadBytes); err != nil {
 		return err
 	}
 	if tx.writes == nil {
 		tx.writes = make(map[string]write)
 	}
-	tx.writes[string(key)] = write{value}
+	tx.writes[string(row)] = write{value}
 	return nil
 }
 
@@ -250,13 +254,18 @@ func (tx *Tx) write(key, value []byte) error {
 // conflict with other transactions. An error is yielded once, last.
 func (tx *Tx) Scan(start, end []byte) iter.Seq2[KeyValue, error] {
 	return func(yield func(KeyValue, error) bool) {
-		if err := tx.scan(keyRange{bytes.Clone(start), bytes.Clone(end)}, yield); err != nil {
+		lower, upper := layout.AppSpan(start, end)
+		err := tx.scanRows(keyRange{lower, upper}, func(row KeyValue) bool {
+			key, _ := layout.DecodeAppKey(row.Key) // it lies in the span
+			return yield(KeyValue{key, row.Value}, nil)
+		})
+		if err != nil {
 			yield(KeyValue{}, wrapError("scan", "", err))
 		}
 	}
 }
 
-func (tx *Tx) scan(r keyRange, yield func(KeyValue, error) bool) error {
+func (tx *Tx) scanRows(r keyRange, yield func(KeyValue) bool) error {
 	own := tx.ownWrites(r)
 	var last []byte
 	for from, more := r.start, true; more; {
@@ -270,7 +279,7 @@ func (tx *Tx) scan(r keyRange, yield func(KeyValue, error) bool) error {
 			if err := tx.grow(len(item.Key) + len(item.Value)); err != nil {
 				return err
 			}
-			if !yield(item, nil) {
+			if !yield(item) {
 				_ = tx.noteRange(keyRange{r.start, after(last)}) // the loop is over; Update finds the error
 				return nil
 			}
@@ -290,10 +299,10 @@ func (tx *Tx) scanPage(r keyRange, own []ownWrite) (page []KeyValue, more bool, 
 	if tx.ended {
 		return nil, false, errTxEnded
 	}
-	if r.end != nil && bytes.Compare(r.start, r.end) >= 0 {
+	if bytes.Compare(r.start, r.end) >= 0 {
 		return nil, false, nil
 	}
-	it, err := tx.snapshot.NewIter(layout.AppSpan(r.start, r.end))
+	it, err := tx.snapshot.NewIter(r.start, r.end)
 	if err != nil {
 		return nil, false, err
 	}
@@ -308,10 +317,7 @@ func (tx *Tx) scanPage(r keyRange, own []ownWrite) (page []KeyValue, more bool, 
 		if len(page) > 0 && size > scanPageBytes {
 			return page, true, nil
 		}
-		key, err := layout.DecodeAppKey(it.Key())
-		if err != nil {
-			return nil, false, corrupt(err)
-		}
+		key := it.Key()
 		for ; len(own) > 0 && own[0].key < string(key); own = own[1:] {
 			addOwn(own[0])
 		}
@@ -485,11 +491,15 @@ func (a *appender) applyTx(op *txOp, batch *kv.Batch) error {
 		return nil
 	}
 	a.txs.add(op.writes)
+	onLease := a.db.onLease.Load()
 	for key, w := range op.writes {
 		if w.value == nil {
-			batch.Delete(layout.AppKey([]byte(key)))
+			batch.Delete([]byte(key))
 		} else {
-			batch.Set(layout.AppKey([]byte(key)), w.value)
+			batch.Set([]byte(key), w.value)
+		}
+		if onLease != nil && layout.IsLeaseKey(key) {
+			a.publish = append(a.publish, func() { (*onLease)([]byte(key), w.value) })
 		}
 	}
 	return nil

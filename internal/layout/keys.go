@@ -1,8 +1,10 @@
 package layout
 
 import (
+	"bytes"
 	"encoding/binary"
 	"fmt"
+	"slices"
 )
 
 // The columns, by the first byte of a key. A column's number never changes.
@@ -15,6 +17,7 @@ const (
 	columnSlice  = 0x05 // stream, shard, epoch -> SliceRow
 	columnCut    = 0x06 // epoch, stream -> CutRow: records to be removed
 	columnKey    = 0x07 // stream, number -> DataKeyRow
+	columnLease  = 0x08 // consumer application, stream, shard -> LeaseRow
 	columnRecord = 0x10 // epoch, stream, shard, counter -> a record
 	columnApp    = 0x20 // the application's own key -> its value
 	columnEnd    = 0x21 // above every key
@@ -118,6 +121,35 @@ func StreamDataKeysSpan(stream uint32) (lower, upper []byte) { return span32(col
 func DecodeDataKeyKey(key []byte) (stream, number uint32, err error) {
 	fields, err := split32(key, columnKey, 2)
 	return fields[0], fields[1], err
+}
+
+// LeaseKey is the key of a [LeaseRow]. The names hold no zero byte. An empty
+// shard stands for the whole stream, and an empty stream for the application.
+func LeaseKey(app, stream, shard string) []byte {
+	return slices.Concat([]byte{columnLease}, []byte(app), []byte{0}, []byte(stream), []byte{0}, []byte(shard))
+}
+
+// AppLeasesSpan is the range of one application's [LeaseRow]s.
+func AppLeasesSpan(app string) (lower, upper []byte) {
+	lower = append(append([]byte{columnLease}, app...), 0)
+	upper = bytes.Clone(lower)
+	upper[len(upper)-1]++
+	return lower, upper
+}
+
+// LeaseSpan is the range of all [LeaseRow]s.
+func LeaseSpan() (lower, upper []byte) { return []byte{columnLease}, []byte{columnLease + 1} }
+
+// IsLeaseKey reports whether a key is that of a [LeaseRow].
+func IsLeaseKey(key string) bool { return key != "" && key[0] == columnLease }
+
+// DecodeLeaseKey is the inverse of [LeaseKey].
+func DecodeLeaseKey(key []byte) (app, stream, shard string, err error) {
+	names := bytes.Split(key[min(1, len(key)):], []byte{0})
+	if len(key) == 0 || key[0] != columnLease || len(names) != 3 {
+		return "", "", "", fmt.Errorf("%w: key %x is not a lease's", ErrCorrupt, key)
+	}
+	return string(names[0]), string(names[1]), string(names[2]), nil
 }
 
 // RecordKey is where a record lies. Time, as epochs of arrival, stands in front

@@ -10,7 +10,7 @@
 //
 //   - Keys are fixed-width and big-endian, so byte order is the order of the
 //     fields. The exceptions, names of meta rows and keys of the application,
-//     come last in their keys.
+//     come last in their keys; those of leases are divided by zero bytes.
 //   - A value ends with a CRC-32C over its key's fields and its own bytes. A row
 //     that was moved to another key is as damaged as one with a flipped bit.
 package layout

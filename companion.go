@@ -1,0 +1,90 @@
+package braid
+
+import (
+	"errors"
+	"iter"
+	"sync"
+
+	"github.com/braidstream/braid/internal/companion"
+)
+
+// This file opens the door to package consumer: see internal/companion.
+
+func init() {
+	companion.DBOf = func(db any) companion.DB { return companionDB{db.(*DB)} }
+	companion.TxOf = func(tx any) companion.Tx { return companionTx{tx.(*Tx)} }
+}
+
+// attachments are what package consumer keeps with an open database.
+type attachments struct {
+	mu   sync.Mutex // guards the field below
+	held map[string]any
+}
+
+type companionDB struct{ db *DB }
+
+func (c companionDB) Attach(name string, attach func() any) any {
+	a := &c.db.attached
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.held[name] == nil {
+		if a.held == nil {
+			a.held = make(map[string]any)
+		}
+		a.held[name] = attach()
+	}
+	return a.held[name]
+}
+
+func (c companionDB) Detach(name string) {
+	a := &c.db.attached
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	delete(a.held, name)
+}
+
+func (c companionDB) OnCommit(fn func(key, value []byte)) {
+	if fn == nil {
+		c.db.onLease.Store(nil)
+		return
+	}
+	c.db.onLease.Store(&fn)
+}
+
+type companionTx struct{ tx *Tx }
+
+func (c companionTx) Get(key []byte) ([]byte, error) {
+	if c.tx.ended {
+		return nil, errTxEnded
+	}
+	value, err := c.tx.getRow(key)
+	if errors.Is(err, ErrKeyNotFound) {
+		return nil, nil
+	}
+	return value, err
+}
+
+func (c companionTx) Set(key, value []byte) error {
+	if err := c.tx.checkWritable(); err != nil {
+		return err
+	}
+	return c.tx.writeRow(key, value)
+}
+
+func (c companionTx) Delete(key []byte) error {
+	if err := c.tx.checkWritable(); err != nil {
+		return err
+	}
+	return c.tx.writeRow(key, nil)
+}
+
+func (c companionTx) Scan(lower, upper []byte) iter.Seq2[companion.Row, error] {
+	return func(yield func(companion.Row, error) bool) {
+		err := c.tx.scanRows(keyRange{lower, upper}, func(row KeyValue) bool {
+			return yield(companion.Row{Key: row.Key, Value: row.Value}, nil)
+		})
+		if err != nil {
+			yield(companion.Row{}, err)
+		}
+	}
+}

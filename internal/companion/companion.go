@@ -1,0 +1,40 @@
+// Package companion is the door between package braid and package consumer,
+// which keeps its leases in the database: beside the application's keys, in the
+// same transactions, and out of their reach. Package braid sets the functions,
+// and nobody else can import them.
+package companion
+
+import "iter"
+
+// DB is what package consumer needs of a *braid.DB beside its exported methods.
+type DB interface {
+	// Attach returns what was attached to the database under the name, and
+	// attaches what is made if there is nothing yet. Whoever attaches something
+	// detaches it.
+	Attach(name string, make func() any) any
+	Detach(name string)
+
+	// OnCommit has fn called with every row about leases that was written, nil
+	// for one deleted, in the order in which they are committed, once they are
+	// durable. fn is called by the goroutine that commits: it must not wait. nil
+	// ends it. It is there for tests.
+	OnCommit(fn func(key, value []byte))
+}
+
+// Tx reads and writes rows about leases in a *braid.Tx: serializable, like the
+// application's own keys. A key is that of package layout.
+type Tx interface {
+	Get(key []byte) (value []byte, err error) // nil if there is none
+	Set(key, value []byte) error
+	Delete(key []byte) error
+	Scan(lower, upper []byte) iter.Seq2[Row, error]
+}
+
+// Row is a row about a lease.
+type Row struct{ Key, Value []byte }
+
+// DBOf and TxOf are set by package braid. They take a *braid.DB and a *braid.Tx.
+var (
+	DBOf func(db any) DB
+	TxOf func(tx any) Tx
+)

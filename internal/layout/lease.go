@@ -1,0 +1,105 @@
+package layout
+
+// LeaseRow is what a consumer application keeps about a shard; or, with an empty
+// shard or stream in its key, about a stream or all of itself. Its key is
+// [LeaseKey].
+type LeaseRow struct {
+	Stream           uint64 // tells streams of one name apart: the counter at which this one was created
+	Version          uint64 // goes up with each write
+	Epoch            uint64 // goes up with each change of owner
+	Owner, NextOwner string // names of workers; empty for none
+	Paused           bool
+	Checkpoint       LeaseCheckpoint
+	Prepared         bool // what follows counts
+	Pending          LeaseCheckpoint
+	State            []byte // the application's own, with the pending checkpoint
+}
+
+// LeaseCheckpoint is a place in a shard.
+type LeaseCheckpoint struct {
+	Start    string // text of a position: where processing begins if there is no number
+	Number   string // decimal digits of the last record that was processed; empty for none
+	Sub      uint64 // of a record inside of that one, if it is an aggregate
+	Partial  bool   // more records inside of that one are to follow
+	ShardEnd bool   // everything was processed
+}
+
+// Flags of a lease's row.
+const (
+	leasePaused = 1 << iota
+	leasePrepared
+)
+
+// Flags of a checkpoint.
+const (
+	checkpointPartial = 1 << iota
+	checkpointShardEnd
+)
+
+// Encode returns the bytes of the lease's row.
+func (r LeaseRow) Encode(key []byte) []byte {
+	w := newRow()
+	w.uint(r.Stream)
+	w.uint(r.Version)
+	w.uint(r.Epoch)
+	w.string(r.Owner)
+	w.string(r.NextOwner)
+	w.uint(flag(r.Paused, leasePaused) | flag(r.Prepared, leasePrepared))
+	w.checkpoint(r.Checkpoint)
+	if r.Prepared {
+		w.checkpoint(r.Pending)
+		w.string(string(r.State))
+	}
+	return w.seal(key)
+}
+
+// DecodeLeaseRow is the inverse of [LeaseRow.Encode].
+func DecodeLeaseRow(key, value []byte) (row LeaseRow, err error) {
+	r := openRow(key, value)
+	row.Stream = r.uint()
+	row.Version = r.uint()
+	row.Epoch = r.uint()
+	row.Owner = string(r.string())
+	row.NextOwner = string(r.string())
+	flags := r.flags(leasePaused | leasePrepared)
+	row.Paused, row.Prepared = flags&leasePaused != 0, flags&leasePrepared != 0
+	row.Checkpoint = r.checkpoint()
+	if row.Prepared {
+		row.Pending = r.checkpoint()
+		row.State = append([]byte(nil), r.string()...)
+	}
+	return row, r.close()
+}
+
+func (w *rowWriter) checkpoint(c LeaseCheckpoint) {
+	w.string(c.Start)
+	w.string(c.Number)
+	w.uint(c.Sub)
+	w.uint(flag(c.Partial, checkpointPartial) | flag(c.ShardEnd, checkpointShardEnd))
+}
+
+func (r *rowReader) checkpoint() (c LeaseCheckpoint) {
+	c.Start = string(r.string())
+	c.Number = string(r.string())
+	c.Sub = r.uint()
+	flags := r.flags(checkpointPartial | checkpointShardEnd)
+	c.Partial, c.ShardEnd = flags&checkpointPartial != 0, flags&checkpointShardEnd != 0
+	return c
+}
+
+// flags returns a set of known flags.
+func (r *rowReader) flags(known uint64) uint64 {
+	flags := r.uint()
+	if flags&^known != 0 {
+		r.fail("flags %#x, of which %#x are known", flags, known)
+		return 0
+	}
+	return flags
+}
+
+func flag(set bool, value uint64) uint64 {
+	if set {
+		return value
+	}
+	return 0
+}
