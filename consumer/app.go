@@ -1,0 +1,292 @@
+package consumer
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/braidstream/braid"
+)
+
+// App is an application: what is stored of it, and the workers that it has in this
+// process. It comes from [OpenApp] or [Worker.App]; to look at it or to control it
+// no worker has to run. Its methods may be called from any number of goroutines.
+//
+// What it changes is durable when it returns, and workers that run follow at once.
+type App struct{ group *group }
+
+// OpenApp returns the application of that name, whose leases are in the database. It
+// makes nothing: an application begins with its first worker. Errors:
+// braid.ErrInvalidArgument for the name.
+func OpenApp(db *braid.DB, app string) (*App, error) {
+	if db == nil || !name.MatchString(app) {
+		return nil, &braid.InvalidArgumentError{Field: "app", Value: fmt.Sprintf("%.140q", app), Rule: "must be 1 to 128 characters of a-z, A-Z, 0-9, '_', '.' and '-', and db not nil"}
+	}
+	return &App{groupOf(db, &Config{App: app})}, nil
+}
+
+// Name returns the name of the application.
+func (a *App) Name() string { return a.group.app }
+
+// Status is an application at one time.
+type Status struct {
+	App     string
+	Start   braid.Position // where it began, or was sought to as a whole
+	Paused  bool           // as a whole
+	Workers []string       // of this process
+	Shards  []ShardStatus  // by stream and shard
+
+	// Totals of what is not processed, and the age of the oldest such record.
+	BehindRecords, BehindBytes int64
+	BehindLatest               time.Duration
+}
+
+// ShardStatus is what an application does in a shard at one time.
+type ShardStatus struct {
+	LeaseKey
+
+	// State is "running"; "retrying" (Attempt and Err say what); "handing over",
+	// from its owner to another; "failed" (Err says why: the shard is stopped until
+	// [App.Resume]); "paused"; "waiting" (for the parents in WaitingFor); "unowned",
+	// while no worker has taken it; or "done", if the shard is closed and all of it
+	// was processed.
+	State string
+
+	Owner      string // the worker that has the lease; empty for none
+	Epoch      uint64
+	Checkpoint Checkpoint
+	WaitingFor []braid.ShardID
+	Attempt    int
+	Err        error // also why what follows is not known
+
+	// What comes after the checkpoint: how much, and the age of the first record.
+	BehindRecords, BehindBytes int64
+	BehindLatest               time.Duration
+}
+
+// Status returns what the application does. Errors: those of the store and the
+// source.
+func (a *App) Status(ctx context.Context) (Status, error) {
+	g := a.group
+	s, err := g.survey(ctx, nil)
+	if err != nil {
+		return Status{}, err
+	}
+	app := s.app()
+	status := Status{App: g.app, Start: app.Checkpoint.Start, Paused: app.Paused}
+	g.mu.Lock()
+	for id := range g.workers {
+		status.Workers = append(status.Workers, id)
+	}
+	holds := make(map[LeaseKey]*hold, len(g.holds))
+	for key, h := range g.holds {
+		holds[key] = h
+	}
+	g.mu.Unlock()
+	slices.Sort(status.Workers)
+	for _, it := range s.order {
+		shard := it.status(holds[it.lease.LeaseKey], g.leases.LeaseDuration() > 0)
+		g.measure(ctx, &shard)
+		status.BehindRecords += shard.BehindRecords
+		status.BehindBytes += shard.BehindBytes
+		status.BehindLatest = max(status.BehindLatest, shard.BehindLatest)
+		status.Shards = append(status.Shards, shard)
+	}
+	return status, nil
+}
+
+// status describes a shard with its hold, which is nil if nobody here has it.
+func (it *item) status(h *hold, remote bool) ShardStatus {
+	s := ShardStatus{
+		LeaseKey:   it.lease.LeaseKey,
+		State:      "unowned",
+		Epoch:      it.lease.Epoch,
+		Checkpoint: it.lease.Checkpoint,
+		WaitingFor: it.waiting,
+	}
+	switch {
+	case it.lease.Checkpoint.ShardEnd:
+		s.State = "done"
+	case h != nil:
+		s.Owner = h.worker.cfg.WorkerID
+		s.State = "running"
+		h.mu.Lock()
+		defer h.mu.Unlock()
+		s.Attempt, s.Err = h.attempt, h.err
+		switch {
+		case h.failed:
+			s.State = "failed"
+		case h.reading.Err() != nil:
+			s.State = "handing over"
+		case h.err != nil:
+			s.State = "retrying"
+		}
+	case it.paused:
+		s.State = "paused"
+	case len(it.waiting) > 0:
+		s.State = "waiting"
+	case remote && it.lease.Owner != "":
+		s.State, s.Owner = "running", it.lease.Owner // as far as is known here
+	}
+	return s
+}
+
+// measure fills in what comes after the checkpoint.
+func (g *group) measure(ctx context.Context, s *ShardStatus) {
+	if s.Checkpoint.ShardEnd {
+		return
+	}
+	page, err := g.source.Read(ctx, s.Stream, s.Shard, s.Checkpoint.position(), 1, 1)
+	if err != nil {
+		if s.Err == nil {
+			s.Err = err
+		}
+		return
+	}
+	s.BehindRecords, s.BehindBytes = page.BehindRecords+int64(len(page.Records)), page.BehindBytes+int64(page.Bytes)
+	if len(page.Records) > 0 {
+		s.BehindLatest = max(1, time.Since(page.Records[0].ArrivalTime))
+	}
+}
+
+// Seek moves the checkpoint of a shard, of all shards of a stream (with an empty
+// Shard) or of all streams (with an empty Stream, too) to a position: forward or
+// back, as it is now. A sequence number is a place in one shard, and allowed for one
+// only. Workers that are at it lose their leases in the same commit, so nothing that
+// they do afterwards counts, and begin again there. Children of a shard that is not
+// done any more wait for it.
+//
+// Errors: braid.ErrInvalidArgument; braid.ErrStreamNotFound and
+// braid.ErrShardNotFound for what the application has not met; those of the store
+// and the source.
+func (a *App) Seek(ctx context.Context, key LeaseKey, to braid.Position) error {
+	if key.Shard == "" && !isStart(to) {
+		return &braid.InvalidArgumentError{Field: "to", Value: to, Rule: "must be TRIM_HORIZON, LATEST or AT_TIMESTAMP for more than one shard"}
+	}
+	for {
+		s, err := a.group.survey(ctx, nil)
+		if err != nil {
+			return err
+		}
+		var changed []Lease
+		if key == (LeaseKey{}) && s.rows[key] != nil {
+			app := s.app()
+			app.Checkpoint.Start = to
+			changed = append(changed, app)
+		}
+		for _, it := range s.order {
+			if !key.covers(it.lease.LeaseKey) {
+				continue
+			}
+			lease := it.lease
+			lease.Checkpoint, err = a.group.source.Resolve(ctx, lease.Stream, lease.Shard, to)
+			if err != nil {
+				return err
+			}
+			lease.Epoch++
+			lease.Owner, lease.NextOwner, lease.Pending, lease.PendingState = "", "", nil, nil
+			changed = append(changed, lease)
+		}
+		if done, err := a.set(ctx, key, s, changed); done || err != nil {
+			return err
+		}
+	}
+}
+
+// Pause keeps a shard, a stream (with an empty Shard) or the whole application from
+// being processed, until Resume, also after a restart. Batches that are under way are
+// finished, as when a lease is handed over. Errors: as Seek.
+func (a *App) Pause(ctx context.Context, key LeaseKey) error { return a.pause(ctx, key, true) }
+
+// Resume ends what Pause with the same key began: a shard goes on when neither it nor
+// its stream nor the application is paused. A shard that an error has stopped tries
+// again. Errors: as Seek.
+func (a *App) Resume(ctx context.Context, key LeaseKey) error {
+	err := a.pause(ctx, key, false)
+	if err == nil {
+		a.group.resumeFailed(key)
+	}
+	return err
+}
+
+func (a *App) pause(ctx context.Context, key LeaseKey, paused bool) error {
+	for {
+		s, err := a.group.survey(ctx, nil)
+		if err != nil {
+			return err
+		}
+		var changed []Lease
+		if row := s.rows[key]; row != nil {
+			changed = []Lease{*row}
+		} else if it := s.items[key]; it != nil {
+			changed = []Lease{it.lease}
+		}
+		if len(changed) > 0 {
+			if changed[0].Paused == paused {
+				return nil
+			}
+			changed[0].Paused = paused
+		}
+		if done, err := a.set(ctx, key, s, changed); done || err != nil {
+			return err
+		}
+	}
+}
+
+// set stores leases that were made of what a survey has found; done is false if one
+// of them has changed since.
+func (a *App) set(ctx context.Context, key LeaseKey, s *survey, leases []Lease) (done bool, err error) {
+	if len(leases) == 0 {
+		if key.Shard != "" && s.streams[key.Stream] != nil {
+			return false, fmt.Errorf("%w: %s", braid.ErrShardNotFound, key)
+		}
+		return false, fmt.Errorf("%w: the application %s has not met %s", braid.ErrStreamNotFound, a.group.app, key)
+	}
+	defer a.group.kick()
+	if batch, can := a.group.leases.(batchStore); can {
+		return batch.CompareAndSetAll(ctx, leases)
+	}
+	stored, err := a.group.store(ctx, leases)
+	return !slices.Contains(stored, false), err
+}
+
+// covers reports whether the key is or contains another one.
+func (k LeaseKey) covers(other LeaseKey) bool {
+	return k == (LeaseKey{}) || k.Stream == other.Stream && (k.Shard == "" || k.Shard == other.Shard)
+}
+
+// resumeFailed has shards go on that were stopped by an error.
+func (g *group) resumeFailed(key LeaseKey) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for held, h := range g.holds {
+		if key.covers(held) && h.hasFailed() {
+			g.restart = append(g.restart, held)
+		}
+	}
+	g.kick()
+}
+
+// Delete removes all that is stored of the application: a worker that is made under
+// its name begins anew. It is refused with braid.ErrInvalidArgument while a worker of
+// it runs in this process.
+func (a *App) Delete(ctx context.Context) error {
+	g := a.group
+	g.mu.Lock()
+	running := len(g.workers)
+	g.mu.Unlock()
+	if running > 0 {
+		return &braid.InvalidArgumentError{Field: "App", Value: g.app, Rule: fmt.Sprintf("must have no workers to be deleted; %d run", running)}
+	}
+	leases, err := g.leases.List(ctx)
+	if err != nil {
+		return err
+	}
+	for _, lease := range leases {
+		if _, err := g.leases.Delete(ctx, lease); err != nil {
+			return err
+		}
+	}
+	return nil
+}

@@ -1,0 +1,218 @@
+package consumer
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"regexp"
+	"slices"
+	"strconv"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/braidstream/braid"
+)
+
+// Config says what a [Worker] is to process, and how. App and Streams are
+// required; the zero value of every other field means its default.
+type Config struct {
+	// App names the application: 1 to 128 characters of a-z, A-Z, 0-9, '_', '.' and
+	// '-'. Its workers share the shards, and its leases and checkpoints are stored
+	// under that name. Applications of different names know nothing of each other.
+	App string
+
+	// Streams are the names of the streams to process, at least one. One that does
+	// not exist yet is waited for. All workers of an application in a process must
+	// name the same.
+	Streams []string
+
+	// Start is where processing begins in the streams that are there when the
+	// application meets them for the first time: braid.TrimHorizon, the default,
+	// braid.Latest or braid.AtTime. The place is stored then, so nothing that
+	// arrives later is missed, whenever processing begins. A stream that is created
+	// later is processed from its beginning.
+	//
+	// An application that was made with another Start is an error, not ignored: to
+	// process something again, or to leave it out, use [App.Seek].
+	Start braid.Position
+
+	// WorkerID names the worker: it must be unique among those that live. The
+	// default is a random one.
+	WorkerID string
+
+	// Logger receives what there is to tell. nil means silence.
+	Logger *slog.Logger
+
+	// BatchRecords and BatchBytes are the most that a batch has: 10,000 records and
+	// 1 MiB by default. A larger record is a batch of its own.
+	BatchRecords, BatchBytes int
+
+	// MaxBytes bounds the records that the worker holds for all its shards
+	// together. The default is 64 MiB. A shard that waits, for records or for its
+	// processor's turn, holds none.
+	MaxBytes int64
+
+	// Linger is how long a batch that is not full waits for more. The default is
+	// not to wait.
+	Linger time.Duration
+
+	// Lanes, if it is more than 1, processes so many records of a shard at once:
+	// those of one partition key one after the other, in order. The processor gets
+	// batches of records of one lane, and is called for several at once. Checkpoints
+	// are made up to the first record that is not done. It is not for a
+	// [TxProcessor].
+	Lanes int
+
+	// Acks makes a record done when the processor calls [Checkpointer.Ack] for it,
+	// which it may do in any order and after it has returned, and not when it
+	// returns. Checkpoints are made up to the first record that is not done.
+	Acks bool
+
+	// ManualCheckpoints leaves it to the processor when to checkpoint: nothing is
+	// when it returns.
+	ManualCheckpoints bool
+
+	// MaxAttempts is how often a batch is given to a processor that returns errors.
+	// Then the records are given to it one by one, each as often; the first that
+	// still fails is what the fields below are about. The default is 10; negative
+	// means without end.
+	MaxAttempts int
+
+	// RetryPause is the pause before the second attempt, 100 ms by default. It
+	// doubles with each attempt, up to MaxRetryPause, 30 s by default.
+	RetryPause, MaxRetryPause time.Duration
+
+	// DeadLetterStream, if it is not empty, takes records that have failed, each as
+	// a [DeadLetter], in the same commit as the checkpoint that passes it. SkipFailed
+	// passes them and logs it. Without either, the shard stops at a record that has
+	// failed: its [ShardStatus] says so, and [App.Resume] tries again, as does a new
+	// worker.
+	DeadLetterStream string
+	SkipFailed       bool
+
+	// OnGap is called when retention has removed records before they were
+	// processed. If it returns an error, the shard stops, like after a record that
+	// has failed. Otherwise, and if it is nil, it is logged, and processing goes on
+	// with the first record that is there.
+	OnGap func(ctx context.Context, stream string, gap *braid.TrimmedError) error
+
+	// Deaggregate takes apart records that the Kinesis Producer Library has put
+	// together. What lies outside of its shard's range of hash keys, since the stream
+	// was resharded after its producer had looked, is left out, as the producer sends
+	// it again; KeepForeign keeps it, for producers that do not.
+	Deaggregate, KeepForeign bool
+
+	// HandOverTimeout is how long a processor may take to return before its lease
+	// is given to another worker without its consent. The default is 30 s. It is
+	// also how long Run takes at most when its context has ended.
+	HandOverTimeout time.Duration
+
+	// Source and Leases replace the streams and leases of the database. Without
+	// either, New needs no database.
+	Source Source
+	Leases LeaseStore
+}
+
+const (
+	defaultBatchRecords    = 10_000
+	defaultBatchBytes      = 1 << 20
+	defaultMaxBytes        = 64 << 20
+	defaultMaxAttempts     = 10
+	defaultRetryPause      = 100 * time.Millisecond
+	defaultMaxRetryPause   = 30 * time.Second
+	defaultHandOverTimeout = 30 * time.Second
+	maxBatchBytes          = 10 << 20
+)
+
+// name is the rule of names of applications; that of streams is the source's.
+var name = regexp.MustCompile(`^[a-zA-Z0-9_.-]{1,128}$`)
+
+// withDefaults returns a copy whose zero fields are filled in, after checking the
+// others.
+func (c *Config) withDefaults(db *braid.DB, transactional bool) (Config, error) {
+	if c == nil {
+		c = &Config{}
+	}
+	cfg := *c
+	cfg.Streams = slices.Clone(c.Streams)
+	orDefault(&cfg.WorkerID, uuid.NewString())
+	orDefault(&cfg.BatchRecords, defaultBatchRecords)
+	orDefault(&cfg.BatchBytes, defaultBatchBytes)
+	orDefault(&cfg.MaxBytes, defaultMaxBytes)
+	orDefault(&cfg.Lanes, 1)
+	orDefault(&cfg.MaxAttempts, defaultMaxAttempts)
+	orDefault(&cfg.RetryPause, defaultRetryPause)
+	orDefault(&cfg.MaxRetryPause, max(cfg.RetryPause, defaultMaxRetryPause))
+	orDefault(&cfg.HandOverTimeout, defaultHandOverTimeout)
+	if cfg.Logger == nil {
+		cfg.Logger = slog.New(slog.DiscardHandler)
+	}
+	invalid := func(field string, value any, rule string) (Config, error) {
+		return cfg, &braid.InvalidArgumentError{Field: field, Value: value, Rule: rule}
+	}
+	switch {
+	case !name.MatchString(cfg.App):
+		return invalid("App", fmt.Sprintf("%.140q", cfg.App), "must be 1 to 128 characters of a-z, A-Z, 0-9, '_', '.' and '-'")
+	case len(cfg.Streams) == 0:
+		return invalid("Streams", "empty", "must name at least one stream")
+	case !isStart(cfg.Start):
+		return invalid("Start", cfg.Start, "must be TRIM_HORIZON, LATEST or AT_TIMESTAMP; a sequence number is a place in one shard")
+	case cfg.BatchRecords < 1 || cfg.BatchRecords > defaultBatchRecords:
+		return invalid("BatchRecords", cfg.BatchRecords, "must be 1 to 10,000")
+	case cfg.BatchBytes < 1 || cfg.BatchBytes > maxBatchBytes:
+		return invalid("BatchBytes", cfg.BatchBytes, "must be 1 byte to 10 MiB")
+	case cfg.MaxBytes < int64(cfg.BatchBytes):
+		return invalid("MaxBytes", cfg.MaxBytes, "must be at least BatchBytes")
+	case cfg.Linger < 0:
+		return invalid("Linger", cfg.Linger, "must not be negative")
+	case cfg.Lanes < 1 || cfg.Lanes > 1024:
+		return invalid("Lanes", cfg.Lanes, "must be 1 to 1,024, or 0 for 1")
+	case cfg.Acks && cfg.ManualCheckpoints:
+		return invalid("Acks", true, "must not be set together with ManualCheckpoints")
+	case transactional && (cfg.Lanes > 1 || cfg.Acks || cfg.ManualCheckpoints):
+		return invalid("Lanes, Acks, ManualCheckpoints", "set", "must not be set for a TxProcessor, whose checkpoints are part of its transactions")
+	case cfg.Lanes > 1 && cfg.ManualCheckpoints:
+		return invalid("ManualCheckpoints", true, "must not be set with more than one lane; use Acks")
+	case cfg.RetryPause < 0 || cfg.MaxRetryPause < cfg.RetryPause:
+		return invalid("RetryPause", cfg.RetryPause, "must be positive and not above MaxRetryPause")
+	case cfg.DeadLetterStream != "" && cfg.SkipFailed:
+		return invalid("SkipFailed", true, "must not be set together with DeadLetterStream")
+	case slices.Contains(cfg.Streams, cfg.DeadLetterStream):
+		return invalid("DeadLetterStream", cfg.DeadLetterStream, "must not be one of Streams")
+	case cfg.HandOverTimeout < 0:
+		return invalid("HandOverTimeout", cfg.HandOverTimeout, "must not be negative")
+	case db == nil && (cfg.Source == nil || cfg.Leases == nil):
+		return invalid("db", "nil", "must not be nil unless both Source and Leases are given")
+	case db == nil && (transactional || cfg.DeadLetterStream != ""):
+		return invalid("db", "nil", "must not be nil for a TxProcessor or a DeadLetterStream")
+	case cfg.Leases != nil && (transactional || cfg.DeadLetterStream != ""):
+		return invalid("Leases", "set", "must not be set for a TxProcessor or a DeadLetterStream: their checkpoints are in the same commit as what they write")
+	}
+	for i, stream := range cfg.Streams {
+		if stream == "" || slices.Contains(cfg.Streams[:i], stream) {
+			return invalid("Streams["+itoa(i)+"]", strconv.Quote(stream), "must be a name that comes once")
+		}
+	}
+	return cfg, nil
+}
+
+// isStart reports whether the position can be that of a whole stream.
+func isStart(p braid.Position) bool {
+	text := p.String()
+	return text == "TRIM_HORIZON" || text == "LATEST" || len(text) > 12 && text[:12] == "AT_TIMESTAMP"
+}
+
+// pause is how long to wait after an attempt.
+func (c *Config) pause(attempt int) time.Duration {
+	return min(c.MaxRetryPause, c.RetryPause<<min(attempt-1, 30))
+}
+
+func orDefault[T comparable](field *T, value T) {
+	var zero T
+	if *field == zero {
+		*field = value
+	}
+}
+
+func itoa(n int) string { return strconv.Itoa(n) }

@@ -1,0 +1,265 @@
+package consumer
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/braidstream/braid"
+	"github.com/braidstream/braid/internal/companion"
+	"github.com/braidstream/braid/internal/layout"
+)
+
+// dbSource is the [Source] of a database's streams.
+type dbSource struct{ db *braid.DB }
+
+func (s dbSource) Stream(_ context.Context, name string) (Stream, error) {
+	stream, err := s.db.Stream(name)
+	if err != nil {
+		return Stream{}, err
+	}
+	d := stream.Describe()
+	info := Stream{Incarnation: uint64(d.CreatedAt.UnixNano()), Shards: make([]Shard, len(d.Shards))}
+	for i, sd := range d.Shards {
+		info.Shards[i] = Shard{
+			ID:           sd.ID,
+			Parents:      sd.Parents,
+			HashKeyRange: sd.HashKeyRange,
+			Closed:       sd.Closed,
+			Start:        braid.AfterSequence(sd.StartingSequenceNumber),
+		}
+	}
+	return info, nil
+}
+
+func (s dbSource) Changed() <-chan struct{} { return s.db.Changed() }
+
+func (s dbSource) Resolve(ctx context.Context, stream string, shard braid.ShardID, from braid.Position) (Checkpoint, error) {
+	sh, err := s.shard(stream, shard)
+	if err != nil {
+		return Checkpoint{}, err
+	}
+	if from == braid.TrimHorizon() { // without reading a record, which may take a key
+		if d := sh.Describe(); d.Records > 0 {
+			return Checkpoint{Start: braid.AtSequence(d.First)}, nil
+		}
+	}
+	page, err := sh.GetRecords(ctx, from, &braid.GetRecordsOptions{Limit: 1, LimitBytes: 1, Unmetered: true})
+	switch {
+	case err != nil:
+		return Checkpoint{}, err
+	case len(page.Records) > 0:
+		return Checkpoint{Start: braid.AtSequence(page.Records[0].SequenceNumber)}, nil
+	default:
+		return Checkpoint{Start: page.Next, ShardEnd: page.EndOfShard}, nil
+	}
+}
+
+func (s dbSource) Wait(ctx context.Context, stream string, shard braid.ShardID, from braid.Position) error {
+	sh, err := s.shard(stream, shard)
+	if err != nil {
+		return err
+	}
+	_, err = sh.GetRecords(ctx, from, &braid.GetRecordsOptions{Limit: 1, LimitBytes: 1, Wait: true, Unmetered: true})
+	return err
+}
+
+func (s dbSource) Read(ctx context.Context, stream string, shard braid.ShardID, from braid.Position, maxRecords, maxBytes int) (Page, error) {
+	sh, err := s.shard(stream, shard)
+	if err != nil {
+		return Page{}, err
+	}
+	page, err := sh.GetRecords(ctx, from, &braid.GetRecordsOptions{Limit: maxRecords, LimitBytes: maxBytes, Unmetered: true})
+	if err != nil {
+		return Page{}, err
+	}
+	bytes := 0
+	for i := range page.Records {
+		bytes += len(page.Records[i].PartitionKey) + len(page.Records[i].Data)
+	}
+	return Page{
+		Records:       page.Records,
+		Bytes:         bytes,
+		Next:          page.Next,
+		BehindRecords: page.BehindRecords,
+		BehindBytes:   page.BehindBytes,
+		BehindLatest:  page.BehindLatest,
+		AtTip:         page.BehindRecords == 0,
+		EndOfShard:    page.EndOfShard,
+	}, nil
+}
+
+func (s dbSource) shard(stream string, shard braid.ShardID) (*braid.Shard, error) {
+	st, err := s.db.Stream(stream)
+	if err != nil {
+		return nil, err
+	}
+	return st.Shard(shard)
+}
+
+// dbLeases is the [LeaseStore] of an application in a database. Its rows lie
+// beside the application's keys and are written by transactions: so a checkpoint
+// can be part of one.
+type dbLeases struct {
+	db  *braid.DB
+	app string
+}
+
+func (l dbLeases) List(ctx context.Context) (leases []Lease, err error) {
+	err = l.db.View(ctx, func(tx *braid.Tx) error {
+		for row, err := range companion.TxOf(tx).Scan(layout.AppLeasesSpan(l.app)) {
+			if err != nil {
+				return err
+			}
+			lease, err := decodeLease(row.Key, row.Value)
+			if err != nil {
+				return err
+			}
+			leases = append(leases, lease)
+		}
+		return nil
+	})
+	return leases, err
+}
+
+func (l dbLeases) Get(ctx context.Context, key LeaseKey) (lease Lease, found bool, err error) {
+	err = l.db.View(ctx, func(tx *braid.Tx) error {
+		lease, found, err = l.get(tx, key)
+		return err
+	})
+	return lease, found, err
+}
+
+// get reads a lease in a transaction, which will commit only if nobody has
+// changed it meanwhile.
+func (l dbLeases) get(tx *braid.Tx, key LeaseKey) (lease Lease, found bool, err error) {
+	row := l.key(key)
+	value, err := companion.TxOf(tx).Get(row)
+	if err != nil || value == nil {
+		return Lease{LeaseKey: key}, false, err
+	}
+	lease, err = decodeLease(row, value)
+	return lease, true, err
+}
+
+// set writes a lease in a transaction, one version above the given one.
+func (l dbLeases) set(tx *braid.Tx, lease Lease) error {
+	lease.Version++
+	key := l.key(lease.LeaseKey)
+	return companion.TxOf(tx).Set(key, encodeLease(key, lease))
+}
+
+func (l dbLeases) CompareAndSet(ctx context.Context, lease Lease) (bool, error) {
+	return l.CompareAndSetAll(ctx, []Lease{lease})
+}
+
+func (l dbLeases) CompareAndSetAll(ctx context.Context, leases []Lease) (stored bool, err error) {
+	err = l.db.Update(ctx, func(tx *braid.Tx) error {
+		stored = false
+		for _, lease := range leases {
+			if old, _, err := l.get(tx, lease.LeaseKey); err != nil || old.Version != lease.Version {
+				return err
+			}
+		}
+		for _, lease := range leases {
+			if err := l.set(tx, lease); err != nil {
+				return err
+			}
+		}
+		stored = true
+		return nil
+	})
+	return stored && err == nil, err
+}
+
+func (l dbLeases) Delete(ctx context.Context, lease Lease) (deleted bool, err error) {
+	err = l.db.Update(ctx, func(tx *braid.Tx) error {
+		old, found, err := l.get(tx, lease.LeaseKey)
+		deleted = found && old.Version == lease.Version
+		if err != nil || !deleted {
+			return err
+		}
+		return companion.TxOf(tx).Delete(l.key(lease.LeaseKey))
+	})
+	return deleted && err == nil, err
+}
+
+func (dbLeases) LeaseDuration() time.Duration { return 0 }
+
+func (l dbLeases) key(key LeaseKey) []byte {
+	return layout.LeaseKey(l.app, key.Stream, string(key.Shard))
+}
+
+func encodeLease(key []byte, lease Lease) []byte {
+	row := layout.LeaseRow{
+		Stream:     lease.Incarnation,
+		Version:    lease.Version,
+		Epoch:      lease.Epoch,
+		Owner:      lease.Owner,
+		NextOwner:  lease.NextOwner,
+		Paused:     lease.Paused,
+		Checkpoint: encodeCheckpoint(lease.Checkpoint),
+	}
+	if lease.Pending != nil {
+		row.Prepared = true
+		row.Pending = encodeCheckpoint(*lease.Pending)
+		row.State = lease.PendingState
+	}
+	return row.Encode(key)
+}
+
+func encodeCheckpoint(c Checkpoint) layout.LeaseCheckpoint {
+	row := layout.LeaseCheckpoint{Start: c.Start.String(), Sub: uint64(c.SubSequenceNumber), Partial: c.Partial, ShardEnd: c.ShardEnd}
+	if !c.SequenceNumber.IsZero() {
+		row.Number = c.SequenceNumber.String()
+	}
+	return row
+}
+
+func decodeLease(key, value []byte) (Lease, error) {
+	_, stream, shard, err := layout.DecodeLeaseKey(key)
+	if err != nil {
+		return Lease{}, corrupt(err)
+	}
+	row, err := layout.DecodeLeaseRow(key, value)
+	if err != nil {
+		return Lease{}, corrupt(err)
+	}
+	lease := Lease{
+		LeaseKey:    LeaseKey{stream, braid.ShardID(shard)},
+		Incarnation: row.Stream,
+		Version:     row.Version,
+		Epoch:       row.Epoch,
+		Owner:       row.Owner,
+		NextOwner:   row.NextOwner,
+		Paused:      row.Paused,
+	}
+	if lease.Checkpoint, err = decodeCheckpoint(row.Checkpoint); err != nil {
+		return Lease{}, err
+	}
+	if row.Prepared {
+		pending, err := decodeCheckpoint(row.Pending)
+		if err != nil {
+			return Lease{}, err
+		}
+		lease.Pending, lease.PendingState = &pending, slices.Clone(row.State)
+	}
+	return lease, nil
+}
+
+func decodeCheckpoint(row layout.LeaseCheckpoint) (c Checkpoint, err error) {
+	c = Checkpoint{SubSequenceNumber: int(row.Sub), Partial: row.Partial, ShardEnd: row.ShardEnd}
+	if c.Start, err = braid.ParsePosition(row.Start); err != nil {
+		return c, corrupt(err)
+	}
+	if row.Number != "" {
+		if c.SequenceNumber, err = braid.ParseSequenceNumber(row.Number); err != nil {
+			return c, corrupt(err)
+		}
+	}
+	return c, nil
+}
+
+// corrupt is the error of a row that is not what was written.
+func corrupt(err error) error { return fmt.Errorf("%w: %w", braid.ErrCorrupt, err) }

@@ -1,0 +1,608 @@
+package consumer
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/braidstream/braid"
+	"github.com/braidstream/braid/consumer/internal/plan"
+	"github.com/braidstream/braid/internal/companion"
+)
+
+// group is the workers of an application that are in this process: those that use
+// the leases of a database are all there are, others know of each other by the
+// leases alone.
+//
+// One goroutine gives out leases. It looks at everything there is whenever something
+// may have changed (a worker comes or goes, a hold ends, the streams change, a
+// deadline passes), and does what plan.Assign says. So no event can be missed, and
+// what two events lead to does not depend on their order.
+type group struct {
+	app    string
+	source Source
+	leases LeaseStore
+	wake   chan struct{} // holds a token while there is something to look at
+
+	mu      sync.Mutex // guards the fields below
+	workers map[string]*Worker
+	holds   map[LeaseKey]*hold // changed by the goroutine alone
+	over    []*hold            // whose goroutine has ended since the last look
+	restart []LeaseKey         // shards that were stopped by an error and are to go on
+	running bool               // the goroutine is
+
+	// What follows belongs to the goroutine.
+	names map[string]bool            // of workers that were ever here
+	next  map[LeaseKey]string        // who is to get the lease of a hold that ends
+	seen  map[LeaseKey]*observation // of other workers' leases
+}
+
+// observation is when a lease was last seen to change, by the own clock.
+type observation struct {
+	version   uint64
+	changed   time.Time
+	nextOwner string
+	asked     time.Time // when nextOwner was first seen
+}
+
+const (
+	// pollInterval is how often a source is asked that cannot tell of changes.
+	pollInterval = 10 * time.Second
+
+	// storePause is the pause after the store of leases has failed.
+	storePause = time.Second
+
+	// stopGrace is how long Stop waits for processors whose context has just ended.
+	stopGrace = 50 * time.Millisecond
+
+	// batchLeases is how many leases are stored in one step.
+	batchLeases = 1000
+)
+
+// groupOf returns the group of an application: with the leases of a database there
+// is one for all its workers.
+func groupOf(db *braid.DB, cfg *Config) *group {
+	make := func() any {
+		g := &group{
+			app:     cfg.App,
+			source:  cfg.Source,
+			leases:  cfg.Leases,
+			wake:    make(chan struct{}, 1),
+			workers: make(map[string]*Worker),
+			holds:   make(map[LeaseKey]*hold),
+			names:   make(map[string]bool),
+			next:    make(map[LeaseKey]string),
+			seen:    make(map[LeaseKey]*observation),
+		}
+		if g.source == nil {
+			g.source = dbSource{db}
+		}
+		if g.leases == nil {
+			g.leases = dbLeases{db, cfg.App}
+		}
+		return g
+	}
+	if cfg.Leases != nil {
+		return make().(*group)
+	}
+	return companion.DBOf(db).Attach("consumer/"+cfg.App, make).(*group)
+}
+
+// begin makes the application, or checks that it is what the config says.
+func (g *group) begin(ctx context.Context, cfg *Config) error {
+	for {
+		lease, found, err := g.leases.Get(ctx, LeaseKey{})
+		if err != nil {
+			return err
+		}
+		if found {
+			if was := lease.Checkpoint.Start; was.String() != cfg.Start.String() {
+				return &braid.InvalidArgumentError{Field: "Start", Value: cfg.Start, Rule: fmt.Sprintf("must be that of the application, %s; App.Seek moves it", was)}
+			}
+			return nil
+		}
+		stored, err := g.leases.CompareAndSet(ctx, Lease{Checkpoint: Checkpoint{Start: cfg.Start}})
+		if err != nil || stored {
+			return err
+		}
+	}
+}
+
+// join adds a worker, and starts the goroutine for the first one.
+func (g *group) join(w *Worker) error {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.workers[w.cfg.WorkerID] != nil {
+		return &braid.InvalidArgumentError{Field: "WorkerID", Value: w.cfg.WorkerID, Rule: "must not be that of another worker that runs"}
+	}
+	for _, other := range g.workers {
+		if !sameStreams(other.cfg.Streams, w.cfg.Streams) {
+			return &braid.InvalidArgumentError{Field: "Streams", Value: w.cfg.Streams, Rule: fmt.Sprintf("must be those of the application's other workers, %v", other.cfg.Streams)}
+		}
+	}
+	g.workers[w.cfg.WorkerID] = w
+	if !g.running {
+		g.running = true
+		go g.run() // the last worker to leave waits for it
+	}
+	g.kick()
+	return nil
+}
+
+func sameStreams(a, b []string) bool {
+	a, b = slices.Clone(a), slices.Clone(b)
+	slices.Sort(a)
+	slices.Sort(b)
+	return slices.Equal(a, b)
+}
+
+// leave has the leases of a worker given back. Its left is closed when they are.
+func (g *group) leave(w *Worker) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	w.leaving = true
+	g.kick()
+}
+
+// giveUp ends the contexts of a worker's processors, and leaves those behind that do
+// not return then.
+func (g *group) giveUp(w *Worker) (stuck []LeaseKey) {
+	var holds []*hold
+	g.mu.Lock()
+	for _, h := range g.holds {
+		if h.worker == w {
+			holds = append(holds, h)
+			h.lose(ErrLeaseLost)
+		}
+	}
+	g.mu.Unlock()
+	grace := time.NewTimer(stopGrace)
+	defer grace.Stop()
+	select {
+	case <-w.left:
+		return nil
+	case <-grace.C:
+	}
+	for _, h := range holds {
+		select {
+		case <-h.ended:
+		default:
+			h.mu.Lock()
+			h.silent = true
+			h.mu.Unlock()
+			stuck = append(stuck, h.key)
+		}
+	}
+	slices.SortFunc(stuck, compareKeys)
+	g.kick()
+	grace.Reset(stopGrace)
+	select {
+	case <-w.left:
+	case <-grace.C: // the store does not answer; nobody needs it to
+	}
+	return stuck
+}
+
+// kick has the goroutine look again.
+func (g *group) kick() {
+	select {
+	case g.wake <- struct{}{}:
+	default:
+	}
+}
+
+// noteEnded is the last act of a hold's goroutine.
+func (g *group) noteEnded(h *hold) {
+	g.mu.Lock()
+	g.over = append(g.over, h)
+	g.mu.Unlock()
+	close(h.ended)
+	g.kick()
+}
+
+// run is the goroutine. It ends when the last worker has left.
+func (g *group) run() {
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for {
+		changed := g.source.Changed() // before the look, which will see what it tells of
+		wait, err := g.look(context.Background())
+		if err != nil && !isFatal(err) {
+			g.warn("leases cannot be given out; it is tried again", err)
+			wait = storePause
+		} else if g.dismiss(err) {
+			return
+		}
+		timer.Reset(wait)
+		if wait == 0 {
+			timer.Stop()
+		}
+		select {
+		case <-g.wake:
+		case <-changed:
+		case <-timer.C:
+		}
+	}
+}
+
+func (g *group) warn(what string, err error) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for _, w := range g.workers {
+		w.cfg.Logger.Warn(what, "app", g.app, "error", err)
+		return
+	}
+}
+
+// dismiss tells workers that have left, and have nothing any more, that they may go.
+// It reports whether that was the last one, and the goroutine is to end. An error
+// ends all of them: nothing works any more.
+func (g *group) dismiss(fatal error) bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if fatal != nil {
+		for _, w := range g.workers {
+			w.fail(fatal)
+		}
+		for _, h := range g.holds {
+			h.lose(fatal)
+		}
+	}
+	busy := make(map[*Worker]bool)
+	for _, h := range g.holds {
+		busy[h.worker] = true
+	}
+	for id, w := range g.workers {
+		if w.leaving && !busy[w] {
+			delete(g.workers, id)
+			close(w.left)
+		}
+	}
+	g.running = len(g.workers) > 0
+	return !g.running
+}
+
+func (h *hold) isSilent() bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.silent
+}
+
+// look does everything that is to be done now. It returns after which time there
+// will be something to do, 0 for never.
+func (g *group) look(ctx context.Context) (wait time.Duration, err error) {
+	g.mu.Lock()
+	var any *Worker
+	workers := make(map[string]*Worker)
+	for id, w := range g.workers {
+		any = w
+		g.names[id] = true
+		if !w.leaving {
+			workers[id] = w
+		}
+	}
+	g.dropOverLocked()
+	g.mu.Unlock()
+
+	s, err := g.survey(ctx, any.cfg.Streams)
+	if err != nil {
+		return 0, err
+	}
+	if err := g.meet(ctx, s); err != nil {
+		return 0, err
+	}
+	now := time.Now()
+	g.observe(s, now)
+	g.endHolds(s, now)
+	if err := g.assign(ctx, s, workers, now); err != nil {
+		return 0, err
+	}
+	if err := g.release(ctx, s); err != nil {
+		return 0, err
+	}
+	return g.nextLook(now), g.forget(ctx, s)
+}
+
+// dropOverLocked takes out the holds that have ended. One that was stopped by an
+// error stays until it is told to go on, so that no other worker runs into it.
+func (g *group) dropOverLocked() {
+	for _, key := range g.restart {
+		if h := g.holds[key]; h != nil && h.hasFailed() {
+			delete(g.holds, key)
+		}
+	}
+	for _, h := range g.over {
+		if g.holds[h.key] == h && !h.hasFailed() {
+			delete(g.holds, h.key)
+		}
+	}
+	for key, h := range g.holds {
+		if h.isSilent() { // it was given up
+			delete(g.holds, key)
+		}
+	}
+	g.over, g.restart = nil, nil
+}
+
+func (h *hold) hasFailed() bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.failed
+}
+
+// observe notes when leases of other workers were last seen to change.
+func (g *group) observe(s *survey, now time.Time) {
+	if g.leases.LeaseDuration() == 0 {
+		return
+	}
+	for key := range g.seen {
+		if s.rows[key] == nil {
+			delete(g.seen, key)
+		}
+	}
+	for key, lease := range s.rows {
+		o := g.seen[key]
+		if o == nil {
+			o = &observation{}
+			g.seen[key] = o
+		}
+		if o.version != lease.Version {
+			o.version, o.changed = lease.Version, now
+		}
+		if o.nextOwner != lease.NextOwner {
+			o.nextOwner, o.asked = lease.NextOwner, now
+		}
+	}
+}
+
+// isFree reports whether nobody has a lease for which there is no hold. The deadline
+// of a request is the owner's timeout and the time it may not have heard of it.
+func (g *group) isFree(lease *Lease, timeout time.Duration, now time.Time) bool {
+	duration := g.leases.LeaseDuration()
+	if duration == 0 || lease.Owner == "" || g.names[lease.Owner] {
+		return true
+	}
+	o := g.seen[lease.LeaseKey]
+	return now.Sub(o.changed) >= duration || g.names[o.nextOwner] && now.Sub(o.asked) >= timeout+duration
+}
+
+// endHolds ends those that have lost their lease or are to give it back.
+func (g *group) endHolds(s *survey, now time.Time) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for key, h := range g.holds {
+		it := s.items[key]
+		switch {
+		case it == nil || it.lease.Incarnation != h.current().Incarnation:
+			h.end(now, h.lose, fmt.Errorf("%w: %s", braid.ErrShardNotFound, key))
+		case !h.isOwn(it.lease, it.lease.Version > 0):
+			h.end(now, h.lose, ErrLeaseLost)
+		case h.worker.leaving:
+			h.ending = true
+			h.drain(errDrained) // until when, Run decides
+		case it.paused || len(it.waiting) > 0 || it.lease.NextOwner != "" && !g.names[it.lease.NextOwner]:
+			h.end(now, h.drain, errDrained)
+		}
+		if h.ending && h.hasFailed() && h.isEnded() {
+			delete(g.holds, key)
+		}
+		if !h.deadline.IsZero() && now.Sub(h.deadline) >= 0 && !h.isEnded() {
+			h.log.Error("the processor has not returned in time; its lease is taken away")
+			h.lose(ErrLeaseLost)
+			delete(g.holds, key)
+		}
+	}
+}
+
+// end begins the end of a hold, and sets its deadline. The group's goroutine calls
+// it.
+func (h *hold) end(now time.Time, how context.CancelCauseFunc, cause error) {
+	how(cause)
+	h.ending = true
+	if h.deadline.IsZero() {
+		h.deadline = now.Add(h.worker.cfg.HandOverTimeout)
+	}
+}
+
+func (h *hold) isEnded() bool {
+	select {
+	case <-h.ended:
+		return true
+	default:
+		return false
+	}
+}
+
+// assign gives out what is free, and has leases handed over for balance.
+func (g *group) assign(ctx context.Context, s *survey, workers map[string]*Worker, now time.Time) error {
+	if len(workers) == 0 {
+		return nil
+	}
+	var timeout time.Duration
+	names := make(map[string]bool) // true for local ones
+	for id, w := range workers {
+		names[id] = true
+		timeout = w.cfg.HandOverTimeout
+	}
+	var items []*item
+	var leases []plan.Lease
+	g.mu.Lock()
+	for _, it := range s.order {
+		h := g.holds[it.lease.LeaseKey]
+		if it.lease.Checkpoint.ShardEnd || len(it.waiting) > 0 || it.paused && h == nil {
+			continue
+		}
+		l := plan.Lease{Owner: it.lease.Owner}
+		next := g.next[it.lease.LeaseKey]
+		switch {
+		case h != nil && (h.ending || h.isEnded() && !h.hasFailed()):
+			l.Owner, l.Moving = next, true
+		case h != nil:
+			l.Owner = h.worker.cfg.WorkerID
+		case g.isFree(&it.lease, timeout, now):
+			l.Free = true
+			if next != "" {
+				l.Owner = next
+			}
+		case it.lease.NextOwner != "":
+			l.Owner, l.Moving = it.lease.NextOwner, true
+		}
+		if !l.Free && l.Owner != "" && !names[l.Owner] && h == nil {
+			names[l.Owner] = false // another worker, which lives
+		}
+		items, leases = append(items, it), append(leases, l)
+	}
+	g.mu.Unlock()
+	var all []plan.Worker
+	for id, local := range names {
+		all = append(all, plan.Worker{Name: id, Local: local})
+	}
+	var taken []*item
+	for _, move := range plan.Assign(leases, all) {
+		it := items[move.Lease]
+		if leases[move.Lease].Free {
+			it.taker = workers[move.To]
+			taken = append(taken, it)
+		} else if err := g.askFor(ctx, it, move.To, now); err != nil {
+			return err
+		}
+	}
+	return g.take(ctx, taken)
+}
+
+// askFor has a lease handed over to a worker here: by its hold, or by a worker
+// elsewhere.
+func (g *group) askFor(ctx context.Context, it *item, to string, now time.Time) error {
+	g.mu.Lock()
+	h := g.holds[it.lease.LeaseKey]
+	g.mu.Unlock()
+	if h != nil {
+		h.end(now, h.drain, errDrained)
+		g.next[it.lease.LeaseKey] = to
+		if h.hasFailed() {
+			g.kick() // it has ended already
+		}
+		return nil
+	}
+	next := it.lease
+	next.NextOwner = to
+	_, err := g.leases.CompareAndSet(ctx, next) // if it has changed, the next look tells
+	return err
+}
+
+// take makes workers the owners of leases that are free, under a new epoch, and
+// starts their holds.
+func (g *group) take(ctx context.Context, items []*item) error {
+	for chunk := range slices.Chunk(items, batchLeases) {
+		leases := make([]Lease, len(chunk))
+		for i, it := range chunk {
+			leases[i] = it.lease
+			leases[i].Owner, leases[i].NextOwner = it.taker.cfg.WorkerID, ""
+			leases[i].Epoch++
+		}
+		stored, err := g.store(ctx, leases)
+		for i, it := range chunk {
+			if !stored[i] {
+				g.kick() // somebody was faster
+				continue
+			}
+			it.lease = leases[i]
+			it.lease.Version++
+			it.taken = true
+			delete(g.next, it.lease.LeaseKey)
+			h := newHold(it.taker, it.lease, it.shard)
+			g.mu.Lock()
+			g.holds[h.key] = h
+			g.mu.Unlock()
+			go h.run()
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// store writes leases, in one step if the store can. It reports which were stored,
+// also with an error.
+func (g *group) store(ctx context.Context, leases []Lease) (stored []bool, err error) {
+	stored = make([]bool, len(leases))
+	if batch, can := g.leases.(batchStore); can && len(leases) > 1 {
+		all, err := batch.CompareAndSetAll(ctx, leases)
+		if all || err != nil {
+			for i := range stored {
+				stored[i] = all
+			}
+			return stored, err
+		}
+	}
+	for i, lease := range leases {
+		if stored[i], err = g.leases.CompareAndSet(ctx, lease); err != nil {
+			return stored, err
+		}
+	}
+	return stored, nil
+}
+
+// release stores that nobody has the leases which workers here have given back, or
+// that those have them who asked for them.
+func (g *group) release(ctx context.Context, s *survey) error {
+	var released []Lease
+	g.mu.Lock()
+	for _, it := range s.order {
+		lease := it.lease
+		if it.taken || lease.Checkpoint.ShardEnd || !g.names[lease.Owner] || g.holds[lease.LeaseKey] != nil {
+			continue
+		}
+		lease.Owner = lease.NextOwner
+		lease.NextOwner = ""
+		if lease.Owner != "" {
+			lease.Epoch++
+		}
+		released = append(released, lease)
+	}
+	g.mu.Unlock()
+	for chunk := range slices.Chunk(released, batchLeases) {
+		if _, err := g.store(ctx, chunk); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// nextLook returns after which time to look again without being told to.
+func (g *group) nextLook(now time.Time) time.Duration {
+	wait := g.leases.LeaseDuration() / 3
+	if g.source.Changed() == nil && wait == 0 {
+		wait = pollInterval
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for _, h := range g.holds {
+		if left := h.deadline.Sub(now); !h.deadline.IsZero() && !h.isEnded() && (wait == 0 || left < wait) {
+			wait = max(left, 1)
+		}
+	}
+	return wait
+}
+
+// forget removes the leases of shards and streams that are not there any more.
+func (g *group) forget(ctx context.Context, s *survey) error {
+	for key, lease := range s.rows {
+		g.mu.Lock()
+		held := g.holds[key] != nil
+		g.mu.Unlock()
+		if held || key.Shard == "" || s.items[key] != nil || s.streams[key.Stream] == nil {
+			continue
+		}
+		if !lease.Checkpoint.ShardEnd && s.streams[key.Stream].found {
+			g.warn("a shard has expired before it was processed", fmt.Errorf("%s was at %s", key, lease.Checkpoint))
+		}
+		if _, err := g.leases.Delete(ctx, *lease); err != nil {
+			return err
+		}
+	}
+	return nil
+}

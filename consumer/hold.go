@@ -1,0 +1,269 @@
+package consumer
+
+import (
+	"context"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/braidstream/braid"
+)
+
+// hold is a lease that a worker has: from the moment at which it is taken until
+// nothing of it runs any more. Its goroutine is run, in run.go; the group ends it.
+//
+// Invariant: what a hold writes, it writes under its epoch. If the stored lease has
+// another one, nothing is written, and the hold is lost.
+type hold struct {
+	worker *Worker
+	group  *group
+	key    LeaseKey
+	shard  Shard
+	epoch  uint64
+	log    *slog.Logger
+
+	ctx     context.Context // ends with the lease, with the cause
+	lose    context.CancelCauseFunc
+	reading context.Context // ends with ctx, and when no more is to be read, with the cause
+	drain   context.CancelCauseFunc
+	ended   chan struct{} // closed when run has returned
+
+	turn    chan struct{} // holds a token while somebody writes the lease
+	tracker *tracker      // of records that are not done in order; nil if they are
+
+	mu        sync.Mutex // guards the fields below
+	lease     Lease      // as it is stored
+	written   time.Time  // when the last write of it began
+	delivered Checkpoint // the last record that was given to the processor
+	processed Checkpoint // everything up to here is done
+	attempt   int        // of what is tried again; 0 if all is well
+	err       error      // of the last attempt, or what stopped the shard
+	failed    bool       // the shard was stopped
+	silent    bool       // the processor is not to be called any more
+
+	// What follows belongs to the group's goroutine.
+	ending   bool      // it was told to end
+	deadline time.Time // by which it has to have ended; zero if it has not to
+}
+
+func newHold(w *Worker, lease Lease, shard Shard) *hold {
+	h := &hold{
+		worker:    w,
+		group:     w.group,
+		key:       lease.LeaseKey,
+		shard:     shard,
+		epoch:     lease.Epoch,
+		log:       w.cfg.Logger.With("app", w.cfg.App, "worker", w.cfg.WorkerID, "stream", lease.Stream, "shard", lease.Shard),
+		ended:     make(chan struct{}),
+		turn:      make(chan struct{}, 1),
+		lease:     lease,
+		written:   time.Now(),
+		delivered: lease.Checkpoint,
+		processed: lease.Checkpoint,
+	}
+	h.ctx, h.lose = context.WithCancelCause(context.Background())
+	h.reading, h.drain = context.WithCancelCause(h.ctx)
+	if w.cfg.Lanes > 1 || w.cfg.Acks {
+		h.tracker = newTracker(w.budget, lease.Checkpoint)
+	}
+	return h
+}
+
+// current returns the lease as it was last known.
+func (h *hold) current() Lease {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.lease
+}
+
+// over returns why the work of the hold is to end, nil if it is not.
+func (h *hold) over() error { return context.Cause(h.reading) }
+
+// lost tells that another owner, or nobody, has the lease.
+func (h *hold) lost() error {
+	h.lose(ErrLeaseLost)
+	return ErrLeaseLost
+}
+
+// isOwn reports whether a stored lease is still this hold's.
+func (h *hold) isOwn(lease Lease, found bool) bool {
+	return found && lease.Epoch == h.epoch && lease.Owner == h.worker.cfg.WorkerID
+}
+
+// write changes the stored lease; nothing else than what change does. Errors:
+// ErrLeaseLost, and those of the store, after which the outcome may be unknown.
+func (h *hold) write(ctx context.Context, change func(*Lease)) error {
+	if err := h.takeTurn(ctx); err != nil {
+		return err
+	}
+	defer h.endTurn()
+	lease := h.current()
+	for {
+		began := time.Now()
+		next := lease
+		change(&next)
+		stored, err := h.group.leases.CompareAndSet(ctx, next)
+		if err != nil {
+			return err
+		}
+		if stored {
+			next.Version++
+			h.noteWritten(next, began)
+			return nil
+		}
+		// Somebody wrote the lease: maybe ourselves, when we did not learn that it
+		// had worked; maybe somebody who pauses it or asks for it. The epoch decides.
+		var found bool
+		if lease, found, err = h.group.leases.Get(ctx, h.key); err != nil {
+			return err
+		}
+		if !h.isOwn(lease, found) {
+			return h.lost()
+		}
+	}
+}
+
+func (h *hold) takeTurn(ctx context.Context) error {
+	select {
+	case h.turn <- struct{}{}:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+func (h *hold) endTurn() { <-h.turn }
+
+func (h *hold) noteWritten(lease Lease, began time.Time) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if lease.Version > h.lease.Version {
+		h.lease, h.written = lease, began
+	}
+}
+
+// update changes the stored lease in a transaction, together with what else is
+// written there: it commits only if the hold still has it.
+func (h *hold) update(ctx context.Context, fn func(tx *braid.Tx, lease *Lease) error) error {
+	if err := h.takeTurn(ctx); err != nil {
+		return err
+	}
+	defer h.endTurn()
+	store := h.group.leases.(dbLeases) // the Config was checked
+	var written Lease
+	began := time.Now()
+	err := h.worker.db.Update(ctx, func(tx *braid.Tx) error {
+		lease, found, err := store.get(tx, h.key)
+		if err != nil {
+			return err
+		}
+		if !h.isOwn(lease, found) {
+			return h.lost()
+		}
+		if err := fn(tx, &lease); err != nil {
+			return err
+		}
+		written = lease
+		written.Version++
+		return store.set(tx, lease)
+	})
+	if err == nil {
+		h.noteWritten(written, began)
+	}
+	return err
+}
+
+// advance moves a lease's checkpoint forward; what was prepared before it is
+// settled by that.
+func (l *Lease) advance(to Checkpoint) {
+	if !l.Checkpoint.before(to) {
+		return
+	}
+	to.Start = l.Checkpoint.Start
+	l.Checkpoint = to
+	l.Pending, l.PendingState = nil, nil
+}
+
+// checkpoint stores a checkpoint, if it lies beyond the stored one.
+func (h *hold) checkpoint(ctx context.Context, to Checkpoint) error {
+	if !h.current().Checkpoint.before(to) {
+		return nil
+	}
+	err := h.write(ctx, func(l *Lease) { l.advance(to) })
+	if err == nil {
+		h.worker.counts.checkpoints.Add(1)
+	}
+	return err
+}
+
+// insist is checkpoint that tries again for as long as the hold has the lease.
+func (h *hold) insist(to Checkpoint) error {
+	for attempt := 1; ; attempt++ {
+		err := h.checkpoint(h.ctx, to)
+		if err == nil {
+			h.recover()
+			return nil
+		}
+		if cause := context.Cause(h.ctx); cause != nil {
+			return cause
+		}
+		if isFatal(err) {
+			return err
+		}
+		h.log.Warn("the checkpoint could not be stored; it is tried again", "error", err)
+		h.retrying(attempt, err)
+		if err := sleep(h.ctx, h.worker.cfg.pause(attempt)); err != nil {
+			return err
+		}
+	}
+}
+
+// retrying notes, for Status, that something is tried again.
+func (h *hold) retrying(attempt int, err error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.attempt, h.err = attempt, err
+}
+
+func (h *hold) recover() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.attempt, h.err = 0, nil
+}
+
+// renew is the goroutine that writes a lease that would expire otherwise. It ends
+// with the hold. An owner that cannot write it gives it up before anybody else can
+// take it: the time counts from when a write began.
+func (h *hold) renew(duration time.Duration) {
+	for {
+		h.mu.Lock()
+		written := h.written
+		h.mu.Unlock()
+		if time.Since(written) >= duration {
+			h.log.Warn("the lease could not be renewed in time")
+			h.lose(ErrLeaseLost)
+			return
+		}
+		if err := sleep(h.ctx, min(duration/3, duration-time.Since(written))); err != nil {
+			return
+		}
+		ctx, cancel := context.WithDeadlineCause(h.ctx, written.Add(duration), ErrLeaseLost)
+		err := h.write(ctx, func(*Lease) {})
+		cancel()
+		if err == nil && h.current().NextOwner != "" {
+			h.group.kick() // somebody asks for it
+		}
+	}
+}
+
+// sleep waits for d, or until ctx ends: then it returns the cause.
+func sleep(ctx context.Context, d time.Duration) error {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}

@@ -1,0 +1,163 @@
+package consumer
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/braidstream/braid"
+)
+
+// ErrLeaseLost reports that a worker does not have the lease of a shard any more:
+// it was given to another one, or sought to another place, or the worker was
+// stopped. Nothing was written. It is also the cause with which the context of a
+// processor ends.
+var ErrLeaseLost = errors.New("the lease is lost")
+
+// Checkpoint is a place in a shard: the record that it names was processed, and
+// everything before it. The KCL calls it an extended sequence number.
+type Checkpoint struct {
+	// Start is where processing of the shard begins. It counts as long as there
+	// is no SequenceNumber.
+	Start braid.Position
+
+	// SequenceNumber is that of the last record that was processed; zero if none
+	// was yet.
+	SequenceNumber braid.SequenceNumber
+
+	// SubSequenceNumber is, if that record is an aggregate, the number of the last
+	// record inside of it that was processed. Partial tells that there are more.
+	SubSequenceNumber int
+	Partial           bool
+
+	// ShardEnd tells that the shard is closed and all of it was processed.
+	ShardEnd bool
+}
+
+// position is where to read on.
+func (c Checkpoint) position() braid.Position {
+	switch {
+	case c.SequenceNumber.IsZero():
+		return c.Start
+	case c.Partial:
+		return braid.AtSequence(c.SequenceNumber)
+	default:
+		return braid.AfterSequence(c.SequenceNumber)
+	}
+}
+
+// before reports whether c lies before other in the shard.
+func (c Checkpoint) before(other Checkpoint) bool {
+	if c.ShardEnd || other.ShardEnd {
+		return !c.ShardEnd
+	}
+	if order := c.SequenceNumber.Compare(other.SequenceNumber); order != 0 {
+		return order < 0
+	}
+	if c.SubSequenceNumber != other.SubSequenceNumber {
+		return c.SubSequenceNumber < other.SubSequenceNumber
+	}
+	return c.Partial && !other.Partial
+}
+
+// String is the place in the words of the KCL.
+func (c Checkpoint) String() string {
+	switch {
+	case c.ShardEnd:
+		return "SHARD_END"
+	case c.SequenceNumber.IsZero():
+		return c.Start.String()
+	case c.Partial || c.SubSequenceNumber > 0:
+		return c.SequenceNumber.String() + "/" + itoa(c.SubSequenceNumber)
+	default:
+		return c.SequenceNumber.String()
+	}
+}
+
+// LeaseKey names a lease of an application. With an empty Shard it is that of the
+// stream as a whole, and with an empty Stream, too, that of the application: these
+// have no owner. They hold what is said of all below: Paused; and in that of the
+// application Checkpoint.Start, where it began.
+type LeaseKey struct {
+	Stream string
+	Shard  braid.ShardID
+}
+
+// String names the shard and its stream.
+func (k LeaseKey) String() string {
+	switch {
+	case k.Stream == "":
+		return "the application"
+	case k.Shard == "":
+		return k.Stream
+	default:
+		return string(k.Shard) + " of " + k.Stream
+	}
+}
+
+// Lease says who processes a shard, and how far it is. It is the row of a
+// [LeaseStore].
+type Lease struct {
+	LeaseKey
+
+	// Incarnation is that of the stream, as [Stream] has it. A lease with another
+	// one belongs to a stream of that name which was deleted.
+	Incarnation uint64
+
+	// Owner is the worker that has the lease, empty for none. NextOwner is one that
+	// asks for it: the owner finishes what it is at, and hands it over.
+	Owner, NextOwner string
+
+	// Epoch goes up with each change of owner, and when the lease is sought to
+	// another place. Whoever took the lease under an earlier one has lost it: that,
+	// and not a time, decides whose checkpoints count.
+	Epoch uint64
+
+	// Version goes up with every write. A store compares it.
+	Version uint64
+
+	// Paused keeps the shard from being processed.
+	Paused bool
+
+	Checkpoint Checkpoint
+
+	// Pending is a checkpoint that was prepared and not committed, nil if there is
+	// none, and PendingState what the application gave with it.
+	Pending      *Checkpoint
+	PendingState []byte
+}
+
+// A LeaseStore keeps the leases of one application. [New] uses one in the
+// database; another implementation stands behind [Config].Leases, and has to
+// pass the tests of package leasetest. Its methods may be called from any number
+// of goroutines.
+type LeaseStore interface {
+	// List returns all leases, in any order.
+	List(ctx context.Context) ([]Lease, error)
+
+	// Get returns a lease; found is false if there is none of that key.
+	Get(ctx context.Context, key LeaseKey) (lease Lease, found bool, err error)
+
+	// CompareAndSet stores the lease if the stored one has the same Version, or if
+	// Version is 0 and there is none. It is stored with a Version one higher, and
+	// nothing else is changed. Otherwise stored is false. It is one atomic step.
+	CompareAndSet(ctx context.Context, lease Lease) (stored bool, err error)
+
+	// Delete removes the lease if the stored one has the same Version.
+	Delete(ctx context.Context, lease Lease) (deleted bool, err error)
+
+	// LeaseDuration is how long a lease lasts that nobody writes: its owner writes
+	// it three times as often, and others take it when they have seen no change for
+	// that long by their own clock. So no clocks are compared, and a store says the
+	// same to all.
+	//
+	// 0 means that leases do not expire. Then all workers of the application are in
+	// this process, and every lease that none of them has is free.
+	LeaseDuration() time.Duration
+}
+
+// batchStore is a LeaseStore that can store several leases in one step: all or
+// none.
+type batchStore interface {
+	CompareAndSetAll(ctx context.Context, leases []Lease) (stored bool, err error)
+}

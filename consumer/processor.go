@@ -1,0 +1,170 @@
+package consumer
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/braidstream/braid"
+)
+
+// A Processor gets the records of a shard, in order, batch by batch. What it may
+// rely on:
+//
+//   - Calls for one lease never overlap, hooks included, unless [Config].Lanes asks
+//     for it. A Processor that is not made by [PerLease] is shared by all shards,
+//     and is called for several of them at once.
+//   - Every record at or after the application's start is given to a call that
+//     returned nil before a checkpoint passes it; unless retention has removed it
+//     ([Config].OnGap is told), or it was skipped as the Config allows.
+//     After a crash, or when a lease changes hands against its owner's will, records
+//     after the last checkpoint come again: at least once.
+//   - No record of a shard comes before all records of its parents were processed
+//     and checkpointed, or were removed by retention, or lie before the
+//     application's start.
+//   - ctx ends when the lease does, with the cause: [ErrLeaseLost] if another worker
+//     has it now. From then on no checkpoint counts, so there is no use in going on.
+//   - A panic is an error, a [PanicError] with its stack.
+//   - If the hook Initialize has returned nil, or there is none, exactly one of
+//     ShardEnded (until it has returned nil) and LeaseLost is called, last; unless
+//     the process ends, or [Worker.Stop] has given up waiting for a call.
+//
+// Hooks are the interfaces [Initializer], [ShutdownRequester], [ShardEnder] and
+// [LeaseLoser], for processors that want them.
+type Processor interface {
+	// ProcessRecords processes a batch, which has at least one record. After nil
+	// the batch is checkpointed, if the Config does not say otherwise. After an
+	// error it is called again with the same records, after a pause; a [RecordError]
+	// says that those before one record are done.
+	ProcessRecords(ctx context.Context, batch *Batch) error
+}
+
+// ProcessorFunc is a [Processor] that is a function.
+type ProcessorFunc func(ctx context.Context, batch *Batch) error
+
+// ProcessRecords calls f.
+func (f ProcessorFunc) ProcessRecords(ctx context.Context, batch *Batch) error { return f(ctx, batch) }
+
+// A TxProcessor processes each batch in a transaction: what it writes to the
+// application's keys, the records that it appends to other streams, and the
+// checkpoint are one commit, made only if the worker still has the lease. So
+// every record has its effect in the database exactly once, whatever crashes or
+// changes hands.
+//
+// All that [Processor] says holds for it as well. As in [braid.DB.Update] it may
+// be called again when the transaction met another one, so it must have no effects
+// but those of tx.
+type TxProcessor interface {
+	ProcessRecords(ctx context.Context, tx *braid.Tx, batch *Batch) error
+}
+
+// TxProcessorFunc is a [TxProcessor] that is a function.
+type TxProcessorFunc func(ctx context.Context, tx *braid.Tx, batch *Batch) error
+
+// ProcessRecords calls f.
+func (f TxProcessorFunc) ProcessRecords(ctx context.Context, tx *braid.Tx, batch *Batch) error {
+	return f(ctx, tx, batch)
+}
+
+// PerLease is a [Processor] that has one of its own for every lease that the
+// worker gets: make is called each time, so that it begins afresh. What it returns
+// may have hooks.
+func PerLease(make func(Lease) Processor) Processor { return perLease{make: make} }
+
+// PerLeaseTx is [PerLease] for a [TxProcessor].
+func PerLeaseTx(make func(Lease) TxProcessor) TxProcessor { return perLeaseTx{make: make} }
+
+type perLease struct {
+	ProcessorFunc
+	make func(Lease) Processor
+}
+
+type perLeaseTx struct {
+	TxProcessorFunc
+	make func(Lease) TxProcessor
+}
+
+// An Initializer is a processor with a hook that is called before the first batch
+// of a lease: with the lease as it is, its checkpoint and what was prepared. After
+// an error it is called again, after a pause.
+type Initializer interface {
+	Initialize(ctx context.Context, lease Lease) error
+}
+
+// A ShutdownRequester is a processor with a hook that is called when the lease is
+// to be handed over or the worker stops: after the last batch, before LeaseLost,
+// with the last opportunity to checkpoint. An error is logged.
+type ShutdownRequester interface {
+	ShutdownRequested(ctx context.Context, c *Checkpointer) error
+}
+
+// A ShardEnder is a processor with a hook that is called when all records of a
+// closed shard were processed. When it returns nil, the shard is done, and its
+// children begin. After an error it is called again, after a pause.
+type ShardEnder interface {
+	ShardEnded(ctx context.Context, c *Checkpointer) error
+}
+
+// A LeaseLoser is a processor with a hook that is called when it will get no more
+// records, though the shard goes on: the lease went to another worker, or the
+// worker stops, or the shard was stopped by an error or deleted; cause says which.
+// Nothing can be checkpointed any more.
+type LeaseLoser interface {
+	LeaseLost(ctx context.Context, cause error)
+}
+
+// Record is a record as a processor gets it. Like every record of braid it may be
+// kept, and its Data must not be changed.
+type Record struct {
+	braid.Record
+
+	// SubSequenceNumber counts the records inside of an aggregate from 0; for all
+	// other records it is 0. See [Config].Deaggregate.
+	SubSequenceNumber int
+
+	// Aggregated tells that the record was inside of another one.
+	Aggregated bool
+
+	more bool // others of the same aggregate follow
+}
+
+// checkpoint is the place after the record.
+func (r *Record) checkpoint() Checkpoint {
+	return Checkpoint{SequenceNumber: r.SequenceNumber, SubSequenceNumber: r.SubSequenceNumber, Partial: r.more}
+}
+
+// RecordError is an error of a processor that says at which record it happened:
+// those before it were processed. Return it to have them counted as done.
+type RecordError struct {
+	Record Record
+	Err    error
+}
+
+// Error names the record and the error.
+func (e *RecordError) Error() string {
+	return fmt.Sprintf("record %s of %s: %v", e.Record.SequenceNumber, e.Record.ShardID, e.Err)
+}
+
+// Unwrap returns Err.
+func (e *RecordError) Unwrap() error { return e.Err }
+
+// PanicError is what a processor or a hook panicked with.
+type PanicError struct {
+	Value any
+	Stack []byte // of the goroutine, where it panicked
+}
+
+// Error gives the value and the stack.
+func (e *PanicError) Error() string { return fmt.Sprintf("panic: %v\n%s", e.Value, e.Stack) }
+
+// StopError reports shards whose processor had not returned when the time for it
+// was over. Their contexts have ended, and nothing that they do counts any more.
+type StopError struct{ Shards []LeaseKey }
+
+// Error names the shards.
+func (e *StopError) Error() string {
+	return fmt.Sprintf("consumer: the processors of %v did not return in time", e.Shards)
+}
+
+// errDrained ends what was under way for a lease that is to be handed over.
+var errDrained = errors.New("the lease is to be handed over")

@@ -1,0 +1,574 @@
+package consumer
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"hash/maphash"
+	"runtime/debug"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/braidstream/braid"
+	"github.com/braidstream/braid/consumer/internal/kpl"
+)
+
+// run is a hold's goroutine. It calls the processor until the shard ends, or the
+// lease is lost, or is to be handed over, or an error stops the shard. The group
+// waits for it, for a time; if the processor does not return it is left behind,
+// fenced by its epoch.
+func (h *hold) run() {
+	defer h.group.noteEnded(h)
+	var renewal sync.WaitGroup
+	defer renewal.Wait()
+	defer h.lose(errDrained) // the last cause, if there was none
+	if d := h.group.leases.LeaseDuration(); d > 0 {
+		renewal.Go(func() { h.renew(d) })
+	}
+	r := &runner{hold: h, target: h.worker.newTarget(h.current()), cfg: &h.worker.cfg}
+	if r.initialize() != nil {
+		return
+	}
+	err := r.work()
+	if h.tracker != nil {
+		h.tracker.close()
+	}
+	if err == nil {
+		return // the shard has ended
+	}
+	if cause := context.Cause(h.ctx); cause != nil {
+		err = cause
+	}
+	if errors.Is(err, errDrained) {
+		r.requestShutdown()
+	}
+	failed := !errors.Is(err, errDrained) && !isGone(err) && h.ctx.Err() == nil
+	r.loseLease(err)
+	if failed {
+		h.fail(err)
+	}
+}
+
+// fail notes that the shard is stopped.
+func (h *hold) fail(err error) {
+	h.log.Error("the shard is stopped", "error", err)
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.failed, h.err = true, err
+}
+
+// isGone reports whether there is no such stream or shard any more.
+func isGone(err error) bool {
+	return errors.Is(err, braid.ErrStreamNotFound) || errors.Is(err, braid.ErrShardNotFound)
+}
+
+// isFatal reports whether nothing will work any more.
+func isFatal(err error) bool {
+	return errors.Is(err, braid.ErrClosed) || errors.Is(err, braid.ErrFailed)
+}
+
+// target is what is called with records: a Processor or a TxProcessor, one of the
+// two, and whoever of them has hooks.
+type target struct {
+	plain Processor
+	tx    TxProcessor
+	hooks any
+}
+
+// runner walks through a shard for a hold. All but what lanes call belongs to the
+// hold's goroutine.
+type runner struct {
+	*hold
+	target
+	cfg   *Config
+	lanes []chan []Record
+	busy  sync.WaitGroup // the lanes' goroutines
+}
+
+// call runs a call of the processor, and makes an error of a panic. It does not
+// run it if nobody may call the processor any more.
+func (r *runner) call(fn func() error) (err error) {
+	r.mu.Lock()
+	silent := r.silent
+	r.mu.Unlock()
+	if silent {
+		return ErrLeaseLost
+	}
+	defer func() {
+		if v := recover(); v != nil {
+			err = &PanicError{Value: v, Stack: debug.Stack()}
+		}
+	}()
+	return fn()
+}
+
+// until calls a hook until it has no error, or the hold is over.
+func (r *runner) until(what string, hook func() error) error {
+	for attempt := 1; ; attempt++ {
+		if cause := r.over(); cause != nil {
+			return cause
+		}
+		err := r.call(hook)
+		if err == nil {
+			r.recover()
+			return nil
+		}
+		r.log.Warn(what+" has failed; it is called again", "attempt", attempt, "error", err)
+		r.retrying(attempt, err)
+		if err := sleep(r.reading, r.cfg.pause(attempt)); err != nil {
+			return err
+		}
+	}
+}
+
+func (r *runner) initialize() error {
+	hook, has := r.hooks.(Initializer)
+	if !has {
+		return nil
+	}
+	return r.until("Initialize", func() error { return hook.Initialize(r.ctx, r.current()) })
+}
+
+func (r *runner) requestShutdown() {
+	if hook, has := r.hooks.(ShutdownRequester); has {
+		if err := r.call(func() error { return hook.ShutdownRequested(r.ctx, r.checkpointer()) }); err != nil {
+			r.log.Warn("ShutdownRequested has failed", "error", err)
+		}
+	}
+}
+
+func (r *runner) loseLease(cause error) {
+	if hook, has := r.hooks.(LeaseLoser); has {
+		err := r.call(func() error { hook.LeaseLost(context.WithoutCancel(r.ctx), cause); return nil })
+		if err != nil {
+			r.log.Warn("LeaseLost has failed", "error", err)
+		}
+	}
+}
+
+// work gives the shard's records to the processor. It returns nil when the shard
+// has ended and that is stored.
+func (r *runner) work() error {
+	if r.tracker == nil {
+		return r.read()
+	}
+	for range r.cfg.Lanes {
+		r.lanes = append(r.lanes, make(chan []Record, maxTrackedPages+1))
+	}
+	for _, lane := range r.lanes {
+		r.busy.Go(func() { r.runLane(lane) })
+	}
+	stop := make(chan struct{})
+	var committer sync.WaitGroup
+	committer.Go(func() { r.commitMarks(stop) })
+	err := r.read()
+	for _, lane := range r.lanes {
+		close(lane)
+	}
+	r.busy.Wait()
+	if r.cfg.Acks && errors.Is(r.over(), errDrained) {
+		_ = r.tracker.wait(r.ctx, 0, 0) // what was given out is still to be acknowledged
+	}
+	close(stop)
+	committer.Wait()
+	if cause := r.over(); err != nil && cause != nil {
+		err = cause // it may be the error of a lane
+	}
+	if context.Cause(r.ctx) == nil {
+		if failed := r.insist(r.tracker.at()); failed != nil && err != nil {
+			return failed
+		}
+	}
+	return err
+}
+
+// maxTrackedPages and BatchBytes bound what a shard with lanes reads ahead.
+const maxTrackedPages = 64
+
+// read walks through the shard page by page.
+func (r *runner) read() error {
+	source, budget := r.hold.group.source, r.worker.budget
+	from := r.current().Checkpoint
+	at := from.position()
+	lingered := false
+	for attempt := 1; ; {
+		if r.tracker != nil {
+			if err := r.tracker.wait(r.reading, maxTrackedPages-1, r.cfg.BatchBytes); err != nil {
+				return err
+			}
+		}
+		if err := budget.acquire(r.reading, r.cfg.BatchBytes); err != nil {
+			return err
+		}
+		page, err := source.Read(r.reading, r.key.Stream, r.key.Shard, at, r.cfg.BatchRecords, r.cfg.BatchBytes)
+		budget.release(r.cfg.BatchBytes - page.Bytes)
+		switch {
+		case err != nil:
+		case len(page.Records) == 0 && !page.EndOfShard:
+			at = page.Next
+			err = source.Wait(r.reading, r.key.Stream, r.key.Shard, at)
+			lingered = false
+		case r.cfg.Linger > 0 && !lingered && page.AtTip && !page.EndOfShard && len(page.Records) < r.cfg.BatchRecords && page.Bytes < r.cfg.BatchBytes:
+			budget.release(page.Bytes)
+			lingered = true
+			err = sleep(r.reading, r.cfg.Linger)
+		default:
+			at, lingered = page.Next, false
+			if err := r.give(&page, from); err != nil {
+				return err
+			}
+			if page.EndOfShard {
+				return r.end()
+			}
+		}
+		if err == nil {
+			attempt = 1
+			continue
+		}
+		if at, err = r.readError(at, err, attempt); err != nil {
+			return err
+		}
+		attempt++
+	}
+}
+
+// readError says where to go on after an error of the source, or returns why not
+// to.
+func (r *runner) readError(at braid.Position, err error, attempt int) (braid.Position, error) {
+	if cause := r.over(); cause != nil {
+		return at, cause
+	}
+	var gap *braid.TrimmedError
+	switch {
+	case errors.As(err, &gap):
+		r.worker.counts.gaps.Add(1)
+		r.log.Warn("records were removed before they were processed", "firstLost", gap.FirstLost, "lastLost", gap.LastLost)
+		if r.cfg.OnGap != nil {
+			if err := r.call(func() error { return r.cfg.OnGap(r.ctx, r.key.Stream, gap) }); err != nil {
+				return at, err
+			}
+		}
+		return braid.AtSequence(gap.FirstAvailable), nil
+	case isFatal(err) || isGone(err):
+		return at, err
+	}
+	r.log.Warn("the shard cannot be read; it is tried again", "attempt", attempt, "error", err)
+	r.retrying(attempt, err)
+	if err := sleep(r.reading, r.cfg.pause(attempt)); err != nil {
+		return at, err
+	}
+	r.recover()
+	return at, nil
+}
+
+// give gives a page to the processor.
+func (r *runner) give(page *Page, from Checkpoint) error {
+	records := r.records(page, from)
+	if len(records) == 0 {
+		r.worker.budget.release(page.Bytes)
+		return nil
+	}
+	r.mu.Lock()
+	r.delivered = records[len(records)-1].checkpoint()
+	r.mu.Unlock()
+	if r.tracker != nil {
+		r.tracker.add(records, page.Bytes)
+		return r.giveToLanes(records)
+	}
+	defer r.worker.budget.release(page.Bytes)
+	return r.deliver(records, page)
+}
+
+// records takes a page apart. What the first checkpoint says was processed is left
+// out: of an aggregate, or by a source that begins at the last record.
+func (r *runner) records(page *Page, from Checkpoint) []Record {
+	records := make([]Record, 0, len(page.Records))
+	for i := range page.Records {
+		carrier := &page.Records[i]
+		if !r.cfg.Deaggregate {
+			records = append(records, Record{Record: *carrier})
+			continue
+		}
+		users, aggregated := kpl.Split(carrier.Data)
+		if !aggregated {
+			records = append(records, Record{Record: *carrier})
+			continue
+		}
+		first := len(records)
+		for sub, user := range users {
+			rec := Record{Record: *carrier, SubSequenceNumber: sub, Aggregated: true, more: true}
+			rec.PartitionKey, rec.Data, rec.ExplicitHashKey = user.PartitionKey, user.Data, nil
+			hash := braid.HashKeyOf(user.PartitionKey)
+			if user.ExplicitHashKey != "" {
+				if key, err := braid.ParseHashKey(user.ExplicitHashKey); err == nil {
+					rec.ExplicitHashKey, hash = &key, key
+				}
+			}
+			if !r.cfg.KeepForeign && !r.shard.HashKeyRange.Contains(hash) {
+				continue
+			}
+			records = append(records, rec)
+		}
+		if len(records) > first {
+			records[len(records)-1].more = false
+		}
+	}
+	for len(records) > 0 && !from.SequenceNumber.IsZero() && !from.before(records[0].checkpoint()) {
+		records = records[1:]
+	}
+	return records
+}
+
+// giveToLanes divides records by their partition keys.
+func (r *runner) giveToLanes(records []Record) error {
+	if len(r.lanes) == 1 {
+		r.lanes[0] <- records
+		return nil
+	}
+	parts := make([][]Record, len(r.lanes))
+	for i := range records {
+		lane := maphash.String(laneSeed, records[i].PartitionKey) % uint64(len(r.lanes))
+		parts[lane] = append(parts[lane], records[i])
+	}
+	for i, part := range parts {
+		if len(part) > 0 {
+			r.lanes[i] <- part // there is room: it has as much as there may be pages
+		}
+	}
+	return nil
+}
+
+var laneSeed = maphash.MakeSeed()
+
+// runLane is the goroutine of a lane. It ends when its channel is closed.
+func (r *runner) runLane(lane chan []Record) {
+	for records := range lane {
+		if r.over() != nil {
+			continue
+		}
+		if err := r.deliver(records, nil); err != nil && r.over() == nil {
+			r.drain(err)
+		}
+	}
+}
+
+// commitMarks is the goroutine that stores the watermark whenever it has moved: one
+// write at a time, so that each takes all that was done meanwhile.
+func (r *runner) commitMarks(stop chan struct{}) {
+	for {
+		select {
+		case <-r.tracker.moved:
+			if err := r.insist(r.tracker.at()); err != nil && r.over() == nil {
+				r.drain(err)
+			}
+		case <-stop:
+			return
+		}
+	}
+}
+
+// deliver gives records to the processor until they are done: again and again, then
+// one by one, and then as the Config says.
+func (r *runner) deliver(records []Record, page *Page) error {
+	for attempt := 1; len(records) > 0; attempt++ {
+		if cause := r.over(); cause != nil {
+			return cause
+		}
+		err := r.process(records, page, attempt)
+		if err == nil {
+			r.recover()
+			return nil
+		}
+		if cause := context.Cause(r.ctx); cause != nil {
+			return cause
+		}
+		if isFatal(err) {
+			return err
+		}
+		if n := r.doneBefore(records, err); n > 0 {
+			if err := r.finish(records[:n], page); err != nil {
+				return err
+			}
+			records, attempt = records[n:], 1
+		}
+		if errors.Is(err, braid.ErrTxTooLarge) && len(records) > 1 {
+			half := len(records) / 2
+			if err := r.deliver(records[:half], page); err != nil {
+				return err
+			}
+			records, attempt = records[half:], 0
+			continue
+		}
+		r.worker.counts.failures.Add(1)
+		r.log.Warn("the processor has failed", "attempt", attempt, "records", len(records), "first", records[0].SequenceNumber, "error", err)
+		r.retrying(attempt, err)
+		if r.cfg.MaxAttempts > 0 && attempt >= r.cfg.MaxAttempts {
+			return r.giveOneByOne(records, page, attempt, err)
+		}
+		if err := sleep(r.reading, r.cfg.pause(attempt)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// doneBefore returns how many records the processor says are done.
+func (r *runner) doneBefore(records []Record, err error) int {
+	var at *RecordError
+	if !errors.As(err, &at) {
+		return 0
+	}
+	place := at.Record.checkpoint()
+	return max(0, slices.IndexFunc(records, func(rec Record) bool { return rec.checkpoint() == place }))
+}
+
+// finish makes records done that the processor has said are. What it has written in
+// a transaction is gone with it, so there they are given to it again, alone.
+func (r *runner) finish(records []Record, page *Page) error {
+	if r.tx != nil {
+		return r.deliver(records, page)
+	}
+	return r.done(records)
+}
+
+// giveOneByOne finds the record that fails.
+func (r *runner) giveOneByOne(records []Record, page *Page, attempts int, err error) error {
+	if len(records) == 1 {
+		return r.passFailed(&records[0], attempts, err)
+	}
+	for i := range records {
+		if err := r.deliver(records[i:i+1], page); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// process gives records to the processor once. If it returns nil, they are done.
+func (r *runner) process(records []Record, page *Page, attempt int) error {
+	batch := r.batch(records, page, attempt)
+	began := time.Now()
+	defer func() { r.worker.counts.processing.Add(int64(time.Since(began))) }()
+	if r.tx == nil {
+		if err := r.call(func() error { return r.plain.ProcessRecords(r.ctx, batch) }); err != nil {
+			return err
+		}
+		r.note(records)
+		return r.done(records)
+	}
+	err := r.update(r.ctx, func(tx *braid.Tx, lease *Lease) error {
+		if err := r.call(func() error { return r.tx.ProcessRecords(r.ctx, tx, batch) }); err != nil {
+			return err
+		}
+		lease.advance(records[len(records)-1].checkpoint())
+		return nil
+	})
+	if err == nil {
+		r.note(records)
+		r.worker.counts.checkpoints.Add(1)
+	}
+	return err
+}
+
+// note counts what was processed.
+func (r *runner) note(records []Record) {
+	bytes := 0
+	for i := range records {
+		bytes += len(records[i].PartitionKey) + len(records[i].Data)
+	}
+	r.worker.counts.batches.Add(1)
+	r.worker.counts.records.Add(int64(len(records)))
+	r.worker.counts.bytes.Add(int64(bytes))
+}
+
+// done moves the checkpoint over records that were processed, if that is the
+// worker's to do.
+func (r *runner) done(records []Record) error {
+	last := records[len(records)-1].checkpoint()
+	switch {
+	case r.cfg.Acks:
+		return nil
+	case r.tracker != nil:
+		r.tracker.done(records)
+		return nil
+	}
+	r.mu.Lock()
+	r.processed = last
+	r.mu.Unlock()
+	if r.cfg.ManualCheckpoints {
+		return nil
+	}
+	return r.insist(last)
+}
+
+// passFailed does what the Config says about a record that has failed.
+func (r *runner) passFailed(record *Record, attempts int, cause error) error {
+	switch {
+	case r.cfg.DeadLetterStream != "":
+		if err := r.putDeadLetter(record, attempts, cause); err != nil {
+			return err
+		}
+		r.worker.counts.deadLettered.Add(1)
+		r.log.Error("a record has failed, and was put into the dead-letter stream", "record", record.SequenceNumber, "error", cause)
+	case r.cfg.SkipFailed:
+		r.worker.counts.skipped.Add(1)
+		r.log.Error("a record has failed, and is skipped", "record", record.SequenceNumber, "error", cause)
+	default:
+		return &RecordError{Record: *record, Err: fmt.Errorf("after %d attempts: %w", attempts, cause)}
+	}
+	r.recover()
+	if r.tracker != nil {
+		r.tracker.done([]Record{*record})
+		return nil
+	}
+	r.mu.Lock()
+	r.processed = record.checkpoint()
+	r.mu.Unlock()
+	return r.insist(record.checkpoint())
+}
+
+// putDeadLetter puts the record into the dead-letter stream, in one commit with the
+// checkpoint. It tries again for as long as there is an error that may pass.
+func (r *runner) putDeadLetter(record *Record, attempts int, cause error) error {
+	data, err := newDeadLetter(r.cfg.App, r.key.Stream, record, attempts, cause).encode()
+	if err != nil {
+		return err
+	}
+	for attempt := 1; ; attempt++ {
+		err := r.update(r.ctx, func(tx *braid.Tx, lease *Lease) error {
+			if r.tracker != nil {
+				lease.advance(r.tracker.with(record))
+			} else {
+				lease.advance(record.checkpoint())
+			}
+			return tx.PutRecord(r.cfg.DeadLetterStream, record.PartitionKey, data)
+		})
+		if err == nil || errors.Is(err, braid.ErrInvalidArgument) || isFatal(err) {
+			return err
+		}
+		if cause := context.Cause(r.ctx); cause != nil {
+			return cause
+		}
+		r.log.Warn("the dead letter could not be put; it is tried again", "attempt", attempt, "error", err)
+		r.retrying(attempt, err)
+		if err := sleep(r.reading, r.cfg.pause(attempt)); err != nil {
+			return err
+		}
+	}
+}
+
+// end finishes the shard: all its records have been given out.
+func (r *runner) end() error {
+	if r.tracker != nil {
+		if err := r.tracker.wait(r.reading, 0, 0); err != nil {
+			return err
+		}
+	}
+	if hook, has := r.hooks.(ShardEnder); has {
+		if err := r.until("ShardEnded", func() error { return hook.ShardEnded(r.ctx, r.checkpointer()) }); err != nil {
+			return err
+		}
+	}
+	return r.insist(Checkpoint{ShardEnd: true})
+}

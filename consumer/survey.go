@@ -1,0 +1,182 @@
+package consumer
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"slices"
+	"strings"
+
+	"github.com/braidstream/braid"
+)
+
+// survey is what there is to process, and how far it is, at one time.
+type survey struct {
+	rows    map[LeaseKey]*Lease // that are stored
+	streams map[string]*streamView
+	items   map[LeaseKey]*item
+	order   []*item // by stream and shard
+}
+
+// streamView is a stream that the application names.
+type streamView struct {
+	found bool
+	info  Stream
+	met   bool // there is a lease of the stream as it is now
+}
+
+// item is a shard that is there.
+type item struct {
+	shard   Shard
+	lease   Lease           // Version 0 if it is not stored yet
+	waiting []braid.ShardID // parents that are not done
+	paused  bool
+
+	taker *Worker // who is to get it
+	taken bool    // and has
+}
+
+// app returns the lease of the application.
+func (s *survey) app() Lease {
+	if lease := s.rows[LeaseKey{}]; lease != nil {
+		return *lease
+	}
+	return Lease{}
+}
+
+// survey looks at the leases and at the streams of those names; without names, at
+// those that the application has met.
+func (g *group) survey(ctx context.Context, names []string) (*survey, error) {
+	s := &survey{rows: make(map[LeaseKey]*Lease), streams: make(map[string]*streamView), items: make(map[LeaseKey]*item)}
+	leases, err := g.leases.List(ctx)
+	if err != nil {
+		return nil, err
+	}
+	for i := range leases {
+		s.rows[leases[i].LeaseKey] = &leases[i]
+		if l := &leases[i]; names == nil && l.Stream != "" && l.Shard == "" {
+			s.streams[l.Stream] = nil
+		}
+	}
+	for _, name := range names {
+		s.streams[name] = nil
+	}
+	for name := range s.streams {
+		view := &streamView{}
+		s.streams[name] = view
+		view.info, err = g.source.Stream(ctx, name)
+		switch {
+		case err == nil:
+			view.found = true
+			lease := s.rows[LeaseKey{Stream: name}]
+			view.met = lease != nil && lease.Incarnation == view.info.Incarnation
+		case !errors.Is(err, braid.ErrStreamNotFound):
+			return nil, err
+		}
+	}
+	s.derive()
+	return s, nil
+}
+
+// derive works out what is to be done in each shard: from the shards themselves, not
+// from which leases there are.
+func (s *survey) derive() {
+	clear(s.items)
+	s.order = s.order[:0]
+	for name, view := range s.streams {
+		if !view.found || !view.met {
+			continue
+		}
+		paused := s.app().Paused || s.rows[LeaseKey{Stream: name}].Paused
+		for _, shard := range view.info.Shards {
+			key := LeaseKey{name, shard.ID}
+			it := &item{shard: shard, lease: Lease{LeaseKey: key, Checkpoint: Checkpoint{Start: shard.Start}}}
+			if row := s.rows[key]; row != nil {
+				if row.Incarnation == view.info.Incarnation {
+					it.lease = *row
+				} else { // of a stream that was deleted; its place is taken
+					it.lease.Version, it.lease.Epoch = row.Version, row.Epoch
+				}
+			}
+			it.lease.Incarnation = view.info.Incarnation
+			it.paused = paused || it.lease.Paused
+			s.items[key] = it
+			s.order = append(s.order, it)
+		}
+	}
+	for _, it := range s.order {
+		for _, id := range it.shard.Parents {
+			if parent := s.items[LeaseKey{it.lease.Stream, id}]; parent != nil && !parent.lease.Checkpoint.ShardEnd {
+				it.waiting = append(it.waiting, id)
+			}
+		}
+	}
+	slices.SortFunc(s.order, func(a, b *item) int { return compareKeys(a.lease.LeaseKey, b.lease.LeaseKey) })
+}
+
+func compareKeys(a, b LeaseKey) int {
+	return cmp.Or(strings.Compare(a.Stream, b.Stream), strings.Compare(string(a.Shard), string(b.Shard)))
+}
+
+// meet stores where the application begins in streams that it sees for the first
+// time. A stream that is there already begins at the application's start, which
+// becomes a concrete place in each shard; one that comes later, also under the name
+// of one that was deleted, at its beginning.
+func (g *group) meet(ctx context.Context, s *survey) error {
+	changed := false
+	for name, view := range s.streams {
+		key := LeaseKey{Stream: name}
+		row := s.rows[key]
+		if view.met || !view.found && row != nil {
+			continue
+		}
+		changed = true
+		stream := Lease{LeaseKey: key, Incarnation: view.info.Incarnation}
+		if row != nil {
+			stream.Version, stream.Paused = row.Version, row.Paused
+		} else if view.found {
+			if err := g.place(ctx, name, view, s.app().Checkpoint.Start); err != nil {
+				return err
+			}
+		}
+		if _, err := g.leases.CompareAndSet(ctx, stream); err != nil { // the last: it says that the others are there
+			return err
+		}
+	}
+	if !changed {
+		return nil
+	}
+	again, err := g.survey(ctx, s.names())
+	if err == nil {
+		*s = *again
+	}
+	return err
+}
+
+func (s *survey) names() (names []string) {
+	for name := range s.streams {
+		names = append(names, name)
+	}
+	return names
+}
+
+// place stores the places in a stream's shards where processing begins.
+func (g *group) place(ctx context.Context, name string, view *streamView, start braid.Position) error {
+	leases := make([]Lease, 0, len(view.info.Shards))
+	for _, shard := range view.info.Shards {
+		at, err := g.source.Resolve(ctx, name, shard.ID, start)
+		if isGone(err) {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		leases = append(leases, Lease{LeaseKey: LeaseKey{name, shard.ID}, Incarnation: view.info.Incarnation, Checkpoint: at})
+	}
+	for chunk := range slices.Chunk(leases, batchLeases) {
+		if _, err := g.store(ctx, chunk); err != nil { // what is there already was placed by another
+			return err
+		}
+	}
+	return nil
+}

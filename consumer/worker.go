@@ -1,0 +1,227 @@
+package consumer
+
+import (
+	"context"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/braidstream/braid"
+)
+
+// Worker processes the shards of an application's streams: all of them if it is
+// alone, and its share beside others. It comes from [New] or [NewTx], and works
+// while Run runs.
+type Worker struct {
+	cfg       Config
+	db        *braid.DB
+	group     *group
+	budget    *budget
+	newTarget func(Lease) target
+	counts    counts
+
+	mu      sync.Mutex // guards the fields below
+	started bool
+	stop    context.CancelCauseFunc // nil before Run
+	stopCtx context.Context         // of the first Stop; nil before it
+	failure error                   // why the worker cannot go on
+	result  error                   // of Run
+
+	stopping chan struct{} // closed when stopCtx is set
+	failing  chan struct{} // closed when failure is set
+	ended    chan struct{} // closed when Run has returned
+	left     chan struct{} // closed by the group when nothing of the worker is held
+	leaving  bool          // guarded by the group's mutex
+}
+
+// New makes a worker that gives the records of config.Streams to a processor.
+// Nothing happens before [Worker.Run]. Errors: braid.ErrInvalidArgument for the
+// config, which says what is allowed.
+func New(db *braid.DB, config *Config, processor Processor) (*Worker, error) {
+	if processor == nil {
+		return nil, errNoProcessor
+	}
+	newTarget := func(lease Lease) target {
+		p := processor
+		if f, is := p.(perLease); is {
+			p = f.make(lease)
+		}
+		return target{plain: p, hooks: p}
+	}
+	return newWorker(db, config, newTarget, false)
+}
+
+// NewTx is [New] for a processor whose effects are in the database, exactly once.
+func NewTx(db *braid.DB, config *Config, processor TxProcessor) (*Worker, error) {
+	if processor == nil {
+		return nil, errNoProcessor
+	}
+	newTarget := func(lease Lease) target {
+		p := processor
+		if f, is := p.(perLeaseTx); is {
+			p = f.make(lease)
+		}
+		return target{tx: p, hooks: p}
+	}
+	return newWorker(db, config, newTarget, true)
+}
+
+var errNoProcessor = &braid.InvalidArgumentError{Field: "processor", Value: "nil", Rule: "must not be nil"}
+
+func newWorker(db *braid.DB, config *Config, newTarget func(Lease) target, transactional bool) (*Worker, error) {
+	cfg, err := config.withDefaults(db, transactional)
+	if err != nil {
+		return nil, err
+	}
+	return &Worker{
+		cfg:       cfg,
+		db:        db,
+		group:     groupOf(db, &cfg),
+		budget:    newBudget(cfg.MaxBytes),
+		newTarget: newTarget,
+		stopping:  make(chan struct{}),
+		failing:   make(chan struct{}),
+		ended:     make(chan struct{}),
+		left:      make(chan struct{}),
+	}, nil
+}
+
+// App returns the worker's application, to look at it and to control it.
+func (w *Worker) App() *App { return &App{w.group} }
+
+// Run processes records until ctx ends or [Worker.Stop] is called. Then it lets
+// the processors finish what they are at, calls their hooks, gives its leases back
+// and returns nil: nothing of it runs any more. If that takes longer than
+// HandOverTimeout, or than the context of Stop, it returns a [StopError].
+//
+// Any other error says why the worker cannot work: braid.ErrInvalidArgument if
+// Start is not what the application began with, or Streams not what its other
+// workers have, or the WorkerID is that of one of them; braid.ErrClosed and
+// braid.ErrFailed if the database ends under it. Run can be called once.
+func (w *Worker) Run(ctx context.Context) error {
+	ctx, stop := context.WithCancelCause(ctx)
+	defer stop(nil)
+	w.mu.Lock()
+	if w.started {
+		w.mu.Unlock()
+		return &braid.InvalidArgumentError{Field: "Run", Value: "called again", Rule: "can be called once"}
+	}
+	w.started, w.stop = true, stop
+	if w.stopCtx != nil {
+		stop(nil)
+	}
+	w.mu.Unlock()
+	err := w.run(ctx)
+	w.mu.Lock()
+	w.result = err
+	w.mu.Unlock()
+	close(w.ended)
+	return err
+}
+
+func (w *Worker) run(ctx context.Context) error {
+	if err := w.group.begin(ctx, &w.cfg); err != nil {
+		if ctx.Err() != nil {
+			return nil
+		}
+		return err
+	}
+	if err := w.group.join(w); err != nil {
+		return err
+	}
+	select {
+	case <-ctx.Done():
+	case <-w.failing:
+	}
+	return w.leave()
+}
+
+// leave gives everything back, or up.
+func (w *Worker) leave() error {
+	w.group.leave(w)
+	timeout := time.NewTimer(w.cfg.HandOverTimeout)
+	defer timeout.Stop()
+	var stuck []LeaseKey
+	select {
+	case <-w.left:
+	case <-timeout.C:
+		stuck = w.group.giveUp(w)
+	case <-w.stopping:
+		select {
+		case <-w.left:
+		case <-w.stopCtx.Done():
+			stuck = w.group.giveUp(w)
+		}
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	switch {
+	case w.failure != nil:
+		return w.failure
+	case len(stuck) > 0:
+		return &StopError{stuck}
+	}
+	return nil
+}
+
+// Stop ends Run and waits until it has: the processors may finish what they are at
+// until ctx ends. Then their contexts end, with [ErrLeaseLost], and those that do
+// not return at once are left behind: they are not called again, and nothing of what
+// they do counts. It returns what Run does: a [StopError] for them.
+func (w *Worker) Stop(ctx context.Context) error {
+	w.mu.Lock()
+	if w.stopCtx == nil {
+		w.stopCtx = ctx
+		close(w.stopping)
+	}
+	started, stop := w.started, w.stop
+	w.mu.Unlock()
+	if !started {
+		return nil
+	}
+	stop(nil)
+	<-w.ended
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.result
+}
+
+// fail ends Run with an error.
+func (w *Worker) fail(err error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.failure == nil {
+		w.failure = err
+		close(w.failing)
+	}
+}
+
+// Metrics are the counts of a worker since it was made.
+type Metrics struct {
+	Records, Bytes, Batches int64         // that were processed, also those that came again
+	Processing              time.Duration // that the processor has taken, of all shards together
+	Checkpoints             int64         // that were stored
+	Failures                int64         // calls of the processor that returned an error
+	Skipped, DeadLettered   int64         // records that have failed
+	Gaps                    int64         // stretches that retention has removed
+}
+
+// Metrics returns the worker's counts.
+func (w *Worker) Metrics() Metrics {
+	c := &w.counts
+	return Metrics{
+		Records:      c.records.Load(),
+		Bytes:        c.bytes.Load(),
+		Batches:      c.batches.Load(),
+		Processing:   time.Duration(c.processing.Load()),
+		Checkpoints:  c.checkpoints.Load(),
+		Failures:     c.failures.Load(),
+		Skipped:      c.skipped.Load(),
+		DeadLettered: c.deadLettered.Load(),
+		Gaps:         c.gaps.Load(),
+	}
+}
+
+type counts struct {
+	records, bytes, batches, processing, checkpoints, failures, skipped, deadLettered, gaps atomic.Int64
+}

@@ -1,0 +1,253 @@
+package consumer_test
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/braidstream/braid"
+	"github.com/braidstream/braid/consumer"
+)
+
+// fixture is a database with a stream "orders" in a bubble.
+type fixture struct {
+	*testing.T
+	db     *braid.DB
+	orders *braid.Stream
+}
+
+func bubble(t *testing.T, shards int, test func(f *fixture)) {
+	synctest.Test(t, func(t *testing.T) {
+		db, err := braid.Open(braid.InMemory, nil)
+		require.NoError(t, err)
+		orders, err := db.CreateStream(t.Context(), "orders", &braid.StreamOptions{Shards: shards})
+		require.NoError(t, err)
+		defer func() { // also if the test has failed: then it ends the workers
+			require.NoError(t, db.Close())
+			synctest.Wait()
+		}()
+		test(&fixture{t, db, orders})
+	})
+}
+
+// put appends records with the given data, which are their partition keys, too.
+func (f *fixture) put(data ...string) {
+	f.Helper()
+	for _, d := range data {
+		_, err := f.orders.PutRecord(f.Context(), d, []byte(d))
+		require.NoError(f, err)
+	}
+}
+
+// split splits a shard in the middle.
+func (f *fixture) split(shard braid.ShardID) {
+	f.Helper()
+	_, _, err := f.orders.SplitShard(f.Context(), shard, nil)
+	require.NoError(f, err)
+}
+
+// start runs a worker, and returns what stops it and waits for it.
+func (f *fixture) start(w *consumer.Worker) (stop func() error) {
+	ctx, cancel := context.WithCancel(context.Background())
+	var err error
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		err = w.Run(ctx)
+	}()
+	synctest.Wait()
+	return func() error {
+		cancel()
+		<-ended
+		return err
+	}
+}
+
+func (f *fixture) worker(cfg consumer.Config, p consumer.Processor) *consumer.Worker {
+	f.Helper()
+	if cfg.App == "" {
+		cfg.App = "billing"
+	}
+	if cfg.Streams == nil {
+		cfg.Streams = []string{"orders"}
+	}
+	w, err := consumer.New(f.db, &cfg, p)
+	require.NoError(f, err)
+	return w
+}
+
+func (f *fixture) txWorker(cfg consumer.Config, p consumer.TxProcessorFunc) *consumer.Worker {
+	f.Helper()
+	cfg.App, cfg.Streams = "billing", []string{"orders"}
+	w, err := consumer.NewTx(f.db, &cfg, p)
+	require.NoError(f, err)
+	return w
+}
+
+// status returns the status of a shard.
+func (f *fixture) status(shard braid.ShardID) consumer.ShardStatus {
+	f.Helper()
+	app, err := consumer.OpenApp(f.db, "billing")
+	require.NoError(f, err)
+	status, err := app.Status(f.Context())
+	require.NoError(f, err)
+	for _, s := range status.Shards {
+		if s.Shard == shard {
+			return s
+		}
+	}
+	require.Fail(f, "no such shard", "%s in %+v", shard, status)
+	return consumer.ShardStatus{}
+}
+
+// log is what processors have seen, line by line.
+type log struct {
+	mu    sync.Mutex
+	lines []string
+}
+
+func (l *log) add(format string, args ...any) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.lines = append(l.lines, fmt.Sprintf(format, args...))
+}
+
+// take returns the lines since the last call.
+func (l *log) take() []string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	lines := l.lines
+	l.lines = nil
+	return lines
+}
+
+// collect is a processor that logs the data of records.
+func (l *log) collect(_ context.Context, batch *consumer.Batch) error {
+	for _, r := range batch.Records {
+		l.add("%s", r.Data)
+	}
+	return nil
+}
+
+func TestWorkerProcessesWhatIsThereAndWhatComes(t *testing.T) {
+	bubble(t, 1, func(f *fixture) {
+		var seen log
+		f.put("a", "b")
+		stop := f.start(f.worker(consumer.Config{}, consumer.ProcessorFunc(seen.collect)))
+		require.Equal(t, []string{"a", "b"}, seen.take())
+		f.put("c")
+		synctest.Wait()
+		require.Equal(t, []string{"c"}, seen.take())
+		require.NoError(t, stop())
+		f.put("d")
+		synctest.Wait()
+		require.Empty(t, seen.take())
+		stop = f.start(f.worker(consumer.Config{}, consumer.ProcessorFunc(seen.collect)))
+		require.Equal(t, []string{"d"}, seen.take(), "it goes on where it was")
+		require.NoError(t, stop())
+	})
+}
+
+// lifecycle is a processor that logs all calls.
+type lifecycle struct {
+	log   *log
+	name  string
+	fail  map[string]int // how often a call fails
+	mutex sync.Mutex
+}
+
+func (p *lifecycle) note(call string) error {
+	p.mutex.Lock()
+	defer p.mutex.Unlock()
+	p.log.add("%s %s", p.name, call)
+	if p.fail[call] > 0 {
+		p.fail[call]--
+		return fmt.Errorf("%s fails", call)
+	}
+	return nil
+}
+
+func (p *lifecycle) Initialize(_ context.Context, lease consumer.Lease) error {
+	return p.note("initialize")
+}
+
+func (p *lifecycle) ProcessRecords(_ context.Context, batch *consumer.Batch) error {
+	for _, r := range batch.Records {
+		if err := p.note(string(r.Data)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (p *lifecycle) ShutdownRequested(context.Context, *consumer.Checkpointer) error {
+	return p.note("shutdown requested")
+}
+
+func (p *lifecycle) ShardEnded(context.Context, *consumer.Checkpointer) error {
+	return p.note("shard ended")
+}
+
+func (p *lifecycle) LeaseLost(_ context.Context, cause error) {
+	_ = p.note("lease lost")
+}
+
+// each makes a lifecycle for every lease, named after the last digit of its shard.
+func (l *log) each(fail map[string]int) consumer.Processor {
+	return consumer.PerLease(func(lease consumer.Lease) consumer.Processor {
+		return &lifecycle{log: l, name: string(lease.Shard[len(lease.Shard)-1:]), fail: fail}
+	})
+}
+
+func TestChildrenBeginWhenTheirParentIsDone(t *testing.T) {
+	bubble(t, 1, func(f *fixture) {
+		var seen log
+		f.put("a")
+		stop := f.start(f.worker(consumer.Config{}, seen.each(nil)))
+		f.split("shardId-000000000000")
+		f.put("b", "c")
+		synctest.Wait()
+		lines := seen.take()
+		require.Equal(t, []string{"0 initialize", "0 a", "0 shard ended"}, lines[:3])
+		require.Subset(t, lines[3:], []string{"1 initialize", "2 initialize"})
+		require.Len(t, lines, 7)
+		require.Equal(t, "done", f.status("shardId-000000000000").State)
+		require.NoError(t, stop())
+		require.ElementsMatch(t, []string{"1 shutdown requested", "1 lease lost", "2 shutdown requested", "2 lease lost"}, seen.take())
+	})
+}
+
+func TestWorkersShareTheShards(t *testing.T) {
+	bubble(t, 4, func(f *fixture) {
+		var one, two log
+		stopOne := f.start(f.worker(consumer.Config{WorkerID: "one"}, one.each(nil)))
+		require.Len(t, one.take(), 4)
+		stopTwo := f.start(f.worker(consumer.Config{WorkerID: "two"}, two.each(nil)))
+		require.ElementsMatch(t, []string{"2 shutdown requested", "2 lease lost", "3 shutdown requested", "3 lease lost"}, one.take())
+		require.ElementsMatch(t, []string{"2 initialize", "3 initialize"}, two.take())
+		require.NoError(t, stopOne())
+		require.ElementsMatch(t, []string{"0 initialize", "1 initialize"}, two.take())
+		require.NoError(t, stopTwo())
+	})
+}
+
+func TestFailedBatchIsTriedAgainInPlace(t *testing.T) {
+	bubble(t, 1, func(f *fixture) {
+		var seen log
+		f.put("a", "b")
+		began := time.Now()
+		stop := f.start(f.worker(consumer.Config{}, seen.each(map[string]int{"initialize": 1, "b": 2})))
+		require.Equal(t, []string{"0 initialize"}, seen.take())
+		require.Equal(t, "retrying", f.status("shardId-000000000000").State)
+		time.Sleep(time.Minute)
+		require.Equal(t, []string{"0 initialize", "0 a", "0 b", "0 a", "0 b", "0 a", "0 b"}, seen.take())
+		require.Equal(t, "running", f.status("shardId-000000000000").State)
+		require.NoError(t, stop())
+		require.Equal(t, time.Minute, time.Since(began))
+	})
+}
