@@ -188,7 +188,11 @@ func (a *App) Seek(ctx context.Context, key LeaseKey, to braid.Position) error {
 			lease.Owner, lease.NextOwner, lease.Pending, lease.PendingState = "", "", nil, nil
 			changed = append(changed, lease)
 		}
-		if done, err := a.set(ctx, key, s, changed); done || err != nil {
+		done, err := a.set(ctx, key, s, changed)
+		if done {
+			a.group.loseOutdated(changed)
+		}
+		if done || err != nil {
 			return err
 		}
 	}
@@ -254,6 +258,18 @@ func (a *App) set(ctx context.Context, key LeaseKey, s *survey, leases []Lease) 
 // covers reports whether the key is or contains another one.
 func (k LeaseKey) covers(other LeaseKey) bool {
 	return k == (LeaseKey{}) || k.Stream == other.Stream && (k.Shard == "" || k.Shard == other.Shard)
+}
+
+// loseOutdated ends the holds here that have leases of an earlier epoch. They would
+// find out when they write; this is only sooner.
+func (g *group) loseOutdated(leases []Lease) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for _, lease := range leases {
+		if h := g.holds[lease.LeaseKey]; h != nil && h.epoch < lease.Epoch {
+			h.lose(ErrLeaseLost)
+		}
+	}
 }
 
 // resumeFailed has shards go on that were stopped by an error.
