@@ -6,6 +6,7 @@ import (
 	"sync"
 
 	"github.com/braidstream/braid/internal/companion"
+	"github.com/braidstream/braid/internal/kv"
 )
 
 // This file opens the door to package consumer: see internal/companion.
@@ -13,6 +14,9 @@ import (
 func init() {
 	companion.DBOf = func(db any) companion.DB { return companionDB{db.(*DB)} }
 	companion.TxOf = func(tx any) companion.Tx { return companionTx{tx.(*Tx)} }
+	companion.Open = func(dir string, options, fs any) (any, error) {
+		return open(dir, options.(*Options), environment{fs: fs.(kv.FS)})
+	}
 }
 
 // attachments are what package consumer keeps with an open database.

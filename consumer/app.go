@@ -175,19 +175,11 @@ func (a *App) Seek(ctx context.Context, key LeaseKey, to braid.Position) error {
 			app.Checkpoint.Start = to
 			changed = append(changed, app)
 		}
-		for _, it := range s.order {
-			if !key.covers(it.lease.LeaseKey) {
-				continue
-			}
-			lease := it.lease
-			lease.Checkpoint, err = a.group.source.Resolve(ctx, lease.Stream, lease.Shard, to)
-			if err != nil {
-				return err
-			}
-			lease.Epoch++
-			lease.Owner, lease.NextOwner, lease.Pending, lease.PendingState = "", "", nil, nil
-			changed = append(changed, lease)
+		sought, err := a.seek(ctx, s, key, to)
+		if err != nil {
+			return err
 		}
+		changed = append(changed, sought...)
 		done, err := a.set(ctx, key, s, changed)
 		if done {
 			a.group.loseOutdated(changed)
@@ -196,6 +188,36 @@ func (a *App) Seek(ctx context.Context, key LeaseKey, to braid.Position) error {
 			return err
 		}
 	}
+}
+
+// seek returns the leases that a key covers, at a position.
+func (a *App) seek(ctx context.Context, s *survey, key LeaseKey, to braid.Position) (sought []Lease, err error) {
+	var shards []Shard
+	for _, it := range s.order {
+		if !key.covers(it.lease.LeaseKey) {
+			continue
+		}
+		lease := it.lease
+		lease.Epoch++
+		lease.Owner, lease.NextOwner, lease.Pending, lease.PendingState = "", "", nil, nil
+		sought, shards = append(sought, lease), append(shards, it.shard)
+	}
+	for from := 0; from < len(sought); { // stream by stream
+		stream, end := sought[from].Stream, from
+		for end < len(sought) && sought[end].Stream == stream {
+			end++
+		}
+		err := a.group.resolve(ctx, sought[from:end], shards[from:end], to, func(parent braid.ShardID) bool {
+			parentKey := LeaseKey{stream, parent}
+			it := s.items[parentKey]
+			return it == nil || key.covers(parentKey) || it.lease.Checkpoint.ShardEnd
+		})
+		if err != nil {
+			return nil, err
+		}
+		from = end
+	}
+	return sought, nil
 }
 
 // Pause keeps a shard, a stream (with an empty Shard) or the whole application from

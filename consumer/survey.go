@@ -164,19 +164,40 @@ func (s *survey) names() (names []string) {
 func (g *group) place(ctx context.Context, name string, view *streamView, start braid.Position) error {
 	leases := make([]Lease, 0, len(view.info.Shards))
 	for _, shard := range view.info.Shards {
-		at, err := g.source.Resolve(ctx, name, shard.ID, start)
-		if isGone(err) {
-			continue
-		}
-		if err != nil {
-			return err
-		}
-		leases = append(leases, Lease{LeaseKey: LeaseKey{name, shard.ID}, Incarnation: view.info.Incarnation, Checkpoint: at})
+		leases = append(leases, Lease{LeaseKey: LeaseKey{name, shard.ID}, Incarnation: view.info.Incarnation})
+	}
+	if err := g.resolve(ctx, leases, view.info.Shards, start, nil); err != nil {
+		return err
 	}
 	for chunk := range slices.Chunk(leases, batchLeases) {
 		if _, err := g.store(ctx, chunk); err != nil { // what is there already was placed by another
 			return err
 		}
+	}
+	return nil
+}
+
+// resolve sets the checkpoints of leases of a stream to a position, made concrete.
+// shards are theirs, parents before children. A shard that has no records there is
+// done only if its parents are: or what comes after it would not wait for them. Of
+// parents that are not among the leases, done knows.
+func (g *group) resolve(ctx context.Context, leases []Lease, shards []Shard, to braid.Position, done func(braid.ShardID) bool) (err error) {
+	open := make(map[braid.ShardID]bool) // to be processed
+	for i := range leases {
+		l, shard := &leases[i], &shards[i]
+		l.Checkpoint, err = g.source.Resolve(ctx, l.Stream, l.Shard, to)
+		if isGone(err) {
+			l.Checkpoint, err = Checkpoint{Start: shard.Start}, nil // it has expired meanwhile
+		}
+		if err != nil {
+			return err
+		}
+		for _, parent := range shard.Parents {
+			if open[parent] || done != nil && !done(parent) {
+				l.Checkpoint.ShardEnd = false
+			}
+		}
+		open[shard.ID] = !l.Checkpoint.ShardEnd
 	}
 	return nil
 }

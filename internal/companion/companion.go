@@ -33,8 +33,12 @@ type Tx interface {
 // Row is a row about a lease.
 type Row struct{ Key, Value []byte }
 
-// DBOf and TxOf are set by package braid. They take a *braid.DB and a *braid.Tx.
+// Set by package braid.
 var (
-	DBOf func(db any) DB
-	TxOf func(tx any) Tx
+	DBOf func(db any) DB // of a *braid.DB
+	TxOf func(tx any) Tx // of a *braid.Tx
+
+	// Open opens a *braid.DB with *braid.Options in a file system of the engine:
+	// for tests that cut the power.
+	Open func(dir string, options, fs any) (db any, err error)
 )

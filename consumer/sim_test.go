@@ -1,0 +1,615 @@
+package consumer_test
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+	"github.com/cockroachdb/pebble/v2/vfs/errorfs"
+	"github.com/stretchr/testify/require"
+
+	"github.com/braidstream/braid"
+	"github.com/braidstream/braid/consumer"
+	"github.com/braidstream/braid/internal/companion"
+)
+
+// The simulation proves what the package promises about ownership, checkpoints and
+// effects. Random histories, each from one seed, run in a bubble: workers join,
+// leave and hang, processors fail and panic, shards are split, merged and trimmed,
+// the application is paused and the power is cut. Every commit of a lease is judged
+// in the order in which it was made, and the disk is copied in the middle of file
+// operations: in each such image a worker goes on, and every record must have had
+// its effect exactly once.
+//
+//	go test -run Simulation -braid.seeds 5000 ./consumer    # more
+//	go test -run Simulation -braid.seed 17 -v ./consumer    # one again
+
+var (
+	simSeeds  = flag.Int("braid.seeds", 260, "how many seeds the simulation runs")
+	simSeed   = flag.Int("braid.seed", -1, "run only this seed of the simulation")
+	simImages = flag.Int("braid.images", 26, "the most crash images that a seed takes")
+)
+
+const simSteps = 60
+
+type simTotals struct {
+	records, deliveries, takes, zombies, ended, images, restarts atomic.Int64
+}
+
+func TestSimulation(t *testing.T) {
+	t.Parallel()
+	first, seeds := 0, *simSeeds
+	if testing.Short() {
+		seeds /= 10
+	}
+	if *simSeed >= 0 {
+		first, seeds = *simSeed, 1
+	}
+	var totals simTotals
+	t.Run("seed", func(t *testing.T) {
+		for seed := first; seed < first+seeds; seed++ {
+			t.Run(strconv.Itoa(seed), func(t *testing.T) {
+				t.Parallel()
+				synctest.Test(t, func(t *testing.T) { simulate(t, uint64(seed), &totals) })
+			})
+		}
+	})
+	t.Logf("%d records, %d deliveries, %d leases taken, %d of them from processors that were still at work, %d shards ended, %d restarts, %d crash images",
+		totals.records.Load(), totals.deliveries.Load(), totals.takes.Load(), totals.zombies.Load(), totals.ended.Load(), totals.restarts.Load(), totals.images.Load())
+}
+
+// simulation is one history.
+type simulation struct {
+	t      *testing.T
+	totals *simTotals
+	random *rand.Rand
+	lossy  bool // records are trimmed
+	disk   *simDisk
+	db     *braid.DB
+	stream *braid.Stream
+	judge  *judge
+	nextID int
+	names  int
+
+	workers map[string]*simWorker
+	steps   []string // for the reader of a failure
+
+	mu    sync.Mutex // guards the fields below
+	chaos *rand.Rand // of processors, which the scheduler calls
+	calm  bool       // nothing fails or hangs any more
+}
+
+type simWorker struct {
+	w     *consumer.Worker
+	ended chan struct{}
+	err   error
+}
+
+const simHandOver = 10 * time.Second
+
+func simulate(t *testing.T, seed uint64, totals *simTotals) {
+	s := &simulation{
+		t: t, totals: totals,
+		random:  rand.New(rand.NewPCG(seed, 1)),
+		chaos:   rand.New(rand.NewPCG(seed, 2)),
+		lossy:   seed%5 == 4,
+		workers: make(map[string]*simWorker),
+	}
+	defer func() {
+		if t.Failed() {
+			t.Logf("seed %d:\n%s", seed, strings.Join(s.steps, "\n"))
+		}
+	}()
+	s.disk = newSimDisk(vfs.NewCrashableMem(), seed, *simImages)
+	s.open()
+	for range simSteps {
+		s.step()
+		if t.Failed() {
+			break
+		}
+	}
+	s.settle()
+	s.close()
+	for i, image := range s.disk.taken() {
+		s.totals.images.Add(1)
+		if s.checkImage(image); t.Failed() {
+			t.Logf("in image %d", i)
+			return
+		}
+	}
+}
+
+func (s *simulation) logf(format string, args ...any) {
+	s.steps = append(s.steps, fmt.Sprintf(format, args...))
+}
+
+func (s *simulation) open() {
+	db, err := companion.Open("/db", &braid.Options{MemtableBytes: 1 << 20, TailBytes: 16 << 10, ReserveBytes: -1}, s.disk)
+	require.NoError(s.t, err)
+	s.db = db.(*braid.DB)
+	s.stream, err = s.db.OpenStream(s.t.Context(), "in", &braid.StreamOptions{Shards: 1 + s.random.IntN(4)})
+	require.NoError(s.t, err)
+	s.judge = newJudge(s)
+	companion.DBOf(s.db).OnCommit(s.judge.commit)
+}
+
+// close ends the database under its workers.
+func (s *simulation) close() {
+	require.NoError(s.t, s.db.Close())
+	for name, w := range s.workers {
+		<-w.ended
+		if w.err != nil && !errors.Is(w.err, braid.ErrClosed) {
+			var stuck *consumer.StopError
+			require.ErrorAs(s.t, w.err, &stuck, name)
+		}
+	}
+	clear(s.workers)
+	synctest.Wait()
+}
+
+func (s *simulation) step() {
+	switch n := s.random.IntN(100); {
+	case n < 45:
+		s.put()
+	case n < 57:
+		s.join()
+	case n < 65:
+		s.leave()
+	case n < 75:
+		s.reshard()
+	case n < 78 && s.lossy:
+		s.logf("trim")
+		require.NoError(s.t, s.stream.Trim(s.t.Context(), braid.AtTime(time.Now())))
+	case n < 83:
+		s.pause()
+	case n < 87:
+		s.crash()
+	default:
+		d := time.Duration(s.random.IntN(30000)) * time.Millisecond
+		s.logf("sleep %v", d)
+		time.Sleep(d)
+	}
+	if s.random.IntN(2) == 0 {
+		synctest.Wait()
+	}
+}
+
+func (s *simulation) put() {
+	n := 1 + s.random.IntN(8)
+	entries := make([]braid.Entry, n)
+	for i := range entries {
+		entries[i] = braid.Entry{PartitionKey: fmt.Sprint("key", s.random.IntN(12)), Data: []byte(strconv.Itoa(s.nextID))}
+		s.nextID++
+	}
+	s.totals.records.Add(int64(n))
+	s.logf("put %d", n)
+	_, err := s.stream.PutRecords(s.t.Context(), entries)
+	require.NoError(s.t, err)
+}
+
+func (s *simulation) join() {
+	if len(s.workers) >= 6 {
+		return
+	}
+	s.names++
+	s.run(fmt.Sprint("w", s.names))
+}
+
+func (s *simulation) run(name string) {
+	s.logf("%s joins", name)
+	cfg := &consumer.Config{App: "sim", Streams: []string{"in"}, WorkerID: name, HandOverTimeout: simHandOver, BatchRecords: 1 + s.random.IntN(9), MaxAttempts: -1}
+	w, err := consumer.NewTx(s.db, cfg, consumer.TxProcessorFunc(s.process))
+	require.NoError(s.t, err)
+	sw := &simWorker{w: w, ended: make(chan struct{})}
+	s.workers[name] = sw
+	go func() {
+		defer close(sw.ended)
+		sw.err = w.Run(context.Background())
+	}()
+}
+
+func (s *simulation) leave() {
+	for name, w := range s.workers {
+		s.logf("%s leaves", name)
+		ctx, cancel := context.WithTimeout(context.Background(), time.Duration(s.random.IntN(2))*simHandOver)
+		err := w.w.Stop(ctx)
+		cancel()
+		var stuck *consumer.StopError
+		if err != nil && !errors.As(err, &stuck) {
+			s.t.Errorf("stop: %v", err)
+		}
+		delete(s.workers, name)
+		return
+	}
+}
+
+func (s *simulation) reshard() {
+	var open []*braid.Shard
+	for _, sd := range s.stream.Describe().Shards {
+		if !sd.Closed {
+			sh, err := s.stream.Shard(sd.ID)
+			require.NoError(s.t, err)
+			open = append(open, sh)
+		}
+	}
+	slices.SortFunc(open, func(a, b *braid.Shard) int { return a.HashKeyRange().Start.Compare(b.HashKeyRange().Start) })
+	i := s.random.IntN(len(open))
+	if i > 0 && (s.random.IntN(2) == 0 || len(open) > 8) {
+		s.logf("merge %s and %s", open[i-1].ID(), open[i].ID())
+		_, err := s.stream.MergeShards(s.t.Context(), open[i-1].ID(), open[i].ID())
+		require.NoError(s.t, err)
+		return
+	}
+	s.logf("split %s", open[i].ID())
+	_, _, err := s.stream.SplitShard(s.t.Context(), open[i].ID(), nil)
+	require.NoError(s.t, err)
+}
+
+func (s *simulation) pause() {
+	app, err := consumer.OpenApp(s.db, "sim")
+	require.NoError(s.t, err)
+	key := consumer.LeaseKey{Stream: "in"}
+	err = app.Pause(s.t.Context(), key)
+	if errors.Is(err, braid.ErrStreamNotFound) {
+		return // it has not begun
+	}
+	s.logf("pause and resume")
+	require.NoError(s.t, err)
+	time.Sleep(time.Duration(s.random.IntN(3)) * time.Second)
+	require.NoError(s.t, app.Resume(s.t.Context(), key))
+}
+
+// crash cuts the power, and goes on with what is left.
+func (s *simulation) crash() {
+	s.logf("power cut")
+	s.totals.restarts.Add(1)
+	mem := s.disk.mem.CrashClone(vfs.CrashCloneCfg{})
+	s.disk.setOff(true)
+	s.close()
+	s.disk = s.disk.with(mem)
+	s.open()
+}
+
+// settle lets workers finish, and checks that every record had its effect.
+func (s *simulation) settle() {
+	s.mu.Lock()
+	s.calm = true
+	s.mu.Unlock()
+	if len(s.workers) == 0 {
+		s.run("last")
+	}
+	time.Sleep(10 * time.Minute)
+	synctest.Wait()
+	app, err := consumer.OpenApp(s.db, "sim")
+	require.NoError(s.t, err)
+	status, err := app.Status(s.t.Context())
+	require.NoError(s.t, err)
+	count := make(map[string]int)
+	for _, shard := range status.Shards {
+		if shard.BehindRecords != 0 || shard.State != "running" && shard.State != "done" {
+			s.t.Errorf("at the end there is %+v", shard)
+		}
+		if shard.State == "running" {
+			count[shard.Owner]++
+		}
+	}
+	for name := range s.workers { // as even as can be
+		for other := range s.workers {
+			if count[name] > count[other]+1 {
+				s.t.Errorf("the shards are shared unevenly: %v", count)
+			}
+		}
+	}
+	s.checkEffects(s.db, s.nextID)
+}
+
+// process gives every record its effect, which must not have been there, and must
+// come in the order of its key.
+func (s *simulation) process(ctx context.Context, tx *braid.Tx, batch *consumer.Batch) error {
+	lease := batch.Lease()
+	s.judge.deliver(lease, batch)
+	s.totals.deliveries.Add(int64(len(batch.Records)))
+	if err := effect(tx, batch.Records); err != nil {
+		if !errors.Is(err, errTwice) {
+			return err
+		}
+		s.t.Errorf("%s: %v", lease.LeaseKey, err)
+		return err
+	}
+	s.mu.Lock()
+	fate, calm := s.chaos.IntN(40), s.calm
+	hang := time.Duration(s.chaos.IntN(4)) * simHandOver
+	s.mu.Unlock()
+	switch {
+	case calm:
+	case fate < 3:
+		return errors.New("the processor fails")
+	case fate == 3:
+		panic("the processor panics")
+	case fate < 7:
+		timer := time.NewTimer(hang)
+		defer timer.Stop()
+		<-timer.C // without looking at ctx
+		if errors.Is(context.Cause(ctx), consumer.ErrLeaseLost) {
+			s.totals.zombies.Add(1) // and now it tries to commit
+		}
+	}
+	return nil
+}
+
+var errTwice = errors.New("the record had its effect already, or came before an earlier one")
+
+// effect notes, in the application's keys, that records were seen.
+func effect(tx *braid.Tx, records []consumer.Record) error {
+	for _, r := range records {
+		id, _ := strconv.Atoi(string(r.Data))
+		seen := fmt.Appendf(nil, "seen/%06d", id)
+		if _, err := tx.Get(seen); !errors.Is(err, braid.ErrKeyNotFound) {
+			return fmt.Errorf("%w: %d (%w)", errTwice, id, err)
+		}
+		last, sum := []byte("last/"+r.PartitionKey), []byte("count")
+		if before, err := readInt(tx, last); err != nil || before > id {
+			return fmt.Errorf("%w: %d after %d (%w)", errTwice, id, before, err)
+		}
+		n, err := readInt(tx, sum)
+		if err != nil {
+			return err
+		}
+		for key, value := range map[string]int{string(seen): id, string(last): id, string(sum): n + 1} {
+			if err := tx.Set([]byte(key), []byte(strconv.Itoa(value))); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+func readInt(tx *braid.Tx, key []byte) (int, error) {
+	value, err := tx.Get(key)
+	if errors.Is(err, braid.ErrKeyNotFound) {
+		return 0, nil
+	}
+	if err != nil {
+		return 0, err
+	}
+	return strconv.Atoi(string(value))
+}
+
+// checkEffects compares the effects with the records: each once, none missing that
+// was not trimmed, none without its record.
+func (s *simulation) checkEffects(db *braid.DB, ids int) {
+	there := make(map[int]bool)
+	stream, err := db.Stream("in")
+	require.NoError(s.t, err)
+	for r, err := range stream.Records(s.t.Context(), braid.TrimHorizon()) {
+		require.NoError(s.t, err)
+		id, _ := strconv.Atoi(string(r.Data))
+		there[id] = true
+	}
+	err = db.View(s.t.Context(), func(tx *braid.Tx) error {
+		seen := 0
+		for kv, err := range tx.Scan([]byte("seen/"), []byte("seen0")) {
+			if err != nil {
+				return err
+			}
+			id, _ := strconv.Atoi(string(kv.Value))
+			seen++
+			if !there[id] && !s.lossy {
+				s.t.Errorf("record %d had an effect, and is not there", id)
+			}
+			delete(there, id)
+		}
+		count, err := readInt(tx, []byte("count"))
+		if err != nil {
+			return err
+		}
+		if count != seen || seen > ids {
+			s.t.Errorf("%d records had effects, and %d were counted, of %d", seen, count, ids)
+		}
+		return nil
+	})
+	require.NoError(s.t, err)
+	if len(there) > 0 {
+		s.t.Errorf("records %v had no effect", there)
+	}
+}
+
+// checkImage opens what a power cut would have left, and goes on there.
+func (s *simulation) checkImage(image *vfs.MemFS) {
+	opened, err := companion.Open("/db", &braid.Options{MemtableBytes: 1 << 20, ReserveBytes: -1}, vfs.FS(image))
+	require.NoError(s.t, err)
+	db := opened.(*braid.DB)
+	if _, err := db.Stream("in"); errors.Is(err, braid.ErrStreamNotFound) {
+		require.NoError(s.t, db.Close())
+		return // it was taken before there was anything
+	}
+	began := time.Now()
+	w, err := consumer.NewTx(db, &consumer.Config{App: "sim", Streams: []string{"in"}, MaxAttempts: 1}, consumer.TxProcessorFunc(
+		func(_ context.Context, tx *braid.Tx, batch *consumer.Batch) error { return effect(tx, batch.Records) }))
+	require.NoError(s.t, err)
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan error)
+	go func() { ended <- w.Run(ctx) }()
+	synctest.Wait()
+	app := w.App()
+	_ = app.Resume(s.t.Context(), consumer.LeaseKey{Stream: "in"}) // it may have been paused
+	synctest.Wait()
+	s.checkEffects(db, s.nextID)
+	if waited := time.Since(began); waited != 0 {
+		s.t.Errorf("it took %v to go on after a crash", waited)
+	}
+	cancel()
+	require.NoError(s.t, <-ended)
+	require.NoError(s.t, db.Close())
+}
+
+// judge looks at every commit of a lease, in order.
+type judge struct {
+	s *simulation
+
+	mu        sync.Mutex // guards the fields below
+	leases    map[consumer.LeaseKey]consumer.Lease
+	delivered map[epochKey]braid.SequenceNumber
+}
+
+type epochKey struct {
+	consumer.LeaseKey
+	epoch uint64
+}
+
+func newJudge(s *simulation) *judge {
+	j := &judge{s: s, leases: make(map[consumer.LeaseKey]consumer.Lease), delivered: make(map[epochKey]braid.SequenceNumber)}
+	leases, err := consumer.NewDBLeases(s.db, "sim").List(s.t.Context())
+	require.NoError(s.t, err)
+	for _, lease := range leases {
+		j.leases[lease.LeaseKey] = lease
+	}
+	return j
+}
+
+// deliver notes what a processor was given, and checks the order.
+func (j *judge) deliver(lease consumer.Lease, batch *consumer.Batch) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	key := epochKey{lease.LeaseKey, lease.Epoch}
+	stored := j.leases[lease.LeaseKey]
+	for i, r := range batch.Records {
+		if i > 0 && r.SequenceNumber.Compare(batch.Records[i-1].SequenceNumber) <= 0 {
+			j.s.t.Errorf("%s: %s came out of order", lease.LeaseKey, r.SequenceNumber)
+		}
+		if stored.Epoch == lease.Epoch && !stored.Checkpoint.SequenceNumber.IsZero() && r.SequenceNumber.Compare(stored.Checkpoint.SequenceNumber) <= 0 {
+			j.s.t.Errorf("%s: %s came again under one epoch", lease.LeaseKey, r.SequenceNumber)
+		}
+	}
+	j.delivered[key] = batch.Records[len(batch.Records)-1].SequenceNumber
+	sh, err := j.s.stream.Shard(lease.Shard)
+	if err != nil {
+		return
+	}
+	for _, parent := range sh.Parents() {
+		if p, known := j.leases[consumer.LeaseKey{Stream: lease.Stream, Shard: parent}]; known && !p.Checkpoint.ShardEnd {
+			j.s.t.Errorf("%s began before %s was done", lease.LeaseKey, parent)
+		}
+	}
+}
+
+// commit judges a row that was written.
+func (j *judge) commit(key, value []byte) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if value == nil {
+		return
+	}
+	lease, err := consumer.DecodeLease(key, value)
+	if err != nil {
+		j.s.t.Errorf("a stored lease: %v", err)
+		return
+	}
+	was, known := j.leases[lease.LeaseKey]
+	j.leases[lease.LeaseKey] = lease
+	if !known || lease.Shard == "" {
+		return
+	}
+	switch {
+	case lease.Version != was.Version+1:
+		j.s.t.Errorf("%s: version %d follows %d", lease.LeaseKey, lease.Version, was.Version)
+	case lease.Epoch < was.Epoch:
+		j.s.t.Errorf("%s: epoch %d was written after %d", lease.LeaseKey, lease.Epoch, was.Epoch)
+	case lease.Owner != was.Owner && lease.Owner != "" && lease.Epoch == was.Epoch:
+		j.s.t.Errorf("%s: %q has the epoch of %q", lease.LeaseKey, lease.Owner, was.Owner)
+	case lease.Checkpoint.Before(was.Checkpoint):
+		j.s.t.Errorf("%s: the checkpoint goes from %s back to %s", lease.LeaseKey, was.Checkpoint, lease.Checkpoint)
+	case lease.Checkpoint != was.Checkpoint && (lease.Epoch != was.Epoch || lease.Owner != was.Owner):
+		j.s.t.Errorf("%s: the checkpoint changes with the owner", lease.LeaseKey)
+	case lease.Checkpoint != was.Checkpoint && !lease.Checkpoint.ShardEnd &&
+		lease.Checkpoint.SequenceNumber.Compare(j.delivered[epochKey{lease.LeaseKey, lease.Epoch}]) > 0:
+		j.s.t.Errorf("%s: the checkpoint %s is ahead of what was delivered", lease.LeaseKey, lease.Checkpoint)
+	}
+	if lease.Epoch > was.Epoch {
+		j.s.totals.takes.Add(1)
+	}
+	if lease.Checkpoint.ShardEnd && !was.Checkpoint.ShardEnd {
+		j.s.totals.ended.Add(1)
+	}
+}
+
+// simDisk is a disk in memory that is copied before some operations that change
+// files.
+type simDisk struct {
+	vfs.FS
+	mem    *vfs.MemFS
+	images *simImageTaker
+}
+
+type simImageTaker struct {
+	mu     sync.Mutex // guards the fields below
+	random *rand.Rand
+	want   int
+	off    bool
+	taken  []*vfs.MemFS
+}
+
+func newSimDisk(mem *vfs.MemFS, seed uint64, images int) *simDisk {
+	d := &simDisk{mem: mem, images: &simImageTaker{random: rand.New(rand.NewPCG(seed, 3)), want: images}}
+	d.FS = errorfs.Wrap(mem, d)
+	return d
+}
+
+// with returns a disk with other contents that goes on taking images.
+func (d *simDisk) with(mem *vfs.MemFS) *simDisk {
+	next := &simDisk{mem: mem, images: d.images}
+	next.FS = errorfs.Wrap(mem, next)
+	d.setOff(false)
+	return next
+}
+
+func (d *simDisk) setOff(off bool) {
+	d.images.mu.Lock()
+	defer d.images.mu.Unlock()
+	d.images.off = off
+}
+
+func (d *simDisk) taken() []*vfs.MemFS {
+	d.images.mu.Lock()
+	defer d.images.mu.Unlock()
+	return d.images.taken
+}
+
+// MaybeError is part of errorfs.Injector.
+func (d *simDisk) MaybeError(op errorfs.Op) error {
+	if op.Kind.ReadOrWrite() != errorfs.OpIsWrite || op.Kind == errorfs.OpFileClose {
+		return nil
+	}
+	it := d.images
+	it.mu.Lock()
+	defer it.mu.Unlock()
+	if it.off || len(it.taken) >= it.want || it.random.IntN(16) > 0 {
+		return nil
+	}
+	percent := []int{0, 100, it.random.IntN(101)}[it.random.IntN(3)]
+	it.taken = append(it.taken, d.mem.CrashClone(vfs.CrashCloneCfg{UnsyncedDataPercent: percent, RNG: it.random}))
+	return nil
+}
+
+// String is part of errorfs.Injector.
+func (d *simDisk) String() string { return "simulated disk" }
+
+// ReuseForWrite wraps the file, which errorfs forgets.
+func (d *simDisk) ReuseForWrite(oldname, newname string, category vfs.DiskWriteCategory) (vfs.File, error) {
+	f, err := d.FS.ReuseForWrite(oldname, newname, category)
+	if err != nil {
+		return nil, err
+	}
+	return errorfs.WrapFile(f, d), nil
+}
