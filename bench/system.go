@@ -59,6 +59,15 @@ type follower interface {
 	follow(shard int, fn func(value []byte)) error
 }
 
+// consumerStore is a store with consumers that store how far they are.
+type consumerStore interface {
+	// consume starts one consumer of all shards, from the first record on, until the
+	// store is closed. It calls what reader returns for each record, on one goroutine;
+	// reader is called for each part of the records that has a goroutine of its own.
+	// The consumer checkpoints each record by itself, or else when that is best.
+	consume(each bool, reader func() func(value []byte)) error
+}
+
 // The systems. Raw Pebble is what all others are compared with.
 var (
 	braidSystem     = system{name: "braid", open: openBraid}
