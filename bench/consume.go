@@ -26,13 +26,14 @@ func consumeWorkloads() []*workload {
 	systems := []system{braidSystem, jetstreamSystem}
 	return []*workload{{
 		id:      "C1/consume-100B",
-		about:   "1 consumer that checkpoints, 4 shards, 100 B, without fsync: beside 1 producer of batches of 500, and of a backlog",
-		main:    processedPerSecond,
+		about:   "1 consumer that checkpoints, 4 shards, 100 B, without fsync: a backlog, and beside 1 producer of batches of 500",
+		main:    backlogPerSecond,
 		base:    jetstreamSystem.name,
-		columns: []string{putsPerSecond, cpuPerProcessed, backlogPerSecond},
+		columns: []string{processedPerSecond, putsPerSecond, cpuPerProcessed},
 		notes: []string{
-			"processed: at the tip, while the producer puts as fast as it can; CPU: of both; backlog: a new consumer, from the first record to the last, when nobody puts",
-			fmt.Sprintf("braid: a worker with leases, batches up to 10,000; JetStream: a durable pull consumer, an AckAll for each %d and no bound of what is not acknowledged", jetstreamAckEvery),
+			"backlog: a new consumer, from the first record to the last, while nobody puts; processed: beside the producer, whose puts bound it; CPU: of both",
+			"braid: a worker with leases, and batches of up to 10,000",
+			fmt.Sprintf("JetStream: messages published asynchronously, which is faster than atomic batches; a durable pull consumer, an AckAll for each %d and no bound of what is not acknowledged", jetstreamAckEvery),
 		},
 		entries: entriesOf(systems, consumeBatches),
 	}, {
@@ -50,7 +51,7 @@ func consumeWorkloads() []*workload {
 func consumeBatches(e *environment, dir string, sys system) (metrics, error) {
 	const shards, size = 4, 100
 	m := metrics{}
-	s := settings{shards: shards, callers: 1, batches: true}
+	s := settings{shards: shards, callers: 1, batches: true, apart: true}
 	live, err := consuming{shards: shards, batch: liveBatch, size: size}.run(e, filepath.Join(dir, "live"), sys)
 	if err != nil {
 		return nil, err
@@ -123,7 +124,7 @@ func (c consuming) run(e *environment, dir string, sys system) (m metrics, err e
 		readers = append(readers, r)
 		return r.got
 	}
-	s := settings{shards: c.shards, callers: 1, batches: c.batch > 0}
+	s := settings{shards: c.shards, callers: 1, batches: c.batch > 0, apart: true}
 	m, err = withStore(sys, dir, s, func(st store) (metrics, error) {
 		if err := st.(consumerStore).consume(c.each, newReader); err != nil {
 			return nil, err

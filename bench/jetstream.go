@@ -18,6 +18,7 @@ import (
 type jetstreamStore struct {
 	server *server.Server
 	shards int
+	apart  bool
 	conns  []*nats.Conn
 }
 
@@ -47,7 +48,7 @@ func openJetStream(dir string, s settings) (store, error) {
 		return nil, err
 	}
 	srv.Start()
-	js := &jetstreamStore{server: srv, shards: s.shards}
+	js := &jetstreamStore{server: srv, shards: s.shards, apart: s.apart}
 	if err := js.start(); err != nil {
 		return nil, errors.Join(err, js.close())
 	}
@@ -97,7 +98,7 @@ func (s *jetstreamStore) producer(n int) (producer, error) {
 	if err != nil {
 		return nil, err
 	}
-	p := &jetstreamProducer{conn: conn, js: js, next: n, name: fmt.Sprintf("p%d", n)}
+	p := &jetstreamProducer{conn: conn, js: js, apart: s.apart, next: n, name: fmt.Sprintf("p%d", n)}
 	for shard := range s.shards {
 		p.subjects = append(p.subjects, jetstreamSubject(shard))
 	}
@@ -107,6 +108,7 @@ func (s *jetstreamStore) producer(n int) (producer, error) {
 type jetstreamProducer struct {
 	conn     *nats.Conn
 	js       jetstream.JetStream
+	apart    bool
 	subjects []string
 	next     int
 	name     string
@@ -126,6 +128,9 @@ func (p *jetstreamProducer) put(value []byte) error {
 // putBatch is an atomic batch: all messages carry its name and their place in
 // it, the last one commits it and is acknowledged.
 func (p *jetstreamProducer) putBatch(values [][]byte) error {
+	if p.apart {
+		return p.putApart(values)
+	}
 	p.batches++
 	id := p.name + "-" + strconv.Itoa(p.batches)
 	for i, v := range values {
@@ -145,6 +150,30 @@ func (p *jetstreamProducer) putBatch(values [][]byte) error {
 			return err
 		}
 		return checkBatchReply(reply.Data, len(values))
+	}
+	return nil
+}
+
+// putApart publishes all values without waiting for one before the next, and then
+// waits for all.
+func (p *jetstreamProducer) putApart(values [][]byte) error {
+	acks := make([]jetstream.PubAckFuture, len(values))
+	deadline := time.NewTimer(jetstreamPatient)
+	defer deadline.Stop()
+	for i, v := range values {
+		var err error
+		if acks[i], err = p.js.PublishAsync(p.subject(), v); err != nil {
+			return err
+		}
+	}
+	for _, ack := range acks {
+		select {
+		case <-ack.Ok():
+		case err := <-ack.Err():
+			return err
+		case <-deadline.C:
+			return errors.New("a message was not acknowledged in time")
+		}
 	}
 	return nil
 }

@@ -6,6 +6,7 @@ type settings struct {
 	shards  int  // logs that are ordered by themselves; 1 for one log
 	callers int  // how many producers there will be, for systems that can use that
 	batches bool // puts come in batches
+	apart   bool // a batch need not be stored as one, if that is faster
 }
 
 // system is one of those that are compared.
