@@ -33,7 +33,7 @@ func consumeWorkloads() []*workload {
 		notes: []string{
 			"backlog: a new consumer, from the first record to the last, while nobody puts; processed: beside the producer, whose puts bound it; CPU: of both",
 			"braid: a worker with leases, and batches of up to 10,000",
-			fmt.Sprintf("JetStream: messages published asynchronously, which is faster than atomic batches; a durable pull consumer, an AckAll for each %d and no bound of what is not acknowledged", jetstreamAckEvery),
+			fmt.Sprintf("JetStream: messages published asynchronously, which is faster than atomic batches; a durable pull consumer, an AckAll for each %d and no bound of what is not acknowledged", jetstreamPull),
 		},
 		entries: entriesOf(systems, consumeBatches),
 	}, {
