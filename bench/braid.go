@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/braidstream/braid"
+	"github.com/braidstream/braid/consumer"
 )
 
 // braidStore is one stream of a DB with default options, but for the durability.
@@ -118,6 +119,30 @@ func (s *braidStore) follow(shard int, fn func([]byte)) error {
 			}
 			fn(rec.Data)
 		}
+	})
+	return nil
+}
+
+// consume is a worker that has the leases of all shards, and a goroutine for each.
+func (s *braidStore) consume(each bool, reader func() func([]byte)) error {
+	cfg := consumer.Config{App: "bench", Streams: []string{s.stream.Name()}}
+	if each {
+		cfg.BatchRecords = 1
+	}
+	w, err := consumer.New(s.db, &cfg, consumer.PerLease(func(consumer.Lease) consumer.Processor {
+		fn := reader()
+		return consumer.ProcessorFunc(func(_ context.Context, batch *consumer.Batch) error {
+			for i := range batch.Records {
+				fn(batch.Records[i].Data)
+			}
+			return nil
+		})
+	}))
+	if err != nil {
+		return err
+	}
+	s.readers.Go(func() {
+		_ = w.Run(s.ctx) // close has ended it; a failure shows in what the producers get
 	})
 	return nil
 }

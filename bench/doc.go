@@ -3,7 +3,8 @@
 // in one run, turn by turn. README.md says how to run it and how to read it.
 //
 // A system (system.go and a file each) knows how to store records; a workload
-// (write.go, read.go, sustain.go, wake.go, open.go) knows what to do with it and
+// (write.go, read.go, sustain.go, wake.go, open.go,
+// consume.go) knows what to do with it and
 // what to measure; a report (report.go) compares, and holds braid to its targets
 // (target.go). Systems know no workloads, and nobody but main knows the flags.
 package main

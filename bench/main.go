@@ -81,7 +81,7 @@ func (f *flags) environment() *environment {
 func workloads() []*workload {
 	all := slices.Concat(writeWorkloads(), sustainWorkloads(), readWorkloads(), wakeWorkloads(), openWorkloads())
 	slices.SortStableFunc(all, func(a, b *workload) int { return int(a.id[1]) - int(b.id[1]) })
-	return all
+	return append(all, consumeWorkloads()...)
 }
 
 // chosen returns the workloads that the flags ask for.

@@ -87,14 +87,19 @@ func replay(e *environment, dir string, sys system, size int) (metrics, error) {
 
 // fill puts records until they have that many bytes, in batches of a megabyte.
 func fill(st store, values [][]byte, bytes int64) error {
+	size := int64(len(values[0]))
+	return fillBatches(st, values, bytes/size, mib/size)
+}
+
+// fillBatches puts so many records, in batches of a size that the system can take.
+func fillBatches(st store, values [][]byte, records, size int64) error {
 	p, err := st.producer(0)
 	if err != nil {
 		return err
 	}
-	size := int64(len(values[0]))
 	cursor := startValues(values, 0)
-	for left := bytes / size; left > 0; {
-		batch := make([][]byte, min(left, mib/size))
+	for left := records; left > 0; {
+		batch := make([][]byte, min(left, size))
 		cursor.fill(batch)
 		if err := p.putBatch(batch); err != nil {
 			return err

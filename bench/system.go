@@ -6,6 +6,7 @@ type settings struct {
 	shards  int  // logs that are ordered by themselves; 1 for one log
 	callers int  // how many producers there will be, for systems that can use that
 	batches bool // puts come in batches
+	apart   bool // a batch need not be stored as one, if that is faster
 }
 
 // system is one of those that are compared.
@@ -57,6 +58,15 @@ type follower interface {
 	// follow calls fn for each record that is put to the shard from now on, on
 	// one goroutine, until the store is closed.
 	follow(shard int, fn func(value []byte)) error
+}
+
+// consumerStore is a store with consumers that store how far they are.
+type consumerStore interface {
+	// consume starts one consumer of all shards, from the first record on, until the
+	// store is closed. It calls what reader returns for each record, on one goroutine;
+	// reader is called for each part of the records that has a goroutine of its own.
+	// The consumer checkpoints each record by itself, or else when that is best.
+	consume(each bool, reader func() func(value []byte)) error
 }
 
 // The systems. Raw Pebble is what all others are compared with.

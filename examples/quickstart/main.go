@@ -1,10 +1,11 @@
 // Command quickstart shows what braid is for, with real input: 20,000 flights go
-// through a stream of four shards while four readers follow it and keep each
+// through a stream of four shards while two workers share it and keep each
 // airport's count and delays. The keeping is exact, however the program ends,
-// because a reader stores its totals and its place in the stream in one
-// transaction. Then the database is closed in the middle of everything, opened
-// again, and the stream is replayed to prove that nothing was lost or counted
-// twice.
+// because a worker's place in the stream is stored in the transaction that changes
+// the totals. In the middle the workers are stopped while the producer goes on, and
+// the database is closed. It is opened again, new workers go on where the others
+// were, and the stream is resharded under them. Then it is replayed to prove that
+// nothing was lost or counted twice.
 //
 //	go run ./examples/quickstart
 //	go run ./examples/quickstart -dir data    # keeps the database there
@@ -54,78 +55,137 @@ func run(ctx context.Context, dir string, out io.Writer) (err error) {
 		return fmt.Errorf("%s is not empty: the demonstration begins with a new database", dir)
 	}
 
-	half := len(input) / 2
-	fmt.Fprintf(out, "1. The first %s of %s flights go into a stream of 4 shards, readers follow\n", grouped(half), grouped(len(input)))
-	if _, err := session(ctx, dir, input[:half], out); err != nil {
-		return err
-	}
-
-	fmt.Fprintf(out, "\n2. The database was closed. It opens again, and everybody goes on where they were\n")
-	middle, err := session(ctx, dir, input[half:], out)
+	quarter := len(input) / 4
+	fmt.Fprintf(out, "1. The first half of %s flights goes into a stream of 4 shards, 2 workers count them\n", grouped(len(input)))
+	err = session(ctx, dir, out, func(s *state) error {
+		if err := s.produce(ctx, input[:quarter]); err != nil {
+			return err
+		}
+		fmt.Fprintf(out, "   the workers are stopped, the producer goes on\n")
+		if err := s.workers.stop(); err != nil {
+			return err
+		}
+		return s.produce(ctx, input[quarter:2*quarter])
+	})
 	if err != nil {
 		return err
 	}
 
-	fmt.Fprintf(out, "\n3. Opened once more: replay, and compare with what the readers kept\n")
+	fmt.Fprintf(out, "\n2. The database was closed. It opens again, and new workers go on where those were\n")
+	var middle braid.SequenceNumber
+	err = session(ctx, dir, out, func(s *state) error {
+		if err := s.produce(ctx, input[2*quarter:3*quarter]); err != nil {
+			return err
+		}
+		middle = s.first
+		if err := s.reshard(ctx); err != nil {
+			return err
+		}
+		if err := s.produce(ctx, input[3*quarter:]); err != nil {
+			return err
+		}
+		return s.catchUp(ctx)
+	})
+	if err != nil {
+		return err
+	}
+
+	fmt.Fprintf(out, "\n3. Opened once more: replay, and compare with what the workers kept\n")
 	return verify(ctx, dir, input, middle, out)
 }
 
-// session opens the database, puts the flights while readers follow, and closes
-// it again. It returns the sequence number of the first of these flights.
-func session(ctx context.Context, dir string, input []Flight, out io.Writer) (first braid.SequenceNumber, err error) {
+// state is what there is while the database is open.
+type state struct {
+	db      *braid.DB
+	stream  *braid.Stream
+	workers workers
+	first   braid.SequenceNumber // of the first flight that was put
+	out     io.Writer
+}
+
+// session opens the database, starts the workers, and stops and closes everything
+// when work has returned.
+func session(ctx context.Context, dir string, out io.Writer, work func(*state) error) (err error) {
 	start := time.Now()
 	db, err := braid.Open(dir, nil)
 	if err != nil {
-		return first, err
+		return err
 	}
 	defer func() { err = errors.Join(err, db.Close()) }()
 	stream, err := db.OpenStream(ctx, streamName, &braid.StreamOptions{Shards: 4})
 	if err != nil {
-		return first, err
+		return err
 	}
 	fmt.Fprintf(out, "   open after %s, with %s records\n", since(start), grouped(int(stream.Describe().Records)))
-
-	readers := startReaders(ctx, db, stream)
-	start = time.Now()
-	first, err = produce(ctx, stream, input, readers, out)
-	put := time.Since(start)
-	counted, readErr := readers.finish()
-	if err := errors.Join(err, readErr); err != nil {
-		return first, err
+	workers, err := startWorkers(ctx, db)
+	if err != nil {
+		return err
 	}
-	fmt.Fprintf(out, "   %s flights durable after %s (%s/s), read and counted %s later\n",
-		grouped(counted), put.Round(time.Millisecond), grouped(int(float64(len(input))/put.Seconds())),
-		(time.Since(start) - put).Round(100*time.Microsecond))
-	return first, nil
+	err = work(&state{db: db, stream: stream, workers: workers, out: out})
+	return errors.Join(err, workers.stop())
 }
 
 // produce puts the flights in order. All flights from one airport have its code
 // as their partition key: they share a shard, so they stay in order.
-func produce(ctx context.Context, stream *braid.Stream, input []Flight, readers *readers, out io.Writer) (first braid.SequenceNumber, err error) {
-	reportEvery := len(input) / 5
+func (s *state) produce(ctx context.Context, input []Flight) error {
+	start := time.Now()
 	for done := 0; done < len(input); {
 		batch := input[done:min(done+batchRecords, len(input))]
 		entries := make([]braid.Entry, len(batch))
 		for i, f := range batch {
 			entries[i] = braid.Entry{PartitionKey: f.Origin, Data: f.encode()}
 		}
-		results, err := stream.PutRecords(ctx, entries)
+		results, err := s.stream.PutRecords(ctx, entries)
 		if err != nil {
-			return first, err
+			return err
 		}
-		if done == 0 {
-			first = results[0].SequenceNumber
+		if s.first.IsZero() {
+			s.first = results[0].SequenceNumber
 		}
-		done += len(batch)
-		if done%reportEvery == 0 {
-			fmt.Fprintf(out, "   %6s put   %6s counted   latest: %s\n", grouped(done), grouped(readers.counted()), batch[len(batch)-1])
+		if done += len(batch); done%(len(input)/2) == 0 {
+			if err := s.report(ctx, "latest: "+batch[len(batch)-1].String()); err != nil {
+				return err
+			}
 		}
 	}
-	return first, nil
+	put := time.Since(start)
+	fmt.Fprintf(s.out, "   %s flights durable after %s (%s/s)\n", grouped(len(input)), put.Round(time.Millisecond), grouped(int(float64(len(input))/put.Seconds())))
+	return nil
+}
+
+// report says how far the producer and the workers are.
+func (s *state) report(ctx context.Context, note string) error {
+	kept, err := loadTotals(ctx, s.db)
+	if err != nil {
+		return err
+	}
+	fmt.Fprintf(s.out, "   %6s put   %6s counted   %s\n", grouped(int(s.stream.Describe().Records)), grouped(kept.flights()), note)
+	return nil
+}
+
+// reshard doubles the shards. Nobody has to be stopped for it: puts go to the new
+// shards from then on, and the workers finish an old one before they begin with
+// what came from it, so the flights of an airport stay in order.
+func (s *state) reshard(ctx context.Context) error {
+	start := time.Now()
+	if err := s.stream.UpdateShardCount(ctx, 8); err != nil {
+		return err
+	}
+	fmt.Fprintf(s.out, "   every shard is split, after %s there are 8; nobody had to stop\n", since(start))
+	return nil
+}
+
+// catchUp waits until the workers have counted everything.
+func (s *state) catchUp(ctx context.Context) error {
+	start := time.Now()
+	if err := s.workers.catchUp(ctx); err != nil {
+		return err
+	}
+	return s.report(ctx, "all of them, "+since(start).String()+" after the last was put")
 }
 
 // verify opens the database, replays the stream from the middle and from the
-// beginning, and compares: the readers' totals, the replay, and the input itself
+// beginning, and compares: the workers' totals, the replay, and the input itself
 // have to agree in every airport.
 func verify(ctx context.Context, dir string, input []Flight, middle braid.SequenceNumber, out io.Writer) (err error) {
 	start := time.Now()
@@ -165,14 +225,14 @@ func verify(ctx context.Context, dir string, input []Flight, middle braid.Sequen
 		}
 	}
 	if err := errors.Join(
-		agree("the readers' totals", kept, want),
+		agree("the workers' totals", kept, want),
 		agree("the replay from the beginning", all, want),
 		agree("the replay from the middle", second, wantSecond),
 	); err != nil {
 		return err
 	}
 	printTable(out, stream, kept)
-	fmt.Fprintf(out, "\nThe totals of %d airports agree: kept by the readers, replayed, and counted from the input.\n", len(want))
+	fmt.Fprintf(out, "\nThe totals of %d airports agree: kept by the workers, replayed, and counted from the input.\n", len(want))
 	return nil
 }
 

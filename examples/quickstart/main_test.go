@@ -14,6 +14,8 @@ func TestQuickstartEndsWithTotalsThatAgree(t *testing.T) {
 	var out strings.Builder
 	dir := filepath.Join(t.TempDir(), "new")
 	require.NoError(t, run(context.Background(), dir, &out))
+	require.Contains(t, out.String(), "20,000 put   20,000 counted   all of them")
+	require.Contains(t, out.String(), "shardId-000000000011  open")
 	require.Contains(t, out.String(), "replayed 10,000 flights from the middle")
 	require.Contains(t, out.String(), "The totals of 220 airports agree")
 	require.Contains(t, out.String(), "DFW     1,103")

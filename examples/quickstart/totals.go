@@ -59,11 +59,9 @@ func agree(what string, got, want totals) error {
 	return nil
 }
 
-// Beside its streams a database holds keys of the application's own. These are:
-//
-//	total/ATL                        the airport's total, as JSON
-//	position/shardId-000000000002    the last record counted from the shard
-
+// totalPrefix begins the keys that the application keeps beside its streams, such
+// as total/ATL, which has the airport's total as JSON. Where the workers are in the
+// stream is stored beside that, and no business of the application.
 const totalPrefix = "total/"
 
 func loadTotal(tx *braid.Tx, airport string) (t total, err error) {
@@ -104,31 +102,6 @@ func loadTotals(ctx context.Context, db *braid.DB) (totals, error) {
 	return all, err
 }
 
-func positionKey(shard *braid.Shard) []byte { return []byte("position/" + string(shard.ID())) }
-
-// loadPosition returns where to go on in the shard: at its beginning, if nothing
-// was counted yet.
-func loadPosition(ctx context.Context, db *braid.DB, shard *braid.Shard) (from braid.Position, err error) {
-	err = db.View(ctx, func(tx *braid.Tx) error {
-		value, err := tx.Get(positionKey(shard))
-		if errors.Is(err, braid.ErrKeyNotFound) {
-			from = braid.TrimHorizon()
-			return nil
-		}
-		if err != nil {
-			return err
-		}
-		number, err := braid.ParseSequenceNumber(string(value))
-		from = braid.AfterSequence(number)
-		return err
-	})
-	return from, err
-}
-
-func savePosition(tx *braid.Tx, shard *braid.Shard, last braid.SequenceNumber) error {
-	return tx.Set(positionKey(shard), []byte(last.String()))
-}
-
 // printTable shows the busiest airports.
 func printTable(out io.Writer, stream *braid.Stream, all totals) {
 	const rows = 12
@@ -146,14 +119,18 @@ func printTable(out io.Writer, stream *braid.Stream, all totals) {
 	w.Flush()
 	fmt.Fprintln(out)
 	for _, shard := range stream.Describe().Shards {
-		fmt.Fprintf(out, "   %s holds %6s records, %s KiB\n", shard.ID, grouped(int(shard.Records)), grouped(int(shard.Bytes>>10)))
+		state := "open"
+		if shard.Closed {
+			state = "closed"
+		}
+		fmt.Fprintf(out, "   %s  %-6s  %6s records, %5s KiB\n", shard.ID, state, grouped(int(shard.Records)), grouped(int(shard.Bytes>>10)))
 	}
 }
 
-// shardOf returns the number of the shard that a partition key belongs to.
+// shardOf returns the number of the open shard that a partition key belongs to.
 func shardOf(stream *braid.Stream, partitionKey string) string {
 	for i, shard := range stream.Shards() {
-		if shard.HashKeyRange().Contains(braid.HashKeyOf(partitionKey)) {
+		if !shard.Describe().Closed && shard.HashKeyRange().Contains(braid.HashKeyOf(partitionKey)) {
 			return strconv.Itoa(i)
 		}
 	}

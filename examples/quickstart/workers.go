@@ -1,0 +1,85 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/braidstream/braid"
+	"github.com/braidstream/braid/consumer"
+)
+
+// workers are what counts the flights: two workers of one application, which share
+// the stream's shards. They could as well be one, or ten; a shard is always one
+// worker's.
+type workers []*consumer.Worker
+
+func startWorkers(ctx context.Context, db *braid.DB) (workers, error) {
+	var all workers
+	for _, id := range []string{"one", "two"} {
+		w, err := consumer.NewTx(db, &consumer.Config{
+			App:          "airports",
+			Streams:      []string{streamName},
+			WorkerID:     id,
+			BatchRecords: 500,
+		}, consumer.TxProcessorFunc(count))
+		if err != nil {
+			return nil, errors.Join(err, all.stop())
+		}
+		go w.Run(ctx) // Stop returns what it returns
+		all = append(all, w)
+	}
+	return all, nil
+}
+
+// count adds the flights of a batch to the totals. These are written in the same
+// transaction as the worker's place in the shard: after a crash each flight was
+// counted once, or will be.
+func count(_ context.Context, tx *braid.Tx, batch *consumer.Batch) error {
+	news := make(totals)
+	for _, record := range batch.Records {
+		f, err := decodeFlight(record.Record)
+		if err != nil {
+			return err
+		}
+		news.add(f)
+	}
+	for airport, n := range news {
+		known, err := loadTotal(tx, airport)
+		if err != nil {
+			return err
+		}
+		if err := saveTotal(tx, airport, known.plus(n)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// catchUp waits until all flights are counted.
+func (all workers) catchUp(ctx context.Context) error {
+	for {
+		status, err := all[0].App().Status(ctx)
+		if err != nil {
+			return err
+		}
+		if len(status.Shards) > 0 && status.BehindRecords == 0 {
+			return nil
+		}
+		select {
+		case <-time.After(time.Millisecond):
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+}
+
+// stop lets the workers finish the batches that they are at, and waits for them. It
+// does so as well when the program was interrupted: a batch does not take long.
+func (all workers) stop() error {
+	var errs []error
+	for _, w := range all {
+		errs = append(errs, w.Stop(context.Background()))
+	}
+	return errors.Join(errs...)
+}

@@ -1,0 +1,145 @@
+// Replay shows that applications know nothing of each other, and that what was
+// processed can be processed again: "billing" is at the tip when "audit" begins at
+// the first record, beside it. Then billing, which had a bug since noon, is brought
+// back to that time.
+//
+//	go run ./examples/replay
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log"
+	"os"
+	"sync/atomic"
+	"time"
+
+	"github.com/braidstream/braid"
+	"github.com/braidstream/braid/consumer"
+)
+
+func main() {
+	if err := run(context.Background(), os.Stdout); err != nil {
+		log.Fatal(err)
+	}
+}
+
+// run is the whole demonstration.
+func run(ctx context.Context, out io.Writer) error {
+	db, err := braid.Open(braid.InMemory, nil)
+	if err != nil {
+		return err
+	}
+	defer db.Close()
+	orders, err := db.OpenStream(ctx, "orders", &braid.StreamOptions{Shards: 4})
+	if err != nil {
+		return err
+	}
+
+	billing, err := start(ctx, db, "billing")
+	if err != nil {
+		return err
+	}
+	if err := put(ctx, orders, "morning", 700); err != nil {
+		return err
+	}
+	time.Sleep(20 * time.Millisecond)
+	noon := time.Now()
+	if err := put(ctx, orders, "afternoon", 300); err != nil {
+		return err
+	}
+	if err := billing.expect(ctx, 1000); err != nil {
+		return err
+	}
+	fmt.Fprintf(out, "billing has processed %d orders.\n", billing.processed.Load())
+
+	audit, err := start(ctx, db, "audit")
+	if err != nil {
+		return err
+	}
+	if err := errors.Join(audit.expect(ctx, 1000), billing.expect(ctx, 1000)); err != nil {
+		return err
+	}
+	fmt.Fprintf(out, "audit has processed the same %d, and billing was not disturbed.\n", audit.processed.Load())
+
+	// All shards of all streams at once; a key would name one of them.
+	if err := billing.worker.App().Seek(ctx, consumer.LeaseKey{}, braid.AtTime(noon)); err != nil {
+		return err
+	}
+	if err := billing.expect(ctx, 1300); err != nil {
+		return err
+	}
+	fmt.Fprintf(out, "billing was brought back to noon, and has processed the %d orders since then again.\n", billing.processed.Load()-1000)
+
+	if err := put(ctx, orders, "evening", 50); err != nil {
+		return err
+	}
+	if err := errors.Join(billing.expect(ctx, 1350), audit.expect(ctx, 1050)); err != nil {
+		return err
+	}
+	fmt.Fprintln(out, "Both go on with what comes: 50 more each.")
+	return errors.Join(billing.worker.Stop(ctx), audit.worker.Stop(ctx))
+}
+
+// put puts so many orders.
+func put(ctx context.Context, orders *braid.Stream, when string, n int) error {
+	entries := make([]braid.Entry, n)
+	for i := range entries {
+		order := fmt.Sprintf("%s-%d", when, i)
+		entries[i] = braid.Entry{PartitionKey: order, Data: []byte(order)}
+	}
+	_, err := orders.PutRecords(ctx, entries)
+	return err
+}
+
+// application is one that counts what it gets.
+type application struct {
+	worker    *consumer.Worker
+	processed atomic.Int64
+}
+
+// start runs a worker. The application begins at the first record that is there,
+// unless it has begun already.
+func start(ctx context.Context, db *braid.DB, name string) (*application, error) {
+	a := new(application)
+	process := func(_ context.Context, batch *consumer.Batch) error {
+		a.processed.Add(int64(len(batch.Records)))
+		return nil
+	}
+	var err error
+	a.worker, err = consumer.New(db, &consumer.Config{
+		App:     name,
+		Streams: []string{"orders"},
+		Start:   braid.TrimHorizon(),
+	}, consumer.ProcessorFunc(process))
+	if err != nil {
+		return nil, err
+	}
+	go a.worker.Run(ctx) // Stop returns what it returns
+	return a, nil
+}
+
+// expect waits until the application has processed all that there is, and checks
+// how much it was since the application began.
+func (a *application) expect(ctx context.Context, want int64) error {
+	for {
+		status, err := a.worker.App().Status(ctx)
+		if err != nil {
+			return err
+		}
+		if len(status.Shards) > 0 && status.BehindRecords == 0 {
+			break
+		}
+		select {
+		case <-time.After(5 * time.Millisecond):
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+	if got := a.processed.Load(); got != want {
+		return fmt.Errorf("%s has processed %d orders; it should be %d", a.worker.App().Name(), got, want)
+	}
+	return nil
+}
