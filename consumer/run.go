@@ -183,8 +183,14 @@ func (r *runner) work() error {
 	return err
 }
 
-// maxTrackedPages and BatchBytes bound what a shard with lanes reads ahead.
-const maxTrackedPages = 64
+const (
+	// maxTrackedPages and BatchBytes bound what a shard with lanes reads ahead.
+	maxTrackedPages = 64
+
+	// minPageRecords is how many records are read at once, also if batches are
+	// smaller: a page costs more than its records.
+	minPageRecords = 500
+)
 
 // read walks through the shard page by page.
 func (r *runner) read() error {
@@ -201,7 +207,7 @@ func (r *runner) read() error {
 		if err := budget.acquire(r.reading, r.cfg.BatchBytes); err != nil {
 			return err
 		}
-		page, err := source.Read(r.reading, r.key.Stream, r.key.Shard, at, r.cfg.BatchRecords, r.cfg.BatchBytes)
+		page, err := source.Read(r.reading, r.key.Stream, r.key.Shard, at, max(r.cfg.BatchRecords, minPageRecords), r.cfg.BatchBytes)
 		budget.release(r.cfg.BatchBytes - page.Bytes)
 		switch {
 		case err != nil:
@@ -269,15 +275,39 @@ func (r *runner) give(page *Page, from Checkpoint) error {
 		r.worker.budget.release(page.Bytes)
 		return nil
 	}
-	r.mu.Lock()
-	r.delivered = records[len(records)-1].checkpoint()
-	r.mu.Unlock()
 	if r.tracker != nil {
+		r.noteGiven(records)
 		r.tracker.add(records, page.Bytes)
 		return r.giveToLanes(records)
 	}
 	defer r.worker.budget.release(page.Bytes)
-	return r.deliver(records, page)
+	rest := *page // how far it is behind a batch: also by the batches after it
+	rest.BehindRecords += int64(len(records))
+	rest.BehindBytes += sizeOf(records)
+	for batch := range slices.Chunk(records, r.cfg.BatchRecords) {
+		rest.BehindRecords -= int64(len(batch))
+		rest.BehindBytes -= sizeOf(batch)
+		r.noteGiven(batch)
+		if err := r.deliver(batch, &rest); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// noteGiven notes what the processor may checkpoint.
+func (r *runner) noteGiven(records []Record) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.delivered = records[len(records)-1].checkpoint()
+}
+
+// sizeOf counts the partition keys and data of records.
+func sizeOf(records []Record) (bytes int64) {
+	for i := range records {
+		bytes += int64(len(records[i].PartitionKey) + len(records[i].Data))
+	}
+	return bytes
 }
 
 // records takes a page apart. What the first checkpoint says was processed is left
@@ -344,11 +374,13 @@ var laneSeed = maphash.MakeSeed()
 // runLane is the goroutine of a lane. It ends when its channel is closed.
 func (r *runner) runLane(lane chan []Record) {
 	for records := range lane {
-		if r.over() != nil {
-			continue
-		}
-		if err := r.deliver(records, nil); err != nil && r.over() == nil {
-			r.drain(err)
+		for batch := range slices.Chunk(records, r.cfg.BatchRecords) {
+			if r.over() != nil {
+				break
+			}
+			if err := r.deliver(batch, nil); err != nil && r.over() == nil {
+				r.drain(err)
+			}
 		}
 	}
 }
@@ -473,13 +505,9 @@ func (r *runner) process(records []Record, page *Page, attempt int) error {
 
 // note counts what was processed.
 func (r *runner) note(records []Record) {
-	bytes := 0
-	for i := range records {
-		bytes += len(records[i].PartitionKey) + len(records[i].Data)
-	}
 	r.worker.counts.batches.Add(1)
 	r.worker.counts.records.Add(int64(len(records)))
-	r.worker.counts.bytes.Add(int64(bytes))
+	r.worker.counts.bytes.Add(sizeOf(records))
 }
 
 // done moves the checkpoint over records that were processed, if that is the
