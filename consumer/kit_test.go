@@ -8,6 +8,7 @@ import (
 	"github.com/braidstream/braid"
 	"github.com/braidstream/braid/consumer"
 	"github.com/braidstream/braid/consumer/leasetest"
+	"github.com/braidstream/braid/consumer/sourcetest"
 )
 
 func TestDatabaseLeasesKeepThePromisesOfAStore(t *testing.T) {
@@ -21,5 +22,50 @@ func TestDatabaseLeasesKeepThePromisesOfAStore(t *testing.T) {
 			require.NoError(t, err)
 		}
 		return consumer.DatabaseLeases(db, "billing")
+	})
+}
+
+func TestDatabaseSourceKeepsThePromisesOfASource(t *testing.T) {
+	sourcetest.Run(t, func(t *testing.T) sourcetest.Fixture {
+		db, err := braid.Open(braid.InMemory, nil)
+		require.NoError(t, err)
+		t.Cleanup(func() { require.NoError(t, db.Close()) })
+		stream := func(t *testing.T, name string) *braid.Stream {
+			t.Helper()
+			s, err := db.Stream(name)
+			require.NoError(t, err)
+			return s
+		}
+		return sourcetest.Fixture{
+			Source: consumer.DatabaseSource(db),
+			CreateStream: func(t *testing.T, name string, shards int) {
+				t.Helper()
+				_, err := db.CreateStream(t.Context(), name, &braid.StreamOptions{Shards: shards})
+				require.NoError(t, err)
+			},
+			Put: func(t *testing.T, name, partitionKey string, data []byte) {
+				t.Helper()
+				_, err := stream(t, name).PutRecord(t.Context(), partitionKey, data)
+				require.NoError(t, err)
+			},
+			Split: func(t *testing.T, name string, shard braid.ShardID) {
+				t.Helper()
+				_, _, err := stream(t, name).SplitShard(t.Context(), shard, nil)
+				require.NoError(t, err)
+			},
+			Merge: func(t *testing.T, name string, shard, adjacent braid.ShardID) {
+				t.Helper()
+				_, err := stream(t, name).MergeShards(t.Context(), shard, adjacent)
+				require.NoError(t, err)
+			},
+			Trim: func(t *testing.T, name string) {
+				t.Helper()
+				require.NoError(t, stream(t, name).Trim(t.Context(), braid.Latest()))
+			},
+			Delete: func(t *testing.T, name string) {
+				t.Helper()
+				require.NoError(t, db.DeleteStream(t.Context(), name))
+			},
+		}
 	})
 }

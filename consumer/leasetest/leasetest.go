@@ -517,7 +517,9 @@ func scribble(lease consumer.Lease) {
 }
 
 func (k *kit) givesCopies() {
-	want := k.set(full(shardKey))
+	k.set(full(shardKey))
+	want := full(shardKey) // which shares nothing with what was given
+	want.Version = 1
 	scribble(k.get(shardKey))
 	k.expect(want)
 	list, err := k.store.List(k.Context())
