@@ -437,6 +437,8 @@ func (g *group) assign(ctx context.Context, s *survey, workers map[string]*Worke
 		l := plan.Lease{Owner: it.lease.Owner}
 		next := g.next[it.lease.LeaseKey]
 		switch {
+		case it.lease.NextOwner != "" && !g.names[it.lease.NextOwner] && (h != nil || g.names[it.lease.Owner]):
+			l.Owner, l.Moving = it.lease.NextOwner, true // release hands it over when the hold has ended
 		case h != nil && (h.ending || h.isEnded() && !h.hasFailed()):
 			l.Owner, l.Moving = next, true
 		case h != nil:
@@ -449,7 +451,7 @@ func (g *group) assign(ctx context.Context, s *survey, workers map[string]*Worke
 		case it.lease.NextOwner != "":
 			l.Owner, l.Moving = it.lease.NextOwner, true
 		}
-		if !l.Free && l.Owner != "" && !names[l.Owner] && h == nil {
+		if !l.Free && l.Owner != "" && !g.names[l.Owner] {
 			names[l.Owner] = false // another worker, which lives
 		}
 		items, leases = append(items, it), append(leases, l)
