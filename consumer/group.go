@@ -246,8 +246,11 @@ func (g *group) dismiss(fatal error) bool {
 		for _, w := range g.workers {
 			w.fail(fatal)
 		}
-		for _, h := range g.holds {
+		for key, h := range g.holds {
 			h.lose(fatal)
+			if h.isEnded() { // maybe by the same error, before it was seen here
+				delete(g.holds, key)
+			}
 		}
 	}
 	busy := make(map[*Worker]bool)
