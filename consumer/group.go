@@ -34,8 +34,8 @@ type group struct {
 	running bool               // the goroutine is
 
 	// What follows belongs to the goroutine.
-	names map[string]bool            // of workers that were ever here
-	next  map[LeaseKey]string        // who is to get the lease of a hold that ends
+	names map[string]bool           // of workers that were ever here
+	next  map[LeaseKey]string       // who is to get the lease of a hold that ends
 	seen  map[LeaseKey]*observation // of other workers' leases
 }
 
