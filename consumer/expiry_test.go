@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -669,4 +670,116 @@ func TestWorkersElsewhereEndWithTheSource(t *testing.T) {
 		require.ErrorIs(t, two.stop(), braid.ErrClosed)
 		require.Equal(t, closed, time.Now(), "nothing is waited for")
 	})
+}
+
+// Workers whose links are cut, mended and lose answers at random, and that come and
+// go, never move a checkpoint back, and in the end have processed every record and
+// share the shards evenly.
+func TestWorkersElsewhereSurviveWhatMayHappen(t *testing.T) {
+	for seed := range uint64(20) {
+		t.Run(fmt.Sprint("seed ", seed), func(t *testing.T) {
+			expiry(t, 3, func(c *cluster) { c.surviveAll(rand.New(rand.NewPCG(seed, 7))) })
+		})
+	}
+}
+
+func (c *cluster) surviveAll(chance *rand.Rand) {
+	var broken []string
+	c.store.OnWrite(func(before, after consumer.Lease) {
+		done, to := before.Checkpoint, after.Checkpoint
+		back := to.SequenceNumber.Compare(done.SequenceNumber) < 0 && !to.ShardEnd || done.ShardEnd && !to.ShardEnd
+		if back && before.Version > 0 || after.Epoch < before.Epoch || before.Owner != "" && after.Owner != "" && before.Owner != after.Owner && after.Epoch == before.Epoch {
+			broken = append(broken, fmt.Sprintf("%+v -> %+v", before, after))
+		}
+	})
+	var mu sync.Mutex // guards answers
+	answers := rand.New(rand.NewPCG(chance.Uint64(), 1))
+	lossy := func(_ context.Context, op string, lease consumer.Lease) error {
+		mu.Lock()
+		n := answers.IntN(8)
+		mu.Unlock()
+		switch {
+		case lease.LeaseKey == (consumer.LeaseKey{}):
+		case n == 0 && op == "CompareAndSet":
+			return fmt.Errorf("%w: %w", leasetest.ErrAfter, errUnplugged)
+		case n == 1:
+			return errUnplugged
+		}
+		return nil
+	}
+	var all, alive []*member
+	mends := make(map[*member]func())
+	mend := func(m *member) {
+		if mends[m] != nil {
+			mends[m]()
+			delete(mends, m)
+		}
+		m.link.set(nil)
+	}
+	join := func() {
+		m := c.join(fmt.Sprint("worker ", len(all)), nil)
+		all, alive = append(all, m), append(alive, m)
+	}
+	var want []string
+	for range 60 {
+		var some *member
+		if len(alive) > 0 {
+			some = alive[chance.IntN(len(alive))]
+		}
+		switch action := chance.IntN(10); {
+		case action == 0 && len(alive) < 4 || some == nil:
+			join()
+		case action == 1:
+			mend(some)
+			require.NoError(c, some.stop())
+			alive = slices.DeleteFunc(alive, func(m *member) bool { return m == some })
+		case action <= 3:
+			mend(some)
+			mends[some] = some.cut()
+		case action <= 5:
+			mend(some)
+			some.link.set(lossy)
+		case action <= 7:
+			mend(some)
+		case action == 8:
+			shards := c.orders.Shards()
+			if shard := shards[chance.IntN(len(shards))]; len(shards) < 15 && !shard.Describe().Closed {
+				c.split(shard.ID())
+			}
+		}
+		for range chance.IntN(5) {
+			data := fmt.Sprint("record ", len(want))
+			want = append(want, data)
+			c.put(data)
+		}
+		time.Sleep(time.Duration(chance.IntN(9000)) * time.Millisecond)
+	}
+	for _, m := range alive {
+		mend(m)
+	}
+	join()
+	time.Sleep(5 * time.Minute)
+	synctest.Wait()
+	var seen []string
+	for _, m := range all {
+		seen = append(seen, m.take()...)
+	}
+	require.Subset(c, seen, want)
+	working := make(map[string]int)
+	for _, lease := range c.leases() {
+		if !lease.Checkpoint.ShardEnd {
+			working[lease.Owner]++
+		}
+	}
+	least, most := 100, 0
+	for _, m := range alive {
+		least, most = min(least, working[m.name]), max(most, working[m.name])
+		delete(working, m.name)
+	}
+	require.Empty(c, working, "only those that live have leases")
+	require.LessOrEqual(c, most-least, 1)
+	for _, m := range alive {
+		require.NoError(c, m.stop())
+	}
+	require.Empty(c, broken)
 }
