@@ -62,7 +62,7 @@ func Run(t *testing.T, newFixture func(t *testing.T) Fixture) {
 		{"Next goes on without a loss or a duplicate", (*kit).pages},
 		{"a page has no more than maxRecords", (*kit).boundsRecords},
 		{"a page has about maxBytes", (*kit).boundsBytes},
-		{"a record larger than maxBytes comes alone", (*kit).givesLargeRecords},
+		{"a record larger than maxBytes comes all the same", (*kit).givesLargeRecords},
 		{"the numbers of records are positions", (*kit).readsFromNumbers},
 		{"a page says how far it is behind", (*kit).tellsHowFarBehind},
 		{"at the tip there is an empty page and no waiting", (*kit).doesNotWaitAtTheTip},
