@@ -248,7 +248,7 @@ func (g *group) dismiss(fatal error) bool {
 		}
 		for key, h := range g.holds {
 			h.lose(fatal)
-			if h.isEnded() {
+			if h.isEnded() { // maybe by the same error, before it was seen here
 				delete(g.holds, key)
 			}
 		}
@@ -440,6 +440,8 @@ func (g *group) assign(ctx context.Context, s *survey, workers map[string]*Worke
 		l := plan.Lease{Owner: it.lease.Owner}
 		next := g.next[it.lease.LeaseKey]
 		switch {
+		case it.lease.NextOwner != "" && !g.names[it.lease.NextOwner] && (h != nil || g.names[it.lease.Owner]):
+			l.Owner, l.Moving = it.lease.NextOwner, true // release hands it over when the hold has ended
 		case h != nil && (h.ending || h.isEnded() && !h.hasFailed()):
 			l.Owner, l.Moving = next, true
 		case h != nil:
@@ -452,7 +454,7 @@ func (g *group) assign(ctx context.Context, s *survey, workers map[string]*Worke
 		case it.lease.NextOwner != "":
 			l.Owner, l.Moving = it.lease.NextOwner, true
 		}
-		if !l.Free && l.Owner != "" && !names[l.Owner] && h == nil {
+		if !l.Free && l.Owner != "" && !g.names[l.Owner] {
 			names[l.Owner] = false // another worker, which lives
 		}
 		items, leases = append(items, it), append(leases, l)

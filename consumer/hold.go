@@ -233,27 +233,40 @@ func (h *hold) recover() {
 
 // renew is the goroutine that writes a lease that would expire otherwise. It ends
 // with the hold. An owner that cannot write it gives it up before anybody else can
-// take it: the time counts from when a write began.
+// take it: the time counts from when a write began. That does not depend on whether
+// the store returns in time.
 func (h *hold) renew(duration time.Duration) {
 	for {
 		h.mu.Lock()
 		written := h.written
 		h.mu.Unlock()
-		if time.Since(written) >= duration {
-			h.log.Warn("the lease could not be renewed in time")
-			h.lose(ErrLeaseLost)
+		if h.expire(duration) {
 			return
 		}
 		if err := sleep(h.ctx, min(duration/3, duration-time.Since(written))); err != nil {
 			return
 		}
 		ctx, cancel := context.WithDeadlineCause(h.ctx, written.Add(duration), ErrLeaseLost)
+		stop := context.AfterFunc(ctx, func() { h.expire(duration) })
 		err := h.write(ctx, func(*Lease) {})
+		stop()
 		cancel()
 		if err == nil && h.current().NextOwner != "" {
 			h.group.kick() // somebody asks for it
 		}
 	}
+}
+
+// expire gives the lease up if it was not written for its duration.
+func (h *hold) expire(duration time.Duration) bool {
+	h.mu.Lock()
+	expired := time.Since(h.written) >= duration
+	h.mu.Unlock()
+	if expired && h.ctx.Err() == nil {
+		h.log.Warn("the lease could not be renewed in time")
+		h.lose(ErrLeaseLost)
+	}
+	return expired
 }
 
 // sleep waits for d, or until ctx ends: then it returns the cause.
