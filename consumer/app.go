@@ -65,6 +65,41 @@ type ShardStatus struct {
 	BehindLatest               time.Duration
 }
 
+// CaughtUp reports whether everything was processed that there was when the status
+// was taken. An application that has not met its streams yet has not caught up.
+func (s Status) CaughtUp() bool {
+	for _, shard := range s.Shards {
+		if shard.BehindRecords > 0 || len(shard.WaitingFor) > 0 || shard.Err != nil {
+			return false
+		}
+	}
+	return len(s.Shards) > 0
+}
+
+// WaitFor waits until the application is in a certain state, such as
+// [Status.CaughtUp]: it calls reached now and whenever its workers have done
+// something, until that is true. Errors: as Status, and the cause of ctx.
+func (a *App) WaitFor(ctx context.Context, reached func(Status) bool) error {
+	g := a.group
+	for {
+		progress := g.progress.wait() // before the look
+		status, err := a.Status(ctx)
+		if err != nil || reached(status) {
+			return err
+		}
+		var poll <-chan time.Time // of what workers elsewhere do
+		if d := g.leases.LeaseDuration(); d > 0 {
+			poll = time.After(d / 3)
+		}
+		select {
+		case <-progress:
+		case <-poll:
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+}
+
 // Status returns what the application does. Errors: those of the store and the
 // source.
 func (a *App) Status(ctx context.Context) (Status, error) {

@@ -26,6 +26,8 @@ type group struct {
 	leases LeaseStore
 	wake   chan struct{} // holds a token while there is something to look at
 
+	progress broadcast // raised when Status has changed, but for records that came
+
 	mu      sync.Mutex // guards the fields below
 	workers map[string]*Worker
 	holds   map[LeaseKey]*hold // changed by the goroutine alone
@@ -151,6 +153,7 @@ func (g *group) leave(w *Worker) {
 func (g *group) giveUp(w *Worker) (stuck []LeaseKey) {
 	var holds []*hold
 	g.mu.Lock()
+	w.gaveUp = true
 	for _, h := range g.holds {
 		if h.worker == w {
 			holds = append(holds, h)
@@ -212,7 +215,10 @@ func (g *group) run() {
 		if err != nil && !isFatal(err) {
 			g.warn("leases cannot be given out; it is tried again", err)
 			wait = storePause
-		} else if g.dismiss(err) {
+		}
+		last := g.dismiss(err)
+		g.progress.raise()
+		if last {
 			return
 		}
 		timer.Reset(wait)
@@ -237,28 +243,30 @@ func (g *group) warn(what string, err error) {
 }
 
 // dismiss tells workers that have left, and have nothing any more, that they may go.
-// It reports whether that was the last one, and the goroutine is to end. An error
-// ends all of them: nothing works any more.
-func (g *group) dismiss(fatal error) bool {
+// It reports whether that was the last one, and the goroutine is to end. After an
+// error of the look, which may not have stored that leases were given back, only
+// those go that do not wait for it any more; and if nothing will ever work again, all
+// are told to end.
+func (g *group) dismiss(failed error) bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if fatal != nil {
-		for _, w := range g.workers {
-			w.fail(fatal)
-		}
-		for key, h := range g.holds {
-			h.lose(fatal)
+	fatal := isFatal(failed)
+	busy := make(map[*Worker]bool)
+	for key, h := range g.holds {
+		if fatal {
+			h.lose(failed)
 			if h.isEnded() { // maybe by the same error, before it was seen here
 				delete(g.holds, key)
+				continue
 			}
 		}
-	}
-	busy := make(map[*Worker]bool)
-	for _, h := range g.holds {
 		busy[h.worker] = true
 	}
 	for id, w := range g.workers {
-		if w.leaving && !busy[w] {
+		if fatal {
+			w.fail(failed)
+		}
+		if w.leaving && !busy[w] && (failed == nil || fatal || w.gaveUp) {
 			delete(g.workers, id)
 			close(w.left)
 		}

@@ -136,10 +136,11 @@ func (h *hold) endTurn() { <-h.turn }
 
 func (h *hold) noteWritten(lease Lease, began time.Time) {
 	h.mu.Lock()
-	defer h.mu.Unlock()
 	if lease.Version > h.lease.Version {
 		h.lease, h.written = lease, began
 	}
+	h.mu.Unlock()
+	h.group.progress.raise()
 }
 
 // update changes the stored lease in a transaction, together with what else is
@@ -221,8 +222,9 @@ func (h *hold) insist(to Checkpoint) error {
 // retrying notes, for Status, that something is tried again.
 func (h *hold) retrying(attempt int, err error) {
 	h.mu.Lock()
-	defer h.mu.Unlock()
 	h.attempt, h.err = attempt, err
+	h.mu.Unlock()
+	h.group.progress.raise()
 }
 
 func (h *hold) recover() {

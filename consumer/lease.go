@@ -130,7 +130,8 @@ type Lease struct {
 // A LeaseStore keeps the leases of one application. [New] uses one in the
 // database; another implementation stands behind [Config].Leases, and has to
 // pass the tests of package leasetest. Its methods may be called from any number
-// of goroutines.
+// of goroutines, and return soon after their context has ended: a write may be done
+// or not then. Errors are taken to be temporary.
 type LeaseStore interface {
 	// List returns all leases, in any order.
 	List(ctx context.Context) ([]Lease, error)

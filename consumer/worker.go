@@ -31,7 +31,8 @@ type Worker struct {
 	failing  chan struct{} // closed when failure is set
 	ended    chan struct{} // closed when Run has returned
 	left     chan struct{} // closed by the group when nothing of the worker is held
-	leaving  bool          // guarded by the group's mutex
+
+	leaving, gaveUp bool // guarded by the group's mutex
 }
 
 // New makes a worker that gives the records of config.Streams to a processor.
@@ -94,7 +95,9 @@ func (w *Worker) App() *App { return &App{w.group} }
 // and returns nil: nothing of it runs any more. If that takes longer than
 // HandOverTimeout, or than the context of Stop, it returns a [StopError].
 //
-// Any other error says why the worker cannot work: braid.ErrInvalidArgument if
+// Any other error says why the worker cannot work: that of the store, if it cannot be
+// read when Run begins (later ones are logged, and it is tried again);
+// braid.ErrInvalidArgument if
 // Start is not what the application began with, or Streams not what its other
 // workers have, or the WorkerID is that of one of them; braid.ErrClosed and
 // braid.ErrFailed if the database ends under it. Run can be called once.
@@ -167,7 +170,8 @@ func (w *Worker) leave() error {
 // Stop ends Run and waits until it has: the processors may finish what they are at
 // until ctx ends. Then their contexts end, with [ErrLeaseLost], and those that do
 // not return at once are left behind: they are not called again, and nothing of what
-// they do counts. It returns what Run does: a [StopError] for them.
+// they do counts. It returns what Run does: a [StopError] for them. A ctx that ends
+// with the program's own signal leaves them no time.
 func (w *Worker) Stop(ctx context.Context) error {
 	w.mu.Lock()
 	if w.stopCtx == nil {

@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"errors"
-	"time"
 
 	"github.com/braidstream/braid"
 	"github.com/braidstream/braid/consumer"
@@ -58,20 +57,7 @@ func count(_ context.Context, tx *braid.Tx, batch *consumer.Batch) error {
 
 // catchUp waits until all flights are counted.
 func (all workers) catchUp(ctx context.Context) error {
-	for {
-		status, err := all[0].App().Status(ctx)
-		if err != nil {
-			return err
-		}
-		if len(status.Shards) > 0 && status.BehindRecords == 0 {
-			return nil
-		}
-		select {
-		case <-time.After(time.Millisecond):
-		case <-ctx.Done():
-			return context.Cause(ctx)
-		}
-	}
+	return all[0].App().WaitFor(ctx, consumer.Status.CaughtUp)
 }
 
 // stop lets the workers finish the batches that they are at, and waits for them. It

@@ -124,19 +124,8 @@ func start(ctx context.Context, db *braid.DB, name string) (*application, error)
 // expect waits until the application has processed all that there is, and checks
 // how much it was since the application began.
 func (a *application) expect(ctx context.Context, want int64) error {
-	for {
-		status, err := a.worker.App().Status(ctx)
-		if err != nil {
-			return err
-		}
-		if len(status.Shards) > 0 && status.BehindRecords == 0 {
-			break
-		}
-		select {
-		case <-time.After(5 * time.Millisecond):
-		case <-ctx.Done():
-			return context.Cause(ctx)
-		}
+	if err := a.worker.App().WaitFor(ctx, consumer.Status.CaughtUp); err != nil {
+		return err
 	}
 	if got := a.processed.Load(); got != want {
 		return fmt.Errorf("%s has processed %d orders; it should be %d", a.worker.App().Name(), got, want)

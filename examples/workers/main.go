@@ -13,7 +13,6 @@ import (
 	"log"
 	"os"
 	"sync"
-	"time"
 
 	"github.com/braidstream/braid"
 	"github.com/braidstream/braid/consumer"
@@ -54,7 +53,7 @@ func run(ctx context.Context, out io.Writer) error {
 		return err
 	}
 	app := anna.App()
-	if err := until(ctx, app, sharedBy(3)); err != nil {
+	if err := app.WaitFor(ctx, sharedBy(3)); err != nil {
 		return err
 	}
 	fmt.Fprintln(out, "anna, ben and carl have two shards each.")
@@ -80,7 +79,7 @@ func run(ctx context.Context, out io.Writer) error {
 	}
 	fmt.Fprintln(out, "carl hangs in the middle of a batch, and is given up.")
 
-	if err := until(ctx, app, caughtUp); err != nil {
+	if err := app.WaitFor(ctx, consumer.Status.CaughtUp); err != nil {
 		return err
 	}
 	close(stuck.release)
@@ -109,24 +108,6 @@ func start(ctx context.Context, db *braid.DB, id string, p consumer.Processor) (
 	return w, nil
 }
 
-// until waits until the application is in a certain state.
-func until(ctx context.Context, app *consumer.App, reached func(consumer.Status) bool) error {
-	for {
-		status, err := app.Status(ctx)
-		if err != nil {
-			return err
-		}
-		if reached(status) {
-			return nil
-		}
-		select {
-		case <-time.After(5 * time.Millisecond):
-		case <-ctx.Done():
-			return context.Cause(ctx)
-		}
-	}
-}
-
 // sharedBy tells that so many workers have the same number of shards each.
 func sharedBy(workers int) func(consumer.Status) bool {
 	return func(s consumer.Status) bool {
@@ -145,9 +126,6 @@ func sharedBy(workers int) func(consumer.Status) bool {
 		return len(shards) == workers
 	}
 }
-
-// caughtUp tells that nothing is left to be processed.
-func caughtUp(s consumer.Status) bool { return s.BehindRecords == 0 }
 
 // ledger is what was shipped.
 type ledger struct {
