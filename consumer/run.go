@@ -43,7 +43,8 @@ func (h *hold) run() {
 	if errors.Is(err, errDrained) {
 		r.requestShutdown()
 	}
-	failed := !errors.Is(err, errDrained) && !isGone(err) && h.ctx.Err() == nil
+	var gone *goneError
+	failed := !errors.Is(err, errDrained) && !errors.As(err, &gone) && h.ctx.Err() == nil
 	r.loseLease(err)
 	if failed {
 		h.fail(err)
@@ -62,6 +63,12 @@ func (h *hold) fail(err error) {
 func isGone(err error) bool {
 	return errors.Is(err, braid.ErrStreamNotFound) || errors.Is(err, braid.ErrShardNotFound)
 }
+
+// goneError is an error of the source that says so; a processor may have others that
+// look like it.
+type goneError struct{ error }
+
+func (e *goneError) Unwrap() error { return e.error }
 
 // isFatal reports whether nothing will work any more.
 func isFatal(err error) bool {
@@ -256,7 +263,9 @@ func (r *runner) readError(at braid.Position, err error, attempt int) (braid.Pos
 			}
 		}
 		return braid.AtSequence(gap.FirstAvailable), nil
-	case isFatal(err) || isGone(err):
+	case isGone(err):
+		return at, &goneError{err}
+	case isFatal(err):
 		return at, err
 	}
 	r.log.Warn("the shard cannot be read; it is tried again", "attempt", attempt, "error", err)

@@ -77,6 +77,12 @@ func FuzzDataKeyRow(f *testing.F) {
 		func(r layout.DataKeyRow) []byte { return r.Encode(7, 2) })
 }
 
+func FuzzLeaseRow(f *testing.F) {
+	key := layout.LeaseKey("billing", "orders", "shardId-000000000004")
+	fuzzRow(f, key, func(value []byte) (layout.LeaseRow, error) { return layout.DecodeLeaseRow(key, value) },
+		func(r layout.LeaseRow) []byte { return r.Encode(key) })
+}
+
 func FuzzCutRow(f *testing.F) {
 	fuzzRow(f, layout.CutKey(3, 7), func(value []byte) (layout.CutRow, error) { return layout.DecodeCutRow(3, 7, value) },
 		func(r layout.CutRow) []byte { return r.Encode(3, 7) })
@@ -116,10 +122,12 @@ func FuzzKeys(f *testing.F) {
 		is(layout.CutKey(epoch, stream), err)
 		stream, number, err := layout.DecodeDataKeyKey(key)
 		is(layout.DataKeyKey(stream, number), err)
+		app, lease, of, err := layout.DecodeLeaseKey(key)
+		is(layout.LeaseKey(app, lease, of), err)
 		record, err := layout.DecodeRecordKey(key)
 		is(record.Bytes(), err)
-		app, err := layout.DecodeAppKey(key)
-		is(layout.AppKey(app), err)
+		own, err := layout.DecodeAppKey(key)
+		is(layout.AppKey(own), err)
 		require.LessOrEqual(t, taken, 1, "a key is of one kind")
 
 		if border := layout.TableBoundary(key); bytes.Compare(key, layout.TableBoundary([]byte{0xff})) < 0 {

@@ -68,6 +68,17 @@ func sealedRow(name string, key layout.RecordKey, r layout.Record) row {
 	}}
 }
 
+func leaseRow(name string, key []byte, want layout.LeaseRow) row {
+	return row{name, key, want.Encode(key), func(t *testing.T, key, value []byte) {
+		app, stream, shard, err := layout.DecodeLeaseKey(key)
+		require.NoError(t, err)
+		require.Equal(t, key, layout.LeaseKey(app, stream, shard))
+		got, err := layout.DecodeLeaseRow(key, value)
+		require.NoError(t, err)
+		require.Equal(t, want, got)
+	}}
+}
+
 // rows has an example of everything that is stored.
 func rows() []row {
 	format := layout.FormatRow{Version: 1, OldestReader: 1}
@@ -139,6 +150,16 @@ func rows() []row {
 			require.NoError(t, err)
 			require.Equal(t, dataKey, got)
 		}},
+		leaseRow("lease", layout.LeaseKey("billing", "orders", "shardId-000000000004"), layout.LeaseRow{
+			Stream: 1_700_000_000_000_000_001, Version: 12, Epoch: 3, Owner: "worker-1", NextOwner: "worker-2",
+			Checkpoint: layout.LeaseCheckpoint{Start: "TRIM_HORIZON", Number: "49568749374218235080373793662021150003767486140978823170", Sub: 4, Partial: true},
+		}),
+		leaseRow("lease, done, with a prepared checkpoint", layout.LeaseKey("billing", "orders", "shardId-000000000005"), layout.LeaseRow{
+			Stream: 1_700_000_000_000_000_001, Version: 1, Epoch: 1, Paused: true, Prepared: true,
+			Checkpoint: layout.LeaseCheckpoint{Start: "TRIM_HORIZON", ShardEnd: true},
+			Pending:    layout.LeaseCheckpoint{Start: "LATEST"}, State: []byte("halfway"),
+		}),
+		leaseRow("lease of an application", layout.LeaseKey("billing", "", ""), layout.LeaseRow{Version: 1, Checkpoint: layout.LeaseCheckpoint{Start: "LATEST"}}),
 		sealedRow("record, encrypted", layout.RecordKey{Epoch: 3, Stream: 7, Shard: 4, Counter: 1_700_003_700_000_000_001},
 			layout.Record{Ordinal: 301, Offset: 70_015, PartitionKey: "customer-42", Data: []byte("paid"), ExplicitHash: &hash}),
 		recordRow("record", layout.RecordKey{Epoch: 3, Stream: 7, Shard: 4, Counter: 1_700_003_700_000_000_000},

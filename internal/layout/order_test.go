@@ -50,9 +50,10 @@ func TestColumnsDoNotMeet(t *testing.T) {
 	for _, a := range edges {
 		keys := [][]byte{
 			layout.StreamKey(a), layout.ShardKey(a, a), layout.EpochKey(a), layout.SliceKey(a, a, a), layout.CutKey(a, a), layout.DataKeyKey(a, a),
+			layout.LeaseKey("app", string(rune(a%0x7f + 1)), ""),
 			layout.AppKey([]byte{byte(a)}),
 		}
-		for i, s := range []span{layout.StreamSpan, layout.ShardSpan, layout.EpochSpan, layout.SliceSpan, layout.CutSpan, layout.DataKeySpan, app} {
+		for i, s := range []span{layout.StreamSpan, layout.ShardSpan, layout.EpochSpan, layout.SliceSpan, layout.CutSpan, layout.DataKeySpan, layout.LeaseSpan, app} {
 			lower, upper := s()
 			for j, key := range keys {
 				require.Equal(t, i == j, in(key, lower, upper))
@@ -62,6 +63,23 @@ func TestColumnsDoNotMeet(t *testing.T) {
 			require.False(t, in(layout.RecordKey{Epoch: a, Stream: a, Shard: a, Counter: uint64(a)}.Bytes(), lower, upper))
 		}
 	}
+}
+
+// The leases of an application are those in its span, also beside one whose name is
+// the beginning of its own.
+func TestLeasesOfAnApplicationLieInItsSpan(t *testing.T) {
+	apps := []string{"a", "a.", "aa", "b"}
+	for _, app := range apps {
+		lower, upper := layout.AppLeasesSpan(app)
+		for _, other := range apps {
+			for _, key := range [][]byte{layout.LeaseKey(other, "", ""), layout.LeaseKey(other, "s", ""), layout.LeaseKey(other, "s", "shardId-000000000000")} {
+				require.Equal(t, app == other, in(key, lower, upper), "%q in the span of %q", key, app)
+				require.True(t, layout.IsLeaseKey(string(key)))
+			}
+		}
+	}
+	require.False(t, layout.IsLeaseKey(""))
+	require.False(t, layout.IsLeaseKey(string(layout.AppKey([]byte("a")))))
 }
 
 // Each key lies below the border that is named for it, and the border is the

@@ -28,6 +28,7 @@ func TestExportedAPI(t *testing.T) {
 		limit       int // of top-level identifiers: a page that one can read
 	}{
 		{dir: ".", golden: "testdata/api.txt", limit: 75},
+		{dir: "consumer", golden: "testdata/consumer.txt", limit: 45},
 	} {
 		t.Run(row.golden, func(t *testing.T) {
 			names, text := exportedAPI(t, filepath.Join(root, row.dir))
