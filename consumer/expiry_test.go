@@ -134,7 +134,7 @@ func (l *link) Delete(ctx context.Context, lease consumer.Lease) (deleted bool, 
 // member is a worker of a cluster, and its processor.
 type member struct {
 	*link
-	log
+	journal
 	c    *cluster
 	name string
 	stop func() error

@@ -316,7 +316,7 @@ func TestTransactionThatIsTooLargeIsDivided(t *testing.T) {
 
 func TestSeek(t *testing.T) {
 	bubble(t, 1, func(f *fixture) {
-		var seen log
+		var seen journal
 		f.put("a", "b")
 		second, err := f.orders.PutRecord(f.Context(), "c", []byte("c"))
 		require.NoError(f, err)
@@ -395,7 +395,7 @@ func TestPauseLastsUntilResume(t *testing.T) {
 	for _, key := range []consumer.LeaseKey{{}, {Stream: "orders"}, {Stream: "orders", Shard: shard0}} {
 		t.Run(strings.ReplaceAll(key.String(), " ", "-"), func(t *testing.T) {
 			bubble(t, 1, func(f *fixture) {
-				var seen log
+				var seen journal
 				w := f.worker(consumer.Config{}, consumer.ProcessorFunc(seen.collect))
 				stop := f.start(w)
 				require.NoError(f, w.App().Pause(f.Context(), key))
@@ -419,7 +419,7 @@ func TestPauseLastsUntilResume(t *testing.T) {
 
 func TestStopNamesWhoDidNotStop(t *testing.T) {
 	bubble(t, 2, func(f *fixture) {
-		var seen log
+		var seen journal
 		release := make(chan struct{})
 		w := f.worker(consumer.Config{}, consumer.PerLease(func(lease consumer.Lease) consumer.Processor {
 			return &hanging{lifecycle{log: &seen, name: string(lease.Shard)}, func(ctx context.Context, batch *consumer.Batch) {
@@ -456,7 +456,7 @@ func TestStatusWithoutWorkers(t *testing.T) {
 		status, err := app.Status(f.Context())
 		require.NoError(f, err)
 		require.Empty(f, status.Shards)
-		var seen log
+		var seen journal
 		f.put("a")
 		w := f.worker(consumer.Config{WorkerID: "w"}, consumer.ProcessorFunc(seen.collect))
 		stop := f.start(w)
@@ -543,7 +543,7 @@ func TestAggregatedRecords(t *testing.T) {
 	for n := range 10 {
 		users = append(users, kpl.UserRecord{PartitionKey: fmt.Sprint("user", n), Data: []byte(fmt.Sprint("data", n))})
 	}
-	collect := func(seen *log) consumer.ProcessorFunc {
+	collect := func(seen *journal) consumer.ProcessorFunc {
 		return func(_ context.Context, batch *consumer.Batch) error {
 			for _, r := range batch.Records {
 				seen.add("%s %s %d %v", r.PartitionKey, r.Data, r.SubSequenceNumber, r.Aggregated)
@@ -553,7 +553,7 @@ func TestAggregatedRecords(t *testing.T) {
 	}
 	t.Run("are taken apart", func(t *testing.T) {
 		bubble(t, 1, func(f *fixture) {
-			var seen log
+			var seen journal
 			_, err := f.orders.PutRecord(f.Context(), "a", kpl.Join(users))
 			require.NoError(f, err)
 			f.put("plain")
@@ -568,7 +568,7 @@ func TestAggregatedRecords(t *testing.T) {
 	})
 	t.Run("are given out to the shard that they belong to", func(t *testing.T) {
 		bubble(t, 2, func(f *fixture) {
-			var seen, all log
+			var seen, all journal
 			low, high := f.orders.Shards()[0].HashKeyRange().Start, f.orders.Shards()[1].HashKeyRange().Start
 			_, err := f.orders.PutRecords(f.Context(), []braid.Entry{
 				{PartitionKey: "a", ExplicitHashKey: &low, Data: kpl.Join(users)},
@@ -591,7 +591,7 @@ func TestAggregatedRecords(t *testing.T) {
 			_, err := f.orders.PutRecord(f.Context(), "a", kpl.Join(users))
 			require.NoError(f, err)
 			f.put("plain")
-			var seen log
+			var seen journal
 			cfg := consumer.Config{Deaggregate: true, ManualCheckpoints: true}
 			for _, at := range []int{0, 3, 4} {
 				stop := f.start(f.worker(cfg, consumer.ProcessorFunc(func(ctx context.Context, batch *consumer.Batch) error {
@@ -615,7 +615,7 @@ func TestWorkerEndsWithItsDatabase(t *testing.T) {
 		orders, err := db.CreateStream(t.Context(), "orders", nil)
 		require.NoError(t, err)
 		f := &fixture{t, db, orders}
-		var seen log
+		var seen journal
 		w := f.worker(consumer.Config{}, seen.each(nil))
 		var result error
 		done := make(chan struct{})

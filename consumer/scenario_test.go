@@ -40,7 +40,7 @@ func TestApplicationBeginsWhereItsStartSays(t *testing.T) {
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			bubble(t, 1, func(f *fixture) {
-				var seen log
+				var seen journal
 				f.put("old")
 				time.Sleep(time.Hour)
 				middle := time.Now()
@@ -60,7 +60,7 @@ func TestApplicationBeginsWhereItsStartSays(t *testing.T) {
 
 func TestLatestIsWhereItWasWhenTheApplicationBegan(t *testing.T) {
 	bubble(t, 2, func(f *fixture) {
-		var seen log
+		var seen journal
 		f.put("before")
 		require.NoError(f, f.start(f.worker(consumer.Config{Start: braid.Latest()}, consumer.ProcessorFunc(seen.collect)))())
 		f.put("between")
@@ -74,7 +74,7 @@ func TestLatestIsWhereItWasWhenTheApplicationBegan(t *testing.T) {
 
 func TestAnotherStartIsAnErrorAndNotIgnored(t *testing.T) {
 	bubble(t, 1, func(f *fixture) {
-		var seen log
+		var seen journal
 		require.NoError(f, f.start(f.worker(consumer.Config{}, consumer.ProcessorFunc(seen.collect)))())
 		err := f.worker(consumer.Config{Start: braid.Latest()}, consumer.ProcessorFunc(seen.collect)).Run(f.Context())
 		require.ErrorIs(f, err, braid.ErrInvalidArgument)
@@ -84,7 +84,7 @@ func TestAnotherStartIsAnErrorAndNotIgnored(t *testing.T) {
 
 func TestStreamsAreProcessedFromTheMomentThatTheyAre(t *testing.T) {
 	bubble(t, 1, func(f *fixture) {
-		var seen log
+		var seen journal
 		p := consumer.ProcessorFunc(func(_ context.Context, batch *consumer.Batch) error {
 			for _, r := range batch.Records {
 				seen.add("%s %s", batch.Lease().Stream, r.Data)
@@ -123,7 +123,7 @@ func TestStreamsAreProcessedFromTheMomentThatTheyAre(t *testing.T) {
 
 func TestMergedShardWaitsForTheSlowerParent(t *testing.T) {
 	bubble(t, 2, func(f *fixture) {
-		var seen log
+		var seen journal
 		f.put("a", "b", "c", "d", "e", "f")
 		release := make(chan struct{})
 		p := consumer.ProcessorFunc(func(ctx context.Context, batch *consumer.Batch) error {
@@ -155,7 +155,7 @@ func TestParentsOfAMergeEndAtDifferentWorkers(t *testing.T) {
 	for _, first := range []braid.ShardID{shard0, shard1, ""} {
 		t.Run("first "+string(first), func(t *testing.T) {
 			bubble(t, 2, func(f *fixture) {
-				var seen log
+				var seen journal
 				gates := map[braid.ShardID]chan struct{}{shard0: make(chan struct{}), shard1: make(chan struct{})}
 				make := func(lease consumer.Lease) consumer.Processor {
 					return &gated{lifecycle{log: &seen, name: string(lease.Shard[len(lease.Shard)-1:])}, gates[lease.Shard]}
@@ -198,7 +198,7 @@ func (p *gated) ShardEnded(context.Context, *consumer.Checkpointer) error {
 
 func TestLeaseIsTakenFromAProcessorThatDoesNotReturn(t *testing.T) {
 	bubble(t, 1, func(f *fixture) {
-		var one, two log
+		var one, two journal
 		f.put("a")
 		release, zombie := make(chan struct{}), make(chan error, 2)
 		var hung atomic.Bool
@@ -246,7 +246,7 @@ func (p *hanging) ProcessRecords(ctx context.Context, batch *consumer.Batch) err
 }
 
 func TestRecordThatAlwaysFails(t *testing.T) {
-	poison := func(seen *log) consumer.ProcessorFunc {
+	poison := func(seen *journal) consumer.ProcessorFunc {
 		return func(_ context.Context, batch *consumer.Batch) error {
 			for _, r := range batch.Records {
 				if strings.HasPrefix(string(r.Data), "poison") {
@@ -268,7 +268,7 @@ func TestRecordThatAlwaysFails(t *testing.T) {
 
 	t.Run("stops its shard and no other", func(t *testing.T) {
 		bubble(t, 2, func(f *fixture) {
-			var seen log
+			var seen journal
 			f.put("a", "b", "poison", "c", "d") // a, b in one, c, d in the other, or some such
 			poisoned := f.shardOf("poison")
 			stop := f.start(f.worker(consumer.Config{MaxAttempts: 3}, poison(&seen)))
@@ -300,7 +300,7 @@ func TestRecordThatAlwaysFails(t *testing.T) {
 	})
 	t.Run("is skipped, and nothing else is", func(t *testing.T) {
 		bubble(t, 1, func(f *fixture) {
-			var seen log
+			var seen journal
 			f.put("a", "b", "poison", "c", "poison too", "d")
 			w := f.worker(consumer.Config{MaxAttempts: 2, SkipFailed: true}, poison(&seen))
 			stop := f.start(w)
@@ -313,7 +313,7 @@ func TestRecordThatAlwaysFails(t *testing.T) {
 	})
 	t.Run("goes to the dead-letter stream with its checkpoint", func(t *testing.T) {
 		bubble(t, 1, func(f *fixture) {
-			var seen log
+			var seen journal
 			f.put("a", "b", "poison", "c", "d")
 			dead, err := f.db.CreateStream(f.Context(), "dead", nil)
 			require.NoError(f, err)
@@ -340,7 +340,7 @@ func TestRecordThatAlwaysFails(t *testing.T) {
 	})
 	t.Run("is named by the processor, so that those before it do not come again", func(t *testing.T) {
 		bubble(t, 1, func(f *fixture) {
-			var seen log
+			var seen journal
 			f.put("a", "b", "poison", "c")
 			stop := f.start(f.worker(consumer.Config{MaxAttempts: 2, SkipFailed: true}, consumer.ProcessorFunc(func(_ context.Context, batch *consumer.Batch) error {
 				for _, r := range batch.Records {
@@ -360,7 +360,7 @@ func TestRecordThatAlwaysFails(t *testing.T) {
 
 func TestShardEndedIsCalledUntilItSucceeds(t *testing.T) {
 	bubble(t, 1, func(f *fixture) {
-		var seen log
+		var seen journal
 		stop := f.start(f.worker(consumer.Config{}, seen.each(map[string]int{"shard ended": 2})))
 		f.split(shard0)
 		synctest.Wait()
@@ -376,7 +376,7 @@ func TestShardEndedIsCalledUntilItSucceeds(t *testing.T) {
 
 func TestStopDoesNotWaitForAnInitializeThatFails(t *testing.T) {
 	bubble(t, 1, func(f *fixture) {
-		var seen log
+		var seen journal
 		w := f.worker(consumer.Config{}, seen.each(map[string]int{"initialize": 1 << 30}))
 		f.start(w)
 		time.Sleep(time.Hour)
@@ -397,7 +397,7 @@ func TestSlowApplicationIsToldWhatRetentionHasRemoved(t *testing.T) {
 		orders, err := db.CreateStream(t.Context(), "orders", &braid.StreamOptions{Shards: 1, Retention: time.Hour})
 		require.NoError(t, err)
 		f := &fixture{t, db, orders}
-		var seen log
+		var seen journal
 		require.NoError(t, f.start(f.worker(consumer.Config{}, consumer.ProcessorFunc(seen.collect)))())
 		f.put("lost", "lost, too")
 		time.Sleep(2 * time.Hour)
@@ -424,7 +424,7 @@ func TestSlowApplicationIsToldWhatRetentionHasRemoved(t *testing.T) {
 
 func TestSecondWorkerTakesOverAtOnceWithoutDuplicates(t *testing.T) {
 	bubble(t, 4, func(f *fixture) {
-		var seen log
+		var seen journal
 		want := 0
 		putSome := func() {
 			for range 50 {
@@ -460,7 +460,7 @@ func TestIdleShardsCostNoWrites(t *testing.T) {
 		const shards = 10_000
 		many, err := f.db.CreateStream(f.Context(), "many", &braid.StreamOptions{Shards: shards})
 		require.NoError(f, err)
-		var seen log
+		var seen journal
 		stop := f.start(f.worker(consumer.Config{Streams: []string{"many"}}, consumer.ProcessorFunc(seen.collect)))
 		before := f.db.Metrics()
 		time.Sleep(24 * time.Hour)

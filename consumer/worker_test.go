@@ -105,20 +105,20 @@ func (f *fixture) status(shard braid.ShardID) consumer.ShardStatus {
 	return consumer.ShardStatus{}
 }
 
-// log is what processors have seen, line by line.
-type log struct {
+// journal is what processors have seen, line by line.
+type journal struct {
 	mu    sync.Mutex
 	lines []string
 }
 
-func (l *log) add(format string, args ...any) {
+func (l *journal) add(format string, args ...any) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.lines = append(l.lines, fmt.Sprintf(format, args...))
 }
 
 // take returns the lines since the last call.
-func (l *log) take() []string {
+func (l *journal) take() []string {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	lines := l.lines
@@ -127,7 +127,7 @@ func (l *log) take() []string {
 }
 
 // collect is a processor that logs the data of records.
-func (l *log) collect(_ context.Context, batch *consumer.Batch) error {
+func (l *journal) collect(_ context.Context, batch *consumer.Batch) error {
 	for _, r := range batch.Records {
 		l.add("%s", r.Data)
 	}
@@ -136,7 +136,7 @@ func (l *log) collect(_ context.Context, batch *consumer.Batch) error {
 
 func TestWorkerProcessesWhatIsThereAndWhatComes(t *testing.T) {
 	bubble(t, 1, func(f *fixture) {
-		var seen log
+		var seen journal
 		f.put("a", "b")
 		stop := f.start(f.worker(consumer.Config{}, consumer.ProcessorFunc(seen.collect)))
 		require.Equal(f, []string{"a", "b"}, seen.take())
@@ -155,7 +155,7 @@ func TestWorkerProcessesWhatIsThereAndWhatComes(t *testing.T) {
 
 // lifecycle is a processor that logs all calls.
 type lifecycle struct {
-	log   *log
+	log   *journal
 	name  string
 	fail  map[string]int // how often a call fails
 	mutex sync.Mutex
@@ -198,7 +198,7 @@ func (p *lifecycle) LeaseLost(_ context.Context, cause error) {
 }
 
 // each makes a lifecycle for every lease, named after the last digit of its shard.
-func (l *log) each(fail map[string]int) consumer.Processor {
+func (l *journal) each(fail map[string]int) consumer.Processor {
 	return consumer.PerLease(func(lease consumer.Lease) consumer.Processor {
 		return &lifecycle{log: l, name: string(lease.Shard[len(lease.Shard)-1:]), fail: fail}
 	})
@@ -206,7 +206,7 @@ func (l *log) each(fail map[string]int) consumer.Processor {
 
 func TestChildrenBeginWhenTheirParentIsDone(t *testing.T) {
 	bubble(t, 1, func(f *fixture) {
-		var seen log
+		var seen journal
 		f.put("a")
 		stop := f.start(f.worker(consumer.Config{}, seen.each(nil)))
 		f.split("shardId-000000000000")
@@ -224,7 +224,7 @@ func TestChildrenBeginWhenTheirParentIsDone(t *testing.T) {
 
 func TestWorkersShareTheShards(t *testing.T) {
 	bubble(t, 4, func(f *fixture) {
-		var one, two log
+		var one, two journal
 		stopOne := f.start(f.worker(consumer.Config{WorkerID: "one"}, one.each(nil)))
 		require.Len(f, one.take(), 4)
 		stopTwo := f.start(f.worker(consumer.Config{WorkerID: "two"}, two.each(nil)))
@@ -239,7 +239,7 @@ func TestWorkersShareTheShards(t *testing.T) {
 
 func TestFailedBatchIsTriedAgainInPlace(t *testing.T) {
 	bubble(t, 1, func(f *fixture) {
-		var seen log
+		var seen journal
 		f.put("a", "b")
 		began := time.Now()
 		stop := f.start(f.worker(consumer.Config{}, seen.each(map[string]int{"initialize": 1, "b": 2})))

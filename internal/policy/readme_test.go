@@ -19,7 +19,7 @@ var (
 // its output checked. Only the indentation may differ.
 func TestCodeInTheREADMEIsTested(t *testing.T) {
 	var sources strings.Builder
-	for _, pattern := range []string{"*_test.go", "examples/*/*.go"} {
+	for _, pattern := range []string{"*_test.go", "consumer/*_test.go", "examples/*/*.go"} {
 		paths, err := filepath.Glob(filepath.Join(root, pattern))
 		require.NoError(t, err)
 		for _, path := range paths {

@@ -1,0 +1,208 @@
+package consumer_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log"
+	"strconv"
+	"sync/atomic"
+
+	"github.com/braidstream/braid"
+	"github.com/braidstream/braid/consumer"
+)
+
+// The recipes of the README are taken from here.
+
+// exampleDB has a stream with some orders.
+func exampleDB(ctx context.Context) *braid.DB {
+	db, err := braid.Open(braid.InMemory, nil)
+	if err != nil {
+		log.Fatal(err)
+	}
+	orders, err := db.OpenStream(ctx, "orders", &braid.StreamOptions{Shards: 4})
+	if err != nil {
+		log.Fatal(err)
+	}
+	for n := range 100 {
+		if _, err := orders.PutRecord(ctx, fmt.Sprint("customer-", n%10), []byte(strconv.Itoa(n))); err != nil {
+			log.Fatal(err)
+		}
+	}
+	return db
+}
+
+func Example() {
+	ctx, stop := context.WithCancel(context.Background())
+	db := exampleDB(ctx)
+	defer db.Close()
+	var shipped atomic.Int64
+	ship := func(braid.Record) error { shipped.Add(1); return nil }
+
+	worker, err := consumer.New(db, &consumer.Config{
+		App:     "shipping", // its leases and checkpoints are stored under this name
+		Streams: []string{"orders"},
+	}, consumer.ProcessorFunc(func(ctx context.Context, batch *consumer.Batch) error {
+		for _, record := range batch.Records {
+			if err := ship(record.Record); err != nil {
+				return &consumer.RecordError{Record: record, Err: err} // the ones before it are done
+			}
+		}
+		return nil // the batch is checkpointed
+	}))
+	if err != nil {
+		log.Fatal(err)
+	}
+	ended := make(chan error)
+	go func() { ended <- worker.Run(ctx) }() // until ctx ends: then it finishes what it is at
+
+	if err := worker.App().WaitFor(ctx, consumer.Status.CaughtUp); err != nil {
+		log.Fatal(err)
+	}
+	stop()
+	fmt.Println(<-ended, shipped.Load())
+	// Output: <nil> 100
+}
+
+func ExampleNewTx() {
+	ctx, stop := context.WithCancel(context.Background())
+	db := exampleDB(ctx)
+	defer db.Close()
+	if _, err := db.OpenStream(ctx, "invoices", nil); err != nil {
+		log.Fatal(err)
+	}
+
+	// The count, the invoice and the checkpoint are one commit. However this program
+	// ends, each order was counted and invoiced once, or will be.
+	count := func(ctx context.Context, tx *braid.Tx, batch *consumer.Batch) error {
+		for _, record := range batch.Records {
+			key := []byte("orders/" + record.PartitionKey)
+			value, err := tx.Get(key)
+			if err != nil && !errors.Is(err, braid.ErrKeyNotFound) {
+				return err
+			}
+			n, _ := strconv.Atoi(string(value))
+			if err := tx.Set(key, strconv.AppendInt(nil, int64(n+1), 10)); err != nil {
+				return err
+			}
+			if err := tx.PutRecord("invoices", record.PartitionKey, record.Data); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	worker, err := consumer.NewTx(db, &consumer.Config{App: "invoicing", Streams: []string{"orders"}}, consumer.TxProcessorFunc(count))
+	if err != nil {
+		log.Fatal(err)
+	}
+	ended := make(chan error)
+	go func() { ended <- worker.Run(ctx) }()
+	if err := worker.App().WaitFor(ctx, consumer.Status.CaughtUp); err != nil {
+		log.Fatal(err)
+	}
+	stop()
+	fmt.Println(<-ended)
+	err = db.View(context.Background(), func(tx *braid.Tx) error {
+		n, err := tx.Get([]byte("orders/customer-3"))
+		fmt.Printf("customer-3 has %s orders\n", n)
+		return err
+	})
+	if err != nil {
+		log.Fatal(err)
+	}
+	// Output:
+	// <nil>
+	// customer-3 has 10 orders
+}
+
+func ExampleConfig() {
+	ctx := context.Background()
+	db := exampleDB(ctx)
+	defer db.Close()
+	process := consumer.ProcessorFunc(func(context.Context, *consumer.Batch) error { return nil })
+
+	worker, err := consumer.New(db, &consumer.Config{
+		App:     "mailer",
+		Streams: []string{"orders", "refunds"}, // one that does not exist yet is waited for
+		Start:   braid.Latest(),                // of what comes from now on; said once, and kept
+
+		Lanes:            8,             // of a shard at once, in order for each partition key
+		MaxAttempts:      5,             // then a record that fails goes
+		DeadLetterStream: "orders-dead", // here, in the commit that passes it
+		WorkerID:         "mailer-1",    // for logs and status
+	}, process)
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println(worker.App().Name())
+	// Output: mailer
+}
+
+func ExampleApp_Status() {
+	ctx := context.Background()
+	db := exampleDB(ctx)
+	defer db.Close()
+	worker, err := consumer.New(db, &consumer.Config{App: "shipping", Streams: []string{"orders"}, WorkerID: "w1"},
+		consumer.ProcessorFunc(func(context.Context, *consumer.Batch) error { return nil }))
+	if err != nil {
+		log.Fatal(err)
+	}
+	go worker.Run(ctx)
+	if err := worker.App().WaitFor(ctx, consumer.Status.CaughtUp); err != nil {
+		log.Fatal(err)
+	}
+
+	// No worker has to run for this.
+	app, err := consumer.OpenApp(db, "shipping")
+	if err != nil {
+		log.Fatal(err)
+	}
+	status, err := app.Status(ctx)
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println(status.BehindRecords, "records behind")
+	for _, shard := range status.Shards {
+		fmt.Println(shard.Shard, "is", shard.State, "at", shard.Owner)
+	}
+	// Output:
+	// 0 records behind
+	// shardId-000000000000 is running at w1
+	// shardId-000000000001 is running at w1
+	// shardId-000000000002 is running at w1
+	// shardId-000000000003 is running at w1
+}
+
+func ExampleApp_Seek() {
+	ctx, stop := context.WithCancel(context.Background())
+	db := exampleDB(ctx)
+	defer db.Close()
+	var seen atomic.Int64
+	worker, err := consumer.New(db, &consumer.Config{App: "reports", Streams: []string{"orders"}},
+		consumer.ProcessorFunc(func(_ context.Context, batch *consumer.Batch) error {
+			seen.Add(int64(len(batch.Records)))
+			return nil
+		}))
+	if err != nil {
+		log.Fatal(err)
+	}
+	ended := make(chan error)
+	go func() { ended <- worker.Run(ctx) }()
+	app := worker.App()
+	if err := app.WaitFor(ctx, consumer.Status.CaughtUp); err != nil {
+		log.Fatal(err)
+	}
+
+	// Process everything again. Workers need not be stopped for it: what they are
+	// at does not count any more.
+	if err := app.Seek(ctx, consumer.LeaseKey{Stream: "orders"}, braid.TrimHorizon()); err != nil {
+		log.Fatal(err)
+	}
+
+	if err := app.WaitFor(ctx, consumer.Status.CaughtUp); err != nil {
+		log.Fatal(err)
+	}
+	stop()
+	fmt.Println(<-ended, seen.Load())
+	// Output: <nil> 200
+}
