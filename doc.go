@@ -61,6 +61,12 @@
 // the state and its position in step: each record has its effect once, whatever
 // crashes. Transactions are serializable; [DB.View] reads one consistent state.
 //
+// # Workers
+//
+// Package consumer processes streams with workers that share their shards, on leases
+// and checkpoints that are stored in the database: at least once, or exactly once for
+// effects that are in the database, too.
+//
 // # Resharding
 //
 // [Stream.SplitShard], [Stream.MergeShards] and [Stream.UpdateShardCount] change
