@@ -17,11 +17,13 @@ import (
 	"github.com/braidstream/braid/internal/companion"
 )
 
-const takeovers = 600 // of a Processor, and as many of a TxProcessor
-
 // A processor that lives on after its lease was taken away commits nothing, however
-// it tries: takeovers times each.
+// it tries: 600 times by checkpoints, and as often by transactions.
 func TestZombiesCommitNothing(t *testing.T) {
+	takeovers := 600
+	if testing.Short() {
+		takeovers = 60
+	}
 	zombieCfg := consumer.Config{HandOverTimeout: time.Second, MaxAttempts: -1}
 	// takeOver has the lease taken from a processor that hangs, by pausing.
 	takeOver := func(f *fixture, app *consumer.App) {
@@ -98,11 +100,139 @@ func TestZombiesCommitNothing(t *testing.T) {
 	})
 }
 
+// A checkpoint ahead of what the processor was given, or in another shard, is refused,
+// whoever it is that makes it.
+func TestWrongCheckpointsAreRefused(t *testing.T) {
+	bubble(t, 2, func(f *fixture) {
+		var mu sync.Mutex
+		batches := make(map[braid.ShardID]*consumer.Batch)
+		stop := f.start(f.worker(consumer.Config{ManualCheckpoints: true}, consumer.ProcessorFunc(func(_ context.Context, batch *consumer.Batch) error {
+			mu.Lock()
+			defer mu.Unlock()
+			batches[batch.Lease().Shard] = batch
+			return nil
+		})))
+		for n := range 20 {
+			f.put(fmt.Sprint(n))
+		}
+		synctest.Wait()
+		require.Len(f, batches, 2)
+		random := rand.New(rand.NewPCG(1, 1))
+		for n := range 1000 {
+			batch, other := batches[shard0], batches[shard1]
+			record := batch.Records[len(batch.Records)-1]
+			switch n % 3 {
+			case 0: // one that is not there yet
+				later, err := f.orders.Shards()[0].GetRecords(f.Context(), braid.Latest(), nil)
+				require.NoError(f, err)
+				require.Empty(f, later.Records)
+				record.SequenceNumber = mustNumber(f.T, laterNumber(record.SequenceNumber, random))
+			case 1: // one of another shard
+				record = other.Records[random.IntN(len(other.Records))]
+			case 2: // one that is inside of a record that is no aggregate
+				record.SubSequenceNumber = 1 + random.IntN(100)
+			}
+			require.ErrorIs(f, batch.CheckpointAt(f.Context(), record), braid.ErrInvalidArgument)
+			_, err := batch.Prepare(f.Context(), record, nil)
+			require.ErrorIs(f, err, braid.ErrInvalidArgument)
+		}
+		require.True(f, f.status(shard0).Checkpoint.SequenceNumber.IsZero())
+		require.NoError(f, stop())
+	})
+}
+
+// laterNumber is the text of a number of the same shard that comes later.
+func laterNumber(n braid.SequenceNumber, random *rand.Rand) string {
+	text := []byte(n.String())
+	for at := 20 + random.IntN(15); ; at++ { // among the digits that count up
+		if text[at] < '9' {
+			text[at]++
+			return string(text)
+		}
+	}
+}
+
+// Shards are split and merged faster than they are processed: each key stays in
+// order, and no record is missing or comes twice.
+func TestReshardsFasterThanConsumption(t *testing.T) {
+	seeds, pairs := 60, 0
+	if testing.Short() {
+		seeds = 6
+	}
+	for seed := range seeds {
+		bubble(t, 2, func(f *fixture) {
+			random := rand.New(rand.NewPCG(uint64(seed), 9))
+			var mu sync.Mutex
+			last := make(map[string]int)
+			seen := 0
+			p := consumer.ProcessorFunc(func(_ context.Context, batch *consumer.Batch) error {
+				time.Sleep(time.Duration(len(batch.Records)) * time.Millisecond)
+				mu.Lock()
+				defer mu.Unlock()
+				for _, r := range batch.Records {
+					n := 0
+					if _, err := fmt.Sscan(string(r.Data), &n); err != nil || n <= last[r.PartitionKey] {
+						f.Errorf("seed %d: %s came after %d", seed, r.Data, last[r.PartitionKey])
+					}
+					last[r.PartitionKey] = n
+					seen++
+				}
+				return nil
+			})
+			stopOne := f.start(f.worker(consumer.Config{WorkerID: "one"}, p))
+			stopTwo := f.start(f.worker(consumer.Config{WorkerID: "two"}, p))
+			records := 0
+			for range 90 {
+				for range random.IntN(6) {
+					records++
+					_, err := f.orders.PutRecord(f.Context(), fmt.Sprint("key", random.IntN(20)), fmt.Append(nil, records))
+					require.NoError(f, err)
+				}
+				reshard(f, random)
+				pairs += 2
+				if random.IntN(3) == 0 {
+					time.Sleep(time.Millisecond)
+				}
+			}
+			time.Sleep(time.Minute)
+			synctest.Wait()
+			require.Equal(f, records, seen)
+			require.NoError(f, stopOne())
+			require.NoError(f, stopTwo())
+		})
+	}
+	t.Logf("%d pairs of a parent and a child", pairs)
+}
+
+// reshard splits an open shard, or merges two.
+func reshard(f *fixture, random *rand.Rand) {
+	var open []*braid.Shard
+	for _, sd := range f.orders.Describe().Shards {
+		if !sd.Closed {
+			sh, err := f.orders.Shard(sd.ID)
+			require.NoError(f, err)
+			open = append(open, sh)
+		}
+	}
+	slices.SortFunc(open, func(a, b *braid.Shard) int { return a.HashKeyRange().Start.Compare(b.HashKeyRange().Start) })
+	i := random.IntN(len(open))
+	if i > 0 && (random.IntN(2) == 0 || len(open) > 6) {
+		_, err := f.orders.MergeShards(f.Context(), open[i-1].ID(), open[i].ID())
+		require.NoError(f, err)
+		return
+	}
+	_, _, err := f.orders.SplitShard(f.Context(), open[i].ID(), nil)
+	require.NoError(f, err)
+}
+
 // Hundreds of workers and shards: every lease is owned, the shares are even, and no
 // more leases move than must, whatever comes and goes.
 func TestManyWorkersShareManyShards(t *testing.T) {
 	bubble(t, 1, func(f *fixture) {
-		const shards, most = 500, 200
+		shards, most, steps := 500, 200, 120
+		if testing.Short() {
+			shards, most, steps = 100, 20, 40
+		}
 		_, err := f.db.CreateStream(f.Context(), "many", &braid.StreamOptions{Shards: shards})
 		require.NoError(f, err)
 		var mu sync.Mutex
@@ -150,7 +280,7 @@ func TestManyWorkersShareManyShards(t *testing.T) {
 		began := time.Now()
 		join()
 		before := count()
-		for step := range 120 {
+		for step := range steps {
 			mu.Lock()
 			moves = 0
 			mu.Unlock()

@@ -44,7 +44,7 @@ var (
 const simSteps = 60
 
 type simTotals struct {
-	records, deliveries, takes, zombies, ended, images, restarts atomic.Int64
+	records, deliveries, checkpoints, takes, zombies, ended, stops, images, restarts atomic.Int64
 }
 
 func TestSimulation(t *testing.T) {
@@ -65,8 +65,8 @@ func TestSimulation(t *testing.T) {
 			})
 		}
 	})
-	t.Logf("%d records, %d deliveries, %d leases taken, %d of them from processors that were still at work, %d shards ended, %d restarts, %d crash images",
-		totals.records.Load(), totals.deliveries.Load(), totals.takes.Load(), totals.zombies.Load(), totals.ended.Load(), totals.restarts.Load(), totals.images.Load())
+	t.Logf("%d records, %d deliveries, %d checkpoints, %d leases taken, %d of them from processors that were still at work, %d shards ended, %d stops, %d restarts, %d crash images",
+		totals.records.Load(), totals.deliveries.Load(), totals.checkpoints.Load(), totals.takes.Load(), totals.zombies.Load(), totals.ended.Load(), totals.stops.Load(), totals.restarts.Load(), totals.images.Load())
 }
 
 // simulation is one history.
@@ -85,9 +85,10 @@ type simulation struct {
 	workers map[string]*simWorker
 	steps   []string // for the reader of a failure
 
-	mu    sync.Mutex // guards the fields below
-	chaos *rand.Rand // of processors, which the scheduler calls
-	calm  bool       // nothing fails or hangs any more
+	mu      sync.Mutex      // guards the fields below
+	chaos   *rand.Rand      // of processors, which the scheduler calls
+	calm    bool            // nothing fails or hangs any more
+	stopped map[string]bool // workers whose Stop has returned
 }
 
 type simWorker struct {
@@ -105,6 +106,7 @@ func simulate(t *testing.T, seed uint64, totals *simTotals) {
 		chaos:   rand.New(rand.NewPCG(seed, 2)),
 		lossy:   seed%5 == 4,
 		workers: make(map[string]*simWorker),
+		stopped: make(map[string]bool),
 	}
 	defer func() {
 		if t.Failed() {
@@ -186,7 +188,7 @@ func (s *simulation) step() {
 }
 
 func (s *simulation) put() {
-	n := 1 + s.random.IntN(8)
+	n := 1 + s.random.IntN(18)
 	entries := make([]braid.Entry, n)
 	for i := range entries {
 		entries[i] = braid.Entry{PartitionKey: fmt.Sprint("key", s.random.IntN(12)), Data: []byte(strconv.Itoa(s.nextID))}
@@ -222,13 +224,22 @@ func (s *simulation) run(name string) {
 func (s *simulation) leave() {
 	for name, w := range s.workers {
 		s.logf("%s leaves", name)
-		ctx, cancel := context.WithTimeout(context.Background(), time.Duration(s.random.IntN(2))*simHandOver)
+		patience := time.Duration(s.random.IntN(2000)) * time.Millisecond
+		ctx, cancel := context.WithTimeout(context.Background(), patience)
+		began := time.Now()
 		err := w.w.Stop(ctx)
 		cancel()
+		if took := time.Since(began); took > patience+100*time.Millisecond {
+			s.t.Errorf("Stop took %v where it had %v", took, patience)
+		}
 		var stuck *consumer.StopError
 		if err != nil && !errors.As(err, &stuck) {
 			s.t.Errorf("stop: %v", err)
 		}
+		s.totals.stops.Add(1)
+		s.mu.Lock()
+		s.stopped[name] = true
+		s.mu.Unlock()
 		delete(s.workers, name)
 		return
 	}
@@ -318,6 +329,11 @@ func (s *simulation) settle() {
 // come in the order of its key.
 func (s *simulation) process(ctx context.Context, tx *braid.Tx, batch *consumer.Batch) error {
 	lease := batch.Lease()
+	s.mu.Lock()
+	if s.stopped[lease.Owner] {
+		s.t.Errorf("%s: %s is called after it was stopped", lease.LeaseKey, lease.Owner)
+	}
+	s.mu.Unlock()
 	s.judge.deliver(lease, batch)
 	s.totals.deliveries.Add(int64(len(batch.Records)))
 	if err := effect(tx, batch.Records); err != nil {
@@ -538,6 +554,9 @@ func (j *judge) commit(key, value []byte) {
 	}
 	if lease.Epoch > was.Epoch {
 		j.s.totals.takes.Add(1)
+	}
+	if lease.Checkpoint != was.Checkpoint {
+		j.s.totals.checkpoints.Add(1)
 	}
 	if lease.Checkpoint.ShardEnd && !was.Checkpoint.ShardEnd {
 		j.s.totals.ended.Add(1)
