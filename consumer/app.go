@@ -172,7 +172,7 @@ func (g *group) measure(ctx context.Context, s *ShardStatus) {
 	if s.Checkpoint.ShardEnd {
 		return
 	}
-	page, err := g.source.Read(ctx, s.Stream, s.Shard, s.Checkpoint.position(), 1, 1)
+	page, err := g.records().Read(ctx, s.Stream, s.Shard, s.Checkpoint.position(), 1, 1)
 	if err != nil {
 		if s.Err == nil {
 			s.Err = err

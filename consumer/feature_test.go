@@ -79,7 +79,9 @@ func TestWorkersOfAnApplicationMustAgree(t *testing.T) {
 		require.ErrorIs(f, w.Run(f.Context()), braid.ErrInvalidArgument, "it runs already")
 		require.ErrorContains(f, f.worker(consumer.Config{WorkerID: "w"}, nop).Run(f.Context()), "WorkerID")
 		require.ErrorContains(f, f.worker(consumer.Config{Streams: []string{"others"}}, nop).Run(f.Context()), "Streams")
+		require.ErrorContains(f, f.worker(consumer.Config{Source: consumer.NewDBSource(f.db)}, nop).Run(f.Context()), "Source")
 		require.NoError(f, stop())
+		require.NoError(f, f.start(f.worker(consumer.Config{Source: consumer.NewDBSource(f.db)}, nop))(), "now it is alone")
 	})
 }
 

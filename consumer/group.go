@@ -22,7 +22,7 @@ import (
 // what two events lead to does not depend on their order.
 type group struct {
 	app    string
-	source Source
+	db     *braid.DB // nil if neither source nor leases are in one
 	leases LeaseStore
 	wake   chan struct{} // holds a token while there is something to look at
 
@@ -34,6 +34,8 @@ type group struct {
 	over    []*hold            // whose goroutine has ended since the last look
 	restart []LeaseKey         // shards that were stopped by an error and are to go on
 	running bool               // the goroutine is
+	source  Source             // of the workers
+	custom  bool               // it is that of a Config
 
 	// What follows belongs to the goroutine.
 	names map[string]bool           // of workers that were ever here
@@ -69,7 +71,7 @@ func groupOf(db *braid.DB, cfg *Config) *group {
 	make := func() any {
 		g := &group{
 			app:     cfg.App,
-			source:  cfg.Source,
+			db:      db,
 			leases:  cfg.Leases,
 			wake:    make(chan struct{}, 1),
 			workers: make(map[string]*Worker),
@@ -78,9 +80,7 @@ func groupOf(db *braid.DB, cfg *Config) *group {
 			next:    make(map[LeaseKey]string),
 			seen:    make(map[LeaseKey]*observation),
 		}
-		if g.source == nil {
-			g.source = dbSource{db}
-		}
+		g.setSource(cfg.Source)
 		if g.leases == nil {
 			g.leases = dbLeases{db, cfg.App}
 		}
@@ -90,6 +90,22 @@ func groupOf(db *braid.DB, cfg *Config) *group {
 		return make().(*group)
 	}
 	return companion.DBOf(db).Attach("consumer/"+cfg.App, make).(*group)
+}
+
+// setSource sets where records come from: the database, if given is nil.
+func (g *group) setSource(given Source) {
+	g.source, g.custom = given, given != nil
+	if !g.custom {
+		g.source = dbSource{g.db}
+	}
+}
+
+// records returns where records come from. It is the same for as long as there are
+// workers.
+func (g *group) records() Source {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.source
 }
 
 // begin makes the application, or checks that it is what the config says.
@@ -123,6 +139,12 @@ func (g *group) join(w *Worker) error {
 		if !sameStreams(other.cfg.Streams, w.cfg.Streams) {
 			return &braid.InvalidArgumentError{Field: "Streams", Value: w.cfg.Streams, Rule: fmt.Sprintf("must be those of the application's other workers, %v", other.cfg.Streams)}
 		}
+	}
+	switch {
+	case len(g.workers) == 0:
+		g.setSource(w.cfg.Source)
+	case g.custom != (w.cfg.Source != nil):
+		return &braid.InvalidArgumentError{Field: "Source", Value: w.cfg.Source, Rule: "must be that of the application's other workers"}
 	}
 	g.workers[w.cfg.WorkerID] = w
 	if !g.running {
@@ -210,7 +232,7 @@ func (g *group) run() {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for {
-		changed := g.source.Changed() // before the look, which will see what it tells of
+		changed := g.records().Changed() // before the look, which will see what it tells of
 		wait, err := g.look(context.Background())
 		if err != nil && !isFatal(err) {
 			g.warn("leases cannot be given out; it is tried again", err)
@@ -588,7 +610,7 @@ func (g *group) release(ctx context.Context, s *survey) error {
 // nextLook returns after which time to look again without being told to.
 func (g *group) nextLook(now time.Time) time.Duration {
 	wait := g.leases.LeaseDuration() / 3
-	if g.source.Changed() == nil && wait == 0 {
+	if g.records().Changed() == nil && wait == 0 {
 		wait = pollInterval
 	}
 	g.mu.Lock()

@@ -201,7 +201,7 @@ const (
 
 // read walks through the shard page by page.
 func (r *runner) read() error {
-	source, budget := r.hold.group.source, r.worker.budget
+	source, budget := r.hold.group.records(), r.worker.budget
 	from := r.current().Checkpoint
 	at := from.position()
 	lingered := false

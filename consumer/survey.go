@@ -64,7 +64,7 @@ func (g *group) survey(ctx context.Context, names []string) (*survey, error) {
 	for name := range s.streams {
 		view := &streamView{}
 		s.streams[name] = view
-		view.info, err = g.source.Stream(ctx, name)
+		view.info, err = g.records().Stream(ctx, name)
 		switch {
 		case err == nil:
 			view.found = true
@@ -185,7 +185,7 @@ func (g *group) resolve(ctx context.Context, leases []Lease, shards []Shard, to 
 	open := make(map[braid.ShardID]bool) // to be processed
 	for i := range leases {
 		l, shard := &leases[i], &shards[i]
-		l.Checkpoint, err = g.source.Resolve(ctx, l.Stream, l.Shard, to)
+		l.Checkpoint, err = g.records().Resolve(ctx, l.Stream, l.Shard, to)
 		if isGone(err) {
 			l.Checkpoint, err = Checkpoint{Start: shard.Start}, nil // it has expired meanwhile
 		}

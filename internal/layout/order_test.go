@@ -50,7 +50,7 @@ func TestColumnsDoNotMeet(t *testing.T) {
 	for _, a := range edges {
 		keys := [][]byte{
 			layout.StreamKey(a), layout.ShardKey(a, a), layout.EpochKey(a), layout.SliceKey(a, a, a), layout.CutKey(a, a), layout.DataKeyKey(a, a),
-			layout.LeaseKey("app", string(rune(a%0x7f + 1)), ""),
+			layout.LeaseKey("app", string(rune(a%0x7f+1)), ""),
 			layout.AppKey([]byte{byte(a)}),
 		}
 		for i, s := range []span{layout.StreamSpan, layout.ShardSpan, layout.EpochSpan, layout.SliceSpan, layout.CutSpan, layout.DataKeySpan, layout.LeaseSpan, app} {
