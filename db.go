@@ -11,6 +11,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/braidstream/braid/internal/broadcast"
 	"github.com/braidstream/braid/internal/commit"
 	"github.com/braidstream/braid/internal/kv"
 	"github.com/braidstream/braid/internal/layout"
@@ -161,7 +162,7 @@ type DB struct {
 	requests  sync.Pool // of *putRequest
 	snapshots snapshots
 	reads     reads
-	changed   broadcast
+	changed   broadcast.Signal
 	attached  attachments
 	onLease   atomic.Pointer[func(key, value []byte)] // of tests
 
@@ -381,7 +382,7 @@ func (db *DB) addStream(s *Stream) {
 	db.mu.Lock()
 	db.streams[s.name] = s
 	db.mu.Unlock()
-	db.changed.raise()
+	db.changed.Raise()
 }
 
 func (db *DB) removeStream(s *Stream) {
@@ -396,7 +397,7 @@ func (db *DB) removeStream(s *Stream) {
 	}
 	s.signal.End()
 	db.kickReclaim()
-	db.changed.raise()
+	db.changed.Raise()
 }
 
 // clock returns the time of the wall clock.
@@ -476,7 +477,7 @@ func (db *DB) Close() error {
 		return wrapError("close", "", kv.ErrClosed)
 	}
 	close(db.closing)
-	db.changed.raise()
+	db.changed.Raise()
 	if db.committer.Close() {
 		db.background.Wait()
 		db.saveClock()

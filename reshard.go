@@ -294,6 +294,6 @@ func (r *reshard) finish(batch *kv.Batch) (publish func()) {
 			sh.closedSeconds.Store(second)
 			sh.log.End()
 		}
-		s.db.changed.raise()
+		s.db.changed.Raise()
 	}
 }

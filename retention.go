@@ -343,7 +343,7 @@ func (db *DB) expire(ctx context.Context, d dueStream) error {
 			}
 			if dropped != nil {
 				s.topology.Store(dropped)
-				db.changed.raise()
+				db.changed.Raise()
 			}
 		}, nil
 	})

@@ -1,7 +1,5 @@
 package braid
 
-import "sync"
-
 // Changed returns a channel that is closed at the next change of what streams and
 // shards there are: when a stream is created or deleted, when shards are split,
 // merged or expire, and when the database closes. Whoever wants to know of every
@@ -18,28 +16,4 @@ import "sync"
 //	}
 //
 // Settings, records and their trimming are no such changes.
-func (db *DB) Changed() <-chan struct{} { return db.changed.wait() }
-
-// broadcast wakes all who wait for it.
-type broadcast struct {
-	mu sync.Mutex    // guards the field below
-	ch chan struct{} // closed by the next raise; nil while nobody waits
-}
-
-func (b *broadcast) wait() <-chan struct{} {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if b.ch == nil {
-		b.ch = make(chan struct{})
-	}
-	return b.ch
-}
-
-func (b *broadcast) raise() {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if b.ch != nil {
-		close(b.ch)
-		b.ch = nil
-	}
-}
+func (db *DB) Changed() <-chan struct{} { return db.changed.Wait() }

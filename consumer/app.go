@@ -82,7 +82,7 @@ func (s Status) CaughtUp() bool {
 func (a *App) WaitFor(ctx context.Context, reached func(Status) bool) error {
 	g := a.group
 	for {
-		progress := g.progress.wait() // before the look
+		progress := g.progress.Wait() // before the look
 		status, err := a.Status(ctx)
 		if err != nil || reached(status) {
 			return err

@@ -9,6 +9,7 @@ import (
 
 	"github.com/braidstream/braid"
 	"github.com/braidstream/braid/consumer/internal/plan"
+	"github.com/braidstream/braid/internal/broadcast"
 	"github.com/braidstream/braid/internal/companion"
 )
 
@@ -26,7 +27,7 @@ type group struct {
 	leases LeaseStore
 	wake   chan struct{} // holds a token while there is something to look at
 
-	progress broadcast // raised when Status has changed, but for records that came
+	progress broadcast.Signal // raised when Status has changed, but for records that came
 
 	mu      sync.Mutex // guards the fields below
 	workers map[string]*Worker
@@ -239,7 +240,7 @@ func (g *group) run() {
 			wait = storePause
 		}
 		last := g.dismiss(err)
-		g.progress.raise()
+		g.progress.Raise()
 		if last {
 			return
 		}

@@ -140,7 +140,7 @@ func (h *hold) noteWritten(lease Lease, began time.Time) {
 		h.lease, h.written = lease, began
 	}
 	h.mu.Unlock()
-	h.group.progress.raise()
+	h.group.progress.Raise()
 }
 
 // update changes the stored lease in a transaction, together with what else is
@@ -224,7 +224,7 @@ func (h *hold) retrying(attempt int, err error) {
 	h.mu.Lock()
 	h.attempt, h.err = attempt, err
 	h.mu.Unlock()
-	h.group.progress.raise()
+	h.group.progress.Raise()
 }
 
 func (h *hold) recover() {
