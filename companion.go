@@ -40,13 +40,6 @@ func (c companionDB) Attach(name string, attach func() any) any {
 	return a.held[name]
 }
 
-func (c companionDB) Detach(name string) {
-	a := &c.db.attached
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	delete(a.held, name)
-}
-
 func (c companionDB) OnCommit(fn func(key, value []byte)) {
 	if fn == nil {
 		c.db.onLease.Store(nil)

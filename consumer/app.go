@@ -32,7 +32,7 @@ func (a *App) Name() string { return a.group.app }
 // Status is an application at one time.
 type Status struct {
 	App     string
-	Start   braid.Position // where it began, or was sought to as a whole
+	Start   braid.Position // where it began
 	Paused  bool           // as a whole
 	Workers []string       // of this process
 	Shards  []ShardStatus  // by stream and shard
@@ -82,7 +82,7 @@ func (s Status) CaughtUp() bool {
 func (a *App) WaitFor(ctx context.Context, reached func(Status) bool) error {
 	g := a.group
 	for {
-		progress := g.progress.Wait() // before the look
+		progress, changed := g.progress.Wait(), g.records().Changed() // before the look
 		status, err := a.Status(ctx)
 		if err != nil || reached(status) {
 			return err
@@ -93,6 +93,7 @@ func (a *App) WaitFor(ctx context.Context, reached func(Status) bool) error {
 		}
 		select {
 		case <-progress:
+		case <-changed:
 		case <-poll:
 		case <-ctx.Done():
 			return context.Cause(ctx)
@@ -192,6 +193,8 @@ func (g *group) measure(ctx context.Context, s *ShardStatus) {
 // they do afterwards counts, and begin again there. Children of a shard that is not
 // done any more wait for it.
 //
+// Where streams begin that the application has not met yet stays what its Start says.
+//
 // Errors: braid.ErrInvalidArgument; braid.ErrStreamNotFound and
 // braid.ErrShardNotFound for what the application has not met; those of the store
 // and the source.
@@ -205,11 +208,6 @@ func (a *App) Seek(ctx context.Context, key LeaseKey, to braid.Position) error {
 			return err
 		}
 		var changed []Lease
-		if key == (LeaseKey{}) && s.rows[key] != nil {
-			app := s.app()
-			app.Checkpoint.Start = to
-			changed = append(changed, app)
-		}
 		sought, err := a.seek(ctx, s, key, to)
 		if err != nil {
 			return err
@@ -278,10 +276,10 @@ func (a *App) pause(ctx context.Context, key LeaseKey, paused bool) error {
 			return err
 		}
 		var changed []Lease
-		if row := s.rows[key]; row != nil {
-			changed = []Lease{*row}
-		} else if it := s.items[key]; it != nil {
+		if it := s.items[key]; it != nil {
 			changed = []Lease{it.lease}
+		} else if row := s.rows[key]; row != nil && key.Shard == "" {
+			changed = []Lease{*row}
 		}
 		if len(changed) > 0 {
 			if changed[0].Paused == paused {
@@ -335,10 +333,9 @@ func (g *group) resumeFailed(key LeaseKey) {
 	defer g.mu.Unlock()
 	for held, h := range g.holds {
 		if key.covers(held) && h.hasFailed() {
-			g.restart = append(g.restart, held)
+			h.drain(errDrained) // it waits for that
 		}
 	}
-	g.kick()
 }
 
 // Delete removes all that is stored of the application: a worker that is made under

@@ -16,12 +16,13 @@ type Batch struct {
 
 	Records []Record
 
-	// Attempt is 1 when these records are given to the processor for the first time
-	// under this lease.
+	// Attempt is 1 when exactly these records are given to the processor for the
+	// first time under this lease.
 	Attempt int
 
-	// How far the shard went on after the batch when it was read: both are exact,
-	// and 0 at the tip. With Lanes they are not known, and 0.
+	// How far the shard went on after the batch when it was read: both are 0 at the
+	// tip, and exact if records are not taken apart. With Lanes they are not known,
+	// and 0.
 	BehindRecords, BehindBytes int64
 
 	// BehindLatest is the age of the last record of the batch.
@@ -77,39 +78,43 @@ func (c *Checkpointer) Checkpoint(ctx context.Context) error {
 
 // CheckpointAt stores that the record, and every one before it, is processed. A
 // record before the checkpoint changes nothing: it never goes back. One that was
-// not given to the processor under this lease is braid.ErrInvalidArgument.
+// not given to the processor under this lease is braid.ErrInvalidArgument; so is every
+// one with Acks or Lanes, where it would pass records that are not done.
 func (c *Checkpointer) CheckpointAt(ctx context.Context, record Record) error {
-	if err := c.checkRecord(&record); err != nil {
+	if err := c.checkPlace(&record); err != nil {
 		return err
 	}
 	return c.r.checkpoint(ctx, record.checkpoint())
 }
 
 // Ack makes records done, in any order, if the Config has set Acks. The checkpoint
-// follows by itself. It does not wait for that, and fails only for records that
-// were not given to the processor under this lease, with braid.ErrInvalidArgument.
+// follows by itself, and is not waited for. Errors: [ErrLeaseLost], and
+// braid.ErrInvalidArgument for records that were not given to the processor under this
+// lease.
 func (c *Checkpointer) Ack(records ...Record) error {
 	if !c.r.cfg.Acks {
 		return &braid.InvalidArgumentError{Field: "Ack", Value: "called", Rule: "needs Config.Acks"}
+	}
+	if c.r.ctx.Err() != nil {
+		return ErrLeaseLost
 	}
 	for i := range records {
 		if err := c.checkRecord(&records[i]); err != nil {
 			return err
 		}
 	}
-	if !c.r.tracker.done(records) {
-		return errNotGiven(&records[0])
-	}
+	c.r.tracker.done(records)
 	return nil
 }
 
 // Prepare stores a checkpoint that is yet to be committed, with bytes of the
 // application's own: for work in two steps, where the second has effects outside of
 // the database. If the worker ends between them, whoever has the lease next finds
-// both in the [Lease] that its Initialize hook gets, and can finish or undo the work.
-// Another one takes its place, and a checkpoint that passes it settles it.
+// both in the lease, and can finish or undo the work: see [Checkpointer.Pending].
+// Another one takes its place, and a checkpoint that reaches it settles it. Errors: as
+// [Checkpointer.CheckpointAt].
 func (c *Checkpointer) Prepare(ctx context.Context, record Record, state []byte) (*PreparedCheckpoint, error) {
-	if err := c.checkRecord(&record); err != nil {
+	if err := c.checkPlace(&record); err != nil {
 		return nil, err
 	}
 	place := record.checkpoint()
@@ -123,21 +128,28 @@ func (c *Checkpointer) Prepare(ctx context.Context, record Record, state []byte)
 	return &PreparedCheckpoint{c, place}, nil
 }
 
+// Pending returns the checkpoint that is prepared, maybe by an owner before, nil if
+// there is none. What was given with it is in the PendingState of the [Lease].
+func (c *Checkpointer) Pending() *PreparedCheckpoint {
+	lease := c.r.current()
+	if lease.Pending == nil {
+		return nil
+	}
+	return &PreparedCheckpoint{c, *lease.Pending}
+}
+
 // PreparedCheckpoint is a checkpoint that is stored and does not count yet.
 type PreparedCheckpoint struct {
 	c     *Checkpointer
 	place Checkpoint
 }
 
-// Pending returns the place that was prepared.
-func (p *PreparedCheckpoint) Pending() Checkpoint { return p.place }
+// Checkpoint returns the place that was prepared.
+func (p *PreparedCheckpoint) Checkpoint() Checkpoint { return p.place }
 
 // Commit makes it the checkpoint. Errors: as [Checkpointer.CheckpointAt].
 func (p *PreparedCheckpoint) Commit(ctx context.Context) error {
-	return p.c.r.write(ctx, func(l *Lease) {
-		l.advance(p.place)
-		l.Pending, l.PendingState = nil, nil
-	})
+	return p.c.r.checkpoint(ctx, p.place)
 }
 
 func (c *Checkpointer) check() error {
@@ -145,6 +157,14 @@ func (c *Checkpointer) check() error {
 		return &braid.InvalidArgumentError{Field: "Checkpoint", Value: "called", Rule: "is part of the transaction of a TxProcessor"}
 	}
 	return nil
+}
+
+// checkPlace checks a record that is to be a checkpoint.
+func (c *Checkpointer) checkPlace(record *Record) error {
+	if c.r.tracker != nil {
+		return &braid.InvalidArgumentError{Field: "Record", Value: record.SequenceNumber, Rule: "cannot be a checkpoint with Acks or Lanes, which checkpoint up to the first record that is not done"}
+	}
+	return c.checkRecord(record)
 }
 
 func (c *Checkpointer) checkRecord(record *Record) error {

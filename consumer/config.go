@@ -66,11 +66,13 @@ type Config struct {
 
 	// Acks makes a record done when the processor calls [Checkpointer.Ack] for it,
 	// which it may do in any order and after it has returned, and not when it
-	// returns. Checkpoints are made up to the first record that is not done.
+	// returns. Checkpoints are made up to the first record that is not done. A shard
+	// is not read on while records of more than BatchBytes are not done.
 	Acks bool
 
 	// ManualCheckpoints leaves it to the processor when to checkpoint: nothing is
-	// when it returns.
+	// when it returns. The end of a shard passes everything when the hook ShardEnded
+	// returns nil; a processor without it has to checkpoint the last record.
 	ManualCheckpoints bool
 
 	// MaxAttempts is how often a batch is given to a processor that returns errors.
@@ -84,7 +86,8 @@ type Config struct {
 	RetryPause, MaxRetryPause time.Duration
 
 	// DeadLetterStream, if it is not empty, takes records that have failed, each as
-	// a [DeadLetter], in the same commit as the checkpoint that passes it. SkipFailed
+	// a [DeadLetter], in the same commit as the checkpoint that passes it; with Lanes or
+	// Acks the checkpoint may follow later, and a crash in between repeats it. SkipFailed
 	// passes them and logs it. Without either, the shard stops at a record that has
 	// failed: its [ShardStatus] says so, and [App.Resume] tries again, as does a new
 	// worker.
@@ -94,7 +97,8 @@ type Config struct {
 	// OnGap is called when retention has removed records before they were
 	// processed. If it returns an error, the shard stops, like after a record that
 	// has failed. Otherwise, and if it is nil, it is logged, and processing goes on
-	// with the first record that is there.
+	// with the first record that is there. If a whole shard has expired, it is called
+	// when its children begin; what is not known of the gap is zero then.
 	OnGap func(ctx context.Context, stream string, gap *braid.TrimmedError) error
 
 	// Deaggregate takes apart records that the Kinesis Producer Library has put
@@ -105,7 +109,8 @@ type Config struct {
 
 	// HandOverTimeout is how long a processor may take to return before its lease
 	// is given to another worker without its consent. The default is 30 s. It is
-	// also how long Run takes at most when its context has ended.
+	// also how long Run takes at most when its context has ended and Stop was not
+	// called.
 	HandOverTimeout time.Duration
 
 	// Source and Leases replace the streams and leases of the database. Without
@@ -176,6 +181,8 @@ func (c *Config) withDefaults(db *braid.DB, transactional bool) (Config, error) 
 		return invalid("ManualCheckpoints", true, "must not be set with more than one lane; use Acks")
 	case cfg.RetryPause < 0 || cfg.MaxRetryPause < cfg.RetryPause:
 		return invalid("RetryPause", cfg.RetryPause, "must be positive and not above MaxRetryPause")
+	case cfg.DeadLetterStream != "" && cfg.ManualCheckpoints:
+		return invalid("DeadLetterStream", cfg.DeadLetterStream, "must not be set with ManualCheckpoints: a dead letter is put in one commit with the checkpoint")
 	case cfg.DeadLetterStream != "" && cfg.SkipFailed:
 		return invalid("SkipFailed", true, "must not be set together with DeadLetterStream")
 	case slices.Contains(cfg.Streams, cfg.DeadLetterStream):
@@ -186,6 +193,8 @@ func (c *Config) withDefaults(db *braid.DB, transactional bool) (Config, error) 
 		return invalid("db", "nil", "must not be nil unless both Source and Leases are given")
 	case db == nil && (transactional || cfg.DeadLetterStream != ""):
 		return invalid("db", "nil", "must not be nil for a TxProcessor or a DeadLetterStream")
+	case cfg.Leases != nil && cfg.Leases.LeaseDuration() <= 0:
+		return invalid("Leases", "without a LeaseDuration", "must have leases that expire, if they are not in the database")
 	case cfg.Leases != nil && (transactional || cfg.DeadLetterStream != ""):
 		return invalid("Leases", "set", "must not be set for a TxProcessor or a DeadLetterStream: their checkpoints are in the same commit as what they write")
 	}
@@ -205,7 +214,11 @@ func isStart(p braid.Position) bool {
 
 // pause is how long to wait after an attempt.
 func (c *Config) pause(attempt int) time.Duration {
-	return min(c.MaxRetryPause, c.RetryPause<<min(attempt-1, 30))
+	pause := c.RetryPause
+	for ; attempt > 1 && pause < c.MaxRetryPause; attempt-- {
+		pause *= 2
+	}
+	return min(pause, c.MaxRetryPause)
 }
 
 func orDefault[T comparable](field *T, value T) {

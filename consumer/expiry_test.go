@@ -176,7 +176,8 @@ func (m *member) ProcessRecords(ctx context.Context, batch *consumer.Batch) erro
 
 // Initialize notes it if the processor before has not been told yet that its lease is
 // lost.
-func (m *member) Initialize(ctx context.Context, lease consumer.Lease) error {
+func (m *member) Initialize(ctx context.Context, c *consumer.Checkpointer) error {
+	lease := c.Lease()
 	// Clocks of processes are not in step to the nanosecond, as they are in a bubble:
 	// there an owner loses a lease at the instant at which another one may take it.
 	time.Sleep(time.Nanosecond)

@@ -32,8 +32,8 @@ type group struct {
 	mu      sync.Mutex // guards the fields below
 	workers map[string]*Worker
 	holds   map[LeaseKey]*hold // changed by the goroutine alone
+	left    map[*hold]bool     // taken away, but their goroutine has not ended
 	over    []*hold            // whose goroutine has ended since the last look
-	restart []LeaseKey         // shards that were stopped by an error and are to go on
 	running bool               // the goroutine is
 	source  Source             // of the workers
 	custom  bool               // it is that of a Config
@@ -77,6 +77,7 @@ func groupOf(db *braid.DB, cfg *Config) *group {
 			wake:    make(chan struct{}, 1),
 			workers: make(map[string]*Worker),
 			holds:   make(map[LeaseKey]*hold),
+			left:    make(map[*hold]bool),
 			names:   make(map[string]bool),
 			next:    make(map[LeaseKey]string),
 			seen:    make(map[LeaseKey]*observation),
@@ -183,6 +184,11 @@ func (g *group) giveUp(w *Worker) (stuck []LeaseKey) {
 			h.lose(ErrLeaseLost)
 		}
 	}
+	for h := range g.left {
+		if h.worker == w {
+			holds = append(holds, h)
+		}
+	}
 	g.mu.Unlock()
 	grace := time.NewTimer(stopGrace)
 	defer grace.Stop()
@@ -223,6 +229,7 @@ func (g *group) kick() {
 func (g *group) noteEnded(h *hold) {
 	g.mu.Lock()
 	g.over = append(g.over, h)
+	delete(g.left, h)
 	g.mu.Unlock()
 	close(h.ended)
 	g.kick()
@@ -234,7 +241,7 @@ func (g *group) run() {
 	defer timer.Stop()
 	for {
 		changed := g.records().Changed() // before the look, which will see what it tells of
-		wait, err := g.look(context.Background())
+		wait, err := g.lookOnce()
 		if err != nil && !isFatal(err) {
 			g.warn("leases cannot be given out; it is tried again", err)
 			wait = storePause
@@ -265,6 +272,17 @@ func (g *group) warn(what string, err error) {
 	}
 }
 
+// lookOnce is look with a bound for stores that may hang: one whose leases expire.
+func (g *group) lookOnce() (wait time.Duration, err error) {
+	ctx := context.Background()
+	if d := g.leases.LeaseDuration(); d > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, d)
+		defer cancel()
+	}
+	return g.look(ctx)
+}
+
 // dismiss tells workers that have left, and have nothing any more, that they may go.
 // It reports whether that was the last one, and the goroutine is to end. After an
 // error of the look, which may not have stored that leases were given back, only
@@ -284,6 +302,13 @@ func (g *group) dismiss(failed error) bool {
 			}
 		}
 		busy[h.worker] = true
+	}
+	for h := range g.left {
+		if h.isSilent() {
+			delete(g.left, h)
+		} else {
+			busy[h.worker] = true
+		}
 	}
 	for id, w := range g.workers {
 		if fatal {
@@ -336,28 +361,32 @@ func (g *group) look(ctx context.Context) (wait time.Duration, err error) {
 	if err := g.release(ctx, s); err != nil {
 		return 0, err
 	}
-	return g.nextLook(now), g.forget(ctx, s)
-}
-
-// dropOverLocked takes out the holds that have ended. One that was stopped by an
-// error stays until it is told to go on, so that no other worker runs into it.
-func (g *group) dropOverLocked() {
-	for _, key := range g.restart {
-		if h := g.holds[key]; h != nil && h.hasFailed() {
-			delete(g.holds, key)
+	if err := g.forget(ctx, s); err != nil {
+		return 0, err
+	}
+	wait = g.nextLook(now)
+	for name, view := range s.streams {
+		if view.err != nil {
+			g.warn("a stream cannot be looked at; it is tried again", fmt.Errorf("%s: %w", name, view.err))
+			wait = storePause
 		}
 	}
+	return wait, nil
+}
+
+// dropOverLocked takes out the holds that have ended, and those that were given up.
+func (g *group) dropOverLocked() {
 	for _, h := range g.over {
-		if g.holds[h.key] == h && !h.hasFailed() {
+		if g.holds[h.key] == h {
 			delete(g.holds, h.key)
 		}
 	}
+	g.over = nil
 	for key, h := range g.holds {
-		if h.isSilent() { // it was given up
+		if h.isSilent() {
 			delete(g.holds, key)
 		}
 	}
-	g.over, g.restart = nil, nil
 }
 
 func (h *hold) hasFailed() bool {
@@ -409,7 +438,8 @@ func (g *group) endHolds(s *survey, now time.Time) {
 	for key, h := range g.holds {
 		it := s.items[key]
 		switch {
-		case it == nil || it.lease.Incarnation != h.current().Incarnation:
+		case s.streams[key.Stream] != nil && s.streams[key.Stream].err != nil: // nothing is known of it now
+		case it == nil || it.lease.Incarnation != h.incarnation:
 			h.end(now, h.lose, fmt.Errorf("%w: %s", braid.ErrShardNotFound, key))
 		case !h.isOwn(it.lease, it.lease.Version > 0):
 			h.end(now, h.lose, ErrLeaseLost)
@@ -419,13 +449,11 @@ func (g *group) endHolds(s *survey, now time.Time) {
 		case it.paused || len(it.waiting) > 0 || it.lease.NextOwner != "" && !g.names[it.lease.NextOwner]:
 			h.end(now, h.drain, errDrained)
 		}
-		if h.ending && h.hasFailed() && h.isEnded() {
-			delete(g.holds, key)
-		}
 		if !h.deadline.IsZero() && now.Sub(h.deadline) >= 0 && !h.isEnded() {
 			h.log.Error("the processor has not returned in time; its lease is taken away")
 			h.lose(ErrLeaseLost)
 			delete(g.holds, key)
+			g.left[h] = true
 		}
 	}
 }
@@ -473,10 +501,10 @@ func (g *group) assign(ctx context.Context, s *survey, workers map[string]*Worke
 		switch {
 		case it.lease.NextOwner != "" && !g.names[it.lease.NextOwner] && (h != nil || g.names[it.lease.Owner]):
 			l.Owner, l.Moving = it.lease.NextOwner, true // release hands it over when the hold has ended
-		case h != nil && (h.ending || h.isEnded() && !h.hasFailed()):
+		case h != nil && (h.ending || h.isEnded()):
 			l.Owner, l.Moving = next, true
 		case h != nil:
-			l.Owner = h.worker.cfg.WorkerID
+			l.Owner, l.Moving = h.worker.cfg.WorkerID, h.hasFailed() // that stays where it is
 		case g.isFree(&it.lease, timeout, now):
 			l.Free = true
 			if next != "" {
@@ -517,9 +545,6 @@ func (g *group) askFor(ctx context.Context, it *item, to string, now time.Time) 
 	if h != nil {
 		h.end(now, h.drain, errDrained)
 		g.next[it.lease.LeaseKey] = to
-		if h.hasFailed() {
-			g.kick() // it has ended already
-		}
 		return nil
 	}
 	next := it.lease
@@ -548,7 +573,7 @@ func (g *group) take(ctx context.Context, items []*item) error {
 			it.lease.Version++
 			it.taken = true
 			delete(g.next, it.lease.LeaseKey)
-			h := newHold(it.taker, it.lease, it.shard)
+			h := newHold(it.taker, it.lease, it.shard, it.lost)
 			g.mu.Lock()
 			g.holds[h.key] = h
 			g.mu.Unlock()
@@ -624,17 +649,19 @@ func (g *group) nextLook(now time.Time) time.Duration {
 	return wait
 }
 
-// forget removes the leases of shards and streams that are not there any more.
+// forget removes the leases of shards and streams that are not there any more. That of
+// a parent stays until its children have begun, who tell whether it was done.
 func (g *group) forget(ctx context.Context, s *survey) error {
 	for key, lease := range s.rows {
+		view := s.streams[key.Stream]
+		if key.Shard == "" || view == nil || view.err != nil || s.items[key] != nil || s.needed[key] {
+			continue
+		}
 		g.mu.Lock()
 		held := g.holds[key] != nil
 		g.mu.Unlock()
-		if held || key.Shard == "" || s.items[key] != nil || s.streams[key.Stream] == nil {
+		if held {
 			continue
-		}
-		if !lease.Checkpoint.ShardEnd && s.streams[key.Stream].found {
-			g.warn("a shard has expired before it was processed", fmt.Errorf("%s was at %s", key, lease.Checkpoint))
 		}
 		if _, err := g.leases.Delete(ctx, *lease); err != nil {
 			return err

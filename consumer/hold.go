@@ -20,7 +20,9 @@ type hold struct {
 	key    LeaseKey
 	shard  Shard
 	epoch  uint64
-	log    *slog.Logger
+
+	incarnation uint64 // of the stream
+	log         *slog.Logger
 
 	ctx     context.Context // ends with the lease, with the cause
 	lose    context.CancelCauseFunc
@@ -30,6 +32,8 @@ type hold struct {
 
 	turn    chan struct{} // holds a token while somebody writes the lease
 	tracker *tracker      // of records that are not done in order; nil if they are
+
+	expired []*braid.TrimmedError // parents that nobody has processed
 
 	mu        sync.Mutex // guards the fields below
 	lease     Lease      // as it is stored
@@ -46,20 +50,23 @@ type hold struct {
 	deadline time.Time // by which it has to have ended; zero if it has not to
 }
 
-func newHold(w *Worker, lease Lease, shard Shard) *hold {
+func newHold(w *Worker, lease Lease, shard Shard, expired []*braid.TrimmedError) *hold {
 	h := &hold{
-		worker:    w,
-		group:     w.group,
-		key:       lease.LeaseKey,
-		shard:     shard,
-		epoch:     lease.Epoch,
-		log:       w.cfg.Logger.With("app", w.cfg.App, "worker", w.cfg.WorkerID, "stream", lease.Stream, "shard", lease.Shard),
-		ended:     make(chan struct{}),
-		turn:      make(chan struct{}, 1),
-		lease:     lease,
-		written:   time.Now(),
-		delivered: lease.Checkpoint,
-		processed: lease.Checkpoint,
+		expired: expired,
+		worker:  w,
+		group:   w.group,
+		key:     lease.LeaseKey,
+		shard:   shard,
+		epoch:   lease.Epoch,
+
+		incarnation: lease.Incarnation,
+		log:         w.cfg.Logger.With("app", w.cfg.App, "worker", w.cfg.WorkerID, "stream", lease.Stream, "shard", lease.Shard),
+		ended:       make(chan struct{}),
+		turn:        make(chan struct{}, 1),
+		lease:       lease,
+		written:     time.Now(),
+		delivered:   lease.Checkpoint,
+		processed:   lease.Checkpoint,
 	}
 	h.ctx, h.lose = context.WithCancelCause(context.Background())
 	h.reading, h.drain = context.WithCancelCause(h.ctx)
@@ -76,9 +83,6 @@ func (h *hold) current() Lease {
 	return h.lease
 }
 
-// over returns why the work of the hold is to end, nil if it is not.
-func (h *hold) over() error { return context.Cause(h.reading) }
-
 // lost tells that another owner, or nobody, has the lease.
 func (h *hold) lost() error {
 	h.lose(ErrLeaseLost)
@@ -87,7 +91,7 @@ func (h *hold) lost() error {
 
 // isOwn reports whether a stored lease is still this hold's.
 func (h *hold) isOwn(lease Lease, found bool) bool {
-	return found && lease.Epoch == h.epoch && lease.Owner == h.worker.cfg.WorkerID
+	return found && lease.Epoch == h.epoch && lease.Owner == h.worker.cfg.WorkerID && lease.Incarnation == h.incarnation
 }
 
 // write changes the stored lease; nothing else than what change does. Errors:
@@ -123,13 +127,21 @@ func (h *hold) write(ctx context.Context, change func(*Lease)) error {
 	}
 }
 
+// takeTurn waits until nobody else writes the lease. A hold that has ended writes
+// nothing more, whatever is stored: the lease may have been deleted and made anew.
 func (h *hold) takeTurn(ctx context.Context) error {
 	select {
 	case h.turn <- struct{}{}:
-		return nil
 	case <-ctx.Done():
 		return context.Cause(ctx)
+	case <-h.ctx.Done():
+		return ErrLeaseLost
 	}
+	if h.ctx.Err() != nil {
+		h.endTurn()
+		return ErrLeaseLost
+	}
+	return nil
 }
 
 func (h *hold) endTurn() { <-h.turn }
@@ -174,7 +186,7 @@ func (h *hold) update(ctx context.Context, fn func(tx *braid.Tx, lease *Lease) e
 	return err
 }
 
-// advance moves a lease's checkpoint forward; what was prepared before it is
+// advance moves a lease's checkpoint forward; what was prepared up to there is
 // settled by that.
 func (l *Lease) advance(to Checkpoint) {
 	if !l.Checkpoint.before(to) {
@@ -182,11 +194,16 @@ func (l *Lease) advance(to Checkpoint) {
 	}
 	to.Start = l.Checkpoint.Start
 	l.Checkpoint = to
-	l.Pending, l.PendingState = nil, nil
+	if l.Pending != nil && !to.before(*l.Pending) {
+		l.Pending, l.PendingState = nil, nil
+	}
 }
 
 // checkpoint stores a checkpoint, if it lies beyond the stored one.
 func (h *hold) checkpoint(ctx context.Context, to Checkpoint) error {
+	if h.ctx.Err() != nil {
+		return ErrLeaseLost
+	}
 	if !h.current().Checkpoint.before(to) {
 		return nil
 	}
@@ -209,7 +226,7 @@ func (h *hold) insist(to Checkpoint) error {
 			return cause
 		}
 		if isFatal(err) {
-			return err
+			return &fatalError{err}
 		}
 		h.log.Warn("the checkpoint could not be stored; it is tried again", "error", err)
 		h.retrying(attempt, err)

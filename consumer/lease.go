@@ -60,6 +60,13 @@ func (c Checkpoint) before(other Checkpoint) bool {
 	return c.Partial && !other.Partial
 }
 
+// precedes is before for places of records: whether more of an aggregate follow is
+// not looked at.
+func (c Checkpoint) precedes(other Checkpoint) bool {
+	order := c.SequenceNumber.Compare(other.SequenceNumber)
+	return order < 0 || order == 0 && c.SubSequenceNumber < other.SubSequenceNumber
+}
+
 // String is the place in the words of the KCL.
 func (c Checkpoint) String() string {
 	switch {

@@ -85,15 +85,16 @@ type perLeaseTx struct {
 }
 
 // An Initializer is a processor with a hook that is called before the first batch
-// of a lease: with the lease as it is, its checkpoint and what was prepared. After
-// an error it is called again, after a pause.
+// of a lease. [Checkpointer.Lease] says where it begins, and [Checkpointer.Pending]
+// what another owner has prepared. After an error it is called again, after a pause.
 type Initializer interface {
-	Initialize(ctx context.Context, lease Lease) error
+	Initialize(ctx context.Context, c *Checkpointer) error
 }
 
 // A ShutdownRequester is a processor with a hook that is called when the lease is
 // to be handed over or the worker stops: after the last batch, before LeaseLost,
-// with the last opportunity to checkpoint. An error is logged.
+// with the last opportunity to checkpoint. With Acks, what is not acknowledged by then
+// is waited for afterwards. An error is logged.
 type ShutdownRequester interface {
 	ShutdownRequested(ctx context.Context, c *Checkpointer) error
 }
@@ -108,7 +109,7 @@ type ShardEnder interface {
 // A LeaseLoser is a processor with a hook that is called when it will get no more
 // records, though the shard goes on: the lease went to another worker, or the
 // worker stops, or the shard was stopped by an error or deleted; cause says which.
-// Nothing can be checkpointed any more.
+// There is nothing to be checkpointed any more.
 type LeaseLoser interface {
 	LeaseLost(ctx context.Context, cause error)
 }
@@ -122,15 +123,14 @@ type Record struct {
 	// other records it is 0. See [Config].Deaggregate.
 	SubSequenceNumber int
 
-	// Aggregated tells that the record was inside of another one.
-	Aggregated bool
-
-	more bool // others of the same aggregate follow
+	// Aggregated tells that the record was inside of another one, and Partial that
+	// others that were inside of it follow.
+	Aggregated, Partial bool
 }
 
 // checkpoint is the place after the record.
 func (r *Record) checkpoint() Checkpoint {
-	return Checkpoint{SequenceNumber: r.SequenceNumber, SubSequenceNumber: r.SubSequenceNumber, Partial: r.more}
+	return Checkpoint{SequenceNumber: r.SequenceNumber, SubSequenceNumber: r.SubSequenceNumber, Partial: r.Partial}
 }
 
 // RecordError is an error of a processor that says at which record it happened:

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"hash/maphash"
+	"math"
 	"runtime/debug"
 	"slices"
 	"sync"
@@ -26,28 +27,44 @@ func (h *hold) run() {
 	if d := h.group.leases.LeaseDuration(); d > 0 {
 		renewal.Go(func() { h.renew(d) })
 	}
-	r := &runner{hold: h, target: h.worker.newTarget(h.current()), cfg: &h.worker.cfg}
-	if r.initialize() != nil {
-		return
+	r := &runner{hold: h, cfg: &h.worker.cfg}
+	r.flow, r.halt = context.WithCancelCause(h.reading)
+	defer r.halt(nil)
+	returned := false
+	defer func() {
+		if !returned { // as testing's FailNow does
+			h.fail(errors.New("the processor has ended its goroutine, by runtime.Goexit"))
+			<-h.reading.Done()
+		}
+	}()
+	if r.initialize() == nil {
+		r.process()
 	}
+	returned = true
+}
+
+// process does what follows Initialize.
+func (r *runner) process() {
 	err := r.work()
-	if h.tracker != nil {
-		h.tracker.close()
+	if r.tracker != nil {
+		r.tracker.close()
 	}
 	if err == nil {
 		return // the shard has ended
 	}
-	if cause := context.Cause(h.ctx); cause != nil {
+	if cause := context.Cause(r.ctx); cause != nil {
 		err = cause
 	}
-	if errors.Is(err, errDrained) {
-		r.requestShutdown()
-	}
 	var gone *goneError
-	failed := !errors.Is(err, errDrained) && !errors.As(err, &gone) && h.ctx.Err() == nil
-	r.loseLease(err)
+	failed := !errors.Is(err, errDrained) && !errors.As(err, &gone) && r.ctx.Err() == nil
 	if failed {
-		h.fail(err)
+		r.fail(err)
+	}
+	if !r.shardEnded { // or it was told already that nothing follows
+		r.loseLease(err)
+	}
+	if failed {
+		<-r.reading.Done() // until somebody has it go on, or it goes to another worker
 	}
 }
 
@@ -55,8 +72,13 @@ func (h *hold) run() {
 func (h *hold) fail(err error) {
 	h.log.Error("the shard is stopped", "error", err)
 	h.mu.Lock()
-	defer h.mu.Unlock()
 	h.failed, h.err = true, err
+	h.mu.Unlock()
+	h.group.progress.Raise()
+	var fatal *fatalError
+	if errors.As(err, &fatal) {
+		h.worker.fail(fatal.error)
+	}
 }
 
 // isGone reports whether there is no such stream or shard any more.
@@ -69,6 +91,17 @@ func isGone(err error) bool {
 type goneError struct{ error }
 
 func (e *goneError) Unwrap() error { return e.error }
+
+// fatalError is an error of the source or the store after which nothing works any
+// more; and commitError one of a transaction whose processor had none. A processor may
+// have others that look like them.
+type (
+	fatalError  struct{ error }
+	commitError struct{ error }
+)
+
+func (e *fatalError) Unwrap() error  { return e.error }
+func (e *commitError) Unwrap() error { return e.error }
 
 // isFatal reports whether nothing will work any more.
 func isFatal(err error) bool {
@@ -89,9 +122,17 @@ type runner struct {
 	*hold
 	target
 	cfg   *Config
+	flow  context.Context // ends with reading, and when a lane has failed
+	halt  context.CancelCauseFunc
 	lanes []chan []Record
 	busy  sync.WaitGroup // the lanes' goroutines
+
+	shardEnded   bool // the hook has returned nil
+	commitErrors int  // of a TxProcessor, one after the other
 }
+
+// over returns why the work is to end, nil if it is not.
+func (r *runner) over() error { return context.Cause(r.flow) }
 
 // call runs a call of the processor, and makes an error of a panic. It does not
 // run it if nobody may call the processor any more.
@@ -123,18 +164,21 @@ func (r *runner) until(what string, hook func() error) error {
 		}
 		r.log.Warn(what+" has failed; it is called again", "attempt", attempt, "error", err)
 		r.retrying(attempt, err)
-		if err := sleep(r.reading, r.cfg.pause(attempt)); err != nil {
+		if err := sleep(r.flow, r.cfg.pause(attempt)); err != nil {
 			return err
 		}
 	}
 }
 
 func (r *runner) initialize() error {
-	hook, has := r.hooks.(Initializer)
-	if !has {
+	err := r.until("PerLease", func() error {
+		r.target = r.worker.newTarget(r.current())
 		return nil
+	})
+	if hook, has := r.hooks.(Initializer); has && err == nil {
+		err = r.until("Initialize", func() error { return hook.Initialize(r.ctx, r.checkpointer()) })
 	}
-	return r.until("Initialize", func() error { return hook.Initialize(r.ctx, r.current()) })
+	return err
 }
 
 func (r *runner) requestShutdown() {
@@ -157,8 +201,17 @@ func (r *runner) loseLease(cause error) {
 // work gives the shard's records to the processor. It returns nil when the shard
 // has ended and that is stored.
 func (r *runner) work() error {
+	for _, gap := range r.expired {
+		if err := r.tellOfGap(gap); err != nil {
+			return err
+		}
+	}
 	if r.tracker == nil {
-		return r.read()
+		err := r.read()
+		if errors.Is(r.over(), errDrained) {
+			r.requestShutdown()
+		}
+		return err
 	}
 	for range r.cfg.Lanes {
 		r.lanes = append(r.lanes, make(chan []Record, maxTrackedPages+1))
@@ -174,8 +227,11 @@ func (r *runner) work() error {
 		close(lane)
 	}
 	r.busy.Wait()
-	if r.cfg.Acks && errors.Is(r.over(), errDrained) {
-		_ = r.tracker.wait(r.ctx, 0, 0) // what was given out is still to be acknowledged
+	if errors.Is(r.over(), errDrained) {
+		r.requestShutdown()
+		if r.cfg.Acks {
+			_ = r.tracker.wait(r.ctx, 0, 0) // what was given out is still to be acknowledged
+		}
 	}
 	close(stop)
 	committer.Wait()
@@ -207,25 +263,29 @@ func (r *runner) read() error {
 	lingered := false
 	for attempt := 1; ; {
 		if r.tracker != nil {
-			if err := r.tracker.wait(r.reading, maxTrackedPages-1, r.cfg.BatchBytes); err != nil {
+			pages := maxTrackedPages - 1
+			if r.cfg.Acks {
+				pages = math.MaxInt // they may be small, and acknowledged by the hundred
+			}
+			if err := r.tracker.wait(r.flow, pages, r.cfg.BatchBytes); err != nil {
 				return err
 			}
 		}
-		if err := budget.acquire(r.reading, r.cfg.BatchBytes); err != nil {
+		if err := budget.acquire(r.flow, r.cfg.BatchBytes); err != nil {
 			return err
 		}
-		page, err := source.Read(r.reading, r.key.Stream, r.key.Shard, at, max(r.cfg.BatchRecords, minPageRecords), r.cfg.BatchBytes)
+		page, err := source.Read(r.flow, r.key.Stream, r.key.Shard, at, max(r.cfg.BatchRecords, minPageRecords), r.cfg.BatchBytes)
 		budget.release(r.cfg.BatchBytes - page.Bytes)
 		switch {
 		case err != nil:
 		case len(page.Records) == 0 && !page.EndOfShard:
 			at = page.Next
-			err = source.Wait(r.reading, r.key.Stream, r.key.Shard, at)
+			err = source.Wait(r.flow, r.key.Stream, r.key.Shard, at)
 			lingered = false
 		case r.cfg.Linger > 0 && !lingered && page.AtTip && !page.EndOfShard && len(page.Records) < r.cfg.BatchRecords && page.Bytes < r.cfg.BatchBytes:
 			budget.release(page.Bytes)
 			lingered = true
-			err = sleep(r.reading, r.cfg.Linger)
+			err = sleep(r.flow, r.cfg.Linger)
 		default:
 			at, lingered = page.Next, false
 			if err := r.give(&page, from); err != nil {
@@ -255,31 +315,64 @@ func (r *runner) readError(at braid.Position, err error, attempt int) (braid.Pos
 	var gap *braid.TrimmedError
 	switch {
 	case errors.As(err, &gap):
-		r.worker.counts.gaps.Add(1)
-		r.log.Warn("records were removed before they were processed", "firstLost", gap.FirstLost, "lastLost", gap.LastLost)
-		if r.cfg.OnGap != nil {
-			if err := r.call(func() error { return r.cfg.OnGap(r.ctx, r.key.Stream, gap) }); err != nil {
-				return at, err
-			}
+		if err := r.tellOfGap(gap); err != nil {
+			return at, err
 		}
-		return braid.AtSequence(gap.FirstAvailable), nil
+		return braid.AtSequence(gap.FirstAvailable), r.pass(Checkpoint{SequenceNumber: gap.LastLost})
 	case isGone(err):
 		return at, &goneError{err}
 	case isFatal(err):
-		return at, err
+		return at, &fatalError{err}
 	}
 	r.log.Warn("the shard cannot be read; it is tried again", "attempt", attempt, "error", err)
 	r.retrying(attempt, err)
-	if err := sleep(r.reading, r.cfg.pause(attempt)); err != nil {
+	if err := sleep(r.flow, r.cfg.pause(attempt)); err != nil {
 		return at, err
 	}
 	r.recover()
 	return at, nil
 }
 
-// give gives a page to the processor.
+// tellOfGap tells of records that were removed before they were processed. The error
+// is that of the user, who wants the shard to stop.
+func (r *runner) tellOfGap(gap *braid.TrimmedError) error {
+	r.worker.counts.gaps.Add(1)
+	r.log.Warn("records were removed before they were processed", "of", gap.Shard, "firstLost", gap.FirstLost, "lastLost", gap.LastLost)
+	if r.cfg.OnGap == nil {
+		return nil
+	}
+	return r.call(func() error { return r.cfg.OnGap(r.ctx, r.key.Stream, gap) })
+}
+
+// pass makes a place done at which there is no record for the processor.
+func (r *runner) pass(place Checkpoint) error {
+	if r.tracker != nil {
+		r.tracker.pass(place)
+		return nil
+	}
+	r.mu.Lock()
+	r.processed = place
+	r.mu.Unlock()
+	if r.cfg.ManualCheckpoints {
+		return nil
+	}
+	return r.insist(place)
+}
+
+// give gives a page to the processor. If it ends with something that is not for the
+// processor, the page is done up to there.
 func (r *runner) give(page *Page, from Checkpoint) error {
-	records := r.records(page, from)
+	records, end := r.records(page, from)
+	if err := r.giveRecords(page, records); err != nil {
+		return err
+	}
+	if n := len(records); !end.SequenceNumber.IsZero() && (n == 0 || records[n-1].SequenceNumber != end.SequenceNumber) && from.before(end) {
+		return r.pass(end)
+	}
+	return nil
+}
+
+func (r *runner) giveRecords(page *Page, records []Record) error {
 	if len(records) == 0 {
 		r.worker.budget.release(page.Bytes)
 		return nil
@@ -287,7 +380,8 @@ func (r *runner) give(page *Page, from Checkpoint) error {
 	if r.tracker != nil {
 		r.noteGiven(records)
 		r.tracker.add(records, page.Bytes)
-		return r.giveToLanes(records)
+		r.giveToLanes(records)
+		return nil
 	}
 	defer r.worker.budget.release(page.Bytes)
 	rest := *page // how far it is behind a batch: also by the batches after it
@@ -319,24 +413,27 @@ func sizeOf(records []Record) (bytes int64) {
 	return bytes
 }
 
-// records takes a page apart. What the first checkpoint says was processed is left
-// out: of an aggregate, or by a source that begins at the last record.
-func (r *runner) records(page *Page, from Checkpoint) []Record {
-	records := make([]Record, 0, len(page.Records))
+// records takes a page apart, and returns the place after it. What the first
+// checkpoint says was processed is left out: of an aggregate, or by a source that
+// begins at the last record.
+func (r *runner) records(page *Page, from Checkpoint) (records []Record, end Checkpoint) {
+	records = make([]Record, 0, len(page.Records))
 	for i := range page.Records {
 		carrier := &page.Records[i]
-		if !r.cfg.Deaggregate {
-			records = append(records, Record{Record: *carrier})
-			continue
+		end = Checkpoint{SequenceNumber: carrier.SequenceNumber}
+		var users []kpl.UserRecord
+		aggregated := false
+		if r.cfg.Deaggregate {
+			users, aggregated = kpl.Split(carrier.Data)
 		}
-		users, aggregated := kpl.Split(carrier.Data)
 		if !aggregated {
 			records = append(records, Record{Record: *carrier})
 			continue
 		}
 		first := len(records)
 		for sub, user := range users {
-			rec := Record{Record: *carrier, SubSequenceNumber: sub, Aggregated: true, more: true}
+			end.SubSequenceNumber = sub
+			rec := Record{Record: *carrier, SubSequenceNumber: sub, Aggregated: true, Partial: true}
 			rec.PartitionKey, rec.Data, rec.ExplicitHashKey = user.PartitionKey, user.Data, nil
 			hash := braid.HashKeyOf(user.PartitionKey)
 			if user.ExplicitHashKey != "" {
@@ -344,26 +441,29 @@ func (r *runner) records(page *Page, from Checkpoint) []Record {
 					rec.ExplicitHashKey, hash = &key, key
 				}
 			}
-			if !r.cfg.KeepForeign && !r.shard.HashKeyRange.Contains(hash) {
-				continue
+			if r.cfg.KeepForeign || r.shard.HashKeyRange.Contains(hash) {
+				records = append(records, rec)
 			}
-			records = append(records, rec)
 		}
 		if len(records) > first {
-			records[len(records)-1].more = false
+			records[len(records)-1].Partial = false
 		}
 	}
 	for len(records) > 0 && !from.SequenceNumber.IsZero() && !from.before(records[0].checkpoint()) {
+		if from.Partial && !records[0].Aggregated {
+			break // it is not taken apart any more, so all of it comes again
+		}
 		records = records[1:]
 	}
-	return records
+	return records, end
 }
 
-// giveToLanes divides records by their partition keys.
-func (r *runner) giveToLanes(records []Record) error {
+// giveToLanes divides records by their partition keys. It waits for lanes that have
+// much to do.
+func (r *runner) giveToLanes(records []Record) {
 	if len(r.lanes) == 1 {
 		r.lanes[0] <- records
-		return nil
+		return
 	}
 	parts := make([][]Record, len(r.lanes))
 	for i := range records {
@@ -372,26 +472,35 @@ func (r *runner) giveToLanes(records []Record) error {
 	}
 	for i, part := range parts {
 		if len(part) > 0 {
-			r.lanes[i] <- part // there is room: it has as much as there may be pages
+			r.lanes[i] <- part
 		}
 	}
-	return nil
 }
 
 var laneSeed = maphash.MakeSeed()
 
 // runLane is the goroutine of a lane. It ends when its channel is closed.
 func (r *runner) runLane(lane chan []Record) {
+	returned := false
+	defer func() {
+		if !returned { // by runtime.Goexit
+			r.halt(errors.New("the processor has ended its goroutine, by runtime.Goexit"))
+			for range lane {
+				continue // so that nobody waits for it
+			}
+		}
+	}()
 	for records := range lane {
 		for batch := range slices.Chunk(records, r.cfg.BatchRecords) {
 			if r.over() != nil {
 				break
 			}
 			if err := r.deliver(batch, nil); err != nil && r.over() == nil {
-				r.drain(err)
+				r.halt(err)
 			}
 		}
 	}
+	returned = true
 }
 
 // commitMarks is the goroutine that stores the watermark whenever it has moved: one
@@ -401,7 +510,7 @@ func (r *runner) commitMarks(stop chan struct{}) {
 		select {
 		case <-r.tracker.moved:
 			if err := r.insist(r.tracker.at()); err != nil && r.over() == nil {
-				r.drain(err)
+				r.halt(err)
 			}
 		case <-stop:
 			return
@@ -416,7 +525,7 @@ func (r *runner) deliver(records []Record, page *Page) error {
 		if cause := r.over(); cause != nil {
 			return cause
 		}
-		err := r.process(records, page, attempt)
+		err := r.try(records, page, attempt)
 		if err == nil {
 			r.recover()
 			return nil
@@ -424,8 +533,16 @@ func (r *runner) deliver(records []Record, page *Page) error {
 		if cause := context.Cause(r.ctx); cause != nil {
 			return cause
 		}
-		if isFatal(err) {
-			return err
+		var commit *commitError
+		if errors.As(err, &commit) && !errors.Is(err, braid.ErrTxTooLarge) {
+			if isFatal(err) {
+				return &fatalError{err}
+			}
+			if err := r.passCommitError(commit.error); err != nil {
+				return err
+			}
+			attempt--
+			continue
 		}
 		if n := r.doneBefore(records, err); n > 0 {
 			if err := r.finish(records[:n], page); err != nil {
@@ -447,11 +564,19 @@ func (r *runner) deliver(records []Record, page *Page) error {
 		if r.cfg.MaxAttempts > 0 && attempt >= r.cfg.MaxAttempts {
 			return r.giveOneByOne(records, page, attempt, err)
 		}
-		if err := sleep(r.reading, r.cfg.pause(attempt)); err != nil {
+		if err := sleep(r.flow, r.cfg.pause(attempt)); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// passCommitError waits after a transaction that was none of its processor's fault.
+func (r *runner) passCommitError(err error) error {
+	r.commitErrors++
+	r.log.Warn("the transaction could not be committed; it is tried again", "error", err)
+	r.retrying(r.commitErrors, err)
+	return sleep(r.flow, r.cfg.pause(r.commitErrors))
 }
 
 // doneBefore returns how many records the processor says are done.
@@ -486,8 +611,8 @@ func (r *runner) giveOneByOne(records []Record, page *Page, attempts int, err er
 	return nil
 }
 
-// process gives records to the processor once. If it returns nil, they are done.
-func (r *runner) process(records []Record, page *Page, attempt int) error {
+// try gives records to the processor once. If it returns nil, they are done.
+func (r *runner) try(records []Record, page *Page, attempt int) error {
 	batch := r.batch(records, page, attempt)
 	began := time.Now()
 	defer func() { r.worker.counts.processing.Add(int64(time.Since(began))) }()
@@ -495,21 +620,28 @@ func (r *runner) process(records []Record, page *Page, attempt int) error {
 		if err := r.call(func() error { return r.plain.ProcessRecords(r.ctx, batch) }); err != nil {
 			return err
 		}
-		r.note(records)
 		return r.done(records)
 	}
+	last := records[len(records)-1].checkpoint()
+	var failed error // of the processor
 	err := r.update(r.ctx, func(tx *braid.Tx, lease *Lease) error {
-		if err := r.call(func() error { return r.tx.ProcessRecords(r.ctx, tx, batch) }); err != nil {
-			return err
+		if failed = nil; !lease.Checkpoint.before(last) {
+			return nil // a commit of unknown outcome has come through
 		}
-		lease.advance(records[len(records)-1].checkpoint())
-		return nil
+		failed = r.call(func() error { return r.tx.ProcessRecords(r.ctx, tx, batch) })
+		lease.advance(last)
+		return failed
 	})
-	if err == nil {
-		r.note(records)
-		r.worker.counts.checkpoints.Add(1)
+	switch {
+	case failed != nil:
+		return failed
+	case err != nil:
+		return &commitError{err}
 	}
-	return err
+	r.commitErrors = 0
+	r.note(records)
+	r.worker.counts.checkpoints.Add(1)
+	return nil
 }
 
 // note counts what was processed.
@@ -522,6 +654,7 @@ func (r *runner) note(records []Record) {
 // done moves the checkpoint over records that were processed, if that is the
 // worker's to do.
 func (r *runner) done(records []Record) error {
+	r.note(records)
 	last := records[len(records)-1].checkpoint()
 	switch {
 	case r.cfg.Acks:
@@ -559,10 +692,7 @@ func (r *runner) passFailed(record *Record, attempts int, cause error) error {
 		r.tracker.done([]Record{*record})
 		return nil
 	}
-	r.mu.Lock()
-	r.processed = record.checkpoint()
-	r.mu.Unlock()
-	return r.insist(record.checkpoint())
+	return r.pass(record.checkpoint())
 }
 
 // putDeadLetter puts the record into the dead-letter stream, in one commit with the
@@ -581,7 +711,10 @@ func (r *runner) putDeadLetter(record *Record, attempts int, cause error) error 
 			}
 			return tx.PutRecord(r.cfg.DeadLetterStream, record.PartitionKey, data)
 		})
-		if err == nil || errors.Is(err, braid.ErrInvalidArgument) || isFatal(err) {
+		switch {
+		case isFatal(err):
+			return &fatalError{err}
+		case err == nil || errors.Is(err, braid.ErrInvalidArgument):
 			return err
 		}
 		if cause := context.Cause(r.ctx); cause != nil {
@@ -589,7 +722,7 @@ func (r *runner) putDeadLetter(record *Record, attempts int, cause error) error 
 		}
 		r.log.Warn("the dead letter could not be put; it is tried again", "attempt", attempt, "error", err)
 		r.retrying(attempt, err)
-		if err := sleep(r.reading, r.cfg.pause(attempt)); err != nil {
+		if err := sleep(r.flow, r.cfg.pause(attempt)); err != nil {
 			return err
 		}
 	}
@@ -597,15 +730,45 @@ func (r *runner) putDeadLetter(record *Record, attempts int, cause error) error 
 
 // end finishes the shard: all its records have been given out.
 func (r *runner) end() error {
-	if r.tracker != nil {
-		if err := r.tracker.wait(r.reading, 0, 0); err != nil {
+	if r.tracker != nil && !r.cfg.Acks {
+		if err := r.tracker.wait(r.flow, 0, 0); err != nil {
 			return err
 		}
 	}
-	if hook, has := r.hooks.(ShardEnder); has {
+	hook, has := r.hooks.(ShardEnder)
+	if has {
 		if err := r.until("ShardEnded", func() error { return hook.ShardEnded(r.ctx, r.checkpointer()) }); err != nil {
 			return err
 		}
 	}
+	if r.cfg.Acks { // the hook may have acknowledged the last ones
+		if err := r.tracker.wait(r.flow, 0, 0); err != nil {
+			return err
+		}
+	}
+	if r.cfg.ManualCheckpoints && !has {
+		if err := r.waitForCheckpoint(); err != nil {
+			return err
+		}
+	}
+	r.shardEnded = has
 	return r.insist(Checkpoint{ShardEnd: true})
+}
+
+// waitForCheckpoint waits until the processor has checkpointed all that it was given.
+func (r *runner) waitForCheckpoint() error {
+	for {
+		progress := r.hold.group.progress.Wait()
+		r.mu.Lock()
+		done := !r.lease.Checkpoint.before(r.delivered)
+		r.mu.Unlock()
+		if done {
+			return nil
+		}
+		select {
+		case <-progress:
+		case <-r.flow.Done():
+			return r.over()
+		}
+	}
 }

@@ -210,7 +210,7 @@ func (s *simulation) join() {
 
 func (s *simulation) run(name string) {
 	s.logf("%s joins", name)
-	cfg := &consumer.Config{App: "sim", Streams: []string{"in"}, WorkerID: name, HandOverTimeout: simHandOver, BatchRecords: 1 + s.random.IntN(9), MaxAttempts: -1}
+	cfg := &consumer.Config{App: "sim", Streams: []string{"in"}, WorkerID: name, HandOverTimeout: simHandOver, BatchRecords: 1 + s.random.IntN(9), MaxAttempts: -1, OnGap: s.judge.gap}
 	w, err := consumer.NewTx(s.db, cfg, consumer.TxProcessorFunc(s.process))
 	require.NoError(s.t, err)
 	sw := &simWorker{w: w, ended: make(chan struct{})}
@@ -492,6 +492,18 @@ func newJudge(s *simulation) *judge {
 		j.leases[lease.LeaseKey] = lease
 	}
 	return j
+}
+
+// gap notes what was removed: a checkpoint may pass that, too.
+func (j *judge) gap(_ context.Context, stream string, gap *braid.TrimmedError) error {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if !j.s.lossy {
+		j.s.t.Errorf("there is a gap: %v", gap)
+	}
+	key := consumer.LeaseKey{Stream: stream, Shard: gap.Shard}
+	j.delivered[epochKey{key, j.leases[key].Epoch}] = gap.LastLost
+	return nil
 }
 
 // deliver notes what a processor was given, and checks the order.

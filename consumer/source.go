@@ -11,8 +11,8 @@ import (
 // another implementation stands behind [Config].Source, and has to pass the tests
 // of package sourcetest. Its methods may be called from any number of goroutines.
 //
-// Positions of a shard that are given to it are TRIM_HORIZON, LATEST and
-// AT_TIMESTAMP in Resolve, and otherwise what came from it: concrete ones.
+// Positions of a shard that are given to Wait and Read are concrete: they have come
+// from it, or name a record. Resolve gets any.
 type Source interface {
 	// Stream returns the shards of a stream. Errors: braid.ErrStreamNotFound.
 	Stream(ctx context.Context, name string) (Stream, error)

@@ -16,13 +16,17 @@ type survey struct {
 	streams map[string]*streamView
 	items   map[LeaseKey]*item
 	order   []*item // by stream and shard
+
+	// needed are leases of parents that have expired, whose children have not begun.
+	needed map[LeaseKey]bool
 }
 
 // streamView is a stream that the application names.
 type streamView struct {
 	found bool
 	info  Stream
-	met   bool // there is a lease of the stream as it is now
+	met   bool  // there is a lease of the stream as it is now
+	err   error // why nothing is known of it now
 }
 
 // item is a shard that is there.
@@ -31,6 +35,7 @@ type item struct {
 	lease   Lease           // Version 0 if it is not stored yet
 	waiting []braid.ShardID // parents that are not done
 	paused  bool
+	lost    []*braid.TrimmedError // parents that expired before they were done, if it has not begun
 
 	taker *Worker // who is to get it
 	taken bool    // and has
@@ -70,8 +75,10 @@ func (g *group) survey(ctx context.Context, names []string) (*survey, error) {
 			view.found = true
 			lease := s.rows[LeaseKey{Stream: name}]
 			view.met = lease != nil && lease.Incarnation == view.info.Incarnation
-		case !errors.Is(err, braid.ErrStreamNotFound):
+		case isFatal(err):
 			return nil, err
+		case !errors.Is(err, braid.ErrStreamNotFound):
+			view.err = err
 		}
 	}
 	s.derive()
@@ -81,8 +88,7 @@ func (g *group) survey(ctx context.Context, names []string) (*survey, error) {
 // derive works out what is to be done in each shard: from the shards themselves, not
 // from which leases there are.
 func (s *survey) derive() {
-	clear(s.items)
-	s.order = s.order[:0]
+	s.needed = make(map[LeaseKey]bool)
 	for name, view := range s.streams {
 		if !view.found || !view.met {
 			continue
@@ -106,12 +112,30 @@ func (s *survey) derive() {
 	}
 	for _, it := range s.order {
 		for _, id := range it.shard.Parents {
-			if parent := s.items[LeaseKey{it.lease.Stream, id}]; parent != nil && !parent.lease.Checkpoint.ShardEnd {
+			key := LeaseKey{it.lease.Stream, id}
+			switch parent := s.items[key]; {
+			case parent != nil && !parent.lease.Checkpoint.ShardEnd:
 				it.waiting = append(it.waiting, id)
+			case parent == nil && it.lease.Epoch == 0: // it has expired, and nobody has begun with this one
+				s.noteExpired(it, key)
 			}
 		}
 	}
 	slices.SortFunc(s.order, func(a, b *item) int { return compareKeys(a.lease.LeaseKey, b.lease.LeaseKey) })
+}
+
+// noteExpired notes what is known of a parent that has expired.
+func (s *survey) noteExpired(it *item, parent LeaseKey) {
+	row := s.rows[parent]
+	switch {
+	case row != nil && row.Incarnation == it.lease.Incarnation:
+		s.needed[parent] = true
+		if !row.Checkpoint.ShardEnd {
+			it.lost = append(it.lost, &braid.TrimmedError{Shard: parent.Shard, FirstLost: row.Checkpoint.SequenceNumber})
+		}
+	case it.lease.Version == 0: // made and gone since somebody looked
+		it.lost = append(it.lost, &braid.TrimmedError{Shard: parent.Shard})
+	}
 }
 
 func compareKeys(a, b LeaseKey) int {
@@ -127,18 +151,22 @@ func (g *group) meet(ctx context.Context, s *survey) error {
 	for name, view := range s.streams {
 		key := LeaseKey{Stream: name}
 		row := s.rows[key]
-		if view.met || !view.found && row != nil {
+		if view.met || view.err != nil || !view.found && row != nil {
 			continue
 		}
-		changed = true
 		stream := Lease{LeaseKey: key, Incarnation: view.info.Incarnation}
 		if row != nil {
 			stream.Version, stream.Paused = row.Version, row.Paused
 		} else if view.found {
-			if err := g.place(ctx, name, view, s.app().Checkpoint.Start); err != nil {
+			switch err := g.place(ctx, name, view, s.app().Checkpoint.Start); {
+			case isFatal(err):
 				return err
+			case err != nil:
+				view.err = err
+				continue
 			}
 		}
+		changed = true
 		if _, err := g.leases.CompareAndSet(ctx, stream); err != nil { // the last: it says that the others are there
 			return err
 		}
@@ -147,10 +175,14 @@ func (g *group) meet(ctx context.Context, s *survey) error {
 		return nil
 	}
 	again, err := g.survey(ctx, s.names())
-	if err == nil {
-		*s = *again
+	if err != nil {
+		return err
 	}
-	return err
+	for name, view := range s.streams {
+		again.streams[name].err = cmp.Or(again.streams[name].err, view.err)
+	}
+	*s = *again
+	return nil
 }
 
 func (s *survey) names() (names []string) {

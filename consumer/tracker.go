@@ -25,7 +25,7 @@ type tracker struct {
 type tracked struct {
 	place Checkpoint
 	done  bool
-	page  *trackedPage
+	page  *trackedPage // nil for a place without a record
 }
 
 // trackedPage is what was read at once. It is given up when its last record is
@@ -48,25 +48,30 @@ func (t *tracker) add(records []Record, bytes int) {
 	}
 }
 
-// done marks records, and moves the watermark. One that is before it already is
-// none of its concern; it reports whether it knew all others.
-func (t *tracker) done(records []Record) bool {
+// done marks records, and moves the watermark. One that is before it already is none
+// of its concern.
+func (t *tracker) done(records []Record) {
 	t.mu.Lock()
-	known := true
 	for i := range records {
 		place := records[i].checkpoint()
-		at := sort.Search(len(t.entries), func(i int) bool { return !t.entries[i].place.before(place) })
-		switch {
-		case at < len(t.entries) && t.entries[at].place.SequenceNumber == place.SequenceNumber && t.entries[at].place.SubSequenceNumber == place.SubSequenceNumber:
+		at := sort.Search(len(t.entries), func(i int) bool { return !t.entries[i].place.precedes(place) })
+		if at < len(t.entries) && !place.precedes(t.entries[at].place) {
 			t.entries[at].done = true
-		case at == len(t.entries) && t.watermark.before(place):
-			known = false
 		}
 	}
 	free := t.advanceLocked()
 	t.mu.Unlock()
 	t.budget.release(free)
-	return known
+}
+
+// pass moves the watermark to a place at which there is no record to be done, when all
+// before it are.
+func (t *tracker) pass(place Checkpoint) {
+	t.mu.Lock()
+	t.entries = append(t.entries, tracked{place, true, nil})
+	free := t.advanceLocked()
+	t.mu.Unlock()
+	t.budget.release(free)
 }
 
 func (t *tracker) advanceLocked() (free int) {
@@ -74,7 +79,9 @@ func (t *tracker) advanceLocked() (free int) {
 	for n < len(t.entries) && t.entries[n].done {
 		t.watermark = t.entries[n].place
 		page := t.entries[n].page
-		if page.records--; page.records == 0 {
+		if page == nil {
+			// a place without a record
+		} else if page.records--; page.records == 0 {
 			free += page.bytes
 			t.bytes -= page.bytes
 			t.pages--

@@ -23,11 +23,11 @@ type Worker struct {
 	mu      sync.Mutex // guards the fields below
 	started bool
 	stop    context.CancelCauseFunc // nil before Run
-	stopCtx context.Context         // of the first Stop; nil before it
 	failure error                   // why the worker cannot go on
 	result  error                   // of Run
 
-	stopping chan struct{} // closed when stopCtx is set
+	stopping chan struct{} // closed by the first Stop
+	hurry    chan struct{} // closed when the context of a Stop has ended
 	failing  chan struct{} // closed when failure is set
 	ended    chan struct{} // closed when Run has returned
 	left     chan struct{} // closed by the group when nothing of the worker is held
@@ -81,6 +81,7 @@ func newWorker(db *braid.DB, config *Config, newTarget func(Lease) target, trans
 		budget:    newBudget(cfg.MaxBytes),
 		newTarget: newTarget,
 		stopping:  make(chan struct{}),
+		hurry:     make(chan struct{}),
 		failing:   make(chan struct{}),
 		ended:     make(chan struct{}),
 		left:      make(chan struct{}),
@@ -110,7 +111,7 @@ func (w *Worker) Run(ctx context.Context) error {
 		return &braid.InvalidArgumentError{Field: "Run", Value: "called again", Rule: "can be called once"}
 	}
 	w.started, w.stop = true, stop
-	if w.stopCtx != nil {
+	if isClosed(w.stopping) {
 		stop(nil)
 	}
 	w.mu.Unlock()
@@ -149,10 +150,10 @@ func (w *Worker) leave() error {
 	case <-w.left:
 	case <-timeout.C:
 		stuck = w.group.giveUp(w)
-	case <-w.stopping:
+	case <-w.stopping: // from here on its caller decides
 		select {
 		case <-w.left:
-		case <-w.stopCtx.Done():
+		case <-w.hurry:
 			stuck = w.group.giveUp(w)
 		}
 	}
@@ -174,8 +175,7 @@ func (w *Worker) leave() error {
 // with the program's own signal leaves them no time.
 func (w *Worker) Stop(ctx context.Context) error {
 	w.mu.Lock()
-	if w.stopCtx == nil {
-		w.stopCtx = ctx
+	if !isClosed(w.stopping) {
 		close(w.stopping)
 	}
 	started, stop := w.started, w.stop
@@ -184,10 +184,29 @@ func (w *Worker) Stop(ctx context.Context) error {
 		return nil
 	}
 	stop(nil)
-	<-w.ended
+	select {
+	case <-w.ended:
+	case <-ctx.Done():
+		w.mu.Lock()
+		if !isClosed(w.hurry) {
+			close(w.hurry)
+		}
+		w.mu.Unlock()
+		<-w.ended
+	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return w.result
+}
+
+// isClosed reports whether a channel is closed on which nothing is sent.
+func isClosed(ch <-chan struct{}) bool {
+	select {
+	case <-ch:
+		return true
+	default:
+		return false
+	}
 }
 
 // fail ends Run with an error.

@@ -172,7 +172,7 @@ func (p *lifecycle) note(call string) error {
 	return nil
 }
 
-func (p *lifecycle) Initialize(_ context.Context, lease consumer.Lease) error {
+func (p *lifecycle) Initialize(context.Context, *consumer.Checkpointer) error {
 	return p.note("initialize")
 }
 

@@ -9,10 +9,9 @@ import "iter"
 // DB is what package consumer needs of a *braid.DB beside its exported methods.
 type DB interface {
 	// Attach returns what was attached to the database under the name, and
-	// attaches what is made if there is nothing yet. Whoever attaches something
-	// detaches it.
+	// attaches what is made if there is nothing yet. It stays for as long as the
+	// database is open.
 	Attach(name string, make func() any) any
-	Detach(name string)
 
 	// OnCommit has fn called with every row about leases that was written, nil
 	// for one deleted, in the order in which they are committed, once they are
