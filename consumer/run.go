@@ -533,6 +533,10 @@ func (r *runner) deliver(records []Record, page *Page) error {
 		if cause := context.Cause(r.ctx); cause != nil {
 			return cause
 		}
+		var fatal *fatalError
+		if errors.As(err, &fatal) {
+			return err
+		}
 		var commit *commitError
 		if errors.As(err, &commit) && !errors.Is(err, braid.ErrTxTooLarge) {
 			if isFatal(err) {
