@@ -371,12 +371,20 @@ func effect(tx *braid.Tx, records []consumer.Record) error {
 	for _, r := range records {
 		id, _ := strconv.Atoi(string(r.Data))
 		seen := fmt.Appendf(nil, "seen/%06d", id)
-		if _, err := tx.Get(seen); !errors.Is(err, braid.ErrKeyNotFound) {
-			return fmt.Errorf("%w: %d (%w)", errTwice, id, err)
+		_, err := tx.Get(seen)
+		if err == nil {
+			return fmt.Errorf("%w: %d", errTwice, id)
+		}
+		if !errors.Is(err, braid.ErrKeyNotFound) {
+			return err
 		}
 		last, sum := []byte("last/"+r.PartitionKey), []byte("count")
-		if before, err := readInt(tx, last); err != nil || before > id {
-			return fmt.Errorf("%w: %d after %d (%w)", errTwice, id, before, err)
+		before, err := readInt(tx, last)
+		if err != nil {
+			return err
+		}
+		if before > id {
+			return fmt.Errorf("%w: %d after %d", errTwice, id, before)
 		}
 		n, err := readInt(tx, sum)
 		if err != nil {
