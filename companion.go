@@ -58,21 +58,21 @@ func (c companionTx) Get(key []byte) ([]byte, error) {
 	if errors.Is(err, ErrKeyNotFound) {
 		return nil, nil
 	}
-	return value, err
+	return value, wrapError("get lease", "", err)
 }
 
 func (c companionTx) Set(key, value []byte) error {
 	if err := c.tx.checkWritable(); err != nil {
 		return err
 	}
-	return c.tx.writeRow(key, value)
+	return wrapError("set lease", "", c.tx.writeRow(key, value))
 }
 
 func (c companionTx) Delete(key []byte) error {
 	if err := c.tx.checkWritable(); err != nil {
 		return err
 	}
-	return c.tx.writeRow(key, nil)
+	return wrapError("delete lease", "", c.tx.writeRow(key, nil))
 }
 
 func (c companionTx) Scan(lower, upper []byte) iter.Seq2[companion.Row, error] {
@@ -81,7 +81,7 @@ func (c companionTx) Scan(lower, upper []byte) iter.Seq2[companion.Row, error] {
 			return yield(companion.Row{Key: row.Key, Value: row.Value}, nil)
 		})
 		if err != nil {
-			yield(companion.Row{}, err)
+			yield(companion.Row{}, wrapError("list leases", "", err))
 		}
 	}
 }

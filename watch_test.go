@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/braidstream/braid/internal/companion"
 )
 
 func TestChangedTellsOfStreamsAndShards(t *testing.T) {
@@ -89,4 +91,20 @@ func TestUnmeteredReadsAreNoneOfTheBudget(t *testing.T) {
 		_, err = sh.GetRecords(t.Context(), TrimHorizon(), nil)
 		require.ErrorIs(t, err, ErrThroughputExceeded)
 	})
+}
+
+func TestErrorsAboutLeasesAreThoseOfTheAPI(t *testing.T) {
+	db, err := Open(InMemory, nil)
+	require.NoError(t, err)
+	err = db.View(t.Context(), func(tx *Tx) error {
+		require.NoError(t, db.Close())
+		rows := companion.TxOf(tx)
+		_, err := rows.Get([]byte{0x08})
+		require.ErrorIs(t, err, ErrClosed)
+		for _, err = range rows.Scan([]byte{0x08}, []byte{0x09}) {
+			require.ErrorIs(t, err, ErrClosed)
+		}
+		return err
+	})
+	require.ErrorIs(t, err, ErrClosed)
 }
