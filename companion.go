@@ -4,6 +4,7 @@ import (
 	"errors"
 	"iter"
 	"sync"
+	"time"
 
 	"github.com/braidstream/braid/internal/companion"
 	"github.com/braidstream/braid/internal/kv"
@@ -14,8 +15,8 @@ import (
 func init() {
 	companion.DBOf = func(db any) companion.DB { return companionDB{db.(*DB)} }
 	companion.TxOf = func(tx any) companion.Tx { return companionTx{tx.(*Tx)} }
-	companion.Open = func(dir string, options, fs any) (any, error) {
-		return open(dir, options.(*Options), environment{fs: fs.(kv.FS)})
+	companion.Open = func(dir string, options, fs any, clock func() time.Time) (any, error) {
+		return open(dir, options.(*Options), environment{fs: fs.(kv.FS), clock: clock})
 	}
 }
 

@@ -11,10 +11,12 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/stretchr/testify/require"
 
 	"github.com/braidstream/braid"
 	"github.com/braidstream/braid/consumer"
+	"github.com/braidstream/braid/internal/companion"
 )
 
 const (
@@ -474,6 +476,41 @@ func TestIdleShardsCostNoWrites(t *testing.T) {
 		synctest.Wait()
 		require.Equal(f, []string{"and yet it wakes"}, seen.take())
 		require.NoError(f, stop())
+	})
+}
+
+func TestStepsOfTheClockDoNotTouchOwnership(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var offset atomic.Int64
+		opened, err := companion.Open("/db", &braid.Options{ReserveBytes: -1}, vfs.FS(vfs.NewMem()), func() time.Time {
+			return time.Now().Add(time.Duration(offset.Load()))
+		})
+		require.NoError(t, err)
+		db := opened.(*braid.DB)
+		defer func() { require.NoError(t, db.Close()); synctest.Wait() }()
+		orders, err := db.CreateStream(t.Context(), "orders", &braid.StreamOptions{Shards: 4})
+		require.NoError(t, err)
+		f := &fixture{t, db, orders}
+		var seen journal
+		stopOne := f.start(f.worker(consumer.Config{WorkerID: "one"}, consumer.ProcessorFunc(seen.collect)))
+		stopTwo := f.start(f.worker(consumer.Config{WorkerID: "two"}, consumer.ProcessorFunc(seen.collect)))
+		owners := func() (all []string) {
+			for _, shard := range []braid.ShardID{shard0, shard1, shard2, shard3} {
+				s := f.status(shard)
+				all = append(all, fmt.Sprint(s.Owner, s.Epoch, s.State))
+			}
+			return all
+		}
+		before := owners()
+		for n, step := range []time.Duration{time.Hour, -2 * time.Hour, time.Hour} {
+			offset.Add(int64(step))
+			f.put(fmt.Sprint("record ", n))
+			time.Sleep(time.Minute)
+			require.Equal(t, []string{fmt.Sprint("record ", n)}, seen.take())
+			require.Equal(t, before, owners())
+		}
+		require.NoError(t, stopOne())
+		require.NoError(t, stopTwo())
 	})
 }
 

@@ -4,7 +4,10 @@
 // and nobody else can import them.
 package companion
 
-import "iter"
+import (
+	"iter"
+	"time"
+)
 
 // DB is what package consumer needs of a *braid.DB beside its exported methods.
 type DB interface {
@@ -37,7 +40,8 @@ var (
 	DBOf func(db any) DB // of a *braid.DB
 	TxOf func(tx any) Tx // of a *braid.Tx
 
-	// Open opens a *braid.DB with *braid.Options in a file system of the engine:
-	// for tests that cut the power.
-	Open func(dir string, options, fs any) (db any, err error)
+	// Open opens a *braid.DB with *braid.Options in a file system of the engine, and
+	// with another wall clock if that is not nil: for tests that cut the power, or
+	// set the clock.
+	Open func(dir string, options, fs any, clock func() time.Time) (db any, err error)
 )
