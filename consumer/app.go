@@ -105,7 +105,7 @@ func (a *App) WaitFor(ctx context.Context, reached func(Status) bool) error {
 // source.
 func (a *App) Status(ctx context.Context) (Status, error) {
 	g := a.group
-	s, err := g.survey(ctx, nil)
+	s, err := a.survey(ctx)
 	if err != nil {
 		return Status{}, err
 	}
@@ -130,6 +130,21 @@ func (a *App) Status(ctx context.Context) (Status, error) {
 		status.Shards = append(status.Shards, shard)
 	}
 	return status, nil
+}
+
+// survey looks at the streams that the application has met. Where workers leave out
+// one that cannot be looked at now, whoever asks here is told.
+func (a *App) survey(ctx context.Context) (*survey, error) {
+	s, err := a.group.survey(ctx, nil)
+	if err != nil {
+		return nil, err
+	}
+	for name, view := range s.streams {
+		if view.err != nil {
+			return nil, fmt.Errorf("%s: %w", name, view.err)
+		}
+	}
+	return s, nil
 }
 
 // status describes a shard with its hold, which is nil if nobody here has it.
@@ -203,7 +218,7 @@ func (a *App) Seek(ctx context.Context, key LeaseKey, to braid.Position) error {
 		return &braid.InvalidArgumentError{Field: "to", Value: to, Rule: "must be TRIM_HORIZON, LATEST or AT_TIMESTAMP for more than one shard"}
 	}
 	for {
-		s, err := a.group.survey(ctx, nil)
+		s, err := a.survey(ctx)
 		if err != nil {
 			return err
 		}
@@ -271,7 +286,7 @@ func (a *App) Resume(ctx context.Context, key LeaseKey) error {
 
 func (a *App) pause(ctx context.Context, key LeaseKey, paused bool) error {
 	for {
-		s, err := a.group.survey(ctx, nil)
+		s, err := a.survey(ctx)
 		if err != nil {
 			return err
 		}

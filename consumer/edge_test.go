@@ -505,6 +505,49 @@ func TestPausesBetweenAttemptsDoNotOverflow(t *testing.T) {
 	})
 }
 
+// halfBlind is a source that cannot look at one of its streams now.
+type halfBlind struct {
+	consumer.Source
+	blind *atomic.Bool
+}
+
+func (s halfBlind) Stream(ctx context.Context, name string) (consumer.Stream, error) {
+	if name == "refunds" && s.blind.Load() {
+		return consumer.Stream{}, errors.New("not now")
+	}
+	return s.Source.Stream(ctx, name)
+}
+
+func TestStreamThatCannotBeLookedAtHoldsUpNoOther(t *testing.T) {
+	bubble(t, 1, func(f *fixture) {
+		refunds, err := f.db.CreateStream(f.Context(), "refunds", nil)
+		require.NoError(f, err)
+		_, err = refunds.PutRecord(f.Context(), "k", []byte("refund"))
+		require.NoError(f, err)
+		source := halfBlind{consumer.NewDBSource(f.db), new(atomic.Bool)}
+		source.blind.Store(true)
+		var seen journal
+		w := f.worker(consumer.Config{Streams: []string{"orders", "refunds"}, Source: source}, consumer.ProcessorFunc(seen.collect))
+		stop := f.start(w)
+		f.put("order")
+		synctest.Wait()
+		require.Equal(f, []string{"order"}, seen.take())
+		source.blind.Store(false)
+		time.Sleep(time.Minute)
+		require.Equal(f, []string{"refund"}, seen.take())
+		source.blind.Store(true)
+		f.split(shard0) // so that somebody looks
+		f.put("another")
+		_, err = refunds.PutRecord(f.Context(), "k", []byte("another refund"))
+		require.NoError(f, err)
+		synctest.Wait()
+		require.ElementsMatch(f, []string{"another", "another refund"}, seen.take(), "what is under way goes on")
+		_, err = w.App().Status(f.Context())
+		require.ErrorContains(f, err, "not now")
+		require.NoError(f, stop())
+	})
+}
+
 func TestLeasesElsewhereMustExpire(t *testing.T) {
 	_, err := consumer.New(nil, &consumer.Config{
 		App: "a", Streams: []string{"s"}, Leases: leasetest.NewMemory(0), Source: consumer.NewDBSource(nil),

@@ -33,7 +33,7 @@ func (h *hold) run() {
 	returned := false
 	defer func() {
 		if !returned { // as testing's FailNow does
-			h.fail(errors.New("the processor has ended its goroutine, by runtime.Goexit"))
+			h.fail(errGoexit)
 			<-h.reading.Done()
 		}
 	}()
@@ -85,6 +85,8 @@ func (h *hold) fail(err error) {
 func isGone(err error) bool {
 	return errors.Is(err, braid.ErrStreamNotFound) || errors.Is(err, braid.ErrShardNotFound)
 }
+
+var errGoexit = errors.New("the processor has ended its goroutine, by runtime.Goexit")
 
 // goneError is an error of the source that says so; a processor may have others that
 // look like it.
@@ -484,7 +486,7 @@ func (r *runner) runLane(lane chan []Record) {
 	returned := false
 	defer func() {
 		if !returned { // by runtime.Goexit
-			r.halt(errors.New("the processor has ended its goroutine, by runtime.Goexit"))
+			r.halt(errGoexit)
 			for range lane {
 				continue // so that nobody waits for it
 			}
