@@ -174,6 +174,7 @@ func (a *appender) place(sh *Shard, p *put, batch *kv.Batch) {
 	}
 	r := &p.record
 	r.Counter, r.Ordinal, r.Offset = a.nextCounter(), sh.next.Ordinal, sh.next.Offset
+	r.Sealed = sh.stream.config.keyID != ""
 	p.shard = sh
 
 	open := a.epochs.Open()
@@ -204,6 +205,7 @@ func (a *appender) writeRecords(batch *kv.Batch) {
 		}
 		for i := range sh.pending {
 			r, payload := &sh.pending[i], sh.payloads[i]
+			r.Sealed = dataKey != nil
 			size := 0
 			if dataKey == nil {
 				size = layout.RecordBytes(r, payload)

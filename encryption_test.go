@@ -125,9 +125,15 @@ func testEncryptionChanges(t *testing.T, tail int64) {
 		t.Helper()
 		require.Equal(t, key, stream.Describe().EncryptionKey)
 		data := fmt.Sprint(len(want))
-		boxPut(t, stream, data)
+		put, err := stream.PutRecord(t.Context(), "k", []byte(data))
+		require.NoError(t, err)
+		require.Equal(t, key != "", put.Encrypted)
 		want = append(want, data)
 		require.Equal(t, want, boxAll(t, stream.Records(t.Context(), braid.TrimHorizon())))
+		for rec, err := range stream.Records(t.Context(), braid.AtSequence(put.SequenceNumber)) {
+			require.NoError(t, err)
+			require.Equal(t, put.Encrypted, rec.Encrypted)
+		}
 		page, err := stream.Shards()[0].GetRecords(t.Context(), braid.TrimHorizon(), &braid.GetRecordsOptions{LimitBytes: 1})
 		require.NoError(t, err)
 		require.EqualValues(t, len(want)-1, page.BehindRecords)

@@ -246,7 +246,7 @@ func (b *pageBuilder) add(it *kv.Iter) error {
 		b.next = key.Counter
 		return nil
 	}
-	r := layout.Record{Counter: key.Counter, Ordinal: stored.Ordinal, Offset: stored.Offset}
+	r := layout.Record{Counter: key.Counter, Ordinal: stored.Ordinal, Offset: stored.Offset, Sealed: stored.Sealed}
 	switch {
 	case b.bare:
 		stored.PartitionKey, stored.HasExplicitHash = nil, false

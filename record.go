@@ -44,6 +44,10 @@ type Record struct {
 	// it never goes back, also when the clock does. Kinesis calls it
 	// ApproximateArrivalTimestamp.
 	ArrivalTime time.Time
+
+	// Encrypted reports that the record is stored encrypted, as
+	// [Stream.StartEncryption] says. Kinesis: EncryptionType.
+	Encrypted bool
 }
 
 // Entry is one record of a [Stream.PutRecords] call.
@@ -65,6 +69,10 @@ type Entry struct {
 type PutResult struct {
 	ShardID        ShardID
 	SequenceNumber SequenceNumber
+
+	// Encrypted reports that the stream encrypted when the record came. Kinesis:
+	// EncryptionType.
+	Encrypted bool
 
 	// Err, in a result of [Stream.PutRecords], says why this entry was not
 	// stored: [ErrThroughputExceeded]. It is nil if it was, and always where the
@@ -195,7 +203,11 @@ func (p *put) result() PutResult {
 	if p.err != nil {
 		return PutResult{Err: p.err}
 	}
-	return PutResult{ShardID: p.shard.id, SequenceNumber: p.shard.number(p.record.Counter)}
+	return PutResult{
+		ShardID:        p.shard.id,
+		SequenceNumber: p.shard.number(p.record.Counter),
+		Encrypted:      p.record.Sealed,
+	}
 }
 
 // bytes is about what the put adds to a batch.

@@ -167,7 +167,7 @@ func TestPutRecordsStoresAllOrNoneInOrder(t *testing.T) {
 		require.NoError(t, err)
 		require.Equal(t, entries[i].PartitionKey, rec.PartitionKey)
 		require.Equal(t, entries[i].Data, rec.Data)
-		require.Equal(t, results[i], braid.PutResult{ShardID: rec.ShardID, SequenceNumber: rec.SequenceNumber})
+		require.Equal(t, results[i], braid.PutResult{ShardID: rec.ShardID, SequenceNumber: rec.SequenceNumber, Encrypted: rec.Encrypted})
 		require.Equal(t, rec.ArrivalTime.Unix(), rec.SequenceNumber.Time().Unix())
 		i++
 	}

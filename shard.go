@@ -504,6 +504,7 @@ func (sh *Shard) record(r *layout.Record) Record {
 		ShardID:        sh.id,
 		SequenceNumber: sh.number(r.Counter),
 		ArrivalTime:    time.Unix(0, int64(r.Counter)),
+		Encrypted:      r.Sealed,
 	}
 	if r.ExplicitHash != nil {
 		rec.ExplicitHashKey = &HashKey{*r.ExplicitHash}

@@ -40,6 +40,7 @@ type Record struct {
 	PartitionKey string
 	Data         []byte
 	ExplicitHash *uint128.Uint128 // nil: the hash key is the MD5 of the partition key
+	Sealed       bool             // it is stored encrypted
 }
 
 // Size is what the record counts for in limits, offsets and lag.
