@@ -261,13 +261,18 @@ type StreamDescription struct {
 	Shards         []ShardDescription
 }
 
+// CreatedAt returns when the stream was created: no two streams of a database
+// were created at the same time, so with the name it tells a stream from another
+// one that had the name before.
+func (s *Stream) CreatedAt() time.Time { return time.Unix(0, int64(s.createdCounter)) }
+
 // Describe returns the stream's settings, and for each shard its range, lineage
 // and content. Kinesis: DescribeStream.
 func (s *Stream) Describe() StreamDescription {
 	set := s.settings.Load()
 	d := StreamDescription{
 		Name:           s.name,
-		CreatedAt:      time.Unix(0, int64(s.createdCounter)),
+		CreatedAt:      s.CreatedAt(),
 		MaxRecordBytes: set.maxData,
 		Retention:      set.retention,
 		RetentionBytes: set.retentionBytes,

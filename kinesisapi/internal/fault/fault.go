@@ -1,0 +1,153 @@
+// Package fault makes operations of a server fail on order: with any error of the
+// service, slowly, in part, or without an answer.
+package fault
+
+import (
+	"context"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/braidstream/braid/kinesisapi/internal/server"
+	"github.com/braidstream/braid/kinesisapi/internal/service"
+)
+
+// Fault is what happens to a call.
+type Fault struct {
+	// Delay is how long the call takes before anything else happens to it.
+	Delay time.Duration
+
+	// DropBefore breaks the connection off before the operation runs, DropAfter
+	// when it has run: the caller cannot tell the one from the other.
+	DropBefore, DropAfter bool
+
+	// Error, if it is not nil, is the answer, and the operation does not run.
+	Error *service.Error
+
+	// Entries are those of a PutRecords call that fail, counted from 0, with
+	// EntryError; the others are put. Other operations are not touched by it.
+	Entries    []int
+	EntryError *service.Error
+}
+
+// Script is a list of faults that calls meet, each fault in its turn.
+type Script struct {
+	mu    sync.Mutex // guards lines
+	lines []line
+}
+
+type line struct {
+	operation string
+	times     int
+	fault     Fault
+}
+
+// Add lets the next calls of an operation meet the fault, so many of them, after
+// the faults that were added before. An empty operation is any.
+func (s *Script) Add(operation string, times int, fault Fault) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.lines = append(s.lines, line{operation, times, fault})
+}
+
+// Clear forgets all faults that no call has met.
+func (s *Script) Clear() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.lines = nil
+}
+
+// Pending returns how many calls are still to meet a fault.
+func (s *Script) Pending() (n int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, l := range s.lines {
+		n += l.times
+	}
+	return n
+}
+
+// take returns the fault that a call of the operation meets.
+func (s *Script) take(operation string) (Fault, bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for i := range s.lines {
+		l := &s.lines[i]
+		if l.operation != "" && l.operation != operation {
+			continue
+		}
+		fault := l.fault
+		if l.times--; l.times <= 0 {
+			s.lines = slices.Delete(s.lines, i, i+1)
+		}
+		return fault, true
+	}
+	return Fault{}, false
+}
+
+// Intercept runs a call, as server.Options has it.
+func (s *Script) Intercept(ctx context.Context, call *server.Call, next func(context.Context) (any, error)) (any, error) {
+	fault, ok := s.take(call.Operation)
+	if !ok {
+		return next(ctx)
+	}
+	if fault.Delay > 0 {
+		select {
+		case <-time.After(fault.Delay):
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
+	switch {
+	case fault.DropBefore:
+		return nil, server.ErrDrop
+	case fault.Error != nil:
+		return nil, fault.Error
+	}
+	out, err := putOthers(ctx, call, next, fault)
+	if fault.DropAfter {
+		if sub, ok := out.(*service.Subscription); ok {
+			sub.Close()
+		}
+		return nil, server.ErrDrop
+	}
+	return out, err
+}
+
+// putOthers puts the entries of a PutRecords call that are not to fail, and
+// answers as the service would if the others had failed. Any other call it runs.
+func putOthers(ctx context.Context, call *server.Call, next func(context.Context) (any, error), fault Fault) (any, error) {
+	in, ok := call.Input.(*service.PutRecordsInput)
+	if !ok || len(fault.Entries) == 0 {
+		return next(ctx)
+	}
+	fails := func(i int) bool { return slices.Contains(fault.Entries, i) }
+	others := *in
+	others.Records = nil
+	for i := range in.Records {
+		if !fails(i) {
+			others.Records = append(others.Records, in.Records[i])
+		}
+	}
+	put := &service.PutRecordsOutput{}
+	if len(others.Records) > 0 {
+		call.Input = &others
+		out, err := next(ctx)
+		if err != nil {
+			return nil, err
+		}
+		put = out.(*service.PutRecordsOutput)
+	}
+	out := &service.PutRecordsOutput{EncryptionType: put.EncryptionType, FailedRecordCount: put.FailedRecordCount}
+	for i := range in.Records {
+		if fails(i) {
+			e := fault.EntryError
+			out.FailedRecordCount++
+			out.Records = append(out.Records, service.PutRecordsResultEntry{ErrorCode: &e.Type, ErrorMessage: &e.Message})
+			continue
+		}
+		out.Records = append(out.Records, put.Records[0])
+		put.Records = put.Records[1:]
+	}
+	return out, nil
+}

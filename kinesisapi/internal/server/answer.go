@@ -1,0 +1,241 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"iter"
+	"net/http"
+	"strconv"
+	"strings"
+	"sync"
+
+	"github.com/braidstream/braid/kinesisapi/internal/eventstream"
+	"github.com/braidstream/braid/kinesisapi/internal/service"
+	"github.com/braidstream/braid/kinesisapi/internal/wire"
+)
+
+// maxBodyBytes is the largest body of a request: 10 MiB of data in base64, and
+// what 500 records need beside it.
+const maxBodyBytes = 16 << 20
+
+// The content types of the protocol.
+const (
+	typeJSON   = "application/x-amz-json-1.1"
+	typeCBOR   = "application/x-amz-cbor-1.1"
+	typePlain  = "application/json"
+	typeStream = "application/vnd.amazon.eventstream"
+)
+
+const targetPrefix = "Kinesis_20131202."
+
+// reply is the answer to a request.
+type reply struct {
+	status  int
+	header  []header
+	body    []byte
+	stream  func(context.Context) iter.Seq[[]byte] // in place of body: frames, each valid until the next
+	dropped bool                                   // there is no answer
+
+	operation string // for the access log
+	errorType string
+	buffers   *buffers
+}
+
+type header struct {
+	name   string
+	values [1]string
+}
+
+func (r *reply) set(name, value string) { r.header = append(r.header, header{name, [1]string{value}}) }
+
+// buffers are the memory of a request and its answer, which is used again.
+type buffers struct{ request, response []byte }
+
+var pool = sync.Pool{New: func() any { return new(buffers) }}
+
+// maxPooledBytes is the largest buffer that is kept.
+const maxPooledBytes = 4 << 20
+
+// free gives the memory of the answer back. Nothing of it may be used after.
+func (r *reply) free() {
+	if b := r.buffers; b != nil && cap(b.request) <= maxPooledBytes && cap(b.response) <= maxPooledBytes {
+		pool.Put(b)
+	}
+	r.buffers = nil
+}
+
+// The order of the steps below is that in which the service looks at odd requests.
+
+// answer answers a request.
+func (s *Server) answer(r *http.Request) *reply {
+	b := pool.Get().(*buffers)
+	rep := &reply{status: http.StatusOK, buffers: b, header: make([]header, 0, 6)}
+	body, fits, err := readBody(r, b.request[:0])
+	b.request = body
+	switch {
+	case err != nil:
+		rep.dropped = true // the request broke off
+		return rep
+	case !fits:
+		rep.status = http.StatusRequestEntityTooLarge
+		return rep
+	}
+	if preflight := allowOrigin(r, rep); preflight {
+		requestID, _ := s.opts.IDs.next()
+		rep.set("X-Amzn-Requestid", requestID)
+		return rep
+	}
+	requestID, id2 := s.opts.IDs.next()
+	rep.set("X-Amzn-Requestid", requestID)
+	rep.set("X-Amz-Id-2", id2)
+	if r.Method != http.MethodPost {
+		rep.unnamed()
+		return rep
+	}
+
+	contentType, _, _ := strings.Cut(r.Header.Get("Content-Type"), ";")
+	contentType = strings.TrimSpace(contentType)
+	target := r.Header.Get("X-Amz-Target")
+	name, isKinesis := strings.CutPrefix(target, targetPrefix)
+	op := service.Operations[name]
+	if !isKinesis {
+		op = nil
+	}
+	codec := &codecCBOR
+	if contentType == typeJSON {
+		codec = &codecJSON
+	}
+	switch {
+	case len(body) == 0 && op != nil:
+		rep.fail(codec, http.StatusBadRequest, errorDocument{Type: "SerializationException"})
+		return rep
+	case len(body) == 0:
+		rep.fail(codec, http.StatusBadRequest, errorDocument{Type: "UnknownOperationException"})
+		return rep
+	case contentType == typePlain:
+		answerPlain(rep, body)
+		return rep
+	case contentType != typeJSON && contentType != typeCBOR && !strings.Contains(target, "."):
+		rep.unnamed()
+		return rep
+	case contentType != typeJSON && contentType != typeCBOR:
+		rep.status = http.StatusNotFound
+		rep.body = append(rep.body, "<UnknownOperationException/>\n"...)
+		return rep
+	}
+	document, err := codec.parse(body)
+	switch {
+	case err != nil || !document.IsMap():
+		rep.fail(codec, http.StatusBadRequest, errorDocument{Type: "SerializationException"})
+		return rep
+	case op == nil:
+		rep.fail(codec, http.StatusBadRequest, errorDocument{Type: "UnknownOperationException"})
+		return rep
+	}
+	rep.operation = name
+	if s.opts.CheckAuthorization {
+		if e := checkAuthorization(r); e != nil {
+			rep.failWith(codec, e)
+			return rep
+		}
+	}
+	in := op.NewInput()
+	if err := wire.Bind(document, in); err != nil {
+		rep.fail(codec, http.StatusBadRequest, errorDocument{Type: "SerializationException", Capital: err.Error()})
+		return rep
+	}
+	if message := wire.Validate(in); message != "" {
+		rep.failWith(codec, service.Invalid(message))
+		return rep
+	}
+	s.run(r.Context(), &Call{name, s.caller(r), in}, op, codec, rep)
+	return rep
+}
+
+// run has the operation answer.
+func (s *Server) run(ctx context.Context, call *Call, op *service.Operation, codec *codec, rep *reply) {
+	next := func(ctx context.Context) (any, error) { return op.Call(ctx, s.service, call.Caller, call.Input) }
+	var out any
+	var err error
+	if s.opts.Intercept == nil {
+		out, err = next(ctx)
+	} else {
+		out, err = s.opts.Intercept(ctx, call, next)
+	}
+	var e *service.Error
+	switch {
+	case err == nil:
+		s.succeed(rep, codec, out)
+	case errors.Is(err, ErrDrop), ctx.Err() != nil:
+		rep.dropped = true
+	case errors.As(err, &e):
+		if e.Status >= http.StatusInternalServerError {
+			s.opts.Logger.Error("an operation failed", "operation", call.Operation, "error", e.Message)
+		}
+		rep.failWith(codec, e)
+	default:
+		s.opts.Logger.Error("an operation failed", "operation", call.Operation, "error", err)
+		rep.failWith(codec, &service.Error{Type: "InternalFailure", Status: http.StatusInternalServerError})
+	}
+}
+
+func (s *Server) succeed(rep *reply, codec *codec, out any) {
+	switch out := out.(type) {
+	case *service.Empty: // no body, not an empty document
+		rep.set("Content-Type", codec.contentType)
+	case *service.Subscription:
+		rep.set("Content-Type", typeStream)
+		rep.stream = func(ctx context.Context) iter.Seq[[]byte] { return frames(ctx, codec, out) }
+	default:
+		rep.set("Content-Type", codec.contentType)
+		rep.buffers.response = codec.append(rep.buffers.response[:0], out)
+		rep.body = rep.buffers.response
+	}
+}
+
+// frames are those of a subscription.
+func frames(ctx context.Context, codec *codec, sub *service.Subscription) iter.Seq[[]byte] {
+	return func(yield func([]byte) bool) {
+		var frame, payload []byte
+		defer sub.Close() // if Events was not begun
+		if !yield(eventstream.AppendInitialResponse(nil)) {
+			return
+		}
+		for event, err := range sub.Events(ctx) {
+			if err == nil {
+				payload = codec.append(payload[:0], event)
+				frame = eventstream.AppendEvent(frame[:0], "SubscribeToShardEvent", codec.eventType, payload)
+			} else {
+				e := asError(err)
+				d := errorDocument{Message: e.Message}
+				frame = eventstream.AppendException(frame[:0], e.Type, codec.eventType, d.encode(codec))
+			}
+			if !yield(frame) {
+				return
+			}
+		}
+	}
+}
+
+func asError(err error) *service.Error {
+	var e *service.Error
+	if errors.As(err, &e) {
+		return e
+	}
+	return &service.Error{Type: "InternalFailureException", Message: err.Error()}
+}
+
+// codec is one of the two forms of documents.
+type codec struct {
+	contentType string
+	eventType   string // of documents in frames
+	parse       func([]byte) (wire.Value, error)
+	append      func(dst []byte, out any) []byte
+}
+
+var (
+	codecJSON = codec{typeJSON, typePlain, wire.ParseJSON, wire.AppendJSON}
+	codecCBOR = codec{typeCBOR, typeCBOR, wire.ParseCBOR, wire.AppendCBOR}
+)
+
+func decimal(n int) string { return strconv.Itoa(n) }

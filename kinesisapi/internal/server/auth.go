@@ -1,0 +1,103 @@
+package server
+
+import (
+	"net/http"
+	"regexp"
+	"strings"
+
+	"github.com/braidstream/braid/kinesisapi/internal/service"
+)
+
+// caller is who sends the request: account and region, if the credential scope
+// tells. An access key of 12 digits is an account.
+func (s *Server) caller(r *http.Request) service.Caller {
+	c := service.Caller{Account: s.opts.Account, Region: s.opts.Region}
+	if !s.opts.SeparateAccounts {
+		return c
+	}
+	scope := strings.Split(credential(r), "/") // key/date/region/service/aws4_request
+	if len(scope) < 3 {
+		return c
+	}
+	if isAccount.MatchString(scope[0]) {
+		c.Account = scope[0]
+	}
+	if isRegion.MatchString(scope[2]) {
+		c.Region = scope[2]
+	}
+	return c
+}
+
+var (
+	isAccount = regexp.MustCompile(`^\d{12}$`)
+	isRegion  = regexp.MustCompile(`^[a-z0-9-]{1,32}$`)
+)
+
+// credential returns the credential of the request's signature, which stands in a
+// header or in the query.
+func credential(r *http.Request) string {
+	if header := r.Header.Get("Authorization"); header != "" {
+		return authorizationParameters(header)["Credential"]
+	}
+	if r.URL.RawQuery == "" {
+		return ""
+	}
+	return r.URL.Query().Get("X-Amz-Credential")
+}
+
+// authorizationParameters takes an Authorization header apart, which is the
+// algorithm and then parameters.
+func authorizationParameters(header string) map[string]string {
+	parameters := make(map[string]string, 3)
+	_, rest, _ := strings.Cut(strings.TrimSpace(header), " ")
+	for part := range strings.SplitSeq(rest, ",") {
+		if name, value, ok := strings.Cut(strings.TrimSpace(part), "="); ok && value != "" {
+			parameters[name] = value
+		}
+	}
+	return parameters
+}
+
+// checkAuthorization is the error of a request without all that a signature
+// consists of. The signature itself is not verified: there are no secrets here.
+func checkAuthorization(r *http.Request) *service.Error {
+	fail := func(errorType, message string) *service.Error {
+		return &service.Error{Type: errorType, Message: message, Status: http.StatusBadRequest}
+	}
+	header, query := r.Header.Get("Authorization"), r.URL.Query()
+	inQuery := query.Has("X-Amz-Algorithm")
+	switch {
+	case header != "" && inQuery:
+		return fail("InvalidSignatureException", "Found both 'X-Amz-Algorithm' as a query-string param and 'Authorization' as HTTP header.")
+	case header == "" && !inQuery:
+		return fail("MissingAuthenticationTokenException", "Missing Authentication Token")
+	}
+	var message strings.Builder
+	if inQuery {
+		for _, name := range []string{"X-Amz-Algorithm", "X-Amz-Credential", "X-Amz-Signature", "X-Amz-SignedHeaders", "X-Amz-Date"} {
+			if query.Get(name) == "" {
+				message.WriteString("AWS query-string parameters must include '" + name + "'. ")
+			}
+		}
+		if message.Len() > 0 {
+			message.WriteString("Re-examine the query-string parameters.")
+		}
+	} else {
+		parameters := authorizationParameters(header)
+		for _, name := range []string{"Credential", "Signature", "SignedHeaders"} {
+			if parameters[name] == "" {
+				message.WriteString("Authorization header requires '" + name + "' parameter. ")
+			}
+		}
+		if r.Header.Get("X-Amz-Date") == "" && r.Header.Get("Date") == "" {
+			message.WriteString("Authorization header requires existence of either a 'X-Amz-Date' or a 'Date' header. ")
+		}
+		if message.Len() > 0 {
+			message.WriteString("Authorization=" + header)
+		}
+	}
+	if message.Len() == 0 {
+		return nil
+	}
+	return fail("IncompleteSignatureException", message.String())
+}

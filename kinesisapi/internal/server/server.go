@@ -1,0 +1,164 @@
+// Package server speaks the wire protocol of Kinesis: it takes an HTTP request
+// apart, has package service answer it, and puts the answer together. It has two
+// ways in, a [http.Handler] and a client that calls it without a socket.
+package server
+
+import (
+	"context"
+	"errors"
+	"io"
+	"log/slog"
+	"net/http"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/braidstream/braid/kinesisapi/internal/service"
+)
+
+// Options are the settings of a server. Logger and IDs must be set.
+type Options struct {
+	Account, Region    string // of callers who name none
+	SeparateAccounts   bool
+	CheckAuthorization bool // refuse requests without the headers of a signature
+
+	// Control answers what comes under /_braid/, or is nil.
+	Control http.Handler
+
+	// Intercept, if it is not nil, is called in place of every operation, and
+	// calls next for the answer, or has one of its own. See [ErrDrop].
+	Intercept func(ctx context.Context, call *Call, next func(context.Context) (any, error)) (any, error)
+
+	// AccessLog, if it is not nil, is told of every request that was answered.
+	AccessLog func(Access)
+
+	IDs    *IDs
+	Logger *slog.Logger
+}
+
+// Call is an operation that was asked for. Its request is one of the input structs
+// of package service.
+type Call struct {
+	Operation string
+	Caller    service.Caller
+	Input     any
+}
+
+// Access is a request that was answered.
+type Access struct {
+	Remote    string
+	Operation string // empty if there is no such
+	Status    int
+	Error     string // its type; empty if there was none
+	Bytes     int    // of the answer
+	Duration  time.Duration
+}
+
+// ErrDrop, as the error of a call, breaks the connection off without an answer.
+var ErrDrop = errors.New("the connection was dropped")
+
+// Server answers requests from a service.
+type Server struct {
+	service *service.Service
+	opts    Options
+
+	ctx     context.Context // ends with Close: subscriptions do
+	cancel  context.CancelFunc
+	streams sync.WaitGroup // subscriptions that are written
+}
+
+// New returns a server for the service, which stays the caller's to close, after
+// the server.
+func New(s *service.Service, opts Options) *Server {
+	srv := &Server{service: s, opts: opts}
+	srv.ctx, srv.cancel = context.WithCancel(context.Background())
+	return srv
+}
+
+// Service returns the service that answers.
+func (s *Server) Service() *service.Service { return s.service }
+
+// Close ends the subscriptions, and waits for them. Requests are answered as
+// before.
+func (s *Server) Close() {
+	s.cancel()
+	s.streams.Wait()
+}
+
+// ServeHTTP is part of http.Handler.
+func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if s.opts.Control != nil && isControl(r) {
+		s.opts.Control.ServeHTTP(w, r)
+		return
+	}
+	started := time.Now()
+	reply := s.answer(r)
+	defer reply.free()
+	if reply.dropped {
+		panic(http.ErrAbortHandler) // which net/http takes as an order to break off
+	}
+	header := w.Header()
+	for _, h := range reply.header {
+		header[h.name] = h.values[:]
+	}
+	if reply.stream == nil {
+		header["Content-Length"] = []string{decimal(len(reply.body))}
+		w.WriteHeader(reply.status)
+		_, _ = w.Write(reply.body) // who hung up does not want it
+	} else {
+		w.WriteHeader(reply.status)
+		s.streams.Add(1)
+		defer s.streams.Done()
+		s.write(r.Context(), w, reply)
+	}
+	if s.opts.AccessLog != nil {
+		s.opts.AccessLog(Access{r.RemoteAddr, reply.operation, reply.status, reply.errorType, len(reply.body), time.Since(started)})
+	}
+}
+
+// write writes a subscription, until it ends, the context does, or the server
+// closes.
+func (s *Server) write(ctx context.Context, w http.ResponseWriter, reply *reply) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	defer context.AfterFunc(s.ctx, cancel)()
+	flush := http.NewResponseController(w).Flush
+	for frame := range reply.stream(ctx) {
+		if _, err := w.Write(frame); err != nil || flush() != nil {
+			return
+		}
+	}
+}
+
+// isControl reports whether a request is not for the service but for those who
+// run it.
+func isControl(r *http.Request) bool { return strings.HasPrefix(r.URL.Path, "/_braid/") }
+
+// readBody reads a request's body. ok is false if it is larger than any request
+// can be.
+func readBody(r *http.Request, buffer []byte) (body []byte, ok bool, err error) {
+	if r.Body == nil {
+		return buffer, true, nil
+	}
+	if r.ContentLength > maxBodyBytes {
+		return buffer, false, nil
+	}
+	if n := int(r.ContentLength); n >= cap(buffer) {
+		buffer = make([]byte, 0, n+1) // one more, so that the end is seen without growing
+	}
+	for {
+		if len(buffer) == cap(buffer) {
+			buffer = append(buffer, 0)[:len(buffer)]
+		}
+		n, err := r.Body.Read(buffer[len(buffer):cap(buffer)])
+		buffer = buffer[:len(buffer)+n]
+		switch {
+		case len(buffer) > maxBodyBytes:
+			return buffer, false, nil
+		case errors.Is(err, io.EOF):
+			return buffer, true, nil
+		case err != nil:
+			return buffer, true, err
+		}
+	}
+}

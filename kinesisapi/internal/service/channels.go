@@ -1,0 +1,14 @@
+package service
+
+import "context"
+
+// ListChannels is the operation of that name. There are none.
+func (s *Service) ListChannels(context.Context, Caller, *ListChannelsInput) (*ListChannelsOutput, error) {
+	return &ListChannelsOutput{ChannelSummaries: []Empty{}}, nil
+}
+
+// channel is the operation of each name that makes, changes, describes or deletes
+// a channel. A channel delivers to Amazon S3, which is not here.
+func (s *Service) channel(context.Context, Caller, *ChannelInput) (*Empty, error) {
+	return nil, unknownOperation("Channels deliver to Amazon S3 and are not available from this service.")
+}

@@ -1,0 +1,126 @@
+package service
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+
+	"github.com/braidstream/braid"
+)
+
+// Error is an error of the service: its name, its text, and the status of the
+// answer that carries it.
+type Error struct {
+	Type    string // such as "ResourceNotFoundException"
+	Message string
+	Status  int
+}
+
+// Error returns the name and the text.
+func (e *Error) Error() string { return e.Type + ": " + e.Message }
+
+func failure(name, format string, args ...any) *Error {
+	return &Error{Type: name, Message: fmt.Sprintf(format, args...), Status: http.StatusBadRequest}
+}
+
+// The errors of the service, by their names.
+
+func notFound(format string, args ...any) *Error {
+	return failure("ResourceNotFoundException", format, args...)
+}
+
+func inUse(format string, args ...any) *Error {
+	return failure("ResourceInUseException", format, args...)
+}
+
+func invalidArgument(format string, args ...any) *Error {
+	return failure("InvalidArgumentException", format, args...)
+}
+
+func limitExceeded(format string, args ...any) *Error {
+	return failure("LimitExceededException", format, args...)
+}
+
+func throughputExceeded(format string, args ...any) *Error {
+	return failure("ProvisionedThroughputExceededException", format, args...)
+}
+
+// Invalid is a ValidationException with the text of a request's failures.
+func Invalid(message string) *Error { return failure("ValidationException", "%s", message) }
+
+// missing is the failure of a request without a member that the stream's state
+// makes necessary.
+func missing(member string) *Error {
+	return Invalid("1 validation error detected: Value null at '" + member + "' failed to satisfy constraint: Member must not be null")
+}
+
+// unknownOperation answers what is no operation, or none that a service without
+// the rest of AWS can have.
+func unknownOperation(format string, args ...any) *Error {
+	return failure("UnknownOperationException", format, args...)
+}
+
+func dryRun() *Error {
+	return failure("DryRunOperationException", "The request would have succeeded, but the DryRun parameter is set.")
+}
+
+// internal is a failure that is not the caller's: of storage, say.
+func internal(err error) *Error {
+	return &Error{Type: "InternalFailure", Message: err.Error(), Status: http.StatusInternalServerError}
+}
+
+// Texts of the service that more than one operation uses.
+
+func (s *Service) streamNotFound(t target) *Error {
+	return notFound("Stream %s under account %s not found.", t.name, t.Account)
+}
+
+func (s *Service) shardNotFound(t target, shard braid.ShardID) *Error {
+	return notFound("Shard %s in stream %s under account %s does not exist", shard, t.name, t.Account)
+}
+
+func (s *Service) noSuchShard(t target, shard string) *Error {
+	return notFound("Could not find shard %s in stream %s under account %s.", shard, t.name, t.Account)
+}
+
+func (s *Service) notActive(t target, status string) *Error {
+	return inUse("Stream %s under account %s not ACTIVE, instead in state %s", t.name, t.Account, status)
+}
+
+func (s *Service) rateExceeded(t target, shard braid.ShardID) *Error {
+	return throughputExceeded("Rate exceeded for shard %s in stream %s under account %s.", shard, t.name, t.Account)
+}
+
+// fromBraid makes an error of the service of one of the database's. A context
+// that ended stays what it is: nobody waits for the answer.
+func (s *Service) fromBraid(t target, err error) error {
+	var throughput *braid.ThroughputExceededError
+	var invalid *braid.InvalidArgumentError
+	switch {
+	case err == nil:
+		return nil
+	case errors.As(err, new(*Error)):
+		return err
+	case errors.As(err, &throughput):
+		return s.rateExceeded(t, throughput.Shard)
+	case errors.Is(err, braid.ErrStreamNotFound):
+		return s.streamNotFound(t)
+	case errors.Is(err, braid.ErrShardNotFound):
+		return notFound("%v", err)
+	case errors.Is(err, braid.ErrStreamExists):
+		return inUse("Stream %s under account %s already exists.", t.name, t.Account)
+	case errors.Is(err, braid.ErrLimitExceeded):
+		return limitExceeded("%v", err)
+	case errors.Is(err, braid.ErrKeyUnavailable):
+		return failure("KMSNotFoundException", "%v", err)
+	case errors.As(err, &invalid) && invalid.Field == "KeyID":
+		return failure("KMSNotFoundException", "%v", err)
+	case errors.As(err, &invalid):
+		return invalidArgument("%v", err)
+	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
+		return err
+	default:
+		return internal(err)
+	}
+}

@@ -1,0 +1,220 @@
+package service
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"strings"
+	"time"
+
+	"github.com/braidstream/braid"
+	"github.com/braidstream/braid/kinesisapi/internal/seqnum"
+)
+
+// What tokens are for. One of a kind is not taken for another.
+const (
+	tokenIterator byte = iota + 1
+	tokenStreams
+	tokenShards
+	tokenConsumers
+)
+
+// The types of iterators.
+const (
+	atSequenceNumber    = "AT_SEQUENCE_NUMBER"
+	afterSequenceNumber = "AFTER_SEQUENCE_NUMBER"
+	trimHorizon         = "TRIM_HORIZON"
+	latest              = "LATEST"
+	atTimestamp         = "AT_TIMESTAMP"
+)
+
+// start is where a request begins to read.
+type start struct {
+	kind      string // the type of an iterator
+	number    *string
+	timestamp *time.Time
+	operation string // as texts call it
+}
+
+// GetShardIterator is the operation of that name.
+func (s *Service) GetShardIterator(ctx context.Context, c Caller, in *GetShardIteratorInput) (*GetShardIteratorOutput, error) {
+	id, ok := shardID(*in.ShardId)
+	if !ok {
+		return nil, s.badShard(c, in.StreamName, in.StreamARN, *in.ShardId)
+	}
+	t, stream, sh, err := s.readable(c, in.StreamName, in.StreamARN, id)
+	if err != nil {
+		return nil, err
+	}
+	at, err := s.position(ctx, t, sh, start{*in.ShardIteratorType, in.StartingSequenceNumber, in.Timestamp, "GetShardIterator"})
+	if err != nil {
+		return nil, err
+	}
+	if isTrue(in.DryRun) {
+		return nil, dryRun()
+	}
+	if s.exactLimits() && !s.limits.allow("iterator "+t.stored+" "+string(id), 5) {
+		return nil, s.rateExceeded(t, id)
+	}
+	text, err := s.sealIterator(iterator{t, stream.CreatedAt().UnixNano(), id, at})
+	if err != nil {
+		return nil, internal(err)
+	}
+	return &GetShardIteratorOutput{text}, nil
+}
+
+// readable returns the shard that a request wants to read.
+func (s *Service) readable(c Caller, name, arn *string, id braid.ShardID) (target, *braid.Stream, *braid.Shard, error) {
+	t, err := s.target(c, name, arn)
+	if err != nil {
+		return t, nil, nil, err
+	}
+	stream, err := s.db.Stream(t.stored)
+	if err == nil && !s.isOpen(t) {
+		err = braid.ErrStreamNotFound
+	}
+	var sh *braid.Shard
+	if err == nil {
+		sh, err = stream.Shard(id)
+	}
+	if errors.Is(err, braid.ErrStreamNotFound) || errors.Is(err, braid.ErrShardNotFound) {
+		err = s.shardNotFound(t, id)
+	}
+	return t, stream, sh, s.fromBraid(t, err)
+}
+
+// position makes the place to read from, which depends on nothing that comes
+// later.
+func (s *Service) position(ctx context.Context, t target, sh *braid.Shard, from start) (braid.Position, error) {
+	const must = "Must either specify (1) AT_SEQUENCE_NUMBER or AFTER_SEQUENCE_NUMBER and StartingSequenceNumber or (2) TRIM_HORIZON or LATEST and no StartingSequenceNumber. Request specified "
+	switch from.kind {
+	case trimHorizon, latest:
+		if from.number != nil {
+			return braid.Position{}, invalidArgument("%s%s and also a StartingSequenceNumber.", must, from.kind)
+		}
+		if from.kind == trimHorizon {
+			return braid.TrimHorizon(), nil
+		}
+		// Asked now, the database says where the tip is.
+		page, err := sh.GetRecords(ctx, braid.Latest(), &braid.GetRecordsOptions{Limit: 1, Unmetered: true})
+		if err != nil {
+			return braid.Position{}, s.fromBraid(t, err)
+		}
+		return page.Next, nil
+	case atTimestamp:
+		if from.timestamp == nil {
+			return braid.Position{}, invalidArgument("Must specify timestampInMillis parameter for iterator of type AT_TIMESTAMP. Current request has no timestamp parameter.")
+		}
+		if at, now := from.timestamp.UnixMilli(), time.Now().UnixMilli(); at > now {
+			return braid.Position{}, invalidArgument("The timestampInMillis parameter cannot be greater than the currentTimestampInMillis. timestampInMillis: %d, currentTimestampInMillis: %d", at, now)
+		}
+		return braid.AtTime(*from.timestamp), nil
+	}
+	if from.number == nil {
+		return braid.Position{}, invalidArgument("%s%s and no StartingSequenceNumber.", must, from.kind)
+	}
+	number, err := s.numberOf(t, sh, *from.number, from.operation)
+	if err != nil {
+		return braid.Position{}, err
+	}
+	if from.kind == atSequenceNumber {
+		return braid.AtSequence(number), nil
+	}
+	return braid.AfterSequence(number), nil
+}
+
+// numberOf reads a sequence number, which must be one of the shard, though not of
+// a record.
+func (s *Service) numberOf(t target, sh *braid.Shard, text, operation string) (braid.SequenceNumber, error) {
+	invalid := func(end string) error {
+		return invalidArgument("StartingSequenceNumber %s used in %s on shard %s in stream %s under account %s is invalid%s",
+			text, operation, sh.ID(), t.name, t.Account, end)
+	}
+	given, err := seqnum.Parse(text)
+	if err != nil {
+		return braid.SequenceNumber{}, invalid(".")
+	}
+	if given.ShardID() != string(sh.ID()) {
+		return braid.SequenceNumber{}, invalidArgument("Invalid StartingSequenceNumber. It encodes %s, while it was used in a call to a shard with %s", given.ShardID(), sh.ID())
+	}
+	own, err := seqnum.Parse(sh.Describe().StartingSequenceNumber.String())
+	if err != nil {
+		return braid.SequenceNumber{}, internal(err)
+	}
+	if given.Version != own.Version || given.CreateSeconds != own.CreateSeconds {
+		return braid.SequenceNumber{}, invalid(" because it did not come from this stream.")
+	}
+	number, err := braid.ParseSequenceNumber(text)
+	if err != nil {
+		return braid.SequenceNumber{}, invalid(".")
+	}
+	return number, nil
+}
+
+// iterator is what the text of a shard iterator holds.
+type iterator struct {
+	t       target
+	created int64 // when the stream was, in nanoseconds
+	shard   braid.ShardID
+	at      braid.Position
+}
+
+func (s *Service) sealIterator(it iterator) (string, error) {
+	at, err := it.at.MarshalText()
+	if err != nil {
+		return "", err
+	}
+	payload := binary.BigEndian.AppendUint64(make([]byte, 0, 320), uint64(it.created))
+	payload = append(payload, byte(len(at)))
+	payload = append(payload, at...)
+	payload = append(payload, it.shard...)
+	payload = append(payload, ' ')
+	payload = append(payload, it.t.Account...)
+	payload = append(payload, ' ')
+	payload = append(payload, it.t.Region...)
+	payload = append(payload, ' ')
+	payload = append(payload, it.t.name...)
+	return s.sealer.Seal(tokenIterator, payload, time.Now()), nil
+}
+
+// openIterator reads the text of a shard iterator.
+func (s *Service) openIterator(text string) (it iterator, err error) {
+	payload, issued, err := s.sealer.Open(tokenIterator, text)
+	if err != nil || len(payload) < 9 || len(payload) < 9+int(payload[8]) {
+		return it, invalidArgument("Invalid ShardIterator.")
+	}
+	s.mu.Lock()
+	expired := !s.expired.IsZero() && !issued.After(s.expired)
+	s.mu.Unlock()
+	if now := time.Now(); expired || now.Sub(issued) >= tokenLife {
+		const clock = "Mon Jan 02 15:04:05 MST 2006"
+		return it, failure("ExpiredIteratorException",
+			"Iterator expired. The iterator was created at time %s while right now it is %s which is further in the future than the tolerated delay of %d milliseconds.",
+			issued.UTC().Format(clock), now.UTC().Format(clock), tokenLife.Milliseconds())
+	}
+	it.created = int64(binary.BigEndian.Uint64(payload))
+	at, rest := payload[9:9+payload[8]], string(payload[9+payload[8]:])
+	words := strings.SplitN(rest, " ", 4)
+	if err := it.at.UnmarshalText(at); err != nil || len(words) != 4 {
+		return it, invalidArgument("Invalid ShardIterator.")
+	}
+	it.shard = braid.ShardID(words[0])
+	it.t = s.named(Caller{Account: words[1], Region: words[2]}, words[3])
+	return it, nil
+}
+
+// openToken reads a NextToken.
+func (s *Service) openToken(kind byte, text string) ([]byte, error) {
+	payload, issued, err := s.sealer.Open(kind, text)
+	if err != nil {
+		return nil, errNextToken()
+	}
+	if time.Since(issued) >= tokenLife {
+		return nil, failure("ExpiredNextTokenException", "The NextToken was issued more than %d seconds ago.", int(tokenLife.Seconds()))
+	}
+	return payload, nil
+}
+
+func errNextToken() error {
+	return invalidArgument("The NextToken is not one that this service issued.")
+}

@@ -1,0 +1,124 @@
+package service
+
+import (
+	"context"
+	"strings"
+	"sync"
+	"time"
+)
+
+// The quotas of an account in a region.
+const (
+	shardQuota      = 1_000
+	shardQuotaLarge = 20_000 // in the largest regions
+	onDemandQuota   = 50     // streams
+	creatingQuota   = 5      // streams
+)
+
+func quotaOfShards(region string) int {
+	switch region {
+	case "us-east-1", "us-west-2", "eu-west-1":
+		return shardQuotaLarge
+	default:
+		return shardQuota
+	}
+}
+
+// DescribeLimits is the operation of that name.
+func (s *Service) DescribeLimits(ctx context.Context, c Caller, _ *DescribeLimitsInput) (*DescribeLimitsOutput, error) {
+	shards, onDemand, err := s.usage(ctx, c)
+	return &DescribeLimitsOutput{
+		OnDemandStreamCount:      int32(onDemand),
+		OnDemandStreamCountLimit: onDemandQuota,
+		OpenShardCount:           int32(shards),
+		ShardLimit:               int32(quotaOfShards(s.named(c, "").Region)),
+	}, err
+}
+
+// usage counts the open shards of the caller, and the on-demand streams.
+func (s *Service) usage(ctx context.Context, c Caller) (shards, onDemand int, err error) {
+	streams, err := s.streamsOf(ctx, c)
+	for _, l := range streams {
+		shards += openShards(l.stream.Describe())
+		if l.row.mode(l.stream) == modeOnDemand {
+			onDemand++
+		}
+	}
+	return shards, onDemand, err
+}
+
+// checkQuotas is the error of a request for more shards, or another stream, than
+// the account may have. What no stream can have is refused always, the service's
+// own quotas only if they are to hold.
+func (s *Service) checkQuotas(ctx context.Context, t target, additional int, mode string) error {
+	if additional <= 0 {
+		return nil
+	}
+	quota := quotaOfShards(t.Region)
+	shards, onDemand := 0, 0
+	if s.exactLimits() {
+		var err error
+		if shards, onDemand, err = s.usage(ctx, t.Caller); err != nil {
+			return err
+		}
+	} else {
+		quota = maxShards
+	}
+	if shards+additional > quota {
+		return limitExceeded("This request would exceed the shard limit for the account %s in %s. Current shard count for the account: %d. Limit: %d. Number of additional shards that would have resulted from this request: %d. Refer to the AWS Service Limits page (http://docs.aws.amazon.com/general/latest/gr/aws_service_limits.html) for current limits and how to request higher limits.",
+			t.Account, t.Region, shards, quota, additional)
+	}
+	if mode == modeOnDemand && s.exactLimits() && onDemand >= onDemandQuota {
+		return limitExceeded("Account %s in %s has %d on-demand streams, which is the limit.", t.Account, t.Region, onDemand)
+	}
+	return nil
+}
+
+// creatingStreams counts the streams that are being created.
+func (s *Service) creatingStreams() (n int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for key, st := range s.statuses {
+		if st.name == creating && !strings.Contains(key, "/") { // it is not a consumer
+			n++
+		}
+	}
+	return n
+}
+
+// limiter counts calls in windows of time.
+type limiter struct {
+	mu    sync.Mutex // guards calls
+	calls map[string][]time.Time
+}
+
+// allow reports whether a call is one of the first n in a second, and if so counts
+// it.
+func (l *limiter) allow(key string, n int) bool { return l.within(key, n, time.Second) }
+
+// daily is the error of a change that a stream has had n times within 24 hours.
+func (l *limiter) daily(exact bool, t target, operation string, n int) error {
+	if exact && !l.within(operation+" "+t.stored, n, 24*time.Hour) {
+		return limitExceeded("Stream %s under account %s takes %d calls of %s in 24 hours.", t.name, t.Account, n, operation)
+	}
+	return nil
+}
+
+func (l *limiter) within(key string, n int, window time.Duration) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	now := time.Now()
+	calls := l.calls[key]
+	for len(calls) > 0 && now.Sub(calls[0]) >= window {
+		calls = calls[1:]
+	}
+	if l.calls == nil {
+		l.calls = make(map[string][]time.Time)
+	}
+	if len(calls) >= n {
+		l.calls[key] = calls
+		return false
+	}
+	l.calls[key] = append(calls, now)
+	return true
+}

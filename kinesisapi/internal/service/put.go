@@ -1,0 +1,193 @@
+package service
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"strconv"
+	"time"
+
+	"github.com/braidstream/braid"
+	"github.com/braidstream/braid/kinesisapi/internal/seqnum"
+)
+
+const (
+	maxCallBytes = 10 << 20 // of PutRecords: partition keys and data
+
+	encryptionNone = "NONE"
+	encryptionKMS  = "KMS"
+)
+
+// noPartitionKey stands for the partition key that a producer did not give, as it
+// need not where the distribution strategy is AUTO.
+const noPartitionKey = "\x00"
+
+// PutRecord is the operation of that name.
+func (s *Service) PutRecord(ctx context.Context, c Caller, in *PutRecordInput) (*PutRecordOutput, error) {
+	t, stream, auto, err := s.putTo(ctx, c, in.StreamName, in.StreamARN, in.PartitionKey == nil || in.ExplicitHashKey != nil)
+	if err != nil {
+		return nil, err
+	}
+	var entry [1]braid.Entry
+	if err := s.entry(&entry[0], "", in.PartitionKey, in.ExplicitHashKey, in.Data, auto); err != nil {
+		return nil, err
+	}
+	if n := in.SequenceNumberForOrdering; n != nil && !seqnum.ValidForOrdering(*n, time.Now()) {
+		return nil, invalidArgument("ExclusiveMinimumSequenceNumber %s used in PutRecord on stream %s under account %s is invalid.", *n, t.name, t.Account)
+	}
+	if err := checkRecordBytes(stream, entry[:], func(int) string { return "data" }); err != nil {
+		return nil, err
+	}
+	if isTrue(in.DryRun) {
+		return nil, dryRun()
+	}
+	var result braid.PutResult
+	if entry[0].ExplicitHashKey == nil {
+		result, err = stream.PutRecord(ctx, entry[0].PartitionKey, entry[0].Data)
+	} else {
+		var results []braid.PutResult
+		if results, err = stream.PutRecords(ctx, entry[:]); err == nil {
+			result, err = results[0], results[0].Err
+		}
+	}
+	if err != nil {
+		return nil, s.fromBraid(t, err)
+	}
+	out := &PutRecordOutput{SequenceNumber: result.SequenceNumber.String(), ShardId: string(result.ShardID)}
+	if result.Encrypted {
+		out.EncryptionType = &kms
+	}
+	return out, nil
+}
+
+// PutRecords is the operation of that name.
+//
+// It departs from the service in one way. Where a shard's budget refuses an
+// entry, it refuses the later entries of that shard as well; so a producer that
+// puts the refused ones again, in their order, does not break the order of a
+// partition key.
+func (s *Service) PutRecords(ctx context.Context, c Caller, in *PutRecordsInput) (*PutRecordsOutput, error) {
+	unusual := false
+	for i := range in.Records {
+		unusual = unusual || in.Records[i].PartitionKey == nil || in.Records[i].ExplicitHashKey != nil
+	}
+	t, stream, auto, err := s.putTo(ctx, c, in.StreamName, in.StreamARN, unusual)
+	if err != nil {
+		return nil, err
+	}
+	entries := make([]braid.Entry, len(in.Records))
+	total := 0
+	for i := range in.Records {
+		r := &in.Records[i]
+		if err := s.entry(&entries[i], "records."+strconv.Itoa(i+1)+".member.", r.PartitionKey, r.ExplicitHashKey, r.Data, auto); err != nil {
+			return nil, err
+		}
+		total += len(r.Data) + len(entries[i].PartitionKey)
+	}
+	if err := checkRecordBytes(stream, entries, func(i int) string { return fmt.Sprintf("records.%d.member.data", i+1) }); err != nil {
+		return nil, err
+	}
+	if total > maxCallBytes {
+		return nil, invalidArgument("Records size exceeds 10 MB limit")
+	}
+	if isTrue(in.DryRun) {
+		return nil, dryRun()
+	}
+	results, err := stream.PutRecords(ctx, entries)
+	if err != nil {
+		return nil, s.fromBraid(t, err)
+	}
+	out := &PutRecordsOutput{Records: make([]PutRecordsResultEntry, len(results))}
+	text := make([]string, 2*len(results)) // what the answer's members point to
+	for i := range results {
+		r, entry := &results[i], &out.Records[i]
+		code, message := &text[2*i], &text[2*i+1]
+		if r.Err != nil {
+			out.FailedRecordCount++
+			*code, *message = entryError(s.fromBraid(t, r.Err))
+			entry.ErrorCode, entry.ErrorMessage = code, message
+			continue
+		}
+		*code, *message = r.SequenceNumber.String(), string(r.ShardID)
+		entry.SequenceNumber, entry.ShardId = code, message
+		if r.Encrypted {
+			out.EncryptionType = &kms
+		}
+	}
+	return out, nil
+}
+
+var kms = encryptionKMS
+
+// entryError is what the result of a refused entry says.
+func entryError(err error) (code, message string) {
+	var e *Error
+	if errors.As(err, &e) && e.Type == "ProvisionedThroughputExceededException" {
+		return e.Type, e.Message
+	}
+	return "InternalFailure", "Internal Service Failure."
+}
+
+// putTo returns the stream of a put. Whether the service places records itself is
+// asked only where it matters: of a request that has an entry without a partition
+// key, or one that would steer.
+func (s *Service) putTo(ctx context.Context, c Caller, name, arn *string, unusual bool) (t target, stream *braid.Stream, auto bool, err error) {
+	t, stream, err = s.open(c, name, arn)
+	if err != nil || !unusual {
+		return t, stream, false, err
+	}
+	row, err := s.readRow(ctx, stream)
+	return t, stream, row.strategy() == strategyAuto, s.fromBraid(t, err)
+}
+
+// entry makes the entry of a record that is to be put; path is what an error calls
+// its members' place.
+func (s *Service) entry(e *braid.Entry, path string, key, explicit *string, data []byte, auto bool) error {
+	e.Data = data
+	switch {
+	case key != nil:
+		e.PartitionKey = *key
+	case !auto:
+		return missing(path + "partitionKey")
+	default:
+		e.PartitionKey = noPartitionKey
+	}
+	switch {
+	case auto && key == nil:
+		h := braid.HashKeyOf(strconv.FormatUint(rand.Uint64(), 36))
+		e.ExplicitHashKey = &h
+	case explicit != nil:
+		h, err := braid.ParseHashKey(*explicit)
+		if err != nil {
+			return invalidArgument("Invalid ExplicitHashKey. ExplicitHashKey must be in the range: [0, 2^128-1]. Specified value was %s", *explicit)
+		}
+		e.ExplicitHashKey = &h
+	}
+	return nil
+}
+
+// defaultRecordBytes is the smallest largest record that a stream can have, and so
+// what needs no look at the stream.
+const defaultRecordBytes = 1 << 20
+
+// checkRecordBytes checks that data and partition key together are within the
+// stream's largest record.
+func checkRecordBytes(stream *braid.Stream, entries []braid.Entry, path func(i int) string) error {
+	most := 0
+	for i := range entries {
+		e := &entries[i]
+		if len(e.Data)+len(e.PartitionKey) <= defaultRecordBytes {
+			continue
+		}
+		if most == 0 {
+			most = stream.Describe().MaxRecordBytes
+		}
+		if len(e.Data)+len(e.PartitionKey) > most {
+			return Invalid(fmt.Sprintf("1 validation error detected: Value at '%s' failed to satisfy constraint: Member must have length less than or equal to %d", path(i), most))
+		}
+	}
+	return nil
+}
+
+func isTrue(b *bool) bool { return b != nil && *b }

@@ -1,0 +1,130 @@
+package service
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"slices"
+	"time"
+
+	"github.com/braidstream/braid"
+)
+
+// rowPrefix begins the application's keys that belong to the service: what
+// Kinesis knows of a stream and a braid stream does not. An application that
+// shares its database with a service must leave these keys alone.
+const rowPrefix = "kinesisapi/"
+
+// streamRow is what is stored of a stream beside the stream. There may be none:
+// then all is as it is by default.
+type streamRow struct {
+	// Created is the creation time, in nanoseconds, of the stream that the row is
+	// about. A row of another one is of a stream that was deleted, and means
+	// nothing.
+	Created int64
+
+	// What the stream is called, if its stored name does not say so.
+	Account, Region, Name string `json:",omitempty"`
+
+	Mode      string        `json:",omitempty"` // PROVISIONED or ON_DEMAND
+	Strategy  string        `json:",omitempty"` // AUTO or USER_PARTITION_KEY
+	WarmMiBps int32         `json:",omitempty"`
+	Metrics   []string      `json:",omitempty"`
+	Policy    string        `json:",omitempty"`
+	Consumers []consumerRow `json:",omitempty"` // in the order of their registration
+
+	// LastConsumer is the second of the newest registration: no two are in the same
+	// one, for it is a part of the ARN.
+	LastConsumer int64 `json:",omitempty"`
+}
+
+// consumerRow is what is stored of a registered consumer.
+type consumerRow struct {
+	Name    string
+	Created int64 // in nanoseconds; unique within the stream
+	Tags    map[string]string
+	Policy  string `json:",omitempty"`
+}
+
+func (c *consumerRow) created() time.Time { return time.Unix(0, c.Created) }
+
+// consumer returns the consumer of that name, or nil.
+func (r *streamRow) consumer(name string) *consumerRow {
+	i := slices.IndexFunc(r.Consumers, func(c consumerRow) bool { return c.Name == name })
+	if i < 0 {
+		return nil
+	}
+	return &r.Consumers[i]
+}
+
+// mode returns the stream's mode. Of a stream that the service did not create, its
+// capacity says so.
+func (r *streamRow) mode(stream *braid.Stream) string {
+	switch {
+	case r.Mode != "":
+		return r.Mode
+	case stream.Describe().Capacity.Mode == braid.OnDemand:
+		return modeOnDemand
+	default:
+		return modeProvisioned
+	}
+}
+
+func rowKey(stream string) []byte { return []byte(rowPrefix + "stream/" + stream) }
+
+// readRow returns the stream's row.
+func (s *Service) readRow(ctx context.Context, stream *braid.Stream) (row streamRow, err error) {
+	err = s.db.View(ctx, func(tx *braid.Tx) error {
+		row, err = getRow(tx, stream)
+		return err
+	})
+	return row, err
+}
+
+// updateRow changes the stream's row. change is run again if another transaction
+// was quicker. An error of it changes nothing.
+func (s *Service) updateRow(ctx context.Context, stream *braid.Stream, change func(*streamRow) error) error {
+	return s.db.Update(ctx, func(tx *braid.Tx) error {
+		row, err := getRow(tx, stream)
+		if err != nil {
+			return err
+		}
+		if err := change(&row); err != nil {
+			return err
+		}
+		value, err := json.Marshal(row)
+		if err != nil {
+			return err
+		}
+		return tx.Set(rowKey(stream.Name()), value)
+	})
+}
+
+func getRow(tx *braid.Tx, stream *braid.Stream) (streamRow, error) {
+	created := stream.CreatedAt().UnixNano()
+	var row streamRow
+	value, err := tx.Get(rowKey(stream.Name()))
+	switch {
+	case errors.Is(err, braid.ErrKeyNotFound):
+		err = nil
+	case err == nil:
+		err = json.Unmarshal(value, &row)
+	}
+	if row.Created != created {
+		row = streamRow{Created: created}
+	}
+	return row, err
+}
+
+// deleteRow removes the row of a stream that was deleted, unless another one took
+// its name.
+func (s *Service) deleteRow(ctx context.Context, stream *braid.Stream) error {
+	created := stream.CreatedAt().UnixNano()
+	return s.db.Update(ctx, func(tx *braid.Tx) error {
+		row, err := getRow(tx, stream)
+		if err != nil || row.Created != created {
+			return err
+		}
+		return tx.Delete(rowKey(stream.Name()))
+	})
+}

@@ -1,0 +1,146 @@
+// Package service is the Kinesis service without its wire: one method of
+// [Service] per operation, over plain structs. It knows streams, statuses,
+// consumers, iterators and the texts of errors. How a request gets here, as JSON
+// or CBOR, over HTTP or not, is package kinesisapi's affair.
+package service
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/braidstream/braid"
+	"github.com/braidstream/braid/kinesisapi/internal/token"
+)
+
+// Options are the settings of a service. All must be set.
+type Options struct {
+	Account string // of callers who name none
+	Region  string
+
+	// SeparateAccounts keeps the streams of each account and region apart.
+	SeparateAccounts bool
+
+	// ExactLimits makes the limits and quotas of the service hold.
+	ExactLimits bool
+
+	// How long a stream or a consumer is on its way between two statuses.
+	CreateDelay, UpdateDelay, DeleteDelay time.Duration
+
+	Logger *slog.Logger
+}
+
+// Service answers the operations of Kinesis from a database. Its methods may be
+// called from any number of goroutines.
+type Service struct {
+	db     *braid.DB
+	opts   Options
+	sealer *token.Sealer
+
+	limits        limiter
+	subscriptions subscriptions
+	closed        chan struct{} // closed by Close: subscriptions end
+
+	mu       sync.Mutex // guards the fields below
+	exact    bool       // Options.ExactLimits, which a test may change
+	closing  bool
+	statuses map[string]*status // of streams and consumers that are not ACTIVE, by stored name
+	expired  time.Time          // iterators issued before are taken as expired
+}
+
+// Caller is who sends a request, as its credential scope says.
+type Caller struct{ Account, Region string }
+
+// New returns a service over the database, which stays the caller's to close,
+// after the service.
+func New(db *braid.DB, opts Options) (*Service, error) {
+	s := &Service{
+		db:       db,
+		opts:     opts,
+		exact:    opts.ExactLimits,
+		closed:   make(chan struct{}),
+		statuses: make(map[string]*status),
+	}
+	secret, err := s.secret()
+	if err != nil {
+		return nil, err
+	}
+	s.sealer = token.NewSealer(secret)
+	return s, nil
+}
+
+// secret returns the key of tokens. It is stored, so that iterators survive a
+// restart.
+func (s *Service) secret() (secret [32]byte, err error) {
+	key := []byte(rowPrefix + "secret")
+	err = s.db.Update(context.Background(), func(tx *braid.Tx) error {
+		stored, err := tx.Get(key)
+		switch {
+		case errors.Is(err, braid.ErrKeyNotFound) || err == nil && len(stored) != len(secret):
+			rand.Read(secret[:])
+			return tx.Set(key, secret[:])
+		case err != nil:
+			return err
+		}
+		copy(secret[:], stored)
+		return nil
+	})
+	return secret, err
+}
+
+// Close ends all subscriptions, and brings to their end at once the changes of
+// status that were on their way.
+func (s *Service) Close() {
+	s.mu.Lock()
+	if s.closing {
+		s.mu.Unlock()
+		return
+	}
+	s.closing = true
+	close(s.closed)
+	pending := make([]*status, 0, len(s.statuses))
+	for _, st := range s.statuses {
+		pending = append(pending, st)
+	}
+	s.mu.Unlock()
+	for _, st := range pending {
+		st.hurry()
+	}
+	for _, st := range pending {
+		<-st.done
+	}
+}
+
+// SetExactLimits changes whether the limits of the service hold, also for the
+// streams that there are.
+func (s *Service) SetExactLimits(ctx context.Context, exact bool) error {
+	s.mu.Lock()
+	s.exact = exact
+	s.mu.Unlock()
+	for _, stream := range s.db.Streams() {
+		row, err := s.readRow(ctx, stream)
+		if err != nil {
+			return err
+		}
+		if err := stream.UpdateCapacity(ctx, s.capacity(row.mode(stream))); err != nil && !errors.Is(err, braid.ErrStreamNotFound) {
+			return err
+		}
+	}
+	return nil
+}
+
+func (s *Service) exactLimits() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.exact
+}
+
+// ExpireIterators makes every iterator issued so far expire.
+func (s *Service) ExpireIterators() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.expired = time.Now()
+}

@@ -1,0 +1,128 @@
+package service
+
+import (
+	"context"
+
+	"github.com/braidstream/braid"
+)
+
+// UpdateMaxRecordSize is the operation of that name.
+func (s *Service) UpdateMaxRecordSize(ctx context.Context, c Caller, in *UpdateMaxRecordSizeInput) (*Empty, error) {
+	t, stream, err := s.stream(c, nil, in.StreamARN)
+	if err != nil {
+		return nil, err
+	}
+	return &Empty{}, s.updating(ctx, t, func(ctx context.Context) error {
+		return stream.UpdateMaxRecordBytes(ctx, int(*in.MaxRecordSizeInKiB)<<10)
+	})
+}
+
+// UpdateStreamMode is the operation of that name. The mode that a stream has
+// already is no error.
+func (s *Service) UpdateStreamMode(ctx context.Context, c Caller, in *UpdateStreamModeInput) (*Empty, error) {
+	t, stream, row, err := s.settable(ctx, c, nil, in.StreamARN)
+	if err != nil {
+		return nil, err
+	}
+	mode := *in.StreamModeDetails.StreamMode
+	if in.WarmThroughputMiBps != nil {
+		if err := s.mayWarm(ctx, t, mode); err != nil {
+			return nil, err
+		}
+	}
+	if mode == row.mode(stream) && in.WarmThroughputMiBps == nil {
+		return &Empty{}, nil
+	}
+	if err := s.limits.daily(s.exactLimits(), t, "UpdateStreamMode", 2); err != nil {
+		return nil, err
+	}
+	return &Empty{}, s.updating(ctx, t, func(ctx context.Context) error {
+		err := s.updateRow(ctx, stream, func(r *streamRow) error {
+			r.Mode = mode
+			if mode == modeProvisioned {
+				r.WarmMiBps, r.Strategy = 0, strategyKey // which only on-demand streams have
+			}
+			if in.WarmThroughputMiBps != nil {
+				r.WarmMiBps = *in.WarmThroughputMiBps
+			}
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+		return stream.UpdateCapacity(ctx, s.capacity(mode))
+	})
+}
+
+// UpdateStreamWarmThroughput is the operation of that name. What the stream is
+// made ready for is stored; there is nothing to warm.
+func (s *Service) UpdateStreamWarmThroughput(ctx context.Context, c Caller, in *UpdateStreamWarmThroughputInput) (*UpdateStreamWarmThroughputOutput, error) {
+	t, stream, row, err := s.settable(ctx, c, in.StreamName, in.StreamARN)
+	if err != nil {
+		return nil, err
+	}
+	if err := s.mayWarm(ctx, t, row.mode(stream)); err != nil {
+		return nil, err
+	}
+	if *in.WarmThroughputMiBps > maxWarmMiBps {
+		return nil, invalidArgument("WarmThroughputMiBps must be at most %d; it was %d.", maxWarmMiBps, *in.WarmThroughputMiBps)
+	}
+	out := &UpdateStreamWarmThroughputOutput{
+		StreamARN:      t.arn(),
+		StreamName:     t.name,
+		WarmThroughput: WarmThroughput{CurrentMiBps: row.WarmMiBps, TargetMiBps: *in.WarmThroughputMiBps},
+	}
+	return out, s.updating(ctx, t, func(ctx context.Context) error {
+		return s.updateRow(ctx, stream, func(r *streamRow) error {
+			r.WarmMiBps = *in.WarmThroughputMiBps
+			return nil
+		})
+	})
+}
+
+// maxWarmMiBps is the most that a stream can be made ready for: 10 GiB/s.
+const maxWarmMiBps = 10 << 10
+
+// mayWarm is the error of a request for warm throughput that the account, or a
+// stream of the mode, cannot have.
+func (s *Service) mayWarm(ctx context.Context, t target, mode string) error {
+	if mode != modeOnDemand {
+		return errOnlyOnDemand(t)
+	}
+	committed, err := s.commitment(ctx, t.Caller)
+	if err != nil {
+		return s.fromBraid(t, err)
+	}
+	if committed.status() == commitmentDisabled {
+		return invalidArgument("Warm throughput needs the account's MinimumThroughputBillingCommitment to be ENABLED: see UpdateAccountSettings.")
+	}
+	return nil
+}
+
+// UpdateStreamRecordDistributionStrategy is the operation of that name.
+func (s *Service) UpdateStreamRecordDistributionStrategy(ctx context.Context, c Caller, in *UpdateStreamRecordDistributionStrategyInput) (*Empty, error) {
+	t, stream, row, err := s.settable(ctx, c, nil, in.StreamARN)
+	if err != nil {
+		return nil, err
+	}
+	if row.mode(stream) != modeOnDemand {
+		return nil, errOnlyOnDemand(t)
+	}
+	return &Empty{}, s.fromBraid(t, s.updateRow(ctx, stream, func(r *streamRow) error {
+		r.Strategy = *in.RecordDistributionStrategy
+		return nil
+	}))
+}
+
+// settable returns an ACTIVE stream with its row.
+func (s *Service) settable(ctx context.Context, c Caller, name, arn *string) (target, *braid.Stream, streamRow, error) {
+	t, stream, err := s.stream(c, name, arn)
+	if err == nil {
+		err = s.requireActive(t)
+	}
+	if err != nil {
+		return t, nil, streamRow{}, err
+	}
+	row, err := s.readRow(ctx, stream)
+	return t, stream, row, s.fromBraid(t, err)
+}

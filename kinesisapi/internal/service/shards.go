@@ -1,0 +1,392 @@
+package service
+
+import (
+	"context"
+	"encoding/json"
+	"math/big"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/braidstream/braid"
+	"github.com/braidstream/braid/kinesisapi/internal/seqnum"
+)
+
+const (
+	maxListedShards = 1000 // of ListShards
+	maxShards       = 10_000
+)
+
+// shardID reads a shard's id in any spelling that the service understands, such as
+// "shardId-000000000007", "shardId-7" and "7".
+func shardID(text string) (id braid.ShardID, ok bool) {
+	digits := text
+	if _, after, found := strings.Cut(text, "-"); found {
+		digits = after
+	}
+	index, err := strconv.ParseInt(digits, 10, 32)
+	if err != nil || index < 0 || digits[0] == '+' || digits[0] == '-' {
+		return "", false
+	}
+	digits = strconv.FormatInt(index, 10)
+	return braid.ShardID("shardId-" + strings.Repeat("0", 12-len(digits)) + digits), true
+}
+
+// shardOf is a shard as it is listed.
+func shardOf(d *braid.ShardDescription) Shard {
+	sh := Shard{
+		HashKeyRange:        hashKeyRange(d.HashKeyRange),
+		SequenceNumberRange: SequenceNumberRange{StartingSequenceNumber: d.StartingSequenceNumber.String()},
+		ShardId:             string(d.ID),
+	}
+	if d.Closed {
+		ending := d.EndingSequenceNumber.String()
+		sh.SequenceNumberRange.EndingSequenceNumber = &ending
+	}
+	if len(d.Parents) > 0 {
+		sh.ParentShardId = (*string)(&d.Parents[0])
+	}
+	if len(d.Parents) > 1 {
+		sh.AdjacentParentShardId = (*string)(&d.Parents[1])
+	}
+	return sh
+}
+
+func hashKeyRange(r braid.HashKeyRange) HashKeyRange {
+	return HashKeyRange{StartingHashKey: r.Start.String(), EndingHashKey: r.End.String()}
+}
+
+// childShards describes the shards that a finished one goes on in.
+func childShards(stream *braid.Stream, ids []braid.ShardID) []ChildShard {
+	children := make([]ChildShard, 0, len(ids))
+	for _, id := range ids {
+		sh, err := stream.Shard(id)
+		if err != nil {
+			continue // it has expired as well
+		}
+		child := ChildShard{HashKeyRange: hashKeyRange(sh.HashKeyRange()), ParentShards: []string{}, ShardId: string(id)}
+		for _, parent := range sh.Parents() {
+			child.ParentShards = append(child.ParentShards, string(parent))
+		}
+		children = append(children, child)
+	}
+	return children
+}
+
+// shardPage is what a NextToken of ListShards holds: the request that it goes on
+// with, and how far that has got.
+type shardPage struct {
+	Stream   string
+	Created  int64
+	Account  string
+	Region   string
+	Name     string
+	Filter   string
+	FilterMs int64
+	After    string
+}
+
+// ListShards is the operation of that name.
+func (s *Service) ListShards(ctx context.Context, c Caller, in *ListShardsInput) (*ListShardsOutput, error) {
+	p, t, stream, err := s.shardPage(c, in)
+	if err != nil {
+		return nil, err
+	}
+	if !s.isOpen(t) {
+		return nil, s.notActive(t, s.statusOf(t.stored))
+	}
+	d := stream.Describe()
+	lives := lifetimes(d)
+	out := &ListShardsOutput{Shards: []Shard{}}
+	limit := page(in.MaxResults, maxListedShards, maxListedShards)
+	for i := range d.Shards {
+		sh := &d.Shards[i]
+		if string(sh.ID) <= p.After || !p.selects(lives[i], d, time.Now()) {
+			continue
+		}
+		if len(out.Shards) == limit {
+			p.After = out.Shards[limit-1].ShardId
+			payload, err := json.Marshal(p)
+			if err != nil {
+				return nil, internal(err)
+			}
+			next := s.sealer.Seal(tokenShards, payload, time.Now())
+			out.NextToken = &next
+			break
+		}
+		out.Shards = append(out.Shards, shardOf(sh))
+	}
+	return out, nil
+}
+
+// shardPage reads the request: a new one, or the next page of one.
+func (s *Service) shardPage(c Caller, in *ListShardsInput) (p shardPage, t target, stream *braid.Stream, err error) {
+	if in.NextToken != nil {
+		for member, given := range map[string]bool{
+			"StreamName":              in.StreamName != nil || in.StreamARN != nil,
+			"ShardFilter":             in.ShardFilter != nil,
+			"ExclusiveStartShardId":   in.ExclusiveStartShardId != nil,
+			"StreamCreationTimestamp": in.StreamCreationTimestamp != nil,
+		} {
+			if given {
+				return p, t, nil, invalidArgument("NextToken and %s cannot be provided together.", member)
+			}
+		}
+		payload, err := s.openToken(tokenShards, *in.NextToken)
+		if err != nil {
+			return p, t, nil, err
+		}
+		if err := json.Unmarshal(payload, &p); err != nil {
+			return p, t, nil, errNextToken()
+		}
+		t = target{Caller{p.Account, p.Region}, p.Name, p.Stream}
+		stream, err = s.db.Stream(t.stored)
+		if err == nil && stream.CreatedAt().UnixNano() != p.Created {
+			err = braid.ErrStreamNotFound
+		}
+		return p, t, stream, s.fromBraid(t, err)
+	}
+	if in.StreamName == nil && in.StreamARN == nil {
+		return p, t, nil, invalidArgument("Either NextToken or StreamName should be provided.")
+	}
+	if t, stream, err = s.stream(c, in.StreamName, in.StreamARN); err != nil {
+		return p, t, nil, err
+	}
+	created := stream.CreatedAt()
+	if in.StreamCreationTimestamp != nil && in.StreamCreationTimestamp.Unix() != created.Unix() {
+		return p, t, nil, s.streamNotFound(t)
+	}
+	p = shardPage{Stream: t.stored, Created: created.UnixNano(), Account: t.Account, Region: t.Region, Name: t.name}
+	if in.ExclusiveStartShardId != nil {
+		p.After = *in.ExclusiveStartShardId
+	}
+	if f := in.ShardFilter; f != nil {
+		p.Filter = *f.Type
+		switch p.Filter {
+		case "AFTER_SHARD_ID":
+			if f.ShardId == nil {
+				return p, t, nil, invalidArgument("ShardFilter.ShardId must be given with the type AFTER_SHARD_ID.")
+			}
+			p.After = max(p.After, *f.ShardId)
+		case "AT_TIMESTAMP", "FROM_TIMESTAMP":
+			if f.Timestamp == nil {
+				return p, t, nil, invalidArgument("ShardFilter.Timestamp must be given with the type %s.", p.Filter)
+			}
+			if f.Timestamp.After(time.Now()) {
+				return p, t, nil, invalidArgument("ShardFilter.Timestamp must not be in the future.")
+			}
+			p.FilterMs = f.Timestamp.UnixMilli()
+		}
+	}
+	return p, t, stream, nil
+}
+
+// lifetime is when a shard takes records, in milliseconds: from start on, and
+// before end.
+type lifetime struct{ start, end int64 }
+
+const never = int64(1) << 62
+
+// lifetimes returns those of the shards. A parent ends where its children start,
+// so that at every moment the shards that take records tile the space of hash
+// keys; the second between that the numbers show would be a hole.
+func lifetimes(d braid.StreamDescription) []lifetime {
+	starts := make(map[braid.ShardID]int64, len(d.Shards))
+	lives := make([]lifetime, len(d.Shards))
+	for i := range d.Shards {
+		lives[i] = lifetime{start: startOf(&d.Shards[i]), end: never}
+		starts[d.Shards[i].ID] = lives[i].start
+	}
+	for i := range d.Shards {
+		if sh := &d.Shards[i]; sh.Closed {
+			lives[i].end = sh.EndingSequenceNumber.Time().UnixMilli() + 1000
+			for _, child := range sh.Children {
+				if start, ok := starts[child]; ok {
+					lives[i].end = start
+				}
+			}
+		}
+	}
+	return lives
+}
+
+// startOf is when a shard was created, which its numbers tell. The shards that a
+// stream was created with have always been there.
+func startOf(sh *braid.ShardDescription) int64 {
+	if len(sh.Parents) == 0 {
+		return 0
+	}
+	n, err := seqnum.Parse(sh.StartingSequenceNumber.String())
+	if err != nil {
+		return 0
+	}
+	return n.CreateSeconds * 1000
+}
+
+// selects reports whether the filter takes a shard.
+func (p *shardPage) selects(life lifetime, d braid.StreamDescription, now time.Time) bool {
+	horizon := int64(0)
+	if d.Retention > 0 {
+		horizon = max(0, now.Add(-d.Retention).UnixMilli())
+	}
+	at := p.FilterMs
+	switch p.Filter {
+	case "AT_LATEST":
+		return life.end == never
+	case "AT_TRIM_HORIZON":
+		return life.start <= horizon && horizon < life.end
+	case "AT_TIMESTAMP":
+		return life.start <= at && at < life.end
+	case "FROM_TIMESTAMP":
+		return max(at, horizon) < life.end
+	default:
+		return horizon < life.end
+	}
+}
+
+// SplitShard is the operation of that name.
+func (s *Service) SplitShard(ctx context.Context, c Caller, in *SplitShardInput) (*Empty, error) {
+	id, ok := shardID(*in.ShardToSplit)
+	if !ok {
+		return nil, s.badShard(c, in.StreamName, in.StreamARN, *in.ShardToSplit)
+	}
+	t, stream, d, err := s.reshardable(ctx, c, in.StreamName, in.StreamARN)
+	if err != nil {
+		return nil, err
+	}
+	sh, err := s.openShard(t, d, id)
+	if err != nil {
+		return nil, err
+	}
+	if err := s.checkQuotas(ctx, t, 1, modeProvisioned); err != nil {
+		return nil, err
+	}
+	key, err := braid.ParseHashKey(*in.NewStartingHashKey)
+	bounds := hashKeyRange(sh.HashKeyRange)
+	if err != nil || !splits(sh.HashKeyRange, key) {
+		return nil, invalidArgument("NewStartingHashKey %s used in SplitShard() on shard %s in stream %s under account %s is not both greater than one plus the shard's StartingHashKey %s and less than the shard's EndingHashKey %s.",
+			*in.NewStartingHashKey, id, t.name, t.Account, bounds.StartingHashKey, bounds.EndingHashKey)
+	}
+	return &Empty{}, s.updating(ctx, t, func(ctx context.Context) error {
+		_, _, err := stream.SplitShard(ctx, id, &key)
+		return err
+	})
+}
+
+// splits reports whether a shard of the range may be split at the key: it must be
+// greater than the start plus one, and less than the end.
+func splits(r braid.HashKeyRange, key braid.HashKey) bool {
+	if key.Compare(r.Start) <= 0 || key.Compare(r.End) >= 0 {
+		return false
+	}
+	return !isNext(r.Start, key)
+}
+
+// isNext reports whether b is a plus one.
+func isNext(a, b braid.HashKey) bool {
+	x, _ := new(big.Int).SetString(a.String(), 10)
+	y, _ := new(big.Int).SetString(b.String(), 10)
+	return y.Sub(y, x).IsInt64() && y.Int64() == 1
+}
+
+// MergeShards is the operation of that name.
+func (s *Service) MergeShards(ctx context.Context, c Caller, in *MergeShardsInput) (*Empty, error) {
+	ids := [2]braid.ShardID{}
+	for i, text := range []string{*in.ShardToMerge, *in.AdjacentShardToMerge} {
+		id, ok := shardID(text)
+		if !ok {
+			return nil, s.badShard(c, in.StreamName, in.StreamARN, text)
+		}
+		ids[i] = id
+	}
+	t, stream, d, err := s.reshardable(ctx, c, in.StreamName, in.StreamARN)
+	if err != nil {
+		return nil, err
+	}
+	lower, err := s.openShard(t, d, ids[0])
+	if err != nil {
+		return nil, err
+	}
+	upper, err := s.openShard(t, d, ids[1])
+	if err != nil {
+		return nil, err
+	}
+	if !isNext(lower.HashKeyRange.End, upper.HashKeyRange.Start) {
+		return nil, invalidArgument("Shards %s and %s in stream %s under account %s are not an adjacent pair of shards eligible for merging",
+			ids[0], ids[1], t.name, t.Account)
+	}
+	return &Empty{}, s.updating(ctx, t, func(ctx context.Context) error {
+		_, err := stream.MergeShards(ctx, ids[0], ids[1])
+		return err
+	})
+}
+
+// UpdateShardCount is the operation of that name.
+func (s *Service) UpdateShardCount(ctx context.Context, c Caller, in *UpdateShardCountInput) (*UpdateShardCountOutput, error) {
+	t, stream, d, err := s.reshardable(ctx, c, in.StreamName, in.StreamARN)
+	if err != nil {
+		return nil, err
+	}
+	current, wanted := openShards(d), int(*in.TargetShardCount)
+	out := &UpdateShardCountOutput{
+		CurrentShardCount: int32(current), StreamARN: t.arn(), StreamName: t.name, TargetShardCount: int32(wanted),
+	}
+	switch {
+	case wanted == current:
+		return out, nil
+	case wanted > maxShards:
+		return nil, limitExceeded("Stream %s under account %s cannot have more than %d shards; TargetShardCount was %d.", t.name, t.Account, maxShards, wanted)
+	case s.exactLimits() && (wanted > 2*current || 2*wanted < current):
+		return nil, limitExceeded("TargetShardCount %d is not between half and twice the current shard count %d of stream %s under account %s.", wanted, current, t.name, t.Account)
+	}
+	if err := s.checkQuotas(ctx, t, wanted-current, modeProvisioned); err != nil {
+		return nil, err
+	}
+	if err := s.limits.daily(s.exactLimits(), t, "UpdateShardCount", 10); err != nil {
+		return nil, err
+	}
+	return out, s.updating(ctx, t, func(ctx context.Context) error { return stream.UpdateShardCount(ctx, wanted) })
+}
+
+// badShard is the error of an id that cannot be read, in which the service names
+// the stream without looking for it.
+func (s *Service) badShard(c Caller, name, arn *string, shard string) error {
+	t, err := s.target(c, name, arn)
+	if err != nil {
+		return err
+	}
+	return s.noSuchShard(t, shard)
+}
+
+// reshardable returns a stream whose shards the caller may change.
+func (s *Service) reshardable(ctx context.Context, c Caller, name, arn *string) (target, *braid.Stream, braid.StreamDescription, error) {
+	t, stream, err := s.stream(c, name, arn)
+	if err != nil {
+		return t, nil, braid.StreamDescription{}, err
+	}
+	if err := s.requireActive(t); err != nil {
+		return t, nil, braid.StreamDescription{}, err
+	}
+	row, err := s.readRow(ctx, stream)
+	if err != nil {
+		return t, nil, braid.StreamDescription{}, s.fromBraid(t, err)
+	}
+	if row.mode(stream) == modeOnDemand {
+		return t, nil, braid.StreamDescription{}, Invalid("Request is invalid. Stream " + t.name + " under account " + t.Account + " is in On-Demand mode.")
+	}
+	return t, stream, stream.Describe(), nil
+}
+
+// openShard finds a shard that can be split or merged.
+func (s *Service) openShard(t target, d braid.StreamDescription, id braid.ShardID) (*braid.ShardDescription, error) {
+	i := slices.IndexFunc(d.Shards, func(sh braid.ShardDescription) bool { return sh.ID == id })
+	if i < 0 {
+		return nil, s.noSuchShard(t, string(id))
+	}
+	if d.Shards[i].Closed {
+		return nil, invalidArgument("Shard %s in stream %s under account %s has already been merged or split, and thus is not eligible for merging or splitting.",
+			id, t.name, t.Account)
+	}
+	return &d.Shards[i], nil
+}

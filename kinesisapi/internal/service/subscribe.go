@@ -1,0 +1,230 @@
+package service
+
+import (
+	"context"
+	"errors"
+	"iter"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/braidstream/braid"
+)
+
+const (
+	subscriptionLife = 5 * time.Minute
+	takeoverAfter    = 5 * time.Second // a subscription holds its place for so long
+	heartbeat        = 5 * time.Second // at most between two events
+
+	eventBytes          = 1 << 20 // of records in an event, if there is more than one
+	subscriberBytesRate = 2 << 20 // per second, with exact limits
+)
+
+// Subscription is what SubscribeToShard answers: a sequence of events. Whoever has
+// it ranges over Events, or calls Close.
+type Subscription struct {
+	s      *Service
+	t      target
+	stream *braid.Stream
+	shard  *braid.Shard
+	at     braid.Position
+	exact  bool
+
+	key     string
+	started time.Time
+	ended   chan struct{} // closed when the subscription is to end
+	cause   error         // why; set before ended is closed
+}
+
+// subscriptions are those that are open, at most one for a consumer and a shard.
+type subscriptions struct {
+	mu   sync.Mutex // guards open, and closing the ended of what is in it
+	open map[string]*Subscription
+}
+
+// SubscribeToShard is the operation of that name.
+//
+// A subscription holds its place for 5 seconds; a later one of the same consumer
+// and shard takes it over. One that has ended holds nothing.
+func (s *Service) SubscribeToShard(ctx context.Context, c Caller, in *SubscribeToShardInput) (*Subscription, error) {
+	r, err := s.resource(ctx, c, *in.ConsumerARN)
+	if err != nil {
+		return nil, err
+	}
+	id, ok := shardID(*in.ShardId)
+	if !ok {
+		return nil, s.noSuchShard(r.t, *in.ShardId)
+	}
+	consumer := consumerKey(r.t.stored, &r.row)
+	if s.statusOf(consumer) != active {
+		return nil, inUse("Consumer %s with creation timestamp %d under stream: %s , account %s is not in ACTIVE status.",
+			r.consumer, r.row.created().Unix(), r.t.name, r.t.Account)
+	}
+	t, stream, sh, err := s.readable(c, nil, new(r.t.arn()), id)
+	if err != nil {
+		return nil, err
+	}
+	p := in.StartingPosition
+	at, err := s.position(ctx, t, sh, start{*p.Type, p.SequenceNumber, p.Timestamp, "SubscribeToShard"})
+	if err != nil {
+		return nil, err
+	}
+	if isTrue(in.DryRun) {
+		return nil, dryRun()
+	}
+	sub := &Subscription{
+		s: s, t: t, stream: stream, shard: sh, at: at, exact: s.exactLimits(),
+		key: consumer + " " + string(id), started: time.Now(), ended: make(chan struct{}),
+	}
+	taken := inUse("Another active subscription exists for this consumer: %s:%s:%s:%s", t.Account, t.name, id, r.consumer)
+	if !s.subscriptions.add(sub, taken) {
+		return nil, taken
+	}
+	return sub, nil
+}
+
+// add opens a subscription, and ends the one whose place it takes; false means
+// that this one still holds it.
+func (ss *subscriptions) add(sub *Subscription, taken error) bool {
+	ss.mu.Lock()
+	defer ss.mu.Unlock()
+	if old := ss.open[sub.key]; old != nil {
+		if sub.started.Sub(old.started) < takeoverAfter {
+			return false
+		}
+		old.cause = taken
+		close(old.ended)
+	}
+	if ss.open == nil {
+		ss.open = make(map[string]*Subscription)
+	}
+	ss.open[sub.key] = sub
+	return true
+}
+
+// end ends all subscriptions of a consumer.
+func (ss *subscriptions) end(consumer string, cause error) {
+	ss.mu.Lock()
+	defer ss.mu.Unlock()
+	for key, sub := range ss.open {
+		if strings.HasPrefix(key, consumer+" ") {
+			sub.cause = cause
+			close(sub.ended)
+			delete(ss.open, key)
+		}
+	}
+}
+
+// Close gives up the subscription's place.
+func (sub *Subscription) Close() {
+	ss := &sub.s.subscriptions
+	ss.mu.Lock()
+	defer ss.mu.Unlock()
+	if ss.open[sub.key] == sub {
+		delete(ss.open, sub.key)
+	}
+}
+
+// Events returns what the subscriber is sent: an event at once, then one whenever
+// there are records, and one at least every 5 seconds. The sequence ends after 5
+// minutes, when ctx ends, when the service closes, and with the shard, whose last
+// event says where it goes on. An error is one of the stream of events, and the
+// last.
+func (sub *Subscription) Events(ctx context.Context) iter.Seq2[*SubscribeToShardEvent, error] {
+	return func(yield func(*SubscribeToShardEvent, error) bool) {
+		defer sub.Close()
+		ctx, cancel := context.WithDeadline(ctx, sub.started.Add(subscriptionLife))
+		watch := sync.WaitGroup{}
+		defer watch.Wait() // the goroutine ends with the context, which ends before
+		defer cancel()
+		watch.Go(func() {
+			select {
+			case <-sub.ended:
+			case <-sub.s.closed:
+			case <-ctx.Done():
+			}
+			cancel()
+		})
+		at := sub.at
+		for wait := false; ; wait = true {
+			page, err := sub.next(ctx, at, wait)
+			select {
+			case <-sub.ended:
+				yield(nil, sub.cause)
+				return
+			default:
+			}
+			if ctx.Err() != nil {
+				return
+			}
+			if err != nil {
+				yield(nil, sub.inStream(err))
+				return
+			}
+			event := &SubscribeToShardEvent{Records: records(page), MillisBehindLatest: millisBehind(page)}
+			if page.EndOfShard {
+				event.ChildShards = childShards(sub.stream, page.ChildShards)
+				yield(event, nil)
+				return
+			}
+			at = page.Next
+			event.ContinuationSequenceNumber = new(continuation(at))
+			if !yield(event, nil) {
+				return
+			}
+			if sub.exact && !pause(ctx, page) {
+				return
+			}
+		}
+	}
+}
+
+// next reads on; with wait it waits for records until there has to be an event in
+// any case.
+func (sub *Subscription) next(ctx context.Context, at braid.Position, wait bool) (*braid.RecordsPage, error) {
+	opts := &braid.GetRecordsOptions{LimitBytes: eventBytes, Unmetered: true}
+	if wait {
+		waiting, cancel := context.WithTimeout(ctx, heartbeat)
+		defer cancel()
+		opts.Wait = true
+		page, err := readPage(waiting, sub.shard, at, opts)
+		if err == nil || waiting.Err() == nil || ctx.Err() != nil {
+			return page, err
+		}
+		opts.Wait = false
+	}
+	return readPage(ctx, sub.shard, at, opts)
+}
+
+// pause takes as long as the page would at the rate that a subscriber has. It
+// reports false if the context ends.
+func pause(ctx context.Context, page *braid.RecordsPage) bool {
+	bytes := 0
+	for i := range page.Records {
+		bytes += len(page.Records[i].Data) + len(page.Records[i].PartitionKey)
+	}
+	select {
+	case <-time.After(time.Duration(bytes) * time.Second / subscriberBytesRate):
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
+// continuation is the number after which a subscriber goes on. Every position
+// that a page returns is one after a number.
+func continuation(at braid.Position) string {
+	_, number, _ := strings.Cut(at.String(), " ")
+	return number
+}
+
+// inStream makes the error that a stream of events ends with. It has no other
+// names for what happens to storage than InternalFailureException.
+func (sub *Subscription) inStream(err error) error {
+	err = sub.s.fromBraid(sub.t, err)
+	var e *Error
+	if errors.As(err, &e) && e.Type == "InternalFailure" {
+		return &Error{Type: "InternalFailureException", Message: e.Message, Status: e.Status}
+	}
+	return err
+}

@@ -1,0 +1,190 @@
+package kinesisapi
+
+import (
+	"crypto/rand"
+	"log/slog"
+	"net/http"
+	"regexp"
+	"time"
+
+	"github.com/braidstream/braid"
+	"github.com/braidstream/braid/kinesisapi/internal/server"
+	"github.com/braidstream/braid/kinesisapi/internal/service"
+)
+
+// Options are the settings of a [Server]. The zero value, and a nil pointer, mean
+// the defaults.
+type Options struct {
+	// Account and Region are what ARNs say. The defaults are "000000000000" and
+	// "us-east-1".
+	Account, Region string
+
+	// SeparateAccounts keeps the streams of each account and region apart, as AWS
+	// does. Both come from the request's credential scope: the region, and the
+	// access key if it consists of 12 digits; Account and Region stand in for what
+	// is not there. In the database such a stream is called
+	// "account.region.stream". Without it there is one account, whatever requests
+	// and ARNs call it.
+	SeparateAccounts bool
+
+	// ExactLimits makes the limits of Kinesis hold: throughput of shards, quotas of
+	// the account, how often an operation can be called. Without it there are none
+	// but the sizes of requests, and a stream takes what the machine can.
+	ExactLimits bool
+
+	// CheckAuthorization refuses requests that lack a part of a signature. The
+	// signature itself is never verified.
+	CheckAuthorization bool
+
+	// CreateDelay, UpdateDelay and DeleteDelay are how long a stream stays
+	// CREATING, UPDATING and DELETING; the first and the last hold for consumers,
+	// too. 0 means that it is ACTIVE, or gone, when the call returns. A change shows
+	// at the end of its delay.
+	CreateDelay, UpdateDelay, DeleteDelay time.Duration
+
+	// Logger receives failures that callers are not told the cause of. nil means
+	// silence.
+	Logger *slog.Logger
+
+	// Access, if it is not nil, is called after each request over HTTP.
+	Access func(Access)
+
+	// Control serves the paths under /_braid/ as well: health, a look at records,
+	// resets, faults on order. It is for tests. Whoever can reach the server can do
+	// all of that.
+	Control bool
+}
+
+// Access is a request that was answered over HTTP.
+type Access struct {
+	Remote        string // address of the client
+	Operation     string // such as "PutRecord"; empty if it is not one
+	Status        int    // of HTTP
+	Error         string // such as "ResourceNotFoundException"; empty if there was none
+	ResponseBytes int
+	Duration      time.Duration
+}
+
+// Server answers the operations of Kinesis from a database. It is an
+// [http.Handler]; serve it over HTTP/1.1 or HTTP/2, with TLS or without. All
+// methods may be called from any number of goroutines.
+type Server struct {
+	service *service.Service
+	server  *server.Server
+}
+
+// New returns a server for the streams of a database, which stays the caller's: it
+// must be open for as long as the server is used, and be closed after it. What
+// Kinesis knows of a stream beyond what braid does, such as registered consumers,
+// is kept among the application's own keys, under "kinesisapi/".
+//
+// Errors: [braid.ErrInvalidArgument] for the options, and those of
+// [braid.DB.Update].
+func New(db *braid.DB, options *Options) (*Server, error) {
+	opts, err := options.withDefaults()
+	if err != nil {
+		return nil, err
+	}
+	s := &Server{}
+	s.service, err = service.New(db, service.Options{
+		Account:          opts.Account,
+		Region:           opts.Region,
+		SeparateAccounts: opts.SeparateAccounts,
+		ExactLimits:      opts.ExactLimits,
+		CreateDelay:      opts.CreateDelay,
+		UpdateDelay:      opts.UpdateDelay,
+		DeleteDelay:      opts.DeleteDelay,
+		Logger:           opts.Logger,
+	})
+	if err != nil {
+		return nil, err
+	}
+	inner := server.Options{
+		Account:            opts.Account,
+		Region:             opts.Region,
+		SeparateAccounts:   opts.SeparateAccounts,
+		CheckAuthorization: opts.CheckAuthorization,
+		IDs:                server.NewIDs(seed()),
+		Logger:             opts.Logger,
+	}
+	if opts.Access != nil {
+		inner.AccessLog = func(a server.Access) {
+			opts.Access(Access{a.Remote, a.Operation, a.Status, a.Error, a.Bytes, a.Duration})
+		}
+	}
+	s.server = server.New(s.service, inner)
+	return s, nil
+}
+
+// ServeHTTP answers a request. It is part of [http.Handler].
+func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) { s.server.ServeHTTP(w, r) }
+
+// Client returns an HTTP client that calls the server itself. Its Do fits into the
+// HTTPClient option of an AWS SDK's client, and it is an [http.RoundTripper] for
+// an [http.Client]. Hosts and ports do not matter to it.
+//
+// It has no goroutines of its own but for open subscriptions, so everything that
+// uses it runs in a bubble of testing/synctest.
+func (s *Server) Client() *Client {
+	return &Client{server.NewClient(func() *server.Server { return s.server })}
+}
+
+// Close ends all subscriptions, waits for them, and brings to their end at once
+// the changes of status that were on their way. Further requests are answered, but
+// for SubscribeToShard.
+func (s *Server) Close() {
+	s.server.Close()
+	s.service.Close()
+}
+
+// Client is an HTTP client of a [Server] in the same process. It comes from
+// [Server.Client].
+type Client struct{ client *server.Client }
+
+// Do sends a request and returns the answer, as [http.Client.Do] does.
+func (c *Client) Do(r *http.Request) (*http.Response, error) { return c.client.Do(r) }
+
+// RoundTrip sends a request and returns the answer. It is part of
+// [http.RoundTripper].
+func (c *Client) RoundTrip(r *http.Request) (*http.Response, error) { return c.client.RoundTrip(r) }
+
+var (
+	accountRule = regexp.MustCompile(`^\d{12}$`)
+	regionRule  = regexp.MustCompile(`^[a-z0-9-]{1,32}$`)
+)
+
+func (o *Options) withDefaults() (Options, error) {
+	var opts Options
+	if o != nil {
+		opts = *o
+	}
+	if opts.Account == "" {
+		opts.Account = "000000000000"
+	}
+	if opts.Region == "" {
+		opts.Region = "us-east-1"
+	}
+	if opts.Logger == nil {
+		opts.Logger = slog.New(slog.DiscardHandler)
+	}
+	switch {
+	case !accountRule.MatchString(opts.Account):
+		return opts, &braid.InvalidArgumentError{Field: "Options.Account", Value: opts.Account, Rule: "must be 12 digits"}
+	case !regionRule.MatchString(opts.Region):
+		return opts, &braid.InvalidArgumentError{Field: "Options.Region", Value: opts.Region, Rule: "must be 1 to 32 characters of a-z, 0-9 and '-'"}
+	}
+	for _, delay := range []struct {
+		name string
+		d    time.Duration
+	}{{"CreateDelay", opts.CreateDelay}, {"UpdateDelay", opts.UpdateDelay}, {"DeleteDelay", opts.DeleteDelay}} {
+		if delay.d < 0 {
+			return opts, &braid.InvalidArgumentError{Field: "Options." + delay.name, Value: delay.d, Rule: "must not be negative"}
+		}
+	}
+	return opts, nil
+}
+
+func seed() (seed [32]byte) {
+	rand.Read(seed[:])
+	return seed
+}
