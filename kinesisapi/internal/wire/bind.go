@@ -1,0 +1,351 @@
+package wire
+
+import (
+	"math"
+	"reflect"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// Bind puts a document into the struct that into points to. The error is a
+// [*TypeError], for the first member in the document that has the wrong type.
+//
+// Unknown members are dropped, and a member that is null is absent. If a member is
+// there twice, the last one counts. A null inside a list keeps its place, as an empty
+// value. Numbers are rounded down and held within the range of the field.
+//
+// What is bound does not refer to the body. But it shares memory: a string or a blob
+// that is kept for long should be copied, or it keeps those of the whole request.
+func Bind(v Value, into any) error {
+	target := reflect.ValueOf(into).Elem()
+	p := planOf(target.Type())
+	if v.doc == nil {
+		return &TypeError{"Expected null"}
+	}
+	b := binder{doc: v.doc, left: v.doc.text}
+	if err := b.object(p, v.at, target); err != nil {
+		return err
+	}
+	return nil
+}
+
+// binder puts the nodes of a document into structs. Strings and blobs are small and
+// many, so it cuts them out of a few large pieces of memory.
+type binder struct {
+	doc     *document
+	left    int // an upper bound for the bytes of strings and blobs still to come
+	texts   strings.Builder
+	chunk   int // the least size of the next texts
+	blobs   []byte
+	strings []string // cut up where a field is a pointer to a string
+}
+
+// object binds a map to a struct.
+func (b *binder) object(p *plan, at uint32, into reflect.Value) *TypeError {
+	nodes := b.doc.nodes
+	n := &nodes[at]
+	switch n.kind {
+	case kindMap:
+	case kindList:
+		return errStartOfList
+	default:
+		return &TypeError{"Expected null"}
+	}
+	// Members mostly come in the order of the fields, so the search goes on where
+	// the last one ended.
+	next := 0
+	at++
+	for range n.a {
+		key, member := &nodes[at], at+1
+		at = nodes[member].next
+		name := b.doc.bytes(key)
+		for i := range p.fields {
+			if i += next; i >= len(p.fields) {
+				i -= len(p.fields)
+			}
+			if p.fields[i].name == string(name) {
+				if err := b.member(&p.fields[i], member, into); err != nil {
+					return err
+				}
+				next = i + 1
+				break
+			}
+		}
+	}
+	return nil
+}
+
+// member binds a node to a field.
+func (b *binder) member(f *field, at uint32, into reflect.Value) *TypeError {
+	n := &b.doc.nodes[at]
+	if n.kind == kindNull {
+		into.Field(f.index).SetZero()
+		return nil
+	}
+	var err *TypeError
+	switch f.class {
+	case classString:
+		var s string
+		if s, err = b.string(n); err == nil {
+			*fieldAt[*string](into, f) = b.pointer(s)
+		}
+	case classPlainString:
+		*fieldAt[string](into, f), err = b.string(n)
+	case classInt32:
+		var i int64
+		if i, err = b.number(n, "an Integer"); err == nil {
+			*fieldAt[*int32](into, f) = new(clamp32(i))
+		}
+	case classPlainInt32:
+		var i int64
+		i, err = b.number(n, "an Integer")
+		*fieldAt[int32](into, f) = clamp32(i)
+	case classInt64:
+		var i int64
+		if i, err = b.number(n, "an Long"); err == nil {
+			*fieldAt[*int64](into, f) = new(i)
+		}
+	case classPlainInt64:
+		*fieldAt[int64](into, f), err = b.number(n, "an Long")
+	case classBool:
+		var is bool
+		if is, err = b.bool(n); err == nil {
+			*fieldAt[*bool](into, f) = new(is)
+		}
+	case classPlainBool:
+		*fieldAt[bool](into, f), err = b.bool(n)
+	case classTime:
+		var t time.Time
+		if t, err = b.time(n); err == nil {
+			*fieldAt[*time.Time](into, f) = new(t)
+		}
+	case classPlainTime:
+		*fieldAt[time.Time](into, f), err = b.time(n)
+	case classBlob:
+		*fieldAt[[]byte](into, f), err = b.blob(n)
+	case classStrings:
+		*fieldAt[[]string](into, f), err = b.list(n, at)
+	case classTags:
+		*fieldAt[map[string]string](into, f), err = b.tags(n, at)
+	case classStruct:
+		made := reflect.New(into.Field(f.index).Type().Elem())
+		into.Field(f.index).Set(made)
+		err = b.object(f.nested, at, made.Elem())
+	case classPlainStruct:
+		into.Field(f.index).SetZero()
+		err = b.object(f.nested, at, into.Field(f.index))
+	case classStructs:
+		err = b.structs(f, n, at, into.Field(f.index))
+	}
+	return err
+}
+
+func (b *binder) structs(f *field, n *node, at uint32, into reflect.Value) *TypeError {
+	if err := wantList(n); err != nil {
+		return err
+	}
+	count := int(n.a)
+	made := reflect.MakeSlice(into.Type(), count, count)
+	into.Set(made)
+	at++
+	for i := range count {
+		if element := &b.doc.nodes[at]; element.kind != kindNull {
+			if err := b.object(f.nested, at, made.Index(i)); err != nil {
+				return err
+			}
+		}
+		at = b.doc.nodes[at].next
+	}
+	return nil
+}
+
+func (b *binder) list(n *node, at uint32) ([]string, *TypeError) {
+	if err := wantList(n); err != nil {
+		return nil, err
+	}
+	list := make([]string, n.a)
+	at++
+	for i := range list {
+		if element := &b.doc.nodes[at]; element.kind != kindNull {
+			s, err := b.string(element)
+			if err != nil {
+				return nil, err
+			}
+			list[i] = s
+		}
+		at = b.doc.nodes[at].next
+	}
+	return list, nil
+}
+
+func (b *binder) tags(n *node, at uint32) (map[string]string, *TypeError) {
+	switch n.kind {
+	case kindMap:
+	case kindList:
+		return nil, errStartOfList
+	default:
+		return nil, &TypeError{"Expected map or null"}
+	}
+	tags := make(map[string]string, n.a)
+	at++
+	for range n.a {
+		key, value := string(b.doc.string(&b.doc.nodes[at])), &b.doc.nodes[at+1]
+		if value.kind == kindNull {
+			delete(tags, key)
+		} else {
+			s, err := b.string(value)
+			if err != nil {
+				return nil, err
+			}
+			tags[key] = s
+		}
+		at = value.next
+	}
+	return tags, nil
+}
+
+func (b *binder) string(n *node) (string, *TypeError) {
+	if n.kind != kindString {
+		return "", mismatch(n, "an String")
+	}
+	text := b.doc.string(n)
+	b.left -= int(n.b - n.a)
+	if b.texts.Cap()-b.texts.Len() < len(text) {
+		// What was cut out of the old piece keeps it.
+		b.chunk = min(max(2*b.chunk, 256), 32<<10)
+		b.texts = strings.Builder{}
+		b.texts.Grow(len(text) + min(b.chunk, max(b.left, 0)))
+	}
+	start := b.texts.Len()
+	b.texts.Write(text)
+	return b.texts.String()[start:], nil
+}
+
+// pointer returns a pointer to a string.
+func (b *binder) pointer(s string) *string {
+	if len(b.strings) == cap(b.strings) {
+		b.strings = make([]string, 0, min(max(2*cap(b.strings), 4), 512))
+	}
+	b.strings = append(b.strings, s)
+	return &b.strings[len(b.strings)-1]
+}
+
+// blob takes base64 where it finds a string, in CBOR as well.
+func (b *binder) blob(n *node) ([]byte, *TypeError) {
+	switch n.kind {
+	case kindBlob:
+		blob := b.cut(int(n.b-n.a), b.left)
+		copy(blob, b.doc.raw(n))
+		b.left -= len(blob)
+		return blob, nil
+	case kindString:
+	default:
+		return nil, mismatch(n, "a Blob")
+	}
+	text := b.doc.bytes(n)
+	blob := b.cut(len(text)/4*3, b.left/4*3)
+	size, ok := decode64(blob, text)
+	if !ok {
+		return nil, badBase64(string(text))
+	}
+	b.left -= int(n.b - n.a)
+	return blob[:size:size], nil
+}
+
+// cut returns size bytes which nobody else has. If it needs memory, it takes enough
+// for all blobs to come, of which bound is the most that they can be.
+func (b *binder) cut(size, bound int) []byte {
+	if size == 0 {
+		return []byte{}
+	}
+	if len(b.blobs) < size {
+		b.blobs = make([]byte, max(size, bound))
+	}
+	blob := b.blobs[:size:size]
+	b.blobs = b.blobs[size:]
+	return blob
+}
+
+func (b *binder) number(n *node, want string) (int64, *TypeError) {
+	if !n.isNumber() || n.instant {
+		return 0, mismatch(n, want)
+	}
+	return b.doc.integer(n, 0), nil
+}
+
+func (b *binder) bool(n *node) (bool, *TypeError) {
+	switch n.kind {
+	case kindTrue, kindFalse:
+		return n.kind == kindTrue, nil
+	case kindString:
+		return false, &TypeError{"'" + strings.ToUpper(string(b.doc.string(n))) + "' can not be converted to an Boolean"}
+	}
+	return false, mismatch(n, "an Boolean")
+}
+
+// time takes seconds as text, and milliseconds in every other form.
+func (b *binder) time(n *node) (time.Time, *TypeError) {
+	if !n.isNumber() {
+		return time.Time{}, mismatch(n, "milliseconds since epoch")
+	}
+	return time.UnixMilli(b.doc.integer(n, 3)).UTC(), nil
+}
+
+func (n *node) isNumber() bool {
+	return n.kind == kindDecimal || n.kind == kindUint || n.kind == kindNegint || n.kind == kindFloat
+}
+
+func clamp32(n int64) int32 {
+	return int32(max(math.MinInt32, min(n, math.MaxInt32)))
+}
+
+var (
+	errStartOfList = &TypeError{"Start of list found where not expected"}
+	errStartOfMap  = &TypeError{"Start of structure or map found where not expected."}
+)
+
+func wantList(n *node) *TypeError {
+	switch n.kind {
+	case kindList:
+		return nil
+	case kindMap:
+		return errStartOfMap
+	}
+	return &TypeError{"Expected list or null"}
+}
+
+// mismatch says that a node cannot be what was wanted of a scalar.
+func mismatch(n *node, want string) *TypeError {
+	class := "com.amazon.coral.value.json.numbers.TruncatingBigNumber"
+	switch {
+	case n.kind == kindList:
+		return errStartOfList
+	case n.kind == kindMap:
+		return errStartOfMap
+	case n.kind == kindTrue || n.kind == kindFalse:
+		class = "java.lang.Boolean"
+	case n.kind == kindString:
+		class = "java.lang.String"
+	case n.kind == kindBlob:
+		class = "java.nio.HeapByteBuffer"
+	case n.instant:
+		class = "java.util.Date"
+	}
+	return &TypeError{"class " + class + " can not be converted to " + want}
+}
+
+// badBase64 says why a string is not base64. It is called when that is known.
+func badBase64(text string) *TypeError {
+	prefix := "'" + strings.ToValidUTF8(text, "\ufffd") + "' can not be converted to a Blob: "
+	if n := length(text); n%4 != 0 {
+		return &TypeError{prefix + "Base64 encoded length is expected a multiple of 4 bytes but found: " + strconv.Itoa(n)}
+	}
+	for i, c := range text {
+		stray := c > '~' || c != '=' && strings.IndexByte(alphabet, byte(c)) < 0
+		if stray || c == '=' && i+1 < len(text) && text[i+1] != '=' {
+			return &TypeError{prefix + "Invalid Base64 character: '" + string(c) + "'"}
+		}
+	}
+	return &TypeError{prefix + "Invalid last non-pad Base64 character dectected"}
+}

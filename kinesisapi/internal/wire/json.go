@@ -1,0 +1,354 @@
+package wire
+
+import (
+	"encoding/binary"
+	"math/bits"
+	"unicode/utf16"
+	"unicode/utf8"
+)
+
+// ParseJSON finds the structure of a JSON document. Any error means that the body is
+// not well-formed, or beyond the limits of this package. The Value refers to body.
+//
+// It accepts what RFC 8259 allows and nothing else. Bytes that are not UTF-8 pass
+// inside strings, as in encoding/json.
+func ParseJSON(body []byte) (Value, error) {
+	if len(body) > maxBody {
+		return Value{}, errLimit
+	}
+	s := scanner{body: body, nodes: make([]node, 0, 16+len(body)/256)}
+	end := s.value(s.space(0), 0)
+	if end >= 0 && s.space(end) != len(body) {
+		end = malformed
+	}
+	switch end {
+	case malformed:
+		return Value{}, errMalformed
+	case beyondLimit:
+		return Value{}, errLimit
+	}
+	return Value{doc: &document{body: body, nodes: s.nodes, text: s.text}}, nil
+}
+
+// What the methods of a scanner return in place of a position when they fail.
+const (
+	malformed   = -1
+	beyondLimit = -2
+)
+
+// scanner goes through a JSON text. Its methods take a position in the body and
+// return the one after what they have read.
+type scanner struct {
+	body  []byte
+	nodes []node
+	text  int // as in document
+}
+
+// space skips white space.
+func (s *scanner) space(i int) int {
+	for i < len(s.body) && s.body[i] <= ' ' {
+		if c := s.body[i]; c != ' ' && c != '\n' && c != '\r' && c != '\t' {
+			break
+		}
+		i++
+	}
+	return i
+}
+
+// value reads a value that starts at i, inside of depth lists and maps.
+func (s *scanner) value(i, depth int) int {
+	if i >= len(s.body) {
+		return malformed
+	}
+	if len(s.nodes) >= maxNodes {
+		return beyondLimit
+	}
+	switch c := s.body[i]; c {
+	case '"':
+		end, escaped := closing(s.body, i+1)
+		if end < 0 {
+			return malformed
+		}
+		s.add(node{kind: kindString, escaped: escaped, a: uint32(i + 1), b: uint32(end)})
+		s.text += end - i - 1
+		return end + 1
+	case '{':
+		return s.object(i+1, depth+1)
+	case '[':
+		return s.array(i+1, depth+1)
+	case 'n':
+		return s.word(i, "null", kindNull)
+	case 't':
+		return s.word(i, "true", kindTrue)
+	case 'f':
+		return s.word(i, "false", kindFalse)
+	default:
+		return s.number(i)
+	}
+}
+
+func (s *scanner) add(n node) {
+	n.next = uint32(len(s.nodes) + 1)
+	s.nodes = append(s.nodes, n)
+}
+
+// object reads the members of an object, from behind its opening brace.
+func (s *scanner) object(i, depth int) int {
+	if depth > maxDepth {
+		return beyondLimit
+	}
+	at := len(s.nodes)
+	s.add(node{kind: kindMap})
+	count := uint32(0)
+	if i = s.space(i); i < len(s.body) && s.body[i] == '}' {
+		return i + 1
+	}
+	for {
+		if i >= len(s.body) || s.body[i] != '"' {
+			return malformed
+		}
+		end, escaped := closing(s.body, i+1)
+		if end < 0 {
+			return malformed
+		}
+		s.add(node{kind: kindString, escaped: escaped, a: uint32(i + 1), b: uint32(end)})
+		if i = s.space(end + 1); i >= len(s.body) || s.body[i] != ':' {
+			return malformed
+		}
+		if i = s.value(s.space(i+1), depth); i < 0 {
+			return i
+		}
+		count++
+		if i = s.space(i); i >= len(s.body) {
+			return malformed
+		}
+		switch s.body[i] {
+		case ',':
+			i = s.space(i + 1)
+		case '}':
+			s.close(at, count)
+			return i + 1
+		default:
+			return malformed
+		}
+	}
+}
+
+// array reads the elements of an array, from behind its opening bracket.
+func (s *scanner) array(i, depth int) int {
+	if depth > maxDepth {
+		return beyondLimit
+	}
+	at := len(s.nodes)
+	s.add(node{kind: kindList})
+	count := uint32(0)
+	if i = s.space(i); i < len(s.body) && s.body[i] == ']' {
+		return i + 1
+	}
+	for {
+		if i = s.value(i, depth); i < 0 {
+			return i
+		}
+		count++
+		if i = s.space(i); i >= len(s.body) {
+			return malformed
+		}
+		switch s.body[i] {
+		case ',':
+			i = s.space(i + 1)
+		case ']':
+			s.close(at, count)
+			return i + 1
+		default:
+			return malformed
+		}
+	}
+}
+
+// close ends the list or map at the given node.
+func (s *scanner) close(at int, count uint32) {
+	s.nodes[at].a = count
+	s.nodes[at].next = uint32(len(s.nodes))
+}
+
+func (s *scanner) word(i int, word string, k kind) int {
+	end := i + len(word)
+	if end > len(s.body) || string(s.body[i:end]) != word {
+		return malformed
+	}
+	s.add(node{kind: k})
+	return end
+}
+
+func (s *scanner) number(i int) int {
+	start := i
+	if s.body[i] == '-' {
+		i++
+	}
+	if i < len(s.body) && s.body[i] == '0' {
+		i++
+	} else if i = s.digits(i); i < 0 {
+		return malformed
+	}
+	if i < len(s.body) && s.body[i] == '.' {
+		if i = s.digits(i + 1); i < 0 {
+			return malformed
+		}
+	}
+	if i < len(s.body) && s.body[i]|0x20 == 'e' {
+		i++
+		if i < len(s.body) && (s.body[i] == '+' || s.body[i] == '-') {
+			i++
+		}
+		if i = s.digits(i); i < 0 {
+			return malformed
+		}
+	}
+	s.add(node{kind: kindDecimal, a: uint32(start), b: uint32(i)})
+	return i
+}
+
+// digits reads one digit or more.
+func (s *scanner) digits(i int) int {
+	start := i
+	for i < len(s.body) && '0' <= s.body[i] && s.body[i] <= '9' {
+		i++
+	}
+	if i == start {
+		return malformed
+	}
+	return i
+}
+
+// Eight bytes at a time.
+const (
+	lanes     = 0x0101010101010101
+	highBits  = 0x80 * lanes
+	quotes    = '"' * lanes
+	backslash = '\\' * lanes
+	spaces    = ' ' * lanes
+)
+
+// special marks, by the high bit of each byte, the bytes of w that cannot stand in a
+// JSON string as themselves: the quote, the backslash and the control characters.
+// The lowest mark is right. Those above it may be wrong, as a subtraction borrows.
+func special(w uint64) uint64 {
+	return (((w ^ quotes) - lanes) | ((w ^ backslash) - lanes) | (w - spaces)) &^ w & highBits
+}
+
+// closing finds the quote that ends a string, from the first byte of its content. It
+// is negative if there is none, or if the string is not well-formed. It also tells
+// whether there are escapes in the string.
+//
+// This is where the time of a request with much data goes, so it looks at eight
+// bytes at once as long as there is nothing of note in them.
+func closing(b []byte, i int) (end int, escaped bool) {
+	for {
+		for i+16 <= len(b) {
+			first := special(binary.LittleEndian.Uint64(b[i:]))
+			second := special(binary.LittleEndian.Uint64(b[i+8:]))
+			if first|second == 0 {
+				i += 16
+				continue
+			}
+			if first == 0 {
+				i += 8
+				first = second
+			}
+			i += bits.TrailingZeros64(first) / 8
+			break
+		}
+		if i >= len(b) {
+			return malformed, escaped
+		}
+		switch c := b[i]; {
+		case c == '"':
+			return i, escaped
+		case c == '\\':
+			escaped = true
+			if i = escape(b, i+1); i < 0 {
+				return malformed, escaped
+			}
+		case c < ' ':
+			return malformed, escaped
+		default:
+			i++
+		}
+	}
+}
+
+// escape reads what follows a backslash.
+func escape(b []byte, i int) int {
+	if i >= len(b) {
+		return malformed
+	}
+	switch b[i] {
+	case '"', '\\', '/', 'b', 'f', 'n', 'r', 't':
+		return i + 1
+	case 'u':
+		if _, ok := hex4(b[i+1:]); ok {
+			return i + 5
+		}
+	}
+	return malformed
+}
+
+// hex4 reads four hexadecimal digits.
+func hex4(b []byte) (rune, bool) {
+	if len(b) < 4 {
+		return 0, false
+	}
+	r := rune(0)
+	for _, c := range b[:4] {
+		switch {
+		case '0' <= c && c <= '9':
+			c -= '0'
+		case 'a' <= c|0x20 && c|0x20 <= 'f':
+			c = c | 0x20 - 'a' + 10
+		default:
+			return 0, false
+		}
+		r = r<<4 | rune(c)
+	}
+	return r, true
+}
+
+// appendUnescaped appends the content of a well-formed JSON string. The result is
+// not longer than the string. Half a surrogate pair becomes U+FFFD.
+func appendUnescaped(dst, s []byte) []byte {
+	for i := 0; i < len(s); i++ {
+		if s[i] != '\\' {
+			dst = append(dst, s[i])
+			continue
+		}
+		i++
+		switch c := s[i]; c {
+		case 'b':
+			dst = append(dst, '\b')
+		case 'f':
+			dst = append(dst, '\f')
+		case 'n':
+			dst = append(dst, '\n')
+		case 'r':
+			dst = append(dst, '\r')
+		case 't':
+			dst = append(dst, '\t')
+		case 'u':
+			r, _ := hex4(s[i+1:])
+			i += 4
+			if utf16.IsSurrogate(r) {
+				low := rune(0)
+				if rest := s[i+1:]; len(rest) >= 6 && rest[0] == '\\' && rest[1] == 'u' {
+					low, _ = hex4(rest[2:])
+				}
+				if r = utf16.DecodeRune(r, low); r != utf8.RuneError {
+					i += 6
+				}
+			}
+			dst = utf8.AppendRune(dst, r)
+		default:
+			dst = append(dst, c)
+		}
+	}
+	return dst
+}

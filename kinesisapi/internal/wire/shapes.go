@@ -1,0 +1,289 @@
+package wire
+
+import (
+	"math"
+	"regexp"
+	"strconv"
+	"strings"
+)
+
+// shape is a set of constraints on a value. Which of them apply depends on the type.
+type shape struct {
+	on       domain
+	min, max int64 // of a number, or of a length
+	pattern  string
+	match    func(string) bool // whether all of a value matches pattern
+	enum     []string
+	element  *shape // what is asked of each element of a list, or each key of a map
+	value    *shape // what is asked of each value of a map
+}
+
+// domain is a set of types that a shape is made for.
+type domain uint8
+
+const (
+	onString domain = iota
+	onNumber
+	onBlob
+	onList
+	onStrings
+	onTags
+	onAny
+)
+
+func (s *shape) suits(c class) bool {
+	switch s.on {
+	case onString:
+		return c == classString || c == classPlainString
+	case onNumber:
+		return c == classInt32 || c == classInt64 || c == classPlainInt32 || c == classPlainInt64
+	case onBlob:
+		return c == classBlob
+	case onList:
+		return c == classStructs || c == classStrings
+	case onStrings:
+		return c == classStrings
+	case onTags:
+		return c == classTags
+	}
+	return true
+}
+
+const unbounded = math.MaxInt64
+
+// shapes are the constraints of the service model, by name. The order of the values
+// of an enum is that in which the service lists them, where that is known.
+var shapes = map[string]*shape{
+	"StreamName":   name,
+	"ConsumerName": name,
+	"ShardId":      name,
+	"StreamARN": {
+		max: 2048, min: 1,
+		pattern: `arn:aws.*:kinesis:.*:\d{12}:stream/\S+`,
+		match:   arn(`arn:aws.*:kinesis:.*:\d{12}:stream/\S+`, "stream/"),
+	},
+	"ResourceARN": {
+		max: 2048, min: 1,
+		pattern: `arn:aws.*:kinesis:.*:\d{12}:.*stream/\S+`,
+		match:   arn(`arn:aws.*:kinesis:.*:\d{12}:.*stream/\S+`, "stream/"),
+	},
+	"ConsumerARN": {
+		max: 2048, min: 1,
+		pattern: `^(arn):aws.*:kinesis:.*:\d{12}:.*stream\/[a-zA-Z0-9_.-]+\/consumer\/[a-zA-Z0-9_.-]+:[0-9]+`,
+		match:   arn(`^(arn):aws.*:kinesis:.*:\d{12}:.*stream\/[a-zA-Z0-9_.-]+\/consumer\/[a-zA-Z0-9_.-]+:[0-9]+`, ""),
+	},
+	"ShardIterator": {min: 1, max: 512},
+	"SequenceNumber": {
+		max:     unbounded,
+		pattern: `0|([1-9]\d{0,128})`,
+		match:   func(s string) bool { return isNumber(s, 129) },
+	},
+	"HashKey": {
+		max:     unbounded,
+		pattern: `0|([1-9]\d{0,38})`,
+		match:   func(s string) bool { return isNumber(s, 39) },
+	},
+	"PartitionKey": {min: 1, max: 256},
+	"NextToken":    {min: 1, max: 1048576},
+	"KeyId":        {min: 1, max: 2048},
+
+	"Data": {on: onBlob, max: 10485760},
+
+	"PositiveInteger":    {on: onNumber, min: 1, max: unbounded},
+	"PageLimit":          {on: onNumber, min: 1, max: 10000},
+	"TagsLimit":          {on: onNumber, min: 1, max: 50},
+	"MaxRecordSizeInKiB": {on: onNumber, min: 1024, max: 10240},
+	"WarmThroughput":     {on: onNumber, max: unbounded},
+
+	"PutRecordsRequestEntryList": {on: onList, min: 1, max: 500},
+	"TagKeyList":                 {on: onStrings, min: 1, max: 50, element: tagKey},
+	"TagMap":                     {on: onTags, min: 1, max: 200, element: tagKey, value: &shape{max: 256}},
+
+	// The model says 7, and forgets ALL.
+	"ShardLevelMetrics": {on: onStrings, min: 1, max: 8, element: enum(
+		"IncomingBytes", "IncomingRecords", "OutgoingBytes", "OutgoingRecords",
+		"WriteProvisionedThroughputExceeded", "ReadProvisionedThroughputExceeded",
+		"IteratorAgeMilliseconds", "ALL",
+	)},
+
+	"ShardIteratorType":          enum("AFTER_SEQUENCE_NUMBER", "LATEST", "AT_TIMESTAMP", "AT_SEQUENCE_NUMBER", "TRIM_HORIZON"),
+	"ShardFilterType":            enum("AFTER_SHARD_ID", "AT_TRIM_HORIZON", "FROM_TRIM_HORIZON", "AT_LATEST", "AT_TIMESTAMP", "FROM_TIMESTAMP"),
+	"StreamMode":                 enum("PROVISIONED", "ON_DEMAND"),
+	"EncryptionType":             enum("NONE", "KMS"),
+	"ScalingType":                enum("UNIFORM_SCALING"),
+	"RecordDistributionStrategy": enum("AUTO", "USER_PARTITION_KEY"),
+	"CommitmentStatus":           enum("ENABLED", "DISABLED"),
+
+	"StreamId": {on: onAny, max: unbounded},
+}
+
+var (
+	name   = &shape{min: 1, max: 128, pattern: `[a-zA-Z0-9_.-]+`, match: isName}
+	tagKey = &shape{min: 1, max: 128}
+)
+
+func enum(values ...string) *shape {
+	return &shape{max: unbounded, enum: values}
+}
+
+// isName matches [a-zA-Z0-9_.-]+.
+func isName(s string) bool {
+	for i := range len(s) {
+		c := s[i]
+		if c != '_' && c != '.' && c != '-' && !isDigit(c) && (c|0x20 < 'a' || 'z' < c|0x20) {
+			return false
+		}
+	}
+	return s != ""
+}
+
+// isNumber matches 0|([1-9]\d{0,most-1}).
+func isNumber(s string, most int) bool {
+	if s == "" || len(s) > most || s[0] == '0' && s != "0" {
+		return false
+	}
+	return isDigits(s)
+}
+
+func isDigits(s string) bool {
+	for i := range len(s) {
+		if !isDigit(s[i]) {
+			return false
+		}
+	}
+	return true
+}
+
+func isDigit(c byte) bool { return '0' <= c && c <= '9' }
+
+// longestARN bounds the work on a pattern with several loops in it. What is longer is
+// taken to match: that it is too long is told anyway.
+const longestARN = 1 << 16
+
+// arn matches a pattern. If the resource in it is just a prefix and then anything
+// without white space, most values are recognised without the pattern.
+func arn(pattern, prefix string) func(string) bool {
+	whole := regexp.MustCompile(`^(?:` + pattern + `)$`)
+	return func(s string) bool {
+		return len(s) > longestARN || prefix != "" && isPlainARN(s, prefix) || whole.MatchString(s)
+	}
+}
+
+// isPlainARN recognises arn:aws*:kinesis:region:account:prefix* where the parts are
+// made of printable ASCII.
+func isPlainARN(s, prefix string) bool {
+	for i := range len(s) {
+		if s[i] <= ' ' || s[i] > '~' {
+			return false
+		}
+	}
+	partition, s, _ := strings.Cut(strings.TrimPrefix(s, "arn:"), ":")
+	service, s, _ := strings.Cut(s, ":")
+	_, s, _ = strings.Cut(s, ":")
+	account, resource, _ := strings.Cut(s, ":")
+	return strings.HasPrefix(partition, "aws") && service == "kinesis" &&
+		len(account) == 12 && isDigits(account) &&
+		len(resource) > len(prefix) && strings.HasPrefix(resource, prefix)
+}
+
+// length counts the UTF-16 units of a string, as the service does.
+func length(s string) int {
+	n := 0
+	for _, r := range s {
+		if n++; r > 0xffff {
+			n++
+		}
+	}
+	return n
+}
+
+// The constraints that a value fails, appended to faults. None of these allocates if
+// there is no fault.
+
+func (s *shape) checkString(faults []string, v string) []string {
+	if s.enum != nil {
+		for _, allowed := range s.enum {
+			if v == allowed {
+				return faults
+			}
+		}
+		return append(faults, s.enumText())
+	}
+	if s.match != nil && !s.match(v) {
+		faults = append(faults, "Member must satisfy regular expression pattern: "+s.pattern)
+	}
+	// A string has no more units than bytes, and none has fewer units than characters.
+	if s.min <= 1 && int64(len(v)) >= s.min && int64(len(v)) <= s.max {
+		return faults
+	}
+	return s.checkLength(faults, length(v))
+}
+
+func (s *shape) checkLength(faults []string, n int) []string {
+	if int64(n) < s.min {
+		return append(faults, s.shortText())
+	}
+	if int64(n) > s.max {
+		return append(faults, s.longText())
+	}
+	return faults
+}
+
+func (s *shape) checkNumber(faults []string, n int64) []string {
+	if n < s.min {
+		return append(faults, "Member must have value greater than or equal to "+strconv.FormatInt(s.min, 10))
+	}
+	if n > s.max {
+		return append(faults, "Member must have value less than or equal to "+strconv.FormatInt(s.max, 10))
+	}
+	return faults
+}
+
+func (s *shape) checkStrings(faults []string, list []string) []string {
+	faults = s.checkLength(faults, len(list))
+	if s.element == nil {
+		return faults
+	}
+	for _, v := range list {
+		if s.element.checkString(nil, v) != nil {
+			return append(faults, "Member must satisfy constraint: "+s.element.text())
+		}
+	}
+	return faults
+}
+
+func (s *shape) checkTags(faults []string, tags map[string]string) []string {
+	faults = s.checkLength(faults, len(tags))
+	keys, values := true, true
+	for k, v := range tags {
+		keys = keys && s.element.checkString(nil, k) == nil
+		values = values && s.value.checkString(nil, v) == nil
+	}
+	if !keys {
+		faults = append(faults, "Map keys must satisfy constraint: "+s.element.text())
+	}
+	if !values {
+		faults = append(faults, "Map value must satisfy constraint: "+s.value.text())
+	}
+	return faults
+}
+
+// text lists all that is asked of an element, whatever it fails.
+func (s *shape) text() string {
+	if s.enum != nil {
+		return "[" + s.enumText() + "]"
+	}
+	return "[" + s.longText() + ", " + s.shortText() + "]"
+}
+
+func (s *shape) enumText() string {
+	return "Member must satisfy enum value set: [" + strings.Join(s.enum, ", ") + "]"
+}
+
+func (s *shape) shortText() string {
+	return "Member must have length greater than or equal to " + strconv.FormatInt(s.min, 10)
+}
+
+func (s *shape) longText() string {
+	return "Member must have length less than or equal to " + strconv.FormatInt(s.max, 10)
+}
