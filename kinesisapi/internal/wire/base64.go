@@ -41,44 +41,38 @@ func decode64(dst, src []byte) (int, bool) {
 	if len(src)%4 != 0 {
 		return 0, false
 	}
+	room := len(dst)
 	// Each round writes eight bytes of which six count, so it stops short of the end.
-	from, to := 0, 0
-	for from+16 <= len(src) && to+16 <= len(dst) {
-		w, x := binary.LittleEndian.Uint64(src[from:]), binary.LittleEndian.Uint64(src[from+8:])
+	for len(src) >= 8 && len(dst) >= 8 {
+		w := binary.LittleEndian.Uint64(src)
 		a, b, c, d := bits12[uint16(w)], bits12[uint16(w>>16)], bits12[uint16(w>>32)], bits12[w>>48]
-		e, f, g, h := bits12[uint16(x)], bits12[uint16(x>>16)], bits12[uint16(x>>32)], bits12[x>>48]
-		if (a|b|c|d|e|f|g|h)>>12 != 0 {
+		if (a|b|c|d)>>12 != 0 {
 			break // a stray character, or padding: told apart below
 		}
-		binary.BigEndian.PutUint64(dst[to:], uint64(a)<<52|uint64(b)<<40|uint64(c)<<28|uint64(d)<<16)
-		binary.BigEndian.PutUint64(dst[to+6:], uint64(e)<<52|uint64(f)<<40|uint64(g)<<28|uint64(h)<<16)
-		from, to = from+16, to+12
+		binary.BigEndian.PutUint64(dst, uint64(a)<<52|uint64(b)<<40|uint64(c)<<28|uint64(d)<<16)
+		src, dst = src[8:], dst[6:]
 	}
-	rest := src[from:]
-	for _, c := range rest {
+	for _, c := range src {
 		if c == '\n' || c == '\r' {
 			return 0, false
 		}
 	}
-	n, err := strict64.Decode(dst[to:], rest)
-	return to + n, err == nil
+	n, err := strict64.Decode(dst, src)
+	return room - len(dst) + n, err == nil
 }
 
 // append64 appends the padded standard base64 of src.
 func append64(dst, src []byte) []byte {
 	n := base64.StdEncoding.EncodedLen(len(src))
 	start := len(dst)
-	dst = slices.Grow(dst, n)
-	out := dst[start : start+n]
-	from, to := 0, 0
-	for from+14 <= len(src) && to+16 <= len(out) {
-		w, x := binary.BigEndian.Uint64(src[from:]), binary.BigEndian.Uint64(src[from+6:])
-		binary.LittleEndian.PutUint64(out[to:], uint64(pairs[w>>52])|uint64(pairs[w>>40&0xfff])<<16|
+	dst = slices.Grow(dst, n)[:start+n]
+	out := dst[start:]
+	for len(src) >= 8 { // of which six are used
+		w := binary.BigEndian.Uint64(src)
+		binary.LittleEndian.PutUint64(out, uint64(pairs[w>>52])|uint64(pairs[w>>40&0xfff])<<16|
 			uint64(pairs[w>>28&0xfff])<<32|uint64(pairs[w>>16&0xfff])<<48)
-		binary.LittleEndian.PutUint64(out[to+8:], uint64(pairs[x>>52])|uint64(pairs[x>>40&0xfff])<<16|
-			uint64(pairs[x>>28&0xfff])<<32|uint64(pairs[x>>16&0xfff])<<48)
-		from, to = from+12, to+16
+		src, out = src[6:], out[8:]
 	}
-	base64.StdEncoding.Encode(out[to:], src[from:])
-	return dst[:start+n]
+	base64.StdEncoding.Encode(out, src)
+	return dst
 }

@@ -58,6 +58,18 @@ func BenchmarkParsePutRecords(b *testing.B) {
 				require.Empty(b, Validate(&in))
 			}
 		})
+		b.Run(format.name+"/same memory", func(b *testing.B) {
+			b.SetBytes(int64(len(format.body)))
+			b.ReportAllocs()
+			var memory Memory
+			for b.Loop() {
+				v, err := format.parse(format.body)
+				require.NoError(b, err)
+				var in putRecordsInput
+				require.NoError(b, memory.Bind(v, &in))
+				require.Empty(b, Validate(&in))
+			}
+		})
 	}
 	b.Run("json/parse only", func(b *testing.B) {
 		body := AppendJSON(nil, in)

@@ -18,12 +18,23 @@ import (
 // What is bound does not refer to the body. But it shares memory: a string or a blob
 // that is kept for long should be copied, or it keeps those of the whole request.
 func Bind(v Value, into any) error {
+	return new(Memory).Bind(v, into)
+}
+
+// Memory is what blobs are bound into, for one request after the other. A fresh piece
+// of memory for the data of a large request costs as much as all else that is done
+// to it here. The zero Memory is ready for use.
+type Memory struct{ blobs []byte }
+
+// Bind does what [Bind] does. The blobs of what it has bound are good until it is
+// called again. All else stays good.
+func (m *Memory) Bind(v Value, into any) error {
 	target := reflect.ValueOf(into).Elem()
 	p := planOf(target.Type())
 	if v.doc == nil {
 		return &TypeError{"Expected null"}
 	}
-	b := binder{doc: v.doc, left: v.doc.text}
+	b := binder{doc: v.doc, left: v.doc.text, memory: m, blobs: m.blobs}
 	if err := b.object(p, v.at, target); err != nil {
 		return err
 	}
@@ -37,7 +48,8 @@ type binder struct {
 	left    int // an upper bound for the bytes of strings and blobs still to come
 	texts   strings.Builder
 	chunk   int // the least size of the next texts
-	blobs   []byte
+	memory  *Memory
+	blobs   []byte   // what is left of it
 	strings []string // cut up where a field is a pointer to a string
 }
 
@@ -260,7 +272,8 @@ func (b *binder) cut(size, bound int) []byte {
 		return []byte{}
 	}
 	if len(b.blobs) < size {
-		b.blobs = make([]byte, max(size, bound))
+		b.memory.blobs = make([]byte, max(size, bound))
+		b.blobs = b.memory.blobs
 	}
 	blob := b.blobs[:size:size]
 	b.blobs = b.blobs[size:]

@@ -1,8 +1,8 @@
 package wire
 
 import (
+	"bytes"
 	"encoding/binary"
-	"math/bits"
 	"unicode/utf16"
 	"unicode/utf8"
 )
@@ -16,7 +16,11 @@ func ParseJSON(body []byte) (Value, error) {
 	if len(body) > maxBody {
 		return Value{}, errLimit
 	}
-	s := scanner{body: body, nodes: make([]node, 0, 16+len(body)/256)}
+	s := scanner{
+		body:    body,
+		nodes:   make([]node, 0, 16+len(body)/256),
+		escapes: bytes.IndexByte(body, '\\') >= 0,
+	}
 	end := s.value(s.space(0), 0)
 	if end >= 0 && s.space(end) != len(body) {
 		end = malformed
@@ -42,6 +46,8 @@ type scanner struct {
 	body  []byte
 	nodes []node
 	text  int // as in document
+	// escapes says that there is a backslash somewhere in the body.
+	escapes bool
 }
 
 // space skips white space.
@@ -65,7 +71,7 @@ func (s *scanner) value(i, depth int) int {
 	}
 	switch c := s.body[i]; c {
 	case '"':
-		end, escaped := closing(s.body, i+1)
+		end, escaped := s.closing(i + 1)
 		if end < 0 {
 			return malformed
 		}
@@ -107,7 +113,7 @@ func (s *scanner) object(i, depth int) int {
 		if i >= len(s.body) || s.body[i] != '"' {
 			return malformed
 		}
-		end, escaped := closing(s.body, i+1)
+		end, escaped := s.closing(i + 1)
 		if end < 0 {
 			return malformed
 		}
@@ -220,61 +226,69 @@ func (s *scanner) digits(i int) int {
 	return i
 }
 
-// Eight bytes at a time.
-const (
-	lanes     = 0x0101010101010101
-	highBits  = 0x80 * lanes
-	quotes    = '"' * lanes
-	backslash = '\\' * lanes
-	spaces    = ' ' * lanes
-)
-
-// special marks, by the high bit of each byte, the bytes of w that cannot stand in a
-// JSON string as themselves: the quote, the backslash and the control characters.
-// The lowest mark is right. Those above it may be wrong, as a subtraction borrows.
-func special(w uint64) uint64 {
-	return (((w ^ quotes) - lanes) | ((w ^ backslash) - lanes) | (w - spaces)) &^ w & highBits
-}
-
 // closing finds the quote that ends a string, from the first byte of its content. It
 // is negative if there is none, or if the string is not well-formed. It also tells
 // whether there are escapes in the string.
 //
-// This is where the time of a request with much data goes, so it looks at eight
-// bytes at once as long as there is nothing of note in them.
-func closing(b []byte, i int) (end int, escaped bool) {
-	for {
-		for i+16 <= len(b) {
-			first := special(binary.LittleEndian.Uint64(b[i:]))
-			second := special(binary.LittleEndian.Uint64(b[i+8:]))
-			if first|second == 0 {
-				i += 16
-				continue
-			}
-			if first == 0 {
-				i += 8
-				first = second
-			}
-			i += bits.TrailingZeros64(first) / 8
-			break
-		}
-		if i >= len(b) {
-			return malformed, escaped
-		}
+// This sees every byte of a request, so it leaves all that it can to the vector
+// instructions of bytes.IndexByte.
+func (s *scanner) closing(i int) (end int, escaped bool) {
+	n := bytes.IndexByte(s.body[i:], '"')
+	if n < 0 {
+		return malformed, false
+	}
+	text := s.body[i : i+n]
+	if s.escapes && bytes.IndexByte(text, '\\') >= 0 {
+		return closingEscaped(s.body, i), true
+	}
+	if hasControl(text) {
+		return malformed, false
+	}
+	return i + n, false
+}
+
+// closingEscaped is closing for a string with escapes in it.
+func closingEscaped(b []byte, i int) int {
+	for i < len(b) {
 		switch c := b[i]; {
 		case c == '"':
-			return i, escaped
+			return i
 		case c == '\\':
-			escaped = true
 			if i = escape(b, i+1); i < 0 {
-				return malformed, escaped
+				return malformed
 			}
 		case c < ' ':
-			return malformed, escaped
+			return malformed
 		default:
 			i++
 		}
 	}
+	return malformed
+}
+
+// hasControl reports whether there is a control character of ASCII in b. A byte is
+// one if it is below the space.
+func hasControl(b []byte) bool {
+	const lanes = 0x0101010101010101
+	found := uint64(0) // in the high bit of any byte
+	for len(b) >= 32 {
+		w, x := binary.LittleEndian.Uint64(b), binary.LittleEndian.Uint64(b[8:])
+		y, z := binary.LittleEndian.Uint64(b[16:]), binary.LittleEndian.Uint64(b[24:])
+		// A byte below the space borrows, which sets its high bit. That may spoil
+		// the bytes above it, but then the answer is known.
+		found |= (w-' '*lanes)&^w | (x-' '*lanes)&^x | (y-' '*lanes)&^y | (z-' '*lanes)&^z
+		b = b[32:]
+	}
+	for ; len(b) >= 8; b = b[8:] {
+		w := binary.LittleEndian.Uint64(b)
+		found |= (w - ' '*lanes) &^ w
+	}
+	for _, c := range b {
+		if c < ' ' {
+			return true
+		}
+	}
+	return found&(0x80*lanes) != 0
 }
 
 // escape reads what follows a backslash.

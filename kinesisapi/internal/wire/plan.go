@@ -7,6 +7,7 @@ import (
 	"strings"
 	"sync"
 	"time"
+	"unsafe"
 )
 
 // class is the type of a field. The pointer classes are absent when nil. The plain
@@ -144,7 +145,9 @@ func structOf(in any) (reflect.Value, *plan) {
 	return copied, p
 }
 
-// fieldAt returns the field as a pointer of type *T, without an allocation.
+// fieldAt returns the field as a pointer of type *T. The class of the field says that
+// T is its type. reflect.Value.Addr would do, but it looks the pointer type up in a
+// map each time.
 func fieldAt[T any](v reflect.Value, f *field) *T {
-	return v.Field(f.index).Addr().Interface().(*T)
+	return (*T)(unsafe.Pointer(v.Field(f.index).UnsafeAddr()))
 }
