@@ -69,7 +69,7 @@ func New(db *braid.DB, opts Options) (*Service, error) {
 		return nil, err
 	}
 	s.sealer = token.NewSealer(secret)
-	return s, nil
+	return s, s.applyLimits(context.Background())
 }
 
 // secret returns the key of tokens. It is stored, so that iterators survive a
@@ -120,12 +120,23 @@ func (s *Service) SetExactLimits(ctx context.Context, exact bool) error {
 	s.mu.Lock()
 	s.exact = exact
 	s.mu.Unlock()
+	return s.applyLimits(ctx)
+}
+
+// applyLimits gives the streams that the service created the capacity that they
+// have now: the database may have been used with other limits before. Streams of
+// the application's own keep theirs.
+func (s *Service) applyLimits(ctx context.Context) error {
 	for _, stream := range s.db.Streams() {
 		row, err := s.readRow(ctx, stream)
 		if err != nil {
 			return err
 		}
-		if err := stream.UpdateCapacity(ctx, s.capacity(row.mode(stream))); err != nil && !errors.Is(err, braid.ErrStreamNotFound) {
+		capacity := s.capacity(row.Mode)
+		if row.Mode == "" || stream.Describe().Capacity.Mode == capacity.Mode {
+			continue
+		}
+		if err := stream.UpdateCapacity(ctx, capacity); err != nil && !errors.Is(err, braid.ErrStreamNotFound) {
 			return err
 		}
 	}
