@@ -29,17 +29,12 @@ const (
 // kinesisWorkloads are K1 to K6: servers of the Kinesis API, over HTTP. None has a
 // target.
 func kinesisWorkloads() []*workload {
-	inMemory := []kinesisServer{braidKinesis, kinesalite, kinesisLocal, nothingKinesis}
-	var all []*workload
-	for _, connections := range []int{1, 4, 16} {
-		all = append(all, &workload{
-			id:      fmt.Sprintf("K1/put-records-c%d", connections),
-			about:   fmt.Sprintf("PutRecords of 500 records of 1 KiB in memory, %d connections", connections),
-			main:    recordsPerSecond,
-			columns: []string{p50Micros, p99Micros, mbPerSecond},
-			entries: serverEntries(inMemory, puts{connections: connections, batch: kinesisBatch}.run),
-		})
+	all := []*workload{
+		puttingRecords(1, []kinesisServer{braidKinesis, kinesalite, kinesisLocal.slowly(), nothingKinesis}),
+		puttingRecords(4, []kinesisServer{braidKinesis, kinesalite, nothingKinesis}),
+		puttingRecords(16, []kinesisServer{braidKinesis, kinesalite, nothingKinesis}),
 	}
+	inMemory := []kinesisServer{braidKinesis, kinesalite, kinesisLocal.slowly(), nothingKinesis}
 	all = append(all, &workload{
 		id:      "K2/put-record-c16",
 		about:   "PutRecord of 1 KiB in memory, 16 connections",
@@ -63,7 +58,7 @@ func kinesisWorkloads() []*workload {
 		about:   fmt.Sprintf("resident size of a server that holds %s records of 1 KiB in memory, beyond their bytes", number(kinesisHeld)),
 		main:    beyondMiB,
 		columns: []string{residentMiB, emptyMiB},
-		entries: serverEntries([]kinesisServer{braidKinesis, kinesalite, kinesisLocal}, holdRecords),
+		entries: serverEntries([]kinesisServer{braidKinesis, kinesalite, kinesisLocal.slowly()}, holdRecords),
 	}, &workload{
 		id:      "K6/put-records-fsync",
 		about:   "PutRecords of 500 records of 1 KiB with fsync, 16 connections, beside kinesalite in memory",
@@ -73,22 +68,30 @@ func kinesisWorkloads() []*workload {
 	})
 	for _, w := range all {
 		w.base, w.repeats = kinesalite.name, kinesisRounds
-		switch w.id {
-		case "K2/put-record-c16", "K4/start", "K6/put-records-fsync":
-		default:
-			w.slowly(kinesisLocal.name)
-		}
 	}
 	return all
 }
 
-// slowly marks an entry as slow.
-func (w *workload) slowly(name string) {
-	for i := range w.entries {
-		if w.entries[i].name == name {
-			w.entries[i].slow = true
-		}
+// puttingRecords is K1. Only a server that stores requests side by side, or that waits
+// between them, gains by connections.
+func puttingRecords(connections int, servers []kinesisServer) *workload {
+	w := &workload{
+		id:      fmt.Sprintf("K1/put-records-c%d", connections),
+		about:   fmt.Sprintf("PutRecords of 500 records of 1 KiB in memory, %d connections", connections),
+		main:    recordsPerSecond,
+		columns: []string{p50Micros, p99Micros, mbPerSecond},
+		entries: serverEntries(servers, puts{connections: connections, batch: kinesisBatch}.run),
 	}
+	if connections > 1 {
+		w.notes = []string{kinesisLocal.name + " takes more than half a second for a request, and does one at a time, so it is measured with 1 connection only"}
+	}
+	return w
+}
+
+// slowly returns a server that takes so long that it is measured once.
+func (s kinesisServer) slowly() kinesisServer {
+	s.slow = true
+	return s
 }
 
 // serverEntries returns one entry for each server, all doing the same. Each sample
@@ -96,7 +99,7 @@ func (w *workload) slowly(name string) {
 func serverEntries(servers []kinesisServer, run func(e *environment, dir string, s kinesisServer) (metrics, error)) []entry {
 	var entries []entry
 	for _, s := range servers {
-		entries = append(entries, entry{name: s.name, run: func(e *environment, dir string) (metrics, error) {
+		entries = append(entries, entry{name: s.name, slow: s.slow, run: func(e *environment, dir string) (metrics, error) {
 			return run(e.forServers(), dir, s)
 		}})
 	}
@@ -104,12 +107,23 @@ func serverEntries(servers []kinesisServer, run func(e *environment, dir string,
 }
 
 // forServers returns the environment for samples of servers: their windows are
-// shorter, since there are many, and come later. A just-in-time compiler needs most of
-// a second until it has seen the code that counts.
+// shorter, since there are many, and come later. A just-in-time compiler needs half a
+// second until it has seen the code that counts.
 func (e *environment) forServers() *environment {
 	own := *e
-	own.warmup, own.window = 3*e.warmup, e.window/2
+	own.warmup, own.window = 2*e.warmup, e.window/2
 	return &own
+}
+
+// leastCalls is how many answers a window has to show for each connection. A server
+// of one thread may take many requests at once and then give all answers together,
+// so what is shorter than some of these bursts has no rate. A slow server would take
+// minutes, and its rate is rough.
+func (s kinesisServer) leastCalls(connections int) int64 {
+	if s.slow {
+		return int64(max(connections, 4))
+	}
+	return int64(4 * connections)
 }
 
 // withServer runs fn with a server that has the stream and no record, and ends it.
@@ -133,17 +147,14 @@ type puts struct {
 	batch       int // 0 for PutRecord
 }
 
-// leastPuts is how many requests a window has to show.
-const leastPuts = 5
-
 func (p puts) run(e *environment, dir string, s kinesisServer) (metrics, error) {
 	return withServer(e, dir, s, func(server *runningServer, c *kinesisConn) (metrics, error) {
-		return p.measure(e, server.addr, c, s.keepsNoData)
+		return p.measure(e, server.addr, c, s)
 	})
 }
 
 // measure puts to the server at addr, and then reads some of it back with c.
-func (p puts) measure(e *environment, addr string, c *kinesisConn, keepsNoData bool) (metrics, error) {
+func (p puts) measure(e *environment, addr string, c *kinesisConn, s kinesisServer) (metrics, error) {
 	st := &kinesisStore{addr: addr, data: kinesisPut()}
 	var phase phase
 	var answers atomic.Int64
@@ -154,27 +165,27 @@ func (p puts) measure(e *environment, addr string, c *kinesisConn, keepsNoData b
 	}
 	l := load{
 		producers: p.connections, batch: p.batch, values: [][]byte{st.data.records[0].value},
-		enough: func() bool { return answers.Load() >= leastPuts },
+		enough: func() bool { return answers.Load() >= s.leastCalls(p.connections) },
 	}
 	m, err := l.run(e, st, &phase)
 	if err := errors.Join(err, st.close()); err != nil {
 		return nil, err
 	}
 	m[requestsPerSecond] = m[recordsPerSecond] / float64(max(1, p.batch))
-	if keepsNoData {
+	if s.keepsNoData {
 		return m, nil
 	}
-	return m, readBack(c, st.data, st.put(), kinesisChecked)
+	return m, readBack(c, st.data, st.put())
 }
 
-// readBack reads up to perShard records of each shard, where put tells how many there
-// are, and returns an error unless it finds as many and what was put.
-func readBack(c *kinesisConn, d *kinesisData, put [kinesisShards]int, perShard int) error {
+// readBack reads the first records of each shard, and returns an error unless they
+// are what was put, and as many as there should be.
+func readBack(c *kinesisConn, d *kinesisData, put [kinesisShards]int) error {
 	want := 0
 	for _, n := range put {
-		want += min(n, perShard)
+		want += min(n, kinesisChecked)
 	}
-	got, err := c.check(d, perShard)
+	got, err := c.check(d, kinesisChecked)
 	if err == nil && got != want {
 		err = fmt.Errorf("%d of %d records were read back", got, want)
 	}
@@ -246,38 +257,40 @@ func (p *kinesisProducer) putBatch([][]byte) error {
 	return nil
 }
 
-// preload puts n records, a multiple of a batch, and reads all of them back.
-func preload(c *kinesisConn, keepsNoData bool, n int) error {
-	d := kinesisPut()
-	bodies := startValues(d.batches, 0)
+// preload puts n records, a multiple of a batch, and returns how many each shard has
+// got.
+func preload(c *kinesisConn, n int) (put [kinesisShards]int, err error) {
+	bodies := startValues(kinesisPut().batches, 0)
 	for range n / kinesisBatch {
 		if err := c.putRecords(bodies.next()); err != nil {
-			return err
+			return put, err
+		}
+		for shard := range put {
+			put[shard] += kinesisBatch / kinesisShards
 		}
 	}
-	if keepsNoData {
-		return nil
-	}
-	var put [kinesisShards]int
-	for shard := range put {
-		put[shard] = n / kinesisShards
-	}
-	return readBack(c, d, put, n)
+	return put, nil
 }
 
 // getPages is K3.
 func getPages(e *environment, dir string, s kinesisServer) (metrics, error) {
 	return withServer(e, dir, s, func(server *runningServer, c *kinesisConn) (metrics, error) {
-		if err := preload(c, s.keepsNoData, kinesisShards*kinesisPage); err != nil {
+		put, err := preload(c, kinesisShards*kinesisPage)
+		if err != nil {
 			return nil, err
 		}
-		return measurePages(e, server.addr, c)
+		if !s.keepsNoData {
+			if err := readBack(c, kinesisPut(), put); err != nil {
+				return nil, err
+			}
+		}
+		return measurePages(e, server.addr, c, s)
 	})
 }
 
 // measurePages reads each shard, which is a page, with a connection of its own again
 // and again. A server that thinks that a page is less makes more of them.
-func measurePages(e *environment, addr string, c *kinesisConn) (metrics, error) {
+func measurePages(e *environment, addr string, c *kinesisConn, s kinesisServer) (metrics, error) {
 	readers := make([]*pageReader, kinesisShards)
 	for shard := range readers {
 		first, err := c.horizon(shard)
@@ -295,8 +308,8 @@ func measurePages(e *environment, addr string, c *kinesisConn) (metrics, error) 
 	began, before := time.Now(), recordsRead(readers)
 	phase.CompareAndSwap(warmingUp, measured)
 	wait(e.window)
-	for recordsRead(readers) == before && phase.Load() != over {
-		wait(e.window) // a page may take longer than the window
+	for pagesRead(readers) < s.leastCalls(len(readers)) && phase.Load() != over {
+		wait(e.window)
 	}
 	seconds, after := time.Since(began).Seconds(), recordsRead(readers)
 	phase.Store(over)
@@ -330,13 +343,21 @@ func recordsRead(readers []*pageReader) (n int64) {
 	return n
 }
 
+func pagesRead(readers []*pageReader) (n int64) {
+	for _, r := range readers {
+		n += r.measured.Load()
+	}
+	return n
+}
+
 // pageReader reads one shard.
 type pageReader struct {
 	conn  *kinesisConn
 	first string // an iterator
 
-	records atomic.Int64
-	_       [64]byte // keeps the counters of readers off each other's cache lines
+	records  atomic.Int64
+	measured atomic.Int64 // pages of the window
+	_        [64]byte     // keeps the counters of readers off each other's cache lines
 
 	// Its goroutine's, until that has ended:
 	pages   int64
@@ -364,6 +385,7 @@ func (r *pageReader) run(phase *phase) {
 		}
 		if started == measured {
 			r.latency.add(time.Since(began))
+			r.measured.Add(1)
 		}
 		r.pages++
 		r.records.Add(int64(n))
@@ -394,12 +416,16 @@ func holdRecords(e *environment, dir string, s kinesisServer) (metrics, error) {
 		if err != nil {
 			return nil, err
 		}
-		if err := preload(c, s.keepsNoData, kinesisHeld); err != nil {
+		put, err := preload(c, kinesisHeld)
+		if err != nil {
 			return nil, err
 		}
 		wait(e.window) // for what a collector does by itself
 		held, err := server.residentBytes()
 		if err != nil {
+			return nil, err
+		}
+		if err := readBack(c, kinesisPut(), put); err != nil { // it needs memory, too
 			return nil, err
 		}
 		return metrics{

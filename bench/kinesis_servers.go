@@ -38,6 +38,7 @@ type kinesisServer struct {
 
 	hasStream   bool // from its start, by an option
 	keepsNoData bool // so there is nothing to read back
+	slow        bool // see slowly
 }
 
 var (

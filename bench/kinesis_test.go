@@ -264,9 +264,11 @@ func TestKinesisConn(t *testing.T) {
 	for _, hangUp := range []bool{false, true} {
 		c := connect(t, &fakeKinesis{hangUp: hangUp})
 		require.NoError(t, c.createStream(false))
-		require.NoError(t, preload(c, false, 4*kinesisBatch))
+		put, err := preload(c, 4*kinesisBatch)
+		require.NoError(t, err)
+		require.NoError(t, readBack(c, kinesisPut(), put))
 		require.NoError(t, c.putRecord(kinesisPut().singles[5]))
-		_, err := c.call("ListNothing", []byte("{}"))
+		_, err = c.call("ListNothing", []byte("{}"))
 		require.ErrorContains(t, err, "ListNothing: 400 Bad Request: what is ListNothing?")
 		answer, records, next, err := c.page("1/0", 3)
 		require.NoError(t, err)
@@ -283,33 +285,41 @@ func TestKinesisConn(t *testing.T) {
 
 func TestFaultyServersAreFound(t *testing.T) {
 	for fault, f := range map[string]*fakeKinesis{
-		"499 of 500 records were read back": {drop: true},
-		"other data than were put":          {corrupt: true},
-		"3 records failed":                  {fail: true},
+		"7 of 8 records were read back": {drop: true},
+		"other data than were put":      {corrupt: true},
 	} {
 		c := connect(t, f)
 		require.NoError(t, c.createStream(false))
-		require.ErrorContains(t, preload(c, false, kinesisBatch), fault)
+		for i := range 2 * kinesisShards {
+			require.NoError(t, c.putRecord(kinesisPut().singles[i]))
+		}
+		require.ErrorContains(t, readBack(c, kinesisPut(), [kinesisShards]int{2, 2, 2, 2}), fault)
 	}
+	c := connect(t, &fakeKinesis{fail: true})
+	require.NoError(t, c.createStream(false))
+	require.ErrorContains(t, c.putRecords(kinesisPut().batches[0]), "3 records failed")
 }
 
 func TestServersAreMeasured(t *testing.T) {
 	e := tiny(t)
-	fake := &fakeKinesis{}
-	for name, handler := range map[string]http.Handler{"fake": fake, "nothing": newNothing()} {
-		nothing := name == "nothing"
-		t.Run(name, func(t *testing.T) {
+	for _, s := range []kinesisServer{{name: "fake"}, nothingKinesis} {
+		t.Run(s.name, func(t *testing.T) {
+			var handler http.Handler = &fakeKinesis{}
+			if s.keepsNoData {
+				handler = newNothing()
+			}
 			c := connect(t, handler)
 			for _, p := range []puts{{connections: 3, batch: kinesisBatch}, {connections: 2}} {
-				require.NoError(t, c.createStream(nothing))
-				m, err := p.measure(e, c.addr, c, nothing)
+				require.NoError(t, c.createStream(s.hasStream)) // an empty one
+				m, err := p.measure(e, c.addr, c, s)
 				require.NoError(t, err)
 				require.InEpsilon(t, m[recordsPerSecond], m[requestsPerSecond]*float64(max(1, p.batch)), 1e-9)
 				require.Positive(t, m[p50Micros])
 			}
-			require.NoError(t, c.createStream(nothing))
-			require.NoError(t, preload(c, nothing, kinesisShards*kinesisPage))
-			m, err := measurePages(e, c.addr, c)
+			require.NoError(t, c.createStream(s.hasStream))
+			_, err := preload(c, kinesisShards*kinesisPage)
+			require.NoError(t, err)
+			m, err := measurePages(e, c.addr, c, s)
 			require.NoError(t, err)
 			require.Positive(t, m[recordsPerSecond])
 			require.EqualValues(t, kinesisPage, m[recordsPerPage])
