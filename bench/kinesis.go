@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -26,8 +27,23 @@ const (
 	kinesisChecked = 100    // records of each shard that are read back
 )
 
-// kinesisWorkloads are K1 to K6: servers of the Kinesis API, over HTTP. None has a
-// target.
+// kinesisTargets are what braid is held to, by the number of the workload.
+var kinesisTargets = map[string][]target{
+	"K1": {atLeastTimes(15, recordsPerSecond, kinesalite.name)},
+	"K2": {atLeastTimes(4, requestsPerSecond, kinesalite.name)},
+	"K3": {atLeastTimes(10, recordsPerSecond, kinesalite.name)},
+	"K4": {atMost(50, braidKinesis.name, startMillis)},
+	"K5": {atMost(32, braidKinesis.name, beyondMiB)},
+	"K6": {{
+		name:  recordsPerSecond + " with fsync ≥ kinesalite in memory",
+		limit: 1, atLeast: true,
+		value: func(r round) (float64, bool) {
+			return r.ratio(braidDurableKinesis.name, recordsPerSecond, kinesalite.name, recordsPerSecond)
+		},
+	}},
+}
+
+// kinesisWorkloads are K1 to K6: servers of the Kinesis API, over HTTP.
 func kinesisWorkloads() []*workload {
 	all := []*workload{
 		puttingRecords(1, []kinesisServer{braidKinesis, kinesalite, kinesisLocal.slowly(), nothingKinesis}),
@@ -68,6 +84,7 @@ func kinesisWorkloads() []*workload {
 	})
 	for _, w := range all {
 		w.base, w.repeats = kinesalite.name, kinesisRounds
+		w.targets = kinesisTargets[strings.SplitN(w.id, "/", 2)[0]]
 	}
 	return all
 }
