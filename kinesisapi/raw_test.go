@@ -59,6 +59,12 @@ func inBubble(t *testing.T, options *kinesisapi.Options, test func(r *rig)) {
 	synctest.Test(t, func(t *testing.T) { test(newRig(t, options)) })
 }
 
+// pass lets time go by, and what was to happen meanwhile happen. It is for bubbles.
+func pass(d time.Duration) {
+	time.Sleep(d)
+	synctest.Wait()
+}
+
 // answer is a reply with its body read.
 type answer struct {
 	status int
@@ -89,9 +95,9 @@ func (r *rig) call(operation, body string) answer {
 }
 
 // does calls an operation that succeeds, and returns its answer.
-func (r *rig) does(operation, format string, args ...any) map[string]any {
+func (r *rig) does(operation, body string) map[string]any {
 	r.t.Helper()
-	a := r.call(operation, fmt.Sprintf(format, args...))
+	a := r.call(operation, body)
 	require.Equal(r.t, 200, a.status, "%s: %s", operation, a.body)
 	if a.body == "" {
 		return nil
@@ -101,13 +107,12 @@ func (r *rig) does(operation, format string, args ...any) map[string]any {
 	return out
 }
 
-// fails calls an operation that is refused, with exactly this text.
-func (r *rig) fails(errorType, message, operation, format string, args ...any) {
+func (r *rig) doesf(operation, format string, args ...any) map[string]any {
 	r.t.Helper()
-	a := r.call(operation, fmt.Sprintf(format, args...))
-	r.isError(a, errorType, message)
+	return r.does(operation, fmt.Sprintf(format, args...))
 }
 
+// isError checks that an answer in JSON is a refusal with exactly this text.
 func (r *rig) isError(a answer, errorType, message string) {
 	r.t.Helper()
 	want := map[string]any{"__type": errorType}
