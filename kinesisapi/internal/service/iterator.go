@@ -46,7 +46,7 @@ func (s *Service) GetShardIterator(ctx context.Context, c Caller, in *GetShardIt
 	if err != nil {
 		return nil, err
 	}
-	at, err := s.position(ctx, t, sh, start{*in.ShardIteratorType, in.StartingSequenceNumber, in.Timestamp, "GetShardIterator"})
+	at, err := s.position(ctx, t, stream, sh, start{*in.ShardIteratorType, in.StartingSequenceNumber, in.Timestamp, "GetShardIterator"})
 	if err != nil {
 		return nil, err
 	}
@@ -85,7 +85,7 @@ func (s *Service) readable(c Caller, name, arn *string, id braid.ShardID) (targe
 
 // position makes the place to read from, which depends on nothing that comes
 // later.
-func (s *Service) position(ctx context.Context, t target, sh *braid.Shard, from start) (braid.Position, error) {
+func (s *Service) position(ctx context.Context, t target, stream *braid.Stream, sh *braid.Shard, from start) (braid.Position, error) {
 	const must = "Must either specify (1) AT_SEQUENCE_NUMBER or AFTER_SEQUENCE_NUMBER and StartingSequenceNumber or (2) TRIM_HORIZON or LATEST and no StartingSequenceNumber. Request specified "
 	switch from.kind {
 	case trimHorizon, latest:
@@ -113,7 +113,7 @@ func (s *Service) position(ctx context.Context, t target, sh *braid.Shard, from 
 	if from.number == nil {
 		return braid.Position{}, invalidArgument("%s%s and no StartingSequenceNumber.", must, from.kind)
 	}
-	number, err := s.numberOf(t, sh, *from.number, from.operation)
+	number, err := s.numberOf(t, stream, sh, *from.number, from.operation)
 	if err != nil {
 		return braid.Position{}, err
 	}
@@ -125,7 +125,7 @@ func (s *Service) position(ctx context.Context, t target, sh *braid.Shard, from 
 
 // numberOf reads a sequence number, which must be one of the shard, though not of
 // a record.
-func (s *Service) numberOf(t target, sh *braid.Shard, text, operation string) (braid.SequenceNumber, error) {
+func (s *Service) numberOf(t target, stream *braid.Stream, sh *braid.Shard, text, operation string) (braid.SequenceNumber, error) {
 	invalid := func(end string) error {
 		return invalidArgument("StartingSequenceNumber %s used in %s on shard %s in stream %s under account %s is invalid%s",
 			text, operation, sh.ID(), t.name, t.Account, end)
@@ -141,7 +141,10 @@ func (s *Service) numberOf(t target, sh *braid.Shard, text, operation string) (b
 	if err != nil {
 		return braid.SequenceNumber{}, internal(err)
 	}
-	if given.Version != own.Version || given.CreateSeconds != own.CreateSeconds {
+	// A record's counter is its time. So this one may be of a stream of that name
+	// which was deleted in the second in which the shard was created.
+	older := given.SeqIx != 0 && given.SeqIx < uint64(stream.CreatedAt().UnixNano())
+	if given.Version != own.Version || given.CreateSeconds != own.CreateSeconds || older {
 		return braid.SequenceNumber{}, invalid(" because it did not come from this stream.")
 	}
 	number, err := braid.ParseSequenceNumber(text)

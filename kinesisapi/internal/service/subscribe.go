@@ -65,7 +65,7 @@ func (s *Service) SubscribeToShard(ctx context.Context, c Caller, in *SubscribeT
 		return nil, err
 	}
 	p := in.StartingPosition
-	at, err := s.position(ctx, t, sh, start{*p.Type, p.SequenceNumber, p.Timestamp, "SubscribeToShard"})
+	at, err := s.position(ctx, t, stream, sh, start{*p.Type, p.SequenceNumber, p.Timestamp, "SubscribeToShard"})
 	if err != nil {
 		return nil, err
 	}
