@@ -20,9 +20,13 @@ func (s *Service) StartStreamEncryption(ctx context.Context, c Caller, in *Encry
 	if err := s.limits.daily(s.exactLimits(), t, "StartStreamEncryption", 25); err != nil {
 		return nil, err
 	}
-	return &Empty{}, s.updatingAtOnce(ctx, t, func(ctx context.Context) error {
+	err = s.updatingAtOnce(ctx, t, func(ctx context.Context) error {
 		return stream.StartEncryption(ctx, *in.KeyId)
 	})
+	if err != nil {
+		s.limits.forget("StartStreamEncryption " + t.stored) // only successes count
+	}
+	return &Empty{}, err
 }
 
 // StopStreamEncryption is the operation of that name. A stream that does not
