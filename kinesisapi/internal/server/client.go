@@ -83,16 +83,18 @@ func (b *replyBody) Close() error {
 }
 
 // pipe returns a body that a goroutine writes a subscription to. It ends with the
-// subscription, with the request's context, with the server, and when the body is
-// closed.
-func (s *Server) pipe(ctx context.Context, reply *reply) io.ReadCloser {
-	ctx, cancel := context.WithCancelCause(ctx)
+// subscription, with the server, when the body is closed, and with the request's
+// context, whose end is the only one that is an error.
+func (s *Server) pipe(request context.Context, reply *reply) io.ReadCloser {
+	ctx, cancel := context.WithCancel(request)
 	r, w := io.Pipe()
+	finish := func() { _ = w.CloseWithError(context.Cause(request)) } // the first time counts
 	s.streams.Go(func() {
 		defer reply.free()
-		defer w.Close()
-		defer context.AfterFunc(ctx, func() { _ = w.CloseWithError(context.Cause(ctx)) })()
-		defer context.AfterFunc(s.ctx, func() { cancel(io.ErrUnexpectedEOF) })()
+		defer finish()
+		defer cancel()
+		defer context.AfterFunc(ctx, finish)() // a write that waits for the reader ends
+		defer context.AfterFunc(s.ctx, cancel)()
 		for frame := range reply.stream(ctx) {
 			if _, err := w.Write(frame); err != nil {
 				return
@@ -104,10 +106,10 @@ func (s *Server) pipe(ctx context.Context, reply *reply) io.ReadCloser {
 
 type pipeBody struct {
 	*io.PipeReader
-	cancel context.CancelCauseFunc
+	cancel context.CancelFunc
 }
 
 func (b *pipeBody) Close() error {
-	b.cancel(nil) // the goroutine ends
+	b.cancel() // the goroutine ends
 	return b.PipeReader.Close()
 }

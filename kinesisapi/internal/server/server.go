@@ -116,15 +116,34 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
+// closeGrace is how long a write to a subscriber who does not read can take when
+// the server closes.
+const closeGrace = time.Second
+
 // write writes a subscription, until it ends, the context does, or the server
-// closes.
+// closes. The deadlines that an HTTP server has for its requests do not hold for
+// it: it lasts for as long as the service says.
 func (s *Server) write(ctx context.Context, w http.ResponseWriter, reply *reply) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	defer context.AfterFunc(s.ctx, cancel)()
-	flush := http.NewResponseController(w).Flush
+	// What a ResponseWriter cannot do, such as deadlines, it has no need of.
+	controller := http.NewResponseController(w)
+	_ = controller.SetReadDeadline(time.Time{})
+	_ = controller.SetWriteDeadline(time.Time{})
+	hurried := make(chan struct{})
+	stop := context.AfterFunc(s.ctx, func() {
+		defer close(hurried)
+		cancel()
+		_ = controller.SetWriteDeadline(time.Now().Add(closeGrace))
+	})
+	defer func() {
+		if !stop() {
+			<-hurried
+			_ = controller.SetWriteDeadline(time.Time{}) // the connection may be used again
+		}
+	}()
 	for frame := range reply.stream(ctx) {
-		if _, err := w.Write(frame); err != nil || flush() != nil {
+		if _, err := w.Write(frame); err != nil || controller.Flush() != nil {
 			return
 		}
 	}

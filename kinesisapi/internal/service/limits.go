@@ -122,3 +122,12 @@ func (l *limiter) within(key string, n int, window time.Duration) bool {
 	l.calls[key] = append(calls, now)
 	return true
 }
+
+// forget takes the last call back.
+func (l *limiter) forget(key string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if calls := l.calls[key]; len(calls) > 0 {
+		l.calls[key] = calls[:len(calls)-1]
+	}
+}

@@ -124,6 +124,22 @@ func (s *Service) updating(ctx context.Context, t target, change func(context.Co
 	return s.fromBraid(t, err)
 }
 
+// updatingAtOnce makes a change to an ACTIVE stream at once, so that whoever asks
+// for it is told if it cannot be made. The stream is UPDATING after it.
+func (s *Service) updatingAtOnce(ctx context.Context, t target, change func(context.Context) error) error {
+	busy, err := s.begin(ctx, t.stored, updating, 0, change)
+	switch {
+	case busy != "":
+		return s.notActive(t, busy)
+	case err != nil:
+		return s.fromBraid(t, err)
+	case s.opts.UpdateDelay > 0:
+		// Whoever has come between gave the stream another status.
+		_, _ = s.begin(ctx, t.stored, updating, s.opts.UpdateDelay, func(context.Context) error { return nil })
+	}
+	return nil
+}
+
 // open returns the stream of a request that puts to it or reads it: one that is
 // being created or deleted is not there.
 func (s *Service) open(c Caller, name, arn *string) (target, *braid.Stream, error) {

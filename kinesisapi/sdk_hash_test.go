@@ -1,0 +1,49 @@
+package kinesisapi_test
+
+import (
+	"math/big"
+	"slices"
+	"testing"
+
+	"github.com/aws/aws-sdk-go-v2/service/kinesis/types"
+	"github.com/stretchr/testify/require"
+)
+
+func number(text *string) *big.Int {
+	n, ok := new(big.Int).SetString(*text, 10)
+	if !ok {
+		panic("not a number: " + *text)
+	}
+	return n
+}
+
+var one = big.NewInt(1)
+
+// between is a hash key in the middle of a range.
+func between(r *types.HashKeyRange) string {
+	sum := new(big.Int).Add(number(r.StartingHashKey), number(r.EndingHashKey))
+	return sum.Rsh(sum, 1).String()
+}
+
+// requireTiles checks that shards cover the space of hash keys without a hole, and
+// without one lying over another.
+func requireTiles(t *testing.T, shards []types.Shard) {
+	t.Helper()
+	ranges := make([]*types.HashKeyRange, len(shards))
+	for i := range shards {
+		ranges[i] = shards[i].HashKeyRange
+	}
+	requireTileRanges(t, ranges)
+}
+
+func requireTileRanges(t *testing.T, ranges []*types.HashKeyRange) {
+	t.Helper()
+	slices.SortFunc(ranges, func(a, b *types.HashKeyRange) int { return number(a.StartingHashKey).Cmp(number(b.StartingHashKey)) })
+	next := new(big.Int)
+	for _, r := range ranges {
+		require.Equal(t, next.String(), *r.StartingHashKey)
+		require.LessOrEqual(t, next.Cmp(number(r.EndingHashKey)), 0)
+		next.Add(number(r.EndingHashKey), one)
+	}
+	require.Equal(t, new(big.Int).Lsh(one, 128).String(), next.String())
+}

@@ -1,0 +1,191 @@
+package kinesisapi_test
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/kinesis"
+	"github.com/aws/aws-sdk-go-v2/service/kinesis/types"
+	"github.com/stretchr/testify/require"
+
+	"github.com/braidstream/braid/kinesisapi"
+)
+
+var protocols = []string{"HTTP/1.1", "h2c", "h2"}
+
+// TestSDKHTTP: over the network it is the same service.
+func TestSDKHTTP(t *testing.T) {
+	for _, protocol := range protocols {
+		t.Run(strings.ReplaceAll(protocol, "/", " "), func(t *testing.T) {
+			t.Parallel()
+			var mu sync.Mutex // guards seen
+			var seen []kinesisapi.Access
+			k := newSDK(t, &kinesisapi.Options{CheckAuthorization: true, Access: func(a kinesisapi.Access) {
+				mu.Lock()
+				defer mu.Unlock()
+				seen = append(seen, a)
+			}}, nil)
+			k.serveHTTP(protocol)
+			k.create("orders", 1)
+			consumer := k.register("orders", "c")
+
+			// Many calls at once, small and large.
+			var all sync.WaitGroup
+			for i := range 20 {
+				all.Go(func() {
+					out, err := k.PutRecord(k.ctx, &kinesis.PutRecordInput{StreamName: aws.String("orders"), PartitionKey: aws.String(fmt.Sprint(i)), Data: make([]byte, i*10_000)})
+					if err != nil || out.SequenceNumber == nil {
+						t.Errorf("%v %v", out, err)
+					}
+				})
+			}
+			all.Wait()
+			require.Len(t, k.get(k.iterator("orders", shard0, types.ShardIteratorTypeTrimHorizon)).Records, 20)
+			_, err := k.DescribeStream(k.ctx, &kinesis.DescribeStreamInput{StreamName: aws.String("absent")})
+			failsWith[errNotFound](t, err, "Stream absent under account 000000000000 not found.")
+
+			// A subscription: the first event comes before there is anything to tell, and
+			// each record as it arrives.
+			f := k.subscribe(consumer, shard0, types.ShardIteratorTypeLatest)
+			require.Empty(t, f.next().Records)
+			for i := range 10 {
+				k.put("orders", "a", fmt.Sprint(i))
+				require.Equal(t, []string{fmt.Sprint(i)}, texts(f.next().Records))
+			}
+			_, err = k.SubscribeToShard(k.ctx, subscribeTo(consumer, shard0, types.ShardIteratorTypeLatest))
+			failsWith[errInUse](t, err, "Another active subscription exists")
+
+			// It ends with the shard,
+			_, err = k.SplitShard(k.ctx, &kinesis.SplitShardInput{StreamName: aws.String("orders"), ShardToSplit: aws.String(shard0), NewStartingHashKey: aws.String("1000")})
+			require.NoError(t, err)
+			event := f.next()
+			require.Nil(t, event.ContinuationSequenceNumber)
+			require.Len(t, event.ChildShards, 2)
+			require.NoError(t, f.end())
+
+			// with an error in the stream,
+			f = k.subscribe(consumer, "shardId-000000000001", types.ShardIteratorTypeLatest)
+			f.next()
+			_, err = k.DeregisterStreamConsumer(k.ctx, &kinesis.DeregisterStreamConsumerInput{ConsumerARN: &consumer})
+			require.NoError(t, err)
+			failsWith[errNotFound](t, f.end(), "Consumer c, account 000000000000 not found.")
+
+			// with the context,
+			consumer = k.register("orders", "d")
+			ctx, cancel := context.WithCancel(k.ctx)
+			out, err := k.SubscribeToShard(ctx, subscribeTo(consumer, "shardId-000000000001", types.ShardIteratorTypeLatest))
+			require.NoError(t, err)
+			f = &feed{t, out.GetStream()}
+			f.next()
+			cancel()
+			require.ErrorIs(t, f.end(), context.Canceled)
+
+			// and with the server.
+			f = k.subscribe(consumer, "shardId-000000000002", types.ShardIteratorTypeLatest)
+			f.next()
+			k.server.Close()
+			require.NoError(t, f.end())
+
+			mu.Lock()
+			defer mu.Unlock()
+			errors := make(map[string]string)
+			for _, a := range seen {
+				if a.Error != "" {
+					errors[a.Operation] = a.Error
+					require.Equal(t, http.StatusBadRequest, a.Status)
+				}
+				require.True(t, strings.HasPrefix(a.Remote, "127.0.0.1:"), a.Remote)
+			}
+			require.Equal(t, map[string]string{"DescribeStream": "ResourceNotFoundException", "SubscribeToShard": "ResourceInUseException"}, errors)
+		})
+	}
+}
+
+// TestSDKHTTPStuck: a subscriber who does not read what it is sent cannot keep the
+// server from closing.
+func TestSDKHTTPStuck(t *testing.T) {
+	for _, protocol := range protocols {
+		t.Run(strings.ReplaceAll(protocol, "/", " "), func(t *testing.T) {
+			t.Parallel()
+			k := newSDK(t, nil, nil)
+			k.serveHTTP(protocol)
+			k.create("orders", 1)
+			consumer := k.register("orders", "c")
+			big := make([]types.PutRecordsRequestEntry, 9)
+			for i := range big {
+				big[i] = types.PutRecordsRequestEntry{PartitionKey: aws.String("a"), Data: make([]byte, 1<<20-1)}
+			}
+			for range 4 { // more than sockets hold
+				_, err := k.PutRecords(k.ctx, &kinesis.PutRecordsInput{StreamName: aws.String("orders"), Records: big})
+				require.NoError(t, err)
+			}
+			k.subscribe(consumer, shard0, types.ShardIteratorTypeTrimHorizon).next()
+			closed := make(chan struct{})
+			go func() {
+				k.server.Close()
+				close(closed)
+			}()
+			select {
+			case <-closed:
+			case <-time.After(30 * time.Second):
+				t.Error("the server does not close")
+			}
+		})
+	}
+}
+
+// TestSDKHTTPDeadlines: the deadlines that an HTTP server has for its requests are
+// lifted from a subscription.
+func TestSDKHTTPDeadlines(t *testing.T) {
+	inBubble(t, nil, func(t *testing.T, k *sdk) {
+		k.create("orders", 1)
+		consumer := k.register("orders", "c")
+		body := fmt.Sprintf(`{"ConsumerARN":%q,"ShardId":%q,"StartingPosition":{"Type":"LATEST"}}`, consumer, shard0)
+		request, err := http.NewRequestWithContext(k.ctx, http.MethodPost, "http://localhost/", strings.NewReader(body))
+		require.NoError(t, err)
+		request.Header.Set("Content-Type", "application/x-amz-json-1.1")
+		request.Header.Set("X-Amz-Target", "Kinesis_20131202.SubscribeToShard")
+		w := &deadlineWriter{read: time.Now().Add(time.Minute), write: time.Now().Add(time.Minute)}
+		started := time.Now()
+		k.server.ServeHTTP(w, request)
+		require.Equal(t, http.StatusOK, w.status)
+		require.Zero(t, w.read)
+		require.Zero(t, w.write)
+		require.Equal(t, 5*time.Minute, time.Since(started))
+		require.GreaterOrEqual(t, w.flushed, 1+1+59, "the response, an event at once, and one every 5 seconds")
+	})
+}
+
+// deadlineWriter is a response whose deadlines can be seen.
+type deadlineWriter struct {
+	header          http.Header
+	status, flushed int
+	read, write     time.Time
+}
+
+func (w *deadlineWriter) Header() http.Header {
+	if w.header == nil {
+		w.header = make(http.Header)
+	}
+	return w.header
+}
+
+func (w *deadlineWriter) WriteHeader(status int)      { w.status = status }
+func (w *deadlineWriter) Write(p []byte) (int, error) { return len(p), nil }
+func (w *deadlineWriter) Flush()                      { w.flushed++ }
+
+func (w *deadlineWriter) SetReadDeadline(at time.Time) error {
+	w.read = at
+	return nil
+}
+
+func (w *deadlineWriter) SetWriteDeadline(at time.Time) error {
+	w.write = at
+	return nil
+}
