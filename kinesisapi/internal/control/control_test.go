@@ -296,9 +296,15 @@ func TestLimits(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		k := newKit(t, nil)
 		k.create(k.kinesis, "orders", 1)
+		in := &kinesis.PutRecordsInput{StreamName: aws.String("orders")}
+		for range 500 {
+			in.Records = append(in.Records, types.PutRecordsRequestEntry{PartitionKey: aws.String("a"), Data: []byte("x")})
+		}
 		putAll := func() (refused bool) {
-			for range 1001 {
-				refused = k.put("orders", "a", "x") != nil || refused
+			for range 3 { // one shard takes 1,000 in a second
+				out, err := k.kinesis.PutRecords(t.Context(), in)
+				require.NoError(t, err)
+				refused = refused || *out.FailedRecordCount > 0
 			}
 			return refused
 		}
