@@ -10,6 +10,7 @@ import (
 	"errors"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/braidstream/braid"
@@ -43,12 +44,12 @@ type Service struct {
 	limits        limiter
 	subscriptions subscriptions
 	closed        chan struct{} // closed by Close: subscriptions end
+	generation    atomic.Uint32 // of iterators; those of earlier ones are taken as expired
 
 	mu       sync.Mutex // guards the fields below
 	exact    bool       // Options.ExactLimits, which a test may change
 	closing  bool
 	statuses map[string]*status // of streams and consumers that are not ACTIVE, by stored name
-	expired  time.Time          // iterators issued before are taken as expired
 }
 
 // Caller is who sends a request, as its credential scope says.
@@ -138,9 +139,6 @@ func (s *Service) exactLimits() bool {
 	return s.exact
 }
 
-// ExpireIterators makes every iterator issued so far expire.
-func (s *Service) ExpireIterators() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.expired = time.Now()
-}
+// ExpireIterators makes every iterator issued so far expire. It is not stored that it
+// did.
+func (s *Service) ExpireIterators() { s.generation.Add(1) }
