@@ -90,7 +90,7 @@ func (s *Server) pipe(ctx context.Context, reply *reply) io.ReadCloser {
 	r, w := io.Pipe()
 	s.streams.Go(func() {
 		defer reply.free()
-		defer w.Close()
+		defer func() { _ = w.CloseWithError(context.Cause(ctx)) }() // without a cause it is the end
 		defer context.AfterFunc(ctx, func() { _ = w.CloseWithError(context.Cause(ctx)) })()
 		defer context.AfterFunc(s.ctx, func() { cancel(io.ErrUnexpectedEOF) })()
 		for frame := range reply.stream(ctx) {
