@@ -24,7 +24,6 @@ const (
 
 	account   = "000000000000"
 	streamARN = "arn:aws:kinesis:us-east-1:" + account + ":stream/"
-	shard0    = "shardId-000000000000"
 	maxHash   = "340282366920938463463374607431768211455"
 )
 
@@ -54,8 +53,8 @@ func newRig(t testing.TB, options *kinesisapi.Options) *rig {
 	return &rig{t: t, db: db, server: server, client: server.Client(), url: "http://kinesis/"}
 }
 
-// inBubble runs a test with a rig on the clock of a bubble.
-func inBubble(t *testing.T, options *kinesisapi.Options, test func(r *rig)) {
+// rigInBubble runs a test with a rig on the clock of a bubble.
+func rigInBubble(t *testing.T, options *kinesisapi.Options, test func(r *rig)) {
 	synctest.Test(t, func(t *testing.T) { test(newRig(t, options)) })
 }
 

@@ -59,7 +59,7 @@ func plus(number string, summand *big.Int) string {
 
 // Each row fails in all that the rows after it fail in, so the order is tested, too.
 func TestRawGetShardIteratorErrors(t *testing.T) {
-	inBubble(t, nil, func(r *rig) {
+	rigInBubble(t, nil, func(r *rig) {
 		numbers := r.create("s", 6)
 		pass(10 * time.Second)
 		other := r.create("other", 1)[0]
@@ -135,7 +135,7 @@ func TestRawGetShardIteratorErrors(t *testing.T) {
 }
 
 func TestRawPutErrors(t *testing.T) {
-	inBubble(t, nil, func(r *rig) {
+	rigInBubble(t, nil, func(r *rig) {
 		numbers := r.create("s", 1)
 		const path = "records.2.member."
 		null := func(path string) string {
@@ -188,7 +188,7 @@ func TestRawPutErrors(t *testing.T) {
 }
 
 func TestRawReshardErrors(t *testing.T) {
-	inBubble(t, &kinesisapi.Options{UpdateDelay: time.Second, CreateDelay: time.Second}, func(r *rig) {
+	rigInBubble(t, &kinesisapi.Options{UpdateDelay: time.Second, CreateDelay: time.Second}, func(r *rig) {
 		r.does("CreateStream", `{"StreamName":"s","ShardCount":3}`)
 		notActive := func(state string) string { return streamsUnder + " not ACTIVE, instead in state " + state }
 		r.refuses(
@@ -291,7 +291,7 @@ func TestRawReshardErrors(t *testing.T) {
 
 // How many shards a stream has had after its count was changed.
 func TestRawShardCounts(t *testing.T) {
-	inBubble(t, nil, func(r *rig) {
+	rigInBubble(t, nil, func(r *rig) {
 		for _, row := range [][3]int{{2, 4, 6}, {4, 5, 15}, {10, 13, 37}, {4, 2, 6}, {5, 3, 7}, {10, 3, 17}} {
 			name := fmt.Sprintf("s%d-%d", row[0], row[1])
 			r.create(name, row[0])
@@ -303,7 +303,7 @@ func TestRawShardCounts(t *testing.T) {
 }
 
 func TestRawRetentionErrors(t *testing.T) {
-	inBubble(t, nil, func(r *rig) {
+	rigInBubble(t, nil, func(r *rig) {
 		r.create("s", 1)
 		ask := func(stream string, hours int) string {
 			return fmt.Sprintf(`{"StreamName":%q,"RetentionPeriodHours":%d}`, stream, hours)
@@ -328,7 +328,7 @@ func TestRawRetentionErrors(t *testing.T) {
 }
 
 func TestRawTagErrors(t *testing.T) {
-	inBubble(t, nil, func(r *rig) {
+	rigInBubble(t, nil, func(r *rig) {
 		r.create("s", 1)
 		add := func(stream, tags string) string { return fmt.Sprintf(`{"StreamName":%q,"Tags":%s}`, stream, tags) }
 		remove := func(stream, keys string) string {
@@ -372,7 +372,7 @@ func TestRawTagErrors(t *testing.T) {
 }
 
 func TestRawListShardsErrors(t *testing.T) {
-	inBubble(t, nil, func(r *rig) {
+	rigInBubble(t, nil, func(r *rig) {
 		r.create("s", 3)
 		together := func(member string) string { return "NextToken and " + member + " cannot be provided together." }
 		const either = "Either NextToken or StreamName should be provided."
@@ -414,7 +414,7 @@ func TestRawListShardsErrors(t *testing.T) {
 }
 
 func TestRawConsumerErrors(t *testing.T) {
-	inBubble(t, &kinesisapi.Options{CreateDelay: time.Second, DeleteDelay: time.Second}, func(r *rig) {
+	rigInBubble(t, &kinesisapi.Options{CreateDelay: time.Second, DeleteDelay: time.Second}, func(r *rig) {
 		r.does("CreateStream", `{"StreamName":"s","ShardCount":1}`)
 		pass(time.Second)
 		const arn = streamARN + "s"
