@@ -145,8 +145,8 @@ func (s *Server) answer(r *http.Request) *reply {
 	}
 	in := op.NewInput()
 	bind := b.data.Bind
-	if s.opts.Intercept != nil {
-		bind = wire.Bind // for it may keep the request
+	if s.opts.KeepsCalls {
+		bind = wire.Bind
 	}
 	if err := bind(document, in); err != nil {
 		rep.fail(codec, http.StatusBadRequest, errorDocument{Type: "SerializationException", Capital: err.Error()})

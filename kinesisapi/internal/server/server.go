@@ -29,6 +29,10 @@ type Options struct {
 	// calls next for the answer, or has one of its own. See [ErrDrop].
 	Intercept func(ctx context.Context, call *Call, next func(context.Context) (any, error)) (any, error)
 
+	// KeepsCalls says that Intercept may keep what it is given for longer than the
+	// call. Without it the data of records is good that long.
+	KeepsCalls bool
+
 	// AccessLog, if it is not nil, is told of every request that was answered.
 	AccessLog func(Access)
 
