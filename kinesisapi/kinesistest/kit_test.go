@@ -495,6 +495,22 @@ func TestCrashLosesNothingThatWasAcknowledged(t *testing.T) {
 	})
 }
 
+func TestCrashBreaksOffWhatIsUnderWay(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		k := New(t, Stream("orders", 1))
+		k.Delay("PutRecord", 2, time.Minute)
+		results := make(chan error, 2)
+		go func() { results <- putRecord(t.Context(), k.Kinesis(once), "a", "lost") }()
+		go func() { results <- putRecord(t.Context(), k.Kinesis(), "a", "tried again") }()
+		time.Sleep(30 * time.Second)
+		k.Crash()
+		require.ElementsMatch(t, []bool{true, false}, []bool{<-results == nil, <-results == nil})
+		require.ElementsMatch(t, []string{noAnswer, noAnswer, ""}, errorsOf(k.Calls("PutRecord")))
+		k.RequireRecords("orders", "tried again")
+	})
+}
+
 func TestCrashInRealTime(t *testing.T) {
 	t.Parallel()
 	k := New(t, Stream("orders", 1))
