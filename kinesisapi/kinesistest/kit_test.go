@@ -258,7 +258,7 @@ func TestExactLimits(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		k := NewWith(t, &Options{ExactLimits: true}, Stream("orders", 1))
 		client := k.Kinesis(once)
-		big := strings.Repeat("x", 900<<10)
+		big := strings.Repeat("x", 600<<10)
 		over := func() error {
 			return errors.Join(putRecord(t.Context(), client, "a", big), putRecord(t.Context(), client, "a", big))
 		}
