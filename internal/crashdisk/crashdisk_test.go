@@ -1,7 +1,10 @@
 package crashdisk_test
 
 import (
+	"encoding/binary"
 	"fmt"
+	"sync"
+	"sync/atomic"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -73,4 +76,39 @@ func TestAPowerCutTakesWhatWasNotSynced(t *testing.T) {
 	got := read(t, open(t, disk.PowerCut(), nil))
 	require.Less(t, len(got), len(want))
 	require.Equal(t, want[:len(got)], got, "a prefix is left")
+}
+
+// While a writer goes on, over many logs and tables, every image has what was
+// acknowledged before it, without a gap.
+func TestImagesOfABusyDisk(t *testing.T) {
+	t.Parallel()
+	options := &braid.Options{MemtableBytes: 1 << 20}
+	disk := crashdisk.New()
+	db := open(t, disk, options)
+	stream, err := db.OpenStream(t.Context(), "orders", nil)
+	require.NoError(t, err)
+	var acknowledged atomic.Int64
+	var writer sync.WaitGroup
+	writer.Go(func() {
+		for n := range 600 {
+			if _, err := stream.PutRecord(t.Context(), "key", binary.BigEndian.AppendUint32(make([]byte, 8192), uint32(n))); err != nil {
+				t.Error(err)
+				return
+			}
+			acknowledged.Add(1)
+		}
+	})
+	defer writer.Wait()
+	for acknowledged.Load() < 550 && !t.Failed() {
+		least := acknowledged.Load()
+		image := disk.PowerCut()
+		for range 2 { // also of an image of an image
+			image = image.PowerCut()
+			got := read(t, open(t, image, options))
+			require.GreaterOrEqual(t, len(got), int(least))
+			for n, data := range got {
+				require.EqualValues(t, n, binary.BigEndian.Uint32([]byte(data[8192:])))
+			}
+		}
+	}
 }

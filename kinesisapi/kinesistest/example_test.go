@@ -122,7 +122,7 @@ func (c *Consumer) Run(ctx context.Context) error {
 			}
 		}
 		select {
-		case <-time.After(200 * time.Millisecond):
+		case <-time.After(time.Second):
 		case <-ctx.Done():
 			return ctx.Err()
 		}

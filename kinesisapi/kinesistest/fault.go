@@ -29,6 +29,8 @@ func (k *Kit) Fail(operation string, times int, code string) {
 // answer:
 //
 //	k.FailEntries("ProvisionedThroughputExceededException", 2, 5)
+//
+// A call that has no such entry fails the test.
 func (k *Kit) FailEntries(code string, entries ...int) {
 	k.t.Helper()
 	k.checkCode(code)

@@ -205,6 +205,9 @@ func (k *Kit) close() {
 	for _, f := range k.faults.Unmet() {
 		k.t.Errorf("kinesistest: at the end of the test %d more calls of %s were to meet a fault: %s", f.Times, f.Operation, describe(f.Fault))
 	}
+	for _, m := range k.faults.Misfits() {
+		k.t.Errorf("kinesistest: entry %d was to fail, counted from 0, in a PutRecords that had %d entries", m.Entry, m.Entries)
+	}
 	if k.t.Failed() && k.life() != nil {
 		k.t.Logf("kinesistest: %s", k.summary())
 	}

@@ -258,7 +258,7 @@ func TestExactLimits(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		k := NewWith(t, &Options{ExactLimits: true}, Stream("orders", 1))
 		client := k.Kinesis(once)
-		big := strings.Repeat("x", 900<<10)
+		big := strings.Repeat("x", 600<<10)
 		over := func() error {
 			return errors.Join(putRecord(t.Context(), client, "a", big), putRecord(t.Context(), client, "a", big))
 		}
@@ -492,6 +492,22 @@ func TestCrashLosesNothingThatWasAcknowledged(t *testing.T) {
 		for _, data := range acknowledged {
 			require.True(t, stored[data], data)
 		}
+	})
+}
+
+func TestCrashBreaksOffWhatIsUnderWay(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		k := New(t, Stream("orders", 1))
+		k.Delay("PutRecord", 2, time.Minute)
+		results := make(chan error, 2)
+		go func() { results <- putRecord(t.Context(), k.Kinesis(once), "a", "lost") }()
+		go func() { results <- putRecord(t.Context(), k.Kinesis(), "a", "tried again") }()
+		time.Sleep(30 * time.Second)
+		k.Crash()
+		require.ElementsMatch(t, []bool{true, false}, []bool{<-results == nil, <-results == nil})
+		require.ElementsMatch(t, []string{noAnswer, noAnswer, ""}, errorsOf(k.Calls("PutRecord")))
+		k.RequireRecords("orders", "tried again")
 	})
 }
 

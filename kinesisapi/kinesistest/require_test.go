@@ -162,6 +162,16 @@ func TestAFaultThatNobodyMetFailsTheTest(t *testing.T) {
 	}, f.errors)
 }
 
+func TestAnEntryThatACallLacksFailsTheTest(t *testing.T) {
+	t.Parallel()
+	f := (&fakeTB{TB: t}).run(func(tb testing.TB) {
+		k := New(tb, Stream("orders", 1))
+		k.FailEntries(throttled, 1, 2)
+		require.EqualValues(t, 1, *putRecords(t, k.Kinesis(), "one", "two").FailedRecordCount)
+	})
+	require.Equal(t, []string{"kinesistest: entry 2 was to fail, counted from 0, in a PutRecords that had 2 entries"}, f.errors)
+}
+
 func TestAFailedTestShowsWhatWasThere(t *testing.T) {
 	t.Parallel()
 	f := (&fakeTB{TB: t}).run(func(tb testing.TB) {
