@@ -165,11 +165,10 @@ func (k *Kit) turnOn() {
 	}
 	l.off, l.cut = context.WithCancel(always)
 	l.server = server.New(l.service, server.Options{
-		Account:    k.opts.Account,
-		Region:     k.opts.Region,
-		IDs:        k.ids,
-		Logger:     logger,
-		KeepsCalls: true,
+		Account: k.opts.Account,
+		Region:  k.opts.Region,
+		IDs:     k.ids,
+		Logger:  logger,
 		Intercept: func(ctx context.Context, call *server.Call, next func(context.Context) (any, error)) (any, error) {
 			return k.intercept(ctx, l, call, next)
 		},

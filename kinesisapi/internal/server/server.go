@@ -26,12 +26,10 @@ type Options struct {
 	Control http.Handler
 
 	// Intercept, if it is not nil, is called in place of every operation, and
-	// calls next for the answer, or has one of its own. See [ErrDrop].
+	// calls next for the answer, or has one of its own. See [ErrDrop]. The data of
+	// records in the call's input is good for as long as the call: the memory is used
+	// again.
 	Intercept func(ctx context.Context, call *Call, next func(context.Context) (any, error)) (any, error)
-
-	// KeepsCalls says that Intercept may keep what it is given for longer than the
-	// call. Without it the data of records is good that long.
-	KeepsCalls bool
 
 	// AccessLog, if it is not nil, is told of every request that was answered.
 	AccessLog func(Access)
