@@ -10,10 +10,15 @@ import (
 	"runtime"
 	"runtime/pprof"
 	"slices"
+	"sync"
 	"time"
 )
 
 func main() {
+	if addr := os.Getenv(nothingVariable); addr != "" {
+		fmt.Fprintln(os.Stderr, "bench:", serveNothing(addr))
+		os.Exit(1)
+	}
 	if err := run(); err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
 		os.Exit(1)
@@ -26,6 +31,7 @@ type flags struct {
 	repeats       int
 	quick         bool
 	dir, json     string
+	npm           string
 	cpuprofile    string
 	sustainGiB    float64
 	list, verbose bool
@@ -34,10 +40,11 @@ type flags struct {
 func parseFlags() (f flags, err error) {
 	run := flag.String("run", "", "run the workloads whose id matches this `regexp`")
 	systems := flag.String("systems", "", "leave out the entries whose name does not match this `regexp`")
-	flag.IntVar(&f.repeats, "repeats", 0, "measure everything this often (default 5; with -quick 1)")
+	flag.IntVar(&f.repeats, "repeats", 0, "measure everything this often (default 5, and 3 for servers; with -quick 1)")
 	flag.BoolVar(&f.quick, "quick", false, "measure shortly, for a look in about two minutes")
 	flag.StringVar(&f.dir, "dir", "", "put the files in a new directory in this `directory`, which should be on the disk in question (default: that for temporary files)")
 	flag.StringVar(&f.json, "json", "", "write all samples to this `file`")
+	flag.StringVar(&f.npm, "npm", "", "keep the servers that come from npm in this `directory`, and install them if they are not there (default: one in the user's cache)")
 	flag.StringVar(&f.cpuprofile, "cpuprofile", "", "write a CPU profile of the whole run to this `file`")
 	flag.Float64Var(&f.sustainGiB, "sustain", 0, "write this many `GiB` in T5 (default 3; with -quick 0.5)")
 	flag.BoolVar(&f.list, "list", false, "list the workloads and end")
@@ -74,6 +81,8 @@ func (f *flags) environment() *environment {
 	if f.sustainGiB > 0 {
 		e.sustain = int64(f.sustainGiB * gib)
 	}
+	e.npmPackages = sync.OnceValues(func() (string, error) { return installPackages(f.npm) })
+	e.braidKinesis = sync.OnceValues(func() (string, error) { return buildBraidKinesis(e.dir) })
 	return e
 }
 
@@ -81,14 +90,19 @@ func (f *flags) environment() *environment {
 func workloads() []*workload {
 	all := slices.Concat(writeWorkloads(), sustainWorkloads(), readWorkloads(), wakeWorkloads(), openWorkloads())
 	slices.SortStableFunc(all, func(a, b *workload) int { return int(a.id[1]) - int(b.id[1]) })
-	return append(all, consumeWorkloads()...)
+	return slices.Concat(all, consumeWorkloads(), kinesisWorkloads())
 }
 
 // chosen returns the workloads that the flags ask for.
 func (f *flags) chosen() []*workload {
 	var chosen []*workload
 	for _, w := range workloads() {
-		w.entries = slices.DeleteFunc(w.entries, func(e entry) bool { return !f.systems.MatchString(e.name) })
+		w.entries = slices.DeleteFunc(w.entries, func(e entry) bool {
+			return !f.systems.MatchString(e.name) || f.quick && e.slow
+		})
+		if f.quick || f.repeats > 0 {
+			w.repeats = 0 // who asks gets what was asked for
+		}
 		if f.run.MatchString(w.id) && len(w.entries) > 0 {
 			chosen = append(chosen, w)
 		}
@@ -157,7 +171,7 @@ func (f *flags) measure(e *environment, chosen []*workload) error {
 	for _, w := range chosen {
 		rounds, err := e.runWorkload(w, func(entry string, repeat int) {
 			if f.verbose {
-				fmt.Fprintf(os.Stderr, "%4.0f s  %s, %s, %d of %d\n", time.Since(began).Seconds(), w.id, entry, repeat+1, e.repeats)
+				fmt.Fprintf(os.Stderr, "%4.0f s  %s, %s, %d of %d\n", time.Since(began).Seconds(), w.id, entry, repeat+1, e.rounds(w))
 			}
 		})
 		if err != nil {
@@ -183,7 +197,9 @@ func samplesOf(w *workload, rounds []round) []sampled {
 	var samples []sampled
 	for repeat, r := range rounds {
 		for _, e := range w.entries {
-			samples = append(samples, sampled{Workload: w.id, System: e.name, Repeat: repeat, Metrics: r[e.name]})
+			if m, found := r[e.name]; found {
+				samples = append(samples, sampled{Workload: w.id, System: e.name, Repeat: repeat, Metrics: m})
+			}
 		}
 	}
 	return samples

@@ -17,6 +17,11 @@ func writeReport(out io.Writer, w *workload, rounds []round) []verdict {
 	for _, note := range w.notes {
 		fmt.Fprintf(out, "  %s\n", note)
 	}
+	for _, e := range w.entries {
+		if e.slow && len(rounds) > 1 {
+			fmt.Fprintf(out, "  %s is so slow that it is measured once\n", e.name)
+		}
+	}
 	var verdicts []verdict
 	for _, t := range w.targets {
 		v := t.judge(rounds)

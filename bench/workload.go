@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"os"
@@ -32,6 +33,7 @@ type workload struct {
 	main    string   // the metric whose ratio counts
 	columns []string // further metrics to show, in order
 	base    string   // the entry that ratios are taken to; raw Pebble if empty
+	repeats int      // instead of the environment's, unless it is 0
 	entries []entry
 	targets []target
 	notes   []string // what a reader has to know about the figures
@@ -41,13 +43,14 @@ type workload struct {
 type entry struct {
 	name string
 	run  func(env *environment, dir string) (metrics, error)
+	slow bool // it is measured in the first round only, and not with -quick
 }
 
 // entriesOf returns one entry for each system, all doing the same.
 func entriesOf(systems []system, run func(env *environment, dir string, s system) (metrics, error)) []entry {
 	var entries []entry
 	for _, s := range systems {
-		entries = append(entries, entry{s.name, func(env *environment, dir string) (metrics, error) {
+		entries = append(entries, entry{name: s.name, run: func(env *environment, dir string) (metrics, error) {
 			return run(env, dir, s)
 		}})
 	}
@@ -64,21 +67,39 @@ type environment struct {
 	sustain int64 // bytes to be written by the workloads that write long
 	retain  int64 // bytes that these keep when they trim
 	records int   // to open with
+
+	// What servers need. It is made when it is first asked for, and an error that is
+	// skipped says why it cannot be had.
+	npmPackages  func() (dir string, err error)
+	braidKinesis func() (program string, err error)
 }
 
 // round is one repeat of a workload: what each entry has shown.
 type round map[string]metrics
 
+// rounds returns how often a workload is measured.
+func (e *environment) rounds(w *workload) int { return cmp.Or(w.repeats, e.repeats) }
+
 // runWorkload takes the entries in turn, beginning with another one each time, so
-// that what changes on the machine meanwhile hits all alike.
+// that what changes on the machine meanwhile hits all alike. An entry that cannot run
+// here is left out, and a note of the workload says why.
 func (e *environment) runWorkload(w *workload, progress func(entry string, repeat int)) ([]round, error) {
-	rounds := make([]round, e.repeats)
+	rounds := make([]round, e.rounds(w))
+	without := make(map[string]bool)
 	for repeat := range rounds {
 		rounds[repeat] = make(round)
 		for i := range w.entries {
 			entry := &w.entries[(i+repeat)%len(w.entries)]
+			if without[entry.name] || entry.slow && repeat > 0 {
+				continue
+			}
 			progress(entry.name, repeat)
 			m, err := e.sample(entry)
+			if s, isSkip := errors.AsType[skipped](err); isSkip {
+				without[entry.name] = true
+				w.notes = append(w.notes, entry.name+" is "+s.Error())
+				continue
+			}
 			if err != nil {
 				return nil, fmt.Errorf("%s with %s: %w", w.id, entry.name, err)
 			}

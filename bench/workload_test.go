@@ -2,6 +2,7 @@ package main
 
 import (
 	"os"
+	"strings"
 	"testing"
 	"time"
 
@@ -14,7 +15,7 @@ func TestRoundsRotate(t *testing.T) {
 	var dirs []string
 	w := &workload{id: "x"}
 	for _, name := range []string{"a", "b"} {
-		w.entries = append(w.entries, entry{name, func(_ *environment, dir string) (metrics, error) {
+		w.entries = append(w.entries, entry{name: name, run: func(_ *environment, dir string) (metrics, error) {
 			require.NoError(t, os.MkdirAll(dir, 0o755))
 			dirs = append(dirs, dir)
 			return metrics{recordsPerSecond: float64(len(dirs))}, nil
@@ -56,6 +57,9 @@ func tiny(t *testing.T) *environment {
 func TestEveryWorkloadRuns(t *testing.T) {
 	e := tiny(t)
 	for _, w := range workloads() {
+		if strings.HasPrefix(w.id, "K") {
+			continue // these start other programs
+		}
 		t.Run(w.id, func(t *testing.T) {
 			for _, entry := range w.entries {
 				if entry.name != braidSystem.name && entry.name != "braid, 64 shards" {

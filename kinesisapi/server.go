@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/braidstream/braid"
+	"github.com/braidstream/braid/kinesisapi/internal/control"
+	"github.com/braidstream/braid/kinesisapi/internal/fault"
 	"github.com/braidstream/braid/kinesisapi/internal/server"
 	"github.com/braidstream/braid/kinesisapi/internal/service"
 )
@@ -111,6 +113,11 @@ func New(db *braid.DB, options *Options) (*Server, error) {
 		inner.AccessLog = func(a server.Access) {
 			opts.Access(Access{a.Remote, a.Operation, a.Status, a.Error, a.Bytes, a.Duration})
 		}
+	}
+	if opts.Control {
+		script := new(fault.Script)
+		inner.Control = control.New(db, s.service, script, service.Caller{Account: opts.Account, Region: opts.Region})
+		inner.Intercept = script.Intercept
 	}
 	s.server = server.New(s.service, inner)
 	return s, nil

@@ -8,7 +8,6 @@ import (
 	"io/fs"
 	"strings"
 
-	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/vfs"
 )
 
@@ -43,7 +42,7 @@ func (s *Store) Backup(ctx context.Context, dir string, progress func(done, tota
 	// unchanged for as long as the copying takes.
 	work := s.guard.PathJoin(s.dir, fmt.Sprintf("%s%d", backupPrefix, s.backups.Add(1)))
 	defer func() { err = joinErrors(err, s.await(func() error { return s.guard.RemoveAll(work) })) }()
-	if err := s.await(func() error { return s.db.Checkpoint(work, pebble.WithFlushedWAL()) }); err != nil {
+	if err := s.checkpoint(work); err != nil {
 		return err
 	}
 	if err := s.copyBackup(ctx, work, target, dir, progress); err != nil {

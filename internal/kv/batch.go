@@ -108,7 +108,7 @@ func (b *Batch) Commit(sync bool) error {
 		return err
 	}
 	options := pebble.NoSync
-	if sync {
+	if sync && !s.cfg.InMemory {
 		options = pebble.Sync
 	}
 	if err := b.batch.Commit(options); err != nil {

@@ -69,6 +69,17 @@ func (s *Store) Checkpoint(dir string) error {
 	case !errors.Is(err, fs.ErrNotExist):
 		return fmt.Errorf("checkpoint: %w", err)
 	}
+	return s.checkpoint(dir)
+}
+
+// checkpoint copies Pebble's files. In memory there is no log that would hold what
+// is not in a table yet.
+func (s *Store) checkpoint(dir string) error {
+	if s.cfg.InMemory {
+		if err := s.Flush(); err != nil {
+			return err
+		}
+	}
 	return s.await(func() error { return s.db.Checkpoint(dir, pebble.WithFlushedWAL()) })
 }
 

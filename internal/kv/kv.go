@@ -182,7 +182,12 @@ func get(from getter, key []byte) ([]byte, error) {
 
 // Sync makes all commits durable that have returned.
 func (s *Store) Sync() error {
-	return s.await(func() error { return s.db.LogData(nil, pebble.Sync) })
+	return s.await(func() error {
+		if s.cfg.InMemory {
+			return nil
+		}
+		return s.db.LogData(nil, pebble.Sync)
+	})
 }
 
 // RotateMemTable ends the memtable: later commits go to a new one, and this one

@@ -19,9 +19,9 @@ func (s *Store) options() *pebble.Options {
 	}
 	setLogShape(o, s.cfg)
 	setBackground(o)
-	if s.cfg.InMemory {
-		o.Cleaner = cleanerWithoutReuse{}
-	}
+	// A database in memory ends with its process, so a log of what is not in a
+	// table yet would never be read.
+	o.DisableWAL = s.cfg.InMemory
 	return o
 }
 
@@ -93,17 +93,3 @@ func setBackground(o *pebble.Options) {
 	// sync of a log that need not grow takes about two thirds of the time, and
 	// with this format a reused log's old content is never taken for new.
 }
-
-// cleanerWithoutReuse deletes obsolete files, logs among them. Pebble reuses
-// logs unless its cleaner has a method that says that it needs their contents;
-// this one has it from further down, and all else from DeleteCleaner. In memory
-// there is nothing to gain from reuse, and it would keep several memtables'
-// worth of logs. TestLogsAreNotReusedInMemory holds it.
-type cleanerWithoutReuse struct {
-	pebble.DeleteCleaner
-	contentsNeeded
-}
-
-type contentsNeeded struct{ pebble.ArchiveCleaner }
-
-var _ pebble.Cleaner = cleanerWithoutReuse{}

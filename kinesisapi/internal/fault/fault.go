@@ -67,6 +67,24 @@ func (s *Script) Pending() (n int) {
 	return n
 }
 
+// Unmet is a fault that calls are still to meet.
+type Unmet struct {
+	Operation string
+	Times     int
+	Fault     Fault
+}
+
+// Unmet returns the faults that calls are still to meet, in their order.
+func (s *Script) Unmet() []Unmet {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	list := make([]Unmet, len(s.lines))
+	for i, l := range s.lines {
+		list[i] = Unmet{l.operation, l.times, l.fault}
+	}
+	return list
+}
+
 // take returns the fault that a call of the operation meets.
 func (s *Script) take(operation string) (Fault, bool) {
 	s.mu.Lock()

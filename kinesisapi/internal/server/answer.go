@@ -49,12 +49,16 @@ type header struct {
 func (r *reply) set(name, value string) { r.header = append(r.header, header{name, [1]string{value}}) }
 
 // buffers are the memory of a request and its answer, which is used again.
-type buffers struct{ request, response []byte }
+type buffers struct {
+	request, response []byte
+	data              wire.Memory // of records; the database copies it
+}
 
 var pool = sync.Pool{New: func() any { return new(buffers) }}
 
-// maxPooledBytes is the largest buffer that is kept.
-const maxPooledBytes = 4 << 20
+// maxPooledBytes is the largest buffer that is kept: an answer of 10 MiB of records
+// fits.
+const maxPooledBytes = 16 << 20
 
 // free gives the memory of the answer back. Nothing of it may be used after.
 func (r *reply) free() {
@@ -140,7 +144,11 @@ func (s *Server) answer(r *http.Request) *reply {
 		}
 	}
 	in := op.NewInput()
-	if err := wire.Bind(document, in); err != nil {
+	bind := b.data.Bind
+	if s.opts.Intercept != nil {
+		bind = wire.Bind // for it may keep the request
+	}
+	if err := bind(document, in); err != nil {
 		rep.fail(codec, http.StatusBadRequest, errorDocument{Type: "SerializationException", Capital: err.Error()})
 		return rep
 	}

@@ -20,8 +20,9 @@ const (
 )
 
 // noPartitionKey stands for the partition key that a producer did not give, as it
-// need not where the distribution strategy is AUTO.
-const noPartitionKey = "\x00"
+// need not where the distribution strategy is AUTO. It consists of code points that
+// are no characters, and that no producer has a use for.
+const noPartitionKey = "\U0010ffff\U0010fffe"
 
 // PutRecord is the operation of that name.
 func (s *Service) PutRecord(ctx context.Context, c Caller, in *PutRecordInput) (*PutRecordOutput, error) {

@@ -29,6 +29,7 @@ type streamRow struct {
 	Mode      string        `json:",omitempty"` // PROVISIONED or ON_DEMAND
 	Strategy  string        `json:",omitempty"` // AUTO or USER_PARTITION_KEY
 	WarmMiBps int32         `json:",omitempty"`
+	Shards    int           `json:",omitempty"` // that the stream began with
 	Metrics   []string      `json:",omitempty"`
 	Policy    string        `json:",omitempty"`
 	Consumers []consumerRow `json:",omitempty"` // in the order of their registration

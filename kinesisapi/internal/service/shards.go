@@ -123,14 +123,17 @@ func (s *Service) ListShards(ctx context.Context, c Caller, in *ListShardsInput)
 // shardPage reads the request: a new one, or the next page of one.
 func (s *Service) shardPage(c Caller, in *ListShardsInput) (p shardPage, t target, stream *braid.Stream, err error) {
 	if in.NextToken != nil {
-		for member, given := range map[string]bool{
-			"StreamName":              in.StreamName != nil || in.StreamARN != nil,
-			"ShardFilter":             in.ShardFilter != nil,
-			"ExclusiveStartShardId":   in.ExclusiveStartShardId != nil,
-			"StreamCreationTimestamp": in.StreamCreationTimestamp != nil,
+		for _, other := range []struct {
+			member string
+			given  bool
+		}{
+			{"StreamName", in.StreamName != nil || in.StreamARN != nil},
+			{"ShardFilter", in.ShardFilter != nil},
+			{"ExclusiveStartShardId", in.ExclusiveStartShardId != nil},
+			{"StreamCreationTimestamp", in.StreamCreationTimestamp != nil},
 		} {
-			if given {
-				return p, t, nil, invalidArgument("NextToken and %s cannot be provided together.", member)
+			if other.given {
+				return p, t, nil, invalidArgument("NextToken and %s cannot be provided together.", other.member)
 			}
 		}
 		payload, err := s.openToken(tokenShards, *in.NextToken)

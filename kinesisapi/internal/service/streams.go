@@ -77,6 +77,7 @@ func (s *Service) CreateStream(ctx context.Context, c Caller, in *CreateStreamIn
 	if s.exactLimits() && s.creatingStreams() >= creatingQuota {
 		return nil, limitExceeded("No more than %d streams of account %s can be in state CREATING.", creatingQuota, t.Account)
 	}
+	row.Shards = shards
 	opts := &braid.StreamOptions{Shards: shards, Capacity: s.capacity(row.Mode), Tags: in.Tags}
 	if in.MaxRecordSizeInKiB != nil {
 		opts.MaxRecordBytes = int(*in.MaxRecordSizeInKiB) << 10

@@ -30,7 +30,8 @@ func checkNewTags(t target, current, added map[string]string) error {
 		}
 	}
 	if total > maxTags {
-		return invalidArgument("Failed to add tags to stream %s under account %s because a given stream cannot have more than %d tags associated with it.", t.name, t.Account, maxTags)
+		// That is what the service says: 10 was the limit once.
+		return invalidArgument("Failed to add tags to stream %s under account %s because a given stream cannot have more than 10 tags associated with it.", t.name, t.Account)
 	}
 	return nil
 }

@@ -135,7 +135,7 @@ func appendJSONString(dst []byte, s string) []byte {
 	const hex = "0123456789abcdef"
 	dst = append(dst, '"')
 	from := 0 // what is before it is appended
-	for i := 0; i < len(s); {
+	for i := clean(s); i < len(s); {
 		c := s[i]
 		if c >= utf8.RuneSelf {
 			r, size := utf8.DecodeRuneInString(s[i:])
@@ -172,6 +172,24 @@ func appendJSONString(dst []byte, s string) []byte {
 	}
 	dst = append(dst, s[from:]...)
 	return append(dst, '"')
+}
+
+// clean returns how many bytes of s, from its beginning, are ASCII that needs no
+// escape, to a multiple of eight.
+func clean(s string) int {
+	const lanes = 0x0101010101010101
+	i := 0
+	for ; i+8 <= len(s); i += 8 {
+		b := s[i : i+8]
+		w := uint64(b[0]) | uint64(b[1])<<8 | uint64(b[2])<<16 | uint64(b[3])<<24 |
+			uint64(b[4])<<32 | uint64(b[5])<<40 | uint64(b[6])<<48 | uint64(b[7])<<56
+		// The high bit of a byte is set by what is no ASCII, and by a borrow: below
+		// the space, and where a byte is the one that it is compared with.
+		if (w|(w-' '*lanes)|((w^'"'*lanes)-lanes)|((w^'\\'*lanes)-lanes))&(0x80*lanes) != 0 {
+			break
+		}
+	}
+	return i
 }
 
 // AppendCBOR appends a struct, or what a pointer to one points to, as a CBOR map, in

@@ -266,8 +266,8 @@ func closingEscaped(b []byte, i int) int {
 	return malformed
 }
 
-// hasControl reports whether there is a control character of ASCII in b. A byte is
-// one if it is below the space.
+// hasControl reports whether there is a control character of ASCII in b: a byte below
+// the space. It looks at eight bytes at once.
 func hasControl(b []byte) bool {
 	const lanes = 0x0101010101010101
 	found := uint64(0) // in the high bit of any byte

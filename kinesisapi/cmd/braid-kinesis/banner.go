@@ -1,0 +1,145 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"net"
+	"path/filepath"
+	"runtime"
+	"runtime/debug"
+	"strings"
+
+	"github.com/braidstream/braid"
+	"github.com/braidstream/braid/kinesisapi/internal/control"
+	"github.com/braidstream/braid/kinesisapi/internal/service"
+)
+
+// maxListed is how many streams the start-up text names.
+const maxListed = 10
+
+// announce says what is served, and how to reach it.
+func announce(w io.Writer, c *config, url string, withControl bool, streams []service.Managed) {
+	var b strings.Builder
+	line := func(name, format string, args ...any) {
+		fmt.Fprintf(&b, "  %-9s "+format+"\n", append([]any{name}, args...)...)
+	}
+	fmt.Fprintf(&b, "braid-kinesis listens on %s\n\n", url)
+	line("data", "%s", c.storage())
+	line("account", "%s, region %s", c.account, c.region)
+	if c.separateAccounts {
+		line("", "accounts and regions are separate; these are those of requests that name none")
+	}
+	if c.exactLimits {
+		line("limits", "those of Kinesis")
+	} else {
+		line("limits", "none")
+	}
+	name := "streams"
+	for i, m := range streams {
+		if i == maxListed {
+			line(name, "and %d more", len(streams)-maxListed)
+			break
+		}
+		line(name, "%s", describe(m))
+		name = ""
+	}
+	if len(streams) == 0 {
+		line(name, "none yet")
+	}
+	if withControl {
+		line("control", "%s%s", url, control.Prefix)
+	} else {
+		line("control", "off, but for %s%shealth and ready; -control turns it on", url, control.Prefix)
+	}
+	self := c.tls && c.tlsCert == ""
+
+	b.WriteString("\nFor the SDKs and the AWS CLI, any credentials do:\n\n")
+	fmt.Fprintf(&b, "  export AWS_ENDPOINT_URL_KINESIS=%s\n", url)
+	fmt.Fprintf(&b, "  export AWS_REGION=%s AWS_DEFAULT_REGION=%[1]s AWS_ACCESS_KEY_ID=test AWS_SECRET_ACCESS_KEY=test\n", c.region)
+	verify := ""
+	if self {
+		verify = " --no-verify-ssl"
+	}
+	fmt.Fprintf(&b, "  aws kinesis list-streams%s --endpoint-url %s\n", verify, url)
+	b.WriteString("\nOr in the program:\n\n")
+	fmt.Fprintf(&b, "  Go      kinesis.NewFromConfig(cfg, func(o *kinesis.Options) { o.BaseEndpoint = aws.String(%q) })\n", url)
+	fmt.Fprintf(&b, "  Node    new KinesisClient({ endpoint: %q, region: %q, credentials: { accessKeyId: \"test\", secretAccessKey: \"test\" } })\n", url, c.region)
+	fmt.Fprintf(&b, "  Python  boto3.client(\"kinesis\", endpoint_url=%q, region_name=%q, aws_access_key_id=\"test\", aws_secret_access_key=\"test\")\n", url, c.region)
+	if self {
+		b.WriteString("\nThe certificate was made for this run: clients must be told not to verify it.\n")
+	}
+	b.WriteString("\nCtrl-C ends it.\n")
+	_, _ = io.WriteString(w, b.String())
+}
+
+// storage says where the data is, and what becomes of it.
+func (c *config) storage() string {
+	if c.dir == "" {
+		return "in memory, gone when the program ends"
+	}
+	path, err := filepath.Abs(c.dir)
+	if err != nil {
+		path = c.dir
+	}
+	switch c.durability {
+	case braid.Sync:
+		return path + ", what is answered is on disk"
+	case braid.Interval:
+		return path + ", a power cut takes the last 100 ms"
+	default:
+		return path + ", a power cut takes what the operating system has not written"
+	}
+}
+
+// describe says what a stream is in a line.
+func describe(m service.Managed) string {
+	d := m.Stream.Describe()
+	open := 0
+	for i := range d.Shards {
+		if !d.Shards[i].Closed {
+			open++
+		}
+	}
+	text := fmt.Sprintf("%s, %d shard", m.Name, open)
+	if open != 1 {
+		text += "s"
+	}
+	if m.Mode == "ON_DEMAND" {
+		text += ", on demand"
+	}
+	if d.Capacity.Mode != braid.Unlimited {
+		text += ", limited"
+	}
+	if d.Records > 0 {
+		text += fmt.Sprintf(", %d records", d.Records)
+	}
+	return text
+}
+
+// urlOf is what clients on this machine call the listener.
+func urlOf(addr string, listener net.Listener, tls bool) string {
+	host, _, _ := net.SplitHostPort(addr) // which net.Listen has understood
+	if ip := net.ParseIP(host); host == "" || ip != nil && ip.IsUnspecified() {
+		host = "localhost"
+	}
+	_, port, _ := net.SplitHostPort(listener.Addr().String()) // host:port, as TCP's are
+	scheme := "http"
+	if tls {
+		scheme = "https"
+	}
+	return scheme + "://" + net.JoinHostPort(host, port)
+}
+
+// versionText is the version that the program was built from.
+func versionText() string {
+	version, revision := "(unknown)", ""
+	if info, ok := debug.ReadBuildInfo(); ok {
+		version = info.Main.Version
+		for _, s := range info.Settings {
+			if s.Key == "vcs.revision" {
+				revision = " " + s.Value
+			}
+		}
+	}
+	return fmt.Sprintf("braid-kinesis %s%s %s %s/%s", version, revision, runtime.Version(), runtime.GOOS, runtime.GOARCH)
+}

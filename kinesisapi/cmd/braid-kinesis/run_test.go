@@ -1,0 +1,509 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/json"
+	"encoding/pem"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptrace"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/credentials"
+	"github.com/aws/aws-sdk-go-v2/service/kinesis"
+	"github.com/aws/aws-sdk-go-v2/service/kinesis/types"
+	"github.com/stretchr/testify/require"
+)
+
+// program is a run of the program in this process, on a port of its own.
+type program struct {
+	t      *testing.T
+	url    string
+	cancel context.CancelFunc // what a signal does
+
+	ending chan struct{} // closed when it has said that it ends
+	ended  chan struct{} // closed when it has ended
+	code   int
+	stdout strings.Builder
+	stderr buffer
+}
+
+// buffer is one that several goroutines write to.
+type buffer struct {
+	mu  sync.Mutex
+	buf bytes.Buffer
+}
+
+func (b *buffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.buf.Write(p)
+}
+
+func (b *buffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.buf.String()
+}
+
+// start runs the program until it listens.
+func start(t *testing.T, env []string, args ...string) *program {
+	t.Helper()
+	ctx, cancel := context.WithCancel(context.Background())
+	p := &program{t: t, cancel: cancel, ending: make(chan struct{}), ended: make(chan struct{})}
+	r, w := io.Pipe()
+	go func() {
+		p.code = run(ctx, append([]string{"-port", "0"}, args...), env, w, &p.stderr)
+		w.Close()
+	}()
+	announced := make(chan string, 1)
+	go func() {
+		defer close(p.ended)
+		for lines := bufio.NewScanner(r); lines.Scan(); {
+			line := lines.Text()
+			p.stdout.WriteString(line + "\n")
+			if url, ok := strings.CutPrefix(line, "braid-kinesis listens on "); ok {
+				announced <- url
+			}
+			if strings.HasPrefix(line, "braid-kinesis ends") {
+				close(p.ending)
+			}
+		}
+	}()
+	select {
+	case p.url = <-announced:
+	case <-p.ended:
+		require.FailNow(t, "the program ended", p.stderr.String())
+	}
+	t.Cleanup(func() {
+		p.cancel()
+		<-p.ended
+	})
+	return p
+}
+
+// stop ends the program as a signal does.
+func (p *program) stop() (code int, stdout, stderr string) {
+	p.cancel()
+	<-p.ended
+	return p.code, p.stdout.String(), p.stderr.String()
+}
+
+func (p *program) sdk(client *http.Client) *kinesis.Client {
+	return kinesis.New(kinesis.Options{
+		Region:       "us-east-1",
+		BaseEndpoint: &p.url,
+		Credentials:  credentials.NewStaticCredentialsProvider("test", "test", ""),
+		HTTPClient:   client,
+		Retryer:      aws.NopRetryer{},
+	})
+}
+
+// client is an HTTP client of one protocol, whose connections end with the test.
+func client(t *testing.T, roots *x509.CertPool, enable func(*http.Protocols, bool)) *http.Client {
+	transport := &http.Transport{Protocols: new(http.Protocols), TLSClientConfig: &tls.Config{RootCAs: roots}, ExpectContinueTimeout: time.Hour}
+	enable(transport.Protocols, true)
+	t.Cleanup(transport.CloseIdleConnections)
+	return &http.Client{Transport: transport}
+}
+
+func plain(t *testing.T) *http.Client { return client(t, nil, (*http.Protocols).SetHTTP1) }
+
+func (p *program) get(path string) (status int, body string) {
+	p.t.Helper()
+	response, err := plain(p.t).Get(p.url + path)
+	require.NoError(p.t, err)
+	defer response.Body.Close()
+	text, err := io.ReadAll(response.Body)
+	require.NoError(p.t, err)
+	return response.StatusCode, string(text)
+}
+
+func (p *program) names() []string {
+	p.t.Helper()
+	out, err := p.sdk(plain(p.t)).ListStreams(p.t.Context(), &kinesis.ListStreamsInput{})
+	require.NoError(p.t, err)
+	return out.StreamNames
+}
+
+func (p *program) summary(name string) *types.StreamDescriptionSummary {
+	p.t.Helper()
+	out, err := p.sdk(plain(p.t)).DescribeStreamSummary(p.t.Context(), &kinesis.DescribeStreamSummaryInput{StreamName: &name})
+	require.NoError(p.t, err)
+	return out.StreamDescriptionSummary
+}
+
+func put(ctx context.Context, k *kinesis.Client, stream string) error {
+	_, err := k.PutRecord(ctx, &kinesis.PutRecordInput{StreamName: &stream, PartitionKey: aws.String("a"), Data: []byte("hello")})
+	return err
+}
+
+// certificateFiles writes a certificate for this machine.
+func certificateFiles(t *testing.T) (cert, key string, roots *x509.CertPool) {
+	made, err := selfSigned("localhost:0")
+	require.NoError(t, err)
+	der, err := x509.MarshalPKCS8PrivateKey(made.PrivateKey)
+	require.NoError(t, err)
+	dir := t.TempDir()
+	cert, key = filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem")
+	text := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: made.Certificate[0]})
+	require.NoError(t, os.WriteFile(cert, text, 0o600))
+	require.NoError(t, os.WriteFile(key, pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}), 0o600))
+	roots = x509.NewCertPool()
+	require.True(t, roots.AppendCertsFromPEM(text))
+	return cert, key, roots
+}
+
+func TestProtocols(t *testing.T) {
+	cert, key, roots := certificateFiles(t)
+	withTLS := []string{"-tls-cert", cert, "-tls-key", key}
+	for _, c := range []struct {
+		name   string
+		args   []string
+		enable func(*http.Protocols, bool)
+		proto  string
+	}{
+		{"HTTP/1.1", nil, (*http.Protocols).SetHTTP1, "HTTP/1.1"},
+		{"h2c", nil, (*http.Protocols).SetUnencryptedHTTP2, "HTTP/2.0"},
+		{"TLS HTTP/1.1", withTLS, (*http.Protocols).SetHTTP1, "HTTP/1.1"},
+		{"TLS HTTP/2", withTLS, (*http.Protocols).SetHTTP2, "HTTP/2.0"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			p := start(t, nil, append(c.args, "-stream", "orders:2")...)
+			client := client(t, roots, c.enable)
+			for range 3 {
+				require.NoError(t, put(t.Context(), p.sdk(client), "orders"))
+			}
+			response, err := client.Get(p.url + "/_braid/health")
+			require.NoError(t, err)
+			defer response.Body.Close()
+			require.Equal(t, http.StatusOK, response.StatusCode)
+			require.Equal(t, c.proto, response.Proto)
+			code, _, stderr := p.stop()
+			require.Equal(t, exitOK, code)
+			require.Empty(t, stderr)
+		})
+	}
+}
+
+func TestSelfSigned(t *testing.T) {
+	p := start(t, nil, "-tls")
+	require.True(t, strings.HasPrefix(p.url, "https://localhost:"), p.url)
+	client := client(t, nil, (*http.Protocols).SetHTTP2)
+	client.Transport.(*http.Transport).TLSClientConfig.InsecureSkipVerify = true
+	_, err := p.sdk(client).ListStreams(t.Context(), &kinesis.ListStreamsInput{})
+	require.NoError(t, err)
+	_, stdout, _ := p.stop()
+	require.Contains(t, stdout, "aws kinesis list-streams --no-verify-ssl --endpoint-url "+p.url+"\n")
+}
+
+func TestAnnounce(t *testing.T) {
+	p := start(t, nil, "-stream", "orders:4", "-stream", "events:on-demand,clicks", "-region", "eu-west-1")
+	require.Equal(t, []string{"clicks", "events", "orders"}, p.names())
+	require.EqualValues(t, 4, *p.summary("orders").OpenShardCount)
+	require.EqualValues(t, 1, *p.summary("clicks").OpenShardCount)
+	require.Equal(t, types.StreamModeOnDemand, p.summary("events").StreamModeDetails.StreamMode)
+	code, stdout, stderr := p.stop()
+	require.Equal(t, exitOK, code)
+	require.Empty(t, stderr)
+	for _, text := range []string{
+		"  data      in memory, gone when the program ends\n",
+		"  account   000000000000, region eu-west-1\n",
+		"  streams   clicks, 1 shard\n            events, 4 shards, on demand\n            orders, 4 shards\n",
+		"  control   " + p.url + "/_braid/\n",
+		"  export AWS_ENDPOINT_URL_KINESIS=" + p.url + "\n",
+		"  aws kinesis list-streams --endpoint-url " + p.url + "\n",
+		"BaseEndpoint = aws.String(\"" + p.url + "\")",
+		"new KinesisClient({ endpoint: \"" + p.url + "\", region: \"eu-west-1\"",
+		"boto3.client(\"kinesis\", endpoint_url=\"" + p.url + "\", region_name=\"eu-west-1\"",
+	} {
+		require.Contains(t, stdout, text)
+	}
+}
+
+func TestManyStreams(t *testing.T) {
+	var streams []string
+	for _, c := range "abcdefghijklmnop" {
+		streams = append(streams, string(c)+":1")
+	}
+	_, stdout, _ := start(t, nil, "-exact-limits", "-create-delay", "1h", "-stream", strings.Join(streams, ",")).stop()
+	require.Contains(t, stdout, "            j, 1 shard, limited\n            and 6 more\n")
+}
+
+func TestDirectory(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "data")
+	for i := range 2 {
+		p := start(t, nil, "-dir", dir, "-durability", "interval", "-stream", "orders:2")
+		require.NoError(t, put(t.Context(), p.sdk(plain(t)), "orders"))
+		_, body := p.get("/_braid/streams/orders")
+		require.Contains(t, body, `"records":`+string(rune('1'+i)))
+
+		var stdout, stderr bytes.Buffer
+		require.Equal(t, exitFailure, run(t.Context(), []string{"-port", "0", "-dir", dir}, nil, &stdout, &stderr))
+		require.Contains(t, stderr.String(), "in use")
+		require.Equal(t, 1, strings.Count(stderr.String(), "\n"), stderr.String())
+		require.Empty(t, stdout.String())
+		code, out, _ := p.stop()
+		require.Equal(t, exitOK, code)
+		require.Contains(t, out, "  data      "+dir+", a power cut takes the last 100 ms\n")
+	}
+}
+
+// What is said of limits holds for the streams that are there; what is not said
+// changes none of them.
+func TestExactLimits(t *testing.T) {
+	dir := t.TempDir()
+	limited := func(args ...string) bool {
+		_, stdout, _ := start(t, nil, append([]string{"-dir", dir, "-stream", "orders:1"}, args...)...).stop()
+		return strings.Contains(stdout, "orders, 1 shard, limited\n")
+	}
+	require.False(t, limited())
+	require.True(t, limited("-exact-limits"))
+	require.False(t, limited())
+}
+
+func TestEnvironment(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "streams")
+	require.NoError(t, os.WriteFile(file, []byte("# the streams\norders:3\n\n  events:on-demand  # grows\n"), 0o600))
+	env := []string{
+		"BRAID_KINESIS_STREAMS_FILE=" + file,
+		"BRAID_KINESIS_STREAM=a:1,b:2",
+		"BRAID_KINESIS_REGION=eu-west-1",
+		"BRAID_KINESIS_ACCOUNT=111122223333",
+		"BRAID_KINESIS_CONTROL=false",
+		"BRAID_KINESIS_KEYS=", // as if it were not there
+		"BRAID_KINESIS_PORT=tcp://10.0.0.1:4567",
+		"BRAID_KINESIS_SERVICE_HOST=10.0.0.1",
+		"PATH=/bin",
+	}
+	p := start(t, env, "-account", "444455556666")
+	require.Equal(t, []string{"a", "b", "events", "orders"}, p.names())
+	require.Equal(t, "arn:aws:kinesis:eu-west-1:444455556666:stream/orders", *p.summary("orders").StreamARN)
+	status, _ := p.get("/_braid/streams")
+	require.Equal(t, http.StatusNotFound, status)
+}
+
+func TestSeparateAccounts(t *testing.T) {
+	p := start(t, nil, "-separate-accounts", "-stream", "orders:1")
+	require.Equal(t, []string{"orders"}, p.names())
+	other := kinesis.New(kinesis.Options{Region: "eu-west-1", BaseEndpoint: &p.url, HTTPClient: plain(t), Credentials: credentials.NewStaticCredentialsProvider("111122223333", "test", "")})
+	out, err := other.ListStreams(t.Context(), &kinesis.ListStreamsInput{})
+	require.NoError(t, err)
+	require.Empty(t, out.StreamNames)
+}
+
+// The control API is there by itself only where nobody else can reach it. Health
+// and ready are there always.
+func TestControl(t *testing.T) {
+	for _, c := range []struct {
+		args   []string
+		status int
+	}{
+		{nil, http.StatusOK},
+		{[]string{"-control=false"}, http.StatusNotFound},
+		{[]string{"-addr", "0.0.0.0:0"}, http.StatusNotFound},
+		{[]string{"-addr", "0.0.0.0:0", "-control"}, http.StatusOK},
+	} {
+		t.Run(strings.Join(c.args, " "), func(t *testing.T) {
+			p := start(t, nil, c.args...)
+			status, _ := p.get("/_braid/streams")
+			require.Equal(t, c.status, status)
+			for _, path := range []string{"/_braid/health", "/_braid/ready"} {
+				status, body := p.get(path)
+				require.Equal(t, http.StatusOK, status)
+				require.JSONEq(t, `{"status":"ok"}`, body)
+			}
+			require.Empty(t, p.names())
+		})
+	}
+}
+
+func TestAccessLog(t *testing.T) {
+	for _, form := range []string{"off", "text", "json"} {
+		t.Run(form, func(t *testing.T) {
+			p := start(t, nil, "-access-log", form)
+			require.Error(t, put(t.Context(), p.sdk(plain(t)), "none"))
+			_, _, stderr := p.stop()
+			switch form {
+			case "off":
+				require.Empty(t, stderr)
+			case "text":
+				require.Contains(t, stderr, "operation=PutRecord status=400 error=ResourceNotFoundException")
+			case "json":
+				var line map[string]any
+				require.NoError(t, json.Unmarshal([]byte(stderr), &line), stderr)
+				require.Equal(t, "PutRecord", line["operation"])
+				require.EqualValues(t, 400, line["status"])
+			}
+		})
+	}
+}
+
+func TestEncryption(t *testing.T) {
+	encrypt := func(p *program, key string) error {
+		_, err := p.sdk(plain(t)).StartStreamEncryption(t.Context(), &kinesis.StartStreamEncryptionInput{StreamName: aws.String("orders"), KeyId: &key, EncryptionType: types.EncryptionTypeKms})
+		return err
+	}
+	p := start(t, nil, "-stream", "orders:1")
+	require.NoError(t, encrypt(p, "alias/aws/kinesis"))
+	require.NoError(t, put(t.Context(), p.sdk(plain(t)), "orders"))
+
+	dir := t.TempDir()
+	keys := filepath.Join(dir, "keys")
+	require.NoError(t, os.WriteFile(keys, []byte("main AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=\n"), 0o600))
+	p = start(t, nil, "-stream", "orders:1", "-dir", filepath.Join(dir, "data"), "-keys", keys)
+	require.NoError(t, encrypt(p, "main"))
+	require.Error(t, encrypt(p, "alias/aws/kinesis"))
+}
+
+// slowPut begins a request whose body is to come. It returns when the server has
+// asked for it.
+func slowPut(t *testing.T, p *program, client *http.Client) (body *io.PipeWriter, result chan error) {
+	r, w := io.Pipe()
+	asked := make(chan struct{})
+	ctx := httptrace.WithClientTrace(t.Context(), &httptrace.ClientTrace{Got100Continue: func() { close(asked) }})
+	request, err := http.NewRequestWithContext(ctx, http.MethodPost, p.url, r)
+	require.NoError(t, err)
+	request.Header = http.Header{
+		"Content-Type": {"application/x-amz-json-1.1"},
+		"X-Amz-Target": {"Kinesis_20131202.ListStreams"},
+		"Expect":       {"100-continue"},
+	}
+	result = make(chan error, 1)
+	go func() {
+		response, err := client.Do(request)
+		if err == nil {
+			_, err = io.Copy(io.Discard, response.Body)
+			response.Body.Close()
+		}
+		result <- err
+	}()
+	<-asked
+	return w, result
+}
+
+func TestShutdownAnswers(t *testing.T) {
+	for name, enable := range map[string]func(*http.Protocols, bool){"HTTP/1.1": (*http.Protocols).SetHTTP1, "h2c": (*http.Protocols).SetUnencryptedHTTP2} {
+		t.Run(name, func(t *testing.T) {
+			p := start(t, nil, "-shutdown-timeout", "1m")
+			body, result := slowPut(t, p, client(t, nil, enable))
+			p.cancel()
+			<-p.ending
+			_, err := io.WriteString(body, "{}")
+			require.NoError(t, err)
+			require.NoError(t, body.Close())
+			require.NoError(t, <-result)
+			code, _, stderr := p.stop()
+			require.Equal(t, exitOK, code)
+			require.Empty(t, stderr)
+		})
+	}
+}
+
+func TestShutdownTimeout(t *testing.T) {
+	p := start(t, nil, "-shutdown-timeout", "0s")
+	body, result := slowPut(t, p, plain(t))
+	code, _, stderr := p.stop()
+	require.Equal(t, exitOK, code)
+	require.Contains(t, stderr, "not all requests were answered in time")
+	require.NoError(t, body.Close())
+	require.Error(t, <-result)
+}
+
+func TestShutdownEndsSubscriptions(t *testing.T) {
+	p := start(t, nil, "-stream", "orders:1", "-shutdown-timeout", "1m")
+	k := p.sdk(client(t, nil, (*http.Protocols).SetUnencryptedHTTP2))
+	consumer, err := k.RegisterStreamConsumer(t.Context(), &kinesis.RegisterStreamConsumerInput{StreamARN: p.summary("orders").StreamARN, ConsumerName: aws.String("c")})
+	require.NoError(t, err)
+	sub, err := k.SubscribeToShard(t.Context(), &kinesis.SubscribeToShardInput{
+		ConsumerARN: consumer.Consumer.ConsumerARN, ShardId: aws.String("shardId-000000000000"), StartingPosition: &types.StartingPosition{Type: types.ShardIteratorTypeLatest},
+	})
+	require.NoError(t, err)
+	defer sub.GetStream().Close()
+	<-sub.GetStream().Events() // it is under way
+	code, _, stderr := p.stop()
+	require.Equal(t, exitOK, code)
+	require.Empty(t, stderr)
+	for range sub.GetStream().Events() { // ends
+	}
+}
+
+func TestPortInUse(t *testing.T) {
+	taken, err := net.Listen("tcp", "localhost:0")
+	require.NoError(t, err)
+	defer taken.Close()
+	dir := filepath.Join(t.TempDir(), "data")
+	var stdout, stderr bytes.Buffer
+	require.Equal(t, exitFailure, run(t.Context(), []string{"-addr", taken.Addr().String(), "-dir", dir}, nil, &stdout, &stderr))
+	require.Contains(t, stderr.String(), "in use")
+	require.NoDirExists(t, dir)
+}
+
+func TestBadFlags(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "streams")
+	require.NoError(t, os.WriteFile(file, []byte("orders:1\norders:none\n"), 0o600))
+	for _, c := range []struct {
+		args, env, contains string
+	}{
+		{"-nothing", "", "-nothing"},
+		{"orders:4", "", "orders:4"},
+		{"-port 65536", "", "65536"},
+		{"-port x", "", "x"},
+		{"-addr localhost", "", "host:port"},
+		{"-dir d -durability full", "", "full"},
+		{"-durability sync", "", "-dir"},
+		{"-stream :4", "", "name"},
+		{"-stream orders:0", "", "shards"},
+		{"-stream orders:10001", "", "shards"},
+		{"-stream orders:1 -stream orders:2", "", "twice"},
+		{"-streams-file " + file, "", file + ":2:"},
+		{"-streams-file " + file + ".none", "", "no such file"},
+		{"-account 1", "", "12 digits"},
+		{"-region Oregon", "", "Oregon"},
+		{"-create-delay -1s", "", "negative"},
+		{"-delete-delay soon", "", "soon"},
+		{"-shutdown-timeout -1s", "", "negative"},
+		{"-tls-cert c", "", "together"},
+		{"-access-log xml", "", "xml"},
+		{"-control=maybe", "", "maybe"},
+		{"", "BRAID_KINESIS_TLS=maybe", "BRAID_KINESIS_TLS=maybe"},
+	} {
+		t.Run(c.args+c.env, func(t *testing.T) {
+			var stdout, stderr bytes.Buffer
+			require.Equal(t, exitUsage, run(t.Context(), strings.Fields(c.args), []string{c.env}, &stdout, &stderr))
+			require.Contains(t, stderr.String(), c.contains)
+			require.Equal(t, 1, strings.Count(stderr.String(), "\n"), stderr.String())
+			require.Empty(t, stdout.String())
+		})
+	}
+}
+
+func TestBadFiles(t *testing.T) {
+	missing := filepath.Join(t.TempDir(), "missing")
+	for _, args := range [][]string{{"-keys", missing}, {"-tls-cert", missing, "-tls-key", missing}} {
+		var stdout, stderr bytes.Buffer
+		require.Equal(t, exitFailure, run(t.Context(), append(args, "-port", "0"), nil, &stdout, &stderr))
+		require.Contains(t, stderr.String(), "missing")
+		require.Equal(t, 1, strings.Count(stderr.String(), "\n"), stderr.String())
+	}
+}
+
+func TestHelpAndVersion(t *testing.T) {
+	var stdout, stderr bytes.Buffer
+	require.Equal(t, exitOK, run(t.Context(), []string{"-h"}, nil, &stdout, &stderr))
+	require.Contains(t, stdout.String(), "-streams-file file")
+	require.Equal(t, exitOK, run(t.Context(), []string{"-version"}, nil, &stdout, &stderr))
+	require.Contains(t, stdout.String(), "\nbraid-kinesis ")
+	require.Empty(t, stderr.String())
+}

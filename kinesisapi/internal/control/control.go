@@ -1,0 +1,320 @@
+// Package control serves what is under /_braid/: it lets a test, or a person, that
+// is not in the server's process look at streams, empty them, and make operations
+// fail. None of it is part of Kinesis.
+//
+// Answers are JSON, and so are the bodies of requests. What goes wrong is
+// {"error": "..."} with a status of 4xx or 5xx. The endpoints:
+//
+//	GET    /_braid/                            a page of text that says all this
+//	GET    /_braid/health                      200 while the database works
+//	GET    /_braid/ready                       200 while it takes writes
+//	GET    /_braid/streams                     the streams, their shards, records and bytes
+//	GET    /_braid/streams/{name}              one of them
+//	GET    /_braid/streams/{name}/records      some of its records, which stay
+//	POST   /_braid/streams/{name}/truncate     removes its records
+//	POST   /_braid/streams/{name}/reset        makes it anew
+//	POST   /_braid/reset                       deletes all streams, forgets all faults
+//	GET    /_braid/faults                      faults that calls are still to meet
+//	POST   /_braid/faults                      adds one
+//	DELETE /_braid/faults                      forgets them
+//	POST   /_braid/iterators/expire            makes all iterators expire
+//	PUT    /_braid/limits                      makes the limits of Kinesis hold, or not
+//
+// Where accounts are separate, the parameters account and region say whose streams
+// are meant; what is not said is the server's own. Only /_braid/reset without both
+// means the streams of all.
+//
+// # Records
+//
+// GET /_braid/streams/{name}/records has these parameters, none of them required:
+//
+//	shard    one shard only; without it all, in the order of arrival
+//	limit    the most records, 1 to 1000; 100 without it
+//	order    oldest, which is the default, or newest: the last ones; these, too,
+//	         come in the order of arrival
+//	after    the sequence number of a record: only later ones, from the oldest on
+//
+// The answer is {"records": [...], "more": true}. A record has its data in base64,
+// and as text if it is UTF-8. An answer holds 4 MiB of data, or one record if that
+// is larger; "more" says that records were left out. To go on, give the last
+// sequence number as after.
+//
+// # Faults
+//
+// A fault is a JSON object; all members but one that says what happens are
+// optional:
+//
+//	operation   such as "PutRecords"; empty: any
+//	times       how many calls meet it; 1 by default
+//	delay       such as "250ms": how long the call waits first, up to an hour
+//	error       the name of the error that is answered in place of running the
+//	            operation, such as "ProvisionedThroughputExceededException"
+//	message     its text
+//	entries     of PutRecords: the entries that fail, counted from 0; the others
+//	            are put. Without error they exceed the throughput
+//	drop        "before" or "after": the connection breaks off before the operation
+//	            runs, or when it has run
+//
+// Calls meet the faults in the order in which these were added, one each.
+//
+// # Safety
+//
+// Whoever reaches these paths can do all of that. Web pages of other origins
+// cannot: what a browser says to come from one is refused.
+package control
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"regexp"
+	"strings"
+
+	"github.com/braidstream/braid"
+	"github.com/braidstream/braid/kinesisapi/internal/fault"
+	"github.com/braidstream/braid/kinesisapi/internal/service"
+)
+
+// Prefix is what the paths begin with.
+const Prefix = "/_braid/"
+
+// maxBodyBytes is the largest body of a request.
+const maxBodyBytes = 64 << 10
+
+// handler answers from the database and its service.
+type handler struct {
+	db     *braid.DB
+	svc    *service.Service
+	script *fault.Script
+	caller service.Caller // whose streams are meant if a request does not say
+}
+
+// endpoint is something that can be asked for. An answer is marshaled to JSON.
+type endpoint struct {
+	method, path, about string
+	example             string // of curl's arguments, before the URL
+	query               string // of the example's
+	answer              func(h *handler, r *http.Request) (any, error)
+}
+
+var endpoints = []endpoint{
+	{"GET", "health", "200 while the database works, 503 when its storage has failed", "", "", (*handler).health},
+	{"GET", "ready", "200 while the database takes writes, 503 while it does not", "", "", (*handler).ready},
+	{"GET", "streams", "the streams with their shards, records and bytes", "", "", (*handler).streams},
+	{"GET", "streams/{name}", "one stream", "", "", (*handler).stream},
+	{"GET", "streams/{name}/records", "records, which stay where they are. Parameters: shard, limit, order, after", "", "?limit=10&order=newest", (*handler).records},
+	{"POST", "streams/{name}/truncate", "removes the stream's records; its shards stay", "-X POST", "", (*handler).truncate},
+	{"POST", "streams/{name}/reset", "makes the stream anew: the same settings, and the shards it began with", "-X POST", "", (*handler).resetStream},
+	{"POST", "reset", "deletes all streams, and forgets all faults", "-X POST", "", (*handler).reset},
+	{"GET", "faults", "the faults that calls are still to meet", "", "", (*handler).faults},
+	{"POST", "faults", "lets the next calls of an operation fail. Members: operation, times, error,\n  message, entries (of PutRecords, from 0), delay, drop (before or after)", `-d '{"operation":"PutRecord","times":2,"error":"ProvisionedThroughputExceededException"}'`, "", (*handler).addFault},
+	{"DELETE", "faults", "forgets the faults", "-X DELETE", "", (*handler).clearFaults},
+	{"POST", "iterators/expire", "makes all shard iterators expire that were given out", "-X POST", "", (*handler).expire},
+	{"PUT", "limits", "makes the limits of Kinesis hold, or not, for all streams", `-X PUT -d '{"exact":true}'`, "", (*handler).limits},
+}
+
+// New returns the handler of what is under [Prefix]. The caller is whose streams
+// are meant if a request does not say it.
+func New(db *braid.DB, svc *service.Service, script *fault.Script, caller service.Caller) http.Handler {
+	h := &handler{db, svc, script, caller}
+	return h.serve(endpoints, h.page, "see GET "+Prefix)
+}
+
+// Health returns a handler of health and ready alone.
+func Health(db *braid.DB) http.Handler {
+	h := &handler{db: db}
+	return h.serve(endpoints[:2], nil, "the control API is off here, but for health and ready")
+}
+
+// serve returns the handler of some endpoints, and of a page that lists them.
+func (h *handler) serve(endpoints []endpoint, page http.HandlerFunc, hint string) http.Handler {
+	paths := make(map[string]map[string]http.HandlerFunc)
+	add := func(path, method string, fn http.HandlerFunc) {
+		if paths[path] == nil {
+			paths[path] = make(map[string]http.HandlerFunc)
+		}
+		paths[path][method] = fn
+	}
+	for _, e := range endpoints {
+		add(Prefix+e.path, e.method, func(w http.ResponseWriter, r *http.Request) {
+			out, err := e.answer(h, r)
+			if err != nil {
+				writeError(w, r, err)
+				return
+			}
+			writeJSON(w, http.StatusOK, out)
+		})
+	}
+	if page != nil {
+		add(Prefix+"{$}", http.MethodGet, page)
+	}
+	mux := http.NewServeMux()
+	for path, methods := range paths {
+		mux.HandleFunc(path, func(w http.ResponseWriter, r *http.Request) {
+			fn := methods[r.Method]
+			if r.Method == http.MethodHead {
+				fn = methods[http.MethodGet]
+			}
+			if fn == nil {
+				allow := allowed(methods)
+				w.Header().Set("Allow", allow)
+				writeError(w, r, &statusError{http.StatusMethodNotAllowed, fmt.Sprintf("%s takes %s, not %s", r.URL.Path, allow, r.Method)})
+				return
+			}
+			fn(w, r)
+		})
+	}
+	mux.HandleFunc(Prefix, func(w http.ResponseWriter, r *http.Request) {
+		writeError(w, r, &statusError{http.StatusNotFound, "there is no " + r.URL.Path + "; " + hint})
+	})
+	origins := http.NewCrossOriginProtection()
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if err := origins.Check(r); err != nil {
+			writeError(w, r, &statusError{http.StatusForbidden, err.Error()})
+			return
+		}
+		r.Body = http.MaxBytesReader(w, r.Body, maxBodyBytes)
+		mux.ServeHTTP(w, r)
+	})
+}
+
+func allowed(methods map[string]http.HandlerFunc) string {
+	var names []string
+	for _, name := range []string{http.MethodGet, http.MethodPost, http.MethodPut, http.MethodDelete} {
+		if methods[name] != nil {
+			names = append(names, name)
+		}
+	}
+	return strings.Join(names, ", ")
+}
+
+// page lists the endpoints, with examples for the address that the reader used.
+func (h *handler) page(w http.ResponseWriter, r *http.Request) {
+	base := "http://" + r.Host
+	if r.TLS != nil {
+		base = "https://" + r.Host
+	}
+	var text strings.Builder
+	text.WriteString("The control API of braid-kinesis. Answers are JSON; what goes wrong is {\"error\": \"...\"}.\n" +
+		"Where accounts are separate, add ?account=...&region=... to say whose streams are meant.\n")
+	for _, e := range endpoints {
+		url := base + Prefix + strings.ReplaceAll(e.path, "{name}", "orders") + e.query
+		if e.query != "" {
+			url = "'" + url + "'"
+		}
+		arguments := e.example
+		if arguments != "" {
+			arguments += " "
+		}
+		fmt.Fprintf(&text, "\n%s %s%s\n  %s\n  curl %s%s\n", e.method, Prefix, e.path, e.about, arguments, url)
+	}
+	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+	w.Header().Set("X-Content-Type-Options", "nosniff")
+	_, _ = io.WriteString(w, text.String())
+}
+
+// statusError is an error with the HTTP status that it is answered with.
+type statusError struct {
+	status int
+	text   string
+}
+
+func (e *statusError) Error() string { return e.text }
+
+func badRequest(format string, args ...any) error {
+	return &statusError{http.StatusBadRequest, fmt.Sprintf(format, args...)}
+}
+
+func writeError(w http.ResponseWriter, r *http.Request, err error) {
+	status := statusOf(err)
+	if r.Context().Err() != nil && status == http.StatusInternalServerError {
+		return // nobody is there to read it
+	}
+	writeJSON(w, status, map[string]string{"error": err.Error()})
+}
+
+// statusOf finds the HTTP status of an error.
+func statusOf(err error) int {
+	var own *statusError
+	var e *service.Error
+	switch {
+	case errors.As(err, &own):
+		return own.status
+	case errors.As(err, new(*http.MaxBytesError)):
+		return http.StatusRequestEntityTooLarge
+	case errors.As(err, &e) && e.Type == "ResourceNotFoundException",
+		errors.Is(err, braid.ErrStreamNotFound), errors.Is(err, braid.ErrShardNotFound):
+		return http.StatusNotFound
+	case errors.As(err, &e):
+		return e.Status
+	case errors.Is(err, braid.ErrTrimmed):
+		return http.StatusGone
+	case errors.Is(err, braid.ErrInvalidArgument):
+		return http.StatusBadRequest
+	case errors.Is(err, braid.ErrClosed), errors.Is(err, braid.ErrFailed), errors.Is(err, braid.ErrDiskFull):
+		return http.StatusServiceUnavailable
+	default:
+		return http.StatusInternalServerError
+	}
+}
+
+func writeJSON(w http.ResponseWriter, status int, value any) {
+	body, err := json.Marshal(value)
+	if err != nil {
+		panic(err) // the answers are structs of this package
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Content-Type-Options", "nosniff")
+	w.WriteHeader(status)
+	_, _ = w.Write(append(body, '\n')) // who hung up does not want it
+}
+
+// readJSON reads the body of a request. A member that there is not is an error, for
+// it is likely to be misspelt.
+func readJSON(r *http.Request, value any) error {
+	decoder := json.NewDecoder(r.Body)
+	decoder.DisallowUnknownFields()
+	err := decoder.Decode(value)
+	if err == nil {
+		if _, err = decoder.Token(); errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err == nil {
+			err = errors.New("there is more than one value")
+		}
+	}
+	switch {
+	case errors.As(err, new(*http.MaxBytesError)):
+		return err
+	case errors.Is(err, io.EOF):
+		return badRequest("the request has no body; it takes a JSON object")
+	default:
+		return badRequest("the body is not what it should be: %v", err)
+	}
+}
+
+var (
+	accountRule = regexp.MustCompile(`^\d{12}$`)
+	regionRule  = regexp.MustCompile(`^[a-z0-9-]{1,32}$`)
+)
+
+// who is the account and region whose streams a request is about.
+func (h *handler) who(r *http.Request) (c service.Caller, said bool, err error) {
+	c = h.caller
+	query := r.URL.Query()
+	if account := query.Get("account"); account != "" {
+		if !accountRule.MatchString(account) {
+			return c, false, badRequest("account %q is not 12 digits", account)
+		}
+		c.Account, said = account, true
+	}
+	if region := query.Get("region"); region != "" {
+		if !regionRule.MatchString(region) {
+			return c, false, badRequest("region %q is not 1 to 32 characters of a-z, 0-9 and '-'", region)
+		}
+		c.Region, said = region, true
+	}
+	return c, said, nil
+}

@@ -1,0 +1,360 @@
+package control_test
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/credentials"
+	"github.com/aws/aws-sdk-go-v2/service/kinesis"
+	"github.com/aws/aws-sdk-go-v2/service/kinesis/types"
+	"github.com/stretchr/testify/require"
+
+	"github.com/braidstream/braid"
+	"github.com/braidstream/braid/kinesisapi"
+	"github.com/braidstream/braid/kinesisapi/internal/control"
+)
+
+// kit is a server with the control API, and an SDK that calls it and gives up at
+// the first error.
+type kit struct {
+	t       *testing.T
+	db      *braid.DB
+	server  *kinesisapi.Server
+	kinesis *kinesis.Client
+}
+
+func newKit(t *testing.T, options *kinesisapi.Options) *kit {
+	ring, err := braid.NewKeyRing(map[string][]byte{"key": make([]byte, 32)})
+	require.NoError(t, err)
+	db, err := braid.Open(braid.InMemory, &braid.Options{KeyProvider: ring})
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, db.Close()) })
+	if options == nil {
+		options = &kinesisapi.Options{}
+	}
+	options.Control = true
+	server, err := kinesisapi.New(db, options)
+	require.NoError(t, err)
+	t.Cleanup(server.Close)
+	k := &kit{t: t, db: db, server: server}
+	k.kinesis = k.client("any", "us-east-1")
+	return k
+}
+
+func (k *kit) client(accessKey, region string) *kinesis.Client {
+	return kinesis.New(kinesis.Options{
+		Region:      region,
+		Credentials: credentials.NewStaticCredentialsProvider(accessKey, "any", ""),
+		HTTPClient:  k.server.Client(),
+		Retryer:     aws.NopRetryer{},
+	})
+}
+
+// do sends a request to the control API. Its answer must have the status, and is
+// decoded into out.
+func (k *kit) do(method, path, body string, status int, out any) http.Header {
+	k.t.Helper()
+	w := httptest.NewRecorder()
+	k.server.ServeHTTP(w, httptest.NewRequest(method, "http://localhost:4567/_braid/"+path, strings.NewReader(body)))
+	require.Equal(k.t, status, w.Code, w.Body.String())
+	require.Equal(k.t, "application/json", w.Header().Get("Content-Type"))
+	if out == nil {
+		out = new(any)
+	}
+	require.NoError(k.t, json.Unmarshal(w.Body.Bytes(), out), w.Body.String())
+	return w.Header()
+}
+
+// refused sends a request that must fail with the status and a text.
+func (k *kit) refused(method, path, body string, status int, contains string) {
+	k.t.Helper()
+	var out map[string]string
+	k.do(method, path, body, status, &out)
+	require.Len(k.t, out, 1)
+	require.Contains(k.t, out["error"], contains)
+}
+
+func (k *kit) create(client *kinesis.Client, name string, shards int32) {
+	k.t.Helper()
+	_, err := client.CreateStream(k.t.Context(), &kinesis.CreateStreamInput{StreamName: &name, ShardCount: &shards})
+	require.NoError(k.t, err)
+}
+
+func (k *kit) put(name, key, data string) error {
+	_, err := k.kinesis.PutRecord(k.t.Context(), &kinesis.PutRecordInput{StreamName: &name, PartitionKey: &key, Data: []byte(data)})
+	return err
+}
+
+type stream struct {
+	Name, ARN, Status, Mode string
+	EncryptionKey           string
+	Records, Bytes          int64
+	Shards                  []struct {
+		ID      string
+		Closed  bool
+		Records int64
+	}
+}
+
+func (k *kit) streams(query string) (names []string) {
+	k.t.Helper()
+	var out struct{ Streams []stream }
+	k.do("GET", "streams"+query, "", http.StatusOK, &out)
+	for _, s := range out.Streams {
+		names = append(names, s.Name)
+	}
+	return names
+}
+
+func TestHealth(t *testing.T) {
+	k := newKit(t, nil)
+	k.do("GET", "health", "", http.StatusOK, nil)
+	k.do("GET", "ready", "", http.StatusOK, nil)
+	require.Contains(t, k.do("POST", "health", "", http.StatusMethodNotAllowed, nil), "Allow")
+
+	w := httptest.NewRecorder()
+	k.server.ServeHTTP(w, httptest.NewRequest("HEAD", "/_braid/health", nil))
+	require.Equal(t, http.StatusOK, w.Code)
+
+	alone := control.Health(k.db)
+	for path, status := range map[string]int{"health": http.StatusOK, "ready": http.StatusOK, "reset": http.StatusNotFound, "": http.StatusNotFound} {
+		w := httptest.NewRecorder()
+		alone.ServeHTTP(w, httptest.NewRequest("GET", "/_braid/"+path, nil))
+		require.Equal(t, status, w.Code, path)
+	}
+}
+
+func TestPage(t *testing.T) {
+	k := newKit(t, nil)
+	w := httptest.NewRecorder()
+	k.server.ServeHTTP(w, httptest.NewRequest("GET", "http://example:4567/_braid/", nil))
+	require.Equal(t, http.StatusOK, w.Code)
+	require.Contains(t, w.Body.String(), "curl -X POST http://example:4567/_braid/streams/orders/truncate\n")
+	require.Contains(t, w.Body.String(), "curl 'http://example:4567/_braid/streams/orders/records?limit=10&order=newest'\n")
+}
+
+func TestStreams(t *testing.T) {
+	k := newKit(t, nil)
+	require.Empty(t, k.streams(""))
+	k.create(k.kinesis, "orders", 2)
+	k.create(k.kinesis, "events", 1)
+	require.NoError(t, k.put("orders", "a", "hello"))
+	require.Equal(t, []string{"events", "orders"}, k.streams(""))
+
+	var s stream
+	k.do("GET", "streams/orders", "", http.StatusOK, &s)
+	require.Equal(t, "arn:aws:kinesis:us-east-1:000000000000:stream/orders", s.ARN)
+	require.Equal(t, "ACTIVE", s.Status)
+	require.Equal(t, "PROVISIONED", s.Mode)
+	require.EqualValues(t, 1, s.Records)
+	require.EqualValues(t, 6, s.Bytes)
+	require.Len(t, s.Shards, 2)
+	k.refused("GET", "streams/none", "", http.StatusNotFound, "Stream none")
+}
+
+func TestTruncate(t *testing.T) {
+	k := newKit(t, nil)
+	k.create(k.kinesis, "orders", 2)
+	for range 10 {
+		require.NoError(t, k.put("orders", "a", "hello"))
+	}
+	var s stream
+	k.do("POST", "streams/orders/truncate", "", http.StatusOK, &s)
+	require.Zero(t, s.Records)
+	require.Len(t, s.Shards, 2)
+	k.refused("POST", "streams/none/truncate", "", http.StatusNotFound, "Stream none")
+}
+
+func TestResetStream(t *testing.T) {
+	k := newKit(t, &kinesisapi.Options{CreateDelay: time.Hour})
+	ctx := t.Context()
+	orders := aws.String("orders")
+	_, err := k.db.CreateStream(ctx, "orders", &braid.StreamOptions{Shards: 3, Retention: -1, MaxRecordBytes: 2 << 20, RetentionBytes: 1 << 30, Tags: map[string]string{"team": "red"}})
+	require.NoError(t, err)
+	_, err = k.kinesis.UpdateShardCount(ctx, &kinesis.UpdateShardCountInput{StreamName: orders, TargetShardCount: aws.Int32(6), ScalingType: types.ScalingTypeUniformScaling})
+	require.NoError(t, err)
+	_, err = k.kinesis.StartStreamEncryption(ctx, &kinesis.StartStreamEncryptionInput{StreamName: orders, KeyId: aws.String("key"), EncryptionType: types.EncryptionTypeKms})
+	require.NoError(t, err)
+	_, err = k.kinesis.EnableEnhancedMonitoring(ctx, &kinesis.EnableEnhancedMonitoringInput{StreamName: orders, ShardLevelMetrics: []types.MetricsName{types.MetricsNameIncomingBytes}})
+	require.NoError(t, err)
+	_, err = k.kinesis.RegisterStreamConsumer(ctx, &kinesis.RegisterStreamConsumerInput{StreamARN: aws.String("arn:aws:kinesis:us-east-1:000000000000:stream/orders"), ConsumerName: aws.String("c")})
+	require.NoError(t, err)
+	require.NoError(t, k.put("orders", "a", "hello"))
+	before, err := k.db.Stream("orders")
+	require.NoError(t, err)
+
+	var s stream
+	k.do("POST", "streams/orders/reset", "", http.StatusOK, &s)
+	require.Equal(t, "ACTIVE", s.Status, "a reset does not wait for statuses")
+	require.Zero(t, s.Records)
+	require.Len(t, s.Shards, 3)
+	require.Equal(t, "key", s.EncryptionKey)
+	after, err := k.db.Stream("orders")
+	require.NoError(t, err)
+	old, d := before.Describe(), after.Describe()
+	require.NotEqual(t, old.CreatedAt, d.CreatedAt)
+	require.Equal(t, old.MaxRecordBytes, d.MaxRecordBytes)
+	require.Equal(t, old.Retention, d.Retention)
+	require.Equal(t, old.RetentionBytes, d.RetentionBytes)
+	require.Equal(t, old.Capacity, d.Capacity)
+	require.Equal(t, old.Tags, d.Tags)
+	summary, err := k.kinesis.DescribeStreamSummary(ctx, &kinesis.DescribeStreamSummaryInput{StreamName: orders})
+	require.NoError(t, err)
+	require.Zero(t, *summary.StreamDescriptionSummary.ConsumerCount)
+	require.Equal(t, []types.MetricsName{types.MetricsNameIncomingBytes}, summary.StreamDescriptionSummary.EnhancedMonitoring[0].ShardLevelMetrics)
+	k.refused("POST", "streams/none/reset", "", http.StatusNotFound, "Stream none")
+}
+
+// A stream remembers the shards it began with when they have long expired.
+func TestResetAfterExpiry(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		k := newKit(t, nil)
+		k.create(k.kinesis, "orders", 2)
+		for _, target := range []int32{4, 8, 4} {
+			_, err := k.kinesis.UpdateShardCount(t.Context(), &kinesis.UpdateShardCountInput{StreamName: aws.String("orders"), TargetShardCount: &target, ScalingType: types.ScalingTypeUniformScaling})
+			require.NoError(t, err)
+			time.Sleep(49 * time.Hour)
+		}
+		var s stream
+		k.do("GET", "streams/orders", "", http.StatusOK, &s)
+		require.NotEqual(t, "shardId-000000000000", s.Shards[0].ID)
+		k.do("POST", "streams/orders/reset", "", http.StatusOK, &s)
+		require.Len(t, s.Shards, 2)
+	})
+}
+
+func TestResetAll(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		k := newKit(t, &kinesisapi.Options{CreateDelay: time.Minute, DeleteDelay: time.Minute})
+		k.create(k.kinesis, "active", 1)
+		k.create(k.kinesis, "deleting", 1)
+		time.Sleep(2 * time.Minute)
+		k.create(k.kinesis, "creating", 1)
+		_, err := k.kinesis.DeleteStream(t.Context(), &kinesis.DeleteStreamInput{StreamName: aws.String("deleting")})
+		require.NoError(t, err)
+		k.do("POST", "faults", `{"error":"InternalFailure"}`, http.StatusOK, nil)
+
+		k.do("POST", "reset", "", http.StatusOK, nil)
+		require.Empty(t, k.streams(""))
+		require.Empty(t, k.faults())
+		k.create(k.kinesis, "deleting", 1)
+		time.Sleep(2 * time.Minute)
+		require.Equal(t, []string{"deleting"}, k.streams(""), "the old deletion does not meet the new stream")
+	})
+}
+
+func TestAccounts(t *testing.T) {
+	k := newKit(t, &kinesisapi.Options{SeparateAccounts: true})
+	other := k.client("111122223333", "eu-west-1")
+	k.create(k.kinesis, "mine", 1)
+	k.create(other, "theirs", 1)
+	long := strings.Repeat("x", 128)
+	k.create(other, long, 1)
+	require.Equal(t, []string{"mine"}, k.streams(""))
+	require.Empty(t, k.streams("?account=111122223333"))
+	require.Equal(t, []string{"theirs", long}, k.streams("?account=111122223333&region=eu-west-1"))
+	k.refused("GET", "streams/mine?account=111122223333&region=eu-west-1", "", http.StatusNotFound, "Stream mine")
+	k.do("POST", "streams/"+long+"/reset?account=111122223333&region=eu-west-1", "", http.StatusOK, nil)
+	k.refused("GET", "streams?account=1", "", http.StatusBadRequest, "12 digits")
+	k.refused("GET", "streams?region=%20", "", http.StatusBadRequest, "region")
+
+	k.do("POST", "reset?account=111122223333&region=eu-west-1", "", http.StatusOK, nil)
+	require.Empty(t, k.streams("?account=111122223333&region=eu-west-1"))
+	require.Equal(t, []string{"mine"}, k.streams(""))
+	k.create(other, "theirs", 1)
+	k.do("POST", "reset", "", http.StatusOK, nil)
+	require.Empty(t, k.db.Streams())
+}
+
+func TestIterators(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		k := newKit(t, nil)
+		k.create(k.kinesis, "orders", 1)
+		iterate := func() *string {
+			out, err := k.kinesis.GetShardIterator(t.Context(), &kinesis.GetShardIteratorInput{StreamName: aws.String("orders"), ShardId: aws.String("shardId-000000000000"), ShardIteratorType: types.ShardIteratorTypeTrimHorizon})
+			require.NoError(t, err)
+			return out.ShardIterator
+		}
+		iterator := iterate()
+		k.do("POST", "iterators/expire", "", http.StatusOK, nil)
+		_, err := k.kinesis.GetRecords(t.Context(), &kinesis.GetRecordsInput{ShardIterator: iterator})
+		require.ErrorAs(t, err, new(*types.ExpiredIteratorException))
+		time.Sleep(time.Millisecond)
+		_, err = k.kinesis.GetRecords(t.Context(), &kinesis.GetRecordsInput{ShardIterator: iterate()})
+		require.NoError(t, err)
+	})
+}
+
+func TestLimits(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		k := newKit(t, nil)
+		k.create(k.kinesis, "orders", 1)
+		in := &kinesis.PutRecordsInput{StreamName: aws.String("orders")}
+		for range 500 {
+			in.Records = append(in.Records, types.PutRecordsRequestEntry{PartitionKey: aws.String("a"), Data: []byte("x")})
+		}
+		putAll := func() (refused bool) {
+			for range 3 { // one shard takes 1,000 in a second
+				out, err := k.kinesis.PutRecords(t.Context(), in)
+				require.NoError(t, err)
+				refused = refused || *out.FailedRecordCount > 0
+			}
+			return refused
+		}
+		require.False(t, putAll())
+		var out map[string]bool
+		k.do("PUT", "limits", `{"exact":true}`, http.StatusOK, &out)
+		require.Equal(t, map[string]bool{"exact": true}, out)
+		require.True(t, putAll())
+		k.do("PUT", "limits", `{"exact":false}`, http.StatusOK, nil)
+		require.False(t, putAll())
+		k.refused("PUT", "limits", `{}`, http.StatusBadRequest, `{"exact": true}`)
+	})
+}
+
+func TestBodies(t *testing.T) {
+	k := newKit(t, nil)
+	for _, c := range []struct {
+		name, body string
+		status     int
+	}{
+		{"none", "", http.StatusBadRequest},
+		{"broken", `{"exact":`, http.StatusBadRequest},
+		{"list", `[]`, http.StatusBadRequest},
+		{"unknown member", `{"exactly":true}`, http.StatusBadRequest},
+		{"two values", `{"exact":true} {"exact":false}`, http.StatusBadRequest},
+		{"too large", fmt.Sprintf(`{"exact":%s true}`, strings.Repeat(" ", 64<<10)), http.StatusRequestEntityTooLarge},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			k.refused("PUT", "limits", c.body, c.status, "")
+		})
+	}
+}
+
+func TestPaths(t *testing.T) {
+	k := newKit(t, nil)
+	k.refused("GET", "nothing", "", http.StatusNotFound, "/_braid/nothing")
+	k.refused("GET", "streams/a/b/c", "", http.StatusNotFound, "/_braid/")
+	h := k.do("PATCH", "faults", "", http.StatusMethodNotAllowed, nil)
+	require.Equal(t, "GET, POST, DELETE", h.Get("Allow"))
+}
+
+// A web page that a browser shows cannot reset what runs on the reader's machine.
+func TestOrigins(t *testing.T) {
+	k := newKit(t, nil)
+	k.create(k.kinesis, "orders", 1)
+	r := httptest.NewRequest("POST", "http://localhost:4567/_braid/reset", nil)
+	r.Header.Set("Origin", "https://example.org")
+	r.Header.Set("Sec-Fetch-Site", "cross-site")
+	w := httptest.NewRecorder()
+	k.server.ServeHTTP(w, r)
+	require.Equal(t, http.StatusForbidden, w.Code)
+	require.Equal(t, []string{"orders"}, k.streams(""))
+}

@@ -1,0 +1,116 @@
+package control_test
+
+import (
+	"io"
+	"net/http"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/kinesis"
+	"github.com/aws/aws-sdk-go-v2/service/kinesis/types"
+	"github.com/aws/smithy-go"
+	"github.com/stretchr/testify/require"
+)
+
+func (k *kit) faults() []map[string]any {
+	k.t.Helper()
+	var out struct{ Faults []map[string]any }
+	k.do("GET", "faults", "", http.StatusOK, &out)
+	return out.Faults
+}
+
+func TestFaultError(t *testing.T) {
+	k := newKit(t, nil)
+	k.create(k.kinesis, "orders", 1)
+	k.do("POST", "faults", `{"operation":"PutRecord","times":2,"error":"ProvisionedThroughputExceededException","message":"slow down"}`, http.StatusOK, nil)
+	k.do("POST", "faults", `{"operation":"PutRecord","error":"InternalFailure"}`, http.StatusOK, nil)
+	for left := 2; left > 0; left-- {
+		require.EqualValues(t, left, k.faults()[0]["times"])
+		var refused *types.ProvisionedThroughputExceededException
+		require.ErrorAs(t, k.put("orders", "a", "x"), &refused)
+		require.Equal(t, "slow down", refused.ErrorMessage())
+	}
+	var failure *smithy.GenericAPIError
+	require.ErrorAs(t, k.put("orders", "a", "x"), &failure)
+	require.Equal(t, "InternalFailure", failure.Code)
+	require.Empty(t, k.faults())
+	require.NoError(t, k.put("orders", "a", "x"))
+	_, texts := k.peek("")
+	require.Equal(t, []string{"x"}, texts)
+}
+
+func TestFaultEntries(t *testing.T) {
+	k := newKit(t, nil)
+	k.create(k.kinesis, "orders", 1)
+	k.do("POST", "faults", `{"operation":"PutRecords","entries":[0,2]}`, http.StatusOK, nil)
+	in := &kinesis.PutRecordsInput{StreamName: aws.String("orders")}
+	for _, text := range []string{"a", "b", "c", "d"} {
+		in.Records = append(in.Records, types.PutRecordsRequestEntry{PartitionKey: aws.String("k"), Data: []byte(text)})
+	}
+	out, err := k.kinesis.PutRecords(t.Context(), in)
+	require.NoError(t, err)
+	require.EqualValues(t, 2, *out.FailedRecordCount)
+	require.Equal(t, "ProvisionedThroughputExceededException", *out.Records[0].ErrorCode)
+	require.Nil(t, out.Records[1].ErrorCode)
+	_, texts := k.peek("")
+	require.Equal(t, []string{"b", "d"}, texts)
+}
+
+func TestFaultDrop(t *testing.T) {
+	k := newKit(t, nil)
+	k.create(k.kinesis, "orders", 1)
+	k.do("POST", "faults", `{"operation":"PutRecord","drop":"before"}`, http.StatusOK, nil)
+	k.do("POST", "faults", `{"operation":"PutRecord","drop":"after"}`, http.StatusOK, nil)
+	require.ErrorIs(t, k.put("orders", "a", "before"), io.ErrUnexpectedEOF)
+	require.ErrorIs(t, k.put("orders", "a", "after"), io.ErrUnexpectedEOF)
+	_, texts := k.peek("")
+	require.Equal(t, []string{"after"}, texts)
+}
+
+func TestFaultDelay(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		k := newKit(t, nil)
+		k.create(k.kinesis, "orders", 1)
+		k.do("POST", "faults", `{"delay":"250ms"}`, http.StatusOK, nil)
+		started := time.Now()
+		require.NoError(t, k.put("orders", "a", "x"))
+		require.Equal(t, 250*time.Millisecond, time.Since(started))
+	})
+}
+
+func TestFaultList(t *testing.T) {
+	k := newKit(t, nil)
+	k.do("POST", "faults", `{"operation":"PutRecords","times":3,"delay":"1s","entries":[1],"error":"InternalFailure","message":"no","drop":"after"}`, http.StatusOK, nil)
+	k.do("POST", "faults", `{"drop":"before"}`, http.StatusOK, nil)
+	require.Equal(t, []map[string]any{
+		{"operation": "PutRecords", "times": 3.0, "delay": "1s", "entries": []any{1.0}, "error": "InternalFailure", "message": "no", "drop": "after"},
+		{"times": 1.0, "drop": "before"},
+	}, k.faults())
+	k.do("DELETE", "faults", "", http.StatusOK, nil)
+	require.Empty(t, k.faults())
+}
+
+func TestFaultRefused(t *testing.T) {
+	k := newKit(t, nil)
+	for body, contains := range map[string]string{
+		`{}`: "nothing happens",
+		`{"operation":"Put","error":"InternalFailure"}`:            "operation",
+		`{"times":0,"error":"InternalFailure"}`:                    "times",
+		`{"delay":"soon"}`:                                         "delay",
+		`{"delay":"-1s"}`:                                          "delay",
+		`{"delay":"2h"}`:                                           "delay",
+		`{"drop":"maybe"}`:                                         "drop",
+		`{"drop":"before","error":"InternalFailure"}`:              "dropped",
+		`{"entries":[1]}`:                                          "PutRecords",
+		`{"operation":"PutRecords","entries":[500]}`:               "500",
+		`{"operation":"PutRecords","entries":[-1]}`:                "-1",
+		`{"operation":"PutRecords","entries":[1],"drop":"before"}`: "dropped",
+		`{"message":"why"}`:                                        "message",
+		`{"operation":"PutRecord","eror":"ProvisionedThroughputExceededException"}`: "eror",
+	} {
+		k.refused("POST", "faults", body, http.StatusBadRequest, contains)
+	}
+	require.Empty(t, k.faults())
+}

@@ -1,0 +1,164 @@
+package service
+
+import (
+	"context"
+	"errors"
+	"strconv"
+	"strings"
+
+	"github.com/braidstream/braid"
+)
+
+// What follows is not part of Kinesis. It is for those who run the service: they
+// do not wait for statuses, and no limit holds for them.
+
+// Managed is a stream of an account, as the service calls it and as the database
+// has it.
+type Managed struct {
+	Name, ARN    string
+	Mode, Status string
+	Stream       *braid.Stream
+}
+
+// Managed returns the caller's streams, by name.
+func (s *Service) Managed(ctx context.Context, c Caller) ([]Managed, error) {
+	streams, err := s.streamsOf(ctx, c)
+	if err != nil {
+		return nil, err
+	}
+	managed := make([]Managed, 0, len(streams))
+	for _, l := range streams {
+		managed = append(managed, s.managed(l.t, l.stream, &l.row))
+	}
+	return managed, nil
+}
+
+// Manage returns one of the caller's streams.
+func (s *Service) Manage(ctx context.Context, c Caller, name string) (Managed, error) {
+	t, stream, err := s.stream(c, &name, nil)
+	if err != nil {
+		return Managed{}, err
+	}
+	row, err := s.readRow(ctx, stream)
+	return s.managed(t, stream, &row), s.fromBraid(t, err)
+}
+
+func (s *Service) managed(t target, stream *braid.Stream, row *streamRow) Managed {
+	return Managed{t.name, t.arn(), row.mode(stream), s.statusOf(t.stored), stream}
+}
+
+// Recreate deletes a stream, and creates it again with the settings that it has
+// and the shards that it began with. Its consumers are gone. If it fails, the
+// stream may be gone, too.
+func (s *Service) Recreate(ctx context.Context, c Caller, name string) error {
+	t, stream, err := s.stream(c, &name, nil)
+	if err != nil {
+		return err
+	}
+	return s.fromBraid(t, s.atOnce(ctx, t.stored, creating, func(ctx context.Context) error {
+		row, err := s.readRow(ctx, stream)
+		if err != nil {
+			return err
+		}
+		d := stream.Describe()
+		opts := &braid.StreamOptions{
+			Shards:         row.Shards,
+			MaxRecordBytes: d.MaxRecordBytes,
+			Retention:      d.Retention,
+			RetentionBytes: d.RetentionBytes,
+			Capacity:       d.Capacity,
+			Tags:           d.Tags,
+		}
+		if opts.Shards == 0 {
+			opts.Shards = firstShards(d)
+		}
+		if opts.Retention == 0 {
+			opts.Retention = -1
+		}
+		if err := s.db.DeleteStream(ctx, t.stored); err != nil {
+			return err
+		}
+		fresh, err := s.db.CreateStream(ctx, t.stored, opts)
+		if err != nil {
+			return err
+		}
+		if d.EncryptionKey != "" {
+			if err := fresh.StartEncryption(ctx, d.EncryptionKey); err != nil {
+				return err
+			}
+		}
+		return s.updateRow(ctx, fresh, func(r *streamRow) error {
+			row.Created, row.Consumers, row.LastConsumer = r.Created, nil, 0
+			*r = row
+			return nil
+		})
+	}))
+}
+
+// firstShards is the number of shards that a stream began with, which no row
+// tells: the first shard that has parents came after them. Shards that expired
+// are not seen, so it may be too high for a stream that was resharded long ago.
+func firstShards(d braid.StreamDescription) int {
+	n := 0
+	for i := range d.Shards {
+		_, digits, _ := strings.Cut(string(d.Shards[i].ID), "-")
+		index, err := strconv.Atoi(digits)
+		if err != nil {
+			panic(err) // braid says what ids look like
+		}
+		if len(d.Shards[i].Parents) > 0 {
+			return index
+		}
+		n = index + 1
+	}
+	return n
+}
+
+// Remove deletes all streams of the caller, with their consumers.
+func (s *Service) Remove(ctx context.Context, c Caller) error {
+	streams, err := s.streamsOf(ctx, c)
+	if err != nil {
+		return err
+	}
+	for _, l := range streams {
+		if err := s.remove(ctx, l.stream); err != nil {
+			return s.fromBraid(l.t, err)
+		}
+	}
+	return nil
+}
+
+// RemoveAll deletes the streams of all accounts.
+func (s *Service) RemoveAll(ctx context.Context) error {
+	for _, stream := range s.db.Streams() {
+		if err := s.remove(ctx, stream); err != nil {
+			return s.fromBraid(s.named(Caller{s.opts.Account, s.opts.Region}, stream.Name()), err)
+		}
+	}
+	return nil
+}
+
+func (s *Service) remove(ctx context.Context, stream *braid.Stream) error {
+	err := s.atOnce(ctx, stream.Name(), deleting, func(ctx context.Context) error {
+		err := s.db.DeleteStream(ctx, stream.Name())
+		if err == nil {
+			err = s.deleteRow(ctx, stream)
+		}
+		return err
+	})
+	if errors.Is(err, braid.ErrStreamNotFound) {
+		return nil // somebody else was quicker
+	}
+	return err
+}
+
+// atOnce makes a change to a stream, whatever was to become of it.
+func (s *Service) atOnce(ctx context.Context, stored, status string, change func(context.Context) error) error {
+	for {
+		busy, err := s.begin(ctx, stored, status, 0, change)
+		if busy == "" {
+			return err
+		}
+		s.interrupt(stored)
+	}
+}
