@@ -75,8 +75,11 @@ func sdkClient(client kinesis.HTTPClient, accessKey, region string, options ...f
 	}, options...)
 }
 
-// retrying makes a client try again as the SDK does by default.
-func retrying(o *kinesis.Options) { o.Retryer = retry.NewStandard() }
+// retrying makes a client try again as the SDK does by default, but more often: how
+// long it waits is random.
+func retrying(o *kinesis.Options) {
+	o.Retryer = retry.NewStandard(func(o *retry.StandardOptions) { o.MaxAttempts = 12 })
+}
 
 // sleep lets time pass, and what falls to its end come about.
 func (k *sdk) sleep(d time.Duration) {
