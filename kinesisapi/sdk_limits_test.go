@@ -2,6 +2,7 @@ package kinesisapi_test
 
 import (
 	"fmt"
+	"math/big"
 	"testing"
 	"time"
 
@@ -332,6 +333,32 @@ func TestSDKWithoutLimits(t *testing.T) {
 			k.register("orders", fmt.Sprint("c", i))
 		}
 	})
+}
+
+// TestSDKOnDemand: where limits are exact, the shards of a stream on demand follow
+// the load; otherwise they stay.
+func TestSDKOnDemand(t *testing.T) {
+	for _, exact := range []bool{false, true} {
+		inBubble(t, &kinesisapi.Options{ExactLimits: exact}, func(t *testing.T, k *sdk) {
+			k.createOnDemand("orders")
+			entries := make([]types.PutRecordsRequestEntry, 450)
+			for i := range entries { // in two places of the lowest quarter
+				hash := new(big.Int).Lsh(big.NewInt(int64(i%2)), 125).String()
+				entries[i] = types.PutRecordsRequestEntry{PartitionKey: aws.String("a"), ExplicitHashKey: &hash, Data: []byte{1}}
+			}
+			for range 2 * 130 { // more than two minutes near the budget of a shard
+				out, err := k.PutRecords(k.ctx, &kinesis.PutRecordsInput{StreamName: aws.String("orders"), Records: entries})
+				require.NoError(t, err)
+				require.EqualValues(t, 0, *out.FailedRecordCount)
+				k.sleep(time.Second / 2)
+			}
+			if !exact {
+				require.EqualValues(t, 4, *k.summary("orders").OpenShardCount)
+				return
+			}
+			require.Greater(t, *k.summary("orders").OpenShardCount, int32(4))
+		})
+	}
 }
 
 // TestSDKAccounts keeps accounts and regions apart.

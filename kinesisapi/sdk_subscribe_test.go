@@ -272,6 +272,36 @@ func TestSDKSubscribeShardEnd(t *testing.T) {
 	})
 }
 
+// TestSDKSubscribeWhileUpdating: a stream that is UPDATING can be subscribed to, and
+// a subscription goes on through it.
+func TestSDKSubscribeWhileUpdating(t *testing.T) {
+	inBubble(t, &kinesisapi.Options{UpdateDelay: 8 * time.Second}, func(t *testing.T, k *sdk) {
+		arn := k.create("orders", 1)
+		one, two := k.register("orders", "one"), k.register("orders", "two")
+		before := k.subscribe(one, shard0, types.ShardIteratorTypeLatest)
+		before.next()
+		started := time.Now()
+		_, err := k.SplitShard(k.ctx, &kinesis.SplitShardInput{StreamARN: &arn, ShardToSplit: aws.String(shard0), NewStartingHashKey: aws.String("1000")})
+		require.NoError(t, err)
+		during := k.subscribe(two, shard0, types.ShardIteratorTypeLatest)
+		during.next()
+		k.put("orders", "a", "meanwhile")
+		for _, f := range []*feed{before, during} {
+			require.Equal(t, []string{"meanwhile"}, texts(f.next().Records))
+		}
+		for _, f := range []*feed{before, during} {
+			event := f.next()
+			for event.ContinuationSequenceNumber != nil {
+				require.Empty(t, event.Records)
+				event = f.next()
+			}
+			require.Len(t, event.ChildShards, 2)
+			require.NoError(t, f.end())
+		}
+		require.Equal(t, 8*time.Second, time.Since(started))
+	})
+}
+
 // TestSDKSubscribeTakeover: a subscription holds its place for 5 seconds.
 func TestSDKSubscribeTakeover(t *testing.T) {
 	inBubble(t, nil, func(t *testing.T, k *sdk) {
