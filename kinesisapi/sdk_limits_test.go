@@ -335,6 +335,22 @@ func TestSDKWithoutLimits(t *testing.T) {
 	})
 }
 
+// TestSDKSubscribeCalls: a consumer can subscribe to a shard once in a second, also
+// if nothing is left of its last subscription.
+func TestSDKSubscribeCalls(t *testing.T) {
+	inBubble(t, exactly, func(t *testing.T, k *sdk) {
+		k.create("orders", 2)
+		one, two := k.register("orders", "one"), k.register("orders", "two")
+		k.subscribe(one, shard0, types.ShardIteratorTypeLatest).close(k)
+		_, err := k.SubscribeToShard(k.ctx, subscribeTo(one, shard0, types.ShardIteratorTypeLatest))
+		failsWith[errLimit](t, err, "Rate exceeded for consumer one on shard shardId-000000000000 in stream orders under account 000000000000.")
+		k.subscribe(one, shard1, types.ShardIteratorTypeLatest)
+		k.subscribe(two, shard0, types.ShardIteratorTypeLatest)
+		k.sleep(time.Second)
+		k.subscribe(one, shard0, types.ShardIteratorTypeLatest)
+	})
+}
+
 // TestSDKOnDemand: where limits are exact, the shards of a stream on demand follow
 // the load; otherwise they stay.
 func TestSDKOnDemand(t *testing.T) {
