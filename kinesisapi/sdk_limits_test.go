@@ -2,6 +2,7 @@ package kinesisapi_test
 
 import (
 	"fmt"
+	"math/big"
 	"testing"
 	"time"
 
@@ -332,6 +333,48 @@ func TestSDKWithoutLimits(t *testing.T) {
 			k.register("orders", fmt.Sprint("c", i))
 		}
 	})
+}
+
+// TestSDKSubscribeCalls: a consumer can subscribe to a shard once in a second, also
+// if nothing is left of its last subscription.
+func TestSDKSubscribeCalls(t *testing.T) {
+	inBubble(t, exactly, func(t *testing.T, k *sdk) {
+		k.create("orders", 2)
+		one, two := k.register("orders", "one"), k.register("orders", "two")
+		k.subscribe(one, shard0, types.ShardIteratorTypeLatest).close(k)
+		_, err := k.SubscribeToShard(k.ctx, subscribeTo(one, shard0, types.ShardIteratorTypeLatest))
+		failsWith[errLimit](t, err, "Rate exceeded for consumer one on shard shardId-000000000000 in stream orders under account 000000000000.")
+		k.subscribe(one, shard1, types.ShardIteratorTypeLatest)
+		k.subscribe(two, shard0, types.ShardIteratorTypeLatest)
+		k.sleep(time.Second)
+		k.subscribe(one, shard0, types.ShardIteratorTypeLatest)
+	})
+}
+
+// TestSDKOnDemand: where limits are exact, the shards of a stream on demand follow
+// the load; otherwise they stay.
+func TestSDKOnDemand(t *testing.T) {
+	for _, exact := range []bool{false, true} {
+		inBubble(t, &kinesisapi.Options{ExactLimits: exact}, func(t *testing.T, k *sdk) {
+			k.createOnDemand("orders")
+			entries := make([]types.PutRecordsRequestEntry, 450)
+			for i := range entries { // in two places of the lowest quarter
+				hash := new(big.Int).Lsh(big.NewInt(int64(i%2)), 125).String()
+				entries[i] = types.PutRecordsRequestEntry{PartitionKey: aws.String("a"), ExplicitHashKey: &hash, Data: []byte{1}}
+			}
+			for range 2 * 130 { // more than two minutes near the budget of a shard
+				out, err := k.PutRecords(k.ctx, &kinesis.PutRecordsInput{StreamName: aws.String("orders"), Records: entries})
+				require.NoError(t, err)
+				require.EqualValues(t, 0, *out.FailedRecordCount)
+				k.sleep(time.Second / 2)
+			}
+			if !exact {
+				require.EqualValues(t, 4, *k.summary("orders").OpenShardCount)
+				return
+			}
+			require.Greater(t, *k.summary("orders").OpenShardCount, int32(4))
+		})
+	}
 }
 
 // TestSDKAccounts keeps accounts and regions apart.

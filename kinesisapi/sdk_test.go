@@ -75,8 +75,17 @@ func sdkClient(client kinesis.HTTPClient, accessKey, region string, options ...f
 	}, options...)
 }
 
-// retrying makes a client try again as the SDK does by default.
-func retrying(o *kinesis.Options) { o.Retryer = retry.NewStandard() }
+// retrying makes a client try again as the SDK does by default, but more often: how
+// long it waits is random.
+func retrying(o *kinesis.Options) {
+	o.Retryer = retry.NewStandard(func(o *retry.StandardOptions) { o.MaxAttempts = 12 })
+}
+
+// SubscribeToShard subscribes with a client of its own. All subscriptions of a client
+// share one buffer in the SDK (smithy-go 1.28.9), and would read each other's events.
+func (k *sdk) SubscribeToShard(ctx context.Context, in *kinesis.SubscribeToShardInput) (*kinesis.SubscribeToShardOutput, error) {
+	return kinesis.New(k.Options()).SubscribeToShard(ctx, in)
+}
 
 // sleep lets time pass, and what falls to its end come about.
 func (k *sdk) sleep(d time.Duration) {

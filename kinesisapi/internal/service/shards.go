@@ -191,31 +191,42 @@ type lifetime struct{ start, end int64 }
 
 const never = int64(1) << 62
 
-// lifetimes returns those of the shards. A parent ends where its children start,
-// so that at every moment the shards that take records tile the space of hash
-// keys; the second between that the numbers show would be a hole.
+// lifetimes returns those of the shards. A parent ends where its children start, so
+// that at every moment the shards that take records tile the space of hash keys;
+// the second between that the numbers show would be a hole. In that second the
+// children start when one of them, or of theirs, has got its first record: whoever
+// reads from a time on gets nothing that is older.
 func lifetimes(d braid.StreamDescription) []lifetime {
-	starts := make(map[braid.ShardID]int64, len(d.Shards))
+	index := make(map[braid.ShardID]int, len(d.Shards))
 	lives := make([]lifetime, len(d.Shards))
 	for i := range d.Shards {
-		lives[i] = lifetime{start: startOf(&d.Shards[i]), end: never}
-		starts[d.Shards[i].ID] = lives[i].start
+		index[d.Shards[i].ID] = i
 	}
-	for i := range d.Shards {
-		if sh := &d.Shards[i]; sh.Closed {
-			lives[i].end = sh.EndingSequenceNumber.Time().UnixMilli() + 1000
-			for _, child := range sh.Children {
-				if start, ok := starts[child]; ok {
-					lives[i].end = start
-				}
+	for i := range slices.Backward(d.Shards) { // children before their parents
+		sh, life := &d.Shards[i], &lives[i]
+		life.end = never
+		for _, child := range sh.Children {
+			if c, ok := index[child]; ok {
+				life.end = min(life.end, lives[c].start)
 			}
 		}
+		for _, child := range sh.Children {
+			if c, ok := index[child]; ok {
+				lives[c].start = life.end
+			}
+		}
+		if sh.Closed && life.end == never { // no child is listed
+			life.end = sh.EndingSequenceNumber.Time().UnixMilli() + 1000
+		}
+		life.start = min(startOf(sh), life.end)
 	}
 	return lives
 }
 
-// startOf is when a shard was created, which its numbers tell. The shards that a
-// stream was created with have always been there.
+// startOf is from when on a shard takes all records, as its numbers tell: from the
+// second of its creation, or from the first millisecond after that of its first
+// record, if that is before. The shards that a stream was created with have always
+// been there.
 func startOf(sh *braid.ShardDescription) int64 {
 	if len(sh.Parents) == 0 {
 		return 0
@@ -224,7 +235,13 @@ func startOf(sh *braid.ShardDescription) int64 {
 	if err != nil {
 		return 0
 	}
-	return n.CreateSeconds * 1000
+	start := n.CreateSeconds * 1000
+	if !sh.First.IsZero() {
+		if first, err := seqnum.Parse(sh.First.String()); err == nil {
+			start = min(start, time.Unix(0, int64(first.SeqIx)).UnixMilli()+1)
+		}
+	}
+	return start
 }
 
 // selects reports whether the filter takes a shard.

@@ -79,6 +79,9 @@ func (s *Service) SubscribeToShard(ctx context.Context, c Caller, in *SubscribeT
 		s: s, t: t, stream: stream, shard: sh, at: at, exact: s.exactLimits(),
 		key: consumer + " " + string(id), started: time.Now(), ended: make(chan struct{}),
 	}
+	if sub.exact && !s.limits.allow("subscribe "+sub.key, 1) {
+		return nil, limitExceeded("Rate exceeded for consumer %s on shard %s in stream %s under account %s.", r.consumer, id, t.name, t.Account)
+	}
 	taken := inUse("Another active subscription exists for this consumer: %s:%s:%s:%s", t.Account, t.name, id, r.consumer)
 	if !s.subscriptions.add(sub, taken) {
 		return nil, taken

@@ -1,0 +1,62 @@
+package kinesisapi_test
+
+import (
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/braidstream/braid/kinesisapi/internal/service"
+)
+
+// TestReadme checks that the README has a row for every operation, that each row
+// names its tests, that there are such tests, and that its code is that of
+// examples.
+func TestReadme(t *testing.T) {
+	text, err := os.ReadFile("README.md")
+	require.NoError(t, err)
+	readme := string(text)
+
+	tests := make(map[string]bool)
+	files, err := filepath.Glob("*_test.go")
+	require.NoError(t, err)
+	for _, file := range files {
+		parsed, err := parser.ParseFile(token.NewFileSet(), file, nil, 0)
+		require.NoError(t, err)
+		for _, d := range parsed.Decls {
+			if f, ok := d.(*ast.FuncDecl); ok && f.Recv == nil && strings.HasPrefix(f.Name.Name, "Test") {
+				tests[f.Name.Name] = true
+			}
+		}
+	}
+	named := regexp.MustCompile("`(Test\\w+)`")
+	for _, name := range named.FindAllStringSubmatch(readme, -1) {
+		require.Contains(t, tests, name[1])
+	}
+
+	rows := make(map[string]bool)
+	for _, row := range regexp.MustCompile("(?m)^\\| `(\\w+)` \\| (.*) \\| (.*) \\|$").FindAllStringSubmatch(readme, -1) {
+		operation, answer := row[1], row[2]
+		require.False(t, rows[operation], "%s has two rows", operation)
+		require.Contains(t, service.Operations, operation)
+		require.Regexp(t, "^(same as the service|simpler: .+|absent: .+)", answer, operation)
+		require.Regexp(t, named, row[3], operation)
+		rows[operation] = true
+	}
+	require.Len(t, rows, len(service.Operations))
+
+	examples, err := os.ReadFile("example_test.go")
+	require.NoError(t, err)
+	unindented := func(code string) string { return regexp.MustCompile(`(?m)^\t+`).ReplaceAllString(code, "") }
+	blocks := regexp.MustCompile("(?s)```go\n(.*?)```").FindAllStringSubmatch(readme, -1)
+	require.NotEmpty(t, blocks)
+	for _, block := range blocks {
+		require.Contains(t, unindented(string(examples)), unindented(block[1]))
+	}
+}
