@@ -12,7 +12,7 @@ import (
 // frames of CBOR, written out as SDKs send them: with lengths or without, and with
 // integers of any width.
 func TestRawCBORRequests(t *testing.T) {
-	inBubble(t, nil, func(r *rig) {
+	rigInBubble(t, nil, func(r *rig) {
 		send := func(operation string, parts ...string) answer {
 			var body []byte
 			for _, part := range parts {

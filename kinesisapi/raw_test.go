@@ -22,10 +22,10 @@ const (
 	typeJSON = "application/x-amz-json-1.1"
 	typeCBOR = "application/x-amz-cbor-1.1"
 
-	account   = "000000000000"
-	streamARN = "arn:aws:kinesis:us-east-1:" + account + ":stream/"
-	shard0    = "shardId-000000000000"
-	maxHash   = "340282366920938463463374607431768211455"
+	account    = "000000000000"
+	streamARN  = "arn:aws:kinesis:us-east-1:" + account + ":stream/"
+	firstShard = "shardId-000000000000"
+	maxHash    = "340282366920938463463374607431768211455"
 )
 
 // doer sends a request: the client in process, or one with a socket.
@@ -54,8 +54,8 @@ func newRig(t testing.TB, options *kinesisapi.Options) *rig {
 	return &rig{t: t, db: db, server: server, client: server.Client(), url: "http://kinesis/"}
 }
 
-// inBubble runs a test with a rig on the clock of a bubble.
-func inBubble(t *testing.T, options *kinesisapi.Options, test func(r *rig)) {
+// rigInBubble runs a test with a rig on the clock of a bubble.
+func rigInBubble(t *testing.T, options *kinesisapi.Options, test func(r *rig)) {
 	synctest.Test(t, func(t *testing.T) { test(newRig(t, options)) })
 }
 

@@ -14,7 +14,7 @@ import (
 
 // An iterator is good for 300 seconds, as often as one likes.
 func TestRawIteratorExpires(t *testing.T) {
-	inBubble(t, nil, func(r *rig) {
+	rigInBubble(t, nil, func(r *rig) {
 		r.create("s", 1)
 		it := r.iterator("s", "0", `"ShardIteratorType":"TRIM_HORIZON"`)
 		issued := time.Now().UTC()
@@ -37,7 +37,7 @@ func TestRawIteratorExpires(t *testing.T) {
 func TestRawIteratorIsOpaque(t *testing.T) {
 	name := strings.Repeat("n", 128)
 	options := &kinesisapi.Options{SeparateAccounts: true, Region: strings.Repeat("r", 32)}
-	inBubble(t, options, func(r *rig) {
+	rigInBubble(t, options, func(r *rig) {
 		r.create(name, 1)
 		put := r.doesf("PutRecord", `{"StreamName":%q,"PartitionKey":"a","Data":""}`, name)
 		seen := make(map[string]bool)
@@ -66,7 +66,7 @@ func TestRawIteratorIsOpaque(t *testing.T) {
 // An iterator is of one stream, not of its name. Where the service fails, this one
 // says that there is nothing to read.
 func TestRawIteratorOfAnotherStream(t *testing.T) {
-	inBubble(t, nil, func(r *rig) {
+	rigInBubble(t, nil, func(r *rig) {
 		r.create("s", 2)
 		it := r.iterator("s", "1", `"ShardIteratorType":"LATEST"`)
 		gone := refusal{notFound, "Shard shardId-000000000001" + in + " does not exist", "GetRecords", fmt.Sprintf(`{"ShardIterator":%q}`, it)}
