@@ -206,6 +206,20 @@ func TestRawSubscriptionIsTakenOver(t *testing.T) {
 	})
 }
 
+// Also who is kept waiting for its share of the throughput hears why it ends.
+func TestRawSubscriptionEndsInAPause(t *testing.T) {
+	rigInBubble(t, &kinesisapi.Options{ExactLimits: true}, func(r *rig) {
+		r.create("s", 1)
+		consumer := r.register("s", "c")
+		r.doesf("PutRecord", `{"StreamName":"s","PartitionKey":"a","Data":%q}`, strings.Repeat("AAAA", 300_000))
+		s := r.subscribe(consumer, "0", `"Type":"TRIM_HORIZON"`)
+		s.event()
+		pass(100 * time.Millisecond) // of some 430
+		r.doesf("DeregisterStreamConsumer", `{"ConsumerARN":%q}`, consumer)
+		s.ends(notFound, "Consumer c, account "+account+" not found.")
+	})
+}
+
 // What a subscription reads may go, and then it hears that.
 func TestRawSubscriptionEndsWithItsStream(t *testing.T) {
 	rigInBubble(t, nil, func(r *rig) {
