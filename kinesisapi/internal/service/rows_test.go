@@ -51,6 +51,25 @@ func TestRowOfAnotherStream(t *testing.T) {
 	require.Empty(t, row.Policy)
 }
 
+// A deletion that takes its time is one of the stream that was there when it began.
+func TestDeletionOfAnotherStream(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newService(t, Options{DeleteDelay: time.Minute})
+		_, err := s.db.CreateStream(t.Context(), "s", nil)
+		require.NoError(t, err)
+		_, err = s.DeleteStream(t.Context(), Caller{}, &DeleteStreamInput{StreamName: new("s")})
+		require.NoError(t, err)
+		require.NoError(t, s.db.DeleteStream(t.Context(), "s"))
+		_, err = s.db.CreateStream(t.Context(), "s", nil)
+		require.NoError(t, err)
+		time.Sleep(time.Hour)
+		synctest.Wait()
+		_, err = s.db.Stream("s")
+		require.NoError(t, err)
+		require.Equal(t, active, s.statusOf("s"))
+	})
+}
+
 // A limiter does not remember who has not called for long.
 func TestLimiterForgets(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
