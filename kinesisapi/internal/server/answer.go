@@ -33,7 +33,7 @@ type reply struct {
 	status  int
 	header  []header
 	body    []byte
-	stream  func(context.Context) iter.Seq[[]byte] // in place of body: frames, each valid until the next
+	stream  func(context.Context) iter.Seq[[]byte] // in place of body: frames, each valid until the next. It has begun.
 	dropped bool                                   // there is no answer
 
 	operation string // for the access log
@@ -188,6 +188,11 @@ func (s *Server) succeed(rep *reply, codec *codec, out any) {
 	case *service.Empty: // no body, not an empty document
 		rep.set("Content-Type", codec.contentType)
 	case *service.Subscription:
+		if !s.begin() {
+			out.Close()
+			rep.dropped = true
+			return
+		}
 		rep.set("Content-Type", typeStream)
 		rep.stream = func(ctx context.Context) iter.Seq[[]byte] { return frames(ctx, codec, out) }
 	default:

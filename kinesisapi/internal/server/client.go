@@ -89,7 +89,8 @@ func (s *Server) pipe(request context.Context, reply *reply) io.ReadCloser {
 	ctx, cancel := context.WithCancel(request)
 	r, w := io.Pipe()
 	finish := func() { _ = w.CloseWithError(context.Cause(request)) } // the first time counts
-	s.streams.Go(func() {
+	go func() {
+		defer s.streams.Done()
 		defer reply.free()
 		defer finish()
 		defer cancel()
@@ -100,7 +101,7 @@ func (s *Server) pipe(request context.Context, reply *reply) io.ReadCloser {
 				return
 			}
 		}
-	})
+	}()
 	return &pipeBody{r, cancel}
 }
 

@@ -66,6 +66,7 @@ type Server struct {
 
 	ctx     context.Context // ends with Close: subscriptions do
 	cancel  context.CancelFunc
+	closing sync.Mutex     // guards that none of streams is added once ctx has ended
 	streams sync.WaitGroup // subscriptions that are written
 }
 
@@ -83,8 +84,22 @@ func (s *Server) Service() *service.Service { return s.service }
 // Close ends the subscriptions, and waits for them. Requests are answered as
 // before.
 func (s *Server) Close() {
+	s.closing.Lock()
 	s.cancel()
+	s.closing.Unlock()
 	s.streams.Wait()
+}
+
+// begin counts a subscription among those that Close waits for, until streams.Done
+// is called. It reports false if the server has closed.
+func (s *Server) begin() bool {
+	s.closing.Lock()
+	defer s.closing.Unlock()
+	if s.ctx.Err() != nil {
+		return false
+	}
+	s.streams.Add(1)
+	return true
 }
 
 // ServeHTTP is part of http.Handler.
@@ -108,9 +123,8 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		w.WriteHeader(reply.status)
 		_, _ = w.Write(reply.body) // who hung up does not want it
 	} else {
-		w.WriteHeader(reply.status)
-		s.streams.Add(1)
 		defer s.streams.Done()
+		w.WriteHeader(reply.status)
 		s.write(r.Context(), w, reply)
 	}
 	if s.opts.AccessLog != nil {

@@ -112,6 +112,8 @@ func (s *Service) fromBraid(t target, err error) error {
 		return inUse("Stream %s under account %s already exists.", t.name, t.Account)
 	case errors.Is(err, braid.ErrLimitExceeded):
 		return limitExceeded("%v", err)
+	case errors.Is(err, braid.ErrTxTooLarge):
+		return limitExceeded("Stream %s under account %s has too many consumers, tags and policies.", t.name, t.Account)
 	case errors.Is(err, braid.ErrKeyUnavailable):
 		return failure("KMSNotFoundException", "%v", err)
 	case errors.As(err, &invalid) && invalid.Field == "KeyID":

@@ -88,8 +88,22 @@ func (s *Service) creatingStreams() (n int) {
 
 // limiter counts calls in windows of time.
 type limiter struct {
-	mu    sync.Mutex // guards calls
-	calls map[string][]time.Time
+	mu    sync.Mutex // guards the fields below
+	calls map[string]*window
+	kept  int // of calls when it was last cleared
+}
+
+// window is the calls of one kind that still count.
+type window struct {
+	length time.Duration
+	calls  []time.Time
+}
+
+// at drops the calls that do not count any more.
+func (w *window) at(now time.Time) {
+	for len(w.calls) > 0 && now.Sub(w.calls[0]) >= w.length {
+		w.calls = w.calls[1:]
+	}
 }
 
 // allow reports whether a call is one of the first n in a second, and if so counts
@@ -104,30 +118,46 @@ func (l *limiter) daily(exact bool, t target, operation string, n int) error {
 	return nil
 }
 
-func (l *limiter) within(key string, n int, window time.Duration) bool {
+func (l *limiter) within(key string, n int, length time.Duration) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	now := time.Now()
-	calls := l.calls[key]
-	for len(calls) > 0 && now.Sub(calls[0]) >= window {
-		calls = calls[1:]
+	l.clear(now)
+	w := l.calls[key]
+	if w == nil {
+		w = &window{length: length}
+		l.calls[key] = w
 	}
-	if l.calls == nil {
-		l.calls = make(map[string][]time.Time)
-	}
-	if len(calls) >= n {
-		l.calls[key] = calls
+	w.at(now)
+	if len(w.calls) >= n {
 		return false
 	}
-	l.calls[key] = append(calls, now)
+	w.calls = append(w.calls, now)
 	return true
+}
+
+// clear removes the windows without calls when there are twice as many windows as
+// there were after the last time: streams and accounts come and go.
+func (l *limiter) clear(now time.Time) {
+	if l.calls == nil {
+		l.calls = make(map[string]*window)
+	}
+	if len(l.calls) < max(1000, 2*l.kept) {
+		return
+	}
+	for key, w := range l.calls {
+		if w.at(now); len(w.calls) == 0 {
+			delete(l.calls, key)
+		}
+	}
+	l.kept = len(l.calls)
 }
 
 // forget takes the last call back.
 func (l *limiter) forget(key string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if calls := l.calls[key]; len(calls) > 0 {
-		l.calls[key] = calls[:len(calls)-1]
+	if w := l.calls[key]; w != nil && len(w.calls) > 0 {
+		w.calls = w.calls[:len(w.calls)-1]
 	}
 }

@@ -83,9 +83,19 @@ func (s *Service) readRow(ctx context.Context, stream *braid.Stream) (row stream
 }
 
 // updateRow changes the stream's row. change is run again if another transaction
-// was quicker. An error of it changes nothing.
+// was quicker. An error of it changes nothing. A stream that was deleted has no row:
+// the name may have been taken by another one, whose row must stay what it is.
 func (s *Service) updateRow(ctx context.Context, stream *braid.Stream, change func(*streamRow) error) error {
 	return s.db.Update(ctx, func(tx *braid.Tx) error {
+		// Whoever deletes or creates a stream writes its row after it. So if that
+		// comes between here and the commit, this runs again.
+		current, err := s.db.Stream(stream.Name())
+		if err != nil {
+			return err
+		}
+		if !current.CreatedAt().Equal(stream.CreatedAt()) {
+			return braid.ErrStreamNotFound
+		}
 		row, err := getRow(tx, stream)
 		if err != nil {
 			return err

@@ -129,7 +129,14 @@ func (s *Service) DeleteStream(ctx context.Context, c Caller, in *DeleteStreamIn
 	}
 	for {
 		busy, err := s.begin(ctx, t.stored, deleting, s.opts.DeleteDelay, func(ctx context.Context) error {
-			err := s.db.DeleteStream(ctx, t.stored)
+			// The application may have put another one in its place.
+			current, err := s.db.Stream(t.stored)
+			if err == nil && !current.CreatedAt().Equal(stream.CreatedAt()) {
+				err = braid.ErrStreamNotFound
+			}
+			if err == nil {
+				err = s.db.DeleteStream(ctx, t.stored)
+			}
 			if err == nil {
 				err = s.deleteRow(ctx, stream)
 			}
@@ -274,31 +281,28 @@ type listed struct {
 func (s *Service) streamsOf(ctx context.Context, c Caller) ([]listed, error) {
 	var all []listed
 	prefix := s.namespace(c)
-	err := s.db.View(ctx, func(tx *braid.Tx) error {
-		all = all[:0]
-		for _, stream := range s.db.Streams() {
-			stored := stream.Name()
-			long := s.opts.SeparateAccounts && strings.HasPrefix(stored, longPrefix)
-			name, mine := strings.CutPrefix(stored, prefix)
-			if !mine && !long {
+	for _, stream := range s.db.Streams() {
+		stored := stream.Name()
+		long := s.opts.SeparateAccounts && strings.HasPrefix(stored, longPrefix)
+		name, mine := strings.CutPrefix(stored, prefix)
+		if !mine && !long {
+			continue
+		}
+		// One row after the other: all of them may be more than a transaction can read.
+		row, err := s.readRow(ctx, stream)
+		if err != nil {
+			return nil, s.fromBraid(target{}, err)
+		}
+		if long {
+			if row.Account != c.Account || row.Region != c.Region {
 				continue
 			}
-			row, err := getRow(tx, stream)
-			if err != nil {
-				return err
-			}
-			if long {
-				if row.Account != c.Account || row.Region != c.Region {
-					continue
-				}
-				name = row.Name
-			}
-			all = append(all, listed{s.named(c, name), stream, row})
+			name = row.Name
 		}
-		return nil
-	})
+		all = append(all, listed{s.named(c, name), stream, row})
+	}
 	slices.SortFunc(all, func(a, b listed) int { return strings.Compare(a.t.name, b.t.name) })
-	return all, s.fromBraid(target{}, err)
+	return all, nil
 }
 
 // page is how many items an answer has: what the request says, or a default, but

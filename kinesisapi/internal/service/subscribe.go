@@ -180,8 +180,8 @@ func (sub *Subscription) Events(ctx context.Context) iter.Seq2[*SubscribeToShard
 			if !yield(event, nil) {
 				return
 			}
-			if sub.exact && !pause(ctx, page) {
-				return
+			if sub.exact {
+				pause(ctx, page)
 			}
 		}
 	}
@@ -204,18 +204,16 @@ func (sub *Subscription) next(ctx context.Context, at braid.Position, wait bool)
 	return readPage(ctx, sub.shard, at, opts)
 }
 
-// pause takes as long as the page would at the rate that a subscriber has. It
-// reports false if the context ends.
-func pause(ctx context.Context, page *braid.RecordsPage) bool {
+// pause takes as long as the page would at the rate that a subscriber has, or until
+// the context ends.
+func pause(ctx context.Context, page *braid.RecordsPage) {
 	bytes := 0
 	for i := range page.Records {
 		bytes += len(page.Records[i].Data) + len(page.Records[i].PartitionKey)
 	}
 	select {
 	case <-time.After(time.Duration(bytes) * time.Second / subscriberBytesRate):
-		return true
 	case <-ctx.Done():
-		return false
 	}
 }
 

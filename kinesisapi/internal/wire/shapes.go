@@ -86,7 +86,6 @@ var shapes = map[string]*shape{
 	"PartitionKey": {min: 1, max: 256},
 	"NextToken":    {min: 1, max: 1048576},
 	"KeyId":        {min: 1, max: 2048},
-	"TagKey":       tagKey,
 
 	"Data": {on: onBlob, max: 10485760},
 

@@ -1,0 +1,120 @@
+package kinesisapi_test
+
+import (
+	"bytes"
+	"context"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"reflect"
+	"sync"
+	"testing"
+	"testing/synctest"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/braidstream/braid"
+	"github.com/braidstream/braid/kinesisapi"
+	"github.com/braidstream/braid/kinesisapi/internal/service"
+)
+
+// A server whose database is closed fails, in a form that can be read, and does
+// not say why.
+func TestRawClosedDatabase(t *testing.T) {
+	rigInBubble(t, nil, func(r *rig) {
+		db, err := braid.Open(braid.InMemory, nil)
+		require.NoError(t, err)
+		server, err := kinesisapi.New(db, nil)
+		require.NoError(t, err)
+		r = &rig{t: r.t, db: db, server: server, client: server.Client(), url: r.url}
+		r.create("a", 2)
+		consumer := r.register("a", "one")
+		it := r.iterator("a", "0", `"ShardIteratorType":"TRIM_HORIZON"`)
+		s := r.subscribe(consumer, "0", `"Type":"LATEST"`)
+		s.event()
+		require.NoError(t, db.Close())
+		s.ends("InternalFailureException", "braid: get records shardId-000000000000 of a: the database is closed")
+
+		scribe := newSpeaker(r, false)
+		scribe.learnt["iterator"], scribe.learnt["consumer"] = []string{it}, []string{consumer}
+		failed := 0
+		for _, operation := range operations {
+			for seed := range byte(40) {
+				choices := &chooser{bytes.Repeat([]byte{0, seed, 255 - seed, seed * 7}, 50)}
+				a := r.call(operation, string(scribe.encode(generate(choices, reflect.TypeOf(service.Operations[operation].NewInput()).Elem()))))
+				if a.status == 500 {
+					failed++
+					require.JSONEq(t, `{"__type":"InternalFailure"}`, a.body)
+				}
+			}
+		}
+		require.Positive(t, failed)
+		_, err = kinesisapi.New(db, nil)
+		require.ErrorIs(t, err, braid.ErrClosed)
+		server.Close()
+		server.Close()
+	})
+}
+
+// Who does not wait for the answer gets none, and his request does nothing or all.
+func TestRawCancelled(t *testing.T) {
+	rigInBubble(t, nil, func(r *rig) {
+		r.create("s", 1)
+		consumer := r.register("s", "c")
+		reason := errors.New("no time")
+		ctx, cancel := context.WithCancelCause(r.t.Context())
+		open := func(operation, body string) (*http.Response, error) {
+			request, err := http.NewRequestWithContext(ctx, "POST", r.url, bytes.NewReader([]byte(body)))
+			require.NoError(t, err)
+			request.Header.Set("Content-Type", typeJSON)
+			request.Header.Set("X-Amz-Target", "Kinesis_20131202."+operation)
+			return r.client.Do(request)
+		}
+		response, err := open("SubscribeToShard", fmt.Sprintf(`{"ConsumerARN":%q,"ShardId":"0","StartingPosition":{"Type":"LATEST"}}`, consumer))
+		require.NoError(t, err)
+		cancel(reason)
+		_, err = io.Copy(io.Discard, response.Body)
+		require.ErrorIs(t, err, reason)
+		for _, operation := range operations {
+			_, err = open(operation, `{"StreamName":"s"}`)
+			require.ErrorIs(t, err, reason)
+		}
+		synctest.Wait()
+		r.subscribe(consumer, "0", `"Type":"LATEST"`).event()
+	})
+}
+
+// Memory of requests and answers is used again, by one after the other.
+func TestRawMemoryIsNotShared(t *testing.T) {
+	r := newRig(t, nil)
+	listener := httptest.NewServer(r.server)
+	t.Cleanup(listener.Close)
+	var all sync.WaitGroup
+	for i := range 8 {
+		r := *r
+		if i%2 == 0 {
+			r.client, r.url = listener.Client(), listener.URL+"/"
+		}
+		stream := fmt.Sprint("s", i)
+		r.create(stream, 1)
+		all.Go(func() {
+			var want []string
+			for n := range 20 {
+				data := base64.StdEncoding.EncodeToString(bytes.Repeat([]byte{byte(16*i + n)}, 10+1000*n))
+				want = append(want, data, data)
+				r.doesf("PutRecords", `{"StreamName":%q,"Records":[{"PartitionKey":"a","Data":%q},{"PartitionKey":"a","Data":%q}]}`, stream, data, data)
+			}
+			var got []string
+			for _, record := range objects(r.doesf("GetRecords", `{"ShardIterator":%q}`, r.iterator(stream, "0", `"ShardIteratorType":"TRIM_HORIZON"`))["Records"]) {
+				got = append(got, record["Data"].(string))
+			}
+			if !reflect.DeepEqual(want, got) {
+				t.Errorf("%s reads other data than it has put", stream)
+			}
+		})
+	}
+	all.Wait()
+}
