@@ -29,6 +29,8 @@ func TestExportedAPI(t *testing.T) {
 	}{
 		{dir: ".", golden: "testdata/api.txt", limit: 75},
 		{dir: "consumer", golden: "testdata/consumer.txt", limit: 45},
+		{dir: "kinesisapi", golden: "testdata/kinesisapi.txt", limit: 10},
+		{dir: "kinesisapi/kinesistest", golden: "testdata/kinesistest.txt", limit: 25},
 	} {
 		t.Run(row.golden, func(t *testing.T) {
 			names, text := exportedAPI(t, filepath.Join(root, row.dir))

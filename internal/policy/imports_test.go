@@ -4,12 +4,15 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
+	"go/parser"
+	"go/token"
 	"io"
 	"io/fs"
 	"os/exec"
 	"path"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -161,6 +164,35 @@ func TestFoundationsStandOnTheirOwn(t *testing.T) {
 		}
 	}
 	require.Equal(t, len(foundations), seen, "a package was renamed")
+}
+
+// Module kinesisapi uses what any user can use, and AWS's SDK only where tests are
+// concerned. Its test kit alone takes something from the inside: a disk whose power
+// can be cut.
+func TestTheProtocolIsBuiltOnThePublicAPI(t *testing.T) {
+	dir := filepath.Join(root, "kinesisapi")
+	files := 0
+	require.NoError(t, filepath.WalkDir(dir, func(path string, _ fs.DirEntry, err error) error {
+		if err != nil || !strings.HasSuffix(path, ".go") || strings.HasSuffix(path, "_test.go") {
+			return err
+		}
+		files++
+		file, err := parser.ParseFile(token.NewFileSet(), path, nil, parser.ImportsOnly)
+		require.NoError(t, err)
+		isKit := strings.HasPrefix(path, filepath.Join(dir, "kinesistest"))
+		for _, spec := range file.Imports {
+			i, err := strconv.Unquote(spec.Path.Value)
+			require.NoError(t, err)
+			if isOf(i, "github.com/aws") {
+				require.True(t, isKit, "%s imports %s", path, i)
+			}
+			if isOf(i, module+"/internal") {
+				require.True(t, isKit && i == module+"/internal/crashdisk", "%s imports %s", path, i)
+			}
+		}
+		return nil
+	}))
+	require.Greater(t, files, 20)
 }
 
 // The core is a library that others carry in their module graphs, so it requires

@@ -96,6 +96,7 @@ var shapes = map[string]*shape{
 	"WarmThroughput":     {on: onNumber, max: unbounded},
 
 	"PutRecordsRequestEntryList": {on: onList, min: 1, max: 500},
+	"TagKey":                     {min: 1, max: 128},
 	"TagKeyList":                 {on: onStrings, min: 1, max: 50, element: tagKey},
 	"TagMap":                     {on: onTags, min: 1, max: 200, element: tagKey, value: &shape{max: 256}},
 
