@@ -71,7 +71,7 @@ func kinesisWorkloads() []*workload {
 		entries: serverEntries(inMemory, startServer),
 	}, &workload{
 		id:      "K5/memory",
-		about:   fmt.Sprintf("resident size of a server that holds %s records of 1 KiB in memory, beyond their bytes", number(kinesisHeld)),
+		about:   fmt.Sprintf("what %s records of 1 KiB add to the resident size of a server in memory, beyond their bytes", number(kinesisHeld)),
 		main:    beyondMiB,
 		columns: []string{residentMiB, emptyMiB},
 		entries: serverEntries([]kinesisServer{braidKinesis, kinesalite, kinesisLocal.slowly()}, holdRecords),
@@ -446,7 +446,7 @@ func holdRecords(e *environment, dir string, s kinesisServer) (metrics, error) {
 			return nil, err
 		}
 		return metrics{
-			beyondMiB:   float64(held-kinesisHeld*kib) / mib,
+			beyondMiB:   float64(held-empty-kinesisHeld*kib) / mib,
 			residentMiB: float64(held) / mib,
 			emptyMiB:    float64(empty) / mib,
 		}, nil

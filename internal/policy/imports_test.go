@@ -107,9 +107,9 @@ func TestEveryPackageSaysWhatItIs(t *testing.T) {
 
 // Pebble has one owner, so that its errors, its ways of failing and its options
 // are dealt with in one place. guardfs stands under Pebble, and implements its
-// file system.
-func TestPebbleIsImportedInTwoPlaces(t *testing.T) {
-	owners := []string{module + "/internal/guardfs", module + "/internal/kv"}
+// file system; crashdisk is such a file system, for tests.
+func TestPebbleIsImportedInThreePlaces(t *testing.T) {
+	owners := []string{module + "/internal/crashdisk", module + "/internal/guardfs", module + "/internal/kv"}
 	var found []string
 	for _, p := range modulePackages(t) {
 		if isTestKit(p.ImportPath) || !slices.ContainsFunc(p.Imports, func(i string) bool { return isOf(i, pebble) }) {

@@ -29,13 +29,10 @@ func announce(w io.Writer, c *config, url string, withControl bool, streams []se
 	if c.separateAccounts {
 		line("", "accounts and regions are separate; these are those of requests that name none")
 	}
-	switch {
-	case c.exactLimits.yes:
+	if c.exactLimits {
 		line("limits", "those of Kinesis")
-	case c.exactLimits.set:
+	} else {
 		line("limits", "none")
-	default:
-		line("limits", "none for new streams")
 	}
 	name := "streams"
 	for i, m := range streams {

@@ -21,7 +21,7 @@ type config struct {
 	durability  braid.Durability
 	streams     []streamSpec
 	control     choice
-	exactLimits choice // unset: streams keep what they have
+	exactLimits bool
 
 	account, region    string
 	separateAccounts   bool
@@ -101,7 +101,7 @@ func parse(args, env []string, help io.Writer) (*config, error) {
 	fs.StringVar(&c.region, "region", "us-east-1", "`region` of the streams")
 	fs.StringVar(&c.account, "account", "000000000000", "`account` of the streams, 12 digits")
 	fs.BoolVar(&c.separateAccounts, "separate-accounts", false, "keep streams of different accounts and regions apart; both come from the request's credentials,\nwhere an access key of 12 digits is an account")
-	fs.Var(&c.exactLimits, "exact-limits", "make the limits of Kinesis hold, also for the streams that are there\n(default: no limits for new streams; -exact-limits=false lifts those of the others)")
+	fs.BoolVar(&c.exactLimits, "exact-limits", false, "make the limits of Kinesis hold")
 	fs.BoolVar(&c.checkAuthorization, "check-authorization", false, "refuse requests that are not signed (signatures are not verified)")
 	fs.DurationVar(&c.createDelay, "create-delay", 0, "`time` that a stream or consumer stays CREATING")
 	fs.DurationVar(&c.updateDelay, "update-delay", 0, "`time` that a stream stays UPDATING")

@@ -75,7 +75,7 @@ func serve(ctx context.Context, c *config, stdout, stderr io.Writer) (err error)
 		Account:            c.account,
 		Region:             c.region,
 		SeparateAccounts:   c.separateAccounts,
-		ExactLimits:        c.exactLimits.yes,
+		ExactLimits:        c.exactLimits,
 		CheckAuthorization: c.checkAuthorization,
 		CreateDelay:        c.createDelay,
 		UpdateDelay:        c.updateDelay,

@@ -270,8 +270,7 @@ func TestExactLimits(t *testing.T) {
 	}
 	require.False(t, limited())
 	require.True(t, limited("-exact-limits"))
-	require.True(t, limited())
-	require.False(t, limited("-exact-limits=false"))
+	require.False(t, limited())
 }
 
 func TestEnvironment(t *testing.T) {

@@ -88,7 +88,7 @@ func checkStreams(streams []streamSpec) error {
 func prepare(ctx context.Context, db *braid.DB, c *config) ([]service.Managed, error) {
 	svc, err := service.New(db, service.Options{
 		Account: c.account, Region: c.region, SeparateAccounts: c.separateAccounts,
-		ExactLimits: c.exactLimits.yes, Logger: slog.New(slog.DiscardHandler),
+		ExactLimits: c.exactLimits, Logger: slog.New(slog.DiscardHandler),
 	})
 	if err != nil {
 		return nil, err
@@ -108,11 +108,6 @@ func prepare(ctx context.Context, db *braid.DB, c *config) ([]service.Managed, e
 			return nil, fmt.Errorf("stream %s: %s", spec.name, e.Message)
 		case err != nil:
 			return nil, fmt.Errorf("stream %s: %w", spec.name, err)
-		}
-	}
-	if c.exactLimits.set {
-		if err := svc.SetExactLimits(ctx, c.exactLimits.yes); err != nil {
-			return nil, err
 		}
 	}
 	return svc.Managed(ctx, caller)

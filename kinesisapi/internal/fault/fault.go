@@ -32,8 +32,22 @@ type Fault struct {
 
 // Script is a list of faults that calls meet, each fault in its turn.
 type Script struct {
-	mu    sync.Mutex // guards lines
-	lines []line
+	mu      sync.Mutex // guards the fields below
+	lines   []line
+	misfits []Misfit
+}
+
+// Misfit is a call that lacked an entry which was to fail.
+type Misfit struct {
+	Entry   int // counted from 0
+	Entries int // of the call
+}
+
+// Misfits returns the calls so far that lacked an entry which was to fail.
+func (s *Script) Misfits() []Misfit {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Clone(s.misfits)
 }
 
 type line struct {
@@ -65,6 +79,24 @@ func (s *Script) Pending() (n int) {
 		n += l.times
 	}
 	return n
+}
+
+// Unmet is a fault that calls are still to meet.
+type Unmet struct {
+	Operation string
+	Times     int
+	Fault     Fault
+}
+
+// Unmet returns the faults that calls are still to meet, in their order.
+func (s *Script) Unmet() []Unmet {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	list := make([]Unmet, len(s.lines))
+	for i, l := range s.lines {
+		list[i] = Unmet{l.operation, l.times, l.fault}
+	}
+	return list
 }
 
 // take returns the fault that a call of the operation meets.
@@ -104,6 +136,7 @@ func (s *Script) Intercept(ctx context.Context, call *server.Call, next func(con
 	case fault.Error != nil:
 		return nil, fault.Error
 	}
+	s.fit(call, fault)
 	out, err := putOthers(ctx, call, next, fault)
 	if fault.DropAfter {
 		if sub, ok := out.(*service.Subscription); ok {
@@ -112,6 +145,21 @@ func (s *Script) Intercept(ctx context.Context, call *server.Call, next func(con
 		return nil, server.ErrDrop
 	}
 	return out, err
+}
+
+// fit notes the entries to fail that a PutRecords call lacks.
+func (s *Script) fit(call *server.Call, fault Fault) {
+	in, ok := call.Input.(*service.PutRecordsInput)
+	if !ok {
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, entry := range fault.Entries {
+		if entry >= len(in.Records) {
+			s.misfits = append(s.misfits, Misfit{entry, len(in.Records)})
+		}
+	}
 }
 
 // putOthers puts the entries of a PutRecords call that are not to fail, and

@@ -144,11 +144,7 @@ func (s *Server) answer(r *http.Request) *reply {
 		}
 	}
 	in := op.NewInput()
-	bind := b.data.Bind
-	if s.opts.Intercept != nil {
-		bind = wire.Bind // for it may keep the request
-	}
-	if err := bind(document, in); err != nil {
+	if err := b.data.Bind(document, in); err != nil {
 		rep.fail(codec, http.StatusBadRequest, errorDocument{Type: "SerializationException", Capital: err.Error()})
 		return rep
 	}

@@ -26,7 +26,9 @@ type Options struct {
 	Control http.Handler
 
 	// Intercept, if it is not nil, is called in place of every operation, and
-	// calls next for the answer, or has one of its own. See [ErrDrop].
+	// calls next for the answer, or has one of its own. See [ErrDrop]. The data of
+	// records in the call's input is good for as long as the call: the memory is used
+	// again.
 	Intercept func(ctx context.Context, call *Call, next func(context.Context) (any, error)) (any, error)
 
 	// AccessLog, if it is not nil, is told of every request that was answered.

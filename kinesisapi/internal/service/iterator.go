@@ -162,12 +162,17 @@ type iterator struct {
 	at      braid.Position
 }
 
+// iteratorHead is the length of what is at the start of an iterator's payload: when
+// the stream was created, the generation, and the length of the position.
+const iteratorHead = 8 + 4 + 1
+
 func (s *Service) sealIterator(it iterator) (string, error) {
 	at, err := it.at.MarshalText()
 	if err != nil {
 		return "", err
 	}
 	payload := binary.BigEndian.AppendUint64(make([]byte, 0, 320), uint64(it.created))
+	payload = binary.BigEndian.AppendUint32(payload, s.generation.Load())
 	payload = append(payload, byte(len(at)))
 	payload = append(payload, at...)
 	payload = append(payload, it.shard...)
@@ -180,30 +185,37 @@ func (s *Service) sealIterator(it iterator) (string, error) {
 	return s.sealer.Seal(tokenIterator, payload, time.Now()), nil
 }
 
-// openIterator reads the text of a shard iterator.
-func (s *Service) openIterator(text string) (it iterator, err error) {
-	payload, issued, err := s.sealer.Open(tokenIterator, text)
-	if err != nil || len(payload) < 9 || len(payload) < 9+int(payload[8]) {
-		return it, invalidArgument("Invalid ShardIterator.")
+// openIterator reads the text of a shard iterator, which must not have expired.
+func (s *Service) openIterator(text string) (iterator, error) {
+	it, generation, issued, err := s.parseIterator(text)
+	if err != nil {
+		return it, err
 	}
-	s.mu.Lock()
-	expired := !s.expired.IsZero() && !issued.After(s.expired)
-	s.mu.Unlock()
-	if now := time.Now(); expired || now.Sub(issued) >= tokenLife {
+	if now := time.Now(); generation < s.generation.Load() || now.Sub(issued) >= tokenLife {
 		const clock = "Mon Jan 02 15:04:05 MST 2006"
 		return it, failure("ExpiredIteratorException",
 			"Iterator expired. The iterator was created at time %s while right now it is %s which is further in the future than the tolerated delay of %d milliseconds.",
 			issued.UTC().Format(clock), now.UTC().Format(clock), tokenLife.Milliseconds())
 	}
+	return it, nil
+}
+
+func (s *Service) parseIterator(text string) (it iterator, generation uint32, issued time.Time, err error) {
+	payload, issued, err := s.sealer.Open(tokenIterator, text)
+	if err != nil || len(payload) < iteratorHead || len(payload) < iteratorHead+int(payload[iteratorHead-1]) {
+		return it, 0, issued, invalidArgument("Invalid ShardIterator.")
+	}
 	it.created = int64(binary.BigEndian.Uint64(payload))
-	at, rest := payload[9:9+payload[8]], string(payload[9+payload[8]:])
+	generation = binary.BigEndian.Uint32(payload[8:])
+	end := iteratorHead + int(payload[iteratorHead-1])
+	at, rest := payload[iteratorHead:end], string(payload[end:])
 	words := strings.SplitN(rest, " ", 4)
 	if err := it.at.UnmarshalText(at); err != nil || len(words) != 4 {
-		return it, invalidArgument("Invalid ShardIterator.")
+		return it, 0, issued, invalidArgument("Invalid ShardIterator.")
 	}
 	it.shard = braid.ShardID(words[0])
 	it.t = s.named(Caller{Account: words[1], Region: words[2]}, words[3])
-	return it, nil
+	return it, generation, issued, nil
 }
 
 // openToken reads a NextToken.

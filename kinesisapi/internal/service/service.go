@@ -10,6 +10,7 @@ import (
 	"errors"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/braidstream/braid"
@@ -43,12 +44,12 @@ type Service struct {
 	limits        limiter
 	subscriptions subscriptions
 	closed        chan struct{} // closed by Close: subscriptions end
+	generation    atomic.Uint32 // of iterators; those of earlier ones are taken as expired
 
 	mu       sync.Mutex // guards the fields below
 	exact    bool       // Options.ExactLimits, which a test may change
 	closing  bool
 	statuses map[string]*status // of streams and consumers that are not ACTIVE, by stored name
-	expired  time.Time          // iterators issued before are taken as expired
 }
 
 // Caller is who sends a request, as its credential scope says.
@@ -69,7 +70,7 @@ func New(db *braid.DB, opts Options) (*Service, error) {
 		return nil, err
 	}
 	s.sealer = token.NewSealer(secret)
-	return s, s.applyLimits(context.Background())
+	return s, s.applyLimits(context.Background(), false)
 }
 
 // secret returns the key of tokens. It is stored, so that iterators survive a
@@ -114,26 +115,26 @@ func (s *Service) Close() {
 	}
 }
 
-// SetExactLimits changes whether the limits of the service hold, also for the
+// SetExactLimits changes whether the limits of the service hold, also for all
 // streams that there are.
 func (s *Service) SetExactLimits(ctx context.Context, exact bool) error {
 	s.mu.Lock()
 	s.exact = exact
 	s.mu.Unlock()
-	return s.applyLimits(ctx)
+	return s.applyLimits(ctx, true)
 }
 
-// applyLimits gives the streams that the service created the capacity that they
-// have now: the database may have been used with other limits before. Streams of
-// the application's own keep theirs.
-func (s *Service) applyLimits(ctx context.Context) error {
+// applyLimits gives streams the capacity that they have now: the database may have
+// been used with other limits before. Those that the service did not create are
+// the application's own, and only touched if it says so.
+func (s *Service) applyLimits(ctx context.Context, all bool) error {
 	for _, stream := range s.db.Streams() {
 		row, err := s.readRow(ctx, stream)
 		if err != nil {
 			return err
 		}
-		capacity := s.capacity(row.Mode)
-		if row.Mode == "" || stream.Describe().Capacity.Mode == capacity.Mode {
+		capacity := s.capacity(row.mode(stream))
+		if row.Mode == "" && !all || stream.Describe().Capacity.Mode == capacity.Mode {
 			continue
 		}
 		if err := stream.UpdateCapacity(ctx, capacity); err != nil && !errors.Is(err, braid.ErrStreamNotFound) {
@@ -149,9 +150,6 @@ func (s *Service) exactLimits() bool {
 	return s.exact
 }
 
-// ExpireIterators makes every iterator issued so far expire.
-func (s *Service) ExpireIterators() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.expired = time.Now()
-}
+// ExpireIterators makes every iterator issued so far expire. It is not stored that it
+// did.
+func (s *Service) ExpireIterators() { s.generation.Add(1) }

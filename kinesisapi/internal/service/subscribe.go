@@ -30,6 +30,9 @@ type Subscription struct {
 	at     braid.Position
 	exact  bool
 
+	// Observe, if it is not nil, is called with each event before it is sent.
+	Observe func(*SubscribeToShardEvent)
+
 	key     string
 	started time.Time
 	ended   chan struct{} // closed when the subscription is to end
@@ -164,11 +167,13 @@ func (sub *Subscription) Events(ctx context.Context) iter.Seq2[*SubscribeToShard
 			event := &SubscribeToShardEvent{Records: records(page), MillisBehindLatest: millisBehind(page)}
 			if page.EndOfShard {
 				event.ChildShards = childShards(sub.stream, page.ChildShards)
+				sub.observe(event)
 				yield(event, nil)
 				return
 			}
 			at = page.Next
 			event.ContinuationSequenceNumber = new(continuation(at))
+			sub.observe(event)
 			if !yield(event, nil) {
 				return
 			}

@@ -1,0 +1,238 @@
+package kinesistest
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/braidstream/braid"
+)
+
+// RequireRecords requires that the stream holds records with these data and no others.
+// Between partition keys the order does not matter, as there is none in Kinesis; the
+// records of one partition key must be given in their order. To require an order of
+// records by itself, give those of one key.
+func (k *Kit) RequireRecords(stream string, want ...string) {
+	k.t.Helper()
+	records := k.Records(stream)
+	count := make(map[string]int) // by data: how many more of it there are than wanted
+	for i := range records {
+		count[records[i].Data]++
+	}
+	for _, data := range want {
+		count[data]--
+	}
+	var problems []string
+	for _, data := range slices.Sorted(maps.Keys(count)) {
+		switch n := count[data]; {
+		case n < 0:
+			problems = append(problems, "missing: "+quoted(data)+times(-n))
+		case n > 0:
+			problems = append(problems, "not wanted: "+quoted(data)+times(n))
+		}
+	}
+	if len(problems) == 0 {
+		for _, key := range keysOf(records) {
+			if i := outOfOrder(key.data, want); i >= 0 {
+				problems = append(problems, fmt.Sprintf("of key %s %s is not wanted in the order in which it is there", quoted(key.key), quoted(key.data[i])))
+			}
+		}
+	}
+	k.report(stream, records, "does not hold the records that are wanted", problems)
+}
+
+// outOfOrder returns the index of the first element that does not come in list after
+// the elements before it; -1 if there is none.
+func outOfOrder(elements, list []string) int {
+	for i, e := range elements {
+		at := slices.Index(list, e)
+		if at < 0 {
+			return i
+		}
+		list = list[at+1:]
+	}
+	return -1
+}
+
+// RequireProcessed requires that processed, the data of records in the order in which
+// the code under test has dealt with them, is what Kinesis lets a consumer do: every
+// record that the stream holds is in it at least once, and no record comes before all
+// those before it under its partition key have come. Repetitions are well, as a
+// consumer repeats what follows its last checkpoint; so is what the stream does not
+// hold any more. The records should differ in their data.
+func (k *Kit) RequireProcessed(stream string, processed []string) {
+	k.t.Helper()
+	records := k.Records(stream)
+	keys := keysOf(records)
+	type place struct{ key, index int }
+	places := make(map[string][]place) // of records, by data
+	for i, key := range keys {
+		for j, data := range key.data {
+			places[data] = append(places[data], place{i, j})
+		}
+	}
+	done := make([]int, len(keys)) // how many records of a key have come
+	var problems []string
+	for n, data := range processed {
+		early := -1 // the key of a record that comes too soon
+		fits := len(places[data]) == 0
+		for _, p := range places[data] {
+			if p.index == done[p.key] {
+				done[p.key]++
+				fits = true
+				break
+			}
+			if p.index < done[p.key] {
+				fits = true
+			} else {
+				early = p.key
+			}
+		}
+		if !fits {
+			key := &keys[early]
+			problems = append(problems, fmt.Sprintf("number %d processed, %s, comes before %s of the same key %s", n+1, quoted(data), quoted(key.data[done[early]]), quoted(key.key)))
+			break // what follows is out of order as well
+		}
+	}
+	if len(problems) == 0 {
+		for i, key := range keys {
+			for _, data := range key.data[done[i]:] {
+				problems = append(problems, fmt.Sprintf("not processed: %s of key %s", quoted(data), quoted(key.key)))
+			}
+		}
+	}
+	if len(problems) > 0 {
+		problems = append(problems, fmt.Sprintf("processed were %d: %s", len(processed), listed(processed)))
+	}
+	k.report(stream, records, "was not processed as it must be", problems)
+}
+
+// RequireOrderPerKey requires that the records of each partition key were delivered in
+// their order, by GetRecords, and by SubscribeToShard to each consumer: no record was
+// delivered for the first time after a later one of its key. That goes wrong when a
+// consumer reads a shard before it has come to the end of the shard's parents.
+func (k *Kit) RequireOrderPerKey(stream string) {
+	k.t.Helper()
+	s := k.stream(stream)
+	type line struct{ consumer, key string }
+	type progress struct {
+		last delivery
+		seen map[string]bool // numbers
+	}
+	k.log.mu.Lock()
+	lines := make(map[line]*progress)
+	var problems []string
+	for _, d := range k.log.delivered {
+		if !d.of(s) {
+			continue
+		}
+		p := lines[line{d.consumer, d.key}]
+		if p == nil {
+			p = &progress{seen: make(map[string]bool)}
+			lines[line{d.consumer, d.key}] = p
+		}
+		// Numbers of one key go up through any number of reshards, and all have
+		// the same number of digits.
+		switch {
+		case p.seen[d.number]:
+			continue
+		case d.number < p.last.number:
+			problems = append(problems, fmt.Sprintf("of key %s %s (%s, %s)%s was delivered after %s (%s, %s)",
+				quoted(d.key), quoted(d.data), d.shard, d.number, toReader(d.consumer), quoted(p.last.data), p.last.shard, p.last.number))
+		default:
+			p.last = d
+		}
+		p.seen[d.number] = true
+	}
+	k.log.mu.Unlock()
+	k.report(stream, k.Records(stream), "was not delivered in the order of its partition keys", problems)
+}
+
+func toReader(consumer string) string {
+	if consumer == "" {
+		return ""
+	}
+	return " to " + consumer
+}
+
+// RequireCaughtUp requires that those who read the stream have read all that it holds:
+// in every shard the last GetRecords, or the last event of each consumer's
+// SubscribeToShard, went up to the tip, and shards that nobody has read are empty. In
+// a bubble call synctest.Wait before, or let time pass.
+func (k *Kit) RequireCaughtUp(stream string) {
+	k.t.Helper()
+	s := k.stream(stream)
+	readers := make(map[string]map[braid.ShardID]place)
+	k.log.mu.Lock()
+	for r, p := range k.log.places {
+		if r.of(s) {
+			if readers[r.consumer] == nil {
+				readers[r.consumer] = make(map[braid.ShardID]place)
+			}
+			readers[r.consumer][r.shard] = p
+		}
+	}
+	k.log.mu.Unlock()
+	var problems []string
+	if len(readers) == 0 {
+		problems = append(problems, "nobody has read it")
+	}
+	for _, consumer := range slices.Sorted(maps.Keys(readers)) {
+		for _, sh := range s.Shards() {
+			p, read := readers[consumer][sh.ID()]
+			left := k.recordsFrom(sh, p)
+			if len(left) == 0 {
+				continue
+			}
+			what := fmt.Sprintf("%s%s: %d records are not read, from %s on", sh.ID(), toReader(consumer), len(left), quoted(left[0].Data))
+			if !read {
+				what += "; nobody has begun to"
+			}
+			problems = append(problems, what)
+		}
+	}
+	k.report(stream, k.Records(stream), "was not read to its tip", problems)
+}
+
+// recordsFrom returns what a reader has still to read.
+func (k *Kit) recordsFrom(sh *braid.Shard, p place) (left []Record) {
+	k.t.Helper()
+	for at := p.at; !p.ended; {
+		page, err := sh.GetRecords(always, at, &braid.GetRecordsOptions{Unmetered: true})
+		var trimmed *braid.TrimmedError
+		if errors.As(err, &trimmed) {
+			at = braid.AtSequence(trimmed.FirstAvailable)
+			continue
+		}
+		k.must(err, "read %s", sh.ID())
+		for i := range page.Records {
+			left = append(left, recordOf(&page.Records[i]))
+		}
+		if page.EndOfShard || page.BehindLatest == 0 {
+			break
+		}
+		at = page.Next
+	}
+	return left
+}
+
+// report fails the test if there are problems, and shows what the stream holds.
+func (k *Kit) report(stream string, records []Record, what string, problems []string) {
+	if len(problems) == 0 {
+		return
+	}
+	k.t.Helper()
+	var text strings.Builder
+	fmt.Fprintf(&text, "kinesistest: stream %s %s:\n", stream, what)
+	for i, p := range problems {
+		if i == maxShown {
+			fmt.Fprintf(&text, "  and %d more\n", len(problems)-i)
+			break
+		}
+		fmt.Fprintf(&text, "  %s\n", p)
+	}
+	text.WriteString(holds(records))
+	k.t.Fatalf("%s", strings.TrimSuffix(text.String(), "\n"))
+}

@@ -1,0 +1,90 @@
+package kinesistest
+
+import (
+	"reflect"
+
+	"github.com/aws/aws-sdk-go-v2/service/kinesis"
+)
+
+// sdkInputs are the SDK's requests, by operation.
+var sdkInputs = map[string]reflect.Type{
+	"AddTagsToStream":                        reflect.TypeFor[kinesis.AddTagsToStreamInput](),
+	"CreateChannel":                          reflect.TypeFor[kinesis.CreateChannelInput](),
+	"CreateStream":                           reflect.TypeFor[kinesis.CreateStreamInput](),
+	"DecreaseStreamRetentionPeriod":          reflect.TypeFor[kinesis.DecreaseStreamRetentionPeriodInput](),
+	"DeleteChannel":                          reflect.TypeFor[kinesis.DeleteChannelInput](),
+	"DeleteResourcePolicy":                   reflect.TypeFor[kinesis.DeleteResourcePolicyInput](),
+	"DeleteStream":                           reflect.TypeFor[kinesis.DeleteStreamInput](),
+	"DeregisterStreamConsumer":               reflect.TypeFor[kinesis.DeregisterStreamConsumerInput](),
+	"DescribeAccountSettings":                reflect.TypeFor[kinesis.DescribeAccountSettingsInput](),
+	"DescribeChannel":                        reflect.TypeFor[kinesis.DescribeChannelInput](),
+	"DescribeLimits":                         reflect.TypeFor[kinesis.DescribeLimitsInput](),
+	"DescribeStream":                         reflect.TypeFor[kinesis.DescribeStreamInput](),
+	"DescribeStreamConsumer":                 reflect.TypeFor[kinesis.DescribeStreamConsumerInput](),
+	"DescribeStreamSummary":                  reflect.TypeFor[kinesis.DescribeStreamSummaryInput](),
+	"DisableEnhancedMonitoring":              reflect.TypeFor[kinesis.DisableEnhancedMonitoringInput](),
+	"EnableEnhancedMonitoring":               reflect.TypeFor[kinesis.EnableEnhancedMonitoringInput](),
+	"GetRecords":                             reflect.TypeFor[kinesis.GetRecordsInput](),
+	"GetResourcePolicy":                      reflect.TypeFor[kinesis.GetResourcePolicyInput](),
+	"GetShardIterator":                       reflect.TypeFor[kinesis.GetShardIteratorInput](),
+	"IncreaseStreamRetentionPeriod":          reflect.TypeFor[kinesis.IncreaseStreamRetentionPeriodInput](),
+	"ListChannels":                           reflect.TypeFor[kinesis.ListChannelsInput](),
+	"ListShards":                             reflect.TypeFor[kinesis.ListShardsInput](),
+	"ListStreamConsumers":                    reflect.TypeFor[kinesis.ListStreamConsumersInput](),
+	"ListStreams":                            reflect.TypeFor[kinesis.ListStreamsInput](),
+	"ListTagsForResource":                    reflect.TypeFor[kinesis.ListTagsForResourceInput](),
+	"ListTagsForStream":                      reflect.TypeFor[kinesis.ListTagsForStreamInput](),
+	"MergeShards":                            reflect.TypeFor[kinesis.MergeShardsInput](),
+	"PutRecord":                              reflect.TypeFor[kinesis.PutRecordInput](),
+	"PutRecords":                             reflect.TypeFor[kinesis.PutRecordsInput](),
+	"PutResourcePolicy":                      reflect.TypeFor[kinesis.PutResourcePolicyInput](),
+	"RegisterStreamConsumer":                 reflect.TypeFor[kinesis.RegisterStreamConsumerInput](),
+	"RemoveTagsFromStream":                   reflect.TypeFor[kinesis.RemoveTagsFromStreamInput](),
+	"SplitShard":                             reflect.TypeFor[kinesis.SplitShardInput](),
+	"StartStreamEncryption":                  reflect.TypeFor[kinesis.StartStreamEncryptionInput](),
+	"StopStreamEncryption":                   reflect.TypeFor[kinesis.StopStreamEncryptionInput](),
+	"SubscribeToShard":                       reflect.TypeFor[kinesis.SubscribeToShardInput](),
+	"TagResource":                            reflect.TypeFor[kinesis.TagResourceInput](),
+	"UntagResource":                          reflect.TypeFor[kinesis.UntagResourceInput](),
+	"UpdateAccountSettings":                  reflect.TypeFor[kinesis.UpdateAccountSettingsInput](),
+	"UpdateChannel":                          reflect.TypeFor[kinesis.UpdateChannelInput](),
+	"UpdateMaxRecordSize":                    reflect.TypeFor[kinesis.UpdateMaxRecordSizeInput](),
+	"UpdateShardCount":                       reflect.TypeFor[kinesis.UpdateShardCountInput](),
+	"UpdateStreamMode":                       reflect.TypeFor[kinesis.UpdateStreamModeInput](),
+	"UpdateStreamRecordDistributionStrategy": reflect.TypeFor[kinesis.UpdateStreamRecordDistributionStrategyInput](),
+	"UpdateStreamWarmThroughput":             reflect.TypeFor[kinesis.UpdateStreamWarmThroughputInput](),
+}
+
+// toSDK makes the SDK's request of one of package service. The members of both have
+// the same names; what the SDK does not know is left out.
+func toSDK(operation string, in any) any {
+	out := reflect.New(sdkInputs[operation])
+	copyValue(out.Elem(), reflect.ValueOf(in).Elem())
+	return out.Interface()
+}
+
+// copyValue copies a value to one of another type that means the same. What is
+// behind pointers and in slices is copied, too.
+func copyValue(to, from reflect.Value) {
+	switch {
+	case from.Kind() == reflect.Pointer && from.IsNil(), from.Kind() == reflect.Slice && from.IsNil():
+	case from.Kind() == reflect.Pointer && to.Kind() == reflect.Pointer:
+		to.Set(reflect.New(to.Type().Elem()))
+		copyValue(to.Elem(), from.Elem())
+	case from.Kind() == reflect.Pointer: // an enumeration, which in the SDK is empty if absent
+		copyValue(to, from.Elem())
+	case from.Kind() == reflect.Slice:
+		to.Set(reflect.MakeSlice(to.Type(), from.Len(), from.Len()))
+		for i := range from.Len() {
+			copyValue(to.Index(i), from.Index(i))
+		}
+	case from.Type().ConvertibleTo(to.Type()): // also of times, and of maps, which nobody changes
+		to.Set(from.Convert(to.Type()))
+	case from.Kind() == reflect.Struct:
+		for i := range from.NumField() {
+			if field := to.FieldByName(from.Type().Field(i).Name); field.IsValid() {
+				copyValue(field, from.Field(i))
+			}
+		}
+	}
+}

@@ -1,0 +1,129 @@
+package kinesistest
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+)
+
+// What is shown of much is as much as one looks at.
+const (
+	maxShown      = 20 // lines
+	maxShownBytes = 40 // of a record's data, or a key
+)
+
+// quoted shows data or a key.
+func quoted(data string) string {
+	if len(data) > maxShownBytes {
+		return fmt.Sprintf("%q… (%d bytes)", data[:maxShownBytes], len(data))
+	}
+	return fmt.Sprintf("%q", data)
+}
+
+func times(n int) string {
+	if n == 1 {
+		return ""
+	}
+	return fmt.Sprintf(" %d times", n)
+}
+
+// listed shows the elements of a list in one line.
+func listed(list []string) string {
+	var text strings.Builder
+	for i, data := range list {
+		if i == maxShown {
+			fmt.Fprintf(&text, " and %d more", len(list)-i)
+			break
+		}
+		if i > 0 {
+			text.WriteByte(' ')
+		}
+		text.WriteString(quoted(data))
+	}
+	return text.String()
+}
+
+// keyRecords are the data of the records of a partition key, in their order.
+type keyRecords struct {
+	key  string
+	data []string
+}
+
+// keysOf takes records apart by key. The keys are in the order in which they came.
+func keysOf(records []Record) (keys []keyRecords) {
+	index := make(map[string]int)
+	for i := range records {
+		rec := &records[i]
+		at, ok := index[rec.PartitionKey]
+		if !ok {
+			at = len(keys)
+			index[rec.PartitionKey] = at
+			keys = append(keys, keyRecords{key: rec.PartitionKey})
+		}
+		keys[at].data = append(keys[at].data, rec.Data)
+	}
+	return keys
+}
+
+// holds shows records, by shard and key.
+func holds(records []Record) string {
+	if len(records) == 0 {
+		return "  it holds no records\n"
+	}
+	shards := make(map[string][]Record)
+	for _, rec := range records {
+		shards[rec.Shard] = append(shards[rec.Shard], rec)
+	}
+	var text strings.Builder
+	fmt.Fprintf(&text, "  it holds %d records:\n", len(records))
+	lines := 0
+	for _, id := range slices.Sorted(maps.Keys(shards)) {
+		for _, key := range keysOf(shards[id]) {
+			if lines == maxShown {
+				text.WriteString("    …\n")
+				return text.String()
+			}
+			lines++
+			fmt.Fprintf(&text, "    %s key %s: %s\n", id, quoted(key.key), listed(key.data))
+		}
+	}
+	return text.String()
+}
+
+// summary is what there is to know after a test has failed.
+func (k *Kit) summary() string {
+	k.t.Helper()
+	var text strings.Builder
+	text.WriteString("what there was at the end of the failed test\n")
+	calls := k.log.shown()
+	skipped := max(0, len(calls)-maxShown)
+	fmt.Fprintf(&text, "  calls: %d\n", len(calls))
+	if skipped > 0 {
+		fmt.Fprintf(&text, "    … %d more, and then\n", skipped)
+	}
+	for _, line := range calls[skipped:] {
+		fmt.Fprintf(&text, "    %s\n", line)
+	}
+	for _, s := range k.DB().Streams() {
+		fmt.Fprintf(&text, "  stream %s, %d shards\n%s", s.Name(), len(s.Shards()), holds(k.Records(s.Name())))
+	}
+	return strings.TrimSuffix(text.String(), "\n")
+}
+
+// shown returns a line for each call.
+func (g *log) shown() []string {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	lines := make([]string, len(g.calls))
+	for i, c := range g.calls {
+		lines[i] = c.time.Format("15:04:05.000 ") + c.operation
+		if c.err != "" {
+			lines[i] += ": " + c.err
+		}
+		if len(c.refused) > 0 {
+			lines[i] += fmt.Sprintf(": refused entries %v", c.refused)
+		}
+	}
+	return lines
+}
