@@ -83,8 +83,8 @@ func TestRawEndOfShard(t *testing.T) {
 		r.does("SplitShard", `{"StreamName":"s","ShardToSplit":"0","NewStartingHashKey":"5"}`)
 
 		children := []any{
-			map[string]any{"ShardId": "shardId-000000000001", "ParentShards": []any{firstShard}, "HashKeyRange": map[string]any{"StartingHashKey": "0", "EndingHashKey": "4"}},
-			map[string]any{"ShardId": "shardId-000000000002", "ParentShards": []any{firstShard}, "HashKeyRange": map[string]any{"StartingHashKey": "5", "EndingHashKey": maxHash}},
+			map[string]any{"ShardId": "shardId-000000000001", "ParentShards": []any{shard0}, "HashKeyRange": map[string]any{"StartingHashKey": "0", "EndingHashKey": "4"}},
+			map[string]any{"ShardId": "shardId-000000000002", "ParentShards": []any{shard0}, "HashKeyRange": map[string]any{"StartingHashKey": "5", "EndingHashKey": maxHash}},
 		}
 		page = r.doesf("GetRecords", `{"ShardIterator":%q,"Limit":1}`, early)
 		require.Len(t, page["Records"], 1)
@@ -182,7 +182,7 @@ func TestRawListShardsPages(t *testing.T) {
 func TestRawThrottling(t *testing.T) {
 	rigInBubble(t, &kinesisapi.Options{ExactLimits: true}, func(r *rig) {
 		r.create("s", 2)
-		const exceeded = "Rate exceeded for shard " + firstShard + " in stream s under account " + account + "."
+		const exceeded = "Rate exceeded for shard " + shard0 + " in stream s under account " + account + "."
 		put := func(n int) string {
 			return fmt.Sprintf(`{"StreamName":"s","PartitionKey":"a","ExplicitHashKey":"0","Data":%q}`, base64.StdEncoding.EncodeToString(make([]byte, n)))
 		}

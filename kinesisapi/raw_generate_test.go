@@ -59,7 +59,7 @@ var enums = map[string][]string{
 	"CommitmentStatus":           {"ENABLED", "DISABLED", "X"},
 	"StreamName":                 {"a", "b", "c", "A.b_c-0", "not there", ""},
 	"ConsumerName":               {"one", "two", "three", "é"},
-	"ShardId":                    {firstShard, "shardId-000000000001", "shardId-000000000002", "shardId-000000000003", "x-4", "5", "abc", "shardId-000000000099"},
+	"ShardId":                    {shard0, "shardId-000000000001", "shardId-000000000002", "shardId-000000000003", "x-4", "5", "abc", "shardId-000000000099"},
 	"StreamARN":                  {streamARN + "a", streamARN + "b", streamARN + "c", "arn:aws:kinesis:x:111111111111:stream/a", "arn:aws:kinesis:::stream/a", streamARN + "/"},
 	"ResourceARN":                {streamARN + "a", streamARN + "b", streamARN + "c", "arn:aws:kinesis:x:111111111111:nostream/a"},
 	"PartitionKey":               {"a", "b", "c", "ключ", "\"\\\n\x00\x7f", strings.Repeat("k", 256), strings.Repeat("😀", 129), ""},

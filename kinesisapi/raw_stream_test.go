@@ -193,7 +193,7 @@ func TestRawSubscriptionIsTakenOver(t *testing.T) {
 	rigInBubble(t, nil, func(r *rig) {
 		r.create("s", 2)
 		consumer := r.register("s", "c")
-		taken := "Another active subscription exists for this consumer: " + account + ":s:" + firstShard + ":c"
+		taken := "Another active subscription exists for this consumer: " + account + ":s:" + shard0 + ":c"
 		older := r.subscribe(consumer, "0", `"Type":"LATEST"`)
 		pass(5*time.Second - time.Millisecond)
 		r.refuses(refusal{inUse, taken, "SubscribeToShard", fmt.Sprintf(`{"ConsumerARN":%q,"ShardId":"0","StartingPosition":{"Type":"LATEST"}}`, consumer)})
@@ -245,7 +245,7 @@ func TestRawSubscriptionAtTheEndOfAShard(t *testing.T) {
 		s.event()
 		r.does("MergeShards", `{"StreamName":"s","ShardToMerge":"0","AdjacentShardToMerge":"1"}`)
 		want := map[string]any{"MillisBehindLatest": 0., "Records": []any{}, "ChildShards": []any{map[string]any{
-			"ShardId": "shardId-000000000002", "ParentShards": []any{firstShard, "shardId-000000000001"},
+			"ShardId": "shardId-000000000002", "ParentShards": []any{shard0, "shardId-000000000001"},
 			"HashKeyRange": map[string]any{"StartingHashKey": "0", "EndingHashKey": maxHash},
 		}}}
 		require.Equal(t, want, s.event())

@@ -22,10 +22,9 @@ const (
 	typeJSON = "application/x-amz-json-1.1"
 	typeCBOR = "application/x-amz-cbor-1.1"
 
-	account    = "000000000000"
-	streamARN  = "arn:aws:kinesis:us-east-1:" + account + ":stream/"
-	firstShard = "shardId-000000000000"
-	maxHash    = "340282366920938463463374607431768211455"
+	account   = "000000000000"
+	streamARN = "arn:aws:kinesis:us-east-1:" + account + ":stream/"
+	maxHash   = "340282366920938463463374607431768211455"
 )
 
 // doer sends a request: the client in process, or one with a socket.
@@ -146,7 +145,7 @@ func (r *rig) callCBOR(operation string, body any) (status int, document any) {
 var cborMode = func() cbor.DecMode {
 	mode, err := cbor.DecOptions{
 		DefaultMapType: reflect.TypeFor[map[string]any](),
-		IntDec:         cbor.IntDecConvertSigned,
+		IntDec:         cbor.IntDecConvertSignedOrFail,
 	}.DecMode()
 	if err != nil {
 		panic(err)

@@ -71,10 +71,10 @@ func TestRawGetShardIteratorErrors(t *testing.T) {
 			return fmt.Sprintf(`"ShardIteratorType":%q,"StartingSequenceNumber":%q`, kind, number)
 		}
 		used := func(number, end string) string {
-			return "StartingSequenceNumber " + number + " used in GetShardIterator on shard " + firstShard + in + " is invalid" + end
+			return "StartingSequenceNumber " + number + " used in GetShardIterator on shard " + shard0 + in + " is invalid" + end
 		}
 		encodes := func(encoded string) string {
-			return "Invalid StartingSequenceNumber. It encodes " + encoded + ", while it was used in a call to a shard with " + firstShard
+			return "Invalid StartingSequenceNumber. It encodes " + encoded + ", while it was used in a call to a shard with " + shard0
 		}
 		const op = "GetShardIterator"
 		r.refuses(
@@ -125,7 +125,7 @@ func TestRawGetShardIteratorErrors(t *testing.T) {
 			`"ShardIteratorType":"AT_TIMESTAMP","Timestamp":-1e300`,
 			fmt.Sprintf(`"ShardIteratorType":"AT_TIMESTAMP","Timestamp":%d`, time.Now().Unix()),
 		} {
-			for _, shard := range []string{"0", "shardId-0", "x-00", firstShard} {
+			for _, shard := range []string{"0", "shardId-0", "x-00", shard0} {
 				it := r.iterator("s", shard, rest)
 				require.LessOrEqual(t, len(it), 512)
 				require.Empty(t, r.doesf("GetRecords", `{"ShardIterator":%q}`, it)["Records"])
@@ -183,7 +183,7 @@ func TestRawPutErrors(t *testing.T) {
 		// What is within all limits, if only just.
 		r.doesf("PutRecords", `{"StreamName":"s","Records":[%s{"PartitionKey":"a","Data":""}]}`, strings.Repeat(`{"PartitionKey":"a","Data":""},`, 499))
 		out := r.doesf("PutRecord", `{"StreamName":"s","PartitionKey":"a","Data":"%s","ExplicitHashKey":"%s","SequenceNumberForOrdering":"%s"}`, most[:len(most)-4], maxHash, numbers[0])
-		require.Equal(t, map[string]any{"ShardId": firstShard, "SequenceNumber": out["SequenceNumber"]}, out, "no EncryptionType")
+		require.Equal(t, map[string]any{"ShardId": shard0, "SequenceNumber": out["SequenceNumber"]}, out, "no EncryptionType")
 	})
 }
 
@@ -198,7 +198,7 @@ func TestRawReshardErrors(t *testing.T) {
 			refusal{inUse, notActive("CREATING"), "ListShards", `{"StreamName":"s"}`},
 			refusal{notFound, streamsUnder + " not found.", "PutRecord", `{"StreamName":"s","PartitionKey":"a","Data":""}`},
 			refusal{notFound, streamsUnder + " not found.", "PutRecords", `{"StreamName":"s","Records":[{"PartitionKey":"a","Data":""}]}`},
-			refusal{notFound, "Shard " + firstShard + in + " does not exist", "GetShardIterator", `{"StreamName":"s","ShardId":"0","ShardIteratorType":"LATEST"}`},
+			refusal{notFound, "Shard " + shard0 + in + " does not exist", "GetShardIterator", `{"StreamName":"s","ShardId":"0","ShardIteratorType":"LATEST"}`},
 			refusal{inUse, streamsUnder + " already exists.", "CreateStream", `{"StreamName":"s","ShardCount":3}`},
 		)
 		description := r.does("DescribeStream", `{"StreamName":"s"}`)["StreamDescription"].(map[string]any)
@@ -209,7 +209,7 @@ func TestRawReshardErrors(t *testing.T) {
 
 		const end = "113427455640312821154458202477256070484"
 		bounds := func(key string) string {
-			return "NewStartingHashKey " + key + " used in SplitShard() on shard " + firstShard + in + " is not both greater than one plus the shard's StartingHashKey 0 and less than the shard's EndingHashKey " + end + "."
+			return "NewStartingHashKey " + key + " used in SplitShard() on shard " + shard0 + in + " is not both greater than one plus the shard's StartingHashKey 0 and less than the shard's EndingHashKey " + end + "."
 		}
 		split := func(stream, shard, key string) string {
 			return fmt.Sprintf(`{"StreamName":%q,"ShardToSplit":%q,"NewStartingHashKey":%q}`, stream, shard, key)
@@ -259,13 +259,13 @@ func TestRawReshardErrors(t *testing.T) {
 		for i, keys := range []map[string]any{{"StartingHashKey": "0", "EndingHashKey": "1"}, {"StartingHashKey": "2", "EndingHashKey": end}} {
 			child := shards[3+i].(map[string]any)
 			require.Equal(t, keys, child["HashKeyRange"])
-			require.Equal(t, firstShard, child["ParentShardId"])
+			require.Equal(t, shard0, child["ParentShardId"])
 			require.NotContains(t, child, "AdjacentParentShardId")
 		}
 		const done = " has already been merged or split, and thus is not eligible for merging or splitting."
 		r.refuses(
-			refusal{invalid, "Shard " + firstShard + in + done, "SplitShard", split("s", "0", "2")},
-			refusal{invalid, "Shard " + firstShard + in + done, "MergeShards", merge("s", "0", "1")},
+			refusal{invalid, "Shard " + shard0 + in + done, "SplitShard", split("s", "0", "2")},
+			refusal{invalid, "Shard " + shard0 + in + done, "MergeShards", merge("s", "0", "1")},
 		)
 		r.does("MergeShards", merge("s", "3", "4"))
 		pass(time.Second)
@@ -456,8 +456,8 @@ func TestRawConsumerErrors(t *testing.T) {
 		r.refuses(
 			refusal{notFound, "Could not find shard abc" + in + ".", "SubscribeToShard", subscribe(consumer, "abc", `"Type":"LATEST"`)},
 			refusal{notFound, "Shard shardId-000000000009" + in + " does not exist", "SubscribeToShard", subscribe(consumer, "9", `"Type":"LATEST"`)},
-			refusal{invalid, "Invalid StartingSequenceNumber. It encodes shardId-000000000005, while it was used in a call to a shard with " + firstShard, "SubscribeToShard", subscribe(consumer, "0", `"Type":"AT_SEQUENCE_NUMBER","SequenceNumber":"5"`)},
-			refusal{invalid, "StartingSequenceNumber 0 used in SubscribeToShard on shard " + firstShard + in + " is invalid because it did not come from this stream.", "SubscribeToShard", subscribe(consumer, "0", `"Type":"AT_SEQUENCE_NUMBER","SequenceNumber":"0"`)},
+			refusal{invalid, "Invalid StartingSequenceNumber. It encodes shardId-000000000005, while it was used in a call to a shard with " + shard0, "SubscribeToShard", subscribe(consumer, "0", `"Type":"AT_SEQUENCE_NUMBER","SequenceNumber":"5"`)},
+			refusal{invalid, "StartingSequenceNumber 0 used in SubscribeToShard on shard " + shard0 + in + " is invalid because it did not come from this stream.", "SubscribeToShard", subscribe(consumer, "0", `"Type":"AT_SEQUENCE_NUMBER","SequenceNumber":"0"`)},
 			refusal{validation, "1 validation error detected: Value 'NOW' at 'startingPosition.type' failed to satisfy constraint: Member must satisfy enum value set: [AFTER_SEQUENCE_NUMBER, LATEST, AT_TIMESTAMP, AT_SEQUENCE_NUMBER, TRIM_HORIZON]", "SubscribeToShard", subscribe(consumer, "0", `"Type":"NOW"`)},
 			refusal{validation, "1 validation error detected: Value null at 'startingPosition' failed to satisfy constraint: Member must not be null", "SubscribeToShard", `{"ConsumerARN":"` + consumer + `","ShardId":"0"}`},
 			refusal{"DryRunOperationException", "The request would have succeeded, but the DryRun parameter is set.", "SubscribeToShard", `{"DryRun":true,"ConsumerARN":"` + consumer + `","ShardId":"0","StartingPosition":{"Type":"LATEST"}}`},

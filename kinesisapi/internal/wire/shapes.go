@@ -84,6 +84,7 @@ var shapes = map[string]*shape{
 		match:   func(s string) bool { return isNumber(s, 39) },
 	},
 	"PartitionKey": {min: 1, max: 256},
+	"TagKey":       tagKey,
 	"NextToken":    {min: 1, max: 1048576},
 	"KeyId":        {min: 1, max: 2048},
 
@@ -96,7 +97,6 @@ var shapes = map[string]*shape{
 	"WarmThroughput":     {on: onNumber, max: unbounded},
 
 	"PutRecordsRequestEntryList": {on: onList, min: 1, max: 500},
-	"TagKey":                     {min: 1, max: 128},
 	"TagKeyList":                 {on: onStrings, min: 1, max: 50, element: tagKey},
 	"TagMap":                     {on: onTags, min: 1, max: 200, element: tagKey, value: &shape{max: 256}},
 
