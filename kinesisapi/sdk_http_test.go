@@ -84,7 +84,7 @@ func TestSDKHTTP(t *testing.T) {
 			f = &feed{t, out.GetStream()}
 			f.next()
 			cancel()
-			require.ErrorIs(t, f.end(), context.Canceled)
+			require.Error(t, f.end()) // which one depends on the transport
 
 			// and with the server.
 			f = k.subscribe(consumer, "shardId-000000000002", types.ShardIteratorTypeLatest)

@@ -1,8 +1,10 @@
 package kinesisapi_test
 
 import (
+	"bytes"
 	"context"
 	"crypto/tls"
+	"io"
 	"net"
 	"net/http"
 	"reflect"
@@ -288,9 +290,26 @@ func (k *sdk) serveHTTP(protocol string) {
 		<-done
 		transport.CloseIdleConnections()
 	})
-	k.Client = sdkClient(&http.Client{Transport: transport}, "AKIA", "us-east-1", func(o *kinesis.Options) {
+	k.Client = sdkClient(&http.Client{Transport: ownBodies{transport}}, "AKIA", "us-east-1", func(o *kinesis.Options) {
 		o.BaseEndpoint = aws.String(scheme + "://" + listener.Addr().String())
 	})
+}
+
+// ownBodies sends copies of the bodies of requests. The SDK closes a body as soon as
+// there is an answer, which the transport for HTTP/1.1 can take for a failure of the
+// request if it is not quite done with it: then it hangs up, in the middle of a
+// subscription.
+type ownBodies struct{ http.RoundTripper }
+
+func (o ownBodies) RoundTrip(r *http.Request) (*http.Response, error) {
+	body, err := io.ReadAll(r.Body)
+	_ = r.Body.Close()
+	if err != nil {
+		return nil, err
+	}
+	r = r.Clone(r.Context())
+	r.Body = io.NopCloser(bytes.NewReader(body))
+	return o.RoundTripper.RoundTrip(r)
 }
 
 // TestSDKOperations compares what the SDK can ask for with what the service
