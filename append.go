@@ -22,12 +22,12 @@ const counterLease = time.Second
 // its key and value: the node of a skip list.
 const recordMemtableBytes = 64
 
-// appender is what the committer's goroutine runs: it gives out numbers, places
-// records, and shows them to readers. It is the one place where the order of a
-// shard is decided.
+// appender is what the committer runs: it gives out numbers, places records, and
+// shows them to readers. It is the one place where the order of a shard is decided.
 //
-// All fields belong to that goroutine, and so do the fields of Stream and Shard
-// that say so. No lock guards them, since no other goroutine touches them.
+// All fields belong to the goroutine that runs a group, and so do the fields of
+// Stream and Shard that say so. There is one at a time, and each sees what the one
+// before it did, so no lock guards them.
 //
 // Invariant: counters go up by at least one with every record of the database,
 // whatever the clock does. So a counter names one record, and merging shards by
@@ -71,8 +71,8 @@ type putOp struct {
 	many   []put  // memory for those of a PutRecords
 }
 
-// controlOp is a request that changes something else than records: it runs on
-// the committer's goroutine, adds its rows, and returns what shows the change
+// controlOp is a request that changes something else than records: the
+// committer runs it, and it adds its rows and returns what shows the change
 // once it is durable, or nil. With an error it has added nothing.
 type controlOp func(a *appender, batch *kv.Batch) (publish func(), err error)
 

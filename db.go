@@ -156,7 +156,7 @@ type DB struct {
 	otherWall func() time.Time // the wall clock of tests; nil for that of the system
 	store     *kv.Store
 	committer *commit.Committer
-	appender  *appender // the committer's goroutine's
+	appender  *appender // the committer's
 	aging     retentionClock
 	capacity  capacity
 	requests  sync.Pool // of *putRequest
@@ -224,7 +224,7 @@ func open(dir string, options *Options, env environment) (*DB, error) {
 		_ = db.store.Close() // the first error tells more
 		return nil, wrapError("open", dir, err)
 	}
-	db.start()
+	db.start(dir == InMemory)
 	return db, nil
 }
 
@@ -246,10 +246,11 @@ func (db *DB) openStore(dir string, fs kv.FS) (err error) {
 }
 
 // start begins to take requests, and starts the goroutines. Close stops them and
-// waits.
-func (db *DB) start() {
+// waits. In memory there is no disk that a commit could wait for, so callers run
+// commits themselves.
+func (db *DB) start(inMemory bool) {
 	db.mu.Lock()
-	db.committer = commit.New(db.store, db.appender)
+	db.committer = commit.New(db.store, db.appender, inMemory)
 	db.mu.Unlock()
 	db.noteFull()
 	db.background.Go(db.runReclaim)
@@ -411,7 +412,7 @@ func (db *DB) wall(moment time.Time) time.Time {
 	return moment
 }
 
-// control has an operation run on the committer's goroutine, and waits until
+// control has an operation run by the committer, and waits until
 // what it added is durable.
 func (db *DB) control(ctx context.Context, op controlOp) error {
 	return db.committer.Do(ctx, &commit.Request{Op: op, Essential: true})

@@ -11,7 +11,7 @@ import (
 )
 
 // A budget is a bucket that holds one second's worth and is full at first. What
-// is put is charged on the committer's goroutine, where it is known which shard
+// is put is charged when its group is applied, where it is known which shard
 // it goes to: records and bytes together, or neither. So what is refused has had
 // no effect, and costs nothing.
 

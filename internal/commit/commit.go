@@ -1,6 +1,6 @@
 // Package commit is the one door through which every change enters a database:
-// it gathers the requests of all goroutines into groups, and one goroutine makes
-// each group one batch and one fsync.
+// it gathers the requests of all goroutines into groups, and one goroutine at a
+// time makes each group one batch and one fsync.
 //
 // It knows queues, groups, cancellation and waking. It does not know what a
 // request holds: a [Log], which the root package is, turns requests into rows
@@ -58,8 +58,8 @@ const (
 	closePatience = time.Second
 )
 
-// A Log gives meaning to requests. Its methods are called on the committer's
-// goroutine only.
+// A Log gives meaning to requests. Its methods are called by one goroutine at a
+// time, and each sees what the one before it did.
 type Log interface {
 	// Apply adds the rows of the requests to the batch, in order. It refuses a
 	// request by setting its Err, and adds nothing for it. It reports whether
@@ -89,12 +89,15 @@ type Request struct {
 
 // Committer runs the groups of one store.
 type Committer struct {
-	store *kv.Store
-	log   Log
-	wake  chan struct{} // holds a token while groups may be waiting
-	ended chan struct{} // closed when the goroutine has returned
+	store  *kv.Store
+	log    Log
+	inline bool          // callers run groups, too
+	batch  *kv.Batch     // belongs to whoever runs groups
+	wake   chan struct{} // holds a token while groups may be waiting
+	ended  chan struct{} // closed when the goroutine has returned
 
 	mu       sync.Mutex    // guards the fields below
+	running  bool          // somebody runs groups
 	queue    []*group      // waiting groups, oldest first; only the last one grows
 	spare    *group        // an ended group, for its memory
 	next     uint64        // number of the group that the next request opens
@@ -119,13 +122,21 @@ type group struct {
 // New starts a committer. Close stops it and waits for its goroutine, unless
 // the store has failed: then that goroutine never returns from the store, and
 // is left behind with it.
-func New(store *kv.Store, log Log) *Committer {
+//
+// With inline, a caller that comes while the goroutine sleeps runs its group by
+// itself, which is quicker than to wake the goroutine and to be woken by it. It
+// looks at its context before that and not meanwhile. So inline is for a store
+// whose commits wait for nothing, as one in memory does.
+func New(store *kv.Store, log Log, inline bool) *Committer {
 	c := &Committer{
-		store: store,
-		log:   log,
-		wake:  make(chan struct{}, 1),
-		ended: make(chan struct{}),
-		full:  make(chan struct{}),
+		store:   store,
+		log:     log,
+		inline:  inline,
+		batch:   store.NewBatch(),
+		wake:    make(chan struct{}, 1),
+		ended:   make(chan struct{}),
+		full:    make(chan struct{}),
+		running: true,
 	}
 	go c.run()
 	return c
@@ -138,9 +149,12 @@ func New(store *kv.Store, log Log) *Committer {
 //
 // After ErrUnknown the request still belongs to the committer: do not reuse it.
 func (c *Committer) Do(ctx context.Context, r *Request) error {
-	full, err := c.enqueue(ctx, r)
+	full, own, err := c.enqueue(ctx, r)
 	if err != nil {
 		return err
+	}
+	if own != nil {
+		return c.runInline(own, r)
 	}
 	if r.Essential {
 		full = nil
@@ -188,26 +202,26 @@ func (c *Committer) giveUp(r *Request, cause error) error {
 
 // enqueue adds the request to the last waiting group, or to a new one. While too
 // much waits already it waits outside. It returns the channel that tells that
-// the disk is full.
-func (c *Committer) enqueue(ctx context.Context, r *Request) (full chan struct{}, err error) {
+// the disk is full; or the group, if the caller is to run it.
+func (c *Committer) enqueue(ctx context.Context, r *Request) (full chan struct{}, own *group, err error) {
 	if err := ctx.Err(); err != nil {
-		return nil, context.Cause(ctx)
+		return nil, nil, context.Cause(ctx)
 	}
 	c.mu.Lock()
 	for c.queued > 0 && c.queued+r.Bytes > maxQueuedBytes && !c.closed {
 		if err := c.waitForSpaceLocked(ctx, r.Essential); err != nil {
 			c.mu.Unlock()
-			return nil, err
+			return nil, nil, err
 		}
 	}
 	defer c.mu.Unlock()
 	switch {
 	case c.closed:
-		return nil, ErrClosed
+		return nil, nil, ErrClosed
 	case c.store.Err() != nil:
-		return nil, c.store.Err()
+		return nil, nil, c.store.Err()
 	case c.isFull && !r.Essential:
-		return nil, kv.ErrDiskFull
+		return nil, nil, kv.ErrDiskFull
 	}
 	g := c.openGroupLocked(r.Bytes)
 	r.done, r.group, r.slot = g.done, g.number, len(g.requests)
@@ -215,13 +229,22 @@ func (c *Committer) enqueue(ctx context.Context, r *Request) (full chan struct{}
 	g.live++
 	g.bytes += r.Bytes
 	c.queued += r.Bytes
-	if len(g.requests) == 1 {
-		select {
-		case c.wake <- struct{}{}:
-		default:
-		}
+	if c.inline && !c.running && len(c.queue) == 1 && g.live == 1 {
+		c.running = true
+		return nil, c.takeLocked(), nil
 	}
-	return c.full, nil
+	if len(g.requests) == 1 {
+		c.wakeUp()
+	}
+	return c.full, nil, nil
+}
+
+// wakeUp has the goroutine look whether groups are waiting.
+func (c *Committer) wakeUp() {
+	select {
+	case c.wake <- struct{}{}:
+	default:
+	}
 }
 
 // waitForSpaceLocked gives up the mutex until some of what waits was taken.
@@ -321,10 +344,7 @@ func (c *Committer) Close() bool {
 		close(c.space)
 		c.space = nil
 	}
-	select {
-	case c.wake <- struct{}{}:
-	default:
-	}
+	c.wakeUp()
 	full := c.full
 	c.mu.Unlock()
 	select {
@@ -348,35 +368,56 @@ func (c *Committer) Close() bool {
 // run is the committer's goroutine.
 func (c *Committer) run() {
 	defer close(c.ended)
-	batch := c.store.NewBatch()
-	defer batch.Close()
+	defer c.batch.Close()
 	for {
 		g := c.take()
-		if g == nil {
+		if g == nil || !c.runGroup(g) {
 			return
 		}
-		batch.Reset()
-		sync := c.log.Apply(g.requests, batch)
-		if !batch.Empty() {
-			if err := batch.Commit(sync); err != nil {
-				return // the store has failed, and told so to all who wait
-			}
-		}
-		c.log.Publish(g.requests)
-		close(g.done)
-		c.recycle(g)
 	}
 }
 
+// runGroup makes the changes of a group. It returns false if the store has failed,
+// and told so to all who wait. Then nobody runs a group any more.
+func (c *Committer) runGroup(g *group) bool {
+	c.batch.Reset()
+	sync := c.log.Apply(g.requests, c.batch)
+	if !c.batch.Empty() {
+		if err := c.batch.Commit(sync); err != nil {
+			return false
+		}
+	}
+	c.log.Publish(g.requests)
+	close(g.done)
+	c.recycle(g)
+	return true
+}
+
+// runInline runs the group of a caller, on the caller's goroutine. Whoever came
+// meanwhile is left to the committer's.
+func (c *Committer) runInline(g *group, r *Request) error {
+	ok := c.runGroup(g)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.running = false
+	if len(c.queue) > 0 || c.closed || !ok {
+		c.wakeUp()
+	}
+	if !ok {
+		return c.giveUp(r, c.store.Err())
+	}
+	return r.Err
+}
+
 // take waits for a group and takes it, after it let it grow. It returns nil when
-// the committer is closed and nothing waits.
+// the committer is closed and nothing waits, and when the store has failed.
 func (c *Committer) take() *group {
 	yields, seen, idle := 0, 0, 0
 	lone := false // one caller, whose turn is all that there is to wait for
 	for {
 		c.mu.Lock()
 		switch {
-		case len(c.queue) == 0 && c.closed:
+		case len(c.queue) == 0 && c.closed, c.store.Err() != nil:
 			c.mu.Unlock()
 			return nil
 		case len(c.queue) == 0 && idle < maxSpins:
@@ -386,8 +427,7 @@ func (c *Committer) take() *group {
 			runtime.Gosched()
 			continue
 		case len(c.queue) == 0:
-			c.mu.Unlock()
-			<-c.wake
+			c.sleepLocked()
 			continue
 		case !lone && len(c.queue) == 1 && c.queue[0].live > seen && yields < maxYields:
 			seen = c.queue[0].live
@@ -396,16 +436,38 @@ func (c *Committer) take() *group {
 			runtime.Gosched()
 			continue
 		}
-		g := c.queue[0]
-		n := copy(c.queue, c.queue[1:])
-		c.queue[n] = nil
-		c.queue = c.queue[:n]
-		c.taken = g.number
-		c.lastLive = g.live
-		c.releaseLocked(g.bytes)
+		g := c.takeLocked()
 		c.mu.Unlock()
-		g.compact()
 		return g
+	}
+}
+
+// takeLocked takes the oldest group.
+func (c *Committer) takeLocked() *group {
+	g := c.queue[0]
+	n := copy(c.queue, c.queue[1:])
+	c.queue[n] = nil
+	c.queue = c.queue[:n]
+	c.taken = g.number
+	c.lastLive = g.live
+	c.releaseLocked(g.bytes)
+	g.compact()
+	return g
+}
+
+// sleepLocked gives up the mutex until there is something to do and nobody else
+// runs groups.
+func (c *Committer) sleepLocked() {
+	c.running = false
+	for {
+		c.mu.Unlock()
+		<-c.wake
+		c.mu.Lock()
+		if !c.running {
+			c.running = true
+			c.mu.Unlock()
+			return
+		}
 	}
 }
 

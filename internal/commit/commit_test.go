@@ -90,11 +90,19 @@ func do(ctx context.Context, c *commit.Committer, r *commit.Request) <-chan erro
 // in which groups were applied, and a group is published before the next one is
 // applied.
 func TestOrder(t *testing.T) {
+	for _, inline := range []bool{false, true} {
+		for _, producers := range []int{1, 2, 8} {
+			testOrder(t, inline, producers)
+		}
+	}
+}
+
+func testOrder(t *testing.T, inline bool, producers int) {
 	store := openStore(t)
 	order := &orderLog{t: t, store: store}
-	c := commit.New(store, order)
+	c := commit.New(store, order, inline)
 	var running sync.WaitGroup
-	for p := range 8 {
+	for p := range producers {
 		running.Go(func() {
 			for i := range 200 {
 				if err := c.Do(t.Context(), &commit.Request{Op: fmt.Sprintf("%d/%d", p, i), Bytes: 100}); err != nil {
@@ -109,7 +117,7 @@ func TestOrder(t *testing.T) {
 	}
 	running.Wait()
 	require.True(t, c.Close())
-	require.EqualValues(t, 8*200, order.count.Load())
+	require.EqualValues(t, producers*200, order.count.Load())
 	require.NoError(t, store.Close())
 }
 
@@ -147,7 +155,7 @@ func (l *orderLog) Publish(requests []*commit.Request) {
 func TestRequestsThatWaitShareAGroup(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		store, log := openStore(t), &testLog{hold: make(chan struct{})}
-		c := commit.New(store, log)
+		c := commit.New(store, log, false)
 		first := do(t.Context(), c, &commit.Request{Op: "a"})
 		synctest.Wait()
 		var rest []<-chan error
@@ -168,10 +176,45 @@ func TestRequestsThatWaitShareAGroup(t *testing.T) {
 	})
 }
 
+// Where callers run groups, one who finds the committer asleep does, and those who
+// come meanwhile share the next group, which is the committer's.
+func TestACallerRunsItsGroup(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store, log := openStore(t), &testLog{hold: make(chan struct{})}
+		c := commit.New(store, log, true)
+		synctest.Wait() // it is asleep
+		ctx, cancel := context.WithCancel(t.Context())
+		first := do(ctx, c, &commit.Request{Op: "a"})
+		synctest.Wait()
+		cancel() // too late: it is at work
+		b := do(t.Context(), c, &commit.Request{Op: "b"})
+		hasty, giveUp := context.WithCancel(t.Context())
+		withdrawn := do(hasty, c, &commit.Request{Op: "withdrawn"})
+		d := do(t.Context(), c, &commit.Request{Op: "d"})
+		synctest.Wait()
+		giveUp()
+		require.ErrorIs(t, <-withdrawn, context.Canceled)
+		closed := make(chan bool)
+		go func() { closed <- c.Close() }()
+		synctest.Wait()
+		require.ErrorIs(t, c.Do(t.Context(), &commit.Request{Op: "late"}), commit.ErrClosed)
+
+		close(log.hold)
+		require.NoError(t, <-first)
+		require.NoError(t, <-b)
+		require.NoError(t, <-d)
+		require.True(t, <-closed)
+		groups, _ := log.state()
+		require.Equal(t, []string{"a"}, groups[0])
+		require.ElementsMatch(t, []string{"b", "d"}, groups[1])
+		require.NoError(t, store.Close())
+	})
+}
+
 func TestALargeGroupIsDivided(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		store, log := openStore(t), &testLog{hold: make(chan struct{})}
-		c := commit.New(store, log)
+		c := commit.New(store, log, false)
 		var results []<-chan error
 		for i, megabytes := range []int{1, 2, 2, 1, 20, 1} {
 			results = append(results, do(t.Context(), c, &commit.Request{Op: string(rune('a' + i)), Bytes: megabytes << 20}))
@@ -190,7 +233,7 @@ func TestALargeGroupIsDivided(t *testing.T) {
 
 func TestTheLogMayRefuseARequest(t *testing.T) {
 	store, log := openStore(t), new(testLog)
-	c := commit.New(store, log)
+	c := commit.New(store, log, false)
 	refusal := errors.New("not this one")
 	require.Equal(t, refusal, c.Do(t.Context(), &commit.Request{Op: refusal}))
 	require.NoError(t, c.Do(t.Context(), &commit.Request{Op: "a"}))
@@ -204,7 +247,7 @@ func TestTheLogMayRefuseARequest(t *testing.T) {
 func TestACancelledRequestIsRefusedOrUnknown(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		store, log := openStore(t), &testLog{hold: make(chan struct{})}
-		c := commit.New(store, log)
+		c := commit.New(store, log, false)
 		cause := errors.New("no more interest")
 		ctx, cancel := context.WithCancelCause(t.Context())
 
@@ -233,7 +276,7 @@ func TestACancelledRequestIsRefusedOrUnknown(t *testing.T) {
 func TestWhatWaitsIsBounded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		store, log := openStore(t), &testLog{hold: make(chan struct{})}
-		c := commit.New(store, log)
+		c := commit.New(store, log, false)
 		var results []<-chan error
 		for range 20 { // one is taken; of the others eight fit
 			results = append(results, do(t.Context(), c, &commit.Request{Op: "x", Bytes: 8 << 20}))
@@ -262,7 +305,7 @@ func TestWhatWaitsIsBounded(t *testing.T) {
 func TestAFullDiskRefusesAllButTheEssential(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		store, log := openStore(t), &testLog{hold: make(chan struct{})}
-		c := commit.New(store, log)
+		c := commit.New(store, log, false)
 		taken := do(t.Context(), c, &commit.Request{Op: "taken"})
 		synctest.Wait()
 		waiting := do(t.Context(), c, &commit.Request{Op: "waiting"})
@@ -292,7 +335,7 @@ func TestAFullDiskRefusesAllButTheEssential(t *testing.T) {
 func TestCloseFinishesWhatWaits(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		store, log := openStore(t), &testLog{hold: make(chan struct{})}
-		c := commit.New(store, log)
+		c := commit.New(store, log, false)
 		var inside []<-chan error
 		for range 9 {
 			inside = append(inside, do(t.Context(), c, &commit.Request{Op: "x", Bytes: 8 << 20}))
@@ -318,7 +361,7 @@ func TestCloseFinishesWhatWaits(t *testing.T) {
 func TestCloseDoesNotWaitForAFullDisk(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		store, log := openStore(t), &testLog{hold: make(chan struct{})}
-		c := commit.New(store, log)
+		c := commit.New(store, log, false)
 		taken := do(t.Context(), c, &commit.Request{Op: "taken"})
 		synctest.Wait()
 		c.SetFull(true)
