@@ -41,6 +41,11 @@
 // the same in each run as well. Outside of a bubble a call that is to be tried again
 // costs the SDK's pauses, some seconds.
 //
+// # Subscriptions
+//
+// In smithy-go 1.28.9, which the SDK stands on, the subscriptions of one client share
+// a buffer, and read each other's events. Call [Kit.Kinesis] for each of them.
+//
 // # What is the same each time
 //
 // Shards are numbered from 0, and the identifiers of answers come from a fixed seed.
