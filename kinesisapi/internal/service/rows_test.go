@@ -70,6 +70,33 @@ func TestDeletionOfAnotherStream(t *testing.T) {
 	})
 }
 
+// The row of a stream goes with it, and takes no row of a later one along.
+func TestRowsOfDeletedStreams(t *testing.T) {
+	s := newService(t, Options{})
+	create := func() *braid.Stream {
+		_, err := s.CreateStream(t.Context(), Caller{}, &CreateStreamInput{StreamName: new("s")})
+		require.NoError(t, err)
+		stream, err := s.db.Stream("s")
+		require.NoError(t, err)
+		return stream
+	}
+	stored := func() (row streamRow) {
+		require.NoError(t, s.db.View(t.Context(), func(tx *braid.Tx) (err error) {
+			row, err = getStored(tx, "s")
+			return err
+		}))
+		return row
+	}
+	old := create()
+	require.NoError(t, s.db.DeleteStream(t.Context(), "s")) // by the application, which knows of no rows
+	current := create()
+	require.NoError(t, s.deleteRow(t.Context(), old))
+	require.Equal(t, current.CreatedAt().UnixNano(), stored().Created)
+	require.Equal(t, modeOnDemand, stored().Mode)
+	require.NoError(t, s.deleteRow(t.Context(), current))
+	require.Zero(t, stored())
+}
+
 // A limiter does not remember who has not called for long.
 func TestLimiterForgets(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
