@@ -116,6 +116,38 @@ func TestLimiterForgets(t *testing.T) {
 	})
 }
 
+// A subscription that begins while its consumer is deregistered does not outlive it.
+func TestSubscriptionsOfDeregisteredConsumers(t *testing.T) {
+	s := newService(t, Options{})
+	ctx, c, arn := t.Context(), Caller{}, new("arn:aws:kinesis:us-east-1:000000000000:stream/s")
+	_, err := s.CreateStream(ctx, c, &CreateStreamInput{StreamName: new("s"), ShardCount: new(int32(1))})
+	require.NoError(t, err)
+	for range 200 {
+		registered, err := s.RegisterStreamConsumer(ctx, c, &RegisterStreamConsumerInput{StreamARN: arn, ConsumerName: new("c")})
+		require.NoError(t, err)
+		consumer := &registered.Consumer.ConsumerARN
+		var sub *Subscription
+		var refused, failed error
+		var both sync.WaitGroup
+		both.Go(func() {
+			sub, refused = s.SubscribeToShard(ctx, c, &SubscribeToShardInput{
+				ConsumerARN: consumer, ShardId: new("0"), StartingPosition: &StartingPosition{Type: new(latest)},
+			})
+		})
+		both.Go(func() { _, failed = s.DeregisterStreamConsumer(ctx, c, &ConsumerInput{ConsumerARN: consumer}) })
+		both.Wait()
+		require.NoError(t, failed)
+		require.Empty(t, s.subscriptions.open)
+		if refused == nil {
+			for _, err := range sub.Events(ctx) {
+				refused = err
+			}
+		}
+		var e *Error
+		require.ErrorAs(t, refused, &e)
+	}
+}
+
 // Streams and consumers are created, changed and deleted by many at once, while
 // some are on their way. Whatever comes of it, nothing is left half.
 func TestStatusesAtOnce(t *testing.T) {

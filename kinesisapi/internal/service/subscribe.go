@@ -86,6 +86,12 @@ func (s *Service) SubscribeToShard(ctx context.Context, c Caller, in *SubscribeT
 	if !s.subscriptions.add(sub, taken) {
 		return nil, taken
 	}
+	// A deregistration ends what is open when the consumer is gone. If it came before
+	// this one was, that shows now.
+	if _, err := s.resource(ctx, c, *in.ConsumerARN); err != nil {
+		sub.Close()
+		return nil, err
+	}
 	return sub, nil
 }
 
