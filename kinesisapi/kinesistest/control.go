@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"github.com/braidstream/braid"
+	"github.com/braidstream/braid/kinesisapi/internal/service"
 )
 
 // The methods in this file do to the streams what a test wants to be the case. They
@@ -13,7 +14,7 @@ import (
 type Record struct {
 	Shard          string // such as "shardId-000000000000"
 	SequenceNumber string
-	PartitionKey   string
+	PartitionKey   string // empty if the producer gave none
 	Data           string
 	ArrivalTime    time.Time
 }
@@ -54,7 +55,7 @@ func recordOf(rec *braid.Record) Record {
 	return Record{
 		Shard:          string(rec.ShardID),
 		SequenceNumber: rec.SequenceNumber.String(),
-		PartitionKey:   rec.PartitionKey,
+		PartitionKey:   service.PartitionKey(rec.PartitionKey),
 		Data:           string(rec.Data),
 		ArrivalTime:    rec.ArrivalTime,
 	}

@@ -66,6 +66,21 @@ func keysOf(records []Record) (keys []keyRecords) {
 	return keys
 }
 
+// ordersOf is keysOf, but for records without a partition key, each of which stands
+// alone: they have no order.
+func ordersOf(records []Record) (orders []keyRecords) {
+	for _, key := range keysOf(records) {
+		if key.key != "" {
+			orders = append(orders, key)
+			continue
+		}
+		for i := range key.data {
+			orders = append(orders, keyRecords{data: key.data[i : i+1]})
+		}
+	}
+	return orders
+}
+
 // holds shows records, by shard and key.
 func holds(records []Record) string {
 	if len(records) == 0 {
