@@ -43,12 +43,20 @@ func (k *Kit) Put(stream, partitionKey string, data ...string) {
 // arrival, over all shards, closed ones too.
 func (k *Kit) Records(stream string) []Record {
 	k.t.Helper()
-	var all []Record
-	for rec, err := range k.stream(stream).Records(always, braid.TrimHorizon()) {
-		k.must(err, "read %s", stream)
+	all, err := recordsOf(k.stream(stream))
+	k.must(err, "read %s", stream)
+	return all
+}
+
+// recordsOf returns what the stream holds, up to the first error.
+func recordsOf(s *braid.Stream) (all []Record, err error) {
+	for rec, err := range s.Records(always, braid.TrimHorizon()) {
+		if err != nil {
+			return all, err
+		}
 		all = append(all, recordOf(&rec))
 	}
-	return all
+	return all, nil
 }
 
 func recordOf(rec *braid.Record) Record {
