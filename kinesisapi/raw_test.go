@@ -146,7 +146,7 @@ func (r *rig) callCBOR(operation string, body any) (status int, document any) {
 var cborMode = func() cbor.DecMode {
 	mode, err := cbor.DecOptions{
 		DefaultMapType: reflect.TypeFor[map[string]any](),
-		IntDec:         cbor.IntDecConvertSigned,
+		IntDec:         cbor.IntDecConvertSignedOrFail,
 	}.DecMode()
 	if err != nil {
 		panic(err)
