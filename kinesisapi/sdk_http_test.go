@@ -2,8 +2,10 @@ package kinesisapi_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
+	"os"
 	"strings"
 	"sync"
 	"testing"
@@ -94,15 +96,15 @@ func TestSDKHTTP(t *testing.T) {
 
 			mu.Lock()
 			defer mu.Unlock()
-			errors := make(map[string]string)
+			failed := make(map[string]string)
 			for _, a := range seen {
 				if a.Error != "" {
-					errors[a.Operation] = a.Error
+					failed[a.Operation] = a.Error
 					require.Equal(t, http.StatusBadRequest, a.Status)
 				}
 				require.True(t, strings.HasPrefix(a.Remote, "127.0.0.1:"), a.Remote)
 			}
-			require.Equal(t, map[string]string{"DescribeStream": "ResourceNotFoundException", "SubscribeToShard": "ResourceInUseException"}, errors)
+			require.Equal(t, map[string]string{"DescribeStream": "ResourceNotFoundException", "SubscribeToShard": "ResourceInUseException"}, failed)
 		})
 	}
 }
@@ -146,11 +148,7 @@ func TestSDKHTTPDeadlines(t *testing.T) {
 	inBubble(t, nil, func(t *testing.T, k *sdk) {
 		k.create("orders", 1)
 		consumer := k.register("orders", "c")
-		body := fmt.Sprintf(`{"ConsumerARN":%q,"ShardId":%q,"StartingPosition":{"Type":"LATEST"}}`, consumer, shard0)
-		request, err := http.NewRequestWithContext(k.ctx, http.MethodPost, "http://localhost/", strings.NewReader(body))
-		require.NoError(t, err)
-		request.Header.Set("Content-Type", "application/x-amz-json-1.1")
-		request.Header.Set("X-Amz-Target", "Kinesis_20131202.SubscribeToShard")
+		request := subscribeRequest(k, consumer)
 		w := &deadlineWriter{read: time.Now().Add(time.Minute), write: time.Now().Add(time.Minute)}
 		started := time.Now()
 		k.server.ServeHTTP(w, request)
@@ -160,6 +158,40 @@ func TestSDKHTTPDeadlines(t *testing.T) {
 		require.Equal(t, 5*time.Minute, time.Since(started))
 		require.GreaterOrEqual(t, w.flushed, 1+1+59, "the response, an event at once, and one every 5 seconds")
 	})
+}
+
+// TestSDKHTTPNeverReads: a subscriber who does not read what it is sent is given up
+// soon after its subscription is over.
+func TestSDKHTTPNeverReads(t *testing.T) {
+	inBubble(t, nil, func(t *testing.T, k *sdk) {
+		k.create("orders", 1)
+		request := subscribeRequest(k, k.register("orders", "c"))
+		started := time.Now()
+		k.server.ServeHTTP(&stuckWriter{}, request)
+		require.Equal(t, 6*time.Minute, time.Since(started))
+	})
+}
+
+// subscribeRequest is a request for a subscription.
+func subscribeRequest(k *sdk, consumer string) *http.Request {
+	k.t.Helper()
+	body := fmt.Sprintf(`{"ConsumerARN":%q,"ShardId":%q,"StartingPosition":{"Type":"LATEST"}}`, consumer, shard0)
+	request, err := http.NewRequestWithContext(k.ctx, http.MethodPost, "http://localhost/", strings.NewReader(body))
+	require.NoError(k.t, err)
+	request.Header.Set("Content-Type", "application/x-amz-json-1.1")
+	request.Header.Set("X-Amz-Target", "Kinesis_20131202.SubscribeToShard")
+	return request
+}
+
+// stuckWriter is a response that nobody reads: a write takes until the deadline.
+type stuckWriter struct{ deadlineWriter }
+
+func (w *stuckWriter) Write([]byte) (int, error) {
+	if w.write.IsZero() {
+		return 0, errors.New("a write that never ends")
+	}
+	time.Sleep(time.Until(w.write))
+	return 0, os.ErrDeadlineExceeded
 }
 
 // deadlineWriter is a response whose deadlines can be seen.

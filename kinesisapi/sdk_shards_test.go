@@ -9,6 +9,8 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/kinesis"
 	"github.com/aws/aws-sdk-go-v2/service/kinesis/types"
 	"github.com/stretchr/testify/require"
+
+	"github.com/braidstream/braid"
 )
 
 func TestSDKListShards(t *testing.T) {
@@ -186,6 +188,29 @@ func TestSDKMergeShards(t *testing.T) {
 		require.Equal(t, *shards[1].HashKeyRange.EndingHashKey, *child.HashKeyRange.EndingHashKey)
 		failsWith[errArgument](t, merge(shard1, shard2), "has already been merged or split")
 	})
+}
+
+// TestSDKShardFiltersOfExpiredParents: shards whose parents have expired cover the
+// space also at moments when there were only the parents, so that whoever begins there
+// gets what is left.
+func TestSDKShardFiltersOfExpiredParents(t *testing.T) {
+	for _, retention := range []time.Duration{24 * time.Hour, -1} { // -1: records do not expire, shards without any do
+		inBubble(t, nil, func(t *testing.T, k *sdk) {
+			stream, err := k.db.CreateStream(k.ctx, "orders", &braid.StreamOptions{Shards: 2, Retention: retention})
+			require.NoError(t, err)
+			k.sleep(time.Hour)
+			_, err = k.SplitShard(k.ctx, &kinesis.SplitShardInput{StreamName: aws.String("orders"), ShardToSplit: aws.String(shard0), NewStartingHashKey: middle(k, shard0)})
+			require.NoError(t, err)
+			k.sleep(26 * time.Hour)
+			want := []string{shard1, "shardId-000000000002", "shardId-000000000003"}
+			require.Equal(t, want, shardIDs(k.shards("orders")))
+			require.Equal(t, want, shardIDs(k.filtered("orders", &types.ShardFilter{Type: types.ShardFilterTypeAtTimestamp, Timestamp: aws.Time(stream.CreatedAt())})))
+			if retention > 0 {
+				require.NoError(t, stream.IncreaseRetention(k.ctx, 48*time.Hour))
+			}
+			require.Equal(t, want, shardIDs(k.filtered("orders", &types.ShardFilter{Type: types.ShardFilterTypeAtTrimHorizon})))
+		})
+	}
 }
 
 // TestSDKUpdateShardCount: the numbers of all shards in the end are those that the

@@ -112,6 +112,23 @@ func (d *Disk) Remove(path string) error {
 	return nil
 }
 
+// RemoveAll is part of vfs.FS. What [Disk.Remove] says of a log holds for those in a
+// directory, too: one that is removed as a whole, such as a backup's, is of no use to
+// anybody.
+func (d *Disk) RemoveAll(path string) error {
+	d.mu.RLock()
+	defer d.mu.RUnlock()
+	if err := d.MemFS.RemoveAll(path); err != nil {
+		return err
+	}
+	d.made.Lock()
+	defer d.made.Unlock()
+	maps.DeleteFunc(d.logs, func(name string, _ *log) bool {
+		return name == path || strings.HasPrefix(name, path+"/")
+	})
+	return nil
+}
+
 // log is a file that only grows.
 //
 // Invariant: its first synced bytes do not change, and survive a power cut.

@@ -3,6 +3,7 @@ package crashdisk_test
 import (
 	"encoding/binary"
 	"fmt"
+	"path/filepath"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -111,4 +112,17 @@ func TestImagesOfABusyDisk(t *testing.T) {
 			}
 		}
 	}
+}
+
+// A backup makes a directory with a log of its own, and removes it.
+func TestAPowerCutAfterABackup(t *testing.T) {
+	t.Parallel()
+	disk := crashdisk.New()
+	db := open(t, disk, nil)
+	put(t, db, "one")
+	require.NoError(t, db.Backup(t.Context(), filepath.Join(t.TempDir(), "backup"), nil))
+	put(t, db, "two")
+	db = open(t, disk.PowerCut(), nil)
+	require.Equal(t, []string{"one", "two"}, read(t, db))
+	require.NoError(t, db.Backup(t.Context(), filepath.Join(t.TempDir(), "backup"), nil), "what is left of the first is not in the way")
 }

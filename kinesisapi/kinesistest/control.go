@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"github.com/braidstream/braid"
+	"github.com/braidstream/braid/kinesisapi/internal/service"
 )
 
 // The methods in this file do to the streams what a test wants to be the case. They
@@ -13,7 +14,7 @@ import (
 type Record struct {
 	Shard          string // such as "shardId-000000000000"
 	SequenceNumber string
-	PartitionKey   string
+	PartitionKey   string // empty if the producer gave none
 	Data           string
 	ArrivalTime    time.Time
 }
@@ -42,19 +43,27 @@ func (k *Kit) Put(stream, partitionKey string, data ...string) {
 // arrival, over all shards, closed ones too.
 func (k *Kit) Records(stream string) []Record {
 	k.t.Helper()
-	var all []Record
-	for rec, err := range k.stream(stream).Records(always, braid.TrimHorizon()) {
-		k.must(err, "read %s", stream)
+	all, err := recordsOf(k.stream(stream))
+	k.must(err, "read %s", stream)
+	return all
+}
+
+// recordsOf returns what the stream holds, up to the first error.
+func recordsOf(s *braid.Stream) (all []Record, err error) {
+	for rec, err := range s.Records(always, braid.TrimHorizon()) {
+		if err != nil {
+			return all, err
+		}
 		all = append(all, recordOf(&rec))
 	}
-	return all
+	return all, nil
 }
 
 func recordOf(rec *braid.Record) Record {
 	return Record{
 		Shard:          string(rec.ShardID),
 		SequenceNumber: rec.SequenceNumber.String(),
-		PartitionKey:   rec.PartitionKey,
+		PartitionKey:   service.PartitionKey(rec.PartitionKey),
 		Data:           string(rec.Data),
 		ArrivalTime:    rec.ArrivalTime,
 	}

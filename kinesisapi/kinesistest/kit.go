@@ -207,8 +207,8 @@ func (k *Kit) close() {
 	for _, m := range k.faults.Misfits() {
 		k.t.Errorf("kinesistest: entry %d was to fail, counted from 0, in a PutRecords that had %d entries", m.Entry, m.Entries)
 	}
-	if k.t.Failed() && k.life() != nil {
-		k.t.Logf("kinesistest: %s", k.summary())
+	if l := k.life(); l != nil && k.t.Failed() {
+		k.t.Logf("kinesistest: %s", l.summary(k.log.shown()))
 	}
 	if l := k.cutOff(); l != nil {
 		if err := l.end(); err != nil {

@@ -13,6 +13,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -395,6 +396,46 @@ func TestTheEndOfATestEndsWhatIsUnderWay(t *testing.T) {
 			}
 			results <- stream.Err()
 		}()
+	})
+}
+
+// lostKeys has keys that were there once.
+type lostKeys struct {
+	*braid.KeyRing
+	lost atomic.Bool
+}
+
+func (k *lostKeys) UnwrapKey(ctx context.Context, id string, wrapped []byte) ([]byte, error) {
+	if k.lost.Load() {
+		return nil, errors.New("the key is lost")
+	}
+	return k.KeyRing.UnwrapKey(ctx, id, wrapped)
+}
+
+// A test that has failed tells what can be told, and takes its kit away.
+func TestTheEndOfAFailedTest(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) { // which ends when all goroutines have
+		ring, err := braid.NewKeyRing(map[string][]byte{"main": make([]byte, 32)})
+		require.NoError(t, err)
+		keys := &lostKeys{KeyRing: ring}
+		var k *Kit
+		f := (&fakeTB{TB: t}).run(func(tb testing.TB) {
+			k = NewWith(tb, &Options{KeyProvider: keys}, Stream("orders", 1), Stream("bills", 1))
+			k.Put("bills", "a", "one")
+			if err := k.stream("orders").StartEncryption(always, "main"); err != nil {
+				tb.Fatalf("%v", err)
+			}
+			k.Put("orders", "a", "two")
+			keys.lost.Store(true)
+			k.Crash()
+			tb.Errorf("failed")
+		})
+		require.Equal(t, []string{"failed"}, f.errors)
+		require.Nil(t, k.life())
+		require.Len(t, f.logs, 1)
+		require.Contains(t, f.logs[0], `key "a": "one"`)
+		require.Contains(t, f.logs[0], "the key is lost")
 	})
 }
 

@@ -34,7 +34,7 @@ func (k *Kit) RequireRecords(stream string, want ...string) {
 		}
 	}
 	if len(problems) == 0 {
-		for _, key := range keysOf(records) {
+		for _, key := range ordersOf(records) {
 			if i := outOfOrder(key.data, want); i >= 0 {
 				problems = append(problems, fmt.Sprintf("of key %s %s is not wanted in the order in which it is there", quoted(key.key), quoted(key.data[i])))
 			}
@@ -65,7 +65,7 @@ func outOfOrder(elements, list []string) int {
 func (k *Kit) RequireProcessed(stream string, processed []string) {
 	k.t.Helper()
 	records := k.Records(stream)
-	keys := keysOf(records)
+	keys := ordersOf(records)
 	type place struct{ key, index int }
 	places := make(map[string][]place) // of records, by data
 	for i, key := range keys {
@@ -125,7 +125,7 @@ func (k *Kit) RequireOrderPerKey(stream string) {
 	lines := make(map[line]*progress)
 	var problems []string
 	for _, d := range k.log.delivered {
-		if !d.of(s) {
+		if !d.of(s) || d.key == "" { // without a key there is no order
 			continue
 		}
 		p := lines[line{d.consumer, d.key}]

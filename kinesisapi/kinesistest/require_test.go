@@ -1,12 +1,15 @@
 package kinesistest
 
 import (
+	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/kinesis"
+	"github.com/aws/aws-sdk-go-v2/service/kinesis/types"
 	"github.com/stretchr/testify/require"
 )
 
@@ -123,6 +126,37 @@ func TestRequireOrderPerKey(t *testing.T) {
 		message := failure(t, func(tb testing.TB) { k.as(tb).RequireOrderPerKey("orders") })
 		require.Contains(t, message, `of key "a" "one" (`+shard0)
 		require.Contains(t, message, `was delivered after "two" (`)
+	})
+}
+
+// Records that the service places have no partition key, and so no order.
+func TestRecordsWithoutKeysHaveNoOrder(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		k := New(t)
+		client := k.Kinesis()
+		_, err := client.CreateStream(t.Context(), &kinesis.CreateStreamInput{
+			StreamName:                 aws.String("orders"),
+			StreamModeDetails:          &types.StreamModeDetails{StreamMode: types.StreamModeOnDemand},
+			RecordDistributionStrategy: types.RecordDistributionStrategyAuto,
+		})
+		require.NoError(t, err)
+		var data []string
+		for i := range 30 {
+			data = append(data, fmt.Sprint(i))
+			_, err := client.PutRecord(t.Context(), &kinesis.PutRecordInput{StreamName: aws.String("orders"), Data: []byte(data[i])})
+			require.NoError(t, err)
+		}
+		require.Empty(t, k.Records("orders")[0].PartitionKey)
+		for i := range 4 { // shard by shard, which is no order of the whole
+			getRecords(t, client, iterator(t, client, fmt.Sprintf("shardId-%012d", i)))
+		}
+		k.RequireOrderPerKey("orders")
+		slices.Reverse(data)
+		k.RequireRecords("orders", data...)
+		k.RequireProcessed("orders", append(data, data...))
+		require.Contains(t, failure(t, func(tb testing.TB) { k.as(tb).RequireProcessed("orders", data[1:]) }), `not processed: "29"`)
+		require.Contains(t, failure(t, func(tb testing.TB) { k.as(tb).RequireRecords("orders", data[1:]...) }), `not wanted: "29"`)
 	})
 }
 

@@ -66,6 +66,21 @@ func keysOf(records []Record) (keys []keyRecords) {
 	return keys
 }
 
+// ordersOf is keysOf, but for records without a partition key, each of which stands
+// alone: they have no order.
+func ordersOf(records []Record) (orders []keyRecords) {
+	for _, key := range keysOf(records) {
+		if key.key != "" {
+			orders = append(orders, key)
+			continue
+		}
+		for i := range key.data {
+			orders = append(orders, keyRecords{data: key.data[i : i+1]})
+		}
+	}
+	return orders
+}
+
 // holds shows records, by shard and key.
 func holds(records []Record) string {
 	if len(records) == 0 {
@@ -91,12 +106,11 @@ func holds(records []Record) string {
 	return text.String()
 }
 
-// summary is what there is to know after a test has failed.
-func (k *Kit) summary() string {
-	k.t.Helper()
+// summary is what there is to know after a test has failed. It does not fail itself:
+// the kit has still to be closed.
+func (l *life) summary(calls []string) string {
 	var text strings.Builder
 	text.WriteString("what there was at the end of the failed test\n")
-	calls := k.log.shown()
 	skipped := max(0, len(calls)-maxShown)
 	fmt.Fprintf(&text, "  calls: %d\n", len(calls))
 	if skipped > 0 {
@@ -105,8 +119,12 @@ func (k *Kit) summary() string {
 	for _, line := range calls[skipped:] {
 		fmt.Fprintf(&text, "    %s\n", line)
 	}
-	for _, s := range k.DB().Streams() {
-		fmt.Fprintf(&text, "  stream %s, %d shards\n%s", s.Name(), len(s.Shards()), holds(k.Records(s.Name())))
+	for _, s := range l.db.Streams() {
+		records, err := recordsOf(s)
+		fmt.Fprintf(&text, "  stream %s, %d shards\n%s", s.Name(), len(s.Shards()), holds(records))
+		if err != nil {
+			fmt.Fprintf(&text, "  and cannot be read further: %v\n", err)
+		}
 	}
 	return strings.TrimSuffix(text.String(), "\n")
 }

@@ -11,6 +11,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/braidstream/braid"
+	"github.com/braidstream/braid/kinesisapi/internal/service"
 )
 
 const (
@@ -23,7 +24,7 @@ const (
 type record struct {
 	ShardID         braid.ShardID        `json:"shardId"`
 	SequenceNumber  braid.SequenceNumber `json:"sequenceNumber"`
-	PartitionKey    string               `json:"partitionKey"`
+	PartitionKey    string               `json:"partitionKey"` // empty if the producer gave none
 	ExplicitHashKey *braid.HashKey       `json:"explicitHashKey,omitempty"`
 	ArrivalTime     time.Time            `json:"arrivalTime"`
 	Encrypted       bool                 `json:"encrypted,omitempty"`
@@ -39,7 +40,7 @@ type peeked struct {
 
 func show(r *braid.Record) record {
 	out := record{
-		ShardID: r.ShardID, SequenceNumber: r.SequenceNumber, PartitionKey: r.PartitionKey, ExplicitHashKey: r.ExplicitHashKey,
+		ShardID: r.ShardID, SequenceNumber: r.SequenceNumber, PartitionKey: service.PartitionKey(r.PartitionKey), ExplicitHashKey: r.ExplicitHashKey,
 		ArrivalTime: r.ArrivalTime, Encrypted: r.Encrypted, Data: r.Data,
 	}
 	if out.Data == nil {

@@ -136,6 +136,11 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 // the server closes.
 const closeGrace = time.Second
 
+// lastWrite is when a subscriber must have read all that it is sent, from the start of
+// the subscription on: the service ends it well before. One who does not read at all
+// would otherwise be written to for as long as it keeps the connection.
+const lastWrite = service.SubscriptionLife + time.Minute
+
 // write writes a subscription, until it ends, the context does, or the server
 // closes. The deadlines that an HTTP server has for its requests do not hold for
 // it: it lasts for as long as the service says.
@@ -145,7 +150,7 @@ func (s *Server) write(ctx context.Context, w http.ResponseWriter, reply *reply)
 	// What a ResponseWriter cannot do, such as deadlines, it has no need of.
 	controller := http.NewResponseController(w)
 	_ = controller.SetReadDeadline(time.Time{})
-	_ = controller.SetWriteDeadline(time.Time{})
+	_ = controller.SetWriteDeadline(time.Now().Add(lastWrite))
 	hurried := make(chan struct{})
 	stop := context.AfterFunc(s.ctx, func() {
 		defer close(hurried)
@@ -155,8 +160,8 @@ func (s *Server) write(ctx context.Context, w http.ResponseWriter, reply *reply)
 	defer func() {
 		if !stop() {
 			<-hurried
-			_ = controller.SetWriteDeadline(time.Time{}) // the connection may be used again
 		}
+		_ = controller.SetWriteDeadline(time.Time{}) // the connection may be used again
 	}()
 	for frame := range reply.stream(ctx) {
 		if _, err := w.Write(frame); err != nil || controller.Flush() != nil {

@@ -27,3 +27,12 @@ func (sub *Subscription) observe(event *SubscribeToShardEvent) {
 		sub.Observe(event)
 	}
 }
+
+// PartitionKey returns the partition key of a record in the database as its producer
+// gave it: empty if it gave none, as it need not where the service places records.
+func PartitionKey(stored string) string {
+	if stored == noPartitionKey {
+		return ""
+	}
+	return stored
+}

@@ -113,27 +113,31 @@ func (s *Service) updateRow(ctx context.Context, stream *braid.Stream, change fu
 
 func getRow(tx *braid.Tx, stream *braid.Stream) (streamRow, error) {
 	created := stream.CreatedAt().UnixNano()
-	var row streamRow
-	value, err := tx.Get(rowKey(stream.Name()))
-	switch {
-	case errors.Is(err, braid.ErrKeyNotFound):
-		err = nil
-	case err == nil:
-		err = json.Unmarshal(value, &row)
-	}
+	row, err := getStored(tx, stream.Name())
 	if row.Created != created {
 		row = streamRow{Created: created}
 	}
 	return row, err
 }
 
-// deleteRow removes the row of a stream that was deleted, unless another one took
-// its name.
+// getStored returns the row that is stored under the name, of whichever stream.
+func getStored(tx *braid.Tx, name string) (row streamRow, err error) {
+	value, err := tx.Get(rowKey(name))
+	switch {
+	case errors.Is(err, braid.ErrKeyNotFound):
+		err = nil
+	case err == nil:
+		err = json.Unmarshal(value, &row)
+	}
+	return row, err
+}
+
+// deleteRow removes the row of a stream that was deleted, unless it is that of
+// another one which took the name after it.
 func (s *Service) deleteRow(ctx context.Context, stream *braid.Stream) error {
-	created := stream.CreatedAt().UnixNano()
 	return s.db.Update(ctx, func(tx *braid.Tx) error {
-		row, err := getRow(tx, stream)
-		if err != nil || row.Created != created {
+		row, err := getStored(tx, stream.Name())
+		if err != nil || row.Created > stream.CreatedAt().UnixNano() {
 			return err
 		}
 		return tx.Delete(rowKey(stream.Name()))

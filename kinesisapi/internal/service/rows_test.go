@@ -70,6 +70,33 @@ func TestDeletionOfAnotherStream(t *testing.T) {
 	})
 }
 
+// The row of a stream goes with it, and takes no row of a later one along.
+func TestRowsOfDeletedStreams(t *testing.T) {
+	s := newService(t, Options{})
+	create := func() *braid.Stream {
+		_, err := s.CreateStream(t.Context(), Caller{}, &CreateStreamInput{StreamName: new("s")})
+		require.NoError(t, err)
+		stream, err := s.db.Stream("s")
+		require.NoError(t, err)
+		return stream
+	}
+	stored := func() (row streamRow) {
+		require.NoError(t, s.db.View(t.Context(), func(tx *braid.Tx) (err error) {
+			row, err = getStored(tx, "s")
+			return err
+		}))
+		return row
+	}
+	old := create()
+	require.NoError(t, s.db.DeleteStream(t.Context(), "s")) // by the application, which knows of no rows
+	current := create()
+	require.NoError(t, s.deleteRow(t.Context(), old))
+	require.Equal(t, current.CreatedAt().UnixNano(), stored().Created)
+	require.Equal(t, modeOnDemand, stored().Mode)
+	require.NoError(t, s.deleteRow(t.Context(), current))
+	require.Zero(t, stored())
+}
+
 // A limiter does not remember who has not called for long.
 func TestLimiterForgets(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -87,6 +114,38 @@ func TestLimiterForgets(t *testing.T) {
 		}
 		require.False(t, l.within("day 0", 300, 24*time.Hour), "what still counts is there")
 	})
+}
+
+// A subscription that begins while its consumer is deregistered does not outlive it.
+func TestSubscriptionsOfDeregisteredConsumers(t *testing.T) {
+	s := newService(t, Options{})
+	ctx, c, arn := t.Context(), Caller{}, new("arn:aws:kinesis:us-east-1:000000000000:stream/s")
+	_, err := s.CreateStream(ctx, c, &CreateStreamInput{StreamName: new("s"), ShardCount: new(int32(1))})
+	require.NoError(t, err)
+	for range 200 {
+		registered, err := s.RegisterStreamConsumer(ctx, c, &RegisterStreamConsumerInput{StreamARN: arn, ConsumerName: new("c")})
+		require.NoError(t, err)
+		consumer := &registered.Consumer.ConsumerARN
+		var sub *Subscription
+		var refused, failed error
+		var both sync.WaitGroup
+		both.Go(func() {
+			sub, refused = s.SubscribeToShard(ctx, c, &SubscribeToShardInput{
+				ConsumerARN: consumer, ShardId: new("0"), StartingPosition: &StartingPosition{Type: new(latest)},
+			})
+		})
+		both.Go(func() { _, failed = s.DeregisterStreamConsumer(ctx, c, &ConsumerInput{ConsumerARN: consumer}) })
+		both.Wait()
+		require.NoError(t, failed)
+		require.Empty(t, s.subscriptions.open)
+		if refused == nil {
+			for _, err := range sub.Events(ctx) {
+				refused = err
+			}
+		}
+		var e *Error
+		require.ErrorAs(t, refused, &e)
+	}
 }
 
 // Streams and consumers are created, changed and deleted by many at once, while

@@ -196,6 +196,9 @@ const never = int64(1) << 62
 // the second between that the numbers show would be a hole. In that second the
 // children start when one of them, or of theirs, has got its first record: whoever
 // reads from a time on gets nothing that is older.
+//
+// A shard without parents has always been there. One whose parents have expired, and
+// with them all that came before, takes their place.
 func lifetimes(d braid.StreamDescription) []lifetime {
 	index := make(map[braid.ShardID]int, len(d.Shards))
 	lives := make([]lifetime, len(d.Shards))
@@ -219,18 +222,17 @@ func lifetimes(d braid.StreamDescription) []lifetime {
 			life.end = sh.EndingSequenceNumber.Time().UnixMilli() + 1000
 		}
 		life.start = min(startOf(sh), life.end)
+		if !slices.ContainsFunc(sh.Parents, func(id braid.ShardID) bool { _, ok := index[id]; return ok }) {
+			life.start = 0
+		}
 	}
 	return lives
 }
 
 // startOf is from when on a shard takes all records, as its numbers tell: from the
 // second of its creation, or from the first millisecond after that of its first
-// record, if that is before. The shards that a stream was created with have always
-// been there.
+// record, if that is before.
 func startOf(sh *braid.ShardDescription) int64 {
-	if len(sh.Parents) == 0 {
-		return 0
-	}
 	n, err := seqnum.Parse(sh.StartingSequenceNumber.String())
 	if err != nil {
 		return 0

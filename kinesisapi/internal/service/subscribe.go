@@ -11,10 +11,12 @@ import (
 	"github.com/braidstream/braid"
 )
 
+// SubscriptionLife is how long a subscription lasts.
+const SubscriptionLife = 5 * time.Minute
+
 const (
-	subscriptionLife = 5 * time.Minute
-	takeoverAfter    = 5 * time.Second // a subscription holds its place for so long
-	heartbeat        = 5 * time.Second // at most between two events
+	takeoverAfter = 5 * time.Second // a subscription holds its place for so long
+	heartbeat     = 5 * time.Second // at most between two events
 
 	eventBytes          = 1 << 20 // of records in an event, if there is more than one
 	subscriberBytesRate = 2 << 20 // per second, with exact limits
@@ -86,6 +88,12 @@ func (s *Service) SubscribeToShard(ctx context.Context, c Caller, in *SubscribeT
 	if !s.subscriptions.add(sub, taken) {
 		return nil, taken
 	}
+	// A deregistration ends what is open when the consumer is gone. If it came before
+	// this one was, that shows now.
+	if _, err := s.resource(ctx, c, *in.ConsumerARN); err != nil {
+		sub.Close()
+		return nil, err
+	}
 	return sub, nil
 }
 
@@ -139,7 +147,7 @@ func (sub *Subscription) Close() {
 func (sub *Subscription) Events(ctx context.Context) iter.Seq2[*SubscribeToShardEvent, error] {
 	return func(yield func(*SubscribeToShardEvent, error) bool) {
 		defer sub.Close()
-		ctx, cancel := context.WithDeadline(ctx, sub.started.Add(subscriptionLife))
+		ctx, cancel := context.WithDeadline(ctx, sub.started.Add(SubscriptionLife))
 		watch := sync.WaitGroup{}
 		defer watch.Wait() // the goroutine ends with the context, which ends before
 		defer cancel()
