@@ -53,7 +53,7 @@ type Options struct {
 
 	// Control serves the paths under /_braid/ as well: health, a look at records,
 	// resets, faults on order. It is for tests. Whoever can reach the server can do
-	// all of that.
+	// all of that. [Server.Client] does not: it has Go.
 	Control bool
 }
 

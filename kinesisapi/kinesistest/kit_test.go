@@ -357,6 +357,12 @@ func TestFailEntries(t *testing.T) {
 		k.FailEntries("InternalFailure", 0)
 		require.EqualValues(t, 1, *putRecords(t, client, "7").FailedRecordCount)
 		require.EqualValues(t, 0, *putRecords(t, client, "7").FailedRecordCount)
+
+		k.FailEntries("InternalFailure", 0)
+		_, err := client.PutRecords(t.Context(), &kinesis.PutRecordsInput{
+			StreamName: aws.String("absent"), Records: []types.PutRecordsRequestEntry{{PartitionKey: aws.String("a"), Data: []byte("8")}},
+		})
+		require.ErrorAs(t, err, new(*types.ResourceNotFoundException), "a stream that is not there has no entries to fail")
 	})
 }
 

@@ -4,6 +4,7 @@ package fault
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"sync"
 	"time"
@@ -178,13 +179,15 @@ func putOthers(ctx context.Context, call *server.Call, next func(context.Context
 		}
 	}
 	put := &service.PutRecordsOutput{}
-	if len(others.Records) > 0 {
-		call.Input = &others
-		out, err := next(ctx)
-		if err != nil {
-			return nil, err
-		}
+	if len(others.Records) == 0 { // nothing is put, but what is wrong with the call shows
+		others.Records, others.DryRun = in.Records, new(true)
+	}
+	call.Input = &others
+	switch out, err := next(ctx); {
+	case err == nil:
 		put = out.(*service.PutRecordsOutput)
+	case len(others.Records) < len(in.Records) || in.DryRun != nil && *in.DryRun || !isDryRun(err):
+		return nil, err
 	}
 	out := &service.PutRecordsOutput{EncryptionType: put.EncryptionType, FailedRecordCount: put.FailedRecordCount}
 	for i := range in.Records {
@@ -198,4 +201,11 @@ func putOthers(ctx context.Context, call *server.Call, next func(context.Context
 		put.Records = put.Records[1:]
 	}
 	return out, nil
+}
+
+// isDryRun reports whether the error is that of a call in which nothing is wrong, and
+// which was to do nothing.
+func isDryRun(err error) bool {
+	var e *service.Error
+	return errors.As(err, &e) && e.Type == "DryRunOperationException"
 }
