@@ -4,7 +4,6 @@ import (
 	"errors"
 	"iter"
 	"sync"
-	"time"
 
 	"github.com/braidstream/braid/internal/companion"
 	"github.com/braidstream/braid/internal/kv"
@@ -15,8 +14,8 @@ import (
 func init() {
 	companion.DBOf = func(db any) companion.DB { return companionDB{db.(*DB)} }
 	companion.TxOf = func(tx any) companion.Tx { return companionTx{tx.(*Tx)} }
-	companion.Open = func(dir string, options, fs any, clock func() time.Time) (any, error) {
-		return open(dir, options.(*Options), environment{fs: fs.(kv.FS), clock: clock})
+	companion.Open = func(dir string, options any, env companion.Environment) (any, error) {
+		return open(dir, options.(*Options), environment{fs: env.FS.(kv.FS), clock: env.Clock, instant: env.Instant})
 	}
 }
 

@@ -198,6 +198,10 @@ func Open(dir string, options *Options) (*DB, error) {
 type environment struct {
 	fs    kv.FS            // nil: the operating system's
 	clock func() time.Time // nil: time.Now
+
+	// instant says that fs never waits. There is no disk that a commit could wait
+	// for, so callers run commits themselves.
+	instant bool
 }
 
 func open(dir string, options *Options, env environment) (*DB, error) {
@@ -224,7 +228,7 @@ func open(dir string, options *Options, env environment) (*DB, error) {
 		_ = db.store.Close() // the first error tells more
 		return nil, wrapError("open", dir, err)
 	}
-	db.start(dir == InMemory)
+	db.start(dir == InMemory || env.instant)
 	return db, nil
 }
 
@@ -246,11 +250,10 @@ func (db *DB) openStore(dir string, fs kv.FS) (err error) {
 }
 
 // start begins to take requests, and starts the goroutines. Close stops them and
-// waits. In memory there is no disk that a commit could wait for, so callers run
-// commits themselves.
-func (db *DB) start(inMemory bool) {
+// waits. instant is as in environment.
+func (db *DB) start(instant bool) {
 	db.mu.Lock()
-	db.committer = commit.New(db.store, db.appender, inMemory)
+	db.committer = commit.New(db.store, db.appender, instant)
 	db.mu.Unlock()
 	db.noteFull()
 	db.background.Go(db.runReclaim)

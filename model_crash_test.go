@@ -552,7 +552,8 @@ func (m *model) open() {
 	defer m.images.setControl(false)
 	wall := uint64(max(0, m.clock().UnixNano()))
 	m.most.Store(max(m.now(), wall, m.highest+uint64(2*counterLease)))
-	db, err := open("/db", &m.opts, environment{fs: m.disk, clock: m.clock})
+	// In every other history callers run commits.
+	db, err := open("/db", &m.opts, environment{fs: m.disk, clock: m.clock, instant: m.images.seed%2 == 1})
 	if err != nil {
 		m.t.Fatalf("open: %v\n%s", err, strings.Join(m.steps, "\n"))
 	}

@@ -565,7 +565,7 @@ func TestWorkerEndsWhenTheStoreFails(t *testing.T) {
 		}
 		return nil
 	}))
-	opened, err := companion.Open("/db", &braid.Options{MemtableBytes: 1 << 20, ReserveBytes: -1}, vfs.FS(fs), nil)
+	opened, err := companion.Open("/db", &braid.Options{MemtableBytes: 1 << 20, ReserveBytes: -1}, companion.Environment{FS: vfs.FS(fs)})
 	require.NoError(t, err)
 	db := opened.(*braid.DB)
 	orders, err := db.CreateStream(t.Context(), "orders", nil)

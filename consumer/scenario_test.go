@@ -482,8 +482,9 @@ func TestIdleShardsCostNoWrites(t *testing.T) {
 func TestStepsOfTheClockDoNotTouchOwnership(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var offset atomic.Int64
-		opened, err := companion.Open("/db", &braid.Options{ReserveBytes: -1}, vfs.FS(vfs.NewMem()), func() time.Time {
-			return time.Now().Add(time.Duration(offset.Load()))
+		opened, err := companion.Open("/db", &braid.Options{ReserveBytes: -1}, companion.Environment{
+			FS:    vfs.FS(vfs.NewMem()),
+			Clock: func() time.Time { return time.Now().Add(time.Duration(offset.Load())) },
 		})
 		require.NoError(t, err)
 		db := opened.(*braid.DB)

@@ -137,7 +137,7 @@ func (s *simulation) logf(format string, args ...any) {
 }
 
 func (s *simulation) open() {
-	db, err := companion.Open("/db", &braid.Options{MemtableBytes: 1 << 20, TailBytes: 16 << 10, ReserveBytes: -1}, s.disk, nil)
+	db, err := companion.Open("/db", &braid.Options{MemtableBytes: 1 << 20, TailBytes: 16 << 10, ReserveBytes: -1}, companion.Environment{FS: s.disk})
 	require.NoError(s.t, err)
 	s.db = db.(*braid.DB)
 	s.stream, err = s.db.OpenStream(s.t.Context(), "in", &braid.StreamOptions{Shards: 1 + s.random.IntN(4)})
@@ -451,7 +451,7 @@ func (s *simulation) checkEffects(db *braid.DB, ids int) {
 
 // checkImage opens what a power cut would have left, and goes on there.
 func (s *simulation) checkImage(image *vfs.MemFS) {
-	opened, err := companion.Open("/db", &braid.Options{MemtableBytes: 1 << 20, ReserveBytes: -1}, vfs.FS(image), nil)
+	opened, err := companion.Open("/db", &braid.Options{MemtableBytes: 1 << 20, ReserveBytes: -1}, companion.Environment{FS: vfs.FS(image)})
 	require.NoError(s.t, err)
 	db := opened.(*braid.DB)
 	if _, err := db.Stream("in"); errors.Is(err, braid.ErrStreamNotFound) {

@@ -32,6 +32,14 @@ type Tx interface {
 	Scan(lower, upper []byte) iter.Seq2[Row, error]
 }
 
+// Environment is what a test puts in the place of the machine, to cut the power, say,
+// or to set the clock.
+type Environment struct {
+	FS      any              // a file system of the engine
+	Clock   func() time.Time // nil is time.Now
+	Instant bool             // FS never waits, so callers run commits, as in memory
+}
+
 // Row is a row about a lease.
 type Row struct{ Key, Value []byte }
 
@@ -40,8 +48,6 @@ var (
 	DBOf func(db any) DB // of a *braid.DB
 	TxOf func(tx any) Tx // of a *braid.Tx
 
-	// Open opens a *braid.DB with *braid.Options in a file system of the engine, and
-	// with another wall clock if that is not nil: for tests that cut the power, or
-	// set the clock.
-	Open func(dir string, options, fs any, clock func() time.Time) (db any, err error)
+	// Open opens a *braid.DB with *braid.Options in an environment of a test.
+	Open func(dir string, options any, env Environment) (db any, err error)
 )

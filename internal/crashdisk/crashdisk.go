@@ -40,7 +40,7 @@ func newDisk(mem *vfs.MemFS) *Disk { return &Disk{MemFS: mem, logs: make(map[str
 // Open opens the disk's database, as [braid.Open] does. The database must be closed
 // before it is opened again on the same disk.
 func Open(d *Disk, options *braid.Options) (*braid.DB, error) {
-	db, err := companion.Open(dir, options, vfs.FS(d), nil)
+	db, err := companion.Open(dir, options, companion.Environment{FS: vfs.FS(d), Instant: true})
 	if err != nil {
 		return nil, err
 	}
