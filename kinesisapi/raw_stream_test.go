@@ -323,3 +323,14 @@ func TestRawSubscribeWhileClosing(t *testing.T) {
 		listener.Close()
 	}
 }
+
+// Who closes a subscription in process can have the next one at once.
+func TestRawSubscribeAgain(t *testing.T) {
+	rigInBubble(t, nil, func(r *rig) {
+		r.create("s", 1)
+		consumer := r.register("s", "c")
+		for range 20 {
+			require.NoError(t, r.subscribe(consumer, "0", `"Type":"LATEST"`).body.Close())
+		}
+	})
+}

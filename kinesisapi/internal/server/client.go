@@ -89,8 +89,10 @@ func (s *Server) pipe(request context.Context, reply *reply) io.ReadCloser {
 	ctx, cancel := context.WithCancel(request)
 	r, w := io.Pipe()
 	finish := func() { _ = w.CloseWithError(context.Cause(request)) } // the first time counts
+	ended := make(chan struct{})
 	go func() {
 		defer s.streams.Done()
+		defer close(ended)
 		defer reply.free()
 		defer finish()
 		defer cancel()
@@ -102,15 +104,20 @@ func (s *Server) pipe(request context.Context, reply *reply) io.ReadCloser {
 			}
 		}
 	}()
-	return &pipeBody{r, cancel}
+	return &pipeBody{r, cancel, ended}
 }
 
 type pipeBody struct {
 	*io.PipeReader
 	cancel context.CancelFunc
+	ended  chan struct{} // closed when the goroutine is done
 }
 
+// Close ends the subscription, and returns when it has given up its place: who closes
+// one can begin the next.
 func (b *pipeBody) Close() error {
-	b.cancel() // the goroutine ends
-	return b.PipeReader.Close()
+	b.cancel()
+	err := b.PipeReader.Close()
+	<-b.ended
+	return err
 }

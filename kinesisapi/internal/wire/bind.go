@@ -297,12 +297,18 @@ func (b *binder) bool(n *node) (bool, *TypeError) {
 	return false, mismatch(n, "an Boolean")
 }
 
+// The times that are told apart: of the years 1 to 9999. Others become the nearest.
+const (
+	minMillis = -62_135_596_800_000
+	maxMillis = 253_402_300_799_999
+)
+
 // time takes seconds as text, and milliseconds in every other form.
 func (b *binder) time(n *node) (time.Time, *TypeError) {
 	if !n.isNumber() {
 		return time.Time{}, mismatch(n, "milliseconds since epoch")
 	}
-	return time.UnixMilli(b.doc.integer(n, 3)).UTC(), nil
+	return time.UnixMilli(min(max(b.doc.integer(n, 3), minMillis), maxMillis)).UTC(), nil
 }
 
 func (n *node) isNumber() bool {
