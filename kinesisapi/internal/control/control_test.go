@@ -286,7 +286,6 @@ func TestIterators(t *testing.T) {
 		k.do("POST", "iterators/expire", "", http.StatusOK, nil)
 		_, err := k.kinesis.GetRecords(t.Context(), &kinesis.GetRecordsInput{ShardIterator: iterator})
 		require.ErrorAs(t, err, new(*types.ExpiredIteratorException))
-		time.Sleep(time.Millisecond)
 		_, err = k.kinesis.GetRecords(t.Context(), &kinesis.GetRecordsInput{ShardIterator: iterate()})
 		require.NoError(t, err)
 	})

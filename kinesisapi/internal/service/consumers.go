@@ -163,13 +163,9 @@ func (s *Service) consumer(ctx context.Context, c Caller, in *ConsumerInput) (re
 	if in.StreamARN == nil || in.ConsumerName == nil {
 		return resource{}, invalidArgument("Either ConsumerARN, or StreamARN and ConsumerName must be given.")
 	}
-	t, stream, err := s.stream(c, nil, in.StreamARN)
+	t, stream, row, err := s.streamWithRow(ctx, c, nil, in.StreamARN)
 	if err != nil {
 		return resource{}, err
-	}
-	row, err := s.readRow(ctx, stream)
-	if err != nil {
-		return resource{}, s.fromBraid(t, err)
 	}
 	found := row.consumer(*in.ConsumerName)
 	if found == nil {

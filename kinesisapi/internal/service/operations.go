@@ -15,23 +15,24 @@ type Operation struct {
 }
 
 // rates are how often an operation may be called in a second, by account, when
-// limits are exact. What is not here has no such limit, or one by shard.
+// limits are exact; 0 means that there is no such limit.
 var rates = map[string]int{
-	"DescribeLimits":          1,
-	"DescribeStream":          10,
-	"UpdateShardCount":        10,
-	"DescribeStreamSummary":   20,
-	"DescribeStreamConsumer":  20,
-	"ListShards":              1000,
-	"PutRecord":               0,
-	"PutRecords":              0,
-	"GetRecords":              0,
-	"GetShardIterator":        0,
-	"SubscribeToShard":        0,
-	"DescribeAccountSettings": 5,
+	"DescribeLimits":         1,
+	"DescribeStream":         10,
+	"UpdateShardCount":       10,
+	"DescribeStreamSummary":  20,
+	"DescribeStreamConsumer": 20,
+	"ListShards":             1000,
+
+	// Their limits go by shard.
+	"PutRecord":        0,
+	"PutRecords":       0,
+	"GetRecords":       0,
+	"GetShardIterator": 0,
+	"SubscribeToShard": 0,
 }
 
-const usualRate = 5
+const usualRate = 5 // of all others
 
 func operation[In, Out any](name string, fn func(*Service, context.Context, Caller, *In) (*Out, error)) *Operation {
 	rate, ok := rates[name]

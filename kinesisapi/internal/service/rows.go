@@ -82,6 +82,17 @@ func (s *Service) readRow(ctx context.Context, stream *braid.Stream) (row stream
 	return row, err
 }
 
+// streamWithRow returns the stream of a request that may be in any status, with its
+// row.
+func (s *Service) streamWithRow(ctx context.Context, c Caller, name, arn *string) (target, *braid.Stream, streamRow, error) {
+	t, stream, err := s.stream(c, name, arn)
+	if err != nil {
+		return t, nil, streamRow{}, err
+	}
+	row, err := s.readRow(ctx, stream)
+	return t, stream, row, s.fromBraid(t, err)
+}
+
 // updateRow changes the stream's row. change is run again if another transaction
 // was quicker. An error of it changes nothing. A stream that was deleted has no row:
 // the name may have been taken by another one, whose row must stay what it is.

@@ -116,13 +116,9 @@ func (s *Service) UpdateStreamRecordDistributionStrategy(ctx context.Context, c 
 
 // settable returns an ACTIVE stream with its row.
 func (s *Service) settable(ctx context.Context, c Caller, name, arn *string) (target, *braid.Stream, streamRow, error) {
-	t, stream, err := s.stream(c, name, arn)
+	t, stream, row, err := s.streamWithRow(ctx, c, name, arn)
 	if err == nil {
 		err = s.requireActive(t)
 	}
-	if err != nil {
-		return t, nil, streamRow{}, err
-	}
-	row, err := s.readRow(ctx, stream)
-	return t, stream, row, s.fromBraid(t, err)
+	return t, stream, row, err
 }

@@ -383,16 +383,9 @@ func (s *Service) badShard(c Caller, name, arn *string, shard string) error {
 
 // reshardable returns a stream whose shards the caller may change.
 func (s *Service) reshardable(ctx context.Context, c Caller, name, arn *string) (target, *braid.Stream, braid.StreamDescription, error) {
-	t, stream, err := s.stream(c, name, arn)
+	t, stream, row, err := s.settable(ctx, c, name, arn)
 	if err != nil {
 		return t, nil, braid.StreamDescription{}, err
-	}
-	if err := s.requireActive(t); err != nil {
-		return t, nil, braid.StreamDescription{}, err
-	}
-	row, err := s.readRow(ctx, stream)
-	if err != nil {
-		return t, nil, braid.StreamDescription{}, s.fromBraid(t, err)
 	}
 	if row.mode(stream) == modeOnDemand {
 		return t, nil, braid.StreamDescription{}, Invalid("Request is invalid. Stream " + t.name + " under account " + t.Account + " is in On-Demand mode.")

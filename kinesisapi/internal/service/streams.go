@@ -115,13 +115,9 @@ func (s *Service) CreateStream(ctx context.Context, c Caller, in *CreateStreamIn
 
 // DeleteStream is the operation of that name.
 func (s *Service) DeleteStream(ctx context.Context, c Caller, in *DeleteStreamInput) (*Empty, error) {
-	t, stream, err := s.stream(c, in.StreamName, in.StreamARN)
+	t, stream, row, err := s.streamWithRow(ctx, c, in.StreamName, in.StreamARN)
 	if err != nil {
 		return nil, err
-	}
-	row, err := s.readRow(ctx, stream)
-	if err != nil {
-		return nil, s.fromBraid(t, err)
 	}
 	if len(row.Consumers) > 0 && (in.EnforceConsumerDeletion == nil || !*in.EnforceConsumerDeletion) {
 		return nil, inUse("Stream %s under account %s has %d registered consumers: deregister them, or set EnforceConsumerDeletion.",
@@ -154,13 +150,9 @@ func (s *Service) DeleteStream(ctx context.Context, c Caller, in *DeleteStreamIn
 
 // DescribeStream is the operation of that name.
 func (s *Service) DescribeStream(ctx context.Context, c Caller, in *DescribeStreamInput) (*DescribeStreamOutput, error) {
-	t, stream, err := s.stream(c, in.StreamName, in.StreamARN)
+	t, stream, row, err := s.streamWithRow(ctx, c, in.StreamName, in.StreamARN)
 	if err != nil {
 		return nil, err
-	}
-	row, err := s.readRow(ctx, stream)
-	if err != nil {
-		return nil, s.fromBraid(t, err)
 	}
 	d := stream.Describe()
 	out := StreamDescription{
@@ -193,13 +185,9 @@ func (s *Service) DescribeStream(ctx context.Context, c Caller, in *DescribeStre
 
 // DescribeStreamSummary is the operation of that name.
 func (s *Service) DescribeStreamSummary(ctx context.Context, c Caller, in *StreamInput) (*DescribeStreamSummaryOutput, error) {
-	t, stream, err := s.stream(c, in.StreamName, in.StreamARN)
+	t, stream, row, err := s.streamWithRow(ctx, c, in.StreamName, in.StreamARN)
 	if err != nil {
 		return nil, err
-	}
-	row, err := s.readRow(ctx, stream)
-	if err != nil {
-		return nil, s.fromBraid(t, err)
 	}
 	d := stream.Describe()
 	mode := row.mode(stream)
