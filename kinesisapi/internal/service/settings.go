@@ -26,7 +26,7 @@ func (s *Service) UpdateStreamMode(ctx context.Context, c Caller, in *UpdateStre
 	}
 	mode := *in.StreamModeDetails.StreamMode
 	if in.WarmThroughputMiBps != nil {
-		if err := s.mayWarm(ctx, t, mode); err != nil {
+		if err := s.mayWarm(ctx, t, mode, *in.WarmThroughputMiBps); err != nil {
 			return nil, err
 		}
 	}
@@ -61,11 +61,8 @@ func (s *Service) UpdateStreamWarmThroughput(ctx context.Context, c Caller, in *
 	if err != nil {
 		return nil, err
 	}
-	if err := s.mayWarm(ctx, t, row.mode(stream)); err != nil {
+	if err := s.mayWarm(ctx, t, row.mode(stream), *in.WarmThroughputMiBps); err != nil {
 		return nil, err
-	}
-	if *in.WarmThroughputMiBps > maxWarmMiBps {
-		return nil, invalidArgument("WarmThroughputMiBps must be at most %d; it was %d.", maxWarmMiBps, *in.WarmThroughputMiBps)
 	}
 	out := &UpdateStreamWarmThroughputOutput{
 		StreamARN:      t.arn(),
@@ -85,7 +82,7 @@ const maxWarmMiBps = 10 << 10
 
 // mayWarm is the error of a request for warm throughput that the account, or a
 // stream of the mode, cannot have.
-func (s *Service) mayWarm(ctx context.Context, t target, mode string) error {
+func (s *Service) mayWarm(ctx context.Context, t target, mode string, mibps int32) error {
 	if mode != modeOnDemand {
 		return errOnlyOnDemand(t)
 	}
@@ -95,6 +92,9 @@ func (s *Service) mayWarm(ctx context.Context, t target, mode string) error {
 	}
 	if committed.status() == commitmentDisabled {
 		return invalidArgument("Warm throughput needs the account's MinimumThroughputBillingCommitment to be ENABLED: see UpdateAccountSettings.")
+	}
+	if mibps > maxWarmMiBps {
+		return invalidArgument("WarmThroughputMiBps must be at most %d; it was %d.", maxWarmMiBps, mibps)
 	}
 	return nil
 }

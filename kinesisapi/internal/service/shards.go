@@ -98,11 +98,15 @@ func (s *Service) ListShards(ctx context.Context, c Caller, in *ListShardsInput)
 	}
 	d := stream.Describe()
 	lives := lifetimes(d)
+	horizon := int64(0) // of all shards at one moment: at two, they might leave a hole
+	if d.Retention > 0 {
+		horizon = max(0, time.Now().Add(-d.Retention).UnixMilli())
+	}
 	out := &ListShardsOutput{Shards: []Shard{}}
 	limit := page(in.MaxResults, maxListedShards, maxListedShards)
 	for i := range d.Shards {
 		sh := &d.Shards[i]
-		if string(sh.ID) <= p.After || !p.selects(lives[i], d, time.Now()) {
+		if string(sh.ID) <= p.After || !p.selects(lives[i], horizon) {
 			continue
 		}
 		if len(out.Shards) == limit {
@@ -246,12 +250,9 @@ func startOf(sh *braid.ShardDescription) int64 {
 	return start
 }
 
-// selects reports whether the filter takes a shard.
-func (p *shardPage) selects(life lifetime, d braid.StreamDescription, now time.Time) bool {
-	horizon := int64(0)
-	if d.Retention > 0 {
-		horizon = max(0, now.Add(-d.Retention).UnixMilli())
-	}
+// selects reports whether the filter takes a shard. horizon is the time, in
+// milliseconds, before which records have expired.
+func (p *shardPage) selects(life lifetime, horizon int64) bool {
 	at := p.FilterMs
 	switch p.Filter {
 	case "AT_LATEST":

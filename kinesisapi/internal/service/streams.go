@@ -59,7 +59,7 @@ func (s *Service) CreateStream(ctx context.Context, c Caller, in *CreateStreamIn
 		return nil, errOnlyOnDemand(t)
 	}
 	if in.WarmThroughputMiBps != nil {
-		if err := s.mayWarm(ctx, t, row.Mode); err != nil {
+		if err := s.mayWarm(ctx, t, row.Mode, *in.WarmThroughputMiBps); err != nil {
 			return nil, err
 		}
 		row.WarmMiBps = *in.WarmThroughputMiBps
