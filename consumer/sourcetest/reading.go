@@ -1,0 +1,258 @@
+package sourcetest
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/braidstream/braid"
+)
+
+// Pages of records: what is in them, how large they are, and where a shard ends.
+
+func (k *kit) keepsRecords() {
+	shard := k.create(1)[0]
+	type kv struct{ key, data string }
+	var put []kv
+	for i := range 20 {
+		r := kv{fmt.Sprint("clé ", i, " 世界"), strings.Repeat("\x00\xff data ", i)} // the first is empty
+		k.Put(k.T, "orders", r.key, []byte(r.data))
+		put = append(put, r)
+	}
+	records, _ := k.rest(shard.ID, shard.Start)
+	if len(records) != len(put) {
+		k.Fatalf("%d records were put, and %d have come", len(put), len(records))
+	}
+	for i, r := range records {
+		switch {
+		case r.PartitionKey != put[i].key || string(r.Data) != put[i].data:
+			k.Fatalf("record %d is %q, %q; want %q", i, r.PartitionKey, r.Data, put[i])
+		case r.ShardID != shard.ID:
+			k.Fatalf("record %d is of %s; want %s", i, r.ShardID, shard.ID)
+		case r.SequenceNumber.IsZero() || r.ArrivalTime.IsZero():
+			k.Fatalf("record %d is %+v", i, r)
+		case i > 0 && r.SequenceNumber.Compare(records[i-1].SequenceNumber) <= 0:
+			k.Fatalf("record %d has the number %s after %s", i, r.SequenceNumber, records[i-1].SequenceNumber)
+		case i > 0 && r.ArrivalTime.Before(records[i-1].ArrivalTime):
+			k.Fatalf("record %d arrived at %s, before the one that comes first", i, r.ArrivalTime)
+		}
+	}
+}
+
+func (k *kit) keepsShardsApart() {
+	shards := k.create(3)
+	for i := range 30 {
+		k.put(shards[i%3], fmt.Sprint(i%3, " ", i/3))
+	}
+	for i, shard := range shards {
+		k.expect(shard.ID, shard.Start, numbered(fmt.Sprint(i), 0, 10)...)
+	}
+}
+
+func (k *kit) pages() {
+	shard := k.create(1)[0]
+	all := numbered("record", 0, 23)
+	k.put(shard, all...)
+	for _, bound := range []struct{ records, bytes int }{{1, large}, {2, large}, {5, large}, {23, large}, {1000, large}, {1000, 1}, {1000, 40}, {3, 50}} {
+		var got []string
+		from := shard.Start
+		for len(got) < len(all) {
+			page := k.read(shard.ID, from, bound.records, bound.bytes)
+			again := k.read(shard.ID, from, bound.records, bound.bytes)
+			if len(page.Records) == 0 {
+				k.Fatalf("there is no record after %d of %d", len(got), len(all))
+			}
+			if !slices.Equal(dataOf(page.Records[:1]), dataOf(again.Records[:1])) {
+				k.Fatalf("the same position gives %q and then %q", page.Records[0].Data, again.Records[0].Data)
+			}
+			got = append(got, dataOf(page.Records)...)
+			from = page.Next
+			if page.EndOfShard || page.AtTip != (len(got) == len(all)) {
+				k.Fatalf("after %d of %d records AtTip is %v and EndOfShard %v", len(got), len(all), page.AtTip, page.EndOfShard)
+			}
+		}
+		if !slices.Equal(got, all) {
+			k.Fatalf("in pages of %+v there is %q; want %q", bound, got, all)
+		}
+		k.expect(shard.ID, from)
+	}
+	page := k.read(shard.ID, shard.Start, 1000, large)
+	more := numbered("more", 0, 7)
+	k.put(shard, more...)
+	k.expect(shard.ID, page.Next, more...)
+	k.expect(shard.ID, page.Next, more...) // a position can be used again
+}
+
+func (k *kit) boundsRecords() {
+	shard := k.create(1)[0]
+	k.put(shard, numbered("record", 0, 12)...)
+	for limit := 1; limit < 15; limit++ {
+		if n := len(k.read(shard.ID, shard.Start, limit, large).Records); n < 1 || n > limit {
+			k.Fatalf("a page of up to %d records has %d", limit, n)
+		}
+	}
+}
+
+// boundsBytes leaves it open whether the record that goes beyond the bound is in the
+// page or in the next one.
+func (k *kit) boundsBytes() {
+	shard := k.create(1)[0]
+	for range 12 {
+		k.put(shard, strings.Repeat("x", 1000))
+	}
+	const record = 1000 + 16 // with its key
+	for _, limit := range []int{1000, 2500, 5000, 9999} {
+		page := k.read(shard.ID, shard.Start, 1000, limit)
+		if page.Bytes > limit+record || len(page.Records) == 0 {
+			k.Fatalf("a page of about %d bytes has %d, in %d records", limit, page.Bytes, len(page.Records))
+		}
+	}
+}
+
+func (k *kit) givesLargeRecords() {
+	shard := k.create(1)[0]
+	data := string(bytes.Repeat([]byte("0123456789"), 1000))
+	k.put(shard, data, "small", data)
+	var got []string
+	from := shard.Start
+	for range 3 {
+		page := k.read(shard.ID, from, 1000, 100)
+		if len(page.Records) == 0 {
+			k.Fatal("a page has no record because it is larger than maxBytes")
+		}
+		got = append(got, dataOf(page.Records)...)
+		from = page.Next
+		if page.AtTip {
+			break
+		}
+	}
+	if !slices.Equal(got, []string{data, "small", data}) {
+		k.Fatalf("%d records have come; want 3", len(got))
+	}
+}
+
+// readsFromNumbers checks the positions that checkpoints are made of.
+func (k *kit) readsFromNumbers() {
+	shard := k.create(1)[0]
+	all := numbered("record", 0, 8)
+	k.put(shard, all...)
+	records := k.expect(shard.ID, shard.Start, all...)
+	for i, r := range records {
+		k.expect(shard.ID, braid.AtSequence(r.SequenceNumber), all[i:]...)
+		k.expect(shard.ID, braid.AfterSequence(r.SequenceNumber), all[i+1:]...)
+	}
+	k.put(shard, "more")
+	k.expect(shard.ID, braid.AfterSequence(records[7].SequenceNumber), "more")
+}
+
+func (k *kit) tellsHowFarBehind() {
+	shard := k.create(1)[0]
+	var sizes []int64
+	all := numbered("record", 0, 10)
+	k.put(shard, all...)
+	for _, r := range k.expect(shard.ID, shard.Start, all...) {
+		sizes = append(sizes, int64(len(r.PartitionKey)+len(r.Data)))
+	}
+	from := shard.Start
+	for i := range all {
+		page := k.read(shard.ID, from, 1, large)
+		from = page.Next
+		left := int64(len(all) - i - 1)
+		var leftBytes int64
+		for _, size := range sizes[i+1:] {
+			leftBytes += size
+		}
+		if n := page.BehindRecords; n != 0 && n != left {
+			k.Fatalf("after %d of %d records a page is behind by %d", i+1, len(all), n)
+		}
+		if n := page.BehindBytes; n != 0 && n != leftBytes {
+			k.Fatalf("after %d of %d records a page is behind by %d bytes; want %d", i+1, len(all), n, leftBytes)
+		}
+		if left == 0 && page.BehindLatest != 0 {
+			k.Fatalf("a page at the tip is behind by %v", page.BehindLatest)
+		}
+		if page.AtTip != (left == 0) {
+			k.Fatalf("after %d of %d records AtTip is %v", i+1, len(all), page.AtTip)
+		}
+	}
+}
+
+func (k *kit) doesNotWaitAtTheTip() {
+	shard := k.create(1)[0]
+	from := shard.Start
+	for i := range 3 {
+		for range 3 {
+			page := k.read(shard.ID, from, 100, large)
+			if len(page.Records) > 0 || !page.AtTip || page.EndOfShard || page.BehindRecords != 0 || page.BehindBytes != 0 || page.BehindLatest != 0 {
+				k.Fatalf("at the tip of an open shard there is %+v", page)
+			}
+			from = page.Next // also that of an empty page is a place
+		}
+		k.put(shard, fmt.Sprint(i))
+		page := k.read(shard.ID, from, 100, large)
+		if got := dataOf(page.Records); !slices.Equal(got, []string{fmt.Sprint(i)}) {
+			k.Fatalf("at the tip there is %q; want record %d", got, i)
+		}
+		from = page.Next
+	}
+}
+
+// endsShards leaves it open whether the end comes with the last record or after it.
+func (k *kit) endsShards() {
+	shard := k.create(1)[0]
+	all := numbered("record", 0, 7)
+	k.put(shard, all...)
+	tip := k.read(shard.ID, shard.Start, 100, large)
+	k.Split(k.T, "orders", shard.ID)
+	for _, child := range k.children(shard.ID) {
+		k.put(child, "of the child")
+	}
+	for _, limit := range []int{1, 3, 7, 100} {
+		var got []string
+		from := shard.Start
+		for range 20 {
+			page := k.read(shard.ID, from, limit, large)
+			got = append(got, dataOf(page.Records)...)
+			from = page.Next
+			if page.EndOfShard {
+				break
+			}
+			if len(page.Records) == 0 {
+				k.Fatal("a closed shard has an empty page that is not its end")
+			}
+		}
+		if !slices.Equal(got, all) {
+			k.Fatalf("before the end of the shard there is %q; want %q", got, all)
+		}
+		for range 2 { // there is an end also for who has read all before
+			page := k.read(shard.ID, from, limit, large)
+			if len(page.Records) > 0 || !page.EndOfShard {
+				k.Fatalf("after the end of the shard there is %+v", page)
+			}
+			from = page.Next
+		}
+	}
+	for _, from := range []braid.Position{tip.Next, braid.AfterSequence(tip.Records[6].SequenceNumber)} {
+		if page := k.read(shard.ID, from, 10, large); len(page.Records) > 0 || !page.EndOfShard {
+			k.Fatalf("at %s, which was the tip when the shard was closed, there is %+v", from, page)
+		}
+	}
+}
+
+func (k *kit) endsEmptyShards() {
+	shard := k.create(1)[0]
+	k.Split(k.T, "orders", shard.ID)
+	page, err := k.tryRead(shard.ID, shard.Start, 10, large)
+	switch {
+	case errors.Is(err, braid.ErrShardNotFound): // it may expire at once
+	case err != nil:
+		k.Fatalf("Read: %v", err)
+	case len(page.Records) > 0 || !page.EndOfShard:
+		k.Fatalf("in an empty shard that is closed there is %+v", page)
+	}
+}
+
+// filler are records that come later: more than a page.
+var filler = numbered("later", 0, 200)

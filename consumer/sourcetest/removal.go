@@ -1,0 +1,172 @@
+package sourcetest
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/braidstream/braid"
+)
+
+// What readers are told of records that were trimmed, and of streams that were
+// deleted.
+
+func (k *kit) needTrim() {
+	k.Helper()
+	if k.Trim == nil {
+		k.Skip("records cannot be trimmed")
+	}
+}
+
+// lose has reading fail because of records that were trimmed.
+func (k *kit) lose(shard braid.ShardID, from braid.Position) *braid.TrimmedError {
+	k.Helper()
+	page, err := k.tryRead(shard, from, 10, large)
+	var gap *braid.TrimmedError
+	if !errors.As(err, &gap) || !errors.Is(err, braid.ErrTrimmed) {
+		k.Fatalf("from %s on there is %q, %v; want a *braid.TrimmedError", from, dataOf(page.Records), err)
+	}
+	if gap.Shard != shard {
+		k.Fatalf("the error of %s is that of %q", shard, gap.Shard)
+	}
+	return gap
+}
+
+func (k *kit) tellsOfTrims() {
+	k.needTrim()
+	shard := k.create(1)[0]
+	all := numbered("lost", 0, 5)
+	k.put(shard, all...)
+	lost := k.expect(shard.ID, shard.Start, all...)
+	second := k.read(shard.ID, shard.Start, 2, large).Next
+	k.Trim(k.T, "orders")
+	check := func(from braid.Position, first int, left ...braid.Record) {
+		k.Helper()
+		gap := k.lose(shard.ID, from)
+		last := lost[len(lost)-1].SequenceNumber
+		switch {
+		case gap.FirstLost.Compare(lost[first].SequenceNumber) > 0:
+			k.Fatalf("from %s on the first lost record is %s; FirstLost is %s", from, lost[first].SequenceNumber, gap.FirstLost)
+		case first > 0 && gap.FirstLost.Compare(lost[first-1].SequenceNumber) <= 0:
+			k.Fatalf("from %s on FirstLost is %s, and the record %s was not lost", from, gap.FirstLost, lost[first-1].SequenceNumber)
+		case gap.LastLost.Compare(last) < 0:
+			k.Fatalf("the last lost record is %s; LastLost is %s", last, gap.LastLost)
+		case gap.FirstAvailable.Compare(gap.LastLost) <= 0:
+			k.Fatalf("LastLost is %s and FirstAvailable %s", gap.LastLost, gap.FirstAvailable)
+		case len(left) > 0 && gap.FirstAvailable.Compare(left[0].SequenceNumber) > 0:
+			k.Fatalf("there is %s; FirstAvailable is %s", left[0].SequenceNumber, gap.FirstAvailable)
+		}
+		k.expect(shard.ID, braid.AtSequence(gap.FirstAvailable), dataOf(left)...)
+	}
+	positions := func(left ...braid.Record) {
+		k.Helper()
+		check(shard.Start, 0, left...)
+		check(second, 2, left...)
+		for i, r := range lost {
+			check(braid.AtSequence(r.SequenceNumber), i, left...)
+			if i+1 < len(lost) {
+				check(braid.AfterSequence(r.SequenceNumber), i+1, left...)
+			}
+		}
+	}
+	positions()
+	gap := k.lose(shard.ID, shard.Start)
+	k.put(shard, "a", "b")
+	left := k.expect(shard.ID, braid.AtSequence(gap.FirstAvailable), "a", "b") // found also by who was told before it came
+	positions(left...)
+}
+
+func (k *kit) losesNoMoreThanWasTrimmed() {
+	k.needTrim()
+	shards := k.create(2)
+	k.put(shards[0], "lost", "lost, too")
+	page := k.read(shards[0].ID, shards[0].Start, 10, large)
+	k.Trim(k.T, "orders")
+	last := braid.AfterSequence(page.Records[1].SequenceNumber)
+	k.expect(shards[0].ID, page.Next)
+	k.expect(shards[0].ID, last)
+	k.expect(shards[1].ID, shards[1].Start) // nothing was lost where nothing was
+	horizon := k.resolve(shards[0].ID, braid.TrimHorizon())
+	latest := k.resolve(shards[0].ID, braid.Latest())
+	k.put(shards[0], "a")
+	k.put(shards[1], "b")
+	for _, from := range []braid.Position{page.Next, last, horizon, latest} {
+		k.expect(shards[0].ID, from, "a")
+	}
+	k.expect(shards[0].ID, k.resolve(shards[0].ID, braid.TrimHorizon()), "a")
+	k.expect(shards[1].ID, shards[1].Start, "b")
+}
+
+func (k *kit) resolvedPlacesAreTrimmed() {
+	k.needTrim()
+	shards := k.create(2)
+	k.put(shards[1], "a")
+	first := k.read(shards[1].ID, shards[1].Start, 1, large).Records[0]
+	var places []braid.Position
+	for _, from := range []braid.Position{braid.TrimHorizon(), braid.AtTime(first.ArrivalTime)} {
+		places = append(places, k.resolve(shards[1].ID, from))
+	}
+	places = append(places, k.resolve(shards[1].ID, braid.Latest()))
+	empty := k.resolve(shards[0].ID, braid.TrimHorizon())
+	k.put(shards[0], "b")
+	k.put(shards[1], "c")
+	k.Trim(k.T, "orders")
+	k.lose(shards[0].ID, empty)
+	for _, place := range places {
+		k.lose(shards[1].ID, place)
+	}
+}
+
+func (k *kit) waitsNotForTrimmed() {
+	k.needTrim()
+	shard := k.create(1)[0]
+	k.put(shard, "a", "b")
+	k.Trim(k.T, "orders")
+	k.returned(k.wait(k.Context(), shard.ID, shard.Start)) // with the error or not; Read has it
+}
+
+func (k *kit) needDelete() {
+	k.Helper()
+	if k.Delete == nil {
+		k.Skip("streams cannot be deleted")
+	}
+}
+
+func (k *kit) forgetsDeletedStreams() {
+	k.needDelete()
+	shard := k.create(1)[0]
+	k.put(shard, "a")
+	page := k.read(shard.ID, shard.Start, 10, large)
+	w := k.wait(k.Context(), shard.ID, page.Next)
+	k.waits(w)
+	k.Delete(k.T, "orders")
+	k.returned(w) // with the error or not; Read has it
+	k.returned(k.wait(k.Context(), shard.ID, page.Next))
+	if _, err := k.Source.Stream(k.Context(), "orders"); !errors.Is(err, braid.ErrStreamNotFound) {
+		k.Fatalf("Stream: %v; want %v", err, braid.ErrStreamNotFound)
+	}
+	for _, from := range []braid.Position{shard.Start, page.Next} {
+		if _, err := k.tryRead(shard.ID, from, 10, large); !errors.Is(err, braid.ErrStreamNotFound) {
+			k.Fatalf("Read(%s): %v; want %v", from, err, braid.ErrStreamNotFound)
+		}
+	}
+	if _, err := k.Source.Resolve(k.Context(), "orders", shard.ID, braid.Latest()); err == nil {
+		k.Fatal("Resolve has no error")
+	}
+}
+
+func (k *kit) tellsIncarnationsApart() {
+	k.needDelete()
+	shard := k.create(1)[0]
+	seen := map[uint64]bool{k.stream().Incarnation: true}
+	k.put(shard, "of the first stream")
+	for i := range 3 {
+		k.Delete(k.T, "orders")
+		shard := k.create(1)[0]
+		if is := k.stream().Incarnation; seen[is] {
+			k.Fatalf("the Incarnation %d was that of a stream before", is)
+		}
+		seen[k.stream().Incarnation] = true
+		k.put(shard, fmt.Sprint("of stream ", i))
+		k.expect(shard.ID, shard.Start, fmt.Sprint("of stream ", i))
+	}
+}
