@@ -82,9 +82,8 @@ func checkStreams(streams []streamSpec) error {
 	return nil
 }
 
-// prepare creates the streams that are to exist and do not, and sets the limits of
-// all if it was said what they should be. It is done before anybody is served, and
-// so without the delays and rates that callers meet.
+// prepare creates the streams that are to exist and do not. It is done before anybody
+// is served, and so without the delays and rates that callers meet.
 func prepare(ctx context.Context, db *braid.DB, c *config) ([]service.Managed, error) {
 	svc, err := service.New(db, service.Options{
 		Account: c.account, Region: c.region, SeparateAccounts: c.separateAccounts,

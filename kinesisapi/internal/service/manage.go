@@ -35,12 +35,11 @@ func (s *Service) Managed(ctx context.Context, c Caller) ([]Managed, error) {
 
 // Manage returns one of the caller's streams.
 func (s *Service) Manage(ctx context.Context, c Caller, name string) (Managed, error) {
-	t, stream, err := s.stream(c, &name, nil)
+	t, stream, row, err := s.streamWithRow(ctx, c, &name, nil)
 	if err != nil {
 		return Managed{}, err
 	}
-	row, err := s.readRow(ctx, stream)
-	return s.managed(t, stream, &row), s.fromBraid(t, err)
+	return s.managed(t, stream, &row), nil
 }
 
 func (s *Service) managed(t target, stream *braid.Stream, row *streamRow) Managed {
@@ -140,11 +139,7 @@ func (s *Service) RemoveAll(ctx context.Context) error {
 
 func (s *Service) remove(ctx context.Context, stream *braid.Stream) error {
 	err := s.atOnce(ctx, stream.Name(), deleting, func(ctx context.Context) error {
-		err := s.db.DeleteStream(ctx, stream.Name())
-		if err == nil {
-			err = s.deleteRow(ctx, stream)
-		}
-		return err
+		return s.deleteWithRow(ctx, stream)
 	})
 	if errors.Is(err, braid.ErrStreamNotFound) {
 		return nil // somebody else was quicker

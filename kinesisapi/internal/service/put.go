@@ -31,13 +31,13 @@ func (s *Service) PutRecord(ctx context.Context, c Caller, in *PutRecordInput) (
 		return nil, err
 	}
 	var entry [1]braid.Entry
-	if err := s.entry(&entry[0], "", in.PartitionKey, in.ExplicitHashKey, in.Data, auto); err != nil {
+	if err := s.entry(&entry[0], single, in.PartitionKey, in.ExplicitHashKey, in.Data, auto); err != nil {
 		return nil, err
 	}
 	if n := in.SequenceNumberForOrdering; n != nil && !seqnum.ValidForOrdering(*n, time.Now()) {
 		return nil, invalidArgument("ExclusiveMinimumSequenceNumber %s used in PutRecord on stream %s under account %s is invalid.", *n, t.name, t.Account)
 	}
-	if err := checkRecordBytes(stream, entry[:], func(int) string { return "data" }); err != nil {
+	if err := checkRecordBytes(stream, entry[:], single); err != nil {
 		return nil, err
 	}
 	if isTrue(in.DryRun) {
@@ -81,12 +81,12 @@ func (s *Service) PutRecords(ctx context.Context, c Caller, in *PutRecordsInput)
 	total := 0
 	for i := range in.Records {
 		r := &in.Records[i]
-		if err := s.entry(&entries[i], "records."+strconv.Itoa(i+1)+".member.", r.PartitionKey, r.ExplicitHashKey, r.Data, auto); err != nil {
+		if err := s.entry(&entries[i], i, r.PartitionKey, r.ExplicitHashKey, r.Data, auto); err != nil {
 			return nil, err
 		}
 		total += len(r.Data) + len(entries[i].PartitionKey)
 	}
-	if err := checkRecordBytes(stream, entries, func(i int) string { return fmt.Sprintf("records.%d.member.data", i+1) }); err != nil {
+	if err := checkRecordBytes(stream, entries, 0); err != nil {
 		return nil, err
 	}
 	if total > maxCallBytes {
@@ -142,15 +142,26 @@ func (s *Service) putTo(ctx context.Context, c Caller, name, arn *string, unusua
 	return t, stream, row.strategy() == strategyAuto, s.fromBraid(t, err)
 }
 
-// entry makes the entry of a record that is to be put; path is what an error calls
-// its members' place.
-func (s *Service) entry(e *braid.Entry, path string, key, explicit *string, data []byte, auto bool) error {
+// single, in the place of an index, says that a record is the only one of a
+// request, and not in a list.
+const single = -1
+
+// memberOf is what an error calls a member of the record with the index.
+func memberOf(index int, member string) string {
+	if index == single {
+		return member
+	}
+	return fmt.Sprintf("records.%d.member.%s", index+1, member)
+}
+
+// entry makes the entry of the record with the index.
+func (s *Service) entry(e *braid.Entry, index int, key, explicit *string, data []byte, auto bool) error {
 	e.Data = data
 	switch {
 	case key != nil:
 		e.PartitionKey = *key
 	case !auto:
-		return missing(path + "partitionKey")
+		return missing(memberOf(index, "partitionKey"))
 	default:
 		e.PartitionKey = noPartitionKey
 	}
@@ -173,8 +184,8 @@ func (s *Service) entry(e *braid.Entry, path string, key, explicit *string, data
 const defaultRecordBytes = 1 << 20
 
 // checkRecordBytes checks that data and partition key together are within the
-// stream's largest record.
-func checkRecordBytes(stream *braid.Stream, entries []braid.Entry, path func(i int) string) error {
+// stream's largest record. first is the index of the first entry.
+func checkRecordBytes(stream *braid.Stream, entries []braid.Entry, first int) error {
 	most := 0
 	for i := range entries {
 		e := &entries[i]
@@ -185,7 +196,7 @@ func checkRecordBytes(stream *braid.Stream, entries []braid.Entry, path func(i i
 			most = stream.Describe().MaxRecordBytes
 		}
 		if len(e.Data)+len(e.PartitionKey) > most {
-			return Invalid(fmt.Sprintf("1 validation error detected: Value at '%s' failed to satisfy constraint: Member must have length less than or equal to %d", path(i), most))
+			return Invalid(fmt.Sprintf("1 validation error detected: Value at '%s' failed to satisfy constraint: Member must have length less than or equal to %d", memberOf(first+i, "data"), most))
 		}
 	}
 	return nil

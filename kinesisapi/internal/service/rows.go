@@ -143,6 +143,22 @@ func getStored(tx *braid.Tx, name string) (row streamRow, err error) {
 	return row, err
 }
 
+// deleteWithRow deletes a stream and its row, unless the application has put another
+// one in its place.
+func (s *Service) deleteWithRow(ctx context.Context, stream *braid.Stream) error {
+	current, err := s.db.Stream(stream.Name())
+	if err == nil && !current.CreatedAt().Equal(stream.CreatedAt()) {
+		err = braid.ErrStreamNotFound
+	}
+	if err == nil {
+		err = s.db.DeleteStream(ctx, stream.Name())
+	}
+	if err == nil {
+		err = s.deleteRow(ctx, stream)
+	}
+	return err
+}
+
 // deleteRow removes the row of a stream that was deleted, unless it is that of
 // another one which took the name after it.
 func (s *Service) deleteRow(ctx context.Context, stream *braid.Stream) error {

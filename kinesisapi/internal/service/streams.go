@@ -125,18 +125,7 @@ func (s *Service) DeleteStream(ctx context.Context, c Caller, in *DeleteStreamIn
 	}
 	for {
 		busy, err := s.begin(ctx, t.stored, deleting, s.opts.DeleteDelay, func(ctx context.Context) error {
-			// The application may have put another one in its place.
-			current, err := s.db.Stream(t.stored)
-			if err == nil && !current.CreatedAt().Equal(stream.CreatedAt()) {
-				err = braid.ErrStreamNotFound
-			}
-			if err == nil {
-				err = s.db.DeleteStream(ctx, t.stored)
-			}
-			if err == nil {
-				err = s.deleteRow(ctx, stream)
-			}
-			return err
+			return s.deleteWithRow(ctx, stream)
 		})
 		switch busy {
 		case "":
