@@ -24,15 +24,15 @@ import (
 var (
 	// ErrLocked reports that another handle holds the directory, in this
 	// process or in the one that the message names. Close that one first.
-	ErrLocked = errors.New("the directory is in use")
+	ErrLocked = kv.ErrLocked
 
 	// ErrFormatTooNew reports a database written by a newer version of braid
 	// than this one can read. No byte of it was changed.
-	ErrFormatTooNew = errors.New("the format is newer than this version of braid")
+	ErrFormatTooNew = kv.ErrFormatTooNew
 
 	// ErrClosed reports the use of a [DB], or of anything that came from it,
 	// after [DB.Close].
-	ErrClosed = errors.New("the database is closed")
+	ErrClosed = kv.ErrClosed
 )
 
 // Errors that refuse a call because of what was asked.
@@ -97,11 +97,11 @@ var (
 
 	// ErrCorrupt reports stored bytes that are not what was written: a checksum
 	// does not match, or a table is damaged. Damage.
-	ErrCorrupt = errors.New("stored data is damaged")
+	ErrCorrupt = kv.ErrCorrupt
 
 	// ErrDataLoss reports stored data that should be there and is not: a gap
 	// between two records of a shard, or a missing file. Damage.
-	ErrDataLoss = errors.New("stored data is missing")
+	ErrDataLoss = kv.ErrDataLoss
 )
 
 // Errors of the storage under the database.
@@ -109,18 +109,18 @@ var (
 	// ErrOutcomeUnknown reports a write that was on its way to the disk when the
 	// call had to end: its context did, or the store failed. It may or may not
 	// survive. The error wraps the cause. Unknown.
-	ErrOutcomeUnknown = errors.New("the outcome is unknown")
+	ErrOutcomeUnknown = commit.ErrUnknown
 
 	// ErrDiskFull reports that there is no space for writing. Reading and
 	// trimming go on, and writing does by itself once there is space again.
 	// Refused. Kinesis: InternalFailure.
-	ErrDiskFull = errors.New("the disk is full")
+	ErrDiskFull = kv.ErrDiskFull
 
 	// ErrFailed reports that storage failed in a way after which it cannot be
 	// trusted with another write, such as a failed fsync; it wraps the cause.
 	// Every later write is refused with it. Close the DB and open it again: all
 	// that was acknowledged is there. Kinesis: InternalFailure.
-	ErrFailed = errors.New("storage failed")
+	ErrFailed = kv.ErrFailed
 )
 
 // InvalidArgumentError is an [ErrInvalidArgument] with its particulars.
@@ -179,12 +179,11 @@ func (e *ThroughputExceededError) Error() string {
 // Is reports whether target is [ErrThroughputExceeded].
 func (e *ThroughputExceededError) Is(target error) bool { return target == ErrThroughputExceeded }
 
-// opError is what a public method returns: the operation, its subject, the
-// class of what went wrong, and the cause with its details.
+// opError is what a public method returns: the operation, its subject, and the
+// cause, which is of one class.
 type opError struct {
 	op    string // such as "put record"
 	what  string // such as "orders", a stream; may be empty
-	class error  // a sentinel of this package, or nil when cause is of one itself
 	cause error
 }
 
@@ -193,44 +192,17 @@ func (e *opError) Error() string {
 	if e.what != "" {
 		text += " " + e.what
 	}
-	if e.class != nil {
-		text += ": " + e.class.Error()
-	}
-	if e.cause != nil {
-		text += ": " + e.cause.Error()
-	}
-	return text
+	return text + ": " + e.cause.Error()
 }
 
-func (e *opError) Unwrap() []error {
-	var errs []error
-	if e.class != nil {
-		errs = append(errs, e.class)
-	}
-	if e.cause != nil {
-		errs = append(errs, e.cause)
-	}
-	return errs
-}
-
-// classes maps what the packages below report to the sentinels of this one.
-// The first match counts: an unknown outcome may wrap a failed store.
-var classes = []struct{ below, class error }{
-	{commit.ErrUnknown, ErrOutcomeUnknown},
-	{commit.ErrClosed, ErrClosed},
-	{kv.ErrClosed, ErrClosed},
-	{kv.ErrDiskFull, ErrDiskFull},
-	{kv.ErrFailed, ErrFailed},
-	{kv.ErrLocked, ErrLocked},
-	{kv.ErrFormatTooNew, ErrFormatTooNew},
-	{kv.ErrCorrupt, ErrCorrupt},
-	{kv.ErrDataLoss, ErrDataLoss},
-	{kv.ErrNotDatabase, ErrInvalidArgument},
-	{kv.ErrNotEmpty, ErrInvalidArgument},
-}
+func (e *opError) Unwrap() error { return e.cause }
 
 // wrapError makes a public error of one from below: op and what say which call
 // failed. It returns nil for nil, and leaves an error that is public already.
+//
+// The classes of storage are those of the packages below, so an error has its
+// class, and the text of it, from where it arose; nothing is said twice.
+// TestNoErrorRepeatsItself holds that.
 func wrapError(op, what string, err error) error {
 	if err == nil {
 		return nil
@@ -239,14 +211,8 @@ func wrapError(op, what string, err error) error {
 	if errors.As(err, &public) {
 		return err
 	}
-	for _, c := range classes {
-		if errors.Is(err, c.below) {
-			class := c.class
-			if class == ErrOutcomeUnknown && errors.Is(err, kv.ErrFailed) {
-				err = fmt.Errorf("%w: %w", ErrFailed, err)
-			}
-			return &opError{op: op, what: what, class: class, cause: err}
-		}
+	if errors.Is(err, kv.ErrNotDatabase) || errors.Is(err, kv.ErrNotEmpty) {
+		err = fmt.Errorf("%w: %w", ErrInvalidArgument, err)
 	}
 	return &opError{op: op, what: what, cause: err}
 }

@@ -23,16 +23,10 @@ import (
 	"github.com/braidstream/braid/internal/kv"
 )
 
-// Errors of [Committer.Do]. Any other error that it returns refused the request:
+// ErrUnknown reports that a request was on its way when its caller had to give
+// up. It wraps the cause. Any other error of [Committer.Do] refused the request:
 // nothing of it was or will be done.
-var (
-	// ErrUnknown reports that the request was on its way when its caller had to
-	// give up. It wraps the cause.
-	ErrUnknown = errors.New("the change may or may not survive")
-
-	// ErrClosed reports a request that came after Close.
-	ErrClosed = errors.New("the committer is closed")
-)
+var ErrUnknown = errors.New("the outcome is unknown")
 
 const (
 	// maxGroupBytes bounds a group. An fsync is paid off long before that, and
@@ -217,7 +211,7 @@ func (c *Committer) enqueue(ctx context.Context, r *Request) (full chan struct{}
 	defer c.mu.Unlock()
 	switch {
 	case c.closed:
-		return nil, nil, ErrClosed
+		return nil, nil, kv.ErrClosed
 	case c.store.Err() != nil:
 		return nil, nil, c.store.Err()
 	case c.isFull && !r.Essential:

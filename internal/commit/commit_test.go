@@ -197,7 +197,7 @@ func TestACallerRunsItsGroup(t *testing.T) {
 		closed := make(chan bool)
 		go func() { closed <- c.Close() }()
 		synctest.Wait()
-		require.ErrorIs(t, c.Do(t.Context(), &commit.Request{Op: "late"}), commit.ErrClosed)
+		require.ErrorIs(t, c.Do(t.Context(), &commit.Request{Op: "late"}), kv.ErrClosed)
 
 		close(log.hold)
 		require.NoError(t, <-first)
@@ -238,7 +238,7 @@ func TestTheLogMayRefuseARequest(t *testing.T) {
 	require.Equal(t, refusal, c.Do(t.Context(), &commit.Request{Op: refusal}))
 	require.NoError(t, c.Do(t.Context(), &commit.Request{Op: "a"}))
 	require.True(t, c.Close())
-	require.ErrorIs(t, c.Do(t.Context(), &commit.Request{Op: "b"}), commit.ErrClosed)
+	require.ErrorIs(t, c.Do(t.Context(), &commit.Request{Op: "b"}), kv.ErrClosed)
 	require.NoError(t, store.Close())
 }
 
@@ -346,7 +346,7 @@ func TestCloseFinishesWhatWaits(t *testing.T) {
 		closed := make(chan bool, 1)
 		go func() { closed <- c.Close() }()
 		synctest.Wait()
-		require.ErrorIs(t, <-outside, commit.ErrClosed)
+		require.ErrorIs(t, <-outside, kv.ErrClosed)
 		require.Empty(t, closed)
 		close(log.hold)
 		require.True(t, <-closed)

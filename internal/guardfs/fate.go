@@ -72,7 +72,7 @@ func (g *FS) change(op, name string, c class, run func() error) error {
 		case IsNoSpace(err):
 			wait.wait()
 		case c == critical:
-			g.Park(fmt.Errorf("%s %s: %w", op, name, err))
+			g.Park(describe(op, name, err))
 		default:
 			wait.done()
 			return g.delay(op, name, err)
@@ -93,7 +93,7 @@ func (g *FS) sync(op, name string, c class, run func() error) error {
 	case err == nil:
 		return nil
 	case c == critical:
-		g.Park(fmt.Errorf("%s %s: %w", op, name, err))
+		g.Park(describe(op, name, err))
 		return err
 	case IsNoSpace(err):
 		// Pebble makes the table again, so this is a wait for space in the form
@@ -125,9 +125,19 @@ func (g *FS) remove(op, name string, c class, run func() error) error {
 		case err == nil, c != critical, errors.Is(err, fs.ErrNotExist):
 			return err
 		default:
-			g.Park(fmt.Errorf("%s %s: %w", op, name, err))
+			g.Park(describe(op, name, err))
 		}
 	}
+}
+
+// describe says what failed on which file, unless the error says so itself.
+func describe(op, name string, err error) error {
+	var path *fs.PathError
+	var link *os.LinkError
+	if errors.As(err, &path) || errors.As(err, &link) {
+		return err
+	}
+	return fmt.Errorf("%s %s: %w", op, name, err)
 }
 
 // delay returns the error after a time that grows with the number of errors in
@@ -138,7 +148,7 @@ func (g *FS) delay(op, name string, err error) error {
 	n := g.failures
 	g.mu.Unlock()
 	if n >= maxFailures {
-		g.Park(fmt.Errorf("%s %s: %d errors in a row: %w", op, name, n, err))
+		g.Park(fmt.Errorf("%d errors in a row: %w", n, describe(op, name, err)))
 	}
 	d := maxFailureDelay
 	if shift := n - 1; shift < 7 { // 10 ms << 7 is above the maximum

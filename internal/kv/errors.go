@@ -14,14 +14,15 @@ import (
 )
 
 // Errors of opening and closing. Match all errors with errors.Is: they are
-// wrapped together with what is known about the cause.
+// wrapped together with what is known about the cause. The root package gives
+// most of them to its users as they are.
 var (
 	// ErrLocked reports that somebody has the database open.
 	ErrLocked = errors.New("the directory is in use")
 
 	// ErrFormatTooNew reports a database that only a later version can read.
 	// Nothing of it was changed.
-	ErrFormatTooNew = errors.New("the format is newer than this version can read")
+	ErrFormatTooNew = errors.New("the format is newer than this version of braid")
 
 	// ErrNotDatabase reports a directory that holds something else. Nothing of
 	// it was changed.
@@ -31,7 +32,7 @@ var (
 	ErrNotEmpty = errors.New("the directory is not empty")
 
 	// ErrClosed reports the use of a store after Close.
-	ErrClosed = errors.New("the store is closed")
+	ErrClosed = errors.New("the database is closed")
 )
 
 // Errors of storage.
@@ -128,12 +129,12 @@ func diskError(err error) error {
 	return spaceError(err)
 }
 
-// joinErrors is errors.Join with a text of one line.
+// joinErrors is errors.Join with a text of one line, which says a thing once.
 func joinErrors(err, also error) error {
 	switch {
 	case err == nil:
 		return also
-	case also == nil:
+	case also == nil, also.Error() == err.Error():
 		return err
 	default:
 		return fmt.Errorf("%w; also: %w", err, also)

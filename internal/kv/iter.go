@@ -8,6 +8,7 @@ import "github.com/cockroachdb/pebble/v2"
 type Iter struct {
 	iter *pebble.Iterator
 	gate *gate // left by Close; nil for an iterator that holds none
+	told bool  // Error has returned an error
 }
 
 // NewIter returns an iterator over the latest state. See [Reader]. The store
@@ -71,10 +72,14 @@ func (i *Iter) Value() []byte { return i.iter.Value() }
 
 // Error returns why the last move found nothing, or nil if there was nothing to
 // be found. Ask it after every loop.
-func (i *Iter) Error() error { return readError(i.iter.Error()) }
+func (i *Iter) Error() error {
+	err := readError(i.iter.Error())
+	i.told = i.told || err != nil
+	return err
+}
 
-// Close ends the iterator and returns its error, if it has one. Further calls
-// do nothing.
+// Close ends the iterator and returns its error, if it has one that Error has not
+// returned. Further calls do nothing.
 func (i *Iter) Close() error {
 	if i.iter == nil {
 		return nil
@@ -83,6 +88,9 @@ func (i *Iter) Close() error {
 	i.iter = nil
 	if i.gate != nil {
 		i.gate.leave()
+	}
+	if i.told {
+		return nil // Pebble returns the same error again
 	}
 	return readError(err)
 }
