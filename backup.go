@@ -6,7 +6,8 @@ import "context"
 // the defaults.
 type BackupOptions struct {
 	// Progress, if it is not nil, is called from time to time with how many
-	// bytes of how many are copied. The copying waits for it.
+	// bytes of how many are copied, on the goroutine that called Backup. The
+	// copying waits for it.
 	Progress func(doneBytes, totalBytes int64)
 }
 
@@ -15,9 +16,15 @@ type BackupOptions struct {
 // instant after the call began: [Open] opens it, here or in another process. A
 // database in memory can be saved this way.
 //
+// It returns when ctx ends, even while a file operation is held by a stalled disk.
 // A backup that ends with an error leaves nothing that could be taken for a
-// database. Errors: [ErrInvalidArgument] if the directory is not empty; the
-// cause of ctx; what the file system says; [ErrFailed], [ErrClosed].
+// database, and can be tried again: what there is of it is removed before Backup
+// returns or, if an operation is held, when that returns, for which another Backup
+// to the same directory waits. After a crash empty the directory first.
+//
+// Errors: [ErrInvalidArgument] if the directory is not empty; the cause of ctx;
+// [ErrDiskFull] if the copy does not fit; [ErrOutOfResources]; [ErrFailed],
+// [ErrClosed]. Any other error is the file system's.
 func (db *DB) Backup(ctx context.Context, dir string, options *BackupOptions) error {
 	var opts BackupOptions
 	if options != nil {

@@ -473,20 +473,40 @@ func (db *DB) runSync() {
 // Close finishes the writes that are on their way, ends all readers, and closes
 // the files. All that was acknowledged is durable when it returns nil, in every
 // mode. After a failure, or while the disk is full, it gives the directory up at
-// once and returns an error that matches [ErrFailed] or [ErrDiskFull]: then what
-// was acknowledged is as durable as the mode promised. Everything after it is
-// [ErrClosed], a second Close too.
-func (db *DB) Close() error {
+// once and returns an error that matches [ErrFailed], [ErrDiskFull] or
+// [ErrOutOfResources]: then what was acknowledged is as durable as the mode
+// promised. Everything after it is [ErrClosed], a second Close too.
+//
+// While the disk is stalled Close waits for it: see [DB.CloseContext].
+func (db *DB) Close() error { return db.CloseContext(context.Background()) }
+
+// CloseContext is [DB.Close] with a bound: if the database is not closed when ctx
+// ends, as while an operation of the disk is held, it is given up as after a failed
+// sync, and the error matches [ErrFailed] and the cause of ctx. What was acknowledged
+// is as durable as the mode promised. The directory can be opened again once the
+// held operation has returned, and is [ErrLocked] until then. What was given up
+// stays in memory, and a process may give up only a few databases before Open
+// refuses to make more.
+func (db *DB) CloseContext(ctx context.Context) error {
 	if db.closed.Swap(true) {
 		return wrapError("close", "", kv.ErrClosed)
 	}
 	close(db.closing)
 	db.changed.Raise()
-	if db.committer.Close() {
-		db.background.Wait()
-		db.saveClock()
+	quiet := make(chan struct{})
+	go func() { // left behind with a store that is given up
+		defer close(quiet)
+		if db.committer.Close() {
+			db.background.Wait()
+			db.saveClock()
+		}
+	}()
+	select {
+	case <-quiet:
+		return wrapError("close", "", db.store.CloseContext(ctx))
+	case <-ctx.Done():
+		return wrapError("close", "", db.store.GiveUp(ctx))
 	}
-	return wrapError("close", "", db.store.Close())
 }
 
 // saveClock stores the exact last counter, so that the next open need not jump

@@ -116,6 +116,14 @@ var (
 	// Refused. Kinesis: InternalFailure.
 	ErrDiskFull = kv.ErrDiskFull
 
+	// ErrOutOfResources reports that the process or the machine is short of file
+	// descriptors (EMFILE, ENFILE) or the kernel of memory (ENOMEM); the message
+	// names the limit. A call that may return ErrDiskFull may return this one as
+	// well, and so may one that reads. It heals as a full disk does: writing waits
+	// and goes on by itself, and a later read succeeds. Refused. Kinesis:
+	// InternalFailure.
+	ErrOutOfResources = kv.ErrOutOfResources
+
 	// ErrFailed reports that storage failed in a way after which it cannot be
 	// trusted with another write, such as a failed fsync; it wraps the cause.
 	// Every later write is refused with it. Close the DB and open it again: all

@@ -39,7 +39,7 @@ type Metrics struct {
 	// CapacityDecisions are the last 16 that [OnDemand] has made, the newest last.
 	CapacityDecisions []CapacityDecision
 
-	DiskFull bool  // writes are refused until there is space
+	DiskFull bool  // writes are refused until there is space, or what ErrOutOfResources names
 	Failed   error // why writes are refused until the database is opened again; nil if they are not
 }
 

@@ -167,7 +167,7 @@ func (c *Committer) Do(ctx context.Context, r *Request) error {
 			return r.Err
 		case <-full:
 			if c.withdraw(r) {
-				return kv.ErrDiskFull
+				return c.store.Shortage()
 			}
 			full = nil // it is on its way, and will arrive when there is space
 		case <-ctx.Done():
@@ -215,7 +215,7 @@ func (c *Committer) enqueue(ctx context.Context, r *Request) (full chan struct{}
 	case c.store.Err() != nil:
 		return nil, nil, c.store.Err()
 	case c.isFull && !r.Essential:
-		return nil, nil, kv.ErrDiskFull
+		return nil, nil, c.store.Shortage()
 	}
 	g := c.openGroupLocked(r.Bytes)
 	r.done, r.group, r.slot = g.done, g.number, len(g.requests)
@@ -256,7 +256,7 @@ func (c *Committer) waitForSpaceLocked(ctx context.Context, essential bool) erro
 	case <-space:
 		return nil
 	case <-full:
-		return kv.ErrDiskFull
+		return c.store.Shortage()
 	case <-ctx.Done():
 		return context.Cause(ctx)
 	case <-c.store.Failed():

@@ -70,7 +70,7 @@ func TestFirstErrorOnCriticalFileParks(t *testing.T) {
 
 func TestNoSpaceFromSyncOfCriticalFileParks(t *testing.T) {
 	childtest.RunBubble(t, func(t *testing.T) {
-		for _, noSpace := range noSpaces() {
+		for _, noSpace := range shortages() {
 			for _, op := range criticalOperations() {
 				if op.kind != errorfs.OpFileSync && op.kind != errorfs.OpFileSyncData && op.kind != errorfs.OpFileSyncTo {
 					continue
@@ -112,6 +112,12 @@ func TestTooManyErrorsOnOrdinaryFilesPark(t *testing.T) {
 		d := newDisk(t)
 		g := guardfs.New(d, guardfs.Config{Dir: dir})
 		d.failWrites(syscall.EIO)
+		start := time.Now()
+		failed := make(chan time.Duration, 1)
+		go func() {
+			<-g.Failed()
+			failed <- time.Since(start)
+		}()
 		n := 0
 		result := inBackground(func() error {
 			for {
@@ -122,8 +128,26 @@ func TestTooManyErrorsOnOrdinaryFilesPark(t *testing.T) {
 			}
 		})
 		requireParked(t, g, result)
-		require.Equal(t, 14, n)
+		require.Equal(t, 9, n)
+		require.Equal(t, 2130*time.Millisecond, <-failed, "it rides out hiccups, and keeps nobody waiting for long")
 		require.ErrorIs(t, g.Err(), syscall.EIO)
+	})
+}
+
+// TestSlowErrorsOnOrdinaryFilesPark: a disk that takes ten seconds to say that it
+// cannot is not given up for one hiccup that hits a flush and two compactions.
+func TestSlowErrorsOnOrdinaryFilesPark(t *testing.T) {
+	childtest.RunBubble(t, func(t *testing.T) {
+		d := newDisk(t)
+		g := guardfs.New(d, guardfs.Config{Dir: dir})
+		d.setFault(func(errorfs.Op) error {
+			<-time.After(10 * time.Second)
+			return syscall.EIO
+		})
+		for range 3 {
+			require.ErrorIs(t, createAs("/db/000002.sst")(g), syscall.EIO)
+		}
+		requireParked(t, g, inBackground(func() error { return createAs("/db/000002.sst")(g) }))
 	})
 }
 
@@ -171,7 +195,7 @@ func TestOrdinaryErrorsAreSlowedDown(t *testing.T) {
 			require.ErrorIs(t, writeOne(f), syscall.EIO)
 			return time.Since(start)
 		}
-		want := []time.Duration{10, 20, 40, 80, 160, 320, 640, 1000, 1000}
+		want := []time.Duration{10, 20, 40, 80, 160, 320, 500}
 		for _, w := range want {
 			require.Equal(t, w*time.Millisecond, took())
 		}
@@ -179,11 +203,11 @@ func TestOrdinaryErrorsAreSlowedDown(t *testing.T) {
 		d.setFault(nil)
 		f2 := create(t, g, "/db/000004.sst")
 		d.failWrites(syscall.EIO)
-		require.Equal(t, time.Second, took())
+		require.Equal(t, 500*time.Millisecond, took())
 		d.setFault(nil)
 		require.NoError(t, f.Sync(), "of a file that is incomplete, which is no success either")
 		d.failWrites(syscall.EIO)
-		require.Equal(t, time.Second, took())
+		require.Equal(t, 500*time.Millisecond, took())
 		d.setFault(nil)
 		require.NoError(t, f2.Sync())
 		d.failWrites(syscall.EIO)

@@ -10,12 +10,20 @@ import (
 	"time"
 )
 
-// How errors on other than critical files are slowed down, and how many of them
-// in a row are too many.
+// How errors on other than critical files are slowed down, and for how long they
+// may come in a row.
+//
+// Puts wait for all of failurePatience once the memtables are full. The kernel has
+// tried again long before it reports an error, and a path that fails over or a
+// disk that recovers holds its operations meanwhile and reports none. So what is
+// left to be ridden out are hiccups. A disk that takes long to report each error
+// gets minFailures of them, since a single hiccup may meet a flush and two
+// compactions.
 const (
 	minFailureDelay = 10 * time.Millisecond
-	maxFailureDelay = time.Second
-	maxFailures     = 15 // which takes 8 s
+	maxFailureDelay = 500 * time.Millisecond
+	failurePatience = 2 * time.Second
+	minFailures     = 4
 )
 
 // class says how much depends on a file.
@@ -69,8 +77,8 @@ func (g *FS) change(op, name string, c class, run func() error) error {
 		case err == nil:
 			wait.done()
 			return nil
-		case IsNoSpace(err):
-			wait.wait()
+		case IsShortage(err):
+			wait.wait(describe(op, name, err))
 		case c == critical:
 			g.Park(describe(op, name, err))
 		default:
@@ -95,10 +103,13 @@ func (g *FS) sync(op, name string, c class, run func() error) error {
 	case c == critical:
 		g.Park(describe(op, name, err))
 		return err
-	case IsNoSpace(err):
+	case IsShortage(err):
 		// Pebble makes the table again, so this is a wait for space in the form
 		// of a loop; it ends with a table that could be synced.
-		g.updateSpace(func() { g.starved = true })
+		g.updateSpace(func() {
+			g.starved = true
+			g.lack = describe(op, name, err)
+		})
 		g.pause(maxSpaceWait)
 		return err
 	default:
@@ -120,13 +131,27 @@ func (g *FS) remove(op, name string, c class, run func() error) error {
 		err := run()
 		g.leave()
 		switch {
-		case IsNoSpace(err): // a file system that copies on write needs space for it
-			wait.wait()
+		case IsShortage(err): // a file system that copies on write needs space for it
+			wait.wait(describe(op, name, err))
 		case err == nil, c != critical, errors.Is(err, fs.ErrNotExist):
 			return err
 		default:
 			g.Park(describe(op, name, err))
 		}
+	}
+}
+
+// ride runs an operation that changes nothing and that Pebble could not do without,
+// and runs it again while there is a shortage.
+func (g *FS) ride(op, name string, run func() error) error {
+	wait := spaceWait{guard: g}
+	defer wait.done()
+	for {
+		err := run()
+		if !IsShortage(err) {
+			return err
+		}
+		wait.wait(describe(op, name, err))
 	}
 }
 
@@ -141,17 +166,20 @@ func describe(op, name string, err error) error {
 }
 
 // delay returns the error after a time that grows with the number of errors in
-// a row. It does not return if there were too many of them.
+// a row. It does not return if they have come for too long.
 func (g *FS) delay(op, name string, err error) error {
 	g.mu.Lock()
+	if g.failures == 0 {
+		g.failing = time.Now()
+	}
 	g.failures++
-	n := g.failures
+	n, since := g.failures, g.failing
 	g.mu.Unlock()
-	if n >= maxFailures {
+	if n >= minFailures && time.Since(since) >= failurePatience {
 		g.Park(fmt.Errorf("%d errors in a row: %w", n, describe(op, name, err)))
 	}
 	d := maxFailureDelay
-	if shift := n - 1; shift < 7 { // 10 ms << 7 is above the maximum
+	if shift := n - 1; shift < 6 { // 10 ms << 6 is above the maximum
 		d = minFailureDelay << shift
 	}
 	g.pause(d)

@@ -85,10 +85,17 @@ func (f readFile) ReadAt(p []byte, offset int64) (int, error) {
 
 // OpenDir implements vfs.FS. A directory is opened in order to be synced.
 func (g *FS) OpenDir(name string) (vfs.File, error) {
-	f, err := g.real.OpenDir(name)
 	c := g.classOfDir(name)
-	if err != nil || c == foreign {
-		return f, err
+	if c == foreign {
+		return g.real.OpenDir(name)
+	}
+	var f vfs.File
+	err := g.ride("open directory", name, func() (err error) {
+		f, err = g.real.OpenDir(name)
+		return err
+	})
+	if err != nil {
+		return nil, err
 	}
 	return &file{File: f, guard: g, name: name, class: c, directory: true}, nil
 }
@@ -131,7 +138,16 @@ type noLock struct{}
 func (noLock) Close() error { return nil }
 
 // List implements vfs.FS.
-func (g *FS) List(dir string) ([]string, error) { return g.real.List(dir) }
+func (g *FS) List(dir string) (names []string, err error) {
+	if !g.guards(dir) {
+		return g.real.List(dir)
+	}
+	err = g.ride("list", dir, func() (err error) {
+		names, err = g.real.List(dir)
+		return err
+	})
+	return names, err
+}
 
 // Stat implements vfs.FS.
 func (g *FS) Stat(name string) (vfs.FileInfo, error) { return g.real.Stat(name) }

@@ -15,8 +15,9 @@
 //     error is parked for ever, and so is every later one that wants to change
 //     any file. Nothing is retried. After one failed sync the kernel may report
 //     success for data that it has dropped.
-//   - An operation that finds no space waits, and goes on when there is some.
-//     Pebble sees a slow disk. Only a sync that finds no space is an error.
+//   - An operation that finds no space, no descriptor or no memory waits, and
+//     goes on when there is some. Pebble sees a slow disk. Only a sync that finds
+//     no space is an error.
 //   - Other errors on other files go to Pebble, which retries with a new file.
 //     It does so at once, so the guard slows it down; and if nothing but errors
 //     comes, the guard fails.
@@ -64,16 +65,19 @@ type FS struct {
 	inFlight atomic.Int64  // operations that change files, now inside the real file system
 	idle     chan struct{} // a token when inFlight came to zero after the failure
 	space    atomic.Int32  // the Space last told
+	free     atomic.Uint64 // bytes, when last asked for the reserve
 	stop     chan struct{} // closed by Close: ends the watcher
 
 	mu       sync.Mutex // guards the fields below
 	cause    error      // why the guard failed
 	waiting  int        // operations that wait for space
+	lack     error      // what one of them, or a starved sync, was last refused with
 	starved  bool       // the last sync of a table found no space
 	low      bool       // free space is below the reserve
 	telling  bool       // a goroutine is in tell
 	stopped  bool
 	failures int            // errors on other files since the last success
+	failing  time.Time      // when the first of them came
 	watcher  sync.WaitGroup // the goroutine that waits for the reserve
 }
 
@@ -134,15 +138,19 @@ func (g *FS) Park(cause error) {
 func park() { select {} }
 
 // Quiesce waits until no operation is changing a file, after the guard has
-// failed: parked ones do not count. It reports whether that came true in time.
-// From then on the files may be given to another guard.
+// failed: parked ones do not count. It reports whether that came true in time; a
+// negative timeout is none. From then on the files may be given to another guard.
 func (g *FS) Quiesce(timeout time.Duration) bool {
-	timer := time.NewTimer(timeout)
-	defer timer.Stop()
+	var late <-chan time.Time
+	if timeout >= 0 {
+		timer := time.NewTimer(timeout)
+		defer timer.Stop()
+		late = timer.C
+	}
 	for g.inFlight.Load() != 0 {
 		select {
 		case <-g.idle:
-		case <-timer.C:
+		case <-late:
 			return g.inFlight.Load() == 0
 		}
 	}

@@ -221,4 +221,7 @@ func inBackground(run func() error) <-chan error {
 	return result
 }
 
-func noSpaces() []error { return []error{syscall.ENOSPC, syscall.EDQUOT} }
+// shortages are the errors that an operation is worth repeating after.
+func shortages() []error {
+	return []error{syscall.ENOSPC, syscall.EDQUOT, syscall.EMFILE, syscall.ENFILE, syscall.ENOMEM}
+}

@@ -3,3 +3,5 @@
 package guardfs
 
 func isNoSpaceHere(error) bool { return false }
+
+func isNoResourceHere(error) bool { return false }

@@ -2,18 +2,20 @@ package guardfs
 
 import (
 	"errors"
+	"fmt"
 	"syscall"
 	"time"
 )
 
-// Space is what the guard knows about free space.
+// Space is what the guard knows about free space, and about the other resources
+// that an operation may wait for: see [IsShortage].
 type Space int32
 
 // The states of space.
 const (
 	Enough Space = iota // no sign of shortage
 	Low                 // less is free than the reserve; operations succeed
-	None                // an operation waits for space
+	None                // an operation waits for space, or another resource
 )
 
 // String names the state.
@@ -42,6 +44,32 @@ func (g *FS) Space() Space { return Space(g.space.Load()) }
 // IsNoSpace reports whether the error is a full disk or an exhausted quota.
 func IsNoSpace(err error) bool {
 	return errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) || isNoSpaceHere(err)
+}
+
+// IsNoResource reports whether the error is a lack of something that the process
+// or the machine gets back without anybody's touching the disk: descriptors of the
+// process (EMFILE) or of the machine (ENFILE), or memory of the kernel (ENOMEM).
+// Each says that the operation has not begun.
+func IsNoResource(err error) bool {
+	return errors.Is(err, syscall.EMFILE) || errors.Is(err, syscall.ENFILE) || errors.Is(err, syscall.ENOMEM) || isNoResourceHere(err)
+}
+
+// IsShortage reports whether the error may pass by itself, so that the operation
+// is worth waiting for.
+func IsShortage(err error) bool { return IsNoSpace(err) || IsNoResource(err) }
+
+// Shortage returns what is missing while the state is not [Enough], or nil.
+func (g *FS) Shortage() error {
+	switch g.Space() {
+	case None:
+		g.mu.Lock()
+		defer g.mu.Unlock()
+		return g.lack
+	case Low:
+		return fmt.Errorf("ReserveBytes keeps %d bytes free on the disk of %s, and %d are free", g.cfg.ReserveBytes, g.cfg.Dir, g.free.Load())
+	default:
+		return nil
+	}
 }
 
 // spaceLocked works the state out.
@@ -84,11 +112,15 @@ type spaceWait struct {
 	delay time.Duration // zero before the first wait
 }
 
-// wait waits a while, longer each time. It does not return if the guard fails.
-func (w *spaceWait) wait() {
+// wait waits a while, longer each time, for what the error says is missing. It
+// does not return if the guard fails.
+func (w *spaceWait) wait(lack error) {
 	if w.delay == 0 {
 		w.delay = minSpaceWait
-		w.guard.updateSpace(func() { w.guard.waiting++ })
+		w.guard.updateSpace(func() {
+			w.guard.waiting++
+			w.guard.lack = lack
+		})
 	}
 	w.guard.pause(w.delay)
 	w.delay = min(2*w.delay, maxSpaceWait)
@@ -130,7 +162,11 @@ func (g *FS) checkReserve() {
 // belowReserve asks the file system. One that cannot tell has enough.
 func (g *FS) belowReserve() bool {
 	usage, err := g.real.GetDiskUsage(g.cfg.Dir)
-	return err == nil && usage.AvailBytes < uint64(g.cfg.ReserveBytes)
+	if err != nil {
+		return false
+	}
+	g.free.Store(usage.AvailBytes)
+	return usage.AvailBytes < uint64(g.cfg.ReserveBytes)
 }
 
 // watchReserve waits until the free space is above the reserve again. It is the

@@ -19,7 +19,7 @@ import (
 
 func TestNoSpaceWaits(t *testing.T) {
 	for _, op := range spaceOperations() {
-		for _, noSpace := range noSpaces() {
+		for _, noSpace := range shortages() {
 			t.Run(op.name+" "+noSpace.Error(), func(t *testing.T) {
 				synctest.Test(t, func(t *testing.T) {
 					d := newDisk(t)
@@ -31,13 +31,49 @@ func TestNoSpaceWaits(t *testing.T) {
 					result := inBackground(run)
 					<-time.After(29 * time.Second)
 					require.Equal(t, guardfs.None, g.Space())
+					require.ErrorIs(t, g.Shortage(), noSpace)
+					require.ErrorContains(t, g.Shortage(), "/db")
 					require.NoError(t, <-result)
+					require.NoError(t, g.Shortage())
 					require.Less(t, time.Since(start), 31*time.Second+time.Millisecond)
 					require.Less(t, d.count(op.kind), 40, "it asks too often")
 					synctest.Wait()
 					require.Equal(t, []guardfs.Space{guardfs.None, guardfs.Enough}, s.all())
 					require.NoError(t, g.Err())
 					g.Close()
+				})
+			})
+		}
+	}
+}
+
+// TestDirectoriesAreWaitedFor: Pebble cannot do without a directory, and treats it
+// as fatal when it cannot open one to sync it.
+func TestDirectoriesAreWaitedFor(t *testing.T) {
+	for name, run := range map[string]func(vfs.FS) error{
+		"open":   func(fs vfs.FS) error { _, err := fs.OpenDir(dir); return err },
+		"list":   func(fs vfs.FS) error { _, err := fs.List(dir); return err },
+		"marker": createAs("/db/marker.manifest.000002.MANIFEST-000003"),
+	} {
+		for _, shortage := range shortages() {
+			t.Run(name+" "+shortage.Error(), func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					d := newDisk(t)
+					g := guardfs.New(d, guardfs.Config{Dir: dir})
+					d.setFault(func(op errorfs.Op) error {
+						if op.Kind == errorfs.OpOpenDir || op.Kind == errorfs.OpList {
+							return shortage
+						}
+						return nil
+					})
+					result := inBackground(func() error { return run(g) })
+					<-time.After(time.Minute)
+					require.Equal(t, guardfs.None, g.Space())
+					d.setFault(nil)
+					require.NoError(t, <-result)
+					synctest.Wait()
+					require.Equal(t, guardfs.Enough, g.Space())
+					require.NoError(t, g.Err())
 				})
 			})
 		}
@@ -157,6 +193,7 @@ func TestReserve(t *testing.T) {
 		d.mem.TestingSetDiskUsage(vfs.DiskUsage{AvailBytes: 999})
 		create(t, g, "/db/000003.sst")
 		require.Equal(t, guardfs.Low, g.Space())
+		require.EqualError(t, g.Shortage(), "ReserveBytes keeps 1000 bytes free on the disk of /db, and 999 are free")
 		write(t, create(t, g, "/db/000004.log"), "the reserve can be used")
 		<-time.After(time.Hour)
 		require.Equal(t, guardfs.Low, g.Space())

@@ -7,6 +7,7 @@ import (
 	"io"
 	"io/fs"
 	"strings"
+	"time"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 )
@@ -14,6 +15,10 @@ import (
 const (
 	backupPrefix    = "backup-" // of the directories in Dir that a backup works in
 	backupCopyBytes = 1 << 20   // between two looks at the context
+
+	// backupPatience is how long a backup that was given up may take to remove what
+	// it has made before its caller is answered.
+	backupPatience = 200 * time.Millisecond
 )
 
 // Backup makes a copy of the database in the directory dir, which must be absent
@@ -22,73 +27,211 @@ const (
 // no file with the original. progress, if not nil, is told how many bytes of how
 // many are copied.
 //
-// The copy's identity is written last, so one that was cut short is not taken
-// for a database.
-func (s *Store) Backup(ctx context.Context, dir string, progress func(done, total int64)) (err error) {
-	target := s.cfg.FS
-	if target == nil {
-		target = vfs.Default
-		if dir, err = resolveDir(dir); err != nil {
+// It returns when the context ends, or the store is closed or fails. What was begun
+// is removed before that; or, if a file operation is held, when that returns, and
+// another Backup to the same directory waits for it. The copy's identity is
+// written last, so one that was cut short is never taken for a database.
+func (s *Store) Backup(ctx context.Context, dir string, progress func(done, total int64)) error {
+	if isClosed(s.closing) {
+		return ErrClosed
+	}
+	if err := s.Err(); err != nil {
+		return err
+	}
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	b := &backup{store: s, ctx: ctx, target: s.cfg.FS, dir: dir, result: make(chan error), ended: make(chan struct{})}
+	if progress != nil {
+		b.copied = make(chan copied)
+	}
+	go b.run()
+	for {
+		select {
+		case err := <-b.result:
+			return err
+		case c := <-b.copied:
+			progress(c.done, c.total)
+		case <-s.Failed():
+			cancel(s.Err())
+		case <-s.closing:
+			cancel(ErrClosed)
+		case <-ctx.Done():
+			b.tidied()
+			return context.Cause(ctx)
+		}
+	}
+}
+
+// tidied waits until nothing is left of a backup that was given up, as it soon is
+// unless a file operation is held.
+func (b *backup) tidied() {
+	patience := time.NewTimer(backupPatience)
+	defer patience.Stop()
+	select {
+	case <-b.ended:
+	case <-patience.C:
+	}
+}
+
+// backup is one call of Backup. A goroutine makes it, which a held disk may keep
+// for longer than the caller waits.
+type backup struct {
+	store  *Store
+	ctx    context.Context // ended by the caller when it gives up
+	target FS
+	dir    string        // on target
+	work   string        // on the store's disk, with what is to be copied
+	copied chan copied   // received by the caller, who reports it; nil if nobody wants it
+	result chan error    // received by the caller, unless it has given up
+	ended  chan struct{} // closed when the goroutine returns
+}
+
+// copied is how many bytes of how many are copied.
+type copied struct{ done, total int64 }
+
+// run makes the backup. It ends when it has handed its result over, or has removed
+// all that it had made for a caller that gave up.
+func (b *backup) run() {
+	defer close(b.ended)
+	err := b.prepare()
+	if err == nil {
+		var leave func()
+		if leave, err = b.store.enterTarget(b.ctx, b.dir); err == nil {
+			defer leave()
+			err = b.make()
+		}
+	}
+	if err != nil {
+		err = diskError(err)
+	}
+	select {
+	case b.result <- err:
+	case <-b.ctx.Done():
+		if err == nil {
+			_ = b.discard() // there is nobody to be told
+		}
+	}
+}
+
+// prepare finds the directory's one name.
+func (b *backup) prepare() (err error) {
+	s := b.store
+	if b.target == nil {
+		b.target = vfs.Default
+		if b.dir, err = resolveDir(b.dir); err != nil {
 			return err
 		}
 	}
-	if !s.cfg.InMemory && s.owns(dir) {
-		return fmt.Errorf("backup: %s lies in the database's own directory", dir)
-	}
-	if err := checkEmpty(target, dir); err != nil {
-		return err
-	}
-	// Tables are linked into the working directory in an instant, and stay there
-	// unchanged for as long as the copying takes.
-	work := s.guard.PathJoin(s.dir, fmt.Sprintf("%s%d", backupPrefix, s.backups.Add(1)))
-	defer func() { err = joinErrors(err, s.await(func() error { return s.guard.RemoveAll(work) })) }()
-	if err := s.checkpoint(work); err != nil {
-		return err
-	}
-	if err := s.copyBackup(ctx, work, target, dir, progress); err != nil {
-		return errors.Join(err, target.RemoveAll(target.PathJoin(dir, storeName)))
+	if !s.cfg.InMemory && s.owns(b.dir) {
+		return fmt.Errorf("%s lies in the database's own directory", b.dir)
 	}
 	return nil
 }
 
-func (s *Store) copyBackup(ctx context.Context, work string, target FS, dir string, progress func(done, total int64)) error {
-	names, err := s.guard.List(work)
+// make makes the copy, or leaves nothing.
+func (b *backup) make() (err error) {
+	if err := checkEmpty(b.target, b.dir); err != nil {
+		return err
+	}
+	// Tables are linked into the working directory in an instant, and stay there
+	// unchanged for as long as the copying takes.
+	s := b.store
+	b.work = s.guard.PathJoin(s.dir, fmt.Sprintf("%s%d", backupPrefix, s.backups.Add(1)))
+	defer func() {
+		left := s.await(func() error { return s.guard.RemoveAll(b.work) })
+		if !errors.Is(left, ErrClosed) && !errors.Is(left, ErrFailed) { // the next open removes it
+			err = joinErrors(err, left)
+		}
+	}()
+	if err := s.checkpoint(b.work); err != nil {
+		return err
+	}
+	if err := b.copy(); err != nil {
+		return joinErrors(err, b.discard())
+	}
+	return nil
+}
+
+func (b *backup) copy() error {
+	files := b.store.guard
+	names, err := files.List(b.work)
 	if err != nil {
 		return err
 	}
-	var done, total int64
+	var now copied
 	for _, name := range names {
-		info, err := s.guard.Stat(s.guard.PathJoin(work, name))
+		info, err := files.Stat(files.PathJoin(b.work, name))
 		if err != nil {
 			return err
 		}
-		total += info.Size()
+		now.total += info.Size()
 	}
-	store := target.PathJoin(dir, storeName)
-	if err := makeDirs(target, store); err != nil {
+	store := b.target.PathJoin(b.dir, storeName)
+	if err := makeDirs(b.target, store); err != nil {
 		return err
 	}
 	report := func(n int) {
-		if done += int64(n); progress != nil {
-			progress(done, total)
+		now.done += int64(n)
+		if b.copied != nil {
+			select {
+			case b.copied <- now:
+			case <-b.ctx.Done():
+			}
 		}
 	}
 	report(0)
 	for _, name := range names {
-		if err := copyFile(ctx, s.guard, s.guard.PathJoin(work, name), target, target.PathJoin(store, name), report); err != nil {
+		if err := copyFile(b.ctx, files, files.PathJoin(b.work, name), b.target, b.target.PathJoin(store, name), report); err != nil {
 			return fmt.Errorf("copy %s: %w", name, err)
 		}
 	}
-	if err := syncDir(target, store); err != nil {
+	if err := syncDir(b.target, store); err != nil {
 		return err
 	}
-	if err := writeFile(target, target.PathJoin(dir, newIdentityName), s.identity.Encode()); err != nil {
+	if err := writeFile(b.target, b.target.PathJoin(b.dir, newIdentityName), b.store.identity.Encode()); err != nil {
 		return err
 	}
-	if err := target.Rename(target.PathJoin(dir, newIdentityName), target.PathJoin(dir, identityName)); err != nil {
+	if err := context.Cause(b.ctx); err != nil {
 		return err
 	}
-	return syncDir(target, dir)
+	if err := b.target.Rename(b.target.PathJoin(b.dir, newIdentityName), b.target.PathJoin(b.dir, identityName)); err != nil {
+		return err
+	}
+	return syncDir(b.target, b.dir)
+}
+
+// discard removes the copy, its identity first.
+func (b *backup) discard() (err error) {
+	for _, name := range []string{identityName, newIdentityName, storeName} {
+		err = joinErrors(err, b.target.RemoveAll(b.target.PathJoin(b.dir, name)))
+	}
+	return err
+}
+
+// enterTarget waits until no other backup is at work on that directory, such as
+// one whose caller gave up. Call leave when this one has ended.
+func (s *Store) enterTarget(ctx context.Context, dir string) (leave func(), err error) {
+	for {
+		s.targets.Lock()
+		other := s.targets.busy[dir]
+		if other == nil {
+			mine := make(chan struct{})
+			s.targets.busy[dir] = mine
+			s.targets.Unlock()
+			return func() {
+				s.targets.Lock()
+				delete(s.targets.busy, dir)
+				s.targets.Unlock()
+				close(mine)
+			}, nil
+		}
+		s.targets.Unlock()
+		select {
+		case <-other:
+		case <-ctx.Done():
+			return nil, context.Cause(ctx)
+		}
+	}
 }
 
 // copyFile makes a durable copy of a file.

@@ -1,6 +1,8 @@
 package kv
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"time"
 )
@@ -22,8 +24,12 @@ const (
 // it is abandoned, and the error wraps ErrFailed or ErrDiskFull and the cause.
 // All that was committed with sync is there at the next open. The directory is
 // given back in this case too, unless the error says otherwise.
-func (s *Store) Close() error {
-	if !s.gate.shut() {
+func (s *Store) Close() error { return s.CloseContext(context.Background()) }
+
+// CloseContext is Close with a bound. A store that is not closed when the context
+// ends is given up as with [Store.GiveUp].
+func (s *Store) CloseContext(ctx context.Context) error {
+	if !s.shut() {
 		return ErrClosed
 	}
 	result := make(chan error, 1)
@@ -39,14 +45,43 @@ func (s *Store) Close() error {
 			return joinErrors(err, s.dispose())
 		case <-s.Failed():
 			return s.abandon(s.Err())
+		case <-ctx.Done():
+			return s.giveUp(ctx)
 		case <-s.space.moved:
 			patience.Reset(closePatience)
 		case <-patience.C:
 			if isClosed(s.stuck()) {
-				return s.abandon(fmt.Errorf("%w: it could not be closed in the proper way", ErrDiskFull))
+				return s.abandon(fmt.Errorf("%w (so it could not be closed in the proper way)", s.Shortage()))
 			}
 		}
 	}
+}
+
+// GiveUp abandons a store that could not be closed before the context ended, as if
+// it had failed. What is on its way to the disk may or may not arrive. The error
+// wraps ErrFailed and the cause of the context.
+func (s *Store) GiveUp(ctx context.Context) error {
+	if !s.shut() {
+		return ErrClosed
+	}
+	return s.giveUp(ctx)
+}
+
+func (s *Store) giveUp(ctx context.Context) error {
+	s.guard.Fail(errGivenUp)
+	return fmt.Errorf("%w: %w", s.abandonWithin(0, s.Err()), context.Cause(ctx))
+}
+
+// errGivenUp is why a store has failed that giveUp has abandoned.
+var errGivenUp = errors.New("it was not closed in time, and is given up")
+
+// shut refuses new calls. It reports whether the store was open.
+func (s *Store) shut() bool {
+	open := s.gate.shut()
+	if open {
+		close(s.closing)
+	}
+	return open
 }
 
 // shutDown closes Pebble once nobody uses it any more.
@@ -76,15 +111,23 @@ func (s *Store) dispose() error {
 
 // abandon leaves Pebble behind and gives the directory back. Its goroutines are
 // parked where they next want to change a file, for ever.
-func (s *Store) abandon(cause error) error {
+func (s *Store) abandon(cause error) error { return s.abandonWithin(quiescePatience, cause) }
+
+// abandonWithin is abandon with a bound on how long a file operation may keep it.
+// The directory of one that is kept is given back when the operation returns.
+func (s *Store) abandonWithin(patience time.Duration, cause error) error {
 	abandoned.Add(1)
-	s.gate.shut()
+	s.shut()
 	s.guard.Fail(cause)
-	quiet := s.guard.Quiesce(quiescePatience)
+	quiet := s.guard.Quiesce(patience)
 	s.guard.Close()
 	s.reporter.close()
 	if !quiet {
-		return fmt.Errorf("%w; the directory stays locked: a file operation has not come back for %v", cause, quiescePatience)
+		go func() {
+			s.guard.Quiesce(-1)
+			_ = s.lock.release() // there is nobody to be told
+		}()
+		return fmt.Errorf("%w; the directory stays locked until a file operation that is held returns", cause)
 	}
 	return joinErrors(cause, s.lock.release())
 }

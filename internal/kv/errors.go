@@ -44,6 +44,10 @@ var (
 	// ErrDiskFull reports that there is no space.
 	ErrDiskFull = errors.New("the disk is full")
 
+	// ErrOutOfResources reports that the process or the machine is short of
+	// descriptors or memory. What waits for them goes on when there are some.
+	ErrOutOfResources = errors.New("out of resources")
+
 	// ErrCorrupt reports bytes that are not what was written.
 	ErrCorrupt = errors.New("stored data is damaged")
 
@@ -69,6 +73,8 @@ func readError(err error) error {
 		return fmt.Errorf("%w: %w", ErrCorrupt, err)
 	case errors.Is(err, fs.ErrNotExist):
 		return fmt.Errorf("%w: %w", ErrDataLoss, err)
+	case guardfs.IsShortage(err):
+		return shortageError(err)
 	default:
 		return fmt.Errorf("read: %w", err)
 	}
@@ -90,16 +96,41 @@ func (s *Store) writeError(err error) error {
 	case isDamage(err):
 		return fmt.Errorf("%w: %w", ErrCorrupt, err)
 	default:
-		return spaceError(err)
+		return shortageError(err)
 	}
 }
 
-// spaceError classifies an error that may be a lack of space.
-func spaceError(err error) error {
-	if isClassified(err) || !guardfs.IsNoSpace(err) {
+// shortageError classifies an error that may be a lack of space, or of another
+// resource.
+func shortageError(err error) error {
+	switch {
+	case isClassified(err):
+		return err
+	case guardfs.IsNoSpace(err):
+		return fmt.Errorf("%w: %w", ErrDiskFull, err)
+	case errors.Is(err, syscall.EMFILE):
+		return fmt.Errorf("%w: %w%s", ErrOutOfResources, err, descriptorLimit())
+	case errors.Is(err, syscall.ENFILE):
+		return fmt.Errorf("%w: %w (a limit of the machine)", ErrOutOfResources, err)
+	case guardfs.IsNoResource(err):
+		return fmt.Errorf("%w: %w", ErrOutOfResources, err)
+	default:
 		return err
 	}
-	return fmt.Errorf("%w: %w", ErrDiskFull, err)
+}
+
+// Shortage returns why writing waits, as an error that wraps ErrDiskFull or
+// ErrOutOfResources and says what is missing. If nothing is missing any more it is
+// ErrDiskFull.
+func (s *Store) Shortage() error {
+	lack := s.guard.Shortage()
+	if lack == nil {
+		return ErrDiskFull
+	}
+	if guardfs.IsNoResource(lack) {
+		return shortageError(lack)
+	}
+	return fmt.Errorf("%w: %w", ErrDiskFull, lack)
 }
 
 // openError classifies an error of opening an existing database. What is not an
@@ -126,7 +157,7 @@ func diskError(err error) error {
 	if !isClassified(err) && errors.Is(err, syscall.EIO) {
 		return fmt.Errorf("%w: %w", ErrFailed, err)
 	}
-	return spaceError(err)
+	return shortageError(err)
 }
 
 // joinErrors is errors.Join with a text of one line, which says a thing once.
@@ -145,7 +176,7 @@ func joinErrors(err, also error) error {
 func isClassified(err error) bool {
 	for _, class := range []error{
 		ErrLocked, ErrFormatTooNew, ErrNotDatabase, ErrClosed,
-		ErrFailed, ErrDiskFull, ErrCorrupt, ErrDataLoss, ErrNotFound,
+		ErrFailed, ErrDiskFull, ErrOutOfResources, ErrCorrupt, ErrDataLoss, ErrNotFound,
 	} {
 		if errors.Is(err, class) {
 			return true

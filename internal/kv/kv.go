@@ -126,6 +126,13 @@ type Store struct {
 		moved      chan struct{} // a token for each change of stuck
 	}
 
+	closing chan struct{} // closed when the gate is shut
+
+	targets struct {
+		sync.Mutex                          // guards the field below
+		busy       map[string]chan struct{} // closed when the backup to that directory has ended
+	}
+
 	snapshots struct {
 		sync.Mutex // guards the field below
 		open       map[*Snapshot]struct{}

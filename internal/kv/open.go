@@ -20,6 +20,10 @@ const (
 	// minFreeBytes is the free space without which Open does not even try.
 	minFreeBytes = 8 << 20
 
+	// openDescriptors is how many descriptors must be left for Open to try. It needs
+	// about ten at once.
+	openDescriptors = 16
+
 	// maxAbandoned bounds the stores of this process that could not be closed.
 	maxAbandoned = 8
 )
@@ -38,6 +42,8 @@ func Open(cfg Config) (*Store, error) {
 	s := &Store{cfg: cfg, gate: newGate()}
 	s.space.stuck = make(chan struct{})
 	s.space.moved = make(chan struct{}, 1)
+	s.closing = make(chan struct{})
+	s.targets.busy = make(map[string]chan struct{})
 	s.snapshots.open = make(map[*Snapshot]struct{})
 	real, err := s.locate()
 	if err != nil {
@@ -105,7 +111,7 @@ func (s *Store) start() error {
 				patience.Reset(openPatience)
 			}
 		case <-patience.C:
-			return s.abandon(fmt.Errorf("%w: opening %s could not go on for %v", ErrDiskFull, s.dir, openPatience))
+			return s.abandon(fmt.Errorf("%w (opening %s could not go on for %v)", s.Shortage(), s.dir, openPatience))
 		}
 	}
 }
@@ -117,6 +123,9 @@ func (s *Store) bringUp() error {
 		return err
 	}
 	if err := s.checkFree(); err != nil {
+		return err
+	}
+	if err := s.checkDescriptors(); err != nil {
 		return err
 	}
 	if s.lock != nil {
@@ -156,6 +165,24 @@ func (s *Store) bringUp() error {
 func (s *Store) checkFree() error {
 	if usage, err := s.guard.GetDiskUsage(s.dir); err == nil && usage.AvailBytes < minFreeBytes {
 		return fmt.Errorf("%w: %d bytes are free at %s, and opening needs %d", ErrDiskFull, usage.AvailBytes, s.dir, int64(minFreeBytes))
+	}
+	return nil
+}
+
+// checkDescriptors refuses an open that would get stuck for want of descriptors.
+func (s *Store) checkDescriptors() (err error) {
+	if s.cfg.InMemory {
+		return nil
+	}
+	for range openDescriptors {
+		d, failed := s.guard.Unwrap().OpenDir(s.dir)
+		if failed != nil {
+			if guardfs.IsShortage(failed) {
+				return failed
+			}
+			return nil // a directory that is missing will be made
+		}
+		defer func() { err = joinErrors(err, d.Close()) }()
 	}
 	return nil
 }

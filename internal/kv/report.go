@@ -181,7 +181,11 @@ func (s *Store) onSpace(space guardfs.Space) {
 	if full {
 		level = slog.LevelWarn
 	}
-	s.reporter.report(level, "disk space", "space", space.String())
+	args := []any{"space", space.String()}
+	if lack := s.guard.Shortage(); lack != nil {
+		args = append(args, "missing", lack)
+	}
+	s.reporter.report(level, "disk space", args...)
 	if changed && s.cfg.OnFull != nil {
 		s.cfg.OnFull(full)
 	}

@@ -253,7 +253,7 @@ func statusOf(err error) int {
 		return http.StatusGone
 	case errors.Is(err, braid.ErrInvalidArgument):
 		return http.StatusBadRequest
-	case errors.Is(err, braid.ErrClosed), errors.Is(err, braid.ErrFailed), errors.Is(err, braid.ErrDiskFull):
+	case errors.Is(err, braid.ErrClosed), errors.Is(err, braid.ErrFailed), errors.Is(err, braid.ErrDiskFull), errors.Is(err, braid.ErrOutOfResources):
 		return http.StatusServiceUnavailable
 	default:
 		return http.StatusInternalServerError

@@ -1,0 +1,186 @@
+//go:build unix
+
+package braid
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"syscall"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/cockroachdb/pebble/v2/vfs/errorfs"
+	"github.com/stretchr/testify/require"
+
+	"github.com/braidstream/braid/internal/childtest"
+)
+
+// These tests prove that a lack of descriptors or of the kernel's memory is a
+// pause, as a full disk is one: each call says which limit was met, nothing
+// fails for good, and all goes on when the resource is back.
+
+// exhaustDescriptors takes all descriptors that the process may have, and returns
+// what gives them back.
+func exhaustDescriptors(t *testing.T) (giveBack func()) {
+	t.Helper()
+	var limit syscall.Rlimit
+	require.NoError(t, syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit))
+	limit.Cur = 128
+	require.NoError(t, syscall.Setrlimit(syscall.RLIMIT_NOFILE, &limit))
+	var taken []*os.File
+	for {
+		f, err := os.Open(os.DevNull)
+		if err != nil {
+			require.ErrorIs(t, err, syscall.EMFILE)
+			break
+		}
+		taken = append(taken, f)
+	}
+	return func() {
+		for _, f := range taken {
+			require.NoError(t, f.Close())
+		}
+	}
+}
+
+func requireOutOfDescriptors(t *testing.T, err error) {
+	t.Helper()
+	require.ErrorIs(t, err, ErrOutOfResources)
+	require.ErrorIs(t, err, syscall.EMFILE)
+	require.ErrorContains(t, err, "the process may have 128: RLIMIT_NOFILE")
+	require.NotErrorIs(t, err, ErrDiskFull)
+	require.NotErrorIs(t, err, ErrFailed)
+	require.Empty(t, repetition(err.Error()), err.Error())
+}
+
+// The real limit, in a process of its own.
+func TestOutOfDescriptorsHeals(t *testing.T) {
+	dir := t.TempDir()
+	childtest.Run(t, func(t *testing.T) {
+		opts := &Options{MemtableBytes: 1 << 20, TailBytes: -1, CacheBytes: -1}
+		db, err := Open(dir, opts)
+		require.NoError(t, err)
+		s, err := db.CreateStream(t.Context(), "s", nil)
+		require.NoError(t, err)
+		acked := 0
+		put := func() error {
+			ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+			defer cancel()
+			_, err := s.PutRecord(ctx, "k", make([]byte, 200_000))
+			if err == nil {
+				acked++
+			}
+			return err
+		}
+		for range 20 {
+			require.NoError(t, put())
+		}
+		require.NoError(t, db.Close())
+		db, err = Open(dir, opts) // with no table open
+		require.NoError(t, err)
+		s, err = db.Stream("s")
+		require.NoError(t, err)
+
+		giveBack := exhaustDescriptors(t)
+		_, err = Open(dir+"/other", nil)
+		requireOutOfDescriptors(t, err)
+		_, err = Open(dir, nil)
+		require.ErrorIs(t, err, ErrLocked)
+		requireOutOfDescriptors(t, db.Backup(t.Context(), dir+"-backup", nil))
+		_, err = readShards(t.Context(), s)
+		requireOutOfDescriptors(t, err)
+		for err = nil; err == nil; { // until a table or a log has to be made
+			err = put()
+		}
+		if errors.Is(err, ErrOutcomeUnknown) { // it was on its way
+			acked++
+			err = put()
+		}
+		requireOutOfDescriptors(t, err)
+		require.True(t, db.Metrics().DiskFull)
+		require.NoError(t, db.Metrics().Failed)
+
+		giveBack()
+		for err = put(); errors.Is(err, ErrOutOfResources) || errors.Is(err, ErrDiskFull); err = put() {
+			continue
+		}
+		require.NoError(t, err)
+		records, err := readShards(t.Context(), s)
+		require.NoError(t, err)
+		require.Len(t, records, acked, "what was on its way has arrived as well")
+		require.NoError(t, db.Metrics().Failed)
+		require.NoError(t, db.Backup(t.Context(), dir+"-backup", nil))
+		require.NoError(t, db.Close())
+		for _, dir := range []string{dir, dir + "-backup"} {
+			db, err = Open(dir, opts)
+			require.NoError(t, err)
+			s, err = db.Stream("s")
+			require.NoError(t, err)
+			again, err := readShards(t.Context(), s)
+			require.NoError(t, err)
+			require.Len(t, again, acked)
+			require.NoError(t, db.Close())
+		}
+	})
+}
+
+// The same for each error of the kind, and each kind of file.
+func TestAShortageOfResourcesHeals(t *testing.T) {
+	for _, shortage := range []error{syscall.EMFILE, syscall.ENFILE, syscall.ENOMEM} {
+		for _, class := range []string{"log", "table", "manifest", "directory", ""} {
+			t.Run(fmt.Sprint(class, " ", shortage), func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) { shortageHeals(t, shortage, class) })
+			})
+		}
+	}
+}
+
+func shortageHeals(t *testing.T, shortage error, class string) {
+	disk := newFaultMem()
+	opts := &Options{MemtableBytes: 1 << 20, TailBytes: -1, ReserveBytes: -1}
+	db, err := open("/db", opts, environment{fs: disk, clock: time.Now})
+	require.NoError(t, err)
+	s, err := db.CreateStream(t.Context(), "s", nil)
+	require.NoError(t, err)
+	disk.setFault(func(_ int, op errorfs.Op) error {
+		switch op.Kind {
+		case errorfs.OpCreate, errorfs.OpReuseForWrite, errorfs.OpOpenDir, errorfs.OpOpen, errorfs.OpList:
+			if class == "" || fileClass(op) == class {
+				return shortage
+			}
+		}
+		return nil
+	})
+	put := func() error {
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		_, err := s.PutRecord(ctx, "k", make([]byte, 300_000))
+		return err
+	}
+	refused := 0
+	for range 40 {
+		err := put()
+		if err == nil {
+			continue
+		}
+		require.Empty(t, repetition(err.Error()), err.Error())
+		if !errors.Is(err, ErrOutcomeUnknown) {
+			require.ErrorIs(t, err, ErrOutOfResources)
+			require.ErrorIs(t, err, shortage)
+			refused++
+		}
+	}
+	if class == "log" || class == "table" || class == "" {
+		require.Positive(t, refused)
+	}
+	require.NoError(t, db.Metrics().Failed)
+	disk.setFault(nil)
+	<-time.After(2 * time.Second)
+	synctest.Wait()
+	require.NoError(t, put())
+	require.False(t, db.Metrics().DiskFull)
+	require.NoError(t, db.Close())
+}

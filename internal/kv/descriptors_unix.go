@@ -1,0 +1,18 @@
+//go:build darwin || dragonfly || freebsd || linux || netbsd || openbsd
+
+package kv
+
+import (
+	"fmt"
+	"syscall"
+)
+
+// descriptorLimit says how many descriptors the process may have, as a remark at
+// the end of an error.
+func descriptorLimit() string {
+	var limit syscall.Rlimit
+	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil {
+		return ""
+	}
+	return fmt.Sprintf(" (the process may have %d: RLIMIT_NOFILE, ulimit -n)", limit.Cur)
+}
