@@ -286,7 +286,7 @@ func (db *DB) CreateStream(ctx context.Context, name string, options *StreamOpti
 	return stream, wrapError("create stream", name, err)
 }
 
-func (db *DB) createStream(ctx context.Context, name string, options *StreamOptions) (stream *Stream, err error) {
+func (db *DB) createStream(ctx context.Context, name string, options *StreamOptions) (*Stream, error) {
 	if err := validateStreamName(name); err != nil {
 		return nil, err
 	}
@@ -294,6 +294,7 @@ func (db *DB) createStream(ctx context.Context, name string, options *StreamOpti
 	if err != nil {
 		return nil, err
 	}
+	var stream *Stream
 	err = db.control(ctx, func(a *appender, batch *kv.Batch) (func(), error) {
 		if a.names[name] {
 			return nil, ErrStreamExists
@@ -416,7 +417,9 @@ func (db *DB) wall(moment time.Time) time.Time {
 }
 
 // control has an operation run by the committer, and waits until
-// what it added is durable.
+// what it added is durable. After an error the committer may still run it: then
+// whatever op uses belongs to op. So none of it may be a named result, which a
+// return changes. TestEveryCallEndsWithItsContextOnAStalledDisk holds that.
 func (db *DB) control(ctx context.Context, op controlOp) error {
 	return db.committer.Do(ctx, &commit.Request{Op: op, Essential: true})
 }
@@ -493,14 +496,16 @@ func (db *DB) CloseContext(ctx context.Context) error {
 	}
 	close(db.closing)
 	db.changed.Raise()
-	quiet := make(chan struct{})
-	go func() { // left behind with a store that is given up
-		defer close(quiet)
-		if db.committer.Close() {
+	quiet := make(chan struct{}) // closed when nothing of ours uses the store
+	if db.committer.Close(ctx) {
+		go func() { // left behind with a store that is given up
+			defer close(quiet)
 			db.background.Wait()
 			db.saveClock()
-		}
-	}()
+		}()
+	} else if ctx.Err() == nil {
+		close(quiet) // the store is full or has failed, and will be given up
+	}
 	select {
 	case <-quiet:
 		return wrapError("close", "", db.store.CloseContext(ctx))

@@ -90,8 +90,10 @@ func TestOutOfDescriptorsHeals(t *testing.T) {
 		_, err = Open(dir, nil)
 		require.ErrorIs(t, err, ErrLocked)
 		requireOutOfDescriptors(t, db.Backup(t.Context(), dir+"-backup", nil))
-		_, err = readShards(t.Context(), s)
-		requireOutOfDescriptors(t, err)
+		// The engine may have opened the tables by now, to collect statistics.
+		if _, err = readShards(t.Context(), s); err != nil {
+			requireOutOfDescriptors(t, err)
+		}
 		for err = nil; err == nil; { // until a table or a log has to be made
 			err = put()
 		}

@@ -45,7 +45,7 @@ func (sh *Shard) page(ctx context.Context, q pageQuery, buf []layout.Record) (pa
 	}
 	for {
 		stored, slices := sh.view()
-		horizon, err := sh.readable(q.from, stored, slices)
+		horizon, err := sh.readable(ctx, q.from, stored, slices)
 		if err != nil {
 			if after, _ := sh.view(); after != stored {
 				continue // what it looked for was trimmed meanwhile
@@ -64,7 +64,11 @@ func (sh *Shard) page(ctx context.Context, q pageQuery, buf []layout.Record) (pa
 		_, slices = sh.view() // after the tip was seen, so that they reach it
 		if !view.Covered {
 			db.reads.stored.Add(1)
-			p.records, p.next, err = sh.readStored(ctx, from, min(q.to, view.Tip.LastCounter), q, slices, buf)
+			var s stretch
+			s, err = reading(ctx, func() (stretch, error) {
+				return sh.readStored(ctx, from, min(q.to, view.Tip.LastCounter), q, slices, buf)
+			})
+			p.records, p.next = s.records, s.next
 		} else {
 			db.reads.tail.Add(1)
 		}
@@ -165,8 +169,14 @@ func (sh *Shard) holds(from, to uint64, tip tail.Tip, slices epoch.Slices) bool 
 	return false
 }
 
+// stretch is what readStored has read.
+type stretch struct {
+	records []layout.Record // appended to those that the caller had
+	next    uint64          // as in page
+}
+
 // readStored reads from the store, slice by slice.
-func (sh *Shard) readStored(ctx context.Context, from, to uint64, q pageQuery, slices epoch.Slices, buf []layout.Record) (_ []layout.Record, next uint64, err error) {
+func (sh *Shard) readStored(ctx context.Context, from, to uint64, q pageQuery, slices epoch.Slices, buf []layout.Record) (_ stretch, err error) {
 	b := pageBuilder{stream: sh.stream, bare: q.bare, records: buf, start: len(buf), limit: q.records, bytes: q.bytes}
 	var it *kv.Iter
 	defer func() {
@@ -179,7 +189,7 @@ func (sh *Shard) readStored(ctx context.Context, from, to uint64, q pageQuery, s
 			break
 		}
 		if err := context.Cause(ctx); err != nil {
-			return buf, 0, err
+			return stretch{records: buf}, err
 		}
 		key := layout.RecordKey{Epoch: s.Epoch, Stream: sh.stream.number, Shard: sh.index, Counter: from}
 		lower := key.Bytes()
@@ -187,21 +197,21 @@ func (sh *Shard) readStored(ctx context.Context, from, to uint64, q pageQuery, s
 		upper := key.Bytes()
 		if it == nil {
 			if it, err = sh.stream.db.store.NewIter(lower, upper); err != nil {
-				return buf, 0, err
+				return stretch{records: buf}, err
 			}
 		} else {
 			it.SetBounds(lower, upper)
 		}
 		for ok := it.First(); ok; ok = it.Next() {
 			if err := b.add(it); err != nil || b.next != 0 {
-				return b.finish(), b.next, err
+				return stretch{b.finish(), b.next}, err
 			}
 		}
 		if err := it.Error(); err != nil {
-			return buf, 0, err
+			return stretch{records: buf}, err
 		}
 	}
-	return b.finish(), 0, nil
+	return stretch{records: b.finish()}, nil
 }
 
 // pageBuilder copies records out of an iterator. They share memory in chunks, and
@@ -315,7 +325,7 @@ func (b *pageBuilder) finish() []layout.Record {
 func corrupt(err error) error { return fmt.Errorf("%w: %w", ErrCorrupt, err) }
 
 // horizonAt returns the horizon that trims all records before the bound.
-func (sh *Shard) horizonAt(b bound) (layout.Horizon, error) {
+func (sh *Shard) horizonAt(ctx context.Context, b bound) (layout.Horizon, error) {
 	tip := sh.log.Tip()
 	if b.from > tip.LastCounter {
 		return layout.Horizon{Counter: tip.LastCounter + 1, Ordinal: tip.Ordinal, Offset: tip.Offset}, nil
@@ -325,7 +335,7 @@ func (sh *Shard) horizonAt(b bound) (layout.Horizon, error) {
 		if b.from <= horizon.Counter {
 			return horizon, nil
 		}
-		trimmed, err := sh.lastBefore(b.from, horizon, slices)
+		trimmed, err := sh.lastBefore(ctx, b.from, horizon, slices)
 		if sh.stream.deleted.Load() { // the records may be gone already
 			return horizon, ErrStreamNotFound
 		}
@@ -337,13 +347,13 @@ func (sh *Shard) horizonAt(b bound) (layout.Horizon, error) {
 
 // lastBefore returns the horizon right above the last record whose counter is
 // below counter, or the given one if there is none.
-func (sh *Shard) lastBefore(counter uint64, horizon layout.Horizon, slices epoch.Slices) (layout.Horizon, error) {
+func (sh *Shard) lastBefore(ctx context.Context, counter uint64, horizon layout.Horizon, slices epoch.Slices) (layout.Horizon, error) {
 	for i := len(slices) - 1; i >= 0; i-- {
 		if slices[i].FirstCounter >= counter {
 			continue
 		}
 		key := layout.RecordKey{Epoch: slices[i].Epoch, Stream: sh.stream.number, Shard: sh.index, Counter: counter}
-		found, err := lastRecord(sh.stream.db.store, key)
+		found, err := reading(ctx, func() (layout.Horizon, error) { return lastRecord(sh.stream.db.store, key) })
 		if err != nil || found.Counter < horizon.Counter {
 			return horizon, err
 		}

@@ -28,6 +28,12 @@ import (
 // [ErrLimitExceeded] above 10,000 open shards; [ErrStreamNotFound], [ErrDiskFull],
 // [ErrFailed], [ErrClosed], [ErrOutcomeUnknown]. Kinesis: SplitShard.
 func (s *Stream) SplitShard(ctx context.Context, shard ShardID, newStartingHashKey *HashKey) (lower, upper *Shard, err error) {
+	var at *uint128.Uint128
+	if newStartingHashKey != nil {
+		key := newStartingHashKey.n // the caller may go on to use its own
+		at = &key
+	}
+	var halves [2]*Shard
 	err = s.reshard(ctx, func(r *reshard) error {
 		if err := r.byHand(); err != nil {
 			return err
@@ -39,28 +45,29 @@ func (s *Stream) SplitShard(ctx context.Context, shard ShardID, newStartingHashK
 		if len(r.shards) >= maxShards {
 			return fmt.Errorf("%w: the stream has %d open shards", ErrLimitExceeded, maxShards)
 		}
-		at := middle(sh)
-		if newStartingHashKey != nil {
-			at = newStartingHashKey.n
+		start := middle(sh)
+		if at != nil {
+			start = *at
 		}
-		if !splits(sh, at) {
-			return &InvalidArgumentError{"NewStartingHashKey", HashKey{at}, fmt.Sprintf("must be greater than %s plus one and less than %s to split %s", sh.hashKeys.Start, sh.hashKeys.End, sh.id)}
+		if !splits(sh, start) {
+			return &InvalidArgumentError{"NewStartingHashKey", HashKey{start}, fmt.Sprintf("must be greater than %s plus one and less than %s to split %s", sh.hashKeys.Start, sh.hashKeys.End, sh.id)}
 		}
-		lower, upper = r.split(sh, at)
+		halves[0], halves[1] = r.split(sh, start)
 		return nil
 	})
 	if err != nil {
 		return nil, nil, wrapError("split shard", string(shard)+" of "+s.name, err)
 	}
-	return lower, upper, nil
+	return halves[0], halves[1], nil
 }
 
 // MergeShards replaces two open shards, whose ranges must lie side by side, by a
 // new one. It is otherwise as [Stream.SplitShard]. Errors: [ErrShardNotFound];
 // [ErrInvalidArgument] for shards that are not adjacent, or closed; and as
 // SplitShard. Kinesis: MergeShards.
-func (s *Stream) MergeShards(ctx context.Context, shard, adjacent ShardID) (merged *Shard, err error) {
-	err = s.reshard(ctx, func(r *reshard) error {
+func (s *Stream) MergeShards(ctx context.Context, shard, adjacent ShardID) (*Shard, error) {
+	var merged *Shard
+	err := s.reshard(ctx, func(r *reshard) error {
 		if err := r.byHand(); err != nil {
 			return err
 		}

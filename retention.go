@@ -144,7 +144,7 @@ func validateRetentionBytes(bytes int64) error {
 // readable returns where the records of the shard begin that can be read now:
 // the horizon that is stored, given, or above it where records have expired
 // since. It may return the given one for a reader that begins above both.
-func (sh *Shard) readable(from uint64, horizon layout.Horizon, slices epoch.Slices) (layout.Horizon, error) {
+func (sh *Shard) readable(ctx context.Context, from uint64, horizon layout.Horizon, slices epoch.Slices) (layout.Horizon, error) {
 	expiry := sh.stream.settings.Load().expiry(sh.stream.db.aging.now())
 	if expiry <= horizon.Counter || expiry <= from {
 		return horizon, nil
@@ -155,7 +155,7 @@ func (sh *Shard) readable(from uint64, horizon layout.Horizon, slices epoch.Slic
 	case tip.LastCounter < expiry:
 		return layout.Horizon{Counter: tip.LastCounter + 1, Ordinal: tip.Ordinal, Offset: tip.Offset}, nil
 	}
-	return sh.lastBefore(expiry, horizon, slices)
+	return sh.lastBefore(ctx, expiry, horizon, slices)
 }
 
 // kickRetention tells that what is stored may have to follow: there is a first
@@ -224,9 +224,10 @@ type dueStream struct {
 }
 
 // planRetention looks at the state that the appender has.
-func (db *DB) planRetention(ctx context.Context) (plan retentionPlan, err error) {
+func (db *DB) planRetention(ctx context.Context) (retentionPlan, error) {
 	streams := db.Streams()
-	err = db.control(ctx, func(a *appender, _ *kv.Batch) (func(), error) {
+	var plan retentionPlan
+	err := db.control(ctx, func(a *appender, _ *kv.Batch) (func(), error) {
 		now := db.aging.now()
 		for _, s := range streams {
 			if s.gone {
@@ -241,7 +242,10 @@ func (db *DB) planRetention(ctx context.Context) (plan retentionPlan, err error)
 		}
 		return nil, nil
 	})
-	return plan, err
+	if err != nil {
+		return retentionPlan{}, err
+	}
+	return plan, nil
 }
 
 // due returns the time on the retention clock at which the stream has something
@@ -324,7 +328,7 @@ func (a *appender) overLimit(s *Stream) (before uint64) {
 func (db *DB) expire(ctx context.Context, d dueStream) error {
 	s := d.stream
 	shards := s.topology.Load().shards
-	horizons, err := horizonsAt(shards, d.before)
+	horizons, err := horizonsAt(ctx, shards, d.before)
 	if err != nil {
 		if s.deleted.Load() {
 			return nil
@@ -351,11 +355,11 @@ func (db *DB) expire(ctx context.Context, d dueStream) error {
 
 // horizonsAt returns, for each shard, the horizon that trims all records before
 // the counter.
-func horizonsAt(shards []*Shard, before uint64) ([]layout.Horizon, error) {
+func horizonsAt(ctx context.Context, shards []*Shard, before uint64) ([]layout.Horizon, error) {
 	horizons := make([]layout.Horizon, len(shards))
 	for i, sh := range shards {
 		var err error
-		if horizons[i], err = sh.horizonAt(bound{from: before}); err != nil {
+		if horizons[i], err = sh.horizonAt(ctx, bound{from: before}); err != nil {
 			return nil, err
 		}
 	}

@@ -106,7 +106,7 @@ func (sh *Shard) Describe() ShardDescription { return sh.describe(sh.children())
 
 func (sh *Shard) describe(children []ShardID) ShardDescription {
 	horizon, slices := sh.view()
-	if above, err := sh.readable(0, horizon, slices); err == nil {
+	if above, err := sh.readable(context.Background(), 0, horizon, slices); err == nil {
 		horizon = above
 	}
 	closedSeconds := sh.closedSeconds.Load()

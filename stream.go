@@ -231,7 +231,7 @@ func (s *Stream) Trim(ctx context.Context, before Position) error {
 	for i, sh := range shards {
 		bound, err := before.inStream(s)
 		if err == nil {
-			horizons[i], err = sh.horizonAt(bound)
+			horizons[i], err = sh.horizonAt(ctx, bound)
 		}
 		if err != nil {
 			return wrapError("trim", s.name, err)

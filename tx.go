@@ -184,7 +184,7 @@ func (db *DB) begin(ctx context.Context, writable bool) (*Tx, error) {
 
 func (tx *Tx) end() {
 	tx.ended = true
-	tx.db.snapshots.release(tx.snapshot)
+	tx.db.snapshots.release(tx.ctx, tx.snapshot)
 }
 
 // Get returns the value of a key, with what the transaction itself wrote. The
@@ -212,7 +212,7 @@ func (tx *Tx) getRow(row []byte) ([]byte, error) {
 	if err := tx.noteRead(row); err != nil {
 		return nil, err
 	}
-	value, err := tx.snapshot.Get(row)
+	value, err := reading(tx.ctx, func() ([]byte, error) { return tx.snapshot.Get(row) })
 	if errors.Is(err, kv.ErrNotFound) {
 		return nil, ErrKeyNotFound
 	}
@@ -269,12 +269,16 @@ func (tx *Tx) scanRows(r keyRange, yield func(KeyValue) bool) error {
 	own := tx.ownWrites(r)
 	var last []byte
 	for from, more := r.start, true; more; {
-		var page []KeyValue
-		var err error
-		if page, more, err = tx.scanPage(keyRange{from, r.end}, own); err != nil {
+		if tx.ended {
+			return errTxEnded
+		}
+		rest := keyRange{from, r.end}
+		page, err := reading(tx.ctx, func() (scanned, error) { return tx.scanPage(rest, own) })
+		if err != nil {
 			return err
 		}
-		for _, item := range page {
+		more = page.more
+		for _, item := range page.items {
 			last = append(last[:0], item.Key...) // the loop may change its own
 			if err := tx.grow(len(item.Key) + len(item.Value)); err != nil {
 				return err
@@ -292,30 +296,33 @@ func (tx *Tx) scanRows(r keyRange, yield func(KeyValue) bool) error {
 	return tx.noteRange(r)
 }
 
+// scanned is a page of a scan.
+type scanned struct {
+	items []KeyValue
+	more  bool // there may be others
+}
+
 // scanPage returns the first items of a range, merged of what is stored and what
-// the transaction wrote; more tells that there may be others. No iterator is
-// held while the caller's loop runs.
-func (tx *Tx) scanPage(r keyRange, own []ownWrite) (page []KeyValue, more bool, err error) {
-	if tx.ended {
-		return nil, false, errTxEnded
-	}
+// the transaction wrote. No iterator is held while the caller's loop runs.
+func (tx *Tx) scanPage(r keyRange, own []ownWrite) (page scanned, err error) {
 	if bytes.Compare(r.start, r.end) >= 0 {
-		return nil, false, nil
+		return page, nil
 	}
 	it, err := tx.snapshot.NewIter(r.start, r.end)
 	if err != nil {
-		return nil, false, err
+		return page, err
 	}
 	defer func() { err = errors.Join(err, it.Close()) }()
 	addOwn := func(w ownWrite) {
 		if w.value != nil {
-			page = append(page, KeyValue{[]byte(w.key), bytes.Clone(w.value)})
+			page.items = append(page.items, KeyValue{[]byte(w.key), bytes.Clone(w.value)})
 		}
 	}
 	size := 0
 	for ok := it.First(); ok; ok = it.Next() {
-		if len(page) > 0 && size > scanPageBytes {
-			return page, true, nil
+		if len(page.items) > 0 && size > scanPageBytes {
+			page.more = true
+			return page, nil
 		}
 		key := it.Key()
 		for ; len(own) > 0 && own[0].key < string(key); own = own[1:] {
@@ -326,13 +333,13 @@ func (tx *Tx) scanPage(r keyRange, own []ownWrite) (page []KeyValue, more bool, 
 			own = own[1:]
 			continue
 		}
-		page = append(page, KeyValue{bytes.Clone(key), bytes.Clone(it.Value())})
+		page.items = append(page.items, KeyValue{bytes.Clone(key), bytes.Clone(it.Value())})
 		size += len(key) + len(it.Value()) + txReadBytes
 	}
 	for ; len(own) > 0; own = own[1:] {
 		addOwn(own[0])
 	}
-	return page, false, it.Error()
+	return page, it.Error()
 }
 
 // after returns the next key there can be.
@@ -599,11 +606,13 @@ func (s *snapshots) newLocked() (*snapshot, error) {
 	return &snapshot{Snapshot: kvSnapshot, version: s.version, users: 1}, nil
 }
 
-func (s *snapshots) release(snap *snapshot) {
+func (s *snapshots) release(ctx context.Context, snap *snapshot) {
 	s.mu.Lock()
-	defer s.mu.Unlock()
-	if snap.users--; snap.users == 0 {
-		_ = snap.Close() // it reads nothing any more
+	snap.users--
+	last := snap.users == 0
+	s.mu.Unlock()
+	if last {
+		_ = snap.Close(ctx) // it reads nothing any more
 	}
 }
 
@@ -622,6 +631,6 @@ func (s *snapshots) publish(version uint64) {
 	s.version, s.held, s.failed = version, nil, nil
 	s.mu.Unlock()
 	if held != nil {
-		s.release(held)
+		s.release(context.Background(), held)
 	}
 }

@@ -330,8 +330,9 @@ func (c *Committer) SetFull(full bool) {
 
 // Close refuses new requests, lets those that wait be committed, and returns
 // true when the goroutine has ended. It leaves it behind, and returns false, if
-// the store has failed, or is full and gives no sign that it will go on.
-func (c *Committer) Close() bool {
+// the context ends, or the store has failed, or is full and gives no sign that it
+// will go on.
+func (c *Committer) Close(ctx context.Context) bool {
 	c.mu.Lock()
 	c.closed = true
 	if c.space != nil { // those who wait outside shall see that it is closed
@@ -344,6 +345,8 @@ func (c *Committer) Close() bool {
 	select {
 	case <-c.ended:
 		return c.store.Err() == nil
+	case <-ctx.Done():
+		return false
 	case <-c.store.Failed():
 		return false
 	case <-full:
@@ -353,6 +356,7 @@ func (c *Committer) Close() bool {
 	select {
 	case <-c.ended:
 		return c.store.Err() == nil
+	case <-ctx.Done():
 	case <-c.store.Failed():
 	case <-patience.C:
 	}

@@ -116,7 +116,7 @@ func testOrder(t *testing.T, inline bool, producers int) {
 		})
 	}
 	running.Wait()
-	require.True(t, c.Close())
+	require.True(t, c.Close(t.Context()))
 	require.EqualValues(t, producers*200, order.count.Load())
 	require.NoError(t, store.Close())
 }
@@ -171,7 +171,7 @@ func TestRequestsThatWaitShareAGroup(t *testing.T) {
 		groups, published := log.state()
 		require.Equal(t, [][]string{{"a"}, {"b", "c", "d"}}, groups)
 		require.Equal(t, []string{"a", "b", "c", "d"}, published)
-		require.True(t, c.Close())
+		require.True(t, c.Close(t.Context()))
 		require.NoError(t, store.Close())
 	})
 }
@@ -195,7 +195,7 @@ func TestACallerRunsItsGroup(t *testing.T) {
 		giveUp()
 		require.ErrorIs(t, <-withdrawn, context.Canceled)
 		closed := make(chan bool)
-		go func() { closed <- c.Close() }()
+		go func() { closed <- c.Close(t.Context()) }()
 		synctest.Wait()
 		require.ErrorIs(t, c.Do(t.Context(), &commit.Request{Op: "late"}), kv.ErrClosed)
 
@@ -226,7 +226,7 @@ func TestALargeGroupIsDivided(t *testing.T) {
 		}
 		groups, _ := log.state()
 		require.Equal(t, [][]string{{"a"}, {"b", "c"}, {"d"}, {"e"}, {"f"}}, groups)
-		require.True(t, c.Close())
+		require.True(t, c.Close(t.Context()))
 		require.NoError(t, store.Close())
 	})
 }
@@ -237,7 +237,7 @@ func TestTheLogMayRefuseARequest(t *testing.T) {
 	refusal := errors.New("not this one")
 	require.Equal(t, refusal, c.Do(t.Context(), &commit.Request{Op: refusal}))
 	require.NoError(t, c.Do(t.Context(), &commit.Request{Op: "a"}))
-	require.True(t, c.Close())
+	require.True(t, c.Close(t.Context()))
 	require.ErrorIs(t, c.Do(t.Context(), &commit.Request{Op: "b"}), kv.ErrClosed)
 	require.NoError(t, store.Close())
 }
@@ -267,7 +267,7 @@ func TestACancelledRequestIsRefusedOrUnknown(t *testing.T) {
 		require.NoError(t, <-other)
 		groups, _ := log.state()
 		require.Equal(t, [][]string{{"taken"}, {"other"}}, groups)
-		require.True(t, c.Close())
+		require.True(t, c.Close(t.Context()))
 		require.NoError(t, store.Close())
 	})
 }
@@ -297,7 +297,7 @@ func TestWhatWaitsIsBounded(t *testing.T) {
 		}
 		groups, _ := log.state()
 		require.Len(t, groups, 20)
-		require.True(t, c.Close())
+		require.True(t, c.Close(t.Context()))
 		require.NoError(t, store.Close())
 	})
 }
@@ -326,7 +326,7 @@ func TestAFullDiskRefusesAllButTheEssential(t *testing.T) {
 		require.NoError(t, c.Do(t.Context(), &commit.Request{Op: "again"}))
 		_, published := log.state()
 		require.Equal(t, []string{"taken", "trim", "again"}, published)
-		require.True(t, c.Close())
+		require.True(t, c.Close(t.Context()))
 		require.NoError(t, store.Close())
 	})
 }
@@ -344,7 +344,7 @@ func TestCloseFinishesWhatWaits(t *testing.T) {
 		outside := do(t.Context(), c, &commit.Request{Op: "outside", Bytes: 8 << 20})
 		synctest.Wait()
 		closed := make(chan bool, 1)
-		go func() { closed <- c.Close() }()
+		go func() { closed <- c.Close(t.Context()) }()
 		synctest.Wait()
 		require.ErrorIs(t, <-outside, kv.ErrClosed)
 		require.Empty(t, closed)
@@ -366,7 +366,7 @@ func TestCloseDoesNotWaitForAFullDisk(t *testing.T) {
 		synctest.Wait()
 		c.SetFull(true)
 		start := time.Now()
-		require.False(t, c.Close())
+		require.False(t, c.Close(t.Context()))
 		require.LessOrEqual(t, time.Since(start), 2*time.Second)
 		close(log.hold) // there is space again
 		require.NoError(t, <-taken)

@@ -57,13 +57,13 @@ func TestCloseClosesSnapshots(t *testing.T) {
 	require.NoError(t, err)
 	closed, err := s.NewSnapshot()
 	require.NoError(t, err)
-	require.NoError(t, closed.Close())
+	require.NoError(t, closed.Close(t.Context()))
 	require.NoError(t, s.Close())
 	_, err = snap.Get([]byte("a"))
 	require.ErrorIs(t, err, kv.ErrClosed)
 	_, err = snap.NewIter(nil, nil)
 	require.ErrorIs(t, err, kv.ErrClosed)
-	require.NoError(t, snap.Close())
+	require.NoError(t, snap.Close(t.Context()))
 }
 
 func TestCloseWaitsForIterators(t *testing.T) {
@@ -151,7 +151,7 @@ func usesOfStore(t *testing.T) []func(*kv.Store) error {
 			}
 			_, err = snap.Get([]byte("w0-000000"))
 			if s.Metrics().Snapshots%2 == 0 {
-				return errors.Join(err, snap.Close())
+				return errors.Join(err, snap.Close(t.Context()))
 			}
 			return err // and let Close of the store do it
 		},
@@ -182,7 +182,7 @@ func closeFailed(t *testing.T) {
 	require.True(t, iter.First())
 	snap, err := s.NewSnapshot()
 	require.NoError(t, err)
-	require.NoError(t, snap.Close())
+	require.NoError(t, snap.Close(t.Context()))
 
 	err = s.Close()
 	require.ErrorIs(t, err, kv.ErrFailed)

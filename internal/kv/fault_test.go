@@ -143,7 +143,7 @@ func criticalFault(t *testing.T, f fault) {
 		snap, err := s.NewSnapshot()
 		require.NoError(t, err)
 		requireValue(t, snap, "k4", "v")
-		require.NoError(t, snap.Close())
+		require.NoError(t, snap.Close(t.Context()))
 		s.Metrics()
 	}
 	err := s.Close()
@@ -287,6 +287,31 @@ func readErrorsPass(t *testing.T) {
 	requireValue(t, s, "k", "v")
 	require.Equal(t, []string{"k=v"}, pairs(t, s, nil, nil))
 	require.NoError(t, s.Close())
+}
+
+// TestShortageOfReaderHasAClass: a table that cannot be opened for want of a
+// descriptor is neither damaged nor missing.
+func TestShortageOfReaderHasAClass(t *testing.T) {
+	for _, shortage := range []error{syscall.EMFILE, syscall.ENFILE, syscall.ENOMEM} {
+		t.Run(shortage.Error(), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				d := newDisk()
+				s := open(t, configOn(d))
+				mustPut(t, s, "k", "v")
+				require.NoError(t, s.Close())
+				s = open(t, configOn(d)) // with nothing cached
+				d.failAlways(func(op errorfs.Op) bool { return isTable(op) && op.Kind.ReadOrWrite() == errorfs.OpIsRead }, shortage)
+				_, err := s.Get([]byte("k"))
+				require.ErrorIs(t, err, kv.ErrOutOfResources)
+				require.ErrorIs(t, err, shortage)
+				require.NoError(t, s.Err())
+				d.setFault(nil)
+				<-time.After(time.Second) // for reading by Pebble itself that has begun, whose error a reader shares
+				requireValue(t, s, "k", "v")
+				require.NoError(t, s.Close())
+			})
+		})
+	}
 }
 
 // TestUnreadableTableKeepsNobodyBusy: Pebble looks into every table when a database

@@ -92,7 +92,7 @@ func fullDiskHeals(t *testing.T, kind func(errorfs.Op) bool, noSpace error) {
 	snap, err := s.NewSnapshot()
 	require.NoError(t, err)
 	requireValue(t, snap, "a", "1")
-	require.NoError(t, snap.Close())
+	require.NoError(t, snap.Close(t.Context()))
 	require.Positive(t, s.Metrics().DiskBytes)
 	require.Equal(t, time.Hour, time.Since(begin), "none of this waited")
 

@@ -126,6 +126,11 @@ type Store struct {
 		moved      chan struct{} // a token for each change of stuck
 	}
 
+	measuring struct {
+		sync.Mutex               // guards the field below
+		done       chan struct{} // closed when the goroutine that asks Pebble ends; nil if there is none
+	}
+
 	closing chan struct{} // closed when the gate is shut
 
 	targets struct {

@@ -322,8 +322,8 @@ func TestSnapshot(t *testing.T) {
 
 	iter, err := snap.NewIter(nil, nil)
 	require.NoError(t, err)
-	require.NoError(t, snap.Close())
-	require.NoError(t, snap.Close())
+	require.NoError(t, snap.Close(t.Context()))
+	require.NoError(t, snap.Close(t.Context()))
 	require.EqualValues(t, 0, s.Metrics().Snapshots)
 	require.True(t, iter.First(), "an iterator outlives its snapshot")
 	require.Equal(t, "1", string(iter.Value()))

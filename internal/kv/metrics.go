@@ -1,5 +1,7 @@
 package kv
 
+import "time"
+
 // Metrics are numbers about a store at one moment. Counters count from Open.
 type Metrics struct {
 	DiskBytes   int64 // of all files, those that wait for removal included
@@ -28,9 +30,12 @@ type Metrics struct {
 	BackgroundErrors int64 // of flushes and compactions, which are tried again
 }
 
+// metricsPatience is how long Metrics waits for Pebble.
+const metricsPatience = 100 * time.Millisecond
+
 // Metrics returns the store's numbers. They are zero after Close. Of a store
-// that has failed, or waits for space, they are those of the last call before:
-// Pebble's numbers wait for its manifest, which may be stuck.
+// that has failed, waits for space, or lies on a stalled disk they are those of
+// the last call before: Pebble's numbers wait for its manifest, which may be stuck.
 func (s *Store) Metrics() Metrics {
 	if s.gate.enter() != nil {
 		return Metrics{}
@@ -39,19 +44,47 @@ func (s *Store) Metrics() Metrics {
 		s.gate.leave()
 		return s.lastMetrics()
 	}
-	done := make(chan struct{})
+	patience := time.NewTimer(metricsPatience)
+	defer patience.Stop()
+	for {
+		done, own := s.startMeasuring()
+		select {
+		case <-done:
+			if own {
+				return s.lastMetrics()
+			}
+			continue // that one may have begun before this call
+		case <-patience.C:
+		case <-s.stuck():
+		case <-s.Failed():
+		}
+		if !own {
+			s.gate.leave()
+		}
+		return s.lastMetrics()
+	}
+}
+
+// startMeasuring has Pebble asked, by one goroutine at a time: while the disk is
+// stalled none is added. That of the caller's own leaves the gate for it.
+func (s *Store) startMeasuring() (done <-chan struct{}, own bool) {
+	s.measuring.Lock()
+	defer s.measuring.Unlock()
+	if s.measuring.done != nil {
+		return s.measuring.done, false
+	}
+	finished := make(chan struct{})
+	s.measuring.done = finished
 	go func() {
 		defer s.gate.leave()
-		defer close(done)
 		m := s.measure()
 		s.metrics.Store(&m)
+		s.measuring.Lock()
+		s.measuring.done = nil
+		s.measuring.Unlock()
+		close(finished)
 	}()
-	select {
-	case <-done:
-	case <-s.stuck():
-	case <-s.Failed():
-	}
-	return s.lastMetrics()
+	return finished, true
 }
 
 func (s *Store) lastMetrics() Metrics {

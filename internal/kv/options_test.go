@@ -182,7 +182,7 @@ func TestBubbles(t *testing.T) {
 			snap, err := s.NewSnapshot()
 			require.NoError(t, err)
 			require.NoError(t, s.Excise(t.Context(), []byte("0"), []byte("1")))
-			require.NoError(t, snap.Close())
+			require.NoError(t, snap.Close(t.Context()))
 			<-time.After(time.Hour)
 			require.NoError(t, s.Close())
 			if !cfg.InMemory {

@@ -1,6 +1,10 @@
 package kv
 
-import "github.com/cockroachdb/pebble/v2"
+import (
+	"context"
+
+	"github.com/cockroachdb/pebble/v2"
+)
 
 // Snapshot is a state of the store that later commits do not change. Close it,
 // for it keeps what was removed since on the disk. It does not show what
@@ -67,45 +71,39 @@ func (n *Snapshot) leave() {
 	n.store.gate.leave()
 }
 
-// Close ends the snapshot. Further calls do nothing.
-func (n *Snapshot) Close() error {
+// Close ends the snapshot, and waits for that until the context ends. Further calls
+// do nothing.
+func (n *Snapshot) Close(ctx context.Context) error {
 	if n.store.gate.enter() != nil {
 		return nil // the store has closed it, or was abandoned with it
 	}
-	if !n.close() {
+	if !n.gate.shut() {
 		n.store.gate.leave()
 		return nil
 	}
-	// Pebble looks for work that the end of the snapshot makes possible, and for
-	// that waits for its manifest, which may be stuck. The caller need not wait.
+	// A reader may be inside whose caller no longer waits for the disk. And Pebble
+	// looks for work that the end of the snapshot makes possible, and for that waits
+	// for its manifest, which may be held. Nobody need wait for either.
 	done := make(chan struct{})
 	go func() {
 		defer n.store.gate.leave()
 		defer close(done)
+		n.gate.wait()
+		n.store.snapshots.Lock()
+		delete(n.store.snapshots.open, n)
+		n.store.snapshots.Unlock()
 		n.release()
 	}()
 	select {
 	case <-done:
+	case <-ctx.Done():
 	case <-n.store.stuck():
 	case <-n.store.Failed():
 	}
 	return nil
 }
 
-// close shuts the snapshot to its users and waits for those inside. It reports
-// whether this call did so.
-func (n *Snapshot) close() bool {
-	if !n.gate.shut() {
-		return false
-	}
-	n.gate.wait()
-	n.store.snapshots.Lock()
-	defer n.store.snapshots.Unlock()
-	delete(n.store.snapshots.open, n)
-	return true
-}
-
-// release gives Pebble's part back. A failed store keeps it: see Snapshot.Close.
+// release gives Pebble's part back. A failed store keeps it.
 func (n *Snapshot) release() {
 	if n.store.guard.Err() == nil {
 		// Pebble's Close of a snapshot has no error to return.
