@@ -75,7 +75,9 @@ type Options struct {
 	// MemtableBytes is how much is gathered in memory before it is written to a
 	// table; up to four times as much is held while the disk is slow. The log is
 	// cut into epochs of about this size, and space is returned by epochs. 0
-	// means 64 MiB; the least is 1 MiB.
+	// means 64 MiB or, if that is less, a 64th of the disk's size; the range is
+	// 1 MiB to 1 GiB. A value whose log and table do not fit on the disk together
+	// with ReserveBytes is an [ErrInvalidArgument].
 	MemtableBytes int64
 
 	// TailBytes bounds the recent records kept in memory for readers at the tip,
@@ -92,8 +94,10 @@ type Options struct {
 	KeyProvider KeyProvider
 
 	// ReserveBytes is how much space is left on the disk when writes are refused
-	// with [ErrDiskFull], so that there is still room to trim. 0 means 64 MiB,
-	// negative none.
+	// with [ErrDiskFull], so that there is still room to trim. 0 means 64 MiB or,
+	// if that is less, a 16th of the disk's size; negative means none. A value that
+	// is not less than the size of the disk is an [ErrInvalidArgument]. With less
+	// free than this Open creates no database, but opens one that exists.
 	ReserveBytes int64
 }
 
@@ -106,7 +110,38 @@ const (
 	defaultTxBytes       = 8 << 20
 	maxTxBytes           = 16 << 20
 	defaultReserveBytes  = 64 << 20
+
+	// Of a small disk a default takes no more than this part. The log, and what is
+	// kept of it for use again, is at most ten memtables.
+	memtableShare = 64
+	reserveShare  = 16
 )
+
+// fit scales the defaults among the options to a disk of that size, and checks that
+// those which were given fit on it. Zero bytes are a disk that does not tell.
+func (o *Options) fit(given *Options, diskBytes int64) error {
+	if diskBytes == 0 {
+		return nil
+	}
+	if given == nil {
+		given = &Options{}
+	}
+	if given.MemtableBytes == 0 {
+		o.MemtableBytes = min(o.MemtableBytes, max(diskBytes/memtableShare, minMemtableBytes))
+	}
+	if given.ReserveBytes == 0 {
+		o.ReserveBytes = min(o.ReserveBytes, diskBytes/reserveShare)
+	}
+	reserve := max(0, o.ReserveBytes)
+	switch {
+	case given.ReserveBytes >= diskBytes:
+		return &InvalidArgumentError{"ReserveBytes", o.ReserveBytes, fmt.Sprintf("must be less than the size of the disk, %d bytes", diskBytes)}
+	case given.MemtableBytes != 0 && 2*o.MemtableBytes+reserve > diskBytes:
+		return &InvalidArgumentError{"MemtableBytes", o.MemtableBytes, fmt.Sprintf("must fit twice, for its log and its table, on the disk of %d bytes beside ReserveBytes, %d", diskBytes, reserve)}
+	default:
+		return nil
+	}
+}
 
 // withDefaults returns a copy whose zero fields are filled in, after checking
 // the others.
@@ -208,6 +243,11 @@ func open(dir string, options *Options, env environment) (*DB, error) {
 	opts, err := options.withDefaults()
 	if err != nil {
 		return nil, wrapError("open", dir, err)
+	}
+	if dir != InMemory {
+		if err := opts.fit(options, kv.DiskBytes(env.fs, dir)); err != nil {
+			return nil, wrapError("open", dir, err)
+		}
 	}
 	db := &DB{
 		opts:      opts,

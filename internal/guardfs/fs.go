@@ -175,11 +175,25 @@ type file struct {
 	class     class
 	directory bool
 	spoilt    atomic.Bool // an operation on it has returned an error
+
+	// Of a log, which one goroutine at a time writes.
+	written  int64 // bytes, by Write
+	reserved int64 // bytes from the beginning for which space was asked
+	wanted   int64 // up to where Pebble wants space
 }
+
+// How much space a log asks for ahead of its bytes: as much as it has, between
+// these bounds.
+const (
+	minPreallocation = 256 << 10
+	maxPreallocation = 4 << 20
+)
 
 // Write implements vfs.File. After it had to wait for space it goes on behind
 // the bytes that were written.
 func (f *file) Write(p []byte) (int, error) {
+	f.reserve(int64(len(p)))
+	f.written += int64(len(p))
 	written := 0
 	err := f.guard.change("write", f.name, f.class, func() error {
 		n, err := f.File.Write(p[written:])
@@ -200,13 +214,33 @@ func (f *file) WriteAt(p []byte, offset int64) (int, error) {
 	return written, f.noteError(err)
 }
 
-// Preallocate implements vfs.File. It is a hint: a file system that refuses it,
-// for want of space or of the ability, can still take every write. So its error
-// neither waits nor fails anything, and Pebble ignores it.
+// Preallocate implements vfs.File. Pebble asks for all the space that a log may
+// ever need, which is a memtable and a tenth, before the first byte. A database of
+// a few records would take that much, and a small disk does not have it. So Write
+// asks for it, bit by bit.
 func (f *file) Preallocate(offset, length int64) error {
-	f.guard.enter()
-	defer f.guard.leave()
-	return f.File.Preallocate(offset, length)
+	f.wanted = offset + length
+	return nil
+}
+
+// reserve asks for space before n bytes are written. It is a hint: a file system
+// that refuses it, for want of space or of the ability, can still take every
+// write. So its error neither waits nor fails anything. It is not worth the last
+// of the space, and a good moment to look at the reserve.
+func (f *file) reserve(n int64) {
+	end := f.written + n
+	if end <= f.reserved || f.wanted <= f.reserved {
+		return
+	}
+	f.guard.checkReserve()
+	step := min(max(f.reserved, minPreallocation), maxPreallocation)
+	until := max(min(f.reserved+step, f.wanted), end)
+	if f.guard.Space() == Enough {
+		f.guard.enter()
+		_ = f.File.Preallocate(f.reserved, until-f.reserved)
+		f.guard.leave()
+	}
+	f.reserved = until
 }
 
 // Sync implements vfs.File.

@@ -144,8 +144,8 @@ func (g *FS) pause(d time.Duration) {
 	}
 }
 
-// checkReserve looks at the free space after a file was created. Files are
-// created once per memtable, so the reserve should be a few memtables.
+// checkReserve looks at the free space after a file was created, and while a log
+// grows.
 func (g *FS) checkReserve() {
 	if g.cfg.ReserveBytes <= 0 || !g.belowReserve() {
 		return

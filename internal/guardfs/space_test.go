@@ -269,3 +269,79 @@ func TestSpaceIsToldInOrder(t *testing.T) {
 		require.Greater(t, told.Load(), int32(1), "how often depends on who is scheduled when")
 	})
 }
+
+// reservingFS notes for what its files ask for space.
+type reservingFS struct {
+	vfs.FS
+	asked *[]int64 // the end of each range
+	err   error
+}
+
+func (r reservingFS) Create(name string, category vfs.DiskWriteCategory) (vfs.File, error) {
+	f, err := r.FS.Create(name, category)
+	return reservingFile{f, r}, err
+}
+
+type reservingFile struct {
+	vfs.File
+	fs reservingFS
+}
+
+func (f reservingFile) Preallocate(offset, length int64) error {
+	*f.fs.asked = append(*f.fs.asked, offset+length)
+	return f.fs.err
+}
+
+// TestLogsAskForSpaceAsTheyGrow: a log of a few records takes little of the disk,
+// a large one asks seldom, and none asks for what is scarce.
+func TestLogsAskForSpaceAsTheyGrow(t *testing.T) {
+	const wanted = 70 << 20
+	synctest.Test(t, func(t *testing.T) {
+		for _, refusal := range []error{nil, syscall.EOPNOTSUPP, syscall.ENOSPC} {
+			d := newDisk(t)
+			var asked []int64
+			g := guardfs.New(reservingFS{d, &asked, refusal}, guardfs.Config{Dir: dir, ReserveBytes: 1000})
+			d.mem.TestingSetDiskUsage(vfs.DiskUsage{AvailBytes: 1 << 30})
+			f := create(t, g, "/db/000002.log")
+			require.NoError(t, f.Preallocate(0, wanted))
+			require.Empty(t, asked)
+			write(t, f, "a record")
+			write(t, f, "another")
+			require.Equal(t, []int64{256 << 10}, asked)
+			page := strings.Repeat("x", 64<<10)
+			for written := 0; written < wanted+1<<20; written += len(page) {
+				write(t, f, page)
+			}
+			require.Less(t, len(asked), 30)
+			require.LessOrEqual(t, asked[len(asked)-1], int64(wanted+1<<16))
+			require.Greater(t, asked[len(asked)-1], int64(wanted-1))
+
+			asked = nil
+			d.mem.TestingSetDiskUsage(vfs.DiskUsage{AvailBytes: 999})
+			f = create(t, g, "/db/000004.log")
+			require.NoError(t, f.Preallocate(0, wanted))
+			for range 40 {
+				write(t, f, page)
+			}
+			require.Empty(t, asked, "there is too little")
+			require.Equal(t, guardfs.Low, g.Space())
+			g.Close()
+		}
+	})
+}
+
+// TestReserveIsSeenWhileALogGrows: long before the next file is created.
+func TestReserveIsSeenWhileALogGrows(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := newDisk(t)
+		g := guardfs.New(d, guardfs.Config{Dir: dir, ReserveBytes: 1000})
+		d.mem.TestingSetDiskUsage(vfs.DiskUsage{AvailBytes: 1 << 30})
+		f := create(t, g, "/db/000002.log")
+		require.NoError(t, f.Preallocate(0, 70<<20))
+		write(t, f, "a record")
+		d.mem.TestingSetDiskUsage(vfs.DiskUsage{AvailBytes: 999})
+		write(t, f, strings.Repeat("x", 1<<20))
+		require.Equal(t, guardfs.Low, g.Space())
+		g.Close()
+	})
+}

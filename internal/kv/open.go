@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"math"
+	"path/filepath"
 	"sync/atomic"
 	"time"
 
@@ -17,7 +19,9 @@ const (
 	// openPatience is how long Open waits on a full disk.
 	openPatience = 10 * time.Second
 
-	// minFreeBytes is the free space without which Open does not even try.
+	// minFreeBytes is the free space without which Open does not even try, unless
+	// two memtables are less: what is in a log has to fit into tables, and a new
+	// log beside them.
 	minFreeBytes = 8 << 20
 
 	// openDescriptors is how many descriptors must be left for Open to try. It needs
@@ -122,7 +126,7 @@ func (s *Store) bringUp() error {
 	if err != nil {
 		return err
 	}
-	if err := s.checkFree(); err != nil {
+	if err := s.checkFree(!found || !id.Ready); err != nil {
 		return err
 	}
 	if err := s.checkDescriptors(); err != nil {
@@ -160,13 +164,44 @@ func (s *Store) bringUp() error {
 	return openError(err)
 }
 
-// checkFree refuses an open that would only get stuck. File systems that cannot
-// tell pass.
-func (s *Store) checkFree() error {
-	if usage, err := s.guard.GetDiskUsage(s.dir); err == nil && usage.AvailBytes < minFreeBytes {
-		return fmt.Errorf("%w: %d bytes are free at %s, and opening needs %d", ErrDiskFull, usage.AvailBytes, s.dir, int64(minFreeBytes))
+// checkFree refuses an open that would only get stuck, and the creation of a
+// database to which nothing could be put. File systems that cannot tell pass.
+func (s *Store) checkFree(create bool) error {
+	usage, err := s.guard.GetDiskUsage(s.dir)
+	if err != nil {
+		return nil
 	}
-	return nil
+	free, need := usage.AvailBytes, uint64(min(minFreeBytes, 2*s.cfg.MemTableBytes))
+	switch {
+	case free < need:
+		return fmt.Errorf("%w: %d bytes are free at %s, and opening needs %d", ErrDiskFull, free, s.dir, need)
+	case create && s.cfg.ReserveBytes > 0 && free < uint64(s.cfg.ReserveBytes):
+		return fmt.Errorf("%w: ReserveBytes keeps %d bytes free on the disk of %s, and %d are free", ErrDiskFull, s.cfg.ReserveBytes, s.dir, free)
+	default:
+		return nil
+	}
+}
+
+// DiskBytes returns the size of the disk that the directory lies on or will lie on,
+// on the real file system if files is nil. It is zero if that cannot be told.
+func DiskBytes(files FS, dir string) int64 {
+	if files == nil {
+		files = vfs.Default
+		if absolute, err := filepath.Abs(dir); err == nil {
+			dir = absolute
+		}
+	}
+	for {
+		usage, err := files.GetDiskUsage(dir)
+		if err == nil {
+			return int64(min(usage.TotalBytes, math.MaxInt64))
+		}
+		above := files.PathDir(dir)
+		if !errors.Is(err, fs.ErrNotExist) || above == dir {
+			return 0
+		}
+		dir = above
+	}
 }
 
 // checkDescriptors refuses an open that would get stuck for want of descriptors.

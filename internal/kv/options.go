@@ -33,6 +33,10 @@ func setLogShape(o *pebble.Options, cfg Config) {
 	o.MemTableSize = uint64(cfg.MemTableBytes)
 	o.MemTableStopWritesThreshold = 4
 
+	// A manifest is written anew when it has grown to this, so that it does not
+	// outgrow a small disk.
+	o.MaxManifestFileSize = cfg.MemTableBytes
+
 	// Tables of different epochs do not overlap, so many of them in level 0 cost
 	// a reader nothing, and there is little to gain from compacting them soon: it
 	// happens when 16 flushes have brought rows that do overlap (each counts

@@ -1,0 +1,108 @@
+package braid
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"math/rand/v2"
+	"path/filepath"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+// diskBytes returns the space that the files of a directory take on the disk, also
+// what was asked for ahead of their bytes.
+func diskBytes(t *testing.T, dir string) (n int64) {
+	t.Helper()
+	require.NoError(t, filepath.WalkDir(dir, func(_ string, entry fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		info, err := entry.Info()
+		if err == nil && info.Mode().IsRegular() {
+			n += info.Sys().(*syscall.Stat_t).Blocks * 512
+		}
+		return err
+	}))
+	return n
+}
+
+// A database takes about the space of what is in it.
+func TestASmallDatabaseTakesLittleSpace(t *testing.T) {
+	dir := t.TempDir()
+	db, err := Open(dir, nil)
+	require.NoError(t, err)
+	require.Less(t, diskBytes(t, dir), int64(1<<20), "empty")
+	s, err := db.CreateStream(t.Context(), "s", nil)
+	require.NoError(t, err)
+	for range 1000 {
+		_, err := s.PutRecord(t.Context(), "k", []byte("tiny"))
+		require.NoError(t, err)
+	}
+	require.Less(t, diskBytes(t, dir), int64(1<<20), "1,000 tiny records")
+	require.NoError(t, db.Close())
+	require.Less(t, diskBytes(t, dir), int64(1<<20), "closed")
+	db, err = Open(dir, nil)
+	require.NoError(t, err)
+	require.Less(t, diskBytes(t, dir), int64(1<<20), "opened again")
+	require.NoError(t, db.Close())
+}
+
+// With default options a volume of 64 MiB can be filled, read, trimmed and filled
+// again.
+func TestASmallVolume(t *testing.T) {
+	dir := t.TempDir()
+	if err := syscall.Mount("tmpfs", dir, "tmpfs", 0, "size=64m"); err != nil {
+		t.Skip("mounting a file system of 64 MiB takes a privilege: ", err)
+	}
+	t.Cleanup(func() { require.NoError(t, syscall.Unmount(dir, syscall.MNT_DETACH)) })
+	db, err := Open(filepath.Join(dir, "db"), nil)
+	require.NoError(t, err)
+	s, err := db.CreateStream(t.Context(), "s", nil)
+	require.NoError(t, err)
+	data := make([]byte, 100_000)
+	random := rand.NewChaCha8([32]byte{}) // tables compress what is not random
+	fill := func() (acked int) {
+		for {
+			_, _ = random.Read(data)
+			ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+			_, err := s.PutRecord(ctx, "k", data)
+			cancel()
+			if err != nil {
+				require.ErrorIs(t, err, ErrDiskFull)
+				require.ErrorContains(t, err, "ReserveBytes keeps 4194304 bytes free")
+				return acked
+			}
+			acked++
+			if acked*len(data) > 1<<30 {
+				t.Fatal("a volume of 64 MiB has taken 1 GiB")
+			}
+		}
+	}
+	total := 0
+	for range 3 {
+		total += fill()
+		records, err := readShards(t.Context(), s)
+		require.NoError(t, err)
+		require.NotEmpty(t, records)
+		require.NoError(t, s.Trim(t.Context(), Latest()))
+		for { // space is returned in the background
+			_, err := s.PutRecord(t.Context(), "k", data)
+			if err == nil {
+				break
+			}
+			require.True(t, errors.Is(err, ErrDiskFull), err)
+			<-time.After(5 * time.Millisecond)
+		}
+	}
+	t.Logf("%d records of 100 kB were put", total)
+	require.Greater(t, total, 3*300, "half of the volume, each time")
+	require.NoError(t, db.Metrics().Failed)
+	require.NoError(t, db.Close())
+	db, err = Open(filepath.Join(dir, "db"), nil)
+	require.NoError(t, err)
+	require.NoError(t, db.Close())
+}
