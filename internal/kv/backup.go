@@ -33,10 +33,13 @@ func (s *Store) Backup(ctx context.Context, dir string, progress func(done, tota
 		}
 	}
 	if !s.cfg.InMemory && s.owns(dir) {
-		return fmt.Errorf("backup: %s lies in the database's own directory", dir)
+		return fmt.Errorf("%w: %s", ErrOwnDirectory, dir)
 	}
 	if err := checkEmpty(target, dir); err != nil {
 		return err
+	}
+	if s.cfg.ReadOnly {
+		return s.backupReadOnly(ctx, target, dir, progress)
 	}
 	// Tables are linked into the working directory in an instant, and stay there
 	// unchanged for as long as the copying takes.
