@@ -16,9 +16,13 @@ type BackupOptions struct {
 // database in memory can be saved this way.
 //
 // A backup that ends with an error leaves nothing that could be taken for a
-// database. Errors: [ErrInvalidArgument] if the directory is not empty; the
-// cause of ctx; what the file system says; [ErrFailed], [ErrClosed].
+// database. Errors: [ErrInvalidArgument] if the directory is not empty, or lies in
+// that of the database; the cause of ctx; what the file system says; [ErrFailed],
+// [ErrClosed].
 func (db *DB) Backup(ctx context.Context, dir string, options *BackupOptions) error {
+	if err := validateDir(dir); err != nil {
+		return wrapError("back up", dir, err)
+	}
 	var opts BackupOptions
 	if options != nil {
 		opts = *options

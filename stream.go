@@ -68,7 +68,7 @@ func (s *Stream) Shard(id ShardID) (*Shard, error) {
 			return sh, nil
 		}
 	}
-	return nil, &opError{op: "get shard", what: fmt.Sprintf("%.128q of %s", string(id), s.name), class: ErrShardNotFound}
+	return nil, &opError{op: "get shard", what: quoted(string(id)) + " of " + quoted(s.name), class: ErrShardNotFound}
 }
 
 // PutRecord appends a record to the shard that the MD5 of the partition key

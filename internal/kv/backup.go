@@ -28,12 +28,17 @@ func (s *Store) Backup(ctx context.Context, dir string, progress func(done, tota
 	target := s.cfg.FS
 	if target == nil {
 		target = vfs.Default
-		if dir, err = resolveDir(dir); err != nil {
+		if dir, err = nameOfDir(dir); err != nil {
 			return err
 		}
 	}
 	if !s.cfg.InMemory && s.owns(dir) {
 		return fmt.Errorf("%w: %s", ErrOwnDirectory, dir)
+	}
+	if s.cfg.FS == nil {
+		if dir, err = resolveDir(dir); err != nil {
+			return err
+		}
 	}
 	if err := checkEmpty(target, dir); err != nil {
 		return err

@@ -3,6 +3,7 @@ package kv
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -53,6 +54,21 @@ func resolveDir(dir string) (string, error) {
 		return "", noDirectory(err)
 	}
 	return dir, checkDirectory(dir)
+}
+
+// nameOfDir returns what resolveDir would, and makes nothing.
+func nameOfDir(dir string) (string, error) {
+	dir, err := filepath.Abs(dir)
+	if err != nil {
+		return "", err
+	}
+	resolved, err := filepath.EvalSymlinks(dir)
+	if above := filepath.Dir(dir); errors.Is(err, fs.ErrNotExist) && above != dir {
+		if above, err = nameOfDir(above); err == nil {
+			return filepath.Join(above, filepath.Base(dir)), nil
+		}
+	}
+	return resolved, noDirectory(err)
 }
 
 // checkDirectory returns nil if the name is that of a directory.
