@@ -40,7 +40,7 @@ func (m *model) position(ts *twinStream, s *Stream, id ShardID) (p Position, fro
 		n := numbers[m.random.IntN(len(numbers))]
 		return AfterSequence(n), n.counter() + 1, true
 	case kind == 4:
-		t := m.clock()
+		t := m.clock().Add([]time.Duration{0, time.Minute, time.Hour}[m.random.IntN(3)]) // or to come
 		return AtTime(t), uint64(max(1, t.UnixNano())), false
 	case kind == 5 && len(kept) > 0:
 		n := kept[m.random.IntN(len(kept))]

@@ -110,9 +110,11 @@ func (s *Stream) differences(given *StreamOptions) (different []string) {
 		compare("Capacity", fmt.Sprintf("%+v", capacity), fmt.Sprintf("%+v", set.capacity))
 	}
 	for _, key := range slices.Sorted(maps.Keys(given.Tags)) {
-		if value, has := set.tags[key]; !has || value != given.Tags[key] {
-			compare(fmt.Sprintf("Tags[%q]", key), fmt.Sprintf("%q", given.Tags[key]), fmt.Sprintf("%q", value))
+		is := "missing"
+		if value, has := set.tags[key]; has {
+			is = fmt.Sprintf("%q", value)
 		}
+		compare(fmt.Sprintf("Tags[%q]", key), fmt.Sprintf("%q", given.Tags[key]), is)
 	}
 	return different
 }
