@@ -56,8 +56,8 @@ type StreamOptions struct {
 	Capacity Capacity
 
 	// Tags are the application's own words about the stream: up to 50, with keys
-	// of 1 to 128 characters and values of up to 256, as Unicode code points. They can be changed by
-	// [Stream.AddTags] and [Stream.RemoveTags].
+	// of 1 to 128 characters and values of up to 256, as Unicode code points. They
+	// can be changed by [Stream.AddTags] and [Stream.RemoveTags].
 	Tags map[string]string
 
 	// MustMatch makes [DB.OpenStream] refuse a stream that exists with other

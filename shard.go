@@ -402,8 +402,9 @@ func (o *GetRecordsOptions) withDefaults() (GetRecordsOptions, error) {
 type RecordsPage struct {
 	Records []Record
 
-	// Next is where to read on. It is concrete: asked for [Latest], it says
-	// where that was.
+	// Next is where to read on. It is concrete: asked for [Latest], it says where
+	// that was; asked for a time that has not come, it waits for that, with a number
+	// that no record has.
 	Next Position
 
 	// BehindLatest is the age of the next record that was not returned, or 0 if
@@ -430,7 +431,8 @@ type RecordsPage struct {
 // iterators read as fast as they can, like Kinesis's SubscribeToShard.
 //
 // Errors: [ErrInvalidArgument]; [ErrTrimmed] if records after the given sequence
-// number were trimmed or have expired; [ErrThroughputExceeded];
+// number were trimmed or have expired; [ErrBeyondTip] if that number lies beyond all
+// that were ever given out; [ErrThroughputExceeded];
 // [ErrStreamNotFound]; [ErrCorrupt] and [ErrDataLoss];
 // [ErrClosed]; the cause of ctx. Kinesis: GetRecords.
 func (sh *Shard) GetRecords(ctx context.Context, from Position, options *GetRecordsOptions) (*RecordsPage, error) {

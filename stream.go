@@ -223,7 +223,7 @@ func (db *DB) releaseRequest(r *putRequest) {
 // are not used again.
 //
 // Errors: [ErrStreamNotFound], [ErrInvalidArgument] for a number of another
-// stream, [ErrFailed], [ErrClosed], [ErrOutcomeUnknown], and those of reading.
+// stream, [ErrBeyondTip] for one that was never given out, [ErrFailed], [ErrClosed], [ErrOutcomeUnknown], and those of reading.
 // Trimming works while the disk is full.
 func (s *Stream) Trim(ctx context.Context, before Position) error {
 	shards := s.topology.Load().shards
