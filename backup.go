@@ -22,10 +22,13 @@ type BackupOptions struct {
 // returns or, if an operation is held, when that returns, for which another Backup
 // to the same directory waits. After a crash empty the directory first.
 //
-// Errors: [ErrInvalidArgument] if the directory is not empty; the cause of ctx;
-// [ErrDiskFull] if the copy does not fit; [ErrOutOfResources]; [ErrFailed],
-// [ErrClosed]. Any other error is the file system's.
+// Errors: [ErrInvalidArgument] if the directory is not empty, or lies in that of the
+// database; the cause of ctx; [ErrDiskFull] if the copy does not fit;
+// [ErrOutOfResources]; [ErrFailed], [ErrClosed]. Any other error is the file system's.
 func (db *DB) Backup(ctx context.Context, dir string, options *BackupOptions) error {
+	if err := validateDir(dir); err != nil {
+		return wrapError("back up", dir, err)
+	}
 	var opts BackupOptions
 	if options != nil {
 		opts = *options

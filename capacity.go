@@ -63,16 +63,17 @@ type Capacity struct {
 	Mode CapacityMode
 
 	// WriteRecordsPerSecond and WriteBytesPerSecond are what can be put to one
-	// shard. 0 means 1,000 records and 1,048,576 bytes (1 MiB).
+	// shard, 1 to 2^30 each. 0 means 1,000 records and 1,048,576 bytes (1 MiB).
 	WriteRecordsPerSecond int
 	WriteBytesPerSecond   int
 
 	// ReadsPerSecond and ReadBytesPerSecond are what [Shard.GetRecords] can read
-	// of one shard. 0 means 5 calls and 2,097,152 bytes (2 MiB).
+	// of one shard, 1 to 2^30 each. 0 means 5 calls and 2,097,152 bytes (2 MiB).
 	ReadsPerSecond     int
 	ReadBytesPerSecond int
 
-	// MaxShards is how far [OnDemand] goes, 1 to 10,000. 0 means 200.
+	// MaxShards is how far [OnDemand] goes, 1 to 10,000, and not below the shards
+	// that a stream is created with. 0 means 200.
 	MaxShards int
 }
 

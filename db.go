@@ -58,6 +58,20 @@ func (d Durability) String() string {
 // Options are the settings of an open database. They are not stored. The zero
 // value, and a nil pointer, mean the defaults.
 type Options struct {
+	// ReadOnly opens a database that exists, a copy, a backup or one that no
+	// program has open, to read it without changing a byte of it: no file is made,
+	// written or removed, so the directory may be on a file system on which nothing
+	// can be. Any number of programs may have it open this way at once, but not
+	// beside one that writes ([ErrLocked]). The default, false, opens it for writing
+	// too, and creates it if it does not exist.
+	//
+	// All reading works, and so does [DB.Backup]; every call that would change
+	// something is [ErrReadOnly]. Follow ends at the tip, where no record can come.
+	// A log that a crash left behind is replayed into memory. What has expired by
+	// the retention of its stream cannot be read, as if the database were open for
+	// writing. The settings below that are about writing have no effect.
+	ReadOnly bool
+
 	// Logger receives what the database has to tell while nobody is calling it,
 	// such as a disk that is full. nil means silence.
 	Logger *slog.Logger
@@ -65,11 +79,12 @@ type Options struct {
 	// Durability is what an acknowledged write can rely on. The default is Sync.
 	Durability Durability
 
-	// SyncInterval is how often [Interval] syncs. 0 means 100 milliseconds.
+	// SyncInterval is how often [Interval] syncs, 1 millisecond or more. 0 means 100
+	// milliseconds. With another Durability it must be 0.
 	SyncInterval time.Duration
 
-	// CacheBytes bounds the cache of blocks read from disk. 0 means 32 MiB,
-	// negative none.
+	// CacheBytes bounds the cache of blocks read from disk, of any size. 0 means 32
+	// MiB, negative none.
 	CacheBytes int64
 
 	// MemtableBytes is how much is gathered in memory before it is written to a
@@ -81,11 +96,11 @@ type Options struct {
 	MemtableBytes int64
 
 	// TailBytes bounds the recent records kept in memory for readers at the tip,
-	// of all shards together. 0 means 16 MiB, negative none.
+	// of all shards together, at any size. 0 means 16 MiB, negative none.
 	TailBytes int64
 
 	// MaxTxBytes bounds what one transaction may read and write. 0 means 8 MiB;
-	// the most is 16 MiB.
+	// the range is 1 byte to 16 MiB.
 	MaxTxBytes int64
 
 	// KeyProvider has the keys of streams that are encrypted. nil means that there
@@ -152,6 +167,9 @@ func (o *Options) withDefaults() (Options, error) {
 	}
 	if opts.Logger == nil {
 		opts.Logger = slog.New(slog.DiscardHandler)
+	}
+	if opts.SyncInterval != 0 && opts.Durability != Interval && !opts.ReadOnly {
+		return opts, &InvalidArgumentError{"SyncInterval", opts.SyncInterval, fmt.Sprintf("must be 0 with Durability %s; Interval is the mode that has it", opts.Durability)}
 	}
 	orDefault(&opts.SyncInterval, defaultSyncInterval)
 	orDefault(&opts.CacheBytes, defaultCacheBytes)
@@ -221,10 +239,13 @@ type DB struct {
 // Open opens the database in a directory, which is created if it does not exist;
 // [InMemory] makes one in memory. Close it when done.
 //
-// Errors: [ErrInvalidArgument] for the options, and for a directory that holds
-// something else; [ErrLocked]; [ErrFormatTooNew]; [ErrCorrupt] and [ErrDataLoss]
-// if the files are damaged; [ErrDiskFull]; [ErrFailed]. Any other error is the
-// file system's, such as fs.ErrPermission. A refused open has changed nothing.
+// With [Options].ReadOnly it opens one that exists, and changes nothing.
+//
+// Errors: [ErrInvalidArgument] for the options, for the empty name, and for a
+// directory that holds something else, or, with ReadOnly, no database;
+// [ErrLocked]; [ErrFormatTooNew]; [ErrCorrupt] and [ErrDataLoss] if the files are
+// damaged; [ErrDiskFull]; [ErrFailed]. Any other error is the file system's, such
+// as fs.ErrPermission. A refused open has changed nothing.
 func Open(dir string, options *Options) (*DB, error) {
 	return open(dir, options, environment{})
 }
@@ -241,6 +262,12 @@ type environment struct {
 
 func open(dir string, options *Options, env environment) (*DB, error) {
 	opts, err := options.withDefaults()
+	if err == nil {
+		err = validateDir(dir)
+	}
+	if err == nil && opts.ReadOnly && dir == InMemory {
+		err = &InvalidArgumentError{"ReadOnly", true, "must be false for a database in memory, which is always a new one"}
+	}
 	if err != nil {
 		return nil, wrapError("open", dir, err)
 	}
@@ -272,10 +299,19 @@ func open(dir string, options *Options, env environment) (*DB, error) {
 	return db, nil
 }
 
+// validateDir checks the name of a directory, and not what is there.
+func validateDir(dir string) error {
+	if dir == "" || strings.ContainsRune(dir, 0) {
+		return &InvalidArgumentError{"dir", fmt.Sprintf("%.300q", dir), "must name a directory, such as \".\", without NUL characters"}
+	}
+	return nil
+}
+
 func (db *DB) openStore(dir string, fs kv.FS) (err error) {
 	db.store, err = kv.Open(kv.Config{
 		Dir:           dir,
 		InMemory:      dir == InMemory,
+		ReadOnly:      db.opts.ReadOnly,
 		FS:            fs,
 		Logger:        db.opts.Logger,
 		CacheBytes:    max(0, db.opts.CacheBytes),
@@ -295,6 +331,9 @@ func (db *DB) start(instant bool) {
 	db.mu.Lock()
 	db.committer = commit.New(db.store, db.appender, instant)
 	db.mu.Unlock()
+	if db.opts.ReadOnly {
+		return // the committer refuses every request, and there is nothing else to be done
+	}
 	db.noteFull()
 	db.background.Go(db.runReclaim)
 	db.background.Go(db.runRetention)
@@ -348,18 +387,30 @@ func (db *DB) createStream(ctx context.Context, name string, options *StreamOpti
 	return stream, nil
 }
 
-// OpenStream returns the stream of that name, and creates it if there is none:
-// only then do the options count. Errors: as [DB.CreateStream], without
-// ErrStreamExists.
+// OpenStream returns the stream of that name, and creates it with the options if
+// there is none. A stream that exists keeps its settings, such as the shards that
+// it was resharded to since: it is returned as it is, and the Logger hears at Info
+// level where it differs from the options. To be refused instead, set
+// [StreamOptions].MustMatch: that is a [StreamMismatchError]. To change the
+// settings there are methods of [Stream], such as [Stream.UpdateShardCount].
+//
+// Errors: as [DB.CreateStream], with [ErrStreamExists] for MustMatch only.
 func (db *DB) OpenStream(ctx context.Context, name string, options *StreamOptions) (*Stream, error) {
 	if _, err := options.withDefaults(); err != nil {
 		return nil, wrapError("open stream", name, err)
 	}
 	for {
-		if s, err := db.Stream(name); err == nil || db.closed.Load() {
-			return s, err
+		s, err := db.stream(name)
+		switch {
+		case err == nil:
+			if err := s.match(options); err != nil {
+				return nil, wrapError("open stream", name, err)
+			}
+			return s, nil
+		case !errors.Is(err, ErrStreamNotFound):
+			return nil, wrapError("open stream", name, err)
 		}
-		s, err := db.createStream(ctx, name, options)
+		s, err = db.createStream(ctx, name, options)
 		if !errors.Is(err, ErrStreamExists) {
 			return s, wrapError("open stream", name, err)
 		}
@@ -372,7 +423,7 @@ func (db *DB) OpenStream(ctx context.Context, name string, options *StreamOption
 func (db *DB) Stream(name string) (*Stream, error) {
 	s, err := db.stream(name)
 	if err != nil {
-		return nil, wrapError("get stream", fmt.Sprintf("%.140q", name), err)
+		return nil, wrapError("get stream", name, err)
 	}
 	return s, nil
 }
@@ -411,7 +462,7 @@ func (db *DB) Streams() []*Stream {
 func (db *DB) DeleteStream(ctx context.Context, name string) error {
 	s, err := db.stream(name)
 	if err != nil {
-		return wrapError("delete stream", fmt.Sprintf("%.140q", name), err)
+		return wrapError("delete stream", name, err)
 	}
 	err = db.control(ctx, func(a *appender, batch *kv.Batch) (func(), error) {
 		if s.gone {
@@ -558,7 +609,7 @@ func (db *DB) CloseContext(ctx context.Context) error {
 // ahead to the end of a lease. The committer has ended: its state is ours.
 func (db *DB) saveClock() {
 	a := db.appender
-	if a.mode == Sync {
+	if a.mode == Sync || db.opts.ReadOnly {
 		return // no lease: what is stored tells
 	}
 	batch := db.store.NewBatch()

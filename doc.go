@@ -113,6 +113,16 @@
 // of the whole disk (it does not replicate; see [DB.Backup]), or against a
 // program that writes the files behind its back.
 //
+// # Reading a copy
+//
+// [Options].ReadOnly opens a copy, a backup or a stopped database without changing
+// a byte of it, and beside others that read it so. What a running program has open
+// is read in that program, or in a copy that its [DB.Backup] makes.
+//
+// A reader that kept its place and meets an older copy of the database than the one
+// it had read gets [ErrBeyondTip], rather than waiting above records that are put
+// below it.
+//
 // # Failure
 //
 // braid never ends or hangs the program that it runs in. If the storage fails,

@@ -71,6 +71,9 @@ func (s *Stream) startEncryption(ctx context.Context, keyID string) error {
 	if s.db.opts.KeyProvider == nil {
 		return &InvalidArgumentError{"KeyID", fmt.Sprintf("%.64q", keyID), "needs a database that was opened with a KeyProvider"}
 	}
+	if s.db.opts.ReadOnly { // before the provider is asked for anything
+		return ErrReadOnly
+	}
 	if err := s.keys.wait(ctx, s.db); err != nil {
 		return err
 	}
@@ -169,7 +172,7 @@ func (s *Stream) makeDataKey(ctx context.Context, keyID string) (*newDataKey, er
 	}
 	id, err := provider.DescribeKey(ctx, keyID)
 	if errors.Is(err, ErrInvalidArgument) {
-		return nil, fmt.Errorf("%w: %w", &InvalidArgumentError{"KeyID", keyID, "must be the id of a key that the KeyProvider has"}, err)
+		return nil, fmt.Errorf("%w: %w", &InvalidArgumentError{"KeyID", fmt.Sprintf("%.64q", keyID), "must be the id of a key that the KeyProvider has"}, err)
 	}
 	if err != nil {
 		return nil, keyUnavailable("describe", keyID, err)
@@ -194,8 +197,11 @@ func (s *Stream) makeDataKey(ctx context.Context, keyID string) (*newDataKey, er
 // keyUnavailable says that the provider has failed. That it does not know a key is
 // no invalid argument of whoever puts or reads.
 func keyUnavailable(op, keyID string, err error) error {
-	if errors.Is(err, ErrInvalidArgument) {
+	switch {
+	case errors.Is(err, ErrInvalidArgument):
 		return fmt.Errorf("%w: %s with %q: %v", ErrKeyUnavailable, op, keyID, err)
+	case errors.Is(err, ErrKeyUnavailable): // the provider says so itself
+		return fmt.Errorf("%s with %q: %w", op, keyID, err)
 	}
 	return fmt.Errorf("%w: %s with %q: %w", ErrKeyUnavailable, op, keyID, err)
 }

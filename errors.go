@@ -3,6 +3,7 @@ package braid
 import (
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/braidstream/braid/internal/commit"
@@ -20,15 +21,21 @@ import (
 // An error never means "partly". Match with [errors.Is]; use [errors.As] for
 // the types that carry fields.
 
-// Errors of opening and closing a database. All are refused.
+// Errors of how a database was opened, and of its closing. All are refused.
 var (
 	// ErrLocked reports that another handle holds the directory, in this
-	// process or in the one that the message names. Close that one first.
+	// process or in the one that the message names. Close that one first. What is
+	// opened with [Options].ReadOnly shares the directory with others of its kind,
+	// and with no DB that may write; the message says how to read from that one.
 	ErrLocked = kv.ErrLocked
 
 	// ErrFormatTooNew reports a database written by a newer version of braid
 	// than this one can read. No byte of it was changed.
 	ErrFormatTooNew = kv.ErrFormatTooNew
+
+	// ErrReadOnly reports a call that would change a database that was opened with
+	// [Options].ReadOnly. Nothing was done.
+	ErrReadOnly = kv.ErrReadOnly
 
 	// ErrClosed reports the use of a [DB], or of anything that came from it,
 	// after [DB.Close].
@@ -51,7 +58,9 @@ var (
 	ErrShardNotFound = errors.New("no such shard")
 
 	// ErrStreamExists reports that [DB.CreateStream] met a stream of that name;
-	// [DB.OpenStream] takes what is there. Kinesis: ResourceInUseException.
+	// [DB.OpenStream] takes what is there, unless [StreamOptions].MustMatch refuses
+	// it: then the error is a [StreamMismatchError]. Kinesis:
+	// ResourceInUseException.
 	ErrStreamExists = errors.New("the stream exists")
 
 	// ErrLimitExceeded reports that there would be too many of something, such
@@ -94,6 +103,14 @@ var (
 	// and where reading can go on. Refused: the position has not moved. Kinesis
 	// moves such a reader silently.
 	ErrTrimmed = errors.New("the records were trimmed")
+
+	// ErrBeyondTip reports a position that no reader of this database can have
+	// come to: it lies beyond every number that was ever given out here. It is one
+	// of a newer copy of the database, and records could be put below it that its
+	// reader would never see. The error is a [BeyondTipError]. Refused: the position
+	// has not moved. Restore the newer copy, or decide where the reader is to go on,
+	// such as at [TrimHorizon] or [Latest]. Kinesis has no such error.
+	ErrBeyondTip = errors.New("the position is beyond the tip")
 
 	// ErrCorrupt reports stored bytes that are not what was written: a checksum
 	// does not match, or a table is damaged. Damage.
@@ -146,6 +163,23 @@ func (e *InvalidArgumentError) Error() string {
 // Is reports whether target is [ErrInvalidArgument].
 func (e *InvalidArgumentError) Is(target error) bool { return target == ErrInvalidArgument }
 
+// StreamMismatchError is the [ErrStreamExists] of [StreamOptions].MustMatch.
+type StreamMismatchError struct {
+	Stream string
+
+	// Differences says for each setting what it is and what was asked for, such as
+	// "Shards is 2, not 8".
+	Differences []string
+}
+
+// Error names the stream and the differences.
+func (e *StreamMismatchError) Error() string {
+	return fmt.Sprintf("stream %q exists with other settings: %s", e.Stream, strings.Join(e.Differences, "; "))
+}
+
+// Is reports whether target is [ErrStreamExists].
+func (e *StreamMismatchError) Is(target error) bool { return target == ErrStreamExists }
+
 // TrimmedError is an [ErrTrimmed] with its particulars. To go on with what is
 // left, read from [AtSequence](e.FirstAvailable).
 type TrimmedError struct {
@@ -172,6 +206,23 @@ func (e *TrimmedError) Error() string {
 // Is reports whether target is [ErrTrimmed].
 func (e *TrimmedError) Is(target error) bool { return target == ErrTrimmed }
 
+// BeyondTipError is an [ErrBeyondTip] with its particulars.
+type BeyondTipError struct {
+	Shard ShardID // that the number belongs to
+
+	// Number is that of the position. Last is the highest number that the shard can
+	// have given out so far, which need not be that of a record.
+	Number, Last SequenceNumber
+}
+
+// Error names the shard and both numbers.
+func (e *BeyondTipError) Error() string {
+	return fmt.Sprintf("position %s of %s is beyond the tip, %s: it comes from another copy of the database", e.Number, e.Shard, e.Last)
+}
+
+// Is reports whether target is [ErrBeyondTip].
+func (e *BeyondTipError) Is(target error) bool { return target == ErrBeyondTip }
+
 // ThroughputExceededError is an [ErrThroughputExceeded] with its particulars.
 type ThroughputExceededError struct {
 	Shard      ShardID
@@ -191,7 +242,7 @@ func (e *ThroughputExceededError) Is(target error) bool { return target == ErrTh
 // cause, which is of one class.
 type opError struct {
 	op    string // such as "put record"
-	what  string // such as "orders", a stream; may be empty
+	what  string // a name in quotes, such as that of a stream; may be empty
 	cause error
 }
 
@@ -205,22 +256,49 @@ func (e *opError) Error() string {
 
 func (e *opError) Unwrap() error { return e.cause }
 
-// wrapError makes a public error of one from below: op and what say which call
+// dirRules are what a directory must be, by what is wrong with it.
+var dirRules = []struct {
+	below error
+	rule  string
+}{
+	{kv.ErrNotDatabase, "must hold a database; to create one, it must be empty or absent, and not opened with ReadOnly"},
+	{kv.ErrNotDirectory, "must be a directory, or absent"},
+	{kv.ErrNotEmpty, "must be empty or absent"},
+	{kv.ErrOwnDirectory, "must lie outside of the database's own directory"},
+}
+
+// quoted returns a name as error texts have it: names come from callers, and may
+// hold anything, and any amount of it.
+func quoted(name string) string {
+	if name == "" {
+		return ""
+	}
+	return fmt.Sprintf("%.300q", name)
+}
+
+// wrapError makes a public error of one from below: op and name say which call
 // failed. It returns nil for nil, and leaves an error that is public already.
 //
 // The classes of storage are those of the packages below, so an error has its
 // class, and the text of it, from where it arose; nothing is said twice.
 // TestNoErrorRepeatsItself holds that.
-func wrapError(op, what string, err error) error {
+func wrapError(op, name string, err error) error {
 	if err == nil {
 		return nil
 	}
+	return wrapWhat(op, quoted(name), err)
+}
+
+// wrapWhat is wrapError for what was put in quotes already.
+func wrapWhat(op, what string, err error) error {
 	var public *opError
 	if errors.As(err, &public) {
 		return err
 	}
-	if errors.Is(err, kv.ErrNotDatabase) || errors.Is(err, kv.ErrNotEmpty) {
-		err = fmt.Errorf("%w: %w", ErrInvalidArgument, err)
+	for _, d := range dirRules {
+		if errors.Is(err, d.below) {
+			return &opError{op: op, what: what, cause: fmt.Errorf("%w: %w", &InvalidArgumentError{"dir", what, d.rule}, err)}
+		}
 	}
 	return &opError{op: op, what: what, cause: err}
 }

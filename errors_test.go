@@ -15,7 +15,8 @@ var boxSentinels = []error{
 	braid.ErrLocked, braid.ErrFormatTooNew, braid.ErrClosed, braid.ErrInvalidArgument, braid.ErrStreamNotFound,
 	braid.ErrShardNotFound, braid.ErrStreamExists, braid.ErrLimitExceeded, braid.ErrKeyNotFound, braid.ErrTxTooLarge,
 	braid.ErrTxConflict, braid.ErrTrimmed, braid.ErrCorrupt, braid.ErrDataLoss, braid.ErrOutcomeUnknown,
-	braid.ErrDiskFull, braid.ErrFailed,
+	braid.ErrDiskFull, braid.ErrFailed, braid.ErrReadOnly, braid.ErrBeyondTip, braid.ErrThroughputExceeded,
+	braid.ErrKeyUnavailable,
 }
 
 // An error says which call of which package failed on what, is of one class, and
@@ -33,25 +34,25 @@ func TestErrorsSayWhatFailedAndAreOfOneClass(t *testing.T) {
 		class error
 		call  func() error
 	}{
-		{"braid: create stream s: ", braid.ErrStreamExists, func() error { _, err := db.CreateStream(t.Context(), "s", nil); return err }},
-		{"braid: create stream a b: ", braid.ErrInvalidArgument, func() error { _, err := db.CreateStream(t.Context(), "a b", nil); return err }},
-		{"braid: open stream t: ", braid.ErrInvalidArgument, func() error {
+		{`braid: create stream "s": `, braid.ErrStreamExists, func() error { _, err := db.CreateStream(t.Context(), "s", nil); return err }},
+		{`braid: create stream "a b": `, braid.ErrInvalidArgument, func() error { _, err := db.CreateStream(t.Context(), "a b", nil); return err }},
+		{`braid: open stream "t": `, braid.ErrInvalidArgument, func() error {
 			_, err := db.OpenStream(t.Context(), "t", &braid.StreamOptions{Shards: -1})
 			return err
 		}},
 		{`braid: get stream "t": `, braid.ErrStreamNotFound, func() error { _, err := db.Stream("t"); return err }},
 		{`braid: delete stream "t": `, braid.ErrStreamNotFound, func() error { return db.DeleteStream(t.Context(), "t") }},
-		{`braid: get shard "7" of s: `, braid.ErrShardNotFound, func() error { _, err := stream.Shard("7"); return err }},
-		{"braid: split shard 7 of s: ", braid.ErrShardNotFound, func() error { _, _, err := stream.SplitShard(t.Context(), "7", nil); return err }},
-		{"braid: merge shards 0 and 7 of s: ", braid.ErrShardNotFound, func() error { _, err := stream.MergeShards(t.Context(), "0", "7"); return err }},
-		{"braid: put record s: ", braid.ErrInvalidArgument, func() error { _, err := stream.PutRecord(t.Context(), "", nil); return err }},
-		{"braid: put records s: ", braid.ErrInvalidArgument, func() error { _, err := stream.PutRecords(t.Context(), make1("")); return err }},
-		{"braid: get records " + shard.String() + ": ", braid.ErrTrimmed, func() error {
+		{`braid: get shard "7" of "s": `, braid.ErrShardNotFound, func() error { _, err := stream.Shard("7"); return err }},
+		{`braid: split shard "7" of "s": `, braid.ErrShardNotFound, func() error { _, _, err := stream.SplitShard(t.Context(), "7", nil); return err }},
+		{`braid: merge shards "0" and "7" of "s": `, braid.ErrShardNotFound, func() error { _, err := stream.MergeShards(t.Context(), "0", "7"); return err }},
+		{`braid: put record "s": `, braid.ErrInvalidArgument, func() error { _, err := stream.PutRecord(t.Context(), "", nil); return err }},
+		{`braid: put records "s": `, braid.ErrInvalidArgument, func() error { _, err := stream.PutRecords(t.Context(), make1("")); return err }},
+		{"braid: get records " + string(shard.ID()) + ` of "s": `, braid.ErrTrimmed, func() error {
 			_, err := shard.GetRecords(t.Context(), braid.AtSequence(numbers[0]), nil)
 			return err
 		}},
-		{"braid: read s: ", braid.ErrTrimmed, func() error { _, err := boxRead(stream.Records(t.Context(), braid.AtSequence(numbers[0]))); return err }},
-		{"braid: follow s: ", braid.ErrTrimmed, func() error { _, err := boxRead(stream.Follow(t.Context(), braid.AtSequence(numbers[0]))); return err }},
+		{`braid: read "s": `, braid.ErrTrimmed, func() error { _, err := boxRead(stream.Records(t.Context(), braid.AtSequence(numbers[0]))); return err }},
+		{`braid: follow "s": `, braid.ErrTrimmed, func() error { _, err := boxRead(stream.Follow(t.Context(), braid.AtSequence(numbers[0]))); return err }},
 		{"braid: get: ", braid.ErrKeyNotFound, func() error {
 			return view(func(tx *braid.Tx) error { _, err := tx.Get([]byte("none")); return err })
 		}},

@@ -492,7 +492,7 @@ func ExampleInvalidArgumentError() {
 	default: // not stored; the error says why
 	}
 	// Output:
-	// braid: put record orders: invalid argument: PartitionKey must be 1 to 256 characters; it is ""
+	// braid: put record "orders": invalid argument: PartitionKey must be 1 to 256 characters; it is ""
 	// wrong: PartitionKey
 }
 

@@ -27,7 +27,7 @@ func (sh *Shard) Records(ctx context.Context, from Position) iter.Seq2[Record, e
 	return func(yield func(Record, error) bool) {
 		err := sh.iterate(ctx, from, false, yield)
 		if err != nil {
-			yield(Record{}, wrapError("read", sh.String(), err))
+			yield(Record{}, sh.wrapError("read", err))
 		}
 	}
 }
@@ -35,7 +35,8 @@ func (sh *Shard) Records(ctx context.Context, from Position) iter.Seq2[Record, e
 // Follow is [Shard.Records] that goes on: at the tip it waits for the next
 // record, without polling. The loop ends with an error when ctx ends (its cause),
 // when the database closes ([ErrClosed]) or fails ([ErrFailed]), and without one
-// when the shard is closed and was read to its end.
+// when the shard is closed and was read to its end; or at the tip, if the database
+// was opened with [Options].ReadOnly, so that no record can follow.
 //
 // With [Latest], records put after Follow was called are read.
 func (sh *Shard) Follow(ctx context.Context, from Position) iter.Seq2[Record, error] {
@@ -43,7 +44,7 @@ func (sh *Shard) Follow(ctx context.Context, from Position) iter.Seq2[Record, er
 	return func(yield func(Record, error) bool) {
 		err := sh.iterate(ctx, from, true, yield)
 		if err != nil {
-			yield(Record{}, wrapError("follow", sh.String(), err))
+			yield(Record{}, sh.wrapError("follow", err))
 		}
 	}
 }
@@ -72,7 +73,7 @@ func (sh *Shard) iterate(ctx context.Context, from Position, follow bool, yield 
 				return nil
 			}
 		}
-		if !follow || sh.endsBefore(c.from, sh.log.Tip()) {
+		if !follow || sh.stream.db.opts.ReadOnly || sh.endsBefore(c.from, sh.log.Tip()) {
 			return nil
 		}
 		c.strict = true // from here on it counts on every record
@@ -99,7 +100,8 @@ func (s *Stream) Records(ctx context.Context, from Position) iter.Seq2[Record, e
 
 // Follow is [Stream.Records] that goes on: at the tip it waits for the next
 // record of any shard, without polling. It ends with an error when ctx ends (its
-// cause), when the database closes ([ErrClosed]) or fails ([ErrFailed]).
+// cause), when the database closes ([ErrClosed]) or fails ([ErrFailed]), and
+// without one at the tip of a database opened with [Options].ReadOnly.
 //
 // With [Latest], records put after Follow was called are read.
 func (s *Stream) Follow(ctx context.Context, from Position) iter.Seq2[Record, error] {
@@ -124,7 +126,7 @@ func (s *Stream) iterate(ctx context.Context, from Position, follow bool, yield 
 		// added below: so what lies below can be merged for good.
 		to := s.db.visible.Load()
 		done, err := m.run(ctx, to, yield)
-		if done || err != nil || !follow {
+		if done || err != nil || !follow || s.db.opts.ReadOnly {
 			return err
 		}
 		m.countOnAll(to)

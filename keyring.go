@@ -7,7 +7,6 @@ import (
 	"crypto/cipher"
 	"crypto/rand"
 	"encoding/base64"
-	"errors"
 	"fmt"
 	"os"
 	"runtime"
@@ -133,5 +132,5 @@ func (k *KeyRing) UnwrapKey(_ context.Context, keyID string, wrapped []byte) ([]
 			return dataKey, nil
 		}
 	}
-	return nil, errors.New("the key of that id in the ring is not the one that the data key was wrapped with")
+	return nil, fmt.Errorf("%w: the key of that id in the ring is not the one that the data key was wrapped with", ErrKeyUnavailable)
 }

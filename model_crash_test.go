@@ -1,6 +1,7 @@
 package braid
 
 import (
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"path"
@@ -328,6 +329,9 @@ func (m *model) checkImages() {
 			m.totals.controlImages.Add(1)
 		}
 		bound := m.promises.bound(img.lines, m.opts.Durability == Sync)
+		if i%4 == 0 {
+			m.checkReadOnly(img, bound)
+		}
 		m.checkImage(img, bound, i%8 == 0)
 		if m.t.Failed() {
 			m.fail("image %d, %s, after line %d of %d", i, img.what, img.lines, len(m.promises.list))
@@ -378,6 +382,29 @@ func (m *model) checkImage(img image, bound *promisedBound, double bool) {
 	}
 }
 
+// checkReadOnly opens an image for reading, on a disk that tells of any change.
+func (m *model) checkReadOnly(img image, bound *promisedBound) {
+	disk := newCrashDisk(img.mem, func(_ *crashDisk, op errorfs.Op) { m.fail("a reader wants to %v %s", op.Kind, op.Path) })
+	opts := m.opts
+	opts.ReadOnly = true
+	db, err := open("/db", &opts, environment{fs: disk, clock: func() time.Time { return img.wall }})
+	if errors.Is(err, ErrInvalidArgument) { // its creation did not end
+		for incarnation := range bound.streams {
+			m.fail("there was no database yet, and stream %d: %v", incarnation, err)
+		}
+		return
+	}
+	if !m.ok("open for reading", err) {
+		return
+	}
+	m.checkContent(db, bound, img.now)
+	for _, s := range db.Streams() {
+		_, err := s.PutRecord(m.t.Context(), "k", nil)
+		m.is("put", err, ErrReadOnly)
+	}
+	m.ok("close", db.Close())
+}
+
 // checkContent compares what is stored with what was promised.
 func (m *model) checkContent(db *DB, bound *promisedBound, now uint64) {
 	found := make(map[int]bool)
@@ -404,6 +431,7 @@ func (m *model) checkContent(db *DB, bound *promisedBound, now uint64) {
 		sb.trimBegun = max(sb.trimBegun, set.expiry(now), set.expiry(db.aging.now()))
 		m.ok("limit of an image", sb.adopt(s, d, bound.durable))
 		m.checkStream(s, incarnation, sb, bound, found)
+		m.checkNumbers(db, s, incarnation, bound)
 	}
 	for incarnation, sb := range bound.streams {
 		if sb.mustExist && !exists[incarnation] {

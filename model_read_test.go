@@ -3,6 +3,7 @@ package braid
 import (
 	"context"
 	"errors"
+	"iter"
 	"slices"
 	"sync"
 	"time"
@@ -18,7 +19,13 @@ func (m *model) position(ts *twinStream, s *Stream, id ShardID) (p Position, fro
 			numbers = append(numbers, n)
 		}
 	}
-	switch kind := m.random.IntN(6); {
+	var kept []SequenceNumber
+	for _, n := range ts.kept {
+		if id == "" || n.ShardID() == id {
+			kept = append(kept, n)
+		}
+	}
+	switch kind := m.random.IntN(7); {
 	case kind == 0:
 		if id == "" {
 			return Latest(), m.db.visible.Load() + 1, true
@@ -33,8 +40,11 @@ func (m *model) position(ts *twinStream, s *Stream, id ShardID) (p Position, fro
 		n := numbers[m.random.IntN(len(numbers))]
 		return AfterSequence(n), n.counter() + 1, true
 	case kind == 4:
-		t := m.clock()
+		t := m.clock().Add([]time.Duration{0, time.Minute, time.Hour}[m.random.IntN(3)]) // or to come
 		return AtTime(t), uint64(max(1, t.UnixNano())), false
+	case kind == 5 && len(kept) > 0:
+		n := kept[m.random.IntN(len(kept))]
+		return AfterSequence(n), n.counter() + 1, true
 	default:
 		n := numbers[m.random.IntN(len(numbers))].counter() + uint64(m.random.IntN(3)) - 1
 		return AtTime(time.Unix(0, int64(n))), n, false
@@ -88,12 +98,73 @@ func (m *model) readShard(ts *twinStream, s *Stream) {
 		}
 		got = append(got, page.Records...)
 		m.checkPage(ts, sh, page, opts, want, len(got))
+		if len(page.Records) == 0 { // a place to come back to, maybe in another run
+			if n, err := ParseSequenceNumber(page.Next.number.String()); m.ok("next", err) && page.Next == AfterSequence(page.Next.number) {
+				ts.kept = append(ts.kept, n)
+			}
+		}
 		if page.BehindLatest == 0 || m.t.Failed() || len(page.Records) == 0 {
 			break
 		}
 		position = page.Next
 	}
 	m.ok("read", compareRead(got, want))
+}
+
+// readBeyond presents numbers that were never given out, as a reader does who was
+// at a newer copy of the database.
+func (m *model) readBeyond(ts *twinStream, s *Stream) {
+	sh := s.mustShard(ts.shards[m.random.IntN(len(ts.shards))].id)
+	last := max(m.db.visible.Load(), sh.log.LastCounter())
+	n := sh.number(last + 1 + uint64(m.random.IntN(3)))
+	m.logf("read %s of %s from beyond the tip", sh.id, ts.name)
+	ctx := m.t.Context()
+	drain := func(records iter.Seq2[Record, error]) (err error) {
+		for _, err = range records {
+			break
+		}
+		return err
+	}
+	for _, p := range []Position{AfterSequence(n), AtSequence(sh.number(n.counter() + 1))} {
+		_, err := sh.GetRecords(ctx, p, nil)
+		m.is("get", err, ErrBeyondTip)
+		var beyond *BeyondTipError
+		if errors.As(err, &beyond) && (beyond.Shard != sh.id || beyond.Number != p.number || beyond.Last.counter() != last) {
+			m.fail("the last counter is %d, and the reader of %s was told %v", last, p, beyond)
+		}
+		m.is("read a shard", drain(sh.Records(ctx, p)), ErrBeyondTip)
+		m.is("follow a shard", drain(sh.Follow(ctx, p)), ErrBeyondTip)
+		m.is("read", drain(s.Records(ctx, p)), ErrBeyondTip)
+		m.is("follow", drain(s.Follow(ctx, p)), ErrBeyondTip)
+		m.is("trim", s.Trim(ctx, p), ErrBeyondTip)
+	}
+	// Right behind everything there is nothing to be missed.
+	for _, p := range []Position{AfterSequence(sh.number(last)), AtSequence(sh.number(last + 1))} {
+		_, err := p.inShard(sh)
+		m.ok("get", err)
+		_, err = p.inStream(s)
+		m.ok("read", err)
+	}
+}
+
+// checkNumbers presents to an image of the disk every number that was given out
+// before and after: what was acknowledged by then is a place in it, and what is
+// beyond its tip is not.
+func (m *model) checkNumbers(db *DB, s *Stream, incarnation int, bound *promisedBound) {
+	visible := db.visible.Load()
+	for id, put := range m.promises.puts {
+		n := put.record.number
+		if put.incarnation != incarnation || n.IsZero() || s.topology.Load().next <= n.shardIndex() {
+			continue
+		}
+		_, err := AfterSequence(n).inStream(s)
+		switch {
+		case n.counter() > visible:
+			m.is("a number beyond the tip of an image", err, ErrBeyondTip)
+		case bound.must[id]:
+			m.ok("a number that was acknowledged", err)
+		}
+	}
 }
 
 // checkPage checks limits and lag of a page after which got of the wanted

@@ -198,6 +198,7 @@ func (m *model) step() {
 		{6, m.putInvalid},
 		{30, m.readShard},
 		{14, m.readStream},
+		{6, m.readBeyond},
 		{10, m.trim},
 		{12, m.reshard},
 		{8, m.changeRetention},

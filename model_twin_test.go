@@ -19,6 +19,8 @@ type twin struct {
 }
 
 type twinStream struct {
+	kept []SequenceNumber // where pages ended at which there was no record
+
 	name        string
 	incarnation int // of all streams that were created, the how manieth
 	maxData     int

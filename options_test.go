@@ -22,8 +22,10 @@ func TestOptionsHaveLimits(t *testing.T) {
 	}{
 		{"Durability", braid.Options{Durability: -1}},
 		{"Durability", braid.Options{Durability: braid.NoSync + 1}},
-		{"SyncInterval", braid.Options{SyncInterval: -1}},
-		{"SyncInterval", braid.Options{SyncInterval: time.Millisecond - 1}},
+		{"SyncInterval", braid.Options{Durability: braid.Interval, SyncInterval: -1}},
+		{"SyncInterval", braid.Options{Durability: braid.Interval, SyncInterval: time.Millisecond - 1}},
+		{"SyncInterval", braid.Options{SyncInterval: time.Second}},
+		{"SyncInterval", braid.Options{Durability: braid.NoSync, SyncInterval: time.Second}},
 		{"MemtableBytes", braid.Options{MemtableBytes: -1}},
 		{"MemtableBytes", braid.Options{MemtableBytes: 1<<20 - 1}},
 		{"MemtableBytes", braid.Options{MemtableBytes: 1<<30 + 1}},
@@ -38,7 +40,7 @@ func TestOptionsHaveLimits(t *testing.T) {
 	for _, options := range []*braid.Options{
 		nil,
 		{},
-		{SyncInterval: time.Millisecond, MemtableBytes: 1 << 20, MaxTxBytes: 1},
+		{Durability: braid.Interval, SyncInterval: time.Millisecond, MemtableBytes: 1 << 20, MaxTxBytes: 1},
 		{Durability: braid.Interval, SyncInterval: 365 * 24 * time.Hour, MaxTxBytes: 16 << 20},
 		{CacheBytes: -1, TailBytes: -1, ReserveBytes: -1},
 		{CacheBytes: 1, TailBytes: 1, ReserveBytes: 1},
@@ -60,7 +62,10 @@ func TestADatabaseKeepsEverythingWhenItIsOpenedAgain(t *testing.T) {
 	for _, mode := range []braid.Durability{braid.Sync, braid.Interval, braid.NoSync} {
 		t.Run(mode.String(), func(t *testing.T) {
 			dir := filepath.Join(t.TempDir(), "not", "there", "yet")
-			options := &braid.Options{Durability: mode, SyncInterval: time.Hour, MemtableBytes: 1 << 20}
+			options := &braid.Options{Durability: mode, MemtableBytes: 1 << 20}
+			if mode == braid.Interval {
+				options.SyncInterval = time.Hour
+			}
 			var before braid.StreamDescription
 			var state []string
 			var records []braid.Record
@@ -127,7 +132,7 @@ func TestADirectoryIsOpenedOnce(t *testing.T) {
 	db := boxOpenDir(t, dir, nil)
 	_, err := braid.Open(dir, nil)
 	require.ErrorIs(t, err, braid.ErrLocked)
-	require.Contains(t, err.Error(), "braid: open "+dir)
+	require.Contains(t, err.Error(), fmt.Sprintf("braid: open %q: ", dir))
 	boxPut(t, boxOpenStream(t, db, "s", 1), "it is as well as before")
 	require.NoError(t, db.Close())
 	boxOpenDir(t, dir, nil)

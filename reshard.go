@@ -56,7 +56,7 @@ func (s *Stream) SplitShard(ctx context.Context, shard ShardID, newStartingHashK
 		return nil
 	})
 	if err != nil {
-		return nil, nil, wrapError("split shard", string(shard)+" of "+s.name, err)
+		return nil, nil, wrapWhat("split shard", quoted(string(shard))+" of "+quoted(s.name), err)
 	}
 	return halves[0], halves[1], nil
 }
@@ -79,17 +79,18 @@ func (s *Stream) MergeShards(ctx context.Context, shard, adjacent ShardID) (*Sha
 		if err != nil {
 			return err
 		}
+		low, high := a, b
 		if a.hashKeys.Start.Compare(b.hashKeys.Start) > 0 {
-			a, b = b, a
+			low, high = b, a
 		}
-		if a == b || a.hashKeys.End.n.AddOne() != b.hashKeys.Start.n {
-			return &InvalidArgumentError{"AdjacentShard", adjacent, fmt.Sprintf("must be the neighbour of %s: one range must begin where the other ends", shard)}
+		if a == b || low.hashKeys.End.n.AddOne() != high.hashKeys.Start.n {
+			return &InvalidArgumentError{"AdjacentShard", b.id, fmt.Sprintf("must be the neighbour of %s: one range must begin where the other ends", a.id)}
 		}
-		merged = r.merge(a, b)
+		merged = r.merge(low, high)
 		return nil
 	})
 	if err != nil {
-		return nil, wrapError("merge shards", string(shard)+" and "+string(adjacent)+" of "+s.name, err)
+		return nil, wrapWhat("merge shards", quoted(string(shard))+" and "+quoted(string(adjacent))+" of "+quoted(s.name), err)
 	}
 	return merged, nil
 }

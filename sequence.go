@@ -22,7 +22,7 @@ import (
 //	     9    36  when the shard was created, in Unix seconds
 //	     1     4  the low bits of the shard's index
 //	    16    64  the counter; its top bit is always 0
-//	     2     8  zero
+//	     2     8  zero; 1 in a position for which no record has come (see [RecordsPage].Next)
 //	     9    36  when the record arrived, in Unix seconds
 //	     8    32  the shard's index
 //	     1     4  2 again
@@ -65,6 +65,10 @@ const (
 	secondShift      = 36 // in lo
 	indexShift       = 4
 )
+
+// momentBit is one of the zero bits, which nobody looks at: neither Kinesis nor
+// what compares a number with a shard.
+const momentBit = 1 << 8 // in mid
 
 const (
 	// endingCounter is the counter of the number at which a shard ends. It is
@@ -124,6 +128,21 @@ func (n SequenceNumber) validate() string {
 		return "must have a counter below 2^63"
 	}
 	return ""
+}
+
+// moment returns the number as that of a moment, at which no record has arrived:
+// it was not given out, and may lie in the future. As a position it is not beyond
+// the tip, in whatever copy of the database.
+func (n SequenceNumber) moment() SequenceNumber {
+	n.mid |= momentBit
+	return n
+}
+
+func (n SequenceNumber) isMoment() bool { return n.mid&momentBit != 0 }
+
+// withCounter returns the number of the same shard with that counter.
+func (n SequenceNumber) withCounter(counter uint64) SequenceNumber {
+	return newSequenceNumber(n.createdSeconds(), counter, int64(counter/uint64(time.Second)), n.shardIndex())
 }
 
 // String returns the number in decimal: 56 digits, or "0".

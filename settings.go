@@ -25,19 +25,19 @@ const (
 // StreamOptions are the settings of a stream. They are stored with it when it is
 // created. The zero value, and a nil pointer, mean the defaults.
 type StreamOptions struct {
-	// Shards is the number of shards the stream starts with, 1 to 10,000. They
-	// divide the hash-key space evenly. 0 means 1, or 4 if the capacity is
-	// [OnDemand].
+	// Shards is the number of shards the stream starts with, 1 to 10,000, or to
+	// Capacity.MaxShards if the capacity is [OnDemand]. They divide the hash-key
+	// space evenly. 0 means 1, or 4 if the capacity is OnDemand.
 	Shards int
 
-	// MaxRecordBytes is the largest Data that a record may have, up to
+	// MaxRecordBytes is the largest Data that a record may have, 1 to
 	// 10,485,760 (10 MiB). 0 means 1,048,576 (1 MiB). The partition key does not
 	// count. It can be changed by [Stream.UpdateMaxRecordBytes]. Kinesis:
 	// MaxRecordSizeInKiB.
 	MaxRecordBytes int
 
-	// Retention is how long a record can be read, counted from its arrival, up to
-	// 8,760 hours (a year). 0 means 24 hours; negative means that records do not
+	// Retention is how long a record can be read, counted from its arrival, a
+	// nanosecond to 8,760 hours (a year). 0 means 24 hours; negative means that records do not
 	// expire. It can be changed by [Stream.IncreaseRetention] and
 	// [Stream.DecreaseRetention]. Kinesis: RetentionPeriodHours, which does not go
 	// below 24 hours.
@@ -46,7 +46,7 @@ type StreamOptions struct {
 	// RetentionBytes bounds what the stream keeps, in bytes of partition keys and
 	// data: beyond it the oldest records are trimmed, whatever their age. It
 	// works in steps of an epoch, so up to about [Options].MemtableBytes more can
-	// be kept, and never less than this. 0 means no bound. It can be changed by
+	// be kept, and never less than this. 0 means no bound; it cannot be negative. It can be changed by
 	// [Stream.UpdateRetentionBytes].
 	RetentionBytes int64
 
@@ -56,9 +56,67 @@ type StreamOptions struct {
 	Capacity Capacity
 
 	// Tags are the application's own words about the stream: up to 50, with keys
-	// of 1 to 128 characters and values of up to 256. They can be changed by
-	// [Stream.AddTags] and [Stream.RemoveTags].
+	// of 1 to 128 characters and values of up to 256, as Unicode code points. They
+	// can be changed by [Stream.AddTags] and [Stream.RemoveTags].
 	Tags map[string]string
+
+	// MustMatch makes [DB.OpenStream] refuse a stream that exists with other
+	// settings, by a [StreamMismatchError]. What is not zero here is compared: Shards
+	// with the number of open shards, unless the capacity is [OnDemand]; Capacity as
+	// a whole; of Tags, those given. It is not stored.
+	MustMatch bool
+}
+
+// match compares a stream that exists with the options that it was opened with:
+// the Logger is told of differences, or, with MustMatch, the caller.
+func (s *Stream) match(options *StreamOptions) error {
+	if options == nil {
+		return nil
+	}
+	different := s.differences(options)
+	switch {
+	case len(different) == 0:
+	case options.MustMatch:
+		return &StreamMismatchError{Stream: s.name, Differences: different}
+	default:
+		s.db.opts.Logger.Info("the stream exists with other settings than those it was opened with", "stream", s.name, "differences", different)
+	}
+	return nil
+}
+
+// differences says which of the options that were given, and are valid, are not
+// those of the stream.
+func (s *Stream) differences(given *StreamOptions) (different []string) {
+	set := s.settings.Load()
+	compare := func(field string, given, is any) {
+		if given != is {
+			different = append(different, fmt.Sprintf("%s is %v, not %v", field, is, given))
+		}
+	}
+	if given.Shards != 0 && set.capacity.Mode != OnDemand {
+		compare("Shards", given.Shards, len(s.topology.Load().open))
+	}
+	if given.MaxRecordBytes != 0 {
+		compare("MaxRecordBytes", given.MaxRecordBytes, set.maxData)
+	}
+	if given.Retention != 0 {
+		compare("Retention", hours(max(0, given.Retention)), hours(set.retention))
+	}
+	if given.RetentionBytes != 0 {
+		compare("RetentionBytes", given.RetentionBytes, set.retentionBytes)
+	}
+	if given.Capacity != (Capacity{}) {
+		capacity, _ := given.Capacity.withDefaults() // they are valid
+		compare("Capacity", fmt.Sprintf("%+v", capacity), fmt.Sprintf("%+v", set.capacity))
+	}
+	for _, key := range slices.Sorted(maps.Keys(given.Tags)) {
+		is := "missing"
+		if value, has := set.tags[key]; has {
+			is = fmt.Sprintf("%q", value)
+		}
+		compare(fmt.Sprintf("Tags[%q]", key), fmt.Sprintf("%q", given.Tags[key]), is)
+	}
+	return different
 }
 
 // withDefaults returns a copy whose zero fields are filled in, after checking

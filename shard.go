@@ -284,8 +284,35 @@ func (p Position) inShard(sh *Shard) (bound, error) {
 		if p.number.shardIndex() != sh.index || p.number.createdSeconds() != int64(sh.createdSeconds) || p.before(sh.stream) {
 			return bound{}, &InvalidArgumentError{"Position", p.number, "must have a sequence number of " + string(sh.id) + " of this stream"}
 		}
+		ending := p.number.counter() == endingCounter && sh.closedSeconds.Load() != 0
+		if !ending {
+			if err := p.beyond(sh.stream, sh); err != nil {
+				return bound{}, err
+			}
+		}
 	}
 	return p.concrete(), nil
+}
+
+// beyond returns an error if the position lies beyond every number that was ever
+// given out, so that it is of a newer copy of the database: records may be put
+// below it. sh is the shard of its number, nil if that has expired.
+//
+// A number whose record a crash took back, as it may in [Interval] and [NoSync],
+// does not: the clock row lies above it.
+func (p Position) beyond(s *Stream, sh *Shard) error {
+	if p.number.isMoment() {
+		return nil
+	}
+	given, counted := s.db.visible.Load(), true
+	if sh != nil { // it shows its records before they count as visible in the database
+		tip := sh.log.Tip()
+		given, counted = max(given, tip.LastCounter), p.ordinal <= tip.Ordinal+1
+	}
+	if counted && p.concrete().from-1 <= given {
+		return nil
+	}
+	return &BeyondTipError{Shard: p.number.ShardID(), Number: p.number, Last: p.number.withCounter(given)}
 }
 
 // inStream makes the position concrete for all shards of a stream.
@@ -299,6 +326,9 @@ func (p Position) inStream(s *Stream) (bound, error) {
 		sh := t.shard(index)
 		if index >= t.next || sh != nil && p.number.createdSeconds() != int64(sh.createdSeconds) || p.before(s) {
 			return bound{}, &InvalidArgumentError{"Position", p.number, "must have a sequence number of this stream"}
+		}
+		if err := p.beyond(s, sh); err != nil {
+			return bound{}, err
 		}
 	}
 	b := p.concrete()
@@ -333,13 +363,14 @@ type GetRecordsOptions struct {
 	// Limit is the most records to return, 1 to 10,000. 0 means 10,000.
 	Limit int
 
-	// LimitBytes is the most bytes of partition keys and data to return, up to
+	// LimitBytes is the most bytes of partition keys and data to return, 1 to
 	// 10 MiB; but the first record is returned whatever its size. 0 means 10 MiB.
 	LimitBytes int
 
 	// Wait makes the call wait, under its context, until there is a record to
 	// return or the shard has ended; and, instead of ErrThroughputExceeded, until
-	// it is within the shard's budget.
+	// it is within the shard's budget. It does not wait for records of a database
+	// opened with [Options].ReadOnly, to which none can come.
 	Wait bool
 
 	// Unmetered reads outside of the shard's budget, as the iterators do.
@@ -371,8 +402,9 @@ func (o *GetRecordsOptions) withDefaults() (GetRecordsOptions, error) {
 type RecordsPage struct {
 	Records []Record
 
-	// Next is where to read on. It is concrete: asked for [Latest], it says
-	// where that was.
+	// Next is where to read on. It is concrete: asked for [Latest], it says where
+	// that was; asked for a time that has not come, it waits for that, with a number
+	// that no record has.
 	Next Position
 
 	// BehindLatest is the age of the next record that was not returned, or 0 if
@@ -399,12 +431,13 @@ type RecordsPage struct {
 // iterators read as fast as they can, like Kinesis's SubscribeToShard.
 //
 // Errors: [ErrInvalidArgument]; [ErrTrimmed] if records after the given sequence
-// number were trimmed or have expired; [ErrThroughputExceeded];
+// number were trimmed or have expired; [ErrBeyondTip] if that number lies beyond all
+// that were ever given out; [ErrThroughputExceeded];
 // [ErrStreamNotFound]; [ErrCorrupt] and [ErrDataLoss];
 // [ErrClosed]; the cause of ctx. Kinesis: GetRecords.
 func (sh *Shard) GetRecords(ctx context.Context, from Position, options *GetRecordsOptions) (*RecordsPage, error) {
 	page, err := sh.getRecords(ctx, from, options)
-	return page, wrapError("get records", sh.String(), err)
+	return page, sh.wrapError("get records", err)
 }
 
 func (sh *Shard) getRecords(ctx context.Context, from Position, options *GetRecordsOptions) (*RecordsPage, error) {
@@ -434,7 +467,7 @@ func (sh *Shard) getRecords(ctx context.Context, from Position, options *GetReco
 		if err != nil {
 			return nil, err
 		}
-		if !opts.Wait || len(page.records) > 0 || sh.endsBefore(page.from, page.tip) {
+		if !opts.Wait || len(page.records) > 0 || sh.endsBefore(page.from, page.tip) || sh.stream.db.opts.ReadOnly {
 			if !opts.Unmetered {
 				sh.chargeRead(page.bytes())
 			}
@@ -477,8 +510,8 @@ func (sh *Shard) recordsPage(q pageQuery, page page) *RecordsPage {
 }
 
 // after returns the position after a page. An empty one leaves the reader where
-// it was: with a sequence number that says so, also if it asked for a time or
-// for Latest.
+// it was: with a sequence number that says so, even if it asked for a time, also
+// one to come, or for Latest.
 func (sh *Shard) after(q pageQuery, page page) Position {
 	if n := len(page.records); n > 0 {
 		last := &page.records[n-1]
@@ -487,7 +520,11 @@ func (sh *Shard) after(q pageQuery, page page) Position {
 	if page.from <= sh.stream.createdCounter { // no record is as old as that
 		return Position{kind: kindAfterSequence, number: sh.starting(), ordinal: q.ordinal}
 	}
-	return Position{kind: kindAfterSequence, number: sh.number(page.from - 1), ordinal: q.ordinal}
+	p := Position{kind: kindAfterSequence, number: sh.number(page.from - 1), ordinal: q.ordinal}
+	if p.beyond(sh.stream, sh) != nil { // it is a time's, for which nothing has come
+		p.number = p.number.moment()
+	}
+	return p
 }
 
 // endsBefore reports whether the shard is closed and has no record at or after
@@ -510,6 +547,14 @@ func (sh *Shard) record(r *layout.Record) Record {
 		rec.ExplicitHashKey = &HashKey{*r.ExplicitHash}
 	}
 	return rec
+}
+
+// wrapError is the package's wrapError for a call on the shard.
+func (sh *Shard) wrapError(op string, err error) error {
+	if err == nil {
+		return nil
+	}
+	return wrapWhat(op, string(sh.id)+" of "+quoted(sh.stream.name), err)
 }
 
 // String names the shard and its stream, for logs.

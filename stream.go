@@ -68,7 +68,7 @@ func (s *Stream) Shard(id ShardID) (*Shard, error) {
 			return sh, nil
 		}
 	}
-	return nil, &opError{op: "get shard", what: fmt.Sprintf("%.128q of %s", string(id), s.name), cause: ErrShardNotFound}
+	return nil, &opError{op: "get shard", what: quoted(string(id)) + " of " + quoted(s.name), cause: ErrShardNotFound}
 }
 
 // PutRecord appends a record to the shard that the MD5 of the partition key
@@ -223,7 +223,7 @@ func (db *DB) releaseRequest(r *putRequest) {
 // are not used again.
 //
 // Errors: [ErrStreamNotFound], [ErrInvalidArgument] for a number of another
-// stream, [ErrFailed], [ErrClosed], [ErrOutcomeUnknown], and those of reading.
+// stream, [ErrBeyondTip] for one that was never given out, [ErrFailed], [ErrClosed], [ErrOutcomeUnknown], and those of reading.
 // Trimming works while the disk is full.
 func (s *Stream) Trim(ctx context.Context, before Position) error {
 	shards := s.topology.Load().shards

@@ -1,8 +1,10 @@
 package braid_test
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
+	"log/slog"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -323,4 +325,73 @@ func TestACallWhoseContextEndedReturnsTheCause(t *testing.T) {
 	}
 	require.EqualValues(t, 1, stream.Describe().Records, "nothing happened")
 	require.Len(t, stream.Shards(), 1)
+}
+
+// A stream that exists keeps its settings; whoever opens it with others can ask to
+// be refused, and the log says so in any case.
+func TestOpenStreamTellsOfOtherSettings(t *testing.T) {
+	var log bytes.Buffer
+	db := boxOpen(t, &braid.Options{Logger: slog.New(slog.NewTextHandler(&log, nil))})
+	provisioned := braid.Capacity{Mode: braid.Provisioned, ReadsPerSecond: 7}
+	stream, err := db.OpenStream(t.Context(), "s", &braid.StreamOptions{
+		Shards: 2, MaxRecordBytes: 500, Retention: 48 * time.Hour, RetentionBytes: 1 << 20, Capacity: provisioned,
+		Tags: map[string]string{"a": "1", "b": "2"}, MustMatch: true, // there is none yet
+	})
+	require.NoError(t, err)
+	for _, same := range []*braid.StreamOptions{
+		nil,
+		{},
+		{Shards: 2},
+		{MaxRecordBytes: 500, Retention: 48 * time.Hour, RetentionBytes: 1 << 20},
+		{Capacity: braid.Capacity{Mode: braid.Provisioned, ReadsPerSecond: 7, WriteRecordsPerSecond: 1000}}, // the default
+		{Tags: map[string]string{"b": "2"}},
+	} {
+		if same != nil {
+			same.MustMatch = true
+		}
+		opened, err := db.OpenStream(t.Context(), "s", same)
+		require.NoError(t, err)
+		require.Same(t, stream, opened)
+	}
+	require.Empty(t, log.String())
+	for _, other := range []struct {
+		options braid.StreamOptions
+		want    string
+	}{
+		{braid.StreamOptions{Shards: 8}, "Shards is 2, not 8"},
+		{braid.StreamOptions{MaxRecordBytes: 501}, "MaxRecordBytes is 500, not 501"},
+		{braid.StreamOptions{Retention: 24 * time.Hour}, "Retention is 48 hours, not 24 hours"},
+		{braid.StreamOptions{Retention: -1}, "Retention is 48 hours, not for ever"},
+		{braid.StreamOptions{RetentionBytes: 1}, "RetentionBytes is 1048576, not 1"},
+		{braid.StreamOptions{Tags: map[string]string{"b": "3", "a": "1"}}, `Tags["b"] is "2", not "3"`},
+		{braid.StreamOptions{Tags: map[string]string{"c": ""}}, `Tags["c"] is missing, not ""`},
+		{braid.StreamOptions{Capacity: braid.Capacity{Mode: braid.OnDemand}}, "Capacity is {Mode:Provisioned"},
+	} {
+		log.Reset()
+		opened, err := db.OpenStream(t.Context(), "s", &other.options)
+		require.NoError(t, err)
+		require.Same(t, stream, opened)
+		require.Contains(t, log.String(), "level=INFO")
+		require.Contains(t, log.String(), "stream=s")
+		other.options.MustMatch = true
+		opened, err = db.OpenStream(t.Context(), "s", &other.options)
+		require.Nil(t, opened)
+		require.ErrorIs(t, err, braid.ErrStreamExists)
+		var mismatch *braid.StreamMismatchError
+		require.ErrorAs(t, err, &mismatch)
+		require.Equal(t, "s", mismatch.Stream)
+		require.Len(t, mismatch.Differences, 1)
+		require.True(t, strings.HasPrefix(mismatch.Differences[0], other.want), mismatch.Differences[0])
+		require.Contains(t, err.Error(), mismatch.Differences[0])
+	}
+	// Shards are those that are open now.
+	require.NoError(t, stream.UpdateShardCount(t.Context(), 8))
+	_, err = db.OpenStream(t.Context(), "s", &braid.StreamOptions{Shards: 8, MustMatch: true})
+	require.NoError(t, err)
+	_, err = db.OpenStream(t.Context(), "s", &braid.StreamOptions{Shards: 2, MustMatch: true})
+	require.ErrorIs(t, err, braid.ErrStreamExists)
+	// Whoever lets the load decide cannot say how many there are.
+	require.NoError(t, stream.UpdateCapacity(t.Context(), braid.Capacity{Mode: braid.OnDemand}))
+	_, err = db.OpenStream(t.Context(), "s", &braid.StreamOptions{Shards: 2, MustMatch: true})
+	require.NoError(t, err)
 }

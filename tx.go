@@ -175,6 +175,9 @@ func (db *DB) begin(ctx context.Context, writable bool) (*Tx, error) {
 	if db.closed.Load() {
 		return nil, ErrClosed
 	}
+	if writable && db.opts.ReadOnly {
+		return nil, ErrReadOnly
+	}
 	snapshot, err := db.snapshots.take()
 	if err != nil {
 		return nil, err

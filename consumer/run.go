@@ -107,7 +107,7 @@ func (e *commitError) Unwrap() error { return e.error }
 
 // isFatal reports whether nothing will work any more.
 func isFatal(err error) bool {
-	return errors.Is(err, braid.ErrClosed) || errors.Is(err, braid.ErrFailed)
+	return errors.Is(err, braid.ErrClosed) || errors.Is(err, braid.ErrFailed) || errors.Is(err, braid.ErrReadOnly)
 }
 
 // target is what is called with records: a Processor or a TxProcessor, one of the
@@ -325,6 +325,8 @@ func (r *runner) readError(at braid.Position, err error, attempt int) (braid.Pos
 		return at, &goneError{err}
 	case isFatal(err):
 		return at, &fatalError{err}
+	case errors.Is(err, braid.ErrBeyondTip):
+		return at, err // the leases are of a newer copy: somebody has to decide, by Seek
 	}
 	r.log.Warn("the shard cannot be read; it is tried again", "attempt", attempt, "error", err)
 	r.retrying(attempt, err)

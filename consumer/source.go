@@ -34,7 +34,8 @@ type Source interface {
 	// maxBytes, without waiting; but always a record if there is one. Errors:
 	// braid.ErrTrimmed (a *braid.TrimmedError) if records were lost,
 	// braid.ErrStreamNotFound and braid.ErrShardNotFound if there is nothing to be
-	// read any more; others are temporary.
+	// read any more; braid.ErrBeyondTip if the position is of a newer copy of the
+	// stream, which stops the shard until App.Seek moves it; others are temporary.
 	Read(ctx context.Context, stream string, shard braid.ShardID, from braid.Position, maxRecords, maxBytes int) (Page, error)
 }
 

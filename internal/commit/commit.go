@@ -212,6 +212,8 @@ func (c *Committer) enqueue(ctx context.Context, r *Request) (full chan struct{}
 	switch {
 	case c.closed:
 		return nil, nil, kv.ErrClosed
+	case c.store.ReadOnly():
+		return nil, nil, kv.ErrReadOnly
 	case c.store.Err() != nil:
 		return nil, nil, c.store.Err()
 	case c.isFull && !r.Essential:

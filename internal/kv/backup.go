@@ -118,14 +118,17 @@ func (b *backup) prepare() (err error) {
 	s := b.store
 	if b.target == nil {
 		b.target = vfs.Default
-		if b.dir, err = resolveDir(b.dir); err != nil {
+		if b.dir, err = nameOfDir(b.dir); err != nil {
 			return err
 		}
 	}
 	if !s.cfg.InMemory && s.owns(b.dir) {
-		return fmt.Errorf("%s lies in the database's own directory", b.dir)
+		return fmt.Errorf("%w: %s", ErrOwnDirectory, b.dir)
 	}
-	return nil
+	if s.cfg.FS == nil { // only now: it makes the directory
+		b.dir, err = resolveDir(b.dir)
+	}
+	return err
 }
 
 // make makes the copy, or leaves nothing.
@@ -133,9 +136,13 @@ func (b *backup) make() (err error) {
 	if err := checkEmpty(b.target, b.dir); err != nil {
 		return err
 	}
+	s := b.store
+	if s.cfg.ReadOnly {
+		b.work = s.StoreDir() // nobody changes it
+		return b.finish()
+	}
 	// Tables are linked into the working directory in an instant, and stay there
 	// unchanged for as long as the copying takes.
-	s := b.store
 	b.work = s.guard.PathJoin(s.dir, fmt.Sprintf("%s%d", backupPrefix, s.backups.Add(1)))
 	defer func() {
 		left := s.await(func() error { return s.guard.RemoveAll(b.work) })
@@ -146,6 +153,11 @@ func (b *backup) make() (err error) {
 	if err := s.checkpoint(b.work); err != nil {
 		return err
 	}
+	return b.finish()
+}
+
+// finish copies what is in the working directory, or leaves nothing.
+func (b *backup) finish() error {
 	if err := b.copy(); err != nil {
 		return joinErrors(err, b.discard())
 	}

@@ -85,8 +85,8 @@ func TestBackupIntoItself(t *testing.T) {
 	s := open(t, config(dir))
 	before := tree(t, dir, false)
 	for _, target := range []string{dir, filepath.Join(dir, "store")} {
-		require.ErrorContains(t, s.Backup(t.Context(), target, nil), "own directory")
-		require.ErrorContains(t, s.Checkpoint(target), "own directory")
+		require.ErrorContains(t, s.Backup(t.Context(), target, nil), "in that of the database")
+		require.ErrorContains(t, s.Checkpoint(target), "in that of the database")
 	}
 	require.Equal(t, before, tree(t, dir, false))
 	require.NoError(t, s.Close())

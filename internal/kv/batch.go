@@ -104,7 +104,7 @@ func (b *Batch) Commit(sync bool) error {
 		return err
 	}
 	defer s.gate.leave()
-	if err := s.Err(); err != nil {
+	if err := s.writable(); err != nil {
 		return err
 	}
 	options := pebble.NoSync

@@ -95,7 +95,7 @@ func (s *Store) shutDown() error {
 	}
 	s.closeSnapshots()
 	var flushed error
-	if !s.cfg.InMemory {
+	if !s.cfg.InMemory && !s.cfg.ReadOnly {
 		flushed = s.db.Flush() // so that the next open has nothing to replay
 	}
 	return joinErrors(flushed, s.db.Close())

@@ -24,12 +24,23 @@ var (
 	// Nothing of it was changed.
 	ErrFormatTooNew = errors.New("the format is newer than this version of braid")
 
-	// ErrNotDatabase reports a directory that holds something else. Nothing of
-	// it was changed.
-	ErrNotDatabase = errors.New("the directory is not empty and holds no database")
+	// ErrNotDatabase reports a directory that holds something else, or, to who
+	// wants to read only, nothing. Nothing of it was changed.
+	ErrNotDatabase = errors.New("the directory holds no database")
 
 	// ErrNotEmpty reports that the directory given for a backup holds something.
 	ErrNotEmpty = errors.New("the directory is not empty")
+
+	// ErrNotDirectory reports a name that is, or leads through, something that is
+	// not a directory.
+	ErrNotDirectory = errors.New("not a directory")
+
+	// ErrOwnDirectory reports that the directory given for a backup is that of the
+	// database, or lies in it.
+	ErrOwnDirectory = errors.New("the directory lies in that of the database")
+
+	// ErrReadOnly reports a change to a store that was opened for reading only.
+	ErrReadOnly = errors.New("the database is open for reading only")
 
 	// ErrClosed reports the use of a store after Close.
 	ErrClosed = errors.New("the database is closed")
@@ -175,7 +186,7 @@ func joinErrors(err, also error) error {
 // isClassified reports whether the error already is of one of the sentinels.
 func isClassified(err error) bool {
 	for _, class := range []error{
-		ErrLocked, ErrFormatTooNew, ErrNotDatabase, ErrClosed,
+		ErrLocked, ErrFormatTooNew, ErrNotDatabase, ErrNotDirectory, ErrReadOnly, ErrClosed,
 		ErrFailed, ErrDiskFull, ErrOutOfResources, ErrCorrupt, ErrDataLoss, ErrNotFound,
 	} {
 		if errors.Is(err, class) {

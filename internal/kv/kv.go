@@ -58,6 +58,11 @@ type Config struct {
 	// ignored.
 	InMemory bool
 
+	// ReadOnly opens a database that exists without changing a byte on disk.
+	// Whatever would is refused with ErrReadOnly. Any number of stores may have a
+	// directory open this way at once, but not beside one that writes.
+	ReadOnly bool
+
 	// FS is a file system to use instead of the real one. Nobody else may use
 	// Dir on it: no lock of the operating system is taken.
 	FS FS
@@ -162,6 +167,17 @@ func (s *Store) Err() error {
 	return nil
 }
 
+// writable returns why nothing can be written, or nil.
+func (s *Store) writable() error {
+	if s.cfg.ReadOnly {
+		return ErrReadOnly
+	}
+	return s.Err()
+}
+
+// ReadOnly reports whether the store was opened with Config.ReadOnly.
+func (s *Store) ReadOnly() bool { return s.cfg.ReadOnly }
+
 // Full reports whether there is no space, or less than the reserve.
 func (s *Store) Full() bool { return s.guard.Space() != guardfs.Enough }
 
@@ -221,7 +237,7 @@ func (s *Store) await(call func() error) error {
 	if err := s.gate.enter(); err != nil {
 		return err
 	}
-	if err := s.Err(); err != nil {
+	if err := s.writable(); err != nil {
 		s.gate.leave()
 		return err
 	}

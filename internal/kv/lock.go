@@ -3,29 +3,35 @@ package kv
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 )
 
 // heldHere holds the directories that this process has locked, by what the
-// operating system knows them by. The operating system's lock alone would do
-// while the lock file is in its place.
+// operating system knows them by: how many readers share each, or exclusive. The
+// operating system's lock alone would do while the lock file is in its place.
 var heldHere struct {
 	sync.Mutex // guards the field below
-	dirs       map[dirKey]struct{}
+	dirs       map[dirKey]int
 }
+
+// exclusive is what heldHere says of a directory that a writer has.
+const exclusive = -1
 
 // dirLock is a directory's lock. A nil one is of a file system that needs none.
 //
-// Invariant: one process, and in it one dirLock, has a directory, by whatever
-// name. Deleting, reading or replacing the lock file does not free it; the death
-// of the process does. TestLock holds it.
+// Invariant: one process, and in it one dirLock, has a directory to write to, by
+// whatever name, and then nobody has it to read; else any number have it to
+// read. Deleting, reading or replacing the lock file does not free it; the death
+// of the process does. TestLock and TestReadersShareTheLock hold it.
 type dirLock struct {
 	key dirKey
 	os  *osLock
@@ -42,9 +48,44 @@ func resolveDir(dir string) (string, error) {
 		return "", err
 	}
 	if err := makeDirs(vfs.Default, dir); err != nil {
+		return "", noDirectory(err)
+	}
+	if dir, err = filepath.EvalSymlinks(dir); err != nil {
+		return "", noDirectory(err)
+	}
+	return dir, checkDirectory(dir)
+}
+
+// nameOfDir returns what resolveDir would, and makes nothing.
+func nameOfDir(dir string) (string, error) {
+	dir, err := filepath.Abs(dir)
+	if err != nil {
 		return "", err
 	}
-	return filepath.EvalSymlinks(dir)
+	resolved, err := filepath.EvalSymlinks(dir)
+	if above := filepath.Dir(dir); errors.Is(err, fs.ErrNotExist) && above != dir {
+		if above, err = nameOfDir(above); err == nil {
+			return filepath.Join(above, filepath.Base(dir)), nil
+		}
+	}
+	return resolved, noDirectory(err)
+}
+
+// checkDirectory returns nil if the name is that of a directory.
+func checkDirectory(dir string) error {
+	info, err := os.Stat(dir)
+	if err == nil && !info.IsDir() {
+		err = fmt.Errorf("%w: %s", ErrNotDirectory, dir)
+	}
+	return err
+}
+
+// noDirectory classifies an error of a name that leads through a file.
+func noDirectory(err error) error {
+	if errors.Is(err, syscall.ENOTDIR) {
+		return fmt.Errorf("%w: %w", ErrNotDirectory, err)
+	}
+	return err
 }
 
 // lockDir locks a directory, or returns an error that wraps ErrLocked and names
@@ -56,8 +97,11 @@ func lockDir(dir string) (*dirLock, error) {
 	}
 	heldHere.Lock()
 	defer heldHere.Unlock()
-	if _, held := heldHere.dirs[key]; held {
+	switch held := heldHere.dirs[key]; {
+	case held == exclusive:
 		return nil, fmt.Errorf("%w: this process has %s open", ErrLocked, dir)
+	case held > 0:
+		return nil, fmt.Errorf("%w: this process has %s open for reading only", ErrLocked, dir)
 	}
 	name := filepath.Join(dir, lockName)
 	lock, err := lockOS(dir, name)
@@ -67,11 +111,48 @@ func lockDir(dir string) (*dirLock, error) {
 	if err != nil {
 		return nil, fmt.Errorf("lock %s: %w", dir, err)
 	}
-	if heldHere.dirs == nil {
-		heldHere.dirs = make(map[dirKey]struct{})
-	}
-	heldHere.dirs[key] = struct{}{}
+	holdHere(key, exclusive)
 	return &dirLock{key: key, os: lock}, nil
+}
+
+// insteadOfReading says what a program can do that wants to read a database which
+// another one writes to.
+const insteadOfReading = "to read it meanwhile, have the program that has it open make a copy with DB.Backup and open that, or answer over HTTP, as package kinesisapi does"
+
+// shareDir locks a directory together with other readers, without writing to it.
+func shareDir(dir string) (*dirLock, error) {
+	key, err := keyOfDir(dir)
+	if err != nil {
+		return nil, err
+	}
+	heldHere.Lock()
+	defer heldHere.Unlock()
+	held := heldHere.dirs[key]
+	if held == exclusive {
+		return nil, fmt.Errorf("%w: this process has %s open; read from that DB, or from a copy that its Backup makes", ErrLocked, dir)
+	}
+	name := filepath.Join(dir, lockName)
+	lock, err := shareOS(dir, name)
+	if errors.Is(err, errHeld) {
+		return nil, fmt.Errorf("%w: %s; %s", ErrLocked, describeWriter(dir, name), insteadOfReading)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("lock %s for reading: %w", dir, err)
+	}
+	holdHere(key, held+1)
+	return &dirLock{key: key, os: lock}, nil
+}
+
+// holdHere notes how a directory is held now. The caller has heldHere locked.
+func holdHere(key dirKey, held int) {
+	if held == 0 {
+		delete(heldHere.dirs, key)
+		return
+	}
+	if heldHere.dirs == nil {
+		heldHere.dirs = make(map[dirKey]int)
+	}
+	heldHere.dirs[key] = held
 }
 
 // errHeld is returned by lockOS if another process has the lock.
@@ -86,8 +167,18 @@ func (l *dirLock) announce() error {
 	return nil
 }
 
-// describeHolder says who holds the lock, as far as its file tells.
+// describeHolder says who holds the lock that a writer wants. If readers can
+// share it, no writer has it, and what the lock file says is of one long gone.
 func describeHolder(dir, name string) string {
+	if shared, err := shareOS(dir, name); err == nil {
+		_ = shared.unlock()
+		return fmt.Sprintf("another process has %s open for reading only", dir)
+	}
+	return describeWriter(dir, name)
+}
+
+// describeWriter says who writes to the database, as far as the lock file tells.
+func describeWriter(dir, name string) string {
 	data, err := os.ReadFile(name)
 	if err == nil {
 		line, since, _ := strings.Cut(string(data), "\n")
@@ -108,7 +199,7 @@ func (l *dirLock) release() error {
 	heldHere.Lock()
 	defer heldHere.Unlock()
 	err := l.os.unlock()
-	delete(heldHere.dirs, l.key)
+	holdHere(l.key, max(0, heldHere.dirs[l.key]-1))
 	if err != nil {
 		return fmt.Errorf("unlock: %w", err)
 	}

@@ -3,8 +3,11 @@
 package kv
 
 import (
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
+	"os"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 )
@@ -24,6 +27,23 @@ func lockOS(_, name string) (*osLock, error) {
 		return nil, fmt.Errorf("%w: %w", errHeld, err)
 	}
 	return &osLock{closer}, nil
+}
+
+// shareOS opens the lock file for reading. Where a writer's lock is that nobody
+// else may open the file, as on Windows, a writer and a reader keep each other
+// out, and readers do not.
+func shareOS(_, name string) (*osLock, error) {
+	file, err := os.Open(name)
+	switch {
+	case err == nil:
+		return &osLock{file}, nil
+	case errors.Is(err, fs.ErrNotExist): // a copy, which nobody has written to
+		return &osLock{io.NopCloser(nil)}, nil
+	case errors.Is(err, fs.ErrPermission):
+		return nil, err
+	default:
+		return nil, fmt.Errorf("%w: %w", errHeld, err)
+	}
 }
 
 func (*osLock) write(string) error { return nil }

@@ -5,6 +5,7 @@ package kv
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"syscall"
 )
@@ -31,6 +32,9 @@ func keyOfDir(dir string) (dirKey, error) {
 //
 // A flock belongs to the open file, not to the process: opening, reading and
 // closing the file again, by whatever code of this process, does not end it.
+//
+// Readers share both locks, and have no file where none has been made yet: the
+// lock on the directory keeps a writer out, who takes it too.
 type osLock struct{ file, dir *os.File }
 
 func lockOS(dir, name string) (*osLock, error) {
@@ -43,19 +47,43 @@ func lockOS(dir, name string) (*osLock, error) {
 		return nil, joinErrors(err, file.Close())
 	}
 	lock := &osLock{file: file, dir: directory}
-	err = flock(file)
+	err = flock(file, syscall.LOCK_EX)
 	if err == nil {
-		if err = flock(directory); !errors.Is(err, errHeld) {
+		if err = flock(directory, syscall.LOCK_EX); !errors.Is(err, errHeld) {
 			return lock, nil
 		}
 	}
 	return nil, joinErrors(err, lock.unlock())
 }
 
-// flock takes the lock without waiting, or returns errHeld.
-func flock(f *os.File) error {
+// shareOS is lockOS for a reader. It opens files for reading only, so it works
+// where nothing may be written. It takes the locks in the same order, so that of
+// a writer and one who only looks who has the lock, the writer gets it.
+func shareOS(dir, name string) (*osLock, error) {
+	lock := &osLock{}
+	file, err := os.Open(name)
+	switch {
+	case err == nil:
+		lock.file = file
+		err = flock(file, syscall.LOCK_SH)
+	case errors.Is(err, fs.ErrNotExist): // a copy, which nobody has written to
+		err = nil
+	}
+	if err == nil {
+		lock.dir, err = os.Open(dir)
+	}
+	if err == nil {
+		if err = flock(lock.dir, syscall.LOCK_SH); !errors.Is(err, errHeld) {
+			return lock, nil
+		}
+	}
+	return nil, joinErrors(err, lock.unlock())
+}
+
+// flock takes the lock, LOCK_EX or LOCK_SH, without waiting, or returns errHeld.
+func flock(f *os.File, how int) error {
 	for {
-		switch err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err {
+		switch err := syscall.Flock(int(f.Fd()), how|syscall.LOCK_NB); err {
 		case nil:
 			return nil
 		case syscall.EINTR:
@@ -77,4 +105,11 @@ func (l *osLock) write(text string) error {
 }
 
 // unlock closes the files, which ends their locks.
-func (l *osLock) unlock() error { return joinErrors(l.file.Close(), l.dir.Close()) }
+func (l *osLock) unlock() (err error) {
+	for _, f := range []*os.File{l.file, l.dir} {
+		if f != nil {
+			err = joinErrors(err, f.Close())
+		}
+	}
+	return err
+}

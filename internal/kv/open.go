@@ -39,6 +39,8 @@ var abandoned atomic.Int32
 // A database whose creation did not end, in which nothing was ever acknowledged,
 // is created again. If Open returns an error it has changed nothing in a
 // database that existed, unless that error came from writing.
+//
+// With Config.ReadOnly it opens what is there, and changes nothing at all.
 func Open(cfg Config) (*Store, error) {
 	if n := abandoned.Load(); n >= maxAbandoned {
 		return nil, fmt.Errorf("%w: this process has left %d databases behind that could not be closed; restart it", ErrFailed, n)
@@ -49,7 +51,11 @@ func Open(cfg Config) (*Store, error) {
 	s.closing = make(chan struct{})
 	s.targets.busy = make(map[string]chan struct{})
 	s.snapshots.open = make(map[*Snapshot]struct{})
-	real, err := s.locate()
+	locate := s.locate
+	if cfg.ReadOnly {
+		locate = s.locateReadOnly
+	}
+	real, err := locate()
 	if err != nil {
 		return nil, diskError(err)
 	}
@@ -125,6 +131,9 @@ func (s *Store) bringUp() error {
 	id, found, err := readIdentity(s.guard, s.dir)
 	if err != nil {
 		return err
+	}
+	if s.cfg.ReadOnly {
+		return s.bringUpReadOnly(id, found)
 	}
 	if err := s.checkFree(!found || !id.Ready); err != nil {
 		return err
@@ -226,18 +235,19 @@ func (s *Store) checkDescriptors() (err error) {
 // Opening it for writing deletes what it no longer knows, so damage must be
 // found before.
 func (s *Store) verify() error {
-	options := s.options()
-	options.ReadOnly = true
-	options.ErrorIfNotExists = true
-	options.EventListener.DataCorruption = func(pebble.DataCorruptionInfo) {} // the reader is told
-	db, err := pebble.Open(s.StoreDir(), options)
+	db, err := s.openReadOnly()
 	if err != nil {
-		return openError(err)
+		return err
 	}
-	if s.cfg.Verify != nil {
-		err = s.cfg.Verify(readOnly{db})
+	return joinErrors(s.check(db), openError(db.Close()))
+}
+
+// check has Config.Verify look at the rows.
+func (s *Store) check(db *pebble.DB) error {
+	if s.cfg.Verify == nil {
+		return nil
 	}
-	return joinErrors(err, openError(db.Close()))
+	return s.cfg.Verify(readOnly{db})
 }
 
 // readOnly is the Reader that Verify gets.

@@ -251,8 +251,10 @@ func statusOf(err error) int {
 		return e.Status
 	case errors.Is(err, braid.ErrTrimmed):
 		return http.StatusGone
-	case errors.Is(err, braid.ErrInvalidArgument):
+	case errors.Is(err, braid.ErrInvalidArgument), errors.Is(err, braid.ErrBeyondTip):
 		return http.StatusBadRequest
+	case errors.Is(err, braid.ErrReadOnly):
+		return http.StatusForbidden
 	case errors.Is(err, braid.ErrClosed), errors.Is(err, braid.ErrFailed), errors.Is(err, braid.ErrDiskFull), errors.Is(err, braid.ErrOutOfResources):
 		return http.StatusServiceUnavailable
 	default:

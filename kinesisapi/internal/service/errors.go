@@ -97,6 +97,7 @@ func (s *Service) rateExceeded(t target, shard braid.ShardID) *Error {
 func (s *Service) fromBraid(t target, err error) error {
 	var throughput *braid.ThroughputExceededError
 	var invalid *braid.InvalidArgumentError
+	var beyond *braid.BeyondTipError
 	switch {
 	case err == nil:
 		return nil
@@ -120,6 +121,9 @@ func (s *Service) fromBraid(t target, err error) error {
 		return failure("KMSNotFoundException", "%v", err)
 	case errors.As(err, &invalid):
 		return invalidArgument("%v", err)
+	case errors.As(err, &beyond):
+		return invalidArgument("The place of the ShardIterator in stream %s under account %s, %s, lies beyond all that was ever given out in %s: it comes from a newer copy of the data.",
+			t.name, t.Account, beyond.Number, beyond.Shard)
 	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
 		return err
 	default:

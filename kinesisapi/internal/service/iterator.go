@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/binary"
 	"errors"
+	"math"
 	"strings"
 	"time"
 
@@ -113,45 +114,57 @@ func (s *Service) position(ctx context.Context, t target, stream *braid.Stream, 
 	if from.number == nil {
 		return braid.Position{}, invalidArgument("%s%s and no StartingSequenceNumber.", must, from.kind)
 	}
-	number, err := s.numberOf(t, stream, sh, *from.number, from.operation)
+	number, counter, err := s.numberOf(t, stream, sh, *from.number, from.operation)
 	if err != nil {
 		return braid.Position{}, err
 	}
-	if from.kind == atSequenceNumber {
-		return braid.AtSequence(number), nil
+	at := braid.AtSequence(number)
+	if from.kind == afterSequenceNumber {
+		at = braid.AfterSequence(number)
+		counter++
 	}
-	return braid.AfterSequence(number), nil
+	// The service takes a number beyond all that it has given out: whoever asks with
+	// it waits for what comes there. That is a time, since counters are times; an
+	// error of any other kind is for whoever reads.
+	limit := &braid.GetRecordsOptions{Limit: 1, LimitBytes: 1, Unmetered: true}
+	if _, err := sh.GetRecords(ctx, at, limit); errors.Is(err, braid.ErrBeyondTip) {
+		page, err := sh.GetRecords(ctx, braid.AtTime(time.Unix(0, int64(min(counter, math.MaxInt64)))), limit)
+		if err != nil {
+			return braid.Position{}, s.fromBraid(t, err)
+		}
+		return page.Next, nil
+	}
+	return at, nil
 }
 
 // numberOf reads a sequence number, which must be one of the shard, though not of
-// a record.
-func (s *Service) numberOf(t target, stream *braid.Stream, sh *braid.Shard, text, operation string) (braid.SequenceNumber, error) {
+// a record, with its counter.
+func (s *Service) numberOf(t target, stream *braid.Stream, sh *braid.Shard, text, operation string) (number braid.SequenceNumber, counter uint64, err error) {
 	invalid := func(end string) error {
 		return invalidArgument("StartingSequenceNumber %s used in %s on shard %s in stream %s under account %s is invalid%s",
 			text, operation, sh.ID(), t.name, t.Account, end)
 	}
 	given, err := seqnum.Parse(text)
 	if err != nil {
-		return braid.SequenceNumber{}, invalid(".")
+		return number, 0, invalid(".")
 	}
 	if given.ShardID() != string(sh.ID()) {
-		return braid.SequenceNumber{}, invalidArgument("Invalid StartingSequenceNumber. It encodes %s, while it was used in a call to a shard with %s", given.ShardID(), sh.ID())
+		return number, 0, invalidArgument("Invalid StartingSequenceNumber. It encodes %s, while it was used in a call to a shard with %s", given.ShardID(), sh.ID())
 	}
 	own, err := seqnum.Parse(sh.Describe().StartingSequenceNumber.String())
 	if err != nil {
-		return braid.SequenceNumber{}, internal(err)
+		return number, 0, internal(err)
 	}
 	// A record's counter is its time. So this one may be of a stream of that name
 	// which was deleted in the second in which the shard was created.
 	older := given.SeqIx != 0 && given.SeqIx < uint64(stream.CreatedAt().UnixNano())
 	if given.Version != own.Version || given.CreateSeconds != own.CreateSeconds || older {
-		return braid.SequenceNumber{}, invalid(" because it did not come from this stream.")
+		return number, 0, invalid(" because it did not come from this stream.")
 	}
-	number, err := braid.ParseSequenceNumber(text)
-	if err != nil {
-		return braid.SequenceNumber{}, invalid(".")
+	if number, err = braid.ParseSequenceNumber(text); err != nil {
+		return number, 0, invalid(".")
 	}
-	return number, nil
+	return number, given.SeqIx, nil
 }
 
 // iterator is what the text of a shard iterator holds.

@@ -1,0 +1,80 @@
+package kv
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"path/filepath"
+
+	"github.com/cockroachdb/pebble/v2"
+	"github.com/cockroachdb/pebble/v2/vfs"
+
+	"github.com/braidstream/braid/internal/layout"
+)
+
+// This file opens a database without changing a byte: no directory is made, no
+// lock file is written, nothing that a crash left behind is removed, and Pebble
+// replays its log into memory. TestReadOnlyChangesNothing holds it.
+
+// locateReadOnly is locate for reading: it finds the directory and shares its lock.
+func (s *Store) locateReadOnly() (FS, error) {
+	if s.cfg.FS != nil {
+		s.dir = s.cfg.Dir
+		return s.cfg.FS, nil
+	}
+	dir, err := existingDir(s.cfg.Dir)
+	if err != nil {
+		return nil, err
+	}
+	s.dir = dir
+	s.lock, err = shareDir(dir)
+	return vfs.Default, err
+}
+
+// existingDir is resolveDir for a directory that must be there.
+func existingDir(dir string) (string, error) {
+	dir, err := filepath.Abs(dir)
+	if err != nil {
+		return "", err
+	}
+	resolved, err := filepath.EvalSymlinks(dir)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return "", fmt.Errorf("%w: %w", ErrNotDatabase, err)
+	case err != nil:
+		return "", noDirectory(err)
+	}
+	return resolved, checkDirectory(resolved)
+}
+
+// bringUpReadOnly opens what the identity says is there. Pebble is opened once,
+// and the rows are checked in it: there is no second open that could do harm.
+func (s *Store) bringUpReadOnly(id layout.Identity, found bool) error {
+	if !found || !id.Ready {
+		return fmt.Errorf("%w: %s has none, or one whose creation did not end", ErrNotDatabase, s.dir)
+	}
+	s.identity = id
+	if _, err := s.guard.Stat(s.StoreDir()); errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("%w: %w", ErrDataLoss, err)
+	}
+	db, err := s.openReadOnly()
+	if err != nil {
+		return err
+	}
+	if err := s.check(db); err != nil {
+		return joinErrors(err, openError(db.Close()))
+	}
+	s.db = db
+	return nil
+}
+
+// openReadOnly opens Pebble for reading. Damage that it meets is the reader's who
+// meets it: nothing is written that it could spread to.
+func (s *Store) openReadOnly() (*pebble.DB, error) {
+	options := s.options()
+	options.ReadOnly = true
+	options.ErrorIfNotExists = true
+	options.EventListener.DataCorruption = func(pebble.DataCorruptionInfo) {}
+	db, err := pebble.Open(s.StoreDir(), options)
+	return db, openError(err)
+}

@@ -1,0 +1,176 @@
+//go:build unix
+
+package kv_test
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"sync"
+	"testing"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+	"github.com/cockroachdb/pebble/v2/vfs/errorfs"
+	"github.com/stretchr/testify/require"
+
+	"github.com/braidstream/braid/internal/childtest"
+	"github.com/braidstream/braid/internal/kv"
+)
+
+// TestReadOnlyChangesNothing opens what is left of a store after each operation
+// that changes a file, on a disk on which none may happen any more.
+func TestReadOnlyChangesNothing(t *testing.T) {
+	d := newDisk()
+	var mu sync.Mutex // guards the two below
+	var images []*vfs.MemFS
+	n := 0
+	d.fault = func(op errorfs.Op) error {
+		mu.Lock()
+		defer mu.Unlock()
+		if op.Kind.ReadOrWrite() == errorfs.OpIsWrite {
+			if n++; n%7 == 0 {
+				images = append(images, d.mem.CrashClone(vfs.CrashCloneCfg{}))
+			}
+		}
+		return nil
+	}
+	for round := range 3 {
+		s := open(t, configOn(d))
+		for i := range 40 {
+			mustPut(t, s, fmt.Sprintf("%d-%02d", round, i), string(noise(uint64(i), 64<<10)))
+		}
+		require.NoError(t, s.Excise(t.Context(), fmt.Appendf(nil, "%d-00", round), fmt.Appendf(nil, "%d-05", round)))
+		require.NoError(t, s.Close())
+	}
+	d.fault = nil
+	opened := 0
+	for _, mem := range images {
+		writable := mem.CrashClone(vfs.CrashCloneCfg{})
+		frozen := diskOn(mem)
+		var changes []string
+		frozen.fault = func(op errorfs.Op) error {
+			if op.Kind.ReadOrWrite() == errorfs.OpIsWrite && op.Kind != errorfs.OpFileClose {
+				changes = append(changes, fmt.Sprintf("%v %s", op.Kind, op.Path))
+				return os.ErrPermission
+			}
+			return nil
+		}
+		cfg := configOn(frozen)
+		cfg.ReadOnly = true
+		s, err := kv.Open(cfg)
+		if err == nil {
+			opened++
+			got := pairs(t, s, nil, nil)
+			require.ErrorIs(t, put(s, "a", "1", true), kv.ErrReadOnly)
+			require.ErrorIs(t, s.Sync(), kv.ErrReadOnly)
+			require.ErrorIs(t, s.Flush(), kv.ErrReadOnly)
+			require.ErrorIs(t, s.RotateMemTable(), kv.ErrReadOnly)
+			require.ErrorIs(t, s.Excise(t.Context(), []byte("0"), []byte("1")), kv.ErrReadOnly)
+			require.ErrorIs(t, s.Compact(t.Context(), []byte("0"), []byte("1")), kv.ErrReadOnly)
+			s.Metrics()
+			require.NoError(t, s.Close())
+			w := open(t, configOn(diskOn(writable))) // who may write sees the same
+			require.Equal(t, pairs(t, w, nil, nil), got)
+			require.NoError(t, w.Close())
+		} else {
+			require.ErrorIs(t, err, kv.ErrNotDatabase) // its creation did not end
+		}
+		require.Empty(t, changes)
+	}
+	require.Greater(t, opened, 20)
+}
+
+// readOnly is config for reading only.
+func readOnly(dir string) kv.Config {
+	cfg := config(dir)
+	cfg.ReadOnly = true
+	return cfg
+}
+
+// TestReadersShareTheLock opens a directory by all its names.
+func TestReadersShareTheLock(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "db")
+	require.NoError(t, os.Mkdir(dir, 0o755))
+	names := spellings(t, dir)
+	s := open(t, config(dir))
+	mustPut(t, s, "a", "1")
+	for _, name := range names { // a writer is alone
+		_, err := kv.Open(readOnly(name))
+		require.ErrorIs(t, err, kv.ErrLocked)
+		require.ErrorContains(t, err, "this process has "+dir+" open")
+		require.ErrorContains(t, err, "Backup")
+	}
+	require.NoError(t, s.Close())
+	for _, lockFile := range []bool{true, false} {
+		if !lockFile {
+			require.NoError(t, os.Remove(filepath.Join(dir, "LOCK"))) // as in a copy
+		}
+		var readers []*kv.Store
+		for _, name := range names {
+			readers = append(readers, open(t, readOnly(name)))
+			requireLocked(t, []string{name}, "this process has "+dir+" open for reading only")
+		}
+		for i, r := range readers {
+			requireLocked(t, names[:1], "reading only")
+			requireValue(t, r, "a", "1")
+			require.NoError(t, r.Close(), i)
+		}
+	}
+	s = open(t, config(dir))
+	mustPut(t, s, "b", "2")
+	require.NoError(t, s.Close())
+}
+
+// TestAReaderInAnotherProcess is the other side of the lock: whoever reads keeps
+// a writer out and lets readers in, and the other way around.
+func TestAReaderInAnotherProcess(t *testing.T) {
+	for _, writer := range []bool{false, true} {
+		t.Run(fmt.Sprint("writer: ", writer), func(t *testing.T) {
+			names := namesFromParent()
+			if names == nil {
+				dir := filepath.Join(t.TempDir(), "db")
+				s := open(t, config(dir))
+				mustPut(t, s, "a", "1")
+				if !writer {
+					require.NoError(t, s.Close())
+					s = open(t, readOnly(dir))
+				}
+				defer func() { require.NoError(t, s.Close()) }()
+				t.Setenv(variable, dir)
+			}
+			childtest.Run(t, func(t *testing.T) {
+				if writer {
+					_, err := kv.Open(readOnly(names[0]))
+					require.ErrorIs(t, err, kv.ErrLocked)
+					require.ErrorContains(t, err, fmt.Sprintf("process %d", os.Getppid()))
+					require.ErrorContains(t, err, "DB.Backup")
+					return
+				}
+				requireLocked(t, names, "another process has "+names[0]+" open for reading only")
+				r := open(t, readOnly(names[0]))
+				requireValue(t, r, "a", "1")
+				require.NoError(t, r.Close())
+				requireLocked(t, names, "another process") // still
+			})
+		})
+	}
+}
+
+// TestReadOnlyMakesNothing: what is not there is not made.
+func TestReadOnlyMakesNothing(t *testing.T) {
+	above := t.TempDir()
+	file := filepath.Join(above, "file")
+	require.NoError(t, os.WriteFile(file, nil, 0o600))
+	for name, class := range map[string]error{
+		filepath.Join(above, "none", "at", "all"): kv.ErrNotDatabase,
+		above:                          kv.ErrNotDatabase,
+		file:                           kv.ErrNotDirectory,
+		filepath.Join(file, "further"): kv.ErrNotDirectory,
+	} {
+		_, err := kv.Open(readOnly(name))
+		require.ErrorIs(t, err, class, name)
+	}
+	left, err := os.ReadDir(above)
+	require.NoError(t, err)
+	require.Len(t, left, 1)
+}
