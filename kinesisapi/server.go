@@ -44,6 +44,19 @@ type Options struct {
 	// at the end of its delay.
 	CreateDelay, UpdateDelay, DeleteDelay time.Duration
 
+	// BodyTimeout is how long the body of a request over HTTP may take to arrive, from
+	// the end of its headers on. A client that is slower is answered
+	// RequestTimeoutException (status 408) and, over HTTP/1.1, disconnected. The
+	// default is 30 seconds; negative means no limit. An [http.Server] that has a
+	// ReadTimeout keeps to that one.
+	BodyTimeout time.Duration
+
+	// AnswerTimeout is how long a client over HTTP may take to read an answer, from its
+	// first byte on. One that is slower is disconnected. The default is 30 seconds;
+	// negative means no limit. An [http.Server] that has a WriteTimeout keeps to that
+	// one. Subscriptions have a limit of their own: 6 minutes from their start.
+	AnswerTimeout time.Duration
+
 	// Logger receives failures that callers are not told the cause of. nil means
 	// silence.
 	Logger *slog.Logger
@@ -59,12 +72,12 @@ type Options struct {
 
 // Access is a request that was answered over HTTP.
 type Access struct {
-	Remote        string // address of the client
-	Operation     string // such as "PutRecord"; empty if it is not one
-	Status        int    // of HTTP
-	Error         string // such as "ResourceNotFoundException"; empty if there was none
-	ResponseBytes int
-	Duration      time.Duration
+	Remote        string        // address of the client
+	Operation     string        // such as "PutRecord"; empty if it is not one
+	Status        int           // of HTTP
+	Error         string        // such as "ResourceNotFoundException"; empty if there was none. A subscription may end with one
+	ResponseBytes int64         // of the answer's body that were sent, all events of a subscription included
+	Duration      time.Duration // until the answer was written; of a subscription, until it ended
 }
 
 // Server answers the operations of Kinesis from a database. It is an
@@ -106,6 +119,7 @@ func New(db *braid.DB, options *Options) (*Server, error) {
 		Region:             opts.Region,
 		SeparateAccounts:   opts.SeparateAccounts,
 		CheckAuthorization: opts.CheckAuthorization,
+		Bounds:             server.Bounds{Body: opts.BodyTimeout, Answer: opts.AnswerTimeout},
 		IDs:                server.NewIDs(seed()),
 		Logger:             opts.Logger,
 	}
@@ -170,6 +184,12 @@ func (o *Options) withDefaults() (Options, error) {
 	}
 	if opts.Region == "" {
 		opts.Region = "us-east-1"
+	}
+	if opts.BodyTimeout == 0 {
+		opts.BodyTimeout = 30 * time.Second
+	}
+	if opts.AnswerTimeout == 0 {
+		opts.AnswerTimeout = 30 * time.Second
 	}
 	if opts.Logger == nil {
 		opts.Logger = slog.New(slog.DiscardHandler)

@@ -205,7 +205,7 @@ func (c *config) logs(w io.Writer) (*slog.Logger, func(kinesisapi.Access)) {
 		if a.Error != "" {
 			attrs = append(attrs, slog.String("error", a.Error))
 		}
-		attrs = append(attrs, slog.Int("bytes", a.ResponseBytes), slog.Duration("duration", a.Duration), slog.String("remote", a.Remote))
+		attrs = append(attrs, slog.Int64("bytes", a.ResponseBytes), slog.Duration("duration", a.Duration), slog.String("remote", a.Remote))
 		logger.LogAttrs(context.Background(), slog.LevelInfo, "request", attrs...)
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"iter"
 	"net/http"
+	"os"
 	"strconv"
 	"strings"
 	"sync"
@@ -77,6 +78,12 @@ func (s *Server) answer(r *http.Request) *reply {
 	body, fits, err := readBody(r, b.request[:0])
 	b.request = body
 	switch {
+	case errors.Is(err, os.ErrDeadlineExceeded): // it came too slowly
+		requestID, id2 := s.opts.IDs.next()
+		rep.set("X-Amzn-Requestid", requestID)
+		rep.set("X-Amz-Id-2", id2)
+		rep.fail(codecOf(contentTypeOf(r)), http.StatusRequestTimeout, errorDocument{Type: "RequestTimeoutException"})
+		return rep
 	case err != nil:
 		rep.dropped = true // the request broke off
 		return rep
@@ -97,18 +104,14 @@ func (s *Server) answer(r *http.Request) *reply {
 		return rep
 	}
 
-	contentType, _, _ := strings.Cut(r.Header.Get("Content-Type"), ";")
-	contentType = strings.TrimSpace(contentType)
+	contentType := contentTypeOf(r)
 	target := r.Header.Get("X-Amz-Target")
 	name, isKinesis := strings.CutPrefix(target, targetPrefix)
 	op := service.Operations[name]
 	if !isKinesis {
 		op = nil
 	}
-	codec := &codecCBOR
-	if contentType == typeJSON {
-		codec = &codecJSON
-	}
+	codec := codecOf(contentType)
 	switch {
 	case len(body) == 0 && op != nil:
 		rep.fail(codec, http.StatusBadRequest, errorDocument{Type: "SerializationException"})
@@ -194,7 +197,7 @@ func (s *Server) succeed(rep *reply, codec *codec, out any) {
 			return
 		}
 		rep.set("Content-Type", typeStream)
-		rep.stream = func(ctx context.Context) iter.Seq[[]byte] { return frames(ctx, codec, out) }
+		rep.stream = func(ctx context.Context) iter.Seq[[]byte] { return frames(ctx, codec, out, &rep.errorType) }
 	default:
 		rep.set("Content-Type", codec.contentType)
 		rep.buffers.response = codec.append(rep.buffers.response[:0], out)
@@ -202,8 +205,9 @@ func (s *Server) succeed(rep *reply, codec *codec, out any) {
 	}
 }
 
-// frames are those of a subscription.
-func frames(ctx context.Context, codec *codec, sub *service.Subscription) iter.Seq[[]byte] {
+// frames are those of a subscription. If it ends with an error, failed is that error's
+// type from then on.
+func frames(ctx context.Context, codec *codec, sub *service.Subscription, failed *string) iter.Seq[[]byte] {
 	return func(yield func([]byte) bool) {
 		var frame, payload []byte
 		defer sub.Close() // if Events was not begun
@@ -216,6 +220,7 @@ func frames(ctx context.Context, codec *codec, sub *service.Subscription) iter.S
 				frame = eventstream.AppendEvent(frame[:0], "SubscribeToShardEvent", codec.eventType, payload)
 			} else {
 				e := asError(err)
+				*failed = e.Type
 				d := errorDocument{Message: e.Message}
 				frame = eventstream.AppendException(frame[:0], e.Type, codec.eventType, d.encode(codec))
 			}
@@ -246,5 +251,18 @@ var (
 	codecJSON = codec{typeJSON, typePlain, wire.ParseJSON, wire.AppendJSON}
 	codecCBOR = codec{typeCBOR, typeCBOR, wire.ParseCBOR, wire.AppendCBOR}
 )
+
+func contentTypeOf(r *http.Request) string {
+	contentType, _, _ := strings.Cut(r.Header.Get("Content-Type"), ";")
+	return strings.TrimSpace(contentType)
+}
+
+// codecOf returns the form of the answer to a request of the content type.
+func codecOf(contentType string) *codec {
+	if contentType == typeJSON {
+		return &codecJSON
+	}
+	return &codecCBOR
+}
 
 func decimal(n int) string { return strconv.Itoa(n) }
