@@ -18,12 +18,16 @@ import (
 const maxListed = 10
 
 // announce says what is served, and how to reach it.
-func announce(w io.Writer, c *config, url string, withControl bool, streams []service.Managed) {
+func announce(w io.Writer, c *config, urls []string, withControl bool, streams []service.Managed) {
 	var b strings.Builder
 	line := func(name, format string, args ...any) {
 		fmt.Fprintf(&b, "  %-9s "+format+"\n", append([]any{name}, args...)...)
 	}
-	fmt.Fprintf(&b, "braid-kinesis listens on %s\n\n", url)
+	for _, url := range urls {
+		fmt.Fprintf(&b, "braid-kinesis listens on %s\n", url)
+	}
+	b.WriteString("\n")
+	url := urls[0]
 	line("data", "%s", c.storage())
 	line("account", "%s, region %s", c.account, c.region)
 	if c.separateAccounts {
@@ -51,13 +55,13 @@ func announce(w io.Writer, c *config, url string, withControl bool, streams []se
 	} else {
 		line("control", "off, but for %s%shealth and ready; -control turns it on", url, control.Prefix)
 	}
-	self := c.tls && c.tlsCert == ""
+	self := c.tlsCert == "" && strings.HasPrefix(urls[len(urls)-1], "https:")
 
 	b.WriteString("\nFor the SDKs and the AWS CLI, any credentials do:\n\n")
 	fmt.Fprintf(&b, "  export AWS_ENDPOINT_URL_KINESIS=%s\n", url)
 	fmt.Fprintf(&b, "  export AWS_REGION=%s AWS_DEFAULT_REGION=%[1]s AWS_ACCESS_KEY_ID=test AWS_SECRET_ACCESS_KEY=test\n", c.region)
 	verify := ""
-	if self {
+	if self && strings.HasPrefix(url, "https:") {
 		verify = " --no-verify-ssl"
 	}
 	fmt.Fprintf(&b, "  aws kinesis list-streams%s --endpoint-url %s\n", verify, url)
@@ -66,7 +70,7 @@ func announce(w io.Writer, c *config, url string, withControl bool, streams []se
 	fmt.Fprintf(&b, "  Node    new KinesisClient({ endpoint: %q, region: %q, credentials: { accessKeyId: \"test\", secretAccessKey: \"test\" } })\n", url, c.region)
 	fmt.Fprintf(&b, "  Python  boto3.client(\"kinesis\", endpoint_url=%q, region_name=%q, aws_access_key_id=\"test\", aws_secret_access_key=\"test\")\n", url, c.region)
 	if self {
-		b.WriteString("\nThe certificate was made for this run: clients must be told not to verify it.\n")
+		fmt.Fprintf(&b, "\nThe certificate of %s was made for this run: clients must be told not to verify it.\n", urls[len(urls)-1])
 	}
 	b.WriteString("\nCtrl-C ends it.\n")
 	_, _ = io.WriteString(w, b.String())
@@ -117,17 +121,16 @@ func describe(m service.Managed) string {
 }
 
 // urlOf is what clients on this machine call the listener.
-func urlOf(addr string, listener net.Listener, tls bool) string {
-	host, _, _ := net.SplitHostPort(addr) // which net.Listen has understood
+func urlOf(e endpoint, listener net.Listener) string {
+	host, _, _ := net.SplitHostPort(e.addr) // which net.Listen has understood
 	if ip := net.ParseIP(host); host == "" || ip != nil && ip.IsUnspecified() {
 		host = "localhost"
 	}
-	_, port, _ := net.SplitHostPort(listener.Addr().String()) // host:port, as TCP's are
 	scheme := "http"
-	if tls {
+	if e.tls {
 		scheme = "https"
 	}
-	return scheme + "://" + net.JoinHostPort(host, port)
+	return scheme + "://" + net.JoinHostPort(host, portOf(listener))
 }
 
 // versionText is the version that the program was built from.

@@ -8,15 +8,18 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"log"
 	"log/slog"
 	"net"
 	"net/http"
+	"slices"
 	"strings"
 	"time"
 
 	"github.com/braidstream/braid"
 	"github.com/braidstream/braid/kinesisapi"
 	"github.com/braidstream/braid/kinesisapi/internal/control"
+	"github.com/braidstream/braid/kinesisapi/internal/server"
 )
 
 // The exit codes.
@@ -49,17 +52,14 @@ func run(ctx context.Context, args, env []string, stdout, stderr io.Writer) int 
 // serve listens, opens the database, and serves it until the context ends.
 func serve(ctx context.Context, c *config, stdout, stderr io.Writer) (err error) {
 	logger, access := c.logs(stderr)
-	cert, err := c.certificate()
+	httpServer := c.newServer(logger)
+	listeners, urls, err := c.listen(ctx, httpServer.ErrorLog)
+	for _, l := range listeners {
+		defer l.Close() // again, if the server had it
+	}
 	if err != nil {
 		return err
 	}
-	// The port comes first: if it is taken, no file is touched.
-	listener, err := new(net.ListenConfig).Listen(ctx, "tcp", c.addr)
-	if err != nil {
-		return err
-	}
-	defer listener.Close() // again, if the server had it
-	url := urlOf(c.addr, listener, cert != nil)
 
 	db, err := c.open(logger)
 	if err != nil {
@@ -70,7 +70,7 @@ func serve(ctx context.Context, c *config, stdout, stderr io.Writer) (err error)
 	if err != nil {
 		return err
 	}
-	withControl := c.control.yes || !c.control.set && isLoopback(listener)
+	withControl := c.control.yes || !c.control.set && areLoopback(listeners)
 	api, err := kinesisapi.New(db, &kinesisapi.Options{
 		Account:            c.account,
 		Region:             c.region,
@@ -80,6 +80,8 @@ func serve(ctx context.Context, c *config, stdout, stderr io.Writer) (err error)
 		CreateDelay:        c.createDelay,
 		UpdateDelay:        c.updateDelay,
 		DeleteDelay:        c.deleteDelay,
+		BodyTimeout:        orForever(c.bodyTimeout),
+		AnswerTimeout:      orForever(c.answerTimeout),
 		Logger:             logger,
 		Access:             access,
 		Control:            withControl,
@@ -88,28 +90,27 @@ func serve(ctx context.Context, c *config, stdout, stderr io.Writer) (err error)
 		return err
 	}
 	defer api.Close()
-	var handler http.Handler = api
+	httpServer.Handler = api
 	if !withControl {
-		handler = withHealth(db, api)
+		httpServer.Handler = c.withHealth(db, api)
 	}
-	server := newServer(handler, cert, logger)
-	served := make(chan error, 1)
-	go func() {
-		if cert != nil {
-			served <- server.ServeTLS(listener, "", "")
-		} else {
-			served <- server.Serve(listener)
-		}
-	}()
-	announce(stdout, c, url, withControl, streams)
+	if tlsPort := portOf(listeners[len(listeners)-1]); c.endpoints()[len(listeners)-1].tls {
+		httpServer.Handler = markTLS(tlsPort, httpServer.Handler)
+	}
+	served := make(chan error, len(listeners))
+	for _, l := range listeners {
+		go func() { served <- httpServer.Serve(l) }()
+	}
+	announce(stdout, c, urls, withControl, streams)
 
 	select {
-	case err := <-served:
-		return err // the listener failed
+	case err := <-served: // a listener failed
+		_ = httpServer.Close() // what fails in it is of no interest beside that
+		return err
 	case <-ctx.Done():
 	}
 	fmt.Fprintln(stdout, "braid-kinesis ends when the requests under way are answered; Ctrl-C ends it at once.")
-	shutdown(server, api, c.shutdownTimeout, logger)
+	shutdown(httpServer, api, c.shutdownTimeout, logger)
 	return nil
 }
 
@@ -130,30 +131,80 @@ func shutdown(server *http.Server, api *kinesisapi.Server, timeout time.Duration
 	<-ended // no subscription outlives its connection
 }
 
-// newServer makes the HTTP server: HTTP/1.1 and HTTP/2, which plain connections
-// begin with and TLS ones agree on.
-func newServer(handler http.Handler, cert *tls.Certificate, logger *slog.Logger) *http.Server {
+// listen opens the ports, and says what clients on this machine call them. The ports
+// come first of all: if one is taken, no file is touched. Those that are open are
+// returned even with an error.
+func (c *config) listen(ctx context.Context, errorLog *log.Logger) (listeners []net.Listener, urls []string, err error) {
+	for _, e := range c.endpoints() {
+		var config *tls.Config
+		if e.tls {
+			certificate, err := c.certificate(e.addr)
+			if err != nil {
+				return listeners, nil, err
+			}
+			config = &tls.Config{Certificates: []tls.Certificate{certificate}}
+		}
+		listener, err := new(net.ListenConfig).Listen(ctx, "tcp", e.addr)
+		if err != nil {
+			return listeners, nil, err
+		}
+		urls = append(urls, urlOf(e, listener))
+		if config != nil {
+			listener = &kinesisapi.TLSListener{Listener: listener, Config: config, ErrorLog: errorLog}
+		}
+		listeners = append(listeners, listener)
+	}
+	return listeners, urls, nil
+}
+
+// newServer makes the HTTP server: HTTP/1.1 and HTTP/2, which connections begin with.
+func (c *config) newServer(logger *slog.Logger) *http.Server {
 	server := &http.Server{
-		Handler:           handler,
-		Protocols:         new(http.Protocols),
-		HTTP2:             &http.HTTP2Config{MaxConcurrentStreams: 1000}, // subscriptions share a connection
-		ReadHeaderTimeout: 10 * time.Second,
-		IdleTimeout:       2 * time.Minute,
+		Protocols: new(http.Protocols),
+		HTTP2: &http.HTTP2Config{
+			MaxConcurrentStreams: 1000, // subscriptions share a connection
+			WriteByteTimeout:     c.answerTimeout,
+		},
+		ReadHeaderTimeout: c.headerTimeout,
+		IdleTimeout:       c.idleTimeout,
 		ErrorLog:          slog.NewLogLogger(logger.Handler(), slog.LevelWarn),
 	}
 	server.Protocols.SetHTTP1(true)
-	if cert == nil {
-		server.Protocols.SetUnencryptedHTTP2(true)
-	} else {
-		server.Protocols.SetHTTP2(true)
-		server.TLSConfig = &tls.Config{Certificates: []tls.Certificate{*cert}}
-	}
+	server.Protocols.SetUnencryptedHTTP2(true)
 	return server
 }
 
+// orForever is a flag's time as an option, where 0 is the default.
+func orForever(d time.Duration) time.Duration {
+	if d == 0 {
+		return -1
+	}
+	return d
+}
+
+// markTLS marks the requests that came in over the port that speaks TLS, for the page of
+// the control API to name the right URLs.
+func markTLS(port string, handler http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if strings.HasPrefix(r.URL.Path, control.Prefix) {
+			if addr, ok := r.Context().Value(http.LocalAddrContextKey).(net.Addr); ok && portIn(addr) == port {
+				r.TLS = new(tls.ConnectionState)
+			}
+		}
+		handler.ServeHTTP(w, r)
+	})
+}
+
+func portOf(listener net.Listener) string { return portIn(listener.Addr()) }
+
+func portIn(addr net.Addr) string {
+	_, port, _ := net.SplitHostPort(addr.String()) // host:port, as TCP's are
+	return port
+}
+
 // withHealth serves health and ready where there is no control API.
-func withHealth(db *braid.DB, api http.Handler) http.Handler {
-	health := control.Health(db)
+func (c *config) withHealth(db *braid.DB, api http.Handler) http.Handler {
+	health := server.Bounds{Body: c.bodyTimeout, Answer: c.answerTimeout}.Wrap(control.Health(db))
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if strings.HasPrefix(r.URL.Path, control.Prefix) {
 			health.ServeHTTP(w, r)
@@ -210,8 +261,10 @@ func (c *config) logs(w io.Writer) (*slog.Logger, func(kinesisapi.Access)) {
 	}
 }
 
-// isLoopback reports whether only this machine can reach the listener.
-func isLoopback(listener net.Listener) bool {
-	addr, ok := listener.Addr().(*net.TCPAddr)
-	return ok && addr.IP.IsLoopback()
+// areLoopback reports whether only this machine can reach the listeners.
+func areLoopback(listeners []net.Listener) bool {
+	return !slices.ContainsFunc(listeners, func(l net.Listener) bool {
+		addr, ok := l.Addr().(*net.TCPAddr)
+		return !ok || !addr.IP.IsLoopback()
+	})
 }

@@ -30,6 +30,7 @@ import (
 type program struct {
 	t      *testing.T
 	url    string
+	tlsURL string             // of a second port
 	cancel context.CancelFunc // what a signal does
 
 	ending chan struct{} // closed when it has said that it ends
@@ -67,14 +68,19 @@ func start(t *testing.T, env []string, args ...string) *program {
 		p.code = run(ctx, append([]string{"-port", "0"}, args...), env, w, &p.stderr)
 		w.Close()
 	}()
-	announced := make(chan string, 1)
+	announced := make(chan []string, 1)
 	go func() {
 		defer close(p.ended)
+		var urls []string
 		for lines := bufio.NewScanner(r); lines.Scan(); {
 			line := lines.Text()
 			p.stdout.WriteString(line + "\n")
 			if url, ok := strings.CutPrefix(line, "braid-kinesis listens on "); ok {
-				announced <- url
+				urls = append(urls, url)
+			}
+			if line == "" && urls != nil {
+				announced <- urls
+				urls = nil
 			}
 			if strings.HasPrefix(line, "braid-kinesis ends") {
 				close(p.ending)
@@ -82,7 +88,11 @@ func start(t *testing.T, env []string, args ...string) *program {
 		}
 	}()
 	select {
-	case p.url = <-announced:
+	case urls := <-announced:
+		p.url = urls[0]
+		if len(urls) > 1 {
+			p.tlsURL = urls[1]
+		}
 	case <-p.ended:
 		require.FailNow(t, "the program ended", p.stderr.String())
 	}
@@ -197,6 +207,54 @@ func TestProtocols(t *testing.T) {
 	}
 }
 
+// One process serves a plain port and one with TLS, and clients speak HTTP/1.1 and
+// HTTP/2 on both, with ALPN and without it, as AWS's SDK for Java does.
+func TestBothPorts(t *testing.T) {
+	cert, key, roots := certificateFiles(t)
+	p := start(t, nil, "-tls-port", "0", "-tls-cert", cert, "-tls-key", key, "-stream", "orders:2")
+	require.True(t, strings.HasPrefix(p.url, "http://localhost:"), p.url)
+	require.True(t, strings.HasPrefix(p.tlsURL, "https://localhost:"), p.tlsURL)
+	for _, c := range []struct {
+		name, url string
+		enable    func(*http.Protocols, bool)
+		alpn      []string
+		proto     string
+	}{
+		{"plain HTTP/1.1", p.url, (*http.Protocols).SetHTTP1, nil, "HTTP/1.1"},
+		{"plain HTTP/2", p.url, (*http.Protocols).SetUnencryptedHTTP2, nil, "HTTP/2.0"},
+		{"ALPN HTTP/1.1", p.tlsURL, (*http.Protocols).SetHTTP1, []string{"http/1.1"}, "HTTP/1.1"},
+		{"ALPN HTTP/2", p.tlsURL, (*http.Protocols).SetUnencryptedHTTP2, []string{"h2"}, "HTTP/2.0"},
+		{"no ALPN HTTP/1.1", p.tlsURL, (*http.Protocols).SetHTTP1, nil, "HTTP/1.1"},
+		{"no ALPN HTTP/2", p.tlsURL, (*http.Protocols).SetUnencryptedHTTP2, nil, "HTTP/2.0"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			client := client(t, roots, c.enable)
+			address, secure := strings.CutPrefix(c.url, "https://")
+			if secure { // the transport takes the connection for a plain one, and so begins with its protocol at once
+				client.Transport.(*http.Transport).DialContext = func(ctx context.Context, _, _ string) (net.Conn, error) {
+					dialer := tls.Dialer{Config: &tls.Config{RootCAs: roots, NextProtos: c.alpn}}
+					conn, err := dialer.DialContext(ctx, "tcp", address)
+					return struct{ net.Conn }{conn}, err
+				}
+			}
+			url := "http://" + strings.TrimPrefix(address, "http://")
+			k := kinesis.New(p.sdk(client).Options(), func(o *kinesis.Options) { o.BaseEndpoint = &url })
+			require.NoError(t, put(t.Context(), k, "orders"))
+			response, err := client.Get(url + "/_braid/")
+			require.NoError(t, err)
+			defer response.Body.Close()
+			require.Equal(t, c.proto, response.Proto)
+			page, err := io.ReadAll(response.Body)
+			require.NoError(t, err)
+			require.Contains(t, string(page), "curl "+c.url+"/_braid/health")
+		})
+	}
+	code, stdout, stderr := p.stop()
+	require.Equal(t, exitOK, code)
+	require.Empty(t, stderr)
+	require.NotContains(t, stdout, "verify")
+}
+
 func TestSelfSigned(t *testing.T) {
 	p := start(t, nil, "-tls")
 	require.True(t, strings.HasPrefix(p.url, "https://localhost:"), p.url)
@@ -206,6 +264,11 @@ func TestSelfSigned(t *testing.T) {
 	require.NoError(t, err)
 	_, stdout, _ := p.stop()
 	require.Contains(t, stdout, "aws kinesis list-streams --no-verify-ssl --endpoint-url "+p.url+"\n")
+
+	p = start(t, nil, "-tls-port", "0")
+	_, stdout, _ = p.stop()
+	require.Contains(t, stdout, "aws kinesis list-streams --endpoint-url "+p.url+"\n")
+	require.Contains(t, stdout, "The certificate of "+p.tlsURL+" was made for this run: clients must be told not to verify it.\n")
 }
 
 func TestAnnounce(t *testing.T) {
@@ -284,6 +347,7 @@ func TestEnvironment(t *testing.T) {
 		"BRAID_KINESIS_CONTROL=false",
 		"BRAID_KINESIS_KEYS=", // as if it were not there
 		"BRAID_KINESIS_PORT=tcp://10.0.0.1:4567",
+		"BRAID_KINESIS_TLS_PORT=tcp://10.0.0.2:4568",
 		"BRAID_KINESIS_SERVICE_HOST=10.0.0.1",
 		"PATH=/bin",
 	}
@@ -314,6 +378,8 @@ func TestControl(t *testing.T) {
 		{[]string{"-control=false"}, http.StatusNotFound},
 		{[]string{"-addr", "0.0.0.0:0"}, http.StatusNotFound},
 		{[]string{"-addr", "0.0.0.0:0", "-control"}, http.StatusOK},
+		{[]string{"-tls-port", "0"}, http.StatusOK},
+		{[]string{"-tls-addr", "0.0.0.0:0"}, http.StatusNotFound},
 	} {
 		t.Run(strings.Join(c.args, " "), func(t *testing.T) {
 			p := start(t, nil, c.args...)
@@ -461,6 +527,10 @@ func TestBadFlags(t *testing.T) {
 		{"-port 65536", "", "65536"},
 		{"-port x", "", "x"},
 		{"-addr localhost", "", "host:port"},
+		{"-tls-addr localhost", "", "-tls-addr"},
+		{"-tls-port 65536", "", "-tls-port"},
+		{"-tls -tls-port 0", "", "-tls makes"},
+		{"-body-timeout -1s", "", "-body-timeout"},
 		{"-dir d -durability full", "", "full"},
 		{"-durability sync", "", "-dir"},
 		{"-stream :4", "", "name"},
