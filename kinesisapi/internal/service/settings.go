@@ -40,7 +40,8 @@ func (s *Service) UpdateStreamMode(ctx context.Context, c Caller, in *UpdateStre
 		err := s.updateRow(ctx, stream, func(r *streamRow) error {
 			r.Mode = mode
 			if mode == modeProvisioned {
-				r.WarmMiBps, r.Strategy = 0, strategyKey // which only on-demand streams have
+				r.WarmMiBps = 0 // which only on-demand streams have, like
+				r.setStrategy(strategyKey)
 			}
 			if in.WarmThroughputMiBps != nil {
 				r.WarmMiBps = *in.WarmThroughputMiBps
@@ -109,7 +110,7 @@ func (s *Service) UpdateStreamRecordDistributionStrategy(ctx context.Context, c 
 		return nil, errOnlyOnDemand(t)
 	}
 	return &Empty{}, s.fromBraid(t, s.updateRow(ctx, stream, func(r *streamRow) error {
-		r.Strategy = *in.RecordDistributionStrategy
+		r.setStrategy(*in.RecordDistributionStrategy)
 		return nil
 	}))
 }

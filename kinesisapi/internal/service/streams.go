@@ -38,7 +38,7 @@ func (s *Service) capacity(mode string) braid.Capacity {
 // CreateStream is the operation of that name.
 func (s *Service) CreateStream(ctx context.Context, c Caller, in *CreateStreamInput) (*Empty, error) {
 	t := s.named(c, *in.StreamName)
-	row := streamRow{Account: t.Account, Region: t.Region, Name: t.name, Mode: modeProvisioned, Strategy: strategyKey}
+	row := streamRow{Account: t.Account, Region: t.Region, Name: t.name, Mode: modeProvisioned}
 	shards := 0
 	switch {
 	case in.StreamModeDetails == nil && in.ShardCount == nil,
@@ -53,9 +53,9 @@ func (s *Service) CreateStream(ctx context.Context, c Caller, in *CreateStreamIn
 		shards = int(*in.ShardCount)
 	}
 	if in.RecordDistributionStrategy != nil {
-		row.Strategy = *in.RecordDistributionStrategy
+		row.setStrategy(*in.RecordDistributionStrategy)
 	}
-	if row.Strategy == strategyAuto && row.Mode != modeOnDemand {
+	if row.strategy() == strategyAuto && row.Mode != modeOnDemand {
 		return nil, errOnlyOnDemand(t)
 	}
 	if in.WarmThroughputMiBps != nil {
