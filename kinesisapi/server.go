@@ -34,6 +34,13 @@ type Options struct {
 	// but the sizes of requests, and a stream takes what the machine can.
 	ExactLimits bool
 
+	// ShardLimit is how many open shards an account may have in a region, and
+	// OnDemandStreamLimit how many on-demand streams: 1 to 1,000,000. They are enforced
+	// with or without ExactLimits. The defaults are those of AWS, enforced with
+	// ExactLimits only: 20,000 shards in us-east-1, us-west-2 and eu-west-1 and 1,000
+	// elsewhere, and 50 streams. Negative means no limit. DescribeLimits returns them.
+	ShardLimit, OnDemandStreamLimit int
+
 	// CheckAuthorization refuses requests that lack a part of a signature. The
 	// signature itself is never verified.
 	CheckAuthorization bool
@@ -110,6 +117,9 @@ func New(db *braid.DB, options *Options) (*Server, error) {
 		UpdateDelay:      opts.UpdateDelay,
 		DeleteDelay:      opts.DeleteDelay,
 		Logger:           opts.Logger,
+
+		ShardLimit:          opts.ShardLimit,
+		OnDemandStreamLimit: opts.OnDemandStreamLimit,
 	})
 	if err != nil {
 		return nil, err
@@ -174,6 +184,9 @@ var (
 	regionRule  = regexp.MustCompile(`^[a-z0-9-]{1,32}$`)
 )
 
+// maxLimit is the largest quota that DescribeLimits can return.
+const maxLimit = 1_000_000
+
 func (o *Options) withDefaults() (Options, error) {
 	var opts Options
 	if o != nil {
@@ -199,6 +212,14 @@ func (o *Options) withDefaults() (Options, error) {
 		return opts, &braid.InvalidArgumentError{Field: "Options.Account", Value: opts.Account, Rule: "must be 12 digits"}
 	case !regionRule.MatchString(opts.Region):
 		return opts, &braid.InvalidArgumentError{Field: "Options.Region", Value: opts.Region, Rule: "must be 1 to 32 characters of a-z, 0-9 and '-'"}
+	}
+	for _, limit := range []struct {
+		name string
+		n    int
+	}{{"ShardLimit", opts.ShardLimit}, {"OnDemandStreamLimit", opts.OnDemandStreamLimit}} {
+		if limit.n > maxLimit {
+			return opts, &braid.InvalidArgumentError{Field: "Options." + limit.name, Value: limit.n, Rule: "must be at most 1,000,000"}
+		}
 	}
 	for _, delay := range []struct {
 		name string

@@ -17,7 +17,7 @@ import (
 	"github.com/braidstream/braid/kinesisapi/internal/token"
 )
 
-// Options are the settings of a service. All must be set.
+// Options are the settings of a service.
 type Options struct {
 	Account string // of callers who name none
 	Region  string
@@ -27,6 +27,11 @@ type Options struct {
 
 	// ExactLimits makes the limits and quotas of the service hold.
 	ExactLimits bool
+
+	// ShardLimit and OnDemandStreamLimit are quotas of each account and region, which
+	// are enforced. 0 is the service's own, and enforced with ExactLimits; negative is
+	// none.
+	ShardLimit, OnDemandStreamLimit int
 
 	// How long a stream or a consumer is on its way between two statuses.
 	CreateDelay, UpdateDelay, DeleteDelay time.Duration

@@ -33,6 +33,9 @@ func (s *Service) UpdateStreamMode(ctx context.Context, c Caller, in *UpdateStre
 	if mode == row.mode(stream) && in.WarmThroughputMiBps == nil {
 		return &Empty{}, nil
 	}
+	if err := s.checkQuotas(ctx, t, 0, mode == modeOnDemand && row.mode(stream) != mode); err != nil {
+		return nil, err
+	}
 	if err := s.limits.daily(s.exactLimits(), t, "UpdateStreamMode", 2); err != nil {
 		return nil, err
 	}

@@ -71,7 +71,7 @@ func (s *Service) CreateStream(ctx context.Context, c Caller, in *CreateStreamIn
 	if _, err := s.db.Stream(t.stored); err == nil {
 		return nil, s.fromBraid(t, braid.ErrStreamExists)
 	}
-	if err := s.checkQuotas(ctx, t, shards, row.Mode); err != nil {
+	if err := s.checkQuotas(ctx, t, shards, row.Mode == modeOnDemand); err != nil {
 		return nil, err
 	}
 	if s.exactLimits() && s.creatingStreams() >= creatingQuota {
