@@ -26,7 +26,8 @@ type Options struct {
 	// access key if it consists of 12 digits; Account and Region stand in for what
 	// is not there. In the database such a stream is called
 	// "account.region.stream". Without it there is one account, whatever requests
-	// and ARNs call it.
+	// and ARNs call it; Logger receives a hint, once, when a request is signed for
+	// another account or region than Account and Region.
 	SeparateAccounts bool
 
 	// ExactLimits makes the limits of Kinesis hold: throughput of shards, quotas of
@@ -128,6 +129,7 @@ func New(db *braid.DB, options *Options) (*Server, error) {
 		Account:            opts.Account,
 		Region:             opts.Region,
 		SeparateAccounts:   opts.SeparateAccounts,
+		HintAccounts:       true,
 		CheckAuthorization: opts.CheckAuthorization,
 		Bounds:             server.Bounds{Body: opts.BodyTimeout, Answer: opts.AnswerTimeout},
 		IDs:                server.NewIDs(seed()),

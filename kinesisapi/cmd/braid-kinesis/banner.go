@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"runtime/debug"
+	"strconv"
 	"strings"
 
 	"github.com/braidstream/braid"
@@ -33,18 +34,14 @@ func announce(w io.Writer, c *config, urls []string, withControl bool, streams [
 	if c.separateAccounts {
 		line("", "accounts and regions are separate; these are those of requests that name none")
 	}
-	if c.exactLimits {
-		line("limits", "those of Kinesis")
-	} else {
-		line("limits", "none")
-	}
+	line("limits", "%s", c.limits())
 	name := "streams"
 	for i, m := range streams {
 		if i == maxListed {
 			line(name, "and %d more", len(streams)-maxListed)
 			break
 		}
-		line(name, "%s", describe(m))
+		line(name, "%s", c.describe(m))
 		name = ""
 	}
 	if len(streams) == 0 {
@@ -95,19 +92,40 @@ func (c *config) storage() string {
 	}
 }
 
+// limits says which limits hold.
+func (c *config) limits() string {
+	text := "none"
+	if c.exactLimits {
+		text = "those of Kinesis"
+	}
+	but := ", but "
+	for _, limit := range []struct {
+		n    int
+		what string
+	}{{c.shardLimit, "open shard"}, {c.onDemandStreamLimit, "on-demand stream"}} {
+		switch {
+		case limit.n > 0:
+			text += but + count(int64(limit.n), limit.what)
+		case limit.n < 0 && c.exactLimits:
+			text += but + "any number of " + limit.what + "s"
+		default:
+			continue
+		}
+		but = " and "
+	}
+	return text
+}
+
 // describe says what a stream is in a line.
-func describe(m service.Managed) string {
+func (c *config) describe(m service.Managed) string {
 	d := m.Stream.Describe()
-	open := 0
+	open := int64(0)
 	for i := range d.Shards {
 		if !d.Shards[i].Closed {
 			open++
 		}
 	}
-	text := fmt.Sprintf("%s, %d shard", m.Name, open)
-	if open != 1 {
-		text += "s"
-	}
+	text := m.Name + ", " + count(open, "shard")
 	if m.Mode == "ON_DEMAND" {
 		text += ", on demand"
 	}
@@ -115,9 +133,20 @@ func describe(m service.Managed) string {
 		text += ", limited"
 	}
 	if d.Records > 0 {
-		text += fmt.Sprintf(", %d records", d.Records)
+		text += ", " + count(d.Records, "record")
+	}
+	if place := strings.Split(m.ARN, ":"); place[3] != c.region || place[4] != c.account {
+		text += ", account " + place[4] + ", region " + place[3]
 	}
 	return text
+}
+
+// count is a number of things.
+func count(n int64, thing string) string {
+	if n != 1 {
+		thing += "s"
+	}
+	return strconv.FormatInt(n, 10) + " " + thing
 }
 
 // urlOf is what clients on this machine call the listener.
@@ -133,16 +162,36 @@ func urlOf(e endpoint, listener net.Listener) string {
 	return scheme + "://" + net.JoinHostPort(host, portOf(listener))
 }
 
-// versionText is the version that the program was built from.
-func versionText() string {
-	version, revision := "(unknown)", ""
-	if info, ok := debug.ReadBuildInfo(); ok {
-		version = info.Main.Version
+// versionText says what the program was built from: the version of its module, if it was
+// fetched as one or built at a tag, and else the revision of the working tree.
+func versionText(info *debug.BuildInfo, ok bool) string {
+	text := "braid-kinesis "
+	settings := make(map[string]string)
+	if ok {
 		for _, s := range info.Settings {
-			if s.Key == "vcs.revision" {
-				revision = " " + s.Value
+			settings[s.Key] = s.Value
+		}
+	}
+	switch revision := settings["vcs.revision"]; {
+	case ok && info.Main.Version != "" && info.Main.Version != "(devel)":
+		text += info.Main.Version
+	case revision != "":
+		text += "built from revision " + revision
+		if at := settings["vcs.time"]; at != "" {
+			text += " of " + at
+		}
+		if settings["vcs.modified"] == "true" {
+			text += " with changes"
+		}
+	default:
+		text += "built from source, revision unknown"
+	}
+	if ok {
+		for _, dep := range info.Deps {
+			if dep.Path == "github.com/braidstream/braid" && dep.Replace == nil && dep.Version != "" && dep.Version != "(devel)" {
+				text += ", braid " + dep.Version
 			}
 		}
 	}
-	return fmt.Sprintf("braid-kinesis %s%s %s %s/%s", version, revision, runtime.Version(), runtime.GOOS, runtime.GOARCH)
+	return fmt.Sprintf("%s, %s %s/%s", text, runtime.Version(), runtime.GOOS, runtime.GOARCH)
 }

@@ -23,6 +23,8 @@ type config struct {
 	control     choice
 	exactLimits bool
 
+	shardLimit, onDemandStreamLimit int // 0: those of Kinesis; negative: none
+
 	account, region    string
 	separateAccounts   bool
 	checkAuthorization bool
@@ -101,12 +103,14 @@ func parse(args, env []string, help io.Writer) (*config, error) {
 	fs.IntVar(&port, "port", 0, "`port` to listen on, in place of the address's; 0 is any that is free")
 	fs.StringVar(&c.dir, "dir", "", "`directory` of the data, which is made if it is not there (default: memory)")
 	fs.StringVar(&durability, "durability", "sync", "`mode` of a directory: sync (what is answered is on disk), interval (ten syncs a second)\nor nosync (the operating system decides)")
-	fs.Var(&streams, "stream", "stream to create unless it is there, as `name:shards` or name:on-demand; repeat it, or separate\nstreams with commas")
+	fs.Var(&streams, "stream", "stream to create unless it is there, as `name:shards` or name:on-demand; repeat it, or separate\nstreams with commas. name:shards:region:account is for -separate-accounts; what is empty is the default")
 	fs.StringVar(&streamsFile, "streams-file", "", "`file` with a stream on each line, as -stream has it; what follows a # does not count")
 	fs.StringVar(&c.region, "region", "us-east-1", "`region` of the streams")
 	fs.StringVar(&c.account, "account", "000000000000", "`account` of the streams, 12 digits")
 	fs.BoolVar(&c.separateAccounts, "separate-accounts", false, "keep streams of different accounts and regions apart; both come from the request's credentials,\nwhere an access key of 12 digits is an account")
 	fs.BoolVar(&c.exactLimits, "exact-limits", false, "make the limits of Kinesis hold")
+	fs.IntVar(&c.shardLimit, "shard-limit", 0, "open shards that an account may have in a region, a `number` that is enforced; -1 is no limit\n(default: Kinesis's, enforced with -exact-limits)")
+	fs.IntVar(&c.onDemandStreamLimit, "on-demand-stream-limit", 0, "on-demand streams that an account may have in a region, likewise a `number`")
 	fs.BoolVar(&c.checkAuthorization, "check-authorization", false, "refuse requests that are not signed (signatures are not verified)")
 	fs.DurationVar(&c.createDelay, "create-delay", 0, "`time` that a stream or consumer stays CREATING")
 	fs.DurationVar(&c.updateDelay, "update-delay", 0, "`time` that a stream stays UPDATING")
@@ -166,7 +170,7 @@ func parse(args, env []string, help io.Writer) (*config, error) {
 		}
 		c.streams = append(c.streams, more...)
 	}
-	return c, checkStreams(c.streams)
+	return c, c.place()
 }
 
 var (
@@ -227,6 +231,8 @@ func (c *config) check(withDurability bool, durability string) error {
 		}
 	}
 	switch {
+	case c.shardLimit > 1_000_000 || c.onDemandStreamLimit > 1_000_000:
+		return errors.New("-shard-limit and -on-demand-stream-limit are at most 1000000")
 	case withDurability && c.dir == "":
 		return errors.New("-durability is that of a directory: give -dir as well")
 	case !accountRule.MatchString(c.account):

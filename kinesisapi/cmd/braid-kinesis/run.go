@@ -12,6 +12,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"runtime/debug"
 	"slices"
 	"strings"
 	"time"
@@ -39,7 +40,7 @@ func run(ctx context.Context, args, env []string, stdout, stderr io.Writer) int 
 		fmt.Fprintf(stderr, "braid-kinesis: %v (-h lists the options)\n", err)
 		return exitUsage
 	case c.version:
-		fmt.Fprintln(stdout, versionText())
+		fmt.Fprintln(stdout, versionText(debug.ReadBuildInfo()))
 		return exitOK
 	}
 	if err := serve(ctx, c, stdout, stderr); err != nil {
@@ -72,10 +73,14 @@ func serve(ctx context.Context, c *config, stdout, stderr io.Writer) (err error)
 	}
 	withControl := c.control.yes || !c.control.set && areLoopback(listeners)
 	api, err := kinesisapi.New(db, &kinesisapi.Options{
-		Account:            c.account,
-		Region:             c.region,
-		SeparateAccounts:   c.separateAccounts,
-		ExactLimits:        c.exactLimits,
+		Account:          c.account,
+		Region:           c.region,
+		SeparateAccounts: c.separateAccounts,
+		ExactLimits:      c.exactLimits,
+		ShardLimit:       c.shardLimit,
+
+		OnDemandStreamLimit: c.onDemandStreamLimit,
+
 		CheckAuthorization: c.checkAuthorization,
 		CreateDelay:        c.createDelay,
 		UpdateDelay:        c.updateDelay,

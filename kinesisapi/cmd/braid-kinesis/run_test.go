@@ -14,6 +14,7 @@ import (
 	"net/http/httptrace"
 	"os"
 	"path/filepath"
+	"runtime/debug"
 	"strings"
 	"sync"
 	"testing"
@@ -31,6 +32,7 @@ type program struct {
 	t      *testing.T
 	url    string
 	tlsURL string             // of a second port
+	region string             // that clients sign for
 	cancel context.CancelFunc // what a signal does
 
 	ending chan struct{} // closed when it has said that it ends
@@ -62,7 +64,7 @@ func (b *buffer) String() string {
 func start(t *testing.T, env []string, args ...string) *program {
 	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
-	p := &program{t: t, cancel: cancel, ending: make(chan struct{}), ended: make(chan struct{})}
+	p := &program{t: t, region: "us-east-1", cancel: cancel, ending: make(chan struct{}), ended: make(chan struct{})}
 	r, w := io.Pipe()
 	go func() {
 		p.code = run(ctx, append([]string{"-port", "0"}, args...), env, w, &p.stderr)
@@ -112,7 +114,7 @@ func (p *program) stop() (code int, stdout, stderr string) {
 
 func (p *program) sdk(client *http.Client) *kinesis.Client {
 	return kinesis.New(kinesis.Options{
-		Region:       "us-east-1",
+		Region:       p.region,
 		BaseEndpoint: &p.url,
 		Credentials:  credentials.NewStaticCredentialsProvider("test", "test", ""),
 		HTTPClient:   client,
@@ -273,6 +275,7 @@ func TestSelfSigned(t *testing.T) {
 
 func TestAnnounce(t *testing.T) {
 	p := start(t, nil, "-stream", "orders:4", "-stream", "events:on-demand,clicks", "-region", "eu-west-1")
+	p.region = "eu-west-1"
 	require.Equal(t, []string{"clicks", "events", "orders"}, p.names())
 	require.EqualValues(t, 4, *p.summary("orders").OpenShardCount)
 	require.EqualValues(t, 1, *p.summary("clicks").OpenShardCount)
@@ -293,6 +296,31 @@ func TestAnnounce(t *testing.T) {
 	} {
 		require.Contains(t, stdout, text)
 	}
+}
+
+// TestCounts: what there is one of is not called by its plural.
+func TestCounts(t *testing.T) {
+	dir := t.TempDir()
+	for _, want := range []string{"orders, 1 shard\n", "orders, 1 shard, 1 record\n", "orders, 1 shard, 2 records\n"} {
+		p := start(t, nil, "-dir", dir, "-stream", "orders")
+		require.NoError(t, put(t.Context(), p.sdk(plain(t)), "orders"))
+		_, stdout, _ := p.stop()
+		require.Contains(t, stdout, want)
+	}
+}
+
+func TestLimits(t *testing.T) {
+	p := start(t, nil, "-shard-limit", "5", "-on-demand-stream-limit", "1", "-stream", "orders:4")
+	out, err := p.sdk(plain(t)).DescribeLimits(t.Context(), nil)
+	require.NoError(t, err)
+	require.EqualValues(t, 5, *out.ShardLimit)
+	require.EqualValues(t, 1, *out.OnDemandStreamCountLimit)
+	_, stdout, _ := p.stop()
+	require.Contains(t, stdout, "  limits    none, but 5 open shards and 1 on-demand stream\n")
+
+	var failed bytes.Buffer
+	require.Equal(t, exitFailure, run(t.Context(), []string{"-port", "0", "-shard-limit", "3", "-stream", "orders:4"}, nil, io.Discard, &failed))
+	require.Contains(t, failed.String(), "stream orders: This request would exceed the shard limit")
 }
 
 func TestManyStreams(t *testing.T) {
@@ -365,6 +393,49 @@ func TestSeparateAccounts(t *testing.T) {
 	out, err := other.ListStreams(t.Context(), &kinesis.ListStreamsInput{})
 	require.NoError(t, err)
 	require.Empty(t, out.StreamNames)
+}
+
+// TestStreamsOfAccounts: streams to begin with can be in other regions and accounts.
+func TestStreamsOfAccounts(t *testing.T) {
+	p := start(t, nil, "-separate-accounts", "-stream", "orders:2,orders:3:eu-west-1,orders::eu-west-1:111122223333,events:on-demand::111122223333")
+	for _, c := range []struct {
+		key, region string
+		want        map[string]int32
+	}{
+		{"test", "us-east-1", map[string]int32{"orders": 2}},
+		{"test", "eu-west-1", map[string]int32{"orders": 3}},
+		{"111122223333", "eu-west-1", map[string]int32{"orders": 1}},
+		{"111122223333", "us-east-1", map[string]int32{"events": 4}},
+		{"test", "eu-west-2", map[string]int32{}},
+	} {
+		k := kinesis.New(kinesis.Options{Region: c.region, BaseEndpoint: &p.url, HTTPClient: plain(t), Credentials: credentials.NewStaticCredentialsProvider(c.key, "test", "")})
+		out, err := k.ListStreams(t.Context(), &kinesis.ListStreamsInput{})
+		require.NoError(t, err)
+		got := make(map[string]int32)
+		for _, name := range out.StreamNames {
+			d, err := k.DescribeStreamSummary(t.Context(), &kinesis.DescribeStreamSummaryInput{StreamName: &name})
+			require.NoError(t, err)
+			got[name] = *d.StreamDescriptionSummary.OpenShardCount
+		}
+		require.Equal(t, c.want, got)
+	}
+	_, stdout, stderr := p.stop()
+	require.Contains(t, stdout, "  streams   orders, 2 shards\n"+
+		"            orders, 3 shards, account 000000000000, region eu-west-1\n"+
+		"            orders, 1 shard, account 111122223333, region eu-west-1\n"+
+		"            events, 4 shards, on demand, account 111122223333, region us-east-1\n")
+	require.Empty(t, stderr)
+}
+
+// TestRegionHint: who uses another region than the program's, and perhaps counts on its
+// having other streams, is told of -separate-accounts.
+func TestRegionHint(t *testing.T) {
+	p := start(t, nil, "-stream", "orders:1:us-east-1")
+	p.region = "eu-west-1"
+	require.Equal(t, []string{"orders"}, p.names())
+	require.Equal(t, []string{"orders"}, p.names())
+	_, _, stderr := p.stop()
+	require.Equal(t, 1, strings.Count(stderr, "-separate-accounts"), stderr)
 }
 
 // The control API is there by itself only where nobody else can reach it. Health
@@ -537,6 +608,13 @@ func TestBadFlags(t *testing.T) {
 		{"-stream orders:0", "", "shards"},
 		{"-stream orders:10001", "", "shards"},
 		{"-stream orders:1 -stream orders:2", "", "twice"},
+		{"-stream orders:1,orders:1:us-east-1", "", "twice"},
+		{"-stream orders:1:eu-west-1", "", "-separate-accounts"},
+		{"-stream orders:1::111122223333", "", "-separate-accounts"},
+		{"-stream orders:1:Oregon", "", "Oregon"},
+		{"-stream orders:1:us-east-1:1", "", "12 digits"},
+		{"-stream orders:1:us-east-1:000000000000:x", "", "name:shards:region:account"},
+		{"-shard-limit 1000001", "", "1000000"},
 		{"-streams-file " + file, "", file + ":2:"},
 		{"-streams-file " + file + ".none", "", "no such file"},
 		{"-account 1", "", "12 digits"},
@@ -575,5 +653,26 @@ func TestHelpAndVersion(t *testing.T) {
 	require.Contains(t, stdout.String(), "-streams-file file")
 	require.Equal(t, exitOK, run(t.Context(), []string{"-version"}, nil, &stdout, &stderr))
 	require.Contains(t, stdout.String(), "\nbraid-kinesis ")
+	require.NotContains(t, stdout.String(), "(devel)")
 	require.Empty(t, stderr.String())
+}
+
+func TestVersionText(t *testing.T) {
+	vcs := func(modified string) []debug.BuildSetting {
+		return []debug.BuildSetting{{Key: "vcs.revision", Value: "0123abcd"}, {Key: "vcs.time", Value: "2026-01-02T03:04:05Z"}, {Key: "vcs.modified", Value: modified}}
+	}
+	core := &debug.Module{Path: "github.com/braidstream/braid", Version: "v1.4.0"}
+	for _, c := range []struct {
+		info *debug.BuildInfo
+		want string
+	}{
+		{nil, "built from source, revision unknown"},
+		{&debug.BuildInfo{Main: debug.Module{Version: "(devel)"}}, "built from source, revision unknown"},
+		{&debug.BuildInfo{Main: debug.Module{Version: "(devel)"}, Settings: vcs("false")}, "built from revision 0123abcd of 2026-01-02T03:04:05Z"},
+		{&debug.BuildInfo{Settings: vcs("true"), Deps: []*debug.Module{{Path: core.Path, Version: "(devel)"}}}, "built from revision 0123abcd of 2026-01-02T03:04:05Z with changes"},
+		{&debug.BuildInfo{Main: debug.Module{Version: "v1.2.3"}, Settings: vcs("false"), Deps: []*debug.Module{core}}, "v1.2.3, braid v1.4.0"},
+	} {
+		got := versionText(c.info, c.info != nil)
+		require.True(t, strings.HasPrefix(got, "braid-kinesis "+c.want+", go1."), got)
+	}
 }

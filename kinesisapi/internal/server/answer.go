@@ -140,6 +140,7 @@ func (s *Server) answer(r *http.Request) *reply {
 		return rep
 	}
 	rep.operation = name
+	s.hintAccounts(r)
 	if s.opts.CheckAuthorization {
 		if e := checkAuthorization(r); e != nil {
 			rep.failWith(codec, e)

@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/braidstream/braid/kinesisapi/internal/service"
@@ -20,6 +21,7 @@ import (
 type Options struct {
 	Account, Region    string // of callers who name none
 	SeparateAccounts   bool
+	HintAccounts       bool // log once that there is SeparateAccounts, when a client could do with it
 	CheckAuthorization bool // refuse requests without the headers of a signature
 
 	// Control answers what comes under /_braid/, or is nil.
@@ -66,6 +68,7 @@ type Server struct {
 	service *service.Service
 	opts    Options
 
+	hinted  atomic.Bool     // the hint of HintAccounts was given
 	ctx     context.Context // ends with Close: subscriptions do
 	cancel  context.CancelFunc
 	closing sync.Mutex     // guards that none of streams is added once ctx has ended
