@@ -64,12 +64,12 @@ func TestRawOnDemandStreamLimit(t *testing.T) {
 		require.EqualValues(r.t, 2, r.does("DescribeLimits", `{}`)["OnDemandStreamCountLimit"])
 		r.does("CreateStream", `{"StreamName":"a"}`)
 		r.does("CreateStream", `{"StreamName":"b"}`)
-		r.isError(r.call("CreateStream", `{"StreamName":"c"}`), "LimitExceededException", "Account 000000000000 in us-east-1 has 2 on-demand streams, which is the limit.")
+		r.isError(r.call("CreateStream", `{"StreamName":"c"}`), "LimitExceededException", "Account 000000000000 in us-east-1 cannot have more on-demand streams. Current count: 2. Limit: 2.")
 		r.does("CreateStream", `{"StreamName":"c","ShardCount":1}`)
 		mode := func(name, mode string) string {
 			return fmt.Sprintf(`{"StreamARN":%q,"StreamModeDetails":{"StreamMode":%q}}`, streamARN+name, mode)
 		}
-		r.isError(r.call("UpdateStreamMode", mode("c", "ON_DEMAND")), "LimitExceededException", "Account 000000000000 in us-east-1 has 2 on-demand streams, which is the limit.")
+		r.isError(r.call("UpdateStreamMode", mode("c", "ON_DEMAND")), "LimitExceededException", "Account 000000000000 in us-east-1 cannot have more on-demand streams. Current count: 2. Limit: 2.")
 		r.does("UpdateStreamMode", mode("a", "ON_DEMAND"))
 		r.does("UpdateStreamMode", mode("a", "PROVISIONED"))
 		r.does("UpdateStreamMode", mode("c", "ON_DEMAND"))

@@ -142,7 +142,11 @@ func New(db *braid.DB, options *Options) (*Server, error) {
 	}
 	if opts.Control {
 		script := new(fault.Script)
-		inner.Control = control.New(db, s.service, script, service.Caller{Account: opts.Account, Region: opts.Region})
+		inner.Control = control.New(db, s.service, script, service.Caller{Account: opts.Account, Region: opts.Region}, control.Settings{
+			SeparateAccounts: opts.SeparateAccounts, CheckAuthorization: opts.CheckAuthorization,
+			CreateDelay: opts.CreateDelay, UpdateDelay: opts.UpdateDelay, DeleteDelay: opts.DeleteDelay,
+			BodyTimeout: opts.BodyTimeout, AnswerTimeout: opts.AnswerTimeout,
+		})
 		inner.Intercept = script.Intercept
 	}
 	s.server = server.New(s.service, inner)

@@ -33,9 +33,9 @@ func (s *Service) shardLimit(region string) (limit int, enforced bool) {
 	}
 	switch region {
 	case "us-east-1", "us-west-2", "eu-west-1":
-		return shardQuotaLarge, s.exactLimits()
+		return shardQuotaLarge, s.ExactLimits()
 	default:
-		return shardQuota, s.exactLimits()
+		return shardQuota, s.ExactLimits()
 	}
 }
 
@@ -48,15 +48,22 @@ func (s *Service) onDemandLimit() (limit int, enforced bool) {
 	case limit < 0:
 		return noLimit, false
 	default:
-		return onDemandQuota, s.exactLimits()
+		return onDemandQuota, s.ExactLimits()
 	}
+}
+
+// Quotas are how many open shards and on-demand streams an account may have in the
+// region, enforced or not.
+func (s *Service) Quotas(region string) (shards, onDemandStreams int) {
+	shards, _ = s.shardLimit(region)
+	onDemandStreams, _ = s.onDemandLimit()
+	return shards, onDemandStreams
 }
 
 // DescribeLimits is the operation of that name.
 func (s *Service) DescribeLimits(ctx context.Context, c Caller, _ *DescribeLimitsInput) (*DescribeLimitsOutput, error) {
 	shards, onDemand, err := s.usage(ctx, c)
-	shardLimit, _ := s.shardLimit(s.named(c, "").Region)
-	onDemandLimit, _ := s.onDemandLimit()
+	shardLimit, onDemandLimit := s.Quotas(s.named(c, "").Region)
 	return &DescribeLimitsOutput{
 		OnDemandStreamCount:      int32(onDemand),
 		OnDemandStreamCountLimit: int32(onDemandLimit),
@@ -99,7 +106,7 @@ func (s *Service) checkQuotas(ctx context.Context, t target, additional int, onD
 	case additional > MaxShards:
 		return limitExceeded("Stream %s under account %s cannot have more than %d shards; ShardCount was %d.", t.name, t.Account, MaxShards, additional)
 	case forStreams && streams >= streamLimit:
-		return limitExceeded("Account %s in %s has %d on-demand streams, which is the limit.", t.Account, t.Region, streams)
+		return limitExceeded("Account %s in %s cannot have more on-demand streams. Current count: %d. Limit: %d.", t.Account, t.Region, streams, streamLimit)
 	}
 	return nil
 }

@@ -157,7 +157,8 @@ func (s *Service) applyLimits(ctx context.Context, all bool) error {
 	return nil
 }
 
-func (s *Service) exactLimits() bool {
+// ExactLimits reports whether the limits of the service hold.
+func (s *Service) ExactLimits() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.exact

@@ -36,7 +36,7 @@ func (s *Service) UpdateStreamMode(ctx context.Context, c Caller, in *UpdateStre
 	if err := s.checkQuotas(ctx, t, 0, mode == modeOnDemand && row.mode(stream) != mode); err != nil {
 		return nil, err
 	}
-	if err := s.limits.daily(s.exactLimits(), t, "UpdateStreamMode", 2); err != nil {
+	if err := s.limits.daily(s.ExactLimits(), t, "UpdateStreamMode", 2); err != nil {
 		return nil, err
 	}
 	return &Empty{}, s.updating(ctx, t, func(ctx context.Context) error {

@@ -359,13 +359,13 @@ func (s *Service) UpdateShardCount(ctx context.Context, c Caller, in *UpdateShar
 		return out, nil
 	case wanted > MaxShards:
 		return nil, limitExceeded("Stream %s under account %s cannot have more than %d shards; TargetShardCount was %d.", t.name, t.Account, MaxShards, wanted)
-	case s.exactLimits() && (wanted > 2*current || 2*wanted < current):
+	case s.ExactLimits() && (wanted > 2*current || 2*wanted < current):
 		return nil, limitExceeded("TargetShardCount %d is not between half and twice the current shard count %d of stream %s under account %s.", wanted, current, t.name, t.Account)
 	}
 	if err := s.checkQuotas(ctx, t, wanted-current, false); err != nil {
 		return nil, err
 	}
-	if err := s.limits.daily(s.exactLimits(), t, "UpdateShardCount", 10); err != nil {
+	if err := s.limits.daily(s.ExactLimits(), t, "UpdateShardCount", 10); err != nil {
 		return nil, err
 	}
 	return out, s.updating(ctx, t, func(ctx context.Context) error { return stream.UpdateShardCount(ctx, wanted) })

@@ -26,7 +26,7 @@ const (
 // capacity is that of a stream in the given mode.
 func (s *Service) capacity(mode string) braid.Capacity {
 	switch {
-	case !s.exactLimits():
+	case !s.ExactLimits():
 		return braid.Capacity{}
 	case mode == modeOnDemand:
 		return braid.Capacity{Mode: braid.OnDemand}
@@ -74,7 +74,7 @@ func (s *Service) CreateStream(ctx context.Context, c Caller, in *CreateStreamIn
 	if err := s.checkQuotas(ctx, t, shards, row.Mode == modeOnDemand); err != nil {
 		return nil, err
 	}
-	if s.exactLimits() && s.creatingStreams() >= creatingQuota {
+	if s.ExactLimits() && s.creatingStreams() >= creatingQuota {
 		return nil, limitExceeded("No more than %d streams of account %s can be in state CREATING.", creatingQuota, t.Account)
 	}
 	row.Shards = shards
