@@ -223,8 +223,14 @@ func (c *config) check(withDurability bool, durability string) error {
 		name string
 		d    time.Duration
 	}{
-		{"create-delay", c.createDelay}, {"update-delay", c.updateDelay}, {"delete-delay", c.deleteDelay}, {"shutdown-timeout", c.shutdownTimeout},
-		{"header-timeout", c.headerTimeout}, {"body-timeout", c.bodyTimeout}, {"answer-timeout", c.answerTimeout}, {"idle-timeout", c.idleTimeout},
+		{"create-delay", c.createDelay},
+		{"update-delay", c.updateDelay},
+		{"delete-delay", c.deleteDelay},
+		{"shutdown-timeout", c.shutdownTimeout},
+		{"header-timeout", c.headerTimeout},
+		{"body-timeout", c.bodyTimeout},
+		{"answer-timeout", c.answerTimeout},
+		{"idle-timeout", c.idleTimeout},
 	} {
 		if t.d < 0 {
 			return fmt.Errorf("-%s %v is negative", t.name, t.d)

@@ -18,6 +18,7 @@
 //	POST   /_braid/faults                      adds one
 //	DELETE /_braid/faults                      forgets them
 //	POST   /_braid/iterators/expire            makes all iterators expire
+//	GET    /_braid/settings                    the settings of the server, and the limits of an account
 //	PUT    /_braid/limits                      makes the limits of Kinesis hold, or not
 //
 // Where accounts are separate, the parameters account and region say whose streams

@@ -71,8 +71,8 @@ func (r *reply) free() {
 
 // The order of the steps below is that in which the service looks at odd requests.
 
-// answer answers a request.
-func (s *Server) answer(r *http.Request) *reply {
+// answer answers a request, whose body may be bounded.
+func (s *Server) answer(r *http.Request, bounded *http.ResponseController) *reply {
 	b := pool.Get().(*buffers)
 	rep := &reply{status: http.StatusOK, buffers: b, header: make([]header, 0, 6)}
 	body, fits, err := readBody(r, b.request[:0])
@@ -91,6 +91,7 @@ func (s *Server) answer(r *http.Request) *reply {
 		rep.status = http.StatusRequestEntityTooLarge
 		return rep
 	}
+	received(bounded)
 	if preflight := allowOrigin(r, rep); preflight {
 		requestID, _ := s.opts.IDs.next()
 		rep.set("X-Amzn-Requestid", requestID)

@@ -1,6 +1,7 @@
 package server
 
 import (
+	"errors"
 	"io"
 	"net/http"
 	"time"
@@ -14,24 +15,39 @@ type Bounds struct{ Body, Answer time.Duration }
 // Wrap returns a handler that does what another one does, within the bounds.
 func (b Bounds) Wrap(handler http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		b.receive(w, r)
+		if bounded := b.receive(w, r); bounded != nil {
+			// A copy, for the HTTP server looks at the body of its own: what it knows, it
+			// can leave unread.
+			own := *r
+			own.Body = &boundedBody{r.Body, bounded}
+			r = &own
+		}
 		handler.ServeHTTP(&boundedWriter{ResponseWriter: w, request: r, bounds: b}, r)
 	})
 }
 
-// receive bounds how long the request's body may take. What is left of a body that is
+// receive bounds how long the request's body may take, and returns what has to be told,
+// by received, when it is there; nil if there is no bound. What is left of a body that is
 // not read to its end stays bounded: the HTTP server reads some of that itself.
-func (b Bounds) receive(w http.ResponseWriter, r *http.Request) {
+func (b Bounds) receive(w http.ResponseWriter, r *http.Request) *http.ResponseController {
 	if b.Body <= 0 || r.Body == nil || r.Body == http.NoBody {
-		return
+		return nil
 	}
 	if server := serverOf(r); server != nil && server.ReadTimeout > 0 {
-		return
+		return nil
 	}
-	// Of what cannot do it, such as a recorder, nobody is slow.
-	controller := http.NewResponseController(w)
-	if controller.SetReadDeadline(time.Now().Add(b.Body)) == nil {
-		r.Body = &boundedBody{r.Body, controller}
+	bounded := http.NewResponseController(w)
+	if bounded.SetReadDeadline(time.Now().Add(b.Body)) != nil {
+		return nil // nobody is slow where it cannot be done, as with a recorder
+	}
+	return bounded
+}
+
+// received lifts the bound of a body that was read to its end. Over HTTP/1.1 the server
+// goes on reading, to see whether the client hangs up, and takes a deadline for that.
+func received(bounded *http.ResponseController) {
+	if bounded != nil {
+		_ = bounded.SetReadDeadline(time.Time{})
 	}
 }
 
@@ -56,15 +72,13 @@ func serverOf(r *http.Request) *http.Server {
 // boundedBody is a body that is to arrive within a bound.
 type boundedBody struct {
 	io.ReadCloser
-	controller *http.ResponseController
+	bounded *http.ResponseController
 }
 
-// Read is part of io.Reader. At the end it lifts the bound: over HTTP/1.1 the server
-// goes on reading, to see whether the client hangs up, and takes a deadline for that.
 func (b *boundedBody) Read(p []byte) (int, error) {
 	n, err := b.ReadCloser.Read(p)
-	if err == io.EOF { //nolint:errorlint // as io.Reader has it
-		_ = b.controller.SetReadDeadline(time.Time{})
+	if errors.Is(err, io.EOF) {
+		received(b.bounded)
 	}
 	return n, err
 }

@@ -117,8 +117,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	started := time.Now()
-	s.opts.Bounds.receive(w, r)
-	reply := s.answer(r)
+	reply := s.answer(r, s.opts.Bounds.receive(w, r))
 	defer reply.free()
 	if reply.dropped {
 		panic(http.ErrAbortHandler) // which net/http takes as an order to break off
