@@ -15,6 +15,7 @@ import (
 	"runtime/debug"
 	"slices"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/braidstream/braid"
@@ -99,8 +100,10 @@ func serve(ctx context.Context, c *config, stdout, stderr io.Writer) (err error)
 	if !withControl {
 		httpServer.Handler = c.withHealth(db, api)
 	}
-	if tlsPort := portOf(listeners[len(listeners)-1]); c.endpoints()[len(listeners)-1].tls {
-		httpServer.Handler = markTLS(tlsPort, httpServer.Handler)
+	for _, l := range listeners {
+		if _, ok := l.(*kinesisapi.TLSListener); ok {
+			httpServer.Handler = markTLS(portOf(l), httpServer.Handler)
+		}
 	}
 	served := make(chan error, len(listeners))
 	for _, l := range listeners {
@@ -149,15 +152,17 @@ func (c *config) listen(ctx context.Context, errorLog *log.Logger) (listeners []
 			}
 			config = &tls.Config{Certificates: []tls.Certificate{certificate}}
 		}
-		listener, err := new(net.ListenConfig).Listen(ctx, "tcp", e.addr)
+		opened, err := listenOn(ctx, e.addr)
 		if err != nil {
 			return listeners, nil, err
 		}
-		urls = append(urls, urlOf(e, listener))
-		if config != nil {
-			listener = &kinesisapi.TLSListener{Listener: listener, Config: config, ErrorLog: errorLog}
+		urls = append(urls, urlOf(e, opened[0]))
+		for _, l := range opened {
+			if config != nil {
+				l = &kinesisapi.TLSListener{Listener: l, Config: config, ErrorLog: errorLog}
+			}
+			listeners = append(listeners, l)
 		}
-		listeners = append(listeners, listener)
 	}
 	return listeners, urls, nil
 }
@@ -198,6 +203,40 @@ func markTLS(port string, handler http.Handler) http.Handler {
 		}
 		handler.ServeHTTP(w, r)
 	})
+}
+
+// maxTries is how often a free port is looked for, if it is taken on one of the addresses
+// of localhost.
+const maxTries = 10
+
+// listenOn listens on an address. localhost is two, of which net.Listen takes one, and
+// some clients try the other first, or alone.
+func listenOn(ctx context.Context, addr string) ([]net.Listener, error) {
+	host, port, _ := net.SplitHostPort(addr) // which was checked
+	for try := 1; ; try++ {
+		listener, err := new(net.ListenConfig).Listen(ctx, "tcp", addr)
+		if err != nil {
+			return nil, err
+		}
+		if host != "localhost" {
+			return []net.Listener{listener}, nil
+		}
+		other := "::1"
+		if addr, ok := listener.Addr().(*net.TCPAddr); ok && addr.IP.To4() == nil {
+			other = "127.0.0.1"
+		}
+		second, err := new(net.ListenConfig).Listen(ctx, "tcp", net.JoinHostPort(other, portOf(listener)))
+		switch {
+		case err == nil:
+			return []net.Listener{listener, second}, nil
+		case !errors.Is(err, syscall.EADDRINUSE): // this machine does not have both
+			return []net.Listener{listener}, nil
+		case port != "0" || try == maxTries:
+			_ = listener.Close() // the other error tells more
+			return nil, err
+		}
+		_ = listener.Close() // it was not used
+	}
 }
 
 func portOf(listener net.Listener) string { return portIn(listener.Addr()) }

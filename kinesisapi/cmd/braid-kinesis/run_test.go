@@ -257,6 +257,43 @@ func TestBothPorts(t *testing.T) {
 	require.NotContains(t, stdout, "verify")
 }
 
+// TestLocalhost: a port of localhost is served on both of its addresses.
+func TestLocalhost(t *testing.T) {
+	probe, err := net.Listen("tcp", "[::1]:0")
+	if err != nil {
+		t.Skip("this machine has no IPv6")
+	}
+	require.NoError(t, probe.Close())
+	p := start(t, nil, "-tls-port", "0")
+	for url, scheme := range map[string]string{p.url: "http", p.tlsURL: "https"} {
+		_, port, _ := strings.Cut(strings.TrimPrefix(url, scheme+"://"), ":")
+		for _, host := range []string{"127.0.0.1", "::1"} {
+			client := client(t, nil, (*http.Protocols).SetHTTP1)
+			client.Transport.(*http.Transport).TLSClientConfig.InsecureSkipVerify = true
+			base := scheme + "://" + net.JoinHostPort(host, port)
+			response, err := client.Get(base + "/_braid/")
+			require.NoError(t, err)
+			page, err := io.ReadAll(response.Body)
+			require.NoError(t, err)
+			require.NoError(t, response.Body.Close())
+			require.Contains(t, string(page), "curl "+base+"/_braid/health")
+		}
+	}
+}
+
+// TestLocalhostInUse: half of localhost is not enough, for a client may meet another
+// program on the other.
+func TestLocalhostInUse(t *testing.T) {
+	taken, err := net.Listen("tcp", "[::1]:0")
+	if err != nil {
+		t.Skip("this machine has no IPv6")
+	}
+	defer taken.Close()
+	var stdout, stderr bytes.Buffer
+	require.Equal(t, exitFailure, run(t.Context(), []string{"-port", portOf(taken)}, nil, &stdout, &stderr))
+	require.Contains(t, stderr.String(), "in use")
+}
+
 func TestSelfSigned(t *testing.T) {
 	p := start(t, nil, "-tls")
 	require.True(t, strings.HasPrefix(p.url, "https://localhost:"), p.url)
