@@ -7,14 +7,11 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/json"
-	"encoding/pem"
 	"io"
-	"net"
 	"net/http"
 	"net/http/httptrace"
 	"os"
 	"path/filepath"
-	"runtime/debug"
 	"strings"
 	"sync"
 	"testing"
@@ -161,155 +158,6 @@ func put(ctx context.Context, k *kinesis.Client, stream string) error {
 	return err
 }
 
-// certificateFiles writes a certificate for this machine.
-func certificateFiles(t *testing.T) (cert, key string, roots *x509.CertPool) {
-	made, err := selfSigned("localhost:0")
-	require.NoError(t, err)
-	der, err := x509.MarshalPKCS8PrivateKey(made.PrivateKey)
-	require.NoError(t, err)
-	dir := t.TempDir()
-	cert, key = filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem")
-	text := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: made.Certificate[0]})
-	require.NoError(t, os.WriteFile(cert, text, 0o600))
-	require.NoError(t, os.WriteFile(key, pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}), 0o600))
-	roots = x509.NewCertPool()
-	require.True(t, roots.AppendCertsFromPEM(text))
-	return cert, key, roots
-}
-
-func TestProtocols(t *testing.T) {
-	cert, key, roots := certificateFiles(t)
-	withTLS := []string{"-tls-cert", cert, "-tls-key", key}
-	for _, c := range []struct {
-		name   string
-		args   []string
-		enable func(*http.Protocols, bool)
-		proto  string
-	}{
-		{"HTTP/1.1", nil, (*http.Protocols).SetHTTP1, "HTTP/1.1"},
-		{"h2c", nil, (*http.Protocols).SetUnencryptedHTTP2, "HTTP/2.0"},
-		{"TLS HTTP/1.1", withTLS, (*http.Protocols).SetHTTP1, "HTTP/1.1"},
-		{"TLS HTTP/2", withTLS, (*http.Protocols).SetHTTP2, "HTTP/2.0"},
-	} {
-		t.Run(c.name, func(t *testing.T) {
-			p := start(t, nil, append(c.args, "-stream", "orders:2")...)
-			client := client(t, roots, c.enable)
-			for range 3 {
-				require.NoError(t, put(t.Context(), p.sdk(client), "orders"))
-			}
-			response, err := client.Get(p.url + "/_braid/health")
-			require.NoError(t, err)
-			defer response.Body.Close()
-			require.Equal(t, http.StatusOK, response.StatusCode)
-			require.Equal(t, c.proto, response.Proto)
-			code, _, stderr := p.stop()
-			require.Equal(t, exitOK, code)
-			require.Empty(t, stderr)
-		})
-	}
-}
-
-// One process serves a plain port and one with TLS, and clients speak HTTP/1.1 and
-// HTTP/2 on both, with ALPN and without it, as AWS's SDK for Java does.
-func TestBothPorts(t *testing.T) {
-	cert, key, roots := certificateFiles(t)
-	p := start(t, nil, "-tls-port", "0", "-tls-cert", cert, "-tls-key", key, "-stream", "orders:2")
-	require.True(t, strings.HasPrefix(p.url, "http://localhost:"), p.url)
-	require.True(t, strings.HasPrefix(p.tlsURL, "https://localhost:"), p.tlsURL)
-	for _, c := range []struct {
-		name, url string
-		enable    func(*http.Protocols, bool)
-		alpn      []string
-		proto     string
-	}{
-		{"plain HTTP/1.1", p.url, (*http.Protocols).SetHTTP1, nil, "HTTP/1.1"},
-		{"plain HTTP/2", p.url, (*http.Protocols).SetUnencryptedHTTP2, nil, "HTTP/2.0"},
-		{"ALPN HTTP/1.1", p.tlsURL, (*http.Protocols).SetHTTP1, []string{"http/1.1"}, "HTTP/1.1"},
-		{"ALPN HTTP/2", p.tlsURL, (*http.Protocols).SetUnencryptedHTTP2, []string{"h2"}, "HTTP/2.0"},
-		{"no ALPN HTTP/1.1", p.tlsURL, (*http.Protocols).SetHTTP1, nil, "HTTP/1.1"},
-		{"no ALPN HTTP/2", p.tlsURL, (*http.Protocols).SetUnencryptedHTTP2, nil, "HTTP/2.0"},
-	} {
-		t.Run(c.name, func(t *testing.T) {
-			client := client(t, roots, c.enable)
-			address, secure := strings.CutPrefix(c.url, "https://")
-			if secure { // the transport takes the connection for a plain one, and so begins with its protocol at once
-				client.Transport.(*http.Transport).DialContext = func(ctx context.Context, _, _ string) (net.Conn, error) {
-					dialer := tls.Dialer{Config: &tls.Config{RootCAs: roots, NextProtos: c.alpn}}
-					conn, err := dialer.DialContext(ctx, "tcp", address)
-					return struct{ net.Conn }{conn}, err
-				}
-			}
-			url := "http://" + strings.TrimPrefix(address, "http://")
-			k := kinesis.New(p.sdk(client).Options(), func(o *kinesis.Options) { o.BaseEndpoint = &url })
-			require.NoError(t, put(t.Context(), k, "orders"))
-			response, err := client.Get(url + "/_braid/")
-			require.NoError(t, err)
-			defer response.Body.Close()
-			require.Equal(t, c.proto, response.Proto)
-			page, err := io.ReadAll(response.Body)
-			require.NoError(t, err)
-			require.Contains(t, string(page), "curl "+c.url+"/_braid/health")
-		})
-	}
-	code, stdout, stderr := p.stop()
-	require.Equal(t, exitOK, code)
-	require.Empty(t, stderr)
-	require.NotContains(t, stdout, "verify")
-}
-
-// TestLocalhost: a port of localhost is served on both of its addresses.
-func TestLocalhost(t *testing.T) {
-	probe, err := net.Listen("tcp", "[::1]:0")
-	if err != nil {
-		t.Skip("this machine has no IPv6")
-	}
-	require.NoError(t, probe.Close())
-	p := start(t, nil, "-tls-port", "0")
-	for url, scheme := range map[string]string{p.url: "http", p.tlsURL: "https"} {
-		_, port, _ := strings.Cut(strings.TrimPrefix(url, scheme+"://"), ":")
-		for _, host := range []string{"127.0.0.1", "::1"} {
-			client := client(t, nil, (*http.Protocols).SetHTTP1)
-			client.Transport.(*http.Transport).TLSClientConfig.InsecureSkipVerify = true
-			base := scheme + "://" + net.JoinHostPort(host, port)
-			response, err := client.Get(base + "/_braid/")
-			require.NoError(t, err)
-			page, err := io.ReadAll(response.Body)
-			require.NoError(t, err)
-			require.NoError(t, response.Body.Close())
-			require.Contains(t, string(page), "curl "+base+"/_braid/health")
-		}
-	}
-}
-
-// TestLocalhostInUse: half of localhost is not enough, for a client may meet another
-// program on the other.
-func TestLocalhostInUse(t *testing.T) {
-	taken, err := net.Listen("tcp", "[::1]:0")
-	if err != nil {
-		t.Skip("this machine has no IPv6")
-	}
-	defer taken.Close()
-	var stdout, stderr bytes.Buffer
-	require.Equal(t, exitFailure, run(t.Context(), []string{"-port", portOf(taken)}, nil, &stdout, &stderr))
-	require.Contains(t, stderr.String(), "in use")
-}
-
-func TestSelfSigned(t *testing.T) {
-	p := start(t, nil, "-tls")
-	require.True(t, strings.HasPrefix(p.url, "https://localhost:"), p.url)
-	client := client(t, nil, (*http.Protocols).SetHTTP2)
-	client.Transport.(*http.Transport).TLSClientConfig.InsecureSkipVerify = true
-	_, err := p.sdk(client).ListStreams(t.Context(), &kinesis.ListStreamsInput{})
-	require.NoError(t, err)
-	_, stdout, _ := p.stop()
-	require.Contains(t, stdout, "aws kinesis list-streams --no-verify-ssl --endpoint-url "+p.url+"\n")
-
-	p = start(t, nil, "-tls-port", "0")
-	_, stdout, _ = p.stop()
-	require.Contains(t, stdout, "aws kinesis list-streams --endpoint-url "+p.url+"\n")
-	require.Contains(t, stdout, "The certificate of "+p.tlsURL+" was made for this run: clients must be told not to verify it.\n")
-}
-
 func TestAnnounce(t *testing.T) {
 	p := start(t, nil, "-stream", "orders:4", "-stream", "events:on-demand,clicks", "-region", "eu-west-1")
 	p.region = "eu-west-1"
@@ -399,28 +247,6 @@ func TestExactLimits(t *testing.T) {
 	require.False(t, limited())
 	require.True(t, limited("-exact-limits"))
 	require.False(t, limited())
-}
-
-func TestEnvironment(t *testing.T) {
-	file := filepath.Join(t.TempDir(), "streams")
-	require.NoError(t, os.WriteFile(file, []byte("# the streams\norders:3\n\n  events:on-demand  # grows\n"), 0o600))
-	env := []string{
-		"BRAID_KINESIS_STREAMS_FILE=" + file,
-		"BRAID_KINESIS_STREAM=a:1,b:2",
-		"BRAID_KINESIS_REGION=eu-west-1",
-		"BRAID_KINESIS_ACCOUNT=111122223333",
-		"BRAID_KINESIS_CONTROL=false",
-		"BRAID_KINESIS_KEYS=", // as if it were not there
-		"BRAID_KINESIS_PORT=tcp://10.0.0.1:4567",
-		"BRAID_KINESIS_TLS_PORT=tcp://10.0.0.2:4568",
-		"BRAID_KINESIS_SERVICE_HOST=10.0.0.1",
-		"PATH=/bin",
-	}
-	p := start(t, env, "-account", "444455556666")
-	require.Equal(t, []string{"a", "b", "events", "orders"}, p.names())
-	require.Equal(t, "arn:aws:kinesis:eu-west-1:444455556666:stream/orders", *p.summary("orders").StreamARN)
-	status, _ := p.get("/_braid/streams")
-	require.Equal(t, http.StatusNotFound, status)
 }
 
 func TestSeparateAccounts(t *testing.T) {
@@ -610,106 +436,5 @@ func TestShutdownEndsSubscriptions(t *testing.T) {
 	require.Equal(t, exitOK, code)
 	require.Empty(t, stderr)
 	for range sub.GetStream().Events() { // ends
-	}
-}
-
-func TestPortInUse(t *testing.T) {
-	taken, err := net.Listen("tcp", "localhost:0")
-	require.NoError(t, err)
-	defer taken.Close()
-	dir := filepath.Join(t.TempDir(), "data")
-	var stdout, stderr bytes.Buffer
-	require.Equal(t, exitFailure, run(t.Context(), []string{"-addr", taken.Addr().String(), "-dir", dir}, nil, &stdout, &stderr))
-	require.Contains(t, stderr.String(), "in use")
-	require.NoDirExists(t, dir)
-}
-
-func TestBadFlags(t *testing.T) {
-	file := filepath.Join(t.TempDir(), "streams")
-	require.NoError(t, os.WriteFile(file, []byte("orders:1\norders:none\n"), 0o600))
-	for _, c := range []struct {
-		args, env, contains string
-	}{
-		{"-nothing", "", "-nothing"},
-		{"orders:4", "", "orders:4"},
-		{"-port 65536", "", "65536"},
-		{"-port x", "", "x"},
-		{"-addr localhost", "", "host:port"},
-		{"-tls-addr localhost", "", "-tls-addr"},
-		{"-tls-port 65536", "", "-tls-port"},
-		{"-tls -tls-port 0", "", "-tls makes"},
-		{"-body-timeout -1s", "", "-body-timeout"},
-		{"-dir d -durability full", "", "full"},
-		{"-durability sync", "", "-dir"},
-		{"-stream :4", "", "name"},
-		{"-stream orders:0", "", "shards"},
-		{"-stream orders:10001", "", "shards"},
-		{"-stream orders:1 -stream orders:2", "", "twice"},
-		{"-stream orders:1,orders:1:us-east-1", "", "twice"},
-		{"-stream orders:1:eu-west-1", "", "-separate-accounts"},
-		{"-stream orders:1::111122223333", "", "-separate-accounts"},
-		{"-stream orders:1:Oregon", "", "Oregon"},
-		{"-stream orders:1:us-east-1:1", "", "12 digits"},
-		{"-stream orders:1:us-east-1:000000000000:x", "", "name:shards:region:account"},
-		{"-shard-limit 1000001", "", "1000000"},
-		{"-streams-file " + file, "", file + ":2:"},
-		{"-streams-file " + file + ".none", "", "no such file"},
-		{"-account 1", "", "12 digits"},
-		{"-region Oregon", "", "Oregon"},
-		{"-create-delay -1s", "", "negative"},
-		{"-delete-delay soon", "", "soon"},
-		{"-shutdown-timeout -1s", "", "negative"},
-		{"-tls-cert c", "", "together"},
-		{"-access-log xml", "", "xml"},
-		{"-control=maybe", "", "maybe"},
-		{"", "BRAID_KINESIS_TLS=maybe", "BRAID_KINESIS_TLS=maybe"},
-	} {
-		t.Run(c.args+c.env, func(t *testing.T) {
-			var stdout, stderr bytes.Buffer
-			require.Equal(t, exitUsage, run(t.Context(), strings.Fields(c.args), []string{c.env}, &stdout, &stderr))
-			require.Contains(t, stderr.String(), c.contains)
-			require.Equal(t, 1, strings.Count(stderr.String(), "\n"), stderr.String())
-			require.Empty(t, stdout.String())
-		})
-	}
-}
-
-func TestBadFiles(t *testing.T) {
-	missing := filepath.Join(t.TempDir(), "missing")
-	for _, args := range [][]string{{"-keys", missing}, {"-tls-cert", missing, "-tls-key", missing}} {
-		var stdout, stderr bytes.Buffer
-		require.Equal(t, exitFailure, run(t.Context(), append(args, "-port", "0"), nil, &stdout, &stderr))
-		require.Contains(t, stderr.String(), "missing")
-		require.Equal(t, 1, strings.Count(stderr.String(), "\n"), stderr.String())
-	}
-}
-
-func TestHelpAndVersion(t *testing.T) {
-	var stdout, stderr bytes.Buffer
-	require.Equal(t, exitOK, run(t.Context(), []string{"-h"}, nil, &stdout, &stderr))
-	require.Contains(t, stdout.String(), "-streams-file file")
-	require.Equal(t, exitOK, run(t.Context(), []string{"-version"}, nil, &stdout, &stderr))
-	require.Contains(t, stdout.String(), "\nbraid-kinesis ")
-	require.NotContains(t, stdout.String(), "(devel)")
-	require.Empty(t, stderr.String())
-}
-
-func TestVersionText(t *testing.T) {
-	vcs := func(modified string) []debug.BuildSetting {
-		return []debug.BuildSetting{{Key: "vcs.revision", Value: "0123abcd"}, {Key: "vcs.time", Value: "2026-01-02T03:04:05Z"}, {Key: "vcs.modified", Value: modified}}
-	}
-	core := &debug.Module{Path: "github.com/braidstream/braid", Version: "v1.4.0"}
-	for _, c := range []struct {
-		info *debug.BuildInfo
-		want string
-	}{
-		{nil, "built from source, revision unknown"},
-		{&debug.BuildInfo{Main: debug.Module{Version: "(devel)"}}, "built from source, revision unknown"},
-		{&debug.BuildInfo{Main: debug.Module{Version: "(devel)"}, Settings: vcs("false")}, "built from revision 0123abcd of 2026-01-02T03:04:05Z"},
-		{&debug.BuildInfo{Settings: vcs("true"), Deps: []*debug.Module{{Path: core.Path, Version: "(devel)"}}}, "built from revision 0123abcd of 2026-01-02T03:04:05Z with changes"},
-		{&debug.BuildInfo{Main: debug.Module{Version: "v1.2.3"}, Settings: vcs("false"), Deps: []*debug.Module{core}}, "v1.2.3, braid v1.4.0"},
-	} {
-		got := versionText(c.info, c.info != nil)
-		require.True(t, strings.HasPrefix(got, "braid-kinesis "+c.want+", go1."), got)
 	}
 }
