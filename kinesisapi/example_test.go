@@ -2,8 +2,10 @@ package kinesisapi_test
 
 import (
 	"context"
+	"crypto/tls"
 	"fmt"
 	"log"
+	"net"
 	"net/http"
 	"time"
 
@@ -76,6 +78,42 @@ func ExampleServer() {
 	server.Protocols.SetUnencryptedHTTP2(true) // SubscribeToShard of some SDKs asks for it
 	server.RegisterOnShutdown(api.Close)       // subscriptions would keep it waiting
 	log.Fatal(server.ListenAndServe())
+}
+
+// One HTTP server serves a plain port and one with TLS, on which clients speak HTTP/2
+// with ALPN or without it.
+func ExampleTLSListener() {
+	db, err := braid.Open("data", nil)
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer db.Close()
+	api, err := kinesisapi.New(db, nil)
+	if err != nil {
+		log.Fatal(err)
+	}
+	certificate, err := tls.LoadX509KeyPair("cert.pem", "key.pem")
+	if err != nil {
+		log.Fatal(err)
+	}
+	plain, err := net.Listen("tcp", "localhost:4567")
+	if err != nil {
+		log.Fatal(err)
+	}
+	secure, err := net.Listen("tcp", "localhost:4568")
+	if err != nil {
+		log.Fatal(err)
+	}
+
+	server := &http.Server{Handler: api, Protocols: new(http.Protocols)}
+	server.Protocols.SetHTTP1(true)
+	server.Protocols.SetUnencryptedHTTP2(true) // on the TLS port, too
+	server.RegisterOnShutdown(api.Close)
+	go server.Serve(&kinesisapi.TLSListener{
+		Listener: secure,
+		Config:   &tls.Config{Certificates: []tls.Certificate{certificate}},
+	})
+	log.Fatal(server.Serve(plain))
 }
 
 // Without limits a stream takes what the machine can; with them it takes what

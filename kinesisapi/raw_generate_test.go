@@ -55,7 +55,7 @@ var enums = map[string][]string{
 	"StreamMode":                 {"PROVISIONED", "PROVISIONED", "ON_DEMAND", "X"},
 	"EncryptionType":             {"KMS", "KMS", "KMS", "NONE", "X"},
 	"ScalingType":                {"UNIFORM_SCALING", "UNIFORM_SCALING", "X"},
-	"RecordDistributionStrategy": {"USER_PARTITION_KEY", "X"}, // AUTO places records at random
+	"RecordDistributionStrategy": {"USER_PARTITION_KEY", "AUTO", "X"},
 	"CommitmentStatus":           {"ENABLED", "DISABLED", "X"},
 	"StreamName":                 {"a", "b", "c", "A.b_c-0", "not there", ""},
 	"ConsumerName":               {"one", "two", "three", "é"},

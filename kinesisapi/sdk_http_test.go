@@ -97,14 +97,22 @@ func TestSDKHTTP(t *testing.T) {
 			mu.Lock()
 			defer mu.Unlock()
 			failed := make(map[string]string)
+			var ends []string // of subscriptions
 			for _, a := range seen {
-				if a.Error != "" {
+				switch {
+				case a.Operation == "SubscribeToShard" && a.Status == http.StatusOK:
+					ends = append(ends, a.Error)
+				case a.Error != "":
 					failed[a.Operation] = a.Error
 					require.Equal(t, http.StatusBadRequest, a.Status)
+				}
+				if a.Operation != "DeregisterStreamConsumer" && a.Operation != "CreateStream" && a.Operation != "SplitShard" {
+					require.Positive(t, a.ResponseBytes, a.Operation)
 				}
 				require.True(t, strings.HasPrefix(a.Remote, "127.0.0.1:"), a.Remote)
 			}
 			require.Equal(t, map[string]string{"DescribeStream": "ResourceNotFoundException", "SubscribeToShard": "ResourceInUseException"}, failed)
+			require.ElementsMatch(t, []string{"", "ResourceNotFoundException", "", ""}, ends)
 		})
 	}
 }

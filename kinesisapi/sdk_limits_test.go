@@ -280,7 +280,7 @@ func TestSDKQuotas(t *testing.T) {
 				require.NoError(t, err)
 			}
 		}
-		failsWith[errLimit](t, err, "50 on-demand streams")
+		failsWith[errLimit](t, err, "Limit: 50")
 		limits, err := k.DescribeLimits(k.ctx, nil)
 		require.NoError(t, err)
 		require.EqualValues(t, 1000, *limits.ShardLimit)

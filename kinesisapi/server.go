@@ -26,13 +26,21 @@ type Options struct {
 	// access key if it consists of 12 digits; Account and Region stand in for what
 	// is not there. In the database such a stream is called
 	// "account.region.stream". Without it there is one account, whatever requests
-	// and ARNs call it.
+	// and ARNs call it; Logger receives a hint, once, when a request is signed for
+	// another account or region than Account and Region.
 	SeparateAccounts bool
 
 	// ExactLimits makes the limits of Kinesis hold: throughput of shards, quotas of
 	// the account, how often an operation can be called. Without it there are none
 	// but the sizes of requests, and a stream takes what the machine can.
 	ExactLimits bool
+
+	// ShardLimit is how many open shards an account may have in a region, and
+	// OnDemandStreamLimit how many on-demand streams: 1 to 1,000,000. They are enforced
+	// with or without ExactLimits. The defaults are those of AWS, enforced with
+	// ExactLimits only: 20,000 shards in us-east-1, us-west-2 and eu-west-1 and 1,000
+	// elsewhere, and 50 streams. Negative means no limit. DescribeLimits returns them.
+	ShardLimit, OnDemandStreamLimit int
 
 	// CheckAuthorization refuses requests that lack a part of a signature. The
 	// signature itself is never verified.
@@ -43,6 +51,19 @@ type Options struct {
 	// too. 0 means that it is ACTIVE, or gone, when the call returns. A change shows
 	// at the end of its delay.
 	CreateDelay, UpdateDelay, DeleteDelay time.Duration
+
+	// BodyTimeout is how long the body of a request over HTTP may take to arrive, from
+	// the end of its headers on. A client that is slower is answered
+	// RequestTimeoutException (status 408) and, over HTTP/1.1, disconnected. The
+	// default is 30 seconds; negative means no limit. An [http.Server] that has a
+	// ReadTimeout keeps to that one.
+	BodyTimeout time.Duration
+
+	// AnswerTimeout is how long a client over HTTP may take to read an answer, from its
+	// first byte on. One that is slower is disconnected. The default is 30 seconds;
+	// negative means no limit. An [http.Server] that has a WriteTimeout keeps to that
+	// one. Subscriptions have a limit of their own: 6 minutes from their start.
+	AnswerTimeout time.Duration
 
 	// Logger receives failures that callers are not told the cause of. nil means
 	// silence.
@@ -59,12 +80,12 @@ type Options struct {
 
 // Access is a request that was answered over HTTP.
 type Access struct {
-	Remote        string // address of the client
-	Operation     string // such as "PutRecord"; empty if it is not one
-	Status        int    // of HTTP
-	Error         string // such as "ResourceNotFoundException"; empty if there was none
-	ResponseBytes int
-	Duration      time.Duration
+	Remote        string        // address of the client
+	Operation     string        // such as "PutRecord"; empty if it is not one
+	Status        int           // of HTTP
+	Error         string        // such as "ResourceNotFoundException"; empty if there was none. A subscription may end with one
+	ResponseBytes int64         // of the answer's body that were sent, all events of a subscription included
+	Duration      time.Duration // until the answer was written; of a subscription, until it ended
 }
 
 // Server answers the operations of Kinesis from a database. It is an
@@ -97,6 +118,9 @@ func New(db *braid.DB, options *Options) (*Server, error) {
 		UpdateDelay:      opts.UpdateDelay,
 		DeleteDelay:      opts.DeleteDelay,
 		Logger:           opts.Logger,
+
+		ShardLimit:          opts.ShardLimit,
+		OnDemandStreamLimit: opts.OnDemandStreamLimit,
 	})
 	if err != nil {
 		return nil, err
@@ -105,7 +129,9 @@ func New(db *braid.DB, options *Options) (*Server, error) {
 		Account:            opts.Account,
 		Region:             opts.Region,
 		SeparateAccounts:   opts.SeparateAccounts,
+		HintAccounts:       true,
 		CheckAuthorization: opts.CheckAuthorization,
+		Bounds:             server.Bounds{Body: opts.BodyTimeout, Answer: opts.AnswerTimeout},
 		IDs:                server.NewIDs(seed()),
 		Logger:             opts.Logger,
 	}
@@ -116,7 +142,11 @@ func New(db *braid.DB, options *Options) (*Server, error) {
 	}
 	if opts.Control {
 		script := new(fault.Script)
-		inner.Control = control.New(db, s.service, script, service.Caller{Account: opts.Account, Region: opts.Region})
+		inner.Control = control.New(db, s.service, script, service.Caller{Account: opts.Account, Region: opts.Region}, control.Settings{
+			SeparateAccounts: opts.SeparateAccounts, CheckAuthorization: opts.CheckAuthorization,
+			CreateDelay: opts.CreateDelay, UpdateDelay: opts.UpdateDelay, DeleteDelay: opts.DeleteDelay,
+			BodyTimeout: opts.BodyTimeout, AnswerTimeout: opts.AnswerTimeout,
+		})
 		inner.Intercept = script.Intercept
 	}
 	s.server = server.New(s.service, inner)
@@ -160,6 +190,9 @@ var (
 	regionRule  = regexp.MustCompile(`^[a-z0-9-]{1,32}$`)
 )
 
+// maxLimit is the largest quota that DescribeLimits can return.
+const maxLimit = 1_000_000
+
 func (o *Options) withDefaults() (Options, error) {
 	var opts Options
 	if o != nil {
@@ -171,6 +204,12 @@ func (o *Options) withDefaults() (Options, error) {
 	if opts.Region == "" {
 		opts.Region = "us-east-1"
 	}
+	if opts.BodyTimeout == 0 {
+		opts.BodyTimeout = 30 * time.Second
+	}
+	if opts.AnswerTimeout == 0 {
+		opts.AnswerTimeout = 30 * time.Second
+	}
 	if opts.Logger == nil {
 		opts.Logger = slog.New(slog.DiscardHandler)
 	}
@@ -179,6 +218,14 @@ func (o *Options) withDefaults() (Options, error) {
 		return opts, &braid.InvalidArgumentError{Field: "Options.Account", Value: opts.Account, Rule: "must be 12 digits"}
 	case !regionRule.MatchString(opts.Region):
 		return opts, &braid.InvalidArgumentError{Field: "Options.Region", Value: opts.Region, Rule: "must be 1 to 32 characters of a-z, 0-9 and '-'"}
+	}
+	for _, limit := range []struct {
+		name string
+		n    int
+	}{{"ShardLimit", opts.ShardLimit}, {"OnDemandStreamLimit", opts.OnDemandStreamLimit}} {
+		if limit.n > maxLimit {
+			return opts, &braid.InvalidArgumentError{Field: "Options." + limit.name, Value: limit.n, Rule: "must be at most 1,000,000"}
+		}
 	}
 	for _, delay := range []struct {
 		name string

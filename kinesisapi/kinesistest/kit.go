@@ -202,7 +202,7 @@ func (l *life) end() error {
 func (k *Kit) close() {
 	k.t.Helper()
 	for _, f := range k.faults.Unmet() {
-		k.t.Errorf("kinesistest: at the end of the test %d more calls of %s were to meet a fault: %s", f.Times, f.Operation, describe(f.Fault))
+		k.t.Errorf("kinesistest: the test ended before %s of %s met a fault: %s", counted(f.Times, "call"), f.Operation, describe(f.Fault))
 	}
 	for _, m := range k.faults.Misfits() {
 		k.t.Errorf("kinesistest: entry %d was to fail, counted from 0, in a PutRecords that had %d entries", m.Entry, m.Entries)

@@ -491,7 +491,7 @@ func TestSubscribersCatchUp(t *testing.T) {
 			k.as(tb).RequireCaughtUp("orders")
 		})
 		require.Contains(t, message, shard0+" to arn:aws:kinesis:us-east-1:000000000000:stream/orders/consumer/consumer0:")
-		require.Contains(t, message, `1 records are not read, from "four" on`)
+		require.Contains(t, message, `1 record not read, from "four" on`)
 	})
 }
 

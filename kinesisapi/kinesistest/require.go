@@ -186,7 +186,7 @@ func (k *Kit) RequireCaughtUp(stream string) {
 			if len(left) == 0 {
 				continue
 			}
-			what := fmt.Sprintf("%s%s: %d records are not read, from %s on", sh.ID(), toReader(consumer), len(left), quoted(left[0].Data))
+			what := fmt.Sprintf("%s%s: %s not read, from %s on", sh.ID(), toReader(consumer), counted(len(left), "record"), quoted(left[0].Data))
 			if !read {
 				what += "; nobody has begun to"
 			}

@@ -83,10 +83,10 @@ func TestRequireCaughtUp(t *testing.T) {
 	require.Contains(t, caughtUp(), "nobody has read it")
 	k.Put("orders", "a", "one", "two")
 	at := iterator(t, client, shard0)
-	require.Contains(t, caughtUp(), `2 records are not read, from "one" on`)
+	require.Contains(t, caughtUp(), `2 records not read, from "one" on`)
 	out, err := client.GetRecords(t.Context(), &kinesis.GetRecordsInput{ShardIterator: at, Limit: aws.Int32(1)})
 	require.NoError(t, err)
-	require.Contains(t, caughtUp(), `1 records are not read, from "two" on`)
+	require.Contains(t, caughtUp(), `1 record not read, from "two" on`)
 	at = getRecords(t, client, out.NextShardIterator).NextShardIterator
 	k.RequireCaughtUp("orders")
 
@@ -191,8 +191,8 @@ func TestAFaultThatNobodyMetFailsTheTest(t *testing.T) {
 		require.Error(t, putRecord(t.Context(), k.Kinesis(once), "a", "one"))
 	})
 	require.Equal(t, []string{
-		"kinesistest: at the end of the test 2 more calls of PutRecord were to meet a fault: " + throttled,
-		"kinesistest: at the end of the test 1 more calls of PutRecords were to meet a fault: " + throttled + " for entries [1]",
+		"kinesistest: the test ended before 2 calls of PutRecord met a fault: " + throttled,
+		"kinesistest: the test ended before 1 call of PutRecords met a fault: " + throttled + " for entries [1]",
 	}, f.errors)
 }
 
@@ -220,7 +220,7 @@ func TestAFailedTestShowsWhatWasThere(t *testing.T) {
 	require.Len(t, f.logs, 1)
 	require.Contains(t, f.logs[0], "calls: 31\n    … 11 more, and then\n")
 	require.Contains(t, f.logs[0], "PutRecord: "+throttled)
-	require.Contains(t, f.logs[0], "stream orders, 1 shards\n  it holds 30 records:\n")
+	require.Contains(t, f.logs[0], "stream orders, 1 shard\n  it holds 30 records:\n")
 
 	f = (&fakeTB{TB: t}).run(func(tb testing.TB) { New(tb, Stream("orders", 1)) })
 	require.Empty(t, f.logs)

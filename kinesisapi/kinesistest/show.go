@@ -91,7 +91,7 @@ func holds(records []Record) string {
 		shards[rec.Shard] = append(shards[rec.Shard], rec)
 	}
 	var text strings.Builder
-	fmt.Fprintf(&text, "  it holds %d records:\n", len(records))
+	fmt.Fprintf(&text, "  it holds %s:\n", counted(len(records), "record"))
 	lines := 0
 	for _, id := range slices.Sorted(maps.Keys(shards)) {
 		for _, key := range keysOf(shards[id]) {
@@ -104,6 +104,14 @@ func holds(records []Record) string {
 		}
 	}
 	return text.String()
+}
+
+// counted is a number of things.
+func counted(n int, thing string) string {
+	if n != 1 {
+		thing += "s"
+	}
+	return fmt.Sprintf("%d %s", n, thing)
 }
 
 // summary is what there is to know after a test has failed. It does not fail itself:
@@ -121,7 +129,7 @@ func (l *life) summary(calls []string) string {
 	}
 	for _, s := range l.db.Streams() {
 		records, err := recordsOf(s)
-		fmt.Fprintf(&text, "  stream %s, %d shards\n%s", s.Name(), len(s.Shards()), holds(records))
+		fmt.Fprintf(&text, "  stream %s, %s\n%s", s.Name(), counted(len(s.Shards()), "shard"), holds(records))
 		if err != nil {
 			fmt.Fprintf(&text, "  and cannot be read further: %v\n", err)
 		}

@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"runtime/debug"
+	"strconv"
 	"strings"
 
 	"github.com/braidstream/braid"
@@ -18,29 +19,29 @@ import (
 const maxListed = 10
 
 // announce says what is served, and how to reach it.
-func announce(w io.Writer, c *config, url string, withControl bool, streams []service.Managed) {
+func announce(w io.Writer, c *config, urls []string, withControl bool, streams []service.Managed) {
 	var b strings.Builder
 	line := func(name, format string, args ...any) {
 		fmt.Fprintf(&b, "  %-9s "+format+"\n", append([]any{name}, args...)...)
 	}
-	fmt.Fprintf(&b, "braid-kinesis listens on %s\n\n", url)
+	for _, url := range urls {
+		fmt.Fprintf(&b, "braid-kinesis listens on %s\n", url)
+	}
+	b.WriteString("\n")
+	url := urls[0]
 	line("data", "%s", c.storage())
 	line("account", "%s, region %s", c.account, c.region)
 	if c.separateAccounts {
 		line("", "accounts and regions are separate; these are those of requests that name none")
 	}
-	if c.exactLimits {
-		line("limits", "those of Kinesis")
-	} else {
-		line("limits", "none")
-	}
+	line("limits", "%s", c.limits())
 	name := "streams"
 	for i, m := range streams {
 		if i == maxListed {
 			line(name, "and %d more", len(streams)-maxListed)
 			break
 		}
-		line(name, "%s", describe(m))
+		line(name, "%s", c.describe(m))
 		name = ""
 	}
 	if len(streams) == 0 {
@@ -51,13 +52,13 @@ func announce(w io.Writer, c *config, url string, withControl bool, streams []se
 	} else {
 		line("control", "off, but for %s%shealth and ready; -control turns it on", url, control.Prefix)
 	}
-	self := c.tls && c.tlsCert == ""
+	self := c.tlsCert == "" && strings.HasPrefix(urls[len(urls)-1], "https:")
 
 	b.WriteString("\nFor the SDKs and the AWS CLI, any credentials do:\n\n")
 	fmt.Fprintf(&b, "  export AWS_ENDPOINT_URL_KINESIS=%s\n", url)
 	fmt.Fprintf(&b, "  export AWS_REGION=%s AWS_DEFAULT_REGION=%[1]s AWS_ACCESS_KEY_ID=test AWS_SECRET_ACCESS_KEY=test\n", c.region)
 	verify := ""
-	if self {
+	if self && strings.HasPrefix(url, "https:") {
 		verify = " --no-verify-ssl"
 	}
 	fmt.Fprintf(&b, "  aws kinesis list-streams%s --endpoint-url %s\n", verify, url)
@@ -66,7 +67,7 @@ func announce(w io.Writer, c *config, url string, withControl bool, streams []se
 	fmt.Fprintf(&b, "  Node    new KinesisClient({ endpoint: %q, region: %q, credentials: { accessKeyId: \"test\", secretAccessKey: \"test\" } })\n", url, c.region)
 	fmt.Fprintf(&b, "  Python  boto3.client(\"kinesis\", endpoint_url=%q, region_name=%q, aws_access_key_id=\"test\", aws_secret_access_key=\"test\")\n", url, c.region)
 	if self {
-		b.WriteString("\nThe certificate was made for this run: clients must be told not to verify it.\n")
+		fmt.Fprintf(&b, "\nThe certificate of %s was made for this run: clients must be told not to verify it.\n", urls[len(urls)-1])
 	}
 	b.WriteString("\nCtrl-C ends it.\n")
 	_, _ = io.WriteString(w, b.String())
@@ -91,19 +92,40 @@ func (c *config) storage() string {
 	}
 }
 
+// limits says which limits hold.
+func (c *config) limits() string {
+	text := "none"
+	if c.exactLimits {
+		text = "those of Kinesis"
+	}
+	but := ", but "
+	for _, limit := range []struct {
+		n    int
+		what string
+	}{{c.shardLimit, "open shard"}, {c.onDemandStreamLimit, "on-demand stream"}} {
+		switch {
+		case limit.n > 0:
+			text += but + count(int64(limit.n), limit.what)
+		case limit.n < 0 && c.exactLimits:
+			text += but + "any number of " + limit.what + "s"
+		default:
+			continue
+		}
+		but = " and "
+	}
+	return text
+}
+
 // describe says what a stream is in a line.
-func describe(m service.Managed) string {
+func (c *config) describe(m service.Managed) string {
 	d := m.Stream.Describe()
-	open := 0
+	open := int64(0)
 	for i := range d.Shards {
 		if !d.Shards[i].Closed {
 			open++
 		}
 	}
-	text := fmt.Sprintf("%s, %d shard", m.Name, open)
-	if open != 1 {
-		text += "s"
-	}
+	text := m.Name + ", " + count(open, "shard")
 	if m.Mode == "ON_DEMAND" {
 		text += ", on demand"
 	}
@@ -111,35 +133,65 @@ func describe(m service.Managed) string {
 		text += ", limited"
 	}
 	if d.Records > 0 {
-		text += fmt.Sprintf(", %d records", d.Records)
+		text += ", " + count(d.Records, "record")
+	}
+	if place := strings.Split(m.ARN, ":"); place[3] != c.region || place[4] != c.account {
+		text += ", account " + place[4] + ", region " + place[3]
 	}
 	return text
 }
 
+// count is a number of things.
+func count(n int64, thing string) string {
+	if n != 1 {
+		thing += "s"
+	}
+	return strconv.FormatInt(n, 10) + " " + thing
+}
+
 // urlOf is what clients on this machine call the listener.
-func urlOf(addr string, listener net.Listener, tls bool) string {
-	host, _, _ := net.SplitHostPort(addr) // which net.Listen has understood
+func urlOf(e endpoint, listener net.Listener) string {
+	host, _, _ := net.SplitHostPort(e.addr) // which net.Listen has understood
 	if ip := net.ParseIP(host); host == "" || ip != nil && ip.IsUnspecified() {
 		host = "localhost"
 	}
-	_, port, _ := net.SplitHostPort(listener.Addr().String()) // host:port, as TCP's are
 	scheme := "http"
-	if tls {
+	if e.tls {
 		scheme = "https"
 	}
-	return scheme + "://" + net.JoinHostPort(host, port)
+	return scheme + "://" + net.JoinHostPort(host, portOf(listener))
 }
 
-// versionText is the version that the program was built from.
-func versionText() string {
-	version, revision := "(unknown)", ""
-	if info, ok := debug.ReadBuildInfo(); ok {
-		version = info.Main.Version
+// versionText says what the program was built from: the version of its module, if it was
+// fetched as one or built at a tag, and else the revision of the working tree.
+func versionText(info *debug.BuildInfo, ok bool) string {
+	text := "braid-kinesis "
+	settings := make(map[string]string)
+	if ok {
 		for _, s := range info.Settings {
-			if s.Key == "vcs.revision" {
-				revision = " " + s.Value
+			settings[s.Key] = s.Value
+		}
+	}
+	switch revision := settings["vcs.revision"]; {
+	case ok && info.Main.Version != "" && info.Main.Version != "(devel)":
+		text += info.Main.Version
+	case revision != "":
+		text += "built from revision " + revision
+		if at := settings["vcs.time"]; at != "" {
+			text += " of " + at
+		}
+		if settings["vcs.modified"] == "true" {
+			text += " with changes"
+		}
+	default:
+		text += "built from source, revision unknown"
+	}
+	if ok {
+		for _, dep := range info.Deps {
+			if dep.Path == "github.com/braidstream/braid" && dep.Replace == nil && dep.Version != "" && dep.Version != "(devel)" {
+				text += ", braid " + dep.Version
 			}
 		}
 	}
-	return fmt.Sprintf("braid-kinesis %s%s %s %s/%s", version, revision, runtime.Version(), runtime.GOOS, runtime.GOARCH)
+	return fmt.Sprintf("%s, %s %s/%s", text, runtime.Version(), runtime.GOOS, runtime.GOARCH)
 }

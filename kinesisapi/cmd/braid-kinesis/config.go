@@ -23,18 +23,24 @@ type config struct {
 	control     choice
 	exactLimits bool
 
+	shardLimit, onDemandStreamLimit int // 0: those of Kinesis; negative: none
+
 	account, region    string
 	separateAccounts   bool
 	checkAuthorization bool
 
 	createDelay, updateDelay, deleteDelay time.Duration
 
-	tls             bool
+	tls             bool   // on addr
+	tlsAddr         string // of a second port, which speaks TLS; empty: none
 	tlsCert, tlsKey string
 	keys            string // path of a key ring
 	accessLog       string
 	shutdownTimeout time.Duration
 	version         bool
+
+	// How long clients may take; 0 is for ever.
+	headerTimeout, bodyTimeout, answerTimeout, idleTimeout time.Duration
 }
 
 // choice is yes, no, or what is best.
@@ -75,6 +81,7 @@ const usageHead = `braid-kinesis serves streams as Amazon Kinesis does.
   braid-kinesis -stream orders:4                  in memory, on port 4567
   braid-kinesis -dir data -stream orders:4        in the directory data, which is kept
   braid-kinesis -addr 0.0.0.0:4567 -control       for other machines, with the control API
+  braid-kinesis -tls-port 4568                    plain on port 4567, and TLS on port 4568
 
 Point an SDK at it with AWS_ENDPOINT_URL_KINESIS=http://localhost:4567 and any
 credentials. An option can also be given in the environment: -create-delay 1s is
@@ -87,7 +94,7 @@ Options:
 // help was asked for, and is written.
 func parse(args, env []string, help io.Writer) (*config, error) {
 	c := &config{}
-	var port int
+	var port, tlsPort int
 	var durability, streamsFile string
 	var streams streamList
 	fs := flag.NewFlagSet("braid-kinesis", flag.ContinueOnError)
@@ -96,22 +103,30 @@ func parse(args, env []string, help io.Writer) (*config, error) {
 	fs.IntVar(&port, "port", 0, "`port` to listen on, in place of the address's; 0 is any that is free")
 	fs.StringVar(&c.dir, "dir", "", "`directory` of the data, which is made if it is not there (default: memory)")
 	fs.StringVar(&durability, "durability", "sync", "`mode` of a directory: sync (what is answered is on disk), interval (ten syncs a second)\nor nosync (the operating system decides)")
-	fs.Var(&streams, "stream", "stream to create unless it is there, as `name:shards` or name:on-demand; repeat it, or separate\nstreams with commas")
+	fs.Var(&streams, "stream", "stream to create unless it is there, as `name:shards` or name:on-demand; repeat it, or separate\nstreams with commas. name:shards:region:account is for -separate-accounts; what is empty is the default")
 	fs.StringVar(&streamsFile, "streams-file", "", "`file` with a stream on each line, as -stream has it; what follows a # does not count")
 	fs.StringVar(&c.region, "region", "us-east-1", "`region` of the streams")
 	fs.StringVar(&c.account, "account", "000000000000", "`account` of the streams, 12 digits")
 	fs.BoolVar(&c.separateAccounts, "separate-accounts", false, "keep streams of different accounts and regions apart; both come from the request's credentials,\nwhere an access key of 12 digits is an account")
 	fs.BoolVar(&c.exactLimits, "exact-limits", false, "make the limits of Kinesis hold")
+	fs.IntVar(&c.shardLimit, "shard-limit", 0, "open shards that an account may have in a region, a `number` that is enforced; -1 is no limit\n(default: Kinesis's, enforced with -exact-limits)")
+	fs.IntVar(&c.onDemandStreamLimit, "on-demand-stream-limit", 0, "on-demand streams that an account may have in a region, likewise a `number`")
 	fs.BoolVar(&c.checkAuthorization, "check-authorization", false, "refuse requests that are not signed (signatures are not verified)")
 	fs.DurationVar(&c.createDelay, "create-delay", 0, "`time` that a stream or consumer stays CREATING")
 	fs.DurationVar(&c.updateDelay, "update-delay", 0, "`time` that a stream stays UPDATING")
 	fs.DurationVar(&c.deleteDelay, "delete-delay", 0, "`time` that a stream or consumer stays DELETING")
 	fs.Var(&c.control, "control", "serve the control API under /_braid/, which deletes data and makes faults for whoever asks\n(default: yes on a loopback address; -control=false never)")
-	fs.BoolVar(&c.tls, "tls", false, "serve TLS, with a certificate made for this run that no client trusts")
-	fs.StringVar(&c.tlsCert, "tls-cert", "", "`file` with a certificate to serve TLS with (PEM)")
+	fs.StringVar(&c.tlsAddr, "tls-addr", "", "`address` to serve TLS on as well, beside the plain port")
+	fs.IntVar(&tlsPort, "tls-port", 0, "`port` to serve TLS on as well, on the host of the address; 0 is any that is free")
+	fs.BoolVar(&c.tls, "tls", false, "serve TLS on the only port")
+	fs.StringVar(&c.tlsCert, "tls-cert", "", "`file` with a certificate to serve TLS with (PEM); without -tls-addr and -tls-port it means -tls\n(default: one made for this run, which no client trusts)")
 	fs.StringVar(&c.tlsKey, "tls-key", "", "`file` with the certificate's private key (PEM)")
 	fs.StringVar(&c.keys, "keys", "", "`file` with the keys for StartStreamEncryption: on each line an id, a space and 32 bytes in base64\n(default in memory: one key, alias/aws/kinesis)")
 	fs.StringVar(&c.accessLog, "access-log", "off", "`form` of the log of requests, on standard error: off, text or json")
+	fs.DurationVar(&c.headerTimeout, "header-timeout", 10*time.Second, "`time` that a client may take to send the headers of a request; 0 is for ever")
+	fs.DurationVar(&c.bodyTimeout, "body-timeout", 30*time.Second, "`time` that a client may take to send the body of a request; 0 is for ever")
+	fs.DurationVar(&c.answerTimeout, "answer-timeout", 30*time.Second, "`time` that a client may take to read an answer; 0 is for ever")
+	fs.DurationVar(&c.idleTimeout, "idle-timeout", 2*time.Minute, "`time` that a connection may be without requests; 0 is for ever")
 	fs.DurationVar(&c.shutdownTimeout, "shutdown-timeout", 10*time.Second, "`time` to finish requests in after SIGINT or SIGTERM")
 	fs.BoolVar(&c.version, "version", false, "say the version and exit")
 
@@ -132,7 +147,19 @@ func parse(args, env []string, help io.Writer) (*config, error) {
 	given := make(map[string]bool)
 	fs.Visit(func(f *flag.Flag) { given[f.Name] = true })
 
-	if err := c.check(given["port"], port, given["durability"], durability); err != nil {
+	var err error
+	if c.addr, err = address("addr", c.addr, given["port"], port); err != nil {
+		return nil, err
+	}
+	if given["tls-port"] && c.tlsAddr == "" {
+		c.tlsAddr = c.addr
+	}
+	if c.tlsAddr != "" {
+		if c.tlsAddr, err = address("tls-addr", c.tlsAddr, given["tls-port"], tlsPort); err != nil {
+			return nil, err
+		}
+	}
+	if err := c.check(given["durability"], durability); err != nil {
 		return nil, err
 	}
 	c.streams = streams
@@ -143,7 +170,7 @@ func parse(args, env []string, help io.Writer) (*config, error) {
 		}
 		c.streams = append(c.streams, more...)
 	}
-	return c, checkStreams(c.streams)
+	return c, c.place()
 }
 
 var (
@@ -151,17 +178,37 @@ var (
 	regionRule  = regexp.MustCompile(`^[a-z0-9-]{1,32}$`)
 )
 
-// check completes the settings, and checks each and what they say together.
-func (c *config) check(withPort bool, port int, withDurability bool, durability string) error {
-	host, _, err := net.SplitHostPort(c.addr)
+// address checks an address to listen on, whose port may stand in a flag of its own.
+func address(name, addr string, withPort bool, port int) (string, error) {
+	host, _, err := net.SplitHostPort(addr)
+	portName := strings.TrimSuffix(name, "addr") + "port"
 	switch {
 	case err != nil:
-		return fmt.Errorf("-addr %q is not host:port", c.addr)
+		return "", fmt.Errorf("-%s %q is not host:port", name, addr)
 	case withPort && (port < 0 || port > 65535):
-		return fmt.Errorf("-port %d is not from 0 to 65535", port)
+		return "", fmt.Errorf("-%s %d is not from 0 to 65535", portName, port)
 	case withPort:
-		c.addr = net.JoinHostPort(host, strconv.Itoa(port))
+		addr = net.JoinHostPort(host, strconv.Itoa(port))
 	}
+	return addr, nil
+}
+
+// endpoint is an address to listen on.
+type endpoint struct {
+	addr string
+	tls  bool
+}
+
+// endpoints are where the program listens; the first is what it tells people to use.
+func (c *config) endpoints() []endpoint {
+	if c.tlsAddr != "" {
+		return []endpoint{{c.addr, false}, {c.tlsAddr, true}}
+	}
+	return []endpoint{{c.addr, c.tls || c.tlsCert != ""}}
+}
+
+// check completes the settings, and checks each and what they say together.
+func (c *config) check(withDurability bool, durability string) error {
 	switch durability {
 	case "sync":
 		c.durability = braid.Sync
@@ -175,12 +222,23 @@ func (c *config) check(withPort bool, port int, withDurability bool, durability 
 	for _, t := range []struct {
 		name string
 		d    time.Duration
-	}{{"create-delay", c.createDelay}, {"update-delay", c.updateDelay}, {"delete-delay", c.deleteDelay}, {"shutdown-timeout", c.shutdownTimeout}} {
+	}{
+		{"create-delay", c.createDelay},
+		{"update-delay", c.updateDelay},
+		{"delete-delay", c.deleteDelay},
+		{"shutdown-timeout", c.shutdownTimeout},
+		{"header-timeout", c.headerTimeout},
+		{"body-timeout", c.bodyTimeout},
+		{"answer-timeout", c.answerTimeout},
+		{"idle-timeout", c.idleTimeout},
+	} {
 		if t.d < 0 {
 			return fmt.Errorf("-%s %v is negative", t.name, t.d)
 		}
 	}
 	switch {
+	case c.shardLimit > 1_000_000 || c.onDemandStreamLimit > 1_000_000:
+		return errors.New("-shard-limit and -on-demand-stream-limit are at most 1000000")
 	case withDurability && c.dir == "":
 		return errors.New("-durability is that of a directory: give -dir as well")
 	case !accountRule.MatchString(c.account):
@@ -189,6 +247,8 @@ func (c *config) check(withPort bool, port int, withDurability bool, durability 
 		return fmt.Errorf("-region %q is not 1 to 32 characters of a-z, 0-9 and '-'", c.region)
 	case (c.tlsCert == "") != (c.tlsKey == ""):
 		return errors.New("-tls-cert and -tls-key go together")
+	case c.tls && c.tlsAddr != "":
+		return errors.New("-tls makes the only port speak TLS: leave it out, and -tls-addr or -tls-port adds one that does")
 	case c.accessLog != "off" && c.accessLog != "text" && c.accessLog != "json":
 		return fmt.Errorf("-access-log %q is not off, text or json", c.accessLog)
 	}
@@ -204,9 +264,12 @@ func fromEnv(fs *flag.FlagSet, env []string) error {
 		}
 	}
 	fs.Visit(func(f *flag.Flag) { delete(values, envName(f.Name)) })
-	if strings.HasPrefix(values[envName("port")], "tcp://") {
-		// Kubernetes sets it, where there is a Service that is called braid-kinesis.
-		delete(values, envName("port"))
+	for _, port := range []string{"port", "tls-port"} {
+		if strings.HasPrefix(values[envName(port)], "tcp://") {
+			// Kubernetes sets it, where there is a Service that is called braid-kinesis, or
+			// braid-kinesis-tls.
+			delete(values, envName(port))
+		}
 	}
 	var failed error
 	fs.VisitAll(func(f *flag.Flag) {

@@ -3,20 +3,20 @@ package main
 import (
 	"context"
 	"crypto/rand"
-	"crypto/tls"
 	"errors"
 	"flag"
 	"fmt"
 	"io"
 	"log/slog"
-	"net"
 	"net/http"
+	"runtime/debug"
 	"strings"
 	"time"
 
 	"github.com/braidstream/braid"
 	"github.com/braidstream/braid/kinesisapi"
 	"github.com/braidstream/braid/kinesisapi/internal/control"
+	"github.com/braidstream/braid/kinesisapi/internal/server"
 )
 
 // The exit codes.
@@ -36,7 +36,7 @@ func run(ctx context.Context, args, env []string, stdout, stderr io.Writer) int 
 		fmt.Fprintf(stderr, "braid-kinesis: %v (-h lists the options)\n", err)
 		return exitUsage
 	case c.version:
-		fmt.Fprintln(stdout, versionText())
+		fmt.Fprintln(stdout, versionText(debug.ReadBuildInfo()))
 		return exitOK
 	}
 	if err := serve(ctx, c, stdout, stderr); err != nil {
@@ -49,17 +49,14 @@ func run(ctx context.Context, args, env []string, stdout, stderr io.Writer) int 
 // serve listens, opens the database, and serves it until the context ends.
 func serve(ctx context.Context, c *config, stdout, stderr io.Writer) (err error) {
 	logger, access := c.logs(stderr)
-	cert, err := c.certificate()
+	httpServer := c.newServer(logger)
+	listeners, urls, err := c.listen(ctx, httpServer.ErrorLog)
+	for _, l := range listeners {
+		defer l.Close() // again, if the server had it
+	}
 	if err != nil {
 		return err
 	}
-	// The port comes first: if it is taken, no file is touched.
-	listener, err := new(net.ListenConfig).Listen(ctx, "tcp", c.addr)
-	if err != nil {
-		return err
-	}
-	defer listener.Close() // again, if the server had it
-	url := urlOf(c.addr, listener, cert != nil)
 
 	db, err := c.open(logger)
 	if err != nil {
@@ -70,16 +67,22 @@ func serve(ctx context.Context, c *config, stdout, stderr io.Writer) (err error)
 	if err != nil {
 		return err
 	}
-	withControl := c.control.yes || !c.control.set && isLoopback(listener)
+	withControl := c.control.yes || !c.control.set && areLoopback(listeners)
 	api, err := kinesisapi.New(db, &kinesisapi.Options{
-		Account:            c.account,
-		Region:             c.region,
-		SeparateAccounts:   c.separateAccounts,
-		ExactLimits:        c.exactLimits,
+		Account:          c.account,
+		Region:           c.region,
+		SeparateAccounts: c.separateAccounts,
+		ExactLimits:      c.exactLimits,
+		ShardLimit:       c.shardLimit,
+
+		OnDemandStreamLimit: c.onDemandStreamLimit,
+
 		CheckAuthorization: c.checkAuthorization,
 		CreateDelay:        c.createDelay,
 		UpdateDelay:        c.updateDelay,
 		DeleteDelay:        c.deleteDelay,
+		BodyTimeout:        orForever(c.bodyTimeout),
+		AnswerTimeout:      orForever(c.answerTimeout),
 		Logger:             logger,
 		Access:             access,
 		Control:            withControl,
@@ -88,28 +91,29 @@ func serve(ctx context.Context, c *config, stdout, stderr io.Writer) (err error)
 		return err
 	}
 	defer api.Close()
-	var handler http.Handler = api
+	httpServer.Handler = api
 	if !withControl {
-		handler = withHealth(db, api)
+		httpServer.Handler = c.withHealth(db, api)
 	}
-	server := newServer(handler, cert, logger)
-	served := make(chan error, 1)
-	go func() {
-		if cert != nil {
-			served <- server.ServeTLS(listener, "", "")
-		} else {
-			served <- server.Serve(listener)
+	for _, l := range listeners {
+		if _, ok := l.(*kinesisapi.TLSListener); ok {
+			httpServer.Handler = markTLS(portOf(l), httpServer.Handler)
 		}
-	}()
-	announce(stdout, c, url, withControl, streams)
+	}
+	served := make(chan error, len(listeners))
+	for _, l := range listeners {
+		go func() { served <- httpServer.Serve(l) }()
+	}
+	announce(stdout, c, urls, withControl, streams)
 
 	select {
-	case err := <-served:
-		return err // the listener failed
+	case err := <-served: // a listener failed
+		_ = httpServer.Close() // what fails in it is of no interest beside that
+		return err
 	case <-ctx.Done():
 	}
 	fmt.Fprintln(stdout, "braid-kinesis ends when the requests under way are answered; Ctrl-C ends it at once.")
-	shutdown(server, api, c.shutdownTimeout, logger)
+	shutdown(httpServer, api, c.shutdownTimeout, logger)
 	return nil
 }
 
@@ -130,30 +134,9 @@ func shutdown(server *http.Server, api *kinesisapi.Server, timeout time.Duration
 	<-ended // no subscription outlives its connection
 }
 
-// newServer makes the HTTP server: HTTP/1.1 and HTTP/2, which plain connections
-// begin with and TLS ones agree on.
-func newServer(handler http.Handler, cert *tls.Certificate, logger *slog.Logger) *http.Server {
-	server := &http.Server{
-		Handler:           handler,
-		Protocols:         new(http.Protocols),
-		HTTP2:             &http.HTTP2Config{MaxConcurrentStreams: 1000}, // subscriptions share a connection
-		ReadHeaderTimeout: 10 * time.Second,
-		IdleTimeout:       2 * time.Minute,
-		ErrorLog:          slog.NewLogLogger(logger.Handler(), slog.LevelWarn),
-	}
-	server.Protocols.SetHTTP1(true)
-	if cert == nil {
-		server.Protocols.SetUnencryptedHTTP2(true)
-	} else {
-		server.Protocols.SetHTTP2(true)
-		server.TLSConfig = &tls.Config{Certificates: []tls.Certificate{*cert}}
-	}
-	return server
-}
-
 // withHealth serves health and ready where there is no control API.
-func withHealth(db *braid.DB, api http.Handler) http.Handler {
-	health := control.Health(db)
+func (c *config) withHealth(db *braid.DB, api http.Handler) http.Handler {
+	health := server.Bounds{Body: c.bodyTimeout, Answer: c.answerTimeout}.Wrap(control.Health(db))
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if strings.HasPrefix(r.URL.Path, control.Prefix) {
 			health.ServeHTTP(w, r)
@@ -205,13 +188,7 @@ func (c *config) logs(w io.Writer) (*slog.Logger, func(kinesisapi.Access)) {
 		if a.Error != "" {
 			attrs = append(attrs, slog.String("error", a.Error))
 		}
-		attrs = append(attrs, slog.Int("bytes", a.ResponseBytes), slog.Duration("duration", a.Duration), slog.String("remote", a.Remote))
+		attrs = append(attrs, slog.Int64("bytes", a.ResponseBytes), slog.Duration("duration", a.Duration), slog.String("remote", a.Remote))
 		logger.LogAttrs(context.Background(), slog.LevelInfo, "request", attrs...)
 	}
-}
-
-// isLoopback reports whether only this machine can reach the listener.
-func isLoopback(listener net.Listener) bool {
-	addr, ok := listener.Addr().(*net.TCPAddr)
-	return ok && addr.IP.IsLoopback()
 }

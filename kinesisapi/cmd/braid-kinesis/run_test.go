@@ -7,9 +7,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/json"
-	"encoding/pem"
 	"io"
-	"net"
 	"net/http"
 	"net/http/httptrace"
 	"os"
@@ -30,6 +28,8 @@ import (
 type program struct {
 	t      *testing.T
 	url    string
+	tlsURL string             // of a second port
+	region string             // that clients sign for
 	cancel context.CancelFunc // what a signal does
 
 	ending chan struct{} // closed when it has said that it ends
@@ -61,20 +61,25 @@ func (b *buffer) String() string {
 func start(t *testing.T, env []string, args ...string) *program {
 	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
-	p := &program{t: t, cancel: cancel, ending: make(chan struct{}), ended: make(chan struct{})}
+	p := &program{t: t, region: "us-east-1", cancel: cancel, ending: make(chan struct{}), ended: make(chan struct{})}
 	r, w := io.Pipe()
 	go func() {
 		p.code = run(ctx, append([]string{"-port", "0"}, args...), env, w, &p.stderr)
 		w.Close()
 	}()
-	announced := make(chan string, 1)
+	announced := make(chan []string, 1)
 	go func() {
 		defer close(p.ended)
+		var urls []string
 		for lines := bufio.NewScanner(r); lines.Scan(); {
 			line := lines.Text()
 			p.stdout.WriteString(line + "\n")
 			if url, ok := strings.CutPrefix(line, "braid-kinesis listens on "); ok {
-				announced <- url
+				urls = append(urls, url)
+			}
+			if line == "" && urls != nil {
+				announced <- urls
+				urls = nil
 			}
 			if strings.HasPrefix(line, "braid-kinesis ends") {
 				close(p.ending)
@@ -82,7 +87,11 @@ func start(t *testing.T, env []string, args ...string) *program {
 		}
 	}()
 	select {
-	case p.url = <-announced:
+	case urls := <-announced:
+		p.url = urls[0]
+		if len(urls) > 1 {
+			p.tlsURL = urls[1]
+		}
 	case <-p.ended:
 		require.FailNow(t, "the program ended", p.stderr.String())
 	}
@@ -102,7 +111,7 @@ func (p *program) stop() (code int, stdout, stderr string) {
 
 func (p *program) sdk(client *http.Client) *kinesis.Client {
 	return kinesis.New(kinesis.Options{
-		Region:       "us-east-1",
+		Region:       p.region,
 		BaseEndpoint: &p.url,
 		Credentials:  credentials.NewStaticCredentialsProvider("test", "test", ""),
 		HTTPClient:   client,
@@ -149,67 +158,9 @@ func put(ctx context.Context, k *kinesis.Client, stream string) error {
 	return err
 }
 
-// certificateFiles writes a certificate for this machine.
-func certificateFiles(t *testing.T) (cert, key string, roots *x509.CertPool) {
-	made, err := selfSigned("localhost:0")
-	require.NoError(t, err)
-	der, err := x509.MarshalPKCS8PrivateKey(made.PrivateKey)
-	require.NoError(t, err)
-	dir := t.TempDir()
-	cert, key = filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem")
-	text := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: made.Certificate[0]})
-	require.NoError(t, os.WriteFile(cert, text, 0o600))
-	require.NoError(t, os.WriteFile(key, pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}), 0o600))
-	roots = x509.NewCertPool()
-	require.True(t, roots.AppendCertsFromPEM(text))
-	return cert, key, roots
-}
-
-func TestProtocols(t *testing.T) {
-	cert, key, roots := certificateFiles(t)
-	withTLS := []string{"-tls-cert", cert, "-tls-key", key}
-	for _, c := range []struct {
-		name   string
-		args   []string
-		enable func(*http.Protocols, bool)
-		proto  string
-	}{
-		{"HTTP/1.1", nil, (*http.Protocols).SetHTTP1, "HTTP/1.1"},
-		{"h2c", nil, (*http.Protocols).SetUnencryptedHTTP2, "HTTP/2.0"},
-		{"TLS HTTP/1.1", withTLS, (*http.Protocols).SetHTTP1, "HTTP/1.1"},
-		{"TLS HTTP/2", withTLS, (*http.Protocols).SetHTTP2, "HTTP/2.0"},
-	} {
-		t.Run(c.name, func(t *testing.T) {
-			p := start(t, nil, append(c.args, "-stream", "orders:2")...)
-			client := client(t, roots, c.enable)
-			for range 3 {
-				require.NoError(t, put(t.Context(), p.sdk(client), "orders"))
-			}
-			response, err := client.Get(p.url + "/_braid/health")
-			require.NoError(t, err)
-			defer response.Body.Close()
-			require.Equal(t, http.StatusOK, response.StatusCode)
-			require.Equal(t, c.proto, response.Proto)
-			code, _, stderr := p.stop()
-			require.Equal(t, exitOK, code)
-			require.Empty(t, stderr)
-		})
-	}
-}
-
-func TestSelfSigned(t *testing.T) {
-	p := start(t, nil, "-tls")
-	require.True(t, strings.HasPrefix(p.url, "https://localhost:"), p.url)
-	client := client(t, nil, (*http.Protocols).SetHTTP2)
-	client.Transport.(*http.Transport).TLSClientConfig.InsecureSkipVerify = true
-	_, err := p.sdk(client).ListStreams(t.Context(), &kinesis.ListStreamsInput{})
-	require.NoError(t, err)
-	_, stdout, _ := p.stop()
-	require.Contains(t, stdout, "aws kinesis list-streams --no-verify-ssl --endpoint-url "+p.url+"\n")
-}
-
 func TestAnnounce(t *testing.T) {
 	p := start(t, nil, "-stream", "orders:4", "-stream", "events:on-demand,clicks", "-region", "eu-west-1")
+	p.region = "eu-west-1"
 	require.Equal(t, []string{"clicks", "events", "orders"}, p.names())
 	require.EqualValues(t, 4, *p.summary("orders").OpenShardCount)
 	require.EqualValues(t, 1, *p.summary("clicks").OpenShardCount)
@@ -230,6 +181,31 @@ func TestAnnounce(t *testing.T) {
 	} {
 		require.Contains(t, stdout, text)
 	}
+}
+
+// TestCounts: what there is one of is not called by its plural.
+func TestCounts(t *testing.T) {
+	dir := t.TempDir()
+	for _, want := range []string{"orders, 1 shard\n", "orders, 1 shard, 1 record\n", "orders, 1 shard, 2 records\n"} {
+		p := start(t, nil, "-dir", dir, "-stream", "orders")
+		require.NoError(t, put(t.Context(), p.sdk(plain(t)), "orders"))
+		_, stdout, _ := p.stop()
+		require.Contains(t, stdout, want)
+	}
+}
+
+func TestLimits(t *testing.T) {
+	p := start(t, nil, "-shard-limit", "5", "-on-demand-stream-limit", "1", "-stream", "orders:4")
+	out, err := p.sdk(plain(t)).DescribeLimits(t.Context(), nil)
+	require.NoError(t, err)
+	require.EqualValues(t, 5, *out.ShardLimit)
+	require.EqualValues(t, 1, *out.OnDemandStreamCountLimit)
+	_, stdout, _ := p.stop()
+	require.Contains(t, stdout, "  limits    none, but 5 open shards and 1 on-demand stream\n")
+
+	var failed bytes.Buffer
+	require.Equal(t, exitFailure, run(t.Context(), []string{"-port", "0", "-shard-limit", "3", "-stream", "orders:4"}, nil, io.Discard, &failed))
+	require.Contains(t, failed.String(), "stream orders: This request would exceed the shard limit")
 }
 
 func TestManyStreams(t *testing.T) {
@@ -273,27 +249,6 @@ func TestExactLimits(t *testing.T) {
 	require.False(t, limited())
 }
 
-func TestEnvironment(t *testing.T) {
-	file := filepath.Join(t.TempDir(), "streams")
-	require.NoError(t, os.WriteFile(file, []byte("# the streams\norders:3\n\n  events:on-demand  # grows\n"), 0o600))
-	env := []string{
-		"BRAID_KINESIS_STREAMS_FILE=" + file,
-		"BRAID_KINESIS_STREAM=a:1,b:2",
-		"BRAID_KINESIS_REGION=eu-west-1",
-		"BRAID_KINESIS_ACCOUNT=111122223333",
-		"BRAID_KINESIS_CONTROL=false",
-		"BRAID_KINESIS_KEYS=", // as if it were not there
-		"BRAID_KINESIS_PORT=tcp://10.0.0.1:4567",
-		"BRAID_KINESIS_SERVICE_HOST=10.0.0.1",
-		"PATH=/bin",
-	}
-	p := start(t, env, "-account", "444455556666")
-	require.Equal(t, []string{"a", "b", "events", "orders"}, p.names())
-	require.Equal(t, "arn:aws:kinesis:eu-west-1:444455556666:stream/orders", *p.summary("orders").StreamARN)
-	status, _ := p.get("/_braid/streams")
-	require.Equal(t, http.StatusNotFound, status)
-}
-
 func TestSeparateAccounts(t *testing.T) {
 	p := start(t, nil, "-separate-accounts", "-stream", "orders:1")
 	require.Equal(t, []string{"orders"}, p.names())
@@ -301,6 +256,49 @@ func TestSeparateAccounts(t *testing.T) {
 	out, err := other.ListStreams(t.Context(), &kinesis.ListStreamsInput{})
 	require.NoError(t, err)
 	require.Empty(t, out.StreamNames)
+}
+
+// TestStreamsOfAccounts: streams to begin with can be in other regions and accounts.
+func TestStreamsOfAccounts(t *testing.T) {
+	p := start(t, nil, "-separate-accounts", "-stream", "orders:2,orders:3:eu-west-1,orders::eu-west-1:111122223333,events:on-demand::111122223333")
+	for _, c := range []struct {
+		key, region string
+		want        map[string]int32
+	}{
+		{"test", "us-east-1", map[string]int32{"orders": 2}},
+		{"test", "eu-west-1", map[string]int32{"orders": 3}},
+		{"111122223333", "eu-west-1", map[string]int32{"orders": 1}},
+		{"111122223333", "us-east-1", map[string]int32{"events": 4}},
+		{"test", "eu-west-2", map[string]int32{}},
+	} {
+		k := kinesis.New(kinesis.Options{Region: c.region, BaseEndpoint: &p.url, HTTPClient: plain(t), Credentials: credentials.NewStaticCredentialsProvider(c.key, "test", "")})
+		out, err := k.ListStreams(t.Context(), &kinesis.ListStreamsInput{})
+		require.NoError(t, err)
+		got := make(map[string]int32)
+		for _, name := range out.StreamNames {
+			d, err := k.DescribeStreamSummary(t.Context(), &kinesis.DescribeStreamSummaryInput{StreamName: &name})
+			require.NoError(t, err)
+			got[name] = *d.StreamDescriptionSummary.OpenShardCount
+		}
+		require.Equal(t, c.want, got)
+	}
+	_, stdout, stderr := p.stop()
+	require.Contains(t, stdout, "  streams   orders, 2 shards\n"+
+		"            orders, 3 shards, account 000000000000, region eu-west-1\n"+
+		"            orders, 1 shard, account 111122223333, region eu-west-1\n"+
+		"            events, 4 shards, on demand, account 111122223333, region us-east-1\n")
+	require.Empty(t, stderr)
+}
+
+// TestRegionHint: who uses another region than the program's, and perhaps counts on its
+// having other streams, is told of -separate-accounts.
+func TestRegionHint(t *testing.T) {
+	p := start(t, nil, "-stream", "orders:1:us-east-1")
+	p.region = "eu-west-1"
+	require.Equal(t, []string{"orders"}, p.names())
+	require.Equal(t, []string{"orders"}, p.names())
+	_, _, stderr := p.stop()
+	require.Equal(t, 1, strings.Count(stderr, "-separate-accounts"), stderr)
 }
 
 // The control API is there by itself only where nobody else can reach it. Health
@@ -314,6 +312,8 @@ func TestControl(t *testing.T) {
 		{[]string{"-control=false"}, http.StatusNotFound},
 		{[]string{"-addr", "0.0.0.0:0"}, http.StatusNotFound},
 		{[]string{"-addr", "0.0.0.0:0", "-control"}, http.StatusOK},
+		{[]string{"-tls-port", "0"}, http.StatusOK},
+		{[]string{"-tls-addr", "0.0.0.0:0"}, http.StatusNotFound},
 	} {
 		t.Run(strings.Join(c.args, " "), func(t *testing.T) {
 			p := start(t, nil, c.args...)
@@ -437,73 +437,4 @@ func TestShutdownEndsSubscriptions(t *testing.T) {
 	require.Empty(t, stderr)
 	for range sub.GetStream().Events() { // ends
 	}
-}
-
-func TestPortInUse(t *testing.T) {
-	taken, err := net.Listen("tcp", "localhost:0")
-	require.NoError(t, err)
-	defer taken.Close()
-	dir := filepath.Join(t.TempDir(), "data")
-	var stdout, stderr bytes.Buffer
-	require.Equal(t, exitFailure, run(t.Context(), []string{"-addr", taken.Addr().String(), "-dir", dir}, nil, &stdout, &stderr))
-	require.Contains(t, stderr.String(), "in use")
-	require.NoDirExists(t, dir)
-}
-
-func TestBadFlags(t *testing.T) {
-	file := filepath.Join(t.TempDir(), "streams")
-	require.NoError(t, os.WriteFile(file, []byte("orders:1\norders:none\n"), 0o600))
-	for _, c := range []struct {
-		args, env, contains string
-	}{
-		{"-nothing", "", "-nothing"},
-		{"orders:4", "", "orders:4"},
-		{"-port 65536", "", "65536"},
-		{"-port x", "", "x"},
-		{"-addr localhost", "", "host:port"},
-		{"-dir d -durability full", "", "full"},
-		{"-durability sync", "", "-dir"},
-		{"-stream :4", "", "name"},
-		{"-stream orders:0", "", "shards"},
-		{"-stream orders:10001", "", "shards"},
-		{"-stream orders:1 -stream orders:2", "", "twice"},
-		{"-streams-file " + file, "", file + ":2:"},
-		{"-streams-file " + file + ".none", "", "no such file"},
-		{"-account 1", "", "12 digits"},
-		{"-region Oregon", "", "Oregon"},
-		{"-create-delay -1s", "", "negative"},
-		{"-delete-delay soon", "", "soon"},
-		{"-shutdown-timeout -1s", "", "negative"},
-		{"-tls-cert c", "", "together"},
-		{"-access-log xml", "", "xml"},
-		{"-control=maybe", "", "maybe"},
-		{"", "BRAID_KINESIS_TLS=maybe", "BRAID_KINESIS_TLS=maybe"},
-	} {
-		t.Run(c.args+c.env, func(t *testing.T) {
-			var stdout, stderr bytes.Buffer
-			require.Equal(t, exitUsage, run(t.Context(), strings.Fields(c.args), []string{c.env}, &stdout, &stderr))
-			require.Contains(t, stderr.String(), c.contains)
-			require.Equal(t, 1, strings.Count(stderr.String(), "\n"), stderr.String())
-			require.Empty(t, stdout.String())
-		})
-	}
-}
-
-func TestBadFiles(t *testing.T) {
-	missing := filepath.Join(t.TempDir(), "missing")
-	for _, args := range [][]string{{"-keys", missing}, {"-tls-cert", missing, "-tls-key", missing}} {
-		var stdout, stderr bytes.Buffer
-		require.Equal(t, exitFailure, run(t.Context(), append(args, "-port", "0"), nil, &stdout, &stderr))
-		require.Contains(t, stderr.String(), "missing")
-		require.Equal(t, 1, strings.Count(stderr.String(), "\n"), stderr.String())
-	}
-}
-
-func TestHelpAndVersion(t *testing.T) {
-	var stdout, stderr bytes.Buffer
-	require.Equal(t, exitOK, run(t.Context(), []string{"-h"}, nil, &stdout, &stderr))
-	require.Contains(t, stdout.String(), "-streams-file file")
-	require.Equal(t, exitOK, run(t.Context(), []string{"-version"}, nil, &stdout, &stderr))
-	require.Contains(t, stdout.String(), "\nbraid-kinesis ")
-	require.Empty(t, stderr.String())
 }

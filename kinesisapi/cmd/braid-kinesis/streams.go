@@ -1,12 +1,14 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"log/slog"
 	"os"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -18,6 +20,8 @@ import (
 type streamSpec struct {
 	name   string
 	shards int32 // 0: on demand
+
+	region, account string // empty means those of the program, until config.place
 }
 
 const onDemand = "on-demand"
@@ -31,19 +35,31 @@ func (l *streamList) String() string { return "" }
 
 func (l *streamList) Set(text string) error {
 	for part := range strings.SplitSeq(text, ",") {
-		name, shards, ok := strings.Cut(strings.TrimSpace(part), ":")
-		if !nameRule.MatchString(name) {
-			return fmt.Errorf("%q is not the name of a stream: 1 to 128 letters, digits, '_', '.' and '-'", name)
+		fields := strings.Split(strings.TrimSpace(part), ":")
+		if len(fields) > 4 {
+			return fmt.Errorf("%q is more than name:shards:region:account", part)
 		}
-		spec := streamSpec{name: name, shards: 1}
-		if ok && shards == onDemand {
+		fields = append(fields, "", "", "")[:4]
+		spec := streamSpec{name: fields[0], shards: 1, region: fields[2], account: fields[3]}
+		if !nameRule.MatchString(spec.name) {
+			return fmt.Errorf("%q is not the name of a stream: 1 to 128 letters, digits, '_', '.' and '-'", spec.name)
+		}
+		switch shards := fields[1]; shards {
+		case "":
+		case onDemand:
 			spec.shards = 0
-		} else if ok {
+		default:
 			n, err := strconv.Atoi(shards)
-			if err != nil || n < 1 || n > 10_000 {
-				return fmt.Errorf("%q is not a number of shards from 1 to 10000, nor %s", shards, onDemand)
+			if err != nil || n < 1 || n > service.MaxShards {
+				return fmt.Errorf("%q is not a number of shards from 1 to %d, nor %s", shards, service.MaxShards, onDemand)
 			}
 			spec.shards = int32(n)
+		}
+		if spec.region != "" && !regionRule.MatchString(spec.region) {
+			return fmt.Errorf("%q is not a region: 1 to 32 characters of a-z, 0-9 and '-'", spec.region)
+		}
+		if spec.account != "" && !accountRule.MatchString(spec.account) {
+			return fmt.Errorf("%q is not an account: 12 digits", spec.account)
 		}
 		*l = append(*l, spec)
 	}
@@ -70,31 +86,46 @@ func readStreams(path string) (streams streamList, err error) {
 	return streams, nil
 }
 
-// checkStreams is the error of a stream that is named twice.
-func checkStreams(streams []streamSpec) error {
-	seen := make(map[string]bool)
-	for _, spec := range streams {
-		if seen[spec.name] {
+// place completes the streams with the region and account that each is in, and checks
+// that none is named twice.
+func (c *config) place() error {
+	seen := make(map[streamSpec]bool)
+	for i := range c.streams {
+		spec := &c.streams[i]
+		spec.region, spec.account = cmp.Or(spec.region, c.region), cmp.Or(spec.account, c.account)
+		if !c.separateAccounts && (spec.region != c.region || spec.account != c.account) {
+			return fmt.Errorf("stream %s is in region %s of account %s: that needs -separate-accounts, for without it all regions and accounts have the same streams",
+				spec.name, spec.region, spec.account)
+		}
+		key := *spec
+		key.shards = 0
+		if seen[key] {
 			return fmt.Errorf("stream %s is given twice", spec.name)
 		}
-		seen[spec.name] = true
+		seen[key] = true
 	}
 	return nil
 }
 
 // prepare creates the streams that are to exist and do not. It is done before anybody
-// is served, and so without the delays and rates that callers meet.
-func prepare(ctx context.Context, db *braid.DB, c *config) ([]service.Managed, error) {
+// is served, and so without the delays and rates that callers meet. It returns the
+// streams of the accounts and regions that it was about.
+func prepare(ctx context.Context, db *braid.DB, c *config) (streams []service.Managed, err error) {
 	svc, err := service.New(db, service.Options{
 		Account: c.account, Region: c.region, SeparateAccounts: c.separateAccounts,
-		ExactLimits: c.exactLimits, Logger: slog.New(slog.DiscardHandler),
+		ExactLimits: c.exactLimits, ShardLimit: c.shardLimit, OnDemandStreamLimit: c.onDemandStreamLimit,
+		Logger: slog.New(slog.DiscardHandler),
 	})
 	if err != nil {
 		return nil, err
 	}
 	defer svc.Close()
-	caller := service.Caller{Account: c.account, Region: c.region}
+	callers := []service.Caller{{Account: c.account, Region: c.region}}
 	for _, spec := range c.streams {
+		caller := service.Caller{Account: spec.account, Region: spec.region}
+		if !slices.Contains(callers, caller) {
+			callers = append(callers, caller)
+		}
 		in := &service.CreateStreamInput{StreamName: &spec.name}
 		if spec.shards > 0 {
 			in.ShardCount = &spec.shards
@@ -109,5 +140,12 @@ func prepare(ctx context.Context, db *braid.DB, c *config) ([]service.Managed, e
 			return nil, fmt.Errorf("stream %s: %w", spec.name, err)
 		}
 	}
-	return svc.Managed(ctx, caller)
+	for _, caller := range callers {
+		managed, err := svc.Managed(ctx, caller)
+		if err != nil {
+			return nil, err
+		}
+		streams = append(streams, managed...)
+	}
+	return streams, nil
 }

@@ -13,28 +13,24 @@ import (
 	"time"
 )
 
-// certificate returns the certificate to serve TLS with, or nil for plain HTTP.
-func (c *config) certificate() (*tls.Certificate, error) {
-	switch {
-	case c.tlsCert != "":
-		cert, err := tls.LoadX509KeyPair(c.tlsCert, c.tlsKey)
-		return &cert, err
-	case c.tls:
-		return selfSigned(c.addr)
-	default:
-		return nil, nil
+// certificate returns the certificate to serve TLS with on the address.
+func (c *config) certificate(addr string) (tls.Certificate, error) {
+	if c.tlsCert != "" {
+		return tls.LoadX509KeyPair(c.tlsCert, c.tlsKey)
 	}
+	return selfSigned(addr)
 }
 
 // selfSigned makes a certificate for this machine, and the host of an address.
-func selfSigned(addr string) (*tls.Certificate, error) {
+func selfSigned(addr string) (tls.Certificate, error) {
+	var none tls.Certificate
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
-		return nil, err
+		return none, err
 	}
 	serial, err := rand.Int(rand.Reader, new(big.Int).Lsh(big.NewInt(1), 127))
 	if err != nil {
-		return nil, err
+		return none, err
 	}
 	now := time.Now()
 	template := &x509.Certificate{
@@ -51,7 +47,7 @@ func selfSigned(addr string) (*tls.Certificate, error) {
 	}
 	host, _, err := net.SplitHostPort(addr)
 	if err != nil {
-		return nil, err
+		return none, err
 	}
 	names := []string{host}
 	if name, err := os.Hostname(); err == nil {
@@ -66,7 +62,7 @@ func selfSigned(addr string) (*tls.Certificate, error) {
 	}
 	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
 	if err != nil {
-		return nil, err
+		return none, err
 	}
-	return &tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}, nil
+	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}, nil
 }

@@ -18,6 +18,7 @@
 //	POST   /_braid/faults                      adds one
 //	DELETE /_braid/faults                      forgets them
 //	POST   /_braid/iterators/expire            makes all iterators expire
+//	GET    /_braid/settings                    the settings of the server, and the limits of an account
 //	PUT    /_braid/limits                      makes the limits of Kinesis hold, or not
 //
 // Where accounts are separate, the parameters account and region say whose streams
@@ -89,6 +90,8 @@ type handler struct {
 	svc    *service.Service
 	script *fault.Script
 	caller service.Caller // whose streams are meant if a request does not say
+
+	settings Settings
 }
 
 // endpoint is something that can be asked for. An answer is marshaled to JSON.
@@ -112,13 +115,14 @@ var endpoints = []endpoint{
 	{"POST", "faults", "lets the next calls of an operation fail. Members: operation, times, error,\n  message, entries (of PutRecords, from 0), delay, drop (before or after)", `-d '{"operation":"PutRecord","times":2,"error":"ProvisionedThroughputExceededException"}'`, "", (*handler).addFault},
 	{"DELETE", "faults", "forgets the faults", "-X DELETE", "", (*handler).clearFaults},
 	{"POST", "iterators/expire", "makes all shard iterators expire that were given out", "-X POST", "", (*handler).expire},
+	{"GET", "settings", "the server's settings, and the limits of an account", "", "", (*handler).showSettings},
 	{"PUT", "limits", "makes the limits of Kinesis hold, or not, for all streams", `-X PUT -d '{"exact":true}'`, "", (*handler).limits},
 }
 
 // New returns the handler of what is under [Prefix]. The caller is whose streams
 // are meant if a request does not say it.
-func New(db *braid.DB, svc *service.Service, script *fault.Script, caller service.Caller) http.Handler {
-	h := &handler{db, svc, script, caller}
+func New(db *braid.DB, svc *service.Service, script *fault.Script, caller service.Caller, settings Settings) http.Handler {
+	h := &handler{db, svc, script, caller, settings}
 	return h.serve(endpoints, h.page, "see GET "+Prefix)
 }
 

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"reflect"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -356,4 +357,30 @@ func TestOrigins(t *testing.T) {
 	k.server.ServeHTTP(w, r)
 	require.Equal(t, http.StatusForbidden, w.Code)
 	require.Equal(t, []string{"orders"}, k.streams(""))
+}
+
+// TestSettings: every setting can be seen.
+func TestSettings(t *testing.T) {
+	k := newKit(t, &kinesisapi.Options{SeparateAccounts: true, ShardLimit: 7, CreateDelay: time.Second, AnswerTimeout: -1})
+	var out map[string]any
+	k.do("GET", "settings", "", http.StatusOK, &out)
+	require.Equal(t, map[string]any{
+		"account": "000000000000", "region": "us-east-1", "separateAccounts": true, "checkAuthorization": false,
+		"exactLimits": false, "shardLimit": 7., "onDemandStreamLimit": 50.,
+		"createDelay": "1s", "updateDelay": "0s", "deleteDelay": "0s", "bodyTimeout": "30s", "answerTimeout": "none",
+	}, out)
+	k.do("PUT", "limits", `{"exact":true}`, http.StatusOK, nil)
+	k.do("GET", "settings?region=eu-west-1", "", http.StatusOK, &out)
+	require.Equal(t, true, out["exactLimits"])
+	require.Equal(t, "eu-west-1", out["region"])
+
+	// All options are there but those that are no values, and the one without which
+	// nothing is.
+	for field := range reflect.TypeFor[kinesisapi.Options]().Fields() {
+		switch field.Name {
+		case "Logger", "Access", "Control":
+		default:
+			require.Contains(t, out, strings.ToLower(field.Name[:1])+field.Name[1:])
+		}
+	}
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"iter"
 	"net/http"
+	"os"
 	"strconv"
 	"strings"
 	"sync"
@@ -70,13 +71,19 @@ func (r *reply) free() {
 
 // The order of the steps below is that in which the service looks at odd requests.
 
-// answer answers a request.
-func (s *Server) answer(r *http.Request) *reply {
+// answer answers a request, whose body may be bounded.
+func (s *Server) answer(r *http.Request, bounded *http.ResponseController) *reply {
 	b := pool.Get().(*buffers)
 	rep := &reply{status: http.StatusOK, buffers: b, header: make([]header, 0, 6)}
 	body, fits, err := readBody(r, b.request[:0])
 	b.request = body
 	switch {
+	case errors.Is(err, os.ErrDeadlineExceeded): // it came too slowly
+		requestID, id2 := s.opts.IDs.next()
+		rep.set("X-Amzn-Requestid", requestID)
+		rep.set("X-Amz-Id-2", id2)
+		rep.fail(codecOf(contentTypeOf(r)), http.StatusRequestTimeout, errorDocument{Type: "RequestTimeoutException"})
+		return rep
 	case err != nil:
 		rep.dropped = true // the request broke off
 		return rep
@@ -84,6 +91,7 @@ func (s *Server) answer(r *http.Request) *reply {
 		rep.status = http.StatusRequestEntityTooLarge
 		return rep
 	}
+	received(bounded)
 	if preflight := allowOrigin(r, rep); preflight {
 		requestID, _ := s.opts.IDs.next()
 		rep.set("X-Amzn-Requestid", requestID)
@@ -97,18 +105,14 @@ func (s *Server) answer(r *http.Request) *reply {
 		return rep
 	}
 
-	contentType, _, _ := strings.Cut(r.Header.Get("Content-Type"), ";")
-	contentType = strings.TrimSpace(contentType)
+	contentType := contentTypeOf(r)
 	target := r.Header.Get("X-Amz-Target")
 	name, isKinesis := strings.CutPrefix(target, targetPrefix)
 	op := service.Operations[name]
 	if !isKinesis {
 		op = nil
 	}
-	codec := &codecCBOR
-	if contentType == typeJSON {
-		codec = &codecJSON
-	}
+	codec := codecOf(contentType)
 	switch {
 	case len(body) == 0 && op != nil:
 		rep.fail(codec, http.StatusBadRequest, errorDocument{Type: "SerializationException"})
@@ -137,6 +141,7 @@ func (s *Server) answer(r *http.Request) *reply {
 		return rep
 	}
 	rep.operation = name
+	s.hintAccounts(r)
 	if s.opts.CheckAuthorization {
 		if e := checkAuthorization(r); e != nil {
 			rep.failWith(codec, e)
@@ -194,7 +199,7 @@ func (s *Server) succeed(rep *reply, codec *codec, out any) {
 			return
 		}
 		rep.set("Content-Type", typeStream)
-		rep.stream = func(ctx context.Context) iter.Seq[[]byte] { return frames(ctx, codec, out) }
+		rep.stream = func(ctx context.Context) iter.Seq[[]byte] { return frames(ctx, codec, out, &rep.errorType) }
 	default:
 		rep.set("Content-Type", codec.contentType)
 		rep.buffers.response = codec.append(rep.buffers.response[:0], out)
@@ -202,8 +207,9 @@ func (s *Server) succeed(rep *reply, codec *codec, out any) {
 	}
 }
 
-// frames are those of a subscription.
-func frames(ctx context.Context, codec *codec, sub *service.Subscription) iter.Seq[[]byte] {
+// frames are those of a subscription. If it ends with an error, failed is that error's
+// type from then on.
+func frames(ctx context.Context, codec *codec, sub *service.Subscription, failed *string) iter.Seq[[]byte] {
 	return func(yield func([]byte) bool) {
 		var frame, payload []byte
 		defer sub.Close() // if Events was not begun
@@ -216,6 +222,7 @@ func frames(ctx context.Context, codec *codec, sub *service.Subscription) iter.S
 				frame = eventstream.AppendEvent(frame[:0], "SubscribeToShardEvent", codec.eventType, payload)
 			} else {
 				e := asError(err)
+				*failed = e.Type
 				d := errorDocument{Message: e.Message}
 				frame = eventstream.AppendException(frame[:0], e.Type, codec.eventType, d.encode(codec))
 			}
@@ -246,5 +253,18 @@ var (
 	codecJSON = codec{typeJSON, typePlain, wire.ParseJSON, wire.AppendJSON}
 	codecCBOR = codec{typeCBOR, typeCBOR, wire.ParseCBOR, wire.AppendCBOR}
 )
+
+func contentTypeOf(r *http.Request) string {
+	contentType, _, _ := strings.Cut(r.Header.Get("Content-Type"), ";")
+	return strings.TrimSpace(contentType)
+}
+
+// codecOf returns the form of the answer to a request of the content type.
+func codecOf(contentType string) *codec {
+	if contentType == typeJSON {
+		return &codecJSON
+	}
+	return &codecCBOR
+}
 
 func decimal(n int) string { return strconv.Itoa(n) }

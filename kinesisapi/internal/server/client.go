@@ -31,7 +31,7 @@ func (c *Client) RoundTrip(r *http.Request) (*http.Response, error) {
 		closeBody(r)
 		return nil, io.ErrUnexpectedEOF
 	}
-	reply := s.answer(r)
+	reply := s.answer(r, nil)
 	closeBody(r)
 	if reply.dropped {
 		reply.free()

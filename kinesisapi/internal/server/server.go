@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/braidstream/braid/kinesisapi/internal/service"
@@ -20,6 +21,7 @@ import (
 type Options struct {
 	Account, Region    string // of callers who name none
 	SeparateAccounts   bool
+	HintAccounts       bool // log once that there is SeparateAccounts, when a client could do with it
 	CheckAuthorization bool // refuse requests without the headers of a signature
 
 	// Control answers what comes under /_braid/, or is nil.
@@ -33,6 +35,8 @@ type Options struct {
 
 	// AccessLog, if it is not nil, is told of every request that was answered.
 	AccessLog func(Access)
+
+	Bounds Bounds // of clients over HTTP
 
 	IDs    *IDs
 	Logger *slog.Logger
@@ -51,8 +55,8 @@ type Access struct {
 	Remote    string
 	Operation string // empty if there is no such
 	Status    int
-	Error     string // its type; empty if there was none
-	Bytes     int    // of the answer
+	Error     string // its type; empty if there was none. A subscription may end with one
+	Bytes     int64  // of the answer's body that were sent
 	Duration  time.Duration
 }
 
@@ -64,6 +68,7 @@ type Server struct {
 	service *service.Service
 	opts    Options
 
+	hinted  atomic.Bool     // the hint of HintAccounts was given
 	ctx     context.Context // ends with Close: subscriptions do
 	cancel  context.CancelFunc
 	closing sync.Mutex     // guards that none of streams is added once ctx has ended
@@ -74,6 +79,9 @@ type Server struct {
 // the server.
 func New(s *service.Service, opts Options) *Server {
 	srv := &Server{service: s, opts: opts}
+	if opts.Control != nil {
+		srv.opts.Control = opts.Bounds.Wrap(opts.Control)
+	}
 	srv.ctx, srv.cancel = context.WithCancel(context.Background())
 	return srv
 }
@@ -109,7 +117,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	started := time.Now()
-	reply := s.answer(r)
+	reply := s.answer(r, s.opts.Bounds.receive(w, r))
 	defer reply.free()
 	if reply.dropped {
 		panic(http.ErrAbortHandler) // which net/http takes as an order to break off
@@ -118,17 +126,23 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	for _, h := range reply.header {
 		header[h.name] = h.values[:]
 	}
+	var sent int64
 	if reply.stream == nil {
 		header["Content-Length"] = []string{decimal(len(reply.body))}
+		if reply.status == http.StatusRequestTimeout && r.ProtoMajor == 1 {
+			header["Connection"] = []string{"close"} // what is left of the body would be in the way
+		}
+		s.opts.Bounds.answering(w, r)
 		w.WriteHeader(reply.status)
-		_, _ = w.Write(reply.body) // who hung up does not want it
+		n, _ := w.Write(reply.body) // who hung up does not want it
+		sent = int64(n)
 	} else {
 		defer s.streams.Done()
 		w.WriteHeader(reply.status)
-		s.write(r.Context(), w, reply)
+		sent = s.write(r.Context(), w, reply)
 	}
 	if s.opts.AccessLog != nil {
-		s.opts.AccessLog(Access{r.RemoteAddr, reply.operation, reply.status, reply.errorType, len(reply.body), time.Since(started)})
+		s.opts.AccessLog(Access{r.RemoteAddr, reply.operation, reply.status, reply.errorType, sent, time.Since(started)})
 	}
 }
 
@@ -141,10 +155,10 @@ const closeGrace = time.Second
 // would otherwise be written to for as long as it keeps the connection.
 const lastWrite = service.SubscriptionLife + time.Minute
 
-// write writes a subscription, until it ends, the context does, or the server
-// closes. The deadlines that an HTTP server has for its requests do not hold for
-// it: it lasts for as long as the service says.
-func (s *Server) write(ctx context.Context, w http.ResponseWriter, reply *reply) {
+// write writes a subscription, until it ends, the context does, or the server closes,
+// and returns how many bytes it sent. The deadlines that an HTTP server has for its
+// requests do not hold for it: it lasts for as long as the service says.
+func (s *Server) write(ctx context.Context, w http.ResponseWriter, reply *reply) (sent int64) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	// What a ResponseWriter cannot do, such as deadlines, it has no need of.
@@ -164,10 +178,13 @@ func (s *Server) write(ctx context.Context, w http.ResponseWriter, reply *reply)
 		_ = controller.SetWriteDeadline(time.Time{}) // the connection may be used again
 	}()
 	for frame := range reply.stream(ctx) {
-		if _, err := w.Write(frame); err != nil || controller.Flush() != nil {
-			return
+		n, err := w.Write(frame)
+		sent += int64(n)
+		if err != nil || controller.Flush() != nil {
+			break
 		}
 	}
+	return sent
 }
 
 // isControl reports whether a request is not for the service but for those who

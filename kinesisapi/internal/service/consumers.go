@@ -80,7 +80,7 @@ func (s *Service) RegisterStreamConsumer(ctx context.Context, c Caller, in *Regi
 	if err := checkNewTags(t, nil, in.Tags); err != nil {
 		return nil, err
 	}
-	exact := s.exactLimits()
+	exact := s.ExactLimits()
 	advantage := false
 	if exact {
 		committed, err := s.commitment(ctx, t.Caller)

@@ -17,7 +17,7 @@ func (s *Service) StartStreamEncryption(ctx context.Context, c Caller, in *Encry
 	if stream.Describe().EncryptionKey == *in.KeyId {
 		return &Empty{}, nil
 	}
-	if err := s.limits.daily(s.exactLimits(), t, "StartStreamEncryption", 25); err != nil {
+	if err := s.limits.daily(s.ExactLimits(), t, "StartStreamEncryption", 25); err != nil {
 		return nil, err
 	}
 	err = s.updatingAtOnce(ctx, t, func(ctx context.Context) error {
@@ -42,7 +42,7 @@ func (s *Service) StopStreamEncryption(ctx context.Context, c Caller, in *Encryp
 	if stream.Describe().EncryptionKey == "" {
 		return &Empty{}, nil
 	}
-	if err := s.limits.daily(s.exactLimits(), t, "StopStreamEncryption", 25); err != nil {
+	if err := s.limits.daily(s.ExactLimits(), t, "StopStreamEncryption", 25); err != nil {
 		return nil, err
 	}
 	return &Empty{}, s.updating(ctx, t, stream.StopEncryption)

@@ -54,7 +54,7 @@ func (s *Service) GetShardIterator(ctx context.Context, c Caller, in *GetShardIt
 	if isTrue(in.DryRun) {
 		return nil, dryRun()
 	}
-	if s.exactLimits() && !s.limits.allow("iterator "+t.stored+" "+string(id), 5) {
+	if s.ExactLimits() && !s.limits.allow("iterator "+t.stored+" "+string(id), 5) {
 		return nil, s.rateExceeded(t, id)
 	}
 	text, err := s.sealIterator(iterator{t, stream.CreatedAt().UnixNano(), id, at})

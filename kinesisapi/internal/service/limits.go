@@ -15,23 +15,60 @@ const (
 	creatingQuota   = 5      // streams
 )
 
-func quotaOfShards(region string) int {
+// noLimit is what DescribeLimits says of a quota that is off: the largest count that
+// the API has.
+const noLimit = 1_000_000
+
+// MaxShards is the most open shards that a stream can have.
+const MaxShards = 10_000
+
+// shardLimit is how many open shards the account may have in the region, and whether
+// that is enforced. DescribeLimits and errors say this number.
+func (s *Service) shardLimit(region string) (limit int, enforced bool) {
+	switch limit := s.opts.ShardLimit; {
+	case limit > 0:
+		return limit, true
+	case limit < 0:
+		return noLimit, false
+	}
 	switch region {
 	case "us-east-1", "us-west-2", "eu-west-1":
-		return shardQuotaLarge
+		return shardQuotaLarge, s.ExactLimits()
 	default:
-		return shardQuota
+		return shardQuota, s.ExactLimits()
 	}
+}
+
+// onDemandLimit is how many on-demand streams the account may have, and whether that
+// is enforced.
+func (s *Service) onDemandLimit() (limit int, enforced bool) {
+	switch limit := s.opts.OnDemandStreamLimit; {
+	case limit > 0:
+		return limit, true
+	case limit < 0:
+		return noLimit, false
+	default:
+		return onDemandQuota, s.ExactLimits()
+	}
+}
+
+// Quotas are how many open shards and on-demand streams an account may have in the
+// region, enforced or not.
+func (s *Service) Quotas(region string) (shards, onDemandStreams int) {
+	shards, _ = s.shardLimit(region)
+	onDemandStreams, _ = s.onDemandLimit()
+	return shards, onDemandStreams
 }
 
 // DescribeLimits is the operation of that name.
 func (s *Service) DescribeLimits(ctx context.Context, c Caller, _ *DescribeLimitsInput) (*DescribeLimitsOutput, error) {
 	shards, onDemand, err := s.usage(ctx, c)
+	shardLimit, onDemandLimit := s.Quotas(s.named(c, "").Region)
 	return &DescribeLimitsOutput{
 		OnDemandStreamCount:      int32(onDemand),
-		OnDemandStreamCountLimit: onDemandQuota,
+		OnDemandStreamCountLimit: int32(onDemandLimit),
 		OpenShardCount:           int32(shards),
-		ShardLimit:               int32(quotaOfShards(s.named(c, "").Region)),
+		ShardLimit:               int32(shardLimit),
 	}, err
 }
 
@@ -47,29 +84,29 @@ func (s *Service) usage(ctx context.Context, c Caller) (shards, onDemand int, er
 	return shards, onDemand, err
 }
 
-// checkQuotas is the error of a request for more shards, or another stream, than
-// the account may have. What no stream can have is refused always, the service's
-// own quotas only if they are to hold.
-func (s *Service) checkQuotas(ctx context.Context, t target, additional int, mode string) error {
-	if additional <= 0 {
-		return nil
-	}
-	quota := quotaOfShards(t.Region)
-	shards, onDemand := 0, 0
-	if s.exactLimits() {
+// checkQuotas is the error of a request for more shards, or for another on-demand
+// stream, than the account may have. More shards than the account is said to have, or
+// than a stream can have, are refused even where quotas are not enforced.
+func (s *Service) checkQuotas(ctx context.Context, t target, additional int, onDemand bool) error {
+	shardLimit, forShards := s.shardLimit(t.Region)
+	streamLimit, forStreams := s.onDemandLimit()
+	forStreams = forStreams && onDemand
+	tooMany := additional > max(shardLimit, MaxShards)
+	shards, streams := 0, 0
+	if forShards && additional > 0 || forStreams || tooMany {
 		var err error
-		if shards, onDemand, err = s.usage(ctx, t.Caller); err != nil {
+		if shards, streams, err = s.usage(ctx, t.Caller); err != nil {
 			return err
 		}
-	} else {
-		quota = maxShards
 	}
-	if shards+additional > quota {
+	switch {
+	case tooMany, forShards && additional > 0 && shards+additional > shardLimit:
 		return limitExceeded("This request would exceed the shard limit for the account %s in %s. Current shard count for the account: %d. Limit: %d. Number of additional shards that would have resulted from this request: %d. Refer to the AWS Service Limits page (http://docs.aws.amazon.com/general/latest/gr/aws_service_limits.html) for current limits and how to request higher limits.",
-			t.Account, t.Region, shards, quota, additional)
-	}
-	if mode == modeOnDemand && s.exactLimits() && onDemand >= onDemandQuota {
-		return limitExceeded("Account %s in %s has %d on-demand streams, which is the limit.", t.Account, t.Region, onDemand)
+			t.Account, t.Region, shards, shardLimit, additional)
+	case additional > MaxShards:
+		return limitExceeded("Stream %s under account %s cannot have more than %d shards; ShardCount was %d.", t.name, t.Account, MaxShards, additional)
+	case forStreams && streams >= streamLimit:
+		return limitExceeded("Account %s in %s cannot have more on-demand streams. Current count: %d. Limit: %d.", t.Account, t.Region, streams, streamLimit)
 	}
 	return nil
 }

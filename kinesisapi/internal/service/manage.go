@@ -77,6 +77,7 @@ func (s *Service) Recreate(ctx context.Context, c Caller, name string) error {
 		if err := s.db.DeleteStream(ctx, t.stored); err != nil {
 			return err
 		}
+		s.placements.forget(stream)
 		fresh, err := s.db.CreateStream(ctx, t.stored, opts)
 		if err != nil {
 			return err

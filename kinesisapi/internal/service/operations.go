@@ -43,7 +43,7 @@ func operation[In, Out any](name string, fn func(*Service, context.Context, Call
 		Name:     name,
 		NewInput: func() any { return new(In) },
 		Call: func(ctx context.Context, s *Service, c Caller, in any) (any, error) {
-			if rate > 0 && s.exactLimits() && !s.limits.allow(name+" "+c.Account+" "+c.Region, rate) {
+			if rate > 0 && s.ExactLimits() && !s.limits.allow(name+" "+c.Account+" "+c.Region, rate) {
 				return nil, limitExceeded("Rate exceeded for operation %s under account %s.", name, s.named(c, "").Account)
 			}
 			out, err := fn(s, ctx, c, in.(*In))

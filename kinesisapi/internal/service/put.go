@@ -4,8 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math/rand/v2"
-	"strconv"
 	"time"
 
 	"github.com/braidstream/braid"
@@ -26,12 +24,13 @@ const noPartitionKey = "\U0010ffff\U0010fffe"
 
 // PutRecord is the operation of that name.
 func (s *Service) PutRecord(ctx context.Context, c Caller, in *PutRecordInput) (*PutRecordOutput, error) {
-	t, stream, auto, err := s.putTo(ctx, c, in.StreamName, in.StreamARN, in.PartitionKey == nil || in.ExplicitHashKey != nil)
+	t, stream, err := s.open(c, in.StreamName, in.StreamARN)
 	if err != nil {
 		return nil, err
 	}
+	auto := s.placements.get(stream)
 	var entry [1]braid.Entry
-	if err := s.entry(&entry[0], single, in.PartitionKey, in.ExplicitHashKey, in.Data, auto); err != nil {
+	if err := s.entry(&entry[0], single, in.PartitionKey, in.ExplicitHashKey, in.Data, auto != nil); err != nil {
 		return nil, err
 	}
 	if n := in.SequenceNumberForOrdering; n != nil && !seqnum.ValidForOrdering(*n, time.Now()) {
@@ -42,6 +41,9 @@ func (s *Service) PutRecord(ctx context.Context, c Caller, in *PutRecordInput) (
 	}
 	if isTrue(in.DryRun) {
 		return nil, dryRun()
+	}
+	if auto != nil {
+		auto.place(stream, entry[:])
 	}
 	var result braid.PutResult
 	if entry[0].ExplicitHashKey == nil {
@@ -69,19 +71,16 @@ func (s *Service) PutRecord(ctx context.Context, c Caller, in *PutRecordInput) (
 // puts the refused ones again, in their order, does not break the order of a
 // partition key.
 func (s *Service) PutRecords(ctx context.Context, c Caller, in *PutRecordsInput) (*PutRecordsOutput, error) {
-	unusual := false
-	for i := range in.Records {
-		unusual = unusual || in.Records[i].PartitionKey == nil || in.Records[i].ExplicitHashKey != nil
-	}
-	t, stream, auto, err := s.putTo(ctx, c, in.StreamName, in.StreamARN, unusual)
+	t, stream, err := s.open(c, in.StreamName, in.StreamARN)
 	if err != nil {
 		return nil, err
 	}
+	auto := s.placements.get(stream)
 	entries := make([]braid.Entry, len(in.Records))
 	total := 0
 	for i := range in.Records {
 		r := &in.Records[i]
-		if err := s.entry(&entries[i], i, r.PartitionKey, r.ExplicitHashKey, r.Data, auto); err != nil {
+		if err := s.entry(&entries[i], i, r.PartitionKey, r.ExplicitHashKey, r.Data, auto != nil); err != nil {
 			return nil, err
 		}
 		total += len(r.Data) + len(entries[i].PartitionKey)
@@ -94,6 +93,9 @@ func (s *Service) PutRecords(ctx context.Context, c Caller, in *PutRecordsInput)
 	}
 	if isTrue(in.DryRun) {
 		return nil, dryRun()
+	}
+	if auto != nil {
+		auto.place(stream, entries)
 	}
 	results, err := stream.PutRecords(ctx, entries)
 	if err != nil {
@@ -130,18 +132,6 @@ func entryError(err error) (code, message string) {
 	return "InternalFailure", "Internal Service Failure."
 }
 
-// putTo returns the stream of a put. Whether the service places records itself is
-// asked only where it matters: of a request that has an entry without a partition
-// key, or one that would steer.
-func (s *Service) putTo(ctx context.Context, c Caller, name, arn *string, unusual bool) (t target, stream *braid.Stream, auto bool, err error) {
-	t, stream, err = s.open(c, name, arn)
-	if err != nil || !unusual {
-		return t, stream, false, err
-	}
-	row, err := s.readRow(ctx, stream)
-	return t, stream, row.strategy() == strategyAuto, s.fromBraid(t, err)
-}
-
 // single, in the place of an index, says that a record is the only one of a
 // request, and not in a list.
 const single = -1
@@ -154,7 +144,8 @@ func memberOf(index int, member string) string {
 	return fmt.Sprintf("records.%d.member.%s", index+1, member)
 }
 
-// entry makes the entry of the record with the index.
+// entry makes the entry of the record with the index. Where the service places records
+// itself, one need not have a partition key.
 func (s *Service) entry(e *braid.Entry, index int, key, explicit *string, data []byte, auto bool) error {
 	e.Data = data
 	switch {
@@ -165,11 +156,7 @@ func (s *Service) entry(e *braid.Entry, index int, key, explicit *string, data [
 	default:
 		e.PartitionKey = noPartitionKey
 	}
-	switch {
-	case auto && key == nil:
-		h := braid.HashKeyOf(strconv.FormatUint(rand.Uint64(), 36))
-		e.ExplicitHashKey = &h
-	case explicit != nil:
+	if explicit != nil {
 		h, err := braid.ParseHashKey(*explicit)
 		if err != nil {
 			return invalidArgument("Invalid ExplicitHashKey. ExplicitHashKey must be in the range: [0, 2^128-1]. Specified value was %s", *explicit)

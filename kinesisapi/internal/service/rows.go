@@ -27,7 +27,7 @@ type streamRow struct {
 	Account, Region, Name string `json:",omitempty"`
 
 	Mode      string        `json:",omitempty"` // PROVISIONED or ON_DEMAND
-	Strategy  string        `json:",omitempty"` // AUTO or USER_PARTITION_KEY
+	Strategy  string        `json:",omitempty"` // AUTO or USER_PARTITION_KEY, see setStrategy
 	WarmMiBps int32         `json:",omitempty"`
 	Shards    int           `json:",omitempty"` // that the stream began with
 	Metrics   []string      `json:",omitempty"`
@@ -37,6 +37,17 @@ type streamRow struct {
 	// LastConsumer is the second of the newest registration: no two are in the same
 	// one, for it is a part of the ARN.
 	LastConsumer int64 `json:",omitempty"`
+
+	// StrategyChanges is how often Strategy was changed from the default on.
+	StrategyChanges int `json:",omitempty"`
+}
+
+// setStrategy changes the record distribution strategy.
+func (r *streamRow) setStrategy(strategy string) {
+	if strategy != r.strategy() {
+		r.Strategy = strategy
+		r.StrategyChanges++
+	}
 }
 
 // consumerRow is what is stored of a registered consumer.
@@ -97,7 +108,8 @@ func (s *Service) streamWithRow(ctx context.Context, c Caller, name, arn *string
 // was quicker. An error of it changes nothing. A stream that was deleted has no row:
 // the name may have been taken by another one, whose row must stay what it is.
 func (s *Service) updateRow(ctx context.Context, stream *braid.Stream, change func(*streamRow) error) error {
-	return s.db.Update(ctx, func(tx *braid.Tx) error {
+	var row streamRow
+	err := s.db.Update(ctx, func(tx *braid.Tx) error {
 		// Whoever deletes or creates a stream writes its row after it. So if that
 		// comes between here and the commit, this runs again.
 		current, err := s.db.Stream(stream.Name())
@@ -107,8 +119,7 @@ func (s *Service) updateRow(ctx context.Context, stream *braid.Stream, change fu
 		if !current.CreatedAt().Equal(stream.CreatedAt()) {
 			return braid.ErrStreamNotFound
 		}
-		row, err := getRow(tx, stream)
-		if err != nil {
+		if row, err = getRow(tx, stream); err != nil {
 			return err
 		}
 		if err := change(&row); err != nil {
@@ -120,6 +131,10 @@ func (s *Service) updateRow(ctx context.Context, stream *braid.Stream, change fu
 		}
 		return tx.Set(rowKey(stream.Name()), value)
 	})
+	if err == nil {
+		s.placements.learn(stream, &row)
+	}
+	return err
 }
 
 func getRow(tx *braid.Tx, stream *braid.Stream) (streamRow, error) {
@@ -154,6 +169,7 @@ func (s *Service) deleteWithRow(ctx context.Context, stream *braid.Stream) error
 		err = s.db.DeleteStream(ctx, stream.Name())
 	}
 	if err == nil {
+		s.placements.forget(stream)
 		err = s.deleteRow(ctx, stream)
 	}
 	return err

@@ -17,7 +17,7 @@ import (
 	"github.com/braidstream/braid/kinesisapi/internal/token"
 )
 
-// Options are the settings of a service. All must be set.
+// Options are the settings of a service.
 type Options struct {
 	Account string // of callers who name none
 	Region  string
@@ -27,6 +27,11 @@ type Options struct {
 
 	// ExactLimits makes the limits and quotas of the service hold.
 	ExactLimits bool
+
+	// ShardLimit and OnDemandStreamLimit are quotas of each account and region, which
+	// are enforced. 0 is the service's own, and enforced with ExactLimits; negative is
+	// none.
+	ShardLimit, OnDemandStreamLimit int
 
 	// How long a stream or a consumer is on its way between two statuses.
 	CreateDelay, UpdateDelay, DeleteDelay time.Duration
@@ -43,6 +48,7 @@ type Service struct {
 
 	limits        limiter
 	subscriptions subscriptions
+	placements    *placements
 	closed        chan struct{} // closed by Close: subscriptions end
 	generation    atomic.Uint32 // of iterators; those of earlier ones are taken as expired
 
@@ -59,18 +65,23 @@ type Caller struct{ Account, Region string }
 // after the service.
 func New(db *braid.DB, opts Options) (*Service, error) {
 	s := &Service{
-		db:       db,
-		opts:     opts,
-		exact:    opts.ExactLimits,
-		closed:   make(chan struct{}),
-		statuses: make(map[string]*status),
+		db:         db,
+		opts:       opts,
+		exact:      opts.ExactLimits,
+		closed:     make(chan struct{}),
+		statuses:   make(map[string]*status),
+		placements: sharePlacements(db),
 	}
 	secret, err := s.secret()
+	if err == nil {
+		s.sealer = token.NewSealer(secret)
+		err = s.applyLimits(context.Background(), false)
+	}
 	if err != nil {
+		leavePlacements(db)
 		return nil, err
 	}
-	s.sealer = token.NewSealer(secret)
-	return s, s.applyLimits(context.Background(), false)
+	return s, nil
 }
 
 // secret returns the key of tokens. It is stored, so that iterators survive a
@@ -113,6 +124,7 @@ func (s *Service) Close() {
 	for _, st := range pending {
 		<-st.done
 	}
+	leavePlacements(s.db)
 }
 
 // SetExactLimits changes whether the limits of the service hold, also for all
@@ -133,6 +145,7 @@ func (s *Service) applyLimits(ctx context.Context, all bool) error {
 		if err != nil {
 			return err
 		}
+		s.placements.learn(stream, &row)
 		capacity := s.capacity(row.mode(stream))
 		if row.Mode == "" && !all || stream.Describe().Capacity.Mode == capacity.Mode {
 			continue
@@ -144,7 +157,8 @@ func (s *Service) applyLimits(ctx context.Context, all bool) error {
 	return nil
 }
 
-func (s *Service) exactLimits() bool {
+// ExactLimits reports whether the limits of the service hold.
+func (s *Service) ExactLimits() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.exact

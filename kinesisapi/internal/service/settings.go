@@ -33,14 +33,18 @@ func (s *Service) UpdateStreamMode(ctx context.Context, c Caller, in *UpdateStre
 	if mode == row.mode(stream) && in.WarmThroughputMiBps == nil {
 		return &Empty{}, nil
 	}
-	if err := s.limits.daily(s.exactLimits(), t, "UpdateStreamMode", 2); err != nil {
+	if err := s.checkQuotas(ctx, t, 0, mode == modeOnDemand && row.mode(stream) != mode); err != nil {
+		return nil, err
+	}
+	if err := s.limits.daily(s.ExactLimits(), t, "UpdateStreamMode", 2); err != nil {
 		return nil, err
 	}
 	return &Empty{}, s.updating(ctx, t, func(ctx context.Context) error {
 		err := s.updateRow(ctx, stream, func(r *streamRow) error {
 			r.Mode = mode
 			if mode == modeProvisioned {
-				r.WarmMiBps, r.Strategy = 0, strategyKey // which only on-demand streams have
+				r.WarmMiBps = 0 // which only on-demand streams have, like
+				r.setStrategy(strategyKey)
 			}
 			if in.WarmThroughputMiBps != nil {
 				r.WarmMiBps = *in.WarmThroughputMiBps
@@ -109,7 +113,7 @@ func (s *Service) UpdateStreamRecordDistributionStrategy(ctx context.Context, c 
 		return nil, errOnlyOnDemand(t)
 	}
 	return &Empty{}, s.fromBraid(t, s.updateRow(ctx, stream, func(r *streamRow) error {
-		r.Strategy = *in.RecordDistributionStrategy
+		r.setStrategy(*in.RecordDistributionStrategy)
 		return nil
 	}))
 }

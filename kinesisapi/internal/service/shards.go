@@ -15,7 +15,6 @@ import (
 
 const (
 	maxListedShards = 1000 // of ListShards
-	maxShards       = 10_000
 )
 
 // shardID reads a shard's id in any spelling that the service understands, such as
@@ -282,7 +281,7 @@ func (s *Service) SplitShard(ctx context.Context, c Caller, in *SplitShardInput)
 	if err != nil {
 		return nil, err
 	}
-	if err := s.checkQuotas(ctx, t, 1, modeProvisioned); err != nil {
+	if err := s.checkQuotas(ctx, t, 1, false); err != nil {
 		return nil, err
 	}
 	key, err := braid.ParseHashKey(*in.NewStartingHashKey)
@@ -358,15 +357,15 @@ func (s *Service) UpdateShardCount(ctx context.Context, c Caller, in *UpdateShar
 	switch {
 	case wanted == current:
 		return out, nil
-	case wanted > maxShards:
-		return nil, limitExceeded("Stream %s under account %s cannot have more than %d shards; TargetShardCount was %d.", t.name, t.Account, maxShards, wanted)
-	case s.exactLimits() && (wanted > 2*current || 2*wanted < current):
+	case wanted > MaxShards:
+		return nil, limitExceeded("Stream %s under account %s cannot have more than %d shards; TargetShardCount was %d.", t.name, t.Account, MaxShards, wanted)
+	case s.ExactLimits() && (wanted > 2*current || 2*wanted < current):
 		return nil, limitExceeded("TargetShardCount %d is not between half and twice the current shard count %d of stream %s under account %s.", wanted, current, t.name, t.Account)
 	}
-	if err := s.checkQuotas(ctx, t, wanted-current, modeProvisioned); err != nil {
+	if err := s.checkQuotas(ctx, t, wanted-current, false); err != nil {
 		return nil, err
 	}
-	if err := s.limits.daily(s.exactLimits(), t, "UpdateShardCount", 10); err != nil {
+	if err := s.limits.daily(s.ExactLimits(), t, "UpdateShardCount", 10); err != nil {
 		return nil, err
 	}
 	return out, s.updating(ctx, t, func(ctx context.Context) error { return stream.UpdateShardCount(ctx, wanted) })

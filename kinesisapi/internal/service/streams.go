@@ -26,7 +26,7 @@ const (
 // capacity is that of a stream in the given mode.
 func (s *Service) capacity(mode string) braid.Capacity {
 	switch {
-	case !s.exactLimits():
+	case !s.ExactLimits():
 		return braid.Capacity{}
 	case mode == modeOnDemand:
 		return braid.Capacity{Mode: braid.OnDemand}
@@ -38,7 +38,7 @@ func (s *Service) capacity(mode string) braid.Capacity {
 // CreateStream is the operation of that name.
 func (s *Service) CreateStream(ctx context.Context, c Caller, in *CreateStreamInput) (*Empty, error) {
 	t := s.named(c, *in.StreamName)
-	row := streamRow{Account: t.Account, Region: t.Region, Name: t.name, Mode: modeProvisioned, Strategy: strategyKey}
+	row := streamRow{Account: t.Account, Region: t.Region, Name: t.name, Mode: modeProvisioned}
 	shards := 0
 	switch {
 	case in.StreamModeDetails == nil && in.ShardCount == nil,
@@ -53,9 +53,9 @@ func (s *Service) CreateStream(ctx context.Context, c Caller, in *CreateStreamIn
 		shards = int(*in.ShardCount)
 	}
 	if in.RecordDistributionStrategy != nil {
-		row.Strategy = *in.RecordDistributionStrategy
+		row.setStrategy(*in.RecordDistributionStrategy)
 	}
-	if row.Strategy == strategyAuto && row.Mode != modeOnDemand {
+	if row.strategy() == strategyAuto && row.Mode != modeOnDemand {
 		return nil, errOnlyOnDemand(t)
 	}
 	if in.WarmThroughputMiBps != nil {
@@ -71,10 +71,10 @@ func (s *Service) CreateStream(ctx context.Context, c Caller, in *CreateStreamIn
 	if _, err := s.db.Stream(t.stored); err == nil {
 		return nil, s.fromBraid(t, braid.ErrStreamExists)
 	}
-	if err := s.checkQuotas(ctx, t, shards, row.Mode); err != nil {
+	if err := s.checkQuotas(ctx, t, shards, row.Mode == modeOnDemand); err != nil {
 		return nil, err
 	}
-	if s.exactLimits() && s.creatingStreams() >= creatingQuota {
+	if s.ExactLimits() && s.creatingStreams() >= creatingQuota {
 		return nil, limitExceeded("No more than %d streams of account %s can be in state CREATING.", creatingQuota, t.Account)
 	}
 	row.Shards = shards

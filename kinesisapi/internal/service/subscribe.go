@@ -78,7 +78,7 @@ func (s *Service) SubscribeToShard(ctx context.Context, c Caller, in *SubscribeT
 		return nil, dryRun()
 	}
 	sub := &Subscription{
-		s: s, t: t, stream: stream, shard: sh, at: at, exact: s.exactLimits(),
+		s: s, t: t, stream: stream, shard: sh, at: at, exact: s.ExactLimits(),
 		key: consumer + " " + string(id), started: time.Now(), ended: make(chan struct{}),
 	}
 	if sub.exact && !s.limits.allow("subscribe "+sub.key, 1) {

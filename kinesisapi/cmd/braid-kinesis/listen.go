@@ -1,0 +1,133 @@
+package main
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"log"
+	"log/slog"
+	"net"
+	"net/http"
+	"slices"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/braidstream/braid/kinesisapi"
+	"github.com/braidstream/braid/kinesisapi/internal/control"
+)
+
+// listen opens the ports, and says what clients on this machine call them. The ports
+// come first of all: if one is taken, no file is touched. Those that are open are
+// returned even with an error.
+func (c *config) listen(ctx context.Context, errorLog *log.Logger) (listeners []net.Listener, urls []string, err error) {
+	for _, e := range c.endpoints() {
+		var config *tls.Config
+		if e.tls {
+			certificate, err := c.certificate(e.addr)
+			if err != nil {
+				return listeners, nil, err
+			}
+			config = &tls.Config{Certificates: []tls.Certificate{certificate}}
+		}
+		opened, err := listenOn(ctx, e.addr)
+		if err != nil {
+			return listeners, nil, err
+		}
+		urls = append(urls, urlOf(e, opened[0]))
+		for _, l := range opened {
+			if config != nil {
+				l = &kinesisapi.TLSListener{Listener: l, Config: config, ErrorLog: errorLog}
+			}
+			listeners = append(listeners, l)
+		}
+	}
+	return listeners, urls, nil
+}
+
+// newServer makes the HTTP server: HTTP/1.1 and HTTP/2, which connections begin with.
+func (c *config) newServer(logger *slog.Logger) *http.Server {
+	server := &http.Server{
+		Protocols: new(http.Protocols),
+		HTTP2: &http.HTTP2Config{
+			MaxConcurrentStreams: 1000, // subscriptions share a connection
+			WriteByteTimeout:     c.answerTimeout,
+		},
+		ReadHeaderTimeout: c.headerTimeout,
+		IdleTimeout:       c.idleTimeout,
+		ErrorLog:          slog.NewLogLogger(logger.Handler(), slog.LevelWarn),
+	}
+	server.Protocols.SetHTTP1(true)
+	server.Protocols.SetUnencryptedHTTP2(true)
+	return server
+}
+
+// orForever is a flag's time as an option, where 0 is the default.
+func orForever(d time.Duration) time.Duration {
+	if d == 0 {
+		return -1
+	}
+	return d
+}
+
+// markTLS marks the requests that came in over the port that speaks TLS, for the page of
+// the control API to name the right URLs.
+func markTLS(port string, handler http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if strings.HasPrefix(r.URL.Path, control.Prefix) {
+			if addr, ok := r.Context().Value(http.LocalAddrContextKey).(net.Addr); ok && portIn(addr) == port {
+				r.TLS = new(tls.ConnectionState)
+			}
+		}
+		handler.ServeHTTP(w, r)
+	})
+}
+
+// maxTries is how often a free port is looked for, if it is taken on one of the addresses
+// of localhost.
+const maxTries = 10
+
+// listenOn listens on an address. localhost is two, of which net.Listen takes one, and
+// some clients try the other first, or alone.
+func listenOn(ctx context.Context, addr string) ([]net.Listener, error) {
+	host, port, _ := net.SplitHostPort(addr) // which was checked
+	for try := 1; ; try++ {
+		listener, err := new(net.ListenConfig).Listen(ctx, "tcp", addr)
+		if err != nil {
+			return nil, err
+		}
+		if host != "localhost" {
+			return []net.Listener{listener}, nil
+		}
+		other := "::1"
+		if addr, ok := listener.Addr().(*net.TCPAddr); ok && addr.IP.To4() == nil {
+			other = "127.0.0.1"
+		}
+		second, err := new(net.ListenConfig).Listen(ctx, "tcp", net.JoinHostPort(other, portOf(listener)))
+		switch {
+		case err == nil:
+			return []net.Listener{listener, second}, nil
+		case !errors.Is(err, syscall.EADDRINUSE): // this machine does not have both
+			return []net.Listener{listener}, nil
+		case port != "0" || try == maxTries:
+			_ = listener.Close() // the other error tells more
+			return nil, err
+		}
+		_ = listener.Close() // it was not used
+	}
+}
+
+func portOf(listener net.Listener) string { return portIn(listener.Addr()) }
+
+func portIn(addr net.Addr) string {
+	_, port, _ := net.SplitHostPort(addr.String()) // host:port, as TCP's are
+	return port
+}
+
+// areLoopback reports whether only this machine can reach the listeners.
+func areLoopback(listeners []net.Listener) bool {
+	return !slices.ContainsFunc(listeners, func(l net.Listener) bool {
+		addr, ok := l.Addr().(*net.TCPAddr)
+		return !ok || !addr.IP.IsLoopback()
+	})
+}

@@ -1,0 +1,112 @@
+package server
+
+import (
+	"errors"
+	"io"
+	"net/http"
+	"time"
+)
+
+// Bounds are how long a client may take to send the body of a request, from the end of
+// its headers on, and to read the answer, from its first byte on. Zero or less is for
+// ever. Where the HTTP server has a ReadTimeout or WriteTimeout, that one holds.
+type Bounds struct{ Body, Answer time.Duration }
+
+// Wrap returns a handler that does what another one does, within the bounds.
+func (b Bounds) Wrap(handler http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if bounded := b.receive(w, r); bounded != nil {
+			// A copy, for the HTTP server looks at the body of its own: what it knows, it
+			// can leave unread.
+			own := *r
+			own.Body = &boundedBody{r.Body, bounded}
+			r = &own
+		}
+		handler.ServeHTTP(&boundedWriter{ResponseWriter: w, request: r, bounds: b}, r)
+	})
+}
+
+// receive bounds how long the request's body may take, and returns what has to be told,
+// by received, when it is there; nil if there is no bound. What is left of a body that is
+// not read to its end stays bounded: the HTTP server reads some of that itself.
+func (b Bounds) receive(w http.ResponseWriter, r *http.Request) *http.ResponseController {
+	if b.Body <= 0 || r.Body == nil || r.Body == http.NoBody {
+		return nil
+	}
+	if server := serverOf(r); server != nil && server.ReadTimeout > 0 {
+		return nil
+	}
+	bounded := http.NewResponseController(w)
+	if bounded.SetReadDeadline(time.Now().Add(b.Body)) != nil {
+		return nil // nobody is slow where it cannot be done, as with a recorder
+	}
+	return bounded
+}
+
+// received lifts the bound of a body that was read to its end. Over HTTP/1.1 the server
+// goes on reading, to see whether the client hangs up, and takes a deadline for that.
+func received(bounded *http.ResponseController) {
+	if bounded != nil {
+		_ = bounded.SetReadDeadline(time.Time{})
+	}
+}
+
+// answering bounds how long the client may take to read the answer. It is called just
+// before the first byte: what comes before takes as long as it takes. The HTTP server
+// lifts the bound when the answer is out.
+func (b Bounds) answering(w http.ResponseWriter, r *http.Request) {
+	if b.Answer <= 0 {
+		return
+	}
+	if server := serverOf(r); server != nil && server.WriteTimeout > 0 {
+		return
+	}
+	_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(b.Answer))
+}
+
+func serverOf(r *http.Request) *http.Server {
+	server, _ := r.Context().Value(http.ServerContextKey).(*http.Server)
+	return server
+}
+
+// boundedBody is a body that is to arrive within a bound.
+type boundedBody struct {
+	io.ReadCloser
+	bounded *http.ResponseController
+}
+
+func (b *boundedBody) Read(p []byte) (int, error) {
+	n, err := b.ReadCloser.Read(p)
+	if errors.Is(err, io.EOF) {
+		received(b.bounded)
+	}
+	return n, err
+}
+
+// boundedWriter is an answer that is to be read within a bound.
+type boundedWriter struct {
+	http.ResponseWriter
+	request *http.Request
+	bounds  Bounds
+	begun   bool
+}
+
+func (w *boundedWriter) begin() {
+	if !w.begun {
+		w.begun = true
+		w.bounds.answering(w.ResponseWriter, w.request)
+	}
+}
+
+func (w *boundedWriter) WriteHeader(status int) {
+	w.begin()
+	w.ResponseWriter.WriteHeader(status)
+}
+
+func (w *boundedWriter) Write(p []byte) (int, error) {
+	w.begin()
+	return w.ResponseWriter.Write(p)
+}
+
+// Unwrap lets [http.ResponseController] find what it controls.
+func (w *boundedWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }

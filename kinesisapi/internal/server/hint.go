@@ -1,0 +1,30 @@
+package server
+
+import (
+	"net/http"
+	"strings"
+)
+
+// hintAccounts logs once that a client signs for an account or a region whose streams
+// are not kept apart from those of others: it may take them for its own. It runs for
+// every request, so it neither allocates nor reads more than the header.
+func (s *Server) hintAccounts(r *http.Request) {
+	if s.opts.SeparateAccounts || !s.opts.HintAccounts || s.hinted.Load() {
+		return
+	}
+	_, scope, _ := strings.Cut(r.Header.Get("Authorization"), "Credential=") // key/date/region/service/aws4_request
+	key, rest, _ := strings.Cut(scope, "/")
+	_, rest, _ = strings.Cut(rest, "/")
+	region, _, ok := strings.Cut(rest, "/")
+	otherRegion := ok && region != s.opts.Region && isRegion.MatchString(region)
+	otherAccount := ok && len(key) == 12 && key != s.opts.Account && isAccount.MatchString(key)
+	if !otherRegion && !otherAccount || s.hinted.Swap(true) {
+		return
+	}
+	if !otherAccount {
+		key = s.opts.Account
+	}
+	s.opts.Logger.Warn("a request is signed for another account or region and is served the same streams as all others; "+
+		"SeparateAccounts (-separate-accounts) keeps them apart. This is logged once",
+		"account", key, "region", region, "serving account", s.opts.Account, "serving region", s.opts.Region)
+}

@@ -1,0 +1,129 @@
+package kinesisapi
+
+import (
+	"cmp"
+	"context"
+	"crypto/tls"
+	"errors"
+	"io"
+	"log"
+	"net"
+	"slices"
+	"sync"
+	"time"
+)
+
+// TLSListener accepts TLS connections on which an [http.Server] speaks every protocol
+// that clients of Kinesis do: HTTP/1.1 and HTTP/2, with ALPN and without it. The AWS
+// SDK for Java, and with it the Kinesis Client Library, sends HTTP/2 over TLS without
+// having agreed on it by ALPN, which [http.Server.ServeTLS] does not understand.
+//
+//	server.Protocols.SetHTTP1(true)
+//	server.Protocols.SetUnencryptedHTTP2(true)
+//	err := server.Serve(&kinesisapi.TLSListener{Listener: listener, Config: config})
+//
+// The server sees connections that look plain and begins each with the protocol that
+// the client does, so its Protocols need HTTP1 and UnencryptedHTTP2, and the TLS field
+// of its requests is nil. One server can serve plain listeners beside it. A client that
+// does not complete its handshake within 10 seconds is disconnected; it keeps no other
+// client waiting.
+type TLSListener struct {
+	// Listener accepts the plain connections.
+	net.Listener
+
+	// Config has the certificates. It is not changed. Without NextProtos, ALPN offers
+	// h2 and http/1.1.
+	Config *tls.Config
+
+	// ErrorLog receives the handshakes that fail. nil means the standard logger, as in
+	// [http.Server].
+	ErrorLog *log.Logger
+
+	once   sync.Once
+	config *tls.Config // Config with NextProtos; set by once
+}
+
+// Accept is part of [net.Listener]. The handshake is made by the first Read or Write.
+func (l *TLSListener) Accept() (net.Conn, error) {
+	conn, err := l.Listener.Accept()
+	if err != nil {
+		return nil, err
+	}
+	l.once.Do(func() {
+		l.config = l.Config.Clone()
+		if len(l.config.NextProtos) == 0 {
+			l.config.NextProtos = []string{"h2", "http/1.1"}
+		}
+	})
+	return &plainConn{tls: tls.Server(conn, l.config), errorLog: cmp.Or(l.ErrorLog, log.Default()), Conn: conn}, nil
+}
+
+// handshakeTimeout is how long a handshake can take.
+const handshakeTimeout = 10 * time.Second
+
+// plainConn is a TLS connection that [http.Server] takes for a plain one. It must be no
+// *tls.Conn, and have no method ConnectionState: with either, the server speaks HTTP/2
+// only if ALPN says so.
+type plainConn struct {
+	net.Conn // below TLS: for addresses
+	tls      *tls.Conn
+	errorLog *log.Logger
+
+	once   sync.Once
+	failed error // of the handshake; set by once
+}
+
+// handshake makes the handshake, the first time. Its error is that of all calls.
+func (c *plainConn) handshake() error {
+	c.once.Do(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), handshakeTimeout)
+		defer cancel()
+		err := c.tls.HandshakeContext(ctx)
+		if err == nil {
+			return
+		}
+		var header tls.RecordHeaderError
+		switch {
+		case errors.As(err, &header) && header.Conn != nil && looksLikeHTTP(header.RecordHeader):
+			_ = header.Conn.SetWriteDeadline(time.Now().Add(handshakeTimeout))
+			_, _ = io.WriteString(header.Conn, "HTTP/1.0 400 Bad Request\r\n\r\nThis port speaks TLS: the URL begins with https://\n")
+			err = errors.New("the client speaks HTTP without TLS")
+			fallthrough
+		case !errors.Is(err, io.EOF): // which is a probe that connects and hangs up
+			c.errorLog.Printf("TLS handshake error from %s: %v", c.RemoteAddr(), err)
+		}
+		// To the server it is a client that hung up: it has nothing to answer.
+		c.failed = io.EOF
+		_ = c.Conn.Close()
+	})
+	return c.failed
+}
+
+// looksLikeHTTP reports whether what should be the header of a TLS record is the
+// beginning of a request.
+func looksLikeHTTP(header [5]byte) bool {
+	return slices.Contains([]string{"GET /", "HEAD ", "POST ", "PUT /", "DELET", "OPTIO", "PRI *"}, string(header[:]))
+}
+
+func (c *plainConn) Read(p []byte) (int, error) {
+	if err := c.handshake(); err != nil {
+		return 0, err
+	}
+	return c.tls.Read(p)
+}
+
+func (c *plainConn) Write(p []byte) (int, error) {
+	if err := c.handshake(); err != nil {
+		return 0, err
+	}
+	return c.tls.Write(p)
+}
+
+// CloseWrite lets the server end its side first, so that a client still reads the
+// answer to a request that it is sending.
+func (c *plainConn) CloseWrite() error { return c.tls.CloseWrite() }
+
+func (c *plainConn) Close() error                       { return c.tls.Close() }
+func (c *plainConn) SetDeadline(t time.Time) error      { return c.tls.SetDeadline(t) }
+func (c *plainConn) SetReadDeadline(t time.Time) error  { return c.tls.SetReadDeadline(t) }
+func (c *plainConn) SetWriteDeadline(t time.Time) error { return c.tls.SetWriteDeadline(t) }
