@@ -15,6 +15,7 @@ import (
 	"github.com/braidstream/braid/internal/commit"
 	"github.com/braidstream/braid/internal/kv"
 	"github.com/braidstream/braid/internal/layout"
+	"github.com/braidstream/braid/internal/logs"
 )
 
 // InMemory, given to [Open] in place of a directory, makes a database that lives
@@ -58,8 +59,10 @@ func (d Durability) String() string {
 // Options are the settings of an open database. They are not stored. The zero
 // value, and a nil pointer, mean the defaults.
 type Options struct {
-	// Logger receives what the database has to tell while nobody is calling it,
-	// such as a disk that is full. nil means silence.
+	// Logger receives what happens while nobody is calling: a disk that is full or
+	// has space again, tables that cannot be written, shards that [OnDemand] splits
+	// and merges, and what Pebble does, at level Debug. nil means that warnings and
+	// errors go to [slog.Default]; slog.New(slog.DiscardHandler) silences them.
 	Logger *slog.Logger
 
 	// Durability is what an acknowledged write can rely on. The default is Sync.
@@ -115,9 +118,7 @@ func (o *Options) withDefaults() (Options, error) {
 	if o != nil {
 		opts = *o
 	}
-	if opts.Logger == nil {
-		opts.Logger = slog.New(slog.DiscardHandler)
-	}
+	opts.Logger = logs.OrDefault(opts.Logger)
 	orDefault(&opts.SyncInterval, defaultSyncInterval)
 	orDefault(&opts.CacheBytes, defaultCacheBytes)
 	orDefault(&opts.MemtableBytes, defaultMemtableBytes)

@@ -12,6 +12,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/braidstream/braid"
+	"github.com/braidstream/braid/internal/logs"
 )
 
 // Config says what a [Worker] is to process, and how. App and Streams are
@@ -41,7 +42,9 @@ type Config struct {
 	// default is a random one.
 	WorkerID string
 
-	// Logger receives what there is to tell. nil means silence.
+	// Logger receives the life of leases and everything that fails: the package
+	// documentation has a table of the messages. nil means that warnings and errors
+	// go to [slog.Default]; slog.New(slog.DiscardHandler) silences them.
 	Logger *slog.Logger
 
 	// BatchRecords and BatchBytes are the most that a batch has: 10,000 records and
@@ -150,9 +153,7 @@ func (c *Config) withDefaults(db *braid.DB, transactional bool) (Config, error) 
 	orDefault(&cfg.RetryPause, defaultRetryPause)
 	orDefault(&cfg.MaxRetryPause, max(cfg.RetryPause, defaultMaxRetryPause))
 	orDefault(&cfg.HandOverTimeout, defaultHandOverTimeout)
-	if cfg.Logger == nil {
-		cfg.Logger = slog.New(slog.DiscardHandler)
-	}
+	cfg.Logger = logs.OrDefault(cfg.Logger)
 	invalid := func(field string, value any, rule string) (Config, error) {
 		return cfg, &braid.InvalidArgumentError{Field: field, Value: value, Rule: rule}
 	}

@@ -44,8 +44,9 @@ type Options struct {
 	// at the end of its delay.
 	CreateDelay, UpdateDelay, DeleteDelay time.Duration
 
-	// Logger receives failures that callers are not told the cause of. nil means
-	// silence.
+	// Logger receives failures that callers are not told the cause of, as warnings
+	// and errors. nil means [slog.Default]; slog.New(slog.DiscardHandler) silences
+	// them.
 	Logger *slog.Logger
 
 	// Access, if it is not nil, is called after each request over HTTP.
@@ -172,7 +173,7 @@ func (o *Options) withDefaults() (Options, error) {
 		opts.Region = "us-east-1"
 	}
 	if opts.Logger == nil {
-		opts.Logger = slog.New(slog.DiscardHandler)
+		opts.Logger = slog.Default()
 	}
 	switch {
 	case !accountRule.MatchString(opts.Account):

@@ -84,10 +84,10 @@ func checkStreams(streams []streamSpec) error {
 
 // prepare creates the streams that are to exist and do not. It is done before anybody
 // is served, and so without the delays and rates that callers meet.
-func prepare(ctx context.Context, db *braid.DB, c *config) ([]service.Managed, error) {
+func prepare(ctx context.Context, db *braid.DB, c *config, logger *slog.Logger) ([]service.Managed, error) {
 	svc, err := service.New(db, service.Options{
 		Account: c.account, Region: c.region, SeparateAccounts: c.separateAccounts,
-		ExactLimits: c.exactLimits, Logger: slog.New(slog.DiscardHandler),
+		ExactLimits: c.exactLimits, Logger: logger,
 	})
 	if err != nil {
 		return nil, err
