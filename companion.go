@@ -75,6 +75,20 @@ func (c companionTx) Delete(key []byte) error {
 	return wrapError("delete lease", "", c.tx.writeRow(key, nil))
 }
 
+func (c companionTx) First(lower, upper []byte) (row companion.Row, found bool, err error) {
+	all := keyRange{lower, upper}
+	page, _, err := c.tx.scanPage(all, c.tx.ownWrites(all), 0)
+	if err == nil && len(page) > 0 {
+		row, found = companion.Row{Key: page[0].Key, Value: page[0].Value}, true
+		all.end = after(row.Key)
+		err = c.tx.grow(len(row.Key) + len(row.Value))
+	}
+	if err == nil {
+		err = c.tx.noteRange(all)
+	}
+	return row, found, wrapError("find lease", "", err)
+}
+
 func (c companionTx) Scan(lower, upper []byte) iter.Seq2[companion.Row, error] {
 	return func(yield func(companion.Row, error) bool) {
 		err := c.tx.scanRows(keyRange{lower, upper}, func(row KeyValue) bool {

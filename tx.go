@@ -271,7 +271,7 @@ func (tx *Tx) scanRows(r keyRange, yield func(KeyValue) bool) error {
 	for from, more := r.start, true; more; {
 		var page []KeyValue
 		var err error
-		if page, more, err = tx.scanPage(keyRange{from, r.end}, own); err != nil {
+		if page, more, err = tx.scanPage(keyRange{from, r.end}, own, scanPageBytes); err != nil {
 			return err
 		}
 		for _, item := range page {
@@ -293,9 +293,9 @@ func (tx *Tx) scanRows(r keyRange, yield func(KeyValue) bool) error {
 }
 
 // scanPage returns the first items of a range, merged of what is stored and what
-// the transaction wrote; more tells that there may be others. No iterator is
-// held while the caller's loop runs.
-func (tx *Tx) scanPage(r keyRange, own []ownWrite) (page []KeyValue, more bool, err error) {
+// the transaction wrote, up to about so many bytes, and at least one; more tells
+// that there may be others. No iterator is held while the caller's loop runs.
+func (tx *Tx) scanPage(r keyRange, own []ownWrite, maxBytes int) (page []KeyValue, more bool, err error) {
 	if tx.ended {
 		return nil, false, errTxEnded
 	}
@@ -314,7 +314,7 @@ func (tx *Tx) scanPage(r keyRange, own []ownWrite) (page []KeyValue, more bool, 
 	}
 	size := 0
 	for ok := it.First(); ok; ok = it.Next() {
-		if len(page) > 0 && size > scanPageBytes {
+		if len(page) > 0 && size > maxBytes {
 			return page, true, nil
 		}
 		key := it.Key()

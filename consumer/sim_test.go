@@ -272,7 +272,7 @@ func (s *simulation) pause() {
 	require.NoError(s.t, err)
 	key := consumer.LeaseKey{Stream: "in"}
 	err = app.Pause(s.t.Context(), key)
-	if errors.Is(err, braid.ErrStreamNotFound) {
+	if errors.Is(err, braid.ErrStreamNotFound) || errors.Is(err, consumer.ErrAppNotFound) {
 		return // it has not begun
 	}
 	s.logf("pause and resume")

@@ -1,0 +1,264 @@
+package consumer_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"runtime"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/braidstream/braid"
+	"github.com/braidstream/braid/consumer"
+)
+
+func TestApplicationThatNeverWasIsNotFound(t *testing.T) {
+	bubble(t, 1, func(f *fixture) {
+		app, err := consumer.OpenApp(f.db, "nobody")
+		require.NoError(f, err)
+		shard := consumer.LeaseKey{Stream: "orders", Shard: shard0}
+		calls := map[string]func() error{
+			"Status":       func() error { _, err := app.Status(f.Context()); return err },
+			"WaitFor":      func() error { return app.WaitFor(f.Context(), consumer.Status.CaughtUp) },
+			"WaitCaughtUp": func() error { return app.WaitCaughtUp(f.Context()) },
+			"Seek":         func() error { return app.Seek(f.Context(), consumer.LeaseKey{}, braid.Latest()) },
+			"Seek a shard": func() error { return app.Seek(f.Context(), shard, braid.Latest()) },
+			"Pause":        func() error { return app.Pause(f.Context(), consumer.LeaseKey{}) },
+			"Pause one":    func() error { return app.Pause(f.Context(), shard) },
+			"Resume":       func() error { return app.Resume(f.Context(), consumer.LeaseKey{Stream: "orders"}) },
+			"Delete":       func() error { return app.Delete(f.Context()) },
+		}
+		check := func() {
+			f.Helper()
+			for name, call := range calls {
+				err := call()
+				require.ErrorIs(f, err, consumer.ErrAppNotFound, name)
+				require.ErrorContains(f, err, `"nobody"`, name)
+			}
+			apps, err := consumer.Apps(f.Context(), f.db)
+			require.NoError(f, err)
+			require.Empty(f, apps, "nothing was made")
+		}
+		check()
+
+		// A worker that was made is about to begin: that can be waited for.
+		w := f.worker(consumer.Config{App: "nobody"}, nothing)
+		caughtUp := make(chan error, 1)
+		go func() { caughtUp <- app.WaitCaughtUp(f.Context()) }()
+		synctest.Wait()
+		require.Empty(f, caughtUp)
+		_, err = app.Status(f.Context())
+		require.ErrorIs(f, err, consumer.ErrAppNotFound)
+		stop := f.start(w)
+		require.NoError(f, <-caughtUp)
+		_, err = app.Status(f.Context())
+		require.NoError(f, err)
+		require.ErrorIs(f, app.Delete(f.Context()), braid.ErrInvalidArgument)
+		require.NoError(f, stop())
+		_, err = app.Status(f.Context())
+		require.NoError(f, err, "it is stored")
+
+		require.NoError(f, app.Delete(f.Context()))
+		check()
+	})
+}
+
+// A worker that cannot begin leaves nobody waiting.
+func TestWaitingEndsWithTheLastWorker(t *testing.T) {
+	bubble(t, 1, func(f *fixture) {
+		w := f.worker(consumer.Config{App: "nobody"}, nothing)
+		waited := make(chan error, 1)
+		go func() { waited <- w.App().WaitCaughtUp(f.Context()) }()
+		synctest.Wait()
+		ctx, cancel := context.WithCancel(f.Context())
+		cancel()
+		require.NoError(f, w.Run(ctx))
+		if err := <-waited; err != nil { // it may have made the application first
+			require.ErrorIs(f, err, consumer.ErrAppNotFound)
+		}
+	})
+}
+
+func TestAppsLists(t *testing.T) {
+	bubble(t, 3, func(f *fixture) {
+		apps, err := consumer.Apps(f.Context(), f.db)
+		require.NoError(f, err)
+		require.Empty(f, apps)
+		want := []string{"-", ".a", "A", "a", "a-b", "a.b", "a0", "aB", "a_b", "ab", "b"} // as the bytes are
+		for _, i := range []int{4, 0, 9, 10, 2, 3, 8, 7, 6, 5, 1} {
+			require.NoError(f, f.start(f.worker(consumer.Config{App: want[i]}, nothing))())
+		}
+		apps, err = consumer.Apps(f.Context(), f.db)
+		require.NoError(f, err)
+		require.Equal(f, want, apps)
+
+		app, err := consumer.OpenApp(f.db, "a.b")
+		require.NoError(f, err)
+		require.NoError(f, app.Delete(f.Context()))
+		apps, err = consumer.Apps(f.Context(), f.db)
+		require.NoError(f, err)
+		require.NotContains(f, apps, "a.b")
+		require.Len(f, apps, len(want)-1)
+
+		_, err = consumer.Apps(f.Context(), nil)
+		require.ErrorIs(f, err, braid.ErrInvalidArgument)
+		ctx, cancel := context.WithCancelCause(f.Context())
+		cancel(errors.New("enough"))
+		_, err = consumer.Apps(ctx, f.db)
+		require.ErrorContains(f, err, "enough")
+	})
+}
+
+// A tool may ask often, and an application may have ten thousand leases: what they
+// are is not looked at.
+func TestAppsCostAsMuchAsThereAreApplications(t *testing.T) {
+	cost := func(leases int) float64 {
+		db, err := braid.Open(braid.InMemory, nil)
+		require.NoError(t, err)
+		defer db.Close()
+		for _, app := range []string{"a", "b", "c"} {
+			store := consumer.NewDBLeases(db, app)
+			for i := range leases {
+				_, err := store.CompareAndSet(t.Context(), consumer.Lease{LeaseKey: consumer.LeaseKey{Stream: "orders", Shard: braid.ShardID(fmt.Sprint(i))}})
+				require.NoError(t, err)
+			}
+		}
+		return testing.AllocsPerRun(10, func() {
+			apps, err := consumer.Apps(t.Context(), db)
+			require.NoError(t, err)
+			require.Len(t, apps, 3)
+		})
+	}
+	require.Less(t, cost(1000), cost(1)+300, "allocations")
+}
+
+func TestWaitCaughtUpEndsAtAStoppedShard(t *testing.T) {
+	bubble(t, 1, func(f *fixture) {
+		errBad := errors.New("bad")
+		f.put("a")
+		w := f.worker(consumer.Config{MaxAttempts: 3}, consumer.ProcessorFunc(func(context.Context, *consumer.Batch) error { return errBad }))
+		stop := f.start(w)
+		waited := make(chan error, 1)
+		go func() { waited <- w.App().WaitCaughtUp(f.Context()) }()
+		synctest.Wait()
+		require.Empty(f, waited, "it is tried again")
+		time.Sleep(time.Minute)
+		require.ErrorIs(f, f.stopped(<-waited, shard0), errBad)
+		f.stopped(stop(), shard0)
+
+		ctx, cancel := context.WithTimeout(f.Context(), time.Minute)
+		defer cancel()
+		require.ErrorIs(f, w.App().WaitCaughtUp(ctx), context.DeadlineExceeded, "no worker, no progress")
+	})
+}
+
+// tipper notes records, and when its shard is at the tip.
+type tipper struct {
+	journal
+	process  consumer.ProcessorFunc
+	failures int // of the hook
+}
+
+func (p *tipper) ProcessRecords(ctx context.Context, batch *consumer.Batch) error {
+	if p.process != nil {
+		if err := p.process(ctx, batch); err != nil {
+			return err
+		}
+	}
+	return p.collect(ctx, batch)
+}
+
+func (p *tipper) TipReached(_ context.Context, c *consumer.Checkpointer) error {
+	if p.failures > 0 {
+		p.failures--
+		p.add("fails at the tip")
+		return errors.New("not now")
+	}
+	p.add("tip of %s", c.Lease().Shard[len(c.Lease().Shard)-1:])
+	return nil
+}
+
+func TestTipIsSaidToTheProcessor(t *testing.T) {
+	for _, cfg := range []consumer.Config{{}, {Lanes: 3}, {BatchRecords: 1}} {
+		bubble(t, 1, func(f *fixture) {
+			p := &tipper{}
+			stop := f.start(f.worker(cfg, p))
+			require.Equal(f, []string{"tip of 0"}, p.take(), "there was nothing to begin with")
+			f.put("a")
+			synctest.Wait()
+			require.Equal(f, []string{"a", "tip of 0"}, p.take())
+			p.failures = 2
+			f.put("b")
+			synctest.Wait()
+			f.put("c")
+			synctest.Wait()
+			require.Equal(f, []string{"b", "fails at the tip"}, p.take(), "what follows waits for the hook")
+			time.Sleep(time.Minute)
+			require.Equal(f, []string{"fails at the tip", "tip of 0", "c", "tip of 0"}, p.take())
+			f.split(shard0)
+			synctest.Wait()
+			lines := p.take()
+			require.Len(f, lines, 2, "a shard that ends has no tip")
+			require.ElementsMatch(f, []string{"tip of 1", "tip of 2"}, lines)
+			time.Sleep(time.Hour)
+			require.Empty(f, p.take(), "it is said once")
+			require.NoError(f, stop())
+			require.Empty(f, p.take())
+		})
+	}
+}
+
+// The tip is reached when what was there is done, not when it is under way.
+func TestTipComesAfterWhatIsAcknowledged(t *testing.T) {
+	bubble(t, 1, func(f *fixture) {
+		var last *consumer.Batch
+		p := &tipper{process: func(_ context.Context, batch *consumer.Batch) error { last = batch; return nil }}
+		stop := f.start(f.worker(consumer.Config{Acks: true}, p))
+		require.Equal(f, []string{"tip of 0"}, p.take())
+		f.put("a")
+		synctest.Wait()
+		require.Equal(f, []string{"a"}, p.take())
+		a := last
+		f.put("b")
+		synctest.Wait()
+		require.NoError(f, a.Ack(a.Records...))
+		synctest.Wait()
+		require.Equal(f, []string{"b"}, p.take(), "b is not done")
+		require.NoError(f, last.Ack(last.Records...))
+		synctest.Wait()
+		require.Equal(f, []string{"tip of 0"}, p.take())
+		f.put("c")
+		synctest.Wait()
+		require.Equal(f, []string{"c"}, p.take())
+		go func() {
+			time.Sleep(time.Second)
+			_ = last.Ack(last.Records...)
+		}()
+		require.NoError(f, stop())
+		require.Empty(f, p.take(), "the end is not the tip")
+	})
+}
+
+func TestTipHookThatEndsItsGoroutineStopsTheShard(t *testing.T) {
+	for _, lanes := range []int{1, 3} {
+		bubble(t, 1, func(f *fixture) {
+			stop := f.start(f.worker(consumer.Config{Lanes: lanes}, exiting{}))
+			time.Sleep(time.Hour)
+			require.Equal(f, "failed", f.status(shard0).State)
+			require.ErrorContains(f, f.stopped(stop(), shard0), "Goexit")
+		})
+	}
+}
+
+// exiting is a processor whose hook does what testing's FailNow does.
+type exiting struct{}
+
+func (exiting) ProcessRecords(context.Context, *consumer.Batch) error { return nil }
+
+func (exiting) TipReached(context.Context, *consumer.Checkpointer) error {
+	runtime.Goexit()
+	return nil
+}
