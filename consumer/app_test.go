@@ -262,3 +262,50 @@ func (exiting) TipReached(context.Context, *consumer.Checkpointer) error {
 	runtime.Goexit()
 	return nil
 }
+
+// Names come from callers, and an error with a line break in it makes two lines of a
+// log.
+func TestErrorsQuoteNames(t *testing.T) {
+	bubble(t, 1, func(f *fixture) {
+		const bad = "a\nb\x1b[31m"
+		require.NoError(f, f.start(f.worker(consumer.Config{}, nothing))())
+		app, err := consumer.OpenApp(f.db, "billing")
+		require.NoError(f, err)
+		stream, shard := consumer.LeaseKey{Stream: bad}, consumer.LeaseKey{Stream: "orders", Shard: bad}
+		source := consumer.NewDBSource(f.db)
+		stop := f.start(f.worker(consumer.Config{App: "other", WorkerID: bad, Source: source, Streams: []string{bad}}, nothing))
+		made := func(config *consumer.Config) error {
+			_, err := consumer.New(f.db, config, nothing)
+			return err
+		}
+		opened := func(name string) error {
+			_, err := consumer.OpenApp(f.db, name)
+			return err
+		}
+		other := func(config consumer.Config) error {
+			config.App, config.Source = "other", source
+			return f.worker(config, nothing).Run(f.Context())
+		}
+		for i, err := range []error{
+			opened(bad),
+			made(&consumer.Config{App: bad, Streams: []string{"orders"}}),
+			made(&consumer.Config{App: "a", Streams: []string{bad}}),
+			made(&consumer.Config{App: "a", Streams: []string{"orders"}, DeadLetterStream: bad}),
+			made(&consumer.Config{App: "a", Source: source, Streams: []string{bad, bad}}),
+			app.Seek(f.Context(), stream, braid.Latest()),
+			app.Seek(f.Context(), shard, braid.Latest()),
+			app.Pause(f.Context(), stream),
+			app.Resume(f.Context(), shard),
+			other(consumer.Config{WorkerID: bad, Streams: []string{bad}}),
+			other(consumer.Config{Streams: []string{bad, "orders"}}),
+			&consumer.StopError{Shards: []consumer.LeaseKey{stream, shard}},
+			&consumer.StoppedShardsError{Shards: []consumer.ShardError{{LeaseKey: stream, Err: errors.New("no")}}},
+		} {
+			require.Error(f, err, i)
+			require.NotContains(f, err.Error(), "\n", i)
+			require.NotContains(f, err.Error(), "\x1b", i)
+			require.Contains(f, err.Error(), `a\nb\x1b[31m`, i)
+		}
+		require.NoError(f, stop())
+	})
+}

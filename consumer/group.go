@@ -154,18 +154,18 @@ func (g *group) join(w *Worker) error {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if g.workers[w.cfg.WorkerID] != nil {
-		return &braid.InvalidArgumentError{Field: "WorkerID", Value: w.cfg.WorkerID, Rule: "must not be that of another worker that runs"}
+		return &braid.InvalidArgumentError{Field: "WorkerID", Value: fmt.Sprintf("%.140q", w.cfg.WorkerID), Rule: "must not be that of another worker that runs"}
 	}
 	for _, other := range g.workers {
 		if !sameStreams(other.cfg.Streams, w.cfg.Streams) {
-			return &braid.InvalidArgumentError{Field: "Streams", Value: w.cfg.Streams, Rule: fmt.Sprintf("must be those of the application's other workers, %v", other.cfg.Streams)}
+			return &braid.InvalidArgumentError{Field: "Streams", Value: fmt.Sprintf("%q", w.cfg.Streams), Rule: fmt.Sprintf("must be those of the application's other workers, %q", other.cfg.Streams)}
 		}
 	}
 	switch {
 	case len(g.workers) == 0:
 		g.setSource(w.cfg.Source)
 	case g.custom != (w.cfg.Source != nil):
-		return &braid.InvalidArgumentError{Field: "Source", Value: w.cfg.Source, Rule: "must be that of the application's other workers"}
+		return &braid.InvalidArgumentError{Field: "Source", Value: fmt.Sprintf("%T", w.cfg.Source), Rule: "must be that of the application's other workers"}
 	}
 	g.workers[w.cfg.WorkerID] = w
 	if !g.running {

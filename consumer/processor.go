@@ -173,7 +173,7 @@ type StopError struct{ Shards []LeaseKey }
 
 // Error names the shards.
 func (e *StopError) Error() string {
-	return fmt.Sprintf("consumer: the processors of %v did not return in time", e.Shards)
+	return fmt.Sprintf("consumer: the processors of %q did not return in time", e.Shards)
 }
 
 // errDrained ends what was under way for a lease that is to be handed over; the others
