@@ -309,3 +309,37 @@ func TestErrorsQuoteNames(t *testing.T) {
 		require.NoError(f, stop())
 	})
 }
+
+// flusher is a processor that flushes what it has gathered when nothing else comes.
+type flusher struct {
+	journal
+	gathered []string
+}
+
+func (p *flusher) ProcessRecords(_ context.Context, batch *consumer.Batch) error {
+	for _, r := range batch.Records {
+		p.gathered = append(p.gathered, string(r.Data))
+	}
+	return nil
+}
+
+func (p *flusher) TipReached(ctx context.Context, c *consumer.Checkpointer) error {
+	p.add("%v", p.gathered)
+	p.gathered = nil
+	return c.Checkpoint(ctx)
+}
+
+func TestProcessorCanFlushAtTheTip(t *testing.T) {
+	bubble(t, 1, func(f *fixture) {
+		p := &flusher{}
+		f.put("a", "b", "c")
+		stop := f.start(f.worker(consumer.Config{ManualCheckpoints: true, BatchRecords: 1}, p))
+		require.Equal(f, []string{"[a b c]"}, p.take())
+		require.Zero(f, f.status(shard0).BehindRecords)
+		f.put("d")
+		synctest.Wait()
+		require.Equal(f, []string{"[d]"}, p.take())
+		require.NoError(f, stop())
+		require.Zero(f, f.status(shard0).BehindRecords)
+	})
+}
