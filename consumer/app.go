@@ -403,6 +403,7 @@ func (a *App) set(ctx context.Context, key LeaseKey, s *survey, leases []Lease) 
 		}
 		return false, fmt.Errorf("%w: the application %q has not met %q", braid.ErrStreamNotFound, a.group.app, key)
 	}
+	defer a.group.progress.Raise() // for those who wait where no worker runs
 	defer a.group.kick()
 	if batch, can := a.group.leases.(batchStore); can {
 		return batch.CompareAndSetAll(ctx, leases)
@@ -457,6 +458,7 @@ func (a *App) Delete(ctx context.Context) error {
 	if len(leases) == 0 {
 		return fmt.Errorf("%w: %q", ErrAppNotFound, g.app)
 	}
+	defer g.progress.Raise()
 	for _, lease := range leases {
 		if _, err := g.leases.Delete(ctx, lease); err != nil {
 			return err

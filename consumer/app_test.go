@@ -343,3 +343,58 @@ func TestProcessorCanFlushAtTheTip(t *testing.T) {
 		require.Zero(f, f.status(shard0).BehindRecords)
 	})
 }
+
+// initializer is a processor whose first hook fails once.
+type initializer struct{ failed bool }
+
+func (p *initializer) ProcessRecords(context.Context, *consumer.Batch) error { return nil }
+
+func (p *initializer) Initialize(context.Context, *consumer.Checkpointer) error {
+	if p.failed {
+		return nil
+	}
+	p.failed = true
+	return errors.New("not yet")
+}
+
+// Whatever changes a status wakes those who wait for it.
+func TestWaitForHearsOfEveryChange(t *testing.T) {
+	wait := func(f *fixture, app *consumer.App, reached func(consumer.Status) bool) (ended chan error) {
+		ended = make(chan error, 1)
+		go func() { ended <- app.WaitFor(f.Context(), reached) }()
+		synctest.Wait()
+		require.Empty(f, ended, "not yet")
+		return ended
+	}
+	t.Run("that a retry has succeeded", func(t *testing.T) {
+		for name, p := range map[string]consumer.Processor{"Initialize": &initializer{}, "TipReached": &tipper{failures: 1}} {
+			bubble(t, 1, func(f *fixture) {
+				w := f.worker(consumer.Config{}, p)
+				stop := f.start(w)
+				require.Equal(f, "retrying", f.status(shard0).State, name)
+				require.NoError(f, <-wait(f, w.App(), consumer.Status.CaughtUp), name)
+				require.NoError(f, stop())
+			})
+		}
+	})
+	t.Run("what an App does without workers", func(t *testing.T) {
+		bubble(t, 1, func(f *fixture) {
+			require.NoError(f, f.start(f.worker(consumer.Config{}, nothing))())
+			app, err := consumer.OpenApp(f.db, "billing")
+			require.NoError(f, err)
+			f.put("a")
+			behind := wait(f, app, consumer.Status.CaughtUp)
+			require.NoError(f, app.Seek(f.Context(), consumer.LeaseKey{}, braid.Latest()))
+			require.NoError(f, <-behind)
+			paused := wait(f, app, func(s consumer.Status) bool { return s.Paused })
+			require.NoError(f, app.Pause(f.Context(), consumer.LeaseKey{}))
+			require.NoError(f, <-paused)
+			resumed := wait(f, app, func(s consumer.Status) bool { return !s.Paused })
+			require.NoError(f, app.Resume(f.Context(), consumer.LeaseKey{}))
+			require.NoError(f, <-resumed)
+			never := wait(f, app, func(consumer.Status) bool { return false })
+			require.NoError(f, app.Delete(f.Context()))
+			require.ErrorIs(f, <-never, consumer.ErrAppNotFound)
+		})
+	})
+}

@@ -245,10 +245,15 @@ func (h *hold) retrying(attempt int, err error) {
 	h.group.progress.Raise()
 }
 
+// recover notes that nothing is tried again any more.
 func (h *hold) recover() {
 	h.mu.Lock()
-	defer h.mu.Unlock()
+	was := h.err
 	h.attempt, h.err = 0, nil
+	h.mu.Unlock()
+	if was != nil {
+		h.group.progress.Raise()
+	}
 }
 
 // renew is the goroutine that writes a lease that would expire otherwise. It ends
