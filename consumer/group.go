@@ -249,7 +249,7 @@ func (g *group) noteEnded(h *hold) {
 	g.mu.Lock()
 	g.over = append(g.over, h)
 	delete(g.left, h)
-	if err := h.stopped(); err != nil && h.worker.leaving {
+	if err := h.stopped(); err != nil && (h.worker.leaving || isClosed(h.worker.failing)) {
 		h.worker.stopped = append(h.worker.stopped, ShardError{h.key, err})
 	}
 	g.mu.Unlock()

@@ -92,15 +92,15 @@ func (r *runner) process() error {
 // and Run says so, once for all its shards.
 func (h *hold) fail(err error) {
 	var fatal *fatalError
-	isFatal := errors.As(err, &fatal)
-	if !isFatal {
+	ends := errors.As(err, &fatal)
+	if !ends {
 		h.log.Error("the shard is stopped", "error", err)
 	}
 	h.mu.Lock()
 	h.failed, h.err = true, err
 	h.mu.Unlock()
 	h.group.progress.Raise()
-	if isFatal {
+	if ends {
 		h.worker.fail(fatal.error)
 	}
 }
