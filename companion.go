@@ -75,6 +75,24 @@ func (c companionTx) Delete(key []byte) error {
 	return wrapError("delete lease", "", c.tx.writeRow(key, nil))
 }
 
+func (c companionTx) First(lower, upper []byte) (row companion.Row, found bool, err error) {
+	all := keyRange{lower, upper}
+	if c.tx.ended {
+		return row, false, errTxEnded
+	}
+	own := c.tx.ownWrites(all)
+	page, err := reading(c.tx.ctx, func() (scanned, error) { return c.tx.scanPage(all, own, 0) })
+	if err == nil && len(page.items) > 0 {
+		row, found = companion.Row{Key: page.items[0].Key, Value: page.items[0].Value}, true
+		all.end = after(row.Key)
+		err = c.tx.grow(len(row.Key) + len(row.Value))
+	}
+	if err == nil {
+		err = c.tx.noteRange(all)
+	}
+	return row, found, wrapError("find lease", "", err)
+}
+
 func (c companionTx) Scan(lower, upper []byte) iter.Seq2[companion.Row, error] {
 	return func(yield func(companion.Row, error) bool) {
 		err := c.tx.scanRows(keyRange{lower, upper}, func(row KeyValue) bool {

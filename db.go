@@ -15,6 +15,7 @@ import (
 	"github.com/braidstream/braid/internal/commit"
 	"github.com/braidstream/braid/internal/kv"
 	"github.com/braidstream/braid/internal/layout"
+	"github.com/braidstream/braid/internal/logs"
 )
 
 // InMemory, given to [Open] in place of a directory, makes a database that lives
@@ -72,8 +73,10 @@ type Options struct {
 	// writing. The settings below that are about writing have no effect.
 	ReadOnly bool
 
-	// Logger receives what the database has to tell while nobody is calling it,
-	// such as a disk that is full. nil means silence.
+	// Logger receives what happens while nobody is calling: a disk that is full or
+	// has space again, tables that cannot be written, shards that [OnDemand] splits
+	// and merges, and what Pebble does, at level Debug. nil means that warnings and
+	// errors go to [slog.Default]; slog.New(slog.DiscardHandler) silences them.
 	Logger *slog.Logger
 
 	// Durability is what an acknowledged write can rely on. The default is Sync.
@@ -165,9 +168,7 @@ func (o *Options) withDefaults() (Options, error) {
 	if o != nil {
 		opts = *o
 	}
-	if opts.Logger == nil {
-		opts.Logger = slog.New(slog.DiscardHandler)
-	}
+	opts.Logger = logs.OrDefault(opts.Logger)
 	if opts.SyncInterval != 0 && opts.Durability != Interval && !opts.ReadOnly {
 		return opts, &InvalidArgumentError{"SyncInterval", opts.SyncInterval, fmt.Sprintf("must be 0 with Durability %s; Interval is the mode that has it", opts.Durability)}
 	}

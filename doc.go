@@ -131,7 +131,8 @@
 // refuses writes with [ErrDiskFull] and heals by itself. A DB that cannot be
 // closed properly leaves memory and parked goroutines behind, so a process may
 // have at most eight of those. Damaged data is [ErrCorrupt] or [ErrDataLoss],
-// never a wrong answer.
+// never a wrong answer. What happens while nobody is calling is logged: warnings and
+// errors go to [slog.Default] unless [Options].Logger is given.
 //
 // # Time and tests
 //

@@ -1,9 +1,12 @@
 package braid
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"log"
+	"log/slog"
 	"sync/atomic"
 	"syscall"
 	"testing"
@@ -188,4 +191,37 @@ func TestCloseOfAFullDisk(t *testing.T) {
 	require.NotEmpty(t, records)
 	require.Equal(t, res.SequenceNumber, records[0].SequenceNumber)
 	require.NoError(t, db.Close())
+}
+
+func TestWithoutALoggerAFullDiskIsSaidToTheDefaultOne(t *testing.T) {
+	var lines bytes.Buffer
+	logger, out, flags := slog.Default(), log.Writer(), log.Flags()
+	t.Cleanup(func() {
+		slog.SetDefault(logger)
+		log.SetOutput(out)
+		log.SetFlags(flags)
+	})
+	slog.SetDefault(slog.New(slog.NewTextHandler(&lines, nil)))
+	for _, given := range []*slog.Logger{nil, slog.New(slog.DiscardHandler)} {
+		lines.Reset()
+		synctest.Test(t, func(t *testing.T) {
+			disk := newFaultMem()
+			db, err := open("/db", &Options{Logger: given, ReserveBytes: -1}, environment{fs: disk, clock: time.Now})
+			require.NoError(t, err)
+			s, err := db.OpenStream(t.Context(), "s", nil)
+			require.NoError(t, err)
+			disk.setFault(noSpace)
+			ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+			defer cancel()
+			_, err = s.PutRecord(ctx, "k", nil)
+			require.Error(t, err)
+			disk.setFault(nil)
+			require.NoError(t, db.Close()) // which waits for what is to be logged
+		})
+		if given == nil {
+			require.Contains(t, lines.String(), `level=WARN msg="disk space" space=none`)
+		} else {
+			require.Empty(t, lines.String(), "a logger that discards is silence")
+		}
+	}
 }

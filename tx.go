@@ -276,7 +276,7 @@ func (tx *Tx) scanRows(r keyRange, yield func(KeyValue) bool) error {
 			return errTxEnded
 		}
 		rest := keyRange{from, r.end}
-		page, err := reading(tx.ctx, func() (scanned, error) { return tx.scanPage(rest, own) })
+		page, err := reading(tx.ctx, func() (scanned, error) { return tx.scanPage(rest, own, scanPageBytes) })
 		if err != nil {
 			return err
 		}
@@ -306,8 +306,9 @@ type scanned struct {
 }
 
 // scanPage returns the first items of a range, merged of what is stored and what
-// the transaction wrote. No iterator is held while the caller's loop runs.
-func (tx *Tx) scanPage(r keyRange, own []ownWrite) (page scanned, err error) {
+// the transaction wrote, up to about so many bytes, and at least one. No iterator is
+// held while the caller's loop runs.
+func (tx *Tx) scanPage(r keyRange, own []ownWrite, maxBytes int) (page scanned, err error) {
 	if bytes.Compare(r.start, r.end) >= 0 {
 		return page, nil
 	}
@@ -323,7 +324,7 @@ func (tx *Tx) scanPage(r keyRange, own []ownWrite) (page scanned, err error) {
 	}
 	size := 0
 	for ok := it.First(); ok; ok = it.Next() {
-		if len(page.items) > 0 && size > scanPageBytes {
+		if len(page.items) > 0 && size > maxBytes {
 			page.more = true
 			return page, nil
 		}

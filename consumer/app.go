@@ -2,11 +2,14 @@ package consumer
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"time"
 
 	"github.com/braidstream/braid"
+	"github.com/braidstream/braid/internal/companion"
+	"github.com/braidstream/braid/internal/layout"
 )
 
 // App is an application: what is stored of it, and the workers that it has in this
@@ -21,9 +24,42 @@ type App struct{ group *group }
 // braid.ErrInvalidArgument for the name.
 func OpenApp(db *braid.DB, app string) (*App, error) {
 	if db == nil || !name.MatchString(app) {
-		return nil, &braid.InvalidArgumentError{Field: "app", Value: fmt.Sprintf("%.140q", app), Rule: "must be 1 to 128 characters of a-z, A-Z, 0-9, '_', '.' and '-', and db not nil"}
+		return nil, &braid.InvalidArgumentError{Field: "app", Value: fmt.Sprintf("%.140q", app), Rule: nameRule + ", and db not nil"}
 	}
 	return &App{groupOf(db, &Config{App: app})}, nil
+}
+
+// Apps returns the names of the applications that have leases in the database, sorted:
+// of all that have ever run a worker on it and were not deleted. Each can be opened with
+// [OpenApp]. The cost grows with the number of applications, and not with that of their
+// leases. Errors: those of the database, and the cause of ctx.
+func Apps(ctx context.Context, db *braid.DB) (apps []string, err error) {
+	if db == nil {
+		return nil, &braid.InvalidArgumentError{Field: "db", Value: "nil", Rule: "must not be nil"}
+	}
+	err = db.View(ctx, func(tx *braid.Tx) error {
+		apps = nil
+		next, end := layout.LeaseSpan()
+		for {
+			row, found, err := companion.TxOf(tx).First(next, end)
+			if err != nil || !found {
+				return err
+			}
+			if ctx.Err() != nil {
+				return context.Cause(ctx)
+			}
+			app, _, _, err := layout.DecodeLeaseKey(row.Key)
+			if err != nil {
+				return corrupt(err)
+			}
+			apps = append(apps, app)
+			_, next = layout.AppLeasesSpan(app)
+		}
+	})
+	if err != nil {
+		return nil, err
+	}
+	return apps, nil
 }
 
 // Name returns the name of the application.
@@ -36,6 +72,16 @@ type Status struct {
 	Paused  bool           // as a whole
 	Workers []string       // of this process
 	Shards  []ShardStatus  // by stream and shard
+
+	// AwaitedStreams do not exist, and are processed from their beginning when they
+	// do: those that [Config].Streams of the workers here name, or, without a worker,
+	// those that the application has ever been given. AwaitedDeadLetterStreams are
+	// those that workers here name and that do not exist: records that fail wait.
+	AwaitedStreams, AwaitedDeadLetterStreams []string
+
+	// PausedStreams are those that [App.Pause] has paused as a whole. Paused above, a
+	// stream here and Paused of a shard each need a Resume of their own.
+	PausedStreams []string
 
 	// Totals of what is not processed, and the age of the oldest such record.
 	BehindRecords, BehindBytes int64
@@ -56,6 +102,7 @@ type ShardStatus struct {
 	Owner      string // the worker that has the lease; empty for none
 	Epoch      uint64
 	Checkpoint Checkpoint
+	Paused     bool // itself, by [App.Pause]; see also Paused and PausedStreams of [Status]
 	WaitingFor []braid.ShardID
 	Attempt    int
 	Err        error // also why what follows is not known
@@ -76,15 +123,43 @@ func (s Status) CaughtUp() bool {
 	return len(s.Shards) > 0
 }
 
-// WaitFor waits until the application is in a certain state, such as
-// [Status.CaughtUp]: it calls reached now and whenever its workers have done
-// something, until that is true. Errors: as Status, and the cause of ctx.
+// WaitCaughtUp waits until everything is processed that there is: until
+// [Status.CaughtUp] is true. It waits for workers that are paused or have not begun, and
+// for streams that do not exist. But a shard that is stopped does not catch up by
+// itself, so that is a [StoppedShardsError], at once. Other errors: as WaitFor.
+func (a *App) WaitCaughtUp(ctx context.Context) error {
+	var stopped []ShardError
+	err := a.WaitFor(ctx, func(s Status) bool {
+		stopped = nil
+		for _, shard := range s.Shards {
+			if shard.State == "failed" {
+				stopped = append(stopped, ShardError{shard.LeaseKey, shard.Err})
+			}
+		}
+		return len(stopped) > 0 || s.CaughtUp()
+	})
+	if err == nil && len(stopped) > 0 {
+		err = &StoppedShardsError{stopped}
+	}
+	return err
+}
+
+// WaitFor waits until the application is in a certain state: it calls reached now and
+// whenever its workers have done something or streams have changed, until that is true.
+//
+//	err := app.WaitFor(ctx, func(s consumer.Status) bool { return len(s.AwaitedStreams) == 0 })
+//
+// Errors: as Status, and the cause of ctx. An application of which nothing is stored is
+// waited for while a worker of it exists in this process that has not ended: it is about
+// to begin. Without one that is [ErrAppNotFound].
 func (a *App) WaitFor(ctx context.Context, reached func(Status) bool) error {
 	g := a.group
 	for {
 		progress, changed := g.progress.Wait(), g.records().Changed() // before the look
 		status, err := a.Status(ctx)
-		if err != nil || reached(status) {
+		switch {
+		case errors.Is(err, ErrAppNotFound) && g.isExpected(): // its worker will raise progress
+		case err != nil || reached(status):
 			return err
 		}
 		var poll <-chan time.Time // of what workers elsewhere do
@@ -101,8 +176,8 @@ func (a *App) WaitFor(ctx context.Context, reached func(Status) bool) error {
 	}
 }
 
-// Status returns what the application does. Errors: those of the store and the
-// source.
+// Status returns what the application does. Errors: [ErrAppNotFound] if nothing is
+// stored of it; those of the store and the source.
 func (a *App) Status(ctx context.Context) (Status, error) {
 	g := a.group
 	s, err := a.survey(ctx)
@@ -121,6 +196,13 @@ func (a *App) Status(ctx context.Context) (Status, error) {
 	}
 	g.mu.Unlock()
 	slices.Sort(status.Workers)
+	status.AwaitedStreams, status.AwaitedDeadLetterStreams = g.awaitedStreams(s), g.awaitedDeadLetters()
+	for name := range s.streams {
+		if row := s.rows[LeaseKey{Stream: name}]; row != nil && row.Paused {
+			status.PausedStreams = append(status.PausedStreams, name)
+		}
+	}
+	slices.Sort(status.PausedStreams)
 	for _, it := range s.order {
 		shard := it.status(holds[it.lease.LeaseKey], g.leases.LeaseDuration() > 0)
 		g.measure(ctx, &shard)
@@ -139,9 +221,12 @@ func (a *App) survey(ctx context.Context) (*survey, error) {
 	if err != nil {
 		return nil, err
 	}
+	if len(s.rows) == 0 {
+		return nil, fmt.Errorf("%w: %q", ErrAppNotFound, a.group.app)
+	}
 	for name, view := range s.streams {
 		if view.err != nil {
-			return nil, fmt.Errorf("%s: %w", name, view.err)
+			return nil, fmt.Errorf("%q: %w", name, view.err)
 		}
 	}
 	return s, nil
@@ -154,6 +239,7 @@ func (it *item) status(h *hold, remote bool) ShardStatus {
 		State:      "unowned",
 		Epoch:      it.lease.Epoch,
 		Checkpoint: it.lease.Checkpoint,
+		Paused:     it.lease.Paused,
 		WaitingFor: it.waiting,
 	}
 	switch {
@@ -210,9 +296,9 @@ func (g *group) measure(ctx context.Context, s *ShardStatus) {
 //
 // Where streams begin that the application has not met yet stays what its Start says.
 //
-// Errors: braid.ErrInvalidArgument; braid.ErrStreamNotFound and
-// braid.ErrShardNotFound for what the application has not met; those of the store
-// and the source.
+// Errors: braid.ErrInvalidArgument; [ErrAppNotFound] if nothing is stored of the
+// application; braid.ErrStreamNotFound and braid.ErrShardNotFound for what it has not
+// met; those of the store and the source.
 func (a *App) Seek(ctx context.Context, key LeaseKey, to braid.Position) error {
 	if key.Shard == "" && !isStart(to) {
 		return &braid.InvalidArgumentError{Field: "to", Value: to, Rule: "must be TRIM_HORIZON, LATEST or AT_TIMESTAMP for more than one shard"}
@@ -313,10 +399,11 @@ func (a *App) pause(ctx context.Context, key LeaseKey, paused bool) error {
 func (a *App) set(ctx context.Context, key LeaseKey, s *survey, leases []Lease) (done bool, err error) {
 	if len(leases) == 0 {
 		if key.Shard != "" && s.streams[key.Stream] != nil {
-			return false, fmt.Errorf("%w: %s", braid.ErrShardNotFound, key)
+			return false, fmt.Errorf("%w: %q", braid.ErrShardNotFound, key)
 		}
-		return false, fmt.Errorf("%w: the application %s has not met %s", braid.ErrStreamNotFound, a.group.app, key)
+		return false, fmt.Errorf("%w: the application %q has not met %q", braid.ErrStreamNotFound, a.group.app, key)
 	}
+	defer a.group.progress.Raise() // for those who wait where no worker runs
 	defer a.group.kick()
 	if batch, can := a.group.leases.(batchStore); can {
 		return batch.CompareAndSetAll(ctx, leases)
@@ -348,14 +435,14 @@ func (g *group) resumeFailed(key LeaseKey) {
 	defer g.mu.Unlock()
 	for held, h := range g.holds {
 		if key.covers(held) && h.hasFailed() {
-			h.drain(errDrained) // it waits for that
+			h.drain(errResumed) // it waits for that
 		}
 	}
 }
 
 // Delete removes all that is stored of the application: a worker that is made under
-// its name begins anew. It is refused with braid.ErrInvalidArgument while a worker of
-// it runs in this process.
+// its name begins anew. Errors: braid.ErrInvalidArgument while a worker of it runs in
+// this process; [ErrAppNotFound] if nothing is stored; those of the store.
 func (a *App) Delete(ctx context.Context) error {
 	g := a.group
 	g.mu.Lock()
@@ -368,6 +455,10 @@ func (a *App) Delete(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if len(leases) == 0 {
+		return fmt.Errorf("%w: %q", ErrAppNotFound, g.app)
+	}
+	defer g.progress.Raise()
 	for _, lease := range leases {
 		if _, err := g.leases.Delete(ctx, lease); err != nil {
 			return err

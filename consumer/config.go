@@ -7,11 +7,13 @@ import (
 	"regexp"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/google/uuid"
 
 	"github.com/braidstream/braid"
+	"github.com/braidstream/braid/internal/logs"
 )
 
 // Config says what a [Worker] is to process, and how. App and Streams are
@@ -23,8 +25,9 @@ type Config struct {
 	App string
 
 	// Streams are the names of the streams to process, at least one. One that does
-	// not exist yet is waited for. All workers of an application in a process must
-	// name the same.
+	// not exist is waited for: a warning is logged, and [Status] lists it. All workers
+	// of an application in a process must name the same. Without a Source they are
+	// names of braid's streams: 1 to 128 characters of a-z, A-Z, 0-9, '_', '.' and '-'.
 	Streams []string
 
 	// Start is where processing begins in the streams that are there when the
@@ -41,7 +44,9 @@ type Config struct {
 	// default is a random one.
 	WorkerID string
 
-	// Logger receives what there is to tell. nil means silence.
+	// Logger receives the life of leases and everything that fails: the package
+	// documentation has a table of the messages. nil means that warnings and errors
+	// go to [slog.Default]; slog.New(slog.DiscardHandler) silences them.
 	Logger *slog.Logger
 
 	// BatchRecords and BatchBytes are the most that a batch has: 10,000 records and
@@ -90,7 +95,8 @@ type Config struct {
 	// Acks the checkpoint may follow later, and a crash in between repeats it. SkipFailed
 	// passes them and logs it. Without either, the shard stops at a record that has
 	// failed: its [ShardStatus] says so, and [App.Resume] tries again, as does a new
-	// worker.
+	// worker. A DeadLetterStream that does not exist is waited for when a record has
+	// failed; a warning is logged before, and [Status] lists it.
 	DeadLetterStream string
 	SkipFailed       bool
 
@@ -130,8 +136,11 @@ const (
 	maxBatchBytes          = 10 << 20
 )
 
-// name is the rule of names of applications; that of streams is the source's.
+// name is the rule of names of applications, and of streams in a database. Those of
+// another source have the source's own.
 var name = regexp.MustCompile(`^[a-zA-Z0-9_.-]{1,128}$`)
+
+const nameRule = "must be 1 to 128 characters of a-z, A-Z, 0-9, '_', '.' and '-'"
 
 // withDefaults returns a copy whose zero fields are filled in, after checking the
 // others.
@@ -150,15 +159,13 @@ func (c *Config) withDefaults(db *braid.DB, transactional bool) (Config, error) 
 	orDefault(&cfg.RetryPause, defaultRetryPause)
 	orDefault(&cfg.MaxRetryPause, max(cfg.RetryPause, defaultMaxRetryPause))
 	orDefault(&cfg.HandOverTimeout, defaultHandOverTimeout)
-	if cfg.Logger == nil {
-		cfg.Logger = slog.New(slog.DiscardHandler)
-	}
+	cfg.Logger = logs.OrDefault(cfg.Logger)
 	invalid := func(field string, value any, rule string) (Config, error) {
 		return cfg, &braid.InvalidArgumentError{Field: field, Value: value, Rule: rule}
 	}
 	switch {
 	case !name.MatchString(cfg.App):
-		return invalid("App", fmt.Sprintf("%.140q", cfg.App), "must be 1 to 128 characters of a-z, A-Z, 0-9, '_', '.' and '-'")
+		return invalid("App", fmt.Sprintf("%.140q", cfg.App), nameRule)
 	case len(cfg.Streams) == 0:
 		return invalid("Streams", "empty", "must name at least one stream")
 	case !isStart(cfg.Start):
@@ -181,11 +188,13 @@ func (c *Config) withDefaults(db *braid.DB, transactional bool) (Config, error) 
 		return invalid("ManualCheckpoints", true, "must not be set with more than one lane; use Acks")
 	case cfg.RetryPause < 0 || cfg.MaxRetryPause < cfg.RetryPause:
 		return invalid("RetryPause", cfg.RetryPause, "must be positive and not above MaxRetryPause")
+	case cfg.DeadLetterStream != "" && !name.MatchString(cfg.DeadLetterStream):
+		return invalid("DeadLetterStream", fmt.Sprintf("%.140q", cfg.DeadLetterStream), nameRule)
 	case cfg.DeadLetterStream != "" && cfg.ManualCheckpoints:
 		return invalid("DeadLetterStream", cfg.DeadLetterStream, "must not be set with ManualCheckpoints: a dead letter is put in one commit with the checkpoint")
 	case cfg.DeadLetterStream != "" && cfg.SkipFailed:
 		return invalid("SkipFailed", true, "must not be set together with DeadLetterStream")
-	case slices.Contains(cfg.Streams, cfg.DeadLetterStream):
+	case cfg.DeadLetterStream != "" && slices.Contains(cfg.Streams, cfg.DeadLetterStream):
 		return invalid("DeadLetterStream", cfg.DeadLetterStream, "must not be one of Streams")
 	case cfg.HandOverTimeout < 0:
 		return invalid("HandOverTimeout", cfg.HandOverTimeout, "must not be negative")
@@ -199,8 +208,14 @@ func (c *Config) withDefaults(db *braid.DB, transactional bool) (Config, error) 
 		return invalid("Leases", "set", "must not be set for a TxProcessor or a DeadLetterStream: their checkpoints are in the same commit as what they write")
 	}
 	for i, stream := range cfg.Streams {
-		if stream == "" || slices.Contains(cfg.Streams[:i], stream) {
-			return invalid("Streams["+itoa(i)+"]", strconv.Quote(stream), "must be a name that comes once")
+		field, value := "Streams["+itoa(i)+"]", fmt.Sprintf("%.140q", stream)
+		switch {
+		case cfg.Source == nil && !name.MatchString(stream):
+			return invalid(field, value, nameRule)
+		case stream == "" || slices.Contains(cfg.Streams[:i], stream):
+			return invalid(field, value, "must be a name that comes once")
+		case strings.Contains(stream, "\x00"):
+			return invalid(field, value, "must have no zero byte")
 		}
 	}
 	return cfg, nil

@@ -54,10 +54,67 @@
 // it, or is skipped and logged. Nothing is passed over silently, not even what
 // retention has removed: see [Config].OnGap.
 //
+// A shard that is stopped does not stop its worker. It is logged, [App.Status] says so,
+// and when the worker ends, Run returns a [StoppedShardsError] with the causes.
+//
 // # Control
 //
 // [App] shows what an application does, how far it is and how far behind, and moves,
-// pauses and resumes it, also when no worker runs.
+// pauses and resumes it, even when no worker runs. [Apps] lists the applications of a
+// database. [App.WaitCaughtUp] waits until everything is processed; a processor that is
+// a [TipReacher] is told when its shard is at the tip.
+//
+// Status explains an application that does nothing: AwaitedStreams and
+// AwaitedDeadLetterStreams do not exist; Paused, PausedStreams and Paused of a shard
+// wait for [App.Resume]; the State of each shard says the rest, and its Err why. The
+// JSON of a Status has errors as text, durations as people write them ("1m30s"), and
+// nothing of any record.
+//
+// # Log
+//
+// [Config].Logger gets these messages, in these words, with these attributes. Without a
+// Logger, warnings and errors go to [slog.Default].
+//
+// Of a lease, with app, worker, stream, shard and epoch beside those listed:
+//
+//	INFO  | the lease is taken | from, checkpoint
+//	DEBUG | the shard begins | checkpoint
+//	DEBUG | the shard has caught up | checkpoint
+//	INFO  | the shard has ended |
+//	INFO  | the lease is handed over | checkpoint, cause
+//	INFO  | the lease is lost | checkpoint, cause
+//	ERROR | the shard is stopped | error
+//	WARN  | the processor has failed | attempt, records, first, error
+//	ERROR | a record has failed, and was put into the dead-letter stream | record, error
+//	ERROR | a record has failed, and is skipped | record, error
+//	WARN  | records were removed before they were processed | of, firstLost, lastLost
+//	WARN  | a hook has failed; it is called again | hook, attempt, error
+//	WARN  | a hook has failed; it is not called again | hook, error
+//	WARN  | the shard cannot be read; it is tried again | attempt, error
+//	WARN  | the checkpoint could not be stored; it is tried again | error
+//	WARN  | the transaction could not be committed; it is tried again | error
+//	WARN  | the dead letter could not be put; it is tried again | attempt, error
+//	WARN  | the lease could not be renewed in time |
+//	ERROR | the processor has not returned in time; its lease is taken away |
+//
+// The first lines are the life of a lease: from is the owner before, cause why it ends
+// here. A shard has caught up when all that it had is processed; that is logged once
+// when the shard begins, and again when more than a batch has come since. The error of
+// a panic has its stack.
+//
+// Of an application, with app, and with stream and shard where it is about one:
+//
+//	WARN  | a stream does not exist; it is waited for |
+//	INFO  | the stream exists now |
+//	WARN  | the dead-letter stream does not exist; records that fail wait |
+//	INFO  | the dead-letter stream exists now |
+//	WARN  | processing is paused |
+//	INFO  | processing is resumed |
+//	WARN  | a stream cannot be looked at; it is tried again | stream, error
+//	WARN  | leases cannot be given out; it is tried again | error
+//
+// Those that come in pairs are logged once when it begins and once when it ends, by one
+// of the workers of a process.
 //
 // # Other engines
 //

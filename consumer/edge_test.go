@@ -179,7 +179,7 @@ func TestErrorsOfAProcessorAreNotTakenForThoseOfTheDatabase(t *testing.T) {
 				s := f.status(shard0)
 				require.Equal(f, "failed", s.State)
 				require.ErrorIs(f, s.Err, cause)
-				require.NoError(f, stop())
+				require.ErrorIs(f, f.stopped(stop(), shard0), cause)
 			})
 		})
 	}
@@ -486,7 +486,7 @@ func TestProcessorThatEndsItsGoroutineStopsTheShard(t *testing.T) {
 			time.Sleep(time.Hour)
 			require.EqualValues(f, 1, calls.Load())
 			require.Equal(f, "failed", f.status(shard0).State)
-			require.NoError(f, stop())
+			require.ErrorContains(f, f.stopped(stop(), shard0), "Goexit")
 		})
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log"
+	"log/slog"
 	"strconv"
 	"sync/atomic"
 
@@ -56,7 +57,7 @@ func Example() {
 	ended := make(chan error)
 	go func() { ended <- worker.Run(ctx) }() // until ctx ends: then it finishes what it is at
 
-	if err := worker.App().WaitFor(ctx, consumer.Status.CaughtUp); err != nil {
+	if err := worker.App().WaitCaughtUp(ctx); err != nil {
 		log.Fatal(err)
 	}
 	stop()
@@ -97,7 +98,7 @@ func ExampleNewTx() {
 	}
 	ended := make(chan error)
 	go func() { ended <- worker.Run(ctx) }()
-	if err := worker.App().WaitFor(ctx, consumer.Status.CaughtUp); err != nil {
+	if err := worker.App().WaitCaughtUp(ctx); err != nil {
 		log.Fatal(err)
 	}
 	stop()
@@ -148,7 +149,7 @@ func ExampleApp_Status() {
 		log.Fatal(err)
 	}
 	go worker.Run(ctx)
-	if err := worker.App().WaitFor(ctx, consumer.Status.CaughtUp); err != nil {
+	if err := worker.App().WaitCaughtUp(ctx); err != nil {
 		log.Fatal(err)
 	}
 
@@ -173,6 +174,111 @@ func ExampleApp_Status() {
 	// shardId-000000000003 is running at w1
 }
 
+// A tool that lists applications, waits until one of them has caught up, and says why
+// another has not.
+func ExampleApp_WaitCaughtUp() {
+	ctx, stop := context.WithCancel(context.Background())
+	db := exampleDB(ctx)
+	defer db.Close()
+	quiet := slog.New(slog.DiscardHandler)
+	run := func(app string, process consumer.ProcessorFunc) (ended chan error) {
+		worker, err := consumer.New(db, &consumer.Config{
+			App: app, Streams: []string{"orders"}, MaxAttempts: 1, Logger: quiet,
+		}, process)
+		if err != nil {
+			log.Fatal(err)
+		}
+		ended = make(chan error)
+		go func() { ended <- worker.Run(ctx) }()
+		return ended
+	}
+	shipping := run("shipping", func(context.Context, *consumer.Batch) error { return nil })
+	billing := run("billing", func(context.Context, *consumer.Batch) error { return errors.New("no such customer") })
+	for _, name := range []string{"billing", "shipping"} {
+		app, err := consumer.OpenApp(db, name)
+		if err != nil {
+			log.Fatal(err)
+		}
+		var stopped *consumer.StoppedShardsError
+		switch err := app.WaitCaughtUp(ctx); {
+		case errors.As(err, &stopped):
+			fmt.Println(name, "is stopped at a record:", errors.Unwrap(stopped.Shards[0].Err))
+		case err != nil:
+			log.Fatal(err)
+		default:
+			fmt.Println(name, "has caught up")
+		}
+	}
+	stop()
+	fmt.Println("Run of shipping:", <-shipping)
+	fmt.Println("Run of billing says which shards were stopped:", errors.As(<-billing, new(*consumer.StoppedShardsError)))
+
+	apps, err := consumer.Apps(context.Background(), db)
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println("In the database:", apps)
+	// Output:
+	// billing is stopped at a record: after 1 attempts: no such customer
+	// shipping has caught up
+	// Run of shipping: <nil>
+	// Run of billing says which shards were stopped: true
+	// In the database: [billing shipping]
+}
+
+// tailer prints a stream, and says when it has printed all there is.
+type tailer struct{ atTip chan struct{} }
+
+func (t tailer) ProcessRecords(_ context.Context, batch *consumer.Batch) error {
+	for _, record := range batch.Records {
+		fmt.Printf("%s\n", record.Data)
+	}
+	return nil
+}
+
+// TipReached makes tailer a consumer.TipReacher.
+func (t tailer) TipReached(context.Context, *consumer.Checkpointer) error {
+	select {
+	case t.atTip <- struct{}{}:
+	default: // it was told, and nobody has listened yet
+	}
+	return nil
+}
+
+func ExampleTipReacher() {
+	ctx, stop := context.WithCancel(context.Background())
+	db, err := braid.Open(braid.InMemory, nil)
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer db.Close()
+	news, err := db.CreateStream(ctx, "news", nil)
+	if err != nil {
+		log.Fatal(err)
+	}
+	for _, text := range []string{"first", "second"} {
+		if _, err := news.PutRecord(ctx, "k", []byte(text)); err != nil {
+			log.Fatal(err)
+		}
+	}
+	t := tailer{make(chan struct{}, 1)}
+	worker, err := consumer.New(db, &consumer.Config{App: "tail", Streams: []string{"news"}}, t)
+	if err != nil {
+		log.Fatal(err)
+	}
+	ended := make(chan error)
+	go func() { ended <- worker.Run(ctx) }()
+	<-t.atTip
+	fmt.Println("That was all so far.")
+	stop()
+	fmt.Println(<-ended)
+	// Output:
+	// first
+	// second
+	// That was all so far.
+	// <nil>
+}
+
 func ExampleApp_Seek() {
 	ctx, stop := context.WithCancel(context.Background())
 	db := exampleDB(ctx)
@@ -189,7 +295,7 @@ func ExampleApp_Seek() {
 	ended := make(chan error)
 	go func() { ended <- worker.Run(ctx) }()
 	app := worker.App()
-	if err := app.WaitFor(ctx, consumer.Status.CaughtUp); err != nil {
+	if err := app.WaitCaughtUp(ctx); err != nil {
 		log.Fatal(err)
 	}
 
@@ -199,7 +305,7 @@ func ExampleApp_Seek() {
 		log.Fatal(err)
 	}
 
-	if err := app.WaitFor(ctx, consumer.Status.CaughtUp); err != nil {
+	if err := app.WaitCaughtUp(ctx); err != nil {
 		log.Fatal(err)
 	}
 	stop()

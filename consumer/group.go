@@ -3,6 +3,7 @@ package consumer
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"slices"
 	"sync"
 	"time"
@@ -30,6 +31,7 @@ type group struct {
 	progress broadcast.Signal // raised when Status has changed, but for records that came
 
 	mu      sync.Mutex // guards the fields below
+	made    int        // workers of New whose Run has not ended
 	workers map[string]*Worker
 	holds   map[LeaseKey]*hold // changed by the goroutine alone
 	left    map[*hold]bool     // taken away, but their goroutine has not ended
@@ -42,6 +44,7 @@ type group struct {
 	names map[string]bool           // of workers that were ever here
 	next  map[LeaseKey]string       // who is to get the lease of a hold that ends
 	seen  map[LeaseKey]*observation // of other workers' leases
+	idle  map[idleness]bool         // what was logged of why nothing is processed; nil before the first look
 }
 
 // observation is when a lease was last seen to change, by the own clock.
@@ -102,6 +105,22 @@ func (g *group) setSource(given Source) {
 	}
 }
 
+// expect notes that workers were made, or, with a negative number, that they have
+// ended.
+func (g *group) expect(n int) {
+	g.mu.Lock()
+	g.made += n
+	g.mu.Unlock()
+	g.progress.Raise()
+}
+
+// isExpected reports whether a worker may begin with the application.
+func (g *group) isExpected() bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.made > 0
+}
+
 // records returns where records come from. It is the same for as long as there are
 // workers.
 func (g *group) records() Source {
@@ -135,18 +154,18 @@ func (g *group) join(w *Worker) error {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if g.workers[w.cfg.WorkerID] != nil {
-		return &braid.InvalidArgumentError{Field: "WorkerID", Value: w.cfg.WorkerID, Rule: "must not be that of another worker that runs"}
+		return &braid.InvalidArgumentError{Field: "WorkerID", Value: fmt.Sprintf("%.140q", w.cfg.WorkerID), Rule: "must not be that of another worker that runs"}
 	}
 	for _, other := range g.workers {
 		if !sameStreams(other.cfg.Streams, w.cfg.Streams) {
-			return &braid.InvalidArgumentError{Field: "Streams", Value: w.cfg.Streams, Rule: fmt.Sprintf("must be those of the application's other workers, %v", other.cfg.Streams)}
+			return &braid.InvalidArgumentError{Field: "Streams", Value: fmt.Sprintf("%q", w.cfg.Streams), Rule: fmt.Sprintf("must be those of the application's other workers, %q", other.cfg.Streams)}
 		}
 	}
 	switch {
 	case len(g.workers) == 0:
 		g.setSource(w.cfg.Source)
 	case g.custom != (w.cfg.Source != nil):
-		return &braid.InvalidArgumentError{Field: "Source", Value: w.cfg.Source, Rule: "must be that of the application's other workers"}
+		return &braid.InvalidArgumentError{Field: "Source", Value: fmt.Sprintf("%T", w.cfg.Source), Rule: "must be that of the application's other workers"}
 	}
 	g.workers[w.cfg.WorkerID] = w
 	if !g.running {
@@ -230,6 +249,9 @@ func (g *group) noteEnded(h *hold) {
 	g.mu.Lock()
 	g.over = append(g.over, h)
 	delete(g.left, h)
+	if err := h.stopped(); err != nil && (h.worker.leaving || isClosed(h.worker.failing)) {
+		h.worker.stopped = append(h.worker.stopped, ShardError{h.key, err})
+	}
 	g.mu.Unlock()
 	close(h.ended)
 	g.kick()
@@ -237,13 +259,14 @@ func (g *group) noteEnded(h *hold) {
 
 // run is the goroutine. It ends when the last worker has left.
 func (g *group) run() {
+	g.idle = nil
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for {
 		changed := g.records().Changed() // before the look, which will see what it tells of
 		wait, err := g.lookOnce()
 		if err != nil && !isFatal(err) {
-			g.warn("leases cannot be given out; it is tried again", err)
+			g.log().Warn("leases cannot be given out; it is tried again", "error", err)
 			wait = storePause
 		}
 		last := g.dismiss(err)
@@ -263,13 +286,16 @@ func (g *group) run() {
 	}
 }
 
-func (g *group) warn(what string, err error) {
+// log returns the logger of one of the workers, for what concerns all of them. There
+// is one for as long as the goroutine runs. No mutex is held while it is used: its
+// handler is the program's own code, which may call back.
+func (g *group) log() *slog.Logger {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	for _, w := range g.workers {
-		w.cfg.Logger.Warn(what, "app", g.app, "error", err)
-		return
+		return w.cfg.Logger.With("app", g.app)
 	}
+	return slog.New(slog.DiscardHandler)
 }
 
 // lookOnce is look with a bound for stores that may hang: one whose leases expire.
@@ -352,6 +378,7 @@ func (g *group) look(ctx context.Context) (wait time.Duration, err error) {
 	if err := g.meet(ctx, s); err != nil {
 		return 0, err
 	}
+	g.logIdle(s)
 	now := time.Now()
 	g.observe(s, now)
 	g.endHolds(s, now)
@@ -367,7 +394,7 @@ func (g *group) look(ctx context.Context) (wait time.Duration, err error) {
 	wait = g.nextLook(now)
 	for name, view := range s.streams {
 		if view.err != nil {
-			g.warn("a stream cannot be looked at; it is tried again", fmt.Errorf("%s: %w", name, view.err))
+			g.log().Warn("a stream cannot be looked at; it is tried again", "stream", name, "error", view.err)
 			wait = storePause
 		}
 	}
@@ -433,6 +460,12 @@ func (g *group) isFree(lease *Lease, timeout time.Duration, now time.Time) bool 
 
 // endHolds ends those that have lost their lease or are to give it back.
 func (g *group) endHolds(s *survey, now time.Time) {
+	var overdue []*hold
+	defer func() {
+		for _, h := range overdue { // when the mutex is free again
+			h.log.Error("the processor has not returned in time; its lease is taken away")
+		}
+	}()
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	for key, h := range g.holds {
@@ -440,17 +473,21 @@ func (g *group) endHolds(s *survey, now time.Time) {
 		switch {
 		case s.streams[key.Stream] != nil && s.streams[key.Stream].err != nil: // nothing is known of it now
 		case it == nil || it.lease.Incarnation != h.incarnation:
-			h.end(now, h.lose, fmt.Errorf("%w: %s", braid.ErrShardNotFound, key))
+			h.end(now, h.lose, fmt.Errorf("%w: %q", braid.ErrShardNotFound, key))
 		case !h.isOwn(it.lease, it.lease.Version > 0):
 			h.end(now, h.lose, ErrLeaseLost)
 		case h.worker.leaving:
 			h.ending = true
-			h.drain(errDrained) // until when, Run decides
-		case it.paused || len(it.waiting) > 0 || it.lease.NextOwner != "" && !g.names[it.lease.NextOwner]:
-			h.end(now, h.drain, errDrained)
+			h.drain(errLeaving) // until when, Run decides
+		case it.paused:
+			h.end(now, h.drain, errPaused)
+		case len(it.waiting) > 0:
+			h.end(now, h.drain, errParents)
+		case it.lease.NextOwner != "" && !g.names[it.lease.NextOwner]:
+			h.end(now, h.drain, errAskedBy)
 		}
 		if !h.deadline.IsZero() && now.Sub(h.deadline) >= 0 && !h.isEnded() {
-			h.log.Error("the processor has not returned in time; its lease is taken away")
+			overdue = append(overdue, h)
 			h.lose(ErrLeaseLost)
 			delete(g.holds, key)
 			g.left[h] = true
@@ -543,7 +580,7 @@ func (g *group) askFor(ctx context.Context, it *item, to string, now time.Time) 
 	h := g.holds[it.lease.LeaseKey]
 	g.mu.Unlock()
 	if h != nil {
-		h.end(now, h.drain, errDrained)
+		h.end(now, h.drain, errAskedBy)
 		g.next[it.lease.LeaseKey] = to
 		return nil
 	}
@@ -557,9 +594,9 @@ func (g *group) askFor(ctx context.Context, it *item, to string, now time.Time) 
 // starts their holds.
 func (g *group) take(ctx context.Context, items []*item) error {
 	for chunk := range slices.Chunk(items, batchLeases) {
-		leases := make([]Lease, len(chunk))
+		leases, from := make([]Lease, len(chunk)), make([]string, len(chunk))
 		for i, it := range chunk {
-			leases[i] = it.lease
+			leases[i], from[i] = it.lease, it.lease.Owner
 			leases[i].Owner, leases[i].NextOwner = it.taker.cfg.WorkerID, ""
 			leases[i].Epoch++
 		}
@@ -574,6 +611,7 @@ func (g *group) take(ctx context.Context, items []*item) error {
 			it.taken = true
 			delete(g.next, it.lease.LeaseKey)
 			h := newHold(it.taker, it.lease, it.shard, it.lost)
+			h.from = from[i]
 			g.mu.Lock()
 			g.holds[h.key] = h
 			g.mu.Unlock()

@@ -22,6 +22,7 @@ type hold struct {
 	epoch  uint64
 
 	incarnation uint64 // of the stream
+	from        string // the owner before, empty for none
 	log         *slog.Logger
 
 	ctx     context.Context // ends with the lease, with the cause
@@ -60,7 +61,7 @@ func newHold(w *Worker, lease Lease, shard Shard, expired []*braid.TrimmedError)
 		epoch:   lease.Epoch,
 
 		incarnation: lease.Incarnation,
-		log:         w.cfg.Logger.With("app", w.cfg.App, "worker", w.cfg.WorkerID, "stream", lease.Stream, "shard", lease.Shard),
+		log:         w.cfg.Logger.With("app", w.cfg.App, "worker", w.cfg.WorkerID, "stream", lease.Stream, "shard", lease.Shard, "epoch", lease.Epoch),
 		ended:       make(chan struct{}),
 		turn:        make(chan struct{}, 1),
 		lease:       lease,
@@ -244,10 +245,15 @@ func (h *hold) retrying(attempt int, err error) {
 	h.group.progress.Raise()
 }
 
+// recover notes that nothing is tried again any more.
 func (h *hold) recover() {
 	h.mu.Lock()
-	defer h.mu.Unlock()
+	was := h.err
 	h.attempt, h.err = 0, nil
+	h.mu.Unlock()
+	if was != nil {
+		h.group.progress.Raise()
+	}
 }
 
 // renew is the goroutine that writes a lease that would expire otherwise. It ends

@@ -23,15 +23,15 @@ type Checkpoint struct {
 
 	// SequenceNumber is that of the last record that was processed; zero if none
 	// was yet.
-	SequenceNumber braid.SequenceNumber
+	SequenceNumber braid.SequenceNumber `json:",omitzero"`
 
 	// SubSequenceNumber is, if that record is an aggregate, the number of the last
 	// record inside of it that was processed. Partial tells that there are more.
-	SubSequenceNumber int
-	Partial           bool
+	SubSequenceNumber int  `json:",omitzero"`
+	Partial           bool `json:",omitzero"`
 
 	// ShardEnd tells that the shard is closed and all of it was processed.
-	ShardEnd bool
+	ShardEnd bool `json:",omitzero"`
 }
 
 // position is where to read on.

@@ -29,8 +29,8 @@ import (
 //     ShardEnded (until it has returned nil) and LeaseLost is called, last; unless
 //     the process ends, or [Worker.Stop] has given up waiting for a call.
 //
-// Hooks are the interfaces [Initializer], [ShutdownRequester], [ShardEnder] and
-// [LeaseLoser], for processors that want them.
+// Hooks are the interfaces [Initializer], [TipReacher], [ShutdownRequester],
+// [ShardEnder] and [LeaseLoser], for processors that want them.
 type Processor interface {
 	// ProcessRecords processes a batch, which has at least one record. After nil
 	// the batch is checkpointed, if the Config does not say otherwise. After an
@@ -89,6 +89,16 @@ type perLeaseTx struct {
 // what another owner has prepared. After an error it is called again, after a pause.
 type Initializer interface {
 	Initialize(ctx context.Context, c *Checkpointer) error
+}
+
+// A TipReacher is a processor with a hook that is called each time its shard is at the
+// tip: there are no more records for now, and all that there were are done; with Acks,
+// acknowledged. It is called at once if there are none to begin with. So it is the
+// moment to flush what a processor gathers, and the event that tells a tool that it has
+// seen everything so far. A shard that ends has no tip: ShardEnded is called instead.
+// After an error it is called again, after a pause, and the shard's next records wait.
+type TipReacher interface {
+	TipReached(ctx context.Context, c *Checkpointer) error
 }
 
 // A ShutdownRequester is a processor with a hook that is called when the lease is
@@ -163,8 +173,16 @@ type StopError struct{ Shards []LeaseKey }
 
 // Error names the shards.
 func (e *StopError) Error() string {
-	return fmt.Sprintf("consumer: the processors of %v did not return in time", e.Shards)
+	return fmt.Sprintf("consumer: the processors of %q did not return in time", e.Shards)
 }
 
-// errDrained ends what was under way for a lease that is to be handed over.
-var errDrained = errors.New("the lease is to be handed over")
+// errDrained ends what was under way for a lease that is to be handed over; the others
+// say why that is.
+var (
+	errDrained = errors.New("the lease is to be handed over")
+	errLeaving = fmt.Errorf("%w: the worker stops", errDrained)
+	errAskedBy = fmt.Errorf("%w: another worker asks for it", errDrained)
+	errPaused  = fmt.Errorf("%w: the shard is paused", errDrained)
+	errParents = fmt.Errorf("%w: the shard waits for its parents", errDrained)
+	errResumed = fmt.Errorf("%w: the shard is tried again", errDrained)
+)

@@ -1,6 +1,7 @@
 package consumer
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -27,7 +28,7 @@ func (h *hold) run() {
 	if d := h.group.leases.LeaseDuration(); d > 0 {
 		renewal.Go(func() { h.renew(d) })
 	}
-	r := &runner{hold: h, cfg: &h.worker.cfg}
+	r := &runner{hold: h, cfg: &h.worker.cfg, behind: true}
 	r.flow, r.halt = context.WithCancelCause(h.reading)
 	defer r.halt(nil)
 	returned := false
@@ -37,20 +38,38 @@ func (h *hold) run() {
 			<-h.reading.Done()
 		}
 	}()
-	if r.initialize() == nil {
-		r.process()
+	h.log.Info("the lease is taken", "from", h.from, "checkpoint", r.current().Checkpoint.String())
+	err := r.initialize()
+	if err == nil {
+		h.log.Debug("the shard begins", "checkpoint", r.current().Checkpoint.String())
+		err = r.process()
 	}
 	returned = true
+	h.logEnd(err)
 }
 
-// process does what follows Initialize.
-func (r *runner) process() {
+// logEnd logs how a hold has ended: err is nil if the shard has.
+func (h *hold) logEnd(err error) {
+	lost := context.Cause(h.ctx)
+	switch {
+	case err == nil:
+		h.log.Info("the shard has ended")
+	case lost == nil && errors.Is(context.Cause(h.reading), errDrained):
+		h.log.Info("the lease is handed over", "checkpoint", h.current().Checkpoint.String(), "cause", context.Cause(h.reading))
+	default:
+		h.log.Info("the lease is lost", "checkpoint", h.current().Checkpoint.String(), "cause", cmp.Or(lost, err))
+	}
+}
+
+// process does what follows Initialize. It returns why the work is over, nil if the
+// shard has ended.
+func (r *runner) process() error {
 	err := r.work()
 	if r.tracker != nil {
 		r.tracker.close()
 	}
 	if err == nil {
-		return // the shard has ended
+		return nil // the shard has ended
 	}
 	if cause := context.Cause(r.ctx); cause != nil {
 		err = cause
@@ -66,19 +85,35 @@ func (r *runner) process() {
 	if failed {
 		<-r.reading.Done() // until somebody has it go on, or it goes to another worker
 	}
+	return err
 }
 
-// fail notes that the shard is stopped.
+// fail notes that the shard is stopped. If nothing works any more, the worker ends,
+// and Run says so, once for all its shards.
 func (h *hold) fail(err error) {
-	h.log.Error("the shard is stopped", "error", err)
+	var fatal *fatalError
+	ends := errors.As(err, &fatal)
+	if !ends {
+		h.log.Error("the shard is stopped", "error", err)
+	}
 	h.mu.Lock()
 	h.failed, h.err = true, err
 	h.mu.Unlock()
 	h.group.progress.Raise()
-	var fatal *fatalError
-	if errors.As(err, &fatal) {
+	if ends {
 		h.worker.fail(fatal.error)
 	}
+}
+
+// stopped returns what has stopped the shard, nil if it is not stopped.
+func (h *hold) stopped() error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	var fatal *fatalError
+	if !h.failed || errors.As(h.err, &fatal) {
+		return nil
+	}
+	return h.err
 }
 
 // isGone reports whether there is no such stream or shard any more.
@@ -129,6 +164,7 @@ type runner struct {
 	lanes []chan []Record
 	busy  sync.WaitGroup // the lanes' goroutines
 
+	behind       bool // the tip was not read since the shard began or fell behind
 	shardEnded   bool // the hook has returned nil
 	commitErrors int  // of a TxProcessor, one after the other
 }
@@ -164,7 +200,7 @@ func (r *runner) until(what string, hook func() error) error {
 			r.recover()
 			return nil
 		}
-		r.log.Warn(what+" has failed; it is called again", "attempt", attempt, "error", err)
+		r.log.Warn("a hook has failed; it is called again", "hook", what, "attempt", attempt, "error", err)
 		r.retrying(attempt, err)
 		if err := sleep(r.flow, r.cfg.pause(attempt)); err != nil {
 			return err
@@ -186,7 +222,7 @@ func (r *runner) initialize() error {
 func (r *runner) requestShutdown() {
 	if hook, has := r.hooks.(ShutdownRequester); has {
 		if err := r.call(func() error { return hook.ShutdownRequested(r.ctx, r.checkpointer()) }); err != nil {
-			r.log.Warn("ShutdownRequested has failed", "error", err)
+			r.log.Warn("a hook has failed; it is not called again", "hook", "ShutdownRequested", "error", err)
 		}
 	}
 }
@@ -195,7 +231,7 @@ func (r *runner) loseLease(cause error) {
 	if hook, has := r.hooks.(LeaseLoser); has {
 		err := r.call(func() error { hook.LeaseLost(context.WithoutCancel(r.ctx), cause); return nil })
 		if err != nil {
-			r.log.Warn("LeaseLost has failed", "error", err)
+			r.log.Warn("a hook has failed; it is not called again", "hook", "LeaseLost", "error", err)
 		}
 	}
 }
@@ -282,7 +318,7 @@ func (r *runner) read() error {
 		case err != nil:
 		case len(page.Records) == 0 && !page.EndOfShard:
 			at = page.Next
-			err = source.Wait(r.flow, r.key.Stream, r.key.Shard, at)
+			err = r.waitAtTip(at)
 			lingered = false
 		case r.cfg.Linger > 0 && !lingered && page.AtTip && !page.EndOfShard && len(page.Records) < r.cfg.BatchRecords && page.Bytes < r.cfg.BatchBytes:
 			budget.release(page.Bytes)
@@ -290,6 +326,7 @@ func (r *runner) read() error {
 			err = sleep(r.flow, r.cfg.Linger)
 		default:
 			at, lingered = page.Next, false
+			r.behind = r.behind || !page.AtTip
 			if err := r.give(&page, from); err != nil {
 				return err
 			}

@@ -420,7 +420,7 @@ func TestSlowApplicationIsToldWhatRetentionHasRemoved(t *testing.T) {
 			return errors.New("this must not happen")
 		}}, consumer.ProcessorFunc(seen.collect)))
 		require.Equal(t, "failed", f.status(shard0).State)
-		require.NoError(t, stop())
+		require.ErrorContains(t, f.stopped(stop(), shard0), "this must not happen")
 	})
 }
 

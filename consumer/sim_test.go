@@ -44,7 +44,7 @@ var (
 const simSteps = 60
 
 type simTotals struct {
-	records, deliveries, checkpoints, takes, zombies, ended, stops, images, restarts atomic.Int64
+	records, deliveries, checkpoints, takes, zombies, ended, stops, images, restarts, tips atomic.Int64
 }
 
 func TestSimulation(t *testing.T) {
@@ -65,8 +65,8 @@ func TestSimulation(t *testing.T) {
 			})
 		}
 	})
-	t.Logf("%d records, %d deliveries, %d checkpoints, %d leases taken, %d of them from processors that were still at work, %d shards ended, %d stops, %d restarts, %d crash images",
-		totals.records.Load(), totals.deliveries.Load(), totals.checkpoints.Load(), totals.takes.Load(), totals.zombies.Load(), totals.ended.Load(), totals.stops.Load(), totals.restarts.Load(), totals.images.Load())
+	t.Logf("%d records, %d deliveries, %d checkpoints, %d leases taken, %d of them from processors that were still at work, %d shards ended, %d stops, %d restarts, %d crash images, %d times at the tip",
+		totals.records.Load(), totals.deliveries.Load(), totals.checkpoints.Load(), totals.takes.Load(), totals.zombies.Load(), totals.ended.Load(), totals.stops.Load(), totals.restarts.Load(), totals.images.Load(), totals.tips.Load())
 }
 
 // simulation is one history.
@@ -211,7 +211,7 @@ func (s *simulation) join() {
 func (s *simulation) run(name string) {
 	s.logf("%s joins", name)
 	cfg := &consumer.Config{App: "sim", Streams: []string{"in"}, WorkerID: name, HandOverTimeout: simHandOver, BatchRecords: 1 + s.random.IntN(9), MaxAttempts: -1, OnGap: s.judge.gap}
-	w, err := consumer.NewTx(s.db, cfg, consumer.TxProcessorFunc(s.process))
+	w, err := consumer.NewTx(s.db, cfg, simProcessor{s})
 	require.NoError(s.t, err)
 	sw := &simWorker{w: w, ended: make(chan struct{})}
 	s.workers[name] = sw
@@ -272,7 +272,7 @@ func (s *simulation) pause() {
 	require.NoError(s.t, err)
 	key := consumer.LeaseKey{Stream: "in"}
 	err = app.Pause(s.t.Context(), key)
-	if errors.Is(err, braid.ErrStreamNotFound) {
+	if errors.Is(err, braid.ErrStreamNotFound) || errors.Is(err, consumer.ErrAppNotFound) {
 		return // it has not begun
 	}
 	s.logf("pause and resume")
@@ -327,6 +327,42 @@ func (s *simulation) settle() {
 
 // process gives every record its effect, which must not have been there, and must
 // come in the order of its key.
+// simProcessor is the processor of a simulation, with a hook.
+type simProcessor struct{ *simulation }
+
+func (s simProcessor) ProcessRecords(ctx context.Context, tx *braid.Tx, batch *consumer.Batch) error {
+	return s.process(ctx, tx, batch)
+}
+
+// TipReached checks that there is nothing that the shard had and that is not
+// processed. Time stands still while it is called.
+func (s simProcessor) TipReached(ctx context.Context, c *consumer.Checkpointer) error {
+	lease := c.Lease()
+	stream, err := s.db.Stream("in")
+	if err != nil {
+		return nil // the database ends
+	}
+	shard, err := stream.Shard(lease.Shard)
+	if err != nil {
+		return nil // it has expired
+	}
+	from := lease.Checkpoint.Start
+	if n := lease.Checkpoint.SequenceNumber; !n.IsZero() {
+		from = braid.AfterSequence(n)
+	}
+	page, err := shard.GetRecords(ctx, from, &braid.GetRecordsOptions{Unmetered: true})
+	if err != nil {
+		return nil
+	}
+	s.totals.tips.Add(1)
+	for _, r := range page.Records {
+		if r.ArrivalTime.Before(time.Now()) {
+			s.t.Errorf("%s: at the tip after %s, and %s came %v before", lease.LeaseKey, lease.Checkpoint, r.SequenceNumber, time.Since(r.ArrivalTime))
+		}
+	}
+	return nil
+}
+
 func (s *simulation) process(ctx context.Context, tx *braid.Tx, batch *consumer.Batch) error {
 	lease := batch.Lease()
 	s.mu.Lock()

@@ -32,7 +32,9 @@ type Worker struct {
 	ended    chan struct{} // closed when Run has returned
 	left     chan struct{} // closed by the group when nothing of the worker is held
 
-	leaving, gaveUp bool // guarded by the group's mutex
+	// What follows is guarded by the group's mutex.
+	leaving, gaveUp bool
+	stopped         []ShardError // shards that stood stopped when the worker left
 }
 
 // New makes a worker that gives the records of config.Streams to a processor.
@@ -74,10 +76,12 @@ func newWorker(db *braid.DB, config *Config, newTarget func(Lease) target, trans
 	if err != nil {
 		return nil, err
 	}
+	group := groupOf(db, &cfg)
+	group.expect(1)
 	return &Worker{
 		cfg:       cfg,
 		db:        db,
-		group:     groupOf(db, &cfg),
+		group:     group,
 		budget:    newBudget(cfg.MaxBytes),
 		newTarget: newTarget,
 		stopping:  make(chan struct{}),
@@ -94,7 +98,10 @@ func (w *Worker) App() *App { return &App{w.group} }
 // Run processes records until ctx ends or [Worker.Stop] is called. Then it lets
 // the processors finish what they are at, calls their hooks, gives its leases back
 // and returns nil: nothing of it runs any more. If that takes longer than
-// HandOverTimeout, or than the context of Stop, it returns a [StopError].
+// HandOverTimeout, or than the context of Stop, it returns a [StopError]. If shards of
+// the worker were stopped by errors and nobody has resumed them, it returns a
+// [StoppedShardsError], which says which and why; one stopped shard does not end Run.
+// For more than one of these at once, [errors.As] finds each.
 //
 // Any other error says why the worker cannot work: that of the store, if it cannot be
 // read when Run begins (later ones are logged, and it is tried again);
@@ -116,6 +123,7 @@ func (w *Worker) Run(ctx context.Context) error {
 	}
 	w.mu.Unlock()
 	err := w.run(ctx)
+	w.group.expect(-1)
 	w.mu.Lock()
 	w.result = err
 	w.mu.Unlock()
@@ -158,14 +166,9 @@ func (w *Worker) leave() error {
 		}
 	}
 	w.mu.Lock()
-	defer w.mu.Unlock()
-	switch {
-	case w.failure != nil:
-		return w.failure
-	case len(stuck) > 0:
-		return &StopError{stuck}
-	}
-	return nil
+	failure := w.failure
+	w.mu.Unlock()
+	return w.group.outcome(w, failure, stuck)
 }
 
 // Stop ends Run and waits until it has: the processors may finish what they are at

@@ -105,6 +105,25 @@ func (f *fixture) status(shard braid.ShardID) consumer.ShardStatus {
 	return consumer.ShardStatus{}
 }
 
+// stopped checks that Run has returned an error for the given shards, and returns the
+// cause of the first.
+func (f *fixture) stopped(err error, shards ...braid.ShardID) error {
+	f.Helper()
+	var stopped *consumer.StoppedShardsError
+	require.ErrorAs(f, err, &stopped)
+	var keys []consumer.LeaseKey
+	for _, shard := range shards {
+		keys = append(keys, consumer.LeaseKey{Stream: "orders", Shard: shard})
+	}
+	var got []consumer.LeaseKey
+	for _, shard := range stopped.Shards {
+		got = append(got, shard.LeaseKey)
+		require.ErrorIs(f, err, shard.Err)
+	}
+	require.Equal(f, keys, got)
+	return stopped.Shards[0].Err
+}
+
 // journal is what processors have seen, line by line.
 type journal struct {
 	mu    sync.Mutex

@@ -7,6 +7,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log"
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"reflect"
@@ -27,7 +29,7 @@ func TestRawClosedDatabase(t *testing.T) {
 	rigInBubble(t, nil, func(r *rig) {
 		db, err := braid.Open(braid.InMemory, nil)
 		require.NoError(t, err)
-		server, err := kinesisapi.New(db, nil)
+		server, err := kinesisapi.New(db, &kinesisapi.Options{Logger: slog.New(slog.DiscardHandler)})
 		require.NoError(t, err)
 		r = &rig{t: r.t, db: db, server: server, client: server.Client(), url: r.url}
 		r.create("a", 2)
@@ -57,6 +59,35 @@ func TestRawClosedDatabase(t *testing.T) {
 		server.Close()
 		server.Close()
 	})
+}
+
+// What a caller is not told the cause of goes to a log, even if nobody named one.
+func TestRawFailureIsLogged(t *testing.T) {
+	var lines bytes.Buffer
+	logger, out, flags := slog.Default(), log.Writer(), log.Flags()
+	t.Cleanup(func() {
+		slog.SetDefault(logger)
+		log.SetOutput(out)
+		log.SetFlags(flags)
+	})
+	slog.SetDefault(slog.New(slog.NewTextHandler(&lines, nil)))
+	for _, given := range []*slog.Logger{nil, slog.New(slog.DiscardHandler)} {
+		lines.Reset()
+		db, err := braid.Open(braid.InMemory, nil)
+		require.NoError(t, err)
+		server, err := kinesisapi.New(db, &kinesisapi.Options{Logger: given})
+		require.NoError(t, err)
+		r := &rig{t: t, db: db, server: server, client: server.Client(), url: "http://kinesis/"}
+		require.NoError(t, db.Close())
+		require.Equal(t, 500, r.call("CreateStream", `{"StreamName":"s","ShardCount":1}`).status)
+		server.Close()
+		if given == nil {
+			require.Contains(t, lines.String(), `level=ERROR msg="an operation failed" operation=CreateStream error=`)
+			require.Contains(t, lines.String(), "the database is closed")
+		} else {
+			require.Empty(t, lines.String(), "a logger that discards is silence")
+		}
+	}
 }
 
 // Who does not wait for the answer gets none, and his request does nothing or all.

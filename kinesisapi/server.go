@@ -65,8 +65,9 @@ type Options struct {
 	// one. Subscriptions have a limit of their own: 6 minutes from their start.
 	AnswerTimeout time.Duration
 
-	// Logger receives failures that callers are not told the cause of. nil means
-	// silence.
+	// Logger receives failures that callers are not told the cause of, as warnings
+	// and errors. nil means [slog.Default]; slog.New(slog.DiscardHandler) silences
+	// them.
 	Logger *slog.Logger
 
 	// Access, if it is not nil, is called after each request over HTTP.
@@ -211,7 +212,7 @@ func (o *Options) withDefaults() (Options, error) {
 		opts.AnswerTimeout = 30 * time.Second
 	}
 	if opts.Logger == nil {
-		opts.Logger = slog.New(slog.DiscardHandler)
+		opts.Logger = slog.Default()
 	}
 	switch {
 	case !accountRule.MatchString(opts.Account):

@@ -57,7 +57,7 @@ func count(_ context.Context, tx *braid.Tx, batch *consumer.Batch) error {
 
 // catchUp waits until all flights are counted.
 func (all workers) catchUp(ctx context.Context) error {
-	return all[0].App().WaitFor(ctx, consumer.Status.CaughtUp)
+	return all[0].App().WaitCaughtUp(ctx)
 }
 
 // stop lets the workers finish the batches that they are at, and waits for them. It

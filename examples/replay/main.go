@@ -124,7 +124,7 @@ func start(ctx context.Context, db *braid.DB, name string) (*application, error)
 // expect waits until the application has processed all that there is, and checks
 // how much it was since the application began.
 func (a *application) expect(ctx context.Context, want int64) error {
-	if err := a.worker.App().WaitFor(ctx, consumer.Status.CaughtUp); err != nil {
+	if err := a.worker.App().WaitCaughtUp(ctx); err != nil {
 		return err
 	}
 	if got := a.processed.Load(); got != want {

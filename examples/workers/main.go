@@ -79,7 +79,7 @@ func run(ctx context.Context, out io.Writer) error {
 	}
 	fmt.Fprintln(out, "carl hangs in the middle of a batch, and is given up.")
 
-	if err := app.WaitFor(ctx, consumer.Status.CaughtUp); err != nil {
+	if err := app.WaitCaughtUp(ctx); err != nil {
 		return err
 	}
 	close(stuck.release)

@@ -30,6 +30,9 @@ type Tx interface {
 	Set(key, value []byte) error
 	Delete(key []byte) error
 	Scan(lower, upper []byte) iter.Seq2[Row, error]
+
+	// First returns the first row of a range. It costs the same however many follow.
+	First(lower, upper []byte) (row Row, found bool, err error)
 }
 
 // Environment is what a test puts in the place of the machine, to cut the power, say,

@@ -63,7 +63,7 @@ func serve(ctx context.Context, c *config, stdout, stderr io.Writer) (err error)
 		return err
 	}
 	defer func() { err = errors.Join(err, db.Close()) }()
-	streams, err := prepare(ctx, db, c)
+	streams, err := prepare(ctx, db, c, logger)
 	if err != nil {
 		return err
 	}

@@ -110,11 +110,11 @@ func (c *config) place() error {
 // prepare creates the streams that are to exist and do not. It is done before anybody
 // is served, and so without the delays and rates that callers meet. It returns the
 // streams of the accounts and regions that it was about.
-func prepare(ctx context.Context, db *braid.DB, c *config) (streams []service.Managed, err error) {
+func prepare(ctx context.Context, db *braid.DB, c *config, logger *slog.Logger) (streams []service.Managed, err error) {
 	svc, err := service.New(db, service.Options{
 		Account: c.account, Region: c.region, SeparateAccounts: c.separateAccounts,
 		ExactLimits: c.exactLimits, ShardLimit: c.shardLimit, OnDemandStreamLimit: c.onDemandStreamLimit,
-		Logger: slog.New(slog.DiscardHandler),
+		Logger: logger,
 	})
 	if err != nil {
 		return nil, err

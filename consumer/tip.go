@@ -1,0 +1,58 @@
+package consumer
+
+import (
+	"context"
+
+	"github.com/braidstream/braid"
+)
+
+// waitAtTip waits for the shard's next record, and says meanwhile that there is none:
+// to the processor, each time, and to the log, when the shard began or more than a
+// batch has come since it last did.
+func (r *runner) waitAtTip(at braid.Position) error {
+	hook, _ := r.hooks.(TipReacher)
+	wait := func() error { return r.hold.group.records().Wait(r.flow, r.key.Stream, r.key.Shard, at) }
+	switch {
+	case hook == nil && !r.behind:
+		return wait()
+	case r.tracker == nil:
+		if err := r.tipReached(hook); err != nil {
+			return err
+		}
+		return wait()
+	}
+	// Records may be under way that are done before the next one comes: then it is
+	// said. No call for a record overlaps the hook, as lanes get more after this alone.
+	ctx, cancel := context.WithCancel(r.flow)
+	defer cancel()
+	told := make(chan struct{})
+	go func() { // ends with ctx and the hook, and is waited for
+		defer close(told)
+		returned := false
+		defer func() {
+			if !returned { // by runtime.Goexit
+				r.halt(errGoexit)
+			}
+		}()
+		if r.tracker.wait(ctx, 0, 0) == nil && ctx.Err() == nil {
+			_ = r.tipReached(hook) // an error says that the hold is over, which the caller sees
+		}
+		returned = true
+	}()
+	err := wait()
+	cancel()
+	<-told
+	return err
+}
+
+// tipReached tells that all records that the shard had are done.
+func (r *runner) tipReached(hook TipReacher) error {
+	if r.behind {
+		r.behind = false
+		r.log.Debug("the shard has caught up", "checkpoint", r.current().Checkpoint.String())
+	}
+	if hook == nil {
+		return nil
+	}
+	return r.until("TipReached", func() error { return hook.TipReached(r.ctx, r.checkpointer()) })
+}
