@@ -13,6 +13,7 @@ import (
 
 func init() {
 	companion.DBOf = func(db any) companion.DB { return companionDB{db.(*DB)} }
+	companion.Over = kv.Over
 	companion.TxOf = func(tx any) companion.Tx { return companionTx{tx.(*Tx)} }
 	companion.Open = func(dir string, options any, env companion.Environment) (any, error) {
 		return open(dir, options.(*Options), environment{fs: env.FS.(kv.FS), clock: env.Clock, instant: env.Instant})

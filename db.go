@@ -352,8 +352,14 @@ func (db *DB) start(instant bool) {
 func (db *DB) noteFull() {
 	db.mu.Lock()
 	defer db.mu.Unlock()
-	if db.committer != nil {
-		db.committer.SetFull(db.store.Full())
+	if db.committer == nil {
+		return
+	}
+	full := db.store.Full()
+	db.committer.SetFull(full)
+	if !full { // what failed for want of space is tried again
+		db.kickReclaim()
+		db.kickRetention()
 	}
 }
 

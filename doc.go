@@ -128,8 +128,10 @@
 // braid never ends or hangs the program that it runs in. If the storage fails,
 // the DB refuses writes with [ErrFailed] until it is closed and opened again,
 // which the same process may do; all that was acknowledged is there. A full disk
-// refuses writes with [ErrDiskFull] and heals by itself. A DB that cannot be
-// closed properly leaves memory and parked goroutines behind, so a process may
+// refuses writes with [ErrDiskFull], and a lack of descriptors with
+// [ErrOutOfResources]; both heal by themselves. While a disk is stalled a call
+// returns when its context ends; [DB.CloseContext] closes with a bound. A DB that
+// cannot be closed properly leaves memory and parked goroutines behind, so a process may
 // have at most eight of those. Damaged data is [ErrCorrupt] or [ErrDataLoss],
 // never a wrong answer. What happens while nobody is calling is logged: warnings and
 // errors go to [slog.Default] unless [Options].Logger is given.

@@ -109,7 +109,9 @@ var (
 	// of a newer copy of the database, and records could be put below it that its
 	// reader would never see. The error is a [BeyondTipError]. Refused: the position
 	// has not moved. Restore the newer copy, or decide where the reader is to go on,
-	// such as at [TrimHorizon] or [Latest]. Kinesis has no such error.
+	// such as at [TrimHorizon] or [Latest]. In [Interval] and [NoSync] it is also the
+	// [RecordsPage].Next of a page whose records a crash has taken back. Kinesis has no
+	// such error.
 	ErrBeyondTip = errors.New("the position is beyond the tip")
 
 	// ErrCorrupt reports stored bytes that are not what was written: a checksum

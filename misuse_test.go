@@ -80,10 +80,11 @@ func TestEveryMisuseHasAClassAndAUsefulText(t *testing.T) {
 	require.NoError(t, db.DeleteStream(ctx, "gone"))
 	onDemand, err := db.OpenStream(ctx, "ondemand", &braid.StreamOptions{Capacity: braid.Capacity{Mode: braid.OnDemand}})
 	require.NoError(t, err)
-	slow, err := db.OpenStream(ctx, "slow", &braid.StreamOptions{Capacity: braid.Capacity{Mode: braid.Provisioned, WriteRecordsPerSecond: 1, WriteBytesPerSecond: 1, ReadsPerSecond: 1}})
+	slow, err := db.OpenStream(ctx, "slow", &braid.StreamOptions{Capacity: braid.Capacity{Mode: braid.Provisioned, WriteBytesPerSecond: 1, ReadBytesPerSecond: 1}})
 	require.NoError(t, err)
-	_ = oneOf(slow.PutRecord(ctx, "k", []byte("all of the budget for minutes")))
-	_ = oneOf(slow.Shards()[0].GetRecords(ctx, braid.TrimHorizon(), nil))
+	day := make([]byte, 24*60*60) // the budgets of a day, in both directions
+	require.NoError(t, oneOf(slow.PutRecord(ctx, "k", day)))
+	require.NoError(t, oneOf(slow.Shards()[0].GetRecords(ctx, braid.TrimHorizon(), nil)))
 	trimmed := boxPut(t, s, "one", "two")
 	foreign := shifted(t, trimmed[0], 1, 148) // of a shard that was created a second later
 	require.NoError(t, s.Trim(ctx, braid.Latest()))

@@ -37,8 +37,8 @@ type StreamOptions struct {
 	MaxRecordBytes int
 
 	// Retention is how long a record can be read, counted from its arrival, a
-	// nanosecond to 8,760 hours (a year). 0 means 24 hours; negative means that records do not
-	// expire. It can be changed by [Stream.IncreaseRetention] and
+	// nanosecond to 8,760 hours (a year). 0 means 24 hours; negative means that
+	// records do not expire. It can be changed by [Stream.IncreaseRetention] and
 	// [Stream.DecreaseRetention]. Kinesis: RetentionPeriodHours, which does not go
 	// below 24 hours.
 	Retention time.Duration
@@ -46,8 +46,8 @@ type StreamOptions struct {
 	// RetentionBytes bounds what the stream keeps, in bytes of partition keys and
 	// data: beyond it the oldest records are trimmed, whatever their age. It
 	// works in steps of an epoch, so up to about [Options].MemtableBytes more can
-	// be kept, and never less than this. 0 means no bound; it cannot be negative. It can be changed by
-	// [Stream.UpdateRetentionBytes].
+	// be kept, and never less than this. 0 means no bound; a negative value is
+	// refused. It can be changed by [Stream.UpdateRetentionBytes].
 	RetentionBytes int64
 
 	// Capacity is how much each shard takes, and whether the number of shards

@@ -227,15 +227,6 @@ func isStart(p braid.Position) bool {
 	return text == "TRIM_HORIZON" || text == "LATEST" || len(text) > 12 && text[:12] == "AT_TIMESTAMP"
 }
 
-// pause is how long to wait after an attempt.
-func (c *Config) pause(attempt int) time.Duration {
-	pause := c.RetryPause
-	for ; attempt > 1 && pause < c.MaxRetryPause; attempt-- {
-		pause *= 2
-	}
-	return min(pause, c.MaxRetryPause)
-}
-
 func orDefault[T comparable](field *T, value T) {
 	var zero T
 	if *field == zero {

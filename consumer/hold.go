@@ -231,7 +231,7 @@ func (h *hold) insist(to Checkpoint) error {
 		}
 		h.log.Warn("the checkpoint could not be stored; it is tried again", "error", err)
 		h.retrying(attempt, err)
-		if err := sleep(h.ctx, h.worker.cfg.pause(attempt)); err != nil {
+		if err := h.worker.cfg.pause(h.ctx, attempt, err); err != nil {
 			return err
 		}
 	}
@@ -292,16 +292,4 @@ func (h *hold) expire(duration time.Duration) bool {
 		h.lose(ErrLeaseLost)
 	}
 	return expired
-}
-
-// sleep waits for d, or until ctx ends: then it returns the cause.
-func sleep(ctx context.Context, d time.Duration) error {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return nil
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	}
 }

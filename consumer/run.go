@@ -202,7 +202,7 @@ func (r *runner) until(what string, hook func() error) error {
 		}
 		r.log.Warn("a hook has failed; it is called again", "hook", what, "attempt", attempt, "error", err)
 		r.retrying(attempt, err)
-		if err := sleep(r.flow, r.cfg.pause(attempt)); err != nil {
+		if err := r.cfg.pause(r.flow, attempt, err); err != nil {
 			return err
 		}
 	}
@@ -367,7 +367,7 @@ func (r *runner) readError(at braid.Position, err error, attempt int) (braid.Pos
 	}
 	r.log.Warn("the shard cannot be read; it is tried again", "attempt", attempt, "error", err)
 	r.retrying(attempt, err)
-	if err := sleep(r.flow, r.cfg.pause(attempt)); err != nil {
+	if err := r.cfg.pause(r.flow, attempt, err); err != nil {
 		return at, err
 	}
 	r.recover()
@@ -609,7 +609,7 @@ func (r *runner) deliver(records []Record, page *Page) error {
 		if r.cfg.MaxAttempts > 0 && attempt >= r.cfg.MaxAttempts {
 			return r.giveOneByOne(records, page, attempt, err)
 		}
-		if err := sleep(r.flow, r.cfg.pause(attempt)); err != nil {
+		if err := r.cfg.pause(r.flow, attempt, err); err != nil {
 			return err
 		}
 	}
@@ -621,7 +621,7 @@ func (r *runner) passCommitError(err error) error {
 	r.commitErrors++
 	r.log.Warn("the transaction could not be committed; it is tried again", "error", err)
 	r.retrying(r.commitErrors, err)
-	return sleep(r.flow, r.cfg.pause(r.commitErrors))
+	return r.cfg.pause(r.flow, r.commitErrors, err)
 }
 
 // doneBefore returns how many records the processor says are done.
@@ -767,7 +767,7 @@ func (r *runner) putDeadLetter(record *Record, attempts int, cause error) error 
 		}
 		r.log.Warn("the dead letter could not be put; it is tried again", "attempt", attempt, "error", err)
 		r.retrying(attempt, err)
-		if err := sleep(r.flow, r.cfg.pause(attempt)); err != nil {
+		if err := r.cfg.pause(r.flow, attempt, err); err != nil {
 			return err
 		}
 	}

@@ -42,6 +42,8 @@ func TestRawAccess(t *testing.T) {
 			{"ListStreams", `{}`, nil, kinesisapi.Access{Operation: "ListStreams", Status: 200}},
 			{"PutRecord", `{"StreamName":"x","PartitionKey":"a","Data":""}`, nil, kinesisapi.Access{Operation: "PutRecord", Status: 400, Error: "ResourceNotFoundException"}},
 			{"Nothing", `{}`, nil, kinesisapi.Access{Status: 400, Error: "UnknownOperationException"}},
+			{"PutRecord", ``, nil, kinesisapi.Access{Operation: "PutRecord", Status: 400, Error: "SerializationException"}},
+			{"PutRecord", `{`, nil, kinesisapi.Access{Operation: "PutRecord", Status: 400, Error: "SerializationException"}},
 			{"SubscribeToShard", subscribe, func() {
 				r.does("PutRecord", `{"StreamName":"s","PartitionKey":"a","Data":"QUJD"}`)
 			}, kinesisapi.Access{Operation: "SubscribeToShard", Status: 200, Duration: 5 * time.Minute}},

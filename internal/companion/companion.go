@@ -51,6 +51,10 @@ var (
 	DBOf func(db any) DB // of a *braid.DB
 	TxOf func(tx any) Tx // of a *braid.Tx
 
+	// Over returns, of an error that refused a write for want of space or of another
+	// resource, a channel that is closed when writing goes on; nil of another error.
+	Over func(err error) <-chan struct{}
+
 	// Open opens a *braid.DB with *braid.Options in an environment of a test.
 	Open func(dir string, options any, env Environment) (db any, err error)
 )

@@ -130,18 +130,39 @@ func shortageError(err error) error {
 	}
 }
 
-// Shortage returns why writing waits, as an error that wraps ErrDiskFull or
+// Shortage returns why writing waits: an error that wraps ErrDiskFull or
 // ErrOutOfResources and says what is missing. If nothing is missing any more it is
-// ErrDiskFull.
+// ErrDiskFull. [Over] tells when writing goes on.
 func (s *Store) Shortage() error {
-	lack := s.guard.Shortage()
-	if lack == nil {
-		return ErrDiskFull
+	s.space.Lock()
+	over := s.space.over
+	s.space.Unlock()
+	switch lack := s.guard.Shortage(); {
+	case lack == nil:
+		return &shortage{ErrDiskFull, over}
+	case guardfs.IsNoResource(lack):
+		return &shortage{shortageError(lack), over}
+	default:
+		return &shortage{fmt.Errorf("%w: %w", ErrDiskFull, lack), over}
 	}
-	if guardfs.IsNoResource(lack) {
-		return shortageError(lack)
+}
+
+// shortage is an error that refuses what could not be written now.
+type shortage struct {
+	error
+	over <-chan struct{} // closed when writing goes on
+}
+
+func (e *shortage) Unwrap() error { return e.error }
+
+// Over returns a channel that is closed once what the error says is missing is
+// there again; nil for an error that does not say so.
+func Over(err error) <-chan struct{} {
+	var e *shortage
+	if errors.As(err, &e) {
+		return e.over
 	}
-	return fmt.Errorf("%w: %w", ErrDiskFull, lack)
+	return nil
 }
 
 // openError classifies an error of opening an existing database. What is not an

@@ -128,6 +128,7 @@ type Store struct {
 		sync.Mutex               // guards the fields below
 		full       bool          // what OnFull was last told
 		stuck      chan struct{} // closed while an operation waits for space
+		over       chan struct{} // closed when the store is not full; another for each time it is
 		moved      chan struct{} // a token for each change of stuck
 	}
 

@@ -47,6 +47,8 @@ func Open(cfg Config) (*Store, error) {
 	}
 	s := &Store{cfg: cfg, gate: newGate()}
 	s.space.stuck = make(chan struct{})
+	s.space.over = make(chan struct{})
+	close(s.space.over)
 	s.space.moved = make(chan struct{}, 1)
 	s.closing = make(chan struct{})
 	s.targets.busy = make(map[string]chan struct{})

@@ -165,6 +165,11 @@ func (s *Store) onSpace(space guardfs.Space) {
 	full := space != guardfs.Enough
 	changed := full != s.space.full
 	s.space.full = full
+	if changed && full {
+		s.space.over = make(chan struct{})
+	} else if changed {
+		close(s.space.over)
+	}
 	if stuck := space == guardfs.None; stuck != isClosed(s.space.stuck) {
 		if stuck {
 			close(s.space.stuck)

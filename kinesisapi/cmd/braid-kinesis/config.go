@@ -39,7 +39,7 @@ type config struct {
 	shutdownTimeout time.Duration
 	version         bool
 
-	// How long clients may take; 0 is for ever.
+	// How long clients may take; 0 is no limit.
 	headerTimeout, bodyTimeout, answerTimeout, idleTimeout time.Duration
 }
 
@@ -123,10 +123,10 @@ func parse(args, env []string, help io.Writer) (*config, error) {
 	fs.StringVar(&c.tlsKey, "tls-key", "", "`file` with the certificate's private key (PEM)")
 	fs.StringVar(&c.keys, "keys", "", "`file` with the keys for StartStreamEncryption: on each line an id, a space and 32 bytes in base64\n(default in memory: one key, alias/aws/kinesis)")
 	fs.StringVar(&c.accessLog, "access-log", "off", "`form` of the log of requests, on standard error: off, text or json")
-	fs.DurationVar(&c.headerTimeout, "header-timeout", 10*time.Second, "`time` that a client may take to send the headers of a request; 0 is for ever")
-	fs.DurationVar(&c.bodyTimeout, "body-timeout", 30*time.Second, "`time` that a client may take to send the body of a request; 0 is for ever")
-	fs.DurationVar(&c.answerTimeout, "answer-timeout", 30*time.Second, "`time` that a client may take to read an answer; 0 is for ever")
-	fs.DurationVar(&c.idleTimeout, "idle-timeout", 2*time.Minute, "`time` that a connection may be without requests; 0 is for ever")
+	fs.DurationVar(&c.headerTimeout, "header-timeout", 10*time.Second, "`time` that a client may take to send the headers of a request; 0 is no limit")
+	fs.DurationVar(&c.bodyTimeout, "body-timeout", 30*time.Second, "`time` that a client may take to send the body of a request; 0 is no limit")
+	fs.DurationVar(&c.answerTimeout, "answer-timeout", 30*time.Second, "`time` that a client may take to read an answer; 0 is no limit")
+	fs.DurationVar(&c.idleTimeout, "idle-timeout", 2*time.Minute, "`time` that a connection may be without requests; 0 is no limit")
 	fs.DurationVar(&c.shutdownTimeout, "shutdown-timeout", 10*time.Second, "`time` to finish requests in after SIGINT or SIGTERM")
 	fs.BoolVar(&c.version, "version", false, "say the version and exit")
 

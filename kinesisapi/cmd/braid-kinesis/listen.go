@@ -62,8 +62,8 @@ func (c *config) newServer(logger *slog.Logger) *http.Server {
 	return server
 }
 
-// orForever is a flag's time as an option, where 0 is the default.
-func orForever(d time.Duration) time.Duration {
+// orUnlimited is a flag's time as an option, where 0 is the default.
+func orUnlimited(d time.Duration) time.Duration {
 	if d == 0 {
 		return -1
 	}

@@ -82,6 +82,7 @@ func (s *Server) answer(r *http.Request, bounded *http.ResponseController) *repl
 		requestID, id2 := s.opts.IDs.next()
 		rep.set("X-Amzn-Requestid", requestID)
 		rep.set("X-Amz-Id-2", id2)
+		rep.operation, _ = operationOf(r)
 		rep.fail(codecOf(contentTypeOf(r)), http.StatusRequestTimeout, errorDocument{Type: "RequestTimeoutException"})
 		return rep
 	case err != nil:
@@ -107,11 +108,8 @@ func (s *Server) answer(r *http.Request, bounded *http.ResponseController) *repl
 
 	contentType := contentTypeOf(r)
 	target := r.Header.Get("X-Amz-Target")
-	name, isKinesis := strings.CutPrefix(target, targetPrefix)
-	op := service.Operations[name]
-	if !isKinesis {
-		op = nil
-	}
+	name, op := operationOf(r)
+	rep.operation = name
 	codec := codecOf(contentType)
 	switch {
 	case len(body) == 0 && op != nil:
@@ -140,7 +138,6 @@ func (s *Server) answer(r *http.Request, bounded *http.ResponseController) *repl
 		rep.fail(codec, http.StatusBadRequest, errorDocument{Type: "UnknownOperationException"})
 		return rep
 	}
-	rep.operation = name
 	s.hintAccounts(r)
 	if s.opts.CheckAuthorization {
 		if e := checkAuthorization(r); e != nil {
@@ -253,6 +250,15 @@ var (
 	codecJSON = codec{typeJSON, typePlain, wire.ParseJSON, wire.AppendJSON}
 	codecCBOR = codec{typeCBOR, typeCBOR, wire.ParseCBOR, wire.AppendCBOR}
 )
+
+// operationOf returns the operation that a request names, or nothing.
+func operationOf(r *http.Request) (string, *service.Operation) {
+	name, ok := strings.CutPrefix(r.Header.Get("X-Amz-Target"), targetPrefix)
+	if op := service.Operations[name]; ok && op != nil {
+		return name, op
+	}
+	return "", nil
+}
 
 func contentTypeOf(r *http.Request) string {
 	contentType, _, _ := strings.Cut(r.Header.Get("Content-Type"), ";")

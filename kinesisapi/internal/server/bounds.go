@@ -8,8 +8,8 @@ import (
 )
 
 // Bounds are how long a client may take to send the body of a request, from the end of
-// its headers on, and to read the answer, from its first byte on. Zero or less is for
-// ever. Where the HTTP server has a ReadTimeout or WriteTimeout, that one holds.
+// its headers on, and to read the answer, from its first byte on. Zero or less
+// is no limit. Where the HTTP server has a ReadTimeout or WriteTimeout, that one holds.
 type Bounds struct{ Body, Answer time.Duration }
 
 // Wrap returns a handler that does what another one does, within the bounds.
