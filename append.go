@@ -174,7 +174,11 @@ func (a *appender) place(sh *Shard, p *put, batch *kv.Batch) {
 	}
 	r := &p.record
 	r.Counter, r.Ordinal, r.Offset = a.nextCounter(), sh.next.Ordinal, sh.next.Offset
-	r.Sealed = sh.stream.config.keyID != ""
+	write := pendingWrite{payload: p.payload}
+	if sh.stream.config.keyID != "" {
+		write.dataKey = sh.stream.sealer.DataKey
+	}
+	r.Sealed = write.dataKey != nil
 	p.shard = sh
 
 	open := a.epochs.Open()
@@ -185,8 +189,19 @@ func (a *appender) place(sh *Shard, p *put, batch *kv.Batch) {
 		a.touched = append(a.touched, sh)
 	}
 	sh.pending = append(sh.pending, *r)
-	sh.payloads = append(sh.payloads, p.payload)
+	sh.writes = append(sh.writes, write)
 	sh.next = tail.Tip{LastCounter: r.Counter, Ordinal: r.Ordinal + 1, Offset: r.Offset + uint64(r.Size())}
+}
+
+// pendingWrite is what a pending record needs until it is in the batch.
+//
+// Invariant: whether a record is encrypted, and by which data key, is decided when
+// it is placed. A later request of the same group may change the stream's key, and
+// the record's producer is told what was decided. TestAKeyChangesBetweenPutsOfOneGroup
+// holds it.
+type pendingWrite struct {
+	payload layout.Payload
+	dataKey *layout.DataKey // nil: the record is stored in the clear
 }
 
 // writeRecords adds the group's records to the batch, in the order of their keys
@@ -199,13 +214,8 @@ func (a *appender) writeRecords(batch *kv.Batch) {
 	bytes := 0
 	for _, sh := range a.touched {
 		rowKey := layout.RecordKey{Epoch: sh.epoch, Stream: sh.stream.number, Shard: sh.index}
-		var dataKey *layout.DataKey
-		if sh.stream.config.keyID != "" {
-			dataKey = sh.stream.sealer.DataKey
-		}
 		for i := range sh.pending {
-			r, payload := &sh.pending[i], sh.payloads[i]
-			r.Sealed = dataKey != nil
+			r, payload, dataKey := &sh.pending[i], sh.writes[i].payload, sh.writes[i].dataKey
 			size := 0
 			if dataKey == nil {
 				size = layout.RecordBytes(r, payload)
@@ -222,8 +232,8 @@ func (a *appender) writeRecords(batch *kv.Batch) {
 			}
 			bytes += layout.RecordKeyBytes + size + recordMemtableBytes
 		}
-		clear(sh.payloads)
-		sh.payloads = sh.payloads[:0]
+		clear(sh.writes)
+		sh.writes = sh.writes[:0]
 	}
 	a.epochs.Grow(bytes)
 }

@@ -179,7 +179,7 @@ type DB struct {
 	loaded     chan struct{} // holds a token while a stream on demand was put to
 	expiring   chan struct{} // holds a token while there is retention to be planned
 	unsynced   chan struct{} // holds a token while Interval has something to sync
-	turn       chan struct{} // holds the token of the transaction that insists
+	turn       chan struct{} // holds a token unless a transaction insists
 	background sync.WaitGroup
 }
 
@@ -218,7 +218,7 @@ func open(dir string, options *Options, env environment) (*DB, error) {
 		expiring:  make(chan struct{}, 1),
 		loaded:    make(chan struct{}, 1),
 		unsynced:  make(chan struct{}, 1),
-		turn:      make(chan struct{}, 1),
+		turn:      newTurn(),
 	}
 	db.requests.New = func() any { return new(putRequest) }
 	if err := db.openStore(dir, env.fs); err != nil {
@@ -422,7 +422,8 @@ func (db *DB) control(ctx context.Context, op controlOp) error {
 }
 
 // wait waits until ch is closed or has something, or ctx ends, or the database
-// closes or fails.
+// closes or fails. Every wait of a caller for something other than its own commit
+// goes through it.
 func wait[T any](ctx context.Context, db *DB, ch <-chan T) error {
 	select {
 	case <-ch:
@@ -435,6 +436,16 @@ func wait[T any](ctx context.Context, db *DB, ch <-chan T) error {
 		return db.store.Err()
 	}
 }
+
+// newTurn returns a channel that holds the one token of a turn: [wait] takes it,
+// and giveTurn puts it back.
+func newTurn() chan struct{} {
+	turn := make(chan struct{}, 1)
+	giveTurn(turn)
+	return turn
+}
+
+func giveTurn(turn chan struct{}) { turn <- struct{}{} }
 
 // noteUnsynced tells that something was acknowledged that is not durable yet.
 func (db *DB) noteUnsynced() {
@@ -457,12 +468,16 @@ func (db *DB) runSync() {
 		case <-db.unsynced:
 		case <-db.closing:
 			return
+		case <-db.store.Failed():
+			return
 		}
 		timer.Reset(db.opts.SyncInterval)
 		select {
 		case <-timer.C:
 		case <-db.closing:
 			return // closing syncs
+		case <-db.store.Failed():
+			return
 		}
 		if err := db.store.Sync(); err != nil {
 			return // the store has failed, and tells every caller

@@ -71,10 +71,10 @@ func (s *Stream) startEncryption(ctx context.Context, keyID string) error {
 	if s.db.opts.KeyProvider == nil {
 		return &InvalidArgumentError{"KeyID", fmt.Sprintf("%.64q", keyID), "needs a database that was opened with a KeyProvider"}
 	}
-	if err := s.keys.wait(ctx, s.db); err != nil {
+	if err := wait(ctx, s.db, s.keys.turn); err != nil {
 		return err
 	}
-	defer s.keys.done()
+	defer giveTurn(s.keys.turn)
 	key, err := s.makeDataKey(ctx, keyID)
 	if err != nil {
 		return err
@@ -104,7 +104,7 @@ func (s *Stream) encrypts() bool { return s.settings.Load().keyID != "" }
 
 // dataKeys are a stream's, as they are stored, and those that were decrypted.
 type dataKeys struct {
-	turn chan struct{} // holds the token of whoever calls the provider
+	turn chan struct{} // holds a token unless somebody calls the provider
 
 	mu     sync.Mutex // guards the fields below
 	rows   map[uint32]layout.DataKeyRow
@@ -124,22 +124,8 @@ func (k *sealer) usable(keyID string, now time.Time) bool {
 }
 
 func newDataKeys() dataKeys {
-	return dataKeys{turn: make(chan struct{}, 1), rows: make(map[uint32]layout.DataKeyRow), opened: make(map[uint32]*layout.DataKey)}
+	return dataKeys{turn: newTurn(), rows: make(map[uint32]layout.DataKeyRow), opened: make(map[uint32]*layout.DataKey)}
 }
-
-// wait waits for the turn to call the provider. Whoever got it has to call done.
-func (k *dataKeys) wait(ctx context.Context, db *DB) error {
-	select {
-	case k.turn <- struct{}{}:
-		return nil
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	case <-db.closing:
-		return ErrClosed
-	}
-}
-
-func (k *dataKeys) done() { <-k.turn }
 
 // newDataKey is a data key that is not stored yet.
 type newDataKey struct {
@@ -251,10 +237,10 @@ func (db *DB) renewDataKey(ctx context.Context, err error) error {
 
 func (s *Stream) renewDataKey(ctx context.Context) error {
 	db := s.db
-	if err := s.keys.wait(ctx, db); err != nil {
+	if err := wait(ctx, db, s.keys.turn); err != nil {
 		return err
 	}
-	defer s.keys.done()
+	defer giveTurn(s.keys.turn)
 	keyID := s.settings.Load().keyID
 	needed := false
 	err := db.control(ctx, func(a *appender, _ *kv.Batch) (func(), error) {
@@ -299,10 +285,10 @@ func (s *Stream) dataKey(number uint32) *layout.DataKey {
 
 // openDataKey has the data key of that number decrypted.
 func (s *Stream) openDataKey(ctx context.Context, number uint32) error {
-	if err := s.keys.wait(ctx, s.db); err != nil {
+	if err := wait(ctx, s.db, s.keys.turn); err != nil {
 		return err
 	}
-	defer s.keys.done()
+	defer giveTurn(s.keys.turn)
 	return s.openInTurn(ctx, number)
 }
 

@@ -1,6 +1,7 @@
 package braid
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"flag"
@@ -350,7 +351,7 @@ func (m *model) acked(ts *twinStream, records []twinRecord, results []PutResult)
 		if refused[ts.route(hash)] {
 			m.fail("record %d was stored, and one before it was refused", r.id)
 		}
-		r.shard, r.number = results[i].ShardID, results[i].SequenceNumber
+		r.shard, r.number, r.encrypted = results[i].ShardID, results[i].SequenceNumber, results[i].Encrypted
 		if want := ts.route(hash); r.shard != want {
 			m.fail("record %d with hash key %s went to %s, and not to %s", r.id, hash, r.shard, want)
 		}
@@ -407,25 +408,19 @@ func (m *model) putMany(ts *twinStream, s *Stream) {
 	}
 }
 
-// putTogether puts from several goroutines at once.
+// putTogether puts from several goroutines at once, and maybe changes the key or
+// trims to Latest in their midst: in one group of the committer, or as it comes.
 func (m *model) putTogether(ts *twinStream, s *Stream) {
 	producers := 2 + m.random.IntN(4)
-	m.logf("put from %d goroutines to %s", producers, ts.name)
-	var running sync.WaitGroup
+	grouped := m.random.IntN(2) == 0
+	m.logf("put from %d goroutines to %s (in one group: %v)", producers, ts.name, grouped)
 	var mu sync.Mutex
 	var all []twinRecord
-	type call struct {
-		records []twinRecord
-		entries []Entry
-	}
-	calls := make([]call, producers) // made before any of them changes the twin
-	for i := range calls {
-		calls[i].records, calls[i].entries = m.entries(ts, 1+m.random.IntN(4))
-	}
-	for _, c := range calls {
-		records, entries := c.records, c.entries
-		running.Go(func() {
-			m.promises.putBegins(ts, records)
+	var calls []func()
+	for range producers {
+		records, entries := m.entries(ts, 1+m.random.IntN(4)) // made before any of them changes the twin
+		m.promises.putBegins(ts, records)
+		calls = append(calls, func() {
 			results, err := s.PutRecords(m.t.Context(), entries)
 			mu.Lock()
 			defer mu.Unlock()
@@ -434,9 +429,70 @@ func (m *model) putTogether(ts *twinStream, s *Stream) {
 			}
 		})
 	}
-	running.Wait()
-	slices.SortFunc(all, func(a, b twinRecord) int { return int(int64(a.number.counter()) - int64(b.number.counter())) })
+	m.images.setControl(true)
+	defer m.images.setControl(false)
+	after := func() {}
+	switch kind := m.random.IntN(4); {
+	case kind == 0:
+		keyID := []string{"", "a", "b"}[m.random.IntN(3)]
+		m.logf("and encrypt it with %q", keyID)
+		change := func() { m.ok("change the key", s.changeKey(m.t.Context(), keyID)) }
+		calls = slices.Insert(calls, m.random.IntN(len(calls)+1), change)
+		ts.keyID = keyID
+	case kind == 1 && ts.limit == 0:
+		m.logf("and trim it to its tip")
+		from := m.db.visible.Load() + 1
+		m.promises.trimBegins(ts, max(from, m.now(), uint64(max(0, m.clock().UnixNano())))+1000) // no time passes
+		trim := func() { m.ok("trim", s.Trim(m.t.Context(), Latest())) }
+		if !grouped { // it may overtake a follower
+			f := m.followers[ts.name]
+			f.stop()
+			f.done.Wait()
+			defer func() { m.follow(ts, s, TrimHorizon()) }()
+		}
+		calls = slices.Insert(calls, m.random.IntN(len(calls)+1), trim)
+		after = func() { m.trimmedInTheirMidst(ts, s, all, from, grouped) }
+	}
+	if grouped {
+		together(m.db, calls...)
+	} else {
+		var running sync.WaitGroup
+		for _, call := range calls {
+			running.Go(call)
+		}
+		running.Wait()
+	}
+	slices.SortFunc(all, func(a, b twinRecord) int { return cmp.Compare(a.number.counter(), b.number.counter()) })
 	m.inOrder(all)
+	after()
+}
+
+// trimmedInTheirMidst takes over a trim to Latest, which began when from was the
+// next counter: it took what was visible then, nothing that came after it, and of
+// the records that were put meanwhile, in their order, those up to one point.
+func (m *model) trimmedInTheirMidst(ts *twinStream, s *Stream, put []twinRecord, from uint64, grouped bool) {
+	found := m.find(s, put)
+	for i := range put {
+		there := slices.ContainsFunc(found, func(r twinRecord) bool { return r.id == put[i].id })
+		switch {
+		case there:
+		case grouped || i > 0 && from <= put[i-1].number.counter():
+			m.fail("record %d was trimmed, and should not have been", put[i].id)
+		default:
+			from = put[i].number.counter() + 1
+		}
+	}
+	ts.trim(from)
+	m.promises.trimmed(ts, from)
+	m.totals.trims.Add(1)
+}
+
+// changeKey encrypts with a key, or with none.
+func (s *Stream) changeKey(ctx context.Context, keyID string) error {
+	if keyID == "" {
+		return s.StopEncryption(ctx)
+	}
+	return s.StartEncryption(ctx, keyID)
 }
 
 // putCancelled ends the context of a put at some moment. Three outcomes: it is
@@ -493,7 +549,7 @@ func (m *model) find(s *Stream, records []twinRecord) (found []twinRecord) {
 		id := modelID(got.Data)
 		if i := slices.IndexFunc(records, func(r twinRecord) bool { return r.id == id }); i >= 0 {
 			r := records[i]
-			r.shard, r.number = got.ShardID, got.SequenceNumber
+			r.shard, r.number, r.encrypted = got.ShardID, got.SequenceNumber, got.Encrypted
 			found = append(found, r)
 		}
 	}
@@ -606,15 +662,12 @@ func (m *model) changeKey(ts *twinStream, s *Stream) {
 	m.logf("encrypt %s with %q", ts.name, keyID)
 	m.images.setControl(true)
 	defer m.images.setControl(false)
-	switch keyID {
-	case "nobody's":
-		m.is("start encryption", s.StartEncryption(m.t.Context(), keyID), ErrInvalidArgument)
+	err := s.changeKey(m.t.Context(), keyID)
+	if keyID == "nobody's" {
+		m.is("start encryption", err, ErrInvalidArgument)
 		return
-	case "":
-		m.ok("stop encryption", s.StopEncryption(m.t.Context()))
-	default:
-		m.ok("start encryption", s.StartEncryption(m.t.Context(), keyID))
 	}
+	m.ok("change the key", err)
 	ts.keyID = keyID
 }
 

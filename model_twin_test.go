@@ -52,6 +52,8 @@ type twinRecord struct {
 	key      string
 	explicit *HashKey
 	size     int // of the data
+
+	encrypted bool // as its producer was told
 }
 
 func newTwin() *twin {
@@ -242,6 +244,8 @@ func (r twinRecord) matches(got Record) error {
 		return fmt.Errorf("record %d was changed: key %.20q, data %.20q of %d bytes", r.id, got.PartitionKey, got.Data, len(got.Data))
 	case (got.ExplicitHashKey == nil) != (r.explicit == nil) || r.explicit != nil && *got.ExplicitHashKey != *r.explicit:
 		return fmt.Errorf("record %d has another explicit hash key", r.id)
+	case got.Encrypted != r.encrypted:
+		return fmt.Errorf("record %d is read as encrypted: %v, which is not what its producer was told", r.id, got.Encrypted)
 	case uint64(got.ArrivalTime.UnixNano()) != r.number.counter():
 		return fmt.Errorf("record %d arrived at %v, which is not its counter", r.id, got.ArrivalTime)
 	}

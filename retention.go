@@ -324,7 +324,7 @@ func (a *appender) overLimit(s *Stream) (before uint64) {
 func (db *DB) expire(ctx context.Context, d dueStream) error {
 	s := d.stream
 	shards := s.topology.Load().shards
-	horizons, err := horizonsAt(shards, d.before)
+	horizons, err := horizonsAt(shards, bound{from: d.before})
 	if err != nil {
 		if s.deleted.Load() {
 			return nil
@@ -350,12 +350,12 @@ func (db *DB) expire(ctx context.Context, d dueStream) error {
 }
 
 // horizonsAt returns, for each shard, the horizon that trims all records before
-// the counter.
-func horizonsAt(shards []*Shard, before uint64) ([]layout.Horizon, error) {
+// the bound.
+func horizonsAt(shards []*Shard, before bound) ([]layout.Horizon, error) {
 	horizons := make([]layout.Horizon, len(shards))
 	for i, sh := range shards {
 		var err error
-		if horizons[i], err = sh.horizonAt(bound{from: before}); err != nil {
+		if horizons[i], err = sh.horizonAt(before); err != nil {
 			return nil, err
 		}
 	}

@@ -39,13 +39,13 @@ type Shard struct {
 	horizon layout.Horizon
 
 	// The appender's, ahead of what readers see by the group being committed.
-	next      tail.Tip         // what the next record will be
-	epoch     uint32           // of the last slice, if it can take records; else 0
-	allSlices epoch.Slices     // becomes slices
-	trimmed   layout.Horizon   // becomes horizon
-	ending    uint64           // becomes closedSeconds
-	pending   []layout.Record  // become the tail's
-	payloads  []layout.Payload // of pending, until they are in the batch
+	next      tail.Tip        // what the next record will be
+	epoch     uint32          // of the last slice, if it can take records; else 0
+	allSlices epoch.Slices    // becomes slices
+	trimmed   layout.Horizon  // becomes horizon
+	ending    uint64          // becomes closedSeconds
+	pending   []layout.Record // become the tail's
+	writes    []pendingWrite  // of pending, until they are in the batch
 	budgets   writeBudgets
 	charged   charge     // by the current call
 	load      *shardLoad // nil: nothing was put on demand since it was looked at

@@ -226,24 +226,27 @@ func (db *DB) releaseRequest(r *putRequest) {
 // stream, [ErrFailed], [ErrClosed], [ErrOutcomeUnknown], and those of reading.
 // Trimming works while the disk is full.
 func (s *Stream) Trim(ctx context.Context, before Position) error {
-	shards := s.topology.Load().shards
-	horizons := make([]layout.Horizon, len(shards))
-	for i, sh := range shards {
-		bound, err := before.inStream(s)
-		if err == nil {
-			horizons[i], err = sh.horizonAt(bound)
-		}
-		if err != nil {
-			return wrapError("trim", s.name, err)
-		}
+	return wrapError("trim", s.name, s.trim(ctx, before))
+}
+
+func (s *Stream) trim(ctx context.Context, before Position) error {
+	// Once for all shards: what is put from now on is not the caller's to trim.
+	// And before the shards are looked up: what lies below it is in one of them.
+	bound, err := before.inStream(s)
+	if err != nil {
+		return err
 	}
-	err := s.db.control(ctx, func(a *appender, batch *kv.Batch) (func(), error) {
+	shards := s.topology.Load().shards
+	horizons, err := horizonsAt(shards, bound)
+	if err != nil {
+		return err
+	}
+	return s.db.control(ctx, func(a *appender, batch *kv.Batch) (func(), error) {
 		if s.gone {
 			return nil, ErrStreamNotFound
 		}
 		return a.trim(shards, horizons, batch), nil
 	})
-	return wrapError("trim", s.name, err)
 }
 
 // StreamDescription is what is known of a stream at one time.
