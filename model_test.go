@@ -160,6 +160,11 @@ func (m *model) is(what string, err, class error) {
 // now is the time by which records age: no step of the clock changes it.
 func (m *model) now() uint64 { return uint64(time.Now().UnixNano() + m.aging.Load()) }
 
+// moment is now on both clocks. What arrives never lies behind what has.
+func (m *model) moment() twinMoment {
+	return twinMoment{m.now(), max(m.now(), uint64(max(0, m.clock().UnixNano())), m.db.visible.Load())}
+}
+
 // setNow is for the opening of the database.
 func (m *model) setNow(now uint64) { m.aging.Store(int64(now) - time.Now().UnixNano()) }
 
@@ -179,8 +184,9 @@ func (m *model) age() {
 		}
 		now := s.topology.Load() // some may have gone, or come on demand
 		if len(now.shards) != len(ts.shards) || int(now.next) != len(ts.shards)+len(ts.gone) {
-			m.ok("shards", ts.checkShards(s.Describe(), m.now()))
+			m.ok("shards", ts.checkShards(s.Describe(), m.moment()))
 		}
+		ts.looked = m.moment()
 	}
 }
 
@@ -276,7 +282,7 @@ func (m *model) createStream() {
 	}
 	m.promises.created(ts, s)
 	m.twin.streams[name] = ts
-	if m.ok("shards", ts.checkShards(s.Describe(), m.now())) && len(s.Shards()) != opts.Shards {
+	if m.ok("shards", ts.checkShards(s.Describe(), m.moment())) && len(s.Shards()) != opts.Shards {
 		m.fail("%d shards were made", len(s.Shards()))
 	}
 	m.follow(ts, s, TrimHorizon())
@@ -593,10 +599,12 @@ func (m *model) reshard(ts *twinStream, s *Stream) {
 	var err error
 	switch kind := m.random.IntN(5); {
 	case kind == 0:
-		target := 1 + m.random.IntN(6)
-		m.logf("change %s to %d shards", ts.name, target)
-		if err = s.UpdateShardCount(m.t.Context(), target); err == nil && len(s.topology.Load().open) != target {
-			m.fail("it has %d", len(s.topology.Load().open))
+		for range max(1, m.random.IntN(20)-14) { // generations within a second
+			target := 1 + m.random.IntN(6)
+			m.logf("change %s to %d shards", ts.name, target)
+			if err = s.UpdateShardCount(m.t.Context(), target); err == nil && len(s.topology.Load().open) != target {
+				m.fail("it has %d", len(s.topology.Load().open))
+			}
 		}
 	case kind < 3 && len(open) < 8 || len(open) == 1:
 		m.logf("split %s of %s", open[i].id, ts.name)
@@ -612,7 +620,7 @@ func (m *model) reshard(ts *twinStream, s *Stream) {
 	}
 	if m.ok("reshard", err) {
 		m.totals.reshards.Add(1)
-		m.ok("shards", ts.checkShards(s.Describe(), m.now()))
+		m.ok("shards", ts.checkShards(s.Describe(), m.moment()))
 		m.promises.resharded(ts, s)
 	}
 }

@@ -125,10 +125,11 @@ func (s *Stream) reshard(ctx context.Context, fn func(*reshard) error) error {
 			return nil, ErrStreamNotFound
 		}
 		r := &reshard{
-			stream: s,
-			now:    a.now / uint64(time.Second),
-			shards: slices.Clone(s.routes.open),
-			closed: make(map[*Shard]uint64),
+			appender: a,
+			stream:   s,
+			now:      a.now / uint64(time.Second),
+			shards:   slices.Clone(s.routes.open),
+			closed:   make(map[*Shard]uint64),
 		}
 		if err := fn(r); err != nil {
 			return nil, err
@@ -140,11 +141,12 @@ func (s *Stream) reshard(ctx context.Context, fn func(*reshard) error) error {
 // reshard is a change of a stream's topology in the making, on the committer's
 // goroutine. Nothing of the stream is touched before it is finished.
 type reshard struct {
-	stream *Stream
-	now    uint64            // Unix time
-	shards []*Shard          // that will be open, by their ranges
-	closed map[*Shard]uint64 // with the second of it; some may be among made
-	made   []*Shard
+	appender *appender
+	stream   *Stream
+	now      uint64            // Unix time
+	shards   []*Shard          // that will be open, by their ranges
+	closed   map[*Shard]uint64 // with the second for its number; some may be among made
+	made     []*Shard
 }
 
 // byHand refuses what is the stream's own to decide.
@@ -162,7 +164,7 @@ func (r *reshard) open(id ShardID) (*Shard, error) {
 	switch {
 	case !ok || sh == nil:
 		return nil, fmt.Errorf("%w: %.128q", ErrShardNotFound, string(id))
-	case sh.ending != 0:
+	case sh.ending != nil:
 		return nil, &InvalidArgumentError{"ShardID", sh.id, "must be a shard that is open: this one was split or merged already"}
 	}
 	return sh, nil
@@ -239,7 +241,8 @@ func (r *reshard) mergeNarrowest(limit int) {
 // Invariant: a shard's second of creation, which stands in front of everything
 // else in its numbers, lies above the second at which its parents were closed.
 // So the numbers of children are greater than those of their parents. Kinesis
-// does the same.
+// does the same. So where reshards follow each other within a second, these seconds
+// run ahead of the clock; nothing takes them for a time.
 func (r *reshard) child(start, end uint128.Uint128, parents ...*Shard) *Shard {
 	row := layout.ShardRow{Start: start, End: end}
 	for _, parent := range parents {
@@ -252,7 +255,7 @@ func (r *reshard) child(start, end uint128.Uint128, parents ...*Shard) *Shard {
 	return sh
 }
 
-// close returns the second at which the shard is closed.
+// close returns the second for the number at which the shard ends.
 func (r *reshard) close(sh *Shard) uint64 {
 	if r.closed[sh] == 0 {
 		r.closed[sh] = max(r.now, sh.createdSeconds, sh.next.LastCounter/uint64(time.Second), 1)
@@ -266,10 +269,14 @@ func (r *reshard) finish(batch *kv.Batch) (publish func()) {
 	if len(r.made) == 0 {
 		return nil
 	}
-	s := r.stream
+	a, s := r.appender, r.stream
+	moment := a.nextCounter() // above all records of the parents, below the children's
+	for _, sh := range r.made {
+		sh.createdCounter = moment
+	}
 	changed := slices.Clone(r.made)
 	for sh, second := range r.closed {
-		sh.ending = second
+		sh.ending = &closing{seconds: second, counter: moment, aged: a.db.aging.at(a.moment)}
 		if sh.index < s.routes.next {
 			changed = append(changed, sh)
 		}
@@ -290,8 +297,8 @@ func (r *reshard) finish(batch *kv.Batch) (publish func()) {
 	return func() {
 		// The children first: who sees the end of a parent must find them.
 		s.topology.Store(next)
-		for sh, second := range r.closed {
-			sh.closedSeconds.Store(second)
+		for sh := range r.closed {
+			sh.closing.Store(sh.ending)
 			sh.log.End()
 		}
 		s.db.changed.Raise()

@@ -258,7 +258,7 @@ func (a *appender) due(s *Stream, now uint64) (before, next uint64) {
 			next = min(next, last+uint64(s.config.retention)+1)
 		case len(sh.allSlices) > 0 && a.lastOfSlice(sh, 0) < before: // the floor is above it
 			next = now
-		case len(sh.allSlices) == 0 && sh.ending != 0 && !s.routes.hasParentOf(sh):
+		case len(sh.allSlices) == 0 && sh.ending != nil && !s.routes.hasParentOf(sh):
 			next = min(next, s.goes(sh))
 		}
 	}
@@ -283,7 +283,7 @@ func (s *Stream) goes(sh *Shard) uint64 {
 	if period == 0 {
 		period = defaultRetention // its readers must have time to see its end
 	}
-	return (sh.ending+1)*uint64(time.Second) + uint64(period)
+	return sh.ending.aged + uint64(period)
 }
 
 // overLimit returns the counter before which the stream's records are to be
@@ -368,7 +368,7 @@ func (a *appender) dropShards(s *Stream, batch *kv.Batch) *topology {
 	now := a.db.aging.now()
 	next := &topology{open: s.routes.open, next: s.routes.next, expired: s.routes.expired}
 	for _, sh := range s.routes.shards {
-		if sh.ending == 0 || len(sh.allSlices) > 0 || s.goes(sh) > now || next.hasParentOf(sh) {
+		if sh.ending == nil || len(sh.allSlices) > 0 || s.goes(sh) > now || next.hasParentOf(sh) {
 			next.shards = append(next.shards, sh)
 			continue
 		}

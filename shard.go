@@ -29,9 +29,10 @@ type Shard struct {
 	id             ShardID
 	hashKeys       HashKeyRange
 	parents        []uint32
-	createdSeconds uint64
-	closedSeconds  atomic.Uint64 // 0 while it takes records; set before log ends
-	log            *tail.Log     // recent records, and the tip
+	createdSeconds uint64                  // part of its numbers, and no time: it may be ahead of the clock
+	createdCounter uint64                  // when it was made: nanoseconds
+	closing        atomic.Pointer[closing] // nil while it takes records; set before log ends
+	log            *tail.Log               // recent records, and the tip
 	reads          readBudgets
 
 	mu      sync.Mutex // guards slices and horizon; nothing else is locked under it
@@ -43,12 +44,19 @@ type Shard struct {
 	epoch     uint32          // of the last slice, if it can take records; else 0
 	allSlices epoch.Slices    // becomes slices
 	trimmed   layout.Horizon  // becomes horizon
-	ending    uint64          // becomes closedSeconds
+	ending    *closing        // becomes closing
 	pending   []layout.Record // become the tail's
 	writes    []pendingWrite  // of pending, until they are in the batch
 	budgets   writeBudgets
 	charged   charge     // by the current call
 	load      *shardLoad // nil: nothing was put on demand since it was looked at
+}
+
+// closing is when a shard was closed. It is never changed.
+type closing struct {
+	seconds uint64 // part of the number at which the shard ends, and no time
+	counter uint64 // when it was: above the shard's records, and not above its children's
+	aged    uint64 // the same on the retention clock, which no step of the wall clock moves
 }
 
 // ID returns the shard's id, such as "shardId-000000000003". Ids of a stream are
@@ -89,6 +97,12 @@ type ShardDescription struct {
 	Children     []ShardID // the shards that came from this one
 	Closed       bool      // no record will follow
 
+	// CreatedAt is when the shard was made, and ClosedAt when it was closed; that
+	// is zero for an open one. A shard's records arrived at CreatedAt or later and
+	// before ClosedAt. Its numbers do not tell: where reshards follow each other
+	// within a second, the second of creation in them runs ahead of the clock.
+	CreatedAt, ClosedAt time.Time
+
 	// StartingSequenceNumber comes before every record of the shard;
 	// EndingSequenceNumber, which an open shard does not have, comes after.
 	StartingSequenceNumber, EndingSequenceNumber SequenceNumber
@@ -109,20 +123,22 @@ func (sh *Shard) describe(children []ShardID) ShardDescription {
 	if above, err := sh.readable(0, horizon, slices); err == nil {
 		horizon = above
 	}
-	closedSeconds := sh.closedSeconds.Load()
+	end := sh.closing.Load()
 	tip := sh.log.Tip()
 	d := ShardDescription{
 		ID:                     sh.id,
 		HashKeyRange:           sh.hashKeys,
 		Parents:                sh.Parents(),
 		Children:               children,
-		Closed:                 closedSeconds != 0,
+		Closed:                 end != nil,
+		CreatedAt:              time.Unix(0, int64(sh.createdCounter)),
 		StartingSequenceNumber: sh.starting(),
 		Records:                int64(tip.Ordinal - min(horizon.Ordinal, tip.Ordinal)),
 		Bytes:                  int64(tip.Offset - min(horizon.Offset, tip.Offset)),
 	}
-	if d.Closed {
-		d.EndingSequenceNumber = newSequenceNumber(int64(sh.createdSeconds), endingCounter, int64(closedSeconds), sh.index)
+	if end != nil {
+		d.ClosedAt = time.Unix(0, int64(end.counter))
+		d.EndingSequenceNumber = newSequenceNumber(int64(sh.createdSeconds), endingCounter, int64(end.seconds), sh.index)
 	}
 	if d.Records > 0 {
 		d.Last = sh.number(tip.LastCounter)

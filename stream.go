@@ -311,7 +311,7 @@ func (a *appender) createStream(name string, opts StreamOptions, batch *kv.Batch
 	a.boundCounters(batch) // it holds the number of the next stream, too
 	shards := make([]*Shard, opts.Shards)
 	for i, keys := range evenRanges(opts.Shards) {
-		row := layout.ShardRow{Start: keys.Start.n, End: keys.End.n, CreatedSeconds: created / uint64(time.Second)}
+		row := layout.ShardRow{Start: keys.Start.n, End: keys.End.n, CreatedSeconds: created / uint64(time.Second), Created: created}
 		batch.Set(layout.ShardKey(s.number, uint32(i)), row.Encode(s.number, uint32(i)))
 		shards[i] = newShard(s, uint32(i), row)
 		shards[i].setTip(layout.Horizon{})

@@ -30,7 +30,7 @@ type topology struct {
 func newTopology(shards []*Shard, next uint32, expired layout.ExpiredShard) *topology {
 	t := &topology{shards: shards, next: next, expired: expired}
 	for _, sh := range shards {
-		if sh.ending == 0 {
+		if sh.ending == nil {
 			t.open = append(t.open, sh)
 		}
 	}
