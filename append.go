@@ -6,6 +6,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/braidstream/braid/internal/agenda"
 	"github.com/braidstream/braid/internal/commit"
 	"github.com/braidstream/braid/internal/epoch"
 	"github.com/braidstream/braid/internal/kv"
@@ -38,6 +39,13 @@ type appender struct {
 	epochs *epoch.Index
 	tails  *tail.Cache
 	txs    txLog
+	trims  agenda.Agenda[*Stream] // by when retention has something to do
+	asleep uint64                 // until when retention sleeps, on its clock; 0: it is to be awake
+
+	loose    map[uint32]struct{} // epochs that reclaim has not looked at since something died there
+	cuts     map[uint32]*cut     // what has died in epochs that live on
+	deserted []*Stream           // that have no record any more in the open epoch
+	watched  []*Stream           // on demand, that were put to lately
 
 	names      map[string]bool // of the streams, with those of this group
 	moment     time.Time       // at which this group began, for budgets
@@ -61,6 +69,12 @@ type appender struct {
 // counts are read by Metrics while the committer writes them.
 type counts struct {
 	groups, records, bytes, epochs, throttled atomic.Int64
+
+	shards atomic.Int64 // that there are
+
+	// looks counts the streams, shards, slices and epochs that the committer has
+	// looked at for something other than a put: for tests of what it costs.
+	looks atomic.Int64
 }
 
 // putOp is a request of PutRecord and PutRecords: entries of one stream.
@@ -190,7 +204,13 @@ func (a *appender) place(sh *Shard, p *put, batch *kv.Batch) {
 	}
 	sh.pending = append(sh.pending, *r)
 	sh.writes = append(sh.writes, write)
-	sh.next = tail.Tip{LastCounter: r.Counter, Ordinal: r.Ordinal + 1, Offset: r.Offset + uint64(r.Size())}
+	size := uint64(r.Size())
+	sh.next = tail.Tip{LastCounter: r.Counter, Ordinal: r.Ordinal + 1, Offset: r.Offset + size}
+	a.epochs.Hold(open, size)
+	s := sh.stream
+	if s.ledger.Grow(open, size); s.ledger.Over(uint64(s.config.retentionBytes)) {
+		a.schedule(s)
+	}
 }
 
 // pendingWrite is what a pending record needs until it is in the batch.
@@ -241,15 +261,18 @@ func (a *appender) writeRecords(batch *kv.Batch) {
 // beginEpoch opens an epoch. The memtable is handed over to be flushed first, so
 // that the epochs and the tables they fill begin together.
 func (a *appender) beginEpoch(batch *kv.Batch) {
-	if a.epochs.Len() > 0 {
-		_ = a.db.store.RotateMemTable() // what fails here fails the commit as well
-	}
 	first := max(a.now, a.last+1)
-	id := a.epochs.Begin(first)
+	if a.epochs.Len() == 0 {
+		a.epochs.Begin(first)
+	} else {
+		_ = a.db.store.RotateMemTable() // what fails here fails the commit as well
+		last := a.epochs.Open()
+		a.epochs.Begin(first)
+		a.endEpoch(last, batch)
+	}
+	id := a.epochs.Open()
 	batch.Set(layout.EpochKey(id), layout.EpochRow{FirstCounter: first}.Encode(id))
 	a.counts.epochs.Store(int64(a.epochs.Len()))
-	a.db.kickRetention() // what the last one holds has its end
-	a.db.kickReclaim()   // or it holds nothing
 }
 
 // beginSlice notes that the shard has records in the epoch from r on.
@@ -257,11 +280,15 @@ func (a *appender) beginSlice(sh *Shard, id uint32, r *layout.Record, batch *kv.
 	row := layout.SliceRow{FirstCounter: r.Counter, FirstOrdinal: r.Ordinal, FirstOffset: r.Offset}
 	batch.Set(layout.SliceKey(sh.stream.number, sh.index, id), row.Encode(sh.stream.number, sh.index, id))
 	a.epochs.AddSlice(id)
-	if len(sh.allSlices) == 0 {
-		a.db.kickRetention()
-	}
+	s := sh.stream
+	s.ledger.AddSlice(id)
 	sh.epoch = id
 	sh.allSlices = append(sh.allSlices, epoch.Slice{Epoch: id, SliceRow: row})
+	if len(sh.allSlices) == 1 {
+		s.filled.Set(&sh.filled, r.Counter)
+		s.oldest.Set(&sh.oldest, r.Counter)
+		a.schedule(s)
+	}
 }
 
 // Publish is part of commit.Log.

@@ -173,6 +173,8 @@ type DB struct {
 	mu      sync.Mutex         // guards the fields below
 	streams map[string]*Stream // by name
 
+	cutsLoaded bool // belongs to the goroutine of runReclaim
+
 	closed     atomic.Bool   // set first by Close
 	closing    chan struct{} // closed by Close
 	reclaim    chan struct{} // holds a token while there is space to return
@@ -383,6 +385,7 @@ func (db *DB) DeleteStream(ctx context.Context, name string) error {
 }
 
 func (db *DB) addStream(s *Stream) {
+	db.appender.counts.shards.Add(int64(len(s.topology.Load().shards)))
 	db.mu.Lock()
 	db.streams[s.name] = s
 	db.mu.Unlock()
@@ -396,9 +399,11 @@ func (db *DB) removeStream(s *Stream) {
 		delete(db.streams, s.name)
 	}
 	db.mu.Unlock()
-	for _, sh := range s.topology.Load().shards {
+	shards := s.topology.Load().shards
+	for _, sh := range shards {
 		sh.log.End()
 	}
+	db.appender.counts.shards.Add(-int64(len(shards)))
 	s.signal.End()
 	db.kickReclaim()
 	db.changed.Raise()

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"math"
 	"slices"
 	"sync"
 	"time"
@@ -324,6 +325,21 @@ func (s *Stream) openInTurn(ctx context.Context, number uint32) error {
 	return nil
 }
 
+// firstCounter returns a counter that no record of the stream lies below: that of the
+// first one, as far as it is known.
+func (s *Stream) firstCounter() uint64 {
+	for it := s.oldest.First(); it != nil; it = s.oldest.First() {
+		s.db.appender.counts.looks.Add(1)
+		sh := it.Value
+		first := max(sh.trimmed.Counter, sh.allSlices[0].FirstCounter)
+		if first <= it.Due() {
+			return first
+		}
+		s.oldest.Set(it, first) // records were trimmed since
+	}
+	return math.MaxUint64
+}
+
 // pruneDataKeys removes the data keys that no record of the stream needs any more:
 // all that are older than the newest one made before every record.
 func (s *Stream) pruneDataKeys(batch *kv.Batch) {
@@ -332,12 +348,7 @@ func (s *Stream) pruneDataKeys(batch *kv.Batch) {
 	if len(s.keys.rows) < 2 {
 		return
 	}
-	first := uint64(1<<64 - 1) // no record has a lower counter
-	for _, sh := range s.routes.shards {
-		if sh.trimmed.Ordinal < sh.next.Ordinal {
-			first = min(first, sh.trimmed.Counter)
-		}
-	}
+	first := s.firstCounter()
 	numbers := slices.Sorted(maps.Keys(s.keys.rows))
 	for i, number := range numbers[:len(numbers)-1] {
 		if s.keys.rows[numbers[i+1]].Created > first {

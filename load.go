@@ -69,6 +69,8 @@ func (db *DB) load() error {
 		names:      make(map[string]bool),
 		last:       l.last,
 		nextStream: l.clock.NextStream,
+		loose:      make(map[uint32]struct{}),
+		cuts:       make(map[uint32]*cut),
 	}
 	db.appender = a
 	db.snapshots.store = db.store
@@ -77,12 +79,18 @@ func (db *DB) load() error {
 	a.counts.epochs.Store(int64(l.epochs.Len()))
 	for number, s := range l.streams {
 		s.db = db
+		s.trims.Value = s
 		s.settings.Store(s.config)
 		s.routes = newTopology(l.shards[number], l.rows[number].NextShard, l.rows[number].Expired)
 		s.topology.Store(s.routes)
 		s.signal.Raise(l.last)
 		db.streams[s.name] = s
 		a.names[s.name] = true
+		a.counts.shards.Add(int64(len(s.routes.shards)))
+		a.restoreTrims(s)
+	}
+	for _, id := range a.epochs.IDs() {
+		a.loose[id] = struct{}{} // a crash may have left something there
 	}
 	return nil
 }
@@ -276,6 +284,7 @@ func newShard(s *Stream, index uint32, row layout.ShardRow) *Shard {
 		horizon:        row.Horizon,
 		trimmed:        row.Horizon,
 	}
+	sh.filled.Value, sh.emptied.Value, sh.oldest.Value = sh, sh, sh
 	if row.Closed != 0 {
 		// The retention clock begins at the last counter or later, so this is in its past.
 		sh.ending = &closing{seconds: row.ClosedSeconds, counter: row.Closed, aged: row.Closed}

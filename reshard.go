@@ -185,14 +185,14 @@ func splits(sh *Shard, at uint128.Uint128) bool {
 func (r *reshard) split(sh *Shard, at uint128.Uint128) (lower, upper *Shard) {
 	lower = r.child(sh.hashKeys.Start.n, at.SubOne(), sh)
 	upper = r.child(at, sh.hashKeys.End.n, sh)
-	i := slices.Index(r.shards, sh)
+	i := (&topology{open: r.shards}).position(sh.hashKeys.Start.n)
 	r.shards = slices.Replace(r.shards, i, i+1, lower, upper)
 	return lower, upper
 }
 
 func (r *reshard) merge(a, b *Shard) *Shard {
 	child := r.child(a.hashKeys.Start.n, b.hashKeys.End.n, a, b)
-	i := slices.Index(r.shards, a)
+	i := (&topology{open: r.shards}).position(a.hashKeys.Start.n)
 	r.shards = slices.Replace(r.shards, i, i+2, child)
 	return child
 }
@@ -271,14 +271,21 @@ func (r *reshard) finish(batch *kv.Batch) (publish func()) {
 	}
 	a, s := r.appender, r.stream
 	moment := a.nextCounter() // above all records of the parents, below the children's
-	for _, sh := range r.made {
-		sh.createdCounter = moment
-	}
 	changed := slices.Clone(r.made)
 	for sh, second := range r.closed {
 		sh.ending = &closing{seconds: second, counter: moment, aged: a.db.aging.at(a.moment)}
 		if sh.index < s.routes.next {
 			changed = append(changed, sh)
+		}
+	}
+	children := make(map[uint32]*closing, len(r.closed))
+	for sh := range r.closed {
+		children[sh.index] = sh.ending
+	}
+	for _, sh := range r.made {
+		sh.createdCounter = moment
+		for _, parent := range sh.parents {
+			children[parent].children = append(children[parent].children, sh.index)
 		}
 	}
 	for _, sh := range changed {
@@ -293,10 +300,14 @@ func (r *reshard) finish(batch *kv.Batch) (publish func()) {
 	}
 	s.save(batch)
 	next := s.routes
-	s.db.kickRetention()
+	for sh := range r.closed {
+		a.file(sh)
+	}
+	a.schedule(s)
 	return func() {
 		// The children first: who sees the end of a parent must find them.
 		s.topology.Store(next)
+		a.counts.shards.Add(int64(len(r.made)))
 		for sh := range r.closed {
 			sh.closing.Store(sh.ending)
 			sh.log.End()

@@ -9,6 +9,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/braidstream/braid/internal/agenda"
 	"github.com/braidstream/braid/internal/epoch"
 	"github.com/braidstream/braid/internal/layout"
 	"github.com/braidstream/braid/internal/tail"
@@ -45,11 +46,17 @@ type Shard struct {
 	allSlices epoch.Slices    // becomes slices
 	trimmed   layout.Horizon  // becomes horizon
 	ending    *closing        // becomes closing
+	expired   bool            // it has gone from the topology
 	pending   []layout.Record // become the tail's
 	writes    []pendingWrite  // of pending, until they are in the batch
 	budgets   writeBudgets
 	charged   charge     // by the current call
 	load      *shardLoad // nil: nothing was put on demand since it was looked at
+	filled    agenda.Item[*Shard]
+	emptied   agenda.Item[*Shard]
+	oldest    agenda.Item[*Shard]
+
+	history *shardHistory // belongs to the goroutine of runCapacity
 }
 
 // closing is when a shard was closed. It is never changed.
@@ -57,6 +64,8 @@ type closing struct {
 	seconds uint64 // part of the number at which the shard ends, and no time
 	counter uint64 // when it was: above the shard's records, and not above its children's
 	aged    uint64 // the same on the retention clock, which no step of the wall clock moves
+
+	children []uint32 // the shards that came from this one, by index
 }
 
 // ID returns the shard's id, such as "shardId-000000000003". Ids of a stream are
@@ -76,8 +85,20 @@ func (sh *Shard) Parents() []ShardID {
 	return parents
 }
 
-// children returns the shards that came from this one.
-func (sh *Shard) children() []ShardID { return sh.stream.topology.Load().children()[sh.index] }
+// children returns the shards that came from this one, of those that are there.
+func (sh *Shard) children() (children []ShardID) {
+	end := sh.closing.Load()
+	if end == nil {
+		return nil
+	}
+	t := sh.stream.topology.Load()
+	for _, index := range end.children {
+		if child := t.shard(index); child != nil {
+			children = append(children, child.id)
+		}
+	}
+	return children
+}
 
 // number returns the sequence number of the shard's record with that counter.
 func (sh *Shard) number(counter uint64) SequenceNumber {
@@ -116,9 +137,7 @@ type ShardDescription struct {
 }
 
 // Describe returns the shard's range, lineage and content. Kinesis: ListShards.
-func (sh *Shard) Describe() ShardDescription { return sh.describe(sh.children()) }
-
-func (sh *Shard) describe(children []ShardID) ShardDescription {
+func (sh *Shard) Describe() ShardDescription {
 	horizon, slices := sh.view()
 	if above, err := sh.readable(0, horizon, slices); err == nil {
 		horizon = above
@@ -129,7 +148,7 @@ func (sh *Shard) describe(children []ShardID) ShardDescription {
 		ID:                     sh.id,
 		HashKeyRange:           sh.hashKeys,
 		Parents:                sh.Parents(),
-		Children:               children,
+		Children:               sh.children(),
 		Closed:                 end != nil,
 		CreatedAt:              time.Unix(0, int64(sh.createdCounter)),
 		StartingSequenceNumber: sh.starting(),

@@ -9,7 +9,9 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/braidstream/braid/internal/agenda"
 	"github.com/braidstream/braid/internal/commit"
+	"github.com/braidstream/braid/internal/epoch"
 	"github.com/braidstream/braid/internal/kv"
 	"github.com/braidstream/braid/internal/layout"
 	"github.com/braidstream/braid/internal/tail"
@@ -46,9 +48,14 @@ type Stream struct {
 	sealer      sealer // the data key that encrypts; for the key of config, it may be another's
 	nextDataKey uint32
 
-	// dead counts the bytes that have died in epochs in which others still live.
-	// What died before the database was opened is not counted.
-	dead map[uint32]uint64
+	ledger  epoch.Ledger          // what its shards have in each epoch
+	filled  agenda.Agenda[*Shard] // shards with records, by [appender.lastOfSlice] of their first slice, or less
+	emptied agenda.Agenda[*Shard] // closed shards without a record and without a parent, by when they were closed
+	oldest  agenda.Agenda[*Shard] // shards with records, by the counter of their oldest one, or less
+	trims   agenda.Item[*Stream]  // in the appender's agenda
+	watched bool                  // it is in the appender's list of that name
+
+	peak peaks // belongs to the goroutine of runCapacity
 }
 
 // Name returns the stream's name.
@@ -236,8 +243,7 @@ func (s *Stream) trim(ctx context.Context, before Position) error {
 	if err != nil {
 		return err
 	}
-	shards := s.topology.Load().shards
-	horizons, err := horizonsAt(shards, bound)
+	shards, horizons, err := horizonsAt(s.topology.Load().shards, bound)
 	if err != nil {
 		return err
 	}
@@ -283,10 +289,8 @@ func (s *Stream) Describe() StreamDescription {
 		EncryptionKey:  set.keyID,
 		Tags:           maps.Clone(set.tags),
 	}
-	t := s.topology.Load()
-	children := t.children()
-	for _, sh := range t.shards {
-		shard := sh.describe(children[sh.index])
+	for _, sh := range s.topology.Load().shards {
+		shard := sh.Describe()
 		d.Records += shard.Records
 		d.Bytes += shard.Bytes
 		d.Shards = append(d.Shards, shard)
@@ -306,6 +310,7 @@ func (a *appender) createStream(name string, opts StreamOptions, batch *kv.Batch
 		keys:           newDataKeys(),
 	}
 	s.settings.Store(s.config)
+	s.trims.Value = s
 	a.nextStream++
 	a.names[name] = true
 	a.boundCounters(batch) // it holds the number of the next stream, too

@@ -64,20 +64,23 @@ func (t *topology) position(hash uint128.Uint128) int {
 	return low
 }
 
-// hasParentOf reports whether a shard that the given one came from is there.
+// hasParentOf reports whether a shard that the given one came from is there. The
+// appender asks.
 func (t *topology) hasParentOf(sh *Shard) bool {
-	return slices.ContainsFunc(sh.parents, func(parent uint32) bool { return t.shard(parent) != nil })
+	return slices.ContainsFunc(sh.parents, func(parent uint32) bool {
+		p := t.shard(parent)
+		return p != nil && !p.expired
+	})
 }
 
-// children returns the shards that came from each, by its index.
-func (t *topology) children() map[uint32][]ShardID {
-	children := make(map[uint32][]ShardID)
-	for _, sh := range t.shards {
-		for _, parent := range sh.parents {
-			children[parent] = append(children[parent], sh.id)
-		}
+// without returns all shards but the given ones, in the order of their indexes.
+func (t *topology) without(gone []*Shard) []*Shard {
+	kept, rest := make([]*Shard, 0, len(t.shards)-len(gone)), t.shards
+	for _, sh := range gone {
+		i := sort.Search(len(rest), func(i int) bool { return rest[i].index >= sh.index })
+		kept, rest = append(kept, rest[:i]...), rest[i+1:]
 	}
-	return children
+	return append(kept, rest...)
 }
 
 // lost returns the error of a reader of the stream who counts on every record
