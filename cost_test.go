@@ -196,3 +196,27 @@ func TestDeletingManyStreamsLooksAtEachOnce(t *testing.T) {
 		require.NoError(t, db.Close())
 	})
 }
+
+// A reader that follows a stream through any number of reshards holds a cursor for each
+// shard that it still has to read.
+func TestAReaderLetsGoOfShardsThatItHasRead(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		db, err := Open(InMemory, nil)
+		require.NoError(t, err)
+		s, err := db.CreateStream(t.Context(), "s", nil)
+		require.NoError(t, err)
+		m := &merge{stream: s, bound: bound{from: 1}}
+		for i := range 100 {
+			require.NoError(t, putOne(t.Context(), db, s))
+			require.NoError(t, s.UpdateShardCount(t.Context(), 2+i%2))
+			read := 0
+			done, err := m.run(t.Context(), db.visible.Load(), func(Record, error) bool { read++; return true })
+			require.NoError(t, err)
+			require.False(t, done)
+			require.Equal(t, 1, read)
+			require.Empty(t, m.heap)
+			require.LessOrEqual(t, len(m.idle), 3+2) // open, and read in this round
+		}
+		require.NoError(t, db.Close())
+	})
+}

@@ -40,11 +40,16 @@ func newTopology(shards []*Shard, next uint32, expired layout.ExpiredShard) *top
 
 // shard returns the shard with that index, nil if there is none.
 func (t *topology) shard(index uint32) *Shard {
-	i := sort.Search(len(t.shards), func(i int) bool { return t.shards[i].index >= index })
+	i := t.from(index)
 	if i == len(t.shards) || t.shards[i].index != index {
 		return nil
 	}
 	return t.shards[i]
+}
+
+// from returns where in shards those begin that have the index or a higher one.
+func (t *topology) from(index uint32) int {
+	return sort.Search(len(t.shards), func(i int) bool { return t.shards[i].index >= index })
 }
 
 // route returns the open shard whose range holds the hash key.
@@ -77,7 +82,7 @@ func (t *topology) hasParentOf(sh *Shard) bool {
 func (t *topology) without(gone []*Shard) []*Shard {
 	kept, rest := make([]*Shard, 0, len(t.shards)-len(gone)), t.shards
 	for _, sh := range gone {
-		i := sort.Search(len(rest), func(i int) bool { return rest[i].index >= sh.index })
+		i := (&topology{shards: rest}).from(sh.index)
 		kept, rest = append(kept, rest[:i]...), rest[i+1:]
 	}
 	return append(kept, rest...)
