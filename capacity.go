@@ -25,9 +25,9 @@ const (
 
 	// OnDemand gives every shard the same budgets, splits those that are busy and
 	// merges those that are not: there is room for twice the recent peak. It knows
-	// the load since the database was opened. [Stream.SplitShard],
-	// [Stream.MergeShards] and [Stream.UpdateShardCount] are refused. Kinesis:
-	// ON_DEMAND.
+	// the load since the database was opened: a stream that nothing was put to since
+	// stays as it is. [Stream.SplitShard], [Stream.MergeShards] and
+	// [Stream.UpdateShardCount] are refused. Kinesis: ON_DEMAND.
 	OnDemand
 )
 
@@ -180,7 +180,7 @@ func (db *DB) kickCapacity() {
 	}
 }
 
-// capacity is what is remembered of streams on demand, beside Stream.peak and
+// capacity is what is remembered of streams on demand, beside Stream.peaks and
 // Shard.history. It belongs to the goroutine of runCapacity, but for decisions.
 type capacity struct {
 	watched map[*Stream]int64 // streams that were put to lately, and the last minute in which they were, or were resharded
@@ -260,8 +260,17 @@ func (db *DB) adaptCapacity(ctx context.Context, minute int64) error {
 		if err := s.adapt(ctx, steps); err != nil && !s.deleted.Load() {
 			return err
 		}
-		if s.topology.Load() != before {
-			db.capacity.watched[s] = minute // what was merged may be merged again
+		now := s.topology.Load()
+		if now == before {
+			continue
+		}
+		db.capacity.watched[s] = minute // what was merged may be merged again
+		for _, step := range steps {
+			for _, index := range []uint32{step.Shard, step.Other} {
+				if sh := now.shard(index); sh != nil && sh.closing.Load() != nil {
+					sh.history = nil
+				}
+			}
 		}
 	}
 	return nil
@@ -329,14 +338,17 @@ func (db *DB) harvest(ctx context.Context, minute int64) (map[*Stream]ondemand.S
 			}
 			total = ondemand.Load{Records: total.Records + load.Records, Bytes: total.Bytes + load.Bytes}
 		}
-		stream.Peak = s.peak.add(total, minute)
+		if s.peaks == nil {
+			s.peaks = new(peaks)
+		}
+		stream.Peak = s.peaks.add(total, minute)
 		observed[s] = stream
 	}
 	return observed, nil
 }
 
-// forgetLoad forgets what was put to the stream's shards, which is not looked at any
-// longer. Its peak stays.
+// forgetLoad forgets what was put to the stream's shards, which are no longer looked
+// at. The stream's peaks stay.
 func (s *Stream) forgetLoad() {
 	for _, sh := range s.topology.Load().open {
 		sh.history = nil

@@ -298,7 +298,7 @@ func (db *DB) runRetention() {
 		case closedIsFine(db, err) != nil:
 			db.opts.Logger.Warn("expired records could not be trimmed; it will be tried again", "error", err)
 			timer.Reset(trimInterval)
-		case len(plan.due) == 0 && plan.next != math.MaxUint64:
+		case err == nil && len(plan.due) == 0 && plan.next != math.MaxUint64:
 			timer.Reset(time.Duration(plan.next - min(plan.next, db.aging.now())))
 		}
 	}

@@ -55,7 +55,7 @@ type Stream struct {
 	trims   agenda.Item[*Stream]  // in the appender's agenda
 	watched bool                  // it is in the appender's list of that name
 
-	peak peaks // belongs to the goroutine of runCapacity
+	peaks *peaks // belongs to the goroutine of runCapacity; nil: it was never put to on demand
 }
 
 // Name returns the stream's name.
