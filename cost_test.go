@@ -10,6 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/braidstream/braid/internal/kv"
+	"github.com/braidstream/braid/internal/layout"
 )
 
 // What is there and idle costs nothing: the committer looks at what a call changes
@@ -219,4 +220,52 @@ func TestAReaderLetsGoOfShardsThatItHasRead(t *testing.T) {
 		}
 		require.NoError(t, db.Close())
 	})
+}
+
+// What a stream leaves behind in the open epoch is removed when that has ended, though
+// nobody trims the stream again.
+func TestWhatDiesInTheOpenEpochIsRemovedAfterIt(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		db, err := Open(InMemory, nil)
+		require.NoError(t, err)
+		open := func(name string) *Stream {
+			s, err := db.CreateStream(t.Context(), name, nil)
+			require.NoError(t, err)
+			return s
+		}
+		dies, again, lives := open("dies"), open("again"), open("lives")
+		stored := func(s *Stream, id uint32) (n int) {
+			lower, upper := layout.StreamRecordsSpan(id, s.number)
+			require.NoError(t, scan(db.store, lower, upper, func(_, _ []byte) error { n++; return nil }))
+			return n
+		}
+		for _, s := range []*Stream{dies, again} {
+			_, err := s.PutRecord(t.Context(), "key", make([]byte, 2*deadBytes))
+			require.NoError(t, err)
+			require.NoError(t, s.Trim(t.Context(), Latest()))
+		}
+		require.NoError(t, putOne(t.Context(), db, again))
+		require.NoError(t, putOne(t.Context(), db, lives))
+		synctest.Wait()
+		id := db.appender.epochs.Open()
+		require.Equal(t, []int{1, 2, 1}, []int{stored(dies, id), stored(again, id), stored(lives, id)})
+		require.NoError(t, db.fillEpoch(t.Context()))
+		require.NoError(t, putOne(t.Context(), db, lives))
+		synctest.Wait()
+		require.Equal(t, []int{0, 2, 1}, []int{stored(dies, id), stored(again, id), stored(lives, id)})
+		require.Equal(t, "data", joinedData(t, again))
+		require.NoError(t, again.Trim(t.Context(), Latest()))
+		synctest.Wait()
+		require.Equal(t, []int{0, 0, 1}, []int{stored(dies, id), stored(again, id), stored(lives, id)})
+		require.NoError(t, db.Close())
+	})
+}
+
+func joinedData(t *testing.T, s *Stream) (all string) {
+	t.Helper()
+	for r, err := range s.Records(t.Context(), TrimHorizon()) {
+		require.NoError(t, err)
+		all += string(r.Data)
+	}
+	return all
 }
