@@ -234,3 +234,44 @@ func TestEveryWaitEndsWithTheDatabase(t *testing.T) {
 		})
 	})
 }
+
+// A description is of one moment, whatever is resharded meanwhile: the open shards tile
+// the space of hash keys, and those that go on in others say in which.
+func TestADescriptionIsOfOneMoment(t *testing.T) {
+	db, err := Open(InMemory, &Options{Durability: NoSync})
+	require.NoError(t, err)
+	s, err := db.CreateStream(t.Context(), "s", nil)
+	require.NoError(t, err)
+	done := make(chan struct{})
+	var running sync.WaitGroup
+	running.Go(func() {
+		defer close(done)
+		for i := range 150 {
+			if err := s.UpdateShardCount(t.Context(), 1+i%4); err != nil {
+				t.Error(err)
+			}
+		}
+	})
+	for describing := true; describing && !t.Failed(); {
+		select {
+		case <-done:
+			describing = false // once more
+		default:
+		}
+		d := s.Describe()
+		listed := make(map[ShardID]bool)
+		for _, sd := range d.Shards {
+			listed[sd.ID] = true
+		}
+		require.NoError(t, checkTiling(d))
+		for _, sd := range d.Shards {
+			require.Equal(t, sd.Closed, len(sd.Children) > 0, sd.ID)
+			require.Equal(t, sd.Closed, !sd.ClosedAt.IsZero(), sd.ID)
+			for _, child := range sd.Children {
+				require.True(t, listed[child], "%s goes on in %s", sd.ID, child)
+			}
+		}
+	}
+	running.Wait()
+	require.NoError(t, db.Close())
+}

@@ -50,16 +50,16 @@ type Shard struct {
 	pending   []layout.Record // become the tail's
 	writes    []pendingWrite  // of pending, until they are in the batch
 	budgets   writeBudgets
-	charged   charge     // by the current call
-	load      *shardLoad // nil: nothing was put on demand since it was looked at
-	filled    agenda.Item[*Shard]
+	charged   charge              // by the current call
+	load      *shardLoad          // nil: nothing was put on demand since it was looked at
+	filled    agenda.Item[*Shard] // in the stream's agenda of that name, as the next two
 	emptied   agenda.Item[*Shard]
 	oldest    agenda.Item[*Shard]
 
 	history *shardHistory // belongs to the goroutine of runCapacity
 }
 
-// closing is when a shard was closed. It is never changed.
+// closing is when a shard was closed. It is not changed once readers see it.
 type closing struct {
 	seconds uint64 // part of the number at which the shard ends, and no time
 	counter uint64 // when it was: above the shard's records, and not above its children's
@@ -85,13 +85,13 @@ func (sh *Shard) Parents() []ShardID {
 	return parents
 }
 
-// children returns the shards that came from this one, of those that are there.
-func (sh *Shard) children() (children []ShardID) {
+// children returns the shards that came from this one, of those that are there at one
+// time.
+func (sh *Shard) children(t *topology) (children []ShardID) {
 	end := sh.closing.Load()
 	if end == nil {
 		return nil
 	}
-	t := sh.stream.topology.Load()
 	for _, index := range end.children {
 		if child := t.shard(index); child != nil {
 			children = append(children, child.id)
@@ -137,18 +137,24 @@ type ShardDescription struct {
 }
 
 // Describe returns the shard's range, lineage and content. Kinesis: ListShards.
-func (sh *Shard) Describe() ShardDescription {
+func (sh *Shard) Describe() ShardDescription { return sh.describe(sh.stream.topology.Load()) }
+
+// describe describes the shard as it is at one time, so that a stream's shards fit.
+func (sh *Shard) describe(t *topology) ShardDescription {
 	horizon, slices := sh.view()
 	if above, err := sh.readable(0, horizon, slices); err == nil {
 		horizon = above
 	}
-	end := sh.closing.Load()
+	end, children := sh.closing.Load(), sh.children(t)
+	if len(children) == 0 && t.shard(sh.index) == sh {
+		end = nil // it was closed since
+	}
 	tip := sh.log.Tip()
 	d := ShardDescription{
 		ID:                     sh.id,
 		HashKeyRange:           sh.hashKeys,
 		Parents:                sh.Parents(),
-		Children:               sh.children(),
+		Children:               children,
 		Closed:                 end != nil,
 		CreatedAt:              time.Unix(0, int64(sh.createdCounter)),
 		StartingSequenceNumber: sh.starting(),
@@ -506,7 +512,7 @@ func (sh *Shard) recordsPage(q pageQuery, page page) *RecordsPage {
 		arrived := time.Unix(0, int64(page.next))
 		result.BehindLatest = max(sh.stream.db.clock().Sub(arrived), 1)
 	} else if page.tip.Ended {
-		result.EndOfShard, result.ChildShards = true, sh.children()
+		result.EndOfShard, result.ChildShards = true, sh.children(sh.stream.topology.Load())
 	}
 	return result
 }

@@ -289,8 +289,9 @@ func (s *Stream) Describe() StreamDescription {
 		EncryptionKey:  set.keyID,
 		Tags:           maps.Clone(set.tags),
 	}
-	for _, sh := range s.topology.Load().shards {
-		shard := sh.Describe()
+	t := s.topology.Load()
+	for _, sh := range t.shards {
+		shard := sh.describe(t)
 		d.Records += shard.Records
 		d.Bytes += shard.Bytes
 		d.Shards = append(d.Shards, shard)
