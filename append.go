@@ -6,6 +6,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/braidstream/braid/internal/agenda"
 	"github.com/braidstream/braid/internal/commit"
 	"github.com/braidstream/braid/internal/epoch"
 	"github.com/braidstream/braid/internal/kv"
@@ -38,6 +39,13 @@ type appender struct {
 	epochs *epoch.Index
 	tails  *tail.Cache
 	txs    txLog
+	trims  agenda.Agenda[*Stream] // by when retention has something to do
+	asleep uint64                 // until when retention sleeps, on its clock; 0: it is to be awake
+
+	loose    map[uint32]struct{} // epochs that reclaim has not looked at since something died there
+	cuts     map[uint32]*cut     // what has died in epochs that live on
+	deserted []*Stream           // that have no record any more in the open epoch
+	watched  []*Stream           // on demand, that were put to lately
 
 	names      map[string]bool // of the streams, with those of this group
 	moment     time.Time       // at which this group began, for budgets
@@ -61,6 +69,12 @@ type appender struct {
 // counts are read by Metrics while the committer writes them.
 type counts struct {
 	groups, records, bytes, epochs, throttled atomic.Int64
+
+	shards atomic.Int64 // that there are
+
+	// looks counts the streams, shards, slices and epochs that the committer has
+	// looked at for something other than a put: for tests of what it costs.
+	looks atomic.Int64
 }
 
 // putOp is a request of PutRecord and PutRecords: entries of one stream.
@@ -174,7 +188,11 @@ func (a *appender) place(sh *Shard, p *put, batch *kv.Batch) {
 	}
 	r := &p.record
 	r.Counter, r.Ordinal, r.Offset = a.nextCounter(), sh.next.Ordinal, sh.next.Offset
-	r.Sealed = sh.stream.config.keyID != ""
+	write := pendingWrite{payload: p.payload}
+	if sh.stream.config.keyID != "" {
+		write.dataKey = sh.stream.sealer.DataKey
+	}
+	r.Sealed = write.dataKey != nil
 	p.shard = sh
 
 	open := a.epochs.Open()
@@ -185,8 +203,25 @@ func (a *appender) place(sh *Shard, p *put, batch *kv.Batch) {
 		a.touched = append(a.touched, sh)
 	}
 	sh.pending = append(sh.pending, *r)
-	sh.payloads = append(sh.payloads, p.payload)
-	sh.next = tail.Tip{LastCounter: r.Counter, Ordinal: r.Ordinal + 1, Offset: r.Offset + uint64(r.Size())}
+	sh.writes = append(sh.writes, write)
+	size := uint64(r.Size())
+	sh.next = tail.Tip{LastCounter: r.Counter, Ordinal: r.Ordinal + 1, Offset: r.Offset + size}
+	a.epochs.Hold(open, size)
+	s := sh.stream
+	if s.ledger.Grow(open, size); s.ledger.Over(uint64(s.config.retentionBytes)) {
+		a.schedule(s)
+	}
+}
+
+// pendingWrite is what a pending record needs until it is in the batch.
+//
+// Invariant: whether a record is encrypted, and by which data key, is decided when
+// it is placed. A later request of the same group may change the stream's key, and
+// the record's producer is told what was decided. TestAKeyChangesBetweenPutsOfOneGroup
+// holds it.
+type pendingWrite struct {
+	payload layout.Payload
+	dataKey *layout.DataKey // nil: the record is stored in the clear
 }
 
 // writeRecords adds the group's records to the batch, in the order of their keys
@@ -199,13 +234,8 @@ func (a *appender) writeRecords(batch *kv.Batch) {
 	bytes := 0
 	for _, sh := range a.touched {
 		rowKey := layout.RecordKey{Epoch: sh.epoch, Stream: sh.stream.number, Shard: sh.index}
-		var dataKey *layout.DataKey
-		if sh.stream.config.keyID != "" {
-			dataKey = sh.stream.sealer.DataKey
-		}
 		for i := range sh.pending {
-			r, payload := &sh.pending[i], sh.payloads[i]
-			r.Sealed = dataKey != nil
+			r, payload, dataKey := &sh.pending[i], sh.writes[i].payload, sh.writes[i].dataKey
 			size := 0
 			if dataKey == nil {
 				size = layout.RecordBytes(r, payload)
@@ -222,8 +252,8 @@ func (a *appender) writeRecords(batch *kv.Batch) {
 			}
 			bytes += layout.RecordKeyBytes + size + recordMemtableBytes
 		}
-		clear(sh.payloads)
-		sh.payloads = sh.payloads[:0]
+		clear(sh.writes)
+		sh.writes = sh.writes[:0]
 	}
 	a.epochs.Grow(bytes)
 }
@@ -231,15 +261,18 @@ func (a *appender) writeRecords(batch *kv.Batch) {
 // beginEpoch opens an epoch. The memtable is handed over to be flushed first, so
 // that the epochs and the tables they fill begin together.
 func (a *appender) beginEpoch(batch *kv.Batch) {
-	if a.epochs.Len() > 0 {
-		_ = a.db.store.RotateMemTable() // what fails here fails the commit as well
-	}
 	first := max(a.now, a.last+1)
-	id := a.epochs.Begin(first)
+	if a.epochs.Len() == 0 {
+		a.epochs.Begin(first)
+	} else {
+		_ = a.db.store.RotateMemTable() // what fails here fails the commit as well
+		last := a.epochs.Open()
+		a.epochs.Begin(first)
+		a.endEpoch(last, batch)
+	}
+	id := a.epochs.Open()
 	batch.Set(layout.EpochKey(id), layout.EpochRow{FirstCounter: first}.Encode(id))
 	a.counts.epochs.Store(int64(a.epochs.Len()))
-	a.db.kickRetention() // what the last one holds has its end
-	a.db.kickReclaim()   // or it holds nothing
 }
 
 // beginSlice notes that the shard has records in the epoch from r on.
@@ -247,11 +280,15 @@ func (a *appender) beginSlice(sh *Shard, id uint32, r *layout.Record, batch *kv.
 	row := layout.SliceRow{FirstCounter: r.Counter, FirstOrdinal: r.Ordinal, FirstOffset: r.Offset}
 	batch.Set(layout.SliceKey(sh.stream.number, sh.index, id), row.Encode(sh.stream.number, sh.index, id))
 	a.epochs.AddSlice(id)
-	if len(sh.allSlices) == 0 {
-		a.db.kickRetention()
-	}
+	s := sh.stream
+	s.ledger.AddSlice(id)
 	sh.epoch = id
 	sh.allSlices = append(sh.allSlices, epoch.Slice{Epoch: id, SliceRow: row})
+	if len(sh.allSlices) == 1 {
+		s.filled.Set(&sh.filled, r.Counter)
+		s.oldest.Set(&sh.oldest, r.Counter)
+		a.schedule(s)
+	}
 }
 
 // Publish is part of commit.Log.

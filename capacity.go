@@ -25,9 +25,9 @@ const (
 
 	// OnDemand gives every shard the same budgets, splits those that are busy and
 	// merges those that are not: there is room for twice the recent peak. It knows
-	// the load since the database was opened. [Stream.SplitShard],
-	// [Stream.MergeShards] and [Stream.UpdateShardCount] are refused. Kinesis:
-	// ON_DEMAND.
+	// the load since the database was opened: a stream that nothing was put to since
+	// stays as it is. [Stream.SplitShard], [Stream.MergeShards] and
+	// [Stream.UpdateShardCount] are refused. Kinesis: ON_DEMAND.
 	OnDemand
 )
 
@@ -160,7 +160,9 @@ func (a *appender) observe(sh *Shard, p *put) {
 	if sh.load == nil {
 		sh.load = new(shardLoad)
 	}
-	if sh.load.records == 0 {
+	if s := sh.stream; !s.watched {
+		s.watched = true
+		a.watched = append(a.watched, s)
 		a.db.kickCapacity()
 	}
 	size := uint64(p.record.Size())
@@ -179,12 +181,10 @@ func (db *DB) kickCapacity() {
 	}
 }
 
-// capacity is what is remembered of streams on demand. It belongs to the
-// goroutine of runCapacity, but for decisions.
+// capacity is what is remembered of streams on demand, beside Stream.peaks and
+// Shard.history. It belongs to the goroutine of runCapacity, but for decisions.
 type capacity struct {
-	shards  map[*Shard]*shardHistory
-	peaks   map[*Stream]*peaks
-	traffic int64 // the last minute in which there was some
+	watched map[*Stream]int64 // streams that were put to lately, and the last minute in which they were, or were resharded
 
 	mu        sync.Mutex // guards decisions
 	decisions []CapacityDecision
@@ -211,7 +211,7 @@ type peaks struct {
 // idle database does nothing. It ends when the database closes or has failed.
 func (db *DB) runCapacity() {
 	c := &db.capacity
-	c.shards, c.peaks = make(map[*Shard]*shardHistory), make(map[*Stream]*peaks)
+	c.watched = make(map[*Stream]int64)
 	timer := time.NewTimer(capacityInterval)
 	timer.Stop() // until there is a put
 	defer timer.Stop()
@@ -235,13 +235,18 @@ func (db *DB) runCapacity() {
 		if closedIsFine(db, err) != nil {
 			db.opts.Logger.Warn("the capacity of streams on demand could not be adapted; it will be tried again", "error", err)
 		}
-		if running = minute-c.traffic <= int64(quietTime/capacityInterval)+1; running {
+		if running = len(c.watched) > 0 || err != nil; running {
 			timer.Reset(capacityInterval)
 		}
 	}
 }
 
-// adaptCapacity looks at all streams on demand, and does what is decided.
+// watchedMinutes is how long a stream is looked at after it was put to: until its
+// shards have been quiet for long enough to be merged.
+const watchedMinutes = int64(quietTime/capacityInterval) + 1
+
+// adaptCapacity looks at the streams on demand that were put to lately, and does what
+// is decided.
 func (db *DB) adaptCapacity(ctx context.Context, minute int64) error {
 	observed, err := db.harvest(ctx, minute)
 	if err != nil {
@@ -252,26 +257,48 @@ func (db *DB) adaptCapacity(ctx context.Context, minute int64) error {
 		if len(steps) == 0 {
 			continue
 		}
+		before := s.topology.Load()
 		if err := s.adapt(ctx, steps); err != nil && !s.deleted.Load() {
 			return err
+		}
+		now := s.topology.Load()
+		if now == before {
+			continue
+		}
+		db.capacity.watched[s] = minute // what was merged may be merged again
+		for _, step := range steps {
+			for _, index := range []uint32{step.Shard, step.Other} {
+				if sh := now.shard(index); sh != nil && sh.closing.Load() != nil {
+					sh.history = nil
+				}
+			}
 		}
 	}
 	return nil
 }
 
-// harvest takes what was put in the last minute, and returns what is known of
-// each stream on demand.
+// harvest takes what was put in the last minute, and returns what is known of each
+// stream on demand that was put to lately.
 func (db *DB) harvest(ctx context.Context, minute int64) (map[*Stream]ondemand.Stream, error) {
 	c := &db.capacity
-	streams := db.Streams()
+	quiet := make(map[*Stream]bool)
+	for s, last := range c.watched {
+		quiet[s] = minute-last > watchedMinutes
+	}
 	observed := make(map[*Stream]ondemand.Stream)
 	loads := make(map[*Shard]*shardLoad)
 	err := db.control(ctx, func(a *appender, _ *kv.Batch) (func(), error) {
-		for _, s := range streams {
+		watched := a.watched
+		a.watched = nil
+		for _, s := range watched {
+			a.counts.looks.Add(1)
 			capacity := s.config.capacity
-			if s.gone || capacity.Mode != OnDemand {
+			loaded := slices.ContainsFunc(s.routes.open, func(sh *Shard) bool { return sh.load != nil })
+			if s.gone || capacity.Mode != OnDemand || quiet[s] && !loaded {
+				s.watched = false
 				continue
 			}
+			a.watched = append(a.watched, s)
 			stream := ondemand.Stream{
 				Budget: ondemand.Load{Records: float64(capacity.WriteRecordsPerSecond), Bytes: float64(capacity.WriteBytesPerSecond)},
 				Min:    min(onDemandShards, capacity.MaxShards),
@@ -288,39 +315,45 @@ func (db *DB) harvest(ctx context.Context, minute int64) (map[*Stream]ondemand.S
 	if err != nil {
 		return nil, err
 	}
+	for s := range c.watched {
+		if _, found := observed[s]; !found {
+			s.forgetLoad()
+			delete(c.watched, s)
+		}
+	}
 	for s, stream := range observed {
+		if _, known := c.watched[s]; !known {
+			c.watched[s] = minute
+		}
 		var total ondemand.Load
 		for i := range stream.Shards {
 			sh := s.topology.Load().shard(stream.Shards[i].Index)
-			h := c.shards[sh]
-			if h == nil {
-				h = &shardHistory{first: minute, last: minute - 1}
-				c.shards[sh] = h
+			if sh.history == nil {
+				sh.history = &shardHistory{first: minute, last: minute - 1}
 			}
+			h := sh.history
 			load := h.add(loads[sh], minute)
 			h.describe(&stream.Shards[i], minute)
 			if load != (ondemand.Load{}) {
-				c.traffic = minute
+				c.watched[s] = minute
 			}
 			total = ondemand.Load{Records: total.Records + load.Records, Bytes: total.Bytes + load.Bytes}
 		}
-		if c.peaks[s] == nil {
-			c.peaks[s] = new(peaks)
+		if s.peaks == nil {
+			s.peaks = new(peaks)
 		}
-		stream.Peak = c.peaks[s].add(total, minute)
+		stream.Peak = s.peaks.add(total, minute)
 		observed[s] = stream
 	}
-	for sh := range c.shards {
-		if _, found := loads[sh]; !found {
-			delete(c.shards, sh)
-		}
-	}
-	for s := range c.peaks {
-		if _, found := observed[s]; !found {
-			delete(c.peaks, s)
-		}
-	}
 	return observed, nil
+}
+
+// forgetLoad forgets what was put to the stream's shards, which are no longer looked
+// at. The stream's peaks stay.
+func (s *Stream) forgetLoad() {
+	for _, sh := range s.topology.Load().open {
+		sh.history = nil
+	}
 }
 
 // add adds the load of a minute, and returns its average.
@@ -389,7 +422,11 @@ func (s *Stream) adapt(ctx context.Context, steps []ondemand.Step) error {
 		decisions = append(decisions, CapacityDecision{Time: s.db.clock(), Stream: s.name, Action: fmt.Sprintf(action, args...), Reason: reason})
 	}
 	for _, step := range steps {
-		if h := s.db.capacity.shards[s.topology.Load().shard(step.Shard)]; step.Kind == ondemand.Stay && h != nil && h.stayed == "" {
+		sh := s.topology.Load().shard(step.Shard)
+		if sh == nil || sh.history == nil {
+			continue
+		}
+		if h := sh.history; step.Kind == ondemand.Stay && h.stayed == "" {
 			h.stayed = step.Reason
 			decide(step.Reason, "leave %s as it is", shardID(step.Shard))
 		}

@@ -41,6 +41,8 @@ func (c companionDB) Attach(name string, attach func() any) any {
 	return a.held[name]
 }
 
+func (c companionDB) Visible() uint64 { return c.db.visible.Load() }
+
 func (c companionDB) OnCommit(fn func(key, value []byte)) {
 	if fn == nil {
 		c.db.onLease.Store(nil)

@@ -227,13 +227,15 @@ type DB struct {
 	mu      sync.Mutex         // guards the fields below
 	streams map[string]*Stream // by name
 
+	cutsLoaded bool // belongs to the goroutine of runReclaim
+
 	closed     atomic.Bool   // set first by Close
 	closing    chan struct{} // closed by Close
 	reclaim    chan struct{} // holds a token while there is space to return
 	loaded     chan struct{} // holds a token while a stream on demand was put to
 	expiring   chan struct{} // holds a token while there is retention to be planned
 	unsynced   chan struct{} // holds a token while Interval has something to sync
-	turn       chan struct{} // holds the token of the transaction that insists
+	turn       chan struct{} // holds a token unless a transaction insists
 	background sync.WaitGroup
 }
 
@@ -286,7 +288,7 @@ func open(dir string, options *Options, env environment) (*DB, error) {
 		expiring:  make(chan struct{}, 1),
 		loaded:    make(chan struct{}, 1),
 		unsynced:  make(chan struct{}, 1),
-		turn:      make(chan struct{}, 1),
+		turn:      newTurn(),
 	}
 	db.requests.New = func() any { return new(putRequest) }
 	if err := db.openStore(dir, env.fs); err != nil {
@@ -482,6 +484,7 @@ func (db *DB) DeleteStream(ctx context.Context, name string) error {
 }
 
 func (db *DB) addStream(s *Stream) {
+	db.appender.counts.shards.Add(int64(len(s.topology.Load().shards)))
 	db.mu.Lock()
 	db.streams[s.name] = s
 	db.mu.Unlock()
@@ -495,9 +498,11 @@ func (db *DB) removeStream(s *Stream) {
 		delete(db.streams, s.name)
 	}
 	db.mu.Unlock()
-	for _, sh := range s.topology.Load().shards {
+	shards := s.topology.Load().shards
+	for _, sh := range shards {
 		sh.log.End()
 	}
+	db.appender.counts.shards.Add(-int64(len(shards)))
 	s.signal.End()
 	db.kickReclaim()
 	db.changed.Raise()
@@ -523,7 +528,8 @@ func (db *DB) control(ctx context.Context, op controlOp) error {
 }
 
 // wait waits until ch is closed or has something, or ctx ends, or the database
-// closes or fails.
+// closes or fails. Every wait of a caller for something other than its own commit
+// goes through it.
 func wait[T any](ctx context.Context, db *DB, ch <-chan T) error {
 	select {
 	case <-ch:
@@ -536,6 +542,16 @@ func wait[T any](ctx context.Context, db *DB, ch <-chan T) error {
 		return db.store.Err()
 	}
 }
+
+// newTurn returns a channel that holds the one token of a turn: [wait] takes it,
+// and giveTurn puts it back.
+func newTurn() chan struct{} {
+	turn := make(chan struct{}, 1)
+	giveTurn(turn)
+	return turn
+}
+
+func giveTurn(turn chan struct{}) { turn <- struct{}{} }
 
 // noteUnsynced tells that something was acknowledged that is not durable yet.
 func (db *DB) noteUnsynced() {
@@ -558,12 +574,16 @@ func (db *DB) runSync() {
 		case <-db.unsynced:
 		case <-db.closing:
 			return
+		case <-db.store.Failed():
+			return
 		}
 		timer.Reset(db.opts.SyncInterval)
 		select {
 		case <-timer.C:
 		case <-db.closing:
 			return // closing syncs
+		case <-db.store.Failed():
+			return
 		}
 		if err := db.store.Sync(); err != nil {
 			return // the store has failed, and tells every caller

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"math"
 	"slices"
 	"sync"
 	"time"
@@ -74,10 +75,10 @@ func (s *Stream) startEncryption(ctx context.Context, keyID string) error {
 	if s.db.opts.ReadOnly { // before the provider is asked for anything
 		return ErrReadOnly
 	}
-	if err := s.keys.wait(ctx, s.db); err != nil {
+	if err := wait(ctx, s.db, s.keys.turn); err != nil {
 		return err
 	}
-	defer s.keys.done()
+	defer giveTurn(s.keys.turn)
 	key, err := s.makeDataKey(ctx, keyID)
 	if err != nil {
 		return err
@@ -107,7 +108,7 @@ func (s *Stream) encrypts() bool { return s.settings.Load().keyID != "" }
 
 // dataKeys are a stream's, as they are stored, and those that were decrypted.
 type dataKeys struct {
-	turn chan struct{} // holds the token of whoever calls the provider
+	turn chan struct{} // holds a token unless somebody calls the provider
 
 	mu     sync.Mutex // guards the fields below
 	rows   map[uint32]layout.DataKeyRow
@@ -127,22 +128,8 @@ func (k *sealer) usable(keyID string, now time.Time) bool {
 }
 
 func newDataKeys() dataKeys {
-	return dataKeys{turn: make(chan struct{}, 1), rows: make(map[uint32]layout.DataKeyRow), opened: make(map[uint32]*layout.DataKey)}
+	return dataKeys{turn: newTurn(), rows: make(map[uint32]layout.DataKeyRow), opened: make(map[uint32]*layout.DataKey)}
 }
-
-// wait waits for the turn to call the provider. Whoever got it has to call done.
-func (k *dataKeys) wait(ctx context.Context, db *DB) error {
-	select {
-	case k.turn <- struct{}{}:
-		return nil
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	case <-db.closing:
-		return ErrClosed
-	}
-}
-
-func (k *dataKeys) done() { <-k.turn }
 
 // newDataKey is a data key that is not stored yet.
 type newDataKey struct {
@@ -257,10 +244,10 @@ func (db *DB) renewDataKey(ctx context.Context, err error) error {
 
 func (s *Stream) renewDataKey(ctx context.Context) error {
 	db := s.db
-	if err := s.keys.wait(ctx, db); err != nil {
+	if err := wait(ctx, db, s.keys.turn); err != nil {
 		return err
 	}
-	defer s.keys.done()
+	defer giveTurn(s.keys.turn)
 	keyID := s.settings.Load().keyID
 	needed := false
 	err := db.control(ctx, func(a *appender, _ *kv.Batch) (func(), error) {
@@ -305,10 +292,10 @@ func (s *Stream) dataKey(number uint32) *layout.DataKey {
 
 // openDataKey has the data key of that number decrypted.
 func (s *Stream) openDataKey(ctx context.Context, number uint32) error {
-	if err := s.keys.wait(ctx, s.db); err != nil {
+	if err := wait(ctx, s.db, s.keys.turn); err != nil {
 		return err
 	}
-	defer s.keys.done()
+	defer giveTurn(s.keys.turn)
 	return s.openInTurn(ctx, number)
 }
 
@@ -344,6 +331,21 @@ func (s *Stream) openInTurn(ctx context.Context, number uint32) error {
 	return nil
 }
 
+// firstCounter returns a counter that no record of the stream lies below: that of the
+// first one, as far as it is known.
+func (s *Stream) firstCounter() uint64 {
+	for it := s.oldest.First(); it != nil; it = s.oldest.First() {
+		s.db.appender.counts.looks.Add(1)
+		sh := it.Value
+		first := max(sh.trimmed.Counter, sh.allSlices[0].FirstCounter)
+		if first <= it.Due() {
+			return first
+		}
+		s.oldest.Set(it, first) // records were trimmed since
+	}
+	return math.MaxUint64
+}
+
 // pruneDataKeys removes the data keys that no record of the stream needs any more:
 // all that are older than the newest one made before every record.
 func (s *Stream) pruneDataKeys(batch *kv.Batch) {
@@ -352,12 +354,7 @@ func (s *Stream) pruneDataKeys(batch *kv.Batch) {
 	if len(s.keys.rows) < 2 {
 		return
 	}
-	first := uint64(1<<64 - 1) // no record has a lower counter
-	for _, sh := range s.routes.shards {
-		if sh.trimmed.Ordinal < sh.next.Ordinal {
-			first = min(first, sh.trimmed.Counter)
-		}
-	}
+	first := s.firstCounter()
 	numbers := slices.Sorted(maps.Keys(s.keys.rows))
 	for i, number := range numbers[:len(numbers)-1] {
 		if s.keys.rows[numbers[i+1]].Created > first {

@@ -199,7 +199,7 @@ type merge struct {
 	shards *topology
 	next   uint32    // the index of the first shard that is not known yet
 	heap   []*cursor // those with a record at hand, the lowest counter first
-	idle   []*cursor // the others
+	idle   []*cursor // the others, but of shards that were read to their end
 }
 
 // run yields all records up to counter to. It reports whether the loop is over.
@@ -255,25 +255,25 @@ func (m *merge) refresh() error {
 		}
 	}
 	bytes := min(iteratorBytes, streamIteratorBytes/len(now.shards))
-	for _, sh := range now.shards {
-		if sh.index >= m.next {
-			m.idle = append(m.idle, &cursor{sh: sh, bound: m.bound, bytes: bytes})
-		}
+	for _, sh := range now.shards[now.from(m.next):] {
+		m.idle = append(m.idle, &cursor{sh: sh, bound: m.bound, bytes: bytes})
 	}
 	m.shards, m.next = now, now.next
 	return nil
 }
 
-// wakeIdle moves the cursors that have records again to the heap.
+// wakeIdle moves the cursors that have records again to the heap, and lets go of those
+// that will have none: a reader that outlives its shards holds nothing for them.
 func (m *merge) wakeIdle(ctx context.Context, to uint64) error {
 	var failed error
 	m.idle = slices.DeleteFunc(m.idle, func(c *cursor) bool {
 		if failed != nil {
 			return false
 		}
+		closed := c.sh.closing.Load() != nil // before the look: its last records show before that
 		r, err := c.peek(ctx, to)
 		if failed = err; r == nil || err != nil {
-			return false
+			return err == nil && closed && c.from > c.sh.log.LastCounter()
 		}
 		m.heap = append(m.heap, c)
 		return true

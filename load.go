@@ -69,6 +69,8 @@ func (db *DB) load() error {
 		names:      make(map[string]bool),
 		last:       l.last,
 		nextStream: l.clock.NextStream,
+		loose:      make(map[uint32]struct{}),
+		cuts:       make(map[uint32]*cut),
 	}
 	db.appender = a
 	db.snapshots.store = db.store
@@ -77,12 +79,18 @@ func (db *DB) load() error {
 	a.counts.epochs.Store(int64(l.epochs.Len()))
 	for number, s := range l.streams {
 		s.db = db
+		s.trims.Value = s
 		s.settings.Store(s.config)
 		s.routes = newTopology(l.shards[number], l.rows[number].NextShard, l.rows[number].Expired)
 		s.topology.Store(s.routes)
 		s.signal.Raise(l.last)
 		db.streams[s.name] = s
 		a.names[s.name] = true
+		a.counts.shards.Add(int64(len(s.routes.shards)))
+		a.restoreTrims(s)
+	}
+	for _, id := range a.epochs.IDs() {
+		a.loose[id] = struct{}{} // a crash may have left something there
 	}
 	return nil
 }
@@ -161,6 +169,7 @@ func (l *loader) loadShards(r kv.Reader) error {
 			return fmt.Errorf("%w: shard %d of stream %d, which has none of that number", ErrCorrupt, index, number)
 		}
 		l.shards[number] = append(l.shards[number], newShard(s, index, row))
+		l.last = max(l.last, row.Created, row.Closed)
 		return nil
 	})
 	if err != nil {
@@ -271,24 +280,33 @@ func newShard(s *Stream, index uint32, row layout.ShardRow) *Shard {
 		hashKeys:       HashKeyRange{HashKey{row.Start}, HashKey{row.End}},
 		parents:        row.Parents,
 		createdSeconds: row.CreatedSeconds,
+		createdCounter: row.Created,
 		horizon:        row.Horizon,
 		trimmed:        row.Horizon,
-		ending:         row.ClosedSeconds,
 	}
-	sh.closedSeconds.Store(row.ClosedSeconds)
+	sh.filled.Value, sh.emptied.Value, sh.oldest.Value = sh, sh, sh
+	if row.Closed != 0 {
+		// The retention clock begins at the last counter or later, so this is in its past.
+		sh.ending = &closing{seconds: row.ClosedSeconds, counter: row.Closed, aged: row.Closed}
+		sh.closing.Store(sh.ending)
+	}
 	return sh
 }
 
 // row is the inverse of newShard, with the horizon that was set last.
 func (sh *Shard) row() layout.ShardRow {
-	return layout.ShardRow{
+	row := layout.ShardRow{
 		Start:          sh.hashKeys.Start.n,
 		End:            sh.hashKeys.End.n,
 		Parents:        sh.parents,
 		CreatedSeconds: sh.createdSeconds,
-		ClosedSeconds:  sh.ending,
+		Created:        sh.createdCounter,
 		Horizon:        sh.trimmed,
 	}
+	if end := sh.ending; end != nil {
+		row.ClosedSeconds, row.Closed = end.seconds, end.counter
+	}
+	return row
 }
 
 // setTip gives a new shard its tip: end is the horizon that would empty it.
@@ -296,7 +314,7 @@ func (sh *Shard) setTip(end layout.Horizon) {
 	sh.next = tail.Tip{LastCounter: end.Counter - min(end.Counter, 1), Ordinal: end.Ordinal, Offset: end.Offset}
 	sh.log = tail.NewLog(sh.next)
 	sh.slices = sh.allSlices
-	if sh.ending != 0 {
+	if sh.ending != nil {
 		sh.log.End()
 	}
 }

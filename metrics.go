@@ -80,10 +80,10 @@ func (db *DB) Metrics() Metrics {
 	db.capacity.mu.Lock()
 	m.CapacityDecisions = slices.Clone(db.capacity.decisions)
 	db.capacity.mu.Unlock()
-	for _, s := range db.Streams() {
-		m.Streams++
-		m.Shards += len(s.topology.Load().shards)
-	}
+	db.mu.Lock()
+	m.Streams = len(db.streams)
+	db.mu.Unlock()
+	m.Shards = int(counts.shards.Load())
 	return m
 }
 

@@ -579,7 +579,11 @@ func (m *model) open() {
 	m.images.setControl(true)
 	defer m.images.setControl(false)
 	wall := uint64(max(0, m.clock().UnixNano()))
-	m.most.Store(max(m.now(), wall, m.highest+uint64(2*counterLease)))
+	most := max(m.now(), wall, m.highest+uint64(2*counterLease))
+	if m.db != nil {
+		most = max(most, m.db.visible.Load()) // a shard may have been made or closed after the last record
+	}
+	m.most.Store(most)
 	// In every other history callers run commits.
 	db, err := open("/db", &m.opts, environment{fs: m.disk, clock: m.clock, instant: m.images.seed%2 == 1})
 	if err != nil {
@@ -646,6 +650,7 @@ func (m *model) takeHorizons() {
 		for i := range ts.shards {
 			stored, _ := s.mustShard(ts.shards[i].id).view()
 			m.ok("reopen", ts.reopened(&ts.shards[i], stored.Counter))
+			ts.shards[i].aging = ts.shards[i].arrival
 			m.promises.trimBegins(ts, stored.Counter)
 		}
 		for _, sh := range ts.gone {

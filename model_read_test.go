@@ -256,7 +256,7 @@ func (m *model) checkAll() {
 		if ts.keyID != d.EncryptionKey {
 			m.fail("%s is encrypted with %q, and should be with %q", name, d.EncryptionKey, ts.keyID)
 		}
-		m.ok("shards", ts.checkShards(d, m.now()))
+		m.ok("shards", ts.checkShards(d, m.moment()))
 		if d.Records != int64(len(ts.records)) || d.Bytes != ts.bytes("") {
 			m.fail("stream %s is said to have %d records of %d bytes; it has %d of %d", name, d.Records, d.Bytes, len(ts.records), ts.bytes(""))
 		}

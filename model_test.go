@@ -1,6 +1,7 @@
 package braid
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"flag"
@@ -159,6 +160,11 @@ func (m *model) is(what string, err, class error) {
 // now is the time by which records age: no step of the clock changes it.
 func (m *model) now() uint64 { return uint64(time.Now().UnixNano() + m.aging.Load()) }
 
+// moment is now on both clocks. What arrives never lies behind what has.
+func (m *model) moment() twinMoment {
+	return twinMoment{m.now(), max(m.now(), uint64(max(0, m.clock().UnixNano())), m.db.visible.Load())}
+}
+
 // setNow is for the opening of the database.
 func (m *model) setNow(now uint64) { m.aging.Store(int64(now) - time.Now().UnixNano()) }
 
@@ -178,8 +184,9 @@ func (m *model) age() {
 		}
 		now := s.topology.Load() // some may have gone, or come on demand
 		if len(now.shards) != len(ts.shards) || int(now.next) != len(ts.shards)+len(ts.gone) {
-			m.ok("shards", ts.checkShards(s.Describe(), m.now()))
+			m.ok("shards", ts.checkShards(s.Describe(), m.moment()))
 		}
+		ts.looked = m.moment()
 	}
 }
 
@@ -276,7 +283,7 @@ func (m *model) createStream() {
 	}
 	m.promises.created(ts, s)
 	m.twin.streams[name] = ts
-	if m.ok("shards", ts.checkShards(s.Describe(), m.now())) && len(s.Shards()) != opts.Shards {
+	if m.ok("shards", ts.checkShards(s.Describe(), m.moment())) && len(s.Shards()) != opts.Shards {
 		m.fail("%d shards were made", len(s.Shards()))
 	}
 	m.follow(ts, s, TrimHorizon())
@@ -351,7 +358,7 @@ func (m *model) acked(ts *twinStream, records []twinRecord, results []PutResult)
 		if refused[ts.route(hash)] {
 			m.fail("record %d was stored, and one before it was refused", r.id)
 		}
-		r.shard, r.number = results[i].ShardID, results[i].SequenceNumber
+		r.shard, r.number, r.encrypted = results[i].ShardID, results[i].SequenceNumber, results[i].Encrypted
 		if want := ts.route(hash); r.shard != want {
 			m.fail("record %d with hash key %s went to %s, and not to %s", r.id, hash, r.shard, want)
 		}
@@ -408,25 +415,19 @@ func (m *model) putMany(ts *twinStream, s *Stream) {
 	}
 }
 
-// putTogether puts from several goroutines at once.
+// putTogether puts from several goroutines at once, and maybe changes the key or
+// trims to Latest in their midst: in one group of the committer, or as it comes.
 func (m *model) putTogether(ts *twinStream, s *Stream) {
 	producers := 2 + m.random.IntN(4)
-	m.logf("put from %d goroutines to %s", producers, ts.name)
-	var running sync.WaitGroup
+	grouped := m.random.IntN(2) == 0
+	m.logf("put from %d goroutines to %s (in one group: %v)", producers, ts.name, grouped)
 	var mu sync.Mutex
 	var all []twinRecord
-	type call struct {
-		records []twinRecord
-		entries []Entry
-	}
-	calls := make([]call, producers) // made before any of them changes the twin
-	for i := range calls {
-		calls[i].records, calls[i].entries = m.entries(ts, 1+m.random.IntN(4))
-	}
-	for _, c := range calls {
-		records, entries := c.records, c.entries
-		running.Go(func() {
-			m.promises.putBegins(ts, records)
+	var calls []func()
+	for range producers {
+		records, entries := m.entries(ts, 1+m.random.IntN(4)) // made before any of them changes the twin
+		m.promises.putBegins(ts, records)
+		calls = append(calls, func() {
 			results, err := s.PutRecords(m.t.Context(), entries)
 			mu.Lock()
 			defer mu.Unlock()
@@ -435,9 +436,70 @@ func (m *model) putTogether(ts *twinStream, s *Stream) {
 			}
 		})
 	}
-	running.Wait()
-	slices.SortFunc(all, func(a, b twinRecord) int { return int(int64(a.number.counter()) - int64(b.number.counter())) })
+	m.images.setControl(true)
+	defer m.images.setControl(false)
+	after := func() {}
+	switch kind := m.random.IntN(4); {
+	case kind == 0:
+		keyID := []string{"", "a", "b"}[m.random.IntN(3)]
+		m.logf("and encrypt it with %q", keyID)
+		change := func() { m.ok("change the key", s.changeKey(m.t.Context(), keyID)) }
+		calls = slices.Insert(calls, m.random.IntN(len(calls)+1), change)
+		ts.keyID = keyID
+	case kind == 1 && ts.limit == 0:
+		m.logf("and trim it to its tip")
+		from := m.db.visible.Load() + 1
+		m.promises.trimBegins(ts, max(from, m.now(), uint64(max(0, m.clock().UnixNano())))+1000) // no time passes
+		trim := func() { m.ok("trim", s.Trim(m.t.Context(), Latest())) }
+		if !grouped { // it may overtake a follower
+			f := m.followers[ts.name]
+			f.stop()
+			f.done.Wait()
+			defer func() { m.follow(ts, s, TrimHorizon()) }()
+		}
+		calls = slices.Insert(calls, m.random.IntN(len(calls)+1), trim)
+		after = func() { m.trimmedInTheirMidst(ts, s, all, from, grouped) }
+	}
+	if grouped {
+		together(m.db, calls...)
+	} else {
+		var running sync.WaitGroup
+		for _, call := range calls {
+			running.Go(call)
+		}
+		running.Wait()
+	}
+	slices.SortFunc(all, func(a, b twinRecord) int { return cmp.Compare(a.number.counter(), b.number.counter()) })
 	m.inOrder(all)
+	after()
+}
+
+// trimmedInTheirMidst takes over a trim to Latest, which began when from was the
+// next counter: it took what was visible then, nothing that came after it, and of
+// the records that were put meanwhile, in their order, those up to one point.
+func (m *model) trimmedInTheirMidst(ts *twinStream, s *Stream, put []twinRecord, from uint64, grouped bool) {
+	found := m.find(s, put)
+	for i := range put {
+		there := slices.ContainsFunc(found, func(r twinRecord) bool { return r.id == put[i].id })
+		switch {
+		case there:
+		case grouped || i > 0 && from <= put[i-1].number.counter():
+			m.fail("record %d was trimmed, and should not have been", put[i].id)
+		default:
+			from = put[i].number.counter() + 1
+		}
+	}
+	ts.trim(from)
+	m.promises.trimmed(ts, from)
+	m.totals.trims.Add(1)
+}
+
+// changeKey encrypts with a key, or with none.
+func (s *Stream) changeKey(ctx context.Context, keyID string) error {
+	if keyID == "" {
+		return s.StopEncryption(ctx)
+	}
+	return s.StartEncryption(ctx, keyID)
 }
 
 // putCancelled ends the context of a put at some moment. Three outcomes: it is
@@ -494,7 +556,7 @@ func (m *model) find(s *Stream, records []twinRecord) (found []twinRecord) {
 		id := modelID(got.Data)
 		if i := slices.IndexFunc(records, func(r twinRecord) bool { return r.id == id }); i >= 0 {
 			r := records[i]
-			r.shard, r.number = got.ShardID, got.SequenceNumber
+			r.shard, r.number, r.encrypted = got.ShardID, got.SequenceNumber, got.Encrypted
 			found = append(found, r)
 		}
 	}
@@ -538,10 +600,12 @@ func (m *model) reshard(ts *twinStream, s *Stream) {
 	var err error
 	switch kind := m.random.IntN(5); {
 	case kind == 0:
-		target := 1 + m.random.IntN(6)
-		m.logf("change %s to %d shards", ts.name, target)
-		if err = s.UpdateShardCount(m.t.Context(), target); err == nil && len(s.topology.Load().open) != target {
-			m.fail("it has %d", len(s.topology.Load().open))
+		for range max(1, m.random.IntN(20)-14) { // generations within a second
+			target := 1 + m.random.IntN(6)
+			m.logf("change %s to %d shards", ts.name, target)
+			if err = s.UpdateShardCount(m.t.Context(), target); err == nil && len(s.topology.Load().open) != target {
+				m.fail("it has %d", len(s.topology.Load().open))
+			}
 		}
 	case kind < 3 && len(open) < 8 || len(open) == 1:
 		m.logf("split %s of %s", open[i].id, ts.name)
@@ -557,7 +621,7 @@ func (m *model) reshard(ts *twinStream, s *Stream) {
 	}
 	if m.ok("reshard", err) {
 		m.totals.reshards.Add(1)
-		m.ok("shards", ts.checkShards(s.Describe(), m.now()))
+		m.ok("shards", ts.checkShards(s.Describe(), m.moment()))
 		m.promises.resharded(ts, s)
 	}
 }
@@ -607,15 +671,12 @@ func (m *model) changeKey(ts *twinStream, s *Stream) {
 	m.logf("encrypt %s with %q", ts.name, keyID)
 	m.images.setControl(true)
 	defer m.images.setControl(false)
-	switch keyID {
-	case "nobody's":
-		m.is("start encryption", s.StartEncryption(m.t.Context(), keyID), ErrInvalidArgument)
+	err := s.changeKey(m.t.Context(), keyID)
+	if keyID == "nobody's" {
+		m.is("start encryption", err, ErrInvalidArgument)
 		return
-	case "":
-		m.ok("stop encryption", s.StopEncryption(m.t.Context()))
-	default:
-		m.ok("start encryption", s.StartEncryption(m.t.Context(), keyID))
 	}
+	m.ok("change the key", err)
 	ts.keyID = keyID
 }
 

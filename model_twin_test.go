@@ -33,7 +33,15 @@ type twinStream struct {
 	aged        []twinRecord  // that have expired, and may be stored yet
 	shards      []twinShard   // by index
 	gone        []twinShard   // closed, and without a record left
+	looked      twinMoment    // when the shards were last looked at
 }
+
+// twinMoment is a moment on both clocks: that by which records age, and that by
+// which they arrive.
+type twinMoment struct{ aging, arrival uint64 }
+
+// twinSpan is when something happened: at a moment from one to the other.
+type twinSpan struct{ from, to uint64 }
 
 type twinShard struct {
 	id      ShardID
@@ -45,6 +53,9 @@ type twinShard struct {
 	trimmed uint64         // the same of those that were trimmed
 	last    uint64         // the counter of the last record there ever was
 	over    uint64         // when it was first found that its time is over; 0 if it is not
+
+	aging   twinSpan // when it was closed, by the clock by which records age
+	arrival twinSpan // the same by that by which they arrive: by it a database that is opened goes
 }
 
 type twinRecord struct {
@@ -54,6 +65,8 @@ type twinRecord struct {
 	key      string
 	explicit *HashKey
 	size     int // of the data
+
+	encrypted bool // as its producer was told
 }
 
 func newTwin() *twin {
@@ -216,13 +229,25 @@ func (s *twinStream) adopt(stream *Stream) error {
 	return nil
 }
 
-// goes returns the time at which a closed shard goes, if it has no records then.
-func (s *twinStream) goes(sh twinShard) uint64 {
+// goes returns when a closed shard goes, if it has no records then.
+func (s *twinStream) goes(sh twinShard) twinSpan {
 	period := s.retention
 	if period == 0 {
 		period = 24 * time.Hour
 	}
-	return (uint64(sh.ending.Time().Unix())+1)*1e9 + uint64(period)
+	return twinSpan{sh.aging.from + uint64(period), sh.aging.to + uint64(period)}
+}
+
+// closedSince takes over when a shard was closed: since the shards were last looked
+// at, and how often others were before does not matter.
+func (s *twinStream) closedSince(sh *twinShard, sd ShardDescription, now twinMoment) error {
+	sh.aging = twinSpan{s.looked.aging, now.aging}
+	sh.arrival = twinSpan{min(s.looked.arrival, now.arrival), now.arrival}
+	at := uint64(sd.ClosedAt.UnixNano())
+	if at < sh.arrival.from || at > sh.arrival.to {
+		return fmt.Errorf("%s was closed from %d to %d, and says at %d", sh.id, sh.arrival.from, sh.arrival.to, at)
+	}
+	return nil
 }
 
 // bytes is what the records of a shard count for; of all with an empty id.
@@ -244,6 +269,8 @@ func (r twinRecord) matches(got Record) error {
 		return fmt.Errorf("record %d was changed: key %.20q, data %.20q of %d bytes", r.id, got.PartitionKey, got.Data, len(got.Data))
 	case (got.ExplicitHashKey == nil) != (r.explicit == nil) || r.explicit != nil && *got.ExplicitHashKey != *r.explicit:
 		return fmt.Errorf("record %d has another explicit hash key", r.id)
+	case got.Encrypted != r.encrypted:
+		return fmt.Errorf("record %d is read as encrypted: %v, which is not what its producer was told", r.id, got.Encrypted)
 	case uint64(got.ArrivalTime.UnixNano()) != r.number.counter():
 		return fmt.Errorf("record %d arrived at %v, which is not its counter", r.id, got.ArrivalTime)
 	}
@@ -265,8 +292,8 @@ func compareRead(got []Record, want []twinRecord) error {
 
 // checkShards compares lineage and ranges with what the twin knows of before a
 // change, checks the invariant, and takes over what is new at that time.
-func (s *twinStream) checkShards(d StreamDescription, now uint64) error {
-	if err := s.dropShards(d, now); err != nil {
+func (s *twinStream) checkShards(d StreamDescription, now twinMoment) error {
+	if err := s.dropShards(d, now.aging); err != nil {
 		return err
 	}
 	var shards []twinShard
@@ -279,7 +306,18 @@ func (s *twinStream) checkShards(d StreamDescription, now uint64) error {
 				return fmt.Errorf("%s has changed from %+v to %+v", old.id, old, sh)
 			}
 			sh.horizon, sh.trimmed, sh.last, sh.over = old.horizon, old.trimmed, old.last, old.over
+			sh.aging, sh.arrival = old.aging, old.arrival
+			if sh.closed && !old.closed {
+				if err := s.closedSince(&sh, sd, now); err != nil {
+					return err
+				}
+			}
 		} else {
+			if sh.closed {
+				if err := s.closedSince(&sh, sd, now); err != nil {
+					return err
+				}
+			}
 			if sh.id != shardID(next) {
 				return fmt.Errorf("the id of a new shard is %s", sh.id)
 			}
@@ -293,7 +331,7 @@ func (s *twinStream) checkShards(d StreamDescription, now uint64) error {
 			if slices.ContainsFunc(s.gone, func(sh twinShard) bool { return sh.id == parent }) {
 				continue
 			}
-			if p < 0 || !d.Shards[p].Closed || d.Shards[p].EndingSequenceNumber.Compare(sd.StartingSequenceNumber) >= 0 {
+			if p < 0 || !d.Shards[p].Closed || d.Shards[p].EndingSequenceNumber.Compare(sd.StartingSequenceNumber) >= 0 || d.Shards[p].ClosedAt != sd.CreatedAt {
 				return fmt.Errorf("%s does not begin after its parent %s", sd.ID, parent)
 			}
 		}
@@ -302,7 +340,7 @@ func (s *twinStream) checkShards(d StreamDescription, now uint64) error {
 	if len(shards) < len(s.shards) {
 		return fmt.Errorf("%d shards are gone", len(s.shards)-len(shards))
 	}
-	s.shards = shards
+	s.shards, s.looked = shards, now
 	return checkTiling(d)
 }
 
@@ -313,8 +351,9 @@ func (s *twinStream) dropShards(d StreamDescription, now uint64) error {
 	for _, sh := range s.shards {
 		there := slices.ContainsFunc(d.Shards, func(sd ShardDescription) bool { return sd.ID == sh.id })
 		records, _ := s.read(sh.id, 0, false)
-		over := sh.closed && len(records) == 0 && now >= s.goes(sh) &&
+		may := sh.closed && len(records) == 0 && now >= s.goes(sh).from &&
 			!slices.ContainsFunc(kept, func(p twinShard) bool { return slices.Contains(sh.parents, p.id) })
+		over := may && now >= s.goes(sh).to
 		switch {
 		case !over:
 			sh.over = 0
@@ -324,7 +363,7 @@ func (s *twinStream) dropShards(d StreamDescription, now uint64) error {
 		switch {
 		case there && over && now > sh.over+uint64(2*trimInterval):
 			return fmt.Errorf("%s should have gone", sh.id)
-		case !there && !over:
+		case !there && !may:
 			return fmt.Errorf("%s has gone", sh.id)
 		case there:
 			kept = append(kept, sh)

@@ -327,6 +327,9 @@ func corrupt(err error) error { return fmt.Errorf("%w: %w", ErrCorrupt, err) }
 // horizonAt returns the horizon that trims all records before the bound.
 func (sh *Shard) horizonAt(ctx context.Context, b bound) (layout.Horizon, error) {
 	tip := sh.log.Tip()
+	if horizon, _ := sh.view(); tip.Ordinal <= horizon.Ordinal { // there is nothing to trim
+		return horizon, nil
+	}
 	if b.from > tip.LastCounter {
 		return layout.Horizon{Counter: tip.LastCounter + 1, Ordinal: tip.Ordinal, Offset: tip.Offset}, nil
 	}

@@ -2,6 +2,9 @@ package braid
 
 import (
 	"context"
+	"errors"
+	"maps"
+	"slices"
 
 	"github.com/braidstream/braid/internal/kv"
 	"github.com/braidstream/braid/internal/layout"
@@ -22,16 +25,17 @@ import (
 // together take little more than half as much again as what can be read.
 const deadBytes, deadShare = 16 << 10, 2
 
-// trim moves the shards' horizons up, in the batch. It returns what shows that.
+// trim moves the horizons of shards of one stream up, in the batch. It returns what
+// shows that.
 func (a *appender) trim(shards []*Shard, horizons []layout.Horizon, batch *kv.Batch) (publish func()) {
 	var trimmed []*Shard
 	for i, sh := range shards {
-		if horizons[i].Counter <= sh.trimmed.Counter || sh.stream.routes.shard(sh.index) != sh {
-			continue // it is further already, or has expired
+		a.counts.looks.Add(1)
+		if horizons[i].Counter <= sh.trimmed.Counter || sh.expired {
+			continue // it is further already, or has gone
 		}
-		sh.trimmed = horizons[i]
+		a.trimShard(sh, horizons[i], batch)
 		batch.Set(layout.ShardKey(sh.stream.number, sh.index), sh.row().Encode(sh.stream.number, sh.index))
-		a.dropSlices(sh, batch)
 		trimmed = append(trimmed, sh)
 	}
 	if len(trimmed) == 0 {
@@ -39,49 +43,89 @@ func (a *appender) trim(shards []*Shard, horizons []layout.Horizon, batch *kv.Ba
 	}
 	a.boundCounters(batch)
 	stream := shards[0].stream
-	for id, bytes := range stream.dead {
-		if id == a.epochs.Open() || stream.livesIn(id) {
-			continue
-		}
-		delete(stream.dead, id) // it will not live there again
-		if a.epochs.Has(id) {
-			batch.Set(layout.CutKey(id, stream.number), layout.CutRow{Bytes: bytes}.Encode(id, stream.number))
-		}
-	}
 	stream.pruneDataKeys(batch)
+	a.schedule(stream)
 	return func() {
 		for _, sh := range trimmed {
 			sh.publishMap()
 		}
 		a.db.kickReclaim()
-		a.db.kickRetention() // a closed shard may go
 	}
 }
 
-// dropSlices removes the slices that lie wholly below the shard's horizon.
-func (a *appender) dropSlices(sh *Shard, batch *kv.Batch) {
-	before, rest := sh.allSlices.SplitAt(sh.trimmed.Ordinal, sh.next.Ordinal)
-	for i, s := range before {
-		batch.Delete(layout.SliceKey(sh.stream.number, sh.index, s.Epoch))
-		a.epochs.DropSlice(s.Epoch)
-		addBytes(&sh.stream.dead, s.Epoch, sh.sliceBytes(i))
-		if s.Epoch == sh.epoch {
+// trimShard moves the shard's horizon up, and removes the slices that lie wholly
+// below it.
+func (a *appender) trimShard(sh *Shard, horizon layout.Horizon, batch *kv.Batch) {
+	s, was := sh.stream, sh.trimmed
+	sh.trimmed = horizon
+	before, rest := sh.allSlices.SplitAt(horizon.Ordinal, sh.next.Ordinal)
+	for i, slice := range before {
+		a.counts.looks.Add(1)
+		batch.Delete(layout.SliceKey(s.number, sh.index, slice.Epoch))
+		bytes := sh.sliceBytes(i)
+		a.dropSlices(slice.Epoch, 1, bytes)
+		if s.ledger.DropSlice(slice.Epoch, bytes, sh.trimmedOf(i, was)) {
+			a.desert(s, slice.Epoch, batch)
+		}
+		if slice.Epoch == sh.epoch {
 			sh.epoch = 0 // the next record begins a new slice
 		}
 	}
+	if i := len(before); len(rest) > 0 {
+		s.ledger.Trim(rest[0].Epoch, sh.trimmedOf(i, horizon)-sh.trimmedOf(i, was))
+	}
 	sh.allSlices = rest
+	a.file(sh)
 }
 
-// livesIn reports whether a shard of the stream still has records in the epoch.
-func (s *Stream) livesIn(id uint32) bool {
-	for _, sh := range s.routes.shards {
-		for _, slice := range sh.allSlices {
-			if slice.Epoch == id {
-				return true
-			}
+// dropSlices notes that shards have no records any more in an epoch.
+func (a *appender) dropSlices(id uint32, n int, bytes uint64) {
+	a.epochs.DropSlices(id, n, bytes)
+	a.loose[id] = struct{}{}
+}
+
+// desert notes what a stream leaves behind in an epoch in which it has no record any
+// more. In the open one it may have some again: that is looked at when it ends.
+func (a *appender) desert(s *Stream, id uint32, batch *kv.Batch) {
+	if id == a.epochs.Open() {
+		a.deserted = append(a.deserted, s)
+		return
+	}
+	if dead, ok := s.ledger.TakeDead(id); ok {
+		a.addCut(id, s.number, dead, batch)
+	}
+}
+
+// endEpoch notes that no record will be added to the epoch, which was the open one.
+func (a *appender) endEpoch(id uint32, batch *kv.Batch) {
+	for _, s := range a.deserted {
+		a.counts.looks.Add(1)
+		if !s.gone {
+			a.desert(s, id, batch)
 		}
 	}
-	return false
+	clear(a.deserted)
+	a.deserted = a.deserted[:0]
+	a.loose[id] = struct{}{} // it may hold nothing
+	a.db.kickReclaim()
+}
+
+// addCut notes that a stream has died in an epoch.
+func (a *appender) addCut(id, stream uint32, bytes uint64, batch *kv.Batch) {
+	if !a.epochs.Has(id) {
+		return
+	}
+	batch.Set(layout.CutKey(id, stream), layout.CutRow{Bytes: bytes}.Encode(id, stream))
+	a.cutOf(id).set(stream, bytes)
+	a.loose[id] = struct{}{}
+}
+
+// cutOf returns what has died in the epoch.
+func (a *appender) cutOf(id uint32) *cut {
+	if a.cuts[id] == nil {
+		a.cuts[id] = &cut{streams: make(map[uint32]uint64)}
+	}
+	return a.cuts[id]
 }
 
 // deleteStream removes the stream's rows, in the batch, and notes where its
@@ -89,22 +133,16 @@ func (s *Stream) livesIn(id uint32) bool {
 func (a *appender) deleteStream(s *Stream, batch *kv.Batch) {
 	s.gone = true
 	delete(a.names, s.name)
+	a.schedule(s)
 	a.boundCounters(batch)
 	batch.Delete(layout.StreamKey(s.number))
 	batch.DeleteRange(layout.StreamShardsSpan(s.number))
 	batch.DeleteRange(layout.StreamSlicesSpan(s.number))
 	batch.DeleteRange(layout.StreamDataKeysSpan(s.number))
-	dead := s.dead
-	for _, sh := range s.routes.shards {
-		for i, slice := range sh.allSlices {
-			a.epochs.DropSlice(slice.Epoch)
-			addBytes(&dead, slice.Epoch, sh.sliceBytes(i))
-		}
-	}
-	for id, bytes := range dead {
-		if a.epochs.Has(id) {
-			batch.Set(layout.CutKey(id, s.number), layout.CutRow{Bytes: bytes}.Encode(id, s.number))
-		}
+	for _, share := range s.ledger.Shares() {
+		a.counts.looks.Add(1)
+		a.dropSlices(share.Epoch, share.Slices, share.Bytes)
+		a.addCut(share.Epoch, s.number, share.Dead+share.Bytes, batch)
 	}
 }
 
@@ -117,12 +155,10 @@ func (sh *Shard) sliceBytes(i int) uint64 {
 	return end - sh.allSlices[i].FirstOffset
 }
 
-// addBytes adds to a count by epoch.
-func addBytes(counts *map[uint32]uint64, id uint32, bytes uint64) {
-	if *counts == nil {
-		*counts = make(map[uint32]uint64)
-	}
-	(*counts)[id] += bytes
+// trimmedOf is how much of the shard's i-th slice lies below a horizon.
+func (sh *Shard) trimmedOf(i int, horizon layout.Horizon) uint64 {
+	first := sh.allSlices[i].FirstOffset
+	return min(max(horizon.Offset, first)-first, sh.sliceBytes(i))
 }
 
 // kickReclaim tells that there may be space to return.
@@ -150,46 +186,72 @@ func (db *DB) runReclaim() {
 	}
 }
 
-// returnSpace drops the dead epochs, and rewrites those that are worth it.
-func (db *DB) returnSpace(ctx context.Context) error {
-	cuts, err := db.loadCuts()
-	if err != nil {
-		return closedIsFine(db, err)
+// returnSpace drops the dead epochs, and rewrites those that are worth it, of those
+// in which something has died since it was called last.
+func (db *DB) returnSpace(ctx context.Context) (err error) {
+	var stored []storedCut
+	if !db.cutsLoaded {
+		if stored, err = db.loadCuts(); err != nil {
+			return closedIsFine(db, err)
+		}
 	}
-	streams := db.Streams()
-	var dead []uint32
+	var dead, worthwhile []uint32
 	err = db.control(ctx, func(a *appender, _ *kv.Batch) (func(), error) {
-		dead = a.epochs.Dead()
-		a.keepWorthwhile(cuts, streams)
+		a.restoreCuts(stored)
+		dead, worthwhile = a.looseEpochs()
 		return nil, nil
 	})
 	if err != nil {
 		return closedIsFine(db, err)
 	}
-	for _, id := range dead {
-		if err := db.dropEpoch(ctx, id); err != nil {
-			return closedIsFine(db, err)
+	db.cutsLoaded = true
+	for len(dead) > 0 && err == nil {
+		if err = db.dropEpoch(ctx, dead[0]); err == nil {
+			dead = dead[1:]
 		}
 	}
-	for id, cut := range cuts {
-		if err := db.rewriteEpoch(ctx, id, cut.streams); err != nil {
-			return closedIsFine(db, err)
+	for len(worthwhile) > 0 && err == nil {
+		if err = db.rewriteEpoch(ctx, worthwhile[0]); err == nil {
+			worthwhile = worthwhile[1:]
 		}
 	}
-	return nil
+	if err = closedIsFine(db, err); err == nil {
+		return nil
+	}
+	return errors.Join(err, db.control(ctx, func(a *appender, _ *kv.Batch) (func(), error) {
+		for _, id := range append(dead, worthwhile...) { // the next time
+			a.loose[id] = struct{}{}
+		}
+		return nil, nil
+	}))
 }
 
 // cut is what has died in an epoch that lives on.
 type cut struct {
-	streams []uint32 // that have no living record there
-	bytes   uint64   // of their dead ones
+	streams map[uint32]uint64 // that have no living record there, and how many bytes of dead ones
+	bytes   uint64            // of all of them
 }
 
-// loadCuts returns what has died, by epoch.
-func (db *DB) loadCuts() (map[uint32]*cut, error) {
-	cuts := make(map[uint32]*cut)
+func (c *cut) set(stream uint32, bytes uint64) {
+	c.bytes += bytes - c.streams[stream]
+	c.streams[stream] = bytes
+}
+
+func (c *cut) remove(stream uint32) {
+	c.bytes -= c.streams[stream]
+	delete(c.streams, stream)
+}
+
+// storedCut is a row of what has died.
+type storedCut struct {
+	epoch, stream uint32
+	bytes         uint64
+}
+
+// loadCuts returns what has died.
+func (db *DB) loadCuts() (cuts []storedCut, err error) {
 	lower, upper := layout.CutSpan()
-	err := scan(db.store, lower, upper, func(key, value []byte) error {
+	err = scan(db.store, lower, upper, func(key, value []byte) error {
 		id, stream, err := layout.DecodeCutKey(key)
 		if err != nil {
 			return corrupt(err)
@@ -198,37 +260,43 @@ func (db *DB) loadCuts() (map[uint32]*cut, error) {
 		if err != nil {
 			return corrupt(err)
 		}
-		if cuts[id] == nil {
-			cuts[id] = new(cut)
-		}
-		cuts[id].streams = append(cuts[id].streams, stream)
-		cuts[id].bytes += row.Bytes
+		cuts = append(cuts, storedCut{id, stream, row.Bytes})
 		return nil
 	})
 	return cuts, err
 }
 
-// keepWorthwhile takes out the cuts that can wait: of epochs that take records
-// yet, or are dead altogether, or in which too much lives.
-func (a *appender) keepWorthwhile(cuts map[uint32]*cut, streams []*Stream) {
-	living := make(map[uint32]uint64) // bytes, by epoch
-	if len(cuts) > 0 {
-		for _, s := range streams {
-			if s.gone {
-				continue
-			}
-			for _, sh := range s.routes.shards {
-				for i, slice := range sh.allSlices {
-					living[slice.Epoch] += sh.sliceBytes(i)
-				}
-			}
+// restoreCuts takes over what was stored when the database was opened. What has died
+// since is known better.
+func (a *appender) restoreCuts(stored []storedCut) {
+	for _, row := range stored {
+		c := a.cutOf(row.epoch)
+		if _, newer := c.streams[row.stream]; !newer {
+			c.set(row.stream, row.bytes)
 		}
 	}
-	for id, cut := range cuts {
-		if id == a.epochs.Open() || living[id] == 0 || cut.bytes < deadBytes || cut.bytes < living[id]/deadShare {
-			delete(cuts, id)
+}
+
+// looseEpochs takes out the epochs in which something has died: those that are dead
+// altogether, and those that are worth to be rewritten. The others can wait until
+// more dies there.
+func (a *appender) looseEpochs() (dead, worthwhile []uint32) {
+	for id := range a.loose {
+		a.counts.looks.Add(1)
+		living, bytes, ended := a.epochs.Held(id)
+		if !ended {
+			continue // it will be looked at when it ends
+		}
+		if living == 0 {
+			dead = append(dead, id)
+		} else if c := a.cuts[id]; c != nil && c.bytes >= max(deadBytes, bytes/deadShare) {
+			worthwhile = append(worthwhile, id)
 		}
 	}
+	clear(a.loose)
+	slices.Sort(dead)
+	slices.Sort(worthwhile)
+	return dead, worthwhile
 }
 
 // dropEpoch removes an epoch: its records first, since its row is what says that
@@ -240,6 +308,7 @@ func (db *DB) dropEpoch(ctx context.Context, id uint32) error {
 	}
 	return db.control(ctx, func(a *appender, batch *kv.Batch) (func(), error) {
 		a.epochs.Remove(id)
+		delete(a.cuts, id)
 		a.counts.epochs.Store(int64(a.epochs.Len()))
 		batch.Delete(layout.EpochKey(id))
 		batch.DeleteRange(layout.EpochCutsSpan(id))
@@ -250,8 +319,10 @@ func (db *DB) dropEpoch(ctx context.Context, id uint32) error {
 // rewriteEpoch removes the records of streams that have died in an epoch, to
 // which none will be added: they are deleted, and the tables written again
 // without them. A crash in between leaves the rows that say so.
-func (db *DB) rewriteEpoch(ctx context.Context, id uint32, streams []uint32) error {
-	err := db.control(ctx, func(_ *appender, batch *kv.Batch) (func(), error) {
+func (db *DB) rewriteEpoch(ctx context.Context, id uint32) error {
+	var streams []uint32
+	err := db.control(ctx, func(a *appender, batch *kv.Batch) (func(), error) {
+		streams = slices.Sorted(maps.Keys(a.cutOf(id).streams))
 		for _, stream := range streams {
 			batch.DeleteRange(layout.StreamRecordsSpan(id, stream))
 		}
@@ -264,9 +335,10 @@ func (db *DB) rewriteEpoch(ctx context.Context, id uint32, streams []uint32) err
 	if err := db.store.Compact(ctx, lower, upper); err != nil {
 		return err
 	}
-	return db.control(ctx, func(_ *appender, batch *kv.Batch) (func(), error) {
+	return db.control(ctx, func(a *appender, batch *kv.Batch) (func(), error) {
 		for _, stream := range streams {
 			batch.Delete(layout.CutKey(id, stream))
+			a.cutOf(id).remove(stream)
 		}
 		return nil, nil
 	})

@@ -133,10 +133,11 @@ func (s *Stream) reshard(ctx context.Context, fn func(*reshard) error) error {
 			return nil, ErrStreamNotFound
 		}
 		r := &reshard{
-			stream: s,
-			now:    a.now / uint64(time.Second),
-			shards: slices.Clone(s.routes.open),
-			closed: make(map[*Shard]uint64),
+			appender: a,
+			stream:   s,
+			now:      a.now / uint64(time.Second),
+			shards:   slices.Clone(s.routes.open),
+			closed:   make(map[*Shard]uint64),
 		}
 		if err := fn(r); err != nil {
 			return nil, err
@@ -148,11 +149,12 @@ func (s *Stream) reshard(ctx context.Context, fn func(*reshard) error) error {
 // reshard is a change of a stream's topology in the making, on the committer's
 // goroutine. Nothing of the stream is touched before it is finished.
 type reshard struct {
-	stream *Stream
-	now    uint64            // Unix time
-	shards []*Shard          // that will be open, by their ranges
-	closed map[*Shard]uint64 // with the second of it; some may be among made
-	made   []*Shard
+	appender *appender
+	stream   *Stream
+	now      uint64            // Unix time
+	shards   []*Shard          // that will be open, by their ranges
+	closed   map[*Shard]uint64 // with the second for its number; some may be among made
+	made     []*Shard
 }
 
 // byHand refuses what is the stream's own to decide.
@@ -170,7 +172,7 @@ func (r *reshard) open(id ShardID) (*Shard, error) {
 	switch {
 	case !ok || sh == nil:
 		return nil, fmt.Errorf("%w: %.128q", ErrShardNotFound, string(id))
-	case sh.ending != 0:
+	case sh.ending != nil:
 		return nil, &InvalidArgumentError{"ShardID", sh.id, "must be a shard that is open: this one was split or merged already"}
 	}
 	return sh, nil
@@ -191,14 +193,14 @@ func splits(sh *Shard, at uint128.Uint128) bool {
 func (r *reshard) split(sh *Shard, at uint128.Uint128) (lower, upper *Shard) {
 	lower = r.child(sh.hashKeys.Start.n, at.SubOne(), sh)
 	upper = r.child(at, sh.hashKeys.End.n, sh)
-	i := slices.Index(r.shards, sh)
+	i := (&topology{open: r.shards}).position(sh.hashKeys.Start.n)
 	r.shards = slices.Replace(r.shards, i, i+1, lower, upper)
 	return lower, upper
 }
 
 func (r *reshard) merge(a, b *Shard) *Shard {
 	child := r.child(a.hashKeys.Start.n, b.hashKeys.End.n, a, b)
-	i := slices.Index(r.shards, a)
+	i := (&topology{open: r.shards}).position(a.hashKeys.Start.n)
 	r.shards = slices.Replace(r.shards, i, i+2, child)
 	return child
 }
@@ -247,7 +249,8 @@ func (r *reshard) mergeNarrowest(limit int) {
 // Invariant: a shard's second of creation, which stands in front of everything
 // else in its numbers, lies above the second at which its parents were closed.
 // So the numbers of children are greater than those of their parents. Kinesis
-// does the same.
+// does the same. So where reshards follow each other within a second, these seconds
+// run ahead of the clock; nothing takes them for a time.
 func (r *reshard) child(start, end uint128.Uint128, parents ...*Shard) *Shard {
 	row := layout.ShardRow{Start: start, End: end}
 	for _, parent := range parents {
@@ -260,7 +263,7 @@ func (r *reshard) child(start, end uint128.Uint128, parents ...*Shard) *Shard {
 	return sh
 }
 
-// close returns the second at which the shard is closed.
+// close returns the second for the number at which the shard ends.
 func (r *reshard) close(sh *Shard) uint64 {
 	if r.closed[sh] == 0 {
 		r.closed[sh] = max(r.now, sh.createdSeconds, sh.next.LastCounter/uint64(time.Second), 1)
@@ -274,12 +277,23 @@ func (r *reshard) finish(batch *kv.Batch) (publish func()) {
 	if len(r.made) == 0 {
 		return nil
 	}
-	s := r.stream
+	a, s := r.appender, r.stream
+	moment := a.nextCounter() // above all records of the parents, below the children's
 	changed := slices.Clone(r.made)
 	for sh, second := range r.closed {
-		sh.ending = second
+		sh.ending = &closing{seconds: second, counter: moment, aged: a.db.aging.at(a.moment)}
 		if sh.index < s.routes.next {
 			changed = append(changed, sh)
+		}
+	}
+	children := make(map[uint32]*closing, len(r.closed))
+	for sh := range r.closed {
+		children[sh.index] = sh.ending
+	}
+	for _, sh := range r.made {
+		sh.createdCounter = moment
+		for _, parent := range sh.parents {
+			children[parent].children = append(children[parent].children, sh.index)
 		}
 	}
 	for _, sh := range changed {
@@ -294,12 +308,16 @@ func (r *reshard) finish(batch *kv.Batch) (publish func()) {
 	}
 	s.save(batch)
 	next := s.routes
-	s.db.kickRetention()
+	for sh := range r.closed {
+		a.file(sh)
+	}
+	a.schedule(s)
 	return func() {
 		// The children first: who sees the end of a parent must find them.
 		s.topology.Store(next)
-		for sh, second := range r.closed {
-			sh.closedSeconds.Store(second)
+		a.counts.shards.Add(int64(len(r.made)))
+		for sh := range r.closed {
+			sh.closing.Store(sh.ending)
 			sh.log.End()
 		}
 		s.db.changed.Raise()

@@ -1,12 +1,15 @@
 package braid
 
 import (
+	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"math"
 	"slices"
 	"time"
 
+	"github.com/braidstream/braid/internal/agenda"
 	"github.com/braidstream/braid/internal/epoch"
 	"github.com/braidstream/braid/internal/kv"
 	"github.com/braidstream/braid/internal/layout"
@@ -21,6 +24,11 @@ import (
 // Invariant: the second never overtakes the first, and neither goes back. What a
 // change of the period has cut off stays so by the stream's floor, which is
 // stored with the change.
+//
+// What is to be trimmed next is found without a look at the rest: a stream's shards
+// are in agendas, by what they hold, and the streams with something to trim in the
+// appender's, by when that is due. What changes a shard or stream puts it in its
+// place anew. TestCostDoesNotGrowWithWhatIsIdle holds it.
 
 const (
 	// defaultRetention is also the least that a period can be changed to: below
@@ -98,7 +106,6 @@ func (s *Stream) updateRetention(ctx context.Context, period time.Duration, incr
 		set.floor = set.expiry(now) // a longer period brings nothing back
 		set.retention = period
 		set.floor = set.expiry(now) // and what a shorter one cuts off is gone for good
-		s.db.kickRetention()
 		return nil
 	})
 }
@@ -127,7 +134,6 @@ func (s *Stream) UpdateRetentionBytes(ctx context.Context, bytes int64) error {
 	if err == nil {
 		err = s.update(ctx, func(_ *appender, set *settings, _ *kv.Batch) error {
 			set.retentionBytes = bytes
-			s.db.kickRetention()
 			return nil
 		})
 	}
@@ -158,8 +164,100 @@ func (sh *Shard) readable(ctx context.Context, from uint64, horizon layout.Horiz
 	return sh.lastBefore(ctx, expiry, horizon, slices)
 }
 
-// kickRetention tells that what is stored may have to follow: there is a first
-// record, another epoch, a closed shard, or another period.
+// file puts the shard into the stream's agendas, by what it holds.
+func (a *appender) file(sh *Shard) {
+	a.counts.looks.Add(1)
+	s := sh.stream
+	if len(sh.allSlices) > 0 {
+		s.filled.Set(&sh.filled, a.lastOfSlice(sh, 0))
+		return
+	}
+	s.filled.Remove(&sh.filled)
+	s.oldest.Remove(&sh.oldest)
+	if sh.ending != nil && !s.routes.hasParentOf(sh) {
+		s.emptied.Set(&sh.emptied, sh.ending.aged)
+	}
+}
+
+// lastOfSlice returns a counter that no record in the shard's i-th slice exceeds. It
+// goes up as long as the slice is the last one.
+func (a *appender) lastOfSlice(sh *Shard, i int) uint64 {
+	if i+1 < len(sh.allSlices) {
+		return a.epochs.LastCounter(sh.allSlices[i].Epoch)
+	}
+	return sh.next.LastCounter
+}
+
+// schedule puts the stream into the agenda, by when it will have something to trim,
+// or may have: what is due by the agendas of its shards may turn out to be due later.
+func (a *appender) schedule(s *Stream) {
+	due := s.due()
+	if s.gone || due == math.MaxUint64 {
+		a.trims.Remove(&s.trims)
+		return
+	}
+	a.trims.Set(&s.trims, due)
+	if due < a.asleep {
+		a.asleep = 0
+		a.db.kickRetention()
+	}
+}
+
+// due returns the time on the retention clock at which the stream may have something
+// to trim; the largest for never.
+func (s *Stream) due() uint64 {
+	due := uint64(math.MaxUint64)
+	if s.ledger.Over(uint64(s.config.retentionBytes)) {
+		return 0
+	}
+	if first := s.filled.First(); first != nil {
+		if first.Due() < s.config.floor {
+			return 0
+		}
+		if s.config.retention > 0 {
+			due = first.Due() + uint64(s.config.retention) + 1
+		}
+	}
+	if first := s.emptied.First(); first != nil {
+		due = min(due, s.goes(first))
+	}
+	return due
+}
+
+// goes returns the time on the retention clock at which a closed shard goes that has
+// no records.
+func (s *Stream) goes(sh *agenda.Item[*Shard]) uint64 {
+	period := s.config.retention
+	if period == 0 {
+		period = defaultRetention // its readers must have time to see its end
+	}
+	return sh.Due() + uint64(period)
+}
+
+// restoreTrims fills in the agendas and the ledger of a stream that was loaded.
+func (a *appender) restoreTrims(s *Stream) {
+	for _, sh := range s.routes.shards {
+		for _, parent := range sh.parents {
+			if p := s.routes.shard(parent); p != nil && p.ending != nil {
+				p.ending.children = append(p.ending.children, sh.index)
+			}
+		}
+		for i, slice := range sh.allSlices {
+			bytes := sh.sliceBytes(i)
+			s.ledger.AddSlice(slice.Epoch)
+			s.ledger.Grow(slice.Epoch, bytes)
+			a.epochs.Hold(slice.Epoch, bytes)
+		}
+		if len(sh.allSlices) > 0 {
+			s.ledger.Trim(sh.allSlices[0].Epoch, sh.trimmedOf(0, sh.trimmed))
+			s.oldest.Set(&sh.oldest, sh.allSlices[0].FirstCounter)
+		}
+		a.file(sh)
+	}
+	a.schedule(s)
+}
+
+// kickRetention tells that what is stored has to follow earlier than was planned.
 func (db *DB) kickRetention() {
 	select {
 	case db.expiring <- struct{}{}:
@@ -191,11 +289,8 @@ func (db *DB) runRetention() {
 		plan, err := db.planRetention(context.Background())
 		if err == nil && len(plan.due) > 0 {
 			earliest = time.Now().Add(trimInterval)
-			for _, d := range plan.due {
-				err = db.expire(context.Background(), d)
-				if err != nil {
-					break
-				}
+			for _, d := range plan.due { // one that fails is no reason to keep the others
+				err = errors.Join(err, db.expire(context.Background(), d))
 			}
 			db.kickRetention() // what is left to do, and when
 		}
@@ -203,42 +298,52 @@ func (db *DB) runRetention() {
 		case closedIsFine(db, err) != nil:
 			db.opts.Logger.Warn("expired records could not be trimmed; it will be tried again", "error", err)
 			timer.Reset(trimInterval)
-		case len(plan.due) == 0 && plan.next != 0:
+		case err == nil && len(plan.due) == 0 && plan.next != math.MaxUint64:
 			timer.Reset(time.Duration(plan.next - min(plan.next, db.aging.now())))
 		}
 	}
 }
 
 // retentionPlan is what is to be trimmed now, and the time on the retention
-// clock at which there will be more; 0 for never.
+// clock at which there may be more; the largest for never.
 type retentionPlan struct {
 	due  []dueStream
 	next uint64
 }
 
-// dueStream is a stream whose records before a counter are to be trimmed. Shards
-// that have closed and lost all records are to go.
+// dueStream is what is to be trimmed of a stream: the records of some shards before a
+// counter. Shards that have closed and lost all records are to go.
 type dueStream struct {
 	stream *Stream
+	shards []*Shard
 	before uint64
 }
 
-// planRetention looks at the state that the appender has.
+// planRetention takes out of the agenda what is due. What is due remains so until it
+// is trimmed.
 func (db *DB) planRetention(ctx context.Context) (retentionPlan, error) {
-	streams := db.Streams()
 	var plan retentionPlan
 	err := db.control(ctx, func(a *appender, _ *kv.Batch) (func(), error) {
 		now := db.aging.now()
-		for _, s := range streams {
-			if s.gone {
-				continue
+		a.asleep = 0 // whatever comes into the agenda now is in the plan
+		for first := a.trims.First(); first != nil && first.Due() <= now; first = a.trims.First() {
+			a.counts.looks.Add(1)
+			s := first.Value
+			if d, ok := a.dueOf(s, now); ok {
+				plan.due = append(plan.due, d)
+				a.trims.Remove(first)
+			} else {
+				a.schedule(s) // it is due later than it seemed
 			}
-			before, next := a.due(s, now)
-			if next <= now {
-				plan.due = append(plan.due, dueStream{s, before})
-			} else if next != math.MaxUint64 && (plan.next == 0 || next < plan.next) {
-				plan.next = next
-			}
+		}
+		for _, d := range plan.due {
+			a.schedule(d.stream)
+		}
+		if plan.next = math.MaxUint64; a.trims.Len() > 0 {
+			plan.next = a.trims.First().Due()
+		}
+		if len(plan.due) == 0 {
+			a.asleep = plan.next
 		}
 		return nil, nil
 	})
@@ -248,87 +353,33 @@ func (db *DB) planRetention(ctx context.Context) (retentionPlan, error) {
 	return plan, nil
 }
 
-// due returns the time on the retention clock at which the stream has something
-// to trim, and where to trim it if that is now.
-func (a *appender) due(s *Stream, now uint64) (before, next uint64) {
-	before, next = s.config.expiry(now), math.MaxUint64
-	for _, sh := range s.routes.shards {
-		switch {
-		case len(sh.allSlices) > 0 && s.config.retention > 0:
-			last := a.lastOfSlice(sh, 0)
-			if last < before {
-				next = now
-			}
-			next = min(next, last+uint64(s.config.retention)+1)
-		case len(sh.allSlices) > 0 && a.lastOfSlice(sh, 0) < before: // the floor is above it
-			next = now
-		case len(sh.allSlices) == 0 && sh.ending != 0 && !s.routes.hasParentOf(sh):
-			next = min(next, s.goes(sh))
+// dueOf returns what is to be trimmed of the stream now, if there is something.
+func (a *appender) dueOf(s *Stream, now uint64) (d dueStream, ok bool) {
+	d = dueStream{stream: s, before: s.config.expiry(now)}
+	if id, ok := s.ledger.Spare(uint64(s.config.retentionBytes)); ok {
+		d.before = max(d.before, a.epochs.LastCounter(id)+1)
+	}
+	for first := s.filled.First(); first != nil && first.Due() < d.before; first = s.filled.First() {
+		a.counts.looks.Add(1)
+		sh := first.Value
+		if last := a.lastOfSlice(sh, 0); last >= d.before {
+			s.filled.Set(first, last)
+			continue
 		}
+		d.shards = append(d.shards, sh)
+		s.filled.Remove(first)
 	}
-	if cut := a.overLimit(s); cut > before {
-		before, next = cut, now
+	for _, sh := range d.shards {
+		a.file(sh)
 	}
-	return before, next
-}
-
-// lastOfSlice returns a counter that no record in the shard's i-th slice exceeds.
-func (a *appender) lastOfSlice(sh *Shard, i int) uint64 {
-	if i+1 < len(sh.allSlices) {
-		return a.epochs.LastCounter(sh.allSlices[i].Epoch)
-	}
-	return sh.next.LastCounter
-}
-
-// goes returns the time on the retention clock at which a closed shard goes if
-// it has no records.
-func (s *Stream) goes(sh *Shard) uint64 {
-	period := s.config.retention
-	if period == 0 {
-		period = defaultRetention // its readers must have time to see its end
-	}
-	return (sh.ending+1)*uint64(time.Second) + uint64(period)
-}
-
-// overLimit returns the counter before which the stream's records are to be
-// trimmed so that it keeps what RetentionBytes allows: that of the newest epoch
-// before which there is enough to be spared.
-func (a *appender) overLimit(s *Stream) (before uint64) {
-	limit := uint64(s.config.retentionBytes)
-	if limit == 0 {
-		return 0
-	}
-	bytes := make(map[uint32]uint64) // by epoch
-	total := uint64(0)
-	for _, sh := range s.routes.shards {
-		for i, slice := range sh.allSlices {
-			n := sh.sliceBytes(i)
-			if sh.trimmed.Offset > slice.FirstOffset {
-				n -= sh.trimmed.Offset - slice.FirstOffset
-			}
-			bytes[slice.Epoch] += n
-			total += n
-		}
-	}
-	ids := make([]uint32, 0, len(bytes))
-	for id := range bytes {
-		ids = append(ids, id)
-	}
-	slices.Sort(ids)
-	for _, id := range ids {
-		if total -= bytes[id]; total < limit {
-			break
-		}
-		before = a.epochs.LastCounter(id) + 1
-	}
-	return before
+	first := s.emptied.First()
+	return d, len(d.shards) > 0 || first != nil && s.goes(first) <= now
 }
 
 // expire trims a stream.
 func (db *DB) expire(ctx context.Context, d dueStream) error {
 	s := d.stream
-	shards := s.topology.Load().shards
-	horizons, err := horizonsAt(ctx, shards, d.before)
+	shards, horizons, err := horizonsAt(ctx, d.shards, bound{from: d.before})
 	if err != nil {
 		if s.deleted.Load() {
 			return nil
@@ -341,51 +392,67 @@ func (db *DB) expire(ctx context.Context, d dueStream) error {
 		}
 		trimmed := a.trim(shards, horizons, batch)
 		dropped := a.dropShards(s, batch)
+		a.schedule(s)
 		return func() {
 			if trimmed != nil {
 				trimmed()
 			}
 			if dropped != nil {
-				s.topology.Store(dropped)
-				db.changed.Raise()
+				dropped()
 			}
 		}, nil
 	})
 }
 
-// horizonsAt returns, for each shard, the horizon that trims all records before
-// the counter.
-func horizonsAt(ctx context.Context, shards []*Shard, before uint64) ([]layout.Horizon, error) {
-	horizons := make([]layout.Horizon, len(shards))
-	for i, sh := range shards {
-		var err error
-		if horizons[i], err = sh.horizonAt(ctx, bound{from: before}); err != nil {
-			return nil, err
+// horizonsAt returns the shards of which a trim of all records before the bound takes
+// some, and the horizon that does it for each.
+func horizonsAt(ctx context.Context, all []*Shard, before bound) (shards []*Shard, horizons []layout.Horizon, err error) {
+	for _, sh := range all {
+		now, _ := sh.view()
+		horizon, err := sh.horizonAt(ctx, before)
+		if err != nil {
+			return nil, nil, err
+		}
+		if horizon.Counter > now.Counter {
+			shards, horizons = append(shards, sh), append(horizons, horizon)
 		}
 	}
-	return horizons, nil
+	return shards, horizons, nil
 }
 
-// dropShards removes the shards whose time is over: closed, without a record
-// left, and without a parent, so that lineage goes from its old end. It returns the topology without them, or nil if there are none.
-func (a *appender) dropShards(s *Stream, batch *kv.Batch) *topology {
+// dropShards removes the shards whose time is over: closed, without a record left,
+// and without a parent, so that lineage goes from its old end. It returns what shows
+// that, or nil if there are none.
+func (a *appender) dropShards(s *Stream, batch *kv.Batch) (publish func()) {
 	now := a.db.aging.now()
 	next := &topology{open: s.routes.open, next: s.routes.next, expired: s.routes.expired}
-	for _, sh := range s.routes.shards {
-		if sh.ending == 0 || len(sh.allSlices) > 0 || s.goes(sh) > now || next.hasParentOf(sh) {
-			next.shards = append(next.shards, sh)
-			continue
-		}
+	var gone []*Shard
+	for first := s.emptied.First(); first != nil && s.goes(first) <= now; first = s.emptied.First() {
+		sh := first.Value
+		s.emptied.Remove(first)
+		sh.expired = true
+		gone = append(gone, sh)
 		batch.Delete(layout.ShardKey(s.number, sh.index))
 		if horizon := sh.next.LastCounter + 1; sh.next.Ordinal > 0 && horizon > next.expired.Horizon {
 			next.expired = layout.ExpiredShard{Shard: sh.index, CreatedSeconds: sh.createdSeconds, Horizon: horizon}
 		}
+		for _, index := range sh.ending.children {
+			if child := s.routes.shard(index); child != nil {
+				a.file(child)
+			}
+		}
 	}
-	if len(next.shards) == len(s.routes.shards) {
+	if len(gone) == 0 {
 		return nil
 	}
+	slices.SortFunc(gone, func(x, y *Shard) int { return cmp.Compare(x.index, y.index) })
+	next.shards = s.routes.without(gone)
 	a.boundCounters(batch)
 	s.routes = next
 	s.save(batch)
-	return next
+	return func() {
+		s.topology.Store(next)
+		a.counts.shards.Add(-int64(len(gone)))
+		a.db.changed.Raise()
+	}
 }

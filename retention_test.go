@@ -294,6 +294,51 @@ func TestAClosedShardGoesWithItsLastRecord(t *testing.T) {
 	})
 }
 
+// The second of creation in a shard's numbers is one above that of its parents, and
+// so runs ahead of the clock where reshards follow each other quickly. Closed shards
+// go by the moment at which they were closed.
+func TestClosedShardsGoHoweverQuicklyTheyCame(t *testing.T) {
+	const generations, retention = 500, time.Minute
+	for _, reopened := range []bool{false, true} {
+		t.Run(fmt.Sprint("reopened: ", reopened), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				dir := t.TempDir()
+				db := boxOpenDir(t, dir, nil)
+				stream := boxRetaining(t, db, "s", retention)
+				boxPut(t, stream, "0")
+				began := time.Now()
+				for i := range generations {
+					require.NoError(t, stream.UpdateShardCount(t.Context(), 1+i%2))
+				}
+				require.Less(t, time.Since(began), time.Second)
+				shards := stream.Describe().Shards
+				require.Greater(t, shards[len(shards)-1].StartingSequenceNumber.Time().Sub(began), generations/2*time.Second)
+				for _, sh := range shards {
+					require.WithinDuration(t, began, sh.CreatedAt, time.Second)
+					if sh.Closed {
+						require.WithinDuration(t, began, sh.ClosedAt, time.Second)
+					} else {
+						require.Zero(t, sh.ClosedAt)
+					}
+				}
+				if reopened {
+					require.NoError(t, db.Close())
+					db = boxOpenDir(t, dir, nil)
+					var err error
+					stream, err = db.Stream("s")
+					require.NoError(t, err)
+					require.Equal(t, shards, stream.Describe().Shards)
+				}
+				wait(retention - time.Second)
+				require.Len(t, stream.Shards(), len(shards))
+				wait(2 * time.Minute)
+				require.Len(t, stream.Shards(), 2)
+				require.NoError(t, db.Close())
+			})
+		})
+	}
+}
+
 // A loop that sleeps for longer than records are kept is told what it has lost,
 // also when the shards that it has lost have gone since.
 func TestASlowReaderOfAStreamIsToldOfShardsThatCameAndWent(t *testing.T) {

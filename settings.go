@@ -245,6 +245,7 @@ func (s *Stream) update(ctx context.Context, fn func(a *appender, set *settings,
 		}
 		s.config = next
 		s.save(batch)
+		a.schedule(s) // it may keep less now, or for a shorter time
 		return func() { s.settings.Store(next) }, nil
 	})
 }

@@ -9,6 +9,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/braidstream/braid/internal/agenda"
 	"github.com/braidstream/braid/internal/epoch"
 	"github.com/braidstream/braid/internal/layout"
 	"github.com/braidstream/braid/internal/tail"
@@ -29,9 +30,10 @@ type Shard struct {
 	id             ShardID
 	hashKeys       HashKeyRange
 	parents        []uint32
-	createdSeconds uint64
-	closedSeconds  atomic.Uint64 // 0 while it takes records; set before log ends
-	log            *tail.Log     // recent records, and the tip
+	createdSeconds uint64                  // part of its numbers, and no time: it may be ahead of the clock
+	createdCounter uint64                  // when it was made: nanoseconds
+	closing        atomic.Pointer[closing] // nil while it takes records; set before log ends
+	log            *tail.Log               // recent records, and the tip
 	reads          readBudgets
 
 	mu      sync.Mutex // guards slices and horizon; nothing else is locked under it
@@ -39,16 +41,31 @@ type Shard struct {
 	horizon layout.Horizon
 
 	// The appender's, ahead of what readers see by the group being committed.
-	next      tail.Tip         // what the next record will be
-	epoch     uint32           // of the last slice, if it can take records; else 0
-	allSlices epoch.Slices     // becomes slices
-	trimmed   layout.Horizon   // becomes horizon
-	ending    uint64           // becomes closedSeconds
-	pending   []layout.Record  // become the tail's
-	payloads  []layout.Payload // of pending, until they are in the batch
+	next      tail.Tip        // what the next record will be
+	epoch     uint32          // of the last slice, if it can take records; else 0
+	allSlices epoch.Slices    // becomes slices
+	trimmed   layout.Horizon  // becomes horizon
+	ending    *closing        // becomes closing
+	expired   bool            // it has gone from the topology
+	pending   []layout.Record // become the tail's
+	writes    []pendingWrite  // of pending, until they are in the batch
 	budgets   writeBudgets
-	charged   charge     // by the current call
-	load      *shardLoad // nil: nothing was put on demand since it was looked at
+	charged   charge              // by the current call
+	load      *shardLoad          // nil: nothing was put on demand since it was looked at
+	filled    agenda.Item[*Shard] // in the stream's agenda of that name, as the next two
+	emptied   agenda.Item[*Shard]
+	oldest    agenda.Item[*Shard]
+
+	history *shardHistory // belongs to the goroutine of runCapacity
+}
+
+// closing is when a shard was closed. It is not changed once readers see it.
+type closing struct {
+	seconds uint64 // part of the number at which the shard ends, and no time
+	counter uint64 // when it was: above the shard's records, and not above its children's
+	aged    uint64 // the same on the retention clock, which no step of the wall clock moves
+
+	children []uint32 // the shards that came from this one, by index
 }
 
 // ID returns the shard's id, such as "shardId-000000000003". Ids of a stream are
@@ -68,8 +85,20 @@ func (sh *Shard) Parents() []ShardID {
 	return parents
 }
 
-// children returns the shards that came from this one.
-func (sh *Shard) children() []ShardID { return sh.stream.topology.Load().children()[sh.index] }
+// children returns the shards that came from this one, of those that are there at one
+// time.
+func (sh *Shard) children(t *topology) (children []ShardID) {
+	end := sh.closing.Load()
+	if end == nil {
+		return nil
+	}
+	for _, index := range end.children {
+		if child := t.shard(index); child != nil {
+			children = append(children, child.id)
+		}
+	}
+	return children
+}
 
 // number returns the sequence number of the shard's record with that counter.
 func (sh *Shard) number(counter uint64) SequenceNumber {
@@ -89,6 +118,12 @@ type ShardDescription struct {
 	Children     []ShardID // the shards that came from this one
 	Closed       bool      // no record will follow
 
+	// CreatedAt is when the shard was made, and ClosedAt when it was closed; that
+	// is zero for an open one. A shard's records arrived at CreatedAt or later and
+	// before ClosedAt. Its numbers do not tell: where reshards follow each other
+	// within a second, the second of creation in them runs ahead of the clock.
+	CreatedAt, ClosedAt time.Time
+
 	// StartingSequenceNumber comes before every record of the shard;
 	// EndingSequenceNumber, which an open shard does not have, comes after.
 	StartingSequenceNumber, EndingSequenceNumber SequenceNumber
@@ -102,27 +137,33 @@ type ShardDescription struct {
 }
 
 // Describe returns the shard's range, lineage and content. Kinesis: ListShards.
-func (sh *Shard) Describe() ShardDescription { return sh.describe(sh.children()) }
+func (sh *Shard) Describe() ShardDescription { return sh.describe(sh.stream.topology.Load()) }
 
-func (sh *Shard) describe(children []ShardID) ShardDescription {
+// describe describes the shard as it is at one time, so that a stream's shards fit.
+func (sh *Shard) describe(t *topology) ShardDescription {
 	horizon, slices := sh.view()
 	if above, err := sh.readable(context.Background(), 0, horizon, slices); err == nil {
 		horizon = above
 	}
-	closedSeconds := sh.closedSeconds.Load()
+	end, children := sh.closing.Load(), sh.children(t)
+	if len(children) == 0 && t.shard(sh.index) == sh {
+		end = nil // it was closed since
+	}
 	tip := sh.log.Tip()
 	d := ShardDescription{
 		ID:                     sh.id,
 		HashKeyRange:           sh.hashKeys,
 		Parents:                sh.Parents(),
 		Children:               children,
-		Closed:                 closedSeconds != 0,
+		Closed:                 end != nil,
+		CreatedAt:              time.Unix(0, int64(sh.createdCounter)),
 		StartingSequenceNumber: sh.starting(),
 		Records:                int64(tip.Ordinal - min(horizon.Ordinal, tip.Ordinal)),
 		Bytes:                  int64(tip.Offset - min(horizon.Offset, tip.Offset)),
 	}
-	if d.Closed {
-		d.EndingSequenceNumber = newSequenceNumber(int64(sh.createdSeconds), endingCounter, int64(closedSeconds), sh.index)
+	if end != nil {
+		d.ClosedAt = time.Unix(0, int64(end.counter))
+		d.EndingSequenceNumber = newSequenceNumber(int64(sh.createdSeconds), endingCounter, int64(end.seconds), sh.index)
 	}
 	if d.Records > 0 {
 		d.Last = sh.number(tip.LastCounter)
@@ -284,7 +325,7 @@ func (p Position) inShard(sh *Shard) (bound, error) {
 		if p.number.shardIndex() != sh.index || p.number.createdSeconds() != int64(sh.createdSeconds) || p.before(sh.stream) {
 			return bound{}, &InvalidArgumentError{"Position", p.number, "must have a sequence number of " + string(sh.id) + " of this stream"}
 		}
-		ending := p.number.counter() == endingCounter && sh.closedSeconds.Load() != 0
+		ending := p.number.counter() == endingCounter && sh.closing.Load() != nil
 		if !ending {
 			if err := p.beyond(sh.stream, sh); err != nil {
 				return bound{}, err
@@ -504,7 +545,7 @@ func (sh *Shard) recordsPage(q pageQuery, page page) *RecordsPage {
 		arrived := time.Unix(0, int64(page.next))
 		result.BehindLatest = max(sh.stream.db.clock().Sub(arrived), 1)
 	} else if page.tip.Ended {
-		result.EndOfShard, result.ChildShards = true, sh.children()
+		result.EndOfShard, result.ChildShards = true, sh.children(sh.stream.topology.Load())
 	}
 	return result
 }

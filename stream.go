@@ -9,7 +9,9 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/braidstream/braid/internal/agenda"
 	"github.com/braidstream/braid/internal/commit"
+	"github.com/braidstream/braid/internal/epoch"
 	"github.com/braidstream/braid/internal/kv"
 	"github.com/braidstream/braid/internal/layout"
 	"github.com/braidstream/braid/internal/tail"
@@ -46,9 +48,14 @@ type Stream struct {
 	sealer      sealer // the data key that encrypts; for the key of config, it may be another's
 	nextDataKey uint32
 
-	// dead counts the bytes that have died in epochs in which others still live.
-	// What died before the database was opened is not counted.
-	dead map[uint32]uint64
+	ledger  epoch.Ledger          // what its shards have in each epoch
+	filled  agenda.Agenda[*Shard] // shards with records, by [appender.lastOfSlice] of their first slice, or less
+	emptied agenda.Agenda[*Shard] // closed shards without a record and without a parent, by when they were closed
+	oldest  agenda.Agenda[*Shard] // shards with records, by the counter of their oldest one, or less
+	trims   agenda.Item[*Stream]  // in the appender's agenda
+	watched bool                  // it is in the appender's list of that name
+
+	peaks *peaks // belongs to the goroutine of runCapacity; nil: it was never put to on demand
 }
 
 // Name returns the stream's name.
@@ -223,27 +230,30 @@ func (db *DB) releaseRequest(r *putRequest) {
 // are not used again.
 //
 // Errors: [ErrStreamNotFound], [ErrInvalidArgument] for a number of another
-// stream, [ErrBeyondTip] for one that was never given out, [ErrFailed], [ErrClosed], [ErrOutcomeUnknown], and those of reading.
+// stream, [ErrBeyondTip] for one that was never given out, [ErrFailed], [ErrClosed],
+// [ErrOutcomeUnknown], and those of reading.
 // Trimming works while the disk is full.
 func (s *Stream) Trim(ctx context.Context, before Position) error {
-	shards := s.topology.Load().shards
-	horizons := make([]layout.Horizon, len(shards))
-	for i, sh := range shards {
-		bound, err := before.inStream(s)
-		if err == nil {
-			horizons[i], err = sh.horizonAt(ctx, bound)
-		}
-		if err != nil {
-			return wrapError("trim", s.name, err)
-		}
+	return wrapError("trim", s.name, s.trim(ctx, before))
+}
+
+func (s *Stream) trim(ctx context.Context, before Position) error {
+	// Once for all shards: what is put from now on is not the caller's to trim.
+	// And before the shards are looked up: what lies below it is in one of them.
+	bound, err := before.inStream(s)
+	if err != nil {
+		return err
 	}
-	err := s.db.control(ctx, func(a *appender, batch *kv.Batch) (func(), error) {
+	shards, horizons, err := horizonsAt(ctx, s.topology.Load().shards, bound)
+	if err != nil {
+		return err
+	}
+	return s.db.control(ctx, func(a *appender, batch *kv.Batch) (func(), error) {
 		if s.gone {
 			return nil, ErrStreamNotFound
 		}
 		return a.trim(shards, horizons, batch), nil
 	})
-	return wrapError("trim", s.name, err)
 }
 
 // StreamDescription is what is known of a stream at one time.
@@ -281,9 +291,8 @@ func (s *Stream) Describe() StreamDescription {
 		Tags:           maps.Clone(set.tags),
 	}
 	t := s.topology.Load()
-	children := t.children()
 	for _, sh := range t.shards {
-		shard := sh.describe(children[sh.index])
+		shard := sh.describe(t)
 		d.Records += shard.Records
 		d.Bytes += shard.Bytes
 		d.Shards = append(d.Shards, shard)
@@ -303,12 +312,13 @@ func (a *appender) createStream(name string, opts StreamOptions, batch *kv.Batch
 		keys:           newDataKeys(),
 	}
 	s.settings.Store(s.config)
+	s.trims.Value = s
 	a.nextStream++
 	a.names[name] = true
 	a.boundCounters(batch) // it holds the number of the next stream, too
 	shards := make([]*Shard, opts.Shards)
 	for i, keys := range evenRanges(opts.Shards) {
-		row := layout.ShardRow{Start: keys.Start.n, End: keys.End.n, CreatedSeconds: created / uint64(time.Second)}
+		row := layout.ShardRow{Start: keys.Start.n, End: keys.End.n, CreatedSeconds: created / uint64(time.Second), Created: created}
 		batch.Set(layout.ShardKey(s.number, uint32(i)), row.Encode(s.number, uint32(i)))
 		shards[i] = newShard(s, uint32(i), row)
 		shards[i].setTip(layout.Horizon{})

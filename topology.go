@@ -30,7 +30,7 @@ type topology struct {
 func newTopology(shards []*Shard, next uint32, expired layout.ExpiredShard) *topology {
 	t := &topology{shards: shards, next: next, expired: expired}
 	for _, sh := range shards {
-		if sh.ending == 0 {
+		if sh.ending == nil {
 			t.open = append(t.open, sh)
 		}
 	}
@@ -40,11 +40,16 @@ func newTopology(shards []*Shard, next uint32, expired layout.ExpiredShard) *top
 
 // shard returns the shard with that index, nil if there is none.
 func (t *topology) shard(index uint32) *Shard {
-	i := sort.Search(len(t.shards), func(i int) bool { return t.shards[i].index >= index })
+	i := t.from(index)
 	if i == len(t.shards) || t.shards[i].index != index {
 		return nil
 	}
 	return t.shards[i]
+}
+
+// from returns where in shards those begin that have the index or a higher one.
+func (t *topology) from(index uint32) int {
+	return sort.Search(len(t.shards), func(i int) bool { return t.shards[i].index >= index })
 }
 
 // route returns the open shard whose range holds the hash key.
@@ -64,20 +69,23 @@ func (t *topology) position(hash uint128.Uint128) int {
 	return low
 }
 
-// hasParentOf reports whether a shard that the given one came from is there.
+// hasParentOf reports whether a shard that the given one came from is there. The
+// appender asks.
 func (t *topology) hasParentOf(sh *Shard) bool {
-	return slices.ContainsFunc(sh.parents, func(parent uint32) bool { return t.shard(parent) != nil })
+	return slices.ContainsFunc(sh.parents, func(parent uint32) bool {
+		p := t.shard(parent)
+		return p != nil && !p.expired
+	})
 }
 
-// children returns the shards that came from each, by its index.
-func (t *topology) children() map[uint32][]ShardID {
-	children := make(map[uint32][]ShardID)
-	for _, sh := range t.shards {
-		for _, parent := range sh.parents {
-			children[parent] = append(children[parent], sh.id)
-		}
+// without returns all shards but the given ones, in the order of their indexes.
+func (t *topology) without(gone []*Shard) []*Shard {
+	kept, rest := make([]*Shard, 0, len(t.shards)-len(gone)), t.shards
+	for _, sh := range gone {
+		i := (&topology{shards: rest}).from(sh.index)
+		kept, rest = append(kept, rest[:i]...), rest[i+1:]
 	}
-	return children
+	return append(kept, rest...)
 }
 
 // lost returns the error of a reader of the stream who counts on every record

@@ -112,10 +112,10 @@ func (db *DB) View(ctx context.Context, fn func(*Tx) error) error {
 func (db *DB) Update(ctx context.Context, fn func(*Tx) error) error {
 	for run := range maxTxRuns {
 		if run == patientRuns {
-			if err := db.waitTurn(ctx); err != nil {
+			if err := wait(ctx, db, db.turn); err != nil {
 				return wrapError("update", "", err)
 			}
-			defer func() { <-db.turn }()
+			defer giveTurn(db.turn)
 		}
 		again, err := db.update(ctx, fn)
 		var missing *errNoDataKey
@@ -128,20 +128,6 @@ func (db *DB) Update(ctx context.Context, fn func(*Tx) error) error {
 		}
 	}
 	return wrapError("update", "", fmt.Errorf("%w: it ran %d times", ErrTxConflict, maxTxRuns))
-}
-
-// waitTurn waits until this is the only transaction that insists.
-func (db *DB) waitTurn(ctx context.Context) error {
-	select {
-	case db.turn <- struct{}{}:
-		return nil
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	case <-db.closing:
-		return ErrClosed
-	case <-db.store.Failed():
-		return db.store.Err()
-	}
 }
 
 // update runs fn once. It asks for another run on a conflict.

@@ -303,6 +303,7 @@ func (a *App) Seek(ctx context.Context, key LeaseKey, to braid.Position) error {
 	if key.Shard == "" && !isStart(to) {
 		return &braid.InvalidArgumentError{Field: "to", Value: to, Rule: "must be TRIM_HORIZON, LATEST or AT_TIMESTAMP for more than one shard"}
 	}
+	to = a.group.fix(to)
 	for {
 		s, err := a.survey(ctx)
 		if err != nil {

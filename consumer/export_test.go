@@ -4,6 +4,9 @@ import "github.com/braidstream/braid"
 
 // What tests outside of the package need of it.
 
+// DBSource is the source of a database's streams.
+type DBSource = dbSource
+
 // NewDBSource returns the source of a database's streams.
 func NewDBSource(db *braid.DB) Source { return dbSource{db} }
 

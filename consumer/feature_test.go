@@ -360,6 +360,55 @@ func TestSeek(t *testing.T) {
 	})
 }
 
+// interruptedSource calls a function before it resolves a position.
+type interruptedSource struct {
+	consumer.DBSource
+	before func(braid.ShardID)
+}
+
+func (s *interruptedSource) Resolve(ctx context.Context, stream string, shard braid.ShardID, from braid.Position) (consumer.Checkpoint, error) {
+	s.before(shard)
+	return s.DBSource.Resolve(ctx, stream, shard, from)
+}
+
+// Latest is one place in all shards, fixed when the call begins: a record that is put
+// while one shard after the other is looked at is processed, whatever shard it is in.
+func TestLatestIsOnePlaceInAllShards(t *testing.T) {
+	bubble(t, 4, func(f *fixture) {
+		f.put("before")
+		shards := f.orders.Shards()
+		puts := 0
+		looked := make(map[braid.ShardID]bool)
+		put := func(shard braid.ShardID) { // into all of them, before each is looked at first
+			if looked[shard] {
+				return
+			}
+			looked[shard] = true
+			for _, sh := range shards {
+				key := sh.HashKeyRange().Start
+				_, err := f.orders.PutRecords(f.Context(), []braid.Entry{{PartitionKey: "k", ExplicitHashKey: &key, Data: []byte("during")}})
+				require.NoError(f, err)
+				puts++
+			}
+		}
+		source := &interruptedSource{consumer.NewDBSource(f.db).(consumer.DBSource), put}
+		var seen journal
+		stop := f.start(f.worker(consumer.Config{Source: source, Start: braid.Latest()}, consumer.ProcessorFunc(seen.collect)))
+		require.Equal(f, 16, puts)
+		require.Len(f, seen.take(), puts, "where it begins")
+
+		app, err := consumer.OpenApp(f.db, "billing")
+		require.NoError(f, err)
+		puts = 0
+		clear(looked)
+		require.NoError(f, app.Seek(f.Context(), consumer.LeaseKey{}, braid.Latest()))
+		synctest.Wait()
+		require.Equal(f, 16, puts)
+		require.GreaterOrEqual(f, len(seen.take()), puts, "where it is moved to")
+		require.NoError(f, stop())
+	})
+}
+
 func TestSeekFencesWhoeverIsAtWork(t *testing.T) {
 	bubble(t, 1, func(f *fixture) {
 		f.put("a", "b")

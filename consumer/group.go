@@ -129,6 +129,16 @@ func (g *group) records() Source {
 	return g.source
 }
 
+// fix makes braid.Latest a place that is the same in all shards, so that no record that
+// is put while one after the other is looked at is left out. Only the database can; in
+// another source Latest is where each shard ends when it is looked at.
+func (g *group) fix(p braid.Position) braid.Position {
+	if source, ok := g.records().(interface{ latest() braid.Position }); ok && p == braid.Latest() {
+		return source.latest()
+	}
+	return p
+}
+
 // begin makes the application, or checks that it is what the config says.
 func (g *group) begin(ctx context.Context, cfg *Config) error {
 	for {

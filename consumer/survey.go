@@ -194,6 +194,7 @@ func (s *survey) names() (names []string) {
 
 // place stores the places in a stream's shards where processing begins.
 func (g *group) place(ctx context.Context, name string, view *streamView, start braid.Position) error {
+	start = g.fix(start)
 	leases := make([]Lease, 0, len(view.info.Shards))
 	for _, shard := range view.info.Shards {
 		leases = append(leases, Lease{LeaseKey: LeaseKey{name, shard.ID}, Incarnation: view.info.Incarnation})

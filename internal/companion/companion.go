@@ -16,6 +16,10 @@ type DB interface {
 	// database is open.
 	Attach(name string, make func() any) any
 
+	// Visible returns the highest counter of all records that readers can see: the
+	// place of braid.Latest in all shards of all streams.
+	Visible() uint64
+
 	// OnCommit has fn called with every row about leases that was written, nil
 	// for one deleted, in the order in which they are committed, once they are
 	// durable. fn is called by the goroutine that commits: it must not wait. nil

@@ -37,7 +37,8 @@ type Index struct {
 type state struct {
 	id           uint32
 	firstCounter uint64
-	slices       int // how many shards have records in it
+	slices       int    // how many shards have records in it
+	held         uint64 // partition keys and data of those slices, whole
 }
 
 // NewIndex returns an index without epochs, whose epochs end after limit bytes.
@@ -100,27 +101,50 @@ func (x *Index) AddSlice(id uint32) {
 	}
 }
 
-// DropSlice tells that one shard less has records in the epoch.
-func (x *Index) DropSlice(id uint32) {
+// DropSlices tells that so many shards less have records in the epoch, which held
+// so many bytes.
+func (x *Index) DropSlices(id uint32, n int, bytes uint64) {
 	if i := x.find(id); i >= 0 {
-		x.epochs[i].slices--
+		x.epochs[i].slices -= n
+		x.epochs[i].held -= bytes
 	}
 }
 
-// Dead returns the ended epochs in which no shard has records.
-func (x *Index) Dead() []uint32 {
-	var dead []uint32
-	for _, e := range x.epochs[:max(0, len(x.epochs)-1)] {
-		if e.slices == 0 {
-			dead = append(dead, e.id)
-		}
+// Hold tells that bytes of partition keys and data were put to a slice of the epoch.
+func (x *Index) Hold(id uint32, bytes uint64) {
+	i := len(x.epochs) - 1 // almost always
+	if x.epochs[i].id != id {
+		i = x.find(id)
 	}
-	return dead
+	x.epochs[i].held += bytes
+}
+
+// Held returns in how many shards the epoch has records, and the bytes of their
+// partition keys and data; ended is false for the one that records still go to, and
+// for one that does not exist.
+func (x *Index) Held(id uint32) (slices int, bytes uint64, ended bool) {
+	i := x.find(id)
+	if i < 0 || i+1 == len(x.epochs) {
+		return 0, 0, false
+	}
+	return x.epochs[i].slices, x.epochs[i].held, true
+}
+
+// IDs returns the epochs that there are.
+func (x *Index) IDs() []uint32 {
+	ids := make([]uint32, len(x.epochs))
+	for i := range x.epochs {
+		ids[i] = x.epochs[i].id
+	}
+	return ids
 }
 
 // Remove forgets an epoch.
 func (x *Index) Remove(id uint32) {
-	if i := x.find(id); i >= 0 {
+	switch i := x.find(id); {
+	case i == 0: // the usual one: without moving the others
+		x.epochs = x.epochs[1:]
+	case i > 0:
 		x.epochs = slices.Delete(x.epochs, i, i+1)
 	}
 }

@@ -39,21 +39,21 @@ func TestEpochsDieWithTheirLastSliceButTheOpenOne(t *testing.T) {
 	x.AddSlice(1)
 	x.AddSlice(2)
 	x.AddSlice(2)
-	require.Equal(t, []uint32{3}, x.Dead())
-	x.DropSlice(2)
-	require.Equal(t, []uint32{3}, x.Dead())
-	x.DropSlice(2)
-	x.DropSlice(1)
-	require.Equal(t, []uint32{1, 2, 3}, x.Dead())
+	require.Equal(t, []uint32{3}, dead(x))
+	x.DropSlices(2, 1, 0)
+	require.Equal(t, []uint32{3}, dead(x))
+	x.DropSlices(2, 1, 0)
+	x.DropSlices(1, 1, 0)
+	require.Equal(t, []uint32{1, 2, 3}, dead(x))
 	x.Remove(2)
-	require.Equal(t, []uint32{1, 3}, x.Dead())
+	require.Equal(t, []uint32{1, 3}, dead(x))
 	require.False(t, x.Has(2))
 	require.True(t, x.Has(4))
 	require.Equal(t, 3, x.Len())
 
 	// What is not known changes nothing.
 	x.AddSlice(2)
-	x.DropSlice(9)
+	x.DropSlices(9, 1, 0)
 	x.Remove(9)
 	require.Equal(t, 3, x.Len())
 	require.EqualValues(t, 5, x.Begin(9), "numbers are not used again")
@@ -64,13 +64,13 @@ func TestARestoredIndexGoesOn(t *testing.T) {
 	x.Restore(3, 30)
 	x.Restore(7, 70)
 	x.AddSlice(3)
-	require.Empty(t, x.Dead())
+	require.Empty(t, dead(x))
 	require.EqualValues(t, 7, x.Open())
 	require.EqualValues(t, 8, x.Begin(80))
-	require.Equal(t, []uint32{7}, x.Dead())
+	require.Equal(t, []uint32{7}, dead(x))
 }
 
-func slices(rows ...[2]uint64) (s epoch.Slices) {
+func slicesOf(rows ...[2]uint64) (s epoch.Slices) {
 	for i, row := range rows {
 		s = append(s, epoch.Slice{Epoch: uint32(i + 1), SliceRow: layout.SliceRow{FirstCounter: row[0], FirstOrdinal: row[1]}})
 	}
@@ -85,7 +85,7 @@ func numbers(s epoch.Slices) (all []uint32) {
 }
 
 func TestFromReturnsTheSlicesThatCanHoldACounter(t *testing.T) {
-	s := slices([2]uint64{100, 0}, [2]uint64{200, 10}, [2]uint64{300, 15})
+	s := slicesOf([2]uint64{100, 0}, [2]uint64{200, 10}, [2]uint64{300, 15})
 	for _, row := range []struct {
 		counter uint64
 		want    []uint32
@@ -104,7 +104,7 @@ func TestFromReturnsTheSlicesThatCanHoldACounter(t *testing.T) {
 }
 
 func TestSplitAtDividesByOrdinal(t *testing.T) {
-	s := slices([2]uint64{100, 0}, [2]uint64{200, 10}, [2]uint64{300, 15}) // ends at 20
+	s := slicesOf([2]uint64{100, 0}, [2]uint64{200, 10}, [2]uint64{300, 15}) // ends at 20
 	for _, row := range []struct {
 		ordinal uint64
 		before  int
@@ -113,4 +113,38 @@ func TestSplitAtDividesByOrdinal(t *testing.T) {
 		require.Len(t, before, row.before, "%d", row.ordinal)
 		require.Len(t, rest, 3-row.before)
 	}
+}
+
+// dead returns the ended epochs in which no shard has records.
+func dead(x *epoch.Index) (dead []uint32) {
+	for _, id := range x.IDs() {
+		if living, _, ended := x.Held(id); ended && living == 0 {
+			dead = append(dead, id)
+		}
+	}
+	return dead
+}
+
+func TestAnEpochKnowsWhatItHolds(t *testing.T) {
+	x := epoch.NewIndex(1000)
+	x.Begin(1)
+	x.AddSlice(1)
+	x.AddSlice(1)
+	x.Hold(1, 10)
+	x.Begin(2)
+	x.AddSlice(2)
+	x.Hold(2, 5)
+	x.Hold(1, 20)
+	living, bytes, ended := x.Held(1)
+	require.Equal(t, []any{2, uint64(30), true}, []any{living, bytes, ended})
+	_, _, ended = x.Held(2)
+	require.False(t, ended)
+	x.DropSlices(1, 2, 30)
+	living, bytes, _ = x.Held(1)
+	require.Zero(t, living)
+	require.Zero(t, bytes)
+	_, _, ended = x.Held(7)
+	require.False(t, ended)
+	x.Remove(1)
+	require.Equal(t, []uint32{2}, x.IDs())
 }

@@ -92,10 +92,13 @@ func rows() []row {
 		KeyID: "main", NextDataKey: 9,
 		Tags: []layout.Tag{{Key: "stage", Value: "production"}, {Key: "team", Value: ""}},
 	}
-	first := layout.ShardRow{End: uint128.Uint128{Hi: 1<<63 - 1, Lo: 1<<64 - 1}, CreatedSeconds: 1_700_000_000, ClosedSeconds: 1_700_003_600}
+	first := layout.ShardRow{
+		End: uint128.Uint128{Hi: 1<<63 - 1, Lo: 1<<64 - 1}, CreatedSeconds: 1_700_000_000, ClosedSeconds: 1_700_003_600,
+		Created: 1_700_000_000_000_000_002, Closed: 1_700_003_599_000_000_000,
+	}
 	merged := layout.ShardRow{
 		Start: uint128.Uint128{Hi: 1 << 63}, End: uint128.Max,
-		Parents: []uint32{2, 3}, CreatedSeconds: 1_700_003_601,
+		Parents: []uint32{2, 3}, CreatedSeconds: 1_700_003_601, Created: 1_700_003_599_000_000_000,
 		Horizon: layout.Horizon{Counter: 1_700_003_700_000_000_000, Ordinal: 300, Offset: 70_000},
 	}
 	epoch := layout.EpochRow{FirstCounter: 1_700_000_000_000_000_002}

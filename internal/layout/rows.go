@@ -151,8 +151,10 @@ func DecodeStreamRow(stream uint32, value []byte) (row StreamRow, err error) {
 type ShardRow struct {
 	Start, End     uint128.Uint128 // the range of hash keys, both ends inclusive
 	Parents        []uint32        // indexes of the shards it came from: none, one or two
-	CreatedSeconds uint64          // Unix time, part of each of its sequence numbers
-	ClosedSeconds  uint64          // Unix time at which it was closed; 0 while it is open
+	CreatedSeconds uint64          // part of each of its sequence numbers; ahead of the clock where reshards follow each other quickly
+	ClosedSeconds  uint64          // part of the number at which it ends; 0 while it is open
+	Created        uint64          // when it was made: Unix time in nanoseconds, a counter of its own
+	Closed         uint64          // when it was closed, likewise; 0 while it is open
 	Horizon        Horizon
 }
 
@@ -176,6 +178,8 @@ func (r ShardRow) Encode(stream, shard uint32) []byte {
 	}
 	w.uint(r.CreatedSeconds)
 	w.uint(r.ClosedSeconds)
+	w.uint(r.Created)
+	w.uint(r.Closed)
 	w.uint(r.Horizon.Counter)
 	w.uint(r.Horizon.Ordinal)
 	w.uint(r.Horizon.Offset)
@@ -197,6 +201,8 @@ func DecodeShardRow(stream, shard uint32, value []byte) (row ShardRow, err error
 	}
 	row.CreatedSeconds = r.uint()
 	row.ClosedSeconds = r.uint()
+	row.Created = r.uint()
+	row.Closed = r.uint()
 	row.Horizon.Counter = r.uint()
 	row.Horizon.Ordinal = r.uint()
 	row.Horizon.Offset = r.uint()

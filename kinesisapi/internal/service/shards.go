@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"github.com/braidstream/braid"
-	"github.com/braidstream/braid/kinesisapi/internal/seqnum"
 )
 
 const (
@@ -194,59 +193,34 @@ type lifetime struct{ start, end int64 }
 
 const never = int64(1) << 62
 
-// lifetimes returns those of the shards. A parent ends where its children start, so
-// that at every moment the shards that take records tile the space of hash keys;
-// the second between that the numbers show would be a hole. In that second the
-// children start when one of them, or of theirs, has got its first record: whoever
-// reads from a time on gets nothing that is older.
+// lifetimes returns those of the shards. A parent is closed at the moment at which its
+// children are made, so at every moment the shards that take records tile the space of
+// hash keys. (The seconds in their numbers would leave a hole, and run ahead of the clock
+// where reshards follow each other quickly.)
 //
 // A shard without parents has always been there. One whose parents have expired, and
 // with them all that came before, takes their place.
 func lifetimes(d braid.StreamDescription) []lifetime {
-	index := make(map[braid.ShardID]int, len(d.Shards))
+	listed := make(map[braid.ShardID]bool, len(d.Shards))
 	lives := make([]lifetime, len(d.Shards))
-	for i := range d.Shards {
-		index[d.Shards[i].ID] = i
-	}
-	for i := range slices.Backward(d.Shards) { // children before their parents
+	for i := range d.Shards { // parents before their children
 		sh, life := &d.Shards[i], &lives[i]
+		if slices.ContainsFunc(sh.Parents, func(id braid.ShardID) bool { return listed[id] }) {
+			life.start = firstMilli(sh.CreatedAt)
+		}
 		life.end = never
-		for _, child := range sh.Children {
-			if c, ok := index[child]; ok {
-				life.end = min(life.end, lives[c].start)
-			}
+		if sh.Closed {
+			life.end = firstMilli(sh.ClosedAt)
 		}
-		for _, child := range sh.Children {
-			if c, ok := index[child]; ok {
-				lives[c].start = life.end
-			}
-		}
-		if sh.Closed && life.end == never { // no child is listed
-			life.end = sh.EndingSequenceNumber.Time().UnixMilli() + 1000
-		}
-		life.start = min(startOf(sh), life.end)
-		if !slices.ContainsFunc(sh.Parents, func(id braid.ShardID) bool { _, ok := index[id]; return ok }) {
-			life.start = 0
-		}
+		listed[sh.ID] = true
 	}
 	return lives
 }
 
-// startOf is from when on a shard takes all records, as its numbers tell: from the
-// second of its creation, or from the first millisecond after that of its first
-// record, if that is before.
-func startOf(sh *braid.ShardDescription) int64 {
-	n, err := seqnum.Parse(sh.StartingSequenceNumber.String())
-	if err != nil {
-		return 0
-	}
-	start := n.CreateSeconds * 1000
-	if !sh.First.IsZero() {
-		if first, err := seqnum.Parse(sh.First.String()); err == nil {
-			start = min(start, time.Unix(0, int64(first.SeqIx)).UnixMilli()+1)
-		}
-	}
-	return start
+// firstMilli is the first millisecond that does not begin before t: a parent has no
+// record that arrived then or later, and a filter names milliseconds.
+func firstMilli(t time.Time) int64 {
+	return t.Add(time.Millisecond - 1).UnixMilli()
 }
 
 // selects reports whether the filter takes a shard. horizon is the time, in

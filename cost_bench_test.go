@@ -1,0 +1,95 @@
+package braid_test
+
+import (
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/braidstream/braid"
+)
+
+// BenchmarkBesideStreams is what a call costs beside so many streams that hold a record
+// and are idle: it must not grow. In memory, so that it is the cost of the call and not
+// of a disk. Creation of the streams themselves is a row of its own.
+func BenchmarkBesideStreams(b *testing.B) {
+	calls := []struct {
+		name string
+		put  bool // the stream holds a record before
+		call func(*braid.DB, *braid.Stream) error
+	}{
+		{"first put", false, func(_ *braid.DB, s *braid.Stream) error {
+			_, err := s.PutRecord(b.Context(), "key", nil)
+			return err
+		}},
+		{"put", true, func(_ *braid.DB, s *braid.Stream) error {
+			_, err := s.PutRecord(b.Context(), "key", nil)
+			return err
+		}},
+		{"create", false, func(db *braid.DB, s *braid.Stream) error {
+			_, err := db.CreateStream(b.Context(), s.Name()+".new", nil)
+			return err
+		}},
+		{"delete", true, func(db *braid.DB, s *braid.Stream) error { return db.DeleteStream(b.Context(), s.Name()) }},
+		{"trim", true, func(_ *braid.DB, s *braid.Stream) error { return s.Trim(b.Context(), braid.Latest()) }},
+		{"split", true, func(_ *braid.DB, s *braid.Stream) error {
+			_, _, err := s.SplitShard(b.Context(), s.Shards()[0].ID(), nil)
+			return err
+		}},
+		{"metrics", false, func(db *braid.DB, _ *braid.Stream) error { db.Metrics(); return nil }},
+	}
+	for _, streams := range []int{10, 100, 1000, 10_000} {
+		db, err := braid.Open(braid.InMemory, nil)
+		require.NoError(b, err)
+		began := time.Now()
+		for i := range streams {
+			_, err := db.CreateStream(b.Context(), fmt.Sprint("idle-", i), nil)
+			require.NoError(b, err)
+		}
+		created := time.Since(began)
+		for i := 0; i < streams; i += 500 { // with few commits
+			require.NoError(b, db.Update(b.Context(), func(tx *braid.Tx) error {
+				for j := i; j < min(i+500, streams); j++ {
+					if err := tx.PutRecord(fmt.Sprint("idle-", j), "key", nil); err != nil {
+						return err
+					}
+				}
+				return nil
+			}))
+		}
+		b.Run(fmt.Sprintf("creation of all/streams=%d", streams), func(b *testing.B) {
+			for b.Loop() { // it was done once
+			}
+			b.ReportMetric(float64(created.Nanoseconds())/float64(streams), "ns/call")
+			b.ReportMetric(0, "ns/op")
+		})
+		for _, c := range calls {
+			b.Run(fmt.Sprintf("%s/streams=%d", c.name, streams), func(b *testing.B) {
+				var took time.Duration
+				calls := 0
+				for b.Loop() {
+					s, err := db.CreateStream(b.Context(), "s", nil)
+					require.NoError(b, err)
+					if c.put {
+						_, err := s.PutRecord(b.Context(), "key", nil)
+						require.NoError(b, err)
+					}
+					began := time.Now()
+					err = c.call(db, s)
+					took += time.Since(began)
+					calls++
+					require.NoError(b, err)
+					for _, name := range []string{"s", "s.new"} {
+						if s, err := db.Stream(name); err == nil {
+							require.NoError(b, db.DeleteStream(b.Context(), s.Name()))
+						}
+					}
+				}
+				b.ReportMetric(float64(took.Nanoseconds())/float64(calls), "ns/call")
+				b.ReportMetric(0, "ns/op")
+			})
+		}
+		require.NoError(b, db.Close())
+	}
+}

@@ -1,0 +1,271 @@
+package braid
+
+import (
+	"context"
+	"fmt"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/braidstream/braid/internal/kv"
+	"github.com/braidstream/braid/internal/layout"
+)
+
+// What is there and idle costs nothing: the committer looks at what a call changes
+// and not at the rest. Looks are counted, and not timed.
+
+// costs are calls whose cost must not grow. Each gets streams of its own, made and put
+// to beforehand as prepare says, and the number of the try.
+var costs = []struct {
+	name    string
+	prepare func(context.Context, *DB, *Stream) error
+	call    func(context.Context, *DB, *Stream) error
+}{
+	{"first put to a stream", nothing, putOne},
+	{"put", putOne, putOne},
+	{"put that begins an epoch", putOne, func(ctx context.Context, db *DB, s *Stream) error {
+		if err := db.fillEpoch(ctx); err != nil {
+			return err
+		}
+		return putOne(ctx, db, s)
+	}},
+	{"create", nothing, func(ctx context.Context, db *DB, s *Stream) error {
+		_, err := db.CreateStream(ctx, s.Name()+".new", nil)
+		return err
+	}},
+	{"delete", putOne, func(ctx context.Context, db *DB, s *Stream) error { return db.DeleteStream(ctx, s.Name()) }},
+	{"trim", putOne, func(ctx context.Context, _ *DB, s *Stream) error { return s.Trim(ctx, Latest()) }},
+	{"retention", putOne, func(ctx context.Context, _ *DB, s *Stream) error { return s.IncreaseRetention(ctx, 48*time.Hour) }},
+	{"retention bytes", putOne, func(ctx context.Context, _ *DB, s *Stream) error { return s.UpdateRetentionBytes(ctx, 1<<20) }},
+	{"split", putOne, func(ctx context.Context, _ *DB, s *Stream) error {
+		_, _, err := s.SplitShard(ctx, s.Shards()[0].ID(), nil)
+		return err
+	}},
+	{"put on demand", func(ctx context.Context, _ *DB, s *Stream) error {
+		return s.UpdateCapacity(ctx, Capacity{Mode: OnDemand})
+	}, putOne},
+	{"put of a stream with many data keys", func(ctx context.Context, db *DB, s *Stream) error {
+		return s.StartEncryption(ctx, "a")
+	}, func(ctx context.Context, db *DB, s *Stream) error {
+		if err := s.StartEncryption(ctx, "b"); err != nil {
+			return err
+		}
+		if err := putOne(ctx, db, s); err != nil {
+			return err
+		}
+		return s.Trim(ctx, Latest())
+	}},
+	{"metrics", nothing, func(_ context.Context, db *DB, _ *Stream) error { db.Metrics(); return nil }},
+}
+
+func nothing(context.Context, *DB, *Stream) error { return nil }
+
+func putOne(ctx context.Context, _ *DB, s *Stream) error {
+	_, err := s.PutRecord(ctx, "key", []byte("data"))
+	return err
+}
+
+// fillEpoch has the next put begin an epoch.
+func (db *DB) fillEpoch(ctx context.Context) error {
+	return db.control(ctx, func(a *appender, _ *kv.Batch) (func(), error) {
+		a.epochs.Grow(1 << 40)
+		return nil, nil
+	})
+}
+
+// costBeside returns how often the committer looks at something in a call, and in all
+// that follows from it for two minutes, beside so many streams that hold a record and
+// are idle.
+func costBeside(t *testing.T, streams int, capacity Capacity, i int) (looks int64) {
+	t.Helper()
+	db, err := Open(InMemory, &Options{KeyProvider: modelKeys})
+	require.NoError(t, err)
+	for n := range streams {
+		s, err := db.CreateStream(t.Context(), fmt.Sprint("idle-", n), &StreamOptions{Capacity: capacity})
+		require.NoError(t, err)
+		require.NoError(t, putOne(t.Context(), db, s))
+	}
+	<-time.After(9 * time.Hour) // streams on demand have come to rest
+	s, err := db.CreateStream(t.Context(), "s", nil)
+	require.NoError(t, err)
+	require.NoError(t, costs[i].prepare(t.Context(), db, s))
+	synctest.Wait()
+	before := db.appender.counts.looks.Load()
+	require.NoError(t, costs[i].call(t.Context(), db, s))
+	<-time.After(2 * time.Minute)
+	synctest.Wait()
+	looks = db.appender.counts.looks.Load() - before
+	require.NoError(t, db.Close())
+	return looks
+}
+
+func TestCostDoesNotGrowWithWhatIsIdle(t *testing.T) {
+	for i, cost := range costs {
+		for _, mode := range []CapacityMode{Unlimited, OnDemand} {
+			t.Run(fmt.Sprint(cost.name, "/beside ", mode), func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					few, many := costBeside(t, 2, Capacity{Mode: mode}, i), costBeside(t, 100, Capacity{Mode: mode}, i)
+					require.Equal(t, few, many, "streams, shards and epochs that were looked at")
+				})
+			})
+		}
+	}
+}
+
+// A stream's own idle shards cost nothing either, but where all of them are touched.
+func TestCostDoesNotGrowWithIdleShards(t *testing.T) {
+	for _, cost := range costs {
+		if cost.name == "delete" { // it removes all shards
+			continue
+		}
+		t.Run(cost.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				var looks [2]int64
+				for n, shards := range []int{4, 400} {
+					db, err := Open(InMemory, &Options{KeyProvider: modelKeys})
+					require.NoError(t, err)
+					s, err := db.CreateStream(t.Context(), "s", &StreamOptions{Shards: shards})
+					require.NoError(t, err)
+					for range 2 {
+						require.NoError(t, putOne(t.Context(), db, s))
+					}
+					require.NoError(t, cost.prepare(t.Context(), db, s))
+					before := db.appender.counts.looks.Load()
+					require.NoError(t, cost.call(t.Context(), db, s))
+					looks[n] = db.appender.counts.looks.Load() - before
+					require.NoError(t, db.Close())
+				}
+				require.Equal(t, looks[0], looks[1], "shards, slices and epochs that were looked at")
+			})
+		})
+	}
+}
+
+// What is due is found, however much is not: one stream of many expires at a time, and
+// each time only that one is looked at.
+func TestRetentionLooksAtWhatIsDue(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const streams, apart = 200, 10 * time.Minute
+		db, err := Open(InMemory, nil)
+		require.NoError(t, err)
+		for n := range streams {
+			s, err := db.CreateStream(t.Context(), fmt.Sprint(n), &StreamOptions{Retention: time.Hour + time.Duration(n)*apart})
+			require.NoError(t, err)
+			require.NoError(t, putOne(t.Context(), db, s))
+		}
+		<-time.After(time.Hour - apart/2)
+		for n := range streams {
+			before := db.appender.counts.looks.Load()
+			<-time.After(apart)
+			synctest.Wait()
+			s, err := db.Stream(fmt.Sprint(n))
+			require.NoError(t, err)
+			horizon, slices := s.Shards()[0].view()
+			require.Empty(t, slices, "what has expired is trimmed")
+			require.EqualValues(t, 1, horizon.Ordinal)
+			require.LessOrEqual(t, db.appender.counts.looks.Load()-before, int64(8))
+		}
+		require.Zero(t, db.appender.trims.Len(), "nothing is left to do")
+		require.NoError(t, db.Close())
+	})
+}
+
+// Deleting many streams that share an epoch with one that lives looks at each once.
+func TestDeletingManyStreamsLooksAtEachOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const streams = 200
+		db, err := Open(InMemory, nil)
+		require.NoError(t, err)
+		for n := range streams {
+			s, err := db.CreateStream(t.Context(), fmt.Sprint(n), nil)
+			require.NoError(t, err)
+			require.NoError(t, putOne(t.Context(), db, s))
+		}
+		require.NoError(t, db.fillEpoch(t.Context()))
+		s, err := db.CreateStream(t.Context(), "s", nil)
+		require.NoError(t, err)
+		require.NoError(t, putOne(t.Context(), db, s))
+		synctest.Wait()
+		before := db.appender.counts.looks.Load()
+		for n := range streams {
+			require.NoError(t, db.DeleteStream(t.Context(), fmt.Sprint(n)))
+			synctest.Wait()
+		}
+		require.LessOrEqual(t, db.appender.counts.looks.Load()-before, int64(2*streams))
+		require.NoError(t, db.Close())
+	})
+}
+
+// A reader that follows a stream through any number of reshards holds a cursor for each
+// shard that it still has to read.
+func TestAReaderLetsGoOfShardsThatItHasRead(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		db, err := Open(InMemory, nil)
+		require.NoError(t, err)
+		s, err := db.CreateStream(t.Context(), "s", nil)
+		require.NoError(t, err)
+		m := &merge{stream: s, bound: bound{from: 1}}
+		for i := range 100 {
+			require.NoError(t, putOne(t.Context(), db, s))
+			require.NoError(t, s.UpdateShardCount(t.Context(), 2+i%2))
+			read := 0
+			done, err := m.run(t.Context(), db.visible.Load(), func(Record, error) bool { read++; return true })
+			require.NoError(t, err)
+			require.False(t, done)
+			require.Equal(t, 1, read)
+			require.Empty(t, m.heap)
+			require.LessOrEqual(t, len(m.idle), 3+2) // open, and read in this round
+		}
+		require.NoError(t, db.Close())
+	})
+}
+
+// What a stream leaves behind in the open epoch is removed when that has ended, though
+// nobody trims the stream again.
+func TestWhatDiesInTheOpenEpochIsRemovedAfterIt(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		db, err := Open(InMemory, nil)
+		require.NoError(t, err)
+		open := func(name string) *Stream {
+			s, err := db.CreateStream(t.Context(), name, nil)
+			require.NoError(t, err)
+			return s
+		}
+		dies, again, lives := open("dies"), open("again"), open("lives")
+		stored := func(s *Stream, id uint32) (n int) {
+			lower, upper := layout.StreamRecordsSpan(id, s.number)
+			require.NoError(t, scan(db.store, lower, upper, func(_, _ []byte) error { n++; return nil }))
+			return n
+		}
+		for _, s := range []*Stream{dies, again} {
+			_, err := s.PutRecord(t.Context(), "key", make([]byte, 2*deadBytes))
+			require.NoError(t, err)
+			require.NoError(t, s.Trim(t.Context(), Latest()))
+		}
+		require.NoError(t, putOne(t.Context(), db, again))
+		require.NoError(t, putOne(t.Context(), db, lives))
+		synctest.Wait()
+		id := db.appender.epochs.Open()
+		require.Equal(t, []int{1, 2, 1}, []int{stored(dies, id), stored(again, id), stored(lives, id)})
+		require.NoError(t, db.fillEpoch(t.Context()))
+		require.NoError(t, putOne(t.Context(), db, lives))
+		synctest.Wait()
+		require.Equal(t, []int{0, 2, 1}, []int{stored(dies, id), stored(again, id), stored(lives, id)})
+		require.Equal(t, "data", joinedData(t, again))
+		require.NoError(t, again.Trim(t.Context(), Latest()))
+		synctest.Wait()
+		require.Equal(t, []int{0, 0, 1}, []int{stored(dies, id), stored(again, id), stored(lives, id)})
+		require.NoError(t, db.Close())
+	})
+}
+
+func joinedData(t *testing.T, s *Stream) (all string) {
+	t.Helper()
+	for r, err := range s.Records(t.Context(), TrimHorizon()) {
+		require.NoError(t, err)
+		all += string(r.Data)
+	}
+	return all
+}

@@ -1,0 +1,90 @@
+// Package agenda orders things by when they are due, so that what is due first is
+// found without a look at the others: a heap whose items know their places in it, so
+// that one of them is moved or taken out without a look at the others, too.
+//
+// It knows neither clocks nor what the things are. Nothing of it is locked: an
+// agenda and its items belong to one goroutine at a time.
+package agenda
+
+// Item is the place of a thing in an agenda. A thing that is in several agendas has
+// an item for each. The zero Item is in none; Value is to be set before it is.
+type Item[T any] struct {
+	Value T
+	due   uint64
+	slot  int // one above its place in the heap; 0 while it is in none
+}
+
+// Due returns when the thing is due, if it is in an agenda.
+func (it *Item[T]) Due() uint64 { return it.due }
+
+// Agenda holds items in the order in which they are due. The zero value is empty.
+type Agenda[T any] struct {
+	heap  []*Item[T]
+	moved int // items that were moved so far, for tests of what it costs
+}
+
+// First returns the item that is due first, nil if there is none.
+func (a *Agenda[T]) First() *Item[T] {
+	if len(a.heap) == 0 {
+		return nil
+	}
+	return a.heap[0]
+}
+
+// Len returns the number of items.
+func (a *Agenda[T]) Len() int { return len(a.heap) }
+
+// Set puts the item in its place, whether it was in the agenda or not.
+func (a *Agenda[T]) Set(it *Item[T], due uint64) {
+	it.due = due
+	if it.slot == 0 {
+		a.heap = append(a.heap, it)
+		it.slot = len(a.heap)
+	}
+	a.restore(it.slot - 1)
+}
+
+// Remove takes the item out. One that is not in the agenda stays as it is.
+func (a *Agenda[T]) Remove(it *Item[T]) {
+	if it.slot == 0 {
+		return
+	}
+	i, last := it.slot-1, len(a.heap)-1
+	a.put(i, a.heap[last])
+	a.heap[last] = nil
+	a.heap = a.heap[:last]
+	it.slot = 0
+	if i < last {
+		a.restore(i)
+	}
+}
+
+// restore moves the item at place i to where it belongs.
+func (a *Agenda[T]) restore(i int) {
+	it := a.heap[i]
+	for i > 0 && it.due < a.heap[(i-1)/2].due {
+		a.put(i, a.heap[(i-1)/2])
+		i = (i - 1) / 2
+	}
+	for {
+		child := 2*i + 1
+		if child >= len(a.heap) {
+			break
+		}
+		if child+1 < len(a.heap) && a.heap[child+1].due < a.heap[child].due {
+			child++
+		}
+		if it.due <= a.heap[child].due {
+			break
+		}
+		a.put(i, a.heap[child])
+		i = child
+	}
+	a.put(i, it)
+}
+
+func (a *Agenda[T]) put(i int, it *Item[T]) {
+	a.heap[i] = it
+	it.slot = i + 1
+	a.moved++
+}

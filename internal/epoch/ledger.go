@@ -1,0 +1,115 @@
+package epoch
+
+import "slices"
+
+// Ledger is what one stream has in each epoch, summed up over its shards, so that
+// nobody has to look at all shards to know. The committer owns it.
+//
+// Invariant: shares are in the order of their epochs. All but the last hold slices.
+type Ledger struct {
+	shares []Share
+	stored uint64 // Bytes less Trimmed of all shares
+}
+
+// Share is what a stream has in one epoch. Bytes are those of partition keys and data.
+type Share struct {
+	Epoch   uint32
+	Slices  int    // shards of the stream that have records there
+	Bytes   uint64 // of those slices, whole
+	Trimmed uint64 // the part of Bytes below the horizons of their shards
+	Dead    uint64 // bytes of slices that were dropped since the database was opened
+}
+
+// Shares returns what there is, in the order of epochs. It is not to be changed, and
+// not to be used after the next call of another method.
+func (l *Ledger) Shares() []Share { return l.shares }
+
+// Stored returns the bytes of all records that were not trimmed.
+func (l *Ledger) Stored() uint64 { return l.stored }
+
+// AddSlice notes that one more shard has records in the epoch. Epochs come in order,
+// except where the ledger is restored.
+func (l *Ledger) AddSlice(id uint32) {
+	i, found := l.find(id)
+	if !found {
+		l.shares = slices.Insert(l.shares, i, Share{Epoch: id})
+	}
+	l.shares[i].Slices++
+}
+
+// Grow notes that bytes were put to a slice of the epoch.
+func (l *Ledger) Grow(id uint32, bytes uint64) {
+	i := len(l.shares) - 1 // almost always
+	if l.shares[i].Epoch != id {
+		i, _ = l.find(id)
+	}
+	l.shares[i].Bytes += bytes
+	l.stored += bytes
+}
+
+// Trim notes that a horizon has moved over bytes of a slice of the epoch.
+func (l *Ledger) Trim(id uint32, bytes uint64) {
+	if i, found := l.find(id); found {
+		l.shares[i].Trimmed += bytes
+		l.stored -= bytes
+	}
+}
+
+// DropSlice notes that all records of a slice were trimmed, and returns whether the
+// stream has no other in the epoch.
+func (l *Ledger) DropSlice(id uint32, bytes, trimmed uint64) (last bool) {
+	i, found := l.find(id)
+	if !found {
+		return false
+	}
+	share := &l.shares[i]
+	share.Slices--
+	share.Bytes -= bytes
+	share.Trimmed -= trimmed
+	share.Dead += bytes
+	l.stored -= bytes - trimmed
+	return share.Slices == 0
+}
+
+// TakeDead takes out what the stream has in the epoch if all of it is dead.
+func (l *Ledger) TakeDead(id uint32) (dead uint64, ok bool) {
+	i, found := l.find(id)
+	if !found || l.shares[i].Slices > 0 {
+		return 0, false
+	}
+	dead = l.shares[i].Dead
+	if i == 0 { // the usual one: without moving the others
+		l.shares = l.shares[1:]
+	} else {
+		l.shares = slices.Delete(l.shares, i, i+1)
+	}
+	return dead, true
+}
+
+// Over reports whether the stream keeps limit bytes even without its oldest epoch.
+// A limit of 0 means none.
+func (l *Ledger) Over(limit uint64) bool {
+	return limit > 0 && len(l.shares) > 1 && l.stored-l.shares[0].kept() >= limit
+}
+
+// Spare returns the newest epoch without which, and without those before it, the
+// stream still keeps limit bytes.
+func (l *Ledger) Spare(limit uint64) (id uint32, ok bool) {
+	if limit == 0 {
+		return 0, false
+	}
+	stored := l.stored
+	for _, share := range l.shares {
+		if stored -= share.kept(); stored < limit {
+			break
+		}
+		id, ok = share.Epoch, true
+	}
+	return id, ok
+}
+
+func (s *Share) kept() uint64 { return s.Bytes - s.Trimmed }
+
+func (l *Ledger) find(id uint32) (i int, found bool) {
+	return slices.BinarySearchFunc(l.shares, id, func(s Share, id uint32) int { return int(int64(s.Epoch) - int64(id)) })
+}
