@@ -42,9 +42,11 @@ var jsonOf = map[string]struct {
 	"HashKeyRange":            {value: braid.HashKeyRange{End: braid.MaxHashKey()}, text: `{"Start":"0","End":"340282366920938463463374607431768211455"}`},
 	"InvalidArgumentError":    {value: braid.InvalidArgumentError{Field: "Retention", Value: "1s", Rule: "must be longer"}, text: `{"Field":"Retention","Value":"1s","Rule":"must be longer"}`},
 	"TrimmedError":            {value: braid.TrimmedError{Shard: "shardId-000000000000", LastLost: jsonNumber}, text: `{"Shard":"shardId-000000000000","FirstLost":"0","LastLost":"` + jsonNumberText + `","FirstAvailable":"0"}`},
+	"BeyondTipError":          {value: braid.BeyondTipError{Shard: "shardId-000000000000", Number: jsonNumber}, text: `{"Shard":"shardId-000000000000","Number":"` + jsonNumberText + `","Last":"0"}`},
+	"StreamMismatchError":     {value: braid.StreamMismatchError{Stream: "s", Differences: []string{"Shards is 2, not 8"}}, text: `{"Stream":"s","Differences":["Shards is 2, not 8"]}`},
 	"ThroughputExceededError": {value: braid.ThroughputExceededError{Shard: "shardId-000000000000", Budget: "ReadsPerSecond", RetryAfter: 200 * time.Millisecond}, text: `{"Shard":"shardId-000000000000","Budget":"ReadsPerSecond","RetryAfter":"200ms"}`},
 	"PutResult":               {value: braid.PutResult{ShardID: "shardId-000000000000", Err: braid.ErrThroughputExceeded}, text: `{"ShardID":"shardId-000000000000","SequenceNumber":"0","Encrypted":false,"Err":"the throughput is exceeded"}`},
-	"StreamOptions":           {value: braid.StreamOptions{Shards: 2, Retention: 90 * time.Second, Capacity: braid.Capacity{Mode: braid.Provisioned}}, text: `{"Shards":2,"MaxRecordBytes":0,"RetentionBytes":0,"Capacity":{"Mode":"Provisioned","WriteRecordsPerSecond":0,"WriteBytesPerSecond":0,"ReadsPerSecond":0,"ReadBytesPerSecond":0,"MaxShards":0},"Tags":null,"Retention":"1m30s"}`},
+	"StreamOptions":           {value: braid.StreamOptions{Shards: 2, Retention: 90 * time.Second, Capacity: braid.Capacity{Mode: braid.Provisioned}}, text: `{"Shards":2,"MaxRecordBytes":0,"RetentionBytes":0,"Capacity":{"Mode":"Provisioned","WriteRecordsPerSecond":0,"WriteBytesPerSecond":0,"ReadsPerSecond":0,"ReadBytesPerSecond":0,"MaxShards":0},"Tags":null,"MustMatch":false,"Retention":"1m30s"}`},
 	"ShardDescription":        {value: jsonShard, text: jsonShardText},
 	"StreamDescription": {
 		value: braid.StreamDescription{Name: "s", CreatedAt: jsonTime, Retention: 24 * time.Hour, Shards: []braid.ShardDescription{jsonShard}},
@@ -76,7 +78,7 @@ var (
 
 const (
 	jsonRecordText = `{"PartitionKey":"k","ExplicitHashKey":null,"Data":"dg==","ShardID":"shardId-000000000000","SequenceNumber":"` + jsonNumberText + `","ArrivalTime":"2026-01-02T03:04:05Z","Encrypted":false}`
-	jsonShardText  = `{"ID":"shardId-000000000001","HashKeyRange":{"Start":"0","End":"0"},"Parents":["shardId-000000000000"],"Children":null,"Closed":false,` +
+	jsonShardText  = `{"ID":"shardId-000000000001","HashKeyRange":{"Start":"0","End":"0"},"Parents":["shardId-000000000000"],"Children":null,"Closed":false,"CreatedAt":"0001-01-01T00:00:00Z",` +
 		`"StartingSequenceNumber":"` + jsonNumberText + `","EndingSequenceNumber":"0","First":"0","Last":"0","Records":0,"Bytes":0}`
 )
 

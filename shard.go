@@ -122,7 +122,8 @@ type ShardDescription struct {
 	// is zero for an open one. A shard's records arrived at CreatedAt or later and
 	// before ClosedAt. Its numbers do not tell: where reshards follow each other
 	// within a second, the second of creation in them runs ahead of the clock.
-	CreatedAt, ClosedAt time.Time
+	CreatedAt time.Time
+	ClosedAt  time.Time `json:",omitzero"`
 
 	// StartingSequenceNumber comes before every record of the shard;
 	// EndingSequenceNumber, which an open shard does not have, comes after.
