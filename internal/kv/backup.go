@@ -33,7 +33,7 @@ func (s *Store) Backup(ctx context.Context, dir string, progress func(done, tota
 		}
 	}
 	if !s.cfg.InMemory && s.owns(dir) {
-		return fmt.Errorf("%w: %s", ErrOwnDirectory, dir)
+		return fmt.Errorf("%w: %q", ErrOwnDirectory, dir)
 	}
 	if s.cfg.FS == nil {
 		if dir, err = resolveDir(dir); err != nil {
@@ -139,7 +139,7 @@ func checkEmpty(files FS, dir string) error {
 		return nil
 	}
 	if err == nil && len(names) > 0 {
-		return fmt.Errorf("%w: %s", ErrNotEmpty, dir)
+		return fmt.Errorf("%w: %q", ErrNotEmpty, dir)
 	}
 	return err
 }
