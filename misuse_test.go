@@ -95,6 +95,9 @@ func TestEveryMisuseHasAClassAndAUsefulText(t *testing.T) {
 	newer := boxBeyond(t, trimmed[1])
 	file := filepath.Join(t.TempDir(), "file")
 	require.NoError(t, os.WriteFile(file, []byte("main not-base64"), 0o600))
+	uglyDir := filepath.Join(t.TempDir(), "a\n\x1b[31mb") // which a directory may be called
+	require.NoError(t, os.MkdirAll(filepath.Join(uglyDir, "full\n"), 0o755))
+	boxOpenDir(t, filepath.Join(uglyDir, "db\n"), nil)
 	open := filepath.Join(t.TempDir(), "open")
 	require.NoError(t, os.WriteFile(open, nil, 0o644))
 	require.NoError(t, os.Chmod(open, 0o644))
@@ -132,6 +135,9 @@ func TestEveryMisuseHasAClassAndAUsefulText(t *testing.T) {
 		{"Open: below a file", invalid, opening(filepath.Join(file, "db"), nil)},
 		{"Open: something else", invalid, opening(filepath.Dir(file), nil)},
 		{"Open: open already", braid.ErrLocked, opening(dir, nil)},
+		{"Open: an ugly directory", invalid, opening(uglyDir, nil)},
+		{"Open: an ugly directory, open already", braid.ErrLocked, opening(filepath.Join(uglyDir, "db\n"), nil)},
+		{"Open: an ugly directory to read", invalid, opening(filepath.Join(uglyDir, "full\n"), &braid.Options{ReadOnly: true})},
 		{"Open: open already, to read", braid.ErrLocked, opening(dir, &braid.Options{ReadOnly: true})},
 		{"Open: nothing to read", invalid, opening(t.TempDir(), &braid.Options{ReadOnly: true})},
 		{"Open: nowhere to read", invalid, opening(filepath.Join(dir, "none"), &braid.Options{ReadOnly: true})},
@@ -159,6 +165,7 @@ func TestEveryMisuseHasAClassAndAUsefulText(t *testing.T) {
 		{"DB.Backup: empty", invalid, func() error { return db.Backup(ctx, "", nil) }},
 		{"DB.Backup: NUL", invalid, func() error { return db.Backup(ctx, ugly, nil) }},
 		{"DB.Backup: not empty", invalid, func() error { return db.Backup(ctx, filepath.Dir(file), nil) }},
+		{"DB.Backup: ugly", invalid, func() error { return db.Backup(ctx, uglyDir, nil) }},
 		{"DB.Backup: own", invalid, func() error { return db.Backup(ctx, dir, nil) }},
 		{"DB.Backup: inside", invalid, func() error { return db.Backup(ctx, filepath.Join(dir, "a", "b"), nil) }},
 		{"DB.Backup: a file", invalid, func() error { return db.Backup(ctx, file, nil) }},

@@ -123,7 +123,7 @@ func (b *backup) prepare() (err error) {
 		}
 	}
 	if !s.cfg.InMemory && s.owns(b.dir) {
-		return fmt.Errorf("%w: %s", ErrOwnDirectory, b.dir)
+		return fmt.Errorf("%w: %q", ErrOwnDirectory, b.dir)
 	}
 	if s.cfg.FS == nil { // only now: it makes the directory
 		b.dir, err = resolveDir(b.dir)
@@ -286,7 +286,7 @@ func checkEmpty(files FS, dir string) error {
 		return nil
 	}
 	if err == nil && len(names) > 0 {
-		return fmt.Errorf("%w: %s", ErrNotEmpty, dir)
+		return fmt.Errorf("%w: %q", ErrNotEmpty, dir)
 	}
 	return err
 }

@@ -57,7 +57,7 @@ func checkVacant(files FS, dir string) error {
 	}
 	for _, name := range names {
 		if name != lockName && name != newIdentityName {
-			return fmt.Errorf("%w: %s holds %q", ErrNotDatabase, dir, name)
+			return fmt.Errorf("%w: %q holds %q", ErrNotDatabase, dir, name)
 		}
 	}
 	return nil

@@ -61,7 +61,7 @@ func (s *Store) StoreDir() string { return s.guard.PathJoin(s.dir, storeName) }
 // have returned. Tables are linked where that is possible.
 func (s *Store) Checkpoint(dir string) error {
 	if s.owns(dir) {
-		return fmt.Errorf("checkpoint: %w: %s", ErrOwnDirectory, dir)
+		return fmt.Errorf("checkpoint: %w: %q", ErrOwnDirectory, dir)
 	}
 	switch _, err := s.guard.Stat(dir); {
 	case err == nil:

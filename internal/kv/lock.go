@@ -75,7 +75,7 @@ func nameOfDir(dir string) (string, error) {
 func checkDirectory(dir string) error {
 	info, err := os.Stat(dir)
 	if err == nil && !info.IsDir() {
-		err = fmt.Errorf("%w: %s", ErrNotDirectory, dir)
+		err = fmt.Errorf("%w: %q", ErrNotDirectory, dir)
 	}
 	return err
 }
@@ -99,9 +99,9 @@ func lockDir(dir string) (*dirLock, error) {
 	defer heldHere.Unlock()
 	switch held := heldHere.dirs[key]; {
 	case held == exclusive:
-		return nil, fmt.Errorf("%w: this process has %s open", ErrLocked, dir)
+		return nil, fmt.Errorf("%w: this process has %q open", ErrLocked, dir)
 	case held > 0:
-		return nil, fmt.Errorf("%w: this process has %s open for reading only", ErrLocked, dir)
+		return nil, fmt.Errorf("%w: this process has %q open for reading only", ErrLocked, dir)
 	}
 	name := filepath.Join(dir, lockName)
 	lock, err := lockOS(dir, name)
@@ -109,7 +109,7 @@ func lockDir(dir string) (*dirLock, error) {
 		return nil, fmt.Errorf("%w: %s", ErrLocked, describeHolder(dir, name))
 	}
 	if err != nil {
-		return nil, fmt.Errorf("lock %s: %w", dir, err)
+		return nil, fmt.Errorf("lock %q: %w", dir, err)
 	}
 	holdHere(key, exclusive)
 	return &dirLock{key: key, os: lock}, nil
@@ -129,7 +129,7 @@ func shareDir(dir string) (*dirLock, error) {
 	defer heldHere.Unlock()
 	held := heldHere.dirs[key]
 	if held == exclusive {
-		return nil, fmt.Errorf("%w: this process has %s open; read from that DB, or from a copy that its Backup makes", ErrLocked, dir)
+		return nil, fmt.Errorf("%w: this process has %q open; read from that DB, or from a copy that its Backup makes", ErrLocked, dir)
 	}
 	name := filepath.Join(dir, lockName)
 	lock, err := shareOS(dir, name)
@@ -137,7 +137,7 @@ func shareDir(dir string) (*dirLock, error) {
 		return nil, fmt.Errorf("%w: %s; %s", ErrLocked, describeWriter(dir, name), insteadOfReading)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("lock %s for reading: %w", dir, err)
+		return nil, fmt.Errorf("lock %q for reading: %w", dir, err)
 	}
 	holdHere(key, held+1)
 	return &dirLock{key: key, os: lock}, nil
@@ -172,7 +172,7 @@ func (l *dirLock) announce() error {
 func describeHolder(dir, name string) string {
 	if shared, err := shareOS(dir, name); err == nil {
 		_ = shared.unlock()
-		return fmt.Sprintf("another process has %s open for reading only", dir)
+		return fmt.Sprintf("another process has %q open for reading only", dir)
 	}
 	return describeWriter(dir, name)
 }
@@ -184,11 +184,11 @@ func describeWriter(dir, name string) string {
 		line, since, _ := strings.Cut(string(data), "\n")
 		if pid, ok := strings.CutPrefix(line, "pid "); ok {
 			if _, err := strconv.Atoi(pid); err == nil {
-				return fmt.Sprintf("process %s has %s open, %s", pid, dir, strings.TrimSpace(since))
+				return fmt.Sprintf("process %s has %q open, %s", pid, dir, strings.TrimSpace(since))
 			}
 		}
 	}
-	return fmt.Sprintf("another process has %s open", dir)
+	return fmt.Sprintf("another process has %q open", dir)
 }
 
 // release gives the directory back.

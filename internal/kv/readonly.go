@@ -51,7 +51,7 @@ func existingDir(dir string) (string, error) {
 // and the rows are checked in it: there is no second open that could do harm.
 func (s *Store) bringUpReadOnly(id layout.Identity, found bool) error {
 	if !found || !id.Ready {
-		return fmt.Errorf("%w: %s has none, or one whose creation did not end", ErrNotDatabase, s.dir)
+		return fmt.Errorf("%w: %q has none, or one whose creation did not end", ErrNotDatabase, s.dir)
 	}
 	s.identity = id
 	if _, err := s.guard.Stat(s.StoreDir()); errors.Is(err, fs.ErrNotExist) {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strconv"
 	"sync"
 	"testing"
 
@@ -97,7 +98,7 @@ func TestReadersShareTheLock(t *testing.T) {
 	for _, name := range names { // a writer is alone
 		_, err := kv.Open(readOnly(name))
 		require.ErrorIs(t, err, kv.ErrLocked)
-		require.ErrorContains(t, err, "this process has "+dir+" open")
+		require.ErrorContains(t, err, "this process has "+strconv.Quote(dir)+" open")
 		require.ErrorContains(t, err, "Backup")
 	}
 	require.NoError(t, s.Close())
@@ -108,7 +109,7 @@ func TestReadersShareTheLock(t *testing.T) {
 		var readers []*kv.Store
 		for _, name := range names {
 			readers = append(readers, open(t, readOnly(name)))
-			requireLocked(t, []string{name}, "this process has "+dir+" open for reading only")
+			requireLocked(t, []string{name}, "this process has "+strconv.Quote(dir)+" open for reading only")
 		}
 		for i, r := range readers {
 			requireLocked(t, names[:1], "reading only")
@@ -146,7 +147,7 @@ func TestAReaderInAnotherProcess(t *testing.T) {
 					require.ErrorContains(t, err, "DB.Backup")
 					return
 				}
-				requireLocked(t, names, "another process has "+names[0]+" open for reading only")
+				requireLocked(t, names, "another process has "+strconv.Quote(names[0])+" open for reading only")
 				r := open(t, readOnly(names[0]))
 				requireValue(t, r, "a", "1")
 				require.NoError(t, r.Close())
