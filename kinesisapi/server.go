@@ -44,8 +44,8 @@ type Options struct {
 	// at the end of its delay.
 	CreateDelay, UpdateDelay, DeleteDelay time.Duration
 
-	// Logger receives failures that callers are not told the cause of. nil means
-	// silence.
+	// Logger receives the causes of failures, which callers are not told: at Error of
+	// those of storage, at Warn of the others. nil means silence.
 	Logger *slog.Logger
 
 	// Access, if it is not nil, is called after each request over HTTP.

@@ -15,6 +15,7 @@ import (
 
 	"github.com/braidstream/braid"
 	"github.com/braidstream/braid/internal/crashdisk"
+	"github.com/braidstream/braid/kinesisapi"
 	"github.com/braidstream/braid/kinesisapi/internal/fault"
 	"github.com/braidstream/braid/kinesisapi/internal/server"
 	"github.com/braidstream/braid/kinesisapi/internal/service"
@@ -41,7 +42,9 @@ type Options struct {
 	// too.
 	Durability braid.Durability
 
-	// KeyProvider has the keys that StartStreamEncryption can name.
+	// KeyProvider has the keys that StartStreamEncryption can name. The default has
+	// alias/aws/kinesis; [kinesisapi.AnyKey] has a key for every id, and a
+	// [braid.KeyRing] those that it was made of.
 	KeyProvider braid.KeyProvider
 }
 
@@ -108,6 +111,9 @@ func NewWith(t testing.TB, options *Options, streams ...StreamSpec) *Kit {
 	}
 	if k.opts.Region == "" {
 		k.opts.Region = "us-east-1"
+	}
+	if k.opts.KeyProvider == nil {
+		k.opts.KeyProvider = kinesisapi.ServiceKey()
 	}
 	k.exact = k.opts.ExactLimits
 	k.client = server.NewClient(func() *server.Server {

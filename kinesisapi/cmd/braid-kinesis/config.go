@@ -32,6 +32,7 @@ type config struct {
 	tls             bool
 	tlsCert, tlsKey string
 	keys            string // path of a key ring
+	anyKey          bool
 	accessLog       string
 	shutdownTimeout time.Duration
 	version         bool
@@ -110,7 +111,8 @@ func parse(args, env []string, help io.Writer) (*config, error) {
 	fs.BoolVar(&c.tls, "tls", false, "serve TLS, with a certificate made for this run that no client trusts")
 	fs.StringVar(&c.tlsCert, "tls-cert", "", "`file` with a certificate to serve TLS with (PEM)")
 	fs.StringVar(&c.tlsKey, "tls-key", "", "`file` with the certificate's private key (PEM)")
-	fs.StringVar(&c.keys, "keys", "", "`file` with the keys for StartStreamEncryption: on each line an id, a space and 32 bytes in base64\n(default in memory: one key, alias/aws/kinesis)")
+	fs.StringVar(&c.keys, "keys", "", "`file` with the keys for StartStreamEncryption: on each line an id, a space and 32 bytes in base64\n(default: one key, alias/aws/kinesis, which is no secret)")
+	fs.BoolVar(&c.anyKey, "any-key", false, "take every key id for StartStreamEncryption; the keys are no secrets")
 	fs.StringVar(&c.accessLog, "access-log", "off", "`form` of the log of requests, on standard error: off, text or json")
 	fs.DurationVar(&c.shutdownTimeout, "shutdown-timeout", 10*time.Second, "`time` to finish requests in after SIGINT or SIGTERM")
 	fs.BoolVar(&c.version, "version", false, "say the version and exit")
@@ -189,6 +191,8 @@ func (c *config) check(withPort bool, port int, withDurability bool, durability 
 		return fmt.Errorf("-region %q is not 1 to 32 characters of a-z, 0-9 and '-'", c.region)
 	case (c.tlsCert == "") != (c.tlsKey == ""):
 		return errors.New("-tls-cert and -tls-key go together")
+	case c.anyKey && c.keys != "":
+		return errors.New("-any-key and -keys exclude each other")
 	case c.accessLog != "off" && c.accessLog != "text" && c.accessLog != "json":
 		return fmt.Errorf("-access-log %q is not off, text or json", c.accessLog)
 	}

@@ -106,7 +106,7 @@ func (s *Service) PutRecords(ctx context.Context, c Caller, in *PutRecordsInput)
 		code, message := &text[2*i], &text[2*i+1]
 		if r.Err != nil {
 			out.FailedRecordCount++
-			*code, *message = entryError(s.fromBraid(t, r.Err))
+			*code, *message = s.entryError(t, r.Err)
 			entry.ErrorCode, entry.ErrorMessage = code, message
 			continue
 		}
@@ -122,11 +122,12 @@ func (s *Service) PutRecords(ctx context.Context, c Caller, in *PutRecordsInput)
 var kms = encryptionKMS
 
 // entryError is what the result of a refused entry says.
-func entryError(err error) (code, message string) {
+func (s *Service) entryError(t target, err error) (code, message string) {
 	var e *Error
-	if errors.As(err, &e) && e.Type == "ProvisionedThroughputExceededException" {
+	if errors.As(s.fromBraid(t, err), &e) && e.Type == "ProvisionedThroughputExceededException" {
 		return e.Type, e.Message
 	}
+	s.opts.Logger.Error("an entry was not put", "operation", "PutRecords", "error", err)
 	return "InternalFailure", "Internal Service Failure."
 }
 
