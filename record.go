@@ -53,7 +53,8 @@ type Record struct {
 // Entry is one record of a [Stream.PutRecords] call.
 type Entry struct {
 	// PartitionKey decides which shard the record goes to, by its MD5 hash.
-	// Records with the same key keep their order. 1 to 256 characters of UTF-8.
+	// Records with the same key keep their order. 1 to 256 characters of UTF-8, each
+	// of which is a Unicode code point.
 	PartitionKey string
 
 	// ExplicitHashKey, if it is not nil, decides the shard in place of the hash

@@ -316,31 +316,31 @@ func TestFail(t *testing.T) {
 // not look as if there had been one.
 func TestOrderedFaultsAreNotLogged(t *testing.T) {
 	t.Parallel()
-	f := (&fakeTB{TB: t}).run(func(tb testing.TB) {
-		k := New(tb, Stream("orders", 1))
-		client := k.Kinesis(once)
-		for _, code := range []string{"InternalFailure", "InternalFailureException", "ServiceUnavailable", "KMSAccessDeniedException"} {
-			k.Fail("PutRecord", 1, code)
-			require.Error(t, putRecord(t.Context(), client, "a", code))
-			k.FailEntries(code, 0)
-			require.EqualValues(t, 1, *putRecords(t, client, code).FailedRecordCount)
-		}
-		k.DropBefore("PutRecord", 1)
-		require.Error(t, putRecord(t.Context(), client, "a", "dropped"))
-		k.DropAfter("PutRecord", 1)
-		require.Error(t, putRecord(t.Context(), client, "a", "dropped"))
-		k.Delay("PutRecord", 1, time.Hour)
-		broken := make(chan error, 1)
-		go func() { broken <- putRecord(t.Context(), client, "a", "broken off") }()
-		for len(k.faults.Unmet()) > 0 {
-			runtime.Gosched()
-		}
-		k.Crash()
-		require.Error(t, <-broken)
-		require.NoError(t, putRecord(t.Context(), client, "a", "after"))
+	synctest.Test(t, func(t *testing.T) {
+		f := (&fakeTB{TB: t}).run(func(tb testing.TB) {
+			k := New(tb, Stream("orders", 1))
+			client := k.Kinesis(once)
+			for _, code := range []string{"InternalFailure", "InternalFailureException", "ServiceUnavailable", "KMSAccessDeniedException"} {
+				k.Fail("PutRecord", 1, code)
+				require.Error(t, putRecord(t.Context(), client, "a", code))
+				k.FailEntries(code, 0)
+				require.EqualValues(t, 1, *putRecords(t, client, code).FailedRecordCount)
+			}
+			k.DropBefore("PutRecord", 1)
+			require.Error(t, putRecord(t.Context(), client, "a", "dropped"))
+			k.DropAfter("PutRecord", 1)
+			require.Error(t, putRecord(t.Context(), client, "a", "dropped"))
+			k.Delay("PutRecord", 1, time.Hour)
+			broken := make(chan error, 1)
+			go func() { broken <- putRecord(t.Context(), client, "a", "broken off") }()
+			synctest.Wait()
+			k.Crash()
+			require.Error(t, <-broken)
+			require.NoError(t, putRecord(t.Context(), client, "a", "after"))
+		})
+		require.Empty(t, f.errors)
+		require.Empty(t, f.out.String())
 	})
-	require.Empty(t, f.errors)
-	require.Empty(t, f.out.String())
 }
 
 func TestTheSDKTriesAgain(t *testing.T) {
