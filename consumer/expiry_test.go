@@ -213,7 +213,7 @@ func (c *cluster) lease() consumer.Lease {
 	return c.leaseNow()
 }
 
-// leaseNow is for whoever is at work himself.
+// leaseNow does not wait, so that functions that workers call can use it.
 func (c *cluster) leaseNow() consumer.Lease {
 	c.Helper()
 	lease, found, err := c.store.Get(c.Context(), consumer.LeaseKey{Stream: "orders", Shard: "shardId-000000000000"})

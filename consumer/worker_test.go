@@ -118,8 +118,8 @@ func (l *journal) add(format string, args ...any) {
 	l.lines = append(l.lines, fmt.Sprintf(format, args...))
 }
 
-// take waits until nobody is at work, and returns the lines since the last call. A
-// sleep alone orders nothing: whoever is due at the same instant may run later.
+// take waits until all other goroutines wait, and returns the lines since the last
+// call. A sleep orders nothing: what is due at the same instant may happen after it.
 func (l *journal) take() []string {
 	synctest.Wait()
 	l.mu.Lock()

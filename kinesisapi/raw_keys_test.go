@@ -109,8 +109,8 @@ func TestRawAnyKey(t *testing.T) {
 	r.refuses(refusal{"KMSNotFoundException", "Invalid keyId 'any'", "StartStreamEncryption", startWith("any")})
 }
 
-// A key that fails after the start is an error of KMS for who puts, reads and
-// subscribes, and what the provider said stays here.
+// A key that fails after the start is an error of KMS to callers that put, read and
+// subscribe. What the provider said is logged, and is no part of an answer.
 func TestRawKeyFails(t *testing.T) {
 	dir := t.TempDir()
 	consumer := ""

@@ -112,10 +112,11 @@ func (s *Service) rateExceeded(t target, shard braid.ShardID) *Error {
 // keyDenied is the text of KMS for a key that cannot be used, whatever the reason.
 const keyDenied = "The ciphertext refers to a customer master key that does not exist, does not exist in this region, or you are not allowed to access."
 
-// fromBraid makes an error of the service of one of the database's, whose texts are
-// for programs that use the database and stay here. Those of an
-// [braid.InvalidArgumentError] say what the caller can do better, and are told. A
-// context that ended stays what it is: nobody waits for the answer.
+// fromBraid makes an error of the service of one of the database's. The texts of the
+// database are for programs that use it, and are logged as the cause; only field, rule
+// and value of a [braid.InvalidArgumentError] say what the caller can mend, and are
+// part of the answer. A context that ended stays what it is: nobody waits for the
+// answer.
 func (s *Service) fromBraid(t target, err error) error {
 	var throughput *braid.ThroughputExceededError
 	var invalid *braid.InvalidArgumentError

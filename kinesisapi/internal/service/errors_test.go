@@ -12,8 +12,8 @@ import (
 	"github.com/braidstream/braid"
 )
 
-// Whatever the database says, a caller reads the words of the service, and the cause
-// stays here.
+// Whatever the database says, callers get texts of the service, and the cause is kept
+// for the log.
 func TestTextsOfTheDatabaseAreNoAnswers(t *testing.T) {
 	s := &Service{}
 	target := target{Caller{"000000000000", "us-east-1"}, "orders", "orders"}
