@@ -264,7 +264,7 @@ func (l *loader) loadTips(r kv.Reader) error {
 
 // newShard makes a shard of its row. Its tip and slices are still to come.
 func newShard(s *Stream, index uint32, row layout.ShardRow) *Shard {
-	sh := &Shard{
+	return &Shard{
 		stream:         s,
 		index:          index,
 		id:             shardID(index),
@@ -275,8 +275,6 @@ func newShard(s *Stream, index uint32, row layout.ShardRow) *Shard {
 		trimmed:        row.Horizon,
 		ending:         row.ClosedSeconds,
 	}
-	sh.closedSeconds.Store(row.ClosedSeconds)
-	return sh
 }
 
 // row is the inverse of newShard, with the horizon that was set last.

@@ -290,8 +290,7 @@ func (r *reshard) finish(batch *kv.Batch) (publish func()) {
 	return func() {
 		// The children first: who sees the end of a parent must find them.
 		s.topology.Store(next)
-		for sh, second := range r.closed {
-			sh.closedSeconds.Store(second)
+		for sh := range r.closed {
 			sh.log.End()
 		}
 		s.db.changed.Raise()

@@ -6,7 +6,6 @@ import (
 	"math"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/braidstream/braid/internal/epoch"
@@ -30,8 +29,7 @@ type Shard struct {
 	hashKeys       HashKeyRange
 	parents        []uint32
 	createdSeconds uint64
-	closedSeconds  atomic.Uint64 // 0 while it takes records; set before log ends
-	log            *tail.Log     // recent records, and the tip
+	log            *tail.Log // recent records, and the tip
 	reads          readBudgets
 
 	mu      sync.Mutex // guards slices and horizon; nothing else is locked under it
@@ -43,7 +41,7 @@ type Shard struct {
 	epoch     uint32           // of the last slice, if it can take records; else 0
 	allSlices epoch.Slices     // becomes slices
 	trimmed   layout.Horizon   // becomes horizon
-	ending    uint64           // becomes closedSeconds
+	ending    uint64           // the second of the end, 0 while it takes records; readers may read it once a topology says that the shard is closed
 	pending   []layout.Record  // become the tail's
 	payloads  []layout.Payload // of pending, until they are in the batch
 	budgets   writeBudgets
@@ -102,27 +100,31 @@ type ShardDescription struct {
 }
 
 // Describe returns the shard's range, lineage and content. Kinesis: ListShards.
-func (sh *Shard) Describe() ShardDescription { return sh.describe(sh.children()) }
+func (sh *Shard) Describe() ShardDescription {
+	t := sh.stream.topology.Load()
+	return sh.describe(t, t.children()[sh.index])
+}
 
-func (sh *Shard) describe(children []ShardID) ShardDescription {
+// describe describes the shard as the topology has it, even if it was closed since: so
+// the open shards of a description of the stream cover the space of hash keys.
+func (sh *Shard) describe(t *topology, children []ShardID) ShardDescription {
 	horizon, slices := sh.view()
 	if above, err := sh.readable(0, horizon, slices); err == nil {
 		horizon = above
 	}
-	closedSeconds := sh.closedSeconds.Load()
 	tip := sh.log.Tip()
 	d := ShardDescription{
 		ID:                     sh.id,
 		HashKeyRange:           sh.hashKeys,
 		Parents:                sh.Parents(),
 		Children:               children,
-		Closed:                 closedSeconds != 0,
+		Closed:                 t.route(sh.hashKeys.Start.n) != sh,
 		StartingSequenceNumber: sh.starting(),
 		Records:                int64(tip.Ordinal - min(horizon.Ordinal, tip.Ordinal)),
 		Bytes:                  int64(tip.Offset - min(horizon.Offset, tip.Offset)),
 	}
 	if d.Closed {
-		d.EndingSequenceNumber = newSequenceNumber(int64(sh.createdSeconds), endingCounter, int64(closedSeconds), sh.index)
+		d.EndingSequenceNumber = newSequenceNumber(int64(sh.createdSeconds), endingCounter, int64(sh.ending), sh.index)
 	}
 	if d.Records > 0 {
 		d.Last = sh.number(tip.LastCounter)

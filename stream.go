@@ -280,13 +280,10 @@ func (s *Stream) Describe() StreamDescription {
 		EncryptionKey:  set.keyID,
 		Tags:           maps.Clone(set.tags),
 	}
-	t := s.topology.Load()
-	children := t.children()
-	for _, sh := range t.shards {
-		shard := sh.describe(children[sh.index])
-		d.Records += shard.Records
-		d.Bytes += shard.Bytes
-		d.Shards = append(d.Shards, shard)
+	d.Shards = s.topology.Load().describe()
+	for i := range d.Shards {
+		d.Records += d.Shards[i].Records
+		d.Bytes += d.Shards[i].Bytes
 	}
 	return d
 }

@@ -80,6 +80,16 @@ func (t *topology) children() map[uint32][]ShardID {
 	return children
 }
 
+// describe describes all shards, at the time of the topology.
+func (t *topology) describe() []ShardDescription {
+	children := t.children()
+	var all []ShardDescription
+	for _, sh := range t.shards {
+		all = append(all, sh.describe(t, children[sh.index]))
+	}
+	return all
+}
+
 // lost returns the error of a reader of the stream who counts on every record
 // from a counter on, and knows the shards up to an index, if there were records
 // in others that have expired with their shard.
