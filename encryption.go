@@ -10,6 +10,7 @@ import (
 	"slices"
 	"sync"
 	"time"
+	"unicode/utf8"
 
 	"github.com/braidstream/braid/internal/commit"
 	"github.com/braidstream/braid/internal/kv"
@@ -43,7 +44,7 @@ type KeyProvider interface {
 }
 
 const (
-	maxKeyIDBytes = 2048 // Kinesis: KeyId
+	maxKeyIDChars = 2048 // Kinesis: KeyId
 
 	// dataKeyLifetime is how long a data key encrypts before it is replaced.
 	dataKeyLifetime = 24 * time.Hour
@@ -66,8 +67,8 @@ func (s *Stream) StartEncryption(ctx context.Context, keyID string) error {
 }
 
 func (s *Stream) startEncryption(ctx context.Context, keyID string) error {
-	if keyID == "" || len(keyID) > maxKeyIDBytes {
-		return &InvalidArgumentError{"KeyID", fmt.Sprintf("%.64q", keyID), fmt.Sprintf("must be 1 to %d bytes", maxKeyIDBytes)}
+	if keyID == "" || utf8.RuneCountInString(keyID) > maxKeyIDChars {
+		return &InvalidArgumentError{"KeyID", fmt.Sprintf("%.64q", keyID), fmt.Sprintf("must be 1 to %d characters", maxKeyIDChars)}
 	}
 	if s.db.opts.KeyProvider == nil {
 		return &InvalidArgumentError{"KeyID", fmt.Sprintf("%.64q", keyID), "needs a database that was opened with a KeyProvider"}

@@ -453,3 +453,39 @@ func TestAKeyRingComesFromAFile(t *testing.T) {
 		boxInvalid(t, err, "Keys")
 	}
 }
+
+// An ARN of KMS means the key whose id stands at its end, unless the ring has the ARN
+// itself. The length of an id is counted in characters.
+func TestAKeyRingUnderstandsARNs(t *testing.T) {
+	const whole = "arn:aws:kms:us-east-1:123456789012:key/whole"
+	long := strings.Repeat("😀", 2048)
+	keys := make(map[string][]byte)
+	for i, id := range []string{"main", "alias/main", "whole", whole, long} {
+		keys[id] = bytes.Repeat([]byte{byte(i)}, 32)
+	}
+	ring, err := braid.NewKeyRing(keys)
+	require.NoError(t, err)
+	for given, id := range map[string]string{
+		"main":       "main",
+		"alias/main": "alias/main",
+		whole:        whole,
+		long:         long,
+		"arn:aws:kms:us-east-1:123456789012:key/main":      "main",
+		"arn:aws:kms:us-east-1:123456789012:alias/main":    "alias/main",
+		"arn:aws-cn:kms:cn-north-1:123456789012:key/whole": "whole",
+	} {
+		got, err := ring.DescribeKey(t.Context(), given)
+		require.NoError(t, err)
+		require.Equal(t, id, got, given)
+	}
+	for _, given := range []string{"key/main", "arn:aws:kms:us-east-1:123456789012:main", "arn:aws:kms:us-east-1:key/main", "arn:aws:s3:us-east-1:123456789012:key/main", "arn:aws:kms:us-east-1:123456789012:"} {
+		_, err := ring.DescribeKey(t.Context(), given)
+		boxInvalid(t, err, "KeyID")
+	}
+
+	stream := boxOpenStream(t, boxOpen(t, &braid.Options{KeyProvider: ring}), "s", 1)
+	require.NoError(t, stream.StartEncryption(t.Context(), long))
+	boxInvalid(t, stream.StartEncryption(t.Context(), long+"x"), "KeyID")
+	_, err = stream.PutRecord(t.Context(), "a", []byte("data"))
+	require.NoError(t, err)
+}

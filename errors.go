@@ -76,7 +76,7 @@ var (
 
 	// ErrKeyUnavailable reports that a record cannot be encrypted or decrypted: the
 	// [KeyProvider] does not have the key, or has another one under its id, or
-	// fails; the error wraps what it said. Refused. Kinesis: KMSNotFoundException
+	// fails; the error wraps what it said. Refused. Kinesis: KMSAccessDeniedException
 	// and others.
 	ErrKeyUnavailable = errors.New("the encryption key is not available")
 

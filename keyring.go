@@ -11,6 +11,7 @@ import (
 	"os"
 	"runtime"
 	"strings"
+	"unicode/utf8"
 )
 
 // KeyRing is a [KeyProvider] whose keys are in memory, or come from a file. It is
@@ -31,8 +32,8 @@ const keyRingKeyBytes = 32
 func NewKeyRing(keys map[string][]byte) (*KeyRing, error) {
 	ring := &KeyRing{keys: make(map[string]cipher.AEAD, len(keys))}
 	for id, key := range keys {
-		if id == "" || len(id) > maxKeyIDBytes || strings.ContainsAny(id, " \t\r\n#") {
-			return nil, &InvalidArgumentError{"Keys", fmt.Sprintf("%.64q", id), fmt.Sprintf("must have ids of 1 to %d bytes without spaces and '#'", maxKeyIDBytes)}
+		if id == "" || utf8.RuneCountInString(id) > maxKeyIDChars || strings.ContainsAny(id, " \t\r\n#") {
+			return nil, &InvalidArgumentError{"Keys", fmt.Sprintf("%.64q", id), fmt.Sprintf("must have ids of 1 to %d characters without spaces and '#'", maxKeyIDChars)}
 		}
 		if len(key) != keyRingKeyBytes {
 			return nil, &InvalidArgumentError{"Keys", fmt.Sprintf("%d bytes for %.64q", len(key), id), fmt.Sprintf("must have keys of %d bytes", keyRingKeyBytes)}
@@ -104,8 +105,21 @@ func (k *KeyRing) key(id string) (cipher.AEAD, error) {
 	return nil, &InvalidArgumentError{"KeyID", fmt.Sprintf("%.64q", id), "must be the id of a key of the ring"}
 }
 
-// DescribeKey is part of [KeyProvider]. A key ring has no aliases.
+// DescribeKey is part of [KeyProvider]. A key ring has no aliases of its own, but an
+// ARN of AWS KMS that is not an id of the ring stands for the id at its end:
+// arn:aws:kms:us-east-1:123456789012:key/main for main, and
+// arn:aws:kms:us-east-1:123456789012:alias/main for alias/main. Account and region do
+// not matter.
 func (k *KeyRing) DescribeKey(_ context.Context, keyID string) (id string, err error) {
+	if k.keys[keyID] == nil {
+		parts := strings.SplitN(keyID, ":", 6)
+		if len(parts) == 6 && parts[0] == "arn" && parts[2] == "kms" {
+			id, isKey := strings.CutPrefix(parts[5], "key/")
+			if (isKey || strings.HasPrefix(id, "alias/")) && k.keys[id] != nil {
+				return id, nil
+			}
+		}
+	}
 	_, err = k.key(keyID)
 	return keyID, err
 }

@@ -195,6 +195,7 @@ func (m *member) Initialize(ctx context.Context, c *consumer.Checkpointer) error
 // leases returns the leases of the shards.
 func (c *cluster) leases() (leases []consumer.Lease) {
 	c.Helper()
+	synctest.Wait()
 	list, err := c.store.List(c.Context())
 	require.NoError(c, err)
 	for _, lease := range list {
@@ -207,6 +208,13 @@ func (c *cluster) leases() (leases []consumer.Lease) {
 
 // lease returns the lease of the first shard.
 func (c *cluster) lease() consumer.Lease {
+	c.Helper()
+	synctest.Wait()
+	return c.leaseNow()
+}
+
+// leaseNow does not wait, so that functions that workers call can use it.
+func (c *cluster) leaseNow() consumer.Lease {
 	c.Helper()
 	lease, found, err := c.store.Get(c.Context(), consumer.LeaseKey{Stream: "orders", Shard: "shardId-000000000000"})
 	require.NoError(c, err)
@@ -435,7 +443,7 @@ func TestCheckpointThatArrivesLateIsRefused(t *testing.T) {
 		var taken consumer.Lease
 		one.set(func(_ context.Context, op string, next consumer.Lease) error {
 			if op == "CompareAndSet" && !next.Checkpoint.SequenceNumber.IsZero() && taken.Version == 0 {
-				taken = c.lease() // just before it arrives
+				taken = c.leaseNow() // just before it arrives
 				taken.Owner, taken.Epoch = "two", taken.Epoch+1
 				stored, err := c.store.CompareAndSet(context.Background(), taken)
 				if err != nil || !stored {

@@ -92,6 +92,7 @@ func (f *fixture) txWorker(cfg consumer.Config, p consumer.TxProcessorFunc) *con
 // status returns the status of a shard.
 func (f *fixture) status(shard braid.ShardID) consumer.ShardStatus {
 	f.Helper()
+	synctest.Wait()
 	app, err := consumer.OpenApp(f.db, "billing")
 	require.NoError(f, err)
 	status, err := app.Status(f.Context())
@@ -136,8 +137,10 @@ func (l *journal) add(format string, args ...any) {
 	l.lines = append(l.lines, fmt.Sprintf(format, args...))
 }
 
-// take returns the lines since the last call.
+// take waits until all other goroutines wait, and returns the lines since the last
+// call. A sleep orders nothing: what is due at the same instant may happen after it.
 func (l *journal) take() []string {
+	synctest.Wait()
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	lines := l.lines

@@ -106,6 +106,12 @@ func TestRawDispatchOrder(t *testing.T) {
 	t.Cleanup(listener.Close)
 	over := *r
 	over.client, over.url = listener.Client(), listener.URL+"/"
+	secure := httptest.NewUnstartedServer(r.server)
+	secure.EnableHTTP2 = true
+	secure.StartTLS()
+	t.Cleanup(secure.Close)
+	over2 := *r
+	over2.client, over2.url = secure.Client(), secure.URL+"/"
 	for _, row := range rows {
 		t.Run(row.name, func(t *testing.T) {
 			var headers []string
@@ -115,12 +121,18 @@ func TestRawDispatchOrder(t *testing.T) {
 			if row.target != "" {
 				headers = append(headers, "X-Amz-Target", row.target)
 			}
-			for _, r := range []*rig{r, &over} {
+			for _, r := range []*rig{r, &over, &over2} {
 				a := r.send(row.method, row.path, row.body, headers...)
 				require.Equal(t, row.status, a.status, a.body)
 				require.Equal(t, row.wantBody, a.body)
-				if row.answerType != "" {
-					require.Equal(t, row.answerType, a.header.Get("Content-Type"))
+				if row.answerType == "" {
+					require.NotContains(t, a.header, "Content-Type")
+				} else {
+					require.Equal(t, []string{row.answerType}, a.header.Values("Content-Type"))
+				}
+				if row.status == 400 && row.answerType != "application/json" {
+					require.Contains(t, a.body, a.header.Get("X-Amzn-Errortype"))
+					require.NotEmpty(t, a.header.Get("X-Amzn-Errortype"))
 				}
 				requireIDs(t, a.header)
 			}
@@ -226,6 +238,22 @@ func TestRawAuthorization(t *testing.T) {
 			"Authorization header requires 'Credential' parameter. Authorization=AWS4-HMAC-SHA256 Credential=, SignedHeaders=c, Signature=b",
 		},
 		{
+			"divided by spaces", "/", "AWS4- Signature=b Credential=a", "now", "IncompleteSignatureException",
+			"Authorization header requires 'SignedHeaders' parameter. Authorization=AWS4- Signature=b Credential=a",
+		},
+		{
+			"divided by commas", "/", "AWS4-,SignedHeaders=b,Credential=a", "now", "IncompleteSignatureException",
+			"Authorization header requires 'Signature' parameter. Authorization=AWS4-,SignedHeaders=b,Credential=a",
+		},
+		{
+			"divided by both", "/", "AWS4-  Signature=b ,\tSignedHeaders=a", "now", "IncompleteSignatureException",
+			"Authorization header requires 'Credential' parameter. Authorization=AWS4-  Signature=b ,\tSignedHeaders=a",
+		},
+		{
+			"the first word is the algorithm", "/", "Credential=a Signature=b SignedHeaders=c", "now", "IncompleteSignatureException",
+			"Authorization header requires 'Credential' parameter. Authorization=Credential=a Signature=b SignedHeaders=c",
+		},
+		{
 			"no date", "/", whole, "", "IncompleteSignatureException",
 			"Authorization header requires existence of either a 'X-Amz-Date' or a 'Date' header. Authorization=" + whole,
 		},
@@ -233,6 +261,7 @@ func TestRawAuthorization(t *testing.T) {
 		{"empty algorithm", "/?X-Amz-Algorithm", "", "", "IncompleteSignatureException", lacks("X-Amz-Algorithm", "X-Amz-Credential", "X-Amz-Signature", "X-Amz-SignedHeaders", "X-Amz-Date")},
 		{"no date in the query", query("X-Amz-Algorithm", "X-Amz-Credential", "X-Amz-Signature", "X-Amz-SignedHeaders"), "", "", "IncompleteSignatureException", lacks("X-Amz-Date")},
 		{"whole header", "/", whole, "now", "", ""},
+		{"whole header with spaces", "/", strings.ReplaceAll(whole, ",", ""), "now", "", ""},
 		{"whole query", query("X-Amz-Algorithm", "X-Amz-Credential", "X-Amz-Signature", "X-Amz-SignedHeaders", "X-Amz-Date"), "", "", "", ""},
 	}
 	strict, open := newRig(t, &kinesisapi.Options{CheckAuthorization: true}), newRig(t, nil)

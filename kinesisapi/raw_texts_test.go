@@ -355,6 +355,22 @@ func TestRawTagErrors(t *testing.T) {
 			refusal{validation, "1 validation error detected: Value '{}' at 'tags' failed to satisfy constraint: Member must have length greater than or equal to 1", "AddTagsToStream", add("s", `{}`)},
 			refusal{validation, "1 validation error detected: Value '{=a}' at 'tags' failed to satisfy constraint: Map keys must satisfy constraint: [Member must have length less than or equal to 128, Member must have length greater than or equal to 1]", "AddTagsToStream", add("s", `{"":"a"}`)},
 		)
+		// White space is what separates words: no tab, and no end of a line.
+		for _, c := range []string{`\t`, `\n`, `\u000b`, `\f`, `\r`, `\u0085`, `\u200b`, `\ufeff`, `\u0000`} {
+			r.refuses(
+				refusal{invalid, first, "AddTagsToStream", add("s", `{"a`+c+`":"b"}`)},
+				refusal{invalid, first, "AddTagsToStream", add("s", `{"a":"`+c+`"}`)},
+				refusal{invalid, first, "RemoveTagsFromStream", remove("s", `["`+c+`"]`)},
+				refusal{invalid, first, "TagResource", `{"ResourceARN":"` + streamARN + `s","Tags":{"a":"b` + c + `"}}`},
+				refusal{invalid, first, "UntagResource", `{"ResourceARN":"` + streamARN + `s","TagKeys":["` + c + `"]}`},
+				refusal{invalid, first, "CreateStream", `{"StreamName":"t","ShardCount":1,"Tags":{"` + c + `":"b"}}`},
+				refusal{invalid, first, "RegisterStreamConsumer", `{"StreamARN":"` + streamARN + `s","ConsumerName":"t","Tags":{"a":"` + c + `"}}`},
+			)
+		}
+		for _, c := range []string{" ", `\u00a0`, `\u1680`, `\u2003`, `\u2028`, `\u2029`, `\u3000`, "٣", "Ⅷ", "²", "e\u0301"} {
+			r.does("AddTagsToStream", add("s", `{"space":"a`+c+`b"}`))
+		}
+		r.does("RemoveTagsFromStream", remove("s", `["space"]`))
 		r.does("AddTagsToStream", add("s", "{"+strings.Join(fifty, ",")+"}"))
 		r.does("AddTagsToStream", add("s", `{"k00":"again"}`))
 		// The service has not changed its text since it took ten.
@@ -384,7 +400,7 @@ func TestRawListShardsErrors(t *testing.T) {
 			refusal{invalid, either, "ListShards", `{}`},
 			refusal{invalid, either, "ListShards", `{"MaxResults":1,"ExclusiveStartShardId":"a"}`},
 			refusal{invalid, together("StreamName"), "ListShards", `{"NextToken":"x","StreamName":"s","ShardFilter":{"Type":"AT_LATEST"},"ExclusiveStartShardId":"a","StreamCreationTimestamp":1}`},
-			refusal{invalid, together("StreamName"), "ListShards", `{"NextToken":"x","StreamARN":"` + streamARN + `s"}`},
+			refusal{invalid, together("StreamARN"), "ListShards", `{"NextToken":"x","StreamARN":"` + streamARN + `s"}`},
 			refusal{invalid, together("ShardFilter"), "ListShards", `{"NextToken":"` + next + `","ShardFilter":{"Type":"AT_LATEST"},"ExclusiveStartShardId":"a","StreamCreationTimestamp":1}`},
 			refusal{invalid, together("ExclusiveStartShardId"), "ListShards", `{"NextToken":"x","ExclusiveStartShardId":"a","StreamCreationTimestamp":1}`},
 			refusal{invalid, together("StreamCreationTimestamp"), "ListShards", `{"NextToken":"x","StreamCreationTimestamp":1}`},
@@ -437,7 +453,7 @@ func TestRawConsumerErrors(t *testing.T) {
 			refusal{notFound, noStream, "ListStreamConsumers", `{"StreamARN":"` + streamARN + `x"}`},
 			refusal{notFound, noConsumer, "SubscribeToShard", subscribe(notThere, "0", `"Type":"LATEST"`)},
 			refusal{inUse, fmt.Sprintf("Consumer c with creation timestamp %d under stream: s , account %s is not in ACTIVE status.", time.Now().Unix(), account), "SubscribeToShard", subscribe(consumer, "0", `"Type":"LATEST"`)},
-			refusal{inUse, streamsUnder + " has 1 registered consumers: deregister them, or set EnforceConsumerDeletion.", "DeleteStream", `{"StreamName":"s"}`},
+			refusal{inUse, "DeleteStream can't delete " + account + ":s because there are consumers associated with this data stream. To delete this data stream anyway, set the EnforceConsumerDeletion parameter to true in the request.", "DeleteStream", `{"StreamName":"s"}`},
 		)
 		pass(time.Second)
 		for _, ask := range []string{`{"ConsumerARN":%[1]q}`, `{"StreamARN":%[2]q,"ConsumerName":"c"}`, `{"ConsumerARN":%[1]q,"StreamARN":%[2]q,"ConsumerName":"c"}`} {
@@ -447,7 +463,13 @@ func TestRawConsumerErrors(t *testing.T) {
 				"ConsumerName": "c", "ConsumerStatus": "ACTIVE", "StreamARN": arn,
 			}, d)
 		}
-		for _, ask := range []string{`{}`, `{"ConsumerName":"c"}`, `{"StreamARN":%[2]q}`, `{"ConsumerARN":%[1]q,"ConsumerName":"d"}`, `{"ConsumerARN":%[1]q,"StreamARN":"` + streamARN + `x"}`} {
+		const identify = "Both streamARN and consumer name must be provided if consumerARN is not provied."
+		for _, operation := range []string{"DeregisterStreamConsumer", "DescribeStreamConsumer"} {
+			for _, ask := range []string{`{}`, `{"ConsumerName":"c"}`, `{"StreamARN":"` + arn + `"}`} {
+				r.refuses(refusal{invalid, identify, operation, ask})
+			}
+		}
+		for _, ask := range []string{`{"ConsumerARN":%[1]q,"ConsumerName":"d"}`, `{"ConsumerARN":%[1]q,"StreamARN":"` + streamARN + `x"}`} {
 			ask = strings.NewReplacer("%[1]q", `"`+consumer+`"`, "%[2]q", `"`+arn+`"`).Replace(ask)
 			a := r.call("DescribeStreamConsumer", ask)
 			require.Equal(t, 400, a.status)

@@ -65,9 +65,9 @@ type Options struct {
 	// one. Subscriptions have a limit of their own: 6 minutes from their start.
 	AnswerTimeout time.Duration
 
-	// Logger receives failures that callers are not told the cause of, as warnings
-	// and errors. nil means [slog.Default]; slog.New(slog.DiscardHandler) silences
-	// them.
+	// Logger receives the causes of failures, which callers are not told: at Error those
+	// of storage, at Warn the others. nil means [slog.Default];
+	// slog.New(slog.DiscardHandler) silences them.
 	Logger *slog.Logger
 
 	// Access, if it is not nil, is called after each request over HTTP.

@@ -50,7 +50,10 @@ func (m *Memory) OnWrite(hook func(before, after consumer.Lease)) {
 // Get, CompareAndSet and Delete, whose name it is given, with the key of the lease,
 // the zero key for List. An error that it returns is returned by the method, which
 // does nothing; but if it wraps [ErrAfter], a write is done before. The function may
-// wait: then the call has not reached the store yet. nil takes it away.
+// wait: then the call has not reached the store yet. Workers use the store at the same
+// time, so the function is called by any number of goroutines at once: what it keeps
+// needs a lock, or has to be atomic. It may still run for a while after it was taken
+// away, which nil does.
 func (m *Memory) Fail(fail func(op string, key consumer.LeaseKey) error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()

@@ -166,6 +166,7 @@ func TestConsumerCrossesReshardsAndOutlivesIterators(t *testing.T) {
 		go consumer.Run(t.Context())
 
 		time.Sleep(10 * time.Minute)
+		synctest.Wait() // the consumer waits: what it did is done, and can be looked at
 		require.Equal(t, "ExpiredIteratorException", k.Calls("GetRecords")[1].Err)
 
 		lower, upper := k.Split("orders", "0")
@@ -176,6 +177,7 @@ func TestConsumerCrossesReshardsAndOutlivesIterators(t *testing.T) {
 		k.Crash() // the SDK does not mind
 
 		time.Sleep(time.Minute)
+		synctest.Wait()
 		k.RequireProcessed("orders", handled)
 		k.RequireOrderPerKey("orders")
 		k.RequireCaughtUp("orders")

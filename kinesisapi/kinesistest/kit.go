@@ -5,16 +5,19 @@ import (
 	"crypto/sha256"
 	"io"
 	"log/slog"
+	"math/rand/v2"
 	"net/http"
 	"sync"
 	"testing"
 	"time"
 
+	"github.com/aws/aws-sdk-go-v2/aws/retry"
 	"github.com/aws/aws-sdk-go-v2/credentials"
 	"github.com/aws/aws-sdk-go-v2/service/kinesis"
 
 	"github.com/braidstream/braid"
 	"github.com/braidstream/braid/internal/crashdisk"
+	"github.com/braidstream/braid/kinesisapi"
 	"github.com/braidstream/braid/kinesisapi/internal/fault"
 	"github.com/braidstream/braid/kinesisapi/internal/server"
 	"github.com/braidstream/braid/kinesisapi/internal/service"
@@ -41,7 +44,9 @@ type Options struct {
 	// too.
 	Durability braid.Durability
 
-	// KeyProvider has the keys that StartStreamEncryption can name.
+	// KeyProvider has the keys that StartStreamEncryption can name. The default has
+	// alias/aws/kinesis; [kinesisapi.AnyKey] has a key for every id, and a
+	// [braid.KeyRing] those that it was made of.
 	KeyProvider braid.KeyProvider
 }
 
@@ -70,8 +75,9 @@ type Kit struct {
 	exact   bool // whether limits hold
 	expired int  // how often iterators were made to expire
 
-	mu  sync.Mutex // guards now
-	now *life      // nil while the power is off
+	mu      sync.Mutex // guards the fields below
+	now     *life      // nil while the power is off
+	clients uint64     // how many came from Kinesis
 }
 
 // life is a kit between two power cuts.
@@ -108,6 +114,9 @@ func NewWith(t testing.TB, options *Options, streams ...StreamSpec) *Kit {
 	}
 	if k.opts.Region == "" {
 		k.opts.Region = "us-east-1"
+	}
+	if k.opts.KeyProvider == nil {
+		k.opts.KeyProvider = kinesisapi.ServiceKey()
 	}
 	k.exact = k.opts.ExactLimits
 	k.client = server.NewClient(func() *server.Server {
@@ -241,12 +250,21 @@ func (k *Kit) must(err error, format string, args ...any) {
 func (k *Kit) Client() *http.Client { return &http.Client{Transport: k.client} }
 
 // Kinesis returns a client of the AWS SDK for the service, with the SDK's own
-// settings but for region, credentials and transport. It outlives [Kit.Crash].
+// settings but for region, credentials, transport, and the pauses before another
+// attempt: these are as long as the SDK's, but in each run of a test the same ones, if
+// the attempts are. It outlives [Kit.Crash].
 func (k *Kit) Kinesis(options ...func(*kinesis.Options)) *kinesis.Client {
+	k.mu.Lock()
+	seed := k.clients
+	k.clients++
+	k.mu.Unlock()
 	return kinesis.New(kinesis.Options{
 		Region:      k.opts.Region,
 		Credentials: credentials.NewStaticCredentialsProvider("kinesistest", "kinesistest", ""),
 		HTTPClient:  k.client,
+		Retryer: retry.NewStandard(func(o *retry.StandardOptions) {
+			o.Backoff = &backoff{random: rand.New(rand.NewPCG(seed, 0))}
+		}),
 	}, options...)
 }
 

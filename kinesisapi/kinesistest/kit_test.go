@@ -196,7 +196,10 @@ func TestABubbleIsTheSameEachTime(t *testing.T) {
 				return response, err
 			})
 			client := k.Kinesis(func(o *kinesis.Options) { o.HTTPClient = &http.Client{Transport: answers} })
-			for n := range 10 {
+			for n := range 10 { // the SDK tries again, after pauses
+				if n%3 > 0 {
+					k.Fail("PutRecord", n%3, []string{throttled, "InternalFailure"}[n%2])
+				}
 				require.NoError(t, putRecord(t.Context(), client, fmt.Sprint(n), "data"))
 			}
 			for _, rec := range k.Records("orders") {
@@ -205,7 +208,7 @@ func TestABubbleIsTheSameEachTime(t *testing.T) {
 			runs[i] = ids
 		})
 	}
-	require.Len(t, runs[0], 30)
+	require.Len(t, runs[0], 10+9+20)
 	require.Equal(t, runs[0], runs[1])
 }
 
@@ -306,6 +309,37 @@ func TestFail(t *testing.T) {
 		require.ErrorContains(t, putRecord(t.Context(), client, "a", "4"), "StatusCode: 500")
 		require.NoError(t, putRecord(t.Context(), client, "a", "5"))
 		k.RequireRecords("orders", "not meant", "5")
+	})
+}
+
+// What a test has ordered is no failure of the kit, so that the log of the test does
+// not look as if there had been one.
+func TestOrderedFaultsAreNotLogged(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		f := (&fakeTB{TB: t}).run(func(tb testing.TB) {
+			k := New(tb, Stream("orders", 1))
+			client := k.Kinesis(once)
+			for _, code := range []string{"InternalFailure", "InternalFailureException", "ServiceUnavailable", "KMSAccessDeniedException"} {
+				k.Fail("PutRecord", 1, code)
+				require.Error(t, putRecord(t.Context(), client, "a", code))
+				k.FailEntries(code, 0)
+				require.EqualValues(t, 1, *putRecords(t, client, code).FailedRecordCount)
+			}
+			k.DropBefore("PutRecord", 1)
+			require.Error(t, putRecord(t.Context(), client, "a", "dropped"))
+			k.DropAfter("PutRecord", 1)
+			require.Error(t, putRecord(t.Context(), client, "a", "dropped"))
+			k.Delay("PutRecord", 1, time.Hour)
+			broken := make(chan error, 1)
+			go func() { broken <- putRecord(t.Context(), client, "a", "broken off") }()
+			synctest.Wait()
+			k.Crash()
+			require.Error(t, <-broken)
+			require.NoError(t, putRecord(t.Context(), client, "a", "after"))
+		})
+		require.Empty(t, f.errors)
+		require.Empty(t, f.out.String())
 	})
 }
 

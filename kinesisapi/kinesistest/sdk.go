@@ -1,10 +1,35 @@
 package kinesistest
 
 import (
+	"math/rand/v2"
 	"reflect"
+	"sync"
+	"time"
 
+	"github.com/aws/aws-sdk-go-v2/aws/retry"
 	"github.com/aws/aws-sdk-go-v2/service/kinesis"
 )
+
+// backoff is how long a client pauses before it tries again: at random, up to a time
+// that doubles with each attempt, as in the SDK, whose own source cannot be seeded.
+type backoff struct {
+	mu     sync.Mutex // guards random
+	random *rand.Rand
+}
+
+// BackoffDelay is part of retry.BackoffDelayer.
+func (b *backoff) BackoffDelay(attempt int, err error) (time.Duration, error) {
+	longest := 50 * time.Millisecond
+	if retry.IsErrorThrottles(retry.DefaultThrottles).IsErrorThrottle(err).Bool() {
+		longest = time.Second
+	}
+	for ; attempt > 1 && longest < retry.DefaultMaxBackoff; attempt-- {
+		longest *= 2
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return time.Duration(b.random.Float64() * float64(min(longest, retry.DefaultMaxBackoff))), nil
+}
 
 // sdkInputs are the SDK's requests, by operation.
 var sdkInputs = map[string]reflect.Type{

@@ -35,6 +35,7 @@ type config struct {
 	tlsAddr         string // of a second port, which speaks TLS; empty: none
 	tlsCert, tlsKey string
 	keys            string // path of a key ring
+	anyKey          bool
 	accessLog       string
 	shutdownTimeout time.Duration
 	version         bool
@@ -121,7 +122,8 @@ func parse(args, env []string, help io.Writer) (*config, error) {
 	fs.BoolVar(&c.tls, "tls", false, "serve TLS on the only port")
 	fs.StringVar(&c.tlsCert, "tls-cert", "", "`file` with a certificate to serve TLS with (PEM); without -tls-addr and -tls-port it means -tls\n(default: one made for this run, which no client trusts)")
 	fs.StringVar(&c.tlsKey, "tls-key", "", "`file` with the certificate's private key (PEM)")
-	fs.StringVar(&c.keys, "keys", "", "`file` with the keys for StartStreamEncryption: on each line an id, a space and 32 bytes in base64\n(default in memory: one key, alias/aws/kinesis)")
+	fs.StringVar(&c.keys, "keys", "", "`file` with the keys for StartStreamEncryption: on each line an id, a space and 32 bytes in base64\n(default: one key, alias/aws/kinesis, which is no secret)")
+	fs.BoolVar(&c.anyKey, "any-key", false, "take every key id for StartStreamEncryption; the keys are no secrets")
 	fs.StringVar(&c.accessLog, "access-log", "off", "`form` of the log of requests, on standard error: off, text or json")
 	fs.DurationVar(&c.headerTimeout, "header-timeout", 10*time.Second, "`time` that a client may take to send the headers of a request; 0 is no limit")
 	fs.DurationVar(&c.bodyTimeout, "body-timeout", 30*time.Second, "`time` that a client may take to send the body of a request; 0 is no limit")
@@ -249,6 +251,8 @@ func (c *config) check(withDurability bool, durability string) error {
 		return errors.New("-tls-cert and -tls-key go together")
 	case c.tls && c.tlsAddr != "":
 		return errors.New("-tls makes the only port speak TLS: leave it out, and -tls-addr or -tls-port adds one that does")
+	case c.anyKey && c.keys != "":
+		return errors.New("-any-key and -keys exclude each other")
 	case c.accessLog != "off" && c.accessLog != "text" && c.accessLog != "json":
 		return fmt.Errorf("-access-log %q is not off, text or json", c.accessLog)
 	}

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"crypto/rand"
 	"errors"
 	"flag"
 	"fmt"
@@ -146,7 +145,7 @@ func (c *config) withHealth(db *braid.DB, api http.Handler) http.Handler {
 	})
 }
 
-// open opens the database. One in memory has nothing to sync, and a key of its own.
+// open opens the database. One in memory has nothing to sync.
 func (c *config) open(logger *slog.Logger) (*braid.DB, error) {
 	options := &braid.Options{Logger: logger, Durability: c.durability}
 	dir := c.dir
@@ -160,14 +159,10 @@ func (c *config) open(logger *slog.Logger) (*braid.DB, error) {
 			return nil, fmt.Errorf("-keys: %w", err)
 		}
 		options.KeyProvider = ring
-	case c.dir == "":
-		key := make([]byte, 32)
-		rand.Read(key)
-		ring, err := braid.NewKeyRing(map[string][]byte{"alias/aws/kinesis": key})
-		if err != nil {
-			return nil, err
-		}
-		options.KeyProvider = ring
+	case c.anyKey:
+		options.KeyProvider = kinesisapi.AnyKey()
+	default:
+		options.KeyProvider = kinesisapi.ServiceKey()
 	}
 	return braid.Open(dir, options)
 }

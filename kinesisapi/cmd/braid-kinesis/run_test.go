@@ -355,14 +355,31 @@ func TestEncryption(t *testing.T) {
 		_, err := p.sdk(plain(t)).StartStreamEncryption(t.Context(), &kinesis.StartStreamEncryptionInput{StreamName: aws.String("orders"), KeyId: &key, EncryptionType: types.EncryptionTypeKms})
 		return err
 	}
-	p := start(t, nil, "-stream", "orders:1")
-	require.NoError(t, encrypt(p, "alias/aws/kinesis"))
-	require.NoError(t, put(t.Context(), p.sdk(plain(t)), "orders"))
-
 	dir := t.TempDir()
+	const arn = "arn:aws:kms:us-east-1:000000000000:"
+	for _, where := range [][]string{nil, {"-dir", filepath.Join(dir, "service")}} {
+		for range 2 { // what was encrypted in a directory can be read again
+			p := start(t, nil, append(where, "-stream", "orders:1")...)
+			for _, key := range []string{"alias/aws/kinesis", arn + "alias/aws/kinesis"} {
+				require.NoError(t, encrypt(p, key))
+				require.NoError(t, put(t.Context(), p.sdk(plain(t)), "orders"))
+			}
+			err := encrypt(p, "alias/other")
+			require.ErrorAs(t, err, new(*types.KMSNotFoundException))
+			require.ErrorContains(t, err, "Alias "+arn+"alias/other is not found.")
+			p.stop()
+			p = start(t, nil, append(where, "-stream", "orders:1", "-any-key")...)
+			for _, key := range []string{"alias/aws/kinesis", "alias/other", arn + "alias/other", "1234abcd-12ab-34cd-56ef-1234567890ab", "any"} {
+				require.NoError(t, encrypt(p, key))
+				require.NoError(t, put(t.Context(), p.sdk(plain(t)), "orders"))
+			}
+			require.NoError(t, encrypt(p, "alias/aws/kinesis"))
+			p.stop()
+		}
+	}
 	keys := filepath.Join(dir, "keys")
 	require.NoError(t, os.WriteFile(keys, []byte("main AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=\n"), 0o600))
-	p = start(t, nil, "-stream", "orders:1", "-dir", filepath.Join(dir, "data"), "-keys", keys)
+	p := start(t, nil, "-stream", "orders:1", "-dir", filepath.Join(dir, "data"), "-keys", keys)
 	require.NoError(t, encrypt(p, "main"))
 	require.Error(t, encrypt(p, "alias/aws/kinesis"))
 }

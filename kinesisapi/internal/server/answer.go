@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"iter"
+	"log/slog"
 	"net/http"
 	"os"
 	"strconv"
@@ -175,14 +176,26 @@ func (s *Server) run(ctx context.Context, call *Call, op *service.Operation, cod
 	case errors.Is(err, ErrDrop), ctx.Err() != nil:
 		rep.dropped = true
 	case errors.As(err, &e):
-		if e.Status >= http.StatusInternalServerError {
-			s.opts.Logger.Error("an operation failed", "operation", call.Operation, "error", e.Message)
-		}
+		s.log(call.Operation, e)
 		rep.failWith(codec, e)
 	default:
-		s.opts.Logger.Error("an operation failed", "operation", call.Operation, "error", err)
-		rep.failWith(codec, &service.Error{Type: "InternalFailure", Status: http.StatusInternalServerError})
+		e = &service.Error{Type: "InternalFailure", Status: http.StatusInternalServerError, Cause: err}
+		s.log(call.Operation, e)
+		rep.failWith(codec, e)
 	}
+}
+
+// log keeps what the caller is not told of an error. One that was ordered for a test
+// has no cause, so nothing is logged.
+func (s *Server) log(operation string, e *service.Error) {
+	if e.Cause == nil {
+		return
+	}
+	level := slog.LevelWarn
+	if e.Status >= http.StatusInternalServerError {
+		level = slog.LevelError
+	}
+	s.opts.Logger.Log(context.Background(), level, "an operation failed", "operation", operation, "answer", e.Type, "error", e.Cause)
 }
 
 func (s *Server) succeed(rep *reply, codec *codec, out any) {
@@ -196,7 +209,7 @@ func (s *Server) succeed(rep *reply, codec *codec, out any) {
 			return
 		}
 		rep.set("Content-Type", typeStream)
-		rep.stream = func(ctx context.Context) iter.Seq[[]byte] { return frames(ctx, codec, out, &rep.errorType) }
+		rep.stream = func(ctx context.Context) iter.Seq[[]byte] { return s.frames(ctx, codec, out, &rep.errorType) }
 	default:
 		rep.set("Content-Type", codec.contentType)
 		rep.buffers.response = codec.append(rep.buffers.response[:0], out)
@@ -206,7 +219,7 @@ func (s *Server) succeed(rep *reply, codec *codec, out any) {
 
 // frames are those of a subscription. If it ends with an error, failed is that error's
 // type from then on.
-func frames(ctx context.Context, codec *codec, sub *service.Subscription, failed *string) iter.Seq[[]byte] {
+func (s *Server) frames(ctx context.Context, codec *codec, sub *service.Subscription, failed *string) iter.Seq[[]byte] {
 	return func(yield func([]byte) bool) {
 		var frame, payload []byte
 		defer sub.Close() // if Events was not begun
@@ -220,6 +233,7 @@ func frames(ctx context.Context, codec *codec, sub *service.Subscription, failed
 			} else {
 				e := asError(err)
 				*failed = e.Type
+				s.log("SubscribeToShard", e)
 				d := errorDocument{Message: e.Message}
 				frame = eventstream.AppendException(frame[:0], e.Type, codec.eventType, d.encode(codec))
 			}
@@ -235,7 +249,7 @@ func asError(err error) *service.Error {
 	if errors.As(err, &e) {
 		return e
 	}
-	return &service.Error{Type: "InternalFailureException", Message: err.Error()}
+	return &service.Error{Type: "InternalFailureException", Status: http.StatusInternalServerError, Cause: err}
 }
 
 // codec is one of the two forms of documents.

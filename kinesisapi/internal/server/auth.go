@@ -46,12 +46,12 @@ func credential(r *http.Request) string {
 }
 
 // authorizationParameters takes an Authorization header apart, which is the
-// algorithm and then parameters.
+// algorithm and then parameters, divided by commas, white space, or both.
 func authorizationParameters(header string) map[string]string {
 	parameters := make(map[string]string, 3)
-	_, rest, _ := strings.Cut(strings.TrimSpace(header), " ")
-	for part := range strings.SplitSeq(rest, ",") {
-		if name, value, ok := strings.Cut(strings.TrimSpace(part), "="); ok && value != "" {
+	parts := strings.FieldsFunc(header, func(r rune) bool { return r == ',' || r == ' ' || r == '\t' })
+	for i, part := range parts {
+		if name, value, ok := strings.Cut(part, "="); i > 0 && ok && value != "" {
 			parameters[name] = value
 		}
 	}

@@ -40,6 +40,7 @@ func (r *reply) failWith(codec *codec, e *service.Error) {
 
 func (r *reply) fail(codec *codec, status int, d errorDocument) {
 	r.status, r.errorType = status, d.Type
+	r.set("X-Amzn-Errortype", d.Type) // the body says it as well; some clients look here first
 	r.set("Content-Type", codec.contentType)
 	r.body = d.encode(codec)
 }

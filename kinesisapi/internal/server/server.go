@@ -123,6 +123,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		panic(http.ErrAbortHandler) // which net/http takes as an order to break off
 	}
 	header := w.Header()
+	header["Content-Type"] = nil // net/http makes none up, unless the reply has one
 	for _, h := range reply.header {
 		header[h.name] = h.values[:]
 	}

@@ -161,7 +161,7 @@ func (s *Service) consumer(ctx context.Context, c Caller, in *ConsumerInput) (re
 		return r, nil
 	}
 	if in.StreamARN == nil || in.ConsumerName == nil {
-		return resource{}, invalidArgument("Either ConsumerARN, or StreamARN and ConsumerName must be given.")
+		return resource{}, invalidArgument("Both streamARN and consumer name must be provided if consumerARN is not provied.")
 	}
 	t, stream, row, err := s.streamWithRow(ctx, c, nil, in.StreamARN)
 	if err != nil {

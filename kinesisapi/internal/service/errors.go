@@ -10,15 +10,32 @@ import (
 )
 
 // Error is an error of the service: its name, its text, and the status of the
-// answer that carries it.
+// answer that carries it. The text is the service's own. What the database or a key
+// provider said is the cause, which is logged and never part of an answer.
 type Error struct {
 	Type    string // such as "ResourceNotFoundException"
 	Message string
 	Status  int
+	Cause   error // nil if Message says all
 }
 
-// Error returns the name and the text.
-func (e *Error) Error() string { return e.Type + ": " + e.Message }
+// Error returns the name, the text and the cause, for those who run the service.
+func (e *Error) Error() string {
+	text := e.Type
+	if e.Message != "" {
+		text += ": " + e.Message
+	}
+	if e.Cause != nil {
+		text += ": " + e.Cause.Error()
+	}
+	return text
+}
+
+// because adds the cause.
+func (e *Error) because(cause error) *Error {
+	e.Cause = cause
+	return e
+}
 
 func failure(name, format string, args ...any) *Error {
 	return &Error{Type: name, Message: fmt.Sprintf(format, args...), Status: http.StatusBadRequest}
@@ -67,7 +84,7 @@ func dryRun() *Error {
 
 // internal is a failure that is not the caller's: of storage, say.
 func internal(err error) *Error {
-	return &Error{Type: "InternalFailure", Message: err.Error(), Status: http.StatusInternalServerError}
+	return &Error{Type: "InternalFailure", Status: http.StatusInternalServerError, Cause: err}
 }
 
 // Texts of the service that more than one operation uses.
@@ -92,8 +109,14 @@ func (s *Service) rateExceeded(t target, shard braid.ShardID) *Error {
 	return throughputExceeded("Rate exceeded for shard %s in stream %s under account %s.", shard, t.name, t.Account)
 }
 
-// fromBraid makes an error of the service of one of the database's. A context
-// that ended stays what it is: nobody waits for the answer.
+// keyDenied is the text of KMS for a key that cannot be used, whatever the reason.
+const keyDenied = "The ciphertext refers to a customer master key that does not exist, does not exist in this region, or you are not allowed to access."
+
+// fromBraid makes an error of the service of one of the database's. The texts of the
+// database are for programs that use it, and are logged as the cause; only field, rule
+// and value of a [braid.InvalidArgumentError] say what the caller can mend, and are
+// part of the answer. A context that ended stays what it is: nobody waits for the
+// answer.
 func (s *Service) fromBraid(t target, err error) error {
 	var throughput *braid.ThroughputExceededError
 	var invalid *braid.InvalidArgumentError
@@ -108,19 +131,17 @@ func (s *Service) fromBraid(t target, err error) error {
 	case errors.Is(err, braid.ErrStreamNotFound):
 		return s.streamNotFound(t)
 	case errors.Is(err, braid.ErrShardNotFound):
-		return notFound("%v", err)
+		return notFound("Could not find the shard in stream %s under account %s.", t.name, t.Account).because(err)
 	case errors.Is(err, braid.ErrStreamExists):
 		return inUse("Stream %s under account %s already exists.", t.name, t.Account)
 	case errors.Is(err, braid.ErrLimitExceeded):
-		return limitExceeded("%v", err)
+		return limitExceeded("Stream %s under account %s would have more shards or tags than it may.", t.name, t.Account).because(err)
 	case errors.Is(err, braid.ErrTxTooLarge):
 		return limitExceeded("Stream %s under account %s has too many consumers, tags and policies.", t.name, t.Account)
 	case errors.Is(err, braid.ErrKeyUnavailable):
-		return failure("KMSNotFoundException", "%v", err)
-	case errors.As(err, &invalid) && invalid.Field == "KeyID":
-		return failure("KMSNotFoundException", "%v", err)
+		return failure("KMSAccessDeniedException", keyDenied).because(err)
 	case errors.As(err, &invalid):
-		return invalidArgument("%v", err)
+		return invalidArgument("%s %s; it is %v.", invalid.Field, invalid.Rule, invalid.Value)
 	case errors.As(err, &beyond):
 		return invalidArgument("The place of the ShardIterator in stream %s under account %s, %s, lies beyond all that was ever given out in %s: it comes from a newer copy of the data.",
 			t.name, t.Account, beyond.Number, beyond.Shard)

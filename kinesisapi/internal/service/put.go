@@ -103,12 +103,17 @@ func (s *Service) PutRecords(ctx context.Context, c Caller, in *PutRecordsInput)
 	}
 	out := &PutRecordsOutput{Records: make([]PutRecordsResultEntry, len(results))}
 	text := make([]string, 2*len(results)) // what the answer's members point to
+	var unnamed error                      // the first that the answer does not name
 	for i := range results {
 		r, entry := &results[i], &out.Records[i]
 		code, message := &text[2*i], &text[2*i+1]
 		if r.Err != nil {
 			out.FailedRecordCount++
-			*code, *message = entryError(s.fromBraid(t, r.Err))
+			e := s.entryError(t, r.Err)
+			*code, *message = e.Type, e.Message
+			if e.Cause != nil && unnamed == nil {
+				unnamed = e.Cause
+			}
 			entry.ErrorCode, entry.ErrorMessage = code, message
 			continue
 		}
@@ -118,18 +123,21 @@ func (s *Service) PutRecords(ctx context.Context, c Caller, in *PutRecordsInput)
 			out.EncryptionType = &kms
 		}
 	}
+	if unnamed != nil {
+		s.opts.Logger.Error("entries were not put", "operation", "PutRecords", "error", unnamed)
+	}
 	return out, nil
 }
 
 var kms = encryptionKMS
 
 // entryError is what the result of a refused entry says.
-func entryError(err error) (code, message string) {
+func (s *Service) entryError(t target, err error) *Error {
 	var e *Error
-	if errors.As(err, &e) && e.Type == "ProvisionedThroughputExceededException" {
-		return e.Type, e.Message
+	if errors.As(s.fromBraid(t, err), &e) && e.Type == "ProvisionedThroughputExceededException" {
+		return e
 	}
-	return "InternalFailure", "Internal Service Failure."
+	return &Error{Type: "InternalFailure", Message: "Internal Service Failure.", Cause: err}
 }
 
 // single, in the place of an index, says that a record is the only one of a

@@ -129,7 +129,8 @@ func (s *Service) shardPage(c Caller, in *ListShardsInput) (p shardPage, t targe
 			member string
 			given  bool
 		}{
-			{"StreamName", in.StreamName != nil || in.StreamARN != nil},
+			{"StreamName", in.StreamName != nil},
+			{"StreamARN", in.StreamARN != nil},
 			{"ShardFilter", in.ShardFilter != nil},
 			{"ExclusiveStartShardId", in.ExclusiveStartShardId != nil},
 			{"StreamCreationTimestamp", in.StreamCreationTimestamp != nil},

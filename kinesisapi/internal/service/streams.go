@@ -120,8 +120,8 @@ func (s *Service) DeleteStream(ctx context.Context, c Caller, in *DeleteStreamIn
 		return nil, err
 	}
 	if len(row.Consumers) > 0 && (in.EnforceConsumerDeletion == nil || !*in.EnforceConsumerDeletion) {
-		return nil, inUse("Stream %s under account %s has %d registered consumers: deregister them, or set EnforceConsumerDeletion.",
-			t.name, t.Account, len(row.Consumers))
+		return nil, inUse("DeleteStream can't delete %s:%s because there are consumers associated with this data stream. "+
+			"To delete this data stream anyway, set the EnforceConsumerDeletion parameter to true in the request.", t.Account, t.name)
 	}
 	for {
 		busy, err := s.begin(ctx, t.stored, deleting, s.opts.DeleteDelay, func(ctx context.Context) error {

@@ -238,7 +238,7 @@ func (sub *Subscription) inStream(err error) error {
 	err = sub.s.fromBraid(sub.t, err)
 	var e *Error
 	if errors.As(err, &e) && e.Type == "InternalFailure" {
-		return &Error{Type: "InternalFailureException", Message: e.Message, Status: e.Status}
+		return &Error{Type: "InternalFailureException", Status: e.Status, Cause: e.Cause}
 	}
 	return err
 }

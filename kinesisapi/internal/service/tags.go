@@ -52,9 +52,13 @@ func checkTagText(t target, what string, tags func(func(string, string) bool)) e
 	return invalidArgument("Some tags contain invalid characters. Valid characters: Unicode letters, digits, white space, _ . / = + - %% @.")
 }
 
+// allIn reports whether a text has only the others and what AWS writes as
+// [\p{L}\p{N}\p{Z}]: letters, numbers, and separators, which are spaces of all widths
+// but no tabs and no ends of lines that are control characters. Marks count as parts of
+// letters.
 func allIn(s, others string) bool {
 	for _, r := range s {
-		if !unicode.IsLetter(r) && !unicode.IsMark(r) && !unicode.IsDigit(r) && !unicode.IsSpace(r) && !strings.ContainsRune(others, r) {
+		if !unicode.In(r, unicode.L, unicode.M, unicode.N, unicode.Z) && !strings.ContainsRune(others, r) {
 			return false
 		}
 	}

@@ -5,6 +5,7 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+	"unicode/utf8"
 )
 
 // shape is a set of constraints on a value. Which of them apply depends on the type.
@@ -161,10 +162,15 @@ func isDigit(c byte) bool { return '0' <= c && c <= '9' }
 // taken to match: that it is too long is told anyway.
 const longestARN = 1 << 16
 
+// inJava says in Go's syntax what a pattern says in Java's, in which the service has
+// it: there, a dot matches no end of a line of any kind, and a vertical tab is white
+// space.
+var inJava = strings.NewReplacer(`.*`, `[^\n\r\x{85}\x{2028}\x{2029}]*`, `\S`, `[^\t-\r ]`)
+
 // arn matches a pattern. If the resource in it is just a prefix and then anything
 // without white space, most values are recognised without the pattern.
 func arn(pattern, prefix string) func(string) bool {
-	whole := regexp.MustCompile(`^(?:` + pattern + `)$`)
+	whole := regexp.MustCompile(`^(?:` + inJava.Replace(pattern) + `)$`)
 	return func(s string) bool {
 		return len(s) > longestARN || prefix != "" && isPlainARN(s, prefix) || whole.MatchString(s)
 	}
@@ -187,16 +193,9 @@ func isPlainARN(s, prefix string) bool {
 		len(resource) > len(prefix) && strings.HasPrefix(resource, prefix)
 }
 
-// length counts the UTF-16 units of a string, as the service does.
-func length(s string) int {
-	n := 0
-	for _, r := range s {
-		if n++; r > 0xffff {
-			n++
-		}
-	}
-	return n
-}
+// length counts the characters of a string, which are code points of Unicode, as
+// braid does. Whether the service counts one beyond U+FFFF once or twice is not known.
+func length(s string) int { return utf8.RuneCountInString(s) }
 
 // The constraints that a value fails, appended to faults. None of these allocates if
 // there is no fault.
@@ -213,7 +212,7 @@ func (s *shape) checkString(faults []string, v string) []string {
 	if s.match != nil && !s.match(v) {
 		faults = append(faults, "Member must satisfy regular expression pattern: "+s.pattern)
 	}
-	// A string has no more units than bytes, and none has fewer units than characters.
+	// A string has no more characters than bytes.
 	if s.min <= 1 && int64(len(v)) >= s.min && int64(len(v)) <= s.max {
 		return faults
 	}
