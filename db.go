@@ -482,6 +482,7 @@ func (db *DB) Close() error {
 	}
 	close(db.closing)
 	db.changed.Raise()
+	db.store.EndPauses() // returning space may be waiting for one
 	if db.committer.Close() {
 		db.background.Wait()
 		db.saveClock()

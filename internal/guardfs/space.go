@@ -84,7 +84,7 @@ type spaceWait struct {
 	delay time.Duration // zero before the first wait
 }
 
-// wait waits a while, longer each time. It does not return if the guard fails.
+// wait waits a while, longer each time. It does not return after Abandon.
 func (w *spaceWait) wait() {
 	if w.delay == 0 {
 		w.delay = minSpaceWait
@@ -101,13 +101,13 @@ func (w *spaceWait) done() {
 	}
 }
 
-// pause waits for d. It does not return if the guard fails.
+// pause waits for d. It does not return after Abandon.
 func (g *FS) pause(d time.Duration) {
 	timer := time.NewTimer(d)
 	defer timer.Stop()
 	select {
 	case <-timer.C:
-	case <-g.failed:
+	case <-g.broken:
 		park()
 	}
 }

@@ -49,6 +49,7 @@ func Open(cfg Config) (*Store, error) {
 		ReserveBytes: cfg.ReserveBytes,
 		OnSpace:      s.onSpace,
 	})
+	s.damage = newDamage(s.reporter, s.guard)
 	if err := s.start(); err != nil {
 		return nil, diskError(err)
 	}
@@ -97,7 +98,7 @@ func (s *Store) start() error {
 				return joinErrors(err, s.dispose())
 			}
 			return nil
-		case <-s.Failed():
+		case <-s.guard.Broken():
 			return s.abandon(s.Err())
 		case <-s.space.moved:
 			patience.Stop()
@@ -166,8 +167,8 @@ func (s *Store) checkFree() error {
 func (s *Store) verify() error {
 	options := s.options()
 	options.ReadOnly = true
+	options.DisableTableStats = true // nothing is compacted, and Close would wait for those of damaged tables
 	options.ErrorIfNotExists = true
-	options.EventListener.DataCorruption = func(pebble.DataCorruptionInfo) {} // the reader is told
 	db, err := pebble.Open(s.StoreDir(), options)
 	if err != nil {
 		return openError(err)

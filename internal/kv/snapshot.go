@@ -105,9 +105,10 @@ func (n *Snapshot) close() bool {
 	return true
 }
 
-// release gives Pebble's part back. A failed store keeps it: see Snapshot.Close.
+// release gives Pebble's part back. A store that is stuck keeps it: see
+// Snapshot.Close.
 func (n *Snapshot) release() {
-	if n.store.guard.Err() == nil {
+	if !n.store.isBroken() {
 		// Pebble's Close of a snapshot has no error to return.
 		_ = n.snapshot.Close()
 	}
