@@ -170,6 +170,9 @@ type DB struct {
 	// records at or below it are visible, in whatever shard.
 	visible atomic.Uint64
 
+	// damaged is the last epoch in which a reader has met damage, or 0.
+	damaged atomic.Uint32
+
 	mu      sync.Mutex         // guards the fields below
 	streams map[string]*Stream // by name
 
@@ -485,20 +488,34 @@ func (db *DB) Close() error {
 	db.store.EndPauses() // returning space may be waiting for one
 	if db.committer.Close() {
 		db.background.Wait()
-		db.saveClock()
+		db.saveEnd()
 	}
 	return wrapError("close", "", db.store.Close())
 }
 
-// saveClock stores the exact last counter, so that the next open need not jump
-// ahead to the end of a lease. The committer has ended: its state is ours.
-func (db *DB) saveClock() {
-	a := db.appender
-	if a.mode == Sync {
-		return // no lease: what is stored tells
-	}
+// saveEnd stores the exact last counter, so that the next open need not jump ahead
+// to the end of a lease, and where the shards end, so that it need not rely on
+// their last records. The committer has ended: its state is ours.
+//
+// It waits a while only. If the disk is full or gives no answer then Close of the
+// store has something to say about that.
+func (db *DB) saveEnd() {
 	batch := db.store.NewBatch()
-	defer batch.Close()
-	batch.Set(layout.ClockKey(), a.clockRow(a.last))
-	_ = batch.Commit(true) // a failure latches the store, whose Close reports it
+	if !db.appender.finish(batch) {
+		batch.Close()
+		return
+	}
+	done := make(chan struct{})
+	go func() { // which ends before the store is closed, or is left behind with it
+		defer close(done)
+		_ = batch.Commit(true) // a failure latches the store, whose Close reports it
+		batch.Close()
+	}()
+	patience := time.NewTimer(time.Second)
+	defer patience.Stop()
+	select {
+	case <-done:
+	case <-patience.C:
+	case <-db.store.Failed():
+	}
 }

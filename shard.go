@@ -44,6 +44,7 @@ type Shard struct {
 	allSlices epoch.Slices     // becomes slices
 	trimmed   layout.Horizon   // becomes horizon
 	ending    uint64           // becomes closedSeconds
+	savedEnd  layout.Horizon   // the End that the row of the last slice has
 	pending   []layout.Record  // become the tail's
 	payloads  []layout.Payload // of pending, until they are in the batch
 	budgets   writeBudgets
@@ -106,7 +107,7 @@ func (sh *Shard) Describe() ShardDescription { return sh.describe(sh.children())
 
 func (sh *Shard) describe(children []ShardID) ShardDescription {
 	horizon, slices := sh.view()
-	if above, err := sh.readable(0, horizon, slices); err == nil {
+	if above, _, err := sh.readable(0, horizon, slices); err == nil {
 		horizon = above
 	}
 	closedSeconds := sh.closedSeconds.Load()
