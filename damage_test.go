@@ -16,6 +16,8 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/cockroachdb/pebble/v2/vfs/errorfs"
 	"github.com/stretchr/testify/require"
+
+	"github.com/braidstream/braid/internal/kv"
 )
 
 const damageDir = "/data/db"
@@ -247,6 +249,55 @@ func requireAround(t *testing.T, sh *Shard, want [][]byte, which int) {
 	}
 }
 
+// TestDamagedTipThatIsNotKnown: a table of the open epoch, written before a crash, is
+// damaged where a shard ends, and no row says where that is.
+func TestDamagedTipThatIsNotKnown(t *testing.T) {
+	ctx := t.Context()
+	random := rand.New(rand.NewPCG(3, 3))
+	mem := vfs.NewCrashableMem()
+	db := openDamaged(t, mem)
+	s, err := db.CreateStream(ctx, "damaged", nil)
+	require.NoError(t, err)
+	var want [][]byte
+	var last SequenceNumber
+	for range 60 {
+		data := randomBytes(random, 2000)
+		res, err := s.PutRecord(ctx, "key", data)
+		require.NoError(t, err)
+		want, last = append(want, data), res.SequenceNumber
+	}
+	require.NoError(t, db.store.Flush())
+	crashed := mem.CrashClone(vfs.CrashCloneCfg{})
+	require.NoError(t, db.Close())
+	flipRecord(t, crashed, want[59])
+	lost := last
+
+	for round := range 3 {
+		db = openDamaged(t, crashed)
+		s, err = db.Stream("damaged")
+		require.NoError(t, err)
+		got, told := readAround(t, s.Shards()[0], TrimHorizon())
+		require.Len(t, told, 1)
+		found := 0
+		for found < len(got) && bytes.Equal(got[found].Data, want[found]) {
+			found++
+		}
+		require.Greater(t, found, 60-32<<10/2000-2)
+		require.Less(t, found, 60)
+		require.Len(t, got[found:], round)
+		require.Positive(t, told[0].FirstAvailable.Compare(lost), "the lost records are not skipped for what comes next")
+		page, err := s.Shards()[0].GetRecords(ctx, AfterSequence(got[found-1].SequenceNumber), nil)
+		require.ErrorIs(t, err, ErrCorrupt)
+		require.Nil(t, page)
+
+		res, err := s.PutRecord(ctx, "key", []byte("new"))
+		require.NoError(t, err)
+		require.Positive(t, res.SequenceNumber.Compare(last), "a number that was given out before")
+		last = res.SequenceNumber
+		require.NoError(t, db.Close())
+	}
+}
+
 // readFaults is a disk that cannot read one byte of a file.
 type readFaults struct {
 	vfs.FS
@@ -274,9 +325,9 @@ func (d *readFaults) before(op errorfs.Op) error {
 // database, at random. If it opens, then all records but those that lie beside each
 // other in the damaged place are read, none is wrong, and everything can be written.
 func TestRandomDamage(t *testing.T) {
-	rounds := 60
+	rounds := 30
 	if testing.Short() {
-		rounds = 12
+		rounds = 4
 	}
 	source, want := damageSource(t)
 	opened := 0
@@ -440,4 +491,46 @@ func judgeDamaged(t *testing.T, db *DB, want []storedRecord, what string) {
 	}
 	require.NoError(t, db.store.Err(), what)
 	require.NoError(t, db.Close(), what)
+}
+
+// TestDamageKeepsNoSpaceElsewhere: an epoch that cannot be rewritten for damage holds
+// up no other one, is not tried again, and goes when nothing in it lives.
+func TestDamageKeepsNoSpaceElsewhere(t *testing.T) {
+	ctx := t.Context()
+	random := rand.New(rand.NewPCG(5, 5))
+	mem := vfs.NewMem()
+	db := openDamaged(t, mem)
+	var dead []byte
+	for i := range 900 {
+		for _, name := range []string{"dead", "alive"} {
+			s, err := db.OpenStream(ctx, name, nil)
+			require.NoError(t, err)
+			data := randomBytes(random, 2000)
+			_, err = s.PutRecord(ctx, "key", data)
+			require.NoError(t, err)
+			if name == "dead" && i == 100 {
+				dead = data
+			}
+		}
+	}
+	require.NoError(t, db.Close())
+	flipRecord(t, mem, dead)
+
+	db = openDamaged(t, mem)
+	require.NoError(t, db.DeleteStream(ctx, "dead"))
+	damaged := make(map[uint32]bool)
+	require.ErrorIs(t, db.returnSpace(ctx, damaged), kv.ErrCorrupt)
+	require.Equal(t, map[uint32]bool{1: true}, damaged)
+	cuts, err := db.loadCuts()
+	require.NoError(t, err)
+	require.Contains(t, cuts, uint32(1))
+	require.NotContains(t, cuts, uint32(2), "its space is not returned")
+	require.NoError(t, db.returnSpace(ctx, damaged), "it was tried again")
+
+	require.NoError(t, db.DeleteStream(ctx, "alive"))
+	require.NoError(t, db.returnSpace(ctx, damaged))
+	cuts, err = db.loadCuts()
+	require.NoError(t, err)
+	require.NotContains(t, cuts, uint32(1))
+	require.NoError(t, db.Close())
 }

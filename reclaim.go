@@ -1,6 +1,7 @@
 package braid
 
 import (
+	"cmp"
 	"context"
 
 	"github.com/braidstream/braid/internal/kv"
@@ -136,6 +137,7 @@ func (db *DB) kickReclaim() {
 // runReclaim is the goroutine that returns space. It ends when the database
 // closes, or when the store has failed.
 func (db *DB) runReclaim() {
+	damaged := make(map[uint32]bool) // epochs that could not be rewritten
 	for {
 		select {
 		case <-db.reclaim:
@@ -144,21 +146,24 @@ func (db *DB) runReclaim() {
 		case <-db.store.Failed():
 			return
 		}
-		if err := db.returnSpace(context.Background()); err != nil {
+		if err := db.returnSpace(context.Background(), damaged); err != nil {
 			db.opts.Logger.Warn("space could not be returned; it will be tried again after the next trim, deletion or open", "error", err)
 		}
 	}
 }
 
-// returnSpace drops the dead epochs, and rewrites those that are worth it.
-func (db *DB) returnSpace(ctx context.Context) error {
-	cuts, err := db.loadCuts()
-	if err != nil {
-		return closedIsFine(db, err)
+// returnSpace drops the dead epochs, and rewrites those that are worth it. Damage of
+// one is no reason to leave the others. An epoch that cannot be rewritten for it is
+// left alone, as damaged says, until all that lives there has died: then it is
+// dropped unread, and the damage with it.
+func (db *DB) returnSpace(ctx context.Context, damaged map[uint32]bool) error {
+	cuts, failed := db.loadCuts()
+	if failed != nil && !isDamage(failed) {
+		return closedIsFine(db, failed)
 	}
 	streams := db.Streams()
 	var dead []uint32
-	err = db.control(ctx, func(a *appender, _ *kv.Batch) (func(), error) {
+	err := db.control(ctx, func(a *appender, _ *kv.Batch) (func(), error) {
 		dead = a.epochs.Dead()
 		a.keepWorthwhile(cuts, streams)
 		return nil, nil
@@ -170,13 +175,22 @@ func (db *DB) returnSpace(ctx context.Context) error {
 		if err := db.dropEpoch(ctx, id); err != nil {
 			return closedIsFine(db, err)
 		}
+		delete(damaged, id)
 	}
 	for id, cut := range cuts {
-		if err := db.rewriteEpoch(ctx, id, cut.streams); err != nil {
+		if damaged[id] {
+			continue
+		}
+		err := db.rewriteEpoch(ctx, id, cut.streams)
+		switch {
+		case isDamage(err):
+			damaged[id] = true
+			failed = cmp.Or(failed, err)
+		case err != nil:
 			return closedIsFine(db, err)
 		}
 	}
-	return nil
+	return closedIsFine(db, failed)
 }
 
 // cut is what has died in an epoch that lives on.
