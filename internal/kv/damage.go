@@ -58,11 +58,16 @@ func (d *damage) found(info pebble.DataCorruptionInfo) {
 	if own := pebbleGoroutine(); own == "" || own == statistics {
 		return // a reader, who is told; or its error comes to background as well
 	}
+	d.stopCompaction()
+	d.pause(info.Path)
+}
+
+// stopCompaction notes that damage has stopped a compaction.
+func (d *damage) stopCompaction() {
 	d.mu.Lock()
+	defer d.mu.Unlock()
 	d.compacts = true
 	d.failIfStalledLocked()
-	d.mu.Unlock()
-	d.pause(info.Path)
 }
 
 // background is told of errors of Pebble's goroutines. Those of compactions and
@@ -74,7 +79,9 @@ func (d *damage) background() {
 }
 
 // setStalled tells whether commits wait until level 0 is compacted. If that
-// cannot be, because of damage, they would wait forever: the store fails.
+// cannot be, because of damage, they would wait forever: the store fails. It takes
+// a thousand flushes into the range of the damaged table, and records, which no
+// other table overlaps, never come to that.
 func (d *damage) setStalled(stalled bool) {
 	d.mu.Lock()
 	defer d.mu.Unlock()

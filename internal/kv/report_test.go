@@ -111,3 +111,24 @@ func TestPebbleIsHeard(t *testing.T) {
 		require.EqualValues(t, 1001, r.backgroundErrors.Load())
 	})
 }
+
+// TestDamageThatStopsWritesFails: commits that wait for level 0 wait in vain while
+// damage keeps it from being compacted, whichever is known first.
+func TestDamageThatStopsWritesFails(t *testing.T) {
+	for name, steps := range map[string][]func(*damage){
+		"damage first": {(*damage).stopCompaction, func(d *damage) { d.setStalled(true) }},
+		"stall first":  {func(d *damage) { d.setStalled(true) }, (*damage).stopCompaction},
+	} {
+		t.Run(name, func(t *testing.T) {
+			guard := guardfs.New(vfs.NewMem(), guardfs.Config{Dir: "/db"})
+			d := newDamage(nil, guard)
+			d.setStalled(true)
+			d.setStalled(false)
+			steps[0](d)
+			require.NoError(t, guard.Err())
+			steps[1](d)
+			require.ErrorIs(t, guard.Err(), ErrCorrupt)
+			require.True(t, isClosed(guard.Broken()))
+		})
+	}
+}
