@@ -191,7 +191,8 @@ type DB struct {
 //
 // Errors: [ErrInvalidArgument] for the options, and for a directory that holds
 // something else; [ErrLocked]; [ErrFormatTooNew]; [ErrCorrupt] and [ErrDataLoss]
-// if the files are damaged; [ErrDiskFull]; [ErrFailed]. Any other error is the
+// if the log, the manifest or rows about streams are damaged or a table is missing,
+// while a damaged record is its readers' matter; [ErrDiskFull]; [ErrFailed]. Any other error is the
 // file system's, such as fs.ErrPermission. A refused open has changed nothing.
 func Open(dir string, options *Options) (*DB, error) {
 	return open(dir, options, environment{})

@@ -120,8 +120,15 @@
 // which the same process may do; all that was acknowledged is there. A full disk
 // refuses writes with [ErrDiskFull] and heals by itself. A DB that cannot be
 // closed properly leaves memory and parked goroutines behind, so a process may
-// have at most eight of those. Damaged data is [ErrCorrupt] or [ErrDataLoss],
-// never a wrong answer.
+// have at most eight of those.
+//
+// Damaged data is [ErrCorrupt] or [ErrDataLoss], never a wrong answer, and concerns
+// its readers only: everything else goes on, the damaged shard included. A reader
+// gets the records before the damage and then a [CorruptError], which says from
+// where the shard can be read again. Damage is as wide as a block of a table,
+// about 32 KiB, which neighbouring shards may share. Open refuses what it cannot do
+// without: a damaged log, manifest, or row about streams, shards and epochs, and a
+// table that is missing or cut.
 //
 // # Time and tests
 //

@@ -401,7 +401,7 @@ type RecordsPage struct {
 //
 // Errors: [ErrInvalidArgument]; [ErrTrimmed] if records after the given sequence
 // number were trimmed or have expired; [ErrThroughputExceeded];
-// [ErrStreamNotFound]; [ErrCorrupt] and [ErrDataLoss];
+// [ErrStreamNotFound]; [CorruptError], which is an [ErrCorrupt] or [ErrDataLoss];
 // [ErrClosed]; the cause of ctx. Kinesis: GetRecords.
 func (sh *Shard) GetRecords(ctx context.Context, from Position, options *GetRecordsOptions) (*RecordsPage, error) {
 	page, err := sh.getRecords(ctx, from, options)
