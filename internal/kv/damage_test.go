@@ -72,7 +72,7 @@ func tableDamages() map[string]func(d *disk, data []byte, name string) {
 		"a byte of the first block":  flipAt(func(int) int { return 1000 }),
 		"a byte of the second block": flipAt(func(size int) int { return size - 4000 }),
 	}
-	for _, back := range []int{20, 40, 60, 100, 300, 500, 700, 900} {
+	for _, back := range []int{20, 60, 100, 500, 900} {
 		// Footer, index of meta blocks, properties, index.
 		damages[fmt.Sprintf("%d bytes from the end", back)] = flipAt(func(size int) int { return size - back })
 	}
@@ -96,7 +96,7 @@ func unreadableAt(d *disk, name string, at int64) {
 func TestDamageIsTheReadersAlone(t *testing.T) {
 	for name, damage := range tableDamages() {
 		rounds := 1
-		if name == "a byte of the first block" || name == "last byte" {
+		if name == "unreadable" || name == "last byte" { // the others take Pebble long
 			rounds = 11
 		}
 		t.Run(name, func(t *testing.T) {
@@ -127,7 +127,7 @@ func damageIsTheReadersAlone(t *testing.T, damage func(*disk, []byte, string), r
 			requireDamage(t, err)
 		}
 		require.NoError(t, s.Compact(t.Context(), []byte("e"), []byte("zz")))
-		<-time.After(10 * time.Minute)
+		<-time.After(time.Minute)
 		require.NoError(t, s.Err())
 		requireValue(t, s, "z", fmt.Sprint(round))
 		s.Metrics()
@@ -249,13 +249,12 @@ func TestCompactionsPauseAtDamage(t *testing.T) {
 		<-time.After(time.Minute)
 		before := s.Metrics().BackgroundErrors
 		require.Positive(t, before, "no compaction met the damage")
-		<-time.After(time.Hour)
-		require.LessOrEqual(t, s.Metrics().BackgroundErrors-before, int64(130))
+		<-time.After(10 * time.Minute)
+		require.LessOrEqual(t, s.Metrics().BackgroundErrors-before, int64(25))
 		for i := range 64 {
 			mustPut(t, s, "y", fmt.Sprint(i))
 			require.NoError(t, s.Flush())
 		}
-		<-time.After(time.Hour)
 		require.NoError(t, s.Err())
 		requireValue(t, s, "y", "63")
 		requireValue(t, s, damagedKey(damagedRows/2), "63")
