@@ -56,6 +56,12 @@ type appender struct {
 	lease      uint64          // counters up to here are reserved; unused in Sync mode
 	nextStream uint32
 
+	// current are the shards with records in the open epoch, and perhaps others.
+	current []*Shard
+
+	reopen    bool // nothing was committed since the open
+	wasClosed bool // the stored clock row says so
+
 	touched []*Shard // shards with records in this group
 	streams []*Stream
 	publish []func() // what the control requests of this group show
@@ -108,6 +114,13 @@ func (a *appender) Apply(requests []*commit.Request, batch *kv.Batch) bool {
 	a.writeRecords(batch)
 	a.reserve(batch)
 	a.wrote = !batch.Empty()
+	if a.reopen && a.wrote {
+		a.reopen = false
+		a.boundCounters(batch) // that the database was closed is over
+		if !a.wasClosed {
+			a.saveEnds(batch)
+		}
+	}
 	if a.txs.inFlight {
 		a.db.snapshots.hold()
 	}
@@ -140,6 +153,35 @@ func (a *appender) reserve(batch *kv.Batch) {
 // clockRow is the row that bounds all counters by counter.
 func (a *appender) clockRow(counter uint64) []byte {
 	return layout.ClockRow{Counter: counter, NextStream: a.nextStream}.Encode()
+}
+
+// finish adds what a database says that is closed: its last counter and where its
+// shards end. It returns false if that is stored already.
+func (a *appender) finish(batch *kv.Batch) bool {
+	if a.reopen && a.wasClosed {
+		return false
+	}
+	a.saveEnds(batch)
+	batch.Set(layout.ClockKey(), layout.ClockRow{Counter: a.last, NextStream: a.nextStream, Closed: true}.Encode())
+	return true
+}
+
+// saveEnds stores where the shards end that have records in the open epoch.
+func (a *appender) saveEnds(batch *kv.Batch) {
+	for _, sh := range a.current {
+		n := len(sh.allSlices)
+		if n == 0 || sh.epoch != a.epochs.Open() || sh.stream.gone {
+			continue // it was trimmed, or deleted, meanwhile
+		}
+		end := layout.Horizon{Counter: sh.next.LastCounter + 1, Ordinal: sh.next.Ordinal, Offset: sh.next.Offset}
+		if end == sh.savedEnd {
+			continue
+		}
+		sh.savedEnd = end
+		row := sh.allSlices[n-1].SliceRow
+		row.End = end
+		batch.Set(layout.SliceKey(sh.stream.number, sh.index, sh.epoch), row.Encode(sh.stream.number, sh.index, sh.epoch))
+	}
 }
 
 // boundCounters stores a bound on all counters given out so far. Whoever removes
@@ -183,7 +225,7 @@ func (a *appender) applyPuts(op *putOp, batch *kv.Batch) error {
 
 // place gives the record its place in the shard. It is written with the group.
 func (a *appender) place(sh *Shard, p *put, batch *kv.Batch) {
-	if len(a.touched) == 0 && a.epochs.Full(a.now) { // a group is all in one epoch
+	if len(a.touched) == 0 && (a.epochs.Full(a.now) || a.db.damaged.Load() >= a.epochs.Open()) { // a group is all in one epoch
 		a.beginEpoch(batch)
 	}
 	r := &p.record
@@ -265,11 +307,14 @@ func (a *appender) beginEpoch(batch *kv.Batch) {
 	if a.epochs.Len() == 0 {
 		a.epochs.Begin(first)
 	} else {
+		a.saveEnds(batch)
 		_ = a.db.store.RotateMemTable() // what fails here fails the commit as well
 		last := a.epochs.Open()
 		a.epochs.Begin(first)
 		a.endEpoch(last, batch)
 	}
+	clear(a.current)
+	a.current = a.current[:0]
 	id := a.epochs.Open()
 	batch.Set(layout.EpochKey(id), layout.EpochRow{FirstCounter: first}.Encode(id))
 	a.counts.epochs.Store(int64(a.epochs.Len()))
@@ -283,6 +328,7 @@ func (a *appender) beginSlice(sh *Shard, id uint32, r *layout.Record, batch *kv.
 	s := sh.stream
 	s.ledger.AddSlice(id)
 	sh.epoch = id
+	a.current = append(a.current, sh)
 	sh.allSlices = append(sh.allSlices, epoch.Slice{Epoch: id, SliceRow: row})
 	if len(sh.allSlices) == 1 {
 		s.filled.Set(&sh.filled, r.Counter)

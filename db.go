@@ -224,6 +224,9 @@ type DB struct {
 	// records at or below it are visible, in whatever shard.
 	visible atomic.Uint64
 
+	// damaged is the last epoch in which a reader has met damage, or 0.
+	damaged atomic.Uint32
+
 	mu      sync.Mutex         // guards the fields below
 	streams map[string]*Stream // by name
 
@@ -246,9 +249,11 @@ type DB struct {
 //
 // Errors: [ErrInvalidArgument] for the options, for the empty name, and for a
 // directory that holds something else, or, with ReadOnly, no database;
-// [ErrLocked]; [ErrFormatTooNew]; [ErrCorrupt] and [ErrDataLoss] if the files are
-// damaged; [ErrDiskFull]; [ErrFailed]. Any other error is the file system's, such
-// as fs.ErrPermission. A refused open has changed nothing.
+// [ErrLocked]; [ErrFormatTooNew]; [ErrCorrupt] and [ErrDataLoss] if the log, the
+// manifest or rows about streams are damaged or a table is missing, while a damaged
+// record is its readers' matter; [ErrDiskFull]; [ErrOutOfResources]; [ErrFailed]. Any
+// other error is the file system's, such as fs.ErrPermission. A refused open has
+// changed nothing.
 func Open(dir string, options *Options) (*DB, error) {
 	return open(dir, options, environment{})
 }
@@ -614,12 +619,13 @@ func (db *DB) CloseContext(ctx context.Context) error {
 	}
 	close(db.closing)
 	db.changed.Raise()
+	db.store.EndPauses()         // returning space may be waiting for one
 	quiet := make(chan struct{}) // closed when nothing of ours uses the store
 	if db.committer.Close(ctx) {
 		go func() { // left behind with a store that is given up
 			defer close(quiet)
 			db.background.Wait()
-			db.saveClock()
+			db.saveEnd()
 		}()
 	} else if ctx.Err() == nil {
 		close(quiet) // the store is full or has failed, and will be given up
@@ -632,15 +638,32 @@ func (db *DB) CloseContext(ctx context.Context) error {
 	}
 }
 
-// saveClock stores the exact last counter, so that the next open need not jump
-// ahead to the end of a lease. The committer has ended: its state is ours.
-func (db *DB) saveClock() {
-	a := db.appender
-	if a.mode == Sync || db.opts.ReadOnly {
-		return // no lease: what is stored tells
+// saveEnd stores the exact last counter, so that the next open need not jump ahead
+// to the end of a lease, and where the shards end, so that it need not rely on
+// their last records. The committer has ended: its state is ours.
+//
+// It waits a while only. If the disk is full or gives no answer then Close of the
+// store has something to say about that.
+func (db *DB) saveEnd() {
+	if db.opts.ReadOnly {
+		return
 	}
 	batch := db.store.NewBatch()
-	defer batch.Close()
-	batch.Set(layout.ClockKey(), a.clockRow(a.last))
-	_ = batch.Commit(true) // a failure latches the store, whose Close reports it
+	if !db.appender.finish(batch) {
+		batch.Close()
+		return
+	}
+	done := make(chan struct{})
+	go func() { // which ends before the store is closed, or is left behind with it
+		defer close(done)
+		_ = batch.Commit(true) // a failure latches the store, whose Close reports it
+		batch.Close()
+	}()
+	patience := time.NewTimer(time.Second)
+	defer patience.Stop()
+	select {
+	case <-done:
+	case <-patience.C:
+	case <-db.store.Failed():
+	}
 }

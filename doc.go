@@ -131,10 +131,17 @@
 // refuses writes with [ErrDiskFull], and a lack of descriptors with
 // [ErrOutOfResources]; both heal by themselves. While a disk is stalled a call
 // returns when its context ends; [DB.CloseContext] closes with a bound. A DB that
-// cannot be closed properly leaves memory and parked goroutines behind, so a process may
-// have at most eight of those. Damaged data is [ErrCorrupt] or [ErrDataLoss],
-// never a wrong answer. What happens while nobody is calling is logged: warnings and
-// errors go to [slog.Default] unless [Options].Logger is given.
+// cannot be closed properly leaves memory and parked goroutines behind, so a process
+// may have at most eight of those. What happens while nobody is calling is logged:
+// warnings and errors go to [slog.Default] unless [Options].Logger is given.
+//
+// Damaged data is [ErrCorrupt] or [ErrDataLoss], never a wrong answer, and concerns
+// its readers only: everything else goes on, the damaged shard included. A reader
+// gets the records before the damage and then a [CorruptError], which says from
+// where the shard can be read again. Damage is as wide as a block of a table,
+// about 32 KiB, which neighbouring shards may share. Open refuses what it cannot do
+// without: a damaged log, manifest, or row about streams, shards and epochs, and a
+// table that is missing or cut.
 //
 // # Time and tests
 //

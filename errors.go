@@ -115,7 +115,8 @@ var (
 	ErrBeyondTip = errors.New("the position is beyond the tip")
 
 	// ErrCorrupt reports stored bytes that are not what was written: a checksum
-	// does not match, or a table is damaged. Damage.
+	// does not match, or a table is damaged. The error of a reader of records is a
+	// [CorruptError], which says which ones and where reading can go on. Damage.
 	ErrCorrupt = kv.ErrCorrupt
 
 	// ErrDataLoss reports stored data that should be there and is not: a gap
@@ -144,9 +145,13 @@ var (
 	ErrOutOfResources = kv.ErrOutOfResources
 
 	// ErrFailed reports that storage failed in a way after which it cannot be
-	// trusted with another write, such as a failed fsync; it wraps the cause.
-	// Every later write is refused with it. Close the DB and open it again: all
-	// that was acknowledged is there. Kinesis: InternalFailure.
+	// trusted with another write; it wraps the cause. That is a failed write or
+	// fsync of the log, the manifest or a directory; tables that could not be
+	// written many times in a row; and tables of the application's keys or of
+	// braid's own rows so damaged, and for so long, that writes would have to wait
+	// forever. Nothing that was met while reading fails the storage. Every later
+	// write is refused with it. Close the DB and open it again: all that was
+	// acknowledged is there. Kinesis: InternalFailure.
 	ErrFailed = kv.ErrFailed
 )
 

@@ -2,6 +2,7 @@ package braid
 
 import (
 	"context"
+	"errors"
 	"iter"
 	"slices"
 
@@ -152,6 +153,12 @@ type cursor struct {
 	records []layout.Record // the page; records[at:] are still to be read
 	at      int
 	buf     []layout.Record // the page's memory, used again for the next
+
+	// broken is damage that comes next, and brokenAt the last counter that it may
+	// concern. Other shards' records up to there come before the error, so that a
+	// reader that skips it in all shards misses none of them.
+	broken   error
+	brokenAt uint64
 }
 
 // peek returns the next record up to counter to, nil if there is none now. It is
@@ -162,6 +169,10 @@ func (c *cursor) peek(ctx context.Context, to uint64) (*layout.Record, error) {
 			return nil, context.Cause(ctx)
 		}
 		if err := c.fill(ctx, to); err != nil {
+			var damage *CorruptError
+			if errors.As(err, &damage) {
+				c.broken, c.brokenAt = err, min(to, damage.FirstAvailable.counter()-1)
+			}
 			return nil, err
 		}
 		if len(c.records) == 0 {
@@ -212,16 +223,19 @@ func (m *merge) run(ctx context.Context, to uint64, yield func(Record, error) bo
 	}
 	for len(m.heap) > 0 {
 		c := m.heap[0]
+		if c.broken != nil {
+			return false, c.broken
+		}
 		r := &c.records[c.at]
 		c.step()
 		if !yield(c.sh.record(r), nil) {
 			return true, nil
 		}
 		next, err := c.peek(ctx, to)
-		if err != nil {
+		if err != nil && c.broken == nil {
 			return false, err
 		}
-		if next == nil {
+		if next == nil && c.broken == nil {
 			last := len(m.heap) - 1
 			m.heap[0], m.heap[last] = m.heap[last], nil
 			m.heap = m.heap[:last]
@@ -272,8 +286,12 @@ func (m *merge) wakeIdle(ctx context.Context, to uint64) error {
 		}
 		closed := c.sh.closing.Load() != nil // before the look: its last records show before that
 		r, err := c.peek(ctx, to)
-		if failed = err; r == nil || err != nil {
-			return err == nil && closed && c.from > c.sh.log.LastCounter()
+		if err != nil && c.broken == nil {
+			failed = err
+			return false
+		}
+		if r == nil && c.broken == nil {
+			return closed && c.from > c.sh.log.LastCounter()
 		}
 		m.heap = append(m.heap, c)
 		return true
@@ -301,4 +319,10 @@ func (m *merge) sink(i int) {
 	}
 }
 
-func (c *cursor) counter() uint64 { return c.records[c.at].Counter }
+// counter is the place of the cursor in the heap.
+func (c *cursor) counter() uint64 {
+	if c.broken != nil {
+		return c.brokenAt
+	}
+	return c.records[c.at].Counter
+}

@@ -1,6 +1,7 @@
 package braid
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 
@@ -52,14 +53,21 @@ type loader struct {
 	rows    map[uint32]*layout.StreamRow
 	shards  map[uint32][]*Shard
 	epochs  *epoch.Index
-	last    uint64 // the highest counter that anything speaks of
+	last    uint64    // the highest counter that anything speaks of
+	now     uint64    // the wall clock; 0 while nothing depends on it
+	current []*Shard  // with records in the open epoch
+	lost    []lostEnd // of shards whose end is not known
 }
 
 // load builds the state of the database from the store.
 func (db *DB) load() error {
 	l := loader{epochs: epoch.NewIndex(int(db.opts.MemtableBytes) / epochShareDen * epochShareNum)}
+	l.now = uint64(max(0, db.clock().UnixNano()))
 	if err := l.run(db.store); err != nil {
 		return err
+	}
+	for _, lost := range l.lost {
+		db.opts.Logger.Error("the last records of a shard are damaged, and how many there were is lost", "shard", lost.shard.String(), "from_ordinal", lost.end.Ordinal-1)
 	}
 	a := &appender{
 		db:         db,
@@ -71,6 +79,9 @@ func (db *DB) load() error {
 		nextStream: l.clock.NextStream,
 		loose:      make(map[uint32]struct{}),
 		cuts:       make(map[uint32]*cut),
+		current:    l.current,
+		reopen:     true,
+		wasClosed:  l.clock.Closed,
 	}
 	db.appender = a
 	db.snapshots.store = db.store
@@ -243,32 +254,108 @@ func (l *loader) loadDataKeys(r kv.Reader) error {
 }
 
 // loadTips finds where each shard ends: after its last record, or at its horizon
-// if it has none.
+// if it has none. A last record that cannot be read is no reason to refuse the
+// open: where it ends is known from its slice's row, or is said to be lost.
 func (l *loader) loadTips(r kv.Reader) error {
-	for number, shards := range l.shards {
+	for _, shards := range l.shards {
 		for _, sh := range shards {
 			end := sh.horizon
 			if n := len(sh.allSlices); n > 0 {
 				last := sh.allSlices[n-1]
-				key := layout.RecordKey{Epoch: last.Epoch, Stream: number, Shard: sh.index, Counter: maxCounter + 1}
+				var lost bool
 				var err error
-				if end, err = lastRecord(r, key); err != nil {
+				if end, lost, err = l.endOf(r, sh, last); err != nil {
 					return err
 				}
 				if end.Ordinal <= last.FirstOrdinal || end.Counter < sh.horizon.Counter {
 					return fmt.Errorf("%w: %s ends before its records of epoch %d begin", ErrDataLoss, sh, last.Epoch)
 				}
+				sh.savedEnd = last.End
 				if last.Epoch == l.epochs.Open() {
 					sh.epoch = last.Epoch
+					l.current = append(l.current, sh)
 					records := int(end.Ordinal - last.FirstOrdinal)
 					l.epochs.Grow(int(end.Offset-last.FirstOffset) + records*(layout.RecordKeyBytes+layout.MaxRecordOverhead+recordMemtableBytes))
+				}
+				if lost {
+					l.lost = append(l.lost, lostEnd{sh, end})
+					continue
 				}
 			}
 			sh.setTip(end)
 			l.last = max(l.last, end.Counter-min(end.Counter, 1))
 		}
 	}
+	if len(l.lost) == 0 {
+		return nil
+	}
+	// What was lost may have had any number that was given out by now, which is in
+	// no later epoch. So it cannot meet a new one.
+	l.last = max(l.last, l.now)
+	for _, lost := range l.lost {
+		lost.end.Counter = l.last + 1
+		lost.shard.setTip(lost.end)
+	}
 	return nil
+}
+
+// lostEnd is a shard whose last records cannot be read or counted, and what comes
+// before them.
+type lostEnd struct {
+	shard *Shard
+	end   layout.Horizon
+}
+
+// endOf returns where the shard ends, whose last slice is given. If that is lost
+// it returns the least that it can be, and one record of those that are lost is
+// counted.
+func (l *loader) endOf(r kv.Reader, sh *Shard, last epoch.Slice) (end layout.Horizon, lost bool, err error) {
+	key := layout.RecordKey{Epoch: last.Epoch, Stream: sh.stream.number, Shard: sh.index, Counter: maxCounter + 1}
+	end, err = lastRecord(r, key)
+	exact := last.End.Counter != 0 && (l.clock.Closed || last.Epoch != l.epochs.Open())
+	if isDamage(err) && last.Epoch == l.epochs.Open() {
+		l.epochs.Retire() // see noteDamage
+	}
+	switch {
+	case err == nil && end.Ordinal < last.End.Ordinal:
+		return end, false, fmt.Errorf("%w: the last record of %s has ordinal %d, where %d records were stored", ErrDataLoss, sh, end.Ordinal-1, last.End.Ordinal)
+	case err == nil, errors.Is(err, ErrDataLoss): // tables are missing, and not only a record
+		return end, false, err
+	case exact:
+		return last.End, false, nil
+	case !isCorrupt(err): // the disk's, which may pass
+		return end, false, err
+	}
+	end, err = lastReadable(r, key, last)
+	if err == nil {
+		return end, false, nil
+	}
+	end.Ordinal++
+	return end, isCorrupt(err), nil
+}
+
+// lastReadable returns the border above the last record of the slice before the
+// first that cannot be reached, and the error of that; key is above them all.
+// What is reached but not in order only lacks its content.
+func lastReadable(r kv.Reader, key layout.RecordKey, s epoch.Slice) (end layout.Horizon, err error) {
+	end = s.End
+	if end.Counter == 0 {
+		end = layout.Horizon{Counter: s.FirstCounter, Ordinal: s.FirstOrdinal, Offset: s.FirstOffset}
+	}
+	lower := key
+	lower.Counter = end.Counter
+	err = scan(r, lower.Bytes(), key.Bytes(), func(key, value []byte) error {
+		place, err := layout.DecodeRecordKey(key)
+		if err != nil {
+			return corrupt(err)
+		}
+		if stored, err := layout.DecodeRecord(key, value); err == nil {
+			end.Offset = stored.Offset + uint64(stored.Size())
+		}
+		end.Counter, end.Ordinal = place.Counter+1, end.Ordinal+1
+		return nil
+	})
+	return end, err
 }
 
 // newShard makes a shard of its row. Its tip and slices are still to come.
@@ -325,7 +412,7 @@ func scan(r kv.Reader, lower, upper []byte, fn func(key, value []byte) error) (e
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, it.Close()) }()
+	defer func() { err = cmp.Or(err, it.Close()) }()
 	for ok := it.First(); ok; ok = it.Next() {
 		value := it.Value()
 		if err := it.Error(); err != nil {

@@ -1,6 +1,7 @@
 package braid
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -34,7 +35,8 @@ type page struct {
 // the call, so a slow reader holds nothing.
 //
 // Invariant: the ordinals of a page are dense, and follow on from what the query
-// knows. A gap is ErrDataLoss, whatever made it.
+// knows. A gap is ErrDataLoss, whatever made it. Records before one that cannot be
+// read are returned as a page of their own; the next one is a CorruptError.
 func (sh *Shard) page(ctx context.Context, q pageQuery, buf []layout.Record) (page, error) {
 	db := sh.stream.db
 	if err := context.Cause(ctx); err != nil {
@@ -45,7 +47,7 @@ func (sh *Shard) page(ctx context.Context, q pageQuery, buf []layout.Record) (pa
 	}
 	for {
 		stored, slices := sh.view()
-		horizon, err := sh.readable(ctx, q.from, stored, slices)
+		horizon, exact, err := sh.readable(ctx, q.from, stored, slices)
 		if err != nil {
 			if after, _ := sh.view(); after != stored {
 				continue // what it looked for was trimmed meanwhile
@@ -90,10 +92,20 @@ func (sh *Shard) page(ctx context.Context, q pageQuery, buf []layout.Record) (pa
 				p.next, err = missing.counter, nil // the records before it are for the taking
 			}
 		}
+		if isDamage(err) {
+			if n := len(p.records); n > len(buf) {
+				p.next, err = p.records[n-1].Counter+1, nil // those before it first
+			} else {
+				err = sh.damaged(ctx, from, view.Tip, slices, err)
+			}
+		}
 		if err != nil {
 			return page{}, err
 		}
-		return p, sh.checkOrdinals(q, p, horizon, slices)
+		if !exact {
+			horizon = layout.Horizon{} // with an ordinal that no record need have
+		}
+		return p, sh.checkOrdinals(q, &p, horizon, slices)
 	}
 }
 
@@ -124,11 +136,13 @@ func (sh *Shard) enter(q pageQuery, horizon layout.Horizon) (from uint64, err er
 	}
 }
 
-// checkOrdinals verifies that no record is missing from the page.
-func (sh *Shard) checkOrdinals(q pageQuery, p page, horizon layout.Horizon, slices epoch.Slices) error {
+// checkOrdinals verifies that no record is missing from the page. It cuts the page
+// off before a gap, so that the next one begins with it.
+func (sh *Shard) checkOrdinals(q pageQuery, p *page, horizon layout.Horizon, slices epoch.Slices) error {
 	if len(p.records) == 0 {
-		if p.from <= min(q.to, p.tip.LastCounter) && p.next == 0 && sh.holds(p.from, min(q.to, p.tip.LastCounter), p.tip, slices) {
-			return fmt.Errorf("%w: no record from counter %d on, where the tip is at %d", ErrDataLoss, p.from, p.tip.LastCounter)
+		to := min(q.to, p.tip.LastCounter)
+		if p.from <= to && p.next == 0 && sh.holds(p.from, to, p.tip, slices) {
+			return sh.missing(p.from, to+1, "no record up to there")
 		}
 		return nil
 	}
@@ -144,16 +158,25 @@ func (sh *Shard) checkOrdinals(q pageQuery, p page, horizon layout.Horizon, slic
 		}
 	}
 	for i := range p.records {
-		if got := p.records[i].Ordinal; got != want {
-			return fmt.Errorf("%w: record %s has ordinal %d where %d should follow", ErrDataLoss, sh.number(p.records[i].Counter), got, want)
+		if got := p.records[i].Ordinal; got != want && i > 0 {
+			p.records, p.next = p.records[:i], p.records[i-1].Counter+1
+			return nil
+		} else if got != want {
+			return sh.missing(p.from, p.records[0].Counter, fmt.Sprintf("the record there has ordinal %d, where %d should follow", got, want))
 		}
 		want++
 	}
 	last := &p.records[len(p.records)-1]
 	if p.next == 0 && q.to >= p.tip.LastCounter && last.Ordinal+1 != p.tip.Ordinal {
-		return fmt.Errorf("%w: the last record found has ordinal %d, where %d records were stored", ErrDataLoss, last.Ordinal, p.tip.Ordinal)
+		p.next = last.Counter + 1
 	}
 	return nil
+}
+
+// missing makes the error of records that should be there, at counter from or
+// above, and are not.
+func (sh *Shard) missing(from, next uint64, what string) error {
+	return &CorruptError{Shard: sh.id, FirstLost: sh.number(from), FirstAvailable: sh.number(next), Err: fmt.Errorf("%w: %s", ErrDataLoss, what)}
 }
 
 // holds reports whether there must be a record in the range of counters.
@@ -181,7 +204,7 @@ func (sh *Shard) readStored(ctx context.Context, from, to uint64, q pageQuery, s
 	var it *kv.Iter
 	defer func() {
 		if it != nil {
-			err = errors.Join(err, it.Close())
+			err = cmp.Or(err, it.Close()) // which says the same again
 		}
 	}()
 	for _, s := range slices.From(from) {
@@ -208,7 +231,10 @@ func (sh *Shard) readStored(ctx context.Context, from, to uint64, q pageQuery, s
 			}
 		}
 		if err := it.Error(); err != nil {
-			return stretch{records: buf}, err
+			if isDamage(err) {
+				sh.stream.db.noteDamage(s.Epoch)
+			}
+			return stretch{records: b.finish()}, err
 		}
 	}
 	return stretch{records: b.finish()}, nil
@@ -249,7 +275,7 @@ func (b *pageBuilder) add(it *kv.Iter) error {
 		if err := it.Error(); err != nil {
 			return err // the value could not be read
 		}
-		return corrupt(err)
+		return &errDamagedRecord{key.Counter, corrupt(err)}
 	}
 	b.bytes -= stored.Size()
 	if b.bytes < 0 && len(b.records) > b.start {
@@ -293,7 +319,8 @@ func (b *pageBuilder) open(key []byte, stored *layout.StoredRecord) error {
 		b.seal = new(layout.SealScratch)
 	}
 	if err := dataKey.Open(key, stored, b.seal); err != nil {
-		return corrupt(err)
+		place, _ := layout.DecodeRecordKey(key) // which has been decoded before
+		return &errDamagedRecord{place.Counter, corrupt(err)}
 	}
 	return nil
 }
@@ -357,6 +384,9 @@ func (sh *Shard) lastBefore(ctx context.Context, counter uint64, horizon layout.
 		}
 		key := layout.RecordKey{Epoch: slices[i].Epoch, Stream: sh.stream.number, Shard: sh.index, Counter: counter}
 		found, err := reading(ctx, func() (layout.Horizon, error) { return lastRecord(sh.stream.db.store, key) })
+		if cause := err; isDamage(cause) {
+			found, err = reading(ctx, func() (layout.Horizon, error) { return sh.borderAt(counter, slices, i, cause) })
+		}
 		if err != nil || found.Counter < horizon.Counter {
 			return horizon, err
 		}
@@ -374,7 +404,7 @@ func lastRecord(r kv.Reader, key layout.RecordKey) (h layout.Horizon, err error)
 	if err != nil {
 		return h, err
 	}
-	defer func() { err = errors.Join(err, it.Close()) }()
+	defer func() { err = cmp.Or(err, it.Close()) }()
 	if !it.Last() {
 		if err := it.Error(); err != nil {
 			return h, err

@@ -1,6 +1,7 @@
 package braid
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"maps"
@@ -172,6 +173,7 @@ func (db *DB) kickReclaim() {
 // runReclaim is the goroutine that returns space. It ends when the database
 // closes, or when the store has failed.
 func (db *DB) runReclaim() {
+	damaged := make(map[uint32]bool) // epochs that could not be rewritten
 	for {
 		select {
 		case <-db.reclaim:
@@ -180,23 +182,27 @@ func (db *DB) runReclaim() {
 		case <-db.store.Failed():
 			return
 		}
-		if err := db.returnSpace(context.Background()); err != nil {
+		if err := db.returnSpace(context.Background(), damaged); err != nil {
 			db.opts.Logger.Warn("space could not be returned; it will be tried again after the next trim, deletion or open", "error", err)
 		}
 	}
 }
 
 // returnSpace drops the dead epochs, and rewrites those that are worth it, of those
-// in which something has died since it was called last.
-func (db *DB) returnSpace(ctx context.Context) (err error) {
+// in which something has died since it was called last. Damage of one is no reason to
+// leave the others. An epoch that cannot be rewritten for it is left alone, as damaged
+// says, until all that lives there has died: then it is dropped unread, and the damage
+// with it.
+func (db *DB) returnSpace(ctx context.Context, damaged map[uint32]bool) error {
 	var stored []storedCut
+	var failed error // of what is damaged
 	if !db.cutsLoaded {
-		if stored, err = db.loadCuts(); err != nil {
-			return closedIsFine(db, err)
+		if stored, failed = db.loadCuts(); failed != nil && !isDamage(failed) {
+			return closedIsFine(db, failed)
 		}
 	}
 	var dead, worthwhile []uint32
-	err = db.control(ctx, func(a *appender, _ *kv.Batch) (func(), error) {
+	err := db.control(ctx, func(a *appender, _ *kv.Batch) (func(), error) {
 		a.restoreCuts(stored)
 		dead, worthwhile = a.looseEpochs()
 		return nil, nil
@@ -207,18 +213,27 @@ func (db *DB) returnSpace(ctx context.Context) (err error) {
 	db.cutsLoaded = true
 	for len(dead) > 0 && err == nil {
 		if err = db.dropEpoch(ctx, dead[0]); err == nil {
+			delete(damaged, dead[0])
 			dead = dead[1:]
 		}
 	}
 	for len(worthwhile) > 0 && err == nil {
-		if err = db.rewriteEpoch(ctx, worthwhile[0]); err == nil {
+		id := worthwhile[0]
+		if !damaged[id] {
+			err = db.rewriteEpoch(ctx, id)
+		}
+		if isDamage(err) {
+			damaged[id] = true
+			failed, err = cmp.Or(failed, err), nil
+		}
+		if err == nil {
 			worthwhile = worthwhile[1:]
 		}
 	}
 	if err = closedIsFine(db, err); err == nil {
-		return nil
+		return closedIsFine(db, failed)
 	}
-	return errors.Join(err, db.control(ctx, func(a *appender, _ *kv.Batch) (func(), error) {
+	return errors.Join(err, failed, db.control(ctx, func(a *appender, _ *kv.Batch) (func(), error) {
 		for _, id := range append(dead, worthwhile...) { // the next time
 			a.loose[id] = struct{}{}
 		}

@@ -149,19 +149,26 @@ func validateRetentionBytes(bytes int64) error {
 
 // readable returns where the records of the shard begin that can be read now:
 // the horizon that is stored, given, or above it where records have expired
-// since. It may return the given one for a reader that begins above both.
-func (sh *Shard) readable(ctx context.Context, from uint64, horizon layout.Horizon, slices epoch.Slices) (layout.Horizon, error) {
+// since. It may return the given one for a reader that begins above both. It is not
+// exact if damage lies at the border: then its ordinal and offset are too low.
+func (sh *Shard) readable(ctx context.Context, from uint64, horizon layout.Horizon, slices epoch.Slices) (_ layout.Horizon, exact bool, err error) {
 	expiry := sh.stream.settings.Load().expiry(sh.stream.db.aging.now())
 	if expiry <= horizon.Counter || expiry <= from {
-		return horizon, nil
+		return horizon, true, nil
 	}
 	switch tip := sh.log.Tip(); {
 	case tip.Ordinal <= horizon.Ordinal: // there is nothing to expire
-		return horizon, nil
+		return horizon, true, nil
 	case tip.LastCounter < expiry:
-		return layout.Horizon{Counter: tip.LastCounter + 1, Ordinal: tip.Ordinal, Offset: tip.Offset}, nil
+		return layout.Horizon{Counter: tip.LastCounter + 1, Ordinal: tip.Ordinal, Offset: tip.Offset}, true, nil
 	}
-	return sh.lastBefore(ctx, expiry, horizon, slices)
+	border, err := sh.lastBefore(ctx, expiry, horizon, slices)
+	if isDamage(err) {
+		border = sliceBefore(expiry, horizon, slices)
+		border.Counter = expiry
+		return border, false, nil
+	}
+	return border, true, err
 }
 
 // file puts the shard into the stream's agendas, by what it holds.
@@ -410,6 +417,10 @@ func horizonsAt(ctx context.Context, all []*Shard, before bound) (shards []*Shar
 	for _, sh := range all {
 		now, _ := sh.view()
 		horizon, err := sh.horizonAt(ctx, before)
+		if isDamage(err) { // what is damaged goes with the rest of its slice
+			stored, slices := sh.view()
+			horizon, err = sliceBefore(before.from, stored, slices), nil
+		}
 		if err != nil {
 			return nil, nil, err
 		}

@@ -46,6 +46,7 @@ type Shard struct {
 	allSlices epoch.Slices    // becomes slices
 	trimmed   layout.Horizon  // becomes horizon
 	ending    *closing        // becomes closing
+	savedEnd  layout.Horizon  // the End that the row of the last slice has
 	expired   bool            // it has gone from the topology
 	pending   []layout.Record // become the tail's
 	writes    []pendingWrite  // of pending, until they are in the batch
@@ -143,7 +144,7 @@ func (sh *Shard) Describe() ShardDescription { return sh.describe(sh.stream.topo
 // describe describes the shard as it is at one time, so that a stream's shards fit.
 func (sh *Shard) describe(t *topology) ShardDescription {
 	horizon, slices := sh.view()
-	if above, err := sh.readable(context.Background(), 0, horizon, slices); err == nil {
+	if above, _, err := sh.readable(context.Background(), 0, horizon, slices); err == nil {
 		horizon = above
 	}
 	end, children := sh.closing.Load(), sh.children(t)
@@ -474,8 +475,8 @@ type RecordsPage struct {
 //
 // Errors: [ErrInvalidArgument]; [ErrTrimmed] if records after the given sequence
 // number were trimmed or have expired; [ErrBeyondTip] if that number lies beyond all
-// that were ever given out; [ErrThroughputExceeded];
-// [ErrStreamNotFound]; [ErrCorrupt] and [ErrDataLoss];
+// that were ever given out; [ErrThroughputExceeded]; [ErrStreamNotFound];
+// [CorruptError], which is an [ErrCorrupt] or [ErrDataLoss];
 // [ErrClosed]; the cause of ctx. Kinesis: GetRecords.
 func (sh *Shard) GetRecords(ctx context.Context, from Position, options *GetRecordsOptions) (*RecordsPage, error) {
 	page, err := sh.getRecords(ctx, from, options)

@@ -94,6 +94,9 @@ func (x *Index) Begin(firstCounter uint64) uint32 {
 // Grow tells that bytes were added to the open epoch.
 func (x *Index) Grow(bytes int) { x.bytes += bytes }
 
+// Retire makes the open epoch, if there is one, take no more records.
+func (x *Index) Retire() { x.bytes = max(x.bytes, x.limit) }
+
 // AddSlice tells that one more shard has records in the epoch.
 func (x *Index) AddSlice(id uint32) {
 	if i := x.find(id); i >= 0 {

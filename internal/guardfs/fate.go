@@ -192,17 +192,11 @@ func (g *FS) delay(op, name string, err error) error {
 // even after the guard has failed.
 func slowRead(err error) error {
 	if err != nil && !errors.Is(err, io.EOF) && !errors.Is(err, fs.ErrNotExist) {
-		SlowDown()
+		timer := time.NewTimer(minFailureDelay)
+		defer timer.Stop()
+		<-timer.C
 	}
 	return err
-}
-
-// SlowDown waits as long as the first error of an ordinary file makes its caller
-// wait. Who finds damage in what could be read calls it, for the same reason.
-func SlowDown() {
-	timer := time.NewTimer(minFailureDelay)
-	defer timer.Stop()
-	<-timer.C
 }
 
 // succeeded notes that an ordinary file was made durable. Less than that is no

@@ -22,9 +22,9 @@
 //     It does so at once, so the guard slows it down; and if nothing but errors
 //     comes, the guard fails.
 //
-// Reading goes on whatever happens to writing; only its errors are slowed down.
-// Files outside of the guarded directory, such as
-// those of a backup, are passed through.
+// Reading goes on whatever happens to writing, and its errors fail nothing; they
+// are only slowed down. Files outside of the guarded directory, such as those of a
+// backup, are passed through.
 package guardfs
 
 import (
@@ -61,9 +61,10 @@ type FS struct {
 	cfg  Config
 
 	failed   chan struct{} // closed when the guard fails
-	broken   atomic.Bool   // the same, cheap to ask
+	broken   chan struct{} // closed when it parks whoever changes a file
+	parks    atomic.Bool   // the same, cheap to ask
 	inFlight atomic.Int64  // operations that change files, now inside the real file system
-	idle     chan struct{} // a token when inFlight came to zero after the failure
+	idle     chan struct{} // a token when inFlight came to zero after Abandon
 	space    atomic.Int32  // the Space last told
 	free     atomic.Uint64 // bytes, when last asked for the reserve
 	stop     chan struct{} // closed by Close: ends the watcher
@@ -92,6 +93,7 @@ func New(real vfs.FS, cfg Config) *FS {
 		real:   real,
 		cfg:    cfg,
 		failed: make(chan struct{}),
+		broken: make(chan struct{}),
 		idle:   make(chan struct{}, 1),
 		stop:   make(chan struct{}),
 	}
@@ -101,9 +103,15 @@ func New(real vfs.FS, cfg Config) *FS {
 // recovers.
 func (g *FS) Failed() <-chan struct{} { return g.failed }
 
+// Broken returns a channel that is closed, after that of Failed, when from now on
+// whoever changes a file is parked: Pebble cannot be closed any more.
+func (g *FS) Broken() <-chan struct{} { return g.broken }
+
 // Err returns the first cause of the failure, or nil.
 func (g *FS) Err() error {
-	if !g.broken.Load() {
+	select {
+	case <-g.failed:
+	default:
 		return nil
 	}
 	g.mu.Lock()
@@ -111,25 +119,41 @@ func (g *FS) Err() error {
 	return g.cause
 }
 
-// Fail makes the guard fail for a reason that it cannot see itself. Only the
-// first cause is kept.
+// Fail makes the guard fail for a reason that it cannot see itself, and that does
+// not concern the files: those who change them go on, so that Pebble can be
+// closed. Only the first cause is kept.
 func (g *FS) Fail(cause error) {
-	if cause == nil {
-		cause = ErrUnknown
-	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
+	g.failLocked(cause)
+}
+
+func (g *FS) failLocked(cause error) {
 	if g.cause != nil {
 		return
 	}
+	if cause == nil {
+		cause = ErrUnknown
+	}
 	g.cause = cause
-	g.broken.Store(true)
 	close(g.failed)
 }
 
-// Park fails the guard and never returns.
+// Abandon makes the guard fail, and parks whoever changes a file from now on, or
+// waits to do so.
+func (g *FS) Abandon(cause error) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.failLocked(cause)
+	if !g.parks.Load() {
+		g.parks.Store(true)
+		close(g.broken)
+	}
+}
+
+// Park abandons the files and never returns.
 func (g *FS) Park(cause error) {
-	g.Fail(cause)
+	g.Abandon(cause)
 	park()
 }
 
@@ -137,9 +161,9 @@ func (g *FS) Park(cause error) {
 // the process ends.
 func park() { select {} }
 
-// Quiesce waits until no operation is changing a file, after the guard has
-// failed: parked ones do not count. It reports whether that came true in time; a
-// negative timeout is none. From then on the files may be given to another guard.
+// Quiesce waits until no operation is changing a file, after Abandon: parked ones
+// do not count. It reports whether that came true in time; a negative timeout is
+// none. From then on the files may be given to another guard.
 func (g *FS) Quiesce(timeout time.Duration) bool {
 	var late <-chan time.Time
 	if timeout >= 0 {
@@ -168,21 +192,20 @@ func (g *FS) Close() {
 	g.watcher.Wait()
 }
 
-// enter admits an operation that changes a file. It does not return after the
-// failure.
+// enter admits an operation that changes a file. It does not return after Abandon.
 //
-// Invariant: an operation counts as in flight before it looks whether the guard
-// has failed. So once Quiesce has seen none, none can begin.
+// Invariant: an operation counts as in flight before it looks whether the files
+// are abandoned. So once Quiesce has seen none, none can begin.
 func (g *FS) enter() {
 	g.inFlight.Add(1)
-	if g.broken.Load() {
+	if g.parks.Load() {
 		g.leave()
 		park()
 	}
 }
 
 func (g *FS) leave() {
-	if g.inFlight.Add(-1) == 0 && g.broken.Load() {
+	if g.inFlight.Add(-1) == 0 && g.parks.Load() {
 		select {
 		case g.idle <- struct{}{}:
 		default:

@@ -113,7 +113,7 @@ type spaceWait struct {
 }
 
 // wait waits a while, longer each time, for what the error says is missing. It
-// does not return if the guard fails.
+// does not return after Abandon.
 func (w *spaceWait) wait(lack error) {
 	if w.delay == 0 {
 		w.delay = minSpaceWait
@@ -133,13 +133,13 @@ func (w *spaceWait) done() {
 	}
 }
 
-// pause waits for d. It does not return if the guard fails.
+// pause waits for d. It does not return after Abandon.
 func (g *FS) pause(d time.Duration) {
 	timer := time.NewTimer(d)
 	defer timer.Stop()
 	select {
 	case <-timer.C:
-	case <-g.failed:
+	case <-g.broken:
 		park()
 	}
 }

@@ -20,10 +20,12 @@ const (
 // among them, makes everything durable that was committed, and gives the
 // directory back. A second Close returns ErrClosed.
 //
-// If the store has failed, or fails now, or if the disk is full and stays so,
-// it is abandoned, and the error wraps ErrFailed or ErrDiskFull and the cause.
-// All that was committed with sync is there at the next open. The directory is
-// given back in this case too, unless the error says otherwise.
+// If an operation of the disk has failed the store, or does so now, or if the disk
+// is full and stays so, it is abandoned, and the error wraps ErrFailed or
+// ErrDiskFull and the cause. All that was committed with sync is there at the next
+// open. The directory is given back in this case too, unless the error says
+// otherwise. A store that failed with nothing stuck is closed like any other, and
+// its error is returned.
 func (s *Store) Close() error { return s.CloseContext(context.Background()) }
 
 // CloseContext is Close with a bound. A store that is not closed when the context
@@ -32,6 +34,7 @@ func (s *Store) CloseContext(ctx context.Context) error {
 	if !s.shut() {
 		return ErrClosed
 	}
+	s.EndPauses()
 	result := make(chan error, 1)
 	go func() { result <- s.shutDown() }()
 	patience := time.NewTimer(closePatience)
@@ -39,11 +42,11 @@ func (s *Store) CloseContext(ctx context.Context) error {
 	for {
 		select {
 		case err := <-result:
-			if failure := s.Err(); failure != nil {
-				return s.abandon(failure) // it may still be changing files
+			if s.isBroken() {
+				return s.abandon(s.Err()) // it may still be changing files
 			}
-			return joinErrors(err, s.dispose())
-		case <-s.Failed():
+			return joinErrors(joinErrors(s.Err(), err), s.dispose())
+		case <-s.guard.Broken():
 			return s.abandon(s.Err())
 		case <-ctx.Done():
 			return s.giveUp(ctx)
@@ -90,8 +93,8 @@ func (s *Store) shut() bool {
 // and no snapshot. So none of its panics about closed use can be met.
 func (s *Store) shutDown() error {
 	s.gate.wait()
-	if err := s.Err(); err != nil {
-		return err // Close has given up on this one: see abandon
+	if s.isBroken() {
+		return s.Err() // Close has given up on this one: see abandon
 	}
 	s.closeSnapshots()
 	var flushed error
@@ -100,6 +103,14 @@ func (s *Store) shutDown() error {
 	}
 	return joinErrors(flushed, s.db.Close())
 }
+
+// EndPauses lets Pebble's goroutines go on that wait because they met damage, so
+// that calls which wait for them return. Close begins with it; a caller that
+// has to wait for such calls before it can close the store makes it earlier.
+func (s *Store) EndPauses() { s.damage.endPauses() }
+
+// isBroken reports whether Pebble is stuck, or will be once it changes a file.
+func (s *Store) isBroken() bool { return isClosed(s.guard.Broken()) }
 
 // dispose ends what belongs to the store besides Pebble, which is closed or was
 // never opened.
@@ -118,7 +129,7 @@ func (s *Store) abandon(cause error) error { return s.abandonWithin(quiescePatie
 func (s *Store) abandonWithin(patience time.Duration, cause error) error {
 	abandoned.Add(1)
 	s.shut()
-	s.guard.Fail(cause)
+	s.guard.Abandon(cause)
 	quiet := s.guard.Quiesce(patience)
 	s.guard.Close()
 	s.reporter.close()

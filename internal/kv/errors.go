@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"strings"
 	"syscall"
 
 	"github.com/cockroachdb/pebble/v2"
@@ -81,7 +82,7 @@ func readError(err error) error {
 	case errors.Is(err, pebble.ErrNotFound):
 		return ErrNotFound
 	case isDamage(err):
-		return fmt.Errorf("%w: %w", ErrCorrupt, err)
+		return fmt.Errorf("%w: %w", ErrCorrupt, oneLine{err})
 	case errors.Is(err, fs.ErrNotExist):
 		return fmt.Errorf("%w: %w", ErrDataLoss, err)
 	case guardfs.IsShortage(err):
@@ -90,6 +91,17 @@ func readError(err error) error {
 		return fmt.Errorf("read: %w", err)
 	}
 }
+
+// oneLine is an error of Pebble without the lines after the first, which only say
+// that there is more for programs to find in it.
+type oneLine struct{ error }
+
+func (e oneLine) Error() string {
+	text, _, _ := strings.Cut(e.error.Error(), "\n")
+	return text
+}
+
+func (e oneLine) Unwrap() error { return e.error }
 
 // isDamage reports whether Pebble, or the layout, found bytes to be wrong.
 func isDamage(err error) bool {

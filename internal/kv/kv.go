@@ -23,14 +23,26 @@
 //   - well.
 //   - full: no space, or less than the reserve. Commits wait, or still succeed
 //     from the reserve; reading goes on; it heals by itself.
-//   - failed: a write that durability hangs on has failed, and nothing more can
-//     be written until the database is opened again, which this process may do.
-//     Reading goes on. A commit that was on its way never returns, so its caller
-//     must wait in another goroutine for Failed as well.
+//   - failed: nothing more can be written until the database is opened again,
+//     which this process may do. Reading goes on. A commit that was on its way
+//     may never return, so its caller must wait in another goroutine for Failed
+//     as well.
 //
-// A failed or full store cannot be closed in Pebble's sense. Close abandons it:
-// its goroutines stay parked and its memory stays allocated until the process
-// ends. After maxAbandoned of them Open refuses, with ErrFailed, to make more.
+// What makes writing unsafe, and so fails a store, is this and nothing else: a
+// write, a sync or a creation of a log, a manifest, a marker or a directory that
+// failed; fifteen failed writes of tables in a row; a fatal call, or a commit that
+// Pebble refuses; and level 0 at its limit while damage keeps it from being
+// compacted.
+//
+// What is read fails nothing. A reader that meets a damaged or unreadable table is
+// told, with ErrCorrupt or the disk's error. A compaction that meets one leaves its
+// tables as they are and is tried again after a pause: see damage.go. To be rid of
+// a damaged table, excise its range.
+//
+// A full store, and one that failed with a goroutine of Pebble's stuck beneath it,
+// cannot be closed in Pebble's sense. Close abandons it: its goroutines stay parked
+// and its memory stays allocated until the process ends. After maxAbandoned of them
+// Open refuses, with ErrFailed, to make more.
 package kv
 
 import (
@@ -119,6 +131,7 @@ type Store struct {
 	lock     *dirLock // nil for a file system that is not the real one
 	guard    *guardfs.FS
 	reporter *reporter
+	damage   *damage
 	db       *pebble.DB
 	gate     gate
 	backups  atomic.Int64            // how many were begun

@@ -67,6 +67,7 @@ func Open(cfg Config) (*Store, error) {
 		ReserveBytes: cfg.ReserveBytes,
 		OnSpace:      s.onSpace,
 	})
+	s.damage = newDamage(s.reporter, s.guard)
 	if err := s.start(); err != nil {
 		return nil, diskError(err)
 	}
@@ -115,7 +116,7 @@ func (s *Store) start() error {
 				return joinErrors(err, s.dispose())
 			}
 			return nil
-		case <-s.Failed():
+		case <-s.guard.Broken():
 			return s.abandon(s.Err())
 		case <-s.space.moved:
 			patience.Stop()

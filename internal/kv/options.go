@@ -14,11 +14,11 @@ func (s *Store) options() *pebble.Options {
 		FS:                 s.guard,
 		FormatMajorVersion: pebbleFormat,
 		Logger:             pebbleLogger{s.reporter, s.guard},
-		EventListener:      listener(s.reporter, s.guard),
+		EventListener:      listener(s.reporter, s.damage),
 		CacheSize:          s.cfg.CacheBytes,
 	}
 	setLogShape(o, s.cfg)
-	setBackground(o)
+	setBackground(o, s.damage)
 	// A database in memory ends with its process, so a log of what is not in a
 	// table yet would never be read.
 	o.DisableWAL = s.cfg.InMemory
@@ -73,8 +73,15 @@ func setLogShape(o *pebble.Options, cfg Config) {
 
 // setBackground bounds the work that Pebble does by itself, and sees to it that
 // it does nothing, not even tick, when there is no work.
-func setBackground(o *pebble.Options) {
-	o.CompactionConcurrencyRange = func() (lower, upper int) { return 1, 2 }
+func setBackground(o *pebble.Options, d *damage) {
+	// A compaction that damage has stopped waits before it is tried again, and
+	// must not keep another one waiting.
+	o.CompactionConcurrencyRange = func() (lower, upper int) {
+		if d.stopsCompactions() {
+			return 2, 3
+		}
+		return 1, 2
+	}
 
 	// The default scheduler looks ten times a second whether more compactions
 	// are allowed than a while ago. This one, the same but for that, looks when a

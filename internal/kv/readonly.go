@@ -73,6 +73,7 @@ func (s *Store) bringUpReadOnly(id layout.Identity, found bool) error {
 func (s *Store) openReadOnly() (*pebble.DB, error) {
 	options := s.options()
 	options.ReadOnly = true
+	options.DisableTableStats = true // nothing is compacted, and Close would wait for those of damaged tables
 	options.ErrorIfNotExists = true
 	options.EventListener.DataCorruption = func(pebble.DataCorruptionInfo) {}
 	db, err := pebble.Open(s.StoreDir(), options)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -136,17 +137,15 @@ type fatalError struct {
 func (e *fatalError) Error() string { return e.text }
 func (e *fatalError) Unwrap() error { return e.cause }
 
-// listener returns what Pebble tells its events to. BackgroundError is called
-// with Pebble's locks held, DataCorruption is not.
-func listener(r *reporter, guard *guardfs.FS) *pebble.EventListener {
+// listener returns what Pebble tells its events to. Most are called with Pebble's
+// locks held, DataCorruption is not.
+func listener(r *reporter, d *damage) *pebble.EventListener {
 	return &pebble.EventListener{
-		// Damage was found, by a reader, who is told, or by a compaction, who
-		// must not rewrite it. Nothing more is written. Pebble's statistics come
-		// upon it again and again.
-		DataCorruption: func(info pebble.DataCorruptionInfo) {
-			guard.Fail(fmt.Errorf("%w: %s: %w", ErrCorrupt, info.Path, info.Details))
-			guardfs.SlowDown()
-		},
+		DataCorruption: d.found,
+		// The other reason to stall is memtables that cannot be flushed, which the
+		// guard hears of.
+		WriteStallBegin: func(info pebble.WriteStallBeginInfo) { d.setStalled(strings.HasPrefix(info.Reason, "L0")) },
+		WriteStallEnd:   func() { d.setStalled(false) },
 		// Pebble tries again, slowed down by the guard, which also decides when
 		// it has been often enough.
 		BackgroundError: func(err error) {
@@ -155,6 +154,7 @@ func listener(r *reporter, guard *guardfs.FS) *pebble.EventListener {
 			}
 			r.backgroundErrors.Add(1)
 			r.background.Do(func() { r.report(slog.LevelWarn, "writing tables failed, trying again", "error", err) })
+			d.background()
 		},
 	}
 }

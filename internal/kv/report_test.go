@@ -87,15 +87,17 @@ func TestPebbleIsHeard(t *testing.T) {
 		log := pebbleLogger{r, guard}
 		log.Infof("table %d", 7)
 		log.Errorf("table %d is odd", 8)
-		events := listener(r, guard)
+		events := listener(r, newDamage(r, guard))
 		events.BackgroundError(pebble.ErrCancelledCompaction)
 		for range 1000 {
 			events.BackgroundError(errors.New("no luck"))
 		}
 		<-time.After(time.Minute)
 		events.BackgroundError(errors.New("still no luck"))
-		require.NoError(t, guard.Err())
-		events.DataCorruption(pebble.DataCorruptionInfo{Path: "000007.sst", Details: errors.New("a bit is wrong")})
+		for range 3 {
+			events.DataCorruption(pebble.DataCorruptionInfo{Path: "000007.sst", Details: errors.New("a bit is wrong")})
+		}
+		require.NoError(t, guard.Err(), "damage fails nothing")
 		r.close()
 		require.Equal(t, []string{
 			"DEBUG pebble: table 7",
@@ -104,9 +106,29 @@ func TestPebbleIsHeard(t *testing.T) {
 			"WARN writing tables failed, trying again error=no luck",
 			"WARN writing tables failed, trying again error=no luck",
 			"WARN writing tables failed, trying again error=still no luck",
+			"ERROR a table is damaged: some of its records cannot be read table=000007.sst error=a bit is wrong",
 		}, h.lines)
 		require.EqualValues(t, 1001, r.backgroundErrors.Load())
-		require.ErrorIs(t, guard.Err(), ErrCorrupt)
-		require.ErrorContains(t, guard.Err(), "000007.sst: a bit is wrong")
 	})
+}
+
+// TestDamageThatStopsWritesFails: commits that wait for level 0 wait in vain while
+// damage keeps it from being compacted, whichever is known first.
+func TestDamageThatStopsWritesFails(t *testing.T) {
+	for name, steps := range map[string][]func(*damage){
+		"damage first": {(*damage).stopCompaction, func(d *damage) { d.setStalled(true) }},
+		"stall first":  {func(d *damage) { d.setStalled(true) }, (*damage).stopCompaction},
+	} {
+		t.Run(name, func(t *testing.T) {
+			guard := guardfs.New(vfs.NewMem(), guardfs.Config{Dir: "/db"})
+			d := newDamage(nil, guard)
+			d.setStalled(true)
+			d.setStalled(false)
+			steps[0](d)
+			require.NoError(t, guard.Err())
+			steps[1](d)
+			require.ErrorIs(t, guard.Err(), ErrCorrupt)
+			require.True(t, isClosed(guard.Broken()))
+		})
+	}
 }

@@ -103,9 +103,9 @@ func (n *Snapshot) Close(ctx context.Context) error {
 	return nil
 }
 
-// release gives Pebble's part back. A failed store keeps it.
+// release gives Pebble's part back. A store that is stuck keeps it.
 func (n *Snapshot) release() {
-	if n.store.guard.Err() == nil {
+	if !n.store.isBroken() {
 		// Pebble's Close of a snapshot has no error to return.
 		_ = n.snapshot.Close()
 	}

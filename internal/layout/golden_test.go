@@ -82,7 +82,7 @@ func leaseRow(name string, key []byte, want layout.LeaseRow) row {
 // rows has an example of everything that is stored.
 func rows() []row {
 	format := layout.FormatRow{Version: 1, OldestReader: 1}
-	clock := layout.ClockRow{Counter: 1_700_000_000_123_456_789, NextStream: 8}
+	clock := layout.ClockRow{Counter: 1_700_000_000_123_456_789, NextStream: 8, Closed: true}
 	stream := layout.StreamRow{Name: "orders", Created: 1_700_000_000_000_000_001, NextShard: 5, MaxRecordBytes: 1 << 20}
 	settled := layout.StreamRow{
 		Name: "payments", Created: 1_700_000_000_000_000_002, NextShard: 300, MaxRecordBytes: 10 << 20,
@@ -102,7 +102,7 @@ func rows() []row {
 		Horizon: layout.Horizon{Counter: 1_700_003_700_000_000_000, Ordinal: 300, Offset: 70_000},
 	}
 	epoch := layout.EpochRow{FirstCounter: 1_700_000_000_000_000_002}
-	slice := layout.SliceRow{FirstCounter: 1_700_000_000_000_000_003, FirstOrdinal: 2, FirstOffset: 40}
+	slice := layout.SliceRow{FirstCounter: 1_700_000_000_000_000_003, FirstOrdinal: 2, FirstOffset: 40, End: layout.Horizon{Counter: 1_700_000_000_000_000_009, Ordinal: 5, Offset: 100}}
 	cut := layout.CutRow{Bytes: 5 << 20}
 	dataKey := layout.DataKeyRow{KeyID: "main", Created: 1_700_000_000_000_000_004, Wrapped: []byte("wrapped"), Check: layout.DataKeyCheck(make([]byte, 32))}
 	hash := uint128.Uint128{Hi: 1, Lo: 2}

@@ -40,6 +40,11 @@ type ClockRow struct {
 
 	// NextStream is the number of the next stream to be created.
 	NextStream uint32
+
+	// Closed says that nothing was committed after this row, by which the database
+	// was closed. Then Counter is the last counter given out, and each slice of the
+	// open epoch says where it ends.
+	Closed bool
 }
 
 // Encode returns the row's bytes.
@@ -47,6 +52,7 @@ func (r ClockRow) Encode() []byte {
 	w := newRow()
 	w.uint(r.Counter)
 	w.uint(uint64(r.NextStream))
+	w.bool(r.Closed)
 	return w.seal(ClockKey())
 }
 
@@ -55,6 +61,7 @@ func DecodeClockRow(value []byte) (row ClockRow, err error) {
 	r := openRow(ClockKey(), value)
 	row.Counter = r.uint()
 	row.NextStream = r.uint32()
+	row.Closed = r.bool()
 	return row, r.close()
 }
 
@@ -180,9 +187,7 @@ func (r ShardRow) Encode(stream, shard uint32) []byte {
 	w.uint(r.ClosedSeconds)
 	w.uint(r.Created)
 	w.uint(r.Closed)
-	w.uint(r.Horizon.Counter)
-	w.uint(r.Horizon.Ordinal)
-	w.uint(r.Horizon.Offset)
+	w.horizon(r.Horizon)
 	return w.seal(ShardKey(stream, shard))
 }
 
@@ -203,9 +208,7 @@ func DecodeShardRow(stream, shard uint32, value []byte) (row ShardRow, err error
 	row.ClosedSeconds = r.uint()
 	row.Created = r.uint()
 	row.Closed = r.uint()
-	row.Horizon.Counter = r.uint()
-	row.Horizon.Ordinal = r.uint()
-	row.Horizon.Offset = r.uint()
+	row.Horizon = r.horizon()
 	return row, r.close()
 }
 
@@ -228,10 +231,17 @@ func DecodeEpochRow(epoch uint32, value []byte) (row EpochRow, err error) {
 	return row, r.close()
 }
 
-// SliceRow says where a shard's records in an epoch begin. It is written in the
-// commit of the first of them. Its key is [SliceKey].
+// SliceRow says where a shard's records in an epoch begin, and where they end. It
+// is written in the commit of the first of them, and again when the epoch ends or
+// the database is closed. Its key is [SliceKey].
 type SliceRow struct {
 	FirstCounter, FirstOrdinal, FirstOffset uint64
+
+	// End is the border right above the last of the records that there were when
+	// the row was written; the zero value before the first time that it is
+	// written again. So no record that can be damaged has to be read to know
+	// where its shard ends.
+	End Horizon
 }
 
 // Encode returns the bytes of the slice's row.
@@ -240,6 +250,7 @@ func (r SliceRow) Encode(stream, shard, epoch uint32) []byte {
 	w.uint(r.FirstCounter)
 	w.uint(r.FirstOrdinal)
 	w.uint(r.FirstOffset)
+	w.horizon(r.End)
 	return w.seal(SliceKey(stream, shard, epoch))
 }
 
@@ -249,6 +260,7 @@ func DecodeSliceRow(stream, shard, epoch uint32, value []byte) (row SliceRow, er
 	row.FirstCounter = r.uint()
 	row.FirstOrdinal = r.uint()
 	row.FirstOffset = r.uint()
+	row.End = r.horizon()
 	return row, r.close()
 }
 
@@ -278,6 +290,20 @@ func newRow() *rowWriter { return &rowWriter{buf: []byte{rowVersion}} }
 
 func (w *rowWriter) uint(v uint64)  { w.buf = binary.AppendUvarint(w.buf, v) }
 func (w *rowWriter) bytes(b []byte) { w.buf = append(w.buf, b...) }
+
+func (w *rowWriter) bool(b bool) {
+	if b {
+		w.uint(1)
+	} else {
+		w.uint(0)
+	}
+}
+
+func (w *rowWriter) horizon(h Horizon) {
+	w.uint(h.Counter)
+	w.uint(h.Ordinal)
+	w.uint(h.Offset)
+}
 
 func (w *rowWriter) string(s string) {
 	w.uint(uint64(len(s)))
@@ -338,6 +364,18 @@ func (r *rowReader) uint32() uint32 {
 		return 0
 	}
 	return uint32(v)
+}
+
+func (r *rowReader) bool() bool {
+	v := r.uint()
+	if v > 1 {
+		r.fail("%d is neither no nor yes", v)
+	}
+	return v == 1
+}
+
+func (r *rowReader) horizon() Horizon {
+	return Horizon{Counter: r.uint(), Ordinal: r.uint(), Offset: r.uint()}
 }
 
 // fixed returns the next n bytes, or n zeroes after an error.

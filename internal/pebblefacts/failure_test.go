@@ -238,3 +238,29 @@ func TestErrorfsForgetsReusedFiles(t *testing.T) {
 	require.NoError(t, f.Close())
 	require.Equal(t, 1, asked)
 }
+
+// A block whose checksum is wrong is told to the reader only, once for each read, and
+// outside of Pebble's locks. Goroutines that Pebble starts begin in a function of its
+// own, by which kv tells them from readers.
+func TestDamageOfATableIsTheReaders(t *testing.T) {
+	mem := vfs.NewMem()
+	db := open(t, options(t, mem))
+	set(t, db, "a")
+	require.NoError(t, db.Flush())
+	require.NoError(t, db.Close())
+	data := content(t, mem, newest(t, mem, ".sst"))
+	data[500] ^= 1
+
+	o := options(t, mem)
+	found := 0
+	o.EventListener = &pebble.EventListener{DataCorruption: func(pebble.DataCorruptionInfo) { found++ }}
+	db = open(t, o)
+	for i := range 3 {
+		_, _, err := db.Get([]byte("a"))
+		require.True(t, pebble.IsCorruptionError(err), "%v", err)
+		require.Equal(t, i+1, found)
+	}
+	set(t, db, "b")
+	require.NoError(t, db.Flush())
+	require.NoError(t, db.Close())
+}

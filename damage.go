@@ -1,0 +1,203 @@
+package braid
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"syscall"
+
+	"github.com/braidstream/braid/internal/epoch"
+	"github.com/braidstream/braid/internal/kv"
+	"github.com/braidstream/braid/internal/layout"
+	"github.com/braidstream/braid/internal/tail"
+)
+
+// CorruptError says which records of a shard cannot be read. It is an
+// [ErrCorrupt], an [ErrDataLoss], or a read error of the disk, as Err is. Records
+// before FirstLost were returned first. To skip what is lost, read from
+// [AtSequence](e.FirstAvailable).
+//
+// Damage concerns its readers and nothing else: the shard and all others go on. To
+// be rid of it, trim the shard up to FirstAvailable.
+type CorruptError struct {
+	Shard ShardID
+
+	// FirstLost is where the reader stood: every record that it cannot read has
+	// this number or a greater one.
+	FirstLost SequenceNumber
+
+	// FirstAvailable is where reading can go on: every record that cannot be read
+	// has a lower number. It is not the number of a record when nothing behind
+	// FirstLost can be read. Where several places are damaged close to each other,
+	// a record before it may still be found by its number.
+	FirstAvailable SequenceNumber
+
+	Err error // what was found, or what the disk said
+}
+
+// Error names the shard, the two numbers and the cause.
+func (e *CorruptError) Error() string {
+	return fmt.Sprintf("records of %s from %s up to, not including, %s cannot be read: %v",
+		e.Shard, e.FirstLost, e.FirstAvailable, e.Err)
+}
+
+// Unwrap returns Err.
+func (e *CorruptError) Unwrap() error { return e.Err }
+
+// errDamagedRecord is damage of one record that the store returned.
+type errDamagedRecord struct {
+	counter uint64
+	cause   error
+}
+
+func (e *errDamagedRecord) Error() string { return e.cause.Error() }
+func (e *errDamagedRecord) Unwrap() error { return e.cause }
+
+// isCorrupt reports whether an error, of this package or one below, is of bytes
+// that are not what was written.
+func isCorrupt(err error) bool { return errors.Is(err, ErrCorrupt) || errors.Is(err, kv.ErrCorrupt) }
+
+// isDamage reports whether an error of reading says that some of what is stored
+// cannot be read.
+func isDamage(err error) bool {
+	return isCorrupt(err) || errors.Is(err, kv.ErrDataLoss) || errors.Is(err, ErrDataLoss) || errors.Is(err, syscall.EIO)
+}
+
+// noteDamage tells the appender of a damaged place in an epoch.
+//
+// Whoever looks for a key has to read the block in which it would lie, in each table
+// that might have it. So a record that is put where an older table is damaged could
+// never be read again: if the epoch still takes records, it ends.
+func (db *DB) noteDamage(epoch uint32) {
+	for {
+		known := db.damaged.Load()
+		if epoch <= known || db.damaged.CompareAndSwap(known, epoch) {
+			return
+		}
+	}
+}
+
+// damaged makes a CorruptError of damage that was met at counter from or above,
+// before any record that can be read.
+func (sh *Shard) damaged(ctx context.Context, from uint64, tip tail.Tip, slices epoch.Slices, cause error) error {
+	next := tip.LastCounter + 1
+	var record *errDamagedRecord
+	if errors.As(cause, &record) {
+		next = record.counter + 1
+	} else {
+		for i, s := range slices.From(from) {
+			rest := slices.From(from)[i+1:]
+			if s.FirstCounter > tip.LastCounter {
+				break
+			}
+			if err := context.Cause(ctx); err != nil {
+				return err
+			}
+			last := tip.LastCounter
+			if len(rest) > 0 {
+				last = min(last, rest[0].FirstCounter-1)
+			}
+			counter, found, err := sh.resume(s, from, last, sliceStep(s, rest, tip))
+			if err != nil {
+				return err
+			}
+			if found {
+				next = counter
+				break
+			}
+		}
+	}
+	return &CorruptError{Shard: sh.id, FirstLost: sh.number(from), FirstAvailable: sh.number(next), Err: cause}
+}
+
+// sliceStep returns by how much counters go up, roughly, in a block of the slice.
+func sliceStep(s epoch.Slice, rest epoch.Slices, tip tail.Tip) uint64 {
+	const block = 64 << 10 // two, for the first step is to get past one
+	end, counter := tip.Offset, tip.LastCounter
+	if len(rest) > 0 {
+		end, counter = rest[0].FirstOffset, rest[0].FirstCounter
+	}
+	blocks := (end - min(end, s.FirstOffset)) / block
+	return (counter - min(counter, s.FirstCounter)) / (blocks + 1)
+}
+
+// resumeTries is how often resume looks a few blocks ahead before it goes to the
+// slice's end. Pebble takes up to half a second for each look at a damaged block.
+const resumeTries = 4
+
+// resume finds a record of the slice behind the damage that a reader met at counter
+// from or above, if there is one up to counter last, and goes back from there to
+// the first that can be read without a break. step is how far it looks at first.
+func (sh *Shard) resume(s epoch.Slice, from, last, step uint64) (counter uint64, found bool, err error) {
+	key := layout.RecordKey{Epoch: s.Epoch, Stream: sh.stream.number, Shard: sh.index, Counter: from}
+	lower := key.Bytes()
+	key.Counter = last + 1
+	it, err := sh.stream.db.store.NewIter(lower, key.Bytes())
+	if isDamage(err) {
+		return 0, false, nil
+	}
+	if err != nil {
+		return 0, false, err
+	}
+	defer it.Close() // its error is of the damage
+	ok := false
+	if from < s.FirstCounter { // the damage may have ended with the slice before
+		ok = it.First()
+	}
+	for n := 0; !ok && n < resumeTries && step <= last-from; n++ {
+		key.Counter = from + step
+		if ok = it.SeekGE(key.Bytes()); !ok && it.Error() == nil {
+			break // there is nothing that far
+		}
+		step = 4*step + 1
+	}
+	if !ok {
+		ok = it.Last()
+	}
+	for ; ok; ok = it.Prev() {
+		place, err := layout.DecodeRecordKey(it.Key())
+		if err != nil {
+			break
+		}
+		if _, err := layout.DecodeRecord(it.Key(), it.Value()); err != nil {
+			break
+		}
+		counter, found = place.Counter, true
+	}
+	return counter, found, nil
+}
+
+// borderAt returns the horizon that trims all records before counter, where the
+// last of them, in the i-th slice, cannot be read: the first that stays tells as
+// much. If it cannot be read either, the error is cause.
+func (sh *Shard) borderAt(counter uint64, slices epoch.Slices, i int, cause error) (layout.Horizon, error) {
+	if i+1 < len(slices) && counter <= slices[i+1].FirstCounter { // none of the slice stays
+		next := slices[i+1]
+		return layout.Horizon{Counter: counter, Ordinal: next.FirstOrdinal, Offset: next.FirstOffset}, nil
+	}
+	key := layout.RecordKey{Epoch: slices[i].Epoch, Stream: sh.stream.number, Shard: sh.index, Counter: counter}
+	lower := key.Bytes()
+	key.Counter = maxCounter + 1
+	it, err := sh.stream.db.store.NewIter(lower, key.Bytes())
+	if err != nil {
+		return layout.Horizon{}, cause
+	}
+	defer it.Close() // its error is of the damage, as cause is
+	if !it.First() {
+		return layout.Horizon{}, cause
+	}
+	stored, err := layout.DecodeRecord(it.Key(), it.Value())
+	if err != nil {
+		return layout.Horizon{}, cause
+	}
+	return layout.Horizon{Counter: counter, Ordinal: stored.Ordinal, Offset: stored.Offset}, nil
+}
+
+// sliceBefore returns the horizon at the beginning of the slice that holds the
+// counter: what a trim that cannot be told exactly removes for certain.
+func sliceBefore(counter uint64, horizon layout.Horizon, slices epoch.Slices) layout.Horizon {
+	if s := slices.From(counter); len(s) > 0 && s[0].FirstCounter > horizon.Counter && s[0].FirstCounter <= counter {
+		return layout.Horizon{Counter: s[0].FirstCounter, Ordinal: s[0].FirstOrdinal, Offset: s[0].FirstOffset}
+	}
+	return horizon
+}
