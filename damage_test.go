@@ -519,18 +519,32 @@ func TestDamageKeepsNoSpaceElsewhere(t *testing.T) {
 	db = openDamaged(t, mem)
 	require.NoError(t, db.DeleteStream(ctx, "dead"))
 	damaged := make(map[uint32]bool)
-	require.ErrorIs(t, db.returnSpace(ctx, damaged), kv.ErrCorrupt)
+	// returnSpace looks at all epochs, even if the database's own goroutine was faster.
+	returnSpace := func() error {
+		require.NoError(t, db.control(ctx, func(a *appender, _ *kv.Batch) (func(), error) {
+			for _, id := range a.epochs.IDs() {
+				a.loose[id] = struct{}{}
+			}
+			return nil, nil
+		}))
+		return db.returnSpace(ctx, damaged)
+	}
+	cutEpochs := func() (ids []uint32) {
+		cuts, err := db.loadCuts()
+		require.NoError(t, err)
+		for _, c := range cuts {
+			ids = append(ids, c.epoch)
+		}
+		return ids
+	}
+	require.ErrorIs(t, returnSpace(), kv.ErrCorrupt)
 	require.Equal(t, map[uint32]bool{1: true}, damaged)
-	cuts, err := db.loadCuts()
-	require.NoError(t, err)
-	require.Contains(t, cuts, uint32(1))
-	require.NotContains(t, cuts, uint32(2), "its space is not returned")
-	require.NoError(t, db.returnSpace(ctx, damaged), "it was tried again")
+	require.Contains(t, cutEpochs(), uint32(1))
+	require.NotContains(t, cutEpochs(), uint32(2), "its space is not returned")
+	require.NoError(t, returnSpace(), "it was tried again")
 
 	require.NoError(t, db.DeleteStream(ctx, "alive"))
-	require.NoError(t, db.returnSpace(ctx, damaged))
-	cuts, err = db.loadCuts()
-	require.NoError(t, err)
-	require.NotContains(t, cuts, uint32(1))
+	require.NoError(t, returnSpace())
+	require.NotContains(t, cutEpochs(), uint32(1))
 	require.NoError(t, db.Close())
 }

@@ -313,11 +313,14 @@ func (r *reshard) finish(batch *kv.Batch) (publish func()) {
 	}
 	a.schedule(s)
 	return func() {
-		// The children first: who sees the end of a parent must find them.
+		// In this order: a description takes a shard for closed if it has children in
+		// the topology, and a reader that sees the end of a parent must find them.
+		for sh := range r.closed {
+			sh.closing.Store(sh.ending)
+		}
 		s.topology.Store(next)
 		a.counts.shards.Add(int64(len(r.made)))
 		for sh := range r.closed {
-			sh.closing.Store(sh.ending)
 			sh.log.End()
 		}
 		s.db.changed.Raise()
