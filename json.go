@@ -62,6 +62,7 @@ type (
 	plainPutResult         PutResult
 	plainMetrics           Metrics
 	plainThroughputError   ThroughputExceededError
+	plainCorruptError      CorruptError
 )
 
 type jsonStreamOptions struct {
@@ -176,5 +177,24 @@ func (e *ThroughputExceededError) UnmarshalJSON(text []byte) error {
 	in := jsonThroughputError{(*plainThroughputError)(e), jsontext.Duration(e.RetryAfter)}
 	err := json.Unmarshal(text, &in)
 	e.RetryAfter = in.RetryAfter.Duration()
+	return err
+}
+
+type jsonCorruptError struct {
+	*plainCorruptError
+	Err jsontext.Error `json:",omitzero"`
+}
+
+// MarshalJSON implements json.Marshaler. Err is its text.
+func (e CorruptError) MarshalJSON() ([]byte, error) {
+	return json.Marshal(jsonCorruptError{(*plainCorruptError)(&e), jsontext.Error{Err: e.Err}})
+}
+
+// UnmarshalJSON implements json.Unmarshaler. Err is an error of that text, and of no
+// class.
+func (e *CorruptError) UnmarshalJSON(text []byte) error {
+	in := jsonCorruptError{plainCorruptError: (*plainCorruptError)(e)}
+	err := json.Unmarshal(text, &in)
+	e.Err = in.Err.Err
 	return err
 }

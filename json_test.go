@@ -37,6 +37,7 @@ var jsonOf = map[string]struct {
 	"CapacityDecision":        {value: braid.CapacityDecision{Time: jsonTime, Stream: "s", Action: "split", Reason: "busy"}, text: `{"Time":"2026-01-02T03:04:05Z","Stream":"s","Action":"split","Reason":"busy"}`},
 	"GetRecordsOptions":       {value: braid.GetRecordsOptions{Limit: 3, Wait: true}, text: `{"Limit":3,"LimitBytes":0,"Wait":true,"Unmetered":false}`},
 	"KeyValue":                {value: braid.KeyValue{Key: []byte("k"), Value: []byte("v")}, text: `{"Key":"aw==","Value":"dg=="}`},
+	"CorruptError":            {value: braid.CorruptError{Shard: "shardId-000000000000", FirstAvailable: jsonNumber, Err: braid.ErrCorrupt}, text: `{"Shard":"shardId-000000000000","FirstLost":"0","FirstAvailable":"` + jsonNumberText + `","Err":"stored data is damaged"}`},
 	"Entry":                   {value: braid.Entry{PartitionKey: "k", Data: []byte("v")}, text: `{"PartitionKey":"k","ExplicitHashKey":null,"Data":"dg=="}`},
 	"Record":                  {value: jsonRecord, text: jsonRecordText},
 	"HashKeyRange":            {value: braid.HashKeyRange{End: braid.MaxHashKey()}, text: `{"Start":"0","End":"340282366920938463463374607431768211455"}`},
