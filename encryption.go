@@ -160,7 +160,12 @@ func (s *Stream) makeDataKey(ctx context.Context, keyID string) (*newDataKey, er
 	}
 	id, err := provider.DescribeKey(ctx, keyID)
 	if errors.Is(err, ErrInvalidArgument) {
-		return nil, fmt.Errorf("%w: %w", &InvalidArgumentError{"KeyID", fmt.Sprintf("%.64q", keyID), "must be the id of a key that the KeyProvider has"}, err)
+		rule := "must be the id of a key that the KeyProvider has"
+		var invalid *InvalidArgumentError
+		if errors.As(err, &invalid) {
+			rule = invalid.Rule // the provider knows better
+		}
+		return nil, &InvalidArgumentError{"KeyID", fmt.Sprintf("%.64q", keyID), rule}
 	}
 	if err != nil {
 		return nil, keyUnavailable("describe", keyID, err)

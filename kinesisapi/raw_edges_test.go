@@ -82,7 +82,7 @@ func TestRawFailureIsLogged(t *testing.T) {
 		require.Equal(t, 500, r.call("CreateStream", `{"StreamName":"s","ShardCount":1}`).status)
 		server.Close()
 		if given == nil {
-			require.Contains(t, lines.String(), `level=ERROR msg="an operation failed" operation=CreateStream error=`)
+			require.Contains(t, lines.String(), `level=ERROR msg="an operation failed" operation=CreateStream answer=InternalFailure error=`)
 			require.Contains(t, lines.String(), "the database is closed")
 		} else {
 			require.Empty(t, lines.String(), "a logger that discards is silence")

@@ -66,8 +66,8 @@ type Options struct {
 	AnswerTimeout time.Duration
 
 	// Logger receives the causes of failures, which callers are not told: at Error those
-	// of storage, at Warn the others. nil means [slog.Default];
-	// slog.New(slog.DiscardHandler) silences them.
+	// of storage, at Debug those that the caller has to mend, at Warn the others. nil
+	// means [slog.Default]; slog.New(slog.DiscardHandler) silences them.
 	Logger *slog.Logger
 
 	// Access, if it is not nil, is called after each request over HTTP.

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"sync"
 
+	"github.com/braidstream/braid"
 	"github.com/braidstream/braid/kinesisapi/internal/eventstream"
 	"github.com/braidstream/braid/kinesisapi/internal/service"
 	"github.com/braidstream/braid/kinesisapi/internal/wire"
@@ -192,8 +193,11 @@ func (s *Server) log(operation string, e *service.Error) {
 		return
 	}
 	level := slog.LevelWarn
-	if e.Status >= http.StatusInternalServerError {
+	switch {
+	case e.Status >= http.StatusInternalServerError:
 		level = slog.LevelError
+	case errors.Is(e.Cause, braid.ErrInvalidArgument):
+		level = slog.LevelDebug // the caller's mistake, which the answer names
 	}
 	s.opts.Logger.Log(context.Background(), level, "an operation failed", "operation", operation, "answer", e.Type, "error", e.Cause)
 }
