@@ -2,15 +2,13 @@ module github.com/braidstream/braid/kinesisapi
 
 go 1.26.0
 
-replace github.com/braidstream/braid => ../
-
 require (
 	github.com/aws/aws-sdk-go-v2 v1.48.0
 	github.com/aws/aws-sdk-go-v2/aws/protocol/eventstream v1.7.27
 	github.com/aws/aws-sdk-go-v2/credentials v1.21.0
 	github.com/aws/aws-sdk-go-v2/service/kinesis v1.56.13
 	github.com/aws/smithy-go v1.28.9
-	github.com/braidstream/braid v0.0.0
+	github.com/braidstream/braid v0.1.0
 	github.com/fxamacker/cbor/v2 v2.10.0
 	github.com/google/uuid v1.6.0
 	github.com/stretchr/testify v1.12.1

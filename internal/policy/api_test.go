@@ -29,6 +29,7 @@ func TestExportedAPI(t *testing.T) {
 	}{
 		{dir: ".", golden: "testdata/api.txt", limit: 75},
 		{dir: "consumer", golden: "testdata/consumer.txt", limit: 45},
+		{dir: "braidtest", golden: "testdata/braidtest.txt", limit: 5},
 		{dir: "kinesisapi", golden: "testdata/kinesisapi.txt", limit: 10},
 		{dir: "kinesisapi/kinesistest", golden: "testdata/kinesistest.txt", limit: 25},
 	} {

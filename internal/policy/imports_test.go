@@ -110,12 +110,12 @@ func TestEveryPackageSaysWhatItIs(t *testing.T) {
 
 // Pebble has one owner, so that its errors, its ways of failing and its options
 // are dealt with in one place. guardfs stands under Pebble, and implements its
-// file system; crashdisk is such a file system, for tests.
+// file system; braidtest has such a file system, for tests.
 func TestPebbleIsImportedInThreePlaces(t *testing.T) {
-	owners := []string{module + "/internal/crashdisk", module + "/internal/guardfs", module + "/internal/kv"}
+	owners := []string{module + "/braidtest", module + "/internal/guardfs", module + "/internal/kv"}
 	var found []string
 	for _, p := range modulePackages(t) {
-		if isTestKit(p.ImportPath) || !slices.ContainsFunc(p.Imports, func(i string) bool { return isOf(i, pebble) }) {
+		if !slices.ContainsFunc(p.Imports, func(i string) bool { return isOf(i, pebble) }) {
 			continue
 		}
 		require.Contains(t, owners, p.ImportPath, "it imports Pebble")
@@ -166,9 +166,7 @@ func TestFoundationsStandOnTheirOwn(t *testing.T) {
 	require.Equal(t, len(foundations), seen, "a package was renamed")
 }
 
-// Module kinesisapi uses what any user can use, and AWS's SDK only where tests are
-// concerned. Its test kit alone takes something from the inside: a disk whose power
-// can be cut.
+// Module kinesisapi uses what any user can use, and AWS's SDK only in its test kit.
 func TestTheProtocolIsBuiltOnThePublicAPI(t *testing.T) {
 	dir := filepath.Join(root, "kinesisapi")
 	files := 0
@@ -186,9 +184,7 @@ func TestTheProtocolIsBuiltOnThePublicAPI(t *testing.T) {
 			if isOf(i, "github.com/aws") {
 				require.True(t, isKit, "%s imports %s", path, i)
 			}
-			if isOf(i, module+"/internal") {
-				require.True(t, isKit && i == module+"/internal/crashdisk", "%s imports %s", path, i)
-			}
+			require.False(t, isOf(i, module+"/internal"), "%s imports %s", path, i)
 		}
 		return nil
 	}))

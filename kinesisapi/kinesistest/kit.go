@@ -16,7 +16,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/kinesis"
 
 	"github.com/braidstream/braid"
-	"github.com/braidstream/braid/internal/crashdisk"
+	"github.com/braidstream/braid/braidtest"
 	"github.com/braidstream/braid/kinesisapi"
 	"github.com/braidstream/braid/kinesisapi/internal/fault"
 	"github.com/braidstream/braid/kinesisapi/internal/server"
@@ -71,7 +71,7 @@ type Kit struct {
 	faults fault.Script
 	log    log
 
-	disk    *crashdisk.Disk
+	disk    *braidtest.Disk
 	exact   bool // whether limits hold
 	expired int  // how often iterators were made to expire
 
@@ -105,7 +105,7 @@ func New(t testing.TB, streams ...StreamSpec) *Kit {
 // NewWith is [New] with other settings.
 func NewWith(t testing.TB, options *Options, streams ...StreamSpec) *Kit {
 	t.Helper()
-	k := &Kit{t: t, ids: server.NewIDs(sha256.Sum256(nil)), output: &output{to: t.Output()}, disk: crashdisk.New()}
+	k := &Kit{t: t, ids: server.NewIDs(sha256.Sum256(nil)), output: &output{to: t.Output()}, disk: braidtest.NewDisk()}
 	if options != nil {
 		k.opts = *options
 	}
@@ -145,7 +145,7 @@ var always = context.Background()
 func (k *Kit) turnOn() {
 	k.t.Helper()
 	logger := slog.New(slog.NewTextHandler(k.output, nil))
-	db, err := crashdisk.Open(k.disk, &braid.Options{
+	db, err := k.disk.Open(&braid.Options{
 		Logger:        logger,
 		Durability:    k.opts.Durability,
 		KeyProvider:   k.opts.KeyProvider,

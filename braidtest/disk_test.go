@@ -1,4 +1,4 @@
-package crashdisk_test
+package braidtest_test
 
 import (
 	"encoding/binary"
@@ -11,7 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/braidstream/braid"
-	"github.com/braidstream/braid/internal/crashdisk"
+	"github.com/braidstream/braid/braidtest"
 )
 
 func put(t *testing.T, db *braid.DB, data ...string) {
@@ -35,9 +35,9 @@ func read(t *testing.T, db *braid.DB) (data []string) {
 	return data
 }
 
-func open(t *testing.T, disk *crashdisk.Disk, options *braid.Options) *braid.DB {
+func open(t *testing.T, disk *braidtest.Disk, options *braid.Options) *braid.DB {
 	t.Helper()
-	db, err := crashdisk.Open(disk, options)
+	db, err := disk.Open(options)
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = db.Close() }) // a second Close is an error
 	return db
@@ -45,7 +45,7 @@ func open(t *testing.T, disk *crashdisk.Disk, options *braid.Options) *braid.DB 
 
 func TestAPowerCutKeepsWhatWasAcknowledged(t *testing.T) {
 	t.Parallel()
-	disk := crashdisk.New()
+	disk := braidtest.NewDisk()
 	db := open(t, disk, nil)
 	put(t, db, "one", "two")
 	cut := disk.PowerCut()
@@ -63,7 +63,7 @@ func TestAPowerCutKeepsWhatWasAcknowledged(t *testing.T) {
 
 func TestAPowerCutTakesWhatWasNotSynced(t *testing.T) {
 	t.Parallel()
-	disk := crashdisk.New()
+	disk := braidtest.NewDisk()
 	db := open(t, disk, nil)
 	put(t, db, "synced")
 	require.NoError(t, db.Close())
@@ -84,7 +84,7 @@ func TestAPowerCutTakesWhatWasNotSynced(t *testing.T) {
 func TestImagesOfABusyDisk(t *testing.T) {
 	t.Parallel()
 	options := &braid.Options{MemtableBytes: 1 << 20}
-	disk := crashdisk.New()
+	disk := braidtest.NewDisk()
 	db := open(t, disk, options)
 	stream, err := db.OpenStream(t.Context(), "orders", nil)
 	require.NoError(t, err)
@@ -117,7 +117,7 @@ func TestImagesOfABusyDisk(t *testing.T) {
 // A backup makes a directory with a log of its own, and removes it.
 func TestAPowerCutAfterABackup(t *testing.T) {
 	t.Parallel()
-	disk := crashdisk.New()
+	disk := braidtest.NewDisk()
 	db := open(t, disk, nil)
 	put(t, db, "one")
 	require.NoError(t, db.Backup(t.Context(), filepath.Join(t.TempDir(), "backup"), nil))
