@@ -48,9 +48,17 @@ type Config struct {
 	// 1 MiB by default. A larger record is a batch of its own.
 	BatchRecords, BatchBytes int
 
-	// MaxBytes bounds the records that the worker holds for all its shards
-	// together. The default is 64 MiB. A shard that waits, for records or for its
-	// processor's turn, holds none.
+	// MaxBytes bounds the records that the worker holds for all its shards together:
+	// those that were read and whose processor has not returned, or that are not done
+	// with Lanes or Acks. The default is 64 MiB; it must be at least BatchBytes. The less
+	// of it is free, the smaller are the batches: a read brings no more than an eighth of
+	// what is free, so shards with a backlog get even shares.
+	//
+	// No shard waits for the records of another one. A shard may always read a 1,024th
+	// of MaxBytes, or one record, even when nothing is free because processors hang or
+	// retry. So the worker holds at most MaxBytes and that for each of its shards; with
+	// Lanes or Acks, each may hold BatchBytes besides, if a lane has nothing to do
+	// meanwhile. A shard that waits for records, is paused or has failed holds none.
 	MaxBytes int64
 
 	// Linger is how long a batch that is not full waits for more. The default is

@@ -71,7 +71,7 @@ func newHold(w *Worker, lease Lease, shard Shard, expired []*braid.TrimmedError)
 	h.ctx, h.lose = context.WithCancelCause(context.Background())
 	h.reading, h.drain = context.WithCancelCause(h.ctx)
 	if w.cfg.Lanes > 1 || w.cfg.Acks {
-		h.tracker = newTracker(w.budget, lease.Checkpoint)
+		h.tracker = newTracker(w.budget, w.cfg.Lanes, lease.Checkpoint)
 	}
 	return h
 }

@@ -1,6 +1,7 @@
 package consumer
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -8,6 +9,7 @@ import (
 	"math"
 	"runtime/debug"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -218,8 +220,8 @@ func (r *runner) work() error {
 	for range r.cfg.Lanes {
 		r.lanes = append(r.lanes, make(chan []Record, maxTrackedPages+1))
 	}
-	for _, lane := range r.lanes {
-		r.busy.Go(func() { r.runLane(lane) })
+	for i, lane := range r.lanes {
+		r.busy.Go(func() { r.runLane(i, lane) })
 	}
 	stop := make(chan struct{})
 	var committer sync.WaitGroup
@@ -232,7 +234,7 @@ func (r *runner) work() error {
 	if errors.Is(r.over(), errDrained) {
 		r.requestShutdown()
 		if r.cfg.Acks {
-			_ = r.tracker.wait(r.ctx, 0, 0) // what was given out is still to be acknowledged
+			_ = r.tracker.empty(r.ctx) // what was given out is still to be acknowledged
 		}
 	}
 	close(stop)
@@ -269,15 +271,16 @@ func (r *runner) read() error {
 			if r.cfg.Acks {
 				pages = math.MaxInt // they may be small, and acknowledged by the hundred
 			}
-			if err := r.tracker.wait(r.flow, pages, r.cfg.BatchBytes); err != nil {
+			if err := r.tracker.room(r.flow, pages, r.cfg.BatchBytes); err != nil {
 				return err
 			}
 		}
-		if err := budget.acquire(r.flow, r.cfg.BatchBytes); err != nil {
-			return err
+		taken := budget.take()
+		page, err := source.Read(r.flow, r.key.Stream, r.key.Shard, at, max(r.cfg.BatchRecords, minPageRecords), taken)
+		if err != nil {
+			page = Page{}
 		}
-		page, err := source.Read(r.flow, r.key.Stream, r.key.Shard, at, max(r.cfg.BatchRecords, minPageRecords), r.cfg.BatchBytes)
-		budget.release(r.cfg.BatchBytes - page.Bytes)
+		budget.give(taken - page.Bytes)
 		switch {
 		case err != nil:
 		case len(page.Records) == 0 && !page.EndOfShard:
@@ -285,8 +288,8 @@ func (r *runner) read() error {
 			err = source.Wait(r.flow, r.key.Stream, r.key.Shard, at)
 			lingered = false
 		case r.cfg.Linger > 0 && !lingered && page.AtTip && !page.EndOfShard && len(page.Records) < r.cfg.BatchRecords && page.Bytes < r.cfg.BatchBytes:
-			budget.release(page.Bytes)
-			lingered = true
+			budget.give(page.Bytes)
+			page, lingered = Page{}, true
 			err = sleep(r.flow, r.cfg.Linger)
 		default:
 			at, lingered = page.Next, false
@@ -376,7 +379,7 @@ func (r *runner) give(page *Page, from Checkpoint) error {
 
 func (r *runner) giveRecords(page *Page, records []Record) error {
 	if len(records) == 0 {
-		r.worker.budget.release(page.Bytes)
+		r.worker.budget.give(page.Bytes)
 		return nil
 	}
 	if r.tracker != nil {
@@ -385,7 +388,7 @@ func (r *runner) giveRecords(page *Page, records []Record) error {
 		r.giveToLanes(records)
 		return nil
 	}
-	defer r.worker.budget.release(page.Bytes)
+	defer r.worker.budget.give(page.Bytes)
 	rest := *page // how far it is behind a batch: also by the batches after it
 	rest.BehindRecords += int64(len(records))
 	rest.BehindBytes += sizeOf(records)
@@ -464,6 +467,7 @@ func (r *runner) records(page *Page, from Checkpoint) (records []Record, end Che
 // much to do.
 func (r *runner) giveToLanes(records []Record) {
 	if len(r.lanes) == 1 {
+		r.tracker.feed(0)
 		r.lanes[0] <- records
 		return
 	}
@@ -474,6 +478,7 @@ func (r *runner) giveToLanes(records []Record) {
 	}
 	for i, part := range parts {
 		if len(part) > 0 {
+			r.tracker.feed(i)
 			r.lanes[i] <- part
 		}
 	}
@@ -482,7 +487,7 @@ func (r *runner) giveToLanes(records []Record) {
 var laneSeed = maphash.MakeSeed()
 
 // runLane is the goroutine of a lane. It ends when its channel is closed.
-func (r *runner) runLane(lane chan []Record) {
+func (r *runner) runLane(number int, lane chan []Record) {
 	returned := false
 	defer func() {
 		if !returned { // by runtime.Goexit
@@ -501,6 +506,7 @@ func (r *runner) runLane(lane chan []Record) {
 				r.halt(err)
 			}
 		}
+		r.tracker.fed(number)
 	}
 	returned = true
 }
@@ -691,7 +697,9 @@ func (r *runner) passFailed(record *Record, attempts int, cause error) error {
 		r.worker.counts.skipped.Add(1)
 		r.log.Error("a record has failed, and is skipped", "record", record.SequenceNumber, "error", cause)
 	default:
-		return &RecordError{Record: *record, Err: fmt.Errorf("after %d attempts: %w", attempts, cause)}
+		failed := *record // alone: a shard that is stopped must not keep the page
+		failed.PartitionKey, failed.Data = strings.Clone(record.PartitionKey), bytes.Clone(record.Data)
+		return &RecordError{Record: failed, Err: fmt.Errorf("after %d attempts: %w", attempts, cause)}
 	}
 	r.recover()
 	if r.tracker != nil {
@@ -737,7 +745,7 @@ func (r *runner) putDeadLetter(record *Record, attempts int, cause error) error 
 // end finishes the shard: all its records have been given out.
 func (r *runner) end() error {
 	if r.tracker != nil && !r.cfg.Acks {
-		if err := r.tracker.wait(r.flow, 0, 0); err != nil {
+		if err := r.tracker.empty(r.flow); err != nil {
 			return err
 		}
 	}
@@ -748,7 +756,7 @@ func (r *runner) end() error {
 		}
 	}
 	if r.cfg.Acks { // the hook may have acknowledged the last ones
-		if err := r.tracker.wait(r.flow, 0, 0); err != nil {
+		if err := r.tracker.empty(r.flow); err != nil {
 			return err
 		}
 	}

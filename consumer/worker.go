@@ -78,7 +78,7 @@ func newWorker(db *braid.DB, config *Config, newTarget func(Lease) target, trans
 		cfg:       cfg,
 		db:        db,
 		group:     groupOf(db, &cfg),
-		budget:    newBudget(cfg.MaxBytes),
+		budget:    newBudget(cfg.MaxBytes, cfg.BatchBytes),
 		newTarget: newTarget,
 		stopping:  make(chan struct{}),
 		hurry:     make(chan struct{}),
