@@ -44,6 +44,9 @@ type hold struct {
 	err       error      // of the last attempt, or what stopped the shard
 	failed    bool       // the shard was stopped
 	silent    bool       // the processor is not to be called any more
+	calls     []*Call    // that have not returned, the oldest first
+	waits     string     // what its goroutine waits for, if for no call
+	storing   int        // checkpoints that are being stored
 
 	// What follows belongs to the group's goroutine.
 	ending   bool      // it was told to end
@@ -67,6 +70,7 @@ func newHold(w *Worker, lease Lease, shard Shard, expired []*braid.TrimmedError)
 		written:     time.Now(),
 		delivered:   lease.Checkpoint,
 		processed:   lease.Checkpoint,
+		waits:       waitSource,
 	}
 	h.ctx, h.lose = context.WithCancelCause(context.Background())
 	h.reading, h.drain = context.WithCancelCause(h.ctx)
@@ -162,6 +166,8 @@ func (h *hold) update(ctx context.Context, fn func(tx *braid.Tx, lease *Lease) e
 		return err
 	}
 	defer h.endTurn()
+	h.beginStoring()
+	defer h.endStoring()
 	store := h.group.leases.(dbLeases) // the Config was checked
 	var written Lease
 	began := time.Now()
@@ -207,6 +213,8 @@ func (h *hold) checkpoint(ctx context.Context, to Checkpoint) error {
 	if !h.current().Checkpoint.before(to) {
 		return nil
 	}
+	h.beginStoring()
+	defer h.endStoring()
 	err := h.write(ctx, func(l *Lease) { l.advance(to) })
 	if err == nil {
 		h.worker.counts.checkpoints.Add(1)

@@ -140,13 +140,11 @@ func (r *runner) over() error { return context.Cause(r.flow) }
 
 // call runs a call of the processor, and makes an error of a panic. It does not
 // run it if nobody may call the processor any more.
-func (r *runner) call(fn func() error) (err error) {
-	r.mu.Lock()
-	silent := r.silent
-	r.mu.Unlock()
-	if silent {
+func (r *runner) call(call Call, fn func() error) (err error) {
+	if !r.beginCall(&call) {
 		return ErrLeaseLost
 	}
+	defer r.endCall(&call)
 	defer func() {
 		if v := recover(); v != nil {
 			err = &PanicError{Value: v, Stack: debug.Stack()}
@@ -161,7 +159,7 @@ func (r *runner) until(what string, hook func() error) error {
 		if cause := r.over(); cause != nil {
 			return cause
 		}
-		err := r.call(hook)
+		err := r.call(Call{Method: what, Attempt: attempt}, hook)
 		if err == nil {
 			r.recover()
 			return nil
@@ -187,7 +185,7 @@ func (r *runner) initialize() error {
 
 func (r *runner) requestShutdown() {
 	if hook, has := r.hooks.(ShutdownRequester); has {
-		if err := r.call(func() error { return hook.ShutdownRequested(r.ctx, r.checkpointer()) }); err != nil {
+		if err := r.call(Call{Method: "ShutdownRequested", Attempt: 1}, func() error { return hook.ShutdownRequested(r.ctx, r.checkpointer()) }); err != nil {
 			r.log.Warn("ShutdownRequested has failed", "error", err)
 		}
 	}
@@ -195,7 +193,7 @@ func (r *runner) requestShutdown() {
 
 func (r *runner) loseLease(cause error) {
 	if hook, has := r.hooks.(LeaseLoser); has {
-		err := r.call(func() error { hook.LeaseLost(context.WithoutCancel(r.ctx), cause); return nil })
+		err := r.call(Call{Method: "LeaseLost", Attempt: 1}, func() error { hook.LeaseLost(context.WithoutCancel(r.ctx), cause); return nil })
 		if err != nil {
 			r.log.Warn("LeaseLost has failed", "error", err)
 		}
@@ -234,6 +232,7 @@ func (r *runner) work() error {
 	if errors.Is(r.over(), errDrained) {
 		r.requestShutdown()
 		if r.cfg.Acks {
+			r.wait(waitDone)
 			_ = r.tracker.empty(r.ctx) // what was given out is still to be acknowledged
 		}
 	}
@@ -271,10 +270,12 @@ func (r *runner) read() error {
 			if r.cfg.Acks {
 				pages = math.MaxInt // they may be small, and acknowledged by the hundred
 			}
+			r.wait(waitDone)
 			if err := r.tracker.room(r.flow, pages, r.cfg.BatchBytes); err != nil {
 				return err
 			}
 		}
+		r.wait(waitSource)
 		taken := budget.take()
 		page, err := source.Read(r.flow, r.key.Stream, r.key.Shard, at, max(r.cfg.BatchRecords, minPageRecords), taken)
 		if err != nil {
@@ -285,11 +286,13 @@ func (r *runner) read() error {
 		case err != nil:
 		case len(page.Records) == 0 && !page.EndOfShard:
 			at = page.Next
+			r.wait(waitRecords)
 			err = source.Wait(r.flow, r.key.Stream, r.key.Shard, at)
 			lingered = false
 		case r.cfg.Linger > 0 && !lingered && page.AtTip && !page.EndOfShard && len(page.Records) < r.cfg.BatchRecords && page.Bytes < r.cfg.BatchBytes:
 			budget.give(page.Bytes)
 			page, lingered = Page{}, true
+			r.wait(waitRecords)
 			err = sleep(r.flow, r.cfg.Linger)
 		default:
 			at, lingered = page.Next, false
@@ -346,7 +349,7 @@ func (r *runner) tellOfGap(gap *braid.TrimmedError) error {
 	if r.cfg.OnGap == nil {
 		return nil
 	}
-	return r.call(func() error { return r.cfg.OnGap(r.ctx, r.key.Stream, gap) })
+	return r.call(Call{Method: "OnGap", Attempt: 1}, func() error { return r.cfg.OnGap(r.ctx, r.key.Stream, gap) })
 }
 
 // pass makes a place done at which there is no record for the processor.
@@ -626,10 +629,11 @@ func (r *runner) giveOneByOne(records []Record, page *Page, attempts int, err er
 // try gives records to the processor once. If it returns nil, they are done.
 func (r *runner) try(records []Record, page *Page, attempt int) error {
 	batch := r.batch(records, page, attempt)
+	call := Call{Method: "ProcessRecords", Attempt: attempt, Records: len(records), First: records[0].SequenceNumber, Last: records[len(records)-1].SequenceNumber}
 	began := time.Now()
 	defer func() { r.worker.counts.processing.Add(int64(time.Since(began))) }()
 	if r.tx == nil {
-		if err := r.call(func() error { return r.plain.ProcessRecords(r.ctx, batch) }); err != nil {
+		if err := r.call(call, func() error { return r.plain.ProcessRecords(r.ctx, batch) }); err != nil {
 			return err
 		}
 		return r.done(records)
@@ -640,7 +644,7 @@ func (r *runner) try(records []Record, page *Page, attempt int) error {
 		if failed = nil; !lease.Checkpoint.before(last) {
 			return nil // a commit of unknown outcome has come through
 		}
-		failed = r.call(func() error { return r.tx.ProcessRecords(r.ctx, tx, batch) })
+		failed = r.call(call, func() error { return r.tx.ProcessRecords(r.ctx, tx, batch) })
 		lease.advance(last)
 		return failed
 	})
@@ -744,6 +748,7 @@ func (r *runner) putDeadLetter(record *Record, attempts int, cause error) error 
 
 // end finishes the shard: all its records have been given out.
 func (r *runner) end() error {
+	r.wait(waitDone)
 	if r.tracker != nil && !r.cfg.Acks {
 		if err := r.tracker.empty(r.flow); err != nil {
 			return err
