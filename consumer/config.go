@@ -83,6 +83,20 @@ type Config struct {
 	// returns nil; a processor without it has to checkpoint the last record.
 	ManualCheckpoints bool
 
+	// CheckpointInterval is the least time between two checkpoints of a shard. The
+	// default is none: every batch is checkpointed, which costs little in the database.
+	// In a remote store of leases each checkpoint is a request. With an interval, a batch
+	// only becomes due, and is checkpointed with all that is due by then: at the end of
+	// the interval, even while the processor has the next batch. A crash then repeats what
+	// was processed within the interval, instead of a batch, and a [Status] is behind by
+	// as much.
+	//
+	// What is due is stored at once when the shard ends, stops or is handed over, and
+	// with a dead letter, a prepared checkpoint, or one that the processor makes. While
+	// the store fails, no batch is given out. It must not be negative, nor set with
+	// ManualCheckpoints or for a [TxProcessor], which decide for themselves.
+	CheckpointInterval time.Duration
+
 	// MaxAttempts is how often a batch is given to a processor that returns errors.
 	// Then the records are given to it one by one, each as often; the first that
 	// still fails is what the fields below are about. The default is 10; negative
@@ -185,6 +199,12 @@ func (c *Config) withDefaults(db *braid.DB, transactional bool) (Config, error) 
 		return invalid("Acks", true, "must not be set together with ManualCheckpoints")
 	case transactional && (cfg.Lanes > 1 || cfg.Acks || cfg.ManualCheckpoints):
 		return invalid("Lanes, Acks, ManualCheckpoints", "set", "must not be set for a TxProcessor, whose checkpoints are part of its transactions")
+	case cfg.CheckpointInterval < 0:
+		return invalid("CheckpointInterval", cfg.CheckpointInterval, "must not be negative")
+	case cfg.CheckpointInterval > 0 && cfg.ManualCheckpoints:
+		return invalid("CheckpointInterval", cfg.CheckpointInterval, "must not be set with ManualCheckpoints, which are the processor's to make")
+	case cfg.CheckpointInterval > 0 && transactional:
+		return invalid("CheckpointInterval", cfg.CheckpointInterval, "must not be set for a TxProcessor, whose checkpoints are part of its transactions")
 	case cfg.Lanes > 1 && cfg.ManualCheckpoints:
 		return invalid("ManualCheckpoints", true, "must not be set with more than one lane; use Acks")
 	case cfg.RetryPause < 0 || cfg.MaxRetryPause < cfg.RetryPause:

@@ -131,6 +131,9 @@ type runner struct {
 	lanes []chan []Record
 	busy  sync.WaitGroup // the lanes' goroutines
 
+	moved      chan struct{} // holds a token while there is something to checkpoint that the committer has not seen
+	committing chan struct{} // holds a token while a checkpoint is stored that was due
+
 	shardEnded   bool // the hook has returned nil
 	commitErrors int  // of a TxProcessor, one after the other
 }
@@ -208,12 +211,29 @@ func (r *runner) work() error {
 			return err
 		}
 	}
+	stop := r.startCommitter()
+	err := r.walk()
+	if r.tracker != nil && r.cfg.Acks && errors.Is(r.over(), errDrained) {
+		r.requestShutdown()
+		r.wait(waitDone)
+		_ = r.tracker.empty(r.ctx) // what was given out is still to be acknowledged
+	}
+	if failed := stop(); failed != nil && err != nil {
+		return failed
+	}
+	if !r.cfg.Acks && errors.Is(r.over(), errDrained) {
+		r.requestShutdown()
+	}
+	if cause := r.over(); err != nil && cause != nil {
+		err = cause // it may be the error of a lane
+	}
+	return err
+}
+
+// walk reads the shard, and runs lanes if there are any.
+func (r *runner) walk() error {
 	if r.tracker == nil {
-		err := r.read()
-		if errors.Is(r.over(), errDrained) {
-			r.requestShutdown()
-		}
-		return err
+		return r.read()
 	}
 	for range r.cfg.Lanes {
 		r.lanes = append(r.lanes, make(chan []Record, maxTrackedPages+1))
@@ -221,31 +241,11 @@ func (r *runner) work() error {
 	for i, lane := range r.lanes {
 		r.busy.Go(func() { r.runLane(i, lane) })
 	}
-	stop := make(chan struct{})
-	var committer sync.WaitGroup
-	committer.Go(func() { r.commitMarks(stop) })
 	err := r.read()
 	for _, lane := range r.lanes {
 		close(lane)
 	}
 	r.busy.Wait()
-	if errors.Is(r.over(), errDrained) {
-		r.requestShutdown()
-		if r.cfg.Acks {
-			r.wait(waitDone)
-			_ = r.tracker.empty(r.ctx) // what was given out is still to be acknowledged
-		}
-	}
-	close(stop)
-	committer.Wait()
-	if cause := r.over(); err != nil && cause != nil {
-		err = cause // it may be the error of a lane
-	}
-	if context.Cause(r.ctx) == nil {
-		if failed := r.insist(r.tracker.at()); failed != nil && err != nil {
-			return failed
-		}
-	}
 	return err
 }
 
@@ -358,13 +358,7 @@ func (r *runner) pass(place Checkpoint) error {
 		r.tracker.pass(place)
 		return nil
 	}
-	r.mu.Lock()
-	r.processed = place
-	r.mu.Unlock()
-	if r.cfg.ManualCheckpoints {
-		return nil
-	}
-	return r.insist(place)
+	return r.move(place)
 }
 
 // give gives a page to the processor. If it ends with something that is not for the
@@ -398,6 +392,9 @@ func (r *runner) giveRecords(page *Page, records []Record) error {
 	for batch := range slices.Chunk(records, r.cfg.BatchRecords) {
 		rest.BehindRecords -= int64(len(batch))
 		rest.BehindBytes -= sizeOf(batch)
+		if err := r.waitForCommitter(); err != nil {
+			return err
+		}
 		r.noteGiven(batch)
 		if err := r.deliver(batch, &rest); err != nil {
 			return err
@@ -502,7 +499,7 @@ func (r *runner) runLane(number int, lane chan []Record) {
 	}()
 	for records := range lane {
 		for batch := range slices.Chunk(records, r.cfg.BatchRecords) {
-			if r.over() != nil {
+			if r.waitForCommitter() != nil || r.over() != nil {
 				break
 			}
 			if err := r.deliver(batch, nil); err != nil && r.over() == nil {
@@ -512,21 +509,6 @@ func (r *runner) runLane(number int, lane chan []Record) {
 		r.tracker.fed(number)
 	}
 	returned = true
-}
-
-// commitMarks is the goroutine that stores the watermark whenever it has moved: one
-// write at a time, so that each takes all that was done meanwhile.
-func (r *runner) commitMarks(stop chan struct{}) {
-	for {
-		select {
-		case <-r.tracker.moved:
-			if err := r.insist(r.tracker.at()); err != nil && r.over() == nil {
-				r.halt(err)
-			}
-		case <-stop:
-			return
-		}
-	}
 }
 
 // deliver gives records to the processor until they are done: again and again, then
@@ -679,13 +661,7 @@ func (r *runner) done(records []Record) error {
 		r.tracker.done(records)
 		return nil
 	}
-	r.mu.Lock()
-	r.processed = last
-	r.mu.Unlock()
-	if r.cfg.ManualCheckpoints {
-		return nil
-	}
-	return r.insist(last)
+	return r.move(last)
 }
 
 // passFailed does what the Config says about a record that has failed.
