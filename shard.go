@@ -69,7 +69,7 @@ func (sh *Shard) Parents() []ShardID {
 }
 
 // children returns the shards that came from this one.
-func (sh *Shard) children() []ShardID { return sh.stream.topology.Load().children()[sh.index] }
+func (sh *Shard) children() []ShardID { return sh.stream.topology.Load().childrenOf(sh.index) }
 
 // number returns the sequence number of the shard's record with that counter.
 func (sh *Shard) number(counter uint64) SequenceNumber {

@@ -80,6 +80,18 @@ func (t *topology) children() map[uint32][]ShardID {
 	return children
 }
 
+// childrenOf returns the shards that came from the one with that index. They were made
+// after it.
+func (t *topology) childrenOf(index uint32) (children []ShardID) {
+	after := sort.Search(len(t.shards), func(i int) bool { return t.shards[i].index > index })
+	for _, sh := range t.shards[after:] {
+		if slices.Contains(sh.parents, index) {
+			children = append(children, sh.id)
+		}
+	}
+	return children
+}
+
 // lost returns the error of a reader of the stream who counts on every record
 // from a counter on, and knows the shards up to an index, if there were records
 // in others that have expired with their shard.
