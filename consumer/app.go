@@ -134,7 +134,7 @@ func (a *App) Status(ctx context.Context) (Status, error) {
 	}
 	g.mu.Unlock()
 	slices.Sort(status.Workers)
-	for _, it := range s.order {
+	for _, it := range s.sorted() {
 		shard := it.status(holds[it.lease.LeaseKey], g.leases.LeaseDuration() > 0)
 		g.measure(ctx, &shard)
 		status.BehindRecords += shard.BehindRecords
@@ -245,7 +245,7 @@ func (a *App) Seek(ctx context.Context, key LeaseKey, to braid.Position) error {
 // seek returns the leases that a key covers, at a position.
 func (a *App) seek(ctx context.Context, s *survey, key LeaseKey, to braid.Position) (sought []Lease, err error) {
 	var shards []Shard
-	for _, it := range s.order {
+	for _, it := range s.sorted() {
 		if !key.covers(it.lease.LeaseKey) {
 			continue
 		}

@@ -187,6 +187,7 @@ func (s *simulation) step() {
 	}
 	if s.random.IntN(2) == 0 {
 		synctest.Wait()
+		require.NoError(s.t, consumer.CheckView(s.t.Context(), s.db, "sim"))
 	}
 }
 

@@ -32,7 +32,9 @@ type Worker struct {
 	ended    chan struct{} // closed when Run has returned
 	left     chan struct{} // closed by the group when nothing of the worker is held
 
-	leaving, gaveUp bool // guarded by the group's mutex
+	// What follows is guarded by the group's mutex.
+	leaving, gaveUp bool
+	held            int // holds that have not ended, or are not given up
 }
 
 // New makes a worker that gives the records of config.Streams to a processor.
