@@ -7,8 +7,9 @@ import (
 )
 
 // This file decides when a checkpoint is stored that the processor does not make itself.
-// Without lanes, acknowledgements and a CheckpointInterval that is in line, after each
-// batch. Otherwise a goroutine does it, the committer.
+// Without lanes, acknowledgements and a CheckpointInterval, that is after each batch, by
+// the goroutine that called the processor. Otherwise another goroutine does it, the
+// committer.
 
 // move notes that everything up to a place is done, where records are done in order.
 func (r *runner) move(to Checkpoint) error {
@@ -48,7 +49,7 @@ func (r *runner) startCommitter() (stop func() error) {
 	if r.tracker != nil {
 		r.moved = r.tracker.moved
 	}
-	ctx, cancel := context.WithCancel(context.Background())
+	ctx, cancel := context.WithCancel(r.ctx) // it ends with the hold even when the processor has ended its goroutine
 	var committer sync.WaitGroup
 	committer.Go(func() { r.commit(ctx) })
 	return func() error {

@@ -285,6 +285,7 @@ func (r *runner) read() error {
 		switch {
 		case err != nil:
 		case len(page.Records) == 0 && !page.EndOfShard:
+			budget.give(page.Bytes) // none, unless the source is wrong
 			at = page.Next
 			r.wait(waitRecords)
 			err = source.Wait(r.flow, r.key.Stream, r.key.Shard, at)
