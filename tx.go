@@ -488,15 +488,14 @@ func (a *appender) applyTx(op *txOp, batch *kv.Batch) error {
 		return nil
 	}
 	a.txs.add(op.writes)
-	onLease := a.db.onLease.Load()
 	for key, w := range op.writes {
 		if w.value == nil {
 			batch.Delete([]byte(key))
 		} else {
 			batch.Set([]byte(key), w.value)
 		}
-		if onLease != nil && layout.IsLeaseKey(key) {
-			a.publish = append(a.publish, func() { (*onLease)([]byte(key), w.value) })
+		if layout.IsLeaseKey(key) {
+			a.publish = append(a.publish, func() { a.db.onLease.note([]byte(key), w.value) })
 		}
 	}
 	return nil

@@ -40,7 +40,8 @@
 //
 // # Checkpoints
 //
-// When a processor returns nil, its batch is checkpointed. With [Config].Acks a record
+// When a processor returns nil, its batch is checkpointed; at most once in a
+// [Config].CheckpointInterval, if that is set. With [Config].Acks a record
 // is done when the processor says so, in any order; with [Config].ManualCheckpoints
 // the processor decides by [Checkpointer.Checkpoint] and [Checkpointer.CheckpointAt].
 // [Checkpointer.Prepare] is for work in two steps.
