@@ -292,8 +292,13 @@ func (g *group) run() {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	g.view = nil
+	var changed <-chan struct{}
 	for {
-		changed := g.records().Changed() // before the look, which will see what it tells of
+		was := changed
+		changed = g.records().Changed() // before the look, which will see what it tells of
+		if was != nil && isClosed(was) { // after that, so that no change comes in between
+			g.moved = true
+		}
 		wait, err := g.lookOnce()
 		if err != nil && !isFatal(err) {
 			g.log().Warn("leases cannot be given out; it is tried again", "error", err)
@@ -312,9 +317,6 @@ func (g *group) run() {
 		case <-g.wake:
 		case <-changed:
 		case <-timer.C:
-		}
-		if changed != nil && isClosed(changed) {
-			g.moved = true
 		}
 	}
 }

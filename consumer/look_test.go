@@ -3,6 +3,7 @@ package consumer_test
 import (
 	"context"
 	"fmt"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -54,6 +55,38 @@ func TestLooksCostWhatHasChangedInAChain(t *testing.T) {
 			})
 		}
 	}
+}
+
+// A change of the source that comes after one look and before the next one listens to
+// it is seen.
+func TestNoChangeIsMissedBetweenTwoLooks(t *testing.T) {
+	bubble(t, 2, func(f *fixture) {
+		source := &changingSource{Source: consumer.NewDBSource(f.db)}
+		stop := f.start(f.worker(consumer.Config{Source: source}, consumer.ProcessorFunc(nop)))
+		app, err := consumer.OpenApp(f.db, "billing")
+		require.NoError(f, err)
+		change := func() { f.split(shard1) }
+		source.change.Store(&change)
+		require.NoError(f, app.Pause(f.Context(), consumer.LeaseKey{Stream: "orders", Shard: shard0})) // has it look
+		synctest.Wait()
+		require.Nil(f, source.change.Load())
+		require.Equal(f, "done", f.status(shard1).State)
+		require.Equal(f, "running", f.status(shard2).State)
+		require.NoError(f, stop())
+	})
+}
+
+// changingSource changes once, when it is next asked for the channel of changes.
+type changingSource struct {
+	consumer.Source
+	change atomic.Pointer[func()]
+}
+
+func (s *changingSource) Changed() <-chan struct{} {
+	if change := s.change.Swap(nil); change != nil {
+		(*change)()
+	}
+	return s.Source.Changed()
 }
 
 // In a group of 1,000 shards, what happens to one costs what it does in a small one.
