@@ -311,6 +311,7 @@ func (s *simulation) stick() {
 	time.Sleep(10 * simHandOver) // hangs and retries from before are over
 	synctest.Wait()
 	s.put()
+	time.Sleep(simHandOver) // a transaction that hangs may have the turn of those that meet conflicts
 	synctest.Wait()
 	app, err := consumer.OpenApp(s.db, "sim")
 	require.NoError(s.t, err)
