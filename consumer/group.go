@@ -295,7 +295,7 @@ func (g *group) run() {
 	var changed <-chan struct{}
 	for {
 		was := changed
-		changed = g.records().Changed() // before the look, which will see what it tells of
+		changed = g.records().Changed()  // before the look, which will see what it tells of
 		if was != nil && isClosed(was) { // after that, so that no change comes in between
 			g.moved = true
 		}

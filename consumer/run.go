@@ -319,6 +319,9 @@ func (r *runner) read() error {
 			page = Page{}
 		}
 		budget.give(taken - page.Bytes)
+		if err == nil && attempt > 1 {
+			r.recover()
+		}
 		switch {
 		case err != nil:
 		case len(page.Records) == 0 && !page.EndOfShard:
@@ -375,11 +378,7 @@ func (r *runner) readError(at braid.Position, err error, attempt int) (braid.Pos
 	}
 	r.log.Warn("the shard cannot be read; it is tried again", "attempt", attempt, "error", err)
 	r.retrying(attempt, err)
-	if err := r.cfg.pause(r.flow, attempt, err); err != nil {
-		return at, err
-	}
-	r.recover()
-	return at, nil
+	return at, r.cfg.pause(r.flow, attempt, err)
 }
 
 // tellOfGap tells of records that were removed before they were processed. The error
