@@ -7,6 +7,7 @@ import (
 
 	"github.com/braidstream/braid/internal/companion"
 	"github.com/braidstream/braid/internal/kv"
+	"github.com/braidstream/braid/internal/layout"
 )
 
 // This file opens the door to package consumer: see internal/companion.
@@ -15,6 +16,8 @@ func init() {
 	companion.DBOf = func(db any) companion.DB { return companionDB{db.(*DB)} }
 	companion.Over = kv.Over
 	companion.TxOf = func(tx any) companion.Tx { return companionTx{tx.(*Tx)} }
+	companion.StreamOf = func(stream any) companion.Stream { return companionStream{stream.(*Stream)} }
+	companion.ShardOf = func(shard any) companion.Shard { return companionShard{shard.(*Shard)} }
 	companion.Open = func(dir string, options any, env companion.Environment) (any, error) {
 		return open(dir, options.(*Options), environment{fs: env.FS.(kv.FS), clock: env.Clock, instant: env.Instant})
 	}
@@ -44,12 +47,54 @@ func (c companionDB) Attach(name string, attach func() any) any {
 func (c companionDB) Visible() uint64 { return c.db.visible.Load() }
 
 func (c companionDB) OnCommit(fn func(key, value []byte)) {
+	l := &c.db.onLease
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.all = fn
+}
+
+func (c companionDB) WatchLeases(app string, fn func(key []byte)) {
+	l := &c.db.onLease
+	l.mu.Lock()
+	defer l.mu.Unlock()
 	if fn == nil {
-		c.db.onLease.Store(nil)
+		delete(l.apps, app)
 		return
 	}
-	c.db.onLease.Store(&fn)
+	if l.apps == nil {
+		l.apps = make(map[string]func(key []byte))
+	}
+	l.apps[app] = fn
 }
+
+// leaseWatch tells of rows about leases that were written.
+type leaseWatch struct {
+	mu   sync.Mutex // guards the fields below
+	all  func(key, value []byte)
+	apps map[string]func(key []byte)
+}
+
+// note tells of a row, nil for one deleted.
+func (l *leaseWatch) note(key, value []byte) {
+	l.mu.Lock()
+	all, app := l.all, l.apps[string(layout.LeaseApp(key))]
+	l.mu.Unlock()
+	if all != nil {
+		all(key, value)
+	}
+	if app != nil {
+		app(key)
+	}
+}
+
+type companionStream struct{ stream *Stream }
+
+func (c companionStream) Topology() any { return c.stream.topology.Load() }
+
+type companionShard struct{ shard *Shard }
+
+func (c companionShard) Starting() any { return c.shard.starting() }
+func (c companionShard) Closed() bool  { return c.shard.closing.Load() != nil }
 
 type companionTx struct{ tx *Tx }
 

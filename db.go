@@ -218,7 +218,7 @@ type DB struct {
 	reads     reads
 	changed   broadcast.Signal
 	attached  attachments
-	onLease   atomic.Pointer[func(key, value []byte)] // of tests
+	onLease   leaseWatch
 
 	// visible is the highest counter of any record that readers can see. All
 	// records at or below it are visible, in whatever shard.

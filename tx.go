@@ -10,6 +10,7 @@ import (
 	"sort"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/braidstream/braid/internal/commit"
 	"github.com/braidstream/braid/internal/kv"
@@ -31,6 +32,10 @@ const (
 	// others. Then it waits for its turn among those like it, so that a crowd
 	// that works on one key gets through one by one.
 	patientRuns = 3
+
+	// turnTime is how long a transaction keeps its turn. One whose function takes
+	// longer, or hangs, goes on without: it must not keep others from succeeding.
+	turnTime = time.Second
 
 	// scanPageBytes bounds what Scan reads at once.
 	scanPageBytes = 64 << 10
@@ -115,7 +120,12 @@ func (db *DB) Update(ctx context.Context, fn func(*Tx) error) error {
 			if err := wait(ctx, db, db.turn); err != nil {
 				return wrapError("update", "", err)
 			}
-			defer giveTurn(db.turn)
+			late := time.AfterFunc(turnTime, func() { giveTurn(db.turn) })
+			defer func() {
+				if late.Stop() {
+					giveTurn(db.turn)
+				}
+			}()
 		}
 		again, err := db.update(ctx, fn)
 		var missing *errNoDataKey
@@ -488,15 +498,14 @@ func (a *appender) applyTx(op *txOp, batch *kv.Batch) error {
 		return nil
 	}
 	a.txs.add(op.writes)
-	onLease := a.db.onLease.Load()
 	for key, w := range op.writes {
 		if w.value == nil {
 			batch.Delete([]byte(key))
 		} else {
 			batch.Set([]byte(key), w.value)
 		}
-		if onLease != nil && layout.IsLeaseKey(key) {
-			a.publish = append(a.publish, func() { (*onLease)([]byte(key), w.value) })
+		if layout.IsLeaseKey(key) {
+			a.publish = append(a.publish, func() { a.db.onLease.note([]byte(key), w.value) })
 		}
 	}
 	return nil

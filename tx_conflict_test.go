@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -165,4 +167,45 @@ func TestAVeryOldTransactionRunsAgain(t *testing.T) {
 		}))
 	})
 	require.Equal(t, 2, runs)
+}
+
+// A transaction that hangs while it has the turn of those that meet conflicts keeps
+// others from succeeding for a second at most. It succeeds itself when it goes on.
+func TestATransactionThatHangsDoesNotKeepItsTurn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		db := boxOpen(t, nil)
+		set := func(key string) error {
+			return db.Update(t.Context(), func(tx *braid.Tx) error { return tx.Set([]byte(key), nil) })
+		}
+		// insist meets conflicts at its key until it has the turn, and then waits.
+		insist := func(key string, until <-chan struct{}) error {
+			runs := 0
+			return db.Update(t.Context(), func(tx *braid.Tx) error {
+				_, err := tx.Get([]byte(key))
+				if err != nil && !errors.Is(err, braid.ErrKeyNotFound) {
+					return err
+				}
+				if runs++; runs > 3 {
+					<-until
+				} else if err := set(key); err != nil {
+					return err
+				}
+				return tx.Set([]byte(key+" done"), nil)
+			})
+		}
+		release, ended := make(chan struct{}), make(chan error, 1)
+		go func() { ended <- insist("hangs", release) }()
+		synctest.Wait()
+		began := time.Now()
+		done := make(chan struct{})
+		close(done)
+		for i := range 3 {
+			require.NoError(t, insist(fmt.Sprint(i), done))
+		}
+		require.LessOrEqual(t, time.Since(began), time.Second)
+		close(release)
+		require.NoError(t, <-ended)
+		require.NoError(t, insist("the turn is there", done))
+		require.LessOrEqual(t, time.Since(began), time.Second)
+	})
 }

@@ -99,6 +99,20 @@ type ShardStatus struct {
 	// was processed.
 	State string
 
+	// Wait is what the shard waits for: "records", to be put, or for Linger; "processor",
+	// in the Call below; "acknowledgements" of records that were given out, with Lanes or
+	// Acks, or a checkpoint at the end of the shard with ManualCheckpoints; "retry", for
+	// the pause after an error; "checkpoint", to be stored; "source", to be read;
+	// "parents", those in WaitingFor; "resume", for [App.Resume]; "worker", to take it. It
+	// is empty if the shard is done, or held by a worker of another process. No shard ever
+	// waits for MaxBytes: see [Config].
+	Wait string
+
+	// Call is the call of the processor or a hook that has not returned, nil if there is
+	// none; with Lanes, the oldest one. One that is old shows a processor that hangs, and
+	// at which records.
+	Call *Call
+
 	Owner      string // the worker that has the lease; empty for none
 	Epoch      uint64
 	Checkpoint Checkpoint
@@ -203,7 +217,7 @@ func (a *App) Status(ctx context.Context) (Status, error) {
 		}
 	}
 	slices.Sort(status.PausedStreams)
-	for _, it := range s.order {
+	for _, it := range s.sorted() {
 		shard := it.status(holds[it.lease.LeaseKey], g.leases.LeaseDuration() > 0)
 		g.measure(ctx, &shard)
 		status.BehindRecords += shard.BehindRecords
@@ -237,6 +251,7 @@ func (it *item) status(h *hold, remote bool) ShardStatus {
 	s := ShardStatus{
 		LeaseKey:   it.lease.LeaseKey,
 		State:      "unowned",
+		Wait:       waitWorker,
 		Epoch:      it.lease.Epoch,
 		Checkpoint: it.lease.Checkpoint,
 		Paused:     it.lease.Paused,
@@ -244,27 +259,17 @@ func (it *item) status(h *hold, remote bool) ShardStatus {
 	}
 	switch {
 	case it.lease.Checkpoint.ShardEnd:
-		s.State = "done"
+		s.State, s.Wait = "done", ""
 	case h != nil:
-		s.Owner = h.worker.cfg.WorkerID
-		s.State = "running"
 		h.mu.Lock()
 		defer h.mu.Unlock()
-		s.Attempt, s.Err = h.attempt, h.err
-		switch {
-		case h.failed:
-			s.State = "failed"
-		case h.reading.Err() != nil:
-			s.State = "handing over"
-		case h.err != nil:
-			s.State = "retrying"
-		}
+		h.describeLocked(&s)
 	case it.paused:
-		s.State = "paused"
+		s.State, s.Wait = "paused", waitResume
 	case len(it.waiting) > 0:
-		s.State = "waiting"
+		s.State, s.Wait = "waiting", waitParents
 	case remote && it.lease.Owner != "":
-		s.State, s.Owner = "running", it.lease.Owner // as far as is known here
+		s.State, s.Wait, s.Owner = "running", "", it.lease.Owner // as far as is known here
 	}
 	return s
 }
@@ -328,7 +333,7 @@ func (a *App) Seek(ctx context.Context, key LeaseKey, to braid.Position) error {
 // seek returns the leases that a key covers, at a position.
 func (a *App) seek(ctx context.Context, s *survey, key LeaseKey, to braid.Position) (sought []Lease, err error) {
 	var shards []Shard
-	for _, it := range s.order {
+	for _, it := range s.sorted() {
 		if !key.covers(it.lease.LeaseKey) {
 			continue
 		}

@@ -67,13 +67,7 @@ func (c *Checkpointer) Checkpoint(ctx context.Context) error {
 	if err := c.check(); err != nil {
 		return err
 	}
-	if t := c.r.tracker; t != nil {
-		return c.r.checkpoint(ctx, t.at())
-	}
-	c.r.mu.Lock()
-	processed := c.r.processed
-	c.r.mu.Unlock()
-	return c.r.checkpoint(ctx, processed)
+	return c.r.checkpoint(ctx, c.r.due())
 }
 
 // CheckpointAt stores that the record, and every one before it, is processed. A
@@ -119,6 +113,9 @@ func (c *Checkpointer) Prepare(ctx context.Context, record Record, state []byte)
 	}
 	place := record.checkpoint()
 	err := c.r.write(ctx, func(l *Lease) {
+		if c.r.cfg.CheckpointInterval > 0 {
+			l.advance(c.r.due()) // or the next owner would repeat records before the prepared work
+		}
 		pending := place
 		l.Pending, l.PendingState = &pending, slices.Clone(state)
 	})

@@ -53,9 +53,17 @@ type Config struct {
 	// 1 MiB by default. A larger record is a batch of its own.
 	BatchRecords, BatchBytes int
 
-	// MaxBytes bounds the records that the worker holds for all its shards
-	// together. The default is 64 MiB. A shard that waits, for records or for its
-	// processor's turn, holds none.
+	// MaxBytes bounds the records that the worker holds for all its shards together:
+	// those that were read and whose processor has not returned, or that are not done
+	// with Lanes or Acks. The default is 64 MiB; it must be at least BatchBytes. The less
+	// of it is free, the smaller are the batches: a read brings no more than an eighth of
+	// what is free, so shards with a backlog get even shares.
+	//
+	// No shard waits for the records of another one. A shard may always read a 1,024th
+	// of MaxBytes, or one record, even when nothing is free because processors hang or
+	// retry. So the worker holds at most MaxBytes and that for each of its shards; with
+	// Lanes or Acks, each may hold BatchBytes besides, if a lane has nothing to do
+	// meanwhile. A shard that waits for records, is paused or has failed holds none.
 	MaxBytes int64
 
 	// Linger is how long a batch that is not full waits for more. The default is
@@ -79,6 +87,20 @@ type Config struct {
 	// when it returns. The end of a shard passes everything when the hook ShardEnded
 	// returns nil; a processor without it has to checkpoint the last record.
 	ManualCheckpoints bool
+
+	// CheckpointInterval is the least time between two checkpoints of a shard. The
+	// default is none: every batch is checkpointed, which costs little in the database.
+	// In a remote store of leases each checkpoint is a request. With an interval, a batch
+	// only becomes due, and is checkpointed with all that is due by then: at the end of
+	// the interval, even while the processor has the next batch. A crash then repeats what
+	// was processed within the interval, instead of a batch, and a [Status] is behind by
+	// as much.
+	//
+	// What is due is stored at once when the shard ends, stops or is handed over, and
+	// with a dead letter, a prepared checkpoint, or one that the processor makes. While
+	// the store fails, no batch is given out. It must not be negative, nor set with
+	// ManualCheckpoints or for a [TxProcessor], which decide for themselves.
+	CheckpointInterval time.Duration
 
 	// MaxAttempts is how often a batch is given to a processor that returns errors.
 	// Then the records are given to it one by one, each as often; the first that
@@ -184,6 +206,12 @@ func (c *Config) withDefaults(db *braid.DB, transactional bool) (Config, error) 
 		return invalid("Acks", true, "must not be set together with ManualCheckpoints")
 	case transactional && (cfg.Lanes > 1 || cfg.Acks || cfg.ManualCheckpoints):
 		return invalid("Lanes, Acks, ManualCheckpoints", "set", "must not be set for a TxProcessor, whose checkpoints are part of its transactions")
+	case cfg.CheckpointInterval < 0:
+		return invalid("CheckpointInterval", cfg.CheckpointInterval, "must not be negative")
+	case cfg.CheckpointInterval > 0 && cfg.ManualCheckpoints:
+		return invalid("CheckpointInterval", cfg.CheckpointInterval, "must not be set with ManualCheckpoints, which are the processor's to make")
+	case cfg.CheckpointInterval > 0 && transactional:
+		return invalid("CheckpointInterval", cfg.CheckpointInterval, "must not be set for a TxProcessor, whose checkpoints are part of its transactions")
 	case cfg.Lanes > 1 && cfg.ManualCheckpoints:
 		return invalid("ManualCheckpoints", true, "must not be set with more than one lane; use Acks")
 	case cfg.RetryPause < 0 || cfg.MaxRetryPause < cfg.RetryPause:

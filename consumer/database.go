@@ -15,22 +15,49 @@ import (
 type dbSource struct{ db *braid.DB }
 
 func (s dbSource) Stream(_ context.Context, name string) (Stream, error) {
+	info, _, err := s.look(name)
+	return info, err
+}
+
+// dbTopology is what shards a stream had at one time.
+type dbTopology struct {
+	id     any // another one after each change
+	shards []*braid.Shard
+}
+
+// look returns a stream as a source tells of it, and its topology.
+func (s dbSource) look(name string) (Stream, dbTopology, error) {
 	stream, err := s.db.Stream(name)
 	if err != nil {
-		return Stream{}, err
+		return Stream{}, dbTopology{}, err
 	}
-	d := stream.Describe()
-	info := Stream{Incarnation: uint64(d.CreatedAt.UnixNano()), Shards: make([]Shard, len(d.Shards))}
-	for i, sd := range d.Shards {
-		info.Shards[i] = Shard{
-			ID:           sd.ID,
-			Parents:      sd.Parents,
-			HashKeyRange: sd.HashKeyRange,
-			Closed:       sd.Closed,
-			Start:        braid.AfterSequence(sd.StartingSequenceNumber),
-		}
+	t := topologyOf(stream)
+	info := Stream{Incarnation: incarnationOf(stream), Shards: make([]Shard, len(t.shards))}
+	for i, sh := range t.shards {
+		info.Shards[i] = shardOf(sh)
 	}
-	return info, nil
+	return info, t, nil
+}
+
+// topologyOf returns a topology whose id is no newer than its shards: so a change that
+// comes in between is seen by the next look.
+func topologyOf(stream *braid.Stream) dbTopology {
+	id := companion.StreamOf(stream).Topology()
+	return dbTopology{id, stream.Shards()}
+}
+
+func incarnationOf(stream *braid.Stream) uint64 { return uint64(stream.CreatedAt().UnixNano()) }
+
+// shardOf describes a shard without a look at its records.
+func shardOf(sh *braid.Shard) Shard {
+	inner := companion.ShardOf(sh)
+	return Shard{
+		ID:           sh.ID(),
+		Parents:      sh.Parents(),
+		HashKeyRange: sh.HashKeyRange(),
+		Closed:       inner.Closed(),
+		Start:        braid.AfterSequence(inner.Starting().(braid.SequenceNumber)),
+	}
 }
 
 // latest returns the place of braid.Latest in all shards, as a place that stays where
@@ -135,6 +162,24 @@ func (l dbLeases) Get(ctx context.Context, key LeaseKey) (lease Lease, found boo
 		return err
 	})
 	return lease, found, err
+}
+
+// getAll reads leases at one time, nil for those that are not there.
+func (l dbLeases) getAll(ctx context.Context, keys []LeaseKey) (leases []*Lease, err error) {
+	leases = make([]*Lease, len(keys))
+	err = l.db.View(ctx, func(tx *braid.Tx) error {
+		for i, key := range keys {
+			lease, found, err := l.get(tx, key)
+			if err != nil {
+				return err
+			}
+			if found {
+				leases[i] = &lease
+			}
+		}
+		return nil
+	})
+	return leases, err
 }
 
 // get reads a lease in a transaction, which will commit only if nobody has

@@ -40,7 +40,8 @@
 //
 // # Checkpoints
 //
-// When a processor returns nil, its batch is checkpointed. With [Config].Acks a record
+// When a processor returns nil, its batch is checkpointed; at most once in a
+// [Config].CheckpointInterval, if that is set. With [Config].Acks a record
 // is done when the processor says so, in any order; with [Config].ManualCheckpoints
 // the processor decides by [Checkpointer.Checkpoint] and [Checkpointer.CheckpointAt].
 // [Checkpointer.Prepare] is for work in two steps.
@@ -53,6 +54,11 @@
 // shard (and nothing else), goes to a dead-letter stream in the commit that passes
 // it, or is skipped and logged. Nothing is passed over silently, not even what
 // retention has removed: see [Config].OnGap.
+//
+// Records that cannot be read, a [braid.CorruptError], are not passed over either: the
+// shard tries again, with growing pauses, as the disk may recover. Status shows it as
+// "retrying" with the error as its Err. [App.Seek] to FirstAvailable of the error skips
+// what is lost.
 //
 // A shard that is stopped does not stop its worker. It is logged, [App.Status] says so,
 // and when the worker ends, Run returns a [StoppedShardsError] with the causes.

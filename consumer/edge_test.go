@@ -474,11 +474,11 @@ func TestProcessorsThatCannotBeMadeAreTriedAgain(t *testing.T) {
 }
 
 func TestProcessorThatEndsItsGoroutineStopsTheShard(t *testing.T) {
-	for _, lanes := range []int{1, 3} {
+	for _, cfg := range []consumer.Config{{}, {Lanes: 3}, {CheckpointInterval: time.Minute}} {
 		bubble(t, 1, func(f *fixture) {
 			f.put("a")
 			var calls atomic.Int64
-			stop := f.start(f.worker(consumer.Config{Lanes: lanes}, consumer.ProcessorFunc(func(context.Context, *consumer.Batch) error {
+			stop := f.start(f.worker(cfg, consumer.ProcessorFunc(func(context.Context, *consumer.Batch) error {
 				calls.Add(1)
 				runtime.Goexit()
 				return nil

@@ -726,7 +726,9 @@ func (c *cluster) surviveAll(chance *rand.Rand) {
 		m.link.set(nil)
 	}
 	join := func() {
-		m := c.join(fmt.Sprint("worker ", len(all)), nil)
+		m := c.join(fmt.Sprint("worker ", len(all)), func(_ *member, cfg *consumer.Config) {
+			cfg.CheckpointInterval = time.Duration(chance.IntN(3)) * 5 * time.Second
+		})
 		all, alive = append(all, m), append(alive, m)
 	}
 	var want []string

@@ -1,6 +1,14 @@
 package consumer
 
-import "github.com/braidstream/braid"
+import (
+	"context"
+	"fmt"
+	"maps"
+	"reflect"
+	"slices"
+
+	"github.com/braidstream/braid"
+)
 
 // What tests outside of the package need of it.
 
@@ -18,3 +26,81 @@ var DecodeLease = decodeLease
 
 // Before reports whether c lies before other.
 func (c Checkpoint) Before(other Checkpoint) bool { return c.before(other) }
+
+// Steps returns how many rows and shards the looks of an application's group have visited.
+func Steps(db *braid.DB, app string) int64 { return groupOf(db, &Config{App: app}).steps.Load() }
+
+// CheckView compares what the group of an application keeps from look to look with a
+// survey that is made anew. Nothing may run meanwhile.
+func CheckView(ctx context.Context, db *braid.DB, app string) error {
+	g := groupOf(db, &Config{App: app})
+	if g.view == nil || !g.running {
+		return nil
+	}
+	if known, err := g.refresh(ctx, g.view); err != nil || !known {
+		g.view = nil // the look that follows makes it anew
+		return err
+	}
+	names := slices.Collect(maps.Keys(g.view.streams))
+	want, err := g.survey(ctx, names)
+	if err != nil {
+		return err
+	}
+	differ := func(what string, got, want any) error {
+		if reflect.DeepEqual(got, want) {
+			return nil
+		}
+		return fmt.Errorf("%s: the view has %+v, and a new survey %+v", what, got, want)
+	}
+	if err := differ("rows", plainRows(g.view), plainRows(want)); err != nil {
+		return err
+	}
+	if err := differ("children", childrenOf(g.view), childrenOf(want)); err != nil {
+		return err
+	}
+	if err := differ("shards", len(g.view.items), len(want.items)); err != nil {
+		return err
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	planned, free, counts := 0, make(map[LeaseKey]*item), make(map[string]int)
+	for key, it := range g.view.items {
+		other := want.items[key]
+		if other == nil {
+			return fmt.Errorf("%s is gone", key)
+		}
+		got, as := *it, *other
+		got.taker, got.taken, got.standing, got.shard.Closed, as.shard.Closed = nil, false, nil, false, false
+		if err := differ(key.String(), got, as); err != nil {
+			return err
+		}
+		if l := it.standing; l != nil {
+			planned++
+			if l.Free {
+				free[key] = it
+			} else {
+				counts[l.Owner]++
+			}
+		}
+	}
+	return differ("standings", []any{g.view.planned, g.view.free, g.view.counts}, []any{planned, free, counts})
+}
+
+func plainRows(s *survey) map[LeaseKey]Lease {
+	rows := make(map[LeaseKey]Lease)
+	for key, row := range s.rows {
+		rows[key] = *row
+	}
+	return rows
+}
+
+func childrenOf(s *survey) map[LeaseKey][]LeaseKey {
+	children := make(map[LeaseKey][]LeaseKey)
+	for parent, items := range s.children {
+		for _, it := range items {
+			children[parent] = append(children[parent], it.lease.LeaseKey)
+		}
+		slices.SortFunc(children[parent], compareKeys)
+	}
+	return children
+}

@@ -4,8 +4,10 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"maps"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/braidstream/braid"
@@ -18,10 +20,11 @@ import (
 // the leases of a database are all there are, others know of each other by the
 // leases alone.
 //
-// One goroutine gives out leases. It looks at everything there is whenever something
-// may have changed (a worker comes or goes, a hold ends, the streams change, a
-// deadline passes), and does what plan.Assign says. So no event can be missed, and
-// what two events lead to does not depend on their order.
+// One goroutine gives out leases. It looks at what has changed whenever something
+// may have (a worker comes or goes, a hold ends, the streams change, a deadline passes),
+// and does what plan.Assign says. A look goes by what there is and not by what it was
+// told, so no event can be missed, and what two events lead to does not depend on their
+// order.
 type group struct {
 	app    string
 	db     *braid.DB // nil if neither source nor leases are in one
@@ -37,6 +40,7 @@ type group struct {
 	left    map[*hold]bool     // taken away, but their goroutine has not ended
 	over    []*hold            // whose goroutine has ended since the last look
 	running bool               // the goroutine is
+	crew    bool               // workers came, went or gave up since the last look
 	source  Source             // of the workers
 	custom  bool               // it is that of a Config
 
@@ -44,7 +48,13 @@ type group struct {
 	names map[string]bool           // of workers that were ever here
 	next  map[LeaseKey]string       // who is to get the lease of a hold that ends
 	seen  map[LeaseKey]*observation // of other workers' leases
-	idle  map[idleness]bool         // what was logged of why nothing is processed; nil before the first look
+	idle  map[idleness]bool         // reasons that were logged and still hold; nil before the first look
+	view  *survey                   // as the last look has left it; nil if it has to be made anew
+	moved bool                      // the streams have changed since the last look
+	dated map[*hold]bool            // that have a deadline
+
+	written rowLog
+	steps   atomic.Int64 // rows and shards that looks have visited; for tests
 }
 
 // observation is when a lease was last seen to change, by the own clock.
@@ -84,10 +94,12 @@ func groupOf(db *braid.DB, cfg *Config) *group {
 			names:   make(map[string]bool),
 			next:    make(map[LeaseKey]string),
 			seen:    make(map[LeaseKey]*observation),
+			dated:   make(map[*hold]bool),
 		}
 		g.setSource(cfg.Source)
 		if g.leases == nil {
 			g.leases = dbLeases{db, cfg.App}
+			companion.DBOf(db).WatchLeases(cfg.App, g.written.note)
 		}
 		return g
 	}
@@ -177,9 +189,10 @@ func (g *group) join(w *Worker) error {
 	case g.custom != (w.cfg.Source != nil):
 		return &braid.InvalidArgumentError{Field: "Source", Value: fmt.Sprintf("%T", w.cfg.Source), Rule: "must be that of the application's other workers"}
 	}
-	g.workers[w.cfg.WorkerID] = w
+	g.workers[w.cfg.WorkerID], g.crew = w, true
 	if !g.running {
 		g.running = true
+		g.written.begin()
 		go g.run() // the last worker to leave waits for it
 	}
 	g.kick()
@@ -197,7 +210,7 @@ func sameStreams(a, b []string) bool {
 func (g *group) leave(w *Worker) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	w.leaving = true
+	w.leaving, g.crew = true, true
 	g.kick()
 }
 
@@ -206,7 +219,7 @@ func (g *group) leave(w *Worker) {
 func (g *group) giveUp(w *Worker) (stuck []LeaseKey) {
 	var holds []*hold
 	g.mu.Lock()
-	w.gaveUp = true
+	w.gaveUp, g.crew = true, true
 	for _, h := range g.holds {
 		if h.worker == w {
 			holds = append(holds, h)
@@ -237,6 +250,9 @@ func (g *group) giveUp(w *Worker) (stuck []LeaseKey) {
 		}
 	}
 	slices.SortFunc(stuck, compareKeys)
+	g.mu.Lock()
+	g.crew = true // those that are silent now are given up
+	g.mu.Unlock()
 	g.kick()
 	grace.Reset(stopGrace)
 	select {
@@ -258,7 +274,10 @@ func (g *group) kick() {
 func (g *group) noteEnded(h *hold) {
 	g.mu.Lock()
 	g.over = append(g.over, h)
-	delete(g.left, h)
+	if g.left[h] {
+		delete(g.left, h)
+		h.worker.held--
+	}
 	if err := h.stopped(); err != nil && (h.worker.leaving || isClosed(h.worker.failing)) {
 		h.worker.stopped = append(h.worker.stopped, ShardError{h.key, err})
 	}
@@ -272,8 +291,14 @@ func (g *group) run() {
 	g.idle = nil
 	timer := time.NewTimer(0)
 	defer timer.Stop()
+	g.view = nil
+	var changed <-chan struct{}
 	for {
-		changed := g.records().Changed() // before the look, which will see what it tells of
+		was := changed
+		changed = g.records().Changed()  // before the look, which will see what it tells of
+		if was != nil && isClosed(was) { // after that, so that no change comes in between
+			g.moved = true
+		}
 		wait, err := g.lookOnce()
 		if err != nil && !isFatal(err) {
 			g.log().Warn("leases cannot be given out; it is tried again", "error", err)
@@ -328,34 +353,29 @@ func (g *group) dismiss(failed error) bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	fatal := isFatal(failed)
-	busy := make(map[*Worker]bool)
-	for key, h := range g.holds {
-		if fatal {
+	if fatal {
+		for key, h := range g.holds {
 			h.lose(failed)
 			if h.isEnded() { // maybe by the same error, before it was seen here
 				delete(g.holds, key)
-				continue
+				h.worker.held--
 			}
-		}
-		busy[h.worker] = true
-	}
-	for h := range g.left {
-		if h.isSilent() {
-			delete(g.left, h)
-		} else {
-			busy[h.worker] = true
 		}
 	}
 	for id, w := range g.workers {
 		if fatal {
 			w.fail(failed)
 		}
-		if w.leaving && !busy[w] && (failed == nil || fatal || w.gaveUp) {
+		if w.leaving && w.held == 0 && (failed == nil || fatal || w.gaveUp) {
 			delete(g.workers, id)
+			g.crew = true
 			close(w.left)
 		}
 	}
 	g.running = len(g.workers) > 0
+	if !g.running {
+		g.written.end()
+	}
 	return !g.running
 }
 
@@ -378,17 +398,23 @@ func (g *group) look(ctx context.Context) (wait time.Duration, err error) {
 			workers[id] = w
 		}
 	}
-	g.dropOverLocked()
+	crew := g.crew
+	g.crew = false
+	all := crew || g.moved || g.custom // another source does not tell of dead-letter streams
+	ended := g.dropOverLocked(crew)
 	g.mu.Unlock()
 
-	s, err := g.survey(ctx, any.cfg.Streams)
+	before := g.view
+	s, err := g.update(ctx, any.cfg.Streams, ended)
+	g.view = nil // until this look has done its work
 	if err != nil {
 		return 0, err
 	}
-	if err := g.meet(ctx, s); err != nil {
-		return 0, err
+	if crew {
+		g.touchAll(s)
 	}
-	g.logIdle(s)
+	g.logIdle(s, all || s != before)
+	g.steps.Add(int64(len(s.touched)))
 	now := time.Now()
 	g.observe(s, now)
 	g.endHolds(s, now)
@@ -405,25 +431,45 @@ func (g *group) look(ctx context.Context) (wait time.Duration, err error) {
 	for name, view := range s.streams {
 		if view.err != nil {
 			g.log().Warn("a stream cannot be looked at; it is tried again", "stream", name, "error", view.err)
-			wait = storePause
+			wait, s.stale = storePause, true
 		}
+	}
+	if !s.stale {
+		clear(s.touched)
+		g.view = s
 	}
 	return wait, nil
 }
 
-// dropOverLocked takes out the holds that have ended, and those that were given up.
-func (g *group) dropOverLocked() {
-	for _, h := range g.over {
+// dropOverLocked takes out the holds that have ended, and those that were given up, if
+// that may be. It returns what they were of.
+func (g *group) dropOverLocked(givenUp bool) (keys []LeaseKey) {
+	drop := func(h *hold) {
+		delete(g.dated, h)
 		if g.holds[h.key] == h {
 			delete(g.holds, h.key)
+			h.worker.held--
 		}
+		keys = append(keys, h.key)
+	}
+	for _, h := range g.over {
+		drop(h)
 	}
 	g.over = nil
-	for key, h := range g.holds {
-		if h.isSilent() {
-			delete(g.holds, key)
+	if givenUp {
+		for _, h := range g.holds {
+			if h.isSilent() {
+				drop(h)
+			}
+		}
+		for h := range g.left {
+			if h.isSilent() {
+				delete(g.left, h)
+				h.worker.held--
+			}
 		}
 	}
+	return keys
 }
 
 func (h *hold) hasFailed() bool {
@@ -478,7 +524,11 @@ func (g *group) endHolds(s *survey, now time.Time) {
 	}()
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	for key, h := range g.holds {
+	for key := range s.touched {
+		h := g.holds[key]
+		if h == nil {
+			continue
+		}
 		it := s.items[key]
 		switch {
 		case s.streams[key.Stream] != nil && s.streams[key.Stream].err != nil: // nothing is known of it now
@@ -496,11 +546,18 @@ func (g *group) endHolds(s *survey, now time.Time) {
 		case it.lease.NextOwner != "" && !g.names[it.lease.NextOwner]:
 			h.end(now, h.drain, errAskedBy)
 		}
-		if !h.deadline.IsZero() && now.Sub(h.deadline) >= 0 && !h.isEnded() {
-			overdue = append(overdue, h)
-			h.lose(ErrLeaseLost)
-			delete(g.holds, key)
+	}
+	for h := range g.dated {
+		if now.Before(h.deadline) || h.isEnded() {
+			continue
+		}
+		overdue = append(overdue, h)
+		h.lose(ErrLeaseLost)
+		delete(g.dated, h)
+		if g.holds[h.key] == h {
+			delete(g.holds, h.key)
 			g.left[h] = true
+			s.touched[h.key] = true
 		}
 	}
 }
@@ -512,6 +569,7 @@ func (h *hold) end(now time.Time, how context.CancelCauseFunc, cause error) {
 	h.ending = true
 	if h.deadline.IsZero() {
 		h.deadline = now.Add(h.worker.cfg.HandOverTimeout)
+		h.group.dated[h] = true
 	}
 }
 
@@ -526,52 +584,51 @@ func (h *hold) isEnded() bool {
 
 // assign gives out what is free, and has leases handed over for balance.
 func (g *group) assign(ctx context.Context, s *survey, workers map[string]*Worker, now time.Time) error {
+	var timeout time.Duration
+	for _, w := range workers {
+		timeout = w.cfg.HandOverTimeout
+	}
+	g.mu.Lock()
+	for key := range s.touched {
+		if it := s.items[key]; it != nil {
+			it.taker, it.taken = nil, false
+			s.stand(it, g.standingLocked(it, timeout, now))
+		}
+	}
+	g.mu.Unlock()
 	if len(workers) == 0 {
 		return nil
 	}
-	var timeout time.Duration
-	names := make(map[string]bool) // true for local ones
-	for id, w := range workers {
-		names[id] = true
-		timeout = w.cfg.HandOverTimeout
+	all := make([]plan.Worker, 0, len(workers))
+	for id := range workers {
+		all = append(all, plan.Worker{Name: id, Local: true, Has: s.counts[id]})
 	}
-	var items []*item
-	var leases []plan.Lease
-	g.mu.Lock()
-	for _, it := range s.order {
-		h := g.holds[it.lease.LeaseKey]
-		if it.lease.Checkpoint.ShardEnd || len(it.waiting) > 0 || it.paused && h == nil {
-			continue
+	for id, count := range s.counts {
+		if id != "" && !g.names[id] { // another worker, which lives
+			all = append(all, plan.Worker{Name: id, Has: count})
 		}
-		l := plan.Lease{Owner: it.lease.Owner}
-		next := g.next[it.lease.LeaseKey]
-		switch {
-		case it.lease.NextOwner != "" && !g.names[it.lease.NextOwner] && (h != nil || g.names[it.lease.Owner]):
-			l.Owner, l.Moving = it.lease.NextOwner, true // release hands it over when the hold has ended
-		case h != nil && (h.ending || h.isEnded()):
-			l.Owner, l.Moving = next, true
-		case h != nil:
-			l.Owner, l.Moving = h.worker.cfg.WorkerID, h.hasFailed() // that stays where it is
-		case g.isFree(&it.lease, timeout, now):
-			l.Free = true
-			if next != "" {
-				l.Owner = next
+	}
+	items := slices.SortedFunc(maps.Values(s.free), func(a, b *item) int { return compareKeys(a.lease.LeaseKey, b.lease.LeaseKey) })
+	leases := standings(items)
+	moves, even := plan.AssignFree(leases, all, s.planned)
+	if !even {
+		g.mu.Lock()
+		items = items[:0]
+		for _, it := range s.sorted() {
+			if s.stand(it, g.standingLocked(it, timeout, now)); it.standing != nil {
+				items = append(items, it)
 			}
-		case it.lease.NextOwner != "":
-			l.Owner, l.Moving = it.lease.NextOwner, true
 		}
-		if !l.Free && l.Owner != "" && !g.names[l.Owner] {
-			names[l.Owner] = false // another worker, which lives
+		g.mu.Unlock()
+		g.steps.Add(int64(len(items)))
+		leases = standings(items)
+		for i := range all {
+			all[i].Has = 0
 		}
-		items, leases = append(items, it), append(leases, l)
-	}
-	g.mu.Unlock()
-	var all []plan.Worker
-	for id, local := range names {
-		all = append(all, plan.Worker{Name: id, Local: local})
+		moves = plan.Assign(leases, all)
 	}
 	var taken []*item
-	for _, move := range plan.Assign(leases, all) {
+	for _, move := range moves {
 		it := items[move.Lease]
 		if leases[move.Lease].Free {
 			it.taker = workers[move.To]
@@ -580,7 +637,49 @@ func (g *group) assign(ctx context.Context, s *survey, workers map[string]*Worke
 			return err
 		}
 	}
-	return g.take(ctx, taken)
+	if err := g.take(ctx, s, taken); err != nil {
+		return err
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for _, move := range moves {
+		s.stand(items[move.Lease], g.standingLocked(items[move.Lease], timeout, now))
+	}
+	return nil
+}
+
+func standings(items []*item) []plan.Lease {
+	leases := make([]plan.Lease, len(items))
+	for i, it := range items {
+		leases[i] = *it.standing
+	}
+	return leases
+}
+
+// standingLocked returns how plan sees an item, nil if there is nothing to be done in it.
+func (g *group) standingLocked(it *item, timeout time.Duration, now time.Time) *plan.Lease {
+	key := it.lease.LeaseKey
+	h, next := g.holds[key], g.next[key]
+	if it.lease.Checkpoint.ShardEnd || len(it.waiting) > 0 || it.paused && h == nil {
+		return nil
+	}
+	l := &plan.Lease{Owner: it.lease.Owner}
+	switch {
+	case it.lease.NextOwner != "" && !g.names[it.lease.NextOwner] && (h != nil || g.names[it.lease.Owner]):
+		l.Owner, l.Moving = it.lease.NextOwner, true // release hands it over when the hold has ended
+	case h != nil && (h.ending || h.isEnded()):
+		l.Owner, l.Moving = next, true
+	case h != nil:
+		l.Owner, l.Moving = h.worker.cfg.WorkerID, h.hasFailed() // that stays where it is
+	case g.isFree(&it.lease, timeout, now):
+		l.Free = true
+		if next != "" {
+			l.Owner = next
+		}
+	case it.lease.NextOwner != "":
+		l.Owner, l.Moving = it.lease.NextOwner, true
+	}
+	return l
 }
 
 // askFor has a lease handed over to a worker here: by its hold, or by a worker
@@ -602,7 +701,7 @@ func (g *group) askFor(ctx context.Context, it *item, to string, now time.Time) 
 
 // take makes workers the owners of leases that are free, under a new epoch, and
 // starts their holds.
-func (g *group) take(ctx context.Context, items []*item) error {
+func (g *group) take(ctx context.Context, s *survey, items []*item) error {
 	for chunk := range slices.Chunk(items, batchLeases) {
 		leases, from := make([]Lease, len(chunk)), make([]string, len(chunk))
 		for i, it := range chunk {
@@ -614,6 +713,7 @@ func (g *group) take(ctx context.Context, items []*item) error {
 		for i, it := range chunk {
 			if !stored[i] {
 				g.kick() // somebody was faster
+				s.stale = true
 				continue
 			}
 			it.lease = leases[i]
@@ -624,6 +724,7 @@ func (g *group) take(ctx context.Context, items []*item) error {
 			h.from = from[i]
 			g.mu.Lock()
 			g.holds[h.key] = h
+			h.worker.held++
 			g.mu.Unlock()
 			go h.run()
 		}
@@ -660,11 +761,12 @@ func (g *group) store(ctx context.Context, leases []Lease) (stored []bool, err e
 func (g *group) release(ctx context.Context, s *survey) error {
 	var released []Lease
 	g.mu.Lock()
-	for _, it := range s.order {
-		lease := it.lease
-		if it.taken || lease.Checkpoint.ShardEnd || !g.names[lease.Owner] || g.holds[lease.LeaseKey] != nil {
+	for key := range s.touched {
+		it := s.items[key]
+		if it == nil || it.taken || it.lease.Checkpoint.ShardEnd || !g.names[it.lease.Owner] || g.holds[key] != nil {
 			continue
 		}
+		lease := it.lease
 		lease.Owner = lease.NextOwner
 		lease.NextOwner = ""
 		if lease.Owner != "" {
@@ -673,10 +775,13 @@ func (g *group) release(ctx context.Context, s *survey) error {
 		released = append(released, lease)
 	}
 	g.mu.Unlock()
+	slices.SortFunc(released, func(a, b Lease) int { return compareKeys(a.LeaseKey, b.LeaseKey) })
 	for chunk := range slices.Chunk(released, batchLeases) {
-		if _, err := g.store(ctx, chunk); err != nil {
+		stored, err := g.store(ctx, chunk)
+		if err != nil {
 			return err
 		}
+		s.stale = s.stale || slices.Contains(stored, false)
 	}
 	return nil
 }
@@ -687,10 +792,8 @@ func (g *group) nextLook(now time.Time) time.Duration {
 	if g.records().Changed() == nil && wait == 0 {
 		wait = pollInterval
 	}
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	for _, h := range g.holds {
-		if left := h.deadline.Sub(now); !h.deadline.IsZero() && !h.isEnded() && (wait == 0 || left < wait) {
+	for h := range g.dated {
+		if left := h.deadline.Sub(now); !h.isEnded() && (wait == 0 || left < wait) {
 			wait = max(left, 1)
 		}
 	}
@@ -700,9 +803,9 @@ func (g *group) nextLook(now time.Time) time.Duration {
 // forget removes the leases of shards and streams that are not there any more. That of
 // a parent stays until its children have begun, who tell whether it was done.
 func (g *group) forget(ctx context.Context, s *survey) error {
-	for key, lease := range s.rows {
-		view := s.streams[key.Stream]
-		if key.Shard == "" || view == nil || view.err != nil || s.items[key] != nil || s.needed[key] {
+	for key := range s.touched {
+		row, view := s.rows[key], s.streams[key.Stream]
+		if row == nil || key.Shard == "" || view == nil || view.err != nil || s.items[key] != nil || s.isNeeded(row) {
 			continue
 		}
 		g.mu.Lock()
@@ -711,8 +814,14 @@ func (g *group) forget(ctx context.Context, s *survey) error {
 		if held {
 			continue
 		}
-		if _, err := g.leases.Delete(ctx, *lease); err != nil {
+		deleted, err := g.leases.Delete(ctx, *row)
+		if err != nil {
 			return err
+		}
+		if deleted {
+			delete(s.rows, key)
+		} else {
+			s.stale = true
 		}
 	}
 	return nil

@@ -45,6 +45,9 @@ type hold struct {
 	err       error      // of the last attempt, or what stopped the shard
 	failed    bool       // the shard was stopped
 	silent    bool       // the processor is not to be called any more
+	calls     []*Call    // that have not returned, the oldest first
+	waits     string     // what its goroutine waits for, if for no call
+	storing   int        // checkpoints that are being stored
 
 	// What follows belongs to the group's goroutine.
 	ending   bool      // it was told to end
@@ -68,11 +71,12 @@ func newHold(w *Worker, lease Lease, shard Shard, expired []*braid.TrimmedError)
 		written:     time.Now(),
 		delivered:   lease.Checkpoint,
 		processed:   lease.Checkpoint,
+		waits:       waitSource,
 	}
 	h.ctx, h.lose = context.WithCancelCause(context.Background())
 	h.reading, h.drain = context.WithCancelCause(h.ctx)
 	if w.cfg.Lanes > 1 || w.cfg.Acks {
-		h.tracker = newTracker(w.budget, lease.Checkpoint)
+		h.tracker = newTracker(w.budget, w.cfg.Lanes, lease.Checkpoint)
 	}
 	return h
 }
@@ -163,6 +167,8 @@ func (h *hold) update(ctx context.Context, fn func(tx *braid.Tx, lease *Lease) e
 		return err
 	}
 	defer h.endTurn()
+	h.beginStoring()
+	defer h.endStoring()
 	store := h.group.leases.(dbLeases) // the Config was checked
 	var written Lease
 	began := time.Now()
@@ -208,6 +214,8 @@ func (h *hold) checkpoint(ctx context.Context, to Checkpoint) error {
 	if !h.current().Checkpoint.before(to) {
 		return nil
 	}
+	h.beginStoring()
+	defer h.endStoring()
 	err := h.write(ctx, func(l *Lease) { l.advance(to) })
 	if err == nil {
 		h.worker.counts.checkpoints.Add(1)

@@ -24,45 +24,55 @@ const (
 	isPaused                           // by App.Pause
 )
 
-// logIdle logs what has begun and ended since the last look. Each look compares
-// streams; shards, of which there may be many, only the first one: what happens to
-// them later, their holds log.
-func (g *group) logIdle(s *survey) {
+// logIdle logs what has begun and ended since the last look. It visits what the look
+// does: shards that have changed, and, if all is true, streams. Of shards, only the first
+// look logs that they are paused: what happens to them later, their holds log.
+func (g *group) logIdle(s *survey, all bool) {
 	first := g.idle == nil
-	now := make(map[idleness]bool)
-	for name, view := range s.streams {
-		if view.err != nil {
-			if was := (idleness{awaitsStream, LeaseKey{Stream: name}}); g.idle[was] {
-				now[was] = true // nothing new is known
+	if first {
+		g.idle = make(map[idleness]bool)
+	}
+	var begun, ended []idleness
+	note := func(reason idleReason, key LeaseKey, now bool) {
+		it := idleness{reason, key}
+		switch {
+		case now && !g.idle[it]:
+			g.idle[it] = true
+			begun = append(begun, it)
+		case !now && g.idle[it]:
+			delete(g.idle, it)
+			ended = append(ended, it)
+		}
+	}
+	if all {
+		for name, view := range s.streams {
+			if view.err == nil { // otherwise nothing new is known
+				note(awaitsStream, LeaseKey{Stream: name}, !view.found)
 			}
-			continue
 		}
-		if !view.found {
-			now[idleness{awaitsStream, LeaseKey{Stream: name}}] = true
+		dead := g.awaitedDeadLetters()
+		for it := range g.idle {
+			if it.reason == awaitsDeadLetter && !slices.Contains(dead, it.key.Stream) {
+				note(awaitsDeadLetter, it.key, false)
+			}
 		}
-		if row := s.rows[LeaseKey{Stream: name}]; row != nil && row.Paused {
-			now[idleness{isPaused, row.LeaseKey}] = true
-		}
-	}
-	if s.app().Paused {
-		now[idleness{isPaused, LeaseKey{}}] = true
-	}
-	for _, name := range g.awaitedDeadLetters() {
-		now[idleness{awaitsDeadLetter, LeaseKey{Stream: name}}] = true
-	}
-	for key, row := range s.rows {
-		if first && key.Shard != "" && row.Paused {
-			now[idleness{isPaused, key}] = true
+		for _, name := range dead {
+			note(awaitsDeadLetter, LeaseKey{Stream: name}, true)
 		}
 	}
-	for it := range g.idle {
-		if it.key.Shard != "" && s.rows[it.key] != nil && s.rows[it.key].Paused {
-			now[it] = true
+	for key := range s.touched {
+		if key.Stream != "" && s.streams[key.Stream] == nil {
+			continue // no worker is to process it
+		}
+		row := s.rows[key]
+		paused := row != nil && row.Paused
+		if key.Shard == "" || first || !paused {
+			note(isPaused, key, paused)
 		}
 	}
-	was := g.idle
-	g.idle = now
-	for _, it := range missingIn(was, now) {
+	sortIdle(begun)
+	sortIdle(ended)
+	for _, it := range begun {
 		log := g.log().With(it.key.attrs()...)
 		switch it.reason {
 		case awaitsStream:
@@ -73,7 +83,7 @@ func (g *group) logIdle(s *survey) {
 			log.Warn("processing is paused")
 		}
 	}
-	for _, it := range missingIn(now, was) {
+	for _, it := range ended {
 		log := g.log().With(it.key.attrs()...)
 		switch it.reason {
 		case awaitsStream:
@@ -86,17 +96,10 @@ func (g *group) logIdle(s *survey) {
 	}
 }
 
-// missingIn returns what is in all and not in some, in a fixed order.
-func missingIn(some, all map[idleness]bool) (missing []idleness) {
-	for it := range all {
-		if !some[it] {
-			missing = append(missing, it)
-		}
-	}
-	slices.SortFunc(missing, func(a, b idleness) int {
+func sortIdle(all []idleness) {
+	slices.SortFunc(all, func(a, b idleness) int {
 		return cmp.Or(compareKeys(a.key, b.key), cmp.Compare(a.reason, b.reason))
 	})
-	return missing
 }
 
 // attrs names the key in a line of the log.

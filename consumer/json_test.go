@@ -35,6 +35,7 @@ var jsonOf = map[string]struct {
 	"PreparedCheckpoint": {unlisted: "is a handle"},
 	"Worker":             {unlisted: "is a handle"},
 	"Config":             {unlisted: "has functions and stores"},
+	"Call":               {value: jsonCall, text: jsonCallText},
 	"LeaseKey":           {value: jsonKey, text: `{"Stream":"orders","Shard":"shardId-000000000000"}`},
 	"Checkpoint":         {value: jsonCheckpoint, text: jsonCheckpointText},
 	"Lease": {
@@ -87,7 +88,8 @@ const (
 	jsonCheckpointText  = `{"Start":"TRIM_HORIZON","SequenceNumber":"` + jsonNumberText + `","SubSequenceNumber":4,"Partial":true}`
 	jsonRecordErrorText = `record ` + jsonNumberText + ` of shardId-000000000000: no such customer`
 	jsonShardErrorText  = `{"Stream":"orders","Shard":"shardId-000000000000","Err":"` + jsonRecordErrorText + `"}`
-	jsonShardText       = `{"Stream":"orders","Shard":"shardId-000000000000","State":"failed","Owner":"w","Epoch":3,"Checkpoint":` + jsonCheckpointText + `,` +
+	jsonCallText        = `{"Method":"ProcessRecords","Since":"2026-01-02T03:04:05Z","Attempt":2,"Records":1,"First":"` + jsonNumberText + `","Last":"` + jsonNumberText + `"}`
+	jsonShardText       = `{"Stream":"orders","Shard":"shardId-000000000000","State":"failed","Wait":"processor","Call":` + jsonCallText + `,"Owner":"w","Epoch":3,"Checkpoint":` + jsonCheckpointText + `,` +
 		`"Paused":false,"WaitingFor":["shardId-000000000000"],"Attempt":2,"BehindRecords":2,"BehindBytes":0,"Err":"` + jsonRecordErrorText + `","BehindLatest":"1m30s"}`
 )
 
@@ -98,9 +100,10 @@ var (
 	jsonCheckpoint  = consumer.Checkpoint{SequenceNumber: jsonNumber, SubSequenceNumber: 4, Partial: true}
 	jsonRecord      = consumer.Record{Record: braid.Record{PartitionKey: "k", Data: []byte("secret"), ShardID: "shardId-000000000000", SequenceNumber: jsonNumber, ArrivalTime: jsonTime}}
 	jsonRecordError = &consumer.RecordError{Record: jsonRecord, Err: errors.New("no such customer")}
+	jsonCall        = consumer.Call{Method: "ProcessRecords", Since: jsonTime, Attempt: 2, Records: 1, First: jsonNumber, Last: jsonNumber}
 	jsonShardError  = consumer.ShardError{LeaseKey: jsonKey, Err: jsonRecordError}
 	jsonShard       = consumer.ShardStatus{
-		LeaseKey: jsonKey, State: "failed", Owner: "w", Epoch: 3, Checkpoint: jsonCheckpoint, WaitingFor: []braid.ShardID{"shardId-000000000000"},
+		LeaseKey: jsonKey, State: "failed", Wait: "processor", Call: &jsonCall, Owner: "w", Epoch: 3, Checkpoint: jsonCheckpoint, WaitingFor: []braid.ShardID{"shardId-000000000000"},
 		Attempt: 2, Err: jsonRecordError, BehindRecords: 2, BehindLatest: 90 * time.Second,
 	}
 )

@@ -1,6 +1,7 @@
 package consumer
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"errors"
@@ -9,6 +10,7 @@ import (
 	"math"
 	"runtime/debug"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -164,7 +166,11 @@ type runner struct {
 	lanes []chan []Record
 	busy  sync.WaitGroup // the lanes' goroutines
 
-	behind       bool // the tip was not read since the shard began or fell behind
+	behind bool // the tip was not read since the shard began or fell behind
+
+	moved      chan struct{} // holds a token while there is something to checkpoint that the committer has not seen
+	committing chan struct{} // holds a token while a checkpoint is stored that was due
+
 	shardEnded   bool // the hook has returned nil
 	commitErrors int  // of a TxProcessor, one after the other
 }
@@ -174,13 +180,11 @@ func (r *runner) over() error { return context.Cause(r.flow) }
 
 // call runs a call of the processor, and makes an error of a panic. It does not
 // run it if nobody may call the processor any more.
-func (r *runner) call(fn func() error) (err error) {
-	r.mu.Lock()
-	silent := r.silent
-	r.mu.Unlock()
-	if silent {
+func (r *runner) call(call Call, fn func() error) (err error) {
+	if !r.beginCall(&call) {
 		return ErrLeaseLost
 	}
+	defer r.endCall(&call)
 	defer func() {
 		if v := recover(); v != nil {
 			err = &PanicError{Value: v, Stack: debug.Stack()}
@@ -195,7 +199,7 @@ func (r *runner) until(what string, hook func() error) error {
 		if cause := r.over(); cause != nil {
 			return cause
 		}
-		err := r.call(hook)
+		err := r.call(Call{Method: what, Attempt: attempt}, hook)
 		if err == nil {
 			r.recover()
 			return nil
@@ -221,7 +225,7 @@ func (r *runner) initialize() error {
 
 func (r *runner) requestShutdown() {
 	if hook, has := r.hooks.(ShutdownRequester); has {
-		if err := r.call(func() error { return hook.ShutdownRequested(r.ctx, r.checkpointer()) }); err != nil {
+		if err := r.call(Call{Method: "ShutdownRequested", Attempt: 1}, func() error { return hook.ShutdownRequested(r.ctx, r.checkpointer()) }); err != nil {
 			r.log.Warn("a hook has failed; it is not called again", "hook", "ShutdownRequested", "error", err)
 		}
 	}
@@ -229,7 +233,7 @@ func (r *runner) requestShutdown() {
 
 func (r *runner) loseLease(cause error) {
 	if hook, has := r.hooks.(LeaseLoser); has {
-		err := r.call(func() error { hook.LeaseLost(context.WithoutCancel(r.ctx), cause); return nil })
+		err := r.call(Call{Method: "LeaseLost", Attempt: 1}, func() error { hook.LeaseLost(context.WithoutCancel(r.ctx), cause); return nil })
 		if err != nil {
 			r.log.Warn("a hook has failed; it is not called again", "hook", "LeaseLost", "error", err)
 		}
@@ -244,43 +248,41 @@ func (r *runner) work() error {
 			return err
 		}
 	}
+	stop := r.startCommitter()
+	err := r.walk()
+	if r.tracker != nil && r.cfg.Acks && errors.Is(r.over(), errDrained) {
+		r.requestShutdown()
+		r.wait(waitDone)
+		_ = r.tracker.empty(r.ctx) // what was given out is still to be acknowledged
+	}
+	if failed := stop(); failed != nil && err != nil {
+		return failed
+	}
+	if !r.cfg.Acks && errors.Is(r.over(), errDrained) {
+		r.requestShutdown()
+	}
+	if cause := r.over(); err != nil && cause != nil {
+		err = cause // it may be the error of a lane
+	}
+	return err
+}
+
+// walk reads the shard, and runs lanes if there are any.
+func (r *runner) walk() error {
 	if r.tracker == nil {
-		err := r.read()
-		if errors.Is(r.over(), errDrained) {
-			r.requestShutdown()
-		}
-		return err
+		return r.read()
 	}
 	for range r.cfg.Lanes {
 		r.lanes = append(r.lanes, make(chan []Record, maxTrackedPages+1))
 	}
-	for _, lane := range r.lanes {
-		r.busy.Go(func() { r.runLane(lane) })
+	for i, lane := range r.lanes {
+		r.busy.Go(func() { r.runLane(i, lane) })
 	}
-	stop := make(chan struct{})
-	var committer sync.WaitGroup
-	committer.Go(func() { r.commitMarks(stop) })
 	err := r.read()
 	for _, lane := range r.lanes {
 		close(lane)
 	}
 	r.busy.Wait()
-	if errors.Is(r.over(), errDrained) {
-		r.requestShutdown()
-		if r.cfg.Acks {
-			_ = r.tracker.wait(r.ctx, 0, 0) // what was given out is still to be acknowledged
-		}
-	}
-	close(stop)
-	committer.Wait()
-	if cause := r.over(); err != nil && cause != nil {
-		err = cause // it may be the error of a lane
-	}
-	if context.Cause(r.ctx) == nil {
-		if failed := r.insist(r.tracker.at()); failed != nil && err != nil {
-			return failed
-		}
-	}
 	return err
 }
 
@@ -305,24 +307,33 @@ func (r *runner) read() error {
 			if r.cfg.Acks {
 				pages = math.MaxInt // they may be small, and acknowledged by the hundred
 			}
-			if err := r.tracker.wait(r.flow, pages, r.cfg.BatchBytes); err != nil {
+			r.wait(waitDone)
+			if err := r.tracker.room(r.flow, pages, r.cfg.BatchBytes); err != nil {
 				return err
 			}
 		}
-		if err := budget.acquire(r.flow, r.cfg.BatchBytes); err != nil {
-			return err
+		r.wait(waitSource)
+		taken := budget.take()
+		page, err := source.Read(r.flow, r.key.Stream, r.key.Shard, at, max(r.cfg.BatchRecords, minPageRecords), taken)
+		if err != nil {
+			page = Page{}
 		}
-		page, err := source.Read(r.flow, r.key.Stream, r.key.Shard, at, max(r.cfg.BatchRecords, minPageRecords), r.cfg.BatchBytes)
-		budget.release(r.cfg.BatchBytes - page.Bytes)
+		budget.give(taken - page.Bytes)
+		if err == nil && attempt > 1 {
+			r.recover()
+		}
 		switch {
 		case err != nil:
 		case len(page.Records) == 0 && !page.EndOfShard:
+			budget.give(page.Bytes) // none, unless the source is wrong
 			at = page.Next
+			r.wait(waitRecords)
 			err = r.waitAtTip(at)
 			lingered = false
 		case r.cfg.Linger > 0 && !lingered && page.AtTip && !page.EndOfShard && len(page.Records) < r.cfg.BatchRecords && page.Bytes < r.cfg.BatchBytes:
-			budget.release(page.Bytes)
-			lingered = true
+			budget.give(page.Bytes)
+			page, lingered = Page{}, true
+			r.wait(waitRecords)
 			err = sleep(r.flow, r.cfg.Linger)
 		default:
 			at, lingered = page.Next, false
@@ -367,11 +378,7 @@ func (r *runner) readError(at braid.Position, err error, attempt int) (braid.Pos
 	}
 	r.log.Warn("the shard cannot be read; it is tried again", "attempt", attempt, "error", err)
 	r.retrying(attempt, err)
-	if err := r.cfg.pause(r.flow, attempt, err); err != nil {
-		return at, err
-	}
-	r.recover()
-	return at, nil
+	return at, r.cfg.pause(r.flow, attempt, err)
 }
 
 // tellOfGap tells of records that were removed before they were processed. The error
@@ -382,7 +389,7 @@ func (r *runner) tellOfGap(gap *braid.TrimmedError) error {
 	if r.cfg.OnGap == nil {
 		return nil
 	}
-	return r.call(func() error { return r.cfg.OnGap(r.ctx, r.key.Stream, gap) })
+	return r.call(Call{Method: "OnGap", Attempt: 1}, func() error { return r.cfg.OnGap(r.ctx, r.key.Stream, gap) })
 }
 
 // pass makes a place done at which there is no record for the processor.
@@ -391,13 +398,7 @@ func (r *runner) pass(place Checkpoint) error {
 		r.tracker.pass(place)
 		return nil
 	}
-	r.mu.Lock()
-	r.processed = place
-	r.mu.Unlock()
-	if r.cfg.ManualCheckpoints {
-		return nil
-	}
-	return r.insist(place)
+	return r.move(place)
 }
 
 // give gives a page to the processor. If it ends with something that is not for the
@@ -415,7 +416,7 @@ func (r *runner) give(page *Page, from Checkpoint) error {
 
 func (r *runner) giveRecords(page *Page, records []Record) error {
 	if len(records) == 0 {
-		r.worker.budget.release(page.Bytes)
+		r.worker.budget.give(page.Bytes)
 		return nil
 	}
 	if r.tracker != nil {
@@ -424,13 +425,16 @@ func (r *runner) giveRecords(page *Page, records []Record) error {
 		r.giveToLanes(records)
 		return nil
 	}
-	defer r.worker.budget.release(page.Bytes)
+	defer r.worker.budget.give(page.Bytes)
 	rest := *page // how far it is behind a batch: also by the batches after it
 	rest.BehindRecords += int64(len(records))
 	rest.BehindBytes += sizeOf(records)
 	for batch := range slices.Chunk(records, r.cfg.BatchRecords) {
 		rest.BehindRecords -= int64(len(batch))
 		rest.BehindBytes -= sizeOf(batch)
+		if err := r.waitForCommitter(); err != nil {
+			return err
+		}
 		r.noteGiven(batch)
 		if err := r.deliver(batch, &rest); err != nil {
 			return err
@@ -503,6 +507,7 @@ func (r *runner) records(page *Page, from Checkpoint) (records []Record, end Che
 // much to do.
 func (r *runner) giveToLanes(records []Record) {
 	if len(r.lanes) == 1 {
+		r.tracker.feed(0)
 		r.lanes[0] <- records
 		return
 	}
@@ -513,6 +518,7 @@ func (r *runner) giveToLanes(records []Record) {
 	}
 	for i, part := range parts {
 		if len(part) > 0 {
+			r.tracker.feed(i)
 			r.lanes[i] <- part
 		}
 	}
@@ -521,7 +527,7 @@ func (r *runner) giveToLanes(records []Record) {
 var laneSeed = maphash.MakeSeed()
 
 // runLane is the goroutine of a lane. It ends when its channel is closed.
-func (r *runner) runLane(lane chan []Record) {
+func (r *runner) runLane(number int, lane chan []Record) {
 	returned := false
 	defer func() {
 		if !returned { // by runtime.Goexit
@@ -533,30 +539,16 @@ func (r *runner) runLane(lane chan []Record) {
 	}()
 	for records := range lane {
 		for batch := range slices.Chunk(records, r.cfg.BatchRecords) {
-			if r.over() != nil {
+			if r.waitForCommitter() != nil || r.over() != nil {
 				break
 			}
 			if err := r.deliver(batch, nil); err != nil && r.over() == nil {
 				r.halt(err)
 			}
 		}
+		r.tracker.fed(number)
 	}
 	returned = true
-}
-
-// commitMarks is the goroutine that stores the watermark whenever it has moved: one
-// write at a time, so that each takes all that was done meanwhile.
-func (r *runner) commitMarks(stop chan struct{}) {
-	for {
-		select {
-		case <-r.tracker.moved:
-			if err := r.insist(r.tracker.at()); err != nil && r.over() == nil {
-				r.halt(err)
-			}
-		case <-stop:
-			return
-		}
-	}
 }
 
 // deliver gives records to the processor until they are done: again and again, then
@@ -659,10 +651,11 @@ func (r *runner) giveOneByOne(records []Record, page *Page, attempts int, err er
 // try gives records to the processor once. If it returns nil, they are done.
 func (r *runner) try(records []Record, page *Page, attempt int) error {
 	batch := r.batch(records, page, attempt)
+	call := Call{Method: "ProcessRecords", Attempt: attempt, Records: len(records), First: records[0].SequenceNumber, Last: records[len(records)-1].SequenceNumber}
 	began := time.Now()
 	defer func() { r.worker.counts.processing.Add(int64(time.Since(began))) }()
 	if r.tx == nil {
-		if err := r.call(func() error { return r.plain.ProcessRecords(r.ctx, batch) }); err != nil {
+		if err := r.call(call, func() error { return r.plain.ProcessRecords(r.ctx, batch) }); err != nil {
 			return err
 		}
 		return r.done(records)
@@ -673,7 +666,7 @@ func (r *runner) try(records []Record, page *Page, attempt int) error {
 		if failed = nil; !lease.Checkpoint.before(last) {
 			return nil // a commit of unknown outcome has come through
 		}
-		failed = r.call(func() error { return r.tx.ProcessRecords(r.ctx, tx, batch) })
+		failed = r.call(call, func() error { return r.tx.ProcessRecords(r.ctx, tx, batch) })
 		lease.advance(last)
 		return failed
 	})
@@ -708,13 +701,7 @@ func (r *runner) done(records []Record) error {
 		r.tracker.done(records)
 		return nil
 	}
-	r.mu.Lock()
-	r.processed = last
-	r.mu.Unlock()
-	if r.cfg.ManualCheckpoints {
-		return nil
-	}
-	return r.insist(last)
+	return r.move(last)
 }
 
 // passFailed does what the Config says about a record that has failed.
@@ -730,7 +717,9 @@ func (r *runner) passFailed(record *Record, attempts int, cause error) error {
 		r.worker.counts.skipped.Add(1)
 		r.log.Error("a record has failed, and is skipped", "record", record.SequenceNumber, "error", cause)
 	default:
-		return &RecordError{Record: *record, Err: fmt.Errorf("after %d attempts: %w", attempts, cause)}
+		failed := *record // alone: a shard that is stopped must not keep the page
+		failed.PartitionKey, failed.Data = strings.Clone(record.PartitionKey), bytes.Clone(record.Data)
+		return &RecordError{Record: failed, Err: fmt.Errorf("after %d attempts: %w", attempts, cause)}
 	}
 	r.recover()
 	if r.tracker != nil {
@@ -775,8 +764,9 @@ func (r *runner) putDeadLetter(record *Record, attempts int, cause error) error 
 
 // end finishes the shard: all its records have been given out.
 func (r *runner) end() error {
+	r.wait(waitDone)
 	if r.tracker != nil && !r.cfg.Acks {
-		if err := r.tracker.wait(r.flow, 0, 0); err != nil {
+		if err := r.tracker.empty(r.flow); err != nil {
 			return err
 		}
 	}
@@ -787,7 +777,7 @@ func (r *runner) end() error {
 		}
 	}
 	if r.cfg.Acks { // the hook may have acknowledged the last ones
-		if err := r.tracker.wait(r.flow, 0, 0); err != nil {
+		if err := r.tracker.empty(r.flow); err != nil {
 			return err
 		}
 	}

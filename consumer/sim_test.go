@@ -2,6 +2,7 @@ package consumer_test
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"flag"
 	"fmt"
@@ -26,11 +27,11 @@ import (
 
 // The simulation proves what the package promises about ownership, checkpoints and
 // effects. Random histories, each from one seed, run in a bubble: workers join,
-// leave and hang, processors fail and panic, shards are split, merged and trimmed,
-// the application is paused and the power is cut. Every commit of a lease is judged
-// in the order in which it was made, and the disk is copied in the middle of file
-// operations: in each such image a worker goes on, and every record must have had
-// its effect exactly once.
+// leave and hang, processors fail, panic and are stuck beside healthy ones, shards are
+// split, merged and trimmed, the application is paused and the power is cut. Every
+// commit of a lease is judged in the order in which it was made, and the disk is copied
+// in the middle of file operations: in each such image a worker goes on, and every
+// record must have had its effect exactly once.
 //
 //	go test -run Simulation -braid.seeds 5000 ./consumer    # more
 //	go test -run Simulation -braid.seed 17 -v ./consumer    # one again
@@ -44,7 +45,7 @@ var (
 const simSteps = 60
 
 type simTotals struct {
-	records, deliveries, checkpoints, takes, zombies, ended, stops, images, restarts, tips atomic.Int64
+	records, deliveries, checkpoints, takes, zombies, ended, stops, stuck, images, restarts, tips atomic.Int64
 }
 
 func TestSimulation(t *testing.T) {
@@ -65,8 +66,8 @@ func TestSimulation(t *testing.T) {
 			})
 		}
 	})
-	t.Logf("%d records, %d deliveries, %d checkpoints, %d leases taken, %d of them from processors that were still at work, %d shards ended, %d stops, %d restarts, %d crash images, %d times at the tip",
-		totals.records.Load(), totals.deliveries.Load(), totals.checkpoints.Load(), totals.takes.Load(), totals.zombies.Load(), totals.ended.Load(), totals.stops.Load(), totals.restarts.Load(), totals.images.Load(), totals.tips.Load())
+	t.Logf("%d records, %d deliveries, %d checkpoints, %d leases taken, %d of them from processors that were still at work, %d shards ended, %d stops, %d stuck shards, %d restarts, %d crash images, %d times at the tip",
+		totals.records.Load(), totals.deliveries.Load(), totals.checkpoints.Load(), totals.takes.Load(), totals.zombies.Load(), totals.ended.Load(), totals.stops.Load(), totals.stuck.Load(), totals.restarts.Load(), totals.images.Load(), totals.tips.Load())
 }
 
 // simulation is one history.
@@ -85,10 +86,11 @@ type simulation struct {
 	workers map[string]*simWorker
 	steps   []string // for the reader of a failure
 
-	mu      sync.Mutex      // guards the fields below
-	chaos   *rand.Rand      // of processors, which the scheduler calls
-	calm    bool            // nothing fails or hangs any more
-	stopped map[string]bool // workers whose Stop has returned
+	mu      sync.Mutex                      // guards the fields below
+	chaos   *rand.Rand                      // of processors, which the scheduler calls
+	calm    bool                            // nothing fails or hangs by chance any more
+	stuck   map[braid.ShardID]chan struct{} // processors of these shards hang until it is closed
+	stopped map[string]bool                 // workers whose Stop has returned
 }
 
 type simWorker struct {
@@ -177,6 +179,8 @@ func (s *simulation) step() {
 		s.pause()
 	case n < 87:
 		s.crash()
+	case n < 90:
+		s.stick()
 	default:
 		d := time.Duration(s.random.IntN(30000)) * time.Millisecond
 		s.logf("sleep %v", d)
@@ -184,6 +188,7 @@ func (s *simulation) step() {
 	}
 	if s.random.IntN(2) == 0 {
 		synctest.Wait()
+		require.NoError(s.t, consumer.CheckView(s.t.Context(), s.db, "sim"))
 	}
 }
 
@@ -211,6 +216,10 @@ func (s *simulation) join() {
 func (s *simulation) run(name string) {
 	s.logf("%s joins", name)
 	cfg := &consumer.Config{App: "sim", Streams: []string{"in"}, WorkerID: name, HandOverTimeout: simHandOver, BatchRecords: 1 + s.random.IntN(9), MaxAttempts: -1, OnGap: s.judge.gap}
+	if s.random.IntN(2) == 0 { // a budget that one batch uses up
+		cfg.BatchBytes = 1 + s.random.IntN(64)
+		cfg.MaxBytes = int64(cfg.BatchBytes + s.random.IntN(64))
+	}
 	w, err := consumer.NewTx(s.db, cfg, simProcessor{s})
 	require.NoError(s.t, err)
 	sw := &simWorker{w: w, ended: make(chan struct{})}
@@ -281,6 +290,46 @@ func (s *simulation) pause() {
 	require.NoError(s.t, app.Resume(s.t.Context(), key))
 }
 
+// stick has the processors of some shards hang, and checks that the others do not mind:
+// the workers' budgets may be used up by a single record.
+func (s *simulation) stick() {
+	if len(s.workers) == 0 {
+		return
+	}
+	release := make(chan struct{})
+	stuck := make(map[braid.ShardID]chan struct{})
+	for _, sh := range s.stream.Shards() {
+		if s.random.IntN(2) == 0 {
+			stuck[sh.ID()] = release
+		}
+	}
+	s.logf("%d shards are stuck", len(stuck))
+	s.mu.Lock()
+	s.calm, s.stuck = true, stuck
+	s.mu.Unlock()
+	s.put()
+	time.Sleep(10 * simHandOver) // hangs and retries from before are over
+	synctest.Wait()
+	s.put()
+	time.Sleep(simHandOver) // a transaction that hangs may have the turn of those that meet conflicts
+	synctest.Wait()
+	app, err := consumer.OpenApp(s.db, "sim")
+	require.NoError(s.t, err)
+	status, err := app.Status(s.t.Context())
+	require.NoError(s.t, err)
+	for _, shard := range status.Shards {
+		if stuck[shard.Shard] == nil && shard.BehindRecords > 0 && len(shard.WaitingFor) == 0 {
+			s.t.Errorf("beside stuck shards there is %s", describe(shard))
+		}
+	}
+	s.totals.stuck.Add(int64(len(stuck)))
+	s.mu.Lock()
+	s.calm, s.stuck = false, nil
+	s.mu.Unlock()
+	close(release)
+	synctest.Wait()
+}
+
 // crash cuts the power, and goes on with what is left.
 func (s *simulation) crash() {
 	s.logf("power cut")
@@ -309,7 +358,7 @@ func (s *simulation) settle() {
 	count := make(map[string]int)
 	for _, shard := range status.Shards {
 		if shard.BehindRecords != 0 || shard.State != "running" && shard.State != "done" {
-			s.t.Errorf("at the end there is %+v", shard)
+			s.t.Errorf("at the end there is %s", describe(shard))
 		}
 		if shard.State == "running" {
 			count[shard.Owner]++
@@ -325,8 +374,6 @@ func (s *simulation) settle() {
 	s.checkEffects(s.db, s.nextID)
 }
 
-// process gives every record its effect, which must not have been there, and must
-// come in the order of its key.
 // simProcessor is the processor of a simulation, with a hook.
 type simProcessor struct{ *simulation }
 
@@ -363,6 +410,8 @@ func (s simProcessor) TipReached(ctx context.Context, c *consumer.Checkpointer) 
 	return nil
 }
 
+// process gives every record its effect, which must not have been there, and must
+// come in the order of its key.
 func (s *simulation) process(ctx context.Context, tx *braid.Tx, batch *consumer.Batch) error {
 	lease := batch.Lease()
 	s.mu.Lock()
@@ -380,10 +429,12 @@ func (s *simulation) process(ctx context.Context, tx *braid.Tx, batch *consumer.
 		return err
 	}
 	s.mu.Lock()
-	fate, calm := s.chaos.IntN(40), s.calm
+	fate, calm, stuck := s.chaos.IntN(40), s.calm, s.stuck[lease.Shard]
 	hang := time.Duration(s.chaos.IntN(4)) * simHandOver
 	s.mu.Unlock()
 	switch {
+	case stuck != nil:
+		<-stuck
 	case calm:
 	case fate < 3:
 		return errors.New("the processor fails")
@@ -398,6 +449,15 @@ func (s *simulation) process(ctx context.Context, tx *braid.Tx, batch *consumer.
 		}
 	}
 	return nil
+}
+
+// describe returns all that a status says of a shard: %v is its key alone.
+func describe(shard consumer.ShardStatus) string {
+	text, err := json.Marshal(shard)
+	if err != nil {
+		return err.Error()
+	}
+	return string(text)
 }
 
 var errTwice = errors.New("the record had its effect already, or came before an earlier one")

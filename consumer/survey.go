@@ -4,21 +4,28 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"maps"
 	"slices"
 	"strings"
 
 	"github.com/braidstream/braid"
+	"github.com/braidstream/braid/consumer/internal/plan"
 )
 
-// survey is what there is to process, and how far it is, at one time.
+// survey is what there is to process, and how far it is, at one time. That of a group is
+// kept, and brought up to date by each look: see view.go.
 type survey struct {
-	rows    map[LeaseKey]*Lease // that are stored
-	streams map[string]*streamView
-	items   map[LeaseKey]*item
-	order   []*item // by stream and shard
+	rows     map[LeaseKey]*Lease // that are stored
+	streams  map[string]*streamView
+	items    map[LeaseKey]*item
+	children map[LeaseKey][]*item // of shards, even of those that have expired
 
-	// needed are leases of parents that have expired, whose children have not begun.
-	needed map[LeaseKey]bool
+	// What follows belongs to the survey of a group.
+	touched map[LeaseKey]bool // what has changed since the last look
+	stale   bool              // it is not to be used for another look
+	planned int               // items that have a standing
+	counts  map[string]int    // of leases that workers have, by their standing
+	free    map[LeaseKey]*item
 }
 
 // streamView is a stream that the application names.
@@ -27,6 +34,9 @@ type streamView struct {
 	info  Stream
 	met   bool  // there is a lease of the stream as it is now
 	err   error // why nothing is known of it now
+
+	paused   bool       // the stream, or the application
+	topology dbTopology // if it is one of the database
 }
 
 // item is a shard that is there.
@@ -39,6 +49,8 @@ type item struct {
 
 	taker *Worker // who is to get it
 	taken bool    // and has
+
+	standing *plan.Lease // how plan sees it; nil if there is nothing to be done in it
 }
 
 // app returns the lease of the application.
@@ -52,7 +64,15 @@ func (s *survey) app() Lease {
 // survey looks at the leases and at the streams of those names; without names, at
 // those that the application has met.
 func (g *group) survey(ctx context.Context, names []string) (*survey, error) {
-	s := &survey{rows: make(map[LeaseKey]*Lease), streams: make(map[string]*streamView), items: make(map[LeaseKey]*item)}
+	s := &survey{
+		rows:     make(map[LeaseKey]*Lease),
+		streams:  make(map[string]*streamView),
+		items:    make(map[LeaseKey]*item),
+		children: make(map[LeaseKey][]*item),
+		touched:  make(map[LeaseKey]bool),
+		counts:   make(map[string]int),
+		free:     make(map[LeaseKey]*item),
+	}
 	leases, err := g.leases.List(ctx)
 	if err != nil {
 		return nil, err
@@ -69,7 +89,11 @@ func (g *group) survey(ctx context.Context, names []string) (*survey, error) {
 	for name := range s.streams {
 		view := &streamView{}
 		s.streams[name] = view
-		view.info, err = g.records().Stream(ctx, name)
+		if source, is := g.records().(dbSource); is {
+			view.info, view.topology, err = source.look(name)
+		} else {
+			view.info, err = g.records().Stream(ctx, name)
+		}
 		switch {
 		case err == nil:
 			view.found = true
@@ -88,40 +112,60 @@ func (g *group) survey(ctx context.Context, names []string) (*survey, error) {
 // derive works out what is to be done in each shard: from the shards themselves, not
 // from which leases there are.
 func (s *survey) derive() {
-	s.needed = make(map[LeaseKey]bool)
 	for name, view := range s.streams {
 		if !view.found || !view.met {
 			continue
 		}
-		paused := s.app().Paused || s.rows[LeaseKey{Stream: name}].Paused
+		view.paused = s.app().Paused || s.rows[LeaseKey{Stream: name}].Paused
 		for _, shard := range view.info.Shards {
-			key := LeaseKey{name, shard.ID}
-			it := &item{shard: shard, lease: Lease{LeaseKey: key, Checkpoint: Checkpoint{Start: shard.Start}}}
-			if row := s.rows[key]; row != nil {
-				if row.Incarnation == view.info.Incarnation {
-					it.lease = *row
-				} else { // of a stream that was deleted; its place is taken
-					it.lease.Version, it.lease.Epoch = row.Version, row.Epoch
-				}
-			}
-			it.lease.Incarnation = view.info.Incarnation
-			it.paused = paused || it.lease.Paused
-			s.items[key] = it
-			s.order = append(s.order, it)
+			s.add(name, shard)
 		}
 	}
-	for _, it := range s.order {
-		for _, id := range it.shard.Parents {
-			key := LeaseKey{it.lease.Stream, id}
-			switch parent := s.items[key]; {
-			case parent != nil && !parent.lease.Checkpoint.ShardEnd:
-				it.waiting = append(it.waiting, id)
-			case parent == nil && it.lease.Epoch == 0: // it has expired, and nobody has begun with this one
-				s.noteExpired(it, key)
-			}
+	for _, it := range s.items {
+		s.relate(it)
+	}
+}
+
+// add adds a shard of a stream that the application has met.
+func (s *survey) add(stream string, shard Shard) *item {
+	it := &item{shard: shard, lease: Lease{LeaseKey: LeaseKey{stream, shard.ID}}}
+	s.items[it.lease.LeaseKey] = it
+	for _, id := range shard.Parents {
+		parent := LeaseKey{stream, id}
+		s.children[parent] = append(s.children[parent], it)
+	}
+	s.read(it)
+	return it
+}
+
+// read sets the lease of an item to the stored one, or to what stands for none.
+func (s *survey) read(it *item) {
+	key := it.lease.LeaseKey
+	view := s.streams[key.Stream]
+	it.lease = Lease{LeaseKey: key, Checkpoint: Checkpoint{Start: it.shard.Start}}
+	if row := s.rows[key]; row != nil {
+		if row.Incarnation == view.info.Incarnation {
+			it.lease = *row
+		} else { // of a stream that was deleted; its place is taken
+			it.lease.Version, it.lease.Epoch = row.Version, row.Epoch
 		}
 	}
-	slices.SortFunc(s.order, func(a, b *item) int { return compareKeys(a.lease.LeaseKey, b.lease.LeaseKey) })
+	it.lease.Incarnation = view.info.Incarnation
+	it.paused = view.paused || it.lease.Paused
+}
+
+// relate works out what the parents of an item mean to it.
+func (s *survey) relate(it *item) {
+	it.waiting, it.lost = nil, nil
+	for _, id := range it.shard.Parents {
+		key := LeaseKey{it.lease.Stream, id}
+		switch parent := s.items[key]; {
+		case parent != nil && !parent.lease.Checkpoint.ShardEnd:
+			it.waiting = append(it.waiting, id)
+		case parent == nil && it.lease.Epoch == 0: // it has expired, and nobody has begun with this one
+			s.noteExpired(it, key)
+		}
+	}
 }
 
 // noteExpired notes what is known of a parent that has expired.
@@ -129,13 +173,25 @@ func (s *survey) noteExpired(it *item, parent LeaseKey) {
 	row := s.rows[parent]
 	switch {
 	case row != nil && row.Incarnation == it.lease.Incarnation:
-		s.needed[parent] = true
 		if !row.Checkpoint.ShardEnd {
 			it.lost = append(it.lost, &braid.TrimmedError{Shard: parent.Shard, FirstLost: row.Checkpoint.SequenceNumber})
 		}
 	case it.lease.Version == 0: // made and gone since somebody looked
 		it.lost = append(it.lost, &braid.TrimmedError{Shard: parent.Shard})
 	}
+}
+
+// isNeeded reports whether a row is that of a parent that has expired, whose children
+// have not all begun.
+func (s *survey) isNeeded(row *Lease) bool {
+	return slices.ContainsFunc(s.children[row.LeaseKey], func(child *item) bool {
+		return child.lease.Epoch == 0 && child.lease.Incarnation == row.Incarnation
+	})
+}
+
+// sorted returns the items by stream and shard.
+func (s *survey) sorted() []*item {
+	return slices.SortedFunc(maps.Values(s.items), func(a, b *item) int { return compareKeys(a.lease.LeaseKey, b.lease.LeaseKey) })
 }
 
 func compareKeys(a, b LeaseKey) int {

@@ -34,7 +34,7 @@ func (r *runner) waitAtTip(at braid.Position) error {
 				r.halt(errGoexit)
 			}
 		}()
-		if r.tracker.wait(ctx, 0, 0) == nil && ctx.Err() == nil {
+		if r.tracker.empty(ctx) == nil && ctx.Err() == nil {
 			_ = r.tipReached(hook) // an error says that the hold is over, which the caller sees
 		}
 		returned = true

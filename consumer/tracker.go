@@ -18,7 +18,9 @@ type tracker struct {
 	watermark Checkpoint
 	pages     int
 	bytes     int
-	changed   chan struct{} // closed when records are done; nil while nobody waits
+	load      []int         // parts of pages that each lane still has to process
+	idle      int           // lanes that have none
+	changed   chan struct{} // closed when records are done or a lane is idle; nil while nobody waits
 }
 
 // tracked is a record that is not before the watermark.
@@ -32,8 +34,8 @@ type tracked struct {
 // before the watermark.
 type trackedPage struct{ records, bytes int }
 
-func newTracker(b *budget, at Checkpoint) *tracker {
-	return &tracker{budget: b, moved: make(chan struct{}, 1), watermark: at}
+func newTracker(b *budget, lanes int, at Checkpoint) *tracker {
+	return &tracker{budget: b, moved: make(chan struct{}, 1), watermark: at, load: make([]int, lanes), idle: lanes}
 }
 
 // add takes records that are given to the processor, with bytes of the budget.
@@ -61,7 +63,7 @@ func (t *tracker) done(records []Record) {
 	}
 	free := t.advanceLocked()
 	t.mu.Unlock()
-	t.budget.release(free)
+	t.budget.give(free)
 }
 
 // pass moves the watermark to a place at which there is no record to be done, when all
@@ -71,7 +73,7 @@ func (t *tracker) pass(place Checkpoint) {
 	t.entries = append(t.entries, tracked{place, true, nil})
 	free := t.advanceLocked()
 	t.mu.Unlock()
-	t.budget.release(free)
+	t.budget.give(free)
 }
 
 func (t *tracker) advanceLocked() (free int) {
@@ -93,15 +95,38 @@ func (t *tracker) advanceLocked() (free int) {
 		return 0
 	}
 	t.entries = t.entries[n:]
-	if t.changed != nil {
-		close(t.changed)
-		t.changed = nil
-	}
+	t.wakeLocked()
 	select {
 	case t.moved <- struct{}{}:
 	default:
 	}
 	return free
+}
+
+// wakeLocked has those who wait look again.
+func (t *tracker) wakeLocked() {
+	if t.changed != nil {
+		close(t.changed)
+		t.changed = nil
+	}
+}
+
+// feed notes that a lane was given a part of a page, and fed that it has processed one.
+func (t *tracker) feed(lane int) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.load[lane]++; t.load[lane] == 1 {
+		t.idle--
+	}
+}
+
+func (t *tracker) fed(lane int) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.load[lane]--; t.load[lane] == 0 {
+		t.idle++
+		t.wakeLocked()
+	}
 }
 
 // at returns the watermark.
@@ -128,11 +153,26 @@ func (t *tracker) with(record *Record) Checkpoint {
 	return at
 }
 
-// wait waits until no more than so many pages and bytes are not done.
-func (t *tracker) wait(ctx context.Context, pages, bytes int) error {
+// room waits until the shard may be read on: no more than so many pages and bytes lie
+// after the watermark, and if they are more than a read may bring now, a lane has
+// nothing to do. So when the budget is short, no shard reads ahead of its processor, and
+// none is kept from reading by what other shards hold.
+func (t *tracker) room(ctx context.Context, pages, bytes int) error {
+	return t.until(ctx, func() bool {
+		return t.pages <= pages && t.bytes <= bytes && (t.idle > 0 || t.bytes <= t.budget.size())
+	})
+}
+
+// empty waits until all records are done.
+func (t *tracker) empty(ctx context.Context) error {
+	return t.until(ctx, func() bool { return t.pages == 0 })
+}
+
+// until waits for a condition, which is called with the lock held.
+func (t *tracker) until(ctx context.Context, reached func() bool) error {
 	for {
 		t.mu.Lock()
-		if t.pages <= pages && t.bytes <= bytes {
+		if reached() {
 			t.mu.Unlock()
 			return nil
 		}
@@ -155,66 +195,5 @@ func (t *tracker) close() {
 	free := t.bytes
 	t.entries, t.bytes, t.pages = nil, 0, 0
 	t.mu.Unlock()
-	t.budget.release(free)
-}
-
-// budget bounds the bytes that the shards of a worker hold together. Who came
-// first is served first.
-type budget struct {
-	mu      sync.Mutex // guards the fields below
-	free    int64      // may be negative: a record may be larger than what was asked for
-	waiting []*budgetWait
-}
-
-type budgetWait struct {
-	bytes int64
-	ready chan struct{} // closed when it has got them
-}
-
-func newBudget(bytes int64) *budget { return &budget{free: bytes} }
-
-// acquire takes bytes, and waits for them.
-func (b *budget) acquire(ctx context.Context, bytes int) error {
-	b.mu.Lock()
-	if len(b.waiting) == 0 && b.free >= int64(bytes) {
-		b.free -= int64(bytes)
-		b.mu.Unlock()
-		return nil
-	}
-	w := &budgetWait{int64(bytes), make(chan struct{})}
-	b.waiting = append(b.waiting, w)
-	b.mu.Unlock()
-	select {
-	case <-w.ready:
-		return nil
-	case <-ctx.Done():
-		b.cancel(w)
-		return context.Cause(ctx)
-	}
-}
-
-func (b *budget) cancel(w *budgetWait) {
-	b.mu.Lock()
-	for i := range b.waiting {
-		if b.waiting[i] == w {
-			b.waiting = append(b.waiting[:i:i], b.waiting[i+1:]...)
-			b.mu.Unlock()
-			b.release(0) // the next one may want less
-			return
-		}
-	}
-	b.mu.Unlock()
-	b.release(int(w.bytes)) // it has got them meanwhile
-}
-
-// release gives bytes back; a negative number takes them at once.
-func (b *budget) release(bytes int) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	b.free += int64(bytes)
-	for len(b.waiting) > 0 && b.free >= b.waiting[0].bytes {
-		b.free -= b.waiting[0].bytes
-		close(b.waiting[0].ready)
-		b.waiting = b.waiting[1:]
-	}
+	t.budget.give(free)
 }

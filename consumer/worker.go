@@ -35,6 +35,7 @@ type Worker struct {
 	// What follows is guarded by the group's mutex.
 	leaving, gaveUp bool
 	stopped         []ShardError // shards that stood stopped when the worker left
+	held            int          // holds that have not ended, or are not given up
 }
 
 // New makes a worker that gives the records of config.Streams to a processor.
@@ -82,7 +83,7 @@ func newWorker(db *braid.DB, config *Config, newTarget func(Lease) target, trans
 		cfg:       cfg,
 		db:        db,
 		group:     group,
-		budget:    newBudget(cfg.MaxBytes),
+		budget:    newBudget(cfg.MaxBytes, cfg.BatchBytes),
 		newTarget: newTarget,
 		stopping:  make(chan struct{}),
 		hurry:     make(chan struct{}),

@@ -25,6 +25,26 @@ type DB interface {
 	// durable. fn is called by the goroutine that commits: it must not wait. nil
 	// ends it. It is there for tests.
 	OnCommit(fn func(key, value []byte))
+
+	// WatchLeases has fn called with the key of every row about leases of an
+	// application that was written or deleted, once others can read that and before
+	// its writer is answered. There is one fn for each application; nil ends it. fn is
+	// called by the goroutine that commits: it must not wait.
+	WatchLeases(app string, fn func(key []byte))
+}
+
+// Stream is what package consumer needs of a *braid.Stream beside its exported methods.
+type Stream interface {
+	// Topology returns a value that is another one whenever the stream has got or lost
+	// shards.
+	Topology() any
+}
+
+// Shard is what package consumer needs of a *braid.Shard beside its exported methods,
+// at a cost that does not depend on how many shards there are.
+type Shard interface {
+	Starting() any // a braid.SequenceNumber before that of every record
+	Closed() bool
 }
 
 // Tx reads and writes rows about leases in a *braid.Tx: serializable, like the
@@ -54,6 +74,9 @@ type Row struct{ Key, Value []byte }
 var (
 	DBOf func(db any) DB // of a *braid.DB
 	TxOf func(tx any) Tx // of a *braid.Tx
+
+	StreamOf func(stream any) Stream // of a *braid.Stream
+	ShardOf  func(shard any) Shard   // of a *braid.Shard
 
 	// Over returns, of an error that refused a write for want of space or of another
 	// resource, a channel that is closed when writing goes on; nil of another error.

@@ -143,6 +143,12 @@ func LeaseSpan() (lower, upper []byte) { return []byte{columnLease}, []byte{colu
 // IsLeaseKey reports whether a key is that of a [LeaseRow].
 func IsLeaseKey(key string) bool { return key != "" && key[0] == columnLease }
 
+// LeaseApp returns the application of a [LeaseKey].
+func LeaseApp(key []byte) []byte {
+	app, _, _ := bytes.Cut(key[1:], []byte{0})
+	return app
+}
+
 // DecodeLeaseKey is the inverse of [LeaseKey].
 func DecodeLeaseKey(key []byte) (app, stream, shard string, err error) {
 	names := bytes.Split(key[min(1, len(key)):], []byte{0})

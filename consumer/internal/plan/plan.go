@@ -14,6 +14,9 @@ type Worker struct {
 	// Local workers are decided for. The others decide for themselves, by the same
 	// rules, and are counted.
 	Local bool
+
+	// Has is how many leases it has beside those that are given with it.
+	Has int
 }
 
 // Lease is a lease with work to be done: not one whose shard has ended, waits for
@@ -43,11 +46,31 @@ func Assign(leases []Lease, workers []Worker) []Move {
 	if len(leases) == 0 || len(workers) == 0 {
 		return nil
 	}
+	a := newAssignment(leases, workers)
+	a.assignFree(leases, len(leases))
+	a.balance()
+	return a.moves
+}
+
+// AssignFree is Assign for the free leases alone, at a cost that does not depend on
+// the others: of all there are total, and Has counts those that workers have. Assign
+// would return the same moves and no more, if even is true.
+func AssignFree(free []Lease, workers []Worker, total int) (moves []Move, even bool) {
+	if len(workers) == 0 {
+		return nil, true
+	}
+	a := newAssignment(free, workers)
+	a.assignFree(free, total)
+	least := a.least()
+	return a.moves, least < 0 || slices.Max(a.count) < a.count[least]+2
+}
+
+func newAssignment(leases []Lease, workers []Worker) *assignment {
 	workers = slices.Clone(workers)
 	slices.SortFunc(workers, func(a, b Worker) int { return cmp.Compare(a.Name, b.Name) })
-	a := assignment{workers: workers, index: make(map[string]int), count: make([]int, len(workers)), owned: make([][]int, len(workers))}
+	a := &assignment{workers: workers, index: make(map[string]int), count: make([]int, len(workers)), owned: make([][]int, len(workers))}
 	for i, w := range workers {
-		a.index[w.Name] = i
+		a.index[w.Name], a.count[i] = i, w.Has
 	}
 	for i, l := range leases {
 		if w, known := a.index[l.Owner]; known && !l.Free {
@@ -57,11 +80,14 @@ func Assign(leases []Lease, workers []Worker) []Move {
 			}
 		}
 	}
-	fair := (len(leases) + len(workers) - 1) / len(workers)
+	return a
+}
+
+// assignFree gives out the free leases, fairly among a total.
+func (a *assignment) assignFree(leases []Lease, total int) {
+	fair := (total + len(a.workers) - 1) / len(a.workers)
 	a.giveBack(leases, fair)
 	a.giveOut(leases, fair)
-	a.balance()
-	return a.moves
 }
 
 type assignment struct {

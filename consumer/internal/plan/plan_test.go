@@ -3,6 +3,7 @@ package plan_test
 import (
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -123,4 +124,43 @@ func fewestMoves(leases []plan.Lease, workers []plan.Worker) int {
 		}
 	}
 	return free + over + max(0, above-extra)
+}
+
+// AssignFree returns what Assign does, whenever it says that this is all.
+func TestAssignFreeAgreesWithAssign(t *testing.T) {
+	evens := 0
+	for seed := range uint64(2000) {
+		random := rand.New(rand.NewPCG(seed, 11))
+		workers := make([]plan.Worker, 1+random.IntN(5))
+		for i := range workers {
+			workers[i] = plan.Worker{Name: fmt.Sprint("w", i), Local: random.IntN(4) > 0}
+		}
+		var leases, free []plan.Lease
+		var where []int // the free ones are among all
+		has := slices.Clone(workers)
+		for i := range random.IntN(20) {
+			owner := random.IntN(len(workers) + 1)
+			l := plan.Lease{Free: random.IntN(2) == 0, Moving: random.IntN(4) == 0}
+			if owner < len(workers) {
+				l.Owner = workers[owner].Name
+			}
+			if l.Free {
+				l.Moving = false
+				free, where = append(free, l), append(where, i)
+			} else if owner < len(workers) {
+				has[owner].Has++
+			}
+			leases = append(leases, l)
+		}
+		moves, even := plan.AssignFree(free, has, len(leases))
+		if !even {
+			continue
+		}
+		evens++
+		for i := range moves {
+			moves[i].Lease = where[moves[i].Lease]
+		}
+		require.ElementsMatch(t, plan.Assign(leases, workers), moves, "seed %d", seed)
+	}
+	require.Greater(t, evens, 200)
 }

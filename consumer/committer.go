@@ -1,0 +1,101 @@
+package consumer
+
+import (
+	"context"
+	"sync"
+	"time"
+)
+
+// This file decides when a checkpoint is stored that the processor does not make itself.
+// Without lanes, acknowledgements and a CheckpointInterval, that is after each batch, by
+// the goroutine that called the processor. Otherwise another goroutine does it, the
+// committer.
+
+// move notes that everything up to a place is done, where records are done in order.
+func (r *runner) move(to Checkpoint) error {
+	r.mu.Lock()
+	r.processed = to
+	r.mu.Unlock()
+	switch {
+	case r.cfg.ManualCheckpoints:
+		return nil
+	case r.cfg.CheckpointInterval == 0:
+		return r.insist(to)
+	}
+	select {
+	case r.moved <- struct{}{}:
+	default:
+	}
+	return nil
+}
+
+// due returns the place up to which everything is done.
+func (h *hold) due() Checkpoint {
+	if h.tracker != nil {
+		return h.tracker.at()
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.processed
+}
+
+// startCommitter starts the committer, if one is needed. The returned function ends it,
+// and stores what is due.
+func (r *runner) startCommitter() (stop func() error) {
+	if r.tracker == nil && r.cfg.CheckpointInterval == 0 {
+		return func() error { return nil }
+	}
+	r.moved, r.committing = make(chan struct{}, 1), make(chan struct{}, 1)
+	if r.tracker != nil {
+		r.moved = r.tracker.moved
+	}
+	ctx, cancel := context.WithCancel(r.ctx) // it ends with the hold even when the processor has ended its goroutine
+	var committer sync.WaitGroup
+	committer.Go(func() { r.commit(ctx) })
+	return func() error {
+		cancel()
+		committer.Wait()
+		if context.Cause(r.ctx) != nil {
+			return nil
+		}
+		return r.insist(r.due())
+	}
+}
+
+// commit is the committer. It stores what is due: one write at a time, so that each takes
+// all that was done meanwhile, and no two within a CheckpointInterval.
+func (r *runner) commit(ctx context.Context) {
+	var last time.Time // of a checkpoint
+	for {
+		select {
+		case <-r.moved:
+		case <-ctx.Done():
+			return
+		}
+		if left := r.cfg.CheckpointInterval - time.Since(last); left > 0 && sleep(ctx, left) != nil {
+			return
+		}
+		r.committing <- struct{}{}
+		err := r.insist(r.due())
+		<-r.committing
+		if err != nil && r.over() == nil {
+			r.halt(err)
+		}
+		last = time.Now()
+	}
+}
+
+// waitForCommitter waits while a checkpoint is stored whose interval is over: or what a
+// crash repeats would have no bound while the store fails.
+func (r *runner) waitForCommitter() error {
+	if r.cfg.CheckpointInterval == 0 {
+		return nil
+	}
+	select {
+	case r.committing <- struct{}{}:
+		<-r.committing
+		return nil
+	case <-r.flow.Done():
+		return r.over()
+	}
+}

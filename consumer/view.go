@@ -1,0 +1,249 @@
+package consumer
+
+import (
+	"context"
+	"errors"
+	"sync"
+
+	"github.com/braidstream/braid"
+	"github.com/braidstream/braid/consumer/internal/plan"
+	"github.com/braidstream/braid/internal/layout"
+)
+
+// This file keeps the survey of a group up to date, so that a look costs what has
+// changed and not what there is. It can where the leases are in the database: there,
+// every write of a lease is told of when it is committed. Elsewhere, and after an error
+// or a change of something that concerns all shards of a stream, the survey is made anew.
+
+// rowLog collects the keys of leases that were written.
+type rowLog struct {
+	mu   sync.Mutex // guards the fields below
+	on   bool       // somebody wants to know
+	keys map[string]bool
+}
+
+// note is called for each lease that is committed. It must not wait.
+func (l *rowLog) note(key []byte) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.on {
+		l.keys[string(key)] = true
+	}
+}
+
+// begin and end say from when on and until when keys are collected.
+func (l *rowLog) begin() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.on, l.keys = true, make(map[string]bool)
+}
+
+func (l *rowLog) end() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.on, l.keys = false, nil
+}
+
+// take returns the keys since the last call.
+func (l *rowLog) take() map[string]bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if len(l.keys) == 0 {
+		return nil
+	}
+	keys := l.keys
+	l.keys = make(map[string]bool)
+	return keys
+}
+
+// update returns the survey as it is now, whose touched are what has changed since the
+// last look. Of ended the holds have ended.
+func (g *group) update(ctx context.Context, names []string, ended []LeaseKey) (*survey, error) {
+	if g.view != nil {
+		known, err := g.refresh(ctx, g.view)
+		if err != nil {
+			return nil, err
+		}
+		if known {
+			for _, key := range ended {
+				g.view.touch(key)
+			}
+			return g.view, nil
+		}
+	}
+	g.written.take() // before the survey, which will see them
+	g.moved = false
+	s, err := g.survey(ctx, names)
+	if err == nil {
+		err = g.meet(ctx, s)
+	}
+	if err != nil {
+		return nil, err
+	}
+	g.touchAll(s)
+	return s, nil
+}
+
+// touch has the look visit a row or shard.
+func (s *survey) touch(key LeaseKey) { s.touched[key] = true }
+
+// touchAll has the look visit all there are.
+func (g *group) touchAll(s *survey) {
+	for key := range s.rows {
+		s.touch(key)
+	}
+	for key := range s.items {
+		s.touch(key)
+	}
+	for it := range g.idle { // its row may be gone
+		s.touch(it.key)
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for key := range g.holds {
+		s.touch(key)
+	}
+}
+
+// refresh brings a survey up to date. It returns false if it cannot.
+func (g *group) refresh(ctx context.Context, s *survey) (known bool, err error) {
+	store, is := g.leases.(dbLeases)
+	if source := g.records(); !is || g.custom && (g.moved || source.Changed() == nil) {
+		return false, nil
+	}
+	if g.moved {
+		g.moved = false
+		for name, view := range s.streams {
+			if !g.refreshStream(s, name, view) {
+				return false, nil
+			}
+		}
+	}
+	var keys []LeaseKey
+	for row := range g.written.take() {
+		_, stream, shard, err := layout.DecodeLeaseKey([]byte(row))
+		if err != nil {
+			return false, corrupt(err)
+		}
+		if shard == "" {
+			return false, nil // it concerns all shards
+		}
+		keys = append(keys, LeaseKey{stream, braid.ShardID(shard)})
+	}
+	if len(keys) == 0 {
+		return true, nil
+	}
+	rows, err := store.getAll(ctx, keys)
+	for i := range rows {
+		s.setRow(keys[i], rows[i])
+	}
+	return true, err
+}
+
+// refreshStream takes over which shards a stream has got and lost. It returns false if
+// it is not the stream that it was.
+func (g *group) refreshStream(s *survey, name string, view *streamView) bool {
+	stream, err := g.db.Stream(name)
+	if !view.found && errors.Is(err, braid.ErrStreamNotFound) {
+		return true
+	}
+	if err != nil || !view.met || incarnationOf(stream) != view.info.Incarnation {
+		return false
+	}
+	now, was := topologyOf(stream), view.topology
+	if now.id == was.id {
+		return true
+	}
+	view.topology = now
+	kept := 0
+	for _, sh := range was.shards {
+		if kept < len(now.shards) && now.shards[kept] == sh {
+			kept++
+		} else {
+			s.remove(LeaseKey{name, sh.ID()})
+		}
+	}
+	for _, sh := range now.shards[kept:] {
+		it := s.add(name, shardOf(sh))
+		s.relate(it)
+		s.touchFamily(it.lease.LeaseKey)
+	}
+	return true
+}
+
+// remove takes a shard out that has expired.
+func (s *survey) remove(key LeaseKey) {
+	it := s.items[key]
+	if it == nil {
+		return
+	}
+	s.stand(it, nil)
+	delete(s.items, key)
+	for _, id := range it.shard.Parents {
+		s.disown(LeaseKey{key.Stream, id}, it)
+	}
+	s.touchFamily(key)
+}
+
+// disown forgets that a shard is the child of another one.
+func (s *survey) disown(parent LeaseKey, it *item) {
+	var rest []*item
+	for _, child := range s.children[parent] {
+		if child != it {
+			rest = append(rest, child)
+		}
+	}
+	if s.touch(parent); rest == nil {
+		delete(s.children, parent)
+		return
+	}
+	s.children[parent] = rest
+}
+
+// setRow takes over a lease that was written, nil if it was deleted.
+func (s *survey) setRow(key LeaseKey, row *Lease) {
+	if row == nil {
+		delete(s.rows, key)
+	} else {
+		s.rows[key] = row
+	}
+	if it := s.items[key]; it != nil {
+		s.read(it)
+		s.relate(it)
+		for _, id := range it.shard.Parents {
+			s.touch(LeaseKey{key.Stream, id}) // which may not be needed any more
+		}
+	}
+	s.touchFamily(key)
+}
+
+// touchFamily touches a shard, and the children to which it means something else now.
+func (s *survey) touchFamily(key LeaseKey) {
+	s.touch(key)
+	for _, child := range s.children[key] {
+		s.relate(child)
+		s.touch(child.lease.LeaseKey)
+	}
+}
+
+// stand notes how plan sees an item.
+func (s *survey) stand(it *item, now *plan.Lease) {
+	if was := it.standing; was != nil {
+		s.planned--
+		if was.Free {
+			delete(s.free, it.lease.LeaseKey)
+		} else if s.counts[was.Owner]--; s.counts[was.Owner] == 0 {
+			delete(s.counts, was.Owner)
+		}
+	}
+	it.standing = now
+	if now == nil {
+		return
+	}
+	s.planned++
+	if now.Free {
+		s.free[it.lease.LeaseKey] = it
+	} else {
+		s.counts[now.Owner]++
+	}
+}
