@@ -380,7 +380,7 @@ func (db *DB) CreateStream(ctx context.Context, name string, options *StreamOpti
 }
 
 func (db *DB) createStream(ctx context.Context, name string, options *StreamOptions) (*Stream, error) {
-	if err := validateStreamName(name); err != nil {
+	if err := ValidateStreamName(name); err != nil {
 		return nil, err
 	}
 	opts, err := options.withDefaults()

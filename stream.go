@@ -162,7 +162,7 @@ func (s *Stream) validateEntries(entries []Entry) (payload int, err error) {
 		if err := e.validate(maxData, ""); err != nil {
 			return 0, e.validate(maxData, fmt.Sprintf("Entries[%d].", i))
 		}
-		size += len(e.PartitionKey) + len(e.Data)
+		size += e.Size()
 		payload += payloadBytes(e)
 	}
 	if size > maxPutRecordsBytes {

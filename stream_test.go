@@ -21,10 +21,12 @@ func TestStreamNamesAreThoseOfKinesis(t *testing.T) {
 		stream, err := db.CreateStream(t.Context(), name, nil)
 		require.NoError(t, err, name)
 		require.Equal(t, name, stream.Name())
+		require.NoError(t, braid.ValidateStreamName(name))
 	}
 	for _, name := range []string{"", " ", "a b", "a/b", "a:b", "ä", "a\x00", "\xff", "a\n", strings.Repeat("n", 129)} {
 		_, err := db.CreateStream(t.Context(), name, nil)
 		boxInvalid(t, err, "Name")
+		boxInvalid(t, braid.ValidateStreamName(name), "Name")
 		_, err = db.OpenStream(t.Context(), name, nil)
 		boxInvalid(t, err, "Name")
 		_, err = db.Stream(name)
