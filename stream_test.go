@@ -35,6 +35,32 @@ func TestStreamNamesAreThoseOfKinesis(t *testing.T) {
 	}
 }
 
+// What a description says of a stream can be given to make another one like it: no
+// setting means one thing there and another in the options.
+func TestADescriptionMakesAStreamLikeIt(t *testing.T) {
+	db := boxOpen(t, nil)
+	for i, options := range []braid.StreamOptions{
+		{},
+		{Retention: -1},
+		{Retention: time.Hour, RetentionBytes: 1 << 30, MaxRecordBytes: 1 << 10, Tags: map[string]string{"team": "rivers"}},
+		{Capacity: braid.Capacity{Mode: braid.Provisioned}},
+		{Capacity: braid.Capacity{Mode: braid.OnDemand, MaxShards: 9}},
+	} {
+		first, err := db.CreateStream(t.Context(), fmt.Sprint("first-", i), &options)
+		require.NoError(t, err)
+		was := first.Describe()
+		second, err := db.CreateStream(t.Context(), fmt.Sprint("second-", i), &braid.StreamOptions{
+			Shards: len(was.Shards), MaxRecordBytes: was.MaxRecordBytes, Retention: was.Retention,
+			RetentionBytes: was.RetentionBytes, Capacity: was.Capacity, Tags: was.Tags,
+		})
+		require.NoError(t, err)
+		is := second.Describe()
+		require.Len(t, is.Shards, len(was.Shards))
+		was.Name, was.CreatedAt, was.Shards = is.Name, is.CreatedAt, is.Shards
+		require.Equal(t, was, is)
+	}
+}
+
 func TestStreamOptionsHaveLimits(t *testing.T) {
 	db := boxOpen(t, nil)
 	for _, test := range []struct {

@@ -69,9 +69,6 @@ func (s *Service) Recreate(ctx context.Context, c Caller, name string) error {
 		if opts.Shards == 0 {
 			opts.Shards = firstShards(d)
 		}
-		if opts.Retention == 0 {
-			opts.Retention = -1
-		}
 		if err := s.db.DeleteStream(ctx, t.stored); err != nil {
 			return err
 		}
