@@ -487,9 +487,9 @@ type RecordsPage struct {
 //
 // Errors: [ErrInvalidArgument]; [ErrTrimmed] if records after the given sequence
 // number were trimmed or have expired; [ErrBeyondTip] if that number lies beyond all
-// that were ever given out; [ErrThroughputExceeded]; [ErrStreamNotFound];
-// [CorruptError], which is an [ErrCorrupt] or [ErrDataLoss];
-// [ErrClosed]; the cause of ctx. Kinesis: GetRecords.
+// that were ever given out; [ErrThroughputExceeded]; [ErrKeyUnavailable] if records
+// are encrypted; [ErrStreamNotFound]; [CorruptError], which is an [ErrCorrupt] or
+// [ErrDataLoss]; [ErrClosed]; the cause of ctx. Kinesis: GetRecords.
 func (sh *Shard) GetRecords(ctx context.Context, from Position, options *GetRecordsOptions) (*RecordsPage, error) {
 	page, err := sh.getRecords(ctx, from, options)
 	return page, sh.wrapError("get records", err)
