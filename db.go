@@ -96,6 +96,10 @@ type Options struct {
 	// means 64 MiB or, if that is less, a 64th of the disk's size; the range is
 	// 1 MiB to 1 GiB. A value whose log and table do not fit on the disk together
 	// with ReserveBytes is an [ErrInvalidArgument].
+	//
+	// A new database takes about half a megabyte on disk. One that much was put to
+	// keeps up to about six times this size in log files, to use them again, even when
+	// all records are trimmed; the next Open after a Close removes them.
 	MemtableBytes int64
 
 	// TailBytes bounds the recent records kept in memory for readers at the tip,
@@ -201,11 +205,11 @@ func orDefault[T comparable](field *T, value T) {
 // DB is a database: one directory, or memory, with any number of streams and
 // keys of the application's own. It comes from [Open]. All methods may be called
 // from any number of goroutines.
-//
-// Lock order: mu, then the committer's or a shard's mutex; a tail's and a
-// signal's are taken alone. None is held over a wait, a commit or a read of the
-// store.
 type DB struct {
+	// Lock order: mu, then the committer's or a shard's mutex; a tail's and a
+	// signal's are taken alone. None is held over a wait, a commit or a read of the
+	// store.
+
 	opts      Options
 	otherWall func() time.Time // the wall clock of tests; nil for that of the system
 	store     *kv.Store
@@ -380,7 +384,7 @@ func (db *DB) CreateStream(ctx context.Context, name string, options *StreamOpti
 }
 
 func (db *DB) createStream(ctx context.Context, name string, options *StreamOptions) (*Stream, error) {
-	if err := validateStreamName(name); err != nil {
+	if err := ValidateStreamName(name); err != nil {
 		return nil, err
 	}
 	opts, err := options.withDefaults()

@@ -60,12 +60,14 @@
 // durable change. That is how a program that derives state from a stream keeps
 // the state and its position in step: each record has its effect once, whatever
 // crashes. Transactions are serializable; [DB.View] reads one consistent state.
+// [Tx.Get] of a key that has no value is an error, [ErrKeyNotFound].
 //
 // # Workers
 //
 // Package consumer processes streams with workers that share their shards, on leases
-// and checkpoints that are stored in the database: at least once, or exactly once for
-// effects that are in the database, too.
+// and checkpoints that are stored in the database: at least once (consumer.New with a
+// Processor), or exactly once for effects that are in the database, too
+// (consumer.NewTx with a TxProcessor, whose transaction is the checkpoint's).
 //
 // # Resharding
 //

@@ -80,8 +80,7 @@ var (
 	// and others.
 	ErrKeyUnavailable = errors.New("the encryption key is not available")
 
-	// ErrKeyNotFound reports that the application has stored nothing under the
-	// key given to [Tx.Get].
+	// ErrKeyNotFound is the error of [Tx.Get] for a key that has no value.
 	ErrKeyNotFound = errors.New("no such key")
 )
 

@@ -528,6 +528,16 @@ func ExampleParseSequenceNumber() {
 	// shardId-000000000006 2018-12-17 22:10:50 +0000 UTC
 }
 
+func ExampleParseShardID() {
+	id, err := braid.ParseShardID("7") // as somebody typed it
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println(id, id.Index())
+	// Output:
+	// shardId-000000000007 7
+}
+
 func ExampleStream_IncreaseRetention() {
 	ctx := context.Background()
 	db, err := braid.Open(braid.InMemory, nil)

@@ -160,6 +160,10 @@ func TestEveryMisuseHasAClassAndAUsefulText(t *testing.T) {
 		{"ParseSequenceNumber", invalid, func() error { return oneOf(braid.ParseSequenceNumber(ugly)) }},
 		{"ParseSequenceNumber: long", invalid, func() error { return oneOf(braid.ParseSequenceNumber(long)) }},
 		{"ParsePosition", invalid, func() error { return oneOf(braid.ParsePosition(ugly)) }},
+		{"ParseShardID", invalid, func() error { return oneOf(braid.ParseShardID(ugly)) }},
+		{"ParseShardID: long", invalid, func() error { return oneOf(braid.ParseShardID(long)) }},
+		{"ValidateStreamName", invalid, func() error { return braid.ValidateStreamName(ugly) }},
+		{"ValidateStreamName: long", invalid, func() error { return braid.ValidateStreamName(long) }},
 		{"ParsePosition: number", invalid, func() error { return oneOf(braid.ParsePosition("AT_SEQUENCE_NUMBER " + ugly)) }},
 
 		{"DB.Backup: empty", invalid, func() error { return db.Backup(ctx, "", nil) }},

@@ -50,6 +50,11 @@ type Record struct {
 	Encrypted bool
 }
 
+// Size returns the bytes of the partition key and the data together, which is what
+// [RecordsPage].BehindBytes, [StreamDescription].Bytes and [Metrics].BytesPut count.
+// [StreamOptions].MaxRecordBytes is about Data alone.
+func (r *Record) Size() int { return len(r.PartitionKey) + len(r.Data) }
+
 // Entry is one record of a [Stream.PutRecords] call.
 type Entry struct {
 	// PartitionKey decides which shard the record goes to, by its MD5 hash.
@@ -65,6 +70,11 @@ type Entry struct {
 	// It is copied before the call returns.
 	Data []byte
 }
+
+// Size returns the bytes of the partition key and the data together, which is what
+// the limit of a [Stream.PutRecords] call counts and what [Record.Size] will be.
+// [StreamOptions].MaxRecordBytes is about Data alone.
+func (e *Entry) Size() int { return len(e.PartitionKey) + len(e.Data) }
 
 // PutResult says where a record that was put lies.
 type PutResult struct {
@@ -135,6 +145,15 @@ func (k *HashKey) UnmarshalText(text []byte) (err error) {
 
 // Compare returns -1, 0 or +1 as k lies below, at or above other.
 func (k HashKey) Compare(other HashKey) int { return k.n.Compare(other.n) }
+
+// Next returns the hash key after k. ok is false for [MaxHashKey], which has none.
+// Two ranges lie side by side if the Next of one's End is the other's Start.
+func (k HashKey) Next() (next HashKey, ok bool) {
+	if k.n == uint128.Max {
+		return HashKey{}, false
+	}
+	return HashKey{k.n.AddOne()}, true
+}
 
 // HashKeyRange is a range of hash keys; both ends belong to it.
 type HashKeyRange struct{ Start, End HashKey }

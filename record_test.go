@@ -148,6 +148,66 @@ func TestHashKeysAreDecimalNumbersOf128Bits(t *testing.T) {
 	}
 }
 
+func TestHashKeysFollowEachOther(t *testing.T) {
+	for text, want := range map[string]string{
+		"0":                    "1",
+		"9":                    "10",
+		"18446744073709551615": "18446744073709551616", // 2^64
+		"340282366920938463463374607431768211454": "340282366920938463463374607431768211455",
+	} {
+		k, err := braid.ParseHashKey(text)
+		require.NoError(t, err)
+		next, ok := k.Next()
+		require.True(t, ok, text)
+		require.Equal(t, want, next.String())
+	}
+	next, ok := braid.MaxHashKey().Next()
+	require.False(t, ok)
+	require.Zero(t, next)
+
+	_, stream := boxStream(t, 7)
+	shards := stream.Shards()
+	for i, sh := range shards[1:] {
+		next, ok := shards[i].HashKeyRange().End.Next()
+		require.True(t, ok)
+		require.Equal(t, sh.HashKeyRange().Start, next)
+	}
+}
+
+// Every figure in bytes is the sum of the sizes of its records.
+func TestSizesOfRecordsAreWhatFiguresCount(t *testing.T) {
+	db, stream := boxStream(t, 1)
+	explicit := braid.MaxHashKey()
+	entries := []braid.Entry{
+		{PartitionKey: "k"},
+		{PartitionKey: "ключ", Data: []byte("four letters of two bytes each")},
+		{PartitionKey: "explicit", ExplicitHashKey: &explicit, Data: make([]byte, 1000)},
+	}
+	total := 0
+	for i, size := range []int{1, 8 + 30, 8 + 1000} {
+		require.Equal(t, size, entries[i].Size())
+		total += size
+	}
+	_, err := stream.PutRecords(t.Context(), entries)
+	require.NoError(t, err)
+
+	sh := stream.Shards()[0]
+	page, err := sh.GetRecords(t.Context(), braid.TrimHorizon(), nil)
+	require.NoError(t, err)
+	require.Len(t, page.Records, len(entries))
+	behind := total
+	for i := range page.Records {
+		rec := &page.Records[i]
+		require.Equal(t, entries[i].Size(), rec.Size())
+		behind -= rec.Size()
+		page, err := sh.GetRecords(t.Context(), braid.TrimHorizon(), &braid.GetRecordsOptions{Limit: i + 1})
+		require.NoError(t, err)
+		require.EqualValues(t, behind, page.BehindBytes)
+	}
+	require.EqualValues(t, total, stream.Describe().Bytes)
+	require.EqualValues(t, total, db.Metrics().BytesPut)
+}
+
 func TestPutRecordsStoresAllOrNoneInOrder(t *testing.T) {
 	_, stream := boxStream(t, 4)
 	var entries []braid.Entry

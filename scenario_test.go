@@ -372,7 +372,7 @@ func short(id ShardID) string {
 func (s *scenario) describe(stream *Stream) string {
 	var out strings.Builder
 	d := stream.Describe()
-	fmt.Fprintf(&out, "%d records of %d bytes, kept for %s, %s", d.Records, d.Bytes, hours(d.Retention), d.Capacity.Mode)
+	fmt.Fprintf(&out, "%d records of %d bytes, kept for %s, %s", d.Records, d.Bytes, hours(max(0, d.Retention)), d.Capacity.Mode)
 	if d.EncryptionKey != "" {
 		fmt.Fprintf(&out, ", encrypted with %q", d.EncryptionKey)
 	}

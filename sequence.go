@@ -217,8 +217,32 @@ func (n SequenceNumber) shardIndex() uint32 { return uint32(n.lo >> indexShift) 
 
 // ShardID names a shard of a stream, such as "shardId-000000000042". The digits
 // are the shard's index: shards are counted in the order in which the stream got
-// them, and an index is never used again.
+// them, from 0 to 2,147,483,647, and an index is never used again. There are
+// always 12 of them, so ids sort by their index.
 type ShardID string
+
+// ParseShardID returns the full form of an id that is written in any way that
+// Kinesis understands: "shardId-000000000007", "shardId-7" and "7" all are
+// "shardId-000000000007". It goes by the digits after the first hyphen, or by the
+// whole text if there is none. Whether a stream has such a shard is for
+// [Stream.Shard] to say. Errors: [ErrInvalidArgument].
+func ParseShardID(text string) (ShardID, error) {
+	index, ok := parseShardID(text)
+	if !ok {
+		return "", &InvalidArgumentError{"ShardID", fmt.Sprintf("%.64q", text), fmt.Sprintf("must be shardId- and an index from 0 to %d, or the index alone", maxShardIndex)}
+	}
+	return shardID(index), nil
+}
+
+// Index returns the shard's index, such as 42 for "shardId-000000000042". It is -1
+// for a text that [ParseShardID] refuses.
+func (id ShardID) Index() int {
+	index, ok := parseShardID(string(id))
+	if !ok {
+		return -1
+	}
+	return int(index)
+}
 
 const (
 	shardIDPrefix = "shardId-"

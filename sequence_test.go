@@ -231,24 +231,31 @@ func TestParseShardIDGoesByTheDigits(t *testing.T) {
 		"-00000002147483647":                 maxShardIndex,
 		"-" + strings.Repeat("0", 300) + "9": 9,
 	} {
-		index, ok := parseShardID(text)
-		require.True(t, ok, "%q", text)
-		require.Equal(t, want, index, "%q", text)
+		id, err := ParseShardID(text)
+		require.NoError(t, err, "%q", text)
+		require.Equal(t, shardID(want), id, "%q", text)
+		require.EqualValues(t, want, id.Index(), "%q", text)
+		require.EqualValues(t, want, ShardID(text).Index(), "%q", text)
 	}
 	for _, text := range []string{
 		"", "-", "shardId-", "shardId", "shardId-x", "shardId-2.14E4", "a-b-1", "shardId--1", "+1", " 1",
 		"2147483648", "shardId-4294967296", "shardId-42949672960", "shardId-99999999999999999999", "shardId-1x", "١",
 	} {
-		_, ok := parseShardID(text)
-		require.False(t, ok, "%q", text)
+		id, err := ParseShardID(text)
+		var invalid *InvalidArgumentError
+		require.ErrorAs(t, err, &invalid, "%q", text)
+		require.Equal(t, "ShardID", invalid.Field)
+		require.Empty(t, id)
+		require.Equal(t, -1, ShardID(text).Index(), "%q", text)
 	}
 }
 
 func TestEveryShardIDIsParsed(t *testing.T) {
 	for _, index := range []uint32{0, 1, 9, 10, 99, 1 << 16, maxShardIndex} {
-		parsed, ok := parseShardID(string(shardID(index)))
-		require.True(t, ok)
-		require.Equal(t, index, parsed)
+		id, err := ParseShardID(string(shardID(index)))
+		require.NoError(t, err)
+		require.Equal(t, shardID(index), id)
+		require.EqualValues(t, index, id.Index())
 	}
 }
 

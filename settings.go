@@ -327,8 +327,11 @@ func validateTags(tags map[string]string) error {
 	return nil
 }
 
-// validateStreamName checks a name by the rule of Kinesis.
-func validateStreamName(name string) error {
+// ValidateStreamName returns nil if a stream may have that name: 1 to 128
+// characters of a-z, A-Z, 0-9, '_', '.' and '-', as in Kinesis. Otherwise the error
+// is an [InvalidArgumentError]. The names of applications in package consumer have
+// the same rule.
+func ValidateStreamName(name string) error {
 	valid := len(name) >= 1 && len(name) <= maxStreamNameChars
 	for i := 0; valid && i < len(name); i++ {
 		c := name[i]

@@ -190,7 +190,7 @@ func (sh *Shard) first(horizon layout.Horizon, slices epoch.Slices, tip tail.Tip
 
 // Position is a place in a shard or a stream to read from: a value, made by
 // [TrimHorizon], [Latest], [AtSequence], [AfterSequence] or [AtTime]. The zero
-// value is TrimHorizon.
+// value is TrimHorizon. Compare positions with [Position.Equal].
 type Position struct {
 	kind    positionKind
 	number  SequenceNumber
@@ -305,6 +305,18 @@ func (p Position) String() string {
 	default:
 		return "TRIM_HORIZON"
 	}
+}
+
+// SequenceNumber returns the number given to [AtSequence] or [AfterSequence], or that
+// of a concrete position such as [RecordsPage].Next. It is zero for TRIM_HORIZON,
+// LATEST and AT_TIMESTAMP, which are not tied to a shard.
+func (p Position) SequenceNumber() SequenceNumber { return p.number }
+
+// Equal reports whether p and q are the same place, which is so if, and only if,
+// their texts are the same. Use it rather than ==, which also compares what a
+// position remembers to make the next read cheaper.
+func (p Position) Equal(q Position) bool {
+	return p.kind == q.kind && p.number == q.number && p.time == q.time
 }
 
 // bound is a position made concrete: a place in the order of counters.
@@ -445,9 +457,9 @@ func (o *GetRecordsOptions) withDefaults() (GetRecordsOptions, error) {
 type RecordsPage struct {
 	Records []Record
 
-	// Next is where to read on. It is concrete: asked for [Latest], it says where
-	// that was; asked for a time that has not come, it waits for that, with a number
-	// that no record has.
+	// Next is where to read on: always the position after a sequence number. Asked for
+	// [Latest], it is where that was; asked for a time that has not come, it waits for
+	// that, with a number that no record has.
 	Next Position
 
 	// BehindLatest is the age of the next record that was not returned, or 0 if
@@ -475,9 +487,9 @@ type RecordsPage struct {
 //
 // Errors: [ErrInvalidArgument]; [ErrTrimmed] if records after the given sequence
 // number were trimmed or have expired; [ErrBeyondTip] if that number lies beyond all
-// that were ever given out; [ErrThroughputExceeded]; [ErrStreamNotFound];
-// [CorruptError], which is an [ErrCorrupt] or [ErrDataLoss];
-// [ErrClosed]; the cause of ctx. Kinesis: GetRecords.
+// that were ever given out; [ErrThroughputExceeded]; [ErrKeyUnavailable] if records
+// are encrypted; [ErrStreamNotFound]; [CorruptError], which is an [ErrCorrupt] or
+// [ErrDataLoss]; [ErrClosed]; the cause of ctx. Kinesis: GetRecords.
 func (sh *Shard) GetRecords(ctx context.Context, from Position, options *GetRecordsOptions) (*RecordsPage, error) {
 	page, err := sh.getRecords(ctx, from, options)
 	return page, sh.wrapError("get records", err)

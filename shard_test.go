@@ -179,6 +179,52 @@ func TestPositionsAreNamedAsInKinesis(t *testing.T) {
 	}
 }
 
+// A position that a page returned knows more of its place than one that was made of
+// the same number. That must not count.
+func TestPositionsAreEqualIfTheirTextsAre(t *testing.T) {
+	_, stream := boxStream(t, 2)
+	numbers := boxPut(t, stream, "a", "b", "c")
+	shard, err := stream.Shard(numbers[0].ShardID())
+	require.NoError(t, err)
+	var positions []braid.Position
+	for _, from := range []braid.Position{braid.TrimHorizon(), braid.Latest(), braid.AtTime(time.Now().Add(time.Hour))} {
+		page, err := shard.GetRecords(t.Context(), from, &braid.GetRecordsOptions{Limit: 2})
+		require.NoError(t, err)
+		parsed, err := braid.ParsePosition(page.Next.String())
+		require.NoError(t, err)
+		positions = append(positions, page.Next, parsed)
+	}
+	require.NotEqual(t, positions[0], positions[1], "a page's Next knows no more than its number, so this test shows nothing")
+	positions = append(positions, braid.TrimHorizon(), braid.Position{}, braid.Latest(), braid.Latest(), braid.AtSequence(braid.SequenceNumber{}))
+	for _, n := range numbers {
+		positions = append(positions, braid.AtSequence(n), braid.AfterSequence(n))
+	}
+	moment := time.Date(2025, 2, 3, 4, 5, 6, 7, time.UTC)
+	for _, at := range []time.Time{moment, moment.In(time.FixedZone("east", 7200)), moment.Add(1), time.Unix(0, 0), time.Unix(-1, 0), {}} {
+		positions = append(positions, braid.AtTime(at))
+	}
+	for _, p := range positions {
+		for _, q := range positions {
+			require.Equal(t, p.String() == q.String(), p.Equal(q), "%s, %s", p, q)
+		}
+	}
+}
+
+func TestPositionsHaveTheNumberThatTheyAreMadeOf(t *testing.T) {
+	_, stream := boxStream(t, 1)
+	numbers := boxPut(t, stream, "a", "b")
+	for _, n := range append(numbers, braid.SequenceNumber{}) {
+		require.Equal(t, n, braid.AtSequence(n).SequenceNumber())
+		require.Equal(t, n, braid.AfterSequence(n).SequenceNumber())
+	}
+	for _, p := range []braid.Position{{}, braid.TrimHorizon(), braid.Latest(), braid.AtTime(time.Now())} {
+		require.Zero(t, p.SequenceNumber(), "%s", p)
+	}
+	page, err := stream.Shards()[0].GetRecords(t.Context(), braid.TrimHorizon(), nil)
+	require.NoError(t, err)
+	require.Equal(t, numbers[1], page.Next.SequenceNumber())
+}
+
 func TestPagesHaveLimits(t *testing.T) {
 	boxReaders(t, func(t *testing.T, _ *braid.DB, stream *braid.Stream) {
 		sh := stream.Shards()[0]

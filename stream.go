@@ -162,7 +162,7 @@ func (s *Stream) validateEntries(entries []Entry) (payload int, err error) {
 		if err := e.validate(maxData, ""); err != nil {
 			return 0, e.validate(maxData, fmt.Sprintf("Entries[%d].", i))
 		}
-		size += len(e.PartitionKey) + len(e.Data)
+		size += e.Size()
 		payload += payloadBytes(e)
 	}
 	if size > maxPutRecordsBytes {
@@ -261,7 +261,7 @@ type StreamDescription struct {
 	Name           string
 	CreatedAt      time.Time
 	MaxRecordBytes int           // the largest Data of a record
-	Retention      time.Duration // how long a record can be read; 0: it does not expire
+	Retention      time.Duration // how long a record can be read; negative: it does not expire
 	RetentionBytes int64         // beyond which the oldest records are trimmed; 0: no bound
 	Capacity       Capacity
 	EncryptionKey  string            // the id of the key that new records are encrypted with; empty: they are not
@@ -289,6 +289,9 @@ func (s *Stream) Describe() StreamDescription {
 		Capacity:       set.capacity,
 		EncryptionKey:  set.keyID,
 		Tags:           maps.Clone(set.tags),
+	}
+	if d.Retention == 0 {
+		d.Retention = -1 // as StreamOptions have it, where 0 is the default
 	}
 	t := s.topology.Load()
 	for _, sh := range t.shards {

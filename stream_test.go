@@ -21,15 +21,43 @@ func TestStreamNamesAreThoseOfKinesis(t *testing.T) {
 		stream, err := db.CreateStream(t.Context(), name, nil)
 		require.NoError(t, err, name)
 		require.Equal(t, name, stream.Name())
+		require.NoError(t, braid.ValidateStreamName(name))
 	}
 	for _, name := range []string{"", " ", "a b", "a/b", "a:b", "ä", "a\x00", "\xff", "a\n", strings.Repeat("n", 129)} {
 		_, err := db.CreateStream(t.Context(), name, nil)
 		boxInvalid(t, err, "Name")
+		boxInvalid(t, braid.ValidateStreamName(name), "Name")
 		_, err = db.OpenStream(t.Context(), name, nil)
 		boxInvalid(t, err, "Name")
 		_, err = db.Stream(name)
 		require.ErrorIs(t, err, braid.ErrStreamNotFound)
 		require.ErrorIs(t, db.DeleteStream(t.Context(), name), braid.ErrStreamNotFound)
+	}
+}
+
+// What a description says of a stream can be given to make another one like it: no
+// setting means one thing there and another in the options.
+func TestADescriptionMakesAStreamLikeIt(t *testing.T) {
+	db := boxOpen(t, nil)
+	for i, options := range []braid.StreamOptions{
+		{},
+		{Retention: -1},
+		{Retention: time.Hour, RetentionBytes: 1 << 30, MaxRecordBytes: 1 << 10, Tags: map[string]string{"team": "rivers"}},
+		{Capacity: braid.Capacity{Mode: braid.Provisioned}},
+		{Capacity: braid.Capacity{Mode: braid.OnDemand, MaxShards: 9}},
+	} {
+		first, err := db.CreateStream(t.Context(), fmt.Sprint("first-", i), &options)
+		require.NoError(t, err)
+		was := first.Describe()
+		second, err := db.CreateStream(t.Context(), fmt.Sprint("second-", i), &braid.StreamOptions{
+			Shards: len(was.Shards), MaxRecordBytes: was.MaxRecordBytes, Retention: was.Retention,
+			RetentionBytes: was.RetentionBytes, Capacity: was.Capacity, Tags: was.Tags,
+		})
+		require.NoError(t, err)
+		is := second.Describe()
+		require.Len(t, is.Shards, len(was.Shards))
+		was.Name, was.CreatedAt, was.Shards = is.Name, is.CreatedAt, is.Shards
+		require.Equal(t, was, is)
 	}
 }
 

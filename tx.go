@@ -90,6 +90,8 @@ type KeyValue struct{ Key, Value []byte }
 // [ErrInvalidArgument].
 //
 // While fn runs, what it might still read is kept on disk: do not wait in it.
+//
+// Errors besides fn's: [ErrClosed], the cause of ctx.
 func (db *DB) View(ctx context.Context, fn func(*Tx) error) error {
 	tx, err := db.begin(ctx, false)
 	if err != nil {
@@ -186,8 +188,16 @@ func (tx *Tx) end() {
 	tx.db.snapshots.release(tx.ctx, tx.snapshot)
 }
 
-// Get returns the value of a key, with what the transaction itself wrote. The
-// value belongs to the caller. Errors: [ErrKeyNotFound], [ErrInvalidArgument],
+// Get returns the value of a key, or what the transaction itself wrote there. A key
+// that has no value is [ErrKeyNotFound]; nil without an error never means that, as a
+// value may be empty:
+//
+//	value, err := tx.Get(key)
+//	if errors.Is(err, braid.ErrKeyNotFound) {
+//		value, err = []byte("0"), nil
+//	}
+//
+// The value belongs to the caller. Other errors: [ErrInvalidArgument],
 // [ErrTxTooLarge], [ErrCorrupt], [ErrClosed].
 func (tx *Tx) Get(key []byte) ([]byte, error) {
 	value, err := tx.get(key)
@@ -250,7 +260,10 @@ func (tx *Tx) writeRow(row, value []byte) error {
 // Scan returns the keys from start up to and not including end, in order, with
 // what the transaction itself wrote before the loop began. A nil end means no
 // bound. Breaking off the loop reads no further, and only what was read can
-// conflict with other transactions. An error is yielded once, last.
+// conflict with other transactions.
+//
+// An error is yielded once, last: [ErrTxTooLarge], [ErrCorrupt], [ErrClosed], the
+// cause of the context of Update or View.
 func (tx *Tx) Scan(start, end []byte) iter.Seq2[KeyValue, error] {
 	return func(yield func(KeyValue, error) bool) {
 		lower, upper := layout.AppSpan(start, end)

@@ -23,8 +23,11 @@ type App struct{ group *group }
 // makes nothing: an application begins with its first worker. Errors:
 // braid.ErrInvalidArgument for the name.
 func OpenApp(db *braid.DB, app string) (*App, error) {
-	if db == nil || !name.MatchString(app) {
-		return nil, &braid.InvalidArgumentError{Field: "app", Value: fmt.Sprintf("%.140q", app), Rule: nameRule + ", and db not nil"}
+	if db == nil {
+		return nil, &braid.InvalidArgumentError{Field: "db", Value: "nil", Rule: "must not be nil"}
+	}
+	if rule := nameRule(app); rule != "" {
+		return nil, &braid.InvalidArgumentError{Field: "app", Value: fmt.Sprintf("%.140q", app), Rule: rule}
 	}
 	return &App{groupOf(db, &Config{App: app})}, nil
 }

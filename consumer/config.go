@@ -2,9 +2,9 @@ package consumer
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -158,12 +158,6 @@ const (
 	maxBatchBytes          = 10 << 20
 )
 
-// name is the rule of names of applications, and of streams in a database. Those of
-// another source have the source's own.
-var name = regexp.MustCompile(`^[a-zA-Z0-9_.-]{1,128}$`)
-
-const nameRule = "must be 1 to 128 characters of a-z, A-Z, 0-9, '_', '.' and '-'"
-
 // withDefaults returns a copy whose zero fields are filled in, after checking the
 // others.
 func (c *Config) withDefaults(db *braid.DB, transactional bool) (Config, error) {
@@ -186,8 +180,8 @@ func (c *Config) withDefaults(db *braid.DB, transactional bool) (Config, error) 
 		return cfg, &braid.InvalidArgumentError{Field: field, Value: value, Rule: rule}
 	}
 	switch {
-	case !name.MatchString(cfg.App):
-		return invalid("App", fmt.Sprintf("%.140q", cfg.App), nameRule)
+	case nameRule(cfg.App) != "":
+		return invalid("App", fmt.Sprintf("%.140q", cfg.App), nameRule(cfg.App))
 	case len(cfg.Streams) == 0:
 		return invalid("Streams", "empty", "must name at least one stream")
 	case !isStart(cfg.Start):
@@ -216,8 +210,8 @@ func (c *Config) withDefaults(db *braid.DB, transactional bool) (Config, error) 
 		return invalid("ManualCheckpoints", true, "must not be set with more than one lane; use Acks")
 	case cfg.RetryPause < 0 || cfg.MaxRetryPause < cfg.RetryPause:
 		return invalid("RetryPause", cfg.RetryPause, "must be positive and not above MaxRetryPause")
-	case cfg.DeadLetterStream != "" && !name.MatchString(cfg.DeadLetterStream):
-		return invalid("DeadLetterStream", fmt.Sprintf("%.140q", cfg.DeadLetterStream), nameRule)
+	case cfg.DeadLetterStream != "" && nameRule(cfg.DeadLetterStream) != "":
+		return invalid("DeadLetterStream", fmt.Sprintf("%.140q", cfg.DeadLetterStream), nameRule(cfg.DeadLetterStream))
 	case cfg.DeadLetterStream != "" && cfg.ManualCheckpoints:
 		return invalid("DeadLetterStream", cfg.DeadLetterStream, "must not be set with ManualCheckpoints: a dead letter is put in one commit with the checkpoint")
 	case cfg.DeadLetterStream != "" && cfg.SkipFailed:
@@ -238,8 +232,8 @@ func (c *Config) withDefaults(db *braid.DB, transactional bool) (Config, error) 
 	for i, stream := range cfg.Streams {
 		field, value := "Streams["+itoa(i)+"]", fmt.Sprintf("%.140q", stream)
 		switch {
-		case cfg.Source == nil && !name.MatchString(stream):
-			return invalid(field, value, nameRule)
+		case cfg.Source == nil && nameRule(stream) != "":
+			return invalid(field, value, nameRule(stream))
 		case stream == "" || slices.Contains(cfg.Streams[:i], stream):
 			return invalid(field, value, "must be a name that comes once")
 		case strings.Contains(stream, "\x00"):
@@ -249,11 +243,18 @@ func (c *Config) withDefaults(db *braid.DB, transactional bool) (Config, error) 
 	return cfg, nil
 }
 
-// isStart reports whether the position can be that of a whole stream.
-func isStart(p braid.Position) bool {
-	text := p.String()
-	return text == "TRIM_HORIZON" || text == "LATEST" || len(text) > 12 && text[:12] == "AT_TIMESTAMP"
+// nameRule returns the rule that a name breaks, or "": of an application, or of a
+// stream in the database. A stream of another source has the source's rule.
+func nameRule(name string) string {
+	var invalid *braid.InvalidArgumentError
+	if errors.As(braid.ValidateStreamName(name), &invalid) {
+		return invalid.Rule
+	}
+	return ""
 }
+
+// isStart reports whether the position can be that of a whole stream.
+func isStart(p braid.Position) bool { return p.SequenceNumber().IsZero() }
 
 func orDefault[T comparable](field *T, value T) {
 	var zero T

@@ -73,7 +73,7 @@ func (s dbSource) Resolve(ctx context.Context, stream string, shard braid.ShardI
 	if err != nil {
 		return Checkpoint{}, err
 	}
-	if from == braid.TrimHorizon() { // without reading a record, which may take a key
+	if from.Equal(braid.TrimHorizon()) { // without reading a record, which may take a key
 		if d := sh.Describe(); d.Records > 0 {
 			return Checkpoint{Start: braid.AtSequence(d.First)}, nil
 		}
@@ -109,7 +109,7 @@ func (s dbSource) Read(ctx context.Context, stream string, shard braid.ShardID, 
 	}
 	bytes := 0
 	for i := range page.Records {
-		bytes += len(page.Records[i].PartitionKey) + len(page.Records[i].Data)
+		bytes += page.Records[i].Size()
 	}
 	return Page{
 		Records:       page.Records,

@@ -145,7 +145,7 @@ func (g *group) records() Source {
 // is put while one after the other is looked at is left out. Only the database can; in
 // another source Latest is where each shard ends when it is looked at.
 func (g *group) fix(p braid.Position) braid.Position {
-	if source, ok := g.records().(interface{ latest() braid.Position }); ok && p == braid.Latest() {
+	if source, ok := g.records().(interface{ latest() braid.Position }); ok && p.Equal(braid.Latest()) {
 		return source.latest()
 	}
 	return p
@@ -159,7 +159,7 @@ func (g *group) begin(ctx context.Context, cfg *Config) error {
 			return err
 		}
 		if found {
-			if was := lease.Checkpoint.Start; was.String() != cfg.Start.String() {
+			if was := lease.Checkpoint.Start; !was.Equal(cfg.Start) {
 				return &braid.InvalidArgumentError{Field: "Start", Value: cfg.Start, Rule: fmt.Sprintf("must be that of the application, %s; App.Seek moves it", was)}
 			}
 			return nil

@@ -453,7 +453,7 @@ func (r *runner) noteGiven(records []Record) {
 // sizeOf counts the partition keys and data of records.
 func sizeOf(records []Record) (bytes int64) {
 	for i := range records {
-		bytes += int64(len(records[i].PartitionKey) + len(records[i].Data))
+		bytes += int64(records[i].Size())
 	}
 	return bytes
 }

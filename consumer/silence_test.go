@@ -119,10 +119,11 @@ func TestRunTellsOfStoppedShardsAndOfThoseItLeavesBehind(t *testing.T) {
 	})
 }
 
-func TestNamesOfStreamsAreChecked(t *testing.T) {
+func TestNamesAreChecked(t *testing.T) {
 	bubble(t, 1, func(f *fixture) {
 		for _, name := range []string{"", "or ders", "orders\n", "örders", "a/b", strings.Repeat("a", 129)} {
 			for field, cfg := range map[string]*consumer.Config{
+				"App":              {App: name, Streams: []string{"orders"}},
 				"Streams[1]":       {App: "a", Streams: []string{"orders", name}},
 				"DeadLetterStream": {App: "a", Streams: []string{"orders"}, DeadLetterStream: name},
 			} {
@@ -139,6 +140,14 @@ func TestNamesOfStreamsAreChecked(t *testing.T) {
 		}
 		_, err := consumer.New(f.db, &consumer.Config{App: "a", Streams: []string{strings.Repeat("aZ0_.-12", 16)}}, nothing)
 		require.NoError(f, err)
+
+		var invalid *braid.InvalidArgumentError
+		_, err = consumer.OpenApp(f.db, "a/b")
+		require.ErrorAs(f, err, &invalid)
+		require.Equal(f, "app", invalid.Field)
+		_, err = consumer.OpenApp(nil, "a")
+		require.ErrorAs(f, err, &invalid)
+		require.Equal(f, "db", invalid.Field)
 	})
 }
 

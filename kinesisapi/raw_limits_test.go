@@ -2,6 +2,7 @@ package kinesisapi_test
 
 import (
 	"fmt"
+	"reflect"
 	"regexp"
 	"strconv"
 	"testing"
@@ -76,12 +77,22 @@ func TestRawOnDemandStreamLimit(t *testing.T) {
 	})
 }
 
-func TestRawLimitOptions(t *testing.T) {
+// An error names the field of Options as it is called there.
+func TestRawOptionsHaveLimits(t *testing.T) {
 	r := newRig(t, nil)
-	for _, options := range []kinesisapi.Options{{ShardLimit: 1_000_001}, {OnDemandStreamLimit: 1_000_001}} {
+	for field, options := range map[string]kinesisapi.Options{
+		"Account":             {Account: "12345678901"},
+		"Region":              {Region: "US-EAST-1"},
+		"ShardLimit":          {ShardLimit: 1_000_001},
+		"OnDemandStreamLimit": {OnDemandStreamLimit: 1_000_001},
+		"CreateDelay":         {CreateDelay: -1},
+		"UpdateDelay":         {UpdateDelay: -1},
+		"DeleteDelay":         {DeleteDelay: -1},
+	} {
 		_, err := kinesisapi.New(r.db, &options)
 		var invalid *braid.InvalidArgumentError
-		require.ErrorAs(t, err, &invalid)
-		require.EqualValues(t, 1_000_001, invalid.Value)
+		require.ErrorAs(t, err, &invalid, field)
+		require.Equal(t, field, invalid.Field)
+		require.EqualValues(t, reflect.ValueOf(options).FieldByName(field).Interface(), invalid.Value)
 	}
 }

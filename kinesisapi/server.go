@@ -17,8 +17,8 @@ import (
 // Options are the settings of a [Server]. The zero value, and a nil pointer, mean
 // the defaults.
 type Options struct {
-	// Account and Region are what ARNs say. The defaults are "000000000000" and
-	// "us-east-1".
+	// Account and Region are what ARNs say: 12 digits, and 1 to 32 characters of a-z,
+	// 0-9 and '-'. The defaults are "000000000000" and "us-east-1".
 	Account, Region string
 
 	// SeparateAccounts keeps the streams of each account and region apart, as AWS
@@ -48,8 +48,8 @@ type Options struct {
 
 	// CreateDelay, UpdateDelay and DeleteDelay are how long a stream stays
 	// CREATING, UPDATING and DELETING; the first and the last hold for consumers,
-	// too. 0 means that it is ACTIVE, or gone, when the call returns. A change shows
-	// at the end of its delay.
+	// too. 0 means that it is ACTIVE, or gone, when the call returns; they must not be
+	// negative. A change shows at the end of its delay.
 	CreateDelay, UpdateDelay, DeleteDelay time.Duration
 
 	// BodyTimeout is how long the body of a request over HTTP may take to arrive, from
@@ -70,7 +70,8 @@ type Options struct {
 	// means [slog.Default]; slog.New(slog.DiscardHandler) silences them.
 	Logger *slog.Logger
 
-	// Access, if it is not nil, is called after each request over HTTP.
+	// Access, if it is not nil, is called after each request over HTTP, on the
+	// goroutine of the request: from several at once.
 	Access func(Access)
 
 	// Control serves the paths under /_braid/ as well: health, a look at records,
@@ -169,7 +170,7 @@ func (s *Server) Client() *Client {
 
 // Close ends all subscriptions, waits for them, and brings to their end at once
 // the changes of status that were on their way. Further requests are answered, but
-// for SubscribeToShard.
+// for SubscribeToShard. A second Close does nothing.
 func (s *Server) Close() {
 	s.server.Close()
 	s.service.Close()
@@ -216,16 +217,16 @@ func (o *Options) withDefaults() (Options, error) {
 	}
 	switch {
 	case !accountRule.MatchString(opts.Account):
-		return opts, &braid.InvalidArgumentError{Field: "Options.Account", Value: opts.Account, Rule: "must be 12 digits"}
+		return opts, &braid.InvalidArgumentError{Field: "Account", Value: opts.Account, Rule: "must be 12 digits"}
 	case !regionRule.MatchString(opts.Region):
-		return opts, &braid.InvalidArgumentError{Field: "Options.Region", Value: opts.Region, Rule: "must be 1 to 32 characters of a-z, 0-9 and '-'"}
+		return opts, &braid.InvalidArgumentError{Field: "Region", Value: opts.Region, Rule: "must be 1 to 32 characters of a-z, 0-9 and '-'"}
 	}
 	for _, limit := range []struct {
 		name string
 		n    int
 	}{{"ShardLimit", opts.ShardLimit}, {"OnDemandStreamLimit", opts.OnDemandStreamLimit}} {
 		if limit.n > maxLimit {
-			return opts, &braid.InvalidArgumentError{Field: "Options." + limit.name, Value: limit.n, Rule: "must be at most 1,000,000"}
+			return opts, &braid.InvalidArgumentError{Field: limit.name, Value: limit.n, Rule: "must be at most 1,000,000"}
 		}
 	}
 	for _, delay := range []struct {
@@ -233,7 +234,7 @@ func (o *Options) withDefaults() (Options, error) {
 		d    time.Duration
 	}{{"CreateDelay", opts.CreateDelay}, {"UpdateDelay", opts.UpdateDelay}, {"DeleteDelay", opts.DeleteDelay}} {
 		if delay.d < 0 {
-			return opts, &braid.InvalidArgumentError{Field: "Options." + delay.name, Value: delay.d, Rule: "must not be negative"}
+			return opts, &braid.InvalidArgumentError{Field: delay.name, Value: delay.d, Rule: "must not be negative"}
 		}
 	}
 	return opts, nil

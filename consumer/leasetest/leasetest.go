@@ -184,10 +184,8 @@ func equal(a, b consumer.Lease) bool {
 		a.Epoch == b.Epoch && a.Version == b.Version && a.Paused == b.Paused && equalPlaces(a.Checkpoint, b.Checkpoint)
 }
 
-// equalPlaces compares checkpoints. The text of a position is all there is to it:
-// values of the same time can be different.
 func equalPlaces(a, b consumer.Checkpoint) bool {
-	return a.Start.String() == b.Start.String() && a.SequenceNumber == b.SequenceNumber &&
+	return a.Start.Equal(b.Start) && a.SequenceNumber == b.SequenceNumber &&
 		a.SubSequenceNumber == b.SubSequenceNumber && a.Partial == b.Partial && a.ShardEnd == b.ShardEnd
 }
 

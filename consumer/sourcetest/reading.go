@@ -153,7 +153,7 @@ func (k *kit) tellsHowFarBehind() {
 	all := numbered("record", 0, 10)
 	k.put(shard, all...)
 	for _, r := range k.expect(shard.ID, shard.Start, all...) {
-		sizes = append(sizes, int64(len(r.PartitionKey)+len(r.Data)))
+		sizes = append(sizes, int64(r.Size()))
 	}
 	from := shard.Start
 	for i := range all {

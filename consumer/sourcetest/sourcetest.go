@@ -197,7 +197,7 @@ func (k *kit) tryRead(shard braid.ShardID, from braid.Position, maxRecords, maxB
 	}
 	size := 0
 	for _, r := range page.Records {
-		size += len(r.PartitionKey) + len(r.Data)
+		size += r.Size()
 	}
 	if page.Bytes != size {
 		k.Fatalf("a page says that it has %d bytes; it has %d", page.Bytes, size)

@@ -11,6 +11,7 @@ import (
 	"log"
 	"os"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -163,10 +164,7 @@ func draw(out io.Writer, title string, stream *braid.Stream, before map[braid.Sh
 		if i+1 < len(open) {
 			end = position(open[i+1].HashKeyRange.Start)
 		}
-		name := strings.TrimLeft(strings.TrimPrefix(string(sh.ID), "shardId-"), "0")
-		if name == "" {
-			name = "0"
-		}
+		name := strconv.Itoa(sh.ID.Index())
 		fill := []string{"░", "▒"}[i%2]
 		width := max(1, end-column)
 		left := max(0, (width-len(name))/2)

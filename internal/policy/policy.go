@@ -1,5 +1,5 @@
 // Package policy holds the rules of this repository as tests: what packages may
-// import, what the module may require, and what package braid exports. It knows
-// the source tree and must not know what the code does. Nothing calls it; go
-// test does.
+// import, what the module may require, what its packages export, and that changes
+// of that say how to migrate. It knows the source tree and must not know what the
+// code does. Nothing calls it; go test does.
 package policy

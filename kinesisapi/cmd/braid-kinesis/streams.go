@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -26,8 +25,6 @@ type streamSpec struct {
 
 const onDemand = "on-demand"
 
-var nameRule = regexp.MustCompile(`^[a-zA-Z0-9_.-]{1,128}$`)
-
 // streamList is a flag that can be repeated.
 type streamList []streamSpec
 
@@ -41,8 +38,8 @@ func (l *streamList) Set(text string) error {
 		}
 		fields = append(fields, "", "", "")[:4]
 		spec := streamSpec{name: fields[0], shards: 1, region: fields[2], account: fields[3]}
-		if !nameRule.MatchString(spec.name) {
-			return fmt.Errorf("%q is not the name of a stream: 1 to 128 letters, digits, '_', '.' and '-'", spec.name)
+		if err := braid.ValidateStreamName(spec.name); err != nil {
+			return fmt.Errorf("stream name: %w", err)
 		}
 		switch shards := fields[1]; shards {
 		case "":

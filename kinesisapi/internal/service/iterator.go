@@ -39,8 +39,8 @@ type start struct {
 
 // GetShardIterator is the operation of that name.
 func (s *Service) GetShardIterator(ctx context.Context, c Caller, in *GetShardIteratorInput) (*GetShardIteratorOutput, error) {
-	id, ok := shardID(*in.ShardId)
-	if !ok {
+	id, err := braid.ParseShardID(*in.ShardId)
+	if err != nil {
 		return nil, s.badShard(c, in.StreamName, in.StreamARN, *in.ShardId)
 	}
 	t, stream, sh, err := s.readable(c, in.StreamName, in.StreamARN, id)

@@ -3,8 +3,6 @@ package service
 import (
 	"context"
 	"errors"
-	"strconv"
-	"strings"
 
 	"github.com/braidstream/braid"
 )
@@ -71,9 +69,6 @@ func (s *Service) Recreate(ctx context.Context, c Caller, name string) error {
 		if opts.Shards == 0 {
 			opts.Shards = firstShards(d)
 		}
-		if opts.Retention == 0 {
-			opts.Retention = -1
-		}
 		if err := s.db.DeleteStream(ctx, t.stored); err != nil {
 			return err
 		}
@@ -101,11 +96,7 @@ func (s *Service) Recreate(ctx context.Context, c Caller, name string) error {
 func firstShards(d braid.StreamDescription) int {
 	n := 0
 	for i := range d.Shards {
-		_, digits, _ := strings.Cut(string(d.Shards[i].ID), "-")
-		index, err := strconv.Atoi(digits)
-		if err != nil {
-			panic(err) // braid says what ids look like
-		}
+		index := d.Shards[i].ID.Index()
 		if len(d.Shards[i].Parents) > 0 {
 			return index
 		}

@@ -83,7 +83,7 @@ func (s *Service) PutRecords(ctx context.Context, c Caller, in *PutRecordsInput)
 		if err := s.entry(&entries[i], i, r.PartitionKey, r.ExplicitHashKey, r.Data, auto != nil); err != nil {
 			return nil, err
 		}
-		total += len(r.Data) + len(entries[i].PartitionKey)
+		total += entries[i].Size()
 	}
 	if err := checkRecordBytes(stream, entries, 0); err != nil {
 		return nil, err
@@ -184,13 +184,13 @@ func checkRecordBytes(stream *braid.Stream, entries []braid.Entry, first int) er
 	most := 0
 	for i := range entries {
 		e := &entries[i]
-		if len(e.Data)+len(e.PartitionKey) <= defaultRecordBytes {
+		if e.Size() <= defaultRecordBytes {
 			continue
 		}
 		if most == 0 {
 			most = stream.Describe().MaxRecordBytes
 		}
-		if len(e.Data)+len(e.PartitionKey) > most {
+		if e.Size() > most {
 			return Invalid(fmt.Sprintf("1 validation error detected: Value at '%s' failed to satisfy constraint: Member must have length less than or equal to %d", memberOf(first+i, "data"), most))
 		}
 	}

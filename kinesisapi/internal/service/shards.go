@@ -3,10 +3,7 @@ package service
 import (
 	"context"
 	"encoding/json"
-	"math/big"
 	"slices"
-	"strconv"
-	"strings"
 	"time"
 
 	"github.com/braidstream/braid"
@@ -15,21 +12,6 @@ import (
 const (
 	maxListedShards = 1000 // of ListShards
 )
-
-// shardID reads a shard's id in any spelling that the service understands, such as
-// "shardId-000000000007", "shardId-7" and "7".
-func shardID(text string) (id braid.ShardID, ok bool) {
-	digits := text
-	if _, after, found := strings.Cut(text, "-"); found {
-		digits = after
-	}
-	index, err := strconv.ParseInt(digits, 10, 32)
-	if err != nil || index < 0 || digits[0] == '+' || digits[0] == '-' {
-		return "", false
-	}
-	digits = strconv.FormatInt(index, 10)
-	return braid.ShardID("shardId-" + strings.Repeat("0", 12-len(digits)) + digits), true
-}
 
 // shardOf is a shard as it is listed.
 func shardOf(d *braid.ShardDescription) Shard {
@@ -244,8 +226,8 @@ func (p *shardPage) selects(life lifetime, horizon int64) bool {
 
 // SplitShard is the operation of that name.
 func (s *Service) SplitShard(ctx context.Context, c Caller, in *SplitShardInput) (*Empty, error) {
-	id, ok := shardID(*in.ShardToSplit)
-	if !ok {
+	id, err := braid.ParseShardID(*in.ShardToSplit)
+	if err != nil {
 		return nil, s.badShard(c, in.StreamName, in.StreamARN, *in.ShardToSplit)
 	}
 	t, stream, d, err := s.reshardable(ctx, c, in.StreamName, in.StreamARN)
@@ -282,17 +264,16 @@ func splits(r braid.HashKeyRange, key braid.HashKey) bool {
 
 // isNext reports whether b is a plus one.
 func isNext(a, b braid.HashKey) bool {
-	x, _ := new(big.Int).SetString(a.String(), 10)
-	y, _ := new(big.Int).SetString(b.String(), 10)
-	return y.Sub(y, x).IsInt64() && y.Int64() == 1
+	next, ok := a.Next()
+	return ok && next == b
 }
 
 // MergeShards is the operation of that name.
 func (s *Service) MergeShards(ctx context.Context, c Caller, in *MergeShardsInput) (*Empty, error) {
 	ids := [2]braid.ShardID{}
 	for i, text := range []string{*in.ShardToMerge, *in.AdjacentShardToMerge} {
-		id, ok := shardID(text)
-		if !ok {
+		id, err := braid.ParseShardID(text)
+		if err != nil {
 			return nil, s.badShard(c, in.StreamName, in.StreamARN, text)
 		}
 		ids[i] = id

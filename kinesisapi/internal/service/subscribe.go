@@ -56,8 +56,8 @@ func (s *Service) SubscribeToShard(ctx context.Context, c Caller, in *SubscribeT
 	if err != nil {
 		return nil, err
 	}
-	id, ok := shardID(*in.ShardId)
-	if !ok {
+	id, err := braid.ParseShardID(*in.ShardId)
+	if err != nil {
 		return nil, s.noSuchShard(r.t, *in.ShardId)
 	}
 	consumer := consumerKey(r.t.stored, &r.row)
@@ -183,7 +183,7 @@ func (sub *Subscription) Events(ctx context.Context) iter.Seq2[*SubscribeToShard
 				return
 			}
 			at = page.Next
-			event.ContinuationSequenceNumber = new(continuation(at))
+			event.ContinuationSequenceNumber = new(at.SequenceNumber().String()) // a page's Next always has one
 			sub.observe(event)
 			if !yield(event, nil) {
 				return
@@ -217,19 +217,12 @@ func (sub *Subscription) next(ctx context.Context, at braid.Position, wait bool)
 func pause(ctx context.Context, page *braid.RecordsPage) {
 	bytes := 0
 	for i := range page.Records {
-		bytes += len(page.Records[i].Data) + len(page.Records[i].PartitionKey)
+		bytes += page.Records[i].Size()
 	}
 	select {
 	case <-time.After(time.Duration(bytes) * time.Second / subscriberBytesRate):
 	case <-ctx.Done():
 	}
-}
-
-// continuation is the number after which a subscriber goes on. Every position
-// that a page returns is one after a number.
-func continuation(at braid.Position) string {
-	_, number, _ := strings.Cut(at.String(), " ")
-	return number
 }
 
 // inStream makes the error that a stream of events ends with. It has no other
