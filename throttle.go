@@ -236,9 +236,9 @@ func (s *Stream) PutRecordWait(ctx context.Context, partitionKey string, data []
 // same shard keep their order. It takes more than one commit then.
 //
 // If the context ends meanwhile, or another error stops the call, the results of
-// the entries that were not stored have that error in their Err, while the error
-// of the call is nil: look at the results. It is not nil only if nothing was stored,
-// and then is one of [Stream.PutRecords].
+// the entries that were not stored have that error in their Err, and the error of
+// the call is nil, as others are stored: look at the results. The call has an error
+// only where its first attempt has one, as [Stream.PutRecords].
 func (s *Stream) PutRecordsWait(ctx context.Context, entries []Entry) ([]PutResult, error) {
 	results, err := s.PutRecords(ctx, entries)
 	if err != nil {
