@@ -2,6 +2,7 @@ package consumer
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -79,7 +80,11 @@ func (s dbSource) Resolve(ctx context.Context, stream string, shard braid.ShardI
 		}
 	}
 	page, err := sh.GetRecords(ctx, from, &braid.GetRecordsOptions{Limit: 1, LimitBytes: 1, Unmetered: true})
+	var damage *braid.CorruptError
 	switch {
+	case errors.As(err, &damage):
+		// A reader of the shard meets it, too. Here it would hold up the other shards.
+		return Checkpoint{Start: from}, nil
 	case err != nil:
 		return Checkpoint{}, err
 	case len(page.Records) > 0:
