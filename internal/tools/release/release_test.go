@@ -1,7 +1,9 @@
 package main
 
 import (
+	"archive/zip"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -195,6 +197,80 @@ func TestSetRefusesBadVersions(t *testing.T) {
 		}
 	}
 	same(t, "go.mod", read(t, root, "go.mod"), coreMod)
+}
+
+// The sums are those of the files that are committed after it, with the repository's
+// license in each module, and without what git does not have.
+func TestSet(t *testing.T) {
+	root := write(t, map[string]string{
+		"go.mod": coreMod, "core.go": "package braid\n", "go.sum": "", "LICENSE": "Do as you like.\n",
+		"api/go.mod": apiMod, "api/go.sum": "", "api/api.go": "package api\n",
+		"api/kit/go.mod": kitMod, "api/kit/go.sum": "", "api/kit/kit.go": "package kit\n",
+		"CHANGELOG.md": "# Changelog\n\n## v0.2.0 — 2026-12-01\n",
+		"go.work":      "go 1.26.0\n\nuse ./api\n\nreplace github.com/braidstream/braid v0.1.0 => ./\n",
+		".gitignore":   "*.out\n", "core.out": "a profile",
+	})
+	git := func(args ...string) {
+		t.Helper()
+		cmd := exec.Command("git", append([]string{"-C", root, "-c", "user.name=a", "-c", "user.email=a@example.com"}, args...)...)
+		if out, err := cmd.CombinedOutput(); err != nil {
+			t.Fatalf("git %v: %v\n%s", args, err, out)
+		}
+	}
+	git("init", "-q")
+	git("add", ".")
+	modules, err := readModules(root, []string{".", "api", "api/kit"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := set(modules, "v0.2.0"); err == nil || !strings.Contains(err.Error(), "must be committed first:\nA") {
+		t.Fatal(err)
+	}
+	git("commit", "-q", "-m", "all")
+	if err := set(modules, "v0.2.0"); err != nil {
+		t.Fatal(err)
+	}
+	same(t, "kit's go.mod", read(t, root, "api/kit/go.mod"), strings.ReplaceAll(kitMod, "v0.1.0", "v0.2.0"))
+	if work := read(t, root, "go.work"); !strings.Contains(work, "braid v0.2.0 => ./") {
+		t.Error(work)
+	}
+
+	again := proxy{t.TempDir()}
+	var want []string
+	for i, files := range [][]string{
+		{"go.work", "LICENSE", "core.go"},
+		{"LICENSE", "api.go"},
+	} {
+		m := modules[i]
+		s, err := again.add(m, "v0.2.0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		want = append(want, m.path+" v0.2.0 "+s.zip, m.path+" v0.2.0/go.mod "+s.mod)
+		packed, err := zip.OpenReader(filepath.Join(again.dir, filepath.FromSlash(m.path), "@v", "v0.2.0.zip"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		has := make(map[string]bool)
+		for _, file := range packed.File {
+			has[strings.TrimPrefix(file.Name, m.path+"@v0.2.0/")] = true
+		}
+		for _, name := range files {
+			if !has[name] {
+				t.Errorf("%s is packed without %s: %v", m.path, name, has)
+			}
+		}
+		for name := range has {
+			if name == "core.out" || strings.HasPrefix(name, "api/") || strings.HasPrefix(name, "kit/") {
+				t.Errorf("%s is packed with %s", m.path, name)
+			}
+		}
+		if err := packed.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	same(t, "api's go.sum", read(t, root, "api/go.sum"), strings.Join(want[:2], "\n")+"\n")
+	same(t, "kit's go.sum", read(t, root, "api/kit/go.sum"), strings.Join(want, "\n")+"\n")
 }
 
 func TestFirstProgram(t *testing.T) {

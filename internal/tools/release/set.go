@@ -34,6 +34,9 @@ func set(modules []module, version string) (err error) {
 	if out, err := cmd.Output(); err != nil || len(out) > 0 {
 		return errors.Join(err, fmt.Errorf("everything must be committed first:\n%s", out))
 	}
+	if err := setWorkspace(filepath.Join(root, "go.work"), version); err != nil {
+		return err // before the core is packed, of which that file is a part
+	}
 	dir, err := os.MkdirTemp("", "release-set-")
 	if err != nil {
 		return err
@@ -55,9 +58,6 @@ func set(modules []module, version string) (err error) {
 		if known[m.path], err = p.add(m, version); err != nil {
 			return err
 		}
-	}
-	if err := setWorkspace(filepath.Join(root, "go.work"), version); err != nil {
-		return err
 	}
 	fmt.Printf("Commit these changes, and give that commit the tags:\n\n")
 	for _, m := range modules {
@@ -108,19 +108,19 @@ func (m module) setSums(version string, known map[string]sums) error {
 	if err != nil {
 		return err
 	}
-	lines := slices.DeleteFunc(strings.Split(strings.TrimSpace(string(data)), "\n"), func(line string) bool {
+	lines := slices.DeleteFunc(slices.Collect(strings.Lines(string(data))), func(line string) bool {
 		return isOwn(pathOf(line))
 	})
 	for _, require := range file.Require {
 		if s, has := known[require.Mod.Path]; has {
 			lines = append(lines,
-				require.Mod.Path+" "+version+" "+s.zip,
-				require.Mod.Path+" "+version+"/go.mod "+s.mod)
+				require.Mod.Path+" "+version+" "+s.zip+"\n",
+				require.Mod.Path+" "+version+"/go.mod "+s.mod+"\n")
 		}
 	}
 	// The go command sorts by path, and then by version, which is sorted already.
 	slices.SortStableFunc(lines, func(a, b string) int { return strings.Compare(pathOf(a), pathOf(b)) })
-	return os.WriteFile(name, []byte(strings.Join(lines, "\n")+"\n"), 0o644)
+	return os.WriteFile(name, []byte(strings.Join(lines, "")), 0o644)
 }
 
 // pathOf returns the path of the module in a line of a go.sum.
@@ -150,6 +150,9 @@ func tidy(modules []module) (err error) {
 	}
 	proxies = append([]string{fileURL(p.dir), fileURL(filepath.Join(fetched, "cache", "download"))}, proxies...)
 	for _, m := range modules {
+		if err := m.dropSums(); err != nil { // those of a release
+			return err
+		}
 		cmd := command(m.dir, proxies, "mod", "tidy")
 		cmd.Env = append(cmd.Env, "GOMODCACHE="+cache)
 		if err := cmd.Run(); err != nil {
