@@ -12,6 +12,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/braidstream/braid/kinesisapi"
+	"github.com/braidstream/braid/kinesisapi/internal/nettest"
 )
 
 // TestRawAccess: what Access is told of a request is what the client saw of it,
@@ -21,9 +22,9 @@ func TestRawAccess(t *testing.T) {
 	rigInBubble(t, &kinesisapi.Options{Access: func(a kinesisapi.Access) { seen = append(seen, a) }}, func(r *rig) {
 		r.does("CreateStream", `{"StreamName":"s","ShardCount":1}`)
 		consumer := r.doesf("RegisterStreamConsumer", `{"StreamARN":%q,"ConsumerName":"c"}`, streamARN+"s")["Consumer"].(map[string]any)["ConsumerARN"]
-		network := newMemoryNetwork()
-		network.serve(r.t.(*testing.T), &http.Server{Handler: r.server}, nil)
-		client := network.client(r.t.(*testing.T), "HTTP/1.1")
+		network := nettest.New()
+		network.Serve(r.t.(*testing.T), &http.Server{Handler: r.server}, nil)
+		client := network.Client(r.t.(*testing.T), "HTTP/1.1")
 		begin := func(operation, body string) *http.Response {
 			request, err := http.NewRequestWithContext(r.t.Context(), http.MethodPost, "http://kinesis", strings.NewReader(body))
 			require.NoError(r.t, err)

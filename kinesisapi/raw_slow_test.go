@@ -12,6 +12,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/braidstream/braid/kinesisapi"
+	"github.com/braidstream/braid/kinesisapi/internal/nettest"
 )
 
 // trickle is a body of 1,000 bytes that comes a byte each half second or so: never just at a bound.
@@ -58,10 +59,10 @@ func TestRawSlowBody(t *testing.T) {
 		for _, protocol := range []string{"HTTP/1.1", "h2c"} {
 			t.Run(c.name+" "+strings.ReplaceAll(protocol, "/", " "), func(t *testing.T) {
 				rigInBubble(t, &c.options, func(r *rig) {
-					network := newMemoryNetwork()
-					network.serve(r.t.(*testing.T), &http.Server{Handler: r.server, ReadTimeout: c.server}, nil)
-					client := network.client(r.t.(*testing.T), protocol)
-					client.Transport = client.Transport.(ownBodies).RoundTripper // as the body comes
+					network := nettest.New()
+					network.Serve(r.t.(*testing.T), &http.Server{Handler: r.server, ReadTimeout: c.server}, nil)
+					client := network.Client(r.t.(*testing.T), protocol)
+					client.Transport = client.Transport.(nettest.OwnBodies).RoundTripper // as the body comes
 					request, err := http.NewRequestWithContext(r.t.Context(), http.MethodPost, "http://kinesis"+c.path, nil)
 					require.NoError(r.t, err)
 					request.Header.Set("Content-Type", typeJSON)
@@ -109,8 +110,8 @@ func TestRawSlowBody(t *testing.T) {
 // though net/http is who waits for it.
 func TestRawBodyNobodyReads(t *testing.T) {
 	rigInBubble(t, &kinesisapi.Options{Control: true}, func(r *rig) {
-		network := newMemoryNetwork()
-		network.serve(r.t.(*testing.T), &http.Server{Handler: r.server}, nil)
+		network := nettest.New()
+		network.Serve(r.t.(*testing.T), &http.Server{Handler: r.server}, nil)
 		for _, c := range []struct {
 			head  string
 			after time.Duration
@@ -119,7 +120,7 @@ func TestRawBodyNobodyReads(t *testing.T) {
 			{fmt.Sprintf("POST / HTTP/1.1\r\nHost: kinesis\r\nContent-Length: %d\r\n\r\n", 17<<20), 0},                             // larger than any request can be
 			{fmt.Sprintf("POST /_braid/faults HTTP/1.1\r\nHost: kinesis\r\nContent-Length: %d\r\n\r\n", 17<<20), 30 * time.Second}, // read up to a limit
 		} {
-			conn := network.connect(r.t.(*testing.T))
+			conn := network.Connect(r.t.(*testing.T))
 			_, err := io.WriteString(conn, c.head)
 			require.NoError(r.t, err)
 			started := time.Now()
@@ -137,9 +138,9 @@ func TestRawSlowOperation(t *testing.T) {
 	for _, protocol := range []string{"HTTP/1.1", "h2c"} {
 		t.Run(strings.ReplaceAll(protocol, "/", " "), func(t *testing.T) {
 			rigInBubble(t, &kinesisapi.Options{Control: true}, func(r *rig) {
-				network := newMemoryNetwork()
-				network.serve(r.t.(*testing.T), &http.Server{Handler: r.server}, nil)
-				r.client, r.url = network.client(r.t.(*testing.T), protocol), "http://kinesis/"
+				network := nettest.New()
+				network.Serve(r.t.(*testing.T), &http.Server{Handler: r.server}, nil)
+				r.client, r.url = network.Client(r.t.(*testing.T), protocol), "http://kinesis/"
 				for range 2 {
 					require.Equal(r.t, http.StatusOK, r.send(http.MethodPost, "/_braid/faults", `{"delay":"10m"}`).status)
 					started := time.Now()
@@ -177,20 +178,20 @@ func TestRawSlowReader(t *testing.T) {
 						request = "GET /_braid/streams/s/records HTTP/1.1\r\nHost: kinesis\r\n\r\n"
 					}
 					ended := make(chan time.Time, 1)
-					network := newMemoryNetwork()
-					network.serve(r.t.(*testing.T), &http.Server{WriteTimeout: c.server, Handler: http.HandlerFunc(func(w http.ResponseWriter, q *http.Request) {
+					network := nettest.New()
+					network.Serve(r.t.(*testing.T), &http.Server{WriteTimeout: c.server, Handler: http.HandlerFunc(func(w http.ResponseWriter, q *http.Request) {
 						defer func() { ended <- time.Now() }()
 						r.server.ServeHTTP(w, q)
 					})}, nil)
 					started := time.Now()
 					if protocol == "HTTP/1.1" {
-						_, err := io.WriteString(network.connect(r.t.(*testing.T)), request)
+						_, err := io.WriteString(network.Connect(r.t.(*testing.T)), request)
 						require.NoError(r.t, err)
 					} else {
 						sent, err := http.ReadRequest(bufio.NewReader(strings.NewReader(request)))
 						require.NoError(r.t, err)
 						sent.RequestURI, sent.URL.Scheme, sent.URL.Host = "", "http", "kinesis"
-						response, err := network.client(r.t.(*testing.T), protocol).Do(sent)
+						response, err := network.Client(r.t.(*testing.T), protocol).Do(sent)
 						require.NoError(r.t, err)
 						defer response.Body.Close()
 					}

@@ -24,6 +24,8 @@ const (
 
 	account   = "000000000000"
 	streamARN = "arn:aws:kinesis:us-east-1:" + account + ":stream/"
+	shard0    = "shardId-000000000000"
+	shard1    = "shardId-000000000001"
 	maxHash   = "340282366920938463463374607431768211455"
 )
 

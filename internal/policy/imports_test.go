@@ -8,6 +8,7 @@ import (
 	"go/token"
 	"io"
 	"io/fs"
+	"os"
 	"os/exec"
 	"path"
 	"path/filepath"
@@ -166,18 +167,21 @@ func TestFoundationsStandOnTheirOwn(t *testing.T) {
 	require.Equal(t, len(foundations), seen, "a package was renamed")
 }
 
-// Module kinesisapi uses what any user can use, and AWS's SDK only in its test kit.
+// Module kinesisapi uses what any user can use, and nothing of AWS, tests included. Its
+// test kit, a module of its own, has the SDK. It imports internal packages of kinesisapi,
+// which its path allows; so the two are published at one version (command release sets
+// them together), and neither imports what is internal to the core.
 func TestTheProtocolIsBuiltOnThePublicAPI(t *testing.T) {
 	dir := filepath.Join(root, "kinesisapi")
 	files := 0
 	require.NoError(t, filepath.WalkDir(dir, func(path string, _ fs.DirEntry, err error) error {
-		if err != nil || !strings.HasSuffix(path, ".go") || strings.HasSuffix(path, "_test.go") {
+		if err != nil || !strings.HasSuffix(path, ".go") {
 			return err
 		}
 		files++
 		file, err := parser.ParseFile(token.NewFileSet(), path, nil, parser.ImportsOnly)
 		require.NoError(t, err)
-		isKit := strings.HasPrefix(path, filepath.Join(dir, "kinesistest"))
+		isKit := strings.HasPrefix(path, filepath.Join(dir, "kinesistest")+string(filepath.Separator))
 		for _, spec := range file.Imports {
 			i, err := strconv.Unquote(spec.Path.Value)
 			require.NoError(t, err)
@@ -188,24 +192,58 @@ func TestTheProtocolIsBuiltOnThePublicAPI(t *testing.T) {
 		}
 		return nil
 	}))
-	require.Greater(t, files, 20)
+	require.Greater(t, files, 100)
+}
+
+// goMod is what go mod edit -json says about a module.
+type goMod struct {
+	Module  struct{ Path string }
+	Require []struct {
+		Path, Version string
+		Indirect      bool
+	}
+	Replace, Exclude, Tool []any
+}
+
+func readGoMod(t *testing.T, dir string) (mod goMod) {
+	t.Helper()
+	file := filepath.Join(dir, "go.mod")
+	_, err := os.ReadFile(filepath.Join(root, file)) // see readDirectories
+	require.NoError(t, err)
+	out, err := goCommand("mod", "edit", "-json", file)
+	require.NoError(t, err)
+	require.NoError(t, json.Unmarshal(out, &mod))
+	return mod
+}
+
+// Modules that others fetch require one another at one version, and have nothing that
+// is without effect for others. Whoever only serves the protocol has nothing of AWS in
+// the module graph, which command release checks from outside.
+func TestModulesCanBeFetched(t *testing.T) {
+	versions := make(map[string]bool)
+	for _, dir := range []string{".", "kinesisapi", "kinesisapi/kinesistest"} {
+		mod := readGoMod(t, dir)
+		require.Equal(t, path.Join(module, dir), mod.Module.Path)
+		require.Empty(t, mod.Replace, "%s: replace has no effect for users of the module", dir)
+		require.Empty(t, mod.Exclude, "%s: exclude has no effect for users of the module", dir)
+		require.Empty(t, mod.Tool, "%s: tools belong into internal/tools", dir)
+		for _, r := range mod.Require {
+			if isOf(r.Path, module) {
+				versions[r.Version] = true
+			}
+			if isOf(r.Path, "github.com/aws") {
+				require.Equal(t, "kinesisapi/kinesistest", dir, "it requires %s", r.Path)
+			}
+		}
+	}
+	require.Len(t, versions, 1)
 }
 
 // The core is a library that others carry in their module graphs, so it requires
-// little, and nothing that they would have to replace too.
+// little.
 func TestTheModuleRequiresFourOthers(t *testing.T) {
-	out, err := goCommand("mod", "edit", "-json")
-	require.NoError(t, err)
-	var mod struct {
-		Require []struct {
-			Path     string
-			Indirect bool
-		}
-		Replace, Exclude, Tool []any
-	}
-	require.NoError(t, json.Unmarshal(out, &mod))
 	var direct []string
-	for _, r := range mod.Require {
+	for _, r := range readGoMod(t, ".").Require {
 		if !r.Indirect {
 			direct = append(direct, r.Path)
 		}
@@ -216,7 +254,4 @@ func TestTheModuleRequiresFourOthers(t *testing.T) {
 		"github.com/stretchr/testify",
 		"golang.org/x/time",
 	}, direct)
-	require.Empty(t, mod.Replace, "replace has no effect for users of the module")
-	require.Empty(t, mod.Exclude, "exclude has no effect for users of the module")
-	require.Empty(t, mod.Tool, "tools belong into internal/tools")
 }

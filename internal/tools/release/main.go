@@ -3,10 +3,10 @@
 // modules by go get.
 //
 //	release check           pack the modules as they are, and use them from outside
-//	release tidy            go mod tidy in every nested module, against the modules as they are
+//	release tidy            go mod tidy in all modules, against the modules as they are
 //	release set v0.2.0      set that version in all modules, and print the tags to make
 //
-// It runs in the root of the repository:
+// It can run anywhere in the repository:
 //
 //	GOWORK=off go run -C internal/tools ./release check
 package main
@@ -34,7 +34,7 @@ func run(args []string) error {
 	if err != nil {
 		return fmt.Errorf("find the repository: %w", err)
 	}
-	modules, err := publishedModules(strings.TrimSpace(string(top)))
+	modules, err := readModules(strings.TrimSpace(string(top)), published)
 	if err != nil {
 		return err
 	}

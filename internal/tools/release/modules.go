@@ -16,11 +16,12 @@ const prefix = "github.com/braidstream/braid"
 
 // published are the directories of the modules that can be fetched, each after those
 // that it requires.
-var published = []string{".", "kinesisapi"}
+var published = []string{".", "kinesisapi", "kinesisapi/kinesistest"}
 
 // module is one that can be fetched.
 type module struct {
 	path string
+	root string // of the repository
 	dir  string
 	sub  string // the directory below the root of the repository; "." for the core
 }
@@ -28,11 +29,11 @@ type module struct {
 // tag returns the name of the tag that publishes a version of the module.
 func (m module) tag(version string) string { return path.Join(m.sub, version) }
 
-// publishedModules reads the go.mod files of the published modules, and checks that they
-// can be used by others.
-func publishedModules(root string) (modules []module, err error) {
-	for _, sub := range published {
-		m := module{dir: filepath.Join(root, filepath.FromSlash(sub)), sub: sub}
+// readModules reads the go.mod files of the modules in these directories below root, and
+// checks that they can be used by others.
+func readModules(root string, subs []string) (modules []module, err error) {
+	for _, sub := range subs {
+		m := module{root: root, dir: filepath.Join(root, filepath.FromSlash(sub)), sub: sub}
 		file, err := m.read()
 		if err != nil {
 			return nil, err

@@ -9,7 +9,9 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -25,7 +27,6 @@ type proxy struct{ dir string }
 type sums struct{ zip, mod string }
 
 // add packs a module, as it is on the disk, with that version of it and of all others.
-// What git does not know is packed as well; a clean clone has nothing of the kind.
 func (p proxy) add(m module, version string) (s sums, err error) {
 	escaped, err := mod.EscapePath(m.path)
 	if err != nil {
@@ -78,6 +79,11 @@ func (m module) pack(name, version string, goMod []byte) (err error) {
 			return err
 		}
 	}
+	if !slices.Contains(files, license) { // then the go command takes that of the repository
+		if err := copyFile(filepath.Join(dir, license), filepath.Join(m.root, license)); err != nil {
+			return err
+		}
+	}
 	if err := os.WriteFile(filepath.Join(dir, "go.mod"), goMod, 0o644); err != nil {
 		return err
 	}
@@ -88,8 +94,19 @@ func (m module) pack(name, version string, goMod []byte) (err error) {
 	return errors.Join(zip.CreateFromDir(out, mod.Version{Path: m.path, Version: version}, dir), out.Close())
 }
 
-// files returns what is packed of the module, below its directory.
+const license = "LICENSE"
+
+// files returns what is packed of the module, below its directory: what git has, or
+// would add.
 func (m module) files() (names []string, err error) {
+	cmd := exec.Command("git", "ls-files", "-z", "--cached", "--others", "--exclude-standard")
+	cmd.Dir = m.dir
+	out, err := cmd.Output()
+	if err != nil {
+		return nil, fmt.Errorf("list the files of %s: %w", m.path, err)
+	}
+	known := strings.Split(string(out), "\x00")
+	slices.Sort(known)
 	checked, err := zip.CheckDir(m.dir)
 	if err = errors.Join(err, checked.Err()); err != nil {
 		return nil, err
@@ -99,7 +116,7 @@ func (m module) files() (names []string, err error) {
 		if err != nil {
 			return nil, err
 		}
-		if name != ".git" { // a file in a work tree
+		if _, found := slices.BinarySearch(known, filepath.ToSlash(name)); found {
 			names = append(names, name)
 		}
 	}

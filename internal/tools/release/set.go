@@ -1,29 +1,41 @@
 package main
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 
+	"golang.org/x/mod/modfile"
 	"golang.org/x/mod/semver"
 )
 
-// set writes the version into the go.mod and go.sum of every module, and prints the tags
-// that publish it. The commit that is tagged has to be the one with these changes.
+// set writes the version into the go.mod and go.sum of every module and into go.work, and
+// prints the tags that publish it. The commit that is tagged has to be the one with these
+// changes and no others: the sums are of these files.
 func set(modules []module, version string) (err error) {
 	if semver.Canonical(version) != version || semver.Major(version) > "v1" {
 		return fmt.Errorf("%q must be a version such as v0.2.0, below v2", version)
 	}
-	changes, err := os.ReadFile(filepath.Join(modules[0].dir, "CHANGELOG.md"))
+	root := modules[0].root
+	changes, err := os.ReadFile(filepath.Join(root, "CHANGELOG.md"))
 	if err != nil {
 		return err
 	}
-	if !bytes.Contains(changes, []byte("\n## "+version+" ")) {
-		return fmt.Errorf("CHANGELOG.md has no section %q with a date", "## "+version)
+	if !hasSection(changes, version) {
+		return fmt.Errorf("CHANGELOG.md must have the heading \"## %s — YYYY-MM-DD\"", version)
+	}
+	cmd := exec.Command("git", "status", "--porcelain")
+	cmd.Dir = root
+	if out, err := cmd.Output(); err != nil || len(out) > 0 {
+		return errors.Join(err, fmt.Errorf("everything must be committed first:\n%s", out))
+	}
+	if err := setWorkspace(filepath.Join(root, "go.work"), version); err != nil {
+		return err // before the core is packed, of which that file is a part
 	}
 	dir, err := os.MkdirTemp("", "release-set-")
 	if err != nil {
@@ -54,7 +66,38 @@ func set(modules []module, version string) (err error) {
 	return nil
 }
 
-// setSums writes the sums of the modules that this one requires into its go.sum.
+// hasSection reports whether the change log has a dated section for the version.
+func hasSection(changes []byte, version string) bool {
+	return regexp.MustCompile(`(?m)^## ` + regexp.QuoteMeta(version) + ` — \d{4}-\d{2}-\d{2}$`).Match(changes)
+}
+
+// setWorkspace has go.work replace the version of our modules.
+func setWorkspace(name, version string) error {
+	data, err := os.ReadFile(name)
+	if err != nil {
+		return err
+	}
+	file, err := modfile.ParseWork(name, data, nil)
+	if err != nil {
+		return err
+	}
+	for _, r := range slices.Clone(file.Replace) {
+		if !isOwn(r.Old.Path) || r.Old.Version == version {
+			continue
+		}
+		err := errors.Join(
+			file.AddReplace(r.Old.Path, version, r.New.Path, r.New.Version),
+			file.DropReplace(r.Old.Path, r.Old.Version))
+		if err != nil {
+			return err
+		}
+	}
+	file.Cleanup()
+	return os.WriteFile(name, modfile.Format(file.Syntax), 0o644)
+}
+
+// setSums writes the known sums of those of our modules that this one requires into its
+// go.sum, in place of all that it has of them.
 func (m module) setSums(version string, known map[string]sums) error {
 	file, err := m.read()
 	if err != nil {
@@ -65,22 +108,28 @@ func (m module) setSums(version string, known map[string]sums) error {
 	if err != nil {
 		return err
 	}
-	lines := slices.DeleteFunc(strings.Split(strings.TrimSpace(string(data)), "\n"), func(line string) bool {
-		path, _, _ := strings.Cut(line, " ")
-		return isOwn(path)
+	lines := slices.DeleteFunc(slices.Collect(strings.Lines(string(data))), func(line string) bool {
+		return isOwn(pathOf(line))
 	})
 	for _, require := range file.Require {
 		if s, has := known[require.Mod.Path]; has {
 			lines = append(lines,
-				require.Mod.Path+" "+version+" "+s.zip,
-				require.Mod.Path+" "+version+"/go.mod "+s.mod)
+				require.Mod.Path+" "+version+" "+s.zip+"\n",
+				require.Mod.Path+" "+version+"/go.mod "+s.mod+"\n")
 		}
 	}
-	slices.Sort(lines)
-	return os.WriteFile(name, []byte(strings.Join(lines, "\n")+"\n"), 0o644)
+	// The go command sorts by path, and then by version, which is sorted already.
+	slices.SortStableFunc(lines, func(a, b string) int { return strings.Compare(pathOf(a), pathOf(b)) })
+	return os.WriteFile(name, []byte(strings.Join(lines, "")), 0o644)
 }
 
-// tidy runs go mod tidy in every nested module, as if the versions that their go.mod
+// pathOf returns the path of the module in a line of a go.sum.
+func pathOf(line string) string {
+	path, _, _ := strings.Cut(line, " ")
+	return path
+}
+
+// tidy runs go mod tidy in every published module, as if the versions that their go.mod
 // files name were published as the modules are now. It uses a cache of its own, so that
 // those versions are not taken for the published ones later.
 func tidy(modules []module) (err error) {
@@ -101,6 +150,9 @@ func tidy(modules []module) (err error) {
 	}
 	proxies = append([]string{fileURL(p.dir), fileURL(filepath.Join(fetched, "cache", "download"))}, proxies...)
 	for _, m := range modules {
+		if err := m.dropSums(); err != nil { // those of a release
+			return err
+		}
 		cmd := command(m.dir, proxies, "mod", "tidy")
 		cmd.Env = append(cmd.Env, "GOMODCACHE="+cache)
 		if err := cmd.Run(); err != nil {

@@ -29,7 +29,7 @@ func TestEnvironment(t *testing.T) {
 	}
 	p := start(t, env, "-account", "444455556666")
 	require.Equal(t, []string{"a", "b", "events", "orders"}, p.names())
-	require.Equal(t, "arn:aws:kinesis:eu-west-1:444455556666:stream/orders", *p.summary("orders").StreamARN)
+	require.Equal(t, "arn:aws:kinesis:eu-west-1:444455556666:stream/orders", p.summary("orders").StreamARN)
 	status, _ := p.get("/_braid/streams")
 	require.Equal(t, http.StatusNotFound, status)
 }

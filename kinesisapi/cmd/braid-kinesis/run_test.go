@@ -17,11 +17,10 @@ import (
 	"testing"
 	"time"
 
-	"github.com/aws/aws-sdk-go-v2/aws"
-	"github.com/aws/aws-sdk-go-v2/credentials"
-	"github.com/aws/aws-sdk-go-v2/service/kinesis"
-	"github.com/aws/aws-sdk-go-v2/service/kinesis/types"
 	"github.com/stretchr/testify/require"
+
+	"github.com/braidstream/braid/kinesisapi/internal/calltest"
+	"github.com/braidstream/braid/kinesisapi/internal/eventstream"
 )
 
 // program is a run of the program in this process, on a port of its own.
@@ -109,14 +108,11 @@ func (p *program) stop() (code int, stdout, stderr string) {
 	return p.code, p.stdout.String(), p.stderr.String()
 }
 
-func (p *program) sdk(client *http.Client) *kinesis.Client {
-	return kinesis.New(kinesis.Options{
-		Region:       p.region,
-		BaseEndpoint: &p.url,
-		Credentials:  credentials.NewStaticCredentialsProvider("test", "test", ""),
-		HTTPClient:   client,
-		Retryer:      aws.NopRetryer{},
-	})
+// calls returns a client that calls operations over an HTTP client.
+func (p *program) calls(client *http.Client) *calltest.Client { return p.callsAs("test", p.region, client) }
+
+func (p *program) callsAs(accessKey, region string, client *http.Client) *calltest.Client {
+	return &calltest.Client{HTTP: client, URL: p.url, AccessKey: accessKey, Region: region}
 }
 
 // client is an HTTP client of one protocol, whose connections end with the test.
@@ -141,30 +137,46 @@ func (p *program) get(path string) (status int, body string) {
 
 func (p *program) names() []string {
 	p.t.Helper()
-	out, err := p.sdk(plain(p.t)).ListStreams(p.t.Context(), &kinesis.ListStreamsInput{})
-	require.NoError(p.t, err)
+	return namesOf(p.t, p.calls(plain(p.t)))
+}
+
+func namesOf(t *testing.T, c *calltest.Client) []string {
+	t.Helper()
+	var out struct{ StreamNames []string }
+	require.NoError(t, c.Call(t.Context(), "ListStreams", nil, &out))
 	return out.StreamNames
 }
 
-func (p *program) summary(name string) *types.StreamDescriptionSummary {
+// summary is what a test looks at of a StreamDescriptionSummary.
+type summary struct {
+	StreamARN         string
+	OpenShardCount    int
+	StreamModeDetails struct{ StreamMode string }
+}
+
+func (p *program) summary(name string) summary {
 	p.t.Helper()
-	out, err := p.sdk(plain(p.t)).DescribeStreamSummary(p.t.Context(), &kinesis.DescribeStreamSummaryInput{StreamName: &name})
-	require.NoError(p.t, err)
+	return summaryOf(p.t, p.calls(plain(p.t)), name)
+}
+
+func summaryOf(t *testing.T, c *calltest.Client, name string) summary {
+	t.Helper()
+	var out struct{ StreamDescriptionSummary summary }
+	require.NoError(t, c.Call(t.Context(), "DescribeStreamSummary", calltest.Object{"StreamName": name}, &out))
 	return out.StreamDescriptionSummary
 }
 
-func put(ctx context.Context, k *kinesis.Client, stream string) error {
-	_, err := k.PutRecord(ctx, &kinesis.PutRecordInput{StreamName: &stream, PartitionKey: aws.String("a"), Data: []byte("hello")})
-	return err
+func put(ctx context.Context, c *calltest.Client, stream string) error {
+	return c.Put(ctx, stream, "a", "hello")
 }
 
 func TestAnnounce(t *testing.T) {
 	p := start(t, nil, "-stream", "orders:4", "-stream", "events:on-demand,clicks", "-region", "eu-west-1")
 	p.region = "eu-west-1"
 	require.Equal(t, []string{"clicks", "events", "orders"}, p.names())
-	require.EqualValues(t, 4, *p.summary("orders").OpenShardCount)
-	require.EqualValues(t, 1, *p.summary("clicks").OpenShardCount)
-	require.Equal(t, types.StreamModeOnDemand, p.summary("events").StreamModeDetails.StreamMode)
+	require.Equal(t, 4, p.summary("orders").OpenShardCount)
+	require.Equal(t, 1, p.summary("clicks").OpenShardCount)
+	require.Equal(t, "ON_DEMAND", p.summary("events").StreamModeDetails.StreamMode)
 	code, stdout, stderr := p.stop()
 	require.Equal(t, exitOK, code)
 	require.Empty(t, stderr)
@@ -188,7 +200,7 @@ func TestCounts(t *testing.T) {
 	dir := t.TempDir()
 	for _, want := range []string{"orders, 1 shard\n", "orders, 1 shard, 1 record\n", "orders, 1 shard, 2 records\n"} {
 		p := start(t, nil, "-dir", dir, "-stream", "orders")
-		require.NoError(t, put(t.Context(), p.sdk(plain(t)), "orders"))
+		require.NoError(t, put(t.Context(), p.calls(plain(t)), "orders"))
 		_, stdout, _ := p.stop()
 		require.Contains(t, stdout, want)
 	}
@@ -196,10 +208,10 @@ func TestCounts(t *testing.T) {
 
 func TestLimits(t *testing.T) {
 	p := start(t, nil, "-shard-limit", "5", "-on-demand-stream-limit", "1", "-stream", "orders:4")
-	out, err := p.sdk(plain(t)).DescribeLimits(t.Context(), nil)
-	require.NoError(t, err)
-	require.EqualValues(t, 5, *out.ShardLimit)
-	require.EqualValues(t, 1, *out.OnDemandStreamCountLimit)
+	var out struct{ ShardLimit, OnDemandStreamCountLimit int }
+	require.NoError(t, p.calls(plain(t)).Call(t.Context(), "DescribeLimits", nil, &out))
+	require.Equal(t, 5, out.ShardLimit)
+	require.Equal(t, 1, out.OnDemandStreamCountLimit)
 	_, stdout, _ := p.stop()
 	require.Contains(t, stdout, "  limits    none, but 5 open shards and 1 on-demand stream\n")
 
@@ -221,7 +233,7 @@ func TestDirectory(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "data")
 	for i := range 2 {
 		p := start(t, nil, "-dir", dir, "-durability", "interval", "-stream", "orders:2")
-		require.NoError(t, put(t.Context(), p.sdk(plain(t)), "orders"))
+		require.NoError(t, put(t.Context(), p.calls(plain(t)), "orders"))
 		_, body := p.get("/_braid/streams/orders")
 		require.Contains(t, body, `"records":`+string(rune('1'+i)))
 
@@ -252,10 +264,7 @@ func TestExactLimits(t *testing.T) {
 func TestSeparateAccounts(t *testing.T) {
 	p := start(t, nil, "-separate-accounts", "-stream", "orders:1")
 	require.Equal(t, []string{"orders"}, p.names())
-	other := kinesis.New(kinesis.Options{Region: "eu-west-1", BaseEndpoint: &p.url, HTTPClient: plain(t), Credentials: credentials.NewStaticCredentialsProvider("111122223333", "test", "")})
-	out, err := other.ListStreams(t.Context(), &kinesis.ListStreamsInput{})
-	require.NoError(t, err)
-	require.Empty(t, out.StreamNames)
+	require.Empty(t, namesOf(t, p.callsAs("111122223333", "eu-west-1", plain(t))))
 }
 
 // TestStreamsOfAccounts: streams to begin with can be in other regions and accounts.
@@ -263,22 +272,18 @@ func TestStreamsOfAccounts(t *testing.T) {
 	p := start(t, nil, "-separate-accounts", "-stream", "orders:2,orders:3:eu-west-1,orders::eu-west-1:111122223333,events:on-demand::111122223333")
 	for _, c := range []struct {
 		key, region string
-		want        map[string]int32
+		want        map[string]int
 	}{
-		{"test", "us-east-1", map[string]int32{"orders": 2}},
-		{"test", "eu-west-1", map[string]int32{"orders": 3}},
-		{"111122223333", "eu-west-1", map[string]int32{"orders": 1}},
-		{"111122223333", "us-east-1", map[string]int32{"events": 4}},
-		{"test", "eu-west-2", map[string]int32{}},
+		{"test", "us-east-1", map[string]int{"orders": 2}},
+		{"test", "eu-west-1", map[string]int{"orders": 3}},
+		{"111122223333", "eu-west-1", map[string]int{"orders": 1}},
+		{"111122223333", "us-east-1", map[string]int{"events": 4}},
+		{"test", "eu-west-2", map[string]int{}},
 	} {
-		k := kinesis.New(kinesis.Options{Region: c.region, BaseEndpoint: &p.url, HTTPClient: plain(t), Credentials: credentials.NewStaticCredentialsProvider(c.key, "test", "")})
-		out, err := k.ListStreams(t.Context(), &kinesis.ListStreamsInput{})
-		require.NoError(t, err)
-		got := make(map[string]int32)
-		for _, name := range out.StreamNames {
-			d, err := k.DescribeStreamSummary(t.Context(), &kinesis.DescribeStreamSummaryInput{StreamName: &name})
-			require.NoError(t, err)
-			got[name] = *d.StreamDescriptionSummary.OpenShardCount
+		calls := p.callsAs(c.key, c.region, plain(t))
+		got := make(map[string]int)
+		for _, name := range namesOf(t, calls) {
+			got[name] = summaryOf(t, calls, name).OpenShardCount
 		}
 		require.Equal(t, c.want, got)
 	}
@@ -333,7 +338,7 @@ func TestAccessLog(t *testing.T) {
 	for _, form := range []string{"off", "text", "json"} {
 		t.Run(form, func(t *testing.T) {
 			p := start(t, nil, "-access-log", form)
-			require.Error(t, put(t.Context(), p.sdk(plain(t)), "none"))
+			require.Error(t, put(t.Context(), p.calls(plain(t)), "none"))
 			_, _, stderr := p.stop()
 			switch form {
 			case "off":
@@ -352,8 +357,7 @@ func TestAccessLog(t *testing.T) {
 
 func TestEncryption(t *testing.T) {
 	encrypt := func(p *program, key string) error {
-		_, err := p.sdk(plain(t)).StartStreamEncryption(t.Context(), &kinesis.StartStreamEncryptionInput{StreamName: aws.String("orders"), KeyId: &key, EncryptionType: types.EncryptionTypeKms})
-		return err
+		return p.calls(plain(t)).Call(t.Context(), "StartStreamEncryption", calltest.Object{"StreamName": "orders", "KeyId": key, "EncryptionType": "KMS"}, nil)
 	}
 	dir := t.TempDir()
 	const arn = "arn:aws:kms:us-east-1:000000000000:"
@@ -362,16 +366,17 @@ func TestEncryption(t *testing.T) {
 			p := start(t, nil, append(where, "-stream", "orders:1")...)
 			for _, key := range []string{"alias/aws/kinesis", arn + "alias/aws/kinesis"} {
 				require.NoError(t, encrypt(p, key))
-				require.NoError(t, put(t.Context(), p.sdk(plain(t)), "orders"))
+				require.NoError(t, put(t.Context(), p.calls(plain(t)), "orders"))
 			}
-			err := encrypt(p, "alias/other")
-			require.ErrorAs(t, err, new(*types.KMSNotFoundException))
-			require.ErrorContains(t, err, "Alias "+arn+"alias/other is not found.")
+			var refused *calltest.Error
+			require.ErrorAs(t, encrypt(p, "alias/other"), &refused)
+			require.Equal(t, "KMSNotFoundException", refused.Code)
+			require.Contains(t, refused.Message, "Alias "+arn+"alias/other is not found.")
 			p.stop()
 			p = start(t, nil, append(where, "-stream", "orders:1", "-any-key")...)
 			for _, key := range []string{"alias/aws/kinesis", "alias/other", arn + "alias/other", "1234abcd-12ab-34cd-56ef-1234567890ab", "any"} {
 				require.NoError(t, encrypt(p, key))
-				require.NoError(t, put(t.Context(), p.sdk(plain(t)), "orders"))
+				require.NoError(t, put(t.Context(), p.calls(plain(t)), "orders"))
 			}
 			require.NoError(t, encrypt(p, "alias/aws/kinesis"))
 			p.stop()
@@ -440,18 +445,24 @@ func TestShutdownTimeout(t *testing.T) {
 
 func TestShutdownEndsSubscriptions(t *testing.T) {
 	p := start(t, nil, "-stream", "orders:1", "-shutdown-timeout", "1m")
-	k := p.sdk(client(t, nil, (*http.Protocols).SetUnencryptedHTTP2))
-	consumer, err := k.RegisterStreamConsumer(t.Context(), &kinesis.RegisterStreamConsumerInput{StreamARN: p.summary("orders").StreamARN, ConsumerName: aws.String("c")})
-	require.NoError(t, err)
-	sub, err := k.SubscribeToShard(t.Context(), &kinesis.SubscribeToShardInput{
-		ConsumerARN: consumer.Consumer.ConsumerARN, ShardId: aws.String("shardId-000000000000"), StartingPosition: &types.StartingPosition{Type: types.ShardIteratorTypeLatest},
+	calls := p.calls(client(t, nil, (*http.Protocols).SetUnencryptedHTTP2))
+	var out struct{ Consumer struct{ ConsumerARN string } }
+	require.NoError(t, calls.Call(t.Context(), "RegisterStreamConsumer", calltest.Object{"StreamARN": p.summary("orders").StreamARN, "ConsumerName": "c"}, &out))
+	response, err := calls.Send(t.Context(), "SubscribeToShard", calltest.Object{
+		"ConsumerARN": out.Consumer.ConsumerARN, "ShardId": "shardId-000000000000", "StartingPosition": calltest.Object{"Type": "LATEST"},
 	})
 	require.NoError(t, err)
-	defer sub.GetStream().Close()
-	<-sub.GetStream().Events() // it is under way
+	defer response.Body.Close()
+	for _, event := range []string{"initial-response", "SubscribeToShardEvent"} {
+		m, err := eventstream.Read(response.Body)
+		require.NoError(t, err)
+		require.Equal(t, event, m.Headers[":event-type"]) // it is under way
+	}
 	code, _, stderr := p.stop()
 	require.Equal(t, exitOK, code)
 	require.Empty(t, stderr)
-	for range sub.GetStream().Events() { // ends
+	for err == nil { // ends, after a whole event
+		_, err = eventstream.Read(response.Body)
 	}
+	require.Equal(t, io.EOF, err)
 }

@@ -11,24 +11,20 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/aws/aws-sdk-go-v2/aws"
-	"github.com/aws/aws-sdk-go-v2/credentials"
-	"github.com/aws/aws-sdk-go-v2/service/kinesis"
-	"github.com/aws/aws-sdk-go-v2/service/kinesis/types"
 	"github.com/stretchr/testify/require"
 
 	"github.com/braidstream/braid"
 	"github.com/braidstream/braid/kinesisapi"
+	"github.com/braidstream/braid/kinesisapi/internal/calltest"
 	"github.com/braidstream/braid/kinesisapi/internal/control"
 )
 
-// kit is a server with the control API, and an SDK that calls it and gives up at
-// the first error.
+// kit is a server with the control API, and a client that calls its operations.
 type kit struct {
 	t       *testing.T
 	db      *braid.DB
 	server  *kinesisapi.Server
-	kinesis *kinesis.Client
+	kinesis *calltest.Client
 }
 
 func newKit(t *testing.T, options *kinesisapi.Options) *kit {
@@ -49,13 +45,8 @@ func newKit(t *testing.T, options *kinesisapi.Options) *kit {
 	return k
 }
 
-func (k *kit) client(accessKey, region string) *kinesis.Client {
-	return kinesis.New(kinesis.Options{
-		Region:      region,
-		Credentials: credentials.NewStaticCredentialsProvider(accessKey, "any", ""),
-		HTTPClient:  k.server.Client(),
-		Retryer:     aws.NopRetryer{},
-	})
+func (k *kit) client(accessKey, region string) *calltest.Client {
+	return &calltest.Client{HTTP: k.server.Client(), URL: "http://kinesis/", AccessKey: accessKey, Region: region}
 }
 
 // do sends a request to the control API. Its answer must have the status, and is
@@ -82,15 +73,42 @@ func (k *kit) refused(method, path, body string, status int, contains string) {
 	require.Contains(k.t, out["error"], contains)
 }
 
-func (k *kit) create(client *kinesis.Client, name string, shards int32) {
+func (k *kit) create(client *calltest.Client, name string, shards int) {
 	k.t.Helper()
-	_, err := client.CreateStream(k.t.Context(), &kinesis.CreateStreamInput{StreamName: &name, ShardCount: &shards})
-	require.NoError(k.t, err)
+	require.NoError(k.t, client.Call(k.t.Context(), "CreateStream", calltest.Object{"StreamName": name, "ShardCount": shards}, nil))
+}
+
+// call calls an operation that succeeds.
+func (k *kit) call(operation string, in calltest.Object, out any) {
+	k.t.Helper()
+	require.NoError(k.t, k.kinesis.Call(k.t.Context(), operation, in, out))
 }
 
 func (k *kit) put(name, key, data string) error {
-	_, err := k.kinesis.PutRecord(k.t.Context(), &kinesis.PutRecordInput{StreamName: &name, PartitionKey: &key, Data: []byte(data)})
-	return err
+	return k.kinesis.Put(k.t.Context(), name, key, data)
+}
+
+// putAll puts records, of which some may be refused.
+func (k *kit) putAll(texts ...string) (out struct {
+	FailedRecordCount int
+	Records           []struct{ ErrorCode *string }
+},
+) {
+	k.t.Helper()
+	var records []calltest.Object
+	for _, text := range texts {
+		records = append(records, calltest.Object{"PartitionKey": "k", "Data": []byte(text)})
+	}
+	k.call("PutRecords", calltest.Object{"StreamName": "orders", "Records": records}, &out)
+	return out
+}
+
+// iterator returns a shard iterator that begins with the first record.
+func (k *kit) iterator() string {
+	k.t.Helper()
+	var out struct{ ShardIterator string }
+	k.call("GetShardIterator", calltest.Object{"StreamName": "orders", "ShardId": "shardId-000000000000", "ShardIteratorType": "TRIM_HORIZON"}, &out)
+	return out.ShardIterator
 }
 
 type stream struct {
@@ -176,17 +194,12 @@ func TestTruncate(t *testing.T) {
 func TestResetStream(t *testing.T) {
 	k := newKit(t, &kinesisapi.Options{CreateDelay: time.Hour})
 	ctx := t.Context()
-	orders := aws.String("orders")
 	_, err := k.db.CreateStream(ctx, "orders", &braid.StreamOptions{Shards: 3, Retention: -1, MaxRecordBytes: 2 << 20, RetentionBytes: 1 << 30, Tags: map[string]string{"team": "red"}})
 	require.NoError(t, err)
-	_, err = k.kinesis.UpdateShardCount(ctx, &kinesis.UpdateShardCountInput{StreamName: orders, TargetShardCount: aws.Int32(6), ScalingType: types.ScalingTypeUniformScaling})
-	require.NoError(t, err)
-	_, err = k.kinesis.StartStreamEncryption(ctx, &kinesis.StartStreamEncryptionInput{StreamName: orders, KeyId: aws.String("key"), EncryptionType: types.EncryptionTypeKms})
-	require.NoError(t, err)
-	_, err = k.kinesis.EnableEnhancedMonitoring(ctx, &kinesis.EnableEnhancedMonitoringInput{StreamName: orders, ShardLevelMetrics: []types.MetricsName{types.MetricsNameIncomingBytes}})
-	require.NoError(t, err)
-	_, err = k.kinesis.RegisterStreamConsumer(ctx, &kinesis.RegisterStreamConsumerInput{StreamARN: aws.String("arn:aws:kinesis:us-east-1:000000000000:stream/orders"), ConsumerName: aws.String("c")})
-	require.NoError(t, err)
+	k.call("UpdateShardCount", calltest.Object{"StreamName": "orders", "TargetShardCount": 6, "ScalingType": "UNIFORM_SCALING"}, nil)
+	k.call("StartStreamEncryption", calltest.Object{"StreamName": "orders", "KeyId": "key", "EncryptionType": "KMS"}, nil)
+	k.call("EnableEnhancedMonitoring", calltest.Object{"StreamName": "orders", "ShardLevelMetrics": []string{"IncomingBytes"}}, nil)
+	k.call("RegisterStreamConsumer", calltest.Object{"StreamARN": "arn:aws:kinesis:us-east-1:000000000000:stream/orders", "ConsumerName": "c"}, nil)
 	require.NoError(t, k.put("orders", "a", "hello"))
 	before, err := k.db.Stream("orders")
 	require.NoError(t, err)
@@ -206,10 +219,15 @@ func TestResetStream(t *testing.T) {
 	require.Equal(t, old.RetentionBytes, d.RetentionBytes)
 	require.Equal(t, old.Capacity, d.Capacity)
 	require.Equal(t, old.Tags, d.Tags)
-	summary, err := k.kinesis.DescribeStreamSummary(ctx, &kinesis.DescribeStreamSummaryInput{StreamName: orders})
-	require.NoError(t, err)
+	var summary struct {
+		StreamDescriptionSummary struct {
+			ConsumerCount      *int
+			EnhancedMonitoring []struct{ ShardLevelMetrics []string }
+		}
+	}
+	k.call("DescribeStreamSummary", calltest.Object{"StreamName": "orders"}, &summary)
 	require.Zero(t, *summary.StreamDescriptionSummary.ConsumerCount)
-	require.Equal(t, []types.MetricsName{types.MetricsNameIncomingBytes}, summary.StreamDescriptionSummary.EnhancedMonitoring[0].ShardLevelMetrics)
+	require.Equal(t, []string{"IncomingBytes"}, summary.StreamDescriptionSummary.EnhancedMonitoring[0].ShardLevelMetrics)
 	k.refused("POST", "streams/none/reset", "", http.StatusNotFound, "Stream none")
 }
 
@@ -218,9 +236,8 @@ func TestResetAfterExpiry(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		k := newKit(t, nil)
 		k.create(k.kinesis, "orders", 2)
-		for _, target := range []int32{4, 8, 4} {
-			_, err := k.kinesis.UpdateShardCount(t.Context(), &kinesis.UpdateShardCountInput{StreamName: aws.String("orders"), TargetShardCount: &target, ScalingType: types.ScalingTypeUniformScaling})
-			require.NoError(t, err)
+		for _, target := range []int{4, 8, 4} {
+			k.call("UpdateShardCount", calltest.Object{"StreamName": "orders", "TargetShardCount": target, "ScalingType": "UNIFORM_SCALING"}, nil)
 			time.Sleep(49 * time.Hour)
 		}
 		var s stream
@@ -238,8 +255,7 @@ func TestResetAll(t *testing.T) {
 		k.create(k.kinesis, "deleting", 1)
 		time.Sleep(2 * time.Minute)
 		k.create(k.kinesis, "creating", 1)
-		_, err := k.kinesis.DeleteStream(t.Context(), &kinesis.DeleteStreamInput{StreamName: aws.String("deleting")})
-		require.NoError(t, err)
+		k.call("DeleteStream", calltest.Object{"StreamName": "deleting"}, nil)
 		k.do("POST", "faults", `{"error":"InternalFailure"}`, http.StatusOK, nil)
 
 		k.do("POST", "reset", "", http.StatusOK, nil)
@@ -278,17 +294,13 @@ func TestIterators(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		k := newKit(t, nil)
 		k.create(k.kinesis, "orders", 1)
-		iterate := func() *string {
-			out, err := k.kinesis.GetShardIterator(t.Context(), &kinesis.GetShardIteratorInput{StreamName: aws.String("orders"), ShardId: aws.String("shardId-000000000000"), ShardIteratorType: types.ShardIteratorTypeTrimHorizon})
-			require.NoError(t, err)
-			return out.ShardIterator
-		}
-		iterator := iterate()
+		iterator := k.iterator()
 		k.do("POST", "iterators/expire", "", http.StatusOK, nil)
-		_, err := k.kinesis.GetRecords(t.Context(), &kinesis.GetRecordsInput{ShardIterator: iterator})
-		require.ErrorAs(t, err, new(*types.ExpiredIteratorException))
-		_, err = k.kinesis.GetRecords(t.Context(), &kinesis.GetRecordsInput{ShardIterator: iterate()})
-		require.NoError(t, err)
+		err := k.kinesis.Call(t.Context(), "GetRecords", calltest.Object{"ShardIterator": iterator}, nil)
+		var refused *calltest.Error
+		require.ErrorAs(t, err, &refused)
+		require.Equal(t, "ExpiredIteratorException", refused.Code)
+		k.call("GetRecords", calltest.Object{"ShardIterator": k.iterator()}, nil)
 	})
 }
 
@@ -296,15 +308,10 @@ func TestLimits(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		k := newKit(t, nil)
 		k.create(k.kinesis, "orders", 1)
-		in := &kinesis.PutRecordsInput{StreamName: aws.String("orders")}
-		for range 500 {
-			in.Records = append(in.Records, types.PutRecordsRequestEntry{PartitionKey: aws.String("a"), Data: []byte("x")})
-		}
+		texts := make([]string, 500)
 		putAll := func() (refused bool) {
 			for range 3 { // one shard takes 1,000 in a second
-				out, err := k.kinesis.PutRecords(t.Context(), in)
-				require.NoError(t, err)
-				refused = refused || *out.FailedRecordCount > 0
+				refused = refused || k.putAll(texts...).FailedRecordCount > 0
 			}
 			return refused
 		}

@@ -7,11 +7,9 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/aws/aws-sdk-go-v2/aws"
-	"github.com/aws/aws-sdk-go-v2/service/kinesis"
-	"github.com/aws/aws-sdk-go-v2/service/kinesis/types"
-	"github.com/aws/smithy-go"
 	"github.com/stretchr/testify/require"
+
+	"github.com/braidstream/braid/kinesisapi/internal/calltest"
 )
 
 func (k *kit) faults() []map[string]any {
@@ -28,11 +26,9 @@ func TestFaultError(t *testing.T) {
 	k.do("POST", "faults", `{"operation":"PutRecord","error":"InternalFailure"}`, http.StatusOK, nil)
 	for left := 2; left > 0; left-- {
 		require.EqualValues(t, left, k.faults()[0]["times"])
-		var refused *types.ProvisionedThroughputExceededException
-		require.ErrorAs(t, k.put("orders", "a", "x"), &refused)
-		require.Equal(t, "slow down", refused.ErrorMessage())
+		require.Equal(t, &calltest.Error{Code: "ProvisionedThroughputExceededException", Message: "slow down"}, k.put("orders", "a", "x"))
 	}
-	var failure *smithy.GenericAPIError
+	var failure *calltest.Error
 	require.ErrorAs(t, k.put("orders", "a", "x"), &failure)
 	require.Equal(t, "InternalFailure", failure.Code)
 	require.Empty(t, k.faults())
@@ -45,13 +41,8 @@ func TestFaultEntries(t *testing.T) {
 	k := newKit(t, nil)
 	k.create(k.kinesis, "orders", 1)
 	k.do("POST", "faults", `{"operation":"PutRecords","entries":[0,2]}`, http.StatusOK, nil)
-	in := &kinesis.PutRecordsInput{StreamName: aws.String("orders")}
-	for _, text := range []string{"a", "b", "c", "d"} {
-		in.Records = append(in.Records, types.PutRecordsRequestEntry{PartitionKey: aws.String("k"), Data: []byte(text)})
-	}
-	out, err := k.kinesis.PutRecords(t.Context(), in)
-	require.NoError(t, err)
-	require.EqualValues(t, 2, *out.FailedRecordCount)
+	out := k.putAll("a", "b", "c", "d")
+	require.Equal(t, 2, out.FailedRecordCount)
 	require.Equal(t, "ProvisionedThroughputExceededException", *out.Records[0].ErrorCode)
 	require.Nil(t, out.Records[1].ErrorCode)
 	_, texts := k.peek("")

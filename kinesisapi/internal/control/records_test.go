@@ -9,12 +9,10 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/aws/aws-sdk-go-v2/aws"
-	"github.com/aws/aws-sdk-go-v2/service/kinesis"
-	"github.com/aws/aws-sdk-go-v2/service/kinesis/types"
 	"github.com/stretchr/testify/require"
 
 	"github.com/braidstream/braid"
+	"github.com/braidstream/braid/kinesisapi/internal/calltest"
 )
 
 type peeked struct {
@@ -98,10 +96,8 @@ func TestPeekIsFree(t *testing.T) {
 			_, texts := k.peek("?order=newest&limit=1")
 			require.Equal(t, []string{"hello"}, texts)
 		}
-		it, err := k.kinesis.GetShardIterator(t.Context(), &kinesis.GetShardIteratorInput{StreamName: aws.String("orders"), ShardId: aws.String("shardId-000000000000"), ShardIteratorType: types.ShardIteratorTypeTrimHorizon})
-		require.NoError(t, err)
-		got, err := k.kinesis.GetRecords(t.Context(), &kinesis.GetRecordsInput{ShardIterator: it.ShardIterator})
-		require.NoError(t, err)
+		var got struct{ Records []any }
+		k.call("GetRecords", calltest.Object{"ShardIterator": k.iterator()}, &got)
 		require.Len(t, got.Records, 1)
 	})
 }
@@ -111,8 +107,7 @@ func TestPeekData(t *testing.T) {
 	k.create(k.kinesis, "orders", 1)
 	require.NoError(t, k.put("orders", "a", "grün"))
 	require.NoError(t, k.put("orders", "a", "\xff"))
-	_, err := k.kinesis.StartStreamEncryption(t.Context(), &kinesis.StartStreamEncryptionInput{StreamName: aws.String("orders"), KeyId: aws.String("key"), EncryptionType: types.EncryptionTypeKms})
-	require.NoError(t, err)
+	k.call("StartStreamEncryption", calltest.Object{"StreamName": "orders", "KeyId": "key", "EncryptionType": "KMS"}, nil)
 	stream, err := k.db.Stream("orders")
 	require.NoError(t, err)
 	_, err = stream.PutRecord(t.Context(), "a", nil)

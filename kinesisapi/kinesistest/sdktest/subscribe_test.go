@@ -1,4 +1,4 @@
-package kinesisapi_test
+package sdktest_test
 
 import (
 	"context"

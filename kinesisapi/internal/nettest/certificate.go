@@ -1,4 +1,4 @@
-package kinesisapi_test
+package nettest
 
 import (
 	"crypto/ecdsa"
@@ -14,8 +14,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// selfSigned makes a certificate for "localhost", and a pool that trusts it.
-func selfSigned(t *testing.T) (tls.Certificate, *x509.CertPool) {
+// SelfSigned makes a certificate for "localhost", and a pool that trusts it.
+func SelfSigned(t *testing.T) (tls.Certificate, *x509.CertPool) {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	require.NoError(t, err)

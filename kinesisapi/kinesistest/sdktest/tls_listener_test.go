@@ -1,4 +1,4 @@
-package kinesisapi_test
+package sdktest_test
 
 import (
 	"bytes"
@@ -18,6 +18,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/braidstream/braid/kinesisapi"
+	"github.com/braidstream/braid/kinesisapi/internal/nettest"
 )
 
 // TestSDKTLSListener: one HTTP server serves a plain port and one with TLS, and clients
@@ -40,21 +41,21 @@ func TestSDKTLSListener(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			inBubble(t, nil, func(t *testing.T, k *sdk) {
-				certificate, pool := selfSigned(t)
+				certificate, pool := nettest.SelfSigned(t)
 				config := &tls.Config{Certificates: []tls.Certificate{certificate}}
-				plain, secure := newMemoryNetwork(), newMemoryNetwork()
+				plain, secure := nettest.New(), nettest.New()
 				var protocols []string // of the connections, by the server
 				server := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 					protocols = append(protocols, r.Proto)
 					k.server.ServeHTTP(w, r)
 				})}
-				plain.serve(t, server, nil)
-				secure.serve(t, server, &kinesisapi.TLSListener{Listener: secure, Config: config})
+				plain.Serve(t, server, nil)
+				secure.Serve(t, server, &kinesisapi.TLSListener{Listener: secure, Config: config})
 
-				dial := plain.dial
+				dial := plain.Dial
 				if c.tls {
 					dial = func(ctx context.Context) (net.Conn, error) {
-						conn, err := secure.dial(ctx)
+						conn, err := secure.Dial(ctx)
 						if err != nil {
 							return nil, err
 						}
@@ -68,7 +69,7 @@ func TestSDKTLSListener(t *testing.T) {
 						return struct{ net.Conn }{client}, nil // the protocol begins at once
 					}
 				}
-				k.Client = sdkClient(dialing(t, c.protocol, dial), "AKIA", "us-east-1", func(o *kinesis.Options) { o.BaseEndpoint = aws.String("http://kinesis") })
+				k.Client = sdkClient(nettest.Dialing(t, c.protocol, dial), "AKIA", "us-east-1", func(o *kinesis.Options) { o.BaseEndpoint = aws.String("http://kinesis") })
 				k.create("orders", 1)
 				for range 20 {
 					k.put("orders", "a", "x")
@@ -103,18 +104,18 @@ func TestRawTLSHandshakes(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			inBubble(t, nil, func(t *testing.T, k *sdk) {
-				certificate, pool := selfSigned(t)
-				network := newMemoryNetwork()
+				certificate, pool := nettest.SelfSigned(t)
+				network := nettest.New()
 				var logged bytes.Buffer // read when the server is done with the connection
-				network.serve(t, &http.Server{Handler: k.server}, &kinesisapi.TLSListener{
+				network.Serve(t, &http.Server{Handler: k.server}, &kinesisapi.TLSListener{
 					Listener: network, Config: &tls.Config{Certificates: []tls.Certificate{certificate}}, ErrorLog: log.New(&logged, "", 0),
 				})
-				odd := network.connect(t)
+				odd := network.Connect(t)
 				started := time.Now()
 				go func() { _, _ = io.WriteString(odd, c.sends) }()
 
-				k.Client = sdkClient(dialing(t, "HTTP/1.1", func(ctx context.Context) (net.Conn, error) {
-					conn, err := network.dial(ctx)
+				k.Client = sdkClient(nettest.Dialing(t, "HTTP/1.1", func(ctx context.Context) (net.Conn, error) {
+					conn, err := network.Dial(ctx)
 					return struct{ net.Conn }{tls.Client(conn, &tls.Config{RootCAs: pool, ServerName: "localhost"})}, err
 				}), "AKIA", "us-east-1", func(o *kinesis.Options) { o.BaseEndpoint = aws.String("http://kinesis") })
 				k.create("orders", 1)

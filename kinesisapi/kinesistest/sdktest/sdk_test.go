@@ -1,10 +1,8 @@
-package kinesisapi_test
+package sdktest_test
 
 import (
-	"bytes"
 	"context"
 	"crypto/tls"
-	"io"
 	"net"
 	"net/http"
 	"reflect"
@@ -23,6 +21,7 @@ import (
 
 	"github.com/braidstream/braid"
 	"github.com/braidstream/braid/kinesisapi"
+	"github.com/braidstream/braid/kinesisapi/internal/nettest"
 	"github.com/braidstream/braid/kinesisapi/internal/service"
 )
 
@@ -271,7 +270,7 @@ func (k *sdk) serveHTTP(protocol string) {
 			p.SetHTTP1(true) // so that ALPN has a choice
 			p.SetHTTP2(true)
 		}
-		certificate, pool := selfSigned(k.t)
+		certificate, pool := nettest.SelfSigned(k.t)
 		server.TLSConfig = &tls.Config{Certificates: []tls.Certificate{certificate}}
 		transport.TLSClientConfig = &tls.Config{RootCAs: pool, ServerName: "localhost"}
 	default:
@@ -291,26 +290,9 @@ func (k *sdk) serveHTTP(protocol string) {
 		<-done
 		transport.CloseIdleConnections()
 	})
-	k.Client = sdkClient(&http.Client{Transport: ownBodies{transport}}, "AKIA", "us-east-1", func(o *kinesis.Options) {
+	k.Client = sdkClient(&http.Client{Transport: nettest.OwnBodies{RoundTripper: transport}}, "AKIA", "us-east-1", func(o *kinesis.Options) {
 		o.BaseEndpoint = aws.String(scheme + "://" + listener.Addr().String())
 	})
-}
-
-// ownBodies sends copies of the bodies of requests. The SDK closes a body as soon as
-// there is an answer, which the transport for HTTP/1.1 can take for a failure of the
-// request if it is not quite done with it: then it hangs up, in the middle of a
-// subscription.
-type ownBodies struct{ http.RoundTripper }
-
-func (o ownBodies) RoundTrip(r *http.Request) (*http.Response, error) {
-	body, err := io.ReadAll(r.Body)
-	_ = r.Body.Close()
-	if err != nil {
-		return nil, err
-	}
-	r = r.Clone(r.Context())
-	r.Body = io.NopCloser(bytes.NewReader(body))
-	return o.RoundTripper.RoundTrip(r)
 }
 
 // TestSDKOperations compares what the SDK can ask for with what the service

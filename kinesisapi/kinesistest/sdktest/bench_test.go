@@ -1,4 +1,4 @@
-package kinesisapi_test
+package sdktest_test
 
 import (
 	"bytes"
@@ -9,6 +9,10 @@ import (
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/kinesis"
+	"github.com/stretchr/testify/require"
+
+	"github.com/braidstream/braid"
+	"github.com/braidstream/braid/kinesisapi"
 )
 
 // nothing is an HTTP client that does nothing, but has the answer to a PutRecord.
@@ -18,7 +22,7 @@ func (nothing) Do(r *http.Request) (*http.Response, error) {
 	const answer = `{"SequenceNumber":"49377645731839538711366783390441209101282143731772817410","ShardId":"shardId-000000000000"}`
 	return &http.Response{
 		StatusCode: http.StatusOK,
-		Header:     http.Header{"Content-Type": {typeJSON}, "X-Amzn-Requestid": {"af5f15e3-ffd2-4c43-a5ba-ea6f0e1f8d5a"}},
+		Header:     http.Header{"Content-Type": {"application/x-amz-json-1.1"}, "X-Amzn-Requestid": {"af5f15e3-ffd2-4c43-a5ba-ea6f0e1f8d5a"}},
 		Body:       io.NopCloser(bytes.NewReader([]byte(answer))),
 		Request:    r,
 	}, nil
@@ -39,7 +43,15 @@ func BenchmarkPutRecordSDK(b *testing.B) {
 		}
 		return time.Since(began)
 	}
-	with, alone := sdkClient(benchServer(b, 1).Client(), "AKIA", "us-east-1"), sdkClient(nothing{}, "AKIA", "us-east-1")
+	db, err := braid.Open(braid.InMemory, &braid.Options{Durability: braid.NoSync})
+	require.NoError(b, err)
+	b.Cleanup(func() { _ = db.Close() })
+	_, err = db.CreateStream(b.Context(), "bench", &braid.StreamOptions{RetentionBytes: 256 << 20})
+	require.NoError(b, err)
+	server, err := kinesisapi.New(db, nil)
+	require.NoError(b, err)
+	b.Cleanup(server.Close)
+	with, alone := sdkClient(server.Client(), "AKIA", "us-east-1"), sdkClient(nothing{}, "AKIA", "us-east-1")
 	const turn = 50
 	var puts, rest time.Duration
 	for b.Loop() {
