@@ -56,7 +56,9 @@ type Options struct {
 	// the end of its headers on. A client that is slower is answered
 	// RequestTimeoutException (status 408) and, over HTTP/1.1, disconnected. The
 	// default is 30 seconds; negative means no limit. An [http.Server] that has a
-	// ReadTimeout keeps to that one.
+	// ReadTimeout keeps to that one. A handler around the server that replaces the
+	// ResponseWriter must give its own an Unwrap method, see [http.ResponseController]:
+	// without it, neither this limit nor AnswerTimeout can be enforced.
 	BodyTimeout time.Duration
 
 	// AnswerTimeout is how long a client over HTTP may take to read an answer, from its
