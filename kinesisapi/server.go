@@ -103,8 +103,8 @@ type Server struct {
 // Kinesis knows of a stream beyond what braid does, such as registered consumers,
 // is kept among the application's own keys, under "kinesisapi/".
 //
-// Errors: [braid.ErrInvalidArgument] for the options, and those of
-// [braid.DB.Update].
+// Errors: [braid.ErrInvalidArgument] for the options, [braid.ErrReadOnly] for a database
+// that is open for reading only, and the others of [braid.DB.Update].
 func New(db *braid.DB, options *Options) (*Server, error) {
 	opts, err := options.withDefaults()
 	if err != nil {
