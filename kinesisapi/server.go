@@ -55,9 +55,10 @@ type Options struct {
 	// BodyTimeout is how long the body of a request over HTTP may take to arrive, from
 	// the end of its headers on. A slower client is answered RequestTimeoutException
 	// (status 408) and, over HTTP/1.1, disconnected. The default is 30 seconds; negative
-	// means no limit. A ReadTimeout of the [http.Server] takes precedence. A handler around the server that replaces the
-	// ResponseWriter must give its own an Unwrap method, see [http.ResponseController]:
-	// without it, neither this limit nor AnswerTimeout can be enforced.
+	// means no limit. A ReadTimeout of the [http.Server] takes precedence. A handler
+	// around the server that replaces the ResponseWriter must give its own an Unwrap
+	// method, see [http.ResponseController]: without it, neither this limit nor
+	// AnswerTimeout can be enforced.
 	BodyTimeout time.Duration
 
 	// AnswerTimeout is how long a client over HTTP may take to read an answer, from its
