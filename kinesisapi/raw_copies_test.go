@@ -80,3 +80,25 @@ func TestRawNumbersBeyondTheTip(t *testing.T) {
 		s.body.Close()
 	})
 }
+
+// A reader that waits just beyond the last number gets the next record, however little
+// time passes until it comes.
+func TestRawNumberJustBeyondTheTip(t *testing.T) {
+	for _, wait := range []time.Duration{0, 1, time.Microsecond, time.Second} {
+		rigInBubble(t, nil, func(r *rig) {
+			r.create("s", 1)
+			put := func() string {
+				return r.does("PutRecord", `{"StreamName":"s","PartitionKey":"k","Data":""}`)["SequenceNumber"].(string)
+			}
+			next := plus(put(), new(big.Int).Lsh(big.NewInt(1), 80))
+			it := r.iterator("s", "0", fmt.Sprintf(`"ShardIteratorType":"AT_SEQUENCE_NUMBER","StartingSequenceNumber":%q`, next))
+			pass(wait)
+			want := []string{put(), put()}
+			var got []string
+			for _, rec := range objects(r.doesf("GetRecords", `{"ShardIterator":%q}`, it)["Records"]) {
+				got = append(got, rec["SequenceNumber"].(string))
+			}
+			require.Equal(t, want, got)
+		})
+	}
+}

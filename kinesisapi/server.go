@@ -53,21 +53,23 @@ type Options struct {
 	CreateDelay, UpdateDelay, DeleteDelay time.Duration
 
 	// BodyTimeout is how long the body of a request over HTTP may take to arrive, from
-	// the end of its headers on. A client that is slower is answered
-	// RequestTimeoutException (status 408) and, over HTTP/1.1, disconnected. The
-	// default is 30 seconds; negative means no limit. An [http.Server] that has a
-	// ReadTimeout keeps to that one.
+	// the end of its headers on. A slower client is answered RequestTimeoutException
+	// (status 408) and, over HTTP/1.1, disconnected. The default is 30 seconds; negative
+	// means no limit. A ReadTimeout of the [http.Server] takes precedence. A handler
+	// around the server that replaces the ResponseWriter must give its own an Unwrap
+	// method, see [http.ResponseController]: without it, neither this limit nor
+	// AnswerTimeout can be enforced.
 	BodyTimeout time.Duration
 
 	// AnswerTimeout is how long a client over HTTP may take to read an answer, from its
-	// first byte on. One that is slower is disconnected. The default is 30 seconds;
-	// negative means no limit. An [http.Server] that has a WriteTimeout keeps to that
-	// one. Subscriptions have a limit of their own: 6 minutes from their start.
+	// first byte on. A slower client is disconnected. The default is 30 seconds; negative
+	// means no limit. A WriteTimeout of the [http.Server] takes precedence. Subscriptions
+	// have a limit of their own: 6 minutes from their start.
 	AnswerTimeout time.Duration
 
-	// Logger receives the causes of failures, which callers are not told: at Error those
-	// of storage, at Debug those that the caller has to mend, at Warn the others. nil
-	// means [slog.Default]; slog.New(slog.DiscardHandler) silences them.
+	// Logger receives the causes of failures, which answers do not contain: failures of
+	// storage at Error, mistakes of callers at Debug, all others at Warn. nil means
+	// [slog.Default]; slog.New(slog.DiscardHandler) silences them.
 	Logger *slog.Logger
 
 	// Access, if it is not nil, is called after each request over HTTP, on the
@@ -103,8 +105,8 @@ type Server struct {
 // Kinesis knows of a stream beyond what braid does, such as registered consumers,
 // is kept among the application's own keys, under "kinesisapi/".
 //
-// Errors: [braid.ErrInvalidArgument] for the options, and those of
-// [braid.DB.Update].
+// Errors: [braid.ErrInvalidArgument] for the options, [braid.ErrReadOnly] for a database
+// that is open for reading only, and the others of [braid.DB.Update].
 func New(db *braid.DB, options *Options) (*Server, error) {
 	opts, err := options.withDefaults()
 	if err != nil {

@@ -11,6 +11,8 @@ import (
 	"slices"
 	"sync"
 	"time"
+
+	"github.com/braidstream/braid"
 )
 
 // TLSListener accepts TLS connections on which an [http.Server] speaks every protocol
@@ -31,7 +33,8 @@ type TLSListener struct {
 	// Listener accepts the plain connections.
 	net.Listener
 
-	// Config has the certificates. It is not changed. Without NextProtos, ALPN offers
+	// Config has the certificates, and must be set: without any, Accept fails with a
+	// [braid.InvalidArgumentError]. It is not changed. Without NextProtos, ALPN offers
 	// h2 and http/1.1.
 	Config *tls.Config
 
@@ -45,6 +48,9 @@ type TLSListener struct {
 
 // Accept is part of [net.Listener]. The handshake is made by the first Read or Write.
 func (l *TLSListener) Accept() (net.Conn, error) {
+	if c := l.Config; c == nil || len(c.Certificates) == 0 && c.GetCertificate == nil && c.GetConfigForClient == nil {
+		return nil, &braid.InvalidArgumentError{Field: "TLSListener.Config", Value: "no certificate", Rule: "must have one, or GetCertificate or GetConfigForClient"}
+	}
 	conn, err := l.Listener.Accept()
 	if err != nil {
 		return nil, err

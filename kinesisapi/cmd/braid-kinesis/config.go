@@ -259,7 +259,18 @@ func (c *config) check(withDurability bool, durability string) error {
 	return nil
 }
 
-// fromEnv sets the flags that the arguments did not.
+// overrides are the flags that another one replaces or excludes. On the command line
+// it wins over their variables as well as over its own.
+var overrides = map[string][]string{
+	"addr":     {"port"},
+	"tls-addr": {"tls-port", "tls"},
+	"tls-port": {"tls"},
+	"tls":      {"tls-addr", "tls-port"},
+	"keys":     {"any-key"},
+	"any-key":  {"keys"},
+}
+
+// fromEnv sets the flags that the arguments neither set nor override.
 func fromEnv(fs *flag.FlagSet, env []string) error {
 	values := make(map[string]string)
 	for _, entry := range env {
@@ -267,7 +278,14 @@ func fromEnv(fs *flag.FlagSet, env []string) error {
 			values[name] = value
 		}
 	}
-	fs.Visit(func(f *flag.Flag) { delete(values, envName(f.Name)) })
+	fs.Visit(func(f *flag.Flag) {
+		delete(values, envName(f.Name))
+		if f.Value.String() != "false" {
+			for _, name := range overrides[f.Name] {
+				delete(values, envName(name))
+			}
+		}
+	})
 	for _, port := range []string{"port", "tls-port"} {
 		if strings.HasPrefix(values[envName(port)], "tcp://") {
 			// Kubernetes sets it, where there is a Service that is called braid-kinesis, or

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"io"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -32,6 +33,42 @@ func TestEnvironment(t *testing.T) {
 	require.Equal(t, "arn:aws:kinesis:eu-west-1:444455556666:stream/orders", p.summary("orders").StreamARN)
 	status, _ := p.get("/_braid/streams")
 	require.Equal(t, http.StatusNotFound, status)
+}
+
+// TestCommandLineWins: a flag wins over the variables of the flags that it replaces or
+// excludes, and over no others.
+func TestCommandLineWins(t *testing.T) {
+	for _, c := range []struct {
+		args, env string
+		want      []endpoint
+		keys      string
+		anyKey    bool
+	}{
+		{args: "-addr a:1", env: "PORT=2", want: []endpoint{{"a:1", false}}},
+		{args: "-port 1", env: "ADDR=a:2", want: []endpoint{{"a:1", false}}},
+		{args: "-addr a:1 -port 2", env: "ADDR=b:3 PORT=4", want: []endpoint{{"a:2", false}}},
+		{env: "ADDR=a:1 PORT=2", want: []endpoint{{"a:2", false}}},
+		{args: "-addr a:1 -tls-addr b:2", env: "TLS_PORT=3 TLS=true", want: []endpoint{{"a:1", false}, {"b:2", true}}},
+		{args: "-addr a:1 -tls-port 2", env: "TLS_ADDR=b:3 TLS=true", want: []endpoint{{"a:1", false}, {"b:2", true}}},
+		{args: "-addr a:1", env: "TLS_PORT=2", want: []endpoint{{"a:1", false}, {"a:2", true}}},
+		{args: "-addr a:1 -tls", env: "TLS_ADDR=b:2 TLS_PORT=3", want: []endpoint{{"a:1", true}}},
+		{args: "-addr a:1 -tls=false", env: "TLS=true TLS_PORT=2", want: []endpoint{{"a:1", false}, {"a:2", true}}},
+		{args: "-addr a:1 -keys k", env: "ANY_KEY=true", want: []endpoint{{"a:1", false}}, keys: "k"},
+		{args: "-addr a:1 -any-key", env: "KEYS=k", want: []endpoint{{"a:1", false}}, anyKey: true},
+		{args: "-addr a:1 -any-key=false", env: "ANY_KEY=true KEYS=k", want: []endpoint{{"a:1", false}}, keys: "k"},
+	} {
+		t.Run(c.args+" "+c.env, func(t *testing.T) {
+			var env []string
+			for _, variable := range strings.Fields(c.env) {
+				env = append(env, envPrefix+variable)
+			}
+			got, err := parse(strings.Fields(c.args), env, io.Discard)
+			require.NoError(t, err)
+			require.Equal(t, c.want, got.endpoints())
+			require.Equal(t, c.keys, got.keys)
+			require.Equal(t, c.anyKey, got.anyKey)
+		})
+	}
 }
 
 func TestBadFlags(t *testing.T) {

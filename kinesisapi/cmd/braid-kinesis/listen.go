@@ -56,6 +56,12 @@ func (c *config) newServer(logger *slog.Logger) *http.Server {
 		ReadHeaderTimeout: c.headerTimeout,
 		IdleTimeout:       c.idleTimeout,
 		ErrorLog:          slog.NewLogLogger(logger.Handler(), slog.LevelWarn),
+		BaseContext: func(l net.Listener) context.Context {
+			if secure, ok := l.(*kinesisapi.TLSListener); ok {
+				return context.WithValue(context.Background(), overTLS{}, secure)
+			}
+			return context.Background()
+		},
 	}
 	server.Protocols.SetHTTP1(true)
 	server.Protocols.SetUnencryptedHTTP2(true)
@@ -70,14 +76,16 @@ func orUnlimited(d time.Duration) time.Duration {
 	return d
 }
 
-// markTLS marks the requests that came in over the port that speaks TLS, for the page of
+// overTLS is, in the context of a request, the port that it came in over, if that one
+// speaks TLS.
+type overTLS struct{}
+
+// markTLS marks the requests that came in over a port that speaks TLS, for the page of
 // the control API to name the right URLs.
-func markTLS(port string, handler http.Handler) http.Handler {
+func markTLS(handler http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if strings.HasPrefix(r.URL.Path, control.Prefix) {
-			if addr, ok := r.Context().Value(http.LocalAddrContextKey).(net.Addr); ok && portIn(addr) == port {
-				r.TLS = new(tls.ConnectionState)
-			}
+		if strings.HasPrefix(r.URL.Path, control.Prefix) && r.Context().Value(overTLS{}) != nil {
+			r.TLS = new(tls.ConnectionState)
 		}
 		handler.ServeHTTP(w, r)
 	})
@@ -117,10 +125,8 @@ func listenOn(ctx context.Context, addr string) ([]net.Listener, error) {
 	}
 }
 
-func portOf(listener net.Listener) string { return portIn(listener.Addr()) }
-
-func portIn(addr net.Addr) string {
-	_, port, _ := net.SplitHostPort(addr.String()) // host:port, as TCP's are
+func portOf(listener net.Listener) string {
+	_, port, _ := net.SplitHostPort(listener.Addr().String()) // host:port, as TCP's are
 	return port
 }
 

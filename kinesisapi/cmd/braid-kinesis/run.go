@@ -94,11 +94,7 @@ func serve(ctx context.Context, c *config, stdout, stderr io.Writer) (err error)
 	if !withControl {
 		httpServer.Handler = c.withHealth(db, api)
 	}
-	for _, l := range listeners {
-		if _, ok := l.(*kinesisapi.TLSListener); ok {
-			httpServer.Handler = markTLS(portOf(l), httpServer.Handler)
-		}
-	}
+	httpServer.Handler = markTLS(httpServer.Handler)
 	served := make(chan error, len(listeners))
 	for _, l := range listeners {
 		go func() { served <- httpServer.Serve(l) }()

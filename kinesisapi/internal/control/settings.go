@@ -5,13 +5,13 @@ import (
 	"time"
 )
 
-// Settings are those of the server that clients cannot find out by themselves.
+// Settings are the settings of the server that no operation returns.
 type Settings struct {
 	SeparateAccounts, CheckAuthorization                              bool
 	CreateDelay, UpdateDelay, DeleteDelay, BodyTimeout, AnswerTimeout time.Duration
 }
 
-// settings is the answer that tells them, with what holds now of those that change.
+// settings is the answer: Settings, and the current values of those that can change.
 type settings struct {
 	Account             string `json:"account"`
 	Region              string `json:"region"`

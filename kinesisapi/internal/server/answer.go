@@ -186,8 +186,8 @@ func (s *Server) run(ctx context.Context, call *Call, op *service.Operation, cod
 	}
 }
 
-// log keeps what the caller is not told of an error. One that was ordered for a test
-// has no cause, so nothing is logged.
+// log logs the cause of an error, which the answer does not contain. An error that a
+// test ordered has no cause, and is not logged.
 func (s *Server) log(operation string, e *service.Error) {
 	if e.Cause == nil {
 		return

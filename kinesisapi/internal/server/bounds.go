@@ -8,8 +8,8 @@ import (
 )
 
 // Bounds are how long a client may take to send the body of a request, from the end of
-// its headers on, and to read the answer, from its first byte on. Zero or less
-// is no limit. Where the HTTP server has a ReadTimeout or WriteTimeout, that one holds.
+// its headers on, and to read the answer, from its first byte on. Zero or less means no
+// limit. A ReadTimeout or WriteTimeout of the HTTP server takes precedence.
 type Bounds struct{ Body, Answer time.Duration }
 
 // Wrap returns a handler that does what another one does, within the bounds.
@@ -26,9 +26,9 @@ func (b Bounds) Wrap(handler http.Handler) http.Handler {
 	})
 }
 
-// receive bounds how long the request's body may take, and returns what has to be told,
-// by received, when it is there; nil if there is no bound. What is left of a body that is
-// not read to its end stays bounded: the HTTP server reads some of that itself.
+// receive bounds how long the request's body may take. The caller passes the result to
+// received once it has read the body; nil means that there is no bound. The rest of a body
+// that is not read to its end stays bounded: the HTTP server reads some of it itself.
 func (b Bounds) receive(w http.ResponseWriter, r *http.Request) *http.ResponseController {
 	if b.Body <= 0 || r.Body == nil || r.Body == http.NoBody {
 		return nil
@@ -38,7 +38,7 @@ func (b Bounds) receive(w http.ResponseWriter, r *http.Request) *http.ResponseCo
 	}
 	bounded := http.NewResponseController(w)
 	if bounded.SetReadDeadline(time.Now().Add(b.Body)) != nil {
-		return nil // nobody is slow where it cannot be done, as with a recorder
+		return nil // this ResponseWriter has no deadlines: a recorder, or one without Unwrap
 	}
 	return bounded
 }
@@ -52,8 +52,8 @@ func received(bounded *http.ResponseController) {
 }
 
 // answering bounds how long the client may take to read the answer. It is called just
-// before the first byte: what comes before takes as long as it takes. The HTTP server
-// lifts the bound when the answer is out.
+// before the first byte: the operation itself has no bound. The HTTP server lifts the
+// bound when the answer is out.
 func (b Bounds) answering(w http.ResponseWriter, r *http.Request) {
 	if b.Answer <= 0 {
 		return

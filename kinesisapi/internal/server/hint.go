@@ -7,12 +7,15 @@ import (
 
 // hintAccounts logs once that a client signs for an account or a region whose streams
 // are not kept apart from those of others: it may take them for its own. It runs for
-// every request, so it neither allocates nor reads more than the header.
+// every request, so it does not allocate where the signature is in the header.
 func (s *Server) hintAccounts(r *http.Request) {
 	if s.opts.SeparateAccounts || !s.opts.HintAccounts || s.hinted.Load() {
 		return
 	}
 	_, scope, _ := strings.Cut(r.Header.Get("Authorization"), "Credential=") // key/date/region/service/aws4_request
+	if scope == "" && r.URL.RawQuery != "" {
+		scope = credential(r)
+	}
 	key, rest, _ := strings.Cut(scope, "/")
 	_, rest, _ = strings.Cut(rest, "/")
 	region, _, ok := strings.Cut(rest, "/")

@@ -21,7 +21,7 @@ import (
 type Options struct {
 	Account, Region    string // of callers who name none
 	SeparateAccounts   bool
-	HintAccounts       bool // log once that there is SeparateAccounts, when a client could do with it
+	HintAccounts       bool // log a hint at SeparateAccounts, once, when a client may expect it
 	CheckAuthorization bool // refuse requests without the headers of a signature
 
 	// Control answers what comes under /_braid/, or is nil.
@@ -131,7 +131,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if reply.stream == nil {
 		header["Content-Length"] = []string{decimal(len(reply.body))}
 		if reply.status == http.StatusRequestTimeout && r.ProtoMajor == 1 {
-			header["Connection"] = []string{"close"} // what is left of the body would be in the way
+			header["Connection"] = []string{"close"} // the rest of the body may still arrive
 		}
 		s.opts.Bounds.answering(w, r)
 		w.WriteHeader(reply.status)

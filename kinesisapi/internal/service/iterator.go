@@ -123,16 +123,12 @@ func (s *Service) position(ctx context.Context, t target, stream *braid.Stream, 
 		at = braid.AfterSequence(number)
 		counter++
 	}
-	// The service takes a number beyond all that it has given out: whoever asks with
-	// it waits for what comes there. That is a time, since counters are times; an
-	// error of any other kind is for whoever reads.
+	// The service accepts a number beyond all that it has given out: a reader waits there
+	// for records. Counters are times, so the place is a time. Any other error is left to
+	// the read.
 	limit := &braid.GetRecordsOptions{Limit: 1, LimitBytes: 1, Unmetered: true}
 	if _, err := sh.GetRecords(ctx, at, limit); errors.Is(err, braid.ErrBeyondTip) {
-		page, err := sh.GetRecords(ctx, braid.AtTime(time.Unix(0, int64(min(counter, math.MaxInt64)))), limit)
-		if err != nil {
-			return braid.Position{}, s.fromBraid(t, err)
-		}
-		return page.Next, nil
+		return braid.AtTime(time.Unix(0, int64(min(counter, math.MaxInt64)))), nil
 	}
 	return at, nil
 }

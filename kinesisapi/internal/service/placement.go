@@ -62,9 +62,9 @@ type placedStream struct {
 	created int64
 }
 
-// placed is what is known of a stream that was AUTO at some time.
+// placed is the newest known strategy of a stream that was AUTO at some time.
 type placed struct {
-	changes   int        // of the strategy until then: a later one wins
+	changes   int        // of the strategy so far: the row with more of them is newer
 	placement *placement // nil: it is not AUTO
 }
 
@@ -113,7 +113,7 @@ func (p *placements) get(stream *braid.Stream) *placement {
 	return of[placedStream{stream.Name(), stream.CreatedAt().UnixNano()}].placement
 }
 
-// learn takes note of a stream's row that was read or written.
+// learn notes the strategy in a stream's row that was read or written.
 func (p *placements) learn(stream *braid.Stream, row *streamRow) {
 	if row.StrategyChanges == 0 {
 		return
@@ -134,7 +134,7 @@ func (p *placements) learn(stream *braid.Stream, row *streamRow) {
 	p.of.Store(&of)
 }
 
-// forget drops what is known of a stream that was deleted.
+// forget drops a stream that was deleted.
 func (p *placements) forget(stream *braid.Stream) {
 	key := placedStream{stream.Name(), stream.CreatedAt().UnixNano()}
 	p.mu.Lock()
