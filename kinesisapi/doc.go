@@ -19,6 +19,6 @@
 // A stream that an application made with package braid is a stream of the service,
 // and the other way round: what one puts the other reads.
 //
-// For tests there is package kinesistest, and command braid-kinesis for programs
-// that are not written in Go.
+// For tests there is package kinesistest, in a module of its own, and for programs
+// that are not written in Go command braid-kinesis.
 package kinesisapi

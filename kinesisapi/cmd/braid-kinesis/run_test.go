@@ -109,7 +109,9 @@ func (p *program) stop() (code int, stdout, stderr string) {
 }
 
 // calls returns a client that calls operations over an HTTP client.
-func (p *program) calls(client *http.Client) *calltest.Client { return p.callsAs("test", p.region, client) }
+func (p *program) calls(client *http.Client) *calltest.Client {
+	return p.callsAs("test", p.region, client)
+}
 
 func (p *program) callsAs(accessKey, region string, client *http.Client) *calltest.Client {
 	return &calltest.Client{HTTP: client, URL: p.url, AccessKey: accessKey, Region: region}
