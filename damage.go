@@ -90,18 +90,15 @@ func (sh *Shard) damaged(ctx context.Context, from uint64, tip tail.Tip, slices 
 			if s.FirstCounter > tip.LastCounter {
 				break
 			}
-			if err := context.Cause(ctx); err != nil {
-				return err
-			}
 			last := tip.LastCounter
 			if len(rest) > 0 {
 				last = min(last, rest[0].FirstCounter-1)
 			}
-			counter, found, err := sh.resume(s, from, last, sliceStep(s, rest, tip))
+			counter, err := reading(ctx, func() (uint64, error) { return sh.resume(s, from, last, sliceStep(s, rest, tip)) })
 			if err != nil {
 				return err
 			}
-			if found {
+			if counter != 0 {
 				next = counter
 				break
 			}
@@ -127,19 +124,21 @@ const resumeTries = 4
 
 // resume finds a record of the slice behind the damage that a reader met at counter
 // from or above, if there is one up to counter last, and goes back from there to
-// the first that can be read without a break. step is how far it looks at first.
-func (sh *Shard) resume(s epoch.Slice, from, last, step uint64) (counter uint64, found bool, err error) {
+// the first that can be read without a break. step is how far it looks at first. It
+// returns 0 if there is none. An error that is not damage is its caller's: what
+// could not be looked at must not be taken for lost.
+func (sh *Shard) resume(s epoch.Slice, from, last, step uint64) (counter uint64, err error) {
 	key := layout.RecordKey{Epoch: s.Epoch, Stream: sh.stream.number, Shard: sh.index, Counter: from}
 	lower := key.Bytes()
 	key.Counter = last + 1
 	it, err := sh.stream.db.store.NewIter(lower, key.Bytes())
 	if isDamage(err) {
-		return 0, false, nil
+		return 0, nil
 	}
 	if err != nil {
-		return 0, false, err
+		return 0, err
 	}
-	defer it.Close() // its error is of the damage
+	defer it.Close() // its error is that of the last move
 	ok := false
 	if from < s.FirstCounter { // the damage may have ended with the slice before
 		ok = it.First()
@@ -162,9 +161,12 @@ func (sh *Shard) resume(s epoch.Slice, from, last, step uint64) (counter uint64,
 		if _, err := layout.DecodeRecord(it.Key(), it.Value()); err != nil {
 			break
 		}
-		counter, found = place.Counter, true
+		counter = place.Counter
 	}
-	return counter, found, nil
+	if err := it.Error(); err != nil && !isDamage(err) {
+		return 0, err
+	}
+	return counter, nil
 }
 
 // borderAt returns the horizon that trims all records before counter, where the

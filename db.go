@@ -266,6 +266,10 @@ type environment struct {
 	// instant says that fs never waits. There is no disk that a commit could wait
 	// for, so callers run commits themselves.
 	instant bool
+
+	// byHand starts no goroutine but the committer's: the test calls what the others
+	// would.
+	byHand bool
 }
 
 func open(dir string, options *Options, env environment) (*DB, error) {
@@ -303,7 +307,7 @@ func open(dir string, options *Options, env environment) (*DB, error) {
 		_ = db.store.Close() // the first error tells more
 		return nil, wrapError("open", dir, err)
 	}
-	db.start(dir == InMemory || env.instant)
+	db.start(dir == InMemory || env.instant, env.byHand)
 	return db, nil
 }
 
@@ -334,8 +338,8 @@ func (db *DB) openStore(dir string, fs kv.FS) (err error) {
 }
 
 // start begins to take requests, and starts the goroutines. Close stops them and
-// waits. instant is as in environment.
-func (db *DB) start(instant bool) {
+// waits. Both arguments are as in environment.
+func (db *DB) start(instant, byHand bool) {
 	db.mu.Lock()
 	db.committer = commit.New(db.store, db.appender, instant)
 	db.mu.Unlock()
@@ -343,6 +347,9 @@ func (db *DB) start(instant bool) {
 		return // the committer refuses every request, and there is nothing else to be done
 	}
 	db.noteFull()
+	if byHand {
+		return
+	}
 	db.background.Go(db.runReclaim)
 	db.background.Go(db.runRetention)
 	db.background.Go(db.runCapacity)
