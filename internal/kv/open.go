@@ -25,8 +25,9 @@ const (
 	minFreeBytes = 8 << 20
 
 	// openDescriptors is how many descriptors must be left for Open to try. It needs
-	// about ten at once.
-	openDescriptors = 16
+	// about ten at once, and about six for reading only.
+	openDescriptors     = 16
+	readOnlyDescriptors = 8
 
 	// maxAbandoned bounds the stores of this process that could not be closed.
 	maxAbandoned = 8
@@ -141,7 +142,7 @@ func (s *Store) bringUp() error {
 	if err := s.checkFree(!found || !id.Ready); err != nil {
 		return err
 	}
-	if err := s.checkDescriptors(); err != nil {
+	if err := s.checkDescriptors(openDescriptors); err != nil {
 		return err
 	}
 	if s.lock != nil {
@@ -216,12 +217,12 @@ func DiskBytes(files FS, dir string) int64 {
 	}
 }
 
-// checkDescriptors refuses an open that would get stuck for want of descriptors.
-func (s *Store) checkDescriptors() (err error) {
+// checkDescriptors refuses an open that would get stuck for want of n descriptors.
+func (s *Store) checkDescriptors(n int) (err error) {
 	if s.cfg.InMemory {
 		return nil
 	}
-	for range openDescriptors {
+	for range n {
 		d, failed := s.guard.Unwrap().OpenDir(s.dir)
 		if failed != nil {
 			if guardfs.IsShortage(failed) {
