@@ -417,6 +417,62 @@ func TestAShortageIsNotTakenForDamage(t *testing.T) {
 	require.NoError(t, db.Close())
 }
 
+// TestAReaderPastDamageGetsOn: a table holds records of shards 0 and 2, and the same
+// epoch those of shard 1 in another table. A block of shard 2 is damaged, to which a look
+// for shard 1 goes in the first table. Readers of all come to the end, and find what was
+// put later.
+func TestAReaderPastDamageGetsOn(t *testing.T) {
+	ctx := t.Context()
+	random := rand.New(rand.NewPCG(9, 9))
+	mem := vfs.NewMem()
+	db := openDamaged(t, mem)
+	s, err := db.CreateStream(ctx, "s", &StreamOptions{Shards: 3})
+	require.NoError(t, err)
+	put := func(shard int) []byte {
+		key := s.Shards()[shard].HashKeyRange().Start
+		data := randomBytes(random, 40_000) // a block of its own
+		_, err := s.PutRecords(ctx, []Entry{{PartitionKey: "k", ExplicitHashKey: &key, Data: data}})
+		require.NoError(t, err)
+		return data
+	}
+	put(0)
+	damaged := put(2)
+	require.NoError(t, db.store.Flush())
+	for range 4 {
+		put(1)
+	}
+	require.NoError(t, db.Close())
+	flipRecord(t, mem, damaged)
+	db = openDamaged(t, mem)
+	s, err = db.Stream("s")
+	require.NoError(t, err)
+	for shard, sh := range s.Shards() {
+		_, told := readAround(t, sh, TrimHorizon()) // each step of which must get on
+		require.LessOrEqual(t, len(told), 2)
+		later := put(shard)
+		records, _ := readAround(t, sh, TrimHorizon())
+		require.NotEmpty(t, records)
+		require.Equal(t, later, records[len(records)-1].Data)
+	}
+	require.NoError(t, db.Close())
+}
+
+// TestDamageIsPassedWhereAReaderCanGoOn: what a look from the front does not reach is
+// skipped, whatever lies in between.
+func TestDamageIsPassedWhereAReaderCanGoOn(t *testing.T) {
+	back := make([]uint64, 100)
+	for i := range back {
+		back[i] = uint64(1000 - i)
+	}
+	for _, lowest := range []uint64{901, 902, 950, 999, 1000} {
+		got := lowestReached(back, func(counter uint64) bool { return counter >= lowest })
+		require.GreaterOrEqual(t, got, lowest)
+		require.LessOrEqual(t, got, lowest+100/(1<<resumeTries)+1)
+	}
+	require.Zero(t, lowestReached(back, func(uint64) bool { return false }))
+	require.Zero(t, lowestReached(nil, func(uint64) bool { return true }))
+}
+
 // readFaults is a disk that cannot read one byte of a file.
 type readFaults struct {
 	vfs.FS
