@@ -132,8 +132,10 @@ func TestCostDoesNotGrowWithIdleShards(t *testing.T) {
 						require.NoError(t, putOne(t.Context(), db, s))
 					}
 					require.NoError(t, cost.prepare(t.Context(), db, s))
+					synctest.Wait() // for what follows in the background, here and below
 					before := db.appender.counts.looks.Load()
 					require.NoError(t, cost.call(t.Context(), db, s))
+					synctest.Wait()
 					looks[n] = db.appender.counts.looks.Load() - before
 					require.NoError(t, db.Close())
 				}

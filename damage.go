@@ -90,19 +90,12 @@ func (sh *Shard) damaged(ctx context.Context, from uint64, tip tail.Tip, slices 
 			if s.FirstCounter > tip.LastCounter {
 				break
 			}
-			if err := context.Cause(ctx); err != nil {
-				return err
-			}
-			last := tip.LastCounter
-			if len(rest) > 0 {
-				last = min(last, rest[0].FirstCounter-1)
-			}
-			counter, found, err := sh.resume(s, from, last, sliceStep(s, rest, tip))
+			counter, err := reading(ctx, func() (uint64, error) { return sh.resume(s, from, tip.LastCounter, sliceStep(s, rest, tip)) })
 			if err != nil {
 				return err
 			}
-			if found {
-				next = counter
+			if counter != 0 {
+				next = max(counter, from+1) // a reader that skips what is lost gets on
 				break
 			}
 		}
@@ -125,36 +118,50 @@ func sliceStep(s epoch.Slice, rest epoch.Slices, tip tail.Tip) uint64 {
 // slice's end. Pebble takes up to half a second for each look at a damaged block.
 const resumeTries = 4
 
-// resume finds a record of the slice behind the damage that a reader met at counter
-// from or above, if there is one up to counter last, and goes back from there to
-// the first that can be read without a break. step is how far it looks at first.
-func (sh *Shard) resume(s epoch.Slice, from, last, step uint64) (counter uint64, found bool, err error) {
+// resume returns the counter of a record of the slice, behind the damage that a
+// reader met at counter from or above, at which the reader can go on; 0 if there is
+// none. It looks behind the damage, up to counter last, goes back from there to the
+// first record that can be read without a break, and makes sure that it is found from
+// the front. step is how far it looks at first. An error that is not damage is its
+// caller's: what could not be looked at must not be taken for lost.
+func (sh *Shard) resume(s epoch.Slice, from, last, step uint64) (counter uint64, err error) {
 	key := layout.RecordKey{Epoch: s.Epoch, Stream: sh.stream.number, Shard: sh.index, Counter: from}
 	lower := key.Bytes()
 	key.Counter = last + 1
 	it, err := sh.stream.db.store.NewIter(lower, key.Bytes())
 	if isDamage(err) {
-		return 0, false, nil
+		return 0, nil
 	}
 	if err != nil {
-		return 0, false, err
+		return 0, err
 	}
-	defer it.Close() // its error is of the damage
+	defer it.Close()  // its error is that of the last move
+	var passing error // the first that is not damage
+	look := func(found bool) bool {
+		if err := it.Error(); !found && err != nil && !isDamage(err) && passing == nil {
+			passing = err
+		}
+		return found
+	}
+	reach := func(counter uint64) bool {
+		key.Counter = counter
+		return look(it.SeekGE(key.Bytes()))
+	}
 	ok := false
 	if from < s.FirstCounter { // the damage may have ended with the slice before
-		ok = it.First()
+		ok = look(it.First())
 	}
 	for n := 0; !ok && n < resumeTries && step <= last-from; n++ {
-		key.Counter = from + step
-		if ok = it.SeekGE(key.Bytes()); !ok && it.Error() == nil {
+		if ok = reach(from + step); !ok && it.Error() == nil {
 			break // there is nothing that far
 		}
 		step = 4*step + 1
 	}
 	if !ok {
-		ok = it.Last()
+		ok = look(it.Last())
 	}
-	for ; ok; ok = it.Prev() {
+	var back []uint64 // counters, the highest first
+	for ; ok; ok = look(it.Prev()) {
 		place, err := layout.DecodeRecordKey(it.Key())
 		if err != nil {
 			break
@@ -162,9 +169,36 @@ func (sh *Shard) resume(s epoch.Slice, from, last, step uint64) (counter uint64,
 		if _, err := layout.DecodeRecord(it.Key(), it.Value()); err != nil {
 			break
 		}
-		counter, found = place.Counter, true
+		back = append(back, place.Counter)
 	}
-	return counter, found, nil
+	counter = lowestReached(back, reach)
+	return counter, passing
+}
+
+// lowestReached returns the lowest of the counters, which are given from the highest
+// on, that a look from the front reaches, 0 if it reaches none. What was found from
+// behind need not be: in each table of the epoch, a look is for the next key, which may
+// lie in a damaged block of another shard. As looks are dear, it settles for a higher
+// one.
+func lowestReached(back []uint64, reach func(counter uint64) bool) uint64 {
+	n := len(back)
+	switch {
+	case n == 0:
+		return 0
+	case reach(back[n-1]):
+		return back[n-1]
+	case !reach(back[0]):
+		return 0
+	}
+	good, bad := 0, n-1
+	for tries := 0; tries < resumeTries && bad-good > 1; tries++ {
+		if middle := (good + bad) / 2; reach(back[middle]) {
+			good = middle
+		} else {
+			bad = middle
+		}
+	}
+	return back[good]
 }
 
 // borderAt returns the horizon that trims all records before counter, where the

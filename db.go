@@ -116,10 +116,11 @@ type Options struct {
 	KeyProvider KeyProvider
 
 	// ReserveBytes is how much space is left on the disk when writes are refused
-	// with [ErrDiskFull], so that there is still room to trim. 0 means 64 MiB or,
-	// if that is less, a 16th of the disk's size; negative means none. A value that
-	// is not less than the size of the disk is an [ErrInvalidArgument]. With less
-	// free than this Open creates no database, but opens one that exists.
+	// with [ErrDiskFull], so that there is still room to trim, to close and to open
+	// again. 0 means 64 MiB or, on a small disk, six times MemtableBytes, up to three
+	// eighths of the disk; negative means none. A value that is not less than the size
+	// of the disk is an [ErrInvalidArgument]. With less free than this Open creates no
+	// database, but opens one that exists, as long as what its log holds has room.
 	ReserveBytes int64
 }
 
@@ -133,10 +134,12 @@ const (
 	maxTxBytes           = 16 << 20
 	defaultReserveBytes  = 64 << 20
 
-	// Of a small disk a default takes no more than this part. The log, and what is
-	// kept of it for use again, is at most ten memtables.
-	memtableShare = 64
-	reserveShare  = 16
+	// Of a small disk a default takes about this part. The log, and what is kept of
+	// it for use again, is at most ten memtables. When the reserve is met, up to four
+	// are on their way to tables, or are after a crash.
+	memtableShare    = 64
+	reserveShare     = 16
+	reserveMemtables = 6
 )
 
 // fit scales the defaults among the options to a disk of that size, and checks that
@@ -152,7 +155,8 @@ func (o *Options) fit(given *Options, diskBytes int64) error {
 		o.MemtableBytes = min(o.MemtableBytes, max(diskBytes/memtableShare, minMemtableBytes))
 	}
 	if given.ReserveBytes == 0 {
-		o.ReserveBytes = min(o.ReserveBytes, diskBytes/reserveShare)
+		reserve := min(reserveMemtables*o.MemtableBytes, diskBytes*3/8, diskBytes-2*o.MemtableBytes)
+		o.ReserveBytes = min(o.ReserveBytes, max(reserve, diskBytes/reserveShare))
 	}
 	reserve := max(0, o.ReserveBytes)
 	switch {
@@ -270,6 +274,10 @@ type environment struct {
 	// instant says that fs never waits. There is no disk that a commit could wait
 	// for, so callers run commits themselves.
 	instant bool
+
+	// byHand starts no goroutine but the committer's: the test calls what the others
+	// would.
+	byHand bool
 }
 
 func open(dir string, options *Options, env environment) (*DB, error) {
@@ -307,7 +315,7 @@ func open(dir string, options *Options, env environment) (*DB, error) {
 		_ = db.store.Close() // the first error tells more
 		return nil, wrapError("open", dir, err)
 	}
-	db.start(dir == InMemory || env.instant)
+	db.start(dir == InMemory || env.instant, env.byHand)
 	return db, nil
 }
 
@@ -338,8 +346,8 @@ func (db *DB) openStore(dir string, fs kv.FS) (err error) {
 }
 
 // start begins to take requests, and starts the goroutines. Close stops them and
-// waits. instant is as in environment.
-func (db *DB) start(instant bool) {
+// waits. Both arguments are as in environment.
+func (db *DB) start(instant, byHand bool) {
 	db.mu.Lock()
 	db.committer = commit.New(db.store, db.appender, instant)
 	db.mu.Unlock()
@@ -347,6 +355,9 @@ func (db *DB) start(instant bool) {
 		return // the committer refuses every request, and there is nothing else to be done
 	}
 	db.noteFull()
+	if byHand {
+		return
+	}
 	db.background.Go(db.runReclaim)
 	db.background.Go(db.runRetention)
 	db.background.Go(db.runCapacity)

@@ -22,9 +22,9 @@ import (
 // pause, as a full disk is one: each call says which limit was met, nothing
 // fails for good, and all goes on when the resource is back.
 
-// exhaustDescriptors takes all descriptors that the process may have, and returns
-// what gives them back.
-func exhaustDescriptors(t *testing.T) (giveBack func()) {
+// exhaustDescriptors takes all descriptors that the process may have but some, and
+// returns what gives them back.
+func exhaustDescriptors(t *testing.T, spare int) (giveBack func()) {
 	t.Helper()
 	var limit syscall.Rlimit
 	require.NoError(t, syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit))
@@ -39,6 +39,10 @@ func exhaustDescriptors(t *testing.T) (giveBack func()) {
 		}
 		taken = append(taken, f)
 	}
+	for _, f := range taken[len(taken)-spare:] {
+		require.NoError(t, f.Close())
+	}
+	taken = taken[:len(taken)-spare]
 	return func() {
 		for _, f := range taken {
 			require.NoError(t, f.Close())
@@ -84,7 +88,7 @@ func TestOutOfDescriptorsHeals(t *testing.T) {
 		s, err = db.Stream("s")
 		require.NoError(t, err)
 
-		giveBack := exhaustDescriptors(t)
+		giveBack := exhaustDescriptors(t, 0)
 		_, err = Open(dir+"/other", nil)
 		requireOutOfDescriptors(t, err)
 		_, err = Open(dir, nil)
@@ -129,7 +133,39 @@ func TestOutOfDescriptorsHeals(t *testing.T) {
 	})
 }
 
-// The same for each error of the kind, and each kind of file.
+// However many descriptors are left, Open opens or is refused, and leaves nothing
+// behind: a process may leave few databases behind.
+func TestOpenWithFewDescriptors(t *testing.T) {
+	dir := t.TempDir()
+	childtest.Run(t, func(t *testing.T) {
+		db, err := Open(dir, nil)
+		require.NoError(t, err)
+		require.NoError(t, db.Close())
+		for spare := range openableWith {
+			giveBack := exhaustDescriptors(t, spare)
+			for _, readOnly := range []bool{true, false} {
+				db, err := Open(dir, &Options{ReadOnly: readOnly})
+				if err == nil {
+					require.NoError(t, db.Close())
+					continue
+				}
+				requireOutOfDescriptors(t, err)
+				require.NotContains(t, err.Error(), "could not go on")
+			}
+			giveBack()
+		}
+		for _, readOnly := range []bool{true, false} {
+			db, err = Open(dir, &Options{ReadOnly: readOnly})
+			require.NoError(t, err)
+			require.NoError(t, db.Close())
+		}
+	})
+}
+
+// openableWith is more descriptors than an opening needs.
+const openableWith = 24
+
+// The pause is the same for each error of the kind, and each kind of file.
 func TestAShortageOfResourcesHeals(t *testing.T) {
 	for _, shortage := range []error{syscall.EMFILE, syscall.ENFILE, syscall.ENOMEM} {
 		for _, class := range []string{"log", "table", "manifest", "directory", ""} {

@@ -326,21 +326,24 @@ func (l *loader) endOf(r kv.Reader, sh *Shard, last epoch.Slice) (end layout.Hor
 	case !isCorrupt(err): // the disk's, which may pass
 		return end, false, err
 	}
-	end, err = lastReadable(r, key, last)
-	if err == nil {
-		return end, false, nil
+	end, err = lastReadable(r, key, last, sh.horizon)
+	if isCorrupt(err) {
+		end.Ordinal++
+		return end, true, nil
 	}
-	end.Ordinal++
-	return end, isCorrupt(err), nil
+	return end, false, err
 }
 
 // lastReadable returns the border above the last record of the slice before the
 // first that cannot be reached, and the error of that; key is above them all.
-// What is reached but not in order only lacks its content.
-func lastReadable(r kv.Reader, key layout.RecordKey, s epoch.Slice) (end layout.Horizon, err error) {
-	end = s.End
-	if end.Counter == 0 {
-		end = layout.Horizon{Counter: s.FirstCounter, Ordinal: s.FirstOrdinal, Offset: s.FirstOffset}
+// What is reached but not in order only lacks its content. It begins at the last
+// border that is known: where the slice begins, what its row says, or the horizon.
+func lastReadable(r kv.Reader, key layout.RecordKey, s epoch.Slice, horizon layout.Horizon) (end layout.Horizon, err error) {
+	end = layout.Horizon{Counter: s.FirstCounter, Ordinal: s.FirstOrdinal, Offset: s.FirstOffset}
+	for _, known := range []layout.Horizon{s.End, horizon} {
+		if known.Counter > end.Counter {
+			end = known
+		}
 	}
 	lower := key
 	lower.Counter = end.Counter

@@ -118,6 +118,9 @@ func runModel(t *testing.T, seed uint64, totals *modelTotals) {
 		m.age()
 		m.step()
 		synctest.Wait() // followers are at the tip
+		if err := m.db.checkBooks(t.Context()); err != nil {
+			m.fail("the books are wrong: %v", err)
+		}
 		if t.Failed() {
 			break
 		}

@@ -39,13 +39,15 @@ type page struct {
 // read are returned as a page of their own; the next one is a CorruptError.
 func (sh *Shard) page(ctx context.Context, q pageQuery, buf []layout.Record) (page, error) {
 	db := sh.stream.db
-	if err := context.Cause(ctx); err != nil {
-		return page{}, err
-	}
-	if db.closed.Load() {
-		return page{}, ErrClosed
-	}
 	for {
+		// In each round: a read that was left behind when ctx ended may still append
+		// to buf.
+		if err := context.Cause(ctx); err != nil {
+			return page{}, err
+		}
+		if db.closed.Load() {
+			return page{}, ErrClosed
+		}
 		stored, slices := sh.view()
 		horizon, exact, err := sh.readable(ctx, q.from, stored, slices)
 		if err != nil {

@@ -3,6 +3,7 @@ package braid
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io/fs"
 	"math/rand/v2"
 	"path/filepath"
@@ -11,6 +12,8 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/braidstream/braid/internal/childtest"
 )
 
 // diskBytes returns the space that the files of a directory take on the disk, also
@@ -51,14 +54,22 @@ func TestASmallDatabaseTakesLittleSpace(t *testing.T) {
 	require.NoError(t, db.Close())
 }
 
-// With default options a volume of 64 MiB can be filled, read, trimmed and filled
-// again.
+// With default options a small volume can be filled, read, trimmed and filled again,
+// and a database that is closed or given up on a full one can be opened and trimmed.
 func TestASmallVolume(t *testing.T) {
-	dir := t.TempDir()
-	if err := syscall.Mount("tmpfs", dir, "tmpfs", 0, "size=64m"); err != nil {
-		t.Skip("mounting a file system of 64 MiB takes a privilege: ", err)
+	for _, mib := range []int{16, 32, 64} {
+		t.Run(fmt.Sprint(mib, " MiB"), func(t *testing.T) {
+			childtest.Run(t, func(t *testing.T) { smallVolume(t, mib) }) // it leaves a database behind
+		})
 	}
-	t.Cleanup(func() { require.NoError(t, syscall.Unmount(dir, syscall.MNT_DETACH)) })
+}
+
+func smallVolume(t *testing.T, mib int) {
+	dir := t.TempDir()
+	if err := syscall.Mount("tmpfs", dir, "tmpfs", 0, fmt.Sprintf("size=%dm", mib)); err != nil {
+		t.Skip("mounting a small file system takes a privilege: ", err)
+	}
+	defer func() { require.NoError(t, syscall.Unmount(dir, syscall.MNT_DETACH)) }()
 	db, err := Open(filepath.Join(dir, "db"), nil)
 	require.NoError(t, err)
 	s, err := db.CreateStream(t.Context(), "s", nil)
@@ -73,21 +84,37 @@ func TestASmallVolume(t *testing.T) {
 			cancel()
 			if err != nil {
 				require.ErrorIs(t, err, ErrDiskFull)
-				require.ErrorContains(t, err, "ReserveBytes keeps 4194304 bytes free")
+				require.ErrorContains(t, err, "ReserveBytes keeps 6291456 bytes free")
 				return acked
 			}
 			acked++
 			if acked*len(data) > 1<<30 {
-				t.Fatal("a volume of 64 MiB has taken 1 GiB")
+				t.Fatal("a small volume has taken 1 GiB")
 			}
 		}
 	}
+	ended, cancel := context.WithCancel(t.Context())
+	cancel()
 	total := 0
-	for range 3 {
+	for _, closes := range []func() error{nil, func() error { return db.Close() }, func() error { return db.CloseContext(ended) }} {
 		total += fill()
 		records, err := readShards(t.Context(), s)
 		require.NoError(t, err)
 		require.NotEmpty(t, records)
+		if closes != nil {
+			if err := closes(); err != nil {
+				require.ErrorIs(t, err, context.Canceled)
+			}
+			for db, err = nil, ErrLocked; errors.Is(err, ErrLocked); { // until the operation has returned
+				db, err = Open(filepath.Join(dir, "db"), nil)
+			}
+			require.NoError(t, err)
+			s, err = db.Stream("s")
+			require.NoError(t, err)
+			again, err := readShards(t.Context(), s)
+			require.NoError(t, err)
+			require.Equal(t, records, again)
+		}
 		require.NoError(t, s.Trim(t.Context(), Latest()))
 		for { // space is returned in the background
 			_, err := s.PutRecord(t.Context(), "k", data)
@@ -99,10 +126,7 @@ func TestASmallVolume(t *testing.T) {
 		}
 	}
 	t.Logf("%d records of 100 kB were put", total)
-	require.Greater(t, total, 3*300, "half of the volume, each time")
+	require.Greater(t, total*len(data), mib<<20, "a third of the volume, each time")
 	require.NoError(t, db.Metrics().Failed)
-	require.NoError(t, db.Close())
-	db, err = Open(filepath.Join(dir, "db"), nil)
-	require.NoError(t, err)
 	require.NoError(t, db.Close())
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"strings"
 	"sync"
 	"testing"
@@ -405,4 +406,78 @@ func endWhenHeld(t *testing.T, d *stallDisk, call func(context.Context) error) e
 		cancel()
 	}
 	return <-result
+}
+
+// A reader that looks for the end of damage returns when its context ends, at
+// whichever of its reads the disk stalls.
+func TestAReaderOfDamageEndsWithItsContextOnAStalledDisk(t *testing.T) {
+	random := rand.New(rand.NewPCG(8, 8))
+	mem := vfs.NewMem()
+	d := newStallDisk(mem)
+	db := openDamaged(t, d)
+	s, err := db.CreateStream(t.Context(), "damaged", nil)
+	require.NoError(t, err)
+	var first []byte
+	for range 100 {
+		data := randomBytes(random, 2000)
+		_, err := s.PutRecord(t.Context(), "key", data)
+		require.NoError(t, err)
+		if first == nil {
+			first = data
+		}
+	}
+	require.NoError(t, db.Close())
+	flipRecord(t, mem, first)
+	for index := 0; ; index++ {
+		db = openDamaged(t, d)
+		s, err = db.Stream("damaged")
+		require.NoError(t, err)
+		seen := 0
+		d.stall(func(op errorfs.Op) bool {
+			if !strings.HasSuffix(op.Path, ".sst") {
+				return false
+			}
+			seen++
+			return seen > index
+		})
+		err := endWhenHeld(t, d, func(ctx context.Context) error {
+			_, err := s.Shards()[0].GetRecords(ctx, TrimHorizon(), nil)
+			return err
+		})
+		d.resume()
+		require.NoError(t, db.Close())
+		if !errors.Is(err, context.Canceled) {
+			require.ErrorIs(t, err, ErrCorrupt)
+			require.Greater(t, index, 3, "the sweep has reached few reads")
+			return
+		}
+	}
+}
+
+// A read that the disk holds, and whose caller has gone, keeps no commit waiting, even
+// though it shares its snapshot with the commit.
+func TestAHeldReadKeepsNoCommitWaiting(t *testing.T) {
+	ctx := t.Context()
+	d := newStallDisk(vfs.NewMem())
+	db, s, _ := newStallDB(t, d, "/db")
+	set := func() error { return db.Update(ctx, func(tx *Tx) error { return tx.Set([]byte("other"), nil) }) }
+	d.stall(func(op errorfs.Op) bool { return strings.HasSuffix(op.Path, ".log") })
+	committed := make(chan error, 1)
+	go func() { committed <- set() }()
+	<-d.met
+	log := d.goOn
+	d.stall(func(op errorfs.Op) bool { return strings.HasSuffix(op.Path, ".sst") })
+	err := endWhenHeld(t, d, func(ctx context.Context) error {
+		return db.View(ctx, func(tx *Tx) error { _, err := tx.Get([]byte("key")); return err })
+	})
+	require.ErrorIs(t, err, context.Canceled)
+	close(log)
+	require.NoError(t, <-committed)
+	for range 3 {
+		require.NoError(t, set())
+		_, err = s.PutRecord(ctx, "k", nil)
+		require.NoError(t, err)
+	}
+	d.resume()
+	require.NoError(t, db.Close())
 }

@@ -19,14 +19,16 @@ const (
 	// openPatience is how long Open waits on a full disk.
 	openPatience = 10 * time.Second
 
-	// minFreeBytes is the free space without which Open does not even try, unless
-	// two memtables are less: what is in a log has to fit into tables, and a new
-	// log beside them.
+	// minFreeBytes is the free space without which no database is created, unless
+	// two memtables are less. One that exists is opened with less: openBytes and what
+	// is in its log, which has to fit into tables.
 	minFreeBytes = 8 << 20
+	openBytes    = 512 << 10
 
 	// openDescriptors is how many descriptors must be left for Open to try. It needs
-	// about ten at once.
-	openDescriptors = 16
+	// about ten at once, and about six for reading only.
+	openDescriptors     = 16
+	readOnlyDescriptors = 8
 
 	// maxAbandoned bounds the stores of this process that could not be closed.
 	maxAbandoned = 8
@@ -138,10 +140,15 @@ func (s *Store) bringUp() error {
 	if s.cfg.ReadOnly {
 		return s.bringUpReadOnly(id, found)
 	}
-	if err := s.checkFree(!found || !id.Ready); err != nil {
+	create := !found || !id.Ready
+	need, most := int64(openBytes), min(minFreeBytes, 2*s.cfg.MemTableBytes)
+	if create {
+		need = most
+	}
+	if err := s.checkFree(need, create); err != nil {
 		return err
 	}
-	if err := s.checkDescriptors(); err != nil {
+	if err := s.checkDescriptors(openDescriptors); err != nil {
 		return err
 	}
 	if s.lock != nil {
@@ -149,17 +156,19 @@ func (s *Store) bringUp() error {
 			return err
 		}
 	}
-	if !found || !id.Ready {
+	if create {
 		return s.create()
 	}
 	s.identity = id
 	if _, err := s.guard.Stat(s.StoreDir()); errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("%w: %w", ErrDataLoss, err) // which Pebble has no class for
 	}
-	if !s.cfg.InMemory {
-		if err := s.verify(); err != nil {
-			return err
-		}
+	logged, err := s.verify()
+	if err != nil {
+		return err
+	}
+	if err := s.checkFree(min(need+logged, most), false); err != nil {
+		return err
 	}
 	// Whoever created the database may have died before the identity's last name
 	// was durable. Then a power cut would bring back the one that says that there
@@ -176,16 +185,17 @@ func (s *Store) bringUp() error {
 	return openError(err)
 }
 
-// checkFree refuses an open that would only get stuck, and the creation of a
-// database to which nothing could be put. File systems that cannot tell pass.
-func (s *Store) checkFree(create bool) error {
+// checkFree refuses an open that would only get stuck for want of that many bytes, and
+// the creation of a database to which nothing could be put. File systems that cannot
+// tell pass.
+func (s *Store) checkFree(need int64, create bool) error {
 	usage, err := s.guard.GetDiskUsage(s.dir)
 	if err != nil {
 		return nil
 	}
-	free, need := usage.AvailBytes, uint64(min(minFreeBytes, 2*s.cfg.MemTableBytes))
+	free := usage.AvailBytes
 	switch {
-	case free < need:
+	case free < uint64(need):
 		return fmt.Errorf("%w: %d bytes are free at %s, and opening needs %d", ErrDiskFull, free, s.dir, need)
 	case create && s.cfg.ReserveBytes > 0 && free < uint64(s.cfg.ReserveBytes):
 		return fmt.Errorf("%w: ReserveBytes keeps %d bytes free on the disk of %s, and %d are free", ErrDiskFull, s.cfg.ReserveBytes, s.dir, free)
@@ -216,12 +226,12 @@ func DiskBytes(files FS, dir string) int64 {
 	}
 }
 
-// checkDescriptors refuses an open that would get stuck for want of descriptors.
-func (s *Store) checkDescriptors() (err error) {
+// checkDescriptors refuses an open that would get stuck for want of n descriptors.
+func (s *Store) checkDescriptors(n int) (err error) {
 	if s.cfg.InMemory {
 		return nil
 	}
-	for range openDescriptors {
+	for range n {
 		d, failed := s.guard.Unwrap().OpenDir(s.dir)
 		if failed != nil {
 			if guardfs.IsShortage(failed) {
@@ -236,13 +246,14 @@ func (s *Store) checkDescriptors() (err error) {
 
 // verify opens Pebble without changing a byte, and has its rows checked.
 // Opening it for writing deletes what it no longer knows, so damage must be
-// found before.
-func (s *Store) verify() error {
+// found before. It returns about how many bytes the log holds that are in no table.
+func (s *Store) verify() (logged int64, err error) {
 	db, err := s.openReadOnly()
 	if err != nil {
-		return err
+		return 0, err
 	}
-	return joinErrors(s.check(db), openError(db.Close()))
+	logged = int64(db.Metrics().MemTable.Size)
+	return logged, joinErrors(s.check(db), openError(db.Close()))
 }
 
 // check has Config.Verify look at the rows.

@@ -54,6 +54,9 @@ func (s *Store) bringUpReadOnly(id layout.Identity, found bool) error {
 		return fmt.Errorf("%w: %q has none, or one whose creation did not end", ErrNotDatabase, s.dir)
 	}
 	s.identity = id
+	if err := s.checkDescriptors(readOnlyDescriptors); err != nil {
+		return err
+	}
 	if _, err := s.guard.Stat(s.StoreDir()); errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("%w: %w", ErrDataLoss, err)
 	}

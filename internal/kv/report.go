@@ -70,11 +70,22 @@ func (r *reporter) run() {
 }
 
 func (r *reporter) log(rep report) {
+	for i, arg := range rep.args {
+		if err, ok := arg.(error); ok {
+			rep.args[i] = plainError{err}
+		}
+	}
 	if n := r.dropped.Swap(0); n > 0 {
 		rep.args = append(rep.args, "left_out_before", n)
 	}
 	r.logger.Log(context.Background(), rep.level, rep.text, rep.args...)
 }
+
+// plainError is an error for a line of a log. Some handlers format errors with %+v,
+// for which Pebble's have a trace of the stack.
+type plainError struct{ error }
+
+func (e plainError) Unwrap() error { return e.error }
 
 // close logs what was reported, and nothing more.
 func (r *reporter) close() {

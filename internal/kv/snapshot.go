@@ -71,8 +71,9 @@ func (n *Snapshot) leave() {
 	n.store.gate.leave()
 }
 
-// Close ends the snapshot, and waits for that until the context ends. Further calls
-// do nothing.
+// Close ends the snapshot, and waits for that until the context ends. A reader that
+// is still inside is one whose caller no longer waits for the disk: then the snapshot
+// ends with it, and Close does not wait. Further calls do nothing.
 func (n *Snapshot) Close(ctx context.Context) error {
 	if n.store.gate.enter() != nil {
 		return nil // the store has closed it, or was abandoned with it
@@ -81,9 +82,9 @@ func (n *Snapshot) Close(ctx context.Context) error {
 		n.store.gate.leave()
 		return nil
 	}
-	// A reader may be inside whose caller no longer waits for the disk. And Pebble
-	// looks for work that the end of the snapshot makes possible, and for that waits
-	// for its manifest, which may be held. Nobody need wait for either.
+	// Pebble looks for work that the end of the snapshot makes possible, and for that
+	// waits for its manifest, which may be held. Nobody need wait for it.
+	free := n.gate.empty()
 	done := make(chan struct{})
 	go func() {
 		defer n.store.gate.leave()
@@ -94,6 +95,9 @@ func (n *Snapshot) Close(ctx context.Context) error {
 		n.store.snapshots.Unlock()
 		n.release()
 	}()
+	if !free {
+		return nil
+	}
 	select {
 	case <-done:
 	case <-ctx.Done():
