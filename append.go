@@ -26,9 +26,9 @@ const recordMemtableBytes = 64
 // appender is what the committer runs: it gives out numbers, places records, and
 // shows them to readers. It is the one place where the order of a shard is decided.
 //
-// All fields belong to the goroutine that runs a group, and so do the fields of
-// Stream and Shard that say so. There is one at a time, and each sees what the one
-// before it did, so no lock guards them.
+// All fields belong to the goroutine that runs a group, and so do those of
+// [streamWriter] and [shardWriter]. There is one such goroutine at a time, and each
+// sees what the one before it did, so no lock guards them.
 //
 // Invariant: counters go up by at least one with every record of the database,
 // whatever the clock does. So a counter names one record, and merging shards by
@@ -169,18 +169,18 @@ func (a *appender) finish(batch *kv.Batch) bool {
 // saveEnds stores where the shards end that have records in the open epoch.
 func (a *appender) saveEnds(batch *kv.Batch) {
 	for _, sh := range a.current {
-		n := len(sh.allSlices)
-		if n == 0 || sh.epoch != a.epochs.Open() || sh.stream.gone {
+		n := len(sh.w.slices)
+		if n == 0 || sh.w.epoch != a.epochs.Open() || sh.stream.w.deleted {
 			continue // it was trimmed, or deleted, meanwhile
 		}
-		end := layout.Horizon{Counter: sh.next.LastCounter + 1, Ordinal: sh.next.Ordinal, Offset: sh.next.Offset}
-		if end == sh.savedEnd {
+		end := layout.Horizon{Counter: sh.w.tip.LastCounter + 1, Ordinal: sh.w.tip.Ordinal, Offset: sh.w.tip.Offset}
+		if end == sh.w.savedEnd {
 			continue
 		}
-		sh.savedEnd = end
-		row := sh.allSlices[n-1].SliceRow
+		sh.w.savedEnd = end
+		row := sh.w.slices[n-1].SliceRow
 		row.End = end
-		batch.Set(layout.SliceKey(sh.stream.number, sh.index, sh.epoch), row.Encode(sh.stream.number, sh.index, sh.epoch))
+		batch.Set(layout.SliceKey(sh.stream.number, sh.index, sh.w.epoch), row.Encode(sh.stream.number, sh.index, sh.w.epoch))
 	}
 }
 
@@ -198,19 +198,19 @@ func (a *appender) nextCounter() uint64 {
 }
 
 func (a *appender) applyPuts(op *putOp, batch *kv.Batch) error {
-	if op.stream.gone {
+	if op.stream.w.deleted {
 		return ErrStreamNotFound
 	}
 	if err := a.canSeal(op.stream); err != nil {
 		return err
 	}
-	throttled := op.stream.config.capacity.Mode != Unlimited
+	throttled := op.stream.w.settings.capacity.Mode != Unlimited
 	a.call++
 	for i := range op.puts {
 		p := &op.puts[i]
-		sh := op.stream.routes.route(p.hash)
+		sh := op.stream.w.topology.route(p.hash)
 		if throttled {
-			if op.stream.config.capacity.Mode == OnDemand {
+			if op.stream.w.settings.capacity.Mode == OnDemand {
 				a.observe(sh, p) // what is refused is wanted, too
 			}
 			if p.err = a.admit(sh, p.record.Size()); p.err != nil {
@@ -229,28 +229,28 @@ func (a *appender) place(sh *Shard, p *put, batch *kv.Batch) {
 		a.beginEpoch(batch)
 	}
 	r := &p.record
-	r.Counter, r.Ordinal, r.Offset = a.nextCounter(), sh.next.Ordinal, sh.next.Offset
+	r.Counter, r.Ordinal, r.Offset = a.nextCounter(), sh.w.tip.Ordinal, sh.w.tip.Offset
 	write := pendingWrite{payload: p.payload}
-	if sh.stream.config.keyID != "" {
-		write.dataKey = sh.stream.sealer.DataKey
+	if sh.stream.w.settings.keyID != "" {
+		write.dataKey = sh.stream.w.sealer.DataKey
 	}
 	r.Sealed = write.dataKey != nil
 	p.shard = sh
 
 	open := a.epochs.Open()
-	if sh.epoch != open {
+	if sh.w.epoch != open {
 		a.beginSlice(sh, open, r, batch)
 	}
-	if len(sh.pending) == 0 {
+	if len(sh.w.pending) == 0 {
 		a.touched = append(a.touched, sh)
 	}
-	sh.pending = append(sh.pending, *r)
-	sh.writes = append(sh.writes, write)
+	sh.w.pending = append(sh.w.pending, *r)
+	sh.w.writes = append(sh.w.writes, write)
 	size := uint64(r.Size())
-	sh.next = tail.Tip{LastCounter: r.Counter, Ordinal: r.Ordinal + 1, Offset: r.Offset + size}
+	sh.w.tip = tail.Tip{LastCounter: r.Counter, Ordinal: r.Ordinal + 1, Offset: r.Offset + size}
 	a.epochs.Hold(open, size)
 	s := sh.stream
-	if s.ledger.Grow(open, size); s.ledger.Over(uint64(s.config.retentionBytes)) {
+	if s.w.ledger.Grow(open, size); s.w.ledger.Over(uint64(s.w.settings.retentionBytes)) {
 		a.schedule(s)
 	}
 }
@@ -275,9 +275,9 @@ func (a *appender) writeRecords(batch *kv.Batch) {
 	})
 	bytes := 0
 	for _, sh := range a.touched {
-		rowKey := layout.RecordKey{Epoch: sh.epoch, Stream: sh.stream.number, Shard: sh.index}
-		for i := range sh.pending {
-			r, payload, dataKey := &sh.pending[i], sh.writes[i].payload, sh.writes[i].dataKey
+		rowKey := layout.RecordKey{Epoch: sh.w.epoch, Stream: sh.stream.number, Shard: sh.index}
+		for i := range sh.w.pending {
+			r, payload, dataKey := &sh.w.pending[i], sh.w.writes[i].payload, sh.w.writes[i].dataKey
 			size := 0
 			if dataKey == nil {
 				size = layout.RecordBytes(r, payload)
@@ -294,8 +294,8 @@ func (a *appender) writeRecords(batch *kv.Batch) {
 			}
 			bytes += layout.RecordKeyBytes + size + recordMemtableBytes
 		}
-		clear(sh.writes)
-		sh.writes = sh.writes[:0]
+		clear(sh.w.writes)
+		sh.w.writes = sh.w.writes[:0]
 	}
 	a.epochs.Grow(bytes)
 }
@@ -326,13 +326,13 @@ func (a *appender) beginSlice(sh *Shard, id uint32, r *layout.Record, batch *kv.
 	batch.Set(layout.SliceKey(sh.stream.number, sh.index, id), row.Encode(sh.stream.number, sh.index, id))
 	a.epochs.AddSlice(id)
 	s := sh.stream
-	s.ledger.AddSlice(id)
-	sh.epoch = id
+	s.w.ledger.AddSlice(id)
+	sh.w.epoch = id
 	a.current = append(a.current, sh)
-	sh.allSlices = append(sh.allSlices, epoch.Slice{Epoch: id, SliceRow: row})
-	if len(sh.allSlices) == 1 {
-		s.filled.Set(&sh.filled, r.Counter)
-		s.oldest.Set(&sh.oldest, r.Counter)
+	sh.w.slices = append(sh.w.slices, epoch.Slice{Epoch: id, SliceRow: row})
+	if len(sh.w.slices) == 1 {
+		s.w.filled.Set(&sh.w.filled, r.Counter)
+		s.w.oldest.Set(&sh.w.oldest, r.Counter)
 		a.schedule(s)
 	}
 }
@@ -356,7 +356,7 @@ func (a *appender) Publish([]*commit.Request) {
 	a.db.visible.Store(a.last)
 	for _, s := range a.streams {
 		s.signal.Raise(a.last)
-		s.touched = false
+		s.w.touched = false
 	}
 	if a.wrote && !a.sync {
 		a.db.noteUnsynced()
@@ -366,14 +366,14 @@ func (a *appender) Publish([]*commit.Request) {
 
 func (a *appender) publishShard(sh *Shard) {
 	sh.publishMap() // before the records: who sees them must find them
-	first, next := sh.pending[0].Offset, sh.next.Offset
-	a.counts.records.Add(int64(len(sh.pending)))
+	first, next := sh.w.pending[0].Offset, sh.w.tip.Offset
+	a.counts.records.Add(int64(len(sh.w.pending)))
 	a.counts.bytes.Add(int64(next - first))
-	a.tails.Append(sh.log, sh.pending)
-	clear(sh.pending)
-	sh.pending = sh.pending[:0]
-	if s := sh.stream; !s.touched {
-		s.touched = true
+	a.tails.Append(sh.log, sh.w.pending)
+	clear(sh.w.pending)
+	sh.w.pending = sh.w.pending[:0]
+	if s := sh.stream; !s.w.touched {
+		s.w.touched = true
 		a.streams = append(a.streams, s)
 	}
 }
@@ -381,6 +381,6 @@ func (a *appender) publishShard(sh *Shard) {
 // publishMap shows to readers where the shard's records lie, and where they begin.
 func (sh *Shard) publishMap() {
 	sh.mu.Lock()
-	sh.slices, sh.horizon = sh.allSlices, sh.trimmed
+	sh.slices, sh.horizon = sh.w.slices, sh.w.horizon
 	sh.mu.Unlock()
 }

@@ -157,20 +157,20 @@ type shardLoad struct {
 
 // observe counts a put to a shard of a stream on demand.
 func (a *appender) observe(sh *Shard, p *put) {
-	if sh.load == nil {
-		sh.load = new(shardLoad)
+	if sh.w.load == nil {
+		sh.w.load = new(shardLoad)
 	}
-	if s := sh.stream; !s.watched {
-		s.watched = true
+	if s := sh.stream; !s.w.watched {
+		s.w.watched = true
 		a.watched = append(a.watched, s)
 		a.db.kickCapacity()
 	}
 	size := uint64(p.record.Size())
-	capacity := &sh.stream.config.capacity
-	sh.load.records++
-	sh.load.bytes += size
+	capacity := &sh.stream.w.settings.capacity
+	sh.w.load.records++
+	sh.w.load.bytes += size
 	// A record costs as many bytes as there are for each record in the budgets.
-	sh.load.parts[ondemand.Part(sh.hashKeys.Start.n, sh.hashKeys.End.n, p.hash)] += size + uint64(capacity.WriteBytesPerSecond/capacity.WriteRecordsPerSecond)
+	sh.w.load.parts[ondemand.Part(sh.hashKeys.Start.n, sh.hashKeys.End.n, p.hash)] += size + uint64(capacity.WriteBytesPerSecond/capacity.WriteRecordsPerSecond)
 }
 
 // kickCapacity tells that a stream on demand is used.
@@ -292,10 +292,10 @@ func (db *DB) harvest(ctx context.Context, minute int64) (map[*Stream]ondemand.S
 		a.watched = nil
 		for _, s := range watched {
 			a.counts.looks.Add(1)
-			capacity := s.config.capacity
-			loaded := slices.ContainsFunc(s.routes.open, func(sh *Shard) bool { return sh.load != nil })
-			if s.gone || capacity.Mode != OnDemand || quiet[s] && !loaded {
-				s.watched = false
+			capacity := s.w.settings.capacity
+			loaded := slices.ContainsFunc(s.w.topology.open, func(sh *Shard) bool { return sh.w.load != nil })
+			if s.w.deleted || capacity.Mode != OnDemand || quiet[s] && !loaded {
+				s.w.watched = false
 				continue
 			}
 			a.watched = append(a.watched, s)
@@ -304,8 +304,8 @@ func (db *DB) harvest(ctx context.Context, minute int64) (map[*Stream]ondemand.S
 				Min:    min(onDemandShards, capacity.MaxShards),
 				Max:    capacity.MaxShards,
 			}
-			for _, sh := range s.routes.open {
-				loads[sh], sh.load = sh.load, nil
+			for _, sh := range s.w.topology.open {
+				loads[sh], sh.w.load = sh.w.load, nil
 				stream.Shards = append(stream.Shards, ondemand.Shard{Index: sh.index, Start: sh.hashKeys.Start.n, End: sh.hashKeys.End.n})
 			}
 			observed[s] = stream
@@ -432,7 +432,7 @@ func (s *Stream) adapt(ctx context.Context, steps []ondemand.Step) error {
 		}
 	}
 	err := s.reshard(ctx, func(r *reshard) error {
-		if s.config.capacity.Mode != OnDemand {
+		if s.w.settings.capacity.Mode != OnDemand {
 			return nil
 		}
 		for _, step := range steps {

@@ -479,7 +479,7 @@ func (db *DB) DeleteStream(ctx context.Context, name string) error {
 		return wrapError("delete stream", name, err)
 	}
 	err = db.control(ctx, func(a *appender, batch *kv.Batch) (func(), error) {
-		if s.gone {
+		if s.w.deleted {
 			return nil, ErrStreamNotFound
 		}
 		a.deleteStream(s, batch)

@@ -202,15 +202,15 @@ func keyUnavailable(op, keyID string, err error) error {
 // addDataKey makes the data key the one that encrypts. The caller saves the
 // stream's row, in the same commit.
 func (a *appender) addDataKey(s *Stream, key *newDataKey, batch *kv.Batch) error {
-	number := s.nextDataKey
+	number := s.w.nextDataKey
 	dataKey, err := layout.NewDataKey(number, s.db.store.ID(), key.secret)
 	if err != nil {
 		return err
 	}
-	s.nextDataKey++
+	s.w.nextDataKey++
 	key.row.Created = a.nextCounter()
 	batch.Set(layout.DataKeyKey(s.number, number), key.row.Encode(s.number, number))
-	s.sealer = sealer{DataKey: dataKey, keyID: key.keyID, made: a.moment}
+	s.w.sealer = sealer{DataKey: dataKey, keyID: key.keyID, made: a.moment}
 	s.keys.mu.Lock()
 	defer s.keys.mu.Unlock()
 	s.keys.rows[number], s.keys.opened[number] = key.row, dataKey
@@ -226,7 +226,7 @@ func (e *errNoDataKey) Error() string { return "the stream needs a new data key"
 // canSeal returns nil if records can be put to the stream: it does not encrypt,
 // or has the data key for it.
 func (a *appender) canSeal(s *Stream) error {
-	if keyID := s.config.keyID; keyID != "" && !s.sealer.usable(keyID, a.moment) {
+	if keyID := s.w.settings.keyID; keyID != "" && !s.w.sealer.usable(keyID, a.moment) {
 		return &errNoDataKey{s}
 	}
 	return nil
@@ -257,7 +257,7 @@ func (s *Stream) renewDataKey(ctx context.Context) error {
 	keyID := s.settings.Load().keyID
 	needed := false
 	err := db.control(ctx, func(a *appender, _ *kv.Batch) (func(), error) {
-		needed = !s.gone && a.canSeal(s) != nil
+		needed = !s.w.deleted && a.canSeal(s) != nil
 		return nil, nil
 	})
 	if err != nil || !needed || keyID == "" {
@@ -340,14 +340,14 @@ func (s *Stream) openInTurn(ctx context.Context, number uint32) error {
 // firstCounter returns a counter that no record of the stream lies below: that of the
 // first one, as far as it is known.
 func (s *Stream) firstCounter() uint64 {
-	for it := s.oldest.First(); it != nil; it = s.oldest.First() {
+	for it := s.w.oldest.First(); it != nil; it = s.w.oldest.First() {
 		s.db.appender.counts.looks.Add(1)
 		sh := it.Value
-		first := max(sh.trimmed.Counter, sh.allSlices[0].FirstCounter)
+		first := max(sh.w.horizon.Counter, sh.w.slices[0].FirstCounter)
 		if first <= it.Due() {
 			return first
 		}
-		s.oldest.Set(it, first) // records were trimmed since
+		s.w.oldest.Set(it, first) // records were trimmed since
 	}
 	return math.MaxUint64
 }

@@ -90,14 +90,14 @@ func (db *DB) load() error {
 	a.counts.epochs.Store(int64(l.epochs.Len()))
 	for number, s := range l.streams {
 		s.db = db
-		s.trims.Value = s
-		s.settings.Store(s.config)
-		s.routes = newTopology(l.shards[number], l.rows[number].NextShard, l.rows[number].Expired)
-		s.topology.Store(s.routes)
+		s.w.trims.Value = s
+		s.settings.Store(s.w.settings)
+		s.w.topology = newTopology(l.shards[number], l.rows[number].NextShard, l.rows[number].Expired)
+		s.topology.Store(s.w.topology)
 		s.signal.Raise(l.last)
 		db.streams[s.name] = s
 		a.names[s.name] = true
-		a.counts.shards.Add(int64(len(s.routes.shards)))
+		a.counts.shards.Add(int64(len(s.w.topology.shards)))
 		a.restoreTrims(s)
 	}
 	for _, id := range a.epochs.IDs() {
@@ -153,9 +153,8 @@ func (l *loader) loadStreams(r kv.Reader) error {
 			number:         number,
 			name:           row.Name,
 			createdCounter: row.Created,
-			config:         restoreSettings(&row),
 			keys:           newDataKeys(),
-			nextDataKey:    row.NextDataKey,
+			w:              streamWriter{settings: restoreSettings(&row), nextDataKey: row.NextDataKey},
 		}
 		l.rows[number] = &row
 		// A record must not be put below the floor, also if the clock has gone back.
@@ -226,7 +225,7 @@ func (l *loader) loadSlices(r kv.Reader) error {
 		if sh == nil || !l.epochs.Has(id) {
 			return fmt.Errorf("%w: a slice of epoch %d, shard %d, stream %d, one of which does not exist", ErrCorrupt, id, index, number)
 		}
-		sh.allSlices = append(sh.allSlices, epoch.Slice{Epoch: id, SliceRow: row})
+		sh.w.slices = append(sh.w.slices, epoch.Slice{Epoch: id, SliceRow: row})
 		l.epochs.AddSlice(id)
 		return nil
 	})
@@ -244,7 +243,7 @@ func (l *loader) loadDataKeys(r kv.Reader) error {
 			return corrupt(err)
 		}
 		s := l.streams[number]
-		if s == nil || dataKey >= s.nextDataKey {
+		if s == nil || dataKey >= s.w.nextDataKey {
 			return fmt.Errorf("%w: data key %d of stream %d, which has none of that number", ErrCorrupt, dataKey, number)
 		}
 		s.keys.rows[dataKey] = row
@@ -260,8 +259,8 @@ func (l *loader) loadTips(r kv.Reader) error {
 	for _, shards := range l.shards {
 		for _, sh := range shards {
 			end := sh.horizon
-			if n := len(sh.allSlices); n > 0 {
-				last := sh.allSlices[n-1]
+			if n := len(sh.w.slices); n > 0 {
+				last := sh.w.slices[n-1]
 				var lost bool
 				var err error
 				if end, lost, err = l.endOf(r, sh, last); err != nil {
@@ -270,9 +269,9 @@ func (l *loader) loadTips(r kv.Reader) error {
 				if end.Ordinal <= last.FirstOrdinal || end.Counter < sh.horizon.Counter {
 					return fmt.Errorf("%w: %s ends before its records of epoch %d begin", ErrDataLoss, sh, last.Epoch)
 				}
-				sh.savedEnd = last.End
+				sh.w.savedEnd = last.End
 				if last.Epoch == l.epochs.Open() {
-					sh.epoch = last.Epoch
+					sh.w.epoch = last.Epoch
 					l.current = append(l.current, sh)
 					records := int(end.Ordinal - last.FirstOrdinal)
 					l.epochs.Grow(int(end.Offset-last.FirstOffset) + records*(layout.RecordKeyBytes+layout.MaxRecordOverhead+recordMemtableBytes))
@@ -369,13 +368,13 @@ func newShard(s *Stream, index uint32, row layout.ShardRow) *Shard {
 		createdSeconds: row.CreatedSeconds,
 		createdCounter: row.Created,
 		horizon:        row.Horizon,
-		trimmed:        row.Horizon,
+		w:              shardWriter{horizon: row.Horizon},
 	}
-	sh.filled.Value, sh.emptied.Value, sh.oldest.Value = sh, sh, sh
+	sh.w.filled.Value, sh.w.emptied.Value, sh.w.oldest.Value = sh, sh, sh
 	if row.Closed != 0 {
 		// The retention clock begins at the last counter or later, so this is in its past.
-		sh.ending = &closing{seconds: row.ClosedSeconds, counter: row.Closed, aged: row.Closed}
-		sh.closing.Store(sh.ending)
+		sh.w.closing = &closing{seconds: row.ClosedSeconds, counter: row.Closed, aged: row.Closed}
+		sh.closing.Store(sh.w.closing)
 	}
 	return sh
 }
@@ -388,9 +387,9 @@ func (sh *Shard) row() layout.ShardRow {
 		Parents:        sh.parents,
 		CreatedSeconds: sh.createdSeconds,
 		Created:        sh.createdCounter,
-		Horizon:        sh.trimmed,
+		Horizon:        sh.w.horizon,
 	}
-	if end := sh.ending; end != nil {
+	if end := sh.w.closing; end != nil {
 		row.ClosedSeconds, row.Closed = end.seconds, end.counter
 	}
 	return row
@@ -398,10 +397,10 @@ func (sh *Shard) row() layout.ShardRow {
 
 // setTip gives a new shard its tip: end is the horizon that would empty it.
 func (sh *Shard) setTip(end layout.Horizon) {
-	sh.next = tail.Tip{LastCounter: end.Counter - min(end.Counter, 1), Ordinal: end.Ordinal, Offset: end.Offset}
-	sh.log = tail.NewLog(sh.next)
-	sh.slices = sh.allSlices
-	if sh.ending != nil {
+	sh.w.tip = tail.Tip{LastCounter: end.Counter - min(end.Counter, 1), Ordinal: end.Ordinal, Offset: end.Offset}
+	sh.log = tail.NewLog(sh.w.tip)
+	sh.slices = sh.w.slices
+	if sh.w.closing != nil {
 		sh.log.End()
 	}
 }

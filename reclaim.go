@@ -32,7 +32,7 @@ func (a *appender) trim(shards []*Shard, horizons []layout.Horizon, batch *kv.Ba
 	var trimmed []*Shard
 	for i, sh := range shards {
 		a.counts.looks.Add(1)
-		if horizons[i].Counter <= sh.trimmed.Counter || sh.expired {
+		if horizons[i].Counter <= sh.w.horizon.Counter || sh.w.expired {
 			continue // it is further already, or has gone
 		}
 		a.trimShard(sh, horizons[i], batch)
@@ -57,25 +57,25 @@ func (a *appender) trim(shards []*Shard, horizons []layout.Horizon, batch *kv.Ba
 // trimShard moves the shard's horizon up, and removes the slices that lie wholly
 // below it.
 func (a *appender) trimShard(sh *Shard, horizon layout.Horizon, batch *kv.Batch) {
-	s, was := sh.stream, sh.trimmed
-	sh.trimmed = horizon
-	before, rest := sh.allSlices.SplitAt(horizon.Ordinal, sh.next.Ordinal)
+	s, was := sh.stream, sh.w.horizon
+	sh.w.horizon = horizon
+	before, rest := sh.w.slices.SplitAt(horizon.Ordinal, sh.w.tip.Ordinal)
 	for i, slice := range before {
 		a.counts.looks.Add(1)
 		batch.Delete(layout.SliceKey(s.number, sh.index, slice.Epoch))
 		bytes := sh.sliceBytes(i)
 		a.dropSlices(slice.Epoch, 1, bytes)
-		if s.ledger.DropSlice(slice.Epoch, bytes, sh.trimmedOf(i, was)) {
+		if s.w.ledger.DropSlice(slice.Epoch, bytes, sh.trimmedOf(i, was)) {
 			a.desert(s, slice.Epoch, batch)
 		}
-		if slice.Epoch == sh.epoch {
-			sh.epoch = 0 // the next record begins a new slice
+		if slice.Epoch == sh.w.epoch {
+			sh.w.epoch = 0 // the next record begins a new slice
 		}
 	}
 	if i := len(before); len(rest) > 0 {
-		s.ledger.Trim(rest[0].Epoch, sh.trimmedOf(i, horizon)-sh.trimmedOf(i, was))
+		s.w.ledger.Trim(rest[0].Epoch, sh.trimmedOf(i, horizon)-sh.trimmedOf(i, was))
 	}
-	sh.allSlices = rest
+	sh.w.slices = rest
 	a.file(sh)
 }
 
@@ -92,7 +92,7 @@ func (a *appender) desert(s *Stream, id uint32, batch *kv.Batch) {
 		a.deserted = append(a.deserted, s)
 		return
 	}
-	if dead, ok := s.ledger.TakeDead(id); ok {
+	if dead, ok := s.w.ledger.TakeDead(id); ok {
 		a.addCut(id, s.number, dead, batch)
 	}
 }
@@ -101,7 +101,7 @@ func (a *appender) desert(s *Stream, id uint32, batch *kv.Batch) {
 func (a *appender) endEpoch(id uint32, batch *kv.Batch) {
 	for _, s := range a.deserted {
 		a.counts.looks.Add(1)
-		if !s.gone {
+		if !s.w.deleted {
 			a.desert(s, id, batch)
 		}
 	}
@@ -132,7 +132,7 @@ func (a *appender) cutOf(id uint32) *cut {
 // deleteStream removes the stream's rows, in the batch, and notes where its
 // records lie.
 func (a *appender) deleteStream(s *Stream, batch *kv.Batch) {
-	s.gone = true
+	s.w.deleted = true
 	delete(a.names, s.name)
 	a.schedule(s)
 	a.boundCounters(batch)
@@ -140,7 +140,7 @@ func (a *appender) deleteStream(s *Stream, batch *kv.Batch) {
 	batch.DeleteRange(layout.StreamShardsSpan(s.number))
 	batch.DeleteRange(layout.StreamSlicesSpan(s.number))
 	batch.DeleteRange(layout.StreamDataKeysSpan(s.number))
-	for _, share := range s.ledger.Shares() {
+	for _, share := range s.w.ledger.Shares() {
 		a.counts.looks.Add(1)
 		a.dropSlices(share.Epoch, share.Slices, share.Bytes)
 		a.addCut(share.Epoch, s.number, share.Dead+share.Bytes, batch)
@@ -149,16 +149,16 @@ func (a *appender) deleteStream(s *Stream, batch *kv.Batch) {
 
 // sliceBytes is how much the shard's i-th slice holds.
 func (sh *Shard) sliceBytes(i int) uint64 {
-	end := sh.next.Offset
-	if i+1 < len(sh.allSlices) {
-		end = sh.allSlices[i+1].FirstOffset
+	end := sh.w.tip.Offset
+	if i+1 < len(sh.w.slices) {
+		end = sh.w.slices[i+1].FirstOffset
 	}
-	return end - sh.allSlices[i].FirstOffset
+	return end - sh.w.slices[i].FirstOffset
 }
 
 // trimmedOf is how much of the shard's i-th slice lies below a horizon.
 func (sh *Shard) trimmedOf(i int, horizon layout.Horizon) uint64 {
-	first := sh.allSlices[i].FirstOffset
+	first := sh.w.slices[i].FirstOffset
 	return min(max(horizon.Offset, first)-first, sh.sliceBytes(i))
 }
 

@@ -175,35 +175,35 @@ func (sh *Shard) readable(ctx context.Context, from uint64, horizon layout.Horiz
 func (a *appender) file(sh *Shard) {
 	a.counts.looks.Add(1)
 	s := sh.stream
-	if len(sh.allSlices) > 0 {
-		s.filled.Set(&sh.filled, a.lastOfSlice(sh, 0))
+	if len(sh.w.slices) > 0 {
+		s.w.filled.Set(&sh.w.filled, a.lastOfSlice(sh, 0))
 		return
 	}
-	s.filled.Remove(&sh.filled)
-	s.oldest.Remove(&sh.oldest)
-	if sh.ending != nil && !s.routes.hasParentOf(sh) {
-		s.emptied.Set(&sh.emptied, sh.ending.aged)
+	s.w.filled.Remove(&sh.w.filled)
+	s.w.oldest.Remove(&sh.w.oldest)
+	if sh.w.closing != nil && !s.w.topology.hasParentOf(sh) {
+		s.w.emptied.Set(&sh.w.emptied, sh.w.closing.aged)
 	}
 }
 
 // lastOfSlice returns a counter that no record in the shard's i-th slice exceeds. It
 // goes up as long as the slice is the last one.
 func (a *appender) lastOfSlice(sh *Shard, i int) uint64 {
-	if i+1 < len(sh.allSlices) {
-		return a.epochs.LastCounter(sh.allSlices[i].Epoch)
+	if i+1 < len(sh.w.slices) {
+		return a.epochs.LastCounter(sh.w.slices[i].Epoch)
 	}
-	return sh.next.LastCounter
+	return sh.w.tip.LastCounter
 }
 
 // schedule puts the stream into the agenda, by when it will have something to trim,
 // or may have: what is due by the agendas of its shards may turn out to be due later.
 func (a *appender) schedule(s *Stream) {
 	due := s.due()
-	if s.gone || due == math.MaxUint64 {
-		a.trims.Remove(&s.trims)
+	if s.w.deleted || due == math.MaxUint64 {
+		a.trims.Remove(&s.w.trims)
 		return
 	}
-	a.trims.Set(&s.trims, due)
+	a.trims.Set(&s.w.trims, due)
 	if due < a.asleep {
 		a.asleep = 0
 		a.db.kickRetention()
@@ -214,18 +214,18 @@ func (a *appender) schedule(s *Stream) {
 // to trim; the largest for never.
 func (s *Stream) due() uint64 {
 	due := uint64(math.MaxUint64)
-	if s.ledger.Over(uint64(s.config.retentionBytes)) {
+	if s.w.ledger.Over(uint64(s.w.settings.retentionBytes)) {
 		return 0
 	}
-	if first := s.filled.First(); first != nil {
-		if first.Due() < s.config.floor {
+	if first := s.w.filled.First(); first != nil {
+		if first.Due() < s.w.settings.floor {
 			return 0
 		}
-		if s.config.retention > 0 {
-			due = first.Due() + uint64(s.config.retention) + 1
+		if s.w.settings.retention > 0 {
+			due = first.Due() + uint64(s.w.settings.retention) + 1
 		}
 	}
-	if first := s.emptied.First(); first != nil {
+	if first := s.w.emptied.First(); first != nil {
 		due = min(due, s.goes(first))
 	}
 	return due
@@ -234,7 +234,7 @@ func (s *Stream) due() uint64 {
 // goes returns the time on the retention clock at which a closed shard goes that has
 // no records.
 func (s *Stream) goes(sh *agenda.Item[*Shard]) uint64 {
-	period := s.config.retention
+	period := s.w.settings.retention
 	if period == 0 {
 		period = defaultRetention // its readers must have time to see its end
 	}
@@ -243,21 +243,21 @@ func (s *Stream) goes(sh *agenda.Item[*Shard]) uint64 {
 
 // restoreTrims fills in the agendas and the ledger of a stream that was loaded.
 func (a *appender) restoreTrims(s *Stream) {
-	for _, sh := range s.routes.shards {
+	for _, sh := range s.w.topology.shards {
 		for _, parent := range sh.parents {
-			if p := s.routes.shard(parent); p != nil && p.ending != nil {
-				p.ending.children = append(p.ending.children, sh.index)
+			if p := s.w.topology.shard(parent); p != nil && p.w.closing != nil {
+				p.w.closing.children = append(p.w.closing.children, sh.index)
 			}
 		}
-		for i, slice := range sh.allSlices {
+		for i, slice := range sh.w.slices {
 			bytes := sh.sliceBytes(i)
-			s.ledger.AddSlice(slice.Epoch)
-			s.ledger.Grow(slice.Epoch, bytes)
+			s.w.ledger.AddSlice(slice.Epoch)
+			s.w.ledger.Grow(slice.Epoch, bytes)
 			a.epochs.Hold(slice.Epoch, bytes)
 		}
-		if len(sh.allSlices) > 0 {
-			s.ledger.Trim(sh.allSlices[0].Epoch, sh.trimmedOf(0, sh.trimmed))
-			s.oldest.Set(&sh.oldest, sh.allSlices[0].FirstCounter)
+		if len(sh.w.slices) > 0 {
+			s.w.ledger.Trim(sh.w.slices[0].Epoch, sh.trimmedOf(0, sh.w.horizon))
+			s.w.oldest.Set(&sh.w.oldest, sh.w.slices[0].FirstCounter)
 		}
 		a.file(sh)
 	}
@@ -362,24 +362,24 @@ func (db *DB) planRetention(ctx context.Context) (retentionPlan, error) {
 
 // dueOf returns what is to be trimmed of the stream now, if there is something.
 func (a *appender) dueOf(s *Stream, now uint64) (d dueStream, ok bool) {
-	d = dueStream{stream: s, before: s.config.expiry(now)}
-	if id, ok := s.ledger.Spare(uint64(s.config.retentionBytes)); ok {
+	d = dueStream{stream: s, before: s.w.settings.expiry(now)}
+	if id, ok := s.w.ledger.Spare(uint64(s.w.settings.retentionBytes)); ok {
 		d.before = max(d.before, a.epochs.LastCounter(id)+1)
 	}
-	for first := s.filled.First(); first != nil && first.Due() < d.before; first = s.filled.First() {
+	for first := s.w.filled.First(); first != nil && first.Due() < d.before; first = s.w.filled.First() {
 		a.counts.looks.Add(1)
 		sh := first.Value
 		if last := a.lastOfSlice(sh, 0); last >= d.before {
-			s.filled.Set(first, last)
+			s.w.filled.Set(first, last)
 			continue
 		}
 		d.shards = append(d.shards, sh)
-		s.filled.Remove(first)
+		s.w.filled.Remove(first)
 	}
 	for _, sh := range d.shards {
 		a.file(sh)
 	}
-	first := s.emptied.First()
+	first := s.w.emptied.First()
 	return d, len(d.shards) > 0 || first != nil && s.goes(first) <= now
 }
 
@@ -394,7 +394,7 @@ func (db *DB) expire(ctx context.Context, d dueStream) error {
 		return err
 	}
 	return db.control(ctx, func(a *appender, batch *kv.Batch) (func(), error) {
-		if s.gone {
+		if s.w.deleted {
 			return nil, nil
 		}
 		trimmed := a.trim(shards, horizons, batch)
@@ -436,19 +436,19 @@ func horizonsAt(ctx context.Context, all []*Shard, before bound) (shards []*Shar
 // that, or nil if there are none.
 func (a *appender) dropShards(s *Stream, batch *kv.Batch) (publish func()) {
 	now := a.db.aging.now()
-	next := &topology{open: s.routes.open, next: s.routes.next, expired: s.routes.expired}
+	next := &topology{open: s.w.topology.open, next: s.w.topology.next, expired: s.w.topology.expired}
 	var gone []*Shard
-	for first := s.emptied.First(); first != nil && s.goes(first) <= now; first = s.emptied.First() {
+	for first := s.w.emptied.First(); first != nil && s.goes(first) <= now; first = s.w.emptied.First() {
 		sh := first.Value
-		s.emptied.Remove(first)
-		sh.expired = true
+		s.w.emptied.Remove(first)
+		sh.w.expired = true
 		gone = append(gone, sh)
 		batch.Delete(layout.ShardKey(s.number, sh.index))
-		if horizon := sh.next.LastCounter + 1; sh.next.Ordinal > 0 && horizon > next.expired.Horizon {
+		if horizon := sh.w.tip.LastCounter + 1; sh.w.tip.Ordinal > 0 && horizon > next.expired.Horizon {
 			next.expired = layout.ExpiredShard{Shard: sh.index, CreatedSeconds: sh.createdSeconds, Horizon: horizon}
 		}
-		for _, index := range sh.ending.children {
-			if child := s.routes.shard(index); child != nil {
+		for _, index := range sh.w.closing.children {
+			if child := s.w.topology.shard(index); child != nil {
 				a.file(child)
 			}
 		}
@@ -457,9 +457,9 @@ func (a *appender) dropShards(s *Stream, batch *kv.Batch) (publish func()) {
 		return nil
 	}
 	slices.SortFunc(gone, func(x, y *Shard) int { return cmp.Compare(x.index, y.index) })
-	next.shards = s.routes.without(gone)
+	next.shards = s.w.topology.without(gone)
 	a.boundCounters(batch)
-	s.routes = next
+	s.w.topology = next
 	s.save(batch)
 	return func() {
 		s.topology.Store(next)

@@ -205,16 +205,16 @@ func restoreSettings(row *layout.StreamRow) *settings {
 
 // save stores the stream's row, as the appender has it.
 func (s *Stream) save(batch *kv.Batch) {
-	set := s.config
+	set := s.w.settings
 	row := layout.StreamRow{
 		Name:           s.name,
 		Created:        s.createdCounter,
-		NextShard:      s.routes.next,
+		NextShard:      s.w.topology.next,
 		MaxRecordBytes: uint64(set.maxData),
 		Retention:      uint64(set.retention),
 		RetentionBytes: uint64(set.retentionBytes),
 		Floor:          set.floor,
-		Expired:        s.routes.expired,
+		Expired:        s.w.topology.expired,
 		Mode:           uint32(set.capacity.Mode),
 		WriteRecords:   uint64(set.capacity.WriteRecordsPerSecond),
 		WriteBytes:     uint64(set.capacity.WriteBytesPerSecond),
@@ -222,7 +222,7 @@ func (s *Stream) save(batch *kv.Batch) {
 		ReadBytes:      uint64(set.capacity.ReadBytesPerSecond),
 		MaxShards:      uint32(set.capacity.MaxShards),
 		KeyID:          set.keyID,
-		NextDataKey:    s.nextDataKey,
+		NextDataKey:    s.w.nextDataKey,
 	}
 	for key, value := range set.tags {
 		row.Tags = append(row.Tags, layout.Tag{Key: key, Value: value})
@@ -235,15 +235,15 @@ func (s *Stream) save(batch *kv.Batch) {
 // Puts and reads that begin after it has returned go by the new ones.
 func (s *Stream) update(ctx context.Context, fn func(a *appender, set *settings, batch *kv.Batch) error) error {
 	return s.db.control(ctx, func(a *appender, batch *kv.Batch) (func(), error) {
-		if s.gone {
+		if s.w.deleted {
 			return nil, ErrStreamNotFound
 		}
 		next := new(settings)
-		*next = *s.config
+		*next = *s.w.settings
 		if err := fn(a, next, batch); err != nil {
 			return nil, err
 		}
-		s.config = next
+		s.w.settings = next
 		s.save(batch)
 		a.schedule(s) // it may keep less now, or for a shorter time
 		return func() { s.settings.Store(next) }, nil

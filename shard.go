@@ -40,24 +40,29 @@ type Shard struct {
 	slices  epoch.Slices
 	horizon layout.Horizon
 
-	// The appender's, ahead of what readers see by the group being committed.
-	next      tail.Tip        // what the next record will be
-	epoch     uint32          // of the last slice, if it can take records; else 0
-	allSlices epoch.Slices    // becomes slices
-	trimmed   layout.Horizon  // becomes horizon
-	ending    *closing        // becomes closing
-	savedEnd  layout.Horizon  // the End that the row of the last slice has
-	expired   bool            // it has gone from the topology
-	pending   []layout.Record // become the tail's
-	writes    []pendingWrite  // of pending, until they are in the batch
-	budgets   writeBudgets
-	charged   charge              // by the current call
-	load      *shardLoad          // nil: nothing was put on demand since it was looked at
-	filled    agenda.Item[*Shard] // in the stream's agenda of that name, as the next two
-	emptied   agenda.Item[*Shard]
-	oldest    agenda.Item[*Shard]
-
+	w       shardWriter   // the committer's
 	history *shardHistory // belongs to the goroutine of runCapacity
+}
+
+// shardWriter is what the committer has of a shard. Its fields belong to the goroutine
+// that runs a group, as those of the appender. Where Shard has a field of the same
+// name, that one is what readers see: it follows when the group is durable.
+type shardWriter struct {
+	tip      tail.Tip        // what the next record will be
+	epoch    uint32          // of the last slice, if it can take records; else 0
+	slices   epoch.Slices    // becomes Shard.slices
+	horizon  layout.Horizon  // becomes Shard.horizon
+	closing  *closing        // becomes Shard.closing
+	savedEnd layout.Horizon  // the End that the row of the last slice has
+	expired  bool            // it has gone from the topology
+	pending  []layout.Record // become the log's
+	writes   []pendingWrite  // of pending, until they are in the batch
+	budgets  writeBudgets
+	charged  charge              // by the current call
+	load     *shardLoad          // nil: nothing was put on demand since it was looked at
+	filled   agenda.Item[*Shard] // in the stream's agenda of that name, as the next two
+	emptied  agenda.Item[*Shard]
+	oldest   agenda.Item[*Shard]
 }
 
 // closing is when a shard was closed. It is not changed once readers see it.

@@ -39,13 +39,18 @@ type Stream struct {
 	signal         tail.Signal // the last counter of any shard
 	deleted        atomic.Bool // set when the deletion is durable
 
-	// The appender's:
-	gone    bool      // a deletion was applied
-	touched bool      // this group has records for it
-	routes  *topology // becomes topology
-	config  *settings // becomes settings
+	w     streamWriter // the committer's
+	peaks *peaks       // belongs to the goroutine of runCapacity; nil: it was never put to on demand
+}
 
-	sealer      sealer // the data key that encrypts; for the key of config, it may be another's
+// streamWriter is what the committer has of a stream, as shardWriter of a shard.
+type streamWriter struct {
+	deleted  bool      // becomes Stream.deleted
+	topology *topology // becomes Stream.topology
+	settings *settings // becomes Stream.settings
+	touched  bool      // this group has records for it
+
+	sealer      sealer // the data key that encrypts; for the key of settings, it may be another's
 	nextDataKey uint32
 
 	ledger  epoch.Ledger          // what its shards have in each epoch
@@ -54,8 +59,6 @@ type Stream struct {
 	oldest  agenda.Agenda[*Shard] // shards with records, by the counter of their oldest one, or less
 	trims   agenda.Item[*Stream]  // in the appender's agenda
 	watched bool                  // it is in the appender's list of that name
-
-	peaks *peaks // belongs to the goroutine of runCapacity; nil: it was never put to on demand
 }
 
 // Name returns the stream's name.
@@ -249,7 +252,7 @@ func (s *Stream) trim(ctx context.Context, before Position) error {
 		return err
 	}
 	return s.db.control(ctx, func(a *appender, batch *kv.Batch) (func(), error) {
-		if s.gone {
+		if s.w.deleted {
 			return nil, ErrStreamNotFound
 		}
 		return a.trim(shards, horizons, batch), nil
@@ -308,11 +311,11 @@ func (a *appender) createStream(name string, opts StreamOptions, batch *kv.Batch
 		number:         a.nextStream,
 		name:           name,
 		createdCounter: created,
-		config:         newSettings(opts),
 		keys:           newDataKeys(),
+		w:              streamWriter{settings: newSettings(opts)},
 	}
-	s.settings.Store(s.config)
-	s.trims.Value = s
+	s.settings.Store(s.w.settings)
+	s.w.trims.Value = s
 	a.nextStream++
 	a.names[name] = true
 	a.boundCounters(batch) // it holds the number of the next stream, too
@@ -323,8 +326,8 @@ func (a *appender) createStream(name string, opts StreamOptions, batch *kv.Batch
 		shards[i] = newShard(s, uint32(i), row)
 		shards[i].setTip(layout.Horizon{})
 	}
-	s.routes = newTopology(shards, uint32(opts.Shards), layout.ExpiredShard{})
-	s.topology.Store(s.routes)
+	s.w.topology = newTopology(shards, uint32(opts.Shards), layout.ExpiredShard{})
+	s.topology.Store(s.w.topology)
 	s.save(batch)
 	return s
 }

@@ -463,7 +463,7 @@ var errConflict = errors.New("another transaction changed what this one read")
 // applyTx checks what the transaction read, and adds what it wrote.
 func (a *appender) applyTx(op *txOp, batch *kv.Batch) error {
 	for i := range op.puts {
-		if op.puts[i].stream.gone {
+		if op.puts[i].stream.w.deleted {
 			return fmt.Errorf("%w: %s", ErrStreamNotFound, op.puts[i].stream.name)
 		}
 		if err := a.canSeal(op.puts[i].stream); err != nil {
@@ -478,8 +478,8 @@ func (a *appender) applyTx(op *txOp, batch *kv.Batch) error {
 	}
 	for i := range op.puts {
 		p := &op.puts[i]
-		sh := p.stream.routes.route(p.put.hash)
-		if p.stream.config.capacity.Mode == OnDemand {
+		sh := p.stream.w.topology.route(p.put.hash)
+		if p.stream.w.settings.capacity.Mode == OnDemand {
 			a.observe(sh, &p.put)
 		}
 		a.place(sh, &p.put, batch)
