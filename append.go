@@ -2,99 +2,16 @@ package braid
 
 import (
 	"cmp"
+	"fmt"
 	"slices"
-	"sync/atomic"
 	"time"
 
-	"github.com/braidstream/braid/internal/agenda"
 	"github.com/braidstream/braid/internal/commit"
 	"github.com/braidstream/braid/internal/epoch"
 	"github.com/braidstream/braid/internal/kv"
 	"github.com/braidstream/braid/internal/layout"
 	"github.com/braidstream/braid/internal/tail"
 )
-
-// counterLease is how far ahead counters are reserved when acknowledged records
-// may be lost in a crash (Interval and NoSync): their numbers must not be given
-// out again, so a durable bound always lies above them.
-const counterLease = time.Second
-
-// recordMemtableBytes is about what Pebble's memtable needs for a record beside
-// its key and value: the node of a skip list.
-const recordMemtableBytes = 64
-
-// appender is what the committer runs: it gives out numbers, places records, and
-// shows them to readers. It is the one place where the order of a shard is decided.
-//
-// All fields belong to the goroutine that runs a group, and so do those of
-// [streamWriter] and [shardWriter]. There is one such goroutine at a time, and each
-// sees what the one before it did, so no lock guards them.
-//
-// Invariant: counters go up by at least one with every record of the database,
-// whatever the clock does. So a counter names one record, and merging shards by
-// counter is merging them by arrival.
-type appender struct {
-	db     *DB
-	mode   Durability
-	epochs *epoch.Index
-	tails  *tail.Cache
-	txs    txLog
-	trims  agenda.Agenda[*Stream] // by when retention has something to do
-	asleep uint64                 // until when retention sleeps, on its clock; 0: it is to be awake
-
-	loose    map[uint32]struct{} // epochs that reclaim has not looked at since something died there
-	cuts     map[uint32]*cut     // what has died in epochs that live on
-	deserted []*Stream           // that have no record any more in the open epoch
-	watched  []*Stream           // on demand, that were put to lately
-
-	names      map[string]bool // of the streams, with those of this group
-	moment     time.Time       // at which this group began, for budgets
-	call       uint64          // numbers the requests that are charged to budgets
-	charged    []*Shard        // to which the current one puts
-	now        uint64          // of this group: the wall clock, but never behind the retention clock
-	last       uint64          // the last counter given out
-	lease      uint64          // counters up to here are reserved; unused in Sync mode
-	nextStream uint32
-
-	// current are the shards with records in the open epoch, and perhaps others.
-	current []*Shard
-
-	reopen    bool // nothing was committed since the open
-	wasClosed bool // the stored clock row says so
-
-	touched []*Shard // shards with records in this group
-	streams []*Stream
-	publish []func() // what the control requests of this group show
-	sync    bool     // this group is to be durable before it is published
-	wrote   bool     // this group has rows
-
-	seal   layout.SealScratch
-	counts counts
-}
-
-// counts are read by Metrics while the committer writes them.
-type counts struct {
-	groups, records, bytes, epochs, throttled atomic.Int64
-
-	shards atomic.Int64 // that there are
-
-	// looks counts the streams, shards, slices and epochs that the committer has
-	// looked at for something other than a put: for tests of what it costs.
-	looks atomic.Int64
-}
-
-// putOp is a request of PutRecord and PutRecords: entries of one stream.
-type putOp struct {
-	stream *Stream
-	puts   []put
-	single [1]put // puts of a PutRecord, without an allocation
-	many   []put  // memory for those of a PutRecords
-}
-
-// controlOp is a request that changes something else than records: the
-// committer runs it, and it adds its rows and returns what shows the change
-// once it is durable, or nil. With an error it has added nothing.
-type controlOp func(a *appender, batch *kv.Batch) (publish func(), err error)
 
 // Apply is part of commit.Log.
 func (a *appender) Apply(requests []*commit.Request, batch *kv.Batch) bool {
@@ -137,64 +54,6 @@ func (a *appender) applyControl(op controlOp, batch *kv.Batch) error {
 	}
 	a.sync = a.sync || batch.Count() > rows
 	return err
-}
-
-// reserve makes sure that no counter of this group can be given out again, also
-// when a crash takes the group back.
-func (a *appender) reserve(batch *kv.Batch) {
-	if a.mode == Sync || a.last <= a.lease {
-		return
-	}
-	a.lease = a.last + uint64(counterLease)
-	batch.Set(layout.ClockKey(), a.clockRow(a.lease))
-	a.sync = true
-}
-
-// clockRow is the row that bounds all counters by counter.
-func (a *appender) clockRow(counter uint64) []byte {
-	return layout.ClockRow{Counter: counter, NextStream: a.nextStream}.Encode()
-}
-
-// finish adds what a database says that is closed: its last counter and where its
-// shards end. It returns false if that is stored already.
-func (a *appender) finish(batch *kv.Batch) bool {
-	if a.reopen && a.wasClosed {
-		return false
-	}
-	a.saveEnds(batch)
-	batch.Set(layout.ClockKey(), layout.ClockRow{Counter: a.last, NextStream: a.nextStream, Closed: true}.Encode())
-	return true
-}
-
-// saveEnds stores where the shards end that have records in the open epoch.
-func (a *appender) saveEnds(batch *kv.Batch) {
-	for _, sh := range a.current {
-		n := len(sh.w.slices)
-		if n == 0 || sh.w.epoch != a.epochs.Open() || sh.stream.w.deleted {
-			continue // it was trimmed, or deleted, meanwhile
-		}
-		end := layout.Horizon{Counter: sh.w.tip.LastCounter + 1, Ordinal: sh.w.tip.Ordinal, Offset: sh.w.tip.Offset}
-		if end == sh.w.savedEnd {
-			continue
-		}
-		sh.w.savedEnd = end
-		row := sh.w.slices[n-1].SliceRow
-		row.End = end
-		batch.Set(layout.SliceKey(sh.stream.number, sh.index, sh.w.epoch), row.Encode(sh.stream.number, sh.index, sh.w.epoch))
-	}
-}
-
-// boundCounters stores a bound on all counters given out so far. Whoever removes
-// records calls it in the same batch: the removed ones bound nothing any more.
-func (a *appender) boundCounters(batch *kv.Batch) {
-	batch.Set(layout.ClockKey(), a.clockRow(max(a.last, a.lease)))
-}
-
-// nextCounter gives out a counter: the time of arrival, or one more than the
-// last one if the clock stands still or went back.
-func (a *appender) nextCounter() uint64 {
-	a.last = min(max(a.now, a.last+1), maxCounter)
-	return a.last
 }
 
 func (a *appender) applyPuts(op *putOp, batch *kv.Batch) error {
@@ -253,17 +112,6 @@ func (a *appender) place(sh *Shard, p *put, batch *kv.Batch) {
 	if s.w.ledger.Grow(open, size); s.w.ledger.Over(uint64(s.w.settings.retentionBytes)) {
 		a.schedule(s)
 	}
-}
-
-// pendingWrite is what a pending record needs until it is in the batch.
-//
-// Invariant: whether a record is encrypted, and by which data key, is decided when
-// it is placed. A later request of the same group may change the stream's key, and
-// the record's producer is told what was decided. TestAKeyChangesBetweenPutsOfOneGroup
-// holds it.
-type pendingWrite struct {
-	payload layout.Payload
-	dataKey *layout.DataKey // nil: the record is stored in the clear
 }
 
 // writeRecords adds the group's records to the batch, in the order of their keys
@@ -378,9 +226,44 @@ func (a *appender) publishShard(sh *Shard) {
 	}
 }
 
-// publishMap shows to readers where the shard's records lie, and where they begin.
-func (sh *Shard) publishMap() {
-	sh.mu.Lock()
-	sh.slices, sh.horizon = sh.w.slices, sh.w.horizon
-	sh.mu.Unlock()
+// applyTx checks what the transaction read, and adds what it wrote.
+func (a *appender) applyTx(op *txOp, batch *kv.Batch) error {
+	for i := range op.puts {
+		if op.puts[i].stream.w.deleted {
+			return fmt.Errorf("%w: %s", ErrStreamNotFound, op.puts[i].stream.name)
+		}
+		if err := a.canSeal(op.puts[i].stream); err != nil {
+			return err
+		}
+	}
+	if a.txs.conflicts(op) {
+		return errConflict
+	}
+	if err := a.admitAll(op.puts); err != nil {
+		return err
+	}
+	for i := range op.puts {
+		p := &op.puts[i]
+		sh := p.stream.w.topology.route(p.put.hash)
+		if p.stream.w.settings.capacity.Mode == OnDemand {
+			a.observe(sh, &p.put)
+		}
+		a.place(sh, &p.put, batch)
+	}
+	if len(op.writes) == 0 {
+		return nil
+	}
+	a.txs.add(op.writes)
+	onLease := a.db.onLease.Load()
+	for key, w := range op.writes {
+		if w.value == nil {
+			batch.Delete([]byte(key))
+		} else {
+			batch.Set([]byte(key), w.value)
+		}
+		if onLease != nil && layout.IsLeaseKey(key) {
+			a.publish = append(a.publish, func() { (*onLease)([]byte(key), w.value) })
+		}
+	}
+	return nil
 }

@@ -167,37 +167,9 @@ func (sh *Shard) resume(s epoch.Slice, from, last, step uint64) (counter uint64,
 	return counter, found, nil
 }
 
-// borderAt returns the horizon that trims all records before counter, where the
-// last of them, in the i-th slice, cannot be read: the first that stays tells as
-// much. If it cannot be read either, the error is cause.
-func (sh *Shard) borderAt(counter uint64, slices epoch.Slices, i int, cause error) (layout.Horizon, error) {
-	if i+1 < len(slices) && counter <= slices[i+1].FirstCounter { // none of the slice stays
-		next := slices[i+1]
-		return layout.Horizon{Counter: counter, Ordinal: next.FirstOrdinal, Offset: next.FirstOffset}, nil
-	}
-	key := layout.RecordKey{Epoch: slices[i].Epoch, Stream: sh.stream.number, Shard: sh.index, Counter: counter}
-	lower := key.Bytes()
-	key.Counter = maxCounter + 1
-	it, err := sh.stream.db.store.NewIter(lower, key.Bytes())
-	if err != nil {
-		return layout.Horizon{}, cause
-	}
-	defer it.Close() // its error is of the damage, as cause is
-	if !it.First() {
-		return layout.Horizon{}, cause
-	}
-	stored, err := layout.DecodeRecord(it.Key(), it.Value())
-	if err != nil {
-		return layout.Horizon{}, cause
-	}
-	return layout.Horizon{Counter: counter, Ordinal: stored.Ordinal, Offset: stored.Offset}, nil
-}
-
-// sliceBefore returns the horizon at the beginning of the slice that holds the
-// counter: what a trim that cannot be told exactly removes for certain.
-func sliceBefore(counter uint64, horizon layout.Horizon, slices epoch.Slices) layout.Horizon {
-	if s := slices.From(counter); len(s) > 0 && s[0].FirstCounter > horizon.Counter && s[0].FirstCounter <= counter {
-		return layout.Horizon{Counter: s[0].FirstCounter, Ordinal: s[0].FirstOrdinal, Offset: s[0].FirstOffset}
-	}
-	return horizon
+// errMissingKey is a data key that a page needs and does not have, and the counter
+// of the record that needs it.
+type errMissingKey struct {
+	number  uint32
+	counter uint64
 }

@@ -137,14 +137,6 @@ func (s *Stream) iterate(ctx context.Context, from Position, follow bool, yield 
 	}
 }
 
-// fixed replaces Latest by the number that stands for it now.
-func (p Position) fixed(latest func() bound, number func(uint64) SequenceNumber) Position {
-	if p.kind != kindLatest {
-		return p
-	}
-	return Position{kind: kindAfterSequence, number: number(latest().from - 1)}
-}
-
 // cursor walks a shard page by page.
 type cursor struct {
 	sh *Shard

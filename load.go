@@ -1,7 +1,6 @@
 package braid
 
 import (
-	"cmp"
 	"errors"
 	"fmt"
 
@@ -355,71 +354,4 @@ func lastReadable(r kv.Reader, key layout.RecordKey, s epoch.Slice) (end layout.
 		return nil
 	})
 	return end, err
-}
-
-// newShard makes a shard of its row. Its tip and slices are still to come.
-func newShard(s *Stream, index uint32, row layout.ShardRow) *Shard {
-	sh := &Shard{
-		stream:         s,
-		index:          index,
-		id:             shardID(index),
-		hashKeys:       HashKeyRange{HashKey{row.Start}, HashKey{row.End}},
-		parents:        row.Parents,
-		createdSeconds: row.CreatedSeconds,
-		createdCounter: row.Created,
-		horizon:        row.Horizon,
-		w:              shardWriter{horizon: row.Horizon},
-	}
-	sh.w.filled.Value, sh.w.emptied.Value, sh.w.oldest.Value = sh, sh, sh
-	if row.Closed != 0 {
-		// The retention clock begins at the last counter or later, so this is in its past.
-		sh.w.closing = &closing{seconds: row.ClosedSeconds, counter: row.Closed, aged: row.Closed}
-		sh.closing.Store(sh.w.closing)
-	}
-	return sh
-}
-
-// row is the inverse of newShard, with the horizon that was set last.
-func (sh *Shard) row() layout.ShardRow {
-	row := layout.ShardRow{
-		Start:          sh.hashKeys.Start.n,
-		End:            sh.hashKeys.End.n,
-		Parents:        sh.parents,
-		CreatedSeconds: sh.createdSeconds,
-		Created:        sh.createdCounter,
-		Horizon:        sh.w.horizon,
-	}
-	if end := sh.w.closing; end != nil {
-		row.ClosedSeconds, row.Closed = end.seconds, end.counter
-	}
-	return row
-}
-
-// setTip gives a new shard its tip: end is the horizon that would empty it.
-func (sh *Shard) setTip(end layout.Horizon) {
-	sh.w.tip = tail.Tip{LastCounter: end.Counter - min(end.Counter, 1), Ordinal: end.Ordinal, Offset: end.Offset}
-	sh.log = tail.NewLog(sh.w.tip)
-	sh.slices = sh.w.slices
-	if sh.w.closing != nil {
-		sh.log.End()
-	}
-}
-
-// scan calls fn for every row in the range.
-func scan(r kv.Reader, lower, upper []byte, fn func(key, value []byte) error) (err error) {
-	it, err := r.NewIter(lower, upper)
-	if err != nil {
-		return err
-	}
-	defer func() { err = cmp.Or(err, it.Close()) }()
-	for ok := it.First(); ok; ok = it.Next() {
-		value := it.Value()
-		if err := it.Error(); err != nil {
-			return err
-		}
-		if err := fn(it.Key(), value); err != nil {
-			return err
-		}
-	}
-	return it.Error()
 }

@@ -2,7 +2,6 @@ package braid
 
 import (
 	"slices"
-	"sync/atomic"
 )
 
 // Metrics are figures of a database since it was opened, and of this moment.
@@ -86,6 +85,3 @@ func (db *DB) Metrics() Metrics {
 	m.Shards = int(counts.shards.Load())
 	return m
 }
-
-// reads count the pages that were read, and those that were refused.
-type reads struct{ tail, stored, throttled atomic.Int64 }

@@ -109,13 +109,6 @@ func (sh *Shard) page(ctx context.Context, q pageQuery, buf []layout.Record) (pa
 	}
 }
 
-// view returns the shard's horizon and slices at one instant.
-func (sh *Shard) view() (layout.Horizon, epoch.Slices) {
-	sh.mu.Lock()
-	defer sh.mu.Unlock()
-	return sh.horizon, sh.slices
-}
-
 // enter checks that the query does not begin among records that were trimmed or
 // have expired, or moves it to the horizon if it does not mind.
 func (sh *Shard) enter(q pageQuery, horizon layout.Horizon) (from uint64, err error) {
@@ -346,81 +339,4 @@ func (b *pageBuilder) finish() []layout.Record {
 		start = end
 	}
 	return b.records
-}
-
-// corrupt classes an error of package layout.
-func corrupt(err error) error { return fmt.Errorf("%w: %w", ErrCorrupt, err) }
-
-// horizonAt returns the horizon that trims all records before the bound.
-func (sh *Shard) horizonAt(ctx context.Context, b bound) (layout.Horizon, error) {
-	tip := sh.log.Tip()
-	if horizon, _ := sh.view(); tip.Ordinal <= horizon.Ordinal { // there is nothing to trim
-		return horizon, nil
-	}
-	if b.from > tip.LastCounter {
-		return layout.Horizon{Counter: tip.LastCounter + 1, Ordinal: tip.Ordinal, Offset: tip.Offset}, nil
-	}
-	for {
-		horizon, slices := sh.view()
-		if b.from <= horizon.Counter {
-			return horizon, nil
-		}
-		trimmed, err := sh.lastBefore(ctx, b.from, horizon, slices)
-		if sh.stream.deleted.Load() { // the records may be gone already
-			return horizon, ErrStreamNotFound
-		}
-		if after, _ := sh.view(); after == horizon {
-			return trimmed, err
-		}
-	}
-}
-
-// lastBefore returns the horizon right above the last record whose counter is
-// below counter, or the given one if there is none.
-func (sh *Shard) lastBefore(ctx context.Context, counter uint64, horizon layout.Horizon, slices epoch.Slices) (layout.Horizon, error) {
-	for i := len(slices) - 1; i >= 0; i-- {
-		if slices[i].FirstCounter >= counter {
-			continue
-		}
-		key := layout.RecordKey{Epoch: slices[i].Epoch, Stream: sh.stream.number, Shard: sh.index, Counter: counter}
-		found, err := reading(ctx, func() (layout.Horizon, error) { return lastRecord(sh.stream.db.store, key) })
-		if cause := err; isDamage(cause) {
-			found, err = reading(ctx, func() (layout.Horizon, error) { return sh.borderAt(counter, slices, i, cause) })
-		}
-		if err != nil || found.Counter < horizon.Counter {
-			return horizon, err
-		}
-		return found, nil
-	}
-	return horizon, nil
-}
-
-// lastRecord returns the horizon right above the last record of key's shard and
-// epoch whose counter is below key's. There has to be one.
-func lastRecord(r kv.Reader, key layout.RecordKey) (h layout.Horizon, err error) {
-	first := key
-	first.Counter = 0
-	it, err := r.NewIter(first.Bytes(), key.Bytes())
-	if err != nil {
-		return h, err
-	}
-	defer func() { err = cmp.Or(err, it.Close()) }()
-	if !it.Last() {
-		if err := it.Error(); err != nil {
-			return h, err
-		}
-		return h, fmt.Errorf("%w: no record before %+v, where there should be one", ErrDataLoss, key)
-	}
-	if key, err = layout.DecodeRecordKey(it.Key()); err != nil {
-		return h, corrupt(err)
-	}
-	value := it.Value()
-	if err := it.Error(); err != nil {
-		return h, err
-	}
-	stored, err := layout.DecodeRecord(it.Key(), value)
-	if err != nil {
-		return h, corrupt(err)
-	}
-	return layout.Horizon{Counter: key.Counter + 1, Ordinal: stored.Ordinal + 1, Offset: stored.Offset + uint64(stored.Size())}, nil
 }

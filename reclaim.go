@@ -26,65 +26,6 @@ import (
 // together take little more than half as much again as what can be read.
 const deadBytes, deadShare = 16 << 10, 2
 
-// trim moves the horizons of shards of one stream up, in the batch. It returns what
-// shows that.
-func (a *appender) trim(shards []*Shard, horizons []layout.Horizon, batch *kv.Batch) (publish func()) {
-	var trimmed []*Shard
-	for i, sh := range shards {
-		a.counts.looks.Add(1)
-		if horizons[i].Counter <= sh.w.horizon.Counter || sh.w.expired {
-			continue // it is further already, or has gone
-		}
-		a.trimShard(sh, horizons[i], batch)
-		batch.Set(layout.ShardKey(sh.stream.number, sh.index), sh.row().Encode(sh.stream.number, sh.index))
-		trimmed = append(trimmed, sh)
-	}
-	if len(trimmed) == 0 {
-		return nil
-	}
-	a.boundCounters(batch)
-	stream := shards[0].stream
-	stream.pruneDataKeys(batch)
-	a.schedule(stream)
-	return func() {
-		for _, sh := range trimmed {
-			sh.publishMap()
-		}
-		a.db.kickReclaim()
-	}
-}
-
-// trimShard moves the shard's horizon up, and removes the slices that lie wholly
-// below it.
-func (a *appender) trimShard(sh *Shard, horizon layout.Horizon, batch *kv.Batch) {
-	s, was := sh.stream, sh.w.horizon
-	sh.w.horizon = horizon
-	before, rest := sh.w.slices.SplitAt(horizon.Ordinal, sh.w.tip.Ordinal)
-	for i, slice := range before {
-		a.counts.looks.Add(1)
-		batch.Delete(layout.SliceKey(s.number, sh.index, slice.Epoch))
-		bytes := sh.sliceBytes(i)
-		a.dropSlices(slice.Epoch, 1, bytes)
-		if s.w.ledger.DropSlice(slice.Epoch, bytes, sh.trimmedOf(i, was)) {
-			a.desert(s, slice.Epoch, batch)
-		}
-		if slice.Epoch == sh.w.epoch {
-			sh.w.epoch = 0 // the next record begins a new slice
-		}
-	}
-	if i := len(before); len(rest) > 0 {
-		s.w.ledger.Trim(rest[0].Epoch, sh.trimmedOf(i, horizon)-sh.trimmedOf(i, was))
-	}
-	sh.w.slices = rest
-	a.file(sh)
-}
-
-// dropSlices notes that shards have no records any more in an epoch.
-func (a *appender) dropSlices(id uint32, n int, bytes uint64) {
-	a.epochs.DropSlices(id, n, bytes)
-	a.loose[id] = struct{}{}
-}
-
 // desert notes what a stream leaves behind in an epoch in which it has no record any
 // more. In the open one it may have some again: that is looked at when it ends.
 func (a *appender) desert(s *Stream, id uint32, batch *kv.Batch) {
@@ -127,39 +68,6 @@ func (a *appender) cutOf(id uint32) *cut {
 		a.cuts[id] = &cut{streams: make(map[uint32]uint64)}
 	}
 	return a.cuts[id]
-}
-
-// deleteStream removes the stream's rows, in the batch, and notes where its
-// records lie.
-func (a *appender) deleteStream(s *Stream, batch *kv.Batch) {
-	s.w.deleted = true
-	delete(a.names, s.name)
-	a.schedule(s)
-	a.boundCounters(batch)
-	batch.Delete(layout.StreamKey(s.number))
-	batch.DeleteRange(layout.StreamShardsSpan(s.number))
-	batch.DeleteRange(layout.StreamSlicesSpan(s.number))
-	batch.DeleteRange(layout.StreamDataKeysSpan(s.number))
-	for _, share := range s.w.ledger.Shares() {
-		a.counts.looks.Add(1)
-		a.dropSlices(share.Epoch, share.Slices, share.Bytes)
-		a.addCut(share.Epoch, s.number, share.Dead+share.Bytes, batch)
-	}
-}
-
-// sliceBytes is how much the shard's i-th slice holds.
-func (sh *Shard) sliceBytes(i int) uint64 {
-	end := sh.w.tip.Offset
-	if i+1 < len(sh.w.slices) {
-		end = sh.w.slices[i+1].FirstOffset
-	}
-	return end - sh.w.slices[i].FirstOffset
-}
-
-// trimmedOf is how much of the shard's i-th slice lies below a horizon.
-func (sh *Shard) trimmedOf(i int, horizon layout.Horizon) uint64 {
-	first := sh.w.slices[i].FirstOffset
-	return min(max(horizon.Offset, first)-first, sh.sliceBytes(i))
 }
 
 // kickReclaim tells that there may be space to return.
@@ -357,12 +265,4 @@ func (db *DB) rewriteEpoch(ctx context.Context, id uint32) error {
 		}
 		return nil, nil
 	})
-}
-
-// closedIsFine drops an error that says no more than that the database closes.
-func closedIsFine(db *DB, err error) error {
-	if db.closed.Load() {
-		return nil
-	}
-	return err
 }

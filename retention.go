@@ -9,8 +9,6 @@ import (
 	"slices"
 	"time"
 
-	"github.com/braidstream/braid/internal/agenda"
-	"github.com/braidstream/braid/internal/epoch"
 	"github.com/braidstream/braid/internal/kv"
 	"github.com/braidstream/braid/internal/layout"
 )
@@ -24,47 +22,10 @@ import (
 // Invariant: the second never overtakes the first, and neither goes back. What a
 // change of the period has cut off stays so by the stream's floor, which is
 // stored with the change.
-//
-// What is to be trimmed next is found without a look at the rest: a stream's shards
-// are in agendas, by what they hold, and the streams with something to trim in the
-// appender's, by when that is due. What changes a shard or stream puts it in its
-// place anew. TestCostDoesNotGrowWithWhatIsIdle holds it.
 
-const (
-	// defaultRetention is also the least that a period can be changed to: below
-	// it, only a new stream can go.
-	defaultRetention = 24 * time.Hour
-	maxRetention     = 8760 * time.Hour
-
-	// trimInterval is how long it takes, at most, before the space of expired
-	// records is returned. Less often costs less.
-	trimInterval = time.Minute
-)
-
-// retentionClock is the time by which records age: that of the wall clock when
-// the database was opened, or of the last record if that was later, plus the
-// time that the process has run since. So a step of the wall clock while it runs
-// makes no record older.
-type retentionClock struct {
-	base  uint64 // Unix time in nanoseconds
-	start time.Time
-}
-
-func newRetentionClock(wall time.Time, last uint64) retentionClock {
-	return retentionClock{base: max(last, uint64(max(0, wall.UnixNano()))), start: time.Now()}
-}
-
-func (c retentionClock) now() uint64 { return c.at(time.Now()) }
-
-func (c retentionClock) at(t time.Time) uint64 { return c.base + uint64(t.Sub(c.start)) }
-
-// expiry returns the counter below which records have expired.
-func (set *settings) expiry(now uint64) uint64 {
-	if set.retention == 0 {
-		return set.floor
-	}
-	return max(set.floor, now-min(now, uint64(set.retention)))
-}
+// trimInterval is how long it takes, at most, before the space of expired
+// records is returned. Less often costs less.
+const trimInterval = time.Minute
 
 // IncreaseRetention makes the stream keep its records for longer: 24 hours to
 // 8,760 hours, and not less than now. A negative period means that records do not
@@ -110,22 +71,6 @@ func (s *Stream) updateRetention(ctx context.Context, period time.Duration, incr
 	})
 }
 
-// lasting makes a period of 0, which means for ever, the longest.
-func lasting(period time.Duration) time.Duration {
-	if period == 0 {
-		return math.MaxInt64
-	}
-	return period
-}
-
-// hours describes a period in the unit of Kinesis.
-func hours(d time.Duration) string {
-	if d == 0 {
-		return "for ever"
-	}
-	return fmt.Sprintf("%g hours", d.Hours())
-}
-
 // UpdateRetentionBytes changes how much the stream keeps, as
 // [StreamOptions].RetentionBytes says; 0 means no bound. Errors: as
 // [Stream.UpdateMaxRecordBytes].
@@ -138,130 +83,6 @@ func (s *Stream) UpdateRetentionBytes(ctx context.Context, bytes int64) error {
 		})
 	}
 	return wrapError("update retention bytes", s.name, err)
-}
-
-func validateRetentionBytes(bytes int64) error {
-	if bytes < 0 {
-		return &InvalidArgumentError{"RetentionBytes", bytes, "must be positive, or 0 for no bound"}
-	}
-	return nil
-}
-
-// readable returns where the records of the shard begin that can be read now:
-// the horizon that is stored, given, or above it where records have expired
-// since. It may return the given one for a reader that begins above both. It is not
-// exact if damage lies at the border: then its ordinal and offset are too low.
-func (sh *Shard) readable(ctx context.Context, from uint64, horizon layout.Horizon, slices epoch.Slices) (_ layout.Horizon, exact bool, err error) {
-	expiry := sh.stream.settings.Load().expiry(sh.stream.db.aging.now())
-	if expiry <= horizon.Counter || expiry <= from {
-		return horizon, true, nil
-	}
-	switch tip := sh.log.Tip(); {
-	case tip.Ordinal <= horizon.Ordinal: // there is nothing to expire
-		return horizon, true, nil
-	case tip.LastCounter < expiry:
-		return layout.Horizon{Counter: tip.LastCounter + 1, Ordinal: tip.Ordinal, Offset: tip.Offset}, true, nil
-	}
-	border, err := sh.lastBefore(ctx, expiry, horizon, slices)
-	if isDamage(err) {
-		border = sliceBefore(expiry, horizon, slices)
-		border.Counter = expiry
-		return border, false, nil
-	}
-	return border, true, err
-}
-
-// file puts the shard into the stream's agendas, by what it holds.
-func (a *appender) file(sh *Shard) {
-	a.counts.looks.Add(1)
-	s := sh.stream
-	if len(sh.w.slices) > 0 {
-		s.w.filled.Set(&sh.w.filled, a.lastOfSlice(sh, 0))
-		return
-	}
-	s.w.filled.Remove(&sh.w.filled)
-	s.w.oldest.Remove(&sh.w.oldest)
-	if sh.w.closing != nil && !s.w.topology.hasParentOf(sh) {
-		s.w.emptied.Set(&sh.w.emptied, sh.w.closing.aged)
-	}
-}
-
-// lastOfSlice returns a counter that no record in the shard's i-th slice exceeds. It
-// goes up as long as the slice is the last one.
-func (a *appender) lastOfSlice(sh *Shard, i int) uint64 {
-	if i+1 < len(sh.w.slices) {
-		return a.epochs.LastCounter(sh.w.slices[i].Epoch)
-	}
-	return sh.w.tip.LastCounter
-}
-
-// schedule puts the stream into the agenda, by when it will have something to trim,
-// or may have: what is due by the agendas of its shards may turn out to be due later.
-func (a *appender) schedule(s *Stream) {
-	due := s.due()
-	if s.w.deleted || due == math.MaxUint64 {
-		a.trims.Remove(&s.w.trims)
-		return
-	}
-	a.trims.Set(&s.w.trims, due)
-	if due < a.asleep {
-		a.asleep = 0
-		a.db.kickRetention()
-	}
-}
-
-// due returns the time on the retention clock at which the stream may have something
-// to trim; the largest for never.
-func (s *Stream) due() uint64 {
-	due := uint64(math.MaxUint64)
-	if s.w.ledger.Over(uint64(s.w.settings.retentionBytes)) {
-		return 0
-	}
-	if first := s.w.filled.First(); first != nil {
-		if first.Due() < s.w.settings.floor {
-			return 0
-		}
-		if s.w.settings.retention > 0 {
-			due = first.Due() + uint64(s.w.settings.retention) + 1
-		}
-	}
-	if first := s.w.emptied.First(); first != nil {
-		due = min(due, s.goes(first))
-	}
-	return due
-}
-
-// goes returns the time on the retention clock at which a closed shard goes that has
-// no records.
-func (s *Stream) goes(sh *agenda.Item[*Shard]) uint64 {
-	period := s.w.settings.retention
-	if period == 0 {
-		period = defaultRetention // its readers must have time to see its end
-	}
-	return sh.Due() + uint64(period)
-}
-
-// restoreTrims fills in the agendas and the ledger of a stream that was loaded.
-func (a *appender) restoreTrims(s *Stream) {
-	for _, sh := range s.w.topology.shards {
-		for _, parent := range sh.parents {
-			if p := s.w.topology.shard(parent); p != nil && p.w.closing != nil {
-				p.w.closing.children = append(p.w.closing.children, sh.index)
-			}
-		}
-		for i, slice := range sh.w.slices {
-			bytes := sh.sliceBytes(i)
-			s.w.ledger.AddSlice(slice.Epoch)
-			s.w.ledger.Grow(slice.Epoch, bytes)
-			a.epochs.Hold(slice.Epoch, bytes)
-		}
-		if len(sh.w.slices) > 0 {
-			s.w.ledger.Trim(sh.w.slices[0].Epoch, sh.trimmedOf(0, sh.w.horizon))
-			s.w.oldest.Set(&sh.w.oldest, sh.w.slices[0].FirstCounter)
-		}
-		a.file(sh)
-	}
-	a.schedule(s)
 }
 
 // kickRetention tells that what is stored has to follow earlier than was planned.
@@ -409,26 +230,6 @@ func (db *DB) expire(ctx context.Context, d dueStream) error {
 			}
 		}, nil
 	})
-}
-
-// horizonsAt returns the shards of which a trim of all records before the bound takes
-// some, and the horizon that does it for each.
-func horizonsAt(ctx context.Context, all []*Shard, before bound) (shards []*Shard, horizons []layout.Horizon, err error) {
-	for _, sh := range all {
-		now, _ := sh.view()
-		horizon, err := sh.horizonAt(ctx, before)
-		if isDamage(err) { // what is damaged goes with the rest of its slice
-			stored, slices := sh.view()
-			horizon, err = sliceBefore(before.from, stored, slices), nil
-		}
-		if err != nil {
-			return nil, nil, err
-		}
-		if horizon.Counter > now.Counter {
-			shards, horizons = append(shards, sh), append(horizons, horizon)
-		}
-	}
-	return shards, horizons, nil
 }
 
 // dropShards removes the shards whose time is over: closed, without a record left,
