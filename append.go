@@ -203,11 +203,11 @@ func (a *appender) Publish([]*commit.Request) {
 	}
 	a.db.visible.Store(a.last)
 	for _, s := range a.streams {
-		s.signal.Raise(a.last)
+		s.latest.Raise(a.last)
 		s.w.touched = false
 	}
-	if a.wrote && !a.sync {
-		a.db.noteUnsynced()
+	if a.wrote && !a.sync && a.mode == Interval {
+		a.db.syncing.Ring()
 	}
 	a.touched, a.streams, a.publish = a.touched[:0], a.streams[:0], a.publish[:0]
 }

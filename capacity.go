@@ -3,7 +3,9 @@ package braid
 import (
 	"context"
 	"fmt"
+	"slices"
 	"sync"
+	"time"
 
 	"github.com/braidstream/braid/internal/kv"
 )
@@ -124,11 +126,31 @@ func (s *Stream) UpdateCapacity(ctx context.Context, capacity Capacity) error {
 	return wrapError("update capacity", s.name, err)
 }
 
-// capacity is what is remembered of streams on demand, beside Stream.peaks and
-// Shard.history. It belongs to the goroutine of runCapacity, but for decisions.
-type capacity struct {
-	watched map[*Stream]int64 // streams that were put to lately, and the last minute in which they were, or were resharded
+const maxDecisions = 16 // that Metrics shows
 
-	mu        sync.Mutex // guards decisions
-	decisions []CapacityDecision
+// CapacityDecision is what [OnDemand] has decided, and why.
+type CapacityDecision struct {
+	Time   time.Time
+	Stream string
+	Action string // such as "split shardId-000000000003 at 1701411834604692317316873037158841057280"
+	Reason string
+}
+
+// decisions are the last that were made.
+type decisions struct {
+	mu   sync.Mutex // guards the field below
+	last []CapacityDecision
+}
+
+func (d *decisions) add(made []CapacityDecision) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.last = append(d.last, made...)
+	d.last = slices.Clone(d.last[max(0, len(d.last)-maxDecisions):])
+}
+
+func (d *decisions) all() []CapacityDecision {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return slices.Clone(d.last)
 }

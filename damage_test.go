@@ -519,6 +519,7 @@ func TestDamageKeepsNoSpaceElsewhere(t *testing.T) {
 	db = openDamaged(t, mem)
 	require.NoError(t, db.DeleteStream(ctx, "dead"))
 	damaged := make(map[uint32]bool)
+	reclaimer := &reclaimer{db: db, damaged: damaged}
 	// returnSpace looks at all epochs, even if the database's own goroutine was faster.
 	returnSpace := func() error {
 		require.NoError(t, db.control(ctx, func(a *appender, _ *kv.Batch) (func(), error) {
@@ -527,10 +528,10 @@ func TestDamageKeepsNoSpaceElsewhere(t *testing.T) {
 			}
 			return nil, nil
 		}))
-		return db.returnSpace(ctx, damaged)
+		return reclaimer.returnSpace(ctx)
 	}
 	cutEpochs := func() (ids []uint32) {
-		cuts, err := db.loadCuts()
+		cuts, err := reclaimer.loadCuts()
 		require.NoError(t, err)
 		for _, c := range cuts {
 			ids = append(ids, c.epoch)

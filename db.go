@@ -6,9 +6,9 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/braidstream/braid/internal/broadcast"
 	"github.com/braidstream/braid/internal/commit"
 	"github.com/braidstream/braid/internal/kv"
+	"github.com/braidstream/braid/internal/wake"
 )
 
 // DB is a database: one directory, or memory, with any number of streams and
@@ -16,7 +16,7 @@ import (
 // from any number of goroutines.
 //
 // Lock order: mu, then the committer's or a shard's mutex; a tail's and a
-// signal's are taken alone. None is held over a wait, a commit or a read of the
+// counter's are taken alone. None is held over a wait, a commit or a read of the
 // store.
 type DB struct {
 	opts      Options
@@ -25,11 +25,11 @@ type DB struct {
 	committer *commit.Committer
 	appender  *appender // the committer's
 	aging     retentionClock
-	capacity  capacity
+	decisions decisions
 	requests  sync.Pool // of *putRequest
 	snapshots snapshots
 	reads     reads
-	changed   broadcast.Signal
+	changed   wake.Signal
 	attached  attachments
 	onLease   atomic.Pointer[func(key, value []byte)] // of tests
 
@@ -43,16 +43,15 @@ type DB struct {
 	mu      sync.Mutex         // guards the fields below
 	streams map[string]*Stream // by name
 
-	cutsLoaded bool // belongs to the goroutine of runReclaim
+	closed  atomic.Bool   // set first by Close
+	closing chan struct{} // closed by Close
+	turn    chan struct{} // holds a token unless a transaction insists
 
-	closed     atomic.Bool   // set first by Close
-	closing    chan struct{} // closed by Close
-	reclaim    chan struct{} // holds a token while there is space to return
-	loaded     chan struct{} // holds a token while a stream on demand was put to
-	expiring   chan struct{} // holds a token while there is retention to be planned
-	unsynced   chan struct{} // holds a token while Interval has something to sync
-	turn       chan struct{} // holds a token unless a transaction insists
-	background sync.WaitGroup
+	background sync.WaitGroup // of the workers, whose bells ring for:
+	reclaiming wake.Bell      // space that may be returned
+	trimming   wake.Bell      // what is due earlier than was planned
+	scaling    wake.Bell      // a stream on demand that is put to
+	syncing    wake.Bell      // what Interval has acknowledged and not synced
 }
 
 // control has an operation run by the committer, and waits until
@@ -88,52 +87,6 @@ func newTurn() chan struct{} {
 }
 
 func giveTurn(turn chan struct{}) { turn <- struct{}{} }
-
-// noteUnsynced tells that something was acknowledged that is not durable yet.
-func (db *DB) noteUnsynced() {
-	if db.opts.Durability != Interval {
-		return
-	}
-	select {
-	case db.unsynced <- struct{}{}:
-	default:
-	}
-}
-
-// runSync is the goroutine of Interval. Its timer runs only while there is
-// something to sync, so an idle database does nothing.
-func (db *DB) runSync() {
-	timer := time.NewTimer(0)
-	defer timer.Stop()
-	for {
-		select {
-		case <-db.unsynced:
-		case <-db.closing:
-			return
-		case <-db.store.Failed():
-			return
-		}
-		timer.Reset(db.opts.SyncInterval)
-		select {
-		case <-timer.C:
-		case <-db.closing:
-			return // closing syncs
-		case <-db.store.Failed():
-			return
-		}
-		if err := db.store.Sync(); err != nil {
-			return // the store has failed, and tells every caller
-		}
-	}
-}
-
-// closedIsFine drops an error that says no more than that the database closes.
-func closedIsFine(db *DB, err error) error {
-	if db.closed.Load() {
-		return nil
-	}
-	return err
-}
 
 // reads count the pages that were read, and those that were refused.
 type reads struct{ tail, stored, throttled atomic.Int64 }

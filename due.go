@@ -46,7 +46,7 @@ func (a *appender) schedule(s *Stream) {
 	a.trims.Set(&s.w.trims, due)
 	if due < a.asleep {
 		a.asleep = 0
-		a.db.kickRetention()
+		a.db.trimming.Ring()
 	}
 }
 

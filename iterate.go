@@ -131,7 +131,7 @@ func (s *Stream) iterate(ctx context.Context, from Position, follow bool, yield 
 			return err
 		}
 		m.countOnAll(to)
-		if err := wait(ctx, s.db, s.signal.Wait(to)); err != nil {
+		if err := wait(ctx, s.db, s.latest.Wait(to)); err != nil {
 			return err
 		}
 	}

@@ -93,7 +93,7 @@ func (db *DB) load() error {
 		s.settings.Store(s.w.settings)
 		s.w.topology = newTopology(l.shards[number], l.rows[number].NextShard, l.rows[number].Expired)
 		s.topology.Store(s.w.topology)
-		s.signal.Raise(l.last)
+		s.latest.Raise(l.last)
 		db.streams[s.name] = s
 		a.names[s.name] = true
 		a.counts.shards.Add(int64(len(s.w.topology.shards)))

@@ -1,9 +1,5 @@
 package braid
 
-import (
-	"slices"
-)
-
 // Metrics are figures of a database since it was opened, and of this moment.
 type Metrics struct {
 	Streams int // that exist
@@ -76,9 +72,7 @@ func (db *DB) Metrics() Metrics {
 		DiskFull: db.store.Full(),
 		Failed:   wrapError("store", "", db.store.Err()),
 	}
-	db.capacity.mu.Lock()
-	m.CapacityDecisions = slices.Clone(db.capacity.decisions)
-	db.capacity.mu.Unlock()
+	m.CapacityDecisions = db.decisions.all()
 	db.mu.Lock()
 	m.Streams = len(db.streams)
 	db.mu.Unlock()

@@ -10,119 +10,60 @@ import (
 	"github.com/braidstream/braid/internal/ondemand"
 )
 
-const (
-	// capacityInterval is how often streams on demand are looked at.
-	capacityInterval = time.Minute
-
-	// quietTime is how long neighbours have to be cold before they are merged.
-	quietTime = 6 * time.Hour
-
-	// peakDays is how long a peak is remembered, while the database is open.
-	peakDays = 30
-
-	maxDecisions = 16 // that Metrics shows
-)
-
-// CapacityDecision is what [OnDemand] has decided, and why.
-type CapacityDecision struct {
-	Time   time.Time
-	Stream string
-	Action string // such as "split shardId-000000000003 at 1701411834604692317316873037158841057280"
-	Reason string
-}
-
-// shardLoad is what was put to a shard of a stream on demand, or was refused,
-// since it was last looked at. The appender owns it.
-type shardLoad struct {
-	records, bytes uint64
-	parts          [ondemand.Parts]uint64 // what it costs, by parts of the shard's range
-}
+// maxWatchedMinutes is how long a stream is looked at after it was put to: until its
+// shards have been quiet for long enough to be merged.
+const maxWatchedMinutes = int64(ondemand.QuietTime/ondemand.Interval) + 1
 
 // observe counts a put to a shard of a stream on demand.
 func (a *appender) observe(sh *Shard, p *put) {
 	if sh.w.load == nil {
-		sh.w.load = new(shardLoad)
+		sh.w.load = new(ondemand.Count)
 	}
 	if s := sh.stream; !s.w.watched {
 		s.w.watched = true
 		a.watched = append(a.watched, s)
-		a.db.kickCapacity()
+		a.db.scaling.Ring()
 	}
 	size := uint64(p.record.Size())
 	capacity := &sh.stream.w.settings.capacity
-	sh.w.load.records++
-	sh.w.load.bytes += size
+	sh.w.load.Records++
+	sh.w.load.Bytes += size
 	// A record costs as many bytes as there are for each record in the budgets.
-	sh.w.load.parts[ondemand.Part(sh.hashKeys.Start.n, sh.hashKeys.End.n, p.hash)] += size + uint64(capacity.WriteBytesPerSecond/capacity.WriteRecordsPerSecond)
+	sh.w.load.Parts[ondemand.Part(sh.hashKeys.Start.n, sh.hashKeys.End.n, p.hash)] += size + uint64(capacity.WriteBytesPerSecond/capacity.WriteRecordsPerSecond)
 }
 
-// kickCapacity tells that a stream on demand is used.
-func (db *DB) kickCapacity() {
-	select {
-	case db.loaded <- struct{}{}:
-	default:
+// scaler is the worker that looks at the streams on demand: each minute while they are
+// used, and for as long after as shards may have to be merged. What is known of the load
+// is in memory, beside Stream.peaks and Shard.history, which are the scaler's too.
+type scaler struct {
+	db      *DB
+	planned bool              // it will run
+	watched map[*Stream]int64 // streams that were put to lately, and the last minute in which they were, or were resharded
+}
+
+func (w *scaler) run(ctx context.Context, rung bool) time.Duration {
+	if rung {
+		if w.planned {
+			return asPlanned
+		}
+		w.planned = true
+		return ondemand.Interval
 	}
-}
-
-// shardHistory is how much was put to a shard. Minutes are counted from when the
-// database was opened.
-type shardHistory struct {
-	first, last int64             // minute that was observed
-	minutes     [15]ondemand.Load // averages, by minute modulo 15
-	quarters    [int(quietTime / (15 * time.Minute))]ondemand.Load
-	parts       [ondemand.Parts]float64 // fades by half in each minute
-	stayed      string                  // why it was not split, when that was last said
-}
-
-// peaks are the highest loads of a stream, by day modulo peakDays.
-type peaks struct {
-	last int64 // day
-	days [peakDays]ondemand.Load
-}
-
-// runCapacity is the goroutine that looks at the streams on demand: each minute
-// while they are used, and for as long after as shards may have to be merged. An
-// idle database does nothing. It ends when the database closes or has failed.
-func (db *DB) runCapacity() {
-	c := &db.capacity
-	c.watched = make(map[*Stream]int64)
-	timer := time.NewTimer(capacityInterval)
-	timer.Stop() // until there is a put
-	defer timer.Stop()
-	running := false
-	for {
-		select {
-		case <-db.loaded:
-			if !running {
-				timer.Reset(capacityInterval)
-				running = true
-			}
-			continue
-		case <-timer.C:
-		case <-db.closing:
-			return
-		case <-db.store.Failed():
-			return
-		}
-		minute := int64(time.Since(db.aging.start) / capacityInterval)
-		err := db.adaptCapacity(context.Background(), minute)
-		if closedIsFine(db, err) != nil {
-			db.opts.Logger.Warn("the capacity of streams on demand could not be adapted; it will be tried again", "error", err)
-		}
-		if running = len(c.watched) > 0 || err != nil; running {
-			timer.Reset(capacityInterval)
-		}
+	minute := int64(time.Since(w.db.aging.start) / ondemand.Interval)
+	err := w.scale(ctx, minute)
+	if closedIsFine(w.db, err) != nil {
+		w.db.opts.Logger.Warn("the capacity of streams on demand could not be adapted; it will be tried again", "error", err)
 	}
+	if w.planned = len(w.watched) > 0 || err != nil; w.planned {
+		return ondemand.Interval
+	}
+	return asPlanned
 }
 
-// watchedMinutes is how long a stream is looked at after it was put to: until its
-// shards have been quiet for long enough to be merged.
-const watchedMinutes = int64(quietTime/capacityInterval) + 1
-
-// adaptCapacity looks at the streams on demand that were put to lately, and does what
+// scale looks at the streams on demand that were put to lately, and does what
 // is decided.
-func (db *DB) adaptCapacity(ctx context.Context, minute int64) error {
-	observed, err := db.harvest(ctx, minute)
+func (w *scaler) scale(ctx context.Context, minute int64) error {
+	observed, err := w.harvest(ctx, minute)
 	if err != nil {
 		return err
 	}
@@ -132,14 +73,14 @@ func (db *DB) adaptCapacity(ctx context.Context, minute int64) error {
 			continue
 		}
 		before := s.topology.Load()
-		if err := s.adapt(ctx, steps); err != nil && !s.deleted.Load() {
+		if err := w.reshard(ctx, s, steps); err != nil && !s.deleted.Load() {
 			return err
 		}
 		now := s.topology.Load()
 		if now == before {
 			continue
 		}
-		db.capacity.watched[s] = minute // what was merged may be merged again
+		w.watched[s] = minute // what was merged may be merged again
 		for _, step := range steps {
 			for _, index := range []uint32{step.Shard, step.Other} {
 				if sh := now.shard(index); sh != nil && sh.closing.Load() != nil {
@@ -153,15 +94,14 @@ func (db *DB) adaptCapacity(ctx context.Context, minute int64) error {
 
 // harvest takes what was put in the last minute, and returns what is known of each
 // stream on demand that was put to lately.
-func (db *DB) harvest(ctx context.Context, minute int64) (map[*Stream]ondemand.Stream, error) {
-	c := &db.capacity
+func (w *scaler) harvest(ctx context.Context, minute int64) (map[*Stream]ondemand.Stream, error) {
 	quiet := make(map[*Stream]bool)
-	for s, last := range c.watched {
-		quiet[s] = minute-last > watchedMinutes
+	for s, last := range w.watched {
+		quiet[s] = minute-last > maxWatchedMinutes
 	}
 	observed := make(map[*Stream]ondemand.Stream)
-	loads := make(map[*Shard]*shardLoad)
-	err := db.control(ctx, func(a *appender, _ *kv.Batch) (func(), error) {
+	loads := make(map[*Shard]*ondemand.Count)
+	err := w.db.control(ctx, func(a *appender, _ *kv.Batch) (func(), error) {
 		watched := a.watched
 		a.watched = nil
 		for _, s := range watched {
@@ -189,34 +129,34 @@ func (db *DB) harvest(ctx context.Context, minute int64) (map[*Stream]ondemand.S
 	if err != nil {
 		return nil, err
 	}
-	for s := range c.watched {
+	for s := range w.watched {
 		if _, found := observed[s]; !found {
 			s.forgetLoad()
-			delete(c.watched, s)
+			delete(w.watched, s)
 		}
 	}
 	for s, stream := range observed {
-		if _, known := c.watched[s]; !known {
-			c.watched[s] = minute
+		if _, known := w.watched[s]; !known {
+			w.watched[s] = minute
 		}
 		var total ondemand.Load
 		for i := range stream.Shards {
 			sh := s.topology.Load().shard(stream.Shards[i].Index)
 			if sh.history == nil {
-				sh.history = &shardHistory{first: minute, last: minute - 1}
+				sh.history = ondemand.NewHistory(minute)
 			}
 			h := sh.history
-			load := h.add(loads[sh], minute)
-			h.describe(&stream.Shards[i], minute)
+			load := h.Add(loads[sh], minute)
+			h.Describe(&stream.Shards[i])
 			if load != (ondemand.Load{}) {
-				c.watched[s] = minute
+				w.watched[s] = minute
 			}
 			total = ondemand.Load{Records: total.Records + load.Records, Bytes: total.Bytes + load.Bytes}
 		}
 		if s.peaks == nil {
-			s.peaks = new(peaks)
+			s.peaks = new(ondemand.Peaks)
 		}
-		stream.Peak = s.peaks.add(total, minute)
+		stream.Peak = s.peaks.Add(total, minute)
 		observed[s] = stream
 	}
 	return observed, nil
@@ -230,78 +170,19 @@ func (s *Stream) forgetLoad() {
 	}
 }
 
-// add adds the load of a minute, and returns its average.
-func (h *shardHistory) add(load *shardLoad, minute int64) (average ondemand.Load) {
-	for m := max(h.last+1, minute-int64(quietTime/time.Minute)); m <= minute; m++ { // nothing was put in those between
-		h.minutes[m%15] = ondemand.Load{}
-		if m%15 == 0 || m == h.first {
-			h.quarters[m/15%int64(len(h.quarters))] = ondemand.Load{}
-		}
-		for i := range h.parts {
-			h.parts[i] /= 2
-		}
-	}
-	h.last = minute
-	if load == nil {
-		return average
-	}
-	seconds := capacityInterval.Seconds()
-	average = ondemand.Load{Records: float64(load.records) / seconds, Bytes: float64(load.bytes) / seconds}
-	h.minutes[minute%15] = average
-	quarter := &h.quarters[minute/15%int64(len(h.quarters))]
-	*quarter = quarter.Max(average)
-	for i, n := range load.parts {
-		h.parts[i] += float64(n)
-	}
-	return average
-}
-
-// describe fills in what is known of the shard, where that is enough.
-func (h *shardHistory) describe(sh *ondemand.Shard, minute int64) {
-	last := h.minutes[minute%15]
-	sh.Minute, sh.Parts = &last, h.parts
-	if minute-h.first >= 14 {
-		sh.Quarter = new(ondemand.Load)
-		for _, m := range h.minutes {
-			sh.Quarter.Records += m.Records / 15
-			sh.Quarter.Bytes += m.Bytes / 15
-		}
-	}
-	if minute-h.first >= int64(quietTime/time.Minute) {
-		sh.Quiet = new(ondemand.Load)
-		for _, q := range h.quarters {
-			*sh.Quiet = sh.Quiet.Max(q)
-		}
-	}
-}
-
-// add notes the load of a minute, and returns the highest of the last days.
-func (p *peaks) add(load ondemand.Load, minute int64) (peak ondemand.Load) {
-	day := minute / int64(24*time.Hour/time.Minute)
-	for d := max(p.last+1, day-peakDays+1); d <= day; d++ {
-		p.days[d%peakDays] = ondemand.Load{}
-	}
-	p.last = day
-	p.days[day%peakDays] = p.days[day%peakDays].Max(load)
-	for _, d := range p.days {
-		peak = peak.Max(d)
-	}
-	return peak
-}
-
-// adapt does what was decided for the stream, in one commit.
-func (s *Stream) adapt(ctx context.Context, steps []ondemand.Step) error {
-	var decisions []CapacityDecision
+// reshard does what was decided for a stream, in one commit.
+func (w *scaler) reshard(ctx context.Context, s *Stream, steps []ondemand.Step) error {
+	var made []CapacityDecision
 	decide := func(reason, action string, args ...any) {
-		decisions = append(decisions, CapacityDecision{Time: s.db.clock(), Stream: s.name, Action: fmt.Sprintf(action, args...), Reason: reason})
+		made = append(made, CapacityDecision{Time: w.db.clock(), Stream: s.name, Action: fmt.Sprintf(action, args...), Reason: reason})
 	}
 	for _, step := range steps {
 		sh := s.topology.Load().shard(step.Shard)
 		if sh == nil || sh.history == nil {
 			continue
 		}
-		if h := sh.history; step.Kind == ondemand.Stay && h.stayed == "" {
-			h.stayed = step.Reason
+		if h := sh.history; step.Kind == ondemand.Stay && h.Stayed == "" {
+			h.Stayed = step.Reason
 			decide(step.Reason, "leave %s as it is", shardID(step.Shard))
 		}
 	}
@@ -332,13 +213,9 @@ func (s *Stream) adapt(ctx context.Context, steps []ondemand.Step) error {
 	if err != nil {
 		return err
 	}
-	c := &s.db.capacity
-	c.mu.Lock()
-	c.decisions = append(c.decisions, decisions...)
-	c.decisions = slices.Clone(c.decisions[max(0, len(c.decisions)-maxDecisions):])
-	c.mu.Unlock()
-	for _, d := range decisions {
-		s.db.opts.Logger.Info("on demand: "+d.Action, "stream", d.Stream, "reason", d.Reason)
+	w.db.decisions.add(made)
+	for _, d := range made {
+		w.db.opts.Logger.Info("on demand: "+d.Action, "stream", d.Stream, "reason", d.Reason)
 	}
 	return nil
 }

@@ -9,6 +9,7 @@ import (
 	"github.com/braidstream/braid/internal/commit"
 	"github.com/braidstream/braid/internal/kv"
 	"github.com/braidstream/braid/internal/layout"
+	"github.com/braidstream/braid/internal/wake"
 )
 
 // Open opens the database in a directory, which is created if it does not exist;
@@ -54,15 +55,15 @@ func open(dir string, options *Options, env environment) (*DB, error) {
 		}
 	}
 	db := &DB{
-		opts:      opts,
-		otherWall: env.clock,
-		streams:   make(map[string]*Stream),
-		closing:   make(chan struct{}),
-		reclaim:   make(chan struct{}, 1),
-		expiring:  make(chan struct{}, 1),
-		loaded:    make(chan struct{}, 1),
-		unsynced:  make(chan struct{}, 1),
-		turn:      newTurn(),
+		opts:       opts,
+		otherWall:  env.clock,
+		streams:    make(map[string]*Stream),
+		closing:    make(chan struct{}),
+		turn:       newTurn(),
+		reclaiming: wake.NewBell(),
+		trimming:   wake.NewBell(),
+		scaling:    wake.NewBell(),
+		syncing:    wake.NewBell(),
 	}
 	db.requests.New = func() any { return new(putRequest) }
 	if err := db.openStore(dir, env.fs); err != nil {
@@ -112,14 +113,14 @@ func (db *DB) start(instant bool) {
 		return // the committer refuses every request, and there is nothing else to be done
 	}
 	db.noteFull()
-	db.background.Go(db.runReclaim)
-	db.background.Go(db.runRetention)
-	db.background.Go(db.runCapacity)
+	db.work(db.reclaiming, &reclaimer{db: db, damaged: make(map[uint32]bool)})
+	db.work(db.trimming, &trimmer{db: db})
+	db.work(db.scaling, &scaler{db: db, watched: make(map[*Stream]int64)})
 	if db.opts.Durability == Interval {
-		db.background.Go(db.runSync)
+		db.work(db.syncing, &syncer{db: db})
 	}
-	db.kickReclaim() // a crash may have left something
-	db.kickRetention()
+	db.reclaiming.Ring() // a crash may have left something
+	db.trimming.Ring()
 }
 
 // noteFull passes on whether the disk is full. The store calls it from inside of
@@ -134,8 +135,8 @@ func (db *DB) noteFull() {
 	full := db.store.Full()
 	db.committer.SetFull(full)
 	if !full { // what failed for want of space is tried again
-		db.kickReclaim()
-		db.kickRetention()
+		db.reclaiming.Ring()
+		db.trimming.Ring()
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"maps"
 	"slices"
+	"time"
 
 	"github.com/braidstream/braid/internal/kv"
 	"github.com/braidstream/braid/internal/layout"
@@ -49,7 +50,7 @@ func (a *appender) endEpoch(id uint32, batch *kv.Batch) {
 	clear(a.deserted)
 	a.deserted = a.deserted[:0]
 	a.loose[id] = struct{}{} // it may hold nothing
-	a.db.kickReclaim()
+	a.db.reclaiming.Ring()
 }
 
 // addCut notes that a stream has died in an epoch.
@@ -70,30 +71,18 @@ func (a *appender) cutOf(id uint32) *cut {
 	return a.cuts[id]
 }
 
-// kickReclaim tells that there may be space to return.
-func (db *DB) kickReclaim() {
-	select {
-	case db.reclaim <- struct{}{}:
-	default:
-	}
+// reclaimer is the worker that returns space.
+type reclaimer struct {
+	db         *DB
+	damaged    map[uint32]bool // epochs that could not be rewritten
+	cutsLoaded bool            // what had died when the database was opened is known
 }
 
-// runReclaim is the goroutine that returns space. It ends when the database
-// closes, or when the store has failed.
-func (db *DB) runReclaim() {
-	damaged := make(map[uint32]bool) // epochs that could not be rewritten
-	for {
-		select {
-		case <-db.reclaim:
-		case <-db.closing:
-			return
-		case <-db.store.Failed():
-			return
-		}
-		if err := db.returnSpace(context.Background(), damaged); err != nil {
-			db.opts.Logger.Warn("space could not be returned; it will be tried again after the next trim, deletion or open", "error", err)
-		}
+func (w *reclaimer) run(ctx context.Context, _ bool) time.Duration {
+	if err := w.returnSpace(ctx); err != nil {
+		w.db.opts.Logger.Warn("space could not be returned; it will be tried again after the next trim, deletion or open", "error", err)
 	}
+	return asPlanned
 }
 
 // returnSpace drops the dead epochs, and rewrites those that are worth it, of those
@@ -101,11 +90,12 @@ func (db *DB) runReclaim() {
 // leave the others. An epoch that cannot be rewritten for it is left alone, as damaged
 // says, until all that lives there has died: then it is dropped unread, and the damage
 // with it.
-func (db *DB) returnSpace(ctx context.Context, damaged map[uint32]bool) error {
+func (w *reclaimer) returnSpace(ctx context.Context) error {
+	db := w.db
 	var stored []storedCut
 	var failed error // of what is damaged
-	if !db.cutsLoaded {
-		if stored, failed = db.loadCuts(); failed != nil && !isDamage(failed) {
+	if !w.cutsLoaded {
+		if stored, failed = w.loadCuts(); failed != nil && !isDamage(failed) {
 			return closedIsFine(db, failed)
 		}
 	}
@@ -118,20 +108,20 @@ func (db *DB) returnSpace(ctx context.Context, damaged map[uint32]bool) error {
 	if err != nil {
 		return closedIsFine(db, err)
 	}
-	db.cutsLoaded = true
+	w.cutsLoaded = true
 	for len(dead) > 0 && err == nil {
-		if err = db.dropEpoch(ctx, dead[0]); err == nil {
-			delete(damaged, dead[0])
+		if err = w.dropEpoch(ctx, dead[0]); err == nil {
+			delete(w.damaged, dead[0])
 			dead = dead[1:]
 		}
 	}
 	for len(worthwhile) > 0 && err == nil {
 		id := worthwhile[0]
-		if !damaged[id] {
-			err = db.rewriteEpoch(ctx, id)
+		if !w.damaged[id] {
+			err = w.rewriteEpoch(ctx, id)
 		}
 		if isDamage(err) {
-			damaged[id] = true
+			w.damaged[id] = true
 			failed, err = cmp.Or(failed, err), nil
 		}
 		if err == nil {
@@ -172,9 +162,9 @@ type storedCut struct {
 }
 
 // loadCuts returns what has died.
-func (db *DB) loadCuts() (cuts []storedCut, err error) {
+func (w *reclaimer) loadCuts() (cuts []storedCut, err error) {
 	lower, upper := layout.CutSpan()
-	err = scan(db.store, lower, upper, func(key, value []byte) error {
+	err = scan(w.db.store, lower, upper, func(key, value []byte) error {
 		id, stream, err := layout.DecodeCutKey(key)
 		if err != nil {
 			return corrupt(err)
@@ -224,12 +214,12 @@ func (a *appender) looseEpochs() (dead, worthwhile []uint32) {
 
 // dropEpoch removes an epoch: its records first, since its row is what says that
 // there may be some.
-func (db *DB) dropEpoch(ctx context.Context, id uint32) error {
+func (w *reclaimer) dropEpoch(ctx context.Context, id uint32) error {
 	lower, upper := layout.EpochRecordsSpan(id)
-	if err := db.store.Excise(ctx, lower, upper); err != nil {
+	if err := w.db.store.Excise(ctx, lower, upper); err != nil {
 		return err
 	}
-	return db.control(ctx, func(a *appender, batch *kv.Batch) (func(), error) {
+	return w.db.control(ctx, func(a *appender, batch *kv.Batch) (func(), error) {
 		a.epochs.Remove(id)
 		delete(a.cuts, id)
 		a.counts.epochs.Store(int64(a.epochs.Len()))
@@ -242,9 +232,9 @@ func (db *DB) dropEpoch(ctx context.Context, id uint32) error {
 // rewriteEpoch removes the records of streams that have died in an epoch, to
 // which none will be added: they are deleted, and the tables written again
 // without them. A crash in between leaves the rows that say so.
-func (db *DB) rewriteEpoch(ctx context.Context, id uint32) error {
+func (w *reclaimer) rewriteEpoch(ctx context.Context, id uint32) error {
 	var streams []uint32
-	err := db.control(ctx, func(a *appender, batch *kv.Batch) (func(), error) {
+	err := w.db.control(ctx, func(a *appender, batch *kv.Batch) (func(), error) {
 		streams = slices.Sorted(maps.Keys(a.cutOf(id).streams))
 		for _, stream := range streams {
 			batch.DeleteRange(layout.StreamRecordsSpan(id, stream))
@@ -255,10 +245,10 @@ func (db *DB) rewriteEpoch(ctx context.Context, id uint32) error {
 		return err
 	}
 	lower, upper := layout.EpochRecordsSpan(id)
-	if err := db.store.Compact(ctx, lower, upper); err != nil {
+	if err := w.db.store.Compact(ctx, lower, upper); err != nil {
 		return err
 	}
-	return db.control(ctx, func(a *appender, batch *kv.Batch) (func(), error) {
+	return w.db.control(ctx, func(a *appender, batch *kv.Batch) (func(), error) {
 		for _, stream := range streams {
 			batch.Delete(layout.CutKey(id, stream))
 			a.cutOf(id).remove(stream)

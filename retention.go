@@ -85,51 +85,34 @@ func (s *Stream) UpdateRetentionBytes(ctx context.Context, bytes int64) error {
 	return wrapError("update retention bytes", s.name, err)
 }
 
-// kickRetention tells that what is stored has to follow earlier than was planned.
-func (db *DB) kickRetention() {
-	select {
-	case db.expiring <- struct{}{}:
-	default:
-	}
+// trimmer is the worker that trims what has expired. It runs when there will be
+// something to trim, but not more often than trimInterval.
+type trimmer struct {
+	db       *DB
+	earliest time.Time // of the next run that trims
 }
 
-// runRetention is the goroutine that trims what has expired. Its timer runs to
-// the next moment at which there will be something to trim, so an idle database
-// does nothing. It ends when the database closes, or when the store has failed.
-func (db *DB) runRetention() {
-	timer := time.NewTimer(trimInterval)
-	timer.Stop() // until there is a plan
-	defer timer.Stop()
-	var earliest time.Time // of the next run that trims
-	for {
-		select {
-		case <-db.expiring:
-		case <-timer.C:
-		case <-db.closing:
-			return
-		case <-db.store.Failed():
-			return
-		}
-		if wait := time.Until(earliest); wait > 0 {
-			timer.Reset(wait)
-			continue
-		}
-		plan, err := db.planRetention(context.Background())
-		if err == nil && len(plan.due) > 0 {
-			earliest = time.Now().Add(trimInterval)
-			for _, d := range plan.due { // one that fails is no reason to keep the others
-				err = errors.Join(err, db.expire(context.Background(), d))
-			}
-			db.kickRetention() // what is left to do, and when
-		}
-		switch {
-		case closedIsFine(db, err) != nil:
-			db.opts.Logger.Warn("expired records could not be trimmed; it will be tried again", "error", err)
-			timer.Reset(trimInterval)
-		case err == nil && len(plan.due) == 0 && plan.next != math.MaxUint64:
-			timer.Reset(time.Duration(plan.next - min(plan.next, db.aging.now())))
-		}
+func (w *trimmer) run(ctx context.Context, _ bool) time.Duration {
+	if wait := time.Until(w.earliest); wait > 0 {
+		return wait
 	}
+	db := w.db
+	plan, err := w.plan(ctx)
+	if err == nil && len(plan.due) > 0 {
+		w.earliest = time.Now().Add(trimInterval)
+		for _, d := range plan.due { // one that fails is no reason to keep the others
+			err = errors.Join(err, w.trim(ctx, d))
+		}
+		db.trimming.Ring() // what is left to do, and when
+	}
+	switch {
+	case closedIsFine(db, err) != nil:
+		db.opts.Logger.Warn("expired records could not be trimmed; it will be tried again", "error", err)
+		return trimInterval
+	case err == nil && len(plan.due) == 0 && plan.next != math.MaxUint64:
+		return time.Duration(plan.next - min(plan.next, db.aging.now()))
+	}
+	return asPlanned
 }
 
 // retentionPlan is what is to be trimmed now, and the time on the retention
@@ -147,9 +130,10 @@ type dueStream struct {
 	before uint64
 }
 
-// planRetention takes out of the agenda what is due. What is due remains so until it
+// plan takes out of the agenda what is due. What is due remains so until it
 // is trimmed.
-func (db *DB) planRetention(ctx context.Context) (retentionPlan, error) {
+func (w *trimmer) plan(ctx context.Context) (retentionPlan, error) {
+	db := w.db
 	var plan retentionPlan
 	err := db.control(ctx, func(a *appender, _ *kv.Batch) (func(), error) {
 		now := db.aging.now()
@@ -204,8 +188,8 @@ func (a *appender) dueOf(s *Stream, now uint64) (d dueStream, ok bool) {
 	return d, len(d.shards) > 0 || first != nil && s.goes(first) <= now
 }
 
-// expire trims a stream.
-func (db *DB) expire(ctx context.Context, d dueStream) error {
+// trim trims a stream.
+func (w *trimmer) trim(ctx context.Context, d dueStream) error {
 	s := d.stream
 	shards, horizons, err := horizonsAt(ctx, d.shards, bound{from: d.before})
 	if err != nil {
@@ -214,7 +198,7 @@ func (db *DB) expire(ctx context.Context, d dueStream) error {
 		}
 		return err
 	}
-	return db.control(ctx, func(a *appender, batch *kv.Batch) (func(), error) {
+	return w.db.control(ctx, func(a *appender, batch *kv.Batch) (func(), error) {
 		if s.w.deleted {
 			return nil, nil
 		}

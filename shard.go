@@ -8,6 +8,7 @@ import (
 	"github.com/braidstream/braid/internal/agenda"
 	"github.com/braidstream/braid/internal/epoch"
 	"github.com/braidstream/braid/internal/layout"
+	"github.com/braidstream/braid/internal/ondemand"
 	"github.com/braidstream/braid/internal/tail"
 )
 
@@ -30,8 +31,8 @@ type Shard struct {
 	slices  epoch.Slices
 	horizon layout.Horizon
 
-	w       shardWriter   // the committer's
-	history *shardHistory // belongs to the goroutine of runCapacity
+	w       shardWriter       // the committer's
+	history *ondemand.History // the scaler's
 }
 
 // shardWriter is what the committer has of a shard. Its fields belong to the goroutine
@@ -49,7 +50,7 @@ type shardWriter struct {
 	writes   []pendingWrite  // of pending, until they are in the batch
 	budgets  writeBudgets
 	charged  charge              // by the current call
-	load     *shardLoad          // nil: nothing was put on demand since it was looked at
+	load     *ondemand.Count     // nil: nothing was put on demand since it was looked at
 	filled   agenda.Item[*Shard] // in the stream's agenda of that name, as the next two
 	emptied  agenda.Item[*Shard]
 	oldest   agenda.Item[*Shard]

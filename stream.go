@@ -6,6 +6,7 @@ import (
 
 	"github.com/braidstream/braid/internal/agenda"
 	"github.com/braidstream/braid/internal/epoch"
+	"github.com/braidstream/braid/internal/ondemand"
 	"github.com/braidstream/braid/internal/tail"
 )
 
@@ -23,11 +24,11 @@ type Stream struct {
 	settings       atomic.Pointer[settings]
 	topology       atomic.Pointer[topology]
 	keys           dataKeys
-	signal         tail.Signal // the last counter of any shard
-	deleted        atomic.Bool // set when the deletion is durable
+	latest         tail.Counter // the last counter of any shard
+	deleted        atomic.Bool  // set when the deletion is durable
 
-	w     streamWriter // the committer's
-	peaks *peaks       // belongs to the goroutine of runCapacity; nil: it was never put to on demand
+	w     streamWriter    // the committer's
+	peaks *ondemand.Peaks // the scaler's; nil: it was never put to on demand
 }
 
 // streamWriter is what the committer has of a stream, as shardWriter of a shard.

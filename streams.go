@@ -250,8 +250,8 @@ func (db *DB) removeStream(s *Stream) {
 		sh.log.End()
 	}
 	db.appender.counts.shards.Add(-int64(len(shards)))
-	s.signal.End()
-	db.kickReclaim()
+	s.latest.End()
+	db.reclaiming.Ring()
 	db.changed.Raise()
 }
 

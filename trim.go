@@ -83,7 +83,7 @@ func (a *appender) trim(shards []*Shard, horizons []layout.Horizon, batch *kv.Ba
 		for _, sh := range trimmed {
 			sh.publishMap()
 		}
-		a.db.kickReclaim()
+		a.db.reclaiming.Ring()
 	}
 }
 
