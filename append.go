@@ -3,6 +3,7 @@ package braid
 import (
 	"cmp"
 	"fmt"
+	"maps"
 	"slices"
 	"time"
 
@@ -38,7 +39,7 @@ func (a *appender) Apply(requests []*commit.Request, batch *kv.Batch) bool {
 			a.saveEnds(batch)
 		}
 	}
-	if a.txs.inFlight {
+	if a.writesKeys {
 		a.db.snapshots.hold()
 	}
 	return a.sync
@@ -190,9 +191,9 @@ func (a *appender) Publish([]*commit.Request) {
 	if a.wrote {
 		a.counts.groups.Add(1)
 	}
-	if a.txs.inFlight { // before the records: who reads one must find the keys written with it
-		a.txs.inFlight = false
-		a.db.snapshots.publish(a.txs.version)
+	if a.writesKeys { // before the records: who reads one must find the keys written with it
+		a.writesKeys = false
+		a.db.snapshots.publish(a.txs.Version())
 	}
 	for _, sh := range a.touched {
 		a.publishShard(sh)
@@ -236,7 +237,7 @@ func (a *appender) applyTx(op *txOp, batch *kv.Batch) error {
 			return err
 		}
 	}
-	if a.txs.conflicts(op) {
+	if a.txs.Conflicts(op.version, op.reads, op.ranges) {
 		return errConflict
 	}
 	if err := a.admitAll(op.puts); err != nil {
@@ -253,7 +254,8 @@ func (a *appender) applyTx(op *txOp, batch *kv.Batch) error {
 	if len(op.writes) == 0 {
 		return nil
 	}
-	a.txs.add(op.writes)
+	a.txs.Add(maps.Keys(op.writes))
+	a.writesKeys = true
 	onLease := a.db.onLease.Load()
 	for key, w := range op.writes {
 		if w.value == nil {

@@ -9,6 +9,7 @@ import (
 	"github.com/braidstream/braid/internal/kv"
 	"github.com/braidstream/braid/internal/layout"
 	"github.com/braidstream/braid/internal/tail"
+	"github.com/braidstream/braid/internal/txlog"
 )
 
 // counterLease is how far ahead counters are reserved when acknowledged records
@@ -35,7 +36,7 @@ type appender struct {
 	mode   Durability
 	epochs *epoch.Index
 	tails  *tail.Cache
-	txs    txLog
+	txs    txlog.Log
 	trims  agenda.Agenda[*Stream] // by when retention has something to do
 	asleep uint64                 // until when retention sleeps, on its clock; 0: it is to be awake
 
@@ -64,6 +65,8 @@ type appender struct {
 	publish []func() // what the control requests of this group show
 	sync    bool     // this group is to be durable before it is published
 	wrote   bool     // this group has rows
+
+	writesKeys bool // this group has keys of transactions
 
 	seal   layout.SealScratch
 	counts counts

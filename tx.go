@@ -13,6 +13,7 @@ import (
 	"github.com/braidstream/braid/internal/commit"
 	"github.com/braidstream/braid/internal/kv"
 	"github.com/braidstream/braid/internal/layout"
+	"github.com/braidstream/braid/internal/txlog"
 )
 
 const (
@@ -21,10 +22,6 @@ const (
 	// maxTxRuns is how often Update runs its function before it gives up. Each
 	// conflict means that another transaction has succeeded.
 	maxTxRuns = 100
-
-	// txLogKeys is how many recently written keys are remembered. A transaction
-	// that began before the oldest of them cannot be checked, and runs again.
-	txLogKeys = 1 << 16
 
 	// patientRuns is how often a transaction that met conflicts runs beside all
 	// others. Then it waits for its turn among those like it, so that a crowd
@@ -55,7 +52,7 @@ type Tx struct {
 	writes   map[string]write // by the key of the row
 	puts     []txPut
 	reads    map[string]struct{} // keys of rows
-	ranges   []keyRange
+	ranges   []txlog.Range       // of rows that were looked at
 }
 
 // write is a row's new value; nil for a deletion.
@@ -64,14 +61,6 @@ type write struct{ value []byte }
 type txPut struct {
 	stream *Stream
 	put    put
-}
-
-// keyRange is a range of rows that a transaction has looked at: from start up to
-// and not including end.
-type keyRange struct{ start, end []byte }
-
-func (r keyRange) contains(key []byte) bool {
-	return bytes.Compare(r.start, key) <= 0 && bytes.Compare(key, r.end) < 0
 }
 
 // KeyValue is a key of the application's own with its value. Both belong to the
@@ -243,7 +232,7 @@ func (tx *Tx) writeRow(row, value []byte) error {
 func (tx *Tx) Scan(start, end []byte) iter.Seq2[KeyValue, error] {
 	return func(yield func(KeyValue, error) bool) {
 		lower, upper := layout.AppSpan(start, end)
-		err := tx.scanRows(keyRange{lower, upper}, func(row KeyValue) bool {
+		err := tx.scanRows(txlog.Range{Start: lower, End: upper}, func(row KeyValue) bool {
 			key, _ := layout.DecodeAppKey(row.Key) // it lies in the span
 			return yield(KeyValue{key, row.Value}, nil)
 		})
@@ -253,14 +242,14 @@ func (tx *Tx) Scan(start, end []byte) iter.Seq2[KeyValue, error] {
 	}
 }
 
-func (tx *Tx) scanRows(r keyRange, yield func(KeyValue) bool) error {
+func (tx *Tx) scanRows(r txlog.Range, yield func(KeyValue) bool) error {
 	own := tx.ownWrites(r)
 	var last []byte
-	for from, more := r.start, true; more; {
+	for from, more := r.Start, true; more; {
 		if tx.ended {
 			return errTxEnded
 		}
-		rest := keyRange{from, r.end}
+		rest := txlog.Range{Start: from, End: r.End}
 		page, err := reading(tx.ctx, func() (scanned, error) { return tx.scanPage(rest, own, scanPageBytes) })
 		if err != nil {
 			return err
@@ -272,7 +261,7 @@ func (tx *Tx) scanRows(r keyRange, yield func(KeyValue) bool) error {
 				return err
 			}
 			if !yield(item) {
-				_ = tx.noteRange(keyRange{r.start, after(last)}) // the loop is over; Update finds the error
+				_ = tx.noteRange(txlog.Range{Start: r.Start, End: after(last)}) // the loop is over; Update finds the error
 				return nil
 			}
 		}
@@ -293,11 +282,11 @@ type scanned struct {
 // scanPage returns the first items of a range, merged of what is stored and what
 // the transaction wrote, up to about so many bytes, and at least one. No iterator is
 // held while the caller's loop runs.
-func (tx *Tx) scanPage(r keyRange, own []ownWrite, maxBytes int) (page scanned, err error) {
-	if bytes.Compare(r.start, r.end) >= 0 {
+func (tx *Tx) scanPage(r txlog.Range, own []ownWrite, maxBytes int) (page scanned, err error) {
+	if bytes.Compare(r.Start, r.End) >= 0 {
 		return page, nil
 	}
-	it, err := tx.snapshot.NewIter(r.start, r.end)
+	it, err := tx.snapshot.NewIter(r.Start, r.End)
 	if err != nil {
 		return page, err
 	}
@@ -342,10 +331,10 @@ type ownWrite struct {
 
 // ownWrites returns the range's keys that the transaction wrote, in order, as
 // they are now: what a loop writes does not show in its own scan.
-func (tx *Tx) ownWrites(r keyRange) []ownWrite {
+func (tx *Tx) ownWrites(r txlog.Range) []ownWrite {
 	var own []ownWrite
 	for key, w := range tx.writes {
-		if r.contains([]byte(key)) {
+		if r.Contains([]byte(key)) {
 			own = append(own, ownWrite{key, w})
 		}
 	}
@@ -424,12 +413,12 @@ func (tx *Tx) noteRead(key []byte) error {
 	return tx.grow(len(key) + txReadBytes)
 }
 
-func (tx *Tx) noteRange(r keyRange) error {
+func (tx *Tx) noteRange(r txlog.Range) error {
 	if !tx.writable {
 		return nil
 	}
 	tx.ranges = append(tx.ranges, r)
-	return tx.grow(len(r.start) + len(r.end) + txReadBytes)
+	return tx.grow(len(r.Start) + len(r.End) + txReadBytes)
 }
 
 // grow counts memory that the transaction keeps. Writers alone keep some.
@@ -447,7 +436,7 @@ func (tx *Tx) grow(n int) error {
 type txOp struct {
 	version uint64 // of the state that it read
 	reads   map[string]struct{}
-	ranges  []keyRange
+	ranges  []txlog.Range
 	writes  map[string]write
 	puts    []txPut
 }
@@ -458,56 +447,3 @@ func (tx *Tx) op() *txOp {
 
 // errConflict refuses a transaction that has to run again.
 var errConflict = errors.New("another transaction changed what this one read")
-
-// txLog remembers which keys recent transactions wrote. The appender owns it.
-type txLog struct {
-	version  uint64 // of the newest transaction that wrote keys
-	oldest   uint64 // transactions that began at this version or later can be checked
-	writes   []loggedWrite
-	inFlight bool // this group writes keys
-}
-
-type loggedWrite struct {
-	version uint64
-	key     string
-}
-
-// add logs the keys of a transaction, and forgets the oldest ones if it has to.
-func (l *txLog) add(writes map[string]write) {
-	l.version++
-	l.inFlight = true
-	for key := range writes {
-		l.writes = append(l.writes, loggedWrite{l.version, key})
-	}
-	if len(l.writes) > 2*txLogKeys {
-		cut := len(l.writes) - txLogKeys
-		l.oldest = l.writes[cut-1].version
-		l.writes = append(l.writes[:0], l.writes[cut:]...)
-		clear(l.writes[len(l.writes):cap(l.writes)])
-	}
-}
-
-// conflicts reports whether a transaction read something that was written after
-// the version that it read, or may have been.
-func (l *txLog) conflicts(op *txOp) bool {
-	if len(op.reads) == 0 && len(op.ranges) == 0 {
-		return false
-	}
-	if op.version < l.oldest {
-		return true
-	}
-	first, _ := slices.BinarySearchFunc(l.writes, op.version+1, func(w loggedWrite, version uint64) int {
-		return int(int64(w.version) - int64(version))
-	})
-	for _, w := range l.writes[first:] {
-		if _, read := op.reads[w.key]; read {
-			return true
-		}
-		for _, r := range op.ranges {
-			if r.contains([]byte(w.key)) {
-				return true
-			}
-		}
-	}
-	return false
-}
