@@ -99,7 +99,7 @@ func (a *appender) place(sh *Shard, p *put, batch *kv.Batch) {
 
 	open := a.epochs.Open()
 	if sh.w.epoch != open {
-		a.beginSlice(sh, open, r, batch)
+		a.beginExtent(sh, open, r, batch)
 	}
 	if len(sh.w.pending) == 0 {
 		a.touched = append(a.touched, sh)
@@ -169,17 +169,17 @@ func (a *appender) beginEpoch(batch *kv.Batch) {
 	a.counts.epochs.Store(int64(a.epochs.Len()))
 }
 
-// beginSlice notes that the shard has records in the epoch from r on.
-func (a *appender) beginSlice(sh *Shard, id uint32, r *layout.Record, batch *kv.Batch) {
-	row := layout.SliceRow{FirstCounter: r.Counter, FirstOrdinal: r.Ordinal, FirstOffset: r.Offset}
-	batch.Set(layout.SliceKey(sh.stream.number, sh.index, id), row.Encode(sh.stream.number, sh.index, id))
-	a.epochs.AddSlice(id)
+// beginExtent notes that the shard has records in the epoch from r on.
+func (a *appender) beginExtent(sh *Shard, id uint32, r *layout.Record, batch *kv.Batch) {
+	row := layout.ExtentRow{FirstCounter: r.Counter, FirstOrdinal: r.Ordinal, FirstOffset: r.Offset}
+	batch.Set(layout.ExtentKey(sh.stream.number, sh.index, id), row.Encode(sh.stream.number, sh.index, id))
+	a.epochs.AddExtent(id)
 	s := sh.stream
-	s.w.ledger.AddSlice(id)
+	s.w.ledger.AddExtent(id)
 	sh.w.epoch = id
 	a.current = append(a.current, sh)
-	sh.w.slices = append(sh.w.slices, epoch.Slice{Epoch: id, SliceRow: row})
-	if len(sh.w.slices) == 1 {
+	sh.w.extents = append(sh.w.extents, epoch.Extent{Epoch: id, ExtentRow: row})
+	if len(sh.w.extents) == 1 {
 		s.w.filled.Set(&sh.w.filled, r.Counter)
 		s.w.oldest.Set(&sh.w.oldest, r.Counter)
 		a.schedule(s)

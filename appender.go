@@ -78,7 +78,7 @@ type counts struct {
 
 	shards atomic.Int64 // that there are
 
-	// looks counts the streams, shards, slices and epochs that the committer has
+	// looks counts the streams, shards, extents and epochs that the committer has
 	// looked at for something other than a put: for tests of what it costs.
 	looks atomic.Int64
 }
@@ -131,7 +131,7 @@ func (a *appender) finish(batch *kv.Batch) bool {
 // saveEnds stores where the shards end that have records in the open epoch.
 func (a *appender) saveEnds(batch *kv.Batch) {
 	for _, sh := range a.current {
-		n := len(sh.w.slices)
+		n := len(sh.w.extents)
 		if n == 0 || sh.w.epoch != a.epochs.Open() || sh.stream.w.deleted {
 			continue // it was trimmed, or deleted, meanwhile
 		}
@@ -140,8 +140,8 @@ func (a *appender) saveEnds(batch *kv.Batch) {
 			continue
 		}
 		sh.w.savedEnd = end
-		row := sh.w.slices[n-1].SliceRow
+		row := sh.w.extents[n-1].ExtentRow
 		row.End = end
-		batch.Set(layout.SliceKey(sh.stream.number, sh.index, sh.w.epoch), row.Encode(sh.stream.number, sh.index, sh.w.epoch))
+		batch.Set(layout.ExtentKey(sh.stream.number, sh.index, sh.w.epoch), row.Encode(sh.stream.number, sh.index, sh.w.epoch))
 	}
 }

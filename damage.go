@@ -79,14 +79,14 @@ func (db *DB) noteDamage(epoch uint32) {
 
 // damaged makes a CorruptError of damage that was met at counter from or above,
 // before any record that can be read.
-func (sh *Shard) damaged(ctx context.Context, from uint64, tip tail.Tip, slices epoch.Slices, cause error) error {
+func (sh *Shard) damaged(ctx context.Context, from uint64, tip tail.Tip, extents epoch.Extents, cause error) error {
 	next := tip.LastCounter + 1
 	var record *errDamagedRecord
 	if errors.As(cause, &record) {
 		next = record.counter + 1
 	} else {
-		for i, s := range slices.From(from) {
-			rest := slices.From(from)[i+1:]
+		for i, s := range extents.From(from) {
+			rest := extents.From(from)[i+1:]
 			if s.FirstCounter > tip.LastCounter {
 				break
 			}
@@ -97,7 +97,7 @@ func (sh *Shard) damaged(ctx context.Context, from uint64, tip tail.Tip, slices 
 			if len(rest) > 0 {
 				last = min(last, rest[0].FirstCounter-1)
 			}
-			counter, found, err := sh.resume(s, from, last, sliceStep(s, rest, tip))
+			counter, found, err := sh.resume(s, from, last, extentStep(s, rest, tip))
 			if err != nil {
 				return err
 			}
@@ -110,8 +110,8 @@ func (sh *Shard) damaged(ctx context.Context, from uint64, tip tail.Tip, slices 
 	return &CorruptError{Shard: sh.id, FirstLost: sh.number(from), FirstAvailable: sh.number(next), Err: cause}
 }
 
-// sliceStep returns by how much counters go up, roughly, in a block of the slice.
-func sliceStep(s epoch.Slice, rest epoch.Slices, tip tail.Tip) uint64 {
+// extentStep returns by how much counters go up, roughly, in a block of the extent.
+func extentStep(s epoch.Extent, rest epoch.Extents, tip tail.Tip) uint64 {
 	const block = 64 << 10 // two, for the first step is to get past one
 	end, counter := tip.Offset, tip.LastCounter
 	if len(rest) > 0 {
@@ -122,13 +122,13 @@ func sliceStep(s epoch.Slice, rest epoch.Slices, tip tail.Tip) uint64 {
 }
 
 // resumeTries is how often resume looks a few blocks ahead before it goes to the
-// slice's end. Pebble takes up to half a second for each look at a damaged block.
+// extent's end. Pebble takes up to half a second for each look at a damaged block.
 const resumeTries = 4
 
-// resume finds a record of the slice behind the damage that a reader met at counter
+// resume finds a record of the extent behind the damage that a reader met at counter
 // from or above, if there is one up to counter last, and goes back from there to
 // the first that can be read without a break. step is how far it looks at first.
-func (sh *Shard) resume(s epoch.Slice, from, last, step uint64) (counter uint64, found bool, err error) {
+func (sh *Shard) resume(s epoch.Extent, from, last, step uint64) (counter uint64, found bool, err error) {
 	key := layout.RecordKey{Epoch: s.Epoch, Stream: sh.stream.number, Shard: sh.index, Counter: from}
 	lower := key.Bytes()
 	key.Counter = last + 1
@@ -141,7 +141,7 @@ func (sh *Shard) resume(s epoch.Slice, from, last, step uint64) (counter uint64,
 	}
 	defer it.Close() // its error is of the damage
 	ok := false
-	if from < s.FirstCounter { // the damage may have ended with the slice before
+	if from < s.FirstCounter { // the damage may have ended with the extent before
 		ok = it.First()
 	}
 	for n := 0; !ok && n < resumeTries && step <= last-from; n++ {

@@ -414,11 +414,11 @@ func damageSource(t *testing.T) (*vfs.MemFS, []storedRecord) {
 	var want []storedRecord
 	for _, s := range streams {
 		for _, sh := range s.Shards() {
-			_, slices := sh.view()
+			_, extents := sh.view()
 			records, told := readAround(t, sh, TrimHorizon())
 			require.Empty(t, told)
 			for _, r := range records {
-				epoch := slices.From(r.SequenceNumber.counter())[0].Epoch
+				epoch := extents.From(r.SequenceNumber.counter())[0].Epoch
 				want = append(want, storedRecord{s.Name(), sh.ID(), epoch, r.SequenceNumber, r.Data})
 			}
 		}

@@ -81,8 +81,8 @@ func (sh *Shard) Describe() ShardDescription { return sh.describe(sh.stream.topo
 
 // describe describes the shard as it is at one time, so that a stream's shards fit.
 func (sh *Shard) describe(t *topology) ShardDescription {
-	horizon, slices := sh.view()
-	if above, _, err := sh.readable(context.Background(), 0, horizon, slices); err == nil {
+	horizon, extents := sh.view()
+	if above, _, err := sh.readable(context.Background(), 0, horizon, extents); err == nil {
 		horizon = above
 	}
 	end, children := sh.closing.Load(), sh.children(t)
@@ -107,17 +107,17 @@ func (sh *Shard) describe(t *topology) ShardDescription {
 	}
 	if d.Records > 0 {
 		d.Last = sh.number(tip.LastCounter)
-		d.First = sh.first(horizon, slices, tip)
+		d.First = sh.first(horizon, extents, tip)
 	}
 	return d
 }
 
 // first returns the number of the first record at or above the horizon. Where
-// the horizon cuts through a slice that takes a read; if that fails, the lowest
+// the horizon cuts through an extent that takes a read; if that fails, the lowest
 // number that the record can have stands in.
-func (sh *Shard) first(horizon layout.Horizon, slices epoch.Slices, tip tail.Tip) SequenceNumber {
-	if len(slices) > 0 && slices[0].FirstOrdinal >= horizon.Ordinal {
-		return sh.number(slices[0].FirstCounter)
+func (sh *Shard) first(horizon layout.Horizon, extents epoch.Extents, tip tail.Tip) SequenceNumber {
+	if len(extents) > 0 && extents[0].FirstOrdinal >= horizon.Ordinal {
+		return sh.number(extents[0].FirstCounter)
 	}
 	page, err := sh.page(context.Background(), pageQuery{from: horizon.Counter, to: tip.LastCounter, records: 1, bytes: 1, bare: true}, nil)
 	if err != nil || len(page.records) == 0 {

@@ -15,8 +15,8 @@ import (
 func (a *appender) file(sh *Shard) {
 	a.counts.looks.Add(1)
 	s := sh.stream
-	if len(sh.w.slices) > 0 {
-		s.w.filled.Set(&sh.w.filled, a.lastOfSlice(sh, 0))
+	if len(sh.w.extents) > 0 {
+		s.w.filled.Set(&sh.w.filled, a.lastOfExtent(sh, 0))
 		return
 	}
 	s.w.filled.Remove(&sh.w.filled)
@@ -26,11 +26,11 @@ func (a *appender) file(sh *Shard) {
 	}
 }
 
-// lastOfSlice returns a counter that no record in the shard's i-th slice exceeds. It
-// goes up as long as the slice is the last one.
-func (a *appender) lastOfSlice(sh *Shard, i int) uint64 {
-	if i+1 < len(sh.w.slices) {
-		return a.epochs.LastCounter(sh.w.slices[i].Epoch)
+// lastOfExtent returns a counter that no record in the shard's i-th extent exceeds. It
+// goes up as long as the extent is the last one.
+func (a *appender) lastOfExtent(sh *Shard, i int) uint64 {
+	if i+1 < len(sh.w.extents) {
+		return a.epochs.LastCounter(sh.w.extents[i].Epoch)
 	}
 	return sh.w.tip.LastCounter
 }
@@ -89,15 +89,15 @@ func (a *appender) restoreTrims(s *Stream) {
 				p.w.closing.children = append(p.w.closing.children, sh.index)
 			}
 		}
-		for i, slice := range sh.w.slices {
-			bytes := sh.sliceBytes(i)
-			s.w.ledger.AddSlice(slice.Epoch)
-			s.w.ledger.Grow(slice.Epoch, bytes)
-			a.epochs.Hold(slice.Epoch, bytes)
+		for i, extent := range sh.w.extents {
+			bytes := sh.extentBytes(i)
+			s.w.ledger.AddExtent(extent.Epoch)
+			s.w.ledger.Grow(extent.Epoch, bytes)
+			a.epochs.Hold(extent.Epoch, bytes)
 		}
-		if len(sh.w.slices) > 0 {
-			s.w.ledger.Trim(sh.w.slices[0].Epoch, sh.trimmedOf(0, sh.w.horizon))
-			s.w.oldest.Set(&sh.w.oldest, sh.w.slices[0].FirstCounter)
+		if len(sh.w.extents) > 0 {
+			s.w.ledger.Trim(sh.w.extents[0].Epoch, sh.trimmedOf(0, sh.w.horizon))
+			s.w.oldest.Set(&sh.w.oldest, sh.w.extents[0].FirstCounter)
 		}
 		a.file(sh)
 	}

@@ -149,7 +149,7 @@ func (s *Stream) firstCounter() uint64 {
 	for it := s.w.oldest.First(); it != nil; it = s.w.oldest.First() {
 		s.db.appender.counts.looks.Add(1)
 		sh := it.Value
-		first := max(sh.w.horizon.Counter, sh.w.slices[0].FirstCounter)
+		first := max(sh.w.horizon.Counter, sh.w.extents[0].FirstCounter)
 		if first <= it.Due() {
 			return first
 		}

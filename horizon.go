@@ -14,7 +14,7 @@ import (
 // the horizon that is stored, given, or above it where records have expired
 // since. It may return the given one for a reader that begins above both. It is not
 // exact if damage lies at the border: then its ordinal and offset are too low.
-func (sh *Shard) readable(ctx context.Context, from uint64, horizon layout.Horizon, slices epoch.Slices) (_ layout.Horizon, exact bool, err error) {
+func (sh *Shard) readable(ctx context.Context, from uint64, horizon layout.Horizon, extents epoch.Extents) (_ layout.Horizon, exact bool, err error) {
 	expiry := sh.stream.settings.Load().expiry(sh.stream.db.aging.now())
 	if expiry <= horizon.Counter || expiry <= from {
 		return horizon, true, nil
@@ -25,9 +25,9 @@ func (sh *Shard) readable(ctx context.Context, from uint64, horizon layout.Horiz
 	case tip.LastCounter < expiry:
 		return layout.Horizon{Counter: tip.LastCounter + 1, Ordinal: tip.Ordinal, Offset: tip.Offset}, true, nil
 	}
-	border, err := sh.lastBefore(ctx, expiry, horizon, slices)
+	border, err := sh.lastBefore(ctx, expiry, horizon, extents)
 	if isDamage(err) {
-		border = sliceBefore(expiry, horizon, slices)
+		border = extentBefore(expiry, horizon, extents)
 		border.Counter = expiry
 		return border, false, nil
 	}
@@ -44,11 +44,11 @@ func (sh *Shard) horizonAt(ctx context.Context, b bound) (layout.Horizon, error)
 		return layout.Horizon{Counter: tip.LastCounter + 1, Ordinal: tip.Ordinal, Offset: tip.Offset}, nil
 	}
 	for {
-		horizon, slices := sh.view()
+		horizon, extents := sh.view()
 		if b.from <= horizon.Counter {
 			return horizon, nil
 		}
-		trimmed, err := sh.lastBefore(ctx, b.from, horizon, slices)
+		trimmed, err := sh.lastBefore(ctx, b.from, horizon, extents)
 		if sh.stream.deleted.Load() { // the records may be gone already
 			return horizon, ErrStreamNotFound
 		}
@@ -60,15 +60,15 @@ func (sh *Shard) horizonAt(ctx context.Context, b bound) (layout.Horizon, error)
 
 // lastBefore returns the horizon right above the last record whose counter is
 // below counter, or the given one if there is none.
-func (sh *Shard) lastBefore(ctx context.Context, counter uint64, horizon layout.Horizon, slices epoch.Slices) (layout.Horizon, error) {
-	for i := len(slices) - 1; i >= 0; i-- {
-		if slices[i].FirstCounter >= counter {
+func (sh *Shard) lastBefore(ctx context.Context, counter uint64, horizon layout.Horizon, extents epoch.Extents) (layout.Horizon, error) {
+	for i := len(extents) - 1; i >= 0; i-- {
+		if extents[i].FirstCounter >= counter {
 			continue
 		}
-		key := layout.RecordKey{Epoch: slices[i].Epoch, Stream: sh.stream.number, Shard: sh.index, Counter: counter}
+		key := layout.RecordKey{Epoch: extents[i].Epoch, Stream: sh.stream.number, Shard: sh.index, Counter: counter}
 		found, err := reading(ctx, func() (layout.Horizon, error) { return lastRecord(sh.stream.db.store, key) })
 		if cause := err; isDamage(cause) {
-			found, err = reading(ctx, func() (layout.Horizon, error) { return sh.borderAt(counter, slices, i, cause) })
+			found, err = reading(ctx, func() (layout.Horizon, error) { return sh.borderAt(counter, extents, i, cause) })
 		}
 		if err != nil || found.Counter < horizon.Counter {
 			return horizon, err
@@ -109,14 +109,14 @@ func lastRecord(r kv.Reader, key layout.RecordKey) (h layout.Horizon, err error)
 }
 
 // borderAt returns the horizon that trims all records before counter, where the
-// last of them, in the i-th slice, cannot be read: the first that stays tells as
+// last of them, in the i-th extent, cannot be read: the first that stays tells as
 // much. If it cannot be read either, the error is cause.
-func (sh *Shard) borderAt(counter uint64, slices epoch.Slices, i int, cause error) (layout.Horizon, error) {
-	if i+1 < len(slices) && counter <= slices[i+1].FirstCounter { // none of the slice stays
-		next := slices[i+1]
+func (sh *Shard) borderAt(counter uint64, extents epoch.Extents, i int, cause error) (layout.Horizon, error) {
+	if i+1 < len(extents) && counter <= extents[i+1].FirstCounter { // none of the extent stays
+		next := extents[i+1]
 		return layout.Horizon{Counter: counter, Ordinal: next.FirstOrdinal, Offset: next.FirstOffset}, nil
 	}
-	key := layout.RecordKey{Epoch: slices[i].Epoch, Stream: sh.stream.number, Shard: sh.index, Counter: counter}
+	key := layout.RecordKey{Epoch: extents[i].Epoch, Stream: sh.stream.number, Shard: sh.index, Counter: counter}
 	lower := key.Bytes()
 	key.Counter = maxCounter + 1
 	it, err := sh.stream.db.store.NewIter(lower, key.Bytes())
@@ -134,10 +134,10 @@ func (sh *Shard) borderAt(counter uint64, slices epoch.Slices, i int, cause erro
 	return layout.Horizon{Counter: counter, Ordinal: stored.Ordinal, Offset: stored.Offset}, nil
 }
 
-// sliceBefore returns the horizon at the beginning of the slice that holds the
+// extentBefore returns the horizon at the beginning of the extent that holds the
 // counter: what a trim that cannot be told exactly removes for certain.
-func sliceBefore(counter uint64, horizon layout.Horizon, slices epoch.Slices) layout.Horizon {
-	if s := slices.From(counter); len(s) > 0 && s[0].FirstCounter > horizon.Counter && s[0].FirstCounter <= counter {
+func extentBefore(counter uint64, horizon layout.Horizon, extents epoch.Extents) layout.Horizon {
+	if s := extents.From(counter); len(s) > 0 && s[0].FirstCounter > horizon.Counter && s[0].FirstCounter <= counter {
 		return layout.Horizon{Counter: s[0].FirstCounter, Ordinal: s[0].FirstOrdinal, Offset: s[0].FirstOffset}
 	}
 	return horizon

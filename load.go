@@ -45,7 +45,7 @@ func verifyStore(r kv.Reader) error {
 }
 
 // loader reads the state of a database from its rows. Rows come in the order of
-// their columns: streams, their shards, epochs, slices.
+// their columns: streams, their shards, epochs, extents.
 type loader struct {
 	clock   layout.ClockRow
 	streams map[uint32]*Stream
@@ -110,7 +110,7 @@ func (l *loader) run(r kv.Reader) error {
 		l.epochs = epoch.NewIndex(1)
 	}
 	l.streams, l.shards, l.rows = make(map[uint32]*Stream), make(map[uint32][]*Shard), make(map[uint32]*layout.StreamRow)
-	steps := []func(kv.Reader) error{l.loadClock, l.loadStreams, l.loadShards, l.loadEpochs, l.loadSlices, l.loadDataKeys, l.loadTips}
+	steps := []func(kv.Reader) error{l.loadClock, l.loadStreams, l.loadShards, l.loadEpochs, l.loadExtents, l.loadDataKeys, l.loadTips}
 	for _, step := range steps {
 		if err := step(r); err != nil {
 			return err
@@ -209,23 +209,23 @@ func (l *loader) loadEpochs(r kv.Reader) error {
 	})
 }
 
-func (l *loader) loadSlices(r kv.Reader) error {
-	lower, upper := layout.SliceSpan()
+func (l *loader) loadExtents(r kv.Reader) error {
+	lower, upper := layout.ExtentSpan()
 	return scan(r, lower, upper, func(key, value []byte) error {
-		number, index, id, err := layout.DecodeSliceKey(key)
+		number, index, id, err := layout.DecodeExtentKey(key)
 		if err != nil {
 			return corrupt(err)
 		}
-		row, err := layout.DecodeSliceRow(number, index, id, value)
+		row, err := layout.DecodeExtentRow(number, index, id, value)
 		if err != nil {
 			return corrupt(err)
 		}
 		sh := (&topology{shards: l.shards[number]}).shard(index)
 		if sh == nil || !l.epochs.Has(id) {
-			return fmt.Errorf("%w: a slice of epoch %d, shard %d, stream %d, one of which does not exist", ErrCorrupt, id, index, number)
+			return fmt.Errorf("%w: an extent of epoch %d, shard %d, stream %d, one of which does not exist", ErrCorrupt, id, index, number)
 		}
-		sh.w.slices = append(sh.w.slices, epoch.Slice{Epoch: id, SliceRow: row})
-		l.epochs.AddSlice(id)
+		sh.w.extents = append(sh.w.extents, epoch.Extent{Epoch: id, ExtentRow: row})
+		l.epochs.AddExtent(id)
 		return nil
 	})
 }
@@ -253,13 +253,13 @@ func (l *loader) loadDataKeys(r kv.Reader) error {
 
 // loadTips finds where each shard ends: after its last record, or at its horizon
 // if it has none. A last record that cannot be read is no reason to refuse the
-// open: where it ends is known from its slice's row, or is said to be lost.
+// open: where it ends is known from its extent's row, or is said to be lost.
 func (l *loader) loadTips(r kv.Reader) error {
 	for _, shards := range l.shards {
 		for _, sh := range shards {
 			end := sh.horizon
-			if n := len(sh.w.slices); n > 0 {
-				last := sh.w.slices[n-1]
+			if n := len(sh.w.extents); n > 0 {
+				last := sh.w.extents[n-1]
 				var lost bool
 				var err error
 				if end, lost, err = l.endOf(r, sh, last); err != nil {
@@ -304,10 +304,10 @@ type lostEnd struct {
 	end   layout.Horizon
 }
 
-// endOf returns where the shard ends, whose last slice is given. If that is lost
+// endOf returns where the shard ends, whose last extent is given. If that is lost
 // it returns the least that it can be, and one record of those that are lost is
 // counted.
-func (l *loader) endOf(r kv.Reader, sh *Shard, last epoch.Slice) (end layout.Horizon, lost bool, err error) {
+func (l *loader) endOf(r kv.Reader, sh *Shard, last epoch.Extent) (end layout.Horizon, lost bool, err error) {
 	key := layout.RecordKey{Epoch: last.Epoch, Stream: sh.stream.number, Shard: sh.index, Counter: maxCounter + 1}
 	end, err = lastRecord(r, key)
 	exact := last.End.Counter != 0 && (l.clock.Closed || last.Epoch != l.epochs.Open())
@@ -332,10 +332,10 @@ func (l *loader) endOf(r kv.Reader, sh *Shard, last epoch.Slice) (end layout.Hor
 	return end, isCorrupt(err), nil
 }
 
-// lastReadable returns the border above the last record of the slice before the
+// lastReadable returns the border above the last record of the extent before the
 // first that cannot be reached, and the error of that; key is above them all.
 // What is reached but not in order only lacks its content.
-func lastReadable(r kv.Reader, key layout.RecordKey, s epoch.Slice) (end layout.Horizon, err error) {
+func lastReadable(r kv.Reader, key layout.RecordKey, s epoch.Extent) (end layout.Horizon, err error) {
 	end = s.End
 	if end.Counter == 0 {
 		end = layout.Horizon{Counter: s.FirstCounter, Ordinal: s.FirstOrdinal, Offset: s.FirstOffset}

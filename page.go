@@ -46,8 +46,8 @@ func (sh *Shard) page(ctx context.Context, q pageQuery, buf []layout.Record) (pa
 		return page{}, ErrClosed
 	}
 	for {
-		stored, slices := sh.view()
-		horizon, exact, err := sh.readable(ctx, q.from, stored, slices)
+		stored, extents := sh.view()
+		horizon, exact, err := sh.readable(ctx, q.from, stored, extents)
 		if err != nil {
 			if after, _ := sh.view(); after != stored {
 				continue // what it looked for was trimmed meanwhile
@@ -63,12 +63,12 @@ func (sh *Shard) page(ctx context.Context, q pageQuery, buf []layout.Record) (pa
 		}
 		records, view := sh.log.Read(buf, from, q.to, q.records, q.bytes)
 		p := page{from: from, records: records, next: view.Next, tip: view.Tip}
-		_, slices = sh.view() // after the tip was seen, so that they reach it
+		_, extents = sh.view() // after the tip was seen, so that they reach it
 		if !view.Covered {
 			db.reads.stored.Add(1)
 			var s stretch
 			s, err = reading(ctx, func() (stretch, error) {
-				return sh.readStored(ctx, from, min(q.to, view.Tip.LastCounter), q, slices, buf)
+				return sh.readStored(ctx, from, min(q.to, view.Tip.LastCounter), q, extents, buf)
 			})
 			p.records, p.next = s.records, s.next
 		} else {
@@ -96,7 +96,7 @@ func (sh *Shard) page(ctx context.Context, q pageQuery, buf []layout.Record) (pa
 			if n := len(p.records); n > len(buf) {
 				p.next, err = p.records[n-1].Counter+1, nil // those before it first
 			} else {
-				err = sh.damaged(ctx, from, view.Tip, slices, err)
+				err = sh.damaged(ctx, from, view.Tip, extents, err)
 			}
 		}
 		if err != nil {
@@ -105,7 +105,7 @@ func (sh *Shard) page(ctx context.Context, q pageQuery, buf []layout.Record) (pa
 		if !exact {
 			horizon = layout.Horizon{} // with an ordinal that no record need have
 		}
-		return p, sh.checkOrdinals(q, &p, horizon, slices)
+		return p, sh.checkOrdinals(q, &p, horizon, extents)
 	}
 }
 
@@ -131,10 +131,10 @@ func (sh *Shard) enter(q pageQuery, horizon layout.Horizon) (from uint64, err er
 
 // checkOrdinals verifies that no record is missing from the page. It cuts the page
 // off before a gap, so that the next one begins with it.
-func (sh *Shard) checkOrdinals(q pageQuery, p *page, horizon layout.Horizon, slices epoch.Slices) error {
+func (sh *Shard) checkOrdinals(q pageQuery, p *page, horizon layout.Horizon, extents epoch.Extents) error {
 	if len(p.records) == 0 {
 		to := min(q.to, p.tip.LastCounter)
-		if p.from <= to && p.next == 0 && sh.holds(p.from, to, p.tip, slices) {
+		if p.from <= to && p.next == 0 && sh.holds(p.from, to, p.tip, extents) {
 			return sh.missing(p.from, to+1, "no record up to there")
 		}
 		return nil
@@ -146,7 +146,7 @@ func (sh *Shard) checkOrdinals(q pageQuery, p *page, horizon layout.Horizon, sli
 	case p.from <= horizon.Counter:
 		want = horizon.Ordinal
 	default:
-		if s := slices.From(p.from); len(s) > 0 && p.from <= s[0].FirstCounter {
+		if s := extents.From(p.from); len(s) > 0 && p.from <= s[0].FirstCounter {
 			want = s[0].FirstOrdinal
 		}
 	}
@@ -173,11 +173,11 @@ func (sh *Shard) missing(from, next uint64, what string) error {
 }
 
 // holds reports whether there must be a record in the range of counters.
-func (sh *Shard) holds(from, to uint64, tip tail.Tip, slices epoch.Slices) bool {
+func (sh *Shard) holds(from, to uint64, tip tail.Tip, extents epoch.Extents) bool {
 	if from <= tip.LastCounter && tip.LastCounter <= to {
 		return true
 	}
-	for _, s := range slices.From(from) {
+	for _, s := range extents.From(from) {
 		if from <= s.FirstCounter && s.FirstCounter <= to {
 			return true
 		}
@@ -191,8 +191,8 @@ type stretch struct {
 	next    uint64          // as in page
 }
 
-// readStored reads from the store, slice by slice.
-func (sh *Shard) readStored(ctx context.Context, from, to uint64, q pageQuery, slices epoch.Slices, buf []layout.Record) (_ stretch, err error) {
+// readStored reads from the store, extent by extent.
+func (sh *Shard) readStored(ctx context.Context, from, to uint64, q pageQuery, extents epoch.Extents, buf []layout.Record) (_ stretch, err error) {
 	b := pageBuilder{stream: sh.stream, bare: q.bare, records: buf, start: len(buf), limit: q.records, bytes: q.bytes}
 	var it *kv.Iter
 	defer func() {
@@ -200,7 +200,7 @@ func (sh *Shard) readStored(ctx context.Context, from, to uint64, q pageQuery, s
 			err = cmp.Or(err, it.Close()) // which says the same again
 		}
 	}()
-	for _, s := range slices.From(from) {
+	for _, s := range extents.From(from) {
 		if s.FirstCounter > to {
 			break
 		}

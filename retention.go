@@ -174,7 +174,7 @@ func (a *appender) dueOf(s *Stream, now uint64) (d dueStream, ok bool) {
 	for first := s.w.filled.First(); first != nil && first.Due() < d.before; first = s.w.filled.First() {
 		a.counts.looks.Add(1)
 		sh := first.Value
-		if last := a.lastOfSlice(sh, 0); last >= d.before {
+		if last := a.lastOfExtent(sh, 0); last >= d.before {
 			s.w.filled.Set(first, last)
 			continue
 		}

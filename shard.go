@@ -27,8 +27,8 @@ type Shard struct {
 	log            *tail.Log               // recent records, and the tip
 	reads          readBudgets
 
-	mu      sync.Mutex // guards slices and horizon; nothing else is locked under it
-	slices  epoch.Slices
+	mu      sync.Mutex // guards extents and horizon; nothing else is locked under it
+	extents epoch.Extents
 	horizon layout.Horizon
 
 	w       shardWriter       // the committer's
@@ -40,11 +40,11 @@ type Shard struct {
 // name, that one is what readers see: it follows when the group is durable.
 type shardWriter struct {
 	tip      tail.Tip        // what the next record will be
-	epoch    uint32          // of the last slice, if it can take records; else 0
-	slices   epoch.Slices    // becomes Shard.slices
+	epoch    uint32          // of the last extent, if it can take records; else 0
+	extents  epoch.Extents   // becomes Shard.extents
 	horizon  layout.Horizon  // becomes Shard.horizon
 	closing  *closing        // becomes Shard.closing
-	savedEnd layout.Horizon  // the End that the row of the last slice has
+	savedEnd layout.Horizon  // the End that the row of the last extent has
 	expired  bool            // it has gone from the topology
 	pending  []layout.Record // become the log's
 	writes   []pendingWrite  // of pending, until they are in the batch
@@ -140,7 +140,7 @@ func (sh *Shard) wrapError(op string, err error) error {
 // String names the shard and its stream, for logs.
 func (sh *Shard) String() string { return string(sh.id) + " of " + sh.stream.name }
 
-// newShard makes a shard of its row. Its tip and slices are still to come.
+// newShard makes a shard of its row. Its tip and extents are still to come.
 func newShard(s *Stream, index uint32, row layout.ShardRow) *Shard {
 	sh := &Shard{
 		stream:         s,
@@ -182,39 +182,39 @@ func (sh *Shard) row() layout.ShardRow {
 func (sh *Shard) setTip(end layout.Horizon) {
 	sh.w.tip = tail.Tip{LastCounter: end.Counter - min(end.Counter, 1), Ordinal: end.Ordinal, Offset: end.Offset}
 	sh.log = tail.NewLog(sh.w.tip)
-	sh.slices = sh.w.slices
+	sh.extents = sh.w.extents
 	if sh.w.closing != nil {
 		sh.log.End()
 	}
 }
 
-// view returns the shard's horizon and slices at one instant.
-func (sh *Shard) view() (layout.Horizon, epoch.Slices) {
+// view returns the shard's horizon and extents at one instant.
+func (sh *Shard) view() (layout.Horizon, epoch.Extents) {
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
-	return sh.horizon, sh.slices
+	return sh.horizon, sh.extents
 }
 
 // publishMap shows to readers where the shard's records lie, and where they begin.
 func (sh *Shard) publishMap() {
 	sh.mu.Lock()
-	sh.slices, sh.horizon = sh.w.slices, sh.w.horizon
+	sh.extents, sh.horizon = sh.w.extents, sh.w.horizon
 	sh.mu.Unlock()
 }
 
-// sliceBytes is how much the shard's i-th slice holds.
-func (sh *Shard) sliceBytes(i int) uint64 {
+// extentBytes is how much the shard's i-th extent holds.
+func (sh *Shard) extentBytes(i int) uint64 {
 	end := sh.w.tip.Offset
-	if i+1 < len(sh.w.slices) {
-		end = sh.w.slices[i+1].FirstOffset
+	if i+1 < len(sh.w.extents) {
+		end = sh.w.extents[i+1].FirstOffset
 	}
-	return end - sh.w.slices[i].FirstOffset
+	return end - sh.w.extents[i].FirstOffset
 }
 
-// trimmedOf is how much of the shard's i-th slice lies below a horizon.
+// trimmedOf is how much of the shard's i-th extent lies below a horizon.
 func (sh *Shard) trimmedOf(i int, horizon layout.Horizon) uint64 {
-	first := sh.w.slices[i].FirstOffset
-	return min(max(horizon.Offset, first)-first, sh.sliceBytes(i))
+	first := sh.w.extents[i].FirstOffset
+	return min(max(horizon.Offset, first)-first, sh.extentBytes(i))
 }
 
 // pendingWrite is what a pending record needs until it is in the batch.

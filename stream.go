@@ -42,7 +42,7 @@ type streamWriter struct {
 	nextDataKey uint32
 
 	ledger  epoch.Ledger          // what its shards have in each epoch
-	filled  agenda.Agenda[*Shard] // shards with records, by [appender.lastOfSlice] of their first slice, or less
+	filled  agenda.Agenda[*Shard] // shards with records, by [appender.lastOfExtent] of their first extent, or less
 	emptied agenda.Agenda[*Shard] // closed shards without a record and without a parent, by when they were closed
 	oldest  agenda.Agenda[*Shard] // shards with records, by the counter of their oldest one, or less
 	trims   agenda.Item[*Stream]  // in the appender's agenda

@@ -221,11 +221,11 @@ func (a *appender) deleteStream(s *Stream, batch *kv.Batch) {
 	a.boundCounters(batch)
 	batch.Delete(layout.StreamKey(s.number))
 	batch.DeleteRange(layout.StreamShardsSpan(s.number))
-	batch.DeleteRange(layout.StreamSlicesSpan(s.number))
+	batch.DeleteRange(layout.StreamExtentsSpan(s.number))
 	batch.DeleteRange(layout.StreamDataKeysSpan(s.number))
 	for _, share := range s.w.ledger.Shares() {
 		a.counts.looks.Add(1)
-		a.dropSlices(share.Epoch, share.Slices, share.Bytes)
+		a.dropExtents(share.Epoch, share.Extents, share.Bytes)
 		a.addCut(share.Epoch, s.number, share.Dead+share.Bytes, batch)
 	}
 }

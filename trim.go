@@ -45,9 +45,9 @@ func horizonsAt(ctx context.Context, all []*Shard, before bound) (shards []*Shar
 	for _, sh := range all {
 		now, _ := sh.view()
 		horizon, err := sh.horizonAt(ctx, before)
-		if isDamage(err) { // what is damaged goes with the rest of its slice
-			stored, slices := sh.view()
-			horizon, err = sliceBefore(before.from, stored, slices), nil
+		if isDamage(err) { // what is damaged goes with the rest of its extent
+			stored, extents := sh.view()
+			horizon, err = extentBefore(before.from, stored, extents), nil
 		}
 		if err != nil {
 			return nil, nil, err
@@ -87,33 +87,33 @@ func (a *appender) trim(shards []*Shard, horizons []layout.Horizon, batch *kv.Ba
 	}
 }
 
-// trimShard moves the shard's horizon up, and removes the slices that lie wholly
+// trimShard moves the shard's horizon up, and removes the extents that lie wholly
 // below it.
 func (a *appender) trimShard(sh *Shard, horizon layout.Horizon, batch *kv.Batch) {
 	s, was := sh.stream, sh.w.horizon
 	sh.w.horizon = horizon
-	before, rest := sh.w.slices.SplitAt(horizon.Ordinal, sh.w.tip.Ordinal)
-	for i, slice := range before {
+	before, rest := sh.w.extents.SplitAt(horizon.Ordinal, sh.w.tip.Ordinal)
+	for i, extent := range before {
 		a.counts.looks.Add(1)
-		batch.Delete(layout.SliceKey(s.number, sh.index, slice.Epoch))
-		bytes := sh.sliceBytes(i)
-		a.dropSlices(slice.Epoch, 1, bytes)
-		if s.w.ledger.DropSlice(slice.Epoch, bytes, sh.trimmedOf(i, was)) {
-			a.desert(s, slice.Epoch, batch)
+		batch.Delete(layout.ExtentKey(s.number, sh.index, extent.Epoch))
+		bytes := sh.extentBytes(i)
+		a.dropExtents(extent.Epoch, 1, bytes)
+		if s.w.ledger.DropExtent(extent.Epoch, bytes, sh.trimmedOf(i, was)) {
+			a.desert(s, extent.Epoch, batch)
 		}
-		if slice.Epoch == sh.w.epoch {
-			sh.w.epoch = 0 // the next record begins a new slice
+		if extent.Epoch == sh.w.epoch {
+			sh.w.epoch = 0 // the next record begins a new extent
 		}
 	}
 	if i := len(before); len(rest) > 0 {
 		s.w.ledger.Trim(rest[0].Epoch, sh.trimmedOf(i, horizon)-sh.trimmedOf(i, was))
 	}
-	sh.w.slices = rest
+	sh.w.extents = rest
 	a.file(sh)
 }
 
-// dropSlices notes that shards have no records any more in an epoch.
-func (a *appender) dropSlices(id uint32, n int, bytes uint64) {
-	a.epochs.DropSlices(id, n, bytes)
+// dropExtents notes that shards have no records any more in an epoch.
+func (a *appender) dropExtents(id uint32, n int, bytes uint64) {
+	a.epochs.DropExtents(id, n, bytes)
 	a.loose[id] = struct{}{}
 }
