@@ -12,10 +12,10 @@ import (
 	"github.com/braidstream/braid/internal/txlog"
 )
 
-// counterLease is how far ahead counters are reserved when acknowledged records
+// counterReserve is how far ahead counters are reserved when acknowledged records
 // may be lost in a crash (Interval and NoSync): their numbers must not be given
 // out again, so a durable bound always lies above them.
-const counterLease = time.Second
+const counterReserve = time.Second
 
 // recordMemtableBytes is about what Pebble's memtable needs for a record beside
 // its key and value: the node of a skip list.
@@ -51,7 +51,7 @@ type appender struct {
 	charged    []*Shard        // to which the current one puts
 	now        uint64          // of this group: the wall clock, but never behind the retention clock
 	last       uint64          // the last counter given out
-	lease      uint64          // counters up to here are reserved; unused in Sync mode
+	reserved   uint64          // counters up to here are reserved; unused in Sync mode
 	nextStream uint32
 
 	// current are the shards with records in the open epoch, and perhaps others.
@@ -98,7 +98,7 @@ func (a *appender) nextCounter() uint64 {
 // boundCounters stores a bound on all counters given out so far. Whoever removes
 // records calls it in the same batch: the removed ones bound nothing any more.
 func (a *appender) boundCounters(batch *kv.Batch) {
-	batch.Set(layout.ClockKey(), a.clockRow(max(a.last, a.lease)))
+	batch.Set(layout.ClockKey(), a.clockRow(max(a.last, a.reserved)))
 }
 
 // clockRow is the row that bounds all counters by counter.
@@ -109,11 +109,11 @@ func (a *appender) clockRow(counter uint64) []byte {
 // reserve makes sure that no counter of this group can be given out again, also
 // when a crash takes the group back.
 func (a *appender) reserve(batch *kv.Batch) {
-	if a.mode == Sync || a.last <= a.lease {
+	if a.mode == Sync || a.last <= a.reserved {
 		return
 	}
-	a.lease = a.last + uint64(counterLease)
-	batch.Set(layout.ClockKey(), a.clockRow(a.lease))
+	a.reserved = a.last + uint64(counterReserve)
+	batch.Set(layout.ClockKey(), a.clockRow(a.reserved))
 	a.sync = true
 }
 

@@ -44,14 +44,14 @@ func (e *CorruptError) Error() string {
 // Unwrap returns Err.
 func (e *CorruptError) Unwrap() error { return e.Err }
 
-// errDamagedRecord is damage of one record that the store returned.
-type errDamagedRecord struct {
+// damagedRecordError is damage of one record that the store returned.
+type damagedRecordError struct {
 	counter uint64
 	cause   error
 }
 
-func (e *errDamagedRecord) Error() string { return e.cause.Error() }
-func (e *errDamagedRecord) Unwrap() error { return e.cause }
+func (e *damagedRecordError) Error() string { return e.cause.Error() }
+func (e *damagedRecordError) Unwrap() error { return e.cause }
 
 // isCorrupt reports whether an error, of this package or one below, is of bytes
 // that are not what was written.
@@ -81,7 +81,7 @@ func (db *DB) noteDamage(epoch uint32) {
 // before any record that can be read.
 func (sh *Shard) damaged(ctx context.Context, from uint64, tip tail.Tip, extents epoch.Extents, cause error) error {
 	next := tip.LastCounter + 1
-	var record *errDamagedRecord
+	var record *damagedRecordError
 	if errors.As(cause, &record) {
 		next = record.counter + 1
 	} else {
@@ -167,9 +167,9 @@ func (sh *Shard) resume(s epoch.Extent, from, last, step uint64) (counter uint64
 	return counter, found, nil
 }
 
-// errMissingKey is a data key that a page needs and does not have, and the counter
+// missingKeyError is a data key that a page needs and does not have, and the counter
 // of the record that needs it.
-type errMissingKey struct {
+type missingKeyError struct {
 	number  uint32
 	counter uint64
 }

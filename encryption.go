@@ -98,13 +98,13 @@ func (a *appender) addDataKey(s *Stream, key *newDataKey, batch *kv.Batch) error
 	return nil
 }
 
-func (e *errNoDataKey) Error() string { return "the stream needs a new data key" }
+func (e *noDataKeyError) Error() string { return "the stream needs a new data key" }
 
 // canSeal returns nil if records can be put to the stream: it does not encrypt,
 // or has the data key for it.
 func (a *appender) canSeal(s *Stream) error {
 	if keyID := s.w.settings.keyID; keyID != "" && !s.w.sealer.usable(keyID, a.moment) {
-		return &errNoDataKey{s}
+		return &noDataKeyError{s}
 	}
 	return nil
 }
@@ -139,7 +139,7 @@ func (s *Stream) renewDataKey(ctx context.Context) error {
 	})
 }
 
-func (e *errMissingKey) Error() string {
+func (e *missingKeyError) Error() string {
 	return fmt.Sprintf("data key %d was not decrypted yet", e.number)
 }
 
@@ -178,14 +178,14 @@ func (s *Stream) pruneDataKeys(batch *kv.Batch) {
 	}
 }
 
-// errNoDataKey refuses a request that needs a data key that there is not yet. Who
+// noDataKeyError refuses a request that needs a data key that there is not yet. Who
 // made it renews the key and asks again.
-type errNoDataKey struct{ stream *Stream }
+type noDataKeyError struct{ stream *Stream }
 
-// renewDataKey gives the stream of an errNoDataKey a data key, unless somebody
+// renewDataKey gives the stream of a noDataKeyError a data key, unless somebody
 // else has done so meanwhile. It returns any other error as it is.
 func (db *DB) renewDataKey(ctx context.Context, err error) error {
-	var missing *errNoDataKey
+	var missing *noDataKeyError
 	if !errors.As(err, &missing) {
 		return err
 	}

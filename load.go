@@ -52,10 +52,10 @@ type loader struct {
 	rows    map[uint32]*layout.StreamRow
 	shards  map[uint32][]*Shard
 	epochs  *epoch.Index
-	last    uint64    // the highest counter that anything speaks of
-	now     uint64    // the wall clock; 0 while nothing depends on it
-	current []*Shard  // with records in the open epoch
-	lost    []lostEnd // of shards whose end is not known
+	last    uint64       // the highest counter that anything speaks of
+	now     uint64       // the wall clock; 0 while nothing depends on it
+	current []*Shard     // with records in the open epoch
+	unknown []unknownEnd // of shards whose end is not known
 }
 
 // load builds the state of the database from the store.
@@ -65,7 +65,7 @@ func (db *DB) load() error {
 	if err := l.run(db.store); err != nil {
 		return err
 	}
-	for _, lost := range l.lost {
+	for _, lost := range l.unknown {
 		db.opts.Logger.Error("the last records of a shard are damaged, and how many there were is lost", "shard", lost.shard.String(), "from_ordinal", lost.end.Ordinal-1)
 	}
 	a := &appender{
@@ -276,7 +276,7 @@ func (l *loader) loadTips(r kv.Reader) error {
 					l.epochs.Grow(int(end.Offset-last.FirstOffset) + records*(layout.RecordKeyBytes+layout.MaxRecordOverhead+recordMemtableBytes))
 				}
 				if lost {
-					l.lost = append(l.lost, lostEnd{sh, end})
+					l.unknown = append(l.unknown, unknownEnd{sh, end})
 					continue
 				}
 			}
@@ -284,22 +284,22 @@ func (l *loader) loadTips(r kv.Reader) error {
 			l.last = max(l.last, end.Counter-min(end.Counter, 1))
 		}
 	}
-	if len(l.lost) == 0 {
+	if len(l.unknown) == 0 {
 		return nil
 	}
 	// What was lost may have had any number that was given out by now, which is in
 	// no later epoch. So it cannot meet a new one.
 	l.last = max(l.last, l.now)
-	for _, lost := range l.lost {
+	for _, lost := range l.unknown {
 		lost.end.Counter = l.last + 1
 		lost.shard.setTip(lost.end)
 	}
 	return nil
 }
 
-// lostEnd is a shard whose last records cannot be read or counted, and what comes
+// unknownEnd is a shard whose last records cannot be read or counted, and what comes
 // before them.
-type lostEnd struct {
+type unknownEnd struct {
 	shard *Shard
 	end   layout.Horizon
 }

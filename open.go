@@ -183,7 +183,7 @@ func (db *DB) CloseContext(ctx context.Context) error {
 }
 
 // saveEnd stores the exact last counter, so that the next open need not jump ahead
-// to the end of a lease, and where the shards end, so that it need not rely on
+// to the end of what was reserved, and where the shards end, so that it need not rely on
 // their last records. The committer has ended: its state is ours.
 //
 // It waits a while only. If the disk is full or gives no answer then Close of the

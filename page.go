@@ -82,7 +82,7 @@ func (sh *Shard) page(ctx context.Context, q pageQuery, buf []layout.Record) (pa
 		if sh.stream.deleted.Load() {
 			return page{}, ErrStreamNotFound
 		}
-		var missing *errMissingKey
+		var missing *missingKeyError
 		if errors.As(err, &missing) {
 			err = sh.stream.openDataKey(ctx, missing.number)
 			if err == nil {
@@ -268,7 +268,7 @@ func (b *pageBuilder) add(it *kv.Iter) error {
 		if err := it.Error(); err != nil {
 			return err // the value could not be read
 		}
-		return &errDamagedRecord{key.Counter, corrupt(err)}
+		return &damagedRecordError{key.Counter, corrupt(err)}
 	}
 	b.bytes -= stored.Size()
 	if b.bytes < 0 && len(b.records) > b.start {
@@ -306,14 +306,14 @@ func (b *pageBuilder) open(key []byte, stored *layout.StoredRecord) error {
 	dataKey := b.stream.dataKey(stored.DataKey)
 	if dataKey == nil {
 		place, err := layout.DecodeRecordKey(key)
-		return errors.Join(err, &errMissingKey{stored.DataKey, place.Counter})
+		return errors.Join(err, &missingKeyError{stored.DataKey, place.Counter})
 	}
 	if b.seal == nil {
 		b.seal = new(layout.SealScratch)
 	}
 	if err := dataKey.Open(key, stored, b.seal); err != nil {
 		place, _ := layout.DecodeRecordKey(key) // which has been decoded before
-		return &errDamagedRecord{place.Counter, corrupt(err)}
+		return &damagedRecordError{place.Counter, corrupt(err)}
 	}
 	return nil
 }

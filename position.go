@@ -218,11 +218,3 @@ func (p Position) concrete() bound {
 		return bound{from: 1}
 	}
 }
-
-// fixed replaces Latest by the number that stands for it now.
-func (p Position) fixed(latest func() bound, number func(uint64) SequenceNumber) Position {
-	if p.kind != kindLatest {
-		return p
-	}
-	return Position{kind: kindAfterSequence, number: number(latest().from - 1)}
-}

@@ -36,22 +36,24 @@ func (s *Stream) PutRecord(ctx context.Context, partitionKey string, data []byte
 	if err := entry.validate(s.settings.Load().maxData, ""); err != nil {
 		return PutResult{}, wrapError("put record", s.name, err)
 	}
-	r := s.db.takeRequest()
-	r.op.stream = s
-	r.op.single[0] = preparePut(&entry, make([]byte, payloadBytes(&entry)), s.encrypts())
-	r.op.puts = r.op.single[:]
-	if err := s.commitPuts(ctx, r); err != nil {
-		if err = s.db.renewDataKey(ctx, err); err == nil {
-			return s.PutRecord(ctx, partitionKey, data)
+	for {
+		r := s.db.takeRequest()
+		r.op.stream = s
+		r.op.single[0] = preparePut(&entry, make([]byte, payloadBytes(&entry)), s.encrypts())
+		r.op.puts = r.op.single[:]
+		err := s.commitPuts(ctx, r)
+		if err == nil {
+			result := r.op.single[0].result()
+			s.db.releaseRequest(r)
+			if result.Err != nil {
+				return PutResult{}, wrapError("put record", s.name, result.Err)
+			}
+			return result, nil
 		}
-		return PutResult{}, wrapError("put record", s.name, err)
+		if err = s.db.renewDataKey(ctx, err); err != nil { // else it was refused for want of one
+			return PutResult{}, wrapError("put record", s.name, err)
+		}
 	}
-	result := r.op.single[0].result()
-	s.db.releaseRequest(r)
-	if result.Err != nil {
-		return PutResult{}, wrapError("put record", s.name, result.Err)
-	}
-	return result, nil
 }
 
 // PutRecords appends several records with one commit: they are all stored or
@@ -75,23 +77,25 @@ func (s *Stream) PutRecords(ctx context.Context, entries []Entry) ([]PutResult, 
 	if len(entries) == 0 {
 		return nil, nil
 	}
-	r := s.db.takeRequest()
-	r.op.stream = s
-	r.op.puts = preparePuts(r.op.many, entries, total, s.encrypts())
-	r.op.many = r.op.puts
-	if err := s.commitPuts(ctx, r); err != nil {
-		if err = s.db.renewDataKey(ctx, err); err == nil {
-			return s.PutRecords(ctx, entries)
+	for {
+		r := s.db.takeRequest()
+		r.op.stream = s
+		r.op.puts = preparePuts(r.op.many, entries, total, s.encrypts())
+		r.op.many = r.op.puts
+		err := s.commitPuts(ctx, r)
+		if err == nil {
+			results := make([]PutResult, len(entries))
+			for i := range results {
+				results[i] = r.op.puts[i].result()
+				results[i].Err = wrapError("put records", s.name, results[i].Err)
+			}
+			s.db.releaseRequest(r)
+			return results, nil
 		}
-		return nil, wrapError("put records", s.name, err)
+		if err = s.db.renewDataKey(ctx, err); err != nil { // else they were refused for want of one
+			return nil, wrapError("put records", s.name, err)
+		}
 	}
-	results := make([]PutResult, len(entries))
-	for i := range results {
-		results[i] = r.op.puts[i].result()
-		results[i].Err = wrapError("put records", s.name, results[i].Err)
-	}
-	s.db.releaseRequest(r)
-	return results, nil
 }
 
 // PutRecordWait is [Stream.PutRecord] that, when the shard's budget is used up,

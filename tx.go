@@ -106,7 +106,7 @@ func (db *DB) Update(ctx context.Context, fn func(*Tx) error) error {
 			defer giveTurn(db.turn)
 		}
 		again, err := db.update(ctx, fn)
-		var missing *errNoDataKey
+		var missing *noDataKeyError
 		if errors.As(err, &missing) { // the transaction has ended: it holds nothing while this waits
 			err = wrapError("update", "", db.renewDataKey(ctx, missing))
 			again = err == nil

@@ -13,6 +13,7 @@
 package epoch
 
 import (
+	"cmp"
 	"math"
 	"slices"
 	"sort"
@@ -154,7 +155,7 @@ func (x *Index) Remove(id uint32) {
 
 func (x *Index) find(id uint32) int {
 	i, found := slices.BinarySearchFunc(x.epochs, id, func(e state, id uint32) int {
-		return int(int64(e.id) - int64(id))
+		return cmp.Compare(e.id, id)
 	})
 	if !found {
 		return -1

@@ -1,6 +1,9 @@
 package epoch
 
-import "slices"
+import (
+	"cmp"
+	"slices"
+)
 
 // Ledger is what one stream has in each epoch, summed up over its shards, so that
 // nobody has to look at all shards to know. The committer owns it.
@@ -111,5 +114,5 @@ func (l *Ledger) Spare(limit uint64) (id uint32, ok bool) {
 func (s *Share) kept() uint64 { return s.Bytes - s.Trimmed }
 
 func (l *Ledger) find(id uint32) (i int, found bool) {
-	return slices.BinarySearchFunc(l.shares, id, func(s Share, id uint32) int { return int(int64(s.Epoch) - int64(id)) })
+	return slices.BinarySearchFunc(l.shares, id, func(s Share, id uint32) int { return cmp.Compare(s.Epoch, id) })
 }

@@ -58,12 +58,12 @@ func Open(cfg Config) (*Store, error) {
 	if cfg.ReadOnly {
 		locate = s.locateReadOnly
 	}
-	real, err := locate()
+	located, err := locate()
 	if err != nil {
 		return nil, diskError(err)
 	}
 	s.reporter = newReporter(cfg.Logger)
-	s.guard = guardfs.New(real, guardfs.Config{
+	s.guard = guardfs.New(located, guardfs.Config{
 		Dir:          s.dir,
 		ReserveBytes: cfg.ReserveBytes,
 		OnSpace:      s.onSpace,
