@@ -83,6 +83,49 @@ func (a *appender) applyPuts(op *putOp, batch *kv.Batch) error {
 	return nil
 }
 
+// applyTx checks what the transaction read, and adds what it wrote.
+func (a *appender) applyTx(op *txOp, batch *kv.Batch) error {
+	for i := range op.puts {
+		if op.puts[i].stream.w.deleted {
+			return fmt.Errorf("%w: %s", ErrStreamNotFound, op.puts[i].stream.name)
+		}
+		if err := a.canSeal(op.puts[i].stream); err != nil {
+			return err
+		}
+	}
+	if a.txs.Conflicts(op.version, op.reads, op.ranges) {
+		return errConflict
+	}
+	if err := a.admitAll(op.puts); err != nil {
+		return err
+	}
+	for i := range op.puts {
+		p := &op.puts[i]
+		sh := p.stream.w.topology.route(p.put.hash)
+		if p.stream.w.settings.capacity.Mode == OnDemand {
+			a.observe(sh, &p.put)
+		}
+		a.place(sh, &p.put, batch)
+	}
+	if len(op.writes) == 0 {
+		return nil
+	}
+	a.txs.Add(maps.Keys(op.writes))
+	a.writesKeys = true
+	onLease := a.db.onLease.Load()
+	for key, w := range op.writes {
+		if w.value == nil {
+			batch.Delete([]byte(key))
+		} else {
+			batch.Set([]byte(key), w.value)
+		}
+		if onLease != nil && layout.IsLeaseKey(key) {
+			a.publish = append(a.publish, func() { (*onLease)([]byte(key), w.value) })
+		}
+	}
+	return nil
+}
+
 // place gives the record its place in the shard. It is written with the group.
 func (a *appender) place(sh *Shard, p *put, batch *kv.Batch) {
 	if len(a.touched) == 0 && (a.epochs.Full(a.now) || a.db.damaged.Load() >= a.epochs.Open()) { // a group is all in one epoch
@@ -225,47 +268,4 @@ func (a *appender) publishShard(sh *Shard) {
 		s.w.touched = true
 		a.streams = append(a.streams, s)
 	}
-}
-
-// applyTx checks what the transaction read, and adds what it wrote.
-func (a *appender) applyTx(op *txOp, batch *kv.Batch) error {
-	for i := range op.puts {
-		if op.puts[i].stream.w.deleted {
-			return fmt.Errorf("%w: %s", ErrStreamNotFound, op.puts[i].stream.name)
-		}
-		if err := a.canSeal(op.puts[i].stream); err != nil {
-			return err
-		}
-	}
-	if a.txs.Conflicts(op.version, op.reads, op.ranges) {
-		return errConflict
-	}
-	if err := a.admitAll(op.puts); err != nil {
-		return err
-	}
-	for i := range op.puts {
-		p := &op.puts[i]
-		sh := p.stream.w.topology.route(p.put.hash)
-		if p.stream.w.settings.capacity.Mode == OnDemand {
-			a.observe(sh, &p.put)
-		}
-		a.place(sh, &p.put, batch)
-	}
-	if len(op.writes) == 0 {
-		return nil
-	}
-	a.txs.Add(maps.Keys(op.writes))
-	a.writesKeys = true
-	onLease := a.db.onLease.Load()
-	for key, w := range op.writes {
-		if w.value == nil {
-			batch.Delete([]byte(key))
-		} else {
-			batch.Set([]byte(key), w.value)
-		}
-		if onLease != nil && layout.IsLeaseKey(key) {
-			a.publish = append(a.publish, func() { (*onLease)([]byte(key), w.value) })
-		}
-	}
-	return nil
 }

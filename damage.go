@@ -166,10 +166,3 @@ func (sh *Shard) resume(s epoch.Extent, from, last, step uint64) (counter uint64
 	}
 	return counter, found, nil
 }
-
-// missingKeyError is a data key that a page needs and does not have, and the counter
-// of the record that needs it.
-type missingKeyError struct {
-	number  uint32
-	counter uint64
-}

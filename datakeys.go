@@ -154,3 +154,14 @@ func (s *Stream) openInTurn(ctx context.Context, number uint32) error {
 	s.keys.opened[number] = key
 	return nil
 }
+
+// missingKeyError is a data key that a page needs and does not have, and the counter
+// of the record that needs it.
+type missingKeyError struct {
+	number  uint32
+	counter uint64
+}
+
+func (e *missingKeyError) Error() string {
+	return fmt.Sprintf("data key %d was not decrypted yet", e.number)
+}

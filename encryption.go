@@ -98,6 +98,10 @@ func (a *appender) addDataKey(s *Stream, key *newDataKey, batch *kv.Batch) error
 	return nil
 }
 
+// noDataKeyError refuses a request that needs a data key that there is not yet. Who
+// made it renews the key and asks again.
+type noDataKeyError struct{ stream *Stream }
+
 func (e *noDataKeyError) Error() string { return "the stream needs a new data key" }
 
 // canSeal returns nil if records can be put to the stream: it does not encrypt,
@@ -107,6 +111,22 @@ func (a *appender) canSeal(s *Stream) error {
 		return &noDataKeyError{s}
 	}
 	return nil
+}
+
+// renewDataKey gives the stream of a noDataKeyError a data key, unless somebody
+// else has done so meanwhile. It returns any other error as it is.
+func (db *DB) renewDataKey(ctx context.Context, err error) error {
+	var missing *noDataKeyError
+	if !errors.As(err, &missing) {
+		return err
+	}
+	err = missing.stream.renewDataKey(ctx)
+	if errors.Is(err, commit.ErrUnknown) { // of the key; the put was refused
+		if err = context.Cause(ctx); err == nil {
+			err = db.store.Err()
+		}
+	}
+	return err
 }
 
 func (s *Stream) renewDataKey(ctx context.Context) error {
@@ -137,10 +157,6 @@ func (s *Stream) renewDataKey(ctx context.Context) error {
 		}
 		return a.addDataKey(s, key, batch)
 	})
-}
-
-func (e *missingKeyError) Error() string {
-	return fmt.Sprintf("data key %d was not decrypted yet", e.number)
 }
 
 // firstCounter returns a counter that no record of the stream lies below: that of the
@@ -176,24 +192,4 @@ func (s *Stream) pruneDataKeys(batch *kv.Batch) {
 		delete(s.keys.rows, number)
 		delete(s.keys.opened, number)
 	}
-}
-
-// noDataKeyError refuses a request that needs a data key that there is not yet. Who
-// made it renews the key and asks again.
-type noDataKeyError struct{ stream *Stream }
-
-// renewDataKey gives the stream of a noDataKeyError a data key, unless somebody
-// else has done so meanwhile. It returns any other error as it is.
-func (db *DB) renewDataKey(ctx context.Context, err error) error {
-	var missing *noDataKeyError
-	if !errors.As(err, &missing) {
-		return err
-	}
-	err = missing.stream.renewDataKey(ctx)
-	if errors.Is(err, commit.ErrUnknown) { // of the key; the put was refused
-		if err = context.Cause(ctx); err == nil {
-			err = db.store.Err()
-		}
-	}
-	return err
 }

@@ -71,6 +71,14 @@ func (s *Stream) updateRetention(ctx context.Context, period time.Duration, incr
 	})
 }
 
+// lasting makes a period of 0, which means for ever, the longest.
+func lasting(period time.Duration) time.Duration {
+	if period == 0 {
+		return math.MaxInt64
+	}
+	return period
+}
+
 // UpdateRetentionBytes changes how much the stream keeps, as
 // [StreamOptions].RetentionBytes says; 0 means no bound. Errors: as
 // [Stream.UpdateMaxRecordBytes].

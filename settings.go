@@ -5,7 +5,6 @@ import (
 	"context"
 	"fmt"
 	"maps"
-	"math"
 	"slices"
 	"time"
 	"unicode/utf8"
@@ -295,14 +294,6 @@ func hours(d time.Duration) string {
 		return "for ever"
 	}
 	return fmt.Sprintf("%g hours", d.Hours())
-}
-
-// lasting makes a period of 0, which means for ever, the longest.
-func lasting(period time.Duration) time.Duration {
-	if period == 0 {
-		return math.MaxInt64
-	}
-	return period
 }
 
 func validateRetentionBytes(bytes int64) error {
