@@ -8,6 +8,7 @@ import (
 	"github.com/braidstream/braid/internal/companion"
 	"github.com/braidstream/braid/internal/kv"
 	"github.com/braidstream/braid/internal/layout"
+	"github.com/braidstream/braid/internal/txlog"
 )
 
 // This file opens the door to package consumer: see internal/companion.
@@ -124,7 +125,7 @@ func (c companionTx) Delete(key []byte) error {
 }
 
 func (c companionTx) First(lower, upper []byte) (row companion.Row, found bool, err error) {
-	all := keyRange{lower, upper}
+	all := txlog.Range{Start: lower, End: upper}
 	if c.tx.ended {
 		return row, false, errTxEnded
 	}
@@ -132,7 +133,7 @@ func (c companionTx) First(lower, upper []byte) (row companion.Row, found bool, 
 	page, err := reading(c.tx.ctx, func() (scanned, error) { return c.tx.scanPage(all, own, 0) })
 	if err == nil && len(page.items) > 0 {
 		row, found = companion.Row{Key: page.items[0].Key, Value: page.items[0].Value}, true
-		all.end = after(row.Key)
+		all.End = after(row.Key)
 		err = c.tx.grow(len(row.Key) + len(row.Value))
 	}
 	if err == nil {
@@ -143,7 +144,7 @@ func (c companionTx) First(lower, upper []byte) (row companion.Row, found bool, 
 
 func (c companionTx) Scan(lower, upper []byte) iter.Seq2[companion.Row, error] {
 	return func(yield func(companion.Row, error) bool) {
-		err := c.tx.scanRows(keyRange{lower, upper}, func(row KeyValue) bool {
+		err := c.tx.scanRows(txlog.Range{Start: lower, End: upper}, func(row KeyValue) bool {
 			return yield(companion.Row{Key: row.Key, Value: row.Value}, nil)
 		})
 		if err != nil {

@@ -139,7 +139,7 @@ func TestCostDoesNotGrowWithIdleShards(t *testing.T) {
 					looks[n] = db.appender.counts.looks.Load() - before
 					require.NoError(t, db.Close())
 				}
-				require.Equal(t, looks[0], looks[1], "shards, slices and epochs that were looked at")
+				require.Equal(t, looks[0], looks[1], "shards, extents and epochs that were looked at")
 			})
 		})
 	}
@@ -164,8 +164,8 @@ func TestRetentionLooksAtWhatIsDue(t *testing.T) {
 			synctest.Wait()
 			s, err := db.Stream(fmt.Sprint(n))
 			require.NoError(t, err)
-			horizon, slices := s.Shards()[0].view()
-			require.Empty(t, slices, "what has expired is trimmed")
+			horizon, extents := s.Shards()[0].view()
+			require.Empty(t, extents, "what has expired is trimmed")
 			require.EqualValues(t, 1, horizon.Ordinal)
 			require.LessOrEqual(t, db.appender.counts.looks.Load()-before, int64(8))
 		}

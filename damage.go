@@ -44,14 +44,14 @@ func (e *CorruptError) Error() string {
 // Unwrap returns Err.
 func (e *CorruptError) Unwrap() error { return e.Err }
 
-// errDamagedRecord is damage of one record that the store returned.
-type errDamagedRecord struct {
+// damagedRecordError is damage of one record that the store returned.
+type damagedRecordError struct {
 	counter uint64
 	cause   error
 }
 
-func (e *errDamagedRecord) Error() string { return e.cause.Error() }
-func (e *errDamagedRecord) Unwrap() error { return e.cause }
+func (e *damagedRecordError) Error() string { return e.cause.Error() }
+func (e *damagedRecordError) Unwrap() error { return e.cause }
 
 // isCorrupt reports whether an error, of this package or one below, is of bytes
 // that are not what was written.
@@ -79,18 +79,18 @@ func (db *DB) noteDamage(epoch uint32) {
 
 // damaged makes a CorruptError of damage that was met at counter from or above,
 // before any record that can be read.
-func (sh *Shard) damaged(ctx context.Context, from uint64, tip tail.Tip, slices epoch.Slices, cause error) error {
+func (sh *Shard) damaged(ctx context.Context, from uint64, tip tail.Tip, extents epoch.Extents, cause error) error {
 	next := tip.LastCounter + 1
-	var record *errDamagedRecord
+	var record *damagedRecordError
 	if errors.As(cause, &record) {
 		next = record.counter + 1
 	} else {
-		for i, s := range slices.From(from) {
-			rest := slices.From(from)[i+1:]
+		for i, s := range extents.From(from) {
+			rest := extents.From(from)[i+1:]
 			if s.FirstCounter > tip.LastCounter {
 				break
 			}
-			counter, err := reading(ctx, func() (uint64, error) { return sh.resume(s, from, tip.LastCounter, sliceStep(s, rest, tip)) })
+			counter, err := reading(ctx, func() (uint64, error) { return sh.resume(s, from, tip.LastCounter, extentStep(s, rest, tip)) })
 			if err != nil {
 				return err
 			}
@@ -103,8 +103,8 @@ func (sh *Shard) damaged(ctx context.Context, from uint64, tip tail.Tip, slices 
 	return &CorruptError{Shard: sh.id, FirstLost: sh.number(from), FirstAvailable: sh.number(next), Err: cause}
 }
 
-// sliceStep returns by how much counters go up, roughly, in a block of the slice.
-func sliceStep(s epoch.Slice, rest epoch.Slices, tip tail.Tip) uint64 {
+// extentStep returns by how much counters go up, roughly, in a block of the extent.
+func extentStep(s epoch.Extent, rest epoch.Extents, tip tail.Tip) uint64 {
 	const block = 64 << 10 // two, for the first step is to get past one
 	end, counter := tip.Offset, tip.LastCounter
 	if len(rest) > 0 {
@@ -115,16 +115,16 @@ func sliceStep(s epoch.Slice, rest epoch.Slices, tip tail.Tip) uint64 {
 }
 
 // resumeTries is how often resume looks a few blocks ahead before it goes to the
-// slice's end. Pebble takes up to half a second for each look at a damaged block.
+// extent's end. Pebble takes up to half a second for each look at a damaged block.
 const resumeTries = 4
 
-// resume returns the counter of a record of the slice, behind the damage that a
+// resume returns the counter of a record of the extent, behind the damage that a
 // reader met at counter from or above, at which the reader can go on; 0 if there is
 // none. It looks behind the damage, up to counter last, goes back from there to the
 // first record that can be read without a break, and makes sure that it is found from
 // the front. step is how far it looks at first. An error that is not damage is its
 // caller's: what could not be looked at must not be taken for lost.
-func (sh *Shard) resume(s epoch.Slice, from, last, step uint64) (counter uint64, err error) {
+func (sh *Shard) resume(s epoch.Extent, from, last, step uint64) (counter uint64, err error) {
 	key := layout.RecordKey{Epoch: s.Epoch, Stream: sh.stream.number, Shard: sh.index, Counter: from}
 	lower := key.Bytes()
 	key.Counter = last + 1
@@ -148,7 +148,7 @@ func (sh *Shard) resume(s epoch.Slice, from, last, step uint64) (counter uint64,
 		return look(it.SeekGE(key.Bytes()))
 	}
 	ok := false
-	if from < s.FirstCounter { // the damage may have ended with the slice before
+	if from < s.FirstCounter { // the damage may have ended with the extent before
 		ok = look(it.First())
 	}
 	for n := 0; !ok && n < resumeTries && step <= last-from; n++ {
@@ -199,39 +199,4 @@ func lowestReached(back []uint64, reach func(counter uint64) bool) uint64 {
 		}
 	}
 	return back[good]
-}
-
-// borderAt returns the horizon that trims all records before counter, where the
-// last of them, in the i-th slice, cannot be read: the first that stays tells as
-// much. If it cannot be read either, the error is cause.
-func (sh *Shard) borderAt(counter uint64, slices epoch.Slices, i int, cause error) (layout.Horizon, error) {
-	if i+1 < len(slices) && counter <= slices[i+1].FirstCounter { // none of the slice stays
-		next := slices[i+1]
-		return layout.Horizon{Counter: counter, Ordinal: next.FirstOrdinal, Offset: next.FirstOffset}, nil
-	}
-	key := layout.RecordKey{Epoch: slices[i].Epoch, Stream: sh.stream.number, Shard: sh.index, Counter: counter}
-	lower := key.Bytes()
-	key.Counter = maxCounter + 1
-	it, err := sh.stream.db.store.NewIter(lower, key.Bytes())
-	if err != nil {
-		return layout.Horizon{}, cause
-	}
-	defer it.Close() // its error is of the damage, as cause is
-	if !it.First() {
-		return layout.Horizon{}, cause
-	}
-	stored, err := layout.DecodeRecord(it.Key(), it.Value())
-	if err != nil {
-		return layout.Horizon{}, cause
-	}
-	return layout.Horizon{Counter: counter, Ordinal: stored.Ordinal, Offset: stored.Offset}, nil
-}
-
-// sliceBefore returns the horizon at the beginning of the slice that holds the
-// counter: what a trim that cannot be told exactly removes for certain.
-func sliceBefore(counter uint64, horizon layout.Horizon, slices epoch.Slices) layout.Horizon {
-	if s := slices.From(counter); len(s) > 0 && s[0].FirstCounter > horizon.Counter && s[0].FirstCounter <= counter {
-		return layout.Horizon{Counter: s[0].FirstCounter, Ordinal: s[0].FirstOrdinal, Offset: s[0].FirstOffset}
-	}
-	return horizon
 }

@@ -590,11 +590,11 @@ func damageSource(t *testing.T) (*vfs.MemFS, []storedRecord) {
 	var want []storedRecord
 	for _, s := range streams {
 		for _, sh := range s.Shards() {
-			_, slices := sh.view()
+			_, extents := sh.view()
 			records, told := readAround(t, sh, TrimHorizon())
 			require.Empty(t, told)
 			for _, r := range records {
-				epoch := slices.From(r.SequenceNumber.counter())[0].Epoch
+				epoch := extents.From(r.SequenceNumber.counter())[0].Epoch
 				want = append(want, storedRecord{s.Name(), sh.ID(), epoch, r.SequenceNumber, r.Data})
 			}
 		}
@@ -696,6 +696,7 @@ func TestDamageKeepsNoSpaceElsewhere(t *testing.T) {
 	require.NoError(t, err)
 	require.NoError(t, db.DeleteStream(ctx, "dead"))
 	damaged := make(map[uint32]bool)
+	reclaimer := &reclaimer{db: db, damaged: damaged}
 	returnSpace := func() error { // looks at all epochs
 		require.NoError(t, db.control(ctx, func(a *appender, _ *kv.Batch) (func(), error) {
 			for _, id := range a.epochs.IDs() {
@@ -703,10 +704,10 @@ func TestDamageKeepsNoSpaceElsewhere(t *testing.T) {
 			}
 			return nil, nil
 		}))
-		return db.returnSpace(ctx, damaged)
+		return reclaimer.returnSpace(ctx)
 	}
 	cutEpochs := func() (ids []uint32) {
-		cuts, err := db.loadCuts()
+		cuts, err := reclaimer.loadCuts()
 		require.NoError(t, err)
 		for _, c := range cuts {
 			ids = append(ids, c.epoch)

@@ -2,14 +2,11 @@ package braid
 
 import (
 	"context"
-	"crypto/rand"
 	"errors"
 	"fmt"
 	"maps"
 	"math"
 	"slices"
-	"sync"
-	"time"
 	"unicode/utf8"
 
 	"github.com/braidstream/braid/internal/commit"
@@ -25,30 +22,6 @@ import (
 // Invariant: a data key encrypts only in the process run that made it. So no two
 // records are encrypted with one key and one counter, neither after a crash, nor
 // in a copy of the database, nor when the clock goes back.
-
-// KeyProvider has the keys that data keys are encrypted with, such as a service
-// or a [KeyRing]. Its methods may be called from any number of goroutines, and
-// should return when the context ends.
-type KeyProvider interface {
-	// DescribeKey looks a key up. It returns the id by which WrapKey and
-	// UnwrapKey will always find that key, which is the given one unless that is
-	// an alias. An error that matches [ErrInvalidArgument] says that there is no
-	// such key.
-	DescribeKey(ctx context.Context, keyID string) (id string, err error)
-
-	// WrapKey encrypts a data key of 32 bytes with the key of that id.
-	WrapKey(ctx context.Context, keyID string, dataKey []byte) (wrapped []byte, err error)
-
-	// UnwrapKey is the inverse of WrapKey.
-	UnwrapKey(ctx context.Context, keyID string, wrapped []byte) (dataKey []byte, err error)
-}
-
-const (
-	maxKeyIDChars = 2048 // Kinesis: KeyId
-
-	// dataKeyLifetime is how long a data key encrypts before it is replaced.
-	dataKeyLifetime = 24 * time.Hour
-)
 
 // StartEncryption makes the stream encrypt what is put from now on: partition
 // keys, explicit hash keys and data, with AES-256-GCM, by data keys that
@@ -107,135 +80,43 @@ func (s *Stream) StopEncryption(ctx context.Context) error {
 // when the committer comes to it.
 func (s *Stream) encrypts() bool { return s.settings.Load().keyID != "" }
 
-// dataKeys are a stream's, as they are stored, and those that were decrypted.
-type dataKeys struct {
-	turn chan struct{} // holds a token unless somebody calls the provider
-
-	mu     sync.Mutex // guards the fields below
-	rows   map[uint32]layout.DataKeyRow
-	opened map[uint32]*layout.DataKey
-}
-
-// sealer is the data key that encrypts.
-type sealer struct {
-	*layout.DataKey
-	keyID string    // as it was given
-	made  time.Time // in this run of the process
-}
-
-// usable reports whether the data key can encrypt what is put at that moment.
-func (k *sealer) usable(keyID string, now time.Time) bool {
-	return k.DataKey != nil && k.keyID == keyID && now.Sub(k.made) < dataKeyLifetime
-}
-
-func newDataKeys() dataKeys {
-	return dataKeys{turn: newTurn(), rows: make(map[uint32]layout.DataKeyRow), opened: make(map[uint32]*layout.DataKey)}
-}
-
-// newDataKey is a data key that is not stored yet.
-type newDataKey struct {
-	keyID  string // as it was given
-	row    layout.DataKeyRow
-	secret []byte
-}
-
-// lastDataKey returns the number of the newest data key that is encrypted with the
-// key of that id.
-func (s *Stream) lastDataKey(id string) (number uint32, found bool) {
-	s.keys.mu.Lock()
-	defer s.keys.mu.Unlock()
-	for n, row := range s.keys.rows {
-		if row.KeyID == id && (!found || n > number) {
-			number, found = n, true
-		}
-	}
-	return number, found
-}
-
-// makeDataKey makes a data key and has it encrypted. The caller has the turn.
-func (s *Stream) makeDataKey(ctx context.Context, keyID string) (*newDataKey, error) {
-	provider := s.db.opts.KeyProvider
-	if provider == nil {
-		return nil, fmt.Errorf("%w: the database was opened without a KeyProvider, and the stream encrypts with %q", ErrKeyUnavailable, keyID)
-	}
-	id, err := provider.DescribeKey(ctx, keyID)
-	if errors.Is(err, ErrInvalidArgument) {
-		rule := "must be the id of a key that the KeyProvider has"
-		var invalid *InvalidArgumentError
-		if errors.As(err, &invalid) {
-			rule = invalid.Rule // the provider knows better
-		}
-		return nil, &InvalidArgumentError{"KeyID", fmt.Sprintf("%.64q", keyID), rule}
-	}
-	if err != nil {
-		return nil, keyUnavailable("describe", keyID, err)
-	}
-	// A key that took the place of another under the same id would make records
-	// that nobody can read next to those before. So the last data key has to open.
-	if number, found := s.lastDataKey(id); found {
-		if err := s.openInTurn(ctx, number); err != nil {
-			return nil, err
-		}
-	}
-	secret := make([]byte, layout.DataKeyBytes)
-	_, _ = rand.Read(secret) // never fails
-	wrapped, err := provider.WrapKey(ctx, id, slices.Clone(secret))
-	if err != nil {
-		return nil, keyUnavailable("wrap", id, err)
-	}
-	row := layout.DataKeyRow{KeyID: id, Wrapped: slices.Clone(wrapped), Check: layout.DataKeyCheck(secret)}
-	return &newDataKey{keyID: keyID, row: row, secret: secret}, nil
-}
-
-// keyUnavailable says that the provider has failed. That it does not know a key is
-// no invalid argument of whoever puts or reads.
-func keyUnavailable(op, keyID string, err error) error {
-	switch {
-	case errors.Is(err, ErrInvalidArgument):
-		return fmt.Errorf("%w: %s with %q: %v", ErrKeyUnavailable, op, keyID, err)
-	case errors.Is(err, ErrKeyUnavailable): // the provider says so itself
-		return fmt.Errorf("%s with %q: %w", op, keyID, err)
-	}
-	return fmt.Errorf("%w: %s with %q: %w", ErrKeyUnavailable, op, keyID, err)
-}
-
 // addDataKey makes the data key the one that encrypts. The caller saves the
 // stream's row, in the same commit.
 func (a *appender) addDataKey(s *Stream, key *newDataKey, batch *kv.Batch) error {
-	number := s.nextDataKey
+	number := s.w.nextDataKey
 	dataKey, err := layout.NewDataKey(number, s.db.store.ID(), key.secret)
 	if err != nil {
 		return err
 	}
-	s.nextDataKey++
+	s.w.nextDataKey++
 	key.row.Created = a.nextCounter()
 	batch.Set(layout.DataKeyKey(s.number, number), key.row.Encode(s.number, number))
-	s.sealer = sealer{DataKey: dataKey, keyID: key.keyID, made: a.moment}
+	s.w.sealer = sealer{DataKey: dataKey, keyID: key.keyID, made: a.moment}
 	s.keys.mu.Lock()
 	defer s.keys.mu.Unlock()
 	s.keys.rows[number], s.keys.opened[number] = key.row, dataKey
 	return nil
 }
 
-// errNoDataKey refuses a request that needs a data key that there is not yet. Who
+// noDataKeyError refuses a request that needs a data key that there is not yet. Who
 // made it renews the key and asks again.
-type errNoDataKey struct{ stream *Stream }
+type noDataKeyError struct{ stream *Stream }
 
-func (e *errNoDataKey) Error() string { return "the stream needs a new data key" }
+func (e *noDataKeyError) Error() string { return "the stream needs a new data key" }
 
 // canSeal returns nil if records can be put to the stream: it does not encrypt,
 // or has the data key for it.
 func (a *appender) canSeal(s *Stream) error {
-	if keyID := s.config.keyID; keyID != "" && !s.sealer.usable(keyID, a.moment) {
-		return &errNoDataKey{s}
+	if keyID := s.w.settings.keyID; keyID != "" && !s.w.sealer.usable(keyID, a.moment) {
+		return &noDataKeyError{s}
 	}
 	return nil
 }
 
-// renewDataKey gives the stream of an errNoDataKey a data key, unless somebody
+// renewDataKey gives the stream of a noDataKeyError a data key, unless somebody
 // else has done so meanwhile. It returns any other error as it is.
 func (db *DB) renewDataKey(ctx context.Context, err error) error {
-	var missing *errNoDataKey
+	var missing *noDataKeyError
 	if !errors.As(err, &missing) {
 		return err
 	}
@@ -257,7 +138,7 @@ func (s *Stream) renewDataKey(ctx context.Context) error {
 	keyID := s.settings.Load().keyID
 	needed := false
 	err := db.control(ctx, func(a *appender, _ *kv.Batch) (func(), error) {
-		needed = !s.gone && a.canSeal(s) != nil
+		needed = !s.w.deleted && a.canSeal(s) != nil
 		return nil, nil
 	})
 	if err != nil || !needed || keyID == "" {
@@ -278,76 +159,17 @@ func (s *Stream) renewDataKey(ctx context.Context) error {
 	})
 }
 
-// errMissingKey is a data key that a page needs and does not have, and the counter
-// of the record that needs it.
-type errMissingKey struct {
-	number  uint32
-	counter uint64
-}
-
-func (e *errMissingKey) Error() string {
-	return fmt.Sprintf("data key %d was not decrypted yet", e.number)
-}
-
-// dataKey returns the data key of that number, nil if it was not decrypted yet.
-func (s *Stream) dataKey(number uint32) *layout.DataKey {
-	s.keys.mu.Lock()
-	defer s.keys.mu.Unlock()
-	return s.keys.opened[number]
-}
-
-// openDataKey has the data key of that number decrypted.
-func (s *Stream) openDataKey(ctx context.Context, number uint32) error {
-	if err := wait(ctx, s.db, s.keys.turn); err != nil {
-		return err
-	}
-	defer giveTurn(s.keys.turn)
-	return s.openInTurn(ctx, number)
-}
-
-// openInTurn is openDataKey for who has the turn.
-func (s *Stream) openInTurn(ctx context.Context, number uint32) error {
-	if s.dataKey(number) != nil {
-		return nil // somebody else was faster
-	}
-	s.keys.mu.Lock()
-	row, found := s.keys.rows[number]
-	s.keys.mu.Unlock()
-	provider := s.db.opts.KeyProvider
-	switch {
-	case !found:
-		return fmt.Errorf("%w: data key %d", ErrDataLoss, number)
-	case provider == nil:
-		return fmt.Errorf("%w: the database was opened without a KeyProvider, and the records are encrypted with %q", ErrKeyUnavailable, row.KeyID)
-	}
-	secret, err := provider.UnwrapKey(ctx, row.KeyID, slices.Clone(row.Wrapped))
-	if err != nil {
-		return keyUnavailable("unwrap", row.KeyID, err)
-	}
-	if len(secret) != layout.DataKeyBytes || layout.DataKeyCheck(secret) != row.Check {
-		return fmt.Errorf("%w: what was unwrapped with %q is not the data key", ErrKeyUnavailable, row.KeyID)
-	}
-	key, err := layout.NewDataKey(number, s.db.store.ID(), secret)
-	if err != nil {
-		return err
-	}
-	s.keys.mu.Lock()
-	defer s.keys.mu.Unlock()
-	s.keys.opened[number] = key
-	return nil
-}
-
 // firstCounter returns a counter that no record of the stream lies below: that of the
 // first one, as far as it is known.
 func (s *Stream) firstCounter() uint64 {
-	for it := s.oldest.First(); it != nil; it = s.oldest.First() {
+	for it := s.w.oldest.First(); it != nil; it = s.w.oldest.First() {
 		s.db.appender.counts.looks.Add(1)
 		sh := it.Value
-		first := max(sh.trimmed.Counter, sh.allSlices[0].FirstCounter)
+		first := max(sh.w.horizon.Counter, sh.w.extents[0].FirstCounter)
 		if first <= it.Due() {
 			return first
 		}
-		s.oldest.Set(it, first) // records were trimmed since
+		s.w.oldest.Set(it, first) // records were trimmed since
 	}
 	return math.MaxUint64
 }

@@ -41,7 +41,9 @@ func (sh *Shard) Records(ctx context.Context, from Position) iter.Seq2[Record, e
 //
 // With [Latest], records put after Follow was called are read.
 func (sh *Shard) Follow(ctx context.Context, from Position) iter.Seq2[Record, error] {
-	from = from.fixed(func() bound { b, _ := Latest().inShard(sh); return b }, sh.number)
+	if from.kind == kindLatest {
+		from = Position{kind: kindAfterSequence, number: sh.number(sh.log.LastCounter())}
+	}
 	return func(yield func(Record, error) bool) {
 		err := sh.iterate(ctx, from, true, yield)
 		if err != nil {
@@ -106,8 +108,9 @@ func (s *Stream) Records(ctx context.Context, from Position) iter.Seq2[Record, e
 //
 // With [Latest], records put after Follow was called are read.
 func (s *Stream) Follow(ctx context.Context, from Position) iter.Seq2[Record, error] {
-	number := func(counter uint64) SequenceNumber { return s.topology.Load().shards[0].number(counter) }
-	from = from.fixed(func() bound { b, _ := Latest().inStream(s); return b }, number)
+	if from.kind == kindLatest {
+		from = Position{kind: kindAfterSequence, number: s.topology.Load().shards[0].number(s.db.visible.Load())}
+	}
 	return func(yield func(Record, error) bool) {
 		err := s.iterate(ctx, from, true, yield)
 		if err != nil {
@@ -131,18 +134,10 @@ func (s *Stream) iterate(ctx context.Context, from Position, follow bool, yield 
 			return err
 		}
 		m.countOnAll(to)
-		if err := wait(ctx, s.db, s.signal.Wait(to)); err != nil {
+		if err := wait(ctx, s.db, s.latest.Wait(to)); err != nil {
 			return err
 		}
 	}
-}
-
-// fixed replaces Latest by the number that stands for it now.
-func (p Position) fixed(latest func() bound, number func(uint64) SequenceNumber) Position {
-	if p.kind != kindLatest {
-		return p
-	}
-	return Position{kind: kindAfterSequence, number: number(latest().from - 1)}
 }
 
 // cursor walks a shard page by page.

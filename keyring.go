@@ -14,6 +14,8 @@ import (
 	"unicode/utf8"
 )
 
+const maxKeyIDChars = 2048 // Kinesis: KeyId
+
 // KeyRing is a [KeyProvider] whose keys are in memory, or come from a file. It is
 // never changed: to add a key, make another one with all of them. It is for those
 // who have no key service; the file must be kept apart from the database, and
@@ -147,4 +149,21 @@ func (k *KeyRing) UnwrapKey(_ context.Context, keyID string, wrapped []byte) ([]
 		}
 	}
 	return nil, fmt.Errorf("%w: the key of that id in the ring is not the one that the data key was wrapped with", ErrKeyUnavailable)
+}
+
+// KeyProvider has the keys that data keys are encrypted with, such as a service
+// or a [KeyRing]. Its methods may be called from any number of goroutines, and
+// should return when the context ends.
+type KeyProvider interface {
+	// DescribeKey looks a key up. It returns the id by which WrapKey and
+	// UnwrapKey will always find that key, which is the given one unless that is
+	// an alias. An error that matches [ErrInvalidArgument] says that there is no
+	// such key.
+	DescribeKey(ctx context.Context, keyID string) (id string, err error)
+
+	// WrapKey encrypts a data key of 32 bytes with the key of that id.
+	WrapKey(ctx context.Context, keyID string, dataKey []byte) (wrapped []byte, err error)
+
+	// UnwrapKey is the inverse of WrapKey.
+	UnwrapKey(ctx context.Context, keyID string, wrapped []byte) (dataKey []byte, err error)
 }

@@ -1,7 +1,6 @@
 package braid
 
 import (
-	"cmp"
 	"errors"
 	"fmt"
 
@@ -46,17 +45,17 @@ func verifyStore(r kv.Reader) error {
 }
 
 // loader reads the state of a database from its rows. Rows come in the order of
-// their columns: streams, their shards, epochs, slices.
+// their columns: streams, their shards, epochs, extents.
 type loader struct {
 	clock   layout.ClockRow
 	streams map[uint32]*Stream
 	rows    map[uint32]*layout.StreamRow
 	shards  map[uint32][]*Shard
 	epochs  *epoch.Index
-	last    uint64    // the highest counter that anything speaks of
-	now     uint64    // the wall clock; 0 while nothing depends on it
-	current []*Shard  // with records in the open epoch
-	lost    []lostEnd // of shards whose end is not known
+	last    uint64       // the highest counter that anything speaks of
+	now     uint64       // the wall clock; 0 while nothing depends on it
+	current []*Shard     // with records in the open epoch
+	unknown []unknownEnd // of shards whose end is not known
 }
 
 // load builds the state of the database from the store.
@@ -66,7 +65,7 @@ func (db *DB) load() error {
 	if err := l.run(db.store); err != nil {
 		return err
 	}
-	for _, lost := range l.lost {
+	for _, lost := range l.unknown {
 		db.opts.Logger.Error("the last records of a shard are damaged, and how many there were is lost", "shard", lost.shard.String(), "from_ordinal", lost.end.Ordinal-1)
 	}
 	a := &appender{
@@ -90,14 +89,14 @@ func (db *DB) load() error {
 	a.counts.epochs.Store(int64(l.epochs.Len()))
 	for number, s := range l.streams {
 		s.db = db
-		s.trims.Value = s
-		s.settings.Store(s.config)
-		s.routes = newTopology(l.shards[number], l.rows[number].NextShard, l.rows[number].Expired)
-		s.topology.Store(s.routes)
-		s.signal.Raise(l.last)
+		s.w.trims.Value = s
+		s.settings.Store(s.w.settings)
+		s.w.topology = newTopology(l.shards[number], l.rows[number].NextShard, l.rows[number].Expired)
+		s.topology.Store(s.w.topology)
+		s.latest.Raise(l.last)
 		db.streams[s.name] = s
 		a.names[s.name] = true
-		a.counts.shards.Add(int64(len(s.routes.shards)))
+		a.counts.shards.Add(int64(len(s.w.topology.shards)))
 		a.restoreTrims(s)
 	}
 	for _, id := range a.epochs.IDs() {
@@ -111,7 +110,7 @@ func (l *loader) run(r kv.Reader) error {
 		l.epochs = epoch.NewIndex(1)
 	}
 	l.streams, l.shards, l.rows = make(map[uint32]*Stream), make(map[uint32][]*Shard), make(map[uint32]*layout.StreamRow)
-	steps := []func(kv.Reader) error{l.loadClock, l.loadStreams, l.loadShards, l.loadEpochs, l.loadSlices, l.loadDataKeys, l.loadTips}
+	steps := []func(kv.Reader) error{l.loadClock, l.loadStreams, l.loadShards, l.loadEpochs, l.loadExtents, l.loadDataKeys, l.loadTips}
 	for _, step := range steps {
 		if err := step(r); err != nil {
 			return err
@@ -153,9 +152,8 @@ func (l *loader) loadStreams(r kv.Reader) error {
 			number:         number,
 			name:           row.Name,
 			createdCounter: row.Created,
-			config:         restoreSettings(&row),
 			keys:           newDataKeys(),
-			nextDataKey:    row.NextDataKey,
+			w:              streamWriter{settings: restoreSettings(&row), nextDataKey: row.NextDataKey},
 		}
 		l.rows[number] = &row
 		// A record must not be put below the floor, also if the clock has gone back.
@@ -211,23 +209,23 @@ func (l *loader) loadEpochs(r kv.Reader) error {
 	})
 }
 
-func (l *loader) loadSlices(r kv.Reader) error {
-	lower, upper := layout.SliceSpan()
+func (l *loader) loadExtents(r kv.Reader) error {
+	lower, upper := layout.ExtentSpan()
 	return scan(r, lower, upper, func(key, value []byte) error {
-		number, index, id, err := layout.DecodeSliceKey(key)
+		number, index, id, err := layout.DecodeExtentKey(key)
 		if err != nil {
 			return corrupt(err)
 		}
-		row, err := layout.DecodeSliceRow(number, index, id, value)
+		row, err := layout.DecodeExtentRow(number, index, id, value)
 		if err != nil {
 			return corrupt(err)
 		}
 		sh := (&topology{shards: l.shards[number]}).shard(index)
 		if sh == nil || !l.epochs.Has(id) {
-			return fmt.Errorf("%w: a slice of epoch %d, shard %d, stream %d, one of which does not exist", ErrCorrupt, id, index, number)
+			return fmt.Errorf("%w: an extent of epoch %d, shard %d, stream %d, one of which does not exist", ErrCorrupt, id, index, number)
 		}
-		sh.allSlices = append(sh.allSlices, epoch.Slice{Epoch: id, SliceRow: row})
-		l.epochs.AddSlice(id)
+		sh.w.extents = append(sh.w.extents, epoch.Extent{Epoch: id, ExtentRow: row})
+		l.epochs.AddExtent(id)
 		return nil
 	})
 }
@@ -244,7 +242,7 @@ func (l *loader) loadDataKeys(r kv.Reader) error {
 			return corrupt(err)
 		}
 		s := l.streams[number]
-		if s == nil || dataKey >= s.nextDataKey {
+		if s == nil || dataKey >= s.w.nextDataKey {
 			return fmt.Errorf("%w: data key %d of stream %d, which has none of that number", ErrCorrupt, dataKey, number)
 		}
 		s.keys.rows[dataKey] = row
@@ -255,13 +253,13 @@ func (l *loader) loadDataKeys(r kv.Reader) error {
 
 // loadTips finds where each shard ends: after its last record, or at its horizon
 // if it has none. A last record that cannot be read is no reason to refuse the
-// open: where it ends is known from its slice's row, or is said to be lost.
+// open: where it ends is known from its extent's row, or is said to be lost.
 func (l *loader) loadTips(r kv.Reader) error {
 	for _, shards := range l.shards {
 		for _, sh := range shards {
 			end := sh.horizon
-			if n := len(sh.allSlices); n > 0 {
-				last := sh.allSlices[n-1]
+			if n := len(sh.w.extents); n > 0 {
+				last := sh.w.extents[n-1]
 				var lost bool
 				var err error
 				if end, lost, err = l.endOf(r, sh, last); err != nil {
@@ -270,15 +268,15 @@ func (l *loader) loadTips(r kv.Reader) error {
 				if end.Ordinal <= last.FirstOrdinal || end.Counter < sh.horizon.Counter {
 					return fmt.Errorf("%w: %s ends before its records of epoch %d begin", ErrDataLoss, sh, last.Epoch)
 				}
-				sh.savedEnd = last.End
+				sh.w.savedEnd = last.End
 				if last.Epoch == l.epochs.Open() {
-					sh.epoch = last.Epoch
+					sh.w.epoch = last.Epoch
 					l.current = append(l.current, sh)
 					records := int(end.Ordinal - last.FirstOrdinal)
 					l.epochs.Grow(int(end.Offset-last.FirstOffset) + records*(layout.RecordKeyBytes+layout.MaxRecordOverhead+recordMemtableBytes))
 				}
 				if lost {
-					l.lost = append(l.lost, lostEnd{sh, end})
+					l.unknown = append(l.unknown, unknownEnd{sh, end})
 					continue
 				}
 			}
@@ -286,30 +284,30 @@ func (l *loader) loadTips(r kv.Reader) error {
 			l.last = max(l.last, end.Counter-min(end.Counter, 1))
 		}
 	}
-	if len(l.lost) == 0 {
+	if len(l.unknown) == 0 {
 		return nil
 	}
 	// What was lost may have had any number that was given out by now, which is in
 	// no later epoch. So it cannot meet a new one.
 	l.last = max(l.last, l.now)
-	for _, lost := range l.lost {
+	for _, lost := range l.unknown {
 		lost.end.Counter = l.last + 1
 		lost.shard.setTip(lost.end)
 	}
 	return nil
 }
 
-// lostEnd is a shard whose last records cannot be read or counted, and what comes
+// unknownEnd is a shard whose last records cannot be read or counted, and what comes
 // before them.
-type lostEnd struct {
+type unknownEnd struct {
 	shard *Shard
 	end   layout.Horizon
 }
 
-// endOf returns where the shard ends, whose last slice is given. If that is lost
+// endOf returns where the shard ends, whose last extent is given. If that is lost
 // it returns the least that it can be, and one record of those that are lost is
 // counted.
-func (l *loader) endOf(r kv.Reader, sh *Shard, last epoch.Slice) (end layout.Horizon, lost bool, err error) {
+func (l *loader) endOf(r kv.Reader, sh *Shard, last epoch.Extent) (end layout.Horizon, lost bool, err error) {
 	key := layout.RecordKey{Epoch: last.Epoch, Stream: sh.stream.number, Shard: sh.index, Counter: maxCounter + 1}
 	end, err = lastRecord(r, key)
 	exact := last.End.Counter != 0 && (l.clock.Closed || last.Epoch != l.epochs.Open())
@@ -334,11 +332,11 @@ func (l *loader) endOf(r kv.Reader, sh *Shard, last epoch.Slice) (end layout.Hor
 	return end, false, err
 }
 
-// lastReadable returns the border above the last record of the slice before the
+// lastReadable returns the border above the last record of the extent before the
 // first that cannot be reached, and the error of that; key is above them all.
 // What is reached but not in order only lacks its content. It begins at the last
-// border that is known: where the slice begins, what its row says, or the horizon.
-func lastReadable(r kv.Reader, key layout.RecordKey, s epoch.Slice, horizon layout.Horizon) (end layout.Horizon, err error) {
+// border that is known: where the extent begins, what its row says, or the horizon.
+func lastReadable(r kv.Reader, key layout.RecordKey, s epoch.Extent, horizon layout.Horizon) (end layout.Horizon, err error) {
 	end = layout.Horizon{Counter: s.FirstCounter, Ordinal: s.FirstOrdinal, Offset: s.FirstOffset}
 	for _, known := range []layout.Horizon{s.End, horizon} {
 		if known.Counter > end.Counter {
@@ -359,71 +357,4 @@ func lastReadable(r kv.Reader, key layout.RecordKey, s epoch.Slice, horizon layo
 		return nil
 	})
 	return end, err
-}
-
-// newShard makes a shard of its row. Its tip and slices are still to come.
-func newShard(s *Stream, index uint32, row layout.ShardRow) *Shard {
-	sh := &Shard{
-		stream:         s,
-		index:          index,
-		id:             shardID(index),
-		hashKeys:       HashKeyRange{HashKey{row.Start}, HashKey{row.End}},
-		parents:        row.Parents,
-		createdSeconds: row.CreatedSeconds,
-		createdCounter: row.Created,
-		horizon:        row.Horizon,
-		trimmed:        row.Horizon,
-	}
-	sh.filled.Value, sh.emptied.Value, sh.oldest.Value = sh, sh, sh
-	if row.Closed != 0 {
-		// The retention clock begins at the last counter or later, so this is in its past.
-		sh.ending = &closing{seconds: row.ClosedSeconds, counter: row.Closed, aged: row.Closed}
-		sh.closing.Store(sh.ending)
-	}
-	return sh
-}
-
-// row is the inverse of newShard, with the horizon that was set last.
-func (sh *Shard) row() layout.ShardRow {
-	row := layout.ShardRow{
-		Start:          sh.hashKeys.Start.n,
-		End:            sh.hashKeys.End.n,
-		Parents:        sh.parents,
-		CreatedSeconds: sh.createdSeconds,
-		Created:        sh.createdCounter,
-		Horizon:        sh.trimmed,
-	}
-	if end := sh.ending; end != nil {
-		row.ClosedSeconds, row.Closed = end.seconds, end.counter
-	}
-	return row
-}
-
-// setTip gives a new shard its tip: end is the horizon that would empty it.
-func (sh *Shard) setTip(end layout.Horizon) {
-	sh.next = tail.Tip{LastCounter: end.Counter - min(end.Counter, 1), Ordinal: end.Ordinal, Offset: end.Offset}
-	sh.log = tail.NewLog(sh.next)
-	sh.slices = sh.allSlices
-	if sh.ending != nil {
-		sh.log.End()
-	}
-}
-
-// scan calls fn for every row in the range.
-func scan(r kv.Reader, lower, upper []byte, fn func(key, value []byte) error) (err error) {
-	it, err := r.NewIter(lower, upper)
-	if err != nil {
-		return err
-	}
-	defer func() { err = cmp.Or(err, it.Close()) }()
-	for ok := it.First(); ok; ok = it.Next() {
-		value := it.Value()
-		if err := it.Error(); err != nil {
-			return err
-		}
-		if err := fn(it.Key(), value); err != nil {
-			return err
-		}
-	}
-	return it.Error()
 }

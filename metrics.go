@@ -1,10 +1,5 @@
 package braid
 
-import (
-	"slices"
-	"sync/atomic"
-)
-
 // Metrics are figures of a database since it was opened, and of this moment.
 type Metrics struct {
 	Streams int // that exist
@@ -77,15 +72,10 @@ func (db *DB) Metrics() Metrics {
 		DiskFull: db.store.Full(),
 		Failed:   wrapError("store", "", db.store.Err()),
 	}
-	db.capacity.mu.Lock()
-	m.CapacityDecisions = slices.Clone(db.capacity.decisions)
-	db.capacity.mu.Unlock()
+	m.CapacityDecisions = db.decisions.all()
 	db.mu.Lock()
 	m.Streams = len(db.streams)
 	db.mu.Unlock()
 	m.Shards = int(counts.shards.Load())
 	return m
 }
-
-// reads count the pages that were read, and those that were refused.
-type reads struct{ tail, stored, throttled atomic.Int64 }

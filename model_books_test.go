@@ -19,21 +19,21 @@ func (db *DB) checkBooks(ctx context.Context) error {
 		all := make(map[uint32]epoch.Share)
 		trims, shards := 0, 0
 		for _, s := range db.Streams() {
-			if s.gone {
+			if s.w.deleted {
 				continue
 			}
 			own := a.checkStreamBooks(s, wrong)
 			for id, share := range own {
 				sum := all[id]
-				sum.Slices += share.Slices
+				sum.Extents += share.Extents
 				sum.Bytes += share.Bytes
 				all[id] = sum
 			}
-			shards += len(s.routes.shards)
+			shards += len(s.w.topology.shards)
 			if due := s.due(); due != math.MaxUint64 {
 				trims++
-				if s.trims.Due() > due {
-					wrong("stream %s is due at %d, and in the agenda at %d", s.name, due, s.trims.Due())
+				if s.w.trims.Due() > due {
+					wrong("stream %s is due at %d, and in the agenda at %d", s.name, due, s.w.trims.Due())
 				}
 			}
 		}
@@ -45,15 +45,15 @@ func (db *DB) checkBooks(ctx context.Context) error {
 		}
 		ids := a.epochs.IDs()
 		for i, id := range ids {
-			if slices, bytes, ended := a.epochs.Held(id); ended && (slices != all[id].Slices || bytes != all[id].Bytes) {
-				wrong("epoch %d is said to hold %d slices, %d bytes; it holds %d, %d", id, slices, bytes, all[id].Slices, all[id].Bytes)
+			if extents, bytes, ended := a.epochs.Held(id); ended && (extents != all[id].Extents || bytes != all[id].Bytes) {
+				wrong("epoch %d is said to hold %d extents, %d bytes; it holds %d, %d", id, extents, bytes, all[id].Extents, all[id].Bytes)
 			} else if ended != (i < len(ids)-1) {
 				wrong("epoch %d has ended: %v", id, ended)
 			}
 			delete(all, id)
 		}
 		if len(all) > 0 {
-			wrong("slices lie in epochs that do not exist: %v", all)
+			wrong("extents lie in epochs that do not exist: %v", all)
 		}
 		if n := a.counts.shards.Load(); n != int64(shards) {
 			wrong("%d shards are counted, and there are %d", n, shards)
@@ -67,54 +67,54 @@ func (a *appender) checkStreamBooks(s *Stream, wrong func(format string, args ..
 	own := make(map[uint32]epoch.Share)
 	filled, emptied := 0, 0
 	var stored uint64
-	for _, sh := range s.routes.shards {
-		for i, slice := range sh.allSlices {
-			share := own[slice.Epoch]
-			share.Slices++
-			share.Bytes += sh.sliceBytes(i)
-			share.Trimmed += sh.trimmedOf(i, sh.trimmed)
-			own[slice.Epoch] = share
-			if i > 0 && sh.trimmedOf(i, sh.trimmed) > 0 {
-				wrong("%s has a slice below its horizon", sh)
+	for _, sh := range s.w.topology.shards {
+		for i, extent := range sh.w.extents {
+			share := own[extent.Epoch]
+			share.Extents++
+			share.Bytes += sh.extentBytes(i)
+			share.Trimmed += sh.trimmedOf(i, sh.w.horizon)
+			own[extent.Epoch] = share
+			if i > 0 && sh.trimmedOf(i, sh.w.horizon) > 0 {
+				wrong("%s has an extent below its horizon", sh)
 			}
 		}
-		if len(sh.allSlices) > 0 {
+		if len(sh.w.extents) > 0 {
 			filled++
-			if last := a.lastOfSlice(sh, 0); sh.filled.Due() > last {
-				wrong("%s is filed at %d, and its slice ends at %d", sh, sh.filled.Due(), last)
+			if last := a.lastOfExtent(sh, 0); sh.w.filled.Due() > last {
+				wrong("%s is filed at %d, and its extent ends at %d", sh, sh.w.filled.Due(), last)
 			}
-			if first := max(sh.trimmed.Counter, sh.allSlices[0].FirstCounter); sh.oldest.Due() > first {
-				wrong("%s has its oldest record at %d, and is filed at %d", sh, first, sh.oldest.Due())
+			if first := max(sh.w.horizon.Counter, sh.w.extents[0].FirstCounter); sh.w.oldest.Due() > first {
+				wrong("%s has its oldest record at %d, and is filed at %d", sh, first, sh.w.oldest.Due())
 			}
-			stored += sh.next.Offset - max(sh.trimmed.Offset, sh.allSlices[0].FirstOffset)
-		} else if sh.ending != nil && !s.routes.hasParentOf(sh) {
+			stored += sh.w.tip.Offset - max(sh.w.horizon.Offset, sh.w.extents[0].FirstOffset)
+		} else if sh.w.closing != nil && !s.w.topology.hasParentOf(sh) {
 			emptied++
-			if sh.emptied.Due() != sh.ending.aged {
-				wrong("%s was closed at %d, and is filed at %d", sh, sh.ending.aged, sh.emptied.Due())
+			if sh.w.emptied.Due() != sh.w.closing.aged {
+				wrong("%s was closed at %d, and is filed at %d", sh, sh.w.closing.aged, sh.w.emptied.Due())
 			}
 		}
 	}
-	if s.filled.Len() != filled || s.oldest.Len() != filled || s.emptied.Len() != emptied {
-		wrong("stream %s has %d filled and %d emptied shards; filed are %d, %d and %d", s.name, filled, emptied, s.filled.Len(), s.oldest.Len(), s.emptied.Len())
+	if s.w.filled.Len() != filled || s.w.oldest.Len() != filled || s.w.emptied.Len() != emptied {
+		wrong("stream %s has %d filled and %d emptied shards; filed are %d, %d and %d", s.name, filled, emptied, s.w.filled.Len(), s.w.oldest.Len(), s.w.emptied.Len())
 	}
-	if s.ledger.Stored() != stored {
-		wrong("stream %s is said to store %d bytes, not %d", s.name, s.ledger.Stored(), stored)
+	if s.w.ledger.Stored() != stored {
+		wrong("stream %s is said to store %d bytes, not %d", s.name, s.w.ledger.Stored(), stored)
 	}
 	seen := 0
-	for _, share := range s.ledger.Shares() {
+	for _, share := range s.w.ledger.Shares() {
 		is := own[share.Epoch]
 		is.Epoch, is.Dead = share.Epoch, share.Dead
 		if is != share {
 			wrong("stream %s is said to have %+v, and has %+v", s.name, share, is)
 		}
-		if share.Slices > 0 {
+		if share.Extents > 0 {
 			seen++
 		} else if share.Epoch != a.epochs.Open() {
 			wrong("stream %s keeps account of epoch %d, where it has died", s.name, share.Epoch)
 		}
 	}
 	if seen != len(own) {
-		wrong("stream %s has slices of %d epochs, and the ledger of %d", s.name, len(own), seen)
+		wrong("stream %s has extents of %d epochs, and the ledger of %d", s.name, len(own), seen)
 	}
 	return own
 }

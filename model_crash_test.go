@@ -579,7 +579,7 @@ func (m *model) open() {
 	m.images.setControl(true)
 	defer m.images.setControl(false)
 	wall := uint64(max(0, m.clock().UnixNano()))
-	most := max(m.now(), wall, m.highest+uint64(2*counterLease))
+	most := max(m.now(), wall, m.highest+uint64(2*counterReserve))
 	if m.db != nil {
 		most = max(most, m.db.visible.Load()) // a shard may have been made or closed after the last record
 	}

@@ -1,6 +1,7 @@
 package braid
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"iter"
@@ -338,7 +339,7 @@ func (f *modelFollower) compare(ts *twinStream) error {
 		return f.err
 	}
 	if !slices.IsSortedFunc(f.got, func(a, b Record) int {
-		return int(int64(a.SequenceNumber.counter()) - int64(b.SequenceNumber.counter()))
+		return cmp.Compare(a.SequenceNumber.counter(), b.SequenceNumber.counter())
 	}) {
 		return errors.New("the follower saw records out of the order of arrival")
 	}

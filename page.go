@@ -48,8 +48,8 @@ func (sh *Shard) page(ctx context.Context, q pageQuery, buf []layout.Record) (pa
 		if db.closed.Load() {
 			return page{}, ErrClosed
 		}
-		stored, slices := sh.view()
-		horizon, exact, err := sh.readable(ctx, q.from, stored, slices)
+		stored, extents := sh.view()
+		horizon, exact, err := sh.readable(ctx, q.from, stored, extents)
 		if err != nil {
 			if after, _ := sh.view(); after != stored {
 				continue // what it looked for was trimmed meanwhile
@@ -65,12 +65,12 @@ func (sh *Shard) page(ctx context.Context, q pageQuery, buf []layout.Record) (pa
 		}
 		records, view := sh.log.Read(buf, from, q.to, q.records, q.bytes)
 		p := page{from: from, records: records, next: view.Next, tip: view.Tip}
-		_, slices = sh.view() // after the tip was seen, so that they reach it
+		_, extents = sh.view() // after the tip was seen, so that they reach it
 		if !view.Covered {
 			db.reads.stored.Add(1)
 			var s stretch
 			s, err = reading(ctx, func() (stretch, error) {
-				return sh.readStored(ctx, from, min(q.to, view.Tip.LastCounter), q, slices, buf)
+				return sh.readStored(ctx, from, min(q.to, view.Tip.LastCounter), q, extents, buf)
 			})
 			p.records, p.next = s.records, s.next
 		} else {
@@ -84,7 +84,7 @@ func (sh *Shard) page(ctx context.Context, q pageQuery, buf []layout.Record) (pa
 		if sh.stream.deleted.Load() {
 			return page{}, ErrStreamNotFound
 		}
-		var missing *errMissingKey
+		var missing *missingKeyError
 		if errors.As(err, &missing) {
 			err = sh.stream.openDataKey(ctx, missing.number)
 			if err == nil {
@@ -98,7 +98,7 @@ func (sh *Shard) page(ctx context.Context, q pageQuery, buf []layout.Record) (pa
 			if n := len(p.records); n > len(buf) {
 				p.next, err = p.records[n-1].Counter+1, nil // those before it first
 			} else {
-				err = sh.damaged(ctx, from, view.Tip, slices, err)
+				err = sh.damaged(ctx, from, view.Tip, extents, err)
 			}
 		}
 		if err != nil {
@@ -107,15 +107,8 @@ func (sh *Shard) page(ctx context.Context, q pageQuery, buf []layout.Record) (pa
 		if !exact {
 			horizon = layout.Horizon{} // with an ordinal that no record need have
 		}
-		return p, sh.checkOrdinals(q, &p, horizon, slices)
+		return p, sh.checkOrdinals(q, &p, horizon, extents)
 	}
-}
-
-// view returns the shard's horizon and slices at one instant.
-func (sh *Shard) view() (layout.Horizon, epoch.Slices) {
-	sh.mu.Lock()
-	defer sh.mu.Unlock()
-	return sh.horizon, sh.slices
 }
 
 // enter checks that the query does not begin among records that were trimmed or
@@ -140,10 +133,10 @@ func (sh *Shard) enter(q pageQuery, horizon layout.Horizon) (from uint64, err er
 
 // checkOrdinals verifies that no record is missing from the page. It cuts the page
 // off before a gap, so that the next one begins with it.
-func (sh *Shard) checkOrdinals(q pageQuery, p *page, horizon layout.Horizon, slices epoch.Slices) error {
+func (sh *Shard) checkOrdinals(q pageQuery, p *page, horizon layout.Horizon, extents epoch.Extents) error {
 	if len(p.records) == 0 {
 		to := min(q.to, p.tip.LastCounter)
-		if p.from <= to && p.next == 0 && sh.holds(p.from, to, p.tip, slices) {
+		if p.from <= to && p.next == 0 && sh.holds(p.from, to, p.tip, extents) {
 			return sh.missing(p.from, to+1, "no record up to there")
 		}
 		return nil
@@ -155,7 +148,7 @@ func (sh *Shard) checkOrdinals(q pageQuery, p *page, horizon layout.Horizon, sli
 	case p.from <= horizon.Counter:
 		want = horizon.Ordinal
 	default:
-		if s := slices.From(p.from); len(s) > 0 && p.from <= s[0].FirstCounter {
+		if s := extents.From(p.from); len(s) > 0 && p.from <= s[0].FirstCounter {
 			want = s[0].FirstOrdinal
 		}
 	}
@@ -182,11 +175,11 @@ func (sh *Shard) missing(from, next uint64, what string) error {
 }
 
 // holds reports whether there must be a record in the range of counters.
-func (sh *Shard) holds(from, to uint64, tip tail.Tip, slices epoch.Slices) bool {
+func (sh *Shard) holds(from, to uint64, tip tail.Tip, extents epoch.Extents) bool {
 	if from <= tip.LastCounter && tip.LastCounter <= to {
 		return true
 	}
-	for _, s := range slices.From(from) {
+	for _, s := range extents.From(from) {
 		if from <= s.FirstCounter && s.FirstCounter <= to {
 			return true
 		}
@@ -200,8 +193,8 @@ type stretch struct {
 	next    uint64          // as in page
 }
 
-// readStored reads from the store, slice by slice.
-func (sh *Shard) readStored(ctx context.Context, from, to uint64, q pageQuery, slices epoch.Slices, buf []layout.Record) (_ stretch, err error) {
+// readStored reads from the store, extent by extent.
+func (sh *Shard) readStored(ctx context.Context, from, to uint64, q pageQuery, extents epoch.Extents, buf []layout.Record) (_ stretch, err error) {
 	b := pageBuilder{stream: sh.stream, bare: q.bare, records: buf, start: len(buf), limit: q.records, bytes: q.bytes}
 	var it *kv.Iter
 	defer func() {
@@ -209,7 +202,7 @@ func (sh *Shard) readStored(ctx context.Context, from, to uint64, q pageQuery, s
 			err = cmp.Or(err, it.Close()) // which says the same again
 		}
 	}()
-	for _, s := range slices.From(from) {
+	for _, s := range extents.From(from) {
 		if s.FirstCounter > to {
 			break
 		}
@@ -277,7 +270,7 @@ func (b *pageBuilder) add(it *kv.Iter) error {
 		if err := it.Error(); err != nil {
 			return err // the value could not be read
 		}
-		return &errDamagedRecord{key.Counter, corrupt(err)}
+		return &damagedRecordError{key.Counter, corrupt(err)}
 	}
 	b.bytes -= stored.Size()
 	if b.bytes < 0 && len(b.records) > b.start {
@@ -315,14 +308,14 @@ func (b *pageBuilder) open(key []byte, stored *layout.StoredRecord) error {
 	dataKey := b.stream.dataKey(stored.DataKey)
 	if dataKey == nil {
 		place, err := layout.DecodeRecordKey(key)
-		return errors.Join(err, &errMissingKey{stored.DataKey, place.Counter})
+		return errors.Join(err, &missingKeyError{stored.DataKey, place.Counter})
 	}
 	if b.seal == nil {
 		b.seal = new(layout.SealScratch)
 	}
 	if err := dataKey.Open(key, stored, b.seal); err != nil {
 		place, _ := layout.DecodeRecordKey(key) // which has been decoded before
-		return &errDamagedRecord{place.Counter, corrupt(err)}
+		return &damagedRecordError{place.Counter, corrupt(err)}
 	}
 	return nil
 }
@@ -348,81 +341,4 @@ func (b *pageBuilder) finish() []layout.Record {
 		start = end
 	}
 	return b.records
-}
-
-// corrupt classes an error of package layout.
-func corrupt(err error) error { return fmt.Errorf("%w: %w", ErrCorrupt, err) }
-
-// horizonAt returns the horizon that trims all records before the bound.
-func (sh *Shard) horizonAt(ctx context.Context, b bound) (layout.Horizon, error) {
-	tip := sh.log.Tip()
-	if horizon, _ := sh.view(); tip.Ordinal <= horizon.Ordinal { // there is nothing to trim
-		return horizon, nil
-	}
-	if b.from > tip.LastCounter {
-		return layout.Horizon{Counter: tip.LastCounter + 1, Ordinal: tip.Ordinal, Offset: tip.Offset}, nil
-	}
-	for {
-		horizon, slices := sh.view()
-		if b.from <= horizon.Counter {
-			return horizon, nil
-		}
-		trimmed, err := sh.lastBefore(ctx, b.from, horizon, slices)
-		if sh.stream.deleted.Load() { // the records may be gone already
-			return horizon, ErrStreamNotFound
-		}
-		if after, _ := sh.view(); after == horizon {
-			return trimmed, err
-		}
-	}
-}
-
-// lastBefore returns the horizon right above the last record whose counter is
-// below counter, or the given one if there is none.
-func (sh *Shard) lastBefore(ctx context.Context, counter uint64, horizon layout.Horizon, slices epoch.Slices) (layout.Horizon, error) {
-	for i := len(slices) - 1; i >= 0; i-- {
-		if slices[i].FirstCounter >= counter {
-			continue
-		}
-		key := layout.RecordKey{Epoch: slices[i].Epoch, Stream: sh.stream.number, Shard: sh.index, Counter: counter}
-		found, err := reading(ctx, func() (layout.Horizon, error) { return lastRecord(sh.stream.db.store, key) })
-		if cause := err; isDamage(cause) {
-			found, err = reading(ctx, func() (layout.Horizon, error) { return sh.borderAt(counter, slices, i, cause) })
-		}
-		if err != nil || found.Counter < horizon.Counter {
-			return horizon, err
-		}
-		return found, nil
-	}
-	return horizon, nil
-}
-
-// lastRecord returns the horizon right above the last record of key's shard and
-// epoch whose counter is below key's. There has to be one.
-func lastRecord(r kv.Reader, key layout.RecordKey) (h layout.Horizon, err error) {
-	first := key
-	first.Counter = 0
-	it, err := r.NewIter(first.Bytes(), key.Bytes())
-	if err != nil {
-		return h, err
-	}
-	defer func() { err = cmp.Or(err, it.Close()) }()
-	if !it.Last() {
-		if err := it.Error(); err != nil {
-			return h, err
-		}
-		return h, fmt.Errorf("%w: no record before %+v, where there should be one", ErrDataLoss, key)
-	}
-	if key, err = layout.DecodeRecordKey(it.Key()); err != nil {
-		return h, corrupt(err)
-	}
-	value := it.Value()
-	if err := it.Error(); err != nil {
-		return h, err
-	}
-	stored, err := layout.DecodeRecord(it.Key(), value)
-	if err != nil {
-		return h, corrupt(err)
-	}
-	return layout.Horizon{Counter: key.Counter + 1, Ordinal: stored.Ordinal + 1, Offset: stored.Offset + uint64(stored.Size())}, nil
 }

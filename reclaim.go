@@ -6,6 +6,7 @@ import (
 	"errors"
 	"maps"
 	"slices"
+	"time"
 
 	"github.com/braidstream/braid/internal/kv"
 	"github.com/braidstream/braid/internal/layout"
@@ -26,65 +27,6 @@ import (
 // together take little more than half as much again as what can be read.
 const deadBytes, deadShare = 16 << 10, 2
 
-// trim moves the horizons of shards of one stream up, in the batch. It returns what
-// shows that.
-func (a *appender) trim(shards []*Shard, horizons []layout.Horizon, batch *kv.Batch) (publish func()) {
-	var trimmed []*Shard
-	for i, sh := range shards {
-		a.counts.looks.Add(1)
-		if horizons[i].Counter <= sh.trimmed.Counter || sh.expired {
-			continue // it is further already, or has gone
-		}
-		a.trimShard(sh, horizons[i], batch)
-		batch.Set(layout.ShardKey(sh.stream.number, sh.index), sh.row().Encode(sh.stream.number, sh.index))
-		trimmed = append(trimmed, sh)
-	}
-	if len(trimmed) == 0 {
-		return nil
-	}
-	a.boundCounters(batch)
-	stream := shards[0].stream
-	stream.pruneDataKeys(batch)
-	a.schedule(stream)
-	return func() {
-		for _, sh := range trimmed {
-			sh.publishMap()
-		}
-		a.db.kickReclaim()
-	}
-}
-
-// trimShard moves the shard's horizon up, and removes the slices that lie wholly
-// below it.
-func (a *appender) trimShard(sh *Shard, horizon layout.Horizon, batch *kv.Batch) {
-	s, was := sh.stream, sh.trimmed
-	sh.trimmed = horizon
-	before, rest := sh.allSlices.SplitAt(horizon.Ordinal, sh.next.Ordinal)
-	for i, slice := range before {
-		a.counts.looks.Add(1)
-		batch.Delete(layout.SliceKey(s.number, sh.index, slice.Epoch))
-		bytes := sh.sliceBytes(i)
-		a.dropSlices(slice.Epoch, 1, bytes)
-		if s.ledger.DropSlice(slice.Epoch, bytes, sh.trimmedOf(i, was)) {
-			a.desert(s, slice.Epoch, batch)
-		}
-		if slice.Epoch == sh.epoch {
-			sh.epoch = 0 // the next record begins a new slice
-		}
-	}
-	if i := len(before); len(rest) > 0 {
-		s.ledger.Trim(rest[0].Epoch, sh.trimmedOf(i, horizon)-sh.trimmedOf(i, was))
-	}
-	sh.allSlices = rest
-	a.file(sh)
-}
-
-// dropSlices notes that shards have no records any more in an epoch.
-func (a *appender) dropSlices(id uint32, n int, bytes uint64) {
-	a.epochs.DropSlices(id, n, bytes)
-	a.loose[id] = struct{}{}
-}
-
 // desert notes what a stream leaves behind in an epoch in which it has no record any
 // more. In the open one it may have some again: that is looked at when it ends.
 func (a *appender) desert(s *Stream, id uint32, batch *kv.Batch) {
@@ -92,7 +34,7 @@ func (a *appender) desert(s *Stream, id uint32, batch *kv.Batch) {
 		a.deserted = append(a.deserted, s)
 		return
 	}
-	if dead, ok := s.ledger.TakeDead(id); ok {
+	if dead, ok := s.w.ledger.TakeDead(id); ok {
 		a.addCut(id, s.number, dead, batch)
 	}
 }
@@ -101,14 +43,14 @@ func (a *appender) desert(s *Stream, id uint32, batch *kv.Batch) {
 func (a *appender) endEpoch(id uint32, batch *kv.Batch) {
 	for _, s := range a.deserted {
 		a.counts.looks.Add(1)
-		if !s.gone {
+		if !s.w.deleted {
 			a.desert(s, id, batch)
 		}
 	}
 	clear(a.deserted)
 	a.deserted = a.deserted[:0]
 	a.loose[id] = struct{}{} // it may hold nothing
-	a.db.kickReclaim()
+	a.db.reclaiming.Ring()
 }
 
 // addCut notes that a stream has died in an epoch.
@@ -129,63 +71,18 @@ func (a *appender) cutOf(id uint32) *cut {
 	return a.cuts[id]
 }
 
-// deleteStream removes the stream's rows, in the batch, and notes where its
-// records lie.
-func (a *appender) deleteStream(s *Stream, batch *kv.Batch) {
-	s.gone = true
-	delete(a.names, s.name)
-	a.schedule(s)
-	a.boundCounters(batch)
-	batch.Delete(layout.StreamKey(s.number))
-	batch.DeleteRange(layout.StreamShardsSpan(s.number))
-	batch.DeleteRange(layout.StreamSlicesSpan(s.number))
-	batch.DeleteRange(layout.StreamDataKeysSpan(s.number))
-	for _, share := range s.ledger.Shares() {
-		a.counts.looks.Add(1)
-		a.dropSlices(share.Epoch, share.Slices, share.Bytes)
-		a.addCut(share.Epoch, s.number, share.Dead+share.Bytes, batch)
-	}
+// reclaimer is the worker that returns space.
+type reclaimer struct {
+	db         *DB
+	damaged    map[uint32]bool // epochs that could not be rewritten
+	cutsLoaded bool            // what had died when the database was opened is known
 }
 
-// sliceBytes is how much the shard's i-th slice holds.
-func (sh *Shard) sliceBytes(i int) uint64 {
-	end := sh.next.Offset
-	if i+1 < len(sh.allSlices) {
-		end = sh.allSlices[i+1].FirstOffset
+func (w *reclaimer) run(ctx context.Context, _ bool) time.Duration {
+	if err := w.returnSpace(ctx); err != nil {
+		w.db.opts.Logger.Warn("space could not be returned; it will be tried again after the next trim, deletion or open", "error", err)
 	}
-	return end - sh.allSlices[i].FirstOffset
-}
-
-// trimmedOf is how much of the shard's i-th slice lies below a horizon.
-func (sh *Shard) trimmedOf(i int, horizon layout.Horizon) uint64 {
-	first := sh.allSlices[i].FirstOffset
-	return min(max(horizon.Offset, first)-first, sh.sliceBytes(i))
-}
-
-// kickReclaim tells that there may be space to return.
-func (db *DB) kickReclaim() {
-	select {
-	case db.reclaim <- struct{}{}:
-	default:
-	}
-}
-
-// runReclaim is the goroutine that returns space. It ends when the database
-// closes, or when the store has failed.
-func (db *DB) runReclaim() {
-	damaged := make(map[uint32]bool) // epochs that could not be rewritten
-	for {
-		select {
-		case <-db.reclaim:
-		case <-db.closing:
-			return
-		case <-db.store.Failed():
-			return
-		}
-		if err := db.returnSpace(context.Background(), damaged); err != nil {
-			db.opts.Logger.Warn("space could not be returned; it will be tried again after the next trim, deletion or open", "error", err)
-		}
-	}
+	return asPlanned
 }
 
 // returnSpace drops the dead epochs, and rewrites those that are worth it, of those
@@ -193,11 +90,12 @@ func (db *DB) runReclaim() {
 // leave the others. An epoch that cannot be rewritten for it is left alone, as damaged
 // says, until all that lives there has died: then it is dropped unread, and the damage
 // with it.
-func (db *DB) returnSpace(ctx context.Context, damaged map[uint32]bool) error {
+func (w *reclaimer) returnSpace(ctx context.Context) error {
+	db := w.db
 	var stored []storedCut
 	var failed error // of what is damaged
-	if !db.cutsLoaded {
-		if stored, failed = db.loadCuts(); failed != nil && !isDamage(failed) {
+	if !w.cutsLoaded {
+		if stored, failed = w.loadCuts(); failed != nil && !isDamage(failed) {
 			return closedIsFine(db, failed)
 		}
 	}
@@ -210,20 +108,20 @@ func (db *DB) returnSpace(ctx context.Context, damaged map[uint32]bool) error {
 	if err != nil {
 		return closedIsFine(db, err)
 	}
-	db.cutsLoaded = true
+	w.cutsLoaded = true
 	for len(dead) > 0 && err == nil {
-		if err = db.dropEpoch(ctx, dead[0]); err == nil {
-			delete(damaged, dead[0])
+		if err = w.dropEpoch(ctx, dead[0]); err == nil {
+			delete(w.damaged, dead[0])
 			dead = dead[1:]
 		}
 	}
 	for len(worthwhile) > 0 && err == nil {
 		id := worthwhile[0]
-		if !damaged[id] {
-			err = db.rewriteEpoch(ctx, id)
+		if !w.damaged[id] {
+			err = w.rewriteEpoch(ctx, id)
 		}
 		if isDamage(err) {
-			damaged[id] = true
+			w.damaged[id] = true
 			failed, err = cmp.Or(failed, err), nil
 		}
 		if err == nil {
@@ -264,9 +162,9 @@ type storedCut struct {
 }
 
 // loadCuts returns what has died.
-func (db *DB) loadCuts() (cuts []storedCut, err error) {
+func (w *reclaimer) loadCuts() (cuts []storedCut, err error) {
 	lower, upper := layout.CutSpan()
-	err = scan(db.store, lower, upper, func(key, value []byte) error {
+	err = scan(w.db.store, lower, upper, func(key, value []byte) error {
 		id, stream, err := layout.DecodeCutKey(key)
 		if err != nil {
 			return corrupt(err)
@@ -316,12 +214,12 @@ func (a *appender) looseEpochs() (dead, worthwhile []uint32) {
 
 // dropEpoch removes an epoch: its records first, since its row is what says that
 // there may be some.
-func (db *DB) dropEpoch(ctx context.Context, id uint32) error {
+func (w *reclaimer) dropEpoch(ctx context.Context, id uint32) error {
 	lower, upper := layout.EpochRecordsSpan(id)
-	if err := db.store.Excise(ctx, lower, upper); err != nil {
+	if err := w.db.store.Excise(ctx, lower, upper); err != nil {
 		return err
 	}
-	return db.control(ctx, func(a *appender, batch *kv.Batch) (func(), error) {
+	return w.db.control(ctx, func(a *appender, batch *kv.Batch) (func(), error) {
 		a.epochs.Remove(id)
 		delete(a.cuts, id)
 		a.counts.epochs.Store(int64(a.epochs.Len()))
@@ -334,9 +232,9 @@ func (db *DB) dropEpoch(ctx context.Context, id uint32) error {
 // rewriteEpoch removes the records of streams that have died in an epoch, to
 // which none will be added: they are deleted, and the tables written again
 // without them. A crash in between leaves the rows that say so.
-func (db *DB) rewriteEpoch(ctx context.Context, id uint32) error {
+func (w *reclaimer) rewriteEpoch(ctx context.Context, id uint32) error {
 	var streams []uint32
-	err := db.control(ctx, func(a *appender, batch *kv.Batch) (func(), error) {
+	err := w.db.control(ctx, func(a *appender, batch *kv.Batch) (func(), error) {
 		streams = slices.Sorted(maps.Keys(a.cutOf(id).streams))
 		for _, stream := range streams {
 			batch.DeleteRange(layout.StreamRecordsSpan(id, stream))
@@ -347,22 +245,14 @@ func (db *DB) rewriteEpoch(ctx context.Context, id uint32) error {
 		return err
 	}
 	lower, upper := layout.EpochRecordsSpan(id)
-	if err := db.store.Compact(ctx, lower, upper); err != nil {
+	if err := w.db.store.Compact(ctx, lower, upper); err != nil {
 		return err
 	}
-	return db.control(ctx, func(a *appender, batch *kv.Batch) (func(), error) {
+	return w.db.control(ctx, func(a *appender, batch *kv.Batch) (func(), error) {
 		for _, stream := range streams {
 			batch.Delete(layout.CutKey(id, stream))
 			a.cutOf(id).remove(stream)
 		}
 		return nil, nil
 	})
-}
-
-// closedIsFine drops an error that says no more than that the database closes.
-func closedIsFine(db *DB, err error) error {
-	if db.closed.Load() {
-		return nil
-	}
-	return err
 }

@@ -6,7 +6,6 @@ import (
 	"time"
 	"unicode/utf8"
 
-	"github.com/braidstream/braid/internal/layout"
 	"github.com/braidstream/braid/internal/uint128"
 )
 
@@ -177,58 +176,3 @@ func evenRanges(n int) []HashKeyRange {
 	ranges[n-1].End = MaxHashKey()
 	return ranges
 }
-
-// put is an entry on its way: hashed and encoded on its producer's goroutine,
-// placed by the committer.
-type put struct {
-	hash    uint128.Uint128
-	record  layout.Record
-	payload layout.Payload
-	shard   *Shard // set when it is placed, with record's numbers
-	err     error  // why it was not placed, though its request succeeded
-}
-
-// preparePut encodes the entry into buf, which has as many bytes as
-// payloadBytes says, and which the put keeps. What will be encrypted needs no
-// checksum.
-func preparePut(e *Entry, buf []byte, encrypted bool) put {
-	var explicit *uint128.Uint128
-	if e.ExplicitHashKey != nil {
-		explicit = &uint128.Uint128{}
-		*explicit = e.ExplicitHashKey.n
-	}
-	payload := layout.EncodePayload(buf, e.PartitionKey, explicit, e.Data)
-	if !encrypted {
-		payload = payload.Sum()
-	}
-	p := put{payload: payload, record: layout.Record{
-		PartitionKey: e.PartitionKey,
-		ExplicitHash: explicit,
-		Data:         payload.Data(),
-	}}
-	if explicit != nil {
-		p.hash = *explicit
-	} else {
-		p.hash = uint128.FromBytes(md5.Sum(payload.PartitionKey()))
-	}
-	return p
-}
-
-func payloadBytes(e *Entry) int {
-	return layout.PayloadBytes(e.PartitionKey, e.ExplicitHashKey != nil, len(e.Data))
-}
-
-// result says where the put was placed.
-func (p *put) result() PutResult {
-	if p.err != nil {
-		return PutResult{Err: p.err}
-	}
-	return PutResult{
-		ShardID:        p.shard.id,
-		SequenceNumber: p.shard.number(p.record.Counter),
-		Encrypted:      p.record.Sealed,
-	}
-}
-
-// bytes is about what the put adds to a batch.
-func (p *put) bytes() int { return p.record.Size() + layout.RecordKeyBytes + layout.MaxRecordOverhead }

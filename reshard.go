@@ -129,14 +129,14 @@ func (s *Stream) UpdateShardCount(ctx context.Context, target int) error {
 // reshard changes the stream's topology by fn.
 func (s *Stream) reshard(ctx context.Context, fn func(*reshard) error) error {
 	return s.db.control(ctx, func(a *appender, batch *kv.Batch) (func(), error) {
-		if s.gone {
+		if s.w.deleted {
 			return nil, ErrStreamNotFound
 		}
 		r := &reshard{
 			appender: a,
 			stream:   s,
 			now:      a.now / uint64(time.Second),
-			shards:   slices.Clone(s.routes.open),
+			shards:   slices.Clone(s.w.topology.open),
 			closed:   make(map[*Shard]uint64),
 		}
 		if err := fn(r); err != nil {
@@ -159,7 +159,7 @@ type reshard struct {
 
 // byHand refuses what is the stream's own to decide.
 func (r *reshard) byHand() error {
-	if mode := r.stream.config.capacity.Mode; mode == OnDemand {
+	if mode := r.stream.w.settings.capacity.Mode; mode == OnDemand {
 		return &InvalidArgumentError{"Capacity.Mode", mode, "must not be OnDemand: such a stream splits and merges its shards by itself"}
 	}
 	return nil
@@ -168,11 +168,11 @@ func (r *reshard) byHand() error {
 // open returns the open shard with that id.
 func (r *reshard) open(id ShardID) (*Shard, error) {
 	index, ok := parseShardID(string(id))
-	sh := r.stream.routes.shard(index)
+	sh := r.stream.w.topology.shard(index)
 	switch {
 	case !ok || sh == nil:
 		return nil, fmt.Errorf("%w: %.128q", ErrShardNotFound, string(id))
-	case sh.ending != nil:
+	case sh.w.closing != nil:
 		return nil, &InvalidArgumentError{"ShardID", sh.id, "must be a shard that is open: this one was split or merged already"}
 	}
 	return sh, nil
@@ -257,7 +257,7 @@ func (r *reshard) child(start, end uint128.Uint128, parents ...*Shard) *Shard {
 		row.Parents = append(row.Parents, parent.index)
 		row.CreatedSeconds = max(row.CreatedSeconds, r.close(parent)+1)
 	}
-	sh := newShard(r.stream, r.stream.routes.next+uint32(len(r.made)), row)
+	sh := newShard(r.stream, r.stream.w.topology.next+uint32(len(r.made)), row)
 	sh.setTip(layout.Horizon{})
 	r.made = append(r.made, sh)
 	return sh
@@ -266,7 +266,7 @@ func (r *reshard) child(start, end uint128.Uint128, parents ...*Shard) *Shard {
 // close returns the second for the number at which the shard ends.
 func (r *reshard) close(sh *Shard) uint64 {
 	if r.closed[sh] == 0 {
-		r.closed[sh] = max(r.now, sh.createdSeconds, sh.next.LastCounter/uint64(time.Second), 1)
+		r.closed[sh] = max(r.now, sh.createdSeconds, sh.w.tip.LastCounter/uint64(time.Second), 1)
 	}
 	return r.closed[sh]
 }
@@ -281,14 +281,14 @@ func (r *reshard) finish(batch *kv.Batch) (publish func()) {
 	moment := a.nextCounter() // above all records of the parents, below the children's
 	changed := slices.Clone(r.made)
 	for sh, second := range r.closed {
-		sh.ending = &closing{seconds: second, counter: moment, aged: a.db.aging.at(a.moment)}
-		if sh.index < s.routes.next {
+		sh.w.closing = &closing{seconds: second, counter: moment, aged: a.db.aging.at(a.moment)}
+		if sh.index < s.w.topology.next {
 			changed = append(changed, sh)
 		}
 	}
 	children := make(map[uint32]*closing, len(r.closed))
 	for sh := range r.closed {
-		children[sh.index] = sh.ending
+		children[sh.index] = sh.w.closing
 	}
 	for _, sh := range r.made {
 		sh.createdCounter = moment
@@ -299,15 +299,15 @@ func (r *reshard) finish(batch *kv.Batch) (publish func()) {
 	for _, sh := range changed {
 		batch.Set(layout.ShardKey(s.number, sh.index), sh.row().Encode(s.number, sh.index))
 	}
-	s.routes = &topology{
-		shards: slices.Concat(s.routes.shards, r.made),
+	s.w.topology = &topology{
+		shards: slices.Concat(s.w.topology.shards, r.made),
 		open:   r.shards,
-		next:   s.routes.next + uint32(len(r.made)),
+		next:   s.w.topology.next + uint32(len(r.made)),
 
-		expired: s.routes.expired,
+		expired: s.w.topology.expired,
 	}
 	s.save(batch)
-	next := s.routes
+	next := s.w.topology
 	for sh := range r.closed {
 		a.file(sh)
 	}
@@ -316,7 +316,7 @@ func (r *reshard) finish(batch *kv.Batch) (publish func()) {
 		// In this order: a description takes a shard for closed if it has children in
 		// the topology, and a reader that sees the end of a parent must find them.
 		for sh := range r.closed {
-			sh.closing.Store(sh.ending)
+			sh.closing.Store(sh.w.closing)
 		}
 		s.topology.Store(next)
 		a.counts.shards.Add(int64(len(r.made)))

@@ -9,8 +9,6 @@ import (
 	"slices"
 	"time"
 
-	"github.com/braidstream/braid/internal/agenda"
-	"github.com/braidstream/braid/internal/epoch"
 	"github.com/braidstream/braid/internal/kv"
 	"github.com/braidstream/braid/internal/layout"
 )
@@ -24,47 +22,10 @@ import (
 // Invariant: the second never overtakes the first, and neither goes back. What a
 // change of the period has cut off stays so by the stream's floor, which is
 // stored with the change.
-//
-// What is to be trimmed next is found without a look at the rest: a stream's shards
-// are in agendas, by what they hold, and the streams with something to trim in the
-// appender's, by when that is due. What changes a shard or stream puts it in its
-// place anew. TestCostDoesNotGrowWithWhatIsIdle holds it.
 
-const (
-	// defaultRetention is also the least that a period can be changed to: below
-	// it, only a new stream can go.
-	defaultRetention = 24 * time.Hour
-	maxRetention     = 8760 * time.Hour
-
-	// trimInterval is how long it takes, at most, before the space of expired
-	// records is returned. Less often costs less.
-	trimInterval = time.Minute
-)
-
-// retentionClock is the time by which records age: that of the wall clock when
-// the database was opened, or of the last record if that was later, plus the
-// time that the process has run since. So a step of the wall clock while it runs
-// makes no record older.
-type retentionClock struct {
-	base  uint64 // Unix time in nanoseconds
-	start time.Time
-}
-
-func newRetentionClock(wall time.Time, last uint64) retentionClock {
-	return retentionClock{base: max(last, uint64(max(0, wall.UnixNano()))), start: time.Now()}
-}
-
-func (c retentionClock) now() uint64 { return c.at(time.Now()) }
-
-func (c retentionClock) at(t time.Time) uint64 { return c.base + uint64(t.Sub(c.start)) }
-
-// expiry returns the counter below which records have expired.
-func (set *settings) expiry(now uint64) uint64 {
-	if set.retention == 0 {
-		return set.floor
-	}
-	return max(set.floor, now-min(now, uint64(set.retention)))
-}
+// trimInterval is how long it takes, at most, before the space of expired
+// records is returned. Less often costs less.
+const trimInterval = time.Minute
 
 // IncreaseRetention makes the stream keep its records for longer: 24 hours to
 // 8,760 hours, and not less than now. A negative period means that records do not
@@ -118,14 +79,6 @@ func lasting(period time.Duration) time.Duration {
 	return period
 }
 
-// hours describes a period in the unit of Kinesis.
-func hours(d time.Duration) string {
-	if d == 0 {
-		return "for ever"
-	}
-	return fmt.Sprintf("%g hours", d.Hours())
-}
-
 // UpdateRetentionBytes changes how much the stream keeps, as
 // [StreamOptions].RetentionBytes says; 0 means no bound. Errors: as
 // [Stream.UpdateMaxRecordBytes].
@@ -140,175 +93,34 @@ func (s *Stream) UpdateRetentionBytes(ctx context.Context, bytes int64) error {
 	return wrapError("update retention bytes", s.name, err)
 }
 
-func validateRetentionBytes(bytes int64) error {
-	if bytes < 0 {
-		return &InvalidArgumentError{"RetentionBytes", bytes, "must be positive, or 0 for no bound"}
-	}
-	return nil
+// trimmer is the worker that trims what has expired. It runs when there will be
+// something to trim, but not more often than trimInterval.
+type trimmer struct {
+	db       *DB
+	earliest time.Time // of the next run that trims
 }
 
-// readable returns where the records of the shard begin that can be read now:
-// the horizon that is stored, given, or above it where records have expired
-// since. It may return the given one for a reader that begins above both. It is not
-// exact if damage lies at the border: then its ordinal and offset are too low.
-func (sh *Shard) readable(ctx context.Context, from uint64, horizon layout.Horizon, slices epoch.Slices) (_ layout.Horizon, exact bool, err error) {
-	expiry := sh.stream.settings.Load().expiry(sh.stream.db.aging.now())
-	if expiry <= horizon.Counter || expiry <= from {
-		return horizon, true, nil
+func (w *trimmer) run(ctx context.Context, _ bool) time.Duration {
+	if wait := time.Until(w.earliest); wait > 0 {
+		return wait
 	}
-	switch tip := sh.log.Tip(); {
-	case tip.Ordinal <= horizon.Ordinal: // there is nothing to expire
-		return horizon, true, nil
-	case tip.LastCounter < expiry:
-		return layout.Horizon{Counter: tip.LastCounter + 1, Ordinal: tip.Ordinal, Offset: tip.Offset}, true, nil
-	}
-	border, err := sh.lastBefore(ctx, expiry, horizon, slices)
-	if isDamage(err) {
-		border = sliceBefore(expiry, horizon, slices)
-		border.Counter = expiry
-		return border, false, nil
-	}
-	return border, true, err
-}
-
-// file puts the shard into the stream's agendas, by what it holds.
-func (a *appender) file(sh *Shard) {
-	a.counts.looks.Add(1)
-	s := sh.stream
-	if len(sh.allSlices) > 0 {
-		s.filled.Set(&sh.filled, a.lastOfSlice(sh, 0))
-		return
-	}
-	s.filled.Remove(&sh.filled)
-	s.oldest.Remove(&sh.oldest)
-	if sh.ending != nil && !s.routes.hasParentOf(sh) {
-		s.emptied.Set(&sh.emptied, sh.ending.aged)
-	}
-}
-
-// lastOfSlice returns a counter that no record in the shard's i-th slice exceeds. It
-// goes up as long as the slice is the last one.
-func (a *appender) lastOfSlice(sh *Shard, i int) uint64 {
-	if i+1 < len(sh.allSlices) {
-		return a.epochs.LastCounter(sh.allSlices[i].Epoch)
-	}
-	return sh.next.LastCounter
-}
-
-// schedule puts the stream into the agenda, by when it will have something to trim,
-// or may have: what is due by the agendas of its shards may turn out to be due later.
-func (a *appender) schedule(s *Stream) {
-	due := s.due()
-	if s.gone || due == math.MaxUint64 {
-		a.trims.Remove(&s.trims)
-		return
-	}
-	a.trims.Set(&s.trims, due)
-	if due < a.asleep {
-		a.asleep = 0
-		a.db.kickRetention()
-	}
-}
-
-// due returns the time on the retention clock at which the stream may have something
-// to trim; the largest for never.
-func (s *Stream) due() uint64 {
-	due := uint64(math.MaxUint64)
-	if s.ledger.Over(uint64(s.config.retentionBytes)) {
-		return 0
-	}
-	if first := s.filled.First(); first != nil {
-		if first.Due() < s.config.floor {
-			return 0
+	db := w.db
+	plan, err := w.plan(ctx)
+	if err == nil && len(plan.due) > 0 {
+		w.earliest = time.Now().Add(trimInterval)
+		for _, d := range plan.due { // one that fails is no reason to keep the others
+			err = errors.Join(err, w.trim(ctx, d))
 		}
-		if s.config.retention > 0 {
-			due = first.Due() + uint64(s.config.retention) + 1
-		}
+		db.trimming.Ring() // what is left to do, and when
 	}
-	if first := s.emptied.First(); first != nil {
-		due = min(due, s.goes(first))
+	switch {
+	case closedIsFine(db, err) != nil:
+		db.opts.Logger.Warn("expired records could not be trimmed; it will be tried again", "error", err)
+		return trimInterval
+	case err == nil && len(plan.due) == 0 && plan.next != math.MaxUint64:
+		return time.Duration(plan.next - min(plan.next, db.aging.now()))
 	}
-	return due
-}
-
-// goes returns the time on the retention clock at which a closed shard goes that has
-// no records.
-func (s *Stream) goes(sh *agenda.Item[*Shard]) uint64 {
-	period := s.config.retention
-	if period == 0 {
-		period = defaultRetention // its readers must have time to see its end
-	}
-	return sh.Due() + uint64(period)
-}
-
-// restoreTrims fills in the agendas and the ledger of a stream that was loaded.
-func (a *appender) restoreTrims(s *Stream) {
-	for _, sh := range s.routes.shards {
-		for _, parent := range sh.parents {
-			if p := s.routes.shard(parent); p != nil && p.ending != nil {
-				p.ending.children = append(p.ending.children, sh.index)
-			}
-		}
-		for i, slice := range sh.allSlices {
-			bytes := sh.sliceBytes(i)
-			s.ledger.AddSlice(slice.Epoch)
-			s.ledger.Grow(slice.Epoch, bytes)
-			a.epochs.Hold(slice.Epoch, bytes)
-		}
-		if len(sh.allSlices) > 0 {
-			s.ledger.Trim(sh.allSlices[0].Epoch, sh.trimmedOf(0, sh.trimmed))
-			s.oldest.Set(&sh.oldest, sh.allSlices[0].FirstCounter)
-		}
-		a.file(sh)
-	}
-	a.schedule(s)
-}
-
-// kickRetention tells that what is stored has to follow earlier than was planned.
-func (db *DB) kickRetention() {
-	select {
-	case db.expiring <- struct{}{}:
-	default:
-	}
-}
-
-// runRetention is the goroutine that trims what has expired. Its timer runs to
-// the next moment at which there will be something to trim, so an idle database
-// does nothing. It ends when the database closes, or when the store has failed.
-func (db *DB) runRetention() {
-	timer := time.NewTimer(trimInterval)
-	timer.Stop() // until there is a plan
-	defer timer.Stop()
-	var earliest time.Time // of the next run that trims
-	for {
-		select {
-		case <-db.expiring:
-		case <-timer.C:
-		case <-db.closing:
-			return
-		case <-db.store.Failed():
-			return
-		}
-		if wait := time.Until(earliest); wait > 0 {
-			timer.Reset(wait)
-			continue
-		}
-		plan, err := db.planRetention(context.Background())
-		if err == nil && len(plan.due) > 0 {
-			earliest = time.Now().Add(trimInterval)
-			for _, d := range plan.due { // one that fails is no reason to keep the others
-				err = errors.Join(err, db.expire(context.Background(), d))
-			}
-			db.kickRetention() // what is left to do, and when
-		}
-		switch {
-		case closedIsFine(db, err) != nil:
-			db.opts.Logger.Warn("expired records could not be trimmed; it will be tried again", "error", err)
-			timer.Reset(trimInterval)
-		case err == nil && len(plan.due) == 0 && plan.next != math.MaxUint64:
-			timer.Reset(time.Duration(plan.next - min(plan.next, db.aging.now())))
-		}
-	}
+	return asPlanned
 }
 
 // retentionPlan is what is to be trimmed now, and the time on the retention
@@ -326,9 +138,10 @@ type dueStream struct {
 	before uint64
 }
 
-// planRetention takes out of the agenda what is due. What is due remains so until it
+// plan takes out of the agenda what is due. What is due remains so until it
 // is trimmed.
-func (db *DB) planRetention(ctx context.Context) (retentionPlan, error) {
+func (w *trimmer) plan(ctx context.Context) (retentionPlan, error) {
+	db := w.db
 	var plan retentionPlan
 	err := db.control(ctx, func(a *appender, _ *kv.Batch) (func(), error) {
 		now := db.aging.now()
@@ -362,29 +175,29 @@ func (db *DB) planRetention(ctx context.Context) (retentionPlan, error) {
 
 // dueOf returns what is to be trimmed of the stream now, if there is something.
 func (a *appender) dueOf(s *Stream, now uint64) (d dueStream, ok bool) {
-	d = dueStream{stream: s, before: s.config.expiry(now)}
-	if id, ok := s.ledger.Spare(uint64(s.config.retentionBytes)); ok {
+	d = dueStream{stream: s, before: s.w.settings.expiry(now)}
+	if id, ok := s.w.ledger.Spare(uint64(s.w.settings.retentionBytes)); ok {
 		d.before = max(d.before, a.epochs.LastCounter(id)+1)
 	}
-	for first := s.filled.First(); first != nil && first.Due() < d.before; first = s.filled.First() {
+	for first := s.w.filled.First(); first != nil && first.Due() < d.before; first = s.w.filled.First() {
 		a.counts.looks.Add(1)
 		sh := first.Value
-		if last := a.lastOfSlice(sh, 0); last >= d.before {
-			s.filled.Set(first, last)
+		if last := a.lastOfExtent(sh, 0); last >= d.before {
+			s.w.filled.Set(first, last)
 			continue
 		}
 		d.shards = append(d.shards, sh)
-		s.filled.Remove(first)
+		s.w.filled.Remove(first)
 	}
 	for _, sh := range d.shards {
 		a.file(sh)
 	}
-	first := s.emptied.First()
+	first := s.w.emptied.First()
 	return d, len(d.shards) > 0 || first != nil && s.goes(first) <= now
 }
 
-// expire trims a stream.
-func (db *DB) expire(ctx context.Context, d dueStream) error {
+// trim trims a stream.
+func (w *trimmer) trim(ctx context.Context, d dueStream) error {
 	s := d.stream
 	shards, horizons, err := horizonsAt(ctx, d.shards, bound{from: d.before})
 	if err != nil {
@@ -393,8 +206,8 @@ func (db *DB) expire(ctx context.Context, d dueStream) error {
 		}
 		return err
 	}
-	return db.control(ctx, func(a *appender, batch *kv.Batch) (func(), error) {
-		if s.gone {
+	return w.db.control(ctx, func(a *appender, batch *kv.Batch) (func(), error) {
+		if s.w.deleted {
 			return nil, nil
 		}
 		trimmed := a.trim(shards, horizons, batch)
@@ -411,44 +224,24 @@ func (db *DB) expire(ctx context.Context, d dueStream) error {
 	})
 }
 
-// horizonsAt returns the shards of which a trim of all records before the bound takes
-// some, and the horizon that does it for each.
-func horizonsAt(ctx context.Context, all []*Shard, before bound) (shards []*Shard, horizons []layout.Horizon, err error) {
-	for _, sh := range all {
-		now, _ := sh.view()
-		horizon, err := sh.horizonAt(ctx, before)
-		if isDamage(err) { // what is damaged goes with the rest of its slice
-			stored, slices := sh.view()
-			horizon, err = sliceBefore(before.from, stored, slices), nil
-		}
-		if err != nil {
-			return nil, nil, err
-		}
-		if horizon.Counter > now.Counter {
-			shards, horizons = append(shards, sh), append(horizons, horizon)
-		}
-	}
-	return shards, horizons, nil
-}
-
 // dropShards removes the shards whose time is over: closed, without a record left,
 // and without a parent, so that lineage goes from its old end. It returns what shows
 // that, or nil if there are none.
 func (a *appender) dropShards(s *Stream, batch *kv.Batch) (publish func()) {
 	now := a.db.aging.now()
-	next := &topology{open: s.routes.open, next: s.routes.next, expired: s.routes.expired}
+	next := &topology{open: s.w.topology.open, next: s.w.topology.next, expired: s.w.topology.expired}
 	var gone []*Shard
-	for first := s.emptied.First(); first != nil && s.goes(first) <= now; first = s.emptied.First() {
+	for first := s.w.emptied.First(); first != nil && s.goes(first) <= now; first = s.w.emptied.First() {
 		sh := first.Value
-		s.emptied.Remove(first)
-		sh.expired = true
+		s.w.emptied.Remove(first)
+		sh.w.expired = true
 		gone = append(gone, sh)
 		batch.Delete(layout.ShardKey(s.number, sh.index))
-		if horizon := sh.next.LastCounter + 1; sh.next.Ordinal > 0 && horizon > next.expired.Horizon {
+		if horizon := sh.w.tip.LastCounter + 1; sh.w.tip.Ordinal > 0 && horizon > next.expired.Horizon {
 			next.expired = layout.ExpiredShard{Shard: sh.index, CreatedSeconds: sh.createdSeconds, Horizon: horizon}
 		}
-		for _, index := range sh.ending.children {
-			if child := s.routes.shard(index); child != nil {
+		for _, index := range sh.w.closing.children {
+			if child := s.w.topology.shard(index); child != nil {
 				a.file(child)
 			}
 		}
@@ -457,9 +250,9 @@ func (a *appender) dropShards(s *Stream, batch *kv.Batch) (publish func()) {
 		return nil
 	}
 	slices.SortFunc(gone, func(x, y *Shard) int { return cmp.Compare(x.index, y.index) })
-	next.shards = s.routes.without(gone)
+	next.shards = s.w.topology.without(gone)
 	a.boundCounters(batch)
-	s.routes = next
+	s.w.topology = next
 	s.save(batch)
 	return func() {
 		s.topology.Store(next)

@@ -20,6 +20,11 @@ const (
 	maxTags            = 50     // Kinesis: tags per stream
 	maxTagKeyChars     = 128
 	maxTagValueChars   = 256
+
+	// defaultRetention is also the least that a period can be changed to: below
+	// it, only a new stream can go.
+	defaultRetention = 24 * time.Hour
+	maxRetention     = 8760 * time.Hour
 )
 
 // StreamOptions are the settings of a stream. They are stored with it when it is
@@ -65,58 +70,6 @@ type StreamOptions struct {
 	// with the number of open shards, unless the capacity is [OnDemand]; Capacity as
 	// a whole; of Tags, those given. It is not stored.
 	MustMatch bool
-}
-
-// match compares a stream that exists with the options that it was opened with:
-// the Logger is told of differences, or, with MustMatch, the caller.
-func (s *Stream) match(options *StreamOptions) error {
-	if options == nil {
-		return nil
-	}
-	different := s.differences(options)
-	switch {
-	case len(different) == 0:
-	case options.MustMatch:
-		return &StreamMismatchError{Stream: s.name, Differences: different}
-	default:
-		s.db.opts.Logger.Info("the stream exists with other settings than those it was opened with", "stream", s.name, "differences", different)
-	}
-	return nil
-}
-
-// differences says which of the options that were given, and are valid, are not
-// those of the stream.
-func (s *Stream) differences(given *StreamOptions) (different []string) {
-	set := s.settings.Load()
-	compare := func(field string, given, is any) {
-		if given != is {
-			different = append(different, fmt.Sprintf("%s is %v, not %v", field, is, given))
-		}
-	}
-	if given.Shards != 0 && set.capacity.Mode != OnDemand {
-		compare("Shards", given.Shards, len(s.topology.Load().open))
-	}
-	if given.MaxRecordBytes != 0 {
-		compare("MaxRecordBytes", given.MaxRecordBytes, set.maxData)
-	}
-	if given.Retention != 0 {
-		compare("Retention", hours(max(0, given.Retention)), hours(set.retention))
-	}
-	if given.RetentionBytes != 0 {
-		compare("RetentionBytes", given.RetentionBytes, set.retentionBytes)
-	}
-	if given.Capacity != (Capacity{}) {
-		capacity, _ := given.Capacity.withDefaults() // they are valid
-		compare("Capacity", fmt.Sprintf("%+v", capacity), fmt.Sprintf("%+v", set.capacity))
-	}
-	for _, key := range slices.Sorted(maps.Keys(given.Tags)) {
-		is := "missing"
-		if value, has := set.tags[key]; has {
-			is = fmt.Sprintf("%q", value)
-		}
-		compare(fmt.Sprintf("Tags[%q]", key), fmt.Sprintf("%q", given.Tags[key]), is)
-	}
-	return different
 }
 
 // withDefaults returns a copy whose zero fields are filled in, after checking
@@ -205,16 +158,16 @@ func restoreSettings(row *layout.StreamRow) *settings {
 
 // save stores the stream's row, as the appender has it.
 func (s *Stream) save(batch *kv.Batch) {
-	set := s.config
+	set := s.w.settings
 	row := layout.StreamRow{
 		Name:           s.name,
 		Created:        s.createdCounter,
-		NextShard:      s.routes.next,
+		NextShard:      s.w.topology.next,
 		MaxRecordBytes: uint64(set.maxData),
 		Retention:      uint64(set.retention),
 		RetentionBytes: uint64(set.retentionBytes),
 		Floor:          set.floor,
-		Expired:        s.routes.expired,
+		Expired:        s.w.topology.expired,
 		Mode:           uint32(set.capacity.Mode),
 		WriteRecords:   uint64(set.capacity.WriteRecordsPerSecond),
 		WriteBytes:     uint64(set.capacity.WriteBytesPerSecond),
@@ -222,7 +175,7 @@ func (s *Stream) save(batch *kv.Batch) {
 		ReadBytes:      uint64(set.capacity.ReadBytesPerSecond),
 		MaxShards:      uint32(set.capacity.MaxShards),
 		KeyID:          set.keyID,
-		NextDataKey:    s.nextDataKey,
+		NextDataKey:    s.w.nextDataKey,
 	}
 	for key, value := range set.tags {
 		row.Tags = append(row.Tags, layout.Tag{Key: key, Value: value})
@@ -235,15 +188,15 @@ func (s *Stream) save(batch *kv.Batch) {
 // Puts and reads that begin after it has returned go by the new ones.
 func (s *Stream) update(ctx context.Context, fn func(a *appender, set *settings, batch *kv.Batch) error) error {
 	return s.db.control(ctx, func(a *appender, batch *kv.Batch) (func(), error) {
-		if s.gone {
+		if s.w.deleted {
 			return nil, ErrStreamNotFound
 		}
 		next := new(settings)
-		*next = *s.config
+		*next = *s.w.settings
 		if err := fn(a, next, batch); err != nil {
 			return nil, err
 		}
-		s.config = next
+		s.w.settings = next
 		s.save(batch)
 		a.schedule(s) // it may keep less now, or for a shorter time
 		return func() { s.settings.Store(next) }, nil
@@ -327,18 +280,25 @@ func validateTags(tags map[string]string) error {
 	return nil
 }
 
-// ValidateStreamName returns nil if a stream may have that name: 1 to 128
-// characters of a-z, A-Z, 0-9, '_', '.' and '-', as in Kinesis. Otherwise the error
-// is an [InvalidArgumentError]. The names of applications in package consumer have
-// the same rule.
-func ValidateStreamName(name string) error {
-	valid := len(name) >= 1 && len(name) <= maxStreamNameChars
-	for i := 0; valid && i < len(name); i++ {
-		c := name[i]
-		valid = c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || c == '_' || c == '.' || c == '-'
+// expiry returns the counter below which records have expired.
+func (set *settings) expiry(now uint64) uint64 {
+	if set.retention == 0 {
+		return set.floor
 	}
-	if !valid {
-		return &InvalidArgumentError{"Name", fmt.Sprintf("%.140q", name), "must be 1 to 128 characters of a-z, A-Z, 0-9, '_', '.' and '-'"}
+	return max(set.floor, now-min(now, uint64(set.retention)))
+}
+
+// hours describes a period in the unit of Kinesis.
+func hours(d time.Duration) string {
+	if d == 0 {
+		return "for ever"
+	}
+	return fmt.Sprintf("%g hours", d.Hours())
+}
+
+func validateRetentionBytes(bytes int64) error {
+	if bytes < 0 {
+		return &InvalidArgumentError{"RetentionBytes", bytes, "must be positive, or 0 for no bound"}
 	}
 	return nil
 }

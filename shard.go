@@ -1,10 +1,6 @@
 package braid
 
 import (
-	"context"
-	"fmt"
-	"math"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -12,13 +8,8 @@ import (
 	"github.com/braidstream/braid/internal/agenda"
 	"github.com/braidstream/braid/internal/epoch"
 	"github.com/braidstream/braid/internal/layout"
+	"github.com/braidstream/braid/internal/ondemand"
 	"github.com/braidstream/braid/internal/tail"
-)
-
-// Limits of a page.
-const (
-	maxPageRecords = 10_000   // Kinesis: GetRecords' Limit
-	maxPageBytes   = 10 << 20 // Kinesis: GetRecords' result
 )
 
 // Shard is an ordered log: the records of a stream whose hash keys fall in its
@@ -36,28 +27,33 @@ type Shard struct {
 	log            *tail.Log               // recent records, and the tip
 	reads          readBudgets
 
-	mu      sync.Mutex // guards slices and horizon; nothing else is locked under it
-	slices  epoch.Slices
+	mu      sync.Mutex // guards extents and horizon; nothing else is locked under it
+	extents epoch.Extents
 	horizon layout.Horizon
 
-	// The appender's, ahead of what readers see by the group being committed.
-	next      tail.Tip        // what the next record will be
-	epoch     uint32          // of the last slice, if it can take records; else 0
-	allSlices epoch.Slices    // becomes slices
-	trimmed   layout.Horizon  // becomes horizon
-	ending    *closing        // becomes closing
-	savedEnd  layout.Horizon  // the End that the row of the last slice has
-	expired   bool            // it has gone from the topology
-	pending   []layout.Record // become the tail's
-	writes    []pendingWrite  // of pending, until they are in the batch
-	budgets   writeBudgets
-	charged   charge              // by the current call
-	load      *shardLoad          // nil: nothing was put on demand since it was looked at
-	filled    agenda.Item[*Shard] // in the stream's agenda of that name, as the next two
-	emptied   agenda.Item[*Shard]
-	oldest    agenda.Item[*Shard]
+	w       shardWriter       // the committer's
+	history *ondemand.History // the scaler's
+}
 
-	history *shardHistory // belongs to the goroutine of runCapacity
+// shardWriter is what the committer has of a shard. Its fields belong to the goroutine
+// that runs a group, as those of the appender. Where Shard has a field of the same
+// name, that one is what readers see: it follows when the group is durable.
+type shardWriter struct {
+	tip      tail.Tip        // what the next record will be
+	epoch    uint32          // of the last extent, if it can take records; else 0
+	extents  epoch.Extents   // becomes Shard.extents
+	horizon  layout.Horizon  // becomes Shard.horizon
+	closing  *closing        // becomes Shard.closing
+	savedEnd layout.Horizon  // the End that the row of the last extent has
+	expired  bool            // it has gone from the topology
+	pending  []layout.Record // become the log's
+	writes   []pendingWrite  // of pending, until they are in the batch
+	budgets  writeBudgets
+	charged  charge              // by the current call
+	load     *ondemand.Count     // nil: nothing was put on demand since it was looked at
+	filled   agenda.Item[*Shard] // in the stream's agenda of that name, as the next two
+	emptied  agenda.Item[*Shard]
+	oldest   agenda.Item[*Shard]
 }
 
 // closing is when a shard was closed. It is not changed once readers see it.
@@ -111,477 +107,6 @@ func (sh *Shard) starting() SequenceNumber {
 	return newSequenceNumber(int64(sh.createdSeconds), 0, int64(sh.createdSeconds), sh.index)
 }
 
-// ShardDescription is what is known of a shard at one time.
-type ShardDescription struct {
-	ID           ShardID
-	HashKeyRange HashKeyRange
-	Parents      []ShardID // as [Shard.Parents]
-	Children     []ShardID // the shards that came from this one
-	Closed       bool      // no record will follow
-
-	// CreatedAt is when the shard was made, and ClosedAt when it was closed; that
-	// is zero for an open one. A shard's records arrived at CreatedAt or later and
-	// before ClosedAt. Its numbers do not tell: where reshards follow each other
-	// within a second, the second of creation in them runs ahead of the clock.
-	CreatedAt time.Time
-	ClosedAt  time.Time `json:",omitzero"`
-
-	// StartingSequenceNumber comes before every record of the shard;
-	// EndingSequenceNumber, which an open shard does not have, comes after.
-	StartingSequenceNumber, EndingSequenceNumber SequenceNumber
-
-	// First and Last are the numbers of the first record that can be read and
-	// of the last one there was; both are zero if there is none to read.
-	First, Last SequenceNumber
-
-	Records int64 // that can be read
-	Bytes   int64 // partition keys and data of those records
-}
-
-// Describe returns the shard's range, lineage and content. Kinesis: ListShards.
-func (sh *Shard) Describe() ShardDescription { return sh.describe(sh.stream.topology.Load()) }
-
-// describe describes the shard as it is at one time, so that a stream's shards fit.
-func (sh *Shard) describe(t *topology) ShardDescription {
-	horizon, slices := sh.view()
-	if above, _, err := sh.readable(context.Background(), 0, horizon, slices); err == nil {
-		horizon = above
-	}
-	end, children := sh.closing.Load(), sh.children(t)
-	if len(children) == 0 && t.shard(sh.index) == sh {
-		end = nil // it was closed since
-	}
-	tip := sh.log.Tip()
-	d := ShardDescription{
-		ID:                     sh.id,
-		HashKeyRange:           sh.hashKeys,
-		Parents:                sh.Parents(),
-		Children:               children,
-		Closed:                 end != nil,
-		CreatedAt:              time.Unix(0, int64(sh.createdCounter)),
-		StartingSequenceNumber: sh.starting(),
-		Records:                int64(tip.Ordinal - min(horizon.Ordinal, tip.Ordinal)),
-		Bytes:                  int64(tip.Offset - min(horizon.Offset, tip.Offset)),
-	}
-	if end != nil {
-		d.ClosedAt = time.Unix(0, int64(end.counter))
-		d.EndingSequenceNumber = newSequenceNumber(int64(sh.createdSeconds), endingCounter, int64(end.seconds), sh.index)
-	}
-	if d.Records > 0 {
-		d.Last = sh.number(tip.LastCounter)
-		d.First = sh.first(horizon, slices, tip)
-	}
-	return d
-}
-
-// first returns the number of the first record at or above the horizon. Where
-// the horizon cuts through a slice that takes a read; if that fails, the lowest
-// number that the record can have stands in.
-func (sh *Shard) first(horizon layout.Horizon, slices epoch.Slices, tip tail.Tip) SequenceNumber {
-	if len(slices) > 0 && slices[0].FirstOrdinal >= horizon.Ordinal {
-		return sh.number(slices[0].FirstCounter)
-	}
-	page, err := sh.page(context.Background(), pageQuery{from: horizon.Counter, to: tip.LastCounter, records: 1, bytes: 1, bare: true}, nil)
-	if err != nil || len(page.records) == 0 {
-		return sh.number(horizon.Counter)
-	}
-	return sh.number(page.records[0].Counter)
-}
-
-// Position is a place in a shard or a stream to read from: a value, made by
-// [TrimHorizon], [Latest], [AtSequence], [AfterSequence] or [AtTime]. The zero
-// value is TrimHorizon. Compare positions with [Position.Equal].
-type Position struct {
-	kind    positionKind
-	number  SequenceNumber
-	time    int64  // nanoseconds
-	ordinal uint64 // of the next record, plus one; 0 where it is not known
-}
-
-type positionKind uint8
-
-const (
-	kindTrimHorizon positionKind = iota
-	kindLatest
-	kindAtSequence
-	kindAfterSequence
-	kindAtTime
-)
-
-// TrimHorizon is the position of the oldest record that was not trimmed.
-// Kinesis: TRIM_HORIZON.
-func TrimHorizon() Position { return Position{} }
-
-// Latest is the position after the newest record. It is fixed by the call that
-// it is given to: records put after that call began are read. Kinesis: LATEST.
-func Latest() Position { return Position{kind: kindLatest} }
-
-// AtSequence is the position of the record with number n, or of the first one
-// after it. In a stream, it is that point in the order of arrival in all shards.
-// The zero number is [TrimHorizon]. Kinesis: AT_SEQUENCE_NUMBER.
-func AtSequence(n SequenceNumber) Position {
-	if n.IsZero() {
-		return Position{}
-	}
-	return Position{kind: kindAtSequence, number: n}
-}
-
-// AfterSequence is the position after the record with number n: where to go on
-// once n was read. In a stream, it is that point in the order of arrival in all
-// shards, so one number is enough to resume [Stream.Follow]. The zero number is
-// [TrimHorizon]. Kinesis: AFTER_SEQUENCE_NUMBER.
-func AfterSequence(n SequenceNumber) Position {
-	if n.IsZero() {
-		return Position{}
-	}
-	return Position{kind: kindAfterSequence, number: n}
-}
-
-// AtTime is the position of the first record that arrived at t or later, whether
-// it has come already or not. If t is before the trim horizon, it is
-// [TrimHorizon]. Kinesis: AT_TIMESTAMP.
-func AtTime(t time.Time) Position {
-	p := Position{kind: kindAtTime, time: t.UnixNano()}
-	switch { // what nanoseconds cannot express lies before or after all records
-	case t.Before(time.Unix(0, 0)):
-		p.time = 0
-	case t.After(time.Unix(0, math.MaxInt64)):
-		p.time = math.MaxInt64
-	}
-	return p
-}
-
-// ParsePosition is the inverse of [Position.String]. Any other text is an
-// [ErrInvalidArgument].
-func ParsePosition(text string) (Position, error) {
-	kind, at, _ := strings.Cut(text, " ")
-	var p Position
-	var err error
-	switch kind {
-	case "TRIM_HORIZON":
-	case "LATEST":
-		p = Latest()
-	case "AT_SEQUENCE_NUMBER", "AFTER_SEQUENCE_NUMBER":
-		var n SequenceNumber
-		if n, err = ParseSequenceNumber(at); err == nil && kind[1] == 'T' {
-			p = AtSequence(n)
-		} else {
-			p = AfterSequence(n)
-		}
-	case "AT_TIMESTAMP":
-		var t time.Time
-		t, err = time.Parse(time.RFC3339Nano, at)
-		p = AtTime(t)
-	}
-	if err != nil || p.String() != text {
-		return Position{}, &InvalidArgumentError{"Position", fmt.Sprintf("%.120q", text), "must be TRIM_HORIZON, LATEST, AT_SEQUENCE_NUMBER or AFTER_SEQUENCE_NUMBER with a number, or AT_TIMESTAMP with a time in UTC as RFC 3339 writes it"}
-	}
-	return p, nil
-}
-
-// MarshalText returns the text of [Position.String].
-func (p Position) MarshalText() ([]byte, error) { return []byte(p.String()), nil }
-
-// UnmarshalText is [ParsePosition]. After an error p is as it was.
-func (p *Position) UnmarshalText(text []byte) error {
-	parsed, err := ParsePosition(string(text))
-	if err == nil {
-		*p = parsed
-	}
-	return err
-}
-
-// String describes the position in the words of Kinesis.
-func (p Position) String() string {
-	switch p.kind {
-	case kindLatest:
-		return "LATEST"
-	case kindAtSequence:
-		return "AT_SEQUENCE_NUMBER " + p.number.String()
-	case kindAfterSequence:
-		return "AFTER_SEQUENCE_NUMBER " + p.number.String()
-	case kindAtTime:
-		return "AT_TIMESTAMP " + time.Unix(0, p.time).UTC().Format(time.RFC3339Nano)
-	default:
-		return "TRIM_HORIZON"
-	}
-}
-
-// SequenceNumber returns the number given to [AtSequence] or [AfterSequence], or that
-// of a concrete position such as [RecordsPage].Next. It is zero for TRIM_HORIZON,
-// LATEST and AT_TIMESTAMP, which are not tied to a shard.
-func (p Position) SequenceNumber() SequenceNumber { return p.number }
-
-// Equal reports whether p and q are the same place, which is so if, and only if,
-// their texts are the same. Use it rather than ==, which also compares what a
-// position remembers to make the next read cheaper.
-func (p Position) Equal(q Position) bool {
-	return p.kind == q.kind && p.number == q.number && p.time == q.time
-}
-
-// bound is a position made concrete: a place in the order of counters.
-type bound struct {
-	from uint64 // the lowest counter to be read; never 0, which no record has
-
-	// strict says that the reader counts on every record from there on: if some
-	// were trimmed it has to be told.
-	strict bool
-
-	ordinal uint64 // of the next record, plus one; 0 where it is not known
-}
-
-// inShard makes the position concrete for one shard.
-func (p Position) inShard(sh *Shard) (bound, error) {
-	if p.kind == kindLatest {
-		return bound{from: sh.log.LastCounter() + 1, strict: true}, nil
-	}
-	if p.kind == kindAtSequence || p.kind == kindAfterSequence {
-		if p.number.shardIndex() != sh.index || p.number.createdSeconds() != int64(sh.createdSeconds) || p.before(sh.stream) {
-			return bound{}, &InvalidArgumentError{"Position", p.number, "must have a sequence number of " + string(sh.id) + " of this stream"}
-		}
-		ending := p.number.counter() == endingCounter && sh.closing.Load() != nil
-		if !ending {
-			if err := p.beyond(sh.stream, sh); err != nil {
-				return bound{}, err
-			}
-		}
-	}
-	return p.concrete(), nil
-}
-
-// beyond returns an error if the position lies beyond every number that was ever
-// given out, so that it is of a newer copy of the database: records may be put
-// below it. sh is the shard of its number, nil if that has expired.
-//
-// A number whose record a crash took back, as it may in [Interval] and [NoSync],
-// does not: the clock row lies above it.
-func (p Position) beyond(s *Stream, sh *Shard) error {
-	if p.number.isMoment() {
-		return nil
-	}
-	given, counted := s.db.visible.Load(), true
-	if sh != nil { // it shows its records before they count as visible in the database
-		tip := sh.log.Tip()
-		given, counted = max(given, tip.LastCounter), p.ordinal <= tip.Ordinal+1
-	}
-	if counted && p.concrete().from-1 <= given {
-		return nil
-	}
-	return &BeyondTipError{Shard: p.number.ShardID(), Number: p.number, Last: p.number.withCounter(given)}
-}
-
-// inStream makes the position concrete for all shards of a stream.
-func (p Position) inStream(s *Stream) (bound, error) {
-	if p.kind == kindLatest {
-		return bound{from: s.db.visible.Load() + 1, strict: true}, nil
-	}
-	if p.kind == kindAtSequence || p.kind == kindAfterSequence {
-		// The shard may have expired: then nothing is left to compare with.
-		t, index := s.topology.Load(), p.number.shardIndex()
-		sh := t.shard(index)
-		if index >= t.next || sh != nil && p.number.createdSeconds() != int64(sh.createdSeconds) || p.before(s) {
-			return bound{}, &InvalidArgumentError{"Position", p.number, "must have a sequence number of this stream"}
-		}
-		if err := p.beyond(s, sh); err != nil {
-			return bound{}, err
-		}
-	}
-	b := p.concrete()
-	b.ordinal = 0 // it counts in one shard
-	return b, nil
-}
-
-// before reports whether the position is the number of a record that came before
-// the stream was created: such as one of a stream of that name that was deleted in
-// the same second.
-func (p Position) before(s *Stream) bool {
-	counter := p.number.counter()
-	return counter != 0 && counter < s.createdCounter
-}
-
-func (p Position) concrete() bound {
-	switch p.kind {
-	case kindAtSequence:
-		return bound{from: max(1, p.number.counter()), strict: true, ordinal: p.ordinal}
-	case kindAfterSequence:
-		return bound{from: p.number.counter() + 1, strict: true, ordinal: p.ordinal}
-	case kindAtTime:
-		return bound{from: uint64(max(1, p.time))}
-	default:
-		return bound{from: 1}
-	}
-}
-
-// GetRecordsOptions bound a page. The zero value, and a nil pointer, mean the
-// defaults.
-type GetRecordsOptions struct {
-	// Limit is the most records to return, 1 to 10,000. 0 means 10,000.
-	Limit int
-
-	// LimitBytes is the most bytes of partition keys and data to return, 1 to
-	// 10 MiB; but the first record is returned whatever its size. 0 means 10 MiB.
-	LimitBytes int
-
-	// Wait makes the call wait, under its context, until there is a record to
-	// return or the shard has ended; and, instead of ErrThroughputExceeded, until
-	// it is within the shard's budget. It does not wait for records of a database
-	// opened with [Options].ReadOnly, to which none can come.
-	Wait bool
-
-	// Unmetered reads outside of the shard's budget, as the iterators do.
-	// Kinesis: SubscribeToShard, with a consumer's own throughput.
-	Unmetered bool
-}
-
-func (o *GetRecordsOptions) withDefaults() (GetRecordsOptions, error) {
-	var opts GetRecordsOptions
-	if o != nil {
-		opts = *o
-	}
-	if opts.Limit == 0 {
-		opts.Limit = maxPageRecords
-	}
-	if opts.LimitBytes == 0 {
-		opts.LimitBytes = maxPageBytes
-	}
-	switch {
-	case opts.Limit < 1 || opts.Limit > maxPageRecords:
-		return opts, &InvalidArgumentError{"Limit", opts.Limit, fmt.Sprintf("must be 1 to %d", maxPageRecords)}
-	case opts.LimitBytes < 1 || opts.LimitBytes > maxPageBytes:
-		return opts, &InvalidArgumentError{"LimitBytes", opts.LimitBytes, fmt.Sprintf("must be 1 to %d", maxPageBytes)}
-	}
-	return opts, nil
-}
-
-// RecordsPage is a stretch of a shard.
-type RecordsPage struct {
-	Records []Record
-
-	// Next is where to read on: always the position after a sequence number. Asked for
-	// [Latest], it is where that was; asked for a time that has not come, it waits for
-	// that, with a number that no record has.
-	Next Position
-
-	// BehindLatest is the age of the next record that was not returned, or 0 if
-	// there is none: if, and only if, the page reached the tip. Kinesis:
-	// MillisBehindLatest.
-	BehindLatest time.Duration
-
-	// BehindRecords and BehindBytes count the records, and their partition keys
-	// and data, that lie between the page and the tip. They are exact.
-	BehindRecords, BehindBytes int64
-
-	// EndOfShard reports that the shard is closed and the page reached its end:
-	// Next will return nothing more. ChildShards are where its keys go on.
-	EndOfShard  bool
-	ChildShards []ShardID
-}
-
-// GetRecords returns the records from a position on, as many as the options
-// allow; none if the position is at the tip, unless the options say to wait.
-// [Shard.Records] and [Shard.Follow] are more comfortable; a page is for tools
-// that keep positions themselves.
-//
-// It alone has a budget, if the stream's capacity is not [Unlimited]; the
-// iterators read as fast as they can, like Kinesis's SubscribeToShard.
-//
-// Errors: [ErrInvalidArgument]; [ErrTrimmed] if records after the given sequence
-// number were trimmed or have expired; [ErrBeyondTip] if that number lies beyond all
-// that were ever given out; [ErrThroughputExceeded]; [ErrKeyUnavailable] if records
-// are encrypted; [ErrStreamNotFound]; [CorruptError], which is an [ErrCorrupt] or
-// [ErrDataLoss]; [ErrClosed]; the cause of ctx. Kinesis: GetRecords.
-func (sh *Shard) GetRecords(ctx context.Context, from Position, options *GetRecordsOptions) (*RecordsPage, error) {
-	page, err := sh.getRecords(ctx, from, options)
-	return page, sh.wrapError("get records", err)
-}
-
-func (sh *Shard) getRecords(ctx context.Context, from Position, options *GetRecordsOptions) (*RecordsPage, error) {
-	opts, err := options.withDefaults()
-	if err != nil {
-		return nil, err
-	}
-	b, err := from.inShard(sh)
-	if err != nil {
-		return nil, err
-	}
-	q := pageQuery{from: b.from, strict: b.strict, ordinal: b.ordinal, to: maxCounter, records: opts.Limit, bytes: opts.LimitBytes}
-	for !opts.Unmetered {
-		err := sh.admitRead()
-		if err == nil {
-			break
-		}
-		if !opts.Wait {
-			return nil, err
-		}
-		if err := wait(ctx, sh.stream.db, time.After(retryAfter(err))); err != nil {
-			return nil, err
-		}
-	}
-	for {
-		page, err := sh.page(ctx, q, nil)
-		if err != nil {
-			return nil, err
-		}
-		if !opts.Wait || len(page.records) > 0 || sh.endsBefore(page.from, page.tip) || sh.stream.db.opts.ReadOnly {
-			if !opts.Unmetered {
-				sh.chargeRead(page.bytes())
-			}
-			return sh.recordsPage(q, page), nil
-		}
-		if err := wait(ctx, sh.stream.db, sh.log.Wait(max(page.tip.LastCounter, page.from-1))); err != nil {
-			return nil, err
-		}
-	}
-}
-
-// bytes counts the partition keys and data of the page.
-func (p *page) bytes() (n int) {
-	for i := range p.records {
-		n += p.records[i].Size()
-	}
-	return n
-}
-
-// recordsPage makes the public form of a page.
-func (sh *Shard) recordsPage(q pageQuery, page page) *RecordsPage {
-	result := &RecordsPage{Records: make([]Record, len(page.records)), Next: sh.after(q, page)}
-	for i := range page.records {
-		result.Records[i] = sh.record(&page.records[i])
-	}
-	ordinal, offset := page.tip.Ordinal, page.tip.Offset
-	if n := len(page.records); n > 0 {
-		last := &page.records[n-1]
-		ordinal, offset = last.Ordinal+1, last.Offset+uint64(last.Size())
-	}
-	result.BehindRecords = int64(page.tip.Ordinal - ordinal)
-	result.BehindBytes = int64(page.tip.Offset - offset)
-	if result.BehindRecords > 0 {
-		arrived := time.Unix(0, int64(page.next))
-		result.BehindLatest = max(sh.stream.db.clock().Sub(arrived), 1)
-	} else if page.tip.Ended {
-		result.EndOfShard, result.ChildShards = true, sh.children(sh.stream.topology.Load())
-	}
-	return result
-}
-
-// after returns the position after a page. An empty one leaves the reader where
-// it was: with a sequence number that says so, even if it asked for a time, also
-// one to come, or for Latest.
-func (sh *Shard) after(q pageQuery, page page) Position {
-	if n := len(page.records); n > 0 {
-		last := &page.records[n-1]
-		return Position{kind: kindAfterSequence, number: sh.number(last.Counter), ordinal: last.Ordinal + 2}
-	}
-	if page.from <= sh.stream.createdCounter { // no record is as old as that
-		return Position{kind: kindAfterSequence, number: sh.starting(), ordinal: q.ordinal}
-	}
-	p := Position{kind: kindAfterSequence, number: sh.number(page.from - 1), ordinal: q.ordinal}
-	if p.beyond(sh.stream, sh) != nil { // it is a time's, for which nothing has come
-		p.number = p.number.moment()
-	}
-	return p
-}
-
 // endsBefore reports whether the shard is closed and has no record at or after
 // counter.
 func (sh *Shard) endsBefore(counter uint64, tip tail.Tip) bool {
@@ -614,3 +139,91 @@ func (sh *Shard) wrapError(op string, err error) error {
 
 // String names the shard and its stream, for logs.
 func (sh *Shard) String() string { return string(sh.id) + " of " + sh.stream.name }
+
+// newShard makes a shard of its row. Its tip and extents are still to come.
+func newShard(s *Stream, index uint32, row layout.ShardRow) *Shard {
+	sh := &Shard{
+		stream:         s,
+		index:          index,
+		id:             shardID(index),
+		hashKeys:       HashKeyRange{HashKey{row.Start}, HashKey{row.End}},
+		parents:        row.Parents,
+		createdSeconds: row.CreatedSeconds,
+		createdCounter: row.Created,
+		horizon:        row.Horizon,
+		w:              shardWriter{horizon: row.Horizon},
+	}
+	sh.w.filled.Value, sh.w.emptied.Value, sh.w.oldest.Value = sh, sh, sh
+	if row.Closed != 0 {
+		// The retention clock begins at the last counter or later, so this is in its past.
+		sh.w.closing = &closing{seconds: row.ClosedSeconds, counter: row.Closed, aged: row.Closed}
+		sh.closing.Store(sh.w.closing)
+	}
+	return sh
+}
+
+// row is the inverse of newShard, with the horizon that was set last.
+func (sh *Shard) row() layout.ShardRow {
+	row := layout.ShardRow{
+		Start:          sh.hashKeys.Start.n,
+		End:            sh.hashKeys.End.n,
+		Parents:        sh.parents,
+		CreatedSeconds: sh.createdSeconds,
+		Created:        sh.createdCounter,
+		Horizon:        sh.w.horizon,
+	}
+	if end := sh.w.closing; end != nil {
+		row.ClosedSeconds, row.Closed = end.seconds, end.counter
+	}
+	return row
+}
+
+// setTip gives a new shard its tip: end is the horizon that would empty it.
+func (sh *Shard) setTip(end layout.Horizon) {
+	sh.w.tip = tail.Tip{LastCounter: end.Counter - min(end.Counter, 1), Ordinal: end.Ordinal, Offset: end.Offset}
+	sh.log = tail.NewLog(sh.w.tip)
+	sh.extents = sh.w.extents
+	if sh.w.closing != nil {
+		sh.log.End()
+	}
+}
+
+// view returns the shard's horizon and extents at one instant.
+func (sh *Shard) view() (layout.Horizon, epoch.Extents) {
+	sh.mu.Lock()
+	defer sh.mu.Unlock()
+	return sh.horizon, sh.extents
+}
+
+// publishMap shows to readers where the shard's records lie, and where they begin.
+func (sh *Shard) publishMap() {
+	sh.mu.Lock()
+	sh.extents, sh.horizon = sh.w.extents, sh.w.horizon
+	sh.mu.Unlock()
+}
+
+// extentBytes is how much the shard's i-th extent holds.
+func (sh *Shard) extentBytes(i int) uint64 {
+	end := sh.w.tip.Offset
+	if i+1 < len(sh.w.extents) {
+		end = sh.w.extents[i+1].FirstOffset
+	}
+	return end - sh.w.extents[i].FirstOffset
+}
+
+// trimmedOf is how much of the shard's i-th extent lies below a horizon.
+func (sh *Shard) trimmedOf(i int, horizon layout.Horizon) uint64 {
+	first := sh.w.extents[i].FirstOffset
+	return min(max(horizon.Offset, first)-first, sh.extentBytes(i))
+}
+
+// pendingWrite is what a pending record needs until it is in the batch.
+//
+// Invariant: whether a record is encrypted, and by which data key, is decided when
+// it is placed. A later request of the same group may change the stream's key, and
+// the record's producer is told what was decided. TestAKeyChangesBetweenPutsOfOneGroup
+// holds it.
+type pendingWrite struct {
+	payload layout.Payload
+	dataKey *layout.DataKey // nil: the record is stored in the clear
+}

@@ -1,8 +1,6 @@
 package braid
 
 import (
-	"context"
-	"errors"
 	"math"
 	"sync"
 	"time"
@@ -39,10 +37,10 @@ func units(bytes int) int { return (bytes + chargeUnitBytes - 1) / chargeUnitByt
 // record, and with it the later ones of the call that go to the same shard: so
 // who puts the refused ones again keeps the order.
 func (a *appender) admit(sh *Shard, size int) error {
-	c := &sh.charged
+	c := &sh.w.charged
 	if c.call != a.call {
 		sh.refill(a.moment)
-		*c = charge{call: a.call, haveRecords: sh.budgets.records.TokensAt(a.moment), haveCost: sh.budgets.bytes.TokensAt(a.moment)}
+		*c = charge{call: a.call, haveRecords: sh.w.budgets.records.TokensAt(a.moment), haveCost: sh.w.budgets.bytes.TokensAt(a.moment)}
 		a.charged = append(a.charged, sh)
 	}
 	if c.err == nil {
@@ -60,7 +58,7 @@ func (a *appender) admit(sh *Shard, size int) error {
 // settle charges what the current call was allowed to put.
 func (a *appender) settle() {
 	for _, sh := range a.charged {
-		sh.spend(a.moment, sh.charged.records, units(sh.charged.bytes))
+		sh.spend(a.moment, sh.w.charged.records, units(sh.w.charged.bytes))
 	}
 	a.charged = a.charged[:0]
 }
@@ -71,19 +69,19 @@ func (a *appender) admitAll(puts []txPut) error {
 	var sums map[*Shard]sum
 	for i := range puts {
 		s := puts[i].stream
-		if s.config.capacity.Mode == Unlimited {
+		if s.w.settings.capacity.Mode == Unlimited {
 			continue
 		}
 		if sums == nil {
 			sums = make(map[*Shard]sum)
 		}
-		sh := s.routes.route(puts[i].put.hash)
+		sh := s.w.topology.route(puts[i].put.hash)
 		n := sums[sh]
 		sums[sh] = sum{n.records + 1, n.bytes + puts[i].put.record.Size()}
 	}
 	for sh, n := range sums {
 		sh.refill(a.moment)
-		if err := sh.afford(sh.budgets.records.TokensAt(a.moment), sh.budgets.bytes.TokensAt(a.moment), n.records, units(n.bytes)); err != nil {
+		if err := sh.afford(sh.w.budgets.records.TokensAt(a.moment), sh.w.budgets.bytes.TokensAt(a.moment), n.records, units(n.bytes)); err != nil {
 			return err
 		}
 	}
@@ -95,8 +93,8 @@ func (a *appender) admitAll(puts []txPut) error {
 
 // refill makes the budgets those of the stream's capacity.
 func (sh *Shard) refill(now time.Time) {
-	b := &sh.budgets
-	if capacity := sh.stream.config.capacity; b.of != capacity {
+	b := &sh.w.budgets
+	if capacity := sh.stream.w.settings.capacity; b.of != capacity {
 		b.of = capacity
 		setBudget(&b.records, now, capacity.WriteRecordsPerSecond)
 		setBudget(&b.bytes, now, capacity.WriteBytesPerSecond)
@@ -106,7 +104,7 @@ func (sh *Shard) refill(now time.Time) {
 // afford returns why budgets that hold so much do not allow records and bytes, or
 // nil.
 func (sh *Shard) afford(haveRecords, haveBytes float64, records, bytes int) error {
-	waitRecords, waitBytes := shortage(sh.budgets.records, haveRecords, records), shortage(sh.budgets.bytes, haveBytes, bytes)
+	waitRecords, waitBytes := shortage(sh.w.budgets.records, haveRecords, records), shortage(sh.w.budgets.bytes, haveBytes, bytes)
 	switch {
 	case waitBytes == 0 && waitRecords == 0:
 		return nil
@@ -118,8 +116,8 @@ func (sh *Shard) afford(haveRecords, haveBytes float64, records, bytes int) erro
 }
 
 func (sh *Shard) spend(now time.Time, records, bytes int) {
-	take(sh.budgets.records, now, records)
-	take(sh.budgets.bytes, now, bytes)
+	take(sh.w.budgets.records, now, records)
+	take(sh.w.budgets.bytes, now, bytes)
 }
 
 // setBudget gives a bucket another size, and what it holds stays in it.
@@ -212,75 +210,4 @@ func (sh *Shard) chargeRead(bytes int) {
 		full := float64(b.bytes.Burst()) - b.bytes.TokensAt(now)
 		b.until = now.Add(time.Duration(math.Ceil(full / float64(b.bytes.Limit()) * float64(time.Second))))
 	}
-}
-
-// PutRecordWait is [Stream.PutRecord] that, when the shard's budget is used up,
-// waits under its context until there is room, and tries again. Where nothing is
-// used up it is the same. Errors: as PutRecord, without ErrThroughputExceeded;
-// the cause of ctx if it ended while the call waited: refused.
-func (s *Stream) PutRecordWait(ctx context.Context, partitionKey string, data []byte) (PutResult, error) {
-	for {
-		result, err := s.PutRecord(ctx, partitionKey, data)
-		retry := retryAfter(err)
-		if retry == 0 {
-			return result, err
-		}
-		if err := wait(ctx, s.db, time.After(retry)); err != nil {
-			return PutResult{}, wrapError("put record", s.name, err)
-		}
-	}
-}
-
-// PutRecordsWait is [Stream.PutRecords] that waits in the same way, for those of
-// the entries that were refused, until all are stored: entries that fall to the
-// same shard keep their order. It takes more than one commit then.
-//
-// If the context ends meanwhile, or another error stops the call, the results of
-// the entries that were not stored have that error in their Err, and the error of
-// the call is nil, as others are stored: look at the results. The call has an error
-// only where its first attempt has one, as [Stream.PutRecords].
-func (s *Stream) PutRecordsWait(ctx context.Context, entries []Entry) ([]PutResult, error) {
-	results, err := s.PutRecords(ctx, entries)
-	if err != nil {
-		return nil, err
-	}
-	for {
-		var again []Entry
-		var places []int // of those in entries
-		var retry time.Duration
-		for i := range results {
-			if results[i].Err != nil {
-				again, places = append(again, entries[i]), append(places, i)
-				retry = max(retry, retryAfter(results[i].Err))
-			}
-		}
-		if len(again) == 0 {
-			return results, nil
-		}
-		err := wait(ctx, s.db, time.After(retry))
-		var more []PutResult
-		if err == nil {
-			more, err = s.PutRecords(ctx, again)
-		}
-		for i, place := range places {
-			if err != nil {
-				results[place].Err = wrapError("put records", s.name, err)
-			} else {
-				results[place] = more[i]
-			}
-		}
-		if err != nil {
-			return results, nil
-		}
-	}
-}
-
-// retryAfter returns when to try again what was refused for the throughput, and 0
-// for any other error, or none.
-func retryAfter(err error) time.Duration {
-	var e *ThroughputExceededError
-	if errors.As(err, &e) {
-		return e.RetryAfter
-	}
-	return 0
 }

@@ -30,7 +30,7 @@ type topology struct {
 func newTopology(shards []*Shard, next uint32, expired layout.ExpiredShard) *topology {
 	t := &topology{shards: shards, next: next, expired: expired}
 	for _, sh := range shards {
-		if sh.ending == nil {
+		if sh.w.closing == nil {
 			t.open = append(t.open, sh)
 		}
 	}
@@ -74,7 +74,7 @@ func (t *topology) position(hash uint128.Uint128) int {
 func (t *topology) hasParentOf(sh *Shard) bool {
 	return slices.ContainsFunc(sh.parents, func(parent uint32) bool {
 		p := t.shard(parent)
-		return p != nil && !p.expired
+		return p != nil && !p.w.expired
 	})
 }
 

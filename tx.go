@@ -9,12 +9,12 @@ import (
 	"slices"
 	"sort"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/braidstream/braid/internal/commit"
 	"github.com/braidstream/braid/internal/kv"
 	"github.com/braidstream/braid/internal/layout"
+	"github.com/braidstream/braid/internal/txlog"
 )
 
 const (
@@ -23,10 +23,6 @@ const (
 	// maxTxRuns is how often Update runs its function before it gives up. Each
 	// conflict means that another transaction has succeeded.
 	maxTxRuns = 100
-
-	// txLogKeys is how many recently written keys are remembered. A transaction
-	// that began before the oldest of them cannot be checked, and runs again.
-	txLogKeys = 1 << 16
 
 	// patientRuns is how often a transaction that met conflicts runs beside all
 	// others. Then it waits for its turn among those like it, so that a crowd
@@ -61,7 +57,7 @@ type Tx struct {
 	writes   map[string]write // by the key of the row
 	puts     []txPut
 	reads    map[string]struct{} // keys of rows
-	ranges   []keyRange
+	ranges   []txlog.Range       // of rows that were looked at
 }
 
 // write is a row's new value; nil for a deletion.
@@ -70,14 +66,6 @@ type write struct{ value []byte }
 type txPut struct {
 	stream *Stream
 	put    put
-}
-
-// keyRange is a range of rows that a transaction has looked at: from start up to
-// and not including end.
-type keyRange struct{ start, end []byte }
-
-func (r keyRange) contains(key []byte) bool {
-	return bytes.Compare(r.start, key) <= 0 && bytes.Compare(key, r.end) < 0
 }
 
 // KeyValue is a key of the application's own with its value. Both belong to the
@@ -130,7 +118,7 @@ func (db *DB) Update(ctx context.Context, fn func(*Tx) error) error {
 			}()
 		}
 		again, err := db.update(ctx, fn)
-		var missing *errNoDataKey
+		var missing *noDataKeyError
 		if errors.As(err, &missing) { // the transaction has ended: it holds nothing while this waits
 			err = wrapError("update", "", db.renewDataKey(ctx, missing))
 			again = err == nil
@@ -267,7 +255,7 @@ func (tx *Tx) writeRow(row, value []byte) error {
 func (tx *Tx) Scan(start, end []byte) iter.Seq2[KeyValue, error] {
 	return func(yield func(KeyValue, error) bool) {
 		lower, upper := layout.AppSpan(start, end)
-		err := tx.scanRows(keyRange{lower, upper}, func(row KeyValue) bool {
+		err := tx.scanRows(txlog.Range{Start: lower, End: upper}, func(row KeyValue) bool {
 			key, _ := layout.DecodeAppKey(row.Key) // it lies in the span
 			return yield(KeyValue{key, row.Value}, nil)
 		})
@@ -277,14 +265,14 @@ func (tx *Tx) Scan(start, end []byte) iter.Seq2[KeyValue, error] {
 	}
 }
 
-func (tx *Tx) scanRows(r keyRange, yield func(KeyValue) bool) error {
+func (tx *Tx) scanRows(r txlog.Range, yield func(KeyValue) bool) error {
 	own := tx.ownWrites(r)
 	var last []byte
-	for from, more := r.start, true; more; {
+	for from, more := r.Start, true; more; {
 		if tx.ended {
 			return errTxEnded
 		}
-		rest := keyRange{from, r.end}
+		rest := txlog.Range{Start: from, End: r.End}
 		page, err := reading(tx.ctx, func() (scanned, error) { return tx.scanPage(rest, own, scanPageBytes) })
 		if err != nil {
 			return err
@@ -296,7 +284,7 @@ func (tx *Tx) scanRows(r keyRange, yield func(KeyValue) bool) error {
 				return err
 			}
 			if !yield(item) {
-				_ = tx.noteRange(keyRange{r.start, after(last)}) // the loop is over; Update finds the error
+				_ = tx.noteRange(txlog.Range{Start: r.Start, End: after(last)}) // the loop is over; Update finds the error
 				return nil
 			}
 		}
@@ -317,11 +305,11 @@ type scanned struct {
 // scanPage returns the first items of a range, merged of what is stored and what
 // the transaction wrote, up to about so many bytes, and at least one. No iterator is
 // held while the caller's loop runs.
-func (tx *Tx) scanPage(r keyRange, own []ownWrite, maxBytes int) (page scanned, err error) {
-	if bytes.Compare(r.start, r.end) >= 0 {
+func (tx *Tx) scanPage(r txlog.Range, own []ownWrite, maxBytes int) (page scanned, err error) {
+	if bytes.Compare(r.Start, r.End) >= 0 {
 		return page, nil
 	}
-	it, err := tx.snapshot.NewIter(r.start, r.end)
+	it, err := tx.snapshot.NewIter(r.Start, r.End)
 	if err != nil {
 		return page, err
 	}
@@ -366,10 +354,10 @@ type ownWrite struct {
 
 // ownWrites returns the range's keys that the transaction wrote, in order, as
 // they are now: what a loop writes does not show in its own scan.
-func (tx *Tx) ownWrites(r keyRange) []ownWrite {
+func (tx *Tx) ownWrites(r txlog.Range) []ownWrite {
 	var own []ownWrite
 	for key, w := range tx.writes {
-		if r.contains([]byte(key)) {
+		if r.Contains([]byte(key)) {
 			own = append(own, ownWrite{key, w})
 		}
 	}
@@ -448,12 +436,12 @@ func (tx *Tx) noteRead(key []byte) error {
 	return tx.grow(len(key) + txReadBytes)
 }
 
-func (tx *Tx) noteRange(r keyRange) error {
+func (tx *Tx) noteRange(r txlog.Range) error {
 	if !tx.writable {
 		return nil
 	}
 	tx.ranges = append(tx.ranges, r)
-	return tx.grow(len(r.start) + len(r.end) + txReadBytes)
+	return tx.grow(len(r.Start) + len(r.End) + txReadBytes)
 }
 
 // grow counts memory that the transaction keeps. Writers alone keep some.
@@ -471,7 +459,7 @@ func (tx *Tx) grow(n int) error {
 type txOp struct {
 	version uint64 // of the state that it read
 	reads   map[string]struct{}
-	ranges  []keyRange
+	ranges  []txlog.Range
 	writes  map[string]write
 	puts    []txPut
 }
@@ -482,167 +470,3 @@ func (tx *Tx) op() *txOp {
 
 // errConflict refuses a transaction that has to run again.
 var errConflict = errors.New("another transaction changed what this one read")
-
-// applyTx checks what the transaction read, and adds what it wrote.
-func (a *appender) applyTx(op *txOp, batch *kv.Batch) error {
-	for i := range op.puts {
-		if op.puts[i].stream.gone {
-			return fmt.Errorf("%w: %s", ErrStreamNotFound, op.puts[i].stream.name)
-		}
-		if err := a.canSeal(op.puts[i].stream); err != nil {
-			return err
-		}
-	}
-	if a.txs.conflicts(op) {
-		return errConflict
-	}
-	if err := a.admitAll(op.puts); err != nil {
-		return err
-	}
-	for i := range op.puts {
-		p := &op.puts[i]
-		sh := p.stream.routes.route(p.put.hash)
-		if p.stream.config.capacity.Mode == OnDemand {
-			a.observe(sh, &p.put)
-		}
-		a.place(sh, &p.put, batch)
-	}
-	if len(op.writes) == 0 {
-		return nil
-	}
-	a.txs.add(op.writes)
-	for key, w := range op.writes {
-		if w.value == nil {
-			batch.Delete([]byte(key))
-		} else {
-			batch.Set([]byte(key), w.value)
-		}
-		if layout.IsLeaseKey(key) {
-			a.publish = append(a.publish, func() { a.db.onLease.note([]byte(key), w.value) })
-		}
-	}
-	return nil
-}
-
-// txLog remembers which keys recent transactions wrote. The appender owns it.
-type txLog struct {
-	version  uint64 // of the newest transaction that wrote keys
-	oldest   uint64 // transactions that began at this version or later can be checked
-	writes   []loggedWrite
-	inFlight bool // this group writes keys
-}
-
-type loggedWrite struct {
-	version uint64
-	key     string
-}
-
-// add logs the keys of a transaction, and forgets the oldest ones if it has to.
-func (l *txLog) add(writes map[string]write) {
-	l.version++
-	l.inFlight = true
-	for key := range writes {
-		l.writes = append(l.writes, loggedWrite{l.version, key})
-	}
-	if len(l.writes) > 2*txLogKeys {
-		cut := len(l.writes) - txLogKeys
-		l.oldest = l.writes[cut-1].version
-		l.writes = append(l.writes[:0], l.writes[cut:]...)
-		clear(l.writes[len(l.writes):cap(l.writes)])
-	}
-}
-
-// conflicts reports whether a transaction read something that was written after
-// the version that it read, or may have been.
-func (l *txLog) conflicts(op *txOp) bool {
-	if len(op.reads) == 0 && len(op.ranges) == 0 {
-		return false
-	}
-	if op.version < l.oldest {
-		return true
-	}
-	first, _ := slices.BinarySearchFunc(l.writes, op.version+1, func(w loggedWrite, version uint64) int {
-		return int(int64(w.version) - int64(version))
-	})
-	for _, w := range l.writes[first:] {
-		if _, read := op.reads[w.key]; read {
-			return true
-		}
-		for _, r := range op.ranges {
-			if r.contains([]byte(w.key)) {
-				return true
-			}
-		}
-	}
-	return false
-}
-
-// snapshots hands out states of the application's keys that are durable. The
-// engine shows a write before it is: so while a group that writes keys is on its
-// way to the disk, transactions share a snapshot taken right before.
-type snapshots struct {
-	store *kv.Store
-
-	mu      sync.Mutex // guards the fields below
-	version uint64     // of the newest state that is durable
-	held    *snapshot  // that state, while a group is on its way; else nil
-	failed  error      // why held could not be taken
-}
-
-// snapshot is a state that transactions share. It is closed by the last.
-type snapshot struct {
-	*kv.Snapshot
-	version uint64
-	users   int // guarded by the mutex of snapshots
-}
-
-// take returns the newest durable state; release gives it back.
-func (s *snapshots) take() (*snapshot, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.failed != nil {
-		return nil, s.failed
-	}
-	if s.held != nil {
-		s.held.users++
-		return s.held, nil
-	}
-	return s.newLocked()
-}
-
-func (s *snapshots) newLocked() (*snapshot, error) {
-	kvSnapshot, err := s.store.NewSnapshot()
-	if err != nil {
-		return nil, err
-	}
-	return &snapshot{Snapshot: kvSnapshot, version: s.version, users: 1}, nil
-}
-
-func (s *snapshots) release(ctx context.Context, snap *snapshot) {
-	s.mu.Lock()
-	snap.users--
-	last := snap.users == 0
-	s.mu.Unlock()
-	if last {
-		_ = snap.Close(ctx) // it reads nothing any more
-	}
-}
-
-// hold keeps the state for all who begin from now on. The committer calls it
-// before it commits a group that writes keys.
-func (s *snapshots) hold() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.held, s.failed = s.newLocked()
-}
-
-// publish tells that the group is durable, and with it the given version.
-func (s *snapshots) publish(version uint64) {
-	s.mu.Lock()
-	held := s.held
-	s.version, s.held, s.failed = version, nil, nil
-	s.mu.Unlock()
-	if held != nil {
-		s.release(context.Background(), held)
-	}
-}

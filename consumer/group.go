@@ -12,8 +12,8 @@ import (
 
 	"github.com/braidstream/braid"
 	"github.com/braidstream/braid/consumer/internal/plan"
-	"github.com/braidstream/braid/internal/broadcast"
 	"github.com/braidstream/braid/internal/companion"
+	"github.com/braidstream/braid/internal/wake"
 )
 
 // group is the workers of an application that are in this process: those that use
@@ -31,7 +31,7 @@ type group struct {
 	leases LeaseStore
 	wake   chan struct{} // holds a token while there is something to look at
 
-	progress broadcast.Signal // raised when Status has changed, but for records that came
+	progress wake.Signal // raised when Status has changed, but for records that came
 
 	mu      sync.Mutex // guards the fields below
 	made    int        // workers of New whose Run has not ended

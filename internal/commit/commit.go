@@ -21,6 +21,7 @@ import (
 	"time"
 
 	"github.com/braidstream/braid/internal/kv"
+	"github.com/braidstream/braid/internal/wake"
 )
 
 // ErrUnknown reports that a request was on its way when its caller had to give
@@ -87,7 +88,7 @@ type Committer struct {
 	log    Log
 	inline bool          // callers run groups, too
 	batch  *kv.Batch     // belongs to whoever runs groups
-	wake   chan struct{} // holds a token while groups may be waiting
+	bell   wake.Bell     // rings when groups may be waiting
 	ended  chan struct{} // closed when the goroutine has returned
 
 	mu       sync.Mutex    // guards the fields below
@@ -127,7 +128,7 @@ func New(store *kv.Store, log Log, inline bool) *Committer {
 		log:     log,
 		inline:  inline,
 		batch:   store.NewBatch(),
-		wake:    make(chan struct{}, 1),
+		bell:    wake.NewBell(),
 		ended:   make(chan struct{}),
 		full:    make(chan struct{}),
 		running: true,
@@ -237,10 +238,7 @@ func (c *Committer) enqueue(ctx context.Context, r *Request) (full chan struct{}
 
 // wakeUp has the goroutine look whether groups are waiting.
 func (c *Committer) wakeUp() {
-	select {
-	case c.wake <- struct{}{}:
-	default:
-	}
+	c.bell.Ring()
 }
 
 // waitForSpaceLocked gives up the mutex until some of what waits was taken.
@@ -461,7 +459,7 @@ func (c *Committer) sleepLocked() {
 	c.running = false
 	for {
 		c.mu.Unlock()
-		<-c.wake
+		<-c.bell.C()
 		c.mu.Lock()
 		if !c.running {
 			c.running = true

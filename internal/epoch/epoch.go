@@ -4,8 +4,8 @@
 // An epoch is about one memtable of arrivals. Its records share the front of
 // their keys, so they fill tables of their own that no later record overlaps:
 // nothing is ever rewritten, and an epoch whose records are all dead is dropped
-// in one step. A shard's records are its slices of consecutive epochs; a shard
-// without records in an epoch has no slice of it, so a quiet shard costs no
+// in one step. A shard's records are its extents of consecutive epochs; a shard
+// without records in an epoch has no extent of it, so a quiet shard costs no
 // seeks in a long log.
 //
 // The package is plain data in memory: it knows neither the store nor locks. The
@@ -13,6 +13,7 @@
 package epoch
 
 import (
+	"cmp"
 	"math"
 	"slices"
 	"sort"
@@ -37,8 +38,8 @@ type Index struct {
 type state struct {
 	id           uint32
 	firstCounter uint64
-	slices       int    // how many shards have records in it
-	held         uint64 // partition keys and data of those slices, whole
+	extents      int    // how many shards have records in it
+	held         uint64 // partition keys and data of those extents, whole
 }
 
 // NewIndex returns an index without epochs, whose epochs end after limit bytes.
@@ -97,23 +98,23 @@ func (x *Index) Grow(bytes int) { x.bytes += bytes }
 // Retire makes the open epoch, if there is one, take no more records.
 func (x *Index) Retire() { x.bytes = max(x.bytes, x.limit) }
 
-// AddSlice tells that one more shard has records in the epoch.
-func (x *Index) AddSlice(id uint32) {
+// AddExtent tells that one more shard has records in the epoch.
+func (x *Index) AddExtent(id uint32) {
 	if i := x.find(id); i >= 0 {
-		x.epochs[i].slices++
+		x.epochs[i].extents++
 	}
 }
 
-// DropSlices tells that so many shards less have records in the epoch, which held
+// DropExtents tells that so many shards less have records in the epoch, which held
 // so many bytes.
-func (x *Index) DropSlices(id uint32, n int, bytes uint64) {
+func (x *Index) DropExtents(id uint32, n int, bytes uint64) {
 	if i := x.find(id); i >= 0 {
-		x.epochs[i].slices -= n
+		x.epochs[i].extents -= n
 		x.epochs[i].held -= bytes
 	}
 }
 
-// Hold tells that bytes of partition keys and data were put to a slice of the epoch.
+// Hold tells that bytes of partition keys and data were put to an extent of the epoch.
 func (x *Index) Hold(id uint32, bytes uint64) {
 	i := len(x.epochs) - 1 // almost always
 	if x.epochs[i].id != id {
@@ -125,12 +126,12 @@ func (x *Index) Hold(id uint32, bytes uint64) {
 // Held returns in how many shards the epoch has records, and the bytes of their
 // partition keys and data; ended is false for the one that records still go to, and
 // for one that does not exist.
-func (x *Index) Held(id uint32) (slices int, bytes uint64, ended bool) {
+func (x *Index) Held(id uint32) (extents int, bytes uint64, ended bool) {
 	i := x.find(id)
 	if i < 0 || i+1 == len(x.epochs) {
 		return 0, 0, false
 	}
-	return x.epochs[i].slices, x.epochs[i].held, true
+	return x.epochs[i].extents, x.epochs[i].held, true
 }
 
 // IDs returns the epochs that there are.
@@ -154,7 +155,7 @@ func (x *Index) Remove(id uint32) {
 
 func (x *Index) find(id uint32) int {
 	i, found := slices.BinarySearchFunc(x.epochs, id, func(e state, id uint32) int {
-		return int(int64(e.id) - int64(id))
+		return cmp.Compare(e.id, id)
 	})
 	if !found {
 		return -1
@@ -162,25 +163,25 @@ func (x *Index) find(id uint32) int {
 	return i
 }
 
-// Slice is where a shard's records in one epoch begin.
-type Slice struct {
+// Extent is where a shard's records in one epoch begin.
+type Extent struct {
 	Epoch uint32
-	layout.SliceRow
+	layout.ExtentRow
 }
 
-// Slices are those of one shard, in order. They are only added at the end and
+// Extents are those of one shard, in order. They are only added at the end and
 // removed at the front, so a copy of the header is a view that stays valid.
-type Slices []Slice
+type Extents []Extent
 
-// From returns the slices that can hold records with that counter or more.
-func (s Slices) From(counter uint64) Slices {
+// From returns the extents that can hold records with that counter or more.
+func (s Extents) From(counter uint64) Extents {
 	i := sort.Search(len(s), func(i int) bool { return s[i].FirstCounter > counter })
 	return s[max(0, i-1):]
 }
 
-// SplitAt divides the slices at an ordinal: those whose records all come before
+// SplitAt divides the extents at an ordinal: those whose records all come before
 // it, and the rest. end is the ordinal after the shard's last record.
-func (s Slices) SplitAt(ordinal, end uint64) (before, rest Slices) {
+func (s Extents) SplitAt(ordinal, end uint64) (before, rest Extents) {
 	n := 0
 	for n < len(s) {
 		next := end

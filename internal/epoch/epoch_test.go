@@ -31,19 +31,19 @@ func TestAnEpochEndsBySizeOrAge(t *testing.T) {
 	require.EqualValues(t, 2, x.Open())
 }
 
-func TestEpochsDieWithTheirLastSliceButTheOpenOne(t *testing.T) {
+func TestEpochsDieWithTheirLastExtentButTheOpenOne(t *testing.T) {
 	x := epoch.NewIndex(1000)
 	for counter := range uint64(4) {
 		x.Begin(counter)
 	}
-	x.AddSlice(1)
-	x.AddSlice(2)
-	x.AddSlice(2)
+	x.AddExtent(1)
+	x.AddExtent(2)
+	x.AddExtent(2)
 	require.Equal(t, []uint32{3}, dead(x))
-	x.DropSlices(2, 1, 0)
+	x.DropExtents(2, 1, 0)
 	require.Equal(t, []uint32{3}, dead(x))
-	x.DropSlices(2, 1, 0)
-	x.DropSlices(1, 1, 0)
+	x.DropExtents(2, 1, 0)
+	x.DropExtents(1, 1, 0)
 	require.Equal(t, []uint32{1, 2, 3}, dead(x))
 	x.Remove(2)
 	require.Equal(t, []uint32{1, 3}, dead(x))
@@ -52,8 +52,8 @@ func TestEpochsDieWithTheirLastSliceButTheOpenOne(t *testing.T) {
 	require.Equal(t, 3, x.Len())
 
 	// What is not known changes nothing.
-	x.AddSlice(2)
-	x.DropSlices(9, 1, 0)
+	x.AddExtent(2)
+	x.DropExtents(9, 1, 0)
 	x.Remove(9)
 	require.Equal(t, 3, x.Len())
 	require.EqualValues(t, 5, x.Begin(9), "numbers are not used again")
@@ -63,29 +63,29 @@ func TestARestoredIndexGoesOn(t *testing.T) {
 	x := epoch.NewIndex(1000)
 	x.Restore(3, 30)
 	x.Restore(7, 70)
-	x.AddSlice(3)
+	x.AddExtent(3)
 	require.Empty(t, dead(x))
 	require.EqualValues(t, 7, x.Open())
 	require.EqualValues(t, 8, x.Begin(80))
 	require.Equal(t, []uint32{7}, dead(x))
 }
 
-func slicesOf(rows ...[2]uint64) (s epoch.Slices) {
+func extentsOf(rows ...[2]uint64) (s epoch.Extents) {
 	for i, row := range rows {
-		s = append(s, epoch.Slice{Epoch: uint32(i + 1), SliceRow: layout.SliceRow{FirstCounter: row[0], FirstOrdinal: row[1]}})
+		s = append(s, epoch.Extent{Epoch: uint32(i + 1), ExtentRow: layout.ExtentRow{FirstCounter: row[0], FirstOrdinal: row[1]}})
 	}
 	return s
 }
 
-func numbers(s epoch.Slices) (all []uint32) {
-	for _, slice := range s {
-		all = append(all, slice.Epoch)
+func numbers(s epoch.Extents) (all []uint32) {
+	for _, extent := range s {
+		all = append(all, extent.Epoch)
 	}
 	return all
 }
 
-func TestFromReturnsTheSlicesThatCanHoldACounter(t *testing.T) {
-	s := slicesOf([2]uint64{100, 0}, [2]uint64{200, 10}, [2]uint64{300, 15})
+func TestFromReturnsTheExtentsThatCanHoldACounter(t *testing.T) {
+	s := extentsOf([2]uint64{100, 0}, [2]uint64{200, 10}, [2]uint64{300, 15})
 	for _, row := range []struct {
 		counter uint64
 		want    []uint32
@@ -100,11 +100,11 @@ func TestFromReturnsTheSlicesThatCanHoldACounter(t *testing.T) {
 	} {
 		require.Equal(t, row.want, numbers(s.From(row.counter)), "%d", row.counter)
 	}
-	require.Empty(t, epoch.Slices(nil).From(5))
+	require.Empty(t, epoch.Extents(nil).From(5))
 }
 
 func TestSplitAtDividesByOrdinal(t *testing.T) {
-	s := slicesOf([2]uint64{100, 0}, [2]uint64{200, 10}, [2]uint64{300, 15}) // ends at 20
+	s := extentsOf([2]uint64{100, 0}, [2]uint64{200, 10}, [2]uint64{300, 15}) // ends at 20
 	for _, row := range []struct {
 		ordinal uint64
 		before  int
@@ -128,18 +128,18 @@ func dead(x *epoch.Index) (dead []uint32) {
 func TestAnEpochKnowsWhatItHolds(t *testing.T) {
 	x := epoch.NewIndex(1000)
 	x.Begin(1)
-	x.AddSlice(1)
-	x.AddSlice(1)
+	x.AddExtent(1)
+	x.AddExtent(1)
 	x.Hold(1, 10)
 	x.Begin(2)
-	x.AddSlice(2)
+	x.AddExtent(2)
 	x.Hold(2, 5)
 	x.Hold(1, 20)
 	living, bytes, ended := x.Held(1)
 	require.Equal(t, []any{2, uint64(30), true}, []any{living, bytes, ended})
 	_, _, ended = x.Held(2)
 	require.False(t, ended)
-	x.DropSlices(1, 2, 30)
+	x.DropExtents(1, 2, 30)
 	living, bytes, _ = x.Held(1)
 	require.Zero(t, living)
 	require.Zero(t, bytes)

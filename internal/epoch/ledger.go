@@ -1,11 +1,14 @@
 package epoch
 
-import "slices"
+import (
+	"cmp"
+	"slices"
+)
 
 // Ledger is what one stream has in each epoch, summed up over its shards, so that
 // nobody has to look at all shards to know. The committer owns it.
 //
-// Invariant: shares are in the order of their epochs. All but the last hold slices.
+// Invariant: shares are in the order of their epochs. All but the last hold extents.
 type Ledger struct {
 	shares []Share
 	stored uint64 // Bytes less Trimmed of all shares
@@ -14,10 +17,10 @@ type Ledger struct {
 // Share is what a stream has in one epoch. Bytes are those of partition keys and data.
 type Share struct {
 	Epoch   uint32
-	Slices  int    // shards of the stream that have records there
-	Bytes   uint64 // of those slices, whole
+	Extents int    // shards of the stream that have records there
+	Bytes   uint64 // of those extents, whole
 	Trimmed uint64 // the part of Bytes below the horizons of their shards
-	Dead    uint64 // bytes of slices that were dropped since the database was opened
+	Dead    uint64 // bytes of extents that were dropped since the database was opened
 }
 
 // Shares returns what there is, in the order of epochs. It is not to be changed, and
@@ -27,17 +30,17 @@ func (l *Ledger) Shares() []Share { return l.shares }
 // Stored returns the bytes of all records that were not trimmed.
 func (l *Ledger) Stored() uint64 { return l.stored }
 
-// AddSlice notes that one more shard has records in the epoch. Epochs come in order,
+// AddExtent notes that one more shard has records in the epoch. Epochs come in order,
 // except where the ledger is restored.
-func (l *Ledger) AddSlice(id uint32) {
+func (l *Ledger) AddExtent(id uint32) {
 	i, found := l.find(id)
 	if !found {
 		l.shares = slices.Insert(l.shares, i, Share{Epoch: id})
 	}
-	l.shares[i].Slices++
+	l.shares[i].Extents++
 }
 
-// Grow notes that bytes were put to a slice of the epoch.
+// Grow notes that bytes were put to an extent of the epoch.
 func (l *Ledger) Grow(id uint32, bytes uint64) {
 	i := len(l.shares) - 1 // almost always
 	if l.shares[i].Epoch != id {
@@ -47,7 +50,7 @@ func (l *Ledger) Grow(id uint32, bytes uint64) {
 	l.stored += bytes
 }
 
-// Trim notes that a horizon has moved over bytes of a slice of the epoch.
+// Trim notes that a horizon has moved over bytes of an extent of the epoch.
 func (l *Ledger) Trim(id uint32, bytes uint64) {
 	if i, found := l.find(id); found {
 		l.shares[i].Trimmed += bytes
@@ -55,26 +58,26 @@ func (l *Ledger) Trim(id uint32, bytes uint64) {
 	}
 }
 
-// DropSlice notes that all records of a slice were trimmed, and returns whether the
+// DropExtent notes that all records of an extent were trimmed, and returns whether the
 // stream has no other in the epoch.
-func (l *Ledger) DropSlice(id uint32, bytes, trimmed uint64) (last bool) {
+func (l *Ledger) DropExtent(id uint32, bytes, trimmed uint64) (last bool) {
 	i, found := l.find(id)
 	if !found {
 		return false
 	}
 	share := &l.shares[i]
-	share.Slices--
+	share.Extents--
 	share.Bytes -= bytes
 	share.Trimmed -= trimmed
 	share.Dead += bytes
 	l.stored -= bytes - trimmed
-	return share.Slices == 0
+	return share.Extents == 0
 }
 
 // TakeDead takes out what the stream has in the epoch if all of it is dead.
 func (l *Ledger) TakeDead(id uint32) (dead uint64, ok bool) {
 	i, found := l.find(id)
-	if !found || l.shares[i].Slices > 0 {
+	if !found || l.shares[i].Extents > 0 {
 		return 0, false
 	}
 	dead = l.shares[i].Dead
@@ -111,5 +114,5 @@ func (l *Ledger) Spare(limit uint64) (id uint32, ok bool) {
 func (s *Share) kept() uint64 { return s.Bytes - s.Trimmed }
 
 func (l *Ledger) find(id uint32) (i int, found bool) {
-	return slices.BinarySearchFunc(l.shares, id, func(s Share, id uint32) int { return int(int64(s.Epoch) - int64(id)) })
+	return slices.BinarySearchFunc(l.shares, id, func(s Share, id uint32) int { return cmp.Compare(s.Epoch, id) })
 }

@@ -10,13 +10,13 @@ import (
 	"github.com/braidstream/braid/internal/epoch"
 )
 
-// Random histories beside a plain sum over all slices.
-func TestALedgerIsTheSumOfTheSlices(t *testing.T) {
-	type slice struct{ bytes, trimmed uint64 }
+// Random histories beside a plain sum over all extents.
+func TestALedgerIsTheSumOfTheExtents(t *testing.T) {
+	type extent struct{ bytes, trimmed uint64 }
 	random := rand.New(rand.NewPCG(5, 6))
 	for range 50 {
 		var l epoch.Ledger
-		living := make(map[uint32][]slice)
+		living := make(map[uint32][]extent)
 		dead := make(map[uint32]uint64)
 		open := uint32(1)
 		for range 300 {
@@ -29,9 +29,9 @@ func TestALedgerIsTheSumOfTheSlices(t *testing.T) {
 				}
 				open++
 			case kind == 1:
-				l.AddSlice(open)
+				l.AddExtent(open)
 				l.Grow(open, 100)
-				living[open] = append(living[open], slice{bytes: 100})
+				living[open] = append(living[open], extent{bytes: 100})
 			case len(living[id]) == 0:
 			case kind == 2:
 				l.Grow(id, 7)
@@ -44,7 +44,7 @@ func TestALedgerIsTheSumOfTheSlices(t *testing.T) {
 				s := living[id][0]
 				living[id] = living[id][1:]
 				dead[id] += s.bytes
-				last := l.DropSlice(id, s.bytes, s.trimmed)
+				last := l.DropExtent(id, s.bytes, s.trimmed)
 				require.Equal(t, len(living[id]) == 0, last)
 				if last && id != open {
 					died, ok := l.TakeDead(id)
@@ -68,7 +68,7 @@ func TestALedgerIsTheSumOfTheSlices(t *testing.T) {
 			require.Len(t, l.Shares(), len(ids))
 			for i, share := range l.Shares() {
 				require.Equal(t, ids[i], share.Epoch)
-				require.Len(t, living[share.Epoch], share.Slices)
+				require.Len(t, living[share.Epoch], share.Extents)
 				require.Equal(t, dead[share.Epoch], share.Dead)
 			}
 			checkSpare(t, &l, 1+random.Uint64N(stored+100))

@@ -34,6 +34,8 @@ import (
 	"time"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
+
+	"github.com/braidstream/braid/internal/wake"
 )
 
 // ErrUnknown is the cause of a failure that was reported without one.
@@ -64,7 +66,7 @@ type FS struct {
 	broken   chan struct{} // closed when it parks whoever changes a file
 	parks    atomic.Bool   // the same, cheap to ask
 	inFlight atomic.Int64  // operations that change files, now inside the real file system
-	idle     chan struct{} // a token when inFlight came to zero after Abandon
+	idle     wake.Bell     // rings when inFlight comes to zero after Abandon
 	space    atomic.Int32  // the Space last told
 	free     atomic.Uint64 // bytes, when last asked for the reserve
 	stop     chan struct{} // closed by Close: ends the watcher
@@ -94,7 +96,7 @@ func New(real vfs.FS, cfg Config) *FS {
 		cfg:    cfg,
 		failed: make(chan struct{}),
 		broken: make(chan struct{}),
-		idle:   make(chan struct{}, 1),
+		idle:   wake.NewBell(),
 		stop:   make(chan struct{}),
 	}
 }
@@ -173,7 +175,7 @@ func (g *FS) Quiesce(timeout time.Duration) bool {
 	}
 	for g.inFlight.Load() != 0 {
 		select {
-		case <-g.idle:
+		case <-g.idle.C():
 		case <-late:
 			return g.inFlight.Load() == 0
 		}
@@ -206,9 +208,6 @@ func (g *FS) enter() {
 
 func (g *FS) leave() {
 	if g.inFlight.Add(-1) == 0 && g.parks.Load() {
-		select {
-		case g.idle <- struct{}{}:
-		default:
-		}
+		g.idle.Ring()
 	}
 }

@@ -50,7 +50,7 @@ func (s *Store) CloseContext(ctx context.Context) error {
 			return s.abandon(s.Err())
 		case <-ctx.Done():
 			return s.giveUp(ctx)
-		case <-s.space.moved:
+		case <-s.space.moved.C():
 			patience.Reset(closePatience)
 		case <-patience.C:
 			if isClosed(s.stuck()) {

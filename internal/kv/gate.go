@@ -1,6 +1,10 @@
 package kv
 
-import "sync/atomic"
+import (
+	"sync/atomic"
+
+	"github.com/braidstream/braid/internal/wake"
+)
 
 // gate counts the calls that are inside of something that can be shut.
 //
@@ -8,14 +12,14 @@ import "sync/atomic"
 // TestGate holds it. It is on the path of every commit and every page read, so
 // it is two atomic additions and no mutex.
 type gate struct {
-	state   atomic.Int64  // how many are inside, and shutBit
-	drained chan struct{} // holds a token when the last one may have left
+	state   atomic.Int64 // how many are inside, and shutBit
+	drained wake.Bell    // rings when the last one may have left
 }
 
 // shutBit is set in a gate's state once it is shut.
 const shutBit = 1 << 62
 
-func newGate() gate { return gate{drained: make(chan struct{}, 1)} }
+func newGate() gate { return gate{drained: wake.NewBell()} }
 
 // enter admits the caller, who must leave, or returns ErrClosed.
 func (g *gate) enter() error {
@@ -28,10 +32,7 @@ func (g *gate) enter() error {
 
 func (g *gate) leave() {
 	if g.state.Add(-1) == shutBit {
-		select {
-		case g.drained <- struct{}{}:
-		default:
-		}
+		g.drained.Ring()
 	}
 }
 
@@ -44,6 +45,6 @@ func (g *gate) empty() bool { return g.state.Load() == shutBit }
 // wait returns when nobody is inside. Only one goroutine may wait, after shut.
 func (g *gate) wait() {
 	for !g.empty() {
-		<-g.drained
+		<-g.drained.C()
 	}
 }

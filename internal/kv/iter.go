@@ -48,9 +48,6 @@ func (i *Iter) Last() bool { return i.iter.Last() }
 // SeekGE moves to the first key that is not below key.
 func (i *Iter) SeekGE(key []byte) bool { return i.iter.SeekGE(key) }
 
-// SeekLT moves to the last key that is below key.
-func (i *Iter) SeekLT(key []byte) bool { return i.iter.SeekLT(key) }
-
 // Next moves to the next key.
 func (i *Iter) Next() bool { return i.iter.Next() }
 
@@ -59,10 +56,6 @@ func (i *Iter) Prev() bool { return i.iter.Prev() }
 
 // SetBounds changes the bounds. The iterator stands nowhere then.
 func (i *Iter) SetBounds(lower, upper []byte) { i.iter.SetBounds(lower, upper) }
-
-// Valid reports whether the iterator stands on a key. If not, that may be
-// because of an error: see Error.
-func (i *Iter) Valid() bool { return i.iter.Valid() }
 
 // Key returns the key, which is valid until the iterator moves.
 func (i *Iter) Key() []byte { return i.iter.Key() }

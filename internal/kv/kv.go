@@ -56,6 +56,7 @@ import (
 
 	"github.com/braidstream/braid/internal/guardfs"
 	"github.com/braidstream/braid/internal/layout"
+	"github.com/braidstream/braid/internal/wake"
 )
 
 // FS is a file system: the real one, one in memory, or a faulty one of a test.
@@ -142,7 +143,7 @@ type Store struct {
 		full       bool          // what OnFull was last told
 		stuck      chan struct{} // closed while an operation waits for space
 		over       chan struct{} // closed when the store is not full; another for each time it is
-		moved      chan struct{} // a token for each change of stuck
+		moved      wake.Bell     // rings at each change of stuck
 	}
 
 	measuring struct {

@@ -4,17 +4,13 @@ import "time"
 
 // Metrics are numbers about a store at one moment. Counters count from Open.
 type Metrics struct {
-	DiskBytes   int64 // of all files, those that wait for removal included
-	TableBytes  int64 // of the tables in use
-	Tables      int64
-	L0Tables    int64
-	WALBytes    int64 // of the logs on disk, those kept for reuse included
-	WALFiles    int64
-	ZombieBytes int64 // of tables that only iterators still use
-	Zombies     int64
+	DiskBytes int64 // of all files, those that wait for removal included
+	Tables    int64
+	L0Tables  int64
+	WALBytes  int64 // of the logs on disk, those kept for reuse included
+	WALFiles  int64
 
 	MemTableBytes int64
-	MemTables     int64
 	CacheBytes    int64
 	CacheHits     int64
 	CacheMisses   int64
@@ -100,15 +96,11 @@ func (s *Store) measure() Metrics {
 	total := m.Total()
 	return Metrics{
 		DiskBytes:        int64(m.DiskSpaceUsage()),
-		TableBytes:       total.TablesSize,
 		Tables:           total.TablesCount,
 		L0Tables:         m.Levels[0].TablesCount,
 		WALBytes:         int64(m.WAL.PhysicalSize + m.WAL.ObsoletePhysicalSize),
 		WALFiles:         m.WAL.Files + m.WAL.ObsoleteFiles,
-		ZombieBytes:      int64(m.Table.ZombieSize),
-		Zombies:          m.Table.ZombieCount,
 		MemTableBytes:    int64(m.MemTable.Size),
-		MemTables:        m.MemTable.Count,
 		CacheBytes:       m.BlockCache.Size,
 		CacheHits:        m.BlockCache.Hits,
 		CacheMisses:      m.BlockCache.Misses,

@@ -13,6 +13,7 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs"
 
 	"github.com/braidstream/braid/internal/guardfs"
+	"github.com/braidstream/braid/internal/wake"
 )
 
 const (
@@ -51,7 +52,7 @@ func Open(cfg Config) (*Store, error) {
 	s.space.stuck = make(chan struct{})
 	s.space.over = make(chan struct{})
 	close(s.space.over)
-	s.space.moved = make(chan struct{}, 1)
+	s.space.moved = wake.NewBell()
 	s.closing = make(chan struct{})
 	s.targets.busy = make(map[string]chan struct{})
 	s.snapshots.open = make(map[*Snapshot]struct{})
@@ -59,12 +60,12 @@ func Open(cfg Config) (*Store, error) {
 	if cfg.ReadOnly {
 		locate = s.locateReadOnly
 	}
-	real, err := locate()
+	located, err := locate()
 	if err != nil {
 		return nil, diskError(err)
 	}
 	s.reporter = newReporter(cfg.Logger)
-	s.guard = guardfs.New(real, guardfs.Config{
+	s.guard = guardfs.New(located, guardfs.Config{
 		Dir:          s.dir,
 		ReserveBytes: cfg.ReserveBytes,
 		OnSpace:      s.onSpace,
@@ -120,7 +121,7 @@ func (s *Store) start() error {
 			return nil
 		case <-s.guard.Broken():
 			return s.abandon(s.Err())
-		case <-s.space.moved:
+		case <-s.space.moved.C():
 			patience.Stop()
 			if isClosed(s.stuck()) {
 				patience.Reset(openPatience)

@@ -187,10 +187,7 @@ func (s *Store) onSpace(space guardfs.Space) {
 		} else {
 			s.space.stuck = make(chan struct{})
 		}
-		select {
-		case s.space.moved <- struct{}{}:
-		default:
-		}
+		s.space.moved.Ring()
 	}
 	s.space.Unlock()
 	level := slog.LevelInfo

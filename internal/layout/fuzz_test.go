@@ -88,9 +88,9 @@ func FuzzCutRow(f *testing.F) {
 		func(r layout.CutRow) []byte { return r.Encode(3, 7) })
 }
 
-func FuzzSliceRow(f *testing.F) {
-	fuzzRow(f, layout.SliceKey(7, 4, 3), func(value []byte) (layout.SliceRow, error) { return layout.DecodeSliceRow(7, 4, 3, value) },
-		func(r layout.SliceRow) []byte { return r.Encode(7, 4, 3) })
+func FuzzExtentRow(f *testing.F) {
+	fuzzRow(f, layout.ExtentKey(7, 4, 3), func(value []byte) (layout.ExtentRow, error) { return layout.DecodeExtentRow(7, 4, 3, value) },
+		func(r layout.ExtentRow) []byte { return r.Encode(7, 4, 3) })
 }
 
 // Any bytes as a key: what a decoder takes, its encoder gives back.
@@ -116,8 +116,8 @@ func FuzzKeys(f *testing.F) {
 		is(layout.ShardKey(stream, shard), err)
 		epoch, err := layout.DecodeEpochKey(key)
 		is(layout.EpochKey(epoch), err)
-		stream, shard, epoch, err = layout.DecodeSliceKey(key)
-		is(layout.SliceKey(stream, shard, epoch), err)
+		stream, shard, epoch, err = layout.DecodeExtentKey(key)
+		is(layout.ExtentKey(stream, shard, epoch), err)
 		epoch, stream, err = layout.DecodeCutKey(key)
 		is(layout.CutKey(epoch, stream), err)
 		stream, number, err := layout.DecodeDataKeyKey(key)
@@ -207,7 +207,7 @@ func TestRowsAreBoundToTheirKeys(t *testing.T) {
 	require.ErrorIs(t, err, layout.ErrCorrupt)
 	_, err = layout.DecodeEpochRow(2, layout.EpochRow{}.Encode(1))
 	require.ErrorIs(t, err, layout.ErrCorrupt)
-	_, err = layout.DecodeSliceRow(7, 4, 2, layout.SliceRow{}.Encode(7, 4, 1))
+	_, err = layout.DecodeExtentRow(7, 4, 2, layout.ExtentRow{}.Encode(7, 4, 1))
 	require.ErrorIs(t, err, layout.ErrCorrupt)
 
 	for i := range len(shard) * 8 {

@@ -102,7 +102,7 @@ func rows() []row {
 		Horizon: layout.Horizon{Counter: 1_700_003_700_000_000_000, Ordinal: 300, Offset: 70_000},
 	}
 	epoch := layout.EpochRow{FirstCounter: 1_700_000_000_000_000_002}
-	slice := layout.SliceRow{FirstCounter: 1_700_000_000_000_000_003, FirstOrdinal: 2, FirstOffset: 40, End: layout.Horizon{Counter: 1_700_000_000_000_000_009, Ordinal: 5, Offset: 100}}
+	extent := layout.ExtentRow{FirstCounter: 1_700_000_000_000_000_003, FirstOrdinal: 2, FirstOffset: 40, End: layout.Horizon{Counter: 1_700_000_000_000_000_009, Ordinal: 5, Offset: 100}}
 	cut := layout.CutRow{Bytes: 5 << 20}
 	dataKey := layout.DataKeyRow{KeyID: "main", Created: 1_700_000_000_000_000_004, Wrapped: []byte("wrapped"), Check: layout.DataKeyCheck(make([]byte, 32))}
 	hash := uint128.Uint128{Hi: 1, Lo: 2}
@@ -129,13 +129,13 @@ func rows() []row {
 			require.NoError(t, err)
 			require.Equal(t, epoch, got)
 		}},
-		{"slice", layout.SliceKey(7, 4, 3), slice.Encode(7, 4, 3), func(t *testing.T, key, value []byte) {
-			stream, shard, epoch, err := layout.DecodeSliceKey(key)
+		{"extent", layout.ExtentKey(7, 4, 3), extent.Encode(7, 4, 3), func(t *testing.T, key, value []byte) {
+			stream, shard, epoch, err := layout.DecodeExtentKey(key)
 			require.NoError(t, err)
 			require.Equal(t, []uint32{7, 4, 3}, []uint32{stream, shard, epoch})
-			got, err := layout.DecodeSliceRow(7, 4, 3, value)
+			got, err := layout.DecodeExtentRow(7, 4, 3, value)
 			require.NoError(t, err)
-			require.Equal(t, slice, got)
+			require.Equal(t, extent, got)
 		}},
 		{"cut", layout.CutKey(3, 7), cut.Encode(3, 7), func(t *testing.T, key, value []byte) {
 			epoch, stream, err := layout.DecodeCutKey(key)

@@ -14,7 +14,7 @@ const (
 	columnStream = 0x02 // stream -> StreamRow
 	columnShard  = 0x03 // stream, shard -> ShardRow
 	columnEpoch  = 0x04 // epoch -> EpochRow
-	columnSlice  = 0x05 // stream, shard, epoch -> SliceRow
+	columnExtent = 0x05 // stream, shard, epoch -> ExtentRow
 	columnCut    = 0x06 // epoch, stream -> CutRow: records to be removed
 	columnKey    = 0x07 // stream, number -> DataKeyRow
 	columnLease  = 0x08 // consumer application, stream, shard -> LeaseRow
@@ -73,22 +73,22 @@ func DecodeEpochKey(key []byte) (epoch uint32, err error) {
 	return fields[0], err
 }
 
-// SliceKey is the key of the [SliceRow] of a shard's records in an epoch.
-func SliceKey(stream, shard, epoch uint32) []byte {
-	return key32(columnSlice, stream, shard, epoch)
+// ExtentKey is the key of the [ExtentRow] of a shard's records in an epoch.
+func ExtentKey(stream, shard, epoch uint32) []byte {
+	return key32(columnExtent, stream, shard, epoch)
 }
 
-// SliceSpan is the range of all [SliceRow]s.
-func SliceSpan() (lower, upper []byte) { return []byte{columnSlice}, []byte{columnSlice + 1} }
+// ExtentSpan is the range of all [ExtentRow]s.
+func ExtentSpan() (lower, upper []byte) { return []byte{columnExtent}, []byte{columnExtent + 1} }
 
-// StreamSlicesSpan is the range of one stream's [SliceRow]s.
-func StreamSlicesSpan(stream uint32) (lower, upper []byte) {
-	return span32(columnSlice, stream)
+// StreamExtentsSpan is the range of one stream's [ExtentRow]s.
+func StreamExtentsSpan(stream uint32) (lower, upper []byte) {
+	return span32(columnExtent, stream)
 }
 
-// DecodeSliceKey is the inverse of [SliceKey].
-func DecodeSliceKey(key []byte) (stream, shard, epoch uint32, err error) {
-	fields, err := split32(key, columnSlice, 3)
+// DecodeExtentKey is the inverse of [ExtentKey].
+func DecodeExtentKey(key []byte) (stream, shard, epoch uint32, err error) {
+	fields, err := split32(key, columnExtent, 3)
 	return fields[0], fields[1], fields[2], err
 }
 

@@ -32,8 +32,8 @@ func TestSpansHoldTheirKeysAndNoOthers(t *testing.T) {
 				require.Equal(t, a == other, in(key, lower, upper))
 				lower, upper = layout.StreamShardsSpan(other)
 				require.Equal(t, a == other, in(layout.ShardKey(a, b), lower, upper))
-				lower, upper = layout.StreamSlicesSpan(other)
-				require.Equal(t, a == other, in(layout.SliceKey(a, b, 1), lower, upper))
+				lower, upper = layout.StreamExtentsSpan(other)
+				require.Equal(t, a == other, in(layout.ExtentKey(a, b, 1), lower, upper))
 				lower, upper = layout.StreamDataKeysSpan(other)
 				require.Equal(t, a == other, in(layout.DataKeyKey(a, b), lower, upper))
 				lower, upper = layout.EpochCutsSpan(other)
@@ -49,11 +49,11 @@ func TestColumnsDoNotMeet(t *testing.T) {
 	app := func() (lower, upper []byte) { return layout.AppSpan(nil, nil) }
 	for _, a := range edges {
 		keys := [][]byte{
-			layout.StreamKey(a), layout.ShardKey(a, a), layout.EpochKey(a), layout.SliceKey(a, a, a), layout.CutKey(a, a), layout.DataKeyKey(a, a),
+			layout.StreamKey(a), layout.ShardKey(a, a), layout.EpochKey(a), layout.ExtentKey(a, a, a), layout.CutKey(a, a), layout.DataKeyKey(a, a),
 			layout.LeaseKey("app", string(rune(a%0x7f+1)), ""),
 			layout.AppKey([]byte{byte(a)}),
 		}
-		for i, s := range []span{layout.StreamSpan, layout.ShardSpan, layout.EpochSpan, layout.SliceSpan, layout.CutSpan, layout.DataKeySpan, layout.LeaseSpan, app} {
+		for i, s := range []span{layout.StreamSpan, layout.ShardSpan, layout.EpochSpan, layout.ExtentSpan, layout.CutSpan, layout.DataKeySpan, layout.LeaseSpan, app} {
 			lower, upper := s()
 			for j, key := range keys {
 				require.Equal(t, i == j, in(key, lower, upper))
@@ -89,7 +89,7 @@ func TestTableBoundaryEndsTheRegionOfAKey(t *testing.T) {
 		return layout.RecordKey{Epoch: epoch, Stream: math.MaxUint32, Shard: math.MaxUint32, Counter: math.MaxUint64}.Bytes()
 	}
 	rowsEnd := layout.TableBoundary(nil)
-	for _, key := range [][]byte{{0}, layout.FormatKey(), layout.StreamKey(9), layout.SliceKey(1, 2, 3), layout.CutKey(math.MaxUint32, math.MaxUint32)} {
+	for _, key := range [][]byte{{0}, layout.FormatKey(), layout.StreamKey(9), layout.ExtentKey(1, 2, 3), layout.CutKey(math.MaxUint32, math.MaxUint32)} {
 		require.Equal(t, rowsEnd, layout.TableBoundary(key))
 		require.Negative(t, bytes.Compare(key, rowsEnd))
 	}
@@ -120,7 +120,7 @@ func FuzzKeyOrder(f *testing.F) {
 		a, b := layout.RecordKey{Epoch: e1, Stream: s1, Shard: h1, Counter: c1}, layout.RecordKey{Epoch: e2, Stream: s2, Shard: h2, Counter: c2}
 		require.Equal(t, compareKeys(a, b), bytes.Compare(a.Bytes(), b.Bytes()))
 		require.Equal(t, cmp.Or(cmp.Compare(e1, e2), cmp.Compare(s1, s2), cmp.Compare(h1, h2)),
-			bytes.Compare(layout.SliceKey(e1, s1, h1), layout.SliceKey(e2, s2, h2)))
+			bytes.Compare(layout.ExtentKey(e1, s1, h1), layout.ExtentKey(e2, s2, h2)))
 		require.Equal(t, cmp.Or(cmp.Compare(e1, e2), cmp.Compare(s1, s2)), bytes.Compare(layout.ShardKey(e1, s1), layout.ShardKey(e2, s2)))
 		require.Equal(t, cmp.Compare(e1, e2), bytes.Compare(layout.EpochKey(e1), layout.EpochKey(e2)))
 	})

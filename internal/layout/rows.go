@@ -42,7 +42,7 @@ type ClockRow struct {
 	NextStream uint32
 
 	// Closed says that nothing was committed after this row, by which the database
-	// was closed. Then Counter is the last counter given out, and each slice of the
+	// was closed. Then Counter is the last counter given out, and each extent of the
 	// open epoch says where it ends.
 	Closed bool
 }
@@ -231,10 +231,10 @@ func DecodeEpochRow(epoch uint32, value []byte) (row EpochRow, err error) {
 	return row, r.close()
 }
 
-// SliceRow says where a shard's records in an epoch begin, and where they end. It
+// ExtentRow says where a shard's records in an epoch begin, and where they end. It
 // is written in the commit of the first of them, and again when the epoch ends or
-// the database is closed. Its key is [SliceKey].
-type SliceRow struct {
+// the database is closed. Its key is [ExtentKey].
+type ExtentRow struct {
 	FirstCounter, FirstOrdinal, FirstOffset uint64
 
 	// End is the border right above the last of the records that there were when
@@ -244,19 +244,19 @@ type SliceRow struct {
 	End Horizon
 }
 
-// Encode returns the bytes of the slice's row.
-func (r SliceRow) Encode(stream, shard, epoch uint32) []byte {
+// Encode returns the bytes of the extent's row.
+func (r ExtentRow) Encode(stream, shard, epoch uint32) []byte {
 	w := newRow()
 	w.uint(r.FirstCounter)
 	w.uint(r.FirstOrdinal)
 	w.uint(r.FirstOffset)
 	w.horizon(r.End)
-	return w.seal(SliceKey(stream, shard, epoch))
+	return w.seal(ExtentKey(stream, shard, epoch))
 }
 
-// DecodeSliceRow is the inverse of [SliceRow.Encode].
-func DecodeSliceRow(stream, shard, epoch uint32, value []byte) (row SliceRow, err error) {
-	r := openRow(SliceKey(stream, shard, epoch), value)
+// DecodeExtentRow is the inverse of [ExtentRow.Encode].
+func DecodeExtentRow(stream, shard, epoch uint32, value []byte) (row ExtentRow, err error) {
+	r := openRow(ExtentKey(stream, shard, epoch), value)
 	row.FirstCounter = r.uint()
 	row.FirstOrdinal = r.uint()
 	row.FirstOffset = r.uint()

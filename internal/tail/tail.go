@@ -212,8 +212,8 @@ func (c *Cache) chunk(records []layout.Record, bytes int) []layout.Record {
 // Bytes returns how much the tails hold. It may be called from any goroutine.
 func (c *Cache) Bytes() int64 { return c.bytes.Load() }
 
-// Signal is a counter that goes up and wakes those who wait for it to.
-type Signal struct {
+// Counter is a counter that goes up and wakes those who wait for it to.
+type Counter struct {
 	last atomic.Uint64
 
 	mu     sync.Mutex // guards waiter, and raising last
@@ -222,29 +222,29 @@ type Signal struct {
 }
 
 // Last returns the counter.
-func (s *Signal) Last() uint64 { return s.last.Load() }
+func (c *Counter) Last() uint64 { return c.last.Load() }
 
 // Raise sets the counter, which never goes down, and wakes those who wait.
-func (s *Signal) Raise(counter uint64) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.last.Store(counter)
-	s.waiter.wake()
+func (c *Counter) Raise(counter uint64) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.last.Store(counter)
+	c.waiter.wake()
 }
 
 // End wakes those who wait, and everyone who will.
-func (s *Signal) End() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.ended = true
-	s.waiter.wake()
+func (c *Counter) End() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.ended = true
+	c.waiter.wake()
 }
 
 // Wait returns a channel that is closed when the counter is above counter.
-func (s *Signal) Wait(counter uint64) <-chan struct{} {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.waiter.wait(s.last.Load() > counter || s.ended)
+func (c *Counter) Wait(counter uint64) <-chan struct{} {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.waiter.wait(c.last.Load() > counter || c.ended)
 }
 
 // waiter is a channel that is made when somebody waits, and closed once. Its

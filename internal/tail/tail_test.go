@@ -125,7 +125,7 @@ func TestWaitIsLevelTriggered(t *testing.T) {
 	require.True(t, log.Tip().Ended)
 	require.Equal(t, uint64(10), log.Tip().LastCounter)
 
-	var signal tail.Signal
+	var signal tail.Counter
 	waiting = signal.Wait(7)
 	signal.Raise(7)
 	require.True(t, isClosed(waiting), "it looks again, and waits again")

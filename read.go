@@ -1,6 +1,12 @@
 package braid
 
-import "context"
+import (
+	"cmp"
+	"context"
+	"fmt"
+
+	"github.com/braidstream/braid/internal/kv"
+)
 
 // reading runs a read of the store, and returns when it does or when ctx ends. The
 // file system cannot be told to stop, so on a stalled disk the read is left behind:
@@ -30,3 +36,25 @@ func reading[T any](ctx context.Context, read func() (T, error)) (T, error) {
 		return none, context.Cause(ctx)
 	}
 }
+
+// scan calls fn for every row in the range.
+func scan(r kv.Reader, lower, upper []byte, fn func(key, value []byte) error) (err error) {
+	it, err := r.NewIter(lower, upper)
+	if err != nil {
+		return err
+	}
+	defer func() { err = cmp.Or(err, it.Close()) }()
+	for ok := it.First(); ok; ok = it.Next() {
+		value := it.Value()
+		if err := it.Error(); err != nil {
+			return err
+		}
+		if err := fn(it.Key(), value); err != nil {
+			return err
+		}
+	}
+	return it.Error()
+}
+
+// corrupt classes an error of package layout.
+func corrupt(err error) error { return fmt.Errorf("%w: %w", ErrCorrupt, err) }

@@ -1,0 +1,232 @@
+package braid
+
+import (
+	"fmt"
+	"math"
+	"strings"
+	"time"
+)
+
+// Position is a place in a shard or a stream to read from: a value, made by
+// [TrimHorizon], [Latest], [AtSequence], [AfterSequence] or [AtTime]. The zero
+// value is TrimHorizon. Compare positions with [Position.Equal].
+type Position struct {
+	kind    positionKind
+	number  SequenceNumber
+	time    int64  // nanoseconds
+	ordinal uint64 // of the next record, plus one; 0 where it is not known
+}
+
+type positionKind uint8
+
+const (
+	kindTrimHorizon positionKind = iota
+	kindLatest
+	kindAtSequence
+	kindAfterSequence
+	kindAtTime
+)
+
+// TrimHorizon is the position of the oldest record that was not trimmed.
+// Kinesis: TRIM_HORIZON.
+func TrimHorizon() Position { return Position{} }
+
+// Latest is the position after the newest record. It is fixed by the call that
+// it is given to: records put after that call began are read. Kinesis: LATEST.
+func Latest() Position { return Position{kind: kindLatest} }
+
+// AtSequence is the position of the record with number n, or of the first one
+// after it. In a stream, it is that point in the order of arrival in all shards.
+// The zero number is [TrimHorizon]. Kinesis: AT_SEQUENCE_NUMBER.
+func AtSequence(n SequenceNumber) Position {
+	if n.IsZero() {
+		return Position{}
+	}
+	return Position{kind: kindAtSequence, number: n}
+}
+
+// AfterSequence is the position after the record with number n: where to go on
+// once n was read. In a stream, it is that point in the order of arrival in all
+// shards, so one number is enough to resume [Stream.Follow]. The zero number is
+// [TrimHorizon]. Kinesis: AFTER_SEQUENCE_NUMBER.
+func AfterSequence(n SequenceNumber) Position {
+	if n.IsZero() {
+		return Position{}
+	}
+	return Position{kind: kindAfterSequence, number: n}
+}
+
+// AtTime is the position of the first record that arrived at t or later, whether
+// it has come already or not. If t is before the trim horizon, it is
+// [TrimHorizon]. Kinesis: AT_TIMESTAMP.
+func AtTime(t time.Time) Position {
+	p := Position{kind: kindAtTime, time: t.UnixNano()}
+	switch { // what nanoseconds cannot express lies before or after all records
+	case t.Before(time.Unix(0, 0)):
+		p.time = 0
+	case t.After(time.Unix(0, math.MaxInt64)):
+		p.time = math.MaxInt64
+	}
+	return p
+}
+
+// ParsePosition is the inverse of [Position.String]. Any other text is an
+// [ErrInvalidArgument].
+func ParsePosition(text string) (Position, error) {
+	kind, at, _ := strings.Cut(text, " ")
+	var p Position
+	var err error
+	switch kind {
+	case "TRIM_HORIZON":
+	case "LATEST":
+		p = Latest()
+	case "AT_SEQUENCE_NUMBER", "AFTER_SEQUENCE_NUMBER":
+		var n SequenceNumber
+		if n, err = ParseSequenceNumber(at); err == nil && kind[1] == 'T' {
+			p = AtSequence(n)
+		} else {
+			p = AfterSequence(n)
+		}
+	case "AT_TIMESTAMP":
+		var t time.Time
+		t, err = time.Parse(time.RFC3339Nano, at)
+		p = AtTime(t)
+	}
+	if err != nil || p.String() != text {
+		return Position{}, &InvalidArgumentError{"Position", fmt.Sprintf("%.120q", text), "must be TRIM_HORIZON, LATEST, AT_SEQUENCE_NUMBER or AFTER_SEQUENCE_NUMBER with a number, or AT_TIMESTAMP with a time in UTC as RFC 3339 writes it"}
+	}
+	return p, nil
+}
+
+// MarshalText returns the text of [Position.String].
+func (p Position) MarshalText() ([]byte, error) { return []byte(p.String()), nil }
+
+// UnmarshalText is [ParsePosition]. After an error p is as it was.
+func (p *Position) UnmarshalText(text []byte) error {
+	parsed, err := ParsePosition(string(text))
+	if err == nil {
+		*p = parsed
+	}
+	return err
+}
+
+// String describes the position in the words of Kinesis.
+func (p Position) String() string {
+	switch p.kind {
+	case kindLatest:
+		return "LATEST"
+	case kindAtSequence:
+		return "AT_SEQUENCE_NUMBER " + p.number.String()
+	case kindAfterSequence:
+		return "AFTER_SEQUENCE_NUMBER " + p.number.String()
+	case kindAtTime:
+		return "AT_TIMESTAMP " + time.Unix(0, p.time).UTC().Format(time.RFC3339Nano)
+	default:
+		return "TRIM_HORIZON"
+	}
+}
+
+// SequenceNumber returns the number given to [AtSequence] or [AfterSequence], or that
+// of a concrete position such as [RecordsPage].Next. It is zero for TRIM_HORIZON,
+// LATEST and AT_TIMESTAMP, which are not tied to a shard.
+func (p Position) SequenceNumber() SequenceNumber { return p.number }
+
+// Equal reports whether p and q are the same place, which is so if, and only if,
+// their texts are the same. Use it rather than ==, which also compares what a
+// position remembers to make the next read cheaper.
+func (p Position) Equal(q Position) bool {
+	return p.kind == q.kind && p.number == q.number && p.time == q.time
+}
+
+// bound is a position made concrete: a place in the order of counters.
+type bound struct {
+	from uint64 // the lowest counter to be read; never 0, which no record has
+
+	// strict says that the reader counts on every record from there on: if some
+	// were trimmed it has to be told.
+	strict bool
+
+	ordinal uint64 // of the next record, plus one; 0 where it is not known
+}
+
+// inShard makes the position concrete for one shard.
+func (p Position) inShard(sh *Shard) (bound, error) {
+	if p.kind == kindLatest {
+		return bound{from: sh.log.LastCounter() + 1, strict: true}, nil
+	}
+	if p.kind == kindAtSequence || p.kind == kindAfterSequence {
+		if p.number.shardIndex() != sh.index || p.number.createdSeconds() != int64(sh.createdSeconds) || p.before(sh.stream) {
+			return bound{}, &InvalidArgumentError{"Position", p.number, "must have a sequence number of " + string(sh.id) + " of this stream"}
+		}
+		ending := p.number.counter() == endingCounter && sh.closing.Load() != nil
+		if !ending {
+			if err := p.beyond(sh.stream, sh); err != nil {
+				return bound{}, err
+			}
+		}
+	}
+	return p.concrete(), nil
+}
+
+// beyond returns an error if the position lies beyond every number that was ever
+// given out, so that it is of a newer copy of the database: records may be put
+// below it. sh is the shard of its number, nil if that has expired.
+//
+// A number whose record a crash took back, as it may in [Interval] and [NoSync],
+// does not: the clock row lies above it.
+func (p Position) beyond(s *Stream, sh *Shard) error {
+	if p.number.isMoment() {
+		return nil
+	}
+	given, counted := s.db.visible.Load(), true
+	if sh != nil { // it shows its records before they count as visible in the database
+		tip := sh.log.Tip()
+		given, counted = max(given, tip.LastCounter), p.ordinal <= tip.Ordinal+1
+	}
+	if counted && p.concrete().from-1 <= given {
+		return nil
+	}
+	return &BeyondTipError{Shard: p.number.ShardID(), Number: p.number, Last: p.number.withCounter(given)}
+}
+
+// inStream makes the position concrete for all shards of a stream.
+func (p Position) inStream(s *Stream) (bound, error) {
+	if p.kind == kindLatest {
+		return bound{from: s.db.visible.Load() + 1, strict: true}, nil
+	}
+	if p.kind == kindAtSequence || p.kind == kindAfterSequence {
+		// The shard may have expired: then nothing is left to compare with.
+		t, index := s.topology.Load(), p.number.shardIndex()
+		sh := t.shard(index)
+		if index >= t.next || sh != nil && p.number.createdSeconds() != int64(sh.createdSeconds) || p.before(s) {
+			return bound{}, &InvalidArgumentError{"Position", p.number, "must have a sequence number of this stream"}
+		}
+		if err := p.beyond(s, sh); err != nil {
+			return bound{}, err
+		}
+	}
+	b := p.concrete()
+	b.ordinal = 0 // it counts in one shard
+	return b, nil
+}
+
+// before reports whether the position is the number of a record that came before
+// the stream was created: such as one of a stream of that name that was deleted in
+// the same second.
+func (p Position) before(s *Stream) bool {
+	counter := p.number.counter()
+	return counter != 0 && counter < s.createdCounter
+}
+
+func (p Position) concrete() bound {
+	switch p.kind {
+	case kindAtSequence:
+		return bound{from: max(1, p.number.counter()), strict: true, ordinal: p.ordinal}
+	case kindAfterSequence:
+		return bound{from: p.number.counter() + 1, strict: true, ordinal: p.ordinal}
+	case kindAtTime:
+		return bound{from: uint64(max(1, p.time))}
+	default:
+		return bound{from: 1}
+	}
+}

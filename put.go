@@ -1,0 +1,303 @@
+package braid
+
+import (
+	"context"
+	"crypto/md5"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/braidstream/braid/internal/commit"
+	"github.com/braidstream/braid/internal/layout"
+	"github.com/braidstream/braid/internal/uint128"
+)
+
+const (
+	payloadChunkBytes = 64 << 10
+	maxPooledPuts     = 1024 // a request that is used again keeps room for so many
+)
+
+// PutRecord appends a record to the shard that the MD5 of the partition key
+// falls to, and returns when it is durable, as far as [Options].Durability
+// promises. To choose the shard by a hash key, use [Stream.PutRecords].
+//
+// Records that one goroutine puts one after the other under one partition key
+// are read in that order. The data is copied; data may be reused at once.
+//
+// Refused: [ErrInvalidArgument], [ErrStreamNotFound], [ErrThroughputExceeded] (not
+// with [Unlimited] capacity; [Stream.PutRecordWait] waits instead),
+// [ErrKeyUnavailable] (if the stream encrypts), [ErrDiskFull],
+// [ErrFailed], [ErrClosed], and the cause of ctx if it ended before the record was
+// on its way. Unknown: [ErrOutcomeUnknown], which wraps that cause or ErrFailed, if it
+// was. There is no other outcome. Kinesis: PutRecord.
+func (s *Stream) PutRecord(ctx context.Context, partitionKey string, data []byte) (PutResult, error) {
+	entry := Entry{PartitionKey: partitionKey, Data: data}
+	if err := entry.validate(s.settings.Load().maxData, ""); err != nil {
+		return PutResult{}, wrapError("put record", s.name, err)
+	}
+	for {
+		r := s.db.takeRequest()
+		r.op.stream = s
+		r.op.single[0] = preparePut(&entry, make([]byte, payloadBytes(&entry)), s.encrypts())
+		r.op.puts = r.op.single[:]
+		err := s.commitPuts(ctx, r)
+		if err == nil {
+			result := r.op.single[0].result()
+			s.db.releaseRequest(r)
+			if result.Err != nil {
+				return PutResult{}, wrapError("put record", s.name, result.Err)
+			}
+			return result, nil
+		}
+		if err = s.db.renewDataKey(ctx, err); err != nil { // else it was refused for want of one
+			return PutResult{}, wrapError("put record", s.name, err)
+		}
+	}
+}
+
+// PutRecords appends several records with one commit: they are all stored or
+// none is. The results say where, one for each entry in the same order. Entries
+// that fall to the same shard keep their order.
+//
+// It is different where the stream's capacity is not [Unlimited]: then an entry
+// that goes beyond its shard's budget is refused by itself, with
+// [ErrThroughputExceeded] in the Err of its result, and so are the later entries
+// of that shard. So order is never broken, whoever puts the refused ones again;
+// [Stream.PutRecordsWait] does. Others are stored.
+//
+// A call takes at most 16 MiB of partition keys and data; there is no limit on
+// the number of entries. An entry that is not valid refuses the whole call, and
+// the error names it. Errors: as [Stream.PutRecord]. Kinesis: PutRecords.
+func (s *Stream) PutRecords(ctx context.Context, entries []Entry) ([]PutResult, error) {
+	total, err := s.validateEntries(entries)
+	if err != nil {
+		return nil, wrapError("put records", s.name, err)
+	}
+	if len(entries) == 0 {
+		return nil, nil
+	}
+	for {
+		r := s.db.takeRequest()
+		r.op.stream = s
+		r.op.puts = preparePuts(r.op.many, entries, total, s.encrypts())
+		r.op.many = r.op.puts
+		err := s.commitPuts(ctx, r)
+		if err == nil {
+			results := make([]PutResult, len(entries))
+			for i := range results {
+				results[i] = r.op.puts[i].result()
+				results[i].Err = wrapError("put records", s.name, results[i].Err)
+			}
+			s.db.releaseRequest(r)
+			return results, nil
+		}
+		if err = s.db.renewDataKey(ctx, err); err != nil { // else they were refused for want of one
+			return nil, wrapError("put records", s.name, err)
+		}
+	}
+}
+
+// PutRecordWait is [Stream.PutRecord] that, when the shard's budget is used up,
+// waits under its context until there is room, and tries again. Where nothing is
+// used up it is the same. Errors: as PutRecord, without ErrThroughputExceeded;
+// the cause of ctx if it ended while the call waited: refused.
+func (s *Stream) PutRecordWait(ctx context.Context, partitionKey string, data []byte) (PutResult, error) {
+	for {
+		result, err := s.PutRecord(ctx, partitionKey, data)
+		retry := retryAfter(err)
+		if retry == 0 {
+			return result, err
+		}
+		if err := wait(ctx, s.db, time.After(retry)); err != nil {
+			return PutResult{}, wrapError("put record", s.name, err)
+		}
+	}
+}
+
+// PutRecordsWait is [Stream.PutRecords] that waits in the same way, for those of
+// the entries that were refused, until all are stored: entries that fall to the
+// same shard keep their order. It takes more than one commit then.
+//
+// If the context ends meanwhile, or another error stops the call, the results of
+// the entries that were not stored have that error in their Err, and the error of
+// the call is nil, as others are stored: look at the results. The call has an error
+// only where its first attempt has one, as [Stream.PutRecords].
+func (s *Stream) PutRecordsWait(ctx context.Context, entries []Entry) ([]PutResult, error) {
+	results, err := s.PutRecords(ctx, entries)
+	if err != nil {
+		return nil, err
+	}
+	for {
+		var again []Entry
+		var places []int // of those in entries
+		var retry time.Duration
+		for i := range results {
+			if results[i].Err != nil {
+				again, places = append(again, entries[i]), append(places, i)
+				retry = max(retry, retryAfter(results[i].Err))
+			}
+		}
+		if len(again) == 0 {
+			return results, nil
+		}
+		err := wait(ctx, s.db, time.After(retry))
+		var more []PutResult
+		if err == nil {
+			more, err = s.PutRecords(ctx, again)
+		}
+		for i, place := range places {
+			if err != nil {
+				results[place].Err = wrapError("put records", s.name, err)
+			} else {
+				results[place] = more[i]
+			}
+		}
+		if err != nil {
+			return results, nil
+		}
+	}
+}
+
+// retryAfter returns when to try again what was refused for the throughput, and 0
+// for any other error, or none.
+func retryAfter(err error) time.Duration {
+	var e *ThroughputExceededError
+	if errors.As(err, &e) {
+		return e.RetryAfter
+	}
+	return 0
+}
+
+// validateEntries checks all entries and returns what their payloads need.
+func (s *Stream) validateEntries(entries []Entry) (payload int, err error) {
+	size, maxData := 0, s.settings.Load().maxData
+	for i := range entries {
+		e := &entries[i]
+		if err := e.validate(maxData, ""); err != nil {
+			return 0, e.validate(maxData, fmt.Sprintf("Entries[%d].", i))
+		}
+		size += e.Size()
+		payload += payloadBytes(e)
+	}
+	if size > maxPutRecordsBytes {
+		return 0, &InvalidArgumentError{"Entries", fmt.Sprintf("%d bytes in all", size), fmt.Sprintf("must have at most %d bytes of partition keys and data", maxPutRecordsBytes)}
+	}
+	return payload, nil
+}
+
+// putRequest is a request that carries its operation, so that one allocation
+// serves both, and a pool serves many.
+type putRequest struct {
+	commit.Request
+	op putOp
+}
+
+func (db *DB) takeRequest() *putRequest { return db.requests.Get().(*putRequest) }
+
+// releaseRequest gives the request back. It is cleared first: it must not keep
+// records alive, and a channel kept from one synctest bubble breaks the next.
+func (db *DB) releaseRequest(r *putRequest) {
+	many := r.op.many
+	*r = putRequest{}
+	if cap(many) <= maxPooledPuts {
+		clear(many)
+		r.op.many = many[:0]
+	}
+	db.requests.Put(r)
+}
+
+// commitPuts has the request committed. With an error the request is given back,
+// unless the committer may still hold it.
+func (s *Stream) commitPuts(ctx context.Context, r *putRequest) error {
+	r.Op = &r.op
+	for i := range r.op.puts {
+		r.Bytes += r.op.puts[i].bytes()
+	}
+	err := s.db.committer.Do(ctx, &r.Request)
+	if err != nil && !errors.Is(err, commit.ErrUnknown) {
+		s.db.releaseRequest(r)
+	}
+	return err
+}
+
+// putOp is a request of PutRecord and PutRecords: entries of one stream.
+type putOp struct {
+	stream *Stream
+	puts   []put
+	single [1]put // puts of a PutRecord, without an allocation
+	many   []put  // memory for those of a PutRecords
+}
+
+// preparePuts encodes the entries, into puts if there is room. Payloads share
+// memory in chunks: few allocations, yet a reader who keeps one record does not
+// keep the whole call alive.
+func preparePuts(puts []put, entries []Entry, total int, encrypted bool) []put {
+	puts = slices.Grow(puts[:0], len(entries))[:len(entries)]
+	var chunk []byte
+	for i := range entries {
+		n := payloadBytes(&entries[i])
+		if n > len(chunk) {
+			chunk = make([]byte, max(n, min(total, payloadChunkBytes)))
+		}
+		puts[i] = preparePut(&entries[i], chunk[:n:n], encrypted)
+		chunk = chunk[n:]
+		total -= n
+	}
+	return puts
+}
+
+// put is an entry on its way: hashed and encoded on its producer's goroutine,
+// placed by the committer.
+type put struct {
+	hash    uint128.Uint128
+	record  layout.Record
+	payload layout.Payload
+	shard   *Shard // set when it is placed, with record's numbers
+	err     error  // why it was not placed, though its request succeeded
+}
+
+// preparePut encodes the entry into buf, which has as many bytes as
+// payloadBytes says, and which the put keeps. What will be encrypted needs no
+// checksum.
+func preparePut(e *Entry, buf []byte, encrypted bool) put {
+	var explicit *uint128.Uint128
+	if e.ExplicitHashKey != nil {
+		explicit = &uint128.Uint128{}
+		*explicit = e.ExplicitHashKey.n
+	}
+	payload := layout.EncodePayload(buf, e.PartitionKey, explicit, e.Data)
+	if !encrypted {
+		payload = payload.Sum()
+	}
+	p := put{payload: payload, record: layout.Record{
+		PartitionKey: e.PartitionKey,
+		ExplicitHash: explicit,
+		Data:         payload.Data(),
+	}}
+	if explicit != nil {
+		p.hash = *explicit
+	} else {
+		p.hash = uint128.FromBytes(md5.Sum(payload.PartitionKey()))
+	}
+	return p
+}
+
+func payloadBytes(e *Entry) int {
+	return layout.PayloadBytes(e.PartitionKey, e.ExplicitHashKey != nil, len(e.Data))
+}
+
+// result says where the put was placed.
+func (p *put) result() PutResult {
+	if p.err != nil {
+		return PutResult{Err: p.err}
+	}
+	return PutResult{
+		ShardID:        p.shard.id,
+		SequenceNumber: p.shard.number(p.record.Counter),
+		Encrypted:      p.record.Sealed,
+	}
+}
+
+// bytes is about what the put adds to a batch.
+func (p *put) bytes() int { return p.record.Size() + layout.RecordKeyBytes + layout.MaxRecordOverhead }

@@ -1,0 +1,119 @@
+package braid
+
+import (
+	"context"
+
+	"github.com/braidstream/braid/internal/kv"
+	"github.com/braidstream/braid/internal/layout"
+)
+
+// Trim removes all records before the position from the stream, for good. They
+// cannot be read from the moment at which Trim returns; their space is returned
+// in the background. Trim(ctx, [Latest]()) empties the stream. Sequence numbers
+// are not used again.
+//
+// Errors: [ErrStreamNotFound], [ErrInvalidArgument] for a number of another
+// stream, [ErrBeyondTip] for one that was never given out, [ErrFailed], [ErrClosed],
+// [ErrOutcomeUnknown], and those of reading.
+// Trimming works while the disk is full.
+func (s *Stream) Trim(ctx context.Context, before Position) error {
+	return wrapError("trim", s.name, s.trim(ctx, before))
+}
+
+func (s *Stream) trim(ctx context.Context, before Position) error {
+	// Once for all shards: what is put from now on is not the caller's to trim.
+	// And before the shards are looked up: what lies below it is in one of them.
+	bound, err := before.inStream(s)
+	if err != nil {
+		return err
+	}
+	shards, horizons, err := horizonsAt(ctx, s.topology.Load().shards, bound)
+	if err != nil {
+		return err
+	}
+	return s.db.control(ctx, func(a *appender, batch *kv.Batch) (func(), error) {
+		if s.w.deleted {
+			return nil, ErrStreamNotFound
+		}
+		return a.trim(shards, horizons, batch), nil
+	})
+}
+
+// horizonsAt returns the shards of which a trim of all records before the bound takes
+// some, and the horizon that does it for each.
+func horizonsAt(ctx context.Context, all []*Shard, before bound) (shards []*Shard, horizons []layout.Horizon, err error) {
+	for _, sh := range all {
+		now, _ := sh.view()
+		horizon, err := sh.horizonAt(ctx, before)
+		if isDamage(err) { // what is damaged goes with the rest of its extent
+			stored, extents := sh.view()
+			horizon, err = extentBefore(before.from, stored, extents), nil
+		}
+		if err != nil {
+			return nil, nil, err
+		}
+		if horizon.Counter > now.Counter {
+			shards, horizons = append(shards, sh), append(horizons, horizon)
+		}
+	}
+	return shards, horizons, nil
+}
+
+// trim moves the horizons of shards of one stream up, in the batch. It returns what
+// shows that.
+func (a *appender) trim(shards []*Shard, horizons []layout.Horizon, batch *kv.Batch) (publish func()) {
+	var trimmed []*Shard
+	for i, sh := range shards {
+		a.counts.looks.Add(1)
+		if horizons[i].Counter <= sh.w.horizon.Counter || sh.w.expired {
+			continue // it is further already, or has gone
+		}
+		a.trimShard(sh, horizons[i], batch)
+		batch.Set(layout.ShardKey(sh.stream.number, sh.index), sh.row().Encode(sh.stream.number, sh.index))
+		trimmed = append(trimmed, sh)
+	}
+	if len(trimmed) == 0 {
+		return nil
+	}
+	a.boundCounters(batch)
+	stream := shards[0].stream
+	stream.pruneDataKeys(batch)
+	a.schedule(stream)
+	return func() {
+		for _, sh := range trimmed {
+			sh.publishMap()
+		}
+		a.db.reclaiming.Ring()
+	}
+}
+
+// trimShard moves the shard's horizon up, and removes the extents that lie wholly
+// below it.
+func (a *appender) trimShard(sh *Shard, horizon layout.Horizon, batch *kv.Batch) {
+	s, was := sh.stream, sh.w.horizon
+	sh.w.horizon = horizon
+	before, rest := sh.w.extents.SplitAt(horizon.Ordinal, sh.w.tip.Ordinal)
+	for i, extent := range before {
+		a.counts.looks.Add(1)
+		batch.Delete(layout.ExtentKey(s.number, sh.index, extent.Epoch))
+		bytes := sh.extentBytes(i)
+		a.dropExtents(extent.Epoch, 1, bytes)
+		if s.w.ledger.DropExtent(extent.Epoch, bytes, sh.trimmedOf(i, was)) {
+			a.desert(s, extent.Epoch, batch)
+		}
+		if extent.Epoch == sh.w.epoch {
+			sh.w.epoch = 0 // the next record begins a new extent
+		}
+	}
+	if i := len(before); len(rest) > 0 {
+		s.w.ledger.Trim(rest[0].Epoch, sh.trimmedOf(i, horizon)-sh.trimmedOf(i, was))
+	}
+	sh.w.extents = rest
+	a.file(sh)
+}
+
+// dropExtents notes that shards have no records any more in an epoch.
+func (a *appender) dropExtents(id uint32, n int, bytes uint64) {
+	a.epochs.DropExtents(id, n, bytes)
+	a.loose[id] = struct{}{}
+}
