@@ -8,7 +8,7 @@ import (
 )
 
 // worker is a task that an open database has in the background: [reclaimer], [trimmer],
-// [scaler] and [syncer]. Whoever makes work for one rings its bell.
+// [scaler] and [syncer]. Code that makes work for one rings its bell.
 type worker interface {
 	// run does what there is to do. It returns after how long it is to run again, if its
 	// bell does not ring before; asPlanned leaves that as it was. rung is false when

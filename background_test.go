@@ -2,6 +2,7 @@ package braid
 
 import (
 	"context"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -15,7 +16,7 @@ import (
 type scripted struct {
 	next []time.Duration
 	runs []string
-	done bool
+	done atomic.Bool
 	from time.Time
 }
 
@@ -27,7 +28,7 @@ func (w *scripted) run(_ context.Context, rung bool) time.Duration {
 	w.runs = append(w.runs, by+" at "+time.Since(w.from).String())
 	if len(w.next) == 0 {
 		time.Sleep(time.Second)
-		w.done = true
+		w.done.Store(true)
 		return asPlanned
 	}
 	next := w.next[0]
@@ -56,9 +57,9 @@ func TestAWorkerRunsByItsBellAndItsTimeAndCloseWaitsForIt(t *testing.T) {
 
 		bell.Ring()
 		synctest.Wait()
-		require.False(t, w.done)
+		require.False(t, w.done.Load())
 		require.NoError(t, db.Close())
-		require.True(t, w.done, "Close waits for a run")
+		require.True(t, w.done.Load(), "Close waits for a run")
 		bell.Ring() // nobody hears it
 		synctest.Wait()
 		require.Len(t, w.runs, 6)
