@@ -104,8 +104,8 @@ func (x *Index) AddSlice(id uint32) {
 	}
 }
 
-// DropSlices tells that so many shards less have records in the epoch, which held
-// so many bytes.
+// DropSlices notes that n fewer shards have records in the epoch. Their slices held
+// that many bytes.
 func (x *Index) DropSlices(id uint32, n int, bytes uint64) {
 	if i := x.find(id); i >= 0 {
 		x.epochs[i].slices -= n
@@ -113,7 +113,7 @@ func (x *Index) DropSlices(id uint32, n int, bytes uint64) {
 	}
 }
 
-// Hold tells that bytes of partition keys and data were put to a slice of the epoch.
+// Hold notes that bytes of partition keys and data were put to a slice of the epoch.
 func (x *Index) Hold(id uint32, bytes uint64) {
 	i := len(x.epochs) - 1 // almost always
 	if x.epochs[i].id != id {

@@ -20,8 +20,8 @@ type Share struct {
 	Dead    uint64 // bytes of slices that were dropped since the database was opened
 }
 
-// Shares returns what there is, in the order of epochs. It is not to be changed, and
-// not to be used after the next call of another method.
+// Shares returns the shares in the order of their epochs. The slice must not be
+// changed, nor used after the next call of another method.
 func (l *Ledger) Shares() []Share { return l.shares }
 
 // Stored returns the bytes of all records that were not trimmed.
@@ -55,8 +55,8 @@ func (l *Ledger) Trim(id uint32, bytes uint64) {
 	}
 }
 
-// DropSlice notes that all records of a slice were trimmed, and returns whether the
-// stream has no other in the epoch.
+// DropSlice notes that all records of a slice were trimmed. It reports whether the
+// stream has no other slice in the epoch.
 func (l *Ledger) DropSlice(id uint32, bytes, trimmed uint64) (last bool) {
 	i, found := l.find(id)
 	if !found {
