@@ -18,7 +18,7 @@ type BackupOptions struct {
 //
 // It returns when ctx ends, even while a file operation is held by a stalled disk.
 // A backup that ends with an error leaves nothing that could be taken for a
-// database, and can be tried again: what there is of it is removed before Backup
+// database, and can be tried again: what was written of it is removed before Backup
 // returns or, if an operation is held, when that returns, for which another Backup
 // to the same directory waits. After a crash empty the directory first.
 //

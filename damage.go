@@ -65,9 +65,9 @@ func isDamage(err error) bool {
 
 // noteDamage tells the appender of a damaged place in an epoch.
 //
-// Whoever looks for a key has to read the block in which it would lie, in each table
-// that might have it. So a record that is put where an older table is damaged could
-// never be read again: if the epoch still takes records, it ends.
+// A look for a key reads the block in which it would lie, in each table that might
+// have it. So a record that is put where an older table is damaged could never be read
+// again: if the epoch still accepts records, it ends.
 func (db *DB) noteDamage(epoch uint32) {
 	for {
 		known := db.damaged.Load()

@@ -28,8 +28,8 @@ import (
 const trimInterval = time.Minute
 
 // IncreaseRetention makes the stream keep its records for longer: 24 hours to
-// 8,760 hours, and not less than now. A negative period means that records do not
-// expire any more. Records that have expired already stay so.
+// 8,760 hours, and not less than now. A negative period means that records no longer
+// expire. Records that have expired already stay so.
 //
 // Errors: [ErrInvalidArgument], and as [Stream.UpdateMaxRecordBytes]. Kinesis:
 // IncreaseStreamRetentionPeriod.
@@ -39,7 +39,7 @@ func (s *Stream) IncreaseRetention(ctx context.Context, period time.Duration) er
 
 // DecreaseRetention makes the stream keep its records for a shorter time: 24
 // hours to 8,760 hours, and not more than now. Older records cannot be read from
-// the moment at which it returns, also if the period is increased again.
+// the moment at which it returns, even if the period is increased again.
 //
 // Errors: [ErrInvalidArgument], and as [Stream.UpdateMaxRecordBytes]. Kinesis:
 // DecreaseStreamRetentionPeriod.

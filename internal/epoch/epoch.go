@@ -105,8 +105,8 @@ func (x *Index) AddExtent(id uint32) {
 	}
 }
 
-// DropExtents tells that so many shards less have records in the epoch, which held
-// so many bytes.
+// DropExtents notes that n fewer shards have records in the epoch. Their extents held
+// that many bytes.
 func (x *Index) DropExtents(id uint32, n int, bytes uint64) {
 	if i := x.find(id); i >= 0 {
 		x.epochs[i].extents -= n
@@ -114,7 +114,7 @@ func (x *Index) DropExtents(id uint32, n int, bytes uint64) {
 	}
 }
 
-// Hold tells that bytes of partition keys and data were put to an extent of the epoch.
+// Hold notes that bytes of partition keys and data were put to an extent of the epoch.
 func (x *Index) Hold(id uint32, bytes uint64) {
 	i := len(x.epochs) - 1 // almost always
 	if x.epochs[i].id != id {

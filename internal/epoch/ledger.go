@@ -23,8 +23,8 @@ type Share struct {
 	Dead    uint64 // bytes of extents that were dropped since the database was opened
 }
 
-// Shares returns what there is, in the order of epochs. It is not to be changed, and
-// not to be used after the next call of another method.
+// Shares returns the shares in the order of their epochs. The slice must not be
+// changed, nor used after the next call of another method.
 func (l *Ledger) Shares() []Share { return l.shares }
 
 // Stored returns the bytes of all records that were not trimmed.
@@ -58,8 +58,8 @@ func (l *Ledger) Trim(id uint32, bytes uint64) {
 	}
 }
 
-// DropExtent notes that all records of an extent were trimmed, and returns whether the
-// stream has no other in the epoch.
+// DropExtent notes that all records of an extent were trimmed. It reports whether the
+// stream has no other extent in the epoch.
 func (l *Ledger) DropExtent(id uint32, bytes, trimmed uint64) (last bool) {
 	i, found := l.find(id)
 	if !found {

@@ -63,7 +63,7 @@ type FS struct {
 	cfg  Config
 
 	failed   chan struct{} // closed when the guard fails
-	broken   chan struct{} // closed when it parks whoever changes a file
+	broken   chan struct{} // closed when operations that change a file are parked
 	parks    atomic.Bool   // the same, cheap to ask
 	inFlight atomic.Int64  // operations that change files, now inside the real file system
 	idle     wake.Bell     // rings when inFlight comes to zero after Abandon
@@ -105,8 +105,8 @@ func New(real vfs.FS, cfg Config) *FS {
 // recovers.
 func (g *FS) Failed() <-chan struct{} { return g.failed }
 
-// Broken returns a channel that is closed, after that of Failed, when from now on
-// whoever changes a file is parked: Pebble cannot be closed any more.
+// Broken returns a channel that is closed, after that of Failed, once every operation
+// that changes a file is parked: from then on Pebble can no longer be closed.
 func (g *FS) Broken() <-chan struct{} { return g.broken }
 
 // Err returns the first cause of the failure, or nil.
@@ -141,8 +141,8 @@ func (g *FS) failLocked(cause error) {
 	close(g.failed)
 }
 
-// Abandon makes the guard fail, and parks whoever changes a file from now on, or
-// waits to do so.
+// Abandon makes the guard fail, and parks every operation that changes a file from now
+// on, or waits to do so.
 func (g *FS) Abandon(cause error) {
 	g.mu.Lock()
 	defer g.mu.Unlock()

@@ -49,7 +49,7 @@ func newDamage(r *reporter, guard *guardfs.FS) *damage {
 	return &damage{reporter: r, guard: guard, stop: make(chan struct{}), pauses: make(map[string]time.Duration)}
 }
 
-// found is Pebble's DataCorruption event. It is called by whoever met the damage,
+// found is Pebble's DataCorruption event. The goroutine that met the damage calls it,
 // without a lock.
 func (d *damage) found(info pebble.DataCorruptionInfo) {
 	if d.firstOf(info.Path) {

@@ -57,8 +57,8 @@ func lockOS(dir, name string) (*osLock, error) {
 }
 
 // shareOS is lockOS for a reader. It opens files for reading only, so it works
-// where nothing may be written. It takes the locks in the same order, so that of
-// a writer and one who only looks who has the lock, the writer gets it.
+// where nothing may be written. It takes the locks in the same order, so that a
+// writer is not kept out by a call that only looks for the holder.
 func shareOS(dir, name string) (*osLock, error) {
 	lock := &osLock{}
 	file, err := os.Open(name)
