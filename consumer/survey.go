@@ -181,14 +181,6 @@ func (s *survey) noteExpired(it *item, parent LeaseKey) {
 	}
 }
 
-// isNeeded reports whether a row is that of a parent that has expired, whose children
-// have not all begun.
-func (s *survey) isNeeded(row *Lease) bool {
-	return slices.ContainsFunc(s.children[row.LeaseKey], func(child *item) bool {
-		return child.lease.Epoch == 0 && child.lease.Incarnation == row.Incarnation
-	})
-}
-
 // sorted returns the items by stream and shard.
 func (s *survey) sorted() []*item {
 	return slices.SortedFunc(maps.Values(s.items), func(a, b *item) int { return compareKeys(a.lease.LeaseKey, b.lease.LeaseKey) })
@@ -196,97 +188,4 @@ func (s *survey) sorted() []*item {
 
 func compareKeys(a, b LeaseKey) int {
 	return cmp.Or(strings.Compare(a.Stream, b.Stream), strings.Compare(string(a.Shard), string(b.Shard)))
-}
-
-// meet stores where the application begins in streams that it sees for the first
-// time. A stream that is there already begins at the application's start, which
-// becomes a concrete place in each shard; one that comes later, also under the name
-// of one that was deleted, at its beginning.
-func (g *group) meet(ctx context.Context, s *survey) error {
-	changed := false
-	for name, view := range s.streams {
-		key := LeaseKey{Stream: name}
-		row := s.rows[key]
-		if view.met || view.err != nil || !view.found && row != nil {
-			continue
-		}
-		stream := Lease{LeaseKey: key, Incarnation: view.info.Incarnation}
-		if row != nil {
-			stream.Version, stream.Paused = row.Version, row.Paused
-		} else if view.found {
-			switch err := g.place(ctx, name, view, s.app().Checkpoint.Start); {
-			case isFatal(err):
-				return err
-			case err != nil:
-				view.err = err
-				continue
-			}
-		}
-		changed = true
-		if _, err := g.leases.CompareAndSet(ctx, stream); err != nil { // the last: it says that the others are there
-			return err
-		}
-	}
-	if !changed {
-		return nil
-	}
-	again, err := g.survey(ctx, s.names())
-	if err != nil {
-		return err
-	}
-	for name, view := range s.streams {
-		again.streams[name].err = cmp.Or(again.streams[name].err, view.err)
-	}
-	*s = *again
-	return nil
-}
-
-func (s *survey) names() (names []string) {
-	for name := range s.streams {
-		names = append(names, name)
-	}
-	return names
-}
-
-// place stores the places in a stream's shards where processing begins.
-func (g *group) place(ctx context.Context, name string, view *streamView, start braid.Position) error {
-	start = g.fix(start)
-	leases := make([]Lease, 0, len(view.info.Shards))
-	for _, shard := range view.info.Shards {
-		leases = append(leases, Lease{LeaseKey: LeaseKey{name, shard.ID}, Incarnation: view.info.Incarnation})
-	}
-	if err := g.resolve(ctx, leases, view.info.Shards, start, nil); err != nil {
-		return err
-	}
-	for chunk := range slices.Chunk(leases, batchLeases) {
-		if _, err := g.store(ctx, chunk); err != nil { // what is there already was placed by another
-			return err
-		}
-	}
-	return nil
-}
-
-// resolve sets the checkpoints of leases of a stream to a position, made concrete.
-// shards are theirs, parents before children. A shard that has no records there is
-// done only if its parents are: or what comes after it would not wait for them. Of
-// parents that are not among the leases, done knows.
-func (g *group) resolve(ctx context.Context, leases []Lease, shards []Shard, to braid.Position, done func(braid.ShardID) bool) (err error) {
-	open := make(map[braid.ShardID]bool) // to be processed
-	for i := range leases {
-		l, shard := &leases[i], &shards[i]
-		l.Checkpoint, err = g.records().Resolve(ctx, l.Stream, l.Shard, to)
-		if isGone(err) {
-			l.Checkpoint, err = Checkpoint{Start: shard.Start}, nil // it has expired meanwhile
-		}
-		if err != nil {
-			return err
-		}
-		for _, parent := range shard.Parents {
-			if open[parent] || done != nil && !done(parent) {
-				l.Checkpoint.ShardEnd = false
-			}
-		}
-		open[shard.ID] = !l.Checkpoint.ShardEnd
-	}
-	return nil
 }
