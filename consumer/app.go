@@ -100,10 +100,10 @@ func (a *App) WaitCaughtUp(ctx context.Context) error {
 func (a *App) WaitFor(ctx context.Context, reached func(Status) bool) error {
 	g := a.group
 	for {
-		progress, changed := g.progress.Wait(), g.records().Changed() // before the look
+		progress, changed := g.progress.Wait(), g.records().Changed() // before Status reads them
 		status, err := a.Status(ctx)
 		switch {
-		case errors.Is(err, ErrAppNotFound) && g.isExpected(): // its worker will raise progress
+		case errors.Is(err, ErrAppNotFound) && g.hasMade(): // its worker will raise progress
 		case err != nil || reached(status):
 			return err
 		}
@@ -155,7 +155,7 @@ func (a *App) Seek(ctx context.Context, key LeaseKey, to braid.Position) error {
 	if key.Shard == "" && !isStart(to) {
 		return &braid.InvalidArgumentError{Field: "to", Value: to, Rule: "must be TRIM_HORIZON, LATEST or AT_TIMESTAMP for more than one shard"}
 	}
-	to = a.group.fix(to)
+	to = a.group.pinLatest(to)
 	for {
 		s, err := a.survey(ctx)
 		if err != nil {
@@ -257,7 +257,7 @@ func (a *App) set(ctx context.Context, key LeaseKey, s *survey, leases []Lease) 
 		return false, fmt.Errorf("%w: the application %q has not met %q", braid.ErrStreamNotFound, a.group.app, key)
 	}
 	defer a.group.progress.Raise() // for those who wait where no worker runs
-	defer a.group.kick()
+	defer a.group.requestReconcile()
 	if batch, can := a.group.leases.(batchStore); can {
 		return batch.CompareAndSetAll(ctx, leases)
 	}

@@ -22,16 +22,16 @@ func (g *group) observe(s *survey, now time.Time) {
 	if g.leases.LeaseDuration() == 0 {
 		return
 	}
-	for key := range g.seen {
+	for key := range g.observed {
 		if s.rows[key] == nil {
-			delete(g.seen, key)
+			delete(g.observed, key)
 		}
 	}
 	for key, lease := range s.rows {
-		o := g.seen[key]
+		o := g.observed[key]
 		if o == nil {
 			o = &observation{}
-			g.seen[key] = o
+			g.observed[key] = o
 		}
 		if o.version != lease.Version {
 			o.version, o.changed = lease.Version, now
@@ -46,11 +46,11 @@ func (g *group) observe(s *survey, now time.Time) {
 // of a request is the owner's timeout and the time it may not have heard of it.
 func (g *group) isFree(lease *Lease, timeout time.Duration, now time.Time) bool {
 	duration := g.leases.LeaseDuration()
-	if duration == 0 || lease.Owner == "" || g.names[lease.Owner] {
+	if duration == 0 || lease.Owner == "" || g.ownNames[lease.Owner] {
 		return true
 	}
-	o := g.seen[lease.LeaseKey]
-	return now.Sub(o.changed) >= duration || g.names[o.nextOwner] && now.Sub(o.asked) >= timeout+duration
+	o := g.observed[lease.LeaseKey]
+	return now.Sub(o.changed) >= duration || g.ownNames[o.nextOwner] && now.Sub(o.asked) >= timeout+duration
 }
 
 // assign gives out what is free, and has leases handed over for balance.
@@ -63,7 +63,7 @@ func (g *group) assign(ctx context.Context, s *survey, workers map[string]*Worke
 	for key := range s.touched {
 		if it := s.items[key]; it != nil {
 			it.taker, it.taken = nil, false
-			s.stand(it, g.standingLocked(it, timeout, now))
+			s.setStanding(it, g.standingLocked(it, timeout, now))
 		}
 	}
 	g.mu.Unlock()
@@ -75,7 +75,7 @@ func (g *group) assign(ctx context.Context, s *survey, workers map[string]*Worke
 		all = append(all, plan.Worker{Name: id, Local: true, Has: s.counts[id]})
 	}
 	for id, count := range s.counts {
-		if id != "" && !g.names[id] { // another worker, which lives
+		if id != "" && !g.ownNames[id] { // another worker, which lives
 			all = append(all, plan.Worker{Name: id, Has: count})
 		}
 	}
@@ -86,7 +86,7 @@ func (g *group) assign(ctx context.Context, s *survey, workers map[string]*Worke
 		g.mu.Lock()
 		items = items[:0]
 		for _, it := range s.sorted() {
-			if s.stand(it, g.standingLocked(it, timeout, now)); it.standing != nil {
+			if s.setStanding(it, g.standingLocked(it, timeout, now)); it.standing != nil {
 				items = append(items, it)
 			}
 		}
@@ -104,17 +104,17 @@ func (g *group) assign(ctx context.Context, s *survey, workers map[string]*Worke
 		if leases[move.Lease].Free {
 			it.taker = workers[move.To]
 			taken = append(taken, it)
-		} else if err := g.askFor(ctx, it, move.To, now); err != nil {
+		} else if err := g.requestHandOver(ctx, it, move.To, now); err != nil {
 			return err
 		}
 	}
-	if err := g.take(ctx, s, taken); err != nil {
+	if err := g.takeLeases(ctx, s, taken); err != nil {
 		return err
 	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	for _, move := range moves {
-		s.stand(items[move.Lease], g.standingLocked(items[move.Lease], timeout, now))
+		s.setStanding(items[move.Lease], g.standingLocked(items[move.Lease], timeout, now))
 	}
 	return nil
 }
@@ -130,14 +130,14 @@ func standings(items []*item) []plan.Lease {
 // standingLocked returns how plan sees an item, nil if there is nothing to be done in it.
 func (g *group) standingLocked(it *item, timeout time.Duration, now time.Time) *plan.Lease {
 	key := it.lease.LeaseKey
-	h, next := g.holds[key], g.next[key]
+	h, next := g.holds[key], g.heirs[key]
 	if it.lease.Checkpoint.ShardEnd || len(it.waiting) > 0 || it.paused && h == nil {
 		return nil
 	}
 	l := &plan.Lease{Owner: it.lease.Owner}
 	switch {
-	case it.lease.NextOwner != "" && !g.names[it.lease.NextOwner] && (h != nil || g.names[it.lease.Owner]):
-		l.Owner, l.Moving = it.lease.NextOwner, true // release hands it over when the hold has ended
+	case it.lease.NextOwner != "" && !g.ownNames[it.lease.NextOwner] && (h != nil || g.ownNames[it.lease.Owner]):
+		l.Owner, l.Moving = it.lease.NextOwner, true // releaseLeases hands it over when the hold has ended
 	case h != nil && (h.ending || h.isEnded()):
 		l.Owner, l.Moving = next, true
 	case h != nil:
@@ -153,26 +153,26 @@ func (g *group) standingLocked(it *item, timeout time.Duration, now time.Time) *
 	return l
 }
 
-// askFor has a lease handed over to a worker here: by its hold, or by a worker
+// requestHandOver has a lease handed over to a worker here: by its hold, or by a worker
 // elsewhere.
-func (g *group) askFor(ctx context.Context, it *item, to string, now time.Time) error {
+func (g *group) requestHandOver(ctx context.Context, it *item, to string, now time.Time) error {
 	g.mu.Lock()
 	h := g.holds[it.lease.LeaseKey]
 	g.mu.Unlock()
 	if h != nil {
-		h.end(now, h.drain, errAskedBy)
-		g.next[it.lease.LeaseKey] = to
+		h.startEnding(now, h.drain, errAskedBy)
+		g.heirs[it.lease.LeaseKey] = to
 		return nil
 	}
 	next := it.lease
 	next.NextOwner = to
-	_, err := g.leases.CompareAndSet(ctx, next) // if it has changed, the next look tells
+	_, err := g.leases.CompareAndSet(ctx, next) // if it has changed, the next pass tells
 	return err
 }
 
-// take makes workers the owners of leases that are free, under a new epoch, and
+// takeLeases makes workers the owners of leases that are free, under a new epoch, and
 // starts their holds.
-func (g *group) take(ctx context.Context, s *survey, items []*item) error {
+func (g *group) takeLeases(ctx context.Context, s *survey, items []*item) error {
 	for chunk := range slices.Chunk(items, batchLeases) {
 		leases, from := make([]Lease, len(chunk)), make([]string, len(chunk))
 		for i, it := range chunk {
@@ -183,14 +183,14 @@ func (g *group) take(ctx context.Context, s *survey, items []*item) error {
 		stored, err := g.store(ctx, leases)
 		for i, it := range chunk {
 			if !stored[i] {
-				g.kick() // somebody was faster
+				g.requestReconcile() // somebody was faster
 				s.stale = true
 				continue
 			}
 			it.lease = leases[i]
 			it.lease.Version++
 			it.taken = true
-			delete(g.next, it.lease.LeaseKey)
+			delete(g.heirs, it.lease.LeaseKey)
 			h := newHold(it.taker, it.lease, it.shard, it.lost)
 			h.from = from[i]
 			g.mu.Lock()

@@ -62,7 +62,7 @@ func (c *Checkpointer) Ack(records ...Record) error {
 			return err
 		}
 	}
-	c.r.tracker.done(records)
+	c.r.tracker.markDone(records)
 	return nil
 }
 

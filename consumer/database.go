@@ -15,7 +15,7 @@ import (
 type dbSource struct{ db *braid.DB }
 
 func (s dbSource) Stream(_ context.Context, name string) (Stream, error) {
-	info, _, err := s.look(name)
+	info, _, err := s.describe(name)
 	return info, err
 }
 
@@ -25,8 +25,8 @@ type dbTopology struct {
 	shards []*braid.Shard
 }
 
-// look returns a stream as a source tells of it, and its topology.
-func (s dbSource) look(name string) (Stream, dbTopology, error) {
+// describe returns a stream as a source tells of it, and its topology.
+func (s dbSource) describe(name string) (Stream, dbTopology, error) {
 	stream, err := s.db.Stream(name)
 	if err != nil {
 		return Stream{}, dbTopology{}, err
@@ -40,7 +40,7 @@ func (s dbSource) look(name string) (Stream, dbTopology, error) {
 }
 
 // topologyOf returns a topology whose id is no newer than its shards: so a change that
-// comes in between is seen by the next look.
+// comes in between is seen by the next pass.
 func topologyOf(stream *braid.Stream) dbTopology {
 	id := companion.StreamOf(stream).Topology()
 	return dbTopology{id, stream.Shards()}

@@ -28,8 +28,8 @@ type DeadLetter struct {
 	Attempts          int                  `json:"attempts"` // of the record alone
 }
 
-// passFailed does what the Config says about a record that has failed.
-func (r *runner) passFailed(record *Record, attempts int, cause error) error {
+// handleFailed does what the Config says about a record that has failed.
+func (r *runner) handleFailed(record *Record, attempts int, cause error) error {
 	switch {
 	case r.cfg.DeadLetterStream != "":
 		if err := r.putDeadLetter(record, attempts, cause); err != nil {
@@ -45,12 +45,12 @@ func (r *runner) passFailed(record *Record, attempts int, cause error) error {
 		failed.PartitionKey, failed.Data = strings.Clone(record.PartitionKey), bytes.Clone(record.Data)
 		return &RecordError{Record: failed, Err: fmt.Errorf("after %d attempts: %w", attempts, cause)}
 	}
-	r.recover()
+	r.noteRecovered()
 	if r.tracker != nil {
-		r.tracker.done([]Record{*record})
+		r.tracker.markDone([]Record{*record})
 		return nil
 	}
-	return r.pass(record.checkpoint())
+	return r.skipTo(record.checkpoint())
 }
 
 // putDeadLetter puts the record into the dead-letter stream, in one commit with the
@@ -61,9 +61,9 @@ func (r *runner) putDeadLetter(record *Record, attempts int, cause error) error 
 		return err
 	}
 	for attempt := 1; ; attempt++ {
-		err := r.update(r.ctx, func(tx *braid.Tx, lease *Lease) error {
+		err := r.updateTx(r.ctx, func(tx *braid.Tx, lease *Lease) error {
 			if r.tracker != nil {
-				lease.advance(r.tracker.with(record))
+				lease.advance(r.tracker.watermarkWith(record))
 			} else {
 				lease.advance(record.checkpoint())
 			}
@@ -79,7 +79,7 @@ func (r *runner) putDeadLetter(record *Record, attempts int, cause error) error 
 			return cause
 		}
 		r.log.Warn("the dead letter could not be put; it is tried again", "attempt", attempt, "error", err)
-		r.retrying(attempt, err)
+		r.noteRetry(attempt, err)
 		if err := r.cfg.pause(r.flow, attempt, err); err != nil {
 			return err
 		}

@@ -9,28 +9,28 @@ import (
 	"github.com/braidstream/braid"
 )
 
-// give gives a page to the processor. If it ends with something that is not for the
+// deliverPage gives a page to the processor. If it ends with something that is not for the
 // processor, the page is done up to there.
-func (r *runner) give(page *Page, from Checkpoint) error {
-	records, end := r.records(page, from)
-	if err := r.giveRecords(page, records); err != nil {
+func (r *runner) deliverPage(page *Page, from Checkpoint) error {
+	records, end := r.unpack(page, from)
+	if err := r.deliverRecords(page, records); err != nil {
 		return err
 	}
 	if n := len(records); !end.SequenceNumber.IsZero() && (n == 0 || records[n-1].SequenceNumber != end.SequenceNumber) && from.before(end) {
-		return r.pass(end)
+		return r.skipTo(end)
 	}
 	return nil
 }
 
-func (r *runner) giveRecords(page *Page, records []Record) error {
+func (r *runner) deliverRecords(page *Page, records []Record) error {
 	if len(records) == 0 {
 		r.worker.budget.give(page.Bytes)
 		return nil
 	}
 	if r.tracker != nil {
-		r.noteGiven(records)
+		r.noteDelivered(records)
 		r.tracker.add(records, page.Bytes)
-		r.giveToLanes(records)
+		r.feedLanes(records)
 		return nil
 	}
 	defer r.worker.budget.give(page.Bytes)
@@ -43,7 +43,7 @@ func (r *runner) giveRecords(page *Page, records []Record) error {
 		if err := r.waitForCommitter(); err != nil {
 			return err
 		}
-		r.noteGiven(batch)
+		r.noteDelivered(batch)
 		if err := r.deliver(batch, &rest); err != nil {
 			return err
 		}
@@ -51,8 +51,8 @@ func (r *runner) giveRecords(page *Page, records []Record) error {
 	return nil
 }
 
-// noteGiven notes what the processor may checkpoint.
-func (r *runner) noteGiven(records []Record) {
+// noteDelivered notes what the processor may checkpoint.
+func (r *runner) noteDelivered(records []Record) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.delivered = records[len(records)-1].checkpoint()
@@ -70,12 +70,12 @@ func sizeOf(records []Record) (bytes int64) {
 // one by one, and then as the Config says.
 func (r *runner) deliver(records []Record, page *Page) error {
 	for attempt := 1; len(records) > 0; attempt++ {
-		if cause := r.over(); cause != nil {
+		if cause := r.cause(); cause != nil {
 			return cause
 		}
-		err := r.try(records, page, attempt)
+		err := r.processOnce(records, page, attempt)
 		if err == nil {
-			r.recover()
+			r.noteRecovered()
 			return nil
 		}
 		if cause := context.Cause(r.ctx); cause != nil {
@@ -90,14 +90,14 @@ func (r *runner) deliver(records []Record, page *Page) error {
 			if isFatal(err) {
 				return &fatalError{err}
 			}
-			if err := r.passCommitError(commit.error); err != nil {
+			if err := r.pauseAfterCommitError(commit.error); err != nil {
 				return err
 			}
 			attempt--
 			continue
 		}
 		if n := r.doneBefore(records, err); n > 0 {
-			if err := r.finish(records[:n], page); err != nil {
+			if err := r.finishFirst(records[:n], page); err != nil {
 				return err
 			}
 			records, attempt = records[n:], 1
@@ -112,9 +112,9 @@ func (r *runner) deliver(records []Record, page *Page) error {
 		}
 		r.worker.counts.failures.Add(1)
 		r.log.Warn("the processor has failed", "attempt", attempt, "records", len(records), "first", records[0].SequenceNumber, "error", err)
-		r.retrying(attempt, err)
+		r.noteRetry(attempt, err)
 		if r.cfg.MaxAttempts > 0 && attempt >= r.cfg.MaxAttempts {
-			return r.giveOneByOne(records, page, attempt, err)
+			return r.deliverOneByOne(records, page, attempt, err)
 		}
 		if err := r.cfg.pause(r.flow, attempt, err); err != nil {
 			return err
@@ -123,11 +123,11 @@ func (r *runner) deliver(records []Record, page *Page) error {
 	return nil
 }
 
-// passCommitError waits after a transaction that was none of its processor's fault.
-func (r *runner) passCommitError(err error) error {
+// pauseAfterCommitError waits after a transaction that was none of its processor's fault.
+func (r *runner) pauseAfterCommitError(err error) error {
 	r.commitErrors++
 	r.log.Warn("the transaction could not be committed; it is tried again", "error", err)
-	r.retrying(r.commitErrors, err)
+	r.noteRetry(r.commitErrors, err)
 	return r.cfg.pause(r.flow, r.commitErrors, err)
 }
 
@@ -141,19 +141,19 @@ func (r *runner) doneBefore(records []Record, err error) int {
 	return max(0, slices.IndexFunc(records, func(rec Record) bool { return rec.checkpoint() == place }))
 }
 
-// finish makes records done that the processor has said are. What it has written in
+// finishFirst makes records done that the processor has said are. What it has written in
 // a transaction is gone with it, so there they are given to it again, alone.
-func (r *runner) finish(records []Record, page *Page) error {
+func (r *runner) finishFirst(records []Record, page *Page) error {
 	if r.tx != nil {
 		return r.deliver(records, page)
 	}
-	return r.done(records)
+	return r.markDone(records)
 }
 
-// giveOneByOne finds the record that fails.
-func (r *runner) giveOneByOne(records []Record, page *Page, attempts int, err error) error {
+// deliverOneByOne finds the record that fails.
+func (r *runner) deliverOneByOne(records []Record, page *Page, attempts int, err error) error {
 	if len(records) == 1 {
-		return r.passFailed(&records[0], attempts, err)
+		return r.handleFailed(&records[0], attempts, err)
 	}
 	for i := range records {
 		if err := r.deliver(records[i:i+1], page); err != nil {
@@ -163,8 +163,8 @@ func (r *runner) giveOneByOne(records []Record, page *Page, attempts int, err er
 	return nil
 }
 
-// try gives records to the processor once. If it returns nil, they are done.
-func (r *runner) try(records []Record, page *Page, attempt int) error {
+// processOnce gives records to the processor once. If it returns nil, they are done.
+func (r *runner) processOnce(records []Record, page *Page, attempt int) error {
 	batch := r.batch(records, page, attempt)
 	call := Call{Method: "ProcessRecords", Attempt: attempt, Records: len(records), First: records[0].SequenceNumber, Last: records[len(records)-1].SequenceNumber}
 	began := time.Now()
@@ -173,11 +173,11 @@ func (r *runner) try(records []Record, page *Page, attempt int) error {
 		if err := r.call(call, func() error { return r.plain.ProcessRecords(r.ctx, batch) }); err != nil {
 			return err
 		}
-		return r.done(records)
+		return r.markDone(records)
 	}
 	last := records[len(records)-1].checkpoint()
 	var failed error // of the processor
-	err := r.update(r.ctx, func(tx *braid.Tx, lease *Lease) error {
+	err := r.updateTx(r.ctx, func(tx *braid.Tx, lease *Lease) error {
 		if failed = nil; !lease.Checkpoint.before(last) {
 			return nil // a commit of unknown outcome has come through
 		}
@@ -192,29 +192,29 @@ func (r *runner) try(records []Record, page *Page, attempt int) error {
 		return &commitError{err}
 	}
 	r.commitErrors = 0
-	r.note(records)
+	r.countProcessed(records)
 	r.worker.counts.checkpoints.Add(1)
 	return nil
 }
 
-// note counts what was processed.
-func (r *runner) note(records []Record) {
+// countProcessed counts what was processed.
+func (r *runner) countProcessed(records []Record) {
 	r.worker.counts.batches.Add(1)
 	r.worker.counts.records.Add(int64(len(records)))
 	r.worker.counts.bytes.Add(sizeOf(records))
 }
 
-// done moves the checkpoint over records that were processed, if that is the
+// markDone moves the checkpoint over records that were processed, if that is the
 // worker's to do.
-func (r *runner) done(records []Record) error {
-	r.note(records)
+func (r *runner) markDone(records []Record) error {
+	r.countProcessed(records)
 	last := records[len(records)-1].checkpoint()
 	switch {
 	case r.cfg.Acks:
 		return nil
 	case r.tracker != nil:
-		r.tracker.done(records)
+		r.tracker.markDone(records)
 		return nil
 	}
-	return r.move(last)
+	return r.advanceTo(last)
 }

@@ -16,59 +16,58 @@ import (
 // the leases of a database are all there are, others know of each other by the
 // leases alone.
 //
-// One goroutine gives out leases. It looks at what has changed whenever something
-// may have (a worker comes or goes, a hold ends, the streams change, a deadline passes),
-// and does what plan.Assign says. A look goes by what there is and not by what it was
-// told, so no event can be missed, and what two events lead to does not depend on their
-// order.
+// One goroutine gives out leases. It reconciles whenever something may have changed (a
+// worker comes or goes, a hold ends, the streams change, a deadline passes), and does
+// what plan.Assign says. A pass compares states and acts on no event, so no event can be
+// missed, and the outcome of two events does not depend on their order.
 type group struct {
 	app    string
 	db     *braid.DB // nil if neither source nor leases are in one
 	leases LeaseStore
-	wake   chan struct{} // holds a token while there is something to look at
+	wake   chan struct{} // holds a token while a pass is due
 
 	progress broadcast.Signal // raised when Status has changed, but for records that came
 
-	mu      sync.Mutex // guards the fields below
-	made    int        // workers of New whose Run has not ended
-	workers map[string]*Worker
-	holds   map[LeaseKey]*hold // changed by the goroutine alone
-	left    map[*hold]bool     // taken away, but their goroutine has not ended
-	over    []*hold            // whose goroutine has ended since the last look
-	running bool               // the goroutine is
-	crew    bool               // workers came, went or gave up since the last look
-	source  Source             // of the workers
-	custom  bool               // it is that of a Config
+	mu          sync.Mutex // guards the fields below
+	made        int        // workers of New whose Run has not ended
+	workers     map[string]*Worker
+	holds       map[LeaseKey]*hold // changed by the goroutine alone
+	leftBehind  map[*hold]bool     // taken away, but their goroutine has not ended
+	endedHolds  []*hold            // whose goroutine has ended since the last pass
+	running     bool               // the goroutine is
+	crewChanged bool               // workers came, went or gave up since the last pass
+	source      Source             // of the workers
+	custom      bool               // it is that of a Config
 
 	// What follows belongs to the goroutine.
-	names map[string]bool           // of workers that were ever here
-	next  map[LeaseKey]string       // who is to get the lease of a hold that ends
-	seen  map[LeaseKey]*observation // of other workers' leases
-	idle  map[idleness]bool         // reasons that were logged and still hold; nil before the first look
-	view  *survey                   // as the last look has left it; nil if it has to be made anew
-	moved bool                      // the streams have changed since the last look
-	dated map[*hold]bool            // that have a deadline
+	ownNames       map[string]bool           // of workers that were ever here
+	heirs          map[LeaseKey]string       // who is to get the lease of a hold that ends
+	observed       map[LeaseKey]*observation // of other workers' leases
+	idle           map[idleness]bool         // reasons that were logged and still hold; nil before the first pass
+	view           *survey                   // as the last pass has left it; nil if it has to be made anew
+	streamsChanged bool                      // the streams have changed since the last pass
+	withDeadline   map[*hold]bool            // that have a deadline
 
 	written rowLog
-	steps   atomic.Int64 // rows and shards that looks have visited; for tests
+	steps   atomic.Int64 // rows and shards that passes have visited; for tests
 }
 
 // groupOf returns the group of an application: with the leases of a database there
 // is one for all its workers.
 func groupOf(db *braid.DB, cfg *Config) *group {
-	make := func() any {
+	newGroup := func() any {
 		g := &group{
-			app:     cfg.App,
-			db:      db,
-			leases:  cfg.Leases,
-			wake:    make(chan struct{}, 1),
-			workers: make(map[string]*Worker),
-			holds:   make(map[LeaseKey]*hold),
-			left:    make(map[*hold]bool),
-			names:   make(map[string]bool),
-			next:    make(map[LeaseKey]string),
-			seen:    make(map[LeaseKey]*observation),
-			dated:   make(map[*hold]bool),
+			app:          cfg.App,
+			db:           db,
+			leases:       cfg.Leases,
+			wake:         make(chan struct{}, 1),
+			workers:      make(map[string]*Worker),
+			holds:        make(map[LeaseKey]*hold),
+			leftBehind:   make(map[*hold]bool),
+			ownNames:     make(map[string]bool),
+			heirs:        make(map[LeaseKey]string),
+			observed:     make(map[LeaseKey]*observation),
+			withDeadline: make(map[*hold]bool),
 		}
 		g.setSource(cfg.Source)
 		if g.leases == nil {
@@ -78,9 +77,9 @@ func groupOf(db *braid.DB, cfg *Config) *group {
 		return g
 	}
 	if cfg.Leases != nil {
-		return make().(*group)
+		return newGroup().(*group)
 	}
-	return companion.DBOf(db).Attach("consumer/"+cfg.App, make).(*group)
+	return companion.DBOf(db).Attach("consumer/"+cfg.App, newGroup).(*group)
 }
 
 // setSource sets where records come from: the database, if given is nil.
@@ -91,17 +90,17 @@ func (g *group) setSource(given Source) {
 	}
 }
 
-// expect notes that workers were made, or, with a negative number, that they have
+// noteMade notes that workers were made, or, with a negative number, that they have
 // ended.
-func (g *group) expect(n int) {
+func (g *group) noteMade(n int) {
 	g.mu.Lock()
 	g.made += n
 	g.mu.Unlock()
 	g.progress.Raise()
 }
 
-// isExpected reports whether a worker may begin with the application.
-func (g *group) isExpected() bool {
+// hasMade reports whether a worker may begin with the application.
+func (g *group) hasMade() bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	return g.made > 0
@@ -133,13 +132,13 @@ func (g *group) join(w *Worker) error {
 	case g.custom != (w.cfg.Source != nil):
 		return &braid.InvalidArgumentError{Field: "Source", Value: fmt.Sprintf("%T", w.cfg.Source), Rule: "must be that of the application's other workers"}
 	}
-	g.workers[w.cfg.WorkerID], g.crew = w, true
+	g.workers[w.cfg.WorkerID], g.crewChanged = w, true
 	if !g.running {
 		g.running = true
 		g.written.begin()
 		go g.run() // the last worker to leave waits for it
 	}
-	g.kick()
+	g.requestReconcile()
 	return nil
 }
 
@@ -150,8 +149,8 @@ func sameStreams(a, b []string) bool {
 	return slices.Equal(a, b)
 }
 
-// kick has the goroutine look again.
-func (g *group) kick() {
+// requestReconcile has the goroutine make another pass.
+func (g *group) requestReconcile() {
 	select {
 	case g.wake <- struct{}{}:
 	default:

@@ -10,27 +10,27 @@ import (
 	"github.com/braidstream/braid"
 )
 
-// leave has the leases of a worker given back. Its left is closed when they are.
-func (g *group) leave(w *Worker) {
+// startLeaving has the leases of a worker given back. Its left is closed when they are.
+func (g *group) startLeaving(w *Worker) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	w.leaving, g.crew = true, true
-	g.kick()
+	w.leaving, g.crewChanged = true, true
+	g.requestReconcile()
 }
 
-// giveUp ends the contexts of a worker's processors, and leaves those behind that do
+// abandon ends the contexts of a worker's processors, and leaves those behind that do
 // not return then.
-func (g *group) giveUp(w *Worker) (stuck []LeaseKey) {
+func (g *group) abandon(w *Worker) (stuck []LeaseKey) {
 	var holds []*hold
 	g.mu.Lock()
-	w.gaveUp, g.crew = true, true
+	w.abandoned, g.crewChanged = true, true
 	for _, h := range g.holds {
 		if h.worker == w {
 			holds = append(holds, h)
 			h.lose(ErrLeaseLost)
 		}
 	}
-	for h := range g.left {
+	for h := range g.leftBehind {
 		if h.worker == w {
 			holds = append(holds, h)
 		}
@@ -55,9 +55,9 @@ func (g *group) giveUp(w *Worker) (stuck []LeaseKey) {
 	}
 	slices.SortFunc(stuck, compareKeys)
 	g.mu.Lock()
-	g.crew = true // those that are silent now are given up
+	g.crewChanged = true // those that are silent now are given up
 	g.mu.Unlock()
-	g.kick()
+	g.requestReconcile()
 	grace.Reset(stopGrace)
 	select {
 	case <-w.left:
@@ -85,52 +85,52 @@ func (g *group) endHolds(s *survey, now time.Time) {
 		switch {
 		case s.streams[key.Stream] != nil && s.streams[key.Stream].err != nil: // nothing is known of it now
 		case it == nil || it.lease.Incarnation != h.incarnation:
-			h.end(now, h.lose, fmt.Errorf("%w: %q", braid.ErrShardNotFound, key))
+			h.startEnding(now, h.lose, fmt.Errorf("%w: %q", braid.ErrShardNotFound, key))
 		case !h.isOwn(it.lease, it.lease.Version > 0):
-			h.end(now, h.lose, ErrLeaseLost)
+			h.startEnding(now, h.lose, ErrLeaseLost)
 		case h.worker.leaving:
 			h.ending = true
 			h.drain(errLeaving) // until when, Run decides
 		case it.paused:
-			h.end(now, h.drain, errPaused)
+			h.startEnding(now, h.drain, errPaused)
 		case len(it.waiting) > 0:
-			h.end(now, h.drain, errParents)
-		case it.lease.NextOwner != "" && !g.names[it.lease.NextOwner]:
-			h.end(now, h.drain, errAskedBy)
+			h.startEnding(now, h.drain, errParents)
+		case it.lease.NextOwner != "" && !g.ownNames[it.lease.NextOwner]:
+			h.startEnding(now, h.drain, errAskedBy)
 		}
 	}
-	for h := range g.dated {
+	for h := range g.withDeadline {
 		if now.Before(h.deadline) || h.isEnded() {
 			continue
 		}
 		overdue = append(overdue, h)
 		h.lose(ErrLeaseLost)
-		delete(g.dated, h)
+		delete(g.withDeadline, h)
 		if g.holds[h.key] == h {
 			delete(g.holds, h.key)
-			g.left[h] = true
+			g.leftBehind[h] = true
 			s.touched[h.key] = true
 		}
 	}
 }
 
-// end begins the end of a hold, and sets its deadline. The group's goroutine calls
+// startEnding begins the end of a hold, and sets its deadline. The group's goroutine calls
 // it.
-func (h *hold) end(now time.Time, how context.CancelCauseFunc, cause error) {
+func (h *hold) startEnding(now time.Time, how context.CancelCauseFunc, cause error) {
 	how(cause)
 	h.ending = true
 	if h.deadline.IsZero() {
 		h.deadline = now.Add(h.worker.cfg.HandOverTimeout)
-		h.group.dated[h] = true
+		h.group.withDeadline[h] = true
 	}
 }
 
 // noteEnded is the last act of a hold's goroutine.
 func (g *group) noteEnded(h *hold) {
 	g.mu.Lock()
-	g.over = append(g.over, h)
-	if g.left[h] {
-		delete(g.left, h)
+	g.endedHolds = append(g.endedHolds, h)
+	if g.leftBehind[h] {
+		delete(g.leftBehind, h)
 		h.worker.held--
 	}
 	if err := h.stopped(); err != nil && (h.worker.leaving || isClosed(h.worker.failing)) {
@@ -138,7 +138,7 @@ func (g *group) noteEnded(h *hold) {
 	}
 	g.mu.Unlock()
 	close(h.ended)
-	g.kick()
+	g.requestReconcile()
 }
 
 func (h *hold) isEnded() bool {
@@ -162,30 +162,30 @@ func (h *hold) hasFailed() bool {
 	return h.failed
 }
 
-// dropOverLocked takes out the holds that have ended, and those that were given up, if
+// dropEndedLocked takes out the holds that have ended, and those that were given up, if
 // that may be. It returns what they were of.
-func (g *group) dropOverLocked(givenUp bool) (keys []LeaseKey) {
+func (g *group) dropEndedLocked(givenUp bool) (keys []LeaseKey) {
 	drop := func(h *hold) {
-		delete(g.dated, h)
+		delete(g.withDeadline, h)
 		if g.holds[h.key] == h {
 			delete(g.holds, h.key)
 			h.worker.held--
 		}
 		keys = append(keys, h.key)
 	}
-	for _, h := range g.over {
+	for _, h := range g.endedHolds {
 		drop(h)
 	}
-	g.over = nil
+	g.endedHolds = nil
 	if givenUp {
 		for _, h := range g.holds {
 			if h.isSilent() {
 				drop(h)
 			}
 		}
-		for h := range g.left {
+		for h := range g.leftBehind {
 			if h.isSilent() {
-				delete(g.left, h)
+				delete(g.leftBehind, h)
 				h.worker.held--
 			}
 		}
@@ -193,14 +193,14 @@ func (g *group) dropOverLocked(givenUp bool) (keys []LeaseKey) {
 	return keys
 }
 
-// release stores that nobody has the leases which workers here have given back, or
+// releaseLeases stores that nobody has the leases which workers here have given back, or
 // that those have them who asked for them.
-func (g *group) release(ctx context.Context, s *survey) error {
+func (g *group) releaseLeases(ctx context.Context, s *survey) error {
 	var released []Lease
 	g.mu.Lock()
 	for key := range s.touched {
 		it := s.items[key]
-		if it == nil || it.taken || it.lease.Checkpoint.ShardEnd || !g.names[it.lease.Owner] || g.holds[key] != nil {
+		if it == nil || it.taken || it.lease.Checkpoint.ShardEnd || !g.ownNames[it.lease.Owner] || g.holds[key] != nil {
 			continue
 		}
 		lease := it.lease
@@ -223,12 +223,12 @@ func (g *group) release(ctx context.Context, s *survey) error {
 	return nil
 }
 
-// dismiss tells workers that have left, and have nothing any more, that they may go.
+// dismissWorkers tells workers that have left, and have nothing any more, that they may go.
 // It reports whether that was the last one, and the goroutine is to end. After an
-// error of the look, which may not have stored that leases were given back, only
+// error of the pass, which may not have stored that leases were given back, only
 // those go that do not wait for it any more; and if nothing will ever work again, all
 // are told to end.
-func (g *group) dismiss(failed error) bool {
+func (g *group) dismissWorkers(failed error) bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	fatal := isFatal(failed)
@@ -245,9 +245,9 @@ func (g *group) dismiss(failed error) bool {
 		if fatal {
 			w.fail(failed)
 		}
-		if w.leaving && w.held == 0 && (failed == nil || fatal || w.gaveUp) {
+		if w.leaving && w.held == 0 && (failed == nil || fatal || w.abandoned) {
 			delete(g.workers, id)
-			g.crew = true
+			g.crewChanged = true
 			close(w.left)
 		}
 	}

@@ -88,8 +88,8 @@ func (h *hold) current() Lease {
 	return h.lease
 }
 
-// lost tells that another owner, or nobody, has the lease.
-func (h *hold) lost() error {
+// noteLost ends the hold, after another write has shown that another owner, or nobody, has the lease.
+func (h *hold) noteLost() error {
 	h.lose(ErrLeaseLost)
 	return ErrLeaseLost
 }
@@ -127,7 +127,7 @@ func (h *hold) write(ctx context.Context, change func(*Lease)) error {
 			return err
 		}
 		if !h.isOwn(lease, found) {
-			return h.lost()
+			return h.noteLost()
 		}
 	}
 }
@@ -160,9 +160,9 @@ func (h *hold) noteWritten(lease Lease, began time.Time) {
 	h.group.progress.Raise()
 }
 
-// update changes the stored lease in a transaction, together with what else is
+// updateTx changes the stored lease in a transaction, together with what else is
 // written there: it commits only if the hold still has it.
-func (h *hold) update(ctx context.Context, fn func(tx *braid.Tx, lease *Lease) error) error {
+func (h *hold) updateTx(ctx context.Context, fn func(tx *braid.Tx, lease *Lease) error) error {
 	if err := h.takeTurn(ctx); err != nil {
 		return err
 	}
@@ -178,7 +178,7 @@ func (h *hold) update(ctx context.Context, fn func(tx *braid.Tx, lease *Lease) e
 			return err
 		}
 		if !h.isOwn(lease, found) {
-			return h.lost()
+			return h.noteLost()
 		}
 		if err := fn(tx, &lease); err != nil {
 			return err
@@ -223,12 +223,12 @@ func (h *hold) checkpoint(ctx context.Context, to Checkpoint) error {
 	return err
 }
 
-// insist is checkpoint that tries again for as long as the hold has the lease.
-func (h *hold) insist(to Checkpoint) error {
+// checkpointWithRetry is checkpoint that tries again for as long as the hold has the lease.
+func (h *hold) checkpointWithRetry(to Checkpoint) error {
 	for attempt := 1; ; attempt++ {
 		err := h.checkpoint(h.ctx, to)
 		if err == nil {
-			h.recover()
+			h.noteRecovered()
 			return nil
 		}
 		if cause := context.Cause(h.ctx); cause != nil {
@@ -238,23 +238,23 @@ func (h *hold) insist(to Checkpoint) error {
 			return &fatalError{err}
 		}
 		h.log.Warn("the checkpoint could not be stored; it is tried again", "error", err)
-		h.retrying(attempt, err)
+		h.noteRetry(attempt, err)
 		if err := h.worker.cfg.pause(h.ctx, attempt, err); err != nil {
 			return err
 		}
 	}
 }
 
-// retrying notes, for Status, that something is tried again.
-func (h *hold) retrying(attempt int, err error) {
+// noteRetry notes, for Status, that something is tried again.
+func (h *hold) noteRetry(attempt int, err error) {
 	h.mu.Lock()
 	h.attempt, h.err = attempt, err
 	h.mu.Unlock()
 	h.group.progress.Raise()
 }
 
-// recover notes that nothing is tried again any more.
-func (h *hold) recover() {
+// noteRecovered notes that nothing is tried again any more.
+func (h *hold) noteRecovered() {
 	h.mu.Lock()
 	was := h.err
 	h.attempt, h.err = 0, nil
@@ -285,7 +285,7 @@ func (h *hold) renew(duration time.Duration) {
 		stop()
 		cancel()
 		if err == nil && h.current().NextOwner != "" {
-			h.group.kick() // somebody asks for it
+			h.group.requestReconcile() // somebody asks for it
 		}
 	}
 }

@@ -28,19 +28,19 @@ func (r *runner) call(call Call, fn func() error) (err error) {
 	return fn()
 }
 
-// until calls a hook until it has no error, or the hold is over.
-func (r *runner) until(what string, hook func() error) error {
+// retryHook calls a hook until it has no error, or the hold is over.
+func (r *runner) retryHook(what string, hook func() error) error {
 	for attempt := 1; ; attempt++ {
-		if cause := r.over(); cause != nil {
+		if cause := r.cause(); cause != nil {
 			return cause
 		}
 		err := r.call(Call{Method: what, Attempt: attempt}, hook)
 		if err == nil {
-			r.recover()
+			r.noteRecovered()
 			return nil
 		}
 		r.log.Warn("a hook has failed; it is called again", "hook", what, "attempt", attempt, "error", err)
-		r.retrying(attempt, err)
+		r.noteRetry(attempt, err)
 		if err := r.cfg.pause(r.flow, attempt, err); err != nil {
 			return err
 		}
@@ -48,12 +48,12 @@ func (r *runner) until(what string, hook func() error) error {
 }
 
 func (r *runner) initialize() error {
-	err := r.until("PerLease", func() error {
+	err := r.retryHook("PerLease", func() error {
 		r.target = r.worker.newTarget(r.current())
 		return nil
 	})
 	if hook, has := r.hooks.(Initializer); has && err == nil {
-		err = r.until("Initialize", func() error { return hook.Initialize(r.ctx, r.checkpointer()) })
+		err = r.retryHook("Initialize", func() error { return hook.Initialize(r.ctx, r.checkpointer()) })
 	}
 	return err
 }

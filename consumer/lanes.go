@@ -24,11 +24,11 @@ func (r *runner) walk() error {
 	return err
 }
 
-// giveToLanes divides records by their partition keys. It waits for lanes that have
+// feedLanes divides records by their partition keys. It waits for lanes that have
 // much to do.
-func (r *runner) giveToLanes(records []Record) {
+func (r *runner) feedLanes(records []Record) {
 	if len(r.lanes) == 1 {
-		r.tracker.feed(0)
+		r.tracker.noteFed(0)
 		r.lanes[0] <- records
 		return
 	}
@@ -39,7 +39,7 @@ func (r *runner) giveToLanes(records []Record) {
 	}
 	for i, part := range parts {
 		if len(part) > 0 {
-			r.tracker.feed(i)
+			r.tracker.noteFed(i)
 			r.lanes[i] <- part
 		}
 	}
@@ -60,14 +60,14 @@ func (r *runner) runLane(number int, lane chan []Record) {
 	}()
 	for records := range lane {
 		for batch := range slices.Chunk(records, r.cfg.BatchRecords) {
-			if r.waitForCommitter() != nil || r.over() != nil {
+			if r.waitForCommitter() != nil || r.cause() != nil {
 				break
 			}
-			if err := r.deliver(batch, nil); err != nil && r.over() == nil {
+			if err := r.deliver(batch, nil); err != nil && r.cause() == nil {
 				r.halt(err)
 			}
 		}
-		r.tracker.fed(number)
+		r.tracker.noteProcessed(number)
 	}
 	returned = true
 }

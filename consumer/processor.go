@@ -65,21 +65,25 @@ func (f TxProcessorFunc) ProcessRecords(ctx context.Context, tx *braid.Tx, batch
 }
 
 // PerLease is a [Processor] that has one of its own for every lease that the
-// worker gets: make is called each time, so that it begins afresh. What it returns
+// worker gets: newProcessor is called each time, so that it begins afresh. What it returns
 // may have hooks.
-func PerLease(make func(Lease) Processor) Processor { return perLease{make: make} }
+func PerLease(newProcessor func(Lease) Processor) Processor {
+	return perLease{newProcessor: newProcessor}
+}
 
 // PerLeaseTx is [PerLease] for a [TxProcessor].
-func PerLeaseTx(make func(Lease) TxProcessor) TxProcessor { return perLeaseTx{make: make} }
+func PerLeaseTx(newProcessor func(Lease) TxProcessor) TxProcessor {
+	return perLeaseTx{newProcessor: newProcessor}
+}
 
 type perLease struct {
 	ProcessorFunc
-	make func(Lease) Processor
+	newProcessor func(Lease) Processor
 }
 
 type perLeaseTx struct {
 	TxProcessorFunc
-	make func(Lease) TxProcessor
+	newProcessor func(Lease) TxProcessor
 }
 
 // An Initializer is a processor with a hook that is called before the first batch

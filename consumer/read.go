@@ -29,12 +29,12 @@ func (r *runner) read() error {
 			if r.cfg.Acks {
 				pages = math.MaxInt // they may be small, and acknowledged by the hundred
 			}
-			r.wait(waitDone)
-			if err := r.tracker.room(r.flow, pages, r.cfg.BatchBytes); err != nil {
+			r.noteWait(waitDone)
+			if err := r.tracker.waitForRoom(r.flow, pages, r.cfg.BatchBytes); err != nil {
 				return err
 			}
 		}
-		r.wait(waitSource)
+		r.noteWait(waitSource)
 		taken := budget.take()
 		page, err := source.Read(r.flow, r.key.Stream, r.key.Shard, at, max(r.cfg.BatchRecords, minPageRecords), taken)
 		if err != nil {
@@ -42,29 +42,29 @@ func (r *runner) read() error {
 		}
 		budget.give(taken - page.Bytes)
 		if err == nil && attempt > 1 {
-			r.recover()
+			r.noteRecovered()
 		}
 		switch {
 		case err != nil:
 		case len(page.Records) == 0 && !page.EndOfShard:
 			budget.give(page.Bytes) // none, unless the source is wrong
 			at = page.Next
-			r.wait(waitRecords)
+			r.noteWait(waitRecords)
 			err = r.waitAtTip(at)
 			lingered = false
 		case r.cfg.Linger > 0 && !lingered && page.AtTip && !page.EndOfShard && len(page.Records) < r.cfg.BatchRecords && page.Bytes < r.cfg.BatchBytes:
 			budget.give(page.Bytes)
 			page, lingered = Page{}, true
-			r.wait(waitRecords)
+			r.noteWait(waitRecords)
 			err = sleep(r.flow, r.cfg.Linger)
 		default:
 			at, lingered = page.Next, false
 			r.behind = r.behind || !page.AtTip
-			if err := r.give(&page, from); err != nil {
+			if err := r.deliverPage(&page, from); err != nil {
 				return err
 			}
 			if page.EndOfShard {
-				return r.end()
+				return r.finishShard()
 			}
 		}
 		if err == nil {
@@ -81,16 +81,16 @@ func (r *runner) read() error {
 // readError says where to go on after an error of the source, or returns why not
 // to.
 func (r *runner) readError(at braid.Position, err error, attempt int) (braid.Position, error) {
-	if cause := r.over(); cause != nil {
+	if cause := r.cause(); cause != nil {
 		return at, cause
 	}
 	var gap *braid.TrimmedError
 	switch {
 	case errors.As(err, &gap):
-		if err := r.tellOfGap(gap); err != nil {
+		if err := r.reportGap(gap); err != nil {
 			return at, err
 		}
-		return braid.AtSequence(gap.FirstAvailable), r.pass(Checkpoint{SequenceNumber: gap.LastLost})
+		return braid.AtSequence(gap.FirstAvailable), r.skipTo(Checkpoint{SequenceNumber: gap.LastLost})
 	case isGone(err):
 		return at, &goneError{err}
 	case isFatal(err):
@@ -99,13 +99,13 @@ func (r *runner) readError(at braid.Position, err error, attempt int) (braid.Pos
 		return at, err // the leases are of a newer copy: somebody has to decide, by Seek
 	}
 	r.log.Warn("the shard cannot be read; it is tried again", "attempt", attempt, "error", err)
-	r.retrying(attempt, err)
+	r.noteRetry(attempt, err)
 	return at, r.cfg.pause(r.flow, attempt, err)
 }
 
-// tellOfGap tells of records that were removed before they were processed. The error
+// reportGap reports records that were removed before they were processed. The error
 // is that of the user, who wants the shard to stop.
-func (r *runner) tellOfGap(gap *braid.TrimmedError) error {
+func (r *runner) reportGap(gap *braid.TrimmedError) error {
 	r.worker.counts.gaps.Add(1)
 	r.log.Warn("records were removed before they were processed", "of", gap.Shard, "firstLost", gap.FirstLost, "lastLost", gap.LastLost)
 	if r.cfg.OnGap == nil {
@@ -114,19 +114,19 @@ func (r *runner) tellOfGap(gap *braid.TrimmedError) error {
 	return r.call(Call{Method: "OnGap", Attempt: 1}, func() error { return r.cfg.OnGap(r.ctx, r.key.Stream, gap) })
 }
 
-// pass makes a place done at which there is no record for the processor.
-func (r *runner) pass(place Checkpoint) error {
+// skipTo makes a place done at which there is no record for the processor.
+func (r *runner) skipTo(place Checkpoint) error {
 	if r.tracker != nil {
-		r.tracker.pass(place)
+		r.tracker.skipTo(place)
 		return nil
 	}
-	return r.move(place)
+	return r.advanceTo(place)
 }
 
-// records takes a page apart, and returns the place after it. What the first
+// unpack takes a page apart, and returns the place after it. What the first
 // checkpoint says was processed is left out: of an aggregate, or by a source that
 // begins at the last record.
-func (r *runner) records(page *Page, from Checkpoint) (records []Record, end Checkpoint) {
+func (r *runner) unpack(page *Page, from Checkpoint) (records []Record, end Checkpoint) {
 	records = make([]Record, 0, len(page.Records))
 	for i := range page.Records {
 		carrier := &page.Records[i]

@@ -28,16 +28,16 @@ func (g *group) run() {
 	var changed <-chan struct{}
 	for {
 		was := changed
-		changed = g.records().Changed()  // before the look, which will see what it tells of
+		changed = g.records().Changed()  // before the pass, which will see what it tells of
 		if was != nil && isClosed(was) { // after that, so that no change comes in between
-			g.moved = true
+			g.streamsChanged = true
 		}
-		wait, err := g.lookOnce()
+		wait, err := g.reconcileInTime()
 		if err != nil && !isFatal(err) {
 			g.log().Warn("leases cannot be given out; it is tried again", "error", err)
 			wait = storePause
 		}
-		last := g.dismiss(err)
+		last := g.dismissWorkers(err)
 		g.progress.Raise()
 		if last {
 			return
@@ -54,39 +54,39 @@ func (g *group) run() {
 	}
 }
 
-// lookOnce is look with a bound for stores that may hang: one whose leases expire.
-func (g *group) lookOnce() (wait time.Duration, err error) {
+// reconcileInTime is reconcile with a time limit if leases expire, as the store may hang.
+func (g *group) reconcileInTime() (wait time.Duration, err error) {
 	ctx := context.Background()
 	if d := g.leases.LeaseDuration(); d > 0 {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeout(ctx, d)
 		defer cancel()
 	}
-	return g.look(ctx)
+	return g.reconcile(ctx)
 }
 
-// look does everything that is to be done now. It returns after which time there
-// will be something to do, 0 for never.
-func (g *group) look(ctx context.Context) (wait time.Duration, err error) {
+// reconcile is one pass: it does everything that is to be done now. It returns the time
+// until there is something to do again, 0 for never.
+func (g *group) reconcile(ctx context.Context) (wait time.Duration, err error) {
 	g.mu.Lock()
-	var any *Worker
+	var someone *Worker
 	workers := make(map[string]*Worker)
 	for id, w := range g.workers {
-		any = w
-		g.names[id] = true
+		someone = w
+		g.ownNames[id] = true
 		if !w.leaving {
 			workers[id] = w
 		}
 	}
-	crew := g.crew
-	g.crew = false
-	all := crew || g.moved || g.custom // another source does not tell of dead-letter streams
-	ended := g.dropOverLocked(crew)
+	crew := g.crewChanged
+	g.crewChanged = false
+	all := crew || g.streamsChanged || g.custom // another source does not tell of dead-letter streams
+	ended := g.dropEndedLocked(crew)
 	g.mu.Unlock()
 
 	before := g.view
-	s, err := g.update(ctx, any.cfg.Streams, ended)
-	g.view = nil // until this look has done its work
+	s, err := g.updateSurvey(ctx, someone.cfg.Streams, ended)
+	g.view = nil // until this pass has done its work
 	if err != nil {
 		return 0, err
 	}
@@ -101,13 +101,13 @@ func (g *group) look(ctx context.Context) (wait time.Duration, err error) {
 	if err := g.assign(ctx, s, workers, now); err != nil {
 		return 0, err
 	}
-	if err := g.release(ctx, s); err != nil {
+	if err := g.releaseLeases(ctx, s); err != nil {
 		return 0, err
 	}
-	if err := g.forget(ctx, s); err != nil {
+	if err := g.deleteStaleLeases(ctx, s); err != nil {
 		return 0, err
 	}
-	wait = g.nextLook(now)
+	wait = g.nextReconcile(now)
 	for name, view := range s.streams {
 		if view.err != nil {
 			g.log().Warn("a stream cannot be looked at; it is tried again", "stream", name, "error", view.err)
@@ -121,13 +121,13 @@ func (g *group) look(ctx context.Context) (wait time.Duration, err error) {
 	return wait, nil
 }
 
-// nextLook returns after which time to look again without being told to.
-func (g *group) nextLook(now time.Time) time.Duration {
+// nextReconcile returns the time until the next pass if nobody requests one, 0 for never.
+func (g *group) nextReconcile(now time.Time) time.Duration {
 	wait := g.leases.LeaseDuration() / 3
 	if g.records().Changed() == nil && wait == 0 {
 		wait = pollInterval
 	}
-	for h := range g.dated {
+	for h := range g.withDeadline {
 		if left := h.deadline.Sub(now); !h.isEnded() && (wait == 0 || left < wait) {
 			wait = max(left, 1)
 		}

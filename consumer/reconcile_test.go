@@ -16,9 +16,9 @@ import (
 
 func nop(context.Context, *consumer.Batch) error { return nil }
 
-// The steps of the group's looks follow what changes, and not what there is: a chain of
+// The steps of the group's passes follow what changes, and not what there is: a chain of
 // reshards costs each of its shards the same, however long it is.
-func TestLooksCostWhatHasChangedInAChain(t *testing.T) {
+func TestPassesCostWhatHasChangedInAChain(t *testing.T) {
 	const perShard = 20
 	for _, live := range []bool{false, true} {
 		for _, reshards := range []int{10, 80} {
@@ -90,7 +90,7 @@ func (s *changingSource) Changed() <-chan struct{} {
 }
 
 // In a group of 1,000 shards, what happens to one costs what it does in a small one.
-func TestLooksCostWhatHasChangedInAWideGroup(t *testing.T) {
+func TestPassesCostWhatHasChangedInAWideGroup(t *testing.T) {
 	for _, shards := range []int{4, 1000} {
 		bubble(t, shards, func(f *fixture) {
 			app, err := consumer.OpenApp(f.db, "billing")

@@ -33,7 +33,7 @@ func (h *hold) run() {
 	err := r.initialize()
 	if err == nil {
 		h.log.Debug("the shard begins", "checkpoint", r.current().Checkpoint.String())
-		err = r.process()
+		err = r.processShard()
 	}
 	returned = true
 	h.logEnd(err)
@@ -52,9 +52,9 @@ func (h *hold) logEnd(err error) {
 	}
 }
 
-// process does what follows Initialize. It returns why the work is over, nil if the
+// processShard does what follows Initialize. It returns why the work is over, nil if the
 // shard has ended.
-func (r *runner) process() error {
+func (r *runner) processShard() error {
 	err := r.work()
 	if r.tracker != nil {
 		r.tracker.close()
@@ -127,52 +127,52 @@ type runner struct {
 	commitErrors int  // of a TxProcessor, one after the other
 }
 
-// over returns why the work is to end, nil if it is not.
-func (r *runner) over() error { return context.Cause(r.flow) }
+// cause returns why the work is to end, nil if it is not.
+func (r *runner) cause() error { return context.Cause(r.flow) }
 
 // work gives the shard's records to the processor. It returns nil when the shard
 // has ended and that is stored.
 func (r *runner) work() error {
 	for _, gap := range r.expired {
-		if err := r.tellOfGap(gap); err != nil {
+		if err := r.reportGap(gap); err != nil {
 			return err
 		}
 	}
 	stop := r.startCommitter()
 	err := r.walk()
-	if r.tracker != nil && r.cfg.Acks && errors.Is(r.over(), errDrained) {
+	if r.tracker != nil && r.cfg.Acks && errors.Is(r.cause(), errDrained) {
 		r.requestShutdown()
-		r.wait(waitDone)
-		_ = r.tracker.empty(r.ctx) // what was given out is still to be acknowledged
+		r.noteWait(waitDone)
+		_ = r.tracker.waitUntilDone(r.ctx) // what was given out is still to be acknowledged
 	}
 	if failed := stop(); failed != nil && err != nil {
 		return failed
 	}
-	if !r.cfg.Acks && errors.Is(r.over(), errDrained) {
+	if !r.cfg.Acks && errors.Is(r.cause(), errDrained) {
 		r.requestShutdown()
 	}
-	if cause := r.over(); err != nil && cause != nil {
+	if cause := r.cause(); err != nil && cause != nil {
 		err = cause // it may be the error of a lane
 	}
 	return err
 }
 
-// end finishes the shard: all its records have been given out.
-func (r *runner) end() error {
-	r.wait(waitDone)
+// finishShard finishes the shard: all its records have been given out.
+func (r *runner) finishShard() error {
+	r.noteWait(waitDone)
 	if r.tracker != nil && !r.cfg.Acks {
-		if err := r.tracker.empty(r.flow); err != nil {
+		if err := r.tracker.waitUntilDone(r.flow); err != nil {
 			return err
 		}
 	}
 	hook, has := r.hooks.(ShardEnder)
 	if has {
-		if err := r.until("ShardEnded", func() error { return hook.ShardEnded(r.ctx, r.checkpointer()) }); err != nil {
+		if err := r.retryHook("ShardEnded", func() error { return hook.ShardEnded(r.ctx, r.checkpointer()) }); err != nil {
 			return err
 		}
 	}
 	if r.cfg.Acks { // the hook may have acknowledged the last ones
-		if err := r.tracker.empty(r.flow); err != nil {
+		if err := r.tracker.waitUntilDone(r.flow); err != nil {
 			return err
 		}
 	}
@@ -182,7 +182,7 @@ func (r *runner) end() error {
 		}
 	}
 	r.shardEnded = has
-	return r.insist(Checkpoint{ShardEnd: true})
+	return r.checkpointWithRetry(Checkpoint{ShardEnd: true})
 }
 
 // waitForCheckpoint waits until the processor has checkpointed all that it was given.
@@ -198,7 +198,7 @@ func (r *runner) waitForCheckpoint() error {
 		select {
 		case <-progress:
 		case <-r.flow.Done():
-			return r.over()
+			return r.cause()
 		}
 	}
 }

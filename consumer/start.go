@@ -9,18 +9,18 @@ import (
 	"github.com/braidstream/braid"
 )
 
-// fix makes braid.Latest a place that is the same in all shards, so that no record that
+// pinLatest makes braid.Latest a place that is the same in all shards, so that no record that
 // is put while one after the other is looked at is left out. Only the database can; in
 // another source Latest is where each shard ends when it is looked at.
-func (g *group) fix(p braid.Position) braid.Position {
+func (g *group) pinLatest(p braid.Position) braid.Position {
 	if source, ok := g.records().(interface{ latest() braid.Position }); ok && p.Equal(braid.Latest()) {
 		return source.latest()
 	}
 	return p
 }
 
-// begin makes the application, or checks that it is what the config says.
-func (g *group) begin(ctx context.Context, cfg *Config) error {
+// createApp makes the application, or checks that it is what the config says.
+func (g *group) createApp(ctx context.Context, cfg *Config) error {
 	for {
 		lease, found, err := g.leases.Get(ctx, LeaseKey{})
 		if err != nil {
@@ -39,11 +39,11 @@ func (g *group) begin(ctx context.Context, cfg *Config) error {
 	}
 }
 
-// meet stores where the application begins in streams that it sees for the first
+// registerStreams stores where the application begins in streams that it sees for the first
 // time. A stream that is there already begins at the application's start, which
 // becomes a concrete place in each shard; one that comes later, also under the name
 // of one that was deleted, at its beginning.
-func (g *group) meet(ctx context.Context, s *survey) error {
+func (g *group) registerStreams(ctx context.Context, s *survey) error {
 	changed := false
 	for name, view := range s.streams {
 		key := LeaseKey{Stream: name}
@@ -55,7 +55,7 @@ func (g *group) meet(ctx context.Context, s *survey) error {
 		if row != nil {
 			stream.Version, stream.Paused = row.Version, row.Paused
 		} else if view.found {
-			switch err := g.place(ctx, name, view, s.app().Checkpoint.Start); {
+			switch err := g.storeStart(ctx, name, view, s.app().Checkpoint.Start); {
 			case isFatal(err):
 				return err
 			case err != nil:
@@ -89,9 +89,9 @@ func (s *survey) names() (names []string) {
 	return names
 }
 
-// place stores the places in a stream's shards where processing begins.
-func (g *group) place(ctx context.Context, name string, view *streamView, start braid.Position) error {
-	start = g.fix(start)
+// storeStart stores the places in a stream's shards where processing begins.
+func (g *group) storeStart(ctx context.Context, name string, view *streamView, start braid.Position) error {
+	start = g.pinLatest(start)
 	leases := make([]Lease, 0, len(view.info.Shards))
 	for _, shard := range view.info.Shards {
 		leases = append(leases, Lease{LeaseKey: LeaseKey{name, shard.ID}, Incarnation: view.info.Incarnation})
@@ -140,9 +140,9 @@ func (s *survey) isNeeded(row *Lease) bool {
 	})
 }
 
-// forget removes the leases of shards and streams that are not there any more. That of
+// deleteStaleLeases removes the leases of shards and streams that are not there any more. That of
 // a parent stays until its children have begun, who tell whether it was done.
-func (g *group) forget(ctx context.Context, s *survey) error {
+func (g *group) deleteStaleLeases(ctx context.Context, s *survey) error {
 	for key := range s.touched {
 		row, view := s.rows[key], s.streams[key.Stream]
 		if row == nil || key.Shard == "" || view == nil || view.err != nil || s.items[key] != nil || s.isNeeded(row) {

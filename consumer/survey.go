@@ -13,7 +13,7 @@ import (
 )
 
 // survey is what there is to process, and how far it is, at one time. That of a group is
-// kept, and brought up to date by each look: see view.go.
+// kept, and brought up to date by each pass: see view.go.
 type survey struct {
 	rows     map[LeaseKey]*Lease // that are stored
 	streams  map[string]*streamView
@@ -21,8 +21,8 @@ type survey struct {
 	children map[LeaseKey][]*item // of shards, even of those that have expired
 
 	// What follows belongs to the survey of a group.
-	touched map[LeaseKey]bool // what has changed since the last look
-	stale   bool              // it is not to be used for another look
+	touched map[LeaseKey]bool // what has changed since the last pass
+	stale   bool              // it is not to be used for another pass
 	planned int               // items that have a standing
 	counts  map[string]int    // of leases that workers have, by their standing
 	free    map[LeaseKey]*item
@@ -90,7 +90,7 @@ func (g *group) survey(ctx context.Context, names []string) (*survey, error) {
 		view := &streamView{}
 		s.streams[name] = view
 		if source, is := g.records().(dbSource); is {
-			view.info, view.topology, err = source.look(name)
+			view.info, view.topology, err = source.describe(name)
 		} else {
 			view.info, err = g.records().Stream(ctx, name)
 		}
@@ -118,28 +118,28 @@ func (s *survey) derive() {
 		}
 		view.paused = s.app().Paused || s.rows[LeaseKey{Stream: name}].Paused
 		for _, shard := range view.info.Shards {
-			s.add(name, shard)
+			s.addShard(name, shard)
 		}
 	}
 	for _, it := range s.items {
-		s.relate(it)
+		s.relateParents(it)
 	}
 }
 
-// add adds a shard of a stream that the application has met.
-func (s *survey) add(stream string, shard Shard) *item {
+// addShard adds a shard of a stream that the application has met.
+func (s *survey) addShard(stream string, shard Shard) *item {
 	it := &item{shard: shard, lease: Lease{LeaseKey: LeaseKey{stream, shard.ID}}}
 	s.items[it.lease.LeaseKey] = it
 	for _, id := range shard.Parents {
 		parent := LeaseKey{stream, id}
 		s.children[parent] = append(s.children[parent], it)
 	}
-	s.read(it)
+	s.readLease(it)
 	return it
 }
 
-// read sets the lease of an item to the stored one, or to what stands for none.
-func (s *survey) read(it *item) {
+// readLease sets the lease of an item to the stored one, or to what stands for none.
+func (s *survey) readLease(it *item) {
 	key := it.lease.LeaseKey
 	view := s.streams[key.Stream]
 	it.lease = Lease{LeaseKey: key, Checkpoint: Checkpoint{Start: it.shard.Start}}
@@ -154,8 +154,8 @@ func (s *survey) read(it *item) {
 	it.paused = view.paused || it.lease.Paused
 }
 
-// relate works out what the parents of an item mean to it.
-func (s *survey) relate(it *item) {
+// relateParents works out what the parents of an item mean to it.
+func (s *survey) relateParents(it *item) {
 	it.waiting, it.lost = nil, nil
 	for _, id := range it.shard.Parents {
 		key := LeaseKey{it.lease.Stream, id}

@@ -68,8 +68,8 @@ func (h *hold) endStoring() {
 	h.storing--
 }
 
-// wait notes what the goroutine of the hold is going to wait for.
-func (h *hold) wait(what string) {
+// noteWait notes what the goroutine of the hold is going to wait for.
+func (h *hold) noteWait(what string) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.waits = what

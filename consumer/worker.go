@@ -33,9 +33,9 @@ type Worker struct {
 	left     chan struct{} // closed by the group when nothing of the worker is held
 
 	// What follows is guarded by the group's mutex.
-	leaving, gaveUp bool
-	stopped         []ShardError // shards that stood stopped when the worker left
-	held            int          // holds that have not ended, or are not given up
+	leaving, abandoned bool
+	stopped            []ShardError // shards that stood stopped when the worker left
+	held               int          // holds that have not ended, or are not given up
 }
 
 // New makes a worker that gives the records of config.Streams to a processor.
@@ -48,7 +48,7 @@ func New(db *braid.DB, config *Config, processor Processor) (*Worker, error) {
 	newTarget := func(lease Lease) target {
 		p := processor
 		if f, is := p.(perLease); is {
-			p = f.make(lease)
+			p = f.newProcessor(lease)
 		}
 		return target{plain: p, hooks: p}
 	}
@@ -63,7 +63,7 @@ func NewTx(db *braid.DB, config *Config, processor TxProcessor) (*Worker, error)
 	newTarget := func(lease Lease) target {
 		p := processor
 		if f, is := p.(perLeaseTx); is {
-			p = f.make(lease)
+			p = f.newProcessor(lease)
 		}
 		return target{tx: p, hooks: p}
 	}
@@ -78,7 +78,7 @@ func newWorker(db *braid.DB, config *Config, newTarget func(Lease) target, trans
 		return nil, err
 	}
 	group := groupOf(db, &cfg)
-	group.expect(1)
+	group.noteMade(1)
 	return &Worker{
 		cfg:       cfg,
 		db:        db,
@@ -124,7 +124,7 @@ func (w *Worker) Run(ctx context.Context) error {
 	}
 	w.mu.Unlock()
 	err := w.run(ctx)
-	w.group.expect(-1)
+	w.group.noteMade(-1)
 	w.mu.Lock()
 	w.result = err
 	w.mu.Unlock()
@@ -133,7 +133,7 @@ func (w *Worker) Run(ctx context.Context) error {
 }
 
 func (w *Worker) run(ctx context.Context) error {
-	if err := w.group.begin(ctx, &w.cfg); err != nil {
+	if err := w.group.createApp(ctx, &w.cfg); err != nil {
 		if ctx.Err() != nil {
 			return nil
 		}
@@ -151,19 +151,19 @@ func (w *Worker) run(ctx context.Context) error {
 
 // leave gives everything back, or up.
 func (w *Worker) leave() error {
-	w.group.leave(w)
+	w.group.startLeaving(w)
 	timeout := time.NewTimer(w.cfg.HandOverTimeout)
 	defer timeout.Stop()
 	var stuck []LeaseKey
 	select {
 	case <-w.left:
 	case <-timeout.C:
-		stuck = w.group.giveUp(w)
+		stuck = w.group.abandon(w)
 	case <-w.stopping: // from here on its caller decides
 		select {
 		case <-w.left:
 		case <-w.hurry:
-			stuck = w.group.giveUp(w)
+			stuck = w.group.abandon(w)
 		}
 	}
 	w.mu.Lock()
