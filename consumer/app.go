@@ -179,7 +179,7 @@ func (a *App) Seek(ctx context.Context, key LeaseKey, to braid.Position) error {
 
 // seek returns the leases that a key covers, at a position.
 func (a *App) seek(ctx context.Context, s *survey, key LeaseKey, to braid.Position) (sought []Lease, err error) {
-	var shards []Shard
+	var shards []ShardInfo
 	for _, it := range s.sorted() {
 		if !key.covers(it.lease.LeaseKey) {
 			continue

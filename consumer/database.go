@@ -14,7 +14,7 @@ import (
 // dbSource is the [Source] of a database's streams.
 type dbSource struct{ db *braid.DB }
 
-func (s dbSource) Stream(_ context.Context, name string) (Stream, error) {
+func (s dbSource) Stream(_ context.Context, name string) (StreamInfo, error) {
 	info, _, err := s.describe(name)
 	return info, err
 }
@@ -26,13 +26,13 @@ type dbTopology struct {
 }
 
 // describe returns a stream as a source tells of it, and its topology.
-func (s dbSource) describe(name string) (Stream, dbTopology, error) {
+func (s dbSource) describe(name string) (StreamInfo, dbTopology, error) {
 	stream, err := s.db.Stream(name)
 	if err != nil {
-		return Stream{}, dbTopology{}, err
+		return StreamInfo{}, dbTopology{}, err
 	}
 	t := topologyOf(stream)
-	info := Stream{Incarnation: incarnationOf(stream), Shards: make([]Shard, len(t.shards))}
+	info := StreamInfo{Incarnation: incarnationOf(stream), Shards: make([]ShardInfo, len(t.shards))}
 	for i, sh := range t.shards {
 		info.Shards[i] = shardOf(sh)
 	}
@@ -49,9 +49,9 @@ func topologyOf(stream *braid.Stream) dbTopology {
 func incarnationOf(stream *braid.Stream) uint64 { return uint64(stream.CreatedAt().UnixNano()) }
 
 // shardOf describes a shard without a look at its records.
-func shardOf(sh *braid.Shard) Shard {
+func shardOf(sh *braid.Shard) ShardInfo {
 	inner := companion.ShardOf(sh)
-	return Shard{
+	return ShardInfo{
 		ID:           sh.ID(),
 		Parents:      sh.Parents(),
 		HashKeyRange: sh.HashKeyRange(),

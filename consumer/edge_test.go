@@ -511,9 +511,9 @@ type halfBlind struct {
 	blind *atomic.Bool
 }
 
-func (s halfBlind) Stream(ctx context.Context, name string) (consumer.Stream, error) {
+func (s halfBlind) Stream(ctx context.Context, name string) (consumer.StreamInfo, error) {
 	if name == "refunds" && s.blind.Load() {
-		return consumer.Stream{}, errors.New("not now")
+		return consumer.StreamInfo{}, errors.New("not now")
 	}
 	return s.Source.Stream(ctx, name)
 }

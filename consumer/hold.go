@@ -18,7 +18,7 @@ type hold struct {
 	worker *Worker
 	group  *group
 	key    LeaseKey
-	shard  Shard
+	shard  ShardInfo
 	epoch  uint64
 
 	incarnation uint64 // of the stream
@@ -54,7 +54,7 @@ type hold struct {
 	deadline time.Time // by which it has to have ended; zero if it has not to
 }
 
-func newHold(w *Worker, lease Lease, shard Shard, expired []*braid.TrimmedError) *hold {
+func newHold(w *Worker, lease Lease, shard ShardInfo, expired []*braid.TrimmedError) *hold {
 	h := &hold{
 		expired: expired,
 		worker:  w,

@@ -72,9 +72,9 @@ var jsonOf = map[string]struct {
 		text: `{"app":"billing","stream":"orders","shardId":"shardId-000000000000","sequenceNumber":"` + jsonNumberText + `","partitionKey":"k",` +
 			`"arrivalTime":"2026-01-02T03:04:05Z","data":"c2VjcmV0","error":"no","attempts":1}`,
 	},
-	"Stream": {value: consumer.Stream{Incarnation: 7}, text: `{"Incarnation":7,"Shards":null}`},
-	"Shard": {
-		value: consumer.Shard{ID: "shardId-000000000000", Start: braid.AfterSequence(jsonNumber)},
+	"StreamInfo": {value: consumer.StreamInfo{Incarnation: 7}, text: `{"Incarnation":7,"Shards":null}`},
+	"ShardInfo": {
+		value: consumer.ShardInfo{ID: "shardId-000000000000", Start: braid.AfterSequence(jsonNumber)},
 		text:  `{"ID":"shardId-000000000000","Parents":null,"HashKeyRange":{"Start":"0","End":"0"},"Closed":false,"Start":"AFTER_SEQUENCE_NUMBER ` + jsonNumberText + `"}`,
 	},
 	"Page": {

@@ -107,7 +107,7 @@ func (k LeaseKey) String() string {
 type Lease struct {
 	LeaseKey
 
-	// Incarnation is that of the stream, as [Stream] has it. A lease with another
+	// Incarnation is that of the stream, as [StreamInfo] has it. A lease with another
 	// one belongs to a stream of that name which was deleted.
 	Incarnation uint64
 

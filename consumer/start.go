@@ -111,7 +111,7 @@ func (g *group) storeStart(ctx context.Context, name string, view *streamView, s
 // shards are theirs, parents before children. A shard that has no records there is
 // done only if its parents are: or what comes after it would not wait for them. Of
 // parents that are not among the leases, done knows.
-func (g *group) resolve(ctx context.Context, leases []Lease, shards []Shard, to braid.Position, done func(braid.ShardID) bool) (err error) {
+func (g *group) resolve(ctx context.Context, leases []Lease, shards []ShardInfo, to braid.Position, done func(braid.ShardID) bool) (err error) {
 	open := make(map[braid.ShardID]bool) // to be processed
 	for i := range leases {
 		l, shard := &leases[i], &shards[i]

@@ -31,7 +31,7 @@ type survey struct {
 // streamView is a stream that the application names.
 type streamView struct {
 	found bool
-	info  Stream
+	info  StreamInfo
 	met   bool  // there is a lease of the stream as it is now
 	err   error // why nothing is known of it now
 
@@ -41,7 +41,7 @@ type streamView struct {
 
 // item is a shard that is there.
 type item struct {
-	shard   Shard
+	shard   ShardInfo
 	lease   Lease           // Version 0 if it is not stored yet
 	waiting []braid.ShardID // parents that are not done
 	paused  bool
@@ -127,7 +127,7 @@ func (s *survey) derive() {
 }
 
 // addShard adds a shard of a stream that the application has met.
-func (s *survey) addShard(stream string, shard Shard) *item {
+func (s *survey) addShard(stream string, shard ShardInfo) *item {
 	it := &item{shard: shard, lease: Lease{LeaseKey: LeaseKey{stream, shard.ID}}}
 	s.items[it.lease.LeaseKey] = it
 	for _, id := range shard.Parents {
