@@ -214,7 +214,7 @@ func TestTipComesAfterWhatIsAcknowledged(t *testing.T) {
 	bubble(t, 1, func(f *fixture) {
 		var last *consumer.Batch
 		p := &tipper{process: func(_ context.Context, batch *consumer.Batch) error { last = batch; return nil }}
-		stop := f.start(f.worker(consumer.Config{Acks: true}, p))
+		stop := f.start(f.worker(consumer.Config{Checkpoints: consumer.Acks}, p))
 		require.Equal(f, []string{"tip of 0"}, p.take())
 		f.put("a")
 		synctest.Wait()
@@ -331,7 +331,7 @@ func TestProcessorCanFlushAtTheTip(t *testing.T) {
 	bubble(t, 1, func(f *fixture) {
 		p := &flusher{}
 		f.put("a", "b", "c")
-		stop := f.start(f.worker(consumer.Config{ManualCheckpoints: true, BatchRecords: 1}, p))
+		stop := f.start(f.worker(consumer.Config{Checkpoints: consumer.Manual, BatchRecords: 1}, p))
 		require.Equal(f, []string{"[a b c]"}, p.take())
 		require.Zero(f, f.status(shard0).BehindRecords)
 		f.put("d")

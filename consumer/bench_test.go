@@ -85,7 +85,7 @@ func BenchmarkProcess(b *testing.B) {
 						return tx.Set([]byte("n/"+string(batch.Lease().Shard)), strconv.AppendInt(nil, int64(len(batch.Records)), 10))
 					}))
 				case "acks":
-					cfg.Acks = true
+					cfg.Checkpoints = consumer.Acks
 					w, err = consumer.New(db, cfg, consumer.ProcessorFunc(func(_ context.Context, batch *consumer.Batch) error {
 						defer count(batch.Records)
 						return batch.Ack(batch.Records...)

@@ -46,13 +46,13 @@ func (c *Checkpointer) CheckpointAt(ctx context.Context, record Record) error {
 	return c.r.checkpoint(ctx, record.checkpoint())
 }
 
-// Ack makes records done, in any order, if the Config has set Acks. The checkpoint
+// Ack makes records done, in any order, if [Config].Checkpoints is [Acks]. The checkpoint
 // follows by itself, and is not waited for. Errors: [ErrLeaseLost], and
 // braid.ErrInvalidArgument for records that were not given to the processor under this
 // lease.
 func (c *Checkpointer) Ack(records ...Record) error {
-	if !c.r.cfg.Acks {
-		return &braid.InvalidArgumentError{Field: "Ack", Value: "called", Rule: "needs Config.Acks"}
+	if c.r.cfg.Checkpoints != Acks {
+		return &braid.InvalidArgumentError{Field: "Ack", Value: "called", Rule: "needs Acks as Config.Checkpoints"}
 	}
 	if c.r.ctx.Err() != nil {
 		return ErrLeaseLost

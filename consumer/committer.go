@@ -17,7 +17,7 @@ func (r *runner) advanceTo(to Checkpoint) error {
 	r.processed = to
 	r.mu.Unlock()
 	switch {
-	case r.cfg.ManualCheckpoints:
+	case r.cfg.Checkpoints == Manual:
 		return nil
 	case r.cfg.CheckpointInterval == 0:
 		return r.checkpointWithRetry(to)

@@ -38,12 +38,12 @@ func (f *fixture) checkpoints(store *leasetest.Memory) (moments func() []time.Ti
 
 // forWaysToBeDone runs a test without and with lanes and acknowledgements.
 func forWaysToBeDone(t *testing.T, test func(f *fixture, cfg consumer.Config, done func(*consumer.Batch) error)) {
-	for _, cfg := range []consumer.Config{{}, {Lanes: 4}, {Acks: true}, {Acks: true, Lanes: 2}} {
-		t.Run(fmt.Sprintf("lanes=%d acks=%t", cfg.Lanes, cfg.Acks), func(t *testing.T) {
+	for _, cfg := range []consumer.Config{{}, {Lanes: 4}, {Checkpoints: consumer.Acks}, {Checkpoints: consumer.Acks, Lanes: 2}} {
+		t.Run(fmt.Sprintf("lanes=%d %s", cfg.Lanes, cfg.Checkpoints), func(t *testing.T) {
 			bubble(t, 1, func(f *fixture) {
 				cfg.CheckpointInterval = interval
 				test(f, cfg, func(batch *consumer.Batch) error {
-					if cfg.Acks {
+					if cfg.Checkpoints == consumer.Acks {
 						return batch.Ack(batch.Records...)
 					}
 					return nil
@@ -229,7 +229,7 @@ func TestCheckpointIntervalIsRefused(t *testing.T) {
 		tx := consumer.TxProcessorFunc(func(context.Context, *braid.Tx, *consumer.Batch) error { return nil })
 		for _, cfg := range []consumer.Config{
 			{CheckpointInterval: -1},
-			{CheckpointInterval: 1, ManualCheckpoints: true},
+			{CheckpointInterval: 1, Checkpoints: consumer.Manual},
 		} {
 			cfg.App, cfg.Streams = "billing", []string{"orders"}
 			_, err := consumer.New(f.db, &cfg, nop)

@@ -210,7 +210,7 @@ func (r *runner) markDone(records []Record) error {
 	r.countProcessed(records)
 	last := records[len(records)-1].checkpoint()
 	switch {
-	case r.cfg.Acks:
+	case r.cfg.Checkpoints == Acks:
 		return nil
 	case r.tracker != nil:
 		r.tracker.markDone(records)

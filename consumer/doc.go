@@ -41,9 +41,10 @@
 // # Checkpoints
 //
 // When a processor returns nil, its batch is checkpointed; at most once in a
-// [Config].CheckpointInterval, if that is set. With [Config].Acks a record
-// is done when the processor says so, in any order; with [Config].ManualCheckpoints
-// the processor decides by [Checkpointer.Checkpoint] and [Checkpointer.CheckpointAt].
+// [Config].CheckpointInterval, if that is set. [Config].Checkpoints changes
+// that: with [Acks] a record is done when the processor says so, in any order; with
+// [Manual] the processor decides by [Checkpointer.Checkpoint] and
+// [Checkpointer.CheckpointAt].
 // [Checkpointer.Prepare] is for work in two steps.
 //
 // # Errors

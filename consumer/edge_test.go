@@ -27,7 +27,7 @@ import (
 func TestSkippedRecordPassesNothingThatIsNotCheckpointed(t *testing.T) {
 	bubble(t, 1, func(f *fixture) {
 		f.put("a", "b", "bad", "d")
-		stop := f.start(f.worker(consumer.Config{ManualCheckpoints: true, SkipFailed: true, MaxAttempts: 1, BatchRecords: 1},
+		stop := f.start(f.worker(consumer.Config{Checkpoints: consumer.Manual, SkipFailed: true, MaxAttempts: 1, BatchRecords: 1},
 			consumer.ProcessorFunc(func(_ context.Context, batch *consumer.Batch) error {
 				if string(batch.Records[0].Data) == "bad" {
 					return errors.New("no")
@@ -78,7 +78,7 @@ func TestAcksThatAreDueAreAskedFor(t *testing.T) {
 		bubble(t, 1, func(f *fixture) {
 			var seen journal
 			f.put("a")
-			stop := f.start(f.worker(consumer.Config{Acks: true}, each(&seen, 1000)))
+			stop := f.start(f.worker(consumer.Config{Checkpoints: consumer.Acks}, each(&seen, 1000)))
 			began := time.Now()
 			require.NoError(f, stop())
 			require.Zero(f, time.Since(began))
@@ -90,7 +90,7 @@ func TestAcksThatAreDueAreAskedFor(t *testing.T) {
 		bubble(t, 1, func(f *fixture) {
 			var seen journal
 			f.put("a")
-			stop := f.start(f.worker(consumer.Config{Acks: true}, each(&seen, 1000)))
+			stop := f.start(f.worker(consumer.Config{Checkpoints: consumer.Acks}, each(&seen, 1000)))
 			f.split(shard0)
 			synctest.Wait()
 			require.Equal(f, []string{"got 1", "shard ended"}, seen.take())
@@ -101,7 +101,7 @@ func TestAcksThatAreDueAreAskedFor(t *testing.T) {
 	t.Run("and not before a hundred are gathered that came one by one", func(t *testing.T) {
 		bubble(t, 1, func(f *fixture) {
 			var seen journal
-			stop := f.start(f.worker(consumer.Config{Acks: true}, each(&seen, 100)))
+			stop := f.start(f.worker(consumer.Config{Checkpoints: consumer.Acks}, each(&seen, 100)))
 			for range 200 {
 				f.put("r")
 				synctest.Wait()
@@ -117,7 +117,7 @@ func TestPreparedCheckpointIsSettledByWhatReachesIt(t *testing.T) {
 	bubble(t, 1, func(f *fixture) {
 		f.put("a", "b", "c", "d")
 		var batch *consumer.Batch
-		stop := f.start(f.worker(consumer.Config{ManualCheckpoints: true}, consumer.ProcessorFunc(func(_ context.Context, b *consumer.Batch) error {
+		stop := f.start(f.worker(consumer.Config{Checkpoints: consumer.Manual}, consumer.ProcessorFunc(func(_ context.Context, b *consumer.Batch) error {
 			batch = b
 			return nil
 		})))
@@ -140,7 +140,7 @@ func TestPreparedCheckpointIsSettledByWhatReachesIt(t *testing.T) {
 func TestNextOwnerCanCommitWhatWasPrepared(t *testing.T) {
 	bubble(t, 1, func(f *fixture) {
 		f.put("a", "b", "c")
-		stop := f.start(f.worker(consumer.Config{ManualCheckpoints: true}, consumer.ProcessorFunc(func(ctx context.Context, b *consumer.Batch) error {
+		stop := f.start(f.worker(consumer.Config{Checkpoints: consumer.Manual}, consumer.ProcessorFunc(func(ctx context.Context, b *consumer.Batch) error {
 			_, err := b.Prepare(ctx, b.Records[1], []byte("sent"))
 			return err
 		})))
@@ -214,7 +214,7 @@ func TestAggregateComesAgainWholeIfItIsNotTakenApartAnyMore(t *testing.T) {
 		carrier := kpl.Join(users)
 		_, err := f.orders.PutRecord(f.Context(), "a", carrier)
 		require.NoError(f, err)
-		stop := f.start(f.worker(consumer.Config{Deaggregate: true, ManualCheckpoints: true}, consumer.ProcessorFunc(func(ctx context.Context, b *consumer.Batch) error {
+		stop := f.start(f.worker(consumer.Config{Deaggregate: true, Checkpoints: consumer.Manual}, consumer.ProcessorFunc(func(ctx context.Context, b *consumer.Batch) error {
 			r := b.Records[1] // put together from what is exported of it
 			return b.CheckpointAt(ctx, consumer.Record{Record: r.Record, SubSequenceNumber: r.SubSequenceNumber, Aggregated: r.Aggregated, Partial: r.Partial})
 		})))
@@ -232,7 +232,7 @@ func TestCheckpointerOfADeletedLeaseIsOfNoUse(t *testing.T) {
 		bubble(t, 1, func(f *fixture) {
 			f.put("a", "b", "c")
 			var batch *consumer.Batch
-			w := f.worker(consumer.Config{WorkerID: "w", ManualCheckpoints: true}, consumer.ProcessorFunc(func(_ context.Context, b *consumer.Batch) error {
+			w := f.worker(consumer.Config{WorkerID: "w", Checkpoints: consumer.Manual}, consumer.ProcessorFunc(func(_ context.Context, b *consumer.Batch) error {
 				batch = b
 				return nil
 			}))
@@ -250,7 +250,7 @@ func TestCheckpointerOfADeletedLeaseIsOfNoUse(t *testing.T) {
 		bubble(t, 1, func(f *fixture) {
 			f.put("a", "b", "c")
 			var batch atomic.Pointer[consumer.Batch]
-			stop := f.start(f.worker(consumer.Config{WorkerID: "w", ManualCheckpoints: true}, consumer.ProcessorFunc(func(_ context.Context, b *consumer.Batch) error {
+			stop := f.start(f.worker(consumer.Config{WorkerID: "w", Checkpoints: consumer.Manual}, consumer.ProcessorFunc(func(_ context.Context, b *consumer.Batch) error {
 				batch.CompareAndSwap(nil, b)
 				return nil
 			})))

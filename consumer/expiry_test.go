@@ -402,7 +402,7 @@ func TestWorkerThatWasAsleepCannotCheckpoint(t *testing.T) {
 		wake := make(chan struct{})
 		result := make(chan error, 1)
 		one := c.join("one", func(m *member, cfg *consumer.Config) {
-			cfg.ManualCheckpoints = true
+			cfg.Checkpoints = consumer.Manual
 			m.process = func(_ context.Context, batch *consumer.Batch) error {
 				<-wake // whatever becomes of ctx
 				result <- batch.CheckpointAt(context.Background(), batch.Records[0])
@@ -433,7 +433,7 @@ func TestCheckpointThatArrivesLateIsRefused(t *testing.T) {
 	expiry(t, 1, func(c *cluster) {
 		var result error
 		one := c.join("one", func(m *member, cfg *consumer.Config) {
-			cfg.ManualCheckpoints = true
+			cfg.Checkpoints = consumer.Manual
 			m.process = func(ctx context.Context, batch *consumer.Batch) error {
 				result = batch.CheckpointAt(ctx, batch.Records[0])
 				return result

@@ -42,7 +42,10 @@ func TestConfigSaysWhatIsWrong(t *testing.T) {
 		{"MaxBytes", func(c *consumer.Config) { c.MaxBytes = 1 }},
 		{"Linger", func(c *consumer.Config) { c.Linger = -1 }},
 		{"Lanes", func(c *consumer.Config) { c.Lanes = -1 }},
-		{"Acks", func(c *consumer.Config) { c.Acks, c.ManualCheckpoints = true, true }},
+		{"Checkpoints", func(c *consumer.Config) { c.Checkpoints = 3 }},
+		{"Checkpoints", func(c *consumer.Config) { c.Checkpoints = -1 }},
+		{"Checkpoints", func(c *consumer.Config) { c.Checkpoints, c.Lanes = consumer.Manual, 2 }},
+		{"DeadLetterStream", func(c *consumer.Config) { c.Checkpoints, c.DeadLetterStream = consumer.Manual, "d" }},
 		{"RetryPause", func(c *consumer.Config) { c.RetryPause, c.MaxRetryPause = time.Hour, time.Minute }},
 		{"SkipFailed", func(c *consumer.Config) { c.SkipFailed, c.DeadLetterStream = true, "d" }},
 		{"DeadLetterStream", func(c *consumer.Config) { c.DeadLetterStream = "s" }},
@@ -59,10 +62,18 @@ func TestConfigSaysWhatIsWrong(t *testing.T) {
 	require.ErrorIs(t, err, braid.ErrInvalidArgument)
 	_, err = consumer.New(nil, &ok, nop)
 	require.ErrorIs(t, err, braid.ErrInvalidArgument)
-	tx := ok
-	tx.Lanes = 2
-	_, err = consumer.NewTx(db, &tx, consumer.TxProcessorFunc(nil))
-	require.ErrorIs(t, err, braid.ErrInvalidArgument)
+	for field, spoil := range map[string]func(*consumer.Config){
+		"Lanes":              func(c *consumer.Config) { c.Lanes = 2 },
+		"Checkpoints":        func(c *consumer.Config) { c.Checkpoints = consumer.Manual },
+		"CheckpointInterval": func(c *consumer.Config) { c.CheckpointInterval = 1 },
+	} {
+		tx := ok
+		spoil(&tx)
+		_, err = consumer.NewTx(db, &tx, consumer.TxProcessorFunc(nil))
+		var invalid *braid.InvalidArgumentError
+		require.ErrorAs(t, err, &invalid, field)
+		require.Equal(t, field, invalid.Field)
+	}
 }
 
 func mustNumber(t *testing.T, text string) braid.SequenceNumber {
@@ -88,7 +99,7 @@ func TestWorkersOfAnApplicationMustAgree(t *testing.T) {
 func TestAcksInAnyOrderMoveTheCheckpointToTheFirstThatIsMissing(t *testing.T) {
 	bubble(t, 1, func(f *fixture) {
 		var batches []*consumer.Batch
-		cfg := consumer.Config{Acks: true}
+		cfg := consumer.Config{Checkpoints: consumer.Acks}
 		p := consumer.ProcessorFunc(func(_ context.Context, batch *consumer.Batch) error {
 			batches = append(batches, batch)
 			return nil
@@ -127,7 +138,7 @@ func TestAcksInAnyOrderMoveTheCheckpointToTheFirstThatIsMissing(t *testing.T) {
 func TestManualCheckpoints(t *testing.T) {
 	bubble(t, 1, func(f *fixture) {
 		var batches []*consumer.Batch
-		cfg := consumer.Config{ManualCheckpoints: true, BatchRecords: 2}
+		cfg := consumer.Config{Checkpoints: consumer.Manual, BatchRecords: 2}
 		f.put("a", "b", "c", "d")
 		stop := f.start(f.worker(cfg, consumer.ProcessorFunc(func(ctx context.Context, batch *consumer.Batch) error {
 			batches = append(batches, batch)
@@ -168,8 +179,8 @@ func TestPreparedCheckpointComesToWhoeverGoesOn(t *testing.T) {
 				return err
 			})
 		})
-		require.NoError(f, f.start(f.worker(consumer.Config{ManualCheckpoints: true}, p))())
-		stop := f.start(f.worker(consumer.Config{ManualCheckpoints: true}, p))
+		require.NoError(f, f.start(f.worker(consumer.Config{Checkpoints: consumer.Manual}, p))())
+		stop := f.start(f.worker(consumer.Config{Checkpoints: consumer.Manual}, p))
 		require.Nil(f, leases[0].Pending)
 		require.Equal(f, "halfway", string(leases[1].PendingState))
 		require.Equal(f, prepared[0].Checkpoint(), *leases[1].Pending)
@@ -178,7 +189,7 @@ func TestPreparedCheckpointComesToWhoeverGoesOn(t *testing.T) {
 		require.NoError(f, prepared[1].Commit(f.Context()))
 		require.EqualValues(f, 1, f.status(shard0).BehindRecords)
 		require.NoError(f, stop())
-		require.NoError(f, f.start(f.worker(consumer.Config{ManualCheckpoints: true}, p))())
+		require.NoError(f, f.start(f.worker(consumer.Config{Checkpoints: consumer.Manual}, p))())
 		require.Nil(f, leases[2].Pending, "it was settled")
 	})
 }
@@ -640,7 +651,7 @@ func TestAggregatedRecords(t *testing.T) {
 			require.NoError(f, err)
 			f.put("plain")
 			var seen journal
-			cfg := consumer.Config{Deaggregate: true, ManualCheckpoints: true}
+			cfg := consumer.Config{Deaggregate: true, Checkpoints: consumer.Manual}
 			for _, at := range []int{0, 3, 4} {
 				stop := f.start(f.worker(cfg, consumer.ProcessorFunc(func(ctx context.Context, batch *consumer.Batch) error {
 					seen.add("%s", batch.Records[0].Data)

@@ -106,7 +106,7 @@ func TestWrongCheckpointsAreRefused(t *testing.T) {
 	bubble(t, 2, func(f *fixture) {
 		var mu sync.Mutex
 		batches := make(map[braid.ShardID]*consumer.Batch)
-		stop := f.start(f.worker(consumer.Config{ManualCheckpoints: true}, consumer.ProcessorFunc(func(_ context.Context, batch *consumer.Batch) error {
+		stop := f.start(f.worker(consumer.Config{Checkpoints: consumer.Manual}, consumer.ProcessorFunc(func(_ context.Context, batch *consumer.Batch) error {
 			mu.Lock()
 			defer mu.Unlock()
 			batches[batch.Lease().Shard] = batch

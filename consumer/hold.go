@@ -75,7 +75,7 @@ func newHold(w *Worker, lease Lease, shard ShardInfo, expired []*braid.TrimmedEr
 	}
 	h.ctx, h.lose = context.WithCancelCause(context.Background())
 	h.reading, h.drain = context.WithCancelCause(h.ctx)
-	if w.cfg.Lanes > 1 || w.cfg.Acks {
+	if w.cfg.Lanes > 1 || w.cfg.Checkpoints == Acks {
 		h.tracker = newTracker(w.budget, w.cfg.Lanes, lease.Checkpoint)
 	}
 	return h

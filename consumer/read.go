@@ -26,7 +26,7 @@ func (r *runner) read() error {
 	for attempt := 1; ; {
 		if r.tracker != nil {
 			pages := maxTrackedPages - 1
-			if r.cfg.Acks {
+			if r.cfg.Checkpoints == Acks {
 				pages = math.MaxInt // they may be small, and acknowledged by the hundred
 			}
 			r.noteWait(waitDone)

@@ -140,7 +140,7 @@ func (r *runner) work() error {
 	}
 	stop := r.startCommitter()
 	err := r.walk()
-	if r.tracker != nil && r.cfg.Acks && errors.Is(r.cause(), errDrained) {
+	if r.tracker != nil && r.cfg.Checkpoints == Acks && errors.Is(r.cause(), errDrained) {
 		r.requestShutdown()
 		r.noteWait(waitDone)
 		_ = r.tracker.waitUntilDone(r.ctx) // what was given out is still to be acknowledged
@@ -148,7 +148,7 @@ func (r *runner) work() error {
 	if failed := stop(); failed != nil && err != nil {
 		return failed
 	}
-	if !r.cfg.Acks && errors.Is(r.cause(), errDrained) {
+	if r.cfg.Checkpoints != Acks && errors.Is(r.cause(), errDrained) {
 		r.requestShutdown()
 	}
 	if cause := r.cause(); err != nil && cause != nil {
@@ -160,7 +160,7 @@ func (r *runner) work() error {
 // finishShard finishes the shard: all its records have been given out.
 func (r *runner) finishShard() error {
 	r.noteWait(waitDone)
-	if r.tracker != nil && !r.cfg.Acks {
+	if r.tracker != nil && r.cfg.Checkpoints != Acks {
 		if err := r.tracker.waitUntilDone(r.flow); err != nil {
 			return err
 		}
@@ -171,12 +171,12 @@ func (r *runner) finishShard() error {
 			return err
 		}
 	}
-	if r.cfg.Acks { // the hook may have acknowledged the last ones
+	if r.cfg.Checkpoints == Acks { // the hook may have acknowledged the last ones
 		if err := r.tracker.waitUntilDone(r.flow); err != nil {
 			return err
 		}
 	}
-	if r.cfg.ManualCheckpoints && !has {
+	if r.cfg.Checkpoints == Manual && !has {
 		if err := r.waitForCheckpoint(); err != nil {
 			return err
 		}

@@ -44,7 +44,7 @@ type ShardStatus struct {
 
 	// Wait is what the shard waits for: "records", to be put, or for Linger; "processor",
 	// in the Call below; "acknowledgements" of records that were given out, with Lanes or
-	// Acks, or a checkpoint at the end of the shard with ManualCheckpoints; "retry", for
+	// Acks, or a checkpoint at the end of the shard with Manual; "retry", for
 	// the pause after an error; "checkpoint", to be stored; "source", to be read;
 	// "parents", those in WaitingFor; "resume", for [App.Resume]; "worker", to take it. It
 	// is empty if the shard is done, or held by a worker of another process. No shard ever

@@ -136,8 +136,8 @@ func TestStatusSaysWhatAShardWaitsFor(t *testing.T) {
 		{wait: "records", process: records, cfg: consumer.Config{Linger: time.Hour}},
 		{wait: "retry", process: fails, cfg: consumer.Config{MaxAttempts: -1, RetryPause: time.Hour, MaxRetryPause: time.Hour}},
 		{wait: "resume", process: fails, cfg: consumer.Config{MaxAttempts: 1}},
-		{wait: "acknowledgements", process: records, cfg: consumer.Config{Acks: true, BatchBytes: 1}, prepare: func(f *fixture) { f.put("more") }},
-		{wait: "acknowledgements", process: records, cfg: consumer.Config{ManualCheckpoints: true}, prepare: func(f *fixture) { f.split(shard0) }},
+		{wait: "acknowledgements", process: records, cfg: consumer.Config{Checkpoints: consumer.Acks, BatchBytes: 1}, prepare: func(f *fixture) { f.put("more") }},
+		{wait: "acknowledgements", process: records, cfg: consumer.Config{Checkpoints: consumer.Manual}, prepare: func(f *fixture) { f.split(shard0) }},
 		{wait: "", process: records, prepare: func(f *fixture) { f.split(shard0) }},
 	} {
 		bubble(t, 1, func(f *fixture) {
@@ -149,7 +149,7 @@ func TestStatusSaysWhatAShardWaitsFor(t *testing.T) {
 			status := f.status(shard0)
 			require.Equal(f, row.wait, status.Wait)
 			require.Nil(f, status.Call)
-			if row.wait == "acknowledgements" && row.cfg.ManualCheckpoints {
+			if row.wait == "acknowledgements" && row.cfg.Checkpoints == consumer.Manual {
 				require.Equal(f, "parents", f.status(shard1).Wait)
 			}
 			err := stop()
