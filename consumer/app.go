@@ -146,6 +146,11 @@ func (a *App) survey(ctx context.Context) (*survey, error) {
 // they do afterwards counts, and begin again there. Children of a shard that is not
 // done any more wait for it.
 //
+// With leases in the database, or in another [BatchLeaseStore], all shards move in one
+// commit. In a store that is none, they move one after the other, each in a commit of
+// its own: after an error or a crash in between some have moved and others have not, and
+// the same Seek again moves them all.
+//
 // Where streams begin that the application has not met yet stays what its Start says.
 //
 // Errors: braid.ErrInvalidArgument; [ErrAppNotFound] if nothing is stored of the
@@ -258,7 +263,7 @@ func (a *App) set(ctx context.Context, key LeaseKey, s *survey, leases []Lease) 
 	}
 	defer a.group.progress.Raise() // for those who wait where no worker runs
 	defer a.group.requestReconcile()
-	if batch, can := a.group.leases.(batchStore); can {
+	if batch, can := a.group.leases.(BatchLeaseStore); can {
 		return batch.CompareAndSetAll(ctx, leases)
 	}
 	stored, err := a.group.store(ctx, leases)

@@ -13,6 +13,7 @@ import (
 
 	"github.com/braidstream/braid"
 	"github.com/braidstream/braid/consumer"
+	"github.com/braidstream/braid/consumer/leasetest"
 )
 
 func TestApplicationThatNeverWasIsNotFound(t *testing.T) {
@@ -395,4 +396,72 @@ func TestWaitForHearsOfEveryChange(t *testing.T) {
 			require.ErrorIs(f, <-never, consumer.ErrAppNotFound)
 		})
 	})
+}
+
+// batchingLeases is a BatchLeaseStore that notes how many leases each CompareAndSetAll
+// was given.
+type batchingLeases struct {
+	*leasetest.Memory
+	batches *[]int
+}
+
+func (s batchingLeases) CompareAndSetAll(ctx context.Context, leases []consumer.Lease) (bool, error) {
+	*s.batches = append(*s.batches, len(leases))
+	for _, lease := range leases { // nobody else writes
+		if stored, err := s.CompareAndSet(ctx, lease); err != nil || !stored {
+			return stored, err
+		}
+	}
+	return true, nil
+}
+
+// Whether the store can write several leases in one step decides whether a Seek of
+// several shards is one commit, as the documentation says.
+func TestSeekMovesAllShardsAtOnceInABatchLeaseStore(t *testing.T) {
+	for _, batches := range []bool{true, false} {
+		bubble(t, 3, func(f *fixture) {
+			memory, sizes := leasetest.NewMemory(time.Hour), []int(nil)
+			var store consumer.LeaseStore = memory
+			if batches {
+				store = batchingLeases{memory, &sizes}
+			}
+			w := f.worker(consumer.Config{Leases: store}, consumer.ProcessorFunc(func(context.Context, *consumer.Batch) error { return nil }))
+			require.NoError(f, f.start(w)())
+			moved := func() (n int) {
+				leases, err := memory.List(f.Context())
+				require.NoError(f, err)
+				for _, lease := range leases {
+					if lease.Shard != "" && lease.Epoch == 2 {
+						n++
+					}
+				}
+				return n
+			}
+			require.Zero(f, moved())
+			sizes = nil
+			lastShard := f.orders.Shards()[2].ID()
+			unplugged := errors.New("unplugged")
+			if !batches {
+				memory.Fail(func(op string, key consumer.LeaseKey) error {
+					if op == "CompareAndSet" && key.Shard == lastShard {
+						return unplugged
+					}
+					return nil
+				})
+				require.ErrorIs(f, w.App().Seek(f.Context(), consumer.LeaseKey{}, braid.Latest()), unplugged)
+				require.Equal(f, 2, moved(), "one after the other")
+				memory.Fail(nil)
+			}
+			require.NoError(f, w.App().Seek(f.Context(), consumer.LeaseKey{}, braid.TrimHorizon()))
+			if batches {
+				require.Equal(f, []int{3}, sizes)
+				require.Equal(f, 3, moved())
+			}
+			status, err := w.App().Status(f.Context())
+			require.NoError(f, err)
+			for _, shard := range status.Shards {
+				require.GreaterOrEqual(f, shard.Epoch, uint64(2), "the same Seek again moves all")
+			}
+		})
+	}
 }

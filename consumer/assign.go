@@ -210,7 +210,7 @@ func (g *group) takeLeases(ctx context.Context, s *survey, items []*item) error 
 // also with an error.
 func (g *group) store(ctx context.Context, leases []Lease) (stored []bool, err error) {
 	stored = make([]bool, len(leases))
-	if batch, can := g.leases.(batchStore); can && len(leases) > 1 {
+	if batch, can := g.leases.(BatchLeaseStore); can && len(leases) > 1 {
 		all, err := batch.CompareAndSetAll(ctx, leases)
 		if all || err != nil {
 			for i := range stored {

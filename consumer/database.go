@@ -131,7 +131,7 @@ func (s dbSource) shard(stream string, shard braid.ShardID) (*braid.Shard, error
 	return st.Shard(shard)
 }
 
-// dbLeases is the [LeaseStore] of an application in a database. Its rows lie
+// dbLeases is the [BatchLeaseStore] of an application in a database. Its rows lie
 // beside the application's keys and are written by transactions: so a checkpoint
 // can be part of one.
 type dbLeases struct {
