@@ -15,8 +15,8 @@ import (
 // nothing was written. The check and the write are one step. Other errors are those
 // of the store, and trying again is safe.
 //
-// For a [TxProcessor] the checkpoint is part of the transaction; there its methods
-// return braid.ErrInvalidArgument.
+// The batch of a [TxProcessor] has none, as its checkpoint is part of the transaction. A
+// hook of one gets it for its Lease: the other methods return braid.ErrInvalidArgument.
 type Checkpointer struct{ r *runner }
 
 func (r *runner) checkpointer() *Checkpointer { return &Checkpointer{r} }

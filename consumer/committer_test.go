@@ -226,7 +226,7 @@ func TestCheckpointIntervalHoldsBatchesBackWhileTheStoreFails(t *testing.T) {
 func TestCheckpointIntervalIsRefused(t *testing.T) {
 	bubble(t, 1, func(f *fixture) {
 		nop := consumer.ProcessorFunc(func(context.Context, *consumer.Batch) error { return nil })
-		tx := consumer.TxProcessorFunc(func(context.Context, *braid.Tx, *consumer.Batch) error { return nil })
+		tx := consumer.TxProcessorFunc(func(context.Context, *braid.Tx, *consumer.TxBatch) error { return nil })
 		for _, cfg := range []consumer.Config{
 			{CheckpointInterval: -1},
 			{CheckpointInterval: 1, Checkpoints: consumer.Manual},

@@ -165,16 +165,17 @@ func (r *runner) deliverOneByOne(records []Record, page *Page, attempts int, err
 
 // processOnce gives records to the processor once. If it returns nil, they are done.
 func (r *runner) processOnce(records []Record, page *Page, attempt int) error {
-	batch := r.batch(records, page, attempt)
 	call := Call{Method: "ProcessRecords", Attempt: attempt, Records: len(records), First: records[0].SequenceNumber, Last: records[len(records)-1].SequenceNumber}
 	began := time.Now()
 	defer func() { r.worker.counts.processing.Add(int64(time.Since(began))) }()
 	if r.tx == nil {
+		batch := r.batch(records, page, attempt)
 		if err := r.call(call, func() error { return r.plain.ProcessRecords(r.ctx, batch) }); err != nil {
 			return err
 		}
 		return r.markDone(records)
 	}
+	batch := r.txBatch(records, page, attempt)
 	last := records[len(records)-1].checkpoint()
 	var failed error // of the processor
 	err := r.updateTx(r.ctx, func(tx *braid.Tx, lease *Lease) error {

@@ -388,7 +388,7 @@ func TestTransactionThatIsRefusedIsNoFailureOfItsProcessor(t *testing.T) {
 		out, err := f.db.CreateStream(f.Context(), "out", &braid.StreamOptions{Shards: 1, Capacity: braid.Capacity{Mode: braid.Provisioned}})
 		require.NoError(f, err)
 		f.put("a", "b")
-		w := f.txWorker(consumer.Config{SkipFailed: true, MaxAttempts: 2}, func(_ context.Context, tx *braid.Tx, batch *consumer.Batch) error {
+		w := f.txWorker(consumer.Config{SkipFailed: true, MaxAttempts: 2}, func(_ context.Context, tx *braid.Tx, batch *consumer.TxBatch) error {
 			for _, r := range batch.Records {
 				if err := tx.PutRecord("out", "k", append(make([]byte, 300<<10), r.Data...)); err != nil {
 					return err

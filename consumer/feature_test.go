@@ -253,15 +253,54 @@ func TestLaneThatFailsStopsTheShardBeforeTheRecord(t *testing.T) {
 	})
 }
 
+// txHooked is a TxProcessor whose hook tries to checkpoint beside the transactions.
+type txHooked struct {
+	consumer.TxProcessorFunc
+	hook func(c *consumer.Checkpointer)
+}
+
+func (p txHooked) Initialize(_ context.Context, c *consumer.Checkpointer) error {
+	p.hook(c)
+	return nil
+}
+
+// The batch of a TxProcessor has no Checkpointer; that of its hooks only knows the lease.
+func TestTxProcessorCheckpointsByItsTransactionAlone(t *testing.T) {
+	bubble(t, 1, func(f *fixture) {
+		_, has := any(&consumer.TxBatch{}).(interface{ Checkpoint(context.Context) error })
+		require.False(f, has)
+		require.Zero(f, (&consumer.TxBatch{}).Lease(), "of a test of a processor")
+		f.put("a", "b")
+		var fromHook, fromBatch consumer.Lease
+		p := txHooked{
+			TxProcessorFunc: func(_ context.Context, _ *braid.Tx, batch *consumer.TxBatch) error {
+				fromBatch = batch.Lease()
+				return nil
+			},
+			hook: func(c *consumer.Checkpointer) {
+				fromHook = c.Lease()
+				require.ErrorIs(f, c.Checkpoint(f.Context()), braid.ErrInvalidArgument)
+				require.ErrorIs(f, c.CheckpointAt(f.Context(), consumer.Record{}), braid.ErrInvalidArgument)
+				_, err := c.Prepare(f.Context(), consumer.Record{}, nil)
+				require.ErrorIs(f, err, braid.ErrInvalidArgument)
+			},
+		}
+		w, err := consumer.NewTx(f.db, &consumer.Config{App: "billing", Streams: []string{"orders"}}, p)
+		require.NoError(f, err)
+		stop := f.start(w)
+		require.Equal(f, consumer.LeaseKey{Stream: "orders", Shard: shard0}, fromHook.LeaseKey)
+		require.Equal(f, fromHook, fromBatch)
+		require.Zero(f, f.status(shard0).BehindRecords)
+		require.NoError(f, stop())
+	})
+}
+
 func TestTransactionsCountEveryRecordOnce(t *testing.T) {
 	bubble(t, 2, func(f *fixture) {
 		out, err := f.db.CreateStream(f.Context(), "out", nil)
 		require.NoError(f, err)
 		var calls atomic.Int64
-		count := func(ctx context.Context, tx *braid.Tx, batch *consumer.Batch) error {
-			if err := batch.Checkpoint(ctx); !errors.Is(err, braid.ErrInvalidArgument) {
-				return fmt.Errorf("a checkpoint beside the transaction: %w", err)
-			}
+		count := func(_ context.Context, tx *braid.Tx, batch *consumer.TxBatch) error {
 			for _, r := range batch.Records {
 				n := 0
 				value, err := tx.Get([]byte("total"))
@@ -314,7 +353,7 @@ func TestTransactionThatIsTooLargeIsDivided(t *testing.T) {
 		for n := range 100 {
 			f.put(fmt.Sprint(n))
 		}
-		stop := f.start(f.txWorker(consumer.Config{}, func(_ context.Context, tx *braid.Tx, batch *consumer.Batch) error {
+		stop := f.start(f.txWorker(consumer.Config{}, func(_ context.Context, tx *braid.Tx, batch *consumer.TxBatch) error {
 			for _, r := range batch.Records {
 				if err := tx.Set(append([]byte("copy/"), r.Data...), make([]byte, 4<<10)); err != nil {
 					return err

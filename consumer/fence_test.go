@@ -66,7 +66,7 @@ func TestZombiesCommitNothing(t *testing.T) {
 			f.put("a")
 			hanging := make(chan struct{}, 1)
 			release := make(chan struct{})
-			w := f.txWorker(zombieCfg, func(_ context.Context, tx *braid.Tx, batch *consumer.Batch) error {
+			w := f.txWorker(zombieCfg, func(_ context.Context, tx *braid.Tx, batch *consumer.TxBatch) error {
 				if err := tx.Set(fmt.Appendf(nil, "effect/%d", batch.Lease().Epoch), []byte("x")); err != nil {
 					return err
 				}

@@ -67,6 +67,11 @@ var jsonOf = map[string]struct {
 		text:   `{"Records":null,"Attempt":1,"BehindRecords":0,"BehindBytes":0,"BehindLatest":"1s"}`,
 		oneWay: true,
 	},
+	"TxBatch": {
+		value:  consumer.TxBatch{Attempt: 1, BehindLatest: time.Second},
+		text:   `{"Records":null,"Attempt":1,"BehindRecords":0,"BehindBytes":0,"BehindLatest":"1s"}`,
+		oneWay: true,
+	},
 	"DeadLetter": {
 		value: consumer.DeadLetter{App: "billing", Stream: "orders", ShardID: "shardId-000000000000", SequenceNumber: jsonNumber, PartitionKey: "k", ArrivalTime: jsonTime, Data: []byte("secret"), Error: "no", Attempts: 1},
 		text: `{"app":"billing","stream":"orders","shardId":"shardId-000000000000","sequenceNumber":"` + jsonNumberText + `","partitionKey":"k",` +

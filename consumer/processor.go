@@ -53,14 +53,14 @@ func (f ProcessorFunc) ProcessRecords(ctx context.Context, batch *Batch) error {
 // be called again when the transaction met another one, so it must have no effects
 // but those of tx.
 type TxProcessor interface {
-	ProcessRecords(ctx context.Context, tx *braid.Tx, batch *Batch) error
+	ProcessRecords(ctx context.Context, tx *braid.Tx, batch *TxBatch) error
 }
 
 // TxProcessorFunc is a [TxProcessor] that is a function.
-type TxProcessorFunc func(ctx context.Context, tx *braid.Tx, batch *Batch) error
+type TxProcessorFunc func(ctx context.Context, tx *braid.Tx, batch *TxBatch) error
 
 // ProcessRecords calls f.
-func (f TxProcessorFunc) ProcessRecords(ctx context.Context, tx *braid.Tx, batch *Batch) error {
+func (f TxProcessorFunc) ProcessRecords(ctx context.Context, tx *braid.Tx, batch *TxBatch) error {
 	return f(ctx, tx, batch)
 }
 

@@ -377,7 +377,7 @@ func (s *simulation) settle() {
 // simProcessor is the processor of a simulation, with a hook.
 type simProcessor struct{ *simulation }
 
-func (s simProcessor) ProcessRecords(ctx context.Context, tx *braid.Tx, batch *consumer.Batch) error {
+func (s simProcessor) ProcessRecords(ctx context.Context, tx *braid.Tx, batch *consumer.TxBatch) error {
 	return s.process(ctx, tx, batch)
 }
 
@@ -412,7 +412,7 @@ func (s simProcessor) TipReached(ctx context.Context, c *consumer.Checkpointer) 
 
 // process gives every record its effect, which must not have been there, and must
 // come in the order of its key.
-func (s *simulation) process(ctx context.Context, tx *braid.Tx, batch *consumer.Batch) error {
+func (s *simulation) process(ctx context.Context, tx *braid.Tx, batch *consumer.TxBatch) error {
 	lease := batch.Lease()
 	s.mu.Lock()
 	if s.stopped[lease.Owner] {
@@ -556,7 +556,7 @@ func (s *simulation) checkImage(image *vfs.MemFS) {
 	}
 	began := time.Now()
 	w, err := consumer.NewTx(db, &consumer.Config{App: "sim", Streams: []string{"in"}, MaxAttempts: 1}, consumer.TxProcessorFunc(
-		func(_ context.Context, tx *braid.Tx, batch *consumer.Batch) error { return effect(tx, batch.Records) }))
+		func(_ context.Context, tx *braid.Tx, batch *consumer.TxBatch) error { return effect(tx, batch.Records) }))
 	require.NoError(s.t, err)
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error)
@@ -611,7 +611,7 @@ func (j *judge) gap(_ context.Context, stream string, gap *braid.TrimmedError) e
 }
 
 // deliver notes what a processor was given, and checks the order.
-func (j *judge) deliver(lease consumer.Lease, batch *consumer.Batch) {
+func (j *judge) deliver(lease consumer.Lease, batch *consumer.TxBatch) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	key := epochKey{lease.LeaseKey, lease.Epoch}

@@ -121,8 +121,8 @@ func TestStuckShardsDoNotStarveOthers(t *testing.T) {
 				var w *consumer.Worker
 				var err error
 				if row.tx {
-					w, err = consumer.NewTx(f.db, &cfg, consumer.TxProcessorFunc(func(ctx context.Context, _ *braid.Tx, batch *consumer.Batch) error {
-						return process(ctx, batch)
+					w, err = consumer.NewTx(f.db, &cfg, consumer.TxProcessorFunc(func(ctx context.Context, _ *braid.Tx, batch *consumer.TxBatch) error {
+						return process(ctx, &consumer.Batch{Records: batch.Records, Attempt: batch.Attempt})
 					}))
 				} else {
 					w, err = consumer.New(f.db, &cfg, consumer.ProcessorFunc(process))
