@@ -77,7 +77,7 @@ func (a *App) WaitCaughtUp(ctx context.Context) error {
 	err := a.WaitFor(ctx, func(s Status) bool {
 		stopped = nil
 		for _, shard := range s.Shards {
-			if shard.State == "failed" {
+			if shard.State == StateFailed {
 				stopped = append(stopped, ShardError{shard.LeaseKey, shard.Err})
 			}
 		}

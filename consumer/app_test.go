@@ -246,7 +246,7 @@ func TestTipHookThatEndsItsGoroutineStopsTheShard(t *testing.T) {
 		bubble(t, 1, func(f *fixture) {
 			stop := f.start(f.worker(consumer.Config{Lanes: lanes}, exiting{}))
 			time.Sleep(time.Hour)
-			require.Equal(f, "failed", f.status(shard0).State)
+			require.Equal(f, consumer.StateFailed, f.status(shard0).State)
 			require.ErrorContains(f, f.stopped(stop(), shard0), "Goexit")
 		})
 	}
@@ -370,7 +370,7 @@ func TestWaitForHearsOfEveryChange(t *testing.T) {
 			bubble(t, 1, func(f *fixture) {
 				w := f.worker(consumer.Config{}, p)
 				stop := f.start(w)
-				require.Equal(f, "retrying", f.status(shard0).State, name)
+				require.Equal(f, consumer.StateRetrying, f.status(shard0).State, name)
 				require.NoError(f, <-wait(f, w.App(), consumer.Status.CaughtUp), name)
 				require.NoError(f, stop())
 			})

@@ -143,12 +143,12 @@ func TestCheckpointIntervalDoesNotOutlastTheWork(t *testing.T) {
 				synctest.Wait()
 				status := f.status(shard0)
 				want := 0
-				if status.State == "failed" {
+				if status.State == consumer.StateFailed {
 					want = 1
 				}
 				require.EqualValues(f, want, status.BehindRecords, "%+v", status)
 				require.Equal(f, began, time.Now())
-				if err := stop(); status.State == "failed" {
+				if err := stop(); status.State == consumer.StateFailed {
 					f.stopped(err, shard0)
 				} else {
 					require.NoError(f, err)

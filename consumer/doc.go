@@ -58,7 +58,7 @@
 //
 // Records that cannot be read, a [braid.CorruptError], are not passed over either: the
 // shard tries again, with growing pauses, as the disk may recover. Status shows it as
-// "retrying" with the error as its Err. [App.Seek] to FirstAvailable of the error skips
+// [StateRetrying] with the error as its Err. [App.Seek] to FirstAvailable of the error skips
 // what is lost.
 //
 // A shard that is stopped does not stop its worker. It is logged, [App.Status] says so,

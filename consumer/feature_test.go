@@ -232,7 +232,7 @@ func TestLanesKeepTheOrderOfEachKey(t *testing.T) {
 			require.Equal(f, 100, n, key)
 		}
 		require.Greater(f, most, 3)
-		require.Equal(f, "done", f.status(shard0).State)
+		require.Equal(f, consumer.StateDone, f.status(shard0).State)
 		require.NoError(f, stop())
 	})
 }
@@ -247,7 +247,7 @@ func TestLaneThatFailsStopsTheShardBeforeTheRecord(t *testing.T) {
 			return nil
 		})))
 		time.Sleep(time.Minute)
-		require.Equal(f, "failed", f.status(shard0).State)
+		require.Equal(f, consumer.StateFailed, f.status(shard0).State)
 		require.EqualValues(f, 3, f.status(shard0).BehindRecords)
 		f.stopped(stop(), shard0)
 	})
@@ -504,7 +504,7 @@ func TestPauseLastsUntilResume(t *testing.T) {
 				f.put("a")
 				synctest.Wait()
 				require.Empty(f, seen.take())
-				require.Equal(f, "paused", f.status(shard0).State)
+				require.Equal(f, consumer.StatePaused, f.status(shard0).State)
 				require.EqualValues(f, 1, f.status(shard0).BehindRecords)
 				require.NoError(f, stop())
 				stop = f.start(f.worker(consumer.Config{}, consumer.ProcessorFunc(seen.collect)))
@@ -545,7 +545,7 @@ func TestStopNamesWhoDidNotStop(t *testing.T) {
 		close(release)
 		synctest.Wait()
 		require.Empty(f, seen.take(), "nothing is called any more")
-		require.Equal(f, "unowned", f.status(shard1).State)
+		require.Equal(f, consumer.StateUnowned, f.status(shard1).State)
 		require.Positive(f, f.status(shard1).BehindRecords, "what it did afterwards does not count")
 	})
 }
@@ -571,7 +571,7 @@ func TestStatusWithoutWorkers(t *testing.T) {
 		require.EqualValues(f, 2, status.BehindRecords)
 		require.EqualValues(f, 12, status.BehindBytes)
 		require.InDelta(f, time.Hour, status.BehindLatest, float64(time.Millisecond))
-		require.Equal(f, "unowned", status.Shards[0].State)
+		require.Equal(f, consumer.StateUnowned, status.Shards[0].State)
 		require.EqualValues(f, 1, w.Metrics().Records)
 		require.NoError(f, app.Delete(f.Context()))
 		stop = f.start(f.worker(consumer.Config{}, consumer.ProcessorFunc(seen.collect)))

@@ -272,7 +272,7 @@ func TestManyWorkersShareManyShards(t *testing.T) {
 			require.Len(f, status.Workers, len(stops))
 			count := make(map[string]int)
 			for _, shard := range status.Shards {
-				require.Equal(f, "running", shard.State)
+				require.Equal(f, consumer.StateRunning, shard.State)
 				count[shard.Owner]++
 			}
 			return count

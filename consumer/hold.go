@@ -46,7 +46,7 @@ type hold struct {
 	failed    bool       // the shard was stopped
 	silent    bool       // the processor is not to be called any more
 	calls     []*Call    // that have not returned, the oldest first
-	waits     string     // what its goroutine waits for, if for no call
+	waits     ShardWait  // what its goroutine waits for, if for no call
 	storing   int        // checkpoints that are being stored
 
 	// What follows belongs to the group's goroutine.
@@ -71,7 +71,7 @@ func newHold(w *Worker, lease Lease, shard ShardInfo, expired []*braid.TrimmedEr
 		written:     time.Now(),
 		delivered:   lease.Checkpoint,
 		processed:   lease.Checkpoint,
-		waits:       waitSource,
+		waits:       WaitSource,
 	}
 	h.ctx, h.lose = context.WithCancelCause(context.Background())
 	h.reading, h.drain = context.WithCancelCause(h.ctx)

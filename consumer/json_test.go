@@ -108,7 +108,7 @@ var (
 	jsonCall        = consumer.Call{Method: "ProcessRecords", Since: jsonTime, Attempt: 2, Records: 1, First: jsonNumber, Last: jsonNumber}
 	jsonShardError  = consumer.ShardError{LeaseKey: jsonKey, Err: jsonRecordError}
 	jsonShard       = consumer.ShardStatus{
-		LeaseKey: jsonKey, State: "failed", Wait: "processor", Call: &jsonCall, Owner: "w", Epoch: 3, Checkpoint: jsonCheckpoint, WaitingFor: []braid.ShardID{"shardId-000000000000"},
+		LeaseKey: jsonKey, State: consumer.StateFailed, Wait: consumer.WaitProcessor, Call: &jsonCall, Owner: "w", Epoch: 3, Checkpoint: jsonCheckpoint, WaitingFor: []braid.ShardID{"shardId-000000000000"},
 		Attempt: 2, Err: jsonRecordError, BehindRecords: 2, BehindLatest: 90 * time.Second,
 	}
 )

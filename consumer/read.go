@@ -29,12 +29,12 @@ func (r *runner) read() error {
 			if r.cfg.Checkpoints == Acks {
 				pages = math.MaxInt // they may be small, and acknowledged by the hundred
 			}
-			r.noteWait(waitDone)
+			r.noteWait(WaitAcknowledgements)
 			if err := r.tracker.waitForRoom(r.flow, pages, r.cfg.BatchBytes); err != nil {
 				return err
 			}
 		}
-		r.noteWait(waitSource)
+		r.noteWait(WaitSource)
 		taken := budget.take()
 		page, err := source.Read(r.flow, r.key.Stream, r.key.Shard, at, max(r.cfg.BatchRecords, minPageRecords), taken)
 		if err != nil {
@@ -49,13 +49,13 @@ func (r *runner) read() error {
 		case len(page.Records) == 0 && !page.EndOfShard:
 			budget.give(page.Bytes) // none, unless the source is wrong
 			at = page.Next
-			r.noteWait(waitRecords)
+			r.noteWait(WaitRecords)
 			err = r.waitAtTip(at)
 			lingered = false
 		case r.cfg.Linger > 0 && !lingered && page.AtTip && !page.EndOfShard && len(page.Records) < r.cfg.BatchRecords && page.Bytes < r.cfg.BatchBytes:
 			budget.give(page.Bytes)
 			page, lingered = Page{}, true
-			r.noteWait(waitRecords)
+			r.noteWait(WaitRecords)
 			err = sleep(r.flow, r.cfg.Linger)
 		default:
 			at, lingered = page.Next, false

@@ -40,7 +40,7 @@ func TestPassesCostWhatHasChangedInAChain(t *testing.T) {
 					shards := f.orders.Shards()
 					require.Len(f, shards, 3*reshards+1)
 					last := shards[len(shards)-1].ID()
-					require.Equal(f, "running", f.status(last).State)
+					require.Equal(f, consumer.StateRunning, f.status(last).State)
 					require.Less(f, consumer.Steps(f.db, "billing"), int64(perShard*len(shards)))
 
 					// The shards expire one after the other.
@@ -70,8 +70,8 @@ func TestNoChangeIsMissedBetweenTwoLooks(t *testing.T) {
 		require.NoError(f, app.Pause(f.Context(), consumer.LeaseKey{Stream: "orders", Shard: shard0})) // has it look
 		synctest.Wait()
 		require.Nil(f, source.change.Load())
-		require.Equal(f, "done", f.status(shard1).State)
-		require.Equal(f, "running", f.status(shard2).State)
+		require.Equal(f, consumer.StateDone, f.status(shard1).State)
+		require.Equal(f, consumer.StateRunning, f.status(shard2).State)
 		require.NoError(f, stop())
 	})
 }

@@ -142,7 +142,7 @@ func (r *runner) work() error {
 	err := r.walk()
 	if r.tracker != nil && r.cfg.Checkpoints == Acks && errors.Is(r.cause(), errDrained) {
 		r.requestShutdown()
-		r.noteWait(waitDone)
+		r.noteWait(WaitAcknowledgements)
 		_ = r.tracker.waitUntilDone(r.ctx) // what was given out is still to be acknowledged
 	}
 	if failed := stop(); failed != nil && err != nil {
@@ -159,7 +159,7 @@ func (r *runner) work() error {
 
 // finishShard finishes the shard: all its records have been given out.
 func (r *runner) finishShard() error {
-	r.noteWait(waitDone)
+	r.noteWait(WaitAcknowledgements)
 	if r.tracker != nil && r.cfg.Checkpoints != Acks {
 		if err := r.tracker.waitUntilDone(r.flow); err != nil {
 			return err

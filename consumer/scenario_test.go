@@ -143,7 +143,7 @@ func TestMergedShardWaitsForTheSlowerParent(t *testing.T) {
 		f.put("g", "h")
 		synctest.Wait()
 		require.NotContains(f, seen.take(), string(shard2))
-		require.Equal(f, "waiting", f.status(shard2).State)
+		require.Equal(f, consumer.StateWaiting, f.status(shard2).State)
 		require.Equal(f, []braid.ShardID{shard1}, f.status(shard2).WaitingFor)
 		close(release)
 		synctest.Wait()
@@ -221,7 +221,7 @@ func TestLeaseIsTakenFromAProcessorThatDoesNotReturn(t *testing.T) {
 		time.Sleep(9 * time.Second)
 		synctest.Wait()
 		require.Empty(f, two.take(), "its owner still has time")
-		require.Equal(f, "handing over", f.status(shard0).State)
+		require.Equal(f, consumer.StateHandingOver, f.status(shard0).State)
 		time.Sleep(2 * time.Second)
 		require.Empty(f, zombie)
 		require.NotEmpty(f, f.status(shard0).Owner)
@@ -276,7 +276,7 @@ func TestRecordThatAlwaysFails(t *testing.T) {
 			stop := f.start(f.worker(consumer.Config{MaxAttempts: 3}, poison(&seen)))
 			time.Sleep(time.Hour)
 			s := f.status(poisoned)
-			require.Equal(f, "failed", s.State)
+			require.Equal(f, consumer.StateFailed, s.State)
 			require.ErrorContains(f, s.Err, "cannot swallow this")
 			var record *consumer.RecordError
 			require.ErrorAs(f, s.Err, &record)
@@ -286,7 +286,7 @@ func TestRecordThatAlwaysFails(t *testing.T) {
 			require.Contains(f, string(panicked.Stack), "scenario_test.go")
 			for _, other := range []braid.ShardID{shard0, shard1} {
 				if other != poisoned {
-					require.Equal(f, "running", f.status(other).State)
+					require.Equal(f, consumer.StateRunning, f.status(other).State)
 					require.Zero(f, f.status(other).BehindRecords)
 				}
 			}
@@ -296,7 +296,7 @@ func TestRecordThatAlwaysFails(t *testing.T) {
 			require.NoError(f, err)
 			require.NoError(f, app.Resume(f.Context(), consumer.LeaseKey{Stream: "orders", Shard: poisoned}))
 			synctest.Wait()
-			require.Equal(f, "retrying", f.status(poisoned).State, "it tries again")
+			require.Equal(f, consumer.StateRetrying, f.status(poisoned).State, "it tries again")
 			require.NoError(f, stop())
 		})
 	})
@@ -367,7 +367,7 @@ func TestShardEndedIsCalledUntilItSucceeds(t *testing.T) {
 		f.split(shard0)
 		synctest.Wait()
 		require.Equal(f, []string{"0 initialize", "0 shard ended"}, seen.take())
-		require.Equal(f, "retrying", f.status(shard0).State)
+		require.Equal(f, consumer.StateRetrying, f.status(shard0).State)
 		time.Sleep(time.Minute)
 		lines := seen.take()
 		require.Equal(f, []string{"0 shard ended", "0 shard ended"}, lines[:2])
@@ -419,7 +419,7 @@ func TestSlowApplicationIsToldWhatRetentionHasRemoved(t *testing.T) {
 		stop = f.start(f.worker(consumer.Config{OnGap: func(context.Context, string, *braid.TrimmedError) error {
 			return errors.New("this must not happen")
 		}}, consumer.ProcessorFunc(seen.collect)))
-		require.Equal(t, "failed", f.status(shard0).State)
+		require.Equal(t, consumer.StateFailed, f.status(shard0).State)
 		require.ErrorContains(t, f.stopped(stop(), shard0), "this must not happen")
 	})
 }

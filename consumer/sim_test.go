@@ -357,10 +357,10 @@ func (s *simulation) settle() {
 	require.NoError(s.t, err)
 	count := make(map[string]int)
 	for _, shard := range status.Shards {
-		if shard.BehindRecords != 0 || shard.State != "running" && shard.State != "done" {
+		if shard.BehindRecords != 0 || shard.State != consumer.StateRunning && shard.State != consumer.StateDone {
 			s.t.Errorf("at the end there is %s", describe(shard))
 		}
-		if shard.State == "running" {
+		if shard.State == consumer.StateRunning {
 			count[shard.Owner]++
 		}
 	}

@@ -31,25 +31,48 @@ type Status struct {
 	BehindLatest               time.Duration
 }
 
+// ShardState is what an application does in a shard, in one word: as text and in JSON it
+// is that of the constant.
+type ShardState string
+
+const (
+	// StateRunning means that a worker processes the shard, or waits for its records.
+	StateRunning ShardState = "running"
+
+	// StateRetrying means that something has failed and is tried again: Attempt and Err
+	// of the [ShardStatus] say what.
+	StateRetrying ShardState = "retrying"
+
+	// StateHandingOver means that the owner of the lease finishes its batch, and gives
+	// the lease to another worker, or back.
+	StateHandingOver ShardState = "handing over"
+
+	// StateFailed means that the shard is stopped until [App.Resume]; Err says why.
+	StateFailed ShardState = "failed"
+
+	// StatePaused means that [App.Pause] has paused the shard, its stream or the
+	// application.
+	StatePaused ShardState = "paused"
+
+	// StateWaiting means that the parents in WaitingFor are to be processed first.
+	StateWaiting ShardState = "waiting"
+
+	// StateUnowned means that no worker has taken the shard.
+	StateUnowned ShardState = "unowned"
+
+	// StateDone means that the shard is closed and all of it was processed.
+	StateDone ShardState = "done"
+)
+
 // ShardStatus is what an application does in a shard at one time.
 type ShardStatus struct {
 	LeaseKey
 
-	// State is "running"; "retrying" (Attempt and Err say what); "handing over",
-	// from its owner to another; "failed" (Err says why: the shard is stopped until
-	// [App.Resume]); "paused"; "waiting" (for the parents in WaitingFor); "unowned",
-	// while no worker has taken it; or "done", if the shard is closed and all of it
-	// was processed.
-	State string
+	State ShardState
 
-	// Wait is what the shard waits for: "records", to be put, or for Linger; "processor",
-	// in the Call below; "acknowledgements" of records that were given out, with Lanes or
-	// Acks, or a checkpoint at the end of the shard with Manual; "retry", for
-	// the pause after an error; "checkpoint", to be stored; "source", to be read;
-	// "parents", those in WaitingFor; "resume", for [App.Resume]; "worker", to take it. It
-	// is empty if the shard is done, or held by a worker of another process. No shard ever
-	// waits for MaxBytes: see [Config].
-	Wait string
+	// Wait is what the shard waits for. It is empty if the shard is done, or held by a
+	// worker of another process. No shard ever waits for MaxBytes: see [Config].
+	Wait ShardWait
 
 	// Call is the call of the processor or a hook that has not returned, nil if there is
 	// none; with Lanes, the oldest one. One that is old shows a processor that hangs, and
@@ -122,8 +145,8 @@ func (a *App) Status(ctx context.Context) (Status, error) {
 func (it *item) status(h *hold, remote bool) ShardStatus {
 	s := ShardStatus{
 		LeaseKey:   it.lease.LeaseKey,
-		State:      "unowned",
-		Wait:       waitWorker,
+		State:      StateUnowned,
+		Wait:       WaitWorker,
 		Epoch:      it.lease.Epoch,
 		Checkpoint: it.lease.Checkpoint,
 		Paused:     it.lease.Paused,
@@ -131,17 +154,17 @@ func (it *item) status(h *hold, remote bool) ShardStatus {
 	}
 	switch {
 	case it.lease.Checkpoint.ShardEnd:
-		s.State, s.Wait = "done", ""
+		s.State, s.Wait = StateDone, ""
 	case h != nil:
 		h.mu.Lock()
 		defer h.mu.Unlock()
 		h.describeLocked(&s)
 	case it.paused:
-		s.State, s.Wait = "paused", waitResume
+		s.State, s.Wait = StatePaused, WaitResume
 	case len(it.waiting) > 0:
-		s.State, s.Wait = "waiting", waitParents
+		s.State, s.Wait = StateWaiting, WaitParents
 	case remote && it.lease.Owner != "":
-		s.State, s.Wait, s.Owner = "running", "", it.lease.Owner // as far as is known here
+		s.State, s.Wait, s.Owner = StateRunning, "", it.lease.Owner // as far as is known here
 	}
 	return s
 }
