@@ -138,7 +138,7 @@ func (g *group) standingLocked(it *item, timeout time.Duration, now time.Time) *
 	switch {
 	case it.lease.NextOwner != "" && !g.ownNames[it.lease.NextOwner] && (h != nil || g.ownNames[it.lease.Owner]):
 		l.Owner, l.Moving = it.lease.NextOwner, true // releaseLeases hands it over when the hold has ended
-	case h != nil && (h.ending || h.isEnded()):
+	case h != nil && h.currentState() >= holdEnding:
 		l.Owner, l.Moving = next, true
 	case h != nil:
 		l.Owner, l.Moving = h.worker.cfg.WorkerID, h.hasFailed() // that stays where it is

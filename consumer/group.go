@@ -132,6 +132,7 @@ func (g *group) join(w *Worker) error {
 	case g.custom != (w.cfg.Source != nil):
 		return &braid.InvalidArgumentError{Field: "Source", Value: fmt.Sprintf("%T", w.cfg.Source), Rule: "must be that of the application's other workers"}
 	}
+	w.enterLocked(workerRunning)
 	g.workers[w.cfg.WorkerID], g.crewChanged = w, true
 	if !g.running {
 		g.running = true

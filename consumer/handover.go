@@ -14,7 +14,8 @@ import (
 func (g *group) startLeaving(w *Worker) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	w.leaving, g.crewChanged = true, true
+	w.enterLocked(workerLeaving)
+	g.crewChanged = true
 	g.requestReconcile()
 }
 
@@ -23,7 +24,12 @@ func (g *group) startLeaving(w *Worker) {
 func (g *group) abandon(w *Worker) (stuck []LeaseKey) {
 	var holds []*hold
 	g.mu.Lock()
-	w.abandoned, g.crewChanged = true, true
+	if w.state == workerLeft { // just now
+		g.mu.Unlock()
+		return nil
+	}
+	w.enterLocked(workerAbandoning)
+	g.crewChanged = true
 	for _, h := range g.holds {
 		if h.worker == w {
 			holds = append(holds, h)
@@ -44,18 +50,13 @@ func (g *group) abandon(w *Worker) (stuck []LeaseKey) {
 	case <-grace.C:
 	}
 	for _, h := range holds {
-		select {
-		case <-h.ended:
-		default:
-			h.mu.Lock()
-			h.silent = true
-			h.mu.Unlock()
+		if h.abandon() {
 			stuck = append(stuck, h.key)
 		}
 	}
 	slices.SortFunc(stuck, compareKeys)
 	g.mu.Lock()
-	g.crewChanged = true // those that are silent now are given up
+	g.crewChanged = true // those that are abandoned now are dropped
 	g.mu.Unlock()
 	g.requestReconcile()
 	grace.Reset(stopGrace)
@@ -88,9 +89,9 @@ func (g *group) endHolds(s *survey, now time.Time) {
 			h.startEnding(now, h.lose, fmt.Errorf("%w: %q", braid.ErrShardNotFound, key))
 		case !h.isOwn(it.lease, it.lease.Version > 0):
 			h.startEnding(now, h.lose, ErrLeaseLost)
-		case h.worker.leaving:
-			h.ending = true
+		case h.worker.isLeavingLocked():
 			h.drain(errLeaving) // until when, Run decides
+			h.noteEnding()
 		case it.paused:
 			h.startEnding(now, h.drain, errPaused)
 		case len(it.waiting) > 0:
@@ -118,7 +119,7 @@ func (g *group) endHolds(s *survey, now time.Time) {
 // it.
 func (h *hold) startEnding(now time.Time, how context.CancelCauseFunc, cause error) {
 	how(cause)
-	h.ending = true
+	h.noteEnding()
 	if h.deadline.IsZero() {
 		h.deadline = now.Add(h.worker.cfg.HandOverTimeout)
 		h.group.withDeadline[h] = true
@@ -133,33 +134,12 @@ func (g *group) noteEnded(h *hold) {
 		delete(g.leftBehind, h)
 		h.worker.held--
 	}
-	if err := h.stopped(); err != nil && (h.worker.leaving || isClosed(h.worker.failing)) {
+	if err := h.stopped(); err != nil && (h.worker.isLeavingLocked() || isClosed(h.worker.failing)) {
 		h.worker.stopped = append(h.worker.stopped, ShardError{h.key, err})
 	}
+	h.noteEnded()
 	g.mu.Unlock()
-	close(h.ended)
 	g.requestReconcile()
-}
-
-func (h *hold) isEnded() bool {
-	select {
-	case <-h.ended:
-		return true
-	default:
-		return false
-	}
-}
-
-func (h *hold) isSilent() bool {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	return h.silent
-}
-
-func (h *hold) hasFailed() bool {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	return h.failed
 }
 
 // dropEndedLocked takes out the holds that have ended, and those that were given up, if
@@ -179,12 +159,12 @@ func (g *group) dropEndedLocked(givenUp bool) (keys []LeaseKey) {
 	g.endedHolds = nil
 	if givenUp {
 		for _, h := range g.holds {
-			if h.isSilent() {
+			if h.currentState() == holdAbandoned {
 				drop(h)
 			}
 		}
 		for h := range g.leftBehind {
-			if h.isSilent() {
+			if h.currentState() == holdAbandoned {
 				delete(g.leftBehind, h)
 				h.worker.held--
 			}
@@ -245,9 +225,10 @@ func (g *group) dismissWorkers(failed error) bool {
 		if fatal {
 			w.fail(failed)
 		}
-		if w.leaving && w.held == 0 && (failed == nil || fatal || w.abandoned) {
+		if w.isLeavingLocked() && w.held == 0 && (failed == nil || fatal || w.state == workerAbandoning) {
 			delete(g.workers, id)
 			g.crewChanged = true
+			w.enterLocked(workerLeft)
 			close(w.left)
 		}
 	}

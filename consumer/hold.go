@@ -29,7 +29,6 @@ type hold struct {
 	lose    context.CancelCauseFunc
 	reading context.Context // ends with ctx, and when no more is to be read, with the cause
 	drain   context.CancelCauseFunc
-	ended   chan struct{} // closed when run has returned
 
 	turn    chan struct{} // holds a token while somebody writes the lease
 	tracker *tracker      // of records that are not done in order; nil if they are
@@ -43,14 +42,13 @@ type hold struct {
 	processed Checkpoint // everything up to here is done
 	attempt   int        // of what is tried again; 0 if all is well
 	err       error      // of the last attempt, or what stopped the shard
-	failed    bool       // the shard was stopped
-	silent    bool       // the processor is not to be called any more
-	calls     []*Call    // that have not returned, the oldest first
-	waits     ShardWait  // what its goroutine waits for, if for no call
-	storing   int        // checkpoints that are being stored
+	failure   error      // what stopped the shard, nil if nothing has
+	state     holdState
+	calls     []*Call   // that have not returned, the oldest first
+	waits     ShardWait // what its goroutine waits for, if for no call
+	storing   int       // checkpoints that are being stored
 
 	// What follows belongs to the group's goroutine.
-	ending   bool      // it was told to end
 	deadline time.Time // by which it has to have ended; zero if it has not to
 }
 
@@ -65,7 +63,6 @@ func newHold(w *Worker, lease Lease, shard ShardInfo, expired []*braid.TrimmedEr
 
 		incarnation: lease.Incarnation,
 		log:         w.cfg.Logger.With("app", w.cfg.App, "worker", w.cfg.WorkerID, "stream", lease.Stream, "shard", lease.Shard, "epoch", lease.Epoch),
-		ended:       make(chan struct{}),
 		turn:        make(chan struct{}, 1),
 		lease:       lease,
 		written:     time.Now(),

@@ -74,7 +74,7 @@ func (g *group) reconcile(ctx context.Context) (wait time.Duration, err error) {
 	for id, w := range g.workers {
 		someone = w
 		g.ownNames[id] = true
-		if !w.leaving {
+		if !w.isLeavingLocked() {
 			workers[id] = w
 		}
 	}

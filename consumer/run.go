@@ -88,7 +88,10 @@ func (h *hold) fail(err error) {
 		h.log.Error("the shard is stopped", "error", err)
 	}
 	h.mu.Lock()
-	h.failed, h.err = true, err
+	h.failure, h.err = err, err
+	if h.state == holdRunning { // or it fails while it ends
+		h.enterLocked(holdFailed)
+	}
 	h.mu.Unlock()
 	h.group.progress.Raise()
 	if ends {
@@ -101,10 +104,10 @@ func (h *hold) stopped() error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	var fatal *fatalError
-	if !h.failed || errors.As(h.err, &fatal) {
+	if errors.As(h.failure, &fatal) {
 		return nil
 	}
-	return h.err
+	return h.failure
 }
 
 // runner walks through a shard for a hold. All but what lanes call belongs to the

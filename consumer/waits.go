@@ -62,7 +62,7 @@ func (h *hold) beginCall(call *Call) (may bool) {
 	call.Since = time.Now()
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if h.silent {
+	if h.state >= holdAbandoned {
 		return false
 	}
 	h.calls = append(h.calls, call)
@@ -101,7 +101,7 @@ func (h *hold) describeLocked(s *ShardStatus) {
 	s.Owner = h.worker.cfg.WorkerID
 	s.Attempt, s.Err = h.attempt, h.err
 	switch {
-	case h.failed:
+	case h.failure != nil:
 		s.State = StateFailed
 	case h.reading.Err() != nil:
 		s.State = StateHandingOver
@@ -114,7 +114,7 @@ func (h *hold) describeLocked(s *ShardStatus) {
 	case len(h.calls) > 0:
 		oldest := *h.calls[0]
 		s.Wait, s.Call = WaitProcessor, &oldest
-	case h.failed:
+	case h.failure != nil:
 		s.Wait = WaitResume
 	case h.err != nil:
 		s.Wait = WaitRetry

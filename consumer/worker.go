@@ -20,8 +20,7 @@ type Worker struct {
 	newTarget func(Lease) target
 	counts    counts
 
-	mu      sync.Mutex // guards the fields below
-	started bool
+	mu      sync.Mutex              // guards the fields below
 	stop    context.CancelCauseFunc // nil before Run
 	failure error                   // why the worker cannot go on
 	result  error                   // of Run
@@ -33,9 +32,9 @@ type Worker struct {
 	left     chan struct{} // closed by the group when nothing of the worker is held
 
 	// What follows is guarded by the group's mutex.
-	leaving, abandoned bool
-	stopped            []ShardError // shards that stood stopped when the worker left
-	held               int          // holds that have not ended, or are not given up
+	state   workerState
+	stopped []ShardError // shards that stood stopped when the worker left
+	held    int          // holds that have not ended, or are not given up
 }
 
 // New makes a worker that gives the records of config.Streams to a processor.
@@ -114,11 +113,11 @@ func (w *Worker) Run(ctx context.Context) error {
 	ctx, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
 	w.mu.Lock()
-	if w.started {
+	if w.stop != nil {
 		w.mu.Unlock()
 		return &braid.InvalidArgumentError{Field: "Run", Value: "called again", Rule: "can be called once"}
 	}
-	w.started, w.stop = true, stop
+	w.stop = stop
 	if isClosed(w.stopping) {
 		stop(nil)
 	}
@@ -182,9 +181,9 @@ func (w *Worker) Stop(ctx context.Context) error {
 	if !isClosed(w.stopping) {
 		close(w.stopping)
 	}
-	started, stop := w.started, w.stop
+	stop := w.stop
 	w.mu.Unlock()
-	if !started {
+	if stop == nil {
 		return nil
 	}
 	stop(nil)
