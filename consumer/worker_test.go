@@ -14,6 +14,13 @@ import (
 	"github.com/braidstream/braid/consumer"
 )
 
+const (
+	shard0 = braid.ShardID("shardId-000000000000")
+	shard1 = braid.ShardID("shardId-000000000001")
+	shard2 = braid.ShardID("shardId-000000000002")
+	shard3 = braid.ShardID("shardId-000000000003")
+)
+
 // fixture is a database with a stream "orders" in a bubble.
 type fixture struct {
 	*testing.T
@@ -104,6 +111,16 @@ func (f *fixture) status(shard braid.ShardID) consumer.ShardStatus {
 	}
 	require.Fail(f, "no such shard", "%s in %+v", shard, status)
 	return consumer.ShardStatus{}
+}
+
+// shardOf returns the shard that a partition key goes to.
+func (f *fixture) shardOf(key string) braid.ShardID {
+	for _, sh := range f.orders.Shards() {
+		if sh.HashKeyRange().Contains(braid.HashKeyOf(key)) {
+			return sh.ID()
+		}
+	}
+	return ""
 }
 
 // stopped checks that Run has returned an error for the given shards, and returns the
