@@ -166,15 +166,13 @@ func (a *App) Seek(ctx context.Context, key LeaseKey, to braid.Position) error {
 		if err != nil {
 			return err
 		}
-		var changed []Lease
 		sought, err := a.seek(ctx, s, key, to)
 		if err != nil {
 			return err
 		}
-		changed = append(changed, sought...)
-		done, err := a.set(ctx, key, s, changed)
+		done, err := a.set(ctx, key, s, sought)
 		if done {
-			a.group.loseOutdated(changed)
+			a.group.loseOutdated(sought)
 		}
 		if done || err != nil {
 			return err

@@ -262,7 +262,7 @@ func (c *Config) withDefaults(db *braid.DB, transactional bool) (Config, error) 
 		return invalid("Leases", "set", "must not be set for a TxProcessor or a DeadLetterStream: their checkpoints are in the same commit as what they write")
 	}
 	for i, stream := range cfg.Streams {
-		field, value := "Streams["+itoa(i)+"]", fmt.Sprintf("%.140q", stream)
+		field, value := "Streams["+strconv.Itoa(i)+"]", fmt.Sprintf("%.140q", stream)
 		switch {
 		case cfg.Source == nil && nameRule(stream) != "":
 			return invalid(field, value, nameRule(stream))
@@ -294,5 +294,3 @@ func orDefault[T comparable](field *T, value T) {
 		*field = value
 	}
 }
-
-func itoa(n int) string { return strconv.Itoa(n) }

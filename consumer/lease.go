@@ -3,6 +3,7 @@ package consumer
 import (
 	"context"
 	"errors"
+	"strconv"
 	"time"
 
 	"github.com/braidstream/braid"
@@ -75,7 +76,7 @@ func (c Checkpoint) String() string {
 	case c.SequenceNumber.IsZero():
 		return c.Start.String()
 	case c.Partial || c.SubSequenceNumber > 0:
-		return c.SequenceNumber.String() + "/" + itoa(c.SubSequenceNumber)
+		return c.SequenceNumber.String() + "/" + strconv.Itoa(c.SubSequenceNumber)
 	default:
 		return c.SequenceNumber.String()
 	}
