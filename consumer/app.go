@@ -261,9 +261,6 @@ func (a *App) set(ctx context.Context, key LeaseKey, s *survey, leases []Lease) 
 	}
 	defer a.group.progress.Raise() // for those who wait where no worker runs
 	defer a.group.requestReconcile()
-	if batch, can := a.group.leases.(BatchLeaseStore); can {
-		return batch.CompareAndSetAll(ctx, leases)
-	}
 	stored, err := a.group.store(ctx, leases)
 	return !slices.Contains(stored, false), err
 }
