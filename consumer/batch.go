@@ -35,12 +35,11 @@ type TxBatch struct {
 	BehindRecords, BehindBytes int64
 	BehindLatest               time.Duration
 
-	hold *hold
+	hold *hold // nil if a test of a processor has made the batch
 }
 
 // Lease returns the lease of the shard: its key, the epoch under which it was taken, and
-// what is stored of it. The stored checkpoint is before the batch. A TxBatch that a test
-// of a processor has made has the zero Lease.
+// what is stored of it. A TxBatch that a test of a processor has made has the zero Lease.
 func (b *TxBatch) Lease() Lease {
 	if b.hold == nil {
 		return Lease{}
