@@ -68,78 +68,6 @@ func Apps(ctx context.Context, db *braid.DB) (apps []string, err error) {
 // Name returns the name of the application.
 func (a *App) Name() string { return a.group.app }
 
-// Status is an application at one time.
-type Status struct {
-	App     string
-	Start   braid.Position // where it began
-	Paused  bool           // as a whole
-	Workers []string       // of this process
-	Shards  []ShardStatus  // by stream and shard
-
-	// AwaitedStreams do not exist, and are processed from their beginning when they
-	// do: those that [Config].Streams of the workers here name, or, without a worker,
-	// those that the application has ever been given. AwaitedDeadLetterStreams are
-	// those that workers here name and that do not exist: records that fail wait.
-	AwaitedStreams, AwaitedDeadLetterStreams []string
-
-	// PausedStreams are those that [App.Pause] has paused as a whole. Paused above, a
-	// stream here and Paused of a shard each need a Resume of their own.
-	PausedStreams []string
-
-	// Totals of what is not processed, and the age of the oldest such record.
-	BehindRecords, BehindBytes int64
-	BehindLatest               time.Duration
-}
-
-// ShardStatus is what an application does in a shard at one time.
-type ShardStatus struct {
-	LeaseKey
-
-	// State is "running"; "retrying" (Attempt and Err say what); "handing over",
-	// from its owner to another; "failed" (Err says why: the shard is stopped until
-	// [App.Resume]); "paused"; "waiting" (for the parents in WaitingFor); "unowned",
-	// while no worker has taken it; or "done", if the shard is closed and all of it
-	// was processed.
-	State string
-
-	// Wait is what the shard waits for: "records", to be put, or for Linger; "processor",
-	// in the Call below; "acknowledgements" of records that were given out, with Lanes or
-	// Acks, or a checkpoint at the end of the shard with ManualCheckpoints; "retry", for
-	// the pause after an error; "checkpoint", to be stored; "source", to be read;
-	// "parents", those in WaitingFor; "resume", for [App.Resume]; "worker", to take it. It
-	// is empty if the shard is done, or held by a worker of another process. No shard ever
-	// waits for MaxBytes: see [Config].
-	Wait string
-
-	// Call is the call of the processor or a hook that has not returned, nil if there is
-	// none; with Lanes, the oldest one. One that is old shows a processor that hangs, and
-	// at which records.
-	Call *Call
-
-	Owner      string // the worker that has the lease; empty for none
-	Epoch      uint64
-	Checkpoint Checkpoint
-	Paused     bool // itself, by [App.Pause]; see also Paused and PausedStreams of [Status]
-	WaitingFor []braid.ShardID
-	Attempt    int
-	Err        error // also why what follows is not known
-
-	// What comes after the checkpoint: how much, and the age of the first record.
-	BehindRecords, BehindBytes int64
-	BehindLatest               time.Duration
-}
-
-// CaughtUp reports whether everything was processed that there was when the status
-// was taken. An application that has not met its streams yet has not caught up.
-func (s Status) CaughtUp() bool {
-	for _, shard := range s.Shards {
-		if shard.BehindRecords > 0 || len(shard.WaitingFor) > 0 || shard.Err != nil {
-			return false
-		}
-	}
-	return len(s.Shards) > 0
-}
-
 // WaitCaughtUp waits until everything is processed that there is: until
 // [Status.CaughtUp] is true. It waits for workers that are paused or have not begun, and
 // for streams that do not exist. But a shard that is stopped does not catch up by
@@ -149,7 +77,7 @@ func (a *App) WaitCaughtUp(ctx context.Context) error {
 	err := a.WaitFor(ctx, func(s Status) bool {
 		stopped = nil
 		for _, shard := range s.Shards {
-			if shard.State == "failed" {
+			if shard.State == StateFailed {
 				stopped = append(stopped, ShardError{shard.LeaseKey, shard.Err})
 			}
 		}
@@ -172,10 +100,10 @@ func (a *App) WaitCaughtUp(ctx context.Context) error {
 func (a *App) WaitFor(ctx context.Context, reached func(Status) bool) error {
 	g := a.group
 	for {
-		progress, changed := g.progress.Wait(), g.records().Changed() // before the look
+		progress, changed := g.progress.Wait(), g.records().Changed() // before Status reads them
 		status, err := a.Status(ctx)
 		switch {
-		case errors.Is(err, ErrAppNotFound) && g.isExpected(): // its worker will raise progress
+		case errors.Is(err, ErrAppNotFound) && g.hasMade(): // its worker will raise progress
 		case err != nil || reached(status):
 			return err
 		}
@@ -191,44 +119,6 @@ func (a *App) WaitFor(ctx context.Context, reached func(Status) bool) error {
 			return context.Cause(ctx)
 		}
 	}
-}
-
-// Status returns what the application does. Errors: [ErrAppNotFound] if nothing is
-// stored of it; those of the store and the source.
-func (a *App) Status(ctx context.Context) (Status, error) {
-	g := a.group
-	s, err := a.survey(ctx)
-	if err != nil {
-		return Status{}, err
-	}
-	app := s.app()
-	status := Status{App: g.app, Start: app.Checkpoint.Start, Paused: app.Paused}
-	g.mu.Lock()
-	for id := range g.workers {
-		status.Workers = append(status.Workers, id)
-	}
-	holds := make(map[LeaseKey]*hold, len(g.holds))
-	for key, h := range g.holds {
-		holds[key] = h
-	}
-	g.mu.Unlock()
-	slices.Sort(status.Workers)
-	status.AwaitedStreams, status.AwaitedDeadLetterStreams = g.awaitedStreams(s), g.awaitedDeadLetters()
-	for name := range s.streams {
-		if row := s.rows[LeaseKey{Stream: name}]; row != nil && row.Paused {
-			status.PausedStreams = append(status.PausedStreams, name)
-		}
-	}
-	slices.Sort(status.PausedStreams)
-	for _, it := range s.sorted() {
-		shard := it.status(holds[it.lease.LeaseKey], g.leases.LeaseDuration() > 0)
-		g.measure(ctx, &shard)
-		status.BehindRecords += shard.BehindRecords
-		status.BehindBytes += shard.BehindBytes
-		status.BehindLatest = max(status.BehindLatest, shard.BehindLatest)
-		status.Shards = append(status.Shards, shard)
-	}
-	return status, nil
 }
 
 // survey looks at the streams that the application has met. Where workers leave out
@@ -249,58 +139,17 @@ func (a *App) survey(ctx context.Context) (*survey, error) {
 	return s, nil
 }
 
-// status describes a shard with its hold, which is nil if nobody here has it.
-func (it *item) status(h *hold, remote bool) ShardStatus {
-	s := ShardStatus{
-		LeaseKey:   it.lease.LeaseKey,
-		State:      "unowned",
-		Wait:       waitWorker,
-		Epoch:      it.lease.Epoch,
-		Checkpoint: it.lease.Checkpoint,
-		Paused:     it.lease.Paused,
-		WaitingFor: it.waiting,
-	}
-	switch {
-	case it.lease.Checkpoint.ShardEnd:
-		s.State, s.Wait = "done", ""
-	case h != nil:
-		h.mu.Lock()
-		defer h.mu.Unlock()
-		h.describeLocked(&s)
-	case it.paused:
-		s.State, s.Wait = "paused", waitResume
-	case len(it.waiting) > 0:
-		s.State, s.Wait = "waiting", waitParents
-	case remote && it.lease.Owner != "":
-		s.State, s.Wait, s.Owner = "running", "", it.lease.Owner // as far as is known here
-	}
-	return s
-}
-
-// measure fills in what comes after the checkpoint.
-func (g *group) measure(ctx context.Context, s *ShardStatus) {
-	if s.Checkpoint.ShardEnd {
-		return
-	}
-	page, err := g.records().Read(ctx, s.Stream, s.Shard, s.Checkpoint.position(), 1, 1)
-	if err != nil {
-		if s.Err == nil {
-			s.Err = err
-		}
-		return
-	}
-	s.BehindRecords, s.BehindBytes = page.BehindRecords+int64(len(page.Records)), page.BehindBytes+int64(page.Bytes)
-	if len(page.Records) > 0 {
-		s.BehindLatest = max(1, time.Since(page.Records[0].ArrivalTime))
-	}
-}
-
 // Seek moves the checkpoint of a shard, of all shards of a stream (with an empty
 // Shard) or of all streams (with an empty Stream, too) to a position: forward or
 // back, as it is now. A sequence number is a place in one shard, and allowed for one
 // only. Workers that are at it lose their leases in the same commit, so nothing that
 // they do afterwards counts, and begin again there. Children of a shard that is not
 // done any more wait for it.
+//
+// With leases in the database, or in another [BatchLeaseStore], all shards move in one
+// commit. In a store that is none, they move one after the other, each in a commit of
+// its own: after an error or a crash in between some have moved and others have not, and
+// the same Seek again moves them all.
 //
 // Where streams begin that the application has not met yet stays what its Start says.
 //
@@ -311,21 +160,19 @@ func (a *App) Seek(ctx context.Context, key LeaseKey, to braid.Position) error {
 	if key.Shard == "" && !isStart(to) {
 		return &braid.InvalidArgumentError{Field: "to", Value: to, Rule: "must be TRIM_HORIZON, LATEST or AT_TIMESTAMP for more than one shard"}
 	}
-	to = a.group.fix(to)
+	to = a.group.pinLatest(to)
 	for {
 		s, err := a.survey(ctx)
 		if err != nil {
 			return err
 		}
-		var changed []Lease
 		sought, err := a.seek(ctx, s, key, to)
 		if err != nil {
 			return err
 		}
-		changed = append(changed, sought...)
-		done, err := a.set(ctx, key, s, changed)
+		done, err := a.set(ctx, key, s, sought)
 		if done {
-			a.group.loseOutdated(changed)
+			a.group.loseOutdated(sought)
 		}
 		if done || err != nil {
 			return err
@@ -335,7 +182,7 @@ func (a *App) Seek(ctx context.Context, key LeaseKey, to braid.Position) error {
 
 // seek returns the leases that a key covers, at a position.
 func (a *App) seek(ctx context.Context, s *survey, key LeaseKey, to braid.Position) (sought []Lease, err error) {
-	var shards []Shard
+	var shards []ShardInfo
 	for _, it := range s.sorted() {
 		if !key.covers(it.lease.LeaseKey) {
 			continue
@@ -413,10 +260,7 @@ func (a *App) set(ctx context.Context, key LeaseKey, s *survey, leases []Lease) 
 		return false, fmt.Errorf("%w: the application %q has not met %q", braid.ErrStreamNotFound, a.group.app, key)
 	}
 	defer a.group.progress.Raise() // for those who wait where no worker runs
-	defer a.group.kick()
-	if batch, can := a.group.leases.(batchStore); can {
-		return batch.CompareAndSetAll(ctx, leases)
-	}
+	defer a.group.requestReconcile()
 	stored, err := a.group.store(ctx, leases)
 	return !slices.Contains(stored, false), err
 }

@@ -13,6 +13,7 @@ import (
 
 	"github.com/braidstream/braid"
 	"github.com/braidstream/braid/consumer"
+	"github.com/braidstream/braid/consumer/leasetest"
 )
 
 func TestApplicationThatNeverWasIsNotFound(t *testing.T) {
@@ -214,7 +215,7 @@ func TestTipComesAfterWhatIsAcknowledged(t *testing.T) {
 	bubble(t, 1, func(f *fixture) {
 		var last *consumer.Batch
 		p := &tipper{process: func(_ context.Context, batch *consumer.Batch) error { last = batch; return nil }}
-		stop := f.start(f.worker(consumer.Config{Acks: true}, p))
+		stop := f.start(f.worker(consumer.Config{Checkpoints: consumer.Acks}, p))
 		require.Equal(f, []string{"tip of 0"}, p.take())
 		f.put("a")
 		synctest.Wait()
@@ -245,7 +246,7 @@ func TestTipHookThatEndsItsGoroutineStopsTheShard(t *testing.T) {
 		bubble(t, 1, func(f *fixture) {
 			stop := f.start(f.worker(consumer.Config{Lanes: lanes}, exiting{}))
 			time.Sleep(time.Hour)
-			require.Equal(f, "failed", f.status(shard0).State)
+			require.Equal(f, consumer.StateFailed, f.status(shard0).State)
 			require.ErrorContains(f, f.stopped(stop(), shard0), "Goexit")
 		})
 	}
@@ -331,7 +332,7 @@ func TestProcessorCanFlushAtTheTip(t *testing.T) {
 	bubble(t, 1, func(f *fixture) {
 		p := &flusher{}
 		f.put("a", "b", "c")
-		stop := f.start(f.worker(consumer.Config{ManualCheckpoints: true, BatchRecords: 1}, p))
+		stop := f.start(f.worker(consumer.Config{Checkpoints: consumer.Manual, BatchRecords: 1}, p))
 		require.Equal(f, []string{"[a b c]"}, p.take())
 		require.Zero(f, f.status(shard0).BehindRecords)
 		f.put("d")
@@ -369,7 +370,7 @@ func TestWaitForHearsOfEveryChange(t *testing.T) {
 			bubble(t, 1, func(f *fixture) {
 				w := f.worker(consumer.Config{}, p)
 				stop := f.start(w)
-				require.Equal(f, "retrying", f.status(shard0).State, name)
+				require.Equal(f, consumer.StateRetrying, f.status(shard0).State, name)
 				require.NoError(f, <-wait(f, w.App(), consumer.Status.CaughtUp), name)
 				require.NoError(f, stop())
 			})
@@ -395,4 +396,72 @@ func TestWaitForHearsOfEveryChange(t *testing.T) {
 			require.ErrorIs(f, <-never, consumer.ErrAppNotFound)
 		})
 	})
+}
+
+// batchingLeases is a BatchLeaseStore that notes how many leases each CompareAndSetAll
+// was given.
+type batchingLeases struct {
+	*leasetest.Memory
+	batches *[]int
+}
+
+func (s batchingLeases) CompareAndSetAll(ctx context.Context, leases []consumer.Lease) (bool, error) {
+	*s.batches = append(*s.batches, len(leases))
+	for _, lease := range leases { // nobody else writes
+		if stored, err := s.CompareAndSet(ctx, lease); err != nil || !stored {
+			return stored, err
+		}
+	}
+	return true, nil
+}
+
+// Whether the store can write several leases in one step decides whether a Seek of
+// several shards is one commit, as the documentation says.
+func TestSeekMovesAllShardsAtOnceInABatchLeaseStore(t *testing.T) {
+	for _, batches := range []bool{true, false} {
+		bubble(t, 3, func(f *fixture) {
+			memory, sizes := leasetest.NewMemory(time.Hour), []int(nil)
+			var store consumer.LeaseStore = memory
+			if batches {
+				store = batchingLeases{memory, &sizes}
+			}
+			w := f.worker(consumer.Config{Leases: store}, consumer.ProcessorFunc(func(context.Context, *consumer.Batch) error { return nil }))
+			require.NoError(f, f.start(w)())
+			moved := func() (n int) {
+				leases, err := memory.List(f.Context())
+				require.NoError(f, err)
+				for _, lease := range leases {
+					if lease.Shard != "" && lease.Epoch == 2 {
+						n++
+					}
+				}
+				return n
+			}
+			require.Zero(f, moved())
+			sizes = nil
+			lastShard := f.orders.Shards()[2].ID()
+			unplugged := errors.New("unplugged")
+			if !batches {
+				memory.Fail(func(op string, key consumer.LeaseKey) error {
+					if op == "CompareAndSet" && key.Shard == lastShard {
+						return unplugged
+					}
+					return nil
+				})
+				require.ErrorIs(f, w.App().Seek(f.Context(), consumer.LeaseKey{}, braid.Latest()), unplugged)
+				require.Equal(f, 2, moved(), "one after the other")
+				memory.Fail(nil)
+			}
+			require.NoError(f, w.App().Seek(f.Context(), consumer.LeaseKey{}, braid.TrimHorizon()))
+			if batches {
+				require.Equal(f, []int{3}, sizes)
+				require.Equal(f, 3, moved())
+			}
+			status, err := w.App().Status(f.Context())
+			require.NoError(f, err)
+			for _, shard := range status.Shards {
+				require.GreaterOrEqual(f, shard.Epoch, uint64(2), "the same Seek again moves all")
+			}
+		})
+	}
 }

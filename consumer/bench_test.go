@@ -80,12 +80,12 @@ func BenchmarkProcess(b *testing.B) {
 				var err error
 				switch kind {
 				case "tx":
-					w, err = consumer.NewTx(db, cfg, consumer.TxProcessorFunc(func(_ context.Context, tx *braid.Tx, batch *consumer.Batch) error {
+					w, err = consumer.NewTx(db, cfg, consumer.TxProcessorFunc(func(_ context.Context, tx *braid.Tx, batch *consumer.TxBatch) error {
 						count(batch.Records)
 						return tx.Set([]byte("n/"+string(batch.Lease().Shard)), strconv.AppendInt(nil, int64(len(batch.Records)), 10))
 					}))
 				case "acks":
-					cfg.Acks = true
+					cfg.Checkpoints = consumer.Acks
 					w, err = consumer.New(db, cfg, consumer.ProcessorFunc(func(_ context.Context, batch *consumer.Batch) error {
 						defer count(batch.Records)
 						return batch.Ack(batch.Records...)
@@ -124,7 +124,7 @@ func BenchmarkWake(b *testing.B) {
 			if kind == "plain" {
 				w, err = consumer.New(db, cfg, consumer.ProcessorFunc(func(context.Context, *consumer.Batch) error { arrive(); return nil }))
 			} else {
-				w, err = consumer.NewTx(db, cfg, consumer.TxProcessorFunc(func(context.Context, *braid.Tx, *consumer.Batch) error { arrive(); return nil }))
+				w, err = consumer.NewTx(db, cfg, consumer.TxProcessorFunc(func(context.Context, *braid.Tx, *consumer.TxBatch) error { arrive(); return nil }))
 			}
 			stop := benchRun(b, w, err)
 			data := make([]byte, 100)
@@ -155,7 +155,7 @@ func BenchmarkTransactions(b *testing.B) {
 		b.ReportAllocs()
 		b.ResetTimer()
 		w, err := consumer.NewTx(db, &consumer.Config{App: "bench", Streams: []string{"in"}, BatchRecords: 1}, consumer.TxProcessorFunc(
-			func(_ context.Context, tx *braid.Tx, batch *consumer.Batch) error {
+			func(_ context.Context, tx *braid.Tx, batch *consumer.TxBatch) error {
 				if seen.Add(1) == int64(b.N) {
 					close(done)
 				}

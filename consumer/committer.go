@@ -11,16 +11,16 @@ import (
 // the goroutine that called the processor. Otherwise another goroutine does it, the
 // committer.
 
-// move notes that everything up to a place is done, where records are done in order.
-func (r *runner) move(to Checkpoint) error {
+// advanceTo notes that everything up to a place is done, where records are done in order.
+func (r *runner) advanceTo(to Checkpoint) error {
 	r.mu.Lock()
 	r.processed = to
 	r.mu.Unlock()
 	switch {
-	case r.cfg.ManualCheckpoints:
+	case r.cfg.Checkpoints == Manual:
 		return nil
 	case r.cfg.CheckpointInterval == 0:
-		return r.insist(to)
+		return r.checkpointWithRetry(to)
 	}
 	select {
 	case r.moved <- struct{}{}:
@@ -58,7 +58,7 @@ func (r *runner) startCommitter() (stop func() error) {
 		if context.Cause(r.ctx) != nil {
 			return nil
 		}
-		return r.insist(r.due())
+		return r.checkpointWithRetry(r.due())
 	}
 }
 
@@ -76,9 +76,9 @@ func (r *runner) commit(ctx context.Context) {
 			return
 		}
 		r.committing <- struct{}{}
-		err := r.insist(r.due())
+		err := r.checkpointWithRetry(r.due())
 		<-r.committing
-		if err != nil && r.over() == nil {
+		if err != nil && r.cause() == nil {
 			r.halt(err)
 		}
 		last = time.Now()
@@ -96,6 +96,6 @@ func (r *runner) waitForCommitter() error {
 		<-r.committing
 		return nil
 	case <-r.flow.Done():
-		return r.over()
+		return r.cause()
 	}
 }

@@ -38,12 +38,12 @@ func (f *fixture) checkpoints(store *leasetest.Memory) (moments func() []time.Ti
 
 // forWaysToBeDone runs a test without and with lanes and acknowledgements.
 func forWaysToBeDone(t *testing.T, test func(f *fixture, cfg consumer.Config, done func(*consumer.Batch) error)) {
-	for _, cfg := range []consumer.Config{{}, {Lanes: 4}, {Acks: true}, {Acks: true, Lanes: 2}} {
-		t.Run(fmt.Sprintf("lanes=%d acks=%t", cfg.Lanes, cfg.Acks), func(t *testing.T) {
+	for _, cfg := range []consumer.Config{{}, {Lanes: 4}, {Checkpoints: consumer.Acks}, {Checkpoints: consumer.Acks, Lanes: 2}} {
+		t.Run(fmt.Sprintf("lanes=%d %s", cfg.Lanes, cfg.Checkpoints), func(t *testing.T) {
 			bubble(t, 1, func(f *fixture) {
 				cfg.CheckpointInterval = interval
 				test(f, cfg, func(batch *consumer.Batch) error {
-					if cfg.Acks {
+					if cfg.Checkpoints == consumer.Acks {
 						return batch.Ack(batch.Records...)
 					}
 					return nil
@@ -143,12 +143,12 @@ func TestCheckpointIntervalDoesNotOutlastTheWork(t *testing.T) {
 				synctest.Wait()
 				status := f.status(shard0)
 				want := 0
-				if status.State == "failed" {
+				if status.State == consumer.StateFailed {
 					want = 1
 				}
 				require.EqualValues(f, want, status.BehindRecords, "%+v", status)
 				require.Equal(f, began, time.Now())
-				if err := stop(); status.State == "failed" {
+				if err := stop(); status.State == consumer.StateFailed {
 					f.stopped(err, shard0)
 				} else {
 					require.NoError(f, err)
@@ -226,10 +226,10 @@ func TestCheckpointIntervalHoldsBatchesBackWhileTheStoreFails(t *testing.T) {
 func TestCheckpointIntervalIsRefused(t *testing.T) {
 	bubble(t, 1, func(f *fixture) {
 		nop := consumer.ProcessorFunc(func(context.Context, *consumer.Batch) error { return nil })
-		tx := consumer.TxProcessorFunc(func(context.Context, *braid.Tx, *consumer.Batch) error { return nil })
+		tx := consumer.TxProcessorFunc(func(context.Context, *braid.Tx, *consumer.TxBatch) error { return nil })
 		for _, cfg := range []consumer.Config{
 			{CheckpointInterval: -1},
-			{CheckpointInterval: 1, ManualCheckpoints: true},
+			{CheckpointInterval: 1, Checkpoints: consumer.Manual},
 		} {
 			cfg.App, cfg.Streams = "billing", []string{"orders"}
 			_, err := consumer.New(f.db, &cfg, nop)

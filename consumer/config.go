@@ -77,16 +77,11 @@ type Config struct {
 	// [TxProcessor].
 	Lanes int
 
-	// Acks makes a record done when the processor calls [Checkpointer.Ack] for it,
-	// which it may do in any order and after it has returned, and not when it
-	// returns. Checkpoints are made up to the first record that is not done. A shard
-	// is not read on while records of more than BatchBytes are not done.
-	Acks bool
-
-	// ManualCheckpoints leaves it to the processor when to checkpoint: nothing is
-	// when it returns. The end of a shard passes everything when the hook ShardEnded
-	// returns nil; a processor without it has to checkpoint the last record.
-	ManualCheckpoints bool
+	// Checkpoints says when records are done: when the processor returns nil
+	// ([Automatic], the default), when it checkpoints them itself ([Manual]), or when it
+	// acknowledges them ([Acks]). For a [TxProcessor], whose checkpoints are part of its
+	// transactions, it must be Automatic.
+	Checkpoints CheckpointMode
 
 	// CheckpointInterval is the least time between two checkpoints of a shard. The
 	// default is none: every batch is checkpointed, which costs little in the database.
@@ -99,7 +94,7 @@ type Config struct {
 	// What is due is stored at once when the shard ends, stops or is handed over, and
 	// with a dead letter, a prepared checkpoint, or one that the processor makes. While
 	// the store fails, no batch is given out. It must not be negative, nor set with
-	// ManualCheckpoints or for a [TxProcessor], which decide for themselves.
+	// [Manual] Checkpoints or for a [TxProcessor], which decide for themselves.
 	CheckpointInterval time.Duration
 
 	// MaxAttempts is how often a batch is given to a processor that returns errors.
@@ -145,6 +140,41 @@ type Config struct {
 	// either, New needs no database.
 	Source Source
 	Leases LeaseStore
+}
+
+// CheckpointMode says when records are done, and so what a checkpoint may pass.
+type CheckpointMode int
+
+const (
+	// Automatic makes the records of a batch done when the processor returns nil, and
+	// checkpoints them then, or at the end of the CheckpointInterval.
+	Automatic CheckpointMode = iota
+
+	// Manual leaves it to the processor when to checkpoint: nothing is checkpointed when
+	// it returns. The end of a shard passes everything when the hook ShardEnded returns
+	// nil; a processor without it has to checkpoint the last record. Manual is not for
+	// more than one lane, nor for a DeadLetterStream.
+	Manual
+
+	// Acks makes a record done when the processor calls [Checkpointer.Ack] for it, and
+	// not when it returns: it may do so in any order, and after it has returned.
+	// Checkpoints are made up to the first record that is not done. A shard is not read
+	// on while records of more than BatchBytes are not done.
+	Acks
+)
+
+// String returns the name of the mode.
+func (m CheckpointMode) String() string {
+	switch m {
+	case Automatic:
+		return "Automatic"
+	case Manual:
+		return "Manual"
+	case Acks:
+		return "Acks"
+	default:
+		return fmt.Sprintf("CheckpointMode(%d)", int(m))
+	}
 }
 
 const (
@@ -196,24 +226,26 @@ func (c *Config) withDefaults(db *braid.DB, transactional bool) (Config, error) 
 		return invalid("Linger", cfg.Linger, "must not be negative")
 	case cfg.Lanes < 1 || cfg.Lanes > 1024:
 		return invalid("Lanes", cfg.Lanes, "must be 1 to 1,024, or 0 for 1")
-	case cfg.Acks && cfg.ManualCheckpoints:
-		return invalid("Acks", true, "must not be set together with ManualCheckpoints")
-	case transactional && (cfg.Lanes > 1 || cfg.Acks || cfg.ManualCheckpoints):
-		return invalid("Lanes, Acks, ManualCheckpoints", "set", "must not be set for a TxProcessor, whose checkpoints are part of its transactions")
+	case cfg.Checkpoints < Automatic || cfg.Checkpoints > Acks:
+		return invalid("Checkpoints", cfg.Checkpoints, "must be Automatic, Manual or Acks")
+	case transactional && cfg.Lanes > 1:
+		return invalid("Lanes", cfg.Lanes, "must be 1 for a TxProcessor, whose checkpoints are part of its transactions")
+	case transactional && cfg.Checkpoints != Automatic:
+		return invalid("Checkpoints", cfg.Checkpoints, "must be Automatic for a TxProcessor, whose checkpoints are part of its transactions")
 	case cfg.CheckpointInterval < 0:
 		return invalid("CheckpointInterval", cfg.CheckpointInterval, "must not be negative")
-	case cfg.CheckpointInterval > 0 && cfg.ManualCheckpoints:
-		return invalid("CheckpointInterval", cfg.CheckpointInterval, "must not be set with ManualCheckpoints, which are the processor's to make")
+	case cfg.CheckpointInterval > 0 && cfg.Checkpoints == Manual:
+		return invalid("CheckpointInterval", cfg.CheckpointInterval, "must not be set with Manual Checkpoints, which are the processor's to make")
 	case cfg.CheckpointInterval > 0 && transactional:
 		return invalid("CheckpointInterval", cfg.CheckpointInterval, "must not be set for a TxProcessor, whose checkpoints are part of its transactions")
-	case cfg.Lanes > 1 && cfg.ManualCheckpoints:
-		return invalid("ManualCheckpoints", true, "must not be set with more than one lane; use Acks")
+	case cfg.Lanes > 1 && cfg.Checkpoints == Manual:
+		return invalid("Checkpoints", cfg.Checkpoints, "must not be Manual with more than one lane; use Acks")
 	case cfg.RetryPause < 0 || cfg.MaxRetryPause < cfg.RetryPause:
 		return invalid("RetryPause", cfg.RetryPause, "must be positive and not above MaxRetryPause")
 	case cfg.DeadLetterStream != "" && nameRule(cfg.DeadLetterStream) != "":
 		return invalid("DeadLetterStream", fmt.Sprintf("%.140q", cfg.DeadLetterStream), nameRule(cfg.DeadLetterStream))
-	case cfg.DeadLetterStream != "" && cfg.ManualCheckpoints:
-		return invalid("DeadLetterStream", cfg.DeadLetterStream, "must not be set with ManualCheckpoints: a dead letter is put in one commit with the checkpoint")
+	case cfg.DeadLetterStream != "" && cfg.Checkpoints == Manual:
+		return invalid("DeadLetterStream", cfg.DeadLetterStream, "must not be set with Manual Checkpoints: a dead letter is put in one commit with the checkpoint")
 	case cfg.DeadLetterStream != "" && cfg.SkipFailed:
 		return invalid("SkipFailed", true, "must not be set together with DeadLetterStream")
 	case cfg.DeadLetterStream != "" && slices.Contains(cfg.Streams, cfg.DeadLetterStream):
@@ -230,7 +262,7 @@ func (c *Config) withDefaults(db *braid.DB, transactional bool) (Config, error) 
 		return invalid("Leases", "set", "must not be set for a TxProcessor or a DeadLetterStream: their checkpoints are in the same commit as what they write")
 	}
 	for i, stream := range cfg.Streams {
-		field, value := "Streams["+itoa(i)+"]", fmt.Sprintf("%.140q", stream)
+		field, value := "Streams["+strconv.Itoa(i)+"]", fmt.Sprintf("%.140q", stream)
 		switch {
 		case cfg.Source == nil && nameRule(stream) != "":
 			return invalid(field, value, nameRule(stream))
@@ -262,5 +294,3 @@ func orDefault[T comparable](field *T, value T) {
 		*field = value
 	}
 }
-
-func itoa(n int) string { return strconv.Itoa(n) }

@@ -63,7 +63,7 @@ func TestACheckpointOfANewerCopyStopsTheShard(t *testing.T) {
 	older, err := braid.Open(backup, nil)
 	require.NoError(t, err)
 	run(older, func(app *consumer.App) {
-		failed := func(s consumer.Status) bool { return len(s.Shards) > 0 && s.Shards[0].State == "failed" }
+		failed := func(s consumer.Status) bool { return len(s.Shards) > 0 && s.Shards[0].State == consumer.StateFailed }
 		require.NoError(t, app.WaitFor(ctx, failed))
 		status, err := app.Status(ctx)
 		require.NoError(t, err)

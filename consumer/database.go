@@ -15,8 +15,8 @@ import (
 // dbSource is the [Source] of a database's streams.
 type dbSource struct{ db *braid.DB }
 
-func (s dbSource) Stream(_ context.Context, name string) (Stream, error) {
-	info, _, err := s.look(name)
+func (s dbSource) Stream(_ context.Context, name string) (StreamInfo, error) {
+	info, _, err := s.describe(name)
 	return info, err
 }
 
@@ -26,14 +26,14 @@ type dbTopology struct {
 	shards []*braid.Shard
 }
 
-// look returns a stream as a source tells of it, and its topology.
-func (s dbSource) look(name string) (Stream, dbTopology, error) {
+// describe returns a stream as a source tells of it, and its topology.
+func (s dbSource) describe(name string) (StreamInfo, dbTopology, error) {
 	stream, err := s.db.Stream(name)
 	if err != nil {
-		return Stream{}, dbTopology{}, err
+		return StreamInfo{}, dbTopology{}, err
 	}
 	t := topologyOf(stream)
-	info := Stream{Incarnation: incarnationOf(stream), Shards: make([]Shard, len(t.shards))}
+	info := StreamInfo{Incarnation: incarnationOf(stream), Shards: make([]ShardInfo, len(t.shards))}
 	for i, sh := range t.shards {
 		info.Shards[i] = shardOf(sh)
 	}
@@ -41,7 +41,7 @@ func (s dbSource) look(name string) (Stream, dbTopology, error) {
 }
 
 // topologyOf returns a topology whose id is no newer than its shards: so a change that
-// comes in between is seen by the next look.
+// comes in between is seen by the next pass.
 func topologyOf(stream *braid.Stream) dbTopology {
 	id := companion.StreamOf(stream).Topology()
 	return dbTopology{id, stream.Shards()}
@@ -50,9 +50,9 @@ func topologyOf(stream *braid.Stream) dbTopology {
 func incarnationOf(stream *braid.Stream) uint64 { return uint64(stream.CreatedAt().UnixNano()) }
 
 // shardOf describes a shard without a look at its records.
-func shardOf(sh *braid.Shard) Shard {
+func shardOf(sh *braid.Shard) ShardInfo {
 	inner := companion.ShardOf(sh)
-	return Shard{
+	return ShardInfo{
 		ID:           sh.ID(),
 		Parents:      sh.Parents(),
 		HashKeyRange: sh.HashKeyRange(),
@@ -136,7 +136,7 @@ func (s dbSource) shard(stream string, shard braid.ShardID) (*braid.Shard, error
 	return st.Shard(shard)
 }
 
-// dbLeases is the [LeaseStore] of an application in a database. Its rows lie
+// dbLeases is the [BatchLeaseStore] of an application in a database. Its rows lie
 // beside the application's keys and are written by transactions: so a checkpoint
 // can be part of one.
 type dbLeases struct {

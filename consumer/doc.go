@@ -38,12 +38,43 @@
 // is still the one under which its worker took the lease: check and write are one
 // step. So a worker that was given up can do no harm, whenever it wakes.
 //
+// # States
+//
+// A shard, by its [ShardState]:
+//
+//	waiting ──▶ unowned ──▶ running ◀──▶ retrying ──▶ failed
+//	             ▲ ▲ ▲       │   │           │           │
+//	      paused ┘ │ │       │   └──▶ done   │           │
+//	               │ │       ▼               │           │
+//	               │ └── handing over ◀──────┘           │
+//	               └─────────────────────────────────────┘
+//
+// It is waiting until its parents are done. A worker takes it from unowned, always under a
+// new epoch. What fails is tried again until it works or MaxAttempts are used up. A lease
+// is handed over when another worker is to have it, when its worker stops, or when the
+// shard is paused; [App.Resume] gives back that of a shard that has failed. From each state
+// with an owner, a lease that is lost leads to unowned: to another owner, by [App.Seek], or
+// because it has expired.
+//
+// A worker:
+//
+//	made ──▶ running ──▶ leaving ───────────────▶ left
+//	                        │                      ▲
+//	                        └─────▶ abandoning ────┘
+//
+// It runs from [Worker.Run] on. It leaves when the context of Run ends, by [Worker.Stop],
+// or when the database fails: it gets no more leases, and gives back those that it has
+// when their processors have finished their current batch. When HandOverTimeout or the
+// context of Stop has ended, it abandons them: their contexts end, and those that do not
+// return are not called again, and are named by a [StopError].
+//
 // # Checkpoints
 //
 // When a processor returns nil, its batch is checkpointed; at most once in a
-// [Config].CheckpointInterval, if that is set. With [Config].Acks a record
-// is done when the processor says so, in any order; with [Config].ManualCheckpoints
-// the processor decides by [Checkpointer.Checkpoint] and [Checkpointer.CheckpointAt].
+// [Config].CheckpointInterval, if that is set. [Config].Checkpoints changes
+// that: with [Acks] a record is done when the processor says so, in any order; with
+// [Manual] the processor decides by [Checkpointer.Checkpoint] and
+// [Checkpointer.CheckpointAt].
 // [Checkpointer.Prepare] is for work in two steps.
 //
 // # Errors
@@ -57,7 +88,7 @@
 //
 // Records that cannot be read, a [braid.CorruptError], are not passed over either: the
 // shard tries again, with growing pauses, as the disk may recover. Status shows it as
-// "retrying" with the error as its Err. [App.Seek] to FirstAvailable of the error skips
+// [StateRetrying] with the error as its Err. [App.Seek] to FirstAvailable of the error skips
 // what is lost.
 //
 // A shard that is stopped does not stop its worker. It is logged, [App.Status] says so,

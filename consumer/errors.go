@@ -3,8 +3,9 @@ package consumer
 import (
 	"errors"
 	"fmt"
-	"slices"
 	"strings"
+
+	"github.com/braidstream/braid"
 )
 
 // ErrAppNotFound reports an application of which nothing is stored: no worker of that
@@ -66,25 +67,76 @@ func (e *StoppedShardsError) Unwrap() []error {
 	return errs
 }
 
-// outcome is what Run of a worker that has left returns: why it could not go on, whom
-// it has left behind, and which of its shards are stopped.
-func (g *group) outcome(w *Worker, failure error, stuck []LeaseKey) error {
-	var all []error
-	if failure != nil {
-		all = append(all, failure)
-	}
-	if len(stuck) > 0 {
-		all = append(all, &StopError{stuck})
-	}
-	g.mu.Lock()
-	stopped := slices.Clone(w.stopped)
-	g.mu.Unlock()
-	if len(stopped) > 0 {
-		slices.SortFunc(stopped, func(a, b ShardError) int { return compareKeys(a.LeaseKey, b.LeaseKey) })
-		all = append(all, &StoppedShardsError{stopped})
-	}
-	if len(all) == 1 {
-		return all[0]
-	}
-	return errors.Join(all...) // nil for none
+// RecordError is an error of a processor that says at which record it happened:
+// those before it were processed. Return it to have them counted as done.
+type RecordError struct {
+	Record Record
+	Err    error
+}
+
+// Error names the record and the error.
+func (e *RecordError) Error() string {
+	return fmt.Sprintf("record %s of %s: %v", e.Record.SequenceNumber, e.Record.ShardID, e.Err)
+}
+
+// Unwrap returns Err.
+func (e *RecordError) Unwrap() error { return e.Err }
+
+// PanicError is what a processor or a hook panicked with.
+type PanicError struct {
+	Value any
+	Stack []byte // of the goroutine, where it panicked
+}
+
+// Error gives the value and the stack.
+func (e *PanicError) Error() string { return fmt.Sprintf("panic: %v\n%s", e.Value, e.Stack) }
+
+// StopError reports shards whose processor had not returned when the time for it
+// was over. Their contexts have ended, and nothing that they do counts any more.
+type StopError struct{ Shards []LeaseKey }
+
+// Error names the shards.
+func (e *StopError) Error() string {
+	return fmt.Sprintf("consumer: the processors of %q did not return in time", e.Shards)
+}
+
+// errDrained ends what was under way for a lease that is to be handed over; the others
+// say why that is.
+var (
+	errDrained = errors.New("the lease is to be handed over")
+	errLeaving = fmt.Errorf("%w: the worker stops", errDrained)
+	errAskedBy = fmt.Errorf("%w: another worker asks for it", errDrained)
+	errPaused  = fmt.Errorf("%w: the shard is paused", errDrained)
+	errParents = fmt.Errorf("%w: the shard waits for its parents", errDrained)
+	errResumed = fmt.Errorf("%w: the shard is tried again", errDrained)
+)
+
+var errGoexit = errors.New("the processor has ended its goroutine, by runtime.Goexit")
+
+// goneError is an error of the source that says so; a processor may have others that
+// look like it.
+type goneError struct{ error }
+
+func (e *goneError) Unwrap() error { return e.error }
+
+// fatalError is an error of the source or the store after which nothing works any
+// more; and commitError one of a transaction whose processor had none. A processor may
+// have others that look like them.
+type (
+	fatalError  struct{ error }
+	commitError struct{ error }
+)
+
+func (e *fatalError) Unwrap() error { return e.error }
+
+func (e *commitError) Unwrap() error { return e.error }
+
+// isGone reports whether there is no such stream or shard any more.
+func isGone(err error) bool {
+	return errors.Is(err, braid.ErrStreamNotFound) || errors.Is(err, braid.ErrShardNotFound)
+}
+
+// isFatal reports whether nothing will work any more.
+func isFatal(err error) bool {
+	return errors.Is(err, braid.ErrClosed) || errors.Is(err, braid.ErrFailed) || errors.Is(err, braid.ErrReadOnly)
 }

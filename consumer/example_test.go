@@ -75,7 +75,7 @@ func ExampleNewTx() {
 
 	// The count, the invoice and the checkpoint are one commit. However this program
 	// ends, each order was counted and invoiced once, or will be.
-	count := func(ctx context.Context, tx *braid.Tx, batch *consumer.Batch) error {
+	count := func(ctx context.Context, tx *braid.Tx, batch *consumer.TxBatch) error {
 		for _, record := range batch.Records {
 			key := []byte("orders/" + record.PartitionKey)
 			value, err := tx.Get(key)

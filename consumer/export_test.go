@@ -27,10 +27,10 @@ var DecodeLease = decodeLease
 // Before reports whether c lies before other.
 func (c Checkpoint) Before(other Checkpoint) bool { return c.before(other) }
 
-// Steps returns how many rows and shards the looks of an application's group have visited.
+// Steps returns how many rows and shards the passes of an application's group have visited.
 func Steps(db *braid.DB, app string) int64 { return groupOf(db, &Config{App: app}).steps.Load() }
 
-// CheckView compares what the group of an application keeps from look to look with a
+// CheckView compares what the group of an application keeps from pass to pass with a
 // survey that is made anew. Nothing may run meanwhile.
 func CheckView(ctx context.Context, db *braid.DB, app string) error {
 	g := groupOf(db, &Config{App: app})
@@ -38,7 +38,7 @@ func CheckView(ctx context.Context, db *braid.DB, app string) error {
 		return nil
 	}
 	if known, err := g.refresh(ctx, g.view); err != nil || !known {
-		g.view = nil // the look that follows makes it anew
+		g.view = nil // the pass that follows makes it anew
 		return err
 	}
 	names := slices.Collect(maps.Keys(g.view.streams))

@@ -66,7 +66,7 @@ func TestZombiesCommitNothing(t *testing.T) {
 			f.put("a")
 			hanging := make(chan struct{}, 1)
 			release := make(chan struct{})
-			w := f.txWorker(zombieCfg, func(_ context.Context, tx *braid.Tx, batch *consumer.Batch) error {
+			w := f.txWorker(zombieCfg, func(_ context.Context, tx *braid.Tx, batch *consumer.TxBatch) error {
 				if err := tx.Set(fmt.Appendf(nil, "effect/%d", batch.Lease().Epoch), []byte("x")); err != nil {
 					return err
 				}
@@ -106,7 +106,7 @@ func TestWrongCheckpointsAreRefused(t *testing.T) {
 	bubble(t, 2, func(f *fixture) {
 		var mu sync.Mutex
 		batches := make(map[braid.ShardID]*consumer.Batch)
-		stop := f.start(f.worker(consumer.Config{ManualCheckpoints: true}, consumer.ProcessorFunc(func(_ context.Context, batch *consumer.Batch) error {
+		stop := f.start(f.worker(consumer.Config{Checkpoints: consumer.Manual}, consumer.ProcessorFunc(func(_ context.Context, batch *consumer.Batch) error {
 			mu.Lock()
 			defer mu.Unlock()
 			batches[batch.Lease().Shard] = batch
@@ -272,7 +272,7 @@ func TestManyWorkersShareManyShards(t *testing.T) {
 			require.Len(f, status.Workers, len(stops))
 			count := make(map[string]int)
 			for _, shard := range status.Shards {
-				require.Equal(f, "running", shard.State)
+				require.Equal(f, consumer.StateRunning, shard.State)
 				count[shard.Owner]++
 			}
 			return count

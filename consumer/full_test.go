@@ -33,7 +33,7 @@ func TestSpaceThatReturnsWakesAWorker(t *testing.T) {
 			}))
 		},
 		"transaction": func(db *braid.DB, cfg *consumer.Config, _ *braid.Stream, fn func(int) error) (*consumer.Worker, error) {
-			return consumer.NewTx(db, cfg, consumer.TxProcessorFunc(func(_ context.Context, tx *braid.Tx, b *consumer.Batch) error {
+			return consumer.NewTx(db, cfg, consumer.TxProcessorFunc(func(_ context.Context, tx *braid.Tx, b *consumer.TxBatch) error {
 				if err := tx.PutRecord("out", "k", nil); err != nil {
 					return err
 				}

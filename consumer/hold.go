@@ -18,7 +18,7 @@ type hold struct {
 	worker *Worker
 	group  *group
 	key    LeaseKey
-	shard  Shard
+	shard  ShardInfo
 	epoch  uint64
 
 	incarnation uint64 // of the stream
@@ -29,7 +29,6 @@ type hold struct {
 	lose    context.CancelCauseFunc
 	reading context.Context // ends with ctx, and when no more is to be read, with the cause
 	drain   context.CancelCauseFunc
-	ended   chan struct{} // closed when run has returned
 
 	turn    chan struct{} // holds a token while somebody writes the lease
 	tracker *tracker      // of records that are not done in order; nil if they are
@@ -43,18 +42,17 @@ type hold struct {
 	processed Checkpoint // everything up to here is done
 	attempt   int        // of what is tried again; 0 if all is well
 	err       error      // of the last attempt, or what stopped the shard
-	failed    bool       // the shard was stopped
-	silent    bool       // the processor is not to be called any more
-	calls     []*Call    // that have not returned, the oldest first
-	waits     string     // what its goroutine waits for, if for no call
-	storing   int        // checkpoints that are being stored
+	failure   error      // what stopped the shard, nil if nothing has
+	state     holdState
+	calls     []*Call   // that have not returned, the oldest first
+	waits     ShardWait // what its goroutine waits for, if for no call
+	storing   int       // checkpoints that are being stored
 
 	// What follows belongs to the group's goroutine.
-	ending   bool      // it was told to end
 	deadline time.Time // by which it has to have ended; zero if it has not to
 }
 
-func newHold(w *Worker, lease Lease, shard Shard, expired []*braid.TrimmedError) *hold {
+func newHold(w *Worker, lease Lease, shard ShardInfo, expired []*braid.TrimmedError) *hold {
 	h := &hold{
 		expired: expired,
 		worker:  w,
@@ -65,17 +63,16 @@ func newHold(w *Worker, lease Lease, shard Shard, expired []*braid.TrimmedError)
 
 		incarnation: lease.Incarnation,
 		log:         w.cfg.Logger.With("app", w.cfg.App, "worker", w.cfg.WorkerID, "stream", lease.Stream, "shard", lease.Shard, "epoch", lease.Epoch),
-		ended:       make(chan struct{}),
 		turn:        make(chan struct{}, 1),
 		lease:       lease,
 		written:     time.Now(),
 		delivered:   lease.Checkpoint,
 		processed:   lease.Checkpoint,
-		waits:       waitSource,
+		waits:       WaitSource,
 	}
 	h.ctx, h.lose = context.WithCancelCause(context.Background())
 	h.reading, h.drain = context.WithCancelCause(h.ctx)
-	if w.cfg.Lanes > 1 || w.cfg.Acks {
+	if w.cfg.Lanes > 1 || w.cfg.Checkpoints == Acks {
 		h.tracker = newTracker(w.budget, w.cfg.Lanes, lease.Checkpoint)
 	}
 	return h
@@ -88,8 +85,8 @@ func (h *hold) current() Lease {
 	return h.lease
 }
 
-// lost tells that another owner, or nobody, has the lease.
-func (h *hold) lost() error {
+// noteLost ends the hold, after another write has shown that another owner, or nobody, has the lease.
+func (h *hold) noteLost() error {
 	h.lose(ErrLeaseLost)
 	return ErrLeaseLost
 }
@@ -127,7 +124,7 @@ func (h *hold) write(ctx context.Context, change func(*Lease)) error {
 			return err
 		}
 		if !h.isOwn(lease, found) {
-			return h.lost()
+			return h.noteLost()
 		}
 	}
 }
@@ -160,9 +157,9 @@ func (h *hold) noteWritten(lease Lease, began time.Time) {
 	h.group.progress.Raise()
 }
 
-// update changes the stored lease in a transaction, together with what else is
+// updateTx changes the stored lease in a transaction, together with what else is
 // written there: it commits only if the hold still has it.
-func (h *hold) update(ctx context.Context, fn func(tx *braid.Tx, lease *Lease) error) error {
+func (h *hold) updateTx(ctx context.Context, fn func(tx *braid.Tx, lease *Lease) error) error {
 	if err := h.takeTurn(ctx); err != nil {
 		return err
 	}
@@ -178,7 +175,7 @@ func (h *hold) update(ctx context.Context, fn func(tx *braid.Tx, lease *Lease) e
 			return err
 		}
 		if !h.isOwn(lease, found) {
-			return h.lost()
+			return h.noteLost()
 		}
 		if err := fn(tx, &lease); err != nil {
 			return err
@@ -223,12 +220,12 @@ func (h *hold) checkpoint(ctx context.Context, to Checkpoint) error {
 	return err
 }
 
-// insist is checkpoint that tries again for as long as the hold has the lease.
-func (h *hold) insist(to Checkpoint) error {
+// checkpointWithRetry is checkpoint that tries again for as long as the hold has the lease.
+func (h *hold) checkpointWithRetry(to Checkpoint) error {
 	for attempt := 1; ; attempt++ {
 		err := h.checkpoint(h.ctx, to)
 		if err == nil {
-			h.recover()
+			h.noteRecovered()
 			return nil
 		}
 		if cause := context.Cause(h.ctx); cause != nil {
@@ -238,23 +235,23 @@ func (h *hold) insist(to Checkpoint) error {
 			return &fatalError{err}
 		}
 		h.log.Warn("the checkpoint could not be stored; it is tried again", "error", err)
-		h.retrying(attempt, err)
+		h.noteRetry(attempt, err)
 		if err := h.worker.cfg.pause(h.ctx, attempt, err); err != nil {
 			return err
 		}
 	}
 }
 
-// retrying notes, for Status, that something is tried again.
-func (h *hold) retrying(attempt int, err error) {
+// noteRetry notes, for Status, that something is tried again.
+func (h *hold) noteRetry(attempt int, err error) {
 	h.mu.Lock()
 	h.attempt, h.err = attempt, err
 	h.mu.Unlock()
 	h.group.progress.Raise()
 }
 
-// recover notes that nothing is tried again any more.
-func (h *hold) recover() {
+// noteRecovered notes that nothing is tried again any more.
+func (h *hold) noteRecovered() {
 	h.mu.Lock()
 	was := h.err
 	h.attempt, h.err = 0, nil
@@ -285,7 +282,7 @@ func (h *hold) renew(duration time.Duration) {
 		stop()
 		cancel()
 		if err == nil && h.current().NextOwner != "" {
-			h.group.kick() // somebody asks for it
+			h.group.requestReconcile() // somebody asks for it
 		}
 	}
 }

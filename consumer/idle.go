@@ -24,9 +24,9 @@ const (
 	isPaused                           // by App.Pause
 )
 
-// logIdle logs what has begun and ended since the last look. It visits what the look
+// logIdle logs what has begun and ended since the last pass. It visits what the pass
 // does: shards that have changed, and, if all is true, streams. Of shards, only the first
-// look logs that they are paused: what happens to them later, their holds log.
+// pass logs that they are paused: what happens to them later, their holds log.
 func (g *group) logIdle(s *survey, all bool) {
 	first := g.idle == nil
 	if first {

@@ -17,6 +17,7 @@ type (
 	plainMetrics     Metrics
 	plainPage        Page
 	plainBatch       Batch
+	plainTxBatch     TxBatch
 )
 
 type jsonStatus struct {
@@ -116,6 +117,14 @@ func (b Batch) MarshalJSON() ([]byte, error) {
 		*plainBatch
 		BehindLatest jsontext.Duration
 	}{(*plainBatch)(&b), jsontext.Duration(b.BehindLatest)})
+}
+
+// MarshalJSON implements json.Marshaler.
+func (b TxBatch) MarshalJSON() ([]byte, error) {
+	return json.Marshal(struct {
+		*plainTxBatch
+		BehindLatest jsontext.Duration
+	}{(*plainTxBatch)(&b), jsontext.Duration(b.BehindLatest)})
 }
 
 // MarshalText returns what Error does: the record's place, and nothing of its content.

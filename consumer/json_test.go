@@ -67,14 +67,19 @@ var jsonOf = map[string]struct {
 		text:   `{"Records":null,"Attempt":1,"BehindRecords":0,"BehindBytes":0,"BehindLatest":"1s"}`,
 		oneWay: true,
 	},
+	"TxBatch": {
+		value:  consumer.TxBatch{Attempt: 1, BehindLatest: time.Second},
+		text:   `{"Records":null,"Attempt":1,"BehindRecords":0,"BehindBytes":0,"BehindLatest":"1s"}`,
+		oneWay: true,
+	},
 	"DeadLetter": {
 		value: consumer.DeadLetter{App: "billing", Stream: "orders", ShardID: "shardId-000000000000", SequenceNumber: jsonNumber, PartitionKey: "k", ArrivalTime: jsonTime, Data: []byte("secret"), Error: "no", Attempts: 1},
 		text: `{"app":"billing","stream":"orders","shardId":"shardId-000000000000","sequenceNumber":"` + jsonNumberText + `","partitionKey":"k",` +
 			`"arrivalTime":"2026-01-02T03:04:05Z","data":"c2VjcmV0","error":"no","attempts":1}`,
 	},
-	"Stream": {value: consumer.Stream{Incarnation: 7}, text: `{"Incarnation":7,"Shards":null}`},
-	"Shard": {
-		value: consumer.Shard{ID: "shardId-000000000000", Start: braid.AfterSequence(jsonNumber)},
+	"StreamInfo": {value: consumer.StreamInfo{Incarnation: 7}, text: `{"Incarnation":7,"Shards":null}`},
+	"ShardInfo": {
+		value: consumer.ShardInfo{ID: "shardId-000000000000", Start: braid.AfterSequence(jsonNumber)},
 		text:  `{"ID":"shardId-000000000000","Parents":null,"HashKeyRange":{"Start":"0","End":"0"},"Closed":false,"Start":"AFTER_SEQUENCE_NUMBER ` + jsonNumberText + `"}`,
 	},
 	"Page": {
@@ -103,7 +108,7 @@ var (
 	jsonCall        = consumer.Call{Method: "ProcessRecords", Since: jsonTime, Attempt: 2, Records: 1, First: jsonNumber, Last: jsonNumber}
 	jsonShardError  = consumer.ShardError{LeaseKey: jsonKey, Err: jsonRecordError}
 	jsonShard       = consumer.ShardStatus{
-		LeaseKey: jsonKey, State: "failed", Wait: "processor", Call: &jsonCall, Owner: "w", Epoch: 3, Checkpoint: jsonCheckpoint, WaitingFor: []braid.ShardID{"shardId-000000000000"},
+		LeaseKey: jsonKey, State: consumer.StateFailed, Wait: consumer.WaitProcessor, Call: &jsonCall, Owner: "w", Epoch: 3, Checkpoint: jsonCheckpoint, WaitingFor: []braid.ShardID{"shardId-000000000000"},
 		Attempt: 2, Err: jsonRecordError, BehindRecords: 2, BehindLatest: 90 * time.Second,
 	}
 )

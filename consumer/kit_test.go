@@ -21,7 +21,9 @@ func TestDatabaseLeasesKeepThePromisesOfAStore(t *testing.T) {
 			_, err := consumer.NewDBLeases(db, other).CompareAndSet(t.Context(), consumer.Lease{LeaseKey: consumer.LeaseKey{Stream: "a", Shard: "b"}})
 			require.NoError(t, err)
 		}
-		return consumer.NewDBLeases(db, "billing")
+		leases := consumer.NewDBLeases(db, "billing")
+		require.Implements(t, (*consumer.BatchLeaseStore)(nil), leases, "so that no subtest is skipped")
+		return leases
 	})
 }
 

@@ -3,6 +3,7 @@ package consumer
 import (
 	"context"
 	"errors"
+	"strconv"
 	"time"
 
 	"github.com/braidstream/braid"
@@ -75,7 +76,7 @@ func (c Checkpoint) String() string {
 	case c.SequenceNumber.IsZero():
 		return c.Start.String()
 	case c.Partial || c.SubSequenceNumber > 0:
-		return c.SequenceNumber.String() + "/" + itoa(c.SubSequenceNumber)
+		return c.SequenceNumber.String() + "/" + strconv.Itoa(c.SubSequenceNumber)
 	default:
 		return c.SequenceNumber.String()
 	}
@@ -107,7 +108,7 @@ func (k LeaseKey) String() string {
 type Lease struct {
 	LeaseKey
 
-	// Incarnation is that of the stream, as [Stream] has it. A lease with another
+	// Incarnation is that of the stream, as [StreamInfo] has it. A lease with another
 	// one belongs to a stream of that name which was deleted.
 	Incarnation uint64
 
@@ -164,8 +165,16 @@ type LeaseStore interface {
 	LeaseDuration() time.Duration
 }
 
-// batchStore is a LeaseStore that can store several leases in one step: all or
-// none.
-type batchStore interface {
+// A BatchLeaseStore is a [LeaseStore] that can also store several leases in one atomic
+// step. That of the database is one. A store need not be: then [App.Seek] moves several
+// shards one after the other, and each lease that a worker takes is a write of its own.
+// Package leasetest tests both kinds.
+type BatchLeaseStore interface {
+	LeaseStore
+
+	// CompareAndSetAll does for all leases what CompareAndSet does for one, in one
+	// atomic step: it stores all, or, if one of them must not be stored, none, and
+	// stored is false. No two leases have the same key; there are up to 1,000 when
+	// leases are taken, and as many as shards are sought in a Seek.
 	CompareAndSetAll(ctx context.Context, leases []Lease) (stored bool, err error)
 }

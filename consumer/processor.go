@@ -2,8 +2,6 @@ package consumer
 
 import (
 	"context"
-	"errors"
-	"fmt"
 
 	"github.com/braidstream/braid"
 )
@@ -55,33 +53,37 @@ func (f ProcessorFunc) ProcessRecords(ctx context.Context, batch *Batch) error {
 // be called again when the transaction met another one, so it must have no effects
 // but those of tx.
 type TxProcessor interface {
-	ProcessRecords(ctx context.Context, tx *braid.Tx, batch *Batch) error
+	ProcessRecords(ctx context.Context, tx *braid.Tx, batch *TxBatch) error
 }
 
 // TxProcessorFunc is a [TxProcessor] that is a function.
-type TxProcessorFunc func(ctx context.Context, tx *braid.Tx, batch *Batch) error
+type TxProcessorFunc func(ctx context.Context, tx *braid.Tx, batch *TxBatch) error
 
 // ProcessRecords calls f.
-func (f TxProcessorFunc) ProcessRecords(ctx context.Context, tx *braid.Tx, batch *Batch) error {
+func (f TxProcessorFunc) ProcessRecords(ctx context.Context, tx *braid.Tx, batch *TxBatch) error {
 	return f(ctx, tx, batch)
 }
 
 // PerLease is a [Processor] that has one of its own for every lease that the
-// worker gets: make is called each time, so that it begins afresh. What it returns
+// worker gets: newProcessor is called each time, so that it begins afresh. What it returns
 // may have hooks.
-func PerLease(make func(Lease) Processor) Processor { return perLease{make: make} }
+func PerLease(newProcessor func(Lease) Processor) Processor {
+	return perLease{newProcessor: newProcessor}
+}
 
 // PerLeaseTx is [PerLease] for a [TxProcessor].
-func PerLeaseTx(make func(Lease) TxProcessor) TxProcessor { return perLeaseTx{make: make} }
+func PerLeaseTx(newProcessor func(Lease) TxProcessor) TxProcessor {
+	return perLeaseTx{newProcessor: newProcessor}
+}
 
 type perLease struct {
 	ProcessorFunc
-	make func(Lease) Processor
+	newProcessor func(Lease) Processor
 }
 
 type perLeaseTx struct {
 	TxProcessorFunc
-	make func(Lease) TxProcessor
+	newProcessor func(Lease) TxProcessor
 }
 
 // An Initializer is a processor with a hook that is called before the first batch
@@ -142,47 +144,3 @@ type Record struct {
 func (r *Record) checkpoint() Checkpoint {
 	return Checkpoint{SequenceNumber: r.SequenceNumber, SubSequenceNumber: r.SubSequenceNumber, Partial: r.Partial}
 }
-
-// RecordError is an error of a processor that says at which record it happened:
-// those before it were processed. Return it to have them counted as done.
-type RecordError struct {
-	Record Record
-	Err    error
-}
-
-// Error names the record and the error.
-func (e *RecordError) Error() string {
-	return fmt.Sprintf("record %s of %s: %v", e.Record.SequenceNumber, e.Record.ShardID, e.Err)
-}
-
-// Unwrap returns Err.
-func (e *RecordError) Unwrap() error { return e.Err }
-
-// PanicError is what a processor or a hook panicked with.
-type PanicError struct {
-	Value any
-	Stack []byte // of the goroutine, where it panicked
-}
-
-// Error gives the value and the stack.
-func (e *PanicError) Error() string { return fmt.Sprintf("panic: %v\n%s", e.Value, e.Stack) }
-
-// StopError reports shards whose processor had not returned when the time for it
-// was over. Their contexts have ended, and nothing that they do counts any more.
-type StopError struct{ Shards []LeaseKey }
-
-// Error names the shards.
-func (e *StopError) Error() string {
-	return fmt.Sprintf("consumer: the processors of %q did not return in time", e.Shards)
-}
-
-// errDrained ends what was under way for a lease that is to be handed over; the others
-// say why that is.
-var (
-	errDrained = errors.New("the lease is to be handed over")
-	errLeaving = fmt.Errorf("%w: the worker stops", errDrained)
-	errAskedBy = fmt.Errorf("%w: another worker asks for it", errDrained)
-	errPaused  = fmt.Errorf("%w: the shard is paused", errDrained)
-	errParents = fmt.Errorf("%w: the shard waits for its parents", errDrained)
-	errResumed = fmt.Errorf("%w: the shard is tried again", errDrained)
-)

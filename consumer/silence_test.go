@@ -70,7 +70,7 @@ func TestRunSaysWhichShardsWereStopped(t *testing.T) {
 		}))
 		stop := f.start(w)
 		time.Sleep(time.Minute)
-		require.Equal(f, "running", f.status(good).State)
+		require.Equal(f, consumer.StateRunning, f.status(good).State)
 		mended = true
 		require.NoError(f, w.App().Resume(f.Context(), consumer.LeaseKey{Stream: "orders", Shard: shard1}))
 		synctest.Wait()
@@ -259,7 +259,7 @@ func TestPauseIsSaid(t *testing.T) {
 		require.False(f, status.Shards[0].Paused)
 		require.True(f, status.Shards[1].Paused)
 		for _, shard := range status.Shards {
-			require.Equal(f, "paused", shard.State)
+			require.Equal(f, consumer.StatePaused, shard.State)
 		}
 		for _, key := range []consumer.LeaseKey{{}, {Stream: "orders"}, one} {
 			require.NoError(f, app.Resume(f.Context(), key))
@@ -268,7 +268,7 @@ func TestPauseIsSaid(t *testing.T) {
 		status, err = app.Status(f.Context())
 		require.NoError(f, err)
 		require.Empty(f, status.PausedStreams)
-		require.Equal(f, "running", status.Shards[1].State)
+		require.Equal(f, consumer.StateRunning, status.Shards[1].State)
 		require.Empty(f, log.take(), "that it goes on is no warning")
 		require.NoError(f, stop())
 	})

@@ -15,7 +15,7 @@ import (
 // from it, or name a record. Resolve gets any.
 type Source interface {
 	// Stream returns the shards of a stream. Errors: braid.ErrStreamNotFound.
-	Stream(ctx context.Context, name string) (Stream, error)
+	Stream(ctx context.Context, name string) (StreamInfo, error)
 
 	// Changed returns a channel that is closed at the next change of what streams
 	// and shards there are; nil if the source cannot tell, and has to be asked.
@@ -39,17 +39,17 @@ type Source interface {
 	Read(ctx context.Context, stream string, shard braid.ShardID, from braid.Position, maxRecords, maxBytes int) (Page, error)
 }
 
-// Stream is what a [Source] knows of a stream.
-type Stream struct {
+// StreamInfo is what a [Source] knows of a stream.
+type StreamInfo struct {
 	// Incarnation tells streams apart that have the same name at different times.
 	// It is never 0.
 	Incarnation uint64
 
-	Shards []Shard
+	Shards []ShardInfo
 }
 
-// Shard is what a [Source] knows of a shard.
-type Shard struct {
+// ShardInfo is what a [Source] knows of a shard.
+type ShardInfo struct {
 	ID           braid.ShardID
 	Parents      []braid.ShardID // also those that have expired
 	HashKeyRange braid.HashKeyRange

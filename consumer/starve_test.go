@@ -79,14 +79,14 @@ func TestStuckShardsDoNotStarveOthers(t *testing.T) {
 		{name: "huge batches", fault: hang, cfg: consumer.Config{BatchBytes: 10 << 20, MaxBytes: 10 << 20}},
 		{name: "batches of one record", fault: hang, cfg: consumer.Config{BatchRecords: 1}},
 		{name: "linger", fault: hang, cfg: consumer.Config{Linger: time.Second}},
-		{name: "manual checkpoints", fault: hang, cfg: consumer.Config{ManualCheckpoints: true}},
+		{name: "manual checkpoints", fault: hang, cfg: consumer.Config{Checkpoints: consumer.Manual}},
 		{name: "lanes", fault: hang, cfg: consumer.Config{Lanes: 4}},
 		{name: "lanes, tiny budget", fault: hang, cfg: consumer.Config{Lanes: 4, MaxBytes: 100, BatchBytes: 100}},
 		{name: "lanes that retry", fault: func(context.Context) error { return fails }, cfg: consumer.Config{Lanes: 4, MaxAttempts: -1}},
-		{name: "acks", fault: hang, cfg: consumer.Config{Acks: true}},
-		{name: "acks that never come", fault: func(context.Context) error { return nil }, cfg: consumer.Config{Acks: true}},
-		{name: "acks, tiny budget", fault: func(context.Context) error { return nil }, cfg: consumer.Config{Acks: true, MaxBytes: 100, BatchBytes: 100}},
-		{name: "acks of lanes", fault: hang, cfg: consumer.Config{Acks: true, Lanes: 4}},
+		{name: "acks", fault: hang, cfg: consumer.Config{Checkpoints: consumer.Acks}},
+		{name: "acks that never come", fault: func(context.Context) error { return nil }, cfg: consumer.Config{Checkpoints: consumer.Acks}},
+		{name: "acks, tiny budget", fault: func(context.Context) error { return nil }, cfg: consumer.Config{Checkpoints: consumer.Acks, MaxBytes: 100, BatchBytes: 100}},
+		{name: "acks of lanes", fault: hang, cfg: consumer.Config{Checkpoints: consumer.Acks, Lanes: 4}},
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			shards, size := row.shards, row.bytes
@@ -113,7 +113,7 @@ func TestStuckShardsDoNotStarveOthers(t *testing.T) {
 						return nil
 					}
 					m.done(bytes, len(batch.Records))
-					if cfg.Acks {
+					if cfg.Checkpoints == consumer.Acks {
 						return batch.Ack(batch.Records...)
 					}
 					return nil
@@ -121,8 +121,8 @@ func TestStuckShardsDoNotStarveOthers(t *testing.T) {
 				var w *consumer.Worker
 				var err error
 				if row.tx {
-					w, err = consumer.NewTx(f.db, &cfg, consumer.TxProcessorFunc(func(ctx context.Context, _ *braid.Tx, batch *consumer.Batch) error {
-						return process(ctx, batch)
+					w, err = consumer.NewTx(f.db, &cfg, consumer.TxProcessorFunc(func(ctx context.Context, _ *braid.Tx, batch *consumer.TxBatch) error {
+						return process(ctx, &consumer.Batch{Records: batch.Records, Attempt: batch.Attempt})
 					}))
 				} else {
 					w, err = consumer.New(f.db, &cfg, consumer.ProcessorFunc(process))
@@ -175,7 +175,7 @@ func TestCollectingProcessorsDoNotStarveEachOther(t *testing.T) {
 			acked += len(collected[shard])
 			return batch.Ack(collected[shard]...)
 		})
-		stop := f.start(f.worker(consumer.Config{Acks: true, BatchBytes: 64 << 10, MaxBytes: 256 << 10}, p))
+		stop := f.start(f.worker(consumer.Config{Checkpoints: consumer.Acks, BatchBytes: 64 << 10, MaxBytes: 256 << 10}, p))
 		for n := range want {
 			for _, sh := range f.orders.Shards() {
 				f.putIn(sh, fmt.Sprint(n), make([]byte, 1000))

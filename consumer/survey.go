@@ -13,7 +13,7 @@ import (
 )
 
 // survey is what there is to process, and how far it is, at one time. That of a group is
-// kept, and brought up to date by each look: see view.go.
+// kept, and brought up to date by each pass: see view.go.
 type survey struct {
 	rows     map[LeaseKey]*Lease // that are stored
 	streams  map[string]*streamView
@@ -21,8 +21,8 @@ type survey struct {
 	children map[LeaseKey][]*item // of shards, even of those that have expired
 
 	// What follows belongs to the survey of a group.
-	touched map[LeaseKey]bool // what has changed since the last look
-	stale   bool              // it is not to be used for another look
+	touched map[LeaseKey]bool // what has changed since the last pass
+	stale   bool              // it is not to be used for another pass
 	planned int               // items that have a standing
 	counts  map[string]int    // of leases that workers have, by their standing
 	free    map[LeaseKey]*item
@@ -31,7 +31,7 @@ type survey struct {
 // streamView is a stream that the application names.
 type streamView struct {
 	found bool
-	info  Stream
+	info  StreamInfo
 	met   bool  // there is a lease of the stream as it is now
 	err   error // why nothing is known of it now
 
@@ -41,7 +41,7 @@ type streamView struct {
 
 // item is a shard that is there.
 type item struct {
-	shard   Shard
+	shard   ShardInfo
 	lease   Lease           // Version 0 if it is not stored yet
 	waiting []braid.ShardID // parents that are not done
 	paused  bool
@@ -90,7 +90,7 @@ func (g *group) survey(ctx context.Context, names []string) (*survey, error) {
 		view := &streamView{}
 		s.streams[name] = view
 		if source, is := g.records().(dbSource); is {
-			view.info, view.topology, err = source.look(name)
+			view.info, view.topology, err = source.describe(name)
 		} else {
 			view.info, err = g.records().Stream(ctx, name)
 		}
@@ -118,28 +118,28 @@ func (s *survey) derive() {
 		}
 		view.paused = s.app().Paused || s.rows[LeaseKey{Stream: name}].Paused
 		for _, shard := range view.info.Shards {
-			s.add(name, shard)
+			s.addShard(name, shard)
 		}
 	}
 	for _, it := range s.items {
-		s.relate(it)
+		s.relateParents(it)
 	}
 }
 
-// add adds a shard of a stream that the application has met.
-func (s *survey) add(stream string, shard Shard) *item {
+// addShard adds a shard of a stream that the application has met.
+func (s *survey) addShard(stream string, shard ShardInfo) *item {
 	it := &item{shard: shard, lease: Lease{LeaseKey: LeaseKey{stream, shard.ID}}}
 	s.items[it.lease.LeaseKey] = it
 	for _, id := range shard.Parents {
 		parent := LeaseKey{stream, id}
 		s.children[parent] = append(s.children[parent], it)
 	}
-	s.read(it)
+	s.readLease(it)
 	return it
 }
 
-// read sets the lease of an item to the stored one, or to what stands for none.
-func (s *survey) read(it *item) {
+// readLease sets the lease of an item to the stored one, or to what stands for none.
+func (s *survey) readLease(it *item) {
 	key := it.lease.LeaseKey
 	view := s.streams[key.Stream]
 	it.lease = Lease{LeaseKey: key, Checkpoint: Checkpoint{Start: it.shard.Start}}
@@ -154,8 +154,8 @@ func (s *survey) read(it *item) {
 	it.paused = view.paused || it.lease.Paused
 }
 
-// relate works out what the parents of an item mean to it.
-func (s *survey) relate(it *item) {
+// relateParents works out what the parents of an item mean to it.
+func (s *survey) relateParents(it *item) {
 	it.waiting, it.lost = nil, nil
 	for _, id := range it.shard.Parents {
 		key := LeaseKey{it.lease.Stream, id}
@@ -181,14 +181,6 @@ func (s *survey) noteExpired(it *item, parent LeaseKey) {
 	}
 }
 
-// isNeeded reports whether a row is that of a parent that has expired, whose children
-// have not all begun.
-func (s *survey) isNeeded(row *Lease) bool {
-	return slices.ContainsFunc(s.children[row.LeaseKey], func(child *item) bool {
-		return child.lease.Epoch == 0 && child.lease.Incarnation == row.Incarnation
-	})
-}
-
 // sorted returns the items by stream and shard.
 func (s *survey) sorted() []*item {
 	return slices.SortedFunc(maps.Values(s.items), func(a, b *item) int { return compareKeys(a.lease.LeaseKey, b.lease.LeaseKey) })
@@ -196,97 +188,4 @@ func (s *survey) sorted() []*item {
 
 func compareKeys(a, b LeaseKey) int {
 	return cmp.Or(strings.Compare(a.Stream, b.Stream), strings.Compare(string(a.Shard), string(b.Shard)))
-}
-
-// meet stores where the application begins in streams that it sees for the first
-// time. A stream that is there already begins at the application's start, which
-// becomes a concrete place in each shard; one that comes later, also under the name
-// of one that was deleted, at its beginning.
-func (g *group) meet(ctx context.Context, s *survey) error {
-	changed := false
-	for name, view := range s.streams {
-		key := LeaseKey{Stream: name}
-		row := s.rows[key]
-		if view.met || view.err != nil || !view.found && row != nil {
-			continue
-		}
-		stream := Lease{LeaseKey: key, Incarnation: view.info.Incarnation}
-		if row != nil {
-			stream.Version, stream.Paused = row.Version, row.Paused
-		} else if view.found {
-			switch err := g.place(ctx, name, view, s.app().Checkpoint.Start); {
-			case isFatal(err):
-				return err
-			case err != nil:
-				view.err = err
-				continue
-			}
-		}
-		changed = true
-		if _, err := g.leases.CompareAndSet(ctx, stream); err != nil { // the last: it says that the others are there
-			return err
-		}
-	}
-	if !changed {
-		return nil
-	}
-	again, err := g.survey(ctx, s.names())
-	if err != nil {
-		return err
-	}
-	for name, view := range s.streams {
-		again.streams[name].err = cmp.Or(again.streams[name].err, view.err)
-	}
-	*s = *again
-	return nil
-}
-
-func (s *survey) names() (names []string) {
-	for name := range s.streams {
-		names = append(names, name)
-	}
-	return names
-}
-
-// place stores the places in a stream's shards where processing begins.
-func (g *group) place(ctx context.Context, name string, view *streamView, start braid.Position) error {
-	start = g.fix(start)
-	leases := make([]Lease, 0, len(view.info.Shards))
-	for _, shard := range view.info.Shards {
-		leases = append(leases, Lease{LeaseKey: LeaseKey{name, shard.ID}, Incarnation: view.info.Incarnation})
-	}
-	if err := g.resolve(ctx, leases, view.info.Shards, start, nil); err != nil {
-		return err
-	}
-	for chunk := range slices.Chunk(leases, batchLeases) {
-		if _, err := g.store(ctx, chunk); err != nil { // what is there already was placed by another
-			return err
-		}
-	}
-	return nil
-}
-
-// resolve sets the checkpoints of leases of a stream to a position, made concrete.
-// shards are theirs, parents before children. A shard that has no records there is
-// done only if its parents are: or what comes after it would not wait for them. Of
-// parents that are not among the leases, done knows.
-func (g *group) resolve(ctx context.Context, leases []Lease, shards []Shard, to braid.Position, done func(braid.ShardID) bool) (err error) {
-	open := make(map[braid.ShardID]bool) // to be processed
-	for i := range leases {
-		l, shard := &leases[i], &shards[i]
-		l.Checkpoint, err = g.records().Resolve(ctx, l.Stream, l.Shard, to)
-		if isGone(err) {
-			l.Checkpoint, err = Checkpoint{Start: shard.Start}, nil // it has expired meanwhile
-		}
-		if err != nil {
-			return err
-		}
-		for _, parent := range shard.Parents {
-			if open[parent] || done != nil && !done(parent) {
-				l.Checkpoint.ShardEnd = false
-			}
-		}
-		open[shard.ID] = !l.Checkpoint.ShardEnd
-	}
-	return nil
 }

@@ -34,7 +34,7 @@ func (r *runner) waitAtTip(at braid.Position) error {
 				r.halt(errGoexit)
 			}
 		}()
-		if r.tracker.empty(ctx) == nil && ctx.Err() == nil {
+		if r.tracker.waitUntilDone(ctx) == nil && ctx.Err() == nil {
 			_ = r.tipReached(hook) // an error says that the hold is over, which the caller sees
 		}
 		returned = true
@@ -54,5 +54,5 @@ func (r *runner) tipReached(hook TipReacher) error {
 	if hook == nil {
 		return nil
 	}
-	return r.until("TipReached", func() error { return hook.TipReached(r.ctx, r.checkpointer()) })
+	return r.retryHook("TipReached", func() error { return hook.TipReached(r.ctx, r.checkpointer()) })
 }

@@ -50,9 +50,9 @@ func (t *tracker) add(records []Record, bytes int) {
 	}
 }
 
-// done marks records, and moves the watermark. One that is before it already is none
+// markDone marks records, and moves the watermark. One that is before it already is none
 // of its concern.
-func (t *tracker) done(records []Record) {
+func (t *tracker) markDone(records []Record) {
 	t.mu.Lock()
 	for i := range records {
 		place := records[i].checkpoint()
@@ -66,9 +66,9 @@ func (t *tracker) done(records []Record) {
 	t.budget.give(free)
 }
 
-// pass moves the watermark to a place at which there is no record to be done, when all
+// skipTo moves the watermark to a place at which there is no record to be done, when all
 // before it are.
-func (t *tracker) pass(place Checkpoint) {
+func (t *tracker) skipTo(place Checkpoint) {
 	t.mu.Lock()
 	t.entries = append(t.entries, tracked{place, true, nil})
 	free := t.advanceLocked()
@@ -103,7 +103,7 @@ func (t *tracker) advanceLocked() (free int) {
 	return free
 }
 
-// wakeLocked has those who wait look again.
+// wakeLocked wakes those who wait.
 func (t *tracker) wakeLocked() {
 	if t.changed != nil {
 		close(t.changed)
@@ -111,8 +111,8 @@ func (t *tracker) wakeLocked() {
 	}
 }
 
-// feed notes that a lane was given a part of a page, and fed that it has processed one.
-func (t *tracker) feed(lane int) {
+// noteFed notes that a lane was given a part of a page; noteProcessed, that it has processed one.
+func (t *tracker) noteFed(lane int) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.load[lane]++; t.load[lane] == 1 {
@@ -120,7 +120,7 @@ func (t *tracker) feed(lane int) {
 	}
 }
 
-func (t *tracker) fed(lane int) {
+func (t *tracker) noteProcessed(lane int) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.load[lane]--; t.load[lane] == 0 {
@@ -136,8 +136,8 @@ func (t *tracker) at() Checkpoint {
 	return t.watermark
 }
 
-// with returns what the watermark will be when the record is done, too.
-func (t *tracker) with(record *Record) Checkpoint {
+// watermarkWith returns what the watermark will be when the record is done, too.
+func (t *tracker) watermarkWith(record *Record) Checkpoint {
 	place := record.checkpoint()
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -153,23 +153,23 @@ func (t *tracker) with(record *Record) Checkpoint {
 	return at
 }
 
-// room waits until the shard may be read on: no more than so many pages and bytes lie
+// waitForRoom waits until the shard may be read on: no more than so many pages and bytes lie
 // after the watermark, and if they are more than a read may bring now, a lane has
 // nothing to do. So when the budget is short, no shard reads ahead of its processor, and
 // none is kept from reading by what other shards hold.
-func (t *tracker) room(ctx context.Context, pages, bytes int) error {
-	return t.until(ctx, func() bool {
+func (t *tracker) waitForRoom(ctx context.Context, pages, bytes int) error {
+	return t.waitUntil(ctx, func() bool {
 		return t.pages <= pages && t.bytes <= bytes && (t.idle > 0 || t.bytes <= t.budget.size())
 	})
 }
 
-// empty waits until all records are done.
-func (t *tracker) empty(ctx context.Context) error {
-	return t.until(ctx, func() bool { return t.pages == 0 })
+// waitUntilDone waits until all records are done.
+func (t *tracker) waitUntilDone(ctx context.Context) error {
+	return t.waitUntil(ctx, func() bool { return t.pages == 0 })
 }
 
-// until waits for a condition, which is called with the lock held.
-func (t *tracker) until(ctx context.Context, reached func() bool) error {
+// waitUntil waits for a condition, which is called with the lock held.
+func (t *tracker) waitUntil(ctx context.Context, reached func() bool) error {
 	for {
 		t.mu.Lock()
 		if reached() {

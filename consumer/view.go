@@ -10,7 +10,7 @@ import (
 	"github.com/braidstream/braid/internal/layout"
 )
 
-// This file keeps the survey of a group up to date, so that a look costs what has
+// This file keeps the survey of a group up to date, so that a pass costs what has
 // changed and not what there is. It can where the leases are in the database: there,
 // every write of a lease is told of when it is committed. Elsewhere, and after an error
 // or a change of something that concerns all shards of a stream, the survey is made anew.
@@ -56,9 +56,9 @@ func (l *rowLog) take() map[string]bool {
 	return keys
 }
 
-// update returns the survey as it is now, whose touched are what has changed since the
-// last look. Of ended the holds have ended.
-func (g *group) update(ctx context.Context, names []string, ended []LeaseKey) (*survey, error) {
+// updateSurvey returns the survey as it is now, whose touched are what has changed since the
+// last pass. Of ended the holds have ended.
+func (g *group) updateSurvey(ctx context.Context, names []string, ended []LeaseKey) (*survey, error) {
 	if g.view != nil {
 		known, err := g.refresh(ctx, g.view)
 		if err != nil {
@@ -72,10 +72,10 @@ func (g *group) update(ctx context.Context, names []string, ended []LeaseKey) (*
 		}
 	}
 	g.written.take() // before the survey, which will see them
-	g.moved = false
+	g.streamsChanged = false
 	s, err := g.survey(ctx, names)
 	if err == nil {
-		err = g.meet(ctx, s)
+		err = g.registerStreams(ctx, s)
 	}
 	if err != nil {
 		return nil, err
@@ -84,10 +84,10 @@ func (g *group) update(ctx context.Context, names []string, ended []LeaseKey) (*
 	return s, nil
 }
 
-// touch has the look visit a row or shard.
+// touch has the pass visit a row or shard.
 func (s *survey) touch(key LeaseKey) { s.touched[key] = true }
 
-// touchAll has the look visit all there are.
+// touchAll has the pass visit all there are.
 func (g *group) touchAll(s *survey) {
 	for key := range s.rows {
 		s.touch(key)
@@ -108,11 +108,11 @@ func (g *group) touchAll(s *survey) {
 // refresh brings a survey up to date. It returns false if it cannot.
 func (g *group) refresh(ctx context.Context, s *survey) (known bool, err error) {
 	store, is := g.leases.(dbLeases)
-	if source := g.records(); !is || g.custom && (g.moved || source.Changed() == nil) {
+	if source := g.records(); !is || g.custom && (g.streamsChanged || source.Changed() == nil) {
 		return false, nil
 	}
-	if g.moved {
-		g.moved = false
+	if g.streamsChanged {
+		g.streamsChanged = false
 		for name, view := range s.streams {
 			if !g.refreshStream(s, name, view) {
 				return false, nil
@@ -164,8 +164,8 @@ func (g *group) refreshStream(s *survey, name string, view *streamView) bool {
 		}
 	}
 	for _, sh := range now.shards[kept:] {
-		it := s.add(name, shardOf(sh))
-		s.relate(it)
+		it := s.addShard(name, shardOf(sh))
+		s.relateParents(it)
 		s.touchFamily(it.lease.LeaseKey)
 	}
 	return true
@@ -177,7 +177,7 @@ func (s *survey) remove(key LeaseKey) {
 	if it == nil {
 		return
 	}
-	s.stand(it, nil)
+	s.setStanding(it, nil)
 	delete(s.items, key)
 	for _, id := range it.shard.Parents {
 		s.disown(LeaseKey{key.Stream, id}, it)
@@ -208,8 +208,8 @@ func (s *survey) setRow(key LeaseKey, row *Lease) {
 		s.rows[key] = row
 	}
 	if it := s.items[key]; it != nil {
-		s.read(it)
-		s.relate(it)
+		s.readLease(it)
+		s.relateParents(it)
 		for _, id := range it.shard.Parents {
 			s.touch(LeaseKey{key.Stream, id}) // which may not be needed any more
 		}
@@ -221,13 +221,13 @@ func (s *survey) setRow(key LeaseKey, row *Lease) {
 func (s *survey) touchFamily(key LeaseKey) {
 	s.touch(key)
 	for _, child := range s.children[key] {
-		s.relate(child)
+		s.relateParents(child)
 		s.touch(child.lease.LeaseKey)
 	}
 }
 
-// stand notes how plan sees an item.
-func (s *survey) stand(it *item, now *plan.Lease) {
+// setStanding notes how plan sees an item.
+func (s *survey) setStanding(it *item, now *plan.Lease) {
 	if was := it.standing; was != nil {
 		s.planned--
 		if was.Free {

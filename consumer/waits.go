@@ -23,17 +23,38 @@ type Call struct {
 	First, Last braid.SequenceNumber
 }
 
-// What a shard can wait for, as ShardStatus.Wait has it.
+// ShardWait is what a shard waits for, in one word: as text and in JSON it is that of the
+// constant.
+type ShardWait string
+
 const (
-	waitRecords    = "records"
-	waitProcessor  = "processor"
-	waitDone       = "acknowledgements"
-	waitRetry      = "retry"
-	waitCheckpoint = "checkpoint"
-	waitSource     = "source"
-	waitParents    = "parents"
-	waitResume     = "resume"
-	waitWorker     = "worker"
+	// WaitRecords is for records to be put, or for Linger.
+	WaitRecords ShardWait = "records"
+
+	// WaitProcessor is for the Call of the [ShardStatus] to return.
+	WaitProcessor ShardWait = "processor"
+
+	// WaitAcknowledgements is for records that were given out to be done, with Lanes or
+	// [Acks], or for a checkpoint at the end of the shard with [Manual].
+	WaitAcknowledgements ShardWait = "acknowledgements"
+
+	// WaitRetry is for the pause after an error.
+	WaitRetry ShardWait = "retry"
+
+	// WaitCheckpoint is for a checkpoint to be stored.
+	WaitCheckpoint ShardWait = "checkpoint"
+
+	// WaitSource is for records to be read.
+	WaitSource ShardWait = "source"
+
+	// WaitParents is for the shards in WaitingFor to be done.
+	WaitParents ShardWait = "parents"
+
+	// WaitResume is for [App.Resume].
+	WaitResume ShardWait = "resume"
+
+	// WaitWorker is for a worker to take the lease.
+	WaitWorker ShardWait = "worker"
 )
 
 // beginCall notes a call, unless nobody may call the processor any more.
@@ -41,7 +62,7 @@ func (h *hold) beginCall(call *Call) (may bool) {
 	call.Since = time.Now()
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if h.silent {
+	if h.state >= holdAbandoned {
 		return false
 	}
 	h.calls = append(h.calls, call)
@@ -68,8 +89,8 @@ func (h *hold) endStoring() {
 	h.storing--
 }
 
-// wait notes what the goroutine of the hold is going to wait for.
-func (h *hold) wait(what string) {
+// noteWait notes what the goroutine of the hold is going to wait for.
+func (h *hold) noteWait(what ShardWait) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.waits = what
@@ -80,25 +101,25 @@ func (h *hold) describeLocked(s *ShardStatus) {
 	s.Owner = h.worker.cfg.WorkerID
 	s.Attempt, s.Err = h.attempt, h.err
 	switch {
-	case h.failed:
-		s.State = "failed"
+	case h.failure != nil:
+		s.State = StateFailed
 	case h.reading.Err() != nil:
-		s.State = "handing over"
+		s.State = StateHandingOver
 	case h.err != nil:
-		s.State = "retrying"
+		s.State = StateRetrying
 	default:
-		s.State = "running"
+		s.State = StateRunning
 	}
 	switch {
 	case len(h.calls) > 0:
 		oldest := *h.calls[0]
-		s.Wait, s.Call = waitProcessor, &oldest
-	case h.failed:
-		s.Wait = waitResume
+		s.Wait, s.Call = WaitProcessor, &oldest
+	case h.failure != nil:
+		s.Wait = WaitResume
 	case h.err != nil:
-		s.Wait = waitRetry
+		s.Wait = WaitRetry
 	case h.storing > 0:
-		s.Wait = waitCheckpoint
+		s.Wait = WaitCheckpoint
 	default:
 		s.Wait = h.waits
 	}

@@ -80,7 +80,7 @@ func TestStatusShowsACallThatHangs(t *testing.T) {
 				}
 				time.Sleep(time.Minute)
 				status := f.status(shard0)
-				require.Equal(f, "processor", status.Wait)
+				require.Equal(f, consumer.WaitProcessor, status.Wait)
 				require.NotNil(f, status.Call)
 				require.Equal(f, method, status.Call.Method)
 				require.Equal(f, 1, status.Call.Attempt)
@@ -127,17 +127,17 @@ func TestStatusSaysWhatAShardWaitsFor(t *testing.T) {
 	records := func(_ context.Context, batch *consumer.Batch) error { return nil }
 	fails := func(context.Context, *consumer.Batch) error { return errors.New("not now") }
 	for _, row := range []struct {
-		wait    string
+		wait    consumer.ShardWait
 		cfg     consumer.Config
 		process consumer.ProcessorFunc
 		prepare func(f *fixture)
 	}{
-		{wait: "records", process: records},
-		{wait: "records", process: records, cfg: consumer.Config{Linger: time.Hour}},
-		{wait: "retry", process: fails, cfg: consumer.Config{MaxAttempts: -1, RetryPause: time.Hour, MaxRetryPause: time.Hour}},
-		{wait: "resume", process: fails, cfg: consumer.Config{MaxAttempts: 1}},
-		{wait: "acknowledgements", process: records, cfg: consumer.Config{Acks: true, BatchBytes: 1}, prepare: func(f *fixture) { f.put("more") }},
-		{wait: "acknowledgements", process: records, cfg: consumer.Config{ManualCheckpoints: true}, prepare: func(f *fixture) { f.split(shard0) }},
+		{wait: consumer.WaitRecords, process: records},
+		{wait: consumer.WaitRecords, process: records, cfg: consumer.Config{Linger: time.Hour}},
+		{wait: consumer.WaitRetry, process: fails, cfg: consumer.Config{MaxAttempts: -1, RetryPause: time.Hour, MaxRetryPause: time.Hour}},
+		{wait: consumer.WaitResume, process: fails, cfg: consumer.Config{MaxAttempts: 1}},
+		{wait: consumer.WaitAcknowledgements, process: records, cfg: consumer.Config{Checkpoints: consumer.Acks, BatchBytes: 1}, prepare: func(f *fixture) { f.put("more") }},
+		{wait: consumer.WaitAcknowledgements, process: records, cfg: consumer.Config{Checkpoints: consumer.Manual}, prepare: func(f *fixture) { f.split(shard0) }},
 		{wait: "", process: records, prepare: func(f *fixture) { f.split(shard0) }},
 	} {
 		bubble(t, 1, func(f *fixture) {
@@ -149,21 +149,21 @@ func TestStatusSaysWhatAShardWaitsFor(t *testing.T) {
 			status := f.status(shard0)
 			require.Equal(f, row.wait, status.Wait)
 			require.Nil(f, status.Call)
-			if row.wait == "acknowledgements" && row.cfg.ManualCheckpoints {
-				require.Equal(f, "parents", f.status(shard1).Wait)
+			if row.wait == consumer.WaitAcknowledgements && row.cfg.Checkpoints == consumer.Manual {
+				require.Equal(f, consumer.WaitParents, f.status(shard1).Wait)
 			}
 			err := stop()
-			if status.State == "failed" {
+			if status.State == consumer.StateFailed {
 				f.stopped(err, shard0)
 			} else {
 				require.NoError(f, err)
 			}
 			if row.wait != "" {
-				require.Equal(f, "worker", f.status(shard0).Wait)
+				require.Equal(f, consumer.WaitWorker, f.status(shard0).Wait)
 				app, err := consumer.OpenApp(f.db, "billing")
 				require.NoError(f, err)
 				require.NoError(f, app.Pause(f.Context(), consumer.LeaseKey{}))
-				require.Equal(f, "resume", f.status(shard0).Wait)
+				require.Equal(f, consumer.WaitResume, f.status(shard0).Wait)
 			}
 		})
 	}
@@ -171,13 +171,13 @@ func TestStatusSaysWhatAShardWaitsFor(t *testing.T) {
 
 // A store that does not answer, and a source that does not.
 func TestStatusSaysThatAShardWaitsForStoreAndSource(t *testing.T) {
-	for _, wait := range []string{"checkpoint", "source"} {
+	for _, wait := range []consumer.ShardWait{consumer.WaitCheckpoint, consumer.WaitSource} {
 		bubble(t, 1, func(f *fixture) {
 			f.put("a")
 			release := make(chan struct{})
 			leases := leasetest.NewMemory(time.Hour)
 			cfg := consumer.Config{Leases: leases}
-			if wait == "source" {
+			if wait == consumer.WaitSource {
 				cfg.Source = hangingSource{consumer.NewDBSource(f.db), release}
 			}
 			w := f.worker(cfg, consumer.ProcessorFunc(func(context.Context, *consumer.Batch) error {

@@ -20,8 +20,7 @@ type Worker struct {
 	newTarget func(Lease) target
 	counts    counts
 
-	mu      sync.Mutex // guards the fields below
-	started bool
+	mu      sync.Mutex              // guards the fields below
 	stop    context.CancelCauseFunc // nil before Run
 	failure error                   // why the worker cannot go on
 	result  error                   // of Run
@@ -33,9 +32,9 @@ type Worker struct {
 	left     chan struct{} // closed by the group when nothing of the worker is held
 
 	// What follows is guarded by the group's mutex.
-	leaving, gaveUp bool
-	stopped         []ShardError // shards that stood stopped when the worker left
-	held            int          // holds that have not ended, or are not given up
+	state   workerState
+	stopped []ShardError // shards that stood stopped when the worker left
+	held    int          // holds that have not ended, or are not given up
 }
 
 // New makes a worker that gives the records of config.Streams to a processor.
@@ -48,7 +47,7 @@ func New(db *braid.DB, config *Config, processor Processor) (*Worker, error) {
 	newTarget := func(lease Lease) target {
 		p := processor
 		if f, is := p.(perLease); is {
-			p = f.make(lease)
+			p = f.newProcessor(lease)
 		}
 		return target{plain: p, hooks: p}
 	}
@@ -63,7 +62,7 @@ func NewTx(db *braid.DB, config *Config, processor TxProcessor) (*Worker, error)
 	newTarget := func(lease Lease) target {
 		p := processor
 		if f, is := p.(perLeaseTx); is {
-			p = f.make(lease)
+			p = f.newProcessor(lease)
 		}
 		return target{tx: p, hooks: p}
 	}
@@ -78,7 +77,7 @@ func newWorker(db *braid.DB, config *Config, newTarget func(Lease) target, trans
 		return nil, err
 	}
 	group := groupOf(db, &cfg)
-	group.expect(1)
+	group.noteMade(1)
 	return &Worker{
 		cfg:       cfg,
 		db:        db,
@@ -114,17 +113,17 @@ func (w *Worker) Run(ctx context.Context) error {
 	ctx, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
 	w.mu.Lock()
-	if w.started {
+	if w.stop != nil {
 		w.mu.Unlock()
 		return &braid.InvalidArgumentError{Field: "Run", Value: "called again", Rule: "can be called once"}
 	}
-	w.started, w.stop = true, stop
+	w.stop = stop
 	if isClosed(w.stopping) {
 		stop(nil)
 	}
 	w.mu.Unlock()
 	err := w.run(ctx)
-	w.group.expect(-1)
+	w.group.noteMade(-1)
 	w.mu.Lock()
 	w.result = err
 	w.mu.Unlock()
@@ -133,7 +132,7 @@ func (w *Worker) Run(ctx context.Context) error {
 }
 
 func (w *Worker) run(ctx context.Context) error {
-	if err := w.group.begin(ctx, &w.cfg); err != nil {
+	if err := w.group.createApp(ctx, &w.cfg); err != nil {
 		if ctx.Err() != nil {
 			return nil
 		}
@@ -151,19 +150,19 @@ func (w *Worker) run(ctx context.Context) error {
 
 // leave gives everything back, or up.
 func (w *Worker) leave() error {
-	w.group.leave(w)
+	w.group.startLeaving(w)
 	timeout := time.NewTimer(w.cfg.HandOverTimeout)
 	defer timeout.Stop()
 	var stuck []LeaseKey
 	select {
 	case <-w.left:
 	case <-timeout.C:
-		stuck = w.group.giveUp(w)
+		stuck = w.group.abandon(w)
 	case <-w.stopping: // from here on its caller decides
 		select {
 		case <-w.left:
 		case <-w.hurry:
-			stuck = w.group.giveUp(w)
+			stuck = w.group.abandon(w)
 		}
 	}
 	w.mu.Lock()
@@ -182,9 +181,9 @@ func (w *Worker) Stop(ctx context.Context) error {
 	if !isClosed(w.stopping) {
 		close(w.stopping)
 	}
-	started, stop := w.started, w.stop
+	stop := w.stop
 	w.mu.Unlock()
-	if !started {
+	if stop == nil {
 		return nil
 	}
 	stop(nil)

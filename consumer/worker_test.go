@@ -14,6 +14,13 @@ import (
 	"github.com/braidstream/braid/consumer"
 )
 
+const (
+	shard0 = braid.ShardID("shardId-000000000000")
+	shard1 = braid.ShardID("shardId-000000000001")
+	shard2 = braid.ShardID("shardId-000000000002")
+	shard3 = braid.ShardID("shardId-000000000003")
+)
+
 // fixture is a database with a stream "orders" in a bubble.
 type fixture struct {
 	*testing.T
@@ -104,6 +111,16 @@ func (f *fixture) status(shard braid.ShardID) consumer.ShardStatus {
 	}
 	require.Fail(f, "no such shard", "%s in %+v", shard, status)
 	return consumer.ShardStatus{}
+}
+
+// shardOf returns the shard that a partition key goes to.
+func (f *fixture) shardOf(key string) braid.ShardID {
+	for _, sh := range f.orders.Shards() {
+		if sh.HashKeyRange().Contains(braid.HashKeyOf(key)) {
+			return sh.ID()
+		}
+	}
+	return ""
 }
 
 // stopped checks that Run has returned an error for the given shards, and returns the
@@ -238,7 +255,7 @@ func TestChildrenBeginWhenTheirParentIsDone(t *testing.T) {
 		require.Equal(f, []string{"0 initialize", "0 a", "0 shard ended"}, lines[:3])
 		require.Subset(f, lines[3:], []string{"1 initialize", "2 initialize"})
 		require.Len(f, lines, 7)
-		require.Equal(f, "done", f.status("shardId-000000000000").State)
+		require.Equal(f, consumer.StateDone, f.status("shardId-000000000000").State)
 		require.NoError(f, stop())
 		require.ElementsMatch(f, []string{"1 shutdown requested", "1 lease lost", "2 shutdown requested", "2 lease lost"}, seen.take())
 	})
@@ -266,10 +283,10 @@ func TestFailedBatchIsTriedAgainInPlace(t *testing.T) {
 		began := time.Now()
 		stop := f.start(f.worker(consumer.Config{}, seen.each(map[string]int{"initialize": 1, "b": 2})))
 		require.Equal(f, []string{"0 initialize"}, seen.take())
-		require.Equal(f, "retrying", f.status("shardId-000000000000").State)
+		require.Equal(f, consumer.StateRetrying, f.status("shardId-000000000000").State)
 		time.Sleep(time.Minute)
 		require.Equal(f, []string{"0 initialize", "0 a", "0 b", "0 a", "0 b", "0 a", "0 b"}, seen.take())
-		require.Equal(f, "running", f.status("shardId-000000000000").State)
+		require.Equal(f, consumer.StateRunning, f.status("shardId-000000000000").State)
 		require.NoError(f, stop())
 		require.Equal(f, time.Minute, time.Since(began))
 	})

@@ -9,7 +9,7 @@ import (
 	"github.com/braidstream/braid/consumer"
 )
 
-// What a store does that writes several leases in one step.
+// What a BatchLeaseStore does: it writes several leases in one step.
 
 // three are leases to be written in one step; the second exists.
 func (k *kit) three() []consumer.Lease {

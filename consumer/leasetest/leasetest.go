@@ -4,7 +4,6 @@ package leasetest
 
 import (
 	"bytes"
-	"context"
 	"fmt"
 	"maps"
 	"slices"
@@ -18,8 +17,8 @@ import (
 // Run checks every promise of [consumer.LeaseStore], one in each subtest. newStore
 // returns a store without a lease; what it opens, it closes by t.Cleanup.
 //
-// A store that has a method CompareAndSetAll, which writes several leases in one
-// step, is checked for that, too.
+// A store that is a [consumer.BatchLeaseStore] is checked for that, too; for another one
+// those subtests are skipped.
 func Run(t *testing.T, newStore func(t *testing.T) consumer.LeaseStore) {
 	t.Helper()
 	for _, test := range []struct {
@@ -70,17 +69,12 @@ type kit struct {
 	store consumer.LeaseStore
 }
 
-// batchStore is what a store can have besides.
-type batchStore interface {
-	CompareAndSetAll(ctx context.Context, leases []consumer.Lease) (stored bool, err error)
-}
-
 // batch returns the store as one that can write several leases in one step.
-func (k *kit) batch() batchStore {
+func (k *kit) batch() consumer.BatchLeaseStore {
 	k.Helper()
-	store, can := k.store.(batchStore)
+	store, can := k.store.(consumer.BatchLeaseStore)
 	if !can {
-		k.Skip("the store has no method CompareAndSetAll")
+		k.Skip("the store is no BatchLeaseStore")
 	}
 	return store
 }

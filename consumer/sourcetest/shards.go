@@ -35,7 +35,7 @@ func (k *kit) doesNotFindShards() {
 }
 
 // covers checks that the shards divide the range among them.
-func (k *kit) covers(whole braid.HashKeyRange, shards []consumer.Shard) {
+func (k *kit) covers(whole braid.HashKeyRange, shards []consumer.ShardInfo) {
 	k.Helper()
 	shards = slices.Clone(shards)
 	sortByRange(shards)

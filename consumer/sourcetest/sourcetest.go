@@ -103,7 +103,7 @@ const (
 )
 
 // create creates the stream "orders", and returns its shards.
-func (k *kit) create(shards int) []consumer.Shard {
+func (k *kit) create(shards int) []consumer.ShardInfo {
 	k.Helper()
 	k.CreateStream(k.T, "orders", shards)
 	list := k.shards()
@@ -114,7 +114,7 @@ func (k *kit) create(shards int) []consumer.Shard {
 }
 
 // stream returns what the source knows of the stream "orders".
-func (k *kit) stream() consumer.Stream {
+func (k *kit) stream() consumer.StreamInfo {
 	k.Helper()
 	stream, err := k.Source.Stream(k.Context(), "orders")
 	if err != nil {
@@ -126,12 +126,12 @@ func (k *kit) stream() consumer.Stream {
 	return stream
 }
 
-func (k *kit) shards() []consumer.Shard {
+func (k *kit) shards() []consumer.ShardInfo {
 	k.Helper()
 	return k.stream().Shards
 }
 
-func (k *kit) shard(id braid.ShardID) consumer.Shard {
+func (k *kit) shard(id braid.ShardID) consumer.ShardInfo {
 	k.Helper()
 	for _, shard := range k.shards() {
 		if shard.ID == id {
@@ -139,11 +139,11 @@ func (k *kit) shard(id braid.ShardID) consumer.Shard {
 		}
 	}
 	k.Fatalf("there is no shard %s", id)
-	return consumer.Shard{}
+	return consumer.ShardInfo{}
 }
 
 // children returns the shards that have the given one as a parent, by range.
-func (k *kit) children(parent braid.ShardID) (children []consumer.Shard) {
+func (k *kit) children(parent braid.ShardID) (children []consumer.ShardInfo) {
 	k.Helper()
 	for _, shard := range k.shards() {
 		if slices.Contains(shard.Parents, parent) {
@@ -154,12 +154,12 @@ func (k *kit) children(parent braid.ShardID) (children []consumer.Shard) {
 	return children
 }
 
-func sortByRange(shards []consumer.Shard) {
-	slices.SortFunc(shards, func(a, b consumer.Shard) int { return a.HashKeyRange.Start.Compare(b.HashKeyRange.Start) })
+func sortByRange(shards []consumer.ShardInfo) {
+	slices.SortFunc(shards, func(a, b consumer.ShardInfo) int { return a.HashKeyRange.Start.Compare(b.HashKeyRange.Start) })
 }
 
 // put puts a record with the given data into a shard, under a key of its own.
-func (k *kit) put(shard consumer.Shard, data ...string) {
+func (k *kit) put(shard consumer.ShardInfo, data ...string) {
 	k.Helper()
 	for _, d := range data {
 		for {

@@ -100,7 +100,7 @@ func (k *kit) servesMany() {
 }
 
 // follow reads a shard until it ends.
-func follow(ctx context.Context, source consumer.Source, shard consumer.Shard, pageSize int) (data []string, err error) {
+func follow(ctx context.Context, source consumer.Source, shard consumer.ShardInfo, pageSize int) (data []string, err error) {
 	from := shard.Start
 	for {
 		if _, err := source.Stream(ctx, "orders"); err != nil {
@@ -141,7 +141,7 @@ func (k *kit) tellsOfChanges() {
 			k.Fatalf("%s is not told of", what)
 		}
 	}
-	var shard consumer.Shard
+	var shard consumer.ShardInfo
 	changes("the creation of a stream", func() { shard = k.create(1)[0] })
 	changes("a split", func() { k.Split(k.T, "orders", shard.ID) })
 	children := k.children(shard.ID)

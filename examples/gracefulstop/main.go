@@ -79,11 +79,11 @@ func serve(ctx context.Context, dir string, archive *archive) (err error) {
 	}
 	defer func() { err = errors.Join(err, db.Close()) }()
 	w, err := consumer.New(db, &consumer.Config{
-		App:               "archiving",
-		Streams:           []string{"measurements"},
-		BatchRecords:      10,
-		ManualCheckpoints: true,             // what was gathered is not yet done
-		HandOverTimeout:   10 * time.Second, // that an interrupt leaves the processors
+		App:             "archiving",
+		Streams:         []string{"measurements"},
+		BatchRecords:    10,
+		Checkpoints:     consumer.Manual,  // what was gathered is not yet done
+		HandOverTimeout: 10 * time.Second, // that an interrupt leaves the processors
 	}, consumer.PerLease(func(consumer.Lease) consumer.Processor { return &gatherer{archive: archive} }))
 	if err != nil {
 		return err

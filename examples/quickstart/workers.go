@@ -34,7 +34,7 @@ func startWorkers(ctx context.Context, db *braid.DB) (workers, error) {
 // count adds the flights of a batch to the totals. These are written in the same
 // transaction as the worker's place in the shard: after a crash each flight was
 // counted once, or will be.
-func count(_ context.Context, tx *braid.Tx, batch *consumer.Batch) error {
+func count(_ context.Context, tx *braid.Tx, batch *consumer.TxBatch) error {
 	news := make(totals)
 	for _, record := range batch.Records {
 		f, err := decodeFlight(record.Record)

@@ -66,7 +66,7 @@ func run(ctx context.Context, out io.Writer) (err error) {
 
 // invoice is the work on a batch. All that it writes is in tx, so that it happens
 // once, however often it is tried.
-func invoice(_ context.Context, tx *braid.Tx, batch *consumer.Batch) error {
+func invoice(_ context.Context, tx *braid.Tx, batch *consumer.TxBatch) error {
 	for _, record := range batch.Records {
 		var order Order
 		if err := json.Unmarshal(record.Data, &order); err != nil {

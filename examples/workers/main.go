@@ -113,7 +113,7 @@ func sharedBy(workers int) func(consumer.Status) bool {
 	return func(s consumer.Status) bool {
 		shards := make(map[string]int) // by owner
 		for _, shard := range s.Shards {
-			if shard.State != "running" {
+			if shard.State != consumer.StateRunning {
 				return false
 			}
 			shards[shard.Owner]++

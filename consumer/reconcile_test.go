@@ -16,9 +16,9 @@ import (
 
 func nop(context.Context, *consumer.Batch) error { return nil }
 
-// The steps of the group's looks follow what changes, and not what there is: a chain of
+// The steps of the group's passes follow what changes, and not what there is: a chain of
 // reshards costs each of its shards the same, however long it is.
-func TestLooksCostWhatHasChangedInAChain(t *testing.T) {
+func TestPassesCostWhatHasChangedInAChain(t *testing.T) {
 	const perShard = 20
 	for _, live := range []bool{false, true} {
 		for _, reshards := range []int{10, 80} {
@@ -40,7 +40,7 @@ func TestLooksCostWhatHasChangedInAChain(t *testing.T) {
 					shards := f.orders.Shards()
 					require.Len(f, shards, 3*reshards+1)
 					last := shards[len(shards)-1].ID()
-					require.Equal(f, "running", f.status(last).State)
+					require.Equal(f, consumer.StateRunning, f.status(last).State)
 					require.Less(f, consumer.Steps(f.db, "billing"), int64(perShard*len(shards)))
 
 					// The shards expire one after the other.
@@ -70,8 +70,8 @@ func TestNoChangeIsMissedBetweenTwoLooks(t *testing.T) {
 		require.NoError(f, app.Pause(f.Context(), consumer.LeaseKey{Stream: "orders", Shard: shard0})) // has it look
 		synctest.Wait()
 		require.Nil(f, source.change.Load())
-		require.Equal(f, "done", f.status(shard1).State)
-		require.Equal(f, "running", f.status(shard2).State)
+		require.Equal(f, consumer.StateDone, f.status(shard1).State)
+		require.Equal(f, consumer.StateRunning, f.status(shard2).State)
 		require.NoError(f, stop())
 	})
 }
@@ -90,7 +90,7 @@ func (s *changingSource) Changed() <-chan struct{} {
 }
 
 // In a group of 1,000 shards, what happens to one costs what it does in a small one.
-func TestLooksCostWhatHasChangedInAWideGroup(t *testing.T) {
+func TestPassesCostWhatHasChangedInAWideGroup(t *testing.T) {
 	for _, shards := range []int{4, 1000} {
 		bubble(t, shards, func(f *fixture) {
 			app, err := consumer.OpenApp(f.db, "billing")

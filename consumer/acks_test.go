@@ -1,0 +1,95 @@
+package consumer_test
+
+import (
+	"context"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/braidstream/braid"
+	"github.com/braidstream/braid/consumer"
+)
+
+func TestAcksInAnyOrderMoveTheCheckpointToTheFirstThatIsMissing(t *testing.T) {
+	bubble(t, 1, func(f *fixture) {
+		var batches []*consumer.Batch
+		cfg := consumer.Config{Checkpoints: consumer.Acks}
+		p := consumer.ProcessorFunc(func(_ context.Context, batch *consumer.Batch) error {
+			batches = append(batches, batch)
+			return nil
+		})
+		f.put("a", "b", "c", "d")
+		w := f.worker(cfg, p)
+		stop := f.start(w)
+		require.EqualValues(f, 4, f.status(shard0).BehindRecords, "returning acknowledges nothing")
+		records := batches[0].Records
+		require.NoError(f, batches[0].Ack(records[2]))
+		synctest.Wait()
+		require.EqualValues(f, 4, f.status(shard0).BehindRecords)
+		require.NoError(f, batches[0].Ack(records[0]))
+		synctest.Wait()
+		require.EqualValues(f, 3, f.status(shard0).BehindRecords)
+		require.NoError(f, batches[0].Ack(records[1], records[0]))
+		synctest.Wait()
+		require.EqualValues(f, 1, f.status(shard0).BehindRecords)
+		f.put("e")
+		synctest.Wait()
+		require.ErrorIs(f, batches[0].Ack(consumer.Record{}), braid.ErrInvalidArgument)
+
+		go func() { // it waits for what is not acknowledged
+			time.Sleep(time.Second)
+			_ = batches[0].Ack(records[3])
+			_ = batches[1].Ack(batches[1].Records...)
+		}()
+		began := time.Now()
+		require.NoError(f, stop())
+		require.Equal(f, time.Second, time.Since(began))
+		require.Zero(f, f.status(shard0).BehindRecords)
+		require.ErrorIs(f, batches[0].Ack(records[3]), consumer.ErrLeaseLost)
+	})
+}
+
+func TestAcksThatAreDueAreAskedFor(t *testing.T) {
+	each := func(seen *journal, most int) consumer.Processor {
+		return consumer.PerLease(func(consumer.Lease) consumer.Processor { return &gatherer{journal: seen, most: most} })
+	}
+	t.Run("when the worker stops", func(t *testing.T) {
+		bubble(t, 1, func(f *fixture) {
+			var seen journal
+			f.put("a")
+			stop := f.start(f.worker(consumer.Config{Checkpoints: consumer.Acks}, each(&seen, 1000)))
+			began := time.Now()
+			require.NoError(f, stop())
+			require.Zero(f, time.Since(began))
+			require.Equal(f, []string{"got 1", "shutdown requested"}, seen.take())
+			require.Zero(f, f.status(shard0).BehindRecords)
+		})
+	})
+	t.Run("when the shard ends", func(t *testing.T) {
+		bubble(t, 1, func(f *fixture) {
+			var seen journal
+			f.put("a")
+			stop := f.start(f.worker(consumer.Config{Checkpoints: consumer.Acks}, each(&seen, 1000)))
+			f.split(shard0)
+			synctest.Wait()
+			require.Equal(f, []string{"got 1", "shard ended"}, seen.take())
+			require.Equal(f, consumer.StateDone, f.status(shard0).State)
+			require.NoError(f, stop())
+		})
+	})
+	t.Run("and not before a hundred are gathered that came one by one", func(t *testing.T) {
+		bubble(t, 1, func(f *fixture) {
+			var seen journal
+			stop := f.start(f.worker(consumer.Config{Checkpoints: consumer.Acks}, each(&seen, 100)))
+			for range 200 {
+				f.put("r")
+				synctest.Wait()
+			}
+			require.Len(f, seen.take(), 200)
+			require.Zero(f, f.status(shard0).BehindRecords)
+			require.NoError(f, stop())
+		})
+	})
+}

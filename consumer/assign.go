@@ -1,0 +1,228 @@
+package consumer
+
+import (
+	"context"
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/braidstream/braid/consumer/internal/plan"
+)
+
+// observation is when a lease was last seen to change, by the own clock.
+type observation struct {
+	version   uint64
+	changed   time.Time
+	nextOwner string
+	asked     time.Time // when nextOwner was first seen
+}
+
+// observe notes when leases of other workers were last seen to change.
+func (g *group) observe(s *survey, now time.Time) {
+	if g.leases.LeaseDuration() == 0 {
+		return
+	}
+	for key := range g.observed {
+		if s.rows[key] == nil {
+			delete(g.observed, key)
+		}
+	}
+	for key, lease := range s.rows {
+		o := g.observed[key]
+		if o == nil {
+			o = &observation{}
+			g.observed[key] = o
+		}
+		if o.version != lease.Version {
+			o.version, o.changed = lease.Version, now
+		}
+		if o.nextOwner != lease.NextOwner {
+			o.nextOwner, o.asked = lease.NextOwner, now
+		}
+	}
+}
+
+// isFree reports whether nobody has a lease for which there is no hold. The deadline
+// of a request is the owner's timeout and the time it may not have heard of it.
+func (g *group) isFree(lease *Lease, timeout time.Duration, now time.Time) bool {
+	duration := g.leases.LeaseDuration()
+	if duration == 0 || lease.Owner == "" || g.ownNames[lease.Owner] {
+		return true
+	}
+	o := g.observed[lease.LeaseKey]
+	return now.Sub(o.changed) >= duration || g.ownNames[o.nextOwner] && now.Sub(o.asked) >= timeout+duration
+}
+
+// assign gives out what is free, and has leases handed over for balance.
+func (g *group) assign(ctx context.Context, s *survey, workers map[string]*Worker, now time.Time) error {
+	var timeout time.Duration
+	for _, w := range workers {
+		timeout = w.cfg.HandOverTimeout
+	}
+	g.mu.Lock()
+	for key := range s.touched {
+		if it := s.items[key]; it != nil {
+			it.taker, it.taken = nil, false
+			s.setStanding(it, g.standingLocked(it, timeout, now))
+		}
+	}
+	g.mu.Unlock()
+	if len(workers) == 0 {
+		return nil
+	}
+	all := make([]plan.Worker, 0, len(workers))
+	for id := range workers {
+		all = append(all, plan.Worker{Name: id, Local: true, Has: s.counts[id]})
+	}
+	for id, count := range s.counts {
+		if id != "" && !g.ownNames[id] { // another worker, which lives
+			all = append(all, plan.Worker{Name: id, Has: count})
+		}
+	}
+	items := slices.SortedFunc(maps.Values(s.free), func(a, b *item) int { return compareKeys(a.lease.LeaseKey, b.lease.LeaseKey) })
+	leases := standings(items)
+	moves, even := plan.AssignFree(leases, all, s.planned)
+	if !even {
+		g.mu.Lock()
+		items = items[:0]
+		for _, it := range s.sorted() {
+			if s.setStanding(it, g.standingLocked(it, timeout, now)); it.standing != nil {
+				items = append(items, it)
+			}
+		}
+		g.mu.Unlock()
+		g.steps.Add(int64(len(items)))
+		leases = standings(items)
+		for i := range all {
+			all[i].Has = 0
+		}
+		moves = plan.Assign(leases, all)
+	}
+	var taken []*item
+	for _, move := range moves {
+		it := items[move.Lease]
+		if leases[move.Lease].Free {
+			it.taker = workers[move.To]
+			taken = append(taken, it)
+		} else if err := g.requestHandOver(ctx, it, move.To, now); err != nil {
+			return err
+		}
+	}
+	if err := g.takeLeases(ctx, s, taken); err != nil {
+		return err
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for _, move := range moves {
+		s.setStanding(items[move.Lease], g.standingLocked(items[move.Lease], timeout, now))
+	}
+	return nil
+}
+
+func standings(items []*item) []plan.Lease {
+	leases := make([]plan.Lease, len(items))
+	for i, it := range items {
+		leases[i] = *it.standing
+	}
+	return leases
+}
+
+// standingLocked returns how plan sees an item, nil if there is nothing to be done in it.
+func (g *group) standingLocked(it *item, timeout time.Duration, now time.Time) *plan.Lease {
+	key := it.lease.LeaseKey
+	h, next := g.holds[key], g.heirs[key]
+	if it.lease.Checkpoint.ShardEnd || len(it.waiting) > 0 || it.paused && h == nil {
+		return nil
+	}
+	l := &plan.Lease{Owner: it.lease.Owner}
+	switch {
+	case it.lease.NextOwner != "" && !g.ownNames[it.lease.NextOwner] && (h != nil || g.ownNames[it.lease.Owner]):
+		l.Owner, l.Moving = it.lease.NextOwner, true // releaseLeases hands it over when the hold has ended
+	case h != nil && h.currentState() >= holdEnding:
+		l.Owner, l.Moving = next, true
+	case h != nil:
+		l.Owner, l.Moving = h.worker.cfg.WorkerID, h.hasFailed() // that stays where it is
+	case g.isFree(&it.lease, timeout, now):
+		l.Free = true
+		if next != "" {
+			l.Owner = next
+		}
+	case it.lease.NextOwner != "":
+		l.Owner, l.Moving = it.lease.NextOwner, true
+	}
+	return l
+}
+
+// requestHandOver has a lease handed over to a worker here: by its hold, or by a worker
+// elsewhere.
+func (g *group) requestHandOver(ctx context.Context, it *item, to string, now time.Time) error {
+	g.mu.Lock()
+	h := g.holds[it.lease.LeaseKey]
+	g.mu.Unlock()
+	if h != nil {
+		h.startEnding(now, h.drain, errAskedBy)
+		g.heirs[it.lease.LeaseKey] = to
+		return nil
+	}
+	next := it.lease
+	next.NextOwner = to
+	_, err := g.leases.CompareAndSet(ctx, next) // if it has changed, the next pass tells
+	return err
+}
+
+// takeLeases makes workers the owners of leases that are free, under a new epoch, and
+// starts their holds.
+func (g *group) takeLeases(ctx context.Context, s *survey, items []*item) error {
+	for chunk := range slices.Chunk(items, batchLeases) {
+		leases, from := make([]Lease, len(chunk)), make([]string, len(chunk))
+		for i, it := range chunk {
+			leases[i], from[i] = it.lease, it.lease.Owner
+			leases[i].Owner, leases[i].NextOwner = it.taker.cfg.WorkerID, ""
+			leases[i].Epoch++
+		}
+		stored, err := g.store(ctx, leases)
+		for i, it := range chunk {
+			if !stored[i] {
+				g.requestReconcile() // somebody was faster
+				s.stale = true
+				continue
+			}
+			it.lease = leases[i]
+			it.lease.Version++
+			it.taken = true
+			delete(g.heirs, it.lease.LeaseKey)
+			h := newHold(it.taker, it.lease, it.shard, it.lost)
+			h.from = from[i]
+			g.mu.Lock()
+			g.holds[h.key] = h
+			h.worker.held++
+			g.mu.Unlock()
+			go h.run()
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// store writes leases, in one step if the store can. It reports which were stored,
+// also with an error.
+func (g *group) store(ctx context.Context, leases []Lease) (stored []bool, err error) {
+	stored = make([]bool, len(leases))
+	if batch, can := g.leases.(BatchLeaseStore); can && len(leases) > 1 {
+		all, err := batch.CompareAndSetAll(ctx, leases)
+		if all || err != nil {
+			for i := range stored {
+				stored[i] = all
+			}
+			return stored, err
+		}
+	}
+	for i, lease := range leases {
+		if stored[i], err = g.leases.CompareAndSet(ctx, lease); err != nil {
+			return stored, err
+		}
+	}
+	return stored, nil
+}

@@ -1,0 +1,109 @@
+package consumer
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/braidstream/braid"
+)
+
+// DeadLetter is what [Config].DeadLetterStream gets for a record that has failed, as
+// JSON. Its partition key is that of the record.
+type DeadLetter struct {
+	App               string               `json:"app"`
+	Stream            string               `json:"stream"`
+	ShardID           braid.ShardID        `json:"shardId"`
+	SequenceNumber    braid.SequenceNumber `json:"sequenceNumber"`
+	SubSequenceNumber int                  `json:"subSequenceNumber,omitempty"`
+	PartitionKey      string               `json:"partitionKey"`
+	ExplicitHashKey   *braid.HashKey       `json:"explicitHashKey,omitempty"`
+	ArrivalTime       time.Time            `json:"arrivalTime"`
+	Data              []byte               `json:"data"`
+	Error             string               `json:"error"`
+	Attempts          int                  `json:"attempts"` // of the record alone
+}
+
+// handleFailed does what the Config says about a record that has failed.
+func (r *runner) handleFailed(record *Record, attempts int, cause error) error {
+	switch {
+	case r.cfg.DeadLetterStream != "":
+		if err := r.putDeadLetter(record, attempts, cause); err != nil {
+			return err
+		}
+		r.worker.counts.deadLettered.Add(1)
+		r.log.Error("a record has failed, and was put into the dead-letter stream", "record", record.SequenceNumber, "error", cause)
+	case r.cfg.SkipFailed:
+		r.worker.counts.skipped.Add(1)
+		r.log.Error("a record has failed, and is skipped", "record", record.SequenceNumber, "error", cause)
+	default:
+		failed := *record // alone: a shard that is stopped must not keep the page
+		failed.PartitionKey, failed.Data = strings.Clone(record.PartitionKey), bytes.Clone(record.Data)
+		return &RecordError{Record: failed, Err: fmt.Errorf("after %d attempts: %w", attempts, cause)}
+	}
+	r.noteRecovered()
+	if r.tracker != nil {
+		r.tracker.markDone([]Record{*record})
+		return nil
+	}
+	return r.skipTo(record.checkpoint())
+}
+
+// putDeadLetter puts the record into the dead-letter stream, in one commit with the
+// checkpoint. It tries again for as long as there is an error that may pass.
+func (r *runner) putDeadLetter(record *Record, attempts int, cause error) error {
+	data, err := newDeadLetter(r.cfg.App, r.key.Stream, record, attempts, cause).encode()
+	if err != nil {
+		return err
+	}
+	for attempt := 1; ; attempt++ {
+		err := r.updateTx(r.ctx, func(tx *braid.Tx, lease *Lease) error {
+			if r.tracker != nil {
+				lease.advance(r.tracker.watermarkWith(record))
+			} else {
+				lease.advance(record.checkpoint())
+			}
+			return tx.PutRecord(r.cfg.DeadLetterStream, record.PartitionKey, data)
+		})
+		switch {
+		case isFatal(err):
+			return &fatalError{err}
+		case err == nil || errors.Is(err, braid.ErrInvalidArgument):
+			return err
+		}
+		if cause := context.Cause(r.ctx); cause != nil {
+			return cause
+		}
+		r.log.Warn("the dead letter could not be put; it is tried again", "attempt", attempt, "error", err)
+		r.noteRetry(attempt, err)
+		if err := r.cfg.pause(r.flow, attempt, err); err != nil {
+			return err
+		}
+	}
+}
+
+func newDeadLetter(app, stream string, record *Record, attempts int, cause error) DeadLetter {
+	text := cause.Error()
+	return DeadLetter{
+		App:               app,
+		Stream:            stream,
+		ShardID:           record.ShardID,
+		SequenceNumber:    record.SequenceNumber,
+		SubSequenceNumber: record.SubSequenceNumber,
+		PartitionKey:      record.PartitionKey,
+		ExplicitHashKey:   record.ExplicitHashKey,
+		ArrivalTime:       record.ArrivalTime,
+		Data:              record.Data,
+		Error:             text[:min(len(text), maxErrorBytes)],
+		Attempts:          attempts,
+	}
+}
+
+// maxErrorBytes bounds the text of an error in a dead letter, which may have a stack.
+const maxErrorBytes = 4 << 10
+
+func (d DeadLetter) encode() ([]byte, error) { return json.Marshal(d) }

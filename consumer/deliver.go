@@ -1,0 +1,221 @@
+package consumer
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"time"
+
+	"github.com/braidstream/braid"
+)
+
+// deliverPage gives a page to the processor. If it ends with something that is not for the
+// processor, the page is done up to there.
+func (r *runner) deliverPage(page *Page, from Checkpoint) error {
+	records, end := r.unpack(page, from)
+	if err := r.deliverRecords(page, records); err != nil {
+		return err
+	}
+	if n := len(records); !end.SequenceNumber.IsZero() && (n == 0 || records[n-1].SequenceNumber != end.SequenceNumber) && from.before(end) {
+		return r.skipTo(end)
+	}
+	return nil
+}
+
+func (r *runner) deliverRecords(page *Page, records []Record) error {
+	if len(records) == 0 {
+		r.worker.budget.give(page.Bytes)
+		return nil
+	}
+	if r.tracker != nil {
+		r.noteDelivered(records)
+		r.tracker.add(records, page.Bytes)
+		r.feedLanes(records)
+		return nil
+	}
+	defer r.worker.budget.give(page.Bytes)
+	rest := *page // how far it is behind a batch: also by the batches after it
+	rest.BehindRecords += int64(len(records))
+	rest.BehindBytes += sizeOf(records)
+	for batch := range slices.Chunk(records, r.cfg.BatchRecords) {
+		rest.BehindRecords -= int64(len(batch))
+		rest.BehindBytes -= sizeOf(batch)
+		if err := r.waitForCommitter(); err != nil {
+			return err
+		}
+		r.noteDelivered(batch)
+		if err := r.deliver(batch, &rest); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// noteDelivered notes what the processor may checkpoint.
+func (r *runner) noteDelivered(records []Record) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.delivered = records[len(records)-1].checkpoint()
+}
+
+// sizeOf counts the partition keys and data of records.
+func sizeOf(records []Record) (bytes int64) {
+	for i := range records {
+		bytes += int64(records[i].Size())
+	}
+	return bytes
+}
+
+// deliver gives records to the processor until they are done: again and again, then
+// one by one, and then as the Config says.
+func (r *runner) deliver(records []Record, page *Page) error {
+	for attempt := 1; len(records) > 0; attempt++ {
+		if cause := r.cause(); cause != nil {
+			return cause
+		}
+		err := r.processOnce(records, page, attempt)
+		if err == nil {
+			r.noteRecovered()
+			return nil
+		}
+		if cause := context.Cause(r.ctx); cause != nil {
+			return cause
+		}
+		var fatal *fatalError
+		if errors.As(err, &fatal) {
+			return err
+		}
+		var commit *commitError
+		if errors.As(err, &commit) && !errors.Is(err, braid.ErrTxTooLarge) {
+			if isFatal(err) {
+				return &fatalError{err}
+			}
+			if err := r.pauseAfterCommitError(commit.error); err != nil {
+				return err
+			}
+			attempt--
+			continue
+		}
+		if n := r.doneBefore(records, err); n > 0 {
+			if err := r.finishFirst(records[:n], page); err != nil {
+				return err
+			}
+			records, attempt = records[n:], 1
+		}
+		if errors.Is(err, braid.ErrTxTooLarge) && len(records) > 1 {
+			half := len(records) / 2
+			if err := r.deliver(records[:half], page); err != nil {
+				return err
+			}
+			records, attempt = records[half:], 0
+			continue
+		}
+		r.worker.counts.failures.Add(1)
+		r.log.Warn("the processor has failed", "attempt", attempt, "records", len(records), "first", records[0].SequenceNumber, "error", err)
+		r.noteRetry(attempt, err)
+		if r.cfg.MaxAttempts > 0 && attempt >= r.cfg.MaxAttempts {
+			return r.deliverOneByOne(records, page, attempt, err)
+		}
+		if err := r.cfg.pause(r.flow, attempt, err); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// pauseAfterCommitError waits after a transaction that was none of its processor's fault.
+func (r *runner) pauseAfterCommitError(err error) error {
+	r.commitErrors++
+	r.log.Warn("the transaction could not be committed; it is tried again", "error", err)
+	r.noteRetry(r.commitErrors, err)
+	return r.cfg.pause(r.flow, r.commitErrors, err)
+}
+
+// doneBefore returns how many records the processor says are done.
+func (r *runner) doneBefore(records []Record, err error) int {
+	var at *RecordError
+	if !errors.As(err, &at) {
+		return 0
+	}
+	place := at.Record.checkpoint()
+	return max(0, slices.IndexFunc(records, func(rec Record) bool { return rec.checkpoint() == place }))
+}
+
+// finishFirst makes records done that the processor has said are. What it has written in
+// a transaction is gone with it, so there they are given to it again, alone.
+func (r *runner) finishFirst(records []Record, page *Page) error {
+	if r.tx != nil {
+		return r.deliver(records, page)
+	}
+	return r.markDone(records)
+}
+
+// deliverOneByOne finds the record that fails.
+func (r *runner) deliverOneByOne(records []Record, page *Page, attempts int, err error) error {
+	if len(records) == 1 {
+		return r.handleFailed(&records[0], attempts, err)
+	}
+	for i := range records {
+		if err := r.deliver(records[i:i+1], page); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// processOnce gives records to the processor once. If it returns nil, they are done.
+func (r *runner) processOnce(records []Record, page *Page, attempt int) error {
+	call := Call{Method: "ProcessRecords", Attempt: attempt, Records: len(records), First: records[0].SequenceNumber, Last: records[len(records)-1].SequenceNumber}
+	began := time.Now()
+	defer func() { r.worker.counts.processing.Add(int64(time.Since(began))) }()
+	if r.tx == nil {
+		batch := r.batch(records, page, attempt)
+		if err := r.call(call, func() error { return r.plain.ProcessRecords(r.ctx, batch) }); err != nil {
+			return err
+		}
+		return r.markDone(records)
+	}
+	batch := r.txBatch(records, page, attempt)
+	last := records[len(records)-1].checkpoint()
+	var failed error // of the processor
+	err := r.updateTx(r.ctx, func(tx *braid.Tx, lease *Lease) error {
+		if failed = nil; !lease.Checkpoint.before(last) {
+			return nil // a commit of unknown outcome has come through
+		}
+		failed = r.call(call, func() error { return r.tx.ProcessRecords(r.ctx, tx, batch) })
+		lease.advance(last)
+		return failed
+	})
+	switch {
+	case failed != nil:
+		return failed
+	case err != nil:
+		return &commitError{err}
+	}
+	r.commitErrors = 0
+	r.countProcessed(records)
+	r.worker.counts.checkpoints.Add(1)
+	return nil
+}
+
+// countProcessed counts what was processed.
+func (r *runner) countProcessed(records []Record) {
+	r.worker.counts.batches.Add(1)
+	r.worker.counts.records.Add(int64(len(records)))
+	r.worker.counts.bytes.Add(sizeOf(records))
+}
+
+// markDone moves the checkpoint over records that were processed, if that is the
+// worker's to do.
+func (r *runner) markDone(records []Record) error {
+	r.countProcessed(records)
+	last := records[len(records)-1].checkpoint()
+	switch {
+	case r.cfg.Checkpoints == Acks:
+		return nil
+	case r.tracker != nil:
+		r.tracker.markDone(records)
+		return nil
+	}
+	return r.advanceTo(last)
+}

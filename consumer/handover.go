@@ -1,0 +1,263 @@
+package consumer
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/braidstream/braid"
+)
+
+// startLeaving has the leases of a worker given back. Its left is closed when they are.
+func (g *group) startLeaving(w *Worker) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	w.enterLocked(workerLeaving)
+	g.crewChanged = true
+	g.requestReconcile()
+}
+
+// abandon ends the contexts of a worker's processors, and leaves those behind that do
+// not return then.
+func (g *group) abandon(w *Worker) (stuck []LeaseKey) {
+	var holds []*hold
+	g.mu.Lock()
+	if w.state == workerLeft { // just now
+		g.mu.Unlock()
+		return nil
+	}
+	w.enterLocked(workerAbandoning)
+	g.crewChanged = true
+	for _, h := range g.holds {
+		if h.worker == w {
+			holds = append(holds, h)
+			h.lose(ErrLeaseLost)
+		}
+	}
+	for h := range g.leftBehind {
+		if h.worker == w {
+			holds = append(holds, h)
+		}
+	}
+	g.mu.Unlock()
+	grace := time.NewTimer(stopGrace)
+	defer grace.Stop()
+	select {
+	case <-w.left:
+		return nil
+	case <-grace.C:
+	}
+	for _, h := range holds {
+		if h.abandon() {
+			stuck = append(stuck, h.key)
+		}
+	}
+	slices.SortFunc(stuck, compareKeys)
+	g.mu.Lock()
+	g.crewChanged = true // those that are abandoned now are dropped
+	g.mu.Unlock()
+	g.requestReconcile()
+	grace.Reset(stopGrace)
+	select {
+	case <-w.left:
+	case <-grace.C: // the store does not answer; nobody needs it to
+	}
+	return stuck
+}
+
+// endHolds ends those that have lost their lease or are to give it back.
+func (g *group) endHolds(s *survey, now time.Time) {
+	var overdue []*hold
+	defer func() {
+		for _, h := range overdue { // when the mutex is free again
+			h.log.Error("the processor has not returned in time; its lease is taken away")
+		}
+	}()
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for key := range s.touched {
+		h := g.holds[key]
+		if h == nil {
+			continue
+		}
+		it := s.items[key]
+		switch {
+		case s.streams[key.Stream] != nil && s.streams[key.Stream].err != nil: // nothing is known of it now
+		case it == nil || it.lease.Incarnation != h.incarnation:
+			h.startEnding(now, h.lose, fmt.Errorf("%w: %q", braid.ErrShardNotFound, key))
+		case !h.isOwn(it.lease, it.lease.Version > 0):
+			h.startEnding(now, h.lose, ErrLeaseLost)
+		case h.worker.isLeavingLocked():
+			h.drain(errLeaving) // until when, Run decides
+			h.noteEnding()
+		case it.paused:
+			h.startEnding(now, h.drain, errPaused)
+		case len(it.waiting) > 0:
+			h.startEnding(now, h.drain, errParents)
+		case it.lease.NextOwner != "" && !g.ownNames[it.lease.NextOwner]:
+			h.startEnding(now, h.drain, errAskedBy)
+		}
+	}
+	for h := range g.withDeadline {
+		if now.Before(h.deadline) || h.isEnded() {
+			continue
+		}
+		overdue = append(overdue, h)
+		h.lose(ErrLeaseLost)
+		delete(g.withDeadline, h)
+		if g.holds[h.key] == h {
+			delete(g.holds, h.key)
+			g.leftBehind[h] = true
+			s.touched[h.key] = true
+		}
+	}
+}
+
+// startEnding begins the end of a hold, and sets its deadline. The group's goroutine calls
+// it.
+func (h *hold) startEnding(now time.Time, how context.CancelCauseFunc, cause error) {
+	how(cause)
+	h.noteEnding()
+	if h.deadline.IsZero() {
+		h.deadline = now.Add(h.worker.cfg.HandOverTimeout)
+		h.group.withDeadline[h] = true
+	}
+}
+
+// noteEnded is the last act of a hold's goroutine.
+func (g *group) noteEnded(h *hold) {
+	g.mu.Lock()
+	g.endedHolds = append(g.endedHolds, h)
+	if g.leftBehind[h] {
+		delete(g.leftBehind, h)
+		h.worker.held--
+	}
+	if err := h.stopped(); err != nil && (h.worker.isLeavingLocked() || isClosed(h.worker.failing)) {
+		h.worker.stopped = append(h.worker.stopped, ShardError{h.key, err})
+	}
+	h.noteEnded()
+	g.mu.Unlock()
+	g.requestReconcile()
+}
+
+// dropEndedLocked takes out the holds that have ended, and those that were given up, if
+// that may be. It returns what they were of.
+func (g *group) dropEndedLocked(givenUp bool) (keys []LeaseKey) {
+	drop := func(h *hold) {
+		delete(g.withDeadline, h)
+		if g.holds[h.key] == h {
+			delete(g.holds, h.key)
+			h.worker.held--
+		}
+		keys = append(keys, h.key)
+	}
+	for _, h := range g.endedHolds {
+		drop(h)
+	}
+	g.endedHolds = nil
+	if givenUp {
+		for _, h := range g.holds {
+			if h.currentState() == holdAbandoned {
+				drop(h)
+			}
+		}
+		for h := range g.leftBehind {
+			if h.currentState() == holdAbandoned {
+				delete(g.leftBehind, h)
+				h.worker.held--
+			}
+		}
+	}
+	return keys
+}
+
+// releaseLeases stores that nobody has the leases which workers here have given back, or
+// that those have them who asked for them.
+func (g *group) releaseLeases(ctx context.Context, s *survey) error {
+	var released []Lease
+	g.mu.Lock()
+	for key := range s.touched {
+		it := s.items[key]
+		if it == nil || it.taken || it.lease.Checkpoint.ShardEnd || !g.ownNames[it.lease.Owner] || g.holds[key] != nil {
+			continue
+		}
+		lease := it.lease
+		lease.Owner = lease.NextOwner
+		lease.NextOwner = ""
+		if lease.Owner != "" {
+			lease.Epoch++
+		}
+		released = append(released, lease)
+	}
+	g.mu.Unlock()
+	slices.SortFunc(released, func(a, b Lease) int { return compareKeys(a.LeaseKey, b.LeaseKey) })
+	for chunk := range slices.Chunk(released, batchLeases) {
+		stored, err := g.store(ctx, chunk)
+		if err != nil {
+			return err
+		}
+		s.stale = s.stale || slices.Contains(stored, false)
+	}
+	return nil
+}
+
+// dismissWorkers tells workers that have left, and have nothing any more, that they may go.
+// It reports whether that was the last one, and the goroutine is to end. After an
+// error of the pass, which may not have stored that leases were given back, only
+// those go that do not wait for it any more; and if nothing will ever work again, all
+// are told to end.
+func (g *group) dismissWorkers(failed error) bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	fatal := isFatal(failed)
+	if fatal {
+		for key, h := range g.holds {
+			h.lose(failed)
+			if h.isEnded() { // maybe by the same error, before it was seen here
+				delete(g.holds, key)
+				h.worker.held--
+			}
+		}
+	}
+	for id, w := range g.workers {
+		if fatal {
+			w.fail(failed)
+		}
+		if w.isLeavingLocked() && w.held == 0 && (failed == nil || fatal || w.state == workerAbandoning) {
+			delete(g.workers, id)
+			g.crewChanged = true
+			w.enterLocked(workerLeft)
+			close(w.left)
+		}
+	}
+	g.running = len(g.workers) > 0
+	if !g.running {
+		g.written.end()
+	}
+	return !g.running
+}
+
+// outcome is what Run of a worker that has left returns: why it could not go on, whom
+// it has left behind, and which of its shards are stopped.
+func (g *group) outcome(w *Worker, failure error, stuck []LeaseKey) error {
+	var all []error
+	if failure != nil {
+		all = append(all, failure)
+	}
+	if len(stuck) > 0 {
+		all = append(all, &StopError{stuck})
+	}
+	g.mu.Lock()
+	stopped := slices.Clone(w.stopped)
+	g.mu.Unlock()
+	if len(stopped) > 0 {
+		slices.SortFunc(stopped, func(a, b ShardError) int { return compareKeys(a.LeaseKey, b.LeaseKey) })
+		all = append(all, &StoppedShardsError{stopped})
+	}
+	if len(all) == 1 {
+		return all[0]
+	}
+	return errors.Join(all...) // nil for none
+}

@@ -1,0 +1,203 @@
+package consumer_test
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"runtime"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/braidstream/braid"
+	"github.com/braidstream/braid/consumer"
+)
+
+func TestRecordThatAlwaysFails(t *testing.T) {
+	poison := func(seen *journal) consumer.ProcessorFunc {
+		return func(_ context.Context, batch *consumer.Batch) error {
+			for _, r := range batch.Records {
+				if strings.HasPrefix(string(r.Data), "poison") {
+					panic("cannot swallow this")
+				}
+				seen.add("%s", r.Data)
+			}
+			return nil
+		}
+	}
+	unique := func(lines []string) map[string]bool {
+		set := make(map[string]bool)
+		for _, line := range lines {
+			set[line] = true
+		}
+		return set
+	}
+	all := map[string]bool{"a": true, "b": true, "c": true, "d": true}
+
+	t.Run("stops its shard and no other", func(t *testing.T) {
+		bubble(t, 2, func(f *fixture) {
+			var seen journal
+			f.put("a", "b", "poison", "c", "d") // a, b in one, c, d in the other, or some such
+			poisoned := f.shardOf("poison")
+			stop := f.start(f.worker(consumer.Config{MaxAttempts: 3}, poison(&seen)))
+			time.Sleep(time.Hour)
+			s := f.status(poisoned)
+			require.Equal(f, consumer.StateFailed, s.State)
+			require.ErrorContains(f, s.Err, "cannot swallow this")
+			var record *consumer.RecordError
+			require.ErrorAs(f, s.Err, &record)
+			require.Equal(f, "poison", string(record.Record.Data))
+			var panicked *consumer.PanicError
+			require.ErrorAs(f, s.Err, &panicked)
+			require.Contains(f, string(panicked.Stack), "retry_test.go")
+			for _, other := range []braid.ShardID{shard0, shard1} {
+				if other != poisoned {
+					require.Equal(f, consumer.StateRunning, f.status(other).State)
+					require.Zero(f, f.status(other).BehindRecords)
+				}
+			}
+			require.Positive(f, s.BehindRecords)
+			seen.take()
+			app, err := consumer.OpenApp(f.db, "billing")
+			require.NoError(f, err)
+			require.NoError(f, app.Resume(f.Context(), consumer.LeaseKey{Stream: "orders", Shard: poisoned}))
+			synctest.Wait()
+			require.Equal(f, consumer.StateRetrying, f.status(poisoned).State, "it tries again")
+			require.NoError(f, stop())
+		})
+	})
+	t.Run("is skipped, and nothing else is", func(t *testing.T) {
+		bubble(t, 1, func(f *fixture) {
+			var seen journal
+			f.put("a", "b", "poison", "c", "poison too", "d")
+			w := f.worker(consumer.Config{MaxAttempts: 2, SkipFailed: true}, poison(&seen))
+			stop := f.start(w)
+			time.Sleep(time.Hour)
+			require.Equal(f, all, unique(seen.take()))
+			require.Zero(f, f.status(shard0).BehindRecords)
+			require.EqualValues(f, 2, w.Metrics().Skipped)
+			require.NoError(f, stop())
+		})
+	})
+	t.Run("goes to the dead-letter stream with its checkpoint", func(t *testing.T) {
+		bubble(t, 1, func(f *fixture) {
+			var seen journal
+			f.put("a", "b", "poison", "c", "d")
+			dead, err := f.db.CreateStream(f.Context(), "dead", nil)
+			require.NoError(f, err)
+			w := f.worker(consumer.Config{MaxAttempts: 2, DeadLetterStream: "dead"}, poison(&seen))
+			stop := f.start(w)
+			time.Sleep(time.Hour)
+			require.Equal(f, all, unique(seen.take()))
+			require.NoError(f, stop())
+			require.EqualValues(f, 1, w.Metrics().DeadLettered)
+			var letters []consumer.DeadLetter
+			for r, err := range dead.Records(f.Context(), braid.TrimHorizon()) {
+				require.NoError(f, err)
+				var letter consumer.DeadLetter
+				require.NoError(f, json.Unmarshal(r.Data, &letter))
+				letters = append(letters, letter)
+			}
+			require.Len(f, letters, 1)
+			require.Equal(f, "poison", string(letters[0].Data))
+			require.Equal(f, "orders", letters[0].Stream)
+			require.Equal(f, shard0, letters[0].ShardID)
+			require.Contains(f, letters[0].Error, "cannot swallow this")
+			require.Equal(f, 2, letters[0].Attempts)
+		})
+	})
+	t.Run("is named by the processor, so that those before it do not come again", func(t *testing.T) {
+		bubble(t, 1, func(f *fixture) {
+			var seen journal
+			f.put("a", "b", "poison", "c")
+			stop := f.start(f.worker(consumer.Config{MaxAttempts: 2, SkipFailed: true}, consumer.ProcessorFunc(func(_ context.Context, batch *consumer.Batch) error {
+				for _, r := range batch.Records {
+					seen.add("%s", r.Data)
+					if string(r.Data) == "poison" {
+						return &consumer.RecordError{Record: r, Err: errors.New("no")}
+					}
+				}
+				return nil
+			})))
+			time.Sleep(time.Hour)
+			require.Equal(f, []string{"a", "b", "poison", "poison", "poison", "poison", "c"}, seen.take())
+			require.NoError(f, stop())
+		})
+	})
+}
+
+func TestErrorsOfAProcessorAreNotTakenForThoseOfTheDatabase(t *testing.T) {
+	for _, cause := range []error{braid.ErrStreamNotFound, braid.ErrClosed, braid.ErrFailed, consumer.ErrLeaseLost} {
+		t.Run(cause.Error(), func(t *testing.T) {
+			bubble(t, 1, func(f *fixture) {
+				f.put("a")
+				var calls atomic.Int64
+				stop := f.start(f.worker(consumer.Config{MaxAttempts: 3}, consumer.ProcessorFunc(func(context.Context, *consumer.Batch) error {
+					calls.Add(1)
+					return fmt.Errorf("somewhere else: %w", cause)
+				})))
+				time.Sleep(time.Hour)
+				require.EqualValues(f, 3, calls.Load())
+				s := f.status(shard0)
+				require.Equal(f, consumer.StateFailed, s.State)
+				require.ErrorIs(f, s.Err, cause)
+				require.ErrorIs(f, f.stopped(stop(), shard0), cause)
+			})
+		})
+	}
+}
+
+func TestPausesBetweenAttemptsDoNotOverflow(t *testing.T) {
+	bubble(t, 1, func(f *fixture) {
+		f.put("a")
+		var calls atomic.Int64
+		stop := f.start(f.worker(consumer.Config{RetryPause: 10 * time.Second, MaxRetryPause: time.Minute, MaxAttempts: -1}, consumer.ProcessorFunc(func(context.Context, *consumer.Batch) error {
+			calls.Add(1)
+			return errors.New("no")
+		})))
+		time.Sleep(10 * time.Hour)
+		require.InDelta(f, 603, calls.Load(), 2)
+		require.NoError(f, stop())
+	})
+}
+
+func TestProcessorsThatCannotBeMadeAreTriedAgain(t *testing.T) {
+	bubble(t, 1, func(f *fixture) {
+		f.put("a")
+		var seen journal
+		calls := 0
+		stop := f.start(f.worker(consumer.Config{}, consumer.PerLease(func(consumer.Lease) consumer.Processor {
+			if calls++; calls < 3 {
+				panic("not yet")
+			}
+			return consumer.ProcessorFunc(seen.collect)
+		})))
+		require.ErrorContains(f, f.status(shard0).Err, "not yet")
+		time.Sleep(time.Minute)
+		require.Equal(f, []string{"a"}, seen.take())
+		require.NoError(f, stop())
+	})
+}
+
+func TestProcessorThatEndsItsGoroutineStopsTheShard(t *testing.T) {
+	for _, cfg := range []consumer.Config{{}, {Lanes: 3}, {CheckpointInterval: time.Minute}} {
+		bubble(t, 1, func(f *fixture) {
+			f.put("a")
+			var calls atomic.Int64
+			stop := f.start(f.worker(cfg, consumer.ProcessorFunc(func(context.Context, *consumer.Batch) error {
+				calls.Add(1)
+				runtime.Goexit()
+				return nil
+			})))
+			time.Sleep(time.Hour)
+			require.EqualValues(f, 1, calls.Load())
+			require.Equal(f, consumer.StateFailed, f.status(shard0).State)
+			require.ErrorContains(f, f.stopped(stop(), shard0), "Goexit")
+		})
+	}
+}

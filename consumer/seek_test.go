@@ -1,0 +1,117 @@
+package consumer_test
+
+import (
+	"context"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/braidstream/braid"
+	"github.com/braidstream/braid/consumer"
+)
+
+func TestSeek(t *testing.T) {
+	bubble(t, 1, func(f *fixture) {
+		var seen journal
+		f.put("a", "b")
+		second, err := f.orders.PutRecord(f.Context(), "c", []byte("c"))
+		require.NoError(f, err)
+		stop := f.start(f.worker(consumer.Config{}, consumer.ProcessorFunc(seen.collect)))
+		require.Equal(f, []string{"a", "b", "c"}, seen.take())
+		app, err := consumer.OpenApp(f.db, "billing")
+		require.NoError(f, err)
+		key := consumer.LeaseKey{Stream: "orders", Shard: shard0}
+
+		require.NoError(f, app.Seek(f.Context(), key, braid.AtSequence(second.SequenceNumber)))
+		synctest.Wait()
+		require.Equal(f, []string{"c"}, seen.take())
+		require.NoError(f, app.Seek(f.Context(), consumer.LeaseKey{}, braid.TrimHorizon()))
+		synctest.Wait()
+		require.Equal(f, []string{"a", "b", "c"}, seen.take())
+		require.NoError(f, app.Seek(f.Context(), consumer.LeaseKey{Stream: "orders"}, braid.Latest()))
+		f.put("d")
+		synctest.Wait()
+		require.Equal(f, []string{"d"}, seen.take())
+
+		f.split(shard0)
+		f.put("e")
+		synctest.Wait()
+		require.Equal(f, []string{"e"}, seen.take())
+		require.NoError(f, app.Seek(f.Context(), key, braid.AtSequence(second.SequenceNumber)), "also in a shard that is done")
+		synctest.Wait()
+		require.Equal(f, []string{"c", "d"}, seen.take())
+		require.NoError(f, stop())
+
+		require.ErrorIs(f, app.Seek(f.Context(), consumer.LeaseKey{}, braid.AtSequence(second.SequenceNumber)), braid.ErrInvalidArgument)
+		require.ErrorIs(f, app.Seek(f.Context(), consumer.LeaseKey{Stream: "nowhere"}, braid.Latest()), braid.ErrStreamNotFound)
+		require.ErrorIs(f, app.Seek(f.Context(), consumer.LeaseKey{Stream: "orders", Shard: "shardId-000000000009"}, braid.Latest()), braid.ErrShardNotFound)
+
+		require.NoError(f, app.Seek(f.Context(), consumer.LeaseKey{}, braid.Latest()))
+		f.put("f")
+		stop = f.start(f.worker(consumer.Config{}, consumer.ProcessorFunc(seen.collect)))
+		require.Equal(f, []string{"f"}, seen.take(), "what it was made with stays what it is")
+		require.NoError(f, stop())
+	})
+}
+
+func TestSeekFencesWhoeverIsAtWork(t *testing.T) {
+	bubble(t, 1, func(f *fixture) {
+		f.put("a", "b")
+		release := make(chan struct{})
+		var mu sync.Mutex
+		var errs []error
+		first := true
+		stop := f.start(f.worker(consumer.Config{}, consumer.ProcessorFunc(func(ctx context.Context, batch *consumer.Batch) error {
+			mu.Lock()
+			wait := first
+			first = false
+			mu.Unlock()
+			if wait {
+				<-release
+				errs = append(errs, batch.CheckpointAt(context.Background(), batch.Records[1]), context.Cause(ctx))
+			}
+			return nil
+		})))
+		app, err := consumer.OpenApp(f.db, "billing")
+		require.NoError(f, err)
+		require.NoError(f, app.Seek(f.Context(), consumer.LeaseKey{}, braid.TrimHorizon()))
+		synctest.Wait()
+		require.EqualValues(f, 2, f.status(shard0).BehindRecords)
+		close(release)
+		synctest.Wait()
+		require.Len(f, errs, 2)
+		require.ErrorIs(f, errs[0], consumer.ErrLeaseLost)
+		require.ErrorIs(f, errs[1], consumer.ErrLeaseLost)
+		require.Zero(f, f.status(shard0).BehindRecords, "it has begun again")
+		require.NoError(f, stop())
+	})
+}
+
+func TestPauseLastsUntilResume(t *testing.T) {
+	for _, key := range []consumer.LeaseKey{{}, {Stream: "orders"}, {Stream: "orders", Shard: shard0}} {
+		t.Run(strings.ReplaceAll(key.String(), " ", "-"), func(t *testing.T) {
+			bubble(t, 1, func(f *fixture) {
+				var seen journal
+				w := f.worker(consumer.Config{}, consumer.ProcessorFunc(seen.collect))
+				stop := f.start(w)
+				require.NoError(f, w.App().Pause(f.Context(), key))
+				synctest.Wait()
+				f.put("a")
+				synctest.Wait()
+				require.Empty(f, seen.take())
+				require.Equal(f, consumer.StatePaused, f.status(shard0).State)
+				require.EqualValues(f, 1, f.status(shard0).BehindRecords)
+				require.NoError(f, stop())
+				stop = f.start(f.worker(consumer.Config{}, consumer.ProcessorFunc(seen.collect)))
+				require.Empty(f, seen.take(), "it is stored")
+				require.NoError(f, w.App().Resume(f.Context(), key))
+				synctest.Wait()
+				require.Equal(f, []string{"a"}, seen.take())
+				require.NoError(f, stop())
+			})
+		})
+	}
+}

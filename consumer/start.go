@@ -1,0 +1,168 @@
+package consumer
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"slices"
+
+	"github.com/braidstream/braid"
+)
+
+// pinLatest makes braid.Latest a place that is the same in all shards, so that no record that
+// is put while one after the other is looked at is left out. Only the database can; in
+// another source Latest is where each shard ends when it is looked at.
+func (g *group) pinLatest(p braid.Position) braid.Position {
+	if source, ok := g.records().(interface{ latest() braid.Position }); ok && p.Equal(braid.Latest()) {
+		return source.latest()
+	}
+	return p
+}
+
+// createApp makes the application, or checks that it is what the config says.
+func (g *group) createApp(ctx context.Context, cfg *Config) error {
+	for {
+		lease, found, err := g.leases.Get(ctx, LeaseKey{})
+		if err != nil {
+			return err
+		}
+		if found {
+			if was := lease.Checkpoint.Start; !was.Equal(cfg.Start) {
+				return &braid.InvalidArgumentError{Field: "Start", Value: cfg.Start, Rule: fmt.Sprintf("must be that of the application, %s; App.Seek moves it", was)}
+			}
+			return nil
+		}
+		stored, err := g.leases.CompareAndSet(ctx, Lease{Checkpoint: Checkpoint{Start: cfg.Start}})
+		if err != nil || stored {
+			return err
+		}
+	}
+}
+
+// registerStreams stores where the application begins in streams that it sees for the first
+// time. A stream that is there already begins at the application's start, which
+// becomes a concrete place in each shard; one that comes later, also under the name
+// of one that was deleted, at its beginning.
+func (g *group) registerStreams(ctx context.Context, s *survey) error {
+	changed := false
+	for name, view := range s.streams {
+		key := LeaseKey{Stream: name}
+		row := s.rows[key]
+		if view.met || view.err != nil || !view.found && row != nil {
+			continue
+		}
+		stream := Lease{LeaseKey: key, Incarnation: view.info.Incarnation}
+		if row != nil {
+			stream.Version, stream.Paused = row.Version, row.Paused
+		} else if view.found {
+			switch err := g.storeStart(ctx, name, view, s.app().Checkpoint.Start); {
+			case isFatal(err):
+				return err
+			case err != nil:
+				view.err = err
+				continue
+			}
+		}
+		changed = true
+		if _, err := g.leases.CompareAndSet(ctx, stream); err != nil { // the last: it says that the others are there
+			return err
+		}
+	}
+	if !changed {
+		return nil
+	}
+	again, err := g.survey(ctx, s.names())
+	if err != nil {
+		return err
+	}
+	for name, view := range s.streams {
+		again.streams[name].err = cmp.Or(again.streams[name].err, view.err)
+	}
+	*s = *again
+	return nil
+}
+
+func (s *survey) names() (names []string) {
+	for name := range s.streams {
+		names = append(names, name)
+	}
+	return names
+}
+
+// storeStart stores the places in a stream's shards where processing begins.
+func (g *group) storeStart(ctx context.Context, name string, view *streamView, start braid.Position) error {
+	start = g.pinLatest(start)
+	leases := make([]Lease, 0, len(view.info.Shards))
+	for _, shard := range view.info.Shards {
+		leases = append(leases, Lease{LeaseKey: LeaseKey{name, shard.ID}, Incarnation: view.info.Incarnation})
+	}
+	if err := g.resolve(ctx, leases, view.info.Shards, start, nil); err != nil {
+		return err
+	}
+	for chunk := range slices.Chunk(leases, batchLeases) {
+		if _, err := g.store(ctx, chunk); err != nil { // what is there already was placed by another
+			return err
+		}
+	}
+	return nil
+}
+
+// resolve sets the checkpoints of leases of a stream to a position, made concrete.
+// shards are theirs, parents before children. A shard that has no records there is
+// done only if its parents are: or what comes after it would not wait for them. Of
+// parents that are not among the leases, done knows.
+func (g *group) resolve(ctx context.Context, leases []Lease, shards []ShardInfo, to braid.Position, done func(braid.ShardID) bool) (err error) {
+	open := make(map[braid.ShardID]bool) // to be processed
+	for i := range leases {
+		l, shard := &leases[i], &shards[i]
+		l.Checkpoint, err = g.records().Resolve(ctx, l.Stream, l.Shard, to)
+		if isGone(err) {
+			l.Checkpoint, err = Checkpoint{Start: shard.Start}, nil // it has expired meanwhile
+		}
+		if err != nil {
+			return err
+		}
+		for _, parent := range shard.Parents {
+			if open[parent] || done != nil && !done(parent) {
+				l.Checkpoint.ShardEnd = false
+			}
+		}
+		open[shard.ID] = !l.Checkpoint.ShardEnd
+	}
+	return nil
+}
+
+// isNeeded reports whether a row is that of a parent that has expired, whose children
+// have not all begun.
+func (s *survey) isNeeded(row *Lease) bool {
+	return slices.ContainsFunc(s.children[row.LeaseKey], func(child *item) bool {
+		return child.lease.Epoch == 0 && child.lease.Incarnation == row.Incarnation
+	})
+}
+
+// deleteStaleLeases removes the leases of shards and streams that are not there any more. That of
+// a parent stays until its children have begun, who tell whether it was done.
+func (g *group) deleteStaleLeases(ctx context.Context, s *survey) error {
+	for key := range s.touched {
+		row, view := s.rows[key], s.streams[key.Stream]
+		if row == nil || key.Shard == "" || view == nil || view.err != nil || s.items[key] != nil || s.isNeeded(row) {
+			continue
+		}
+		g.mu.Lock()
+		held := g.holds[key] != nil
+		g.mu.Unlock()
+		if held {
+			continue
+		}
+		deleted, err := g.leases.Delete(ctx, *row)
+		if err != nil {
+			return err
+		}
+		if deleted {
+			delete(s.rows, key)
+		} else {
+			s.stale = true
+		}
+	}
+	return nil
+}

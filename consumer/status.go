@@ -1,0 +1,188 @@
+package consumer
+
+import (
+	"context"
+	"slices"
+	"time"
+
+	"github.com/braidstream/braid"
+)
+
+// Status is an application at one time.
+type Status struct {
+	App     string
+	Start   braid.Position // where it began
+	Paused  bool           // as a whole
+	Workers []string       // of this process
+	Shards  []ShardStatus  // by stream and shard
+
+	// AwaitedStreams do not exist, and are processed from their beginning when they
+	// do: those that [Config].Streams of the workers here name, or, without a worker,
+	// those that the application has ever been given. AwaitedDeadLetterStreams are
+	// those that workers here name and that do not exist: records that fail wait.
+	AwaitedStreams, AwaitedDeadLetterStreams []string
+
+	// PausedStreams are those that [App.Pause] has paused as a whole. Paused above, a
+	// stream here and Paused of a shard each need a Resume of their own.
+	PausedStreams []string
+
+	// Totals of what is not processed, and the age of the oldest such record.
+	BehindRecords, BehindBytes int64
+	BehindLatest               time.Duration
+}
+
+// ShardState is what an application does in a shard, in one word: as text and in JSON it
+// is that of the constant.
+type ShardState string
+
+const (
+	// StateRunning means that a worker processes the shard, or waits for its records.
+	StateRunning ShardState = "running"
+
+	// StateRetrying means that something has failed and is tried again: Attempt and Err
+	// of the [ShardStatus] say what.
+	StateRetrying ShardState = "retrying"
+
+	// StateHandingOver means that the owner of the lease finishes its batch, and gives
+	// the lease to another worker, or back.
+	StateHandingOver ShardState = "handing over"
+
+	// StateFailed means that the shard is stopped until [App.Resume]; Err says why.
+	StateFailed ShardState = "failed"
+
+	// StatePaused means that [App.Pause] has paused the shard, its stream or the
+	// application.
+	StatePaused ShardState = "paused"
+
+	// StateWaiting means that the parents in WaitingFor are to be processed first.
+	StateWaiting ShardState = "waiting"
+
+	// StateUnowned means that no worker has taken the shard.
+	StateUnowned ShardState = "unowned"
+
+	// StateDone means that the shard is closed and all of it was processed.
+	StateDone ShardState = "done"
+)
+
+// ShardStatus is what an application does in a shard at one time.
+type ShardStatus struct {
+	LeaseKey
+
+	State ShardState
+
+	// Wait is what the shard waits for. It is empty if the shard is done, or held by a
+	// worker of another process. No shard ever waits for MaxBytes: see [Config].
+	Wait ShardWait
+
+	// Call is the call of the processor or a hook that has not returned, nil if there is
+	// none; with Lanes, the oldest one. One that is old shows a processor that hangs, and
+	// at which records.
+	Call *Call
+
+	Owner      string // the worker that has the lease; empty for none
+	Epoch      uint64
+	Checkpoint Checkpoint
+	Paused     bool // itself, by [App.Pause]; see also Paused and PausedStreams of [Status]
+	WaitingFor []braid.ShardID
+	Attempt    int
+	Err        error // also why what follows is not known
+
+	// What comes after the checkpoint: how much, and the age of the first record.
+	BehindRecords, BehindBytes int64
+	BehindLatest               time.Duration
+}
+
+// CaughtUp reports whether everything was processed that there was when the status
+// was taken. An application that has not met its streams yet has not caught up.
+func (s Status) CaughtUp() bool {
+	for _, shard := range s.Shards {
+		if shard.BehindRecords > 0 || len(shard.WaitingFor) > 0 || shard.Err != nil {
+			return false
+		}
+	}
+	return len(s.Shards) > 0
+}
+
+// Status returns what the application does. Errors: [ErrAppNotFound] if nothing is
+// stored of it; those of the store and the source.
+func (a *App) Status(ctx context.Context) (Status, error) {
+	g := a.group
+	s, err := a.survey(ctx)
+	if err != nil {
+		return Status{}, err
+	}
+	app := s.app()
+	status := Status{App: g.app, Start: app.Checkpoint.Start, Paused: app.Paused}
+	g.mu.Lock()
+	for id := range g.workers {
+		status.Workers = append(status.Workers, id)
+	}
+	holds := make(map[LeaseKey]*hold, len(g.holds))
+	for key, h := range g.holds {
+		holds[key] = h
+	}
+	g.mu.Unlock()
+	slices.Sort(status.Workers)
+	status.AwaitedStreams, status.AwaitedDeadLetterStreams = g.awaitedStreams(s), g.awaitedDeadLetters()
+	for name := range s.streams {
+		if row := s.rows[LeaseKey{Stream: name}]; row != nil && row.Paused {
+			status.PausedStreams = append(status.PausedStreams, name)
+		}
+	}
+	slices.Sort(status.PausedStreams)
+	for _, it := range s.sorted() {
+		shard := it.status(holds[it.lease.LeaseKey], g.leases.LeaseDuration() > 0)
+		g.measure(ctx, &shard)
+		status.BehindRecords += shard.BehindRecords
+		status.BehindBytes += shard.BehindBytes
+		status.BehindLatest = max(status.BehindLatest, shard.BehindLatest)
+		status.Shards = append(status.Shards, shard)
+	}
+	return status, nil
+}
+
+// status describes a shard with its hold, which is nil if nobody here has it.
+func (it *item) status(h *hold, remote bool) ShardStatus {
+	s := ShardStatus{
+		LeaseKey:   it.lease.LeaseKey,
+		State:      StateUnowned,
+		Wait:       WaitWorker,
+		Epoch:      it.lease.Epoch,
+		Checkpoint: it.lease.Checkpoint,
+		Paused:     it.lease.Paused,
+		WaitingFor: it.waiting,
+	}
+	switch {
+	case it.lease.Checkpoint.ShardEnd:
+		s.State, s.Wait = StateDone, ""
+	case h != nil:
+		h.mu.Lock()
+		defer h.mu.Unlock()
+		h.describeLocked(&s)
+	case it.paused:
+		s.State, s.Wait = StatePaused, WaitResume
+	case len(it.waiting) > 0:
+		s.State, s.Wait = StateWaiting, WaitParents
+	case remote && it.lease.Owner != "":
+		s.State, s.Wait, s.Owner = StateRunning, "", it.lease.Owner // as far as is known here
+	}
+	return s
+}
+
+// measure fills in what comes after the checkpoint.
+func (g *group) measure(ctx context.Context, s *ShardStatus) {
+	if s.Checkpoint.ShardEnd {
+		return
+	}
+	page, err := g.records().Read(ctx, s.Stream, s.Shard, s.Checkpoint.position(), 1, 1)
+	if err != nil {
+		if s.Err == nil {
+			s.Err = err
+		}
+		return
+	}
+	s.BehindRecords, s.BehindBytes = page.BehindRecords+int64(len(page.Records)), page.BehindBytes+int64(page.Bytes)
+	if len(page.Records) > 0 {
+		s.BehindLatest = max(1, time.Since(page.Records[0].ArrivalTime))
+	}
+}
