@@ -52,10 +52,10 @@ func ExampleOpen() {
 	defer os.RemoveAll(dir)
 
 	db, err := braid.Open(dir, &braid.Options{
-		Durability:   braid.Interval, // what 100 ms have brought may be lost in a power cut
+		Durability:   braid.Interval, // a power cut may lose up to the last 100 ms
 		SyncInterval: 100 * time.Millisecond,
 		CacheBytes:   64 << 20,
-		Logger:       slog.Default(), // hears of a full disk, and little else
+		Logger:       slog.Default(), // is told when the disk is full, and little else
 	})
 	if err != nil {
 		log.Fatal(err)

@@ -71,7 +71,7 @@ func (s *Stream) updateRetention(ctx context.Context, period time.Duration, incr
 	})
 }
 
-// lasting makes a period of 0, which means for ever, the longest.
+// lasting makes a period of 0, which means forever, the longest.
 func lasting(period time.Duration) time.Duration {
 	if period == 0 {
 		return math.MaxInt64

@@ -120,7 +120,7 @@ func TestRetentionCanBeChanged(t *testing.T) {
 		{-1, -1, true, ""},
 		{48 * hour, day, true, "must not be shorter than the present period, 48 hours; DecreaseRetention makes it shorter"},
 		{day, 48 * hour, false, "must not be longer than the present period, 24 hours; IncreaseRetention makes it longer"},
-		{-1, 48 * hour, true, "must not be shorter than the present period, for ever; DecreaseRetention makes it shorter"},
+		{-1, 48 * hour, true, "must not be shorter than the present period, forever; DecreaseRetention makes it shorter"},
 		{hour, 2 * hour, true, "must be 24 hours to 8760 hours"},
 		{48 * hour, 23 * hour, false, "must be 24 hours to 8760 hours"},
 		{48 * hour, -1, false, "must be 24 hours to 8760 hours"},

@@ -291,7 +291,7 @@ func (set *settings) expiry(now uint64) uint64 {
 // hours describes a period in the unit of Kinesis.
 func hours(d time.Duration) string {
 	if d == 0 {
-		return "for ever"
+		return "forever"
 	}
 	return fmt.Sprintf("%g hours", d.Hours())
 }

@@ -66,7 +66,7 @@ func (s *snapshots) hold() {
 	s.held, s.failed = s.newLocked()
 }
 
-// publish tells that the group is durable, and with it the given version.
+// publish notes that the group is durable, and with it the given version.
 func (s *snapshots) publish(version uint64) {
 	s.mu.Lock()
 	held := s.held

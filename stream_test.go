@@ -355,7 +355,7 @@ func TestACallWhoseContextEndedReturnsTheCause(t *testing.T) {
 	require.Len(t, stream.Shards(), 1)
 }
 
-// A stream that exists keeps its settings; whoever opens it with others can ask to
+// A stream that exists keeps its settings; a caller that opens it with others can ask to
 // be refused, and the log says so in any case.
 func TestOpenStreamTellsOfOtherSettings(t *testing.T) {
 	var log bytes.Buffer
@@ -389,7 +389,7 @@ func TestOpenStreamTellsOfOtherSettings(t *testing.T) {
 		{braid.StreamOptions{Shards: 8}, "Shards is 2, not 8"},
 		{braid.StreamOptions{MaxRecordBytes: 501}, "MaxRecordBytes is 500, not 501"},
 		{braid.StreamOptions{Retention: 24 * time.Hour}, "Retention is 48 hours, not 24 hours"},
-		{braid.StreamOptions{Retention: -1}, "Retention is 48 hours, not for ever"},
+		{braid.StreamOptions{Retention: -1}, "Retention is 48 hours, not forever"},
 		{braid.StreamOptions{RetentionBytes: 1}, "RetentionBytes is 1048576, not 1"},
 		{braid.StreamOptions{Tags: map[string]string{"b": "3", "a": "1"}}, `Tags["b"] is "2", not "3"`},
 		{braid.StreamOptions{Tags: map[string]string{"c": ""}}, `Tags["c"] is missing, not ""`},

@@ -51,7 +51,7 @@ const (
 	holdRunning   holdState = iota // its goroutine reads and calls the processor
 	holdFailed                     // an error has stopped the shard; its goroutine waits to be told what next
 	holdEnding                     // the group has told it to end
-	holdAbandoned                  // the processor is not to be called any more, whatever its goroutine does
+	holdAbandoned                  // the processor is no longer to be called, whatever its goroutine does
 	holdEnded                      // its goroutine has returned
 )
 
@@ -90,7 +90,7 @@ func (h *hold) noteEnding() {
 	}
 }
 
-// abandon has the processor not called any more. It returns false if the hold has ended.
+// abandon ends all calls of the processor. It returns false if the hold has ended.
 func (h *hold) abandon() bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()

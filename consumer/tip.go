@@ -45,7 +45,7 @@ func (r *runner) waitAtTip(at braid.Position) error {
 	return err
 }
 
-// tipReached tells that all records that the shard had are done.
+// tipReached reports that all records that the shard had are done.
 func (r *runner) tipReached(hook TipReacher) error {
 	if r.behind {
 		r.behind = false

@@ -211,7 +211,7 @@ func (s *survey) setRow(key LeaseKey, row *Lease) {
 		s.readLease(it)
 		s.relateParents(it)
 		for _, id := range it.shard.Parents {
-			s.touch(LeaseKey{key.Stream, id}) // which may not be needed any more
+			s.touch(LeaseKey{key.Stream, id}) // which may no longer be needed
 		}
 	}
 	s.touchFamily(key)

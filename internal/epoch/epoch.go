@@ -98,7 +98,7 @@ func (x *Index) Grow(bytes int) { x.bytes += bytes }
 // Retire makes the open epoch, if there is one, take no more records.
 func (x *Index) Retire() { x.bytes = max(x.bytes, x.limit) }
 
-// AddExtent tells that one more shard has records in the epoch.
+// AddExtent notes that one more shard has records in the epoch.
 func (x *Index) AddExtent(id uint32) {
 	if i := x.find(id); i >= 0 {
 		x.epochs[i].extents++

@@ -78,7 +78,7 @@ func (d *damage) background() {
 	}
 }
 
-// setStalled tells whether commits wait until level 0 is compacted. If that
+// setStalled notes whether commits wait until level 0 is compacted. If that
 // cannot be, because of damage, they would wait forever: the store fails. It takes
 // a thousand flushes into the range of the damaged table, and records, which no
 // other table overlaps, never come to that.

@@ -17,7 +17,7 @@ var released = flag.Bool("released", false, "keep the exported APIs as those of 
 // which one that was.
 const releasedDir = "testdata/released"
 
-// Who upgrades has to learn what to change. So what the last version exported, and is
+// A user who upgrades has to learn what to change. So what the last version exported, and is
 // gone or different now, is named in a line of CHANGELOG.md, under Unreleased:
 //
 //   - Migration: `Stream.Describe` is `Stream.Description`.

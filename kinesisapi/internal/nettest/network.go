@@ -42,7 +42,7 @@ func (h *half) await(deadline *time.Time, ready func() bool) error {
 	return nil
 }
 
-// set sets a deadline, and wakes whoever it is about now and then.
+// set sets a deadline, and wakes the connection's reader or writer when it has passed.
 func (h *half) set(deadline *time.Time, at time.Time) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
