@@ -126,7 +126,8 @@ func smallVolume(t *testing.T, mib int) {
 		}
 	}
 	t.Logf("%d records of 100 kB were put", total)
-	require.Greater(t, total*len(data), mib<<20, "a third of the volume, each time")
+	// How much is put depends on how soon full memtables become tables.
+	require.Greater(t, total*len(data), mib<<19, "a sixth of the volume, each time, even on a busy machine")
 	require.NoError(t, db.Metrics().Failed)
 	require.NoError(t, db.Close())
 }
