@@ -64,7 +64,7 @@ func TestDamagedTipThatIsNotKnown(t *testing.T) {
 }
 
 // TestDamagedTipOfATrimmedShard: as TestDamagedTipThatIsNotKnown, for a shard that was
-// trimmed up to where it cannot be read any more, or shortly before.
+// trimmed up to where it can no longer be read, or shortly before.
 func TestDamagedTipOfATrimmedShard(t *testing.T) {
 	ctx := t.Context()
 	for _, kept := range []int{1, 3, 30} {

@@ -8,7 +8,7 @@ import (
 )
 
 // Checkpointer stores how far a shard was processed. It belongs to one lease, and
-// may be used from any number of goroutines, also after the call that it was given
+// may be used from any number of goroutines, even after the call that it was given
 // to has returned.
 //
 // Its methods return [ErrLeaseLost] when the lease is another worker's by now: then
@@ -68,7 +68,7 @@ func (c *Checkpointer) Ack(records ...Record) error {
 
 // Prepare stores a checkpoint that is yet to be committed, with bytes of the
 // application's own: for work in two steps, where the second has effects outside of
-// the database. If the worker ends between them, whoever has the lease next finds
+// the database. If the worker ends between them, the next owner of the lease finds
 // both in the lease, and can finish or undo the work: see [Checkpointer.Pending].
 // Another one takes its place, and a checkpoint that reaches it settles it. Errors: as
 // [Checkpointer.CheckpointAt].

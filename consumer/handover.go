@@ -206,7 +206,7 @@ func (g *group) releaseLeases(ctx context.Context, s *survey) error {
 // dismissWorkers tells workers that have left, and have nothing any more, that they may go.
 // It reports whether that was the last one, and the goroutine is to end. After an
 // error of the pass, which may not have stored that leases were given back, only
-// those go that do not wait for it any more; and if nothing will ever work again, all
+// those go that no longer wait for it; and if nothing will ever work again, all
 // are told to end.
 func (g *group) dismissWorkers(failed error) bool {
 	g.mu.Lock()

@@ -6,7 +6,7 @@ import (
 )
 
 // target is what is called with records: a Processor or a TxProcessor, one of the
-// two, and whoever of them has hooks.
+// two, and the one of them that has hooks.
 type target struct {
 	plain Processor
 	tx    TxProcessor

@@ -12,7 +12,7 @@ const (
 	// maxTrackedPages and BatchBytes bound what a shard with lanes reads ahead.
 	maxTrackedPages = 64
 
-	// minPageRecords is how many records are read at once, also if batches are
+	// minPageRecords is how many records are read at once, even if batches are
 	// smaller: a page costs more than its records.
 	minPageRecords = 500
 )
@@ -161,7 +161,7 @@ func (r *runner) unpack(page *Page, from Checkpoint) (records []Record, end Chec
 	}
 	for len(records) > 0 && !from.SequenceNumber.IsZero() && !from.before(records[0].checkpoint()) {
 		if from.Partial && !records[0].Aggregated {
-			break // it is not taken apart any more, so all of it comes again
+			break // it is no longer taken apart, so all of it comes again
 		}
 		records = records[1:]
 	}

@@ -140,7 +140,7 @@ func (s *survey) isNeeded(row *Lease) bool {
 	})
 }
 
-// deleteStaleLeases removes the leases of shards and streams that are not there any more. That of
+// deleteStaleLeases removes the leases of shards and streams that no longer exist. That of
 // a parent stays until its children have begun, who tell whether it was done.
 func (g *group) deleteStaleLeases(ctx context.Context, s *survey) error {
 	for key := range s.touched {
