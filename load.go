@@ -77,7 +77,7 @@ func (db *DB) load() error {
 		last:       l.last,
 		nextStream: l.clock.NextStream,
 		loose:      make(map[uint32]struct{}),
-		cuts:       make(map[uint32]*cut),
+		cuts:       make(epoch.Cuts),
 		current:    l.current,
 		reopen:     true,
 		wasClosed:  l.clock.Closed,
