@@ -1,6 +1,7 @@
 package braid
 
 import (
+	"fmt"
 	"math"
 	"sync"
 	"time"
@@ -12,6 +13,21 @@ import (
 // is put is charged when its group is applied, where it is known which shard
 // it goes to: records and bytes together, or neither. So what is refused has had
 // no effect, and costs nothing.
+
+// ThroughputExceededError is an [ErrThroughputExceeded] with its particulars.
+type ThroughputExceededError struct {
+	Shard      ShardID
+	Budget     string        // the field of [Capacity] that is used up
+	RetryAfter time.Duration // from when on the same call is within the budget, if no other is made
+}
+
+// Error names the shard, the budget and the time.
+func (e *ThroughputExceededError) Error() string {
+	return fmt.Sprintf("the throughput of %s is exceeded: its %s is used up; try again in %s", e.Shard, e.Budget, e.RetryAfter)
+}
+
+// Is reports whether target is [ErrThroughputExceeded].
+func (e *ThroughputExceededError) Is(target error) bool { return target == ErrThroughputExceeded }
 
 // writeBudgets are what can be put to a shard. The appender owns them.
 type writeBudgets struct {
