@@ -50,7 +50,8 @@ func (s *Stream) SplitShard(ctx context.Context, shard ShardID, newStartingHashK
 			start = *at
 		}
 		if !splits(sh, start) {
-			return &InvalidArgumentError{"NewStartingHashKey", HashKey{start}, fmt.Sprintf("must be greater than %s plus one and less than %s to split %s", sh.hashKeys.Start, sh.hashKeys.End, sh.id)}
+			return &InvalidArgumentError{"NewStartingHashKey", HashKey{start},
+				fmt.Sprintf("must be greater than %s plus one and less than %s to split %s", sh.hashKeys.Start, sh.hashKeys.End, sh.id)}
 		}
 		halves[0], halves[1] = r.split(sh, start)
 		return nil
