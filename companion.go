@@ -79,7 +79,7 @@ func (c companionTx) First(lower, upper []byte) (row companion.Row, found bool, 
 	page, err := reading(c.tx.ctx, func() (scanned, error) { return c.tx.scanPage(all, own, 0) })
 	if err == nil && len(page.items) > 0 {
 		row, found = companion.Row{Key: page.items[0].Key, Value: page.items[0].Value}, true
-		all.End = after(row.Key)
+		all.End = keyAfter(row.Key)
 		err = c.tx.grow(len(row.Key) + len(row.Value))
 	}
 	if err == nil {

@@ -93,9 +93,11 @@ func ParsePosition(text string) (Position, error) {
 		p = AtTime(t)
 	}
 	if err != nil || p.String() != text {
-		return Position{}, &InvalidArgumentError{"Position", fmt.Sprintf("%.120q", text),
+		return Position{}, &InvalidArgumentError{
+			"Position", fmt.Sprintf("%.120q", text),
 			"must be TRIM_HORIZON, LATEST, AT_SEQUENCE_NUMBER or AFTER_SEQUENCE_NUMBER with a number, " +
-				"or AT_TIMESTAMP with a time in UTC as RFC 3339 writes it"}
+				"or AT_TIMESTAMP with a time in UTC as RFC 3339 writes it",
+		}
 	}
 	return p, nil
 }

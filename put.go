@@ -181,8 +181,10 @@ func (s *Stream) validateEntries(entries []Entry) (payload int, err error) {
 		payload += payloadBytes(e)
 	}
 	if size > maxPutRecordsBytes {
-		return 0, &InvalidArgumentError{"Entries", fmt.Sprintf("%d bytes in all", size),
-			fmt.Sprintf("must have at most %d bytes of partition keys and data", maxPutRecordsBytes)}
+		return 0, &InvalidArgumentError{
+			"Entries", fmt.Sprintf("%d bytes in all", size),
+			fmt.Sprintf("must have at most %d bytes of partition keys and data", maxPutRecordsBytes),
+		}
 	}
 	return payload, nil
 }

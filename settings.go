@@ -166,11 +166,15 @@ func validateTags(tags map[string]string) error {
 		field := fmt.Sprintf("Tags[%.140q]", key)
 		switch {
 		case !utf8.ValidString(key) || key == "" || utf8.RuneCountInString(key) > maxTagKeyChars:
-			return &InvalidArgumentError{field, fmt.Sprintf("%d characters long", utf8.RuneCountInString(key)),
-				fmt.Sprintf("must have a key of 1 to %d characters of UTF-8", maxTagKeyChars)}
+			return &InvalidArgumentError{
+				field, fmt.Sprintf("%d characters long", utf8.RuneCountInString(key)),
+				fmt.Sprintf("must have a key of 1 to %d characters of UTF-8", maxTagKeyChars),
+			}
 		case !utf8.ValidString(value) || utf8.RuneCountInString(value) > maxTagValueChars:
-			return &InvalidArgumentError{field, fmt.Sprintf("%d characters long", utf8.RuneCountInString(value)),
-				fmt.Sprintf("must have a value of at most %d characters of UTF-8", maxTagValueChars)}
+			return &InvalidArgumentError{
+				field, fmt.Sprintf("%d characters long", utf8.RuneCountInString(value)),
+				fmt.Sprintf("must have a value of at most %d characters of UTF-8", maxTagValueChars),
+			}
 		}
 	}
 	return nil
