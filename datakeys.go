@@ -15,17 +15,33 @@ import (
 // dataKeyLifetime is how long a data key encrypts before it is replaced.
 const dataKeyLifetime = 24 * time.Hour
 
-// dataKeys are a stream's, as they are stored, and those that were decrypted.
+// dataKeys are a stream's, as they are stored, and those that were decrypted. The zero
+// value has none, and takes next to no memory: most streams do not encrypt.
 type dataKeys struct {
-	turn chan struct{} // holds a token unless somebody calls the provider
-
-	mu     sync.Mutex // guards the fields below
-	rows   map[uint32]layout.DataKeyRow
-	opened map[uint32]*layout.DataKey
+	mu      sync.Mutex    // guards the fields below
+	token   chan struct{} // holds a token unless somebody calls the provider; nil until somebody did
+	numbers []uint32      // of rows, in order
+	rows    map[uint32]layout.DataKeyRow
+	opened  map[uint32]*layout.DataKey
 }
 
-func newDataKeys() dataKeys {
-	return dataKeys{turn: newTurn(), rows: make(map[uint32]layout.DataKeyRow), opened: make(map[uint32]*layout.DataKey)}
+// turn returns the channel that holds a token unless somebody calls the provider.
+func (k *dataKeys) turn() chan struct{} {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.token == nil {
+		k.token = newTurn()
+	}
+	return k.token
+}
+
+// addLocked adds a data key whose number is above all others.
+func (k *dataKeys) addLocked(number uint32, row layout.DataKeyRow) {
+	if k.rows == nil {
+		k.rows, k.opened = make(map[uint32]layout.DataKeyRow), make(map[uint32]*layout.DataKey)
+	}
+	k.numbers = append(k.numbers, number)
+	k.rows[number] = row
 }
 
 // sealer is the data key that encrypts.
@@ -52,12 +68,12 @@ type newDataKey struct {
 func (s *Stream) lastDataKey(id string) (number uint32, found bool) {
 	s.keys.mu.Lock()
 	defer s.keys.mu.Unlock()
-	for n, row := range s.keys.rows {
-		if row.KeyID == id && (!found || n > number) {
-			number, found = n, true
+	for _, number := range slices.Backward(s.keys.numbers) {
+		if s.keys.rows[number].KeyID == id {
+			return number, true
 		}
 	}
-	return number, found
+	return 0, false
 }
 
 // makeDataKey makes a data key and has it encrypted. The caller has the turn.
@@ -116,10 +132,10 @@ func (s *Stream) dataKey(number uint32) *layout.DataKey {
 
 // openDataKey has the data key of that number decrypted.
 func (s *Stream) openDataKey(ctx context.Context, number uint32) error {
-	if err := wait(ctx, s.db, s.keys.turn); err != nil {
+	if err := wait(ctx, s.db, s.keys.turn()); err != nil {
 		return err
 	}
-	defer giveTurn(s.keys.turn)
+	defer giveTurn(s.keys.turn())
 	return s.openInTurn(ctx, number)
 }
 

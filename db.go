@@ -24,6 +24,7 @@ type DB struct {
 	store     *kv.Store
 	committer *commit.Committer
 	appender  *appender // the committer's
+	loaded    *loader   // between the two steps of Open; else nil
 	aging     retentionClock
 	decisions decisions
 	requests  sync.Pool // of *putRequest

@@ -4,9 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
 	"math"
-	"slices"
 	"unicode/utf8"
 
 	"github.com/braidstream/braid/internal/commit"
@@ -49,10 +47,10 @@ func (s *Stream) startEncryption(ctx context.Context, keyID string) error {
 	if s.db.opts.ReadOnly { // before the provider is asked for anything
 		return ErrReadOnly
 	}
-	if err := wait(ctx, s.db, s.keys.turn); err != nil {
+	if err := wait(ctx, s.db, s.keys.turn()); err != nil {
 		return err
 	}
-	defer giveTurn(s.keys.turn)
+	defer giveTurn(s.keys.turn())
 	key, err := s.makeDataKey(ctx, keyID)
 	if err != nil {
 		return err
@@ -94,7 +92,8 @@ func (a *appender) addDataKey(s *Stream, key *newDataKey, batch *kv.Batch) error
 	s.w.sealer = sealer{DataKey: dataKey, keyID: key.keyID, made: a.moment}
 	s.keys.mu.Lock()
 	defer s.keys.mu.Unlock()
-	s.keys.rows[number], s.keys.opened[number] = key.row, dataKey
+	s.keys.addLocked(number, key.row)
+	s.keys.opened[number] = dataKey
 	return nil
 }
 
@@ -131,10 +130,10 @@ func (db *DB) renewDataKey(ctx context.Context, err error) error {
 
 func (s *Stream) renewDataKey(ctx context.Context) error {
 	db := s.db
-	if err := wait(ctx, db, s.keys.turn); err != nil {
+	if err := wait(ctx, db, s.keys.turn()); err != nil {
 		return err
 	}
-	defer giveTurn(s.keys.turn)
+	defer giveTurn(s.keys.turn())
 	keyID := s.settings.Load().keyID
 	needed := false
 	err := db.control(ctx, func(a *appender, _ *kv.Batch) (func(), error) {
@@ -179,15 +178,14 @@ func (s *Stream) firstCounter() uint64 {
 func (s *Stream) pruneDataKeys(batch *kv.Batch) {
 	s.keys.mu.Lock()
 	defer s.keys.mu.Unlock()
-	if len(s.keys.rows) < 2 {
+	if len(s.keys.numbers) < 2 {
 		return
 	}
 	first := s.firstCounter()
-	numbers := slices.Sorted(maps.Keys(s.keys.rows))
-	for i, number := range numbers[:len(numbers)-1] {
-		if s.keys.rows[numbers[i+1]].Created > first {
-			return
-		}
+	for len(s.keys.numbers) > 1 && s.keys.rows[s.keys.numbers[1]].Created <= first {
+		number := s.keys.numbers[0]
+		s.keys.numbers = s.keys.numbers[1:]
+		s.db.appender.counts.looks.Add(1)
 		batch.Delete(layout.DataKeyKey(s.number, number))
 		delete(s.keys.rows, number)
 		delete(s.keys.opened, number)

@@ -102,7 +102,7 @@ func (db *DB) openStore(dir string, fs kv.FS) (err error) {
 		TableBoundary: layout.TableBoundary,
 		OnFull:        func(bool) { db.noteFull() },
 		Init:          initStore,
-		Verify:        verifyStore,
+		Verify:        db.verifyStore,
 	})
 	return err
 }

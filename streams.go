@@ -191,7 +191,6 @@ func (a *appender) createStream(name string, opts StreamOptions, batch *kv.Batch
 		number:         a.nextStream,
 		name:           name,
 		createdCounter: created,
-		keys:           newDataKeys(),
 		w:              streamWriter{settings: newSettings(opts)},
 	}
 	s.settings.Store(s.w.settings)

@@ -13,10 +13,12 @@ import (
 // it goes to: records and bytes together, or neither. So what is refused has had
 // no effect, and costs nothing.
 
-// writeBudgets are what can be put to a shard. The appender owns them.
+// writeBudgets are what can be put to a shard. The appender owns them, and makes them
+// when they are needed first.
 type writeBudgets struct {
 	of             Capacity // that they were made of
 	records, bytes *rate.Limiter
+	charged        charge // by the current call
 }
 
 // charge is what one call puts to a shard. The appender owns it.
@@ -37,12 +39,12 @@ func units(bytes int) int { return (bytes + chargeUnitBytes - 1) / chargeUnitByt
 // record, and with it the later ones of the call that go to the same shard: so
 // who puts the refused ones again keeps the order.
 func (a *appender) admit(sh *Shard, size int) error {
-	c := &sh.w.charged
-	if c.call != a.call {
+	if b := sh.w.budgets; b == nil || b.charged.call != a.call {
 		sh.refill(a.moment)
-		*c = charge{call: a.call, haveRecords: sh.w.budgets.records.TokensAt(a.moment), haveCost: sh.w.budgets.bytes.TokensAt(a.moment)}
+		sh.w.budgets.charged = charge{call: a.call, haveRecords: sh.w.budgets.records.TokensAt(a.moment), haveCost: sh.w.budgets.bytes.TokensAt(a.moment)}
 		a.charged = append(a.charged, sh)
 	}
+	c := &sh.w.budgets.charged
 	if c.err == nil {
 		spent := units(c.bytes)
 		c.err = sh.afford(c.haveRecords-float64(c.records), c.haveCost-float64(spent), 1, units(c.bytes+size)-spent)
@@ -58,7 +60,7 @@ func (a *appender) admit(sh *Shard, size int) error {
 // settle charges what the current call was allowed to put.
 func (a *appender) settle() {
 	for _, sh := range a.charged {
-		sh.spend(a.moment, sh.w.charged.records, units(sh.w.charged.bytes))
+		sh.spend(a.moment, sh.w.budgets.charged.records, units(sh.w.budgets.charged.bytes))
 	}
 	a.charged = a.charged[:0]
 }
@@ -93,7 +95,10 @@ func (a *appender) admitAll(puts []txPut) error {
 
 // refill makes the budgets those of the stream's capacity.
 func (sh *Shard) refill(now time.Time) {
-	b := &sh.w.budgets
+	if sh.w.budgets == nil {
+		sh.w.budgets = new(writeBudgets)
+	}
+	b := sh.w.budgets
 	if capacity := sh.stream.w.settings.capacity; b.of != capacity {
 		b.of = capacity
 		setBudget(&b.records, now, capacity.WriteRecordsPerSecond)
@@ -155,7 +160,8 @@ func take(bucket *rate.Limiter, now time.Time, n int) {
 	bucket.ReserveN(now, n)
 }
 
-// readBudgets are what GetRecords can read of a shard.
+// readBudgets are what GetRecords can read of a shard. They are made when they are
+// needed first.
 type readBudgets struct {
 	mu           sync.Mutex // guards the fields below
 	of           Capacity   // that they were made of
@@ -170,7 +176,10 @@ func (sh *Shard) admitRead() (err error) {
 		return nil
 	}
 	now := time.Now()
-	b := &sh.reads
+	if sh.reads.Load() == nil {
+		sh.reads.CompareAndSwap(nil, new(readBudgets))
+	}
+	b := sh.reads.Load()
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.of != capacity {
@@ -199,11 +208,14 @@ func (sh *Shard) chargeRead(bytes int) {
 		return
 	}
 	now := time.Now()
-	b := &sh.reads
+	b := sh.reads.Load()
+	if b == nil {
+		return // the mode has changed since the call began
+	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.bytes == nil {
-		return // the mode has changed since the call began
+		return // as above
 	}
 	take(b.bytes, now, bytes)
 	if b.bytes.TokensAt(now) < 0 {
