@@ -68,6 +68,10 @@ func (c companionDB) WatchLeases(app string, fn func(key []byte)) {
 	l.apps[app] = fn
 }
 
+func (c companionDB) WatchStream(stream string, fn func()) (stop func()) {
+	return c.db.onStream.add(stream, fn)
+}
+
 // leaseWatch tells of rows about leases that were written.
 type leaseWatch struct {
 	mu   sync.Mutex // guards the fields below

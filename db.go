@@ -33,6 +33,7 @@ type DB struct {
 	changed   wake.Signal
 	attached  attachments
 	onLease   leaseWatch
+	onStream  streamWatch
 
 	// visible is the highest counter of any record that readers can see. All
 	// records at or below it are visible, in whatever shard.

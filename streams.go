@@ -234,7 +234,7 @@ func (db *DB) addStream(s *Stream) {
 	db.mu.Lock()
 	db.streams[s.name] = s
 	db.mu.Unlock()
-	db.changed.Raise()
+	db.noteChange(s.name)
 }
 
 func (db *DB) removeStream(s *Stream) {
@@ -251,7 +251,7 @@ func (db *DB) removeStream(s *Stream) {
 	db.appender.counts.shards.Add(-int64(len(shards)))
 	s.latest.End()
 	db.reclaiming.Ring()
-	db.changed.Raise()
+	db.noteChange(s.name)
 }
 
 // ValidateStreamName returns nil if a stream may have that name: 1 to 128

@@ -199,20 +199,27 @@ func (p *initialized) Initialize(context.Context, *consumer.Checkpointer) error 
 
 func (p *initialized) ProcessRecords(context.Context, *consumer.Batch) error { return nil }
 
-// BenchmarkTake is how long a worker takes to begin with all shards of a stream, which
-// hold nothing: for the first time, and again.
+// BenchmarkTake is how long a worker takes to begin with all shards, which hold nothing:
+// for the first time, and again. Then it is idle, and uses no CPU.
 func BenchmarkTake(b *testing.B) {
-	for _, shards := range []int{100, 10_000} {
+	for _, size := range []struct{ streams, shards int }{{1, 100}, {1, 10_000}, {100, 1}, {10_000, 1}} {
 		for _, again := range []bool{false, true} {
-			b.Run(fmt.Sprintf("shards=%d/again=%t", shards, again), func(b *testing.B) {
-				db, _ := benchDB(b, nil, shards)
+			b.Run(fmt.Sprintf("streams=%d/shards=%d/again=%t", size.streams, size.shards, again), func(b *testing.B) {
+				db, err := braid.Open(b.TempDir(), nil)
+				require.NoError(b, err)
+				b.Cleanup(func() { require.NoError(b, db.Close()) })
+				var names []string
+				for i := range size.streams {
+					names = append(names, fmt.Sprint("s", i))
+					_, err := db.CreateStream(b.Context(), names[i], &braid.StreamOptions{Shards: size.shards})
+					require.NoError(b, err)
+				}
 				var took, cpu time.Duration
 				n := 0
 				take := func(app string) {
-					p := &initialized{all: int64(shards), done: make(chan struct{})}
-					w, err := consumer.New(db, &consumer.Config{App: app, Streams: []string{"in"}, Logger: slog.New(slog.DiscardHandler)}, p)
-					require.NoError(b, err)
+					p := &initialized{all: int64(size.streams * size.shards), done: make(chan struct{})}
 					began := time.Now()
+					w, err := consumer.New(db, &consumer.Config{App: app, Streams: names, Logger: slog.New(slog.DiscardHandler)}, p)
 					stop := benchRun(b, w, err)
 					<-p.done
 					took += time.Since(began)
