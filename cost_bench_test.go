@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"runtime"
+	"slices"
 	"testing"
 	"time"
 
@@ -167,6 +168,49 @@ func BenchmarkIdleStreamBytes(b *testing.B) {
 		db, err = braid.Open(dir, options)
 		require.NoError(b, err)
 		b.ReportMetric(float64(liveBytes()-before)/streams, "bytes/opened")
+		require.NoError(b, db.Close())
+	}
+}
+
+// BenchmarkBesideShards is what a call costs beside so many shards of the same stream
+// that hold a record and are idle: it must not grow.
+func BenchmarkBesideShards(b *testing.B) {
+	for _, shards := range []int{10, 10_000} {
+		db, err := braid.Open(braid.InMemory, nil)
+		require.NoError(b, err)
+		s, err := db.CreateStream(b.Context(), "s", &braid.StreamOptions{Shards: shards})
+		require.NoError(b, err)
+		time.Sleep(time.Millisecond)
+		old := time.Now() // before every record
+		for chunk := range slices.Chunk(s.Shards(), 500) {
+			var entries []braid.Entry
+			for _, sh := range chunk {
+				key := sh.HashKeyRange().Start
+				entries = append(entries, braid.Entry{PartitionKey: "key", ExplicitHashKey: &key})
+			}
+			_, err := s.PutRecords(b.Context(), entries)
+			require.NoError(b, err)
+		}
+		for name, call := range map[string]func() error{
+			"put": func() error {
+				_, err := s.PutRecord(b.Context(), "key", nil)
+				return err
+			},
+			"trim of nothing": func() error { return s.Trim(b.Context(), braid.AtTime(old)) },
+			"create": func() error {
+				_, err := db.CreateStream(b.Context(), "other", nil)
+				if err == nil {
+					err = db.DeleteStream(b.Context(), "other")
+				}
+				return err
+			},
+		} {
+			b.Run(fmt.Sprintf("%s/shards=%d", name, shards), func(b *testing.B) {
+				for b.Loop() {
+					require.NoError(b, call())
+				}
+			})
+		}
 		require.NoError(b, db.Close())
 	}
 }
