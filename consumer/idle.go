@@ -25,8 +25,9 @@ const (
 )
 
 // logIdle logs what has begun and ended since the last pass. It visits what the pass
-// does: shards and streams that have changed, or, if all is true, all streams. Of shards, only the first
-// pass logs that they are paused: what happens to them later, their holds log.
+// does: shards and streams that have changed, or, if all is true, all streams. Of shards,
+// only the first pass logs that they are paused: what happens to them later, their holds
+// log.
 func (g *group) logIdle(s *survey, all bool) {
 	first := g.idle == nil
 	if first {
