@@ -81,6 +81,8 @@ type counts struct {
 	// looks counts the streams, shards, extents and epochs that the committer has
 	// looked at for something other than a put: for tests of what it costs.
 	looks atomic.Int64
+
+	loaded int // records that Open has read, for tests; not changed after
 }
 
 // controlOp is a request that changes something else than records: the

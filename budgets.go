@@ -29,14 +29,16 @@ func (e *ThroughputExceededError) Error() string {
 // Is reports whether target is [ErrThroughputExceeded].
 func (e *ThroughputExceededError) Is(target error) bool { return target == ErrThroughputExceeded }
 
-// writeBudgets are what can be put to a shard. The appender owns them.
+// writeBudgets are what can be put to a shard. The appender owns them, and makes them
+// when they are needed first.
 type writeBudgets struct {
 	of             Capacity // that they were made of
 	records, bytes *rate.Limiter
+	charged        charge // by the current call
 }
 
-// refill makes the budgets those of the capacity.
-func (b *writeBudgets) refill(now time.Time, capacity Capacity) {
+// resize makes the budgets those of the capacity.
+func (b *writeBudgets) resize(now time.Time, capacity Capacity) {
 	if b.of != capacity {
 		b.of = capacity
 		setBudget(&b.records, now, capacity.WriteRecordsPerSecond)
@@ -77,7 +79,8 @@ const chargeUnitBytes = 1 << 10
 
 func units(bytes int) int { return (bytes + chargeUnitBytes - 1) / chargeUnitBytes * chargeUnitBytes }
 
-// readBudgets are what GetRecords can read of a shard.
+// readBudgets are what GetRecords can read of a shard. They are made when they are
+// needed first.
 type readBudgets struct {
 	mu           sync.Mutex // guards the fields below
 	of           Capacity   // that they were made of

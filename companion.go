@@ -34,6 +34,10 @@ func (c companionDB) OnCommit(fn func(key, value []byte)) { c.db.onLease.OnCommi
 
 func (c companionDB) WatchLeases(app string, fn func(key []byte)) { c.db.onLease.WatchLeases(app, fn) }
 
+func (c companionDB) WatchStream(stream string, fn func()) (stop func()) {
+	return c.db.onStream.add(stream, fn)
+}
+
 type companionStream struct{ stream *Stream }
 
 func (c companionStream) Topology() any { return c.stream.topology.Load() }

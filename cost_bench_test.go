@@ -2,6 +2,9 @@ package braid_test
 
 import (
 	"fmt"
+	"os"
+	"runtime"
+	"slices"
 	"testing"
 	"time"
 
@@ -43,21 +46,9 @@ func BenchmarkBesideStreams(b *testing.B) {
 		db, err := braid.Open(braid.InMemory, nil)
 		require.NoError(b, err)
 		began := time.Now()
-		for i := range streams {
-			_, err := db.CreateStream(b.Context(), fmt.Sprint("idle-", i), nil)
-			require.NoError(b, err)
-		}
+		createIdle(b, db, streams)
 		created := time.Since(began)
-		for i := 0; i < streams; i += 500 { // with few commits
-			require.NoError(b, db.Update(b.Context(), func(tx *braid.Tx) error {
-				for j := i; j < min(i+500, streams); j++ {
-					if err := tx.PutRecord(fmt.Sprint("idle-", j), "key", nil); err != nil {
-						return err
-					}
-				}
-				return nil
-			}))
-		}
+		putIdle(b, db, streams)
 		b.Run(fmt.Sprintf("creation of all/streams=%d", streams), func(b *testing.B) {
 			for b.Loop() { // it was done once
 			}
@@ -88,6 +79,136 @@ func BenchmarkBesideStreams(b *testing.B) {
 				}
 				b.ReportMetric(float64(took.Nanoseconds())/float64(calls), "ns/call")
 				b.ReportMetric(0, "ns/op")
+			})
+		}
+		require.NoError(b, db.Close())
+	}
+}
+
+// createIdle creates streams, and putIdle puts a record to each.
+func createIdle(b *testing.B, db *braid.DB, streams int) {
+	for i := range streams {
+		_, err := db.CreateStream(b.Context(), fmt.Sprint("idle-", i), nil)
+		require.NoError(b, err)
+	}
+}
+
+func putIdle(b *testing.B, db *braid.DB, streams int) {
+	for i := 0; i < streams; i += 500 { // with few commits
+		require.NoError(b, db.Update(b.Context(), func(tx *braid.Tx) error {
+			for j := i; j < min(i+500, streams); j++ {
+				if err := tx.PutRecord(fmt.Sprint("idle-", j), "key", nil); err != nil {
+					return err
+				}
+			}
+			return nil
+		}))
+	}
+}
+
+// liveBytes is how much memory is reachable.
+func liveBytes() int64 {
+	runtime.GC()
+	runtime.GC() // what the first one has finalized
+	var stats runtime.MemStats
+	runtime.ReadMemStats(&stats)
+	return int64(stats.HeapAlloc)
+}
+
+// BenchmarkOpenStreams opens a database on disk that holds so many streams of one shard
+// and one record: after a clean close, and after a crash.
+func BenchmarkOpenStreams(b *testing.B) {
+	for _, streams := range []int{10, 1000, 10_000} {
+		dir := b.TempDir()
+		db, err := braid.Open(dir, nil)
+		require.NoError(b, err)
+		createIdle(b, db, streams)
+		putIdle(b, db, streams)
+		crashed := b.TempDir()
+		require.NoError(b, os.CopyFS(crashed, os.DirFS(dir)))
+		require.NoError(b, db.Close())
+		for _, state := range []struct{ name, dir string }{{"closed", dir}, {"crashed", crashed}} {
+			b.Run(fmt.Sprintf("%s/streams=%d", state.name, streams), func(b *testing.B) {
+				b.ReportAllocs()
+				var took time.Duration
+				n := 0
+				for b.Loop() {
+					again := b.TempDir()
+					require.NoError(b, os.CopyFS(again, os.DirFS(state.dir)))
+					began := time.Now()
+					db, err := braid.Open(again, nil)
+					took += time.Since(began)
+					n++
+					require.NoError(b, err)
+					require.NoError(b, db.Close())
+				}
+				b.ReportMetric(took.Seconds()*1000/float64(n), "ms/open")
+			})
+		}
+	}
+}
+
+// BenchmarkIdleStreamBytes is how much memory a stream of one shard takes that holds a
+// record and is idle: after it was put to, and after the database was opened again.
+func BenchmarkIdleStreamBytes(b *testing.B) {
+	const streams = 10_000
+	dir := b.TempDir()
+	options := &braid.Options{Durability: braid.NoSync, TailBytes: -1, CacheBytes: -1}
+	for b.Loop() {
+		require.NoError(b, os.RemoveAll(dir))
+		db, err := braid.Open(dir, options)
+		require.NoError(b, err)
+		before := liveBytes()
+		createIdle(b, db, streams)
+		putIdle(b, db, streams)
+		b.ReportMetric(float64(liveBytes()-before)/streams, "bytes/created")
+		require.NoError(b, db.Close())
+		db = nil
+		before = liveBytes()
+		db, err = braid.Open(dir, options)
+		require.NoError(b, err)
+		b.ReportMetric(float64(liveBytes()-before)/streams, "bytes/opened")
+		require.NoError(b, db.Close())
+	}
+}
+
+// BenchmarkBesideShards is what a call costs beside so many shards of the same stream
+// that hold a record and are idle: it must not grow.
+func BenchmarkBesideShards(b *testing.B) {
+	for _, shards := range []int{10, 10_000} {
+		db, err := braid.Open(braid.InMemory, nil)
+		require.NoError(b, err)
+		s, err := db.CreateStream(b.Context(), "s", &braid.StreamOptions{Shards: shards})
+		require.NoError(b, err)
+		time.Sleep(time.Millisecond)
+		old := time.Now() // before every record
+		for chunk := range slices.Chunk(s.Shards(), 500) {
+			var entries []braid.Entry
+			for _, sh := range chunk {
+				key := sh.HashKeyRange().Start
+				entries = append(entries, braid.Entry{PartitionKey: "key", ExplicitHashKey: &key})
+			}
+			_, err := s.PutRecords(b.Context(), entries)
+			require.NoError(b, err)
+		}
+		for name, call := range map[string]func() error{
+			"put": func() error {
+				_, err := s.PutRecord(b.Context(), "key", nil)
+				return err
+			},
+			"trim of nothing": func() error { return s.Trim(b.Context(), braid.AtTime(old)) },
+			"create": func() error {
+				_, err := db.CreateStream(b.Context(), "other", nil)
+				if err == nil {
+					err = db.DeleteStream(b.Context(), "other")
+				}
+				return err
+			},
+		} {
+			b.Run(fmt.Sprintf("%s/shards=%d", name, shards), func(b *testing.B) {
+				for b.Loop() {
+					require.NoError(b, call())
+				}
 			})
 		}
 		require.NoError(b, db.Close())

@@ -3,10 +3,12 @@ package braid
 import (
 	"context"
 	"fmt"
+	"slices"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/stretchr/testify/require"
 
 	"github.com/braidstream/braid/internal/kv"
@@ -143,6 +145,80 @@ func TestCostDoesNotGrowWithIdleShards(t *testing.T) {
 			})
 		})
 	}
+}
+
+// An open after a close reads no record, and one after a crash the last ones of the
+// shards whose end no row states.
+func TestOpenReadsNoRecordThatItNeedNot(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		disk := vfs.NewCrashableMem()
+		reopen := func(disk vfs.FS) *DB {
+			db, err := open("/db", &Options{MemtableBytes: minMemtableBytes}, environment{fs: disk, instant: true})
+			require.NoError(t, err)
+			return db
+		}
+		db := reopen(disk)
+		put := func(from, to int) {
+			for i := from; i < to; i++ {
+				s, err := db.OpenStream(t.Context(), fmt.Sprint(i), nil)
+				require.NoError(t, err)
+				require.NoError(t, putOne(t.Context(), db, s))
+			}
+		}
+		put(0, 100)
+		require.NoError(t, db.fillEpoch(t.Context()))
+		put(50, 60) // begins an epoch, so that the ends of all are stored
+		crashed := disk.CrashClone(vfs.CrashCloneCfg{})
+		require.NoError(t, db.Close())
+
+		db = reopen(disk)
+		require.Zero(t, db.appender.counts.loaded)
+		require.NoError(t, db.checkBooks(t.Context()))
+		require.NoError(t, db.Close())
+		db = reopen(crashed)
+		require.Equal(t, 10, db.appender.counts.loaded)
+		require.NoError(t, db.checkBooks(t.Context()))
+		require.NoError(t, db.Close())
+	})
+}
+
+// A trim looks at the shards that it takes records of, whatever the others hold.
+func TestTrimLooksAtWhatItTrims(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var looks []int64
+		for _, shards := range []int{10, 2000} {
+			db, err := Open(InMemory, nil)
+			require.NoError(t, err)
+			s, err := db.CreateStream(t.Context(), "s", &StreamOptions{Shards: shards})
+			require.NoError(t, err)
+			put := func(shards ...*Shard) {
+				for entries := range slices.Chunk(shards, 500) {
+					var put []Entry
+					for _, sh := range entries {
+						put = append(put, Entry{PartitionKey: "k", ExplicitHashKey: &sh.hashKeys.Start})
+					}
+					_, err := s.PutRecords(t.Context(), put)
+					require.NoError(t, err)
+				}
+			}
+			put(s.Shards()[:3]...)
+			<-time.After(time.Second)
+			border := time.Now()
+			put(s.Shards()[2:]...)
+			for range 2 { // the second one finds nothing
+				before := db.appender.counts.looks.Load()
+				require.NoError(t, s.Trim(t.Context(), AtTime(border)))
+				synctest.Wait()
+				looks = append(looks, db.appender.counts.looks.Load()-before)
+			}
+			for i, sh := range s.Shards() {
+				require.EqualValues(t, min(1, max(0, i-1)), sh.Describe().Records, "shard %d", i)
+			}
+			require.NoError(t, db.checkBooks(t.Context()))
+			require.NoError(t, db.Close())
+		}
+		require.Equal(t, looks[:2], looks[2:], "shards, extents and epochs that were looked at")
+	})
 }
 
 // What is due is found, however much is not: one stream of many expires at a time, and

@@ -222,6 +222,62 @@ func TestAReaderPastDamageGetsOn(t *testing.T) {
 	require.NoError(t, db.Close())
 }
 
+// TestAReopenKeepsDamageFromNeighbours: as TestAReaderPastDamageGetsOn, but the database
+// was opened again between the two tables. So they are not of one epoch, and nothing of
+// shard 1 is lost.
+func TestAReopenKeepsDamageFromNeighbours(t *testing.T) {
+	ctx := t.Context()
+	random := rand.New(rand.NewPCG(10, 10))
+	mem := vfs.NewMem()
+	db := openDamaged(t, mem)
+	s, err := db.CreateStream(ctx, "s", &StreamOptions{Shards: 3})
+	require.NoError(t, err)
+	put := func(shard int) []byte {
+		key := s.Shards()[shard].HashKeyRange().Start
+		data := randomBytes(random, 40_000)
+		_, err := s.PutRecords(ctx, []Entry{{PartitionKey: "k", ExplicitHashKey: &key, Data: data}})
+		require.NoError(t, err)
+		return data
+	}
+	put(0)
+	damaged := put(2)
+	require.NoError(t, db.Close())
+	db = openDamaged(t, mem)
+	s, err = db.Stream("s")
+	require.NoError(t, err)
+	var want [][]byte
+	for range 4 {
+		want = append(want, put(1))
+	}
+	require.NoError(t, db.Close())
+	flipRecord(t, mem, damaged)
+	db = openDamaged(t, mem)
+	s, err = db.Stream("s")
+	require.NoError(t, err)
+	got, told := readAround(t, s.Shards()[1], TrimHorizon())
+	require.Empty(t, told)
+	require.Len(t, got, len(want))
+	for i := range want {
+		require.Equal(t, want[i], got[i].Data)
+	}
+	require.NoError(t, db.Close())
+}
+
+// TestManyOpensMakeFewEpochs: a database that is opened for a record each time has
+// as many epochs as its records fill, and not one for each open.
+func TestManyOpensMakeFewEpochs(t *testing.T) {
+	mem := vfs.NewMem()
+	for range 100 {
+		db := openDamaged(t, mem)
+		require.LessOrEqual(t, db.Metrics().Epochs, 5)
+		s, err := db.OpenStream(t.Context(), "s", nil)
+		require.NoError(t, err)
+		_, err = s.PutRecord(t.Context(), "key", make([]byte, 100))
+		require.NoError(t, err)
+		require.NoError(t, db.Close())
+	}
+}
+
 // TestDamageIsPassedWhereAReaderCanGoOn: what a look from the front does not reach is
 // skipped, whatever lies in between.
 func TestDamageIsPassedWhereAReaderCanGoOn(t *testing.T) {

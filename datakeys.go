@@ -11,17 +11,33 @@ import (
 // dataKeyLifetime is how long a data key encrypts before it is replaced.
 const dataKeyLifetime = 24 * time.Hour
 
-// dataKeys are a stream's, as they are stored, and those that were decrypted.
+// dataKeys are a stream's, as they are stored, and those that were decrypted. The zero
+// value has none, and takes next to no memory: most streams do not encrypt.
 type dataKeys struct {
-	turn chan struct{} // holds a token unless somebody calls the provider
-
-	mu     sync.Mutex // guards the fields below
-	rows   map[uint32]layout.DataKeyRow
-	opened map[uint32]*layout.DataKey
+	mu      sync.Mutex    // guards the fields below
+	token   chan struct{} // holds a token unless somebody calls the provider; nil until somebody did
+	numbers []uint32      // of rows, in order
+	rows    map[uint32]layout.DataKeyRow
+	opened  map[uint32]*layout.DataKey
 }
 
-func newDataKeys() dataKeys {
-	return dataKeys{turn: newTurn(), rows: make(map[uint32]layout.DataKeyRow), opened: make(map[uint32]*layout.DataKey)}
+// turn returns the channel that holds a token unless somebody calls the provider.
+func (k *dataKeys) turn() chan struct{} {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.token == nil {
+		k.token = newTurn()
+	}
+	return k.token
+}
+
+// addLocked adds a data key whose number is above all others.
+func (k *dataKeys) addLocked(number uint32, row layout.DataKeyRow) {
+	if k.rows == nil {
+		k.rows, k.opened = make(map[uint32]layout.DataKeyRow), make(map[uint32]*layout.DataKey)
+	}
+	k.numbers = append(k.numbers, number)
+	k.rows[number] = row
 }
 
 // sealer is the data key that encrypts.

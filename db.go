@@ -25,6 +25,7 @@ type DB struct {
 	store     *kv.Store
 	committer *commit.Committer
 	appender  *appender // the committer's
+	loaded    *loader   // between the two steps of Open; else nil
 	aging     retentionClock
 	decisions decisions
 	requests  sync.Pool // of *putRequest
@@ -33,6 +34,7 @@ type DB struct {
 	changed   wake.Signal
 	attached  companion.Attachments
 	onLease   companion.LeaseWatch
+	onStream  streamWatch
 
 	// visible is the highest counter of any record that readers can see. All
 	// records at or below it are visible, in whatever shard.

@@ -97,7 +97,7 @@ func (a *appender) restoreTrims(s *Stream) {
 		}
 		if len(sh.w.extents) > 0 {
 			s.w.ledger.Trim(sh.w.extents[0].Epoch, sh.trimmedOf(0, sh.w.horizon))
-			s.w.oldest.Set(&sh.w.oldest, sh.w.extents[0].FirstCounter)
+			s.w.oldest.Set(&sh.w.oldest, max(sh.w.horizon.Counter, sh.w.extents[0].FirstCounter))
 		}
 		a.file(sh)
 	}

@@ -5,9 +5,8 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
-	"maps"
-	"math"
 	"slices"
+	"math"
 	"unicode/utf8"
 
 	"github.com/braidstream/braid/internal/commit"
@@ -50,10 +49,10 @@ func (s *Stream) startEncryption(ctx context.Context, keyID string) error {
 	if s.db.opts.ReadOnly { // before the provider is asked for anything
 		return ErrReadOnly
 	}
-	if err := wait(ctx, s.db, s.keys.turn); err != nil {
+	if err := wait(ctx, s.db, s.keys.turn()); err != nil {
 		return err
 	}
-	defer giveTurn(s.keys.turn)
+	defer giveTurn(s.keys.turn())
 	key, err := s.makeDataKey(ctx, keyID)
 	if err != nil {
 		return err
@@ -95,7 +94,8 @@ func (a *appender) addDataKey(s *Stream, key *newDataKey, batch *kv.Batch) error
 	s.w.sealer = sealer{DataKey: dataKey, keyID: key.keyID, made: a.moment}
 	s.keys.mu.Lock()
 	defer s.keys.mu.Unlock()
-	s.keys.rows[number], s.keys.opened[number] = key.row, dataKey
+	s.keys.addLocked(number, key.row)
+	s.keys.opened[number] = dataKey
 	return nil
 }
 
@@ -132,10 +132,10 @@ func (db *DB) renewDataKey(ctx context.Context, err error) error {
 
 func (s *Stream) renewDataKey(ctx context.Context) error {
 	db := s.db
-	if err := wait(ctx, db, s.keys.turn); err != nil {
+	if err := wait(ctx, db, s.keys.turn()); err != nil {
 		return err
 	}
-	defer giveTurn(s.keys.turn)
+	defer giveTurn(s.keys.turn())
 	keyID := s.settings.Load().keyID
 	needed := false
 	err := db.control(ctx, func(a *appender, _ *kv.Batch) (func(), error) {
@@ -180,15 +180,14 @@ func (s *Stream) firstCounter() uint64 {
 func (s *Stream) pruneDataKeys(batch *kv.Batch) {
 	s.keys.mu.Lock()
 	defer s.keys.mu.Unlock()
-	if len(s.keys.rows) < 2 {
+	if len(s.keys.numbers) < 2 {
 		return
 	}
 	first := s.firstCounter()
-	numbers := slices.Sorted(maps.Keys(s.keys.rows))
-	for i, number := range numbers[:len(numbers)-1] {
-		if s.keys.rows[numbers[i+1]].Created > first {
-			return
-		}
+	for len(s.keys.numbers) > 1 && s.keys.rows[s.keys.numbers[1]].Created <= first {
+		number := s.keys.numbers[0]
+		s.keys.numbers = s.keys.numbers[1:]
+		s.db.appender.counts.looks.Add(1)
 		batch.Delete(layout.DataKeyKey(s.number, number))
 		delete(s.keys.rows, number)
 		delete(s.keys.opened, number)
@@ -200,12 +199,12 @@ func (s *Stream) pruneDataKeys(batch *kv.Batch) {
 func (s *Stream) lastDataKey(id string) (number uint32, found bool) {
 	s.keys.mu.Lock()
 	defer s.keys.mu.Unlock()
-	for n, row := range s.keys.rows {
-		if row.KeyID == id && (!found || n > number) {
-			number, found = n, true
+	for _, number := range slices.Backward(s.keys.numbers) {
+		if s.keys.rows[number].KeyID == id {
+			return number, true
 		}
 	}
-	return number, found
+	return 0, false
 }
 
 // makeDataKey makes a data key and has it encrypted. The caller has the turn.
@@ -264,10 +263,10 @@ func (s *Stream) dataKey(number uint32) *layout.DataKey {
 
 // openDataKey has the data key of that number decrypted.
 func (s *Stream) openDataKey(ctx context.Context, number uint32) error {
-	if err := wait(ctx, s.db, s.keys.turn); err != nil {
+	if err := wait(ctx, s.db, s.keys.turn()); err != nil {
 		return err
 	}
-	defer giveTurn(s.keys.turn)
+	defer giveTurn(s.keys.turn())
 	return s.openInTurn(ctx, number)
 }
 

@@ -198,7 +198,7 @@ func TestEveryWaitEndsWithTheDatabase(t *testing.T) {
 		require.NoError(t, err)
 		_, err = s.PutRecord(t.Context(), "k", make([]byte, 1<<20)) // a debt of twelve days
 		require.NoError(t, err)
-		<-s.keys.turn
+		<-s.keys.turn()
 		<-db.turn
 		ended := make(chan error)
 		for name, wait := range waits {

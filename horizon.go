@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"sort"
 
 	"github.com/braidstream/braid/internal/epoch"
 	"github.com/braidstream/braid/internal/kv"
@@ -61,21 +62,19 @@ func (sh *Shard) horizonAt(ctx context.Context, b bound) (layout.Horizon, error)
 // lastBefore returns the horizon right above the last record whose counter is
 // below counter, or the given one if there is none.
 func (sh *Shard) lastBefore(ctx context.Context, counter uint64, horizon layout.Horizon, extents epoch.Extents) (layout.Horizon, error) {
-	for i := len(extents) - 1; i >= 0; i-- {
-		if extents[i].FirstCounter >= counter {
-			continue
-		}
-		key := layout.RecordKey{Epoch: extents[i].Epoch, Stream: sh.stream.number, Shard: sh.index, Counter: counter}
-		found, err := reading(ctx, func() (layout.Horizon, error) { return lastRecord(sh.stream.db.store, key) })
-		if cause := err; isDamage(cause) {
-			found, err = reading(ctx, func() (layout.Horizon, error) { return sh.borderAt(counter, extents, i, cause) })
-		}
-		if err != nil || found.Counter < horizon.Counter {
-			return horizon, err
-		}
-		return found, nil
+	i := sort.Search(len(extents), func(i int) bool { return extents[i].FirstCounter >= counter }) - 1
+	if i < 0 {
+		return horizon, nil
 	}
-	return horizon, nil
+	key := layout.RecordKey{Epoch: extents[i].Epoch, Stream: sh.stream.number, Shard: sh.index, Counter: counter}
+	found, err := reading(ctx, func() (layout.Horizon, error) { return lastRecord(sh.stream.db.store, key) })
+	if cause := err; isDamage(cause) {
+		found, err = reading(ctx, func() (layout.Horizon, error) { return sh.borderAt(counter, extents, i, cause) })
+	}
+	if err != nil || found.Counter < horizon.Counter {
+		return horizon, err
+	}
+	return found, nil
 }
 
 // lastRecord returns the horizon right above the last record of key's shard and

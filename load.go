@@ -1,8 +1,10 @@
 package braid
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/braidstream/braid/internal/epoch"
 	"github.com/braidstream/braid/internal/kv"
@@ -25,8 +27,9 @@ func initStore(batch *kv.Batch) error {
 }
 
 // verifyStore reads all that an open needs, before anything may be changed, and
-// so finds what is damaged or missing while every file is still as it was.
-func verifyStore(r kv.Reader) error {
+// so finds what is damaged or missing while every file is still as it was. What it
+// has read, [DB.load] takes over: nobody else writes in between.
+func (db *DB) verifyStore(r kv.Reader) error {
 	value, err := r.Get(layout.FormatKey())
 	if errors.Is(err, kv.ErrNotFound) {
 		return fmt.Errorf("%w: the row that states the format", kv.ErrDataLoss)
@@ -41,29 +44,51 @@ func verifyStore(r kv.Reader) error {
 	case format.OldestReader > layout.FormatVersion:
 		return fmt.Errorf("%w: written in format %d, which needs %d or newer to be read", kv.ErrFormatTooNew, format.Version, format.OldestReader)
 	}
-	return new(loader).run(r)
+	l := db.newLoader()
+	if err := l.run(r); err != nil {
+		return err
+	}
+	db.loaded = l
+	return nil
 }
 
 // loader reads the state of a database from its rows. Rows come in the order of
 // their columns: streams, their shards, epochs, extents.
 type loader struct {
 	clock   layout.ClockRow
-	streams map[uint32]*Stream
-	rows    map[uint32]*layout.StreamRow
-	shards  map[uint32][]*Shard
+	streams []loadedStream // in the order of their numbers
 	epochs  *epoch.Index
 	last    uint64       // the highest counter that anything speaks of
-	now     uint64       // the wall clock; 0 while nothing depends on it
+	now     uint64       // the wall clock
 	current []*Shard     // with records in the open epoch
 	unknown []unknownEnd // of shards whose end is not known
+	reads   int          // of records, for tests of what an open costs
 }
 
-// load builds the state of the database from the store.
+// loadedStream is a stream and its rows.
+type loadedStream struct {
+	*Stream
+	nextShard uint32
+	expired   layout.ExpiredShard
+	shards    []*Shard
+}
+
+func (db *DB) newLoader() *loader {
+	return &loader{
+		epochs: epoch.NewIndex(int(db.opts.MemtableBytes) / epochShareDen * epochShareNum),
+		now:    uint64(max(0, db.clock().UnixNano())),
+	}
+}
+
+// load builds the state of the database from what was verified; of a new one, from the
+// store.
 func (db *DB) load() error {
-	l := loader{epochs: epoch.NewIndex(int(db.opts.MemtableBytes) / epochShareDen * epochShareNum)}
-	l.now = uint64(max(0, db.clock().UnixNano()))
-	if err := l.run(db.store); err != nil {
-		return err
+	l := db.loaded
+	if db.loaded = nil; l == nil {
+		l = db.newLoader()
+		if err := l.run(db.store); err != nil {
+			return err
+		}
 	}
 	for _, lost := range l.unknown {
 		db.opts.Logger.Error("the last records of a shard are damaged, and how many there were is unknown",
@@ -74,7 +99,7 @@ func (db *DB) load() error {
 		mode:       db.opts.Durability,
 		epochs:     l.epochs,
 		tails:      tail.NewCache(int(max(0, db.opts.TailBytes))),
-		names:      make(map[string]bool),
+		names:      make(map[string]bool, len(l.streams)),
 		last:       l.last,
 		nextStream: l.clock.NextStream,
 		loose:      make(map[uint32]struct{}),
@@ -88,17 +113,17 @@ func (db *DB) load() error {
 	db.visible.Store(l.last)
 	db.aging = newRetentionClock(db.clock(), l.last)
 	a.counts.epochs.Store(int64(l.epochs.Len()))
-	for number, s := range l.streams {
+	a.counts.loaded = l.reads
+	for _, s := range l.streams {
 		s.db = db
-		s.w.trims.Value = s
+		s.w.trims.Value = s.Stream
 		s.settings.Store(s.w.settings)
-		s.w.topology = newTopology(l.shards[number], l.rows[number].NextShard, l.rows[number].Expired)
 		s.topology.Store(s.w.topology)
 		s.latest.Raise(l.last)
-		db.streams[s.name] = s
+		db.streams[s.name] = s.Stream
 		a.names[s.name] = true
-		a.counts.shards.Add(int64(len(s.w.topology.shards)))
-		a.restoreTrims(s)
+		a.counts.shards.Add(int64(len(s.shards)))
+		a.restoreTrims(s.Stream)
 	}
 	for _, id := range a.epochs.IDs() {
 		a.loose[id] = struct{}{} // a crash may have left something there
@@ -107,17 +132,23 @@ func (db *DB) load() error {
 }
 
 func (l *loader) run(r kv.Reader) error {
-	if l.epochs == nil {
-		l.epochs = epoch.NewIndex(1)
-	}
-	l.streams, l.shards, l.rows = make(map[uint32]*Stream), make(map[uint32][]*Shard), make(map[uint32]*layout.StreamRow)
 	steps := []func(kv.Reader) error{l.loadClock, l.loadStreams, l.loadShards, l.loadEpochs, l.loadExtents, l.loadDataKeys, l.loadTips}
 	for _, step := range steps {
 		if err := step(r); err != nil {
 			return err
 		}
 	}
+	l.epochs.Reopen()
 	return nil
+}
+
+// stream returns the stream of that number, nil if there is none.
+func (l *loader) stream(number uint32) *loadedStream {
+	i, found := slices.BinarySearchFunc(l.streams, number, func(s loadedStream, number uint32) int { return cmp.Compare(s.number, number) })
+	if !found {
+		return nil
+	}
+	return &l.streams[i]
 }
 
 func (l *loader) loadClock(r kv.Reader) error {
@@ -149,14 +180,16 @@ func (l *loader) loadStreams(r kv.Reader) error {
 		if number >= l.clock.NextStream {
 			return fmt.Errorf("%w: stream %d, where the next one is to be %d", ErrCorrupt, number, l.clock.NextStream)
 		}
-		l.streams[number] = &Stream{
-			number:         number,
-			name:           row.Name,
-			createdCounter: row.Created,
-			keys:           newDataKeys(),
-			w:              streamWriter{settings: restoreSettings(&row), nextDataKey: row.NextDataKey},
-		}
-		l.rows[number] = &row
+		l.streams = append(l.streams, loadedStream{
+			Stream: &Stream{
+				number:         number,
+				name:           row.Name,
+				createdCounter: row.Created,
+				w:              streamWriter{settings: restoreSettings(&row), nextDataKey: row.NextDataKey},
+			},
+			nextShard: row.NextShard,
+			expired:   row.Expired,
+		})
 		// A record must not be put below the floor, also if the clock has gone back.
 		l.last = max(l.last, row.Created, row.Floor)
 		return nil
@@ -174,19 +207,20 @@ func (l *loader) loadShards(r kv.Reader) error {
 		if err != nil {
 			return corrupt(err)
 		}
-		s := l.streams[number]
-		if s == nil || index >= l.rows[number].NextShard {
+		s := l.stream(number)
+		if s == nil || index >= s.nextShard {
 			return fmt.Errorf("%w: shard %d of stream %d, which has none of that number", ErrCorrupt, index, number)
 		}
-		l.shards[number] = append(l.shards[number], newShard(s, index, row))
+		s.shards = append(s.shards, newShard(s.Stream, index, row))
 		l.last = max(l.last, row.Created, row.Closed)
 		return nil
 	})
 	if err != nil {
 		return err
 	}
-	for number, s := range l.streams {
-		if err := newTopology(l.shards[number], 0, layout.ExpiredShard{}).check(); err != nil {
+	for _, s := range l.streams {
+		s.w.topology = newTopology(s.shards, s.nextShard, s.expired)
+		if err := s.w.topology.check(); err != nil {
 			return fmt.Errorf("%w: stream %s: %w", ErrCorrupt, s.name, err)
 		}
 	}
@@ -221,7 +255,10 @@ func (l *loader) loadExtents(r kv.Reader) error {
 		if err != nil {
 			return corrupt(err)
 		}
-		sh := (&topology{shards: l.shards[number]}).shard(index)
+		var sh *Shard
+		if s := l.stream(number); s != nil {
+			sh = s.w.topology.shard(index)
+		}
 		if sh == nil || !l.epochs.Has(id) {
 			return fmt.Errorf("%w: an extent of epoch %d, shard %d, stream %d, one of which does not exist", ErrCorrupt, id, index, number)
 		}
@@ -242,22 +279,23 @@ func (l *loader) loadDataKeys(r kv.Reader) error {
 		if err != nil {
 			return corrupt(err)
 		}
-		s := l.streams[number]
+		s := l.stream(number)
 		if s == nil || dataKey >= s.w.nextDataKey {
 			return fmt.Errorf("%w: data key %d of stream %d, which has none of that number", ErrCorrupt, dataKey, number)
 		}
-		s.keys.rows[dataKey] = row
+		s.keys.addLocked(dataKey, row) // nobody else knows the stream
 		l.last = max(l.last, row.Created)
 		return nil
 	})
 }
 
-// loadTips finds where each shard ends: after its last record, or at its horizon
-// if it has none. A last record that cannot be read is no reason to refuse the
-// open: where it ends is known from its extent's row, or is said to be lost.
+// loadTips finds where each shard ends: where the row of its last extent says, if that
+// is exact, or after its last record, or at its horizon if it has none. A last record
+// that cannot be read is no reason to refuse the open: what the row says is the least,
+// and the rest is said to be lost.
 func (l *loader) loadTips(r kv.Reader) error {
-	for _, shards := range l.shards {
-		for _, sh := range shards {
+	for _, s := range l.streams {
+		for _, sh := range s.shards {
 			end := sh.horizon
 			if n := len(sh.w.extents); n > 0 {
 				last := sh.w.extents[n-1]
@@ -305,13 +343,18 @@ type unknownEnd struct {
 	end   layout.Horizon
 }
 
-// endOf returns where the shard ends, whose last extent is given. If that is lost
+// endOf returns where the shard ends, whose last extent is given. No record is read
+// where the extent's row says it, since that costs an open more than all else: the row
+// of an epoch that has ended, or of a database that was closed. If the end is lost
 // it returns the least that it can be, and one record of those that are lost is
 // counted.
 func (l *loader) endOf(r kv.Reader, sh *Shard, last epoch.Extent) (end layout.Horizon, lost bool, err error) {
 	key := layout.RecordKey{Epoch: last.Epoch, Stream: sh.stream.number, Shard: sh.index, Counter: maxCounter + 1}
+	if last.End.Counter != 0 && (l.clock.Closed || last.Epoch != l.epochs.Open()) {
+		return last.End, false, nil
+	}
+	l.reads++
 	end, err = lastRecord(r, key)
-	exact := last.End.Counter != 0 && (l.clock.Closed || last.Epoch != l.epochs.Open())
 	if isDamage(err) && last.Epoch == l.epochs.Open() {
 		l.epochs.Retire() // see noteDamage
 	}
@@ -320,8 +363,6 @@ func (l *loader) endOf(r kv.Reader, sh *Shard, last epoch.Extent) (end layout.Ho
 		return end, false, fmt.Errorf("%w: the last record of %s has ordinal %d, where %d records were stored", ErrDataLoss, sh, end.Ordinal-1, last.End.Ordinal)
 	case err == nil, errors.Is(err, ErrDataLoss): // tables are missing, and not only a record
 		return end, false, err
-	case exact:
-		return last.End, false, nil
 	case !isCorrupt(err): // the disk's, which may pass
 		return end, false, err
 	}

@@ -102,7 +102,7 @@ func (db *DB) openStore(dir string, fs kv.FS) (err error) {
 		TableBoundary: layout.TableBoundary,
 		OnFull:        func(bool) { db.noteFull() },
 		Init:          initStore,
-		Verify:        verifyStore,
+		Verify:        db.verifyStore,
 	})
 	return err
 }
@@ -170,6 +170,7 @@ func (db *DB) CloseContext(ctx context.Context) error {
 	}
 	close(db.closing)
 	db.changed.Raise()
+	db.onStream.noteAll()
 	db.store.EndPauses()         // returning space may be waiting for one
 	quiet := make(chan struct{}) // closed when nothing of ours uses the store
 	if db.committer.Close(ctx) {

@@ -322,6 +322,6 @@ func (r *reshard) finish(batch *kv.Batch) (publish func()) {
 		for sh := range r.closed {
 			sh.log.End()
 		}
-		s.db.changed.Raise()
+		s.db.noteChange(s.name)
 	}
 }

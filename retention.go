@@ -260,6 +260,6 @@ func (a *appender) dropShards(s *Stream, batch *kv.Batch) (publish func()) {
 	return func() {
 		s.topology.Store(next)
 		a.counts.shards.Add(-int64(len(gone)))
-		a.db.changed.Raise()
+		a.db.noteChange(s.name)
 	}
 }

@@ -21,11 +21,11 @@ type Shard struct {
 	id             ShardID
 	hashKeys       HashKeyRange
 	parents        []uint32
-	createdSeconds uint64                  // part of its numbers, and no time: it may be ahead of the clock
-	createdCounter uint64                  // when it was made: nanoseconds
-	closing        atomic.Pointer[closing] // nil while it takes records; set before log ends
-	log            *tail.Log               // recent records, and the tip
-	reads          readBudgets
+	createdSeconds uint64                      // part of its numbers, and no time: it may be ahead of the clock
+	createdCounter uint64                      // when it was made: nanoseconds
+	closing        atomic.Pointer[closing]     // nil while it takes records; set before log ends
+	log            *tail.Log                   // recent records, and the tip
+	reads          atomic.Pointer[readBudgets] // nil until it is needed
 
 	mu      sync.Mutex // guards extents and horizon; nothing else is locked under it
 	extents epoch.Extents
@@ -39,17 +39,16 @@ type Shard struct {
 // that runs a group, as those of the appender. Where Shard has a field of the same
 // name, that one is what readers see: it follows when the group is durable.
 type shardWriter struct {
-	tip      tail.Tip        // what the next record will be
-	epoch    uint32          // of the last extent, if it can take records; else 0
-	extents  epoch.Extents   // becomes Shard.extents
-	horizon  layout.Horizon  // becomes Shard.horizon
-	closing  *closing        // becomes Shard.closing
-	savedEnd layout.Horizon  // the End that the row of the last extent has
-	expired  bool            // it has gone from the topology
-	pending  []layout.Record // become the log's
-	writes   []pendingWrite  // of pending, until they are in the batch
-	budgets  writeBudgets
-	charged  charge              // by the current call
+	tip      tail.Tip            // what the next record will be
+	epoch    uint32              // of the last extent, if it can take records; else 0
+	extents  epoch.Extents       // becomes Shard.extents
+	horizon  layout.Horizon      // becomes Shard.horizon
+	closing  *closing            // becomes Shard.closing
+	savedEnd layout.Horizon      // the End that the row of the last extent has
+	expired  bool                // it has gone from the topology
+	pending  []layout.Record     // become the log's
+	writes   []pendingWrite      // of pending, until they are in the batch
+	budgets  *writeBudgets       // nil until they are needed
 	load     *ondemand.Count     // nil: nothing was put on demand since it was looked at
 	filled   agenda.Item[*Shard] // in the stream's agenda of that name, as the next two
 	emptied  agenda.Item[*Shard]

@@ -208,7 +208,6 @@ func (a *appender) createStream(name string, opts StreamOptions, batch *kv.Batch
 		number:         a.nextStream,
 		name:           name,
 		createdCounter: created,
-		keys:           newDataKeys(),
 		w:              streamWriter{settings: newSettings(opts)},
 	}
 	s.settings.Store(s.w.settings)
@@ -252,7 +251,7 @@ func (db *DB) addStream(s *Stream) {
 	db.mu.Lock()
 	db.streams[s.name] = s
 	db.mu.Unlock()
-	db.changed.Raise()
+	db.noteChange(s.name)
 }
 
 func (db *DB) removeStream(s *Stream) {
@@ -269,7 +268,7 @@ func (db *DB) removeStream(s *Stream) {
 	db.appender.counts.shards.Add(-int64(len(shards)))
 	s.latest.End()
 	db.reclaiming.Ring()
-	db.changed.Raise()
+	db.noteChange(s.name)
 }
 
 // ValidateStreamName returns nil if a stream may have that name: 1 to 128

@@ -6,12 +6,12 @@ import "time"
 // record, and with it the later ones of the call that go to the same shard: so
 // who puts the refused ones again keeps the order.
 func (a *appender) admit(sh *Shard, size int) error {
-	c := &sh.w.charged
-	if c.call != a.call {
-		sh.w.budgets.refill(a.moment, sh.stream.w.settings.capacity)
-		*c = charge{call: a.call, haveRecords: sh.w.budgets.records.TokensAt(a.moment), haveCost: sh.w.budgets.bytes.TokensAt(a.moment)}
+	if b := sh.w.budgets; b == nil || b.charged.call != a.call {
+		b = sh.refill(a.moment)
+		b.charged = charge{call: a.call, haveRecords: b.records.TokensAt(a.moment), haveCost: b.bytes.TokensAt(a.moment)}
 		a.charged = append(a.charged, sh)
 	}
+	c := &sh.w.budgets.charged
 	if c.err == nil {
 		spent := units(c.bytes)
 		c.err = sh.w.budgets.afford(sh.id, c.haveRecords-float64(c.records), c.haveCost-float64(spent), 1, units(c.bytes+size)-spent)
@@ -24,10 +24,19 @@ func (a *appender) admit(sh *Shard, size int) error {
 	return nil
 }
 
+// refill makes the shard's budgets those of its stream's capacity.
+func (sh *Shard) refill(now time.Time) *writeBudgets {
+	if sh.w.budgets == nil {
+		sh.w.budgets = new(writeBudgets)
+	}
+	sh.w.budgets.resize(now, sh.stream.w.settings.capacity)
+	return sh.w.budgets
+}
+
 // settle charges what the current call was allowed to put.
 func (a *appender) settle() {
 	for _, sh := range a.charged {
-		sh.w.budgets.spend(a.moment, sh.w.charged.records, units(sh.w.charged.bytes))
+		sh.w.budgets.spend(a.moment, sh.w.budgets.charged.records, units(sh.w.budgets.charged.bytes))
 	}
 	a.charged = a.charged[:0]
 }
@@ -49,8 +58,8 @@ func (a *appender) admitAll(puts []txPut) error {
 		sums[sh] = sum{n.records + 1, n.bytes + puts[i].put.record.Size()}
 	}
 	for sh, n := range sums {
-		sh.w.budgets.refill(a.moment, sh.stream.w.settings.capacity)
-		if err := sh.w.budgets.afford(sh.id, sh.w.budgets.records.TokensAt(a.moment), sh.w.budgets.bytes.TokensAt(a.moment), n.records, units(n.bytes)); err != nil {
+		b := sh.refill(a.moment)
+		if err := b.afford(sh.id, b.records.TokensAt(a.moment), b.bytes.TokensAt(a.moment), n.records, units(n.bytes)); err != nil {
 			return err
 		}
 	}
@@ -66,7 +75,10 @@ func (sh *Shard) admitRead() error {
 	if capacity.Mode == Unlimited {
 		return nil
 	}
-	err := sh.reads.admit(time.Now(), sh.id, capacity)
+	if sh.reads.Load() == nil {
+		sh.reads.CompareAndSwap(nil, new(readBudgets))
+	}
+	err := sh.reads.Load().admit(time.Now(), sh.id, capacity)
 	if err != nil {
 		sh.stream.db.reads.throttled.Add(1)
 	}
@@ -78,5 +90,7 @@ func (sh *Shard) chargeRead(bytes int) {
 	if sh.stream.settings.Load().capacity.Mode == Unlimited || bytes == 0 {
 		return
 	}
-	sh.reads.charge(time.Now(), bytes)
+	if b := sh.reads.Load(); b != nil { // else the mode has changed since the call began
+		b.charge(time.Now(), bytes)
+	}
 }

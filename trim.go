@@ -1,8 +1,12 @@
 package braid
 
 import (
+	"cmp"
 	"context"
+	"errors"
+	"slices"
 
+	"github.com/braidstream/braid/internal/commit"
 	"github.com/braidstream/braid/internal/kv"
 	"github.com/braidstream/braid/internal/layout"
 )
@@ -20,15 +24,19 @@ func (s *Stream) Trim(ctx context.Context, before Position) error {
 	return wrapError("trim", s.name, s.trim(ctx, before))
 }
 
-func (s *Stream) trim(ctx context.Context, before Position) error {
+func (s *Stream) trim(ctx context.Context, position Position) error {
 	// Once for all shards: what is put from now on is not the caller's to trim.
 	// And before the shards are looked up: what lies below it is in one of them.
-	bound, err := before.inStream(s)
+	bound, err := position.inStream(s)
 	if err != nil {
 		return err
 	}
-	shards, horizons, err := horizonsAt(ctx, s.topology.Load().shards, bound)
+	before, err := s.filledBefore(ctx, bound.from)
 	if err != nil {
+		return err
+	}
+	shards, horizons, err := horizonsAt(ctx, before, bound)
+	if err != nil || len(shards) == 0 {
 		return err
 	}
 	return s.db.control(ctx, func(a *appender, batch *kv.Batch) (func(), error) {
@@ -39,10 +47,35 @@ func (s *Stream) trim(ctx context.Context, before Position) error {
 	})
 }
 
+// filledBefore returns the shards that may hold a record below the counter, in the order
+// of their indexes. What it costs does not depend on the others.
+func (s *Stream) filledBefore(ctx context.Context, counter uint64) ([]*Shard, error) {
+	var found []*Shard // belongs to the operation until it has ended
+	err := s.db.control(ctx, func(a *appender, _ *kv.Batch) (func(), error) {
+		if s.w.deleted {
+			return nil, ErrStreamNotFound
+		}
+		for it := range s.w.oldest.Before(counter) {
+			a.counts.looks.Add(1)
+			found = append(found, it.Value)
+		}
+		return nil, nil
+	})
+	if errors.Is(err, commit.ErrUnknown) { // it changes nothing
+		err = cmp.Or(context.Cause(ctx), s.db.store.Err())
+	}
+	if err != nil {
+		return nil, err
+	}
+	slices.SortFunc(found, func(x, y *Shard) int { return cmp.Compare(x.index, y.index) })
+	return found, nil
+}
+
 // horizonsAt returns the shards of which a trim of all records before the bound takes
 // some, and the horizon that does it for each.
 func horizonsAt(ctx context.Context, all []*Shard, before bound) (shards []*Shard, horizons []layout.Horizon, err error) {
 	for _, sh := range all {
+		sh.stream.db.appender.counts.looks.Add(1)
 		now, _ := sh.view()
 		horizon, err := sh.horizonAt(ctx, before)
 		if isDamage(err) { // what is damaged goes with the rest of its extent
@@ -107,6 +140,7 @@ func (a *appender) trimShard(sh *Shard, horizon layout.Horizon, batch *kv.Batch)
 	}
 	if i := len(before); len(rest) > 0 {
 		s.w.ledger.Trim(rest[0].Epoch, sh.trimmedOf(i, horizon)-sh.trimmedOf(i, was))
+		s.w.oldest.Set(&sh.w.oldest, max(horizon.Counter, rest[0].FirstCounter))
 	}
 	sh.w.extents = rest
 	a.file(sh)

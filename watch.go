@@ -1,5 +1,11 @@
 package braid
 
+import (
+	"maps"
+	"slices"
+	"sync"
+)
+
 // Changed returns a channel that is closed at the next change of what streams and
 // shards there are: when a stream is created or deleted, when shards are split,
 // merged or expire, and when the database closes. Whoever wants to know of every
@@ -17,3 +23,59 @@ package braid
 //
 // Settings, records and their trimming are no such changes.
 func (db *DB) Changed() <-chan struct{} { return db.changed.Wait() }
+
+// noteChange says that a stream was created or deleted, or has got or lost shards.
+func (db *DB) noteChange(stream string) {
+	db.changed.Raise()
+	db.onStream.note(stream)
+}
+
+// streamWatch tells of streams that have changed those who asked for one of that name:
+// so a change costs nothing for those who did not.
+type streamWatch struct {
+	mu  sync.Mutex // guards the field below; nothing is called under it
+	fns map[string]map[*func()]bool
+}
+
+// add has fn called with each change of a stream, until stop is called.
+func (w *streamWatch) add(stream string, fn func()) (stop func()) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.fns == nil {
+		w.fns = make(map[string]map[*func()]bool)
+	}
+	if w.fns[stream] == nil {
+		w.fns[stream] = make(map[*func()]bool)
+	}
+	w.fns[stream][&fn] = true
+	return func() {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		if delete(w.fns[stream], &fn); len(w.fns[stream]) == 0 {
+			delete(w.fns, stream)
+		}
+	}
+}
+
+// note tells of a stream.
+func (w *streamWatch) note(stream string) {
+	w.mu.Lock()
+	var told []func()
+	for fn := range w.fns[stream] {
+		told = append(told, *fn)
+	}
+	w.mu.Unlock()
+	for _, fn := range told {
+		fn()
+	}
+}
+
+// noteAll tells everybody, as when the database closes.
+func (w *streamWatch) noteAll() {
+	w.mu.Lock()
+	streams := slices.Collect(maps.Keys(w.fns))
+	w.mu.Unlock()
+	for _, stream := range streams {
+		w.note(stream)
+	}
+}

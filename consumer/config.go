@@ -261,16 +261,18 @@ func (c *Config) withDefaults(db *braid.DB, transactional bool) (Config, error) 
 	case cfg.Leases != nil && (transactional || cfg.DeadLetterStream != ""):
 		return invalid("Leases", "set", "must not be set for a TxProcessor or a DeadLetterStream: their checkpoints are in the same commit as what they write")
 	}
+	named := make(map[string]bool, len(cfg.Streams))
 	for i, stream := range cfg.Streams {
 		field, value := "Streams["+strconv.Itoa(i)+"]", fmt.Sprintf("%.140q", stream)
 		switch {
 		case cfg.Source == nil && nameRule(stream) != "":
 			return invalid(field, value, nameRule(stream))
-		case stream == "" || slices.Contains(cfg.Streams[:i], stream):
+		case stream == "" || named[stream]:
 			return invalid(field, value, "must be a name that comes once")
 		case strings.Contains(stream, "\x00"):
 			return invalid(field, value, "must have no zero byte")
 		}
+		named[stream] = true
 	}
 	return cfg, nil
 }

@@ -45,11 +45,13 @@ type group struct {
 	observed       map[LeaseKey]*observation // of other workers' leases
 	idle           map[idleness]bool         // reasons that were logged and still hold; nil before the first pass
 	view           *survey                   // as the last pass has left it; nil if it has to be made anew
-	streamsChanged bool                      // the streams have changed since the last pass
+	streamsChanged bool                      // those of a custom source have changed since the last pass
+	watching       map[string]func()         // ends the watch of a stream of the database, by its name
 	withDeadline   map[*hold]bool            // that have a deadline
 
-	written rowLog
-	steps   atomic.Int64 // rows and shards that passes have visited; for tests
+	written changeLog    // leases
+	changed changeLog    // streams of the database that are watched
+	steps   atomic.Int64 // rows, shards and streams that passes have visited; for tests
 }
 
 // groupOf returns the group of an application: with the leases of a database there
@@ -68,6 +70,7 @@ func groupOf(db *braid.DB, cfg *Config) *group {
 			heirs:        make(map[LeaseKey]string),
 			observed:     make(map[LeaseKey]*observation),
 			withDeadline: make(map[*hold]bool),
+			watching:     make(map[string]func()),
 		}
 		g.setSource(cfg.Source)
 		if g.leases == nil {
@@ -137,6 +140,7 @@ func (g *group) join(w *Worker) error {
 	if !g.running {
 		g.running = true
 		g.written.begin()
+		g.changed.begin()
 		go g.run() // the last worker to leave waits for it
 	}
 	g.requestReconcile()

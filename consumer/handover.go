@@ -235,6 +235,11 @@ func (g *group) dismissWorkers(failed error) bool {
 	g.running = len(g.workers) > 0
 	if !g.running {
 		g.written.end()
+		g.changed.end()
+		for _, stop := range g.watching {
+			stop()
+		}
+		clear(g.watching)
 	}
 	return !g.running
 }

@@ -25,8 +25,9 @@ const (
 )
 
 // logIdle logs what has begun and ended since the last pass. It visits what the pass
-// does: shards that have changed, and, if all is true, streams. Of shards, only the first
-// pass logs that they are paused: what happens to them later, their holds log.
+// does: shards and streams that have changed, or, if all is true, all streams. Of shards,
+// only the first pass logs that they are paused: what happens to them later, their holds
+// log.
 func (g *group) logIdle(s *survey, all bool) {
 	first := g.idle == nil
 	if first {
@@ -44,12 +45,21 @@ func (g *group) logIdle(s *survey, all bool) {
 			ended = append(ended, it)
 		}
 	}
+	noteStream := func(name string, view *streamView) {
+		if view != nil && view.err == nil { // otherwise nothing new is known
+			note(awaitsStream, LeaseKey{Stream: name}, !view.found)
+		}
+	}
 	if all {
 		for name, view := range s.streams {
-			if view.err == nil { // otherwise nothing new is known
-				note(awaitsStream, LeaseKey{Stream: name}, !view.found)
-			}
+			noteStream(name, view)
 		}
+	} else {
+		for name := range s.changed {
+			noteStream(name, s.streams[name])
+		}
+	}
+	if all || len(s.changed) > 0 {
 		dead := g.awaitedDeadLetters()
 		for it := range g.idle {
 			if it.reason == awaitsDeadLetter && !slices.Contains(dead, it.key.Stream) {

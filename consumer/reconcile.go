@@ -3,6 +3,8 @@ package consumer
 import (
 	"context"
 	"time"
+
+	"github.com/braidstream/braid/internal/companion"
 )
 
 const (
@@ -28,7 +30,7 @@ func (g *group) run() {
 	var changed <-chan struct{}
 	for {
 		was := changed
-		changed = g.records().Changed()  // before the pass, which will see what it tells of
+		changed = g.sourceChanged()      // before the pass, which will see what it tells of
 		if was != nil && isClosed(was) { // after that, so that no change comes in between
 			g.streamsChanged = true
 		}
@@ -80,7 +82,10 @@ func (g *group) reconcile(ctx context.Context) (wait time.Duration, err error) {
 	}
 	crew := g.crewChanged
 	g.crewChanged = false
-	all := crew || g.streamsChanged || g.custom // another source does not tell of dead-letter streams
+	all := crew || g.custom // another source does not tell of dead-letter streams
+	if crew && !g.custom {
+		g.watchStreamsLocked() // before the survey, which will see what they tell of
+	}
 	ended := g.dropEndedLocked(crew)
 	g.mu.Unlock()
 
@@ -108,10 +113,12 @@ func (g *group) reconcile(ctx context.Context) (wait time.Duration, err error) {
 		return 0, err
 	}
 	wait = g.nextReconcile(now)
-	for name, view := range s.streams {
-		if view.err != nil {
-			g.log().Warn("a stream cannot be looked at; it is tried again", "stream", name, "error", view.err)
-			wait, s.stale = storePause, true
+	if s != before { // one that is kept knows all its streams
+		for name, view := range s.streams {
+			if view.err != nil {
+				g.log().Warn("a stream cannot be looked at; it is tried again", "stream", name, "error", view.err)
+				wait, s.stale = storePause, true
+			}
 		}
 	}
 	if !s.stale {
@@ -119,6 +126,37 @@ func (g *group) reconcile(ctx context.Context) (wait time.Duration, err error) {
 		g.view = s
 	}
 	return wait, nil
+}
+
+// sourceChanged returns the channel that tells that streams of a custom source have
+// changed. Those of the database are watched.
+func (g *group) sourceChanged() <-chan struct{} {
+	g.mu.Lock()
+	source, custom := g.source, g.custom
+	g.mu.Unlock()
+	if !custom {
+		return nil
+	}
+	return source.Changed()
+}
+
+// watchStreamsLocked watches the streams that workers name. What happens to others costs
+// the group nothing.
+func (g *group) watchStreamsLocked() {
+	watch := func(name string) {
+		if name != "" && g.watching[name] == nil {
+			g.watching[name] = companion.DBOf(g.db).WatchStream(name, func() {
+				g.changed.note([]byte(name))
+				g.requestReconcile()
+			})
+		}
+	}
+	for _, w := range g.workers {
+		for _, name := range w.cfg.Streams {
+			watch(name)
+		}
+		watch(w.cfg.DeadLetterStream)
+	}
 }
 
 // nextReconcile returns the time until the next pass if nobody requests one, 0 for never.

@@ -3,6 +3,7 @@ package consumer_test
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -133,4 +134,146 @@ func TestPassesCostWhatHasChangedInAWideGroup(t *testing.T) {
 			require.NoError(f, stopOne())
 		})
 	}
+}
+
+// beginIdle has a worker of an application begin with streams that hold nothing.
+func beginIdle(f *fixture, app string, streams ...string) (stop func() error) {
+	w, err := consumer.New(f.db, &consumer.Config{App: app, Streams: streams, Logger: slog.New(slog.DiscardHandler)}, consumer.ProcessorFunc(nop))
+	require.NoError(f, err)
+	stop = f.start(w)
+	synctest.Wait()
+	return stop
+}
+
+// A worker begins with many streams in few commits: a thousand leases share one.
+func TestBeginningTakesFewCommits(t *testing.T) {
+	for _, streams := range []int{2, 1500} {
+		bubble(t, 1, func(f *fixture) {
+			var names []string
+			for i := range streams {
+				names = append(names, fmt.Sprintf("s%d", i))
+				_, err := f.db.CreateStream(f.Context(), names[i], &braid.StreamOptions{Shards: 2})
+				require.NoError(f, err)
+			}
+			before := f.db.Metrics().Groups
+			stop := beginIdle(f, "app", names...)
+			// The application; starts of the shards, the streams, the leases: 1,000 each time.
+			require.LessOrEqual(f, f.db.Metrics().Groups-before, int64(1+3+2+3))
+			for _, name := range []string{names[0], names[streams-1]} {
+				s, err := f.db.Stream(name)
+				require.NoError(f, err)
+				lease, found, err := consumer.NewDBLeases(f.db, "app").Get(f.Context(), consumer.LeaseKey{Stream: name, Shard: s.Shards()[1].ID()})
+				require.NoError(f, err)
+				require.True(f, found)
+				require.NotEmpty(f, lease.Owner)
+			}
+			require.NoError(f, stop())
+		})
+	}
+}
+
+// A stream of which the start of some shards was stored before a crash, and of others not,
+// begins as the one that is whole.
+func TestBeginningGoesOnAfterACrash(t *testing.T) {
+	bubble(t, 3, func(f *fixture) {
+		f.putIn(f.orders.Shards()[2], "k", nil)
+		leases := consumer.NewDBLeases(f.db, "app")
+		there := consumer.Lease{LeaseKey: consumer.LeaseKey{Stream: "orders", Shard: shard1}, Incarnation: uint64(f.orders.CreatedAt().UnixNano())}
+		there.Checkpoint.Start = braid.TrimHorizon()
+		stored, err := leases.CompareAndSet(f.Context(), there)
+		require.NoError(f, err)
+		require.True(f, stored)
+		stop := beginIdle(f, "app", "orders")
+		for i, sh := range f.orders.Shards() {
+			lease, found, err := leases.Get(f.Context(), consumer.LeaseKey{Stream: "orders", Shard: sh.ID()})
+			require.NoError(f, err)
+			require.True(f, found, i)
+			require.NotEmpty(f, lease.Owner, i)
+			require.Equal(f, i == 1, lease.Checkpoint.Start.Equal(braid.TrimHorizon()), "what was placed stays, and the others have a place")
+		}
+		require.NoError(f, stop())
+	})
+}
+
+// What happens to a stream costs those applications nothing that do not process it, and
+// the others what has changed, however many streams they have.
+func TestChangesCostThoseTheyConcern(t *testing.T) {
+	for _, many := range []int{2, 100} {
+		bubble(t, 1, func(f *fixture) {
+			var names, apps []string
+			var stops []func() error
+			for i := range many {
+				names = append(names, fmt.Sprintf("s%d", i))
+				_, err := f.db.CreateStream(f.Context(), names[i], nil)
+				require.NoError(f, err)
+			}
+			stops = append(stops, beginIdle(f, "all", append(names, "later", "never")...))
+			for i := range many {
+				apps = append(apps, fmt.Sprintf("app%d", i))
+				stops = append(stops, beginIdle(f, apps[i], names[i], "never"))
+			}
+			steps := func() (all, others int64) {
+				for _, app := range apps[1:] {
+					others += consumer.Steps(f.db, app)
+				}
+				return consumer.Steps(f.db, "all"), others
+			}
+			visit := func(app, stream string) { // what the leases of all shards have written is visited once
+				a, err := consumer.OpenApp(f.db, app)
+				require.NoError(f, err)
+				key := consumer.LeaseKey{Stream: stream, Shard: shard0}
+				require.NoError(f, a.Pause(f.Context(), key))
+				require.NoError(f, a.Resume(f.Context(), key))
+				synctest.Wait()
+			}
+			visit("all", names[0])
+			for i, app := range apps {
+				visit(app, names[i])
+			}
+			first, err := f.db.Stream(names[0])
+			require.NoError(f, err)
+			for _, row := range []struct {
+				name  string
+				steps int64 // of the application that has all streams
+				do    func() error
+			}{
+				{"a stream that nobody has", 0, func() error { _, err := f.db.CreateStream(f.Context(), "other", nil); return err }},
+				{"its end", 0, func() error { return f.db.DeleteStream(f.Context(), "other") }},
+				{"a split", 30, func() error { _, _, err := first.SplitShard(f.Context(), shard0, nil); return err }},
+			} {
+				all, others := steps()
+				require.NoError(f, row.do())
+				synctest.Wait()
+				allNow, othersNow := steps()
+				require.LessOrEqual(f, allNow-all, row.steps, row.name)
+				require.Zero(f, othersNow-others, row.name)
+				require.NoError(f, consumer.CheckView(f.Context(), f.db, "all"), row.name)
+			}
+			_, err = f.db.CreateStream(f.Context(), "later", nil) // is waited for, and begins
+			require.NoError(f, err)
+			synctest.Wait()
+			lease, found, err := consumer.NewDBLeases(f.db, "all").Get(f.Context(), consumer.LeaseKey{Stream: "later", Shard: shard0})
+			require.NoError(f, err)
+			require.True(f, found)
+			require.NotEmpty(f, lease.Owner)
+			for _, stop := range stops {
+				require.NoError(f, stop())
+			}
+		})
+	}
+}
+
+// A worker that waits for streams that do not exist ends when the database closes.
+func TestAWorkerWithoutStreamsEndsWithTheDatabase(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		db, err := braid.Open(braid.InMemory, nil)
+		require.NoError(t, err)
+		w, err := consumer.New(db, &consumer.Config{App: "app", Streams: []string{"never"}, Logger: slog.New(slog.DiscardHandler)}, consumer.ProcessorFunc(nop))
+		require.NoError(t, err)
+		ended := make(chan error)
+		go func() { ended <- w.Run(t.Context()) }()
+		synctest.Wait()
+		require.NoError(t, db.Close())
+		require.ErrorIs(t, <-ended, braid.ErrClosed)
+	})
 }

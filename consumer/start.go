@@ -44,7 +44,7 @@ func (g *group) createApp(ctx context.Context, cfg *Config) error {
 // becomes a concrete place in each shard; one that comes later, also under the name
 // of one that was deleted, at its beginning.
 func (g *group) registerStreams(ctx context.Context, s *survey) error {
-	changed := false
+	var streams, shards []Lease
 	for name, view := range s.streams {
 		key := LeaseKey{Stream: name}
 		row := s.rows[key]
@@ -55,21 +55,26 @@ func (g *group) registerStreams(ctx context.Context, s *survey) error {
 		if row != nil {
 			stream.Version, stream.Paused = row.Version, row.Paused
 		} else if view.found {
-			switch err := g.storeStart(ctx, name, view, s.app().Checkpoint.Start); {
+			starts, err := g.starts(ctx, name, view, s.app().Checkpoint.Start)
+			switch {
 			case isFatal(err):
 				return err
 			case err != nil:
 				view.err = err
 				continue
 			}
+			shards = append(shards, starts...)
 		}
-		changed = true
-		if _, err := g.leases.CompareAndSet(ctx, stream); err != nil { // the last: it says that the others are there
-			return err
-		}
+		streams = append(streams, stream)
 	}
-	if !changed {
+	if len(streams) == 0 {
 		return nil
+	}
+	if err := g.storeMissing(ctx, shards); err != nil {
+		return err
+	}
+	if err := g.storeMissing(ctx, streams); err != nil { // the last: they say that the others are there
+		return err
 	}
 	again, err := g.survey(ctx, s.names())
 	if err != nil {
@@ -89,19 +94,32 @@ func (s *survey) names() (names []string) {
 	return names
 }
 
-// storeStart stores the places in a stream's shards where processing begins.
-func (g *group) storeStart(ctx context.Context, name string, view *streamView, start braid.Position) error {
+// starts returns leases with the places in a stream's shards where processing begins.
+func (g *group) starts(ctx context.Context, name string, view *streamView, start braid.Position) ([]Lease, error) {
 	start = g.pinLatest(start)
 	leases := make([]Lease, 0, len(view.info.Shards))
 	for _, shard := range view.info.Shards {
 		leases = append(leases, Lease{LeaseKey: LeaseKey{name, shard.ID}, Incarnation: view.info.Incarnation})
 	}
-	if err := g.resolve(ctx, leases, view.info.Shards, start, nil); err != nil {
-		return err
-	}
+	return leases, g.resolve(ctx, leases, view.info.Shards, start, nil)
+}
+
+// storeMissing stores leases, in few steps, but those that are there already: they were
+// placed by another.
+func (g *group) storeMissing(ctx context.Context, leases []Lease) error {
+	slices.SortFunc(leases, func(a, b Lease) int { return compareKeys(a.LeaseKey, b.LeaseKey) })
 	for chunk := range slices.Chunk(leases, batchLeases) {
-		if _, err := g.store(ctx, chunk); err != nil { // what is there already was placed by another
+		stored, err := g.store(ctx, chunk)
+		if err != nil {
 			return err
+		}
+		if slices.Contains(stored, true) {
+			continue
+		}
+		for _, lease := range chunk { // one of them is there, which has refused all
+			if _, err := g.leases.CompareAndSet(ctx, lease); err != nil {
+				return err
+			}
 		}
 	}
 	return nil

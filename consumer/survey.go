@@ -22,6 +22,7 @@ type survey struct {
 
 	// What follows belongs to the survey of a group.
 	touched map[LeaseKey]bool // what has changed since the last pass
+	changed map[string]bool   // streams that have, of a survey that is older than that
 	stale   bool              // it is not to be used for another pass
 	planned int               // items that have a standing
 	counts  map[string]int    // of leases that workers have, by their standing

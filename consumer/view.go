@@ -12,18 +12,21 @@ import (
 
 // This file keeps the survey of a group up to date, so that a pass costs what has
 // changed and not what there is. It can where the leases are in the database: there,
-// every write of a lease is told of when it is committed. Elsewhere, and after an error
+// every write of a lease is told of when it is committed, and every change of a stream
+// to those who asked for its name. Elsewhere, and after an error
 // or a change of something that concerns all shards of a stream, the survey is made anew.
 
-// rowLog collects the keys of leases that were written.
-type rowLog struct {
+// changeLog collects what has changed: keys of leases that were written, or names of
+// streams.
+type changeLog struct {
 	mu   sync.Mutex // guards the fields below
 	on   bool       // somebody wants to know
 	keys map[string]bool
 }
 
-// note is called for each lease that is committed. It must not wait.
-func (l *rowLog) note(key []byte) {
+// note is called for each lease that is committed, and each stream that has changed. It
+// must not wait.
+func (l *changeLog) note(key []byte) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.on {
@@ -32,20 +35,20 @@ func (l *rowLog) note(key []byte) {
 }
 
 // begin and end say from when on and until when keys are collected.
-func (l *rowLog) begin() {
+func (l *changeLog) begin() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.on, l.keys = true, make(map[string]bool)
 }
 
-func (l *rowLog) end() {
+func (l *changeLog) end() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.on, l.keys = false, nil
 }
 
 // take returns the keys since the last call.
-func (l *rowLog) take() map[string]bool {
+func (l *changeLog) take() map[string]bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if len(l.keys) == 0 {
@@ -71,7 +74,8 @@ func (g *group) updateSurvey(ctx context.Context, names []string, ended []LeaseK
 			return g.view, nil
 		}
 	}
-	g.written.take() // before the survey, which will see them
+	g.written.take() // before the survey, which will see them, as below
+	g.changed.take()
 	g.streamsChanged = false
 	s, err := g.survey(ctx, names)
 	if err == nil {
@@ -111,12 +115,10 @@ func (g *group) refresh(ctx context.Context, s *survey) (known bool, err error) 
 	if source := g.records(); !is || g.custom && (g.streamsChanged || source.Changed() == nil) {
 		return false, nil
 	}
-	if g.streamsChanged {
-		g.streamsChanged = false
-		for name, view := range s.streams {
-			if !g.refreshStream(s, name, view) {
-				return false, nil
-			}
+	s.changed = g.changed.take()
+	for name := range s.changed {
+		if view := s.streams[name]; view != nil && !g.refreshStream(s, name, view) {
+			return false, nil
 		}
 	}
 	var keys []LeaseKey
@@ -143,6 +145,7 @@ func (g *group) refresh(ctx context.Context, s *survey) (known bool, err error) 
 // refreshStream takes over which shards a stream has got and lost. It returns false if
 // it is not the stream that it was.
 func (g *group) refreshStream(s *survey, name string, view *streamView) bool {
+	g.steps.Add(1)
 	stream, err := g.db.Stream(name)
 	if !view.found && errors.Is(err, braid.ErrStreamNotFound) {
 		return true

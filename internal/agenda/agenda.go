@@ -6,6 +6,8 @@
 // agenda and its items belong to one goroutine at a time.
 package agenda
 
+import "iter"
+
 // Item is the place of a thing in an agenda. A thing that is in several agendas has
 // an item for each. The zero Item is in none; Value is to be set before it is.
 type Item[T any] struct {
@@ -33,6 +35,20 @@ func (a *Agenda[T]) First() *Item[T] {
 
 // Len returns the number of items.
 func (a *Agenda[T]) Len() int { return len(a.heap) }
+
+// Before returns the items that are due before a time, in no order, at a cost that does
+// not depend on the others. The agenda must not be changed meanwhile.
+func (a *Agenda[T]) Before(due uint64) iter.Seq[*Item[T]] {
+	return func(yield func(*Item[T]) bool) { a.before(0, due, yield) }
+}
+
+// before is Before for the heap below place i. It returns false if yield has.
+func (a *Agenda[T]) before(i int, due uint64, yield func(*Item[T]) bool) bool {
+	if i >= len(a.heap) || a.heap[i].due >= due {
+		return true
+	}
+	return yield(a.heap[i]) && a.before(2*i+1, due, yield) && a.before(2*i+2, due, yield)
+}
 
 // Set puts the item in its place, whether it was in the agenda or not.
 func (a *Agenda[T]) Set(it *Item[T], due uint64) {

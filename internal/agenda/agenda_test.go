@@ -37,6 +37,20 @@ func TestTheFirstIsAlwaysTheOneThatIsDueFirst(t *testing.T) {
 		for _, due := range dues {
 			require.LessOrEqual(t, first.Due(), due)
 		}
+		limit, before := uint64(random.IntN(52)), 0
+		for it := range a.Before(limit) {
+			require.Less(t, dues[it.Value], limit)
+			before++
+		}
+		for _, due := range dues {
+			if due < limit {
+				before--
+			}
+		}
+		require.Zero(t, before, "each that is due before, once")
+		for range a.Before(limit) {
+			break
+		}
 	}
 	var order []uint64
 	for it := a.First(); it != nil; it = a.First() {

@@ -31,6 +31,13 @@ type DB interface {
 	// its writer is answered. There is one fn for each application; nil ends it. fn is
 	// called by the goroutine that commits: it must not wait.
 	WatchLeases(app string, fn func(key []byte))
+
+	// WatchStream has fn called when a stream of that name was created or deleted, or has
+	// got or lost shards, and when the database closes, until stop is called; a call that
+	// is on its way may come after that. There need be no such stream. fn is called by the
+	// goroutine that commits: it must not wait. Unlike DB.Changed, it costs changes of
+	// other streams nothing.
+	WatchStream(stream string, fn func()) (stop func())
 }
 
 // Stream is what package consumer needs of a *braid.Stream beside its exported methods.

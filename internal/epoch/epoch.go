@@ -95,6 +95,15 @@ func (x *Index) Begin(firstCounter uint64) uint32 {
 // Grow tells that bytes were added to the open epoch.
 func (x *Index) Grow(bytes int) { x.bytes += bytes }
 
+// reopenShare is the part of an epoch up to which one takes more records that was open
+// when its database was closed.
+const reopenShare = 64
+
+// Reopen notes that the open epoch, if there is one, has tables from before, with which
+// those of its next records would overlap. So it is to stay small; one that is not takes
+// no more records, and many opens that bring little do not make many epochs.
+func (x *Index) Reopen() { x.bytes += x.limit - x.limit/reopenShare }
+
 // Retire makes the open epoch, if there is one, take no more records.
 func (x *Index) Retire() { x.bytes = max(x.bytes, x.limit) }
 

@@ -31,6 +31,26 @@ func TestAnEpochEndsBySizeOrAge(t *testing.T) {
 	require.EqualValues(t, 2, x.Open())
 }
 
+func TestAnEpochThatWasOpenBeforeStaysSmall(t *testing.T) {
+	x := epoch.NewIndex(6400)
+	x.Reopen()
+	x.Begin(1)
+	x.Grow(99)
+	require.False(t, x.Full(1), "it was begun since")
+	x = epoch.NewIndex(6400)
+	x.Restore(1, 1)
+	x.Grow(98)
+	x.Reopen()
+	require.False(t, x.Full(1))
+	x.Grow(1)
+	require.False(t, x.Full(1))
+	x.Grow(1)
+	require.True(t, x.Full(1))
+	x.Begin(2)
+	x.Grow(6399)
+	require.False(t, x.Full(2), "what follows is whole")
+}
+
 func TestEpochsDieWithTheirLastExtentButTheOpenOne(t *testing.T) {
 	x := epoch.NewIndex(1000)
 	for counter := range uint64(4) {
