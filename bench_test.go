@@ -240,34 +240,6 @@ func fill(b *testing.B, dir string, shards, batches, perBatch, size int) {
 	require.NoError(b, db.Close())
 }
 
-// BenchmarkWake is the time from the call of a put to the moment at which a
-// follower holds the record, put by put.
-func BenchmarkWake(b *testing.B) {
-	s := openBenchmark(b, braid.InMemory, braid.NoSync, 1)
-	got := make(chan struct{})
-	ctx, cancel := context.WithCancel(context.Background())
-	follow := s.Shards()[0].Follow(ctx, braid.Latest())
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		for _, err := range follow {
-			if err != nil {
-				return
-			}
-			got <- struct{}{}
-		}
-	}()
-	data := make([]byte, 100)
-	b.ReportAllocs()
-	for b.Loop() {
-		_, err := s.PutRecord(context.Background(), "key", data)
-		require.NoError(b, err)
-		<-got
-	}
-	cancel()
-	<-done
-}
-
 // How long the longest put and read take while a shard is split and merged, and
 // while millions of records are trimmed and their space is returned: beside the
 // longest in a stretch of the same length in which nothing else happens. Once is
