@@ -42,7 +42,7 @@ func (sh *Shard) page(ctx context.Context, q pageQuery, buf []layout.Record) (pa
 	for {
 		// In each round: a read that was left behind when ctx ended may still append
 		// to buf.
-		if err := context.Cause(ctx); err != nil {
+		if err := ended(ctx); err != nil {
 			return page{}, err
 		}
 		if db.closed.Load() {

@@ -155,7 +155,7 @@ func (db *DB) update(ctx context.Context, fn func(*Tx) error) (again bool, err e
 }
 
 func (db *DB) begin(ctx context.Context, writable bool) (*Tx, error) {
-	if err := context.Cause(ctx); err != nil {
+	if err := ended(ctx); err != nil {
 		return nil, err
 	}
 	if db.closed.Load() {
