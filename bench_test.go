@@ -240,6 +240,40 @@ func fill(b *testing.B, dir string, shards, batches, perBatch, size int) {
 	require.NoError(b, db.Close())
 }
 
+// BenchmarkTxGet is what a transaction's read of a key in memory costs under a context
+// that cannot end, and under one that can: then the read must not keep its caller, and
+// runs on another goroutine.
+func BenchmarkTxGet(b *testing.B) {
+	db, err := braid.Open(b.TempDir(), &braid.Options{Durability: braid.NoSync})
+	require.NoError(b, err)
+	b.Cleanup(func() { require.NoError(b, db.Close()) })
+	require.NoError(b, db.Update(b.Context(), func(tx *braid.Tx) error { return tx.Set([]byte("key"), make([]byte, 100)) }))
+	for _, callers := range []int{1, 16} {
+		for _, ctx := range []context.Context{context.Background(), b.Context()} {
+			b.Run(fmt.Sprintf("callers=%d/can end=%v", callers, ctx.Done() != nil), func(b *testing.B) {
+				b.ReportAllocs()
+				var wg sync.WaitGroup
+				for range callers {
+					wg.Go(func() {
+						err := db.View(ctx, func(tx *braid.Tx) error {
+							for range b.N / callers {
+								if _, err := tx.Get([]byte("key")); err != nil {
+									return err
+								}
+							}
+							return nil
+						})
+						if err != nil {
+							b.Error(err)
+						}
+					})
+				}
+				wg.Wait()
+			})
+		}
+	}
+}
+
 // How long the longest put and read take while a shard is split and merged, and
 // while millions of records are trimmed and their space is returned: beside the
 // longest in a stretch of the same length in which nothing else happens. Once is

@@ -28,6 +28,7 @@ type DB struct {
 	decisions decisions
 	requests  sync.Pool // of *putRequest
 	snapshots snapshots
+	readers   readers
 	reads     reads
 	changed   wake.Signal
 	attached  attachments

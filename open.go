@@ -176,6 +176,7 @@ func (db *DB) CloseContext(ctx context.Context) error {
 	}
 	db.end(ErrClosed)
 	db.changed.Raise()
+	db.readers.end()
 	db.store.EndPauses()         // returning space may be waiting for one
 	quiet := make(chan struct{}) // closed when nothing of ours uses the store
 	if db.committer.Close(ctx) {

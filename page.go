@@ -69,7 +69,7 @@ func (sh *Shard) page(ctx context.Context, q pageQuery, buf []layout.Record) (pa
 		if !view.Covered {
 			db.reads.stored.Add(1)
 			var s stretch
-			s, err = reading(ctx, func() (stretch, error) {
+			s, err = reading(ctx, db, func() (stretch, error) {
 				return sh.readStored(ctx, from, min(q.to, view.Tip.LastCounter), q, extents, buf)
 			})
 			p.records, p.next = s.records, s.next
