@@ -33,9 +33,7 @@ func (db *DB) work(bell wake.Bell, w worker) {
 			case <-bell.C():
 				rung = true
 			case <-timer.C:
-			case <-db.closing:
-				return
-			case <-db.store.Failed():
+			case <-db.life.Done():
 				return
 			}
 			if next := w.run(context.Background(), rung); next >= 0 {

@@ -240,32 +240,38 @@ func fill(b *testing.B, dir string, shards, batches, perBatch, size int) {
 	require.NoError(b, db.Close())
 }
 
-// BenchmarkWake is the time from the call of a put to the moment at which a
-// follower holds the record, put by put.
-func BenchmarkWake(b *testing.B) {
-	s := openBenchmark(b, braid.InMemory, braid.NoSync, 1)
-	got := make(chan struct{})
-	ctx, cancel := context.WithCancel(context.Background())
-	follow := s.Shards()[0].Follow(ctx, braid.Latest())
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		for _, err := range follow {
-			if err != nil {
-				return
-			}
-			got <- struct{}{}
+// BenchmarkTxGet is what a transaction's read of a key in memory costs under a context
+// that cannot end, and under one that can: then the read must not keep its caller, and
+// runs on another goroutine.
+func BenchmarkTxGet(b *testing.B) {
+	db, err := braid.Open(b.TempDir(), &braid.Options{Durability: braid.NoSync})
+	require.NoError(b, err)
+	b.Cleanup(func() { require.NoError(b, db.Close()) })
+	require.NoError(b, db.Update(b.Context(), func(tx *braid.Tx) error { return tx.Set([]byte("key"), make([]byte, 100)) }))
+	for _, callers := range []int{1, 16} {
+		for _, ctx := range []context.Context{context.Background(), b.Context()} {
+			b.Run(fmt.Sprintf("callers=%d/can end=%v", callers, ctx.Done() != nil), func(b *testing.B) {
+				b.ReportAllocs()
+				var wg sync.WaitGroup
+				for range callers {
+					wg.Go(func() {
+						err := db.View(ctx, func(tx *braid.Tx) error {
+							for range b.N / callers {
+								if _, err := tx.Get([]byte("key")); err != nil {
+									return err
+								}
+							}
+							return nil
+						})
+						if err != nil {
+							b.Error(err)
+						}
+					})
+				}
+				wg.Wait()
+			})
 		}
-	}()
-	data := make([]byte, 100)
-	b.ReportAllocs()
-	for b.Loop() {
-		_, err := s.PutRecord(context.Background(), "key", data)
-		require.NoError(b, err)
-		<-got
 	}
-	cancel()
-	<-done
 }
 
 // How long the longest put and read take while a shard is split and merged, and

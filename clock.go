@@ -15,6 +15,6 @@ func newRetentionClock(wall time.Time, last uint64) retentionClock {
 	return retentionClock{base: max(last, uint64(max(0, wall.UnixNano()))), start: time.Now()}
 }
 
-func (c retentionClock) now() uint64 { return c.at(time.Now()) }
+func (c retentionClock) now() uint64 { return c.base + uint64(time.Since(c.start)) }
 
 func (c retentionClock) at(t time.Time) uint64 { return c.base + uint64(t.Sub(c.start)) }

@@ -80,7 +80,7 @@ func (c companionTx) First(lower, upper []byte) (row companion.Row, found bool, 
 		return row, false, errTxEnded
 	}
 	own := c.tx.ownWrites(all)
-	page, err := reading(c.tx.ctx, func() (scanned, error) { return c.tx.scanPage(all, own, 0) })
+	page, err := reading(c.tx.ctx, c.tx.db, func() (scanned, error) { return c.tx.scanPage(all, own, 0) })
 	if err == nil && len(page.items) > 0 {
 		row, found = companion.Row{Key: page.items[0].Key, Value: page.items[0].Value}, true
 		all.End = keyAfter(row.Key)

@@ -57,7 +57,7 @@ func (sh *Shard) damaged(ctx context.Context, from uint64, tip tail.Tip, extents
 			if s.FirstCounter > tip.LastCounter {
 				break
 			}
-			counter, err := reading(ctx, func() (uint64, error) { return sh.resume(s, from, tip.LastCounter, extentStep(s, rest, tip)) })
+			counter, err := reading(ctx, sh.stream.db, func() (uint64, error) { return sh.resume(s, from, tip.LastCounter, extentStep(s, rest, tip)) })
 			if err != nil {
 				return err
 			}

@@ -30,6 +30,7 @@ type DB struct {
 	decisions decisions
 	requests  sync.Pool // of *putRequest
 	snapshots snapshots
+	readers   readers
 	reads     reads
 	changed   wake.Signal
 	attached  companion.Attachments
@@ -46,9 +47,10 @@ type DB struct {
 	mu      sync.Mutex         // guards the fields below
 	streams map[string]*Stream // by name
 
-	closed  atomic.Bool   // set first by Close
-	closing chan struct{} // closed by Close
-	turn    chan struct{} // holds a token unless a transaction insists
+	closed atomic.Bool             // set first by Close
+	life   context.Context         // ends with the database: its cause is ErrClosed, or that of a failure
+	end    context.CancelCauseFunc // ends life; Close calls it, and what watches for a failure
+	turn   chan struct{}           // holds a token unless a transaction insists
 
 	background sync.WaitGroup // of the workers, whose bells ring for:
 	reclaiming wake.Bell      // space that may be returned
@@ -76,19 +78,26 @@ func (db *DB) control(ctx context.Context, op controlOp) error {
 	return db.committer.Do(ctx, &commit.Request{Op: op, Essential: true})
 }
 
+// ended returns the cause of a context that has ended, and nil of one that has not: for
+// that it takes no mutex, which all who share the context would meet at.
+func ended(ctx context.Context) error {
+	if ctx.Err() == nil {
+		return nil
+	}
+	return context.Cause(ctx)
+}
+
 // wait waits until ch is closed or has something, or ctx ends, or the database
 // closes or fails. Every wait of a caller for something other than its own commit
-// goes through it.
+// goes through it, but for those of a [follower].
 func wait[T any](ctx context.Context, db *DB, ch <-chan T) error {
 	select {
 	case <-ch:
 		return nil
 	case <-ctx.Done():
 		return context.Cause(ctx)
-	case <-db.closing:
-		return ErrClosed
-	case <-db.store.Failed():
-		return db.store.Err()
+	case <-db.life.Done():
+		return context.Cause(db.life)
 	}
 }
 

@@ -5,8 +5,8 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
-	"slices"
 	"math"
+	"slices"
 	"unicode/utf8"
 
 	"github.com/braidstream/braid/internal/commit"

@@ -148,7 +148,7 @@ func (w *faultWork) watch() {
 		case <-db.store.Failed():
 			w.latchEnd = time.Now()
 			close(latched)
-		case <-db.closing:
+		case <-db.life.Done():
 		}
 	}()
 }

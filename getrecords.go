@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 	"time"
+
+	"github.com/braidstream/braid/internal/tail"
 )
 
 // Limits of a page.
@@ -117,6 +119,7 @@ func (sh *Shard) getRecords(ctx context.Context, from Position, options *GetReco
 			return nil, err
 		}
 	}
+	var waiter *tail.Waiter // made for the first wait
 	for {
 		page, err := sh.page(ctx, q, nil)
 		if err != nil {
@@ -128,7 +131,12 @@ func (sh *Shard) getRecords(ctx context.Context, from Position, options *GetReco
 			}
 			return sh.recordsPage(q, page), nil
 		}
-		if err := wait(ctx, sh.stream.db, sh.log.Wait(max(page.tip.LastCounter, page.from-1))); err != nil {
+		if waiter == nil {
+			waiter = tail.NewWaiter()
+			defer sh.log.Leave(waiter)
+		}
+		sh.log.Wait(waiter, max(page.tip.LastCounter, page.from-1))
+		if err := wait(ctx, sh.stream.db, waiter.C()); err != nil {
 			return nil, err
 		}
 	}

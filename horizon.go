@@ -67,9 +67,9 @@ func (sh *Shard) lastBefore(ctx context.Context, counter uint64, horizon layout.
 		return horizon, nil
 	}
 	key := layout.RecordKey{Epoch: extents[i].Epoch, Stream: sh.stream.number, Shard: sh.index, Counter: counter}
-	found, err := reading(ctx, func() (layout.Horizon, error) { return lastRecord(sh.stream.db.store, key) })
+	found, err := reading(ctx, sh.stream.db, func() (layout.Horizon, error) { return lastRecord(sh.stream.db.store, key) })
 	if cause := err; isDamage(cause) {
-		found, err = reading(ctx, func() (layout.Horizon, error) { return sh.borderAt(counter, extents, i, cause) })
+		found, err = reading(ctx, sh.stream.db, func() (layout.Horizon, error) { return sh.borderAt(counter, extents, i, cause) })
 	}
 	if err != nil || found.Counter < horizon.Counter {
 		return horizon, err

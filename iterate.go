@@ -1,12 +1,14 @@
 package braid
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"iter"
 	"slices"
 
 	"github.com/braidstream/braid/internal/layout"
+	"github.com/braidstream/braid/internal/tail"
 )
 
 // Pages that iterators read behind the scenes: large enough to make the cost of
@@ -15,6 +17,8 @@ const (
 	iteratorRecords     = 2048
 	iteratorBytes       = 512 << 10
 	streamIteratorBytes = 8 << 20 // for all shards of a stream together
+
+	restingRecords = 16 // for how many a reader that waits keeps room
 )
 
 // Records returns the shard's records from a position up to the tip as it is
@@ -58,31 +62,32 @@ func (sh *Shard) iterate(ctx context.Context, from Position, follow bool, yield 
 		return err
 	}
 	c := cursor{sh: sh, bound: b, bytes: iteratorBytes}
-	to := sh.log.LastCounter()
-	if follow {
-		to = maxCounter
+	if !follow {
+		_, err := c.run(ctx, sh.log.LastCounter(), yield)
+		return err
 	}
+	f := newFollower(ctx, sh.stream.db)
+	c.waiter = f.waiter
+	defer func() {
+		sh.log.Leave(f.waiter)
+		f.end()
+	}()
 	for {
-		for {
-			r, err := c.peek(ctx, to)
-			if err != nil {
-				return err
-			}
-			if r == nil {
-				break
-			}
-			c.step()
-			if !yield(sh.record(r), nil) {
-				return nil
-			}
-		}
-		if !follow || sh.stream.db.opts.ReadOnly || sh.endsBefore(c.from, sh.log.Tip()) {
-			return nil
-		}
-		c.strict = true // from here on it counts on every record
-		if err := wait(ctx, sh.stream.db, sh.log.Wait(c.from-1)); err != nil {
+		done, err := c.run(ctx, maxCounter, yield)
+		if done || err != nil || sh.stream.db.opts.ReadOnly {
 			return err
 		}
+		if !c.waiting {
+			if sh.endsBefore(c.from, sh.log.Tip()) {
+				return nil
+			}
+			sh.log.Wait(f.waiter, c.from-1)
+		}
+		c.rest()
+		if err := f.wait(); err != nil {
+			return err
+		}
+		c.waiting = false
 	}
 }
 
@@ -125,6 +130,11 @@ func (s *Stream) iterate(ctx context.Context, from Position, follow bool, yield 
 		return err
 	}
 	m := merge{stream: s, bound: b}
+	f := newFollower(ctx, s.db)
+	defer func() {
+		s.latest.Leave(f.waiter)
+		f.end()
+	}()
 	for {
 		// Everything up to here is visible in all shards, and nothing will be
 		// added below: so what lies below can be merged for good.
@@ -134,20 +144,63 @@ func (s *Stream) iterate(ctx context.Context, from Position, follow bool, yield 
 			return err
 		}
 		m.countOnAll(to)
-		if err := wait(ctx, s.db, s.latest.Wait(to)); err != nil {
+		s.latest.Wait(f.waiter, to)
+		if err := f.wait(); err != nil {
 			return err
 		}
 	}
 }
 
-// cursor walks a shard page by page.
+// follower is how a loop that follows waits, again and again: for one channel, which is
+// made once, as is all that ends the wait.
+type follower struct {
+	ctx    context.Context
+	db     *DB
+	waiter *tail.Waiter
+	stop   [2]func() bool // what wakes it at the end of ctx and of the database; nil before its first wait
+}
+
+func newFollower(ctx context.Context, db *DB) follower {
+	return follower{ctx: ctx, db: db, waiter: tail.NewWaiter()}
+}
+
+// wait returns when the waiter, which is registered, was woken, with an error if the
+// context, or the database, has ended.
+func (f *follower) wait() error {
+	if f.stop[0] == nil {
+		f.stop = [2]func() bool{context.AfterFunc(f.ctx, f.waiter.Ring), context.AfterFunc(f.db.life, f.waiter.Ring)}
+	}
+	// A ring of these two may have been forgotten with one of the log's.
+	if err := f.over(); err != nil {
+		return err
+	}
+	<-f.waiter.C()
+	return f.over()
+}
+
+// over returns why the loop ends.
+func (f *follower) over() error { return cmp.Or(ended(f.ctx), ended(f.db.life)) }
+
+// end takes back what wait has registered.
+func (f *follower) end() {
+	for _, stop := range f.stop {
+		if stop != nil {
+			stop()
+		}
+	}
+}
+
+// cursor walks a shard page by page; near its tip, by what came together.
 type cursor struct {
 	sh *Shard
 	bound
 	bytes   int             // the most bytes of a page
-	records []layout.Record // the page; records[at:] are still to be read
+	records []layout.Record // the page, or a part of the tail; records[at:] are still to be read
 	at      int
 	buf     []layout.Record // the page's memory, used again for the next
+
+	waiter  *tail.Waiter // of a loop that follows the shard; nil for other cursors
+	waiting bool         // the waiter is woken by what comes after records
 
 	// broken is damage that comes next, and brokenAt the last counter that it may
 	// concern. Other shards' records up to there come before the error, so that a
@@ -156,12 +209,29 @@ type cursor struct {
 	brokenAt uint64
 }
 
+// run yields all records up to counter to. It reports whether the loop is over.
+func (c *cursor) run(ctx context.Context, to uint64, yield func(Record, error) bool) (done bool, err error) {
+	for {
+		r, err := c.peek(ctx, to)
+		if r == nil || err != nil {
+			return false, err
+		}
+		c.step()
+		if !yield(c.sh.record(r), nil) {
+			return true, nil
+		}
+	}
+}
+
 // peek returns the next record up to counter to, nil if there is none now. It is
 // valid until the next call.
 func (c *cursor) peek(ctx context.Context, to uint64) (*layout.Record, error) {
 	if c.at == len(c.records) {
 		if c.from > min(to, c.sh.log.LastCounter()) && !c.sh.stream.deleted.Load() && !c.sh.stream.db.closed.Load() {
-			return nil, context.Cause(ctx)
+			return nil, ended(ctx)
+		}
+		if c.near(ctx, to) {
+			return &c.records[0], nil
 		}
 		if err := c.fill(ctx, to); err != nil {
 			var damage *CorruptError
@@ -177,6 +247,33 @@ func (c *cursor) peek(ctx context.Context, to uint64) (*layout.Record, error) {
 	return &c.records[c.at], nil
 }
 
+// near has the cursor read on in the tail, without a page of its own, and reports
+// whether it does. It is for a reader that keeps up, and knows which record comes next.
+// Whatever is out of the ordinary is left to fill, which finds out what it is.
+func (c *cursor) near(ctx context.Context, to uint64) bool {
+	if !c.strict || c.ordinal == 0 {
+		return false
+	}
+	var run []layout.Record
+	run, c.waiting = c.sh.log.Next(c.waiter, c.from)
+	if len(run) == 0 || run[len(run)-1].Counter > to {
+		return false
+	}
+	for i := range run {
+		if run[i].Ordinal != c.ordinal-1+uint64(i) {
+			return false
+		}
+	}
+	// The records were there when the following is found to be so.
+	if ctx.Err() != nil || !c.sh.shows(c.from) {
+		return false
+	}
+	c.sh.stream.db.reads.tail.Add(1)
+	c.records, c.at = run, 0
+	c.passed(&run[len(run)-1])
+	return true
+}
+
 func (c *cursor) fill(ctx context.Context, to uint64) error {
 	clear(c.buf)
 	p, err := c.sh.page(ctx, pageQuery{
@@ -189,14 +286,33 @@ func (c *cursor) fill(ctx context.Context, to uint64) error {
 	c.records, c.at, c.buf = p.records, 0, p.records
 	c.from = max(c.from, p.from) // trimmed records are no reason to look again
 	if len(p.records) > 0 {
-		last := &p.records[len(p.records)-1]
-		c.bound = bound{from: last.Counter + 1, strict: true, ordinal: last.Ordinal + 2}
+		c.passed(&p.records[len(p.records)-1])
 	}
 	return nil
 }
 
-// step moves on after the record that peek returned.
-func (c *cursor) step() { c.at++ }
+// passed notes the last record that the cursor has at hand.
+func (c *cursor) passed(last *layout.Record) {
+	c.bound = bound{from: last.Counter + 1, strict: true, ordinal: last.Ordinal + 2}
+}
+
+// step moves on after the record that peek returned. After the last one, the cursor
+// holds nothing of the tail.
+func (c *cursor) step() {
+	if c.at++; c.at == len(c.records) {
+		c.records, c.at = nil, 0
+	}
+}
+
+// rest prepares the cursor, which has no record at hand, for a wait of any length: from
+// here on it counts on every record, and it keeps no others in memory meanwhile.
+func (c *cursor) rest() {
+	c.strict = true
+	clear(c.buf)
+	if cap(c.buf) > restingRecords {
+		c.buf = nil
+	}
+}
 
 // merge reads all shards of a stream in the order of counters.
 type merge struct {
@@ -246,8 +362,8 @@ func (m *merge) run(ctx context.Context, to uint64, yield func(Record, error) bo
 // began.
 func (m *merge) countOnAll(to uint64) {
 	m.bound = bound{from: max(m.bound.from, to+1), strict: true}
-	for _, c := range m.idle { // all of them: it waits
-		c.strict = true
+	for _, c := range m.idle { // all of them
+		c.rest()
 	}
 }
 

@@ -37,8 +37,7 @@ type environment struct {
 	// for, so callers run commits themselves.
 	instant bool
 
-	// byHand starts no goroutine but the committer's: the test calls what the others
-	// would.
+	// byHand starts no worker: the test calls what they would.
 	byHand bool
 }
 
@@ -62,13 +61,13 @@ func open(dir string, options *Options, env environment) (*DB, error) {
 		opts:       opts,
 		otherWall:  env.clock,
 		streams:    make(map[string]*Stream),
-		closing:    make(chan struct{}),
 		turn:       newTurn(),
 		reclaiming: wake.NewBell(),
 		trimming:   wake.NewBell(),
 		scaling:    wake.NewBell(),
 		syncing:    wake.NewBell(),
 	}
+	db.life, db.end = context.WithCancelCause(context.Background())
 	db.requests.New = func() any { return new(putRequest) }
 	if err := db.openStore(dir, env.fs); err != nil {
 		return nil, wrapError("open", dir, err)
@@ -113,6 +112,13 @@ func (db *DB) start(instant, byHand bool) {
 	db.mu.Lock()
 	db.committer = commit.New(db.store, db.appender, instant)
 	db.mu.Unlock()
+	db.background.Go(func() { // a failure reaches all who wait by way of db.life
+		select {
+		case <-db.store.Failed():
+			db.end(db.store.Err())
+		case <-db.life.Done():
+		}
+	})
 	if db.opts.ReadOnly {
 		return // the committer refuses every request, and there is nothing else to be done
 	}
@@ -168,9 +174,10 @@ func (db *DB) CloseContext(ctx context.Context) error {
 	if db.closed.Swap(true) {
 		return wrapError("close", "", kv.ErrClosed)
 	}
-	close(db.closing)
+	db.end(ErrClosed)
 	db.changed.Raise()
 	db.onStream.noteAll()
+	db.readers.end()
 	db.store.EndPauses()         // returning space may be waiting for one
 	quiet := make(chan struct{}) // closed when nothing of ours uses the store
 	if db.committer.Close(ctx) {

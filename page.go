@@ -42,7 +42,7 @@ func (sh *Shard) page(ctx context.Context, q pageQuery, buf []layout.Record) (pa
 	for {
 		// In each round: a read that was left behind when ctx ended may still append
 		// to buf.
-		if err := context.Cause(ctx); err != nil {
+		if err := ended(ctx); err != nil {
 			return page{}, err
 		}
 		if db.closed.Load() {
@@ -69,7 +69,7 @@ func (sh *Shard) page(ctx context.Context, q pageQuery, buf []layout.Record) (pa
 		if !view.Covered {
 			db.reads.stored.Add(1)
 			var s stretch
-			s, err = reading(ctx, func() (stretch, error) {
+			s, err = reading(ctx, db, func() (stretch, error) {
 				return sh.readStored(ctx, from, min(q.to, view.Tip.LastCounter), q, extents, buf)
 			})
 			p.records, p.next = s.records, s.next

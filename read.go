@@ -4,6 +4,8 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"runtime"
+	"sync"
 
 	"github.com/braidstream/braid/internal/kv"
 )
@@ -13,27 +15,97 @@ import (
 // it holds its iterator until the disk answers, and Close waits for it. So it may
 // use nothing that the caller uses after an error.
 //
-// A page from memory needs none of this, and a page from the store is worth a
-// goroutine.
-func reading[T any](ctx context.Context, read func() (T, error)) (T, error) {
+// A page from memory needs none of this.
+func reading[T any](ctx context.Context, db *DB, read func() (T, error)) (T, error) {
 	if ctx.Done() == nil {
 		return read()
 	}
-	type result struct {
+	var result struct {
 		value T
 		err   error
 	}
-	done := make(chan result, 1)
-	go func() {
-		value, err := read()
-		done <- result{value, err}
-	}()
+	r := db.readers.take()
+	r.work <- func() { result.value, result.err = read() }
+	for range maxReadSpins { // a read of what is in memory is quicker than to sleep and be woken
+		runtime.Gosched()
+		if len(r.done) > 0 {
+			break
+		}
+	}
 	select {
-	case r := <-done:
-		return r.value, r.err
+	case <-r.done:
+		db.readers.give(r)
+		return result.value, result.err
 	case <-ctx.Done():
+		close(r.work) // it ends when the disk answers
 		var none T
 		return none, context.Cause(ctx)
+	}
+}
+
+const (
+	maxReadSpins   = 2
+	maxIdleReaders = 16 // of a database; others are made when they are needed
+)
+
+// readers are goroutines that read the store for callers that may leave. Starting one
+// costs more than the read of a key does, mostly since its stack has to grow: so some
+// are kept.
+type readers struct {
+	mu    sync.Mutex // guards the fields below
+	idle  []*reader
+	ended bool // no more are kept
+}
+
+// reader is a goroutine that reads. Closing work ends it: [reading] does, when it
+// leaves it behind, or give or end.
+type reader struct {
+	work  chan func()   // holds one at most
+	done  chan struct{} // holds a token when the work is done
+	ended chan struct{} // closed when the goroutine has returned
+}
+
+// take returns a reader without work.
+func (rs *readers) take() *reader {
+	rs.mu.Lock()
+	defer rs.mu.Unlock()
+	if last := len(rs.idle) - 1; last >= 0 {
+		r := rs.idle[last]
+		rs.idle = rs.idle[:last]
+		return r
+	}
+	r := &reader{make(chan func(), 1), make(chan struct{}, 1), make(chan struct{})}
+	go func() {
+		defer close(r.ended)
+		for read := range r.work {
+			read()
+			r.done <- struct{}{}
+		}
+	}()
+	return r
+}
+
+// give takes back a reader whose work is done.
+func (rs *readers) give(r *reader) {
+	rs.mu.Lock()
+	defer rs.mu.Unlock()
+	if rs.ended || len(rs.idle) == maxIdleReaders {
+		close(r.work)
+		return
+	}
+	rs.idle = append(rs.idle, r)
+}
+
+// end ends those that are idle, waits for them, and has the others end after their
+// work. Close calls it.
+func (rs *readers) end() {
+	rs.mu.Lock()
+	idle := rs.idle
+	rs.idle, rs.ended = nil, true
+	rs.mu.Unlock()
+	for _, r := range idle {
+		close(r.work)
+		<-r.ended
 	}
 }
 

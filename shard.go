@@ -26,6 +26,7 @@ type Shard struct {
 	closing        atomic.Pointer[closing]     // nil while it takes records; set before log ends
 	log            *tail.Log                   // recent records, and the tip
 	reads          atomic.Pointer[readBudgets] // nil until it is needed
+	trimmed        atomic.Uint64               // horizon.Counter, readable without mu
 
 	mu      sync.Mutex // guards extents and horizon; nothing else is locked under it
 	extents epoch.Extents
@@ -152,6 +153,7 @@ func newShard(s *Stream, index uint32, row layout.ShardRow) *Shard {
 		horizon:        row.Horizon,
 		w:              shardWriter{horizon: row.Horizon},
 	}
+	sh.trimmed.Store(row.Horizon.Counter)
 	sh.w.filled.Value, sh.w.emptied.Value, sh.w.oldest.Value = sh, sh, sh
 	if row.Closed != 0 {
 		// The retention clock begins at the last counter or later, so this is in its past.
@@ -194,10 +196,19 @@ func (sh *Shard) view() (layout.Horizon, epoch.Extents) {
 	return sh.horizon, sh.extents
 }
 
+// shows reports whether records of the shard from counter on can be read now: its
+// stream is not deleted, the database is open, and they are neither trimmed nor expired.
+func (sh *Shard) shows(counter uint64) bool {
+	s := sh.stream
+	return !s.db.closed.Load() && !s.deleted.Load() && sh.trimmed.Load() <= counter &&
+		s.settings.Load().expiry(s.db.aging.now()) <= counter
+}
+
 // publishMap shows to readers where the shard's records lie, and where they begin.
 func (sh *Shard) publishMap() {
 	sh.mu.Lock()
 	sh.extents, sh.horizon = sh.w.extents, sh.w.horizon
+	sh.trimmed.Store(sh.horizon.Counter)
 	sh.mu.Unlock()
 }
 

@@ -155,7 +155,7 @@ func (db *DB) update(ctx context.Context, fn func(*Tx) error) (again bool, err e
 }
 
 func (db *DB) begin(ctx context.Context, writable bool) (*Tx, error) {
-	if err := context.Cause(ctx); err != nil {
+	if err := ended(ctx); err != nil {
 		return nil, err
 	}
 	if db.closed.Load() {
@@ -209,7 +209,7 @@ func (tx *Tx) getRow(row []byte) ([]byte, error) {
 	if err := tx.noteRead(row); err != nil {
 		return nil, err
 	}
-	value, err := reading(tx.ctx, func() ([]byte, error) { return tx.snapshot.Get(row) })
+	value, err := reading(tx.ctx, tx.db, func() ([]byte, error) { return tx.snapshot.Get(row) })
 	if errors.Is(err, kv.ErrNotFound) {
 		return nil, ErrKeyNotFound
 	}
@@ -273,7 +273,7 @@ func (tx *Tx) scanRows(r txlog.Range, yield func(KeyValue) bool) error {
 			return errTxEnded
 		}
 		rest := txlog.Range{Start: from, End: r.End}
-		page, err := reading(tx.ctx, func() (scanned, error) { return tx.scanPage(rest, own, scanPageBytes) })
+		page, err := reading(tx.ctx, tx.db, func() (scanned, error) { return tx.scanPage(rest, own, scanPageBytes) })
 		if err != nil {
 			return err
 		}

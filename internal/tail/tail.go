@@ -32,7 +32,8 @@ type Tip struct {
 	Ended       bool   // no record will follow
 }
 
-// Log is the tail of one shard.
+// Log is the tail of one shard. Only one goroutine at a time may append to it, through
+// its [Cache], or end it.
 //
 // Invariant: the chunks hold every record above base, in order, up to the tip.
 type Log struct {
@@ -43,7 +44,8 @@ type Log struct {
 	base   uint64     // records up to this counter are only in the store
 	chunks [][]record // each as it was appended, never changed
 	passed int        // how many were evicted since chunks was copied
-	waiter waiter
+
+	waiters waiters
 }
 
 type record = layout.Record
@@ -103,28 +105,84 @@ func (l *Log) Read(dst []layout.Record, from, to uint64, records, bytes int) ([]
 	return dst, view
 }
 
-// Wait returns a channel that is closed when the shard has a record above
-// counter, or has ended. It is closed already if that is so now: register, then
-// compare, so that no wake-up is lost.
-func (l *Log) Wait(counter uint64) <-chan struct{} {
+// Next returns the records from counter from on that were appended together, as they
+// lie in the tail: they must not be changed. It returns none if the tail does not reach
+// back so far, or if there are none yet.
+//
+// If it returns all there is then w, unless it is nil, is woken by what follows:
+// waiting reports that. So a reader that keeps up takes the mutex once for each group of
+// records. A ring of w that came before is forgotten.
+func (l *Log) Next(w *Waiter, from uint64) (run []layout.Record, waiting bool) {
+	if w != nil {
+		w.Forget()
+	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.waiter.wait(l.tip.LastCounter > counter || l.tip.Ended)
+	if from <= l.base {
+		return nil, false
+	}
+	all := true
+	if from <= l.tip.LastCounter {
+		i := l.find(from)
+		run, all = l.chunks[i], i == len(l.chunks)-1
+		if run[0].Counter < from {
+			run = run[sort.Search(len(run), func(i int) bool { return run[i].Counter >= from }):]
+		}
+	}
+	if w == nil || !all || l.tip.Ended {
+		return run, false
+	}
+	l.waiters.add(w)
+	return run, true
+}
+
+// find returns the index of the first chunk with a record at or above counter, of which
+// there is one. It is quick near the tip.
+func (l *Log) find(counter uint64) int {
+	reaches := func(i int) bool { return l.chunks[i][len(l.chunks[i])-1].Counter >= counter }
+	high, step := len(l.chunks)-1, 1 // high reaches
+	for high-step >= 0 && reaches(high-step) {
+		high -= step
+		step *= 2
+	}
+	low := max(0, high-step) // none below low reaches
+	return low + sort.Search(high-low, func(i int) bool { return reaches(low + i) })
+}
+
+// Wait has w woken when the shard has a record above counter, or has ended: at once if
+// that is so now. It registers, then compares, so that no wake-up is lost.
+func (l *Log) Wait(w *Waiter, counter uint64) {
+	l.mu.Lock()
+	ready := l.tip.LastCounter > counter || l.tip.Ended
+	if !ready {
+		l.waiters.add(w)
+	}
+	l.mu.Unlock()
+	if ready {
+		w.Ring()
+	}
+}
+
+// Leave takes back a Wait or a Next, so that the log does not keep w.
+func (l *Log) Leave(w *Waiter) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.waiters.remove(w)
 }
 
 // End tells that no record will follow, and wakes those who wait.
 func (l *Log) End() {
 	l.mu.Lock()
-	defer l.mu.Unlock()
 	l.tip.Ended = true
-	l.waiter.wake()
+	l.waiters.take()
+	l.mu.Unlock()
+	l.waiters.wake()
 }
 
 // append adds a chunk, which nobody changes from then on.
 func (l *Log) append(chunk []layout.Record) {
 	last := &chunk[len(chunk)-1]
 	l.mu.Lock()
-	defer l.mu.Unlock()
 	l.chunks = append(l.chunks, chunk)
 	l.tip = Tip{
 		LastCounter: last.Counter,
@@ -133,7 +191,9 @@ func (l *Log) append(chunk []layout.Record) {
 		Ended:       l.tip.Ended,
 	}
 	l.last.Store(last.Counter)
-	l.waiter.wake()
+	l.waiters.take()
+	l.mu.Unlock()
+	l.waiters.wake()
 }
 
 // evict drops the oldest chunk. Readers that hold the list keep it, so the list
@@ -211,62 +271,3 @@ func (c *Cache) chunk(records []layout.Record, bytes int) []layout.Record {
 
 // Bytes returns how much the tails hold. It may be called from any goroutine.
 func (c *Cache) Bytes() int64 { return c.bytes.Load() }
-
-// Counter is a counter that goes up and wakes those who wait for it to.
-type Counter struct {
-	last atomic.Uint64
-
-	mu     sync.Mutex // guards waiter, and raising last
-	waiter waiter
-	ended  bool
-}
-
-// Last returns the counter.
-func (c *Counter) Last() uint64 { return c.last.Load() }
-
-// Raise sets the counter, which never goes down, and wakes those who wait.
-func (c *Counter) Raise(counter uint64) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.last.Store(counter)
-	c.waiter.wake()
-}
-
-// End wakes those who wait, and everyone who will.
-func (c *Counter) End() {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.ended = true
-	c.waiter.wake()
-}
-
-// Wait returns a channel that is closed when the counter is above counter.
-func (c *Counter) Wait(counter uint64) <-chan struct{} {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.waiter.wait(c.last.Load() > counter || c.ended)
-}
-
-// waiter is a channel that is made when somebody waits, and closed once. Its
-// owner's mutex guards it.
-type waiter struct{ ch chan struct{} }
-
-// wait returns a channel that the next wake closes; a closed one if ready.
-func (w *waiter) wait(ready bool) <-chan struct{} {
-	if ready {
-		ch := make(chan struct{})
-		close(ch)
-		return ch
-	}
-	if w.ch == nil {
-		w.ch = make(chan struct{})
-	}
-	return w.ch
-}
-
-func (w *waiter) wake() {
-	if w.ch != nil {
-		close(w.ch)
-		w.ch = nil
-	}
-}

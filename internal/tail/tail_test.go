@@ -102,57 +102,172 @@ func TestTheOldestRecordsOfAllShardsAreEvicted(t *testing.T) {
 // that comes late does not wait at all.
 func TestWaitIsLevelTriggered(t *testing.T) {
 	cache, log := tail.NewCache(1<<20), tail.NewLog(tail.Tip{})
-	isClosed := func(ch <-chan struct{}) bool {
-		select {
-		case <-ch:
-			return true
-		default:
-			return false
-		}
-	}
-	waiting := log.Wait(0)
-	require.False(t, isClosed(waiting))
-	require.Equal(t, waiting, log.Wait(0), "those who wait share a channel")
+	a, b := tail.NewWaiter(), tail.NewWaiter()
+	log.Wait(a, 0)
+	log.Wait(b, 0)
+	require.False(t, rang(a))
 	cache.Append(log, records(10, 1))
-	require.True(t, isClosed(waiting))
-	require.True(t, isClosed(log.Wait(0)))
-	require.True(t, isClosed(log.Wait(9)))
-	require.False(t, isClosed(log.Wait(10)))
-	waiting = log.Wait(10)
+	require.True(t, rang(a))
+	require.True(t, rang(b), "all are woken")
+	cache.Append(log, records(20, 1))
+	require.False(t, rang(a), "it has not waited since")
+	for _, seen := range []uint64{0, 19} {
+		log.Wait(a, seen)
+		require.True(t, rang(a))
+	}
+	log.Wait(a, 20)
+	log.Wait(a, 20) // which counts once
+	require.False(t, rang(a))
 	log.End()
-	require.True(t, isClosed(waiting))
-	require.True(t, isClosed(log.Wait(1000)), "nothing will come")
+	require.True(t, rang(a))
+	log.Wait(a, 1000)
+	require.True(t, rang(a), "nothing will come")
 	require.True(t, log.Tip().Ended)
-	require.Equal(t, uint64(10), log.Tip().LastCounter)
+	require.Equal(t, uint64(20), log.Tip().LastCounter)
 
 	var signal tail.Counter
-	waiting = signal.Wait(7)
+	signal.Wait(a, 7)
 	signal.Raise(7)
-	require.True(t, isClosed(waiting), "it looks again, and waits again")
-	waiting = signal.Wait(7)
-	require.False(t, isClosed(waiting))
+	require.True(t, rang(a), "it looks again, and waits again")
+	signal.Wait(a, 7)
+	require.False(t, rang(a))
 	signal.Raise(8)
-	require.True(t, isClosed(waiting))
+	require.True(t, rang(a))
 	require.Equal(t, uint64(8), signal.Last())
-	waiting = signal.Wait(8)
+	signal.Wait(a, 8)
 	signal.End()
-	require.True(t, isClosed(waiting))
-	require.True(t, isClosed(signal.Wait(100)))
+	require.True(t, rang(a))
+	signal.Wait(a, 100)
+	require.True(t, rang(a))
 }
 
-// One goroutine appends and evicts, others read, each at its own pace. All of
-// them see every record or are told that it is only in the store, and none of
-// them waits for a record that is there.
+// rang reports whether the waiter was woken since the last call.
+func rang(w *tail.Waiter) bool {
+	select {
+	case <-w.C():
+		return true
+	default:
+		return false
+	}
+}
+
+// Those who leave are not woken, and those who stay are, whoever leaves.
+func TestLeaving(t *testing.T) {
+	for name, list := range map[string]interface {
+		Wait(*tail.Waiter, uint64)
+		Leave(*tail.Waiter)
+		End()
+	}{"log": tail.NewLog(tail.Tip{}), "counter": new(tail.Counter)} {
+		t.Run(name, func(t *testing.T) {
+			var all []*tail.Waiter
+			for range 5 {
+				all = append(all, tail.NewWaiter())
+				list.Wait(all[len(all)-1], 0)
+			}
+			for _, i := range []int{0, 4, 2, 2} { // the first, the last, one in the middle, and that again
+				list.Leave(all[i])
+			}
+			list.Leave(tail.NewWaiter())
+			list.End()
+			for i, w := range all {
+				require.Equal(t, i == 1 || i == 3, rang(w), i)
+			}
+			list.Leave(all[1]) // it was woken before it could leave
+		})
+	}
+}
+
+// Next returns what was appended together, wherever a reader stands, and has it woken
+// only when there is no more to return.
+func TestNextReturnsWhatCameTogether(t *testing.T) {
+	cache, log := tail.NewCache(1<<20), tail.NewLog(tail.Tip{LastCounter: 5})
+	const chunks = 50
+	for i := range uint64(chunks) {
+		cache.Append(log, records(10+20*i, 2)) // 10, 20; 30, 40; …
+	}
+	const last = 20 * chunks
+	w := tail.NewWaiter()
+	for from := uint64(6); from <= last; from++ {
+		run, waiting := log.Next(w, from)
+		want := []uint64{(from + 9) / 10 * 10}
+		if want[0]%20 == 10 {
+			want = append(want, want[0]+10)
+		}
+		require.Equal(t, want, counters(run), from)
+		require.Equal(t, want[len(want)-1] == last, waiting, from)
+	}
+	w.Ring()
+	run, waiting := log.Next(w, last+1)
+	require.Empty(t, run)
+	require.True(t, waiting)
+	require.False(t, rang(w), "an old ring is forgotten")
+	run, waiting = log.Next(nil, last)
+	require.Len(t, run, 1)
+	require.False(t, waiting, "nobody waits")
+	cache.Append(log, records(last+10, 1))
+	require.True(t, rang(w))
+	run, waiting = log.Next(w, 5)
+	require.Empty(t, run, "it is only in the store")
+	require.False(t, waiting)
+	_, waiting = log.Next(w, last+10)
+	require.True(t, waiting)
+	log.End()
+	require.True(t, rang(w))
+	run, waiting = log.Next(w, last+10)
+	require.Len(t, run, 1)
+	require.False(t, waiting, "nothing will come")
+}
+
+// What nobody waits for costs nothing, and a wait makes nothing.
+func TestWaitingMakesNothing(t *testing.T) {
+	log, w := tail.NewLog(tail.Tip{}), tail.NewWaiter()
+	var signal tail.Counter
+	round := func() {
+		log.Wait(w, 0)
+		log.Leave(w)
+		log.Next(w, 1)
+		log.Leave(w)
+		signal.Wait(w, 1<<40)
+		signal.Raise(signal.Last() + 1)
+		<-w.C()
+	}
+	round()
+	round() // the two lists that take turns have room
+	require.Zero(t, testing.AllocsPerRun(100, round))
+}
+
+// One goroutine appends and evicts, others read, each at its own pace, by pages or by
+// what came together. All of them see every record or are told that it is only in the
+// store, and none of them waits for a record that is there.
 func TestReadersAndTheWriterAtOnce(t *testing.T) {
 	const last = 20_000
 	cache := tail.NewCache(500 * (100 + 96))
 	logs := []*tail.Log{tail.NewLog(tail.Tip{}), tail.NewLog(tail.Tip{})}
 	var running sync.WaitGroup
-	for i := range 6 {
+	for i := range 8 {
 		log := logs[i%2]
 		running.Go(func() {
-			if err := readAll(log, last, 1+i*7); err != nil {
+			read := readAll
+			if i >= 4 {
+				read = nextAll
+			}
+			if err := read(log, last, 1+i*7); err != nil {
 				t.Error(err)
+			}
+		})
+	}
+	var coming sync.WaitGroup // of those who wait and leave
+	stop := make(chan struct{})
+	for i := range 2 {
+		coming.Go(func() {
+			for w := tail.NewWaiter(); ; {
+				select {
+				case <-stop:
+					return
+				default:
+					logs[i].Wait(w, last)
+					logs[i].Leave(w)
+				}
 			}
 		})
 	}
@@ -164,12 +279,15 @@ func TestReadersAndTheWriterAtOnce(t *testing.T) {
 		n += count
 	}
 	running.Wait()
+	close(stop)
+	coming.Wait()
 	for _, log := range logs {
 		log.End()
 	}
 }
 
 func readAll(log *tail.Log, last uint64, limit int) error {
+	w := tail.NewWaiter()
 	for from := uint64(1); ; {
 		got, view := log.Read(nil, from, 1<<62, limit, 1<<20)
 		if !view.Covered { // as if the store were read
@@ -179,17 +297,42 @@ func readAll(log *tail.Log, last uint64, limit int) error {
 			}
 			continue
 		}
-		for i := range got {
-			if want := (from + 9) / 10 * 10; got[i].Counter != want {
-				return fmt.Errorf("record %d came where %d should", got[i].Counter, want)
-			}
-			from = got[i].Counter + 1
-		}
-		if from > last {
-			return nil
+		if err := follow(got, &from); err != nil || from > last {
+			return err
 		}
 		if view.Next == 0 {
-			<-log.Wait(from - 1)
+			log.Wait(w, from-1)
+			<-w.C()
 		}
 	}
+}
+
+func nextAll(log *tail.Log, last uint64, _ int) error {
+	w := tail.NewWaiter()
+	for from := uint64(1); ; {
+		run, waiting := log.Next(w, from)
+		if err := follow(run, &from); err != nil || from > last {
+			return err
+		}
+		if len(run) == 0 && !waiting { // as if the store were read
+			from = log.LastCounter() + 1
+			if from > last {
+				return nil
+			}
+		}
+		if waiting {
+			<-w.C()
+		}
+	}
+}
+
+// follow checks that the records are those from a counter on, and moves it on.
+func follow(got []layout.Record, from *uint64) error {
+	for i := range got {
+		if want := (*from + 9) / 10 * 10; got[i].Counter != want {
+			return fmt.Errorf("record %d came where %d should", got[i].Counter, want)
+		}
+		*from = got[i].Counter + 1
+	}
+	return nil
 }

@@ -20,6 +20,14 @@ func (b Bell) Ring() {
 	}
 }
 
+// Forget makes a bell that has rung one that has not.
+func (b Bell) Forget() {
+	select {
+	case <-b.token:
+	default:
+	}
+}
+
 // C returns the channel that the goroutine receives from: a value when the bell has
 // rung since the last one. It is never closed.
 func (b Bell) C() <-chan struct{} { return b.token }
