@@ -111,9 +111,9 @@ func TestEveryPackageSaysWhatItIs(t *testing.T) {
 
 // Pebble has one owner, so that its errors, its ways of failing and its options
 // are dealt with in one place. guardfs stands under Pebble, and implements its
-// file system; braidtest has such a file system, for tests.
-func TestPebbleIsImportedInThreePlaces(t *testing.T) {
-	owners := []string{module + "/braidtest", module + "/internal/guardfs", module + "/internal/kv"}
+// file system; braidtest and testdisk have such file systems, for tests.
+func TestPebbleIsImportedInFourPlaces(t *testing.T) {
+	owners := []string{module + "/braidtest", module + "/internal/guardfs", module + "/internal/kv", module + "/internal/testdisk"}
 	var found []string
 	for _, p := range modulePackages(t) {
 		if !slices.ContainsFunc(p.Imports, func(i string) bool { return isOf(i, pebble) }) {
