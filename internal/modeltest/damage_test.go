@@ -1,4 +1,4 @@
-package braid
+package modeltest
 
 import (
 	"bytes"
@@ -7,8 +7,6 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"slices"
-	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -17,58 +15,36 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs/errorfs"
 	"github.com/stretchr/testify/require"
 
-	"github.com/braidstream/braid/internal/kv"
+	"github.com/braidstream/braid"
+	"github.com/braidstream/braid/internal/companion"
+	"github.com/braidstream/braid/internal/layout"
+	"github.com/braidstream/braid/internal/testdisk"
 )
 
 const damageDir = "/data/db"
 
-var damageOptions = Options{MemtableBytes: minMemtableBytes, TailBytes: -1, CacheBytes: -1}
+var damageOptions = braid.Options{MemtableBytes: 1 << 20, TailBytes: -1, CacheBytes: -1}
 
-func openDamaged(t *testing.T, fs vfs.FS) *DB {
+func openDamaged(t *testing.T, fs vfs.FS) *braid.DB {
 	t.Helper()
-	db, err := open(damageDir, &damageOptions, environment{fs: fs})
+	db, err := open(damageDir, &damageOptions, companion.Environment{FS: fs})
 	require.NoError(t, err)
 	return db
 }
 
-// tables returns the names of the tables on the disk.
-func tables(t *testing.T, mem *vfs.MemFS) (names []string) {
+// placeOf returns the table that holds the text, its content, and where.
+func placeOf(t *testing.T, mem *vfs.MemFS, text []byte) (table string, content []byte, at int) {
 	t.Helper()
-	all, err := mem.List(damageDir + "/store")
+	table, content, at, err := testdisk.Find(mem, damageDir+"/store", text)
 	require.NoError(t, err)
-	for _, name := range all {
-		if strings.HasSuffix(name, ".sst") {
-			names = append(names, damageDir+"/store/"+name)
-		}
-	}
-	slices.Sort(names)
-	return names
-}
-
-func fileBytes(t *testing.T, mem *vfs.MemFS, name string) []byte {
-	t.Helper()
-	data, err := mem.UnsafeGetFileDataBuffer(name)
-	require.NoError(t, err)
-	return data
-}
-
-// placeOf returns the table that holds the text, and where.
-func placeOf(t *testing.T, mem *vfs.MemFS, text []byte) (table string, at int) {
-	t.Helper()
-	for _, name := range tables(t, mem) {
-		if at := bytes.Index(fileBytes(t, mem, name), text); at >= 0 {
-			return name, at
-		}
-	}
-	require.Fail(t, "no table holds the record")
-	return "", 0
+	return table, content, at
 }
 
 // flipRecord changes a bit of a record's data on the disk.
 func flipRecord(t *testing.T, mem *vfs.MemFS, data []byte) {
 	t.Helper()
-	name, at := placeOf(t, mem, data)
-	fileBytes(t, mem, name)[at+len(data)/2] ^= 1
+	_, content, at := placeOf(t, mem, data)
+	content[at+len(data)/2] ^= 1
 }
 
 // randomBytes does not compress, so it stands in a table as it is.
@@ -82,14 +58,14 @@ func randomBytes(r *rand.Rand, n int) []byte {
 
 // readAround reads a shard from a position to its end, past all damage. It returns
 // what it found and what it was told.
-func readAround(t *testing.T, sh *Shard, from Position) (records []Record, told []*CorruptError) {
+func readAround(t *testing.T, sh *braid.Shard, from braid.Position) (records []braid.Record, told []*braid.CorruptError) {
 	t.Helper()
 	for {
-		var damage *CorruptError
+		var damage *braid.CorruptError
 		for r, err := range sh.Records(t.Context(), from) {
 			if err != nil {
 				require.ErrorAs(t, err, &damage)
-				require.True(t, errors.Is(err, ErrCorrupt) || errors.Is(err, ErrDataLoss) || errors.Is(err, syscall.EIO), "%v", err)
+				require.True(t, errors.Is(err, braid.ErrCorrupt) || errors.Is(err, braid.ErrDataLoss) || errors.Is(err, syscall.EIO), "%v", err)
 				break
 			}
 			records = append(records, r)
@@ -103,7 +79,7 @@ func readAround(t *testing.T, sh *Shard, from Position) (records []Record, told 
 			require.Positive(t, damage.FirstLost.Compare(records[len(records)-1].SequenceNumber))
 		}
 		told = append(told, damage)
-		from = AtSequence(damage.FirstAvailable)
+		from = braid.AtSequence(damage.FirstAvailable)
 	}
 }
 
@@ -125,11 +101,10 @@ func damageOfOneRecord(t *testing.T, kind string, which int) {
 	ctx := t.Context()
 	random := rand.New(rand.NewPCG(1, uint64(which)))
 	mem := vfs.NewMem()
-	disk := &readFaults{}
-	disk.FS = errorfs.Wrap(mem, errorfs.InjectorFunc(disk.before))
+	disk := testdisk.On(mem)
 	db := openDamaged(t, disk)
 	want := make(map[string][][]byte)
-	numbers := make(map[string][]SequenceNumber)
+	numbers := make(map[string][]braid.SequenceNumber)
 	put := func(name string) {
 		s, err := db.OpenStream(ctx, name, nil)
 		require.NoError(t, err)
@@ -146,14 +121,14 @@ func damageOfOneRecord(t *testing.T, kind string, which int) {
 			put(name)
 		}
 	}
-	require.NoError(t, db.Update(ctx, func(tx *Tx) error { return tx.Set([]byte("key"), []byte("value")) }))
+	require.NoError(t, db.Update(ctx, func(tx *braid.Tx) error { return tx.Set([]byte("key"), []byte("value")) }))
 	require.NoError(t, db.Close())
 
-	table, at := placeOf(t, mem, want["damaged"][which])
+	table, content, at := placeOf(t, mem, want["damaged"][which])
 	if kind == "flip" {
-		fileBytes(t, mem, table)[at+size/2] ^= 1
+		content[at+size/2] ^= 1
 	} else {
-		disk.set(table, int64(at+size/2))
+		failReads(disk, table, at+size/2, syscall.EIO)
 	}
 	rounds := 2 // it takes Pebble long to find a wrong checksum
 	if kind == "unreadable" {
@@ -164,7 +139,7 @@ func damageOfOneRecord(t *testing.T, kind string, which int) {
 		requireUndamaged(t, db, "before", want["before"])
 		requireUndamaged(t, db, "behind", want["behind"])
 		value := []byte(nil)
-		require.NoError(t, db.View(ctx, func(tx *Tx) (err error) { value, err = tx.Get([]byte("key")); return err }))
+		require.NoError(t, db.View(ctx, func(tx *braid.Tx) (err error) { value, err = tx.Get([]byte("key")); return err }))
 		require.Equal(t, "value", string(value))
 
 		s, err := db.Stream("damaged")
@@ -173,9 +148,9 @@ func damageOfOneRecord(t *testing.T, kind string, which int) {
 		require.EqualValues(t, len(want["damaged"]), sh.Describe().Records, "that of which the content is lost counts")
 		requireAround(t, sh, want["damaged"], which)
 		var stream [][]byte
-		for r, err := range s.Records(ctx, TrimHorizon()) {
+		for r, err := range s.Records(ctx, braid.TrimHorizon()) {
 			if err != nil {
-				require.ErrorAs(t, err, new(*CorruptError))
+				require.ErrorAs(t, err, new(*braid.CorruptError))
 				break
 			}
 			stream = append(stream, r.Data)
@@ -192,10 +167,10 @@ func damageOfOneRecord(t *testing.T, kind string, which int) {
 	db = openDamaged(t, disk)
 	s, err := db.Stream("damaged")
 	require.NoError(t, err)
-	_, told := readAround(t, s.Shards()[0], TrimHorizon())
+	_, told := readAround(t, s.Shards()[0], braid.TrimHorizon())
 	require.Len(t, told, 1)
-	require.NoError(t, s.Trim(ctx, AtSequence(told[0].FirstAvailable)))
-	rest, told := readAround(t, s.Shards()[0], TrimHorizon())
+	require.NoError(t, s.Trim(ctx, braid.AtSequence(told[0].FirstAvailable)))
+	rest, told := readAround(t, s.Shards()[0], braid.TrimHorizon())
 	require.Empty(t, told)
 	require.NotEmpty(t, rest)
 	require.EqualValues(t, len(rest), s.Shards()[0].Describe().Records)
@@ -217,12 +192,12 @@ func nonNil(s [][]byte) [][]byte {
 	return s
 }
 
-func requireUndamaged(t *testing.T, db *DB, stream string, want [][]byte) {
+func requireUndamaged(t *testing.T, db *braid.DB, stream string, want [][]byte) {
 	t.Helper()
 	s, err := db.Stream(stream)
 	require.NoError(t, err)
 	var got [][]byte
-	for r, err := range s.Records(t.Context(), TrimHorizon()) {
+	for r, err := range s.Records(t.Context(), braid.TrimHorizon()) {
 		require.NoError(t, err)
 		got = append(got, r.Data)
 	}
@@ -231,9 +206,9 @@ func requireUndamaged(t *testing.T, db *DB, stream string, want [][]byte) {
 
 // requireAround checks that all that lies before and after the block with the
 // damaged record can be read.
-func requireAround(t *testing.T, sh *Shard, want [][]byte, which int) {
+func requireAround(t *testing.T, sh *braid.Shard, want [][]byte, which int) {
 	t.Helper()
-	got, told := readAround(t, sh, TrimHorizon())
+	got, told := readAround(t, sh, braid.TrimHorizon())
 	require.Len(t, told, 1)
 	lost := len(want) - len(got)
 	require.Positive(t, lost)
@@ -249,28 +224,11 @@ func requireAround(t *testing.T, sh *Shard, want [][]byte, which int) {
 	}
 }
 
-// readFaults is a disk that cannot read one byte of a file.
-type readFaults struct {
-	vfs.FS
-	err  error      // that it returns; nil: EIO
-	mu   sync.Mutex // guards the fields below
-	name string
-	at   int64
-}
-
-func (d *readFaults) set(name string, at int64) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	d.name, d.at = name, at
-}
-
-func (d *readFaults) before(op errorfs.Op) error {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if d.name != "" && op.Path == d.name && op.Kind == errorfs.OpFileReadAt && op.Offset <= d.at && d.at < op.Offset+33<<10 {
-		return cmp.Or[error](d.err, syscall.EIO)
-	}
-	return nil
+// failReads makes the disk unable to read one byte of a file.
+func failReads(disk *testdisk.Disk, name string, at int, err error) {
+	disk.FailAlways(func(op testdisk.Op) bool {
+		return op.Path == name && op.Kind == errorfs.OpFileReadAt && op.Offset <= int64(at) && int64(at) < op.Offset+33<<10
+	}, err)
 }
 
 // TestRandomDamage changes one byte, or zeroes a page, of the tables of a closed
@@ -293,9 +251,9 @@ func TestRandomDamage(t *testing.T) {
 		} else {
 			data[at] ^= 1 << random.IntN(8)
 		}
-		db, err := open(damageDir, &damageOptions, environment{fs: mem})
+		db, err := open(damageDir, &damageOptions, companion.Environment{FS: mem})
 		if err != nil { // rows about streams
-			require.ErrorIs(t, err, ErrCorrupt, what)
+			require.ErrorIs(t, err, braid.ErrCorrupt, what)
 			continue
 		}
 		opened++
@@ -307,26 +265,31 @@ func TestRandomDamage(t *testing.T) {
 // randomPlace returns a byte of the tables, each as likely as any other.
 func randomPlace(t *testing.T, mem *vfs.MemFS, random *rand.Rand) (table string, data []byte, at int) {
 	t.Helper()
+	tables, err := testdisk.Tables(mem, damageDir+"/store")
+	require.NoError(t, err)
 	total := 0
-	for _, name := range tables(t, mem) {
-		total += len(fileBytes(t, mem, name))
+	contents := make([][]byte, len(tables))
+	for i, name := range tables {
+		contents[i], err = mem.UnsafeGetFileDataBuffer(name)
+		require.NoError(t, err)
+		total += len(contents[i])
 	}
 	at = random.IntN(total)
-	for _, table = range tables(t, mem) {
-		if data = fileBytes(t, mem, table); at < len(data) {
-			break
+	for i, data := range contents {
+		if at < len(data) {
+			return tables[i], data, at
 		}
 		at -= len(data)
 	}
-	return table, data, at
+	panic("unreachable")
 }
 
 // storedRecord is a record and where it lies.
 type storedRecord struct {
 	stream string
-	shard  ShardID
+	shard  braid.ShardID
 	epoch  uint32
-	number SequenceNumber
+	number braid.SequenceNumber
 	data   []byte
 }
 
@@ -338,9 +301,9 @@ func damageSource(t *testing.T) (*vfs.MemFS, []storedRecord) {
 	random := rand.New(rand.NewPCG(7, 7))
 	mem := vfs.NewCrashableMem()
 	db := openDamaged(t, mem)
-	var streams []*Stream
+	var streams []*braid.Stream
 	for i, shards := range []int{1, 4, 3} {
-		s, err := db.CreateStream(ctx, fmt.Sprintf("stream-%d", i), &StreamOptions{Shards: shards})
+		s, err := db.CreateStream(ctx, fmt.Sprintf("stream-%d", i), &braid.StreamOptions{Shards: shards})
 		require.NoError(t, err)
 		streams = append(streams, s)
 	}
@@ -360,18 +323,17 @@ func damageSource(t *testing.T) (*vfs.MemFS, []storedRecord) {
 				require.NoError(t, err)
 			}
 		case 800:
-			require.NoError(t, streams[2].Trim(ctx, AtTime(time.Now())))
+			require.NoError(t, streams[2].Trim(ctx, braid.AtTime(time.Now())))
 		}
 	}
+	epochs := epochsOf(t, db)
 	var want []storedRecord
 	for _, s := range streams {
 		for _, sh := range s.Shards() {
-			_, extents := sh.view()
-			records, told := readAround(t, sh, TrimHorizon())
+			records, told := readAround(t, sh, braid.TrimHorizon())
 			require.Empty(t, told)
 			for _, r := range records {
-				epoch := extents.From(r.SequenceNumber.counter())[0].Epoch
-				want = append(want, storedRecord{s.Name(), sh.ID(), epoch, r.SequenceNumber, r.Data})
+				want = append(want, storedRecord{s.Name(), sh.ID(), epochs[counter(r.SequenceNumber)], r.SequenceNumber, r.Data})
 			}
 		}
 	}
@@ -381,14 +343,22 @@ func damageSource(t *testing.T) (*vfs.MemFS, []storedRecord) {
 	return mem, want
 }
 
-func judgeDamaged(t *testing.T, db *DB, want []storedRecord, what string) {
+// epochsOf returns the epoch of each record that is stored, by its counter.
+func epochsOf(t *testing.T, db *braid.DB) map[uint64]uint32 {
+	t.Helper()
+	epochs := make(map[uint64]uint32)
+	eachRecord(t, db, func(place layout.RecordKey, _, _ []byte) { epochs[place.Counter] = place.Epoch })
+	return epochs
+}
+
+func judgeDamaged(t *testing.T, db *braid.DB, want []storedRecord, what string) {
 	t.Helper()
 	ctx := t.Context()
-	got := make(map[SequenceNumber][]byte)
+	got := make(map[braid.SequenceNumber][]byte)
 	told := 0
 	for _, s := range db.Streams() {
 		for _, sh := range s.Shards() {
-			records, damages := readAround(t, sh, TrimHorizon())
+			records, damages := readAround(t, sh, braid.TrimHorizon())
 			told += len(damages)
 			for _, r := range records {
 				got[r.SequenceNumber] = r.Data
@@ -396,9 +366,9 @@ func judgeDamaged(t *testing.T, db *DB, want []storedRecord, what string) {
 		}
 	}
 	first, last, lost := -1, -1, 0
-	highest := SequenceNumber{}
+	highest := braid.SequenceNumber{}
 	for i, w := range want {
-		if w.number.counter() > highest.counter() {
+		if counter(w.number) > counter(highest) {
 			highest = w.number
 		}
 		data, ok := got[w.number]
@@ -426,78 +396,22 @@ func judgeDamaged(t *testing.T, db *DB, want []storedRecord, what string) {
 			if sh.Describe().Closed {
 				continue
 			}
-			res, err := s.PutRecords(ctx, []Entry{{PartitionKey: "key", Data: []byte("new"), ExplicitHashKey: &sh.hashKeys.Start}})
+			start := sh.HashKeyRange().Start
+			res, err := s.PutRecords(ctx, []braid.Entry{{PartitionKey: "key", Data: []byte("new"), ExplicitHashKey: &start}})
 			require.NoError(t, err, what)
-			require.Greater(t, res[0].SequenceNumber.counter(), highest.counter(), what)
+			require.Greater(t, counter(res[0].SequenceNumber), counter(highest), what)
 			highest = res[0].SequenceNumber
-			page, err := sh.GetRecords(ctx, AtSequence(highest), nil)
+			page, err := sh.GetRecords(ctx, braid.AtSequence(highest), nil)
 			require.NoError(t, err, what)
 			require.Equal(t, "new", string(page.Records[0].Data))
 		}
-		require.NoError(t, s.Trim(ctx, Latest()), what)
+		require.NoError(t, s.Trim(ctx, braid.Latest()), what)
 		for _, sh := range s.Shards() {
-			records, damages := readAround(t, sh, TrimHorizon())
+			records, damages := readAround(t, sh, braid.TrimHorizon())
 			require.Empty(t, records, what)
 			require.Empty(t, damages, what)
 		}
 	}
-	require.NoError(t, db.store.Err(), what)
+	require.NoError(t, db.Metrics().Failed, what)
 	require.NoError(t, db.Close(), what)
-}
-
-// TestDamageKeepsNoSpaceElsewhere: an epoch that cannot be rewritten for damage holds
-// up no other one, is not tried again, and goes when nothing in it lives.
-func TestDamageKeepsNoSpaceElsewhere(t *testing.T) {
-	ctx := t.Context()
-	random := rand.New(rand.NewPCG(5, 5))
-	mem := vfs.NewMem()
-	db := openDamaged(t, mem)
-	var dead []byte
-	for i := range 900 {
-		for _, name := range []string{"dead", "alive"} {
-			s, err := db.OpenStream(ctx, name, nil)
-			require.NoError(t, err)
-			data := randomBytes(random, 2000)
-			_, err = s.PutRecord(ctx, "key", data)
-			require.NoError(t, err)
-			if name == "dead" && i == 100 {
-				dead = data
-			}
-		}
-	}
-	require.NoError(t, db.Close())
-	flipRecord(t, mem, dead)
-
-	db, err := open(damageDir, &damageOptions, environment{fs: mem, byHand: true})
-	require.NoError(t, err)
-	require.NoError(t, db.DeleteStream(ctx, "dead"))
-	damaged := make(map[uint32]bool)
-	reclaimer := &reclaimer{db: db, damaged: damaged}
-	returnSpace := func() error { // looks at all epochs
-		require.NoError(t, db.control(ctx, func(a *appender, _ *kv.Batch) (func(), error) {
-			for _, id := range a.epochs.IDs() {
-				a.loose[id] = struct{}{}
-			}
-			return nil, nil
-		}))
-		return reclaimer.returnSpace(ctx)
-	}
-	cutEpochs := func() (ids []uint32) {
-		cuts, err := reclaimer.loadCuts()
-		require.NoError(t, err)
-		for _, c := range cuts {
-			ids = append(ids, c.epoch)
-		}
-		return ids
-	}
-	require.ErrorIs(t, returnSpace(), kv.ErrCorrupt)
-	require.Equal(t, map[uint32]bool{1: true}, damaged)
-	require.Contains(t, cutEpochs(), uint32(1))
-	require.NotContains(t, cutEpochs(), uint32(2), "its space is not returned")
-	require.NoError(t, returnSpace(), "it was tried again")
-
-	require.NoError(t, db.DeleteStream(ctx, "alive"))
-	require.NoError(t, returnSpace())
-	require.NotContains(t, cutEpochs(), uint32(1))
-	require.NoError(t, db.Close())
 }

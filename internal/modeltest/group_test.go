@@ -1,9 +1,8 @@
-package braid
+package modeltest
 
 import (
 	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 	"strconv"
@@ -13,58 +12,37 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/braidstream/braid/internal/childtest"
-	"github.com/braidstream/braid/internal/kv"
+	"github.com/braidstream/braid"
 )
 
 // These tests are about calls that meet: in one group of the committer, or while a
 // call is looking around before its commit.
 
-// together runs the calls so that their requests come into one group of the
-// committer, in the order of the calls. It needs a bubble.
-func together(db *DB, calls ...func()) {
-	held := make(chan struct{})
-	var running sync.WaitGroup
-	running.Go(func() {
-		_ = db.control(context.Background(), func(*appender, *kv.Batch) (func(), error) {
-			<-held
-			return nil, nil
-		})
-	})
-	synctest.Wait() // the committer is at work: what comes now waits for it
-	for _, call := range calls {
-		running.Go(call)
-		synctest.Wait()
-	}
-	close(held)
-	running.Wait()
-}
-
 // What a producer is told of its record holds, whatever else is in the group.
 func TestAKeyChangesBetweenPutsOfOneGroup(t *testing.T) {
 	for name, change := range map[string]struct {
 		before string // the key at first; empty for none
-		fn     func(context.Context, *Stream) error
+		fn     func(context.Context, *braid.Stream) error
 	}{
-		"encryption stops":    {"a", func(ctx context.Context, s *Stream) error { return s.StopEncryption(ctx) }},
-		"encryption starts":   {"", func(ctx context.Context, s *Stream) error { return s.StartEncryption(ctx, "a") }},
-		"the key changes":     {"a", func(ctx context.Context, s *Stream) error { return s.StartEncryption(ctx, "b") }},
-		"a new data key":      {"a", func(ctx context.Context, s *Stream) error { return s.StartEncryption(ctx, "a") }},
-		"stops when stopped":  {"", func(ctx context.Context, s *Stream) error { return s.StopEncryption(ctx) }},
-		"the stream is split": {"a", func(ctx context.Context, s *Stream) error { return s.UpdateShardCount(ctx, 3) }},
+		"encryption stops":    {"a", func(ctx context.Context, s *braid.Stream) error { return s.StopEncryption(ctx) }},
+		"encryption starts":   {"", func(ctx context.Context, s *braid.Stream) error { return s.StartEncryption(ctx, "a") }},
+		"the key changes":     {"a", func(ctx context.Context, s *braid.Stream) error { return s.StartEncryption(ctx, "b") }},
+		"a new data key":      {"a", func(ctx context.Context, s *braid.Stream) error { return s.StartEncryption(ctx, "a") }},
+		"stops when stopped":  {"", func(ctx context.Context, s *braid.Stream) error { return s.StopEncryption(ctx) }},
+		"the stream is split": {"a", func(ctx context.Context, s *braid.Stream) error { return s.UpdateShardCount(ctx, 3) }},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				dir := t.TempDir()
-				options := &Options{KeyProvider: modelKeys, TailBytes: -1}
-				db, err := Open(dir, options)
+				options := &braid.Options{KeyProvider: twoKeys, TailBytes: -1}
+				db, err := braid.Open(dir, options)
 				require.NoError(t, err)
 				s, err := db.CreateStream(t.Context(), "s", nil)
 				require.NoError(t, err)
 				if change.before != "" {
 					require.NoError(t, s.StartEncryption(t.Context(), change.before))
 				}
-				var told [4]PutResult
+				var told [4]braid.PutResult
 				put := func(i int) func() {
 					return func() {
 						var err error
@@ -81,14 +59,14 @@ func TestAKeyChangesBetweenPutsOfOneGroup(t *testing.T) {
 				}, put(2), put(3))
 				require.EqualValues(t, 1, db.Metrics().Groups-groups, "they share a group")
 				// What the first ones need is still there when the last one goes.
-				require.NoError(t, s.Trim(t.Context(), AtSequence(told[1].SequenceNumber)))
+				require.NoError(t, s.Trim(t.Context(), braid.AtSequence(told[1].SequenceNumber)))
 				require.NoError(t, db.Close())
-				db, err = Open(dir, options) // only what is stored
+				db, err = braid.Open(dir, options) // only what is stored
 				require.NoError(t, err)
 				s, err = db.Stream("s")
 				require.NoError(t, err)
 				i := 1
-				for r, err := range s.Records(t.Context(), TrimHorizon()) {
+				for r, err := range s.Records(t.Context(), braid.TrimHorizon()) {
 					require.NoError(t, err)
 					require.Equal(t, strconv.Itoa(i), string(r.Data))
 					require.Equal(t, told[i].SequenceNumber, r.SequenceNumber)
@@ -107,22 +85,22 @@ func TestAKeyChangesBetweenPutsOfOneGroup(t *testing.T) {
 // order of arrival, and not a cut of its own in each shard.
 func TestATrimIsOneCutThroughAllShards(t *testing.T) {
 	const shards, rounds, producers = 2000, 20, 2
-	db, err := Open(InMemory, &Options{Durability: NoSync})
+	db, err := braid.Open(braid.InMemory, &braid.Options{Durability: braid.NoSync})
 	require.NoError(t, err)
-	s, err := db.CreateStream(t.Context(), "s", &StreamOptions{Shards: shards})
+	s, err := db.CreateStream(t.Context(), "s", &braid.StreamOptions{Shards: shards})
 	require.NoError(t, err)
-	keys := make([]HashKey, shards)
+	keys := make([]braid.HashKey, shards)
 	for i, sh := range s.Shards() {
 		keys[i] = sh.HashKeyRange().Start
 	}
 	for range rounds {
 		ctx, stop := context.WithCancel(t.Context())
 		var running sync.WaitGroup
-		acked := make([][]PutResult, producers)
+		acked := make([][]braid.PutResult, producers)
 		for p := range acked {
 			running.Go(func() {
 				for i := p; ctx.Err() == nil; i += 7 {
-					results, err := s.PutRecords(t.Context(), []Entry{{PartitionKey: "k", ExplicitHashKey: &keys[i%shards]}})
+					results, err := s.PutRecords(t.Context(), []braid.Entry{{PartitionKey: "k", ExplicitHashKey: &keys[i%shards]}})
 					if err != nil {
 						t.Error(err)
 						return
@@ -131,13 +109,13 @@ func TestATrimIsOneCutThroughAllShards(t *testing.T) {
 				}
 			})
 		}
-		err := s.Trim(t.Context(), Latest())
+		err := s.Trim(t.Context(), braid.Latest())
 		stop()
 		running.Wait()
 		require.NoError(t, err)
 		all := slices.Concat(acked...)
 		require.NoError(t, checkCut(t.Context(), s, all))
-		require.NoError(t, s.Trim(t.Context(), Latest()))
+		require.NoError(t, s.Trim(t.Context(), braid.Latest()))
 		require.Zero(t, s.Describe().Records)
 	}
 	require.NoError(t, db.Close())
@@ -145,16 +123,16 @@ func TestATrimIsOneCutThroughAllShards(t *testing.T) {
 
 // checkCut says what is wrong if, of the records put, there are not exactly those
 // from one counter on.
-func checkCut(ctx context.Context, s *Stream, put []PutResult) error {
-	kept := make(map[SequenceNumber]bool)
-	for r, err := range s.Records(ctx, TrimHorizon()) {
+func checkCut(ctx context.Context, s *braid.Stream, put []braid.PutResult) error {
+	kept := make(map[braid.SequenceNumber]bool)
+	for r, err := range s.Records(ctx, braid.TrimHorizon()) {
 		if err != nil {
 			return err
 		}
 		kept[r.SequenceNumber] = true
 	}
-	slices.SortFunc(put, func(a, b PutResult) int {
-		return cmp.Compare(a.SequenceNumber.counter(), b.SequenceNumber.counter())
+	slices.SortFunc(put, func(a, b braid.PutResult) int {
+		return cmp.Compare(counter(a.SequenceNumber), counter(b.SequenceNumber))
 	})
 	for i := range put {
 		if i > 0 && kept[put[i-1].SequenceNumber] && !kept[put[i].SequenceNumber] {
@@ -164,81 +142,10 @@ func checkCut(ctx context.Context, s *Stream, put []PutResult) error {
 	return nil
 }
 
-// A caller that waits for something other than its own commit is told when the
-// store fails, and when the database closes.
-func TestEveryWaitEndsWithTheDatabase(t *testing.T) {
-	waits := map[string]func(ctx context.Context, db *DB, s *Stream) error{
-		"for the key provider": func(ctx context.Context, _ *DB, s *Stream) error { return s.StartEncryption(ctx, "a") },
-		"for the turn of a transaction": func(ctx context.Context, db *DB, _ *Stream) error {
-			return db.Update(ctx, func(tx *Tx) error {
-				_, _ = tx.Get([]byte("key"))
-				_ = db.Update(ctx, func(tx *Tx) error { return tx.Set([]byte("key"), nil) })
-				return tx.Set([]byte("key"), nil)
-			})
-		},
-		"for a record": func(ctx context.Context, _ *DB, s *Stream) error {
-			_, err := s.Shards()[0].GetRecords(ctx, Latest(), &GetRecordsOptions{Wait: true, Unmetered: true})
-			return err
-		},
-		"for a record of any shard": func(ctx context.Context, _ *DB, s *Stream) error {
-			for _, err := range s.Follow(ctx, Latest()) {
-				return err
-			}
-			return nil
-		},
-		"for room in a budget": func(ctx context.Context, _ *DB, s *Stream) error {
-			_, err := s.PutRecordWait(ctx, "k", make([]byte, 1<<20))
-			return err
-		},
-	}
-	run := func(t *testing.T, disk *faultDisk, end func(*DB), class error) {
-		db, err := open("/db", &Options{KeyProvider: modelKeys, ReserveBytes: -1}, environment{fs: disk})
-		require.NoError(t, err)
-		s, err := db.CreateStream(t.Context(), "s", &StreamOptions{Capacity: Capacity{Mode: Provisioned, WriteBytesPerSecond: 1}})
-		require.NoError(t, err)
-		_, err = s.PutRecord(t.Context(), "k", make([]byte, 1<<20)) // a debt of twelve days
-		require.NoError(t, err)
-		<-s.keys.turn
-		<-db.turn
-		ended := make(chan error)
-		for name, wait := range waits {
-			go func() {
-				err := wait(t.Context(), db, s)
-				if errors.Is(err, class) {
-					err = nil
-				} else {
-					err = fmt.Errorf("a wait %s ended with: %w", name, err)
-				}
-				ended <- err
-			}()
-		}
-		synctest.Wait() // all of them wait
-		end(db)
-		for range waits {
-			require.NoError(t, <-ended)
-		}
-	}
-	t.Run("closed", func(t *testing.T) {
-		synctest.Test(t, func(t *testing.T) {
-			run(t, newFaultMem(), func(db *DB) { require.NoError(t, db.Close()) }, ErrClosed)
-		})
-	})
-	t.Run("failed", func(t *testing.T) {
-		childtest.RunBubble(t, func(t *testing.T) {
-			disk := newFaultMem()
-			run(t, disk, func(db *DB) {
-				disk.setFault(failFrom(0))
-				_, err := db.CreateStream(t.Context(), "other", nil)
-				require.ErrorIs(t, err, ErrFailed)
-			}, ErrFailed)
-		})
-	})
-}
-
 // A description is of one moment, whatever is resharded meanwhile: the open shards tile
 // the space of hash keys, and those that go on in others say in which.
 func TestADescriptionIsOfOneMoment(t *testing.T) {
-	db, err := Open(InMemory, &Options{Durability: NoSync})
+	db, err := braid.Open(braid.InMemory, &braid.Options{Durability: braid.NoSync})
 	require.NoError(t, err)
 	s, err := db.CreateStream(t.Context(), "s", nil)
 	require.NoError(t, err)
@@ -259,7 +166,7 @@ func TestADescriptionIsOfOneMoment(t *testing.T) {
 		default:
 		}
 		d := s.Describe()
-		listed := make(map[ShardID]bool)
+		listed := make(map[braid.ShardID]bool)
 		for _, sd := range d.Shards {
 			listed[sd.ID] = true
 		}

@@ -1,4 +1,4 @@
-package braid
+package modeltest
 
 import (
 	"bufio"
@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/braidstream/braid"
 )
 
 // killVariable holds the directory that a child process is to write to, and the
@@ -58,7 +60,7 @@ func killOne(t *testing.T, dir string, round int) map[string]string {
 			case len(fields) == 1 && fields[0] == "opened":
 				close(opened)
 			case len(fields) == 3 && fields[0] == "acked": // the last line may be torn
-				if _, err := ParseSequenceNumber(fields[2]); err == nil && len(fields[2]) == 56 {
+				if _, err := braid.ParseSequenceNumber(fields[2]); err == nil && len(fields[2]) == 56 {
 					acked[fields[1]] = fields[2]
 				}
 			}
@@ -83,9 +85,9 @@ func TestKillChild(t *testing.T) {
 		return
 	}
 	ctx := context.Background()
-	db, err := Open(dir, &Options{MemtableBytes: 1 << 20})
+	db, err := braid.Open(dir, &braid.Options{MemtableBytes: 1 << 20})
 	require.NoError(t, err)
-	s, err := db.OpenStream(ctx, "s", &StreamOptions{Shards: 3})
+	s, err := db.OpenStream(ctx, "s", &braid.StreamOptions{Shards: 3})
 	require.NoError(t, err)
 	fmt.Println("opened")
 	var running sync.WaitGroup
@@ -114,16 +116,16 @@ func TestKillChild(t *testing.T) {
 }
 
 func checkKilled(t *testing.T, dir string, acked map[string]string) {
-	db, err := Open(dir, nil)
+	db, err := braid.Open(dir, nil)
 	require.NoError(t, err)
 	defer func() { require.NoError(t, db.Close()) }()
-	s, err := db.OpenStream(t.Context(), "s", &StreamOptions{Shards: 3})
+	s, err := db.OpenStream(t.Context(), "s", &braid.StreamOptions{Shards: 3})
 	require.NoError(t, err)
 	require.NoError(t, checkTiling(s.Describe()))
 	records, err := readShards(t.Context(), s)
 	require.NoError(t, err)
 	found := make(map[string]string)
-	numbers := make(map[SequenceNumber]bool)
+	numbers := make(map[braid.SequenceNumber]bool)
 	for _, r := range records {
 		id, whole := historyID(r.Data)
 		require.True(t, whole, "%.100q", r.Data)

@@ -35,8 +35,16 @@ type Disk struct {
 
 // hold is what makes operations wait.
 type hold struct {
+	over chan struct{} // closed when they go on
+
+	mu    sync.Mutex // held while match is called
 	match func(Op) bool
-	over  chan struct{}
+}
+
+func (h *hold) matches(op Op) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.match(op)
 }
 
 // New returns an empty disk in memory, which forgets in a power cut what was not
@@ -64,7 +72,7 @@ func (d *Disk) ask(fsOp errorfs.Op) error {
 		op.Index = int(d.changes.Add(1)) - 1
 	}
 	d.counts[op.Kind].Add(1)
-	if h := d.holding.Load(); h != nil && h.match(op) {
+	if h := d.holding.Load(); h != nil && h.matches(op) {
 		select {
 		case d.held <- struct{}{}:
 		default:
@@ -140,9 +148,10 @@ func (d *Disk) FailAlways(match func(Op) bool, err error) (matched *atomic.Int64
 }
 
 // Hold makes the operations that match wait until release is called, which is to be
-// done once. Another Hold takes its place for operations that begin later.
+// done once. Another Hold takes its place for operations that begin later. match is
+// called by one goroutine at a time.
 func (d *Disk) Hold(match func(Op) bool) (release func()) {
-	h := &hold{match, make(chan struct{})}
+	h := &hold{match: match, over: make(chan struct{})}
 	d.holding.Store(h)
 	select {
 	case <-d.held: // of the one before
