@@ -128,8 +128,8 @@ func TestReadersShareTheLock(t *testing.T) {
 func TestAReaderInAnotherProcess(t *testing.T) {
 	for _, writer := range []bool{false, true} {
 		t.Run(fmt.Sprint("writer: ", writer), func(t *testing.T) {
-			names := namesFromParent()
-			if names == nil {
+			given := ""
+			if !childtest.InChild(t) {
 				dir := filepath.Join(t.TempDir(), "db")
 				s := open(t, config(dir))
 				mustPut(t, s, "a", "1")
@@ -138,21 +138,21 @@ func TestAReaderInAnotherProcess(t *testing.T) {
 					s = open(t, readOnly(dir))
 				}
 				defer func() { require.NoError(t, s.Close()) }()
-				t.Setenv(variable, dir)
+				given = dir
 			}
-			childtest.Run(t, func(t *testing.T) {
+			childtest.RunWith(t, given, func(t *testing.T, dir string) {
 				if writer {
-					_, err := kv.Open(readOnly(names[0]))
+					_, err := kv.Open(readOnly(dir))
 					require.ErrorIs(t, err, kv.ErrLocked)
 					require.ErrorContains(t, err, fmt.Sprintf("process %d", os.Getppid()))
 					require.ErrorContains(t, err, "DB.Backup")
 					return
 				}
-				requireLocked(t, names, "another process has "+strconv.Quote(names[0])+" open for reading only")
-				r := open(t, readOnly(names[0]))
+				requireLocked(t, []string{dir}, "another process has "+strconv.Quote(dir)+" open for reading only")
+				r := open(t, readOnly(dir))
 				requireValue(t, r, "a", "1")
 				require.NoError(t, r.Close())
-				requireLocked(t, names, "another process") // still
+				requireLocked(t, []string{dir}, "another process") // still
 			})
 		})
 	}

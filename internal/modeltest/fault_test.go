@@ -76,14 +76,14 @@ func TestFaultSweep(t *testing.T) {
 			for chunk := 0; chunk < faultChunks; chunk += step {
 				t.Run(fmt.Sprintf("%03d", chunk*faultChunk), func(t *testing.T) {
 					t.Parallel()
-					output, err := childtest.Output(t, func(t *testing.T) { sweepChunk(t, mode, chunk*faultChunk) })
-					if err != nil || !childtest.Passed(output) {
-						t.Fatalf("child process: %v\n%s", err, output)
+					result := childtest.Output(t, func(t *testing.T) { sweepChunk(t, mode, chunk*faultChunk) })
+					if !result.Passed {
+						t.Fatalf("child process: %v\n%s", result.Err, result.Output)
 					}
 					mu.Lock()
 					defer mu.Unlock()
 					children++
-					for _, line := range strings.Split(output, "\n") {
+					for _, line := range strings.Split(result.Output, "\n") {
 						if text, ok := strings.CutPrefix(line, "swept: "); ok {
 							classes[text]++
 						}

@@ -5,8 +5,6 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
-	"os"
-	"os/exec"
 	"strings"
 	"sync"
 	"testing"
@@ -15,11 +13,8 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/braidstream/braid"
+	"github.com/braidstream/braid/internal/childtest"
 )
-
-// killVariable holds the directory that a child process is to write to, and the
-// number of its round.
-const killVariable = "BRAID_TEST_KILL"
 
 // TestKill kills a process that writes, at random moments, many times over one
 // directory. What it had told to be acknowledged is there, with its number; no
@@ -44,18 +39,13 @@ func TestKill(t *testing.T) {
 // killOne runs a child for up to 200 ms after it has opened the database, and
 // returns what it told.
 func killOne(t *testing.T, dir string, round int) map[string]string {
-	cmd := exec.Command(os.Args[0], "-test.run=^TestKillChild$", "-test.v")
-	cmd.Env = append(os.Environ(), fmt.Sprintf("%s=%d|%s", killVariable, round, dir))
-	cmd.Stderr = os.Stderr
-	out, err := cmd.StdoutPipe()
-	require.NoError(t, err)
-	require.NoError(t, cmd.Start())
+	child := childtest.Start(t, fmt.Sprintf("%d|%s", round, dir), putUntilKilled)
 	acked := make(map[string]string)
 	opened := make(chan struct{})
 	read := make(chan struct{})
 	go func() {
 		defer close(read)
-		for lines := bufio.NewScanner(out); lines.Scan(); {
+		for lines := bufio.NewScanner(child.Stdout); lines.Scan(); {
 			switch fields := strings.Fields(lines.Text()); {
 			case len(fields) == 1 && fields[0] == "opened":
 				close(opened)
@@ -72,18 +62,15 @@ func killOne(t *testing.T, dir string, round int) map[string]string {
 		t.Fatal("the child did not open the database")
 	}
 	<-time.After(time.Duration(rand.IntN(200_000)) * time.Microsecond)
-	require.NoError(t, cmd.Process.Kill())
+	require.NoError(t, child.Kill())
 	<-read
-	require.Error(t, cmd.Wait(), "it was killed")
+	require.NoError(t, child.Wait())
 	return acked
 }
 
-// TestKillChild is what the child runs: it puts records until it is killed.
-func TestKillChild(t *testing.T) {
-	round, dir, isChild := strings.Cut(os.Getenv(killVariable), "|")
-	if !isChild {
-		return
-	}
+// putUntilKilled is what the child does, with the number of its round and the directory.
+func putUntilKilled(t *testing.T, arg string) {
+	round, dir, _ := strings.Cut(arg, "|")
 	ctx := context.Background()
 	db, err := braid.Open(dir, &braid.Options{MemtableBytes: 1 << 20})
 	require.NoError(t, err)
