@@ -27,8 +27,8 @@ import (
 // leave it, and every such image has to hold what had been promised by then
 // (model_crash_test.go).
 //
-//	go test -run Model -braid.seeds 5000 -braid.images 50    # more
-//	go test -run Model -braid.seed 17 -v                     # one again
+//	go test ./internal/modeltest -run Model -braid.seeds 5000 -braid.images 50    # more
+//	go test ./internal/modeltest -run Model -braid.seed 17 -v                     # one again
 
 var (
 	modelSeeds  = flag.Int("braid.seeds", 300, "how many seeds the model test runs")

@@ -25,7 +25,7 @@ import (
 // Scenarios are texts that say what braid does: commands, each with the answer to
 // it below. They are for looking things up, and are run as tests.
 //
-//	go test -run Scenarios -braid.update    # write the answers anew
+//	go test ./internal/modeltest -run Scenarios -braid.update    # write the answers anew
 //
 // A line that begins with ">" is a command; "#" begins a comment; what lies below a
 // command up to an empty line is its answer. Records are called #1, #2 and so on,

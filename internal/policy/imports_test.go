@@ -142,6 +142,24 @@ func TestNoUserLinksTestSupport(t *testing.T) {
 	require.Positive(t, checked)
 }
 
+// What tests see of package braid, nothing else does: package braid opens that door,
+// and only tests go through it. What tests stand on is linked by tests alone.
+func TestOnlyTestsLookInside(t *testing.T) {
+	seen := 0
+	for _, p := range modulePackages(t) {
+		for _, i := range p.Imports {
+			switch strings.TrimPrefix(i, module+"/") {
+			case "internal/inside":
+				seen++
+				require.Equal(t, module, p.ImportPath)
+			case "internal/testdisk", "internal/childtest":
+				require.Fail(t, "what ships imports it", "%s imports %s", p.ImportPath, i)
+			}
+		}
+	}
+	require.Equal(t, 1, seen)
+}
+
 // What stands on its own stays so: these packages import nothing of the module
 // but those named.
 func TestFoundationsStandOnTheirOwn(t *testing.T) {
