@@ -36,8 +36,6 @@ func (op Op) TakesSpace() bool {
 	}
 }
 
-// Kinds of files, by their names.
-
 // OnLog reports whether the operation is on a write-ahead log.
 func (op Op) OnLog() bool { return strings.HasSuffix(op.Path, ".log") }
 
