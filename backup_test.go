@@ -75,16 +75,14 @@ func TestABackupIsADatabaseOfItsOwn(t *testing.T) {
 }
 
 func TestABackupOpensInAnotherProcess(t *testing.T) {
-	const variable = "BRAID_TEST_BACKUP"
-	target := os.Getenv(variable)
-	if target == "" { // this is the parent, whose database stays open
+	target := ""
+	if !childtest.InChild(t) { // this is the parent, whose database stays open
 		target = filepath.Join(t.TempDir(), "copy")
 		db := boxOpenDir(t, t.TempDir(), nil)
 		boxBackupSource(t, db)
 		require.NoError(t, db.Backup(t.Context(), target, nil))
-		t.Setenv(variable, target)
 	}
-	childtest.Run(t, func(t *testing.T) {
+	childtest.RunWith(t, target, func(t *testing.T, target string) {
 		db, err := braid.Open(target, nil)
 		require.NoError(t, err)
 		requireBackup(t, db)

@@ -77,12 +77,21 @@ func (db *DB) fillEpoch(ctx context.Context) error {
 	})
 }
 
+// costKeys is the provider of the keys that costs encrypt with.
+var costKeys = func() *KeyRing {
+	ring, err := NewKeyRing(map[string][]byte{"a": make([]byte, 32), "b": make([]byte, 32)})
+	if err != nil {
+		panic(err)
+	}
+	return ring
+}()
+
 // costBeside returns how often the committer looks at something in a call, and in all
 // that follows from it for two minutes, beside so many streams that hold a record and
 // are idle.
 func costBeside(t *testing.T, streams int, capacity Capacity, i int) (looks int64) {
 	t.Helper()
-	db, err := Open(InMemory, &Options{KeyProvider: modelKeys})
+	db, err := Open(InMemory, &Options{KeyProvider: costKeys})
 	require.NoError(t, err)
 	for n := range streams {
 		s, err := db.CreateStream(t.Context(), fmt.Sprint("idle-", n), &StreamOptions{Capacity: capacity})
@@ -126,7 +135,7 @@ func TestCostDoesNotGrowWithIdleShards(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				var looks [2]int64
 				for n, shards := range []int{4, 400} {
-					db, err := Open(InMemory, &Options{KeyProvider: modelKeys})
+					db, err := Open(InMemory, &Options{KeyProvider: costKeys})
 					require.NoError(t, err)
 					s, err := db.CreateStream(t.Context(), "s", &StreamOptions{Shards: shards})
 					require.NoError(t, err)

@@ -38,6 +38,7 @@ func boxRing(t *testing.T, ids ...string) *braid.KeyRing {
 // boxFiles calls fn with the content of every file under dir.
 func boxFiles(t *testing.T, dir string, fn func(path string, content []byte)) {
 	t.Helper()
+	seen := 0
 	require.NoError(t, filepath.WalkDir(dir, func(path string, entry fs.DirEntry, err error) error {
 		if errors.Is(err, fs.ErrNotExist) {
 			return nil
@@ -50,8 +51,10 @@ func boxFiles(t *testing.T, dir string, fn func(path string, content []byte)) {
 			return nil // it was in use, and has been removed
 		}
 		fn(path, content)
+		seen++
 		return err
 	}))
+	require.Positive(t, seen, "no file was looked at")
 }
 
 // No file has a byte of what was put, wherever it was put from: neither while the

@@ -4,13 +4,14 @@ import (
 	"context"
 	"errors"
 	"sync"
+	"syscall"
 	"testing"
 	"testing/synctest"
 
-	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/stretchr/testify/require"
 
 	"github.com/braidstream/braid/internal/childtest"
+	"github.com/braidstream/braid/internal/testdisk"
 )
 
 // Goroutines that read are used again, few are kept, one that is left behind ends with
@@ -85,7 +86,7 @@ func TestThoseWhoWaitLearnOfAFailure(t *testing.T) {
 				return err
 			},
 		}
-		d := newFaultDisk(vfs.NewMem())
+		d := testdisk.New()
 		db, err := open("/db", &Options{ReserveBytes: -1}, environment{fs: d})
 		require.NoError(t, err)
 		s, err := db.CreateStream(t.Context(), "s", &StreamOptions{Shards: 1})
@@ -97,7 +98,7 @@ func TestThoseWhoWaitLearnOfAFailure(t *testing.T) {
 			results[name] = result
 			go func() { result <- wait(t.Context(), s) }()
 		}
-		d.setFault(failFrom(0))
+		d.FailAlways(testdisk.Op.Changes, syscall.EIO)
 		require.Error(t, putOne(t.Context(), db, s))
 		for name, wait := range waits {
 			require.ErrorIs(t, <-results[name], ErrFailed, name)

@@ -194,14 +194,9 @@ func TestReadOnlyReadsEverythingAndChangesNothing(t *testing.T) {
 
 // A database whose process was killed has a log to be replayed, and leftovers.
 func TestReadOnlyReplaysTheLogOfAKilledProcess(t *testing.T) {
-	const variable = "BRAID_TEST_READ_ONLY"
-	dir := os.Getenv(variable)
-	if dir == "" {
-		dir = filepath.Join(t.TempDir(), "db")
-		t.Setenv(variable, dir)
-	}
-	childtest.Run(t, func(t *testing.T) { readOnlySource(t, t.Context(), dir) }) // it ends without closing
-	require.NoError(t, os.Mkdir(filepath.Join(dir, "backup-1"), 0o755))          // as a backup that was cut short leaves it
+	dir := filepath.Join(t.TempDir(), "db")
+	childtest.RunWith(t, dir, func(t *testing.T, dir string) { readOnlySource(t, t.Context(), dir) }) // it ends without closing
+	require.NoError(t, os.Mkdir(filepath.Join(dir, "backup-1"), 0o755))                               // as a backup that was cut short leaves it
 	require.NoError(t, os.Remove(filepath.Join(dir, "LOCK")))
 	requireReadOnly(t, boxReadOnly(t, dir, braid.Options{KeyProvider: readOnlyRing}))
 }

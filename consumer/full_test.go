@@ -2,19 +2,17 @@ package consumer_test
 
 import (
 	"context"
-	"sync/atomic"
 	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
 
-	"github.com/cockroachdb/pebble/v2/vfs"
-	"github.com/cockroachdb/pebble/v2/vfs/errorfs"
 	"github.com/stretchr/testify/require"
 
 	"github.com/braidstream/braid"
 	"github.com/braidstream/braid/consumer"
 	"github.com/braidstream/braid/internal/companion"
+	"github.com/braidstream/braid/internal/testdisk"
 )
 
 // Space that returns, or descriptors, wake a worker that pauses for want of it:
@@ -50,14 +48,8 @@ func TestSpaceThatReturnsWakesAWorker(t *testing.T) {
 }
 
 func spaceWakesWorker(t *testing.T, newWorker func(*braid.DB, *consumer.Config, *braid.Stream, func(int) error) (*consumer.Worker, error), shortage error) {
-	var full atomic.Bool
-	files := errorfs.Wrap(vfs.NewMem(), errorfs.InjectorFunc(func(op errorfs.Op) error {
-		if full.Load() && (op.Kind == errorfs.OpFileWrite || op.Kind == errorfs.OpCreate) {
-			return shortage
-		}
-		return nil
-	}))
-	opened, err := companion.Open("/db", &braid.Options{ReserveBytes: -1}, companion.Environment{FS: vfs.FS(files)})
+	disk := testdisk.New()
+	opened, err := companion.Open("/db", &braid.Options{ReserveBytes: -1}, companion.Environment{FS: disk})
 	require.NoError(t, err)
 	db := opened.(*braid.DB)
 	in, err := db.CreateStream(t.Context(), "in", nil)
@@ -78,14 +70,14 @@ func spaceWakesWorker(t *testing.T, newWorker func(*braid.DB, *consumer.Config, 
 	go func() { ended <- w.Run(t.Context()) }()
 	synctest.Wait()
 
-	full.Store(true)
+	disk.FailAlways(testdisk.Op.TakesSpace, shortage)
 	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 	defer cancel()
 	_, err = in.PutRecord(ctx, "k", nil) // which meets the full disk, and tells
 	require.ErrorIs(t, err, braid.ErrOutcomeUnknown)
 	close(begin)
 	<-time.After(17 * time.Minute) // until the pauses are long
-	full.Store(false)
+	disk.Before(nil)
 	healed := time.Now()
 	for {
 		status, err := w.App().Status(t.Context())

@@ -17,12 +17,12 @@ import (
 	"time"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
-	"github.com/cockroachdb/pebble/v2/vfs/errorfs"
 	"github.com/stretchr/testify/require"
 
 	"github.com/braidstream/braid"
 	"github.com/braidstream/braid/consumer"
 	"github.com/braidstream/braid/internal/companion"
+	"github.com/braidstream/braid/internal/testdisk"
 )
 
 // The simulation proves what the package promises about ownership, checkpoints and
@@ -76,7 +76,8 @@ type simulation struct {
 	totals *simTotals
 	random *rand.Rand
 	lossy  bool // records are trimmed
-	disk   *simDisk
+	disk   *testdisk.Disk
+	images *simImageTaker
 	db     *braid.DB
 	stream *braid.Stream
 	judge  *judge
@@ -115,7 +116,8 @@ func simulate(t *testing.T, seed uint64, totals *simTotals) {
 			t.Logf("seed %d:\n%s", seed, strings.Join(s.steps, "\n"))
 		}
 	}()
-	s.disk = newSimDisk(vfs.NewCrashableMem(), seed, *simImages)
+	s.images = newSimImages(seed, *simImages)
+	s.disk = s.images.watch(vfs.NewCrashableMem())
 	s.open()
 	for range simSteps {
 		s.step()
@@ -125,7 +127,7 @@ func simulate(t *testing.T, seed uint64, totals *simTotals) {
 	}
 	s.settle()
 	s.close()
-	for i, image := range s.disk.taken() {
+	for i, image := range s.images.all() {
 		s.totals.images.Add(1)
 		if s.checkImage(image); t.Failed() {
 			t.Logf("in image %d", i)
@@ -334,10 +336,11 @@ func (s *simulation) stick() {
 func (s *simulation) crash() {
 	s.logf("power cut")
 	s.totals.restarts.Add(1)
-	mem := s.disk.mem.CrashClone(vfs.CrashCloneCfg{})
-	s.disk.setOff(true)
+	mem := s.disk.Mem.CrashClone(vfs.CrashCloneCfg{})
+	s.images.setOff(true)
 	s.close()
-	s.disk = s.disk.with(mem)
+	s.images.setOff(false)
+	s.disk = s.images.watch(mem)
 	s.open()
 }
 
@@ -460,14 +463,7 @@ func describe(shard consumer.ShardStatus) string {
 	return string(text)
 }
 
-// simDisk is a disk in memory that is copied before some operations that change
-// files.
-type simDisk struct {
-	vfs.FS
-	mem    *vfs.MemFS
-	images *simImageTaker
-}
-
+// simImageTaker copies the disk before some operations that change files.
 type simImageTaker struct {
 	mu     sync.Mutex // guards the fields below
 	random *rand.Rand
@@ -476,56 +472,40 @@ type simImageTaker struct {
 	taken  []*vfs.MemFS
 }
 
-func newSimDisk(mem *vfs.MemFS, seed uint64, images int) *simDisk {
-	d := &simDisk{mem: mem, images: &simImageTaker{random: rand.New(rand.NewPCG(seed, 3)), want: images}}
-	d.FS = errorfs.Wrap(mem, d)
-	return d
+func newSimImages(seed uint64, images int) *simImageTaker {
+	return &simImageTaker{random: rand.New(rand.NewPCG(seed, 3)), want: images}
 }
 
-// with returns a disk with other contents that goes on taking images.
-func (d *simDisk) with(mem *vfs.MemFS) *simDisk {
-	next := &simDisk{mem: mem, images: d.images}
-	next.FS = errorfs.Wrap(mem, next)
-	d.setOff(false)
-	return next
-}
-
-func (d *simDisk) setOff(off bool) {
-	d.images.mu.Lock()
-	defer d.images.mu.Unlock()
-	d.images.off = off
-}
-
-func (d *simDisk) taken() []*vfs.MemFS {
-	d.images.mu.Lock()
-	defer d.images.mu.Unlock()
-	return d.images.taken
-}
-
-// MaybeError is part of errorfs.Injector.
-func (d *simDisk) MaybeError(op errorfs.Op) error {
-	if op.Kind.ReadOrWrite() != errorfs.OpIsWrite || op.Kind == errorfs.OpFileClose {
+// watch returns a disk of which images are taken.
+func (it *simImageTaker) watch(mem *vfs.MemFS) *testdisk.Disk {
+	disk := testdisk.On(mem)
+	disk.Before(func(op testdisk.Op) error {
+		if op.Changes() {
+			it.before(mem)
+		}
 		return nil
-	}
-	it := d.images
+	})
+	return disk
+}
+
+func (it *simImageTaker) setOff(off bool) {
+	it.mu.Lock()
+	defer it.mu.Unlock()
+	it.off = off
+}
+
+func (it *simImageTaker) all() []*vfs.MemFS {
+	it.mu.Lock()
+	defer it.mu.Unlock()
+	return it.taken
+}
+
+func (it *simImageTaker) before(mem *vfs.MemFS) {
 	it.mu.Lock()
 	defer it.mu.Unlock()
 	if it.off || len(it.taken) >= it.want || it.random.IntN(16) > 0 {
-		return nil
+		return
 	}
 	percent := []int{0, 100, it.random.IntN(101)}[it.random.IntN(3)]
-	it.taken = append(it.taken, d.mem.CrashClone(vfs.CrashCloneCfg{UnsyncedDataPercent: percent, RNG: it.random}))
-	return nil
-}
-
-// String is part of errorfs.Injector.
-func (d *simDisk) String() string { return "simulated disk" }
-
-// ReuseForWrite wraps the file, which errorfs forgets.
-func (d *simDisk) ReuseForWrite(oldname, newname string, category vfs.DiskWriteCategory) (vfs.File, error) {
-	f, err := d.FS.ReuseForWrite(oldname, newname, category)
-	if err != nil {
-		return nil, err
-	}
-	return errorfs.WrapFile(f, d), nil
+	it.taken = append(it.taken, mem.CrashClone(vfs.CrashCloneCfg{UnsyncedDataPercent: percent, RNG: it.random}))
 }

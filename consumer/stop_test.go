@@ -2,19 +2,17 @@ package consumer_test
 
 import (
 	"context"
-	"sync/atomic"
 	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
 
-	"github.com/cockroachdb/pebble/v2/vfs"
-	"github.com/cockroachdb/pebble/v2/vfs/errorfs"
 	"github.com/stretchr/testify/require"
 
 	"github.com/braidstream/braid"
 	"github.com/braidstream/braid/consumer"
 	"github.com/braidstream/braid/internal/companion"
+	"github.com/braidstream/braid/internal/testdisk"
 )
 
 func TestStopNamesWhoDidNotStop(t *testing.T) {
@@ -126,14 +124,8 @@ func TestWorkerEndsWithItsDatabase(t *testing.T) {
 // This one waits for real time, of a disk that fails: a store that has failed never
 // returns from it, so no bubble would end.
 func TestWorkerEndsWhenTheStoreFails(t *testing.T) {
-	var broken atomic.Bool
-	fs := errorfs.Wrap(vfs.NewMem(), errorfs.InjectorFunc(func(op errorfs.Op) error {
-		if broken.Load() && op.Kind.ReadOrWrite() == errorfs.OpIsWrite {
-			return syscall.EIO
-		}
-		return nil
-	}))
-	opened, err := companion.Open("/db", &braid.Options{MemtableBytes: 1 << 20, ReserveBytes: -1}, companion.Environment{FS: vfs.FS(fs)})
+	disk := testdisk.New()
+	opened, err := companion.Open("/db", &braid.Options{MemtableBytes: 1 << 20, ReserveBytes: -1}, companion.Environment{FS: disk})
 	require.NoError(t, err)
 	db := opened.(*braid.DB)
 	orders, err := db.CreateStream(t.Context(), "orders", nil)
@@ -150,7 +142,7 @@ func TestWorkerEndsWhenTheStoreFails(t *testing.T) {
 	_, err = orders.PutRecord(t.Context(), "k", nil)
 	require.NoError(t, err)
 	<-started
-	broken.Store(true)
+	disk.FailAlways(testdisk.Op.Changes, syscall.EIO)
 	close(release) // and now it cannot checkpoint
 	require.ErrorIs(t, <-ended, braid.ErrFailed)
 	_ = db.Close()

@@ -14,6 +14,7 @@ import (
 
 	"github.com/braidstream/braid/internal/childtest"
 	"github.com/braidstream/braid/internal/guardfs"
+	"github.com/braidstream/braid/internal/testdisk"
 )
 
 // requireParked checks, in a bubble, that an operation has not come back and
@@ -49,15 +50,15 @@ func TestFirstErrorOnCriticalFileParks(t *testing.T) {
 			result := inBackground(run)
 			requireParked(t, g, result)
 			require.ErrorIs(t, g.Err(), syscall.EIO)
-			require.Equal(t, 1, d.count(op.kind), "it was tried again")
+			require.Equal(t, 1, d.Count(op.kind), "it was tried again")
 			require.True(t, g.Quiesce(time.Second))
 
 			// The disk is well again, but this guard never changes it again.
-			d.setFault(nil)
+			d.Before(nil)
 			requireParked(t, g, inBackground(func() error { return writeOne(table) }))
 			requireParked(t, g, inBackground(func() error { return createAs("/db/other")(g) }))
 			requireParked(t, g, inBackground(func() error { return g.Remove("/db/000009.sst") }))
-			require.Zero(t, d.count(errorfs.OpFileWrite)+d.count(errorfs.OpCreate)+d.count(errorfs.OpRemove))
+			require.Zero(t, d.Count(errorfs.OpFileWrite)+d.Count(errorfs.OpCreate)+d.Count(errorfs.OpRemove))
 			require.True(t, g.Quiesce(time.Second))
 
 			// Reading goes on, and so does what lies elsewhere.
@@ -82,7 +83,7 @@ func TestNoSpaceFromSyncOfCriticalFileParks(t *testing.T) {
 				d.failWrites(noSpace)
 				requireParked(t, g, inBackground(run))
 				require.ErrorIs(t, g.Err(), noSpace, op.name)
-				require.Equal(t, 1, d.count(op.kind), op.name)
+				require.Equal(t, 1, d.Count(op.kind), op.name)
 			}
 		}
 	})
@@ -99,9 +100,9 @@ func TestFailWakesAndParksThoseThatWaitForSpace(t *testing.T) {
 		require.True(t, g.Quiesce(0), "one that waits counts as in flight")
 		cause := errors.New("given up")
 		g.Abandon(cause)
-		d.setFault(nil)
+		d.Before(nil)
 		requireParked(t, g, result)
-		require.Zero(t, d.count(errorfs.OpFileWrite))
+		require.Zero(t, d.Count(errorfs.OpFileWrite))
 		g.Abandon(errors.New("a later one"))
 		require.Equal(t, cause, g.Err())
 	})
@@ -140,7 +141,7 @@ func TestSlowErrorsOnOrdinaryFilesPark(t *testing.T) {
 	childtest.RunBubble(t, func(t *testing.T) {
 		d := newDisk(t)
 		g := guardfs.New(d, guardfs.Config{Dir: dir})
-		d.setFault(func(errorfs.Op) error {
+		d.Before(func(testdisk.Op) error {
 			<-time.After(10 * time.Second)
 			return syscall.EIO
 		})
@@ -165,12 +166,9 @@ func TestQuiesceWaitsForOperationsInFlight(t *testing.T) {
 		d := newDisk(t)
 		g := guardfs.New(d, guardfs.Config{Dir: dir})
 		f := create(t, g, "/db/000002.log")
-		held := make(chan struct{})
-		d.mu.Lock()
-		d.hold[errorfs.OpFileSync] = held
-		d.mu.Unlock()
+		release := d.Hold(testdisk.Op.Syncs)
 		result := inBackground(f.Sync)
-		synctest.Wait()
+		<-d.Held()
 		g.Abandon(errors.New("given up"))
 		start := time.Now()
 		require.False(t, g.Quiesce(10*time.Second))
@@ -178,7 +176,7 @@ func TestQuiesceWaitsForOperationsInFlight(t *testing.T) {
 		quiet := make(chan bool)
 		go func() { quiet <- g.Quiesce(10 * time.Second) }()
 		synctest.Wait()
-		close(held)
+		release()
 		require.True(t, <-quiet)
 		require.NoError(t, <-result, "an operation that succeeds after the failure says so")
 	})
@@ -200,15 +198,15 @@ func TestOrdinaryErrorsAreSlowedDown(t *testing.T) {
 			require.Equal(t, w*time.Millisecond, took())
 		}
 		// To create a file is no success yet; to make one durable is.
-		d.setFault(nil)
+		d.Before(nil)
 		f2 := create(t, g, "/db/000004.sst")
 		d.failWrites(syscall.EIO)
 		require.Equal(t, 500*time.Millisecond, took())
-		d.setFault(nil)
+		d.Before(nil)
 		require.NoError(t, f.Sync(), "of a file that is incomplete, which is no success either")
 		d.failWrites(syscall.EIO)
 		require.Equal(t, 500*time.Millisecond, took())
-		d.setFault(nil)
+		d.Before(nil)
 		require.NoError(t, f2.Sync())
 		d.failWrites(syscall.EIO)
 		require.Equal(t, 10*time.Millisecond, took())
@@ -226,7 +224,7 @@ func TestErrorsThatAreResults(t *testing.T) {
 		d.failWrites(fs.ErrNotExist)
 		require.ErrorIs(t, g.Remove("/db/000002.log"), fs.ErrNotExist)
 		require.ErrorIs(t, g.Remove("/db/000002.sst"), fs.ErrNotExist)
-		d.setFault(nil)
+		d.Before(nil)
 		f := create(t, g, "/db/000004.sst")
 		d.failWrites(syscall.EIO)
 		// Nobody tries these again, so they are not slowed down.
@@ -255,7 +253,7 @@ func TestForeignFilesPassThrough(t *testing.T) {
 				require.NoError(t, openErr)
 				require.ErrorIs(t, parent.Sync(), err)
 				require.Zero(t, time.Since(start))
-				d.setFault(nil)
+				d.Before(nil)
 			}
 		}
 		require.NoError(t, g.Err())

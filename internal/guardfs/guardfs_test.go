@@ -12,54 +12,24 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/braidstream/braid/internal/guardfs"
+	"github.com/braidstream/braid/internal/testdisk"
 )
 
 const dir = "/db" // the guarded directory of all tests
 
-// disk is a file system in memory whose operations fail as told.
-type disk struct {
-	vfs.FS
-	mem *vfs.MemFS
+// disk is one with the guarded directory.
+type disk struct{ *testdisk.Disk }
 
-	mu    sync.Mutex                       // guards the fields below
-	fault func(op errorfs.Op) error        // may be nil
-	calls map[errorfs.OpKind]int           // since the fault was set
-	hold  map[errorfs.OpKind]chan struct{} // operations wait until these are closed
-}
-
-func newDisk(t *testing.T) *disk {
+func newDisk(t *testing.T) disk {
 	t.Helper()
-	d := &disk{mem: vfs.NewMem(), calls: make(map[errorfs.OpKind]int), hold: make(map[errorfs.OpKind]chan struct{})}
-	require.NoError(t, d.mem.MkdirAll(dir, 0o755))
-	d.FS = errorfs.Wrap(d.mem, errorfs.InjectorFunc(d.inject))
+	d := disk{testdisk.On(vfs.NewMem())}
+	require.NoError(t, d.Mem.MkdirAll(dir, 0o755))
 	return d
 }
 
-func (d *disk) inject(op errorfs.Op) error {
-	d.mu.Lock()
-	d.calls[op.Kind]++
-	fault, hold := d.fault, d.hold[op.Kind]
-	d.mu.Unlock()
-	if hold != nil {
-		<-hold
-	}
-	if fault == nil {
-		return nil
-	}
-	return fault(op)
-}
-
-// setFault changes what fails, and counts anew.
-func (d *disk) setFault(fault func(errorfs.Op) error) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	d.fault = fault
-	clear(d.calls)
-}
-
 // failWrites lets all operations that change a file fail.
-func (d *disk) failWrites(err error) {
-	d.setFault(func(op errorfs.Op) error {
+func (d disk) failWrites(err error) {
+	d.Before(func(op testdisk.Op) error {
 		if isChange(op) {
 			return err
 		}
@@ -68,9 +38,9 @@ func (d *disk) failWrites(err error) {
 }
 
 // failUntil lets changes fail until the time has passed.
-func (d *disk) failUntil(err error, after time.Duration) {
+func (d disk) failUntil(err error, after time.Duration) {
 	end := time.Now().Add(after)
-	d.setFault(func(op errorfs.Op) error {
+	d.Before(func(op testdisk.Op) error {
 		if isChange(op) && time.Now().Before(end) {
 			return err
 		}
@@ -79,14 +49,8 @@ func (d *disk) failUntil(err error, after time.Duration) {
 }
 
 // isChange reports whether the operation changes a file, or may make this one.
-func isChange(op errorfs.Op) bool {
+func isChange(op testdisk.Op) bool {
 	return op.Kind.ReadOrWrite() == errorfs.OpIsWrite || op.Path == "/db/made-by-opening"
-}
-
-func (d *disk) count(kind errorfs.OpKind) int {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	return d.calls[kind]
 }
 
 // spaces records what OnSpace is told.

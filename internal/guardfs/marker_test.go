@@ -6,28 +6,27 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/cockroachdb/pebble/v2/vfs/atomicfs"
 	"github.com/cockroachdb/pebble/v2/vfs/errorfs"
 	"github.com/stretchr/testify/require"
 
 	"github.com/braidstream/braid/internal/guardfs"
+	"github.com/braidstream/braid/internal/testdisk"
 )
 
 // Before a marker is created, what it names is durable; before the old one is
 // removed, the new one is.
 func TestTheDirectoryIsSyncedBeforeEachStepOfAMarker(t *testing.T) {
-	mem := vfs.NewMem()
-	require.NoError(t, mem.MkdirAll(dir, 0o755))
+	disk := newDisk(t)
 	var changes []string
-	disk := errorfs.Wrap(mem, errorfs.InjectorFunc(func(op errorfs.Op) error {
+	disk.Before(func(op testdisk.Op) error {
 		names := map[errorfs.OpKind]string{errorfs.OpCreate: "create", errorfs.OpRemove: "remove", errorfs.OpFileSync: "sync"}
 		if name, ok := names[op.Kind]; ok {
 			what, _, _ := strings.Cut(path.Base(op.Path), ".")
 			changes = append(changes, fmt.Sprintf("%s %s", name, what))
 		}
 		return nil
-	}))
+	})
 	g := guardfs.New(disk, guardfs.Config{Dir: dir})
 	marker, _, err := atomicfs.LocateMarker(g, dir, "manifest")
 	require.NoError(t, err)

@@ -15,6 +15,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/braidstream/braid/internal/guardfs"
+	"github.com/braidstream/braid/internal/testdisk"
 )
 
 func TestNoSpaceWaits(t *testing.T) {
@@ -36,7 +37,7 @@ func TestNoSpaceWaits(t *testing.T) {
 					require.NoError(t, <-result)
 					require.NoError(t, g.Shortage())
 					require.Less(t, time.Since(start), 31*time.Second+time.Millisecond)
-					require.Less(t, d.count(op.kind), 40, "it asks too often")
+					require.Less(t, d.Count(op.kind), 40, "it asks too often")
 					synctest.Wait()
 					require.Equal(t, []guardfs.Space{guardfs.None, guardfs.Enough}, s.all())
 					require.NoError(t, g.Err())
@@ -60,7 +61,7 @@ func TestDirectoriesAreWaitedFor(t *testing.T) {
 				synctest.Test(t, func(t *testing.T) {
 					d := newDisk(t)
 					g := guardfs.New(d, guardfs.Config{Dir: dir})
-					d.setFault(func(op errorfs.Op) error {
+					d.Before(func(op testdisk.Op) error {
 						if op.Kind == errorfs.OpOpenDir || op.Kind == errorfs.OpList {
 							return shortage
 						}
@@ -69,7 +70,7 @@ func TestDirectoriesAreWaitedFor(t *testing.T) {
 					result := inBackground(func() error { return run(g) })
 					<-time.After(time.Minute)
 					require.Equal(t, guardfs.None, g.Space())
-					d.setFault(nil)
+					d.Before(nil)
 					require.NoError(t, <-result)
 					synctest.Wait()
 					require.Equal(t, guardfs.Enough, g.Space())
@@ -170,7 +171,7 @@ func TestSyncOfTableWithoutSpace(t *testing.T) {
 			require.Equal(t, time.Second, time.Since(start))
 			require.Equal(t, guardfs.None, g.Space())
 		}
-		d.setFault(nil)
+		d.Before(nil)
 		require.NoError(t, writeOne(f))
 		require.Equal(t, guardfs.None, g.Space(), "what was written need not fit")
 		require.NoError(t, f.Sync(), "of a table that was given up")
@@ -186,32 +187,32 @@ func TestReserve(t *testing.T) {
 		d := newDisk(t)
 		var s spaces
 		g := guardfs.New(d, guardfs.Config{Dir: dir, ReserveBytes: 1000, OnSpace: s.tell})
-		d.mem.TestingSetDiskUsage(vfs.DiskUsage{AvailBytes: 1000})
+		d.Mem.TestingSetDiskUsage(vfs.DiskUsage{AvailBytes: 1000})
 		create(t, g, "/db/000002.sst")
 		require.Equal(t, guardfs.Enough, g.Space())
 
-		d.mem.TestingSetDiskUsage(vfs.DiskUsage{AvailBytes: 999})
+		d.Mem.TestingSetDiskUsage(vfs.DiskUsage{AvailBytes: 999})
 		create(t, g, "/db/000003.sst")
 		require.Equal(t, guardfs.Low, g.Space())
 		require.EqualError(t, g.Shortage(), "ReserveBytes keeps 1000 bytes free on the disk of /db, and 999 are free")
 		write(t, create(t, g, "/db/000004.log"), "the reserve can be used")
 		<-time.After(time.Hour)
 		require.Equal(t, guardfs.Low, g.Space())
-		require.LessOrEqual(t, d.count(errorfs.OpGetDiskUsage), 3610)
+		require.LessOrEqual(t, d.Count(errorfs.OpGetDiskUsage), 3610)
 
-		d.mem.TestingSetDiskUsage(vfs.DiskUsage{AvailBytes: 5000})
+		d.Mem.TestingSetDiskUsage(vfs.DiskUsage{AvailBytes: 5000})
 		<-time.After(time.Second)
 		synctest.Wait()
 		require.Equal(t, guardfs.Enough, g.Space())
 
 		// Nobody looks while there is enough.
-		before := d.count(errorfs.OpGetDiskUsage)
+		before := d.Count(errorfs.OpGetDiskUsage)
 		<-time.After(time.Hour)
-		require.Equal(t, before, d.count(errorfs.OpGetDiskUsage))
+		require.Equal(t, before, d.Count(errorfs.OpGetDiskUsage))
 		require.Equal(t, []guardfs.Space{guardfs.Low, guardfs.Enough}, s.all())
 
 		// Close ends the watching; the bubble would not end otherwise.
-		d.mem.TestingSetDiskUsage(vfs.DiskUsage{AvailBytes: 1})
+		d.Mem.TestingSetDiskUsage(vfs.DiskUsage{AvailBytes: 1})
 		create(t, g, "/db/000005.sst")
 		require.Equal(t, guardfs.Low, g.Space())
 		g.Close()
@@ -244,7 +245,7 @@ func TestSpaceIsToldInOrder(t *testing.T) {
 			inside.Add(-1)
 		}})
 		var calls atomic.Int64
-		d.setFault(func(op errorfs.Op) error {
+		d.Before(func(op testdisk.Op) error {
 			if op.Kind == errorfs.OpFileWrite && calls.Add(1)%3 != 0 {
 				return syscall.ENOSPC
 			}
@@ -301,7 +302,7 @@ func TestLogsAskForSpaceAsTheyGrow(t *testing.T) {
 			d := newDisk(t)
 			var asked []int64
 			g := guardfs.New(reservingFS{d, &asked, refusal}, guardfs.Config{Dir: dir, ReserveBytes: 1000})
-			d.mem.TestingSetDiskUsage(vfs.DiskUsage{AvailBytes: 1 << 30})
+			d.Mem.TestingSetDiskUsage(vfs.DiskUsage{AvailBytes: 1 << 30})
 			f := create(t, g, "/db/000002.log")
 			require.NoError(t, f.Preallocate(0, wanted))
 			require.Empty(t, asked)
@@ -317,7 +318,7 @@ func TestLogsAskForSpaceAsTheyGrow(t *testing.T) {
 			require.Greater(t, asked[len(asked)-1], int64(wanted-1))
 
 			asked = nil
-			d.mem.TestingSetDiskUsage(vfs.DiskUsage{AvailBytes: 999})
+			d.Mem.TestingSetDiskUsage(vfs.DiskUsage{AvailBytes: 999})
 			f = create(t, g, "/db/000004.log")
 			require.NoError(t, f.Preallocate(0, wanted))
 			for range 40 {
@@ -335,11 +336,11 @@ func TestReserveIsSeenWhileALogGrows(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d := newDisk(t)
 		g := guardfs.New(d, guardfs.Config{Dir: dir, ReserveBytes: 1000})
-		d.mem.TestingSetDiskUsage(vfs.DiskUsage{AvailBytes: 1 << 30})
+		d.Mem.TestingSetDiskUsage(vfs.DiskUsage{AvailBytes: 1 << 30})
 		f := create(t, g, "/db/000002.log")
 		require.NoError(t, f.Preallocate(0, 70<<20))
 		write(t, f, "a record")
-		d.mem.TestingSetDiskUsage(vfs.DiskUsage{AvailBytes: 999})
+		d.Mem.TestingSetDiskUsage(vfs.DiskUsage{AvailBytes: 999})
 		write(t, f, strings.Repeat("x", 1<<20))
 		require.Equal(t, guardfs.Low, g.Space())
 		g.Close()

@@ -13,6 +13,7 @@ import (
 
 	"github.com/braidstream/braid/internal/childtest"
 	"github.com/braidstream/braid/internal/kv"
+	"github.com/braidstream/braid/internal/testdisk"
 )
 
 // requireClosed checks that every method of a closed store says so.
@@ -88,7 +89,7 @@ func TestCloseWaitsForIterators(t *testing.T) {
 // acknowledged must be there afterwards, whatever came in between.
 func TestCloseDuringUse(t *testing.T) {
 	for round := range 12 {
-		d := newDisk()
+		d := testdisk.New()
 		s := open(t, configOn(d))
 		var users sync.WaitGroup
 		acked := make([]int, 3) // how many each writer was told are durable

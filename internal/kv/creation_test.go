@@ -14,6 +14,7 @@ import (
 
 	"github.com/braidstream/braid/internal/childtest"
 	"github.com/braidstream/braid/internal/kv"
+	"github.com/braidstream/braid/internal/testdisk"
 )
 
 func crashWithAll() vfs.CrashCloneCfg {
@@ -35,14 +36,14 @@ type image struct {
 
 // watchCrashes takes images from now on, with nothing, a part and all of what
 // was not yet durable.
-func watchCrashes(d *disk, seed uint64) *crashes {
+func watchCrashes(d *testdisk.Disk, seed uint64) *crashes {
 	c := &crashes{rng: rand.New(rand.NewPCG(seed, 0))}
-	d.setFault(func(op errorfs.Op) error {
+	d.Before(func(op testdisk.Op) error {
 		if op.Kind.ReadOrWrite() == errorfs.OpIsWrite {
 			c.mu.Lock()
 			defer c.mu.Unlock()
 			for _, percent := range []int{0, 20 + c.rng.IntN(60), 100} {
-				clone := d.mem.CrashClone(vfs.CrashCloneCfg{UnsyncedDataPercent: percent, RNG: c.rng})
+				clone := d.Mem.CrashClone(vfs.CrashCloneCfg{UnsyncedDataPercent: percent, RNG: c.rng})
 				c.images = append(c.images, image{clone, fmt.Sprintf("%v %s, %d %%", op.Kind, op.Path, percent)})
 			}
 		}
@@ -80,22 +81,22 @@ func requireWhole(t *testing.T, i image) (created bool) {
 // while a database is created, and then also while what that left is opened.
 func TestCreationSurvivesCrashes(t *testing.T) {
 	const seed = 7
-	d := newDisk()
+	d := testdisk.New()
 	c := watchCrashes(d, seed)
 	s := open(t, creatable(d))
 	require.NoError(t, s.Close())
-	d.setFault(nil)
+	d.Before(nil)
 	require.Greater(t, len(c.images), 60)
-	c.images = append(c.images, image{d.mem.CrashClone(vfs.CrashCloneCfg{}), "after the close"})
+	c.images = append(c.images, image{d.Mem.CrashClone(vfs.CrashCloneCfg{}), "after the close"})
 
 	require.False(t, requireWhole(t, c.images[len(c.images)-1]), "what Open has returned is durable")
 	again, second := 0, 0
 	for n, i := range c.images {
 		if n%20 == 0 { // crash again, while this one is opened
-			d := diskOn(i.CrashClone(vfs.CrashCloneCfg{}))
+			d := testdisk.On(i.CrashClone(vfs.CrashCloneCfg{}))
 			more := watchCrashes(d, seed+uint64(n))
 			s := open(t, creatable(d))
-			d.setFault(nil)
+			d.Before(nil)
 			require.NoError(t, s.Close())
 			for m := n % 9; m < len(more.images); m += 9 {
 				requireWhole(t, more.images[m])
@@ -114,7 +115,7 @@ func TestCreationSurvivesCrashes(t *testing.T) {
 // TestDirectoryOfSomebodyElseIsDurable creates a database in a directory that
 // somebody made without making it durable.
 func TestDirectoryOfSomebodyElseIsDurable(t *testing.T) {
-	d := newDisk()
+	d := testdisk.New()
 	require.NoError(t, d.MkdirAll("/data", 0o755))
 	root, err := d.OpenDir("/")
 	require.NoError(t, err)
@@ -123,7 +124,7 @@ func TestDirectoryOfSomebodyElseIsDurable(t *testing.T) {
 	require.NoError(t, d.MkdirAll(memDir, 0o755))
 	s := open(t, configOn(d))
 	mustPut(t, s, "a", "1")
-	image := d.mem.CrashClone(vfs.CrashCloneCfg{})
+	image := d.Mem.CrashClone(vfs.CrashCloneCfg{})
 	require.NoError(t, s.Close())
 	s = open(t, configOn(image))
 	require.False(t, s.Created())
@@ -137,9 +138,9 @@ func TestDirectoryOfSomebodyElseIsDurable(t *testing.T) {
 // bring the identity before it back.
 func TestReadyStaysReady(t *testing.T) {
 	childtest.Run(t, func(t *testing.T) {
-		d := newDisk()
+		d := testdisk.New()
 		renamed := 0
-		d.setFault(func(op errorfs.Op) error {
+		d.Before(func(op testdisk.Op) error {
 			if op.Kind == errorfs.OpRename && strings.HasSuffix(op.Path, "BRAID.new") {
 				renamed++
 			}
@@ -150,12 +151,12 @@ func TestReadyStaysReady(t *testing.T) {
 		})
 		_, err := kv.Open(configOn(d))
 		require.ErrorIs(t, err, syscall.EIO)
-		d.setFault(nil)
+		d.Before(nil)
 
 		s := open(t, configOn(d))
 		require.False(t, s.Created())
 		mustPut(t, s, "a", "1")
-		image := d.mem.CrashClone(vfs.CrashCloneCfg{})
+		image := d.Mem.CrashClone(vfs.CrashCloneCfg{})
 		require.NoError(t, s.Close())
 		s = open(t, configOn(image))
 		require.False(t, s.Created())

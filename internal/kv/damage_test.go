@@ -12,6 +12,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/braidstream/braid/internal/kv"
+	"github.com/braidstream/braid/internal/testdisk"
 )
 
 // damagedRows is how many rows of damagedBytes the table has that is damaged: two
@@ -23,9 +24,9 @@ func damagedKey(i int) string { return fmt.Sprintf("d%03d", i) }
 
 // withDamagedTable returns a disk with a closed store of two regions: rows "d…" in
 // one table, whose name is returned, and the row "z" in another.
-func withDamagedTable(t *testing.T) (d *disk, table string, cfg kv.Config) {
+func withDamagedTable(t *testing.T) (d *testdisk.Disk, table string, cfg kv.Config) {
 	t.Helper()
-	d = newDisk()
+	d = testdisk.New()
 	cfg = configOn(d)
 	cfg.TableBoundary = func(key []byte) []byte {
 		if key == nil || string(key) >= "e" {
@@ -47,13 +48,13 @@ func withDamagedTable(t *testing.T) (d *disk, table string, cfg kv.Config) {
 }
 
 // tableDamages are kinds of damage to a table of size bytes.
-func tableDamages() map[string]func(d *disk, data []byte, name string) {
-	flipAt := func(at func(size int) int) func(*disk, []byte, string) {
-		return func(_ *disk, data []byte, _ string) { data[at(len(data))] ^= 0x10 }
+func tableDamages() map[string]func(d *testdisk.Disk, data []byte, name string) {
+	flipAt := func(at func(size int) int) func(*testdisk.Disk, []byte, string) {
+		return func(_ *testdisk.Disk, data []byte, _ string) { data[at(len(data))] ^= 0x10 }
 	}
-	unreadable := func(from int64) func(d *disk, data []byte, name string) {
-		return func(d *disk, data []byte, name string) {
-			d.setFault(func(op errorfs.Op) error {
+	unreadable := func(from int64) func(d *testdisk.Disk, data []byte, name string) {
+		return func(d *testdisk.Disk, data []byte, name string) {
+			d.Before(func(op testdisk.Op) error {
 				if op.Path == name && op.Kind == errorfs.OpFileReadAt && op.Offset >= from {
 					return syscall.EIO
 				}
@@ -61,11 +62,11 @@ func tableDamages() map[string]func(d *disk, data []byte, name string) {
 			})
 		}
 	}
-	damages := map[string]func(d *disk, data []byte, name string){
-		"zeroed page":      func(_ *disk, data []byte, _ string) { clear(data[4096:8192]) },
-		"every block":      func(_ *disk, data []byte, _ string) { clear(data[:len(data)-4096]) },
+	damages := map[string]func(d *testdisk.Disk, data []byte, name string){
+		"zeroed page":      func(_ *testdisk.Disk, data []byte, _ string) { clear(data[4096:8192]) },
+		"every block":      func(_ *testdisk.Disk, data []byte, _ string) { clear(data[:len(data)-4096]) },
 		"unreadable":       unreadable(0),
-		"unreadable there": func(d *disk, data []byte, name string) { unreadableAt(d, name, 5000) },
+		"unreadable there": func(d *testdisk.Disk, data []byte, name string) { unreadableAt(d, name, 5000) },
 		"last byte":        flipAt(func(size int) int { return size - 1 }),
 		"first byte":       flipAt(func(int) int { return 0 }),
 
@@ -80,8 +81,8 @@ func tableDamages() map[string]func(d *disk, data []byte, name string) {
 }
 
 // unreadableAt makes the disk fail to read that byte of a file.
-func unreadableAt(d *disk, name string, at int64) {
-	d.setFault(func(op errorfs.Op) error {
+func unreadableAt(d *testdisk.Disk, name string, at int64) {
+	d.Before(func(op testdisk.Op) error {
 		if op.Path == name && op.Kind == errorfs.OpFileReadAt && op.Offset <= at && at < op.Offset+32<<10 {
 			return syscall.EIO
 		}
@@ -105,9 +106,9 @@ func TestDamageIsTheReadersAlone(t *testing.T) {
 	}
 }
 
-func damageIsTheReadersAlone(t *testing.T, damage func(*disk, []byte, string), rounds int) {
+func damageIsTheReadersAlone(t *testing.T, damage func(*testdisk.Disk, []byte, string), rounds int) {
 	d, table, cfg := withDamagedTable(t)
-	data, err := d.mem.UnsafeGetFileDataBuffer(table)
+	data, err := d.Mem.UnsafeGetFileDataBuffer(table)
 	require.NoError(t, err)
 	damage(d, data, table)
 	for round := range rounds {
@@ -206,13 +207,13 @@ func requireDamage(t *testing.T, err error) {
 // TestLostTableRefusesTheOpen: Pebble compares its tables with its manifest before it
 // opens, and nothing is changed. That can be repeated: nothing is left behind.
 func TestLostTableRefusesTheOpen(t *testing.T) {
-	for name, lose := range map[string]func(t *testing.T, d *disk, table string){
-		"missing": func(t *testing.T, d *disk, table string) { require.NoError(t, d.mem.Remove(table)) },
-		"cut": func(t *testing.T, d *disk, table string) {
-			data, err := d.mem.UnsafeGetFileDataBuffer(table)
+	for name, lose := range map[string]func(t *testing.T, d *testdisk.Disk, table string){
+		"missing": func(t *testing.T, d *testdisk.Disk, table string) { require.NoError(t, d.Mem.Remove(table)) },
+		"cut": func(t *testing.T, d *testdisk.Disk, table string) {
+			data, err := d.Mem.UnsafeGetFileDataBuffer(table)
 			require.NoError(t, err)
 			head := string(data[:len(data)/2])
-			f, err := d.mem.Create(table, "")
+			f, err := d.Mem.Create(table, "")
 			require.NoError(t, err)
 			_, err = f.Write([]byte(head))
 			require.NoError(t, err)
@@ -238,7 +239,7 @@ func TestLostTableRefusesTheOpen(t *testing.T) {
 func TestCompactionsPauseAtDamage(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d, table, cfg := withDamagedTable(t)
-		data, err := d.mem.UnsafeGetFileDataBuffer(table)
+		data, err := d.Mem.UnsafeGetFileDataBuffer(table)
 		require.NoError(t, err)
 		data[len(data)/2] ^= 1
 		s := open(t, cfg)
@@ -267,7 +268,7 @@ func TestCompactionsPauseAtDamage(t *testing.T) {
 // TestStoreThatFailedUnstuckCloses: nothing is parked, so nothing is left behind.
 func TestStoreThatFailedUnstuckCloses(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		d := newDisk()
+		d := testdisk.New()
 		for i := range 12 {
 			s := open(t, configOn(d))
 			mustPut(t, s, "k", fmt.Sprint(i))

@@ -16,6 +16,7 @@ import (
 
 	"github.com/braidstream/braid/internal/childtest"
 	"github.com/braidstream/braid/internal/kv"
+	"github.com/braidstream/braid/internal/testdisk"
 )
 
 // patience is how long a test waits, in real time, for what comes at once.
@@ -24,19 +25,12 @@ const patience = 30 * time.Second
 // fault is a kind of operation that fails.
 type fault struct {
 	name  string
-	match func(op errorfs.Op) bool
+	match func(op testdisk.Op) bool
 	// provoke makes Pebble do such an operation.
 	provoke func(s *kv.Store)
 }
 
-func isLog(op errorfs.Op) bool      { return strings.HasSuffix(op.Path, ".log") }
-func isTable(op errorfs.Op) bool    { return strings.HasSuffix(op.Path, ".sst") }
-func isManifest(op errorfs.Op) bool { return strings.HasPrefix(path.Base(op.Path), "MANIFEST-") }
-func isStoreDir(op errorfs.Op) bool { return path.Clean(op.Path) == memDir+"/store" }
-
-func isSync(op errorfs.Op) bool {
-	return op.Kind == errorfs.OpFileSync || op.Kind == errorfs.OpFileSyncData || op.Kind == errorfs.OpFileSyncTo
-}
+func isStoreDir(op testdisk.Op) bool { return path.Clean(op.Path) == memDir+"/store" }
 
 // criticalFaults are those after which nothing may be written any more.
 func criticalFaults() []fault {
@@ -48,39 +42,14 @@ func criticalFaults() []fault {
 		}
 	}
 	return []fault{
-		{"log write", func(op errorfs.Op) bool { return isLog(op) && op.Kind == errorfs.OpFileWrite }, commit},
-		{"log sync", func(op errorfs.Op) bool { return isLog(op) && isSync(op) }, commit},
-		{"log create", func(op errorfs.Op) bool { return isLog(op) && op.Kind == errorfs.OpCreate }, rotate},
-		{"log reuse", func(op errorfs.Op) bool { return op.Kind == errorfs.OpReuseForWrite }, flush},
-		{"manifest write", func(op errorfs.Op) bool { return isManifest(op) && op.Kind == errorfs.OpFileWrite }, flush},
-		{"manifest sync", func(op errorfs.Op) bool { return isManifest(op) && isSync(op) }, flush},
-		{"directory sync", func(op errorfs.Op) bool { return isStoreDir(op) && isSync(op) }, flush},
+		{"log write", func(op testdisk.Op) bool { return op.OnLog() && op.Kind == errorfs.OpFileWrite }, commit},
+		{"log sync", func(op testdisk.Op) bool { return op.OnLog() && op.Syncs() }, commit},
+		{"log create", func(op testdisk.Op) bool { return op.OnLog() && op.Kind == errorfs.OpCreate }, rotate},
+		{"log reuse", func(op testdisk.Op) bool { return op.Kind == errorfs.OpReuseForWrite }, flush},
+		{"manifest write", func(op testdisk.Op) bool { return op.OnManifest() && op.Kind == errorfs.OpFileWrite }, flush},
+		{"manifest sync", func(op testdisk.Op) bool { return op.OnManifest() && op.Syncs() }, flush},
+		{"directory sync", func(op testdisk.Op) bool { return isStoreDir(op) && op.Syncs() }, flush},
 	}
-}
-
-// once is a fault that strikes the first operation that matches; always strikes
-// every one.
-func (d *disk) failOnce(match func(errorfs.Op) bool, err error) (struck *atomic.Int64) {
-	struck = new(atomic.Int64)
-	d.setFault(func(op errorfs.Op) error {
-		if match(op) && struck.Add(1) == 1 {
-			return err
-		}
-		return nil
-	})
-	return struck
-}
-
-func (d *disk) failAlways(match func(errorfs.Op) bool, err error) (struck *atomic.Int64) {
-	struck = new(atomic.Int64)
-	d.setFault(func(op errorfs.Op) error {
-		if match(op) {
-			struck.Add(1)
-			return err
-		}
-		return nil
-	})
-	return struck
 }
 
 // requireWithin fails the test if the channel is not closed, or has nothing, soon.
@@ -115,7 +84,7 @@ func TestCriticalFaults(t *testing.T) {
 }
 
 func criticalFault(t *testing.T, f fault) {
-	d := newDisk()
+	d := testdisk.New()
 	s := open(t, configOn(d))
 	want := []string{}
 	for i := range 4 { // the later ones reuse the logs of the earlier
@@ -125,7 +94,7 @@ func criticalFault(t *testing.T, f fault) {
 	}
 	mustPut(t, s, "k4", "v")
 	want = append(want, "k4=v")
-	struck := d.failOnce(f.match, syscall.EIO)
+	struck := d.FailOnce(f.match, syscall.EIO)
 	go f.provoke(s) // it may never come back
 	requireWithin(t, s.Failed(), "the failure")
 	require.Positive(t, struck.Load())
@@ -151,7 +120,7 @@ func criticalFault(t *testing.T, f fault) {
 	require.ErrorIs(t, err, syscall.EIO)
 
 	// The disk is well again. What was not acknowledged may be there or not.
-	d.setFault(nil)
+	d.Before(nil)
 	for range 2 {
 		s = open(t, configOn(d))
 		require.Equal(t, want, pairs(t, s, []byte("k"), []byte("l")))
@@ -163,7 +132,7 @@ func criticalFault(t *testing.T, f fault) {
 // TestCriticalFaultsWhileOpening: the same, for ever, while the database is opened.
 func TestCriticalFaultsWhileOpening(t *testing.T) {
 	childtest.Run(t, func(t *testing.T) {
-		d := newDisk()
+		d := testdisk.New()
 		s := open(t, configOn(d))
 		mustPut(t, s, "k", "v")
 		require.NoError(t, s.Close())
@@ -171,12 +140,12 @@ func TestCriticalFaultsWhileOpening(t *testing.T) {
 			if f.name == "log write" || f.name == "log sync" || f.name == "log reuse" {
 				continue // which opening does not do
 			}
-			struck := d.failAlways(f.match, syscall.EIO)
+			struck := d.FailAlways(f.match, syscall.EIO)
 			_, err := kv.Open(configOn(d))
 			require.ErrorIs(t, err, kv.ErrFailed, f.name)
 			require.ErrorIs(t, err, syscall.EIO, f.name)
 			require.EqualValues(t, 1, struck.Load(), "%s: a failed operation was tried again", f.name)
-			d.setFault(nil)
+			d.Before(nil)
 			s := open(t, configOn(d))
 			requireValue(t, s, "k", "v")
 			require.NoError(t, s.Close())
@@ -187,19 +156,19 @@ func TestCriticalFaultsWhileOpening(t *testing.T) {
 // TestErrorsWhileOpening: a disk that fails at what durability does not yet hang on
 // is a failure as well, and nothing is left behind or locked.
 func TestErrorsWhileOpening(t *testing.T) {
-	for name, match := range map[string]func(op errorfs.Op) bool{
-		"read identity":          func(op errorfs.Op) bool { return path.Base(op.Path) == "BRAID" },
-		"write identity":         func(op errorfs.Op) bool { return op.Kind == errorfs.OpCreate && path.Base(op.Path) == "BRAID.new" },
-		"sync a directory above": func(op errorfs.Op) bool { return isSync(op) && path.Clean(op.Path) == path.Dir(memDir) },
+	for name, match := range map[string]func(op testdisk.Op) bool{
+		"read identity":          func(op testdisk.Op) bool { return path.Base(op.Path) == "BRAID" },
+		"write identity":         func(op testdisk.Op) bool { return op.Kind == errorfs.OpCreate && path.Base(op.Path) == "BRAID.new" },
+		"sync a directory above": func(op testdisk.Op) bool { return op.Syncs() && path.Clean(op.Path) == path.Dir(memDir) },
 	} {
 		t.Run(name, func(t *testing.T) {
-			d := newDisk()
-			struck := d.failAlways(match, syscall.EIO)
+			d := testdisk.New()
+			struck := d.FailAlways(match, syscall.EIO)
 			_, err := kv.Open(configOn(d))
 			require.ErrorIs(t, err, kv.ErrFailed)
 			require.ErrorIs(t, err, syscall.EIO)
 			require.Positive(t, struck.Load())
-			d.setFault(nil)
+			d.Before(nil)
 			s := open(t, configOn(d))
 			require.True(t, s.Created())
 			require.NoError(t, s.Close())
@@ -209,16 +178,16 @@ func TestErrorsWhileOpening(t *testing.T) {
 
 // TestTableErrorsAreTriedAgain: other files can be made again.
 func TestTableErrorsAreTriedAgain(t *testing.T) {
-	for name, match := range map[string]func(op errorfs.Op) bool{
-		"create": func(op errorfs.Op) bool { return op.Kind == errorfs.OpCreate },
-		"write":  func(op errorfs.Op) bool { return op.Kind == errorfs.OpFileWrite },
-		"sync":   isSync,
+	for name, match := range map[string]func(op testdisk.Op) bool{
+		"create": func(op testdisk.Op) bool { return op.Kind == errorfs.OpCreate },
+		"write":  func(op testdisk.Op) bool { return op.Kind == errorfs.OpFileWrite },
+		"sync":   testdisk.Op.Syncs,
 	} {
 		t.Run(name, func(t *testing.T) {
-			d := newDisk()
+			d := testdisk.New()
 			s := open(t, configOn(d))
 			mustPut(t, s, "k", "v")
-			struck := d.failOnce(func(op errorfs.Op) bool { return isTable(op) && match(op) }, syscall.EIO)
+			struck := d.FailOnce(func(op testdisk.Op) bool { return op.OnTable() && match(op) }, syscall.EIO)
 			require.NoError(t, s.Flush())
 			require.Greater(t, struck.Load(), int64(1))
 			require.Positive(t, s.Metrics().BackgroundErrors)
@@ -236,10 +205,10 @@ func TestTableErrorsAreTriedAgain(t *testing.T) {
 // takes a while, in which the errors must not come as fast as they can.
 func TestTableErrorsForEverFail(t *testing.T) {
 	childtest.RunBubble(t, func(t *testing.T) {
-		d := newDisk()
+		d := testdisk.New()
 		s := open(t, configOn(d))
 		mustPut(t, s, "k", "v")
-		struck := d.failAlways(func(op errorfs.Op) bool { return isTable(op) && op.Kind == errorfs.OpFileWrite }, syscall.EIO)
+		struck := d.FailAlways(func(op testdisk.Op) bool { return op.OnTable() && op.Kind == errorfs.OpFileWrite }, syscall.EIO)
 		begin := time.Now()
 		require.ErrorIs(t, s.Flush(), kv.ErrFailed)
 		require.ErrorIs(t, s.Err(), syscall.EIO)
@@ -248,7 +217,7 @@ func TestTableErrorsForEverFail(t *testing.T) {
 		require.Less(t, struck.Load(), int64(100))
 		requireValue(t, s, "k", "v")
 		require.ErrorIs(t, s.Close(), kv.ErrFailed)
-		d.setFault(nil)
+		d.Before(nil)
 		s = open(t, configOn(d))
 		requireValue(t, s, "k", "v")
 		require.NoError(t, s.Close())
@@ -260,12 +229,12 @@ func TestTableErrorsForEverFail(t *testing.T) {
 func TestReadErrorsPass(t *testing.T) { synctest.Test(t, readErrorsPass) }
 
 func readErrorsPass(t *testing.T) {
-	d := newDisk()
+	d := testdisk.New()
 	s := open(t, configOn(d))
 	mustPut(t, s, "k", "v")
 	require.NoError(t, s.Close())
 	s = open(t, configOn(d)) // with nothing cached
-	d.failAlways(func(op errorfs.Op) bool { return isTable(op) && op.Kind.ReadOrWrite() == errorfs.OpIsRead }, syscall.EIO)
+	d.FailAlways(func(op testdisk.Op) bool { return op.OnTable() && op.Kind.ReadOrWrite() == errorfs.OpIsRead }, syscall.EIO)
 	_, err := s.Get([]byte("k"))
 	require.ErrorIs(t, err, syscall.EIO)
 	require.NotErrorIs(t, err, kv.ErrNotFound)
@@ -282,7 +251,7 @@ func readErrorsPass(t *testing.T) {
 		require.ErrorIs(t, iter.Close(), syscall.EIO)
 	}
 	require.NoError(t, s.Err())
-	d.setFault(nil)
+	d.Before(nil)
 	<-time.After(time.Second) // for reading by Pebble itself that has begun, whose error a reader shares
 	requireValue(t, s, "k", "v")
 	require.Equal(t, []string{"k=v"}, pairs(t, s, nil, nil))
@@ -295,17 +264,17 @@ func TestShortageOfReaderHasAClass(t *testing.T) {
 	for _, shortage := range []error{syscall.EMFILE, syscall.ENFILE, syscall.ENOMEM} {
 		t.Run(shortage.Error(), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				d := newDisk()
+				d := testdisk.New()
 				s := open(t, configOn(d))
 				mustPut(t, s, "k", "v")
 				require.NoError(t, s.Close())
 				s = open(t, configOn(d)) // with nothing cached
-				d.failAlways(func(op errorfs.Op) bool { return isTable(op) && op.Kind.ReadOrWrite() == errorfs.OpIsRead }, shortage)
+				d.FailAlways(func(op testdisk.Op) bool { return op.OnTable() && op.Kind.ReadOrWrite() == errorfs.OpIsRead }, shortage)
 				_, err := s.Get([]byte("k"))
 				require.ErrorIs(t, err, kv.ErrOutOfResources)
 				require.ErrorIs(t, err, shortage)
 				require.NoError(t, s.Err())
-				d.setFault(nil)
+				d.Before(nil)
 				<-time.After(time.Second) // for reading by Pebble itself that has begun, whose error a reader shares
 				requireValue(t, s, "k", "v")
 				require.NoError(t, s.Close())
@@ -326,13 +295,13 @@ func TestUnreadableTableKeepsNobodyBusy(t *testing.T) {
 }
 
 func unreadableTable(t *testing.T, damaged bool) {
-	d := newDisk()
+	d := testdisk.New()
 	s := open(t, configOn(d))
 	mustPut(t, s, "k", "v")
 	require.NoError(t, s.Close())
 	var tried atomic.Int64
-	d.setFault(func(op errorfs.Op) error {
-		if !isTable(op) || op.Kind != errorfs.OpOpen {
+	d.Before(func(op testdisk.Op) error {
+		if !op.OnTable() || op.Kind != errorfs.OpOpen {
 			return nil
 		}
 		tried.Add(1)
@@ -343,7 +312,7 @@ func unreadableTable(t *testing.T, damaged bool) {
 	})
 	if damaged {
 		for _, name := range tableNames(t, d) {
-			data, err := d.mem.UnsafeGetFileDataBuffer(name)
+			data, err := d.Mem.UnsafeGetFileDataBuffer(name)
 			require.NoError(t, err)
 			data[len(data)-1] ^= 1 // of the number that says what it is
 		}
@@ -358,13 +327,13 @@ func unreadableTable(t *testing.T, damaged bool) {
 		require.NoError(t, s.Close())
 		return
 	}
-	d.setFault(nil)
+	d.Before(nil)
 	<-time.After(time.Second)
 	requireValue(t, s, "k", "v")
 	require.NoError(t, s.Close())
 }
 
-func tableNames(t *testing.T, d *disk) (names []string) {
+func tableNames(t *testing.T, d *testdisk.Disk) (names []string) {
 	t.Helper()
 	all, err := d.List(memDir + "/store")
 	require.NoError(t, err)

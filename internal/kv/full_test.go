@@ -13,6 +13,7 @@ import (
 
 	"github.com/braidstream/braid/internal/childtest"
 	"github.com/braidstream/braid/internal/kv"
+	"github.com/braidstream/braid/internal/testdisk"
 )
 
 // fullness records what OnFull is told.
@@ -33,25 +34,15 @@ func (f *fullness) all() []bool {
 	return f.told
 }
 
-// takesSpace reports whether the operation may need space on a disk.
-func takesSpace(op errorfs.Op) bool {
-	switch op.Kind {
-	case errorfs.OpCreate, errorfs.OpFileWrite, errorfs.OpRename, errorfs.OpReuseForWrite, errorfs.OpMkdirAll, errorfs.OpFilePreallocate:
-		return true
-	default:
-		return false
-	}
-}
-
 // TestFullDiskHeals: a disk is full, for each kind of file. Writing waits, without
 // keeping the processor busy, reading goes on, and all is well when there is
 // space again.
 func TestFullDiskHeals(t *testing.T) {
-	kinds := map[string]func(errorfs.Op) bool{
-		"for everything": func(errorfs.Op) bool { return true },
-		"for logs":       isLog,
-		"for tables":     isTable,
-		"for manifests":  isManifest,
+	kinds := map[string]func(testdisk.Op) bool{
+		"for everything": func(testdisk.Op) bool { return true },
+		"for logs":       testdisk.Op.OnLog,
+		"for tables":     testdisk.Op.OnTable,
+		"for manifests":  testdisk.Op.OnManifest,
 	}
 	for name, kind := range kinds {
 		for _, noSpace := range []error{syscall.ENOSPC, syscall.EDQUOT} {
@@ -62,15 +53,15 @@ func TestFullDiskHeals(t *testing.T) {
 	}
 }
 
-func fullDiskHeals(t *testing.T, kind func(errorfs.Op) bool, noSpace error) {
-	d := newDisk()
+func fullDiskHeals(t *testing.T, kind func(testdisk.Op) bool, noSpace error) {
+	d := testdisk.New()
 	var full fullness
 	cfg := configOn(d)
 	cfg.OnFull = full.tell
 	s := open(t, cfg)
 	mustPut(t, s, "a", "1")
 	s.Metrics()
-	struck := d.failAlways(func(op errorfs.Op) bool { return takesSpace(op) && kind(op) }, noSpace)
+	struck := d.FailAlways(func(op testdisk.Op) bool { return op.TakesSpace() && kind(op) }, noSpace)
 	begin := time.Now()
 
 	// One writes until it is held up: a rotation needs all kinds of files.
@@ -96,7 +87,7 @@ func fullDiskHeals(t *testing.T, kind func(errorfs.Op) bool, noSpace error) {
 	require.Positive(t, s.Metrics().DiskBytes)
 	require.Equal(t, time.Hour, time.Since(begin), "none of this waited")
 
-	d.setFault(nil)
+	d.Before(nil)
 	healed := time.Now()
 	require.NoError(t, <-written)
 	require.Less(t, time.Since(healed), 5*time.Second)
@@ -113,21 +104,21 @@ func fullDiskHeals(t *testing.T, kind func(errorfs.Op) bool, noSpace error) {
 // acknowledged is lost by that.
 func TestCloseWhileFull(t *testing.T) {
 	childtest.RunBubble(t, func(t *testing.T) {
-		d := newDisk()
+		d := testdisk.New()
 		s := open(t, configOn(d))
 		mustPut(t, s, "a", "1")
-		d.failAlways(takesSpace, syscall.ENOSPC)
+		d.FailAlways(testdisk.Op.TakesSpace, syscall.ENOSPC)
 		begin := time.Now()
 		err := s.Close() // which is the first to meet the full disk
 		require.ErrorIs(t, err, kv.ErrDiskFull)
 		require.Less(t, time.Since(begin), 5*time.Second)
 		requireClosed(t, s)
 
-		d.setFault(nil)
+		d.Before(nil)
 		s = open(t, configOn(d))
 		requireValue(t, s, "a", "1")
 		mustPut(t, s, "b", "2")
-		d.failAlways(takesSpace, syscall.ENOSPC)
+		d.FailAlways(testdisk.Op.TakesSpace, syscall.ENOSPC)
 		written := inBackground(func() error { return put(s, "c", "3", true) })
 		<-time.After(time.Minute)
 		require.Empty(t, written)
@@ -137,7 +128,7 @@ func TestCloseWhileFull(t *testing.T) {
 		<-time.After(time.Hour)
 		require.Empty(t, written, "what was held up is never told a result that it does not have")
 
-		d.setFault(nil)
+		d.Before(nil)
 		s = open(t, configOn(d))
 		require.Equal(t, []string{"a=1", "b=2"}, pairs(t, s, nil, []byte("c")))
 		require.NoError(t, s.Close())
@@ -147,11 +138,11 @@ func TestCloseWhileFull(t *testing.T) {
 // TestCloseWaitsAWhileForSpace: a disk that is full for a moment only.
 func TestCloseWaitsAWhileForSpace(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		d := newDisk()
+		d := testdisk.New()
 		s := open(t, configOn(d))
 		mustPut(t, s, "a", "1")
-		d.failAlways(takesSpace, syscall.ENOSPC)
-		time.AfterFunc(500*time.Millisecond, func() { d.setFault(nil) })
+		d.FailAlways(testdisk.Op.TakesSpace, syscall.ENOSPC)
+		time.AfterFunc(500*time.Millisecond, func() { d.Before(nil) })
 		require.NoError(t, s.Close())
 	})
 }
@@ -160,21 +151,21 @@ func TestCloseWaitsAWhileForSpace(t *testing.T) {
 // with a log to be replayed and one that is new.
 func TestOpenOnFullDisk(t *testing.T) {
 	childtest.RunBubble(t, func(t *testing.T) {
-		d := newDisk()
+		d := testdisk.New()
 		s := open(t, configOn(d))
 		mustPut(t, s, "a", "1")
-		d.mem = d.mem.CrashClone(crashWithAll()) // with the row in a log only
+		image := d.Mem.CrashClone(crashWithAll()) // with the row in a log only
 		require.NoError(t, s.Close())
-		replay, fresh := diskOn(d.mem), newDisk()
-		for _, d := range []*disk{replay, fresh} {
-			d.failAlways(takesSpace, syscall.ENOSPC)
+		replay, fresh := testdisk.On(image), testdisk.New()
+		for _, d := range []*testdisk.Disk{replay, fresh} {
+			d.FailAlways(testdisk.Op.TakesSpace, syscall.ENOSPC)
 			begin := time.Now()
 			_, err := kv.Open(configOn(d))
 			require.ErrorIs(t, err, kv.ErrDiskFull)
 			require.LessOrEqual(t, time.Since(begin), 12*time.Second)
 
 			// A moment without space is survived.
-			time.AfterFunc(5*time.Second, func() { d.setFault(nil) })
+			time.AfterFunc(5*time.Second, func() { d.Before(nil) })
 			s := open(t, configOn(d))
 			require.Equal(t, d == fresh, s.Created())
 			if d == replay {
@@ -188,10 +179,10 @@ func TestOpenOnFullDisk(t *testing.T) {
 // TestOpenLooksAtFreeSpace: where it can be known, nobody has to wait.
 func TestOpenLooksAtFreeSpace(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		d := newDisk()
-		d.setFree(1 << 20)
+		d := testdisk.New()
+		setFree(d, 1<<20)
 		begin := time.Now()
-		touched := d.failAlways(takesSpace, syscall.ENOSPC)
+		touched := d.FailAlways(testdisk.Op.TakesSpace, syscall.ENOSPC)
 		for range 20 { // more than may be abandoned
 			_, err := kv.Open(configOn(d))
 			require.ErrorIs(t, err, kv.ErrDiskFull)
@@ -199,8 +190,8 @@ func TestOpenLooksAtFreeSpace(t *testing.T) {
 		}
 		require.Zero(t, time.Since(begin))
 		require.Zero(t, touched.Load())
-		d.setFault(nil)
-		d.setFree(1 << 30)
+		d.Before(nil)
+		setFree(d, 1<<30)
 		require.NoError(t, open(t, configOn(d)).Close())
 	})
 }
@@ -209,8 +200,8 @@ func TestOpenLooksAtFreeSpace(t *testing.T) {
 // still is space for removing things.
 func TestReserve(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		d := newDisk()
-		d.setFree(1 << 30)
+		d := testdisk.New()
+		setFree(d, 1<<30)
 		var full fullness
 		cfg := configOn(d)
 		cfg.ReserveBytes = 100 << 20
@@ -219,7 +210,7 @@ func TestReserve(t *testing.T) {
 		mustPut(t, s, "a", "1")
 		require.False(t, s.Full())
 
-		d.setFree(50 << 20)
+		setFree(d, 50<<20)
 		require.NoError(t, s.Flush()) // makes files, which is when it looks
 		require.True(t, s.Full())
 		mustPut(t, s, "b", "2")
@@ -227,13 +218,13 @@ func TestReserve(t *testing.T) {
 		require.NoError(t, s.Flush())
 		require.Positive(t, s.Metrics().DiskBytes, "numbers are fresh, for nothing is stuck")
 
-		d.setFree(1 << 30)
+		setFree(d, 1<<30)
 		<-time.After(2 * time.Second)
 		require.False(t, s.Full())
 		require.Equal(t, []bool{true, false}, full.all())
 
 		// Close also ends the wait for space.
-		d.setFree(50 << 20)
+		setFree(d, 50<<20)
 		require.NoError(t, s.Flush())
 		require.True(t, s.Full())
 		require.NoError(t, s.Close())
@@ -243,8 +234,8 @@ func TestReserve(t *testing.T) {
 // TestCreationWithoutSpaceForDirectory waits for space for the directory itself, in vain.
 func TestCreationWithoutSpaceForDirectory(t *testing.T) {
 	childtest.RunBubble(t, func(t *testing.T) {
-		d := newDisk()
-		d.failAlways(func(op errorfs.Op) bool { return op.Kind == errorfs.OpMkdirAll }, syscall.EDQUOT)
+		d := testdisk.New()
+		d.FailAlways(func(op testdisk.Op) bool { return op.Kind == errorfs.OpMkdirAll }, syscall.EDQUOT)
 		_, err := kv.Open(configOn(d))
 		require.ErrorIs(t, err, kv.ErrDiskFull)
 		names, err := d.List("/")

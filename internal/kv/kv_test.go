@@ -6,14 +6,13 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
-	"sync"
 	"testing"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
-	"github.com/cockroachdb/pebble/v2/vfs/errorfs"
 	"github.com/stretchr/testify/require"
 
 	"github.com/braidstream/braid/internal/kv"
+	"github.com/braidstream/braid/internal/testdisk"
 )
 
 const memDir = "/data/db" // the database's directory on file systems in memory
@@ -90,77 +89,16 @@ func noise(seed uint64, n int) []byte {
 	return data
 }
 
-// disk is a file system in memory whose operations fail as told.
-type disk struct {
-	vfs.FS
-	mem *vfs.MemFS
-
-	mu    sync.Mutex // guards the fields below
-	fault func(op errorfs.Op) error
-	usage *vfs.DiskUsage // what GetDiskUsage says; nil asks mem, which cannot tell
-}
-
-func newDisk() *disk { return diskOn(vfs.NewCrashableMem()) }
-
-// diskOn is a disk with something on it.
-func diskOn(mem *vfs.MemFS) *disk {
-	d := &disk{mem: mem}
-	d.FS = errorfs.Wrap(d.mem, errorfs.InjectorFunc(d.inject))
-	return d
-}
-
-func (d *disk) inject(op errorfs.Op) error {
-	d.mu.Lock()
-	fault := d.fault
-	d.mu.Unlock()
-	if fault == nil {
-		return nil
-	}
-	return fault(op)
-}
-
-// ReuseForWrite injects into the file as well. That of errorfs returns one whose
-// operations never fail, and Pebble's logs are such files after a while.
-func (d *disk) ReuseForWrite(oldname, newname string, category vfs.DiskWriteCategory) (vfs.File, error) {
-	f, err := d.FS.ReuseForWrite(oldname, newname, category)
-	if err != nil {
-		return nil, err
-	}
-	return errorfs.WrapFile(f, errorfs.InjectorFunc(func(op errorfs.Op) error {
-		op.Path = newname
-		return d.inject(op)
-	})), nil
-}
-
-// setFault changes what fails. Nil heals the disk.
-func (d *disk) setFault(fault func(op errorfs.Op) error) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	d.fault = fault
-}
-
-// setFree changes how many bytes are free.
-func (d *disk) setFree(n uint64) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	d.usage = &vfs.DiskUsage{AvailBytes: n, TotalBytes: 1 << 40, UsedBytes: 1<<40 - n}
-}
-
-func (d *disk) GetDiskUsage(path string) (vfs.DiskUsage, error) {
-	d.mu.Lock()
-	usage := d.usage
-	d.mu.Unlock()
-	if usage == nil {
-		return d.mem.GetDiskUsage(path)
-	}
-	return *usage, nil
+// setFree changes how many bytes are free on a disk.
+func setFree(d *testdisk.Disk, n uint64) {
+	d.Mem.TestingSetDiskUsage(vfs.DiskUsage{AvailBytes: n, TotalBytes: 1 << 40, UsedBytes: 1<<40 - n})
 }
 
 func TestReadAndWrite(t *testing.T) {
 	for name, cfg := range map[string]kv.Config{
 		"on disk":             config(t.TempDir()),
 		"in memory":           configInMemory(),
-		"on a disk of a test": configOn(newDisk()),
+		"on a disk of a test": configOn(testdisk.New()),
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := open(t, cfg)
@@ -335,12 +273,12 @@ func TestSnapshot(t *testing.T) {
 
 // TestSyncMakesDurable loses all that was not synced.
 func TestSyncMakesDurable(t *testing.T) {
-	d := newDisk()
+	d := testdisk.New()
 	s := open(t, configOn(d))
 	require.NoError(t, put(s, "before", "1", false))
 	require.NoError(t, s.Sync())
 	require.NoError(t, put(s, "after", "2", false))
-	image := d.mem.CrashClone(vfs.CrashCloneCfg{})
+	image := d.Mem.CrashClone(vfs.CrashCloneCfg{})
 	require.NoError(t, s.Close())
 	s = open(t, configOn(image))
 	require.Equal(t, []string{"before=1"}, pairs(t, s, nil, nil))

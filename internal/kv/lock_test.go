@@ -59,22 +59,13 @@ func requireLocked(t *testing.T, names []string, holder string) {
 	}
 }
 
-// variable hands names to a child process, and tells it that it is one.
-const variable = "BRAID_TEST_KV_NAMES"
-
-func namesFromParent() []string {
-	if text := os.Getenv(variable); text != "" {
-		return strings.Split(text, "\n")
-	}
-	return nil
-}
-
 func TestLock(t *testing.T) {
-	names := namesFromParent()
-	if names == nil { // this is the parent
+	given := ""
+	if !childtest.InChild(t) {
 		dir := filepath.Join(t.TempDir(), "db")
 		require.NoError(t, os.Mkdir(dir, 0o755))
-		names = spellings(t, dir)
+		names := spellings(t, dir)
+		given = strings.Join(names, "\n")
 		for _, first := range names { // each may be the one that is held
 			s := open(t, config(first))
 			requireLocked(t, names, "this process")
@@ -82,7 +73,6 @@ func TestLock(t *testing.T) {
 		}
 		s := open(t, config("links/through-parent"))
 		mustPut(t, s, "a", "1")
-		t.Setenv(variable, strings.Join(names, "\n"))
 		defer func() {
 			mustPut(t, s, "b", "2") // whoever tried has done no harm
 			require.NoError(t, s.Close())
@@ -91,15 +81,18 @@ func TestLock(t *testing.T) {
 			require.NoError(t, s.Close())
 		}()
 	}
-	childtest.Run(t, func(t *testing.T) { requireLocked(t, names, fmt.Sprintf("process %d", os.Getppid())) })
+	childtest.RunWith(t, given, func(t *testing.T, given string) {
+		requireLocked(t, strings.Split(given, "\n"), fmt.Sprintf("process %d", os.Getppid()))
+	})
 }
 
 // TestLockSurvivesItsFile does to the lock file what a process may do to files
 // in its own directory.
 func TestLockSurvivesItsFile(t *testing.T) {
-	names := namesFromParent()
-	if names == nil {
+	given := ""
+	if !childtest.InChild(t) {
 		dir := t.TempDir()
+		given = dir
 		s := open(t, config(dir))
 		defer func() { require.NoError(t, s.Close()) }()
 		lock := filepath.Join(dir, "LOCK")
@@ -108,21 +101,15 @@ func TestLockSurvivesItsFile(t *testing.T) {
 		require.NoError(t, os.Remove(lock))
 		require.NoError(t, os.WriteFile(lock, []byte("pid none of yours\n"), 0o600))
 		requireLocked(t, []string{dir}, "this process")
-		t.Setenv(variable, dir)
 	}
-	childtest.Run(t, func(t *testing.T) { requireLocked(t, names, "another process") })
+	childtest.RunWith(t, given, func(t *testing.T, dir string) { requireLocked(t, []string{dir}, "another process") })
 }
 
 // TestDeathFreesLock lets a process die with the database open.
 func TestDeathFreesLock(t *testing.T) {
-	names := namesFromParent()
-	dir := ""
-	if names == nil {
-		dir = t.TempDir()
-		t.Setenv(variable, dir)
-	}
-	childtest.Run(t, func(t *testing.T) {
-		s := open(t, config(names[0]))
+	dir := t.TempDir()
+	childtest.RunWith(t, dir, func(t *testing.T, dir string) {
+		s := open(t, config(dir))
 		mustPut(t, s, "last", "words")
 	})
 	s := open(t, config(dir))

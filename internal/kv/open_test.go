@@ -16,6 +16,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/braidstream/braid/internal/kv"
+	"github.com/braidstream/braid/internal/testdisk"
 )
 
 // tree returns what is in a directory of the real file system: each name, and a
@@ -152,7 +153,7 @@ func TestForeignDirectory(t *testing.T) {
 	require.ErrorContains(t, err, "thesis.txt")
 	require.Equal(t, before, tree(t, dir, false), "not even a lock file was put there")
 
-	d := newDisk()
+	d := testdisk.New()
 	require.NoError(t, d.MkdirAll(memDir+"/photos", 0o755))
 	_, err = kv.Open(configOn(d))
 	require.ErrorIs(t, err, kv.ErrNotDatabase)
@@ -172,7 +173,7 @@ func TestOpenCreatesDirectories(t *testing.T) {
 	require.FileExists(t, filepath.Join("here", "BRAID"))
 
 	for _, dir := range []string{"db", "a/b", "/"} {
-		cfg := configOn(newDisk())
+		cfg := configOn(testdisk.New())
 		cfg.Dir = dir
 		s = open(t, cfg)
 		mustPut(t, s, "a", "1")
@@ -201,13 +202,13 @@ func TestOpenErrorsAreClear(t *testing.T) {
 func TestOpenWithoutPermission(t *testing.T) {
 	for _, part := range []string{"BRAID", "MANIFEST-", ".log", ".sst"} {
 		t.Run(part, func(t *testing.T) {
-			d := newDisk()
+			d := testdisk.New()
 			s := open(t, configOn(d))
 			mustPut(t, s, "a", "1")
 			require.NoError(t, s.Flush())
 			require.NoError(t, s.Close())
 			asked := 0
-			d.setFault(func(op errorfs.Op) error {
+			d.Before(func(op testdisk.Op) error {
 				if op.Kind == errorfs.OpOpen && strings.Contains(op.Path, part) {
 					asked++
 					return &fs.PathError{Op: "open", Path: op.Path, Err: syscall.EACCES}
@@ -224,7 +225,7 @@ func TestOpenWithoutPermission(t *testing.T) {
 			require.Positive(t, asked)
 			require.NotErrorIs(t, err, kv.ErrCorrupt)
 			require.NotErrorIs(t, err, kv.ErrDataLoss)
-			d.setFault(nil)
+			d.Before(nil)
 			s = open(t, cfg)
 			requireValue(t, s, "a", "1")
 			require.NoError(t, s.Close())
@@ -261,9 +262,9 @@ func TestInitThatFails(t *testing.T) {
 // TestFirstLogIsGoneAfterCreation: Pebble writes its first log in a format in which
 // damage goes unnoticed. No row may depend on it.
 func TestFirstLogIsGoneAfterCreation(t *testing.T) {
-	d := newDisk()
+	d := testdisk.New()
 	var first string
-	d.setFault(func(op errorfs.Op) error {
+	d.Before(func(op testdisk.Op) error {
 		if op.Kind == errorfs.OpCreate && strings.HasSuffix(op.Path, ".log") && first == "" {
 			first = op.Path
 		}
@@ -272,7 +273,7 @@ func TestFirstLogIsGoneAfterCreation(t *testing.T) {
 	s := open(t, configOn(d))
 	require.NotEmpty(t, first)
 	mustPut(t, s, "a", "1")
-	image := d.mem.CrashClone(crashWithAll())
+	image := d.Mem.CrashClone(crashWithAll())
 	require.NoError(t, s.Close())
 
 	// Without that log the database is whole.

@@ -14,6 +14,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/braidstream/braid/internal/kv"
+	"github.com/braidstream/braid/internal/testdisk"
 )
 
 // byFirstByte divides the keys into regions by their first byte.
@@ -35,9 +36,9 @@ func (l toTest) Errorf(format string, args ...any) { l.t.Logf(format, args...) }
 func (l toTest) Fatalf(format string, args ...any) { panic(fmt.Sprintf(format, args...)) }
 
 // tables lists the bounds of all tables of a closed database.
-func tables(t *testing.T, d *disk) (bounds [][2]string) {
+func tables(t *testing.T, d *testdisk.Disk) (bounds [][2]string) {
 	t.Helper()
-	db, err := pebble.Open(memDir+"/store", &pebble.Options{FS: d.mem, ReadOnly: true, FormatMajorVersion: pebble.FormatNewest, Logger: toTest{t}})
+	db, err := pebble.Open(memDir+"/store", &pebble.Options{FS: d.Mem, ReadOnly: true, FormatMajorVersion: pebble.FormatNewest, Logger: toTest{t}})
 	require.NoError(t, err)
 	levels, err := db.SSTables()
 	require.NoError(t, err)
@@ -55,7 +56,7 @@ func tables(t *testing.T, d *disk) (bounds [][2]string) {
 // lets them be flushed and compacted.
 func TestTablesAreSplitAtBorders(t *testing.T) {
 	load := func(t *testing.T, border func([]byte) []byte) [][2]string {
-		d := newDisk()
+		d := testdisk.New()
 		cfg := configOn(d)
 		cfg.TableBoundary = border
 		s := open(t, cfg)
@@ -135,9 +136,9 @@ func TestThereIsNoLogInMemory(t *testing.T) {
 
 func TestLogsAreReusedOnDisk(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		d := newDisk()
+		d := testdisk.New()
 		var reused atomic.Int64
-		d.setFault(func(op errorfs.Op) error {
+		d.Before(func(op testdisk.Op) error {
 			if op.Kind == errorfs.OpReuseForWrite {
 				reused.Add(1)
 			}
@@ -153,9 +154,9 @@ func TestLogsAreReusedOnDisk(t *testing.T) {
 // TestFormatIsPinned: the constant is the newest there is, and what is written.
 func TestFormatIsPinned(t *testing.T) {
 	require.Equal(t, pebble.FormatNewest, kv.PebbleFormat)
-	d := newDisk()
+	d := testdisk.New()
 	require.NoError(t, open(t, configOn(d)).Close())
-	desc, err := pebble.Peek(memDir+"/store", d.mem)
+	desc, err := pebble.Peek(memDir+"/store", d.Mem)
 	require.NoError(t, err)
 	require.True(t, desc.Exists)
 	require.Equal(t, kv.PebbleFormat, desc.FormatMajorVersion)
@@ -171,7 +172,7 @@ func TestBubbles(t *testing.T) {
 			case i%10 == 0: // with real files
 				cfg = config(t.TempDir())
 			case i%2 == 0:
-				cfg = configOn(newDisk())
+				cfg = configOn(testdisk.New())
 			}
 			s := open(t, cfg)
 			for round := range 3 {
@@ -198,10 +199,10 @@ func TestBubbles(t *testing.T) {
 // that ticks ten times a second would take hours here.
 func TestIdleYear(t *testing.T) {
 	begin := time.Now() // of the world outside
-	for _, cfg := range []kv.Config{configInMemory(), configOn(newDisk())} {
+	for _, cfg := range []kv.Config{configInMemory(), configOn(testdisk.New())} {
 		synctest.Test(t, func(t *testing.T) {
 			if cfg.FS != nil {
-				cfg.FS = newDisk()
+				cfg.FS = testdisk.New()
 			}
 			s := open(t, cfg)
 			mustPut(t, s, "a", "1")

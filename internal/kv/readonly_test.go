@@ -16,25 +16,26 @@ import (
 
 	"github.com/braidstream/braid/internal/childtest"
 	"github.com/braidstream/braid/internal/kv"
+	"github.com/braidstream/braid/internal/testdisk"
 )
 
 // TestReadOnlyChangesNothing opens what is left of a store after each operation
 // that changes a file, on a disk on which none may happen any more.
 func TestReadOnlyChangesNothing(t *testing.T) {
-	d := newDisk()
+	d := testdisk.New()
 	var mu sync.Mutex // guards the two below
 	var images []*vfs.MemFS
 	n := 0
-	d.fault = func(op errorfs.Op) error {
+	d.Before(func(op testdisk.Op) error {
 		mu.Lock()
 		defer mu.Unlock()
 		if op.Kind.ReadOrWrite() == errorfs.OpIsWrite {
 			if n++; n%7 == 0 {
-				images = append(images, d.mem.CrashClone(vfs.CrashCloneCfg{}))
+				images = append(images, d.Mem.CrashClone(vfs.CrashCloneCfg{}))
 			}
 		}
 		return nil
-	}
+	})
 	for round := range 3 {
 		s := open(t, configOn(d))
 		for i := range 40 {
@@ -43,19 +44,19 @@ func TestReadOnlyChangesNothing(t *testing.T) {
 		require.NoError(t, s.Excise(t.Context(), fmt.Appendf(nil, "%d-00", round), fmt.Appendf(nil, "%d-05", round)))
 		require.NoError(t, s.Close())
 	}
-	d.fault = nil
+	d.Before(nil)
 	opened := 0
 	for _, mem := range images {
 		writable := mem.CrashClone(vfs.CrashCloneCfg{})
-		frozen := diskOn(mem)
+		frozen := testdisk.On(mem)
 		var changes []string
-		frozen.fault = func(op errorfs.Op) error {
-			if op.Kind.ReadOrWrite() == errorfs.OpIsWrite && op.Kind != errorfs.OpFileClose {
+		frozen.Before(func(op testdisk.Op) error {
+			if op.Changes() {
 				changes = append(changes, fmt.Sprintf("%v %s", op.Kind, op.Path))
 				return os.ErrPermission
 			}
 			return nil
-		}
+		})
 		cfg := configOn(frozen)
 		cfg.ReadOnly = true
 		s, err := kv.Open(cfg)
@@ -70,7 +71,7 @@ func TestReadOnlyChangesNothing(t *testing.T) {
 			require.ErrorIs(t, s.Compact(t.Context(), []byte("0"), []byte("1")), kv.ErrReadOnly)
 			s.Metrics()
 			require.NoError(t, s.Close())
-			w := open(t, configOn(diskOn(writable))) // who may write sees the same
+			w := open(t, configOn(testdisk.On(writable))) // who may write sees the same
 			require.Equal(t, pairs(t, w, nil, nil), got)
 			require.NoError(t, w.Close())
 		} else {
@@ -127,8 +128,8 @@ func TestReadersShareTheLock(t *testing.T) {
 func TestAReaderInAnotherProcess(t *testing.T) {
 	for _, writer := range []bool{false, true} {
 		t.Run(fmt.Sprint("writer: ", writer), func(t *testing.T) {
-			names := namesFromParent()
-			if names == nil {
+			given := ""
+			if !childtest.InChild(t) {
 				dir := filepath.Join(t.TempDir(), "db")
 				s := open(t, config(dir))
 				mustPut(t, s, "a", "1")
@@ -137,21 +138,21 @@ func TestAReaderInAnotherProcess(t *testing.T) {
 					s = open(t, readOnly(dir))
 				}
 				defer func() { require.NoError(t, s.Close()) }()
-				t.Setenv(variable, dir)
+				given = dir
 			}
-			childtest.Run(t, func(t *testing.T) {
+			childtest.RunWith(t, given, func(t *testing.T, dir string) {
 				if writer {
-					_, err := kv.Open(readOnly(names[0]))
+					_, err := kv.Open(readOnly(dir))
 					require.ErrorIs(t, err, kv.ErrLocked)
 					require.ErrorContains(t, err, fmt.Sprintf("process %d", os.Getppid()))
 					require.ErrorContains(t, err, "DB.Backup")
 					return
 				}
-				requireLocked(t, names, "another process has "+strconv.Quote(names[0])+" open for reading only")
-				r := open(t, readOnly(names[0]))
+				requireLocked(t, []string{dir}, "another process has "+strconv.Quote(dir)+" open for reading only")
+				r := open(t, readOnly(dir))
 				requireValue(t, r, "a", "1")
 				require.NoError(t, r.Close())
-				requireLocked(t, names, "another process") // still
+				requireLocked(t, []string{dir}, "another process") // still
 			})
 		})
 	}

@@ -4,12 +4,10 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"strings"
-	"sync"
 	"testing"
 
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/vfs"
-	"github.com/cockroachdb/pebble/v2/vfs/errorfs"
 	"github.com/stretchr/testify/require"
 )
 
@@ -111,37 +109,4 @@ func content(t *testing.T, mem *vfs.MemFS, name string) []byte {
 	data, err := mem.UnsafeGetFileDataBuffer(name)
 	require.NoError(t, err)
 	return data
-}
-
-// faults is a file system whose operations ask a function, which may be changed.
-type faults struct {
-	vfs.FS
-	mem *vfs.MemFS
-
-	mu  sync.Mutex // guards the field below
-	ask func(op errorfs.Op) error
-}
-
-func newFaults() *faults {
-	f := &faults{mem: vfs.NewCrashableMem()}
-	f.FS = errorfs.Wrap(f.mem, errorfs.InjectorFunc(func(op errorfs.Op) error {
-		f.mu.Lock()
-		ask := f.ask
-		f.mu.Unlock()
-		if ask == nil {
-			return nil
-		}
-		return ask(op)
-	}))
-	return f
-}
-
-func (f *faults) set(ask func(op errorfs.Op) error) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	f.ask = ask
-}
-
-func isSync(op errorfs.Op) bool {
-	return op.Kind == errorfs.OpFileSync || op.Kind == errorfs.OpFileSyncData || op.Kind == errorfs.OpFileSyncTo
 }

@@ -15,31 +15,32 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/braidstream/braid/internal/childtest"
+	"github.com/braidstream/braid/internal/testdisk"
 )
 
 // Fact 2. A Fatalf that returns makes a failed sync a success: the commit and
 // all after it return nil, and are gone after a crash. So kv's Fatalf parks.
 func TestFatalCallThatReturnsLosesCommits(t *testing.T) {
 	childtest.Run(t, func(t *testing.T) {
-		f := newFaults()
+		f := testdisk.New()
 		var fatal atomic.Int64
 		o := options(t, f)
 		o.Logger = logger{t: t, fatalf: func(string, ...any) { fatal.Add(1) }}
 		db := open(t, o)
 		set(t, db, "good")
-		f.set(func(op errorfs.Op) error {
-			if strings.HasSuffix(op.Path, ".log") && isSync(op) {
+		f.Before(func(op testdisk.Op) error {
+			if op.OnLog() && op.Syncs() {
 				return syscall.EIO
 			}
 			return nil
 		})
 		set(t, db, "lost 1") // no error
-		f.set(nil)
+		f.Before(nil)
 		set(t, db, "lost 2") // nor here, with a disk that is well again
 		require.Positive(t, fatal.Load())
 		require.Equal(t, []string{"good", "lost 1", "lost 2"}, keys(t, db))
 
-		db = open(t, options(t, image(f.mem, false)))
+		db = open(t, options(t, image(f.Mem, false)))
 		require.Equal(t, []string{"good"}, keys(t, db))
 	})
 }
@@ -48,12 +49,12 @@ func TestFatalCallThatReturnsLosesCommits(t *testing.T) {
 // the process in a way that cannot be recovered from. So guardfs keeps errors of
 // critical files from Pebble.
 func TestFailedLogCreationEndsTheProcess(t *testing.T) {
-	output, err := childtest.Output(t, func(t *testing.T) {
-		f := newFaults()
+	result := childtest.Output(t, func(t *testing.T) {
+		f := testdisk.New()
 		db := open(t, options(t, f))
 		set(t, db, "a")
-		f.set(func(op errorfs.Op) error {
-			if strings.HasSuffix(op.Path, ".log") && op.Kind == errorfs.OpCreate {
+		f.Before(func(op testdisk.Op) error {
+			if op.OnLog() && op.Kind == errorfs.OpCreate {
 				return syscall.EIO
 			}
 			return nil
@@ -61,19 +62,19 @@ func TestFailedLogCreationEndsTheProcess(t *testing.T) {
 		defer func() { _ = recover() }() // in vain
 		_, _ = db.AsyncFlush()
 	})
-	require.Error(t, err)
-	require.False(t, childtest.Passed(output))
-	require.Contains(t, output, "sync: unlock of unlocked mutex")
+	require.Error(t, result.Err)
+	require.False(t, result.Passed)
+	require.Contains(t, result.Output, "sync: unlock of unlocked mutex")
 }
 
 // Fact 5. Logs and tables are synced with SyncData, manifests and directories
 // with Sync. So guardfs judges both, and faults must be injected into both.
 func TestWhichSyncIsUsedForWhat(t *testing.T) {
-	f := newFaults()
+	f := testdisk.New()
 	var mu sync.Mutex // guards used
 	used := map[string]map[errorfs.OpKind]bool{}
-	f.set(func(op errorfs.Op) error {
-		if !isSync(op) {
+	f.Before(func(op testdisk.Op) error {
+		if !op.Syncs() {
 			return nil
 		}
 		kind := "directory"
@@ -112,7 +113,7 @@ func TestWhichSyncIsUsedForWhat(t *testing.T) {
 // and nothing is missing when there is space again. So guardfs waits beneath.
 func TestFlushWithoutSpaceIsTriedAgainAtOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		f := newFaults()
+		f := testdisk.New()
 		enough := make(chan struct{})
 		errors := 0 // under Pebble's mutex
 		o := options(t, f)
@@ -125,8 +126,8 @@ func TestFlushWithoutSpaceIsTriedAgainAtOnce(t *testing.T) {
 		o.Experimental.CompactionScheduler = pebble.NewConcurrencyLimitSchedulerWithNoPeriodicGrantingForTest()
 		db := open(t, o)
 		set(t, db, "a")
-		f.set(func(op errorfs.Op) error {
-			if strings.HasSuffix(op.Path, ".sst") && op.Kind == errorfs.OpCreate {
+		f.Before(func(op testdisk.Op) error {
+			if op.OnTable() && op.Kind == errorfs.OpCreate {
 				return syscall.ENOSPC
 			}
 			return nil
@@ -138,7 +139,7 @@ func TestFlushWithoutSpaceIsTriedAgainAtOnce(t *testing.T) {
 		require.Zero(t, time.Since(begin), "it waits now between two attempts")
 		set(t, db, "b")
 		require.Empty(t, flushed)
-		f.set(nil)
+		f.Before(nil)
 		require.NoError(t, <-flushed)
 		require.Equal(t, []string{"a", "b"}, keys(t, db))
 		require.NoError(t, db.Close())
@@ -149,7 +150,7 @@ func TestFlushWithoutSpaceIsTriedAgainAtOnce(t *testing.T) {
 // only what is in tables. So braid has a watermark of its own.
 func TestCommitsAreReadableBeforeTheyAreDurable(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		f := newFaults()
+		f := testdisk.New()
 		o := options(t, f)
 		o.Experimental.CompactionScheduler = pebble.NewConcurrencyLimitSchedulerWithNoPeriodicGrantingForTest()
 		db := open(t, o)
@@ -157,8 +158,8 @@ func TestCommitsAreReadableBeforeTheyAreDurable(t *testing.T) {
 		require.NoError(t, db.Flush())
 		set(t, db, "durable")
 		hold := make(chan struct{})
-		f.set(func(op errorfs.Op) error {
-			if strings.HasSuffix(op.Path, ".log") && isSync(op) {
+		f.Before(func(op testdisk.Op) error {
+			if op.OnLog() && op.Syncs() {
 				<-hold
 			}
 			return nil
@@ -168,7 +169,7 @@ func TestCommitsAreReadableBeforeTheyAreDurable(t *testing.T) {
 		synctest.Wait()
 		require.Empty(t, committed)
 		require.True(t, has(t, db, "early"))
-		lost := image(f.mem, false)
+		lost := image(f.Mem, false)
 
 		iter, err := db.NewIter(&pebble.IterOptions{OnlyReadGuaranteedDurable: true})
 		require.NoError(t, err)

@@ -111,9 +111,9 @@ func TestEveryPackageSaysWhatItIs(t *testing.T) {
 
 // Pebble has one owner, so that its errors, its ways of failing and its options
 // are dealt with in one place. guardfs stands under Pebble, and implements its
-// file system; braidtest has such a file system, for tests.
-func TestPebbleIsImportedInThreePlaces(t *testing.T) {
-	owners := []string{module + "/braidtest", module + "/internal/guardfs", module + "/internal/kv"}
+// file system; braidtest and testdisk have such file systems, for tests.
+func TestPebbleIsImportedInFourPlaces(t *testing.T) {
+	owners := []string{module + "/braidtest", module + "/internal/guardfs", module + "/internal/kv", module + "/internal/testdisk"}
 	var found []string
 	for _, p := range modulePackages(t) {
 		if !slices.ContainsFunc(p.Imports, func(i string) bool { return isOf(i, pebble) }) {
@@ -140,6 +140,24 @@ func TestNoUserLinksTestSupport(t *testing.T) {
 		}
 	}
 	require.Positive(t, checked)
+}
+
+// What tests see of package braid, nothing else does: package braid opens that door,
+// and only tests go through it. What tests stand on is linked by tests alone.
+func TestOnlyTestsLookInside(t *testing.T) {
+	seen := 0
+	for _, p := range modulePackages(t) {
+		for _, i := range p.Imports {
+			switch strings.TrimPrefix(i, module+"/") {
+			case "internal/inside":
+				seen++
+				require.Equal(t, module, p.ImportPath)
+			case "internal/testdisk", "internal/childtest":
+				require.Fail(t, "what ships imports it", "%s imports %s", p.ImportPath, i)
+			}
+		}
+	}
+	require.Equal(t, 1, seen)
 }
 
 // What stands on its own stays so: these packages import nothing of the module

@@ -211,6 +211,7 @@ type Provider interface {
 
 	golden, err := filepath.Glob("testdata/*.txt")
 	require.NoError(t, err)
+	require.NotEmpty(t, golden)
 	for _, path := range golden { // no kind of declaration is overlooked
 		api, err := os.ReadFile(path)
 		require.NoError(t, err)

@@ -1,4 +1,4 @@
-package braid
+package modeltest
 
 import (
 	"bytes"
@@ -11,6 +11,8 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/stretchr/testify/require"
 
+	"github.com/braidstream/braid"
+	"github.com/braidstream/braid/internal/companion"
 	"github.com/braidstream/braid/internal/layout"
 )
 
@@ -30,7 +32,7 @@ func TestNoNonceIsUsedTwice(t *testing.T) {
 		}
 		written := make(map[use][]byte)
 		repeated := 0
-		ring, err := NewKeyRing(map[string][]byte{"main": make([]byte, 32)})
+		ring, err := braid.NewKeyRing(map[string][]byte{"main": make([]byte, 32)})
 		require.NoError(t, err)
 		random := rand.New(rand.NewPCG(3, 4))
 		disks := []*vfs.MemFS{vfs.NewCrashableMem()}
@@ -39,10 +41,10 @@ func TestNoNonceIsUsedTwice(t *testing.T) {
 			disk := disks[i]
 			var offset atomic.Int64
 			offset.Store(random.Int64N(int64(time.Hour)) - int64(30*time.Minute))
-			opts := &Options{KeyProvider: ring, Durability: Durability(random.IntN(3)), MemtableBytes: 1 << 20}
-			db, err := open("/db", opts, environment{fs: disk, clock: func() time.Time { return time.Now().Add(time.Duration(offset.Load())) }})
+			opts := &braid.Options{KeyProvider: ring, Durability: braid.Durability(random.IntN(3)), MemtableBytes: 1 << 20}
+			db, err := open("/db", opts, companion.Environment{FS: disk, Clock: func() time.Time { return time.Now().Add(time.Duration(offset.Load())) }})
 			require.NoError(t, err)
-			s, err := db.OpenStream(t.Context(), "s", &StreamOptions{Shards: 2})
+			s, err := db.OpenStream(t.Context(), "s", &braid.StreamOptions{Shards: 2})
 			require.NoError(t, err)
 			if round == 0 {
 				require.NoError(t, s.StartEncryption(t.Context(), "main"))
@@ -51,7 +53,7 @@ func TestNoNonceIsUsedTwice(t *testing.T) {
 				if random.IntN(4) == 0 {
 					offset.Add(-int64(time.Second))
 				}
-				_, err := s.PutRecords(t.Context(), []Entry{{PartitionKey: "a", Data: []byte{byte(random.Uint32())}}, {PartitionKey: "b"}})
+				_, err := s.PutRecords(t.Context(), []braid.Entry{{PartitionKey: "a", Data: []byte{byte(random.Uint32())}}, {PartitionKey: "b"}})
 				require.NoError(t, err)
 				if random.IntN(8) == 0 {
 					require.NoError(t, s.StartEncryption(t.Context(), "main"))
@@ -60,21 +62,27 @@ func TestNoNonceIsUsedTwice(t *testing.T) {
 					disks = append(disks, disk.CrashClone(vfs.CrashCloneCfg{UnsyncedDataPercent: random.IntN(101), RNG: random}))
 				}
 			}
-			lower, upper := []byte{0x10}, []byte{0x11}
-			require.NoError(t, scan(db.store, lower, upper, func(key, value []byte) error {
-				place, err := layout.DecodeRecordKey(key)
+			checks := make(map[uint32][16]byte)
+			lower, upper := layout.DataKeySpan()
+			eachRow(t, db, lower, upper, func(key, value []byte) {
+				stream, number, err := layout.DecodeDataKeyKey(key)
 				require.NoError(t, err)
+				row, err := layout.DecodeDataKeyRow(stream, number, value)
+				require.NoError(t, err)
+				checks[number] = row.Check
+			})
+			eachRecord(t, db, func(place layout.RecordKey, key, value []byte) {
 				r, err := layout.DecodeRecord(key, value)
 				require.NoError(t, err)
 				require.True(t, r.Sealed)
-				u := use{s.keys.rows[r.DataKey].Check, place.Counter}
+				require.Contains(t, checks, r.DataKey)
+				u := use{checks[r.DataKey], place.Counter}
 				if before := written[u]; before != nil {
 					require.True(t, bytes.Equal(before, value), "two records are encrypted with one nonce")
 					repeated++
 				}
 				written[u] = bytes.Clone(value)
-				return nil
-			}))
+			})
 			var clone *vfs.MemFS
 			if random.IntN(2) == 0 {
 				clone = disk.CrashClone(vfs.CrashCloneCfg{UnsyncedDataPercent: random.IntN(101), RNG: random})

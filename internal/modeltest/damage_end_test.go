@@ -1,4 +1,4 @@
-package braid
+package modeltest
 
 import (
 	"bytes"
@@ -7,8 +7,12 @@ import (
 	"testing"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
-	"github.com/cockroachdb/pebble/v2/vfs/errorfs"
 	"github.com/stretchr/testify/require"
+
+	"github.com/braidstream/braid"
+	"github.com/braidstream/braid/internal/companion"
+	"github.com/braidstream/braid/internal/inside"
+	"github.com/braidstream/braid/internal/testdisk"
 )
 
 // These tests prove that where damage ends, and where a shard does, is found, or said
@@ -24,14 +28,14 @@ func TestDamagedTipThatIsNotKnown(t *testing.T) {
 	s, err := db.CreateStream(ctx, "damaged", nil)
 	require.NoError(t, err)
 	var want [][]byte
-	var last SequenceNumber
+	var last braid.SequenceNumber
 	for range 60 {
 		data := randomBytes(random, 2000)
 		res, err := s.PutRecord(ctx, "key", data)
 		require.NoError(t, err)
 		want, last = append(want, data), res.SequenceNumber
 	}
-	require.NoError(t, db.store.Flush())
+	require.NoError(t, inside.DBOf(db).Store().Flush())
 	crashed := mem.CrashClone(vfs.CrashCloneCfg{})
 	require.NoError(t, db.Close())
 	flipRecord(t, crashed, want[59])
@@ -41,7 +45,7 @@ func TestDamagedTipThatIsNotKnown(t *testing.T) {
 		db = openDamaged(t, crashed)
 		s, err = db.Stream("damaged")
 		require.NoError(t, err)
-		got, told := readAround(t, s.Shards()[0], TrimHorizon())
+		got, told := readAround(t, s.Shards()[0], braid.TrimHorizon())
 		require.Len(t, told, 1)
 		found := 0
 		for found < len(got) && bytes.Equal(got[found].Data, want[found]) {
@@ -51,8 +55,8 @@ func TestDamagedTipThatIsNotKnown(t *testing.T) {
 		require.Less(t, found, 60)
 		require.Len(t, got[found:], round)
 		require.Positive(t, told[0].FirstAvailable.Compare(lost), "the lost records are not skipped for what comes next")
-		page, err := s.Shards()[0].GetRecords(ctx, AfterSequence(got[found-1].SequenceNumber), nil)
-		require.ErrorIs(t, err, ErrCorrupt)
+		page, err := s.Shards()[0].GetRecords(ctx, braid.AfterSequence(got[found-1].SequenceNumber), nil)
+		require.ErrorIs(t, err, braid.ErrCorrupt)
 		require.Nil(t, page)
 
 		res, err := s.PutRecord(ctx, "key", []byte("new"))
@@ -74,17 +78,17 @@ func TestDamagedTipOfATrimmedShard(t *testing.T) {
 		s, err := db.CreateStream(ctx, "damaged", nil)
 		require.NoError(t, err)
 		var want [][]byte
-		var last SequenceNumber
+		var last braid.SequenceNumber
 		for i := range 60 {
 			data := randomBytes(random, 2000)
 			res, err := s.PutRecord(ctx, "key", data)
 			require.NoError(t, err)
 			want, last = append(want, data), res.SequenceNumber
 			if i == 60-kept {
-				require.NoError(t, s.Trim(ctx, AtSequence(last)))
+				require.NoError(t, s.Trim(ctx, braid.AtSequence(last)))
 			}
 		}
-		require.NoError(t, db.store.Flush())
+		require.NoError(t, inside.DBOf(db).Store().Flush())
 		crashed := mem.CrashClone(vfs.CrashCloneCfg{})
 		require.NoError(t, db.Close())
 		flipRecord(t, crashed, want[59])
@@ -93,8 +97,8 @@ func TestDamagedTipOfATrimmedShard(t *testing.T) {
 			db = openDamaged(t, crashed)
 			s, err = db.Stream("damaged")
 			require.NoError(t, err)
-			require.NoError(t, db.checkBooks(ctx))
-			got, told := readAround(t, s.Shards()[0], TrimHorizon())
+			require.NoError(t, inside.DBOf(db).CheckBooks(ctx))
+			got, told := readAround(t, s.Shards()[0], braid.TrimHorizon())
 			require.Len(t, told, 1)
 			for i := range got[:len(got)-round] {
 				require.Equal(t, want[60-kept+i], got[i].Data)
@@ -104,7 +108,7 @@ func TestDamagedTipOfATrimmedShard(t *testing.T) {
 			require.NoError(t, err)
 			require.Positive(t, res.SequenceNumber.Compare(last), "a number that was given out before")
 			last = res.SequenceNumber
-			require.NoError(t, db.checkBooks(ctx))
+			require.NoError(t, inside.DBOf(db).CheckBooks(ctx))
 			require.NoError(t, db.Close())
 		}
 	}
@@ -128,22 +132,21 @@ func TestOpenTellsDamageFromWhatMayPass(t *testing.T) {
 			require.NoError(t, err)
 			want = append(want, data)
 		}
-		require.NoError(t, db.store.Flush())
+		require.NoError(t, inside.DBOf(db).Store().Flush())
 		crashed := mem.CrashClone(vfs.CrashCloneCfg{})
 		require.NoError(t, db.Close())
 		flipRecord(t, crashed, want[99])
-		disk := &readFaults{err: passing}
-		disk.FS = errorfs.Wrap(crashed, errorfs.InjectorFunc(disk.before))
-		table, at := placeOf(t, crashed, want[40])
-		disk.set(table, int64(at))
-		_, err = open(damageDir, &damageOptions, environment{fs: disk})
+		disk := testdisk.On(crashed)
+		table, _, at := placeOf(t, crashed, want[40])
+		failReads(disk, table, at, passing)
+		_, err = open(damageDir, &damageOptions, companion.Environment{FS: disk})
 		require.ErrorIs(t, err, passing)
 
-		disk.set("", 0)
+		disk.Before(nil)
 		db = openDamaged(t, disk)
 		s, err = db.Stream("damaged")
 		require.NoError(t, err)
-		got, told := readAround(t, s.Shards()[0], TrimHorizon())
+		got, told := readAround(t, s.Shards()[0], braid.TrimHorizon())
 		require.Len(t, told, 1)
 		require.Greater(t, len(got), 100-32<<10/2000-2)
 		require.NoError(t, db.Close())
@@ -156,8 +159,7 @@ func TestAShortageIsNotTakenForDamage(t *testing.T) {
 	ctx := t.Context()
 	random := rand.New(rand.NewPCG(7, 7))
 	mem := vfs.NewMem()
-	disk := &readFaults{err: syscall.EMFILE}
-	disk.FS = errorfs.Wrap(mem, errorfs.InjectorFunc(disk.before))
+	disk := testdisk.On(mem)
 	db := openDamaged(t, disk)
 	s, err := db.CreateStream(ctx, "damaged", nil)
 	require.NoError(t, err)
@@ -173,11 +175,11 @@ func TestAShortageIsNotTakenForDamage(t *testing.T) {
 	db = openDamaged(t, disk)
 	s, err = db.Stream("damaged")
 	require.NoError(t, err)
-	table, at := placeOf(t, mem, want[30])
-	disk.set(table, int64(at))
-	_, err = s.Shards()[0].GetRecords(ctx, TrimHorizon(), nil)
-	require.ErrorIs(t, err, ErrOutOfResources)
-	disk.set("", 0)
+	table, _, at := placeOf(t, mem, want[30])
+	failReads(disk, table, at, syscall.EMFILE)
+	_, err = s.Shards()[0].GetRecords(ctx, braid.TrimHorizon(), nil)
+	require.ErrorIs(t, err, braid.ErrOutOfResources)
+	disk.Before(nil)
 	requireAround(t, s.Shards()[0], want, 0)
 	require.NoError(t, db.Close())
 }
@@ -191,18 +193,18 @@ func TestAReaderPastDamageGetsOn(t *testing.T) {
 	random := rand.New(rand.NewPCG(9, 9))
 	mem := vfs.NewMem()
 	db := openDamaged(t, mem)
-	s, err := db.CreateStream(ctx, "s", &StreamOptions{Shards: 3})
+	s, err := db.CreateStream(ctx, "s", &braid.StreamOptions{Shards: 3})
 	require.NoError(t, err)
 	put := func(shard int) []byte {
 		key := s.Shards()[shard].HashKeyRange().Start
 		data := randomBytes(random, 40_000) // a block of its own
-		_, err := s.PutRecords(ctx, []Entry{{PartitionKey: "k", ExplicitHashKey: &key, Data: data}})
+		_, err := s.PutRecords(ctx, []braid.Entry{{PartitionKey: "k", ExplicitHashKey: &key, Data: data}})
 		require.NoError(t, err)
 		return data
 	}
 	put(0)
 	damaged := put(2)
-	require.NoError(t, db.store.Flush())
+	require.NoError(t, inside.DBOf(db).Store().Flush())
 	for range 4 {
 		put(1)
 	}
@@ -212,10 +214,10 @@ func TestAReaderPastDamageGetsOn(t *testing.T) {
 	s, err = db.Stream("s")
 	require.NoError(t, err)
 	for shard, sh := range s.Shards() {
-		_, told := readAround(t, sh, TrimHorizon()) // each step of which must get on
+		_, told := readAround(t, sh, braid.TrimHorizon()) // each step of which must get on
 		require.LessOrEqual(t, len(told), 2)
 		later := put(shard)
-		records, _ := readAround(t, sh, TrimHorizon())
+		records, _ := readAround(t, sh, braid.TrimHorizon())
 		require.NotEmpty(t, records)
 		require.Equal(t, later, records[len(records)-1].Data)
 	}
@@ -230,12 +232,12 @@ func TestAReopenKeepsDamageFromNeighbours(t *testing.T) {
 	random := rand.New(rand.NewPCG(10, 10))
 	mem := vfs.NewMem()
 	db := openDamaged(t, mem)
-	s, err := db.CreateStream(ctx, "s", &StreamOptions{Shards: 3})
+	s, err := db.CreateStream(ctx, "s", &braid.StreamOptions{Shards: 3})
 	require.NoError(t, err)
 	put := func(shard int) []byte {
 		key := s.Shards()[shard].HashKeyRange().Start
 		data := randomBytes(random, 40_000)
-		_, err := s.PutRecords(ctx, []Entry{{PartitionKey: "k", ExplicitHashKey: &key, Data: data}})
+		_, err := s.PutRecords(ctx, []braid.Entry{{PartitionKey: "k", ExplicitHashKey: &key, Data: data}})
 		require.NoError(t, err)
 		return data
 	}
@@ -254,7 +256,7 @@ func TestAReopenKeepsDamageFromNeighbours(t *testing.T) {
 	db = openDamaged(t, mem)
 	s, err = db.Stream("s")
 	require.NoError(t, err)
-	got, told := readAround(t, s.Shards()[1], TrimHorizon())
+	got, told := readAround(t, s.Shards()[1], braid.TrimHorizon())
 	require.Empty(t, told)
 	require.Len(t, got, len(want))
 	for i := range want {
@@ -276,20 +278,4 @@ func TestManyOpensMakeFewEpochs(t *testing.T) {
 		require.NoError(t, err)
 		require.NoError(t, db.Close())
 	}
-}
-
-// TestDamageIsPassedWhereAReaderCanGoOn: what a look from the front does not reach is
-// skipped, whatever lies in between.
-func TestDamageIsPassedWhereAReaderCanGoOn(t *testing.T) {
-	back := make([]uint64, 100)
-	for i := range back {
-		back[i] = uint64(1000 - i)
-	}
-	for _, lowest := range []uint64{901, 902, 950, 999, 1000} {
-		got := lowestReached(back, func(counter uint64) bool { return counter >= lowest })
-		require.GreaterOrEqual(t, got, lowest)
-		require.LessOrEqual(t, got, lowest+100/(1<<resumeTries)+1)
-	}
-	require.Zero(t, lowestReached(back, func(uint64) bool { return false }))
-	require.Zero(t, lowestReached(nil, func(uint64) bool { return true }))
 }

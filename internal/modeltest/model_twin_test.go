@@ -1,4 +1,4 @@
-package braid
+package modeltest
 
 import (
 	"bytes"
@@ -7,6 +7,9 @@ import (
 	"slices"
 	"strconv"
 	"time"
+
+	"github.com/braidstream/braid"
+	"github.com/braidstream/braid/internal/inside"
 )
 
 // The twin is braid as maps and slices: what a database should hold, and what
@@ -19,21 +22,21 @@ type twin struct {
 }
 
 type twinStream struct {
-	kept []SequenceNumber // where pages ended at which there was no record
+	kept []braid.SequenceNumber // where pages ended at which there was no record
 
 	name        string
 	incarnation int // of all streams that were created, the how manieth
 	maxData     int
-	retention   time.Duration // 0: records do not expire
-	limit       int64         // of RetentionBytes; 0: none
-	mode        CapacityMode  // if it is not Unlimited, puts may be refused
-	keyID       string        // puts are encrypted with it
-	floor       uint64        // counters below have expired for good
-	records     []twinRecord  // that can be read, in the order of arrival
-	aged        []twinRecord  // that have expired, and may be stored yet
-	shards      []twinShard   // by index
-	gone        []twinShard   // closed, and without a record left
-	looked      twinMoment    // when the shards were last looked at
+	retention   time.Duration      // 0: records do not expire
+	limit       int64              // of RetentionBytes; 0: none
+	mode        braid.CapacityMode // if it is not Unlimited, puts may be refused
+	keyID       string             // puts are encrypted with it
+	floor       uint64             // counters below have expired for good
+	records     []twinRecord       // that can be read, in the order of arrival
+	aged        []twinRecord       // that have expired, and may be stored yet
+	shards      []twinShard        // by index
+	gone        []twinShard        // closed, and without a record left
+	looked      twinMoment         // when the shards were last looked at
 }
 
 // twinMoment is a moment on both clocks: that by which records age, and that by
@@ -44,15 +47,15 @@ type twinMoment struct{ aging, arrival uint64 }
 type twinSpan struct{ from, to uint64 }
 
 type twinShard struct {
-	id      ShardID
-	keys    HashKeyRange
-	parents []ShardID
+	id      braid.ShardID
+	keys    braid.HashKeyRange
+	parents []braid.ShardID
 	closed  bool
-	ending  SequenceNumber // if it is closed
-	horizon uint64         // one above the counter of the last record that was trimmed or has expired
-	trimmed uint64         // the same of those that were trimmed
-	last    uint64         // the counter of the last record there ever was
-	over    uint64         // when it was first found that its time is over; 0 if it is not
+	ending  braid.SequenceNumber // if it is closed
+	horizon uint64               // one above the counter of the last record that was trimmed or has expired
+	trimmed uint64               // the same of those that were trimmed
+	last    uint64               // the counter of the last record there ever was
+	over    uint64               // when it was first found that its time is over; 0 if it is not
 
 	aging   twinSpan // when it was closed, by the clock by which records age
 	arrival twinSpan // the same by that by which they arrive: by it a database that is opened goes
@@ -60,10 +63,10 @@ type twinShard struct {
 
 type twinRecord struct {
 	id       int
-	shard    ShardID
-	number   SequenceNumber
+	shard    braid.ShardID
+	number   braid.SequenceNumber
 	key      string
-	explicit *HashKey
+	explicit *braid.HashKey
 	size     int // of the data
 
 	encrypted bool // as its producer was told
@@ -95,20 +98,20 @@ func modelID(data []byte) int {
 
 // route returns the open shard that holds the hash key. There is one, and one
 // only: that is the invariant of a stream.
-func (s *twinStream) route(k HashKey) ShardID {
-	var found []ShardID
+func (s *twinStream) route(k braid.HashKey) braid.ShardID {
+	var found []braid.ShardID
 	for _, sh := range s.shards {
 		if !sh.closed && sh.keys.Contains(k) {
 			found = append(found, sh.id)
 		}
 	}
 	if len(found) != 1 {
-		return ShardID(fmt.Sprintf("not one shard but %v", found))
+		return braid.ShardID(fmt.Sprintf("not one shard but %v", found))
 	}
 	return found[0]
 }
 
-func (s *twinStream) shard(id ShardID) *twinShard {
+func (s *twinStream) shard(id braid.ShardID) *twinShard {
 	for i := range s.shards {
 		if s.shards[i].id == id {
 			return &s.shards[i]
@@ -121,25 +124,25 @@ func (s *twinStream) shard(id ShardID) *twinShard {
 func (s *twinStream) add(records ...twinRecord) {
 	s.records = append(s.records, records...)
 	slices.SortFunc(s.records, func(a, b twinRecord) int {
-		return cmp.Compare(a.number.counter(), b.number.counter())
+		return cmp.Compare(counter(a.number), counter(b.number))
 	})
 	for _, r := range records {
 		sh := s.shard(r.shard)
-		sh.last = max(sh.last, r.number.counter())
+		sh.last = max(sh.last, counter(r.number))
 	}
 }
 
 // read returns what a reader gets from counter on, of one shard or, with an
 // empty id, of all. If the reader counts on every record and some of them were
 // trimmed, it returns the shard to blame.
-func (s *twinStream) read(id ShardID, from uint64, strict bool) (records []twinRecord, trimmed ShardID) {
+func (s *twinStream) read(id braid.ShardID, from uint64, strict bool) (records []twinRecord, trimmed braid.ShardID) {
 	for _, sh := range slices.Concat(s.gone, s.shards) {
 		if (id == "" || id == sh.id) && strict && from < sh.horizon {
 			return nil, sh.id
 		}
 	}
 	for _, r := range s.records {
-		if (id == "" || id == r.shard) && r.number.counter() >= from {
+		if (id == "" || id == r.shard) && counter(r.number) >= from {
 			records = append(records, r)
 		}
 	}
@@ -148,11 +151,11 @@ func (s *twinStream) read(id ShardID, from uint64, strict bool) (records []twinR
 
 // trim removes what lies before counter.
 func (s *twinStream) trim(before uint64) {
-	old := func(r twinRecord) bool { return r.number.counter() < before }
+	old := func(r twinRecord) bool { return counter(r.number) < before }
 	for _, r := range s.records {
 		if old(r) {
 			sh := s.shard(r.shard)
-			sh.horizon = max(sh.horizon, r.number.counter()+1)
+			sh.horizon = max(sh.horizon, counter(r.number)+1)
 			sh.trimmed = sh.horizon
 		}
 	}
@@ -163,7 +166,7 @@ func (s *twinStream) trim(before uint64) {
 // age takes out what has expired at a time.
 func (s *twinStream) age(now uint64) {
 	s.records = slices.DeleteFunc(s.records, func(r twinRecord) bool {
-		n := r.number.counter()
+		n := counter(r.number)
 		if n >= s.floor && (s.retention == 0 || now <= n+uint64(s.retention)) {
 			return false
 		}
@@ -196,7 +199,7 @@ func (s *twinStream) reopened(sh *twinShard, stored uint64) error {
 		if r.shard != sh.id {
 			return false
 		}
-		if r.number.counter() >= stored {
+		if counter(r.number) >= stored {
 			s.records = append(s.records, r)
 		}
 		return true
@@ -207,13 +210,12 @@ func (s *twinStream) reopened(sh *twinShard, stored uint64) error {
 
 // adopt takes over what was trimmed because the stream had become too large, and
 // checks that it keeps what it may.
-func (s *twinStream) adopt(stream *Stream) error {
+func (s *twinStream) adopt(stream *braid.Stream) error {
 	before := uint64(0)
 	for _, sh := range s.shards {
 		stored := sh.last + 1 // if it has gone
 		if there, err := stream.Shard(sh.id); err == nil {
-			horizon, _ := there.view()
-			stored = horizon.Counter
+			stored = inside.ShardOf(there).Horizon()
 		}
 		if stored > max(1, sh.horizon) { // no record has counter 0
 			before = max(before, stored)
@@ -240,7 +242,7 @@ func (s *twinStream) goes(sh twinShard) twinSpan {
 
 // closedSince takes over when a shard was closed: since the shards were last looked
 // at, and how often others were before does not matter.
-func (s *twinStream) closedSince(sh *twinShard, sd ShardDescription, now twinMoment) error {
+func (s *twinStream) closedSince(sh *twinShard, sd braid.ShardDescription, now twinMoment) error {
 	sh.aging = twinSpan{s.looked.aging, now.aging}
 	sh.arrival = twinSpan{min(s.looked.arrival, now.arrival), now.arrival}
 	at := uint64(sd.ClosedAt.UnixNano())
@@ -251,7 +253,7 @@ func (s *twinStream) closedSince(sh *twinShard, sd ShardDescription, now twinMom
 }
 
 // bytes is what the records of a shard count for; of all with an empty id.
-func (s *twinStream) bytes(id ShardID) (n int64) {
+func (s *twinStream) bytes(id braid.ShardID) (n int64) {
 	for _, r := range s.records {
 		if id == "" || r.shard == id {
 			n += int64(len(r.key) + r.size)
@@ -261,7 +263,7 @@ func (s *twinStream) bytes(id ShardID) (n int64) {
 }
 
 // matches says how a record that was read differs from what it should be.
-func (r twinRecord) matches(got Record) error {
+func (r twinRecord) matches(got braid.Record) error {
 	switch {
 	case got.SequenceNumber != r.number || got.ShardID != r.shard:
 		return fmt.Errorf("%s of %s was read where record %d, %s of %s, should be", got.SequenceNumber, got.ShardID, r.id, r.number, r.shard)
@@ -271,14 +273,14 @@ func (r twinRecord) matches(got Record) error {
 		return fmt.Errorf("record %d has another explicit hash key", r.id)
 	case got.Encrypted != r.encrypted:
 		return fmt.Errorf("record %d is read as encrypted: %v, which is not what its producer was told", r.id, got.Encrypted)
-	case uint64(got.ArrivalTime.UnixNano()) != r.number.counter():
+	case uint64(got.ArrivalTime.UnixNano()) != counter(r.number):
 		return fmt.Errorf("record %d arrived at %v, which is not its counter", r.id, got.ArrivalTime)
 	}
 	return nil
 }
 
 // compareRead says how a whole read differs from what it should be.
-func compareRead(got []Record, want []twinRecord) error {
+func compareRead(got []braid.Record, want []twinRecord) error {
 	for i := range min(len(got), len(want)) {
 		if err := want[i].matches(got[i]); err != nil {
 			return fmt.Errorf("record %d of %d: %w", i, len(want), err)
@@ -292,7 +294,7 @@ func compareRead(got []Record, want []twinRecord) error {
 
 // checkShards compares lineage and ranges with what the twin knows of before a
 // change, checks the invariant, and takes over what is new at that time.
-func (s *twinStream) checkShards(d StreamDescription, now twinMoment) error {
+func (s *twinStream) checkShards(d braid.StreamDescription, now twinMoment) error {
 	if err := s.dropShards(d, now.aging); err != nil {
 		return err
 	}
@@ -318,7 +320,7 @@ func (s *twinStream) checkShards(d StreamDescription, now twinMoment) error {
 					return err
 				}
 			}
-			if sh.id != shardID(next) {
+			if sh.id.Index() != int(next) {
 				return fmt.Errorf("the id of a new shard is %s", sh.id)
 			}
 			next++
@@ -327,7 +329,7 @@ func (s *twinStream) checkShards(d StreamDescription, now twinMoment) error {
 			return fmt.Errorf("%s has children %v, and closed is %v", sd.ID, sd.Children, sd.Closed)
 		}
 		for _, parent := range sd.Parents {
-			p := slices.IndexFunc(d.Shards, func(p ShardDescription) bool { return p.ID == parent })
+			p := slices.IndexFunc(d.Shards, func(p braid.ShardDescription) bool { return p.ID == parent })
 			if slices.ContainsFunc(s.gone, func(sh twinShard) bool { return sh.id == parent }) {
 				continue
 			}
@@ -346,10 +348,10 @@ func (s *twinStream) checkShards(d StreamDescription, now twinMoment) error {
 
 // dropShards takes out the shards that have gone, if their time has come, and
 // checks that no other shard should have gone too.
-func (s *twinStream) dropShards(d StreamDescription, now uint64) error {
+func (s *twinStream) dropShards(d braid.StreamDescription, now uint64) error {
 	var kept []twinShard
 	for _, sh := range s.shards {
-		there := slices.ContainsFunc(d.Shards, func(sd ShardDescription) bool { return sd.ID == sh.id })
+		there := slices.ContainsFunc(d.Shards, func(sd braid.ShardDescription) bool { return sd.ID == sh.id })
 		records, _ := s.read(sh.id, 0, false)
 		may := sh.closed && len(records) == 0 && now >= s.goes(sh).from &&
 			!slices.ContainsFunc(kept, func(p twinShard) bool { return slices.Contains(sh.parents, p.id) })
@@ -361,7 +363,7 @@ func (s *twinStream) dropShards(d StreamDescription, now uint64) error {
 			sh.over = now
 		}
 		switch {
-		case there && over && now > sh.over+uint64(2*trimInterval):
+		case there && over && now > sh.over+uint64(2*inside.TrimInterval):
 			return fmt.Errorf("%s should have gone", sh.id)
 		case !there && !may:
 			return fmt.Errorf("%s has gone", sh.id)
@@ -377,18 +379,18 @@ func (s *twinStream) dropShards(d StreamDescription, now uint64) error {
 
 // checkTiling checks that the open shards cover the hash-key space without a gap
 // or an overlap.
-func checkTiling(d StreamDescription) error {
-	open := slices.DeleteFunc(slices.Clone(d.Shards), func(sd ShardDescription) bool { return sd.Closed })
-	slices.SortFunc(open, func(a, b ShardDescription) int { return a.HashKeyRange.Start.Compare(b.HashKeyRange.Start) })
-	var next HashKey
+func checkTiling(d braid.StreamDescription) error {
+	open := slices.DeleteFunc(slices.Clone(d.Shards), func(sd braid.ShardDescription) bool { return sd.Closed })
+	slices.SortFunc(open, func(a, b braid.ShardDescription) int { return a.HashKeyRange.Start.Compare(b.HashKeyRange.Start) })
+	var next braid.HashKey
 	for i, sd := range open {
 		if sd.HashKeyRange.Start != next {
 			return fmt.Errorf("%s begins at %s; it should at %s", sd.ID, sd.HashKeyRange.Start, next)
 		}
-		if i == len(open)-1 && sd.HashKeyRange.End == MaxHashKey() {
+		if i == len(open)-1 && sd.HashKeyRange.End == braid.MaxHashKey() {
 			return nil
 		}
-		next = HashKey{sd.HashKeyRange.End.n.AddOne()}
+		next, _ = sd.HashKeyRange.End.Next()
 	}
 	return fmt.Errorf("the open shards end below the highest hash key")
 }

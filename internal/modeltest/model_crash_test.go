@@ -1,4 +1,4 @@
-package braid
+package modeltest
 
 import (
 	"errors"
@@ -13,246 +13,17 @@ import (
 	"time"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
-	"github.com/cockroachdb/pebble/v2/vfs/errorfs"
+
+	"github.com/braidstream/braid"
+	"github.com/braidstream/braid/internal/companion"
+	"github.com/braidstream/braid/internal/inside"
+	"github.com/braidstream/braid/internal/testdisk"
 )
 
 // This file crashes the model's database: in the history itself, where it goes
 // on with what is left, and in images of the disk taken in the middle of file
-// operations. A promise is a line in a list, written right after the call that
-// made it has returned, or right before a call that may change something. An
-// image notes how long the list was. What was promised by then has to be there,
-// and nothing that had not begun by then may be.
-
-// crashDisk is a disk in memory that tells of every operation that changes a
-// file, before it happens.
-type crashDisk struct {
-	vfs.FS
-	mem    *vfs.MemFS
-	before func(*crashDisk, errorfs.Op)
-}
-
-func newCrashDisk(mem *vfs.MemFS, before func(*crashDisk, errorfs.Op)) *crashDisk {
-	if mem == nil {
-		mem = vfs.NewCrashableMem()
-	}
-	d := &crashDisk{mem: mem, before: before}
-	d.FS = errorfs.Wrap(mem, d)
-	return d
-}
-
-// MaybeError is part of errorfs.Injector.
-func (d *crashDisk) MaybeError(op errorfs.Op) error {
-	if d.before != nil && op.Kind.ReadOrWrite() == errorfs.OpIsWrite && op.Kind != errorfs.OpFileClose {
-		d.before(d, op)
-	}
-	return nil
-}
-
-// String is part of errorfs.Injector.
-func (d *crashDisk) String() string { return "crash disk" }
-
-// ReuseForWrite wraps the file, which errorfs forgets: a log that is reused
-// would be written without a sign.
-func (d *crashDisk) ReuseForWrite(oldname, newname string, category vfs.DiskWriteCategory) (vfs.File, error) {
-	f, err := d.FS.ReuseForWrite(oldname, newname, category)
-	if err != nil {
-		return nil, err
-	}
-	return errorfs.WrapFile(f, d), nil
-}
-
-// promises is the list, and what it speaks of.
-type promises struct {
-	mu      sync.Mutex // guards the fields below
-	list    []promise
-	puts    map[int]*promisedPut // by id
-	streams map[int]*promisedStream
-	ids     int
-}
-
-type promise struct {
-	kind        promiseKind
-	id          int    // of a record, for puts
-	incarnation int    // of a stream
-	counter     uint64 // of a trim
-	retention   time.Duration
-}
-
-type promiseKind int
-
-const (
-	putBegins promiseKind = iota
-	putAcked
-	putSeen // by a reader
-	putLost // in a power cut, in a mode that allows it
-	createBegins
-	created
-	deleteBegins
-	deleted
-	trimBegins
-	trimmed
-	resharded // counter is the index of the next shard
-	retentionBegins
-	retentionChanged
-)
-
-type promisedPut struct {
-	record      twinRecord
-	incarnation int
-}
-
-type promisedStream struct {
-	name    string
-	created uint64 // 0 until it is known
-	numbers []SequenceNumber
-}
-
-func newPromises() *promises {
-	return &promises{puts: make(map[int]*promisedPut), streams: make(map[int]*promisedStream)}
-}
-
-func (p *promises) nextID() int {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.ids++
-	return p.ids
-}
-
-func (p *promises) count() int {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return p.ids
-}
-
-func (p *promises) add(list ...promise) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.list = append(p.list, list...)
-}
-
-func (p *promises) putBegins(ts *twinStream, records []twinRecord) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	for _, r := range records {
-		p.puts[r.id] = &promisedPut{r, ts.incarnation}
-		p.list = append(p.list, promise{kind: putBegins, id: r.id, incarnation: ts.incarnation})
-	}
-}
-
-func (p *promises) acked(ts *twinStream, records []twinRecord) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	for _, r := range records {
-		p.puts[r.id].record = r
-		p.list = append(p.list, promise{kind: putAcked, id: r.id, incarnation: ts.incarnation})
-		s := p.streams[ts.incarnation]
-		s.numbers = append(s.numbers, r.number)
-	}
-}
-
-func (p *promises) seen(id int) { p.add(promise{kind: putSeen, id: id}) }
-
-func (p *promises) numbers(ts *twinStream) []SequenceNumber {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return slices.Clone(p.streams[ts.incarnation].numbers)
-}
-
-func (p *promises) createBegins(ts *twinStream) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.streams[ts.incarnation] = &promisedStream{name: ts.name}
-	p.list = append(p.list, promise{kind: createBegins, incarnation: ts.incarnation, retention: ts.retention})
-}
-
-func (p *promises) created(ts *twinStream, s *Stream) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.streams[ts.incarnation].created = s.createdCounter
-	p.list = append(p.list, promise{kind: created, incarnation: ts.incarnation})
-}
-
-func (p *promises) deleteBegins(ts *twinStream) {
-	p.add(promise{kind: deleteBegins, incarnation: ts.incarnation})
-}
-
-func (p *promises) deleted(ts *twinStream) {
-	p.add(promise{kind: deleted, incarnation: ts.incarnation})
-}
-
-func (p *promises) trimBegins(ts *twinStream, counter uint64) {
-	p.add(promise{kind: trimBegins, incarnation: ts.incarnation, counter: counter})
-}
-
-func (p *promises) trimmed(ts *twinStream, counter uint64) {
-	p.add(promise{kind: trimmed, incarnation: ts.incarnation, counter: counter})
-}
-
-func (p *promises) resharded(ts *twinStream, s *Stream) {
-	p.add(promise{kind: resharded, incarnation: ts.incarnation, counter: uint64(s.topology.Load().next)})
-}
-
-func (p *promises) retentionBegins(ts *twinStream, period time.Duration) {
-	p.add(promise{kind: retentionBegins, incarnation: ts.incarnation, retention: period})
-}
-
-func (p *promises) retentionChanged(ts *twinStream, period time.Duration) {
-	p.add(promise{kind: retentionChanged, incarnation: ts.incarnation, retention: period})
-}
-
-// bound is what the first n lines of the list demand of an image.
-type promisedBound struct {
-	durable bool // acknowledged is durable: the mode is Sync
-	streams map[int]*streamBound
-	begun   map[int]bool // records that may be there
-	must    map[int]bool // records that have to be, unless trimmed or deleted
-	highest uint64       // counter that was acknowledged
-}
-
-type streamBound struct {
-	mayExist, mustExist bool
-	shards              uint32          // the index of the next one, at least
-	retention           []time.Duration // it is one of these
-	trimBegun, trimmed  uint64          // counters: below may be gone, below has to be
-}
-
-func (p *promises) bound(n int, durable bool) *promisedBound {
-	b := &promisedBound{durable: durable, streams: make(map[int]*streamBound), begun: make(map[int]bool), must: make(map[int]bool)}
-	for _, line := range p.list[:n] {
-		s := b.streams[line.incarnation]
-		switch line.kind {
-		case createBegins:
-			b.streams[line.incarnation] = &streamBound{mayExist: true, retention: []time.Duration{line.retention}}
-		case created:
-			s.mustExist = true
-		case deleteBegins:
-			s.mustExist = false
-		case deleted:
-			s.mayExist = false
-		case trimBegins:
-			s.trimBegun = max(s.trimBegun, line.counter)
-		case trimmed:
-			s.trimmed = max(s.trimmed, line.counter)
-		case resharded:
-			s.shards = uint32(line.counter)
-		case retentionBegins:
-			s.retention = append(s.retention, line.retention)
-		case retentionChanged:
-			s.retention = []time.Duration{line.retention}
-		case putBegins:
-			b.begun[line.id] = true
-		case putAcked:
-			b.must[line.id] = true
-			b.highest = max(b.highest, p.puts[line.id].record.number.counter())
-		case putSeen:
-			b.must[line.id] = true
-		case putLost:
-			delete(b.must, line.id)
-			delete(b.begun, line.id)
-		}
-	}
-	return b
-}
+// operations. What had been promised by then has to be there, and nothing that had
+// not begun by then may be (promises_test.go).
 
 // imageTaker copies the disk before some operations that change files.
 type imageTaker struct {
@@ -278,9 +49,21 @@ type image struct {
 	what    string
 }
 
+// watch returns a disk of which images are taken.
+func (it *imageTaker) watch(mem *vfs.MemFS) *testdisk.Disk {
+	disk := testdisk.On(mem)
+	disk.Before(func(op testdisk.Op) error {
+		if op.Changes() {
+			it.before(mem, op)
+		}
+		return nil
+	})
+	return disk
+}
+
 // before decides by the number of the operation: the scheduler, not the seed,
 // decides what that one is.
-func (it *imageTaker) before(d *crashDisk, op errorfs.Op) {
+func (it *imageTaker) before(mem *vfs.MemFS, op testdisk.Op) {
 	it.mu.Lock()
 	defer it.mu.Unlock()
 	if it.off {
@@ -300,7 +83,7 @@ func (it *imageTaker) before(d *crashDisk, op errorfs.Op) {
 	it.promises.mu.Unlock()
 	percent := []int{0, 0, 100, 1 + random.IntN(99)}[random.IntN(4)]
 	it.images = append(it.images, image{
-		mem:     d.mem.CrashClone(vfs.CrashCloneCfg{UnsyncedDataPercent: percent, RNG: random}),
+		mem:     mem.CrashClone(vfs.CrashCloneCfg{UnsyncedDataPercent: percent, RNG: random}),
 		lines:   lines,
 		wall:    it.clock(),
 		now:     it.now(),
@@ -328,7 +111,7 @@ func (m *model) checkImages() {
 		if img.control {
 			m.totals.controlImages.Add(1)
 		}
-		bound := m.promises.bound(img.lines, m.opts.Durability == Sync)
+		bound := m.promises.bound(img.lines, m.opts.Durability == braid.Sync)
 		if i%4 == 0 {
 			m.checkReadOnly(img, bound)
 		}
@@ -345,27 +128,31 @@ func (m *model) checkImages() {
 // to stand the same check.
 func (m *model) checkImage(img image, bound *promisedBound, double bool) {
 	taker := &imageTaker{seed: uint64(m.random.Uint32()), want: 100, promises: m.promises}
-	disk := newCrashDisk(img.mem, nil)
+	disk := testdisk.On(img.mem)
 	if double {
 		stop := 1 + m.random.IntN(60)
 		var mu sync.Mutex
-		disk.before = func(d *crashDisk, op errorfs.Op) {
+		disk.Before(func(op testdisk.Op) error {
 			mu.Lock()
 			defer mu.Unlock()
+			if !op.Changes() {
+				return nil
+			}
 			if stop--; stop == 0 {
 				random := rand.New(rand.NewPCG(taker.seed, 1))
 				taker.images = append(taker.images, image{
-					mem:  d.mem.CrashClone(vfs.CrashCloneCfg{UnsyncedDataPercent: 50, RNG: random}),
+					mem:  disk.Mem.CrashClone(vfs.CrashCloneCfg{UnsyncedDataPercent: 50, RNG: random}),
 					wall: img.wall,
 					now:  img.now,
 					what: fmt.Sprintf("%s; and again before %v of %s", img.what, op.Kind, op.Path),
 				})
 			}
-		}
+			return nil
+		})
 	}
 	opts := m.opts
-	opts.Durability = Sync
-	db, err := open("/db", &opts, environment{fs: disk, clock: func() time.Time { return img.wall }})
+	opts.Durability = braid.Sync
+	db, err := open("/db", &opts, companion.Environment{FS: disk, Clock: func() time.Time { return img.wall }})
 	if err != nil {
 		m.fail("open: %v", err)
 		return
@@ -384,11 +171,17 @@ func (m *model) checkImage(img image, bound *promisedBound, double bool) {
 
 // checkReadOnly opens an image for reading, on a disk that tells of any change.
 func (m *model) checkReadOnly(img image, bound *promisedBound) {
-	disk := newCrashDisk(img.mem, func(_ *crashDisk, op errorfs.Op) { m.fail("a reader wants to %v %s", op.Kind, op.Path) })
+	disk := testdisk.On(img.mem)
+	disk.Before(func(op testdisk.Op) error {
+		if op.Changes() {
+			m.fail("a reader wants to %s %s", op.Change(), op.Path)
+		}
+		return nil
+	})
 	opts := m.opts
 	opts.ReadOnly = true
-	db, err := open("/db", &opts, environment{fs: disk, clock: func() time.Time { return img.wall }})
-	if errors.Is(err, ErrInvalidArgument) { // its creation did not end
+	db, err := open("/db", &opts, companion.Environment{FS: disk, Clock: func() time.Time { return img.wall }})
+	if errors.Is(err, braid.ErrInvalidArgument) { // its creation did not end
 		for incarnation := range bound.streams {
 			m.fail("there was no database yet, and stream %d: %v", incarnation, err)
 		}
@@ -400,13 +193,13 @@ func (m *model) checkReadOnly(img image, bound *promisedBound) {
 	m.checkContent(db, bound, img.now)
 	for _, s := range db.Streams() {
 		_, err := s.PutRecord(m.t.Context(), "k", nil)
-		m.is("put", err, ErrReadOnly)
+		m.is("put", err, braid.ErrReadOnly)
 	}
 	m.ok("close", db.Close())
 }
 
 // checkContent compares what is stored with what was promised.
-func (m *model) checkContent(db *DB, bound *promisedBound, now uint64) {
+func (m *model) checkContent(db *braid.DB, bound *promisedBound, now uint64) {
 	found := make(map[int]bool)
 	exists := make(map[int]bool)
 	for _, s := range db.Streams() {
@@ -415,20 +208,20 @@ func (m *model) checkContent(db *DB, bound *promisedBound, now uint64) {
 		}
 		incarnation, sb := m.incarnationOf(s, bound)
 		if sb == nil {
-			m.fail("stream %s, created at %d, should not be there", s.Name(), s.createdCounter)
+			m.fail("stream %s, created at %d, should not be there", s.Name(), uint64(s.CreatedAt().UnixNano()))
 			continue
 		}
 		exists[incarnation] = true
 		d := s.Describe()
 		m.ok("shards of an image", checkTiling(d))
-		if next := s.topology.Load().next; next < sb.shards {
+		if next := inside.StreamOf(s).Next(); next < sb.shards {
 			m.fail("stream %s has had %d shards where %d had been made", s.Name(), next, sb.shards)
 		}
-		set := s.settings.Load()
-		if !slices.Contains(sb.retention, set.retention) {
-			m.fail("the retention of %s is %v; it can be %v", s.Name(), set.retention, sb.retention)
+		if retention := max(0, d.Retention); !slices.Contains(sb.retention, retention) {
+			m.fail("the retention of %s is %v; it can be %v", s.Name(), retention, sb.retention)
 		}
-		sb.trimBegun = max(sb.trimBegun, set.expiry(now), set.expiry(db.aging.now()))
+		seen := inside.StreamOf(s)
+		sb.trimBegun = max(sb.trimBegun, seen.Expiry(now), seen.Expiry(inside.DBOf(db).Aging()))
 		m.ok("limit of an image", sb.adopt(s, d, bound.durable))
 		m.checkStream(s, incarnation, sb, bound, found)
 		m.checkNumbers(db, s, incarnation, bound)
@@ -441,7 +234,7 @@ func (m *model) checkContent(db *DB, bound *promisedBound, now uint64) {
 	for id := range bound.must {
 		put := m.promises.puts[id]
 		sb := bound.streams[put.incarnation]
-		if bound.durable && sb.mustExist && put.record.number.counter() >= sb.trimBegun && !found[id] {
+		if bound.durable && sb.mustExist && counter(put.record.number) >= sb.trimBegun && !found[id] {
 			m.fail("record %d, %s of %s, is lost", id, put.record.number, put.record.shard)
 		}
 	}
@@ -450,15 +243,14 @@ func (m *model) checkContent(db *DB, bound *promisedBound, now uint64) {
 
 // adopt takes over what was trimmed because the stream had become too large, and
 // checks that it keeps what it may.
-func (sb *streamBound) adopt(s *Stream, d StreamDescription, durable bool) error {
-	limit := s.settings.Load().retentionBytes
+func (sb *streamBound) adopt(s *braid.Stream, d braid.StreamDescription, durable bool) error {
+	limit := d.RetentionBytes
 	if limit == 0 {
 		return nil
 	}
-	before := s.topology.Load().expired.Horizon
+	before := inside.StreamOf(s).Expired()
 	for _, sh := range s.Shards() {
-		stored, _ := sh.view()
-		before = max(before, stored.Counter)
+		before = max(before, inside.ShardOf(sh).Horizon())
 	}
 	if before > sb.trimBegun {
 		sb.trimBegun = before
@@ -470,10 +262,10 @@ func (sb *streamBound) adopt(s *Stream, d StreamDescription, durable bool) error
 }
 
 // incarnationOf finds out which of the streams of that name it is.
-func (m *model) incarnationOf(s *Stream, bound *promisedBound) (int, *streamBound) {
+func (m *model) incarnationOf(s *braid.Stream, bound *promisedBound) (int, *streamBound) {
 	for incarnation, sb := range bound.streams {
 		known := m.promises.streams[incarnation]
-		if sb.mayExist && known.name == s.Name() && (known.created == s.createdCounter || known.created == 0) {
+		if sb.mayExist && known.name == s.Name() && (known.created == uint64(s.CreatedAt().UnixNano()) || known.created == 0) {
 			return incarnation, sb
 		}
 	}
@@ -482,14 +274,14 @@ func (m *model) incarnationOf(s *Stream, bound *promisedBound) (int, *streamBoun
 
 // checkStream reads everything, shard by shard. The database itself checks that
 // ordinals are dense.
-func (m *model) checkStream(s *Stream, incarnation int, sb *streamBound, bound *promisedBound, found map[int]bool) {
+func (m *model) checkStream(s *braid.Stream, incarnation int, sb *streamBound, bound *promisedBound, found map[int]bool) {
 	for _, sh := range s.Shards() {
 		var last uint64
-		for r, err := range sh.Records(m.t.Context(), TrimHorizon()) {
+		for r, err := range sh.Records(m.t.Context(), braid.TrimHorizon()) {
 			if !m.ok("read an image", err) {
 				return
 			}
-			id, counter := modelID(r.Data), r.SequenceNumber.counter()
+			id, counter := modelID(r.Data), counter(r.SequenceNumber)
 			put := m.promises.puts[id]
 			switch {
 			case strings.HasPrefix(string(r.Data), "again"):
@@ -510,9 +302,9 @@ func (m *model) checkStream(s *Stream, incarnation int, sb *streamBound, bound *
 		// What is there is a prefix of what was acknowledged, in every mode.
 		for id := range bound.must {
 			put := m.promises.puts[id]
-			n := put.record.number.counter()
-			if put.incarnation == incarnation && put.record.shard == sh.id && n < last && n >= sb.trimBegun && !found[id] {
-				m.fail("record %d, %s of %s, is missing, and a later one is there", id, put.record.number, sh.id)
+			n := counter(put.record.number)
+			if put.incarnation == incarnation && put.record.shard == sh.ID() && n < last && n >= sb.trimBegun && !found[id] {
+				m.fail("record %d, %s of %s, is missing, and a later one is there", id, put.record.number, sh.ID())
 			}
 		}
 	}
@@ -520,9 +312,9 @@ func (m *model) checkStream(s *Stream, incarnation int, sb *streamBound, bound *
 
 // checkKeys checks that transactions are there as a whole: the record, and the
 // key that is named after it.
-func (m *model) checkKeys(db *DB, bound *promisedBound, found map[int]bool) {
+func (m *model) checkKeys(db *braid.DB, bound *promisedBound, found map[int]bool) {
 	keys := make(map[int]bool)
-	err := db.View(m.t.Context(), func(tx *Tx) error {
+	err := db.View(m.t.Context(), func(tx *braid.Tx) error {
 		for kv, err := range tx.Scan([]byte("tx/"), []byte("tx0")) {
 			if err != nil {
 				return err
@@ -538,7 +330,7 @@ func (m *model) checkKeys(db *DB, bound *promisedBound, found map[int]bool) {
 			continue
 		}
 		sb := bound.streams[put.incarnation]
-		gone := sb == nil || !sb.mustExist || put.record.number.IsZero() || put.record.number.counter() < sb.trimBegun
+		gone := sb == nil || !sb.mustExist || put.record.number.IsZero() || counter(put.record.number) < sb.trimBegun
 		switch {
 		case keys[id] && !bound.begun[id]:
 			m.fail("the key of transaction %d is there before it began", id)
@@ -551,17 +343,17 @@ func (m *model) checkKeys(db *DB, bound *promisedBound, found map[int]bool) {
 }
 
 // writeOn checks that the image can be written to, with numbers above all others.
-func (m *model) writeOn(db *DB, bound *promisedBound) {
+func (m *model) writeOn(db *braid.DB, bound *promisedBound) {
 	for _, s := range db.Streams() {
 		res, err := s.PutRecord(m.t.Context(), "k", []byte("again"))
 		if !m.ok("write on", err) {
 			return
 		}
-		if n := res.SequenceNumber.counter(); n <= bound.highest {
+		if n := counter(res.SequenceNumber); n <= bound.highest {
 			m.fail("after a crash a record got counter %d, where there was %d before", n, bound.highest)
 		}
-		var last Record
-		for r, err := range s.Records(m.t.Context(), AtSequence(res.SequenceNumber)) {
+		var last braid.Record
+		for r, err := range s.Records(m.t.Context(), braid.AtSequence(res.SequenceNumber)) {
 			m.ok("read on", err)
 			last = r
 		}
@@ -579,19 +371,19 @@ func (m *model) open() {
 	m.images.setControl(true)
 	defer m.images.setControl(false)
 	wall := uint64(max(0, m.clock().UnixNano()))
-	most := max(m.now(), wall, m.highest+uint64(2*counterReserve))
+	most := max(m.now(), wall, m.highest+uint64(2*inside.CounterReserve))
 	if m.db != nil {
-		most = max(most, m.db.visible.Load()) // a shard may have been made or closed after the last record
+		most = max(most, visible(m.db)) // a shard may have been made or closed after the last record
 	}
 	m.most.Store(most)
 	// In every other history callers run commits.
-	db, err := open("/db", &m.opts, environment{fs: m.disk, clock: m.clock, instant: m.images.seed%2 == 1})
+	db, err := open("/db", &m.opts, companion.Environment{FS: m.disk, Clock: m.clock, Instant: m.images.seed%2 == 1})
 	if err != nil {
 		m.t.Fatalf("open: %v\n%s", err, strings.Join(m.steps, "\n"))
 	}
 	m.db = db
 	synctest.Wait() // what had been left to trim is trimmed
-	m.setNow(max(wall, db.visible.Load()))
+	m.setNow(max(wall, visible(db)))
 }
 
 func (m *model) close() {
@@ -599,7 +391,7 @@ func (m *model) close() {
 	defer m.images.setControl(false)
 	m.ok("close", m.db.Close())
 	for _, ts := range m.twin.streams {
-		m.endFollower(ts, ErrClosed)
+		m.endFollower(ts, braid.ErrClosed)
 	}
 }
 
@@ -623,11 +415,11 @@ func (m *model) crash() {
 	percent := []int{0, 100, m.random.IntN(101)}[m.random.IntN(3)]
 	m.logf("power cut, %d %% of what was not synced is kept", percent)
 	synctest.Wait()
-	mem := m.disk.mem.CrashClone(vfs.CrashCloneCfg{UnsyncedDataPercent: percent, RNG: rand.New(rand.NewPCG(m.images.seed, m.random.Uint64()))})
+	mem := m.disk.Mem.CrashClone(vfs.CrashCloneCfg{UnsyncedDataPercent: percent, RNG: rand.New(rand.NewPCG(m.images.seed, m.random.Uint64()))})
 	m.images.setOff(true)
 	m.close() // what it writes is lost
 	m.images.setOff(false)
-	m.disk = newCrashDisk(mem, m.images.before)
+	m.disk = m.images.watch(mem)
 	if m.random.IntN(2) == 0 {
 		m.stepClock()
 	}
@@ -648,10 +440,10 @@ func (m *model) takeHorizons() {
 			return
 		}
 		for i := range ts.shards {
-			stored, _ := s.mustShard(ts.shards[i].id).view()
-			m.ok("reopen", ts.reopened(&ts.shards[i], stored.Counter))
+			stored := inside.ShardOf(mustShard(s, ts.shards[i].id)).Horizon()
+			m.ok("reopen", ts.reopened(&ts.shards[i], stored))
 			ts.shards[i].aging = ts.shards[i].arrival
-			m.promises.trimBegins(ts, stored.Counter)
+			m.promises.trimBegins(ts, stored)
 		}
 		for _, sh := range ts.gone {
 			m.promises.trimBegins(ts, sh.horizon)
@@ -664,7 +456,7 @@ func (m *model) takeHorizons() {
 // takeLosses makes the twin forget what a power cut may take: in the weaker
 // modes the end of each shard, and whole transactions.
 func (m *model) takeLosses() {
-	if m.opts.Durability == Sync {
+	if m.opts.Durability == braid.Sync {
 		return
 	}
 	for name, ts := range m.twin.streams {
@@ -674,7 +466,7 @@ func (m *model) takeLosses() {
 		}
 		lost := func(r twinRecord) bool {
 			sh, err := s.Shard(r.shard)
-			if err != nil || r.number.counter() <= sh.log.LastCounter() {
+			if err != nil || counter(r.number) <= inside.ShardOf(sh).Last() {
 				return false
 			}
 			m.promises.add(promise{kind: putLost, id: r.id})
@@ -683,11 +475,11 @@ func (m *model) takeLosses() {
 		ts.records = slices.DeleteFunc(ts.records, lost)
 		ts.aged = slices.DeleteFunc(ts.aged, lost)
 		for i := range ts.shards {
-			ts.shards[i].last = s.mustShard(ts.shards[i].id).log.LastCounter()
+			ts.shards[i].last = inside.ShardOf(mustShard(s, ts.shards[i].id)).Last()
 		}
 	}
 	m.promises.forget(m.twin)
-	err := m.db.View(m.t.Context(), func(tx *Tx) error {
+	err := m.db.View(m.t.Context(), func(tx *braid.Tx) error {
 		m.twin.keys = make(map[string]string)
 		for kv, err := range tx.Scan(nil, nil) {
 			if err != nil {
@@ -700,25 +492,12 @@ func (m *model) takeLosses() {
 	m.ok("view", err)
 }
 
-// forget strikes the numbers of records that were lost: no reader may stand there.
-func (p *promises) forget(t *twin) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	for _, ts := range t.streams {
-		s := p.streams[ts.incarnation]
-		s.numbers = slices.DeleteFunc(s.numbers, func(n SequenceNumber) bool {
-			sh := ts.shard(n.ShardID())
-			return sh != nil && n.counter() > sh.last // what has gone was durable
-		})
-	}
-}
-
 // followAgain starts the followers that ended with the database, where they were.
 func (m *model) followAgain() {
 	for name, ts := range m.twin.streams {
 		s, err := m.db.Stream(name)
 		if m.ok("stream", err) {
-			m.follow(ts, s, TrimHorizon())
+			m.follow(ts, s, braid.TrimHorizon())
 		}
 	}
 	synctest.Wait()

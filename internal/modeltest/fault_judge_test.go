@@ -1,19 +1,21 @@
-package braid
+package modeltest
 
 import (
 	"context"
 	"errors"
 	"fmt"
 	"strconv"
-	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/braidstream/braid"
+	"github.com/braidstream/braid/internal/testdisk"
 )
 
 // judge opens a disk that the workload left, and compares all that is there with
 // what callers were told.
-func (w *faultWork) judge(what string, disk *faultDisk) {
-	db, err := open("/db", &w.opts, environment{fs: disk, clock: time.Now})
+func (w *faultWork) judge(what string, disk *testdisk.Disk) {
+	db, err := openOn(disk, &w.opts)
 	require.NoError(w.t, err, what)
 	w.judgeContent(what, db)
 	require.NoError(w.t, db.Close(), what)
@@ -22,30 +24,30 @@ func (w *faultWork) judge(what string, disk *faultDisk) {
 // judgeTwice is judge, which then writes on, opens once more, and requires that
 // what it had found the first time is still so: an unknown outcome that has
 // become known is final.
-func (w *faultWork) judgeTwice(what string, disk *faultDisk) {
+func (w *faultWork) judgeTwice(what string, disk *testdisk.Disk) {
 	ctx := context.Background()
-	db, err := open("/db", &w.opts, environment{fs: disk, clock: time.Now})
+	db, err := openOn(disk, &w.opts)
 	require.NoError(w.t, err, what)
 	found := w.judgeContent(what, db)
-	orders, err := db.OpenStream(ctx, "orders", &StreamOptions{Shards: 3})
+	orders, err := db.OpenStream(ctx, "orders", &braid.StreamOptions{Shards: 3})
 	require.NoError(w.t, err, what)
-	added := make(map[SequenceNumber]string)
+	added := make(map[braid.SequenceNumber]string)
 	for i := range 6 {
 		data := fmt.Sprintf("after the fault %d", i)
 		result, err := orders.PutRecord(ctx, fmt.Sprint("k", i), []byte(data))
 		require.NoError(w.t, err, what)
-		require.Greater(w.t, result.SequenceNumber.counter(), w.history.lastAcked("orders").counter(), what)
+		require.Greater(w.t, counter(result.SequenceNumber), counter(w.history.lastAcked("orders")), what)
 		added[result.SequenceNumber] = data
 	}
 	require.NoError(w.t, db.Close(), what)
 
-	db, err = open("/db", &w.opts, environment{fs: disk, clock: time.Now})
+	db, err = openOn(disk, &w.opts)
 	require.NoError(w.t, err, what)
 	orders, err = db.Stream("orders")
 	require.NoError(w.t, err, what)
 	all, err := readShards(ctx, orders)
 	require.NoError(w.t, err, what)
-	var old []Record
+	var old []braid.Record
 	for _, r := range all {
 		if data, isNew := added[r.SequenceNumber]; isNew {
 			require.Equal(w.t, data, string(r.Data), what)
@@ -61,13 +63,13 @@ func (w *faultWork) judgeTwice(what string, disk *faultDisk) {
 
 // judgeContent compares the content of an open DB with what callers were told,
 // and returns the records of orders.
-func (w *faultWork) judgeContent(what string, db *DB) []Record {
-	var records []Record
+func (w *faultWork) judgeContent(what string, db *braid.DB) []braid.Record {
+	var records []braid.Record
 	if orders, err := db.Stream("orders"); err == nil {
 		records, err = readShards(context.Background(), orders)
 		require.NoError(w.t, err, what)
 	} else {
-		require.ErrorIs(w.t, err, ErrStreamNotFound, what)
+		require.ErrorIs(w.t, err, braid.ErrStreamNotFound, what)
 	}
 	require.NoError(w.t, w.history.check("orders", records, w.trim), what)
 	w.judgeSeen(what, records)
@@ -78,23 +80,23 @@ func (w *faultWork) judgeContent(what string, db *DB) []Record {
 
 // judgeSeen requires that everything the follower saw is there, if it was not
 // trimmed: nothing is visible that is not durable.
-func (w *faultWork) judgeSeen(what string, records []Record) {
-	stored := make(map[SequenceNumber]bool, len(records))
+func (w *faultWork) judgeSeen(what string, records []braid.Record) {
+	stored := make(map[braid.SequenceNumber]bool, len(records))
 	for _, r := range records {
 		stored[r.SequenceNumber] = true
 	}
 	for _, r := range w.seen {
-		if r.SequenceNumber.counter() >= w.trim.maybe {
+		if counter(r.SequenceNumber) >= w.trim.maybe {
 			require.True(w.t, stored[r.SequenceNumber], "%s: %s was seen, and is lost", what, r.SequenceNumber)
 		}
 	}
 }
 
-func (w *faultWork) judgeSide(what string, db *DB) {
+func (w *faultWork) judgeSide(what string, db *braid.DB) {
 	side, err := db.Stream("side")
 	switch {
 	case err != nil:
-		require.ErrorIs(w.t, err, ErrStreamNotFound, what)
+		require.ErrorIs(w.t, err, braid.ErrStreamNotFound, what)
 		require.NotEqual(w.t, outcomeAcked, w.sideExists, "%s: the stream %s is lost", what, w.side)
 		return
 	case w.side == "" || w.sideExists == outcomeRefused:
@@ -107,9 +109,9 @@ func (w *faultWork) judgeSide(what string, db *DB) {
 
 // judgeEffects requires that the counter and the records of the transactions
 // agree, and that no acknowledged transaction is lost.
-func (w *faultWork) judgeEffects(what string, db *DB) {
+func (w *faultWork) judgeEffects(what string, db *braid.DB) {
 	var counter uint64
-	require.NoError(w.t, db.View(context.Background(), func(tx *Tx) (err error) {
+	require.NoError(w.t, db.View(context.Background(), func(tx *braid.Tx) (err error) {
 		counter, err = readCounter(tx)
 		return err
 	}), what)
@@ -119,12 +121,12 @@ func (w *faultWork) judgeEffects(what string, db *DB) {
 	}
 	require.LessOrEqual(w.t, counter, w.effects+1, what)
 	effects, err := db.Stream("effects")
-	if errors.Is(err, ErrStreamNotFound) && counter == 0 {
+	if errors.Is(err, braid.ErrStreamNotFound) && counter == 0 {
 		return
 	}
 	require.NoError(w.t, err, what)
 	var n uint64
-	for r, err := range effects.Records(context.Background(), TrimHorizon()) {
+	for r, err := range effects.Records(context.Background(), braid.TrimHorizon()) {
 		require.NoError(w.t, err, what)
 		n++
 		require.Equal(w.t, strconv.FormatUint(n, 10), string(r.Data), what)

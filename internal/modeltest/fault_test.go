@@ -1,4 +1,4 @@
-package braid
+package modeltest
 
 import (
 	"context"
@@ -13,7 +13,9 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/braidstream/braid"
 	"github.com/braidstream/braid/internal/childtest"
+	"github.com/braidstream/braid/internal/testdisk"
 )
 
 // The fault sweep proves that braid stops when its storage fails, without
@@ -46,17 +48,17 @@ func (f faultT) FailNow() { runtime.Goexit() }
 // TestFaultWorkload runs the workload without a fault, and so checks the harness
 // and the number of operations that the sweep has to reach.
 func TestFaultWorkload(t *testing.T) {
-	disk := newFaultMem()
+	disk := testdisk.New()
 	w := newFaultWork(t, disk)
 	require.NoError(t, w.run())
-	operations := disk.operations()
+	operations := disk.Changes()
 	t.Logf("%d operations change files; %d puts, %d transactions, %d records seen by the follower",
 		operations, w.history.count(outcomeAcked), w.effects, len(w.seen))
 	require.Less(t, operations, faultChunk*faultChunks, "the sweep does not reach the end of the workload")
 	require.Greater(t, operations, 300)
 	require.Positive(t, w.trims)
 	require.Zero(t, w.history.count(outcomeRefused)+w.history.count(outcomeUnknown))
-	w.judge("power cut", disk.powerCut())
+	w.judge("power cut", disk.PowerCut())
 	w.judgeTwice("closed", disk)
 }
 
@@ -74,14 +76,14 @@ func TestFaultSweep(t *testing.T) {
 			for chunk := 0; chunk < faultChunks; chunk += step {
 				t.Run(fmt.Sprintf("%03d", chunk*faultChunk), func(t *testing.T) {
 					t.Parallel()
-					output, err := childtest.Output(t, func(t *testing.T) { sweepChunk(t, mode, chunk*faultChunk) })
-					if err != nil || !childtest.Passed(output) {
-						t.Fatalf("child process: %v\n%s", err, output)
+					result := childtest.Output(t, func(t *testing.T) { sweepChunk(t, mode, chunk*faultChunk) })
+					if !result.Passed {
+						t.Fatalf("child process: %v\n%s", result.Err, result.Output)
 					}
 					mu.Lock()
 					defer mu.Unlock()
 					children++
-					for _, line := range strings.Split(output, "\n") {
+					for _, line := range strings.Split(result.Output, "\n") {
 						if text, ok := strings.CutPrefix(line, "swept: "); ok {
 							classes[text]++
 						}
@@ -116,12 +118,10 @@ func sweepChunk(t *testing.T, mode string, first int) {
 
 // sweepOne makes one run, in which operation index fails.
 func sweepOne(t faultT, mode string, index int) {
-	disk := newFaultMem()
-	if mode == "once" {
-		disk.setFault(failOnce(index))
-	} else {
-		disk.setFault(failFrom(index))
-	}
+	disk := testdisk.New()
+	disk.FailAlways(func(op testdisk.Op) bool {
+		return op.Index == index || mode == "forever" && op.Index > index
+	}, syscall.EIO)
 	w := newFaultWork(t, disk)
 	err := w.run()
 	if w.notOpen == nil {
@@ -134,23 +134,23 @@ func sweepOne(t faultT, mode string, index int) {
 		result = "failed"
 		w.checkFailed()
 		err := w.close()
-		require.ErrorIs(t, err, ErrFailed)
+		require.ErrorIs(t, err, braid.ErrFailed)
 		requireFaultError(t, err)
 	} else if err != nil {
 		result = "open or close failed"
 	}
 	w.follower.Wait()
 
-	op, fired := disk.fired()
+	op, fired := disk.Failed()
 	require.True(t, fired || err == nil, "without a fault: %v", err)
-	disk.setFault(nil)
+	disk.Before(nil)
 	if (index%2 == 0) == (mode == "once") { // each index is judged both ways, once in each mode
-		w.judge("power cut", disk.powerCut())
+		w.judge("power cut", disk.PowerCut())
 	} else {
 		w.judgeTwice("reopened", disk)
 	}
 	if fired {
-		fmt.Printf("\nswept: %s %s %s: %s\n", mode, fileChange(op), fileClass(op), result)
+		fmt.Printf("\nswept: %s %s %s: %s\n", mode, op.Change(), op.File(), result)
 	}
 }
 
@@ -159,7 +159,7 @@ func sweepOne(t faultT, mode string, index int) {
 func requireFaultError(t require.TestingT, err error) {
 	if err != nil {
 		require.ErrorIs(t, err, syscall.EIO)
-		require.ErrorIs(t, err, ErrFailed)
+		require.ErrorIs(t, err, braid.ErrFailed)
 	}
 }
 
@@ -171,18 +171,18 @@ func (w *faultWork) checkFailed() {
 	require.Error(w.t, w.db.Metrics().Failed)
 	refused := map[string]func() error{
 		"update": func() error {
-			return w.db.Update(ctx, func(tx *Tx) error { return tx.Set([]byte("k"), nil) })
+			return w.db.Update(ctx, func(tx *braid.Tx) error { return tx.Set([]byte("k"), nil) })
 		},
 		"create": func() error { _, err := w.db.CreateStream(ctx, "another", nil); return err },
 	}
 	if w.orders != nil {
 		refused["put"] = func() error { _, err := w.orders.PutRecord(ctx, "k", nil); return err }
-		refused["trim"] = func() error { return w.orders.Trim(ctx, Latest()) }
+		refused["trim"] = func() error { return w.orders.Trim(ctx, braid.Latest()) }
 	}
 	for what, f := range refused {
 		err := w.call(what, f)
 		require.Error(w.t, err, what)
-		require.NotErrorIs(w.t, err, ErrOutcomeUnknown, what)
+		require.NotErrorIs(w.t, err, braid.ErrOutcomeUnknown, what)
 		requireFaultError(w.t, err)
 	}
 	w.follower.Wait() // it is told, too

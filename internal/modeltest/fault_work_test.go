@@ -1,4 +1,4 @@
-package braid
+package modeltest
 
 import (
 	"context"
@@ -8,8 +8,11 @@ import (
 	"sync"
 	"time"
 
-	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/stretchr/testify/require"
+
+	"github.com/braidstream/braid"
+	"github.com/braidstream/braid/internal/inside"
+	"github.com/braidstream/braid/internal/testdisk"
 )
 
 // faultWork is the workload of the fault tests: it does everything that changes
@@ -22,15 +25,15 @@ import (
 // a key: so the two must always agree.
 type faultWork struct {
 	t        require.TestingT
-	disk     *faultDisk
-	opts     Options
+	disk     *testdisk.Disk
+	opts     braid.Options
 	history  *history
-	db       *DB
+	db       *braid.DB
 	notOpen  error         // why the last open did not succeed
 	patience time.Duration // the longest that a call may take
 	retry    func(error) bool
 
-	orders      *Stream
+	orders      *braid.Stream
 	trim        historyTrim // of orders
 	trims       int         // that were acknowledged
 	side        string      // the incarnation of the stream side, "" if there is none for sure
@@ -40,9 +43,10 @@ type faultWork struct {
 
 	latched  chan struct{} // closed when the DB failed
 	latchEnd time.Time     // when it did; to be read after latched
+	closed   chan struct{} // closed when the DB was closed
 	follower sync.WaitGroup
-	seen     []Record // by the follower
-	ended    error    // of the follower
+	seen     []braid.Record // by the follower
+	ended    error          // of the follower
 }
 
 const (
@@ -58,19 +62,16 @@ var (
 	faultCounterKey  = []byte("effects")
 )
 
-func newFaultWork(t require.TestingT, disk *faultDisk) *faultWork {
+func newFaultWork(t require.TestingT, disk *testdisk.Disk) *faultWork {
 	return &faultWork{
 		t:        t,
 		disk:     disk,
 		history:  newHistory(),
 		patience: 30 * time.Second,
-		opts:     Options{MemtableBytes: 1 << 20, TailBytes: 64 << 10, CacheBytes: 1 << 20, ReserveBytes: -1},
+		opts:     braid.Options{MemtableBytes: 1 << 20, TailBytes: 64 << 10, CacheBytes: 1 << 20, ReserveBytes: -1},
 		retry:    func(error) bool { return false },
 	}
 }
-
-// newFaultMem returns an empty disk.
-func newFaultMem() *faultDisk { return newFaultDisk(vfs.NewCrashableMem()) }
 
 // run does the whole workload, with a clean reopen in the middle, and returns
 // the first error. The DB is open when it comes from another call than Close.
@@ -115,7 +116,7 @@ func (w *faultWork) call(what string, f func() error) error {
 func (w *faultWork) open() error {
 	w.latched = nil
 	err := w.call("open", func() (err error) {
-		w.db, err = open("/db", &w.opts, environment{fs: w.disk, clock: time.Now})
+		w.db, err = openOn(w.disk, &w.opts)
 		return err
 	})
 	if w.notOpen = err; err != nil {
@@ -124,7 +125,7 @@ func (w *faultWork) open() error {
 	}
 	w.watch()
 	err = w.call("open orders", func() (err error) {
-		w.orders, err = w.db.OpenStream(context.Background(), "orders", &StreamOptions{Shards: 3})
+		w.orders, err = w.db.OpenStream(context.Background(), "orders", &braid.StreamOptions{Shards: 3})
 		return err
 	})
 	if err == nil {
@@ -139,39 +140,40 @@ func (w *faultWork) open() error {
 	return err
 }
 
-// watch notes when the DB fails. The goroutine ends then, or with Close.
+// watch notes when the DB fails. The goroutine ends then, or after Close.
 func (w *faultWork) watch() {
-	db, latched := w.db, make(chan struct{})
-	w.latched = latched
+	store, latched := inside.DBOf(w.db).Store(), make(chan struct{})
+	closed := make(chan struct{})
+	w.latched, w.closed = latched, closed
 	go func() {
 		select {
-		case <-db.store.Failed():
+		case <-store.Failed():
 			w.latchEnd = time.Now()
 			close(latched)
-		case <-db.life.Done():
+		case <-closed:
 		}
 	}()
 }
 
 // follow runs a follower of orders until the DB is closed or has failed.
 func (w *faultWork) follow() {
-	from := TrimHorizon()
+	from := braid.TrimHorizon()
 	if n := len(w.seen); n > 0 {
-		from = AfterSequence(w.seen[n-1].SequenceNumber)
+		from = braid.AfterSequence(w.seen[n-1].SequenceNumber)
 	}
 	orders := w.orders
 	w.follower.Go(func() {
 		for again := true; again; {
 			again = false
 			for r, err := range orders.Follow(context.Background(), from) {
-				var trimmed *TrimmedError
+				var trimmed *braid.TrimmedError
 				if errors.As(err, &trimmed) {
-					from, again = AtSequence(trimmed.FirstAvailable), true
+					from, again = braid.AtSequence(trimmed.FirstAvailable), true
 				} else if err != nil {
 					w.ended = err
 				} else {
 					w.seen = append(w.seen, r)
-					from = AfterSequence(r.SequenceNumber)
+					from = braid.AfterSequence(r.SequenceNumber)
 				}
 			}
 		}
@@ -190,11 +192,11 @@ func (w *faultWork) round(n int) error {
 	case 2:
 		return w.createSide(n)
 	case 4:
-		return w.trimOrders(AtSequence(w.history.lastAcked("orders")), 0)
+		return w.trimOrders(braid.AtSequence(w.history.lastAcked("orders")), 0)
 	case 6:
 		return w.deleteSide()
 	case 7:
-		return w.trimOrders(Latest(), 1)
+		return w.trimOrders(braid.Latest(), 1)
 	}
 	return nil
 }
@@ -211,10 +213,10 @@ func (w *faultWork) burst(n int) error {
 		putters.Go(func() {
 			try := 0
 			errs[g] = w.call("put", func() error {
-				var entries []Entry
+				var entries []braid.Entry
 				for i := range 3 {
 					id := fmt.Sprintf("o%d.%d.%d.%d", n, g, i, try)
-					entries = append(entries, Entry{PartitionKey: fmt.Sprintf("k%d.%d", g, i), Data: historyData(id, size)})
+					entries = append(entries, braid.Entry{PartitionKey: fmt.Sprintf("k%d.%d", g, i), Data: historyData(id, size)})
 				}
 				try++
 				_, err := w.history.put(context.Background(), w.orders, "orders", entries...)
@@ -229,7 +231,7 @@ func (w *faultWork) burst(n int) error {
 // transact counts up a key and puts a record that says the same.
 func (w *faultWork) transact() error {
 	return w.call("update", func() error {
-		err := w.db.Update(context.Background(), func(tx *Tx) error {
+		err := w.db.Update(context.Background(), func(tx *braid.Tx) error {
 			n, err := readCounter(tx)
 			if err != nil {
 				return err
@@ -243,16 +245,16 @@ func (w *faultWork) transact() error {
 		switch {
 		case err == nil:
 			w.effects++
-		case errors.Is(err, ErrOutcomeUnknown):
+		case errors.Is(err, braid.ErrOutcomeUnknown):
 			w.effectMaybe = true
 		}
 		return err
 	})
 }
 
-func readCounter(tx *Tx) (uint64, error) {
+func readCounter(tx *braid.Tx) (uint64, error) {
 	value, err := tx.Get(faultCounterKey)
-	if errors.Is(err, ErrKeyNotFound) {
+	if errors.Is(err, braid.ErrKeyNotFound) {
 		return 0, nil
 	}
 	if err != nil {
@@ -264,13 +266,13 @@ func readCounter(tx *Tx) (uint64, error) {
 func (w *faultWork) createSide(n int) error {
 	incarnation := fmt.Sprintf("side%d", n)
 	w.side, w.sideExists = incarnation, outcomeUnknown
-	var side *Stream
+	var side *braid.Stream
 	err := w.call("create", func() (err error) {
-		side, err = w.db.CreateStream(context.Background(), "side", &StreamOptions{Shards: 2})
+		side, err = w.db.CreateStream(context.Background(), "side", &braid.StreamOptions{Shards: 2})
 		return err
 	})
 	if err != nil {
-		if !errors.Is(err, ErrOutcomeUnknown) {
+		if !errors.Is(err, braid.ErrOutcomeUnknown) {
 			w.sideExists = outcomeRefused
 		}
 		return err
@@ -281,7 +283,7 @@ func (w *faultWork) createSide(n int) error {
 		err := w.call("put to side", func() error {
 			id := fmt.Sprintf("s%d.%d.%d", n, i, try)
 			try++
-			_, err := w.history.put(context.Background(), side, incarnation, Entry{PartitionKey: id, Data: historyData(id, 100)})
+			_, err := w.history.put(context.Background(), side, incarnation, braid.Entry{PartitionKey: id, Data: historyData(id, 100)})
 			return err
 		})
 		if err != nil {
@@ -296,22 +298,22 @@ func (w *faultWork) deleteSide() error {
 	switch {
 	case err == nil:
 		w.sideExists = outcomeRefused
-	case errors.Is(err, ErrOutcomeUnknown):
+	case errors.Is(err, braid.ErrOutcomeUnknown):
 		w.sideExists = outcomeUnknown
 	}
 	return err
 }
 
 // trimOrders trims; beyond is 1 if the last record acknowledged goes too.
-func (w *faultWork) trimOrders(before Position, beyond uint64) error {
-	bound := w.history.lastAcked("orders").counter() + beyond
+func (w *faultWork) trimOrders(before braid.Position, beyond uint64) error {
+	bound := counter(w.history.lastAcked("orders")) + beyond
 	w.trim.maybe = bound
 	err := w.call("trim", func() error { return w.orders.Trim(context.Background(), before) })
 	switch {
 	case err == nil:
 		w.trim.sure = bound
 		w.trims++
-	case !errors.Is(err, ErrOutcomeUnknown):
+	case !errors.Is(err, braid.ErrOutcomeUnknown):
 		w.trim.maybe = w.trim.sure
 	}
 	return err
@@ -326,13 +328,14 @@ func (w *faultWork) close() error {
 	db := w.db
 	w.db = nil
 	err := w.call("close", db.Close)
-	require.ErrorIs(w.t, db.Close(), ErrClosed)
+	close(w.closed)
+	require.ErrorIs(w.t, db.Close(), braid.ErrClosed)
 	if w.orders != nil {
 		_, putErr := w.orders.PutRecord(context.Background(), "k", nil)
-		require.ErrorIs(w.t, putErr, ErrClosed)
+		require.ErrorIs(w.t, putErr, braid.ErrClosed)
 	}
 	w.follower.Wait()
-	if w.ended != nil && !errors.Is(w.ended, ErrClosed) && !errors.Is(w.ended, ErrFailed) {
+	if w.ended != nil && !errors.Is(w.ended, braid.ErrClosed) && !errors.Is(w.ended, braid.ErrFailed) {
 		return fmt.Errorf("%w: %w", errFaultFollower, w.ended)
 	}
 	return err

@@ -1,6 +1,6 @@
 //go:build unix
 
-package braid
+package modeltest
 
 import (
 	"context"
@@ -15,7 +15,9 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs/errorfs"
 	"github.com/stretchr/testify/require"
 
+	"github.com/braidstream/braid"
 	"github.com/braidstream/braid/internal/childtest"
+	"github.com/braidstream/braid/internal/testdisk"
 )
 
 // These tests prove that a lack of descriptors or of the kernel's memory is a
@@ -52,11 +54,11 @@ func exhaustDescriptors(t *testing.T, spare int) (giveBack func()) {
 
 func requireOutOfDescriptors(t *testing.T, err error) {
 	t.Helper()
-	require.ErrorIs(t, err, ErrOutOfResources)
+	require.ErrorIs(t, err, braid.ErrOutOfResources)
 	require.ErrorIs(t, err, syscall.EMFILE)
 	require.ErrorContains(t, err, "the process may have 128: RLIMIT_NOFILE")
-	require.NotErrorIs(t, err, ErrDiskFull)
-	require.NotErrorIs(t, err, ErrFailed)
+	require.NotErrorIs(t, err, braid.ErrDiskFull)
+	require.NotErrorIs(t, err, braid.ErrFailed)
 	require.Empty(t, repetition(err.Error()), err.Error())
 }
 
@@ -64,8 +66,8 @@ func requireOutOfDescriptors(t *testing.T, err error) {
 func TestOutOfDescriptorsHeals(t *testing.T) {
 	dir := t.TempDir()
 	childtest.Run(t, func(t *testing.T) {
-		opts := &Options{MemtableBytes: 1 << 20, TailBytes: -1, CacheBytes: -1}
-		db, err := Open(dir, opts)
+		opts := &braid.Options{MemtableBytes: 1 << 20, TailBytes: -1, CacheBytes: -1}
+		db, err := braid.Open(dir, opts)
 		require.NoError(t, err)
 		s, err := db.CreateStream(t.Context(), "s", nil)
 		require.NoError(t, err)
@@ -83,16 +85,16 @@ func TestOutOfDescriptorsHeals(t *testing.T) {
 			require.NoError(t, put())
 		}
 		require.NoError(t, db.Close())
-		db, err = Open(dir, opts) // with no table open
+		db, err = braid.Open(dir, opts) // with no table open
 		require.NoError(t, err)
 		s, err = db.Stream("s")
 		require.NoError(t, err)
 
 		giveBack := exhaustDescriptors(t, 0)
-		_, err = Open(dir+"/other", nil)
+		_, err = braid.Open(dir+"/other", nil)
 		requireOutOfDescriptors(t, err)
-		_, err = Open(dir, nil)
-		require.ErrorIs(t, err, ErrLocked)
+		_, err = braid.Open(dir, nil)
+		require.ErrorIs(t, err, braid.ErrLocked)
 		requireOutOfDescriptors(t, db.Backup(t.Context(), dir+"-backup", nil))
 		// The engine may have opened the tables by now, to collect statistics.
 		if _, err = readShards(t.Context(), s); err != nil {
@@ -101,7 +103,7 @@ func TestOutOfDescriptorsHeals(t *testing.T) {
 		for err = nil; err == nil; { // until a table or a log has to be made
 			err = put()
 		}
-		if errors.Is(err, ErrOutcomeUnknown) { // it was on its way
+		if errors.Is(err, braid.ErrOutcomeUnknown) { // it was on its way
 			acked++
 			err = put()
 		}
@@ -110,7 +112,7 @@ func TestOutOfDescriptorsHeals(t *testing.T) {
 		require.NoError(t, db.Metrics().Failed)
 
 		giveBack()
-		for err = put(); errors.Is(err, ErrOutOfResources) || errors.Is(err, ErrDiskFull); err = put() {
+		for err = put(); errors.Is(err, braid.ErrOutOfResources) || errors.Is(err, braid.ErrDiskFull); err = put() {
 			continue
 		}
 		require.NoError(t, err)
@@ -121,7 +123,7 @@ func TestOutOfDescriptorsHeals(t *testing.T) {
 		require.NoError(t, db.Backup(t.Context(), dir+"-backup", nil))
 		require.NoError(t, db.Close())
 		for _, dir := range []string{dir, dir + "-backup"} {
-			db, err = Open(dir, opts)
+			db, err = braid.Open(dir, opts)
 			require.NoError(t, err)
 			s, err = db.Stream("s")
 			require.NoError(t, err)
@@ -138,13 +140,13 @@ func TestOutOfDescriptorsHeals(t *testing.T) {
 func TestOpenWithFewDescriptors(t *testing.T) {
 	dir := t.TempDir()
 	childtest.Run(t, func(t *testing.T) {
-		db, err := Open(dir, nil)
+		db, err := braid.Open(dir, nil)
 		require.NoError(t, err)
 		require.NoError(t, db.Close())
 		for spare := range openableWith {
 			giveBack := exhaustDescriptors(t, spare)
 			for _, readOnly := range []bool{true, false} {
-				db, err := Open(dir, &Options{ReadOnly: readOnly})
+				db, err := braid.Open(dir, &braid.Options{ReadOnly: readOnly})
 				if err == nil {
 					require.NoError(t, db.Close())
 					continue
@@ -155,7 +157,7 @@ func TestOpenWithFewDescriptors(t *testing.T) {
 			giveBack()
 		}
 		for _, readOnly := range []bool{true, false} {
-			db, err = Open(dir, &Options{ReadOnly: readOnly})
+			db, err = braid.Open(dir, &braid.Options{ReadOnly: readOnly})
 			require.NoError(t, err)
 			require.NoError(t, db.Close())
 		}
@@ -177,21 +179,20 @@ func TestAShortageOfResourcesHeals(t *testing.T) {
 }
 
 func shortageHeals(t *testing.T, shortage error, class string) {
-	disk := newFaultMem()
-	opts := &Options{MemtableBytes: 1 << 20, TailBytes: -1, ReserveBytes: -1}
-	db, err := open("/db", opts, environment{fs: disk, clock: time.Now})
+	disk := testdisk.New()
+	opts := &braid.Options{MemtableBytes: 1 << 20, TailBytes: -1, ReserveBytes: -1}
+	db, err := openOn(disk, opts)
 	require.NoError(t, err)
 	s, err := db.CreateStream(t.Context(), "s", nil)
 	require.NoError(t, err)
-	disk.setFault(func(_ int, op errorfs.Op) error {
+	disk.FailAlways(func(op testdisk.Op) bool {
 		switch op.Kind {
 		case errorfs.OpCreate, errorfs.OpReuseForWrite, errorfs.OpOpenDir, errorfs.OpOpen, errorfs.OpList:
-			if class == "" || fileClass(op) == class {
-				return shortage
-			}
+			return class == "" || op.File() == class
+		default:
+			return false
 		}
-		return nil
-	})
+	}, shortage)
 	put := func() error {
 		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 		defer cancel()
@@ -205,8 +206,8 @@ func shortageHeals(t *testing.T, shortage error, class string) {
 			continue
 		}
 		require.Empty(t, repetition(err.Error()), err.Error())
-		if !errors.Is(err, ErrOutcomeUnknown) {
-			require.ErrorIs(t, err, ErrOutOfResources)
+		if !errors.Is(err, braid.ErrOutcomeUnknown) {
+			require.ErrorIs(t, err, braid.ErrOutOfResources)
 			require.ErrorIs(t, err, shortage)
 			refused++
 		}
@@ -215,7 +216,7 @@ func shortageHeals(t *testing.T, shortage error, class string) {
 		require.Positive(t, refused)
 	}
 	require.NoError(t, db.Metrics().Failed)
-	disk.setFault(nil)
+	disk.Before(nil)
 	<-time.After(2 * time.Second)
 	synctest.Wait()
 	require.NoError(t, put())

@@ -1,4 +1,4 @@
-package braid
+package modeltest
 
 import (
 	"bytes"
@@ -7,61 +7,47 @@ import (
 	"fmt"
 	"log"
 	"log/slog"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
 
-	"github.com/cockroachdb/pebble/v2/vfs/errorfs"
 	"github.com/stretchr/testify/require"
+
+	"github.com/braidstream/braid"
+	"github.com/braidstream/braid/internal/testdisk"
 )
 
 // These tests prove that a full disk is a pause and not a failure: writes are
 // refused or their outcome is unknown, reading goes on, everything goes on by
 // itself when there is space again, and nothing that was acknowledged is lost.
 
-// takesSpace reports whether the operation may fail for want of space.
-func takesSpace(op errorfs.Op) bool {
-	switch op.Kind {
-	case errorfs.OpCreate, errorfs.OpFileWrite, errorfs.OpFileWriteAt, errorfs.OpMkdirAll, errorfs.OpRename, errorfs.OpLink:
-		return true
-	default:
-		return false
-	}
-}
-
-func noSpace(_ int, op errorfs.Op) error {
-	if takesSpace(op) {
-		return syscall.ENOSPC
-	}
-	return nil
-}
-
 func TestAFullDiskRefusesWritesAndHeals(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		disk := newFaultMem()
-		opts := &Options{MemtableBytes: 1 << 20, TailBytes: -1, ReserveBytes: -1}
-		db, err := open("/db", opts, environment{fs: disk, clock: time.Now})
+		disk := testdisk.New()
+		opts := &braid.Options{MemtableBytes: 1 << 20, TailBytes: -1, ReserveBytes: -1}
+		db, err := openOn(disk, opts)
 		require.NoError(t, err)
 		s, err := db.OpenStream(t.Context(), "s", nil)
 		require.NoError(t, err)
 		h := newHistory()
 		put := func(ctx context.Context, id string) error {
-			_, err := h.put(ctx, s, "s", Entry{PartitionKey: "k", Data: historyData(id, 100)})
+			_, err := h.put(ctx, s, "s", braid.Entry{PartitionKey: "k", Data: historyData(id, 100)})
 			return err
 		}
 		for i := range 10 {
 			require.NoError(t, put(t.Context(), fmt.Sprint("before", i)))
 		}
 
-		disk.setFault(noSpace)
+		disk.FailAlways(testdisk.Op.TakesSpace, syscall.ENOSPC)
 		ctx, cancel := context.WithTimeout(t.Context(), 3*time.Second)
 		defer cancel()
 		err = put(ctx, "on its way")
-		require.ErrorIs(t, err, ErrOutcomeUnknown)
+		require.ErrorIs(t, err, braid.ErrOutcomeUnknown)
 		require.ErrorIs(t, err, context.DeadlineExceeded)
-		require.ErrorIs(t, put(t.Context(), "refused"), ErrDiskFull)
+		require.ErrorIs(t, put(t.Context(), "refused"), braid.ErrDiskFull)
 		_, err = db.CreateStream(ctx, "another", nil)
 		require.Error(t, err)
 		require.True(t, db.Metrics().DiskFull)
@@ -70,7 +56,7 @@ func TestAFullDiskRefusesWritesAndHeals(t *testing.T) {
 		require.NoError(t, err)
 		require.Len(t, records, 10, "what is not durable is not visible")
 
-		disk.setFault(nil)
+		disk.Before(nil)
 		<-time.After(2 * time.Second)
 		synctest.Wait()
 		require.False(t, db.Metrics().DiskFull)
@@ -81,7 +67,7 @@ func TestAFullDiskRefusesWritesAndHeals(t *testing.T) {
 		require.Equal(t, 1, h.count(outcomeUnknown))
 		require.NoError(t, db.Close())
 
-		db, err = open("/db", opts, environment{fs: disk.powerCut(), clock: time.Now})
+		db, err = openOn(disk.PowerCut(), opts)
 		require.NoError(t, err)
 		s, err = db.Stream("s")
 		require.NoError(t, err)
@@ -119,20 +105,14 @@ func TestADiskMayBeFullAtAnyMoment(t *testing.T) {
 // fullOnce runs the workload on a disk that is full for 40 ms from an operation
 // on. It reports whether the workload noticed.
 func fullOnce(t *testing.T, index int) bool {
-	disk := newFaultMem()
-	var end time.Time // guarded by the disk's mutex
-	disk.setFault(func(i int, op errorfs.Op) error {
-		if i < index || !takesSpace(op) || !end.IsZero() && time.Now().After(end) {
-			return nil
-		}
-		if end.IsZero() {
-			end = time.Now().Add(40 * time.Millisecond)
-		}
-		return syscall.ENOSPC
-	})
+	disk := testdisk.New()
+	end := sync.OnceValue(func() time.Time { return time.Now().Add(40 * time.Millisecond) })
+	disk.FailAlways(func(op testdisk.Op) bool {
+		return op.TakesSpace() && op.Index >= index && time.Now().Before(end())
+	}, syscall.ENOSPC)
 	w := newFaultWork(t, disk)
 	w.retry = func(err error) bool {
-		if !errors.Is(err, ErrDiskFull) {
+		if !errors.Is(err, braid.ErrDiskFull) {
 			return false
 		}
 		<-time.After(5 * time.Millisecond)
@@ -141,27 +121,27 @@ func fullOnce(t *testing.T, index int) bool {
 	require.NoError(t, w.run())
 	// A run that needed fewer operations than index has not met the full disk:
 	// nor may the judge, who does not try again.
-	disk.setFault(nil)
+	disk.Before(nil)
 	require.Zero(t, w.history.count(outcomeUnknown))
-	w.judge("power cut", disk.powerCut())
+	w.judge("power cut", disk.PowerCut())
 	w.judgeTwice("reopened", disk)
-	_, fired := disk.fired()
+	_, fired := disk.Failed()
 	return fired
 }
 
 // Close of a DB whose disk is full gives up soon, and the directory can be opened
 // again when there is space.
 func TestCloseOfAFullDisk(t *testing.T) {
-	disk := newFaultMem()
-	opts := &Options{MemtableBytes: 1 << 20, ReserveBytes: -1}
-	db, err := open("/db", opts, environment{fs: disk, clock: time.Now})
+	disk := testdisk.New()
+	opts := &braid.Options{MemtableBytes: 1 << 20, ReserveBytes: -1}
+	db, err := openOn(disk, opts)
 	require.NoError(t, err)
 	s, err := db.OpenStream(t.Context(), "s", nil)
 	require.NoError(t, err)
 	res, err := s.PutRecord(t.Context(), "k", []byte("kept"))
 	require.NoError(t, err)
 
-	disk.setFault(noSpace)
+	disk.FailAlways(testdisk.Op.TakesSpace, syscall.ENOSPC)
 	ctx, cancel := context.WithCancel(t.Context())
 	cancelled := make(chan error, 1)
 	go func() {
@@ -171,18 +151,18 @@ func TestCloseOfAFullDisk(t *testing.T) {
 	for !db.Metrics().DiskFull {
 		select {
 		case err := <-cancelled: // it came before the state was told
-			require.ErrorIs(t, err, ErrDiskFull)
+			require.ErrorIs(t, err, braid.ErrDiskFull)
 			cancelled <- err
 		case <-time.After(time.Millisecond):
 		}
 	}
 	start := time.Now()
-	require.ErrorIs(t, db.Close(), ErrDiskFull)
+	require.ErrorIs(t, db.Close(), braid.ErrDiskFull)
 	require.Less(t, time.Since(start), 15*time.Second)
 	cancel()
 	require.Error(t, <-cancelled)
 
-	db, err = open("/db", opts, environment{fs: disk.powerCut(), clock: time.Now})
+	db, err = openOn(disk.PowerCut(), opts)
 	require.NoError(t, err)
 	s, err = db.Stream("s")
 	require.NoError(t, err)
@@ -205,17 +185,17 @@ func TestWithoutALoggerAFullDiskIsSaidToTheDefaultOne(t *testing.T) {
 	for _, given := range []*slog.Logger{nil, slog.New(slog.DiscardHandler)} {
 		lines.Reset()
 		synctest.Test(t, func(t *testing.T) {
-			disk := newFaultMem()
-			db, err := open("/db", &Options{Logger: given, ReserveBytes: -1}, environment{fs: disk, clock: time.Now})
+			disk := testdisk.New()
+			db, err := openOn(disk, &braid.Options{Logger: given, ReserveBytes: -1})
 			require.NoError(t, err)
 			s, err := db.OpenStream(t.Context(), "s", nil)
 			require.NoError(t, err)
-			disk.setFault(noSpace)
+			disk.FailAlways(testdisk.Op.TakesSpace, syscall.ENOSPC)
 			ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 			defer cancel()
 			_, err = s.PutRecord(ctx, "k", nil)
 			require.Error(t, err)
-			disk.setFault(nil)
+			disk.Before(nil)
 			require.NoError(t, db.Close()) // which waits for what is to be logged
 		})
 		if given == nil {

@@ -1,4 +1,4 @@
-package braid
+package modeltest
 
 import (
 	"errors"
@@ -17,12 +17,15 @@ import (
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/stretchr/testify/require"
+
+	"github.com/braidstream/braid"
+	"github.com/braidstream/braid/internal/companion"
 )
 
 // Scenarios are texts that say what braid does: commands, each with the answer to
 // it below. They are for looking things up, and are run as tests.
 //
-//	go test -run Scenarios -braid.update    # write the answers anew
+//	go test ./internal/modeltest -run Scenarios -braid.update    # write the answers anew
 //
 // A line that begins with ">" is a command; "#" begins a comment; what lies below a
 // command up to an empty line is its answer. Records are called #1, #2 and so on,
@@ -50,7 +53,7 @@ func TestScenarios(t *testing.T) {
 
 // runScenario returns the text with the answers that the commands get.
 func runScenario(t *testing.T, text string) string {
-	s := &scenario{t: t, disk: vfs.NewCrashableMem(), labels: make(map[SequenceNumber]string), numbers: make(map[string]SequenceNumber)}
+	s := &scenario{t: t, disk: vfs.NewCrashableMem(), labels: make(map[braid.SequenceNumber]string), numbers: make(map[string]braid.SequenceNumber)}
 	s.open(nil)
 	defer func() { _ = s.db.Close() }()
 	var out strings.Builder
@@ -75,22 +78,22 @@ func runScenario(t *testing.T, text string) string {
 type scenario struct {
 	t       *testing.T
 	disk    *vfs.MemFS
-	db      *DB
+	db      *braid.DB
 	offset  atomic.Int64 // of the wall clock
-	labels  map[SequenceNumber]string
-	numbers map[string]SequenceNumber
+	labels  map[braid.SequenceNumber]string
+	numbers map[string]braid.SequenceNumber
 }
 
 func (s *scenario) open(args map[string]string) string {
-	opts := &Options{ReserveBytes: -1}
+	opts := &braid.Options{ReserveBytes: -1}
 	if args["keys"] != "none" {
-		opts.KeyProvider = modelKeys
+		opts.KeyProvider = twoKeys
 	}
 	if args["durability"] == "NoSync" {
-		opts.Durability = NoSync
+		opts.Durability = braid.NoSync
 	}
 	clock := func() time.Time { return time.Now().Add(time.Duration(s.offset.Load())) }
-	db, err := open("/db", opts, environment{fs: s.disk, clock: clock})
+	db, err := open("/db", opts, companion.Environment{FS: s.disk, Clock: clock})
 	if err != nil {
 		return s.failed(err)
 	}
@@ -106,9 +109,9 @@ func (s *scenario) failed(err error) string {
 	}
 	var names []string
 	for name, class := range map[string]error{
-		"ErrInvalidArgument": ErrInvalidArgument, "ErrStreamNotFound": ErrStreamNotFound, "ErrShardNotFound": ErrShardNotFound,
-		"ErrStreamExists": ErrStreamExists, "ErrLimitExceeded": ErrLimitExceeded, "ErrTrimmed": ErrTrimmed,
-		"ErrThroughputExceeded": ErrThroughputExceeded, "ErrKeyUnavailable": ErrKeyUnavailable, "ErrClosed": ErrClosed,
+		"ErrInvalidArgument": braid.ErrInvalidArgument, "ErrStreamNotFound": braid.ErrStreamNotFound, "ErrShardNotFound": braid.ErrShardNotFound,
+		"ErrStreamExists": braid.ErrStreamExists, "ErrLimitExceeded": braid.ErrLimitExceeded, "ErrTrimmed": braid.ErrTrimmed,
+		"ErrThroughputExceeded": braid.ErrThroughputExceeded, "ErrKeyUnavailable": braid.ErrKeyUnavailable, "ErrClosed": braid.ErrClosed,
 	} {
 		if errors.Is(err, class) {
 			names = append(names, name)
@@ -163,7 +166,7 @@ func (s *scenario) run(words []string) string {
 }
 
 // runOn runs a command that is about a stream.
-func (s *scenario) runOn(stream *Stream, command string, plain []string, args map[string]string, words []string) string {
+func (s *scenario) runOn(stream *braid.Stream, command string, plain []string, args map[string]string, words []string) string {
 	ctx := s.t.Context()
 	switch command {
 	case "put":
@@ -182,18 +185,18 @@ func (s *scenario) runOn(stream *Stream, command string, plain []string, args ma
 		}
 		return out.String()
 	case "split":
-		var at *HashKey
+		var at *braid.HashKey
 		if args["at"] != "" {
-			k, err := ParseHashKey(args["at"])
+			k, err := braid.ParseHashKey(args["at"])
 			if err != nil {
 				return s.failed(err)
 			}
 			at = &k
 		}
-		_, _, err := stream.SplitShard(ctx, ShardID(plain[0]), at)
+		_, _, err := stream.SplitShard(ctx, braid.ShardID(plain[0]), at)
 		return s.done(err)
 	case "merge":
-		_, err := stream.MergeShards(ctx, ShardID(plain[0]), ShardID(plain[1]))
+		_, err := stream.MergeShards(ctx, braid.ShardID(plain[0]), braid.ShardID(plain[1]))
 		return s.done(err)
 	case "update-shard-count":
 		return s.done(stream.UpdateShardCount(ctx, s.number(plain[0])))
@@ -239,7 +242,7 @@ func (s *scenario) number(text string) int {
 }
 
 func (s *scenario) create(name string, args map[string]string) string {
-	opts := &StreamOptions{Capacity: s.capacity(args)}
+	opts := &braid.StreamOptions{Capacity: s.capacity(args)}
 	if args["shards"] != "" {
 		opts.Shards = s.number(args["shards"])
 	}
@@ -255,12 +258,12 @@ func (s *scenario) create(name string, args map[string]string) string {
 	return s.done(err)
 }
 
-func (s *scenario) capacity(args map[string]string) (capacity Capacity) {
+func (s *scenario) capacity(args map[string]string) (capacity braid.Capacity) {
 	switch args["capacity"] {
 	case "Provisioned":
-		capacity.Mode = Provisioned
+		capacity.Mode = braid.Provisioned
 	case "OnDemand":
-		capacity.Mode = OnDemand
+		capacity.Mode = braid.OnDemand
 	}
 	if args["write-records"] != "" {
 		capacity.WriteRecordsPerSecond = s.number(args["write-records"])
@@ -269,16 +272,16 @@ func (s *scenario) capacity(args map[string]string) (capacity Capacity) {
 }
 
 // put puts entries, given as key=data, at the hash key of args if there is one.
-func (s *scenario) put(stream *Stream, puts []string, args map[string]string) string {
-	var entries []Entry
+func (s *scenario) put(stream *braid.Stream, puts []string, args map[string]string) string {
+	var entries []braid.Entry
 	for _, word := range puts {
 		key, data, _ := strings.Cut(word, "=")
-		e := Entry{PartitionKey: key, Data: []byte(data)}
+		e := braid.Entry{PartitionKey: key, Data: []byte(data)}
 		if n, ok := strings.CutPrefix(data, "bytes:"); ok {
 			e.Data = make([]byte, s.number(n))
 		}
 		if args["hash"] != "" {
-			k, err := ParseHashKey(args["hash"])
+			k, err := braid.ParseHashKey(args["hash"])
 			if err != nil {
 				return s.failed(err)
 			}
@@ -298,46 +301,46 @@ func (s *scenario) put(stream *Stream, puts []string, args map[string]string) st
 		}
 		label := fmt.Sprintf("#%d", len(s.labels)+1)
 		s.labels[r.SequenceNumber], s.numbers[label] = label, r.SequenceNumber
-		fmt.Fprintf(&out, "%s in shard %d\n", label, r.SequenceNumber.shardIndex())
+		fmt.Fprintf(&out, "%s in shard %d\n", label, r.SequenceNumber.ShardID().Index())
 	}
 	return out.String()
 }
 
 // position reads a position: TRIM_HORIZON, LATEST, AT:#1, AFTER:#1, or TIME:-1h
 // from now.
-func (s *scenario) position(text string) Position {
+func (s *scenario) position(text string) braid.Position {
 	kind, what, _ := strings.Cut(text, ":")
 	switch kind {
 	case "TRIM_HORIZON":
-		return TrimHorizon()
+		return braid.TrimHorizon()
 	case "LATEST":
-		return Latest()
+		return braid.Latest()
 	case "AT":
-		return AtSequence(s.numbers[what])
+		return braid.AtSequence(s.numbers[what])
 	case "AFTER":
-		return AfterSequence(s.numbers[what])
+		return braid.AfterSequence(s.numbers[what])
 	case "TIME":
 		d, err := time.ParseDuration(what)
 		require.NoError(s.t, err)
-		return AtTime(time.Now().Add(d))
+		return braid.AtTime(time.Now().Add(d))
 	}
 	s.t.Fatalf("there is no position %q", text)
-	return Position{}
+	return braid.Position{}
 }
 
-func (s *scenario) record(r Record) string {
+func (s *scenario) record(r braid.Record) string {
 	if len(r.Data) > 100 {
 		return fmt.Sprintf("%s %s %d bytes\n", s.labels[r.SequenceNumber], r.PartitionKey, len(r.Data))
 	}
 	return fmt.Sprintf("%s %s %q\n", s.labels[r.SequenceNumber], r.PartitionKey, r.Data)
 }
 
-func (s *scenario) get(stream *Stream, plain []string, args map[string]string) string {
-	shard, err := stream.Shard(ShardID(plain[0]))
+func (s *scenario) get(stream *braid.Stream, plain []string, args map[string]string) string {
+	shard, err := stream.Shard(braid.ShardID(plain[0]))
 	if err != nil {
 		return s.failed(err)
 	}
-	opts := new(GetRecordsOptions)
+	opts := new(braid.GetRecordsOptions)
 	if args["limit"] != "" {
 		opts.Limit = s.number(args["limit"])
 	}
@@ -364,15 +367,18 @@ func (s *scenario) get(stream *Stream, plain []string, args map[string]string) s
 	return out.String()
 }
 
-func short(id ShardID) string {
-	index, _ := parseShardID(string(id))
-	return fmt.Sprint(index)
+func short(id braid.ShardID) string {
+	return fmt.Sprint(id.Index())
 }
 
-func (s *scenario) describe(stream *Stream) string {
+func (s *scenario) describe(stream *braid.Stream) string {
 	var out strings.Builder
 	d := stream.Describe()
-	fmt.Fprintf(&out, "%d records of %d bytes, kept for %s, %s", d.Records, d.Bytes, hours(max(0, d.Retention)), d.Capacity.Mode)
+	kept := "forever"
+	if d.Retention > 0 {
+		kept = fmt.Sprintf("%g hours", d.Retention.Hours())
+	}
+	fmt.Fprintf(&out, "%d records of %d bytes, kept for %s, %s", d.Records, d.Bytes, kept, d.Capacity.Mode)
 	if d.EncryptionKey != "" {
 		fmt.Fprintf(&out, ", encrypted with %q", d.EncryptionKey)
 	}

@@ -1,9 +1,8 @@
-package braid
+package modeltest
 
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io/fs"
 	"os"
 	"strings"
@@ -12,12 +11,13 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/cockroachdb/pebble/v2/vfs/errorfs"
 	"github.com/stretchr/testify/require"
 
+	"github.com/braidstream/braid"
 	"github.com/braidstream/braid/internal/childtest"
 	"github.com/braidstream/braid/internal/commit"
 	"github.com/braidstream/braid/internal/kv"
+	"github.com/braidstream/braid/internal/testdisk"
 )
 
 // repetition returns a part of an error's text that stands in it twice: a
@@ -44,36 +44,17 @@ func repetition(text string) string {
 // those below.
 func allSentinels() []error {
 	return []error{
-		ErrLocked, ErrFormatTooNew, ErrClosed, ErrInvalidArgument, ErrStreamNotFound, ErrShardNotFound,
-		ErrStreamExists, ErrLimitExceeded, ErrThroughputExceeded, ErrKeyUnavailable, ErrKeyNotFound, ErrTxTooLarge,
-		ErrTxConflict, ErrTrimmed, ErrCorrupt, ErrDataLoss, ErrOutcomeUnknown, ErrDiskFull, ErrFailed,
+		braid.ErrLocked, braid.ErrFormatTooNew, braid.ErrClosed, braid.ErrInvalidArgument, braid.ErrStreamNotFound, braid.ErrShardNotFound,
+		braid.ErrStreamExists, braid.ErrLimitExceeded, braid.ErrThroughputExceeded, braid.ErrKeyUnavailable, braid.ErrKeyNotFound, braid.ErrTxTooLarge,
+		braid.ErrTxConflict, braid.ErrTrimmed, braid.ErrCorrupt, braid.ErrDataLoss, braid.ErrOutcomeUnknown, braid.ErrDiskFull, braid.ErrFailed,
 		kv.ErrLocked, kv.ErrFormatTooNew, kv.ErrNotDatabase, kv.ErrNotEmpty, kv.ErrClosed, kv.ErrFailed,
 		kv.ErrDiskFull, kv.ErrCorrupt, kv.ErrDataLoss, kv.ErrNotFound, commit.ErrUnknown,
 	}
 }
 
-// No error says a thing twice: a class that a package below gave it is not said
-// again by the packages above.
-func TestNoErrorRepeatsItself(t *testing.T) {
-	disk := &fs.PathError{Op: "sync", Path: "/db/store/000004.log", Err: syscall.EIO}
-	for _, sentinel := range allSentinels() {
-		for _, err := range []error{
-			sentinel,
-			fmt.Errorf("%w: %w", sentinel, disk),
-			fmt.Errorf("%w: %w", commit.ErrUnknown, fmt.Errorf("%w: %w", kv.ErrFailed, disk)),
-			&InvalidArgumentError{"Field", 1, "must be 2"},
-		} {
-			wrapped := wrapError("put record", "s", err)
-			require.Empty(t, repetition(wrapped.Error()), wrapped.Error())
-			require.ErrorIs(t, wrapped, err)
-			require.Equal(t, wrapped, wrapError("again", "", wrapped))
-		}
-	}
-	require.Equal(t, "the disk is full", repetition("braid: put record: the disk is full: the disk is full"))
-}
-
-// The same of the errors that a database in each state really returns.
+// No error that a database in any state returns says a thing twice.
 func TestNoErrorOfADatabaseRepeatsItself(t *testing.T) {
+	require.Equal(t, "the disk is full", repetition("braid: put record: the disk is full: the disk is full"))
 	check := func(t *testing.T, err error, class error) {
 		t.Helper()
 		require.ErrorIs(t, err, class)
@@ -81,58 +62,58 @@ func TestNoErrorOfADatabaseRepeatsItself(t *testing.T) {
 	}
 	t.Run("locked", func(t *testing.T) {
 		dir := t.TempDir()
-		db, err := Open(dir, nil)
+		db, err := braid.Open(dir, nil)
 		require.NoError(t, err)
-		_, err = Open(dir, nil)
-		check(t, err, ErrLocked)
+		_, err = braid.Open(dir, nil)
+		check(t, err, braid.ErrLocked)
 		require.NoError(t, db.Close())
-		eachWrite(db, func(_ string, err error) { check(t, err, ErrClosed) })
-		check(t, db.Close(), ErrClosed)
+		eachWrite(db, func(_ string, err error) { check(t, err, braid.ErrClosed) })
+		check(t, db.Close(), braid.ErrClosed)
 	})
 	t.Run("not a database", func(t *testing.T) {
 		dir := t.TempDir()
 		require.NoError(t, os.WriteFile(dir+"/else", nil, 0o600))
-		_, err := Open(dir, nil)
-		check(t, err, ErrInvalidArgument)
+		_, err := braid.Open(dir, nil)
+		check(t, err, braid.ErrInvalidArgument)
 	})
 	t.Run("full", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
-			disk := newFaultMem()
-			db, err := open("/db", &Options{ReserveBytes: -1}, environment{fs: disk, clock: time.Now})
+			disk := testdisk.New()
+			db, err := openOn(disk, &braid.Options{ReserveBytes: -1})
 			require.NoError(t, err)
 			_, err = db.CreateStream(t.Context(), "s", nil)
 			require.NoError(t, err)
-			disk.setFault(noSpace)
+			disk.FailAlways(testdisk.Op.TakesSpace, syscall.ENOSPC)
 			ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 			defer cancel()
 			s, err := db.Stream("s")
 			require.NoError(t, err)
-			require.Error(t, db.Update(ctx, func(tx *Tx) error { return tx.Set([]byte("k"), make([]byte, 1<<20)) }))
+			require.Error(t, db.Update(ctx, func(tx *braid.Tx) error { return tx.Set([]byte("k"), make([]byte, 1<<20)) }))
 			_, err = s.PutRecord(t.Context(), "k", nil)
-			check(t, err, ErrDiskFull)
-			disk.setFault(nil)
+			check(t, err, braid.ErrDiskFull)
+			disk.Before(nil)
 			require.NoError(t, db.Close())
 		})
 	})
 	t.Run("failed", func(t *testing.T) {
 		childtest.Run(t, func(t *testing.T) {
-			disk := newFaultMem()
-			db, err := open("/db", nil, environment{fs: disk, clock: time.Now})
+			disk := testdisk.New()
+			db, err := openOn(disk, nil)
 			require.NoError(t, err)
 			s, err := db.CreateStream(t.Context(), "s", nil)
 			require.NoError(t, err)
-			disk.setFault(func(_ int, op errorfs.Op) error {
-				if op.Kind != errorfs.OpFileSyncData && op.Kind != errorfs.OpFileSync {
+			disk.Before(func(op testdisk.Op) error {
+				if !op.Syncs() {
 					return nil
 				}
 				return &fs.PathError{Op: "sync", Path: op.Path, Err: syscall.EIO}
 			})
 			_, err = s.PutRecord(t.Context(), "k", nil)
-			check(t, err, ErrOutcomeUnknown)
-			check(t, err, ErrFailed)
-			eachWrite(db, func(_ string, err error) { check(t, err, ErrFailed) })
-			check(t, db.Metrics().Failed, ErrFailed)
-			check(t, db.Close(), ErrFailed)
+			check(t, err, braid.ErrOutcomeUnknown)
+			check(t, err, braid.ErrFailed)
+			eachWrite(db, func(_ string, err error) { check(t, err, braid.ErrFailed) })
+			check(t, db.Metrics().Failed, braid.ErrFailed)
+			check(t, db.Close(), braid.ErrFailed)
 			if _, ok := errors.AsType[*fs.PathError](err); !ok {
 				t.Fatal("the cause is lost")
 			}
@@ -141,12 +122,12 @@ func TestNoErrorOfADatabaseRepeatsItself(t *testing.T) {
 }
 
 // eachWrite makes each call that changes the database.
-func eachWrite(db *DB, each func(name string, err error)) {
+func eachWrite(db *braid.DB, each func(name string, err error)) {
 	ctx := context.Background()
 	_, err := db.CreateStream(ctx, "new", nil)
 	each("CreateStream", err)
 	_, err = db.OpenStream(ctx, "new", nil)
 	each("OpenStream", err)
-	each("Update", db.Update(ctx, func(tx *Tx) error { return tx.Set([]byte("k"), nil) }))
+	each("Update", db.Update(ctx, func(tx *braid.Tx) error { return tx.Set([]byte("k"), nil) }))
 	each("Backup", db.Backup(ctx, "/nowhere/backup", nil))
 }

@@ -1,4 +1,4 @@
-package braid
+package modeltest
 
 import (
 	"context"
@@ -13,6 +13,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/braidstream/braid"
 	"github.com/braidstream/braid/internal/childtest"
 )
 
@@ -36,7 +37,7 @@ func diskBytes(t *testing.T, dir string) (n int64) {
 // A database takes about the space of what is in it.
 func TestASmallDatabaseTakesLittleSpace(t *testing.T) {
 	dir := t.TempDir()
-	db, err := Open(dir, nil)
+	db, err := braid.Open(dir, nil)
 	require.NoError(t, err)
 	require.Less(t, diskBytes(t, dir), int64(1<<20), "empty")
 	s, err := db.CreateStream(t.Context(), "s", nil)
@@ -48,7 +49,7 @@ func TestASmallDatabaseTakesLittleSpace(t *testing.T) {
 	require.Less(t, diskBytes(t, dir), int64(1<<20), "1,000 tiny records")
 	require.NoError(t, db.Close())
 	require.Less(t, diskBytes(t, dir), int64(1<<20), "closed")
-	db, err = Open(dir, nil)
+	db, err = braid.Open(dir, nil)
 	require.NoError(t, err)
 	require.Less(t, diskBytes(t, dir), int64(1<<20), "opened again")
 	require.NoError(t, db.Close())
@@ -70,7 +71,7 @@ func smallVolume(t *testing.T, mib int) {
 		t.Skip("mounting a small file system takes a privilege: ", err)
 	}
 	defer func() { require.NoError(t, syscall.Unmount(dir, syscall.MNT_DETACH)) }()
-	db, err := Open(filepath.Join(dir, "db"), nil)
+	db, err := braid.Open(filepath.Join(dir, "db"), nil)
 	require.NoError(t, err)
 	s, err := db.CreateStream(t.Context(), "s", nil)
 	require.NoError(t, err)
@@ -83,7 +84,7 @@ func smallVolume(t *testing.T, mib int) {
 			_, err := s.PutRecord(ctx, "k", data)
 			cancel()
 			if err != nil {
-				require.ErrorIs(t, err, ErrDiskFull)
+				require.ErrorIs(t, err, braid.ErrDiskFull)
 				require.ErrorContains(t, err, "ReserveBytes keeps 6291456 bytes free")
 				return acked
 			}
@@ -105,8 +106,8 @@ func smallVolume(t *testing.T, mib int) {
 			if err := closes(); err != nil {
 				require.ErrorIs(t, err, context.Canceled)
 			}
-			for db, err = nil, ErrLocked; errors.Is(err, ErrLocked); { // until the operation has returned
-				db, err = Open(filepath.Join(dir, "db"), nil)
+			for db, err = nil, braid.ErrLocked; errors.Is(err, braid.ErrLocked); { // until the operation has returned
+				db, err = braid.Open(filepath.Join(dir, "db"), nil)
 			}
 			require.NoError(t, err)
 			s, err = db.Stream("s")
@@ -115,13 +116,13 @@ func smallVolume(t *testing.T, mib int) {
 			require.NoError(t, err)
 			require.Equal(t, records, again)
 		}
-		require.NoError(t, s.Trim(t.Context(), Latest()))
+		require.NoError(t, s.Trim(t.Context(), braid.Latest()))
 		for { // space is returned in the background
 			_, err := s.PutRecord(t.Context(), "k", data)
 			if err == nil {
 				break
 			}
-			require.True(t, errors.Is(err, ErrDiskFull), err)
+			require.True(t, errors.Is(err, braid.ErrDiskFull), err)
 			<-time.After(5 * time.Millisecond)
 		}
 	}

@@ -11,7 +11,8 @@ import (
 )
 
 // checkBooks compares what the appender keeps by changes, so that it need not look at
-// everything, with what a look at everything finds: ledgers, epochs and agendas.
+// everything, with what a look at everything finds: ledgers, epochs and agendas. Tests
+// call it, through internal/inside; the model does after each of its steps.
 func (db *DB) checkBooks(ctx context.Context) error {
 	var found error
 	wrong := func(format string, args ...any) { found = errors.Join(found, fmt.Errorf(format, args...)) }

@@ -1,23 +1,20 @@
-package braid
+package modeltest
 
 import (
 	"bufio"
 	"context"
 	"fmt"
 	"math/rand/v2"
-	"os"
-	"os/exec"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
-)
 
-// killVariable holds the directory that a child process is to write to, and the
-// number of its round.
-const killVariable = "BRAID_TEST_KILL"
+	"github.com/braidstream/braid"
+	"github.com/braidstream/braid/internal/childtest"
+)
 
 // TestKill kills a process that writes, at random moments, many times over one
 // directory. What it had told to be acknowledged is there, with its number; no
@@ -42,23 +39,18 @@ func TestKill(t *testing.T) {
 // killOne runs a child for up to 200 ms after it has opened the database, and
 // returns what it told.
 func killOne(t *testing.T, dir string, round int) map[string]string {
-	cmd := exec.Command(os.Args[0], "-test.run=^TestKillChild$", "-test.v")
-	cmd.Env = append(os.Environ(), fmt.Sprintf("%s=%d|%s", killVariable, round, dir))
-	cmd.Stderr = os.Stderr
-	out, err := cmd.StdoutPipe()
-	require.NoError(t, err)
-	require.NoError(t, cmd.Start())
+	child := childtest.Start(t, fmt.Sprintf("%d|%s", round, dir), putUntilKilled)
 	acked := make(map[string]string)
 	opened := make(chan struct{})
 	read := make(chan struct{})
 	go func() {
 		defer close(read)
-		for lines := bufio.NewScanner(out); lines.Scan(); {
+		for lines := bufio.NewScanner(child.Stdout); lines.Scan(); {
 			switch fields := strings.Fields(lines.Text()); {
 			case len(fields) == 1 && fields[0] == "opened":
 				close(opened)
 			case len(fields) == 3 && fields[0] == "acked": // the last line may be torn
-				if _, err := ParseSequenceNumber(fields[2]); err == nil && len(fields[2]) == 56 {
+				if _, err := braid.ParseSequenceNumber(fields[2]); err == nil && len(fields[2]) == 56 {
 					acked[fields[1]] = fields[2]
 				}
 			}
@@ -70,22 +62,19 @@ func killOne(t *testing.T, dir string, round int) map[string]string {
 		t.Fatal("the child did not open the database")
 	}
 	<-time.After(time.Duration(rand.IntN(200_000)) * time.Microsecond)
-	require.NoError(t, cmd.Process.Kill())
+	require.NoError(t, child.Kill())
 	<-read
-	require.Error(t, cmd.Wait(), "it was killed")
+	require.NoError(t, child.Wait())
 	return acked
 }
 
-// TestKillChild is what the child runs: it puts records until it is killed.
-func TestKillChild(t *testing.T) {
-	round, dir, isChild := strings.Cut(os.Getenv(killVariable), "|")
-	if !isChild {
-		return
-	}
+// putUntilKilled is what the child does, with the number of its round and the directory.
+func putUntilKilled(t *testing.T, arg string) {
+	round, dir, _ := strings.Cut(arg, "|")
 	ctx := context.Background()
-	db, err := Open(dir, &Options{MemtableBytes: 1 << 20})
+	db, err := braid.Open(dir, &braid.Options{MemtableBytes: 1 << 20})
 	require.NoError(t, err)
-	s, err := db.OpenStream(ctx, "s", &StreamOptions{Shards: 3})
+	s, err := db.OpenStream(ctx, "s", &braid.StreamOptions{Shards: 3})
 	require.NoError(t, err)
 	fmt.Println("opened")
 	var running sync.WaitGroup
@@ -114,16 +103,16 @@ func TestKillChild(t *testing.T) {
 }
 
 func checkKilled(t *testing.T, dir string, acked map[string]string) {
-	db, err := Open(dir, nil)
+	db, err := braid.Open(dir, nil)
 	require.NoError(t, err)
 	defer func() { require.NoError(t, db.Close()) }()
-	s, err := db.OpenStream(t.Context(), "s", &StreamOptions{Shards: 3})
+	s, err := db.OpenStream(t.Context(), "s", &braid.StreamOptions{Shards: 3})
 	require.NoError(t, err)
 	require.NoError(t, checkTiling(s.Describe()))
 	records, err := readShards(t.Context(), s)
 	require.NoError(t, err)
 	found := make(map[string]string)
-	numbers := make(map[SequenceNumber]bool)
+	numbers := make(map[braid.SequenceNumber]bool)
 	for _, r := range records {
 		id, whole := historyID(r.Data)
 		require.True(t, whole, "%.100q", r.Data)

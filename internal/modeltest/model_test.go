@@ -1,8 +1,6 @@
-package braid
+package modeltest
 
 import (
-	"cmp"
-	"context"
 	"errors"
 	"flag"
 	"fmt"
@@ -10,11 +8,16 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+
+	"github.com/braidstream/braid"
+	"github.com/braidstream/braid/internal/inside"
+	"github.com/braidstream/braid/internal/testdisk"
 )
 
 // The model test proves what braid promises about content and order: random
@@ -24,8 +27,8 @@ import (
 // leave it, and every such image has to hold what had been promised by then
 // (model_crash_test.go).
 //
-//	go test -run Model -braid.seeds 5000 -braid.images 50    # more
-//	go test -run Model -braid.seed 17 -v                     # one again
+//	go test ./internal/modeltest -run Model -braid.seeds 5000 -braid.images 50    # more
+//	go test ./internal/modeltest -run Model -braid.seed 17 -v                     # one again
 
 var (
 	modelSeeds  = flag.Int("braid.seeds", 300, "how many seeds the model test runs")
@@ -69,10 +72,10 @@ type model struct {
 	t      *testing.T
 	totals *modelTotals
 	random *rand.Rand
-	opts   Options
+	opts   braid.Options
 	fat    bool // large records, so that epochs come and go
-	disk   *crashDisk
-	db     *DB
+	disk   *testdisk.Disk
+	db     *braid.DB
 	offset atomic.Int64 // of the wall clock from the bubble's
 	aging  atomic.Int64 // how far the time by which records age is ahead of the bubble's
 
@@ -93,13 +96,13 @@ func runModel(t *testing.T, seed uint64, totals *modelTotals) {
 	random := rand.New(rand.NewPCG(seed, 0x6272616964))
 	m := &model{
 		t: t, totals: totals, random: random,
-		opts: Options{
+		opts: braid.Options{
 			MemtableBytes: 1 << 20,
 			CacheBytes:    256 << 10,
 			TailBytes:     []int64{-1, 16 << 10, 1 << 20}[random.IntN(3)],
-			Durability:    []Durability{Sync, Sync, Sync, Interval, NoSync}[random.IntN(5)],
+			Durability:    []braid.Durability{braid.Sync, braid.Sync, braid.Sync, braid.Interval, braid.NoSync}[random.IntN(5)],
 			ReserveBytes:  -1,
-			KeyProvider:   modelKeys,
+			KeyProvider:   twoKeys,
 		},
 		fat:       random.IntN(4) == 0,
 		twin:      newTwin(),
@@ -107,7 +110,7 @@ func runModel(t *testing.T, seed uint64, totals *modelTotals) {
 		followers: make(map[string]*modelFollower),
 	}
 	m.images = &imageTaker{seed: seed, want: *modelImages, promises: m.promises, clock: m.clock, now: m.agedMost}
-	m.disk = newCrashDisk(nil, m.images.before)
+	m.disk = m.images.watch(vfs.NewCrashableMem())
 	defer func() {
 		if t.Failed() {
 			t.Logf("seed %d: %s, tail %d, fat %v; its history:\n%s", seed, m.opts.Durability, m.opts.TailBytes, m.fat, strings.Join(m.steps, "\n"))
@@ -118,7 +121,7 @@ func runModel(t *testing.T, seed uint64, totals *modelTotals) {
 		m.age()
 		m.step()
 		synctest.Wait() // followers are at the tip
-		if err := m.db.checkBooks(t.Context()); err != nil {
+		if err := inside.DBOf(m.db).CheckBooks(t.Context()); err != nil {
 			m.fail("the books are wrong: %v", err)
 		}
 		if t.Failed() {
@@ -165,7 +168,7 @@ func (m *model) now() uint64 { return uint64(time.Now().UnixNano() + m.aging.Loa
 
 // moment is now on both clocks. What arrives never lies behind what has.
 func (m *model) moment() twinMoment {
-	return twinMoment{m.now(), max(m.now(), uint64(max(0, m.clock().UnixNano())), m.db.visible.Load())}
+	return twinMoment{m.now(), max(m.now(), uint64(max(0, m.clock().UnixNano())), visible(m.db))}
 }
 
 // setNow is for the opening of the database.
@@ -185,8 +188,8 @@ func (m *model) age() {
 		if ts.limit > 0 {
 			m.ok("limit", ts.adopt(s))
 		}
-		now := s.topology.Load() // some may have gone, or come on demand
-		if len(now.shards) != len(ts.shards) || int(now.next) != len(ts.shards)+len(ts.gone) {
+		// Some may have gone, or come on demand.
+		if len(s.Shards()) != len(ts.shards) || int(inside.StreamOf(s).Next()) != len(ts.shards)+len(ts.gone) {
 			m.ok("shards", ts.checkShards(s.Describe(), m.moment()))
 		}
 		ts.looked = m.moment()
@@ -199,7 +202,7 @@ func (m *model) clock() time.Time { return time.Now().Add(time.Duration(m.offset
 func (m *model) step() {
 	choices := []struct {
 		weight int
-		do     func(*twinStream, *Stream)
+		do     func(*twinStream, *braid.Stream)
 	}{
 		{40, m.put},
 		{30, m.putMany},
@@ -216,13 +219,13 @@ func (m *model) step() {
 		{4, m.changeKey},
 		{2, m.deleteStream},
 		{14, m.update},
-		{6, func(*twinStream, *Stream) { m.createStream() }},
-		{4, func(*twinStream, *Stream) { m.view() }},
-		{4, func(*twinStream, *Stream) { m.checkAll() }},
-		{8, func(*twinStream, *Stream) { m.sleep() }},
-		{6, func(*twinStream, *Stream) { m.stepClock() }},
-		{3, func(*twinStream, *Stream) { m.reopen() }},
-		{4, func(*twinStream, *Stream) { m.crash() }},
+		{6, func(*twinStream, *braid.Stream) { m.createStream() }},
+		{4, func(*twinStream, *braid.Stream) { m.view() }},
+		{4, func(*twinStream, *braid.Stream) { m.checkAll() }},
+		{8, func(*twinStream, *braid.Stream) { m.sleep() }},
+		{6, func(*twinStream, *braid.Stream) { m.stepClock() }},
+		{3, func(*twinStream, *braid.Stream) { m.reopen() }},
+		{4, func(*twinStream, *braid.Stream) { m.crash() }},
 	}
 	total := 0
 	for _, c := range choices {
@@ -242,7 +245,7 @@ func (m *model) step() {
 	}
 }
 
-func (m *model) anyStream() (*twinStream, *Stream) {
+func (m *model) anyStream() (*twinStream, *braid.Stream) {
 	var names []string
 	for name := range m.twin.streams {
 		names = append(names, name)
@@ -258,11 +261,11 @@ func (m *model) anyStream() (*twinStream, *Stream) {
 
 func (m *model) createStream() {
 	name := string(rune('a' + m.random.IntN(3)))
-	opts := &StreamOptions{Shards: 1 + m.random.IntN(4), MaxRecordBytes: []int{0, 64 << 10}[m.random.IntN(2)]}
+	opts := &braid.StreamOptions{Shards: 1 + m.random.IntN(4), MaxRecordBytes: []int{0, 64 << 10}[m.random.IntN(2)]}
 	m.logf("create stream %s of %d shards", name, opts.Shards)
 	if m.twin.streams[name] != nil {
 		_, err := m.db.CreateStream(m.t.Context(), name, opts)
-		m.is("create", err, ErrStreamExists)
+		m.is("create", err, braid.ErrStreamExists)
 		return
 	}
 	opts.Retention = []time.Duration{-1, -1, 0, time.Hour, 10 * time.Minute}[m.random.IntN(5)]
@@ -275,7 +278,7 @@ func (m *model) createStream() {
 		ts.retention = 24 * time.Hour
 	}
 	if ts.maxData == 0 {
-		ts.maxData = defaultDataBytes
+		ts.maxData = 1 << 20
 	}
 	m.images.setControl(true)
 	defer m.images.setControl(false)
@@ -289,10 +292,10 @@ func (m *model) createStream() {
 	if m.ok("shards", ts.checkShards(s.Describe(), m.moment())) && len(s.Shards()) != opts.Shards {
 		m.fail("%d shards were made", len(s.Shards()))
 	}
-	m.follow(ts, s, TrimHorizon())
+	m.follow(ts, s, braid.TrimHorizon())
 }
 
-func (m *model) deleteStream(ts *twinStream, s *Stream) {
+func (m *model) deleteStream(ts *twinStream, s *braid.Stream) {
 	m.logf("delete stream %s", ts.name)
 	m.images.setControl(true)
 	defer m.images.setControl(false)
@@ -302,290 +305,19 @@ func (m *model) deleteStream(ts *twinStream, s *Stream) {
 	}
 	m.promises.deleted(ts)
 	delete(m.twin.streams, ts.name)
-	m.endFollower(ts, ErrStreamNotFound)
+	m.endFollower(ts, braid.ErrStreamNotFound)
 	_, err := s.PutRecord(m.t.Context(), "k", nil)
-	m.is("put to a deleted stream", err, ErrStreamNotFound)
-	_, err = s.Shards()[0].GetRecords(m.t.Context(), TrimHorizon(), nil)
-	m.is("read of a deleted stream", err, ErrStreamNotFound)
+	m.is("put to a deleted stream", err, braid.ErrStreamNotFound)
+	_, err = s.Shards()[0].GetRecords(m.t.Context(), braid.TrimHorizon(), nil)
+	m.is("read of a deleted stream", err, braid.ErrStreamNotFound)
 }
 
-// entry makes a random valid entry.
-func (m *model) entry(ts *twinStream) (twinRecord, Entry) {
-	size := m.random.IntN(200)
-	switch {
-	case m.fat && m.random.IntN(2) == 0:
-		size = 10_000 + m.random.IntN(40_000)
-	case m.random.IntN(100) == 0:
-		size = min(ts.maxData, 64<<10)
-	}
-	r := twinRecord{id: m.promises.nextID(), key: strconv.Itoa(m.random.IntN(20))}
-	data := modelData(r.id, size)
-	r.size = len(data)
-	if m.random.IntN(4) == 0 {
-		sh := ts.shards[m.random.IntN(len(ts.shards))] // at a border, or next to it
-		k := []HashKey{sh.keys.Start, sh.keys.End, {sh.keys.Start.n.AddOne()}, {sh.keys.End.n.SubOne()}, {sh.keys.End.n.AddOne()}}[m.random.IntN(5)]
-		r.explicit = &k
-	}
-	return r, Entry{PartitionKey: r.key, ExplicitHashKey: r.explicit, Data: data}
-}
-
-func (m *model) entries(ts *twinStream, n int) ([]twinRecord, []Entry) {
-	records, entries := make([]twinRecord, n), make([]Entry, n)
-	for i := range n {
-		records[i], entries[i] = m.entry(ts)
-	}
-	return records, entries
-}
-
-// acked takes over what a put of records has returned, and returns those that were
-// stored: all, unless the stream has budgets.
-func (m *model) acked(ts *twinStream, records []twinRecord, results []PutResult) (stored []twinRecord) {
-	if len(results) != len(records) {
-		m.fail("%d results for %d entries", len(results), len(records))
-		return nil
-	}
-	refused := make(map[ShardID]bool)
-	for i := range records {
-		r := &records[i]
-		hash := HashKeyOf(r.key)
-		if r.explicit != nil {
-			hash = *r.explicit
-		}
-		if err := results[i].Err; err != nil {
-			if refused[ts.route(hash)] = true; ts.mode == Unlimited {
-				m.fail("record %d was refused: %v", r.id, err)
-			}
-			m.is("put", err, ErrThroughputExceeded)
-			continue
-		}
-		if refused[ts.route(hash)] {
-			m.fail("record %d was stored, and one before it was refused", r.id)
-		}
-		r.shard, r.number, r.encrypted = results[i].ShardID, results[i].SequenceNumber, results[i].Encrypted
-		if want := ts.route(hash); r.shard != want {
-			m.fail("record %d with hash key %s went to %s, and not to %s", r.id, hash, r.shard, want)
-		}
-		if r.number.ShardID() != r.shard {
-			m.fail("number %s names %s, and not %s", r.number, r.number.ShardID(), r.shard)
-		}
-		stored = append(stored, *r)
-	}
-	m.promises.acked(ts, stored)
-	ts.add(stored...)
-	return stored
-}
-
-// inOrder fails unless the records' counters are above all before, and go up.
-func (m *model) inOrder(records []twinRecord) {
-	for i := range records {
-		n := records[i].number.counter()
-		if n <= m.highest {
-			m.fail("record %d got counter %d, where there was %d before", records[i].id, n, m.highest)
-		}
-		m.highest = n
-	}
-}
-
-func (m *model) put(ts *twinStream, s *Stream) {
-	r, e := m.entry(ts)
-	m.logf("put %d, %d bytes, to %s", r.id, r.size, ts.name)
-	records := []twinRecord{r}
-	m.promises.putBegins(ts, records)
-	var results []PutResult
-	var err error
-	if e.ExplicitHashKey == nil {
-		var result PutResult
-		result, err = s.PutRecord(m.t.Context(), e.PartitionKey, e.Data)
-		if errors.Is(err, ErrThroughputExceeded) {
-			result.Err, err = err, nil
-		}
-		results = []PutResult{result}
-	} else {
-		results, err = s.PutRecords(m.t.Context(), []Entry{e})
-	}
-	if m.ok("put", err) {
-		m.inOrder(m.acked(ts, records, results))
-	}
-}
-
-func (m *model) putMany(ts *twinStream, s *Stream) {
-	records, entries := m.entries(ts, m.random.IntN(12))
-	m.logf("put %d records to %s", len(entries), ts.name)
-	m.promises.putBegins(ts, records)
-	results, err := s.PutRecords(m.t.Context(), entries)
-	if m.ok("put", err) {
-		m.inOrder(m.acked(ts, records, results))
-	}
-}
-
-// putTogether puts from several goroutines at once, and maybe changes the key or
-// trims to Latest in their midst: in one group of the committer, or as it comes.
-func (m *model) putTogether(ts *twinStream, s *Stream) {
-	producers := 2 + m.random.IntN(4)
-	grouped := m.random.IntN(2) == 0
-	m.logf("put from %d goroutines to %s (in one group: %v)", producers, ts.name, grouped)
-	var mu sync.Mutex
-	var all []twinRecord
-	var calls []func()
-	for range producers {
-		records, entries := m.entries(ts, 1+m.random.IntN(4)) // made before any of them changes the twin
-		m.promises.putBegins(ts, records)
-		calls = append(calls, func() {
-			results, err := s.PutRecords(m.t.Context(), entries)
-			mu.Lock()
-			defer mu.Unlock()
-			if m.ok("put", err) {
-				all = append(all, m.acked(ts, records, results)...)
-			}
-		})
-	}
-	m.images.setControl(true)
-	defer m.images.setControl(false)
-	after := func() {}
-	switch kind := m.random.IntN(4); {
-	case kind == 0:
-		keyID := []string{"", "a", "b"}[m.random.IntN(3)]
-		m.logf("and encrypt it with %q", keyID)
-		change := func() { m.ok("change the key", s.changeKey(m.t.Context(), keyID)) }
-		calls = slices.Insert(calls, m.random.IntN(len(calls)+1), change)
-		ts.keyID = keyID
-	case kind == 1 && ts.limit == 0:
-		m.logf("and trim it to its tip")
-		from := m.db.visible.Load() + 1
-		m.promises.trimBegins(ts, max(from, m.now(), uint64(max(0, m.clock().UnixNano())))+1000) // no time passes
-		trim := func() { m.ok("trim", s.Trim(m.t.Context(), Latest())) }
-		if !grouped { // it may overtake a follower
-			f := m.followers[ts.name]
-			f.stop()
-			f.done.Wait()
-			defer func() { m.follow(ts, s, TrimHorizon()) }()
-		}
-		calls = slices.Insert(calls, m.random.IntN(len(calls)+1), trim)
-		after = func() { m.trimmedInTheirMidst(ts, s, all, from, grouped) }
-	}
-	if grouped {
-		together(m.db, calls...)
-	} else {
-		var running sync.WaitGroup
-		for _, call := range calls {
-			running.Go(call)
-		}
-		running.Wait()
-	}
-	slices.SortFunc(all, func(a, b twinRecord) int { return cmp.Compare(a.number.counter(), b.number.counter()) })
-	m.inOrder(all)
-	after()
-}
-
-// trimmedInTheirMidst takes over a trim to Latest, which began when from was the
-// next counter: it took what was visible then, nothing that came after it, and of
-// the records that were put meanwhile, in their order, those up to one point.
-func (m *model) trimmedInTheirMidst(ts *twinStream, s *Stream, put []twinRecord, from uint64, grouped bool) {
-	found := m.find(s, put)
-	for i := range put {
-		there := slices.ContainsFunc(found, func(r twinRecord) bool { return r.id == put[i].id })
-		switch {
-		case there:
-		case grouped || i > 0 && from <= put[i-1].number.counter():
-			m.fail("record %d was trimmed, and should not have been", put[i].id)
-		default:
-			from = put[i].number.counter() + 1
-		}
-	}
-	ts.trim(from)
-	m.promises.trimmed(ts, from)
-	m.totals.trims.Add(1)
-}
-
-// changeKey encrypts with a key, or with none.
-func (s *Stream) changeKey(ctx context.Context, keyID string) error {
-	if keyID == "" {
-		return s.StopEncryption(ctx)
-	}
-	return s.StartEncryption(ctx, keyID)
-}
-
-// putCancelled ends the context of a put at some moment. Three outcomes: it is
-// acknowledged, refused, or not known, and then reading tells.
-func (m *model) putCancelled(ts *twinStream, s *Stream) {
-	records, entries := m.entries(ts, 1+m.random.IntN(3))
-	late := m.random.IntN(2) == 0
-	m.logf("put %d records to %s, and cancel (late: %v)", len(records), ts.name, late)
-	cause := errors.New("the caller has changed its mind")
-	ctx, cancel := context.WithCancelCause(m.t.Context())
-	defer cancel(nil)
-	m.promises.putBegins(ts, records)
-	if late {
-		go cancel(cause)
-	} else {
-		cancel(cause)
-	}
-	results, err := s.PutRecords(ctx, entries)
-	switch {
-	case err == nil:
-		m.inOrder(m.acked(ts, records, results))
-	case errors.Is(err, ErrOutcomeUnknown):
-		m.is("put", err, cause)
-		synctest.Wait()
-		m.reconcile(ts, s, records)
-	default:
-		m.is("put", err, cause)
-		synctest.Wait()
-		if got := m.find(s, records); len(got) > 0 {
-			m.fail("record %d was refused, and is stored", got[0].id)
-		}
-	}
-}
-
-func (m *model) putInvalid(ts *twinStream, s *Stream) {
-	m.logf("put what is not valid to %s", ts.name)
-	good := Entry{PartitionKey: "k", Data: []byte("data")}
-	for _, bad := range []Entry{
-		{PartitionKey: ""},
-		{PartitionKey: strings.Repeat("é", 257)},
-		{PartitionKey: "k", Data: make([]byte, ts.maxData+1)},
-	} {
-		_, err := s.PutRecords(m.t.Context(), []Entry{good, bad, good})
-		m.is("put", err, ErrInvalidArgument)
-	}
-}
-
-// find returns those of the records that are stored.
-func (m *model) find(s *Stream, records []twinRecord) (found []twinRecord) {
-	for got, err := range s.Records(m.t.Context(), TrimHorizon()) {
-		if !m.ok("read", err) {
-			return nil
-		}
-		id := modelID(got.Data)
-		if i := slices.IndexFunc(records, func(r twinRecord) bool { return r.id == id }); i >= 0 {
-			r := records[i]
-			r.shard, r.number, r.encrypted = got.ShardID, got.SequenceNumber, got.Encrypted
-			found = append(found, r)
-		}
-	}
-	return found
-}
-
-// reconcile finds out what became of records whose outcome is not known: all of
-// one call are there, or none.
-func (m *model) reconcile(ts *twinStream, s *Stream, records []twinRecord) {
-	found := m.find(s, records)
-	if len(found) != 0 && len(found) != len(records) && ts.mode == Unlimited {
-		m.fail("%d of the %d records of one call are stored", len(found), len(records))
-	}
-	if len(found) > 0 {
-		m.promises.acked(ts, found)
-		ts.add(found...)
-		m.inOrder(found)
-	}
-}
-
-func (m *model) trim(ts *twinStream, s *Stream) {
+func (m *model) trim(ts *twinStream, s *braid.Stream) {
 	position, from, _ := m.position(ts, s, "")
 	m.logf("trim %s before %s", ts.name, position)
 	m.images.setControl(true)
 	defer m.images.setControl(false)
-	from = min(from, m.db.visible.Load()+1) // later records may be below a time, if the clock goes back
+	from = min(from, visible(m.db)+1) // later records may be below a time, if the clock goes back
 	m.promises.trimBegins(ts, from)
 	if m.ok("trim", s.Trim(m.t.Context(), position)) {
 		ts.trim(from)
@@ -594,7 +326,7 @@ func (m *model) trim(ts *twinStream, s *Stream) {
 	}
 }
 
-func (m *model) reshard(ts *twinStream, s *Stream) {
+func (m *model) reshard(ts *twinStream, s *braid.Stream) {
 	open := slices.DeleteFunc(slices.Clone(ts.shards), func(sh twinShard) bool { return sh.closed })
 	slices.SortFunc(open, func(a, b twinShard) int { return a.keys.Start.Compare(b.keys.Start) })
 	i := m.random.IntN(len(open))
@@ -606,8 +338,8 @@ func (m *model) reshard(ts *twinStream, s *Stream) {
 		for range max(1, m.random.IntN(20)-14) { // generations within a second
 			target := 1 + m.random.IntN(6)
 			m.logf("change %s to %d shards", ts.name, target)
-			if err = s.UpdateShardCount(m.t.Context(), target); err == nil && len(s.topology.Load().open) != target {
-				m.fail("it has %d", len(s.topology.Load().open))
+			if err = s.UpdateShardCount(m.t.Context(), target); err == nil && openShards(s) != target {
+				m.fail("it has %d", openShards(s))
 			}
 		}
 	case kind < 3 && len(open) < 8 || len(open) == 1:
@@ -618,8 +350,8 @@ func (m *model) reshard(ts *twinStream, s *Stream) {
 		m.logf("merge %s and %s of %s", open[i].id, open[i+1].id, ts.name)
 		_, err = s.MergeShards(m.t.Context(), open[i].id, open[i+1].id)
 	}
-	if ts.mode == OnDemand {
-		m.is("reshard", err, ErrInvalidArgument)
+	if ts.mode == braid.OnDemand {
+		m.is("reshard", err, braid.ErrInvalidArgument)
 		return
 	}
 	if m.ok("reshard", err) {
@@ -630,7 +362,7 @@ func (m *model) reshard(ts *twinStream, s *Stream) {
 }
 
 // changeRetention tries a new period, which may be refused.
-func (m *model) changeRetention(ts *twinStream, s *Stream) {
+func (m *model) changeRetention(ts *twinStream, s *braid.Stream) {
 	period := []time.Duration{-1, 23 * time.Hour, 24 * time.Hour, 48 * time.Hour, 8760 * time.Hour, 8761 * time.Hour}[m.random.IntN(6)]
 	increase := m.random.IntN(2) == 0
 	m.logf("change the retention of %s from %v to %v (increase: %v)", ts.name, ts.retention, period, increase)
@@ -651,7 +383,7 @@ func (m *model) changeRetention(ts *twinStream, s *Stream) {
 		err = s.DecreaseRetention(m.t.Context(), period)
 	}
 	if !valid {
-		m.is("change retention", err, ErrInvalidArgument)
+		m.is("change retention", err, braid.ErrInvalidArgument)
 		period = ts.retention
 	} else if m.ok("change retention", err) {
 		ts.changeRetention(m.now(), max(0, period))
@@ -659,24 +391,15 @@ func (m *model) changeRetention(ts *twinStream, s *Stream) {
 	m.promises.retentionChanged(ts, max(0, period))
 }
 
-// modelKeys is the provider of every model's keys.
-var modelKeys = func() *KeyRing {
-	ring, err := NewKeyRing(map[string][]byte{"a": make([]byte, 32), "b": []byte(strings.Repeat("b", 32))})
-	if err != nil {
-		panic(err)
-	}
-	return ring
-}()
-
 // changeKey starts or stops encryption, or changes the key.
-func (m *model) changeKey(ts *twinStream, s *Stream) {
+func (m *model) changeKey(ts *twinStream, s *braid.Stream) {
 	keyID := []string{"", "a", "b", "nobody's"}[m.random.IntN(4)]
 	m.logf("encrypt %s with %q", ts.name, keyID)
 	m.images.setControl(true)
 	defer m.images.setControl(false)
-	err := s.changeKey(m.t.Context(), keyID)
+	err := changeKey(m.t.Context(), s, keyID)
 	if keyID == "nobody's" {
-		m.is("start encryption", err, ErrInvalidArgument)
+		m.is("start encryption", err, braid.ErrInvalidArgument)
 		return
 	}
 	m.ok("change the key", err)
@@ -684,12 +407,12 @@ func (m *model) changeKey(ts *twinStream, s *Stream) {
 }
 
 // changeSettings gives the stream budgets, or takes them away.
-func (m *model) changeSettings(ts *twinStream, s *Stream) {
-	capacity := Capacity{Mode: CapacityMode(m.random.IntN(3))}
-	if capacity.Mode != Unlimited {
-		capacity = Capacity{Mode: capacity.Mode, WriteRecordsPerSecond: 1 + m.random.IntN(20), WriteBytesPerSecond: 1 << (10 + m.random.IntN(10)), ReadsPerSecond: 1 << 30, ReadBytesPerSecond: 1 << 30}
+func (m *model) changeSettings(ts *twinStream, s *braid.Stream) {
+	capacity := braid.Capacity{Mode: braid.CapacityMode(m.random.IntN(3))}
+	if capacity.Mode != braid.Unlimited {
+		capacity = braid.Capacity{Mode: capacity.Mode, WriteRecordsPerSecond: 1 + m.random.IntN(20), WriteBytesPerSecond: 1 << (10 + m.random.IntN(10)), ReadsPerSecond: 1 << 30, ReadBytesPerSecond: 1 << 30}
 	}
-	if capacity.Mode == OnDemand {
+	if capacity.Mode == braid.OnDemand {
 		capacity.MaxShards = 1 + m.random.IntN(8)
 	}
 	m.logf("change the capacity of %s to %+v", ts.name, capacity)
@@ -702,7 +425,7 @@ func (m *model) changeSettings(ts *twinStream, s *Stream) {
 
 // update runs a transaction that reads and writes keys, and puts a record whose
 // presence has to match that of a key of its own.
-func (m *model) update(ts *twinStream, s *Stream) {
+func (m *model) update(ts *twinStream, s *braid.Stream) {
 	r, e := m.entry(ts)
 	r.key, e.PartitionKey, r.explicit, e.ExplicitHashKey = "tx", "tx", nil, nil
 	own := "tx/" + strconv.Itoa(r.id)
@@ -711,7 +434,7 @@ func (m *model) update(ts *twinStream, s *Stream) {
 	m.logf("update %s, and put %d to %s (refused: %v)", key, r.id, ts.name, refuse)
 	change := errors.New("the function refuses")
 	m.promises.putBegins(ts, []twinRecord{r})
-	err := m.db.Update(m.t.Context(), func(tx *Tx) error {
+	err := m.db.Update(m.t.Context(), func(tx *braid.Tx) error {
 		value, err := tx.Get([]byte(key))
 		want, there := m.twin.keys[key]
 		if there != (err == nil) || string(value) != want {
@@ -729,7 +452,7 @@ func (m *model) update(ts *twinStream, s *Stream) {
 		m.is("update", err, change)
 		return
 	}
-	if ts.mode != Unlimited && errors.Is(err, ErrThroughputExceeded) {
+	if ts.mode != braid.Unlimited && errors.Is(err, braid.ErrThroughputExceeded) {
 		return
 	}
 	if !m.ok("update", err) {
@@ -744,7 +467,7 @@ func (m *model) update(ts *twinStream, s *Stream) {
 // view compares all keys.
 func (m *model) view() {
 	got := make(map[string]string)
-	err := m.db.View(m.t.Context(), func(tx *Tx) error {
+	err := m.db.View(m.t.Context(), func(tx *braid.Tx) error {
 		last := ""
 		for kv, err := range tx.Scan(nil, nil) {
 			if err != nil {

@@ -1,4 +1,4 @@
-package braid
+package modeltest
 
 import (
 	"context"
@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/braidstream/braid"
 )
 
 // These tests prove what holds when everything happens at once: producers,
@@ -20,8 +22,8 @@ import (
 // concurrentRun is a history of many goroutines.
 type concurrentRun struct {
 	t       *testing.T
-	db      *DB
-	s       *Stream
+	db      *braid.DB
+	s       *braid.Stream
 	history *history
 	small   int // divides the work in a short run
 
@@ -37,12 +39,12 @@ func (r *concurrentRun) ok(err error) bool {
 }
 
 func TestEverythingAtOnce(t *testing.T) {
-	for name, dir := range map[string]string{"memory": InMemory, "disk": t.TempDir()} {
+	for name, dir := range map[string]string{"memory": braid.InMemory, "disk": t.TempDir()} {
 		t.Run(name, func(t *testing.T) {
-			opts := &Options{MemtableBytes: 1 << 20, TailBytes: 64 << 10, Durability: NoSync}
-			db, err := Open(dir, opts)
+			opts := &braid.Options{MemtableBytes: 1 << 20, TailBytes: 64 << 10, Durability: braid.NoSync}
+			db, err := braid.Open(dir, opts)
 			require.NoError(t, err)
-			s, err := db.OpenStream(t.Context(), "s", &StreamOptions{Shards: 3})
+			s, err := db.OpenStream(t.Context(), "s", &braid.StreamOptions{Shards: 3})
 			require.NoError(t, err)
 			r := &concurrentRun{t: t, db: db, s: s, history: newHistory(), small: 1}
 			if testing.Short() {
@@ -51,10 +53,10 @@ func TestEverythingAtOnce(t *testing.T) {
 			r.run()
 			r.judge(db)
 			require.NoError(t, db.Close())
-			if dir == InMemory {
+			if dir == braid.InMemory {
 				return
 			}
-			db, err = Open(dir, opts)
+			db, err = braid.Open(dir, opts)
 			require.NoError(t, err)
 			r.judge(db)
 			require.NoError(t, db.Close())
@@ -93,14 +95,14 @@ func (r *concurrentRun) run() {
 	others.Wait()
 
 	// Followers come to the tip: a last record tells them that it is the last.
-	_, err := r.history.put(r.t.Context(), r.s, "s", Entry{PartitionKey: "end", Data: historyData("end", 10)})
+	_, err := r.history.put(r.t.Context(), r.s, "s", braid.Entry{PartitionKey: "end", Data: historyData("end", 10)})
 	require.NoError(r.t, err)
 	followers.Wait()
 	stop()
 	for _, seen := range seen {
 		r.history.mu.Lock()
 		for id, p := range r.history.puts {
-			if p.stream == "s" && p.outcome == outcomeAcked && p.result.SequenceNumber.counter() >= r.trim.maybe && !seen[id] {
+			if p.stream == "s" && p.outcome == outcomeAcked && counter(p.result.SequenceNumber) >= r.trim.maybe && !seen[id] {
 				r.t.Errorf("a follower has not seen %s", id)
 			}
 		}
@@ -111,10 +113,10 @@ func (r *concurrentRun) run() {
 func (r *concurrentRun) produce(p int) {
 	random := rand.New(rand.NewPCG(uint64(p), 3))
 	for i := range 400 / r.small {
-		var entries []Entry
+		var entries []braid.Entry
 		for j := range 1 + random.IntN(4) {
 			id := fmt.Sprintf("p%d.%d.%d", p, i, j)
-			entries = append(entries, Entry{PartitionKey: strconv.Itoa(random.IntN(50)), Data: historyData(id, random.IntN(3000))})
+			entries = append(entries, braid.Entry{PartitionKey: strconv.Itoa(random.IntN(50)), Data: historyData(id, random.IntN(3000))})
 		}
 		if _, err := r.history.put(r.t.Context(), r.s, "s", entries...); !r.ok(err) {
 			return
@@ -125,24 +127,24 @@ func (r *concurrentRun) produce(p int) {
 // follow reads until the last record, in order, and goes on where it may when
 // trimming overtook it.
 func (r *concurrentRun) follow(ctx context.Context, seen map[string]bool) {
-	from, last := TrimHorizon(), uint64(0)
+	from, last := braid.TrimHorizon(), uint64(0)
 	for {
 		for rec, err := range r.s.Follow(ctx, from) {
-			var trimmed *TrimmedError
+			var trimmed *braid.TrimmedError
 			if errors.As(err, &trimmed) {
-				from = AtTime(time.Unix(0, int64(trimmed.FirstAvailable.counter())))
+				from = braid.AtTime(time.Unix(0, int64(counter(trimmed.FirstAvailable))))
 				break
 			}
 			if !r.ok(err) {
 				return
 			}
 			id, whole := historyID(rec.Data)
-			if n := rec.SequenceNumber.counter(); !whole || n <= last {
+			if n := counter(rec.SequenceNumber); !whole || n <= last {
 				r.t.Errorf("%s came after %d: %.40q", rec.SequenceNumber, last, rec.Data)
 				return
 			}
-			last, seen[id] = rec.SequenceNumber.counter(), true
-			from = AfterSequence(rec.SequenceNumber)
+			last, seen[id] = counter(rec.SequenceNumber), true
+			from = braid.AfterSequence(rec.SequenceNumber)
 			if id == "end" {
 				return
 			}
@@ -157,8 +159,8 @@ func (r *concurrentRun) trimOnce(random *rand.Rand) {
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.trim.maybe = max(r.trim.maybe, before.counter())
-	if r.ok(r.s.Trim(r.t.Context(), AtSequence(before))) {
+	r.trim.maybe = max(r.trim.maybe, counter(before))
+	if r.ok(r.s.Trim(r.t.Context(), braid.AtSequence(before))) {
 		r.trim.sure = r.trim.maybe
 	}
 }
@@ -170,7 +172,7 @@ func (r *concurrentRun) reshardOnce(random *rand.Rand) {
 
 // streamOnce makes a stream, fills it, reads it, and deletes it.
 func (r *concurrentRun) streamOnce(random *rand.Rand) {
-	s, err := r.db.CreateStream(r.t.Context(), "passing", &StreamOptions{Shards: 1 + random.IntN(3)})
+	s, err := r.db.CreateStream(r.t.Context(), "passing", &braid.StreamOptions{Shards: 1 + random.IntN(3)})
 	if !r.ok(err) {
 		return
 	}
@@ -179,7 +181,7 @@ func (r *concurrentRun) streamOnce(random *rand.Rand) {
 		_, err := s.PutRecord(r.t.Context(), strconv.Itoa(i), make([]byte, 1000))
 		r.ok(err)
 	}
-	for _, err := range s.Records(r.t.Context(), TrimHorizon()) {
+	for _, err := range s.Records(r.t.Context(), braid.TrimHorizon()) {
 		r.ok(err)
 		n--
 	}
@@ -193,21 +195,21 @@ func (r *concurrentRun) streamOnce(random *rand.Rand) {
 // whole records, in order, or is told that it was overtaken.
 func (r *concurrentRun) readOnce(*rand.Rand) {
 	last := uint64(0)
-	for rec, err := range r.s.Records(r.t.Context(), TrimHorizon()) {
-		if errors.Is(err, ErrTrimmed) {
+	for rec, err := range r.s.Records(r.t.Context(), braid.TrimHorizon()) {
+		if errors.Is(err, braid.ErrTrimmed) {
 			return
 		}
 		if !r.ok(err) {
 			return
 		}
-		if n := rec.SequenceNumber.counter(); n <= last {
+		if n := counter(rec.SequenceNumber); n <= last {
 			r.t.Errorf("%d came after %d", n, last)
 		}
-		last = rec.SequenceNumber.counter()
+		last = counter(rec.SequenceNumber)
 	}
 }
 
-func (r *concurrentRun) judge(db *DB) {
+func (r *concurrentRun) judge(db *braid.DB) {
 	s, err := db.Stream("s")
 	require.NoError(r.t, err)
 	records, err := readShards(r.t.Context(), s)
@@ -218,19 +220,19 @@ func (r *concurrentRun) judge(db *DB) {
 	require.Eventually(r.t, func() bool { return db.Metrics().OpenIterators == 0 }, time.Minute, 10*time.Millisecond)
 	require.Zero(r.t, db.Metrics().OpenSnapshots)
 	_, err = db.Stream("passing")
-	require.ErrorIs(r.t, err, ErrStreamNotFound)
+	require.ErrorIs(r.t, err, braid.ErrStreamNotFound)
 }
 
 // No update is lost, and no two transactions together break what each of them
 // keeps.
 func TestTransactionsAreSerializable(t *testing.T) {
-	db, err := Open(InMemory, nil)
+	db, err := braid.Open(braid.InMemory, nil)
 	require.NoError(t, err)
 	defer db.Close()
 	ctx := t.Context()
-	number := func(tx *Tx, key string) int {
+	number := func(tx *braid.Tx, key string) int {
 		value, err := tx.Get([]byte(key))
-		if errors.Is(err, ErrKeyNotFound) {
+		if errors.Is(err, braid.ErrKeyNotFound) {
 			return 0
 		}
 		require.NoError(t, err)
@@ -238,10 +240,10 @@ func TestTransactionsAreSerializable(t *testing.T) {
 		require.NoError(t, err)
 		return n
 	}
-	set := func(tx *Tx, key string, n int) error {
+	set := func(tx *braid.Tx, key string, n int) error {
 		return tx.Set([]byte(key), strconv.AppendInt(nil, int64(n), 10))
 	}
-	require.NoError(t, db.Update(ctx, func(tx *Tx) error {
+	require.NoError(t, db.Update(ctx, func(tx *braid.Tx) error {
 		return errors.Join(set(tx, "account/a", 50), set(tx, "account/b", 50))
 	}))
 
@@ -252,14 +254,14 @@ func TestTransactionsAreSerializable(t *testing.T) {
 			random := rand.New(rand.NewPCG(uint64(w), 4))
 			for range each {
 				own := "counter/" + strconv.Itoa(random.IntN(4))
-				if err := db.Update(ctx, func(tx *Tx) error {
+				if err := db.Update(ctx, func(tx *braid.Tx) error {
 					return errors.Join(set(tx, "counter", number(tx, "counter")+1), set(tx, own, number(tx, own)+1))
 				}); err != nil {
 					t.Error(err)
 				}
 				// Write skew: each takes from one account if both together can bear it.
 				account := []string{"account/a", "account/b"}[random.IntN(2)]
-				if err := db.Update(ctx, func(tx *Tx) error {
+				if err := db.Update(ctx, func(tx *braid.Tx) error {
 					sum := 0
 					for kv, err := range tx.Scan([]byte("account/"), []byte("account0")) {
 						if err != nil {
@@ -291,7 +293,7 @@ func TestTransactionsAreSerializable(t *testing.T) {
 				return
 			default:
 			}
-			if err := db.View(ctx, func(tx *Tx) error {
+			if err := db.View(ctx, func(tx *braid.Tx) error {
 				sum := 0
 				for i := range 4 {
 					sum += number(tx, "counter/"+strconv.Itoa(i))
@@ -312,7 +314,7 @@ func TestTransactionsAreSerializable(t *testing.T) {
 	running.Wait()
 	close(stop)
 	viewer.Wait()
-	require.NoError(t, db.View(ctx, func(tx *Tx) error {
+	require.NoError(t, db.View(ctx, func(tx *braid.Tx) error {
 		require.Equal(t, workers*each, number(tx, "counter"))
 		require.Equal(t, 100%7, number(tx, "account/a")+number(tx, "account/b"))
 		return nil
@@ -328,18 +330,18 @@ func TestCloseAtAnyMoment(t *testing.T) {
 	}
 	dir, h := t.TempDir(), newHistory()
 	random := rand.New(rand.NewPCG(5, 6))
-	opts := &Options{MemtableBytes: 1 << 20}
+	opts := &braid.Options{MemtableBytes: 1 << 20}
 	for round := range rounds {
-		db, err := Open(dir, opts)
+		db, err := braid.Open(dir, opts)
 		require.NoError(t, err)
-		s, err := db.OpenStream(t.Context(), "s", &StreamOptions{Shards: 2})
+		s, err := db.OpenStream(t.Context(), "s", &braid.StreamOptions{Shards: 2})
 		require.NoError(t, err)
 		var running sync.WaitGroup
 		until := func(what string, call func(i int) error) {
 			running.Go(func() {
 				for i := 0; ; i++ {
 					if err := call(i); err != nil {
-						if !errors.Is(err, ErrClosed) {
+						if !errors.Is(err, braid.ErrClosed) {
 							t.Errorf("%s ended with: %v", what, err)
 						}
 						return
@@ -350,15 +352,15 @@ func TestCloseAtAnyMoment(t *testing.T) {
 		for p := range 3 {
 			until("put", func(i int) error {
 				id := fmt.Sprintf("c%d.%d.%d", round, p, i)
-				_, err := h.put(t.Context(), s, "s", Entry{PartitionKey: id, Data: historyData(id, 200)})
+				_, err := h.put(t.Context(), s, "s", braid.Entry{PartitionKey: id, Data: historyData(id, 200)})
 				return err
 			})
 		}
 		until("update", func(int) error {
-			return db.Update(t.Context(), func(tx *Tx) error { return tx.Set([]byte("k"), nil) })
+			return db.Update(t.Context(), func(tx *braid.Tx) error { return tx.Set([]byte("k"), nil) })
 		})
 		until("view", func(int) error {
-			return db.View(t.Context(), func(tx *Tx) error {
+			return db.View(t.Context(), func(tx *braid.Tx) error {
 				for _, err := range tx.Scan(nil, nil) {
 					if err != nil {
 						return err
@@ -368,7 +370,7 @@ func TestCloseAtAnyMoment(t *testing.T) {
 			})
 		})
 		until("follow", func(int) error {
-			for _, err := range s.Follow(t.Context(), Latest()) {
+			for _, err := range s.Follow(t.Context(), braid.Latest()) {
 				if err != nil {
 					return err
 				}
@@ -376,7 +378,7 @@ func TestCloseAtAnyMoment(t *testing.T) {
 			return errors.New("without an error")
 		})
 		until("page", func(int) error {
-			_, err := s.Shards()[0].GetRecords(t.Context(), Latest(), &GetRecordsOptions{Wait: true})
+			_, err := s.Shards()[0].GetRecords(t.Context(), braid.Latest(), &braid.GetRecordsOptions{Wait: true})
 			return err
 		})
 		until("describe", func(int) error {
@@ -388,7 +390,7 @@ func TestCloseAtAnyMoment(t *testing.T) {
 		require.NoError(t, db.Close())
 		running.Wait()
 	}
-	db, err := Open(dir, opts)
+	db, err := braid.Open(dir, opts)
 	require.NoError(t, err)
 	s, err := db.Stream("s")
 	require.NoError(t, err)

@@ -1,4 +1,4 @@
-package braid
+package modeltest
 
 import (
 	"context"
@@ -12,10 +12,12 @@ import (
 	"time"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
-	"github.com/cockroachdb/pebble/v2/vfs/errorfs"
 	"github.com/stretchr/testify/require"
 
+	"github.com/braidstream/braid"
 	"github.com/braidstream/braid/internal/childtest"
+	"github.com/braidstream/braid/internal/companion"
+	"github.com/braidstream/braid/internal/testdisk"
 )
 
 // These tests prove that a call ends with its context while the disk holds every
@@ -23,66 +25,7 @@ import (
 // for signals only: Pebble holds mutexes while it waits for the disk, so that a
 // bubble's clock would stand still.
 
-// stallDisk is a disk that can hold its operations.
-type stallDisk struct {
-	vfs.FS
-	met chan struct{} // holds a token once an operation is held
-
-	mu    sync.Mutex            // guards the fields below
-	holds func(errorfs.Op) bool // nil: none
-	goOn  chan struct{}         // closed when held operations go on
-}
-
-func newStallDisk(files vfs.FS) *stallDisk {
-	d := &stallDisk{met: make(chan struct{}, 1)}
-	d.FS = errorfs.Wrap(files, errorfs.InjectorFunc(d.before))
-	return d
-}
-
-// ReuseForWrite wraps the file, which errorfs forgets.
-func (d *stallDisk) ReuseForWrite(oldname, newname string, category vfs.DiskWriteCategory) (vfs.File, error) {
-	f, err := d.FS.ReuseForWrite(oldname, newname, category)
-	if err != nil {
-		return nil, err
-	}
-	return errorfs.WrapFile(f, errorfs.InjectorFunc(d.before)), nil
-}
-
-func (d *stallDisk) before(op errorfs.Op) error {
-	d.mu.Lock()
-	held := d.holds != nil && d.holds(op)
-	goOn := d.goOn
-	d.mu.Unlock()
-	if held {
-		select {
-		case d.met <- struct{}{}:
-		default:
-		}
-		<-goOn
-	}
-	return nil
-}
-
-// stall holds the operations that match from now on.
-func (d *stallDisk) stall(holds func(errorfs.Op) bool) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	d.holds, d.goOn = holds, make(chan struct{})
-	select {
-	case <-d.met:
-	default:
-	}
-}
-
-// resume lets what is held go on.
-func (d *stallDisk) resume() {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	d.holds = nil
-	close(d.goOn)
-}
-
-func everything(errorfs.Op) bool { return true }
+func everything(testdisk.Op) bool { return true }
 
 // askedContext tells when somebody waits for its end.
 type askedContext struct {
@@ -98,7 +41,7 @@ func (c *askedContext) Done() <-chan struct{} {
 
 // endWhileWaiting makes a call, ends its context when it waits for that or for
 // the disk, and returns the call's error.
-func endWhileWaiting(t *testing.T, d *stallDisk, call func(context.Context) error) error {
+func endWhileWaiting(t *testing.T, d *testdisk.Disk, call func(context.Context) error) error {
 	t.Helper()
 	inner, cancel := context.WithCancel(t.Context())
 	defer cancel()
@@ -109,16 +52,16 @@ func endWhileWaiting(t *testing.T, d *stallDisk, call func(context.Context) erro
 	case err := <-result:
 		return err
 	case <-ctx.asked:
-	case <-d.met:
+	case <-d.Held():
 	}
 	cancel()
 	return <-result
 }
 
 // stalledCalls are all methods that take a context.
-func stalledCalls(target string) map[string]func(context.Context, *DB, *Stream, *Shard) error {
-	type call = func(ctx context.Context, db *DB, s *Stream, sh *Shard) error
-	all := func(records func(func(Record, error) bool)) (err error) {
+func stalledCalls(target string) map[string]func(context.Context, *braid.DB, *braid.Stream, *braid.Shard) error {
+	type call = func(ctx context.Context, db *braid.DB, s *braid.Stream, sh *braid.Shard) error
+	all := func(records func(func(braid.Record, error) bool)) (err error) {
 		for _, err = range records {
 			if err != nil {
 				break
@@ -127,20 +70,22 @@ func stalledCalls(target string) map[string]func(context.Context, *DB, *Stream, 
 		return err
 	}
 	return map[string]call{
-		"CreateStream": func(ctx context.Context, db *DB, _ *Stream, _ *Shard) error {
+		"CreateStream": func(ctx context.Context, db *braid.DB, _ *braid.Stream, _ *braid.Shard) error {
 			_, err := db.CreateStream(ctx, "new", nil)
 			return err
 		},
-		"OpenStream": func(ctx context.Context, db *DB, _ *Stream, _ *Shard) error {
+		"OpenStream": func(ctx context.Context, db *braid.DB, _ *braid.Stream, _ *braid.Shard) error {
 			_, err := db.OpenStream(ctx, "new", nil)
 			return err
 		},
-		"DeleteStream": func(ctx context.Context, db *DB, _ *Stream, _ *Shard) error { return db.DeleteStream(ctx, "victim") },
-		"View, Get": func(ctx context.Context, db *DB, _ *Stream, _ *Shard) error {
-			return db.View(ctx, func(tx *Tx) error { _, err := tx.Get([]byte("key")); return err })
+		"DeleteStream": func(ctx context.Context, db *braid.DB, _ *braid.Stream, _ *braid.Shard) error {
+			return db.DeleteStream(ctx, "victim")
 		},
-		"View, Scan": func(ctx context.Context, db *DB, _ *Stream, _ *Shard) error {
-			return db.View(ctx, func(tx *Tx) (err error) {
+		"View, Get": func(ctx context.Context, db *braid.DB, _ *braid.Stream, _ *braid.Shard) error {
+			return db.View(ctx, func(tx *braid.Tx) error { _, err := tx.Get([]byte("key")); return err })
+		},
+		"View, Scan": func(ctx context.Context, db *braid.DB, _ *braid.Stream, _ *braid.Shard) error {
+			return db.View(ctx, func(tx *braid.Tx) (err error) {
 				for _, err = range tx.Scan(nil, nil) {
 					if err != nil {
 						break
@@ -149,100 +94,118 @@ func stalledCalls(target string) map[string]func(context.Context, *DB, *Stream, 
 				return err
 			})
 		},
-		"Update": func(ctx context.Context, db *DB, _ *Stream, _ *Shard) error {
-			return db.Update(ctx, func(tx *Tx) error { return tx.Set([]byte("key"), []byte("new")) })
+		"Update": func(ctx context.Context, db *braid.DB, _ *braid.Stream, _ *braid.Shard) error {
+			return db.Update(ctx, func(tx *braid.Tx) error { return tx.Set([]byte("key"), []byte("new")) })
 		},
-		"Update, PutRecord": func(ctx context.Context, db *DB, _ *Stream, _ *Shard) error {
-			return db.Update(ctx, func(tx *Tx) error { return tx.PutRecord("victim", "k", nil) })
+		"Update, PutRecord": func(ctx context.Context, db *braid.DB, _ *braid.Stream, _ *braid.Shard) error {
+			return db.Update(ctx, func(tx *braid.Tx) error { return tx.PutRecord("victim", "k", nil) })
 		},
-		"PutRecord": func(ctx context.Context, db *DB, s *Stream, _ *Shard) error {
+		"PutRecord": func(ctx context.Context, db *braid.DB, s *braid.Stream, _ *braid.Shard) error {
 			_, err := s.PutRecord(ctx, "k", nil)
 			return err
 		},
-		"PutRecords": func(ctx context.Context, db *DB, s *Stream, _ *Shard) error {
-			_, err := s.PutRecords(ctx, []Entry{{PartitionKey: "k"}})
+		"PutRecords": func(ctx context.Context, db *braid.DB, s *braid.Stream, _ *braid.Shard) error {
+			_, err := s.PutRecords(ctx, []braid.Entry{{PartitionKey: "k"}})
 			return err
 		},
-		"PutRecordWait": func(ctx context.Context, db *DB, s *Stream, _ *Shard) error {
+		"PutRecordWait": func(ctx context.Context, db *braid.DB, s *braid.Stream, _ *braid.Shard) error {
 			_, err := s.PutRecordWait(ctx, "k", nil)
 			return err
 		},
-		"PutRecordsWait": func(ctx context.Context, db *DB, s *Stream, _ *Shard) error {
-			_, err := s.PutRecordsWait(ctx, []Entry{{PartitionKey: "k"}})
+		"PutRecordsWait": func(ctx context.Context, db *braid.DB, s *braid.Stream, _ *braid.Shard) error {
+			_, err := s.PutRecordsWait(ctx, []braid.Entry{{PartitionKey: "k"}})
 			return err
 		},
-		"GetRecords": func(ctx context.Context, _ *DB, _ *Stream, sh *Shard) error {
-			_, err := sh.GetRecords(ctx, TrimHorizon(), nil)
+		"GetRecords": func(ctx context.Context, _ *braid.DB, _ *braid.Stream, sh *braid.Shard) error {
+			_, err := sh.GetRecords(ctx, braid.TrimHorizon(), nil)
 			return err
 		},
-		"GetRecords, Wait": func(ctx context.Context, _ *DB, _ *Stream, sh *Shard) error {
-			_, err := sh.GetRecords(ctx, Latest(), &GetRecordsOptions{Wait: true})
+		"GetRecords, Wait": func(ctx context.Context, _ *braid.DB, _ *braid.Stream, sh *braid.Shard) error {
+			_, err := sh.GetRecords(ctx, braid.Latest(), &braid.GetRecordsOptions{Wait: true})
 			return err
 		},
-		"Shard.Records": func(ctx context.Context, _ *DB, _ *Stream, sh *Shard) error {
-			return all(sh.Records(ctx, TrimHorizon()))
+		"Shard.Records": func(ctx context.Context, _ *braid.DB, _ *braid.Stream, sh *braid.Shard) error {
+			return all(sh.Records(ctx, braid.TrimHorizon()))
 		},
-		"Shard.Follow": func(ctx context.Context, _ *DB, _ *Stream, sh *Shard) error {
-			return all(sh.Follow(ctx, TrimHorizon()))
+		"Shard.Follow": func(ctx context.Context, _ *braid.DB, _ *braid.Stream, sh *braid.Shard) error {
+			return all(sh.Follow(ctx, braid.TrimHorizon()))
 		},
-		"Stream.Records": func(ctx context.Context, _ *DB, s *Stream, _ *Shard) error { return all(s.Records(ctx, TrimHorizon())) },
-		"Stream.Follow":  func(ctx context.Context, _ *DB, s *Stream, _ *Shard) error { return all(s.Follow(ctx, TrimHorizon())) },
-		"Trim": func(ctx context.Context, _ *DB, s *Stream, sh *Shard) error {
-			return s.Trim(ctx, AtTime(time.Unix(1<<32, 0)))
+		"Stream.Records": func(ctx context.Context, _ *braid.DB, s *braid.Stream, _ *braid.Shard) error {
+			return all(s.Records(ctx, braid.TrimHorizon()))
 		},
-		"Trim, in the middle": func(ctx context.Context, _ *DB, s *Stream, sh *Shard) error {
-			return s.Trim(ctx, AtSequence(sh.Describe().Last))
+		"Stream.Follow": func(ctx context.Context, _ *braid.DB, s *braid.Stream, _ *braid.Shard) error {
+			return all(s.Follow(ctx, braid.TrimHorizon()))
 		},
-		"SplitShard": func(ctx context.Context, _ *DB, s *Stream, sh *Shard) error {
+		"Trim": func(ctx context.Context, _ *braid.DB, s *braid.Stream, sh *braid.Shard) error {
+			return s.Trim(ctx, braid.AtTime(time.Unix(1<<32, 0)))
+		},
+		"Trim, in the middle": func(ctx context.Context, _ *braid.DB, s *braid.Stream, sh *braid.Shard) error {
+			return s.Trim(ctx, braid.AtSequence(sh.Describe().Last))
+		},
+		"SplitShard": func(ctx context.Context, _ *braid.DB, s *braid.Stream, sh *braid.Shard) error {
 			_, _, err := s.SplitShard(ctx, sh.ID(), nil)
 			return err
 		},
-		"MergeShards": func(ctx context.Context, _ *DB, s *Stream, sh *Shard) error {
+		"MergeShards": func(ctx context.Context, _ *braid.DB, s *braid.Stream, sh *braid.Shard) error {
 			shards := s.Shards()
 			_, err := s.MergeShards(ctx, shards[0].ID(), shards[1].ID())
 			return err
 		},
-		"UpdateShardCount": func(ctx context.Context, _ *DB, s *Stream, _ *Shard) error { return s.UpdateShardCount(ctx, 3) },
-		"UpdateCapacity": func(ctx context.Context, _ *DB, s *Stream, _ *Shard) error {
-			return s.UpdateCapacity(ctx, Capacity{Mode: Provisioned})
+		"UpdateShardCount": func(ctx context.Context, _ *braid.DB, s *braid.Stream, _ *braid.Shard) error {
+			return s.UpdateShardCount(ctx, 3)
 		},
-		"IncreaseRetention": func(ctx context.Context, _ *DB, s *Stream, _ *Shard) error {
+		"UpdateCapacity": func(ctx context.Context, _ *braid.DB, s *braid.Stream, _ *braid.Shard) error {
+			return s.UpdateCapacity(ctx, braid.Capacity{Mode: braid.Provisioned})
+		},
+		"IncreaseRetention": func(ctx context.Context, _ *braid.DB, s *braid.Stream, _ *braid.Shard) error {
 			return s.IncreaseRetention(ctx, 48*time.Hour)
 		},
-		"DecreaseRetention": func(ctx context.Context, _ *DB, s *Stream, _ *Shard) error {
+		"DecreaseRetention": func(ctx context.Context, _ *braid.DB, s *braid.Stream, _ *braid.Shard) error {
 			return s.DecreaseRetention(ctx, 24*time.Hour)
 		},
-		"UpdateRetentionBytes": func(ctx context.Context, _ *DB, s *Stream, _ *Shard) error { return s.UpdateRetentionBytes(ctx, 1<<40) },
-		"UpdateMaxRecordBytes": func(ctx context.Context, _ *DB, s *Stream, _ *Shard) error { return s.UpdateMaxRecordBytes(ctx, 2<<20) },
-		"AddTags": func(ctx context.Context, _ *DB, s *Stream, _ *Shard) error {
+		"UpdateRetentionBytes": func(ctx context.Context, _ *braid.DB, s *braid.Stream, _ *braid.Shard) error {
+			return s.UpdateRetentionBytes(ctx, 1<<40)
+		},
+		"UpdateMaxRecordBytes": func(ctx context.Context, _ *braid.DB, s *braid.Stream, _ *braid.Shard) error {
+			return s.UpdateMaxRecordBytes(ctx, 2<<20)
+		},
+		"AddTags": func(ctx context.Context, _ *braid.DB, s *braid.Stream, _ *braid.Shard) error {
 			return s.AddTags(ctx, map[string]string{"a": "b"})
 		},
-		"RemoveTags":      func(ctx context.Context, _ *DB, s *Stream, _ *Shard) error { return s.RemoveTags(ctx, "tag") },
-		"StartEncryption": func(ctx context.Context, _ *DB, s *Stream, _ *Shard) error { return s.StartEncryption(ctx, "key") },
-		"StopEncryption":  func(ctx context.Context, _ *DB, s *Stream, _ *Shard) error { return s.StopEncryption(ctx) },
-		"Backup":          func(ctx context.Context, db *DB, _ *Stream, _ *Shard) error { return db.Backup(ctx, target, nil) },
+		"RemoveTags": func(ctx context.Context, _ *braid.DB, s *braid.Stream, _ *braid.Shard) error {
+			return s.RemoveTags(ctx, "tag")
+		},
+		"StartEncryption": func(ctx context.Context, _ *braid.DB, s *braid.Stream, _ *braid.Shard) error {
+			return s.StartEncryption(ctx, "key")
+		},
+		"StopEncryption": func(ctx context.Context, _ *braid.DB, s *braid.Stream, _ *braid.Shard) error {
+			return s.StopEncryption(ctx)
+		},
+		"Backup": func(ctx context.Context, db *braid.DB, _ *braid.Stream, _ *braid.Shard) error {
+			return db.Backup(ctx, target, nil)
+		},
 	}
 }
 
 // newStallDB makes a database whose records lie in tables that are not cached.
-func newStallDB(t *testing.T, d *stallDisk, dir string) (*DB, *Stream, *Shard) {
+func newStallDB(t *testing.T, d *testdisk.Disk, dir string) (*braid.DB, *braid.Stream, *braid.Shard) {
 	t.Helper()
-	ring, err := NewKeyRing(map[string][]byte{"key": make([]byte, 32)})
+	ring, err := braid.NewKeyRing(map[string][]byte{"key": make([]byte, 32)})
 	require.NoError(t, err)
-	opts := &Options{MemtableBytes: 1 << 20, TailBytes: -1, CacheBytes: -1, ReserveBytes: -1, KeyProvider: ring}
-	db, err := open(dir, opts, environment{fs: d})
+	opts := &braid.Options{MemtableBytes: 1 << 20, TailBytes: -1, CacheBytes: -1, ReserveBytes: -1, KeyProvider: ring}
+	db, err := open(dir, opts, companion.Environment{FS: d})
 	require.NoError(t, err)
 	_, err = db.CreateStream(t.Context(), "victim", nil)
 	require.NoError(t, err)
-	s, err := db.CreateStream(t.Context(), "s", &StreamOptions{Shards: 2, Tags: map[string]string{"tag": ""}})
+	s, err := db.CreateStream(t.Context(), "s", &braid.StreamOptions{Shards: 2, Tags: map[string]string{"tag": ""}})
 	require.NoError(t, err)
 	for i := range 20 {
 		_, err := s.PutRecord(t.Context(), fmt.Sprint(i), []byte("data"))
 		require.NoError(t, err)
 	}
-	require.NoError(t, db.Update(t.Context(), func(tx *Tx) error { return tx.Set([]byte("key"), []byte("value")) }))
+	require.NoError(t, db.Update(t.Context(), func(tx *braid.Tx) error { return tx.Set([]byte("key"), []byte("value")) }))
 	require.NoError(t, db.Close())
-	db, err = open(dir, opts, environment{fs: d})
+	db, err = open(dir, opts, companion.Environment{FS: d})
 	require.NoError(t, err)
 	s, err = db.Stream("s")
 	require.NoError(t, err)
@@ -253,15 +216,15 @@ func TestEveryCallEndsWithItsContextOnAStalledDisk(t *testing.T) {
 	for name, call := range stalledCalls("/backup") {
 		for _, behind := range []bool{false, true} {
 			t.Run(fmt.Sprintf("%s, behind a put %v", name, behind), func(t *testing.T) {
-				d := newStallDisk(vfs.NewMem())
+				d := testdisk.On(vfs.NewMem())
 				db, s, sh := newStallDB(t, d, "/db")
 				last := sh.Describe() // the calls that ask for it find it cached or not
 				require.Positive(t, last.Records)
-				d.stall(everything)
+				release := d.Hold(everything)
 				put := make(chan error, 1)
 				if behind {
 					go func() { _, err := s.PutRecord(t.Context(), "k", []byte("held")); put <- err }()
-					<-d.met
+					<-d.Held()
 				}
 				err := endWhileWaiting(t, d, func(ctx context.Context) error { return call(ctx, db, s, sh) })
 				if err != nil {
@@ -272,7 +235,7 @@ func TestEveryCallEndsWithItsContextOnAStalledDisk(t *testing.T) {
 				require.NotEmpty(t, s.Shards())
 				require.NoError(t, db.Metrics().Failed)
 
-				d.resume()
+				release()
 				if behind {
 					require.NoError(t, <-put)
 				}
@@ -287,21 +250,21 @@ func TestEveryCallEndsWithItsContextOnAStalledDisk(t *testing.T) {
 // Close of a database whose disk stalls gives it up when its context ends, at each
 // kind of operation.
 func TestCloseContextOnAStalledDisk(t *testing.T) {
-	kinds := map[string]func(errorfs.Op) bool{
+	kinds := map[string]func(testdisk.Op) bool{
 		"everything": everything,
-		"log":        func(op errorfs.Op) bool { return strings.HasSuffix(op.Path, ".log") },
-		"table":      func(op errorfs.Op) bool { return strings.HasSuffix(op.Path, ".sst") },
-		"manifest":   func(op errorfs.Op) bool { return strings.Contains(op.Path, "MANIFEST") },
+		"log":        testdisk.Op.OnLog,
+		"table":      testdisk.Op.OnTable,
+		"manifest":   func(op testdisk.Op) bool { return strings.Contains(op.Path, "MANIFEST") },
 	}
 	for name, holds := range kinds {
 		for _, busy := range []bool{false, true} {
 			t.Run(fmt.Sprintf("%s, with a put %v", name, busy), func(t *testing.T) {
 				dir := t.TempDir()
 				childtest.Run(t, func(t *testing.T) {
-					d := newStallDisk(vfs.Default)
+					d := testdisk.Over(vfs.Default)
 					vfs.Default = d // so that the directory is locked, as with no other file system
-					opts := &Options{MemtableBytes: 1 << 20}
-					db, err := Open(dir, opts)
+					opts := &braid.Options{MemtableBytes: 1 << 20}
+					db, err := braid.Open(dir, opts)
 					require.NoError(t, err)
 					s, err := db.CreateStream(t.Context(), "s", nil)
 					require.NoError(t, err)
@@ -309,30 +272,30 @@ func TestCloseContextOnAStalledDisk(t *testing.T) {
 						_, err = s.PutRecord(t.Context(), "k", []byte("acked"))
 						require.NoError(t, err)
 					}
-					d.stall(holds)
+					release := d.Hold(holds)
 					put := make(chan error, 1)
 					if busy && (name == "everything" || name == "log") {
 						go func() { _, err := s.PutRecord(t.Context(), "k", []byte("held")); put <- err }()
-						<-d.met
+						<-d.Held()
 					} else {
-						put <- ErrFailed
+						put <- braid.ErrFailed
 					}
 					err = endWhileWaiting(t, d, db.CloseContext)
 					require.ErrorIs(t, err, context.Canceled)
-					require.ErrorIs(t, err, ErrFailed)
+					require.ErrorIs(t, err, braid.ErrFailed)
 					require.Empty(t, repetition(err.Error()), err.Error())
-					require.ErrorIs(t, <-put, ErrFailed)
-					require.ErrorIs(t, db.Close(), ErrClosed)
+					require.ErrorIs(t, <-put, braid.ErrFailed)
+					require.ErrorIs(t, db.Close(), braid.ErrClosed)
 					_, err = s.PutRecord(t.Context(), "k", nil)
-					require.ErrorIs(t, err, ErrClosed)
+					require.ErrorIs(t, err, braid.ErrClosed)
 					if busy && name == "everything" {
 						_, err = lockedStill(dir, opts)
-						require.ErrorIs(t, err, ErrLocked)
+						require.ErrorIs(t, err, braid.ErrLocked)
 					}
 
-					d.resume()
+					release()
 					for { // until the operation has returned
-						if db, err = Open(dir, opts); !errors.Is(err, ErrLocked) {
+						if db, err = braid.Open(dir, opts); !errors.Is(err, braid.ErrLocked) {
 							break
 						}
 					}
@@ -351,11 +314,11 @@ func TestCloseContextOnAStalledDisk(t *testing.T) {
 
 // lockedStill opens the directory while the file system is held, past what looks
 // for a database in it.
-func lockedStill(dir string, opts *Options) (*DB, error) {
+func lockedStill(dir string, opts *braid.Options) (*braid.DB, error) {
 	held := vfs.Default
 	defer func() { vfs.Default = held }()
-	vfs.Default = held.(*stallDisk).FS.Unwrap()
-	return Open(dir, opts)
+	vfs.Default = held.(*testdisk.Disk).FS.Unwrap()
+	return braid.Open(dir, opts)
 }
 
 // A backup whose context ends while any one of its operations is held returns, and
@@ -363,11 +326,11 @@ func lockedStill(dir string, opts *Options) (*DB, error) {
 func TestBackupOnAStalledDisk(t *testing.T) { synctest.Test(t, backupOnAStalledDisk) }
 
 func backupOnAStalledDisk(t *testing.T) {
-	d := newStallDisk(vfs.NewMem())
+	d := testdisk.On(vfs.NewMem())
 	db, _, _ := newStallDB(t, d, "/db")
 	for index := 0; ; index++ {
 		seen := 0
-		d.stall(func(op errorfs.Op) bool {
+		release := d.Hold(func(op testdisk.Op) bool {
 			if !strings.HasPrefix(op.Path, "/backup") && !strings.HasPrefix(op.Path, "/db/backup-") {
 				return false
 			}
@@ -376,14 +339,14 @@ func backupOnAStalledDisk(t *testing.T) {
 		})
 		err := endWhenHeld(t, d, func(ctx context.Context) error { return db.Backup(ctx, "/backup", nil) })
 		if err == nil {
-			d.resume()
+			release()
 			require.Greater(t, index, 20, "the sweep has reached few operations")
 			break
 		}
 		require.ErrorIs(t, err, context.Canceled)
-		d.resume()
+		release()
 		require.NoError(t, db.Backup(t.Context(), "/backup", nil), "operation %d", index)
-		restored, err := open("/backup", nil, environment{fs: d})
+		restored, err := open("/backup", nil, companion.Environment{FS: d})
 		require.NoError(t, err)
 		require.Len(t, restored.Streams(), 2)
 		require.NoError(t, restored.Close())
@@ -393,7 +356,7 @@ func backupOnAStalledDisk(t *testing.T) {
 }
 
 // endWhenHeld makes a call and ends its context when the disk holds an operation.
-func endWhenHeld(t *testing.T, d *stallDisk, call func(context.Context) error) error {
+func endWhenHeld(t *testing.T, d *testdisk.Disk, call func(context.Context) error) error {
 	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
@@ -402,7 +365,7 @@ func endWhenHeld(t *testing.T, d *stallDisk, call func(context.Context) error) e
 	select {
 	case err := <-result:
 		return err
-	case <-d.met:
+	case <-d.Held():
 		cancel()
 	}
 	return <-result
@@ -413,7 +376,7 @@ func endWhenHeld(t *testing.T, d *stallDisk, call func(context.Context) error) e
 func TestAReaderOfDamageEndsWithItsContextOnAStalledDisk(t *testing.T) {
 	random := rand.New(rand.NewPCG(8, 8))
 	mem := vfs.NewMem()
-	d := newStallDisk(mem)
+	d := testdisk.On(mem)
 	db := openDamaged(t, d)
 	s, err := db.CreateStream(t.Context(), "damaged", nil)
 	require.NoError(t, err)
@@ -433,21 +396,21 @@ func TestAReaderOfDamageEndsWithItsContextOnAStalledDisk(t *testing.T) {
 		s, err = db.Stream("damaged")
 		require.NoError(t, err)
 		seen := 0
-		d.stall(func(op errorfs.Op) bool {
-			if !strings.HasSuffix(op.Path, ".sst") {
+		release := d.Hold(func(op testdisk.Op) bool {
+			if !op.OnTable() {
 				return false
 			}
 			seen++
 			return seen > index
 		})
 		err := endWhenHeld(t, d, func(ctx context.Context) error {
-			_, err := s.Shards()[0].GetRecords(ctx, TrimHorizon(), nil)
+			_, err := s.Shards()[0].GetRecords(ctx, braid.TrimHorizon(), nil)
 			return err
 		})
-		d.resume()
+		release()
 		require.NoError(t, db.Close())
 		if !errors.Is(err, context.Canceled) {
-			require.ErrorIs(t, err, ErrCorrupt)
+			require.ErrorIs(t, err, braid.ErrCorrupt)
 			require.Greater(t, index, 3, "the sweep has reached few reads")
 			return
 		}
@@ -458,26 +421,25 @@ func TestAReaderOfDamageEndsWithItsContextOnAStalledDisk(t *testing.T) {
 // though it shares its snapshot with the commit.
 func TestAHeldReadKeepsNoCommitWaiting(t *testing.T) {
 	ctx := t.Context()
-	d := newStallDisk(vfs.NewMem())
+	d := testdisk.On(vfs.NewMem())
 	db, s, _ := newStallDB(t, d, "/db")
-	set := func() error { return db.Update(ctx, func(tx *Tx) error { return tx.Set([]byte("other"), nil) }) }
-	d.stall(func(op errorfs.Op) bool { return strings.HasSuffix(op.Path, ".log") })
+	set := func() error { return db.Update(ctx, func(tx *braid.Tx) error { return tx.Set([]byte("other"), nil) }) }
+	releaseLog := d.Hold(testdisk.Op.OnLog)
 	committed := make(chan error, 1)
 	go func() { committed <- set() }()
-	<-d.met
-	log := d.goOn
-	d.stall(func(op errorfs.Op) bool { return strings.HasSuffix(op.Path, ".sst") })
+	<-d.Held()
+	release := d.Hold(testdisk.Op.OnTable)
 	err := endWhenHeld(t, d, func(ctx context.Context) error {
-		return db.View(ctx, func(tx *Tx) error { _, err := tx.Get([]byte("key")); return err })
+		return db.View(ctx, func(tx *braid.Tx) error { _, err := tx.Get([]byte("key")); return err })
 	})
 	require.ErrorIs(t, err, context.Canceled)
-	close(log)
+	releaseLog()
 	require.NoError(t, <-committed)
 	for range 3 {
 		require.NoError(t, set())
 		_, err = s.PutRecord(ctx, "k", nil)
 		require.NoError(t, err)
 	}
-	d.resume()
+	release()
 	require.NoError(t, db.Close())
 }

@@ -1,4 +1,4 @@
-package braid
+package modeltest
 
 import (
 	"cmp"
@@ -8,19 +8,22 @@ import (
 	"slices"
 	"sync"
 	"time"
+
+	"github.com/braidstream/braid"
+	"github.com/braidstream/braid/internal/inside"
 )
 
 // position returns a random position with what it means: the lowest counter to
 // be read, and whether the reader counts on every record from there on. id is a
 // shard, or empty for the whole stream.
-func (m *model) position(ts *twinStream, s *Stream, id ShardID) (p Position, from uint64, strict bool) {
-	var numbers []SequenceNumber
+func (m *model) position(ts *twinStream, s *braid.Stream, id braid.ShardID) (p braid.Position, from uint64, strict bool) {
+	var numbers []braid.SequenceNumber
 	for _, n := range m.promises.numbers(ts) { // trimmed ones as well
 		if id == "" || n.ShardID() == id {
 			numbers = append(numbers, n)
 		}
 	}
-	var kept []SequenceNumber
+	var kept []braid.SequenceNumber
 	for _, n := range ts.kept {
 		if id == "" || n.ShardID() == id {
 			kept = append(kept, n)
@@ -29,41 +32,32 @@ func (m *model) position(ts *twinStream, s *Stream, id ShardID) (p Position, fro
 	switch kind := m.random.IntN(7); {
 	case kind == 0:
 		if id == "" {
-			return Latest(), m.db.visible.Load() + 1, true
+			return braid.Latest(), visible(m.db) + 1, true
 		}
-		return Latest(), max(ts.shard(id).last, s.mustShard(id).log.LastCounter()) + 1, true
+		return braid.Latest(), max(ts.shard(id).last, inside.ShardOf(mustShard(s, id)).Last()) + 1, true
 	case kind == 1 || len(numbers) == 0:
-		return TrimHorizon(), 1, false
+		return braid.TrimHorizon(), 1, false
 	case kind == 2:
 		n := numbers[m.random.IntN(len(numbers))]
-		return AtSequence(n), n.counter(), true
+		return braid.AtSequence(n), counter(n), true
 	case kind == 3:
 		n := numbers[m.random.IntN(len(numbers))]
-		return AfterSequence(n), n.counter() + 1, true
+		return braid.AfterSequence(n), counter(n) + 1, true
 	case kind == 4:
 		t := m.clock().Add([]time.Duration{0, time.Minute, time.Hour}[m.random.IntN(3)]) // or to come
-		return AtTime(t), uint64(max(1, t.UnixNano())), false
+		return braid.AtTime(t), uint64(max(1, t.UnixNano())), false
 	case kind == 5 && len(kept) > 0:
 		n := kept[m.random.IntN(len(kept))]
-		return AfterSequence(n), n.counter() + 1, true
+		return braid.AfterSequence(n), counter(n) + 1, true
 	default:
-		n := numbers[m.random.IntN(len(numbers))].counter() + uint64(m.random.IntN(3)) - 1
-		return AtTime(time.Unix(0, int64(n))), n, false
+		n := counter(numbers[m.random.IntN(len(numbers))]) + uint64(m.random.IntN(3)) - 1
+		return braid.AtTime(time.Unix(0, int64(n))), n, false
 	}
-}
-
-// mustShard returns a shard that is known to exist.
-func (s *Stream) mustShard(id ShardID) *Shard {
-	sh, err := s.Shard(id)
-	if err != nil {
-		panic(err)
-	}
-	return sh
 }
 
 // requireTrimmed checks the error of a reader that was overtaken.
-func (m *model) requireTrimmed(ts *twinStream, id ShardID, from uint64, err error) {
-	var trimmed *TrimmedError
+func (m *model) requireTrimmed(ts *twinStream, id braid.ShardID, from uint64, err error) {
+	var trimmed *braid.TrimmedError
 	if !errors.As(err, &trimmed) {
 		m.fail("records of %s from counter %d on were trimmed, and the reader was told: %v", id, from, err)
 		return
@@ -73,21 +67,21 @@ func (m *model) requireTrimmed(ts *twinStream, id ShardID, from uint64, err erro
 		sh = &ts.gone[i]
 	}
 	horizon := sh.horizon
-	if from >= horizon || trimmed.FirstLost.counter() != from || trimmed.LastLost.counter() != horizon-1 || trimmed.FirstAvailable.counter() != horizon {
+	if from >= horizon || counter(trimmed.FirstLost) != from || counter(trimmed.LastLost) != horizon-1 || counter(trimmed.FirstAvailable) != horizon {
 		m.fail("the horizon of %s is %d, the reader stood at %d, and was told: %v", trimmed.Shard, horizon, from, trimmed)
 	}
 }
 
 // readShard reads pages of a shard from a random position, with random limits.
-func (m *model) readShard(ts *twinStream, s *Stream) {
+func (m *model) readShard(ts *twinStream, s *braid.Stream) {
 	id := ts.shards[m.random.IntN(len(ts.shards))].id
-	sh := s.mustShard(id)
+	sh := mustShard(s, id)
 	position, from, strict := m.position(ts, s, id)
-	opts := &GetRecordsOptions{Limit: m.random.IntN(20), LimitBytes: []int{0, 1, 100, 5000}[m.random.IntN(4)]}
+	opts := &braid.GetRecordsOptions{Limit: m.random.IntN(20), LimitBytes: []int{0, 1, 100, 5000}[m.random.IntN(4)]}
 	m.logf("read %s of %s from %s, pages of %d records and %d bytes", id, ts.name, position, opts.Limit, opts.LimitBytes)
 	m.totals.reads.Add(1)
 	want, trimmed := ts.read(id, from, strict)
-	var got []Record
+	var got []braid.Record
 	for pages := 0; ; pages++ {
 		page, err := sh.GetRecords(m.t.Context(), position, opts)
 		if trimmed != "" && pages == 0 {
@@ -100,7 +94,7 @@ func (m *model) readShard(ts *twinStream, s *Stream) {
 		got = append(got, page.Records...)
 		m.checkPage(ts, sh, page, opts, want, len(got))
 		if len(page.Records) == 0 { // a place to come back to, maybe in another run
-			if n, err := ParseSequenceNumber(page.Next.number.String()); m.ok("next", err) && page.Next == AfterSequence(page.Next.number) {
+			if n, err := braid.ParseSequenceNumber(page.Next.SequenceNumber().String()); m.ok("next", err) && page.Next.Equal(braid.AfterSequence(page.Next.SequenceNumber())) {
 				ts.kept = append(ts.kept, n)
 			}
 		}
@@ -114,54 +108,52 @@ func (m *model) readShard(ts *twinStream, s *Stream) {
 
 // readBeyond presents numbers that were never given out, as a reader does who was
 // at a newer copy of the database.
-func (m *model) readBeyond(ts *twinStream, s *Stream) {
-	sh := s.mustShard(ts.shards[m.random.IntN(len(ts.shards))].id)
-	last := max(m.db.visible.Load(), sh.log.LastCounter())
-	n := sh.number(last + 1 + uint64(m.random.IntN(3)))
-	m.logf("read %s of %s from beyond the tip", sh.id, ts.name)
+func (m *model) readBeyond(ts *twinStream, s *braid.Stream) {
+	sh := mustShard(s, ts.shards[m.random.IntN(len(ts.shards))].id)
+	last := max(visible(m.db), inside.ShardOf(sh).Last())
+	n := numberIn(sh, last+1+uint64(m.random.IntN(3)))
+	m.logf("read %s of %s from beyond the tip", sh.ID(), ts.name)
 	ctx := m.t.Context()
-	drain := func(records iter.Seq2[Record, error]) (err error) {
+	drain := func(records iter.Seq2[braid.Record, error]) (err error) {
 		for _, err = range records {
 			break
 		}
 		return err
 	}
-	for _, p := range []Position{AfterSequence(n), AtSequence(sh.number(n.counter() + 1))} {
+	for _, p := range []braid.Position{braid.AfterSequence(n), braid.AtSequence(numberIn(sh, counter(n)+1))} {
 		_, err := sh.GetRecords(ctx, p, nil)
-		m.is("get", err, ErrBeyondTip)
-		var beyond *BeyondTipError
-		if errors.As(err, &beyond) && (beyond.Shard != sh.id || beyond.Number != p.number || beyond.Last.counter() != last) {
+		m.is("get", err, braid.ErrBeyondTip)
+		var beyond *braid.BeyondTipError
+		if errors.As(err, &beyond) && (beyond.Shard != sh.ID() || beyond.Number != p.SequenceNumber() || counter(beyond.Last) != last) {
 			m.fail("the last counter is %d, and the reader of %s was told %v", last, p, beyond)
 		}
-		m.is("read a shard", drain(sh.Records(ctx, p)), ErrBeyondTip)
-		m.is("follow a shard", drain(sh.Follow(ctx, p)), ErrBeyondTip)
-		m.is("read", drain(s.Records(ctx, p)), ErrBeyondTip)
-		m.is("follow", drain(s.Follow(ctx, p)), ErrBeyondTip)
-		m.is("trim", s.Trim(ctx, p), ErrBeyondTip)
+		m.is("read a shard", drain(sh.Records(ctx, p)), braid.ErrBeyondTip)
+		m.is("follow a shard", drain(sh.Follow(ctx, p)), braid.ErrBeyondTip)
+		m.is("read", drain(s.Records(ctx, p)), braid.ErrBeyondTip)
+		m.is("follow", drain(s.Follow(ctx, p)), braid.ErrBeyondTip)
+		m.is("trim", s.Trim(ctx, p), braid.ErrBeyondTip)
 	}
 	// Right behind everything there is nothing to be missed.
-	for _, p := range []Position{AfterSequence(sh.number(last)), AtSequence(sh.number(last + 1))} {
-		_, err := p.inShard(sh)
-		m.ok("get", err)
-		_, err = p.inStream(s)
-		m.ok("read", err)
+	for _, p := range []braid.Position{braid.AfterSequence(numberIn(sh, last)), braid.AtSequence(numberIn(sh, last+1))} {
+		m.ok("get", inside.ShardOf(sh).Resolve(p))
+		m.ok("read", inside.StreamOf(s).Resolve(p))
 	}
 }
 
 // checkNumbers presents to an image of the disk every number that was given out
 // before and after: what was acknowledged by then is a place in it, and what is
 // beyond its tip is not.
-func (m *model) checkNumbers(db *DB, s *Stream, incarnation int, bound *promisedBound) {
-	visible := db.visible.Load()
+func (m *model) checkNumbers(db *braid.DB, s *braid.Stream, incarnation int, bound *promisedBound) {
+	last, seen := visible(db), inside.StreamOf(s)
 	for id, put := range m.promises.puts {
 		n := put.record.number
-		if put.incarnation != incarnation || n.IsZero() || s.topology.Load().next <= n.shardIndex() {
+		if put.incarnation != incarnation || n.IsZero() || seen.Next() <= uint32(n.ShardID().Index()) {
 			continue
 		}
-		_, err := AfterSequence(n).inStream(s)
+		err := seen.Resolve(braid.AfterSequence(n))
 		switch {
-		case n.counter() > visible:
-			m.is("a number beyond the tip of an image", err, ErrBeyondTip)
+		case counter(n) > last:
+			m.is("a number beyond the tip of an image", err, braid.ErrBeyondTip)
 		case bound.must[id]:
 			m.ok("a number that was acknowledged", err)
 		}
@@ -170,7 +162,7 @@ func (m *model) checkNumbers(db *DB, s *Stream, incarnation int, bound *promised
 
 // checkPage checks limits and lag of a page after which got of the wanted
 // records were read.
-func (m *model) checkPage(ts *twinStream, sh *Shard, page *RecordsPage, opts *GetRecordsOptions, want []twinRecord, got int) {
+func (m *model) checkPage(ts *twinStream, sh *braid.Shard, page *braid.RecordsPage, opts *braid.GetRecordsOptions, want []twinRecord, got int) {
 	bytes := 0
 	for _, r := range page.Records {
 		bytes += len(r.PartitionKey) + len(r.Data)
@@ -190,26 +182,26 @@ func (m *model) checkPage(ts *twinStream, sh *Shard, page *RecordsPage, opts *Ge
 		m.fail("the page says it is %d records and %d bytes behind; it is %d and %d", page.BehindRecords, page.BehindBytes, len(want)-got, behind)
 	}
 	atTip := got == len(want)
-	if atTip != (page.BehindLatest == 0) || page.EndOfShard != (atTip && ts.shard(sh.id).closed) || page.EndOfShard != (len(page.ChildShards) > 0) {
-		m.fail("at the tip: %v, closed: %v; the page says: behind %v, end %v, children %v", atTip, ts.shard(sh.id).closed, page.BehindLatest, page.EndOfShard, page.ChildShards)
+	if atTip != (page.BehindLatest == 0) || page.EndOfShard != (atTip && ts.shard(sh.ID()).closed) || page.EndOfShard != (len(page.ChildShards) > 0) {
+		m.fail("at the tip: %v, closed: %v; the page says: behind %v, end %v, children %v", atTip, ts.shard(sh.ID()).closed, page.BehindLatest, page.EndOfShard, page.ChildShards)
 	}
 }
 
 // readStream reads a stream or a shard through an iterator from a random
 // position, and may break the loop off.
-func (m *model) readStream(ts *twinStream, s *Stream) {
-	var id ShardID
+func (m *model) readStream(ts *twinStream, s *braid.Stream) {
+	var id braid.ShardID
 	read := s.Records
 	if m.random.IntN(3) == 0 {
 		id = ts.shards[m.random.IntN(len(ts.shards))].id
-		read = s.mustShard(id).Records
+		read = mustShard(s, id).Records
 	}
 	position, from, strict := m.position(ts, s, id)
 	limit := []int{1 << 30, 1 << 30, 1, 5}[m.random.IntN(4)]
 	m.logf("iterate %s %s from %s", ts.name, id, position)
 	m.totals.reads.Add(1)
 	want, trimmed := ts.read(id, from, strict)
-	var got []Record
+	var got []braid.Record
 	for r, err := range read(m.t.Context(), position) {
 		if trimmed != "" {
 			m.requireTrimmed(ts, trimmed, from, err)
@@ -242,8 +234,8 @@ func (m *model) checkAll() {
 			return
 		}
 		m.totals.reads.Add(1)
-		var got []Record
-		for r, err := range s.Records(m.t.Context(), TrimHorizon()) {
+		var got []braid.Record
+		for r, err := range s.Records(m.t.Context(), braid.TrimHorizon()) {
 			if !m.ok("read", err) {
 				return
 			}
@@ -270,13 +262,13 @@ func (m *model) checkAll() {
 	}
 }
 
-func (m *model) checkDescription(ts *twinStream, sd ShardDescription) {
+func (m *model) checkDescription(ts *twinStream, sd braid.ShardDescription) {
 	want, _ := ts.read(sd.ID, 0, false)
 	if sd.Records != int64(len(want)) || sd.Bytes != ts.bytes(sd.ID) {
 		m.fail("%s is said to have %d records of %d bytes; it has %d of %d", sd.ID, sd.Records, sd.Bytes, len(want), ts.bytes(sd.ID))
 		return
 	}
-	var first, last SequenceNumber
+	var first, last braid.SequenceNumber
 	if len(want) > 0 {
 		first, last = want[0].number, want[len(want)-1].number
 	}
@@ -292,11 +284,11 @@ type modelFollower struct {
 	done sync.WaitGroup
 
 	mu  sync.Mutex // guards the fields below
-	got []Record
+	got []braid.Record
 	err error
 }
 
-func (m *model) follow(ts *twinStream, s *Stream, from Position) {
+func (m *model) follow(ts *twinStream, s *braid.Stream, from braid.Position) {
 	ctx, stop := context.WithCancel(m.t.Context())
 	f := &modelFollower{stop: stop}
 	m.followers[ts.name] = f
@@ -338,16 +330,16 @@ func (f *modelFollower) compare(ts *twinStream) error {
 	if f.err != nil {
 		return f.err
 	}
-	if !slices.IsSortedFunc(f.got, func(a, b Record) int {
-		return cmp.Compare(a.SequenceNumber.counter(), b.SequenceNumber.counter())
+	if !slices.IsSortedFunc(f.got, func(a, b braid.Record) int {
+		return cmp.Compare(counter(a.SequenceNumber), counter(b.SequenceNumber))
 	}) {
 		return errors.New("the follower saw records out of the order of arrival")
 	}
-	seen := make(map[SequenceNumber]Record, len(f.got))
+	seen := make(map[braid.SequenceNumber]braid.Record, len(f.got))
 	for _, r := range f.got {
 		seen[r.SequenceNumber] = r
 	}
-	var got []Record
+	var got []braid.Record
 	for _, r := range ts.records {
 		if rec, ok := seen[r.number]; ok {
 			got = append(got, rec)

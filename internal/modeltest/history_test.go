@@ -1,4 +1,4 @@
-package braid
+package modeltest
 
 import (
 	"bytes"
@@ -11,6 +11,8 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+
+	"github.com/braidstream/braid"
 )
 
 // This file is the judge of the fault sweep and of the concurrent histories. A
@@ -44,11 +46,11 @@ const (
 type historyPut struct {
 	id      string
 	stream  string // the incarnation of a stream that it was put to
-	entry   Entry
+	entry   braid.Entry
 	begin   int64
 	end     int64 // math.MaxInt64 unless it was acknowledged
 	outcome outcome
-	result  PutResult
+	result  braid.PutResult
 }
 
 // historyTrim is what is known of a stream's horizon, in counters: everything
@@ -73,14 +75,14 @@ func historyID(data []byte) (id string, whole bool) {
 
 // put puts the entries with one call, whose data are of historyData, and notes
 // the outcome. stream names the incarnation.
-func (h *history) put(ctx context.Context, s *Stream, stream string, entries ...Entry) ([]PutResult, error) {
+func (h *history) put(ctx context.Context, s *braid.Stream, stream string, entries ...braid.Entry) ([]braid.PutResult, error) {
 	puts := h.begin(stream, entries)
-	var results []PutResult
+	var results []braid.PutResult
 	var err error
 	if len(entries) == 1 && entries[0].ExplicitHashKey == nil {
-		var result PutResult
+		var result braid.PutResult
 		result, err = s.PutRecord(ctx, entries[0].PartitionKey, entries[0].Data)
-		results = []PutResult{result}
+		results = []braid.PutResult{result}
 	} else {
 		results, err = s.PutRecords(ctx, entries)
 	}
@@ -88,7 +90,7 @@ func (h *history) put(ctx context.Context, s *Stream, stream string, entries ...
 	return results, err
 }
 
-func (h *history) begin(stream string, entries []Entry) []*historyPut {
+func (h *history) begin(stream string, entries []braid.Entry) []*historyPut {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	var puts []*historyPut
@@ -102,7 +104,7 @@ func (h *history) begin(stream string, entries []Entry) []*historyPut {
 	return puts
 }
 
-func (h *history) end(puts []*historyPut, results []PutResult, err error) {
+func (h *history) end(puts []*historyPut, results []braid.PutResult, err error) {
 	end := h.clock.Add(1)
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -110,7 +112,7 @@ func (h *history) end(puts []*historyPut, results []PutResult, err error) {
 		switch {
 		case err == nil:
 			p.outcome, p.result, p.end = outcomeAcked, results[i], end
-		case errors.Is(err, ErrOutcomeUnknown):
+		case errors.Is(err, braid.ErrOutcomeUnknown):
 			p.outcome = outcomeUnknown
 		default:
 			p.outcome = outcomeRefused
@@ -131,11 +133,11 @@ func (h *history) count(o outcome) (n int) {
 }
 
 // lastAcked returns the highest number that the incarnation has acknowledged.
-func (h *history) lastAcked(stream string) (last SequenceNumber) {
+func (h *history) lastAcked(stream string) (last braid.SequenceNumber) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	for _, p := range h.puts {
-		if n := p.result.SequenceNumber; p.stream == stream && p.outcome == outcomeAcked && n.counter() > last.counter() {
+		if n := p.result.SequenceNumber; p.stream == stream && p.outcome == outcomeAcked && counter(n) > counter(last) {
 			last = n
 		}
 	}
@@ -145,12 +147,12 @@ func (h *history) lastAcked(stream string) (last SequenceNumber) {
 // check compares what is stored of an incarnation, shard after shard in the
 // order of reading, with what callers were told. It may be called while nobody
 // puts to it.
-func (h *history) check(stream string, records []Record, trim historyTrim) error {
+func (h *history) check(stream string, records []braid.Record, trim historyTrim) error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	found := make(map[string]*Record, len(records))
-	numbers := make(map[SequenceNumber]bool, len(records))
-	last := make(map[ShardID]SequenceNumber)
+	found := make(map[string]*braid.Record, len(records))
+	numbers := make(map[braid.SequenceNumber]bool, len(records))
+	last := make(map[braid.ShardID]braid.SequenceNumber)
 	for i := range records {
 		r := &records[i]
 		if err := h.checkRecordLocked(stream, r, trim); err != nil {
@@ -166,7 +168,7 @@ func (h *history) check(stream string, records []Record, trim historyTrim) error
 		found[id], numbers[r.SequenceNumber], last[r.ShardID] = r, true, r.SequenceNumber
 	}
 	for _, p := range h.puts {
-		if p.stream == stream && p.outcome == outcomeAcked && p.result.SequenceNumber.counter() >= trim.maybe && found[p.id] == nil {
+		if p.stream == stream && p.outcome == outcomeAcked && counter(p.result.SequenceNumber) >= trim.maybe && found[p.id] == nil {
 			return fmt.Errorf("%s was acknowledged as %s of %s, and is lost", p.id, p.result.SequenceNumber, p.result.ShardID)
 		}
 	}
@@ -174,7 +176,7 @@ func (h *history) check(stream string, records []Record, trim historyTrim) error
 }
 
 // checkRecordLocked compares one record with its put.
-func (h *history) checkRecordLocked(stream string, r *Record, trim historyTrim) error {
+func (h *history) checkRecordLocked(stream string, r *braid.Record, trim historyTrim) error {
 	id, whole := historyID(r.Data)
 	p := h.puts[id]
 	switch {
@@ -190,7 +192,7 @@ func (h *history) checkRecordLocked(stream string, r *Record, trim historyTrim) 
 		return fmt.Errorf("%s has another explicit hash key", id)
 	case p.outcome == outcomeAcked && (r.ShardID != p.result.ShardID || r.SequenceNumber != p.result.SequenceNumber):
 		return fmt.Errorf("%s was acknowledged as %s of %s, and is %s of %s", id, p.result.SequenceNumber, p.result.ShardID, r.SequenceNumber, r.ShardID)
-	case r.SequenceNumber.counter() < trim.sure:
+	case counter(r.SequenceNumber) < trim.sure:
 		return fmt.Errorf("%s was trimmed, and can be read", id)
 	}
 	return nil
@@ -198,10 +200,10 @@ func (h *history) checkRecordLocked(stream string, r *Record, trim historyTrim) 
 
 // checkRealTimeLocked sweeps all records in the order of their counters, which
 // is one order for all shards, and keeps the latest begin that it met.
-func (h *history) checkRealTimeLocked(records []Record) error {
+func (h *history) checkRealTimeLocked(records []braid.Record) error {
 	order := slices.Clone(records)
-	slices.SortFunc(order, func(a, b Record) int {
-		return cmp.Compare(a.SequenceNumber.counter(), b.SequenceNumber.counter())
+	slices.SortFunc(order, func(a, b braid.Record) int {
+		return cmp.Compare(counter(a.SequenceNumber), counter(b.SequenceNumber))
 	})
 	var latest *historyPut
 	for i := range order {
@@ -219,23 +221,23 @@ func (h *history) checkRealTimeLocked(records []Record) error {
 
 // readShards reads the stream shard by shard, and then as a whole, and compares
 // the two.
-func readShards(ctx context.Context, s *Stream) ([]Record, error) {
-	var all []Record
+func readShards(ctx context.Context, s *braid.Stream) ([]braid.Record, error) {
+	var all []braid.Record
 	for _, sh := range s.Shards() {
-		for r, err := range sh.Records(ctx, TrimHorizon()) {
+		for r, err := range sh.Records(ctx, braid.TrimHorizon()) {
 			if err != nil {
 				return nil, err
 			}
 			all = append(all, r)
 		}
 	}
-	merged := make(map[ShardID][]SequenceNumber)
+	merged := make(map[braid.ShardID][]braid.SequenceNumber)
 	var before uint64
-	for r, err := range s.Records(ctx, TrimHorizon()) {
+	for r, err := range s.Records(ctx, braid.TrimHorizon()) {
 		if err != nil {
 			return nil, err
 		}
-		if counter := r.SequenceNumber.counter(); counter <= before {
+		if counter := counter(r.SequenceNumber); counter <= before {
 			return nil, fmt.Errorf("%s comes after a record that arrived later", r.SequenceNumber)
 		} else {
 			before = counter

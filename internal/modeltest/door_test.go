@@ -1,0 +1,122 @@
+package modeltest
+
+import (
+	"math/big"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+	"github.com/stretchr/testify/require"
+
+	"github.com/braidstream/braid"
+	"github.com/braidstream/braid/internal/companion"
+	"github.com/braidstream/braid/internal/inside"
+	"github.com/braidstream/braid/internal/layout"
+)
+
+// open opens a database in the environment of a test.
+func open(dir string, options *braid.Options, env companion.Environment) (*braid.DB, error) {
+	db, err := companion.Open(dir, options, env)
+	if err != nil {
+		return nil, err
+	}
+	return db.(*braid.DB), nil
+}
+
+// openOn opens the database of a disk.
+func openOn(files vfs.FS, options *braid.Options) (*braid.DB, error) {
+	return open("/db", options, companion.Environment{FS: files})
+}
+
+// counter is what orders all numbers of a database.
+func counter(n braid.SequenceNumber) uint64 { return inside.Counter(n) }
+
+// numberIn is the number that a record of the shard with that counter has.
+func numberIn(sh *braid.Shard, counter uint64) braid.SequenceNumber {
+	return inside.ShardOf(sh).Number(counter).(braid.SequenceNumber)
+}
+
+// visible is the highest counter that readers can see.
+func visible(db *braid.DB) uint64 { return companion.DBOf(db).Visible() }
+
+// mustShard returns a shard that is known to exist.
+func mustShard(s *braid.Stream, id braid.ShardID) *braid.Shard {
+	sh, err := s.Shard(id)
+	if err != nil {
+		panic(err)
+	}
+	return sh
+}
+
+// openShards is how many shards of the stream take records.
+func openShards(s *braid.Stream) (n int) {
+	for _, sh := range s.Shards() {
+		if !companion.ShardOf(sh).Closed() {
+			n++
+		}
+	}
+	return n
+}
+
+// hashKeyBeside returns the hash key that lies n after k, around both ends of the
+// hash-key space.
+func hashKeyBeside(k braid.HashKey, n int64) braid.HashKey {
+	sum, _ := new(big.Int).SetString(k.String(), 10)
+	sum.Add(sum, big.NewInt(n))
+	sum.Mod(sum, new(big.Int).Lsh(big.NewInt(1), 128))
+	beside, err := braid.ParseHashKey(sum.String())
+	if err != nil {
+		panic(err)
+	}
+	return beside
+}
+
+// together runs the calls so that their requests come into one group of the
+// committer, in the order of the calls. It needs a bubble.
+func together(db *braid.DB, calls ...func()) {
+	held := make(chan struct{})
+	var running sync.WaitGroup
+	running.Go(func() { _ = inside.DBOf(db).Hold(func() { <-held }) })
+	synctest.Wait() // the committer is at work: what comes now waits for it
+	for _, call := range calls {
+		running.Go(call)
+		synctest.Wait()
+	}
+	close(held)
+	running.Wait()
+}
+
+// twoKeys is a provider with the keys "a" and "b".
+var twoKeys = func() *braid.KeyRing {
+	ring, err := braid.NewKeyRing(map[string][]byte{"a": make([]byte, 32), "b": []byte(strings.Repeat("b", 32))})
+	if err != nil {
+		panic(err)
+	}
+	return ring
+}()
+
+// eachRow calls fn with each row of a range of what is stored.
+func eachRow(t *testing.T, db *braid.DB, lower, upper []byte, fn func(key, value []byte)) {
+	t.Helper()
+	it, err := inside.DBOf(db).Store().NewIter(lower, upper)
+	require.NoError(t, err)
+	for ok := it.First(); ok; ok = it.Next() {
+		value := it.Value()
+		require.NoError(t, it.Error())
+		fn(it.Key(), value)
+	}
+	require.NoError(t, it.Error())
+	require.NoError(t, it.Close())
+}
+
+// eachRecord calls fn with each record that is stored, whole or trimmed.
+func eachRecord(t *testing.T, db *braid.DB, fn func(place layout.RecordKey, key, value []byte)) {
+	t.Helper()
+	eachRow(t, db, []byte{0x10}, []byte{0x11}, func(key, value []byte) {
+		place, err := layout.DecodeRecordKey(key)
+		require.NoError(t, err)
+		fn(place, key, value)
+	})
+}

@@ -1,0 +1,184 @@
+package modeltest
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"slices"
+	"strconv"
+	"sync"
+	"testing"
+	"testing/synctest"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/braidstream/braid"
+)
+
+// These tests are about calls that meet: in one group of the committer, or while a
+// call is looking around before its commit.
+
+// What a producer is told of its record holds, whatever else is in the group.
+func TestAKeyChangesBetweenPutsOfOneGroup(t *testing.T) {
+	for name, change := range map[string]struct {
+		before string // the key at first; empty for none
+		fn     func(context.Context, *braid.Stream) error
+	}{
+		"encryption stops":    {"a", func(ctx context.Context, s *braid.Stream) error { return s.StopEncryption(ctx) }},
+		"encryption starts":   {"", func(ctx context.Context, s *braid.Stream) error { return s.StartEncryption(ctx, "a") }},
+		"the key changes":     {"a", func(ctx context.Context, s *braid.Stream) error { return s.StartEncryption(ctx, "b") }},
+		"a new data key":      {"a", func(ctx context.Context, s *braid.Stream) error { return s.StartEncryption(ctx, "a") }},
+		"stops when stopped":  {"", func(ctx context.Context, s *braid.Stream) error { return s.StopEncryption(ctx) }},
+		"the stream is split": {"a", func(ctx context.Context, s *braid.Stream) error { return s.UpdateShardCount(ctx, 3) }},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				dir := t.TempDir()
+				options := &braid.Options{KeyProvider: twoKeys, TailBytes: -1}
+				db, err := braid.Open(dir, options)
+				require.NoError(t, err)
+				s, err := db.CreateStream(t.Context(), "s", nil)
+				require.NoError(t, err)
+				if change.before != "" {
+					require.NoError(t, s.StartEncryption(t.Context(), change.before))
+				}
+				var told [4]braid.PutResult
+				put := func(i int) func() {
+					return func() {
+						var err error
+						if told[i], err = s.PutRecord(t.Context(), "k", []byte(strconv.Itoa(i))); err != nil {
+							t.Error(err)
+						}
+					}
+				}
+				groups := db.Metrics().Groups
+				together(db, put(0), put(1), func() {
+					if err := change.fn(t.Context(), s); err != nil {
+						t.Error(err)
+					}
+				}, put(2), put(3))
+				require.EqualValues(t, 1, db.Metrics().Groups-groups, "they share a group")
+				// What the first ones need is still there when the last one goes.
+				require.NoError(t, s.Trim(t.Context(), braid.AtSequence(told[1].SequenceNumber)))
+				require.NoError(t, db.Close())
+				db, err = braid.Open(dir, options) // only what is stored
+				require.NoError(t, err)
+				s, err = db.Stream("s")
+				require.NoError(t, err)
+				i := 1
+				for r, err := range s.Records(t.Context(), braid.TrimHorizon()) {
+					require.NoError(t, err)
+					require.Equal(t, strconv.Itoa(i), string(r.Data))
+					require.Equal(t, told[i].SequenceNumber, r.SequenceNumber)
+					require.Equal(t, told[i].Encrypted, r.Encrypted, "record %d", i)
+					require.Equal(t, change.before != "", told[min(i, 1)].Encrypted)
+					i++
+				}
+				require.Equal(t, 4, i)
+				require.NoError(t, db.Close())
+			})
+		})
+	}
+}
+
+// A position is made concrete once for all shards: a trim is one cut through the
+// order of arrival, and not a cut of its own in each shard.
+func TestATrimIsOneCutThroughAllShards(t *testing.T) {
+	const shards, rounds, producers = 2000, 20, 2
+	db, err := braid.Open(braid.InMemory, &braid.Options{Durability: braid.NoSync})
+	require.NoError(t, err)
+	s, err := db.CreateStream(t.Context(), "s", &braid.StreamOptions{Shards: shards})
+	require.NoError(t, err)
+	keys := make([]braid.HashKey, shards)
+	for i, sh := range s.Shards() {
+		keys[i] = sh.HashKeyRange().Start
+	}
+	for range rounds {
+		ctx, stop := context.WithCancel(t.Context())
+		var running sync.WaitGroup
+		acked := make([][]braid.PutResult, producers)
+		for p := range acked {
+			running.Go(func() {
+				for i := p; ctx.Err() == nil; i += 7 {
+					results, err := s.PutRecords(t.Context(), []braid.Entry{{PartitionKey: "k", ExplicitHashKey: &keys[i%shards]}})
+					if err != nil {
+						t.Error(err)
+						return
+					}
+					acked[p] = append(acked[p], results...)
+				}
+			})
+		}
+		err := s.Trim(t.Context(), braid.Latest())
+		stop()
+		running.Wait()
+		require.NoError(t, err)
+		all := slices.Concat(acked...)
+		require.NoError(t, checkCut(t.Context(), s, all))
+		require.NoError(t, s.Trim(t.Context(), braid.Latest()))
+		require.Zero(t, s.Describe().Records)
+	}
+	require.NoError(t, db.Close())
+}
+
+// checkCut says what is wrong if, of the records put, there are not exactly those
+// from one counter on.
+func checkCut(ctx context.Context, s *braid.Stream, put []braid.PutResult) error {
+	kept := make(map[braid.SequenceNumber]bool)
+	for r, err := range s.Records(ctx, braid.TrimHorizon()) {
+		if err != nil {
+			return err
+		}
+		kept[r.SequenceNumber] = true
+	}
+	slices.SortFunc(put, func(a, b braid.PutResult) int {
+		return cmp.Compare(counter(a.SequenceNumber), counter(b.SequenceNumber))
+	})
+	for i := range put {
+		if i > 0 && kept[put[i-1].SequenceNumber] && !kept[put[i].SequenceNumber] {
+			return fmt.Errorf("%s was trimmed, and %s, which had arrived before it, was not", put[i].SequenceNumber, put[i-1].SequenceNumber)
+		}
+	}
+	return nil
+}
+
+// A description is of one moment, whatever is resharded meanwhile: the open shards tile
+// the space of hash keys, and those that go on in others say in which.
+func TestADescriptionIsOfOneMoment(t *testing.T) {
+	db, err := braid.Open(braid.InMemory, &braid.Options{Durability: braid.NoSync})
+	require.NoError(t, err)
+	s, err := db.CreateStream(t.Context(), "s", nil)
+	require.NoError(t, err)
+	done := make(chan struct{})
+	var running sync.WaitGroup
+	running.Go(func() {
+		defer close(done)
+		for i := range 150 {
+			if err := s.UpdateShardCount(t.Context(), 1+i%4); err != nil {
+				t.Error(err)
+			}
+		}
+	})
+	for describing := true; describing && !t.Failed(); {
+		select {
+		case <-done:
+			describing = false // once more
+		default:
+		}
+		d := s.Describe()
+		listed := make(map[braid.ShardID]bool)
+		for _, sd := range d.Shards {
+			listed[sd.ID] = true
+		}
+		require.NoError(t, checkTiling(d))
+		for _, sd := range d.Shards {
+			require.Equal(t, sd.Closed, len(sd.Children) > 0, sd.ID)
+			require.Equal(t, sd.Closed, !sd.ClosedAt.IsZero(), sd.ID)
+			for _, child := range sd.Children {
+				require.True(t, listed[child], "%s goes on in %s", sd.ID, child)
+			}
+		}
+	}
+	running.Wait()
+	require.NoError(t, db.Close())
+}
