@@ -189,5 +189,8 @@ func TestABackupWhileManyWriteIsOfOneInstant(t *testing.T) {
 	}
 	close(stop)
 	writers.Wait()
-	require.Empty(t, failed)
+	close(failed)
+	for err := range failed {
+		require.NoError(t, err)
+	}
 }

@@ -47,10 +47,11 @@ type DB struct {
 	mu      sync.Mutex         // guards the fields below
 	streams map[string]*Stream // by name
 
-	closed atomic.Bool             // set first by Close
-	life   context.Context         // ends with the database: its cause is ErrClosed, or that of a failure
-	end    context.CancelCauseFunc // ends life; Close calls it, and what watches for a failure
-	turn   chan struct{}           // holds a token unless a transaction insists
+	closed    atomic.Bool             // set first by Close
+	life      context.Context         // ends with the database: its cause is ErrClosed, or that of a failure
+	end       context.CancelCauseFunc // ends life; Close calls it, and what watches for a failure
+	turn      chan struct{}           // holds a token unless a transaction has its turn
+	insisting atomic.Pointer[txTurn]  // that newcomers wait for the end of; mostly nil
 
 	background sync.WaitGroup // of the workers, whose bells ring for:
 	reclaiming wake.Bell      // space that may be returned

@@ -29,6 +29,11 @@ const (
 	// that works on one key gets through one by one.
 	patientRuns = 3
 
+	// insistentRuns is how often a transaction runs before those that have met no
+	// conflict yet wait for the end of its turn, too: else a stream of newcomers
+	// could win every time.
+	insistentRuns = 10
+
 	// turnTime is how long a transaction keeps its turn. One whose function takes
 	// longer, or hangs, goes on without: it must not keep others from succeeding.
 	turnTime = time.Second
@@ -105,17 +110,21 @@ func (db *DB) View(ctx context.Context, fn func(*Tx) error) error {
 // stream was deleted meanwhile, [ErrThroughputExceeded], [ErrKeyUnavailable], [ErrDiskFull], [ErrFailed], [ErrClosed], the
 // cause of ctx: refused. [ErrOutcomeUnknown]: unknown.
 func (db *DB) Update(ctx context.Context, fn func(*Tx) error) error {
+	var turn *txTurn // from the run patientRuns on
 	for run := range maxTxRuns {
-		if run == patientRuns {
-			if err := wait(ctx, db, db.turn); err != nil {
-				return wrapError("update", "", err)
+		var err error
+		switch {
+		case run < patientRuns:
+			err = db.letInsist(ctx)
+		case run == patientRuns:
+			if turn, err = db.takeTxTurn(ctx); err == nil {
+				defer turn.end()
 			}
-			late := time.AfterFunc(turnTime, func() { giveTurn(db.turn) })
-			defer func() {
-				if late.Stop() {
-					giveTurn(db.turn)
-				}
-			}()
+		case run == insistentRuns:
+			turn.insist()
+		}
+		if err != nil {
+			return wrapError("update", "", err)
 		}
 		again, err := db.update(ctx, fn)
 		var missing *noDataKeyError

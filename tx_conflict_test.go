@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -130,21 +131,55 @@ func TestWriteSkewIsRefused(t *testing.T) {
 	require.Equal(t, []string{"doctors/ann=on call", "doctors/bob=off"}, boxState(t, db))
 }
 
+// A function that changes by another transaction what it has read can never win. That
+// other transaction waits once, for the end of the turn of the first.
 func TestAReaderThatNeverWinsGivesUp(t *testing.T) {
-	db := boxOpen(t, nil)
-	runs := 0
-	err := db.Update(t.Context(), func(tx *braid.Tx) error {
-		runs++
-		if _, err := tx.Get([]byte("a")); err != nil && !errors.Is(err, braid.ErrKeyNotFound) {
-			return err
-		}
-		boxSet(t, db, fmt.Sprint("a=", runs))
-		return tx.Set([]byte("b"), nil)
+	synctest.Test(t, func(t *testing.T) {
+		db := boxOpen(t, nil)
+		runs := 0
+		err := db.Update(t.Context(), func(tx *braid.Tx) error {
+			runs++
+			if _, err := tx.Get([]byte("a")); err != nil && !errors.Is(err, braid.ErrKeyNotFound) {
+				return err
+			}
+			boxSet(t, db, fmt.Sprint("a=", runs))
+			return tx.Set([]byte("b"), nil)
+		})
+		require.ErrorIs(t, err, braid.ErrTxConflict)
+		require.Equal(t, 100, runs)
+		require.Equal(t, []string{"a=100"}, boxState(t, db))
+		boxSet(t, db, "c=1") // whoever waits for the turn after it is let through
 	})
-	require.ErrorIs(t, err, braid.ErrTxConflict)
-	require.Equal(t, 100, runs)
-	require.Equal(t, []string{"a=100"}, boxState(t, db))
-	boxSet(t, db, "c=1") // whoever waits for the turn after it is let through
+}
+
+// Transactions that come one after the other, each without a conflict of its own, do
+// not keep one from succeeding that meets each of them.
+func TestNewcomersDoNotStarveATransaction(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		db := boxOpen(t, nil)
+		next, came := make(chan struct{}), 0
+		var newcomers sync.WaitGroup
+		newcomers.Go(func() {
+			for range next {
+				came++
+				boxSet(t, db, fmt.Sprint("a=", came))
+			}
+		})
+		runs := 0
+		require.NoError(t, db.Update(t.Context(), func(tx *braid.Tx) error {
+			runs++
+			if _, err := tx.Get([]byte("a")); err != nil && !errors.Is(err, braid.ErrKeyNotFound) {
+				return err
+			}
+			next <- struct{}{}
+			synctest.Wait() // for the newcomer's commit, or until it waits
+			return tx.Set([]byte("b"), nil)
+		}))
+		require.Equal(t, 11, runs)
+		close(next)
+		newcomers.Wait()
+		require.Equal(t, runs, came, "the one that had to wait went on")
+	})
 }
 
 // Only so many recent writes are remembered: whoever began before them cannot be
