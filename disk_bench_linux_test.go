@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"runtime"
 	"slices"
+	"strings"
 	"sync"
 	"syscall"
 	"testing"
@@ -13,7 +14,6 @@ import (
 
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/vfs"
-	"github.com/cockroachdb/pebble/v2/vfs/errorfs"
 	"github.com/stretchr/testify/require"
 )
 
@@ -95,33 +95,64 @@ func putRate(b *testing.B, producers int, put func(i uint64, data []byte) error)
 	return float64(n) / length.Seconds()
 }
 
-// newTimedDisk returns a file system in memory whose files take that long to sync. The
-// thread sleeps meanwhile, as it does in a system call to a real disk: a timer would not.
-func newTimedDisk(fsync time.Duration) vfs.FS {
-	before := errorfs.InjectorFunc(func(op errorfs.Op) error {
-		if fsync > 0 && (op.Kind == errorfs.OpFileSync || op.Kind == errorfs.OpFileSyncData) {
-			const setTimerSlack = 29 // PR_SET_TIMERSLACK: else Linux adds 50 µs
-			_, _, _ = syscall.RawSyscall(syscall.SYS_PRCTL, setTimerSlack, 1, 0)
-			spec := syscall.NsecToTimespec(int64(fsync))
-			_ = syscall.Nanosleep(&spec, nil)
-		}
-		return nil
-	})
-	return timedDisk{errorfs.Wrap(vfs.NewMem(), before), before}
-}
+// newTimedDisk returns a file system in memory whose files take that long to sync.
+func newTimedDisk(fsync time.Duration) vfs.FS { return timedDisk{vfs.NewMem(), fsync} }
 
 type timedDisk struct {
 	vfs.FS
-	before errorfs.Injector
+	fsync time.Duration
 }
 
-// ReuseForWrite wraps the file, which errorfs forgets.
+func (d timedDisk) Create(name string, category vfs.DiskWriteCategory) (vfs.File, error) {
+	f, err := d.FS.Create(name, category)
+	return d.wrap(f, name), err
+}
+
 func (d timedDisk) ReuseForWrite(oldname, newname string, category vfs.DiskWriteCategory) (vfs.File, error) {
 	f, err := d.FS.ReuseForWrite(oldname, newname, category)
-	if err != nil {
-		return nil, err
+	return d.wrap(f, newname), err
+}
+
+func (d timedDisk) wrap(f vfs.File, name string) vfs.File {
+	timed := timedFile{f, d.fsync}
+	if strings.HasSuffix(name, ".log") {
+		return &timedLog{timedFile: timed}
 	}
-	return errorfs.WrapFile(f, d.before), nil
+	return timed
+}
+
+type timedFile struct {
+	vfs.File
+	fsync time.Duration
+}
+
+func (f timedFile) Sync() error     { return f.SyncData() }
+func (f timedFile) SyncData() error { f.wait(); return nil }
+
+// wait puts the thread to sleep, as a system call to a real disk does: a timer would not.
+func (f timedFile) wait() {
+	if f.fsync > 0 {
+		const setTimerSlack = 29 // PR_SET_TIMERSLACK: else Linux adds 50 µs
+		_, _, _ = syscall.RawSyscall(syscall.SYS_PRCTL, setTimerSlack, 1, 0)
+		spec := syscall.NsecToTimespec(int64(f.fsync))
+		_ = syscall.Nanosleep(&spec, nil)
+	}
+}
+
+// timedLog copies what is written once, as the kernel does, and forgets it: a file in
+// memory would be copied again and again while it grows.
+type timedLog struct {
+	timedFile
+	cache [1 << 20]byte
+	used  int
+}
+
+func (f *timedLog) Write(p []byte) (int, error) {
+	for rest := p; len(rest) > 0; {
+		n := copy(f.cache[f.used:], rest)
+		rest, f.used = rest[n:], (f.used+n)%len(f.cache)
+	}
+	return len(p), nil
 }
 
 func openBraid(b *testing.B, disk vfs.FS, sync bool) (put func(uint64, []byte) error, stop func() error) {
