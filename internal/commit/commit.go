@@ -44,9 +44,11 @@ const (
 	// groups about twice as large and fsyncs half as many.
 	maxYields = 4
 
-	// maxSpins is how often the committer looks
-	// again before it goes to sleep. Without an fsync a group takes less time
-	// than falling asleep and being woken; with one this costs nothing to speak of.
+	// maxSpins is how often the committer, and the first caller of a group, look
+	// again before they go to sleep. Without an fsync a group takes less time
+	// than falling asleep and being woken. It also lets callers take turns: without it
+	// the caller that the committer has just woken comes first again and again, and of
+	// two transactions that conflict the same one loses each time.
 	maxSpins = 5
 
 	// closePatience is how long Close waits for a disk that is full.
@@ -189,6 +191,14 @@ func (c *Committer) Do(ctx context.Context, r *Request) error {
 	}
 	if own != nil {
 		return c.runInline(own, r)
+	}
+	for n := maxSpins; n > 0 && r.slot == 0; n-- {
+		select {
+		case <-r.done:
+			return c.outcome(r)
+		default:
+			runtime.Gosched()
+		}
 	}
 	interrupt := ctx.Done()
 	if interrupt == nil {
