@@ -484,7 +484,7 @@ func (c *Committer) runGroup(g *group) bool {
 	failed := c.current != g
 	c.current = nil
 	c.mu.Unlock()
-	if failed { // its callers were told so, and the requests are theirs no more than ours
+	if failed { // its callers were told that the outcome is unknown
 		return false
 	}
 	g.release()
