@@ -46,7 +46,9 @@ const (
 
 	// maxSpins is how often the committer, and the first caller of a group, look
 	// again before they go to sleep. Without an fsync a group takes less time
-	// than falling asleep and being woken; with one this costs nothing to speak of.
+	// than falling asleep and being woken. It also lets callers take turns: without it
+	// the caller that the committer has just woken comes first again and again, and of
+	// two transactions that conflict the same one loses each time.
 	maxSpins = 5
 
 	// closePatience is how long Close waits for a disk that is full.
@@ -75,24 +77,36 @@ type Request struct {
 	// Essential lets the request through while the disk is full: it frees space.
 	Essential bool
 
-	// What follows belongs to the Committer, under its mutex until the request's
-	// group is taken.
-	done  chan struct{} // closed when the group has ended; shared by the group
+	// What follows belongs to the Committer, under its mutex until done is closed.
+	done  chan struct{} // closed when the outcome is known; shared with others of the group
 	group uint64        // number of the group
-	slot  int           // index in the group
+	slot  int           // index in the group, until that is taken
+	fate  fate
 }
+
+// fate is why a request ended without its group.
+type fate uint8
+
+const (
+	committed fate = iota // with its group: Err says the rest
+	full                  // refused: the disk became full before its group was taken
+	refused               // the store failed before its group was taken
+	unknown               // the store failed after that
+)
 
 // Committer runs the groups of one store.
 type Committer struct {
-	store  *kv.Store
-	log    Log
-	inline bool          // callers run groups, too
-	batch  *kv.Batch     // belongs to whoever runs groups
-	bell   wake.Bell     // rings when groups may be waiting
-	ended  chan struct{} // closed when the goroutine has returned
+	store   *kv.Store
+	log     Log
+	inline  bool          // callers run groups, too
+	batch   *kv.Batch     // belongs to whoever runs groups
+	bell    wake.Bell     // rings when groups may be waiting
+	ended   chan struct{} // closed when the goroutine has returned
+	watched chan struct{} // closed when the goroutine that waits for a failure has returned
 
 	mu       sync.Mutex    // guards the fields below
 	running  bool          // somebody runs groups
+	current  *group        // the group that is run; nil if there is none
 	queue    []*group      // waiting groups, oldest first; only the last one grows
 	spare    *group        // an ended group, for its memory
 	next     uint64        // number of the group that the next request opens
@@ -105,17 +119,42 @@ type Committer struct {
 	closed   bool
 }
 
-// group is a set of requests that share a batch.
+// group is a set of requests that share a batch. Those that are essential have a
+// channel of their own, since a full disk ends the others alone. A caller waits for
+// one channel and its context, so whatever ends a request closes that channel.
 type group struct {
-	number   uint64
-	requests []*Request // nil where a caller withdrew
-	live     int        // requests that are not nil
-	bytes    int
-	done     chan struct{}
+	number    uint64
+	requests  []*Request // nil where a caller withdrew
+	live      int        // requests that are not nil
+	bytes     int
+	done      chan struct{} // closed when the requests that are not essential have ended; nil without any
+	essential chan struct{} // the same for the others
 }
 
-// New starts a committer. Close stops it and waits for its goroutine, unless
-// the store has failed: then that goroutine never returns from the store, and
+// channel returns the channel for a request.
+func (g *group) channel(essential bool) chan struct{} {
+	ch := &g.done
+	if essential {
+		ch = &g.essential
+	}
+	if *ch == nil {
+		*ch = make(chan struct{})
+	}
+	return *ch
+}
+
+// release wakes the callers.
+func (g *group) release() {
+	if g.done != nil {
+		close(g.done)
+	}
+	if g.essential != nil {
+		close(g.essential)
+	}
+}
+
+// New starts a committer. Close stops it and waits for its goroutines, unless
+// the store has failed: then one of them never returns from the store, and
 // is left behind with it.
 //
 // With inline, a caller that comes while the goroutine sleeps runs its group by
@@ -130,10 +169,12 @@ func New(store *kv.Store, log Log, inline bool) *Committer {
 		batch:   store.NewBatch(),
 		bell:    wake.NewBell(),
 		ended:   make(chan struct{}),
+		watched: make(chan struct{}),
 		full:    make(chan struct{}),
 		running: true,
 	}
 	go c.run()
+	go c.watch()
 	return c
 }
 
@@ -144,44 +185,48 @@ func New(store *kv.Store, log Log, inline bool) *Committer {
 //
 // After ErrUnknown the request still belongs to the committer: do not reuse it.
 func (c *Committer) Do(ctx context.Context, r *Request) error {
-	full, own, err := c.enqueue(ctx, r)
+	own, err := c.enqueue(ctx, r)
 	if err != nil {
 		return err
 	}
 	if own != nil {
 		return c.runInline(own, r)
 	}
-	if r.Essential {
-		full = nil
-	}
 	for n := maxSpins; n > 0 && r.slot == 0; n-- {
 		select {
 		case <-r.done:
-			return r.Err
+			return c.outcome(r)
 		default:
 			runtime.Gosched()
 		}
 	}
-	for {
-		select {
-		case <-r.done:
-			return r.Err
-		case <-full:
-			if c.withdraw(r) {
-				return c.store.Shortage()
-			}
-			full = nil // it is on its way, and will arrive when there is space
-		case <-ctx.Done():
-			if c.withdraw(r) {
-				return context.Cause(ctx)
-			}
-			return c.giveUp(r, context.Cause(ctx))
-		case <-c.store.Failed():
-			if c.withdraw(r) {
-				return c.store.Err()
-			}
-			return c.giveUp(r, c.store.Err())
+	interrupt := ctx.Done()
+	if interrupt == nil {
+		<-r.done
+		return c.outcome(r)
+	}
+	select {
+	case <-r.done:
+		return c.outcome(r)
+	case <-interrupt:
+		if c.withdraw(r) {
+			return context.Cause(ctx)
 		}
+		return c.giveUp(r, context.Cause(ctx))
+	}
+}
+
+// outcome returns how the request has ended.
+func (c *Committer) outcome(r *Request) error {
+	switch r.fate {
+	case full:
+		return c.store.Shortage()
+	case refused:
+		return c.store.Err()
+	case unknown:
+		return fmt.Errorf("%w: %w", ErrUnknown, c.store.Err())
+	default:
+		return r.Err
 	}
 }
 
@@ -189,51 +234,51 @@ func (c *Committer) Do(ctx context.Context, r *Request) error {
 func (c *Committer) giveUp(r *Request, cause error) error {
 	select {
 	case <-r.done:
-		return r.Err
+		return c.outcome(r)
 	default:
 		return fmt.Errorf("%w: %w", ErrUnknown, cause)
 	}
 }
 
 // enqueue adds the request to the last waiting group, or to a new one. While too
-// much waits already it waits outside. It returns the channel that tells that
-// the disk is full; or the group, if the caller is to run it.
-func (c *Committer) enqueue(ctx context.Context, r *Request) (full chan struct{}, own *group, err error) {
+// much waits already it waits outside. It returns the group if the caller is to
+// run it.
+func (c *Committer) enqueue(ctx context.Context, r *Request) (own *group, err error) {
 	if err := ctx.Err(); err != nil {
-		return nil, nil, context.Cause(ctx)
+		return nil, context.Cause(ctx)
 	}
 	c.mu.Lock()
 	for c.queued > 0 && c.queued+r.Bytes > maxQueuedBytes && !c.closed {
 		if err := c.waitForSpaceLocked(ctx, r.Essential); err != nil {
 			c.mu.Unlock()
-			return nil, nil, err
+			return nil, err
 		}
 	}
 	defer c.mu.Unlock()
 	switch {
 	case c.closed:
-		return nil, nil, kv.ErrClosed
+		return nil, kv.ErrClosed
 	case c.store.ReadOnly():
-		return nil, nil, kv.ErrReadOnly
+		return nil, kv.ErrReadOnly
 	case c.store.Err() != nil:
-		return nil, nil, c.store.Err()
+		return nil, c.store.Err()
 	case c.isFull && !r.Essential:
-		return nil, nil, c.store.Shortage()
+		return nil, c.store.Shortage()
 	}
 	g := c.openGroupLocked(r.Bytes)
-	r.done, r.group, r.slot = g.done, g.number, len(g.requests)
+	r.done, r.group, r.slot = g.channel(r.Essential), g.number, len(g.requests)
 	g.requests = append(g.requests, r)
 	g.live++
 	g.bytes += r.Bytes
 	c.queued += r.Bytes
 	if c.inline && !c.running && len(c.queue) == 1 && g.live == 1 {
 		c.running = true
-		return nil, c.takeLocked(), nil
+		return c.takeLocked(), nil
 	}
-	if len(g.requests) == 1 {
+	if !c.running && len(g.requests) == 1 {
 		c.wakeUp()
 	}
-	return c.full, nil, nil
+	return nil, nil
 }
 
 // wakeUp has the goroutine look whether groups are waiting.
@@ -276,31 +321,35 @@ func (c *Committer) openGroupLocked(bytes int) *group {
 		g = &group{}
 	}
 	c.next++
-	g.number, g.done = c.next, make(chan struct{})
+	g.number = c.next
 	c.queue = append(c.queue, g)
 	return g
 }
 
-// withdraw takes the request out of the queue, if its group was not taken.
+// withdraw takes the request out of the queue, if it is still there.
 func (c *Committer) withdraw(r *Request) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if r.group <= c.taken {
+	if r.group <= c.taken || r.fate != committed {
 		return false
 	}
 	for _, g := range c.queue {
-		if g.number != r.group {
-			continue
+		if g.number == r.group {
+			c.dropLocked(g, r)
 		}
-		g.requests[r.slot] = nil
-		g.live--
-		g.bytes -= r.Bytes
-		if g.live == 0 { // a stalled disk must not make the slots grow for ever
-			g.requests = g.requests[:0]
-		}
-		c.releaseLocked(r.Bytes)
 	}
 	return true
+}
+
+// dropLocked takes the request out of a group that waits.
+func (c *Committer) dropLocked(g *group, r *Request) {
+	g.requests[r.slot] = nil
+	g.live--
+	g.bytes -= r.Bytes
+	if g.live == 0 { // a stalled disk must not make the slots grow forever
+		g.requests = g.requests[:0]
+	}
+	c.releaseLocked(r.Bytes)
 }
 
 func (c *Committer) releaseLocked(bytes int) {
@@ -314,18 +363,66 @@ func (c *Committer) releaseLocked(bytes int) {
 // SetFull tells that the disk is full, or is no longer. Requests that wait are
 // refused, those on their way stay on it. It does not block: the file system
 // under the store calls it.
-func (c *Committer) SetFull(full bool) {
+func (c *Committer) SetFull(isFull bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if full == c.isFull {
+	if isFull == c.isFull {
 		return
 	}
-	c.isFull = full
-	if full {
-		close(c.full)
-	} else {
+	c.isFull = isFull
+	if !isFull {
 		c.full = make(chan struct{})
+		return
 	}
+	close(c.full)
+	for _, g := range c.queue {
+		for _, r := range g.requests {
+			if r != nil && !r.Essential {
+				r.fate = full
+				c.dropLocked(g, r)
+			}
+		}
+		if g.done != nil {
+			close(g.done)
+			g.done = nil
+		}
+	}
+}
+
+// watch waits for the store to fail, and then ends every request. Close waits for it.
+func (c *Committer) watch() {
+	defer close(c.watched)
+	select {
+	case <-c.store.Failed():
+	case <-c.ended:
+	}
+	if c.store.Err() != nil {
+		c.fail()
+	}
+}
+
+// fail ends the requests that wait, and those of the group that is run: its outcome is
+// unknown. No request comes after it, since enqueue looks for a failure under the mutex.
+func (c *Committer) fail() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if g := c.current; g != nil {
+		c.current = nil
+		for _, r := range g.requests {
+			r.fate = unknown
+		}
+		g.release()
+	}
+	for _, g := range c.queue {
+		for _, r := range g.requests {
+			if r != nil {
+				r.fate = refused
+			}
+		}
+		c.releaseLocked(g.bytes)
+		g.release()
+	}
+	c.queue = nil
 }
 
 // Close refuses new requests, lets those that wait be committed, and returns
@@ -343,21 +440,18 @@ func (c *Committer) Close(ctx context.Context) bool {
 	full := c.full
 	c.mu.Unlock()
 	select {
-	case <-c.ended:
+	case <-c.watched: // it waits for the other goroutine
 		return c.store.Err() == nil
 	case <-ctx.Done():
-		return false
-	case <-c.store.Failed():
 		return false
 	case <-full:
 	}
 	patience := time.NewTimer(closePatience)
 	defer patience.Stop()
 	select {
-	case <-c.ended:
+	case <-c.watched:
 		return c.store.Err() == nil
 	case <-ctx.Done():
-	case <-c.store.Failed():
 	case <-patience.C:
 	}
 	return false
@@ -375,8 +469,8 @@ func (c *Committer) run() {
 	}
 }
 
-// runGroup makes the changes of a group. It returns false if the store has failed,
-// and told so to all who wait. Then nobody runs a group any more.
+// runGroup makes the changes of a group. It returns false if the store has failed:
+// then all who wait are told by fail, and nobody runs a group any more.
 func (c *Committer) runGroup(g *group) bool {
 	c.batch.Reset()
 	sync := c.log.Apply(g.requests, c.batch)
@@ -386,7 +480,14 @@ func (c *Committer) runGroup(g *group) bool {
 		}
 	}
 	c.log.Publish(g.requests)
-	close(g.done)
+	c.mu.Lock()
+	failed := c.current != g
+	c.current = nil
+	c.mu.Unlock()
+	if failed { // its callers were told that the outcome is unknown
+		return false
+	}
+	g.release()
 	c.recycle(g)
 	return true
 }
@@ -402,7 +503,7 @@ func (c *Committer) runInline(g *group, r *Request) error {
 		c.wakeUp()
 	}
 	if !ok {
-		return c.giveUp(r, c.store.Err())
+		return fmt.Errorf("%w: %w", ErrUnknown, c.store.Err())
 	}
 	return r.Err
 }
@@ -446,7 +547,7 @@ func (c *Committer) takeLocked() *group {
 	n := copy(c.queue, c.queue[1:])
 	c.queue[n] = nil
 	c.queue = c.queue[:n]
-	c.taken = g.number
+	c.taken, c.current = g.number, g
 	c.lastLive = g.live
 	c.releaseLocked(g.bytes)
 	g.compact()

@@ -11,8 +11,11 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/cockroachdb/pebble/v2/vfs"
+	"github.com/cockroachdb/pebble/v2/vfs/errorfs"
 	"github.com/stretchr/testify/require"
 
+	"github.com/braidstream/braid/internal/childtest"
 	"github.com/braidstream/braid/internal/commit"
 	"github.com/braidstream/braid/internal/kv"
 )
@@ -373,4 +376,62 @@ func TestCloseDoesNotWaitForAFullDisk(t *testing.T) {
 		synctest.Wait()
 		require.NoError(t, store.Close())
 	})
+}
+
+// When the store fails, a request on its way is unknown and one that waits is refused,
+// at once, though the goroutine that runs groups is held.
+func TestAFailedStoreEndsAllRequests(t *testing.T) {
+	childtest.Run(t, func(t *testing.T) { // it leaves a store behind
+		var broken atomic.Bool
+		disk := errorfs.Wrap(vfs.NewMem(), errorfs.InjectorFunc(func(op errorfs.Op) error {
+			if broken.Load() && op.Kind == errorfs.OpFileSyncData {
+				return errors.New("broken")
+			}
+			return nil
+		}))
+		store, err := kv.Open(kv.Config{Dir: "/db", FS: disk, Logger: slog.New(slog.DiscardHandler), MemTableBytes: 1 << 20})
+		require.NoError(t, err)
+		log := &heldLog{applying: make(chan struct{})}
+		c := commit.New(store, log, false)
+		taken := do(context.Background(), c, &commit.Request{Op: "taken"})
+		<-log.applying
+		ctx := &askedContext{Context: context.Background(), asked: make(chan struct{})}
+		waiting := do(ctx, c, &commit.Request{Op: "waiting"})
+		essential := do(context.Background(), c, &commit.Request{Op: "trim", Essential: true})
+		<-ctx.asked // it is in the queue
+
+		broken.Store(true)
+		require.ErrorIs(t, store.Sync(), kv.ErrFailed)
+		for _, result := range []<-chan error{waiting, essential} {
+			err := <-result
+			require.ErrorIs(t, err, kv.ErrFailed)
+			require.NotErrorIs(t, err, commit.ErrUnknown)
+		}
+		err = <-taken
+		require.ErrorIs(t, err, commit.ErrUnknown)
+		require.ErrorIs(t, err, kv.ErrFailed)
+		require.ErrorIs(t, c.Do(context.Background(), &commit.Request{Op: "late"}), kv.ErrFailed)
+		require.False(t, c.Close(t.Context()))
+	})
+}
+
+// heldLog never ends the first group.
+type heldLog struct{ applying chan struct{} }
+
+func (l *heldLog) Apply([]*commit.Request, *kv.Batch) bool {
+	close(l.applying)
+	select {}
+}
+
+func (l *heldLog) Publish([]*commit.Request) {}
+
+// askedContext tells when a request waits for its end.
+type askedContext struct {
+	context.Context
+	asked chan struct{}
+}
+
+func (c *askedContext) Done() <-chan struct{} {
+	close(c.asked)
+	return make(chan struct{})
 }

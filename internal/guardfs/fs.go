@@ -182,8 +182,8 @@ type file struct {
 	wanted   int64 // up to where Pebble wants space
 }
 
-// How much space a log asks for ahead of its bytes: as much as it has, between
-// these bounds.
+// How much space a log asks for ahead of its bytes, after the first time: as much as
+// it has, between these bounds.
 const (
 	minPreallocation = 256 << 10
 	maxPreallocation = 4 << 20
@@ -217,7 +217,7 @@ func (f *file) WriteAt(p []byte, offset int64) (int, error) {
 // Preallocate implements vfs.File. Pebble asks for all the space that a log may
 // ever need, which is a memtable and a tenth, before the first byte. A database of
 // a few records would take that much, and a small disk does not have it. So Write
-// asks for it, bit by bit.
+// asks for it: bit by bit, unless the log before this one has grown large.
 func (f *file) Preallocate(offset, length int64) error {
 	f.wanted = offset + length
 	return nil
@@ -234,6 +234,9 @@ func (f *file) reserve(n int64) {
 	}
 	f.guard.checkReserve()
 	step := min(max(f.reserved, minPreallocation), maxPreallocation)
+	if f.reserved == 0 {
+		step = max(step, f.guard.expectedLog(f.wanted))
+	}
 	until := max(min(f.reserved+step, f.wanted), end)
 	if f.guard.Space() == Enough {
 		f.guard.enter()
@@ -241,6 +244,19 @@ func (f *file) reserve(n int64) {
 		f.guard.leave()
 	}
 	f.reserved = until
+}
+
+// expectedLog returns how much space a new log is likely to need, of what Pebble wants
+// for it: twice the bytes in the log before it, since Pebble's first memtables double.
+// An fdatasync is faster by a seventh where the space was there before the first byte.
+// It returns 0 where that space would bring the disk close to its reserve.
+func (g *FS) expectedLog(wanted int64) int64 {
+	expected := min(2*g.lastLog.Load(), wanted)
+	usage, err := g.real.GetDiskUsage(g.cfg.Dir)
+	if err == nil && usage.AvailBytes < uint64(max(0, g.cfg.ReserveBytes)+4*expected) {
+		return 0
+	}
+	return expected
 }
 
 // Sync implements vfs.File.
@@ -286,6 +302,9 @@ func (f *file) SyncTo(length int64) (full bool, err error) {
 func (f *file) Close() error {
 	if f.directory {
 		return f.File.Close()
+	}
+	if f.wanted > 0 {
+		f.guard.lastLog.Store(f.written)
 	}
 	return f.guard.sync("close", f.name, f.class, f.File.Close)
 }

@@ -69,6 +69,7 @@ type FS struct {
 	idle     wake.Bell     // rings when inFlight comes to zero after Abandon
 	space    atomic.Int32  // the Space last told
 	free     atomic.Uint64 // bytes, when last asked for the reserve
+	lastLog  atomic.Int64  // bytes in the log that was closed last
 	stop     chan struct{} // closed by Close: ends the watcher
 
 	mu       sync.Mutex // guards the fields below

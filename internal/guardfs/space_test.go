@@ -331,6 +331,43 @@ func TestLogsAskForSpaceAsTheyGrow(t *testing.T) {
 	})
 }
 
+// TestALogAsksForWhatTheLastOneNeeded: an fdatasync is faster in a log whose space was
+// asked for before its first byte, but only a busy database needs much.
+func TestALogAsksForWhatTheLastOneNeeded(t *testing.T) {
+	const wanted = 70 << 20
+	for _, test := range []struct {
+		last, free, reserve, asked int64
+	}{
+		{last: 1 << 10, free: 1 << 40, asked: 256 << 10},
+		{last: 8 << 20, free: 1 << 40, asked: 16 << 20},
+		{last: 64 << 20, free: 1 << 40, asked: wanted},
+		{last: 64 << 20, free: 1, asked: 256 << 10},
+		{last: 64 << 20, free: 4 * wanted, asked: wanted},
+		{last: 64 << 20, free: 4*wanted - 1, asked: 256 << 10},
+		{last: 64 << 20, free: 4*wanted + 999, reserve: 1000, asked: 256 << 10},
+		{last: 64 << 20, free: 4*wanted + 1000, reserve: 1000, asked: wanted},
+	} {
+		d := newDisk(t)
+		var asked []int64
+		g := guardfs.New(reservingFS{d, &asked, nil}, guardfs.Config{Dir: dir, ReserveBytes: test.reserve})
+		f := create(t, g, "/db/000002.log")
+		require.NoError(t, f.Preallocate(0, wanted))
+		write(t, f, strings.Repeat("x", int(test.last)))
+		require.NoError(t, f.Close())
+		table := create(t, g, "/db/000003.sst")
+		write(t, table, "no log")
+		require.NoError(t, table.Close())
+
+		asked = nil
+		d.mem.TestingSetDiskUsage(vfs.DiskUsage{AvailBytes: uint64(test.free)})
+		f = create(t, g, "/db/000004.log")
+		require.NoError(t, f.Preallocate(0, wanted))
+		write(t, f, "a record")
+		require.Equal(t, []int64{test.asked}, asked, "%+v", test)
+		g.Close()
+	}
+}
+
 // TestReserveIsSeenWhileALogGrows: long before the next file is created.
 func TestReserveIsSeenWhileALogGrows(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
