@@ -3,6 +3,8 @@ package consumer
 import (
 	"context"
 	"time"
+
+	"github.com/braidstream/braid/internal/wake"
 )
 
 const (
@@ -28,8 +30,8 @@ func (g *group) run() {
 	var changed <-chan struct{}
 	for {
 		was := changed
-		changed = g.records().Changed()  // before the pass, which will see what it tells of
-		if was != nil && isClosed(was) { // after that, so that no change comes in between
+		changed = g.records().Changed()       // before the pass, which will see what it tells of
+		if was != nil && wake.IsClosed(was) { // after that, so that no change comes in between
 			g.streamsChanged = true
 		}
 		wait, err := g.reconcileInTime()
@@ -47,7 +49,7 @@ func (g *group) run() {
 			timer.Stop()
 		}
 		select {
-		case <-g.wake:
+		case <-g.bell.C():
 		case <-changed:
 		case <-timer.C:
 		}
@@ -128,7 +130,7 @@ func (g *group) nextReconcile(now time.Time) time.Duration {
 		wait = pollInterval
 	}
 	for h := range g.withDeadline {
-		if left := h.deadline.Sub(now); !h.isEnded() && (wait == 0 || left < wait) {
+		if left := h.end.deadline.Sub(now); !h.isEnded() && (wait == 0 || left < wait) {
 			wait = max(left, 1)
 		}
 	}
