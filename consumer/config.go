@@ -114,7 +114,8 @@ type Config struct {
 	// passes them and logs it. Without either, the shard stops at a record that has
 	// failed: its [ShardStatus] says so, and [App.Resume] tries again, as does a new
 	// worker. A DeadLetterStream that does not exist is waited for when a record has
-	// failed; a warning is logged before, and [Status] lists it.
+	// failed; a warning is logged before, and [Status] lists it. A record whose letter is
+	// too large for it stops the shard.
 	DeadLetterStream string
 	SkipFailed       bool
 

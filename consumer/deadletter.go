@@ -41,9 +41,7 @@ func (r *runner) handleFailed(trying *retry, record *Record, attempts int, cause
 		r.worker.counts.skipped.Add(1)
 		r.log.Error("a record has failed, and is skipped", "record", record.SequenceNumber, "error", cause)
 	default:
-		failed := *record // alone: a shard that is stopped must not keep the page
-		failed.PartitionKey, failed.Data = strings.Clone(record.PartitionKey), bytes.Clone(record.Data)
-		return &RecordError{Record: failed, Err: fmt.Errorf("after %d attempts: %w", attempts, cause)}
+		return stoppedAt(record, attempts, cause)
 	}
 	r.noteRecovered(trying)
 	if r.tracker != nil {
@@ -51,6 +49,13 @@ func (r *runner) handleFailed(trying *retry, record *Record, attempts int, cause
 		return nil
 	}
 	return r.skipTo(record.checkpoint())
+}
+
+// stoppedAt is the error of a shard that is stopped at a record.
+func stoppedAt(record *Record, attempts int, cause error) error {
+	failed := *record // alone: a shard that is stopped must not keep the page
+	failed.PartitionKey, failed.Data = strings.Clone(record.PartitionKey), bytes.Clone(record.Data)
+	return &RecordError{Record: failed, Err: fmt.Errorf("after %d attempts: %w", attempts, cause)}
 }
 
 // putDeadLetter puts the record into the dead-letter stream, in one commit with the
@@ -72,8 +77,10 @@ func (r *runner) putDeadLetter(trying *retry, record *Record, attempts int, caus
 		switch {
 		case isFatal(err):
 			return &fatalError{err}
-		case err == nil || errors.Is(err, braid.ErrInvalidArgument):
-			return err
+		case err == nil:
+			return nil
+		case errors.Is(err, braid.ErrInvalidArgument): // such as a letter that is too large
+			return stoppedAt(record, attempts, fmt.Errorf("%w; and its dead letter is refused: %w", cause, err))
 		}
 		if cause := context.Cause(r.ctx); cause != nil {
 			return cause
