@@ -104,3 +104,6 @@ func childrenOf(s *survey) map[LeaseKey][]LeaseKey {
 	}
 	return children
 }
+
+// HeldBytes returns how many bytes the shards of a worker hold of its budget.
+func HeldBytes(w *Worker) int64 { return w.budget.held.Load() }
