@@ -168,6 +168,11 @@ func (r *runner) work() error {
 // finishShard finishes the shard: all its records have been given out.
 func (r *runner) finishShard() error {
 	r.noteWait(WaitAcknowledgements)
+	if r.tracker != nil { // no hook overlaps a call for a record
+		if err := r.tracker.waitUntilReturned(r.flow); err != nil {
+			return err
+		}
+	}
 	if r.tracker != nil && r.cfg.Checkpoints != Acks {
 		if err := r.tracker.waitUntilDone(r.flow); err != nil {
 			return err

@@ -33,7 +33,8 @@ func (r *runner) waitAtTip(at braid.Position) error {
 				r.halt(errGoexit)
 			}
 		}()
-		if r.tracker.waitUntilDone(ctx) == nil && ctx.Err() == nil {
+		// A call may have acknowledged its records and not returned.
+		if r.tracker.waitUntilDone(ctx) == nil && r.tracker.waitUntilReturned(ctx) == nil && ctx.Err() == nil {
 			_ = r.tipReached() // an error says that the hold is over, which the caller sees
 		}
 		returned = true

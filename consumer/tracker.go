@@ -159,6 +159,12 @@ func (t *tracker) waitUntilDone(ctx context.Context) error {
 	return t.waitUntil(ctx, func() bool { return t.pages == 0 })
 }
 
+// waitUntilReturned waits until no lane has anything to do: all calls for records have
+// returned, though with Acks their records need not be done.
+func (t *tracker) waitUntilReturned(ctx context.Context) error {
+	return t.waitUntil(ctx, func() bool { return t.idle == len(t.load) })
+}
+
 // waitUntil waits for a condition, which is called with the lock held.
 func (t *tracker) waitUntil(ctx context.Context, reached func() bool) error {
 	for {
