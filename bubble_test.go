@@ -70,9 +70,9 @@ func TestAnIdleYear(t *testing.T) {
 			}()
 			<-time.After(25 * time.Hour) // the record expires and is trimmed
 			synctest.Wait()
-			groups := db.Metrics().Groups
+			groups := db.Metrics().Commits
 			<-time.After(364 * 24 * time.Hour)
-			require.Equal(t, groups, db.Metrics().Groups, "nothing was written")
+			require.Equal(t, groups, db.Metrics().Commits, "nothing was written")
 			_, err = s.PutRecord(t.Context(), "k", []byte("happy new year"))
 			require.NoError(t, err)
 			for range 3 {

@@ -205,9 +205,9 @@ func TestAStreamOnDemandIdlesForAYear(t *testing.T) {
 		require.NoError(t, err)
 		boxPut(t, stream, "0")
 		wait(day)
-		groups := db.Metrics().Groups
+		groups := db.Metrics().Commits
 		wait(365 * day)
-		require.Equal(t, groups, db.Metrics().Groups)
+		require.Equal(t, groups, db.Metrics().Commits)
 		require.Equal(t, 4, len(stream.Shards()), fmt.Sprint(db.Metrics().CapacityDecisions))
 	})
 	require.Less(t, time.Since(start), 10*time.Second)

@@ -13,6 +13,7 @@ import (
 
 func init() {
 	companion.DBOf = func(db any) companion.DB { return companionDB{db.(*DB)} }
+	companion.Corrupt = corrupt
 	companion.Over = kv.Over
 	companion.TxOf = func(tx any) companion.Tx { return companionTx{tx.(*Tx)} }
 	companion.StreamOf = func(stream any) companion.Stream { return companionStream{stream.(*Stream)} }
@@ -45,7 +46,6 @@ func (c companionStream) Topology() any { return c.stream.topology.Load() }
 type companionShard struct{ shard *Shard }
 
 func (c companionShard) Starting() any { return c.shard.starting() }
-func (c companionShard) Closed() bool  { return c.shard.closing.Load() != nil }
 
 type companionTx struct{ tx *Tx }
 

@@ -44,6 +44,7 @@ func (i insideStream) Resolve(position any) error {
 type insideShard struct{ shard *Shard }
 
 func (i insideShard) Last() uint64              { return i.shard.log.LastCounter() }
+func (i insideShard) Closed() bool              { return i.shard.closing.Load() != nil }
 func (i insideShard) Number(counter uint64) any { return i.shard.number(counter) }
 
 func (i insideShard) Horizon() uint64 {

@@ -8,7 +8,7 @@ type Metrics struct {
 
 	RecordsPut int64 // that became visible
 	BytesPut   int64 // their partition keys and data
-	Groups     int64 // commits; RecordsPut/Groups is the size of a group
+	Commits    int64 // RecordsPut/Commits is how many records share one
 
 	PutsThrottled  int64 // records that were refused with ErrThroughputExceeded
 	ReadsThrottled int64 // calls of GetRecords that were
@@ -46,7 +46,7 @@ func (db *DB) Metrics() Metrics {
 		Epochs:     int(counts.epochs.Load()),
 		RecordsPut: counts.records.Load(),
 		BytesPut:   counts.bytes.Load(),
-		Groups:     counts.groups.Load(),
+		Commits:    counts.groups.Load(),
 
 		PutsThrottled:  counts.throttled.Load(),
 		ReadsThrottled: db.reads.throttled.Load(),

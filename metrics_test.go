@@ -28,7 +28,7 @@ func TestMetricsCountWhatHappened(t *testing.T) {
 	require.Equal(t, 1, m.Epochs)
 	require.EqualValues(t, 3, m.RecordsPut)
 	require.EqualValues(t, 10+100+2, m.BytesPut)
-	require.Equal(t, empty.Groups+4, m.Groups, "two streams, two puts: nothing to share a group with")
+	require.Equal(t, empty.Commits+4, m.Commits, "two streams, two puts: nothing to share a group with")
 	require.Positive(t, m.DiskBytes)
 	require.Positive(t, m.WALBytes)
 	require.Positive(t, m.MemtableBytes)

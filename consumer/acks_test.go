@@ -93,3 +93,44 @@ func TestAcksThatAreDueAreAskedFor(t *testing.T) {
 		})
 	})
 }
+
+// A call that has acknowledged its records and not returned is still a call: no hook
+// overlaps it.
+func TestNoHookOverlapsACallThatHasAcknowledged(t *testing.T) {
+	bubble(t, 1, func(f *fixture) {
+		p := &lateReturner{}
+		f.put("a", "b")
+		stop := f.start(f.worker(consumer.Config{Checkpoints: consumer.Acks}, p))
+		require.Equal(f, []string{"call"}, p.take())
+		require.Zero(f, f.status(shard0).BehindRecords, "it is acknowledged")
+		time.Sleep(time.Minute)
+		require.Equal(f, []string{"return", "tip"}, p.take())
+		f.put("c")
+		f.split(shard0)
+		require.Equal(f, []string{"call"}, p.take())
+		time.Sleep(time.Minute)
+		require.Equal(f, []string{"return", "end"}, p.take()[:2])
+		require.NoError(f, stop())
+	})
+}
+
+// lateReturner acknowledges at once, and returns later.
+type lateReturner struct{ journal }
+
+func (p *lateReturner) ProcessRecords(_ context.Context, batch *consumer.Batch) error {
+	p.add("call")
+	err := batch.Ack(batch.Records...)
+	time.Sleep(30 * time.Second)
+	p.add("return")
+	return err
+}
+
+func (p *lateReturner) TipReached(context.Context, *consumer.Checkpointer) error {
+	p.add("tip")
+	return nil
+}
+
+func (p *lateReturner) ShardEnded(context.Context, *consumer.Checkpointer) error {
+	p.add("end")
+	return nil
+}

@@ -53,7 +53,7 @@ func Apps(ctx context.Context, db *braid.DB) (apps []string, err error) {
 			}
 			app, _, _, err := layout.DecodeLeaseKey(row.Key)
 			if err != nil {
-				return corrupt(err)
+				return companion.Corrupt(err)
 			}
 			apps = append(apps, app)
 			_, next = layout.AppLeasesSpan(app)

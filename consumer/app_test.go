@@ -297,7 +297,7 @@ func TestErrorsQuoteNames(t *testing.T) {
 			app.Resume(f.Context(), shard),
 			other(consumer.Config{WorkerID: bad, Streams: []string{bad}}),
 			other(consumer.Config{Streams: []string{bad, "orders"}}),
-			&consumer.StopError{Shards: []consumer.LeaseKey{stream, shard}},
+			&consumer.HungShardsError{Shards: []consumer.LeaseKey{stream, shard}},
 			&consumer.StoppedShardsError{Shards: []consumer.ShardError{{LeaseKey: stream, Err: errors.New("no")}}},
 		} {
 			require.Error(f, err, i)

@@ -191,8 +191,7 @@ func (g *group) takeLeases(ctx context.Context, s *survey, items []*item) error 
 			it.lease.Version++
 			it.taken = true
 			delete(g.heirs, it.lease.LeaseKey)
-			h := newHold(it.taker, it.lease, it.shard, it.lost)
-			h.from = from[i]
+			h := newHold(it.taker, it.lease, from[i], it.shard, it.lost)
 			g.mu.Lock()
 			g.holds[h.key] = h
 			h.worker.held++

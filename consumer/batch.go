@@ -5,7 +5,8 @@ import (
 )
 
 // Batch is the records that a processor gets at once, in order. With it comes the
-// [Checkpointer] of their shard.
+// [Checkpointer] of their shard. A Batch that a test of a processor has made needs none:
+// then its Lease is zero, and what would store something is braid.ErrInvalidArgument.
 type Batch struct {
 	*Checkpointer
 
@@ -48,7 +49,7 @@ func (b *TxBatch) Lease() Lease {
 }
 
 func (r *runner) batch(records []Record, page *Page, attempt int) *Batch {
-	b := &Batch{Checkpointer: r.checkpointer(), Records: records, Attempt: attempt, BehindLatest: ageOf(records)}
+	b := &Batch{Checkpointer: r.hold.checkpointer(), Records: records, Attempt: attempt, BehindLatest: ageOf(records)}
 	if page != nil {
 		b.BehindRecords, b.BehindBytes = page.BehindRecords, page.BehindBytes
 	}

@@ -15,24 +15,28 @@ import (
 // nothing was written. The check and the write are one step. Other errors are those
 // of the store, and trying again is safe.
 //
-// The batch of a [TxProcessor] has none, as its checkpoint is part of the transaction. A
-// hook of one gets it for its Lease: the other methods return braid.ErrInvalidArgument.
-type Checkpointer struct{ r *runner }
+// A [TxProcessor] has none, as its checkpoint is part of the transaction.
+type Checkpointer struct{ hold *hold }
 
-func (r *runner) checkpointer() *Checkpointer { return &Checkpointer{r} }
+func (h *hold) checkpointer() *Checkpointer { return &Checkpointer{h} }
 
 // Lease returns the lease: whose shard it is, under which epoch it was taken, and
 // what is stored of it.
-func (c *Checkpointer) Lease() Lease { return c.r.current() }
+func (c *Checkpointer) Lease() Lease {
+	if c == nil {
+		return Lease{} // of a Batch that a test has made
+	}
+	return c.hold.current()
+}
 
 // Checkpoint stores that all records are processed whose calls have returned; with
 // Acks or Lanes, all before the first one that is not done. In a call, that is what
 // came before its batch.
 func (c *Checkpointer) Checkpoint(ctx context.Context) error {
-	if err := c.check(); err != nil {
-		return err
+	if c == nil {
+		return errNoLease
 	}
-	return c.r.checkpoint(ctx, c.r.due())
+	return c.hold.checkpoint(ctx, c.hold.due())
 }
 
 // CheckpointAt stores that the record, and every one before it, is processed. A
@@ -43,7 +47,7 @@ func (c *Checkpointer) CheckpointAt(ctx context.Context, record Record) error {
 	if err := c.checkPlace(&record); err != nil {
 		return err
 	}
-	return c.r.checkpoint(ctx, record.checkpoint())
+	return c.hold.checkpoint(ctx, record.checkpoint())
 }
 
 // Ack makes records done, in any order, if [Config].Checkpoints is [Acks]. The checkpoint
@@ -51,10 +55,13 @@ func (c *Checkpointer) CheckpointAt(ctx context.Context, record Record) error {
 // braid.ErrInvalidArgument for records that were not given to the processor under this
 // lease.
 func (c *Checkpointer) Ack(records ...Record) error {
-	if c.r.cfg.Checkpoints != Acks {
+	if c == nil {
+		return errNoLease
+	}
+	if c.hold.worker.cfg.Checkpoints != Acks {
 		return &braid.InvalidArgumentError{Field: "Ack", Value: "called", Rule: "needs Acks as Config.Checkpoints"}
 	}
-	if c.r.ctx.Err() != nil {
+	if c.hold.ctx.Err() != nil {
 		return ErrLeaseLost
 	}
 	for i := range records {
@@ -62,85 +69,63 @@ func (c *Checkpointer) Ack(records ...Record) error {
 			return err
 		}
 	}
-	c.r.tracker.markDone(records)
+	c.hold.tracker.markDone(records)
 	return nil
 }
 
 // Prepare stores a checkpoint that is yet to be committed, with bytes of the
 // application's own: for work in two steps, where the second has effects outside of
-// the database. If the worker ends between them, the next owner of the lease finds
-// both in the lease, and can finish or undo the work: see [Checkpointer.Pending].
-// Another one takes its place, and a checkpoint that reaches it settles it. Errors: as
-// [Checkpointer.CheckpointAt].
-func (c *Checkpointer) Prepare(ctx context.Context, record Record, state []byte) (*PreparedCheckpoint, error) {
+// the database. [Checkpointer.CommitPrepared] ends the work, or any checkpoint that
+// reaches the record. If the worker ends before, the next owner finds both as Pending and
+// PendingState of its Lease, and can finish or undo the work. A second Prepare replaces
+// the first. Errors: as [Checkpointer.CheckpointAt].
+func (c *Checkpointer) Prepare(ctx context.Context, record Record, state []byte) error {
 	if err := c.checkPlace(&record); err != nil {
-		return nil, err
+		return err
 	}
-	place := record.checkpoint()
-	err := c.r.write(ctx, func(l *Lease) {
-		if c.r.cfg.CheckpointInterval > 0 {
-			l.advance(c.r.due()) // or the next owner would repeat records before the prepared work
+	place, state := record.checkpoint(), slices.Clone(state)
+	return c.hold.write(ctx, func(l *Lease) {
+		if c.hold.worker.cfg.CheckpointInterval > 0 {
+			l.advance(c.hold.due()) // or the next owner would repeat records before the prepared work
 		}
 		pending := place
-		l.Pending, l.PendingState = &pending, slices.Clone(state)
+		l.Pending, l.PendingState = &pending, state
 	})
-	if err != nil {
-		return nil, err
+}
+
+// CommitPrepared makes the prepared checkpoint the checkpoint, even one that an owner
+// before has prepared. If none is, nothing happens. Errors: [ErrLeaseLost], and those of
+// the store.
+func (c *Checkpointer) CommitPrepared(ctx context.Context) error {
+	if c == nil {
+		return errNoLease
 	}
-	return &PreparedCheckpoint{c, place}, nil
-}
-
-// Pending returns the checkpoint that is prepared, maybe by an owner before, nil if
-// there is none. What was given with it is in the PendingState of the [Lease].
-func (c *Checkpointer) Pending() *PreparedCheckpoint {
-	lease := c.r.current()
-	if lease.Pending == nil {
-		return nil
-	}
-	return &PreparedCheckpoint{c, *lease.Pending}
-}
-
-// PreparedCheckpoint is a checkpoint that is stored and does not count yet.
-type PreparedCheckpoint struct {
-	c     *Checkpointer
-	place Checkpoint
-}
-
-// Checkpoint returns the place that was prepared.
-func (p *PreparedCheckpoint) Checkpoint() Checkpoint { return p.place }
-
-// Commit makes it the checkpoint. Errors: as [Checkpointer.CheckpointAt].
-func (p *PreparedCheckpoint) Commit(ctx context.Context) error {
-	return p.c.r.checkpoint(ctx, p.place)
-}
-
-func (c *Checkpointer) check() error {
-	if c.r.tx != nil {
-		return &braid.InvalidArgumentError{Field: "Checkpoint", Value: "called", Rule: "is part of the transaction of a TxProcessor"}
-	}
-	return nil
+	return c.hold.commitPrepared(ctx)
 }
 
 // checkPlace checks a record that is to be a checkpoint.
 func (c *Checkpointer) checkPlace(record *Record) error {
-	if c.r.tracker != nil {
+	if c != nil && c.hold.tracker != nil {
 		return &braid.InvalidArgumentError{Field: "Record", Value: record.SequenceNumber, Rule: "cannot be a checkpoint with Acks or Lanes, which checkpoint up to the first record that is not done"}
 	}
 	return c.checkRecord(record)
 }
 
 func (c *Checkpointer) checkRecord(record *Record) error {
-	if err := c.check(); err != nil {
-		return err
+	if c == nil {
+		return errNoLease
 	}
-	c.r.mu.Lock()
-	delivered := c.r.delivered
-	c.r.mu.Unlock()
-	if record.SequenceNumber.IsZero() || record.ShardID != c.r.key.Shard || delivered.before(record.checkpoint()) {
+	c.hold.mu.Lock()
+	delivered := c.hold.delivered
+	c.hold.mu.Unlock()
+	if record.SequenceNumber.IsZero() || record.ShardID != c.hold.key.Shard || delivered.before(record.checkpoint()) {
 		return errNotGiven(record)
 	}
 	return nil
 }
+
+// errNoLease is what the methods of a Batch return that a test of a processor has made.
+var errNoLease = &braid.InvalidArgumentError{Field: "Batch", Value: "without a Checkpointer", Rule: "must come from a worker to be checkpointed"}
 
 func errNotGiven(record *Record) error {
 	return &braid.InvalidArgumentError{Field: "Record", Value: record.SequenceNumber, Rule: "must be one that the processor was given under this lease"}

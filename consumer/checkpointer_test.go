@@ -95,23 +95,22 @@ func TestPreparedCheckpointComesToWhoeverGoesOn(t *testing.T) {
 	bubble(t, 1, func(f *fixture) {
 		f.put("a", "b")
 		var leases []consumer.Lease
-		var prepared []*consumer.PreparedCheckpoint
+		var batches []*consumer.Batch
 		p := consumer.PerLease(func(lease consumer.Lease) consumer.Processor {
 			leases = append(leases, lease)
 			return consumer.ProcessorFunc(func(ctx context.Context, batch *consumer.Batch) error {
-				pc, err := batch.Prepare(ctx, batch.Records[0], []byte("halfway"))
-				prepared = append(prepared, pc)
-				return err
+				batches = append(batches, batch)
+				return batch.Prepare(ctx, batch.Records[0], []byte("halfway"))
 			})
 		})
 		require.NoError(f, f.start(f.worker(consumer.Config{Checkpoints: consumer.Manual}, p))())
 		stop := f.start(f.worker(consumer.Config{Checkpoints: consumer.Manual}, p))
 		require.Nil(f, leases[0].Pending)
 		require.Equal(f, "halfway", string(leases[1].PendingState))
-		require.Equal(f, prepared[0].Checkpoint(), *leases[1].Pending)
-		require.ErrorIs(f, prepared[0].Commit(f.Context()), consumer.ErrLeaseLost)
+		require.Equal(f, batches[0].Records[0].SequenceNumber, leases[1].Pending.SequenceNumber)
+		require.ErrorIs(f, batches[0].CommitPrepared(f.Context()), consumer.ErrLeaseLost)
 		require.EqualValues(f, 2, f.status(shard0).BehindRecords)
-		require.NoError(f, prepared[1].Commit(f.Context()))
+		require.NoError(f, batches[1].CommitPrepared(f.Context()))
 		require.EqualValues(f, 1, f.status(shard0).BehindRecords)
 		require.NoError(f, stop())
 		require.NoError(f, f.start(f.worker(consumer.Config{Checkpoints: consumer.Manual}, p))())
@@ -127,18 +126,31 @@ func TestPreparedCheckpointIsSettledByWhatReachesIt(t *testing.T) {
 			batch = b
 			return nil
 		})))
-		third, err := batch.Prepare(f.Context(), batch.Records[2], []byte("s"))
-		require.NoError(f, err)
+		pending := func(n int) {
+			f.Helper()
+			require.NotNil(f, batch.Lease().Pending)
+			require.Equal(f, batch.Records[n].SequenceNumber, batch.Lease().Pending.SequenceNumber)
+		}
+		require.NoError(f, batch.CommitPrepared(f.Context()), "nothing is prepared")
+		require.EqualValues(f, 4, f.status(shard0).BehindRecords)
+		require.NoError(f, batch.Prepare(f.Context(), batch.Records[2], []byte("s")))
 		require.NoError(f, batch.CheckpointAt(f.Context(), batch.Records[0]))
-		require.Equal(f, third.Checkpoint(), batch.Pending().Checkpoint(), "that was before it")
-		second, err := batch.Prepare(f.Context(), batch.Records[1], nil)
-		require.NoError(f, err)
-		fourth, err := batch.Prepare(f.Context(), batch.Records[3], nil)
-		require.NoError(f, err)
-		require.NoError(f, second.Commit(f.Context()))
-		require.Equal(f, fourth.Checkpoint(), batch.Pending().Checkpoint(), "another one had taken its place")
-		require.NoError(f, fourth.Commit(f.Context()))
-		require.Nil(f, batch.Pending())
+		pending(2) // that was before it
+		require.NoError(f, batch.Prepare(f.Context(), batch.Records[1], nil))
+		require.NoError(f, batch.Prepare(f.Context(), batch.Records[3], nil))
+		require.NoError(f, batch.CheckpointAt(f.Context(), batch.Records[1]))
+		pending(3) // it has replaced the other one
+		require.NoError(f, batch.CommitPrepared(f.Context()))
+		require.NoError(f, batch.CommitPrepared(f.Context()), "it may be tried again")
+		require.Nil(f, batch.Lease().Pending)
+		require.Zero(f, f.status(shard0).BehindRecords)
+
+		// What is prepared before the checkpoint does not move it back.
+		require.NoError(f, batch.Prepare(f.Context(), batch.Records[0], []byte("late")))
+		require.NoError(f, batch.CommitPrepared(f.Context()))
+		require.Nil(f, batch.Lease().Pending)
+		require.Empty(f, batch.Lease().PendingState)
+		require.Zero(f, f.status(shard0).BehindRecords)
 		require.NoError(f, stop())
 	})
 }
@@ -147,8 +159,7 @@ func TestNextOwnerCanCommitWhatWasPrepared(t *testing.T) {
 	bubble(t, 1, func(f *fixture) {
 		f.put("a", "b", "c")
 		stop := f.start(f.worker(consumer.Config{Checkpoints: consumer.Manual}, consumer.ProcessorFunc(func(ctx context.Context, b *consumer.Batch) error {
-			_, err := b.Prepare(ctx, b.Records[1], []byte("sent"))
-			return err
+			return b.Prepare(ctx, b.Records[1], []byte("sent"))
 		})))
 		require.NoError(f, stop())
 		var seen journal
@@ -163,7 +174,7 @@ type finisher struct{ *journal }
 
 func (p *finisher) Initialize(ctx context.Context, c *consumer.Checkpointer) error {
 	p.add("finish %s", c.Lease().PendingState)
-	return c.Pending().Commit(ctx)
+	return c.CommitPrepared(ctx)
 }
 
 func (p *finisher) ProcessRecords(ctx context.Context, batch *consumer.Batch) error {

@@ -20,12 +20,9 @@ func (r *runner) advanceTo(to Checkpoint) error {
 	case r.cfg.Checkpoints == Manual:
 		return nil
 	case r.cfg.CheckpointInterval == 0:
-		return r.checkpointWithRetry(to)
+		return r.checkpointWithRetry(&r.w.trying, to)
 	}
-	select {
-	case r.moved <- struct{}{}:
-	default:
-	}
+	r.moved.Ring()
 	return nil
 }
 
@@ -45,10 +42,6 @@ func (r *runner) startCommitter() (stop func() error) {
 	if r.tracker == nil && r.cfg.CheckpointInterval == 0 {
 		return func() error { return nil }
 	}
-	r.moved, r.committing = make(chan struct{}, 1), make(chan struct{}, 1)
-	if r.tracker != nil {
-		r.moved = r.tracker.moved
-	}
 	ctx, cancel := context.WithCancel(r.ctx) // it ends with the hold even when the processor has ended its goroutine
 	var committer sync.WaitGroup
 	committer.Go(func() { r.commit(ctx) })
@@ -58,7 +51,7 @@ func (r *runner) startCommitter() (stop func() error) {
 		if context.Cause(r.ctx) != nil {
 			return nil
 		}
-		return r.checkpointWithRetry(r.due())
+		return r.checkpointWithRetry(&r.w.trying, r.due())
 	}
 }
 
@@ -66,9 +59,10 @@ func (r *runner) startCommitter() (stop func() error) {
 // all that was done meanwhile, and no two within a CheckpointInterval.
 func (r *runner) commit(ctx context.Context) {
 	var last time.Time // of a checkpoint
+	var trying retry
 	for {
 		select {
-		case <-r.moved:
+		case <-r.moved.C():
 		case <-ctx.Done():
 			return
 		}
@@ -76,7 +70,7 @@ func (r *runner) commit(ctx context.Context) {
 			return
 		}
 		r.committing <- struct{}{}
-		err := r.checkpointWithRetry(r.due())
+		err := r.checkpointWithRetry(&trying, r.due())
 		<-r.committing
 		if err != nil && r.cause() == nil {
 			r.halt(err)

@@ -1,6 +1,7 @@
 package consumer
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -113,7 +114,8 @@ type Config struct {
 	// passes them and logs it. Without either, the shard stops at a record that has
 	// failed: its [ShardStatus] says so, and [App.Resume] tries again, as does a new
 	// worker. A DeadLetterStream that does not exist is waited for when a record has
-	// failed; a warning is logged before, and [Status] lists it.
+	// failed; a warning is logged before, and [Status] lists it. A record whose letter is
+	// too large for it stops the shard.
 	DeadLetterStream string
 	SkipFailed       bool
 
@@ -127,7 +129,7 @@ type Config struct {
 	// Deaggregate takes apart records that the Kinesis Producer Library has put
 	// together. What lies outside of its shard's range of hash keys, since the stream
 	// was resharded after its producer had looked, is left out, as the producer sends
-	// it again; KeepForeign keeps it, for producers that do not.
+	// it again; KeepForeign keeps it, for producers that do not, and needs Deaggregate.
 	Deaggregate, KeepForeign bool
 
 	// HandOverTimeout is how long a processor may take to return before its lease
@@ -196,15 +198,15 @@ func (c *Config) withDefaults(db *braid.DB, transactional bool) (Config, error) 
 	}
 	cfg := *c
 	cfg.Streams = slices.Clone(c.Streams)
-	orDefault(&cfg.WorkerID, uuid.NewString())
-	orDefault(&cfg.BatchRecords, defaultBatchRecords)
-	orDefault(&cfg.BatchBytes, defaultBatchBytes)
-	orDefault(&cfg.MaxBytes, defaultMaxBytes)
-	orDefault(&cfg.Lanes, 1)
-	orDefault(&cfg.MaxAttempts, defaultMaxAttempts)
-	orDefault(&cfg.RetryPause, defaultRetryPause)
-	orDefault(&cfg.MaxRetryPause, max(cfg.RetryPause, defaultMaxRetryPause))
-	orDefault(&cfg.HandOverTimeout, defaultHandOverTimeout)
+	cfg.WorkerID = cmp.Or(cfg.WorkerID, uuid.NewString())
+	cfg.BatchRecords = cmp.Or(cfg.BatchRecords, defaultBatchRecords)
+	cfg.BatchBytes = cmp.Or(cfg.BatchBytes, defaultBatchBytes)
+	cfg.MaxBytes = cmp.Or(cfg.MaxBytes, defaultMaxBytes)
+	cfg.Lanes = cmp.Or(cfg.Lanes, 1)
+	cfg.MaxAttempts = cmp.Or(cfg.MaxAttempts, defaultMaxAttempts)
+	cfg.RetryPause = cmp.Or(cfg.RetryPause, defaultRetryPause)
+	cfg.MaxRetryPause = cmp.Or(cfg.MaxRetryPause, max(cfg.RetryPause, defaultMaxRetryPause))
+	cfg.HandOverTimeout = cmp.Or(cfg.HandOverTimeout, defaultHandOverTimeout)
 	cfg.Logger = logs.OrDefault(cfg.Logger)
 	invalid := func(field string, value any, rule string) (Config, error) {
 		return cfg, &braid.InvalidArgumentError{Field: field, Value: value, Rule: rule}
@@ -240,8 +242,12 @@ func (c *Config) withDefaults(db *braid.DB, transactional bool) (Config, error) 
 		return invalid("CheckpointInterval", cfg.CheckpointInterval, "must not be set for a TxProcessor, whose checkpoints are part of its transactions")
 	case cfg.Lanes > 1 && cfg.Checkpoints == Manual:
 		return invalid("Checkpoints", cfg.Checkpoints, "must not be Manual with more than one lane; use Acks")
-	case cfg.RetryPause < 0 || cfg.MaxRetryPause < cfg.RetryPause:
-		return invalid("RetryPause", cfg.RetryPause, "must be positive and not above MaxRetryPause")
+	case cfg.RetryPause < 0:
+		return invalid("RetryPause", cfg.RetryPause, "must not be negative")
+	case cfg.MaxRetryPause < cfg.RetryPause:
+		return invalid("MaxRetryPause", cfg.MaxRetryPause, fmt.Sprintf("must not be less than RetryPause, %v", cfg.RetryPause))
+	case cfg.KeepForeign && !cfg.Deaggregate:
+		return invalid("KeepForeign", true, "must not be set without Deaggregate, which it is about")
 	case cfg.DeadLetterStream != "" && nameRule(cfg.DeadLetterStream) != "":
 		return invalid("DeadLetterStream", fmt.Sprintf("%.140q", cfg.DeadLetterStream), nameRule(cfg.DeadLetterStream))
 	case cfg.DeadLetterStream != "" && cfg.Checkpoints == Manual:
@@ -289,10 +295,3 @@ func nameRule(name string) string {
 
 // isStart reports whether the position can be that of a whole stream.
 func isStart(p braid.Position) bool { return p.SequenceNumber().IsZero() }
-
-func orDefault[T comparable](field *T, value T) {
-	var zero T
-	if *field == zero {
-		*field = value
-	}
-}

@@ -3,7 +3,6 @@ package consumer
 import (
 	"context"
 	"errors"
-	"fmt"
 	"slices"
 	"time"
 
@@ -56,7 +55,6 @@ func shardOf(sh *braid.Shard) ShardInfo {
 		ID:           sh.ID(),
 		Parents:      sh.Parents(),
 		HashKeyRange: sh.HashKeyRange(),
-		Closed:       inner.Closed(),
 		Start:        braid.AfterSequence(inner.Starting().(braid.SequenceNumber)),
 	}
 }
@@ -112,13 +110,8 @@ func (s dbSource) Read(ctx context.Context, stream string, shard braid.ShardID, 
 	if err != nil {
 		return Page{}, err
 	}
-	bytes := 0
-	for i := range page.Records {
-		bytes += page.Records[i].Size()
-	}
 	return Page{
 		Records:       page.Records,
-		Bytes:         bytes,
 		Next:          page.Next,
 		BehindRecords: page.BehindRecords,
 		BehindBytes:   page.BehindBytes,
@@ -276,11 +269,11 @@ func encodeCheckpoint(c Checkpoint) layout.LeaseCheckpoint {
 func decodeLease(key, value []byte) (Lease, error) {
 	_, stream, shard, err := layout.DecodeLeaseKey(key)
 	if err != nil {
-		return Lease{}, corrupt(err)
+		return Lease{}, companion.Corrupt(err)
 	}
 	row, err := layout.DecodeLeaseRow(key, value)
 	if err != nil {
-		return Lease{}, corrupt(err)
+		return Lease{}, companion.Corrupt(err)
 	}
 	lease := Lease{
 		LeaseKey:    LeaseKey{stream, braid.ShardID(shard)},
@@ -307,15 +300,12 @@ func decodeLease(key, value []byte) (Lease, error) {
 func decodeCheckpoint(row layout.LeaseCheckpoint) (c Checkpoint, err error) {
 	c = Checkpoint{SubSequenceNumber: int(row.Sub), Partial: row.Partial, ShardEnd: row.ShardEnd}
 	if c.Start, err = braid.ParsePosition(row.Start); err != nil {
-		return c, corrupt(err)
+		return c, companion.Corrupt(err)
 	}
 	if row.Number != "" {
 		if c.SequenceNumber, err = braid.ParseSequenceNumber(row.Number); err != nil {
-			return c, corrupt(err)
+			return c, companion.Corrupt(err)
 		}
 	}
 	return c, nil
 }
-
-// corrupt is the error of a row that is not what was written.
-func corrupt(err error) error { return fmt.Errorf("%w: %w", braid.ErrCorrupt, err) }

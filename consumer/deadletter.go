@@ -15,24 +15,24 @@ import (
 // DeadLetter is what [Config].DeadLetterStream gets for a record that has failed, as
 // JSON. Its partition key is that of the record.
 type DeadLetter struct {
-	App               string               `json:"app"`
-	Stream            string               `json:"stream"`
-	ShardID           braid.ShardID        `json:"shardId"`
-	SequenceNumber    braid.SequenceNumber `json:"sequenceNumber"`
-	SubSequenceNumber int                  `json:"subSequenceNumber,omitempty"`
-	PartitionKey      string               `json:"partitionKey"`
-	ExplicitHashKey   *braid.HashKey       `json:"explicitHashKey,omitempty"`
-	ArrivalTime       time.Time            `json:"arrivalTime"`
-	Data              []byte               `json:"data"`
-	Error             string               `json:"error"`
-	Attempts          int                  `json:"attempts"` // of the record alone
+	App               string
+	Stream            string
+	ShardID           braid.ShardID
+	SequenceNumber    braid.SequenceNumber
+	SubSequenceNumber int `json:",omitzero"`
+	PartitionKey      string
+	ExplicitHashKey   *braid.HashKey `json:",omitzero"`
+	ArrivalTime       time.Time
+	Data              []byte // in JSON as base64
+	Error             string // its first 4 KiB
+	Attempts          int    // of the record alone
 }
 
 // handleFailed does what the Config says about a record that has failed.
-func (r *runner) handleFailed(record *Record, attempts int, cause error) error {
+func (r *runner) handleFailed(trying *retry, record *Record, attempts int, cause error) error {
 	switch {
 	case r.cfg.DeadLetterStream != "":
-		if err := r.putDeadLetter(record, attempts, cause); err != nil {
+		if err := r.putDeadLetter(trying, record, attempts, cause); err != nil {
 			return err
 		}
 		r.worker.counts.deadLettered.Add(1)
@@ -41,11 +41,9 @@ func (r *runner) handleFailed(record *Record, attempts int, cause error) error {
 		r.worker.counts.skipped.Add(1)
 		r.log.Error("a record has failed, and is skipped", "record", record.SequenceNumber, "error", cause)
 	default:
-		failed := *record // alone: a shard that is stopped must not keep the page
-		failed.PartitionKey, failed.Data = strings.Clone(record.PartitionKey), bytes.Clone(record.Data)
-		return &RecordError{Record: failed, Err: fmt.Errorf("after %d attempts: %w", attempts, cause)}
+		return stoppedAt(record, attempts, cause)
 	}
-	r.noteRecovered()
+	r.noteRecovered(trying)
 	if r.tracker != nil {
 		r.tracker.markDone([]Record{*record})
 		return nil
@@ -53,9 +51,16 @@ func (r *runner) handleFailed(record *Record, attempts int, cause error) error {
 	return r.skipTo(record.checkpoint())
 }
 
+// stoppedAt is the error of a shard that is stopped at a record.
+func stoppedAt(record *Record, attempts int, cause error) error {
+	failed := *record // alone: a shard that is stopped must not keep the page
+	failed.PartitionKey, failed.Data = strings.Clone(record.PartitionKey), bytes.Clone(record.Data)
+	return &RecordError{Record: failed, Err: fmt.Errorf("after %d attempts: %w", attempts, cause)}
+}
+
 // putDeadLetter puts the record into the dead-letter stream, in one commit with the
 // checkpoint. It tries again for as long as there is an error that may pass.
-func (r *runner) putDeadLetter(record *Record, attempts int, cause error) error {
+func (r *runner) putDeadLetter(trying *retry, record *Record, attempts int, cause error) error {
 	data, err := newDeadLetter(r.cfg.App, r.key.Stream, record, attempts, cause).encode()
 	if err != nil {
 		return err
@@ -72,14 +77,16 @@ func (r *runner) putDeadLetter(record *Record, attempts int, cause error) error 
 		switch {
 		case isFatal(err):
 			return &fatalError{err}
-		case err == nil || errors.Is(err, braid.ErrInvalidArgument):
-			return err
+		case err == nil:
+			return nil
+		case errors.Is(err, braid.ErrInvalidArgument): // such as a letter that is too large
+			return stoppedAt(record, attempts, fmt.Errorf("%w; and its dead letter is refused: %w", cause, err))
 		}
 		if cause := context.Cause(r.ctx); cause != nil {
 			return cause
 		}
 		r.log.Warn("the dead letter could not be put; it is tried again", "attempt", attempt, "error", err)
-		r.noteRetry(attempt, err)
+		r.noteRetry(trying, attempt, err)
 		if err := r.cfg.pause(r.flow, attempt, err); err != nil {
 			return err
 		}

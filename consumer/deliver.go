@@ -9,11 +9,11 @@ import (
 	"github.com/braidstream/braid"
 )
 
-// deliverPage gives a page to the processor. If it ends with something that is not for the
+// deliverPage gives a page of so many bytes to the processor. If it ends with something that is not for the
 // processor, the page is done up to there.
-func (r *runner) deliverPage(page *Page, from Checkpoint) error {
+func (r *runner) deliverPage(page *Page, bytes int, from Checkpoint) error {
 	records, end := r.unpack(page, from)
-	if err := r.deliverRecords(page, records); err != nil {
+	if err := r.deliverRecords(page, bytes, records); err != nil {
 		return err
 	}
 	if n := len(records); !end.SequenceNumber.IsZero() && (n == 0 || records[n-1].SequenceNumber != end.SequenceNumber) && from.before(end) {
@@ -22,18 +22,18 @@ func (r *runner) deliverPage(page *Page, from Checkpoint) error {
 	return nil
 }
 
-func (r *runner) deliverRecords(page *Page, records []Record) error {
+func (r *runner) deliverRecords(page *Page, bytes int, records []Record) error {
 	if len(records) == 0 {
-		r.worker.budget.give(page.Bytes)
+		r.worker.budget.give(bytes)
 		return nil
 	}
 	if r.tracker != nil {
 		r.noteDelivered(records)
-		r.tracker.add(records, page.Bytes)
+		r.tracker.add(records, bytes)
 		r.feedLanes(records)
 		return nil
 	}
-	defer r.worker.budget.give(page.Bytes)
+	defer r.worker.budget.give(bytes)
 	rest := *page // how far it is behind a batch: also by the batches after it
 	rest.BehindRecords += int64(len(records))
 	rest.BehindBytes += sizeOf(records)
@@ -44,7 +44,7 @@ func (r *runner) deliverRecords(page *Page, records []Record) error {
 			return err
 		}
 		r.noteDelivered(batch)
-		if err := r.deliver(batch, &rest); err != nil {
+		if err := r.deliver(&r.w.trying, batch, &rest); err != nil {
 			return err
 		}
 	}
@@ -67,15 +67,17 @@ func sizeOf(records []Record) (bytes int64) {
 }
 
 // deliver gives records to the processor until they are done: again and again, then
-// one by one, and then as the Config says.
-func (r *runner) deliver(records []Record, page *Page) error {
+// one by one, and then as the Config says. What its goroutine tries again is noted in
+// trying.
+func (r *runner) deliver(trying *retry, records []Record, page *Page) error {
+	commits := 0 // that have failed, one after the other
 	for attempt := 1; len(records) > 0; attempt++ {
 		if cause := r.cause(); cause != nil {
 			return cause
 		}
 		err := r.processOnce(records, page, attempt)
 		if err == nil {
-			r.noteRecovered()
+			r.noteRecovered(trying)
 			return nil
 		}
 		if cause := context.Cause(r.ctx); cause != nil {
@@ -90,21 +92,25 @@ func (r *runner) deliver(records []Record, page *Page) error {
 			if isFatal(err) {
 				return &fatalError{err}
 			}
-			if err := r.pauseAfterCommitError(commit.error); err != nil {
+			commits++
+			r.log.Warn("the transaction could not be committed; it is tried again", "error", commit.error)
+			r.noteRetry(trying, commits, commit.error)
+			if err := r.cfg.pause(r.flow, commits, commit.error); err != nil {
 				return err
 			}
 			attempt--
 			continue
 		}
+		commits = 0
 		if n := r.doneBefore(records, err); n > 0 {
-			if err := r.finishFirst(records[:n], page); err != nil {
+			if err := r.finishFirst(trying, records[:n], page); err != nil {
 				return err
 			}
 			records, attempt = records[n:], 1
 		}
 		if errors.Is(err, braid.ErrTxTooLarge) && len(records) > 1 {
 			half := len(records) / 2
-			if err := r.deliver(records[:half], page); err != nil {
+			if err := r.deliver(trying, records[:half], page); err != nil {
 				return err
 			}
 			records, attempt = records[half:], 0
@@ -112,23 +118,15 @@ func (r *runner) deliver(records []Record, page *Page) error {
 		}
 		r.worker.counts.failures.Add(1)
 		r.log.Warn("the processor has failed", "attempt", attempt, "records", len(records), "first", records[0].SequenceNumber, "error", err)
-		r.noteRetry(attempt, err)
+		r.noteRetry(trying, attempt, err)
 		if r.cfg.MaxAttempts > 0 && attempt >= r.cfg.MaxAttempts {
-			return r.deliverOneByOne(records, page, attempt, err)
+			return r.deliverOneByOne(trying, records, page, attempt, err)
 		}
 		if err := r.cfg.pause(r.flow, attempt, err); err != nil {
 			return err
 		}
 	}
 	return nil
-}
-
-// pauseAfterCommitError waits after a transaction that was none of its processor's fault.
-func (r *runner) pauseAfterCommitError(err error) error {
-	r.commitErrors++
-	r.log.Warn("the transaction could not be committed; it is tried again", "error", err)
-	r.noteRetry(r.commitErrors, err)
-	return r.cfg.pause(r.flow, r.commitErrors, err)
 }
 
 // doneBefore returns how many records the processor says are done.
@@ -143,20 +141,20 @@ func (r *runner) doneBefore(records []Record, err error) int {
 
 // finishFirst makes records done that the processor has said are. What it has written in
 // a transaction is gone with it, so there they are given to it again, alone.
-func (r *runner) finishFirst(records []Record, page *Page) error {
+func (r *runner) finishFirst(trying *retry, records []Record, page *Page) error {
 	if r.tx != nil {
-		return r.deliver(records, page)
+		return r.deliver(trying, records, page)
 	}
 	return r.markDone(records)
 }
 
 // deliverOneByOne finds the record that fails.
-func (r *runner) deliverOneByOne(records []Record, page *Page, attempts int, err error) error {
+func (r *runner) deliverOneByOne(trying *retry, records []Record, page *Page, attempts int, err error) error {
 	if len(records) == 1 {
-		return r.handleFailed(&records[0], attempts, err)
+		return r.handleFailed(trying, &records[0], attempts, err)
 	}
 	for i := range records {
-		if err := r.deliver(records[i:i+1], page); err != nil {
+		if err := r.deliver(trying, records[i:i+1], page); err != nil {
 			return err
 		}
 	}
@@ -192,7 +190,6 @@ func (r *runner) processOnce(records []Record, page *Page, attempt int) error {
 	case err != nil:
 		return &commitError{err}
 	}
-	r.commitErrors = 0
 	r.countProcessed(records)
 	r.worker.counts.checkpoints.Add(1)
 	return nil

@@ -66,7 +66,7 @@
 // or when the database fails: it gets no more leases, and gives back those that it has
 // when their processors have finished their current batch. When HandOverTimeout or the
 // context of Stop has ended, it abandons them: their contexts end, and those that do not
-// return are not called again, and are named by a [StopError].
+// return are not called again, and are named by a [HungShardsError].
 //
 // # Checkpoints
 //

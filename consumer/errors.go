@@ -91,12 +91,12 @@ type PanicError struct {
 // Error gives the value and the stack.
 func (e *PanicError) Error() string { return fmt.Sprintf("panic: %v\n%s", e.Value, e.Stack) }
 
-// StopError reports shards whose processor had not returned when the time for it
+// HungShardsError reports shards whose processor had not returned when the time for it
 // was over. Their contexts have ended, and nothing that they do counts any more.
-type StopError struct{ Shards []LeaseKey }
+type HungShardsError struct{ Shards []LeaseKey }
 
 // Error names the shards.
-func (e *StopError) Error() string {
+func (e *HungShardsError) Error() string {
 	return fmt.Sprintf("consumer: the processors of %q did not return in time", e.Shards)
 }
 

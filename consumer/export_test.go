@@ -69,9 +69,9 @@ func CheckView(ctx context.Context, db *braid.DB, app string) error {
 		if other == nil {
 			return fmt.Errorf("%s is gone", key)
 		}
-		got, as := *it, *other
-		got.taker, got.taken, got.standing, got.shard.Closed, as.shard.Closed = nil, false, nil, false, false
-		if err := differ(key.String(), got, as); err != nil {
+		got := *it
+		got.taker, got.taken, got.standing = nil, false, nil
+		if err := differ(key.String(), got, *other); err != nil {
 			return err
 		}
 		if l := it.standing; l != nil {
@@ -104,3 +104,6 @@ func childrenOf(s *survey) map[LeaseKey][]LeaseKey {
 	}
 	return children
 }
+
+// HeldBytes returns how many bytes the shards of a worker hold of its budget.
+func HeldBytes(w *Worker) int64 { return w.budget.held.Load() }

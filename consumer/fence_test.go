@@ -50,8 +50,8 @@ func TestZombiesCommitNothing(t *testing.T) {
 				for _, r := range zombie.Records {
 					require.ErrorIs(f, zombie.CheckpointAt(ctx, r), consumer.ErrLeaseLost)
 				}
-				_, err := zombie.Prepare(ctx, zombie.Records[0], []byte("state"))
-				require.ErrorIs(f, err, consumer.ErrLeaseLost)
+				require.ErrorIs(f, zombie.Prepare(ctx, zombie.Records[0], []byte("state")), consumer.ErrLeaseLost)
+				require.ErrorIs(f, zombie.CommitPrepared(ctx), consumer.ErrLeaseLost)
 				release <- struct{}{}
 				synctest.Wait()
 				require.EqualValues(f, 3, f.status(shard0).BehindRecords)
@@ -133,8 +133,7 @@ func TestWrongCheckpointsAreRefused(t *testing.T) {
 				record.SubSequenceNumber = 1 + random.IntN(100)
 			}
 			require.ErrorIs(f, batch.CheckpointAt(f.Context(), record), braid.ErrInvalidArgument)
-			_, err := batch.Prepare(f.Context(), record, nil)
-			require.ErrorIs(f, err, braid.ErrInvalidArgument)
+			require.ErrorIs(f, batch.Prepare(f.Context(), record, nil), braid.ErrInvalidArgument)
 		}
 		require.True(f, f.status(shard0).Checkpoint.SequenceNumber.IsZero())
 		require.NoError(f, stop())

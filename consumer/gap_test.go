@@ -107,3 +107,40 @@ func TestShardsThatExpireUnprocessedAreTold(t *testing.T) {
 		require.NoError(f, stop())
 	})
 }
+
+// What is removed up to the checkpoint is no gap: it was processed. One record beyond is.
+func TestTrimUpToTheCheckpointIsNoGap(t *testing.T) {
+	for _, row := range []struct {
+		name string
+		keep int // the first record that is kept, of four of which two are processed
+		want []string
+		gaps int64
+	}{
+		{"below the checkpoint", 1, []string{"c", "d"}, 0},
+		{"at the checkpoint", 2, []string{"c", "d"}, 0},
+		{"beyond the checkpoint", 3, []string{"d"}, 1},
+		{"everything", 4, nil, 1},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			bubble(t, 1, func(f *fixture) {
+				var seen journal
+				f.put("a", "b")
+				require.NoError(f, f.start(f.worker(consumer.Config{}, nothing))())
+				f.put("c", "d")
+				page, err := f.orders.Shards()[0].GetRecords(f.Context(), braid.TrimHorizon(), nil)
+				require.NoError(f, err)
+				to := braid.Latest()
+				if row.keep < len(page.Records) {
+					to = braid.AtSequence(page.Records[row.keep].SequenceNumber)
+				}
+				require.NoError(f, f.orders.Trim(f.Context(), to))
+				w := f.worker(consumer.Config{}, consumer.ProcessorFunc(seen.collect))
+				stop := f.start(w)
+				require.Equal(f, row.want, seen.take())
+				require.Equal(f, row.gaps, w.Metrics().Gaps)
+				require.NoError(f, w.App().WaitCaughtUp(f.Context()))
+				require.NoError(f, stop())
+			})
+		})
+	}
+}

@@ -24,7 +24,7 @@ type group struct {
 	app    string
 	db     *braid.DB // nil if neither source nor leases are in one
 	leases LeaseStore
-	wake   chan struct{} // holds a token while a pass is due
+	bell   wake.Bell // rings when a pass is due
 
 	progress wake.Signal // raised when Status has changed, but for records that came
 
@@ -62,7 +62,7 @@ func groupOf(db *braid.DB, cfg *Config) *group {
 			app:          cfg.App,
 			db:           db,
 			leases:       cfg.Leases,
-			wake:         make(chan struct{}, 1),
+			bell:         wake.NewBell(),
 			workers:      make(map[string]*Worker),
 			holds:        make(map[LeaseKey]*hold),
 			leftBehind:   make(map[*hold]bool),
@@ -155,12 +155,7 @@ func sameStreams(a, b []string) bool {
 }
 
 // requestReconcile has the goroutine make another pass.
-func (g *group) requestReconcile() {
-	select {
-	case g.wake <- struct{}{}:
-	default:
-	}
-}
+func (g *group) requestReconcile() { g.bell.Ring() }
 
 // log returns the logger of one of the workers, for what concerns all of them. There
 // is one for as long as the goroutine runs. No mutex is held while it is used: its

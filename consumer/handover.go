@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/braidstream/braid"
+	"github.com/braidstream/braid/internal/wake"
 )
 
 // startLeaving has the leases of a worker given back. Its left is closed when they are.
@@ -101,7 +102,7 @@ func (g *group) endHolds(s *survey, now time.Time) {
 		}
 	}
 	for h := range g.withDeadline {
-		if now.Before(h.deadline) || h.isEnded() {
+		if now.Before(h.end.deadline) || h.isEnded() {
 			continue
 		}
 		overdue = append(overdue, h)
@@ -120,8 +121,8 @@ func (g *group) endHolds(s *survey, now time.Time) {
 func (h *hold) startEnding(now time.Time, how context.CancelCauseFunc, cause error) {
 	how(cause)
 	h.noteEnding()
-	if h.deadline.IsZero() {
-		h.deadline = now.Add(h.worker.cfg.HandOverTimeout)
+	if h.end.deadline.IsZero() {
+		h.end.deadline = now.Add(h.worker.cfg.HandOverTimeout)
 		h.group.withDeadline[h] = true
 	}
 }
@@ -134,7 +135,7 @@ func (g *group) noteEnded(h *hold) {
 		delete(g.leftBehind, h)
 		h.worker.held--
 	}
-	if err := h.stopped(); err != nil && (h.worker.isLeavingLocked() || isClosed(h.worker.failing)) {
+	if err := h.stopped(); err != nil && (h.worker.isLeavingLocked() || wake.IsClosed(h.worker.failing)) {
 		h.worker.stopped = append(h.worker.stopped, ShardError{h.key, err})
 	}
 	h.noteEnded()
@@ -252,7 +253,7 @@ func (g *group) outcome(w *Worker, failure error, stuck []LeaseKey) error {
 		all = append(all, failure)
 	}
 	if len(stuck) > 0 {
-		all = append(all, &StopError{stuck})
+		all = append(all, &HungShardsError{stuck})
 	}
 	g.mu.Lock()
 	stopped := slices.Clone(w.stopped)

@@ -3,14 +3,21 @@ package consumer
 import (
 	"context"
 	"log/slog"
+	"slices"
 	"sync"
 	"time"
 
 	"github.com/braidstream/braid"
+	"github.com/braidstream/braid/internal/wake"
 )
 
 // hold is a lease that a worker has: from the moment at which it is taken until
 // nothing of it runs any more. Its goroutine is run, in run.go; the group ends it.
+//
+// Any goroutine may use a hold: its own, those of lanes and of the committer, the one that
+// renews the lease, those of the processor by a Checkpointer, and the group's. What only
+// one of them may touch has a type of its own: [walk] is that of the hold's goroutine, and
+// [holdEnd] that of the group's.
 //
 // Invariant: what a hold writes, it writes under its epoch. If the stored lease has
 // another one, nothing is written, and the hold is lost.
@@ -31,6 +38,7 @@ type hold struct {
 	drain   context.CancelCauseFunc
 
 	turn    chan struct{} // holds a token while somebody writes the lease
+	moved   wake.Bell     // rings when there is something to checkpoint that the committer has not seen
 	tracker *tracker      // of records that are not done in order; nil if they are
 
 	expired []*braid.TrimmedError // parents that nobody has processed
@@ -40,19 +48,29 @@ type hold struct {
 	written   time.Time  // when the last write of it began
 	delivered Checkpoint // the last record that was given to the processor
 	processed Checkpoint // everything up to here is done
-	attempt   int        // of what is tried again; 0 if all is well
-	err       error      // of the last attempt, or what stopped the shard
+	retries   []*retry   // what is tried again, the oldest first; none if all is well
 	failure   error      // what stopped the shard, nil if nothing has
 	state     holdState
 	calls     []*Call   // that have not returned, the oldest first
 	waits     ShardWait // what its goroutine waits for, if for no call
 	storing   int       // checkpoints that are being stored
 
-	// What follows belongs to the group's goroutine.
-	deadline time.Time // by which it has to have ended; zero if it has not to
+	end holdEnd // the group's
 }
 
-func newHold(w *Worker, lease Lease, shard ShardInfo, expired []*braid.TrimmedError) *hold {
+// holdEnd is what the group's goroutine has of a hold. Nobody else touches it.
+type holdEnd struct {
+	deadline time.Time // by which the hold has to have ended; zero if it has not to
+}
+
+// retry is what one goroutine of a hold tries again. It is in the hold's list, and guarded
+// by its mu, from the first failure until it has succeeded.
+type retry struct {
+	attempt int // that has failed last
+	err     error
+}
+
+func newHold(w *Worker, lease Lease, from string, shard ShardInfo, expired []*braid.TrimmedError) *hold {
 	h := &hold{
 		expired: expired,
 		worker:  w,
@@ -62,8 +80,10 @@ func newHold(w *Worker, lease Lease, shard ShardInfo, expired []*braid.TrimmedEr
 		epoch:   lease.Epoch,
 
 		incarnation: lease.Incarnation,
+		from:        from,
 		log:         w.cfg.Logger.With("app", w.cfg.App, "worker", w.cfg.WorkerID, "stream", lease.Stream, "shard", lease.Shard, "epoch", lease.Epoch),
 		turn:        make(chan struct{}, 1),
+		moved:       wake.NewBell(),
 		lease:       lease,
 		written:     time.Now(),
 		delivered:   lease.Checkpoint,
@@ -73,7 +93,7 @@ func newHold(w *Worker, lease Lease, shard ShardInfo, expired []*braid.TrimmedEr
 	h.ctx, h.lose = context.WithCancelCause(context.Background())
 	h.reading, h.drain = context.WithCancelCause(h.ctx)
 	if w.cfg.Lanes > 1 || w.cfg.Checkpoints == Acks {
-		h.tracker = newTracker(w.budget, w.cfg.Lanes, lease.Checkpoint)
+		h.tracker = newTracker(w.budget, h.moved, w.cfg.Lanes, lease.Checkpoint)
 	}
 	return h
 }
@@ -220,12 +240,34 @@ func (h *hold) checkpoint(ctx context.Context, to Checkpoint) error {
 	return err
 }
 
+// commitPrepared makes what is prepared the checkpoint.
+func (h *hold) commitPrepared(ctx context.Context) error {
+	if h.ctx.Err() != nil {
+		return ErrLeaseLost
+	}
+	if h.current().Pending == nil {
+		return nil
+	}
+	h.beginStoring()
+	defer h.endStoring()
+	err := h.write(ctx, func(l *Lease) {
+		if l.Pending != nil {
+			l.advance(*l.Pending)
+			l.Pending, l.PendingState = nil, nil // even if the checkpoint was beyond it
+		}
+	})
+	if err == nil {
+		h.worker.counts.checkpoints.Add(1)
+	}
+	return err
+}
+
 // checkpointWithRetry is checkpoint that tries again for as long as the hold has the lease.
-func (h *hold) checkpointWithRetry(to Checkpoint) error {
+func (h *hold) checkpointWithRetry(again *retry, to Checkpoint) error {
 	for attempt := 1; ; attempt++ {
 		err := h.checkpoint(h.ctx, to)
 		if err == nil {
-			h.noteRecovered()
+			h.noteRecovered(again)
 			return nil
 		}
 		if cause := context.Cause(h.ctx); cause != nil {
@@ -235,7 +277,7 @@ func (h *hold) checkpointWithRetry(to Checkpoint) error {
 			return &fatalError{err}
 		}
 		h.log.Warn("the checkpoint could not be stored; it is tried again", "error", err)
-		h.noteRetry(attempt, err)
+		h.noteRetry(again, attempt, err)
 		if err := h.worker.cfg.pause(h.ctx, attempt, err); err != nil {
 			return err
 		}
@@ -243,20 +285,26 @@ func (h *hold) checkpointWithRetry(to Checkpoint) error {
 }
 
 // noteRetry notes, for Status, that something is tried again.
-func (h *hold) noteRetry(attempt int, err error) {
+func (h *hold) noteRetry(again *retry, attempt int, err error) {
 	h.mu.Lock()
-	h.attempt, h.err = attempt, err
+	if !slices.Contains(h.retries, again) {
+		h.retries = append(h.retries, again)
+	}
+	again.attempt, again.err = attempt, err
 	h.mu.Unlock()
 	h.group.progress.Raise()
 }
 
-// noteRecovered notes that nothing is tried again any more.
-func (h *hold) noteRecovered() {
+// noteRecovered notes that it is no longer tried again.
+func (h *hold) noteRecovered(again *retry) {
 	h.mu.Lock()
-	was := h.err
-	h.attempt, h.err = 0, nil
+	i := slices.Index(h.retries, again)
+	if i >= 0 {
+		h.retries = slices.Delete(h.retries, i, i+1)
+		*again = retry{}
+	}
 	h.mu.Unlock()
-	if was != nil {
+	if i >= 0 {
 		h.group.progress.Raise()
 	}
 }

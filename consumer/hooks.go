@@ -2,15 +2,105 @@ package consumer
 
 import (
 	"context"
+	"fmt"
 	"runtime/debug"
+
+	"github.com/braidstream/braid"
 )
 
-// target is what is called with records: a Processor or a TxProcessor, one of the
-// two, and the one of them that has hooks.
+// target is what is called with records, a Processor or a TxProcessor, and its hooks.
 type target struct {
 	plain Processor
 	tx    TxProcessor
-	hooks any
+	hooks hooks
+}
+
+// hooks are those that a processor has; the others are nil.
+type hooks struct {
+	initialize, tipReached, shutdownRequested, shardEnded hook
+
+	leaseLost func(ctx context.Context, cause error)
+}
+
+type hook func(ctx context.Context, h *hold) error
+
+// factory is a processor of PerLease or PerLeaseTx, which makes those of the leases.
+type factory interface{ newProcessor(Lease) any }
+
+// newTarget makes what is called for a lease.
+func newTarget(processor any, lease Lease) (target, error) {
+	if f, is := processor.(factory); is {
+		processor = f.newProcessor(lease)
+	}
+	if err := checkProcessor(processor); err != nil {
+		return target{}, err
+	}
+	if tx, is := processor.(TxProcessor); is {
+		return target{tx: tx, hooks: hooksOf(tx, (*hold).current)}, nil
+	}
+	plain := processor.(Processor)
+	return target{plain: plain, hooks: hooksOf(plain, (*hold).checkpointer)}, nil
+}
+
+// checkProcessor checks what New, NewTx and the function of PerLease are given.
+func checkProcessor(processor any) error {
+	invalid := func(value any, rule string) error {
+		return &braid.InvalidArgumentError{Field: "processor", Value: value, Rule: rule}
+	}
+	_, transactional := processor.(TxProcessor)
+	switch p := processor.(type) {
+	case nil:
+		return invalid("nil", "must not be nil")
+	case ProcessorFunc:
+		if p == nil {
+			return invalid("a nil ProcessorFunc", "must not be nil")
+		}
+	case TxProcessorFunc:
+		if p == nil {
+			return invalid("a nil TxProcessorFunc", "must not be nil")
+		}
+	case perLease:
+		if p.make == nil {
+			return invalid("PerLease of nil", "must have a function that makes processors")
+		}
+	case perLeaseTx:
+		if p.make == nil {
+			return invalid("PerLeaseTx of nil", "must have a function that makes processors")
+		}
+	}
+	if transactional && hasHooks[*Checkpointer](processor) {
+		return invalid(fmt.Sprintf("a %T", processor), "must have hooks that take a Lease, as a TxProcessor has no Checkpointer")
+	}
+	if !transactional && hasHooks[Lease](processor) {
+		return invalid(fmt.Sprintf("a %T", processor), "must have hooks that take a *Checkpointer, as it is no TxProcessor")
+	}
+	return nil
+}
+
+// hooksOf finds the hooks of a processor. What they are given of a hold, of makes.
+func hooksOf[C interface{ *Checkpointer | Lease }](processor any, of func(*hold) C) (found hooks) {
+	if p, has := processor.(Initializer[C]); has {
+		found.initialize = func(ctx context.Context, h *hold) error { return p.Initialize(ctx, of(h)) }
+	}
+	if p, has := processor.(TipReacher[C]); has {
+		found.tipReached = func(ctx context.Context, h *hold) error { return p.TipReached(ctx, of(h)) }
+	}
+	if p, has := processor.(ShutdownRequester[C]); has {
+		found.shutdownRequested = func(ctx context.Context, h *hold) error { return p.ShutdownRequested(ctx, of(h)) }
+	}
+	if p, has := processor.(ShardEnder[C]); has {
+		found.shardEnded = func(ctx context.Context, h *hold) error { return p.ShardEnded(ctx, of(h)) }
+	}
+	if p, has := processor.(LeaseLoser); has {
+		found.leaseLost = p.LeaseLost
+	}
+	return found
+}
+
+// hasHooks reports whether a processor has hooks that take a C.
+func hasHooks[C interface{ *Checkpointer | Lease }](processor any) bool {
+	h := hooksOf[C](processor, nil)
+	return h.initialize != nil || h.tipReached != nil || h.shutdownRequested != nil || h.shardEnded != nil
 }
 
 // call runs a call of the processor, and makes an error of a panic. It does not
@@ -29,18 +119,18 @@ func (r *runner) call(call Call, fn func() error) (err error) {
 }
 
 // retryHook calls a hook until it has no error, or the hold is over.
-func (r *runner) retryHook(what string, hook func() error) error {
+func (r *runner) retryHook(what string, fn hook) error {
 	for attempt := 1; ; attempt++ {
 		if cause := r.cause(); cause != nil {
 			return cause
 		}
-		err := r.call(Call{Method: what, Attempt: attempt}, hook)
+		err := r.call(Call{Method: what, Attempt: attempt}, func() error { return fn(r.ctx, r.hold) })
 		if err == nil {
-			r.noteRecovered()
+			r.noteRecovered(&r.w.trying)
 			return nil
 		}
 		r.log.Warn("a hook has failed; it is called again", "hook", what, "attempt", attempt, "error", err)
-		r.noteRetry(attempt, err)
+		r.noteRetry(&r.w.trying, attempt, err)
 		if err := r.cfg.pause(r.flow, attempt, err); err != nil {
 			return err
 		}
@@ -48,29 +138,31 @@ func (r *runner) retryHook(what string, hook func() error) error {
 }
 
 func (r *runner) initialize() error {
-	err := r.retryHook("PerLease", func() error {
-		r.target = r.worker.newTarget(r.current())
-		return nil
+	err := r.retryHook("PerLease", func(context.Context, *hold) (err error) {
+		r.target, err = newTarget(r.worker.processor, r.current())
+		return err
 	})
-	if hook, has := r.hooks.(Initializer); has && err == nil {
-		err = r.retryHook("Initialize", func() error { return hook.Initialize(r.ctx, r.checkpointer()) })
+	if err == nil && r.hooks.initialize != nil {
+		err = r.retryHook("Initialize", r.hooks.initialize)
 	}
 	return err
 }
 
 func (r *runner) requestShutdown() {
-	if hook, has := r.hooks.(ShutdownRequester); has {
-		if err := r.call(Call{Method: "ShutdownRequested", Attempt: 1}, func() error { return hook.ShutdownRequested(r.ctx, r.checkpointer()) }); err != nil {
-			r.log.Warn("a hook has failed; it is not called again", "hook", "ShutdownRequested", "error", err)
-		}
+	if fn := r.hooks.shutdownRequested; fn != nil {
+		r.callOnce("ShutdownRequested", func() error { return fn(r.ctx, r.hold) })
 	}
 }
 
 func (r *runner) loseLease(cause error) {
-	if hook, has := r.hooks.(LeaseLoser); has {
-		err := r.call(Call{Method: "LeaseLost", Attempt: 1}, func() error { hook.LeaseLost(context.WithoutCancel(r.ctx), cause); return nil })
-		if err != nil {
-			r.log.Warn("a hook has failed; it is not called again", "hook", "LeaseLost", "error", err)
-		}
+	if fn := r.hooks.leaseLost; fn != nil {
+		r.callOnce("LeaseLost", func() error { fn(context.WithoutCancel(r.ctx), cause); return nil })
+	}
+}
+
+// callOnce calls a hook that is not called again, whatever it returns.
+func (r *runner) callOnce(what string, fn func() error) {
+	if err := r.call(Call{Method: what, Attempt: 1}, fn); err != nil {
+		r.log.Warn("a hook has failed; it is not called again", "hook", what, "error", err)
 	}
 }

@@ -30,14 +30,13 @@ var jsonOf = map[string]struct {
 	oneWay   bool   // it cannot be read back
 	unlisted string // why nobody marshals it
 }{
-	"App":                {unlisted: "is a handle"},
-	"Checkpointer":       {unlisted: "is a handle"},
-	"PreparedCheckpoint": {unlisted: "is a handle"},
-	"Worker":             {unlisted: "is a handle"},
-	"Config":             {unlisted: "has functions and stores"},
-	"Call":               {value: jsonCall, text: jsonCallText},
-	"LeaseKey":           {value: jsonKey, text: `{"Stream":"orders","Shard":"shardId-000000000000"}`},
-	"Checkpoint":         {value: jsonCheckpoint, text: jsonCheckpointText},
+	"App":          {unlisted: "is a handle"},
+	"Checkpointer": {unlisted: "is a handle"},
+	"Worker":       {unlisted: "is a handle"},
+	"Config":       {unlisted: "has functions and stores"},
+	"Call":         {value: jsonCall, text: jsonCallText},
+	"LeaseKey":     {value: jsonKey, text: `{"Stream":"orders","Shard":"shardId-000000000000"}`},
+	"Checkpoint":   {value: jsonCheckpoint, text: jsonCheckpointText},
 	"Lease": {
 		value: consumer.Lease{LeaseKey: jsonKey, Owner: "w", Epoch: 3, Checkpoint: consumer.Checkpoint{Start: braid.Latest(), ShardEnd: true}},
 		text:  `{"Stream":"orders","Shard":"shardId-000000000000","Incarnation":0,"Owner":"w","NextOwner":"","Epoch":3,"Version":0,"Paused":false,"Checkpoint":{"Start":"LATEST","ShardEnd":true},"Pending":null,"PendingState":null}`,
@@ -54,7 +53,7 @@ var jsonOf = map[string]struct {
 	},
 	"ShardError":         {value: jsonShardError, text: jsonShardErrorText},
 	"StoppedShardsError": {value: consumer.StoppedShardsError{Shards: []consumer.ShardError{jsonShardError}}, text: `{"Shards":[` + jsonShardErrorText + `]}`},
-	"StopError":          {value: consumer.StopError{Shards: []consumer.LeaseKey{jsonKey}}, text: `{"Shards":[{"Stream":"orders","Shard":"shardId-000000000000"}]}`},
+	"HungShardsError":    {value: consumer.HungShardsError{Shards: []consumer.LeaseKey{jsonKey}}, text: `{"Shards":[{"Stream":"orders","Shard":"shardId-000000000000"}]}`},
 	"RecordError":        {value: *jsonRecordError, text: `"` + jsonRecordErrorText + `"`, oneWay: true},
 	"PanicError":         {value: consumer.PanicError{Value: func() {}, Stack: []byte("main.go:7")}, text: `"panic: 0x`, oneWay: true},
 	"Record": {
@@ -74,17 +73,17 @@ var jsonOf = map[string]struct {
 	},
 	"DeadLetter": {
 		value: consumer.DeadLetter{App: "billing", Stream: "orders", ShardID: "shardId-000000000000", SequenceNumber: jsonNumber, PartitionKey: "k", ArrivalTime: jsonTime, Data: []byte("secret"), Error: "no", Attempts: 1},
-		text: `{"app":"billing","stream":"orders","shardId":"shardId-000000000000","sequenceNumber":"` + jsonNumberText + `","partitionKey":"k",` +
-			`"arrivalTime":"2026-01-02T03:04:05Z","data":"c2VjcmV0","error":"no","attempts":1}`,
+		text: `{"App":"billing","Stream":"orders","ShardID":"shardId-000000000000","SequenceNumber":"` + jsonNumberText + `","PartitionKey":"k",` +
+			`"ArrivalTime":"2026-01-02T03:04:05Z","Data":"c2VjcmV0","Error":"no","Attempts":1}`,
 	},
 	"StreamInfo": {value: consumer.StreamInfo{Incarnation: 7}, text: `{"Incarnation":7,"Shards":null}`},
 	"ShardInfo": {
 		value: consumer.ShardInfo{ID: "shardId-000000000000", Start: braid.AfterSequence(jsonNumber)},
-		text:  `{"ID":"shardId-000000000000","Parents":null,"HashKeyRange":{"Start":"0","End":"0"},"Closed":false,"Start":"AFTER_SEQUENCE_NUMBER ` + jsonNumberText + `"}`,
+		text:  `{"ID":"shardId-000000000000","Parents":null,"HashKeyRange":{"Start":"0","End":"0"},"Start":"AFTER_SEQUENCE_NUMBER ` + jsonNumberText + `"}`,
 	},
 	"Page": {
-		value: consumer.Page{Bytes: 3, BehindLatest: time.Minute, AtTip: true},
-		text:  `{"Records":null,"Bytes":3,"Next":"TRIM_HORIZON","BehindRecords":0,"BehindBytes":0,"AtTip":true,"EndOfShard":false,"BehindLatest":"1m0s"}`,
+		value: consumer.Page{BehindLatest: time.Minute, AtTip: true},
+		text:  `{"Records":null,"Next":"TRIM_HORIZON","BehindRecords":0,"BehindBytes":0,"AtTip":true,"EndOfShard":false,"BehindLatest":"1m0s"}`,
 	},
 }
 
@@ -94,7 +93,7 @@ const (
 	jsonRecordErrorText = `record ` + jsonNumberText + ` of shardId-000000000000: no such customer`
 	jsonShardErrorText  = `{"Stream":"orders","Shard":"shardId-000000000000","Err":"` + jsonRecordErrorText + `"}`
 	jsonCallText        = `{"Method":"ProcessRecords","Since":"2026-01-02T03:04:05Z","Attempt":2,"Records":1,"First":"` + jsonNumberText + `","Last":"` + jsonNumberText + `"}`
-	jsonShardText       = `{"Stream":"orders","Shard":"shardId-000000000000","State":"failed","Wait":"processor","Call":` + jsonCallText + `,"Owner":"w","Epoch":3,"Checkpoint":` + jsonCheckpointText + `,` +
+	jsonShardText       = `{"Stream":"orders","Shard":"shardId-000000000000","State":"failed","Wait":"source","Call":` + jsonCallText + `,"Owner":"w","Epoch":3,"Checkpoint":` + jsonCheckpointText + `,` +
 		`"Paused":false,"WaitingFor":["shardId-000000000000"],"Attempt":2,"BehindRecords":2,"BehindBytes":0,"Err":"` + jsonRecordErrorText + `","BehindLatest":"1m30s"}`
 )
 
@@ -108,7 +107,7 @@ var (
 	jsonCall        = consumer.Call{Method: "ProcessRecords", Since: jsonTime, Attempt: 2, Records: 1, First: jsonNumber, Last: jsonNumber}
 	jsonShardError  = consumer.ShardError{LeaseKey: jsonKey, Err: jsonRecordError}
 	jsonShard       = consumer.ShardStatus{
-		LeaseKey: jsonKey, State: consumer.StateFailed, Wait: consumer.WaitProcessor, Call: &jsonCall, Owner: "w", Epoch: 3, Checkpoint: jsonCheckpoint, WaitingFor: []braid.ShardID{"shardId-000000000000"},
+		LeaseKey: jsonKey, State: consumer.StateFailed, Wait: consumer.WaitSource, Call: &jsonCall, Owner: "w", Epoch: 3, Checkpoint: jsonCheckpoint, WaitingFor: []braid.ShardID{"shardId-000000000000"},
 		Attempt: 2, Err: jsonRecordError, BehindRecords: 2, BehindLatest: 90 * time.Second,
 	}
 )

@@ -10,37 +10,42 @@ func (r *runner) walk() error {
 	if r.tracker == nil {
 		return r.read()
 	}
-	for range r.cfg.Lanes {
-		r.lanes = append(r.lanes, make(chan []Record, maxTrackedPages+1))
+	for i := range r.cfg.Lanes {
+		lane := make(chan []Record, maxTrackedPages+1)
+		r.w.lanes = append(r.w.lanes, lane)
+		r.w.busy.Go(func() { r.runLane(i, lane) })
 	}
-	for i, lane := range r.lanes {
-		r.busy.Go(func() { r.runLane(i, lane) })
-	}
-	err := r.read()
-	for _, lane := range r.lanes {
-		close(lane)
-	}
-	r.busy.Wait()
+	err := errGoexit // of a hook or OnGap, if read does not return
+	defer func() {
+		if err != nil {
+			r.halt(err) // lanes must not try again for a shard that is stopped
+		}
+		for _, lane := range r.w.lanes {
+			close(lane)
+		}
+		r.w.busy.Wait()
+	}()
+	err = r.read()
 	return err
 }
 
 // feedLanes divides records by their partition keys. It waits for lanes that have
 // much to do.
 func (r *runner) feedLanes(records []Record) {
-	if len(r.lanes) == 1 {
+	if len(r.w.lanes) == 1 {
 		r.tracker.noteFed(0)
-		r.lanes[0] <- records
+		r.w.lanes[0] <- records
 		return
 	}
-	parts := make([][]Record, len(r.lanes))
+	parts := make([][]Record, len(r.w.lanes))
 	for i := range records {
-		lane := maphash.String(laneSeed, records[i].PartitionKey) % uint64(len(r.lanes))
+		lane := maphash.String(laneSeed, records[i].PartitionKey) % uint64(len(r.w.lanes))
 		parts[lane] = append(parts[lane], records[i])
 	}
 	for i, part := range parts {
 		if len(part) > 0 {
 			r.tracker.noteFed(i)
-			r.lanes[i] <- part
+			r.w.lanes[i] <- part
 		}
 	}
 }
@@ -49,6 +54,7 @@ var laneSeed = maphash.MakeSeed()
 
 // runLane is the goroutine of a lane. It ends when its channel is closed.
 func (r *runner) runLane(number int, lane chan []Record) {
+	var trying retry
 	returned := false
 	defer func() {
 		if !returned { // by runtime.Goexit
@@ -63,7 +69,7 @@ func (r *runner) runLane(number int, lane chan []Record) {
 			if r.waitForCommitter() != nil || r.cause() != nil {
 				break
 			}
-			if err := r.deliver(batch, nil); err != nil && r.cause() == nil {
+			if err := r.deliver(&trying, batch, nil); err != nil && r.cause() == nil {
 				r.halt(err)
 			}
 		}

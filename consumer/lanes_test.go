@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -90,4 +91,135 @@ func TestLanesLeaveCheckpointsToTheWorker(t *testing.T) {
 		require.Zero(f, f.status(shard0).BehindRecords)
 		require.NoError(f, stop())
 	})
+}
+
+// What one goroutine of a shard tries again, no other one hides: the status shows it from
+// the first failure until that has succeeded.
+func TestStatusShowsTheLaneThatTriesAgain(t *testing.T) {
+	bubble(t, 1, func(f *fixture) {
+		var fails sync.Map // partition keys
+		fails.Store("bad", true)
+		w := f.worker(consumer.Config{Lanes: 4, BatchRecords: 1, MaxAttempts: -1, RetryPause: time.Second, MaxRetryPause: time.Minute},
+			consumer.ProcessorFunc(func(_ context.Context, batch *consumer.Batch) error {
+				if _, bad := fails.Load(batch.Records[0].PartitionKey); bad {
+					return fmt.Errorf("%s fails", batch.Records[0].PartitionKey)
+				}
+				return nil
+			}))
+		f.put("bad")
+		stop := f.start(w)
+		for range 20 { // of which three quarters go to other lanes
+			f.put("a", "b", "c", "d", "e", "f", "g", "h")
+			time.Sleep(10 * time.Second)
+			status := f.status(shard0)
+			require.Equal(f, consumer.StateRetrying, status.State)
+			require.ErrorContains(f, status.Err, "bad fails")
+			require.Positive(f, status.Attempt)
+		}
+		fails.Clear()
+		time.Sleep(time.Hour)
+		status := f.status(shard0)
+		require.Equal(f, consumer.StateRunning, status.State)
+		require.NoError(f, status.Err)
+		require.Zero(f, status.Attempt)
+		require.Zero(f, status.BehindRecords)
+		require.NoError(f, stop())
+	})
+}
+
+// The shard ends while a lane still has its last record: it is not done before that is.
+func TestShardEndsWhenItsLastLaneIsDone(t *testing.T) {
+	for _, cfg := range []consumer.Config{{Lanes: 2}, {Lanes: 2, Checkpoints: consumer.Acks}, {Checkpoints: consumer.Acks}} {
+		bubble(t, 1, func(f *fixture) {
+			var seen journal
+			release := make(chan struct{})
+			p := &lastRecord{journal: &seen, release: release}
+			f.put("a", "b", "last")
+			stop := f.start(f.worker(cfg, p))
+			f.split(shard0)
+			time.Sleep(time.Hour)
+			require.Equal(f, []string{"last begins"}, seen.take())
+			require.NotEqual(f, consumer.StateDone, f.status(shard0).State)
+			require.Equal(f, consumer.StateWaiting, f.status(shard1).State)
+			require.Equal(f, []braid.ShardID{shard0}, f.status(shard1).WaitingFor)
+			require.EqualValues(f, 1, f.status(shard0).BehindRecords)
+			close(release)
+			require.Equal(f, []string{"last is done", "ended"}, seen.take()[:2])
+			require.Equal(f, consumer.StateDone, f.status(shard0).State)
+			require.Equal(f, consumer.StateRunning, f.status(shard1).State)
+			require.NoError(f, stop())
+		})
+	}
+}
+
+// lastRecord waits in the record "last".
+type lastRecord struct {
+	*journal
+	release chan struct{}
+}
+
+func (p *lastRecord) ProcessRecords(_ context.Context, batch *consumer.Batch) error {
+	last := slices.IndexFunc(batch.Records, func(r consumer.Record) bool { return r.PartitionKey == "last" })
+	if last < 0 {
+		_ = batch.Ack(batch.Records...)
+		return nil
+	}
+	_ = batch.Ack(batch.Records[:last]...)
+	if last > 0 {
+		return &consumer.RecordError{Record: batch.Records[last], Err: errors.New("alone, please")}
+	}
+	p.add("last begins")
+	<-p.release
+	p.add("last is done")
+	_ = batch.Ack(batch.Records...)
+	return nil
+}
+
+func (p *lastRecord) ShardEnded(context.Context, *consumer.Checkpointer) error {
+	p.add("ended")
+	return nil
+}
+
+// A shard that OnGap stops does not wait for a lane that tries again for ever.
+func TestRefusedGapStopsLanesThatTryAgain(t *testing.T) {
+	bubble(t, 1, func(f *fixture) {
+		var calls journal
+		refused := errors.New("refused")
+		source := &trimmedSource{Source: consumer.NewDBSource(f.db)}
+		w := f.worker(consumer.Config{
+			Source: source, Lanes: 2, MaxAttempts: -1, RetryPause: time.Second, MaxRetryPause: time.Second,
+			OnGap: func(context.Context, string, *braid.TrimmedError) error { return refused },
+		}, consumer.ProcessorFunc(func(context.Context, *consumer.Batch) error {
+			calls.add("call")
+			return errors.New("no")
+		}))
+		f.put("a")
+		stop := f.start(w)
+		require.NotEmpty(f, calls.take())
+		require.Equal(f, consumer.StateRetrying, f.status(shard0).State)
+		source.trimmed.Store(true)
+		f.put("b")
+		synctest.Wait()
+		source.trimmed.Store(false)
+		require.Equal(f, consumer.StateFailed, f.status(shard0).State)
+		require.ErrorIs(f, f.status(shard0).Err, refused)
+		calls.take()
+		time.Sleep(time.Hour)
+		require.Empty(f, calls.take(), "it is stopped")
+		require.EqualValues(f, 2, f.status(shard0).BehindRecords)
+		require.ErrorIs(f, f.stopped(stop(), shard0), refused)
+	})
+}
+
+// trimmedSource says that records were removed, while it is told to.
+type trimmedSource struct {
+	consumer.Source
+	trimmed atomic.Bool
+}
+
+func (s *trimmedSource) Read(ctx context.Context, stream string, shard braid.ShardID, from braid.Position, maxRecords, maxBytes int) (consumer.Page, error) {
+	if s.trimmed.Load() {
+		return consumer.Page{}, &braid.TrimmedError{Shard: shard}
+	}
+	return s.Source.Read(ctx, stream, shard, from, maxRecords, maxBytes)
 }

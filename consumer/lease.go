@@ -16,7 +16,8 @@ import (
 var ErrLeaseLost = errors.New("the lease is lost")
 
 // Checkpoint is a place in a shard: the record that it names was processed, and
-// everything before it. The KCL calls it an extended sequence number.
+// everything before it. The KCL calls it an extended sequence number. Compare
+// checkpoints with [Checkpoint.Equal].
 type Checkpoint struct {
 	// Start is where processing of the shard begins. It counts as long as there
 	// is no SequenceNumber.
@@ -27,12 +28,18 @@ type Checkpoint struct {
 	SequenceNumber braid.SequenceNumber `json:",omitzero"`
 
 	// SubSequenceNumber is, if that record is an aggregate, the number of the last
-	// record inside of it that was processed. Partial tells that there are more.
+	// record inside of it that was processed. Partial means that there are more.
 	SubSequenceNumber int  `json:",omitzero"`
 	Partial           bool `json:",omitzero"`
 
-	// ShardEnd tells that the shard is closed and all of it was processed.
+	// ShardEnd means that the shard is closed and all of it was processed.
 	ShardEnd bool `json:",omitzero"`
+}
+
+// Equal reports whether both are the same place. The operator == also compares what
+// positions only know where they were made.
+func (c Checkpoint) Equal(other Checkpoint) bool {
+	return c.ShardEnd == other.ShardEnd && c.Start.Equal(other.Start) && !c.before(other) && !other.before(c)
 }
 
 // position is where to read on.

@@ -1,13 +1,18 @@
 package consumer
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 )
 
 // This file has the states of a worker and of a hold, and which may follow which. The
 // package documentation draws them. A transition that is not listed is a bug of this
-// package, and a panic: to go on would be to give out a lease twice, or never.
+// package. It does not happen, and the worker ends with an error: no lease is at risk, as
+// its epoch fences it, but nothing is known of who holds what.
+
+// errTransition is the class of transitions that are not listed.
+var errTransition = errors.New("consumer: bug in package consumer")
 
 // workerState is where a worker is in its life.
 type workerState int
@@ -32,10 +37,12 @@ func (s workerState) String() string {
 	return [...]string{"made", "running", "leaving", "abandoning", "left"}[s]
 }
 
-// enterLocked changes the state of the worker.
+// enterLocked changes the state of the worker, if that may be. It is called with the
+// group's mutex.
 func (w *Worker) enterLocked(next workerState) {
 	if !slices.Contains(workerTransitions[w.state], next) {
-		panic(fmt.Sprintf("consumer: worker %q is %s, and cannot be %s", w.cfg.WorkerID, w.state, next))
+		w.fail(fmt.Errorf("%w: worker %q is %s, and cannot be %s", errTransition, w.cfg.WorkerID, w.state, next))
+		return
 	}
 	w.state = next
 }
@@ -67,10 +74,11 @@ func (s holdState) String() string {
 	return [...]string{"running", "failed", "ending", "abandoned", "ended"}[s]
 }
 
-// enterLocked changes the state of the hold.
+// enterLocked changes the state of the hold, if that may be. It is called with its mutex.
 func (h *hold) enterLocked(next holdState) {
 	if !slices.Contains(holdTransitions[h.state], next) {
-		panic(fmt.Sprintf("consumer: the hold of %q is %s, and cannot be %s", h.key, h.state, next))
+		h.worker.fail(fmt.Errorf("%w: the hold of %q is %s, and cannot be %s", errTransition, h.key, h.state, next))
+		return
 	}
 	h.state = next
 }

@@ -85,3 +85,43 @@ func (p *gated) ShardEnded(context.Context, *consumer.Checkpointer) error {
 	<-p.gate
 	return nil
 }
+
+// The children of a paused parent wait for it, whatever is resumed but the parent; and a
+// paused child does not hold up its sibling.
+func TestChildrenOfAPausedParentWait(t *testing.T) {
+	bubble(t, 1, func(f *fixture) {
+		var seen journal
+		w := f.worker(consumer.Config{}, consumer.ProcessorFunc(seen.collect))
+		stop := f.start(w)
+		parent := consumer.LeaseKey{Stream: "orders", Shard: shard0}
+		child := consumer.LeaseKey{Stream: "orders", Shard: shard1}
+		require.NoError(f, w.App().Pause(f.Context(), parent))
+		synctest.Wait()
+		f.put("before")
+		f.split(shard0)
+		for n := range 8 {
+			f.put(string(rune('a' + n)))
+		}
+		require.Empty(f, seen.take())
+		require.Equal(f, consumer.StatePaused, f.status(shard0).State)
+		for _, shard := range []braid.ShardID{shard1, shard2} {
+			require.Equal(f, consumer.StateWaiting, f.status(shard).State)
+			require.Equal(f, []braid.ShardID{shard0}, f.status(shard).WaitingFor)
+		}
+		require.NoError(f, w.App().Resume(f.Context(), consumer.LeaseKey{}), "which is not what was paused")
+		require.NoError(f, w.App().Resume(f.Context(), consumer.LeaseKey{Stream: "orders"}))
+		require.Empty(f, seen.take())
+		require.NoError(f, w.App().Pause(f.Context(), child))
+		synctest.Wait()
+		require.NoError(f, w.App().Resume(f.Context(), parent))
+		lines := seen.take()
+		require.Equal(f, "before", lines[0])
+		require.Equal(f, consumer.StateDone, f.status(shard0).State)
+		require.Equal(f, consumer.StatePaused, f.status(shard1).State)
+		require.Zero(f, f.status(shard2).BehindRecords)
+		require.EqualValues(f, 9-len(lines), f.status(shard1).BehindRecords)
+		require.NoError(f, w.App().Resume(f.Context(), child))
+		require.Len(f, append(lines, seen.take()...), 9)
+		require.NoError(f, stop())
+	})
+}

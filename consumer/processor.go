@@ -49,7 +49,7 @@ func (f ProcessorFunc) ProcessRecords(ctx context.Context, batch *Batch) error {
 // every record has its effect in the database exactly once, whatever crashes or
 // changes hands.
 //
-// All that [Processor] says holds for it as well. As in [braid.DB.Update] it may
+// All that [Processor] says holds for it as well; but its hooks take a [Lease]. As in [braid.DB.Update] it may
 // be called again when the transaction met another one, so it must have no effects
 // but those of tx.
 type TxProcessor interface {
@@ -66,31 +66,40 @@ func (f TxProcessorFunc) ProcessRecords(ctx context.Context, tx *braid.Tx, batch
 
 // PerLease is a [Processor] that has one of its own for every lease that the
 // worker gets: newProcessor is called each time, so that it begins afresh. What it returns
-// may have hooks.
+// may have hooks. If it panics or returns nil, it is called again, after a pause.
 func PerLease(newProcessor func(Lease) Processor) Processor {
-	return perLease{newProcessor: newProcessor}
+	return perLease{make: newProcessor}
 }
 
 // PerLeaseTx is [PerLease] for a [TxProcessor].
 func PerLeaseTx(newProcessor func(Lease) TxProcessor) TxProcessor {
-	return perLeaseTx{newProcessor: newProcessor}
+	return perLeaseTx{make: newProcessor}
 }
 
+// perLease is never called with records; the function makes it a Processor.
 type perLease struct {
 	ProcessorFunc
-	newProcessor func(Lease) Processor
+	make func(Lease) Processor
 }
+
+func (f perLease) newProcessor(lease Lease) any { return f.make(lease) }
 
 type perLeaseTx struct {
 	TxProcessorFunc
-	newProcessor func(Lease) TxProcessor
+	make func(Lease) TxProcessor
 }
 
+func (f perLeaseTx) newProcessor(lease Lease) any { return f.make(lease) }
+
 // An Initializer is a processor with a hook that is called before the first batch
-// of a lease. [Checkpointer.Lease] says where it begins, and [Checkpointer.Pending]
-// what another owner has prepared. After an error it is called again, after a pause.
-type Initializer interface {
-	Initialize(ctx context.Context, c *Checkpointer) error
+// of a lease. The lease says where it begins, and what another owner has prepared:
+// see [Checkpointer.Prepare]. After an error it is called again, after a pause.
+//
+// As all hooks, that of a [Processor] takes a *Checkpointer, and that of a [TxProcessor] a
+// Lease, since its checkpoints are part of its transactions. [New] and [NewTx] refuse a
+// processor with hooks of the other kind.
+type Initializer[C interface{ *Checkpointer | Lease }] interface {
+	Initialize(ctx context.Context, c C) error
 }
 
 // A TipReacher is a processor with a hook that is called each time its shard is at the
@@ -99,23 +108,23 @@ type Initializer interface {
 // moment to flush what a processor gathers, and the event that tells a tool that it has
 // seen everything so far. A shard that ends has no tip: ShardEnded is called instead.
 // After an error it is called again, after a pause, and the shard's next records wait.
-type TipReacher interface {
-	TipReached(ctx context.Context, c *Checkpointer) error
+type TipReacher[C interface{ *Checkpointer | Lease }] interface {
+	TipReached(ctx context.Context, c C) error
 }
 
 // A ShutdownRequester is a processor with a hook that is called when the lease is
 // to be handed over or the worker stops: after the last batch, before LeaseLost,
 // with the last opportunity to checkpoint. With Acks, what is not acknowledged by then
 // is waited for afterwards. An error is logged.
-type ShutdownRequester interface {
-	ShutdownRequested(ctx context.Context, c *Checkpointer) error
+type ShutdownRequester[C interface{ *Checkpointer | Lease }] interface {
+	ShutdownRequested(ctx context.Context, c C) error
 }
 
 // A ShardEnder is a processor with a hook that is called when all records of a
 // closed shard were processed. When it returns nil, the shard is done, and its
 // children begin. After an error it is called again, after a pause.
-type ShardEnder interface {
-	ShardEnded(ctx context.Context, c *Checkpointer) error
+type ShardEnder[C interface{ *Checkpointer | Lease }] interface {
+	ShardEnded(ctx context.Context, c C) error
 }
 
 // A LeaseLoser is a processor with a hook that is called when it will get no more
@@ -135,8 +144,8 @@ type Record struct {
 	// other records it is 0. See [Config].Deaggregate.
 	SubSequenceNumber int
 
-	// Aggregated tells that the record was inside of another one, and Partial that
-	// others that were inside of it follow.
+	// Aggregated reports whether the record was unpacked from an aggregate, and Partial
+	// whether more records of that aggregate follow.
 	Aggregated, Partial bool
 }
 

@@ -40,27 +40,27 @@ func (r *runner) read() error {
 		if err != nil {
 			page = Page{}
 		}
-		budget.give(taken - page.Bytes)
+		bytes := bytesOf(page.Records)
+		budget.give(taken - bytes)
 		if err == nil && attempt > 1 {
-			r.noteRecovered()
+			r.noteRecovered(&r.w.trying)
 		}
 		switch {
 		case err != nil:
 		case len(page.Records) == 0 && !page.EndOfShard:
-			budget.give(page.Bytes) // none, unless the source is wrong
 			at = page.Next
 			r.noteWait(WaitRecords)
 			err = r.waitAtTip(at)
 			lingered = false
-		case r.cfg.Linger > 0 && !lingered && page.AtTip && !page.EndOfShard && len(page.Records) < r.cfg.BatchRecords && page.Bytes < r.cfg.BatchBytes:
-			budget.give(page.Bytes)
+		case r.cfg.Linger > 0 && !lingered && page.AtTip && !page.EndOfShard && len(page.Records) < r.cfg.BatchRecords && bytes < r.cfg.BatchBytes:
+			budget.give(bytes)
 			page, lingered = Page{}, true
 			r.noteWait(WaitRecords)
 			err = sleep(r.flow, r.cfg.Linger)
 		default:
 			at, lingered = page.Next, false
-			r.behind = r.behind || !page.AtTip
-			if err := r.deliverPage(&page, from); err != nil {
+			r.w.behind = r.w.behind || !page.AtTip
+			if err := r.deliverPage(&page, bytes, from); err != nil {
 				return err
 			}
 			if page.EndOfShard {
@@ -76,6 +76,14 @@ func (r *runner) read() error {
 		}
 		attempt++
 	}
+}
+
+// bytesOf counts the partition keys and data of a page.
+func bytesOf(page []braid.Record) (bytes int) {
+	for i := range page {
+		bytes += page[i].Size()
+	}
+	return bytes
 }
 
 // readError says where to go on after an error of the source, or returns why not
@@ -99,7 +107,7 @@ func (r *runner) readError(at braid.Position, err error, attempt int) (braid.Pos
 		return at, err // the leases are of a newer copy: somebody has to decide, by Seek
 	}
 	r.log.Warn("the shard cannot be read; it is tried again", "attempt", attempt, "error", err)
-	r.noteRetry(attempt, err)
+	r.noteRetry(&r.w.trying, attempt, err)
 	return at, r.cfg.pause(r.flow, attempt, err)
 }
 

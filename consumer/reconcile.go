@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/braidstream/braid/internal/companion"
+	"github.com/braidstream/braid/internal/wake"
 )
 
 const (
@@ -30,8 +31,8 @@ func (g *group) run() {
 	var changed <-chan struct{}
 	for {
 		was := changed
-		changed = g.sourceChanged()      // before the pass, which will see what it tells of
-		if was != nil && isClosed(was) { // after that, so that no change comes in between
+		changed = g.sourceChanged()           // before the pass, which will see what it tells of
+		if was != nil && wake.IsClosed(was) { // after that, so that no change comes in between
 			g.streamsChanged = true
 		}
 		wait, err := g.reconcileInTime()
@@ -49,7 +50,7 @@ func (g *group) run() {
 			timer.Stop()
 		}
 		select {
-		case <-g.wake:
+		case <-g.bell.C():
 		case <-changed:
 		case <-timer.C:
 		}
@@ -166,7 +167,7 @@ func (g *group) nextReconcile(now time.Time) time.Duration {
 		wait = pollInterval
 	}
 	for h := range g.withDeadline {
-		if left := h.deadline.Sub(now); !h.isEnded() && (wait == 0 || left < wait) {
+		if left := h.end.deadline.Sub(now); !h.isEnded() && (wait == 0 || left < wait) {
 			wait = max(left, 1)
 		}
 	}

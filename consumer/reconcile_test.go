@@ -155,10 +155,10 @@ func TestBeginningTakesFewCommits(t *testing.T) {
 				_, err := f.db.CreateStream(f.Context(), names[i], &braid.StreamOptions{Shards: 2})
 				require.NoError(f, err)
 			}
-			before := f.db.Metrics().Groups
+			before := f.db.Metrics().Commits
 			stop := beginIdle(f, "app", names...)
 			// The application; starts of the shards, the streams, the leases: 1,000 each time.
-			require.LessOrEqual(f, f.db.Metrics().Groups-before, int64(1+3+2+3))
+			require.LessOrEqual(f, f.db.Metrics().Commits-before, int64(1+3+2+3))
 			for _, name := range []string{names[0], names[streams-1]} {
 				s, err := f.db.Stream(name)
 				require.NoError(f, err)

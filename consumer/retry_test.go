@@ -201,3 +201,31 @@ func TestProcessorThatEndsItsGoroutineStopsTheShard(t *testing.T) {
 		})
 	}
 }
+
+// A record whose dead letter the stream refuses stops the shard, with an error that names
+// the record, why it failed and why its letter was refused.
+func TestRefusedDeadLetterStopsTheShardAtItsRecord(t *testing.T) {
+	for _, lanes := range []int{1, 3} {
+		bubble(t, 1, func(f *fixture) {
+			cannot := errors.New("cannot swallow this")
+			_, err := f.db.CreateStream(f.Context(), "dead", &braid.StreamOptions{MaxRecordBytes: 1 << 10})
+			require.NoError(f, err)
+			put, err := f.orders.PutRecord(f.Context(), "k", make([]byte, 1<<10)) // base64 is longer
+			require.NoError(f, err)
+			w := f.worker(consumer.Config{MaxAttempts: 2, Lanes: lanes, DeadLetterStream: "dead"}, consumer.ProcessorFunc(func(context.Context, *consumer.Batch) error { return cannot }))
+			stop := f.start(w)
+			time.Sleep(time.Hour)
+			status := f.status(shard0)
+			require.Equal(f, consumer.StateFailed, status.State)
+			var at *consumer.RecordError
+			require.ErrorAs(f, status.Err, &at)
+			require.Equal(f, put.SequenceNumber, at.Record.SequenceNumber)
+			require.ErrorIs(f, status.Err, cannot)
+			require.ErrorIs(f, status.Err, braid.ErrInvalidArgument)
+			require.ErrorContains(f, status.Err, "its dead letter is refused")
+			require.EqualValues(f, 1, status.BehindRecords)
+			require.Zero(f, w.Metrics().DeadLettered)
+			require.ErrorIs(f, f.stopped(stop(), shard0), cannot)
+		})
+	}
+}

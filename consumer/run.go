@@ -19,7 +19,7 @@ func (h *hold) run() {
 	if d := h.group.leases.LeaseDuration(); d > 0 {
 		renewal.Go(func() { h.renew(d) })
 	}
-	r := &runner{hold: h, cfg: &h.worker.cfg, behind: true}
+	r := &runner{hold: h, cfg: &h.worker.cfg, committing: make(chan struct{}, 1), w: walk{behind: true}}
 	r.flow, r.halt = context.WithCancelCause(h.reading)
 	defer r.halt(nil)
 	returned := false
@@ -56,9 +56,6 @@ func (h *hold) logEnd(err error) {
 // shard has ended.
 func (r *runner) processShard() error {
 	err := r.work()
-	if r.tracker != nil {
-		r.tracker.close()
-	}
 	if err == nil {
 		return nil // the shard has ended
 	}
@@ -70,7 +67,7 @@ func (r *runner) processShard() error {
 	if failed {
 		r.fail(err)
 	}
-	if !r.shardEnded { // or it was told already that nothing follows
+	if !r.w.shardEnded { // or it was told already that nothing follows
 		r.loseLease(err)
 	}
 	if failed {
@@ -88,7 +85,7 @@ func (h *hold) fail(err error) {
 		h.log.Error("the shard is stopped", "error", err)
 	}
 	h.mu.Lock()
-	h.failure, h.err = err, err
+	h.failure = err
 	if h.state == holdRunning { // or it fails while it ends
 		h.enterLocked(holdFailed)
 	}
@@ -110,24 +107,29 @@ func (h *hold) stopped() error {
 	return h.failure
 }
 
-// runner walks through a shard for a hold. All but what lanes call belongs to the
-// hold's goroutine.
+// runner walks through a shard for a hold. Its goroutine sets what is here before the
+// first record is given out, and the others only read it; w is its own.
 type runner struct {
 	*hold
 	target
-	cfg   *Config
-	flow  context.Context // ends with reading, and when a lane has failed
-	halt  context.CancelCauseFunc
-	lanes []chan []Record
-	busy  sync.WaitGroup // the lanes' goroutines
+	cfg  *Config
+	flow context.Context // ends with reading, and when a lane has failed
+	halt context.CancelCauseFunc
 
-	behind bool // the tip was not read since the shard began or fell behind
-
-	moved      chan struct{} // holds a token while there is something to checkpoint that the committer has not seen
 	committing chan struct{} // holds a token while a checkpoint is stored that was due
 
-	shardEnded   bool // the hook has returned nil
-	commitErrors int  // of a TxProcessor, one after the other
+	w walk
+}
+
+// walk is what the hold's goroutine alone has of it: lanes, the committer and a
+// Checkpointer must not touch it. While waitAtTip waits, it belongs to the goroutine that
+// calls the hook.
+type walk struct {
+	trying     retry // what this goroutine tries again
+	lanes      []chan []Record
+	busy       sync.WaitGroup // the lanes' goroutines
+	behind     bool           // the tip was not read since the shard began or fell behind
+	shardEnded bool           // the hook has returned nil
 }
 
 // cause returns why the work is to end, nil if it is not.
@@ -136,6 +138,9 @@ func (r *runner) cause() error { return context.Cause(r.flow) }
 // work gives the shard's records to the processor. It returns nil when the shard
 // has ended and that is stored.
 func (r *runner) work() error {
+	if r.tracker != nil {
+		defer r.tracker.close()
+	}
 	for _, gap := range r.expired {
 		if err := r.reportGap(gap); err != nil {
 			return err
@@ -163,14 +168,19 @@ func (r *runner) work() error {
 // finishShard finishes the shard: all its records have been given out.
 func (r *runner) finishShard() error {
 	r.noteWait(WaitAcknowledgements)
+	if r.tracker != nil { // no hook overlaps a call for a record
+		if err := r.tracker.waitUntilReturned(r.flow); err != nil {
+			return err
+		}
+	}
 	if r.tracker != nil && r.cfg.Checkpoints != Acks {
 		if err := r.tracker.waitUntilDone(r.flow); err != nil {
 			return err
 		}
 	}
-	hook, has := r.hooks.(ShardEnder)
-	if has {
-		if err := r.retryHook("ShardEnded", func() error { return hook.ShardEnded(r.ctx, r.checkpointer()) }); err != nil {
+	hook := r.hooks.shardEnded
+	if hook != nil {
+		if err := r.retryHook("ShardEnded", hook); err != nil {
 			return err
 		}
 	}
@@ -179,13 +189,13 @@ func (r *runner) finishShard() error {
 			return err
 		}
 	}
-	if r.cfg.Checkpoints == Manual && !has {
+	if r.cfg.Checkpoints == Manual && hook == nil {
 		if err := r.waitForCheckpoint(); err != nil {
 			return err
 		}
 	}
-	r.shardEnded = has
-	return r.checkpointWithRetry(Checkpoint{ShardEnd: true})
+	r.w.shardEnded = hook != nil
+	return r.checkpointWithRetry(&r.w.trying, Checkpoint{ShardEnd: true})
 }
 
 // waitForCheckpoint waits until the processor has checkpointed all that it was given.

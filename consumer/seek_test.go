@@ -2,10 +2,12 @@ package consumer_test
 
 import (
 	"context"
+	"errors"
 	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -110,6 +112,59 @@ func TestPauseLastsUntilResume(t *testing.T) {
 				require.NoError(f, w.App().Resume(f.Context(), key))
 				synctest.Wait()
 				require.Equal(f, []string{"a"}, seen.take())
+				require.NoError(f, stop())
+			})
+		})
+	}
+}
+
+// A Seek finds a shard in whatever it is doing: it ends that, and the shard goes on at the
+// new place at once.
+func TestSeekEndsWhateverTheShardDoes(t *testing.T) {
+	fails := func(context.Context, *consumer.Batch) error { return errors.New("no") }
+	hangs := func(ctx context.Context, _ *consumer.Batch) error { <-ctx.Done(); return context.Cause(ctx) }
+	for _, row := range []struct {
+		name    string
+		cfg     consumer.Config
+		process consumer.ProcessorFunc // of the first lease
+	}{
+		{"a pause between attempts", consumer.Config{MaxAttempts: -1, RetryPause: 24 * time.Hour, MaxRetryPause: 24 * time.Hour}, fails},
+		{"a pause between attempts in a lane", consumer.Config{Lanes: 2, MaxAttempts: -1, RetryPause: 24 * time.Hour, MaxRetryPause: 24 * time.Hour}, fails},
+		{"being stopped", consumer.Config{MaxAttempts: 1}, fails},
+		{"a call", consumer.Config{}, hangs},
+		{"waiting for acknowledgements", consumer.Config{Checkpoints: consumer.Acks}, nop},
+		{"waiting for a checkpoint", consumer.Config{Checkpoints: consumer.Manual}, nop},
+		{"gathering what is due", consumer.Config{CheckpointInterval: 24 * time.Hour}, nop},
+		{"lingering", consumer.Config{Linger: 24 * time.Hour}, nop},
+	} {
+		t.Run(strings.ReplaceAll(row.name, " ", "-"), func(t *testing.T) {
+			bubble(t, 1, func(f *fixture) {
+				var seen journal
+				f.put("a", "b")
+				p := consumer.PerLease(func(lease consumer.Lease) consumer.Processor {
+					if lease.Epoch == 1 {
+						return row.process
+					}
+					return consumer.ProcessorFunc(func(ctx context.Context, batch *consumer.Batch) error {
+						if err := seen.collect(ctx, batch); err != nil {
+							return err
+						}
+						_ = batch.Ack(batch.Records...) // which only Acks allows
+						return nil
+					})
+				})
+				w := f.worker(row.cfg, p)
+				stop := f.start(w)
+				began := time.Now()
+				require.NoError(f, w.App().Seek(f.Context(), consumer.LeaseKey{}, braid.Latest()))
+				synctest.Wait()
+				require.EqualValues(f, 3, f.status(shard0).Epoch)
+				require.Zero(f, f.status(shard0).BehindRecords)
+				require.NoError(f, f.status(shard0).Err)
+				require.Zero(f, time.Since(began))
+				f.put("c")
+				time.Sleep(row.cfg.Linger)
+				require.Equal(f, []string{"c"}, seen.take(), "and nothing before it")
 				require.NoError(f, stop())
 			})
 		})

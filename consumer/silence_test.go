@@ -112,7 +112,7 @@ func TestRunTellsOfStoppedShardsAndOfThoseItLeavesBehind(t *testing.T) {
 		cancel()
 		err := w.Stop(ended)
 		f.stopped(err, shard1)
-		var stuck *consumer.StopError
+		var stuck *consumer.HungShardsError
 		require.ErrorAs(f, err, &stuck)
 		require.Equal(f, []consumer.LeaseKey{{Stream: "orders", Shard: shard0}}, stuck.Shards)
 		close(hang)

@@ -105,16 +105,16 @@ func (j *judge) commit(key, value []byte) {
 		j.s.t.Errorf("%s: %q has the epoch of %q", lease.LeaseKey, lease.Owner, was.Owner)
 	case lease.Checkpoint.Before(was.Checkpoint):
 		j.s.t.Errorf("%s: the checkpoint goes from %s back to %s", lease.LeaseKey, was.Checkpoint, lease.Checkpoint)
-	case lease.Checkpoint != was.Checkpoint && (lease.Epoch != was.Epoch || lease.Owner != was.Owner):
+	case !lease.Checkpoint.Equal(was.Checkpoint) && (lease.Epoch != was.Epoch || lease.Owner != was.Owner):
 		j.s.t.Errorf("%s: the checkpoint changes with the owner", lease.LeaseKey)
-	case lease.Checkpoint != was.Checkpoint && !lease.Checkpoint.ShardEnd &&
+	case !lease.Checkpoint.Equal(was.Checkpoint) && !lease.Checkpoint.ShardEnd &&
 		lease.Checkpoint.SequenceNumber.Compare(j.delivered[epochKey{lease.LeaseKey, lease.Epoch}]) > 0:
 		j.s.t.Errorf("%s: the checkpoint %s is ahead of what was delivered", lease.LeaseKey, lease.Checkpoint)
 	}
 	if lease.Epoch > was.Epoch {
 		j.s.totals.takes.Add(1)
 	}
-	if lease.Checkpoint != was.Checkpoint {
+	if !lease.Checkpoint.Equal(was.Checkpoint) {
 		j.s.totals.checkpoints.Add(1)
 	}
 	if lease.Checkpoint.ShardEnd && !was.Checkpoint.ShardEnd {

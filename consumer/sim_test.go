@@ -156,7 +156,7 @@ func (s *simulation) close() {
 	for name, w := range s.workers {
 		<-w.ended
 		if w.err != nil && !errors.Is(w.err, braid.ErrClosed) {
-			var stuck *consumer.StopError
+			var stuck *consumer.HungShardsError
 			require.ErrorAs(s.t, w.err, &stuck, name)
 		}
 	}
@@ -243,7 +243,7 @@ func (s *simulation) leave() {
 		if took := time.Since(began); took > patience+100*time.Millisecond {
 			s.t.Errorf("Stop took %v where it had %v", took, patience)
 		}
-		var stuck *consumer.StopError
+		var stuck *consumer.HungShardsError
 		if err != nil && !errors.As(err, &stuck) {
 			s.t.Errorf("stop: %v", err)
 		}
@@ -386,8 +386,7 @@ func (s simProcessor) ProcessRecords(ctx context.Context, tx *braid.Tx, batch *c
 
 // TipReached checks that there is nothing that the shard had and that is not
 // processed. Time stands still while it is called.
-func (s simProcessor) TipReached(ctx context.Context, c *consumer.Checkpointer) error {
-	lease := c.Lease()
+func (s simProcessor) TipReached(ctx context.Context, lease consumer.Lease) error {
 	stream, err := s.db.Stream("in")
 	if err != nil {
 		return nil // the database ends

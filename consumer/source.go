@@ -53,7 +53,6 @@ type ShardInfo struct {
 	ID           braid.ShardID
 	Parents      []braid.ShardID // also those that have expired
 	HashKeyRange braid.HashKeyRange
-	Closed       bool
 
 	// Start is the position before the first record that the shard ever had. If
 	// that was trimmed, reading there is braid.ErrTrimmed.
@@ -63,7 +62,6 @@ type ShardInfo struct {
 // Page is a stretch of a shard.
 type Page struct {
 	Records []braid.Record
-	Bytes   int            // of their partition keys and data
 	Next    braid.Position // where to read on
 
 	// How far the end of the page is behind the tip of the shard. A source that
@@ -71,7 +69,7 @@ type Page struct {
 	BehindRecords, BehindBytes int64
 	BehindLatest               time.Duration
 
-	// AtTip tells that there was nothing more to be read, and EndOfShard that there
+	// AtTip means that there was nothing more to be read, and EndOfShard that there
 	// never will be.
 	AtTip, EndOfShard bool
 }

@@ -64,14 +64,50 @@ const (
 	StateDone ShardState = "done"
 )
 
+// ShardWait is what a shard waits for that is neither stopped nor in a call, in one word:
+// as text and in JSON it is that of the constant.
+type ShardWait string
+
+const (
+	// WaitRecords is for records to be put, or for Linger.
+	WaitRecords ShardWait = "records"
+
+	// WaitAcknowledgements is for records that were given out to be done, with Lanes or
+	// [Acks], or for a checkpoint at the end of the shard with [Manual].
+	WaitAcknowledgements ShardWait = "acknowledgements"
+
+	// WaitCheckpoint is for a checkpoint to be stored.
+	WaitCheckpoint ShardWait = "checkpoint"
+
+	// WaitSource is for records to be read.
+	WaitSource ShardWait = "source"
+)
+
+// Call is a call of a processor or of one of its hooks that has not returned.
+type Call struct {
+	// Method is the one that was called: "ProcessRecords", "Initialize", "TipReached",
+	// "ShutdownRequested", "ShardEnded", "LeaseLost", "OnGap", or "PerLease" for the
+	// function given to it.
+	Method string
+
+	Since   time.Time // when it was called
+	Attempt int       // 1 for the first call with these records, or of this hook
+
+	// The records that ProcessRecords was given: how many, and the sequence numbers of
+	// the first and the last one. They are zero for hooks.
+	Records     int
+	First, Last braid.SequenceNumber
+}
+
 // ShardStatus is what an application does in a shard at one time.
 type ShardStatus struct {
 	LeaseKey
 
 	State ShardState
 
-	// Wait is what the shard waits for. It is empty if the shard is done, or held by a
-	// worker of another process. No shard ever waits for MaxBytes: see [Config].
+	// Wait is what the shard waits for while it is running or handed over and Call is nil.
+	// It is empty otherwise, as State says it then, and for a shard of a worker in another
+	// process. No shard ever waits for MaxBytes: see [Config].
 	Wait ShardWait
 
 	// Call is the call of the processor or a hook that has not returned, nil if there is
@@ -84,8 +120,11 @@ type ShardStatus struct {
 	Checkpoint Checkpoint
 	Paused     bool // itself, by [App.Pause]; see also Paused and PausedStreams of [Status]
 	WaitingFor []braid.ShardID
-	Attempt    int
-	Err        error // also why what follows is not known
+
+	// Attempt and Err are of what is tried again, with Lanes of the oldest such, or Err is
+	// what has stopped the shard. Err also says why what follows is not known.
+	Attempt int
+	Err     error
 
 	// What comes after the checkpoint: how much, and the age of the first record.
 	BehindRecords, BehindBytes int64
@@ -146,7 +185,6 @@ func (it *item) status(h *hold, remote bool) ShardStatus {
 	s := ShardStatus{
 		LeaseKey:   it.lease.LeaseKey,
 		State:      StateUnowned,
-		Wait:       WaitWorker,
 		Epoch:      it.lease.Epoch,
 		Checkpoint: it.lease.Checkpoint,
 		Paused:     it.lease.Paused,
@@ -154,17 +192,17 @@ func (it *item) status(h *hold, remote bool) ShardStatus {
 	}
 	switch {
 	case it.lease.Checkpoint.ShardEnd:
-		s.State, s.Wait = StateDone, ""
+		s.State = StateDone
 	case h != nil:
 		h.mu.Lock()
 		defer h.mu.Unlock()
 		h.describeLocked(&s)
 	case it.paused:
-		s.State, s.Wait = StatePaused, WaitResume
+		s.State = StatePaused
 	case len(it.waiting) > 0:
-		s.State, s.Wait = StateWaiting, WaitParents
+		s.State = StateWaiting
 	case remote && it.lease.Owner != "":
-		s.State, s.Wait, s.Owner = StateRunning, "", it.lease.Owner // as far as is known here
+		s.State, s.Owner = StateRunning, it.lease.Owner // as far as is known here
 	}
 	return s
 }
@@ -181,7 +219,7 @@ func (g *group) measure(ctx context.Context, s *ShardStatus) {
 		}
 		return
 	}
-	s.BehindRecords, s.BehindBytes = page.BehindRecords+int64(len(page.Records)), page.BehindBytes+int64(page.Bytes)
+	s.BehindRecords, s.BehindBytes = page.BehindRecords+int64(len(page.Records)), page.BehindBytes+int64(bytesOf(page.Records))
 	if len(page.Records) > 0 {
 		s.BehindLatest = max(1, time.Since(page.Records[0].ArrivalTime))
 	}

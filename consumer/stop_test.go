@@ -34,7 +34,7 @@ func TestStopNamesWhoDidNotStop(t *testing.T) {
 		ctx, cancel := context.WithTimeout(f.Context(), time.Second)
 		defer cancel()
 		err := w.Stop(ctx)
-		var stuck *consumer.StopError
+		var stuck *consumer.HungShardsError
 		require.ErrorAs(f, err, &stuck)
 		require.Equal(f, []consumer.LeaseKey{{Stream: "orders", Shard: shard1}}, stuck.Shards)
 		require.LessOrEqual(f, time.Since(began), 1100*time.Millisecond)
@@ -73,7 +73,7 @@ func TestRunWaitsForProcessorsWhoseLeaseWasTakenAway(t *testing.T) {
 		stop := f.start(w)
 		require.NoError(f, w.App().Pause(f.Context(), consumer.LeaseKey{}))
 		time.Sleep(time.Minute)
-		var stuck *consumer.StopError
+		var stuck *consumer.HungShardsError
 		require.ErrorAs(f, stop(), &stuck)
 		require.Equal(f, []consumer.LeaseKey{{Stream: "orders", Shard: shard0}}, stuck.Shards)
 		seen.take()
@@ -95,7 +95,7 @@ func TestEarliestStopCounts(t *testing.T) {
 		synctest.Wait()
 		ctx, cancel := context.WithTimeout(f.Context(), time.Second)
 		defer cancel()
-		var stuck *consumer.StopError
+		var stuck *consumer.HungShardsError
 		require.ErrorAs(f, w.Stop(ctx), &stuck)
 		require.LessOrEqual(f, time.Since(began), 1100*time.Millisecond)
 	})

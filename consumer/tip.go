@@ -10,13 +10,12 @@ import (
 // to the processor, each time, and to the log, when the shard began or more than a
 // batch has come since it last did.
 func (r *runner) waitAtTip(at braid.Position) error {
-	hook, _ := r.hooks.(TipReacher)
 	wait := func() error { return r.hold.group.records().Wait(r.flow, r.key.Stream, r.key.Shard, at) }
 	switch {
-	case hook == nil && !r.behind:
+	case r.hooks.tipReached == nil && !r.w.behind:
 		return wait()
 	case r.tracker == nil:
-		if err := r.tipReached(hook); err != nil {
+		if err := r.tipReached(); err != nil {
 			return err
 		}
 		return wait()
@@ -34,8 +33,9 @@ func (r *runner) waitAtTip(at braid.Position) error {
 				r.halt(errGoexit)
 			}
 		}()
-		if r.tracker.waitUntilDone(ctx) == nil && ctx.Err() == nil {
-			_ = r.tipReached(hook) // an error says that the hold is over, which the caller sees
+		// A call may have acknowledged its records and not returned.
+		if r.tracker.waitUntilDone(ctx) == nil && r.tracker.waitUntilReturned(ctx) == nil && ctx.Err() == nil {
+			_ = r.tipReached() // an error says that the hold is over, which the caller sees
 		}
 		returned = true
 	}()
@@ -46,13 +46,13 @@ func (r *runner) waitAtTip(at braid.Position) error {
 }
 
 // tipReached reports that all records that the shard had are done.
-func (r *runner) tipReached(hook TipReacher) error {
-	if r.behind {
-		r.behind = false
+func (r *runner) tipReached() error {
+	if r.w.behind {
+		r.w.behind = false
 		r.log.Debug("the shard has caught up", "checkpoint", r.current().Checkpoint.String())
 	}
-	if hook == nil {
+	if r.hooks.tipReached == nil {
 		return nil
 	}
-	return r.retryHook("TipReached", func() error { return hook.TipReached(r.ctx, r.checkpointer()) })
+	return r.retryHook("TipReached", r.hooks.tipReached)
 }

@@ -4,6 +4,8 @@ import (
 	"context"
 	"sort"
 	"sync"
+
+	"github.com/braidstream/braid/internal/wake"
 )
 
 // tracker knows which records are done where they are not done in order: in lanes,
@@ -11,16 +13,16 @@ import (
 // are done.
 type tracker struct {
 	budget *budget
-	moved  chan struct{} // holds a token while the watermark has moved and nobody looked
+	moved  wake.Bell   // rings when the watermark has moved
+	done   wake.Signal // raised when records are done or a lane is idle
 
 	mu        sync.Mutex // guards the fields below
 	entries   []tracked  // after the watermark, in order
 	watermark Checkpoint
 	pages     int
 	bytes     int
-	load      []int         // parts of pages that each lane still has to process
-	idle      int           // lanes that have none
-	changed   chan struct{} // closed when records are done or a lane is idle; nil while nobody waits
+	load      []int // parts of pages that each lane still has to process
+	idle      int   // lanes that have none
 }
 
 // tracked is a record that is not before the watermark.
@@ -34,8 +36,8 @@ type tracked struct {
 // before the watermark.
 type trackedPage struct{ records, bytes int }
 
-func newTracker(b *budget, lanes int, at Checkpoint) *tracker {
-	return &tracker{budget: b, moved: make(chan struct{}, 1), watermark: at, load: make([]int, lanes), idle: lanes}
+func newTracker(b *budget, moved wake.Bell, lanes int, at Checkpoint) *tracker {
+	return &tracker{budget: b, moved: moved, watermark: at, load: make([]int, lanes), idle: lanes}
 }
 
 // add takes records that are given to the processor, with bytes of the budget.
@@ -95,20 +97,9 @@ func (t *tracker) advanceLocked() (free int) {
 		return 0
 	}
 	t.entries = t.entries[n:]
-	t.wakeLocked()
-	select {
-	case t.moved <- struct{}{}:
-	default:
-	}
+	t.done.Raise()
+	t.moved.Ring()
 	return free
-}
-
-// wakeLocked wakes those who wait.
-func (t *tracker) wakeLocked() {
-	if t.changed != nil {
-		close(t.changed)
-		t.changed = nil
-	}
 }
 
 // noteFed notes that a lane was given a part of a page; noteProcessed, that it has processed one.
@@ -125,7 +116,7 @@ func (t *tracker) noteProcessed(lane int) {
 	defer t.mu.Unlock()
 	if t.load[lane]--; t.load[lane] == 0 {
 		t.idle++
-		t.wakeLocked()
+		t.done.Raise()
 	}
 }
 
@@ -168,6 +159,12 @@ func (t *tracker) waitUntilDone(ctx context.Context) error {
 	return t.waitUntil(ctx, func() bool { return t.pages == 0 })
 }
 
+// waitUntilReturned waits until no lane has anything to do: all calls for records have
+// returned, though with Acks their records need not be done.
+func (t *tracker) waitUntilReturned(ctx context.Context) error {
+	return t.waitUntil(ctx, func() bool { return t.idle == len(t.load) })
+}
+
 // waitUntil waits for a condition, which is called with the lock held.
 func (t *tracker) waitUntil(ctx context.Context, reached func() bool) error {
 	for {
@@ -176,13 +173,10 @@ func (t *tracker) waitUntil(ctx context.Context, reached func() bool) error {
 			t.mu.Unlock()
 			return nil
 		}
-		if t.changed == nil {
-			t.changed = make(chan struct{})
-		}
-		changed := t.changed
+		done := t.done.Wait()
 		t.mu.Unlock()
 		select {
-		case <-changed:
+		case <-done:
 		case <-ctx.Done():
 			return context.Cause(ctx)
 		}

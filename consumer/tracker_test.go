@@ -11,6 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/braidstream/braid"
+	"github.com/braidstream/braid/internal/wake"
 )
 
 // numbered returns records from one number up to another, in order.
@@ -26,7 +27,7 @@ func numbered(t *testing.T, from, to int) []Record {
 }
 
 func newTestTracker(lanes int) *tracker {
-	return newTracker(newBudget(1000, 100), lanes, Checkpoint{Start: braid.TrimHorizon()})
+	return newTracker(newBudget(1000, 100), wake.NewBell(), lanes, Checkpoint{Start: braid.TrimHorizon()})
 }
 
 // In whatever order records are done, even several times, the watermark is the last one
@@ -58,7 +59,7 @@ func TestWatermarkIsTheLastRecordBeforeWhichAllAreDone(t *testing.T) {
 			require.EqualValues(t, (pages-through/perPage)*pageBytes, tr.budget.held.Load(), "seed %d", seed)
 			require.Equal(t, pages-through/perPage, tr.pages, "seed %d", seed)
 			select {
-			case <-tr.moved:
+			case <-tr.moved.C():
 				require.Greater(t, through, before, "seed %d: the committer is woken for nothing", seed)
 			default:
 				require.Equal(t, before, through, "seed %d: the committer is not woken", seed)

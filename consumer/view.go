@@ -7,6 +7,7 @@ import (
 
 	"github.com/braidstream/braid"
 	"github.com/braidstream/braid/consumer/internal/plan"
+	"github.com/braidstream/braid/internal/companion"
 	"github.com/braidstream/braid/internal/layout"
 )
 
@@ -125,7 +126,7 @@ func (g *group) refresh(ctx context.Context, s *survey) (known bool, err error) 
 	for row := range g.written.take() {
 		_, stream, shard, err := layout.DecodeLeaseKey([]byte(row))
 		if err != nil {
-			return false, corrupt(err)
+			return false, companion.Corrupt(err)
 		}
 		if shard == "" {
 			return false, nil // it concerns all shards

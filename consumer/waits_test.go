@@ -1,6 +1,7 @@
 package consumer_test
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"testing"
@@ -80,7 +81,7 @@ func TestStatusShowsACallThatHangs(t *testing.T) {
 				}
 				time.Sleep(time.Minute)
 				status := f.status(shard0)
-				require.Equal(f, consumer.WaitProcessor, status.Wait)
+				require.Empty(f, status.Wait, "the Call says it")
 				require.NotNil(f, status.Call)
 				require.Equal(f, method, status.Call.Method)
 				require.Equal(f, 1, status.Call.Attempt)
@@ -128,17 +129,18 @@ func TestStatusSaysWhatAShardWaitsFor(t *testing.T) {
 	fails := func(context.Context, *consumer.Batch) error { return errors.New("not now") }
 	for _, row := range []struct {
 		wait    consumer.ShardWait
+		state   consumer.ShardState // StateRunning if it is empty
 		cfg     consumer.Config
 		process consumer.ProcessorFunc
 		prepare func(f *fixture)
 	}{
 		{wait: consumer.WaitRecords, process: records},
 		{wait: consumer.WaitRecords, process: records, cfg: consumer.Config{Linger: time.Hour}},
-		{wait: consumer.WaitRetry, process: fails, cfg: consumer.Config{MaxAttempts: -1, RetryPause: time.Hour, MaxRetryPause: time.Hour}},
-		{wait: consumer.WaitResume, process: fails, cfg: consumer.Config{MaxAttempts: 1}},
+		{state: consumer.StateRetrying, process: fails, cfg: consumer.Config{MaxAttempts: -1, RetryPause: time.Hour, MaxRetryPause: time.Hour}},
+		{state: consumer.StateFailed, process: fails, cfg: consumer.Config{MaxAttempts: 1}},
 		{wait: consumer.WaitAcknowledgements, process: records, cfg: consumer.Config{Checkpoints: consumer.Acks, BatchBytes: 1}, prepare: func(f *fixture) { f.put("more") }},
 		{wait: consumer.WaitAcknowledgements, process: records, cfg: consumer.Config{Checkpoints: consumer.Manual}, prepare: func(f *fixture) { f.split(shard0) }},
-		{wait: "", process: records, prepare: func(f *fixture) { f.split(shard0) }},
+		{state: consumer.StateDone, process: records, prepare: func(f *fixture) { f.split(shard0) }},
 	} {
 		bubble(t, 1, func(f *fixture) {
 			f.put("a")
@@ -148,9 +150,11 @@ func TestStatusSaysWhatAShardWaitsFor(t *testing.T) {
 			stop := f.start(f.worker(row.cfg, row.process))
 			status := f.status(shard0)
 			require.Equal(f, row.wait, status.Wait)
+			require.Equal(f, cmp.Or(row.state, consumer.StateRunning), status.State)
 			require.Nil(f, status.Call)
 			if row.wait == consumer.WaitAcknowledgements && row.cfg.Checkpoints == consumer.Manual {
-				require.Equal(f, consumer.WaitParents, f.status(shard1).Wait)
+				require.Equal(f, consumer.StateWaiting, f.status(shard1).State)
+				require.Empty(f, f.status(shard1).Wait)
 			}
 			err := stop()
 			if status.State == consumer.StateFailed {
@@ -158,12 +162,13 @@ func TestStatusSaysWhatAShardWaitsFor(t *testing.T) {
 			} else {
 				require.NoError(f, err)
 			}
-			if row.wait != "" {
-				require.Equal(f, consumer.WaitWorker, f.status(shard0).Wait)
+			if status.State != consumer.StateDone {
+				require.Equal(f, consumer.StateUnowned, f.status(shard0).State)
 				app, err := consumer.OpenApp(f.db, "billing")
 				require.NoError(f, err)
 				require.NoError(f, app.Pause(f.Context(), consumer.LeaseKey{}))
-				require.Equal(f, consumer.WaitResume, f.status(shard0).Wait)
+				require.Equal(f, consumer.StatePaused, f.status(shard0).State)
+				require.Empty(f, f.status(shard0).Wait)
 			}
 		})
 	}

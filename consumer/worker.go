@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/braidstream/braid"
+	"github.com/braidstream/braid/internal/wake"
 )
 
 // Worker processes the shards of an application's streams: all of them if it is
@@ -17,7 +18,7 @@ type Worker struct {
 	db        *braid.DB
 	group     *group
 	budget    *budget
-	newTarget func(Lease) target
+	processor any // a Processor or a TxProcessor
 	counts    counts
 
 	mu      sync.Mutex              // guards the fields below
@@ -39,41 +40,22 @@ type Worker struct {
 
 // New makes a worker that gives the records of config.Streams to a processor.
 // Nothing happens before [Worker.Run]. Errors: braid.ErrInvalidArgument for the
-// config, which says what is allowed.
+// config or the processor, which says what is allowed.
 func New(db *braid.DB, config *Config, processor Processor) (*Worker, error) {
-	if processor == nil {
-		return nil, errNoProcessor
-	}
-	newTarget := func(lease Lease) target {
-		p := processor
-		if f, is := p.(perLease); is {
-			p = f.newProcessor(lease)
-		}
-		return target{plain: p, hooks: p}
-	}
-	return newWorker(db, config, newTarget, false)
+	return newWorker(db, config, processor, false)
 }
 
 // NewTx is [New] for a processor whose effects are in the database, exactly once.
 func NewTx(db *braid.DB, config *Config, processor TxProcessor) (*Worker, error) {
-	if processor == nil {
-		return nil, errNoProcessor
-	}
-	newTarget := func(lease Lease) target {
-		p := processor
-		if f, is := p.(perLeaseTx); is {
-			p = f.newProcessor(lease)
-		}
-		return target{tx: p, hooks: p}
-	}
-	return newWorker(db, config, newTarget, true)
+	return newWorker(db, config, processor, true)
 }
 
-var errNoProcessor = &braid.InvalidArgumentError{Field: "processor", Value: "nil", Rule: "must not be nil"}
-
-func newWorker(db *braid.DB, config *Config, newTarget func(Lease) target, transactional bool) (*Worker, error) {
+func newWorker(db *braid.DB, config *Config, processor any, transactional bool) (*Worker, error) {
 	cfg, err := config.withDefaults(db, transactional)
 	if err != nil {
+		return nil, err
+	}
+	if err := checkProcessor(processor); err != nil {
 		return nil, err
 	}
 	group := groupOf(db, &cfg)
@@ -83,7 +65,7 @@ func newWorker(db *braid.DB, config *Config, newTarget func(Lease) target, trans
 		db:        db,
 		group:     group,
 		budget:    newBudget(cfg.MaxBytes, cfg.BatchBytes),
-		newTarget: newTarget,
+		processor: processor,
 		stopping:  make(chan struct{}),
 		hurry:     make(chan struct{}),
 		failing:   make(chan struct{}),
@@ -98,7 +80,7 @@ func (w *Worker) App() *App { return &App{w.group} }
 // Run processes records until ctx ends or [Worker.Stop] is called. Then it lets
 // the processors finish what they are at, calls their hooks, gives its leases back
 // and returns nil: nothing of it runs any more. If that takes longer than
-// HandOverTimeout, or than the context of Stop, it returns a [StopError]. If shards of
+// HandOverTimeout, or than the context of Stop, it returns a [HungShardsError]. If shards of
 // the worker were stopped by errors and nobody has resumed them, it returns a
 // [StoppedShardsError], which says which and why; one stopped shard does not end Run.
 // For more than one of these at once, [errors.As] finds each.
@@ -118,7 +100,7 @@ func (w *Worker) Run(ctx context.Context) error {
 		return &braid.InvalidArgumentError{Field: "Run", Value: "called again", Rule: "can be called once"}
 	}
 	w.stop = stop
-	if isClosed(w.stopping) {
+	if wake.IsClosed(w.stopping) {
 		stop(nil)
 	}
 	w.mu.Unlock()
@@ -174,11 +156,11 @@ func (w *Worker) leave() error {
 // Stop ends Run and waits until it has: the processors may finish what they are at
 // until ctx ends. Then their contexts end, with [ErrLeaseLost], and those that do
 // not return at once are left behind: they are not called again, and nothing of what
-// they do counts. It returns what Run does: a [StopError] for them. A ctx that ends
+// they do counts. It returns what Run does: a [HungShardsError] for them. A ctx that ends
 // with the program's own signal leaves them no time.
 func (w *Worker) Stop(ctx context.Context) error {
 	w.mu.Lock()
-	if !isClosed(w.stopping) {
+	if !wake.IsClosed(w.stopping) {
 		close(w.stopping)
 	}
 	stop := w.stop
@@ -191,7 +173,7 @@ func (w *Worker) Stop(ctx context.Context) error {
 	case <-w.ended:
 	case <-ctx.Done():
 		w.mu.Lock()
-		if !isClosed(w.hurry) {
+		if !wake.IsClosed(w.hurry) {
 			close(w.hurry)
 		}
 		w.mu.Unlock()
@@ -200,16 +182,6 @@ func (w *Worker) Stop(ctx context.Context) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return w.result
-}
-
-// isClosed reports whether a channel is closed on which nothing is sent.
-func isClosed(ch <-chan struct{}) bool {
-	select {
-	case <-ch:
-		return true
-	default:
-		return false
-	}
 }
 
 // fail ends Run with an error.

@@ -73,7 +73,7 @@ func run(ctx context.Context, out io.Writer) error {
 	}
 	ended, cancel := context.WithCancel(ctx)
 	cancel()
-	var left *consumer.StopError
+	var left *consumer.HungShardsError
 	if err := carl.Stop(ended); !errors.As(err, &left) {
 		return fmt.Errorf("carl should have hung: %w", err)
 	}

@@ -51,7 +51,6 @@ type Stream interface {
 // at a cost that does not depend on how many shards there are.
 type Shard interface {
 	Starting() any // a braid.SequenceNumber before that of every record
-	Closed() bool
 }
 
 // Tx reads and writes rows about leases in a *braid.Tx: serializable, like the
@@ -84,6 +83,9 @@ var (
 
 	StreamOf func(stream any) Stream // of a *braid.Stream
 	ShardOf  func(shard any) Shard   // of a *braid.Shard
+
+	// Corrupt makes the error of a row that is not what was written.
+	Corrupt func(cause error) error
 
 	// Over returns, of an error that refused a write for want of space or of another
 	// resource, a channel that is closed when writing goes on; nil of another error.

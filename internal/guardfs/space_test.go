@@ -359,7 +359,7 @@ func TestALogAsksForWhatTheLastOneNeeded(t *testing.T) {
 		require.NoError(t, table.Close())
 
 		asked = nil
-		d.mem.TestingSetDiskUsage(vfs.DiskUsage{AvailBytes: uint64(test.free)})
+		d.Mem.TestingSetDiskUsage(vfs.DiskUsage{AvailBytes: uint64(test.free)})
 		f = create(t, g, "/db/000004.log")
 		require.NoError(t, f.Preallocate(0, wanted))
 		write(t, f, "a record")

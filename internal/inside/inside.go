@@ -39,6 +39,7 @@ type Stream interface {
 type Shard interface {
 	Horizon() uint64           // as it is stored
 	Last() uint64              // the counter of the last record that there was
+	Closed() bool              // no record will follow
 	Number(counter uint64) any // a braid.SequenceNumber of the shard
 	Resolve(position any) error
 }

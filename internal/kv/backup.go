@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
+
+	"github.com/braidstream/braid/internal/wake"
 )
 
 const (
@@ -32,7 +34,7 @@ const (
 // another Backup to the same directory waits for it. The copy's identity is
 // written last, so one that was cut short is never taken for a database.
 func (s *Store) Backup(ctx context.Context, dir string, progress func(done, total int64)) error {
-	if isClosed(s.closing) {
+	if wake.IsClosed(s.closing) {
 		return ErrClosed
 	}
 	if err := s.Err(); err != nil {

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"time"
+
+	"github.com/braidstream/braid/internal/wake"
 )
 
 const (
@@ -53,7 +55,7 @@ func (s *Store) CloseContext(ctx context.Context) error {
 		case <-s.space.moved.C():
 			patience.Reset(closePatience)
 		case <-patience.C:
-			if isClosed(s.stuck()) {
+			if wake.IsClosed(s.stuck()) {
 				return s.abandon(fmt.Errorf("%w (so it could not be closed in the proper way)", s.Shortage()))
 			}
 		}
@@ -110,7 +112,7 @@ func (s *Store) shutDown() error {
 func (s *Store) EndPauses() { s.damage.endPauses() }
 
 // isBroken reports whether Pebble is stuck, or will be once it changes a file.
-func (s *Store) isBroken() bool { return isClosed(s.guard.Broken()) }
+func (s *Store) isBroken() bool { return wake.IsClosed(s.guard.Broken()) }
 
 // dispose ends what belongs to the store besides Pebble, which is closed or was
 // never opened.

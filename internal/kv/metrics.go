@@ -1,6 +1,10 @@
 package kv
 
-import "time"
+import (
+	"time"
+
+	"github.com/braidstream/braid/internal/wake"
+)
 
 // Metrics are numbers about a store at one moment. Counters count from Open.
 type Metrics struct {
@@ -36,7 +40,7 @@ func (s *Store) Metrics() Metrics {
 	if s.gate.enter() != nil {
 		return Metrics{}
 	}
-	if s.Err() != nil || isClosed(s.stuck()) {
+	if s.Err() != nil || wake.IsClosed(s.stuck()) {
 		s.gate.leave()
 		return s.lastMetrics()
 	}

@@ -123,7 +123,7 @@ func (s *Store) start() error {
 			return s.abandon(s.Err())
 		case <-s.space.moved.C():
 			patience.Stop()
-			if isClosed(s.stuck()) {
+			if wake.IsClosed(s.stuck()) {
 				patience.Reset(openPatience)
 			}
 		case <-patience.C:

@@ -13,6 +13,7 @@ import (
 	"golang.org/x/time/rate"
 
 	"github.com/braidstream/braid/internal/guardfs"
+	"github.com/braidstream/braid/internal/wake"
 )
 
 // reporter brings what Pebble and the guard have to say to the logger.
@@ -181,7 +182,7 @@ func (s *Store) onSpace(space guardfs.Space) {
 	} else if changed {
 		close(s.space.over)
 	}
-	if stuck := space == guardfs.None; stuck != isClosed(s.space.stuck) {
+	if stuck := space == guardfs.None; stuck != wake.IsClosed(s.space.stuck) {
 		if stuck {
 			close(s.space.stuck)
 		} else {
@@ -209,13 +210,4 @@ func (s *Store) stuck() <-chan struct{} {
 	s.space.Lock()
 	defer s.space.Unlock()
 	return s.space.stuck
-}
-
-func isClosed(c <-chan struct{}) bool {
-	select {
-	case <-c:
-		return true
-	default:
-		return false
-	}
 }

@@ -17,6 +17,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/braidstream/braid/internal/guardfs"
+	"github.com/braidstream/braid/internal/wake"
 )
 
 // handler collects records, each as one line, and may be slow.
@@ -128,7 +129,7 @@ func TestDamageThatStopsWritesFails(t *testing.T) {
 			require.NoError(t, guard.Err())
 			steps[1](d)
 			require.ErrorIs(t, guard.Err(), ErrCorrupt)
-			require.True(t, isClosed(guard.Broken()))
+			require.True(t, wake.IsClosed(guard.Broken()))
 		})
 	}
 }

@@ -53,7 +53,7 @@ func mustShard(s *braid.Stream, id braid.ShardID) *braid.Shard {
 // openShards is how many shards of the stream take records.
 func openShards(s *braid.Stream) (n int) {
 	for _, sh := range s.Shards() {
-		if !companion.ShardOf(sh).Closed() {
+		if !inside.ShardOf(sh).Closed() {
 			n++
 		}
 	}

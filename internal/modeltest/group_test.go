@@ -51,13 +51,13 @@ func TestAKeyChangesBetweenPutsOfOneGroup(t *testing.T) {
 						}
 					}
 				}
-				groups := db.Metrics().Groups
+				groups := db.Metrics().Commits
 				together(db, put(0), put(1), func() {
 					if err := change.fn(t.Context(), s); err != nil {
 						t.Error(err)
 					}
 				}, put(2), put(3))
-				require.EqualValues(t, 1, db.Metrics().Groups-groups, "they share a group")
+				require.EqualValues(t, 1, db.Metrics().Commits-groups, "they share a group")
 				// What the first ones need is still there when the last one goes.
 				require.NoError(t, s.Trim(t.Context(), braid.AtSequence(told[1].SequenceNumber)))
 				require.NoError(t, db.Close())

@@ -32,6 +32,16 @@ func (b Bell) Forget() {
 // rung since the last one. It is never closed.
 func (b Bell) C() <-chan struct{} { return b.token }
 
+// IsClosed reports whether a channel is closed on which nothing is ever sent.
+func IsClosed(ch <-chan struct{}) bool {
+	select {
+	case <-ch:
+		return true
+	default:
+		return false
+	}
+}
+
 // Signal wakes all goroutines that wait for something to happen, again and again. One
 // that waits takes the channel first and then looks whether it has to: so nothing can be
 // missed. The zero value is ready for use, by any number of goroutines.

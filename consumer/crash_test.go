@@ -1,0 +1,230 @@
+package consumer_test
+
+import (
+	"context"
+	"errors"
+	"runtime"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/braidstream/braid"
+	"github.com/braidstream/braid/consumer"
+)
+
+// crasher is a processor that crashes in one of its methods, as often as it is told.
+type crasher struct {
+	method string
+	crash  func()
+
+	mu    sync.Mutex
+	left  int      // crashes to come
+	calls []string // all, in order
+	last  *consumer.Batch
+}
+
+func (p *crasher) call(method string) error {
+	p.mu.Lock()
+	p.calls = append(p.calls, method)
+	crash := p.method == method && p.left > 0
+	if crash {
+		p.left--
+	}
+	p.mu.Unlock()
+	if crash {
+		p.crash()
+	}
+	return nil
+}
+
+// count returns how often a method was called.
+func (p *crasher) count(method string) (n int) {
+	synctest.Wait()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, call := range p.calls {
+		if call == method {
+			n++
+		}
+	}
+	return n
+}
+
+func (p *crasher) Initialize(context.Context, *consumer.Checkpointer) error {
+	return p.call("Initialize")
+}
+
+func (p *crasher) ProcessRecords(_ context.Context, batch *consumer.Batch) error {
+	if err := p.call("ProcessRecords"); err != nil {
+		return err
+	}
+	p.mu.Lock()
+	p.last = batch
+	p.mu.Unlock()
+	err := batch.Ack(batch.Records...)
+	if errors.Is(err, braid.ErrInvalidArgument) {
+		return nil // they are not acknowledged, but done
+	}
+	return err
+}
+
+func (p *crasher) TipReached(context.Context, *consumer.Checkpointer) error {
+	return p.call("TipReached")
+}
+
+func (p *crasher) ShutdownRequested(context.Context, *consumer.Checkpointer) error {
+	return p.call("ShutdownRequested")
+}
+
+func (p *crasher) ShardEnded(context.Context, *consumer.Checkpointer) error {
+	return p.call("ShardEnded")
+}
+
+func (p *crasher) LeaseLost(context.Context, error) { _ = p.call("LeaseLost") }
+
+// crashModes are the ways in which a shard is walked through, each with goroutines of its
+// own.
+var crashModes = map[string]consumer.Config{
+	"plain":    {},
+	"interval": {CheckpointInterval: time.Second},
+	"lanes":    {Lanes: 3},
+	"acks":     {Checkpoints: consumer.Acks},
+}
+
+// A panic in any hook is an error: hooks before the end are called again, those of the end
+// once. The shard is processed to its end all the same.
+func TestPanicInAHookIsAnError(t *testing.T) {
+	for mode, cfg := range crashModes {
+		for _, method := range []string{"Initialize", "ProcessRecords", "TipReached", "ShutdownRequested", "ShardEnded", "LeaseLost"} {
+			t.Run(mode+"/"+method, func(t *testing.T) {
+				bubble(t, 1, func(f *fixture) {
+					p := &crasher{method: method, crash: func() { panic("crash") }, left: 2}
+					f.put("a", "b")
+					w := f.worker(cfg, p)
+					stop := f.start(w)
+					time.Sleep(time.Minute)
+					require.NoError(f, w.App().Pause(f.Context(), consumer.LeaseKey{}))
+					time.Sleep(time.Minute)
+					require.NoError(f, w.App().Resume(f.Context(), consumer.LeaseKey{}))
+					f.put("c")
+					f.split(shard0)
+					time.Sleep(time.Minute)
+					require.Equal(f, consumer.StateDone, f.status(shard0).State)
+					require.Nil(f, f.status(shard0).Err)
+					switch method {
+					case "ShutdownRequested", "LeaseLost":
+						require.Equal(f, 1, p.count(method), "it is called once for the lease that was paused")
+					default:
+						require.GreaterOrEqual(f, p.count(method), 3)
+					}
+					require.NoError(f, stop())
+				})
+			})
+		}
+	}
+}
+
+// A hook, or OnGap, that ends its goroutine, as testing's FailNow does, stops its shard and
+// nothing else. No goroutine of the shard stays behind, or the bubble could not end, and
+// the bytes that it has read are free for other shards.
+func TestHookThatEndsItsGoroutineStopsTheShard(t *testing.T) {
+	for mode, cfg := range crashModes {
+		for _, method := range []string{"Initialize", "ProcessRecords", "TipReached", "ShardEnded", "OnGap"} {
+			t.Run(mode+"/"+method, func(t *testing.T) {
+				bubble(t, 1, func(f *fixture) {
+					p := &crasher{method: method, crash: runtime.Goexit, left: 1}
+					f.put("a")
+					switch method {
+					case "ShardEnded":
+						f.split(shard0)
+					case "OnGap":
+						require.NoError(f, f.start(f.worker(consumer.Config{}, nothing))())
+						f.put("c")
+						require.NoError(f, f.orders.Trim(f.Context(), braid.Latest()))
+						f.put("d")
+					}
+					cfg := cfg
+					cfg.OnGap = func(context.Context, string, *braid.TrimmedError) error { return p.call("OnGap") }
+					w := f.worker(cfg, p)
+					stop := f.start(w)
+					time.Sleep(time.Minute)
+					status := f.status(shard0)
+					require.Equal(f, consumer.StateFailed, status.State)
+					require.ErrorContains(f, status.Err, "Goexit")
+					require.Equal(f, 1, p.count(method))
+					require.Zero(f, consumer.HeldBytes(w))
+					require.NoError(f, w.App().Resume(f.Context(), consumer.LeaseKey{}))
+					synctest.Wait()
+					require.Equal(f, 2, p.count(method))
+					require.NoError(f, stop())
+				})
+			})
+		}
+	}
+}
+
+// Records that nobody acknowledges are not held by a shard whose last hook has ended its
+// goroutine.
+func TestShardThatEndsItsGoroutineHoldsNothing(t *testing.T) {
+	bubble(t, 1, func(f *fixture) {
+		f.put("a", "b")
+		f.split(shard0)
+		w := f.worker(consumer.Config{Checkpoints: consumer.Acks}, exitingAtTheEnd{})
+		stop := f.start(w)
+		require.Equal(f, consumer.StateFailed, f.status(shard0).State)
+		require.Zero(f, consumer.HeldBytes(w))
+		f.stopped(stop(), shard0)
+	})
+}
+
+type exitingAtTheEnd struct{}
+
+func (exitingAtTheEnd) ProcessRecords(context.Context, *consumer.Batch) error { return nil }
+
+func (exitingAtTheEnd) ShardEnded(context.Context, *consumer.Checkpointer) error {
+	runtime.Goexit()
+	return nil
+}
+
+// A processor that ignores its context, in any of its methods, keeps neither its shard from
+// going to another worker nor its own worker from ending. What it does afterwards counts
+// for nothing.
+func TestProcessorThatIgnoresItsContextIsLeftBehind(t *testing.T) {
+	for mode, cfg := range crashModes {
+		for _, method := range []string{"Initialize", "ProcessRecords", "TipReached", "ShutdownRequested"} {
+			t.Run(mode+"/"+method, func(t *testing.T) {
+				bubble(t, 1, func(f *fixture) {
+					release := make(chan struct{})
+					p := &crasher{method: method, crash: func() { <-release }, left: 1}
+					f.put("a", "b")
+					cfg := cfg
+					cfg.WorkerID, cfg.HandOverTimeout = "deaf", time.Minute
+					one := f.worker(cfg, p)
+					f.start(one)
+					cfg.WorkerID = "other"
+					stopOther := f.start(f.worker(cfg, &crasher{}))
+					ctx, cancel := context.WithTimeout(f.Context(), 10*time.Second)
+					defer cancel()
+					err := one.Stop(ctx)
+					var hung *consumer.HungShardsError
+					require.ErrorAs(f, err, &hung)
+					require.EqualError(f, err, `consumer: the processors of ["shardId-000000000000 of orders"] did not return in time`)
+					f.put("c")
+					time.Sleep(2 * time.Minute)
+					require.Equal(f, "other", f.status(shard0).Owner)
+					require.Zero(f, f.status(shard0).BehindRecords)
+					epoch, calls := f.status(shard0).Epoch, len(p.calls)
+					close(release)
+					time.Sleep(time.Minute)
+					synctest.Wait()
+					require.Len(f, p.calls, calls, "it is not called again")
+					require.Equal(f, epoch, f.status(shard0).Epoch)
+					require.NoError(f, stopOther())
+				})
+			})
+		}
+	}
+}

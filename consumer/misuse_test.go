@@ -1,0 +1,217 @@
+package consumer_test
+
+import (
+	"context"
+	"errors"
+	"reflect"
+	"strings"
+	"testing"
+	"time"
+	"unicode"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/braidstream/braid"
+	"github.com/braidstream/braid/consumer"
+	"github.com/braidstream/braid/consumer/leasetest"
+)
+
+// txHooks and plainHooks are processors with a hook of the other kind.
+type (
+	txHooks    struct{ consumer.TxProcessorFunc }
+	plainHooks struct{ consumer.ProcessorFunc }
+)
+
+func (txHooks) ShardEnded(context.Context, *consumer.Checkpointer) error { return nil }
+
+func (plainHooks) Initialize(context.Context, consumer.Lease) error { return nil }
+
+// The texts of what is refused: each says what was wrong, and what is allowed. Every
+// method that can fail by a mistake of its caller has a row.
+func TestEveryMisuseHasAUsefulText(t *testing.T) {
+	bubble(t, 1, func(f *fixture) {
+		const invalid = "invalid argument: "
+		tx := consumer.TxProcessorFunc(func(context.Context, *braid.Tx, *consumer.TxBatch) error { return nil })
+		made := func(change func(*consumer.Config)) func() error {
+			return func() error {
+				cfg := consumer.Config{App: "a", Streams: []string{"orders"}}
+				change(&cfg)
+				_, err := consumer.New(f.db, &cfg, nothing)
+				return err
+			}
+		}
+		madeTx := func(change func(*consumer.Config)) func() error {
+			return func() error {
+				cfg := consumer.Config{App: "a", Streams: []string{"orders"}}
+				change(&cfg)
+				_, err := consumer.NewTx(f.db, &cfg, tx)
+				return err
+			}
+		}
+		with := func(p consumer.Processor) func() error {
+			return func() error {
+				_, err := consumer.New(f.db, &consumer.Config{App: "a", Streams: []string{"orders"}}, p)
+				return err
+			}
+		}
+		withTx := func(p consumer.TxProcessor) func() error {
+			return func() error {
+				_, err := consumer.NewTx(f.db, &consumer.Config{App: "a", Streams: []string{"orders"}}, p)
+				return err
+			}
+		}
+		var batch, acks *consumer.Batch
+		keep := func(to **consumer.Batch) consumer.Processor {
+			return consumer.ProcessorFunc(func(_ context.Context, b *consumer.Batch) error { *to = b; return nil })
+		}
+		f.put("a")
+		w := f.worker(consumer.Config{WorkerID: "w", Checkpoints: consumer.Manual}, keep(&batch))
+		stop := f.start(w)
+		stopAcks := f.start(f.worker(consumer.Config{App: "acks", Checkpoints: consumer.Acks}, keep(&acks)))
+		app, record := w.App(), batch.Records[0]
+		foreign := record
+		foreign.ShardID = shard3
+		test := &consumer.Batch{Records: batch.Records} // as a test of a processor makes it
+		key := consumer.LeaseKey{Stream: "orders", Shard: shard3}
+		ctx := f.Context()
+		covered := make(map[string]bool)
+		for _, row := range []struct {
+			call  string
+			class error
+			text  string // a part of it
+			err   func() error
+		}{
+			{"Apps: no database", braid.ErrInvalidArgument, "db must not be nil", func() error { _, err := consumer.Apps(ctx, nil); return err }},
+			{"OpenApp: no database", braid.ErrInvalidArgument, "db must not be nil", func() error { _, err := consumer.OpenApp(nil, "a"); return err }},
+			{"OpenApp: no name", braid.ErrInvalidArgument, "app must", func() error { _, err := consumer.OpenApp(f.db, ""); return err }},
+			{"New: no config", braid.ErrInvalidArgument, "App must", func() error { _, err := consumer.New(f.db, nil, nothing); return err }},
+			{"New: no database", braid.ErrInvalidArgument, "db must not be nil unless both Source and Leases are given", func() error {
+				_, err := consumer.New(nil, &consumer.Config{App: "a", Streams: []string{"s"}}, nothing)
+				return err
+			}},
+			{"New: no database for dead letters", braid.ErrInvalidArgument, "db must not be nil for a TxProcessor or a DeadLetterStream", func() error {
+				_, err := consumer.New(nil, &consumer.Config{App: "a", Streams: []string{"s"}, DeadLetterStream: "d", Source: consumer.NewDBSource(nil), Leases: leasetest.NewMemory(time.Minute)}, nothing)
+				return err
+			}},
+			{"New: no processor", braid.ErrInvalidArgument, "processor must not be nil", with(nil)},
+			{"New: a nil function", braid.ErrInvalidArgument, "processor must not be nil; it is a nil ProcessorFunc", with(consumer.ProcessorFunc(nil))},
+			{"New: PerLease of nil", braid.ErrInvalidArgument, "processor must have a function that makes processors", with(consumer.PerLease(nil))},
+			{"New: hooks of a TxProcessor", braid.ErrInvalidArgument, "must have hooks that take a *Checkpointer", with(plainHooks{nothing})},
+			{"NewTx: no processor", braid.ErrInvalidArgument, "processor must not be nil", withTx(nil)},
+			{"NewTx: a nil function", braid.ErrInvalidArgument, "processor must not be nil; it is a nil TxProcessorFunc", withTx(consumer.TxProcessorFunc(nil))},
+			{"NewTx: PerLeaseTx of nil", braid.ErrInvalidArgument, "processor must have a function that makes processors", withTx(consumer.PerLeaseTx(nil))},
+			{"NewTx: hooks of a Processor", braid.ErrInvalidArgument, "must have hooks that take a Lease", withTx(txHooks{tx})},
+			{"NewTx: Lanes", braid.ErrInvalidArgument, "Lanes must be 1 for a TxProcessor", madeTx(func(c *consumer.Config) { c.Lanes = 2 })},
+			{"NewTx: Checkpoints", braid.ErrInvalidArgument, "Checkpoints must be Automatic for a TxProcessor", madeTx(func(c *consumer.Config) { c.Checkpoints = consumer.Acks })},
+			{"NewTx: CheckpointInterval", braid.ErrInvalidArgument, "CheckpointInterval must not be set for a TxProcessor", madeTx(func(c *consumer.Config) { c.CheckpointInterval = 1 })},
+			{"NewTx: Leases", braid.ErrInvalidArgument, "Leases must not be set for a TxProcessor", madeTx(func(c *consumer.Config) { c.Leases = leasetest.NewMemory(time.Minute) })},
+			{"New: Lanes", braid.ErrInvalidArgument, "Lanes must be 1 to 1,024", made(func(c *consumer.Config) { c.Lanes = 1025 })},
+			{"New: Lanes with Manual", braid.ErrInvalidArgument, "must not be Manual with more than one lane; use Acks", made(func(c *consumer.Config) { c.Lanes, c.Checkpoints = 2, consumer.Manual })},
+			{"New: CheckpointInterval", braid.ErrInvalidArgument, "CheckpointInterval must not be negative", made(func(c *consumer.Config) { c.CheckpointInterval = -1 })},
+			{"New: CheckpointInterval with Manual", braid.ErrInvalidArgument, "must not be set with Manual Checkpoints", made(func(c *consumer.Config) { c.CheckpointInterval, c.Checkpoints = 1, consumer.Manual })},
+			{"New: MaxRetryPause", braid.ErrInvalidArgument, "MaxRetryPause must not be less than RetryPause, 1h0m0s", made(func(c *consumer.Config) { c.RetryPause, c.MaxRetryPause = time.Hour, 1 })},
+			{"New: KeepForeign", braid.ErrInvalidArgument, "KeepForeign must not be set without Deaggregate", made(func(c *consumer.Config) { c.KeepForeign = true })},
+			{"New: Streams", braid.ErrInvalidArgument, "Streams[1] must be a name that comes once", made(func(c *consumer.Config) { c.Streams = []string{"s", "s"} })},
+			{"New: Leases", braid.ErrInvalidArgument, "Leases must have leases that expire", made(func(c *consumer.Config) { c.Leases = leasetest.NewMemory(0) })},
+			{"Worker.Run: twice", braid.ErrInvalidArgument, "Run can be called once", func() error { return w.Run(ctx) }},
+			{"Worker.Run: a name that is taken", braid.ErrInvalidArgument, "WorkerID must not be that of another worker that runs", func() error {
+				return f.worker(consumer.Config{WorkerID: "w"}, nothing).Run(ctx)
+			}},
+			{"Worker.Run: another Start", braid.ErrInvalidArgument, "Start must be that of the application, TRIM_HORIZON; App.Seek moves it", func() error {
+				return f.worker(consumer.Config{Start: braid.Latest()}, nothing).Run(ctx)
+			}},
+			{"App.Seek: a number for all", braid.ErrInvalidArgument, "must be TRIM_HORIZON, LATEST or AT_TIMESTAMP for more than one shard", func() error {
+				return app.Seek(ctx, consumer.LeaseKey{}, braid.AtSequence(record.SequenceNumber))
+			}},
+			{"App.Seek: no such shard", braid.ErrShardNotFound, string(shard3) + " of orders", func() error { return app.Seek(ctx, key, braid.Latest()) }},
+			{"App.Pause: no such shard", braid.ErrShardNotFound, string(shard3) + " of orders", func() error { return app.Pause(ctx, key) }},
+			{"App.Resume: no such stream", braid.ErrStreamNotFound, `has not met "x"`, func() error { return app.Resume(ctx, consumer.LeaseKey{Stream: "x"}) }},
+			{"App.Delete: workers run", braid.ErrInvalidArgument, "App must have no workers to be deleted; 1 run", func() error { return app.Delete(ctx) }},
+			{"App.Status: nothing is stored", consumer.ErrAppNotFound, `"nobody"`, func() error { _, err := mustApp(f, "nobody").Status(ctx); return err }},
+			{"App.WaitFor: nothing is stored", consumer.ErrAppNotFound, `"nobody"`, func() error {
+				return mustApp(f, "nobody").WaitFor(ctx, func(consumer.Status) bool { return true })
+			}},
+			{"App.WaitCaughtUp: nothing is stored", consumer.ErrAppNotFound, `"nobody"`, func() error { return mustApp(f, "nobody").WaitCaughtUp(ctx) }},
+			{"App.Delete: nothing is stored", consumer.ErrAppNotFound, `"nobody"`, func() error { return mustApp(f, "nobody").Delete(ctx) }},
+			{"Checkpointer.CheckpointAt: another shard's record", braid.ErrInvalidArgument, "Record must be one that the processor was given under this lease", func() error { return batch.CheckpointAt(ctx, foreign) }},
+			{"Checkpointer.CheckpointAt: with Acks", braid.ErrInvalidArgument, "Record cannot be a checkpoint with Acks or Lanes", func() error { return acks.CheckpointAt(ctx, record) }},
+			{"Checkpointer.CheckpointAt: no worker", braid.ErrInvalidArgument, "Batch must come from a worker", func() error { return test.CheckpointAt(ctx, record) }},
+			{"Checkpointer.Prepare: the zero record", braid.ErrInvalidArgument, "Record must be one that the processor was given", func() error { return batch.Prepare(ctx, consumer.Record{}, nil) }},
+			{"Checkpointer.Prepare: no worker", braid.ErrInvalidArgument, "Batch must come from a worker", func() error { return test.Prepare(ctx, record, nil) }},
+			{"Checkpointer.Checkpoint: no worker", braid.ErrInvalidArgument, "Batch must come from a worker", func() error { return test.Checkpoint(ctx) }},
+			{"Checkpointer.CommitPrepared: no worker", braid.ErrInvalidArgument, "Batch must come from a worker", func() error { return test.CommitPrepared(ctx) }},
+			{"Checkpointer.Ack: without Acks", braid.ErrInvalidArgument, "Ack needs Acks as Config.Checkpoints", func() error { return batch.Ack(record) }},
+			{"Checkpointer.Ack: another shard's record", braid.ErrInvalidArgument, "Record must be one that the processor was given", func() error { return acks.Ack(foreign) }},
+			{"Checkpointer.Ack: no worker", braid.ErrInvalidArgument, "Batch must come from a worker", func() error { return test.Ack(record) }},
+		} {
+			err := row.err()
+			require.ErrorIs(f, err, row.class, row.call)
+			require.ErrorContains(f, err, row.text, row.call)
+			text := err.Error()
+			require.Equal(f, row.class == braid.ErrInvalidArgument, strings.HasPrefix(text, invalid), text)
+			require.False(f, strings.HasSuffix(text, "."), text)
+			require.NotContains(f, text, "%!", text)
+			for _, r := range text {
+				require.True(f, unicode.IsPrint(r), "%s: %q", row.call, text)
+			}
+			method, _, _ := strings.Cut(row.call, ":")
+			covered[method] = true
+		}
+		require.Zero(f, test.Lease(), "a batch of a test has no lease")
+		for _, handle := range []any{app, w, batch.Checkpointer} { // a new method needs a row
+			of := reflect.TypeOf(handle)
+			for i := range of.NumMethod() {
+				m := of.Method(i)
+				if n := m.Type.NumOut(); n > 0 && m.Type.Out(n-1) == reflect.TypeFor[error]() && m.Name != "Stop" {
+					require.True(f, covered[of.Elem().Name()+"."+m.Name], "%s.%s", of.Elem().Name(), m.Name)
+				}
+			}
+		}
+		require.NoError(f, stop())
+		require.NoError(f, acks.Ack(acks.Records...))
+		require.NoError(f, stopAcks())
+	})
+}
+
+func mustApp(f *fixture, name string) *consumer.App {
+	f.Helper()
+	app, err := consumer.OpenApp(f.db, name)
+	require.NoError(f, err)
+	return app
+}
+
+// The texts of the package's own errors, and what errors.Is and errors.As find in them.
+func TestErrorsSayWhichShardsAndWhy(t *testing.T) {
+	cause := errors.New("no such customer")
+	shard := func(n string) consumer.LeaseKey {
+		return consumer.LeaseKey{Stream: "orders", Shard: braid.ShardID("shardId-00000000000" + n)}
+	}
+	stopped := func(names ...string) *consumer.StoppedShardsError {
+		e := &consumer.StoppedShardsError{}
+		for _, n := range names {
+			e.Shards = append(e.Shards, consumer.ShardError{LeaseKey: shard(n), Err: cause})
+		}
+		return e
+	}
+	for _, row := range []struct {
+		err  error
+		text string
+		is   bool
+	}{
+		{&consumer.ShardError{LeaseKey: shard("0"), Err: cause}, `"shardId-000000000000 of orders": no such customer`, true},
+		{stopped("0"), `consumer: 1 shard is stopped: "shardId-000000000000 of orders": no such customer`, true},
+		{stopped("0", "1"), `consumer: 2 shards are stopped: "shardId-000000000000 of orders": no such customer; "shardId-000000000001 of orders": no such customer`, true},
+		{stopped("0", "1", "2", "3", "4", "5"), "; and 2 more", true},
+		{&consumer.HungShardsError{Shards: []consumer.LeaseKey{shard("0"), shard("1")}}, `consumer: the processors of ["shardId-000000000000 of orders" "shardId-000000000001 of orders"] did not return in time`, false},
+		{&consumer.RecordError{Record: jsonRecord, Err: cause}, jsonRecordErrorText, true},
+		{&consumer.PanicError{Value: "boom", Stack: []byte("main.go:7")}, "panic: boom\nmain.go:7", false},
+		{errors.Join(stopped("0"), &consumer.HungShardsError{Shards: []consumer.LeaseKey{shard("1")}}), "1 shard is stopped", true},
+	} {
+		require.Contains(t, row.err.Error(), row.text)
+		require.Equal(t, row.is, errors.Is(row.err, cause), row.text)
+		require.Less(t, strings.Count(row.err.Error(), "no such customer"), 5, "only the first few")
+	}
+	var one *consumer.ShardError
+	require.ErrorAs(t, stopped("3"), &one)
+	require.Equal(t, shard("3"), one.LeaseKey)
+}
