@@ -2,7 +2,6 @@ package main
 
 import (
 	"encoding/binary"
-	"errors"
 	"os"
 	"path/filepath"
 	"time"
@@ -12,14 +11,13 @@ import (
 
 // bboltStore keeps records in a B+ tree, in one bucket, by number.
 //
-// It opens real files, and has no hook for its syncs. On a simulated disk the file is
-// in memory, and a transaction waits while it has the lock of writers, for the two
+// It opens real files, and has no hook for its syncs. On a simulated disk these are
+// switched off, and a transaction waits while it has the lock of writers, for the two
 // syncs of a commit: first pages, then meta page.
 type bboltStore struct {
 	db     *bbolt.DB
 	shared bool // single puts of several producers share a transaction
 	wait   time.Duration
-	remove func() error // nil unless the file is in memory
 
 	paid int // the transaction that has waited; of the writer, which is alone
 }
@@ -28,16 +26,13 @@ const bboltSyncs = 2 // of a commit
 
 var bboltBucket = []byte("records")
 
-func openBbolt(dir string, s settings) (st store, err error) {
+func openBbolt(dir string, s settings) (store, error) {
 	options := *bbolt.DefaultOptions
 	options.NoSync = !s.durable
 	b := &bboltStore{shared: s.callers > 1}
 	if s.disk.simulated() {
 		options.NoSync = true
 		b.wait = bboltSyncs * s.disk.sync
-		if dir, b.remove, err = s.disk.inMemory(); err != nil {
-			return nil, err
-		}
 	}
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return nil, err
@@ -62,13 +57,7 @@ func openBbolt(dir string, s settings) (st store, err error) {
 	return b, nil
 }
 
-func (s *bboltStore) close() error {
-	err := s.db.Close()
-	if s.remove != nil {
-		err = errors.Join(err, s.remove())
-	}
-	return err
-}
+func (s *bboltStore) close() error { return s.db.Close() }
 
 func (s *bboltStore) producer(int) (producer, error) { return bboltProducer{s}, nil }
 

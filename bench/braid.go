@@ -56,7 +56,7 @@ func openDB(dir string, s settings) (*braid.DB, error) {
 	if !s.disk.simulated() {
 		return braid.Open(dir, options)
 	}
-	db, err := companion.Open("/braid", options, companion.Environment{FS: vfs.FS(s.disk.fs())})
+	db, err := companion.Open(dir, options, companion.Environment{FS: vfs.FS(s.disk.fs())})
 	if err != nil {
 		return nil, err
 	}

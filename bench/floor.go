@@ -34,7 +34,7 @@ func openFloor(size int64) func(dir string, s settings) (store, error) {
 	return func(dir string, s settings) (store, error) {
 		fs, size := s.disk.fs(), size
 		if s.disk.simulated() {
-			dir, size = "/floor", floorBytes // memory ends
+			size = floorBytes // memory ends
 		}
 		if err := fs.MkdirAll(dir, 0o755); err != nil {
 			return nil, err

@@ -14,7 +14,8 @@ import (
 // Names of metrics of what is done beside what is idle.
 const (
 	busyPut      = "put us"        // the mean of puts to one stream
-	firstPut     = "first put us"  // of the first put to an idle stream
+	firstPut     = "first put us"  // of the first put to a new stream
+	wakingPut    = "idle put us"   // of a put to one of the idle streams or shards
 	createMicros = "create us"     // of a stream of one shard
 	checkpoint   = "checkpoint us" // of one record
 	trimMicros   = "trim us"       // of one record
@@ -55,8 +56,8 @@ func idleTable(id, about, thing string, counts []int, add func(s *idleSample, n 
 		base:    few,
 		columns: append(append([]string{}, idleColumns...), openMillis, heapMiB),
 		notes: []string{
-			"put: to one busy stream, the mean; first put: the first record of a stream since it was made; lease: from the end of one worker to the lease of the next one",
-			"all but put are medians of up to 200; heap: what Go holds for the open database",
+			"put: to one busy stream, the mean; first put: the first record of a new stream; idle put: the first record since the open to an idle stream or shard; lease: from the end of one worker to the lease of the next one",
+			"all but put are medians; heap: what Go holds for the open database",
 		},
 	}
 	for _, n := range counts {
@@ -65,7 +66,12 @@ func idleTable(id, about, thing string, counts []int, add func(s *idleSample, n 
 		}})
 	}
 	many := w.entries[len(w.entries)-1].name
-	for _, metric := range append([]string{busyPut}, idleColumns...) {
+	judged := append([]string{busyPut}, idleColumns...)
+	if thing != "application" {
+		judged = append(judged, wakingPut)
+		w.columns = append([]string{wakingPut}, w.columns...)
+	}
+	for _, metric := range judged {
 		w.targets = append(w.targets, target{
 			name:  fmt.Sprintf("%s at %s ≤ 1.20 × at %s", metric, many, few),
 			limit: 1.2,
@@ -75,11 +81,13 @@ func idleTable(id, about, thing string, counts []int, add func(s *idleSample, n 
 	return w
 }
 
-// idleTrials is how often a single thing is measured.
+// How often single things are measured.
 const (
-	idleTrials = 200
-	idlePuts   = 20_000
-	idleLeases = 20
+	idlePuts        = 40_000
+	idleStreams     = 300 // created, and put to for the first time; also idle ones
+	idleCheckpoints = 2000
+	idleTrims       = 1000
+	idleLeases      = 100
 )
 
 // idleSample is one sample of T10.
@@ -88,6 +96,10 @@ type idleSample struct {
 	db   *braid.DB
 	busy *braid.Stream
 	m    metrics
+
+	// wake puts to the i-th idle stream or shard, of so many; nil for applications.
+	wake  func(i int) error
+	idles int
 
 	applications int      // idle ones, whose workers run while the database is open
 	stop         []func() // ends these workers
@@ -120,7 +132,7 @@ func measureIdle(dir string, n int, add func(s *idleSample, n int) error) (_ met
 		return nil, err
 	}
 	s.m[heapMiB] = float64(heapBytes()-before) / mib
-	for _, measure := range []func() error{s.putBusy, s.create, s.putFirst, s.checkpointAndTrim, s.changeLeases} {
+	for _, measure := range []func() error{s.putBusy, s.putIdle, s.create, s.putFirst, s.checkpointAndTrim, s.changeLeases} {
 		if err := measure(); err != nil {
 			return nil, err
 		}
@@ -140,7 +152,7 @@ func (s *idleSample) close() error {
 		stop()
 	}
 	err := s.db.Close()
-	s.db, s.stop = nil, nil
+	s.db, s.busy, s.stop = nil, nil, nil // a stream holds its database
 	return err
 }
 
@@ -155,6 +167,13 @@ func (s *idleSample) addStreams(n int) error {
 		return err
 	})
 	if err != nil {
+		return err
+	}
+	s.idles, s.wake = n, func(i int) error {
+		stream, err := s.db.Stream(fmt.Sprintf("idle-%05d", i))
+		if err == nil {
+			_, err = stream.PutRecord(s.ctx, "key", []byte("a record"))
+		}
 		return err
 	}
 	const together = 500
@@ -182,17 +201,24 @@ func (s *idleSample) addShards(n int) error {
 	if err != nil {
 		return err
 	}
-	return putToEachShard(s.ctx, stream)
+	entries := entryForEachShard(stream)
+	s.idles, s.wake = n, func(i int) error {
+		stream, err := s.db.Stream("idle")
+		if err == nil {
+			_, err = stream.PutRecords(s.ctx, entries[i:i+1])
+		}
+		return err
+	}
+	_, err = stream.PutRecords(s.ctx, entries)
+	return err
 }
 
-func putToEachShard(ctx context.Context, stream *braid.Stream) error {
-	var entries []braid.Entry
+func entryForEachShard(stream *braid.Stream) (entries []braid.Entry) {
 	for _, shard := range stream.Shards() {
 		start := shard.HashKeyRange().Start
 		entries = append(entries, braid.Entry{PartitionKey: "key", ExplicitHashKey: &start, Data: []byte("a record")})
 	}
-	_, err := stream.PutRecords(ctx, entries)
-	return err
+	return entries
 }
 
 // addApplications has n applications process a stream that gets nothing.
@@ -267,10 +293,18 @@ func (s *idleSample) putBusy() error {
 	return nil
 }
 
+// putIdle puts to some of what is idle, while all else stays so.
+func (s *idleSample) putIdle() (err error) {
+	if s.wake != nil {
+		s.m[wakingPut], err = medianOf(min(s.idles, idleStreams), s.wake)
+	}
+	return err
+}
+
 func newStream(i int) string { return fmt.Sprintf("new-%03d", i) }
 
 func (s *idleSample) create() (err error) {
-	s.m[createMicros], err = medianOf(idleTrials, func(i int) error {
+	s.m[createMicros], err = medianOf(idleStreams, func(i int) error {
 		_, err := s.db.CreateStream(s.ctx, newStream(i), nil)
 		return err
 	})
@@ -278,14 +312,14 @@ func (s *idleSample) create() (err error) {
 }
 
 func (s *idleSample) putFirst() error {
-	streams := make([]*braid.Stream, idleTrials)
+	streams := make([]*braid.Stream, idleStreams)
 	for i := range streams {
 		var err error
 		if streams[i], err = s.db.Stream(newStream(i)); err != nil {
 			return err
 		}
 	}
-	took, err := medianOf(idleTrials, func(i int) error {
+	took, err := medianOf(idleStreams, func(i int) error {
 		_, err := streams[i].PutRecord(s.ctx, "key", []byte("the first record"))
 		return err
 	})
@@ -299,7 +333,7 @@ func (s *idleSample) checkpointAndTrim() error {
 	if err != nil {
 		return err
 	}
-	entries := make([]braid.Entry, idleTrials)
+	entries := make([]braid.Entry, idleCheckpoints)
 	for i := range entries {
 		entries[i] = braid.Entry{PartitionKey: "key", Data: []byte("a record")}
 	}
@@ -313,11 +347,11 @@ func (s *idleSample) checkpointAndTrim() error {
 	cfg := &consumer.Config{App: "checkpoints", Streams: []string{stream.Name()}, Checkpoints: consumer.Manual}
 	worker, err := consumer.New(s.db, cfg, consumer.ProcessorFunc(func(ctx context.Context, batch *consumer.Batch) error {
 		defer stop()
-		if len(batch.Records) != idleTrials {
+		if len(batch.Records) != idleCheckpoints {
 			measured = fmt.Errorf("the batch has %d records", len(batch.Records))
 			return nil
 		}
-		s.m[checkpoint], measured = medianOf(idleTrials, func(i int) error { return batch.CheckpointAt(ctx, batch.Records[i]) })
+		s.m[checkpoint], measured = medianOf(idleCheckpoints, func(i int) error { return batch.CheckpointAt(ctx, batch.Records[i]) })
 		return nil
 	}))
 	if err != nil {
@@ -329,7 +363,7 @@ func (s *idleSample) checkpointAndTrim() error {
 	if measured != nil {
 		return measured
 	}
-	s.m[trimMicros], err = medianOf(idleTrials, func(i int) error {
+	s.m[trimMicros], err = medianOf(idleTrims, func(i int) error {
 		return stream.Trim(s.ctx, braid.AfterSequence(put[i].SequenceNumber))
 	})
 	return err

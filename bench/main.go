@@ -5,7 +5,6 @@ import (
 	"flag"
 	"fmt"
 	"os"
-	"path/filepath"
 	"regexp"
 	"runtime/pprof"
 	"slices"
@@ -42,21 +41,21 @@ type flags struct {
 	cpuprofile     string
 	sustainGiB     float64
 	list, verbose  bool
-	markdown       bool
+	markdown       string
 }
 
 func parseFlags() (f flags, err error) {
 	run := flag.String("run", "", "run the workloads whose id matches this `regexp`")
 	systems := flag.String("systems", "", "leave out the entries whose name does not match this `regexp`")
 	targets := flag.String("targets", "", "run only what these targets are judged by, such as `T1,T8` (default: all)")
-	disks := flag.String("disks", realDisk, "measure T1, T2, T3 and T6 on each of these `disks`: real, or in memory with syncs that take a time, as in real,0.05ms,0.2ms,1ms,5ms; without real nothing else is measured")
+	disks := flag.String("disks", realDisk, "measure T1, T2, T3 and T6 on each of these `disks`: real, or, on Linux, in memory with syncs that take a time, as in real,0.05ms,0.2ms,1ms,5ms; without real nothing else is measured")
 	flag.IntVar(&f.repeats, "repeats", 0, "measure everything this often (default 5, and 3 for servers; with -quick 1)")
 	flag.BoolVar(&f.quick, "quick", false, "measure shortly, for a look in a few minutes")
 	flag.StringVar(&f.dir, "dir", "", "put the files in a new directory in this `directory`, which should be on the disk in question (default: that for temporary files)")
 	flag.StringVar(&f.json, "json", "", "write all samples and verdicts to this `file`")
 	from := flag.String("from", "", "measure nothing, and report what these `files` of -json hold, separated by commas; several are further repeats, or other workloads, on the same machine")
 	flag.StringVar(&f.svg, "svg", "", "draw the verdicts to this `file`")
-	flag.BoolVar(&f.markdown, "markdown", false, "write Markdown with a row for each workload, in place of the summary")
+	flag.StringVar(&f.markdown, "markdown", "", "write a table in Markdown with a row for each workload to this `file`, between the lines "+markdownBegin+" and "+markdownEnd+"; or with - to standard output, in place of the summary")
 	flag.StringVar(&f.npm, "npm", "", "keep the servers that come from npm in this `directory`, and install them if they are not there (default: one in the user's cache)")
 	flag.StringVar(&f.cpuprofile, "cpuprofile", "", "write a CPU profile of the whole run to this `file`")
 	flag.Float64Var(&f.sustainGiB, "sustain", 0, "write this many `GiB` in T5 (default 3; with -quick 0.5)")
@@ -226,7 +225,7 @@ func (f *flags) measure(e *environment, chosen []*workload) error {
 	info := runInfo{Command: "bench " + strings.Join(os.Args[1:], " "), Date: began.UTC().Truncate(time.Second), Code: revision()}
 	fmt.Printf("%s; %d repeats\n", r.Machine, e.repeats)
 	for _, d := range f.disks {
-		p50, p99, err := d.syncTimes(filepath.Join(e.dir, "disk"))
+		p50, p99, err := d.syncTimes(e.dir)
 		if err != nil {
 			return err
 		}
@@ -272,13 +271,18 @@ func (f *flags) report(r *results) error {
 			return err
 		}
 	}
-	if f.markdown {
+	if f.markdown != "" {
 		all, err := r.workloads()
 		if err != nil {
 			return err
 		}
-		writeMarkdown(os.Stdout, r, all)
-		return nil
+		if f.markdown == "-" {
+			writeMarkdown(os.Stdout, r, all)
+			return nil
+		}
+		if err := insertMarkdown(f.markdown, r, all); err != nil {
+			return err
+		}
 	}
 	sortTargets(r.Targets)
 	writeSummary(os.Stdout, r.Targets)

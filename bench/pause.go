@@ -1,6 +1,8 @@
 package main
 
 import (
+	"errors"
+	"os"
 	"slices"
 	"sync"
 	"time"
@@ -37,7 +39,15 @@ var oversleep = sync.OnceValue(func() time.Duration {
 })
 
 // syncTimes measures how long syncs of the disk really take.
-func (d disk) syncTimes(dir string) (p50, p99 time.Duration, err error) {
+func (d disk) syncTimes(realDir string) (p50, p99 time.Duration, err error) {
+	dir, err := d.dir(realDir)
+	if err != nil {
+		return 0, 0, err
+	}
+	if dir, err = os.MkdirTemp(dir, "braid-bench-disk-"); err != nil {
+		return 0, 0, err
+	}
+	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
 	s := settings{durable: true, shards: 1, callers: 1, disk: d}
 	st, err := floorSystem.open(dir, s)
 	if err != nil {

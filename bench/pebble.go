@@ -25,7 +25,7 @@ const pebbleKeyBytes = 4 + 4 + 8 // stream, shard, counter
 func openPebble(dir string, s settings) (store, error) {
 	options := tunedPebble()
 	if s.disk.simulated() {
-		dir, options.FS = "/pebble", s.disk.fs()
+		options.FS = s.disk.fs()
 	}
 	db, err := pebble.Open(dir, options)
 	if err != nil {

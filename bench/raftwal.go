@@ -31,16 +31,12 @@ func openRaftWAL(dir string, s settings) (store, error) {
 }
 
 func openRaftLog(dir string, d disk) (*raftwal.WAL, error) {
-	if d.simulated() {
-		dir = "/raft"
-		files := raftFiles{d.fs()}
-		if err := files.MkdirAll(dir, 0o755); err != nil {
-			return nil, err
-		}
-		return raftwal.Open(dir, raftwal.WithSegmentFiler(segment.NewFiler(dir, files)), raftwal.WithMetaStore(&raftMeta{sync: d.sync}))
-	}
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return nil, err
+	}
+	if d.simulated() {
+		files := raftFiles{d.fs()}
+		return raftwal.Open(dir, raftwal.WithSegmentFiler(segment.NewFiler(dir, files)), raftwal.WithMetaStore(&raftMeta{sync: d.sync}))
 	}
 	return raftwal.Open(dir)
 }

@@ -12,7 +12,11 @@ import (
 
 // writeReport writes the workload's table and verdicts.
 func writeReport(out io.Writer, w *workload, rounds []round) {
-	fmt.Fprintf(out, "%s: %s\n", w.id, w.about)
+	about := w.about
+	if name := diskOf(w.id); name != realDisk {
+		about += ", in memory with syncs of " + name
+	}
+	fmt.Fprintf(out, "%s: %s\n", w.id, about)
 	writeTable(out, w.table(rounds))
 	for _, note := range w.notes {
 		fmt.Fprintf(out, "  %s\n", note)

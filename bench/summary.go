@@ -1,8 +1,10 @@
 package main
 
 import (
+	"bytes"
 	"fmt"
 	"io"
+	"os"
 	"slices"
 	"strconv"
 	"strings"
@@ -111,6 +113,30 @@ func writeMarkdown(out io.Writer, r *results, all []*workload) {
 	}
 	met, missed, unknown := count(r.Targets)
 	fmt.Fprintf(out, "\n%d targets met, %d missed, %d not measured.\n", met, missed, unknown)
+}
+
+// The lines of a file between which insertMarkdown writes.
+const (
+	markdownBegin = "<!-- bench: begin -->"
+	markdownEnd   = "<!-- bench: end -->"
+)
+
+// insertMarkdown replaces what a file has between the two lines.
+func insertMarkdown(name string, r *results, all []*workload) error {
+	data, err := os.ReadFile(name)
+	if err != nil {
+		return err
+	}
+	before, rest, found := bytes.Cut(data, []byte(markdownBegin+"\n"))
+	_, after, alsoFound := bytes.Cut(rest, []byte(markdownEnd+"\n"))
+	if !found || !alsoFound {
+		return fmt.Errorf("%s has no lines %s and %s", name, markdownBegin, markdownEnd)
+	}
+	var text bytes.Buffer
+	fmt.Fprintf(&text, "%s%s\n", before, markdownBegin)
+	writeMarkdown(&text, r, all)
+	fmt.Fprintf(&text, "%s\n%s", markdownEnd, after)
+	return os.WriteFile(name, text.Bytes(), 0o644)
 }
 
 // describeDisks says how long syncs take on each disk.

@@ -87,7 +87,7 @@ func takeShards() *workload {
 func takeAll(e *environment, dir string, shards int) (metrics, error) {
 	return withStore(braidSystem, dir, settings{shards: shards}, func(st store) (metrics, error) {
 		s := st.(*braidStore)
-		if err := putToEachShard(s.ctx, s.stream); err != nil {
+		if _, err := s.stream.PutRecords(s.ctx, entryForEachShard(s.stream)); err != nil {
 			return nil, err
 		}
 		w := newLeaseWorker(s.db, "bench", s.stream.Name())

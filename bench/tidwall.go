@@ -1,7 +1,6 @@
 package main
 
 import (
-	"errors"
 	"sync"
 	"time"
 
@@ -11,27 +10,21 @@ import (
 // tidwallStore is a log of segment files. Its indexes must follow one another,
 // so puts take turns.
 //
-// It opens real files. On a simulated disk these are in memory, and a put waits in its
-// turn for the sync that is switched off.
+// It opens real files. On a simulated disk its syncs are switched off, and a put waits in
+// its turn instead.
 type tidwallStore struct {
 	mu   sync.Mutex // guards last, and the log's order
 	log  *wal.Log
 	last uint64
 
-	wait   time.Duration
-	remove func() error // nil unless the files are in memory
+	wait time.Duration // instead of a sync
 }
 
-func openTidwall(dir string, s settings) (_ store, err error) {
+func openTidwall(dir string, s settings) (store, error) {
 	options := *wal.DefaultOptions
 	options.NoSync = !s.durable
 	t := &tidwallStore{wait: s.disk.sync}
-	if s.disk.simulated() {
-		options.NoSync = true
-		if dir, t.remove, err = s.disk.inMemory(); err != nil {
-			return nil, err
-		}
-	}
+	options.NoSync = options.NoSync || s.disk.simulated()
 	log, err := wal.Open(dir, &options)
 	if err != nil {
 		return nil, err
@@ -45,13 +38,7 @@ func openTidwall(dir string, s settings) (_ store, err error) {
 	return t, nil
 }
 
-func (s *tidwallStore) close() error {
-	err := s.log.Close()
-	if s.remove != nil {
-		err = errors.Join(err, s.remove())
-	}
-	return err
-}
+func (s *tidwallStore) close() error { return s.log.Close() }
 
 // wrote ends a write of the log that ended with err.
 func (s *tidwallStore) wrote(err error) error {
