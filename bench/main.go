@@ -37,6 +37,7 @@ type flags struct {
 	quick          bool
 	dir, json, svg string
 	from           []string
+	fromDisks      bool // of results that are read only those of disks count
 	npm            string
 	cpuprofile     string
 	sustainGiB     float64
@@ -53,7 +54,7 @@ func parseFlags() (f flags, err error) {
 	flag.BoolVar(&f.quick, "quick", false, "measure shortly, for a look in a few minutes")
 	flag.StringVar(&f.dir, "dir", "", "put the files in a new directory in this `directory`, which should be on the disk in question (default: that for temporary files)")
 	flag.StringVar(&f.json, "json", "", "write all samples and verdicts to this `file`")
-	from := flag.String("from", "", "measure nothing, and report what these `files` of -json hold, separated by commas; several are further repeats, or other workloads, on the same machine")
+	from := flag.String("from", "", "measure nothing, and report what these `files` of -json hold, separated by commas, and -run, -targets and -disks choose; several are further repeats, or other workloads, on the same machine")
 	flag.StringVar(&f.svg, "svg", "", "draw the verdicts to this `file`")
 	flag.StringVar(&f.markdown, "markdown", "", "write a table in Markdown with a row for each workload to this `file`, between the lines "+markdownBegin+" and "+markdownEnd+"; or with - to standard output, in place of the summary")
 	flag.StringVar(&f.npm, "npm", "", "keep the servers that come from npm in this `directory`, and install them if they are not there (default: one in the user's cache)")
@@ -76,6 +77,7 @@ func parseFlags() (f flags, err error) {
 	}
 	if *from != "" {
 		f.from = strings.Split(*from, ",")
+		flag.Visit(func(given *flag.Flag) { f.fromDisks = f.fromDisks || given.Name == "disks" })
 	}
 	f.targets, err = parseTargets(*targets)
 	return f, err
@@ -154,11 +156,17 @@ func (f *flags) chosen() []*workload {
 		if f.quick || f.repeats > 0 {
 			w.repeats = 0 // who asks gets what was asked for
 		}
-		if f.run.MatchString(w.id) && f.isTargeted(w) && len(w.entries) > 0 {
+		if f.asksFor(w) && len(w.entries) > 0 {
 			chosen = append(chosen, w)
 		}
 	}
 	return chosen
+}
+
+// asksFor reports whether the flags choose a workload.
+func (f *flags) asksFor(w *workload) bool {
+	onDisk := !f.fromDisks || slices.ContainsFunc(f.disks, func(d disk) bool { return d.String() == diskOf(w.id) })
+	return f.run.MatchString(w.id) && onDisk && f.isTargeted(w)
 }
 
 // isTargeted reports whether a target that the flags name is judged by the workload.
@@ -166,6 +174,32 @@ func (f *flags) isTargeted(w *workload) bool {
 	return len(f.targets) == 0 || slices.ContainsFunc(w.targets, func(t target) bool {
 		return slices.Contains(f.targets, w.targetOf(t))
 	})
+}
+
+// command returns the command that measures the same. Where files are does not matter.
+func command() string {
+	text := "go run ."
+	flag.Visit(func(given *flag.Flag) {
+		switch given.Name {
+		case "json", "svg", "markdown", "dir", "npm", "cpuprofile", "v":
+		case "quick":
+			text += " -quick"
+		default:
+			text += " -" + given.Name + " " + shellWord(given.Value.String())
+		}
+	})
+	return text
+}
+
+// shellWord quotes what a shell would not take as it is.
+func shellWord(text string) string {
+	plain := func(r rune) bool {
+		return r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || strings.ContainsRune(",./-_", r)
+	}
+	if text != "" && strings.IndexFunc(text, func(r rune) bool { return !plain(r) }) < 0 {
+		return text
+	}
+	return "'" + strings.ReplaceAll(text, "'", `'\''`) + "'"
 }
 
 func run() (err error) {
@@ -178,6 +212,11 @@ func run() (err error) {
 		if err != nil {
 			return err
 		}
+		all, err := r.workloads()
+		if err != nil {
+			return err
+		}
+		r.keep(slices.DeleteFunc(all, func(w *workload) bool { return !f.asksFor(w) }))
 		return f.report(r)
 	}
 	chosen := f.chosen()
@@ -222,7 +261,7 @@ func startProfile(name string) (stop func(), err error) {
 func (f *flags) measure(e *environment, chosen []*workload) error {
 	began := time.Now()
 	r := &results{Machine: thisMachine(e.dir)}
-	info := runInfo{Command: "bench " + strings.Join(os.Args[1:], " "), Date: began.UTC().Truncate(time.Second), Code: revision()}
+	info := runInfo{Command: command(), Date: began.UTC().Truncate(time.Second), Code: revision()}
 	fmt.Printf("%s; %d repeats\n", r.Machine, e.repeats)
 	for _, d := range f.disks {
 		p50, p99, err := d.syncTimes(e.dir)

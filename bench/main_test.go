@@ -3,7 +3,9 @@ package main
 import (
 	"fmt"
 	"os"
+	"regexp"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 )
@@ -45,6 +47,31 @@ func TestTargetsChooseWorkloads(t *testing.T) {
 	require.Equal(t, []string{"T1/puts-c16", "T1/puts-c256", "T9/open"}, chosen("T9", "T1"))
 	require.Contains(t, chosen("T12"), "T2/batches-100B-c16", "T12 is judged where others are measured")
 	require.NotContains(t, chosen("T12"), "T9/open")
+}
+
+func TestShellWord(t *testing.T) {
+	for text, want := range map[string]string{
+		"T1,T2": "T1,T2", "T1/puts-c16": "T1/puts-c16", "": "''", "a|b": "'a|b'", "it's": `'it'\''s'`, "c1$": "'c1$'",
+	} {
+		require.Equal(t, want, shellWord(text))
+	}
+}
+
+func TestResultsAreChosen(t *testing.T) {
+	all := workloads([]disk{{}, {sync: time.Millisecond}})
+	chosen := func(f flags) (ids []string) {
+		for _, w := range all {
+			if f.asksFor(w) {
+				ids = append(ids, w.id)
+			}
+		}
+		return ids
+	}
+	any := regexp.MustCompile("")
+	require.Len(t, chosen(flags{run: any}), len(all))
+	require.Equal(t, []string{"T3/puts-c1", "T3/puts-c1@1ms"}, chosen(flags{run: any, targets: []string{"T3"}}))
+	require.Equal(t, []string{"T3/puts-c1@1ms"}, chosen(flags{run: any, targets: []string{"T3"}, disks: []disk{{sync: time.Millisecond}}, fromDisks: true}))
+	require.Equal(t, []string{"T1/puts-c16"}, chosen(flags{run: regexp.MustCompile("c16$"), targets: []string{"T1"}}))
 }
 
 func TestWorkloadsAreInTheOrderOfTargets(t *testing.T) {

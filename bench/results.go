@@ -20,7 +20,7 @@ type results struct {
 	Runs    []runInfo `json:"runs"`
 	Samples []sampled `json:"samples"`
 
-	// Targets are for other programs. Who reads the file judges the samples again.
+	// Targets are for other programs: -from judges the samples again.
 	Targets []judged `json:"targets"`
 }
 
@@ -164,6 +164,13 @@ func (r *results) add(later *results) error {
 	}
 	r.Runs = append(r.Runs, later.Runs...)
 	return nil
+}
+
+// keep drops the samples of all other workloads.
+func (r *results) keep(chosen []*workload) {
+	r.Samples = slices.DeleteFunc(r.Samples, func(s sampled) bool {
+		return !slices.ContainsFunc(chosen, func(w *workload) bool { return w.id == s.Workload })
+	})
 }
 
 // rounds returns the repeats of a workload, without those that were left out.

@@ -55,7 +55,7 @@ func TestJudging(t *testing.T) {
 func someResults(t *testing.T) *results {
 	r := &results{
 		Machine: machine{CPU: "Fast & <New>", CPUs: 2, OS: "linux", Arch: "amd64", Go: "go1.26", Disk: "ext4 on /dev/a"},
-		Runs:    []runInfo{{Command: "bench -targets T1", Date: time.Date(2026, 11, 28, 1, 2, 3, 0, time.UTC), Code: "abc", Disks: []diskInfo{{"real", 80, 90}, {"1ms", 1000, 1010}}}},
+		Runs:    []runInfo{{Command: "go run . -targets T1", Date: time.Date(2026, 11, 28, 1, 2, 3, 0, time.UTC), Code: "abc", Disks: []diskInfo{{"real", 80, 90}, {"1ms", 1000, 1010}}}},
 	}
 	for _, id := range []string{"T1/puts-c16", "T1/puts-c16@1ms"} {
 		for repeat := range 2 {
@@ -90,6 +90,12 @@ func TestResultsAreReadAsTheyWereWritten(t *testing.T) {
 		require.Equal(t, want, rounds[i]["braid"][recordsPerSecond])
 		require.Len(t, rounds[i], 4)
 	}
+
+	all, err := both.workloads()
+	require.NoError(t, err)
+	both.keep(all[:1])
+	require.Len(t, both.Samples, 4*4)
+	require.Empty(t, both.rounds(all[1].id))
 
 	r.Machine.CPUs = 4
 	other := filepath.Join(t.TempDir(), "other.json")
@@ -137,7 +143,7 @@ func TestMarkdown(t *testing.T) {
 	writeMarkdown(&out, r, all)
 	require.Equal(t, strings.Join([]string{
 		"2 cores, Fast & <New>, linux/amd64, go1.26, files on ext4 on /dev/a.",
-		"`bench -targets T1`, 2026-11-28, at abc.",
+		"`go run . -targets T1`, 2026-11-28, at abc.",
 		"An append of 1 KiB and its sync take, by disk, real: 80 µs (p99 90); 1ms: 1,000 µs (p99 1,010).",
 		"",
 		"| | work | disk | braid | raw Pebble | best other | × Pebble | targets |",
