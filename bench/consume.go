@@ -38,7 +38,7 @@ func consumeWorkloads() []*workload {
 		base:    jetstreamSystem.name,
 		columns: []string{cpuPerRecord, processedPerSecond, putsPerSecond, cpuPerProcessed},
 		notes: []string{
-			"backlog: a new consumer, from the first record to the last, while nobody puts; processed: beside the producer, whose puts bound it; CPU us/rec: of the backlog, CPU us/proc: of consumer and producer",
+			"backlog: a new consumer in a store that was just opened, from the first record to the last, while nobody puts; processed: beside the producer, whose puts bound it; CPU us/rec: of the backlog, CPU us/proc: of consumer and producer",
 			"braid: a worker with leases, and batches of up to 10,000",
 			fmt.Sprintf("JetStream: messages published asynchronously, which is faster than atomic batches; a durable pull consumer, an AckAll for each %d and no bound of what is not acknowledged", jetstreamPull),
 		},
@@ -58,21 +58,27 @@ func consumeWorkloads() []*workload {
 
 const backlogShards, backlogBytes = 4, 100
 
-// fillBacklog fills a store for what reads a backlog.
-func fillBacklog(e *environment, st store) error {
-	if err := fillBatches(st, newValues(backlogBytes), int64(e.records), liveBatch); err != nil {
-		return fmt.Errorf("fill: %w", err)
+// backlogRecords returns how many records a backlog has. They are small, so many are read
+// in a moment.
+func (e *environment) backlogRecords() int64 { return 5 * int64(e.records) }
+
+// withBacklog runs fn with a store that has a backlog and was opened again since, so that
+// nothing of it is in memory by chance.
+func withBacklog(e *environment, dir string, sys system, fn func(store) (metrics, error)) (metrics, error) {
+	s := settings{shards: backlogShards, callers: 1, batches: true, apart: true}
+	_, err := withStore(sys, dir, s, func(st store) (metrics, error) {
+		return nil, fillBatches(st, newValues(backlogBytes), e.backlogRecords(), liveBatch)
+	})
+	if err != nil {
+		return nil, fmt.Errorf("fill: %w", err)
 	}
-	return nil
+	return withStore(sys, dir, s, fn)
 }
 
 // readBacklog reads the shards of a backlog at once, without a consumer.
 func readBacklog(e *environment, dir string) (metrics, error) {
-	s := settings{shards: backlogShards, callers: 1, batches: true}
-	return withStore(braidSystem, dir, s, func(st store) (metrics, error) {
-		if err := fillBacklog(e, st); err != nil {
-			return nil, err
-		}
+	want := e.backlogRecords()
+	return withBacklog(e, dir, braidSystem, func(st store) (metrics, error) {
 		var group sync.WaitGroup
 		var read atomic.Int64
 		errs := make([]error, backlogShards)
@@ -88,12 +94,12 @@ func readBacklog(e *environment, dir string) (metrics, error) {
 		if err := errors.Join(errs...); err != nil {
 			return nil, err
 		}
-		if read.Load() != int64(e.records) {
-			return nil, fmt.Errorf("read %d records where %d were put", read.Load(), e.records)
+		if read.Load() != want {
+			return nil, fmt.Errorf("read %d records where %d were put", read.Load(), want)
 		}
 		after, m := usageNow(), metrics{}
-		after.perRecord(m, used, float64(e.records))
-		m[backlogPerSecond] = float64(e.records) / after.at.Sub(used.at).Seconds()
+		after.perRecord(m, used, float64(want))
+		m[backlogPerSecond] = float64(want) / after.at.Sub(used.at).Seconds()
 		return m, nil
 	})
 }
@@ -113,17 +119,13 @@ func followOneByOne(e *environment, dir string) (metrics, error) {
 // consumeBatches is a consumer with a backlog, and another one beside a producer.
 func consumeBatches(e *environment, dir string, sys system) (metrics, error) {
 	m := metrics{}
-	s := settings{shards: backlogShards, callers: 1, batches: true, apart: true}
 	live, err := consuming{shards: backlogShards, batch: liveBatch, size: backlogBytes}.run(e, filepath.Join(dir, "live"), sys)
 	if err != nil {
 		return nil, err
 	}
 	m[processedPerSecond], m[putsPerSecond], m[cpuPerProcessed] = live[deliveriesPerSecond], live[putsPerSecond], live[cpuPerDelivery]
-	want := int64(e.records)
-	_, err = withStore(sys, filepath.Join(dir, "backlog"), s, func(st store) (metrics, error) {
-		if err := fillBacklog(e, st); err != nil {
-			return nil, err
-		}
+	want := e.backlogRecords()
+	_, err = withBacklog(e, filepath.Join(dir, "backlog"), sys, func(st store) (metrics, error) {
 		var processed atomic.Int64
 		done := make(chan struct{})
 		used := usageNow()

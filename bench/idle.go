@@ -133,11 +133,25 @@ func measureIdle(dir string, n int, add func(s *idleSample, n int) error) (_ met
 	}
 	s.m[heapMiB] = float64(heapBytes()-before) / mib
 	for _, measure := range []func() error{s.putBusy, s.putIdle, s.create, s.putFirst, s.checkpointAndTrim, s.changeLeases} {
+		awaitQuiet()
 		if err := measure(); err != nil {
 			return nil, err
 		}
 	}
 	return s.m, nil
+}
+
+// awaitQuiet waits until what was done last has had its effects, such as on workers that
+// were told of a new stream; but not for ever.
+func awaitQuiet() {
+	const look, looks = 20 * time.Millisecond, 100
+	for range looks {
+		used := cpuTime()
+		wait(look)
+		if cpuTime()-used < look/10 {
+			return
+		}
+	}
 }
 
 func (s *idleSample) open(dir string) (err error) {
