@@ -142,7 +142,7 @@ func measureIdle(dir string, n int, add func(s *idleSample, n int) error) (_ met
 }
 
 // awaitQuiet waits until what was done last has had its effects, such as on workers that
-// were told of a new stream; but not for ever.
+// were told of a new stream, but no longer than two seconds.
 func awaitQuiet() {
 	const look, looks = 20 * time.Millisecond, 100
 	for range looks {

@@ -118,8 +118,7 @@ func atMostTimes(limit float64, metric, other string) target {
 	}
 }
 
-// aheadOfPeers holds braid's metric to that of the best of the other systems. The first
-// of two targets of a workload is about raw Pebble, this is about all.
+// aheadOfPeers holds braid's metric to that of the best of all other systems.
 func aheadOfPeers(metric string) target {
 	return target{
 		name:  metric + " ≥ 1 × the best peer",
