@@ -107,6 +107,12 @@ func TestSyncTimes(t *testing.T) {
 	require.GreaterOrEqual(t, p99, p50)
 }
 
+func TestDiskKindOfARelativeDirectory(t *testing.T) {
+	dir := t.TempDir()
+	t.Chdir(dir)
+	require.Equal(t, diskKind(dir), diskKind("."))
+}
+
 func TestMountOf(t *testing.T) {
 	mounts := []byte(strings.Join([]string{
 		"/dev/a / ext4 rw 0 0", "tmpfs /tmp tmpfs rw 0 0", "/dev/b /tmp/b xfs rw 0 0", "broken", "/dev/c /tmp/b btrfs rw 0 0",

@@ -262,7 +262,7 @@ func (f *flags) measure(e *environment, chosen []*workload) error {
 	began := time.Now()
 	r := &results{Machine: thisMachine(e.dir)}
 	info := runInfo{Command: command(), Date: began.UTC().Truncate(time.Second), Code: revision()}
-	fmt.Printf("%s; %d repeats\n", r.Machine, e.repeats)
+	fmt.Printf("%s; %s\n", r.Machine, plural(e.repeats, "repeat"))
 	for _, d := range f.disks {
 		p50, p99, err := d.syncTimes(e.dir)
 		if err != nil {

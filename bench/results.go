@@ -99,7 +99,10 @@ func cpuModel() string {
 
 // diskKind returns the file system that a directory is on.
 func diskKind(dir string) string {
-	dir, err := filepath.EvalSymlinks(dir)
+	dir, err := filepath.Abs(dir)
+	if err == nil {
+		dir, err = filepath.EvalSymlinks(dir)
+	}
 	data, readErr := os.ReadFile("/proc/self/mounts")
 	if err == nil && readErr == nil {
 		if kind, found := mountOf(data, dir); found {
