@@ -6,8 +6,11 @@ import (
 	"sync"
 	"time"
 
+	"github.com/cockroachdb/pebble/v2/vfs"
+
 	"github.com/braidstream/braid"
 	"github.com/braidstream/braid/consumer"
+	"github.com/braidstream/braid/internal/companion"
 )
 
 // braidStore is one stream of a DB with default options, but for the durability.
@@ -20,32 +23,67 @@ type braidStore struct {
 	readers sync.WaitGroup
 }
 
-// partitionKeys are many enough to reach every shard of a thousand about evenly.
-var partitionKeys = sync.OnceValue(func() []string {
-	keys := make([]string, 1<<14)
+// partitionKeys are many enough to reach every shard about evenly.
+func partitionKeys(shards int) []string {
+	keys := allPartitionKeys()
+	return keys[:max(1<<14, min(16*shards, len(keys)))]
+}
+
+var allPartitionKeys = sync.OnceValue(func() []string {
+	keys := make([]string, 1<<18)
 	for i := range keys {
-		keys[i] = fmt.Sprintf("key-%05d", i)
+		keys[i] = fmt.Sprintf("key-%06d", i)
 	}
 	return keys
 })
 
-func openBraid(dir string, s settings) (store, error) {
-	durability := braid.NoSync
+// secretKey is the id of the key of records that are encrypted.
+const secretKey = "bench"
+
+// openDB opens a braid database.
+func openDB(dir string, s settings) (*braid.DB, error) {
+	options := &braid.Options{Durability: braid.NoSync}
 	if s.durable {
-		durability = braid.Sync
+		options.Durability = braid.Sync
 	}
-	db, err := braid.Open(dir, &braid.Options{Durability: durability})
+	if s.secret {
+		ring, err := braid.NewKeyRing(map[string][]byte{secretKey: make([]byte, 32)})
+		if err != nil {
+			return nil, err
+		}
+		options.KeyProvider = ring
+	}
+	if !s.disk.simulated() {
+		return braid.Open(dir, options)
+	}
+	db, err := companion.Open(dir, options, companion.Environment{FS: vfs.FS(s.disk.fs())})
+	if err != nil {
+		return nil, err
+	}
+	return db.(*braid.DB), nil
+}
+
+func openBraid(dir string, s settings) (store, error) {
+	db, err := openDB(dir, s)
 	if err != nil {
 		return nil, err
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	stream, err := db.OpenStream(ctx, "bench", &braid.StreamOptions{Shards: s.shards})
+	if err == nil && s.secret && stream.Describe().EncryptionKey == "" {
+		err = stream.StartEncryption(ctx, secretKey)
+	}
 	if err != nil {
 		cancel()
 		_ = db.Close() // the first error tells more
 		return nil, err
 	}
 	return &braidStore{db: db, stream: stream, ctx: ctx, cancel: cancel}, nil
+}
+
+func openSecret(dir string, s settings) (store, error) {
+	s.secret = true
+	return openBraid(dir, s)
 }
 
 func (s *braidStore) close() error {
@@ -55,7 +93,7 @@ func (s *braidStore) close() error {
 }
 
 func (s *braidStore) producer(n int) (producer, error) {
-	return &braidProducer{stream: s.stream, keys: partitionKeys(), next: n * 61}, nil
+	return &braidProducer{stream: s.stream, keys: partitionKeys(len(s.stream.Shards())), next: n * 61}, nil
 }
 
 type braidProducer struct {

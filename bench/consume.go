@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"path/filepath"
 	"sync"
@@ -20,51 +21,114 @@ const (
 
 const liveBatch = 500 // JetStream takes 1,000 at most
 
-// consumeWorkloads are C1 and C2: consumers that store how far they are, without
-// fsync. None has a target.
+// The floors of T11: the same records read by Shard.Records, each shard by a goroutine,
+// and one that waits in Shard.Follow.
+const (
+	recordsEntry = "braid, Shard.Records"
+	followEntry  = "braid, Shard.Follow"
+)
+
+// consumeWorkloads are T11: consumers that store how far they are, without fsync.
 func consumeWorkloads() []*workload {
 	systems := []system{braidSystem, jetstreamSystem}
 	return []*workload{{
-		id:      "C1/consume-100B",
+		id:      "T11/backlog-100B",
 		about:   "1 consumer that checkpoints, 4 shards, 100 B, without fsync: a backlog, and beside 1 producer of batches of 500",
 		main:    backlogPerSecond,
 		base:    jetstreamSystem.name,
-		columns: []string{processedPerSecond, putsPerSecond, cpuPerProcessed},
+		columns: []string{cpuPerRecord, processedPerSecond, putsPerSecond, cpuPerProcessed},
 		notes: []string{
-			"backlog: a new consumer, from the first record to the last, while nobody puts; processed: beside the producer, whose puts bound it; CPU: of both",
+			"backlog: a new consumer in a store that was just opened, from the first record to the last, while nobody puts; processed: beside the producer, whose puts bound it; CPU us/rec: of the backlog, CPU us/proc: of consumer and producer",
 			"braid: a worker with leases, and batches of up to 10,000",
 			fmt.Sprintf("JetStream: messages published asynchronously, which is faster than atomic batches; a durable pull consumer, an AckAll for each %d and no bound of what is not acknowledged", jetstreamPull),
 		},
-		entries: entriesOf(systems, consumeBatches),
+		entries: append(entriesOf(systems, consumeBatches), entry{name: recordsEntry, run: readBacklog}),
+		targets: []target{atLeastTimes(0.7, backlogPerSecond, recordsEntry)},
 	}, {
-		id:      "C2/consume-wake",
+		id:      "T11/wake",
 		about:   "put to process without fsync, 1 KiB: 1 producer, a put each millisecond, 1 shard, 1 consumer that checkpoints each record",
 		main:    processP50,
 		base:    jetstreamSystem.name,
 		columns: []string{processP99, putP50, putsPerSecond, cpuPerProcessed},
-		notes:   []string{"process: from the call of the put to the processor that holds the record"},
-		entries: entriesOf(systems, consumeOneByOne),
+		notes:   []string{"process: from the call of the put to the processor that holds the record; " + followEntry + ": to a reader that does nothing else, as in T8"},
+		entries: append(entriesOf(systems, consumeOneByOne), entry{name: followEntry, run: followOneByOne}),
+		targets: []target{beyondAtMost(15, braidSystem.name, processP50, followEntry, processP50)},
 	}}
 }
 
-// consumeBatches is C1.
+const backlogShards, backlogBytes = 4, 100
+
+// backlogRecords returns how many records a backlog has. They are small, so many are read
+// in a moment.
+func (e *environment) backlogRecords() int64 { return 5 * int64(e.records) }
+
+// withBacklog runs fn with a store that has a backlog and was opened again since, so that
+// nothing of it is in memory by chance.
+func withBacklog(e *environment, dir string, sys system, fn func(store) (metrics, error)) (metrics, error) {
+	s := settings{shards: backlogShards, callers: 1, batches: true, apart: true}
+	_, err := withStore(sys, dir, s, func(st store) (metrics, error) {
+		return nil, fillBatches(st, newValues(backlogBytes), e.backlogRecords(), liveBatch)
+	})
+	if err != nil {
+		return nil, fmt.Errorf("fill: %w", err)
+	}
+	return withStore(sys, dir, s, fn)
+}
+
+// readBacklog reads the shards of a backlog at once, without a consumer.
+func readBacklog(e *environment, dir string) (metrics, error) {
+	want := e.backlogRecords()
+	return withBacklog(e, dir, braidSystem, func(st store) (metrics, error) {
+		var group sync.WaitGroup
+		var read atomic.Int64
+		errs := make([]error, backlogShards)
+		used := usageNow()
+		for shard := range errs {
+			group.Go(func() {
+				var n int64
+				n, _, errs[shard] = st.(scanner).scan(shard)
+				read.Add(n)
+			})
+		}
+		group.Wait()
+		if err := errors.Join(errs...); err != nil {
+			return nil, err
+		}
+		if read.Load() != want {
+			return nil, fmt.Errorf("read %d records where %d were put", read.Load(), want)
+		}
+		after, m := usageNow(), metrics{}
+		after.perRecord(m, used, float64(want))
+		m[backlogPerSecond] = float64(want) / after.at.Sub(used.at).Seconds()
+		return m, nil
+	})
+}
+
+// followOneByOne is a reader in place of a consumer.
+func followOneByOne(e *environment, dir string) (metrics, error) {
+	m, err := oneWaiting.run(e, dir, braidSystem)
+	if err != nil {
+		return nil, err
+	}
+	return metrics{
+		processP50: m[getP50], processP99: m[getP99], putP50: m[putP50],
+		putsPerSecond: m[putsPerSecond], cpuPerProcessed: m[cpuPerDelivery],
+	}, nil
+}
+
+// consumeBatches is a consumer with a backlog, and another one beside a producer.
 func consumeBatches(e *environment, dir string, sys system) (metrics, error) {
-	const shards, size = 4, 100
 	m := metrics{}
-	s := settings{shards: shards, callers: 1, batches: true, apart: true}
-	live, err := consuming{shards: shards, batch: liveBatch, size: size}.run(e, filepath.Join(dir, "live"), sys)
+	live, err := consuming{shards: backlogShards, batch: liveBatch, size: backlogBytes}.run(e, filepath.Join(dir, "live"), sys)
 	if err != nil {
 		return nil, err
 	}
 	m[processedPerSecond], m[putsPerSecond], m[cpuPerProcessed] = live[deliveriesPerSecond], live[putsPerSecond], live[cpuPerDelivery]
-	want := int64(e.records)
-	_, err = withStore(sys, filepath.Join(dir, "backlog"), s, func(st store) (metrics, error) {
-		if err := fillBatches(st, newValues(size), want, liveBatch); err != nil {
-			return nil, fmt.Errorf("fill: %w", err)
-		}
+	want := e.backlogRecords()
+	_, err = withBacklog(e, filepath.Join(dir, "backlog"), sys, func(st store) (metrics, error) {
 		var processed atomic.Int64
 		done := make(chan struct{})
-		began := time.Now()
+		used := usageNow()
 		count := func() func([]byte) {
 			return func([]byte) {
 				if processed.Add(1) == want {
@@ -80,13 +144,15 @@ func consumeBatches(e *environment, dir string, sys system) (metrics, error) {
 		case <-time.After(time.Minute):
 			return nil, fmt.Errorf("a consumer has got %d of %d records in a minute", processed.Load(), want)
 		}
-		m[backlogPerSecond] = float64(want) / time.Since(began).Seconds()
+		after := usageNow()
+		after.perRecord(m, used, float64(want))
+		m[backlogPerSecond] = float64(want) / after.at.Sub(used.at).Seconds()
 		return nil, nil
 	})
 	return m, err
 }
 
-// consumeOneByOne is C2.
+// consumeOneByOne is a consumer that gets a record each millisecond.
 func consumeOneByOne(e *environment, dir string, sys system) (metrics, error) {
 	got, err := consuming{shards: 1, pace: time.Millisecond, size: kib, each: true}.run(e, dir, sys)
 	if err != nil {

@@ -2,8 +2,6 @@ package main
 
 import (
 	"errors"
-	"os"
-	"path/filepath"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 )
@@ -15,9 +13,15 @@ var floorSystem = system{name: "floor: append", open: openFloor(0)}
 // recycledFloorSystem does the same in a file that has its size already, as the
 // logs of Pebble, and so of braid, have after a while: the file system has less
 // to note.
-var recycledFloorSystem = system{name: "floor: overwrite", open: openFloor(recycledFloorBytes)}
+var recycledFloorSystem = system{name: "floor: overwrite", open: openFloor(floorBytes)}
 
-const recycledFloorBytes = 64 * mib
+// readyGroups is the name of an entry that appends groups which are ready, as large as
+// there are producers, and syncs each: what a group commit could be if callers cost
+// nothing.
+const readyGroups = "floor: ready groups"
+
+// floorBytes is the size of a file that is written from the start again.
+const floorBytes = 64 * mib
 
 type floorStore struct {
 	file  vfs.File
@@ -26,22 +30,23 @@ type floorStore struct {
 	chunk []byte
 }
 
-func openFloor(size int64) func(dir string, _ settings) (store, error) {
-	return func(dir string, _ settings) (store, error) {
-		if err := os.MkdirAll(dir, 0o755); err != nil {
+func openFloor(size int64) func(dir string, s settings) (store, error) {
+	return func(dir string, s settings) (store, error) {
+		fs, size := s.disk.fs(), size
+		if s.disk.simulated() {
+			size = floorBytes // memory ends
+		}
+		if err := fs.MkdirAll(dir, 0o755); err != nil {
 			return nil, err
 		}
-		name := filepath.Join(dir, "log")
-		if size > 0 {
-			if err := os.WriteFile(name, make([]byte, size), 0o644); err != nil {
-				return nil, err
-			}
-		}
-		file, err := vfs.Default.OpenReadWrite(name, vfs.WriteCategoryUnspecified)
+		file, err := fs.OpenReadWrite(fs.PathJoin(dir, "log"), vfs.WriteCategoryUnspecified)
 		if err != nil {
 			return nil, err
 		}
-		if err := file.Sync(); err != nil {
+		if size > 0 {
+			_, err = file.WriteAt(make([]byte, size), 0)
+		}
+		if err := errors.Join(err, file.Sync()); err != nil {
 			return nil, errors.Join(err, file.Close())
 		}
 		return &floorStore{file: file, size: size}, nil

@@ -35,6 +35,9 @@ const (
 )
 
 func openJetStream(dir string, s settings) (store, error) {
+	if s.disk.simulated() {
+		return nil, noDisk()
+	}
 	srv, err := server.NewServer(&server.Options{
 		DontListen: true,
 		NoLog:      true,

@@ -1,15 +1,14 @@
 package main
 
 import (
-	"encoding/json"
 	"errors"
 	"flag"
 	"fmt"
 	"os"
 	"regexp"
-	"runtime"
 	"runtime/pprof"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 )
@@ -17,6 +16,10 @@ import (
 func main() {
 	if addr := os.Getenv(nothingVariable); addr != "" {
 		fmt.Fprintln(os.Stderr, "bench:", serveNothing(addr))
+		os.Exit(1)
+	}
+	if records := os.Getenv(crashVariable); records != "" {
+		fmt.Fprintln(os.Stderr, "bench:", fillAndWait(records, os.Args[1:]))
 		os.Exit(1)
 	}
 	if err := run(); err != nil {
@@ -27,23 +30,33 @@ func main() {
 
 // flags are what a run is told.
 type flags struct {
-	run, systems  *regexp.Regexp
-	repeats       int
-	quick         bool
-	dir, json     string
-	npm           string
-	cpuprofile    string
-	sustainGiB    float64
-	list, verbose bool
+	run, systems   *regexp.Regexp
+	targets        []string
+	disks          []disk
+	repeats        int
+	quick          bool
+	dir, json, svg string
+	from           []string
+	fromDisks      bool // of results that are read only those of disks count
+	npm            string
+	cpuprofile     string
+	sustainGiB     float64
+	list, verbose  bool
+	markdown       string
 }
 
 func parseFlags() (f flags, err error) {
 	run := flag.String("run", "", "run the workloads whose id matches this `regexp`")
 	systems := flag.String("systems", "", "leave out the entries whose name does not match this `regexp`")
+	targets := flag.String("targets", "", "run only what these targets are judged by, such as `T1,T8` (default: all)")
+	disks := flag.String("disks", realDisk, "measure T1, T2, T3 and T6 on each of these `disks`: real, or, on Linux, in memory with syncs that take a time, as in real,0.05ms,0.2ms,1ms,5ms; without real nothing else is measured")
 	flag.IntVar(&f.repeats, "repeats", 0, "measure everything this often (default 5, and 3 for servers; with -quick 1)")
-	flag.BoolVar(&f.quick, "quick", false, "measure shortly, for a look in about two minutes")
+	flag.BoolVar(&f.quick, "quick", false, "measure shortly, for a look in a few minutes")
 	flag.StringVar(&f.dir, "dir", "", "put the files in a new directory in this `directory`, which should be on the disk in question (default: that for temporary files)")
-	flag.StringVar(&f.json, "json", "", "write all samples to this `file`")
+	flag.StringVar(&f.json, "json", "", "write all samples and verdicts to this `file`")
+	from := flag.String("from", "", "measure nothing, and report what these `files` of -json hold, separated by commas, and -run, -targets and -disks choose; several are further repeats, or other workloads, on the same machine")
+	flag.StringVar(&f.svg, "svg", "", "draw the verdicts to this `file`")
+	flag.StringVar(&f.markdown, "markdown", "", "write a table in Markdown with a row for each workload to this `file`, between the lines "+markdownBegin+" and "+markdownEnd+"; or with - to standard output, in place of the summary")
 	flag.StringVar(&f.npm, "npm", "", "keep the servers that come from npm in this `directory`, and install them if they are not there (default: one in the user's cache)")
 	flag.StringVar(&f.cpuprofile, "cpuprofile", "", "write a CPU profile of the whole run to this `file`")
 	flag.Float64Var(&f.sustainGiB, "sustain", 0, "write this many `GiB` in T5 (default 3; with -quick 0.5)")
@@ -56,8 +69,40 @@ func parseFlags() (f flags, err error) {
 	if f.run, err = regexp.Compile(*run); err != nil {
 		return f, err
 	}
-	f.systems, err = regexp.Compile(*systems)
+	if f.systems, err = regexp.Compile(*systems); err != nil {
+		return f, err
+	}
+	if f.disks, err = parseDisks(*disks); err != nil {
+		return f, err
+	}
+	if *from != "" {
+		f.from = strings.Split(*from, ",")
+		flag.Visit(func(given *flag.Flag) { f.fromDisks = f.fromDisks || given.Name == "disks" })
+	}
+	f.targets, err = parseTargets(*targets)
 	return f, err
+}
+
+// parseTargets reads the value of -targets.
+func parseTargets(text string) ([]string, error) {
+	if text == "" {
+		return nil, nil
+	}
+	known := make(map[string]bool)
+	for _, w := range workloads([]disk{{}}) {
+		for _, t := range w.targets {
+			known[w.targetOf(t)] = true
+		}
+	}
+	var ids []string
+	for id := range strings.SplitSeq(text, ",") {
+		id = strings.ToUpper(strings.TrimSpace(id))
+		if !known[id] {
+			return nil, fmt.Errorf("-targets: there is no target %q; they are T1 to T12 and K1 to K6", id)
+		}
+		ids = append(ids, id)
+	}
+	return ids, nil
 }
 
 // environment returns how long and how much the flags ask for.
@@ -86,28 +131,75 @@ func (f *flags) environment() *environment {
 	return e
 }
 
-// workloads returns all of them, in the order of their targets.
-func workloads() []*workload {
-	all := slices.Concat(writeWorkloads(), sustainWorkloads(), readWorkloads(), wakeWorkloads(), openWorkloads())
-	slices.SortStableFunc(all, func(a, b *workload) int { return int(a.id[1]) - int(b.id[1]) })
-	return slices.Concat(all, consumeWorkloads(), kinesisWorkloads())
+// workloads returns all of them, in the order of their targets and then of disks. Only
+// durable puts are measured on simulated disks: the others do not wait for a sync, or
+// need more room than memory has.
+func workloads(disks []disk) []*workload {
+	var all []*workload
+	for _, d := range disks {
+		all = append(all, durableWorkloads(d)...)
+	}
+	if slices.Contains(disks, disk{}) {
+		all = slices.Concat(all, carelessWorkloads(), sustainWorkloads(), readWorkloads(), wakeWorkloads(), openWorkloads(), idleWorkloads(), consumeWorkloads(), kinesisWorkloads())
+	}
+	slices.SortStableFunc(all, func(a, b *workload) int { return targetRank(a.targetOf(target{})) - targetRank(b.targetOf(target{})) })
+	return all
 }
 
 // chosen returns the workloads that the flags ask for.
 func (f *flags) chosen() []*workload {
 	var chosen []*workload
-	for _, w := range workloads() {
+	for _, w := range workloads(f.disks) {
 		w.entries = slices.DeleteFunc(w.entries, func(e entry) bool {
 			return !f.systems.MatchString(e.name) || f.quick && e.slow
 		})
 		if f.quick || f.repeats > 0 {
 			w.repeats = 0 // who asks gets what was asked for
 		}
-		if f.run.MatchString(w.id) && len(w.entries) > 0 {
+		if f.asksFor(w) && len(w.entries) > 0 {
 			chosen = append(chosen, w)
 		}
 	}
 	return chosen
+}
+
+// asksFor reports whether the flags choose a workload.
+func (f *flags) asksFor(w *workload) bool {
+	onDisk := !f.fromDisks || slices.ContainsFunc(f.disks, func(d disk) bool { return d.String() == diskOf(w.id) })
+	return f.run.MatchString(w.id) && onDisk && f.isTargeted(w)
+}
+
+// isTargeted reports whether a target that the flags name is judged by the workload.
+func (f *flags) isTargeted(w *workload) bool {
+	return len(f.targets) == 0 || slices.ContainsFunc(w.targets, func(t target) bool {
+		return slices.Contains(f.targets, w.targetOf(t))
+	})
+}
+
+// command returns the command that measures the same. Where files are does not matter.
+func command() string {
+	text := "go run ."
+	flag.Visit(func(given *flag.Flag) {
+		switch given.Name {
+		case "json", "svg", "markdown", "dir", "npm", "cpuprofile", "v":
+		case "quick":
+			text += " -quick"
+		default:
+			text += " -" + given.Name + " " + shellWord(given.Value.String())
+		}
+	})
+	return text
+}
+
+// shellWord quotes what a shell would not take as it is.
+func shellWord(text string) string {
+	plain := func(r rune) bool {
+		return r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || strings.ContainsRune(",./-_", r)
+	}
+	if text != "" && strings.IndexFunc(text, func(r rune) bool { return !plain(r) }) < 0 {
+		return text
+	}
+	return "'" + strings.ReplaceAll(text, "'", `'\''`) + "'"
 }
 
 func run() (err error) {
@@ -115,10 +207,22 @@ func run() (err error) {
 	if err != nil {
 		return err
 	}
+	if len(f.from) > 0 {
+		r, err := readResults(f.from)
+		if err != nil {
+			return err
+		}
+		all, err := r.workloads()
+		if err != nil {
+			return err
+		}
+		r.keep(slices.DeleteFunc(all, func(w *workload) bool { return !f.asksFor(w) }))
+		return f.report(r)
+	}
 	chosen := f.chosen()
 	if f.list {
 		for _, w := range chosen {
-			fmt.Printf("%-22s %s\n", w.id, w.about)
+			fmt.Printf("%-28s %s\n", w.id, w.about)
 		}
 		return nil
 	}
@@ -154,20 +258,19 @@ func startProfile(name string) (stop func(), err error) {
 	}, nil
 }
 
-// sampled is one sample in the file of -json.
-type sampled struct {
-	Workload string  `json:"workload"`
-	System   string  `json:"system"`
-	Repeat   int     `json:"repeat"`
-	Metrics  metrics `json:"metrics"`
-}
-
 func (f *flags) measure(e *environment, chosen []*workload) error {
-	fmt.Printf("%s on %s/%s, %d CPUs; files in %s; %d repeats\n\n", runtime.Version(), runtime.GOOS, runtime.GOARCH, runtime.GOMAXPROCS(0), e.dir, e.repeats)
 	began := time.Now()
-	verdicts := make(map[string][]verdict)
-	var order []string
-	var samples []sampled
+	r := &results{Machine: thisMachine(e.dir)}
+	info := runInfo{Command: command(), Date: began.UTC().Truncate(time.Second), Code: revision()}
+	fmt.Printf("%s; %s\n", r.Machine, plural(e.repeats, "repeat"))
+	for _, d := range f.disks {
+		p50, p99, err := d.syncTimes(e.dir)
+		if err != nil {
+			return err
+		}
+		info.Disks = append(info.Disks, diskInfo{d.String(), micros(p50), micros(p99)})
+	}
+	fmt.Printf("%s\n\n", describeDisks([]runInfo{info}))
 	for _, w := range chosen {
 		rounds, err := e.runWorkload(w, func(entry string, repeat int) {
 			if f.verbose {
@@ -177,20 +280,55 @@ func (f *flags) measure(e *environment, chosen []*workload) error {
 		if err != nil {
 			return err
 		}
-		order = append(order, w.id)
-		verdicts[w.id] = writeReport(os.Stdout, w, rounds)
-		samples = append(samples, samplesOf(w, rounds)...)
+		writeReport(os.Stdout, w, rounds)
+		r.Samples = append(r.Samples, samplesOf(w, rounds)...)
+		if f.json != "" { // a run that is cut short is not lost
+			info.Seconds = time.Since(began).Seconds()
+			r.Runs = []runInfo{info}
+			if err := errors.Join(r.judge(), r.write(f.json)); err != nil {
+				return err
+			}
+		}
 	}
-	writeSummary(os.Stdout, verdicts, order)
-	fmt.Printf("it took %.0f s\n", time.Since(began).Seconds())
-	if f.json == "" {
-		return nil
-	}
-	data, err := json.MarshalIndent(samples, "", "\t")
-	if err != nil {
+	info.Seconds = time.Since(began).Seconds()
+	r.Runs = []runInfo{info}
+	return f.report(r)
+}
+
+// report judges the results and writes what the flags ask for.
+func (f *flags) report(r *results) error {
+	if err := r.judge(); err != nil {
 		return err
 	}
-	return os.WriteFile(f.json, data, 0o644)
+	if f.json != "" {
+		if err := r.write(f.json); err != nil {
+			return err
+		}
+	}
+	if f.svg != "" {
+		if err := os.WriteFile(f.svg, drawSVG(r), 0o644); err != nil {
+			return err
+		}
+	}
+	if f.markdown != "" {
+		all, err := r.workloads()
+		if err != nil {
+			return err
+		}
+		if f.markdown == "-" {
+			writeMarkdown(os.Stdout, r, all)
+			return nil
+		}
+		if err := insertMarkdown(f.markdown, r, all); err != nil {
+			return err
+		}
+	}
+	sortTargets(r.Targets)
+	writeSummary(os.Stdout, r.Targets)
+	for _, run := range r.Runs {
+		fmt.Printf("%s took %.0f s\n", run.Command, run.Seconds)
+	}
+	return nil
 }
 
 func samplesOf(w *workload, rounds []round) []sampled {

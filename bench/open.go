@@ -6,30 +6,36 @@ import "time"
 const (
 	openMillis  = "open ms"
 	closeMillis = "close ms"
+	crashMillis = "after a kill ms"
 	heapMiB     = "heap MiB"
 )
 
-// openWorkloads are T9: opening after a clean close, and what an open store
-// holds while nothing happens.
+var openSettings = settings{shards: 64, callers: 1, batches: true}
+
+// openWorkloads are T9: opening after a clean close and after a kill, and what an open
+// store holds while nothing happens.
 func openWorkloads() []*workload {
 	return []*workload{{
 		id:      "T9/open",
-		about:   "open a store of many records of 1 KiB in 64 shards, after a clean close",
+		about:   "open a store of many records of 1 KiB in 64 shards, after a clean close and after a kill",
 		main:    openMillis,
-		columns: []string{closeMillis, heapMiB},
-		notes:   []string{"heap: of Go, right after opening; with cgo, caches and memtables lie outside of it"},
+		columns: []string{crashMillis, closeMillis, heapMiB},
+		notes: []string{
+			"heap: of Go, right after opening; with cgo, caches and memtables lie outside of it",
+			"after a kill: another process has written as many records, without fsync, and was killed right after the last one",
+		},
 		entries: entriesOf([]system{braidSystem, pebbleSystem}, openFilled),
 		targets: []target{
-			atMost(100, braidSystem.name, openMillis),
-			// The cache, one memtable at rest, and 32 MiB.
-			atMost(32+64+32, braidSystem.name, heapMiB),
+			atMost(50, braidSystem.name, openMillis),
+			atMost(400, braidSystem.name, crashMillis),
+			// The cache, one memtable at rest, and 16 MiB.
+			atMost(32+64+16, braidSystem.name, heapMiB),
 		},
 	}}
 }
 
 func openFilled(e *environment, dir string, sys system) (metrics, error) {
-	s := settings{shards: 64, callers: 1, batches: true}
-	st, err := sys.open(dir, s)
+	st, err := sys.open(dir, openSettings)
 	if err != nil {
 		return nil, err
 	}
@@ -43,7 +49,7 @@ func openFilled(e *environment, dir string, sys system) (metrics, error) {
 		return nil, filled
 	}
 	began = time.Now()
-	if st, err = sys.open(dir, s); err != nil {
+	if st, err = sys.open(dir, openSettings); err != nil {
 		return nil, err
 	}
 	m[openMillis] = millis(time.Since(began))
@@ -54,5 +60,17 @@ func openFilled(e *environment, dir string, sys system) (metrics, error) {
 	// What is gone now is what the store held. Other things may have come and
 	// gone before it was opened.
 	m[heapMiB] = float64(heap-heapBytes()) / mib
-	return m, nil
+	if sys.name != braidSystem.name {
+		return m, nil
+	}
+	crashed := dir + "-killed"
+	if err := fillAndDie(crashed, e.records); err != nil {
+		return nil, err
+	}
+	began = time.Now()
+	if st, err = sys.open(crashed, openSettings); err != nil {
+		return nil, err
+	}
+	m[crashMillis] = millis(time.Since(began))
+	return m, st.close()
 }

@@ -23,7 +23,11 @@ type pebbleStore struct {
 const pebbleKeyBytes = 4 + 4 + 8 // stream, shard, counter
 
 func openPebble(dir string, s settings) (store, error) {
-	db, err := pebble.Open(dir, tunedPebble())
+	options := tunedPebble()
+	if s.disk.simulated() {
+		options.FS = s.disk.fs()
+	}
+	db, err := pebble.Open(dir, options)
 	if err != nil {
 		return nil, err
 	}

@@ -6,6 +6,7 @@ import (
 
 	"github.com/hashicorp/raft"
 	raftwal "github.com/hashicorp/raft-wal"
+	"github.com/hashicorp/raft-wal/segment"
 )
 
 // raftWALStore is the log of a Raft implementation. Its indexes must follow one
@@ -16,11 +17,8 @@ type raftWALStore struct {
 	last uint64
 }
 
-func openRaftWAL(dir string, _ settings) (store, error) {
-	if err := os.MkdirAll(dir, 0o755); err != nil {
-		return nil, err
-	}
-	log, err := raftwal.Open(dir)
+func openRaftWAL(dir string, s settings) (store, error) {
+	log, err := openRaftLog(dir, s.disk)
 	if err != nil {
 		return nil, err
 	}
@@ -30,6 +28,17 @@ func openRaftWAL(dir string, _ settings) (store, error) {
 		return nil, err
 	}
 	return &raftWALStore{log: log, last: last}, nil
+}
+
+func openRaftLog(dir string, d disk) (*raftwal.WAL, error) {
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return nil, err
+	}
+	if d.simulated() {
+		files := raftFiles{d.fs()}
+		return raftwal.Open(dir, raftwal.WithSegmentFiler(segment.NewFiler(dir, files)), raftwal.WithMetaStore(&raftMeta{sync: d.sync}))
+	}
+	return raftwal.Open(dir)
 }
 
 func (s *raftWALStore) close() error { return s.log.Close() }

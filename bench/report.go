@@ -11,8 +11,12 @@ import (
 )
 
 // writeReport writes the workload's table and verdicts.
-func writeReport(out io.Writer, w *workload, rounds []round) []verdict {
-	fmt.Fprintf(out, "%s: %s\n", w.id, w.about)
+func writeReport(out io.Writer, w *workload, rounds []round) {
+	about := w.about
+	if name := diskOf(w.id); name != realDisk {
+		about += ", in memory with syncs of " + name
+	}
+	fmt.Fprintf(out, "%s: %s\n", w.id, about)
 	writeTable(out, w.table(rounds))
 	for _, note := range w.notes {
 		fmt.Fprintf(out, "  %s\n", note)
@@ -22,26 +26,12 @@ func writeReport(out io.Writer, w *workload, rounds []round) []verdict {
 			fmt.Fprintf(out, "  %s is so slow that it is measured once\n", e.name)
 		}
 	}
-	var verdicts []verdict
 	for _, t := range w.targets {
-		v := t.judge(rounds)
-		fmt.Fprintf(out, "  %s\n", v)
-		verdicts = append(verdicts, v)
+		j := t.judge(rounds).judged(w)
+		value, _ := j.valueAndSpread()
+		fmt.Fprintf(out, "  %s, %s: %s, %s\n", j.Target, j.Rule, value, j.outcome())
 	}
 	fmt.Fprintln(out)
-	return verdicts
-}
-
-// String says what came out.
-func (v verdict) String() string {
-	switch {
-	case !v.known:
-		return fmt.Sprintf("target %s: not measured", v.name)
-	case v.met:
-		return fmt.Sprintf("target %s: %s, met", v.name, number(v.value))
-	default:
-		return fmt.Sprintf("target %s: %s, MISSED", v.name, number(v.value))
-	}
 }
 
 // table returns the rows of the workload's table, titles first: medians of the
@@ -130,6 +120,11 @@ func number(v float64) string {
 // writeTable writes rows in columns: the first to the left, the others to the
 // right.
 func writeTable(out io.Writer, rows [][]string) {
+	writeColumns(out, rows, func(column int) bool { return column > 0 })
+}
+
+// writeColumns writes rows in columns, some of them to the right.
+func writeColumns(out io.Writer, rows [][]string, right func(column int) bool) {
 	var widths []int
 	for _, row := range rows {
 		for i, cell := range row {
@@ -143,35 +138,12 @@ func writeTable(out io.Writer, rows [][]string) {
 		var line strings.Builder
 		for i, cell := range row {
 			padding := strings.Repeat(" ", widths[i]-utf8.RuneCountInString(cell))
-			if i == 0 {
-				line.WriteString("  " + cell + padding)
-			} else {
+			if right(i) {
 				line.WriteString("  " + padding + cell)
+			} else {
+				line.WriteString("  " + cell + padding)
 			}
 		}
 		fmt.Fprintln(out, strings.TrimRight(line.String(), " "))
-	}
-}
-
-// writeSummary counts the verdicts and names those that matter.
-func writeSummary(out io.Writer, verdicts map[string][]verdict, order []string) {
-	met, missed, unknown := 0, 0, 0
-	var list []string
-	for _, id := range order {
-		for _, v := range verdicts[id] {
-			switch {
-			case !v.known:
-				unknown++
-			case v.met:
-				met++
-			default:
-				missed++
-				list = append(list, fmt.Sprintf("  %s: %s", id, v))
-			}
-		}
-	}
-	fmt.Fprintf(out, "targets: %d met, %d missed, %d not measured\n", met, missed, unknown)
-	for _, line := range list {
-		fmt.Fprintln(out, line)
 	}
 }

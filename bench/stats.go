@@ -7,7 +7,8 @@ import (
 )
 
 // histogram counts durations in buckets that are 1/64 of their power of two
-// wide, so a quantile is off by 1 % at most. Adding to it allocates nothing. The
+// wide, so a quantile is off by 1 % at most, and mostly by much less, since durations are
+// taken to lie evenly in a bucket. Adding to it allocates nothing. The
 // zero value is empty.
 type histogram struct {
 	counts [histogramBuckets]uint64
@@ -43,7 +44,9 @@ func (h *histogram) quantile(q float64) time.Duration {
 	seen := uint64(0)
 	for i, n := range h.counts {
 		if seen += n; n > 0 && seen >= rank {
-			return min(time.Duration(bucketMiddle(i)), h.max)
+			low, width := bucketBounds(i)
+			share := (float64(rank-(seen-n)) - 0.5) / float64(n)
+			return min(time.Duration(low)+time.Duration(share*float64(width)), h.max)
 		}
 	}
 	return 0
@@ -56,10 +59,10 @@ func bucketOf(v uint64) int {
 	return shift<<histogramBits + int(v>>shift)
 }
 
-func bucketMiddle(bucket int) uint64 {
+// bucketBounds returns the lowest number of a bucket, and how many it holds.
+func bucketBounds(bucket int) (low, width uint64) {
 	shift := max(0, bucket>>histogramBits-1)
-	low := uint64(bucket-shift<<histogramBits) << shift
-	return low + (1<<shift)/2
+	return uint64(bucket-shift<<histogramBits) << shift, 1 << shift
 }
 
 // median returns the middle of the values, or the mean of the two in the middle.

@@ -36,6 +36,17 @@ func TestHistogramIsExactBelow128(t *testing.T) {
 	}
 }
 
+// A quantile is finer than a bucket.
+func TestHistogramQuantilesLieInBuckets(t *testing.T) {
+	var h histogram
+	for d := 5000 * time.Microsecond; d < 5010*time.Microsecond; d += 10 {
+		h.add(d)
+	}
+	h.add(time.Second)
+	require.InDelta(t, float64(5005*time.Microsecond), float64(h.quantile(0.5)), float64(50*time.Microsecond))
+	require.Less(t, h.quantile(0.1), h.quantile(0.9))
+}
+
 func TestHistogramBucketsAreInOrder(t *testing.T) {
 	last := -1
 	for shift := range 63 {
@@ -43,7 +54,10 @@ func TestHistogramBucketsAreInOrder(t *testing.T) {
 			bucket := bucketOf(v)
 			require.GreaterOrEqual(t, bucket, last)
 			require.Less(t, bucket, histogramBuckets)
-			require.InEpsilon(t, float64(v), float64(bucketMiddle(bucket)), 0.01, "%d", v)
+			low, width := bucketBounds(bucket)
+			require.LessOrEqual(t, low, v)
+			require.Less(t, v-low, width)
+			require.LessOrEqual(t, width, max(1, low/64), "%d", v)
 			last = bucket
 		}
 	}

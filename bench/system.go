@@ -7,6 +7,8 @@ type settings struct {
 	callers int  // how many producers there will be, for systems that can use that
 	batches bool // puts come in batches
 	apart   bool // a batch need not be stored as one, if that is faster
+	secret  bool // records are encrypted; for braid only
+	disk    disk
 }
 
 // system is one of those that are compared.
@@ -77,6 +79,9 @@ var (
 	tidwallSystem   = system{name: "tidwall/wal", open: openTidwall}
 	raftWALSystem   = system{name: "raft-wal", open: openRaftWAL, durableOnly: true}
 	bboltSystem     = system{name: "bbolt", open: openBbolt}
+
+	// secretSystem is braid with a stream that is encrypted.
+	secretSystem = system{name: "braid, encrypted", open: openSecret}
 
 	allSystems = []system{braidSystem, pebbleSystem, jetstreamSystem, tidwallSystem, raftWALSystem, bboltSystem}
 )

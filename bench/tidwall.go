@@ -2,21 +2,29 @@ package main
 
 import (
 	"sync"
+	"time"
 
 	"github.com/tidwall/wal"
 )
 
 // tidwallStore is a log of segment files. Its indexes must follow one another,
 // so puts take turns.
+//
+// It opens real files. On a simulated disk its syncs are switched off, and a put waits in
+// its turn instead.
 type tidwallStore struct {
 	mu   sync.Mutex // guards last, and the log's order
 	log  *wal.Log
 	last uint64
+
+	wait time.Duration // instead of a sync
 }
 
 func openTidwall(dir string, s settings) (store, error) {
 	options := *wal.DefaultOptions
 	options.NoSync = !s.durable
+	t := &tidwallStore{wait: s.disk.sync}
+	options.NoSync = options.NoSync || s.disk.simulated()
 	log, err := wal.Open(dir, &options)
 	if err != nil {
 		return nil, err
@@ -26,10 +34,19 @@ func openTidwall(dir string, s settings) (store, error) {
 		_ = log.Close() // the first error tells more
 		return nil, err
 	}
-	return &tidwallStore{log: log, last: last}, nil
+	t.log, t.last = log, last
+	return t, nil
 }
 
 func (s *tidwallStore) close() error { return s.log.Close() }
+
+// wrote ends a write of the log that ended with err.
+func (s *tidwallStore) wrote(err error) error {
+	if err == nil && s.wait > 0 {
+		pause(s.wait)
+	}
+	return err
+}
 
 func (s *tidwallStore) producer(int) (producer, error) {
 	return &tidwallProducer{store: s}, nil
@@ -45,7 +62,7 @@ func (p *tidwallProducer) put(value []byte) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.last++
-	return s.log.Write(s.last, value)
+	return s.wrote(s.log.Write(s.last, value))
 }
 
 func (p *tidwallProducer) putBatch(values [][]byte) error {
@@ -56,5 +73,5 @@ func (p *tidwallProducer) putBatch(values [][]byte) error {
 		s.last++
 		p.batch.Write(s.last, v)
 	}
-	return s.log.WriteBatch(&p.batch) // which clears it
+	return s.wrote(s.log.WriteBatch(&p.batch)) // which clears it
 }

@@ -20,16 +20,19 @@ const (
 // wakeWorkloads are T8: from the call of a put to a reader that holds the
 // record, without fsync.
 func wakeWorkloads() []*workload {
-	paced := waking("T8/paced-1-reader", "1 producer, a put each millisecond, 1 reader", waiting{producers: 1, shards: 1, readers: 1, pace: time.Millisecond})
-	paced.targets = []target{atMost(25, braidSystem.name, getP50), atMost(100, braidSystem.name, getP99)}
+	paced := waking("T8/paced-1-reader", "1 producer, a put each millisecond, 1 reader", oneWaiting)
+	paced.targets = []target{atMostTimes(1.3, getP50, wakeFloorSystem.name), atMostTimes(2, getP99, wakeFloorSystem.name)}
 	many := waking("T8/paced-1000-readers", "16 producers, a put each millisecond, 64 shards, 1,000 readers", waiting{producers: 16, shards: 64, readers: 1000, pace: time.Millisecond})
-	many.targets = []target{atMost(150, braidSystem.name, getP50)}
+	many.targets = []target{atMostTimes(2, getP50, fanOutFloorSystem.name)}
 	full := waking("T8/full-speed", "256 producers at full speed, 64 shards, 1,000 readers", waiting{producers: 256, shards: 64, readers: 1000})
 	full.main = deliveriesPerSecond
 	full.columns = []string{getP50, getP99, putP50, putsPerSecond, cpuPerDelivery}
-	full.targets = []target{atLeast(2.5e6, braidSystem.name, deliveriesPerSecond)}
+	full.targets = []target{atLeastTimes(0.7, deliveriesPerSecond, fanOutFloorSystem.name)}
 	return []*workload{paced, many, full}
 }
+
+// oneWaiting is one reader that waits for each record.
+var oneWaiting = waiting{producers: 1, shards: 1, readers: 1, pace: time.Millisecond}
 
 // waiting is producers and readers at work at the same time.
 type waiting struct {
@@ -44,8 +47,11 @@ func waking(id, about string, w waiting) *workload {
 		main:    getP50,
 		base:    jetstreamSystem.name,
 		columns: []string{getP99, putP50, putsPerSecond, deliveriesPerSecond, cpuPerDelivery},
-		notes:   []string{"get: from the call of the put to the reader that holds the record (JetStream: a push consumer each)"},
-		entries: entriesOf([]system{braidSystem, jetstreamSystem}, func(e *environment, dir string, sys system) (metrics, error) {
+		notes: []string{
+			"get: from the call of the put to the reader that holds the record (JetStream: a push consumer each)",
+			wakeFloorSystem.name + ": a put of raw Pebble, then a slice in memory and a channel that is closed; " + fanOutFloorSystem.name + ": without the put",
+		},
+		entries: entriesOf([]system{braidSystem, jetstreamSystem, wakeFloorSystem, fanOutFloorSystem}, func(e *environment, dir string, sys system) (metrics, error) {
 			return w.run(e, dir, sys)
 		}),
 	}

@@ -44,6 +44,7 @@ type entry struct {
 	name string
 	run  func(env *environment, dir string) (metrics, error)
 	slow bool // it is measured in the first round only, and not with -quick
+	disk disk
 }
 
 // entriesOf returns one entry for each system, all doing the same.
@@ -111,7 +112,11 @@ func (e *environment) runWorkload(w *workload, progress func(entry string, repea
 
 // sample runs an entry once, in a fresh directory and with a clean heap.
 func (e *environment) sample(entry *entry) (m metrics, err error) {
-	dir, err := os.MkdirTemp(e.dir, "sample-")
+	dir, err := entry.disk.dir(e.dir)
+	if err != nil {
+		return nil, err
+	}
+	dir, err = os.MkdirTemp(dir, "braid-bench-sample-")
 	if err != nil {
 		return nil, err
 	}

@@ -1,0 +1,143 @@
+package main
+
+import (
+	"cmp"
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+)
+
+// disk is what the files of a sample are on: the disk of -dir, or memory with a sync
+// that takes a known time. The zero value is the real one.
+type disk struct {
+	sync time.Duration // that a sync takes; 0 for the real disk
+}
+
+const realDisk = "real"
+
+func (d disk) simulated() bool { return d.sync > 0 }
+
+// String returns the disk's name, as -disks has it: "real", or the time of a sync in
+// milliseconds, such as "0.05ms".
+func (d disk) String() string {
+	if !d.simulated() {
+		return realDisk
+	}
+	return fmt.Sprintf("%gms", millis(d.sync))
+}
+
+// workload returns the id of a workload on the disk. On the real one it is the plain
+// id.
+func (d disk) workload(id string) string {
+	if !d.simulated() {
+		return id
+	}
+	return id + "@" + d.String()
+}
+
+// diskOf returns the name of the disk that a workload of that id is on.
+func diskOf(id string) string {
+	_, name, _ := strings.Cut(id, "@")
+	return cmp.Or(name, realDisk)
+}
+
+// parseDisks reads the value of -disks: names of disks, separated by commas.
+func parseDisks(text string) ([]disk, error) {
+	var disks []disk
+	for name := range strings.SplitSeq(text, ",") {
+		var d disk
+		if name = strings.TrimSpace(name); name != realDisk {
+			sync, err := time.ParseDuration(name)
+			if err != nil || sync < 10*time.Microsecond || sync > time.Second {
+				return nil, fmt.Errorf("-disks: %q is neither %q nor the time of a sync from 10us to 1s", name, realDisk)
+			}
+			d.sync = sync
+		}
+		if slices.Contains(disks, d) {
+			return nil, fmt.Errorf("-disks: %s is named twice", d)
+		}
+		disks = append(disks, d)
+	}
+	return disks, nil
+}
+
+// memoryDir is where Linux keeps files in memory. Pebble has a file system in memory of
+// its own, but copies a file that grows again and again: a log of 64 MiB is copied for 20
+// ms at a time, while everybody waits.
+const memoryDir = "/dev/shm"
+
+// dir returns the directory in which samples on the disk make theirs, given that for the
+// real one.
+func (d disk) dir(realDir string) (string, error) {
+	if !d.simulated() {
+		return realDir, nil
+	}
+	if info, err := os.Stat(memoryDir); err != nil || !info.IsDir() {
+		return "", skipped{"a simulated disk needs " + memoryDir}
+	}
+	return memoryDir, nil
+}
+
+// fs returns the file system of a store on the disk: the operating system's, with
+// syncs of its own if it is simulated.
+func (d disk) fs() vfs.FS {
+	if !d.simulated() {
+		return vfs.Default
+	}
+	return slowFS{vfs.Default, d.sync}
+}
+
+// slowFS is a file system each of whose syncs, of a file or a directory, does nothing but
+// take a known time. Syncs of different files do not wait for each other.
+type slowFS struct {
+	vfs.FS
+	sync time.Duration
+}
+
+// Unwrap implements vfs.FS.
+func (s slowFS) Unwrap() vfs.FS { return s.FS }
+
+func (s slowFS) Create(name string, category vfs.DiskWriteCategory) (vfs.File, error) {
+	return s.slow(s.FS.Create(name, category))
+}
+
+func (s slowFS) Open(name string, options ...vfs.OpenOption) (vfs.File, error) {
+	return s.slow(s.FS.Open(name, options...))
+}
+
+func (s slowFS) OpenReadWrite(name string, category vfs.DiskWriteCategory, options ...vfs.OpenOption) (vfs.File, error) {
+	return s.slow(s.FS.OpenReadWrite(name, category, options...))
+}
+
+func (s slowFS) OpenDir(name string) (vfs.File, error) { return s.slow(s.FS.OpenDir(name)) }
+
+func (s slowFS) ReuseForWrite(old, name string, category vfs.DiskWriteCategory) (vfs.File, error) {
+	return s.slow(s.FS.ReuseForWrite(old, name, category))
+}
+
+func (s slowFS) slow(file vfs.File, err error) (vfs.File, error) {
+	if err != nil {
+		return nil, err
+	}
+	return slowFile{file, s.sync}, nil
+}
+
+// slowFile is a file of a slowFS. SyncTo, which only asks for a sync, does not wait.
+type slowFile struct {
+	vfs.File
+	sync time.Duration
+}
+
+func (f slowFile) Sync() error {
+	pause(f.sync)
+	return nil
+}
+
+func (f slowFile) SyncData() error { return f.Sync() }
+
+// noDisk is the error of a system that cannot be on a simulated disk.
+func noDisk() error { return skipped{"takes no file system and has no way to wait in place of a sync"} }

@@ -1,0 +1,136 @@
+package main
+
+import (
+	"slices"
+	"sync"
+
+	"github.com/cockroachdb/pebble/v2"
+)
+
+// The floors of T8. Both are readers in memory; in one, a put is raw Pebble's first.
+var (
+	wakeFloorSystem   = system{name: "floor: put and wake", open: openFanOut(true)}
+	fanOutFloorSystem = system{name: "floor: fan-out", open: openFanOut(false)}
+)
+
+// fanOutStore hands records on and keeps the last ones of each shard in a slice. The
+// channel that a put closes wakes the readers.
+type fanOutStore struct {
+	pebble  *pebbleStore // nil if puts are in memory only
+	tails   []*memoryTail
+	closing chan struct{}
+	readers sync.WaitGroup
+}
+
+// memoryTail is a shard.
+type memoryTail struct {
+	mu      sync.Mutex // guards the fields below
+	values  [][]byte   // the last ones
+	first   int        // how many there were before them
+	changed chan struct{}
+}
+
+// tailRecords are kept of a shard at least. A reader that is further behind misses
+// records, which does not count against braid: it gets fewer.
+const tailRecords = 2048
+
+func openFanOut(withPut bool) func(dir string, s settings) (store, error) {
+	return func(dir string, s settings) (store, error) {
+		f := &fanOutStore{closing: make(chan struct{})}
+		for range s.shards {
+			f.tails = append(f.tails, &memoryTail{changed: make(chan struct{})})
+		}
+		if withPut {
+			st, err := openPebble(dir, s)
+			if err != nil {
+				return nil, err
+			}
+			f.pebble = st.(*pebbleStore)
+		}
+		return f, nil
+	}
+}
+
+func (f *fanOutStore) close() error {
+	close(f.closing)
+	f.readers.Wait()
+	if f.pebble != nil {
+		return f.pebble.close()
+	}
+	return nil
+}
+
+func (f *fanOutStore) producer(n int) (producer, error) {
+	return &fanOutProducer{store: f, next: n}, nil
+}
+
+type fanOutProducer struct {
+	store *fanOutStore
+	next  int
+	key   [pebbleKeyBytes]byte
+}
+
+func (p *fanOutProducer) put(value []byte) error {
+	p.next++
+	shard := p.next % len(p.store.tails)
+	if raw := p.store.pebble; raw != nil {
+		putPebbleKey(p.key[:], shard, raw.last.Add(1))
+		if err := raw.db.Set(p.key[:], value, pebble.NoSync); err != nil {
+			return err
+		}
+	}
+	p.store.tails[shard].add(slices.Clone(value)) // the caller's is its own again
+	return nil
+}
+
+func (p *fanOutProducer) putBatch(values [][]byte) error {
+	for _, v := range values {
+		if err := p.put(v); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (t *memoryTail) add(value []byte) {
+	t.mu.Lock()
+	if len(t.values) == 2*tailRecords {
+		copy(t.values, t.values[tailRecords:])
+		t.values = t.values[:tailRecords]
+		t.first += tailRecords
+	}
+	t.values = append(t.values, value)
+	changed := t.changed
+	t.changed = make(chan struct{})
+	t.mu.Unlock()
+	close(changed)
+}
+
+// after appends what comes after the first n values to page, and returns how many values
+// there are, and a channel that is closed when there are more.
+func (t *memoryTail) after(n int, page [][]byte) (_ [][]byte, end int, changed <-chan struct{}) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	end = t.first + len(t.values)
+	return append(page, t.values[max(0, n-t.first):]...), end, t.changed
+}
+
+func (f *fanOutStore) follow(shard int, fn func([]byte)) error {
+	tail := f.tails[shard]
+	_, end, changed := tail.after(0, nil)
+	f.readers.Go(func() {
+		var page [][]byte
+		for {
+			select {
+			case <-changed:
+			case <-f.closing:
+				return
+			}
+			page, end, changed = tail.after(end, page[:0])
+			for _, v := range page {
+				fn(v)
+			}
+		}
+	})
+	return nil
+}

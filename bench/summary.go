@@ -1,0 +1,225 @@
+package main
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// sortTargets orders verdicts by target, T1 to T12 and then K1 to K6, and leaves those
+// of one target in their order.
+func sortTargets(all []judged) {
+	slices.SortStableFunc(all, func(a, b judged) int { return targetRank(a.Target) - targetRank(b.Target) })
+}
+
+func targetRank(id string) int {
+	n, _ := strconv.Atoi(id[1:]) // 0 for what is no number
+	if id[0] == 'K' {
+		n += 1000
+	}
+	return n
+}
+
+// count returns how many targets were met, missed and not measured.
+func count(all []judged) (met, missed, unknown int) {
+	for _, j := range all {
+		switch {
+		case j.Met == nil:
+			unknown++
+		case *j.Met:
+			met++
+		default:
+			missed++
+		}
+	}
+	return met, missed, unknown
+}
+
+// outcome says what came out, and by how much.
+func (j judged) outcome() string {
+	if j.Met == nil {
+		return "not measured"
+	}
+	share := *j.Margin
+	word := "met by "
+	if !*j.Met {
+		share, word = -share, "MISSED by "
+	}
+	if share >= 3 {
+		return word + number(100*share) + " %" // of which nobody needs the digits
+	}
+	return word + strconv.FormatFloat(100*share, 'f', 0, 64) + " %"
+}
+
+// evidence lists the figures behind the value.
+func (j judged) evidence() string {
+	var all []string
+	for _, p := range j.Parts {
+		all = append(all, p.Name+" "+number(p.Value))
+	}
+	return strings.Join(all, ", ")
+}
+
+// valueAndSpread returns the median and how far the repeats lie apart.
+func (j judged) valueAndSpread() (value, between string) {
+	if j.Value == nil {
+		return "–", "–"
+	}
+	return number(*j.Value), number(*j.Low) + " to " + number(*j.High)
+}
+
+// writeSummary writes a line for each target: what it is, what came out, by how much,
+// and the figures behind that.
+func writeSummary(out io.Writer, all []judged) {
+	met, missed, unknown := count(all)
+	fmt.Fprintf(out, "targets: %d met, %d missed, %d not measured\n", met, missed, unknown)
+	if len(all) == 0 {
+		return
+	}
+	rows := [][]string{{"", "work", "rule", "value", "repeats", "outcome", "behind it (medians)"}}
+	for _, j := range all {
+		value, between := j.valueAndSpread()
+		rows = append(rows, []string{j.Target, j.Workload, j.Rule, value, between, j.outcome(), j.evidence()})
+	}
+	writeColumns(out, rows, func(column int) bool { return column == 3 })
+}
+
+// writeMarkdown writes what README.md has about speed: the machine, the commands, and a
+// row for each workload.
+func writeMarkdown(out io.Writer, r *results, all []*workload) {
+	fmt.Fprintf(out, "%s.\n", r.Machine)
+	for _, run := range r.Runs {
+		fmt.Fprintf(out, "`%s`, %s", run.Command, run.Date.UTC().Format("2006-01-02"))
+		if run.Code != "" {
+			fmt.Fprintf(out, ", at %s", run.Code)
+		}
+		fmt.Fprintln(out, ".")
+	}
+	fmt.Fprintf(out, "%s\n\n", describeDisks(r.Runs))
+	fmt.Fprintln(out, "| | work | disk | braid | raw Pebble | best other | × Pebble | targets |")
+	fmt.Fprintln(out, "|---|---|---|---|---|---|---|---|")
+	for _, w := range all {
+		id, _, _ := strings.Cut(w.id, "/")
+		cells := append([]string{id, w.about, diskOf(w.id)}, w.compared(r.rounds(w.id))...)
+		cells = append(cells, targetsCell(r.Targets, w.id))
+		for i := range cells {
+			cells[i] = strings.ReplaceAll(cells[i], "|", "\\|")
+		}
+		fmt.Fprintf(out, "| %s |\n", strings.Join(cells, " | "))
+	}
+	met, missed, unknown := count(r.Targets)
+	fmt.Fprintf(out, "\n%d targets met, %d missed, %d not measured.\n", met, missed, unknown)
+}
+
+// The lines of a file between which insertMarkdown writes.
+const (
+	markdownBegin = "<!-- bench: begin -->"
+	markdownEnd   = "<!-- bench: end -->"
+)
+
+// insertMarkdown replaces what a file has between the two lines.
+func insertMarkdown(name string, r *results, all []*workload) error {
+	data, err := os.ReadFile(name)
+	if err != nil {
+		return err
+	}
+	before, rest, found := bytes.Cut(data, []byte(markdownBegin+"\n"))
+	_, after, alsoFound := bytes.Cut(rest, []byte(markdownEnd+"\n"))
+	if !found || !alsoFound {
+		return fmt.Errorf("%s has no lines %s and %s", name, markdownBegin, markdownEnd)
+	}
+	var text bytes.Buffer
+	fmt.Fprintf(&text, "%s%s\n", before, markdownBegin)
+	writeMarkdown(&text, r, all)
+	fmt.Fprintf(&text, "%s\n%s", markdownEnd, after)
+	return os.WriteFile(name, text.Bytes(), 0o644)
+}
+
+// describeDisks says how long syncs take on each disk.
+func describeDisks(runs []runInfo) string {
+	var names []string
+	for _, run := range runs {
+		for _, d := range run.Disks {
+			text := fmt.Sprintf("%s: %s µs (p99 %s)", d.Disk, number(d.P50), number(d.P99))
+			if !slices.ContainsFunc(names, func(n string) bool { return strings.HasPrefix(n, d.Disk+":") }) {
+				names = append(names, text)
+			}
+		}
+	}
+	return "An append of 1 KiB and its sync take, by disk, " + strings.Join(names, "; ") + "."
+}
+
+// compared returns the cells of a row: braid, raw Pebble, the best other system, and
+// braid's ratio to Pebble. What compares braid with itself has all its entries in the
+// first one.
+func (w *workload) compared(rounds []round) []string {
+	middle := func(entry string) (float64, bool) {
+		values := w.figures(rounds, entry, w.main)
+		if len(values) == 0 {
+			return 0, false
+		}
+		return median(values), true
+	}
+	v, ok := middle(braidSystem.name)
+	if !ok {
+		var all []string
+		for _, e := range w.entries {
+			if v, ok := middle(e.name); ok && !strings.HasPrefix(e.name, pebbleSystem.name) {
+				all = append(all, strings.TrimPrefix(e.name, braidSystem.name+", ")+": "+number(v))
+			}
+		}
+		return []string{strings.Join(all, "; ") + " " + w.main, "–", "–", "–"}
+	}
+	cells := []string{number(v) + " " + w.main, "–", "–", w.ratio(rounds, braidSystem.name, pebbleSystem.name)}
+	if raw, ok := middle(pebbleSystem.name); ok {
+		cells[1] = number(raw)
+	}
+	best, name := 0.0, ""
+	for _, e := range w.entries {
+		other := !strings.HasPrefix(e.name, braidSystem.name) && !strings.HasPrefix(e.name, "floor") && e.name != pebbleSystem.name
+		if v, ok := middle(e.name); ok && other && (name == "" || w.isBetter(v, best)) {
+			best, name = v, e.name
+		}
+	}
+	if name != "" {
+		cells[2] = name + " " + number(best)
+	}
+	return cells
+}
+
+// isBetter reports whether a main metric of a is better than one of b. Rates are better
+// when they are greater, all others when they are less.
+func (w *workload) isBetter(a, b float64) bool {
+	if strings.HasSuffix(w.main, "/s") {
+		return a > b
+	}
+	return a < b
+}
+
+// targetsCell names what a workload has missed.
+func targetsCell(all []judged, workload string) string {
+	var own []judged
+	var missed []string
+	for _, j := range all {
+		if j.Workload != workload {
+			continue
+		}
+		own = append(own, j)
+		if j.Met != nil && !*j.Met {
+			missed = append(missed, fmt.Sprintf("**missed** %s: %s", j.Rule, number(*j.Value)))
+		}
+	}
+	met, _, unknown := count(own)
+	cell := fmt.Sprintf("%d of %d met", met, len(own))
+	if len(own) == 0 {
+		cell = "–"
+	}
+	if unknown > 0 {
+		cell += fmt.Sprintf(", %d not measured", unknown)
+	}
+	return strings.Join(append([]string{cell}, missed...), "; ")
+}
