@@ -23,7 +23,7 @@ func (db *DB) takeTxTurn(ctx context.Context) (*txTurn, error) {
 		return nil, err
 	}
 	t := &txTurn{db: db, done: make(chan struct{})}
-	t.late = time.AfterFunc(turnTime, t.end)
+	t.late = time.AfterFunc(turnTime, t.pass)
 	return t, nil
 }
 
@@ -36,9 +36,14 @@ func (t *txTurn) insist() {
 	}
 }
 
-// end ends the turn, if it is not over already.
+// end is called when the transaction has ended.
 func (t *txTurn) end() {
 	t.late.Stop()
+	t.pass()
+}
+
+// pass gives the turn to the next one, unless it has passed before.
+func (t *txTurn) pass() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.over {
