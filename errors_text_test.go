@@ -44,10 +44,10 @@ func repetition(text string) string {
 // those below.
 func allSentinels() []error {
 	return []error{
-		ErrLocked, ErrFormatTooNew, ErrClosed, ErrInvalidArgument, ErrStreamNotFound, ErrShardNotFound,
+		ErrLocked, ErrFormatTooNew, ErrFormatTooOld, ErrClosed, ErrInvalidArgument, ErrStreamNotFound, ErrShardNotFound,
 		ErrStreamExists, ErrLimitExceeded, ErrThroughputExceeded, ErrKeyUnavailable, ErrKeyNotFound, ErrTxTooLarge,
 		ErrTxConflict, ErrTrimmed, ErrCorrupt, ErrDataLoss, ErrOutcomeUnknown, ErrDiskFull, ErrFailed,
-		kv.ErrLocked, kv.ErrFormatTooNew, kv.ErrNotDatabase, kv.ErrNotEmpty, kv.ErrClosed, kv.ErrFailed,
+		kv.ErrLocked, kv.ErrFormatTooNew, kv.ErrFormatTooOld, kv.ErrNotDatabase, kv.ErrNotEmpty, kv.ErrClosed, kv.ErrFailed,
 		kv.ErrDiskFull, kv.ErrCorrupt, kv.ErrDataLoss, kv.ErrNotFound, commit.ErrUnknown,
 	}
 }

@@ -117,7 +117,8 @@ func MaxHashKey() HashKey { return HashKey{uint128.Max} }
 // HashKeyOf returns the hash key of a partition key: its MD5, as an unsigned
 // big-endian number. It is the rule of Kinesis.
 func HashKeyOf(partitionKey string) HashKey {
-	return HashKey{uint128.FromBytes(md5.Sum([]byte(partitionKey)))}
+	var buf [128]byte // so that most keys need no allocation
+	return HashKey{uint128.FromBytes(md5.Sum(append(buf[:0], partitionKey...)))}
 }
 
 // ParseHashKey reads the decimal form: 0 to 2^128-1 without leading zeros. Any
