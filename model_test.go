@@ -114,12 +114,17 @@ func runModel(t *testing.T, seed uint64, totals *modelTotals) {
 		}
 	}()
 	m.open()
-	for range modelSteps {
+	for i := range modelSteps {
 		m.age()
 		m.step()
 		synctest.Wait() // followers are at the tip
 		if err := m.db.checkBooks(t.Context()); err != nil {
 			m.fail("the books are wrong: %v", err)
+		}
+		if i%16 == 0 || i == modelSteps-1 {
+			if err := m.db.checkBlocks(); err != nil {
+				m.fail("the stored blocks are wrong: %v", err)
+			}
 		}
 		if t.Failed() {
 			break
