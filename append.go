@@ -119,7 +119,7 @@ func (a *appender) applyTx(op *txOp, batch *kv.Batch) error {
 			batch.Set([]byte(key), w.value)
 		}
 		if layout.IsLeaseKey(key) {
-			a.publish = append(a.publish, func() { a.db.onLease.note([]byte(key), w.value) })
+			a.publish = append(a.publish, func() { a.db.onLease.Note([]byte(key), w.value) })
 		}
 	}
 	return nil

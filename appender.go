@@ -41,7 +41,7 @@ type appender struct {
 	asleep uint64                 // until when retention sleeps, on its clock; 0: it is to be awake
 
 	loose    map[uint32]struct{} // epochs that reclaim has not looked at since something died there
-	cuts     map[uint32]*cut     // what has died in epochs that live on
+	cuts     epoch.Cuts          // what has died in epochs that live on
 	deserted []*Stream           // that have no record any more in the open epoch
 	watched  []*Stream           // on demand, that were put to lately
 

@@ -1,14 +1,6 @@
 package braid
 
-import (
-	"context"
-	"fmt"
-	"slices"
-	"sync"
-	"time"
-
-	"github.com/braidstream/braid/internal/kv"
-)
+import "fmt"
 
 // CapacityMode is how much a stream takes, and who decides on its shards.
 type CapacityMode int
@@ -53,6 +45,8 @@ const (
 	onDemandShards               = 4
 	defaultOnDemandMaxShards     = 200
 )
+
+const maxShards = 10_000 // Kinesis: shards per stream
 
 // Capacity is how much each shard of a stream takes, and whether the number of
 // shards follows the load. The zero value is [Unlimited]; a budget that is 0 is
@@ -108,49 +102,4 @@ func (c Capacity) withDefaults() (Capacity, error) {
 		}
 	}
 	return c, nil
-}
-
-// UpdateCapacity changes the stream's mode and budgets. Its shards stay as they
-// are: in both directions, and whatever the mode.
-//
-// Errors: [ErrInvalidArgument], and as [Stream.UpdateMaxRecordBytes]. Kinesis:
-// UpdateStreamMode.
-func (s *Stream) UpdateCapacity(ctx context.Context, capacity Capacity) error {
-	capacity, err := capacity.withDefaults()
-	if err == nil {
-		err = s.update(ctx, func(_ *appender, set *settings, _ *kv.Batch) error {
-			set.capacity = capacity
-			return nil
-		})
-	}
-	return wrapError("update capacity", s.name, err)
-}
-
-const maxDecisions = 16 // that Metrics shows
-
-// CapacityDecision is what [OnDemand] has decided, and why.
-type CapacityDecision struct {
-	Time   time.Time
-	Stream string
-	Action string // such as "split shardId-000000000003 at 1701411834604692317316873037158841057280"
-	Reason string
-}
-
-// decisions are the last that were made.
-type decisions struct {
-	mu   sync.Mutex // guards the field below
-	last []CapacityDecision
-}
-
-func (d *decisions) add(made []CapacityDecision) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	d.last = append(d.last, made...)
-	d.last = slices.Clone(d.last[max(0, len(d.last)-maxDecisions):])
-}
-
-func (d *decisions) all() []CapacityDecision {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	return slices.Clone(d.last)
 }

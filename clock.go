@@ -18,14 +18,3 @@ func newRetentionClock(wall time.Time, last uint64) retentionClock {
 func (c retentionClock) now() uint64 { return c.at(time.Now()) }
 
 func (c retentionClock) at(t time.Time) uint64 { return c.base + uint64(t.Sub(c.start)) }
-
-// clock returns the time of the wall clock.
-func (db *DB) clock() time.Time { return db.wall(time.Now()) }
-
-// wall returns what the wall clock says at that moment, which is now.
-func (db *DB) wall(moment time.Time) time.Time {
-	if db.otherWall != nil {
-		return db.otherWall()
-	}
-	return moment
-}

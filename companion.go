@@ -3,11 +3,9 @@ package braid
 import (
 	"errors"
 	"iter"
-	"sync"
 
 	"github.com/braidstream/braid/internal/companion"
 	"github.com/braidstream/braid/internal/kv"
-	"github.com/braidstream/braid/internal/layout"
 	"github.com/braidstream/braid/internal/txlog"
 )
 
@@ -24,69 +22,17 @@ func init() {
 	}
 }
 
-// attachments are what package consumer keeps with an open database.
-type attachments struct {
-	mu   sync.Mutex // guards the field below
-	held map[string]any
-}
-
 type companionDB struct{ db *DB }
 
 func (c companionDB) Attach(name string, attach func() any) any {
-	a := &c.db.attached
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	if a.held[name] == nil {
-		if a.held == nil {
-			a.held = make(map[string]any)
-		}
-		a.held[name] = attach()
-	}
-	return a.held[name]
+	return c.db.attached.Attach(name, attach)
 }
 
 func (c companionDB) Visible() uint64 { return c.db.visible.Load() }
 
-func (c companionDB) OnCommit(fn func(key, value []byte)) {
-	l := &c.db.onLease
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.all = fn
-}
+func (c companionDB) OnCommit(fn func(key, value []byte)) { c.db.onLease.OnCommit(fn) }
 
-func (c companionDB) WatchLeases(app string, fn func(key []byte)) {
-	l := &c.db.onLease
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if fn == nil {
-		delete(l.apps, app)
-		return
-	}
-	if l.apps == nil {
-		l.apps = make(map[string]func(key []byte))
-	}
-	l.apps[app] = fn
-}
-
-// leaseWatch tells of rows about leases that were written.
-type leaseWatch struct {
-	mu   sync.Mutex // guards the fields below
-	all  func(key, value []byte)
-	apps map[string]func(key []byte)
-}
-
-// note tells of a row, nil for one deleted.
-func (l *leaseWatch) note(key, value []byte) {
-	l.mu.Lock()
-	all, app := l.all, l.apps[string(layout.LeaseApp(key))]
-	l.mu.Unlock()
-	if all != nil {
-		all(key, value)
-	}
-	if app != nil {
-		app(key)
-	}
-}
+func (c companionDB) WatchLeases(app string, fn func(key []byte)) { c.db.onLease.WatchLeases(app, fn) }
 
 type companionStream struct{ stream *Stream }
 
@@ -133,7 +79,7 @@ func (c companionTx) First(lower, upper []byte) (row companion.Row, found bool, 
 	page, err := reading(c.tx.ctx, func() (scanned, error) { return c.tx.scanPage(all, own, 0) })
 	if err == nil && len(page.items) > 0 {
 		row, found = companion.Row{Key: page.items[0].Key, Value: page.items[0].Value}, true
-		all.End = after(row.Key)
+		all.End = keyAfter(row.Key)
 		err = c.tx.grow(len(row.Key) + len(row.Value))
 	}
 	if err == nil {

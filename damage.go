@@ -3,7 +3,6 @@ package braid
 import (
 	"context"
 	"errors"
-	"fmt"
 	"syscall"
 
 	"github.com/braidstream/braid/internal/epoch"
@@ -11,38 +10,6 @@ import (
 	"github.com/braidstream/braid/internal/layout"
 	"github.com/braidstream/braid/internal/tail"
 )
-
-// CorruptError says which records of a shard cannot be read. It is an
-// [ErrCorrupt], an [ErrDataLoss], or a read error of the disk, as Err is. Records
-// before FirstLost were returned first. To skip what is lost, read from
-// [AtSequence](e.FirstAvailable).
-//
-// Damage concerns its readers and nothing else: the shard and all others go on. To
-// be rid of it, trim the shard up to FirstAvailable.
-type CorruptError struct {
-	Shard ShardID
-
-	// FirstLost is where the reader stood: every record that it cannot read has
-	// this number or a greater one.
-	FirstLost SequenceNumber
-
-	// FirstAvailable is where reading can go on: every record that cannot be read
-	// has a lower number. It is not the number of a record when nothing behind
-	// FirstLost can be read. Where several places are damaged close to each other,
-	// a record before it may still be found by its number.
-	FirstAvailable SequenceNumber
-
-	Err error // what was found, or what the disk said
-}
-
-// Error names the shard, the two numbers and the cause.
-func (e *CorruptError) Error() string {
-	return fmt.Sprintf("records of %s from %s up to, not including, %s cannot be read: %v",
-		e.Shard, e.FirstLost, e.FirstAvailable, e.Err)
-}
-
-// Unwrap returns Err.
-func (e *CorruptError) Unwrap() error { return e.Err }
 
 // damagedBlockError is damage of one block that the store returned. All its records
 // are lost, up to the one with that counter.

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/braidstream/braid/internal/commit"
+	"github.com/braidstream/braid/internal/companion"
 	"github.com/braidstream/braid/internal/kv"
 	"github.com/braidstream/braid/internal/wake"
 )
@@ -30,8 +31,8 @@ type DB struct {
 	snapshots snapshots
 	reads     reads
 	changed   wake.Signal
-	attached  attachments
-	onLease   leaseWatch
+	attached  companion.Attachments
+	onLease   companion.LeaseWatch
 
 	// visible is the highest counter of any record that readers can see. All
 	// records at or below it are visible, in whatever shard.
@@ -52,6 +53,17 @@ type DB struct {
 	trimming   wake.Bell      // what is due earlier than was planned
 	scaling    wake.Bell      // a stream on demand that is put to
 	syncing    wake.Bell      // what Interval has acknowledged and not synced
+}
+
+// clock returns the time of the wall clock.
+func (db *DB) clock() time.Time { return db.wall(time.Now()) }
+
+// wall returns what the wall clock says at that moment, which is now.
+func (db *DB) wall(moment time.Time) time.Time {
+	if db.otherWall != nil {
+		return db.otherWall()
+	}
+	return moment
 }
 
 // control has an operation run by the committer, and waits until

@@ -2,6 +2,7 @@ package braid
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"maps"
@@ -188,4 +189,112 @@ func (s *Stream) pruneDataKeys(batch *kv.Batch) {
 		delete(s.keys.rows, number)
 		delete(s.keys.opened, number)
 	}
+}
+
+// lastDataKey returns the number of the newest data key that is encrypted with the
+// key of that id.
+func (s *Stream) lastDataKey(id string) (number uint32, found bool) {
+	s.keys.mu.Lock()
+	defer s.keys.mu.Unlock()
+	for n, row := range s.keys.rows {
+		if row.KeyID == id && (!found || n > number) {
+			number, found = n, true
+		}
+	}
+	return number, found
+}
+
+// makeDataKey makes a data key and has it encrypted. The caller has the turn.
+func (s *Stream) makeDataKey(ctx context.Context, keyID string) (*newDataKey, error) {
+	provider := s.db.opts.KeyProvider
+	if provider == nil {
+		return nil, fmt.Errorf("%w: the database was opened without a KeyProvider, and the stream encrypts with %q", ErrKeyUnavailable, keyID)
+	}
+	id, err := provider.DescribeKey(ctx, keyID)
+	if errors.Is(err, ErrInvalidArgument) {
+		rule := "must be the id of a key that the KeyProvider has"
+		var invalid *InvalidArgumentError
+		if errors.As(err, &invalid) {
+			rule = invalid.Rule // the provider knows better
+		}
+		return nil, &InvalidArgumentError{"KeyID", fmt.Sprintf("%.64q", keyID), rule}
+	}
+	if err != nil {
+		return nil, keyUnavailable("describe", keyID, err)
+	}
+	// A key that took the place of another under the same id would make records
+	// that nobody can read next to those before. So the last data key has to open.
+	if number, found := s.lastDataKey(id); found {
+		if err := s.openInTurn(ctx, number); err != nil {
+			return nil, err
+		}
+	}
+	secret := make([]byte, layout.DataKeyBytes)
+	_, _ = rand.Read(secret) // never fails
+	wrapped, err := provider.WrapKey(ctx, id, slices.Clone(secret))
+	if err != nil {
+		return nil, keyUnavailable("wrap", id, err)
+	}
+	row := layout.DataKeyRow{KeyID: id, Wrapped: slices.Clone(wrapped), Check: layout.DataKeyCheck(secret)}
+	return &newDataKey{keyID: keyID, row: row, secret: secret}, nil
+}
+
+// keyUnavailable says that the provider has failed. That it does not know a key is
+// no invalid argument of whoever puts or reads.
+func keyUnavailable(op, keyID string, err error) error {
+	switch {
+	case errors.Is(err, ErrInvalidArgument):
+		return fmt.Errorf("%w: %s with %q: %v", ErrKeyUnavailable, op, keyID, err)
+	case errors.Is(err, ErrKeyUnavailable): // the provider says so itself
+		return fmt.Errorf("%s with %q: %w", op, keyID, err)
+	}
+	return fmt.Errorf("%w: %s with %q: %w", ErrKeyUnavailable, op, keyID, err)
+}
+
+// dataKey returns the data key of that number, nil if it was not decrypted yet.
+func (s *Stream) dataKey(number uint32) *layout.DataKey {
+	s.keys.mu.Lock()
+	defer s.keys.mu.Unlock()
+	return s.keys.opened[number]
+}
+
+// openDataKey has the data key of that number decrypted.
+func (s *Stream) openDataKey(ctx context.Context, number uint32) error {
+	if err := wait(ctx, s.db, s.keys.turn); err != nil {
+		return err
+	}
+	defer giveTurn(s.keys.turn)
+	return s.openInTurn(ctx, number)
+}
+
+// openInTurn is openDataKey for who has the turn.
+func (s *Stream) openInTurn(ctx context.Context, number uint32) error {
+	if s.dataKey(number) != nil {
+		return nil // somebody else was faster
+	}
+	s.keys.mu.Lock()
+	row, found := s.keys.rows[number]
+	s.keys.mu.Unlock()
+	provider := s.db.opts.KeyProvider
+	switch {
+	case !found:
+		return fmt.Errorf("%w: data key %d", ErrDataLoss, number)
+	case provider == nil:
+		return fmt.Errorf("%w: the database was opened without a KeyProvider, and the records are encrypted with %q", ErrKeyUnavailable, row.KeyID)
+	}
+	secret, err := provider.UnwrapKey(ctx, row.KeyID, slices.Clone(row.Wrapped))
+	if err != nil {
+		return keyUnavailable("unwrap", row.KeyID, err)
+	}
+	if len(secret) != layout.DataKeyBytes || layout.DataKeyCheck(secret) != row.Check {
+		return fmt.Errorf("%w: what was unwrapped with %q is not the data key", ErrKeyUnavailable, row.KeyID)
+	}
+	key, err := layout.NewDataKey(number, s.db.store.ID(), secret)
+	if err != nil {
+		return err
+	}
+	s.keys.mu.Lock()
+	defer s.keys.mu.Unlock()
+	s.keys.opened[number] = key
+	return nil
 }

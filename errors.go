@@ -3,8 +3,6 @@ package braid
 import (
 	"errors"
 	"fmt"
-	"strings"
-	"time"
 
 	"github.com/braidstream/braid/internal/commit"
 	"github.com/braidstream/braid/internal/kv"
@@ -173,81 +171,6 @@ func (e *InvalidArgumentError) Error() string {
 
 // Is reports whether target is [ErrInvalidArgument].
 func (e *InvalidArgumentError) Is(target error) bool { return target == ErrInvalidArgument }
-
-// StreamMismatchError is the [ErrStreamExists] of [StreamOptions].MustMatch.
-type StreamMismatchError struct {
-	Stream string
-
-	// Differences says for each setting what it is and what was asked for, such as
-	// "Shards is 2, not 8".
-	Differences []string
-}
-
-// Error names the stream and the differences.
-func (e *StreamMismatchError) Error() string {
-	return fmt.Sprintf("stream %q exists with other settings: %s", e.Stream, strings.Join(e.Differences, "; "))
-}
-
-// Is reports whether target is [ErrStreamExists].
-func (e *StreamMismatchError) Is(target error) bool { return target == ErrStreamExists }
-
-// TrimmedError is an [ErrTrimmed] with its particulars. To go on with what is
-// left, read from [AtSequence](e.FirstAvailable).
-type TrimmedError struct {
-	Shard ShardID
-
-	// FirstLost is where the reader stood: every record it lost has this number
-	// or a greater one.
-	FirstLost SequenceNumber
-
-	// LastLost is the number of the last record that was trimmed.
-	LastLost SequenceNumber
-
-	// FirstAvailable is the lowest number that a record still readable can
-	// have. It is not the number of a record when the shard is empty.
-	FirstAvailable SequenceNumber
-}
-
-// Error names the shard and the two numbers.
-func (e *TrimmedError) Error() string {
-	return fmt.Sprintf("records of %s from %s to %s were trimmed; the first available is at %s",
-		e.Shard, e.FirstLost, e.LastLost, e.FirstAvailable)
-}
-
-// Is reports whether target is [ErrTrimmed].
-func (e *TrimmedError) Is(target error) bool { return target == ErrTrimmed }
-
-// BeyondTipError is an [ErrBeyondTip] with its particulars.
-type BeyondTipError struct {
-	Shard ShardID // that the number belongs to
-
-	// Number is that of the position. Last is the highest number that the shard can
-	// have given out so far, which need not be that of a record.
-	Number, Last SequenceNumber
-}
-
-// Error names the shard and both numbers.
-func (e *BeyondTipError) Error() string {
-	return fmt.Sprintf("position %s of %s is beyond the tip, %s: it comes from another copy of the database", e.Number, e.Shard, e.Last)
-}
-
-// Is reports whether target is [ErrBeyondTip].
-func (e *BeyondTipError) Is(target error) bool { return target == ErrBeyondTip }
-
-// ThroughputExceededError is an [ErrThroughputExceeded] with its particulars.
-type ThroughputExceededError struct {
-	Shard      ShardID
-	Budget     string        // the field of [Capacity] that is used up
-	RetryAfter time.Duration // from when on the same call is within the budget, if no other is made
-}
-
-// Error names the shard, the budget and the time.
-func (e *ThroughputExceededError) Error() string {
-	return fmt.Sprintf("the throughput of %s is exceeded: its %s is used up; try again in %s", e.Shard, e.Budget, e.RetryAfter)
-}
-
-// Is reports whether target is [ErrThroughputExceeded].
-func (e *ThroughputExceededError) Is(target error) bool { return target == ErrThroughputExceeded }
 
 // opError is what a public method returns: the operation, its subject, and the
 // cause, which is of one class.

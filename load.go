@@ -69,7 +69,8 @@ func (db *DB) load() error {
 		return err
 	}
 	for _, lost := range l.unknown {
-		db.opts.Logger.Error("the last records of a shard are damaged, and how many there were is lost", "shard", lost.shard.String(), "from_ordinal", lost.end.Ordinal-1)
+		db.opts.Logger.Error("the last records of a shard are damaged, and how many there were is unknown",
+			"shard", lost.shard.String(), "from_ordinal", lost.end.Ordinal-1)
 	}
 	a := &appender{
 		db:         db,
@@ -80,7 +81,7 @@ func (db *DB) load() error {
 		last:       l.last,
 		nextStream: l.clock.NextStream,
 		loose:      make(map[uint32]struct{}),
-		cuts:       make(map[uint32]*cut),
+		cuts:       make(epoch.Cuts),
 		current:    l.current,
 		reopen:     true,
 		wasClosed:  l.clock.Closed,

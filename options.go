@@ -153,7 +153,10 @@ func (o *Options) fit(given *Options, diskBytes int64) error {
 	case given.ReserveBytes >= diskBytes:
 		return &InvalidArgumentError{"ReserveBytes", o.ReserveBytes, fmt.Sprintf("must be less than the size of the disk, %d bytes", diskBytes)}
 	case given.MemtableBytes != 0 && 2*o.MemtableBytes+reserve > diskBytes:
-		return &InvalidArgumentError{"MemtableBytes", o.MemtableBytes, fmt.Sprintf("must fit twice, for its log and its table, on the disk of %d bytes beside ReserveBytes, %d", diskBytes, reserve)}
+		return &InvalidArgumentError{
+			"MemtableBytes", o.MemtableBytes,
+			fmt.Sprintf("must fit twice, for its log and its table, on the disk of %d bytes beside ReserveBytes, %d", diskBytes, reserve),
+		}
 	default:
 		return nil
 	}
@@ -168,7 +171,10 @@ func (o *Options) withDefaults() (Options, error) {
 	}
 	opts.Logger = logs.OrDefault(opts.Logger)
 	if opts.SyncInterval != 0 && opts.Durability != Interval && !opts.ReadOnly {
-		return opts, &InvalidArgumentError{"SyncInterval", opts.SyncInterval, fmt.Sprintf("must be 0 with Durability %s; Interval is the mode that has it", opts.Durability)}
+		return opts, &InvalidArgumentError{
+			"SyncInterval", opts.SyncInterval,
+			fmt.Sprintf("must be 0 with Durability %s; Interval is the mode that has it", opts.Durability),
+		}
 	}
 	orDefault(&opts.SyncInterval, defaultSyncInterval)
 	orDefault(&opts.CacheBytes, defaultCacheBytes)

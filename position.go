@@ -93,7 +93,11 @@ func ParsePosition(text string) (Position, error) {
 		p = AtTime(t)
 	}
 	if err != nil || p.String() != text {
-		return Position{}, &InvalidArgumentError{"Position", fmt.Sprintf("%.120q", text), "must be TRIM_HORIZON, LATEST, AT_SEQUENCE_NUMBER or AFTER_SEQUENCE_NUMBER with a number, or AT_TIMESTAMP with a time in UTC as RFC 3339 writes it"}
+		return Position{}, &InvalidArgumentError{
+			"Position", fmt.Sprintf("%.120q", text),
+			"must be TRIM_HORIZON, LATEST, AT_SEQUENCE_NUMBER or AFTER_SEQUENCE_NUMBER with a number, " +
+				"or AT_TIMESTAMP with a time in UTC as RFC 3339 writes it",
+		}
 	}
 	return p, nil
 }
@@ -136,97 +140,4 @@ func (p Position) SequenceNumber() SequenceNumber { return p.number }
 // position remembers to make the next read cheaper.
 func (p Position) Equal(q Position) bool {
 	return p.kind == q.kind && p.number == q.number && p.time == q.time
-}
-
-// bound is a position made concrete: a place in the order of counters.
-type bound struct {
-	from uint64 // the lowest counter to be read; never 0, which no record has
-
-	// strict says that the reader counts on every record from there on: if some
-	// were trimmed it has to be told.
-	strict bool
-
-	ordinal uint64 // of the next record, plus one; 0 where it is not known
-}
-
-// inShard makes the position concrete for one shard.
-func (p Position) inShard(sh *Shard) (bound, error) {
-	if p.kind == kindLatest {
-		return bound{from: sh.log.LastCounter() + 1, strict: true}, nil
-	}
-	if p.kind == kindAtSequence || p.kind == kindAfterSequence {
-		if p.number.shardIndex() != sh.index || p.number.createdSeconds() != int64(sh.createdSeconds) || p.before(sh.stream) {
-			return bound{}, &InvalidArgumentError{"Position", p.number, "must have a sequence number of " + string(sh.id) + " of this stream"}
-		}
-		ending := p.number.counter() == endingCounter && sh.closing.Load() != nil
-		if !ending {
-			if err := p.beyond(sh.stream, sh); err != nil {
-				return bound{}, err
-			}
-		}
-	}
-	return p.concrete(), nil
-}
-
-// beyond returns an error if the position lies beyond every number that was ever
-// given out, so that it is of a newer copy of the database: records may be put
-// below it. sh is the shard of its number, nil if that has expired.
-//
-// A number whose record a crash took back, as it may in [Interval] and [NoSync],
-// does not: the clock row lies above it.
-func (p Position) beyond(s *Stream, sh *Shard) error {
-	if p.number.isMoment() {
-		return nil
-	}
-	given, counted := s.db.visible.Load(), true
-	if sh != nil { // it shows its records before they count as visible in the database
-		tip := sh.log.Tip()
-		given, counted = max(given, tip.LastCounter), p.ordinal <= tip.Ordinal+1
-	}
-	if counted && p.concrete().from-1 <= given {
-		return nil
-	}
-	return &BeyondTipError{Shard: p.number.ShardID(), Number: p.number, Last: p.number.withCounter(given)}
-}
-
-// inStream makes the position concrete for all shards of a stream.
-func (p Position) inStream(s *Stream) (bound, error) {
-	if p.kind == kindLatest {
-		return bound{from: s.db.visible.Load() + 1, strict: true}, nil
-	}
-	if p.kind == kindAtSequence || p.kind == kindAfterSequence {
-		// The shard may have expired: then nothing is left to compare with.
-		t, index := s.topology.Load(), p.number.shardIndex()
-		sh := t.shard(index)
-		if index >= t.next || sh != nil && p.number.createdSeconds() != int64(sh.createdSeconds) || p.before(s) {
-			return bound{}, &InvalidArgumentError{"Position", p.number, "must have a sequence number of this stream"}
-		}
-		if err := p.beyond(s, sh); err != nil {
-			return bound{}, err
-		}
-	}
-	b := p.concrete()
-	b.ordinal = 0 // it counts in one shard
-	return b, nil
-}
-
-// before reports whether the position is the number of a record that came before
-// the stream was created: such as one of a stream of that name that was deleted in
-// the same second.
-func (p Position) before(s *Stream) bool {
-	counter := p.number.counter()
-	return counter != 0 && counter < s.createdCounter
-}
-
-func (p Position) concrete() bound {
-	switch p.kind {
-	case kindAtSequence:
-		return bound{from: max(1, p.number.counter()), strict: true, ordinal: p.ordinal}
-	case kindAfterSequence:
-		return bound{from: p.number.counter() + 1, strict: true, ordinal: p.ordinal}
-	case kindAtTime:
-		return bound{from: uint64(max(1, p.time))}
-	default:
-		return bound{from: 1}
-	}
 }

@@ -180,7 +180,10 @@ func (s *Stream) validateEntries(entries []Entry) (data int, err error) {
 		data += len(e.Data)
 	}
 	if size > maxPutRecordsBytes {
-		return 0, &InvalidArgumentError{"Entries", fmt.Sprintf("%d bytes in all", size), fmt.Sprintf("must have at most %d bytes of partition keys and data", maxPutRecordsBytes)}
+		return 0, &InvalidArgumentError{
+			"Entries", fmt.Sprintf("%d bytes in all", size),
+			fmt.Sprintf("must have at most %d bytes of partition keys and data", maxPutRecordsBytes),
+		}
 	}
 	return data, nil
 }

@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"errors"
-	"maps"
 	"slices"
 	"time"
 
@@ -59,16 +58,8 @@ func (a *appender) addCut(id, stream uint32, bytes uint64, batch *kv.Batch) {
 		return
 	}
 	batch.Set(layout.CutKey(id, stream), layout.CutRow{Bytes: bytes}.Encode(id, stream))
-	a.cutOf(id).set(stream, bytes)
+	a.cuts.Of(id).Set(stream, bytes)
 	a.loose[id] = struct{}{}
-}
-
-// cutOf returns what has died in the epoch.
-func (a *appender) cutOf(id uint32) *cut {
-	if a.cuts[id] == nil {
-		a.cuts[id] = &cut{streams: make(map[uint32]uint64)}
-	}
-	return a.cuts[id]
 }
 
 // reclaimer is the worker that returns space.
@@ -139,22 +130,6 @@ func (w *reclaimer) returnSpace(ctx context.Context) error {
 	}))
 }
 
-// cut is what has died in an epoch that lives on.
-type cut struct {
-	streams map[uint32]uint64 // that have no living record there, and how many bytes of dead ones
-	bytes   uint64            // of all of them
-}
-
-func (c *cut) set(stream uint32, bytes uint64) {
-	c.bytes += bytes - c.streams[stream]
-	c.streams[stream] = bytes
-}
-
-func (c *cut) remove(stream uint32) {
-	c.bytes -= c.streams[stream]
-	delete(c.streams, stream)
-}
-
 // storedCut is a row of what has died.
 type storedCut struct {
 	epoch, stream uint32
@@ -183,9 +158,8 @@ func (w *reclaimer) loadCuts() (cuts []storedCut, err error) {
 // since is known better.
 func (a *appender) restoreCuts(stored []storedCut) {
 	for _, row := range stored {
-		c := a.cutOf(row.epoch)
-		if _, newer := c.streams[row.stream]; !newer {
-			c.set(row.stream, row.bytes)
+		if c := a.cuts.Of(row.epoch); !c.Has(row.stream) {
+			c.Set(row.stream, row.bytes)
 		}
 	}
 }
@@ -202,7 +176,7 @@ func (a *appender) looseEpochs() (dead, worthwhile []uint32) {
 		}
 		if living == 0 {
 			dead = append(dead, id)
-		} else if c := a.cuts[id]; c != nil && c.bytes >= max(deadBytes, bytes/deadShare) {
+		} else if c := a.cuts[id]; c != nil && c.Bytes() >= max(deadBytes, bytes/deadShare) {
 			worthwhile = append(worthwhile, id)
 		}
 	}
@@ -235,7 +209,7 @@ func (w *reclaimer) dropEpoch(ctx context.Context, id uint32) error {
 func (w *reclaimer) rewriteEpoch(ctx context.Context, id uint32) error {
 	var streams []uint32
 	err := w.db.control(ctx, func(a *appender, batch *kv.Batch) (func(), error) {
-		streams = slices.Sorted(maps.Keys(a.cutOf(id).streams))
+		streams = a.cuts.Of(id).Streams()
 		for _, stream := range streams {
 			batch.DeleteRange(layout.StreamRecordsSpan(id, stream))
 		}
@@ -251,7 +225,7 @@ func (w *reclaimer) rewriteEpoch(ctx context.Context, id uint32) error {
 	return w.db.control(ctx, func(a *appender, batch *kv.Batch) (func(), error) {
 		for _, stream := range streams {
 			batch.Delete(layout.CutKey(id, stream))
-			a.cutOf(id).remove(stream)
+			a.cuts.Of(id).Remove(stream)
 		}
 		return nil, nil
 	})

@@ -163,6 +163,12 @@ func (r HashKeyRange) Contains(k HashKey) bool {
 	return r.Start.Compare(k) <= 0 && k.Compare(r.End) <= 0
 }
 
+// middle returns the hash key that divides the range in two halves: the first of the
+// upper one.
+func (r HashKeyRange) middle() uint128.Uint128 {
+	return uint128.Midpoint(r.Start.n, r.End.n).AddOne()
+}
+
 // evenRanges divides the hash-key space among n shards as Kinesis does: equal
 // steps of floor(2^128/n), the last shard taking the remainder.
 func evenRanges(n int) []HashKeyRange {

@@ -45,12 +45,16 @@ func (s *Stream) SplitShard(ctx context.Context, shard ShardID, newStartingHashK
 		if len(r.shards) >= maxShards {
 			return fmt.Errorf("%w: the stream has %d open shards", ErrLimitExceeded, maxShards)
 		}
-		start := middle(sh)
+		start := sh.hashKeys.middle()
 		if at != nil {
 			start = *at
 		}
 		if !splits(sh, start) {
-			return &InvalidArgumentError{"NewStartingHashKey", HashKey{start}, fmt.Sprintf("must be greater than %s plus one and less than %s to split %s", sh.hashKeys.Start, sh.hashKeys.End, sh.id)}
+			return &InvalidArgumentError{
+				"NewStartingHashKey",
+				HashKey{start},
+				fmt.Sprintf("must be greater than %s plus one and less than %s to split %s", sh.hashKeys.Start, sh.hashKeys.End, sh.id),
+			}
 		}
 		halves[0], halves[1] = r.split(sh, start)
 		return nil
@@ -178,11 +182,6 @@ func (r *reshard) open(id ShardID) (*Shard, error) {
 	return sh, nil
 }
 
-// middle is where a shard is split unless somebody says otherwise.
-func middle(sh *Shard) uint128.Uint128 {
-	return uint128.Midpoint(sh.hashKeys.Start.n, sh.hashKeys.End.n).AddOne()
-}
-
 // splits reports whether the shard can be split there: both parts keep two hash
 // keys, which is Kinesis's rule.
 func splits(sh *Shard, at uint128.Uint128) bool {
@@ -209,7 +208,7 @@ func (r *reshard) merge(a, b *Shard) *Shard {
 func (r *reshard) splitAll() error {
 	halves := make([]*Shard, 0, 2*len(r.shards))
 	for _, sh := range r.shards {
-		at := middle(sh)
+		at := sh.hashKeys.middle()
 		if !splits(sh, at) {
 			return &InvalidArgumentError{"TargetShardCount", "too many", fmt.Sprintf("must leave two hash keys to each shard; %s is too narrow to be split", sh.id)}
 		}

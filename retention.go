@@ -59,7 +59,10 @@ func (s *Stream) updateRetention(ctx context.Context, period time.Duration, incr
 		was := set.retention
 		switch {
 		case increase && lasting(period) < lasting(was):
-			return &InvalidArgumentError{"Period", period, fmt.Sprintf("must not be shorter than the present period, %s; DecreaseRetention makes it shorter", hours(was))}
+			return &InvalidArgumentError{
+				"Period", period,
+				fmt.Sprintf("must not be shorter than the present period, %s; DecreaseRetention makes it shorter", hours(was)),
+			}
 		case !increase && lasting(period) > lasting(was):
 			return &InvalidArgumentError{"Period", period, fmt.Sprintf("must not be longer than the present period, %s; IncreaseRetention makes it longer", hours(was))}
 		}

@@ -229,7 +229,10 @@ type ShardID string
 func ParseShardID(text string) (ShardID, error) {
 	index, ok := parseShardID(text)
 	if !ok {
-		return "", &InvalidArgumentError{"ShardID", fmt.Sprintf("%.64q", text), fmt.Sprintf("must be shardId- and an index from 0 to %d, or the index alone", maxShardIndex)}
+		return "", &InvalidArgumentError{
+			"ShardID", fmt.Sprintf("%.64q", text),
+			fmt.Sprintf("must be shardId- and an index from 0 to %d, or the index alone", maxShardIndex),
+		}
 	}
 	return shardID(index), nil
 }

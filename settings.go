@@ -1,23 +1,18 @@
 package braid
 
 import (
-	"cmp"
-	"context"
 	"fmt"
 	"maps"
-	"slices"
 	"time"
 	"unicode/utf8"
 
-	"github.com/braidstream/braid/internal/kv"
 	"github.com/braidstream/braid/internal/layout"
 )
 
 // Limits of what is said about a stream.
 const (
 	maxStreamNameChars = 128
-	maxShards          = 10_000 // Kinesis: shards per stream
-	maxTags            = 50     // Kinesis: tags per stream
+	maxTags            = 50 // Kinesis: tags per stream
 	maxTagKeyChars     = 128
 	maxTagValueChars   = 256
 
@@ -156,112 +151,11 @@ func restoreSettings(row *layout.StreamRow) *settings {
 	return set
 }
 
-// save stores the stream's row, as the appender has it.
-func (s *Stream) save(batch *kv.Batch) {
-	set := s.w.settings
-	row := layout.StreamRow{
-		Name:           s.name,
-		Created:        s.createdCounter,
-		NextShard:      s.w.topology.next,
-		MaxRecordBytes: uint64(set.maxData),
-		Retention:      uint64(set.retention),
-		RetentionBytes: uint64(set.retentionBytes),
-		Floor:          set.floor,
-		Expired:        s.w.topology.expired,
-		Mode:           uint32(set.capacity.Mode),
-		WriteRecords:   uint64(set.capacity.WriteRecordsPerSecond),
-		WriteBytes:     uint64(set.capacity.WriteBytesPerSecond),
-		Reads:          uint64(set.capacity.ReadsPerSecond),
-		ReadBytes:      uint64(set.capacity.ReadBytesPerSecond),
-		MaxShards:      uint32(set.capacity.MaxShards),
-		KeyID:          set.keyID,
-		NextDataKey:    s.w.nextDataKey,
-	}
-	for key, value := range set.tags {
-		row.Tags = append(row.Tags, layout.Tag{Key: key, Value: value})
-	}
-	slices.SortFunc(row.Tags, func(a, b layout.Tag) int { return cmp.Compare(a.Key, b.Key) })
-	batch.Set(layout.StreamKey(s.number), row.Encode(s.number))
-}
-
-// update changes the stream's settings by fn, which gets a copy, and can refuse.
-// Puts and reads that begin after it has returned go by the new ones.
-func (s *Stream) update(ctx context.Context, fn func(a *appender, set *settings, batch *kv.Batch) error) error {
-	return s.db.control(ctx, func(a *appender, batch *kv.Batch) (func(), error) {
-		if s.w.deleted {
-			return nil, ErrStreamNotFound
-		}
-		next := new(settings)
-		*next = *s.w.settings
-		if err := fn(a, next, batch); err != nil {
-			return nil, err
-		}
-		s.w.settings = next
-		s.save(batch)
-		a.schedule(s) // it may keep less now, or for a shorter time
-		return func() { s.settings.Store(next) }, nil
-	})
-}
-
-// UpdateMaxRecordBytes changes the largest Data that a record may have, 1 to
-// 10,485,760 bytes. Larger records that are stored already can still be read.
-//
-// Errors: [ErrInvalidArgument], [ErrStreamNotFound], [ErrDiskFull], [ErrFailed],
-// [ErrClosed], [ErrOutcomeUnknown]. Kinesis: UpdateMaxRecordSize.
-func (s *Stream) UpdateMaxRecordBytes(ctx context.Context, bytes int) error {
-	err := validateMaxRecordBytes(bytes)
-	if err == nil {
-		err = s.update(ctx, func(_ *appender, set *settings, _ *kv.Batch) error {
-			set.maxData = bytes
-			return nil
-		})
-	}
-	return wrapError("update max record bytes", s.name, err)
-}
-
 func validateMaxRecordBytes(bytes int) error {
 	if bytes < 1 || bytes > maxDataBytes {
 		return &InvalidArgumentError{"MaxRecordBytes", bytes, fmt.Sprintf("must be 1 to %d", maxDataBytes)}
 	}
 	return nil
-}
-
-// AddTags adds tags to the stream; a key that it has already gets the new value.
-// [Stream.Describe] returns them. The rules are those of [StreamOptions].Tags.
-//
-// Errors: [ErrInvalidArgument], [ErrLimitExceeded] for more than 50 tags, and as
-// [Stream.UpdateMaxRecordBytes]. Kinesis: AddTagsToStream.
-func (s *Stream) AddTags(ctx context.Context, tags map[string]string) error {
-	err := validateTags(tags)
-	if err == nil {
-		tags = maps.Clone(tags) // the caller may go on to use its own
-		err = s.update(ctx, func(_ *appender, set *settings, _ *kv.Batch) error {
-			all := make(map[string]string, len(set.tags)+len(tags))
-			maps.Copy(all, set.tags)
-			maps.Copy(all, tags)
-			if len(all) > maxTags {
-				return fmt.Errorf("%w: the stream would have %d tags, and may have %d", ErrLimitExceeded, len(all), maxTags)
-			}
-			set.tags = all
-			return nil
-		})
-	}
-	return wrapError("add tags", s.name, err)
-}
-
-// RemoveTags removes the tags with these keys; a key that the stream does not
-// have is no error. Errors: as [Stream.UpdateMaxRecordBytes]. Kinesis:
-// RemoveTagsFromStream.
-func (s *Stream) RemoveTags(ctx context.Context, keys ...string) error {
-	keys = slices.Clone(keys)
-	err := s.update(ctx, func(_ *appender, set *settings, _ *kv.Batch) error {
-		set.tags = maps.Clone(set.tags)
-		for _, key := range keys {
-			delete(set.tags, key)
-		}
-		return nil
-	})
-	return wrapError("remove tags", s.name, err)
 }
 
 func validateTags(tags map[string]string) error {
@@ -272,9 +166,15 @@ func validateTags(tags map[string]string) error {
 		field := fmt.Sprintf("Tags[%.140q]", key)
 		switch {
 		case !utf8.ValidString(key) || key == "" || utf8.RuneCountInString(key) > maxTagKeyChars:
-			return &InvalidArgumentError{field, fmt.Sprintf("%d characters long", utf8.RuneCountInString(key)), fmt.Sprintf("must have a key of 1 to %d characters of UTF-8", maxTagKeyChars)}
+			return &InvalidArgumentError{
+				field, fmt.Sprintf("%d characters long", utf8.RuneCountInString(key)),
+				fmt.Sprintf("must have a key of 1 to %d characters of UTF-8", maxTagKeyChars),
+			}
 		case !utf8.ValidString(value) || utf8.RuneCountInString(value) > maxTagValueChars:
-			return &InvalidArgumentError{field, fmt.Sprintf("%d characters long", utf8.RuneCountInString(value)), fmt.Sprintf("must have a value of at most %d characters of UTF-8", maxTagValueChars)}
+			return &InvalidArgumentError{
+				field, fmt.Sprintf("%d characters long", utf8.RuneCountInString(value)),
+				fmt.Sprintf("must have a value of at most %d characters of UTF-8", maxTagValueChars),
+			}
 		}
 	}
 	return nil

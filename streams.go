@@ -148,6 +148,23 @@ func (s *Stream) match(options *StreamOptions) error {
 	return nil
 }
 
+// StreamMismatchError is the [ErrStreamExists] of [StreamOptions].MustMatch.
+type StreamMismatchError struct {
+	Stream string
+
+	// Differences says for each setting what it is and what was asked for, such as
+	// "Shards is 2, not 8".
+	Differences []string
+}
+
+// Error names the stream and the differences.
+func (e *StreamMismatchError) Error() string {
+	return fmt.Sprintf("stream %q exists with other settings: %s", e.Stream, strings.Join(e.Differences, "; "))
+}
+
+// Is reports whether target is [ErrStreamExists].
+func (e *StreamMismatchError) Is(target error) bool { return target == ErrStreamExists }
+
 // differences says which of the options that were given, and are valid, are not
 // those of the stream.
 func (s *Stream) differences(given *StreamOptions) (different []string) {

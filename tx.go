@@ -284,12 +284,12 @@ func (tx *Tx) scanRows(r txlog.Range, yield func(KeyValue) bool) error {
 				return err
 			}
 			if !yield(item) {
-				_ = tx.noteRange(txlog.Range{Start: r.Start, End: after(last)}) // the loop is over; Update finds the error
+				_ = tx.noteRange(txlog.Range{Start: r.Start, End: keyAfter(last)}) // the loop is over; Update finds the error
 				return nil
 			}
 		}
 		if more {
-			from = after(last)
+			from = keyAfter(last)
 			own = own[sort.Search(len(own), func(i int) bool { return own[i].key >= string(from) }):]
 		}
 	}
@@ -343,8 +343,8 @@ func (tx *Tx) scanPage(r txlog.Range, own []ownWrite, maxBytes int) (page scanne
 	return page, it.Error()
 }
 
-// after returns the next key there can be.
-func after(key []byte) []byte { return append(bytes.Clone(key), 0) }
+// keyAfter returns the next key there can be.
+func keyAfter(key []byte) []byte { return append(bytes.Clone(key), 0) }
 
 // ownWrite is what the transaction wrote under a key.
 type ownWrite struct {

@@ -117,7 +117,8 @@ func lockDir(dir string) (*dirLock, error) {
 
 // insteadOfReading says what a program can do that wants to read a database which
 // another one writes to.
-const insteadOfReading = "to read it meanwhile, have the program that has it open make a copy with DB.Backup and open that, or answer over HTTP, as package kinesisapi does"
+const insteadOfReading = "to read it meanwhile, have the program that has it open make a copy with DB.Backup " +
+	"and open that, or answer over HTTP, as package kinesisapi does"
 
 // shareDir locks a directory together with other readers, without writing to it.
 func shareDir(dir string) (*dirLock, error) {

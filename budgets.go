@@ -1,0 +1,155 @@
+package braid
+
+import (
+	"fmt"
+	"math"
+	"sync"
+	"time"
+
+	"golang.org/x/time/rate"
+)
+
+// A budget is a bucket that holds one second's worth and is full at first. What
+// is put is charged when its group is applied, where it is known which shard
+// it goes to: records and bytes together, or neither. So what is refused has had
+// no effect, and costs nothing.
+
+// ThroughputExceededError is an [ErrThroughputExceeded] with its particulars.
+type ThroughputExceededError struct {
+	Shard      ShardID
+	Budget     string        // the field of [Capacity] that is used up
+	RetryAfter time.Duration // from when on the same call is within the budget, if no other is made
+}
+
+// Error names the shard, the budget and the time.
+func (e *ThroughputExceededError) Error() string {
+	return fmt.Sprintf("the throughput of %s is exceeded: its %s is used up; try again in %s", e.Shard, e.Budget, e.RetryAfter)
+}
+
+// Is reports whether target is [ErrThroughputExceeded].
+func (e *ThroughputExceededError) Is(target error) bool { return target == ErrThroughputExceeded }
+
+// writeBudgets are what can be put to a shard. The appender owns them.
+type writeBudgets struct {
+	of             Capacity // that they were made of
+	records, bytes *rate.Limiter
+}
+
+// refill makes the budgets those of the capacity.
+func (b *writeBudgets) refill(now time.Time, capacity Capacity) {
+	if b.of != capacity {
+		b.of = capacity
+		setBudget(&b.records, now, capacity.WriteRecordsPerSecond)
+		setBudget(&b.bytes, now, capacity.WriteBytesPerSecond)
+	}
+}
+
+// afford returns why budgets of the shard that hold so much do not allow records and
+// bytes, or nil.
+func (b *writeBudgets) afford(id ShardID, haveRecords, haveBytes float64, records, bytes int) error {
+	waitRecords, waitBytes := shortage(b.records, haveRecords, records), shortage(b.bytes, haveBytes, bytes)
+	switch {
+	case waitBytes == 0 && waitRecords == 0:
+		return nil
+	case waitBytes >= waitRecords:
+		return &ThroughputExceededError{Shard: id, Budget: "WriteBytesPerSecond", RetryAfter: waitBytes}
+	default:
+		return &ThroughputExceededError{Shard: id, Budget: "WriteRecordsPerSecond", RetryAfter: waitRecords}
+	}
+}
+
+func (b *writeBudgets) spend(now time.Time, records, bytes int) {
+	drain(b.records, now, records)
+	drain(b.bytes, now, bytes)
+}
+
+// charge is what one call puts to a shard. The appender owns it.
+type charge struct {
+	call                  uint64  // which call
+	haveRecords, haveCost float64 // in the budgets when the call began
+	records, bytes        int     // that were accepted; bytes are partition keys and data
+	err                   error   // why the shard takes no more of this call
+}
+
+// chargeUnitBytes is what sizes are rounded up to: Kinesis charges a PutRecord,
+// and the sum of a PutRecords, in units of it.
+const chargeUnitBytes = 1 << 10
+
+func units(bytes int) int { return (bytes + chargeUnitBytes - 1) / chargeUnitBytes * chargeUnitBytes }
+
+// readBudgets are what GetRecords can read of a shard.
+type readBudgets struct {
+	mu           sync.Mutex // guards the fields below
+	of           Capacity   // that they were made of
+	calls, bytes *rate.Limiter
+	until        time.Time // no reads before, after a large one
+}
+
+// admit is admitRead of the shard, with the capacity of its stream.
+func (b *readBudgets) admit(now time.Time, id ShardID, capacity Capacity) error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.of != capacity {
+		b.of = capacity
+		setBudget(&b.calls, now, capacity.ReadsPerSecond)
+		setBudget(&b.bytes, now, capacity.ReadBytesPerSecond)
+	}
+	if left := b.until.Sub(now); left > 0 {
+		return &ThroughputExceededError{Shard: id, Budget: "ReadBytesPerSecond", RetryAfter: left}
+	}
+	if left := shortage(b.calls, b.calls.TokensAt(now), 1); left > 0 {
+		return &ThroughputExceededError{Shard: id, Budget: "ReadsPerSecond", RetryAfter: left}
+	}
+	drain(b.calls, now, 1)
+	return nil
+}
+
+// charge takes what was read. Once that is more than the budget holds, reads are refused
+// until it is full again: after 10 MiB, with Kinesis's budget, for five seconds.
+func (b *readBudgets) charge(now time.Time, bytes int) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.bytes == nil {
+		return // the mode has changed since the call began
+	}
+	drain(b.bytes, now, bytes)
+	if b.bytes.TokensAt(now) < 0 {
+		full := float64(b.bytes.Burst()) - b.bytes.TokensAt(now)
+		b.until = now.Add(time.Duration(math.Ceil(full / float64(b.bytes.Limit()) * float64(time.Second))))
+	}
+}
+
+// setBudget gives a bucket another size, and what it holds stays in it.
+func setBudget(bucket **rate.Limiter, now time.Time, perSecond int) {
+	if *bucket == nil {
+		*bucket = rate.NewLimiter(rate.Limit(perSecond), perSecond)
+		return
+	}
+	(*bucket).SetLimitAt(now, rate.Limit(perSecond))
+	(*bucket).SetBurstAt(now, perSecond)
+}
+
+// shortage returns how long it takes until n can be taken from a bucket that holds
+// so much: what is more than it can hold can be taken when it is full.
+func shortage(bucket *rate.Limiter, have float64, n int) time.Duration {
+	const rounding = 1e-9 // a bucket counts in floating point
+	if have+rounding >= float64(n) {
+		return 0
+	}
+	missing := float64(min(n, bucket.Burst())) - have
+	if missing <= rounding {
+		return 0
+	}
+	return time.Duration(math.Ceil((missing - rounding) / float64(bucket.Limit()) * float64(time.Second)))
+}
+
+// drain takes n from the bucket, which goes into debt for what it does not hold.
+func drain(bucket *rate.Limiter, now time.Time, n int) {
+	if bucket.AllowN(now, n) {
+		return
+	}
+	for most := bucket.Burst(); n > most; n -= most {
+		bucket.ReserveN(now, most)
+	}
+	bucket.ReserveN(now, n)
+}

@@ -1,0 +1,69 @@
+package companion
+
+import (
+	"sync"
+
+	"github.com/braidstream/braid/internal/layout"
+)
+
+// Attachments are what package consumer keeps with an open database. The zero value
+// has none.
+type Attachments struct {
+	mu   sync.Mutex // guards the field below
+	held map[string]any
+}
+
+// Attach is that of [DB].
+func (a *Attachments) Attach(name string, attach func() any) any {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.held[name] == nil {
+		if a.held == nil {
+			a.held = make(map[string]any)
+		}
+		a.held[name] = attach()
+	}
+	return a.held[name]
+}
+
+// LeaseWatch calls those who want to know of rows about leases that were written. The
+// zero value has none to call.
+type LeaseWatch struct {
+	mu   sync.Mutex // guards the fields below
+	all  func(key, value []byte)
+	apps map[string]func(key []byte)
+}
+
+// OnCommit is that of [DB].
+func (w *LeaseWatch) OnCommit(fn func(key, value []byte)) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.all = fn
+}
+
+// WatchLeases is that of [DB].
+func (w *LeaseWatch) WatchLeases(app string, fn func(key []byte)) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if fn == nil {
+		delete(w.apps, app)
+		return
+	}
+	if w.apps == nil {
+		w.apps = make(map[string]func(key []byte))
+	}
+	w.apps[app] = fn
+}
+
+// Note reports a row that was written, nil for one deleted.
+func (w *LeaseWatch) Note(key, value []byte) {
+	w.mu.Lock()
+	all, app := w.all, w.apps[string(layout.LeaseApp(key))]
+	w.mu.Unlock()
+	if all != nil {
+		all(key, value)
+	}
+	if app != nil {
+		app(key)
+	}
+}
