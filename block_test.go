@@ -39,7 +39,7 @@ func blocksOf(t *testing.T, sh *Shard) (blocks []storedBlock) {
 	require.NoError(t, sh.checkBlocks())
 	_, extents := sh.view()
 	for _, extent := range extents {
-		lower, upper := sh.extentSpan(extent, 0)
+		lower, upper := sh.extentSpan(extent, extent.FirstCounter)
 		require.NoError(t, scan(sh.stream.db.store, lower, upper, func(key, value []byte) error {
 			key, value = bytes.Clone(key), bytes.Clone(value)
 			block, err := layout.DecodeBlock(key, value)

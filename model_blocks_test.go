@@ -37,7 +37,7 @@ func (sh *Shard) checkBlocks() error {
 		if next.Ordinal != extent.FirstOrdinal || next.Offset != extent.FirstOffset {
 			return fmt.Errorf("the extent %+v does not follow on from %+v", extent, next)
 		}
-		lower, upper := sh.extentSpan(extent, 0)
+		lower, upper := sh.extentSpan(extent, extent.FirstCounter) // what was trimmed may lie before it
 		first := true
 		err := scan(sh.stream.db.store, lower, upper, func(key, value []byte) error {
 			block, err := layout.DecodeBlock(key, value)
