@@ -79,7 +79,7 @@ func (sh *Shard) lastBefore(ctx context.Context, counter uint64, horizon layout.
 // before. If that one cannot be read the first record that stays tells as much. If the
 // other one cannot, the records that it may have below counter stay.
 func (sh *Shard) borderIn(counter uint64, extents epoch.Extents, i int) (h layout.Horizon, err error) {
-	lower, upper := sh.extentSpan(extents[i], 0)
+	lower, upper := sh.extentSpan(extents[i], extents[i].FirstCounter)
 	it, err := sh.stream.db.store.NewIter(lower, upper)
 	if err != nil {
 		return h, err

@@ -19,8 +19,9 @@ const (
 
 // Record is one record as it is read from a shard.
 //
-// A record's memory is its own: it stays valid for as long as it is kept. But it
-// may be shared by all who read the record, so Data must not be changed.
+// A record stays valid for as long as it is kept, and keeps at most 72 KiB of others
+// alive that were read or put together with it. Its memory may be shared by all who read
+// the record, so Data must not be changed.
 type Record struct {
 	// PartitionKey is what the producer gave.
 	PartitionKey string
