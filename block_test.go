@@ -332,3 +332,25 @@ func TestADamagedLastBlockIsCountedAsOneRecord(t *testing.T) {
 	require.NoError(t, db.checkBooks(context.Background()))
 	require.NoError(t, db.Close())
 }
+
+// A database in the format that came before, in which each record was a row, is refused
+// by name, whether it would be written or not.
+func TestADatabaseOfTheFormerFormatIsRefused(t *testing.T) {
+	fs := vfs.NewMem()
+	db, sh := openBlocks(t, fs, nil)
+	putBlock(t, sh, rand.New(rand.NewPCG(6, 6)), 3, 10)
+	id := layout.Identity{Format: 1, OldestReader: 1, ID: db.store.ID(), Ready: true}.Encode()
+	require.NoError(t, db.Close())
+	f, err := fs.Create(damageDir+"/BRAID", vfs.WriteCategoryUnspecified)
+	require.NoError(t, err)
+	_, err = f.Write(id)
+	require.NoError(t, err)
+	require.NoError(t, f.Close())
+	for _, readOnly := range []bool{false, true} {
+		_, err := open(damageDir, &Options{ReadOnly: readOnly}, environment{fs: fs})
+		require.ErrorIs(t, err, ErrFormatTooOld)
+		require.NotErrorIs(t, err, ErrCorrupt)
+		require.ErrorContains(t, err, "has format 1, and format 2 is the oldest that can be read")
+		require.Equal(t, id, fileBytes(t, fs, damageDir+"/BRAID"))
+	}
+}

@@ -48,6 +48,7 @@ func BenchmarkGetRecords(b *testing.B) {
 		for _, f := range []filling{
 			{shards: 1, batches: 200, perBatch: 500, size: size},
 			{shards: 1, batches: 20_000, perBatch: 1, size: size},
+			{shards: 1, batches: 200, perBatch: 500, size: size, encrypted: true},
 		} {
 			s := filled(b, f)
 			sh := s.Shards()[0]
@@ -57,6 +58,9 @@ func BenchmarkGetRecords(b *testing.B) {
 				all = append(all, r)
 			}
 			run := func(name string, limit int, at func(braid.Record) braid.Position) {
+				if f.encrypted {
+					name += "/encrypted"
+				}
 				b.Run(fmt.Sprintf("%s/batch=%d/bytes=%d", name, f.perBatch, size), func(b *testing.B) {
 					random := rand.New(rand.NewPCG(1, 2))
 					b.ReportAllocs()
