@@ -343,7 +343,7 @@ func TestADatabaseOfTheFormerFormatIsRefused(t *testing.T) {
 	require.NoError(t, db.Close())
 	f, err := fs.Create(damageDir+"/BRAID", vfs.WriteCategoryUnspecified)
 	require.NoError(t, err)
-	_, err = f.Write(id)
+	_, err = f.Write(bytes.Clone(id)) // which may spoil what it is given
 	require.NoError(t, err)
 	require.NoError(t, f.Close())
 	for _, readOnly := range []bool{false, true} {
