@@ -132,11 +132,11 @@ func (a *appender) place(sh *Shard, p *put, batch *kv.Batch) {
 	}
 	r := &p.record
 	r.Counter, r.Ordinal, r.Offset = a.nextCounter(), sh.w.tip.Ordinal, sh.w.tip.Offset
-	write := pendingWrite{payload: p.payload}
+	var dataKey *layout.DataKey
 	if sh.stream.w.settings.keyID != "" {
-		write.dataKey = sh.stream.w.sealer.DataKey
+		dataKey = sh.stream.w.sealer.DataKey
 	}
-	r.Sealed = write.dataKey != nil
+	r.Sealed = dataKey != nil
 	p.shard = sh
 
 	open := a.epochs.Open()
@@ -147,7 +147,10 @@ func (a *appender) place(sh *Shard, p *put, batch *kv.Batch) {
 		a.touched = append(a.touched, sh)
 	}
 	sh.w.pending = append(sh.w.pending, *r)
-	sh.w.writes = append(sh.w.writes, write)
+	if n := len(sh.w.sealed); n == 0 || sh.w.sealed[n-1].dataKey != dataKey {
+		sh.w.sealed = append(sh.w.sealed, sealedRun{dataKey: dataKey})
+	}
+	sh.w.sealed[len(sh.w.sealed)-1].records++
 	size := uint64(r.Size())
 	sh.w.tip = tail.Tip{LastCounter: r.Counter, Ordinal: r.Ordinal + 1, Offset: r.Offset + size}
 	a.epochs.Hold(open, size)
@@ -157,8 +160,8 @@ func (a *appender) place(sh *Shard, p *put, batch *kv.Batch) {
 	}
 }
 
-// writeRecords adds the group's records to the batch, in the order of their keys
-// and not of their arrival: the memtable finds the place of a key that follows on
+// writeRecords adds the group's records to the batch, in blocks, in the order of their
+// keys and not of their arrival: the memtable finds the place of a key that follows on
 // from the last one without a search.
 func (a *appender) writeRecords(batch *kv.Batch) {
 	slices.SortFunc(a.touched, func(x, y *Shard) int {
@@ -166,29 +169,33 @@ func (a *appender) writeRecords(batch *kv.Batch) {
 	})
 	bytes := 0
 	for _, sh := range a.touched {
-		rowKey := layout.RecordKey{Epoch: sh.w.epoch, Stream: sh.stream.number, Shard: sh.index}
-		for i := range sh.w.pending {
-			r, payload, dataKey := &sh.w.pending[i], sh.w.writes[i].payload, sh.w.writes[i].dataKey
-			size := 0
-			if dataKey == nil {
-				size = layout.RecordBytes(r, payload)
-			} else {
-				size = dataKey.RecordBytes(r, payload)
-			}
-			key, value := batch.SetDeferred(layout.RecordKeyBytes, size)
-			rowKey.Counter = r.Counter
-			rowKey.Put(key)
-			if dataKey == nil {
-				layout.PutRecord(value, key, r, payload)
-			} else {
-				dataKey.PutRecord(value, key, r, payload, &a.seal)
-			}
-			bytes += layout.RecordKeyBytes + size + recordMemtableBytes
+		records := sh.w.pending
+		for _, run := range sh.w.sealed {
+			bytes += a.writeBlocks(sh, records[:run.records], run.dataKey, batch)
+			records = records[run.records:]
 		}
-		clear(sh.w.writes)
-		sh.w.writes = sh.w.writes[:0]
+		clear(sh.w.sealed)
+		sh.w.sealed = sh.w.sealed[:0]
 	}
 	a.epochs.Grow(bytes)
+}
+
+// writeBlocks adds records of a shard to the batch that are encrypted with one data key,
+// or in the clear. It returns about what they take in a memtable.
+func (a *appender) writeBlocks(sh *Shard, records []layout.Record, dataKey *layout.DataKey, batch *kv.Batch) (bytes int) {
+	blockKey := layout.BlockKey{Epoch: sh.w.epoch, Stream: sh.stream.number, Shard: sh.index}
+	for len(records) > 0 {
+		n := layout.BlockRecords(records)
+		block := records[:n]
+		records = records[n:]
+		size := layout.BlockBytes(block, dataKey)
+		key, value := batch.SetDeferred(layout.BlockKeyBytes, size)
+		blockKey.Counter = block[n-1].Counter
+		blockKey.Put(key)
+		layout.PutBlock(value, key, block, dataKey, &a.seal)
+		bytes += layout.BlockKeyBytes + size + blockMemtableBytes
+	}
+	return bytes
 }
 
 // beginEpoch opens an epoch. The memtable is handed over to be flushed first, so

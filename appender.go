@@ -17,9 +17,9 @@ import (
 // out again, so a durable bound always lies above them.
 const counterReserve = time.Second
 
-// recordMemtableBytes is about what Pebble's memtable needs for a record beside
-// its key and value: the node of a skip list.
-const recordMemtableBytes = 64
+// blockMemtableBytes is about what Pebble's memtable needs for a block of records
+// beside its key and value: the node of a skip list.
+const blockMemtableBytes = 64
 
 // appender is what the committer runs: it gives out numbers, places records, and
 // shows them to readers. It is the one place where the order of a shard is decided.

@@ -55,23 +55,47 @@ func BenchmarkPutRecord(b *testing.B) {
 	}
 }
 
+// BenchmarkPutRecordToShards spreads single puts over many shards.
+func BenchmarkPutRecordToShards(b *testing.B) {
+	for _, mode := range []braid.Durability{braid.Sync, braid.NoSync} {
+		for _, producers := range []int{1, 16} {
+			b.Run(fmt.Sprintf("%s/producers=%d/shards=64/bytes=100", mode, producers), func(b *testing.B) {
+				s := openBenchmark(b, b.TempDir(), mode, 64)
+				data := make([]byte, 100)
+				b.ReportAllocs()
+				b.ResetTimer()
+				runProducers(b, producers, func(i int) error {
+					_, err := s.PutRecord(context.Background(), keys[i%len(keys)], data)
+					return err
+				})
+			})
+		}
+	}
+}
+
 func BenchmarkPutRecords(b *testing.B) {
 	for _, size := range []int{100, 1024} {
-		b.Run(fmt.Sprintf("Sync/producers=16/batch=500/bytes=%d", size), func(b *testing.B) {
-			s := openBenchmark(b, b.TempDir(), braid.Sync, 4)
-			entries := make([]braid.Entry, 500)
-			for i := range entries {
-				entries[i] = braid.Entry{PartitionKey: keys[i], Data: make([]byte, size)}
+		for _, shards := range []int{1, 64} {
+			for _, producers := range []int{1, 16} {
+				b.Run(fmt.Sprintf("Sync/producers=%d/shards=%d/batch=500/bytes=%d", producers, shards, size), func(b *testing.B) {
+					s := openBenchmark(b, b.TempDir(), braid.Sync, shards)
+					entries := make([]braid.Entry, 500)
+					noise := rand.NewChaCha8([32]byte{})
+					for i := range entries {
+						entries[i] = braid.Entry{PartitionKey: keys[i], Data: make([]byte, size)}
+						_, _ = noise.Read(entries[i].Data[:size/2])
+					}
+					b.SetBytes(int64(size * len(entries)))
+					b.ReportAllocs()
+					b.ResetTimer()
+					runProducers(b, producers, func(int) error {
+						_, err := s.PutRecords(context.Background(), entries)
+						return err
+					})
+					b.ReportMetric(float64(b.N*len(entries))/b.Elapsed().Seconds(), "records/s")
+				})
 			}
-			b.SetBytes(int64(size * len(entries)))
-			b.ReportAllocs()
-			b.ResetTimer()
-			runProducers(b, 16, func(int) error {
-				_, err := s.PutRecords(context.Background(), entries)
-				return err
-			})
-			b.ReportMetric(float64(b.N*len(entries))/b.Elapsed().Seconds(), "records/s")
-		})
+		}
 	}
 }
 
@@ -191,53 +215,6 @@ func runProducers(b *testing.B, producers int, put func(i int) error) {
 		})
 	}
 	wg.Wait()
-}
-
-// BenchmarkRecords reads what lies in tables.
-func BenchmarkRecords(b *testing.B) {
-	const batches, perBatch = 200, 1000
-	for _, size := range []int{100, 1024} {
-		for _, shards := range []int{1, 64} {
-			b.Run(fmt.Sprintf("shards=%d/bytes=%d", shards, size), func(b *testing.B) {
-				dir := b.TempDir()
-				fill(b, dir, shards, batches, perBatch, size)
-				s := openBenchmark(b, dir, braid.NoSync, shards)
-				b.SetBytes(int64(size * perBatch * batches))
-				b.ReportAllocs()
-				for b.Loop() {
-					n := 0
-					for _, err := range s.Records(context.Background(), braid.TrimHorizon()) {
-						if err != nil {
-							b.Fatal(err)
-						}
-						n++
-					}
-					require.Equal(b, batches*perBatch, n)
-				}
-				b.ReportMetric(float64(b.N*batches*perBatch)/b.Elapsed().Seconds(), "records/s")
-			})
-		}
-	}
-}
-
-// fill makes a database with records, half of whose data compress.
-func fill(b *testing.B, dir string, shards, batches, perBatch, size int) {
-	db, err := braid.Open(dir, &braid.Options{Durability: braid.NoSync})
-	require.NoError(b, err)
-	s, err := db.OpenStream(b.Context(), "bench", &braid.StreamOptions{Shards: shards})
-	require.NoError(b, err)
-	random := rand.NewChaCha8([32]byte{})
-	entries := make([]braid.Entry, perBatch)
-	for range batches {
-		for i := range entries {
-			data := make([]byte, size)
-			_, _ = random.Read(data[:size/2])
-			entries[i] = braid.Entry{PartitionKey: keys[i], Data: data}
-		}
-		_, err := s.PutRecords(context.Background(), entries)
-		require.NoError(b, err)
-	}
-	require.NoError(b, db.Close())
 }
 
 // BenchmarkTxGet is what a transaction's read of a key in memory costs under a context

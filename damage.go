@@ -11,14 +11,15 @@ import (
 	"github.com/braidstream/braid/internal/tail"
 )
 
-// damagedRecordError is damage of one record that the store returned.
-type damagedRecordError struct {
+// damagedBlockError is damage of one block that the store returned. All its records
+// are lost, up to the one with that counter.
+type damagedBlockError struct {
 	counter uint64
 	cause   error
 }
 
-func (e *damagedRecordError) Error() string { return e.cause.Error() }
-func (e *damagedRecordError) Unwrap() error { return e.cause }
+func (e *damagedBlockError) Error() string { return e.cause.Error() }
+func (e *damagedBlockError) Unwrap() error { return e.cause }
 
 // isCorrupt reports whether an error, of this package or one below, is of bytes
 // that are not what was written.
@@ -48,9 +49,9 @@ func (db *DB) noteDamage(epoch uint32) {
 // before any record that can be read.
 func (sh *Shard) damaged(ctx context.Context, from uint64, tip tail.Tip, extents epoch.Extents, cause error) error {
 	next := tip.LastCounter + 1
-	var record *damagedRecordError
-	if errors.As(cause, &record) {
-		next = record.counter + 1
+	var block *damagedBlockError
+	if errors.As(cause, &block) {
+		next = block.counter + 1
 	} else {
 		for i, s := range extents.From(from) {
 			rest := extents.From(from)[i+1:]
@@ -86,16 +87,14 @@ func extentStep(s epoch.Extent, rest epoch.Extents, tip tail.Tip) uint64 {
 const resumeTries = 4
 
 // resume returns the counter of a record of the extent, behind the damage that a
-// reader met at counter from or above, at which the reader can go on; 0 if there is
-// none. It looks behind the damage, up to counter last, goes back from there to the
-// first record that can be read without a break, and makes sure that it is found from
-// the front. step is how far it looks at first. An error that is not damage is its
-// caller's: what could not be looked at must not be taken for lost.
+// reader met at counter from or above, at which the reader can go on: the first of a
+// block; 0 if there is none. It looks behind the damage, up to counter last, goes back
+// from there to the first block that can be read without a break, and makes sure that
+// it is found from the front. step is how far it looks at first. An error that is not
+// damage is its caller's: what could not be looked at must not be taken for lost.
 func (sh *Shard) resume(s epoch.Extent, from, last, step uint64) (counter uint64, err error) {
-	key := layout.RecordKey{Epoch: s.Epoch, Stream: sh.stream.number, Shard: sh.index, Counter: from}
-	lower := key.Bytes()
-	key.Counter = last + 1
-	it, err := sh.stream.db.store.NewIter(lower, key.Bytes())
+	lower, upper := sh.extentSpan(s, from)
+	it, err := sh.stream.db.store.NewIter(lower, upper)
 	if isDamage(err) {
 		return 0, nil
 	}
@@ -111,8 +110,8 @@ func (sh *Shard) resume(s epoch.Extent, from, last, step uint64) (counter uint64
 		return found
 	}
 	reach := func(counter uint64) bool {
-		key.Counter = counter
-		return look(it.SeekGE(key.Bytes()))
+		key, _ := sh.extentSpan(s, counter)
+		return look(it.SeekGE(key))
 	}
 	ok := false
 	if from < s.FirstCounter { // the damage may have ended with the extent before
@@ -127,16 +126,15 @@ func (sh *Shard) resume(s epoch.Extent, from, last, step uint64) (counter uint64
 	if !ok {
 		ok = look(it.Last())
 	}
-	var back []uint64 // counters, the highest first
+	var back []uint64 // first counters of blocks, the highest first
 	for ; ok; ok = look(it.Prev()) {
-		place, err := layout.DecodeRecordKey(it.Key())
+		block, err := layout.DecodeBlock(it.Key(), it.Value())
 		if err != nil {
 			break
 		}
-		if _, err := layout.DecodeRecord(it.Key(), it.Value()); err != nil {
-			break
+		if block.First <= last { // else its records do not show yet
+			back = append(back, block.First)
 		}
-		back = append(back, place.Counter)
 	}
 	counter = lowestReached(back, reach)
 	return counter, passing

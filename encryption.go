@@ -76,10 +76,6 @@ func (s *Stream) StopEncryption(ctx context.Context) error {
 	return wrapError("stop encryption", s.name, err)
 }
 
-// encrypts reports whether what is put now will be encrypted; it may have changed
-// when the committer comes to it.
-func (s *Stream) encrypts() bool { return s.settings.Load().keyID != "" }
-
 // addDataKey makes the data key the one that encrypts. The caller saves the
 // stream's row, in the same commit.
 func (a *appender) addDataKey(s *Stream, key *newDataKey, batch *kv.Batch) error {

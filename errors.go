@@ -31,6 +31,11 @@ var (
 	// than this one can read. No byte of it was changed.
 	ErrFormatTooNew = kv.ErrFormatTooNew
 
+	// ErrFormatTooOld reports a database written by an older version of braid, in a
+	// format that this one no longer reads. No byte of it was changed: read it with
+	// that version.
+	ErrFormatTooOld = kv.ErrFormatTooOld
+
 	// ErrReadOnly reports a call that would change a database that was opened with
 	// [Options].ReadOnly. Nothing was done.
 	ErrReadOnly = kv.ErrReadOnly

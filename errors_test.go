@@ -12,7 +12,7 @@ import (
 
 // boxSentinels are the classes of errors that a user can tell apart.
 var boxSentinels = []error{
-	braid.ErrLocked, braid.ErrFormatTooNew, braid.ErrClosed, braid.ErrInvalidArgument, braid.ErrStreamNotFound,
+	braid.ErrLocked, braid.ErrFormatTooNew, braid.ErrFormatTooOld, braid.ErrClosed, braid.ErrInvalidArgument, braid.ErrStreamNotFound,
 	braid.ErrShardNotFound, braid.ErrStreamExists, braid.ErrLimitExceeded, braid.ErrKeyNotFound, braid.ErrTxTooLarge,
 	braid.ErrTxConflict, braid.ErrTrimmed, braid.ErrCorrupt, braid.ErrDataLoss, braid.ErrOutcomeUnknown,
 	braid.ErrDiskFull, braid.ErrFailed, braid.ErrReadOnly, braid.ErrBeyondTip, braid.ErrThroughputExceeded,

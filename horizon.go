@@ -66,20 +66,64 @@ func (sh *Shard) lastBefore(ctx context.Context, counter uint64, horizon layout.
 	if i < 0 {
 		return horizon, nil
 	}
-	key := layout.RecordKey{Epoch: extents[i].Epoch, Stream: sh.stream.number, Shard: sh.index, Counter: counter}
-	found, err := reading(ctx, sh.stream.db, func() (layout.Horizon, error) { return lastRecord(sh.stream.db.store, key) })
-	if cause := err; isDamage(cause) {
-		found, err = reading(ctx, sh.stream.db, func() (layout.Horizon, error) { return sh.borderAt(counter, extents, i, cause) })
-	}
+	found, err := reading(ctx, sh.stream.db, func() (layout.Horizon, error) { return sh.borderIn(counter, extents, i) })
 	if err != nil || found.Counter < horizon.Counter {
 		return horizon, err
 	}
 	return found, nil
 }
 
-// lastRecord returns the horizon right above the last record of key's shard and
-// epoch whose counter is below key's. There has to be one.
-func lastRecord(r kv.Reader, key layout.RecordKey) (h layout.Horizon, err error) {
+// borderIn is lastBefore for the records of the i-th extent, of which some are below
+// counter. They end in the first block that ends at counter or above, or in the one
+// before. If that one cannot be read the first record that stays tells as much. If the
+// other one cannot, the records that it may have below counter stay.
+func (sh *Shard) borderIn(counter uint64, extents epoch.Extents, i int) (h layout.Horizon, err error) {
+	lower, upper := sh.extentSpan(extents[i], extents[i].FirstCounter)
+	it, err := sh.stream.db.store.NewIter(lower, upper)
+	if err != nil {
+		return h, err
+	}
+	defer func() { err = cmp.Or(err, it.Close()) }() // which says nothing of damage that was passed by
+	seek, _ := sh.extentSpan(extents[i], counter)
+	above, err := foundBlock(it, it.SeekGE(seek))
+	switch {
+	case err != nil && !isDamage(err):
+		return h, err
+	case above != nil && above.First < counter:
+		return above.Before(counter), nil
+	}
+	below, err := foundBlock(it, it.SeekLT(seek))
+	switch next := i + 1; {
+	case below != nil:
+		return below.End(), nil
+	case err == nil:
+		return h, fmt.Errorf("%w: no record of %s before counter %d, where there should be one", ErrDataLoss, sh, counter)
+	case !isDamage(err):
+		return h, err
+	case next < len(extents) && counter <= extents[next].FirstCounter: // none of the extent stays
+		return layout.Horizon{Counter: counter, Ordinal: extents[next].FirstOrdinal, Offset: extents[next].FirstOffset}, nil
+	case above != nil:
+		return layout.Horizon{Counter: counter, Ordinal: above.Ordinal, Offset: above.Offset}, nil
+	}
+	return h, err
+}
+
+// foundBlock takes apart the block at which the iterator stands, if its last move has
+// found one. Else it returns nil, and why nothing was found if that is an error.
+func foundBlock(it *kv.Iter, found bool) (*layout.Block, error) {
+	if !found {
+		return nil, it.Error()
+	}
+	block, err := decodeBlock(it)
+	if err != nil {
+		return nil, err
+	}
+	return &block, nil
+}
+
+// lastEnd returns the horizon right above the last block of key's shard and epoch that
+// ends below key's counter. There has to be one.
+func lastEnd(r kv.Reader, key layout.BlockKey) (h layout.Horizon, err error) {
 	first := key
 	first.Counter = 0
 	it, err := r.NewIter(first.Bytes(), key.Bytes())
@@ -87,50 +131,14 @@ func lastRecord(r kv.Reader, key layout.RecordKey) (h layout.Horizon, err error)
 		return h, err
 	}
 	defer func() { err = cmp.Or(err, it.Close()) }()
-	if !it.Last() {
-		if err := it.Error(); err != nil {
-			return h, err
-		}
-		return h, fmt.Errorf("%w: no record before %+v, where there should be one", ErrDataLoss, key)
+	block, err := foundBlock(it, it.Last())
+	if err == nil && block == nil {
+		err = fmt.Errorf("%w: no record before %+v, where there should be one", ErrDataLoss, key)
 	}
-	if key, err = layout.DecodeRecordKey(it.Key()); err != nil {
-		return h, corrupt(err)
-	}
-	value := it.Value()
-	if err := it.Error(); err != nil {
+	if err != nil {
 		return h, err
 	}
-	stored, err := layout.DecodeRecord(it.Key(), value)
-	if err != nil {
-		return h, corrupt(err)
-	}
-	return layout.Horizon{Counter: key.Counter + 1, Ordinal: stored.Ordinal + 1, Offset: stored.Offset + uint64(stored.Size())}, nil
-}
-
-// borderAt returns the horizon that trims all records before counter, where the
-// last of them, in the i-th extent, cannot be read: the first that stays tells as
-// much. If it cannot be read either, the error is cause.
-func (sh *Shard) borderAt(counter uint64, extents epoch.Extents, i int, cause error) (layout.Horizon, error) {
-	if i+1 < len(extents) && counter <= extents[i+1].FirstCounter { // none of the extent stays
-		next := extents[i+1]
-		return layout.Horizon{Counter: counter, Ordinal: next.FirstOrdinal, Offset: next.FirstOffset}, nil
-	}
-	key := layout.RecordKey{Epoch: extents[i].Epoch, Stream: sh.stream.number, Shard: sh.index, Counter: counter}
-	lower := key.Bytes()
-	key.Counter = maxCounter + 1
-	it, err := sh.stream.db.store.NewIter(lower, key.Bytes())
-	if err != nil {
-		return layout.Horizon{}, cause
-	}
-	defer it.Close() // its error is of the damage, as cause is
-	if !it.First() {
-		return layout.Horizon{}, cause
-	}
-	stored, err := layout.DecodeRecord(it.Key(), it.Value())
-	if err != nil {
-		return layout.Horizon{}, cause
-	}
-	return layout.Horizon{Counter: counter, Ordinal: stored.Ordinal, Offset: stored.Offset}, nil
+	return block.End(), nil
 }
 
 // extentBefore returns the horizon at the beginning of the extent that holds the

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"iter"
+	"math"
 	"slices"
 
 	"github.com/braidstream/braid/internal/layout"
@@ -320,8 +321,14 @@ type merge struct {
 	bound  bound // where shards begin that are not known yet
 	shards *topology
 	next   uint32    // the index of the first shard that is not known yet
-	heap   []*cursor // those with a record at hand, the lowest counter first
+	heap   []head    // those with a record at hand, the lowest counter first
 	idle   []*cursor // the others, but of shards that were read to their end
+}
+
+// head is a cursor in the heap, and its place there: [cursor.counter].
+type head struct {
+	counter uint64
+	cursor  *cursor
 }
 
 // run yields all records up to counter to. It reports whether the loop is over.
@@ -333,14 +340,16 @@ func (m *merge) run(ctx context.Context, to uint64, yield func(Record, error) bo
 		return false, err
 	}
 	for len(m.heap) > 0 {
-		c := m.heap[0]
+		c := m.heap[0].cursor
 		if c.broken != nil {
 			return false, c.broken
 		}
-		r := &c.records[c.at]
-		c.step()
-		if !yield(c.sh.record(r), nil) {
-			return true, nil
+		for next := m.nextHead(); c.at < len(c.records) && c.records[c.at].Counter <= next; {
+			r := &c.records[c.at]
+			c.step()
+			if !yield(c.sh.record(r), nil) {
+				return true, nil
+			}
 		}
 		next, err := c.peek(ctx, to)
 		if err != nil && c.broken == nil {
@@ -348,13 +357,25 @@ func (m *merge) run(ctx context.Context, to uint64, yield func(Record, error) bo
 		}
 		if next == nil && c.broken == nil {
 			last := len(m.heap) - 1
-			m.heap[0], m.heap[last] = m.heap[last], nil
+			m.heap[0], m.heap[last] = m.heap[last], head{}
 			m.heap = m.heap[:last]
 			m.idle = append(m.idle, c)
+		} else {
+			m.heap[0].counter = c.counter()
 		}
 		m.sink(0)
 	}
 	return false, nil
+}
+
+// nextHead returns the lowest counter of all cursors but the first: up to there it is the
+// first one's turn.
+func (m *merge) nextHead() uint64 {
+	least := uint64(math.MaxUint64)
+	for _, h := range m.heap[1:min(3, len(m.heap))] {
+		least = min(least, h.counter)
+	}
+	return least
 }
 
 // countOnAll makes the reader, who has read everything up to counter to, one that
@@ -404,7 +425,7 @@ func (m *merge) wakeIdle(ctx context.Context, to uint64) error {
 		if r == nil && c.broken == nil {
 			return closed && c.from > c.sh.log.LastCounter()
 		}
-		m.heap = append(m.heap, c)
+		m.heap = append(m.heap, head{c.counter(), c})
 		return true
 	})
 	for i := len(m.heap)/2 - 1; i >= 0; i-- {
@@ -418,7 +439,7 @@ func (m *merge) sink(i int) {
 	for {
 		least := i
 		for child := 2*i + 1; child <= 2*i+2 && child < len(m.heap); child++ {
-			if m.heap[child].counter() < m.heap[least].counter() {
+			if m.heap[child].counter < m.heap[least].counter {
 				least = child
 			}
 		}

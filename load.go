@@ -41,6 +41,8 @@ func (db *DB) verifyStore(r kv.Reader) error {
 	switch {
 	case err != nil:
 		return corrupt(err)
+	case format.Version < layout.OldestReadable:
+		return fmt.Errorf("%w: written in format %d, and format %d is the oldest that can be read", kv.ErrFormatTooOld, format.Version, layout.OldestReadable)
 	case format.OldestReader > layout.FormatVersion:
 		return fmt.Errorf("%w: written in format %d, which needs %d or newer to be read", kv.ErrFormatTooNew, format.Version, format.OldestReader)
 	}
@@ -312,9 +314,10 @@ func (l *loader) loadTips(r kv.Reader) error {
 					sh.w.epoch = last.Epoch
 					l.current = append(l.current, sh)
 					records := int(end.Ordinal - last.FirstOrdinal)
-					l.epochs.Grow(int(end.Offset-last.FirstOffset) + records*(layout.RecordKeyBytes+layout.MaxRecordOverhead+recordMemtableBytes))
+					l.epochs.Grow(int(end.Offset-last.FirstOffset) + records*(layout.BlockKeyBytes+layout.MaxRecordOverhead+blockMemtableBytes))
 				}
 				if lost {
+					l.last = max(l.last, end.Counter-min(end.Counter, 1))
 					l.unknown = append(l.unknown, unknownEnd{sh, end})
 					continue
 				}
@@ -349,12 +352,12 @@ type unknownEnd struct {
 // it returns the least that it can be, and one record of those that are lost is
 // counted.
 func (l *loader) endOf(r kv.Reader, sh *Shard, last epoch.Extent) (end layout.Horizon, lost bool, err error) {
-	key := layout.RecordKey{Epoch: last.Epoch, Stream: sh.stream.number, Shard: sh.index, Counter: maxCounter + 1}
 	if last.End.Counter != 0 && (l.clock.Closed || last.Epoch != l.epochs.Open()) {
 		return last.End, false, nil
 	}
 	l.reads++
-	end, err = lastRecord(r, key)
+	key := layout.BlockKey{Epoch: last.Epoch, Stream: sh.stream.number, Shard: sh.index, Counter: maxCounter + 1}
+	end, err = lastEnd(r, key)
 	if isDamage(err) && last.Epoch == l.epochs.Open() {
 		l.epochs.Retire() // see noteDamage
 	}
@@ -374,11 +377,13 @@ func (l *loader) endOf(r kv.Reader, sh *Shard, last epoch.Extent) (end layout.Ho
 	return end, false, err
 }
 
-// lastReadable returns the border above the last record of the extent before the
-// first that cannot be reached, and the error of that; key is above them all.
-// What is reached but not in order only lacks its content. It begins at the last
-// border that is known: where the extent begins, what its row says, or the horizon.
-func lastReadable(r kv.Reader, key layout.RecordKey, s epoch.Extent, horizon layout.Horizon) (end layout.Horizon, err error) {
+// lastReadable returns the border above the last block of the extent before the
+// first that cannot be reached, and the error of that; key is above them all. What is
+// reached but not in order only lacks its content, and the next block tells how many
+// records it had; if there is none, it is what cannot be read, and only the counter of
+// the border is above it. It begins at the last border that is known: where the extent
+// begins, what its row says, or the horizon.
+func lastReadable(r kv.Reader, key layout.BlockKey, s epoch.Extent, horizon layout.Horizon) (end layout.Horizon, err error) {
 	end = layout.Horizon{Counter: s.FirstCounter, Ordinal: s.FirstOrdinal, Offset: s.FirstOffset}
 	for _, known := range []layout.Horizon{s.End, horizon} {
 		if known.Counter > end.Counter {
@@ -387,16 +392,19 @@ func lastReadable(r kv.Reader, key layout.RecordKey, s epoch.Extent, horizon lay
 	}
 	lower := key
 	lower.Counter = end.Counter
+	var unreadable error // of the last block
 	err = scan(r, lower.Bytes(), key.Bytes(), func(key, value []byte) error {
-		place, err := layout.DecodeRecordKey(key)
+		place, err := layout.DecodeBlockKey(key)
 		if err != nil {
 			return corrupt(err)
 		}
-		if stored, err := layout.DecodeRecord(key, value); err == nil {
-			end.Offset = stored.Offset + uint64(stored.Size())
+		block, err := layout.DecodeBlock(key, value)
+		if err != nil {
+			end.Counter, unreadable = place.Counter+1, corrupt(err)
+			return nil
 		}
-		end.Counter, end.Ordinal = place.Counter+1, end.Ordinal+1
+		end, unreadable = block.End(), nil
 		return nil
 	})
-	return end, err
+	return end, cmp.Or(err, unreadable)
 }

@@ -19,7 +19,7 @@ import (
 //
 // Errors: [ErrInvalidArgument] for the options, for the empty name, and for a
 // directory that holds something else, or, with ReadOnly, no database;
-// [ErrLocked]; [ErrFormatTooNew]; [ErrCorrupt] and [ErrDataLoss] if the log, the
+// [ErrLocked]; [ErrFormatTooNew]; [ErrFormatTooOld]; [ErrCorrupt] and [ErrDataLoss] if the log, the
 // manifest or rows about streams are damaged or a table is missing, while a damaged
 // record is its readers' matter; [ErrDiskFull]; [ErrOutOfResources]; [ErrFailed]. Any
 // other error is the file system's, such as fs.ErrPermission. A refused open has

@@ -5,12 +5,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
+	"strings"
 
 	"github.com/braidstream/braid/internal/epoch"
 	"github.com/braidstream/braid/internal/kv"
 	"github.com/braidstream/braid/internal/layout"
 	"github.com/braidstream/braid/internal/tail"
-	"github.com/braidstream/braid/internal/uint128"
 )
 
 // pageQuery asks for a stretch of a shard.
@@ -195,7 +196,7 @@ type stretch struct {
 
 // readStored reads from the store, extent by extent.
 func (sh *Shard) readStored(ctx context.Context, from, to uint64, q pageQuery, extents epoch.Extents, buf []layout.Record) (_ stretch, err error) {
-	b := pageBuilder{stream: sh.stream, bare: q.bare, records: buf, start: len(buf), limit: q.records, bytes: q.bytes}
+	b := pageBuilder{stream: sh.stream, bare: q.bare, from: from, to: to, records: buf, start: len(buf), limit: q.records, bytes: q.bytes}
 	var it *kv.Iter
 	defer func() {
 		if it != nil {
@@ -209,10 +210,8 @@ func (sh *Shard) readStored(ctx context.Context, from, to uint64, q pageQuery, e
 		if err := context.Cause(ctx); err != nil {
 			return stretch{records: buf}, err
 		}
-		key := layout.RecordKey{Epoch: s.Epoch, Stream: sh.stream.number, Shard: sh.index, Counter: from}
-		lower := key.Bytes()
-		key.Counter = to + 1
-		upper := key.Bytes()
+		// The block that holds the record at to ends at it or above.
+		lower, upper := sh.extentSpan(s, from)
 		if it == nil {
 			if it, err = sh.stream.db.store.NewIter(lower, upper); err != nil {
 				return stretch{records: buf}, err
@@ -221,25 +220,37 @@ func (sh *Shard) readStored(ctx context.Context, from, to uint64, q pageQuery, e
 			it.SetBounds(lower, upper)
 		}
 		for ok := it.First(); ok; ok = it.Next() {
-			if err := b.add(it); err != nil || b.next != 0 {
-				return stretch{b.finish(), b.next}, err
+			if more, err := b.add(it); !more || err != nil {
+				return stretch{b.records, b.next}, err
 			}
 		}
 		if err := it.Error(); err != nil {
 			if isDamage(err) {
 				sh.stream.db.noteDamage(s.Epoch)
 			}
-			return stretch{records: b.finish()}, err
+			return stretch{records: b.records}, err
 		}
 	}
-	return stretch{records: b.finish()}, nil
+	return stretch{records: b.records}, nil
 }
 
-// pageBuilder copies records out of an iterator. They share memory in chunks, and
-// their partition keys one string.
+// extentSpan is the range of the shard's blocks in an extent that have records at
+// counter from or above.
+func (sh *Shard) extentSpan(s epoch.Extent, from uint64) (lower, upper []byte) {
+	key := layout.BlockKey{Epoch: s.Epoch, Stream: sh.stream.number, Shard: sh.index, Counter: from}
+	lower = key.Bytes()
+	key.Counter = maxCounter + 1
+	return lower, key.Bytes()
+}
+
+// pageBuilder copies records out of an iterator, those of a block in one piece. They
+// share memory in chunks: a record that is kept keeps its chunks alive, of at most
+// dataChunkBytes and keyChunkBytes or as large as the record, or, if it was encrypted,
+// the data of its block.
 type pageBuilder struct {
 	stream       *Stream
-	bare         bool // as in the query
+	bare         bool   // as in the query
+	from, to     uint64 // as in the query
 	records      []layout.Record
 	start        int
 	limit, bytes int
@@ -247,75 +258,116 @@ type pageBuilder struct {
 
 	chunk     []byte // room for data
 	chunkSize int    // of the last chunk that was made
-	keys      []byte // all partition keys, one after the other
-	ends      []int  // where each of them ends
+	keys      strings.Builder
+	keysSize  int // as chunkSize
 
-	seal *layout.SealScratch // made for the first encrypted record
+	seal *layout.SealScratch // made for the first encrypted block
 }
 
-// maxReservedRecords is for how many records a page makes room at once.
-const maxReservedRecords = 256
+// keyChunkBytes is the most partition keys that share memory, unless it is those of one
+// block.
+const keyChunkBytes = 8 << 10
 
-func (b *pageBuilder) add(it *kv.Iter) error {
-	key, err := layout.DecodeRecordKey(it.Key())
-	if err != nil {
-		return corrupt(err)
-	}
-	if len(b.records)-b.start == b.limit {
-		b.next = key.Counter
-		return nil
-	}
-	stored, err := layout.DecodeRecord(it.Key(), it.Value())
-	if err != nil {
-		if err := it.Error(); err != nil {
-			return err // the value could not be read
-		}
-		return &damagedRecordError{key.Counter, corrupt(err)}
-	}
-	b.bytes -= stored.Size()
-	if b.bytes < 0 && len(b.records) > b.start {
-		b.next = key.Counter
-		return nil
-	}
-	r := layout.Record{Counter: key.Counter, Ordinal: stored.Ordinal, Offset: stored.Offset, Sealed: stored.Sealed}
+// add adds the records of the block at which the iterator stands. It reports whether
+// those of the next one may belong to the page, too.
+func (b *pageBuilder) add(it *kv.Iter) (more bool, err error) {
+	block, err := decodeBlock(it)
+	full := len(b.records)-b.start == b.limit
 	switch {
-	case b.bare:
-		stored.PartitionKey, stored.HasExplicitHash = nil, false
-	case stored.Sealed:
-		if err := b.open(it.Key(), &stored); err != nil {
+	case err != nil && full: // not even this page's concern
+		b.next = b.records[len(b.records)-1].Counter + 1
+		return false, nil
+	case err != nil:
+		return false, err
+	case block.First > b.to:
+		return false, nil
+	case full:
+		b.next = block.First
+		return false, nil
+	}
+	first := block.Records()
+	if !first.Seek(b.from) { // it ends below, which its key says it does not
+		return true, nil
+	}
+	n := b.wanted(&block, first)
+	if n > 0 {
+		if err := b.take(it, &block, first, n); err != nil {
+			return false, err
+		}
+	}
+	return b.next == 0 && block.Last < b.to, nil
+}
+
+// decodeBlock takes apart the block at which the iterator stands.
+func decodeBlock(it *kv.Iter) (layout.Block, error) {
+	key := it.Key()
+	block, err := layout.DecodeBlock(key, it.Value())
+	if err == nil {
+		return block, nil
+	}
+	if err := it.Error(); err != nil {
+		return block, err // the value could not be read
+	}
+	place, bad := layout.DecodeBlockKey(key)
+	if bad != nil {
+		return block, corrupt(bad)
+	}
+	return block, &damagedBlockError{place.Counter, corrupt(err)}
+}
+
+// wanted returns how many records of the block, from the first on at which the query
+// begins, belong to the page. It sets next if a limit leaves one out.
+func (b *pageBuilder) wanted(block *layout.Block, first layout.BlockIter) int {
+	taken, rest := len(b.records)-b.start, block.Count-first.N
+	if size := int(block.NextOffset() - first.Offset()); taken+rest <= b.limit && block.Last <= b.to && size <= b.bytes {
+		b.bytes -= size
+		return rest
+	}
+	n := 0
+	for it, ok := first, true; ok && it.Counter <= b.to; ok = it.Next() {
+		b.bytes -= it.Size()
+		if taken+n == b.limit || b.bytes < 0 && taken+n > 0 {
+			b.next = it.Counter
+			break
+		}
+		n++
+	}
+	return n
+}
+
+// take adds n records of the block, from first on.
+func (b *pageBuilder) take(it *kv.Iter, block *layout.Block, first layout.BlockIter, n int) error {
+	if b.bare {
+		for range n {
+			b.records = append(b.records, layout.Record{Counter: first.Counter, Ordinal: first.Ordinal(), Offset: first.Offset(), Sealed: block.Sealed})
+			first.Next()
+		}
+		return nil
+	}
+	if block.Sealed {
+		if err := b.open(it.Key(), block, first.Counter); err != nil {
 			return err
 		}
-		r.Data = stored.Data // memory of its own
-	default:
-		r.Data = b.copy(stored.Data)
 	}
-	if stored.HasExplicitHash {
-		r.ExplicitHash = new(uint128.Uint128)
-		*r.ExplicitHash = stored.ExplicitHash
+	keys, data := first.Stretch(n)
+	if !block.Sealed { // else it is memory of its own
+		data = b.copy(data)
 	}
-	if b.ends == nil {
-		n := min(b.limit, maxReservedRecords)
-		b.ends, b.keys = make([]int, 0, n), make([]byte, 0, n*len(stored.PartitionKey))
-	}
-	b.keys = append(b.keys, stored.PartitionKey...)
-	b.ends = append(b.ends, len(b.keys))
-	b.records = append(b.records, r)
+	b.records = first.Append(slices.Grow(b.records, n), n, b.copyKeys(keys), data)
 	return nil
 }
 
-// open decrypts a record.
-func (b *pageBuilder) open(key []byte, stored *layout.StoredRecord) error {
-	dataKey := b.stream.dataKey(stored.DataKey)
+// open decrypts a block, of which the page needs the record with that counter first.
+func (b *pageBuilder) open(key []byte, block *layout.Block, counter uint64) error {
+	dataKey := b.stream.dataKey(block.DataKey)
 	if dataKey == nil {
-		place, err := layout.DecodeRecordKey(key)
-		return errors.Join(err, &missingKeyError{stored.DataKey, place.Counter})
+		return &missingKeyError{block.DataKey, counter}
 	}
 	if b.seal == nil {
 		b.seal = new(layout.SealScratch)
 	}
-	if err := dataKey.Open(key, stored, b.seal); err != nil {
-		place, _ := layout.DecodeRecordKey(key) // which has been decoded before
-		return &damagedRecordError{place.Counter, corrupt(err)}
+	if err := dataKey.Open(key, block, b.seal); err != nil {
+		return &damagedBlockError{block.Last, corrupt(err)}
 	}
 	return nil
 }
@@ -324,8 +376,8 @@ func (b *pageBuilder) open(key []byte, stored *layout.StoredRecord) error {
 // small record does not allocate a large one.
 func (b *pageBuilder) copy(data []byte) []byte {
 	n := len(data)
-	if n > len(b.chunk) {
-		b.chunkSize = min(max(2*b.chunkSize, n), payloadChunkBytes)
+	if n > len(b.chunk) || b.chunk == nil {
+		b.chunkSize = min(max(2*b.chunkSize, n), dataChunkBytes)
 		b.chunk = make([]byte, max(n, b.chunkSize))
 	}
 	data = append(b.chunk[:0:n], data...)
@@ -333,12 +385,16 @@ func (b *pageBuilder) copy(data []byte) []byte {
 	return data
 }
 
-// finish gives the records their partition keys, and returns them.
-func (b *pageBuilder) finish() []layout.Record {
-	keys, start := string(b.keys), 0
-	for i, end := range b.ends {
-		b.records[b.start+i].PartitionKey = keys[start:end]
-		start = end
+// copyKeys returns a copy of partition keys, in the same way: what was written to a
+// strings.Builder does not change when more is.
+func (b *pageBuilder) copyKeys(keys []byte) string {
+	n := len(keys)
+	if n > b.keys.Cap()-b.keys.Len() {
+		b.keysSize = min(max(2*b.keysSize, n), keyChunkBytes)
+		b.keys.Reset()
+		b.keys.Grow(max(n, b.keysSize))
 	}
-	return b.records
+	start := b.keys.Len()
+	b.keys.Write(keys)
+	return b.keys.String()[start:]
 }

@@ -2,7 +2,6 @@ package braid
 
 import (
 	"context"
-	"crypto/md5"
 	"errors"
 	"fmt"
 	"slices"
@@ -14,8 +13,8 @@ import (
 )
 
 const (
-	payloadChunkBytes = 64 << 10
-	maxPooledPuts     = 1024 // a request that is used again keeps room for so many
+	dataChunkBytes = 64 << 10
+	maxPooledPuts  = 1024 // a request that is used again keeps room for so many
 )
 
 // PutRecord appends a record to the shard that the MD5 of the partition key
@@ -39,7 +38,7 @@ func (s *Stream) PutRecord(ctx context.Context, partitionKey string, data []byte
 	for {
 		r := s.db.takeRequest()
 		r.op.stream = s
-		r.op.single[0] = preparePut(&entry, make([]byte, payloadBytes(&entry)), s.encrypts())
+		r.op.single[0] = preparePut(&entry, make([]byte, len(data)))
 		r.op.puts = r.op.single[:]
 		err := s.commitPuts(ctx, r)
 		if err == nil {
@@ -80,7 +79,7 @@ func (s *Stream) PutRecords(ctx context.Context, entries []Entry) ([]PutResult, 
 	for {
 		r := s.db.takeRequest()
 		r.op.stream = s
-		r.op.puts = preparePuts(r.op.many, entries, total, s.encrypts())
+		r.op.puts = preparePuts(r.op.many, entries, total)
 		r.op.many = r.op.puts
 		err := s.commitPuts(ctx, r)
 		if err == nil {
@@ -169,8 +168,8 @@ func retryAfter(err error) time.Duration {
 	return 0
 }
 
-// validateEntries checks all entries and returns what their payloads need.
-func (s *Stream) validateEntries(entries []Entry) (payload int, err error) {
+// validateEntries checks all entries and returns how much data they have.
+func (s *Stream) validateEntries(entries []Entry) (data int, err error) {
 	size, maxData := 0, s.settings.Load().maxData
 	for i := range entries {
 		e := &entries[i]
@@ -178,7 +177,7 @@ func (s *Stream) validateEntries(entries []Entry) (payload int, err error) {
 			return 0, e.validate(maxData, fmt.Sprintf("Entries[%d].", i))
 		}
 		size += e.Size()
-		payload += payloadBytes(e)
+		data += len(e.Data)
 	}
 	if size > maxPutRecordsBytes {
 		return 0, &InvalidArgumentError{
@@ -186,7 +185,7 @@ func (s *Stream) validateEntries(entries []Entry) (payload int, err error) {
 			fmt.Sprintf("must have at most %d bytes of partition keys and data", maxPutRecordsBytes),
 		}
 	}
-	return payload, nil
+	return data, nil
 }
 
 // putRequest is a request that carries its operation, so that one allocation
@@ -232,62 +231,45 @@ type putOp struct {
 	many   []put  // memory for those of a PutRecords
 }
 
-// preparePuts encodes the entries, into puts if there is room. Payloads share
-// memory in chunks: few allocations, yet a reader who keeps one record does not
-// keep the whole call alive.
-func preparePuts(puts []put, entries []Entry, total int, encrypted bool) []put {
+// preparePuts makes puts of the entries, in puts if there is room. Their data, total
+// bytes of it, share memory in chunks: few allocations, yet a reader who keeps one
+// record does not keep the whole call alive.
+func preparePuts(puts []put, entries []Entry, total int) []put {
 	puts = slices.Grow(puts[:0], len(entries))[:len(entries)]
 	var chunk []byte
 	for i := range entries {
-		n := payloadBytes(&entries[i])
-		if n > len(chunk) {
-			chunk = make([]byte, max(n, min(total, payloadChunkBytes)))
+		n := len(entries[i].Data)
+		if n > len(chunk) || chunk == nil {
+			chunk = make([]byte, max(n, min(total, dataChunkBytes)))
 		}
-		puts[i] = preparePut(&entries[i], chunk[:n:n], encrypted)
+		puts[i] = preparePut(&entries[i], chunk[:n:n])
 		chunk = chunk[n:]
 		total -= n
 	}
 	return puts
 }
 
-// put is an entry on its way: hashed and encoded on its producer's goroutine,
-// placed by the committer.
+// put is an entry on its way: hashed and copied on its producer's goroutine, placed and
+// encoded by the committer.
 type put struct {
-	hash    uint128.Uint128
-	record  layout.Record
-	payload layout.Payload
-	shard   *Shard // set when it is placed, with record's numbers
-	err     error  // why it was not placed, though its request succeeded
+	hash   uint128.Uint128
+	record layout.Record
+	shard  *Shard // set when it is placed, with record's numbers
+	err    error  // why it was not placed, though its request succeeded
 }
 
-// preparePut encodes the entry into buf, which has as many bytes as
-// payloadBytes says, and which the put keeps. What will be encrypted needs no
-// checksum.
-func preparePut(e *Entry, buf []byte, encrypted bool) put {
-	var explicit *uint128.Uint128
+// preparePut copies the entry's data into buf, which is as long and which the put keeps.
+func preparePut(e *Entry, buf []byte) put {
+	copy(buf, e.Data)
+	p := put{record: layout.Record{PartitionKey: e.PartitionKey, Data: buf}}
 	if e.ExplicitHashKey != nil {
-		explicit = &uint128.Uint128{}
-		*explicit = e.ExplicitHashKey.n
-	}
-	payload := layout.EncodePayload(buf, e.PartitionKey, explicit, e.Data)
-	if !encrypted {
-		payload = payload.Sum()
-	}
-	p := put{payload: payload, record: layout.Record{
-		PartitionKey: e.PartitionKey,
-		ExplicitHash: explicit,
-		Data:         payload.Data(),
-	}}
-	if explicit != nil {
-		p.hash = *explicit
+		p.hash = e.ExplicitHashKey.n
+		explicit := p.hash
+		p.record.ExplicitHash = &explicit
 	} else {
-		p.hash = uint128.FromBytes(md5.Sum(payload.PartitionKey()))
+		p.hash = HashKeyOf(e.PartitionKey).n
 	}
 	return p
-}
-
-func payloadBytes(e *Entry) int {
-	return layout.PayloadBytes(e.PartitionKey, e.ExplicitHashKey != nil, len(e.Data))
 }
 
 // result says where the put was placed.
@@ -302,5 +284,5 @@ func (p *put) result() PutResult {
 	}
 }
 
-// bytes is about what the put adds to a batch.
-func (p *put) bytes() int { return p.record.Size() + layout.RecordKeyBytes + layout.MaxRecordOverhead }
+// bytes is about what the put adds to a batch, at most.
+func (p *put) bytes() int { return p.record.Size() + layout.BlockKeyBytes + layout.MaxRecordOverhead }

@@ -60,8 +60,7 @@ type CorruptError struct {
 	FirstLost SequenceNumber
 
 	// FirstAvailable is where reading can go on: every record that cannot be read
-	// has a lower number. It is not the number of a record when nothing behind
-	// FirstLost can be read. Where several places are damaged close to each other,
+	// has a lower number. It need not be the number of a record. Where several places are damaged close to each other,
 	// a record before it may still be found by its number.
 	FirstAvailable SequenceNumber
 

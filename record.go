@@ -19,8 +19,9 @@ const (
 
 // Record is one record as it is read from a shard.
 //
-// A record's memory is its own: it stays valid for as long as it is kept. But it
-// may be shared by all who read the record, so Data must not be changed.
+// A record stays valid for as long as it is kept, and keeps at most 72 KiB of others
+// alive that were read or put together with it. Its memory may be shared by all who read
+// the record, so Data must not be changed.
 type Record struct {
 	// PartitionKey is what the producer gave.
 	PartitionKey string
@@ -117,7 +118,8 @@ func MaxHashKey() HashKey { return HashKey{uint128.Max} }
 // HashKeyOf returns the hash key of a partition key: its MD5, as an unsigned
 // big-endian number. It is the rule of Kinesis.
 func HashKeyOf(partitionKey string) HashKey {
-	return HashKey{uint128.FromBytes(md5.Sum([]byte(partitionKey)))}
+	var buf [128]byte // so that most keys need no allocation
+	return HashKey{uint128.FromBytes(md5.Sum(append(buf[:0], partitionKey...)))}
 }
 
 // ParseHashKey reads the decimal form: 0 to 2^128-1 without leading zeros. Any

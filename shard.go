@@ -48,7 +48,7 @@ type shardWriter struct {
 	savedEnd layout.Horizon      // the End that the row of the last extent has
 	expired  bool                // it has gone from the topology
 	pending  []layout.Record     // become the log's
-	writes   []pendingWrite      // of pending, until they are in the batch
+	sealed   []sealedRun         // of pending, until they are in the batch
 	budgets  *writeBudgets       // nil until they are needed
 	load     *ondemand.Count     // nil: nothing was put on demand since it was looked at
 	filled   agenda.Item[*Shard] // in the stream's agenda of that name, as the next two
@@ -227,13 +227,14 @@ func (sh *Shard) trimmedOf(i int, horizon layout.Horizon) uint64 {
 	return min(max(horizon.Offset, first)-first, sh.extentBytes(i))
 }
 
-// pendingWrite is what a pending record needs until it is in the batch.
+// sealedRun is how many pending records are encrypted with one data key, after those of
+// the runs before.
 //
 // Invariant: whether a record is encrypted, and by which data key, is decided when
 // it is placed. A later request of the same group may change the stream's key, and
 // the record's producer is told what was decided. TestAKeyChangesBetweenPutsOfOneGroup
 // holds it.
-type pendingWrite struct {
-	payload layout.Payload
-	dataKey *layout.DataKey // nil: the record is stored in the clear
+type sealedRun struct {
+	dataKey *layout.DataKey // nil: the records are stored in the clear
+	records int
 }

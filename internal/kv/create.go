@@ -39,7 +39,10 @@ func readIdentity(files FS, dir string) (id layout.Identity, found bool, err err
 	if id, err = layout.DecodeIdentity(data); err != nil {
 		return id, false, fmt.Errorf("%w: %s: %w", ErrCorrupt, name, err)
 	}
-	if id.TooNew() {
+	switch {
+	case id.TooOld():
+		return id, false, fmt.Errorf("%w: %s has format %d, and format %d is the oldest that can be read", ErrFormatTooOld, dir, id.Format, layout.OldestReadable)
+	case id.TooNew():
 		return id, false, fmt.Errorf("%w: %s has format %d, readable from version %d on", ErrFormatTooNew, dir, id.Format, id.OldestReader)
 	}
 	return id, true, nil

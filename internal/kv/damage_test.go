@@ -1,6 +1,7 @@
 package kv_test
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"syscall"
@@ -45,6 +46,37 @@ func withDamagedTable(t *testing.T) (d *testdisk.Disk, table string, cfg kv.Conf
 	require.NoError(t, s.Flush())
 	require.NoError(t, s.Close())
 	return d, tables[0], cfg
+}
+
+// TestALookReadsNoBlockBefore: a look for a key that lies between two blocks of a table,
+// as near to the first of them as can be, reads the second one only.
+func TestALookReadsNoBlockBefore(t *testing.T) {
+	d := testdisk.New()
+	cfg := configOn(d)
+	s := open(t, cfg)
+	first, between, second := "k\x00\x10", "k\x00\x11", "k\x00\x96"
+	value := noise(1, 40_000) // a block of its own
+	mustPut(t, s, first, string(value))
+	mustPut(t, s, second, string(noise(2, 40_000)))
+	require.NoError(t, s.Flush())
+	require.NoError(t, s.Close())
+	tables := tableNames(t, d)
+	require.Len(t, tables, 1)
+	data, err := d.Mem.UnsafeGetFileDataBuffer(tables[0])
+	require.NoError(t, err)
+	at := bytes.Index(data, value)
+	require.Positive(t, at)
+	unreadableAt(d, tables[0], int64(at+len(value)/2))
+
+	s = open(t, cfg)
+	it, err := s.NewIter([]byte("k"), []byte("l"))
+	require.NoError(t, err)
+	require.False(t, it.SeekGE([]byte(first)))
+	require.ErrorIs(t, it.Error(), syscall.EIO)
+	require.True(t, it.SeekGE([]byte(between)), "%v", it.Error())
+	require.Equal(t, second, string(it.Key()))
+	require.NoError(t, it.Close())
+	require.NoError(t, s.Close())
 }
 
 // tableDamages are kinds of damage to a table of size bytes.

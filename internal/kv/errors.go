@@ -25,6 +25,10 @@ var (
 	// Nothing of it was changed.
 	ErrFormatTooNew = errors.New("the format is newer than this version of braid")
 
+	// ErrFormatTooOld reports a database that only an earlier version can read.
+	// Nothing of it was changed.
+	ErrFormatTooOld = errors.New("the format is older than this version of braid reads")
+
 	// ErrNotDatabase reports a directory that holds something else, or, to who
 	// wants to read only, nothing. Nothing of it was changed.
 	ErrNotDatabase = errors.New("the directory holds no database")
@@ -219,7 +223,7 @@ func joinErrors(err, also error) error {
 // isClassified reports whether the error already is of one of the sentinels.
 func isClassified(err error) bool {
 	for _, class := range []error{
-		ErrLocked, ErrFormatTooNew, ErrNotDatabase, ErrNotDirectory, ErrReadOnly, ErrClosed,
+		ErrLocked, ErrFormatTooNew, ErrFormatTooOld, ErrNotDatabase, ErrNotDirectory, ErrReadOnly, ErrClosed,
 		ErrFailed, ErrDiskFull, ErrOutOfResources, ErrCorrupt, ErrDataLoss, ErrNotFound,
 	} {
 		if errors.Is(err, class) {

@@ -48,6 +48,9 @@ func (i *Iter) Last() bool { return i.iter.Last() }
 // SeekGE moves to the first key that is not below key.
 func (i *Iter) SeekGE(key []byte) bool { return i.iter.SeekGE(key) }
 
+// SeekLT moves to the last key below key.
+func (i *Iter) SeekLT(key []byte) bool { return i.iter.SeekLT(key) }
+
 // Next moves to the next key.
 func (i *Iter) Next() bool { return i.iter.Next() }
 

@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"encoding/binary"
 	"hash/crc32"
+	"math/rand/v2"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -124,7 +126,7 @@ func FuzzKeys(f *testing.F) {
 		is(layout.DataKeyKey(stream, number), err)
 		app, lease, of, err := layout.DecodeLeaseKey(key)
 		is(layout.LeaseKey(app, lease, of), err)
-		record, err := layout.DecodeRecordKey(key)
+		record, err := layout.DecodeBlockKey(key)
 		is(record.Bytes(), err)
 		own, err := layout.DecodeAppKey(key)
 		is(layout.AppKey(own), err)
@@ -136,62 +138,152 @@ func FuzzKeys(f *testing.F) {
 	})
 }
 
-// Any bytes as a record.
-func FuzzRecord(f *testing.F) {
+// Any bytes as a block, as they are, and with the checksum that they should have.
+func FuzzBlock(f *testing.F) {
 	addValues(f)
-	key := layout.RecordKey{Epoch: 3, Stream: 7, Shard: 4, Counter: 1_700_003_700_000_000_000}
+	f.Add([]byte{0x21, 0, 0, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x7f, 1, 1, 1})
+	key := layout.BlockKey{Epoch: 3, Stream: 7, Shard: 4, Counter: 1_700_003_700_000_000_000}
 	f.Fuzz(func(t *testing.T, value []byte) {
-		got, err := layout.DecodeRecord(key.Bytes(), value)
-		if err != nil {
-			require.ErrorIs(t, err, layout.ErrCorrupt)
-			return
+		castagnoli := crc32.MakeTable(crc32.Castagnoli)
+		sum := crc32.Update(crc32.Checksum(value, castagnoli), castagnoli, key.Bytes())
+		summed := binary.LittleEndian.AppendUint32(bytes.Clone(value), sum)
+		for _, value := range [][]byte{value, summed} {
+			block, err := layout.DecodeBlock(key.Bytes(), value)
+			if err != nil {
+				require.ErrorIs(t, err, layout.ErrCorrupt)
+				continue
+			}
+			require.Equal(t, key.Counter, block.Last)
+			requireIndex(t, &block)
+			if !block.Sealed { // else nobody has the key
+				require.Equal(t, value, blockRow("", key, recordsOf(&block), nil).value)
+			}
 		}
-		if got.Sealed { // nobody has the key
-			require.GreaterOrEqual(t, got.Size(), 0)
-			return
-		}
-		r := layout.Record{Ordinal: got.Ordinal, Offset: got.Offset, PartitionKey: string(got.PartitionKey), Data: got.Data}
-		if got.HasExplicitHash {
-			r.ExplicitHash = &got.ExplicitHash
-		}
-		require.Equal(t, value, recordRow("", key, r).value)
 	})
 }
 
-// Whatever a record holds comes back; and with one bit changed, anywhere, or
-// under another key, it is refused.
-func FuzzRecordDamage(f *testing.F) {
-	f.Add("customer-42", []byte("paid"), false, uint64(0), uint64(0), uint64(1), uint(3))
-	f.Add("k", []byte{}, true, uint64(1)<<40, uint64(1)<<60, uint64(1)<<62, uint(77))
-	f.Fuzz(func(t *testing.T, partitionKey string, data []byte, explicit bool, ordinal, offset, counter uint64, bit uint) {
-		key := layout.RecordKey{Epoch: 1, Stream: 2, Shard: 3, Counter: counter}
-		r := layout.Record{Ordinal: ordinal, Offset: offset, PartitionKey: partitionKey, Data: data}
-		if explicit {
-			r.ExplicitHash = &uint128.Uint128{Hi: ordinal, Lo: offset}
+// What a block says of its length is not believed: taking one apart, and walking it,
+// allocates nothing.
+func TestDecodingABlockAllocatesNothing(t *testing.T) {
+	records := randomRecords(5, 200, 1, 1, 1)
+	row := blockRow("", layout.BlockKey{Epoch: 1}, records, nil)
+	require.Zero(t, testing.AllocsPerRun(10, func() {
+		block, _ := layout.DecodeBlock(row.key, row.value)
+		it := block.Records()
+		it.Seek(records[150].Counter)
+		it.Stretch(20)
+		block.Before(records[10].Counter)
+	}))
+}
+
+// requireIndex checks what can be said without the bodies.
+func requireIndex(t *testing.T, block *layout.Block) {
+	n, bytes, counter := 0, uint64(0), uint64(0)
+	it := block.Records()
+	for it.Next() {
+		require.Equal(t, n, it.N)
+		require.Equal(t, block.Ordinal+uint64(n), it.Ordinal())
+		require.Equal(t, block.Offset+bytes, it.Offset())
+		require.True(t, n == 0 && it.Counter == block.First || it.Counter > counter)
+		counter = it.Counter
+		bytes += uint64(it.Size())
+		n++
+	}
+	require.Equal(t, block.Last, counter)
+	require.Equal(t, block.Count, n)
+	require.Equal(t, block.Bytes, bytes)
+	require.Equal(t, block.Ordinal+uint64(n), block.NextOrdinal())
+}
+
+// randomRecords makes records of a seed, as they are put: many small ones, or large
+// ones, or of each.
+func randomRecords(seed uint64, count int, ordinal, offset, counter uint64) []layout.Record {
+	random := rand.New(rand.NewPCG(seed, 1))
+	records := make([]layout.Record, count)
+	for i := range records {
+		r := &records[i]
+		counter += 1 + uint64(random.IntN(1<<random.IntN(20)))
+		r.Counter = counter
+		r.PartitionKey = strings.Repeat("k", random.IntN(1<<random.IntN(10)))
+		r.Data = make([]byte, random.IntN(1<<random.IntN(12)))
+		for i := range r.Data {
+			r.Data[i] = byte(random.Uint32())
 		}
-		row := recordRow("", key, r)
-		require.LessOrEqual(t, len(row.value), r.Size()+layout.MaxRecordOverhead)
-		got, err := layout.DecodeRecord(row.key, row.value)
+		if random.IntN(8) == 0 {
+			r.ExplicitHash = &uint128.Uint128{Hi: random.Uint64(), Lo: random.Uint64()}
+		}
+	}
+	records[0].Ordinal, records[0].Offset = ordinal, offset
+	return follow(records...)
+}
+
+// Whatever records a block holds come back, all or any stretch of them; and with one
+// bit changed, anywhere, or cut short, or under another key, it is refused.
+func FuzzBlockOfRecords(f *testing.F) {
+	f.Add(uint64(1), uint8(1), uint64(0), uint64(0), uint64(0), uint(3), false)
+	f.Add(uint64(2), uint8(200), uint64(1)<<40, uint64(1)<<60, uint64(1)<<62, uint(77), true)
+	f.Add(uint64(3), uint8(3), uint64(300), uint64(1)<<20, uint64(1)<<30, uint(999), false)
+	dataKey := newDataKey(1<<32-1, [16]byte{1}, make([]byte, layout.DataKeyBytes))
+	f.Fuzz(func(t *testing.T, seed uint64, count uint8, ordinal, offset, counter uint64, at uint, encrypted bool) {
+		records := randomRecords(seed, max(1, int(count)), ordinal>>1, offset>>1, counter>>1)
+		key := layout.BlockKey{Epoch: 1, Stream: 2, Shard: 3}
+		var sealing *layout.DataKey
+		if encrypted {
+			sealing = dataKey
+			for i := range records {
+				records[i].Sealed = true
+			}
+		}
+		n := layout.BlockRecords(records)
+		size := 0
+		for i := range records[:n] {
+			size += records[i].Size()
+		}
+		require.True(t, n == 1 || size <= layout.MaxBlockBytes)
+		require.LessOrEqual(t, n, layout.MaxBlockRecords)
+		require.True(t, n == len(records) || size+records[n].Size() > layout.MaxBlockBytes, "it could be larger")
+
+		row := blockRow("", key, records, sealing)
+		row.decode(t, row.key, row.value)
+		size = 0
+		for i := range records {
+			size += records[i].Size()
+		}
+		require.LessOrEqual(t, len(row.value), size+len(records)*layout.MaxRecordOverhead)
+		block, err := layout.DecodeBlock(row.key, row.value)
 		require.NoError(t, err)
-		require.Equal(t, partitionKey, string(got.PartitionKey))
-		require.Equal(t, len(data), len(got.Data))
-		require.True(t, bytes.Equal(data, got.Data))
-		require.Equal(t, r.Size(), got.Size())
+		requireIndex(t, &block)
+		first := int(at % uint(len(records)))
+		horizon := records[first]
+		if first > 0 {
+			require.Equal(t, layout.Horizon{Counter: records[first-1].Counter + 1, Ordinal: horizon.Ordinal, Offset: horizon.Offset}, block.Before(horizon.Counter))
+		}
+		if sealing != nil {
+			require.NoError(t, sealing.Open(row.key, &block, new(layout.SealScratch)))
+		}
+		it := block.Records()
+		require.True(t, it.Seek(horizon.Counter))
+		require.Equal(t, first, it.N)
+		n = 1 + int(at>>8%uint(len(records)-first))
+		keys, data := it.Stretch(n)
+		require.Equal(t, records[first:first+n], it.Append(nil, n, string(keys), data))
 
 		damaged := bytes.Clone(row.value)
-		bit %= uint(8 * len(damaged))
+		bit := at % uint(8*len(damaged))
 		damaged[bit/8] ^= 1 << (bit % 8)
-		_, err = layout.DecodeRecord(row.key, damaged)
+		_, err = layout.DecodeBlock(row.key, damaged)
 		require.ErrorIs(t, err, layout.ErrCorrupt)
-
-		other := key
-		other.Counter++
-		_, err = layout.DecodeRecord(other.Bytes(), row.value)
+		_, err = layout.DecodeBlock(row.key, row.value[:at%uint(len(row.value))])
 		require.ErrorIs(t, err, layout.ErrCorrupt)
-		other = key
-		other.Shard++
-		_, err = layout.DecodeRecord(other.Bytes(), row.value)
-		require.ErrorIs(t, err, layout.ErrCorrupt)
+		for _, other := range []layout.BlockKey{
+			{Epoch: 2, Stream: 2, Shard: 3, Counter: block.Last},
+			{Epoch: 1, Stream: 1, Shard: 3, Counter: block.Last},
+			{Epoch: 1, Stream: 2, Shard: 4, Counter: block.Last},
+			{Epoch: 1, Stream: 2, Shard: 3, Counter: block.Last + 1},
+		} {
+			_, err = layout.DecodeBlock(other.Bytes(), row.value)
+			require.ErrorIs(t, err, layout.ErrCorrupt)
+		}
 	})
 }
 

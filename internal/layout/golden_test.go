@@ -1,6 +1,7 @@
 package layout_test
 
 import (
+	"bytes"
 	"encoding/hex"
 	"flag"
 	"fmt"
@@ -24,48 +25,52 @@ type row struct {
 	decode     func(t *testing.T, key, value []byte)
 }
 
-// recordRow is an example of a record.
-func recordRow(name string, k layout.RecordKey, r layout.Record) row {
-	payload := layout.EncodePayload(make([]byte, layout.PayloadBytes(r.PartitionKey, r.ExplicitHash != nil, len(r.Data))), r.PartitionKey, r.ExplicitHash, r.Data)
-	value := make([]byte, layout.RecordBytes(&r, payload))
-	layout.PutRecord(value, k.Bytes(), &r, payload)
+// blockRow is an example of a block, whose records follow on from first. With a data
+// key it is encrypted.
+func blockRow(name string, k layout.BlockKey, records []layout.Record, dataKey *layout.DataKey) row {
+	k.Counter = records[len(records)-1].Counter
+	value := make([]byte, layout.BlockBytes(records, dataKey))
+	layout.PutBlock(value, k.Bytes(), records, dataKey, new(layout.SealScratch))
 	return row{name, k.Bytes(), value, func(t *testing.T, key, value []byte) {
-		gotKey, err := layout.DecodeRecordKey(key)
+		gotKey, err := layout.DecodeBlockKey(key)
 		require.NoError(t, err)
 		require.Equal(t, k, gotKey)
-		got, err := layout.DecodeRecord(key, value)
+		block, err := layout.DecodeBlock(key, value)
 		require.NoError(t, err)
-		require.Equal(t, r.Ordinal, got.Ordinal)
-		require.Equal(t, r.Offset, got.Offset)
-		require.Equal(t, r.PartitionKey, string(got.PartitionKey))
-		require.Equal(t, r.Data, got.Data)
-		require.Equal(t, r.ExplicitHash != nil, got.HasExplicitHash)
-		if r.ExplicitHash != nil {
-			require.Equal(t, *r.ExplicitHash, got.ExplicitHash)
+		require.Equal(t, dataKey != nil, block.Sealed)
+		last := records[len(records)-1]
+		require.Equal(t, layout.Horizon{Counter: last.Counter + 1, Ordinal: last.Ordinal + 1, Offset: last.Offset + uint64(last.Size())}, block.End())
+		if dataKey != nil {
+			require.Equal(t, dataKey.Number(), block.DataKey)
+			require.NoError(t, dataKey.Open(key, &block, new(layout.SealScratch)))
 		}
+		require.Equal(t, records, recordsOf(&block))
 	}}
 }
 
-func sealedRow(name string, key layout.RecordKey, r layout.Record) row {
-	dataKey, err := layout.NewDataKey(2, [16]byte{15: 1}, make([]byte, layout.DataKeyBytes))
+// recordsOf returns all records of a block that is in the clear.
+func recordsOf(block *layout.Block) []layout.Record {
+	it := block.Records()
+	it.Next()
+	keys, data := it.Stretch(block.Count)
+	return it.Append(nil, block.Count, string(keys), data)
+}
+
+// follow gives records their places behind a first one's.
+func follow(records ...layout.Record) []layout.Record {
+	for i := 1; i < len(records); i++ {
+		before := &records[i-1]
+		records[i].Ordinal, records[i].Offset = before.Ordinal+1, before.Offset+uint64(before.Size())
+	}
+	return records
+}
+
+func newDataKey(number uint32, database [16]byte, secret []byte) *layout.DataKey {
+	dataKey, err := layout.NewDataKey(number, database, secret)
 	if err != nil {
 		panic(err)
 	}
-	payload := layout.EncodePayload(make([]byte, layout.PayloadBytes(r.PartitionKey, r.ExplicitHash != nil, len(r.Data))), r.PartitionKey, r.ExplicitHash, r.Data)
-	value := make([]byte, dataKey.RecordBytes(&r, payload))
-	dataKey.PutRecord(value, key.Bytes(), &r, payload, new(layout.SealScratch))
-	return row{name, key.Bytes(), value, func(t *testing.T, _, value []byte) {
-		got, err := layout.DecodeRecord(key.Bytes(), value)
-		require.NoError(t, err)
-		require.True(t, got.Sealed)
-		require.Equal(t, dataKey.Number(), got.DataKey)
-		require.Equal(t, r.Size(), got.Size())
-		require.Nil(t, got.Data)
-		require.NoError(t, dataKey.Open(key.Bytes(), &got, new(layout.SealScratch)))
-		require.Equal(t, r.PartitionKey, string(got.PartitionKey))
-		require.Equal(t, r.Data, got.Data)
-		require.Equal(t, *r.ExplicitHash, got.ExplicitHash)
-	}}
+	return dataKey
 }
 
 func leaseRow(name string, key []byte, want layout.LeaseRow) row {
@@ -81,7 +86,7 @@ func leaseRow(name string, key []byte, want layout.LeaseRow) row {
 
 // rows has an example of everything that is stored.
 func rows() []row {
-	format := layout.FormatRow{Version: 1, OldestReader: 1}
+	format := layout.FormatRow{Version: 2, OldestReader: 2}
 	clock := layout.ClockRow{Counter: 1_700_000_000_123_456_789, NextStream: 8, Closed: true}
 	stream := layout.StreamRow{Name: "orders", Created: 1_700_000_000_000_000_001, NextShard: 5, MaxRecordBytes: 1 << 20}
 	settled := layout.StreamRow{
@@ -106,6 +111,8 @@ func rows() []row {
 	cut := layout.CutRow{Bytes: 5 << 20}
 	dataKey := layout.DataKeyRow{KeyID: "main", Created: 1_700_000_000_000_000_004, Wrapped: []byte("wrapped"), Check: layout.DataKeyCheck(make([]byte, 32))}
 	hash := uint128.Uint128{Hi: 1, Lo: 2}
+	place := layout.BlockKey{Epoch: 3, Stream: 7, Shard: 4}
+	sealing := newDataKey(2, [16]byte{15: 1}, make([]byte, layout.DataKeyBytes))
 	return []row{
 		{"format", layout.FormatKey(), format.Encode(), func(t *testing.T, _, value []byte) {
 			got, err := layout.DecodeFormatRow(value)
@@ -163,12 +170,16 @@ func rows() []row {
 			Pending:    layout.LeaseCheckpoint{Start: "LATEST"}, State: []byte("halfway"),
 		}),
 		leaseRow("lease of an application", layout.LeaseKey("billing", "", ""), layout.LeaseRow{Version: 1, Checkpoint: layout.LeaseCheckpoint{Start: "LATEST"}}),
-		sealedRow("record, encrypted", layout.RecordKey{Epoch: 3, Stream: 7, Shard: 4, Counter: 1_700_003_700_000_000_001},
-			layout.Record{Ordinal: 301, Offset: 70_015, PartitionKey: "customer-42", Data: []byte("paid"), ExplicitHash: &hash}),
-		recordRow("record", layout.RecordKey{Epoch: 3, Stream: 7, Shard: 4, Counter: 1_700_003_700_000_000_000},
-			layout.Record{Ordinal: 300, Offset: 70_000, PartitionKey: "customer-42", Data: []byte("paid")}),
-		recordRow("record, empty, with a hash key", layout.RecordKey{Epoch: 1, Stream: 1, Counter: 1},
-			layout.Record{PartitionKey: "k", Data: []byte{}, ExplicitHash: &hash}),
+		blockRow("block of one record", place, follow(layout.Record{Counter: 1_700_003_700_000_000_000, Ordinal: 300, Offset: 70_000, PartitionKey: "customer-42", Data: []byte("paid")}), nil),
+		blockRow("block of one record, empty, with a hash key", layout.BlockKey{Epoch: 1, Stream: 1}, follow(layout.Record{Counter: 1, PartitionKey: "k", Data: []byte{}, ExplicitHash: &hash}), nil),
+		blockRow("block of three records", place, follow(
+			layout.Record{Counter: 1_700_003_700_000_000_000, Ordinal: 300, Offset: 70_000, PartitionKey: "customer-42", Data: []byte("paid")},
+			layout.Record{Counter: 1_700_003_700_000_000_001, PartitionKey: "customer-43", Data: []byte{}, ExplicitHash: &hash},
+			layout.Record{Counter: 1_700_003_700_000_000_200, PartitionKey: "customer-42", Data: bytes.Repeat([]byte("sent"), 50)}), nil),
+		blockRow("block of one record, encrypted", place, follow(layout.Record{Counter: 1_700_003_700_000_000_001, Ordinal: 301, Offset: 70_015, PartitionKey: "customer-42", Data: []byte("paid"), ExplicitHash: &hash, Sealed: true}), sealing),
+		blockRow("block of two records, encrypted", place, follow(
+			layout.Record{Counter: 1_700_003_700_000_000_300, Ordinal: 302, Offset: 70_030, PartitionKey: "customer-42", Data: []byte("paid"), Sealed: true},
+			layout.Record{Counter: 1_700_003_700_000_000_301, PartitionKey: "customer-43", Data: []byte("sent"), Sealed: true}), sealing),
 		{"application", layout.AppKey([]byte("user/ann")), []byte("admin"), func(t *testing.T, key, _ []byte) {
 			got, err := layout.DecodeAppKey(key)
 			require.NoError(t, err)
@@ -207,7 +218,7 @@ func TestGoldenBytes(t *testing.T) {
 	for _, r := range rows() {
 		fmt.Fprintf(&text, "\n%s\nkey   %s\nvalue %s\n", r.name, hex.EncodeToString(r.key), hex.EncodeToString(r.value))
 	}
-	const path = "testdata/rows-1.golden"
+	const path = "testdata/rows-2.golden"
 	if *update {
 		require.NoError(t, os.WriteFile(path, []byte(text.String()), 0o644))
 	}

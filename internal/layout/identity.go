@@ -20,8 +20,8 @@ const identityMagic = "braid database"
 // a text of lines, so that it can be read with the naked eye:
 //
 //	braid database
-//	format 1
-//	oldest-reader 1
+//	format 2
+//	oldest-reader 2
 //	id 9b2f6c1e-3c52-4c0e-8f0e-5d8a2b9f7a11
 //	state ready
 //	crc a885d993
@@ -49,6 +49,10 @@ func NewIdentity() (Identity, error) {
 // only Format and OldestReader are known.
 func (id Identity) TooNew() bool { return id.OldestReader > FormatVersion }
 
+// TooOld reports whether only an earlier version can read the database. Then only
+// Format and OldestReader are known.
+func (id Identity) TooOld() bool { return id.Format < OldestReadable }
+
 // Encode returns the file's bytes.
 func (id Identity) Encode() []byte {
 	state := "creating"
@@ -60,8 +64,8 @@ func (id Identity) Encode() []byte {
 	return fmt.Appendf(text, "crc %08x\n", crc32.Checksum(text, castagnoli))
 }
 
-// DecodeIdentity is the inverse of Encode. Of a later version's file it reads
-// what it can; see TooNew.
+// DecodeIdentity is the inverse of Encode. Of another version's file it reads
+// what it can; see TooNew and TooOld.
 func DecodeIdentity(data []byte) (Identity, error) {
 	lines, err := identityLines(data)
 	if err != nil {
@@ -77,7 +81,7 @@ func DecodeIdentity(data []byte) (Identity, error) {
 	if id.OldestReader > id.Format {
 		return Identity{}, fmt.Errorf("%w: identity: oldest-reader %d is above format %d", ErrCorrupt, id.OldestReader, id.Format)
 	}
-	if id.TooNew() {
+	if id.TooNew() || id.TooOld() {
 		return Identity{Format: id.Format, OldestReader: id.OldestReader}, nil
 	}
 	if err := id.decodeRest(lines[3:]); err != nil {

@@ -20,10 +20,10 @@ func sealed(text string) []byte {
 }
 
 func TestIdentityGolden(t *testing.T) {
-	id := layout.Identity{Format: 1, OldestReader: 1, ID: uuid.MustParse("9b2f6c1e-3c52-4c0e-8f0e-5d8a2b9f7a11")}
+	id := layout.Identity{Format: 2, OldestReader: 2, ID: uuid.MustParse("9b2f6c1e-3c52-4c0e-8f0e-5d8a2b9f7a11")}
 	for name, ready := range map[string]bool{"creating": false, "ready": true} {
 		id.Ready = ready
-		want, err := os.ReadFile("testdata/identity-1-" + name + ".golden")
+		want, err := os.ReadFile("testdata/identity-2-" + name + ".golden")
 		require.NoError(t, err)
 		require.Equal(t, string(want), string(id.Encode()))
 		got, err := layout.DecodeIdentity(want)
@@ -40,12 +40,13 @@ func TestNewIdentity(t *testing.T) {
 	require.NotEqual(t, a.ID, b.ID)
 	require.False(t, a.Ready)
 	require.False(t, a.TooNew())
+	require.False(t, a.TooOld())
 	require.EqualValues(t, layout.FormatVersion, a.Format)
 }
 
 func TestIdentityOfLaterVersions(t *testing.T) {
 	// One that this version may read has more lines.
-	id, err := layout.DecodeIdentity(sealed("braid database\nformat 7\noldest-reader 1\n" +
+	id, err := layout.DecodeIdentity(sealed("braid database\nformat 7\noldest-reader 2\n" +
 		"id 9b2f6c1e-3c52-4c0e-8f0e-5d8a2b9f7a11\nstate ready\nsomething new\n"))
 	require.NoError(t, err)
 	require.False(t, id.TooNew())
@@ -59,8 +60,17 @@ func TestIdentityOfLaterVersions(t *testing.T) {
 	require.EqualValues(t, 8, id.OldestReader)
 }
 
+// The format that came before is known as such, whatever else its file says.
+func TestIdentityOfTheFormerVersion(t *testing.T) {
+	id, err := layout.DecodeIdentity(sealed("braid database\nformat 1\noldest-reader 1\nid 9b2f6c1e-3c52-4c0e-8f0e-5d8a2b9f7a11\nstate ready\n"))
+	require.NoError(t, err)
+	require.True(t, id.TooOld())
+	require.False(t, id.TooNew())
+	require.Equal(t, layout.Identity{Format: 1, OldestReader: 1}, id)
+}
+
 func TestIdentityRefusesWhatWasNotWritten(t *testing.T) {
-	const head = "braid database\nformat 1\noldest-reader 1\n"
+	const head = "braid database\nformat 2\noldest-reader 2\n"
 	const id = "id 9b2f6c1e-3c52-4c0e-8f0e-5d8a2b9f7a11\n"
 	for name, data := range map[string][]byte{
 		"nothing":                nil,
@@ -71,12 +81,12 @@ func TestIdentityRefusesWhatWasNotWritten(t *testing.T) {
 		"too many bytes":         sealed(head + id + "state ready\n" + strings.Repeat("x", layout.MaxIdentityBytes)),
 		"another first line":     sealed("braid data\nformat 1\noldest-reader 1\n" + id + "state ready\n"),
 		"only one line":          sealed("braid database\n"),
-		"no format":              sealed("braid database\nfomat 1\noldest-reader 1\n" + id + "state ready\n"),
-		"format zero":            sealed("braid database\nformat 0\noldest-reader 1\n" + id + "state ready\n"),
-		"format with zeros":      sealed("braid database\nformat 01\noldest-reader 1\n" + id + "state ready\n"),
-		"a huge format":          sealed("braid database\nformat 99999999999\noldest-reader 1\n" + id + "state ready\n"),
-		"a reader above format":  sealed("braid database\nformat 1\noldest-reader 2\n" + id + "state ready\n"),
-		"no reader":              sealed("braid database\nformat 1\n" + id + "state ready\n"),
+		"no format":              sealed("braid database\nfomat 2\noldest-reader 2\n" + id + "state ready\n"),
+		"format zero":            sealed("braid database\nformat 0\noldest-reader 2\n" + id + "state ready\n"),
+		"format with zeros":      sealed("braid database\nformat 02\noldest-reader 2\n" + id + "state ready\n"),
+		"a huge format":          sealed("braid database\nformat 99999999999\noldest-reader 2\n" + id + "state ready\n"),
+		"a reader above format":  sealed("braid database\nformat 2\noldest-reader 3\n" + id + "state ready\n"),
+		"no reader":              sealed("braid database\nformat 2\n" + id + "state ready\n"),
 		"no id":                  sealed(head + "state ready\n"),
 		"an id in capitals":      sealed(head + strings.ToUpper(id) + "state ready\n"),
 		"another state":          sealed(head + id + "state steady\n"),
@@ -106,7 +116,7 @@ func TestIdentityFindsEveryFlippedBit(t *testing.T) {
 }
 
 func FuzzDecodeIdentity(f *testing.F) {
-	f.Add(sealed("braid database\nformat 1\noldest-reader 1\nid 9b2f6c1e-3c52-4c0e-8f0e-5d8a2b9f7a11\nstate ready\n"))
+	f.Add(sealed("braid database\nformat 2\noldest-reader 2\nid 9b2f6c1e-3c52-4c0e-8f0e-5d8a2b9f7a11\nstate ready\n"))
 	f.Add(sealed("braid database\nformat 9\noldest-reader 8\nwhatever\n"))
 	f.Add([]byte("braid database\ncrc 00000000\n"))
 	f.Fuzz(func(t *testing.T, data []byte) {

@@ -18,13 +18,13 @@ const (
 	columnCut    = 0x06 // epoch, stream -> CutRow: records to be removed
 	columnKey    = 0x07 // stream, number -> DataKeyRow
 	columnLease  = 0x08 // consumer application, stream, shard -> LeaseRow
-	columnRecord = 0x10 // epoch, stream, shard, counter -> a record
+	columnRecord = 0x10 // epoch, stream, shard, last counter -> a block of records
 	columnApp    = 0x20 // the application's own key -> its value
 	columnEnd    = 0x21 // above every key
 )
 
-// RecordKeyBytes is the length of every record's key.
-const RecordKeyBytes = 1 + 4 + 4 + 4 + 8
+// BlockKeyBytes is the length of every block's key.
+const BlockKeyBytes = 1 + 4 + 4 + 4 + 8
 
 // ClockKey is the key of the [ClockRow].
 func ClockKey() []byte { return append([]byte{columnMeta}, "clock"...) }
@@ -158,16 +158,16 @@ func DecodeLeaseKey(key []byte) (app, stream, shard string, err error) {
 	return string(names[0]), string(names[1]), string(names[2]), nil
 }
 
-// RecordKey is where a record lies. Time, as epochs of arrival, stands in front
-// of the shard: see ARCHITECTURE.md, "Epochs".
-type RecordKey struct {
+// BlockKey is where a block of records lies. Time, as epochs of arrival, stands in
+// front of the shard: see ARCHITECTURE.md, "Epochs".
+type BlockKey struct {
 	Epoch, Stream, Shard uint32
-	Counter              uint64
+	Counter              uint64 // of its last record
 }
 
-// Put writes the key into dst, which has [RecordKeyBytes].
-func (k RecordKey) Put(dst []byte) {
-	_ = dst[RecordKeyBytes-1]
+// Put writes the key into dst, which has [BlockKeyBytes].
+func (k BlockKey) Put(dst []byte) {
+	_ = dst[BlockKeyBytes-1]
 	dst[0] = columnRecord
 	binary.BigEndian.PutUint32(dst[1:], k.Epoch)
 	binary.BigEndian.PutUint32(dst[5:], k.Stream)
@@ -176,18 +176,18 @@ func (k RecordKey) Put(dst []byte) {
 }
 
 // Bytes returns the encoded key.
-func (k RecordKey) Bytes() []byte {
-	key := make([]byte, RecordKeyBytes)
+func (k BlockKey) Bytes() []byte {
+	key := make([]byte, BlockKeyBytes)
 	k.Put(key)
 	return key
 }
 
-// DecodeRecordKey is the inverse of [RecordKey.Bytes].
-func DecodeRecordKey(key []byte) (RecordKey, error) {
-	if len(key) != RecordKeyBytes || key[0] != columnRecord {
-		return RecordKey{}, fmt.Errorf("%w: key %x is not a record's", ErrCorrupt, key)
+// DecodeBlockKey is the inverse of [BlockKey.Bytes].
+func DecodeBlockKey(key []byte) (BlockKey, error) {
+	if len(key) != BlockKeyBytes || key[0] != columnRecord {
+		return BlockKey{}, fmt.Errorf("%w: key %x is not a block's", ErrCorrupt, key)
 	}
-	return RecordKey{
+	return BlockKey{
 		Epoch:   binary.BigEndian.Uint32(key[1:]),
 		Stream:  binary.BigEndian.Uint32(key[5:]),
 		Shard:   binary.BigEndian.Uint32(key[9:]),

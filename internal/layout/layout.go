@@ -21,12 +21,16 @@ import (
 )
 
 // FormatVersion is the version of all that this package writes. It goes up with
-// every change after which an older braid would misread a database.
-const FormatVersion = 1
+// every change after which an older braid would misread a database. In version 1 each
+// record was a row.
+const FormatVersion = 2
 
 // OldestReader is the oldest format version whose code can read what this one
 // writes.
-const OldestReader = 1
+const OldestReader = 2
+
+// OldestReadable is the oldest format version that this one's code can read.
+const OldestReadable = 2
 
 // ErrCorrupt is wrapped by every error of a decoder: the bytes are not something
 // that this version of the package wrote under that key.

@@ -22,7 +22,7 @@ var edges = []uint32{0, 1, 0xff, 0x100, 0xffff, 0xffffff, math.MaxUint32 - 1, ma
 func TestSpansHoldTheirKeysAndNoOthers(t *testing.T) {
 	for _, a := range edges {
 		for _, b := range edges {
-			key := layout.RecordKey{Epoch: a, Stream: b, Shard: math.MaxUint32, Counter: math.MaxUint64}.Bytes()
+			key := layout.BlockKey{Epoch: a, Stream: b, Shard: math.MaxUint32, Counter: math.MaxUint64}.Bytes()
 			for _, other := range edges {
 				lower, upper := layout.EpochRecordsSpan(other)
 				require.Equal(t, a == other, in(key, lower, upper))
@@ -60,7 +60,7 @@ func TestColumnsDoNotMeet(t *testing.T) {
 			}
 			require.False(t, in(layout.ClockKey(), lower, upper))
 			require.False(t, in(layout.FormatKey(), lower, upper))
-			require.False(t, in(layout.RecordKey{Epoch: a, Stream: a, Shard: a, Counter: uint64(a)}.Bytes(), lower, upper))
+			require.False(t, in(layout.BlockKey{Epoch: a, Stream: a, Shard: a, Counter: uint64(a)}.Bytes(), lower, upper))
 		}
 	}
 }
@@ -86,20 +86,20 @@ func TestLeasesOfAnApplicationLieInItsSpan(t *testing.T) {
 // same for all keys up to it.
 func TestTableBoundaryEndsTheRegionOfAKey(t *testing.T) {
 	record := func(epoch uint32) []byte {
-		return layout.RecordKey{Epoch: epoch, Stream: math.MaxUint32, Shard: math.MaxUint32, Counter: math.MaxUint64}.Bytes()
+		return layout.BlockKey{Epoch: epoch, Stream: math.MaxUint32, Shard: math.MaxUint32, Counter: math.MaxUint64}.Bytes()
 	}
 	rowsEnd := layout.TableBoundary(nil)
 	for _, key := range [][]byte{{0}, layout.FormatKey(), layout.StreamKey(9), layout.ExtentKey(1, 2, 3), layout.CutKey(math.MaxUint32, math.MaxUint32)} {
 		require.Equal(t, rowsEnd, layout.TableBoundary(key))
 		require.Negative(t, bytes.Compare(key, rowsEnd))
 	}
-	require.Positive(t, bytes.Compare(layout.RecordKey{}.Bytes(), rowsEnd))
+	require.Positive(t, bytes.Compare(layout.BlockKey{}.Bytes(), rowsEnd))
 	for _, epoch := range edges {
 		border := layout.TableBoundary(record(epoch))
 		require.Negative(t, bytes.Compare(record(epoch), border))
-		require.Equal(t, border, layout.TableBoundary(layout.RecordKey{Epoch: epoch}.Bytes()))
+		require.Equal(t, border, layout.TableBoundary(layout.BlockKey{Epoch: epoch}.Bytes()))
 		if epoch < math.MaxUint32 {
-			require.LessOrEqual(t, bytes.Compare(border, layout.RecordKey{Epoch: epoch + 1}.Bytes()), 0)
+			require.LessOrEqual(t, bytes.Compare(border, layout.BlockKey{Epoch: epoch + 1}.Bytes()), 0)
 		}
 	}
 	appEnd := layout.TableBoundary(layout.AppKey([]byte{0xff, 0xff}))
@@ -107,7 +107,7 @@ func TestTableBoundaryEndsTheRegionOfAKey(t *testing.T) {
 	require.Negative(t, bytes.Compare(layout.AppKey(bytes.Repeat([]byte{0xff}, 100)), appEnd))
 }
 
-func compareKeys(a, b layout.RecordKey) int {
+func compareKeys(a, b layout.BlockKey) int {
 	return cmp.Or(cmp.Compare(a.Epoch, b.Epoch), cmp.Compare(a.Stream, b.Stream), cmp.Compare(a.Shard, b.Shard), cmp.Compare(a.Counter, b.Counter))
 }
 
@@ -117,7 +117,7 @@ func FuzzKeyOrder(f *testing.F) {
 	f.Add(uint32(0xff), uint32(0), uint32(0), uint64(0), uint32(0x100), uint32(0), uint32(0), uint64(0))
 	f.Add(uint32(1), uint32(0xffffffff), uint32(0), uint64(0), uint32(2), uint32(0), uint32(0), uint64(1)<<63)
 	f.Fuzz(func(t *testing.T, e1, s1, h1 uint32, c1 uint64, e2, s2, h2 uint32, c2 uint64) {
-		a, b := layout.RecordKey{Epoch: e1, Stream: s1, Shard: h1, Counter: c1}, layout.RecordKey{Epoch: e2, Stream: s2, Shard: h2, Counter: c2}
+		a, b := layout.BlockKey{Epoch: e1, Stream: s1, Shard: h1, Counter: c1}, layout.BlockKey{Epoch: e2, Stream: s2, Shard: h2, Counter: c2}
 		require.Equal(t, compareKeys(a, b), bytes.Compare(a.Bytes(), b.Bytes()))
 		require.Equal(t, cmp.Or(cmp.Compare(e1, e2), cmp.Compare(s1, s2), cmp.Compare(h1, h2)),
 			bytes.Compare(layout.ExtentKey(e1, s1, h1), layout.ExtentKey(e2, s2, h2)))

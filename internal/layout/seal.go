@@ -6,30 +6,24 @@ import (
 	"crypto/sha256"
 	"encoding/binary"
 	"fmt"
-	"hash/crc32"
 )
 
-// An encrypted record has, in place of its payload,
+// The bodies of an encrypted block are sealed as one, by AES-256-GCM, which adds a tag
+// (16 bytes). So that what needs no key, such as offsets and lag, needs none, what
+// stands before them is in the clear, and the checksum covers the sealed bytes. The tag
+// binds them to the database, to the block's key, and to all that is in the clear.
 //
-//	flags     1 byte    says so
-//	data key  uvarint   number of the key in its stream
-//	size      uvarint   partition key and data together
-//	sealed    the payload, by AES-256-GCM, and the tag (16 bytes)
-//
-// So that what needs no key, such as offsets and lag, needs none: ordinal, offset
-// and size are in the clear, and the checksum covers the sealed bytes. The tag
-// binds them to the database, to the record's key and to its numbers.
-//
-// Invariant: a data key seals one record with a counter at most. So the counter
-// is the nonce, and is not stored. It holds because a data key seals only in the
-// process run that made it, and in that counters strictly increase.
+// Invariant: a data key seals one block with a counter as its last one at most. So that
+// counter is the nonce, and is not stored. It holds because a data key seals only in
+// the process run that made it, and in that counters strictly increase: each is one
+// record's, which is in one block. TestNoNonceIsUsedTwice holds it.
 
 // DataKeyBytes is the length of a data key.
 const DataKeyBytes = 32
 
 const sealTagBytes = 16
 
-// DataKey encrypts and decrypts records. It may be used by many goroutines.
+// DataKey encrypts and decrypts blocks. It may be used by many goroutines.
 type DataKey struct {
 	number   uint32
 	database [16]byte
@@ -54,69 +48,38 @@ func (k *DataKey) Number() uint32 { return k.number }
 
 // SealScratch is memory for sealing and opening, one of each for a goroutine.
 type SealScratch struct {
-	place [16 + RecordKeyBytes + 8 + 4]byte
+	place []byte
 	nonce [12]byte
 }
 
-// bind fills the scratch in for the record at key.
-func (k *DataKey) bind(scratch *SealScratch, key []byte, ordinal uint64) (nonce, place []byte) {
+// bind fills the scratch in for the block at key that begins with head.
+func (k *DataKey) bind(scratch *SealScratch, key, head []byte) (nonce, place []byte) {
 	b := append(scratch.place[:0], k.database[:]...)
-	b = append(b, key...)
-	b = binary.BigEndian.AppendUint64(b, ordinal)
 	b = binary.BigEndian.AppendUint32(b, k.number)
-	copy(scratch.nonce[4:], key[RecordKeyBytes-8:]) // the counter
+	b = append(b, key...)
+	b = append(b, head...)
+	scratch.place = b
+	copy(scratch.nonce[4:], key[BlockKeyBytes-8:]) // the counter
 	return scratch.nonce[:], b
 }
 
-// RecordBytes is as the function of that name, for [DataKey.PutRecord].
-func (k *DataKey) RecordBytes(r *Record, p Payload) int {
-	return 1 + uvarintLen(r.Ordinal) + uvarintLen(r.Offset) +
-		1 + uvarintLen(uint64(k.number)) + uvarintLen(uint64(r.Size())) + len(p.encoded) + sealTagBytes + 4
+// seal encrypts the bodies of the block at key, which begin at head, in place. There is
+// room for the tag.
+func (k *DataKey) seal(b []byte, head int, key []byte, scratch *SealScratch) []byte {
+	nonce, place := k.bind(scratch, key, b[:head])
+	return k.aead.Seal(b[:head], nonce, b[head:], place)
 }
 
-// PutRecord is as the function of that name, and encrypts the payload. The
-// scratch must have been used for nothing but this.
-func (k *DataKey) PutRecord(dst, key []byte, r *Record, p Payload, scratch *SealScratch) {
-	b := append(dst[:0], recordVersion)
-	b = binary.AppendUvarint(b, r.Ordinal)
-	b = binary.AppendUvarint(b, r.Offset)
-	start := len(b)
-	b = append(b, flagSealed)
-	b = binary.AppendUvarint(b, uint64(k.number))
-	b = binary.AppendUvarint(b, uint64(r.Size()))
-	nonce, place := k.bind(scratch, key, r.Ordinal)
-	b = k.aead.Seal(b, nonce, p.encoded, place)
-	sum := placeChecksum(crc32.Checksum(b[start:], castagnoli), b[1:start], key)
-	binary.LittleEndian.AppendUint32(b, sum)
-}
-
-// Open decrypts a record that was decoded from what is stored under key, and
-// whose DataKey this is. The record's slices are memory of its own then.
-func (k *DataKey) Open(key []byte, r *StoredRecord, scratch *SealScratch) error {
-	nonce, place := k.bind(scratch, key, r.Ordinal)
-	payload, err := k.aead.Open(make([]byte, 0, len(r.sealed)), nonce, r.sealed, place)
+// Open decrypts a block that was decoded from what is stored under key, and whose
+// DataKey this is. What its records hold is memory of its own then.
+func (k *DataKey) Open(key []byte, b *Block, scratch *SealScratch) error {
+	nonce, place := k.bind(scratch, key, b.head)
+	bodies, err := k.aead.Open(make([]byte, 0, len(b.bodies)), nonce, b.bodies, place)
 	if err != nil {
-		return fmt.Errorf("%w: record at %x: it does not open with data key %d", ErrCorrupt, key, k.number)
+		return fmt.Errorf("%w: block at %x: it does not open with data key %d", ErrCorrupt, key, k.number)
 	}
-	size := r.size
-	if !r.decodePayload(payload) || r.Sealed || len(r.PartitionKey)+len(r.Data) != size {
-		return fmt.Errorf("%w: record at %x: its encrypted payload is malformed", ErrCorrupt, key)
-	}
+	b.bodies, b.opened = bodies, true
 	return nil
-}
-
-// decodeSealed takes apart what stands after the flags of an encrypted record.
-func (r *StoredRecord) decodeSealed(b []byte) bool {
-	number, n := uvarint(b)
-	if n <= 0 || number > 1<<32-1 {
-		return false
-	}
-	size, m := uvarint(b[n:])
-	if m <= 0 || size > uint64(len(b)) || len(b)-n-m < sealTagBytes {
-		return false
-	}
-	r.Sealed, r.DataKey, r.size, r.sealed = true, uint32(number), int(size), b[n+m:]
-	return true
 }
 
 // DataKeyRow is a data key as it is stored: encrypted by a key that lies

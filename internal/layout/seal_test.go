@@ -2,6 +2,8 @@ package layout_test
 
 import (
 	"bytes"
+	"encoding/binary"
+	"hash/crc32"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -9,56 +11,71 @@ import (
 	"github.com/braidstream/braid/internal/layout"
 )
 
-// A sealed record opens where it was put, with its own key and numbers, and
+// A sealed block opens where it was put, with its own key, numbers and index, and
 // nowhere else. Checksums are not what holds it: they could be made to fit.
-func TestASealedRecordIsBoundToItsPlace(t *testing.T) {
+func TestASealedBlockIsBoundToItsPlace(t *testing.T) {
 	secret := bytes.Repeat([]byte{7}, layout.DataKeyBytes)
 	database := [16]byte{1}
-	newKey := func(number uint32, database [16]byte, secret []byte) *layout.DataKey {
-		k, err := layout.NewDataKey(number, database, secret)
-		require.NoError(t, err)
-		return k
-	}
-	k := newKey(2, database, secret)
-	place := layout.RecordKey{Epoch: 3, Stream: 7, Shard: 4, Counter: 1_700_003_700_000_000_001}
-	r := layout.Record{Ordinal: 300, Offset: 9, PartitionKey: "customer-42", Data: []byte("paid")}
-	payload := layout.EncodePayload(make([]byte, layout.PayloadBytes(r.PartitionKey, false, len(r.Data))), r.PartitionKey, nil, r.Data)
-	value := make([]byte, k.RecordBytes(&r, payload))
-	k.PutRecord(value, place.Bytes(), &r, payload, new(layout.SealScratch))
-	require.NotContains(t, string(value), "customer")
-	require.NotContains(t, string(value), "paid")
-	require.LessOrEqual(t, len(value), r.Size()+layout.MaxRecordOverhead)
+	k := newDataKey(2, database, secret)
+	place := layout.BlockKey{Epoch: 3, Stream: 7, Shard: 4}
+	records := follow(
+		layout.Record{Counter: 1_700_003_700_000_000_001, Ordinal: 300, Offset: 9, PartitionKey: "customer-42", Data: []byte("paid"), Sealed: true},
+		layout.Record{Counter: 1_700_003_700_000_000_003, PartitionKey: "customer-43", Data: []byte("sent"), Sealed: true},
+	)
+	row := blockRow("", place, records, k)
+	place.Counter = records[1].Counter
+	require.NotContains(t, string(row.value), "customer")
+	require.NotContains(t, string(row.value), "paid")
+	require.NotContains(t, string(row.value), "sent")
 
-	open := func(k *layout.DataKey, place layout.RecordKey, change func(r *layout.StoredRecord)) error {
-		got, err := layout.DecodeRecord(layout.RecordKey{Epoch: 3, Stream: 7, Shard: 4, Counter: 1_700_003_700_000_000_001}.Bytes(), value)
-		require.NoError(t, err)
-		change(&got)
-		return k.Open(place.Bytes(), &got, new(layout.SealScratch))
+	// open opens what a forger made of the value, with a checksum that fits.
+	open := func(k *layout.DataKey, place layout.BlockKey, forge func(value []byte)) error {
+		value := bytes.Clone(row.value[:len(row.value)-4])
+		forge(value)
+		castagnoli := crc32.MakeTable(crc32.Castagnoli)
+		sum := crc32.Update(crc32.Checksum(value, castagnoli), castagnoli, place.Bytes())
+		block, err := layout.DecodeBlock(place.Bytes(), binary.LittleEndian.AppendUint32(value, sum))
+		if err != nil {
+			return err
+		}
+		return k.Open(place.Bytes(), &block, new(layout.SealScratch))
 	}
-	same := func(*layout.StoredRecord) {}
+	same := func([]byte) {}
 	require.NoError(t, open(k, place, same))
-	for name, move := range map[string]func(p *layout.RecordKey){
-		"epoch":   func(p *layout.RecordKey) { p.Epoch++ },
-		"stream":  func(p *layout.RecordKey) { p.Stream++ },
-		"shard":   func(p *layout.RecordKey) { p.Shard++ },
-		"counter": func(p *layout.RecordKey) { p.Counter++ },
+	for name, move := range map[string]func(p *layout.BlockKey){
+		"epoch":   func(p *layout.BlockKey) { p.Epoch++ },
+		"stream":  func(p *layout.BlockKey) { p.Stream++ },
+		"shard":   func(p *layout.BlockKey) { p.Shard++ },
+		"counter": func(p *layout.BlockKey) { p.Counter++ },
 	} {
 		other := place
 		move(&other)
 		require.ErrorIs(t, open(k, other, same), layout.ErrCorrupt, name)
 	}
-	require.ErrorIs(t, open(k, place, func(r *layout.StoredRecord) { r.Ordinal++ }), layout.ErrCorrupt)
-	require.ErrorIs(t, open(newKey(3, database, secret), place, same), layout.ErrCorrupt)
-	require.ErrorIs(t, open(newKey(2, [16]byte{2}, secret), place, same), layout.ErrCorrupt)
-	require.ErrorIs(t, open(newKey(2, database, bytes.Repeat([]byte{8}, layout.DataKeyBytes)), place, same), layout.ErrCorrupt)
+	for i := range row.value[:len(row.value)-4] { // each number of the head and the index, and all that is sealed
+		require.ErrorIs(t, open(k, place, func(value []byte) { value[i] ^= 1 }), layout.ErrCorrupt, "byte %d", i)
+		require.ErrorIs(t, open(k, place, func(value []byte) { value[i] += 2 }), layout.ErrCorrupt, "byte %d", i)
+	}
+	require.ErrorIs(t, open(newDataKey(3, database, secret), place, same), layout.ErrCorrupt)
+	require.ErrorIs(t, open(newDataKey(2, [16]byte{2}, secret), place, same), layout.ErrCorrupt)
+	require.ErrorIs(t, open(newDataKey(2, database, bytes.Repeat([]byte{8}, layout.DataKeyBytes)), place, same), layout.ErrCorrupt)
 
-	for i := range value { // and the checksum finds damage without a key
-		damaged := bytes.Clone(value)
+	for i := range row.value { // and the checksum finds damage without a key
+		damaged := bytes.Clone(row.value)
 		damaged[i] ^= 1
-		_, err := layout.DecodeRecord(place.Bytes(), damaged)
+		_, err := layout.DecodeBlock(place.Bytes(), damaged)
 		require.ErrorIs(t, err, layout.ErrCorrupt)
 	}
 	_, err := layout.NewDataKey(1, database, secret[:31])
 	require.Error(t, err)
 	require.NotEqual(t, layout.DataKeyCheck(secret), layout.DataKeyCheck(secret[1:]))
+}
+
+// A record that comes alone takes no more than when each record was a row: a byte of
+// version and one of flags, ordinal, offset, key length, checksum.
+func TestABlockOfOneRecordIsSmall(t *testing.T) {
+	for _, data := range []int{0, 100, 1024, 1 << 20} {
+		records := follow(layout.Record{Counter: 1, Ordinal: 300, Offset: 70_000, PartitionKey: "customer-42", Data: make([]byte, data)})
+		require.LessOrEqual(t, layout.BlockBytes(records, nil), 1+2+3+1+1+records[0].Size()+4)
+	}
 }

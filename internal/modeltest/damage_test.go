@@ -83,20 +83,22 @@ func readAround(t *testing.T, sh *braid.Shard, from braid.Position) (records []b
 	}
 }
 
-// TestDamageOfOneRecord: the first, a middle or the last record of a shard is damaged
-// or cannot be read. The database opens, more often than a process may leave
+// TestDamageOfOneRecord: the first, a middle or the last record of a shard, put by itself
+// or with others, is damaged or cannot be read. The database opens, more often than a process may leave
 // databases behind; whoever comes to the record is told, and goes
 // on behind it; the shard and all others take records, are split, trimmed and
 // deleted.
 func TestDamageOfOneRecord(t *testing.T) {
 	for _, which := range []int{0, 50, 99} {
 		for _, kind := range []string{"flip", "unreadable"} {
-			t.Run(fmt.Sprintf("%s %d", kind, which), func(t *testing.T) { damageOfOneRecord(t, kind, which) })
+			for _, batch := range []int{1, 5} {
+				t.Run(fmt.Sprintf("%s %d of batches of %d", kind, which, batch), func(t *testing.T) { damageOfOneRecord(t, kind, which, batch) })
+			}
 		}
 	}
 }
 
-func damageOfOneRecord(t *testing.T, kind string, which int) {
+func damageOfOneRecord(t *testing.T, kind string, which, batch int) {
 	const count, size = 100, 2000
 	ctx := t.Context()
 	random := rand.New(rand.NewPCG(1, uint64(which)))
@@ -108,15 +110,20 @@ func damageOfOneRecord(t *testing.T, kind string, which int) {
 	put := func(name string) {
 		s, err := db.OpenStream(ctx, name, nil)
 		require.NoError(t, err)
-		data := randomBytes(random, size)
-		res, err := s.PutRecord(ctx, "key", data)
-		require.NoError(t, err)
-		if n := numbers[name]; len(n) > 0 {
-			require.Positive(t, res.SequenceNumber.Compare(n[len(n)-1]), "a number that was given out before")
+		entries := make([]braid.Entry, batch)
+		for i := range entries {
+			entries[i] = braid.Entry{PartitionKey: "key", Data: randomBytes(random, size)}
 		}
-		want[name], numbers[name] = append(want[name], data), append(numbers[name], res.SequenceNumber)
+		results, err := s.PutRecords(ctx, entries)
+		require.NoError(t, err)
+		for i, res := range results {
+			if n := numbers[name]; len(n) > 0 {
+				require.Positive(t, res.SequenceNumber.Compare(n[len(n)-1]), "a number that was given out before")
+			}
+			want[name], numbers[name] = append(want[name], entries[i].Data), append(numbers[name], res.SequenceNumber)
+		}
 	}
-	for range count { // a block is shared by neighbours in the order of keys
+	for range count / batch { // a block is shared by neighbours in the order of keys
 		for _, name := range []string{"before", "gap-1", "damaged", "gap-2", "behind"} {
 			put(name)
 		}
@@ -212,7 +219,7 @@ func requireAround(t *testing.T, sh *braid.Shard, want [][]byte, which int) {
 	require.Len(t, told, 1)
 	lost := len(want) - len(got)
 	require.Positive(t, lost)
-	require.LessOrEqual(t, lost, 32<<10/2000+1, "more than a block is lost")
+	require.LessOrEqual(t, lost, (32<<10+layout.MaxBlockBytes)/2000+1, "more than a block of the table is lost")
 	first := 0
 	for first < len(got) && bytes.Equal(got[first].Data, want[first]) {
 		first++
@@ -307,22 +314,26 @@ func damageSource(t *testing.T) (*vfs.MemFS, []storedRecord) {
 		require.NoError(t, err)
 		streams = append(streams, s)
 	}
-	for n := range 1500 {
+	for n := range 750 {
 		s := streams[random.IntN(len(streams))]
-		_, err := s.PutRecord(ctx, fmt.Sprint(random.IntN(100)), randomBytes(random, 1+random.IntN(3000)))
+		entries := make([]braid.Entry, 1+random.IntN(3))
+		for i := range entries {
+			entries[i] = braid.Entry{PartitionKey: fmt.Sprint(random.IntN(100)), Data: randomBytes(random, 1+random.IntN(3000))}
+		}
+		_, err := s.PutRecords(ctx, entries)
 		require.NoError(t, err)
 		switch n {
-		case 500:
+		case 250:
 			_, _, err := streams[1].SplitShard(ctx, streams[1].Shards()[2].ID(), nil)
 			require.NoError(t, err)
-		case 700:
+		case 350:
 			require.NoError(t, db.Close())
 			db = openDamaged(t, mem)
 			for i, s := range streams {
 				streams[i], err = db.Stream(s.Name())
 				require.NoError(t, err)
 			}
-		case 800:
+		case 400:
 			require.NoError(t, streams[2].Trim(ctx, braid.AtTime(time.Now())))
 		}
 	}
@@ -347,7 +358,13 @@ func damageSource(t *testing.T) (*vfs.MemFS, []storedRecord) {
 func epochsOf(t *testing.T, db *braid.DB) map[uint64]uint32 {
 	t.Helper()
 	epochs := make(map[uint64]uint32)
-	eachRecord(t, db, func(place layout.RecordKey, _, _ []byte) { epochs[place.Counter] = place.Epoch })
+	eachBlock(t, db, func(place layout.BlockKey, key, value []byte) {
+		block, err := layout.DecodeBlock(key, value)
+		require.NoError(t, err)
+		for it := block.Records(); it.Next(); {
+			epochs[it.Counter] = place.Epoch
+		}
+	})
 	return epochs
 }
 

@@ -111,11 +111,11 @@ func eachRow(t *testing.T, db *braid.DB, lower, upper []byte, fn func(key, value
 	require.NoError(t, it.Close())
 }
 
-// eachRecord calls fn with each record that is stored, whole or trimmed.
-func eachRecord(t *testing.T, db *braid.DB, fn func(place layout.RecordKey, key, value []byte)) {
+// eachBlock calls fn with each block of records that is stored, also if they were trimmed.
+func eachBlock(t *testing.T, db *braid.DB, fn func(place layout.BlockKey, key, value []byte)) {
 	t.Helper()
 	eachRow(t, db, []byte{0x10}, []byte{0x11}, func(key, value []byte) {
-		place, err := layout.DecodeRecordKey(key)
+		place, err := layout.DecodeBlockKey(key)
 		require.NoError(t, err)
 		fn(place, key, value)
 	})

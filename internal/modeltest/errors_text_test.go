@@ -44,10 +44,10 @@ func repetition(text string) string {
 // those below.
 func allSentinels() []error {
 	return []error{
-		braid.ErrLocked, braid.ErrFormatTooNew, braid.ErrClosed, braid.ErrInvalidArgument, braid.ErrStreamNotFound, braid.ErrShardNotFound,
+		braid.ErrLocked, braid.ErrFormatTooNew, braid.ErrFormatTooOld, braid.ErrClosed, braid.ErrInvalidArgument, braid.ErrStreamNotFound, braid.ErrShardNotFound,
 		braid.ErrStreamExists, braid.ErrLimitExceeded, braid.ErrThroughputExceeded, braid.ErrKeyUnavailable, braid.ErrKeyNotFound, braid.ErrTxTooLarge,
 		braid.ErrTxConflict, braid.ErrTrimmed, braid.ErrCorrupt, braid.ErrDataLoss, braid.ErrOutcomeUnknown, braid.ErrDiskFull, braid.ErrFailed,
-		kv.ErrLocked, kv.ErrFormatTooNew, kv.ErrNotDatabase, kv.ErrNotEmpty, kv.ErrClosed, kv.ErrFailed,
+		kv.ErrLocked, kv.ErrFormatTooNew, kv.ErrFormatTooOld, kv.ErrNotDatabase, kv.ErrNotEmpty, kv.ErrClosed, kv.ErrFailed,
 		kv.ErrDiskFull, kv.ErrCorrupt, kv.ErrDataLoss, kv.ErrNotFound, commit.ErrUnknown,
 	}
 }

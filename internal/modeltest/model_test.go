@@ -117,12 +117,17 @@ func runModel(t *testing.T, seed uint64, totals *modelTotals) {
 		}
 	}()
 	m.open()
-	for range modelSteps {
+	for i := range modelSteps {
 		m.age()
 		m.step()
 		synctest.Wait() // followers are at the tip
 		if err := inside.DBOf(m.db).CheckBooks(t.Context()); err != nil {
 			m.fail("the books are wrong: %v", err)
+		}
+		if i%16 == 0 || i == modelSteps-1 {
+			if err := inside.DBOf(m.db).CheckBlocks(); err != nil {
+				m.fail("the stored blocks are wrong: %v", err)
+			}
 		}
 		if t.Failed() {
 			break

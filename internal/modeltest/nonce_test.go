@@ -16,8 +16,8 @@ import (
 	"github.com/braidstream/braid/internal/layout"
 )
 
-// No two records are encrypted with one data key and one nonce, which is the
-// counter: whatever is copied, crashes, and goes back to an older copy, and
+// No two blocks are encrypted with one data key and one nonce, which is the counter
+// of the last record: whatever is copied, crashes, and goes back to an older copy, and
 // whatever the clock says. Here a family of copies of one database lives on, each
 // for itself, and everything that any of them ever wrote is compared.
 func TestNoNonceIsUsedTwice(t *testing.T) {
@@ -31,7 +31,7 @@ func TestNoNonceIsUsedTwice(t *testing.T) {
 			counter uint64
 		}
 		written := make(map[use][]byte)
-		repeated := 0
+		repeated, most := 0, 0
 		ring, err := braid.NewKeyRing(map[string][]byte{"main": make([]byte, 32)})
 		require.NoError(t, err)
 		random := rand.New(rand.NewPCG(3, 4))
@@ -53,7 +53,7 @@ func TestNoNonceIsUsedTwice(t *testing.T) {
 				if random.IntN(4) == 0 {
 					offset.Add(-int64(time.Second))
 				}
-				_, err := s.PutRecords(t.Context(), []braid.Entry{{PartitionKey: "a", Data: []byte{byte(random.Uint32())}}, {PartitionKey: "b"}})
+				_, err := s.PutRecords(t.Context(), []braid.Entry{{PartitionKey: "a", Data: []byte{byte(random.Uint32())}}, {PartitionKey: "b"}, {PartitionKey: "a"}, {PartitionKey: "b"}})
 				require.NoError(t, err)
 				if random.IntN(8) == 0 {
 					require.NoError(t, s.StartEncryption(t.Context(), "main"))
@@ -71,14 +71,15 @@ func TestNoNonceIsUsedTwice(t *testing.T) {
 				require.NoError(t, err)
 				checks[number] = row.Check
 			})
-			eachRecord(t, db, func(place layout.RecordKey, key, value []byte) {
-				r, err := layout.DecodeRecord(key, value)
+			eachBlock(t, db, func(place layout.BlockKey, key, value []byte) {
+				block, err := layout.DecodeBlock(key, value)
 				require.NoError(t, err)
-				require.True(t, r.Sealed)
-				require.Contains(t, checks, r.DataKey)
-				u := use{checks[r.DataKey], place.Counter}
+				require.True(t, block.Sealed)
+				require.Contains(t, checks, block.DataKey)
+				most = max(most, block.Count)
+				u := use{checks[block.DataKey], place.Counter}
 				if before := written[u]; before != nil {
-					require.True(t, bytes.Equal(before, value), "two records are encrypted with one nonce")
+					require.True(t, bytes.Equal(before, value), "two blocks are encrypted with one nonce")
 					repeated++
 				}
 				written[u] = bytes.Clone(value)
@@ -96,6 +97,7 @@ func TestNoNonceIsUsedTwice(t *testing.T) {
 			}
 		}
 		require.Greater(t, len(written), 5*rounds)
-		require.Greater(t, repeated, rounds, "copies have records in common")
+		require.Greater(t, repeated, rounds, "copies have blocks in common")
+		require.Greater(t, most, 1, "blocks hold several records")
 	})
 }
