@@ -185,7 +185,7 @@ func (a *appender) writeRecords(batch *kv.Batch) {
 func (a *appender) writeBlocks(sh *Shard, records []layout.Record, dataKey *layout.DataKey, batch *kv.Batch) (bytes int) {
 	blockKey := layout.BlockKey{Epoch: sh.w.epoch, Stream: sh.stream.number, Shard: sh.index}
 	for len(records) > 0 {
-		n := layout.BlockRecords(records)
+		n := layout.BlockRecords(records, dataKey != nil)
 		block := records[:n]
 		records = records[n:]
 		size := layout.BlockBytes(block, dataKey)

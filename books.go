@@ -158,12 +158,16 @@ func (sh *Shard) checkBlocks() error {
 			if err != nil || block.Last > tip.LastCounter {
 				return err
 			}
+			most := uint64(layout.MaxBlockBytes)
+			if block.Sealed {
+				most = layout.MaxSealedBlockBytes
+			}
 			switch {
 			case first && block.First != extent.FirstCounter:
 				return fmt.Errorf("the extent %+v begins with counter %d", extent, block.First)
 			case block.Ordinal != next.Ordinal || block.Offset != next.Offset || block.First < next.Counter:
 				return fmt.Errorf("the block from ordinal %d, offset %d, counter %d does not follow on from %+v", block.Ordinal, block.Offset, block.First, next)
-			case block.Count > 1 && block.Bytes > layout.MaxBlockBytes || block.Count > layout.MaxBlockRecords:
+			case block.Count > 1 && block.Bytes > most || block.Count > layout.MaxBlockRecords:
 				return fmt.Errorf("a block has %d records of %d bytes", block.Count, block.Bytes)
 			}
 			first, next = false, block.End()

@@ -41,14 +41,14 @@ const (
 	hashBytes    = 16
 )
 
-// MaxBlockBytes and MaxBlockRecords bound what the records of a block have in
-// partition keys and data, unless it is a single record, and how many they are. A
-// reader checks and walks a whole block to have one record of it: larger ones make
-// small pages dearer, and bring no more to writing and long reads. The decoder knows
-// no bounds, so they can change.
+// These bound what the records of a block have in partition keys and data, unless it is
+// a single record, and how many they are. A reader checks and walks a whole block, and
+// decrypts it, to have one record of it: larger ones make small pages dearer, and bring
+// no more to writing and long reads. The decoder knows no bounds, so they can change.
 const (
-	MaxBlockBytes   = 16 << 10
-	MaxBlockRecords = 256
+	MaxBlockBytes       = 16 << 10
+	MaxSealedBlockBytes = 4 << 10 // if the block is encrypted
+	MaxBlockRecords     = 256
 )
 
 // MaxRecordOverhead is the most that a record takes in the value of a block beside its
@@ -57,10 +57,14 @@ const MaxRecordOverhead = 1 + 2*binary.MaxVarintLen64 + binary.MaxVarintLen32 + 
 
 // BlockRecords returns how many of the records, from the first on, make the next block:
 // at least one.
-func BlockRecords(records []Record) int {
+func BlockRecords(records []Record, sealed bool) int {
+	most := MaxBlockBytes
+	if sealed {
+		most = MaxSealedBlockBytes
+	}
 	bytes := records[0].Size()
 	for n := 1; n < min(len(records), MaxBlockRecords); n++ {
-		if bytes += records[n].Size(); bytes > MaxBlockBytes {
+		if bytes += records[n].Size(); bytes > most {
 			return n
 		}
 	}

@@ -234,14 +234,18 @@ func FuzzBlockOfRecords(f *testing.F) {
 				records[i].Sealed = true
 			}
 		}
-		n := layout.BlockRecords(records)
+		n := layout.BlockRecords(records, encrypted)
+		most := layout.MaxBlockBytes
+		if encrypted {
+			most = layout.MaxSealedBlockBytes
+		}
 		size := 0
 		for i := range records[:n] {
 			size += records[i].Size()
 		}
-		require.True(t, n == 1 || size <= layout.MaxBlockBytes)
+		require.True(t, n == 1 || size <= most)
 		require.LessOrEqual(t, n, layout.MaxBlockRecords)
-		require.True(t, n == len(records) || size+records[n].Size() > layout.MaxBlockBytes, "it could be larger")
+		require.True(t, n == len(records) || size+records[n].Size() > most, "it could be larger")
 
 		row := blockRow("", key, records, sealing)
 		row.decode(t, row.key, row.value)
