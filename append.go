@@ -68,7 +68,7 @@ func (a *appender) applyPuts(op *putOp, batch *kv.Batch) error {
 	a.call++
 	for i := range op.puts {
 		p := &op.puts[i]
-		sh := op.stream.w.topology.route(p.hash)
+		sh := op.stream.w.topology.route(p)
 		if throttled {
 			if op.stream.w.settings.capacity.Mode == OnDemand {
 				a.observe(sh, p) // what is refused is wanted, too
@@ -101,7 +101,7 @@ func (a *appender) applyTx(op *txOp, batch *kv.Batch) error {
 	}
 	for i := range op.puts {
 		p := &op.puts[i]
-		sh := p.stream.w.topology.route(p.put.hash)
+		sh := p.stream.w.topology.route(&p.put)
 		if p.stream.w.settings.capacity.Mode == OnDemand {
 			a.observe(sh, &p.put)
 		}

@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/braidstream/braid/internal/layout"
 )
 
 // Many bubbles in one process, one after the other: nothing that belongs to one,
@@ -59,7 +61,7 @@ func TestAnIdleYear(t *testing.T) {
 					got <- string(r.Data)
 				}
 			}
-			sh := s.topology.Load().route(HashKeyOf("k").n)
+			sh := s.topology.Load().route(&put{record: layout.Record{PartitionKey: "k"}})
 			go follow(func(ctx context.Context, p Position) func(func(Record, error) bool) { return s.Follow(ctx, p) })
 			go follow(func(ctx context.Context, p Position) func(func(Record, error) bool) { return sh.Follow(ctx, p) })
 			go func() {

@@ -29,7 +29,7 @@ func (a *appender) observe(sh *Shard, p *put) {
 	sh.w.load.Records++
 	sh.w.load.Bytes += size
 	// A record costs as many bytes as there are for each record in the budgets.
-	sh.w.load.Parts[ondemand.Part(sh.hashKeys.Start.n, sh.hashKeys.End.n, p.hash)] += size + uint64(capacity.WriteBytesPerSecond/capacity.WriteRecordsPerSecond)
+	sh.w.load.Parts[ondemand.Part(sh.hashKeys.Start.n, sh.hashKeys.End.n, p.hashKey())] += size + uint64(capacity.WriteBytesPerSecond/capacity.WriteRecordsPerSecond)
 }
 
 // scaler is the worker that looks at the streams on demand: each minute while they are

@@ -53,7 +53,7 @@ func (a *appender) admitAll(puts []txPut) error {
 		if sums == nil {
 			sums = make(map[*Shard]sum)
 		}
-		sh := s.w.topology.route(puts[i].put.hash)
+		sh := s.w.topology.route(&puts[i].put)
 		n := sums[sh]
 		sums[sh] = sum{n.records + 1, n.bytes + puts[i].put.record.Size()}
 	}

@@ -52,8 +52,13 @@ func (t *topology) from(index uint32) int {
 	return sort.Search(len(t.shards), func(i int) bool { return t.shards[i].index >= index })
 }
 
-// route returns the open shard whose range holds the hash key.
-func (t *topology) route(hash uint128.Uint128) *Shard { return t.open[t.position(hash)] }
+// route returns the open shard whose range holds the put's hash key.
+func (t *topology) route(p *put) *Shard {
+	if len(t.open) == 1 {
+		return t.open[0]
+	}
+	return t.open[t.position(p.hashKey())]
+}
 
 // position is where in open the shard lies whose range holds the hash key.
 func (t *topology) position(hash uint128.Uint128) int {

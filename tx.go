@@ -397,7 +397,7 @@ func (tx *Tx) putEntry(stream string, entry *Entry) error {
 	if err := entry.validate(s.settings.Load().maxData, ""); err != nil {
 		return err
 	}
-	p := preparePut(entry, make([]byte, len(entry.Data)))
+	p := s.preparePut(entry, make([]byte, len(entry.Data)))
 	if err := tx.grow(p.bytes()); err != nil {
 		return err
 	}

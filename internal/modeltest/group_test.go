@@ -182,3 +182,72 @@ func TestADescriptionIsOfOneMoment(t *testing.T) {
 	running.Wait()
 	require.NoError(t, db.Close())
 }
+
+// A record goes to the shard that its partition key falls to when it is committed, also
+// if the stream had a single shard, or others, when it was put.
+func TestPutsFindTheirShardsAfterAReshardInTheirGroup(t *testing.T) {
+	for _, shards := range [][2]int{{1, 4}, {4, 1}, {2, 3}} {
+		for _, mode := range []braid.CapacityMode{braid.Unlimited, braid.Provisioned} {
+			synctest.Test(t, func(t *testing.T) {
+				db, err := braid.Open(braid.InMemory, nil)
+				require.NoError(t, err)
+				s, err := db.CreateStream(t.Context(), "s", &braid.StreamOptions{Shards: shards[0], Capacity: braid.Capacity{Mode: mode}})
+				require.NoError(t, err)
+				check := func(key string, res braid.PutResult, err error) {
+					if err == nil {
+						err = res.Err
+					}
+					sh, shardErr := s.Shard(res.ShardID)
+					if err != nil || shardErr != nil {
+						t.Error(err, shardErr)
+					} else if k := braid.HashKeyOf(key); k.Compare(sh.HashKeyRange().Start) < 0 || k.Compare(sh.HashKeyRange().End) > 0 {
+						t.Errorf("%s went to %s", key, sh.ID())
+					}
+				}
+				var calls []func()
+				for i := range 20 {
+					key := fmt.Sprint(i)
+					switch i % 3 {
+					case 0:
+						calls = append(calls, func() {
+							res, err := s.PutRecord(t.Context(), key, nil)
+							check(key, res, err)
+						})
+					case 1:
+						calls = append(calls, func() {
+							res, err := s.PutRecords(t.Context(), []braid.Entry{{PartitionKey: key}, {PartitionKey: key + "b"}})
+							if err != nil {
+								t.Error(err)
+								return
+							}
+							check(key, res[0], nil)
+							check(key+"b", res[1], nil)
+						})
+					default:
+						calls = append(calls, func() {
+							if err := db.Update(t.Context(), func(tx *braid.Tx) error { return tx.PutRecord("s", key, []byte(key)) }); err != nil {
+								t.Error(err)
+							}
+						})
+					}
+					if i == 9 {
+						calls = append(calls, func() {
+							if err := s.UpdateShardCount(t.Context(), shards[1]); err != nil {
+								t.Error(err)
+							}
+						})
+					}
+				}
+				together(db, calls...)
+				n := 0
+				for r, err := range s.Records(t.Context(), braid.TrimHorizon()) {
+					require.NoError(t, err)
+					check(r.PartitionKey, braid.PutResult{ShardID: r.ShardID}, nil)
+					n++
+				}
+				require.Equal(t, 27, n)
+				require.NoError(t, db.Close())
+			})
+		}
+	}
+}
