@@ -151,7 +151,7 @@ func (r *runner) work() error {
 	if r.tracker != nil && r.cfg.Checkpoints == Acks && errors.Is(r.cause(), errDrained) {
 		r.requestShutdown()
 		r.noteWait(WaitAcknowledgements)
-		_ = r.tracker.waitUntilDone(r.ctx) // what was given out is still to be acknowledged
+		_ = r.tracker.waitUntilSettled(r.ctx) // what was given out is still to be acknowledged
 	}
 	if failed := stop(); failed != nil && err != nil {
 		return failed
