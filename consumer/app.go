@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"time"
 
 	"github.com/braidstream/braid"
@@ -170,7 +169,9 @@ func (a *App) Seek(ctx context.Context, key LeaseKey, to braid.Position) error {
 		if err != nil {
 			return err
 		}
-		done, err := a.set(ctx, key, s, sought)
+		done, err := a.set(ctx, key, s, sought, func(lease, now *Lease) {
+			lease.Version, lease.Epoch, lease.Paused = now.Version, now.Epoch+1, now.Paused
+		})
 		if done {
 			a.group.loseOutdated(sought)
 		}
@@ -244,15 +245,20 @@ func (a *App) pause(ctx context.Context, key LeaseKey, paused bool) error {
 			}
 			changed[0].Paused = paused
 		}
-		if done, err := a.set(ctx, key, s, changed); done || err != nil {
+		done, err := a.set(ctx, key, s, changed, func(lease, now *Lease) {
+			*lease = *now
+			lease.Paused = paused
+		})
+		if done || err != nil {
 			return err
 		}
 	}
 }
 
-// set stores leases that were made of what a survey has found; done is false if one
-// of them has changed since.
-func (a *App) set(ctx context.Context, key LeaseKey, s *survey, leases []Lease) (done bool, err error) {
+// set stores leases that were made of what a survey has found. One that was written since
+// is renewed from what is stored now, so that workers that write often do not keep it from
+// an end. done is false if that cannot be, as a shard or its stream is another one.
+func (a *App) set(ctx context.Context, key LeaseKey, s *survey, leases []Lease, renew func(lease, now *Lease)) (done bool, err error) {
 	if len(leases) == 0 {
 		if key.Shard != "" && s.streams[key.Stream] != nil {
 			return false, fmt.Errorf("%w: %q", braid.ErrShardNotFound, key)
@@ -261,8 +267,29 @@ func (a *App) set(ctx context.Context, key LeaseKey, s *survey, leases []Lease) 
 	}
 	defer a.group.progress.Raise() // for those who wait where no worker runs
 	defer a.group.requestReconcile()
-	stored, err := a.group.store(ctx, leases)
-	return !slices.Contains(stored, false), err
+	for {
+		n, err := a.group.storeInOrder(ctx, leases)
+		if leases = leases[n:]; len(leases) == 0 || err != nil {
+			return err == nil, err
+		}
+		rows, err := a.group.leases.List(ctx)
+		if err != nil {
+			return false, err
+		}
+		now := make(map[LeaseKey]*Lease, len(rows))
+		for i := range rows {
+			now[rows[i].LeaseKey] = &rows[i]
+		}
+		for i := range leases {
+			lease := &leases[i]
+			switch row := now[lease.LeaseKey]; {
+			case row == nil && lease.Version > 0 || row != nil && row.Incarnation != lease.Incarnation:
+				return false, nil
+			case row != nil && row.Version != lease.Version:
+				renew(lease, row)
+			}
+		}
+	}
 }
 
 // covers reports whether the key is or contains another one.

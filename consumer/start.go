@@ -104,22 +104,13 @@ func (g *group) starts(ctx context.Context, name string, view *streamView, start
 	return leases, g.resolve(ctx, leases, view.info.Shards, start, nil)
 }
 
-// storeMissing stores leases, in few steps, but those that are there already: they were
-// placed by another.
+// storeMissing stores leases, in few steps, but those that are there already: another
+// worker has placed them, or this one before a crash.
 func (g *group) storeMissing(ctx context.Context, leases []Lease) error {
 	slices.SortFunc(leases, func(a, b Lease) int { return compareKeys(a.LeaseKey, b.LeaseKey) })
 	for chunk := range slices.Chunk(leases, batchLeases) {
-		stored, err := g.store(ctx, chunk)
-		if err != nil {
+		if _, err := g.store(ctx, chunk); err != nil {
 			return err
-		}
-		if slices.Contains(stored, true) {
-			continue
-		}
-		for _, lease := range chunk { // one of them is there, which has refused all
-			if _, err := g.leases.CompareAndSet(ctx, lease); err != nil {
-				return err
-			}
 		}
 	}
 	return nil
