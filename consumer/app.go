@@ -218,13 +218,14 @@ func (a *App) Pause(ctx context.Context, key LeaseKey) error { return a.pause(ct
 
 // Resume ends what Pause with the same key began: a shard goes on when neither it nor
 // its stream nor the application is paused. A shard that an error has stopped tries
-// again. Errors: as Seek.
+// again: at once if its worker is in this process, otherwise when that next renews the
+// lease, within a third of LeaseDuration. Errors: as Seek.
 func (a *App) Resume(ctx context.Context, key LeaseKey) error {
-	err := a.pause(ctx, key, false)
-	if err == nil {
-		a.group.resumeFailed(key)
+	if err := a.pause(ctx, key, false); err != nil {
+		return err
 	}
-	return err
+	a.group.resumeFailed(key)
+	return a.group.resumeElsewhere(ctx, key)
 }
 
 func (a *App) pause(ctx context.Context, key LeaseKey, paused bool) error {
@@ -318,6 +319,39 @@ func (g *group) resumeFailed(key LeaseKey) {
 			h.drain(errResumed) // it waits for that
 		}
 	}
+}
+
+// resumeElsewhere writes leases that workers of other processes have, as they are: the
+// owner of one sees that, and takes it for a Resume if the shard is stopped.
+func (g *group) resumeElsewhere(ctx context.Context, key LeaseKey) error {
+	if g.leases.LeaseDuration() == 0 {
+		return nil // all workers are in this process
+	}
+	leases, err := g.leases.List(ctx)
+	if err != nil {
+		return err
+	}
+	for _, lease := range leases {
+		g.mu.Lock()
+		here := g.holds[lease.LeaseKey] != nil
+		g.mu.Unlock()
+		if here || lease.Owner == "" || !key.covers(lease.LeaseKey) {
+			continue
+		}
+		for epoch := lease.Epoch; lease.Epoch == epoch; { // until it is stored, or the shard begins anew anyway
+			stored, err := g.leases.CompareAndSet(ctx, lease)
+			if err != nil {
+				return err
+			}
+			if stored {
+				break
+			}
+			if lease, _, err = g.leases.Get(ctx, lease.LeaseKey); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }
 
 // Delete removes all that is stored of the application: a worker that is made under
