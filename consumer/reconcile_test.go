@@ -273,9 +273,14 @@ func TestChangesCostThoseTheyConcern(t *testing.T) {
 				require.Zero(f, othersNow-others, row.name)
 				require.NoError(f, consumer.CheckView(f.Context(), f.db, "all"), row.name)
 			}
+			all, others := steps()
 			_, err = f.db.CreateStream(f.Context(), "later", nil) // is waited for, and begins
 			require.NoError(f, err)
 			synctest.Wait()
+			allNow, othersNow := steps()
+			require.LessOrEqual(f, allNow-all, int64(30))
+			require.Zero(f, othersNow-others)
+			require.NoError(f, consumer.CheckView(f.Context(), f.db, "all"))
 			lease, found, err := consumer.NewDBLeases(f.db, "all").Get(f.Context(), consumer.LeaseKey{Stream: "later", Shard: shard0})
 			require.NoError(f, err)
 			require.True(f, found)
