@@ -69,8 +69,9 @@ func (a *App) Name() string { return a.group.app }
 
 // WaitCaughtUp waits until everything is processed that there is: until
 // [Status.CaughtUp] is true. It waits for workers that are paused or have not begun, and
-// for streams that do not exist. But a shard that is stopped does not catch up by
-// itself, so that is a [StoppedShardsError], at once. Other errors: as WaitFor.
+// for the first stream to exist; beside one that exists, AwaitedStreams of [Status] are
+// not waited for. But a shard that is stopped does not catch up by itself, so that is a
+// [StoppedShardsError], at once. Other errors: as WaitFor.
 func (a *App) WaitCaughtUp(ctx context.Context) error {
 	var stopped []ShardError
 	err := a.WaitFor(ctx, func(s Status) bool {
@@ -335,7 +336,7 @@ func (g *group) resumeElsewhere(ctx context.Context, key LeaseKey) error {
 		g.mu.Lock()
 		here := g.holds[lease.LeaseKey] != nil
 		g.mu.Unlock()
-		if here || lease.Owner == "" || !key.covers(lease.LeaseKey) {
+		if here || lease.Owner == "" || lease.Checkpoint.ShardEnd || !key.covers(lease.LeaseKey) {
 			continue
 		}
 		for epoch := lease.Epoch; lease.Epoch == epoch; { // until it is stored, or the shard begins anew anyway
@@ -355,7 +356,8 @@ func (g *group) resumeElsewhere(ctx context.Context, key LeaseKey) error {
 }
 
 // Delete removes all that is stored of the application: a worker that is made under
-// its name begins anew. Errors: braid.ErrInvalidArgument while a worker of it runs in
+// its name begins anew. It is not one step: after an error or a crash Delete again, before a
+// worker runs. Errors: braid.ErrInvalidArgument while a worker of it runs in
 // this process; [ErrAppNotFound] if nothing is stored; those of the store.
 func (a *App) Delete(ctx context.Context) error {
 	g := a.group

@@ -39,6 +39,7 @@ type hold struct {
 
 	turn    chan struct{} // holds a token while somebody writes the lease
 	unsure  bool          // the outcome of the last write is unknown; whoever has the turn may touch it
+	stored  wake.Signal   // raised when the lease was written
 	moved   wake.Bell     // rings when there is something to checkpoint that the committer has not seen
 	tracker *tracker      // of records that are not done in order; nil if they are
 
@@ -185,6 +186,7 @@ func (h *hold) noteWritten(lease Lease, began time.Time) {
 		h.lease, h.written = lease, began
 	}
 	h.mu.Unlock()
+	h.stored.Raise()
 	h.group.progress.Raise()
 }
 

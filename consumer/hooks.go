@@ -105,7 +105,7 @@ func hookRule[C interface{ *Checkpointer | Lease }](processor any) string {
 		case !method.there || is.Implements(method.hook):
 			// none, or a hook
 		case all.Implements(method.hook):
-			return fmt.Sprintf("must be a pointer to one: its hook %s is a method of that", name)
+			return fmt.Sprintf("must be given as a pointer, as its hook %s is a method of the pointer", name)
 		default:
 			return fmt.Sprintf("must have the hook %s as %s, or no method of that name", name, want)
 		}

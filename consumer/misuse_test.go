@@ -107,7 +107,7 @@ func TestEveryMisuseHasAUsefulText(t *testing.T) {
 			{"New: a nil function", braid.ErrInvalidArgument, "processor must not be nil; it is a nil ProcessorFunc", with(consumer.ProcessorFunc(nil))},
 			{"New: PerLease of nil", braid.ErrInvalidArgument, "processor must have a function that makes processors", with(consumer.PerLease(nil))},
 			{"New: hooks of a TxProcessor", braid.ErrInvalidArgument, "must have the hook Initialize as func(context.Context, *consumer.Checkpointer) error, or no method of that name; it is a consumer_test.plainHooks", with(plainHooks{nothing})},
-			{"New: hooks of the pointer", braid.ErrInvalidArgument, "processor must be a pointer to one: its hook TipReached is a method of that", with(pointerHooks{nothing})},
+			{"New: hooks of the pointer", braid.ErrInvalidArgument, "processor must be given as a pointer, as its hook TipReached is a method of the pointer", with(pointerHooks{nothing})},
 			{"New: a hook that returns nothing", braid.ErrInvalidArgument, "must have the hook ShutdownRequested as func(context.Context, *consumer.Checkpointer) error", with(mutedHooks{nothing})},
 			{"New: LeaseLost that returns an error", braid.ErrInvalidArgument, "must have the hook LeaseLost as func(context.Context, error), or", with(&erringHooks{nothing})},
 			{"NewTx: no processor", braid.ErrInvalidArgument, "processor must not be nil", withTx(nil)},

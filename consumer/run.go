@@ -201,7 +201,7 @@ func (r *runner) finishShard() error {
 // waitForCheckpoint waits until the processor has checkpointed all that it was given.
 func (r *runner) waitForCheckpoint() error {
 	for {
-		progress := r.hold.group.progress.Wait()
+		stored := r.stored.Wait()
 		r.mu.Lock()
 		done := !r.lease.Checkpoint.before(r.delivered)
 		r.mu.Unlock()
@@ -209,7 +209,7 @@ func (r *runner) waitForCheckpoint() error {
 			return nil
 		}
 		select {
-		case <-progress:
+		case <-stored:
 		case <-r.flow.Done():
 			return r.cause()
 		}
