@@ -564,3 +564,32 @@ func TestSeekOfBusyShardsMovesEachOnce(t *testing.T) {
 		})
 	}
 }
+
+// What a worker has written since a Pause looked at its lease is not overwritten.
+func TestPauseKeepsWhatWasWrittenMeanwhile(t *testing.T) {
+	bubble(t, 1, func(f *fixture) {
+		var sizes []int
+		memory := leasetest.NewMemory(time.Hour)
+		busy := &busyLeases{batchingLeases: batchingLeases{memory, &sizes}, seeks: func(consumer.Lease) bool { return false }}
+		f.put("a")
+		w := f.worker(consumer.Config{Leases: plainLeases{busy}, Start: braid.Latest()}, consumer.ProcessorFunc(nop))
+		require.NoError(f, f.start(w)())
+		key := consumer.LeaseKey{Stream: "orders", Shard: shard0}
+		end := consumer.Checkpoint{ShardEnd: true}
+		busy.seeks = func(lease consumer.Lease) bool { return lease.Paused }
+		busy.write = func() {
+			busy.write = func() {}
+			lease, _, err := memory.Get(f.Context(), key)
+			require.NoError(f, err)
+			lease.Checkpoint = end
+			stored, err := memory.CompareAndSet(f.Context(), lease)
+			require.NoError(f, err)
+			require.True(f, stored)
+		}
+		require.NoError(f, w.App().Pause(f.Context(), key))
+		lease, _, err := memory.Get(f.Context(), key)
+		require.NoError(f, err)
+		require.True(f, lease.Paused)
+		require.True(f, lease.Checkpoint.Equal(end), "%v", lease.Checkpoint)
+	})
+}

@@ -144,11 +144,18 @@ func (g *group) refresh(ctx context.Context, s *survey) (known bool, err error) 
 	for i := range rows {
 		if keys[i].Shard != "" {
 			s.setRow(keys[i], rows[i])
-		} else if known := s.rows[keys[i]]; known == nil || rows[i] == nil || known.Version != rows[i].Version {
-			return false, err // it concerns all shards, and is not what beginAwaited has written
+		} else if !s.hasMet(keys[i].Stream, rows[i]) {
+			return false, err // it concerns all shards
 		}
 	}
 	return true, err
+}
+
+// hasMet reports whether the row of a stream is the one by which the survey knows the
+// stream, as after beginAwaited.
+func (s *survey) hasMet(stream string, row *Lease) bool {
+	view, known := s.streams[stream], s.rows[LeaseKey{Stream: stream}]
+	return view != nil && view.met && known != nil && row != nil && known.Version == row.Version
 }
 
 // beginAwaited takes over streams that there were not before, if they are there now: the
