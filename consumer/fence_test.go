@@ -334,9 +334,9 @@ func TestLeaseStolenBetweenReadAndDeliver(t *testing.T) {
 	for _, cfg := range []consumer.Config{{}, {Lanes: 3}, {Checkpoints: consumer.Manual}, {Checkpoints: consumer.Acks}, {Checkpoints: consumer.Acks, Lanes: 3}} {
 		t.Run(fmt.Sprint(cfg.Checkpoints, " ", cfg.Lanes), func(t *testing.T) {
 			expiry(t, 1, func(c *cluster) {
-				var epochs []uint64
+				var epochs journal
 				p := consumer.ProcessorFunc(func(ctx context.Context, b *consumer.Batch) error {
-					epochs = append(epochs, b.Lease().Epoch)
+					epochs.add("%d", b.Lease().Epoch)
 					switch cfg.Checkpoints {
 					case consumer.Manual:
 						return b.CheckpointAt(ctx, b.Records[len(b.Records)-1])
@@ -365,12 +365,12 @@ func TestLeaseStolenBetweenReadAndDeliver(t *testing.T) {
 				lease := c.lease()
 				require.Equal(c, "thief", lease.Owner)
 				require.True(c, lease.Checkpoint.Equal(before.Checkpoint), "%v", lease.Checkpoint)
-				require.Equal(c, []uint64{before.Epoch}, epochs)
+				require.Equal(c, []string{fmt.Sprint(before.Epoch)}, epochs.take())
 				time.Sleep(2 * leaseDuration) // the thief renews nothing
 				lease = c.lease()
 				require.Equal(c, "one", lease.Owner)
 				require.Equal(c, before.Epoch+2, lease.Epoch)
-				require.Equal(c, []uint64{before.Epoch, before.Epoch + 2}, epochs)
+				require.Equal(c, []string{fmt.Sprint(before.Epoch + 2)}, epochs.take())
 				require.False(c, lease.Checkpoint.Equal(before.Checkpoint))
 				require.NoError(c, stop())
 			})
