@@ -2,6 +2,8 @@ package consumer_test
 
 import (
 	"context"
+	"errors"
+	"runtime"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -133,4 +135,48 @@ func (p *lateReturner) TipReached(context.Context, *consumer.Checkpointer) error
 func (p *lateReturner) ShardEnded(context.Context, *consumer.Checkpointer) error {
 	p.add("end")
 	return nil
+}
+
+// A worker that stops in the middle of a page waits for what its processor has, and for
+// nothing that it never got or has refused.
+func TestOnlyRecordsThatWereGivenOutAreWaitedFor(t *testing.T) {
+	ackAfter := func(d time.Duration, batch *consumer.Batch) {
+		time.Sleep(d)
+		_ = batch.Ack(batch.Records...)
+	}
+	for _, row := range []struct {
+		name    string
+		process consumer.ProcessorFunc
+		takes   time.Duration
+		behind  int64 // with one lane
+	}{
+		{"a call acknowledges", func(_ context.Context, batch *consumer.Batch) error { ackAfter(time.Second, batch); return nil }, time.Second, 5},
+		{"another goroutine does, later", func(_ context.Context, batch *consumer.Batch) error {
+			go ackAfter(time.Minute, batch)
+			time.Sleep(time.Second)
+			return nil
+		}, time.Minute, 5},
+		{"nobody does, as the call fails", func(context.Context, *consumer.Batch) error { return errors.New("no") }, 0, 6},
+		{"the call fails in the end", func(context.Context, *consumer.Batch) error { time.Sleep(time.Second); return errors.New("no") }, time.Second, 6},
+		{"the call does not return", func(context.Context, *consumer.Batch) error {
+			time.Sleep(time.Second)
+			runtime.Goexit()
+			return nil
+		}, time.Second, 6},
+	} {
+		for _, lanes := range []int{1, 3} {
+			t.Run(row.name, func(t *testing.T) {
+				bubble(t, 1, func(f *fixture) {
+					f.put("a", "b", "c", "d", "e", "f")
+					stop := f.start(f.worker(consumer.Config{Checkpoints: consumer.Acks, BatchRecords: 1, Lanes: lanes, MaxAttempts: -1, HandOverTimeout: time.Hour}, row.process))
+					began := time.Now()
+					require.NoError(f, stop())
+					require.Equal(f, row.takes, time.Since(began))
+					if lanes == 1 {
+						require.Equal(f, row.behind, f.status(shard0).BehindRecords, "what was not given out comes to the next owner")
+					}
+				})
+			})
+		}
+	}
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"time"
 
 	"github.com/braidstream/braid"
@@ -70,8 +69,9 @@ func (a *App) Name() string { return a.group.app }
 
 // WaitCaughtUp waits until everything is processed that there is: until
 // [Status.CaughtUp] is true. It waits for workers that are paused or have not begun, and
-// for streams that do not exist. But a shard that is stopped does not catch up by
-// itself, so that is a [StoppedShardsError], at once. Other errors: as WaitFor.
+// for the first stream to exist; beside one that exists, AwaitedStreams of [Status] are
+// not waited for. But a shard that is stopped does not catch up by itself, so that is a
+// [StoppedShardsError], at once. Other errors: as WaitFor.
 func (a *App) WaitCaughtUp(ctx context.Context) error {
 	var stopped []ShardError
 	err := a.WaitFor(ctx, func(s Status) bool {
@@ -170,7 +170,9 @@ func (a *App) Seek(ctx context.Context, key LeaseKey, to braid.Position) error {
 		if err != nil {
 			return err
 		}
-		done, err := a.set(ctx, key, s, sought)
+		done, err := a.set(ctx, key, s, sought, func(lease, now *Lease) {
+			lease.Version, lease.Epoch, lease.Paused = now.Version, now.Epoch+1, now.Paused
+		})
 		if done {
 			a.group.loseOutdated(sought)
 		}
@@ -217,13 +219,14 @@ func (a *App) Pause(ctx context.Context, key LeaseKey) error { return a.pause(ct
 
 // Resume ends what Pause with the same key began: a shard goes on when neither it nor
 // its stream nor the application is paused. A shard that an error has stopped tries
-// again. Errors: as Seek.
+// again: at once if its worker is in this process, otherwise when that next renews the
+// lease, within a third of LeaseDuration. Errors: as Seek.
 func (a *App) Resume(ctx context.Context, key LeaseKey) error {
-	err := a.pause(ctx, key, false)
-	if err == nil {
-		a.group.resumeFailed(key)
+	if err := a.pause(ctx, key, false); err != nil {
+		return err
 	}
-	return err
+	a.group.resumeFailed(key)
+	return a.group.resumeElsewhere(ctx, key)
 }
 
 func (a *App) pause(ctx context.Context, key LeaseKey, paused bool) error {
@@ -244,15 +247,20 @@ func (a *App) pause(ctx context.Context, key LeaseKey, paused bool) error {
 			}
 			changed[0].Paused = paused
 		}
-		if done, err := a.set(ctx, key, s, changed); done || err != nil {
+		done, err := a.set(ctx, key, s, changed, func(lease, now *Lease) {
+			*lease = *now
+			lease.Paused = paused
+		})
+		if done || err != nil {
 			return err
 		}
 	}
 }
 
-// set stores leases that were made of what a survey has found; done is false if one
-// of them has changed since.
-func (a *App) set(ctx context.Context, key LeaseKey, s *survey, leases []Lease) (done bool, err error) {
+// set stores leases that were made of what a survey has found. One that was written since
+// is renewed from what is stored now, so that workers that write often do not keep it from
+// an end. done is false if that cannot be, as a shard or its stream is another one.
+func (a *App) set(ctx context.Context, key LeaseKey, s *survey, leases []Lease, renew func(lease, now *Lease)) (done bool, err error) {
 	if len(leases) == 0 {
 		if key.Shard != "" && s.streams[key.Stream] != nil {
 			return false, fmt.Errorf("%w: %q", braid.ErrShardNotFound, key)
@@ -261,8 +269,29 @@ func (a *App) set(ctx context.Context, key LeaseKey, s *survey, leases []Lease) 
 	}
 	defer a.group.progress.Raise() // for those who wait where no worker runs
 	defer a.group.requestReconcile()
-	stored, err := a.group.store(ctx, leases)
-	return !slices.Contains(stored, false), err
+	for {
+		n, err := a.group.storeInOrder(ctx, leases)
+		if leases = leases[n:]; len(leases) == 0 || err != nil {
+			return err == nil, err
+		}
+		rows, err := a.group.leases.List(ctx)
+		if err != nil {
+			return false, err
+		}
+		now := make(map[LeaseKey]*Lease, len(rows))
+		for i := range rows {
+			now[rows[i].LeaseKey] = &rows[i]
+		}
+		for i := range leases {
+			lease := &leases[i]
+			switch row := now[lease.LeaseKey]; {
+			case row == nil && lease.Version > 0 || row != nil && row.Incarnation != lease.Incarnation:
+				return false, nil
+			case row != nil && row.Version != lease.Version:
+				renew(lease, row)
+			}
+		}
+	}
 }
 
 // covers reports whether the key is or contains another one.
@@ -293,8 +322,42 @@ func (g *group) resumeFailed(key LeaseKey) {
 	}
 }
 
+// resumeElsewhere writes leases that workers of other processes have, as they are: the
+// owner of one sees that, and takes it for a Resume if the shard is stopped.
+func (g *group) resumeElsewhere(ctx context.Context, key LeaseKey) error {
+	if g.leases.LeaseDuration() == 0 {
+		return nil // all workers are in this process
+	}
+	leases, err := g.leases.List(ctx)
+	if err != nil {
+		return err
+	}
+	for _, lease := range leases {
+		g.mu.Lock()
+		here := g.holds[lease.LeaseKey] != nil
+		g.mu.Unlock()
+		if here || lease.Owner == "" || lease.Checkpoint.ShardEnd || !key.covers(lease.LeaseKey) {
+			continue
+		}
+		for epoch := lease.Epoch; lease.Epoch == epoch; { // until it is stored, or the shard begins anew anyway
+			stored, err := g.leases.CompareAndSet(ctx, lease)
+			if err != nil {
+				return err
+			}
+			if stored {
+				break
+			}
+			if lease, _, err = g.leases.Get(ctx, lease.LeaseKey); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
 // Delete removes all that is stored of the application: a worker that is made under
-// its name begins anew. Errors: braid.ErrInvalidArgument while a worker of it runs in
+// its name begins anew. It is not one step: after an error or a crash Delete again, before a
+// worker runs. Errors: braid.ErrInvalidArgument while a worker of it runs in
 // this process; [ErrAppNotFound] if nothing is stored; those of the store.
 func (a *App) Delete(ctx context.Context) error {
 	g := a.group

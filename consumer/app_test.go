@@ -465,3 +465,131 @@ func TestSeekMovesAllShardsAtOnceInABatchLeaseStore(t *testing.T) {
 		})
 	}
 }
+
+// busyLeases is a store in which workers elsewhere write a lease just before the first
+// writes of a Seek.
+type busyLeases struct {
+	batchingLeases
+	write func()
+	seeks func(consumer.Lease) bool
+}
+
+func (s *busyLeases) CompareAndSet(ctx context.Context, lease consumer.Lease) (bool, error) {
+	if s.seeks(lease) {
+		s.write()
+	}
+	return s.Memory.CompareAndSet(ctx, lease)
+}
+
+// busyBatchLeases is busyLeases that is a BatchLeaseStore.
+type busyBatchLeases struct{ *busyLeases }
+
+func (s busyBatchLeases) CompareAndSetAll(ctx context.Context, leases []consumer.Lease) (bool, error) {
+	if s.seeks(leases[0]) {
+		s.write()
+	}
+	for _, lease := range leases { // the workers write before, not meanwhile
+		if now, _, err := s.Get(ctx, lease.LeaseKey); err != nil || now.Version != lease.Version {
+			return false, err
+		}
+	}
+	return s.batchingLeases.CompareAndSetAll(ctx, leases)
+}
+
+// plainLeases hides the CompareAndSetAll of a store.
+type plainLeases struct{ consumer.LeaseStore }
+
+// However often workers write their leases, a Seek comes to an end, and moves each shard
+// once: with a BatchLeaseStore all of them in one step.
+func TestSeekOfBusyShardsMovesEachOnce(t *testing.T) {
+	for _, batches := range []bool{true, false} {
+		bubble(t, 4, func(f *fixture) {
+			var sizes []int
+			memory := leasetest.NewMemory(time.Hour)
+			busy := &busyLeases{batchingLeases: batchingLeases{memory, &sizes}, seeks: func(consumer.Lease) bool { return false }}
+			var store consumer.LeaseStore = plainLeases{busy}
+			if batches {
+				store = busyBatchLeases{busy}
+			}
+			f.put("a", "b", "c", "d", "e", "f")
+			w := f.worker(consumer.Config{Leases: store}, consumer.ProcessorFunc(nop))
+			require.NoError(f, f.start(w)())
+			leases := func() (shards []consumer.Lease) {
+				all, err := memory.List(f.Context())
+				require.NoError(f, err)
+				for _, lease := range all {
+					if lease.Shard != "" {
+						shards = append(shards, lease)
+					}
+				}
+				require.Len(f, shards, 4)
+				return shards
+			}
+			before := make(map[braid.ShardID]consumer.Lease)
+			for _, lease := range leases() {
+				before[lease.Shard] = lease
+			}
+			busy.seeks = func(lease consumer.Lease) bool { return lease.Shard != "" && lease.Epoch > before[lease.Shard].Epoch }
+			writes := 20
+			busy.write = func() { // a worker renews a lease that is not moved yet
+				for _, lease := range leases() {
+					if writes > 0 && lease.Epoch == before[lease.Shard].Epoch {
+						writes--
+						stored, err := memory.CompareAndSet(f.Context(), lease)
+						require.NoError(f, err)
+						require.True(f, stored)
+						return
+					}
+				}
+			}
+			sizes = nil
+			single := 0
+			memory.OnWrite(func(was, is consumer.Lease) {
+				if is.Epoch > was.Epoch {
+					single++
+				}
+			})
+			require.NoError(f, w.App().Seek(f.Context(), consumer.LeaseKey{}, braid.Latest()))
+			require.Zero(f, writes)
+			require.Equal(f, 4, single, "each is moved once")
+			if batches {
+				require.Equal(f, []int{4}, sizes, "in one step")
+			}
+			status, err := w.App().Status(f.Context())
+			require.NoError(f, err)
+			require.Zero(f, status.BehindRecords)
+			for _, lease := range leases() {
+				require.Equal(f, before[lease.Shard].Epoch+1, lease.Epoch)
+			}
+		})
+	}
+}
+
+// What a worker has written since a Pause looked at its lease is not overwritten.
+func TestPauseKeepsWhatWasWrittenMeanwhile(t *testing.T) {
+	bubble(t, 1, func(f *fixture) {
+		var sizes []int
+		memory := leasetest.NewMemory(time.Hour)
+		busy := &busyLeases{batchingLeases: batchingLeases{memory, &sizes}, seeks: func(consumer.Lease) bool { return false }}
+		f.put("a")
+		w := f.worker(consumer.Config{Leases: plainLeases{busy}, Start: braid.Latest()}, consumer.ProcessorFunc(nop))
+		require.NoError(f, f.start(w)())
+		key := consumer.LeaseKey{Stream: "orders", Shard: shard0}
+		end := consumer.Checkpoint{ShardEnd: true}
+		busy.seeks = func(lease consumer.Lease) bool { return lease.Paused }
+		busy.write = func() {
+			busy.write = func() {}
+			lease, _, err := memory.Get(f.Context(), key)
+			require.NoError(f, err)
+			lease.Checkpoint = end
+			stored, err := memory.CompareAndSet(f.Context(), lease)
+			require.NoError(f, err)
+			require.True(f, stored)
+		}
+		require.NoError(f, w.App().Pause(f.Context(), key))
+		lease, _, err := memory.Get(f.Context(), key)
+		require.NoError(f, err)
+		require.True(f, lease.Paused)
+		require.True(f, lease.Checkpoint.Equal(end), "%v", lease.Checkpoint)
+	})
+}

@@ -205,8 +205,27 @@ func (g *group) takeLeases(ctx context.Context, s *survey, items []*item) error 
 	return nil
 }
 
+// storeInOrder writes leases: all or none, in one step, if the store can; otherwise one
+// after the other up to the first that has changed. It returns how many were stored, also
+// with an error.
+func (g *group) storeInOrder(ctx context.Context, leases []Lease) (n int, err error) {
+	if batch, can := g.leases.(BatchLeaseStore); can && len(leases) > 1 {
+		stored, err := batch.CompareAndSetAll(ctx, leases)
+		if stored {
+			n = len(leases)
+		}
+		return n, err
+	}
+	for i, lease := range leases {
+		if stored, err := g.leases.CompareAndSet(ctx, lease); err != nil || !stored {
+			return i, err
+		}
+	}
+	return len(leases), nil
+}
+
 // store writes leases, in one step if the store can. It reports which were stored,
-// also with an error.
+// also with an error. One that has changed keeps no other from being stored.
 func (g *group) store(ctx context.Context, leases []Lease) (stored []bool, err error) {
 	stored = make([]bool, len(leases))
 	if batch, can := g.leases.(BatchLeaseStore); can && len(leases) > 1 {

@@ -5,8 +5,7 @@ import (
 )
 
 // Batch is the records that a processor gets at once, in order. With it comes the
-// [Checkpointer] of their shard. A Batch that a test of a processor has made needs none:
-// then its Lease is zero, and what would store something is braid.ErrInvalidArgument.
+// [Checkpointer] of their shard. A Batch that a test of a processor makes needs none.
 type Batch struct {
 	*Checkpointer
 

@@ -15,7 +15,9 @@ import (
 // nothing was written. The check and the write are one step. Other errors are those
 // of the store, and trying again is safe.
 //
-// A [TxProcessor] has none, as its checkpoint is part of the transaction.
+// A [TxProcessor] has none, as its checkpoint is part of the transaction. One that a test of
+// a processor has made belongs to no worker: its Lease is zero, and what would store
+// something is braid.ErrInvalidArgument.
 type Checkpointer struct{ hold *hold }
 
 func (h *hold) checkpointer() *Checkpointer { return &Checkpointer{h} }
@@ -23,8 +25,8 @@ func (h *hold) checkpointer() *Checkpointer { return &Checkpointer{h} }
 // Lease returns the lease: whose shard it is, under which epoch it was taken, and
 // what is stored of it.
 func (c *Checkpointer) Lease() Lease {
-	if c == nil {
-		return Lease{} // of a Batch that a test has made
+	if c.isOfNoWorker() {
+		return Lease{}
 	}
 	return c.hold.current()
 }
@@ -33,7 +35,7 @@ func (c *Checkpointer) Lease() Lease {
 // Acks or Lanes, all before the first one that is not done. In a call, that is what
 // came before its batch.
 func (c *Checkpointer) Checkpoint(ctx context.Context) error {
-	if c == nil {
+	if c.isOfNoWorker() {
 		return errNoLease
 	}
 	return c.hold.checkpoint(ctx, c.hold.due())
@@ -55,7 +57,7 @@ func (c *Checkpointer) CheckpointAt(ctx context.Context, record Record) error {
 // braid.ErrInvalidArgument for records that were not given to the processor under this
 // lease.
 func (c *Checkpointer) Ack(records ...Record) error {
-	if c == nil {
+	if c.isOfNoWorker() {
 		return errNoLease
 	}
 	if c.hold.worker.cfg.Checkpoints != Acks {
@@ -97,7 +99,7 @@ func (c *Checkpointer) Prepare(ctx context.Context, record Record, state []byte)
 // before has prepared. If none is, nothing happens. Errors: [ErrLeaseLost], and those of
 // the store.
 func (c *Checkpointer) CommitPrepared(ctx context.Context) error {
-	if c == nil {
+	if c.isOfNoWorker() {
 		return errNoLease
 	}
 	return c.hold.commitPrepared(ctx)
@@ -105,14 +107,18 @@ func (c *Checkpointer) CommitPrepared(ctx context.Context) error {
 
 // checkPlace checks a record that is to be a checkpoint.
 func (c *Checkpointer) checkPlace(record *Record) error {
-	if c != nil && c.hold.tracker != nil {
+	if !c.isOfNoWorker() && c.hold.tracker != nil {
 		return &braid.InvalidArgumentError{Field: "Record", Value: record.SequenceNumber, Rule: "cannot be a checkpoint with Acks or Lanes, which checkpoint up to the first record that is not done"}
 	}
 	return c.checkRecord(record)
 }
 
+// isOfNoWorker reports whether a test of a processor has made the Checkpointer, or a Batch
+// without one.
+func (c *Checkpointer) isOfNoWorker() bool { return c == nil || c.hold == nil }
+
 func (c *Checkpointer) checkRecord(record *Record) error {
-	if c == nil {
+	if c.isOfNoWorker() {
 		return errNoLease
 	}
 	c.hold.mu.Lock()

@@ -2,7 +2,6 @@ package consumer
 
 import (
 	"context"
-	"sync"
 	"time"
 )
 
@@ -43,11 +42,14 @@ func (r *runner) startCommitter() (stop func() error) {
 		return func() error { return nil }
 	}
 	ctx, cancel := context.WithCancel(r.ctx) // it ends with the hold even when the processor has ended its goroutine
-	var committer sync.WaitGroup
-	committer.Go(func() { r.commit(ctx) })
+	ended := make(chan struct{})
+	r.w.helpers.Go(func() {
+		defer close(ended)
+		r.commit(ctx)
+	})
 	return func() error {
 		cancel()
-		committer.Wait()
+		<-ended
 		if context.Cause(r.ctx) != nil {
 			return nil
 		}

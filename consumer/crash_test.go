@@ -5,6 +5,7 @@ import (
 	"errors"
 	"runtime"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -227,4 +228,31 @@ func TestProcessorThatIgnoresItsContextIsLeftBehind(t *testing.T) {
 			})
 		}
 	}
+}
+
+// Run waits even for the checkpoint that is being stored when a hook has ended the
+// goroutine of its shard.
+func TestNothingIsStoredAfterRunHasReturned(t *testing.T) {
+	expiry(t, 1, func(c *cluster) {
+		var storing atomic.Int64
+		l := &link{Memory: c.store}
+		l.set(func(ctx context.Context, op string, lease consumer.Lease) error {
+			if op != "CompareAndSet" || lease.Checkpoint.SequenceNumber.IsZero() {
+				return nil
+			}
+			storing.Add(1)
+			defer storing.Add(-1)
+			<-ctx.Done()
+			time.Sleep(time.Millisecond)
+			return context.Cause(ctx)
+		})
+		p := &crasher{method: "TipReached", crash: runtime.Goexit, left: 1}
+		c.put("a")
+		w, err := consumer.New(nil, &consumer.Config{App: "billing", Streams: []string{"orders"}, Source: consumer.NewDBSource(c.db), Leases: l, CheckpointInterval: time.Millisecond}, p)
+		require.NoError(c, err)
+		stop := c.start(w)
+		require.EqualValues(c, 1, storing.Load())
+		c.stopped(stop(), shard0)
+		require.Zero(c, storing.Load())
+	})
 }

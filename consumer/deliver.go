@@ -68,8 +68,15 @@ func sizeOf(records []Record) (bytes int64) {
 
 // deliver gives records to the processor until they are done: again and again, then
 // one by one, and then as the Config says. What its goroutine tries again is noted in
-// trying.
-func (r *runner) deliver(trying *retry, records []Record, page *Page) error {
+// trying. If it returns an error, the records that the processor does not have are
+// withdrawn: nobody will acknowledge them.
+func (r *runner) deliver(trying *retry, records []Record, page *Page) (err error) {
+	err = errGoexit // if a call does not return
+	defer func() {
+		if err != nil {
+			r.withdraw(records)
+		}
+	}()
 	commits := 0 // that have failed, one after the other
 	for attempt := 1; len(records) > 0; attempt++ {
 		if cause := r.cause(); cause != nil {
@@ -109,18 +116,28 @@ func (r *runner) deliver(trying *retry, records []Record, page *Page) error {
 			records, attempt = records[n:], 1
 		}
 		if errors.Is(err, braid.ErrTxTooLarge) && len(records) > 1 {
-			half := len(records) / 2
-			if err := r.deliver(trying, records[:half], page); err != nil {
+			half := records[:len(records)/2]
+			records, attempt = records[len(half):], 0
+			if err := r.deliver(trying, half, page); err != nil {
 				return err
 			}
-			records, attempt = records[half:], 0
 			continue
 		}
 		r.worker.counts.failures.Add(1)
 		r.log.Warn("the processor has failed", "attempt", attempt, "records", len(records), "first", records[0].SequenceNumber, "error", err)
 		r.noteRetry(trying, attempt, err)
 		if r.cfg.MaxAttempts > 0 && attempt >= r.cfg.MaxAttempts {
-			return r.deliverOneByOne(trying, records, page, attempt, err)
+			if len(records) == 1 {
+				return r.handleFailed(trying, &records[0], attempt, err)
+			}
+			for len(records) > 0 { // to find the one that fails
+				one := records[:1]
+				records = records[1:]
+				if err := r.deliver(trying, one, page); err != nil {
+					return err
+				}
+			}
+			return nil
 		}
 		if err := r.cfg.pause(r.flow, attempt, err); err != nil {
 			return err
@@ -148,17 +165,12 @@ func (r *runner) finishFirst(trying *retry, records []Record, page *Page) error 
 	return r.markDone(records)
 }
 
-// deliverOneByOne finds the record that fails.
-func (r *runner) deliverOneByOne(trying *retry, records []Record, page *Page, attempts int, err error) error {
-	if len(records) == 1 {
-		return r.handleFailed(trying, &records[0], attempts, err)
+// withdraw notes that the processor has not got records, or has refused them, and will not
+// get them again under this lease.
+func (r *runner) withdraw(records []Record) {
+	if r.tracker != nil {
+		r.tracker.withdraw(records)
 	}
-	for i := range records {
-		if err := r.deliver(trying, records[i:i+1], page); err != nil {
-			return err
-		}
-	}
-	return nil
 }
 
 // processOnce gives records to the processor once. If it returns nil, they are done.

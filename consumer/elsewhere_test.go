@@ -2,9 +2,11 @@ package consumer_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -270,4 +272,61 @@ func (c *cluster) surviveAll(chance *rand.Rand) {
 		require.NoError(c, m.stop())
 	}
 	require.Empty(c, broken)
+}
+
+// A shard that is stopped at a worker in another process goes on after a Resume of it, of
+// its stream or of the application, and not because the store fails for a while.
+func TestResumeReachesWorkersElsewhere(t *testing.T) {
+	for _, key := range []consumer.LeaseKey{{}, {Stream: "orders"}, {Stream: "orders", Shard: shard0}} {
+		t.Run(strings.ReplaceAll(key.String(), " ", "-"), func(t *testing.T) {
+			expiry(t, 1, func(c *cluster) {
+				calls, broken := 0, true
+				one := c.join("one", func(m *member, cfg *consumer.Config) {
+					cfg.MaxAttempts = 1
+					m.process = func(context.Context, *consumer.Batch) error {
+						if calls++; broken {
+							return errors.New("no")
+						}
+						return nil
+					}
+				})
+				c.put("a")
+				synctest.Wait()
+				require.Equal(c, 1, calls)
+				other, err := consumer.New(nil, &consumer.Config{App: "billing", Streams: []string{"orders"}, Source: consumer.NewDBSource(c.db), Leases: c.store}, one)
+				require.NoError(c, err)
+
+				// Renewals of unknown outcome are no Resume, and neither is one of another key.
+				one.link.set(func(_ context.Context, op string, _ consumer.Lease) error {
+					if op == "CompareAndSet" {
+						return leasetest.ErrAfter
+					}
+					return nil
+				})
+				time.Sleep(leaseDuration / 2)
+				one.link.set(nil)
+				time.Sleep(time.Minute)
+				require.ErrorIs(c, other.App().Resume(c.Context(), consumer.LeaseKey{Stream: "others"}), braid.ErrStreamNotFound)
+				time.Sleep(time.Minute)
+				require.Equal(c, 1, calls)
+
+				require.NoError(c, other.App().Resume(c.Context(), key))
+				time.Sleep(leaseDuration / 3)
+				synctest.Wait()
+				require.Equal(c, 2, calls, "it has tried again, and is stopped again")
+				broken = false
+				require.NoError(c, other.App().Resume(c.Context(), key))
+				time.Sleep(leaseDuration / 3)
+				synctest.Wait()
+				require.Equal(c, 3, calls)
+				require.Equal(c, []string{"a"}, one.take())
+				require.NoError(c, other.App().Resume(c.Context(), key), "nothing is stopped")
+				c.put("b")
+				time.Sleep(time.Minute)
+				require.Equal(c, []string{"b"}, one.take())
+				require.EqualValues(c, 3, c.lease().Epoch, "a shard that works is left alone")
+				require.NoError(c, one.stop())
+			})
+		})
+	}
 }

@@ -311,3 +311,69 @@ func TestManyWorkersShareManyShards(t *testing.T) {
 		}
 	})
 }
+
+// stolenSource is a source that calls a function between each read and what is done with
+// the records.
+type stolenSource struct {
+	consumer.Source
+	steal func()
+}
+
+func (s *stolenSource) Read(ctx context.Context, stream string, shard braid.ShardID, from braid.Position, maxRecords, maxBytes int) (consumer.Page, error) {
+	page, err := s.Source.Read(ctx, stream, shard, from, maxRecords, maxBytes)
+	if len(page.Records) > 0 {
+		s.steal()
+	}
+	return page, err
+}
+
+// A lease that another process takes between the read of a page and its delivery is lost:
+// what the processor does with the page moves no checkpoint, and the records come again
+// under the next epoch.
+func TestLeaseStolenBetweenReadAndDeliver(t *testing.T) {
+	for _, cfg := range []consumer.Config{{}, {Lanes: 3}, {Checkpoints: consumer.Manual}, {Checkpoints: consumer.Acks}, {Checkpoints: consumer.Acks, Lanes: 3}} {
+		t.Run(fmt.Sprint(cfg.Checkpoints, " ", cfg.Lanes), func(t *testing.T) {
+			expiry(t, 1, func(c *cluster) {
+				var epochs journal
+				p := consumer.ProcessorFunc(func(ctx context.Context, b *consumer.Batch) error {
+					epochs.add("%d", b.Lease().Epoch)
+					switch cfg.Checkpoints {
+					case consumer.Manual:
+						return b.CheckpointAt(ctx, b.Records[len(b.Records)-1])
+					case consumer.Acks:
+						return b.Ack(b.Records...)
+					default:
+						return nil
+					}
+				})
+				source := &stolenSource{Source: consumer.NewDBSource(c.db), steal: func() {}}
+				cfg.App, cfg.Streams, cfg.WorkerID, cfg.Source, cfg.Leases = "billing", []string{"orders"}, "one", source, c.store
+				w, err := consumer.New(nil, &cfg, p)
+				require.NoError(c, err)
+				stop := c.start(w)
+				before := c.lease()
+				source.steal = func() {
+					source.steal = func() {}
+					lease := c.leaseNow()
+					lease.Owner, lease.Epoch = "thief", lease.Epoch+1
+					stored, err := c.store.CompareAndSet(c.Context(), lease)
+					require.NoError(c, err)
+					require.True(c, stored)
+				}
+				c.put("a")
+				time.Sleep(leaseDuration / 2)
+				lease := c.lease()
+				require.Equal(c, "thief", lease.Owner)
+				require.True(c, lease.Checkpoint.Equal(before.Checkpoint), "%v", lease.Checkpoint)
+				require.Equal(c, []string{fmt.Sprint(before.Epoch)}, epochs.take())
+				time.Sleep(2 * leaseDuration) // the thief renews nothing
+				lease = c.lease()
+				require.Equal(c, "one", lease.Owner)
+				require.Equal(c, before.Epoch+2, lease.Epoch)
+				require.Equal(c, []string{fmt.Sprint(before.Epoch + 2)}, epochs.take())
+				require.False(c, lease.Checkpoint.Equal(before.Checkpoint))
+				require.NoError(c, stop())
+			})
+		})
+	}
+}

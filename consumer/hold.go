@@ -38,6 +38,8 @@ type hold struct {
 	drain   context.CancelCauseFunc
 
 	turn    chan struct{} // holds a token while somebody writes the lease
+	unsure  bool          // the outcome of the last write is unknown; whoever has the turn may touch it
+	stored  wake.Signal   // raised when the lease was written
 	moved   wake.Bell     // rings when there is something to checkpoint that the committer has not seen
 	tracker *tracker      // of records that are not done in order; nil if they are
 
@@ -130,12 +132,18 @@ func (h *hold) write(ctx context.Context, change func(*Lease)) error {
 		change(&next)
 		stored, err := h.group.leases.CompareAndSet(ctx, next)
 		if err != nil {
+			h.unsure = true
 			return err
 		}
 		if stored {
+			h.unsure = false
 			next.Version++
 			h.noteWritten(next, began)
 			return nil
+		}
+		last := next.Version // of the writes that may be ours
+		if h.unsure {
+			last++
 		}
 		// Somebody wrote the lease: maybe ourselves, when we did not learn that it
 		// had worked; maybe somebody who pauses it or asks for it. The epoch decides.
@@ -145,6 +153,10 @@ func (h *hold) write(ctx context.Context, change func(*Lease)) error {
 		}
 		if !h.isOwn(lease, found) {
 			return h.noteLost()
+		}
+		h.unsure = false
+		if lease.Version > last && !lease.Paused && lease.NextOwner == "" && h.hasFailed() {
+			h.drain(errResumed) // by App.Resume in another process
 		}
 	}
 }
@@ -174,6 +186,7 @@ func (h *hold) noteWritten(lease Lease, began time.Time) {
 		h.lease, h.written = lease, began
 	}
 	h.mu.Unlock()
+	h.stored.Raise()
 	h.group.progress.Raise()
 }
 

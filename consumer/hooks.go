@@ -3,6 +3,7 @@ package consumer
 import (
 	"context"
 	"fmt"
+	"reflect"
 	"runtime/debug"
 
 	"github.com/braidstream/braid"
@@ -29,7 +30,10 @@ type factory interface{ newProcessor(Lease) any }
 
 // newTarget makes what is called for a lease.
 func newTarget(processor any, lease Lease) (target, error) {
-	if f, is := processor.(factory); is {
+	for f, is := processor.(factory); is; f, is = processor.(factory) { // it may return another
+		if err := checkProcessor(processor); err != nil {
+			return target{}, err
+		}
 		processor = f.newProcessor(lease)
 	}
 	if err := checkProcessor(processor); err != nil {
@@ -47,7 +51,6 @@ func checkProcessor(processor any) error {
 	invalid := func(value any, rule string) error {
 		return &braid.InvalidArgumentError{Field: "processor", Value: value, Rule: rule}
 	}
-	_, transactional := processor.(TxProcessor)
 	switch p := processor.(type) {
 	case nil:
 		return invalid("nil", "must not be nil")
@@ -68,13 +71,46 @@ func checkProcessor(processor any) error {
 			return invalid("PerLeaseTx of nil", "must have a function that makes processors")
 		}
 	}
-	if transactional && hasHooks[*Checkpointer](processor) {
-		return invalid(fmt.Sprintf("a %T", processor), "must have hooks that take a Lease, as a TxProcessor has no Checkpointer")
+	rule := hookRule[*Checkpointer](processor)
+	if _, transactional := processor.(TxProcessor); transactional {
+		rule = hookRule[Lease](processor)
 	}
-	if !transactional && hasHooks[Lease](processor) {
-		return invalid(fmt.Sprintf("a %T", processor), "must have hooks that take a *Checkpointer, as it is no TxProcessor")
+	if rule != "" {
+		return invalid(fmt.Sprintf("a %T", processor), rule)
 	}
 	return nil
+}
+
+// hookRule returns what a processor breaks that has a method with the name of a hook that
+// is none, "" if there is no such method: it would never be called, and nobody would be told.
+func hookRule[C interface{ *Checkpointer | Lease }](processor any) string {
+	is := reflect.TypeOf(processor)
+	all := is // with the methods of the pointer
+	if is.Kind() != reflect.Pointer {
+		all = reflect.PointerTo(is)
+	}
+	has := func(_ reflect.Method, has bool) bool { return has }
+	for _, method := range []struct {
+		there bool // names are constant, so that the linker can drop other methods
+		hook  reflect.Type
+	}{
+		{has(all.MethodByName("Initialize")), reflect.TypeFor[Initializer[C]]()},
+		{has(all.MethodByName("TipReached")), reflect.TypeFor[TipReacher[C]]()},
+		{has(all.MethodByName("ShutdownRequested")), reflect.TypeFor[ShutdownRequester[C]]()},
+		{has(all.MethodByName("ShardEnded")), reflect.TypeFor[ShardEnder[C]]()},
+		{has(all.MethodByName("LeaseLost")), reflect.TypeFor[LeaseLoser]()},
+	} {
+		name, want := method.hook.Method(0).Name, method.hook.Method(0).Type
+		switch {
+		case !method.there || is.Implements(method.hook):
+			// none, or a hook
+		case all.Implements(method.hook):
+			return fmt.Sprintf("must be given as a pointer, as its hook %s is a method of the pointer", name)
+		default:
+			return fmt.Sprintf("must have the hook %s as %s, or no method of that name", name, want)
+		}
+	}
+	return ""
 }
 
 // hooksOf finds the hooks of a processor. What they are given of a hold, of makes.
@@ -95,12 +131,6 @@ func hooksOf[C interface{ *Checkpointer | Lease }](processor any, of func(*hold)
 		found.leaseLost = p.LeaseLost
 	}
 	return found
-}
-
-// hasHooks reports whether a processor has hooks that take a C.
-func hasHooks[C interface{ *Checkpointer | Lease }](processor any) bool {
-	h := hooksOf[C](processor, nil)
-	return h.initialize != nil || h.tipReached != nil || h.shutdownRequested != nil || h.shardEnded != nil
 }
 
 // call runs a call of the processor, and makes an error of a panic. It does not

@@ -67,3 +67,15 @@ func TestTerminalHookIsOne(t *testing.T) {
 		require.NoError(f, stop())
 	})
 }
+
+// The function of PerLease may return another PerLease.
+func TestPerLeaseMayBeNested(t *testing.T) {
+	bubble(t, 1, func(f *fixture) {
+		var seen journal
+		f.put("a")
+		inner := func(consumer.Lease) consumer.Processor { return consumer.ProcessorFunc(seen.collect) }
+		stop := f.start(f.worker(consumer.Config{SkipFailed: true}, consumer.PerLease(func(consumer.Lease) consumer.Processor { return consumer.PerLease(inner) })))
+		require.Equal(f, []string{"a"}, seen.take())
+		require.NoError(f, stop())
+	})
+}

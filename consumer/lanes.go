@@ -55,20 +55,20 @@ var laneSeed = maphash.MakeSeed()
 // runLane is the goroutine of a lane. It ends when its channel is closed.
 func (r *runner) runLane(number int, lane chan []Record) {
 	var trying retry
+	var part []Record // of a page
 	returned := false
 	defer func() {
 		if !returned { // by runtime.Goexit
 			r.halt(errGoexit)
-			for range lane {
-				continue // so that nobody waits for it
+			r.tracker.withdraw(part)
+			for records := range lane { // so that nobody waits for it
+				r.tracker.withdraw(records)
 			}
 		}
 	}()
-	for records := range lane {
-		for batch := range slices.Chunk(records, r.cfg.BatchRecords) {
-			if r.waitForCommitter() != nil || r.cause() != nil {
-				break
-			}
+	for part = range lane {
+		for batch := range slices.Chunk(part, r.cfg.BatchRecords) {
+			_ = r.waitForCommitter() // an error is the cause, which deliver sees
 			if err := r.deliver(&trying, batch, nil); err != nil && r.cause() == nil {
 				r.halt(err)
 			}

@@ -36,10 +36,14 @@ type Checkpoint struct {
 	ShardEnd bool `json:",omitzero"`
 }
 
-// Equal reports whether both are the same place. The operator == also compares what
-// positions only know where they were made.
+// Equal reports whether both are the same place. So Start is compared only where it counts;
+// the operator == also compares it elsewhere, and what positions only know where they were
+// made.
 func (c Checkpoint) Equal(other Checkpoint) bool {
-	return c.ShardEnd == other.ShardEnd && c.Start.Equal(other.Start) && !c.before(other) && !other.before(c)
+	if c.before(other) || other.before(c) {
+		return false
+	}
+	return c.ShardEnd || !c.SequenceNumber.IsZero() || c.Start.Equal(other.Start)
 }
 
 // position is where to read on.

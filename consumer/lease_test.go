@@ -68,6 +68,9 @@ func TestCheckpointsAreEqualWhenTheirPlacesAre(t *testing.T) {
 		{Checkpoint{ShardEnd: true}, Checkpoint{ShardEnd: true}, true},
 		{Checkpoint{ShardEnd: true}, Checkpoint{}, false},
 		{made, Checkpoint{Start: made.Start, ShardEnd: true}, false},
+		{Checkpoint{Start: made.Start, ShardEnd: true}, Checkpoint{ShardEnd: true}, true},
+		{Checkpoint{Start: made.Start, SequenceNumber: put.SequenceNumber}, Checkpoint{SequenceNumber: put.SequenceNumber}, true},
+		{Checkpoint{Start: made.Start, SequenceNumber: put.SequenceNumber}, made, false},
 	} {
 		require.Equal(t, row.same, row.a.Equal(row.b), "%+v, %+v", row.a, row.b)
 		require.Equal(t, row.same, row.b.Equal(row.a), "%+v, %+v", row.a, row.b)

@@ -16,15 +16,25 @@ import (
 	"github.com/braidstream/braid/consumer/leasetest"
 )
 
-// txHooks and plainHooks are processors with a hook of the other kind.
+// Processors with a method that has the name of a hook and is none: of the other kind, of
+// the pointer, and with other results.
 type (
-	txHooks    struct{ consumer.TxProcessorFunc }
-	plainHooks struct{ consumer.ProcessorFunc }
+	txHooks      struct{ consumer.TxProcessorFunc }
+	plainHooks   struct{ consumer.ProcessorFunc }
+	pointerHooks struct{ consumer.ProcessorFunc }
+	mutedHooks   struct{ consumer.ProcessorFunc }
+	erringHooks  struct{ consumer.ProcessorFunc }
 )
 
 func (txHooks) ShardEnded(context.Context, *consumer.Checkpointer) error { return nil }
 
 func (plainHooks) Initialize(context.Context, consumer.Lease) error { return nil }
+
+func (*pointerHooks) TipReached(context.Context, *consumer.Checkpointer) error { return nil }
+
+func (mutedHooks) ShutdownRequested(context.Context, *consumer.Checkpointer) {}
+
+func (erringHooks) LeaseLost(context.Context, error) error { return nil }
 
 // The texts of what is refused: each says what was wrong, and what is allowed. Every
 // method that can fail by a mistake of its caller has a row.
@@ -96,11 +106,14 @@ func TestEveryMisuseHasAUsefulText(t *testing.T) {
 			{"New: no processor", braid.ErrInvalidArgument, "processor must not be nil", with(nil)},
 			{"New: a nil function", braid.ErrInvalidArgument, "processor must not be nil; it is a nil ProcessorFunc", with(consumer.ProcessorFunc(nil))},
 			{"New: PerLease of nil", braid.ErrInvalidArgument, "processor must have a function that makes processors", with(consumer.PerLease(nil))},
-			{"New: hooks of a TxProcessor", braid.ErrInvalidArgument, "must have hooks that take a *Checkpointer", with(plainHooks{nothing})},
+			{"New: hooks of a TxProcessor", braid.ErrInvalidArgument, "must have the hook Initialize as func(context.Context, *consumer.Checkpointer) error, or no method of that name; it is a consumer_test.plainHooks", with(plainHooks{nothing})},
+			{"New: hooks of the pointer", braid.ErrInvalidArgument, "processor must be given as a pointer, as its hook TipReached is a method of the pointer", with(pointerHooks{nothing})},
+			{"New: a hook that returns nothing", braid.ErrInvalidArgument, "must have the hook ShutdownRequested as func(context.Context, *consumer.Checkpointer) error", with(mutedHooks{nothing})},
+			{"New: LeaseLost that returns an error", braid.ErrInvalidArgument, "must have the hook LeaseLost as func(context.Context, error), or", with(&erringHooks{nothing})},
 			{"NewTx: no processor", braid.ErrInvalidArgument, "processor must not be nil", withTx(nil)},
 			{"NewTx: a nil function", braid.ErrInvalidArgument, "processor must not be nil; it is a nil TxProcessorFunc", withTx(consumer.TxProcessorFunc(nil))},
 			{"NewTx: PerLeaseTx of nil", braid.ErrInvalidArgument, "processor must have a function that makes processors", withTx(consumer.PerLeaseTx(nil))},
-			{"NewTx: hooks of a Processor", braid.ErrInvalidArgument, "must have hooks that take a Lease", withTx(txHooks{tx})},
+			{"NewTx: hooks of a Processor", braid.ErrInvalidArgument, "must have the hook ShardEnded as func(context.Context, consumer.Lease) error, or no method of that name", withTx(txHooks{tx})},
 			{"NewTx: Lanes", braid.ErrInvalidArgument, "Lanes must be 1 for a TxProcessor", madeTx(func(c *consumer.Config) { c.Lanes = 2 })},
 			{"NewTx: Checkpoints", braid.ErrInvalidArgument, "Checkpoints must be Automatic for a TxProcessor", madeTx(func(c *consumer.Config) { c.Checkpoints = consumer.Acks })},
 			{"NewTx: CheckpointInterval", braid.ErrInvalidArgument, "CheckpointInterval must not be set for a TxProcessor", madeTx(func(c *consumer.Config) { c.CheckpointInterval = 1 })},
@@ -157,7 +170,12 @@ func TestEveryMisuseHasAUsefulText(t *testing.T) {
 			method, _, _ := strings.Cut(row.call, ":")
 			covered[method] = true
 		}
+		test.Checkpointer = new(consumer.Checkpointer)
+		for _, err := range []error{test.Checkpoint(ctx), test.CheckpointAt(ctx, record), test.Ack(record), test.Prepare(ctx, record, nil), test.CommitPrepared(ctx)} {
+			require.ErrorContains(f, err, "Batch must come from a worker")
+		}
 		require.Zero(f, test.Lease(), "a batch of a test has no lease")
+		require.Zero(f, new(consumer.Batch).Lease())
 		for _, handle := range []any{app, w, batch.Checkpointer} { // a new method needs a row
 			of := reflect.TypeOf(handle)
 			for i := range of.NumMethod() {

@@ -97,7 +97,11 @@ func (f perLeaseTx) newProcessor(lease Lease) any { return f.make(lease) }
 //
 // As all hooks, that of a [Processor] takes a *Checkpointer, and that of a [TxProcessor] a
 // Lease, since its checkpoints are part of its transactions. [New] and [NewTx] refuse a
-// processor with hooks of the other kind.
+// processor that has a method with the name of a hook and is none, as it would never be
+// called: of the other kind, with other parameters, or of a pointer if they are given the
+// value. The compiler finds that, too:
+//
+//	var _ consumer.Initializer[*consumer.Checkpointer] = (*processor)(nil)
 type Initializer[C interface{ *Checkpointer | Lease }] interface {
 	Initialize(ctx context.Context, c C) error
 }

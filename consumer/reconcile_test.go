@@ -195,6 +195,30 @@ func TestBeginningGoesOnAfterACrash(t *testing.T) {
 	})
 }
 
+// What a crash has left of a stream that was deleted since does not say where the one of
+// its name begins.
+func TestBeginningReplacesWhatIsLeftOfADeletedStream(t *testing.T) {
+	bubble(t, 2, func(f *fixture) {
+		leases := consumer.NewDBLeases(f.db, "app")
+		left := consumer.Lease{LeaseKey: consumer.LeaseKey{Stream: "orders", Shard: shard1}, Incarnation: 1}
+		left.Checkpoint.Start = braid.TrimHorizon()
+		stored, err := leases.CompareAndSet(f.Context(), left)
+		require.NoError(f, err)
+		require.True(f, stored)
+		for _, sh := range f.orders.Shards() {
+			f.putIn(sh, "k", []byte("old"))
+		}
+		var seen journal
+		w := f.worker(consumer.Config{App: "app", Start: braid.Latest()}, consumer.ProcessorFunc(seen.collect))
+		stop := f.start(w)
+		require.Empty(f, seen.take(), "all shards begin at the application's start")
+		f.put("new")
+		synctest.Wait()
+		require.Equal(f, []string{"new"}, seen.take())
+		require.NoError(f, stop())
+	})
+}
+
 // What happens to a stream costs those applications nothing that do not process it, and
 // the others what has changed, however many streams they have.
 func TestChangesCostThoseTheyConcern(t *testing.T) {
@@ -249,9 +273,14 @@ func TestChangesCostThoseTheyConcern(t *testing.T) {
 				require.Zero(f, othersNow-others, row.name)
 				require.NoError(f, consumer.CheckView(f.Context(), f.db, "all"), row.name)
 			}
+			all, others := steps()
 			_, err = f.db.CreateStream(f.Context(), "later", nil) // is waited for, and begins
 			require.NoError(f, err)
 			synctest.Wait()
+			allNow, othersNow := steps()
+			require.LessOrEqual(f, allNow-all, int64(30))
+			require.Zero(f, othersNow-others)
+			require.NoError(f, consumer.CheckView(f.Context(), f.db, "all"))
 			lease, found, err := consumer.NewDBLeases(f.db, "all").Get(f.Context(), consumer.LeaseKey{Stream: "later", Shard: shard0})
 			require.NoError(f, err)
 			require.True(f, found)

@@ -13,13 +13,12 @@ import (
 // fenced by its epoch.
 func (h *hold) run() {
 	defer h.group.noteEnded(h)
-	var renewal sync.WaitGroup
-	defer renewal.Wait()
+	r := &runner{hold: h, cfg: &h.worker.cfg, committing: make(chan struct{}, 1), w: walk{behind: true}}
+	defer r.w.helpers.Wait()
 	defer h.lose(errDrained) // the last cause, if there was none
 	if d := h.group.leases.LeaseDuration(); d > 0 {
-		renewal.Go(func() { h.renew(d) })
+		r.w.helpers.Go(func() { h.renew(d) })
 	}
-	r := &runner{hold: h, cfg: &h.worker.cfg, committing: make(chan struct{}, 1), w: walk{behind: true}}
 	r.flow, r.halt = context.WithCancelCause(h.reading)
 	defer r.halt(nil)
 	returned := false
@@ -125,7 +124,8 @@ type runner struct {
 // Checkpointer must not touch it. While waitAtTip waits, it belongs to the goroutine that
 // calls the hook.
 type walk struct {
-	trying     retry // what this goroutine tries again
+	trying     retry          // what this goroutine tries again
+	helpers    sync.WaitGroup // the goroutines that end with the hold: of the renewal and the committer
 	lanes      []chan []Record
 	busy       sync.WaitGroup // the lanes' goroutines
 	behind     bool           // the tip was not read since the shard began or fell behind
@@ -151,7 +151,7 @@ func (r *runner) work() error {
 	if r.tracker != nil && r.cfg.Checkpoints == Acks && errors.Is(r.cause(), errDrained) {
 		r.requestShutdown()
 		r.noteWait(WaitAcknowledgements)
-		_ = r.tracker.waitUntilDone(r.ctx) // what was given out is still to be acknowledged
+		_ = r.tracker.waitUntilSettled(r.ctx) // what was given out is still to be acknowledged
 	}
 	if failed := stop(); failed != nil && err != nil {
 		return failed
@@ -201,7 +201,7 @@ func (r *runner) finishShard() error {
 // waitForCheckpoint waits until the processor has checkpointed all that it was given.
 func (r *runner) waitForCheckpoint() error {
 	for {
-		progress := r.hold.group.progress.Wait()
+		stored := r.stored.Wait()
 		r.mu.Lock()
 		done := !r.lease.Checkpoint.before(r.delivered)
 		r.mu.Unlock()
@@ -209,7 +209,7 @@ func (r *runner) waitForCheckpoint() error {
 			return nil
 		}
 		select {
-		case <-progress:
+		case <-stored:
 		case <-r.flow.Done():
 			return r.cause()
 		}

@@ -55,7 +55,7 @@ func (g *group) registerStreams(ctx context.Context, s *survey) error {
 		if row != nil {
 			stream.Version, stream.Paused = row.Version, row.Paused
 		} else if view.found {
-			starts, err := g.starts(ctx, name, view, s.app().Checkpoint.Start)
+			starts, err := g.starts(ctx, s, name, view, s.app().Checkpoint.Start)
 			switch {
 			case isFatal(err):
 				return err
@@ -95,31 +95,26 @@ func (s *survey) names() (names []string) {
 }
 
 // starts returns leases with the places in a stream's shards where processing begins.
-func (g *group) starts(ctx context.Context, name string, view *streamView, start braid.Position) ([]Lease, error) {
+func (g *group) starts(ctx context.Context, s *survey, name string, view *streamView, start braid.Position) ([]Lease, error) {
 	start = g.pinLatest(start)
 	leases := make([]Lease, 0, len(view.info.Shards))
 	for _, shard := range view.info.Shards {
-		leases = append(leases, Lease{LeaseKey: LeaseKey{name, shard.ID}, Incarnation: view.info.Incarnation})
+		lease := Lease{LeaseKey: LeaseKey{name, shard.ID}, Incarnation: view.info.Incarnation}
+		if row := s.rows[lease.LeaseKey]; row != nil && row.Incarnation != lease.Incarnation { // left by a crash
+			lease.Version, lease.Epoch = row.Version, row.Epoch
+		}
+		leases = append(leases, lease)
 	}
 	return leases, g.resolve(ctx, leases, view.info.Shards, start, nil)
 }
 
-// storeMissing stores leases, in few steps, but those that are there already: they were
-// placed by another.
+// storeMissing stores leases, in few steps, but those that are there already: another
+// worker has placed them, or this one before a crash.
 func (g *group) storeMissing(ctx context.Context, leases []Lease) error {
 	slices.SortFunc(leases, func(a, b Lease) int { return compareKeys(a.LeaseKey, b.LeaseKey) })
 	for chunk := range slices.Chunk(leases, batchLeases) {
-		stored, err := g.store(ctx, chunk)
-		if err != nil {
+		if _, err := g.store(ctx, chunk); err != nil {
 			return err
-		}
-		if slices.Contains(stored, true) {
-			continue
-		}
-		for _, lease := range chunk { // one of them is there, which has refused all
-			if _, err := g.leases.CompareAndSet(ctx, lease); err != nil {
-				return err
-			}
 		}
 	}
 	return nil

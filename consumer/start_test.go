@@ -158,6 +158,35 @@ func TestStreamsAreProcessedFromTheMomentThatTheyAre(t *testing.T) {
 	})
 }
 
+// A stream that is deleted and made again under its name, once or often before anybody
+// looks, is processed from its beginning, and nothing of the old ones is left.
+func TestStreamMadeAgainUnderItsNameBeginsAnew(t *testing.T) {
+	for _, times := range []int{1, 4} {
+		bubble(t, 1, func(f *fixture) {
+			var seen journal
+			stop := f.start(f.worker(consumer.Config{Streams: []string{"orders", "payments"}, Start: braid.Latest()}, consumer.ProcessorFunc(seen.collect)))
+			for round := range 3 {
+				for range times { // at one instant
+					if _, err := f.db.Stream("payments"); err == nil {
+						require.NoError(f, f.db.DeleteStream(f.Context(), "payments"))
+					}
+					payments, err := f.db.CreateStream(f.Context(), "payments", &braid.StreamOptions{Shards: 2 + round%2})
+					require.NoError(f, err)
+					f.putIn(payments.Shards()[1], "k", []byte("first"))
+				}
+				synctest.Wait()
+				require.Equal(f, "first", seen.take()[0])
+				require.NoError(f, consumer.CheckView(f.Context(), f.db, "billing"))
+				status, err := mustApp(f, "billing").Status(f.Context())
+				require.NoError(f, err)
+				require.Zero(f, status.BehindRecords)
+				require.Len(f, status.Shards, 1+2+round%2)
+			}
+			require.NoError(f, stop())
+		})
+	}
+}
+
 // halfBlind is a source that cannot look at one of its streams now.
 type halfBlind struct {
 	consumer.Source

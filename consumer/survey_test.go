@@ -270,3 +270,20 @@ func TestChangeLogKeepsWhatIsWrittenWhileItIsOn(t *testing.T) {
 	log.begin()
 	require.Nil(t, log.take())
 }
+
+// A row that concerns a whole stream has the survey made anew, unless it is the one by
+// which the survey knows the stream: one that the application has not met yet, as somebody
+// else wrote the row meanwhile, would never begin.
+func TestRowsOfStreamsAreKnownOrHaveTheSurveyMadeAnew(t *testing.T) {
+	s := family("a").with()
+	stored := *s.rows[LeaseKey{Stream: "s"}]
+	require.True(t, s.hasMet("s", &stored))
+	s.streams["s"].met = false
+	require.False(t, s.hasMet("s", &stored))
+	s.streams["s"].met = true
+	stored.Version++
+	require.False(t, s.hasMet("s", &stored), "such as a Pause")
+	require.False(t, s.hasMet("s", nil), "it was deleted")
+	require.False(t, s.hasMet("other", &stored))
+	require.False(t, s.hasMet("", &Lease{}), "the application")
+}

@@ -14,11 +14,12 @@ import (
 type tracker struct {
 	budget *budget
 	moved  wake.Bell   // rings when the watermark has moved
-	done   wake.Signal // raised when records are done or a lane is idle
+	done   wake.Signal // raised when records are done, none is due any more, or a lane is idle
 
 	mu        sync.Mutex // guards the fields below
 	entries   []tracked  // after the watermark, in order
 	watermark Checkpoint
+	due       int // records that are neither done nor withdrawn
 	pages     int
 	bytes     int
 	load      []int // parts of pages that each lane still has to process
@@ -27,9 +28,10 @@ type tracker struct {
 
 // tracked is a record that is not before the watermark.
 type tracked struct {
-	place Checkpoint
-	done  bool
-	page  *trackedPage // nil for a place without a record
+	place     Checkpoint
+	done      bool
+	withdrawn bool         // the processor does not have it, and will not get it
+	page      *trackedPage // nil for a place without a record
 }
 
 // trackedPage is what was read at once. It is given up when its last record is
@@ -47,8 +49,9 @@ func (t *tracker) add(records []Record, bytes int) {
 	defer t.mu.Unlock()
 	t.pages++
 	t.bytes += bytes
+	t.due += len(records)
 	for i := range records {
-		t.entries = append(t.entries, tracked{records[i].checkpoint(), false, page})
+		t.entries = append(t.entries, tracked{place: records[i].checkpoint(), page: page})
 	}
 }
 
@@ -57,10 +60,9 @@ func (t *tracker) add(records []Record, bytes int) {
 func (t *tracker) markDone(records []Record) {
 	t.mu.Lock()
 	for i := range records {
-		place := records[i].checkpoint()
-		at := sort.Search(len(t.entries), func(i int) bool { return !t.entries[i].place.precedes(place) })
-		if at < len(t.entries) && !place.precedes(t.entries[at].place) {
-			t.entries[at].done = true
+		if entry := t.findLocked(&records[i]); entry != nil && !entry.done {
+			t.settleLocked(entry)
+			entry.done = true
 		}
 	}
 	free := t.advanceLocked()
@@ -68,11 +70,44 @@ func (t *tracker) markDone(records []Record) {
 	t.budget.give(free)
 }
 
+// withdraw notes that nobody will acknowledge records: the processor does not have them,
+// or a call for them has failed. They are not done, so another owner gets them.
+func (t *tracker) withdraw(records []Record) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for i := range records {
+		if entry := t.findLocked(&records[i]); entry != nil {
+			t.settleLocked(entry)
+			entry.withdrawn = true
+		}
+	}
+}
+
+// findLocked returns the entry of a record, nil if it is before the watermark.
+func (t *tracker) findLocked(record *Record) *tracked {
+	place := record.checkpoint()
+	at := sort.Search(len(t.entries), func(i int) bool { return !t.entries[i].place.precedes(place) })
+	if at < len(t.entries) && !place.precedes(t.entries[at].place) {
+		return &t.entries[at]
+	}
+	return nil
+}
+
+// settleLocked counts an entry that is about to be done or withdrawn, the first time.
+func (t *tracker) settleLocked(entry *tracked) {
+	if entry.done || entry.withdrawn {
+		return
+	}
+	if t.due--; t.due == 0 {
+		t.done.Raise()
+	}
+}
+
 // skipTo moves the watermark to a place at which there is no record to be done, when all
 // before it are.
 func (t *tracker) skipTo(place Checkpoint) {
 	t.mu.Lock()
-	t.entries = append(t.entries, tracked{place, true, nil})
+	t.entries = append(t.entries, tracked{place: place, done: true})
 	free := t.advanceLocked()
 	t.mu.Unlock()
 	t.budget.give(free)
@@ -159,6 +194,11 @@ func (t *tracker) waitUntilDone(ctx context.Context) error {
 	return t.waitUntil(ctx, func() bool { return t.pages == 0 })
 }
 
+// waitUntilSettled waits until every record is done that the processor has.
+func (t *tracker) waitUntilSettled(ctx context.Context) error {
+	return t.waitUntil(ctx, func() bool { return t.due == 0 })
+}
+
 // waitUntilReturned waits until no lane has anything to do: all calls for records have
 // returned, though with Acks their records need not be done.
 func (t *tracker) waitUntilReturned(ctx context.Context) error {
@@ -187,7 +227,7 @@ func (t *tracker) waitUntil(ctx context.Context, reached func() bool) error {
 func (t *tracker) close() {
 	t.mu.Lock()
 	free := t.bytes
-	t.entries, t.bytes, t.pages = nil, 0, 0
+	t.entries, t.due, t.bytes, t.pages = nil, 0, 0, 0
 	t.mu.Unlock()
 	t.budget.give(free)
 }

@@ -3,6 +3,7 @@ package consumer
 import (
 	"context"
 	"errors"
+	"slices"
 	"sync"
 
 	"github.com/braidstream/braid"
@@ -117,19 +118,22 @@ func (g *group) refresh(ctx context.Context, s *survey) (known bool, err error) 
 		return false, nil
 	}
 	s.changed = g.changed.take()
+	var awaited []string
 	for name := range s.changed {
-		if view := s.streams[name]; view != nil && !g.refreshStream(s, name, view) {
+		if view := s.streams[name]; view != nil && !view.found {
+			awaited = append(awaited, name)
+		} else if view != nil && !g.refreshStream(s, name, view) {
 			return false, nil
 		}
+	}
+	if known, err := g.beginAwaited(ctx, s, awaited); !known || err != nil {
+		return false, err
 	}
 	var keys []LeaseKey
 	for row := range g.written.take() {
 		_, stream, shard, err := layout.DecodeLeaseKey([]byte(row))
 		if err != nil {
 			return false, companion.Corrupt(err)
-		}
-		if shard == "" {
-			return false, nil // it concerns all shards
 		}
 		keys = append(keys, LeaseKey{stream, braid.ShardID(shard)})
 	}
@@ -138,9 +142,58 @@ func (g *group) refresh(ctx context.Context, s *survey) (known bool, err error) 
 	}
 	rows, err := store.getAll(ctx, keys)
 	for i := range rows {
-		s.setRow(keys[i], rows[i])
+		if keys[i].Shard != "" {
+			s.setRow(keys[i], rows[i])
+		} else if !s.hasMet(keys[i].Stream, rows[i]) {
+			return false, err // it concerns all shards
+		}
 	}
 	return true, err
+}
+
+// hasMet reports whether the row of a stream is the one by which the survey knows the
+// stream, as after beginAwaited.
+func (s *survey) hasMet(stream string, row *Lease) bool {
+	view, known := s.streams[stream], s.rows[LeaseKey{Stream: stream}]
+	return view != nil && view.met && known != nil && row != nil && known.Version == row.Version
+}
+
+// beginAwaited takes over streams that there were not before, if they are there now: the
+// application has met them, so they begin where they do. It returns false if it cannot.
+func (g *group) beginAwaited(ctx context.Context, s *survey, names []string) (known bool, err error) {
+	var there []string
+	var leases []Lease
+	for _, name := range names {
+		g.steps.Add(1)
+		view, row := s.streams[name], s.rows[LeaseKey{Stream: name}]
+		view.info, view.topology, err = dbSource{g.db}.describe(name)
+		switch {
+		case errors.Is(err, braid.ErrStreamNotFound):
+			continue
+		case err != nil || row == nil:
+			return false, nil
+		}
+		lease := *row
+		lease.Incarnation = view.info.Incarnation
+		there, leases = append(there, name), append(leases, lease)
+	}
+	for chunk := range slices.Chunk(leases, batchLeases) {
+		if stored, err := g.store(ctx, chunk); err != nil || slices.Contains(stored, false) {
+			return false, err
+		}
+	}
+	for i, name := range there {
+		view, lease := s.streams[name], &leases[i]
+		lease.Version++
+		s.rows[lease.LeaseKey] = lease
+		view.found, view.met, view.paused = true, true, s.app().Paused || lease.Paused
+		for _, shard := range view.info.Shards {
+			it := s.addShard(name, shard)
+			s.relateParents(it)
+			s.touchFamily(it.lease.LeaseKey)
+		}
+	}
+	return true, nil
 }
 
 // refreshStream takes over which shards a stream has got and lost. It returns false if
@@ -148,9 +201,6 @@ func (g *group) refresh(ctx context.Context, s *survey) (known bool, err error) 
 func (g *group) refreshStream(s *survey, name string, view *streamView) bool {
 	g.steps.Add(1)
 	stream, err := g.db.Stream(name)
-	if !view.found && errors.Is(err, braid.ErrStreamNotFound) {
-		return true
-	}
 	if err != nil || !view.met || incarnationOf(stream) != view.info.Incarnation {
 		return false
 	}
