@@ -10,10 +10,10 @@ import (
 // over when the transaction is, and after turnTime.
 type txTurn struct {
 	db   *DB
-	late *time.Timer
 	done chan struct{} // closed when the turn is over
 
-	mu   sync.Mutex // guards the field below
+	mu   sync.Mutex  // guards the fields below
+	late *time.Timer // ends the turn after turnTime
 	over bool
 }
 
@@ -23,11 +23,13 @@ func (db *DB) takeTxTurn(ctx context.Context) (*txTurn, error) {
 		return nil, err
 	}
 	t := &txTurn{db: db, done: make(chan struct{})}
+	t.mu.Lock()
+	defer t.mu.Unlock()
 	t.late = time.AfterFunc(turnTime, t.end)
 	return t, nil
 }
 
-// insist has those wait that begin a transaction, until the turn is over.
+// insist makes transactions that begin from now on wait until the turn is over.
 func (t *txTurn) insist() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -38,19 +40,20 @@ func (t *txTurn) insist() {
 
 // end ends the turn, if it is not over already.
 func (t *txTurn) end() {
-	t.late.Stop()
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.over {
 		return
 	}
 	t.over = true
+	t.late.Stop()
 	t.db.insisting.CompareAndSwap(t, nil)
 	close(t.done)
 	giveTurn(t.db.turn)
 }
 
-// letInsist waits until no transaction insists on its turn.
+// letInsist waits until no transaction insists on its turn. Every run of a transaction
+// that has no turn begins with it.
 func (db *DB) letInsist(ctx context.Context) error {
 	for {
 		t := db.insisting.Load()
