@@ -378,6 +378,35 @@ func TestCloseDoesNotWaitForAFullDisk(t *testing.T) {
 	})
 }
 
+// A store that is closed before the committer, as one is that was given up while its
+// disk was full and has space again, ends all requests: nothing of them was done.
+func TestAClosedStoreEndsAllRequests(t *testing.T) {
+	for _, inline := range []bool{false, true} {
+		synctest.Test(t, func(t *testing.T) {
+			store, log := openStore(t), &testLog{hold: make(chan struct{})}
+			c := commit.New(store, log, inline)
+			synctest.Wait() // it is asleep
+			results := []<-chan error{do(t.Context(), c, &commit.Request{Op: "taken"})}
+			synctest.Wait()
+			results = append(results,
+				do(t.Context(), c, &commit.Request{Op: "waiting"}),
+				do(t.Context(), c, &commit.Request{Op: "trim", Essential: true}))
+			synctest.Wait()
+			require.NoError(t, store.Close())
+			close(log.hold)
+			for _, result := range results {
+				err := <-result
+				require.ErrorIs(t, err, kv.ErrClosed)
+				require.NotErrorIs(t, err, commit.ErrUnknown)
+			}
+			require.ErrorIs(t, c.Do(t.Context(), &commit.Request{Op: "late"}), kv.ErrClosed)
+			require.True(t, c.Close(t.Context()))
+			_, published := log.state()
+			require.Empty(t, published)
+		})
+	}
+}
+
 // When the store fails, a request on its way is unknown and one that waits is refused,
 // at once, though the goroutine that runs groups is held.
 func TestAFailedStoreEndsAllRequests(t *testing.T) {
