@@ -170,6 +170,13 @@ func (l *Log) Leave(w *Waiter) {
 	l.waiters.remove(w)
 }
 
+// Waiting returns how many wait, for tests.
+func (l *Log) Waiting() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return len(l.waiters.list)
+}
+
 // End tells that no record will follow, and wakes those who wait.
 func (l *Log) End() {
 	l.mu.Lock()

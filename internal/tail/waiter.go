@@ -113,3 +113,10 @@ func (c *Counter) Leave(w *Waiter) {
 	defer c.mu.Unlock()
 	c.waiters.remove(w)
 }
+
+// Waiting returns how many wait, for tests.
+func (c *Counter) Waiting() int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return len(c.waiters.list)
+}
