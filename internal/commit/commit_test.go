@@ -334,6 +334,43 @@ func TestAFullDiskRefusesAllButTheEssential(t *testing.T) {
 	})
 }
 
+// A request that the full disk has refused is not withdrawn as well by a caller whose
+// context has ended by then.
+func TestARefusedRequestIsNotWithdrawn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store, log := openStore(t), &testLog{hold: make(chan struct{})}
+		c := commit.New(store, log, false)
+		taken := do(t.Context(), c, &commit.Request{Op: "taken"})
+		synctest.Wait()
+		trim := do(t.Context(), c, &commit.Request{Op: "trim", Essential: true}) // keeps the group
+		synctest.Wait()
+		for range 100 { // of two channels that are ready, either may be seen
+			require.ErrorIs(t, c.Do(&fullContext{t.Context(), c}, &commit.Request{Op: "refused"}), kv.ErrDiskFull)
+			c.SetFull(false)
+		}
+		close(log.hold)
+		require.NoError(t, <-taken)
+		require.NoError(t, <-trim)
+		_, published := log.state()
+		require.Equal(t, []string{"taken", "trim"}, published)
+		require.True(t, c.Close(t.Context()))
+		require.NoError(t, store.Close())
+	})
+}
+
+// fullContext has ended when it is waited for, and the disk is full then.
+type fullContext struct {
+	context.Context
+	c *commit.Committer
+}
+
+func (f *fullContext) Done() <-chan struct{} {
+	f.c.SetFull(true)
+	ended := make(chan struct{})
+	close(ended)
+	return ended
+}
+
 // Close lets what waits be committed, and wakes those who wait outside.
 func TestCloseFinishesWhatWaits(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
