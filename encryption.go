@@ -99,8 +99,8 @@ func (a *appender) addDataKey(s *Stream, key *newDataKey, batch *kv.Batch) error
 	return nil
 }
 
-// noDataKeyError refuses a request that needs a data key that there is not yet. Who
-// made it renews the key and asks again.
+// noDataKeyError refuses a request because the stream has no usable data key. The caller
+// renews the key and asks again.
 type noDataKeyError struct{ stream *Stream }
 
 func (e *noDataKeyError) Error() string { return "the stream needs a new data key" }
@@ -243,8 +243,8 @@ func (s *Stream) makeDataKey(ctx context.Context, keyID string) (*newDataKey, er
 	return &newDataKey{keyID: keyID, row: row, secret: secret}, nil
 }
 
-// keyUnavailable says that the provider has failed. That it does not know a key is
-// no invalid argument of whoever puts or reads.
+// keyUnavailable makes the error of a provider that has failed. A key that it does not
+// know is no mistake of the caller that puts or reads.
 func keyUnavailable(op, keyID string, err error) error {
 	switch {
 	case errors.Is(err, ErrInvalidArgument):

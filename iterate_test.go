@@ -40,7 +40,7 @@ func TestAReaderInTheTailSeesWhatHasHappened(t *testing.T) {
 	for _, event := range events {
 		for _, ofStream := range []bool{false, true} {
 			synctest.Test(t, func(t *testing.T) {
-				db, err := Open(InMemory, nil)
+				db, err := open(InMemory, nil, environment{byHand: true}) // nobody trims what has expired
 				require.NoError(t, err)
 				s, err := db.CreateStream(t.Context(), "s", nil)
 				require.NoError(t, err)

@@ -361,7 +361,7 @@ func (c *Committer) releaseLocked(bytes int) {
 	}
 }
 
-// SetFull tells that the disk is full, or is no longer. Requests that wait are
+// SetFull notes whether the disk is full. If it is, requests that wait are
 // refused, those on their way stay on it. It does not block: the file system
 // under the store calls it.
 func (c *Committer) SetFull(isFull bool) {
