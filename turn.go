@@ -10,10 +10,10 @@ import (
 // over when the transaction is, and after turnTime.
 type txTurn struct {
 	db   *DB
+	late *time.Timer
 	done chan struct{} // closed when the turn is over
 
-	mu   sync.Mutex  // guards the fields below
-	late *time.Timer // ends the turn after turnTime
+	mu   sync.Mutex // guards the field below
 	over bool
 }
 
@@ -23,13 +23,11 @@ func (db *DB) takeTxTurn(ctx context.Context) (*txTurn, error) {
 		return nil, err
 	}
 	t := &txTurn{db: db, done: make(chan struct{})}
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	t.late = time.AfterFunc(turnTime, t.end)
+	t.late = time.AfterFunc(turnTime, t.pass)
 	return t, nil
 }
 
-// insist makes transactions that begin from now on wait until the turn is over.
+// insist has those wait that begin a transaction, until the turn is over.
 func (t *txTurn) insist() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -38,22 +36,26 @@ func (t *txTurn) insist() {
 	}
 }
 
-// end ends the turn, if it is not over already.
+// end is called when the transaction has ended.
 func (t *txTurn) end() {
+	t.late.Stop()
+	t.pass()
+}
+
+// pass gives the turn to the next one, unless it has passed before.
+func (t *txTurn) pass() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.over {
 		return
 	}
 	t.over = true
-	t.late.Stop()
 	t.db.insisting.CompareAndSwap(t, nil)
 	close(t.done)
 	giveTurn(t.db.turn)
 }
 
-// letInsist waits until no transaction insists on its turn. Every run of a transaction
-// that has no turn begins with it.
+// letInsist waits until no transaction insists on its turn.
 func (db *DB) letInsist(ctx context.Context) error {
 	for {
 		t := db.insisting.Load()
