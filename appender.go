@@ -108,7 +108,7 @@ func (a *appender) clockRow(counter uint64) []byte {
 	return layout.ClockRow{Counter: counter, NextStream: a.nextStream}.Encode()
 }
 
-// reserve makes sure that no counter of this group can be given out again, also
+// reserve makes sure that no counter of this group can be given out again, even
 // when a crash takes the group back.
 func (a *appender) reserve(batch *kv.Batch) {
 	if a.mode == Sync || a.last <= a.reserved {

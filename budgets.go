@@ -18,7 +18,7 @@ import (
 type ThroughputExceededError struct {
 	Shard      ShardID
 	Budget     string        // the field of [Capacity] that is used up
-	RetryAfter time.Duration // from when on the same call is within the budget, if no other is made
+	RetryAfter time.Duration // after which the same call is within the budget, if no other is made
 }
 
 // Error names the shard, the budget and the time.

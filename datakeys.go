@@ -16,7 +16,7 @@ const dataKeyLifetime = 24 * time.Hour
 type dataKeys struct {
 	mu      sync.Mutex    // guards the fields below
 	token   chan struct{} // holds a token unless somebody calls the provider; nil until somebody did
-	numbers []uint32      // of rows, in order
+	numbers []uint32      // of rows that are stored, in order
 	rows    map[uint32]layout.DataKeyRow
 	opened  map[uint32]*layout.DataKey
 }
@@ -38,6 +38,16 @@ func (k *dataKeys) addLocked(number uint32, row layout.DataKeyRow) {
 	}
 	k.numbers = append(k.numbers, number)
 	k.rows[number] = row
+}
+
+// forget drops data keys whose rows were removed.
+func (k *dataKeys) forget(numbers []uint32) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	for _, number := range numbers {
+		delete(k.rows, number)
+		delete(k.opened, number)
+	}
 }
 
 // sealer is the data key that encrypts.

@@ -95,8 +95,8 @@ func (a *appender) addDataKey(s *Stream, key *newDataKey, batch *kv.Batch) error
 	return nil
 }
 
-// noDataKeyError refuses a request that needs a data key that there is not yet. Who
-// made it renews the key and asks again.
+// noDataKeyError refuses a request because the stream has no usable data key. The caller
+// renews the key and asks again.
 type noDataKeyError struct{ stream *Stream }
 
 func (e *noDataKeyError) Error() string { return "the stream needs a new data key" }
@@ -171,13 +171,15 @@ func (s *Stream) firstCounter() uint64 {
 	return math.MaxUint64
 }
 
-// pruneDataKeys removes the data keys that no record of the stream needs any more:
-// all that are older than the newest one made before every record.
-func (s *Stream) pruneDataKeys(batch *kv.Batch) {
+// pruneDataKeys removes the rows of the data keys that no record of the stream needs any
+// more: all that are older than the newest one made before every record. The caller
+// forgets the keys that it returns once readers are shown that those records are gone,
+// and not before: until then they read them. TestATrimOnItsWayTakesNoDataKey holds it.
+func (s *Stream) pruneDataKeys(batch *kv.Batch) (pruned []uint32) {
 	s.keys.mu.Lock()
 	defer s.keys.mu.Unlock()
 	if len(s.keys.numbers) < 2 {
-		return
+		return nil
 	}
 	first := s.firstCounter()
 	for len(s.keys.numbers) > 1 && s.keys.rows[s.keys.numbers[1]].Created <= first {
@@ -185,22 +187,21 @@ func (s *Stream) pruneDataKeys(batch *kv.Batch) {
 		s.keys.numbers = s.keys.numbers[1:]
 		s.db.appender.counts.looks.Add(1)
 		batch.Delete(layout.DataKeyKey(s.number, number))
-		delete(s.keys.rows, number)
-		delete(s.keys.opened, number)
+		pruned = append(pruned, number)
 	}
+	return pruned
 }
 
-// lastDataKey returns the number of the newest data key that is encrypted with the
-// key of that id.
-func (s *Stream) lastDataKey(id string) (number uint32, found bool) {
+// lastDataKey returns the newest data key that is encrypted with the key of that id.
+func (s *Stream) lastDataKey(id string) (number uint32, row layout.DataKeyRow, found bool) {
 	s.keys.mu.Lock()
 	defer s.keys.mu.Unlock()
 	for _, number := range slices.Backward(s.keys.numbers) {
-		if s.keys.rows[number].KeyID == id {
-			return number, true
+		if row := s.keys.rows[number]; row.KeyID == id {
+			return number, row, true
 		}
 	}
-	return 0, false
+	return 0, row, false
 }
 
 // makeDataKey makes a data key and has it encrypted. The caller has the turn.
@@ -223,8 +224,8 @@ func (s *Stream) makeDataKey(ctx context.Context, keyID string) (*newDataKey, er
 	}
 	// A key that took the place of another under the same id would make records
 	// that nobody can read next to those before. So the last data key has to open.
-	if number, found := s.lastDataKey(id); found {
-		if err := s.openInTurn(ctx, number); err != nil {
+	if number, row, found := s.lastDataKey(id); found {
+		if err := s.openInTurn(ctx, number, row); err != nil {
 			return nil, err
 		}
 	}
@@ -238,8 +239,8 @@ func (s *Stream) makeDataKey(ctx context.Context, keyID string) (*newDataKey, er
 	return &newDataKey{keyID: keyID, row: row, secret: secret}, nil
 }
 
-// keyUnavailable says that the provider has failed. That it does not know a key is
-// no invalid argument of whoever puts or reads.
+// keyUnavailable makes the error of a provider that has failed. A key that it does not
+// know is no mistake of the caller that puts or reads.
 func keyUnavailable(op, keyID string, err error) error {
 	switch {
 	case errors.Is(err, ErrInvalidArgument):
@@ -263,22 +264,22 @@ func (s *Stream) openDataKey(ctx context.Context, number uint32) error {
 		return err
 	}
 	defer giveTurn(s.keys.turn())
-	return s.openInTurn(ctx, number)
-}
-
-// openInTurn is openDataKey for who has the turn.
-func (s *Stream) openInTurn(ctx context.Context, number uint32) error {
-	if s.dataKey(number) != nil {
-		return nil // somebody else was faster
-	}
 	s.keys.mu.Lock()
 	row, found := s.keys.rows[number]
 	s.keys.mu.Unlock()
-	provider := s.db.opts.KeyProvider
-	switch {
-	case !found:
+	if !found {
 		return fmt.Errorf("%w: data key %d", ErrDataLoss, number)
-	case provider == nil:
+	}
+	return s.openInTurn(ctx, number, row)
+}
+
+// openInTurn is openDataKey for a caller that has the turn, and the row.
+func (s *Stream) openInTurn(ctx context.Context, number uint32, row layout.DataKeyRow) error {
+	if s.dataKey(number) != nil {
+		return nil // somebody else was faster
+	}
+	provider := s.db.opts.KeyProvider
+	if provider == nil {
 		return fmt.Errorf("%w: the database was opened without a KeyProvider, and the records are encrypted with %q", ErrKeyUnavailable, row.KeyID)
 	}
 	secret, err := provider.UnwrapKey(ctx, row.KeyID, slices.Clone(row.Wrapped))
@@ -294,6 +295,8 @@ func (s *Stream) openInTurn(ctx context.Context, number uint32) error {
 	}
 	s.keys.mu.Lock()
 	defer s.keys.mu.Unlock()
-	s.keys.opened[number] = key
+	if _, needed := s.keys.rows[number]; needed { // it may have been pruned meanwhile
+		s.keys.opened[number] = key
+	}
 	return nil
 }

@@ -152,8 +152,8 @@ func (s *Stream) iterate(ctx context.Context, from Position, follow bool, yield 
 	}
 }
 
-// follower is how a loop that follows waits, again and again: for one channel, which is
-// made once, as is all that ends the wait.
+// follower is what a loop that follows waits with. It waits for one channel, which also
+// hears of the end of the context and of the database, and all of that is set up once.
 type follower struct {
 	ctx    context.Context
 	db     *DB

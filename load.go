@@ -192,7 +192,7 @@ func (l *loader) loadStreams(r kv.Reader) error {
 			nextShard: row.NextShard,
 			expired:   row.Expired,
 		})
-		// A record must not be put below the floor, also if the clock has gone back.
+		// A record must not be put below the floor, even if the clock has gone back.
 		l.last = max(l.last, row.Created, row.Floor)
 		return nil
 	})

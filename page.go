@@ -88,7 +88,7 @@ func (sh *Shard) page(ctx context.Context, q pageQuery, buf []layout.Record) (pa
 		var missing *missingKeyError
 		if errors.As(err, &missing) {
 			err = sh.stream.openDataKey(ctx, missing.number)
-			if err == nil {
+			if after, _ := sh.view(); err == nil || after != stored { // a data key goes with the records that need it
 				continue
 			}
 			if errors.Is(err, ErrKeyUnavailable) && len(p.records) > len(buf) {

@@ -3,10 +3,14 @@ package braid
 import (
 	"context"
 	"errors"
+	"iter"
+	"runtime"
 	"sync"
 	"syscall"
 	"testing"
 	"testing/synctest"
+	"time"
+	"weak"
 
 	"github.com/stretchr/testify/require"
 
@@ -69,7 +73,7 @@ func TestReadersAreKeptAndEnd(t *testing.T) {
 // A follower that has nothing to read learns that the store has failed, as does a page
 // that waits, whether it waits already or comes later.
 func TestThoseWhoWaitLearnOfAFailure(t *testing.T) {
-	childtest.Run(t, func(t *testing.T) { // a store that has failed leaves goroutines behind
+	childtest.RunBubble(t, func(t *testing.T) { // a store that has failed leaves goroutines behind
 		waits := map[string]func(context.Context, *Stream) error{
 			"shard": func(ctx context.Context, s *Stream) (err error) {
 				for _, err = range s.Shards()[0].Follow(ctx, TrimHorizon()) {
@@ -98,12 +102,154 @@ func TestThoseWhoWaitLearnOfAFailure(t *testing.T) {
 			results[name] = result
 			go func() { result <- wait(t.Context(), s) }()
 		}
+		synctest.Wait()
+		for name, result := range results {
+			require.Empty(t, result, name)
+		}
+		require.Equal(t, 2, s.Shards()[0].log.Waiting(), "those of the shard wait")
+		require.Equal(t, 1, s.latest.Waiting(), "so does that of the stream")
 		d.FailAlways(testdisk.Op.Changes, syscall.EIO)
 		require.Error(t, putOne(t.Context(), db, s))
 		for name, wait := range waits {
 			require.ErrorIs(t, <-results[name], ErrFailed, name)
 			require.ErrorIs(t, wait(t.Context(), s), ErrFailed, name)
 		}
+		require.Zero(t, s.Shards()[0].log.Waiting()+s.latest.Waiting())
 		require.ErrorIs(t, db.Close(), ErrFailed)
+	})
+}
+
+// However a loop ends that has waited, nobody keeps its waiter.
+func TestAFollowerThatEndsLeavesNoWaiter(t *testing.T) {
+	type follow = func(context.Context, Position) iter.Seq2[Record, error]
+	ends := map[string]func(){
+		"break":  nil,
+		"panic":  func() { panic("enough") },
+		"Goexit": runtime.Goexit,
+	}
+	for name, end := range ends {
+		synctest.Test(t, func(t *testing.T) {
+			db, err := Open(InMemory, nil)
+			require.NoError(t, err)
+			s, err := db.CreateStream(t.Context(), "s", nil)
+			require.NoError(t, err)
+			sh := s.Shards()[0]
+			// The followers end with their second record, after which there are others: a
+			// shard's has been registered again by then, and a stream's has not.
+			var loops sync.WaitGroup
+			for _, follow := range []follow{sh.Follow, s.Follow} {
+				loops.Add(1)
+				go func() {
+					defer loops.Done()
+					defer func() { _ = recover() }()
+					n := 0
+					for _, err := range follow(t.Context(), Latest()) {
+						if err != nil {
+							t.Error(err)
+						}
+						if n++; n < 2 {
+							continue
+						}
+						if end != nil {
+							end()
+						}
+						break
+					}
+				}()
+			}
+			ctx, cancel := context.WithCancel(t.Context())
+			for _, follow := range []follow{sh.Follow, s.Follow} { // these end with their context
+				loops.Go(func() {
+					for range follow(ctx, Latest()) {
+					}
+				})
+			}
+			loops.Go(func() {
+				_, err := sh.GetRecords(ctx, AtTime(time.Now().Add(time.Hour)), &GetRecordsOptions{Wait: true})
+				if !errors.Is(err, context.Canceled) {
+					t.Error(err)
+				}
+			})
+			synctest.Wait()
+			require.Equal(t, 3, sh.log.Waiting(), name)
+			require.Equal(t, 2, s.latest.Waiting(), name)
+			for range 2 {
+				require.NoError(t, putOne(t.Context(), db, s))
+				synctest.Wait()
+			}
+			cancel()
+			loops.Wait()
+			require.Zero(t, sh.log.Waiting(), name)
+			require.Zero(t, s.latest.Waiting(), name)
+			require.NoError(t, db.Close())
+		})
+	}
+}
+
+// A goroutine that waits to read again keeps nothing of what it read, nor of its caller.
+func TestAReaderThatIsKeptHoldsNothing(t *testing.T) {
+	db, err := Open(InMemory, nil)
+	require.NoError(t, err)
+	kept := func() (held weak.Pointer[[1 << 10]byte], caller weak.Pointer[context.Context]) {
+		large := new([1 << 10]byte)
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		got, err := reading(ctx, db, func() (*[1 << 10]byte, error) { return large, ctx.Err() })
+		require.NoError(t, err)
+		return weak.Make(got), weak.Make(&ctx)
+	}
+	held, caller := kept()
+	require.Len(t, db.readers.idle, 1)
+	runtime.GC()
+	require.Nil(t, held.Value())
+	require.Nil(t, caller.Value())
+	require.NoError(t, db.Close())
+}
+
+// A follower that waits keeps no record in memory that it has read and the tail has
+// dropped since.
+func TestAFollowerThatWaitsKeepsNoRecord(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		db, err := Open(InMemory, &Options{TailBytes: 64 << 10})
+		require.NoError(t, err)
+		s, err := db.CreateStream(t.Context(), "s", nil)
+		require.NoError(t, err)
+		sh := s.Shards()[0]
+		var mu sync.Mutex // guards read
+		read := make(map[string][]weak.Pointer[byte])
+		ctx, cancel := context.WithCancel(t.Context())
+		var loops sync.WaitGroup
+		for name, follow := range map[string]func(context.Context, Position) iter.Seq2[Record, error]{"shard": sh.Follow, "stream": s.Follow} {
+			loops.Go(func() {
+				for rec, err := range follow(ctx, TrimHorizon()) {
+					if err == nil {
+						mu.Lock()
+						read[name] = append(read[name], weak.Make(&rec.Data[0]))
+						mu.Unlock()
+					}
+				}
+			})
+		}
+		put := func(s *Stream, n int) {
+			for range n {
+				_, err := s.PutRecord(t.Context(), "k", make([]byte, 1<<10))
+				require.NoError(t, err)
+				synctest.Wait()
+			}
+		}
+		put(s, 5) // the first is read as a page, the others in the tail
+		other, err := db.CreateStream(t.Context(), "other", nil)
+		require.NoError(t, err)
+		put(other, 200) // takes the place of those
+		runtime.GC()
+		for name, records := range read {
+			require.Len(t, records, 5)
+			for i, record := range records {
+				require.Nil(t, record.Value(), "%s, record %d", name, i)
+			}
+		}
+		cancel()
+		loops.Wait()
+		require.NoError(t, db.Close())
 	})
 }

@@ -41,7 +41,7 @@ type Record struct {
 	SequenceNumber SequenceNumber
 
 	// ArrivalTime is when braid accepted the record, in nanoseconds; in one shard
-	// it never goes back, also when the clock does. Kinesis calls it
+	// it never goes back, even when the clock does. Kinesis calls it
 	// ApproximateArrivalTimestamp.
 	ArrivalTime time.Time
 

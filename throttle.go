@@ -3,8 +3,8 @@ package braid
 import "time"
 
 // admit counts a record of the current call to its shard. An error refuses the
-// record, and with it the later ones of the call that go to the same shard: so
-// who puts the refused ones again keeps the order.
+// record, and with it the later ones of the call that go to the same shard. So a caller
+// that puts the refused ones again keeps the order.
 func (a *appender) admit(sh *Shard, size int) error {
 	if b := sh.w.budgets; b == nil || b.charged.call != a.call {
 		b = sh.refill(a.moment)

@@ -110,12 +110,13 @@ func (a *appender) trim(shards []*Shard, horizons []layout.Horizon, batch *kv.Ba
 	}
 	a.boundCounters(batch)
 	stream := shards[0].stream
-	stream.pruneDataKeys(batch)
+	pruned := stream.pruneDataKeys(batch)
 	a.schedule(stream)
 	return func() {
 		for _, sh := range trimmed {
 			sh.publishMap()
 		}
+		stream.keys.forget(pruned)
 		a.db.reclaiming.Ring()
 	}
 }

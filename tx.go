@@ -103,8 +103,8 @@ func (db *DB) View(ctx context.Context, fn func(*Tx) error) error {
 // new state. So fn must not have effects beyond the transaction, and should not
 // wait: while it runs, what it might still read is kept on disk.
 //
-// A transaction that went over [Options].MaxTxBytes is refused, also if fn did
-// not return the error that told it so.
+// A transaction that went over [Options].MaxTxBytes is refused, even if fn did
+// not return the error that said so.
 //
 // Errors besides fn's: [ErrTxConflict], [ErrTxTooLarge], [ErrStreamNotFound] if a
 // stream was deleted meanwhile, [ErrThroughputExceeded], [ErrKeyUnavailable], [ErrDiskFull], [ErrFailed], [ErrClosed], the

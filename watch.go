@@ -8,8 +8,8 @@ import (
 
 // Changed returns a channel that is closed at the next change of what streams and
 // shards there are: when a stream is created or deleted, when shards are split,
-// merged or expire, and when the database closes. Whoever wants to know of every
-// change takes the channel first and looks after that:
+// merged or expire, and when the database closes. A caller that must not miss a
+// change takes the channel first, and then looks:
 //
 //	for {
 //		changed := db.Changed()
@@ -30,8 +30,8 @@ func (db *DB) noteChange(stream string) {
 	db.onStream.note(stream)
 }
 
-// streamWatch tells of streams that have changed those who asked for one of that name:
-// so a change costs nothing for those who did not.
+// streamWatch calls functions when the stream of a name has changed, so that the change
+// costs those who watch other streams nothing.
 type streamWatch struct {
 	mu  sync.Mutex // guards the field below; nothing is called under it
 	fns map[string]map[*func()]bool
@@ -57,7 +57,7 @@ func (w *streamWatch) add(stream string, fn func()) (stop func()) {
 	}
 }
 
-// note tells of a stream.
+// note calls those who watch a stream.
 func (w *streamWatch) note(stream string) {
 	w.mu.Lock()
 	var told []func()
@@ -70,7 +70,7 @@ func (w *streamWatch) note(stream string) {
 	}
 }
 
-// noteAll tells everybody, as when the database closes.
+// noteAll calls everybody, as when the database closes.
 func (w *streamWatch) noteAll() {
 	w.mu.Lock()
 	streams := slices.Collect(maps.Keys(w.fns))

@@ -13,6 +13,7 @@
 package commit
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -90,8 +91,8 @@ type fate uint8
 const (
 	committed fate = iota // with its group: Err says the rest
 	full                  // refused: the disk became full before its group was taken
-	refused               // the store failed before its group was taken
-	unknown               // the store failed after that
+	refused               // the store failed before its group was taken, or took no more batches
+	unknown               // the store failed after the group was taken
 )
 
 // Committer runs the groups of one store.
@@ -222,7 +223,7 @@ func (c *Committer) outcome(r *Request) error {
 	case full:
 		return c.store.Shortage()
 	case refused:
-		return c.store.Err()
+		return cmp.Or(c.store.Err(), kv.ErrClosed)
 	case unknown:
 		return fmt.Errorf("%w: %w", ErrUnknown, c.store.Err())
 	default:
@@ -360,7 +361,7 @@ func (c *Committer) releaseLocked(bytes int) {
 	}
 }
 
-// SetFull tells that the disk is full, or is no longer. Requests that wait are
+// SetFull notes whether the disk is full. If it is, requests that wait are
 // refused, those on their way stay on it. It does not block: the file system
 // under the store calls it.
 func (c *Committer) SetFull(isFull bool) {
@@ -389,27 +390,34 @@ func (c *Committer) SetFull(isFull bool) {
 	}
 }
 
-// watch waits for the store to fail, and then ends every request. Close waits for it.
+// watch waits until the store fails, or the other goroutine has ended, and then ends
+// every request that is left. Close waits for it.
+//
+// The goroutine leaves requests behind if the store takes no more batches though it has
+// not failed: it is closed before the committer when it was given up while its disk was
+// full, and there may be space again before it is abandoned.
 func (c *Committer) watch() {
 	defer close(c.watched)
 	select {
 	case <-c.store.Failed():
 	case <-c.ended:
 	}
-	if c.store.Err() != nil {
-		c.fail()
-	}
+	c.endAll()
 }
 
-// fail ends the requests that wait, and those of the group that is run: its outcome is
-// unknown. No request comes after it, since enqueue looks for a failure under the mutex.
-func (c *Committer) fail() {
+// endAll ends the requests that wait, and those of the group that is run. No request
+// comes after it, since enqueue looks for a failure, and for closed, under the mutex.
+func (c *Committer) endAll() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if c.store.Err() == nil {
+		c.closed = true
+	}
 	if g := c.current; g != nil {
 		c.current = nil
+		fate := c.fateOfTaken()
 		for _, r := range g.requests {
-			r.fate = unknown
+			r.fate = fate
 		}
 		g.release()
 	}
@@ -423,6 +431,14 @@ func (c *Committer) fail() {
 		g.release()
 	}
 	c.queue = nil
+}
+
+// fateOfTaken returns what becomes of a group that was taken and not committed.
+func (c *Committer) fateOfTaken() fate {
+	if c.store.Err() == nil { // an error that Commit returns has refused the batch
+		return refused
+	}
+	return unknown
 }
 
 // Close refuses new requests, lets those that wait be committed, and returns
@@ -469,8 +485,8 @@ func (c *Committer) run() {
 	}
 }
 
-// runGroup makes the changes of a group. It returns false if the store has failed:
-// then all who wait are told by fail, and nobody runs a group any more.
+// runGroup makes the changes of a group. It returns false if the store takes no more:
+// then endAll ends the requests, and nobody runs a group any more.
 func (c *Committer) runGroup(g *group) bool {
 	c.batch.Reset()
 	sync := c.log.Apply(g.requests, c.batch)
@@ -484,7 +500,7 @@ func (c *Committer) runGroup(g *group) bool {
 	failed := c.current != g
 	c.current = nil
 	c.mu.Unlock()
-	if failed { // its callers were told that the outcome is unknown
+	if failed { // endAll has told its callers
 		return false
 	}
 	g.release()
@@ -503,9 +519,10 @@ func (c *Committer) runInline(g *group, r *Request) error {
 		c.wakeUp()
 	}
 	if !ok {
-		return fmt.Errorf("%w: %w", ErrUnknown, c.store.Err())
+		c.current = nil // the caller may use the request again
+		r.fate = c.fateOfTaken()
 	}
-	return r.Err
+	return c.outcome(r)
 }
 
 // take waits for a group and takes it, after it let it grow. It returns nil when

@@ -334,6 +334,43 @@ func TestAFullDiskRefusesAllButTheEssential(t *testing.T) {
 	})
 }
 
+// A request that the full disk has refused is not withdrawn as well by a caller whose
+// context has ended by then.
+func TestARefusedRequestIsNotWithdrawn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store, log := openStore(t), &testLog{hold: make(chan struct{})}
+		c := commit.New(store, log, false)
+		taken := do(t.Context(), c, &commit.Request{Op: "taken"})
+		synctest.Wait()
+		trim := do(t.Context(), c, &commit.Request{Op: "trim", Essential: true}) // keeps the group
+		synctest.Wait()
+		for range 100 { // of two channels that are ready, either may be seen
+			require.ErrorIs(t, c.Do(&fullContext{t.Context(), c}, &commit.Request{Op: "refused"}), kv.ErrDiskFull)
+			c.SetFull(false)
+		}
+		close(log.hold)
+		require.NoError(t, <-taken)
+		require.NoError(t, <-trim)
+		_, published := log.state()
+		require.Equal(t, []string{"taken", "trim"}, published)
+		require.True(t, c.Close(t.Context()))
+		require.NoError(t, store.Close())
+	})
+}
+
+// fullContext has ended when it is waited for, and the disk is full then.
+type fullContext struct {
+	context.Context
+	c *commit.Committer
+}
+
+func (f *fullContext) Done() <-chan struct{} {
+	f.c.SetFull(true)
+	ended := make(chan struct{})
+	close(ended)
+	return ended
+}
+
 // Close lets what waits be committed, and wakes those who wait outside.
 func TestCloseFinishesWhatWaits(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -376,6 +413,35 @@ func TestCloseDoesNotWaitForAFullDisk(t *testing.T) {
 		synctest.Wait()
 		require.NoError(t, store.Close())
 	})
+}
+
+// A store that is closed before the committer, as one is that was given up while its
+// disk was full and has space again, ends all requests: nothing of them was done.
+func TestAClosedStoreEndsAllRequests(t *testing.T) {
+	for _, inline := range []bool{false, true} {
+		synctest.Test(t, func(t *testing.T) {
+			store, log := openStore(t), &testLog{hold: make(chan struct{})}
+			c := commit.New(store, log, inline)
+			synctest.Wait() // it is asleep
+			results := []<-chan error{do(t.Context(), c, &commit.Request{Op: "taken"})}
+			synctest.Wait()
+			results = append(results,
+				do(t.Context(), c, &commit.Request{Op: "waiting"}),
+				do(t.Context(), c, &commit.Request{Op: "trim", Essential: true}))
+			synctest.Wait()
+			require.NoError(t, store.Close())
+			close(log.hold)
+			for _, result := range results {
+				err := <-result
+				require.ErrorIs(t, err, kv.ErrClosed)
+				require.NotErrorIs(t, err, commit.ErrUnknown)
+			}
+			require.ErrorIs(t, c.Do(t.Context(), &commit.Request{Op: "late"}), kv.ErrClosed)
+			require.True(t, c.Close(t.Context()))
+			_, published := log.state()
+			require.Empty(t, published)
+		})
+	}
 }
 
 // When the store fails, a request on its way is unknown and one that waits is refused,

@@ -109,9 +109,9 @@ func (l *Log) Read(dst []layout.Record, from, to uint64, records, bytes int) ([]
 // lie in the tail: they must not be changed. It returns none if the tail does not reach
 // back so far, or if there are none yet.
 //
-// If it returns all there is then w, unless it is nil, is woken by what follows:
-// waiting reports that. So a reader that keeps up takes the mutex once for each group of
-// records. A ring of w that came before is forgotten.
+// If it returns all there is, and w is not nil, then the next record, or the end of the
+// shard, wakes w, and waiting is true. So a reader that keeps up takes the mutex once for
+// each group of records. A ring of w from before the call is forgotten.
 func (l *Log) Next(w *Waiter, from uint64) (run []layout.Record, waiting bool) {
 	if w != nil {
 		w.Forget()
@@ -170,7 +170,14 @@ func (l *Log) Leave(w *Waiter) {
 	l.waiters.remove(w)
 }
 
-// End tells that no record will follow, and wakes those who wait.
+// Waiting returns how many wait, for tests.
+func (l *Log) Waiting() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return len(l.waiters.list)
+}
+
+// End notes that no record will follow, and wakes those who wait.
 func (l *Log) End() {
 	l.mu.Lock()
 	l.tip.Ended = true

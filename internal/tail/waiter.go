@@ -7,13 +7,13 @@ import (
 	"github.com/braidstream/braid/internal/wake"
 )
 
-// Waiter is what one goroutine waits with, as often as it likes: for one log or
-// counter at a time. Its bell rings when there may be something to see, and whoever
-// has it may ring it for another reason. A ring may come late, when what it was for has
-// been seen: so the goroutine looks again, and waits again.
+// Waiter is what one goroutine waits with, any number of times, for one log or counter
+// at a time. Its bell rings when there may be something to see; its owner may have it rung
+// for other reasons, too. A ring may come late, when its cause has been seen already. So
+// the goroutine looks after each ring, and waits again if there is nothing.
 //
 // Invariant: a waiter that is in a list is woken by what comes next, and taken off the
-// list. Nothing is made, and nothing is looked up, for a wait.
+// list. A wait allocates nothing and looks nothing up.
 type Waiter struct {
 	wake.Bell
 	place int // in the list, plus one; 0 for none. Guarded by the mutex of the list
@@ -22,7 +22,7 @@ type Waiter struct {
 // NewWaiter makes a waiter that waits for nothing.
 func NewWaiter() *Waiter { return &Waiter{Bell: wake.NewBell()} }
 
-// waiters are those who wait for the same. It costs nothing while nobody does.
+// waiters are those who wait for one log or counter. It costs nothing while nobody does.
 type waiters struct {
 	list  []*Waiter // guarded by its owner's mutex
 	taken []*Waiter // what take took; of the one goroutine at a time that wakes
@@ -112,4 +112,11 @@ func (c *Counter) Leave(w *Waiter) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.waiters.remove(w)
+}
+
+// Waiting returns how many wait, for tests.
+func (c *Counter) Waiting() int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return len(c.waiters.list)
 }
