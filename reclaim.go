@@ -206,10 +206,19 @@ func (w *reclaimer) dropEpoch(ctx context.Context, id uint32) error {
 // rewriteEpoch removes the records of streams that have died in an epoch, to
 // which none will be added: they are deleted, and the tables written again
 // without them. A crash in between leaves the rows that say so.
+//
+// Which streams those are is asked in a commit group before the one that deletes: a trim
+// in that one is not visible yet when its batch is.
 func (w *reclaimer) rewriteEpoch(ctx context.Context, id uint32) error {
 	var streams []uint32
-	err := w.db.control(ctx, func(a *appender, batch *kv.Batch) (func(), error) {
+	err := w.db.control(ctx, func(a *appender, _ *kv.Batch) (func(), error) {
 		streams = a.cuts.Of(id).Streams()
+		return nil, nil
+	})
+	if err != nil {
+		return err
+	}
+	err = w.db.control(ctx, func(_ *appender, batch *kv.Batch) (func(), error) {
 		for _, stream := range streams {
 			batch.DeleteRange(layout.StreamRecordsSpan(id, stream))
 		}
