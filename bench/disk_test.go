@@ -118,8 +118,8 @@ func TestMountOf(t *testing.T) {
 		"/dev/a / ext4 rw 0 0", "tmpfs /tmp tmpfs rw 0 0", "/dev/b /tmp/b xfs rw 0 0", "broken", "/dev/c /tmp/b btrfs rw 0 0",
 	}, "\n"))
 	for dir, want := range map[string]string{
-		"/home": "ext4 on /dev/a", "/tmp": "tmpfs on tmpfs", "/tmp/x": "tmpfs on tmpfs",
-		"/tmp/b/c": "btrfs on /dev/c", "/tmp/bc": "tmpfs on tmpfs", "/tmpx": "ext4 on /dev/a",
+		"/home": "ext4", "/tmp": "tmpfs", "/tmp/x": "tmpfs",
+		"/tmp/b/c": "btrfs", "/tmp/bc": "tmpfs", "/tmpx": "ext4",
 	} {
 		kind, found := mountOf(mounts, dir)
 		require.True(t, found, dir)

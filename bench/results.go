@@ -120,10 +120,10 @@ func mountOf(mounts []byte, dir string) (kind string, found bool) {
 		if len(fields) < 3 {
 			continue
 		}
-		device, path, fs := fields[0], fields[1], fields[2]
+		path, fs := fields[1], fields[2]
 		inside := dir == path || strings.HasPrefix(dir, strings.TrimSuffix(path, "/")+"/")
 		if inside && len(path) >= len(longest) { // of several at one path the last one counts
-			longest, kind, found = path, fs+" on "+device, true
+			longest, kind, found = path, fs, true
 		}
 	}
 	return kind, found

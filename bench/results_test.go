@@ -54,7 +54,7 @@ func TestJudging(t *testing.T) {
 // someResults are of two workloads on two disks, one target of which is missed.
 func someResults(t *testing.T) *results {
 	r := &results{
-		Machine: machine{CPU: "Fast & <New>", CPUs: 2, OS: "linux", Arch: "amd64", Go: "go1.26", Disk: "ext4 on /dev/a"},
+		Machine: machine{CPU: "Fast & <New>", CPUs: 2, OS: "linux", Arch: "amd64", Go: "go1.26", Disk: "ext4"},
 		Runs:    []runInfo{{Command: "go run . -targets T1", Date: time.Date(2026, 11, 28, 1, 2, 3, 0, time.UTC), Code: "abc", Disks: []diskInfo{{"real", 80, 90}, {"1ms", 1000, 1010}}}},
 	}
 	for _, id := range []string{"T1/puts-c16", "T1/puts-c16@1ms"} {
@@ -142,7 +142,7 @@ func TestMarkdown(t *testing.T) {
 	var out strings.Builder
 	writeMarkdown(&out, r, all)
 	require.Equal(t, strings.Join([]string{
-		"2 cores, Fast & <New>, linux/amd64, go1.26, files on ext4 on /dev/a.",
+		"2 cores, Fast & <New>, linux/amd64, go1.26, files on ext4.",
 		"`go run . -targets T1`, 2026-11-28, at abc.",
 		"An append of 1 KiB and its sync take, by disk, real: 80 µs (p99 90); 1ms: 1,000 µs (p99 1,010).",
 		"",
