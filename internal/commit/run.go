@@ -1,0 +1,144 @@
+package commit
+
+import (
+	"runtime"
+)
+
+// run is the committer's goroutine.
+func (c *Committer) run() {
+	defer close(c.ended)
+	defer c.batch.Close()
+	for {
+		g := c.take()
+		if g == nil || !c.runGroup(g) {
+			return
+		}
+	}
+}
+
+// runGroup makes the changes of a group. It returns false if the store takes no more:
+// then endAll ends the requests, and nobody runs a group any more.
+func (c *Committer) runGroup(g *group) bool {
+	c.batch.Reset()
+	sync := c.log.Apply(g.requests, c.batch)
+	if !c.batch.Empty() {
+		if err := c.batch.Commit(sync); err != nil {
+			return false
+		}
+	}
+	c.log.Publish(g.requests)
+	c.mu.Lock()
+	failed := c.current != g
+	c.current = nil
+	c.mu.Unlock()
+	if failed { // endAll has told its callers
+		return false
+	}
+	g.release()
+	c.recycle(g)
+	return true
+}
+
+// runInline runs the group of a caller, on the caller's goroutine. Whoever came
+// meanwhile is left to the committer's.
+func (c *Committer) runInline(g *group, r *Request) error {
+	ok := c.runGroup(g)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.running = false
+	if len(c.queue) > 0 || c.closed || !ok {
+		c.wakeUp()
+	}
+	if !ok {
+		c.current = nil // the caller may use the request again
+		r.fate = c.fateOfTaken()
+	}
+	return c.outcome(r)
+}
+
+// take waits for a group and takes it, after it let it grow. It returns nil when
+// the committer is closed and nothing waits, and when the store has failed.
+func (c *Committer) take() *group {
+	yields, seen, idle := 0, 0, 0
+	lone := false // one caller, whose turn is all that there is to wait for
+	for {
+		c.mu.Lock()
+		switch {
+		case len(c.queue) == 0 && c.closed, c.store.Err() != nil:
+			c.mu.Unlock()
+			return nil
+		case len(c.queue) == 0 && idle < maxSpins:
+			lone = c.lastLive == 1
+			c.mu.Unlock()
+			idle++
+			runtime.Gosched()
+			continue
+		case len(c.queue) == 0:
+			c.sleepLocked()
+			continue
+		case !lone && len(c.queue) == 1 && c.queue[0].live > seen && yields < maxYields:
+			seen = c.queue[0].live
+			yields++
+			c.mu.Unlock()
+			runtime.Gosched()
+			continue
+		}
+		g := c.takeLocked()
+		c.mu.Unlock()
+		return g
+	}
+}
+
+// takeLocked takes the oldest group.
+func (c *Committer) takeLocked() *group {
+	g := c.queue[0]
+	n := copy(c.queue, c.queue[1:])
+	c.queue[n] = nil
+	c.queue = c.queue[:n]
+	c.taken, c.current = g.number, g
+	c.lastLive = g.live
+	c.releaseLocked(g.bytes)
+	g.compact()
+	return g
+}
+
+// sleepLocked gives up the mutex until there is something to do and nobody else
+// runs groups.
+func (c *Committer) sleepLocked() {
+	c.running = false
+	for {
+		c.mu.Unlock()
+		<-c.bell.C()
+		c.mu.Lock()
+		if !c.running {
+			c.running = true
+			c.mu.Unlock()
+			return
+		}
+	}
+}
+
+// compact removes the slots of those who withdrew.
+func (g *group) compact() {
+	if g.live == len(g.requests) {
+		return
+	}
+	kept := g.requests[:0]
+	for _, r := range g.requests {
+		if r != nil {
+			kept = append(kept, r)
+		}
+	}
+	clear(g.requests[len(kept):])
+	g.requests = kept
+}
+
+// recycle keeps an ended group's memory. Its callers hold nothing of it but the
+// channel.
+func (c *Committer) recycle(g *group) {
+	clear(g.requests)
+	*g = group{requests: g.requests[:0]}
+	c.mu.Lock()
+	c.spare = g
+	c.mu.Unlock()
+}
