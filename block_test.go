@@ -156,7 +156,7 @@ func sizeOf(records []Record) (n int64) {
 	return n
 }
 
-// What one commit brings to a shard is as few rows as may be, whoever has put it.
+// What one commit brings to a shard is as few rows as possible, for one caller or several.
 func TestACommitIsFewRows(t *testing.T) {
 	random := rand.New(rand.NewPCG(1, 1))
 	synctest.Test(t, func(t *testing.T) {

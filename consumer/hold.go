@@ -38,7 +38,7 @@ type hold struct {
 	drain   context.CancelCauseFunc
 
 	turn    chan struct{} // holds a token while somebody writes the lease
-	unsure  bool          // the outcome of the last write is unknown; whoever has the turn may touch it
+	unsure  bool          // the outcome of the last write is unknown; the holder of the turn may touch it
 	stored  wake.Signal   // raised when the lease was written
 	moved   wake.Bell     // rings when there is something to checkpoint that the committer has not seen
 	tracker *tracker      // of records that are not done in order; nil if they are

@@ -180,7 +180,7 @@ func (p *lastRecord) ShardEnded(context.Context, *consumer.Checkpointer) error {
 	return nil
 }
 
-// A shard that OnGap stops does not wait for a lane that tries again for ever.
+// A shard that OnGap stops does not wait for a lane that tries again forever.
 func TestRefusedGapStopsLanesThatTryAgain(t *testing.T) {
 	bubble(t, 1, func(f *fixture) {
 		var calls journal

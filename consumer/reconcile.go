@@ -129,7 +129,7 @@ func (g *group) reconcile(ctx context.Context) (wait time.Duration, err error) {
 	return wait, nil
 }
 
-// sourceChanged returns the channel that tells that streams of a custom source have
+// sourceChanged returns the channel that is closed when streams of a custom source have
 // changed. Those of the database are watched.
 func (g *group) sourceChanged() <-chan struct{} {
 	g.mu.Lock()

@@ -183,7 +183,7 @@ type durationLeases struct {
 
 func (s durationLeases) LeaseDuration() time.Duration { return s.duration }
 
-// Who may take a lease that nobody here holds, and when.
+// Which workers may take a lease that nobody here holds, and when.
 func TestLeaseIsFree(t *testing.T) {
 	const timeout, duration = 30 * time.Second, 10 * time.Second
 	now := time.Now()

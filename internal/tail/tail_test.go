@@ -151,7 +151,7 @@ func rang(w *tail.Waiter) bool {
 	}
 }
 
-// Those who leave are not woken, and those who stay are, whoever leaves.
+// A waiter that leaves is not woken, and those that stay are.
 func TestLeaving(t *testing.T) {
 	for name, list := range map[string]interface {
 		Wait(*tail.Waiter, uint64)
