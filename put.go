@@ -62,7 +62,7 @@ func (s *Stream) PutRecord(ctx context.Context, partitionKey string, data []byte
 // It is different where the stream's capacity is not [Unlimited]: then an entry
 // that goes beyond its shard's budget is refused by itself, with
 // [ErrThroughputExceeded] in the Err of its result, and so are the later entries
-// of that shard. So order is never broken, whoever puts the refused ones again;
+// of that shard. So order is not broken by putting the refused ones again;
 // [Stream.PutRecordsWait] does. Others are stored.
 //
 // A call takes at most 16 MiB of partition keys and data; there is no limit on

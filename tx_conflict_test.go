@@ -148,7 +148,7 @@ func TestAReaderThatNeverWinsGivesUp(t *testing.T) {
 		require.ErrorIs(t, err, braid.ErrTxConflict)
 		require.Equal(t, 100, runs)
 		require.Equal(t, []string{"a=100"}, boxState(t, db))
-		boxSet(t, db, "c=1") // whoever waits for the turn after it is let through
+		boxSet(t, db, "c=1") // the next one that waits for the turn gets it
 	})
 }
 

@@ -83,7 +83,7 @@ func TestLeaseIsTakenFromAProcessorThatDoesNotReturn(t *testing.T) {
 		require.Contains(f, one.take(), "one lease lost")
 		require.NoError(f, stopOne())
 		require.NoError(f, stopTwo())
-		require.Zero(f, f.status(shard0).BehindRecords, "the record came again, to whoever got the lease")
+		require.Zero(f, f.status(shard0).BehindRecords, "the record came again, to the next owner of the lease")
 	})
 }
 

@@ -196,7 +196,7 @@ func TestLeaseIsFree(t *testing.T) {
 	}{
 		{name: "nobody's", duration: duration, free: true},
 		{name: "one of ours, which has ended", owner: "own", duration: duration, free: true},
-		{name: "in the database of whoever died", owner: "other", free: true},
+		{name: "in the database of a dead worker", owner: "other", free: true},
 		{name: "elsewhere, just written", owner: "other", duration: duration},
 		{name: "elsewhere, nearly expired", owner: "other", duration: duration, unchanged: duration - 1},
 		{name: "elsewhere, expired", owner: "other", duration: duration, unchanged: duration, free: true},

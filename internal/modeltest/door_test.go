@@ -111,7 +111,7 @@ func eachRow(t *testing.T, db *braid.DB, lower, upper []byte, fn func(key, value
 	require.NoError(t, it.Close())
 }
 
-// eachBlock calls fn with each block of records that is stored, also if they were trimmed.
+// eachBlock calls fn with each block of records that is stored, trimmed or not.
 func eachBlock(t *testing.T, db *braid.DB, fn func(place layout.BlockKey, key, value []byte)) {
 	t.Helper()
 	eachRow(t, db, []byte{0x10}, []byte{0x11}, func(key, value []byte) {
