@@ -17,13 +17,33 @@ import (
 	"github.com/braidstream/braid"
 )
 
+var jsonLost = braid.LostRecords{Stream: "s", Shard: "shardId-000000000000", FirstAvailable: jsonNumber, Records: 7, Exact: true}
+
+const (
+	jsonDamagedText  = `{"Name":"000004.sst","Offset":5,"Bytes":6,"Problem":"bad"}`
+	jsonLostKeysText = `{"After":"aw==","Through":null}`
+	jsonLostText     = `{"Stream":"s","Shard":"shardId-000000000000","FirstLost":"0","FirstAvailable":"` + jsonNumberText + `","Records":7,"Exact":true}`
+)
+
 // The JSON of every exported struct, or why it has none.
 var jsonOf = map[string]struct {
 	value any
 	text  string
 	none  string // why nobody marshals it
 }{
-	"BackupOptions":           {none: "has a function"},
+	"BackupOptions":  {none: "has a function"},
+	"SalvageOptions": {none: "has a function"},
+	"DamagedFile":    {value: braid.DamagedFile{Name: "000004.sst", Offset: 5, Bytes: 6, Problem: "bad"}, text: jsonDamagedText},
+	"LostKeys":       {value: braid.LostKeys{After: []byte("k")}, text: jsonLostKeysText},
+	"LostRecords":    {value: jsonLost, text: jsonLostText},
+	"SalvageReport": {
+		value: braid.SalvageReport{
+			Records: 1, Bytes: 2, Keys: 3, Leases: 4, Lost: []braid.LostRecords{jsonLost}, LostKeys: []braid.LostKeys{{After: []byte("k")}},
+			Damaged: []braid.DamagedFile{{Name: "000004.sst", Offset: 5, Bytes: 6, Problem: "bad"}}, Notes: []string{"a"}, Closed: true,
+		},
+		text: `{"Records":1,"Bytes":2,"Keys":3,"Leases":4,"Lost":[` + jsonLostText + `],"LostKeys":[` + jsonLostKeysText + `],` +
+			`"Damaged":[` + jsonDamagedText + `],"Notes":["a"],"Closed":true,"NewID":false}`,
+	},
 	"DB":                      {none: "is a handle"},
 	"KeyRing":                 {none: "has keys"},
 	"Options":                 {none: "has a logger and a provider of keys"},

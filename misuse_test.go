@@ -102,6 +102,10 @@ func TestEveryMisuseHasAClassAndAUsefulText(t *testing.T) {
 	require.NoError(t, os.WriteFile(open, nil, 0o644))
 	require.NoError(t, os.Chmod(open, 0o644))
 
+	free, closed := filepath.Join(t.TempDir(), "free"), t.TempDir()
+	saved, err := braid.Open(closed, nil)
+	require.NoError(t, err)
+	require.NoError(t, saved.Close())
 	opening := func(dir string, options *braid.Options) func() error {
 		return func() error { return oneOf(braid.Open(dir, options)) }
 	}
@@ -166,6 +170,21 @@ func TestEveryMisuseHasAClassAndAUsefulText(t *testing.T) {
 		{"ValidateStreamName: long", invalid, func() error { return braid.ValidateStreamName(long) }},
 		{"ParsePosition: number", invalid, func() error { return oneOf(braid.ParsePosition("AT_SEQUENCE_NUMBER " + ugly)) }},
 
+		{"Salvage: from empty", invalid, func() error { return oneOf(braid.Salvage(ctx, "", free, nil)) }},
+		{"Salvage: from NUL", invalid, func() error { return oneOf(braid.Salvage(ctx, ugly, free, nil)) }},
+		{"Salvage: from absent", invalid, func() error { return oneOf(braid.Salvage(ctx, filepath.Join(free, "a"), free, nil)) }},
+		{"Salvage: from another directory", invalid, func() error { return oneOf(braid.Salvage(ctx, filepath.Dir(file), free, nil)) }},
+		{"Salvage: from a file", invalid, func() error { return oneOf(braid.Salvage(ctx, file, free, nil)) }},
+		{"Salvage: from ugly", invalid, func() error { return oneOf(braid.Salvage(ctx, uglyDir, free, nil)) }},
+		{"Salvage: from a database in use", braid.ErrLocked, func() error { return oneOf(braid.Salvage(ctx, dir, free, nil)) }},
+		{"Salvage: from memory", invalid, func() error { return oneOf(braid.Salvage(ctx, braid.InMemory, free, nil)) }},
+		{"Salvage: to memory", invalid, func() error { return oneOf(braid.Salvage(ctx, closed, braid.InMemory, nil)) }},
+		{"Salvage: to empty", invalid, func() error { return oneOf(braid.Salvage(ctx, closed, "", nil)) }},
+		{"Salvage: to not empty", invalid, func() error { return oneOf(braid.Salvage(ctx, closed, filepath.Dir(file), nil)) }},
+		{"Salvage: to own", invalid, func() error { return oneOf(braid.Salvage(ctx, closed, closed, nil)) }},
+		{"Salvage: to inside", invalid, func() error { return oneOf(braid.Salvage(ctx, closed, filepath.Join(closed, "a", "b"), nil)) }},
+		{"Salvage: to a file", invalid, func() error { return oneOf(braid.Salvage(ctx, closed, file, nil)) }},
+		{"Salvage: to below a file", invalid, func() error { return oneOf(braid.Salvage(ctx, closed, filepath.Join(file, "a"), nil)) }},
 		{"DB.Backup: empty", invalid, func() error { return db.Backup(ctx, "", nil) }},
 		{"DB.Backup: NUL", invalid, func() error { return db.Backup(ctx, ugly, nil) }},
 		{"DB.Backup: not empty", invalid, func() error { return db.Backup(ctx, filepath.Dir(file), nil) }},

@@ -8,6 +8,7 @@ import (
 
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/vfs"
+	"github.com/google/uuid"
 
 	"github.com/braidstream/braid/internal/layout"
 )
@@ -76,6 +77,9 @@ func (s *Store) create() error {
 	if err != nil {
 		return err
 	}
+	if s.cfg.ID != uuid.Nil {
+		id.ID = s.cfg.ID
+	}
 	if err := makeDirs(s.guard, s.dir); err != nil {
 		return err
 	}
@@ -84,7 +88,7 @@ func (s *Store) create() error {
 	if err := syncDir(s.guard, s.guard.PathDir(s.dir)); err != nil && !errors.Is(err, fs.ErrPermission) {
 		return err
 	}
-	if err := s.writeIdentity(id); err != nil {
+	if err := writeIdentity(s.guard, s.dir, id); err != nil {
 		return err
 	}
 	if err := s.guard.RemoveAll(s.StoreDir()); err != nil {
@@ -102,7 +106,7 @@ func (s *Store) create() error {
 	s.identity.Ready = true
 	err = s.initialize()
 	if err == nil {
-		err = s.writeIdentity(s.identity)
+		err = writeIdentity(s.guard, s.dir, s.identity)
 	}
 	if err != nil {
 		return joinErrors(err, s.db.Close())
@@ -120,7 +124,7 @@ func (s *Store) initialize() error {
 		if err := s.cfg.Init(batch); err != nil {
 			return err
 		}
-		if err := batch.Commit(true); err != nil {
+		if err := batch.Commit(!s.cfg.NoLog); err != nil {
 			return err
 		}
 	}
@@ -128,17 +132,16 @@ func (s *Store) initialize() error {
 }
 
 // writeIdentity replaces the identity file, durably and all at once.
-func (s *Store) writeIdentity(id layout.Identity) error {
-	files := s.guard
-	name := files.PathJoin(s.dir, identityName)
-	temporary := files.PathJoin(s.dir, newIdentityName)
+func writeIdentity(files FS, dir string, id layout.Identity) error {
+	name := files.PathJoin(dir, identityName)
+	temporary := files.PathJoin(dir, newIdentityName)
 	if err := writeFile(files, temporary, id.Encode()); err != nil {
 		return fmt.Errorf("write identity: %w", err)
 	}
 	if err := files.Rename(temporary, name); err != nil {
 		return fmt.Errorf("write identity: %w", err)
 	}
-	return syncDir(files, s.dir)
+	return syncDir(files, dir)
 }
 
 // writeFile makes a durable file.

@@ -200,6 +200,10 @@ func openError(err error) error {
 	}
 }
 
+// Classify gives an error of the file system its class: ErrDiskFull or
+// ErrOutOfResources. Any other error it returns as it is.
+func Classify(err error) error { return shortageError(err) }
+
 // diskError classifies an error of opening that may come from the disk.
 func diskError(err error) error {
 	if !isClassified(err) && errors.Is(err, syscall.EIO) {

@@ -53,6 +53,7 @@ import (
 
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/vfs"
+	"github.com/google/uuid"
 
 	"github.com/braidstream/braid/internal/guardfs"
 	"github.com/braidstream/braid/internal/layout"
@@ -79,6 +80,13 @@ type Config struct {
 	// FS is a file system to use instead of the real one. Nobody else may use
 	// Dir on it: no lock of the operating system is taken.
 	FS FS
+
+	// ID is the id of a database that is created. The zero value means a new one.
+	ID uuid.UUID
+
+	// NoLog opens a store whose commits are durable only once [Store.Flush] has
+	// returned. It is for what a crash may take, since it is begun again then.
+	NoLog bool
 
 	// Logger is told what has no caller to be returned to. Never nil.
 	Logger *slog.Logger

@@ -21,7 +21,7 @@ func (s *Store) options() *pebble.Options {
 	setBackground(o, s.damage)
 	// A database in memory ends with its process, so a log of what is not in a
 	// table yet would never be read.
-	o.DisableWAL = s.cfg.InMemory
+	o.DisableWAL = s.cfg.InMemory || s.cfg.NoLog
 	return o
 }
 

@@ -14,7 +14,7 @@ import (
 // a counter is the one with the first record at or above it. Its value is
 //
 //	version   4 bits
-//	flags     4 bits    several records, encrypted
+//	flags     4 bits    several records, encrypted, lost
 //	ordinal   uvarint   of the first record
 //	offset    uvarint   of the first record
 //	count     uvarint   of the records, if there are several
@@ -33,11 +33,15 @@ import (
 // all counters rise, all ordinals follow each other, and nothing has two encodings.
 //
 // A record that comes alone has one byte of flags, its numbers, and one length.
+//
+// A block that is lost stands where records were that could not be saved: see
+// [PutLostBlock].
 
 const (
 	blockVersion = 2 // 1 was a record by itself
 	flagMany     = 1 << 0
 	flagSealed   = 1 << 1
+	flagLost     = 1 << 2
 	hashBytes    = 16
 )
 
@@ -154,6 +158,29 @@ func blockChecksum(value, key []byte) uint32 {
 	return crc32.Update(crc32.Checksum(value, castagnoli), castagnoli, key)
 }
 
+// PutLostBlock returns the value of a block that says that records were lost: count of
+// them, at least, from an ordinal on. It stands under a key that a reader comes to who
+// looks for one of them, and who is told so by [DecodeBlock] as of any other block that
+// cannot be read. So what was lost before a database was salvaged is a hole that nobody
+// passes unnoticed, wherever they begin.
+func PutLostBlock(key []byte, ordinal, count uint64) []byte {
+	b := []byte{blockVersion<<4 | flagLost}
+	b = binary.AppendUvarint(b, ordinal)
+	b = binary.AppendUvarint(b, count)
+	return binary.LittleEndian.AppendUint32(b, blockChecksum(b, key))
+}
+
+// LostBlockError is an [ErrCorrupt] of a block that [PutLostBlock] wrote.
+type LostBlockError struct{ Ordinal, Count uint64 }
+
+// Error says how many records there were, at least.
+func (e *LostBlockError) Error() string {
+	return fmt.Sprintf("at least %d records from ordinal %d on were lost before the database was salvaged", e.Count, e.Ordinal)
+}
+
+// Is reports whether target is [ErrCorrupt].
+func (e *LostBlockError) Is(target error) bool { return target == ErrCorrupt }
+
 // Block is a block's value taken apart. Its slices are parts of the value.
 type Block struct {
 	First, Last     uint64 // counters of its first and its last record
@@ -202,6 +229,14 @@ func DecodeBlock(key, value []byte) (b Block, err error) {
 		return bad("its checksum does not match")
 	}
 	b.Last = binary.BigEndian.Uint64(key[BlockKeyBytes-8:])
+	if value[0]&0xf == flagLost {
+		ordinal, n := uvarint(value[1:body])
+		count, m := uvarint(value[1+max(n, 0) : body])
+		if n <= 0 || m <= 0 || 1+n+m != body || count == 0 {
+			return bad("it is malformed")
+		}
+		return Block{}, &LostBlockError{Ordinal: ordinal, Count: count}
+	}
 	if !b.decodeHead(value[:body]) || !b.decodeIndex(value[:body]) {
 		return bad("it is malformed")
 	}

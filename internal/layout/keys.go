@@ -226,6 +226,33 @@ func DecodeAppKey(key []byte) ([]byte, error) {
 	return key[1:], nil
 }
 
+// IsBlockKey reports whether a key is that of a block of records.
+func IsBlockKey(key []byte) bool { return len(key) > 0 && key[0] == columnRecord }
+
+// IsStateKey reports whether a key is that of a row that an open reads: of all rows but
+// leases, records and the application's.
+func IsStateKey(key []byte) bool { return len(key) > 0 && key[0] < columnLease }
+
+// IsDeletedForGood reports whether a row of that key, once it is deleted, is never
+// written again: its numbers are not used twice.
+func IsDeletedForGood(key []byte) bool {
+	if len(key) == 0 {
+		return false
+	}
+	switch key[0] {
+	case columnStream, columnShard, columnEpoch, columnKey:
+		return true
+	default: // an extent may begin again in the epoch that is open
+		return false
+	}
+}
+
+// IsAppKey reports whether a key is one of the application's own.
+func IsAppKey(key []byte) bool { return len(key) > 0 && key[0] == columnApp }
+
+// RecordSpan is the range of all records.
+func RecordSpan() (lower, upper []byte) { return []byte{columnRecord}, []byte{columnRecord + 1} }
+
 // TableBoundary returns the end of the region of the key space that key lies
 // in: all rows about streams, one epoch of records, or the application's keys.
 // Tables that never cross such a border keep the log cheap: an epoch's table

@@ -283,6 +283,46 @@ func DecodeCutRow(epoch, stream uint32, value []byte) (row CutRow, err error) {
 	return row, r.close()
 }
 
+// CheckRow checks that a value is a row that was written under a key for which
+// [IsStateKey] is true.
+func CheckRow(key, value []byte) error {
+	var err error
+	switch a, b, c, malformed := stateKey(key); {
+	case malformed != nil:
+		return malformed
+	case key[0] == columnMeta && string(key) == string(ClockKey()):
+		_, err = DecodeClockRow(value)
+	case key[0] == columnMeta:
+		_, err = DecodeFormatRow(value)
+	case key[0] == columnStream:
+		_, err = DecodeStreamRow(a, value)
+	case key[0] == columnShard:
+		_, err = DecodeShardRow(a, b, value)
+	case key[0] == columnEpoch:
+		_, err = DecodeEpochRow(a, value)
+	case key[0] == columnExtent:
+		_, err = DecodeExtentRow(a, b, c, value)
+	case key[0] == columnCut:
+		_, err = DecodeCutRow(a, b, value)
+	case key[0] == columnKey:
+		_, err = DecodeDataKeyRow(a, b, value)
+	}
+	return err
+}
+
+// stateKey returns the numbers of a key for which [IsStateKey] is true.
+func stateKey(key []byte) (a, b, c uint32, err error) {
+	if key[0] == columnMeta {
+		if k := string(key); k != string(ClockKey()) && k != string(FormatKey()) {
+			return 0, 0, 0, fmt.Errorf("%w: key %x is not one of column %#x", ErrCorrupt, key, columnMeta)
+		}
+		return 0, 0, 0, nil
+	}
+	fields := map[byte]int{columnStream: 1, columnShard: 2, columnEpoch: 1, columnExtent: 3, columnCut: 2, columnKey: 2}
+	all, err := split32(key, key[0], fields[key[0]])
+	return all[0], all[1], all[2], err
+}
+
 // rowWriter builds a row: version, fields, checksum.
 type rowWriter struct{ buf []byte }
 

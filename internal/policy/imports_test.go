@@ -111,9 +111,10 @@ func TestEveryPackageSaysWhatItIs(t *testing.T) {
 
 // Pebble has one owner, so that its errors, its ways of failing and its options
 // are dealt with in one place. guardfs stands under Pebble, and implements its
-// file system; braidtest and testdisk have such file systems, for tests.
-func TestPebbleIsImportedInFourPlaces(t *testing.T) {
-	owners := []string{module + "/braidtest", module + "/internal/guardfs", module + "/internal/kv", module + "/internal/testdisk"}
+// file system; wreck reads the files of a Pebble that does not open; braidtest and
+// testdisk have such file systems, for tests.
+func TestPebbleIsImportedInFivePlaces(t *testing.T) {
+	owners := []string{module + "/braidtest", module + "/internal/guardfs", module + "/internal/kv", module + "/internal/testdisk", module + "/internal/wreck"}
 	var found []string
 	for _, p := range modulePackages(t) {
 		if !slices.ContainsFunc(p.Imports, func(i string) bool { return isOf(i, pebble) }) {

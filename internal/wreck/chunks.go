@@ -1,0 +1,164 @@
+package wreck
+
+import (
+	"encoding/binary"
+	"hash/crc32"
+	"io"
+)
+
+// Logs and manifests are made of chunks, in blocks of 32 KiB that no chunk crosses. A
+// chunk is
+//
+//	checksum  4 bytes, of all that follows but the length
+//	length    2 bytes, of the payload
+//	kind      1 byte: the format, and whether it is a whole record or a part of one
+//	log       4 bytes, its number, if the format is recyclable
+//	synced    8 bytes, an offset up to which the log was durable, in the newest format
+//	payload
+//
+// A log's file may have been another log's before, whose chunks are then behind its own
+// end: they have the number of that one.
+const chunkBlockBytes = 32 << 10
+
+// chunkFormats are the formats by (kind-1)/4.
+var chunkFormats = [...]struct{ header, logAt, syncedAt int }{
+	{header: 7},
+	{header: 11, logAt: 7},
+	{header: 19, logAt: 7, syncedAt: 11},
+}
+
+// Parts of a record, by (kind-1)%4.
+const (
+	chunkWhole = iota
+	chunkFirst
+	chunkMiddle
+	chunkLast
+)
+
+// chunk is one that was read.
+type chunk struct {
+	offset  int64 // of its header in the file
+	part    int
+	synced  uint64 // 0 if its format does not say
+	payload []byte // a part of the block
+}
+
+// castagnoli is the polynomial of Pebble's checksums.
+var castagnoli = crc32.MakeTable(crc32.Castagnoli)
+
+// mask is what Pebble makes of a CRC before it stores it.
+func mask(crc uint32) uint32 { return (crc>>15 | crc<<17) + 0xa282ead8 }
+
+// chunkReader reads the chunks of a file, and goes on behind what is none.
+type chunkReader struct {
+	r      io.Reader
+	log    uint32 // the number that the chunks of a log have; 0 for a manifest, whose have none
+	buf    [chunkBlockBytes]byte
+	n      int   // how much of buf is the current block
+	at     int   // in buf
+	base   int64 // of the block in the file
+	begun  bool
+	failed error // of the disk
+	bad    int64 // where the first thing stands, since the last chunk, that is none; -1 if there was nothing
+	closed bool  // the end of the log was found, as its writer leaves it
+}
+
+func newChunkReader(r io.Reader, log uint64) *chunkReader {
+	return &chunkReader{r: r, log: uint32(log), bad: -1}
+}
+
+// next returns the next chunk. Before it, bad is where that is missing which should
+// stand between it and the one before, or -1.
+func (c *chunkReader) next() (found chunk, ok bool) {
+	c.bad = -1
+	for {
+		for c.at < c.n {
+			if found, ok := c.parse(c.at); ok {
+				c.at += chunkFormats[c.format(c.at)].header + len(found.payload)
+				return found, true
+			}
+			if c.blank() {
+				break
+			}
+			if c.isEnd() {
+				c.closed, c.n, c.begun = true, 0, true // nothing behind it is the log's
+				return chunk{}, false
+			}
+			if c.bad < 0 {
+				c.bad = c.base + int64(c.at)
+			}
+			c.at++
+		}
+		if !c.fill() {
+			return chunk{}, false
+		}
+	}
+}
+
+// fill reads the next block.
+func (c *chunkReader) fill() bool {
+	if c.failed != nil || c.begun && c.n < chunkBlockBytes {
+		return false
+	}
+	if c.begun {
+		c.base += chunkBlockBytes
+	}
+	c.begun = true
+	n, err := io.ReadFull(c.r, c.buf[:])
+	if err != nil && err != io.EOF && err != io.ErrUnexpectedEOF {
+		c.failed = err
+		if c.bad < 0 {
+			c.bad = c.base
+		}
+	}
+	c.n, c.at = n, 0
+	return n > 0
+}
+
+func (c *chunkReader) format(at int) int { return (int(c.buf[at+6]) - 1) / 4 }
+
+// parse returns the chunk that stands at a place of the block, if it is one.
+func (c *chunkReader) parse(at int) (chunk, bool) {
+	block := c.buf[:c.n]
+	if at+chunkFormats[0].header > len(block) || block[at+6] == 0 || c.format(at) >= len(chunkFormats) {
+		return chunk{}, false
+	}
+	f := chunkFormats[c.format(at)]
+	end := at + f.header + int(binary.LittleEndian.Uint16(block[at+4:]))
+	if end > len(block) || f.logAt > 0 && binary.LittleEndian.Uint32(block[at+f.logAt:]) != c.log ||
+		(f.logAt > 0) != (c.log > 0) ||
+		mask(crc32.Checksum(block[at+6:end], castagnoli)) != binary.LittleEndian.Uint32(block[at:]) {
+		return chunk{}, false
+	}
+	found := chunk{offset: c.base + int64(at), part: (int(block[at+6]) - 1) % 4, payload: block[at+f.header : end]}
+	if f.syncedAt > 0 {
+		found.synced = binary.LittleEndian.Uint64(block[at+f.syncedAt:])
+	}
+	return found, true
+}
+
+// blank reports whether what is left of the block is too short for a chunk, and zero.
+func (c *chunkReader) blank() bool {
+	rest := c.buf[c.at:c.n]
+	if c.bad >= 0 || len(rest) > chunkFormats[2].header {
+		return false
+	}
+	for _, b := range rest {
+		if b != 0 {
+			return false
+		}
+	}
+	return true
+}
+
+// isEnd reports whether the end of the log stands here, as its writer leaves it: the head
+// of a chunk of the log with the next number, without a checksum and a payload. What the
+// file holds of an earlier log cannot have that number.
+func (c *chunkReader) isEnd() bool {
+	const header, kind = 11, 5
+	rest := c.buf[c.at:c.n]
+	return c.log > 0 && len(rest) >= header && little32(rest) == 0 && rest[4] == 0 && rest[5] == 0 &&
+		rest[6] == kind && little32(rest[7:]) == c.log+1
+}
+
+func little32(b []byte) uint32 { return binary.LittleEndian.Uint32(b) }

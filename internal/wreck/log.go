@@ -1,0 +1,186 @@
+package wreck
+
+import (
+	"bytes"
+	"context"
+	"errors"
+
+	"github.com/cockroachdb/pebble/v2"
+	"github.com/cockroachdb/pebble/v2/batchrepr"
+)
+
+// LogEnd is how the reading of a log ended.
+type LogEnd struct {
+	// Closed says that the log ends where its writer ended it. Without it a crash may
+	// have ended it, or bytes that were there may be lost: nothing tells which.
+	Closed bool
+
+	First, Last uint64 // numbers of the first and the last change; 0 if there is none
+}
+
+// ReadLog reads a log. A place that is damaged is passed by if what is behind it proves
+// that it was durable once, or if nothing was written after this log. Else the log ends
+// there, as it does for Pebble when it opens a store after a crash: what a later part of
+// a torn write brought back could contradict what was written after that.
+func (w *Wreck) ReadLog(ctx context.Context, f File, v Visitor) (end LogEnd, err error) {
+	file, err := w.fs.Open(w.path(f.Name))
+	if err != nil {
+		return end, v.Lost(Place{File: f.Name, Err: err})
+	}
+	defer file.Close()
+	r := logReader{visitor: v, file: f.Name, chunks: newChunkReader(file, f.number)}
+	r.newest = f.number == w.Logs[len(w.Logs)-1].number
+	err = r.run(ctx)
+	return r.end, err
+}
+
+// logReader puts batches together from chunks.
+type logReader struct {
+	visitor Visitor
+	file    string
+	newest  bool // no log was begun after it
+	chunks  *chunkReader
+	end     LogEnd
+
+	batch  []byte // the parts of the current one
+	inside bool   // the first part of it was read
+
+	// held is what was read since a damaged place that nothing has proven to have been
+	// durable.
+	held      [][]byte
+	heldBytes int
+	holes     []Place
+	holeFirst int64 // the offset of the first of them
+}
+
+func (r *logReader) run(ctx context.Context) error {
+	for {
+		if err := ended(ctx); err != nil {
+			return err
+		}
+		c, ok := r.chunks.next()
+		if bad := r.chunks.bad; bad >= 0 {
+			to := bad
+			if ok {
+				to = c.offset
+			}
+			if len(r.holes) == 0 {
+				r.holeFirst = bad
+			}
+			r.holes = append(r.holes, Place{
+				File: r.file, Offset: bad, Bytes: to - bad, Seq: r.end.Last,
+				Err: damaged("a part of the log has no checksum that matches"),
+			})
+			r.inside = false
+		}
+		if !ok {
+			break
+		}
+		if len(r.holes) > 0 && c.synced > uint64(r.holeFirst) {
+			if err := r.release(); err != nil {
+				return err
+			}
+		}
+		if err := r.add(c); err != nil {
+			return err
+		}
+	}
+	if len(r.holes) > 0 && (r.chunks.closed || r.newest && len(r.held) > 0) {
+		if err := r.release(); err != nil {
+			return err
+		}
+	}
+	if r.chunks.failed != nil {
+		return r.visitor.Lost(Place{File: r.file, Offset: r.chunks.bad, Seq: r.end.Last, Err: r.chunks.failed})
+	}
+	r.end.Closed = r.chunks.closed
+	return nil
+}
+
+// release gives out what was held back.
+func (r *logReader) release() error {
+	for _, hole := range r.holes {
+		if err := r.visitor.Lost(hole); err != nil {
+			return err
+		}
+	}
+	r.holes = r.holes[:0]
+	for _, batch := range r.held {
+		if err := r.give(batch); err != nil {
+			return err
+		}
+	}
+	r.held, r.heldBytes = r.held[:0], 0
+	return nil
+}
+
+// maxHeldBytes bounds what is held back. A proof that a place was durable comes with
+// the next sync; without one for so long there will be none.
+const maxHeldBytes = 256 << 20
+
+func (r *logReader) add(c chunk) error {
+	switch {
+	case c.part == chunkWhole || c.part == chunkFirst:
+		r.batch, r.inside = append(r.batch[:0], c.payload...), true
+	case !r.inside:
+		return nil // what it belongs to is lost
+	default:
+		r.batch = append(r.batch, c.payload...)
+	}
+	if c.part == chunkFirst || c.part == chunkMiddle {
+		return nil
+	}
+	r.inside = false
+	if len(r.holes) == 0 {
+		return r.give(r.batch)
+	}
+	if r.heldBytes += len(r.batch); r.heldBytes > maxHeldBytes {
+		return r.release()
+	}
+	r.held = append(r.held, bytes.Clone(r.batch))
+	return nil
+}
+
+// give gives out the changes of a batch.
+func (r *logReader) give(batch []byte) error {
+	header, ok := batchrepr.ReadHeader(batch)
+	if !ok {
+		return nil
+	}
+	seq := uint64(header.SeqNum)
+	reader := batchrepr.Read(batch)
+	var refused error // of the visitor
+	err := guard(func() error {
+		for {
+			kind, key, value, ok, err := reader.Next()
+			if err != nil || !ok {
+				return err
+			}
+			if refused = r.change(kind, key, value, seq); refused != nil {
+				return refused
+			}
+			if kind != pebble.InternalKeyKindLogData {
+				r.end.First = min(r.end.First-1, seq-1) + 1 // 0 is the highest for min
+				r.end.Last = max(r.end.Last, seq)
+				seq++
+			}
+		}
+	})
+	if refused != nil || err == nil {
+		return refused
+	}
+	return r.visitor.Lost(Place{File: r.file, Seq: r.end.Last, Err: errors.Join(damaged("a batch is malformed"), err)})
+}
+
+func (r *logReader) change(kind pebble.InternalKeyKind, key, value []byte, seq uint64) error {
+	switch kind {
+	case pebble.InternalKeyKindSet, pebble.InternalKeyKindSetWithDelete:
+		return r.visitor.Change(Change{Key: key, Value: value, Seq: seq})
+	case pebble.InternalKeyKindDelete, pebble.InternalKeyKindSingleDelete, pebble.InternalKeyKindDeleteSized:
+		return r.visitor.Change(Change{Key: key, Seq: seq, Deleted: true})
+	case pebble.InternalKeyKindRangeDelete, pebble.InternalKeyKindExcise:
+		return r.visitor.DeleteRange(Deletion{Start: key, End: value, Seq: seq})
+	default:
+		return nil
+	}
+}

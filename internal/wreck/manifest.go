@@ -1,0 +1,308 @@
+package wreck
+
+import (
+	"bufio"
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// Tags of a manifest's edits. They are Pebble's, and part of its format.
+const (
+	tagComparer       = 1
+	tagLogNumber      = 2
+	tagNextFile       = 3
+	tagLastSequence   = 4
+	tagCompactPointer = 5
+	tagDeletedFile    = 6
+	tagPrevLogNumber  = 9
+	tagNewFile2       = 100
+	tagNewFile4       = 103
+	tagNewFile5       = 104
+	tagCreatedBacking = 105
+	tagRemovedBacking = 106
+	tagNewBlobFile    = 107
+	tagDeletedBlob    = 108
+
+	customTerminate = 1
+	customVirtual   = 66
+	customBlobs     = 69
+)
+
+// manifest is what the edits add up to.
+type manifest struct {
+	live   map[tableAt]liveTable
+	named  map[uint64]bool // all files that an edit has named
+	oldest uint64          // of the logs that are in no table
+}
+
+type tableAt struct {
+	level  uint64
+	number uint64
+}
+
+type liveTable struct {
+	file              uint64 // its file, which tables may share
+	smallest, largest []byte
+}
+
+// readManifest finds the manifest and takes from it which files the store had done
+// with, and which are missing. What cannot be read of it is noted.
+func (w *Wreck) readManifest(names []string) {
+	name, missing := manifestName(names)
+	if missing != "" {
+		w.Unread = append(w.Unread, Place{File: missing, Err: fmt.Errorf("%w: the manifest is missing", ErrDamaged)})
+	}
+	if name == "" {
+		return
+	}
+	m := manifest{live: make(map[tableAt]liveTable), named: make(map[uint64]bool)}
+	if err := w.readEdits(name, &m); err != nil {
+		w.Unread = append(w.Unread, Place{File: name, Err: err})
+	}
+	alive := make(map[uint64]bool, len(m.live))
+	for _, t := range m.live {
+		alive[t.file] = true
+	}
+	whole := len(w.Unread) == 0
+	there := make(map[uint64]bool, len(w.Tables))
+	for i := range w.Tables {
+		f := &w.Tables[i]
+		there[f.number] = true
+		f.Stale = !alive[f.number] && (whole || m.named[f.number])
+	}
+	for i := range w.Logs {
+		w.Logs[i].Stale = w.Logs[i].number < m.oldest
+	}
+	if !whole {
+		return // it may not have come to the edit that removes what is not there
+	}
+	for _, t := range m.live {
+		if !there[t.file] {
+			w.Missing = append(w.Missing, Place{
+				File: fmt.Sprintf("%06d.sst", t.file), After: before(t.smallest), Through: t.largest,
+				Err: fmt.Errorf("%w: the table is missing", ErrDamaged),
+			})
+		}
+	}
+	slices.SortFunc(w.Missing, func(x, y Place) int { return strings.Compare(x.File, y.File) })
+}
+
+// manifestName returns the manifest that the marker names. Without the marker it is the
+// newest one. If the one that it names is missing it returns that as well, and the newest
+// of the others: what that says is true, and not all.
+func manifestName(names []string) (name, missing string) {
+	var highest, iteration uint64
+	marked := ""
+	for _, n := range names {
+		if digits, ok := strings.CutPrefix(n, "MANIFEST-"); ok {
+			if number, err := strconv.ParseUint(digits, 10, 64); err == nil && (name == "" || number > highest) {
+				name, highest = n, number
+			}
+		}
+		if rest, ok := strings.CutPrefix(n, "marker.manifest."); ok {
+			digits, value, _ := strings.Cut(rest, ".")
+			if number, err := strconv.ParseUint(digits, 10, 64); err == nil && number >= iteration {
+				marked, iteration = value, number
+			}
+		}
+	}
+	switch {
+	case slices.Contains(names, marked):
+		return marked, ""
+	case marked != "":
+		return name, marked
+	case name == "":
+		return "", "MANIFEST"
+	default:
+		return name, ""
+	}
+}
+
+// readEdits adds the edits of a manifest up. It goes on behind what cannot be read, and
+// returns what was wrong there.
+func (w *Wreck) readEdits(name string, m *manifest) (wrong error) {
+	file, err := w.fs.Open(w.path(name))
+	if err != nil {
+		return err
+	}
+	defer file.Close()
+	chunks := newChunkReader(file, 0)
+	note := func(err error) {
+		if wrong == nil {
+			wrong = err
+		}
+	}
+	var edit []byte
+	inside, edits := false, 0
+	for {
+		c, ok := chunks.next()
+		if chunks.bad >= 0 {
+			note(damaged("the manifest cannot be read at offset %d", chunks.bad))
+			inside = false
+		}
+		if !ok {
+			break
+		}
+		if c.part == chunkWhole || c.part == chunkFirst {
+			edit, inside = edit[:0], true
+		}
+		if !inside {
+			note(damaged("an edit of the manifest has lost its beginning"))
+			continue
+		}
+		edit = append(edit, c.payload...)
+		if c.part == chunkWhole || c.part == chunkLast {
+			inside = false
+			edits++
+			if err := m.apply(edit); err != nil {
+				note(err)
+			}
+		}
+	}
+	switch {
+	case chunks.failed != nil:
+		note(chunks.failed)
+	case inside:
+		note(damaged("the manifest ends within an edit"))
+	case edits == 0:
+		note(damaged("the manifest is empty"))
+	}
+	return wrong
+}
+
+// apply adds one edit.
+func (m *manifest) apply(edit []byte) error {
+	r := &editReader{r: bufio.NewReader(bytes.NewReader(edit))}
+	var added []func()
+	for {
+		tag, err := binary.ReadUvarint(r.r)
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		switch tag {
+		case tagComparer:
+			r.bytes()
+		case tagLogNumber:
+			m.oldest = max(m.oldest, r.uint())
+		case tagNextFile, tagLastSequence, tagPrevLogNumber, tagRemovedBacking:
+			r.uint()
+		case tagCompactPointer:
+			r.uint()
+			r.bytes()
+		case tagCreatedBacking, tagDeletedBlob:
+			r.uint()
+			r.uint()
+		case tagNewBlobFile:
+			for range 5 {
+				r.uint()
+			}
+		case tagDeletedFile:
+			at := tableAt{level: r.uint(), number: r.uint()}
+			m.named[at.number] = true
+			delete(m.live, at)
+		case tagNewFile2, tagNewFile4, tagNewFile5:
+			at, table := r.table(tag)
+			added = append(added, func() { m.named[table.file], m.live[at] = true, table })
+		default:
+			return damaged("the manifest has an edit of an unknown kind %d", tag)
+		}
+		if r.err != nil {
+			return damaged("an edit of the manifest is malformed: %v", r.err)
+		}
+	}
+	for _, add := range added { // a move removes the table from another level
+		add()
+	}
+	return nil
+}
+
+// editReader reads the fields of an edit. The first error sticks.
+type editReader struct {
+	r   *bufio.Reader
+	err error
+}
+
+func (r *editReader) uint() (n uint64) {
+	if r.err == nil {
+		n, r.err = binary.ReadUvarint(r.r)
+	}
+	return n
+}
+
+func (r *editReader) bytes() []byte {
+	n := r.uint()
+	if r.err != nil {
+		return nil
+	}
+	if n > 1<<28 {
+		r.err = errors.New("a field is too long")
+		return nil
+	}
+	b := make([]byte, n)
+	_, r.err = io.ReadFull(r.r, b)
+	return b
+}
+
+// table reads a table that is added.
+func (r *editReader) table(tag uint64) (at tableAt, t liveTable) {
+	at = tableAt{level: r.uint(), number: r.uint()}
+	t.file = at.number
+	r.uint() // its size
+	points := true
+	if tag == tagNewFile5 {
+		marker, err := r.r.ReadByte()
+		if err != nil && r.err == nil {
+			r.err = err
+		}
+		points = marker&1 != 0
+	}
+	if points {
+		t.smallest, t.largest = userKey(r.bytes()), userKey(r.bytes())
+	}
+	if tag == tagNewFile5 {
+		r.bytes()
+		r.bytes()
+	}
+	r.uint() // its numbers
+	r.uint()
+	for tag != tagNewFile2 && r.err == nil {
+		switch custom := r.uint(); custom {
+		case customTerminate:
+			return at, t
+		case customVirtual:
+			t.file = r.uint()
+		case customBlobs:
+			r.uint()
+			for n := r.uint(); n > 0 && r.err == nil; n-- {
+				r.uint()
+				r.uint()
+			}
+		default:
+			r.bytes()
+		}
+	}
+	return at, t
+}
+
+// userKey returns an internal key without the eight bytes of its number and kind.
+func userKey(key []byte) []byte { return key[:max(0, len(key)-8)] }
+
+// before returns a key that lies right below another, near enough for a bound: all that
+// lies between them begins with it.
+func before(key []byte) []byte {
+	if len(key) == 0 {
+		return nil
+	}
+	below := bytes.Clone(key)
+	if last := len(below) - 1; below[last] > 0 {
+		below[last]--
+		return append(below, 0xff)
+	}
+	return below[:len(below)-1]
+}

@@ -1,0 +1,167 @@
+// Package wreck reads what can be read of a store whose files may be damaged or
+// missing: Pebble's tables and logs, block by block and batch by batch, without
+// opening Pebble and without trusting what it says about itself.
+//
+// It knows the formats of Pebble's files and nothing of what is in them: it gives out
+// changes as they were written, each with the number that orders it, and says which
+// places could not be read. Package salvage makes a database of them. It opens files
+// for reading only, and creates none.
+package wreck
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+)
+
+// FS is the file system that the files lie on.
+type FS = vfs.FS
+
+// ErrDamaged is wrapped by the error of every place that cannot be read.
+var ErrDamaged = errors.New("the bytes are not what was written")
+
+// Change is what happened to a key. Its slices are valid during the call that it is
+// given to.
+type Change struct {
+	Key, Value []byte
+	Seq        uint64 // orders the changes of a key; 0 in a table that was merged with all that was older
+	Deleted    bool
+}
+
+// Deletion is the removal of a range of keys. What has the same number or a higher one
+// was written after it.
+type Deletion struct {
+	Start, End []byte // End itself is not removed
+	Seq        uint64
+}
+
+// Place is a part of a file that cannot be read, or a file that is missing.
+type Place struct {
+	File   string // its name in the directory
+	Offset int64
+	Bytes  int64 // 0: to the end of the file, or all of one that is missing
+	Err    error // wraps ErrDamaged, or is the disk's
+
+	// After and Through bound the keys that were there, if it is a part of a table:
+	// the lost ones are above After, and not above Through. Nil is no bound.
+	After, Through []byte
+
+	// Seq is a number that the changes that were there, if it is a part of a log,
+	// exceed.
+	Seq uint64
+}
+
+// Visitor is told what is found. Its error ends the reading.
+type Visitor interface {
+	Change(c Change) error
+	DeleteRange(d Deletion) error
+
+	// Lost is called for a place that cannot be read.
+	Lost(p Place) error
+}
+
+// Wreck is a directory of Pebble's files.
+type Wreck struct {
+	fs  FS
+	dir string
+
+	Tables []File // in the order of their numbers
+	Logs   []File // in the order of their numbers, which is that of what is in them
+
+	// Missing are the tables that the manifest names and that are not there.
+	Missing []Place
+
+	// Unread says why the manifest could not be read to its end; nil if it was. Then
+	// it is unknown which tables are stale.
+	Unread []Place
+}
+
+// File is a table or a log.
+type File struct {
+	Name string
+	Size int64
+
+	// Stale says that the store had done with the file: what is in it was written
+	// elsewhere as well, or deleted there.
+	Stale bool
+
+	number uint64
+}
+
+// Open lists the files of a directory, and reads the manifest if that can be done.
+// Files that it does not know it ignores. An error is that of listing the directory.
+func Open(files FS, dir string) (*Wreck, error) {
+	names, err := files.List(dir)
+	if err != nil {
+		return nil, err
+	}
+	w := &Wreck{fs: files, dir: dir}
+	for _, name := range names {
+		base, ending, _ := strings.Cut(name, ".")
+		number, err := strconv.ParseUint(base, 10, 64)
+		if err != nil || ending != "sst" && ending != "log" {
+			continue
+		}
+		info, err := files.Stat(files.PathJoin(dir, name))
+		if errors.Is(err, fs.ErrNotExist) || err == nil && info.IsDir() {
+			continue
+		}
+		f := File{Name: name, number: number}
+		if err == nil {
+			f.Size = info.Size()
+		}
+		if ending == "sst" {
+			w.Tables = append(w.Tables, f)
+		} else {
+			w.Logs = append(w.Logs, f)
+		}
+	}
+	byNumber := func(x, y File) int { return int(int64(x.number) - int64(y.number)) }
+	slices.SortFunc(w.Tables, byNumber)
+	slices.SortFunc(w.Logs, byNumber)
+	w.readManifest(names)
+	return w, nil
+}
+
+// Bytes returns the size of all tables and logs.
+func (w *Wreck) Bytes() (n int64) {
+	for _, f := range w.Tables {
+		n += f.Size
+	}
+	for _, f := range w.Logs {
+		n += f.Size
+	}
+	return n
+}
+
+func (w *Wreck) path(name string) string { return w.fs.PathJoin(w.dir, name) }
+
+// damaged makes an error of a place that was read and is not what was written.
+func damaged(format string, args ...any) error {
+	return fmt.Errorf("%w: %s", ErrDamaged, fmt.Sprintf(format, args...))
+}
+
+// guard calls fn, in which Pebble decodes bytes. Its decoders trust them, and may panic
+// on those that only look right.
+func guard(fn func() error) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = damaged("%v", p)
+		}
+	}()
+	return fn()
+}
+
+// ended returns the cause of a context that has ended, or nil.
+func ended(ctx context.Context) error {
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	return nil
+}
