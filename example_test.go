@@ -442,6 +442,54 @@ func ExampleTrimmedError() {
 	// goes on with line 3
 }
 
+func ExampleSalvage() {
+	ctx := context.Background()
+	work := filepath.Join(os.TempDir(), fmt.Sprintf("braid-salvage-%d", os.Getpid()))
+	defer os.RemoveAll(work)
+	damaged, saved := filepath.Join(work, "damaged"), filepath.Join(work, "saved")
+	db, err := braid.Open(damaged, nil)
+	if err != nil {
+		log.Fatal(err)
+	}
+	orders, err := db.OpenStream(ctx, "orders", nil)
+	if err != nil {
+		log.Fatal(err)
+	}
+	if _, err := orders.PutRecord(ctx, "customer-42", []byte("order")); err != nil {
+		log.Fatal(err)
+	}
+	db.Close()
+
+	// The disk loses the file that says which tables there are.
+	manifests, _ := filepath.Glob(filepath.Join(damaged, "store", "MANIFEST-*"))
+	for _, name := range manifests {
+		os.Remove(name)
+	}
+	_, err = braid.Open(damaged, nil)
+	fmt.Println("open:", errors.Is(err, braid.ErrDataLoss) || errors.Is(err, braid.ErrCorrupt))
+
+	report, err := braid.Salvage(ctx, damaged, saved, nil)
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println("saved:", report.Records, "lost:", len(report.Lost))
+	for _, lost := range report.Lost { // what to fetch again from where it came from
+		fmt.Println(lost.Stream, lost.Shard, lost.FirstLost, lost.FirstAvailable, lost.Records)
+	}
+	db, err = braid.Open(saved, nil)
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer db.Close()
+	for _, stream := range db.Streams() {
+		fmt.Println(stream.Name(), stream.Describe().Records)
+	}
+	// Output:
+	// open: true
+	// saved: 1 lost: 0
+	// orders 1
+}
+
 func ExampleDB_Backup() {
 	ctx, db, orders := openExample("orders", 2)
 	defer db.Close()

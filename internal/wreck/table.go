@@ -57,7 +57,7 @@ type Table struct {
 }
 
 // OpenTable opens a table. One whose index cannot be read is read from its beginning
-// instead, as far as its blocks follow each other. An error is the disk's.
+// instead, as far as its blocks follow each other. An error is that of opening the file.
 func (w *Wreck) OpenTable(f File) (*Table, error) {
 	file, err := w.fs.Open(w.path(f.Name))
 	if err != nil {
@@ -68,12 +68,7 @@ func (w *Wreck) OpenTable(f File) (*Table, error) {
 	if err == nil {
 		return t, nil
 	}
-	if !errors.Is(err, ErrDamaged) {
-		return nil, errors.Join(err, file.Close())
-	}
-	if err := t.scan(err); err != nil {
-		return nil, errors.Join(err, file.Close())
-	}
+	t.scan(err)
 	return t, nil
 }
 
@@ -182,11 +177,8 @@ func columns(b []byte) int {
 // scan finds the blocks without the index: they follow each other from the beginning of
 // the table, and the end of each is where its checksum matches. It is for a table of
 // which why is wrong.
-func (t *Table) scan(why error) error {
-	file := make([]byte, t.f.Size)
-	if err := t.readAt(file, 0); err != nil && !errors.Is(err, ErrDamaged) {
-		return err
-	}
+func (t *Table) scan(why error) {
+	file := t.readPages()
 	t.blocks = nil
 	var at int64
 	for {
@@ -210,7 +202,21 @@ func (t *Table) scan(why error) error {
 		place.Through = []byte{} // no row is lost
 	}
 	t.lost = append(t.lost, place)
-	return nil
+}
+
+// readPages returns the content of the file. What the disk does not give is zero.
+func (t *Table) readPages() []byte {
+	const page = 4096
+	file := make([]byte, t.f.Size)
+	if t.readAt(file, 0) == nil {
+		return file
+	}
+	for at := 0; at < len(file); at += page {
+		if p := file[at:min(len(file), at+page)]; t.readAt(p, int64(at)) != nil {
+			clear(p)
+		}
+	}
+	return file
 }
 
 // blockLength returns the length of the block, without its trailer, that stands at the

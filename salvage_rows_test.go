@@ -1,0 +1,142 @@
+package braid
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"path/filepath"
+	"testing"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+	"github.com/stretchr/testify/require"
+
+	"github.com/braidstream/braid/internal/kv"
+	"github.com/braidstream/braid/internal/layout"
+)
+
+// These tests are about salvaging that does not end, and rows about streams that are lost.
+
+// TestASalvageThatDoesNotEndLeavesNoDatabase: what a crash or a cancelled context leaves
+// is not opened, and after a cancelled one Salvage can be called again.
+func TestASalvageThatDoesNotEndLeavesNoDatabase(t *testing.T) {
+	src := buildSalvage(t, reshardsAndTrims, false)
+	files := filesOf(t, src.mem, salvageFrom)
+	var images []*vfs.MemFS
+	_, err := salvageDir(t.Context(), salvageFrom, salvageTo, &SalvageOptions{Progress: func(int64, int64) {
+		images = append(images, src.mem.CrashClone(vfs.CrashCloneCfg{UnsyncedDataPercent: 100, RNG: rand.New(rand.NewPCG(1, 1))}))
+	}}, environment{fs: src.mem})
+	require.NoError(t, err)
+	require.Greater(t, len(images), 5)
+	for _, image := range images {
+		if _, err := image.Stat(salvageTo); err != nil {
+			continue // nothing of it was durable
+		}
+		_, err := open(salvageTo, nil, environment{fs: image})
+		require.ErrorIs(t, err, ErrInvalidArgument)
+		_, err = salvageDir(t.Context(), salvageFrom, salvageTo, nil, environment{fs: image})
+		require.ErrorIs(t, err, ErrInvalidArgument, "it is not empty")
+		require.NoError(t, image.RemoveAll(salvageTo))
+		_, err = salvageDir(t.Context(), salvageFrom, salvageTo, nil, environment{fs: image})
+		require.NoError(t, err)
+	}
+	require.NoError(t, src.mem.RemoveAll(salvageTo))
+	for stop := range 4 {
+		ctx, cancel := context.WithCancelCause(t.Context())
+		calls := 0
+		_, err := salvageDir(ctx, salvageFrom, salvageTo, &SalvageOptions{Progress: func(int64, int64) {
+			if calls++; calls == 1+3*stop {
+				cancel(errors.New("that is enough"))
+			}
+		}}, environment{fs: src.mem})
+		require.ErrorContains(t, err, "that is enough")
+		names, err := src.mem.List(salvageTo)
+		require.NoError(t, err)
+		require.Empty(t, names)
+		cancel(nil)
+	}
+	require.Equal(t, files, filesOf(t, src.mem, salvageFrom))
+	report, err := salvageDir(t.Context(), salvageFrom, salvageTo, nil, environment{fs: src.mem})
+	require.NoError(t, err)
+	require.True(t, report.Whole())
+}
+
+// TestSalvageAfterTheRowsOfAStreamAreLost: shards that the stream was created with are
+// told by the rows that are left, and their records keep their numbers.
+func TestSalvageAfterTheRowsOfAStreamAreLost(t *testing.T) {
+	for _, lost := range []struct {
+		name string
+		key  []byte
+	}{
+		{"stream", layout.StreamKey(1)},
+		{"shard", layout.ShardKey(1, 1)},
+		{"clock", layout.ClockKey()},
+		{"epoch", layout.EpochKey(1)},
+		{"extent", layout.ExtentKey(1, 0, 1)},
+	} {
+		t.Run(lost.name, func(t *testing.T) {
+			mem := vfs.NewCrashableMem()
+			db := manyTables(t, mem, rand.New(rand.NewPCG(7, 9)))
+			truth := contentsOf(t, db)
+			require.NoError(t, db.Close())
+			store, err := kv.Open(kv.Config{Dir: salvageFrom, FS: mem, Logger: slog.Default(), MemTableBytes: minMemtableBytes, TableBoundary: layout.TableBoundary})
+			require.NoError(t, err)
+			batch := store.NewBatch()
+			batch.Set(lost.key, []byte("this is not a row")) // as a deletion would be meant
+			require.NoError(t, batch.Commit(true))
+			batch.Close()
+			require.NoError(t, store.Compact(t.Context(), []byte{0}, []byte{0xff}))
+			require.NoError(t, store.Close())
+
+			_, err = open(salvageFrom, nil, environment{fs: mem})
+			require.ErrorIs(t, err, ErrCorrupt)
+			report, err := salvageDir(t.Context(), salvageFrom, salvageTo, nil, environment{fs: mem})
+			require.NoError(t, err)
+			require.NotEmpty(t, report.Notes)
+			require.Empty(t, report.Lost)
+			saved := openSalvage(t, mem, salvageTo)
+			require.NoError(t, saved.checkBooks(t.Context()))
+			require.NoError(t, saved.checkBlocks())
+			got := contentsOf(t, saved)
+			require.Len(t, got.by, len(truth.by))
+			for number, record := range truth.by {
+				require.Equal(t, record.data, got.by[number].data)
+			}
+			for _, s := range saved.Streams() {
+				require.Equal(t, len(s.Shards()), 3)
+				res, err := s.PutRecord(t.Context(), "key", nil)
+				require.NoError(t, err)
+				for number := range truth.by {
+					require.Less(t, number.counter(), res.SequenceNumber.counter())
+				}
+			}
+			require.NoError(t, saved.Close())
+		})
+	}
+}
+
+// BenchmarkSalvage salvages a database of records of a kilobyte on the disk.
+func BenchmarkSalvage(b *testing.B) {
+	from := filepath.Join(b.TempDir(), "from")
+	db, err := Open(from, &Options{Durability: NoSync})
+	require.NoError(b, err)
+	s, err := db.CreateStream(b.Context(), "s", &StreamOptions{Shards: 16})
+	require.NoError(b, err)
+	random := rand.New(rand.NewPCG(1, 1))
+	entries := make([]Entry, 500)
+	for range 512 {
+		for i := range entries {
+			entries[i] = Entry{PartitionKey: fmt.Sprint(random.Uint32()), Data: randomBytes(random, 1<<10)}
+		}
+		_, err := s.PutRecords(b.Context(), entries)
+		require.NoError(b, err)
+	}
+	require.NoError(b, db.Close())
+	for i := range b.N {
+		report, err := Salvage(b.Context(), from, filepath.Join(b.TempDir(), fmt.Sprint(i)), nil)
+		require.NoError(b, err)
+		require.True(b, report.Whole())
+		b.SetBytes(report.Bytes)
+	}
+}
