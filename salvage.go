@@ -60,8 +60,8 @@ func (r *SalvageReport) Whole() bool {
 	return len(r.Lost) == 0 && len(r.LostKeys) == 0 && len(r.Damaged) == 0 && len(r.Notes) == 0
 }
 
-// LostRecords is a stretch of a shard whose records are lost. Whoever reads there in
-// the salvaged database gets a [CorruptError] with the same numbers.
+// LostRecords is a stretch of a shard whose records are lost. A reader that comes to it
+// in the salvaged database gets a [CorruptError] with the same FirstAvailable.
 type LostRecords struct {
 	Stream string
 	Shard  ShardID
@@ -101,9 +101,9 @@ type DamagedFile struct {
 // copied as it is, and only its reader finds out whether it can be decrypted. What was
 // trimmed or deleted does not come back, unless what says so is lost.
 //
-// What is lost is in the report, and in the new database: whoever reads there gets a
-// [CorruptError] that says from where to where, and can go on behind it. New records get
-// numbers above all that may ever have been given out.
+// What is lost is in the report, and in the new database: a reader that comes to it gets
+// a [CorruptError] that says from where to where, and can go on behind it. New records
+// get numbers above all that may ever have been given out.
 //
 // Salvage returns when ctx ends. If it ends with an error, there is no database in to,
 // and what was written is removed; after a crash, empty the directory. [Open] takes
