@@ -70,6 +70,15 @@ func (a *appender) checkStreamBooks(s *Stream, wrong func(format string, args ..
 	filled, emptied := 0, 0
 	var stored uint64
 	for _, sh := range s.w.topology.shards {
+		if len(sh.w.extents) > 0 {
+			first, last := sh.w.extents[0].FirstCounter, sh.w.tip.LastCounter
+			if c := sh.w.closing; c != nil && last > c.counter {
+				wrong("%s was closed at %d, and has a record at %d", sh, c.counter, last)
+			}
+			if first < sh.createdCounter {
+				wrong("%s was made at %d, and has a record at %d", sh, sh.createdCounter, first)
+			}
+		}
 		for i, extent := range sh.w.extents {
 			share := own[extent.Epoch]
 			share.Extents++

@@ -1,6 +1,7 @@
 package braid
 
 import (
+	"fmt"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -8,6 +9,8 @@ import (
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/stretchr/testify/require"
+
+	"github.com/braidstream/braid/internal/testdisk"
 )
 
 // A change of the period stores a floor, which may lie above every record. When the
@@ -31,6 +34,86 @@ func TestNothingIsPutBelowTheFloor(t *testing.T) {
 		_, err = s.PutRecord(t.Context(), "k", nil)
 		require.NoError(t, err)
 		require.EqualValues(t, 1, s.Describe().Records)
+		require.NoError(t, db.Close())
+	})
+}
+
+// No number is given out twice, though the clock has gone back while the database was
+// closed, or its power was cut, and though what had the numbers is gone.
+func TestNumbersGoOnWhenTheClockHasGoneBack(t *testing.T) {
+	gone := map[string]func(*testing.T, *DB, *Stream) error{
+		"nothing": func(*testing.T, *DB, *Stream) error { return nil },
+		"trimmed": func(t *testing.T, _ *DB, s *Stream) error { return s.Trim(t.Context(), Latest()) },
+		"deleted": func(t *testing.T, db *DB, s *Stream) error { return db.DeleteStream(t.Context(), s.name) },
+		"resharded and expired": func(t *testing.T, _ *DB, s *Stream) error {
+			err := s.UpdateShardCount(t.Context(), 2)
+			<-time.After(defaultRetention + time.Hour)
+			synctest.Wait()
+			return err
+		},
+	}
+	for name, remove := range gone {
+		for _, mode := range []Durability{Sync, Interval, NoSync} {
+			for _, crash := range []bool{false, true} {
+				t.Run(fmt.Sprint(name, " ", mode, " crash ", crash), func(t *testing.T) {
+					synctest.Test(t, func(t *testing.T) {
+						var offset atomic.Int64
+						disk := testdisk.New()
+						env := environment{fs: disk, clock: func() time.Time { return time.Now().Add(time.Duration(offset.Load())) }}
+						options := &Options{Durability: mode, ReserveBytes: -1}
+						db, err := open("/db", options, env)
+						require.NoError(t, err)
+						s, err := db.CreateStream(t.Context(), "s", nil)
+						require.NoError(t, err)
+						<-time.After(time.Hour)
+						var before PutResult
+						for range 3 { // of one epoch, whose row bounds the first
+							<-time.After(time.Second)
+							before, err = s.PutRecord(t.Context(), "k", nil)
+							require.NoError(t, err)
+						}
+						require.NoError(t, remove(t, db, s))
+						if crash {
+							env.fs = disk.PowerCut()
+						}
+						require.NoError(t, db.Close())
+						offset.Store(-int64(1000 * time.Hour))
+						db, err = open("/db", options, env)
+						require.NoError(t, err)
+						s, err = db.OpenStream(t.Context(), "s", nil)
+						require.NoError(t, err)
+						after, err := s.PutRecord(t.Context(), "k", nil)
+						require.NoError(t, err)
+						require.Greater(t, after.SequenceNumber.counter(), before.SequenceNumber.counter(), "a number was given out before")
+						require.NoError(t, db.Close())
+					})
+				})
+			}
+		}
+	}
+}
+
+// What a shorter period has cut off stays so after an opening at which the clock has gone
+// back, even if it was not trimmed by then.
+func TestAShorterPeriodIsFinalWhenTheClockGoesBack(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var offset atomic.Int64
+		env := environment{fs: vfs.NewMem(), clock: func() time.Time { return time.Now().Add(time.Duration(offset.Load())) }, byHand: true}
+		db, err := open("/db", nil, env)
+		require.NoError(t, err)
+		s, err := db.CreateStream(t.Context(), "s", &StreamOptions{Retention: 240 * time.Hour})
+		require.NoError(t, err)
+		require.NoError(t, putOne(t.Context(), db, s))
+		<-time.After(48 * time.Hour)
+		require.NoError(t, s.DecreaseRetention(t.Context(), 24*time.Hour))
+		require.Zero(t, s.Describe().Records)
+		require.NoError(t, db.Close())
+		offset.Store(-int64(48 * time.Hour))
+		db, err = open("/db", nil, env)
+		require.NoError(t, err)
+		s, err = db.Stream("s")
+		require.NoError(t, err)
+		require.Zero(t, s.Describe().Records, "it was gone before")
 		require.NoError(t, db.Close())
 	})
 }

@@ -232,9 +232,12 @@ func TestAFollowerReadsWhatItsOwnLoopPuts(t *testing.T) {
 
 // Followers that were broken off, or are held up in their loops, hold nothing.
 func TestAThousandFollowersHoldNothing(t *testing.T) {
-	db := boxOpen(t, &braid.Options{TailBytes: -1})
+	db := boxOpen(t, &braid.Options{TailBytes: -1, MemtableBytes: 1 << 20})
 	stream := boxOpenStream(t, db, "s", 4)
-	boxFill(t, stream, 100, 100)
+	for range 20 { // into tables: iterators over those are counted
+		boxFill(t, stream, 500, 200)
+	}
+	require.Positive(t, db.Metrics().Tables)
 	var stops []func()
 	for i := range 1000 {
 		sequence := stream.Follow(t.Context(), braid.TrimHorizon())

@@ -1,14 +1,18 @@
 package braid
 
 import (
+	"errors"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
+	"github.com/cockroachdb/pebble/v2/vfs/errorfs"
 	"github.com/stretchr/testify/require"
 
 	"github.com/braidstream/braid/internal/kv"
 	"github.com/braidstream/braid/internal/layout"
+	"github.com/braidstream/braid/internal/testdisk"
 )
 
 // A trim or a deletion is visible before anything is removed, also where the removal comes
@@ -73,4 +77,70 @@ func TestNothingIsRemovedInTheGroupOfItsTrim(t *testing.T) {
 			})
 		})
 	}
+}
+
+// A reader that has looked where the records lie, and then waits for the disk while they
+// are trimmed and removed, looks again. It is told of the trim, and not of data loss.
+func TestAReaderLooksAgainAfterATrim(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		disk := testdisk.New()
+		db, err := open("/db", &Options{MemtableBytes: minMemtableBytes, TailBytes: -1, CacheBytes: -1, ReserveBytes: -1}, environment{fs: disk})
+		require.NoError(t, err)
+		dying, err := db.CreateStream(t.Context(), "dying", nil)
+		require.NoError(t, err)
+		living, err := db.CreateStream(t.Context(), "living", &StreamOptions{Retention: -1})
+		require.NoError(t, err)
+		put := func(s *Stream) {
+			_, err := s.PutRecord(t.Context(), "key", make([]byte, 100_000))
+			require.NoError(t, err)
+		}
+		put(dying)
+		<-time.After(time.Minute)
+		for range 4 {
+			put(dying)
+		}
+		for db.Metrics().Epochs == 1 {
+			put(living)
+		}
+		synctest.Wait()
+		require.NoError(t, db.Close()) // so that nothing of it is cached
+		db, err = open("/db", &Options{MemtableBytes: minMemtableBytes, TailBytes: -1, CacheBytes: -1, ReserveBytes: -1}, environment{fs: disk})
+		require.NoError(t, err)
+		dying, err = db.Stream("dying")
+		require.NoError(t, err)
+		<-time.After(defaultRetention - 30*time.Second) // the first record has expired, the second has not
+		synctest.Wait()
+
+		_, extents := dying.Shards()[0].view()
+		require.Len(t, extents, 1)
+		lower, upper := dying.Shards()[0].extentSpan(extents[0], 0)
+		reads := 0
+		release := disk.Hold(func(op testdisk.Op) bool {
+			if !op.OnTable() || op.Kind != errorfs.OpFileReadAt {
+				return false
+			}
+			reads++
+			return reads == 1
+		})
+		type result struct {
+			n   int
+			err error
+		}
+		read := make(chan result, 1)
+		go func() {
+			page, err := dying.Shards()[0].GetRecords(t.Context(), TrimHorizon(), nil)
+			if err == nil {
+				read <- result{len(page.Records), nil}
+			} else {
+				read <- result{0, err}
+			}
+		}()
+		<-disk.Held() // it looks which records have expired
+		require.NoError(t, dying.Trim(t.Context(), Latest()))
+		synctest.Wait() // and they are removed
+		require.NoError(t, scan(db.store, lower, upper, func(_, _ []byte) error { return errors.New("a block is there") }))
+		release()
+		require.Equal(t, result{0, nil}, <-read)
+		require.NoError(t, db.Close())
+	})
 }

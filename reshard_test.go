@@ -146,6 +146,38 @@ func TestReadersOfAParentAreToldItsEndAndItsChildren(t *testing.T) {
 	})
 }
 
+// A reader that waits at the tip of a shard is woken by its end, and finds the children.
+func TestAReaderThatWaitsAtTheEndFindsTheChildren(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		db := boxOpen(t, nil)
+		stream := boxOpenStream(t, db, "s", 1)
+		shard := stream.Shards()[0]
+		for range 100 {
+			const readers = 4
+			pages := make(chan *braid.RecordsPage, readers)
+			for range readers {
+				go func() {
+					page, err := shard.GetRecords(t.Context(), braid.Latest(), &braid.GetRecordsOptions{Wait: true})
+					if err != nil {
+						t.Error(err)
+					}
+					pages <- page
+				}()
+			}
+			synctest.Wait()
+			lower, upper, err := stream.SplitShard(t.Context(), shard.ID(), nil)
+			require.NoError(t, err)
+			for range readers {
+				page := <-pages
+				require.True(t, page.EndOfShard)
+				require.Len(t, page.ChildShards, 2, "the shard has ended, and its children cannot be found")
+			}
+			shard, err = stream.MergeShards(t.Context(), lower.ID(), upper.ID())
+			require.NoError(t, err)
+		}
+	})
+}
+
 func TestReshardingRefusesWhatCannotBe(t *testing.T) {
 	db, stream := openReshard(t, braid.InMemory, 3)
 	defer db.Close()

@@ -53,6 +53,18 @@ func (j *judge) gap(_ context.Context, stream string, gap *braid.TrimmedError) e
 	return nil
 }
 
+// isUnread reports whether one of the shards is not done.
+func (j *judge) isUnread(shards []braid.ShardID) bool {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	for _, id := range shards {
+		if lease, known := j.leases[consumer.LeaseKey{Stream: "in", Shard: id}]; known && !lease.Checkpoint.ShardEnd {
+			return true
+		}
+	}
+	return false
+}
+
 // deliver notes what a processor was given, and checks the order.
 func (j *judge) deliver(lease consumer.Lease, batch *consumer.TxBatch) {
 	j.mu.Lock()

@@ -45,7 +45,7 @@ var (
 const simSteps = 60
 
 type simTotals struct {
-	records, deliveries, checkpoints, takes, zombies, ended, stops, stuck, images, restarts, tips atomic.Int64
+	records, deliveries, checkpoints, takes, zombies, thefts, ended, stops, stuck, images, restarts, tips, unread atomic.Int64
 }
 
 func TestSimulation(t *testing.T) {
@@ -66,8 +66,13 @@ func TestSimulation(t *testing.T) {
 			})
 		}
 	})
-	t.Logf("%d records, %d deliveries, %d checkpoints, %d leases taken, %d of them from processors that were still at work, %d shards ended, %d stops, %d stuck shards, %d restarts, %d crash images, %d times at the tip",
-		totals.records.Load(), totals.deliveries.Load(), totals.checkpoints.Load(), totals.takes.Load(), totals.zombies.Load(), totals.ended.Load(), totals.stops.Load(), totals.stuck.Load(), totals.restarts.Load(), totals.images.Load(), totals.tips.Load())
+	t.Logf("%d records, %d deliveries, %d checkpoints, %d leases taken, %d of them from processors that were still at work, %d stolen before a commit, %d shards ended, %d stops, %d stuck shards, %d restarts, %d crash images, %d times at the tip, %d reshards of a shard whose parents were unread",
+		totals.records.Load(), totals.deliveries.Load(), totals.checkpoints.Load(), totals.takes.Load(), totals.zombies.Load(), totals.thefts.Load(), totals.ended.Load(), totals.stops.Load(), totals.stuck.Load(), totals.restarts.Load(), totals.images.Load(), totals.tips.Load(), totals.unread.Load())
+	if seeds >= 260 && !t.Failed() { // a generator that never gets there proves nothing
+		for _, n := range []*atomic.Int64{&totals.takes, &totals.zombies, &totals.thefts, &totals.ended, &totals.stops, &totals.stuck, &totals.images, &totals.restarts, &totals.tips, &totals.unread} {
+			require.Positive(t, n.Load())
+		}
+	}
 }
 
 // simulation is one history.
@@ -267,6 +272,9 @@ func (s *simulation) reshard() {
 	}
 	slices.SortFunc(open, func(a, b *braid.Shard) int { return a.HashKeyRange().Start.Compare(b.HashKeyRange().Start) })
 	i := s.random.IntN(len(open))
+	if s.judge.isUnread(open[i].Parents()) {
+		s.totals.unread.Add(1)
+	}
 	if i > 0 && (s.random.IntN(2) == 0 || len(open) > 8) {
 		s.logf("merge %s and %s", open[i-1].ID(), open[i].ID())
 		_, err := s.stream.MergeShards(s.t.Context(), open[i-1].ID(), open[i].ID())
@@ -449,7 +457,29 @@ func (s *simulation) process(ctx context.Context, tx *braid.Tx, batch *consumer.
 		if errors.Is(context.Cause(ctx), consumer.ErrLeaseLost) {
 			s.totals.zombies.Add(1) // and now it tries to commit
 		}
+	case fate < 9:
+		return s.steal(ctx, lease, fate == 7)
 	}
+	return nil
+}
+
+// steal gives a lease a new epoch while its processor is at work, and maybe the same owner
+// again. The context of the processor ends when the application's group has seen that,
+// which may be after its commit: only the commit itself can refuse it.
+func (s *simulation) steal(ctx context.Context, lease consumer.Lease, again bool) error {
+	store := consumer.NewDBLeases(s.db, "sim")
+	stored, found, err := store.Get(ctx, lease.LeaseKey)
+	if err != nil || !found || stored.Epoch != lease.Epoch {
+		return err
+	}
+	stored.Epoch++
+	if !again {
+		stored.Owner = ""
+	}
+	if done, err := store.CompareAndSet(ctx, stored); err != nil || !done {
+		return err
+	}
+	s.totals.thefts.Add(1)
 	return nil
 }
 

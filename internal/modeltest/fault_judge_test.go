@@ -75,7 +75,35 @@ func (w *faultWork) judgeContent(what string, db *braid.DB) []braid.Record {
 	w.judgeSeen(what, records)
 	w.judgeSide(what, db)
 	w.judgeEffects(what, db)
+	w.found = records
 	return records
+}
+
+const (
+	unknownIsThere = "a put of unknown outcome that is there"
+	unknownIsNot   = "a put of unknown outcome that is not"
+)
+
+// unknownPuts returns what became of the puts to orders whose outcome nobody was told, as
+// of the last judgement.
+func (w *faultWork) unknownPuts() (situations []string) {
+	stored := make(map[string]bool, len(w.found))
+	for _, r := range w.found {
+		id, _ := historyID(r.Data)
+		stored[id] = true
+	}
+	w.history.mu.Lock()
+	defer w.history.mu.Unlock()
+	for _, p := range w.history.puts {
+		switch {
+		case p.stream != "orders" || p.outcome != outcomeUnknown:
+		case stored[p.id]:
+			situations = append(situations, unknownIsThere)
+		default:
+			situations = append(situations, unknownIsNot)
+		}
+	}
+	return situations
 }
 
 // judgeSeen requires that everything the follower saw is there, if it was not

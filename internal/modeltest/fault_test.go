@@ -57,6 +57,7 @@ func TestFaultWorkload(t *testing.T) {
 	require.Less(t, operations, faultChunk*faultChunks, "the sweep does not reach the end of the workload")
 	require.Greater(t, operations, 300)
 	require.Positive(t, w.trims)
+	require.Positive(t, w.reshards)
 	require.Zero(t, w.history.count(outcomeRefused)+w.history.count(outcomeUnknown))
 	w.judge("power cut", disk.PowerCut())
 	w.judgeTwice("closed", disk)
@@ -71,6 +72,7 @@ func TestFaultSweep(t *testing.T) {
 	var mu sync.Mutex               // guards the two below
 	classes := make(map[string]int) // how often each kind of operation failed
 	children := 0
+	var situations reached
 	for _, mode := range []string{"once", "forever"} {
 		t.Run(mode, func(t *testing.T) {
 			for chunk := 0; chunk < faultChunks; chunk += step {
@@ -87,15 +89,22 @@ func TestFaultSweep(t *testing.T) {
 						if text, ok := strings.CutPrefix(line, "swept: "); ok {
 							classes[text]++
 						}
+						if situation, ok := strings.CutPrefix(line, "reached: "); ok {
+							situations.note(situation)
+						}
 					}
 				})
 			}
 		})
 	}
 	reportSweep(t, classes)
+	t.Logf("reached: %v", &situations)
 	if children == 2*((faultChunks+step-1)/step) { // not, if only some were asked for
 		require.Greater(t, count(classes, "once"), 300/step*9/10)
 		require.Greater(t, count(classes, "forever"), 300/step*9/10)
+		if step == 1 {
+			situations.require(t, unknownIsThere, unknownIsNot)
+		}
 	}
 }
 
@@ -148,6 +157,9 @@ func sweepOne(t faultT, mode string, index int) {
 		w.judge("power cut", disk.PowerCut())
 	} else {
 		w.judgeTwice("reopened", disk)
+	}
+	for _, situation := range w.unknownPuts() {
+		fmt.Printf("\nreached: %s\n", situation)
 	}
 	if fired {
 		fmt.Printf("\nswept: %s %s %s: %s\n", mode, op.Change(), op.File(), result)

@@ -36,6 +36,7 @@ type faultWork struct {
 	orders      *braid.Stream
 	trim        historyTrim // of orders
 	trims       int         // that were acknowledged
+	reshards    int         // the same
 	side        string      // the incarnation of the stream side, "" if there is none for sure
 	sideExists  outcome     // acked: it must exist; refused: it must not
 	effects     uint64      // transactions that were acknowledged
@@ -46,6 +47,7 @@ type faultWork struct {
 	closed   chan struct{} // closed when the DB was closed
 	follower sync.WaitGroup
 	seen     []braid.Record // by the follower
+	found    []braid.Record // of orders, when they were judged last
 	ended    error          // of the follower
 }
 
@@ -191,6 +193,8 @@ func (w *faultWork) round(n int) error {
 	switch n % faultRounds {
 	case 2:
 		return w.createSide(n)
+	case 3:
+		return w.reshard(3 + n/faultRounds)
 	case 4:
 		return w.trimOrders(braid.AtSequence(w.history.lastAcked("orders")), 0)
 	case 6:
@@ -261,6 +265,15 @@ func readCounter(tx *braid.Tx) (uint64, error) {
 		return 0, err
 	}
 	return strconv.ParseUint(string(value), 10, 64)
+}
+
+// reshard changes the number of orders' shards.
+func (w *faultWork) reshard(shards int) error {
+	err := w.call("reshard", func() error { return w.orders.UpdateShardCount(context.Background(), shards+1) })
+	if err == nil {
+		w.reshards++
+	}
+	return err
 }
 
 func (w *faultWork) createSide(n int) error {

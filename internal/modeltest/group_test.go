@@ -13,6 +13,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/braidstream/braid"
+	"github.com/braidstream/braid/internal/inside"
 )
 
 // These tests are about calls that meet: in one group of the committer, or while a
@@ -246,6 +247,7 @@ func TestPutsFindTheirShardsAfterAReshardInTheirGroup(t *testing.T) {
 					n++
 				}
 				require.Equal(t, 27, n)
+				require.NoError(t, inside.DBOf(db).CheckBooks(t.Context())) // no closed shard has taken one
 				require.NoError(t, db.Close())
 			})
 		}

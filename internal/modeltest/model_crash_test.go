@@ -33,20 +33,20 @@ type imageTaker struct {
 	clock    func() time.Time
 	now      func() uint64
 
-	mu      sync.Mutex // guards the fields below
-	count   uint64
-	control bool // the model opens or closes the database, or changes a stream
-	off     bool
-	images  []image
+	mu     sync.Mutex // guards the fields below
+	count  uint64
+	doing  string // what the model does, if it opens or closes the database, or changes a stream
+	off    bool
+	images []image
 }
 
 type image struct {
-	mem     *vfs.MemFS
-	lines   int       // of the list of promises
-	wall    time.Time // at which it was taken
-	now     uint64    // the same by the time by which records age
-	control bool
-	what    string
+	mem    *vfs.MemFS
+	lines  int       // of the list of promises
+	wall   time.Time // at which it was taken
+	now    uint64    // the same by the time by which records age
+	during string    // as of the taker
+	what   string
 }
 
 // watch returns a disk of which images are taken.
@@ -72,7 +72,7 @@ func (it *imageTaker) before(mem *vfs.MemFS, op testdisk.Op) {
 	it.count++
 	random := rand.New(rand.NewPCG(it.seed, it.count))
 	every := 700
-	if it.control || strings.HasPrefix(path.Base(op.Path), "MANIFEST") || strings.HasPrefix(path.Base(op.Path), "marker") {
+	if it.doing != "" || strings.HasPrefix(path.Base(op.Path), "MANIFEST") || strings.HasPrefix(path.Base(op.Path), "marker") {
 		every = 400
 	}
 	if len(it.images) >= it.want || random.IntN(every) >= it.want {
@@ -83,19 +83,20 @@ func (it *imageTaker) before(mem *vfs.MemFS, op testdisk.Op) {
 	it.promises.mu.Unlock()
 	percent := []int{0, 0, 100, 1 + random.IntN(99)}[random.IntN(4)]
 	it.images = append(it.images, image{
-		mem:     mem.CrashClone(vfs.CrashCloneCfg{UnsyncedDataPercent: percent, RNG: random}),
-		lines:   lines,
-		wall:    it.clock(),
-		now:     it.now(),
-		control: it.control,
-		what:    fmt.Sprintf("before operation %d (%v of %s), keeping %d %% of what was not synced", it.count, op.Kind, op.Path, percent),
+		mem:    mem.CrashClone(vfs.CrashCloneCfg{UnsyncedDataPercent: percent, RNG: random}),
+		lines:  lines,
+		wall:   it.clock(),
+		now:    it.now(),
+		during: it.doing,
+		what:   fmt.Sprintf("before operation %d (%v of %s), keeping %d %% of what was not synced", it.count, op.Kind, op.Path, percent),
 	})
 }
 
-func (it *imageTaker) setControl(control bool) {
+// during says what the model does from now on; nothing of note if that is empty.
+func (it *imageTaker) during(what string) {
 	it.mu.Lock()
 	defer it.mu.Unlock()
-	it.control = control
+	it.doing = what
 }
 
 func (it *imageTaker) setOff(off bool) {
@@ -108,8 +109,9 @@ func (it *imageTaker) setOff(off bool) {
 func (m *model) checkImages() {
 	for i, img := range m.images.images {
 		m.totals.images.Add(1)
-		if img.control {
+		if img.during != "" {
 			m.totals.controlImages.Add(1)
+			m.totals.reached.note("an image during " + img.during)
 		}
 		bound := m.promises.bound(img.lines, m.opts.Durability == braid.Sync)
 		if i%4 == 0 {
@@ -163,6 +165,7 @@ func (m *model) checkImage(img image, bound *promisedBound, double bool) {
 	m.ok("close", db.Close())
 	for _, again := range taker.images {
 		m.totals.doubleImages.Add(1)
+		m.totals.reached.note("an image of an image that was being opened")
 		if m.checkImage(again, bound, false); m.t.Failed() {
 			m.fail("%s", again.what)
 		}
@@ -368,8 +371,8 @@ func (m *model) writeOn(db *braid.DB, bound *promisedBound) {
 }
 
 func (m *model) open() {
-	m.images.setControl(true)
-	defer m.images.setControl(false)
+	m.images.during("open")
+	defer m.images.during("")
 	wall := uint64(max(0, m.clock().UnixNano()))
 	most := max(m.now(), wall, m.highest+uint64(2*inside.CounterReserve))
 	if m.db != nil {
@@ -387,8 +390,8 @@ func (m *model) open() {
 }
 
 func (m *model) close() {
-	m.images.setControl(true)
-	defer m.images.setControl(false)
+	m.images.during("close")
+	defer m.images.during("")
 	m.ok("close", m.db.Close())
 	for _, ts := range m.twin.streams {
 		m.endFollower(ts, braid.ErrClosed)
@@ -399,9 +402,7 @@ func (m *model) close() {
 func (m *model) reopen() {
 	m.logf("close and open")
 	m.close()
-	if m.random.IntN(2) == 0 {
-		m.stepClock()
-	}
+	m.stepClockAcross()
 	m.open()
 	m.totals.restarts.Add(1)
 	m.age()
@@ -420,9 +421,7 @@ func (m *model) crash() {
 	m.close() // what it writes is lost
 	m.images.setOff(false)
 	m.disk = m.images.watch(mem)
-	if m.random.IntN(2) == 0 {
-		m.stepClock()
-	}
+	m.stepClockAcross()
 	m.open()
 	m.totals.restarts.Add(1)
 	m.age()
@@ -430,6 +429,17 @@ func (m *model) crash() {
 	m.takeHorizons()
 	m.followAgain()
 	m.checkAll()
+}
+
+// stepClockAcross may step the clock while the database is not open.
+func (m *model) stepClockAcross() {
+	before := m.offset.Load()
+	if m.random.IntN(2) == 0 {
+		m.stepClock()
+	}
+	if m.offset.Load() < before {
+		m.totals.reached.note("a restart after the clock went back")
+	}
 }
 
 // takeHorizons finds out what of the expired records is stored yet.
@@ -441,7 +451,11 @@ func (m *model) takeHorizons() {
 		}
 		for i := range ts.shards {
 			stored := inside.ShardOf(mustShard(s, ts.shards[i].id)).Horizon()
+			records := len(ts.records)
 			m.ok("reopen", ts.reopened(&ts.shards[i], stored))
+			if len(ts.records) > records {
+				m.totals.reached.note("expired records that a clock gone back brought back")
+			}
 			ts.shards[i].aging = ts.shards[i].arrival
 			m.promises.trimBegins(ts, stored)
 		}
@@ -470,6 +484,7 @@ func (m *model) takeLosses() {
 				return false
 			}
 			m.promises.add(promise{kind: putLost, id: r.id})
+			m.totals.reached.note("a power cut that lost acknowledged records")
 			return true
 		}
 		ts.records = slices.DeleteFunc(ts.records, lost)

@@ -74,6 +74,9 @@ func (m *model) acked(ts *twinStream, records []twinRecord, results []braid.PutR
 		}
 		stored = append(stored, *r)
 	}
+	if len(refused) > 0 && len(stored) > 0 {
+		m.totals.reached.note("an entry throttled beside one that was not")
+	}
 	m.promises.acked(ts, stored)
 	ts.add(stored...)
 	return stored
@@ -143,9 +146,9 @@ func (m *model) putTogether(ts *twinStream, s *braid.Stream) {
 			}
 		})
 	}
-	m.images.setControl(true)
-	defer m.images.setControl(false)
-	after := func() {}
+	m.images.during("puts together")
+	defer m.images.during("")
+	after, keyBefore := func() {}, ts.keyID
 	switch kind := m.random.IntN(4); {
 	case kind == 0:
 		keyID := []string{"", "a", "b"}[m.random.IntN(3)]
@@ -168,6 +171,9 @@ func (m *model) putTogether(ts *twinStream, s *braid.Stream) {
 		after = func() { m.trimmedInTheirMidst(ts, s, all, from, grouped) }
 	}
 	if grouped {
+		if len(calls) > producers && ts.keyID != keyBefore {
+			m.totals.reached.note("a key changed in the group of puts")
+		}
 		together(m.db, calls...)
 	} else {
 		var running sync.WaitGroup
@@ -186,6 +192,9 @@ func (m *model) putTogether(ts *twinStream, s *braid.Stream) {
 // the records that were put meanwhile, in their order, those up to one point.
 func (m *model) trimmedInTheirMidst(ts *twinStream, s *braid.Stream, put []twinRecord, from uint64, grouped bool) {
 	found := m.find(s, put)
+	if grouped {
+		m.totals.reached.note("a trim in the group of puts")
+	}
 	for i := range put {
 		there := slices.ContainsFunc(found, func(r twinRecord) bool { return r.id == put[i].id })
 		switch {
@@ -231,8 +240,11 @@ func (m *model) putCancelled(ts *twinStream, s *braid.Stream) {
 	case errors.Is(err, braid.ErrOutcomeUnknown):
 		m.is("put", err, cause)
 		synctest.Wait()
-		m.reconcile(ts, s, records)
+		if m.reconcile(ts, s, records); len(m.find(s, records)) > 0 {
+			m.totals.reached.note("a put of unknown outcome that is there")
+		}
 	default:
+		m.totals.reached.note("a put refused in time")
 		m.is("put", err, cause)
 		synctest.Wait()
 		if got := m.find(s, records); len(got) > 0 {

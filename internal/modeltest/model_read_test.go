@@ -57,6 +57,7 @@ func (m *model) position(ts *twinStream, s *braid.Stream, id braid.ShardID) (p b
 
 // requireTrimmed checks the error of a reader that was overtaken.
 func (m *model) requireTrimmed(ts *twinStream, id braid.ShardID, from uint64, err error) {
+	m.totals.reached.note("a reader overtaken by a trim")
 	var trimmed *braid.TrimmedError
 	if !errors.As(err, &trimmed) {
 		m.fail("records of %s from counter %d on were trimmed, and the reader was told: %v", id, from, err)

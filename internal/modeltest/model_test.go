@@ -60,11 +60,16 @@ func TestModel(t *testing.T) {
 		totals.histories.Load(), modelSteps, totals.records.Load(), totals.reads.Load(), totals.reshards.Load(), totals.trims.Load(), totals.restarts.Load())
 	t.Logf("%d crash images: %d in control operations, Open or Close, and %d more while an image was being opened or written to",
 		totals.images.Load(), totals.controlImages.Load(), totals.doubleImages.Load())
+	t.Logf("reached: %v", &totals.reached)
+	if seeds >= 300 && !t.Failed() {
+		totals.reached.require(t, modelSituations...)
+	}
 }
 
 type modelTotals struct {
 	histories, records, reads, reshards, trims, restarts atomic.Int64
 	images, controlImages, doubleImages                  atomic.Int64
+	reached                                              reached
 }
 
 // model is one history.
@@ -119,8 +124,12 @@ func runModel(t *testing.T, seed uint64, totals *modelTotals) {
 	m.open()
 	for i := range modelSteps {
 		m.age()
+		epochs := m.db.Metrics().Epochs
 		m.step()
 		synctest.Wait() // followers are at the tip
+		if m.db.Metrics().Epochs < epochs {
+			m.totals.reached.note("an epoch that was dropped")
+		}
 		if err := inside.DBOf(m.db).CheckBooks(t.Context()); err != nil {
 			m.fail("the books are wrong: %v", err)
 		}
@@ -194,8 +203,12 @@ func (m *model) age() {
 			m.ok("limit", ts.adopt(s))
 		}
 		// Some may have gone, or come on demand.
+		gone := len(ts.gone)
 		if len(s.Shards()) != len(ts.shards) || int(inside.StreamOf(s).Next()) != len(ts.shards)+len(ts.gone) {
 			m.ok("shards", ts.checkShards(s.Describe(), m.moment()))
+		}
+		if len(ts.gone) > gone {
+			m.totals.reached.note("a shard that expired")
 		}
 		ts.looked = m.moment()
 	}
@@ -285,8 +298,8 @@ func (m *model) createStream() {
 	if ts.maxData == 0 {
 		ts.maxData = 1 << 20
 	}
-	m.images.setControl(true)
-	defer m.images.setControl(false)
+	m.images.during("creation")
+	defer m.images.during("")
 	m.promises.createBegins(ts)
 	s, err := m.db.OpenStream(m.t.Context(), name, opts)
 	if !m.ok("create", err) {
@@ -302,8 +315,8 @@ func (m *model) createStream() {
 
 func (m *model) deleteStream(ts *twinStream, s *braid.Stream) {
 	m.logf("delete stream %s", ts.name)
-	m.images.setControl(true)
-	defer m.images.setControl(false)
+	m.images.during("deletion")
+	defer m.images.during("")
 	m.promises.deleteBegins(ts)
 	if !m.ok("delete", m.db.DeleteStream(m.t.Context(), ts.name)) {
 		return
@@ -320,8 +333,8 @@ func (m *model) deleteStream(ts *twinStream, s *braid.Stream) {
 func (m *model) trim(ts *twinStream, s *braid.Stream) {
 	position, from, _ := m.position(ts, s, "")
 	m.logf("trim %s before %s", ts.name, position)
-	m.images.setControl(true)
-	defer m.images.setControl(false)
+	m.images.during("trim")
+	defer m.images.during("")
 	from = min(from, visible(m.db)+1) // later records may be below a time, if the clock goes back
 	m.promises.trimBegins(ts, from)
 	if m.ok("trim", s.Trim(m.t.Context(), position)) {
@@ -335,8 +348,8 @@ func (m *model) reshard(ts *twinStream, s *braid.Stream) {
 	open := slices.DeleteFunc(slices.Clone(ts.shards), func(sh twinShard) bool { return sh.closed })
 	slices.SortFunc(open, func(a, b twinShard) int { return a.keys.Start.Compare(b.keys.Start) })
 	i := m.random.IntN(len(open))
-	m.images.setControl(true)
-	defer m.images.setControl(false)
+	m.images.during("reshard")
+	defer m.images.during("")
 	var err error
 	switch kind := m.random.IntN(5); {
 	case kind == 0:
@@ -371,8 +384,8 @@ func (m *model) changeRetention(ts *twinStream, s *braid.Stream) {
 	period := []time.Duration{-1, 23 * time.Hour, 24 * time.Hour, 48 * time.Hour, 8760 * time.Hour, 8761 * time.Hour}[m.random.IntN(6)]
 	increase := m.random.IntN(2) == 0
 	m.logf("change the retention of %s from %v to %v (increase: %v)", ts.name, ts.retention, period, increase)
-	m.images.setControl(true)
-	defer m.images.setControl(false)
+	m.images.during("retention change")
+	defer m.images.during("")
 	forever := period < 0
 	valid := period >= 24*time.Hour && period <= 8760*time.Hour
 	if increase {
@@ -400,8 +413,8 @@ func (m *model) changeRetention(ts *twinStream, s *braid.Stream) {
 func (m *model) changeKey(ts *twinStream, s *braid.Stream) {
 	keyID := []string{"", "a", "b", "nobody's"}[m.random.IntN(4)]
 	m.logf("encrypt %s with %q", ts.name, keyID)
-	m.images.setControl(true)
-	defer m.images.setControl(false)
+	m.images.during("change of the key")
+	defer m.images.during("")
 	err := changeKey(m.t.Context(), s, keyID)
 	if keyID == "nobody's" {
 		m.is("start encryption", err, braid.ErrInvalidArgument)
@@ -421,8 +434,8 @@ func (m *model) changeSettings(ts *twinStream, s *braid.Stream) {
 		capacity.MaxShards = 1 + m.random.IntN(8)
 	}
 	m.logf("change the capacity of %s to %+v", ts.name, capacity)
-	m.images.setControl(true)
-	defer m.images.setControl(false)
+	m.images.during("change of capacity")
+	defer m.images.during("")
 	if m.ok("change capacity", s.UpdateCapacity(m.t.Context(), capacity)) {
 		ts.mode = capacity.Mode
 	}
