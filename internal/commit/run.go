@@ -30,11 +30,20 @@ func (c *Committer) runGroup(g *group) bool {
 	c.mu.Lock()
 	failed := c.current != g
 	c.current = nil
+	if !failed {
+		g.endFirst()
+	}
 	c.mu.Unlock()
 	if failed { // endAll has told its callers
 		return false
 	}
 	g.release()
+	if len(g.requests) > 1 {
+		// Those who put again at once are to be in the next group. While they run and come
+		// back, this goroutine sleeps: if it kept looking, it would take the place of one
+		// of them each time. All of them are woken, so it waits for the scheduler only.
+		<-c.back.C()
+	}
 	c.recycle(g)
 	return true
 }
@@ -99,6 +108,11 @@ func (c *Committer) takeLocked() *group {
 	c.lastLive = g.live
 	c.releaseLocked(g.bytes)
 	g.compact()
+	if g.live == 1 {
+		g.requests[0].alone = true
+	} else {
+		g.away.Store(int32(g.live))
+	}
 	return g
 }
 
@@ -133,11 +147,12 @@ func (g *group) compact() {
 	g.requests = kept
 }
 
-// recycle keeps an ended group's memory. Its callers hold nothing of it but the
-// channel.
+// recycle keeps the memory of an ended group. Its callers hold nothing of it any more, or but
+// its channel.
 func (c *Committer) recycle(g *group) {
 	clear(g.requests)
-	*g = group{requests: g.requests[:0]}
+	g.requests = g.requests[:0]
+	g.live, g.bytes, g.done, g.essential = 0, 0, nil, nil
 	c.mu.Lock()
 	c.spare = g
 	c.mu.Unlock()
