@@ -107,6 +107,7 @@ type Committer struct {
 	batch   *kv.Batch     // belongs to the goroutine that runs a group
 	bell    wake.Bell     // rings when groups may be waiting
 	back    wake.Bell     // rings when the last caller of a group has come back
+	took    atomic.Int64  // how long that took, in nanoseconds
 	ended   chan struct{} // closed when the goroutine has returned
 	watched chan struct{} // closed when the goroutine that waits for a failure has returned
 
@@ -136,7 +137,8 @@ type group struct {
 	live      int        // requests that are not nil
 	bytes     int
 	first     *Request      // the one without a channel; nil if it has got one
-	away      atomic.Int32  // callers that are in Do since the group was taken, if it is not of one
+	away      atomic.Int32  // those who need it since it was taken, if it is not of one caller
+	released  time.Time     // when its callers were woken
 	done      chan struct{} // closed when the requests that are not essential have ended; nil without any
 	essential chan struct{} // the same for the others
 }
@@ -278,13 +280,25 @@ func (c *Committer) giveUp(r *Request, cause error) error {
 	}
 }
 
-// comeBack notes that the caller of a request that was taken leaves Do. The last one of
-// its group lets the committer go on.
+// comeBack notes that the caller of a request that was taken leaves Do.
 func (c *Committer) comeBack(r *Request) {
-	if !r.alone && r.of.away.Add(-1) == 0 {
+	if !r.alone {
+		c.leave(r.of)
+	}
+}
+
+// leave notes that a caller of the group, or the committer itself, needs it no more. The
+// last one recycles it, and lets the committer go on if it waits for that.
+func (c *Committer) leave(g *group) {
+	if g.away.Add(-1) == 0 {
+		c.took.Store(int64(time.Since(g.released)))
+		c.recycle(g)
 		c.back.Ring()
 	}
 }
+
+// returnTime is how long the callers of a group took at last to come back.
+func (c *Committer) returnTime() time.Duration { return time.Duration(c.took.Load()) }
 
 // enqueue adds the request to the last waiting group, or to a new one. While too
 // much waits already it waits outside. It returns the group if the caller is to

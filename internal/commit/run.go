@@ -2,6 +2,7 @@ package commit
 
 import (
 	"runtime"
+	"time"
 )
 
 // run is the committer's goroutine.
@@ -37,15 +38,31 @@ func (c *Committer) runGroup(g *group) bool {
 	if failed { // endAll has told its callers
 		return false
 	}
+	if g.live == 1 {
+		g.release()
+		c.recycle(g)
+		return true
+	}
+	g.released = time.Now()
 	g.release()
-	if len(g.requests) > 1 {
-		// Those who put again at once are to be in the next group. While they run and come
-		// back, this goroutine sleeps: if it kept looking, it would take the place of one
-		// of them each time. All of them are woken, so it waits for the scheduler only.
+	c.leave(g)
+	if sync && c.returnTime() <= c.store.SyncTime() {
+		c.awaitCallers(g)
+	}
+	return true
+}
+
+// awaitCallers sleeps while the callers of a group that has ended run and come back: those
+// who put again at once are to be in the next group. If this goroutine kept looking, it
+// would take the place of one of them each time. All of them have been woken, so it waits
+// for the scheduler only.
+//
+// That pays where they come back sooner than a sync takes. Where they have more to prepare
+// than that, they do it beside the sync of those who have come in the meantime.
+func (c *Committer) awaitCallers(g *group) {
+	for g.away.Load() > 0 {
 		<-c.back.C()
 	}
-	c.recycle(g)
-	return true
 }
 
 // runInline runs the group of a caller, on the caller's goroutine. Whoever came
@@ -111,7 +128,7 @@ func (c *Committer) takeLocked() *group {
 	if g.live == 1 {
 		g.requests[0].alone = true
 	} else {
-		g.away.Store(int32(g.live))
+		g.away.Store(int32(g.live) + 1) // and the one who runs it
 	}
 	return g
 }
