@@ -136,7 +136,20 @@ func (a *App) survey(ctx context.Context) (*survey, error) {
 			return nil, fmt.Errorf("%q: %w", name, view.err)
 		}
 	}
+	a.group.steps.Add(int64(len(s.rows) + len(s.items)))
 	return s, nil
+}
+
+// surveyOf is survey that looks at nothing but a shard, its parents and the leases above
+// it, where there is no more to a key, and all of that is there.
+func (a *App) surveyOf(ctx context.Context, key LeaseKey) (*survey, error) {
+	if key.Shard != "" {
+		s, err := a.group.surveyShard(ctx, key)
+		if s != nil || err != nil {
+			return s, err
+		}
+	}
+	return a.survey(ctx)
 }
 
 // Seek moves the checkpoint of a shard, of all shards of a stream (with an empty
@@ -162,7 +175,7 @@ func (a *App) Seek(ctx context.Context, key LeaseKey, to braid.Position) error {
 	}
 	to = a.group.pinLatest(to)
 	for {
-		s, err := a.survey(ctx)
+		s, err := a.surveyOf(ctx, key)
 		if err != nil {
 			return err
 		}
@@ -231,7 +244,7 @@ func (a *App) Resume(ctx context.Context, key LeaseKey) error {
 
 func (a *App) pause(ctx context.Context, key LeaseKey, paused bool) error {
 	for {
-		s, err := a.survey(ctx)
+		s, err := a.surveyOf(ctx, key)
 		if err != nil {
 			return err
 		}
@@ -274,17 +287,17 @@ func (a *App) set(ctx context.Context, key LeaseKey, s *survey, leases []Lease, 
 		if leases = leases[n:]; len(leases) == 0 || err != nil {
 			return err == nil, err
 		}
-		rows, err := a.group.leases.List(ctx)
+		keys := make([]LeaseKey, len(leases))
+		for i := range leases {
+			keys[i] = leases[i].LeaseKey
+		}
+		rows, err := a.group.getLeases(ctx, keys)
 		if err != nil {
 			return false, err
 		}
-		now := make(map[LeaseKey]*Lease, len(rows))
-		for i := range rows {
-			now[rows[i].LeaseKey] = &rows[i]
-		}
 		for i := range leases {
 			lease := &leases[i]
-			switch row := now[lease.LeaseKey]; {
+			switch row := rows[i]; {
 			case row == nil && lease.Version > 0 || row != nil && row.Incarnation != lease.Incarnation:
 				return false, nil
 			case row != nil && row.Version != lease.Version:
@@ -315,9 +328,15 @@ func (g *group) loseOutdated(leases []Lease) {
 func (g *group) resumeFailed(key LeaseKey) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
+	if key.Shard != "" {
+		if h := g.holds[key]; h != nil && h.hasFailed() {
+			h.drain(errResumed) // it waits for that
+		}
+		return
+	}
 	for held, h := range g.holds {
 		if key.covers(held) && h.hasFailed() {
-			h.drain(errResumed) // it waits for that
+			h.drain(errResumed)
 		}
 	}
 }
@@ -328,7 +347,7 @@ func (g *group) resumeElsewhere(ctx context.Context, key LeaseKey) error {
 	if g.leases.LeaseDuration() == 0 {
 		return nil // all workers are in this process
 	}
-	leases, err := g.leases.List(ctx)
+	leases, err := g.leasesUnder(ctx, key)
 	if err != nil {
 		return err
 	}
@@ -353,6 +372,18 @@ func (g *group) resumeElsewhere(ctx context.Context, key LeaseKey) error {
 		}
 	}
 	return nil
+}
+
+// leasesUnder returns the lease of a shard, or, for another key, all there are.
+func (g *group) leasesUnder(ctx context.Context, key LeaseKey) ([]Lease, error) {
+	if key.Shard == "" {
+		return g.leases.List(ctx)
+	}
+	lease, found, err := g.leases.Get(ctx, key)
+	if err != nil || !found {
+		return nil, err
+	}
+	return []Lease{lease}, nil
 }
 
 // Delete removes all that is stored of the application: a worker that is made under

@@ -39,6 +39,26 @@ func (s dbSource) describe(name string) (StreamInfo, dbTopology, error) {
 	return info, t, nil
 }
 
+// describeShard is describe of a stream that has no more than one shard and its parents.
+func (s dbSource) describeShard(key LeaseKey) (info StreamInfo, found bool) {
+	stream, err := s.db.Stream(key.Stream)
+	if err != nil {
+		return StreamInfo{}, false
+	}
+	sh, err := stream.Shard(key.Shard)
+	if err != nil || sh.ID() != key.Shard { // it understands short forms of an id, too
+		return StreamInfo{}, false
+	}
+	info.Incarnation = incarnationOf(stream)
+	for _, id := range sh.Parents() {
+		if parent, err := stream.Shard(id); err == nil {
+			info.Shards = append(info.Shards, shardOf(parent))
+		}
+	}
+	info.Shards = append(info.Shards, shardOf(sh))
+	return info, true
+}
+
 // topologyOf returns a topology whose id is no newer than its shards: so a change that
 // comes in between is seen by the next pass.
 func topologyOf(stream *braid.Stream) dbTopology {

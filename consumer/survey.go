@@ -62,10 +62,8 @@ func (s *survey) app() Lease {
 	return Lease{}
 }
 
-// survey looks at the leases and at the streams of those names; without names, at
-// those that the application has met.
-func (g *group) survey(ctx context.Context, names []string) (*survey, error) {
-	s := &survey{
+func newSurvey() *survey {
+	return &survey{
 		rows:     make(map[LeaseKey]*Lease),
 		streams:  make(map[string]*streamView),
 		items:    make(map[LeaseKey]*item),
@@ -74,6 +72,12 @@ func (g *group) survey(ctx context.Context, names []string) (*survey, error) {
 		counts:   make(map[string]int),
 		free:     make(map[LeaseKey]*item),
 	}
+}
+
+// survey looks at the leases and at the streams of those names; without names, at
+// those that the application has met.
+func (g *group) survey(ctx context.Context, names []string) (*survey, error) {
+	s := newSurvey()
 	leases, err := g.leases.List(ctx)
 	if err != nil {
 		return nil, err
@@ -108,6 +112,77 @@ func (g *group) survey(ctx context.Context, names []string) (*survey, error) {
 	}
 	s.derive()
 	return s, nil
+}
+
+// surveyShard looks at one shard of the database, its parents, and the leases of its
+// stream and application: whatever else there is costs nothing. It returns nil if the
+// application has not met the stream or the shard is not there, or of another source,
+// which describes a stream as a whole.
+func (g *group) surveyShard(ctx context.Context, key LeaseKey) (*survey, error) {
+	source, is := g.records().(dbSource)
+	if !is {
+		return nil, nil
+	}
+	info, found := source.describeShard(key)
+	if !found {
+		return nil, nil
+	}
+	keys := []LeaseKey{{}, {Stream: key.Stream}}
+	for _, shard := range info.Shards {
+		keys = append(keys, LeaseKey{key.Stream, shard.ID})
+	}
+	rows, err := g.getLeases(ctx, keys)
+	if err != nil {
+		return nil, err
+	}
+	stream := rows[1]
+	if rows[0] == nil || stream == nil || stream.Incarnation != info.Incarnation {
+		return nil, nil
+	}
+	s := newSurvey()
+	for i, row := range rows {
+		if row != nil {
+			s.rows[keys[i]] = row
+		}
+	}
+	s.streams[key.Stream] = &streamView{found: true, info: info, met: true}
+	s.derive()
+	g.steps.Add(int64(len(keys)))
+	return s, nil
+}
+
+// getLeases reads leases, nil for those that are not there. Of a store that is not the
+// database's it lists all unless they are few.
+func (g *group) getLeases(ctx context.Context, keys []LeaseKey) ([]*Lease, error) {
+	if store, is := g.leases.(dbLeases); is {
+		return store.getAll(ctx, keys)
+	}
+	const few = 8
+	leases := make([]*Lease, len(keys))
+	if len(keys) <= few {
+		for i, key := range keys {
+			lease, found, err := g.leases.Get(ctx, key)
+			if err != nil {
+				return nil, err
+			}
+			if found {
+				leases[i] = &lease
+			}
+		}
+		return leases, nil
+	}
+	all, err := g.leases.List(ctx)
+	if err != nil {
+		return nil, err
+	}
+	rows := make(map[LeaseKey]*Lease, len(all))
+	for i := range all {
+		rows[all[i].LeaseKey] = &all[i]
+	}
+	for i, key := range keys {
+		leases[i] = rows[key]
+	}
+	return leases, nil
 }
 
 // derive works out what is to be done in each shard: from the shards themselves, not

@@ -19,6 +19,7 @@ import (
 	"fmt"
 	"runtime"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/braidstream/braid/internal/kv"
@@ -40,9 +41,9 @@ const (
 	// wait outside, under their contexts, before they take any memory here.
 	maxQueuedBytes = 64 << 20
 
-	// maxYields is how often the committer steps back to let a group grow. Those
-	// woken by the last group join this one instead of missing it, which makes
-	// groups about twice as large and fsyncs half as many.
+	// maxYields is how often the committer steps back to let a group grow, after the
+	// callers of the last one have run. Those among them that put again join this group
+	// instead of missing it, which makes groups larger and fsyncs fewer.
 	maxYields = 4
 
 	// maxSpins is how often the committer, and the first caller of a group, look
@@ -78,8 +79,11 @@ type Request struct {
 	// Essential lets the request through while the disk is full: it frees space.
 	Essential bool
 
-	// What follows belongs to the Committer, under its mutex until done is closed.
+	// What follows belongs to the Committer, under its mutex until the outcome is known.
 	done  chan struct{} // closed when the outcome is known; shared with others of the group
+	ended atomic.Bool   // the same of the first of a group while it has no channel
+	of    *group        // not to be used once the group was released, if alone
+	alone bool          // the group was taken with this request only
 	group uint64        // number of the group
 	slot  int           // index in the group, until that is taken
 	fate  fate
@@ -102,6 +106,8 @@ type Committer struct {
 	inline  bool          // callers run groups, too
 	batch   *kv.Batch     // belongs to the goroutine that runs a group
 	bell    wake.Bell     // rings when groups may be waiting
+	back    wake.Bell     // rings when the last caller of a group has come back
+	took    atomic.Int64  // how long that took, in nanoseconds
 	ended   chan struct{} // closed when the goroutine has returned
 	watched chan struct{} // closed when the goroutine that waits for a failure has returned
 
@@ -122,12 +128,17 @@ type Committer struct {
 
 // group is a set of requests that share a batch. Those that are essential have a
 // channel of their own, since a full disk ends the others alone. A caller waits for
-// one channel and its context, so whatever ends a request closes that channel.
+// one channel and its context, so whatever ends a request closes that channel. The
+// first one looks for a while before it waits, and has no channel until then: where a
+// commit takes as long as a look, groups of one caller need none.
 type group struct {
 	number    uint64
 	requests  []*Request // nil where a caller withdrew
 	live      int        // requests that are not nil
 	bytes     int
+	first     *Request      // the one without a channel; nil if it has got one
+	away      atomic.Int32  // those who need it since it was taken, if it is not of one caller
+	released  time.Time     // when its callers were woken
 	done      chan struct{} // closed when the requests that are not essential have ended; nil without any
 	essential chan struct{} // the same for the others
 }
@@ -144,7 +155,16 @@ func (g *group) channel(essential bool) chan struct{} {
 	return *ch
 }
 
-// release wakes the callers.
+// endFirst ends the request that has no channel, if there is one. The mutex of the
+// committer is held.
+func (g *group) endFirst() {
+	if g.first != nil {
+		g.first.ended.Store(true)
+		g.first = nil
+	}
+}
+
+// release wakes the callers, but the one of endFirst.
 func (g *group) release() {
 	if g.done != nil {
 		close(g.done)
@@ -169,6 +189,7 @@ func New(store *kv.Store, log Log, inline bool) *Committer {
 		inline:  inline,
 		batch:   store.NewBatch(),
 		bell:    wake.NewBell(),
+		back:    wake.NewBell(),
 		ended:   make(chan struct{}),
 		watched: make(chan struct{}),
 		full:    make(chan struct{}),
@@ -193,13 +214,8 @@ func (c *Committer) Do(ctx context.Context, r *Request) error {
 	if own != nil {
 		return c.runInline(own, r)
 	}
-	for n := maxSpins; n > 0 && r.slot == 0; n-- {
-		select {
-		case <-r.done:
-			return c.outcome(r)
-		default:
-			runtime.Gosched()
-		}
+	if r.done == nil && c.lookOut(r) {
+		return c.outcome(r)
 	}
 	interrupt := ctx.Done()
 	if interrupt == nil {
@@ -217,8 +233,30 @@ func (c *Committer) Do(ctx context.Context, r *Request) error {
 	}
 }
 
+// lookOut looks a few times whether the first request of a group has ended, and gives it
+// a channel if it has not.
+func (c *Committer) lookOut(r *Request) (ended bool) {
+	for range maxSpins {
+		if r.ended.Load() {
+			return true
+		}
+		runtime.Gosched()
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if r.ended.Load() {
+		return true
+	}
+	r.of.first = nil
+	r.done = r.of.channel(r.Essential)
+	return false
+}
+
 // outcome returns how the request has ended.
 func (c *Committer) outcome(r *Request) error {
+	if r.fate == committed { // else its group was not taken, or the store takes no more
+		c.comeBack(r)
+	}
 	switch r.fate {
 	case full:
 		return c.store.Shortage()
@@ -237,9 +275,30 @@ func (c *Committer) giveUp(r *Request, cause error) error {
 	case <-r.done:
 		return c.outcome(r)
 	default:
+		c.comeBack(r)
 		return fmt.Errorf("%w: %w", ErrUnknown, cause)
 	}
 }
+
+// comeBack notes that the caller of a request that was taken leaves Do.
+func (c *Committer) comeBack(r *Request) {
+	if !r.alone {
+		c.leave(r.of)
+	}
+}
+
+// leave notes that a caller of the group, or the committer itself, needs it no more. The
+// last one recycles it, and lets the committer go on if it waits for that.
+func (c *Committer) leave(g *group) {
+	if g.away.Add(-1) == 0 {
+		c.took.Store(int64(time.Since(g.released)))
+		c.recycle(g)
+		c.back.Ring()
+	}
+}
+
+// returnTime is how long the callers of a group took at last to come back.
+func (c *Committer) returnTime() time.Duration { return time.Duration(c.took.Load()) }
 
 // enqueue adds the request to the last waiting group, or to a new one. While too
 // much waits already it waits outside. It returns the group if the caller is to
@@ -267,7 +326,12 @@ func (c *Committer) enqueue(ctx context.Context, r *Request) (own *group, err er
 		return nil, c.store.Shortage()
 	}
 	g := c.openGroupLocked(r.Bytes)
-	r.done, r.group, r.slot = g.channel(r.Essential), g.number, len(g.requests)
+	r.of, r.group, r.slot = g, g.number, len(g.requests)
+	if r.slot == 0 {
+		g.first = r
+	} else {
+		r.done = g.channel(r.Essential)
+	}
 	g.requests = append(g.requests, r)
 	g.live++
 	g.bytes += r.Bytes
@@ -381,6 +445,9 @@ func (c *Committer) SetFull(isFull bool) {
 			if r != nil && !r.Essential {
 				r.fate = full
 				c.dropLocked(g, r)
+				if r == g.first {
+					g.endFirst()
+				}
 			}
 		}
 		if g.done != nil {
@@ -419,6 +486,7 @@ func (c *Committer) endAll() {
 		for _, r := range g.requests {
 			r.fate = fate
 		}
+		g.endFirst()
 		g.release()
 	}
 	for _, g := range c.queue {
@@ -428,6 +496,7 @@ func (c *Committer) endAll() {
 			}
 		}
 		c.releaseLocked(g.bytes)
+		g.endFirst()
 		g.release()
 	}
 	c.queue = nil

@@ -275,6 +275,52 @@ func TestACancelledRequestIsRefusedOrUnknown(t *testing.T) {
 	})
 }
 
+// The committer waits until the callers of a group have come back, and some of them have
+// left before it ended: they must not be waited for, nor counted twice.
+func TestTheCommitterDoesNotWaitForCallersThatHaveLeft(t *testing.T) {
+	for leaving := range 4 {
+		t.Run(fmt.Sprint(leaving, " of 3"), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				store, log := openStore(t), &testLog{hold: make(chan struct{})}
+				c := commit.New(store, log, false)
+				gone, leave := context.WithCancel(t.Context())
+				first := do(t.Context(), c, &commit.Request{Op: "first"})
+				synctest.Wait()
+				var left, staying []<-chan error
+				for i := range 3 {
+					if op := fmt.Sprint(i); i < leaving {
+						left = append(left, do(gone, c, &commit.Request{Op: op}))
+					} else {
+						staying = append(staying, do(t.Context(), c, &commit.Request{Op: op}))
+					}
+				}
+				synctest.Wait()
+				log.hold <- struct{}{} // the three are taken
+				require.NoError(t, <-first)
+				synctest.Wait()
+				leave()
+				for _, result := range left {
+					require.ErrorIs(t, <-result, commit.ErrUnknown)
+				}
+				close(log.hold)
+				for _, result := range staying {
+					require.NoError(t, <-result)
+				}
+				for i := range 3 { // groups of several again, and of one
+					results := []<-chan error{do(t.Context(), c, &commit.Request{Op: fmt.Sprint("a", i)}), do(t.Context(), c, &commit.Request{Op: fmt.Sprint("b", i)})}
+					for _, result := range results {
+						require.NoError(t, <-result)
+					}
+				}
+				groups, _ := log.state()
+				require.Len(t, groups[1], 3)
+				require.True(t, c.Close(t.Context()))
+				require.NoError(t, store.Close())
+			})
+		})
+	}
+}
+
 // While much waits, further requests wait outside, under their contexts.
 func TestWhatWaitsIsBounded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

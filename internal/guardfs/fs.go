@@ -4,6 +4,7 @@ import (
 	"io"
 	"os"
 	"sync/atomic"
+	"time"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 )
@@ -267,7 +268,10 @@ func (f *file) Sync() error {
 // SyncData implements vfs.File. Pebble's logs use it, while its manifests and
 // directories use Sync.
 func (f *file) SyncData() error {
-	return f.noteSync(f.guard.sync("sync", f.name, f.class, f.File.SyncData))
+	began := time.Now()
+	err := f.noteSync(f.guard.sync("sync", f.name, f.class, f.File.SyncData))
+	f.guard.syncTime.Store(int64(time.Since(began)))
+	return err
 }
 
 // noteSync notes a success if there was one. Pebble gives a table up after an

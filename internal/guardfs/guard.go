@@ -70,6 +70,7 @@ type FS struct {
 	space    atomic.Int32  // the Space last told
 	free     atomic.Uint64 // bytes, when last asked for the reserve
 	lastLog  atomic.Int64  // bytes in the log that was closed last
+	syncTime atomic.Int64  // how long the last sync of a log took
 	stop     chan struct{} // closed by Close: ends the watcher
 
 	mu       sync.Mutex // guards the fields below
@@ -121,6 +122,9 @@ func (g *FS) Err() error {
 	defer g.mu.Unlock()
 	return g.cause
 }
+
+// SyncTime returns how long the last sync of a log took, 0 if there was none.
+func (g *FS) SyncTime() time.Duration { return time.Duration(g.syncTime.Load()) }
 
 // Fail makes the guard fail for a reason that it cannot see itself, and that does
 // not concern the files: those who change them go on, so that Pebble can be

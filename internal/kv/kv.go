@@ -50,6 +50,7 @@ import (
 	"log/slog"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/vfs"
@@ -230,6 +231,9 @@ func get(from getter, key []byte) ([]byte, error) {
 	}
 	return value, nil
 }
+
+// SyncTime returns how long the last sync of the log took, 0 if there was none.
+func (s *Store) SyncTime() time.Duration { return s.guard.SyncTime() }
 
 // Sync makes all commits durable that have returned.
 func (s *Store) Sync() error {
