@@ -71,6 +71,7 @@ type FS struct {
 	free     atomic.Uint64 // bytes, when last asked for the reserve
 	lastLog  atomic.Int64  // bytes in the log that was closed last
 	stop     chan struct{} // closed by Close: ends the watcher
+	durable  *durable      // set by Track; nil if no account is kept
 
 	mu       sync.Mutex // guards the fields below
 	cause    error      // why the guard failed

@@ -5,9 +5,11 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"strings"
 
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/vfs"
+	"github.com/google/uuid"
 
 	"github.com/braidstream/braid/internal/layout"
 )
@@ -37,7 +39,7 @@ func readIdentity(files FS, dir string) (id layout.Identity, found bool, err err
 		return id, false, fmt.Errorf("read identity: %w", err)
 	}
 	if id, err = layout.DecodeIdentity(data); err != nil {
-		return id, false, fmt.Errorf("%w: %s: %w", ErrCorrupt, name, err)
+		return id, false, &FileDamageError{File: identityName, Damage: FileChanged, Offset: -1, Size: int64(len(data)), Want: -1, Cause: err}
 	}
 	switch {
 	case id.TooOld():
@@ -49,7 +51,8 @@ func readIdentity(files FS, dir string) (id layout.Identity, found bool, err err
 }
 
 // checkVacant returns nil if the directory is absent, or holds nothing but what
-// an Open that did not get far may have left.
+// an Open that did not get far may have left. If it holds a ledger, the identity has
+// been lost: a ledger is never there before one is.
 func checkVacant(files FS, dir string) error {
 	names, err := files.List(dir)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -57,6 +60,11 @@ func checkVacant(files FS, dir string) error {
 	}
 	if err != nil {
 		return fmt.Errorf("list %s: %w", dir, err)
+	}
+	for _, name := range names {
+		if strings.HasPrefix(name, ledgerName+".") {
+			return &FileDamageError{File: identityName, Damage: FileMissing, Offset: -1, Size: -1, Want: -1}
+		}
 	}
 	for _, name := range names {
 		if name != lockName && name != newIdentityName {
@@ -70,8 +78,21 @@ func checkVacant(files FS, dir string) error {
 //
 // Invariant: the identity says "creating" durably before anything else is there,
 // and "ready" only when all of it is durable. So a crash leaves either what the
-// next open wipes, or a whole database. TestCreationSurvivesCrashes holds it.
-func (s *Store) create() error {
+// next open wipes, or a whole database. TestCreationSurvivesCrashes holds it. The
+// ledger says so too, a moment later, so that an identity from before does not wipe
+// what has been put since.
+func (s *Store) create(before layout.Identity) error {
+	if before.ID != uuid.Nil {
+		// Nothing is known to be damaged if there is no ledger yet.
+		if l, _, err := readLedgers(s.guard, s.dir, before); err != nil {
+			return err
+		} else if l.files.Ready {
+			return &FileDamageError{File: identityName, Damage: FileOld, Offset: -1, Size: -1, Want: -1}
+		}
+	}
+	if err := s.announce(); err != nil {
+		return err
+	}
 	id, err := layout.NewIdentity()
 	if err != nil {
 		return err
@@ -93,6 +114,7 @@ func (s *Store) create() error {
 	if err := makeDirs(s.guard, s.StoreDir()); err != nil {
 		return err
 	}
+	s.beginLedger(id)
 	options := s.options()
 	options.ErrorIfExists = true
 	if s.db, err = pebble.Open(s.StoreDir(), options); err != nil {
@@ -102,7 +124,13 @@ func (s *Store) create() error {
 	s.identity.Ready = true
 	err = s.initialize()
 	if err == nil {
+		err = s.ledger.write()
+	}
+	if err == nil {
 		err = s.writeIdentity(s.identity)
+	}
+	if err == nil {
+		err = s.ledger.ready()
 	}
 	if err != nil {
 		return joinErrors(err, s.db.Close())

@@ -90,6 +90,10 @@ type Config struct {
 	// so that there is room left for removing things. Zero or less is none.
 	ReserveBytes int64
 
+	// NoLedger keeps no ledger of what is durable, and looks at none. It is there to
+	// measure what the ledger costs.
+	NoLedger bool
+
 	// OnFull is told when the store becomes full and when it no longer is. It
 	// is called from inside file operations and must not block. May be nil.
 	OnFull func(full bool)
@@ -133,6 +137,7 @@ type Store struct {
 	guard    *guardfs.FS
 	reporter *reporter
 	damage   *damage
+	ledger   *ledger
 	db       *pebble.DB
 	gate     gate
 	backups  atomic.Int64            // how many were begun

@@ -91,7 +91,7 @@ func TestRefusedOpenChangesNothing(t *testing.T) {
 		}, kv.ErrCorrupt, "identity"},
 		{"an identity that is gone", func(t *testing.T, dir string) {
 			require.NoError(t, os.Remove(filepath.Join(dir, "BRAID")))
-		}, kv.ErrNotDatabase, "store"},
+		}, kv.ErrDataLoss, "BRAID is missing"},
 		{"a store that is gone", func(t *testing.T, dir string) {
 			require.NoError(t, os.RemoveAll(filepath.Join(dir, "store")))
 		}, kv.ErrDataLoss, ""},
