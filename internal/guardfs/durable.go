@@ -133,13 +133,17 @@ func (g *FS) Durable(filesVersion, tablesVersion uint64) Durable {
 	return state
 }
 
-// Lists reports whether a table is listed with that content: whether nobody has removed
-// it.
-func (g *FS) Lists(table layout.LedgerTable) bool {
+// Lists reports whether a file is still listed that was listed so: whether nobody has
+// removed it, or used it again, since. A log may have grown.
+func (g *FS) Lists(file layout.LedgerFile) bool {
 	d := g.durable
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	return d.tables[table.Name] == table
+	if t, ok := d.tables[file.Name]; ok {
+		return t.LedgerFile == file
+	}
+	f, ok := d.files[file.Name]
+	return ok && f.Size >= file.Size && (f.Size > file.Size || f.Sum == file.Sum)
 }
 
 // IsLog reports whether a file is a log.
@@ -221,8 +225,12 @@ func (a *account) add(p []byte) {
 		a.sum.Add(p)
 		return
 	}
-	a.sum.table.Size += int64(len(p)) // a log has no use for its tail
-	a.sum.table.Sum = layout.LedgerSum(a.sum.table.Sum, p)
+	sum := &a.sum.table // a log has no use for its tail
+	if room := layout.LedgerHeadBytes - sum.Size; room > 0 {
+		sum.Head = layout.LedgerSum(sum.Head, p[:min(int64(len(p)), room)])
+	}
+	sum.Size += int64(len(p))
+	sum.Sum = layout.LedgerSum(sum.Sum, p)
 }
 
 // end is called when bytes were written elsewhere than behind the ones before. Pebble
@@ -249,7 +257,7 @@ func (a *account) durable() {
 		return
 	}
 	if sum := &a.sum.table; a.file.Size != sum.Size {
-		a.file.Size, a.file.Sum = sum.Size, sum.Sum
+		a.file.Size, a.file.Sum, a.file.Head = sum.Size, sum.Sum, sum.Head
 		d.filesVersion++
 		d.changeLocked()
 	}

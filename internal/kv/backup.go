@@ -246,6 +246,11 @@ func (b *backup) writeLedger(copies []layout.LedgerTable) error {
 			}
 			l.tables.Tables = append(l.tables.Tables, c)
 		case guardfs.IsLog(c.Name), c.Name == l.files.Manifest:
+			head, err := headSum(b.target, b.target.PathJoin(b.dir, storeName, c.Name), c.Size)
+			if err != nil {
+				return err
+			}
+			c.Head = head
 			l.files.Files = append(l.files.Files, c.LedgerFile)
 		}
 	}

@@ -9,7 +9,6 @@ import (
 
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/vfs"
-	"github.com/google/uuid"
 
 	"github.com/braidstream/braid/internal/layout"
 )
@@ -79,17 +78,8 @@ func checkVacant(files FS, dir string) error {
 // Invariant: the identity says "creating" durably before anything else is there,
 // and "ready" only when all of it is durable. So a crash leaves either what the
 // next open wipes, or a whole database. TestCreationSurvivesCrashes holds it. The
-// ledger says so too, a moment later, so that an identity from before does not wipe
-// what has been put since.
-func (s *Store) create(before layout.Identity) error {
-	if before.ID != uuid.Nil {
-		// Nothing is known to be damaged if there is no ledger yet.
-		if l, _, err := readLedgers(s.guard, s.dir, before); err != nil {
-			return err
-		} else if l.files.Ready {
-			return &FileDamageError{File: identityName, Damage: FileOld, Offset: -1, Size: -1, Want: -1}
-		}
-	}
+// ledger says so too, a moment later: see checkCreating.
+func (s *Store) create() error {
 	if err := s.announce(); err != nil {
 		return err
 	}
@@ -121,6 +111,7 @@ func (s *Store) create(before layout.Identity) error {
 		return fmt.Errorf("create: %w", err)
 	}
 	s.identity, s.created = id, true
+	s.losses.Marked = true
 	s.identity.Ready = true
 	err = s.initialize()
 	if err == nil {
@@ -136,6 +127,16 @@ func (s *Store) create(before layout.Identity) error {
 		return joinErrors(err, s.db.Close())
 	}
 	return nil
+}
+
+// checkCreating refuses an identity that says "creating" where the ledger says "ready":
+// it is one from before, and what has been put since must not be wiped.
+func (s *Store) checkCreating(id layout.Identity) error {
+	l, _, err := readLedgers(s.guard, s.dir, id)
+	if err == nil && l.files.Ready {
+		err = &FileDamageError{File: identityName, Damage: FileOld, Offset: -1, Size: -1, Want: -1}
+	}
+	return err
 }
 
 // initialize commits the first rows. Pebble writes the first log of a database
@@ -155,16 +156,23 @@ func (s *Store) initialize() error {
 	return s.writeError(s.db.Flush())
 }
 
-// writeIdentity replaces the identity file, durably and all at once.
+// writeIdentity replaces the identity file.
 func (s *Store) writeIdentity(id layout.Identity) error {
-	files := s.guard
-	name := files.PathJoin(s.dir, identityName)
-	temporary := files.PathJoin(s.dir, newIdentityName)
-	if err := writeFile(files, temporary, id.Encode()); err != nil {
+	if err := s.replaceFile(newIdentityName, identityName, id.Encode()); err != nil {
 		return fmt.Errorf("write identity: %w", err)
 	}
-	if err := files.Rename(temporary, name); err != nil {
-		return fmt.Errorf("write identity: %w", err)
+	return nil
+}
+
+// replaceFile replaces a file of the directory, durably and all at once.
+func (s *Store) replaceFile(temporary, name string, data []byte) error {
+	files := s.guard
+	temporary = files.PathJoin(s.dir, temporary)
+	if err := writeFile(files, temporary, data); err != nil {
+		return err
+	}
+	if err := files.Rename(temporary, files.PathJoin(s.dir, name)); err != nil {
+		return err
 	}
 	return syncDir(files, s.dir)
 }

@@ -85,6 +85,10 @@ func (s *Store) examineManifest(x *examination) error {
 		x.add("marker.manifest", FileMissing, nil)
 		return nil
 	}
+	if peeked.FormatMajorVersion < pebble.FormatMinSupported { // of a store without a marker of it
+		x.add("marker.format-version", FileMissing, nil)
+		return nil
+	}
 	x.manifest = s.guard.PathBase(peeked.ManifestFilename)
 	if manifestNumber(x.manifest) < listed {
 		x.add("marker.manifest", FileOld, fmt.Errorf("it names %s, and %s is the newest", x.manifest, x.files.Manifest))
@@ -128,8 +132,8 @@ func (s *Store) examineFile(x *examination, want layout.LedgerFile, number uint6
 		if err != nil {
 			return err
 		}
-		if offset < want.Size {
-			damage.Offset = offset
+		if damage.Offset = offset; offset >= want.Size {
+			damage.Damage, damage.Offset = FileForeign, -1
 		}
 	default:
 		return nil
@@ -141,14 +145,23 @@ func (s *Store) examineFile(x *examination, want layout.LedgerFile, number uint6
 // sumOf returns the checksum of the first n bytes of a file of the store, or of all if
 // there are fewer, and how many there were.
 func (s *Store) sumOf(name string, n int64) (size int64, sum uint32, err error) {
+	return s.sumAtPace(name, n, func(int) error { return nil })
+}
+
+// sumAtPace is sumOf, with pace called before each piece is read.
+func (s *Store) sumAtPace(name string, n int64, pace func(bytes int) error) (size int64, sum uint32, err error) {
 	f, err := s.guard.Open(s.guard.PathJoin(s.StoreDir(), name))
 	if err != nil {
 		return 0, 0, err
 	}
 	defer func() { err = joinErrors(err, f.Close()) }()
-	buf := make([]byte, min(max(n, 1), 1<<20))
+	buf := make([]byte, min(max(n, 1), 256<<10))
 	for size < n {
-		m, err := f.Read(buf[:min(int64(len(buf)), n-size)])
+		piece := buf[:min(int64(len(buf)), n-size)]
+		if err := pace(len(piece)); err != nil {
+			return 0, 0, err
+		}
+		m, err := f.Read(piece)
 		size += int64(m)
 		sum = layout.LedgerSum(sum, buf[:m])
 		if err == io.EOF {
@@ -361,11 +374,11 @@ func (s *Store) isSound(name string) bool {
 
 // diagnose finds out which tables are the reason of an error of opening Pebble, and says
 // so; else it names the file that the error does.
-func (s *Store) diagnose(err error) error {
+func (s *Store) diagnose(x *examination, err error) error {
 	if !errors.Is(err, ErrCorrupt) && !errors.Is(err, ErrDataLoss) {
 		return err
 	}
-	if found := s.lostTables(); len(found) > 0 {
+	if found := s.lostTables(x); len(found) > 0 {
 		return damageError(found)
 	}
 	return s.nameDamage(err)
@@ -373,7 +386,7 @@ func (s *Store) diagnose(err error) error {
 
 // lostTables returns the tables that the manifest names and that are missing or of
 // another size.
-func (s *Store) lostTables() (found []*FileDamageError) {
+func (s *Store) lostTables(x *examination) (found []*FileDamageError) {
 	options := s.readOnlyOptions()
 	options.DisableConsistencyCheck = true
 	db, err := pebble.Open(s.StoreDir(), options)
@@ -384,7 +397,14 @@ func (s *Store) lostTables() (found []*FileDamageError) {
 	if joinErrors(err, db.Close()) != nil {
 		return nil
 	}
+	listed := make(map[string]int64)
+	for _, t := range x.tables.Tables {
+		listed[t.Name] = t.Size
+	}
 	for name, size := range live {
+		if of, ok := listed[name]; ok && size < 0 {
+			size = of
+		}
 		damage := &FileDamageError{File: storeName + "/" + name, Offset: -1, Size: -1, Want: size}
 		info, err := s.guard.Stat(s.guard.PathJoin(s.StoreDir(), name))
 		switch {

@@ -29,30 +29,35 @@ type FileDamageError struct {
 	Cause  error      // what else is known; may be nil
 }
 
-// Error names the file, the place, what is lost, and what can be done.
+// Error names the file, the place, what hangs on it, and what can be done.
 func (e *FileDamageError) Error() string {
+	return fmt.Sprintf("%v: %s; nothing was changed: put the file back, restore a backup, or open with AcceptLoss to go on with what is left",
+		e.class(), e.what())
+}
+
+// what says what is wrong with the file, and what hangs on it.
+func (e *FileDamageError) what() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "%v: %s ", e.class(), e.File)
+	b.WriteString(e.File)
 	switch e.Damage {
 	case FileMissing:
-		b.WriteString("is missing")
+		b.WriteString(" is missing")
 	case FileShort:
-		fmt.Fprintf(&b, "ends at byte %d, where %d were durable", e.Size, e.Want)
+		fmt.Fprintf(&b, " ends at byte %d, where %d were durable", e.Size, e.Want)
 	case FileChanged:
-		b.WriteString("is not what was written")
+		b.WriteString(" is not what was written")
 		if e.Offset >= 0 {
 			fmt.Fprintf(&b, ", from about byte %d on", e.Offset)
 		}
 	case FileForeign:
-		b.WriteString("belongs to another place or another database")
+		b.WriteString(" belongs to another place or another database")
 	case FileOld:
-		b.WriteString("is older than what was durable")
+		b.WriteString(" is older than what was durable")
 	}
-	fmt.Fprintf(&b, ", and %s; ", e.Lost())
+	b.WriteString(": " + e.Lost())
 	if e.Cause != nil {
-		fmt.Fprintf(&b, "%v; ", oneLine{e.Cause})
+		fmt.Fprintf(&b, " (%v)", oneLine{e.Cause})
 	}
-	b.WriteString("nothing was changed: put the file back, or restore a backup")
 	return b.String()
 }
 

@@ -90,6 +90,10 @@ type Config struct {
 	// so that there is room left for removing things. Zero or less is none.
 	ReserveBytes int64
 
+	// AcceptLoss opens a database that is damaged with what is left of it. Without it
+	// Open refuses, and changes nothing. See accept.go.
+	AcceptLoss bool
+
 	// NoLedger keeps no ledger of what is durable, and looks at none. It is there to
 	// measure what the ledger costs.
 	NoLedger bool
@@ -138,6 +142,7 @@ type Store struct {
 	reporter *reporter
 	damage   *damage
 	ledger   *ledger
+	losses   layout.Losses // as they were read; changed by MarkLosses, before anybody else has the store
 	db       *pebble.DB
 	gate     gate
 	backups  atomic.Int64            // how many were begun

@@ -326,6 +326,20 @@ func readSlots(files FS, dir string, s *slots, decode func([]byte) (uint64, bool
 	return worst, nil
 }
 
+// headSum returns the checksum of the first bytes of a log or manifest.
+func headSum(files FS, name string, size int64) (uint32, error) {
+	f, err := files.Open(name)
+	if err != nil {
+		return 0, err
+	}
+	head := make([]byte, min(size, layout.LedgerHeadBytes))
+	n, err := io.ReadFull(f, head)
+	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+		err = nil
+	}
+	return layout.LedgerSum(0, head[:n]), joinErrors(err, f.Close())
+}
+
 // readWhole reads a small file.
 func readWhole(files FS, name string, most int64) ([]byte, error) {
 	f, err := files.Open(name)

@@ -137,6 +137,13 @@ func (s *Store) start() error {
 // bringUp is the list of steps from a locked directory to an open database.
 func (s *Store) bringUp() error {
 	id, found, err := readIdentity(s.guard, s.dir)
+	if err == nil && found && !id.Ready {
+		err = s.checkCreating(id)
+	}
+	if s.cfg.AcceptLoss && asFileDamage(err) != nil {
+		id, err = s.acceptIdentity(err)
+		found = true
+	}
 	if err != nil {
 		return err
 	}
@@ -155,10 +162,13 @@ func (s *Store) bringUp() error {
 		return err
 	}
 	if create {
-		return s.create(id)
+		return s.create()
 	}
 	s.identity = id
 	x, logged, err := s.verify(id)
+	if err != nil && s.cfg.AcceptLoss && s.keepsLedger() {
+		x, logged, err = s.accept(id, err)
+	}
 	if err != nil {
 		return err
 	}
@@ -272,9 +282,12 @@ func (s *Store) openVerified(id layout.Identity) (*pebble.DB, *examination, erro
 	if _, err := s.guard.Stat(s.StoreDir()); errors.Is(err, fs.ErrNotExist) {
 		return nil, nil, &FileDamageError{File: storeName, Damage: FileMissing, Offset: -1, Size: -1, Want: -1}
 	}
+	var err error
+	if s.losses, err = s.readLosses(); err != nil {
+		return nil, nil, err
+	}
 	x := &examination{ledgers: newLedgers()}
 	if s.keepsLedger() {
-		var err error
 		if x, err = s.examine(id); err != nil {
 			return nil, nil, err
 		}
@@ -284,7 +297,7 @@ func (s *Store) openVerified(id layout.Identity) (*pebble.DB, *examination, erro
 	}
 	db, err := s.openReadOnly()
 	if err != nil {
-		return nil, nil, s.diagnose(err)
+		return nil, nil, s.diagnose(x, err)
 	}
 	if s.keepsLedger() {
 		x.live, err = s.examineTables(db, x)

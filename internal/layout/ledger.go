@@ -25,14 +25,14 @@ const (
 // that an open notices when some of it is gone. It is a text of lines:
 //
 //	braid ledger
-//	length 0000000214
+//	length 0000000223
 //	sequence 17
 //	database 9b2f6c1e-3c52-4c0e-8f0e-5d8a2b9f7a11
 //	state ready
 //	manifest MANIFEST-000004
-//	file 000007.log 123456 a885d993
-//	file MANIFEST-000004 789 0c1d2e3f
-//	crc 5d8a2b9f
+//	file 000007.log 123456 a885d993 00000001
+//	file MANIFEST-000004 789 0c1d2e3f 0c1d2e3f
+//	crc 645eb5cf
 //
 // The length is that of the text, including the last line, which is the CRC-32C of
 // all bytes before it. A file is written in place, so what follows may be left from a
@@ -50,6 +50,7 @@ type LedgerFile struct {
 	Name string
 	Size int64  // bytes known to be durable
 	Sum  uint32 // their CRC-32C
+	Head uint32 // the CRC-32C of the first LedgerHeadBytes of them, or of all; 0 for a table
 }
 
 // TableLedger lists the engine's tables, which are written once. It is a text as that
@@ -68,6 +69,10 @@ type LedgerTable struct {
 	Tail uint32 // the CRC-32C of the last LedgerTailBytes, or of all if there are fewer
 }
 
+// LedgerHeadBytes is how much of a log or manifest tells it from one of another
+// database, should its end be damaged.
+const LedgerHeadBytes = 4096
+
 // LedgerTailBytes is how much of a table's end an open reads to tell it from another
 // table. The end holds the table's last keys.
 const LedgerTailBytes = 4096
@@ -80,7 +85,7 @@ func (l *Ledger) Encode() []byte {
 	text := beginLedger(ledgerMagic, l.Sequence, l.Database)
 	text = fmt.Appendf(text, "state %s\nmanifest %s\n", stateName(l.Ready), l.Manifest)
 	for _, f := range l.Files {
-		text = fmt.Appendf(text, "file %s %d %08x\n", f.Name, f.Size, f.Sum)
+		text = fmt.Appendf(text, "file %s %d %08x %08x\n", f.Name, f.Size, f.Sum, f.Head)
 	}
 	return endLedger(text)
 }
@@ -117,7 +122,10 @@ func DecodeLedger(data []byte) (l Ledger, err error) {
 	l.Manifest = name
 	for _, line := range lines[2:] {
 		f, rest, err := ledgerFile(line, "file")
-		if err != nil || len(rest) != 0 {
+		if err == nil && len(rest) == 1 {
+			f.Head, err = parseSum(rest[0])
+		}
+		if err != nil || len(rest) != 1 {
 			return Ledger{}, ledgerError("%q is not a file", line)
 		}
 		l.Files = append(l.Files, f)

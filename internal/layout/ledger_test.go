@@ -4,6 +4,7 @@ import (
 	"os"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/uuid"
 	"github.com/stretchr/testify/require"
@@ -13,7 +14,7 @@ import (
 
 var exampleLedger = layout.Ledger{
 	Sequence: 17, Database: uuid.MustParse("9b2f6c1e-3c52-4c0e-8f0e-5d8a2b9f7a11"), Ready: true, Manifest: "MANIFEST-000004",
-	Files: []layout.LedgerFile{{Name: "000007.log", Size: 123456, Sum: 0xa885d993}, {Name: "MANIFEST-000004", Size: 789, Sum: 0x0c1d2e3f}},
+	Files: []layout.LedgerFile{{Name: "000007.log", Size: 123456, Sum: 0xa885d993, Head: 1}, {Name: "MANIFEST-000004", Size: 789, Sum: 0x0c1d2e3f, Head: 0x0c1d2e3f}},
 }
 
 var exampleTables = layout.TableLedger{
@@ -107,6 +108,34 @@ func FuzzDecodeLedger(f *testing.F) {
 		if l, err := layout.DecodeTableLedger(data); err == nil {
 			require.Equal(t, string(l.Encode()), string(data[:len(l.Encode())]))
 		} else {
+			require.ErrorIs(t, err, layout.ErrCorrupt)
+		}
+	})
+}
+
+func TestLossesGolden(t *testing.T) {
+	want := layout.Losses{Marked: true, Losses: []layout.Loss{
+		{Time: time.Date(2026, 11, 28, 9, 0, 0, 0, time.UTC), File: "store/000012.log", Damage: "short", Offset: 4096, Text: "it \"ends\"\nthere"},
+		{Time: time.Date(2026, 11, 28, 9, 0, 1, 0, time.UTC), File: "BRAID", Damage: "missing", Offset: -1},
+	}}
+	data := golden(t, "losses-2", want.Encode())
+	got, err := layout.DecodeLosses(data)
+	require.NoError(t, err)
+	require.Equal(t, want, got)
+	for i := range data {
+		data[i] ^= 1
+		_, err := layout.DecodeLosses(data)
+		require.ErrorIs(t, err, layout.ErrCorrupt, "byte %d", i)
+		data[i] ^= 1
+		_, err = layout.DecodeLosses(data[:i])
+		require.ErrorIs(t, err, layout.ErrCorrupt, "cut to %d bytes", i)
+	}
+}
+
+func FuzzDecodeLosses(f *testing.F) {
+	f.Add((&layout.Losses{}).Encode())
+	f.Fuzz(func(t *testing.T, data []byte) {
+		if _, err := layout.DecodeLosses(data); err != nil {
 			require.ErrorIs(t, err, layout.ErrCorrupt)
 		}
 	})

@@ -2,7 +2,6 @@ package modeltest
 
 import (
 	"bytes"
-	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -401,7 +400,7 @@ func (s *damageState) judge(t *testing.T, c damageCase) string {
 	mem := c.files.lay(t)
 	db, err := open(damageDir, &s.options, companion.Environment{FS: mem})
 	if err != nil {
-		require.True(t, errors.Is(err, braid.ErrCorrupt) || errors.Is(err, braid.ErrDataLoss), "%s: %v", c.what, err)
+		requireFileDamage(t, err, c.what)
 		after := filesOf(t, mem)
 		require.Equal(t, c.files.paths(), after.paths(), c.what)
 		for p, data := range c.files {
@@ -409,12 +408,24 @@ func (s *damageState) judge(t *testing.T, c damageCase) string {
 		}
 		return "refused"
 	}
+	defer func() { _ = db.Close() }() // which damage may make fail
 	told := s.judgeContent(t, db, c.what)
-	_ = db.Close() // which damage may make fail
 	if told > 0 {
 		return "readers are told"
 	}
 	return "all is there"
+}
+
+// requireFileDamage checks that an error names a file, or the rows that are damaged.
+func requireFileDamage(t *testing.T, err error, what string) {
+	t.Helper()
+	require.True(t, errors.Is(err, braid.ErrCorrupt) || errors.Is(err, braid.ErrDataLoss), "%s: %v", what, err)
+	var damage *braid.FileDamageError
+	if errors.As(err, &damage) {
+		require.NotEmpty(t, damage.File, what)
+		require.NotEmpty(t, damage.Lost, what)
+		require.ErrorContains(t, err, damage.File)
+	}
 }
 
 // judgeContent compares what is in a database with what was acknowledged. It returns how
@@ -438,7 +449,7 @@ func (s *damageState) judgeContent(t *testing.T, db *braid.DB, what string) (tol
 			is, ok := got[number]
 			if !ok {
 				require.True(t, slices.ContainsFunc(gaps, func(gap *braid.CorruptError) bool {
-					return cmp.Compare(counter(gap.FirstLost), counter(number)) <= 0 && cmp.Compare(counter(number), counter(gap.FirstAvailable)) < 0
+					return counter(gap.FirstLost) <= counter(number) && counter(number) < counter(gap.FirstAvailable)
 				}), "%s: record %s is missing, and nobody is told", what, number)
 				continue
 			}
@@ -461,4 +472,137 @@ func (s *damageState) judgeContent(t *testing.T, db *braid.DB, what string) (tol
 		}
 	}
 	return told
+}
+
+// TestLossAccepted: what was refused is opened with AcceptLoss, or refused again. If it
+// opens, then records are there, or their readers are told; nothing is there that was
+// never put; the loss is listed; everything takes records, whose numbers are new; and
+// all of that is so when it is opened once more.
+func TestLossAccepted(t *testing.T) {
+	most, rounds := 12, 400
+	if testing.Short() {
+		most, rounds = 2, 25
+	}
+	for _, name := range slices.Sorted(maps.Keys(damageStates)) {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				state := buildDamageState(t, name)
+				random := rand.New(rand.NewPCG(6, 6))
+				outcomes := make(map[string]int)
+				cases := state.damages(random, buildDamageState(t, name).files, most)
+				random.Shuffle(len(cases), func(i, j int) { cases[i], cases[j] = cases[j], cases[i] })
+				for _, c := range cases[:min(len(cases), rounds)] {
+					outcomes[c.kind+": "+state.accept(t, c)]++
+				}
+				for _, outcome := range slices.Sorted(maps.Keys(outcomes)) {
+					t.Logf("%-50s %5d", outcome, outcomes[outcome])
+				}
+			})
+		})
+	}
+}
+
+// accept opens a damaged database with what is left, and returns what came of it.
+func (s *damageState) accept(t *testing.T, c damageCase) string {
+	t.Helper()
+	ctx := t.Context()
+	mem := c.files.lay(t)
+	if db, err := open(damageDir, &s.options, companion.Environment{FS: mem}); err == nil {
+		require.Empty(t, db.Losses(), c.what)
+		_ = db.Close()
+		return "not refused"
+	}
+	options := s.options
+	options.AcceptLoss = true
+	db, err := open(damageDir, &options, companion.Environment{FS: mem})
+	if err != nil {
+		requireFileDamage(t, err, c.what)
+		_, err := open(damageDir, &s.options, companion.Environment{FS: mem})
+		require.Error(t, err, c.what)
+		return "refused all the same"
+	}
+	defer func() { _ = db.Close() }() // of the last one, if something is wrong
+	require.NotEmpty(t, db.Losses(), c.what)
+	outcome := "accepted, with all there"
+	if s.judgeRest(t, db, c.what) {
+		outcome = "accepted, with a loss"
+	}
+
+	var highest uint64
+	for _, records := range s.records {
+		for number := range records {
+			highest = max(highest, counter(number))
+		}
+	}
+	put := make(map[string]braid.SequenceNumber)
+	for _, stream := range db.Streams() {
+		res, err := stream.PutRecord(ctx, "key", []byte("new"))
+		require.NoError(t, err, c.what)
+		require.Greater(t, counter(res.SequenceNumber), highest, "%s: a number that was given out before", c.what)
+		put[stream.Name()] = res.SequenceNumber
+	}
+	losses := db.Losses()
+	_ = db.Close()
+
+	db, err = open(damageDir, &s.options, companion.Environment{FS: mem})
+	require.NoError(t, err, c.what)
+	require.Equal(t, losses, db.Losses(), c.what)
+	for _, stream := range db.Streams() {
+		found := false
+		for _, sh := range stream.Shards() {
+			records, _ := readAround(t, sh, braid.TrimHorizon())
+			for _, r := range records {
+				found = found || r.SequenceNumber == put[stream.Name()]
+			}
+		}
+		require.True(t, found, "%s: what was put after the loss", c.what)
+		require.NoError(t, stream.Trim(ctx, braid.Latest()), c.what)
+		for _, sh := range stream.Shards() {
+			_, damages := readAround(t, sh, braid.TrimHorizon())
+			require.Empty(t, damages, c.what)
+		}
+	}
+	_ = db.Close()
+	return outcome
+}
+
+// judgeRest checks what is left of a database. It reports whether anything is missing.
+func (s *damageState) judgeRest(t *testing.T, db *braid.DB, what string) (lost bool) {
+	t.Helper()
+	for name, want := range s.records {
+		stream, err := db.Stream(name)
+		if errors.Is(err, braid.ErrStreamNotFound) { // it came after what is left
+			lost = true
+			continue
+		}
+		require.NoError(t, err, what)
+		got := make(map[braid.SequenceNumber]string)
+		var gaps []*braid.CorruptError
+		for _, sh := range stream.Shards() {
+			records, damages := readAround(t, sh, braid.TrimHorizon())
+			gaps = append(gaps, damages...)
+			for _, r := range records {
+				got[r.SequenceNumber] = string(r.Data)
+			}
+		}
+		for number, data := range want {
+			if is, ok := got[number]; ok {
+				require.Equal(t, data, is, what)
+				continue
+			}
+			lost = true
+			require.True(t, slices.ContainsFunc(gaps, func(gap *braid.CorruptError) bool {
+				return counter(gap.FirstLost) <= counter(number) && counter(number) < counter(gap.FirstAvailable)
+			}), "%s: record %s is missing, and nobody is told: %v", what, number, gaps)
+		}
+	}
+	for key, want := range s.keys {
+		_ = db.View(t.Context(), func(tx *braid.Tx) error {
+			value, err := tx.Get([]byte(key))
+			lost = lost || err != nil || string(value) != want
+			return err
+		})
+	}
+	return lost
 }
