@@ -606,3 +606,46 @@ func (s *damageState) judgeRest(t *testing.T, db *braid.DB, what string) (lost b
 	}
 	return lost
 }
+
+// TestCopyOfALiveDirectory: the files are copied one after the other while the database
+// is written to. The copy is refused, or has all that was acknowledged before.
+func TestCopyOfALiveDirectory(t *testing.T) {
+	for round := range 10 {
+		synctest.Test(t, func(t *testing.T) {
+			b := &damageBuilder{
+				t: t, random: rand.New(rand.NewPCG(13, uint64(round))), mem: vfs.NewMem(),
+				damageState: damageState{options: damageOptions, records: make(map[string]map[braid.SequenceNumber]string), keys: make(map[string]string)},
+			}
+			b.options.Logger = slog.New(slog.DiscardHandler)
+			b.open()
+			defer func() { _ = b.db.Close() }()
+			b.put("orders", 1, 200+100*round, 1500)
+			b.remember()
+			before := maps.Clone(b.records["orders"])
+			copied := make(files)
+			for p := range maps.Keys(filesOf(t, b.mem)) {
+				if data, ok := filesOf(t, b.mem)[p]; ok {
+					copied[p] = data
+				}
+				b.put("orders", 1, 60, 1500)
+				if b.random.IntN(3) == 0 {
+					<-time.After(2 * time.Second)
+				}
+			}
+			db, err := open(damageDir, &b.options, companion.Environment{FS: copied.lay(t)})
+			if err != nil {
+				requireFileDamage(t, err, "a copy")
+				return
+			}
+			defer func() { _ = db.Close() }()
+			stream, err := db.Stream("orders")
+			require.NoError(t, err)
+			records, told := readAround(t, stream.Shards()[0], braid.TrimHorizon())
+			require.Empty(t, told)
+			for _, r := range records {
+				delete(before, r.SequenceNumber)
+			}
+			require.Empty(t, before, "acknowledged before the copy began")
+		})
+	}
+}
