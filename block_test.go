@@ -402,7 +402,7 @@ func TestADatabaseOfTheFormerFormatIsRefused(t *testing.T) {
 		_, err := open(blockDir, &Options{ReadOnly: readOnly}, environment{fs: fs})
 		require.ErrorIs(t, err, ErrFormatTooOld)
 		require.NotErrorIs(t, err, ErrCorrupt)
-		require.ErrorContains(t, err, "has format 1, and format 2 is the oldest that can be read")
+		require.ErrorContains(t, err, "has format 1, and format 3 is the oldest that can be read")
 		found, err := fs.UnsafeGetFileDataBuffer(blockDir + "/BRAID")
 		require.NoError(t, err)
 		require.Equal(t, id, found)

@@ -172,6 +172,34 @@ func (e *InvalidArgumentError) Error() string {
 // Is reports whether target is [ErrInvalidArgument].
 func (e *InvalidArgumentError) Is(target error) bool { return target == ErrInvalidArgument }
 
+// FileDamageError says which file of a database is damaged, so that [Open] refused it and
+// has changed nothing. It is an [ErrDataLoss] if something that was durable is missing,
+// and an [ErrCorrupt] if it has changed. Put the file back as it was, restore a backup,
+// or open with [Options].AcceptLoss.
+type FileDamageError struct {
+	// File is its name below the directory of the database, with slashes, such as
+	// "store/000012.log".
+	File string
+
+	// Damage is what is wrong with it: "missing", "short", "changed", "foreign" (it
+	// belongs to another place or another database) or "old".
+	Damage string
+
+	// Offset is about where the damage begins, in bytes; -1 if that is not known.
+	Offset int64
+
+	// Lost says what hangs on the file.
+	Lost string
+
+	Err error // what was found, of this file and others
+}
+
+// Error names the files, what is wrong with them and what can be done.
+func (e *FileDamageError) Error() string { return e.Err.Error() }
+
+// Unwrap returns Err.
+func (e *FileDamageError) Unwrap() error { return e.Err }
+
 // opError is what a public method returns: the operation, its subject, and the
 // cause, which is of one class.
 type opError struct {
@@ -228,6 +256,10 @@ func wrapWhat(op, what string, err error) error {
 	var public *opError
 	if errors.As(err, &public) {
 		return err
+	}
+	var damage *kv.FileDamageError
+	if errors.As(err, &damage) {
+		err = &FileDamageError{damage.File, string(damage.Damage), damage.Offset, damage.Lost(), err}
 	}
 	for _, d := range dirRules {
 		if errors.Is(err, d.below) {

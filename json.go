@@ -63,6 +63,7 @@ type (
 	plainMetrics           Metrics
 	plainThroughputError   ThroughputExceededError
 	plainCorruptError      CorruptError
+	plainFileDamageError   FileDamageError
 )
 
 type jsonStreamOptions struct {
@@ -194,6 +195,25 @@ func (e CorruptError) MarshalJSON() ([]byte, error) {
 // class.
 func (e *CorruptError) UnmarshalJSON(text []byte) error {
 	in := jsonCorruptError{plainCorruptError: (*plainCorruptError)(e)}
+	err := json.Unmarshal(text, &in)
+	e.Err = in.Err.Err
+	return err
+}
+
+type jsonFileDamageError struct {
+	*plainFileDamageError
+	Err jsontext.Error `json:",omitzero"`
+}
+
+// MarshalJSON implements json.Marshaler. Err is its text.
+func (e FileDamageError) MarshalJSON() ([]byte, error) {
+	return json.Marshal(jsonFileDamageError{(*plainFileDamageError)(&e), jsontext.Error{Err: e.Err}})
+}
+
+// UnmarshalJSON implements json.Unmarshaler. Err is an error of that text, and of no
+// class.
+func (e *FileDamageError) UnmarshalJSON(text []byte) error {
+	in := jsonFileDamageError{plainFileDamageError: (*plainFileDamageError)(e)}
 	err := json.Unmarshal(text, &in)
 	e.Err = in.Err.Err
 	return err

@@ -61,6 +61,8 @@ var jsonOf = map[string]struct {
 	"Entry":                   {value: braid.Entry{PartitionKey: "k", Data: []byte("v")}, text: `{"PartitionKey":"k","ExplicitHashKey":null,"Data":"dg=="}`},
 	"Record":                  {value: jsonRecord, text: jsonRecordText},
 	"HashKeyRange":            {value: braid.HashKeyRange{End: braid.MaxHashKey()}, text: `{"Start":"0","End":"340282366920938463463374607431768211455"}`},
+	"FileDamageError":         {value: braid.FileDamageError{File: "BRAID", Damage: "missing", Offset: -1, Lost: "much", Err: braid.ErrDataLoss}, text: `{"File":"BRAID","Damage":"missing","Offset":-1,"Lost":"much","Err":"stored data is missing"}`},
+	"Loss":                    {value: braid.Loss{File: "BRAID", Damage: "missing", Offset: -1, Text: "gone"}, text: `{"Time":"0001-01-01T00:00:00Z","File":"BRAID","Damage":"missing","Offset":-1,"Text":"gone"}`},
 	"InvalidArgumentError":    {value: braid.InvalidArgumentError{Field: "Retention", Value: "1s", Rule: "must be longer"}, text: `{"Field":"Retention","Value":"1s","Rule":"must be longer"}`},
 	"TrimmedError":            {value: braid.TrimmedError{Shard: "shardId-000000000000", LastLost: jsonNumber}, text: `{"Shard":"shardId-000000000000","FirstLost":"0","LastLost":"` + jsonNumberText + `","FirstAvailable":"0"}`},
 	"BeyondTipError":          {value: braid.BeyondTipError{Shard: "shardId-000000000000", Number: jsonNumber}, text: `{"Shard":"shardId-000000000000","Number":"` + jsonNumberText + `","Last":"0"}`},

@@ -130,6 +130,9 @@ func (db *DB) load() error {
 	for _, id := range a.epochs.IDs() {
 		a.loose[id] = struct{}{} // a crash may have left something there
 	}
+	if db.store.LossesUnmarked() && !db.opts.ReadOnly {
+		return a.markLosses(l.now)
+	}
 	return nil
 }
 

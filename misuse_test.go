@@ -145,6 +145,8 @@ func TestEveryMisuseHasAClassAndAUsefulText(t *testing.T) {
 		{"Open: open already, to read", braid.ErrLocked, opening(dir, &braid.Options{ReadOnly: true})},
 		{"Open: nothing to read", invalid, opening(t.TempDir(), &braid.Options{ReadOnly: true})},
 		{"Open: nowhere to read", invalid, opening(filepath.Join(dir, "none"), &braid.Options{ReadOnly: true})},
+		{"Open: a loss to accept and to read", invalid, opening(dir, &braid.Options{ReadOnly: true, AcceptLoss: true})},
+		{"Open: a loss to accept in memory", invalid, opening(braid.InMemory, &braid.Options{AcceptLoss: true})},
 		{"Open: memory to read", invalid, opening(braid.InMemory, &braid.Options{ReadOnly: true})},
 		{"Open: Durability", invalid, opening(braid.InMemory, &braid.Options{Durability: 7})},
 		{"Open: SyncInterval of Sync", invalid, opening(braid.InMemory, &braid.Options{SyncInterval: time.Second})},

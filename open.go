@@ -19,9 +19,9 @@ import (
 //
 // Errors: [ErrInvalidArgument] for the options, for the empty name, and for a
 // directory that holds something else, or, with ReadOnly, no database;
-// [ErrLocked]; [ErrFormatTooNew]; [ErrFormatTooOld]; [ErrCorrupt] and [ErrDataLoss] if the log, the
-// manifest or rows about streams are damaged or a table is missing, while a damaged
-// record is its readers' matter; [ErrDiskFull]; [ErrOutOfResources]; [ErrFailed]. Any
+// [ErrLocked]; [ErrFormatTooNew]; [ErrFormatTooOld]; [ErrCorrupt] and [ErrDataLoss] if rows about streams
+// are damaged or, as a [FileDamageError], if the log or the manifest is damaged or a file
+// is missing, while a damaged record is its readers' matter: see [Options].AcceptLoss; [ErrDiskFull]; [ErrOutOfResources]; [ErrFailed]. Any
 // other error is the file system's, such as fs.ErrPermission. A refused open has
 // changed nothing.
 func Open(dir string, options *Options) (*DB, error) {
@@ -37,6 +37,9 @@ type environment struct {
 	// for, so callers run commits themselves.
 	instant bool
 
+	// noLedger keeps no ledger of durable files, to measure what it costs.
+	noLedger bool
+
 	// byHand starts no worker: the test calls what they would.
 	byHand bool
 }
@@ -50,6 +53,10 @@ func open(dir string, options *Options, env environment) (*DB, error) {
 		err = &InvalidArgumentError{"ReadOnly", true, "must be false for a database in memory, which is always a new one"}
 	}
 	if err != nil {
+		return nil, wrapError("open", dir, err)
+	}
+	if opts.AcceptLoss && (opts.ReadOnly || dir == InMemory) {
+		err := &InvalidArgumentError{"AcceptLoss", true, "must be false with ReadOnly and for a database in memory"}
 		return nil, wrapError("open", dir, err)
 	}
 	if dir != InMemory {
@@ -69,7 +76,7 @@ func open(dir string, options *Options, env environment) (*DB, error) {
 	}
 	db.life, db.end = context.WithCancelCause(context.Background())
 	db.requests.New = func() any { return new(putRequest) }
-	if err := db.openStore(dir, env.fs); err != nil {
+	if err := db.openStore(dir, env.fs, env.noLedger); err != nil {
 		return nil, wrapError("open", dir, err)
 	}
 	if err := db.load(); err != nil {
@@ -88,11 +95,13 @@ func validateDir(dir string) error {
 	return nil
 }
 
-func (db *DB) openStore(dir string, fs kv.FS) (err error) {
+func (db *DB) openStore(dir string, fs kv.FS, noLedger bool) (err error) {
 	db.store, err = kv.Open(kv.Config{
 		Dir:           dir,
 		InMemory:      dir == InMemory,
 		ReadOnly:      db.opts.ReadOnly,
+		AcceptLoss:    db.opts.AcceptLoss,
+		NoLedger:      noLedger,
 		FS:            fs,
 		Logger:        db.opts.Logger,
 		CacheBytes:    max(0, db.opts.CacheBytes),

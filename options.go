@@ -63,6 +63,18 @@ type Options struct {
 	// writing. The settings below that are about writing have no effect.
 	ReadOnly bool
 
+	// AcceptLoss opens a database that is damaged with what is left of it, where
+	// Open would refuse it with a [FileDamageError]. The default, false, refuses. What
+	// was lost stays lost: the error is logged, [DB.Losses] lists it from then on, and
+	// files that are replaced are kept in the directory "lost" beside the store. Of a
+	// log or a manifest the sound beginning is kept, so that the database is as it was
+	// some time before; then each open shard has a gap, of which readers are told with
+	// a [CorruptError], and numbers go on behind all that were given out. Records in a
+	// table that is lost are told of in the same way. Where too little is left, Open
+	// refuses all the same; it never makes a new database. Make a copy of the directory
+	// before. Not with ReadOnly.
+	AcceptLoss bool
+
 	// Logger receives what happens while nobody is calling: a disk that is full or
 	// has space again, tables that cannot be written, shards that [OnDemand] splits
 	// and merges, and what Pebble does, at level Debug. nil means that warnings and

@@ -36,6 +36,7 @@ func (g *FS) OpenReadWrite(name string, category vfs.DiskWriteCategory, opts ...
 
 // ReuseForWrite implements vfs.FS. Pebble reuses logs with it.
 func (g *FS) ReuseForWrite(oldname, newname string, category vfs.DiskWriteCategory) (vfs.File, error) {
+	g.durable.forget(oldname)
 	c := max(g.classOf(oldname), g.classOf(newname))
 	var f vfs.File
 	err := g.change("reuse", oldname, c, func() (err error) {
@@ -54,7 +55,7 @@ func (g *FS) wrapNew(f vfs.File, name string, c class, err error) (vfs.File, err
 		return f, nil
 	}
 	g.checkReserve()
-	return &file{File: f, guard: g, name: name, class: c}, nil
+	return &file{File: f, guard: g, name: name, class: c, account: g.durable.begin(name)}, nil
 }
 
 // Open implements vfs.FS.
@@ -111,6 +112,7 @@ func (g *FS) Remove(name string) error {
 	if err := g.beforeMarker(name); err != nil {
 		return err
 	}
+	g.durable.forget(name)
 	return g.remove("remove", name, g.classOf(name), func() error { return g.real.Remove(name) })
 }
 
@@ -121,6 +123,8 @@ func (g *FS) RemoveAll(name string) error {
 
 // Rename implements vfs.FS.
 func (g *FS) Rename(oldname, newname string) error {
+	g.durable.forget(oldname)
+	g.durable.forget(newname)
 	c := max(g.classOf(oldname), g.classOf(newname))
 	return g.change("rename", oldname, c, func() error { return g.real.Rename(oldname, newname) })
 }
@@ -175,6 +179,7 @@ type file struct {
 	name      string
 	class     class
 	directory bool
+	account   *account    // of its bytes; nil if none is kept
 	spoilt    atomic.Bool // an operation on it has returned an error
 
 	// Of a log, which one goroutine at a time writes.
@@ -201,11 +206,17 @@ func (f *file) Write(p []byte) (int, error) {
 		written += n
 		return err
 	})
+	if f.account != nil && err == nil {
+		f.account.add(p)
+	}
 	return written, f.noteError(err)
 }
 
 // WriteAt implements vfs.File.
 func (f *file) WriteAt(p []byte, offset int64) (int, error) {
+	if f.account != nil {
+		f.account.end()
+	}
 	written := 0
 	err := f.guard.change("write", f.name, f.class, func() error {
 		n, err := f.File.WriteAt(p[written:], offset+int64(written))
@@ -262,6 +273,13 @@ func (g *FS) expectedLog(wanted int64) int64 {
 
 // Sync implements vfs.File.
 func (f *file) Sync() error {
+	if entries, ok := f.guard.durable.beginLinking(f.name); ok && f.directory {
+		err := f.guard.sync("sync", f.name, f.class, f.File.Sync)
+		if err == nil {
+			f.guard.durable.link(entries)
+		}
+		return f.noteSync(err)
+	}
 	return f.noteSync(f.guard.sync("sync", f.name, f.class, f.File.Sync))
 }
 
@@ -279,6 +297,9 @@ func (f *file) SyncData() error {
 func (f *file) noteSync(err error) error {
 	if err == nil && f.class == ordinary && !f.spoilt.Load() {
 		f.guard.succeeded()
+	}
+	if f.account != nil && err == nil && !f.spoilt.Load() {
+		f.account.durable()
 	}
 	return f.noteError(err)
 }

@@ -72,6 +72,7 @@ type FS struct {
 	lastLog  atomic.Int64  // bytes in the log that was closed last
 	syncTime atomic.Int64  // how long the last sync of a log took
 	stop     chan struct{} // closed by Close: ends the watcher
+	durable  *durable      // set by Track; nil if no account is kept
 
 	mu       sync.Mutex // guards the fields below
 	cause    error      // why the guard failed

@@ -9,8 +9,11 @@ import (
 	"strings"
 	"time"
 
+	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/vfs"
 
+	"github.com/braidstream/braid/internal/guardfs"
+	"github.com/braidstream/braid/internal/layout"
 	"github.com/braidstream/braid/internal/wake"
 )
 
@@ -194,12 +197,18 @@ func (b *backup) copy() error {
 		}
 	}
 	report(0)
-	for _, name := range names {
-		if err := copyFile(b.ctx, files, files.PathJoin(b.work, name), b.target, b.target.PathJoin(store, name), report); err != nil {
+	copies := make([]layout.LedgerTable, len(names))
+	for i, name := range names {
+		copies[i], err = copyFile(b.ctx, files, files.PathJoin(b.work, name), b.target, b.target.PathJoin(store, name), report)
+		if err != nil {
 			return fmt.Errorf("copy %s: %w", name, err)
 		}
+		copies[i].Name = name
 	}
 	if err := syncDir(b.target, store); err != nil {
+		return err
+	}
+	if err := b.writeLedger(copies); err != nil {
 		return err
 	}
 	if err := writeFile(b.target, b.target.PathJoin(b.dir, newIdentityName), b.store.identity.Encode()); err != nil {
@@ -214,9 +223,47 @@ func (b *backup) copy() error {
 	return syncDir(b.target, b.dir)
 }
 
+// writeLedger gives the copy a ledger of its own. Of a table it has what was written
+// and not what was copied, so that damage which came along is not taken for its content.
+func (b *backup) writeLedger(copies []layout.LedgerTable) error {
+	s := b.store
+	peeked, err := pebble.Peek(b.work, s.guard)
+	if err != nil {
+		return err
+	}
+	l := newLedgers()
+	l.files = layout.Ledger{Sequence: 1, Database: s.identity.ID, Ready: true, Manifest: s.guard.PathBase(peeked.ManifestFilename)}
+	l.tables = layout.TableLedger{Sequence: 1, Database: s.identity.ID}
+	written := make(map[string]layout.LedgerTable)
+	for _, t := range s.guard.Durable(0, 0).Tables {
+		written[t.Name] = t
+	}
+	for _, c := range copies {
+		switch {
+		case guardfs.IsTable(c.Name):
+			if t, ok := written[c.Name]; ok && t.Size == c.Size {
+				c = t
+			}
+			l.tables.Tables = append(l.tables.Tables, c)
+		case guardfs.IsLog(c.Name), c.Name == l.files.Manifest:
+			head, err := headSum(b.target, b.target.PathJoin(b.dir, storeName, c.Name), c.Size)
+			if err != nil {
+				return err
+			}
+			c.Head = head
+			l.files.Files = append(l.files.Files, c.LedgerFile)
+		}
+	}
+	if err := putSlot(b.target, b.dir, l.tableSlots.file(0), l.tables.Encode()); err != nil {
+		return err
+	}
+	return putSlot(b.target, b.dir, l.fileSlots.file(0), l.files.Encode())
+}
+
 // discard removes the copy, its identity first.
 func (b *backup) discard() (err error) {
-	for _, name := range []string{identityName, newIdentityName, storeName} {
+	l := newLedgers()
+	for _, name := range []string{identityName, newIdentityName, l.fileSlots.file(0), l.tableSlots.file(0), storeName} {
 		err = joinErrors(err, b.target.RemoveAll(b.target.PathJoin(b.dir, name)))
 	}
 	return err
@@ -248,35 +295,38 @@ func (s *Store) enterTarget(ctx context.Context, dir string) (leave func(), err 
 	}
 }
 
-// copyFile makes a durable copy of a file.
-func copyFile(ctx context.Context, from FS, source string, to FS, name string, report func(n int)) (err error) {
+// copyFile makes a durable copy of a file. It returns what it has copied, but for the
+// name.
+func copyFile(ctx context.Context, from FS, source string, to FS, name string, report func(n int)) (c layout.LedgerTable, err error) {
 	in, err := from.Open(source)
 	if err != nil {
-		return err
+		return c, err
 	}
 	defer func() { err = errors.Join(err, in.Close()) }()
 	out, err := to.Create(name, vfs.WriteCategoryUnspecified)
 	if err != nil {
-		return err
+		return c, err
 	}
 	defer func() { err = errors.Join(err, out.Close()) }()
 	buf := make([]byte, backupCopyBytes)
+	var sum guardfs.TableSum
 	for {
 		if err := context.Cause(ctx); err != nil {
-			return err
+			return c, err
 		}
 		n, err := in.Read(buf)
 		if n > 0 {
+			sum.Add(buf[:n])
 			if _, err := out.Write(buf[:n]); err != nil {
-				return err
+				return c, err
 			}
 			report(n)
 		}
 		if err == io.EOF {
-			return out.Sync()
+			return sum.Table(), out.Sync()
 		}
 		if err != nil {
-			return err
+			return c, err
 		}
 	}
 }

@@ -86,32 +86,7 @@ func TestBackupIntoItself(t *testing.T) {
 	before := tree(t, dir, false)
 	for _, target := range []string{dir, filepath.Join(dir, "store")} {
 		require.ErrorContains(t, s.Backup(t.Context(), target, nil), "in that of the database")
-		require.ErrorContains(t, s.Checkpoint(target), "in that of the database")
 	}
 	require.Equal(t, before, tree(t, dir, false))
-	require.NoError(t, s.Close())
-}
-
-func TestCheckpoint(t *testing.T) {
-	dir := t.TempDir()
-	s := open(t, config(filepath.Join(dir, "db")))
-	mustPut(t, s, "a", "1")
-	require.NoError(t, s.Flush())
-	require.NoError(t, put(s, "b", "2", false))
-	target := filepath.Join(dir, "db-copy") // a name that begins alike is elsewhere
-	require.NoError(t, s.Checkpoint(target))
-	require.ErrorContains(t, s.Checkpoint(target), "must not exist")
-	require.NoError(t, put(s, "c", "3", true))
-	text, err := os.ReadFile(filepath.Join(dir, "db", "BRAID"))
-	require.NoError(t, err)
-	require.NoError(t, s.Close())
-
-	// With an identity it is a database.
-	whole := filepath.Join(dir, "whole")
-	require.NoError(t, os.Mkdir(whole, 0o755))
-	require.NoError(t, os.Rename(target, filepath.Join(whole, "store")))
-	require.NoError(t, os.WriteFile(filepath.Join(whole, "BRAID"), text, 0o600))
-	s = open(t, config(whole))
-	require.Equal(t, []string{"a=1", "b=2"}, pairs(t, s, nil, nil))
 	require.NoError(t, s.Close())
 }

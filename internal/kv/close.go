@@ -103,7 +103,9 @@ func (s *Store) shutDown() error {
 	if !s.cfg.InMemory && !s.cfg.ReadOnly {
 		flushed = s.db.Flush() // so that the next open has nothing to replay
 	}
-	return joinErrors(flushed, s.db.Close())
+	closed := s.db.Close()
+	s.ledger.close()
+	return joinErrors(flushed, closed)
 }
 
 // EndPauses lets Pebble's goroutines go on that wait because they met damage, so
@@ -117,6 +119,7 @@ func (s *Store) isBroken() bool { return wake.IsClosed(s.guard.Broken()) }
 // dispose ends what belongs to the store besides Pebble, which is closed or was
 // never opened.
 func (s *Store) dispose() error {
+	s.ledger.stop()
 	s.guard.Close()
 	s.reporter.close()
 	return s.lock.release()
@@ -131,6 +134,7 @@ func (s *Store) abandon(cause error) error { return s.abandonWithin(quiescePatie
 func (s *Store) abandonWithin(patience time.Duration, cause error) error {
 	abandoned.Add(1)
 	s.shut()
+	s.ledger.stop()
 	s.guard.Abandon(cause)
 	quiet := s.guard.Quiesce(patience)
 	s.guard.Close()

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"slices"
+	"strings"
 
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/vfs"
@@ -38,7 +40,7 @@ func readIdentity(files FS, dir string) (id layout.Identity, found bool, err err
 		return id, false, fmt.Errorf("read identity: %w", err)
 	}
 	if id, err = layout.DecodeIdentity(data); err != nil {
-		return id, false, fmt.Errorf("%w: %s: %w", ErrCorrupt, name, err)
+		return id, false, &FileDamageError{File: identityName, Damage: FileChanged, Offset: -1, Size: int64(len(data)), Want: -1, Cause: err}
 	}
 	switch {
 	case id.TooOld():
@@ -50,7 +52,8 @@ func readIdentity(files FS, dir string) (id layout.Identity, found bool, err err
 }
 
 // checkVacant returns nil if the directory is absent, or holds nothing but what
-// an Open that did not get far may have left.
+// an Open that did not get far may have left. If it holds a ledger, the identity has
+// been lost: a ledger is never there before one is, but in a [Target].
 func checkVacant(files FS, dir string) error {
 	names, err := files.List(dir)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -58,6 +61,12 @@ func checkVacant(files FS, dir string) error {
 	}
 	if err != nil {
 		return fmt.Errorf("list %s: %w", dir, err)
+	}
+	unfinished := slices.Contains(names, targetName)
+	for _, name := range names {
+		if strings.HasPrefix(name, ledgerName+".") && !unfinished {
+			return &FileDamageError{File: identityName, Damage: FileMissing, Offset: -1, Size: -1, Want: -1}
+		}
 	}
 	for _, name := range names {
 		if name != lockName && name != newIdentityName {
@@ -71,8 +80,12 @@ func checkVacant(files FS, dir string) error {
 //
 // Invariant: the identity says "creating" durably before anything else is there,
 // and "ready" only when all of it is durable. So a crash leaves either what the
-// next open wipes, or a whole database. TestCreationSurvivesCrashes holds it.
+// next open wipes, or a whole database. TestCreationSurvivesCrashes holds it. The
+// ledger says so too, a moment later: see checkCreating.
 func (s *Store) create() error {
+	if err := s.announce(); err != nil {
+		return err
+	}
 	id, err := layout.NewIdentity()
 	if err != nil {
 		return err
@@ -97,21 +110,39 @@ func (s *Store) create() error {
 	if err := makeDirs(s.guard, s.StoreDir()); err != nil {
 		return err
 	}
+	s.beginLedger(id)
 	options := s.options()
 	options.ErrorIfExists = true
 	if s.db, err = pebble.Open(s.StoreDir(), options); err != nil {
 		return fmt.Errorf("create: %w", err)
 	}
 	s.identity, s.created = id, true
+	s.losses.Marked = true
 	s.identity.Ready = true
 	err = s.initialize()
 	if err == nil {
+		err = s.ledger.write()
+	}
+	if err == nil {
 		err = writeIdentity(s.guard, s.dir, s.identity)
+	}
+	if err == nil {
+		err = s.ledger.ready()
 	}
 	if err != nil {
 		return joinErrors(err, s.db.Close())
 	}
 	return nil
+}
+
+// checkCreating refuses an identity that says "creating" where the ledger says "ready":
+// it is one from before, and what has been put since must not be wiped.
+func (s *Store) checkCreating(id layout.Identity) error {
+	l, _, err := readLedgers(s.guard, s.dir, id)
+	if err == nil && l.files.Ready {
+		err = &FileDamageError{File: identityName, Damage: FileOld, Offset: -1, Size: -1, Want: -1}
+	}
+	return err
 }
 
 // initialize commits the first rows. Pebble writes the first log of a database
@@ -131,15 +162,22 @@ func (s *Store) initialize() error {
 	return s.writeError(s.db.Flush())
 }
 
-// writeIdentity replaces the identity file, durably and all at once.
+// writeIdentity replaces the identity file.
 func writeIdentity(files FS, dir string, id layout.Identity) error {
-	name := files.PathJoin(dir, identityName)
-	temporary := files.PathJoin(dir, newIdentityName)
-	if err := writeFile(files, temporary, id.Encode()); err != nil {
+	if err := replaceFile(files, dir, newIdentityName, identityName, id.Encode()); err != nil {
 		return fmt.Errorf("write identity: %w", err)
 	}
-	if err := files.Rename(temporary, name); err != nil {
-		return fmt.Errorf("write identity: %w", err)
+	return nil
+}
+
+// replaceFile replaces a file of the directory, durably and all at once.
+func replaceFile(files FS, dir, temporary, name string, data []byte) error {
+	temporary = files.PathJoin(dir, temporary)
+	if err := writeFile(files, temporary, data); err != nil {
+		return err
+	}
+	if err := files.Rename(temporary, files.PathJoin(dir, name)); err != nil {
+		return err
 	}
 	return syncDir(files, dir)
 }

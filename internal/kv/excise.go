@@ -3,9 +3,7 @@ package kv
 import (
 	"bytes"
 	"context"
-	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"strings"
 
@@ -56,23 +54,8 @@ func (s *Store) Dir() string { return s.dir }
 // StoreDir returns the directory of Pebble's files on FS.
 func (s *Store) StoreDir() string { return s.guard.PathJoin(s.dir, storeName) }
 
-// Checkpoint makes the directory dir on FS, which must not exist and not lie in
-// Dir, and in it a copy of Pebble's files as they are after all commits that
-// have returned. Tables are linked where that is possible.
-func (s *Store) Checkpoint(dir string) error {
-	if s.owns(dir) {
-		return fmt.Errorf("checkpoint: %w: %q", ErrOwnDirectory, dir)
-	}
-	switch _, err := s.guard.Stat(dir); {
-	case err == nil:
-		return fmt.Errorf("checkpoint: %s must not exist", dir)
-	case !errors.Is(err, fs.ErrNotExist):
-		return fmt.Errorf("checkpoint: %w", err)
-	}
-	return s.checkpoint(dir)
-}
-
-// checkpoint copies Pebble's files. In memory there is no log that would hold what
+// checkpoint makes the directory dir, and in it a copy of Pebble's files as they are
+// after all commits that have returned. Tables are linked. In memory there is no log that would hold what
 // is not in a table yet.
 func (s *Store) checkpoint(dir string) error {
 	if s.cfg.InMemory {

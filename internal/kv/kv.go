@@ -99,6 +99,14 @@ type Config struct {
 	// so that there is room left for removing things. Zero or less is none.
 	ReserveBytes int64
 
+	// AcceptLoss opens a database that is damaged with what is left of it. Without it
+	// Open refuses, and changes nothing. See accept.go.
+	AcceptLoss bool
+
+	// NoLedger keeps no ledger of what is durable, and looks at none. It is there to
+	// measure what the ledger costs.
+	NoLedger bool
+
 	// OnFull is told when the store becomes full and when it no longer is. It
 	// is called from inside file operations and must not block. May be nil.
 	OnFull func(full bool)
@@ -142,6 +150,8 @@ type Store struct {
 	guard    *guardfs.FS
 	reporter *reporter
 	damage   *damage
+	ledger   *ledger
+	losses   layout.Losses // as they were read; changed by MarkLosses, before anybody else has the store
 	db       *pebble.DB
 	gate     gate
 	backups  atomic.Int64            // how many were begun

@@ -13,6 +13,7 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs"
 
 	"github.com/braidstream/braid/internal/guardfs"
+	"github.com/braidstream/braid/internal/layout"
 	"github.com/braidstream/braid/internal/wake"
 )
 
@@ -71,6 +72,7 @@ func Open(cfg Config) (*Store, error) {
 		OnSpace:      s.onSpace,
 	})
 	s.damage = newDamage(s.reporter, s.guard)
+	s.ledger = &ledger{guard: s.guard, reporter: s.reporter, dir: s.dir}
 	if err := s.start(); err != nil {
 		return nil, diskError(err)
 	}
@@ -135,6 +137,13 @@ func (s *Store) start() error {
 // bringUp is the list of steps from a locked directory to an open database.
 func (s *Store) bringUp() error {
 	id, found, err := readIdentity(s.guard, s.dir)
+	if err == nil && found && !id.Ready {
+		err = s.checkCreating(id)
+	}
+	if s.cfg.AcceptLoss && asFileDamage(err) != nil {
+		id, err = s.acceptIdentity(err)
+		found = true
+	}
 	if err != nil {
 		return err
 	}
@@ -152,23 +161,21 @@ func (s *Store) bringUp() error {
 	if err := s.checkDescriptors(openDescriptors); err != nil {
 		return err
 	}
-	if s.lock != nil {
-		if err := s.lock.announce(); err != nil {
-			return err
-		}
-	}
 	if create {
 		return s.create()
 	}
 	s.identity = id
-	if _, err := s.guard.Stat(s.StoreDir()); errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("%w: %w", ErrDataLoss, err) // which Pebble has no class for
+	x, logged, err := s.verify(id)
+	if err != nil && s.cfg.AcceptLoss && s.keepsLedger() {
+		x, logged, err = s.accept(id, err)
 	}
-	logged, err := s.verify()
 	if err != nil {
 		return err
 	}
 	if err := s.checkFree(min(need+logged, most), false); err != nil {
+		return err
+	}
+	if err := s.announce(); err != nil {
 		return err
 	}
 	// Whoever created the database may have died before the identity's last name
@@ -180,10 +187,22 @@ func (s *Store) bringUp() error {
 	if err := s.removeBackups(); err != nil {
 		return err
 	}
+	if err := s.continueLedger(x); err != nil {
+		return err
+	}
 	options := s.options()
 	options.ErrorIfNotExists = true
 	s.db, err = pebble.Open(s.StoreDir(), options)
-	return openError(err)
+	return s.nameDamage(openError(err))
+}
+
+// announce writes into the lock file who holds it. It is the first change to a
+// database, and comes when all has been verified.
+func (s *Store) announce() error {
+	if s.lock == nil {
+		return nil
+	}
+	return s.lock.announce()
 }
 
 // checkFree refuses an open that would only get stuck for want of that many bytes, and
@@ -245,16 +264,48 @@ func (s *Store) checkDescriptors(n int) (err error) {
 	return nil
 }
 
-// verify opens Pebble without changing a byte, and has its rows checked.
-// Opening it for writing deletes what it no longer knows, so damage must be
-// found before. It returns about how many bytes the log holds that are in no table.
-func (s *Store) verify() (logged int64, err error) {
-	db, err := s.openReadOnly()
+// verify compares the files with the ledger, then opens Pebble without changing a byte,
+// and has its rows checked. Opening it for writing deletes what it no longer knows, so
+// damage must be found before. It returns what was found out, and about how many bytes
+// the log holds that are in no table.
+func (s *Store) verify(id layout.Identity) (x *examination, logged int64, err error) {
+	db, x, err := s.openVerified(id)
 	if err != nil {
-		return 0, err
+		return nil, 0, err
 	}
 	logged = int64(db.Metrics().MemTable.Size)
-	return logged, joinErrors(s.check(db), openError(db.Close()))
+	return x, logged, joinErrors(s.check(db), openError(db.Close()))
+}
+
+// openVerified opens Pebble for reading, if the files are those of the ledger.
+func (s *Store) openVerified(id layout.Identity) (*pebble.DB, *examination, error) {
+	if _, err := s.guard.Stat(s.StoreDir()); errors.Is(err, fs.ErrNotExist) {
+		return nil, nil, &FileDamageError{File: storeName, Damage: FileMissing, Offset: -1, Size: -1, Want: -1}
+	}
+	var err error
+	if s.losses, err = s.readLosses(); err != nil {
+		return nil, nil, err
+	}
+	x := &examination{ledgers: newLedgers()}
+	if s.keepsLedger() {
+		if x, err = s.examine(id); err != nil {
+			return nil, nil, err
+		}
+		if err := damageError(x.found); err != nil {
+			return nil, nil, err
+		}
+	}
+	db, err := s.openReadOnly()
+	if err != nil {
+		return nil, nil, s.diagnose(x, err)
+	}
+	if s.keepsLedger() {
+		x.live, err = s.examineTables(db, x)
+		if err = joinErrors(err, damageError(x.found)); err != nil {
+			return nil, nil, joinErrors(err, openError(db.Close()))
+		}
+	}
+	return db, x, nil
 }
 
 // check has Config.Verify look at the rows.

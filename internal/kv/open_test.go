@@ -82,7 +82,7 @@ func TestRefusedOpenChangesNothing(t *testing.T) {
 		}, kv.ErrFormatTooNew, "format 9"},
 		{"the format that came before", func(t *testing.T, dir string) {
 			write(t, filepath.Join(dir, "BRAID"), identity("braid database\nformat 1\noldest-reader 1\nid 9b2f6c1e-3c52-4c0e-8f0e-5d8a2b9f7a11\nstate ready\n"))
-		}, kv.ErrFormatTooOld, "has format 1, and format 2 is the oldest"},
+		}, kv.ErrFormatTooOld, "has format 1, and format 3 is the oldest"},
 		{"a damaged identity", func(t *testing.T, dir string) {
 			write(t, filepath.Join(dir, "BRAID"), []byte("braid database\nformat 1\noldest-reader 1\ncrc 00000000\n"))
 		}, kv.ErrCorrupt, "checksum"},
@@ -91,7 +91,7 @@ func TestRefusedOpenChangesNothing(t *testing.T) {
 		}, kv.ErrCorrupt, "identity"},
 		{"an identity that is gone", func(t *testing.T, dir string) {
 			require.NoError(t, os.Remove(filepath.Join(dir, "BRAID")))
-		}, kv.ErrNotDatabase, "store"},
+		}, kv.ErrDataLoss, "BRAID is missing"},
 		{"a store that is gone", func(t *testing.T, dir string) {
 			require.NoError(t, os.RemoveAll(filepath.Join(dir, "store")))
 		}, kv.ErrDataLoss, ""},

@@ -57,13 +57,11 @@ func (s *Store) bringUpReadOnly(id layout.Identity, found bool) error {
 	if err := s.checkDescriptors(readOnlyDescriptors); err != nil {
 		return err
 	}
-	if _, err := s.guard.Stat(s.StoreDir()); errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("%w: %w", ErrDataLoss, err)
-	}
-	db, err := s.openReadOnly()
+	db, x, err := s.openVerified(id)
 	if err != nil {
 		return err
 	}
+	s.guard.Track(s.StoreDir(), x.durable(), nil) // for those who read the files again
 	if err := s.check(db); err != nil {
 		return joinErrors(err, openError(db.Close()))
 	}
@@ -74,11 +72,15 @@ func (s *Store) bringUpReadOnly(id layout.Identity, found bool) error {
 // openReadOnly opens Pebble for reading. Damage that it meets is the reader's who
 // meets it: nothing is written that it could spread to.
 func (s *Store) openReadOnly() (*pebble.DB, error) {
+	db, err := pebble.Open(s.StoreDir(), s.readOnlyOptions())
+	return db, openError(err)
+}
+
+func (s *Store) readOnlyOptions() *pebble.Options {
 	options := s.options()
 	options.ReadOnly = true
 	options.DisableTableStats = true // nothing is compacted, and Close would wait for those of damaged tables
 	options.ErrorIfNotExists = true
 	options.EventListener.DataCorruption = func(pebble.DataCorruptionInfo) {}
-	db, err := pebble.Open(s.StoreDir(), options)
-	return db, openError(err)
+	return options
 }

@@ -138,8 +138,20 @@ func (t *Target) Finish() error {
 		return err
 	}
 	work := t.files.PathJoin(t.dir, targetName)
-	from, to := t.files.PathJoin(work, "new", storeName), t.files.PathJoin(t.dir, storeName)
-	if err := t.files.Rename(from, to); err != nil {
+	made := t.files.PathJoin(work, "new")
+	names, err := t.files.List(made)
+	if err != nil {
+		return err
+	}
+	for _, name := range names {
+		if name == lockName || name == identityName {
+			continue
+		}
+		if err := t.files.Rename(t.files.PathJoin(made, name), t.files.PathJoin(t.dir, name)); err != nil {
+			return err
+		}
+	}
+	if err := syncDir(t.files, t.dir); err != nil {
 		return err
 	}
 	if err := t.files.RemoveAll(work); err != nil {
@@ -160,7 +172,7 @@ func (t *Target) Discard() error {
 		}
 	}
 	err := t.files.RemoveAll(t.files.PathJoin(t.dir, identityName))
-	for _, name := range []string{newIdentityName, targetName, storeName} {
+	for _, name := range append(ledgerFiles(), newIdentityName, targetName, storeName) {
 		err = joinErrors(err, t.files.RemoveAll(t.files.PathJoin(t.dir, name)))
 	}
 	return err

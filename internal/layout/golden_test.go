@@ -228,7 +228,7 @@ func TestGoldenBytes(t *testing.T) {
 	for _, r := range rows() {
 		fmt.Fprintf(&text, "\n%s\nkey   %s\nvalue %s\n", r.name, hex.EncodeToString(r.key), hex.EncodeToString(r.value))
 	}
-	const path = "testdata/rows-2.golden"
+	const path = "testdata/rows-3.golden"
 	if *update {
 		require.NoError(t, os.WriteFile(path, []byte(text.String()), 0o644))
 	}

@@ -20,11 +20,11 @@ const identityMagic = "braid database"
 // a text of lines, so that it can be read with the naked eye:
 //
 //	braid database
-//	format 2
-//	oldest-reader 2
+//	format 3
+//	oldest-reader 3
 //	id 9b2f6c1e-3c52-4c0e-8f0e-5d8a2b9f7a11
 //	state ready
-//	crc a885d993
+//	crc a06a4c35
 //
 // Invariant: in every version, now and later, the first three lines mean what
 // they mean here, and the last line is the CRC-32C of all bytes before it. So

@@ -20,10 +20,10 @@ func sealed(text string) []byte {
 }
 
 func TestIdentityGolden(t *testing.T) {
-	id := layout.Identity{Format: 2, OldestReader: 2, ID: uuid.MustParse("9b2f6c1e-3c52-4c0e-8f0e-5d8a2b9f7a11")}
+	id := layout.Identity{Format: 3, OldestReader: 3, ID: uuid.MustParse("9b2f6c1e-3c52-4c0e-8f0e-5d8a2b9f7a11")}
 	for name, ready := range map[string]bool{"creating": false, "ready": true} {
 		id.Ready = ready
-		want, err := os.ReadFile("testdata/identity-2-" + name + ".golden")
+		want, err := os.ReadFile("testdata/identity-3-" + name + ".golden")
 		require.NoError(t, err)
 		require.Equal(t, string(want), string(id.Encode()))
 		got, err := layout.DecodeIdentity(want)
@@ -70,7 +70,7 @@ func TestIdentityOfTheFormerVersion(t *testing.T) {
 }
 
 func TestIdentityRefusesWhatWasNotWritten(t *testing.T) {
-	const head = "braid database\nformat 2\noldest-reader 2\n"
+	const head = "braid database\nformat 3\noldest-reader 3\n"
 	const id = "id 9b2f6c1e-3c52-4c0e-8f0e-5d8a2b9f7a11\n"
 	for name, data := range map[string][]byte{
 		"nothing":                nil,
@@ -85,8 +85,8 @@ func TestIdentityRefusesWhatWasNotWritten(t *testing.T) {
 		"format zero":            sealed("braid database\nformat 0\noldest-reader 2\n" + id + "state ready\n"),
 		"format with zeros":      sealed("braid database\nformat 02\noldest-reader 2\n" + id + "state ready\n"),
 		"a huge format":          sealed("braid database\nformat 99999999999\noldest-reader 2\n" + id + "state ready\n"),
-		"a reader above format":  sealed("braid database\nformat 2\noldest-reader 3\n" + id + "state ready\n"),
-		"no reader":              sealed("braid database\nformat 2\n" + id + "state ready\n"),
+		"a reader above format":  sealed("braid database\nformat 3\noldest-reader 4\n" + id + "state ready\n"),
+		"no reader":              sealed("braid database\nformat 3\n" + id + "state ready\n"),
 		"no id":                  sealed(head + "state ready\n"),
 		"an id in capitals":      sealed(head + strings.ToUpper(id) + "state ready\n"),
 		"another state":          sealed(head + id + "state steady\n"),
@@ -116,7 +116,7 @@ func TestIdentityFindsEveryFlippedBit(t *testing.T) {
 }
 
 func FuzzDecodeIdentity(f *testing.F) {
-	f.Add(sealed("braid database\nformat 2\noldest-reader 2\nid 9b2f6c1e-3c52-4c0e-8f0e-5d8a2b9f7a11\nstate ready\n"))
+	f.Add(sealed("braid database\nformat 3\noldest-reader 3\nid 9b2f6c1e-3c52-4c0e-8f0e-5d8a2b9f7a11\nstate ready\n"))
 	f.Add(sealed("braid database\nformat 9\noldest-reader 8\nwhatever\n"))
 	f.Add([]byte("braid database\ncrc 00000000\n"))
 	f.Fuzz(func(t *testing.T, data []byte) {

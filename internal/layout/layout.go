@@ -22,15 +22,15 @@ import (
 
 // FormatVersion is the version of all that this package writes. It goes up with
 // every change after which an older braid would misread a database. In version 1 each
-// record was a row.
-const FormatVersion = 2
+// record was a row, and version 2 had no ledger of durable files.
+const FormatVersion = 3
 
 // OldestReader is the oldest format version whose code can read what this one
 // writes.
-const OldestReader = 2
+const OldestReader = 3
 
 // OldestReadable is the oldest format version that this one's code can read.
-const OldestReadable = 2
+const OldestReadable = 3
 
 // ErrCorrupt is wrapped by every error of a decoder: the bytes are not something
 // that this version of the package wrote under that key.

@@ -168,7 +168,7 @@ func TestFoundationsStandOnTheirOwn(t *testing.T) {
 		"internal/decimal": nil,
 		"internal/uint128": {"internal/decimal"},
 		"internal/layout":  {"internal/decimal", "internal/uint128"},
-		"internal/guardfs": {"internal/wake"},
+		"internal/guardfs": {"internal/layout", "internal/wake"},
 		"internal/wake":    nil,
 	}
 	seen := 0

@@ -1,0 +1,360 @@
+package kv
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"log/slog"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+
+	"github.com/braidstream/braid/internal/guardfs"
+	"github.com/braidstream/braid/internal/layout"
+)
+
+// The ledger says how much of Pebble's files is durable. Pebble takes a log that was cut
+// for one that ended there, and a damaged manifest for an older one; with the ledger an
+// open can tell (examine.go).
+//
+// There are two, which are written apart from each other: LEDGER lists logs and the
+// manifest, TABLES the tables. Each has two files, which are written in turn, in place,
+// so that one of them is whole whenever the power is cut.
+//
+// Invariant: what the newest whole ledger lists is durable, or is no longer needed by
+// what the durable manifest says. So nothing has to be written before a file is removed
+// or used again, and a ledger that could not be written is an older one, which says less
+// and nothing wrong.
+const (
+	ledgerName = "LEDGER"
+	tablesName = "TABLES"
+
+	// ledgerPeriod is how far the ledger may be behind. Damage of what was written in
+	// that time before a kill or a power cut can go unnoticed.
+	ledgerPeriod = time.Second
+)
+
+// slots is a file that is kept twice.
+type slots struct {
+	name     string // without the number
+	next     int    // which of the two is written next, 0 or 1
+	sequence uint64 // of the newest that was written
+}
+
+func (s *slots) file(i int) string { return fmt.Sprintf("%s.%d", s.name, i+1) }
+
+// ledgerFiles returns the names of all files of ledgers.
+func ledgerFiles() (names []string) {
+	l := newLedgers()
+	for i := range 2 {
+		names = append(names, l.fileSlots.file(i), l.tableSlots.file(i))
+	}
+	return names
+}
+
+// ledger writes the ledgers of an open database. A timer, which runs only while there
+// is something new, makes it do so.
+type ledger struct {
+	guard    *guardfs.FS
+	dir      string
+	reporter *reporter
+
+	alarm struct {
+		sync.Mutex // guards the fields below; nothing is locked under it
+		timer      *time.Timer
+		armed      bool
+		stopped    bool
+	}
+
+	writing sync.Mutex // held while a ledger is written; guards the fields below
+	kept    bool       // false while there is no database, and if none is kept of it
+	id      layout.Identity
+	files   slots
+	tables  slots
+	broken  bool // an operation has failed: what the disk holds of a slot is unknown
+
+	filesVersion, tablesVersion uint64 // that are on the disk; 0 if none is
+}
+
+// keepsLedger reports whether there is a ledger: what is in memory ends with its
+// process.
+func (s *Store) keepsLedger() bool { return !s.cfg.InMemory && !s.cfg.NoLedger }
+
+// beginLedger begins the ledger of a new database.
+func (s *Store) beginLedger(id layout.Identity) {
+	if s.keepsLedger() {
+		s.ledger.keep(id, newLedgers(), 0)
+		s.guard.Track(s.StoreDir(), guardfs.Durable{}, s.ledger.wake)
+	}
+}
+
+// continueLedger goes on with the ledger of a database that has been verified. Tables
+// that the store no longer has are left out before Pebble may give their numbers away
+// again.
+func (s *Store) continueLedger(x *examination) error {
+	if !s.keepsLedger() {
+		return nil
+	}
+	listed := len(x.tables.Tables)
+	x.tables.Tables = slices.DeleteFunc(x.tables.Tables, func(t layout.LedgerTable) bool { _, ok := x.live[t.Name]; return !ok })
+	s.ledger.keep(s.identity, x.ledgers, 1)
+	s.guard.Track(s.StoreDir(), x.durable(), s.ledger.wake)
+	if len(x.tables.Tables) == listed {
+		return nil
+	}
+	return s.ledger.writeAll()
+}
+
+// durable returns what the ledgers list.
+func (l *ledgers) durable() guardfs.Durable {
+	return guardfs.Durable{Manifest: l.files.Manifest, Files: l.files.Files, Tables: l.tables.Tables}
+}
+
+// keep begins with what has been read, which is of a version of the guard's lists.
+func (l *ledger) keep(id layout.Identity, read *ledgers, version uint64) {
+	l.writing.Lock()
+	defer l.writing.Unlock()
+	l.kept, l.id, l.files, l.tables = true, id, read.fileSlots, read.tableSlots
+	l.filesVersion, l.tablesVersion = version, version
+}
+
+// wake has the ledger written after a while. The guard calls it from inside file
+// operations.
+func (l *ledger) wake() {
+	l.alarm.Lock()
+	defer l.alarm.Unlock()
+	switch {
+	case l.alarm.stopped || l.alarm.armed:
+		return
+	case l.alarm.timer == nil:
+		l.alarm.timer = time.AfterFunc(ledgerPeriod, l.ring)
+	default:
+		l.alarm.timer.Reset(ledgerPeriod)
+	}
+	l.alarm.armed = true
+}
+
+// ring is called when the time has come.
+func (l *ledger) ring() {
+	l.alarm.Lock()
+	stopped := l.alarm.stopped
+	l.alarm.armed = false
+	l.alarm.Unlock()
+	if stopped {
+		return
+	}
+	_ = l.write() // which has reported its error
+}
+
+// stop ends the timer. It waits for nothing.
+func (l *ledger) stop() {
+	l.alarm.Lock()
+	defer l.alarm.Unlock()
+	l.alarm.stopped = true
+	if l.alarm.timer != nil {
+		l.alarm.timer.Stop()
+	}
+}
+
+// close writes the ledgers a last time. Nobody changes files any more.
+func (l *ledger) close() {
+	l.stop()
+	_ = l.write() // the older ones are as good, but for what they do not say
+}
+
+// ready writes a ledger that says that the database has been created.
+func (l *ledger) ready() error {
+	l.writing.Lock()
+	l.id.Ready = true
+	l.writing.Unlock()
+	return l.writeAll()
+}
+
+// writeAll writes the ledgers even if nothing has changed.
+func (l *ledger) writeAll() error {
+	l.writing.Lock()
+	l.filesVersion, l.tablesVersion = 0, 0
+	l.writing.Unlock()
+	return l.write()
+}
+
+// write writes what has changed. A disk that is full, or descriptors that are short,
+// leave the ledgers as they were until something changes again; after any other error
+// they are left alone.
+func (l *ledger) write() error {
+	l.writing.Lock()
+	defer l.writing.Unlock()
+	if !l.kept || l.broken {
+		return nil
+	}
+	state := l.guard.Durable(l.filesVersion, l.tablesVersion)
+	err := l.writeTables(state)
+	if err == nil && state.FilesVersion != l.filesVersion {
+		next := layout.Ledger{
+			Sequence: l.files.sequence + 1, Database: l.id.ID, Ready: l.id.Ready,
+			Manifest: state.Manifest, Files: state.Files,
+		}
+		if err = l.put(&l.files, next.Encode()); err == nil {
+			l.filesVersion = state.FilesVersion
+		}
+	}
+	if err != nil && !guardfs.IsShortage(err) {
+		l.broken = true
+		l.reporter.report(slog.LevelWarn, "the ledger of durable files cannot be written: until the database is opened again, damage of newer data may go unnoticed",
+			"error", err)
+	}
+	return err
+}
+
+func (l *ledger) writeTables(state guardfs.Durable) error {
+	if state.TablesVersion == l.tablesVersion {
+		return nil
+	}
+	next := layout.TableLedger{Sequence: l.tables.sequence + 1, Database: l.id.ID, Tables: state.Tables}
+	err := l.put(&l.tables, next.Encode())
+	if err == nil {
+		l.tablesVersion = state.TablesVersion
+	}
+	return err
+}
+
+// put writes one of the two files of a ledger. The other one stays as it is.
+func (l *ledger) put(s *slots, data []byte) error {
+	err := l.guard.Try(func() error { return putSlot(l.guard.Unwrap(), l.dir, s.file(s.next), data) })
+	if err == nil {
+		s.next = 1 - s.next
+		s.sequence++
+	}
+	return err
+}
+
+// putSlot writes a file in place, durably. What it held behind the data stays.
+func putSlot(files FS, dir, name string, data []byte) error {
+	path := files.PathJoin(dir, name)
+	_, missing := files.Stat(path)
+	f, err := files.OpenReadWrite(path, vfs.WriteCategoryUnspecified)
+	if err != nil {
+		return err
+	}
+	_, err = f.WriteAt(data, 0)
+	if err == nil {
+		err = f.SyncData()
+	}
+	if err = joinErrors(err, f.Close()); err == nil && errors.Is(missing, fs.ErrNotExist) {
+		err = syncDir(files, dir)
+	}
+	return err
+}
+
+// ledgers is what was read of the ledgers of a directory.
+type ledgers struct {
+	files      layout.Ledger
+	tables     layout.TableLedger
+	fileSlots  slots
+	tableSlots slots
+}
+
+func newLedgers() *ledgers {
+	return &ledgers{fileSlots: slots{name: ledgerName}, tableSlots: slots{name: tablesName}}
+}
+
+// readLedgers reads the newest whole ledgers of a database. found tells of those of
+// which there is none.
+func readLedgers(files FS, dir string, id layout.Identity) (l *ledgers, found []*FileDamageError, err error) {
+	l = newLedgers()
+	damage, err := readSlots(files, dir, &l.fileSlots, func(data []byte) (uint64, bool, error) {
+		next, err := layout.DecodeLedger(data)
+		if err != nil || next.Database != id.ID {
+			return 0, false, err
+		}
+		if next.Sequence > l.files.Sequence {
+			l.files = next
+		}
+		return next.Sequence, true, nil
+	})
+	if damage != nil {
+		found = append(found, damage)
+	}
+	if err != nil {
+		return nil, nil, err
+	}
+	damage, err = readSlots(files, dir, &l.tableSlots, func(data []byte) (uint64, bool, error) {
+		next, err := layout.DecodeTableLedger(data)
+		if err != nil || next.Database != id.ID {
+			return 0, false, err
+		}
+		if next.Sequence > l.tables.Sequence {
+			l.tables = next
+		}
+		return next.Sequence, true, nil
+	})
+	if damage != nil {
+		found = append(found, damage)
+	}
+	return l, found, err
+}
+
+// readSlots reads both files of a ledger. decode returns the sequence of one, and
+// whether it is of this database. One that is not whole is what a power cut leaves; if
+// neither is, that is damage.
+func readSlots(files FS, dir string, s *slots, decode func([]byte) (uint64, bool, error)) (*FileDamageError, error) {
+	var worst *FileDamageError
+	good := false
+	for i := range 2 {
+		damage := &FileDamageError{File: s.file(i), Offset: -1, Size: -1, Want: -1}
+		data, err := readWhole(files, files.PathJoin(dir, s.file(i)), layout.MaxLedgerBytes)
+		if errors.Is(err, fs.ErrNotExist) {
+			damage.Damage = FileMissing
+		} else if err != nil {
+			return nil, fmt.Errorf("read ledger: %w", err)
+		} else {
+			sequence, own, err := decode(data)
+			switch {
+			case err != nil:
+				damage.Damage, damage.Cause, damage.Size = FileChanged, err, int64(len(data))
+			case !own:
+				damage.Damage = FileForeign
+			default:
+				if !good || sequence > s.sequence {
+					s.sequence, s.next = sequence, 1-i
+				}
+				good = true
+				continue
+			}
+		}
+		if worst == nil || worst.Damage == FileMissing {
+			worst = damage
+		}
+	}
+	if good {
+		return nil, nil
+	}
+	return worst, nil
+}
+
+// headSum returns the checksum of the first bytes of a log or manifest.
+func headSum(files FS, name string, size int64) (uint32, error) {
+	f, err := files.Open(name)
+	if err != nil {
+		return 0, err
+	}
+	head := make([]byte, min(size, layout.LedgerHeadBytes))
+	n, err := io.ReadFull(f, head)
+	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+		err = nil
+	}
+	return layout.LedgerSum(0, head[:n]), joinErrors(err, f.Close())
+}
+
+// readWhole reads a small file.
+func readWhole(files FS, name string, most int64) ([]byte, error) {
+	f, err := files.Open(name)
+	if err != nil {
+		return nil, err
+	}
+	data, err := io.ReadAll(io.LimitReader(f, most+1))
+	return data, joinErrors(err, f.Close())
+}

@@ -1,0 +1,133 @@
+package kv_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+	"github.com/stretchr/testify/require"
+
+	"github.com/braidstream/braid/internal/kv"
+	"github.com/braidstream/braid/internal/layout"
+	"github.com/braidstream/braid/internal/testdisk"
+)
+
+// newestLedger returns the newest ledger on a disk.
+func newestLedger(t *testing.T, mem *vfs.MemFS) (newest layout.Ledger) {
+	t.Helper()
+	for i := range 2 {
+		data, err := mem.UnsafeGetFileDataBuffer(fmt.Sprintf("%s/LEDGER.%d", memDir, i+1))
+		require.NoError(t, err)
+		if l, err := layout.DecodeLedger(data); err == nil && l.Sequence > newest.Sequence {
+			newest = l
+		}
+	}
+	return newest
+}
+
+// TestLedgerFollowsAndRests: the ledger is at most a second behind, and a store in which
+// nothing happens writes none.
+func TestLedgerFollowsAndRests(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := testdisk.New()
+		s := open(t, configOn(d))
+		first := newestLedger(t, d.Mem)
+		require.True(t, first.Ready)
+		for i := range 100 {
+			mustPut(t, s, fmt.Sprintf("k%d", i), "value")
+		}
+		require.Equal(t, first.Sequence, newestLedger(t, d.Mem).Sequence, "not with each commit")
+		<-time.After(time.Second + time.Millisecond)
+		synctest.Wait()
+		second := newestLedger(t, d.Mem)
+		require.Equal(t, first.Sequence+1, second.Sequence)
+		var logged int64
+		for _, f := range second.Files {
+			if strings.HasSuffix(f.Name, ".log") {
+				logged = max(logged, f.Size)
+			}
+		}
+		require.Greater(t, logged, int64(100*len("value")))
+		changes := d.Changes()
+		<-time.After(24 * time.Hour)
+		require.Equal(t, changes, d.Changes(), "an idle store changes nothing")
+		require.NoError(t, s.Close())
+	})
+}
+
+// TestManifestStatesTheLogs: which logs are needed is read from the manifest. Logs that
+// have been flushed may be gone, used again or damaged.
+func TestManifestStatesTheLogs(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := testdisk.New()
+		s := open(t, configOn(d))
+		for i := range 5 {
+			mustPut(t, s, fmt.Sprintf("k%d", i), "value")
+			require.NoError(t, s.Flush())
+		}
+		mustPut(t, s, "last", "value")
+		<-time.After(2 * time.Second)
+		synctest.Wait()
+		killed := d.PowerCut()
+		require.NoError(t, s.Close())
+		names, err := killed.Mem.List(memDir + "/store")
+		require.NoError(t, err)
+		var logs []string
+		for _, name := range names {
+			if strings.HasSuffix(name, ".log") {
+				logs = append(logs, memDir+"/store/"+name)
+			}
+		}
+		require.Greater(t, len(logs), 1, "there are obsolete ones")
+		last := logs[0]
+		for _, name := range logs {
+			last = max(last, name)
+		}
+		for _, name := range logs {
+			if name != last {
+				require.NoError(t, killed.Mem.Remove(name))
+			}
+		}
+		s = open(t, configOn(killed))
+		requireValue(t, s, "last", "value")
+		require.NoError(t, s.Close())
+	})
+}
+
+// TestVerifyFiles: damage of a table is found while the store is in use, and nothing
+// else is.
+func TestVerifyFiles(t *testing.T) {
+	d, table, cfg := withDamagedTable(t)
+	s := open(t, cfg)
+	verify := func() (found []error) {
+		require.NoError(t, s.VerifyFiles(t.Context(), nil, func(err error) { found = append(found, err) }))
+		return found
+	}
+	mustPut(t, s, "more", "value")
+	require.Empty(t, verify())
+	data, err := d.Mem.UnsafeGetFileDataBuffer(table)
+	require.NoError(t, err)
+	data[len(data)/2] ^= 1
+	found := verify()
+	require.Len(t, found, 1)
+	require.ErrorIs(t, found[0], kv.ErrCorrupt)
+	var damage *kv.FileDamageError
+	require.ErrorAs(t, found[0], &damage)
+	require.Equal(t, kv.FileChanged, damage.Damage)
+	require.True(t, strings.HasSuffix(table, damage.File), damage.File)
+	data[len(data)/2] ^= 1
+	require.Empty(t, verify())
+
+	enough := errors.New("enough")
+	require.ErrorIs(t, s.VerifyFiles(t.Context(), func(int) error { return enough }, nil), enough)
+	ctx, cancel := context.WithCancelCause(t.Context())
+	cancel(enough)
+	require.ErrorIs(t, s.VerifyFiles(ctx, nil, nil), enough)
+	require.NoError(t, s.Close())
+	require.ErrorIs(t, s.VerifyFiles(t.Context(), nil, nil), kv.ErrClosed)
+}

@@ -1,0 +1,57 @@
+package braid
+
+import (
+	"fmt"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+// BenchmarkLedger measures what the ledger of durable files costs: each case runs with
+// it and without.
+func BenchmarkLedger(b *testing.B) {
+	for _, size := range []int{100, 10_000} {
+		for _, off := range []bool{false, true} {
+			b.Run(fmt.Sprintf("put/size=%d/off=%v", size, off), func(b *testing.B) {
+				db, err := open(b.TempDir(), &Options{Durability: NoSync}, environment{noLedger: off})
+				require.NoError(b, err)
+				s, err := db.CreateStream(b.Context(), "s", nil)
+				require.NoError(b, err)
+				entries := make([]Entry, 100)
+				for i := range entries {
+					entries[i] = Entry{PartitionKey: "key", Data: make([]byte, size)}
+				}
+				b.SetBytes(int64(size * len(entries)))
+				for b.Loop() {
+					_, err := s.PutRecords(b.Context(), entries)
+					require.NoError(b, err)
+				}
+				require.NoError(b, db.Close())
+			})
+		}
+	}
+	dir := b.TempDir()
+	opts := &Options{MemtableBytes: minMemtableBytes}
+	db, err := open(dir, opts, environment{})
+	require.NoError(b, err)
+	s, err := db.CreateStream(b.Context(), "s", nil)
+	require.NoError(b, err)
+	for range 64 { // an epoch, and a table, each
+		for range 10 {
+			_, err := s.PutRecords(b.Context(), []Entry{{PartitionKey: "key", Data: make([]byte, 100_000)}})
+			require.NoError(b, err)
+		}
+	}
+	require.NoError(b, db.Close())
+	for _, off := range []bool{false, true} {
+		b.Run(fmt.Sprintf("open/off=%v", off), func(b *testing.B) {
+			for b.Loop() {
+				db, err := open(dir, opts, environment{noLedger: off})
+				require.NoError(b, err)
+				b.StopTimer()
+				require.NoError(b, db.Close())
+				b.StartTimer()
+			}
+		})
+	}
+}
