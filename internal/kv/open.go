@@ -134,7 +134,11 @@ func (s *Store) start() error {
 
 // bringUp is the list of steps from a locked directory to an open database.
 func (s *Store) bringUp() error {
-	id, found, err := readIdentity(s.guard, s.dir)
+	name := identityName
+	if s.cfg.Unnamed {
+		name = newIdentityName
+	}
+	id, found, err := readIdentityNamed(s.guard, s.dir, name)
 	if err != nil {
 		return err
 	}

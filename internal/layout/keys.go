@@ -32,6 +32,10 @@ func ClockKey() []byte { return append([]byte{columnMeta}, "clock"...) }
 // FormatKey is the key of the [FormatRow].
 func FormatKey() []byte { return append([]byte{columnMeta}, "format"...) }
 
+// MetaSpan is the range of all rows about the database as a whole: [ClockKey] and
+// [FormatKey].
+func MetaSpan() (lower, upper []byte) { return []byte{columnMeta}, []byte{columnMeta + 1} }
+
 // StreamKey is the key of a stream's [StreamRow].
 func StreamKey(stream uint32) []byte { return key32(columnStream, stream) }
 
@@ -195,6 +199,9 @@ func DecodeBlockKey(key []byte) (BlockKey, error) {
 	}, nil
 }
 
+// RecordSpan is the range of all records.
+func RecordSpan() (lower, upper []byte) { return []byte{columnRecord}, []byte{columnRecord + 1} }
+
 // EpochRecordsSpan is the range of all records of an epoch.
 func EpochRecordsSpan(epoch uint32) (lower, upper []byte) { return span32(columnRecord, epoch) }
 
@@ -239,8 +246,21 @@ func TableBoundary(key []byte) []byte {
 		return upper
 	case key[0] < columnApp:
 		return []byte{columnApp}
-	default:
+	case key[0] < columnEnd:
 		return []byte{columnEnd}
+	default:
+		return nil // no row of ours: a border at or below its key would be crossed without end
+	}
+}
+
+// UnknownSpans are the ranges that no column lies in: no version of this package up to
+// this one has put a row there. A nil upper end is no bound.
+func UnknownSpans() [][2][]byte {
+	return [][2][]byte{
+		{{}, {columnMeta}},
+		{{columnLease + 1}, {columnRecord}},
+		{{columnRecord + 1}, {columnApp}},
+		{{columnEnd}, nil},
 	}
 }
 
