@@ -274,11 +274,12 @@ func (v *verifier) survey() error {
 	_, last := layout.AppSpan(nil, nil)
 	app, _ := layout.AppSpan(nil, nil)
 	for _, span := range [][2][]byte{{{}, record}, {app, last}} {
-		if n, err := v.db.store.EstimateBytes(span[0], span[1]); err == nil { // else it is too low
+		n, err := reading(v.ctx, v.db, func() (int64, error) { return v.db.store.EstimateBytes(span[0], span[1]) })
+		if err == nil { // else it is too low
 			v.total += n
 		}
 	}
-	return nil
+	return v.goesOn()
 }
 
 // paced counts what was read, and waits until the rate allows more.

@@ -313,7 +313,7 @@ func (v *verifier) knows(o rowOwner, a *appender) bool {
 func (v *verifier) stream(number uint32) *Stream {
 	s := v.streams[number]
 	if s == nil {
-		value, err := v.db.store.Get(layout.StreamKey(number))
+		value, err := reading(v.ctx, v.db, func() ([]byte, error) { return v.db.store.Get(layout.StreamKey(number)) })
 		if err != nil {
 			return nil
 		}
