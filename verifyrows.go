@@ -331,7 +331,8 @@ func (v *verifier) stream(number uint32) *Stream {
 	return s
 }
 
-// verifyEpochs verifies that each epoch has its row, and that no records lie in one still to come.
+// verifyEpochs verifies that each epoch has its row, and that no records lie in another: they
+// would take space for ever, or be taken for those of an epoch still to come.
 func (v *verifier) verifyEpochs() error {
 	for _, id := range slices.Sorted(maps.Keys(v.epochs)) {
 		err := v.row(VerifyError{Kind: "epoch"}, layout.EpochKey(id), func(a *appender, value []byte) error {
@@ -363,7 +364,7 @@ func (v *verifier) verifyEpochs() error {
 			lower = keyAfter(key)
 			continue
 		}
-		if place.Epoch > v.openEpoch { // of an earlier one that was dropped a copy may have remains, which nobody reads
+		if !v.epochs[place.Epoch] {
 			err := v.row(VerifyError{Kind: "epoch"}, key, func(a *appender, value []byte) error {
 				if value == nil || a != nil && a.epochs.Has(place.Epoch) {
 					return nil

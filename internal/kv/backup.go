@@ -159,7 +159,7 @@ func (b *backup) make() (err error) {
 			err = joinErrors(err, left)
 		}
 	}()
-	if err := s.checkpoint(b.work); err != nil {
+	if err := s.checkpoint(b.ctx, b.work); err != nil {
 		return err
 	}
 	return b.finish()

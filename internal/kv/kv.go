@@ -156,6 +156,7 @@ type Store struct {
 	}
 
 	closing chan struct{} // closed when the gate is shut
+	turn    chan struct{} // has a token while an excise or a checkpoint runs: never both
 
 	targets struct {
 		sync.Mutex                          // guards the field below

@@ -54,6 +54,7 @@ func Open(cfg Config) (*Store, error) {
 	close(s.space.over)
 	s.space.moved = wake.NewBell()
 	s.closing = make(chan struct{})
+	s.turn = make(chan struct{}, 1)
 	s.targets.busy = make(map[string]chan struct{})
 	s.snapshots.open = make(map[*Snapshot]struct{})
 	locate := s.locate
