@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"os"
+	"path/filepath"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -21,8 +23,8 @@ import (
 // TestVerifyFindsNothingWhileEverythingHappens: a database is verified again and again
 // while records are put, encrypted and not, trimmed and reclaimed in epochs that are as
 // small as can be, while shards are split and merged, streams come and go under the same
-// names, workers take leases and store checkpoints, and transactions write keys. No
-// finding is false: there must be none.
+// names, workers take leases and store checkpoints, transactions write keys, and backups
+// are made, and verified as well. No finding is false: there must be none.
 func TestVerifyFindsNothingWhileEverythingHappens(t *testing.T) {
 	for name, dir := range map[string]string{"memory": braid.InMemory, "disk": t.TempDir()} {
 		t.Run(name, func(t *testing.T) {
@@ -45,19 +47,22 @@ type verifyRun struct {
 	t       *testing.T
 	db      *braid.DB
 	trimmed atomic.Int64
+	copies  atomic.Int64
 }
 
 // run verifies the database so often, and keeps it in use until then.
 func (v *verifyRun) run(rounds int) {
 	ctx, stop := context.WithCancel(v.t.Context())
-	s, err := v.db.OpenStream(ctx, "s", &braid.StreamOptions{Shards: 3, RetentionBytes: 3 << 20})
-	require.NoError(v.t, err)
+	open := func() (*braid.Stream, error) {
+		return v.db.OpenStream(ctx, "s", &braid.StreamOptions{Shards: 3, RetentionBytes: 3 << 20})
+	}
 	var users sync.WaitGroup
 	forever := func(seed uint64, do func(random *rand.Rand) error) {
 		users.Go(func() {
 			random := rand.New(rand.NewPCG(seed, 8))
 			for ctx.Err() == nil {
-				if err := do(random); err != nil && ctx.Err() == nil {
+				err := do(random)
+				if err != nil && ctx.Err() == nil && !errors.Is(err, braid.ErrStreamNotFound) { // it was deleted under its user
 					v.t.Error(err)
 					return
 				}
@@ -73,14 +78,31 @@ func (v *verifyRun) run(rounds int) {
 		return err
 	}
 	for seed := range uint64(2) {
-		forever(seed, func(random *rand.Rand) error { return put(s, random) })
+		forever(seed, func(random *rand.Rand) error {
+			s, err := open()
+			if err != nil {
+				return err
+			}
+			return put(s, random)
+		})
 	}
 	forever(2, func(random *rand.Rand) error {
 		<-time.After(time.Duration(random.IntN(3000)) * time.Microsecond)
+		s, err := open()
+		if err != nil {
+			return err
+		}
+		if len(s.Shards()) > 100 { // closed ones stay for a day
+			return v.db.DeleteStream(ctx, "s")
+		}
 		return s.UpdateShardCount(ctx, 1+random.IntN(6))
 	})
 	forever(3, func(random *rand.Rand) error {
 		<-time.After(time.Duration(random.IntN(3000)) * time.Microsecond)
+		s, err := open()
+		if err != nil {
+			return err
+		}
 		shards := s.Shards()
 		d := shards[random.IntN(len(shards))].Describe()
 		if d.Records == 0 {
@@ -134,8 +156,17 @@ func (v *verifyRun) run(rounds int) {
 	require.NoError(v.t, err)
 	users.Go(func() { _ = w.Run(ctx) })
 
+	dir := filepath.Join(v.t.TempDir(), "copy")
+	forever(7, func(*rand.Rand) error { // each copy is of one moment
+		if err := v.db.Backup(ctx, dir, &braid.BackupOptions{Verify: true}); err != nil {
+			return fmt.Errorf("of the copy: %w", err)
+		}
+		v.copies.Add(1)
+		return os.RemoveAll(dir)
+	})
+
 	var all braid.VerifyReport
-	for range rounds {
+	for n := 0; n < rounds || v.copies.Load() == 0 && !v.t.Failed(); n++ {
 		report, err := v.db.Verify(ctx, &braid.VerifyOptions{BytesPerSecond: -1})
 		if err != nil {
 			v.t.Errorf("%v: %v", err, report.Problems)
@@ -151,6 +182,7 @@ func (v *verifyRun) run(rounds int) {
 	require.Positive(v.t, all.Leases)
 	require.Positive(v.t, all.Keys)
 	require.Positive(v.t, v.trimmed.Load())
+	require.Positive(v.t, v.copies.Load())
 	require.Eventually(v.t, func() bool { return v.db.Metrics().OpenIterators == 0 }, time.Minute, 10*time.Millisecond)
-	v.t.Logf("%d records, %d leases, %d keys in %d rounds", all.Records, all.Leases, all.Keys, rounds)
+	v.t.Logf("%d records, %d leases, %d keys in %d rounds, beside %d copies", all.Records, all.Leases, all.Keys, rounds, v.copies.Load())
 }
