@@ -31,6 +31,14 @@ func (k *dataKeys) turn() chan struct{} {
 	return k.token
 }
 
+// has reports whether there is a data key of that number.
+func (k *dataKeys) has(number uint32) bool {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	_, has := k.rows[number]
+	return has
+}
+
 // addLocked adds a data key whose number is above all others.
 func (k *dataKeys) addLocked(number uint32, row layout.DataKeyRow) {
 	if k.rows == nil {

@@ -490,6 +490,27 @@ func ExampleSalvage() {
 	// orders 1
 }
 
+// What is stored is read once a night, say, at a rate that leaves the disk to others.
+func ExampleDB_Verify() {
+	ctx, db, orders := openExample("orders", 2)
+	defer db.Close()
+	if _, err := orders.PutRecord(ctx, "customer-42", []byte("order")); err != nil {
+		log.Fatal(err)
+	}
+	report, err := db.Verify(ctx, &braid.VerifyOptions{BytesPerSecond: 8 << 20})
+	for _, problem := range report.Problems {
+		var lost *braid.CorruptError
+		if errors.As(problem, &lost) { // restore a backup, or do without these records:
+			fmt.Println("trim", problem.Stream, "up to", lost.FirstAvailable)
+		}
+	}
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println(report.Streams, "stream,", report.Shards, "shards,", report.Records, "record")
+	// Output: 1 stream, 2 shards, 1 record
+}
+
 func ExampleDB_Backup() {
 	ctx, db, orders := openExample("orders", 2)
 	defer db.Close()

@@ -22,7 +22,6 @@ type insideDB struct{ db *DB }
 func (i insideDB) Store() *kv.Store                     { return i.db.store }
 func (i insideDB) Aging() uint64                        { return i.db.aging.now() }
 func (i insideDB) CheckBooks(ctx context.Context) error { return i.db.checkBooks(ctx) }
-func (i insideDB) CheckBlocks() error                   { return i.db.checkBlocks() }
 
 func (i insideDB) Hold(fn func()) error {
 	return i.db.control(context.Background(), func(*appender, *kv.Batch) (func(), error) {

@@ -64,6 +64,8 @@ type (
 	plainThroughputError   ThroughputExceededError
 	plainCorruptError      CorruptError
 	plainFileDamageError   FileDamageError
+	plainVerifyError       VerifyError
+	plainVerifyReport      VerifyReport
 )
 
 type jsonStreamOptions struct {
@@ -216,5 +218,43 @@ func (e *FileDamageError) UnmarshalJSON(text []byte) error {
 	in := jsonFileDamageError{plainFileDamageError: (*plainFileDamageError)(e)}
 	err := json.Unmarshal(text, &in)
 	e.Err = in.Err.Err
+	return err
+}
+
+type jsonVerifyError struct {
+	*plainVerifyError
+	Err jsontext.Error `json:",omitzero"`
+}
+
+// MarshalJSON implements json.Marshaler. Err is its text.
+func (e VerifyError) MarshalJSON() ([]byte, error) {
+	return json.Marshal(jsonVerifyError{(*plainVerifyError)(&e), jsontext.Error{Err: e.Err}})
+}
+
+// UnmarshalJSON implements json.Unmarshaler. Err is an error of that text, and of no
+// class.
+func (e *VerifyError) UnmarshalJSON(text []byte) error {
+	in := jsonVerifyError{plainVerifyError: (*plainVerifyError)(e)}
+	err := json.Unmarshal(text, &in)
+	e.Err = in.Err.Err
+	return err
+}
+
+type jsonVerifyReport struct {
+	*plainVerifyReport
+	UnopenedErr jsontext.Error `json:",omitzero"`
+}
+
+// MarshalJSON implements json.Marshaler. UnopenedErr is its text.
+func (r VerifyReport) MarshalJSON() ([]byte, error) {
+	return json.Marshal(jsonVerifyReport{(*plainVerifyReport)(&r), jsontext.Error{Err: r.UnopenedErr}})
+}
+
+// UnmarshalJSON implements json.Unmarshaler. UnopenedErr is an error of that text, and
+// of no class.
+func (r *VerifyReport) UnmarshalJSON(text []byte) error {
+	in := jsonVerifyReport{plainVerifyReport: (*plainVerifyReport)(r)}
+	err := json.Unmarshal(text, &in)
+	r.UnopenedErr = in.UnopenedErr.Err
 	return err
 }

@@ -44,12 +44,19 @@ var jsonOf = map[string]struct {
 		text: `{"Records":1,"Bytes":2,"Keys":3,"Leases":4,"Lost":[` + jsonLostText + `],"LostKeys":[` + jsonLostKeysText + `],` +
 			`"Damaged":[` + jsonDamagedText + `],"Notes":["a"],"Closed":true,"NewID":false}`,
 	},
-	"DB":                      {none: "is a handle"},
-	"KeyRing":                 {none: "has keys"},
-	"Options":                 {none: "has a logger and a provider of keys"},
-	"Shard":                   {none: "is a handle"},
-	"Stream":                  {none: "is a handle"},
-	"Tx":                      {none: "is a handle"},
+	"DB":            {none: "is a handle"},
+	"KeyRing":       {none: "has keys"},
+	"Options":       {none: "has a logger and a provider of keys"},
+	"Shard":         {none: "is a handle"},
+	"Stream":        {none: "is a handle"},
+	"Tx":            {none: "is a handle"},
+	"VerifyOptions": {none: "has a function"},
+	"VerifyError":   {value: jsonProblem, text: jsonProblemText},
+	"VerifyReport": {
+		value: braid.VerifyReport{Streams: 1, Records: 2, Unopened: 1, UnopenedErr: braid.ErrKeyUnavailable, Problems: []*braid.VerifyError{&jsonProblem}},
+		text: `{"Streams":1,"Shards":0,"Epochs":0,"Records":2,"Bytes":0,"Leases":0,"Keys":0,"Unopened":1,"Problems":[` + jsonProblemText + `],` +
+			`"MoreProblems":0,"UnopenedErr":"the encryption key is not available"}`,
+	},
 	"HashKey":                 {value: braid.MaxHashKey(), text: `"340282366920938463463374607431768211455"`},
 	"SequenceNumber":          {value: jsonNumber, text: `"` + jsonNumberText + `"`},
 	"Position":                {value: braid.AfterSequence(jsonNumber), text: `"AFTER_SEQUENCE_NUMBER ` + jsonNumberText + `"`},
@@ -96,12 +103,14 @@ var (
 	jsonTime      = time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
 	jsonNumber, _ = braid.ParseSequenceNumber(jsonNumberText)
 	jsonRecord    = braid.Record{PartitionKey: "k", Data: []byte("v"), ShardID: "shardId-000000000000", SequenceNumber: jsonNumber, ArrivalTime: jsonTime}
+	jsonProblem   = braid.VerifyError{Kind: "records", Stream: "s", Shard: "shardId-000000000000", Err: braid.ErrCorrupt}
 	jsonShard     = braid.ShardDescription{ID: "shardId-000000000001", Parents: []braid.ShardID{"shardId-000000000000"}, StartingSequenceNumber: jsonNumber}
 )
 
 const (
-	jsonRecordText = `{"PartitionKey":"k","ExplicitHashKey":null,"Data":"dg==","ShardID":"shardId-000000000000","SequenceNumber":"` + jsonNumberText + `","ArrivalTime":"2026-01-02T03:04:05Z","Encrypted":false}`
-	jsonShardText  = `{"ID":"shardId-000000000001","HashKeyRange":{"Start":"0","End":"0"},"Parents":["shardId-000000000000"],"Children":null,"Closed":false,"CreatedAt":"0001-01-01T00:00:00Z",` +
+	jsonProblemText = `{"Kind":"records","Stream":"s","Shard":"shardId-000000000000","App":"","AfterKey":null,"BeforeKey":null,"File":"","Err":"stored data is damaged"}`
+	jsonRecordText  = `{"PartitionKey":"k","ExplicitHashKey":null,"Data":"dg==","ShardID":"shardId-000000000000","SequenceNumber":"` + jsonNumberText + `","ArrivalTime":"2026-01-02T03:04:05Z","Encrypted":false}`
+	jsonShardText   = `{"ID":"shardId-000000000001","HashKeyRange":{"Start":"0","End":"0"},"Parents":["shardId-000000000000"],"Children":null,"Closed":false,"CreatedAt":"0001-01-01T00:00:00Z",` +
 		`"StartingSequenceNumber":"` + jsonNumberText + `","EndingSequenceNumber":"0","First":"0","Last":"0","Records":0,"Bytes":0}`
 )
 

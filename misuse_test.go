@@ -225,6 +225,9 @@ func TestEveryMisuseHasAClassAndAUsefulText(t *testing.T) {
 			_ = tx.Set([]byte("k"), make([]byte, 9<<20))
 			return nil
 		})},
+		{"DB.Verify: MaxProblems", invalid, func() error {
+			return oneOf(db.Verify(ctx, &braid.VerifyOptions{MaxProblems: -1}))
+		}},
 		{"DB.View: write", invalid, view(func(tx *braid.Tx) error { return tx.Set([]byte("k"), nil) })},
 
 		{"Tx.Get: no such key", braid.ErrKeyNotFound, view(func(tx *braid.Tx) error { return oneOf(tx.Get([]byte(ugly))) })},
@@ -346,6 +349,7 @@ func requireClosed(t *testing.T, ctx context.Context, db *braid.DB, s *braid.Str
 		"Stream":        oneOf(db.Stream("s")),
 		"DeleteStream":  db.DeleteStream(ctx, "s"),
 		"Backup":        db.Backup(ctx, filepath.Join(t.TempDir(), "to"), nil),
+		"Verify":        oneOf(db.Verify(ctx, nil)),
 		"Update":        db.Update(ctx, func(*braid.Tx) error { return nil }),
 		"View":          db.View(ctx, func(*braid.Tx) error { return nil }),
 		"PutRecord":     oneOf(s.PutRecord(ctx, "k", nil)),

@@ -40,6 +40,9 @@ type environment struct {
 	// noLedger keeps no ledger of durable files, to measure what it costs.
 	noLedger bool
 
+	// unnamed says that dir has a backup in the making, to be read.
+	unnamed bool
+
 	// byHand starts no worker: the test calls what they would.
 	byHand bool
 }
@@ -76,7 +79,7 @@ func open(dir string, options *Options, env environment) (*DB, error) {
 	}
 	db.life, db.end = context.WithCancelCause(context.Background())
 	db.requests.New = func() any { return new(putRequest) }
-	if err := db.openStore(dir, env.fs, env.noLedger); err != nil {
+	if err := db.openStore(dir, env); err != nil {
 		return nil, wrapError("open", dir, err)
 	}
 	if err := db.load(); err != nil {
@@ -95,14 +98,15 @@ func validateDir(dir string) error {
 	return nil
 }
 
-func (db *DB) openStore(dir string, fs kv.FS, noLedger bool) (err error) {
+func (db *DB) openStore(dir string, env environment) (err error) {
 	db.store, err = kv.Open(kv.Config{
 		Dir:           dir,
 		InMemory:      dir == InMemory,
 		ReadOnly:      db.opts.ReadOnly,
 		AcceptLoss:    db.opts.AcceptLoss,
-		NoLedger:      noLedger,
-		FS:            fs,
+		NoLedger:      env.noLedger,
+		Unnamed:       env.unnamed,
+		FS:            env.fs,
 		Logger:        db.opts.Logger,
 		CacheBytes:    max(0, db.opts.CacheBytes),
 		MemTableBytes: db.opts.MemtableBytes,

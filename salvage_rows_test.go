@@ -97,7 +97,7 @@ func TestSalvageAfterTheRowsOfAStreamAreLost(t *testing.T) {
 			require.Empty(t, report.Lost)
 			saved := openSalvage(t, mem, salvageTo)
 			require.NoError(t, saved.checkBooks(t.Context()))
-			require.NoError(t, saved.checkBlocks())
+			requireWhole(t, saved)
 			got := contentsOf(t, saved)
 			require.Len(t, got.by, len(truth.by))
 			for number, record := range truth.by {

@@ -1,6 +1,8 @@
 package braid
 
 import (
+	"cmp"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -163,17 +165,21 @@ func newShard(s *Stream, index uint32, row layout.ShardRow) *Shard {
 	return sh
 }
 
-// row is the inverse of newShard, with the horizon that was set last.
-func (sh *Shard) row() layout.ShardRow {
+// row is the inverse of newShard, as the appender has the shard.
+func (sh *Shard) row() layout.ShardRow { return sh.rowWith(sh.w.horizon, sh.w.closing) }
+
+// rowWith is the inverse of newShard with that horizon, and with when the shard was
+// closed: nil for an open one.
+func (sh *Shard) rowWith(horizon layout.Horizon, end *closing) layout.ShardRow {
 	row := layout.ShardRow{
 		Start:          sh.hashKeys.Start.n,
 		End:            sh.hashKeys.End.n,
 		Parents:        sh.parents,
 		CreatedSeconds: sh.createdSeconds,
 		Created:        sh.createdCounter,
-		Horizon:        sh.w.horizon,
+		Horizon:        horizon,
 	}
-	if end := sh.w.closing; end != nil {
+	if end != nil {
 		row.ClosedSeconds, row.Closed = end.seconds, end.counter
 	}
 	return row
@@ -194,6 +200,13 @@ func (sh *Shard) view() (layout.Horizon, epoch.Extents) {
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
 	return sh.horizon, sh.extents
+}
+
+// hasExtent reports whether records of the shard lie in the epoch.
+func (sh *Shard) hasExtent(id uint32) bool {
+	_, extents := sh.view()
+	_, has := slices.BinarySearchFunc(extents, id, func(e epoch.Extent, id uint32) int { return cmp.Compare(e.Epoch, id) })
+	return has
 }
 
 // shows reports whether records of the shard from counter on can be read now: its

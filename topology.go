@@ -127,3 +127,53 @@ func (t *topology) check() error {
 	}
 	return nil
 }
+
+// checkLineage verifies that shards fit to those that they came from. It calls wrong for
+// each that does not.
+func (t *topology) checkLineage(wrong func(sh *Shard, format string, args ...any)) {
+	children := make(map[uint32][]*Shard)
+	open := make(map[uint32]bool, len(t.open))
+	for _, sh := range t.open {
+		open[sh.index] = true
+	}
+	for _, sh := range t.shards {
+		for _, index := range sh.parents {
+			children[index] = append(children[index], sh)
+			parent := t.shard(index)
+			switch {
+			case index >= sh.index:
+				wrong(sh, "it came from %s, which is no older", shardID(index))
+			case parent == nil: // it has expired
+			case open[index]:
+				wrong(sh, "it came from %s, which is open", parent.id)
+			case sh.createdCounter < parent.closing.Load().counter || sh.createdSeconds <= parent.closing.Load().seconds:
+				wrong(sh, "it was created before %s was closed, from which it came", parent.id)
+			}
+		}
+		if len(sh.parents) == 2 {
+			a, b := t.shard(sh.parents[0]), t.shard(sh.parents[1])
+			if a != nil && b != nil && (a.hashKeys.Start != sh.hashKeys.Start || a.hashKeys.End.n.AddOne() != b.hashKeys.Start.n || b.hashKeys.End != sh.hashKeys.End) {
+				wrong(sh, "its range is not that of %s and %s, from which it came", a.id, b.id)
+			}
+		}
+	}
+	for _, sh := range t.shards {
+		switch heirs := children[sh.index]; {
+		case open[sh.index]:
+		case len(heirs) == 1:
+			if keys := heirs[0].hashKeys; keys.Start.Compare(sh.hashKeys.Start) > 0 || keys.End.Compare(sh.hashKeys.End) < 0 {
+				wrong(sh, "%s came from it, and does not have its range", heirs[0].id)
+			}
+		case len(heirs) == 2:
+			low, high := heirs[0].hashKeys, heirs[1].hashKeys
+			if low.Start.Compare(high.Start) > 0 {
+				low, high = high, low
+			}
+			if low.Start != sh.hashKeys.Start || low.End.n.AddOne() != high.Start.n || high.End != sh.hashKeys.End {
+				wrong(sh, "%s and %s came from it, and do not divide its range", heirs[0].id, heirs[1].id)
+			}
+		default:
+			wrong(sh, "it is closed, and %d shards came from it", len(heirs))
+		}
+	}
+}

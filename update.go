@@ -13,16 +13,21 @@ import (
 
 // save stores the stream's row, as the appender has it.
 func (s *Stream) save(batch *kv.Batch) {
-	set := s.w.settings
+	row := s.row(s.w.settings, s.w.topology, s.w.nextDataKey)
+	batch.Set(layout.StreamKey(s.number), row.Encode(s.number))
+}
+
+// row returns the stream's row with these settings and shards.
+func (s *Stream) row(set *settings, t *topology, nextDataKey uint32) layout.StreamRow {
 	row := layout.StreamRow{
 		Name:           s.name,
 		Created:        s.createdCounter,
-		NextShard:      s.w.topology.next,
+		NextShard:      t.next,
 		MaxRecordBytes: uint64(set.maxData),
 		Retention:      uint64(set.retention),
 		RetentionBytes: uint64(set.retentionBytes),
 		Floor:          set.floor,
-		Expired:        s.w.topology.expired,
+		Expired:        t.expired,
 		Mode:           uint32(set.capacity.Mode),
 		WriteRecords:   uint64(set.capacity.WriteRecordsPerSecond),
 		WriteBytes:     uint64(set.capacity.WriteBytesPerSecond),
@@ -30,13 +35,13 @@ func (s *Stream) save(batch *kv.Batch) {
 		ReadBytes:      uint64(set.capacity.ReadBytesPerSecond),
 		MaxShards:      uint32(set.capacity.MaxShards),
 		KeyID:          set.keyID,
-		NextDataKey:    s.w.nextDataKey,
+		NextDataKey:    nextDataKey,
 	}
 	for key, value := range set.tags {
 		row.Tags = append(row.Tags, layout.Tag{Key: key, Value: value})
 	}
 	slices.SortFunc(row.Tags, func(a, b layout.Tag) int { return cmp.Compare(a.Key, b.Key) })
-	batch.Set(layout.StreamKey(s.number), row.Encode(s.number))
+	return row
 }
 
 // update changes the stream's settings by fn, which gets a copy, and can refuse.

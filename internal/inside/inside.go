@@ -25,9 +25,6 @@ type DB interface {
 	// CheckBooks compares what the appender keeps by changes with what a look at
 	// everything finds.
 	CheckBooks(ctx context.Context) error
-
-	// CheckBlocks looks at every stored block of records.
-	CheckBlocks() error
 }
 
 // Stream is what tests see of a *braid.Stream.

@@ -26,17 +26,23 @@ const (
 	backupPatience = 200 * time.Millisecond
 )
 
+// A BackupCheck looks at a copy that is in the directory, on the file system, which is nil
+// for the real one. It calls progress with how much of how much it has seen, and returns
+// when the context ends.
+type BackupCheck func(ctx context.Context, files FS, dir string, progress func(done, total int64)) error
+
 // Backup makes a copy of the database in the directory dir, which must be absent
 // or empty, on the real file system (or that of Config.FS), while the database
 // is in use. The copy has all commits that returned before the call, and shares
 // no file with the original. progress, if not nil, is told how many bytes of how
-// many are copied.
+// many are copied. check, if not nil, is called with the whole copy, which Config.Unnamed
+// opens: an error of it is that of the backup, and nothing is left.
 //
 // It returns when the context ends, or the store is closed or fails. What was begun
 // is removed before that; or, if a file operation is held, when that returns, and
 // another Backup to the same directory waits for it. The copy's identity is
 // written last, so one that was cut short is never taken for a database.
-func (s *Store) Backup(ctx context.Context, dir string, progress func(done, total int64)) error {
+func (s *Store) Backup(ctx context.Context, dir string, progress func(done, total int64), check BackupCheck) error {
 	if wake.IsClosed(s.closing) {
 		return ErrClosed
 	}
@@ -45,7 +51,7 @@ func (s *Store) Backup(ctx context.Context, dir string, progress func(done, tota
 	}
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	b := &backup{store: s, ctx: ctx, target: s.cfg.FS, dir: dir, result: make(chan error), ended: make(chan struct{})}
+	b := &backup{store: s, ctx: ctx, target: s.cfg.FS, dir: dir, check: check, result: make(chan error), ended: make(chan struct{})}
 	if progress != nil {
 		b.copied = make(chan copied)
 	}
@@ -85,13 +91,14 @@ type backup struct {
 	ctx    context.Context // ended by the caller when it gives up
 	target FS
 	dir    string        // on target
+	check  BackupCheck   // nil for none
 	work   string        // on the store's disk, with what is to be copied
 	copied chan copied   // received by the caller, who reports it; nil if nobody wants it
 	result chan error    // received by the caller, unless it has given up
 	ended  chan struct{} // closed when the goroutine returns
 }
 
-// copied is how many bytes of how many are copied.
+// copied is how many bytes of how many are copied, and checked if they are to be.
 type copied struct{ done, total int64 }
 
 // run makes the backup. It ends when it has handed its result over, or has removed
@@ -155,7 +162,7 @@ func (b *backup) make() (err error) {
 			err = joinErrors(err, left)
 		}
 	}()
-	if err := s.checkpoint(b.work); err != nil {
+	if err := s.checkpoint(b.ctx, b.work); err != nil {
 		return err
 	}
 	return b.finish()
@@ -183,12 +190,16 @@ func (b *backup) copy() error {
 		}
 		now.total += info.Size()
 	}
+	all := now.total
+	if b.check != nil {
+		now.total *= 2
+	}
 	store := b.target.PathJoin(b.dir, storeName)
 	if err := makeDirs(b.target, store); err != nil {
 		return err
 	}
-	report := func(n int) {
-		now.done += int64(n)
+	report := func(n int64) {
+		now.done += n
 		if b.copied != nil {
 			select {
 			case b.copied <- now:
@@ -213,6 +224,17 @@ func (b *backup) copy() error {
 	}
 	if err := writeFile(b.target, b.target.PathJoin(b.dir, newIdentityName), b.store.identity.Encode()); err != nil {
 		return err
+	}
+	if b.check != nil {
+		err := b.check(b.ctx, b.store.cfg.FS, b.dir, func(done, total int64) {
+			if seen := all + int64(float64(all)*float64(done)/float64(max(1, total))); seen > now.done {
+				report(seen - now.done)
+			}
+		})
+		if err != nil {
+			return err
+		}
+		report(now.total - now.done)
 	}
 	if err := context.Cause(b.ctx); err != nil {
 		return err
@@ -297,7 +319,7 @@ func (s *Store) enterTarget(ctx context.Context, dir string) (leave func(), err 
 
 // copyFile makes a durable copy of a file. It returns what it has copied, but for the
 // name.
-func copyFile(ctx context.Context, from FS, source string, to FS, name string, report func(n int)) (c layout.LedgerTable, err error) {
+func copyFile(ctx context.Context, from FS, source string, to FS, name string, report func(n int64)) (c layout.LedgerTable, err error) {
 	in, err := from.Open(source)
 	if err != nil {
 		return c, err
@@ -320,7 +342,7 @@ func copyFile(ctx context.Context, from FS, source string, to FS, name string, r
 			if _, err := out.Write(buf[:n]); err != nil {
 				return c, err
 			}
-			report(n)
+			report(int64(n))
 		}
 		if err == io.EOF {
 			return sum.Table(), out.Sync()

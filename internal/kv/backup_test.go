@@ -24,11 +24,11 @@ func TestBackup(t *testing.T) {
 			require.NoError(t, s.Backup(t.Context(), target, func(done, all int64) {
 				require.GreaterOrEqual(t, done, last)
 				last, total = done, all
-			}))
+			}, nil))
 			require.Equal(t, total, last)
 			require.Greater(t, total, int64(3_000_000))
 			require.NoError(t, put(s, "k000", "later", true))
-			require.ErrorIs(t, s.Backup(t.Context(), target, nil), kv.ErrNotEmpty)
+			require.ErrorIs(t, s.Backup(t.Context(), target, nil, nil), kv.ErrNotEmpty)
 
 			// The copy is a database of its own, open beside the original.
 			c := open(t, config(target))
@@ -55,7 +55,7 @@ func TestBackupCutShort(t *testing.T) {
 		if done > 0 {
 			cancel()
 		}
-	})
+	}, nil)
 	require.ErrorIs(t, err, context.Canceled)
 	requireEmpty(t, target)
 
@@ -63,7 +63,7 @@ func TestBackupCutShort(t *testing.T) {
 	left, err := filepath.Glob(filepath.Join(dir, "backup-*"))
 	require.NoError(t, err)
 	require.Empty(t, left)
-	require.NoError(t, s.Backup(t.Context(), target, nil))
+	require.NoError(t, s.Backup(t.Context(), target, nil, nil))
 	require.NoError(t, s.Close())
 
 	// What a crash left is removed.
@@ -85,7 +85,7 @@ func TestBackupIntoItself(t *testing.T) {
 	s := open(t, config(dir))
 	before := tree(t, dir, false)
 	for _, target := range []string{dir, filepath.Join(dir, "store")} {
-		require.ErrorContains(t, s.Backup(t.Context(), target, nil), "in that of the database")
+		require.ErrorContains(t, s.Backup(t.Context(), target, nil, nil), "in that of the database")
 	}
 	require.Equal(t, before, tree(t, dir, false))
 	require.NoError(t, s.Close())

@@ -34,7 +34,7 @@ func requireClosed(t *testing.T, s *kv.Store) {
 	require.ErrorIs(t, s.Flush(), kv.ErrClosed)
 	require.ErrorIs(t, s.RotateMemTable(), kv.ErrClosed)
 	require.ErrorIs(t, s.Excise(t.Context(), []byte("a"), []byte("b")), kv.ErrClosed)
-	require.ErrorIs(t, s.Backup(t.Context(), t.TempDir(), nil), kv.ErrClosed)
+	require.ErrorIs(t, s.Backup(t.Context(), t.TempDir(), nil, nil), kv.ErrClosed)
 	require.ErrorIs(t, s.Close(), kv.ErrClosed)
 	require.Equal(t, kv.Metrics{}, s.Metrics())
 }

@@ -26,7 +26,11 @@ const (
 // readIdentity reads what database the directory is. It has found none where one
 // may be created; where something else is, it returns ErrNotDatabase.
 func readIdentity(files FS, dir string) (id layout.Identity, found bool, err error) {
-	name := files.PathJoin(dir, identityName)
+	return readIdentityNamed(files, dir, identityName)
+}
+
+func readIdentityNamed(files FS, dir, file string) (id layout.Identity, found bool, err error) {
+	name := files.PathJoin(dir, file)
 	f, err := files.Open(name)
 	if errors.Is(err, fs.ErrNotExist) {
 		return id, false, checkVacant(files, dir)

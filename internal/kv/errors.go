@@ -96,6 +96,15 @@ func readError(err error) error {
 	}
 }
 
+// DamagedFile returns the name of the table that an error of reading says is damaged,
+// empty if it names none.
+func DamagedFile(err error) string {
+	if info := pebble.ExtractDataCorruptionInfo(err); info != nil {
+		return info.Path
+	}
+	return ""
+}
+
 // oneLine is an error of Pebble without the lines after the first, which only say
 // that there is more for programs to find in it.
 type oneLine struct{ error }

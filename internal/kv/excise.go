@@ -16,7 +16,9 @@ import (
 // else are dropped as a whole. It takes the keys from snapshots as well. It is
 // durable, and seen by all, when it returns nil.
 //
-// The context is looked at before it begins. From then on it is not stopped.
+// It waits while Pebble's files are copied, as Checkpoint and Backup do at their
+// beginning, and for another Excise. The context is looked at until it begins. From then
+// on it is not stopped.
 func (s *Store) Excise(ctx context.Context, lower, upper []byte) error {
 	if err := ctx.Err(); err != nil {
 		return context.Cause(ctx)
@@ -25,7 +27,13 @@ func (s *Store) Excise(ctx context.Context, lower, upper []byte) error {
 		return fmt.Errorf("excise: lower bound %x is not below upper bound %x", lower, upper)
 	}
 	span := pebble.KeyRange{Start: bytes.Clone(lower), End: bytes.Clone(upper)}
-	return s.await(func() error { return s.db.Excise(context.WithoutCancel(ctx), span) })
+	return s.await(func() error {
+		if err := s.takeTurn(ctx); err != nil {
+			return err
+		}
+		defer s.leaveTurn()
+		return s.db.Excise(context.WithoutCancel(ctx), span)
+	})
 }
 
 // Compact rewrites the tables that hold keys from lower up to and not including
@@ -55,16 +63,40 @@ func (s *Store) Dir() string { return s.dir }
 func (s *Store) StoreDir() string { return s.guard.PathJoin(s.dir, storeName) }
 
 // checkpoint makes the directory dir, and in it a copy of Pebble's files as they are
-// after all commits that have returned. Tables are linked. In memory there is no log that would hold what
-// is not in a table yet.
-func (s *Store) checkpoint(dir string) error {
-	if s.cfg.InMemory {
-		if err := s.Flush(); err != nil {
+// after all commits that have returned. Tables are linked.
+//
+// Invariant: nothing is excised meanwhile. An excise changes the set of tables and not
+// the log, of which Pebble copies the one as it is at the beginning and the other as it
+// is at the end. So a copy would have what was excised, and not the row that said so,
+// which is deleted after it; and in memory, where there is no log, and what is in no table
+// is flushed before, the copy would not have the rows that were committed before an excise
+// that it has. No space is lost by waiting: Pebble deletes no file while it copies.
+func (s *Store) checkpoint(ctx context.Context, dir string) error {
+	return s.await(func() error {
+		if err := s.takeTurn(ctx); err != nil {
 			return err
 		}
-	}
-	return s.await(func() error { return s.db.Checkpoint(dir, pebble.WithFlushedWAL()) })
+		defer s.leaveTurn()
+		if s.cfg.InMemory {
+			if err := s.db.Flush(); err != nil {
+				return err
+			}
+		}
+		return s.db.Checkpoint(dir, pebble.WithFlushedWAL())
+	})
 }
+
+// takeTurn waits until no other excise or checkpoint runs. Call leaveTurn after it.
+func (s *Store) takeTurn(ctx context.Context) error {
+	select {
+	case s.turn <- struct{}{}:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+func (s *Store) leaveTurn() { <-s.turn }
 
 // owns reports whether the directory is the database's or lies in it.
 func (s *Store) owns(dir string) bool {

@@ -78,6 +78,10 @@ type Config struct {
 	// directory open this way at once, but not beside one that writes.
 	ReadOnly bool
 
+	// Unnamed, with ReadOnly, opens a copy that Backup has made and not yet given the
+	// name by which it is taken for a database: what Backup's check does.
+	Unnamed bool
+
 	// FS is a file system to use instead of the real one. Nobody else may use
 	// Dir on it: no lock of the operating system is taken.
 	FS FS
@@ -171,6 +175,7 @@ type Store struct {
 	}
 
 	closing chan struct{} // closed when the gate is shut
+	turn    chan struct{} // has a token while an excise or a checkpoint runs: never both
 
 	targets struct {
 		sync.Mutex                          // guards the field below
@@ -222,6 +227,17 @@ func (s *Store) Get(key []byte) ([]byte, error) {
 	}
 	defer s.gate.leave()
 	return get(s.db, key)
+}
+
+// EstimateBytes returns about how many bytes the tables of a range take on disk. What is
+// only in memory and in the log does not count.
+func (s *Store) EstimateBytes(lower, upper []byte) (int64, error) {
+	if err := s.gate.enter(); err != nil {
+		return 0, err
+	}
+	defer s.gate.leave()
+	n, err := s.db.EstimateDiskUsage(lower, upper)
+	return int64(n), readError(err)
 }
 
 // getter is what Pebble's DB and Snapshot have in common.

@@ -55,6 +55,7 @@ func Open(cfg Config) (*Store, error) {
 	close(s.space.over)
 	s.space.moved = wake.NewBell()
 	s.closing = make(chan struct{})
+	s.turn = make(chan struct{}, 1)
 	s.targets.busy = make(map[string]chan struct{})
 	s.snapshots.open = make(map[*Snapshot]struct{})
 	locate := s.locate
@@ -136,7 +137,11 @@ func (s *Store) start() error {
 
 // bringUp is the list of steps from a locked directory to an open database.
 func (s *Store) bringUp() error {
-	id, found, err := readIdentity(s.guard, s.dir)
+	name := identityName
+	if s.cfg.Unnamed {
+		name = newIdentityName
+	}
+	id, found, err := readIdentityNamed(s.guard, s.dir, name)
 	if err == nil && found && !id.Ready {
 		err = s.checkCreating(id)
 	}

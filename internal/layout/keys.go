@@ -32,6 +32,10 @@ func ClockKey() []byte { return append([]byte{columnMeta}, "clock"...) }
 // FormatKey is the key of the [FormatRow].
 func FormatKey() []byte { return append([]byte{columnMeta}, "format"...) }
 
+// MetaSpan is the range of all rows about the database as a whole: [ClockKey] and
+// [FormatKey].
+func MetaSpan() (lower, upper []byte) { return []byte{columnMeta}, []byte{columnMeta + 1} }
+
 // StreamKey is the key of a stream's [StreamRow].
 func StreamKey(stream uint32) []byte { return key32(columnStream, stream) }
 
@@ -195,6 +199,9 @@ func DecodeBlockKey(key []byte) (BlockKey, error) {
 	}, nil
 }
 
+// RecordSpan is the range of all records.
+func RecordSpan() (lower, upper []byte) { return []byte{columnRecord}, []byte{columnRecord + 1} }
+
 // EpochRecordsSpan is the range of all records of an epoch.
 func EpochRecordsSpan(epoch uint32) (lower, upper []byte) { return span32(columnRecord, epoch) }
 
@@ -250,9 +257,6 @@ func IsDeletedForGood(key []byte) bool {
 // IsAppKey reports whether a key is one of the application's own.
 func IsAppKey(key []byte) bool { return len(key) > 0 && key[0] == columnApp }
 
-// RecordSpan is the range of all records.
-func RecordSpan() (lower, upper []byte) { return []byte{columnRecord}, []byte{columnRecord + 1} }
-
 // TableBoundary returns the end of the region of the key space that key lies
 // in: all rows about streams, one epoch of records, or the application's keys.
 // Tables that never cross such a border keep the log cheap: an epoch's table
@@ -266,8 +270,21 @@ func TableBoundary(key []byte) []byte {
 		return upper
 	case key[0] < columnApp:
 		return []byte{columnApp}
-	default:
+	case key[0] < columnEnd:
 		return []byte{columnEnd}
+	default:
+		return nil // no row of ours: a border at or below its key would be crossed without end
+	}
+}
+
+// UnknownSpans are the ranges that no column lies in: no version of this package up to
+// this one has put a row there. A nil upper end is no bound.
+func UnknownSpans() [][2][]byte {
+	return [][2][]byte{
+		{{}, {columnMeta}},
+		{{columnLease + 1}, {columnRecord}},
+		{{columnRecord + 1}, {columnApp}},
+		{{columnEnd}, nil},
 	}
 }
 

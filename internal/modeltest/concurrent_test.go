@@ -74,7 +74,7 @@ func (r *concurrentRun) run() {
 		followers.Go(func() { r.follow(ctx, seen[i]) })
 	}
 	done := make(chan struct{})
-	for _, other := range []func(*rand.Rand){r.trimOnce, r.reshardOnce, r.streamOnce, r.readOnce} {
+	for _, other := range []func(*rand.Rand){r.trimOnce, r.reshardOnce, r.streamOnce, r.readOnce, r.verifyOnce} {
 		others.Go(func() {
 			random := rand.New(rand.NewPCG(1, 2))
 			for {
@@ -207,6 +207,13 @@ func (r *concurrentRun) readOnce(*rand.Rand) {
 		}
 		last = counter(rec.SequenceNumber)
 	}
+}
+
+// verifyOnce reads everything that is stored, in the middle of all that: nothing is
+// wrong, whatever has changed under it.
+func (r *concurrentRun) verifyOnce(*rand.Rand) {
+	_, err := r.db.Verify(r.t.Context(), &braid.VerifyOptions{BytesPerSecond: -1})
+	r.ok(err)
 }
 
 func (r *concurrentRun) judge(db *braid.DB) {

@@ -181,6 +181,10 @@ func stalledCalls(target string) map[string]func(context.Context, *braid.DB, *br
 		"StopEncryption": func(ctx context.Context, _ *braid.DB, s *braid.Stream, _ *braid.Shard) error {
 			return s.StopEncryption(ctx)
 		},
+		"Verify": func(ctx context.Context, db *braid.DB, _ *braid.Stream, _ *braid.Shard) error {
+			_, err := db.Verify(ctx, nil)
+			return err
+		},
 		"Backup": func(ctx context.Context, db *braid.DB, _ *braid.Stream, _ *braid.Shard) error {
 			return db.Backup(ctx, target, nil)
 		},
