@@ -72,7 +72,7 @@ func (s *state) do(rows companion.Rows, st *step, now uint64) error {
 		if e.receives--; e.dead {
 			s.move(e, dead)
 		} else {
-			s.offer(e)
+			s.fail(e)
 		}
 	case reject:
 		e.reason, e.visible, e.dead = st.reason, now, true
