@@ -60,7 +60,7 @@ func (s *state) do(rows companion.Rows, st *step, now uint64) error {
 		e.reason = st.reason
 		switch e.visible = now + uint64(st.delay); {
 		case s.exhausted(e):
-			e.dead = true
+			e.visible, e.dead = now, true // no delay comes before the dead letters
 			s.die(e)
 		case st.delay > 0:
 			s.move(e, waiting)

@@ -73,7 +73,7 @@ func runTwin(t *testing.T, seed uint64) {
 	require.NoError(t, err)
 	tw.k.stream = s
 	tw.options = queue.Options{
-		Stream: "s", VisibilityTimeout: time.Duration(1+tw.random.IntN(20)) * time.Second, MaxReceives: 1 + tw.random.IntN(5),
+		Stream: "s", VisibilityTimeout: tw.seconds(20), MaxReceives: 1 + tw.random.IntN(5),
 		MaxInFlight: 1 + tw.random.IntN(30),
 	}
 	if tw.random.IntN(5) == 0 {
@@ -87,6 +87,7 @@ func runTwin(t *testing.T, seed uint64) {
 	}
 	require.NoError(t, tw.k.db.Close())
 	tw.images.off.Store(true)
+	require.NotEmpty(t, tw.images.taken)
 	for _, image := range tw.images.taken {
 		image.check(t)
 	}
@@ -115,6 +116,12 @@ func (tw *twin) reopen(cut bool) {
 	require.NoError(t, err)
 	tw.q, err = queue.Get(ctx, tw.k.db, "q")
 	require.NoError(t, err)
+	time.Sleep(time.Millisecond) // counters may have been ahead of the clock by nanoseconds
+}
+
+// seconds returns a span of up to n seconds, at the end of which no step begins.
+func (tw *twin) seconds(n int) time.Duration {
+	return time.Duration(1+tw.random.IntN(n))*time.Second + 500*time.Microsecond
 }
 
 func (tw *twin) step() {
@@ -133,16 +140,16 @@ func (tw *twin) step() {
 			return tw.q.Ack(ctx, receipts...)
 		})
 	case n < 76:
-		d := time.Duration(tw.random.IntN(30)) * time.Second
+		d := tw.seconds(30) * time.Duration(tw.random.IntN(2))
 		tw.settle(func(r *twinRecord, at time.Time) bool { r.visible = at.Add(d); return true }, false, func(receipts ...queue.Receipt) error {
 			return tw.q.Extend(ctx, d, receipts...)
 		})
 	case n < 82:
-		d := time.Duration(tw.random.IntN(3)*tw.random.IntN(20)) * time.Second
+		d := tw.seconds(30) * time.Duration(tw.random.IntN(2))
 		tw.settle(func(r *twinRecord, at time.Time) bool {
 			r.visible, r.waiting = at.Add(d), true
 			if tw.exhausted(r) {
-				r.dead, r.waiting = true, false
+				r.visible, r.dead, r.waiting = at, true, false
 			}
 			return true
 		}, false, func(receipts ...queue.Receipt) error { return tw.q.Release(ctx, d, receipts...) })
@@ -216,7 +223,7 @@ func (tw *twin) receive(dead bool) {
 	o := &queue.ReceiveOptions{Wait: -1, Whole: true}
 	timeout := tw.options.VisibilityTimeout
 	if tw.random.IntN(3) == 0 {
-		timeout = time.Duration(1+tw.random.IntN(5)) * time.Second
+		timeout = tw.seconds(5)
 		o.VisibilityTimeout = timeout
 	}
 	can := func(r *twinRecord) bool {
