@@ -2,7 +2,6 @@ package queue
 
 import (
 	"github.com/braidstream/braid/internal/companion"
-	"github.com/braidstream/braid/internal/layout"
 )
 
 // maxHeld is how many records are held back behind others of their keys. With more, no
@@ -112,7 +111,7 @@ func (s *state) offer(e *entry) {
 func (s *state) hold(rows companion.Rows, e *entry) {
 	e.phase = held
 	s.add(e)
-	rows.Set(layout.DeliveryKey(s.id, e.shard, e.counter), layout.DeliveryRow{Size: uint64(e.size), KeyHash: e.keyHash}.Encode(layout.DeliveryKey(s.id, e.shard, e.counter)))
+	s.put(rows, e)
 }
 
 // hashKey returns a hash of a partition key that is not 0. It is stored. Keys that share
