@@ -25,6 +25,8 @@ func (a *appender) Apply(requests []*commit.Request, batch *kv.Batch) bool {
 			r.Err = a.applyPuts(op, batch)
 		case *txOp:
 			r.Err = a.applyTx(op, batch)
+		case rowsOp:
+			r.Err = a.applyRows(op, batch)
 		case controlOp:
 			r.Err = a.applyControl(op, batch)
 		}
@@ -96,9 +98,13 @@ func (a *appender) applyTx(op *txOp, batch *kv.Batch) error {
 	if a.txs.Conflicts(op.version, op.reads, op.ranges) {
 		return errConflict
 	}
+	if err := checkSteps(op.steps); err != nil {
+		return err
+	}
 	if err := a.admitAll(op.puts); err != nil {
 		return err
 	}
+	a.applySteps(op.steps, batch)
 	for i := range op.puts {
 		p := &op.puts[i]
 		sh := p.stream.w.topology.route(&p.put)

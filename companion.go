@@ -9,7 +9,7 @@ import (
 	"github.com/braidstream/braid/internal/txlog"
 )
 
-// This file opens the door to package consumer: see internal/companion.
+// This file opens the door to packages consumer and queue: see internal/companion.
 
 func init() {
 	companion.DBOf = func(db any) companion.DB { return companionDB{db.(*DB)} }

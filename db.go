@@ -37,6 +37,8 @@ type DB struct {
 	onLease   companion.LeaseWatch
 	onStream  streamWatch
 
+	closedWell bool // the last process that wrote has closed the database; not changed after Open
+
 	// visible is the highest counter of any record that readers can see. All
 	// records at or below it are visible, in whatever shard.
 	visible atomic.Uint64

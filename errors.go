@@ -66,6 +66,10 @@ var (
 	// ResourceInUseException.
 	ErrStreamExists = errors.New("the stream exists")
 
+	// ErrStreamInUse reports that [DB.DeleteStream] met a stream that has queues.
+	// Delete those first. Kinesis: ResourceInUseException.
+	ErrStreamInUse = errors.New("the stream has queues")
+
 	// ErrLimitExceeded reports that there would be too many of something, such
 	// as shards of a stream; the message says how many there may be. Kinesis:
 	// LimitExceededException.

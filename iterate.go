@@ -319,6 +319,7 @@ func (c *cursor) rest() {
 type merge struct {
 	stream *Stream
 	bound  bound // where shards begin that are not known yet
+	bytes  int   // about what the pages of all shards hold together; 0: streamIteratorBytes
 	shards *topology
 	next   uint32    // the index of the first shard that is not known yet
 	heap   []head    // those with a record at hand, the lowest counter first
@@ -400,7 +401,7 @@ func (m *merge) refresh() error {
 			return err
 		}
 	}
-	bytes := min(iteratorBytes, streamIteratorBytes/len(now.shards))
+	bytes := min(iteratorBytes, cmp.Or(m.bytes, streamIteratorBytes)/len(now.shards))
 	for _, sh := range now.shards[now.from(m.next):] {
 		m.idle = append(m.idle, &cursor{sh: sh, bound: m.bound, bytes: bytes})
 	}

@@ -111,6 +111,7 @@ func (db *DB) load() error {
 		wasClosed:  l.clock.Closed,
 	}
 	db.appender = a
+	db.closedWell = l.clock.Closed
 	db.snapshots.store = db.store
 	db.visible.Store(l.last)
 	db.aging = newRetentionClock(db.clock(), l.last)
@@ -134,7 +135,7 @@ func (db *DB) load() error {
 }
 
 func (l *loader) run(r kv.Reader) error {
-	steps := []func(kv.Reader) error{l.loadClock, l.loadStreams, l.loadShards, l.loadEpochs, l.loadExtents, l.loadDataKeys, l.loadTips}
+	steps := []func(kv.Reader) error{l.loadClock, l.loadStreams, l.loadShards, l.loadQueues, l.loadEpochs, l.loadExtents, l.loadDataKeys, l.loadTips}
 	for _, step := range steps {
 		if err := step(r); err != nil {
 			return err

@@ -37,6 +37,7 @@ type streamWriter struct {
 	topology *topology // becomes Stream.topology
 	settings *settings // becomes Stream.settings
 	touched  bool      // this group has records for it
+	queues   int       // that it has
 
 	sealer      sealer // the data key that encrypts; for the key of settings, it may be another's
 	nextDataKey uint32

@@ -114,8 +114,8 @@ func (db *DB) Streams() []*Stream {
 // stream of the same name may be created at once, and shares nothing with it.
 // It works while the disk is full.
 //
-// Errors: [ErrStreamNotFound], [ErrFailed], [ErrClosed], [ErrOutcomeUnknown].
-// Kinesis: DeleteStream.
+// Errors: [ErrStreamNotFound]; [ErrStreamInUse] while it has queues of package queue;
+// [ErrFailed], [ErrClosed], [ErrOutcomeUnknown]. Kinesis: DeleteStream.
 func (db *DB) DeleteStream(ctx context.Context, name string) error {
 	s, err := db.stream(name)
 	if err != nil {
@@ -124,6 +124,9 @@ func (db *DB) DeleteStream(ctx context.Context, name string) error {
 	err = db.control(ctx, func(a *appender, batch *kv.Batch) (func(), error) {
 		if s.w.deleted {
 			return nil, ErrStreamNotFound
+		}
+		if n := s.w.queues; n > 0 {
+			return nil, fmt.Errorf("%w: it has %d, which must be deleted first", ErrStreamInUse, n)
 		}
 		a.deleteStream(s, batch)
 		return func() { db.removeStream(s) }, nil

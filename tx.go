@@ -63,6 +63,7 @@ type Tx struct {
 	puts     []txPut
 	reads    map[string]struct{} // keys of rows
 	ranges   []txlog.Range       // of rows that were looked at
+	steps    []txStep            // of companion packages
 }
 
 // write is a row's new value; nil for a deletion.
@@ -152,7 +153,7 @@ func (db *DB) update(ctx context.Context, fn func(*Tx) error) (again bool, err e
 	if err := tx.grow(0); err != nil { // fn went over the limit, and did not look
 		return false, wrapError("update", "", err)
 	}
-	if len(tx.writes) == 0 && len(tx.puts) == 0 {
+	if len(tx.writes) == 0 && len(tx.puts) == 0 && len(tx.steps) == 0 {
 		return false, nil // one consistent state was read: nothing to check
 	}
 	request := &commit.Request{Op: tx.op(), Bytes: int(tx.size)}
@@ -471,10 +472,11 @@ type txOp struct {
 	ranges  []txlog.Range
 	writes  map[string]write
 	puts    []txPut
+	steps   []txStep
 }
 
 func (tx *Tx) op() *txOp {
-	return &txOp{tx.snapshot.version, tx.reads, tx.ranges, tx.writes, tx.puts}
+	return &txOp{tx.snapshot.version, tx.reads, tx.ranges, tx.writes, tx.puts, tx.steps}
 }
 
 // errConflict refuses a transaction that has to run again.

@@ -1,12 +1,15 @@
-// Package companion is the door between package braid and package consumer,
-// which keeps its leases in the database: beside the application's keys, in the
+// Package companion is the door between package braid and packages consumer and queue,
+// which keep leases and deliveries in the database: beside the application's keys, in the
 // same transactions, and out of their reach. Package braid sets the functions,
 // and nobody else can import them.
 package companion
 
 import (
+	"context"
 	"iter"
 	"time"
+
+	"github.com/braidstream/braid/internal/tail"
 )
 
 // DB is what package consumer needs of a *braid.DB beside its exported methods.
@@ -38,6 +41,26 @@ type DB interface {
 	// goroutine that commits: it must not wait. Unlike DB.Changed, it costs changes of
 	// other streams nothing.
 	WatchStream(stream string, fn func()) (stop func())
+
+	// Commit has fn add rows to what is committed next, and returns once they are as
+	// durable as the mode of the database has it. fn is called by the goroutine that
+	// commits, in the order of all commits, so it must not wait; with an error it must
+	// have added nothing. What it returns, if not nil, is called by the same goroutine when
+	// the rows are durable and before Commit returns. An essential commit is made even
+	// while the disk is full. After braid.ErrOutcomeUnknown fn may still be called.
+	Commit(ctx context.Context, essential bool, bytes int, fn func(Rows) (publish func(), err error)) error
+
+	Now() uint64           // the clock by which records age: Unix time in nanoseconds, which no step of the wall clock moves
+	Life() context.Context // ends with the database, with the cause
+	ClosedWell() bool      // the process that wrote the database before this one has closed it
+	Log() any              // the *slog.Logger
+}
+
+// Rows is what a commit writes.
+type Rows interface {
+	Set(key, value []byte)
+	Delete(key []byte)
+	DeleteRange(lower, upper []byte)
 }
 
 // Stream is what package consumer needs of a *braid.Stream beside its exported methods.
@@ -45,12 +68,37 @@ type Stream interface {
 	// Topology returns a value that is another one whenever the stream has got or lost
 	// shards.
 	Topology() any
+
+	Number() uint32        // names it in rows
+	Latest() *tail.Counter // goes up when there are new records; and, maybe, at other times
+
+	// AddQueues counts the stream's queues. It is called in a commit only.
+	AddQueues(n int) error
+
+	// Resolve returns the counter that a braid.Position stands for in all shards.
+	Resolve(position any) (from uint64, err error)
+
+	// Read returns a []braid.Record of all shards from a counter on, in the order of
+	// arrival, and the counter from which to read on: everything below is settled,
+	// so nothing will ever be put there. Records that were trimmed are passed by. If some
+	// cannot be read, those before them are returned first, and then the error; next
+	// is after them if they are damaged.
+	Read(ctx context.Context, from uint64, records, bytes int) (read any, next uint64, err error)
 }
 
 // Shard is what package consumer needs of a *braid.Shard beside its exported methods,
 // at a cost that does not depend on how many shards there are.
 type Shard interface {
 	Starting() any // a braid.SequenceNumber before that of every record
+
+	Index() uint32             // names it in rows of its stream
+	Shows(counter uint64) bool // a record with that counter would neither be trimmed nor have expired
+	Count() uint64             // how many records there ever were
+
+	// Ahead returns the counter of the first record that can be read at a counter or above
+	// it, 0 for none; how many there ever were before that; and how many follow, with it. It
+	// needs no key.
+	Ahead(ctx context.Context, from uint64) (first, ordinal, records uint64, err error)
 }
 
 // Tx reads and writes rows about leases in a *braid.Tx: serializable, like the
@@ -63,6 +111,14 @@ type Tx interface {
 
 	// First returns the first row of a range. It costs the same however many follow.
 	First(lower, upper []byte) (row Row, found bool, err error)
+
+	// Join makes rows of a commit part of the transaction. At its place in the order of
+	// commits, and only if it meets no conflict, check is called; after an error of it
+	// nothing is written, and that is the error of the transaction. Then apply is called,
+	// as the function of DB.Commit is.
+	Join(check func() error, apply func(Rows) (publish func())) error
+
+	DB() any // the *braid.DB
 }
 
 // Environment is what a test puts in the place of the machine, to cut the power, say,

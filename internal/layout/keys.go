@@ -10,17 +10,20 @@ import (
 // The columns, by the first byte of a key. A column's number never changes.
 // Room is left between the groups: rows about streams, records, application.
 const (
-	columnMeta   = 0x01 // name -> one row about the database
-	columnStream = 0x02 // stream -> StreamRow
-	columnShard  = 0x03 // stream, shard -> ShardRow
-	columnEpoch  = 0x04 // epoch -> EpochRow
-	columnExtent = 0x05 // stream, shard, epoch -> ExtentRow
-	columnCut    = 0x06 // epoch, stream -> CutRow: records to be removed
-	columnKey    = 0x07 // stream, number -> DataKeyRow
-	columnLease  = 0x08 // consumer application, stream, shard -> LeaseRow
-	columnRecord = 0x10 // epoch, stream, shard, last counter -> a block of records
-	columnApp    = 0x20 // the application's own key -> its value
-	columnEnd    = 0x21 // above every key
+	columnMeta     = 0x01 // name -> one row about the database
+	columnStream   = 0x02 // stream -> StreamRow
+	columnShard    = 0x03 // stream, shard -> ShardRow
+	columnEpoch    = 0x04 // epoch -> EpochRow
+	columnExtent   = 0x05 // stream, shard, epoch -> ExtentRow
+	columnCut      = 0x06 // epoch, stream -> CutRow: records to be removed
+	columnKey      = 0x07 // stream, number -> DataKeyRow
+	columnLease    = 0x08 // consumer application, stream, shard -> LeaseRow
+	columnQueue    = 0x09 // queue -> QueueRow
+	columnCursor   = 0x0a // queue, shard -> CursorRow
+	columnDelivery = 0x0b // queue, shard, counter -> DeliveryRow
+	columnRecord   = 0x10 // epoch, stream, shard, last counter -> a block of records
+	columnApp      = 0x20 // the application's own key -> its value
+	columnEnd      = 0x21 // above every key
 )
 
 // BlockKeyBytes is the length of every block's key.

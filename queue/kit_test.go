@@ -1,0 +1,89 @@
+package queue_test
+
+import (
+	"context"
+	"fmt"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/braidstream/braid"
+	"github.com/braidstream/braid/queue"
+)
+
+var ctx = context.Background()
+
+// noWait receives what is there.
+var noWait = &queue.ReceiveOptions{Wait: -1}
+
+// kit is a database in memory with a stream, in a bubble.
+type kit struct {
+	*testing.T
+	db     *braid.DB
+	stream *braid.Stream
+}
+
+// bubble runs a test in a bubble, with a database.
+func bubble(t *testing.T, body func(k *kit)) {
+	t.Helper()
+	synctest.Test(t, func(t *testing.T) {
+		db, err := braid.Open(braid.InMemory, nil)
+		require.NoError(t, err)
+		defer func() { require.NoError(t, db.Close()) }()
+		s, err := db.CreateStream(ctx, "s", &braid.StreamOptions{Shards: 2})
+		require.NoError(t, err)
+		body(&kit{t, db, s})
+	})
+}
+
+// open opens a queue on the stream.
+func (k *kit) open(name string, o queue.Options) *queue.Queue {
+	k.Helper()
+	o.Stream = "s"
+	q, err := queue.Open(ctx, k.db, name, &o)
+	require.NoError(k, err)
+	return q
+}
+
+// put puts n records, whose data counts from 0.
+func (k *kit) put(n int) {
+	k.Helper()
+	for i := range n {
+		_, err := k.stream.PutRecord(ctx, fmt.Sprint("key", i), []byte(fmt.Sprint(i)))
+		require.NoError(k, err)
+	}
+}
+
+// receive receives up to n records without waiting.
+func (k *kit) receive(q *queue.Queue, n int) []queue.Record {
+	k.Helper()
+	records, err := q.Receive(ctx, n, noWait)
+	require.NoError(k, err)
+	return records
+}
+
+func (k *kit) describe(q *queue.Queue) *queue.Description {
+	k.Helper()
+	d, err := q.Describe(ctx)
+	require.NoError(k, err)
+	return d
+}
+
+// receipts returns those of records.
+func receipts(records []queue.Record) (all []queue.Receipt) {
+	for i := range records {
+		all = append(all, records[i].Receipt)
+	}
+	return all
+}
+
+func texts(records []queue.Record) (all []string) {
+	for i := range records {
+		all = append(all, string(records[i].Data))
+	}
+	return all
+}
+
+const second = time.Second

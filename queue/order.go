@@ -1,0 +1,126 @@
+package queue
+
+import (
+	"github.com/braidstream/braid/internal/companion"
+	"github.com/braidstream/braid/internal/layout"
+)
+
+// maxHeld is how many records are held back behind others of their keys. With more, no
+// new records are taken up until some are settled: so a key with a long backlog hides
+// what comes that far behind it.
+const maxHeld = 20_000
+
+// maxHolds is how many records one receive takes up only to hold them back.
+const maxHolds = 1000
+
+// chain is the records of a key that are not settled, in their order, with
+// Options.OrderByKey.
+//
+// Invariant: at most one entry of a chain can be received, in flight, or waiting for
+// another attempt, and all others are held. With busy 0 the one that can be received is
+// the first.
+type chain struct {
+	first, last *entry
+	busy        int // entries that the others have to wait for
+}
+
+// isBusy reports whether other records of the key wait for one in that phase.
+func (p phase) isBusy() bool { return p != ready && p != held }
+
+// link makes the entry part of its key's chain.
+func (s *state) link(e *entry) {
+	c := s.keys[e.keyHash]
+	if c == nil {
+		c = new(chain)
+		s.keys[e.keyHash] = c
+	}
+	after := c.last
+	for after != nil && after.counter > e.counter { // but for a restored record it is the last
+		after = after.before
+	}
+	e.chain, e.before = c, after
+	if after == nil {
+		e.after, c.first = c.first, e
+	} else {
+		e.after, after.after = after.after, e
+	}
+	if e.after == nil {
+		c.last = e
+	} else {
+		e.after.before = e
+	}
+	if e.phase.isBusy() {
+		c.busy++
+	}
+	s.arrange(c, e)
+}
+
+// unlink takes the entry out of its chain, and has the next one received if it was what
+// that has waited for.
+func (s *state) unlink(e *entry) {
+	c := e.chain
+	if c == nil {
+		return
+	}
+	if e.phase.isBusy() && s.entries[e.counter] == e {
+		c.busy--
+	}
+	if e.before == nil {
+		c.first = e.after
+	} else {
+		e.before.after = e.after
+	}
+	if e.after == nil {
+		c.last = e.before
+	} else {
+		e.after.before = e.before
+	}
+	e.chain, e.before, e.after = nil, nil, nil
+	if c.first == nil {
+		delete(s.keys, e.keyHash)
+		return
+	}
+	s.arrange(c, c.first)
+}
+
+// arrange restores the invariant of a chain after a change of e, one of its entries.
+func (s *state) arrange(c *chain, e *entry) {
+	for _, x := range [...]*entry{e, e.after, c.first} {
+		if x != nil && x.phase == ready && (c.busy > 0 || x != c.first) {
+			s.move(x, held)
+		}
+	}
+	if c.busy == 0 && c.first.phase == held {
+		s.move(c.first, ready)
+	}
+}
+
+// offer has the entry received again, when it is its turn.
+func (s *state) offer(e *entry) {
+	s.move(e, ready)
+	switch {
+	case !s.settings.OrderByKey:
+	case e.chain == nil:
+		s.link(e)
+	default:
+		s.arrange(e.chain, e)
+	}
+}
+
+// hold takes up a new record that others of its key stand before, and adds that to the
+// commit.
+func (s *state) hold(rows companion.Rows, e *entry) {
+	e.phase = held
+	s.add(e)
+	rows.Set(layout.DeliveryKey(s.id, e.shard, e.counter), layout.DeliveryRow{Size: uint64(e.size), KeyHash: e.keyHash}.Encode(layout.DeliveryKey(s.id, e.shard, e.counter)))
+}
+
+// hashKey returns a hash of a partition key that is not 0. It is stored. Keys that share
+// one wait for each other, and nothing else comes of it.
+func hashKey(key string) uint64 {
+	h := uint64(14695981039346656037) // FNV-1a
+	for i := range len(key) {
+		h = (h ^ uint64(key[i])) * 1099511628211
+	}
+	return max(1, h)
+}

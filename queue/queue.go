@@ -1,0 +1,487 @@
+package queue
+
+import (
+	"cmp"
+	"context"
+	"crypto/rand"
+	"encoding/base32"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/braidstream/braid"
+	"github.com/braidstream/braid/internal/companion"
+	"github.com/braidstream/braid/internal/layout"
+	"github.com/braidstream/braid/internal/wake"
+)
+
+// Queue hands the records of a stream out one by one. It comes from [Open], [Create],
+// [Get], [GetByID] or [List]. All methods may be called from any number of goroutines.
+//
+// After [Queue.Delete] every method returns [ErrQueueNotFound], even when a queue of the
+// same name was created since.
+type Queue struct {
+	db      *braid.DB
+	door    companion.DB
+	all     *registry
+	log     *slog.Logger
+	id      layout.QueueID
+	name    string
+	stream  *braid.Stream
+	inner   companion.Stream
+	created uint64
+	started uint64
+	secret  [16]byte
+
+	deleted chan struct{} // closed when the queue is
+	loading chan struct{} // holds a token unless somebody loads the state
+	reading chan struct{} // holds a token unless somebody reads ahead
+	bell    wake.Bell     // rings for the goroutine of dispatch
+
+	mu      sync.Mutex // guards the fields below; nothing is locked under it but what counts records of the stream
+	gone    bool       // the queue is deleted
+	loaded  bool       // the state was read from the store
+	waiters waiters
+	state
+}
+
+// Open returns the queue of that name, and creates it with the options if there is none.
+// A queue that exists keeps its settings: [Queue.Update] changes them.
+//
+// The name has 1 to 128 characters of a-z, A-Z, 0-9, '_', '.' and '-', and is unique in
+// the database. Errors: braid.ErrInvalidArgument for the name and the options;
+// [ErrQueueExists] if the queue is one of another stream than options.Stream, unless that
+// is empty; braid.ErrStreamNotFound; and others of package braid.
+func Open(ctx context.Context, db *braid.DB, name string, options *Options) (*Queue, error) {
+	for {
+		q, err := Get(ctx, db, name)
+		switch {
+		case err == nil && options != nil && options.Stream != "" && options.Stream != q.stream.Name():
+			return nil, wrap("open", name, fmt.Errorf("%w: it is one of stream %q, not of %.140q", ErrQueueExists, q.stream.Name(), options.Stream))
+		case !errors.Is(err, ErrQueueNotFound):
+			return q, err
+		}
+		q, err = Create(ctx, db, name, options)
+		if !errors.Is(err, ErrQueueExists) {
+			return q, err
+		}
+		// It was created since we looked: take it, unless it was deleted since.
+	}
+}
+
+// Create creates a queue, as [Open] does. A queue of that name is [ErrQueueExists].
+// Kinesis: CreateQueue.
+func Create(ctx context.Context, db *braid.DB, name string, options *Options) (*Queue, error) {
+	q, err := create(ctx, db, name, options)
+	return q, wrap("create", name, err)
+}
+
+func create(ctx context.Context, db *braid.DB, name string, options *Options) (*Queue, error) {
+	if err := braid.ValidateStreamName(name); err != nil { // the rule is the same
+		return nil, err
+	}
+	opts, err := options.withDefaults()
+	if err != nil {
+		return nil, err
+	}
+	if opts.Stream == "" {
+		return nil, invalid("Stream", `""`, "must be the name of a stream")
+	}
+	all, err := registryOf(ctx, db)
+	if err != nil {
+		return nil, err
+	}
+	stream, err := db.Stream(opts.Stream)
+	if err != nil {
+		return nil, err
+	}
+	q := all.newQueue(newID(), name, stream)
+	q.created = q.door.Now()
+	if _, err := rand.Read(q.secret[:]); err != nil {
+		return nil, err
+	}
+	start, cursors, err := q.begin(ctx, opts.Start)
+	if err != nil {
+		return nil, err
+	}
+	opts.Start = braid.Position{}
+	q.state = newState(q.id, opts, start)
+	q.cursors, q.loaded = cursors, true
+	// After ErrOutcomeUnknown this may still run: then the queue belongs to it.
+	err = q.door.Commit(ctx, false, 200, func(rows companion.Rows) (func(), error) {
+		all.mu.Lock()
+		defer all.mu.Unlock()
+		if all.byName[name] != nil {
+			return nil, ErrQueueExists
+		}
+		if err := q.inner.AddQueues(1); err != nil {
+			return nil, err
+		}
+		all.byName[name], all.byID[q.id] = q, q
+		rows.Set(layout.QueueKey(q.id), q.row())
+		for shard, c := range cursors {
+			key := layout.CursorKey(q.id, shard)
+			rows.Set(key, c.CursorRow.Encode(key))
+		}
+		return nil, nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	return q, nil
+}
+
+// begin makes the place concrete where the queue begins: the counter of the first record
+// that it may hand out, and how many records of each shard lie before.
+func (q *Queue) begin(ctx context.Context, at braid.Position) (start uint64, cursors map[uint32]*cursor, err error) {
+	if start, err = q.inner.Resolve(at); err != nil {
+		return 0, nil, err
+	}
+	if start > q.created+1 && !at.Equal(braid.Latest()) {
+		return 0, nil, invalid("Start", at, "must not lie in the future")
+	}
+	cursors = make(map[uint32]*cursor)
+	q.started = min(q.created, max(start, uint64(q.stream.CreatedAt().UnixNano())))
+	oldest := q.created
+	for _, sh := range q.stream.Shards() {
+		inner := companion.ShardOf(sh)
+		first, ordinal, _, err := inner.Ahead(ctx, start)
+		if err != nil {
+			return 0, nil, err
+		}
+		if first != 0 {
+			oldest = min(oldest, first)
+		}
+		cursors[inner.Index()] = &cursor{CursorRow: layout.CursorRow{Counter: start - 1, Ordinal: ordinal}}
+	}
+	if at.Equal(braid.TrimHorizon()) {
+		q.started = oldest
+	}
+	return start, cursors, nil
+}
+
+// row returns the queue's row.
+func (q *Queue) row() []byte {
+	o := &q.settings
+	return layout.QueueRow{
+		Name: q.name, Stream: q.inner.Number(), Created: q.created, Start: q.start, Started: q.started, Secret: q.secret,
+		Visibility: uint64(max(0, o.VisibilityTimeout)), MaxReceives: uint64(max(0, o.MaxReceives)),
+		MaxInFlight: uint64(o.MaxInFlight), MaxWaiting: uint64(o.MaxWaiting),
+		OrderByKey: o.OrderByKey, BlockAtDead: o.BlockAtDead,
+	}.Encode(q.id)
+}
+
+// Get returns the queue of that name. Errors: [ErrQueueNotFound], and those of package
+// braid.
+func Get(ctx context.Context, db *braid.DB, name string) (*Queue, error) {
+	return get(ctx, db, name, func(all *registry) *Queue { return all.byName[name] })
+}
+
+// GetByID returns the queue with that [Queue.ID]. Errors: [ErrQueueNotFound], and those of
+// package braid.
+func GetByID(ctx context.Context, db *braid.DB, id string) (*Queue, error) {
+	raw, err := idText.DecodeString(id)
+	if err != nil || len(raw) != len(layout.QueueID{}) {
+		return nil, wrap("get", id, ErrQueueNotFound)
+	}
+	return get(ctx, db, id, func(all *registry) *Queue { return all.byID[layout.QueueID(raw)] })
+}
+
+func get(ctx context.Context, db *braid.DB, name string, find func(*registry) *Queue) (*Queue, error) {
+	all, err := registryOf(ctx, db)
+	if err != nil {
+		return nil, wrap("get", name, err)
+	}
+	all.mu.Lock()
+	defer all.mu.Unlock()
+	if q := find(all); q != nil {
+		return q, nil
+	}
+	return nil, wrap("get", name, ErrQueueNotFound)
+}
+
+// List returns the queues of a stream, or, with an empty name, of all streams, in the order
+// in which they were created. A stream that does not exist has none. Errors: those of
+// package braid. Kinesis: ListQueues.
+func List(ctx context.Context, db *braid.DB, stream string) ([]*Queue, error) {
+	all, err := registryOf(ctx, db)
+	if err != nil {
+		return nil, wrap("list", stream, err)
+	}
+	all.mu.Lock()
+	defer all.mu.Unlock()
+	var found []*Queue
+	for _, q := range all.byName {
+		if stream == "" || q.stream.Name() == stream {
+			found = append(found, q)
+		}
+	}
+	slices.SortFunc(found, func(a, b *Queue) int {
+		return cmp.Or(cmp.Compare(a.created, b.created), strings.Compare(a.name, b.name))
+	})
+	return found, nil
+}
+
+// Name returns the queue's name.
+func (q *Queue) Name() string { return q.name }
+
+// ID returns 26 lower-case letters and digits that name the queue. They are random: no
+// other queue, of whatever name and database, has the same.
+func (q *Queue) ID() string { return idText.EncodeToString(q.id[:]) }
+
+// Stream returns the stream whose records the queue hands out.
+func (q *Queue) Stream() *braid.Stream { return q.stream }
+
+// CreatedAt returns when the queue was created.
+func (q *Queue) CreatedAt() time.Time { return timeOf(q.created) }
+
+// StartedAt returns the time that the queue's start stands for: its records are those that
+// arrived then or later. It is the time given with braid.AtTime, the time of creation for
+// braid.Latest, and for braid.TrimHorizon the arrival of the oldest record there was.
+func (q *Queue) StartedAt() time.Time { return timeOf(q.started) }
+
+func timeOf(nanoseconds uint64) time.Time { return time.Unix(0, int64(nanoseconds)) }
+
+// idText writes 16 bytes as 26 characters that are also fit for the name of a host.
+var idText = base32.NewEncoding("abcdefghijklmnopqrstuvwxyz234567").WithPadding(base32.NoPadding)
+
+func newID() (id layout.QueueID) {
+	_, _ = rand.Read(id[:]) // it never fails
+	return id
+}
+
+// registry is the queues of an open database.
+type registry struct {
+	db   *braid.DB
+	door companion.DB
+	turn chan struct{} // holds a token unless somebody loads
+
+	mu     sync.Mutex // guards the fields below; a leaf
+	loaded bool
+	byName map[string]*Queue // what is committed, and what is about to be
+	byID   map[layout.QueueID]*Queue
+}
+
+// registryOf returns the registry of a database, which it loads first if need be.
+func registryOf(ctx context.Context, db *braid.DB) (*registry, error) {
+	door := companion.DBOf(db)
+	all := door.Attach("queue", func() any {
+		r := &registry{db: db, door: door, turn: newTurn()}
+		r.byName, r.byID = make(map[string]*Queue), make(map[layout.QueueID]*Queue)
+		return r
+	}).(*registry)
+	if door.Life().Err() != nil {
+		return nil, context.Cause(door.Life())
+	}
+	return all, all.load(ctx)
+}
+
+// load reads the rows of all queues, once.
+func (all *registry) load(ctx context.Context) error {
+	all.mu.Lock()
+	loaded := all.loaded
+	all.mu.Unlock()
+	if loaded {
+		return ctx.Err()
+	}
+	if err := takeTurn(ctx, all.door, all.turn); err != nil {
+		return err
+	}
+	defer giveTurn(all.turn)
+	var queues []*Queue
+	err := all.db.View(ctx, func(tx *braid.Tx) error {
+		queues = nil
+		for row, err := range companion.TxOf(tx).Scan(layout.QueueSpan()) {
+			if err != nil {
+				return err
+			}
+			q, err := all.decode(row)
+			if err != nil {
+				return companion.Corrupt(err)
+			}
+			queues = append(queues, q)
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	all.mu.Lock()
+	defer all.mu.Unlock()
+	if !all.loaded { // nothing is created before
+		for _, q := range queues {
+			all.byName[q.name], all.byID[q.id] = q, q
+		}
+	}
+	all.loaded = true
+	return nil
+}
+
+func (all *registry) decode(row companion.Row) (*Queue, error) {
+	id, err := layout.DecodeQueueKey(row.Key)
+	if err != nil {
+		return nil, err
+	}
+	r, err := layout.DecodeQueueRow(id, row.Value)
+	if err != nil {
+		return nil, err
+	}
+	var stream *braid.Stream
+	for _, s := range all.db.Streams() {
+		if companion.StreamOf(s).Number() == r.Stream {
+			stream = s
+		}
+	}
+	if stream == nil {
+		return nil, fmt.Errorf("queue %q is one of stream %d, which does not exist", r.Name, r.Stream)
+	}
+	q := all.newQueue(id, r.Name, stream)
+	q.created, q.started, q.secret = r.Created, r.Started, r.Secret
+	q.state = newState(id, Options{
+		Stream: stream.Name(), VisibilityTimeout: time.Duration(r.Visibility), MaxReceives: int(r.MaxReceives),
+		MaxInFlight: int(r.MaxInFlight), MaxWaiting: int(r.MaxWaiting), OrderByKey: r.OrderByKey, BlockAtDead: r.BlockAtDead,
+	}, r.Start)
+	if q.settings.MaxReceives == 0 {
+		q.settings.MaxReceives = -1
+	}
+	if q.settings.VisibilityTimeout == 0 {
+		q.settings.VisibilityTimeout = -1
+	}
+	return q, nil
+}
+
+func (all *registry) newQueue(id layout.QueueID, name string, stream *braid.Stream) *Queue {
+	return &Queue{
+		db: all.db, door: all.door, all: all, log: all.door.Log().(*slog.Logger),
+		id: id, name: name, stream: stream, inner: companion.StreamOf(stream),
+		deleted: make(chan struct{}), loading: newTurn(), reading: newTurn(), bell: wake.NewBell(),
+	}
+}
+
+// load reads what is not settled, once, before the queue is used for the first time.
+func (q *Queue) load(ctx context.Context) error {
+	q.mu.Lock()
+	loaded := q.loaded
+	q.mu.Unlock()
+	if loaded {
+		return q.over(ctx)
+	}
+	if err := takeTurn(ctx, q.door, q.loading); err != nil {
+		return err
+	}
+	defer giveTurn(q.loading)
+	q.mu.Lock()
+	loaded, s := q.loaded, newState(q.id, q.settings, q.start)
+	q.mu.Unlock()
+	if loaded {
+		return q.over(ctx)
+	}
+	now := q.door.Now()
+	// Nobody writes rows of the queue before it is loaded, but for its deletion.
+	err := q.db.View(ctx, func(tx *braid.Tx) error { return s.load(tx, now, q.door.ClosedWell()) })
+	if err != nil {
+		return err
+	}
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	s.settings = q.settings // Update may have changed them
+	q.state, q.loaded = s, true
+	q.passed(q.door.Now())
+	return q.overLocked(ctx)
+}
+
+// load reads the rows of a queue.
+func (s *state) load(tx *braid.Tx, now uint64, closedWell bool) error {
+	door := companion.TxOf(tx)
+	for row, err := range door.Scan(layout.QueueCursorsSpan(s.id)) {
+		if err != nil {
+			return err
+		}
+		_, shard, err := layout.DecodeCursorKey(row.Key)
+		if err != nil {
+			return companion.Corrupt(err)
+		}
+		c, err := layout.DecodeCursorRow(row.Key, row.Value)
+		if err != nil {
+			return companion.Corrupt(err)
+		}
+		s.cursors[shard] = &cursor{CursorRow: c}
+		s.next = max(s.next, c.Counter+1)
+	}
+	s.readAt = s.next
+	var found []*entry
+	for row, err := range door.Scan(layout.QueueDeliveriesSpan(s.id)) {
+		if err != nil {
+			return err
+		}
+		_, shard, counter, err := layout.DecodeDeliveryKey(row.Key)
+		if err != nil {
+			return companion.Corrupt(err)
+		}
+		r, err := layout.DecodeDeliveryRow(row.Key, row.Value)
+		if err != nil {
+			return companion.Corrupt(err)
+		}
+		found = append(found, restored(place{shard, counter}, r, now, closedWell))
+	}
+	slices.SortFunc(found, func(a, b *entry) int { return cmp.Compare(a.counter, b.counter) })
+	for _, e := range found { // in the order of arrival, which is that of keys
+		s.add(e)
+	}
+	return nil
+}
+
+// passed brings the state up to a time: what has lapsed is visible or dead, and what has
+// expired is gone. q.mu is held.
+func (q *Queue) passed(now uint64) {
+	if t := q.inner.Topology(); t != q.known {
+		q.known = t
+		q.learn(q.stream.Shards())
+	}
+	q.sweep()
+	q.pass(now)
+}
+
+// over returns why the queue is of no use to a caller.
+func (q *Queue) over(ctx context.Context) error {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.overLocked(ctx)
+}
+
+func (q *Queue) overLocked(ctx context.Context) error {
+	switch life := q.door.Life(); {
+	case ctx.Err() != nil:
+		return context.Cause(ctx)
+	case life.Err() != nil:
+		return context.Cause(life)
+	case q.gone:
+		return ErrQueueNotFound
+	}
+	return nil
+}
+
+// newTurn returns a channel that holds the one token of a turn.
+func newTurn() chan struct{} {
+	turn := make(chan struct{}, 1)
+	giveTurn(turn)
+	return turn
+}
+
+func giveTurn(turn chan struct{}) { turn <- struct{}{} }
+
+// takeTurn waits for the token.
+func takeTurn(ctx context.Context, door companion.DB, turn chan struct{}) error {
+	select {
+	case <-turn:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	case <-door.Life().Done():
+		return context.Cause(door.Life())
+	}
+}

@@ -1,0 +1,338 @@
+package queue
+
+import (
+	"context"
+	"errors"
+	"iter"
+	"time"
+
+	"github.com/braidstream/braid"
+	"github.com/braidstream/braid/internal/companion"
+)
+
+// What is read ahead of new records: enough to make the cost of a read vanish.
+const (
+	aheadRecords = 4096
+	aheadBytes   = 1 << 20
+)
+
+// Receive returns up to n records, 1 to 10,000, that are visible: new ones, and ones that
+// come again, oldest first, in turns. It waits for the first of them, without polling, as
+// [ReceiveOptions] say; with nil options, for as long as ctx lasts. If the wait that they
+// allow passes, it returns none and no error.
+//
+// The records are hidden from other receivers until they are acknowledged, or their
+// visibility timeout passes. That they were delivered, and how often, is durable before
+// Receive returns, in the database's mode: so a record that ends the process is counted. If ctx
+// ends while that is on its way, the records are given back.
+//
+// Errors: braid.ErrInvalidArgument; [ErrQueueNotFound]; braid.ErrKeyUnavailable if records
+// are encrypted; braid.ErrDiskFull, braid.ErrFailed, braid.ErrReadOnly, braid.ErrClosed; the
+// cause of ctx. Kinesis: ReceiveQueueRecords.
+func (q *Queue) Receive(ctx context.Context, n int, options *ReceiveOptions) ([]Record, error) {
+	records, err := q.receiveWith(ctx, n, options, false)
+	return records, wrap("receive", q.name, err)
+}
+
+func (q *Queue) receiveWith(ctx context.Context, n int, options *ReceiveOptions, dead bool) ([]Record, error) {
+	opts, err := options.withDefaults(n)
+	if err != nil {
+		return nil, err
+	}
+	return q.receive(ctx, ask{n: n, bytes: opts.Bytes, timeout: opts.VisibilityTimeout, whole: opts.Whole, dead: dead}, opts.Wait, nil)
+}
+
+// Follow receives records one by one, for as long as ctx lasts. Each is to be settled by
+// the loop; one that the loop does not settle comes again after its visibility timeout.
+// Wait of the options is ignored.
+//
+// An error is yielded once, last, with a zero Record: those of [Queue.Receive].
+func (q *Queue) Follow(ctx context.Context, options *ReceiveOptions) iter.Seq2[Record, error] {
+	var opts ReceiveOptions
+	if options != nil {
+		opts = *options
+	}
+	opts.Wait = 0
+	return func(yield func(Record, error) bool) {
+		for {
+			records, err := q.Receive(ctx, 1, &opts)
+			if err != nil {
+				yield(Record{}, err)
+				return
+			}
+			if !yield(records[0], nil) {
+				return
+			}
+		}
+	}
+}
+
+// receive does the steps, and receives records, in one commit. With steps it does not
+// wait for records before it has done them.
+func (q *Queue) receive(ctx context.Context, a ask, wait time.Duration, steps []step) ([]Record, error) {
+	if err := q.load(ctx); err != nil {
+		return nil, err
+	}
+	timer := stoppable{limit: wait}
+	defer timer.stop()
+	for {
+		n, err := q.prepare(ctx, a)
+		if err != nil {
+			return nil, err
+		}
+		if n > 0 || len(steps) > 0 {
+			records, err := q.commit(ctx, &a, steps)
+			if len(records) > 0 || err != nil {
+				return records, err
+			}
+			steps = nil
+			continue
+		}
+		if wait < 0 {
+			return nil, q.missed(ctx)
+		}
+		w := q.enlist(a)
+		if w == nil {
+			continue // there is something by now
+		}
+		select {
+		case <-w.woken:
+		case <-timer.passed():
+			if q.withdraw(w) {
+				return nil, q.missed(ctx)
+			}
+		case <-ctx.Done():
+			q.withdraw(w)
+		case <-q.deleted:
+		case <-q.door.Life().Done():
+		}
+	}
+}
+
+// missed ends a receive that has found nothing.
+func (q *Queue) missed(ctx context.Context) error {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.stats.empty++
+	return q.overLocked(ctx)
+}
+
+// prepare returns how many records could be received now. It reads ahead first if there
+// are new ones.
+func (q *Queue) prepare(ctx context.Context, a ask) (n int, err error) {
+	for {
+		q.mu.Lock()
+		q.passed(q.door.Now())
+		n, read := q.offers(a, q.door.Now(), a.n)
+		read = read && q.inner.Latest().Last() >= q.readAt
+		err := q.overLocked(ctx)
+		q.mu.Unlock()
+		if !read || err != nil {
+			return n, err
+		}
+		if err := q.readAhead(ctx); err != nil {
+			if n > 0 {
+				return n, nil // what is there comes first
+			}
+			return 0, err
+		}
+	}
+}
+
+// readAhead reads new records, unless somebody else has done so meanwhile.
+func (q *Queue) readAhead(ctx context.Context) error {
+	q.mu.Lock()
+	from := q.readAt
+	q.mu.Unlock()
+	if err := takeTurn(ctx, q.door, q.reading); err != nil {
+		return err
+	}
+	defer giveTurn(q.reading)
+	q.mu.Lock()
+	done := q.readAt != from
+	q.mu.Unlock()
+	if done {
+		return nil
+	}
+	read, next, err := q.inner.Read(ctx, from, aheadRecords, aheadBytes)
+	switch {
+	case errors.Is(err, braid.ErrTrimmed):
+		return nil // while they were read: what comes after that is found by the next try
+	case errors.Is(err, braid.ErrCorrupt), errors.Is(err, braid.ErrDataLoss):
+		if next == from { // the damage is not one of records
+			return err
+		}
+		q.log.Error("new records cannot be read, and the queue goes on without them", "queue", q.name, "error", err)
+	case err != nil:
+		return err
+	}
+	records, _ := read.([]braid.Record)
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.fresh = append(q.fresh, records...)
+	q.readAt = next
+	return nil
+}
+
+// commit does the steps and receives records, as one commit. The errors of steps are in
+// them; with a nil ask nothing is received.
+func (q *Queue) commit(ctx context.Context, a *ask, steps []step) ([]Record, error) {
+	c := &change{queue: q, ask: a, steps: steps, essential: a == nil}
+	bytes := 0
+	if a != nil {
+		bytes = 100 * min(a.n, 1000)
+	}
+	for i := range steps {
+		bytes += 100
+		c.essential = c.essential && steps[i].verb == acknowledge
+	}
+	err := q.door.Commit(ctx, c.essential, bytes, c.apply)
+	if errors.Is(err, braid.ErrOutcomeUnknown) {
+		c.abandon()
+	}
+	if err != nil {
+		return nil, err
+	}
+	return q.fetch(ctx, c.taken)
+}
+
+// change is a commit of a queue.
+type change struct {
+	queue     *Queue
+	ask       *ask
+	steps     []step
+	essential bool
+
+	// Guarded by the queue's mutex until the commit has returned.
+	taken     []taken
+	done      bool // what was taken is durable
+	abandoned bool // nobody waits for it
+}
+
+// apply is called by the goroutine that commits.
+func (c *change) apply(rows companion.Rows) (publish func(), err error) {
+	q := c.queue
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.gone {
+		return nil, ErrQueueNotFound
+	}
+	now := q.door.Now()
+	q.passed(now)
+	q.flush(rows)
+	for i := range c.steps {
+		if st := &c.steps[i]; st.err == nil {
+			st.err = q.do(rows, st, now)
+		}
+	}
+	if c.ask != nil && !c.abandoned {
+		c.taken = q.take(rows, *c.ask, now)
+		q.stats.received += uint64(len(c.taken))
+	}
+	return c.publish, nil
+}
+
+// publish is called by the same goroutine when all of it is durable.
+func (c *change) publish() {
+	q := c.queue
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	c.done = true
+	if c.abandoned && len(c.taken) > 0 {
+		go q.giveBack(c.taken) // ends with its commit, or with the database
+	}
+	q.alertLocked()
+}
+
+// abandon gives back what the commit takes, or has taken.
+func (c *change) abandon() {
+	q := c.queue
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	c.abandoned = true
+	if c.done && len(c.taken) > 0 {
+		go q.giveBack(c.taken)
+	}
+}
+
+// giveBack makes records visible again that nobody has got to see.
+func (q *Queue) giveBack(all []taken) {
+	steps := make([]step, len(all))
+	for i := range all {
+		steps[i] = step{verb: giveBack, ticket: all[i].ticket}
+	}
+	if _, err := q.commit(q.door.Life(), nil, steps); err != nil && q.door.Life().Err() == nil {
+		q.log.Warn("records that were not delivered stay hidden until their visibility timeout passes", "queue", q.name, "records", len(all), "error", err)
+	}
+}
+
+// fetch reads the records that were taken and are not at hand. Those that are gone leave
+// the queue.
+func (q *Queue) fetch(ctx context.Context, all []taken) ([]Record, error) {
+	records := make([]Record, 0, len(all))
+	for i := range all {
+		t := &all[i]
+		if !t.read {
+			there, err := q.readOne(ctx, t)
+			if err != nil {
+				go q.giveBack(all) // it must not hold up the caller
+				return nil, err
+			}
+			if !there {
+				continue
+			}
+		}
+		records = append(records, Record{
+			Record: t.record, ID: t.id(), Receipt: q.receipt(t.ticket),
+			Receives: t.receives, FirstReceived: timeOf(t.first), Reason: t.reason,
+		})
+	}
+	return records, nil
+}
+
+// readOne reads the record of a delivery. It reports whether the record can be read.
+func (q *Queue) readOne(ctx context.Context, t *taken) (there bool, err error) {
+	q.mu.Lock()
+	sh, there := q.shards[t.shard]
+	q.mu.Unlock()
+	if there {
+		page, err := sh.GetRecords(ctx, braid.AtTime(timeOf(t.counter)), &braid.GetRecordsOptions{Limit: 1, Unmetered: true})
+		switch {
+		case errors.Is(err, braid.ErrCorrupt), errors.Is(err, braid.ErrDataLoss):
+			q.log.Error("a record cannot be read, and leaves the queue", "queue", q.name, "record", t.id(), "error", err)
+		case err != nil:
+			return false, err
+		case len(page.Records) > 0 && placeOf(&page.Records[0]) == t.place:
+			t.record = page.Records[0]
+			return true, nil
+		}
+	}
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if e := q.entries[t.counter]; e != nil {
+		q.expire(e)
+	}
+	return false, nil
+}
+
+// stoppable is a timer that is made when it is first waited for.
+type stoppable struct {
+	limit time.Duration // 0: it never fires
+	timer *time.Timer
+}
+
+func (s *stoppable) passed() <-chan time.Time {
+	if s.limit == 0 {
+		return nil
+	}
+	if s.timer == nil {
+		s.timer = time.NewTimer(s.limit)
+	}
+	return s.timer.C
+}
+
+func (s *stoppable) stop() {
+	if s.timer != nil {
+		s.timer.Stop()
+	}
+}

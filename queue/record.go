@@ -1,0 +1,106 @@
+package queue
+
+import (
+	"crypto/sha256"
+	"crypto/subtle"
+	"encoding/base64"
+	"encoding/binary"
+	"fmt"
+	"time"
+
+	"github.com/braidstream/braid"
+)
+
+// Record is a record that was received from a queue, and is hidden from other receivers
+// until it is acknowledged or its visibility timeout has passed. Kinesis: QueueRecord.
+type Record struct {
+	braid.Record
+
+	// ID names the record in all queues of the stream, in every delivery: 24 lower-case
+	// hexadecimal digits. Use it as a key by which others recognize a repetition. Kinesis:
+	// RecordId.
+	ID string
+
+	// Receipt is what to acknowledge this delivery with. Another delivery of the record has
+	// another one. Kinesis: ReceiptHandle.
+	Receipt Receipt
+
+	// Receives counts the deliveries of the record, with this one: 1 for the first, and
+	// again after it was restored from the dead letters. Kinesis: ReceiveCount.
+	Receives int
+
+	// FirstReceived is when the record was first received. Kinesis: FirstReceiveTimestamp.
+	FirstReceived time.Time
+
+	// Reason says why the last attempt failed, shortened to 256 bytes: what the function of
+	// [Queue.Work] returned or panicked with, or what [Queue.Reject] was given. Empty if
+	// nobody said.
+	Reason string
+}
+
+// Receipt names one delivery of a record. It is an opaque text of A-Z, a-z, 0-9, - and _,
+// which may leave the process and stays valid after the database was opened again.
+type Receipt string
+
+// place is where a record lies. Counters are unique in the database; the shard says
+// where to look for the record.
+type place struct {
+	shard   uint32
+	counter uint64
+}
+
+// placeOf returns the place of a record. Its counter is its time of arrival.
+func placeOf(r *braid.Record) place {
+	return place{uint32(r.ShardID.Index()), uint64(r.ArrivalTime.UnixNano())}
+}
+
+func (p place) id() string { return fmt.Sprintf("%08x%016x", p.shard, p.counter) }
+
+// ticket is what a receipt says: a delivery of a record.
+type ticket struct {
+	place
+	generation uint32
+	dead       bool // it is that of a dead letter
+}
+
+const (
+	receiptVersion = 1
+	receiptBody    = 2 + 4 + 8 + 4
+	receiptMAC     = 8
+)
+
+// receipt makes the receipt of a ticket. Its MAC tells receipts of other queues and
+// invented ones apart.
+func (q *Queue) receipt(t ticket) Receipt {
+	raw := make([]byte, 0, receiptBody+receiptMAC)
+	raw = append(raw, receiptVersion, 0)
+	if t.dead {
+		raw[1] = 1
+	}
+	raw = binary.BigEndian.AppendUint32(raw, t.shard)
+	raw = binary.BigEndian.AppendUint64(raw, t.counter)
+	raw = binary.BigEndian.AppendUint32(raw, t.generation)
+	return Receipt(base64.RawURLEncoding.EncodeToString(append(raw, q.mac(raw)...)))
+}
+
+// ticket is the inverse of receipt.
+func (q *Queue) ticket(r Receipt) (t ticket, err error) {
+	raw, err := base64.RawURLEncoding.Strict().DecodeString(string(r))
+	if err != nil || len(raw) != receiptBody+receiptMAC || raw[0] != receiptVersion ||
+		subtle.ConstantTimeCompare(raw[receiptBody:], q.mac(raw[:receiptBody])) == 0 {
+		return t, ErrReceiptInvalid
+	}
+	t.dead = raw[1] == 1
+	t.shard = binary.BigEndian.Uint32(raw[2:])
+	t.counter = binary.BigEndian.Uint64(raw[6:])
+	t.generation = binary.BigEndian.Uint32(raw[14:])
+	return t, nil
+}
+
+func (q *Queue) mac(body []byte) []byte {
+	var text [16 + receiptBody]byte
+	copy(text[:], q.secret[:])
+	copy(text[16:], body)
+	sum := sha256.Sum256(text[:])
+	return sum[:receiptMAC]
+}

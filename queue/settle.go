@@ -1,0 +1,166 @@
+package queue
+
+import (
+	"context"
+	"time"
+
+	"github.com/braidstream/braid"
+	"github.com/braidstream/braid/internal/companion"
+	"github.com/braidstream/braid/internal/layout"
+)
+
+// Ack acknowledges records that were received: they leave the queue, and are not received
+// again. The stream keeps them. When Ack returns nil that is durable, in the database's mode.
+//
+// The newest receipt of a record can acknowledge it even when its visibility timeout has
+// passed. One of an earlier delivery is refused with [ErrReceiptExpired], and so nothing
+// that another receiver holds is lost. Acknowledging again what was acknowledged succeeds.
+//
+// Errors: [ReceiptsError] for receipts that were refused; the others are acknowledged.
+// [ErrQueueNotFound], braid.ErrFailed, braid.ErrReadOnly, braid.ErrClosed, the cause of ctx: nothing is.
+// braid.ErrOutcomeUnknown: acknowledge them again. It works while the disk is full. Kinesis:
+// AcknowledgeQueueRecords.
+func (q *Queue) Ack(ctx context.Context, receipts ...Receipt) error {
+	return wrap("acknowledge", q.name, q.settleAll(ctx, step{verb: acknowledge}, false, receipts))
+}
+
+// Extend hides records that were received for so long from now on, 0 to 12 hours,
+// whatever was left of their visibility timeout; 0 makes them visible now. A receipt whose
+// timeout has passed is [ErrReceiptExpired], and one whose record has left the queue
+// [ErrRecordSettled]. Errors: [ReceiptsError], and as [Queue.Receive]. Kinesis:
+// UpdateQueueRecordsVisibility.
+func (q *Queue) Extend(ctx context.Context, timeout time.Duration, receipts ...Receipt) error {
+	err := checkDelay("timeout", timeout)
+	if err == nil {
+		err = q.settleAll(ctx, step{verb: extend, delay: timeout}, false, receipts)
+	}
+	return wrap("extend", q.name, err)
+}
+
+// Release gives records back whose attempt has failed: they are visible again after the
+// delay, 0 to 12 hours, and dead if this was the last of Options.MaxReceives attempts.
+// Errors: as [Queue.Extend].
+func (q *Queue) Release(ctx context.Context, delay time.Duration, receipts ...Receipt) error {
+	err := checkDelay("delay", delay)
+	if err == nil {
+		err = q.settleAll(ctx, step{verb: release, delay: delay}, false, receipts)
+	}
+	return wrap("release", q.name, err)
+}
+
+// Return gives records back that were not attempted: they are visible again at once, and
+// the delivery does not count. Errors: as [Queue.Extend].
+func (q *Queue) Return(ctx context.Context, receipts ...Receipt) error {
+	return wrap("return", q.name, q.settleAll(ctx, step{verb: giveBack}, false, receipts))
+}
+
+// Reject makes records dead letters, however often they were received. The reason, of which
+// 256 bytes are kept, is shown with them. Errors: as [Queue.Extend].
+func (q *Queue) Reject(ctx context.Context, reason string, receipts ...Receipt) error {
+	return wrap("reject", q.name, q.settleAll(ctx, step{verb: reject, reason: shortened(reason)}, false, receipts))
+}
+
+// settleAll does the same step for all receipts.
+func (q *Queue) settleAll(ctx context.Context, what step, dead bool, receipts []Receipt) error {
+	if err := q.load(ctx); err != nil || len(receipts) == 0 {
+		return err
+	}
+	steps := q.steps(what, dead, receipts)
+	if _, err := q.commit(ctx, nil, steps); err != nil {
+		return err
+	}
+	return failures(steps, receipts)
+}
+
+// steps makes the same step for all receipts; those that are invalid have their error.
+func (q *Queue) steps(what step, dead bool, receipts []Receipt) []step {
+	steps := make([]step, len(receipts))
+	for i, r := range receipts {
+		steps[i] = what
+		t, err := q.ticket(r)
+		if err == nil && t.dead != dead {
+			err = ErrReceiptInvalid
+		}
+		steps[i].ticket, steps[i].err = t, err
+	}
+	return steps
+}
+
+// failures returns the error of the steps that were refused.
+func failures(steps []step, receipts []Receipt) error {
+	var failed []ReceiptError
+	for i := range steps {
+		if err := steps[i].err; err != nil {
+			failed = append(failed, ReceiptError{Index: i, Receipt: receipts[i], Err: err})
+		}
+	}
+	if failed == nil {
+		return nil
+	}
+	return &ReceiptsError{failed}
+}
+
+// AckTx acknowledges records as part of a transaction of the queue's database: with what
+// the transaction writes and puts, or not at all. So effects in the database happen exactly
+// once for each record, whatever is received again.
+//
+//	err := db.Update(ctx, func(tx *braid.Tx) error {
+//		… tx.Set, tx.PutRecord …
+//		return q.AckTx(tx, record.Receipt)
+//	})
+//
+// That the receipts still hold their records is checked now, and again by the commit: if
+// another receiver has got one of them since, or it has left the queue, even because it was
+// acknowledged before, braid.DB.Update returns the error and nothing is written.
+//
+// Errors: [ReceiptsError]; [ErrQueueNotFound]; braid.ErrInvalidArgument for a transaction of
+// another database or one that cannot write; braid.ErrTxTooLarge.
+func (q *Queue) AckTx(tx *braid.Tx, receipts ...Receipt) error {
+	return wrap("acknowledge", q.name, q.ackTx(tx, false, receipts))
+}
+
+func (q *Queue) ackTx(tx *braid.Tx, dead bool, receipts []Receipt) error {
+	inner := companion.TxOf(tx)
+	if inner.DB() != any(q.db) {
+		return invalid("Tx", "of another database", "must be one of the queue's database")
+	}
+	if err := q.load(q.door.Life()); err != nil {
+		return err
+	}
+	steps := q.steps(step{verb: acknowledge}, dead, receipts)
+	check := func() error {
+		q.mu.Lock()
+		defer q.mu.Unlock()
+		if q.gone {
+			return ErrQueueNotFound
+		}
+		q.passed(q.door.Now())
+		for i := range steps {
+			if st := &steps[i]; st.err == nil {
+				_, st.err = q.find(st.ticket)
+			}
+		}
+		return failures(steps, receipts)
+	}
+	if err := check(); err != nil {
+		return err
+	}
+	return inner.Join(check, func(rows companion.Rows) func() {
+		q.mu.Lock()
+		defer q.mu.Unlock()
+		q.flush(rows)
+		for i := range steps {
+			e, err := q.find(steps[i].ticket)
+			if err != nil { // its record has expired since the check; or it is named twice
+				rows.Delete(layout.DeliveryKey(q.id, steps[i].ticket.shard, steps[i].ticket.counter))
+				continue
+			}
+			q.state.settle(rows, e)
+		}
+		return func() {
+			q.mu.Lock()
+			defer q.mu.Unlock()
+			q.alertLocked()
+		}
+	})
+}

@@ -1,0 +1,321 @@
+package queue
+
+import (
+	"github.com/braidstream/braid"
+	"github.com/braidstream/braid/internal/agenda"
+	"github.com/braidstream/braid/internal/companion"
+	"github.com/braidstream/braid/internal/layout"
+)
+
+// state is where the unsettled records of a queue are on their way. It has no goroutine
+// and waits for nothing.
+//
+// Everything but the passing of time is decided by the goroutine that commits, in the
+// order of commits, and is written in that commit: so what a receiver was given is
+// durable, and after a crash the rows tell the same as the memory did. Time needs no
+// write: that a record is visible again, or dead, follows from its row.
+type state struct {
+	id       layout.QueueID
+	settings Options
+	start    uint64 // records with this counter or a greater one are the queue's
+
+	next    uint64             // records with this counter or a greater one were never received
+	cursors map[uint32]*cursor // of shards with records from before next, or older than the queue
+	touched []uint32           // shards whose cursors this commit has moved
+	fresh   []braid.Record     // read ahead: the first ones from next on
+	readAt  uint64             // where to read on; below it, all from next on is in fresh
+
+	entries map[uint64]*entry     // that are not settled, by counter
+	locked  agenda.Agenda[*entry] // those that a moment changes, by that moment
+	ready   agenda.Agenda[*entry] // those to be received again, by counter
+	dead    agenda.Agenda[*entry] // those to be received as dead letters, by counter
+	ages    agenda.Agenda[*entry] // all, by counter
+	keys    map[uint64]*chain     // with Options.OrderByKey: of keys with unsettled records that are not dead
+	count   [phases]int           // of the entries in each phase
+	garbage [][]byte              // rows of entries that have expired, to be deleted with the next commit
+	expired [phases]int           // entries that have expired since the database was opened, by their phase
+	lost    uint64                // records that were never received and have expired with their shards
+	shards  map[uint32]shard      // of the topology
+	known   any                   // that topology
+	stats   counts                // since the database was opened
+	retried bool                  // the last record that was taken had been received before
+	alone   *entry                // while it is in flight nothing else is received
+	lull    uint64                // until when nothing is received, to have the first ready one alone; 0: none is due
+}
+
+type shard struct {
+	*braid.Shard
+	inner companion.Shard
+}
+
+// cursor is a [layout.CursorRow]. It is written if it was touched.
+type cursor struct {
+	layout.CursorRow
+	touched bool
+}
+
+type counts struct {
+	received, empty, acknowledged, lapsed, died, restored, expired uint64
+}
+
+// phase is where an entry is on its way.
+type phase uint8
+
+const (
+	inFlight     phase = iota // received, and hidden
+	waiting                   // given back with a delay
+	ready                     // to be received again
+	held                      // behind another record of its key
+	dead                      // a dead letter
+	deadInFlight              // a dead letter that was received, and is hidden
+	phases
+)
+
+// entry is a record that is not settled: a [layout.DeliveryRow].
+type entry struct {
+	place
+	receives   uint32
+	generation uint32
+	size       uint32
+	visible    uint64
+	first      uint64
+	keyHash    uint64
+	reason     string
+	phase      phase
+	dead       bool // as in the row
+	local      bool // as in the row
+	suspect    bool // it was in flight when the process before this one ended unexpectedly
+
+	due agenda.Item[*entry] // in locked, ready or dead, by its phase
+	age agenda.Item[*entry] // in ages
+
+	chain         *chain // nil: it holds back nothing
+	before, after *entry // of its chain
+}
+
+func newState(id layout.QueueID, settings Options, start uint64) state {
+	return state{
+		id:       id,
+		settings: settings,
+		start:    start,
+		next:     start,
+		readAt:   start,
+		cursors:  make(map[uint32]*cursor),
+		entries:  make(map[uint64]*entry),
+		keys:     make(map[uint64]*chain),
+	}
+}
+
+// restored makes the entry of a row that was found in the store.
+func restored(p place, row layout.DeliveryRow, now uint64, closedWell bool) *entry {
+	e := &entry{
+		place: p, receives: uint32(row.Receives), generation: uint32(row.Generation), size: uint32(row.Size),
+		visible: min(row.Visible, now+uint64(maxVisibility)), // the clock may have been wrong
+		first:   row.First, keyHash: row.KeyHash, reason: row.Reason, dead: row.Dead, local: row.Local,
+	}
+	switch {
+	case row.Dead:
+		e.phase = deadInFlight
+	case row.First == 0:
+		e.phase = held
+	case row.Waiting:
+		e.phase = waiting
+	default:
+		e.suspect = !closedWell
+	}
+	if row.Local { // its holder has ended with the process
+		e.visible = min(e.visible, now)
+	}
+	return e
+}
+
+// add begins to keep an entry, in its phase.
+func (s *state) add(e *entry) {
+	e.due.Value, e.age.Value = e, e
+	s.entries[e.counter] = e
+	s.ages.Set(&e.age, e.counter)
+	s.enter(e)
+	if s.settings.OrderByKey && (e.phase != dead && e.phase != deadInFlight || s.settings.BlockAtDead) {
+		s.link(e)
+	}
+}
+
+// drop forgets an entry: it is settled, or has expired.
+func (s *state) drop(e *entry) {
+	s.leave(e)
+	s.ages.Remove(&e.age)
+	delete(s.entries, e.counter)
+	s.unlink(e)
+}
+
+// move changes the phase of an entry.
+func (s *state) move(e *entry, to phase) {
+	s.leave(e)
+	e.phase = to
+	s.enter(e)
+}
+
+func (s *state) enter(e *entry) {
+	s.count[e.phase]++
+	if e.chain != nil && e.phase.isBusy() {
+		e.chain.busy++
+	}
+	switch e.phase {
+	case inFlight, waiting, deadInFlight:
+		s.locked.Set(&e.due, e.visible)
+	case ready:
+		s.ready.Set(&e.due, e.counter)
+	case dead:
+		s.dead.Set(&e.due, e.counter)
+	}
+}
+
+func (s *state) leave(e *entry) {
+	s.count[e.phase]--
+	if e.chain != nil && e.phase.isBusy() {
+		e.chain.busy--
+	}
+	if s.alone == e {
+		s.alone = nil
+	}
+	switch e.phase {
+	case inFlight, waiting, deadInFlight:
+		s.locked.Remove(&e.due)
+	case ready:
+		s.ready.Remove(&e.due)
+	case dead:
+		s.dead.Remove(&e.due)
+	}
+}
+
+// pass makes visible, or dead, what has become so by that time.
+func (s *state) pass(now uint64) {
+	for first := s.locked.First(); first != nil && first.Due() <= now; first = s.locked.First() {
+		switch e := first.Value; {
+		case e.phase == deadInFlight:
+			s.move(e, dead)
+		case e.phase == waiting:
+			s.offer(e)
+		default:
+			s.stats.lapsed++
+			s.fail(e)
+		}
+	}
+}
+
+// fail ends an attempt without success: the record is to be received again, or is dead.
+func (s *state) fail(e *entry) {
+	if s.exhausted(e) {
+		s.die(e)
+	} else {
+		s.offer(e)
+	}
+}
+
+// exhausted reports whether the entry was received as often as it may be.
+func (s *state) exhausted(e *entry) bool {
+	return e.dead || s.settings.MaxReceives > 0 && int(e.receives) >= s.settings.MaxReceives
+}
+
+// die makes the entry a dead letter.
+func (s *state) die(e *entry) {
+	s.stats.died++
+	s.move(e, dead)
+	if !s.settings.BlockAtDead { // those behind it go on
+		s.unlink(e)
+	}
+}
+
+// sweep drops the entries whose records were trimmed or have expired. They are found from
+// the oldest on: what takes a record takes all that arrived before it.
+func (s *state) sweep() {
+	for first := s.ages.First(); first != nil && !s.shows(first.Value.place); first = s.ages.First() {
+		s.expire(first.Value)
+	}
+	lost := 0
+	for lost < len(s.fresh) && !s.shows(placeOf(&s.fresh[lost])) {
+		lost++ // what is missing of a shard is counted by its cursor
+	}
+	s.fresh = s.fresh[lost:]
+}
+
+// learn takes over the shards of a new topology. Those that are gone had no record any
+// more: what the queue has not received of them is lost.
+func (s *state) learn(all []*braid.Shard) {
+	was := s.shards
+	s.shards = make(map[uint32]shard, len(all))
+	for _, sh := range all {
+		inner := companion.ShardOf(sh)
+		s.shards[inner.Index()] = shard{sh, inner}
+	}
+	for index, sh := range was {
+		if _, stays := s.shards[index]; !stays {
+			s.lost += s.missed(index, sh.inner.Count())
+		}
+	}
+}
+
+// missed returns how many records of a shard, of which the queue is past so many, it has
+// never received.
+func (s *state) missed(index uint32, past uint64) uint64 {
+	var ordinal uint64
+	if c := s.cursors[index]; c != nil {
+		ordinal = c.Ordinal
+	}
+	return past - min(past, ordinal)
+}
+
+// expire drops an entry whose record is gone.
+func (s *state) expire(e *entry) {
+	s.expired[e.phase]++
+	s.garbage = append(s.garbage, layout.DeliveryKey(s.id, e.shard, e.counter))
+	s.drop(e)
+}
+
+// shows reports whether the record at a place can be read now.
+func (s *state) shows(p place) bool {
+	sh, there := s.shards[p.shard]
+	return there && sh.inner.Shows(p.counter)
+}
+
+// flush adds to a commit that expired entries are gone.
+func (s *state) flush(rows companion.Rows) {
+	for _, key := range s.garbage {
+		rows.Delete(key)
+	}
+	s.garbage = nil
+}
+
+// put adds the entry's row to a commit.
+func (s *state) put(rows companion.Rows, e *entry) {
+	key := layout.DeliveryKey(s.id, e.shard, e.counter)
+	rows.Set(key, layout.DeliveryRow{
+		Receives: uint64(e.receives), Generation: uint64(e.generation), Visible: e.visible, First: e.first,
+		Size: uint64(e.size), KeyHash: e.keyHash, Dead: e.dead, Local: e.local, Reason: e.reason,
+		Waiting: e.phase == waiting || e.phase == ready,
+	}.Encode(key))
+}
+
+// settle removes the entry, with its row: its record was acknowledged.
+func (s *state) settle(rows companion.Rows, e *entry) {
+	rows.Delete(layout.DeliveryKey(s.id, e.shard, e.counter))
+	s.stats.acknowledged++
+	s.drop(e)
+}
+
+// find returns the entry that a ticket is for. A record that was received once and has no
+// entry is settled.
+func (s *state) find(t ticket) (*entry, error) {
+	e := s.entries[t.counter]
+	switch {
+	case t.counter >= s.next:
+		return nil, ErrReceiptInvalid
+	case e == nil:
+		return nil, ErrRecordSettled
+	case e.shard != t.shard:
+		return nil, ErrReceiptInvalid
+	case e.generation != t.generation:
+		return nil, ErrReceiptExpired
+	}
+	return e, nil
+}

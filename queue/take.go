@@ -1,0 +1,248 @@
+package queue
+
+import (
+	"time"
+
+	"github.com/braidstream/braid"
+	"github.com/braidstream/braid/internal/companion"
+	"github.com/braidstream/braid/internal/layout"
+)
+
+// ask is what a receive wants.
+type ask struct {
+	n, bytes int
+	timeout  time.Duration // 0: that of the queue; negative: none
+	dead     bool          // dead letters
+	local    bool          // for a goroutine of this process, and not for a receipt that may leave it
+	whole    bool          // as in ReceiveOptions
+}
+
+// taken is a delivery.
+type taken struct {
+	ticket
+	receives int
+	first    uint64
+	reason   string
+	record   braid.Record
+	read     bool // record is there
+}
+
+// offers returns how many records could be received now, at most limit; and whether new
+// ones would have to be read for more.
+func (s *state) offers(a ask, now uint64, limit int) (n int, read bool) {
+	if a.dead {
+		return min(limit, s.dead.Len(), s.room(deadInFlight)), false
+	}
+	if !a.whole && s.hushed(now) {
+		return 0, false
+	}
+	n = s.ready.Len()
+	if s.takesNew() {
+		n += len(s.fresh)
+		read = len(s.fresh) < limit
+	}
+	return min(limit, n, s.room(inFlight)), read && s.room(inFlight) > 0
+}
+
+// room returns how many more records may be in that phase.
+func (s *state) room(p phase) int { return max(0, s.settings.MaxInFlight-s.count[p]) }
+
+// takesNew reports whether there is room for records that wait for another attempt.
+func (s *state) takesNew() bool {
+	return s.count[waiting]+s.count[ready] < s.settings.MaxWaiting && s.count[held] < maxHeld
+}
+
+// take gives out records, and adds to the commit that it did.
+func (s *state) take(rows companion.Rows, a ask, now uint64) (all []taken) {
+	timeout := a.timeout
+	if timeout == 0 {
+		timeout = s.settings.VisibilityTimeout
+	}
+	until := now + uint64(max(0, timeout))
+	if a.dead {
+		return s.takeDead(rows, a, until, now)
+	}
+	if !a.whole && s.hushed(now) {
+		return nil
+	}
+	defer s.saveCursors(rows)
+	limit, holds, retry := a.n, 0, true
+	for len(all) < limit && s.room(inFlight) > 0 && holds < maxHolds {
+		var e *entry
+		if first := s.ready.First(); first != nil && retry {
+			e = first.Value
+		}
+		r := s.nextFresh()
+		switch {
+		case e != nil && (r == nil || !s.retried): // they take turns, so that neither waits for the end of the other
+			most := a.n
+			if !a.whole {
+				most = s.mostBeside(e, a.n)
+			}
+			if len(all) >= most {
+				retry = false // it comes first in a batch to come
+				s.retried = false
+				continue
+			}
+			if len(all) > 0 && int(e.size) > a.bytes {
+				return all
+			}
+			limit = min(limit, most)
+			all = append(all, s.again(rows, e, a.local, until, now))
+			if s.retried = true; !a.whole && s.isLast(e) {
+				s.alone = e
+			}
+			a.bytes -= int(e.size)
+		case r != nil:
+			if len(all) > 0 && r.Size() > a.bytes {
+				return all
+			}
+			s.retried = false
+			e, rec := s.admit(r)
+			if s.keys[e.keyHash] != nil {
+				s.hold(rows, e)
+				holds++
+				continue
+			}
+			e.visible, e.first, e.local = until, now, a.local
+			e.receives, e.generation = 1, 1
+			s.add(e)
+			s.put(rows, e)
+			t := e.taken()
+			t.record, t.read = rec, true
+			all = append(all, t)
+			a.bytes -= int(e.size)
+		default:
+			return all
+		}
+	}
+	return all
+}
+
+// takeDead is take for dead letters.
+func (s *state) takeDead(rows companion.Rows, a ask, until, now uint64) (all []taken) {
+	for len(all) < a.n && s.dead.Len() > 0 && s.room(deadInFlight) > 0 {
+		e := s.dead.First().Value
+		if len(all) > 0 && int(e.size) > a.bytes {
+			break
+		}
+		e.dead = true
+		all = append(all, s.again(rows, e, a.local, until, now))
+		a.bytes -= int(e.size)
+	}
+	return all
+}
+
+// again gives out a record that was taken up before.
+func (s *state) again(rows companion.Rows, e *entry, local bool, until, now uint64) taken {
+	e.receives++
+	e.generation++
+	e.visible, e.local = until, local
+	if e.first == 0 {
+		e.first = now
+	}
+	to := inFlight
+	if e.dead {
+		to = deadInFlight
+	}
+	s.move(e, to)
+	s.put(rows, e)
+	return e.taken()
+}
+
+func (e *entry) taken() taken {
+	return taken{
+		ticket:   ticket{place: e.place, generation: e.generation, dead: e.phase == deadInFlight},
+		receives: int(e.receives), first: e.first, reason: e.reason,
+	}
+}
+
+// nextFresh returns the next new record, nil if none is to be received.
+func (s *state) nextFresh() *braid.Record {
+	if !s.takesNew() {
+		return nil
+	}
+	for len(s.fresh) > 0 {
+		if r := &s.fresh[0]; s.shows(placeOf(r)) {
+			return r
+		}
+		s.fresh = s.fresh[1:]
+	}
+	return nil
+}
+
+// admit moves the queue past a new record, the next one, and makes its entry, which is
+// still to be added.
+func (s *state) admit(r *braid.Record) (*entry, braid.Record) {
+	rec := *r
+	*r = braid.Record{}
+	s.fresh = s.fresh[1:]
+	e := &entry{place: placeOf(&rec), size: uint32(rec.Size())}
+	if s.settings.OrderByKey {
+		e.keyHash = hashKey(rec.PartitionKey)
+	}
+	s.next = e.counter + 1
+	c := s.cursors[e.shard]
+	if c == nil {
+		c = new(cursor)
+		s.cursors[e.shard] = c
+	}
+	c.Counter = e.counter
+	c.Ordinal++
+	if !c.touched {
+		c.touched = true
+		s.touched = append(s.touched, e.shard)
+	}
+	return e, rec
+}
+
+// saveCursors adds to the commit how far the queue has come.
+func (s *state) saveCursors(rows companion.Rows) {
+	for _, shard := range s.touched {
+		c, key := s.cursors[shard], layout.CursorKey(s.id, shard)
+		c.touched = false
+		rows.Set(key, c.CursorRow.Encode(key))
+	}
+	s.touched = s.touched[:0]
+}
+
+// A record that ends the process is received again after each crash, and so are those
+// that were in flight beside it. The following keeps it from taking them along to the
+// dead letters.
+
+// mostBeside returns how many records a batch of n may have if the entry is one of them:
+// from its third delivery on half, then a quarter and so on; the last time it is alone.
+func (s *state) mostBeside(e *entry, n int) int {
+	switch again := int(e.receives) - 1; {
+	case e.receives > 0 && int(e.receives)+1 == s.settings.MaxReceives:
+		return 1
+	case again > 0:
+		return max(1, n>>min(again, 30))
+	}
+	return n
+}
+
+// isLast reports whether the entry, which is in flight, is so for the last time, after the
+// process has ended unexpectedly while it was.
+func (s *state) isLast(e *entry) bool {
+	return e.phase == inFlight && e.suspect && e.receives > 1 && int(e.receives) == s.settings.MaxReceives
+}
+
+// hushed reports whether nothing is to be received now, because a record that may be what
+// has ended the process is in flight for the last time, or is to be as soon as nothing
+// else is: then it dies alone. It waits for that no longer than a visibility timeout.
+func (s *state) hushed(now uint64) bool {
+	if s.alone != nil {
+		return true
+	}
+	first := s.ready.First()
+	if first == nil || s.count[inFlight] == 0 || !first.Value.suspect || first.Value.receives == 0 ||
+		int(first.Value.receives)+1 != s.settings.MaxReceives {
+		s.lull = 0
+		return false
+	}
+	if s.lull == 0 {
+		s.lull = now + uint64(max(time.Millisecond, s.settings.VisibilityTimeout))
+	}
+	return now < s.lull
+}

@@ -1,0 +1,164 @@
+package braid
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/braidstream/braid/internal/commit"
+	"github.com/braidstream/braid/internal/companion"
+	"github.com/braidstream/braid/internal/kv"
+	"github.com/braidstream/braid/internal/layout"
+	"github.com/braidstream/braid/internal/tail"
+)
+
+// This file is what the database does for the queues of package queue: it commits their
+// rows, has transactions acknowledge records, reads streams for them in the order of
+// arrival, and keeps a stream that has queues from being deleted.
+
+// rowsOp is a request that adds rows of a companion package: it is run as a [controlOp],
+// but is only as durable as the database's mode has it.
+type rowsOp func(companion.Rows) (publish func(), err error)
+
+// txStep is what a transaction does to a companion's rows: see [companion.Tx.Join].
+type txStep struct {
+	check func() error
+	apply func(companion.Rows) (publish func())
+}
+
+func (a *appender) applyRows(op rowsOp, batch *kv.Batch) error {
+	publish, err := op(batch)
+	if publish != nil {
+		a.publish = append(a.publish, publish)
+	}
+	return err
+}
+
+// applySteps adds what a transaction does to the rows of companions. All of it was
+// checked.
+func (a *appender) applySteps(steps []txStep, batch *kv.Batch) {
+	for _, step := range steps {
+		if publish := step.apply(batch); publish != nil {
+			a.publish = append(a.publish, publish)
+		}
+	}
+}
+
+func checkSteps(steps []txStep) error {
+	for _, step := range steps {
+		if err := step.check(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (l *loader) loadQueues(r kv.Reader) error {
+	lower, upper := layout.QueueSpan()
+	return scan(r, lower, upper, func(key, value []byte) error {
+		id, err := layout.DecodeQueueKey(key)
+		if err != nil {
+			return corrupt(err)
+		}
+		row, err := layout.DecodeQueueRow(id, value)
+		if err != nil {
+			return corrupt(err)
+		}
+		s := l.stream(row.Stream)
+		if s == nil {
+			return fmt.Errorf("%w: queue %q of stream %d, which does not exist", ErrCorrupt, row.Name, row.Stream)
+		}
+		s.w.queues++
+		return nil
+	})
+}
+
+func (c companionDB) Commit(ctx context.Context, essential bool, bytes int, fn func(companion.Rows) (func(), error)) error {
+	return c.db.committer.Do(ctx, &commit.Request{Op: rowsOp(fn), Bytes: bytes, Essential: essential})
+}
+
+func (c companionDB) Now() uint64           { return c.db.aging.now() }
+func (c companionDB) Life() context.Context { return c.db.life }
+func (c companionDB) ClosedWell() bool      { return c.db.closedWell }
+func (c companionDB) Log() any              { return c.db.opts.Logger }
+
+func (c companionTx) Join(check func() error, apply func(companion.Rows) func()) error {
+	if err := c.tx.checkWritable(); err != nil {
+		return err
+	}
+	if err := c.tx.grow(txReadBytes); err != nil {
+		return err
+	}
+	c.tx.steps = append(c.tx.steps, txStep{check, apply})
+	return nil
+}
+
+func (c companionTx) DB() any { return c.tx.db }
+
+func (c companionStream) Number() uint32        { return c.stream.number }
+func (c companionStream) Latest() *tail.Counter { return &c.stream.latest }
+
+func (c companionStream) AddQueues(n int) error {
+	if c.stream.w.deleted {
+		return ErrStreamNotFound
+	}
+	c.stream.w.queues += n
+	return nil
+}
+
+func (c companionStream) Resolve(position any) (uint64, error) {
+	b, err := position.(Position).inStream(c.stream)
+	return b.from, err
+}
+
+func (c companionStream) Read(ctx context.Context, from uint64, records, bytes int) (any, uint64, error) {
+	read, next, err := c.stream.readMerged(ctx, from, records, bytes)
+	return read, next, err
+}
+
+// readMerged returns records of all shards from a counter on, in the order of arrival, up
+// to about so many and so many bytes, but one if there is one; and the counter from which
+// to read on. Records that were trimmed are passed by. If some cannot be read, those
+// before them are returned first, and then the error, with the counter after what is damaged.
+func (s *Stream) readMerged(ctx context.Context, from uint64, records, bytes int) (read []Record, next uint64, err error) {
+	to := s.db.visible.Load()
+	if from > to {
+		return nil, from, ended(ctx)
+	}
+	m := merge{stream: s, bound: bound{from: from}, bytes: bytes}
+	done, err := m.run(ctx, to, func(rec Record, _ error) bool {
+		read = append(read, rec)
+		bytes -= len(rec.Data) + len(rec.PartitionKey)
+		return len(read) < records && bytes > 0
+	})
+	var damage *CorruptError
+	switch n := len(read); {
+	case n > 0 && (done || err != nil):
+		return read, read[n-1].SequenceNumber.counter() + 1, nil
+	case errors.As(err, &damage):
+		return nil, damage.FirstAvailable.counter(), err
+	case err != nil:
+		return nil, from, err
+	}
+	return read, to + 1, nil
+}
+
+func (c companionShard) Index() uint32             { return c.shard.index }
+func (c companionShard) Shows(counter uint64) bool { return c.shard.shows(counter) }
+func (c companionShard) Count() uint64             { return c.shard.log.Tip().Ordinal }
+
+func (c companionShard) Ahead(ctx context.Context, from uint64) (first, ordinal, records uint64, err error) {
+	sh := c.shard
+	if tip := sh.log.Tip(); from > tip.LastCounter {
+		return 0, tip.Ordinal, 0, ended(ctx)
+	}
+	p, err := sh.page(ctx, pageQuery{from: from, to: maxCounter, records: 1, bytes: 1, bare: true}, nil)
+	switch {
+	case err != nil:
+		return 0, 0, 0, err
+	case len(p.records) == 0:
+		return 0, p.tip.Ordinal, 0, nil
+	}
+	r := &p.records[0]
+	return r.Counter, r.Ordinal, p.tip.Ordinal - r.Ordinal, nil
+}
