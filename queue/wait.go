@@ -1,6 +1,7 @@
 package queue
 
 import (
+	"math"
 	"time"
 
 	"github.com/braidstream/braid/internal/tail"
@@ -163,5 +164,11 @@ func (q *Queue) wake() (from uint64, pause time.Duration, ok bool) {
 	if q.lull > now {
 		pause = min(pause, time.Duration(q.lull-now))
 	}
-	return q.readAt, pause, true
+	from = math.MaxUint64 // nobody waits for new records, or none could be received
+	if w := q.waiters.lines[0].first; w != nil {
+		if _, read := q.offers(w.ask, now, maxRecords); read {
+			from = q.readAt
+		}
+	}
+	return from, pause, true
 }
