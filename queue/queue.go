@@ -20,7 +20,7 @@ import (
 )
 
 // Queue hands the records of a stream out one by one. It comes from [Open], [Create],
-// [Get], [GetByID] or [List]. All methods may be called from any number of goroutines.
+// [Get] or [List]. All methods may be called from any number of goroutines.
 //
 // After [Queue.Delete] every method returns [ErrQueueNotFound], even when a queue of the
 // same name was created since.
@@ -175,33 +175,23 @@ func (q *Queue) row() []byte {
 	}.Encode(q.id)
 }
 
-// Get returns the queue of that name. Errors: [ErrQueueNotFound], and those of package
-// braid.
+// Get returns the queue with that name or [Queue.ID]. Errors: [ErrQueueNotFound], and those
+// of package braid.
 func Get(ctx context.Context, db *braid.DB, name string) (*Queue, error) {
-	return get(ctx, db, name, func(all *registry) *Queue { return all.byName[name] })
-}
-
-// GetByID returns the queue with that [Queue.ID]. Errors: [ErrQueueNotFound], and those of
-// package braid.
-func GetByID(ctx context.Context, db *braid.DB, id string) (*Queue, error) {
-	raw, err := idText.DecodeString(id)
-	if err != nil || len(raw) != len(layout.QueueID{}) {
-		return nil, wrap("get", id, ErrQueueNotFound)
-	}
-	return get(ctx, db, id, func(all *registry) *Queue { return all.byID[layout.QueueID(raw)] })
-}
-
-func get(ctx context.Context, db *braid.DB, name string, find func(*registry) *Queue) (*Queue, error) {
 	all, err := registryOf(ctx, db)
 	if err != nil {
 		return nil, wrap("get", name, err)
 	}
 	all.mu.Lock()
 	defer all.mu.Unlock()
-	if q := find(all); q != nil {
-		return q, nil
+	q := all.byName[name]
+	if raw, err := idText.DecodeString(name); q == nil && err == nil && len(raw) == len(q.id) {
+		q = all.byID[layout.QueueID(raw)]
 	}
-	return nil, wrap("get", name, ErrQueueNotFound)
+	if q == nil {
+		return nil, wrap("get", name, ErrQueueNotFound)
+	}
+	return q, nil
 }
 
 // List returns the queues of a stream, or, with an empty name, of all streams, in the order

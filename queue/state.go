@@ -55,7 +55,7 @@ type cursor struct {
 }
 
 type counts struct {
-	received, empty, acknowledged, lapsed, died, restored, expired uint64
+	received, empty, acknowledged, lapsed, died, restored uint64
 }
 
 // phase is where an entry is on its way.
