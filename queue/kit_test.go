@@ -2,6 +2,7 @@ package queue_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"testing"
 	"testing/synctest"
@@ -31,7 +32,11 @@ func bubble(t *testing.T, body func(k *kit)) {
 	synctest.Test(t, func(t *testing.T) {
 		db, err := braid.Open(braid.InMemory, nil)
 		require.NoError(t, err)
-		defer func() { require.NoError(t, db.Close()) }()
+		defer func() {
+			if err := db.Close(); !errors.Is(err, braid.ErrClosed) {
+				require.NoError(t, err)
+			}
+		}()
 		s, err := db.CreateStream(ctx, "s", &braid.StreamOptions{Shards: 2})
 		require.NoError(t, err)
 		body(&kit{t, db, s})

@@ -158,8 +158,11 @@ func (q *Queue) begin(ctx context.Context, at braid.Position) (start uint64, cur
 		}
 		cursors[inner.Index()] = &cursor{CursorRow: layout.CursorRow{Counter: start - 1, Ordinal: ordinal}}
 	}
-	if at.Equal(braid.TrimHorizon()) {
+	switch {
+	case at.Equal(braid.TrimHorizon()):
 		q.started = oldest
+	case at.Equal(braid.Latest()):
+		q.started = q.created
 	}
 	return start, cursors, nil
 }

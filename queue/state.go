@@ -194,16 +194,16 @@ func (s *state) pass(now uint64) {
 		switch e := first.Value; {
 		case e.phase == deadInFlight:
 			s.move(e, dead)
-		case e.phase == waiting:
-			s.offer(e)
-		default:
+		case e.phase == inFlight:
 			s.stats.lapsed++
+			fallthrough
+		default:
 			s.fail(e)
 		}
 	}
 }
 
-// fail ends an attempt without success: the record is to be received again, or is dead.
+// fail has a record received again that nobody holds any more, or makes it a dead letter.
 func (s *state) fail(e *entry) {
 	if s.exhausted(e) {
 		s.die(e)

@@ -60,7 +60,7 @@ func (s *state) do(rows companion.Rows, st *step, now uint64) error {
 		e.reason = st.reason
 		switch e.visible = now + uint64(st.delay); {
 		case s.exhausted(e):
-			e.dead = true
+			e.visible, e.dead = now, true // no delay comes before the dead letters
 			s.die(e)
 		case st.delay > 0:
 			s.move(e, waiting)
@@ -72,7 +72,7 @@ func (s *state) do(rows companion.Rows, st *step, now uint64) error {
 		if e.receives--; e.dead {
 			s.move(e, dead)
 		} else {
-			s.offer(e)
+			s.fail(e)
 		}
 	case reject:
 		e.reason, e.visible, e.dead = st.reason, now, true

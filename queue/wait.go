@@ -113,7 +113,9 @@ func (q *Queue) dispatch() {
 			return
 		}
 		timer.Reset(pause)
-		q.inner.Latest().Wait(latest, from-1)
+		if q.inner.Latest().Last() < from {
+			q.inner.Latest().Wait(latest, from-1)
+		} // else there are new ones, for which there is no room; it rings when there is
 		select {
 		case <-q.bell.C():
 		case <-latest.C():

@@ -251,19 +251,15 @@ func (w *work) process(records []Record) (steps []step) {
 		b.tickets[i], _ = w.queue.ticket(records[i].Receipt) // it is one of this queue
 	}
 	b.begin()
-	defer b.end()
 	for i := range records {
-		if st, settled := w.one(b, &records[i], b.tickets[i]); !settled {
-			st.ticket = b.tickets[i]
-			steps = append(steps, st)
-		}
-		b.next()
+		st, settled := w.one(b, &records[i])
+		b.next(st, settled)
 	}
-	return steps
+	return b.end()
 }
 
 // one calls the function for a record. It reports whether nothing is left to be done to it.
-func (w *work) one(b *batch, r *Record, t ticket) (st step, settled bool) {
+func (w *work) one(b *batch, r *Record) (st step, settled bool) {
 	if w.ctx.Err() != nil {
 		return step{verb: giveBack}, false
 	}
@@ -319,8 +315,9 @@ type batch struct {
 	timer   *time.Timer
 
 	mu     sync.Mutex              // guards the fields below
-	at     int                     // the record that is processed; those from here on are kept hidden
+	at     int                     // the record that is processed
 	cancel context.CancelCauseFunc // of the call
+	steps  []step                  // for those before it, that are still to be done
 	over   bool
 }
 
@@ -341,22 +338,30 @@ func (b *batch) context() (context.Context, context.CancelCauseFunc) {
 }
 
 // next goes on to the next record.
-func (b *batch) next() {
+func (b *batch) next(st step, settled bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	if !settled {
+		st.ticket = b.tickets[b.at]
+		b.steps = append(b.steps, st)
+	}
 	b.at++
 	b.cancel = nil
 }
 
-func (b *batch) end() {
+// end returns what is still to be done.
+func (b *batch) end() []step {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.over = true
 	b.timer.Stop()
+	return b.steps
 }
 
-// extend hides the records for another while. It is called by the timer. A commit of it that
-// comes late changes nothing: the records have been settled by then, or received again.
+// extend hides the records for another while, and does what is to be done to those that are
+// finished, so that nothing waits long for the end of a slow batch. It is called by the
+// timer. An extension that comes late changes nothing: its records have been settled by
+// then, or received again.
 func (b *batch) extend() {
 	w := b.work
 	b.mu.Lock()
@@ -366,22 +371,26 @@ func (b *batch) extend() {
 	}
 	w.sides.Add(1) // while the batch is not over, nobody waits for it to be zero
 	defer w.sides.Done()
-	steps := make([]step, 0, len(b.tickets))
-	for _, t := range b.tickets[b.at:] {
+	at, cancel, finished := b.at, b.cancel, b.steps
+	b.steps = nil
+	steps := append([]step(nil), finished...)
+	for _, t := range b.tickets[at:] {
 		steps = append(steps, step{verb: extend, delay: w.opts.VisibilityTimeout, ticket: t})
 	}
-	at, cancel := b.at, b.cancel
 	b.mu.Unlock()
 
 	_, err := w.queue.commit(w.calls, nil, steps)
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if err == nil && len(steps) > 0 && steps[0].err != nil && at == b.at && cancel != nil {
-		cancel(steps[0].err)
+	if b.over {
+		return // what is finished and was refused comes again
 	}
-	if !b.over {
-		b.timer.Reset(w.opts.VisibilityTimeout / 3)
+	if err != nil {
+		b.steps = append(finished, b.steps...)
+	} else if i := len(finished); i < len(steps) && steps[i].err != nil && at == b.at && cancel != nil {
+		cancel(steps[i].err)
 	}
+	b.timer.Reset(w.opts.VisibilityTimeout / 3)
 }
 
 // shortened returns the beginning of a reason, as whole characters.

@@ -85,6 +85,24 @@ func FuzzLeaseRow(f *testing.F) {
 		func(r layout.LeaseRow) []byte { return r.Encode(key) })
 }
 
+func FuzzQueueRow(f *testing.F) {
+	id := layout.QueueID{0: 1, 15: 0xff}
+	fuzzRow(f, layout.QueueKey(id), func(value []byte) (layout.QueueRow, error) { return layout.DecodeQueueRow(id, value) },
+		func(r layout.QueueRow) []byte { return r.Encode(id) })
+}
+
+func FuzzCursorRow(f *testing.F) {
+	key := layout.CursorKey(layout.QueueID{0: 1, 15: 0xff}, 4)
+	fuzzRow(f, key, func(value []byte) (layout.CursorRow, error) { return layout.DecodeCursorRow(key, value) },
+		func(r layout.CursorRow) []byte { return r.Encode(key) })
+}
+
+func FuzzDeliveryRow(f *testing.F) {
+	key := layout.DeliveryKey(layout.QueueID{0: 1, 15: 0xff}, 4, 1_700_000_000_000_000_005)
+	fuzzRow(f, key, func(value []byte) (layout.DeliveryRow, error) { return layout.DecodeDeliveryRow(key, value) },
+		func(r layout.DeliveryRow) []byte { return r.Encode(key) })
+}
+
 func FuzzCutRow(f *testing.F) {
 	fuzzRow(f, layout.CutKey(3, 7), func(value []byte) (layout.CutRow, error) { return layout.DecodeCutRow(3, 7, value) },
 		func(r layout.CutRow) []byte { return r.Encode(3, 7) })
@@ -126,6 +144,12 @@ func FuzzKeys(f *testing.F) {
 		is(layout.DataKeyKey(stream, number), err)
 		app, lease, of, err := layout.DecodeLeaseKey(key)
 		is(layout.LeaseKey(app, lease, of), err)
+		queue, err := layout.DecodeQueueKey(key)
+		is(layout.QueueKey(queue), err)
+		queue, shard, err = layout.DecodeCursorKey(key)
+		is(layout.CursorKey(queue, shard), err)
+		queue, shard, counter, err := layout.DecodeDeliveryKey(key)
+		is(layout.DeliveryKey(queue, shard, counter), err)
 		record, err := layout.DecodeBlockKey(key)
 		is(record.Bytes(), err)
 		own, err := layout.DecodeAppKey(key)

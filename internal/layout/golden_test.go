@@ -110,6 +110,12 @@ func rows() []row {
 	extent := layout.ExtentRow{FirstCounter: 1_700_000_000_000_000_003, FirstOrdinal: 2, FirstOffset: 40, End: layout.Horizon{Counter: 1_700_000_000_000_000_009, Ordinal: 5, Offset: 100}}
 	cut := layout.CutRow{Bytes: 5 << 20}
 	dataKey := layout.DataKeyRow{KeyID: "main", Created: 1_700_000_000_000_000_004, Wrapped: []byte("wrapped"), Check: layout.DataKeyCheck(make([]byte, 32))}
+	queueID := layout.QueueID{0: 1, 15: 0xff}
+	queue := layout.QueueRow{
+		Name: "mails", Stream: 7, Created: 1_700_000_000_000_000_005, Start: 1, Started: 1_700_000_000_000_000_001, Secret: [16]byte{15: 9},
+		Visibility: 30 * 1e9, MaxReceives: 6, MaxInFlight: 120_000, MaxWaiting: 1_000_000, OrderByKey: true, BlockAtDead: true,
+	}
+	cursor := layout.CursorRow{Counter: 1_700_000_000_000_000_005, Ordinal: 12}
 	hash := uint128.Uint128{Hi: 1, Lo: 2}
 	place := layout.BlockKey{Epoch: 3, Stream: 7, Shard: 4}
 	sealing := newDataKey(2, [16]byte{15: 1}, make([]byte, layout.DataKeyBytes))
@@ -170,6 +176,34 @@ func rows() []row {
 			Pending:    layout.LeaseCheckpoint{Start: "LATEST"}, State: []byte("halfway"),
 		}),
 		leaseRow("lease of an application", layout.LeaseKey("billing", "", ""), layout.LeaseRow{Version: 1, Checkpoint: layout.LeaseCheckpoint{Start: "LATEST"}}),
+		{"queue", layout.QueueKey(queueID), queue.Encode(queueID), func(t *testing.T, key, value []byte) {
+			id, err := layout.DecodeQueueKey(key)
+			require.NoError(t, err)
+			require.Equal(t, queueID, id)
+			got, err := layout.DecodeQueueRow(id, value)
+			require.NoError(t, err)
+			require.Equal(t, queue, got)
+		}},
+		{"cursor of a queue", layout.CursorKey(queueID, 4), cursor.Encode(layout.CursorKey(queueID, 4)), func(t *testing.T, key, value []byte) {
+			id, shard, err := layout.DecodeCursorKey(key)
+			require.NoError(t, err)
+			require.Equal(t, queueID, id)
+			require.EqualValues(t, 4, shard)
+			got, err := layout.DecodeCursorRow(key, value)
+			require.NoError(t, err)
+			require.Equal(t, cursor, got)
+		}},
+		deliveryRow("delivery", layout.DeliveryKey(queueID, 4, 1_700_000_000_000_000_005), layout.DeliveryRow{
+			Receives: 2, Generation: 3, Visible: 1_700_000_030_000_000_000, First: 1_700_000_000_000_000_006, Size: 100, Local: true,
+		}),
+		deliveryRow("delivery, dead, with a reason and a key", layout.DeliveryKey(queueID, 4, 1_700_000_000_000_000_007), layout.DeliveryRow{
+			Receives: 6, Generation: 6, Visible: 1_700_000_030_000_000_000, First: 1_700_000_000_000_000_008, Size: 1 << 20,
+			KeyHash: 1 << 63, Dead: true, Reason: "no such customer",
+		}),
+		deliveryRow("delivery, held back", layout.DeliveryKey(queueID, 4, 1_700_000_000_000_000_009), layout.DeliveryRow{Size: 5, KeyHash: 1}),
+		deliveryRow("delivery, given back", layout.DeliveryKey(queueID, 4, 1_700_000_000_000_000_010), layout.DeliveryRow{
+			Receives: 1, Generation: 1, Visible: 1_700_000_060_000_000_000, First: 1_700_000_000_000_000_011, Size: 5, Waiting: true,
+		}),
 		blockRow("block of one record", place, follow(layout.Record{Counter: 1_700_003_700_000_000_000, Ordinal: 300, Offset: 70_000, PartitionKey: "customer-42", Data: []byte("paid")}), nil),
 		blockRow("block of one record, empty, with a hash key", layout.BlockKey{Epoch: 1, Stream: 1}, follow(layout.Record{Counter: 1, PartitionKey: "k", Data: []byte{}, ExplicitHash: &hash}), nil),
 		blockRow("block of three records", place, follow(
@@ -196,6 +230,17 @@ func streamRow(name string, number uint32, want layout.StreamRow) row {
 		row, err := layout.DecodeStreamRow(number, value)
 		require.NoError(t, err)
 		require.Equal(t, want, row)
+	}}
+}
+
+func deliveryRow(name string, key []byte, want layout.DeliveryRow) row {
+	return row{name, key, want.Encode(key), func(t *testing.T, key, value []byte) {
+		id, shard, counter, err := layout.DecodeDeliveryKey(key)
+		require.NoError(t, err)
+		require.Equal(t, key, layout.DeliveryKey(id, shard, counter))
+		got, err := layout.DecodeDeliveryRow(key, value)
+		require.NoError(t, err)
+		require.Equal(t, want, got)
 	}}
 }
 

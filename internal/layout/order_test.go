@@ -51,9 +51,10 @@ func TestColumnsDoNotMeet(t *testing.T) {
 		keys := [][]byte{
 			layout.StreamKey(a), layout.ShardKey(a, a), layout.EpochKey(a), layout.ExtentKey(a, a, a), layout.CutKey(a, a), layout.DataKeyKey(a, a),
 			layout.LeaseKey("app", string(rune(a%0x7f+1)), ""),
+			layout.QueueKey(layout.QueueID{byte(a)}), layout.CursorKey(layout.QueueID{byte(a)}, a), layout.DeliveryKey(layout.QueueID{byte(a)}, a, uint64(a)),
 			layout.AppKey([]byte{byte(a)}),
 		}
-		for i, s := range []span{layout.StreamSpan, layout.ShardSpan, layout.EpochSpan, layout.ExtentSpan, layout.CutSpan, layout.DataKeySpan, layout.LeaseSpan, app} {
+		for i, s := range []span{layout.StreamSpan, layout.ShardSpan, layout.EpochSpan, layout.ExtentSpan, layout.CutSpan, layout.DataKeySpan, layout.LeaseSpan, layout.QueueSpan, layout.CursorSpan, layout.DeliverySpan, app} {
 			lower, upper := s()
 			for j, key := range keys {
 				require.Equal(t, i == j, in(key, lower, upper))
@@ -61,6 +62,21 @@ func TestColumnsDoNotMeet(t *testing.T) {
 			require.False(t, in(layout.ClockKey(), lower, upper))
 			require.False(t, in(layout.FormatKey(), lower, upper))
 			require.False(t, in(layout.BlockKey{Epoch: a, Stream: a, Shard: a, Counter: uint64(a)}.Bytes(), lower, upper))
+		}
+	}
+}
+
+// The rows of a queue are those in its spans, and those of no other queue are.
+func TestRowsOfAQueueLieInItsSpans(t *testing.T) {
+	ids := []layout.QueueID{{}, {15: 1}, {15: 0xff}, {14: 1}, {0: 1}, {0: 0xff, 1: 0xff, 15: 0xff}}
+	for _, id := range ids {
+		for _, other := range ids {
+			for _, edge := range edges {
+				lower, upper := layout.QueueCursorsSpan(id)
+				require.Equal(t, id == other, in(layout.CursorKey(other, edge), lower, upper))
+				lower, upper = layout.QueueDeliveriesSpan(id)
+				require.Equal(t, id == other, in(layout.DeliveryKey(other, edge, uint64(edge)), lower, upper))
+			}
 		}
 	}
 }

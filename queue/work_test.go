@@ -1,0 +1,261 @@
+package queue_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"runtime"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/braidstream/braid"
+	"github.com/braidstream/braid/queue"
+)
+
+// work runs Work until the returned function is called, which returns what Work did.
+func (k *kit) work(q *queue.Queue, fn func(context.Context, queue.Record) error, o *queue.WorkOptions) (stop func() error) {
+	work, cancel := context.WithCancel(ctx)
+	done := make(chan error, 1)
+	go func() { done <- q.Work(work, fn, o) }()
+	return func() error {
+		cancel()
+		return <-done
+	}
+}
+
+func TestWorkRetriesWithBackoffAndSetsAside(t *testing.T) {
+	bubble(t, func(k *kit) {
+		q := k.open("q", queue.Options{MaxReceives: 3})
+		k.put(4)
+		start := time.Now()
+		var mu sync.Mutex
+		calls := make(map[string][]time.Duration)
+		stop := k.work(q, func(_ context.Context, r queue.Record) error {
+			mu.Lock()
+			calls[string(r.Data)] = append(calls[string(r.Data)], time.Since(start))
+			mu.Unlock()
+			switch string(r.Data) {
+			case "1":
+				return errors.New("never")
+			case "2":
+				panic("no")
+			case "3":
+				return fmt.Errorf("of no use: %w", queue.ErrReject)
+			}
+			return nil
+		}, &queue.WorkOptions{Concurrency: 2, Backoff: func(receives int) time.Duration { return time.Duration(receives) * time.Minute }})
+		time.Sleep(time.Hour)
+		require.NoError(t, stop())
+		twice := []time.Duration{0, time.Minute, 3 * time.Minute}
+		require.Equal(t, map[string][]time.Duration{"0": {0}, "1": twice, "2": twice, "3": {0}}, calls)
+		reasons := make(map[string]string)
+		for r, err := range q.DeadLetters().All(ctx) {
+			require.NoError(t, err)
+			reasons[string(r.Data)] = r.Reason
+		}
+		require.Len(t, reasons, 3)
+		require.Equal(t, "never", reasons["1"])
+		require.Contains(t, reasons["2"], "panic: no")
+		require.Len(t, reasons["2"], 256)
+		require.Contains(t, reasons["3"], "of no use")
+		require.EqualValues(t, 1, k.describe(q).Acknowledged)
+	})
+}
+
+func TestWorkSurvivesGoexit(t *testing.T) {
+	bubble(t, func(k *kit) {
+		q := k.open("q", queue.Options{})
+		k.put(1)
+		stop := k.work(q, func(_ context.Context, r queue.Record) error {
+			if r.Receives == 1 {
+				runtime.Goexit()
+			}
+			require.Contains(t, r.Reason, "Goexit")
+			return nil
+		}, nil)
+		time.Sleep(time.Minute)
+		require.NoError(t, stop())
+		require.EqualValues(t, 1, k.describe(q).Acknowledged)
+	})
+}
+
+func TestWorkKeepsRecordsHiddenWhileACallRuns(t *testing.T) {
+	bubble(t, func(k *kit) {
+		q := k.open("q", queue.Options{VisibilityTimeout: 3 * second})
+		k.put(3)
+		stop := k.work(q, func(_ context.Context, r queue.Record) error {
+			require.Equal(t, 1, r.Receives)
+			time.Sleep(time.Hour)
+			return nil
+		}, &queue.WorkOptions{Batch: 3})
+		for range 3 {
+			time.Sleep(50 * time.Minute)
+			require.Empty(t, k.receive(q, 3))
+		}
+		time.Sleep(time.Hour)
+		require.NoError(t, stop())
+		d := k.describe(q)
+		require.EqualValues(t, 3, d.Acknowledged)
+		require.EqualValues(t, 3, d.Received)
+	})
+}
+
+func TestWorkStops(t *testing.T) {
+	bubble(t, func(k *kit) {
+		q := k.open("q", queue.Options{})
+		k.put(5)
+		call := func(c context.Context, r queue.Record) error {
+			select {
+			case <-c.Done():
+				return context.Cause(c)
+			case <-time.After(10 * second):
+				return nil
+			}
+		}
+		stop := k.work(q, call, &queue.WorkOptions{Batch: 5})
+		time.Sleep(15 * second)
+		start := time.Now()
+		require.NoError(t, stop())
+		require.Equal(t, 5*second, time.Since(start)) // the one that ran came to its end
+		d := k.describe(q)
+		require.EqualValues(t, 2, d.Acknowledged)
+		require.EqualValues(t, 3, d.Visible)
+		for _, r := range k.receive(q, 5) {
+			require.Equal(t, 1, r.Receives)
+			require.NoError(t, q.Return(ctx, r.Receipt))
+		}
+
+		stop = k.work(q, call, &queue.WorkOptions{Batch: 5, StopTimeout: 3 * second})
+		time.Sleep(second)
+		start = time.Now()
+		require.NoError(t, stop())
+		require.Equal(t, 3*second, time.Since(start)) // it was cut off, which is no failed attempt
+		for _, r := range k.receive(q, 5) {
+			require.Equal(t, 1, r.Receives)
+		}
+	})
+}
+
+func TestWorkEndsWithTheQueueAndTheDatabase(t *testing.T) {
+	bubble(t, func(k *kit) {
+		ok := func(context.Context, queue.Record) error { return nil }
+		q := k.open("q", queue.Options{})
+		done := make(chan error, 2)
+		go func() { done <- q.Work(ctx, ok, &queue.WorkOptions{Concurrency: 3}) }()
+		synctest.Wait()
+		require.NoError(t, q.Delete(ctx))
+		require.ErrorIs(t, <-done, queue.ErrQueueNotFound)
+		q = k.open("q", queue.Options{})
+		for _, o := range []queue.WorkOptions{{Concurrency: -1}, {Batch: -1}, {Batch: 10_001}, {VisibilityTimeout: 1}, {VisibilityTimeout: -1}} {
+			require.ErrorIs(t, q.Work(ctx, ok, &o), braid.ErrInvalidArgument)
+		}
+		require.ErrorIs(t, q.Work(ctx, nil, nil), braid.ErrInvalidArgument)
+		require.ErrorIs(t, q.WorkTx(ctx, nil, nil), braid.ErrInvalidArgument)
+		go func() { done <- q.Work(ctx, ok, &queue.WorkOptions{Concurrency: 3}) }()
+		synctest.Wait()
+		require.NoError(t, k.db.Close())
+		require.ErrorIs(t, <-done, braid.ErrClosed)
+	})
+}
+
+// Each record has its effect once, though calls fail, hang beyond their timeouts, and run
+// side by side.
+func TestWorkTxHasEffectsOnce(t *testing.T) {
+	bubble(t, func(k *kit) {
+		q := k.open("q", queue.Options{VisibilityTimeout: second, MaxReceives: -1})
+		const n = 100
+		k.put(n)
+		var calls atomic.Int64
+		work, stop := context.WithCancel(ctx)
+		done := make(chan error, 2)
+		for range 2 {
+			go func() {
+				done <- q.WorkTx(work, func(_ context.Context, tx *braid.Tx, r queue.Record) error {
+					c := calls.Add(1)
+					if c%7 == 0 {
+						return errors.New("now and then")
+					}
+					value, err := tx.Get([]byte("sum"))
+					if err != nil && !errors.Is(err, braid.ErrKeyNotFound) {
+						return err
+					}
+					sum := 0
+					if value != nil {
+						_, _ = fmt.Sscan(string(value), &sum)
+					}
+					if err := tx.Set([]byte("sum"), fmt.Append(nil, sum+1)); err != nil {
+						return err
+					}
+					return tx.Set([]byte("seen/"+r.ID), nil)
+				}, &queue.WorkOptions{Concurrency: 4, Backoff: func(int) time.Duration { return 0 }})
+			}()
+		}
+		time.Sleep(time.Minute)
+		stop()
+		require.NoError(t, <-done)
+		require.NoError(t, <-done)
+		require.NoError(t, k.db.View(ctx, func(tx *braid.Tx) error {
+			value, err := tx.Get([]byte("sum"))
+			require.NoError(t, err)
+			require.Equal(t, fmt.Sprint(n), string(value))
+			seen := 0
+			for _, err := range tx.Scan([]byte("seen/"), []byte("seen0")) {
+				require.NoError(t, err)
+				seen++
+			}
+			require.Equal(t, n, seen)
+			return nil
+		}))
+		require.EqualValues(t, n, k.describe(q).Acknowledged)
+	})
+}
+
+func TestFollow(t *testing.T) {
+	bubble(t, func(k *kit) {
+		q := k.open("q", queue.Options{})
+		k.put(3)
+		n := 0
+		for r, err := range q.Follow(ctx, nil) {
+			require.NoError(t, err)
+			require.NoError(t, q.Ack(ctx, r.Receipt))
+			if n++; n == 3 {
+				break
+			}
+		}
+		short, cancel := context.WithTimeout(ctx, second)
+		defer cancel()
+		for _, err := range q.Follow(short, nil) {
+			require.ErrorIs(t, err, context.DeadlineExceeded)
+		}
+		require.EqualValues(t, 3, k.describe(q).Acknowledged)
+	})
+}
+
+// A receive whose context ends while its commit is on the way gives back what it has got.
+func TestAnAbandonedReceiveGivesBack(t *testing.T) {
+	bubble(t, func(k *kit) {
+		q := k.open("q", queue.Options{})
+		var wg sync.WaitGroup
+		for i := range 200 {
+			short, cancel := context.WithTimeout(ctx, time.Duration(i)*time.Microsecond)
+			wg.Go(func() {
+				defer cancel()
+				records, err := q.Receive(short, 1, nil)
+				if err == nil {
+					require.NoError(t, q.Ack(ctx, records[0].Receipt))
+				}
+			})
+		}
+		k.put(50)
+		wg.Wait()
+		synctest.Wait()
+		d := k.describe(q)
+		require.Zero(t, d.InFlight)
+		require.EqualValues(t, 50, d.Acknowledged+d.Visible)
+	})
+}
