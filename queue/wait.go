@@ -1,7 +1,6 @@
 package queue
 
 import (
-	"math"
 	"time"
 
 	"github.com/braidstream/braid/internal/tail"
@@ -166,11 +165,5 @@ func (q *Queue) wake() (from uint64, pause time.Duration, ok bool) {
 	if q.lull > now {
 		pause = min(pause, time.Duration(q.lull-now))
 	}
-	from = math.MaxUint64 // nobody waits for new records, or none could be received
-	if w := q.waiters.lines[0].first; w != nil {
-		if _, read := q.offers(w.ask, now, maxRecords); read {
-			from = q.readAt
-		}
-	}
-	return from, pause, true
+	return q.readAt, pause, true
 }

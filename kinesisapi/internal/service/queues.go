@@ -334,9 +334,6 @@ func (s *Service) describeQueue(ctx context.Context, q queueOf, status string) (
 // not create, only that is known.
 func (r *queueRow) startingPosition(q *queue.Queue, status string) *QueueStartingPosition {
 	p := &QueueStartingPosition{Type: new(r.StartType), Timestamp: new(q.StartedAt())}
-	if r.StartType == latest {
-		p.Timestamp = new(q.CreatedAt())
-	}
 	switch {
 	case r.StartType == "":
 		p.Type = new(atTimestamp)
