@@ -485,8 +485,7 @@ func TestRawReceiveWithoutKey(t *testing.T) {
 	})
 }
 
-// Encrypted records are delivered as they were put; without their key receives fail, and
-// nothing is received by that.
+// Encrypted records are delivered as they were put.
 func TestRawReceiveEncrypted(t *testing.T) {
 	queueInBubble(t, "", func(q *queueRig) {
 		q.does("StartStreamEncryption", `{"StreamName":"s","EncryptionType":"KMS","KeyId":"alias/one"}`)
