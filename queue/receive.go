@@ -169,7 +169,14 @@ func (q *Queue) readAhead(ctx context.Context) error {
 	records, _ := read.([]braid.Record)
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	q.fresh = append(q.fresh, records...)
+	if len(q.fresh) == 0 {
+		q.fresh = records
+	} else {
+		q.fresh = append(q.fresh, records...)
+	}
+	for i := range records {
+		q.ahead += records[i].Size()
+	}
 	q.readAt = next
 	return nil
 }

@@ -23,6 +23,7 @@ type state struct {
 	cursors map[uint32]*cursor // of shards with records from before next, or older than the queue
 	touched []uint32           // shards whose cursors this commit has moved
 	fresh   []braid.Record     // read ahead: the first ones from next on
+	ahead   int                // bytes of fresh
 	readAt  uint64             // where to read on; below it, all from next on is in fresh
 
 	entries map[uint64]*entry     // that are not settled, by counter
@@ -232,11 +233,18 @@ func (s *state) sweep() {
 	for first := s.ages.First(); first != nil && !s.shows(first.Value.place); first = s.ages.First() {
 		s.expire(first.Value)
 	}
-	lost := 0
-	for lost < len(s.fresh) && !s.shows(placeOf(&s.fresh[lost])) {
-		lost++ // what is missing of a shard is counted by its cursor
+	for len(s.fresh) > 0 && !s.shows(placeOf(&s.fresh[0])) {
+		s.nextRecord() // what is missing of a shard is counted by its cursor
 	}
-	s.fresh = s.fresh[lost:]
+}
+
+// nextRecord takes the first record off fresh.
+func (s *state) nextRecord() braid.Record {
+	r := s.fresh[0]
+	s.fresh[0] = braid.Record{} // its memory is the caller's to keep
+	s.fresh = s.fresh[1:]
+	s.ahead -= r.Size()
+	return r
 }
 
 // learn takes over the shards of a new topology. Those that are gone had no record any

@@ -39,7 +39,7 @@ func (s *state) offers(a ask, now uint64, limit int) (n int, read bool) {
 	n = s.ready.Len()
 	if s.takesNew() {
 		n += len(s.fresh)
-		read = len(s.fresh) < limit
+		read = len(s.fresh) < limit && s.ahead < a.bytes
 	}
 	return min(limit, n, s.room(inFlight)), read && s.room(inFlight) > 0
 }
@@ -67,6 +67,7 @@ func (s *state) take(rows companion.Rows, a ask, now uint64) (all []taken) {
 	}
 	defer s.saveCursors(rows)
 	limit, holds, retry := a.n, 0, true
+	all = make([]taken, 0, min(limit, s.ready.Len()+len(s.fresh)))
 	for len(all) < limit && s.room(inFlight) > 0 && holds < maxHolds {
 		var e *entry
 		if first := s.ready.First(); first != nil && retry {
@@ -98,7 +99,7 @@ func (s *state) take(rows companion.Rows, a ask, now uint64) (all []taken) {
 				return all
 			}
 			s.retried = false
-			e, rec := s.admit(r)
+			e, rec := s.admit()
 			if s.keys[e.keyHash] != nil {
 				s.hold(rows, e)
 				holds++
@@ -166,17 +167,15 @@ func (s *state) nextFresh() *braid.Record {
 		if r := &s.fresh[0]; s.shows(placeOf(r)) {
 			return r
 		}
-		s.fresh = s.fresh[1:]
+		s.nextRecord()
 	}
 	return nil
 }
 
-// admit moves the queue past a new record, the next one, and makes its entry, which is
-// still to be added.
-func (s *state) admit(r *braid.Record) (*entry, braid.Record) {
-	rec := *r
-	*r = braid.Record{}
-	s.fresh = s.fresh[1:]
+// admit moves the queue past the next new record, and makes its entry, which is still to be
+// added.
+func (s *state) admit() (*entry, braid.Record) {
+	rec := s.nextRecord()
 	e := &entry{place: placeOf(&rec), size: uint32(rec.Size())}
 	if s.settings.OrderByKey {
 		e.keyHash = hashKey(rec.PartitionKey)

@@ -270,7 +270,7 @@ func (w *work) one(b *batch, r *Record) (st step, settled bool) {
 	case err == nil:
 		return step{verb: acknowledge}, settled
 	case isLost(err):
-		w.queue.log.Warn("a record was processed too late, and comes again", "queue", w.queue.name, "record", r.ID, "error", err)
+		w.queue.log.Warn("a record was processed and is no longer the worker's, so nothing was written", "queue", w.queue.name, "record", r.ID, "error", err)
 		return st, true
 	case w.calls.Err() != nil: // it was cut off, and has not failed by itself
 		return step{verb: giveBack}, false

@@ -1,0 +1,160 @@
+package queue_test
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/braidstream/braid"
+	"github.com/braidstream/braid/queue"
+)
+
+// benchQueue is a queue on disk over n records of 100 bytes that wait.
+func benchQueue(b *testing.B, n int, o queue.Options) *queue.Queue {
+	db, err := braid.Open(b.TempDir(), nil)
+	require.NoError(b, err)
+	b.Cleanup(func() { require.NoError(b, db.Close()) })
+	s, err := db.CreateStream(ctx, "s", &braid.StreamOptions{Shards: 4})
+	require.NoError(b, err)
+	data := make([]byte, 95)
+	entries := make([]braid.Entry, 0, 500)
+	for i := 0; i < n; i += len(entries) {
+		entries = entries[:0]
+		for len(entries) < cap(entries) && i+len(entries) < n {
+			entries = append(entries, braid.Entry{PartitionKey: fmt.Sprintf("k%04d", (i+len(entries))%5000), Data: data})
+		}
+		_, err := s.PutRecords(ctx, entries)
+		require.NoError(b, err)
+	}
+	o.Stream = "s"
+	q, err := queue.Open(ctx, db, "q", &o)
+	require.NoError(b, err)
+	return q
+}
+
+// Consumers receive and acknowledge what waits, in the default mode: each receive, and each
+// acknowledgement, is durable.
+func BenchmarkReceiveAck(b *testing.B) {
+	for _, batch := range []int{1, 10, 100} {
+		for _, consumers := range []int{1, 16, 256} {
+			b.Run(fmt.Sprintf("batch=%d/consumers=%d", batch, consumers), func(b *testing.B) {
+				q := benchQueue(b, b.N, queue.Options{})
+				b.ReportAllocs()
+				b.ResetTimer()
+				var wg sync.WaitGroup
+				for range consumers {
+					wg.Go(func() {
+						for {
+							records, err := q.Receive(ctx, batch, noWait)
+							if err != nil || len(records) == 0 {
+								return
+							}
+							if err := q.Ack(ctx, receipts(records)...); err != nil {
+								b.Error(err)
+								return
+							}
+						}
+					})
+				}
+				wg.Wait()
+				b.StopTimer()
+				d, err := q.Describe(ctx)
+				require.NoError(b, err)
+				require.EqualValues(b, b.N, d.Acknowledged)
+				b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "records/s")
+			})
+		}
+	}
+}
+
+// Work acknowledges with the next receive, so it takes half the commits.
+func BenchmarkWork(b *testing.B) {
+	for _, o := range []queue.WorkOptions{{Concurrency: 1}, {Concurrency: 16}, {Concurrency: 256}, {Concurrency: 16, Batch: 100}} {
+		b.Run(fmt.Sprintf("batch=%d/workers=%d", max(1, o.Batch), o.Concurrency), func(b *testing.B) {
+			q := benchQueue(b, b.N, queue.Options{})
+			work, stop := context.WithCancel(ctx)
+			var done atomic.Int64
+			b.ReportAllocs()
+			b.ResetTimer()
+			require.NoError(b, q.Work(work, func(context.Context, queue.Record) error {
+				if done.Add(1) == int64(b.N) {
+					stop()
+				}
+				return nil
+			}, &o))
+			b.StopTimer()
+			stop()
+			b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "records/s")
+		})
+	}
+}
+
+// A record is received as soon as it was put by somebody who waits for it.
+func BenchmarkWake(b *testing.B) {
+	db, err := braid.Open(braid.InMemory, nil)
+	require.NoError(b, err)
+	defer db.Close()
+	s, err := db.CreateStream(ctx, "s", nil)
+	require.NoError(b, err)
+	q, err := queue.Open(ctx, db, "q", &queue.Options{Stream: "s"})
+	require.NoError(b, err)
+	got := make(chan time.Duration)
+	go func() {
+		for r, err := range q.Follow(ctx, nil) {
+			if err != nil {
+				return
+			}
+			got <- time.Since(r.ArrivalTime)
+			if q.Ack(ctx, r.Receipt) != nil {
+				return
+			}
+		}
+	}()
+	for b.Loop() {
+		_, err := s.PutRecord(ctx, "k", nil)
+		require.NoError(b, err)
+		<-got
+	}
+}
+
+// The memory of the most records in flight.
+func TestMemoryInFlight(t *testing.T) {
+	if testing.Short() {
+		t.Skip("it measures memory, which takes a while")
+	}
+	const n = 120_000
+	db, err := braid.Open(braid.InMemory, nil)
+	require.NoError(t, err)
+	defer db.Close()
+	s, err := db.CreateStream(ctx, "s", nil)
+	require.NoError(t, err)
+	entries := make([]braid.Entry, 500)
+	for i := 0; i < n+10_000; i += len(entries) {
+		for j := range entries {
+			entries[j] = braid.Entry{PartitionKey: "k", Data: []byte("x")}
+		}
+		_, err := s.PutRecords(ctx, entries)
+		require.NoError(t, err)
+	}
+	q, err := queue.Open(ctx, db, "q", &queue.Options{Stream: "s"})
+	require.NoError(t, err)
+	before := queue.EntryBytes(q)
+	received := 0
+	for received < n {
+		records, err := q.Receive(ctx, 10_000, noWait)
+		require.NoError(t, err)
+		require.NotEmpty(t, records)
+		received += len(records)
+	}
+	none, err := q.Receive(ctx, 1, noWait)
+	require.NoError(t, err)
+	require.Empty(t, none)
+	used := queue.EntryBytes(q) - before
+	t.Logf("%d bytes for each record in flight", used/n)
+	require.Less(t, used, 64<<20)
+}

@@ -1,0 +1,140 @@
+package queue_test
+
+import (
+	"bytes"
+	"context"
+	"syscall"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/braidstream/braid"
+	"github.com/braidstream/braid/braidtest"
+	"github.com/braidstream/braid/internal/companion"
+	"github.com/braidstream/braid/internal/testdisk"
+	"github.com/braidstream/braid/queue"
+)
+
+// Without its key a record is not received, and no attempt is counted.
+func TestRecordsWhoseKeyIsUnavailable(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ring, err := braid.NewKeyRing(map[string][]byte{"main": bytes.Repeat([]byte{1}, 32)})
+		require.NoError(t, err)
+		disk := braidtest.NewDisk()
+		db, err := disk.Open(&braid.Options{KeyProvider: ring})
+		require.NoError(t, err)
+		s, err := db.CreateStream(ctx, "s", nil)
+		require.NoError(t, err)
+		require.NoError(t, s.StartEncryption(ctx, "main"))
+		k := &kit{t, db, s}
+		q := k.open("q", queue.Options{})
+		k.put(2)
+		first := k.receive(q, 1)
+		require.Equal(t, []string{"0"}, texts(first))
+		require.True(t, first[0].Encrypted)
+		require.NoError(t, q.Extend(ctx, 0, first[0].Receipt))
+		require.NoError(t, db.Close())
+
+		db, err = disk.Open(nil)
+		require.NoError(t, err)
+		q, err = queue.Get(ctx, db, "q")
+		require.NoError(t, err)
+		for range 10 {
+			_, err = q.Receive(ctx, 1, noWait)
+			require.ErrorIs(t, err, braid.ErrKeyUnavailable)
+			synctest.Wait()
+		}
+		d, err := q.Describe(ctx)
+		require.NoError(t, err)
+		require.EqualValues(t, 2, d.Visible)
+		require.NoError(t, db.Close())
+
+		db, err = disk.Open(&braid.Options{KeyProvider: ring})
+		require.NoError(t, err)
+		q, err = queue.Get(ctx, db, "q")
+		require.NoError(t, err)
+		records, err := q.Receive(ctx, 2, noWait)
+		require.NoError(t, err)
+		require.Len(t, records, 2)
+		for _, r := range records {
+			require.LessOrEqual(t, r.Receives, 2)
+		}
+		require.NoError(t, db.Close())
+	})
+}
+
+// A full disk refuses receives, and lets acknowledgements through. A worker waits it out.
+func TestAFullDisk(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		disk := testdisk.New()
+		opened, err := companion.Open("/db", &braid.Options{ReserveBytes: -1}, companion.Environment{FS: disk})
+		require.NoError(t, err)
+		db := opened.(*braid.DB)
+		s, err := db.CreateStream(ctx, "s", nil)
+		require.NoError(t, err)
+		k := &kit{t, db, s}
+		q := k.open("q", queue.Options{})
+		k.put(20)
+		begin := make(chan struct{})
+		stop := k.work(q, func(context.Context, queue.Record) error {
+			<-begin
+			return nil
+		}, &queue.WorkOptions{Concurrency: 3, VisibilityTimeout: 12 * time.Hour})
+		synctest.Wait()
+
+		disk.FailAlways(testdisk.Op.TakesSpace, syscall.ENOSPC)
+		short, cancel := context.WithTimeout(ctx, time.Second)
+		defer cancel()
+		_, err = s.PutRecord(short, "k", nil) // which meets the full disk
+		require.ErrorIs(t, err, braid.ErrOutcomeUnknown)
+		_, err = q.Receive(ctx, 1, noWait)
+		require.ErrorIs(t, err, braid.ErrDiskFull)
+		close(begin)
+		time.Sleep(17 * time.Minute)
+		disk.Before(nil)
+		time.Sleep(time.Minute)
+		require.NoError(t, stop())
+		d := k.describe(q)
+		require.Zero(t, d.Visible+d.InFlight)
+		require.NoError(t, db.Close())
+	})
+}
+
+// Calls end with their context on a disk that does not answer.
+func TestAStalledDisk(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		disk := testdisk.New()
+		opened, err := companion.Open("/db", &braid.Options{ReserveBytes: -1}, companion.Environment{FS: disk})
+		require.NoError(t, err)
+		db := opened.(*braid.DB)
+		s, err := db.CreateStream(ctx, "s", nil)
+		require.NoError(t, err)
+		k := &kit{t, db, s}
+		q := k.open("q", queue.Options{})
+		k.put(2)
+		r := k.receive(q, 1)[0]
+		goOn := disk.Hold(func(op testdisk.Op) bool { return op.Changes() })
+		for _, call := range []func(context.Context) error{
+			func(ctx context.Context) error { _, err := q.Receive(ctx, 1, nil); return err },
+			func(ctx context.Context) error { return q.Ack(ctx, r.Receipt) },
+			func(ctx context.Context) error { return q.Extend(ctx, 0, r.Receipt) },
+			func(ctx context.Context) error { return q.Update(ctx, func(o *queue.Options) { o.MaxReceives = 3 }) },
+			func(ctx context.Context) error { _, err := q.DeadLetters().RestoreAll(ctx); return err },
+			func(ctx context.Context) error {
+				_, err := queue.Create(ctx, db, "other", &queue.Options{Stream: "s"})
+				return err
+			},
+		} {
+			short, cancel := context.WithTimeout(ctx, time.Second)
+			require.ErrorIs(t, call(short), context.DeadlineExceeded)
+			cancel()
+		}
+		goOn()
+		synctest.Wait()
+		d := k.describe(q)
+		require.EqualValues(t, 1, d.Visible) // the receive that nobody waits for has given it back
+		require.NoError(t, db.Close())
+	})
+}
