@@ -81,6 +81,14 @@ func TestFaultRedeliver(t *testing.T) {
 			"StreamConfigurationList": []any{calltest.Object{"StreamARN": "arn:aws:kinesis:us-east-1:000000000000:stream/orders"}},
 		}, &made)
 		require.NoError(t, k.put("orders", "a", "x"))
+		var held struct{ Queues []map[string]any }
+		k.do("GET", "queues", "", http.StatusOK, &held)
+		require.Len(t, held.Queues, 1)
+		delete(held.Queues[0], "created")
+		require.Equal(t, map[string]any{
+			"name": "mail", "arn": made.QueueDescription.QueueARN, "stream": "orders", "status": "ACTIVE",
+			"visible": 1., "inFlight": 0., "delayed": 0., "dead": 0.,
+		}, held.Queues[0])
 		k.do("POST", "faults", `{"operation":"AcknowledgeQueueRecords","redeliver":true}`, http.StatusOK, nil)
 		require.Equal(t, true, k.faults()[0]["redeliver"])
 		for count := range 2 {
@@ -101,6 +109,8 @@ func TestFaultRedeliver(t *testing.T) {
 			require.Len(t, out.Successful, 1)
 		}
 		require.Empty(t, k.faults())
+		k.do("GET", "queues", "", http.StatusOK, &held)
+		require.Equal(t, 0., held.Queues[0]["visible"])
 		k.do("POST", "streams/orders/reset", "", http.StatusOK, nil)
 		require.Error(t, k.kinesis.Call(t.Context(), "DescribeQueue", calltest.Object{"QueueARN": made.QueueDescription.QueueARN}, nil), "queues go with their stream")
 		k.call("CreateQueue", calltest.Object{

@@ -45,6 +45,30 @@ func (s *Service) managed(t target, stream *braid.Stream, row *streamRow) Manage
 	return Managed{t.name, t.arn(), row.mode(stream), s.statusOf(t.stored), stream}
 }
 
+// ManagedQueue is a queue of an account, as the service calls it and as the database has it.
+type ManagedQueue struct {
+	Name, ARN      string
+	Stream, Status string
+	Queue          *queue.Queue
+}
+
+// ManagedQueues returns the caller's queues, in the order in which they were created.
+func (s *Service) ManagedQueues(ctx context.Context, c Caller) ([]ManagedQueue, error) {
+	queues, err := s.queuesOf(ctx, c)
+	if err != nil {
+		return nil, err
+	}
+	managed := make([]ManagedQueue, 0, len(queues))
+	for _, q := range queues {
+		stream, err := s.streamOf(ctx, q)
+		if err != nil {
+			return nil, err
+		}
+		managed = append(managed, ManagedQueue{q.t.name, q.arn(), stream.name, s.statusOf(queueKey(q.queue)), q.queue})
+	}
+	return managed, nil
+}
+
 // CreateOnDemand creates an on-demand stream, which is ACTIVE.
 func (s *Service) CreateOnDemand(ctx context.Context, c Caller, name string) error {
 	t := s.named(c, name)
