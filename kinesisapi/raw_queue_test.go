@@ -500,6 +500,25 @@ func TestRawQueueHoldsStream(t *testing.T) {
 	})
 }
 
+// A stream that is UPDATING can get a queue, unless it is about to become provisioned.
+func TestRawQueueOfUpdatingStream(t *testing.T) {
+	rigInBubble(t, &kinesisapi.Options{UpdateDelay: time.Second}, func(r *rig) {
+		r.onDemand("s")
+		r.doesf("UpdateMaxRecordSize", `{"StreamARN":"%ss","MaxRecordSizeInKiB":2048}`, streamARN)
+		q := r.queue("q", "s", "")
+		pass(time.Second)
+		require.Equal(t, 200, q.send("DeleteQueue", "").status)
+		r.doesf("UpdateStreamMode", `{"StreamARN":"%ss","StreamModeDetails":{"StreamMode":"PROVISIONED"}}`, streamARN)
+		const refused = "Stream s under account " + account + " is not in On-Demand mode, and others cannot have queues."
+		r.isError(r.createQueue("q", "s", "", ""), validation, refused)
+		pass(time.Second)
+		r.isError(r.createQueue("q", "s", "", ""), validation, refused)
+		r.doesf("UpdateStreamMode", `{"StreamARN":"%ss","StreamModeDetails":{"StreamMode":"ON_DEMAND"}}`, streamARN)
+		pass(time.Second)
+		r.queue("q", "s", "")
+	})
+}
+
 // Queues and consumers share a stream's places, and five queues can be on their way.
 func TestRawQueueLimits(t *testing.T) {
 	rigInBubble(t, &kinesisapi.Options{ExactLimits: true, CreateDelay: time.Second, DeleteDelay: time.Second}, func(r *rig) {
