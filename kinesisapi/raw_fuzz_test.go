@@ -168,7 +168,7 @@ func FuzzCBORRequest(f *testing.F) {
 			for range 4 {
 				operation := operations[c.n(len(operations))]
 				document := generate(c, reflect.TypeOf(service.Operations[operation].NewInput()).Elem())
-				a, b := speakers[0].say(operation, document), speakers[1].say(operation, document)
+				a, b := both(speakers[0], speakers[1], operation, document)
 				require.Equal(t, timeless(a), timeless(b), "%s %s", operation, speakers[0].encode(document))
 			}
 		})

@@ -10,6 +10,7 @@ import (
 	"math"
 	"net/http"
 	"reflect"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -70,6 +71,11 @@ var enums = map[string][]string{
 	"NextToken":                  {"AAAAAAAAAAE=", "x", ""},
 	"ConsumerARN":                {streamARN + "a/consumer/one:1", streamARN + "a/consumer/one", "x"},
 	"StreamId":                   {"abc"},
+	"QueueName":                  {"q", "r", "s", "é"},
+	"QueueARN":                   {missingQueue, "x"},
+	"ReceiptHandle":              {"x", ""},
+	"QueueStartingPositionType":  {"TRIM_HORIZON", "LATEST", "AT_TIMESTAMP", "X"},
+	"TargetType":                 {"BUILT_IN", "NONE", "X"},
 	"TagKey":                     {"k1", "", "zzz"},
 	"":                           {"{}", `{"Version":"2012-10-17"}`, "x", ""},
 }
@@ -80,6 +86,8 @@ var numbers = map[string][]int64{
 	"RetentionPeriodHours": {24, 48, 25, 8760, 8761, 23},
 	"MaxRecordSizeInKiB":   {1024, 2048, 10240, 1, math.MaxInt32},
 	"WarmThroughputMiBps":  {5, 1, 0, -1},
+	"MaxReceiveCount":      {2, 1, 1000, 0},
+	"WaitTimeSeconds":      {1, 2, 20, 0},
 	"":                     {1, 2, 100, 10000, 0, math.MaxInt32 + 1},
 }
 
@@ -107,6 +115,9 @@ func generate(c *chooser, t reflect.Type) map[string]any {
 			document[f.Name] = generateMember(c, f, shape)
 		}
 	}
+	if t == reflect.TypeFor[service.QueueStreamConfiguration]() && c.n(4) > 0 {
+		document["StreamARN"] = streamARN + "c" // the one on demand
+	}
 	return document
 }
 
@@ -116,8 +127,11 @@ func generateMember(c *chooser, f reflect.StructField, shape string) any {
 	case t == reflect.TypeFor[*string]():
 		learnt := map[string]string{
 			"ShardIterator": "iterator", "NextToken": "token", "ConsumerARN": "consumer",
-			"SequenceNumber": "number", "ResourceARN": "consumer",
+			"SequenceNumber": "number", "ResourceARN": "consumer", "QueueARN": "queue", "ReceiptHandle": "receipt",
 		}[shape]
+		if shape == "ResourceARN" && c.n(4) == 0 {
+			learnt = "queue"
+		}
 		if learnt != "" && c.n(8) < 6 && (shape != "ResourceARN" || c.n(2) == 0) {
 			return known{learnt, min(c.n(8), c.n(8))}
 		}
@@ -152,7 +166,11 @@ func generateMember(c *chooser, f reflect.StructField, shape string) any {
 		return tags
 	case t.Kind() == reflect.Slice:
 		var list []any
-		for range 1 + c.n(5) {
+		count := 1 + c.n(5)
+		if f.Name == "StreamConfigurationList" {
+			count = 1 + c.n(8)/7
+		}
+		for range count {
 			list = append(list, generate(c, t.Elem()))
 		}
 		return list
@@ -270,6 +288,18 @@ func (s *speaker) say(operation string, document map[string]any) heard {
 	return h
 }
 
+// both says the same to two servers at the same time, as some requests wait.
+func both(one, other *speaker, operation string, document map[string]any) (a, b heard) {
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		a = one.say(operation, document)
+	}()
+	b = other.say(operation, document)
+	<-done
+	return a, b
+}
+
 // hear reads a document.
 func (s *speaker) hear(data []byte) any {
 	s.t.Helper()
@@ -288,8 +318,12 @@ func (s *speaker) hear(data []byte) any {
 // kinds says of which members the values are made up by the server.
 var kinds = map[string]string{
 	"ShardIterator": "iterator", "NextShardIterator": "iterator", "NextToken": "token", "ConsumerARN": "consumer",
+	"QueueARN": "queue", "ReceiptHandle": "receipt",
 	"SequenceNumber": "number", "StartingSequenceNumber": "number", "EndingSequenceNumber": "number", "ContinuationSequenceNumber": "number",
 }
+
+// queueInText is the ARN of a queue in the text of an error.
+var queueInText = regexp.MustCompile(`queue/[a-z2-7]{26}`)
 
 func (s *speaker) canonical(member string, v any) any {
 	switch v := v.(type) {
@@ -314,8 +348,10 @@ func (s *speaker) canonical(member string, v any) any {
 		case "iterator", "token":
 			require.LessOrEqual(s.t, len(v), 512)
 			return "*"
+		case "queue", "receipt": // random
+			return "*"
 		}
-		return v
+		return queueInText.ReplaceAllString(v, "queue/*")
 	case []byte: // as in JSON
 		require.Equal(s.t, "Data", member)
 		return base64.StdEncoding.EncodeToString(v)

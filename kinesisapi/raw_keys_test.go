@@ -13,6 +13,7 @@ import (
 
 	"github.com/braidstream/braid"
 	"github.com/braidstream/braid/kinesisapi"
+	"github.com/braidstream/braid/queue"
 )
 
 const (
@@ -109,11 +110,11 @@ func TestRawAnyKey(t *testing.T) {
 	r.refuses(refusal{"KMSNotFoundException", "Invalid keyId 'any'", "StartStreamEncryption", startWith("any")})
 }
 
-// A key that fails after the start is an error of KMS to callers that put, read and
-// subscribe. What the provider said is logged, and is no part of an answer.
+// A key that fails after the start is an error of KMS to callers that put, read,
+// subscribe and receive. What the provider said is logged, and is no part of an answer.
 func TestRawKeyFails(t *testing.T) {
 	dir := t.TempDir()
-	consumer := ""
+	consumer, waiting := "", ""
 	t.Run("start", func(t *testing.T) {
 		ring, err := braid.NewKeyRing(map[string][]byte{"alias/one": make([]byte, 32)})
 		require.NoError(t, err)
@@ -122,6 +123,9 @@ func TestRawKeyFails(t *testing.T) {
 		r.does("StartStreamEncryption", startWith("alias/one"))
 		r.does("PutRecord", `{"StreamName":"s","PartitionKey":"a","Data":""}`)
 		consumer = r.register("s", "c")
+		_, err = queue.Create(t.Context(), r.db, "q", &queue.Options{Stream: "s"})
+		require.NoError(t, err)
+		waiting = objects(r.does("ListQueues", `{}`)["QueueSummaries"])[0]["QueueARN"].(string)
 	})
 	const denied = "The ciphertext refers to a customer master key that does not exist, does not exist in this region, or you are not allowed to access."
 	empty, err := braid.NewKeyRing(nil)
@@ -135,10 +139,11 @@ func TestRawKeyFails(t *testing.T) {
 				refusal{"KMSAccessDeniedException", denied, "PutRecord", `{"StreamName":"s","PartitionKey":"a","Data":""}`},
 				refusal{"KMSAccessDeniedException", denied, "PutRecords", `{"StreamName":"s","Records":[{"PartitionKey":"a","Data":""}]}`},
 				refusal{"KMSAccessDeniedException", denied, "GetRecords", fmt.Sprintf(`{"ShardIterator":%q}`, it)},
+				refusal{"KMSAccessDeniedException", denied, "ReceiveQueueRecords", fmt.Sprintf(`{"QueueARN":%q}`, waiting)},
 			)
 			r.subscribe(consumer, "0", `"Type":"TRIM_HORIZON"`).ends("KMSAccessDeniedException", denied)
 			r.server.Close()
-			require.Equal(t, 4, strings.Count(logged.String(), "level=WARN"), logged.String())
+			require.Equal(t, 5, strings.Count(logged.String(), "level=WARN"), logged.String())
 			require.Equal(t, name == "failing", strings.Contains(logged.String(), errKeys.Error()))
 		})
 	}

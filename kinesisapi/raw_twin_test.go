@@ -33,6 +33,9 @@ func twins(t *testing.T, seed uint64) {
 	one, other := newSpeaker(newRig(t, options), false), newSpeaker(newRig(t, options), true)
 	for _, name := range []string{"a", "b", "c"} {
 		document := map[string]any{"StreamName": name, "ShardCount": int64(2)}
+		if name == "c" {
+			delete(document, "ShardCount") // on demand, for queues
+		}
 		one.say("CreateStream", document)
 		other.say("CreateStream", document)
 	}
@@ -43,7 +46,7 @@ func twins(t *testing.T, seed uint64) {
 			choices.bytes[i] = byte(random.Uint32())
 		}
 		operation := operations[random.IntN(len(operations))]
-		switch random.IntN(8) { // what there is most of
+		switch random.IntN(12) { // what there is most of
 		case 0:
 			operation = "PutRecords"
 		case 1:
@@ -52,12 +55,16 @@ func twins(t *testing.T, seed uint64) {
 			operation = "GetRecords"
 		case 3:
 			operation = "CreateStream"
+		case 4:
+			operation = "CreateQueue"
+		case 5:
+			operation = "ReceiveQueueRecords"
 		}
-		if operation == "DeleteStream" && random.IntN(3) > 0 {
+		if (operation == "DeleteStream" || operation == "DeleteQueue") && random.IntN(3) > 0 {
 			continue
 		}
 		document := generate(choices, reflect.TypeOf(service.Operations[operation].NewInput()).Elem())
-		a, b := one.say(operation, document), other.say(operation, document)
+		a, b := both(one, other, operation, document)
 		require.Equal(t, a, b, "step %d: %s %s", step, operation, one.encode(document))
 		if a.status == 200 {
 			succeeded[operation]++

@@ -46,7 +46,7 @@ type Options struct {
 	// signature itself is never verified.
 	CheckAuthorization bool
 
-	// CreateDelay, UpdateDelay and DeleteDelay are how long a stream stays
+	// CreateDelay, UpdateDelay and DeleteDelay are how long a stream or a queue stays
 	// CREATING, UPDATING and DELETING; the first and the last hold for consumers,
 	// too. 0 means that it is ACTIVE, or gone, when the call returns; they must not be
 	// negative. A change shows at the end of its delay.
@@ -63,7 +63,8 @@ type Options struct {
 
 	// AnswerTimeout is how long a client over HTTP may take to read an answer, from its
 	// first byte on. A slower client is disconnected. The default is 30 seconds; negative
-	// means no limit. A WriteTimeout of the [http.Server] takes precedence. Subscriptions
+	// means no limit. A WriteTimeout of the [http.Server] takes precedence: it must leave
+	// time for the 20 seconds that a receive from a queue may wait. Subscriptions
 	// have a limit of their own: 6 minutes from their start.
 	AnswerTimeout time.Duration
 
@@ -100,7 +101,7 @@ type Server struct {
 	server  *server.Server
 }
 
-// New returns a server for the streams of a database, which stays the caller's: it
+// New returns a server for the streams and queues of a database, which stays the caller's: it
 // must be open for as long as the server is used, and be closed after it. What
 // Kinesis knows of a stream beyond what braid does, such as registered consumers,
 // is kept among the application's own keys, under "kinesisapi/".
@@ -170,9 +171,10 @@ func (s *Server) Client() *Client {
 	return &Client{server.NewClient(func() *server.Server { return s.server })}
 }
 
-// Close ends all subscriptions, waits for them, and brings to their end at once
-// the changes of status that were on their way. Further requests are answered, but
-// for SubscribeToShard. A second Close does nothing.
+// Close ends all subscriptions, waits for them, answers requests that wait for records
+// of a queue, and brings to their end at once the changes of status that were on their
+// way. Further requests are answered, but for SubscribeToShard; receives return no
+// records. A second Close does nothing.
 func (s *Server) Close() {
 	s.server.Close()
 	s.service.Close()

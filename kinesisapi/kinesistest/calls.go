@@ -17,7 +17,9 @@ type Call struct {
 	Operation string // such as "PutRecords"
 	Time      time.Time
 
-	// Input is the request, as the SDK has it, such as a *kinesis.PutRecordsInput.
+	// Input is the request, as the SDK has it, such as a *kinesis.PutRecordsInput. For
+	// operations that the SDK does not have, which are those on queues, it is a
+	// map[string]any, as encoding/json decodes the request.
 	Input any
 
 	// Err is the name of the error that it was answered with, such as
@@ -106,7 +108,12 @@ func (k *Kit) intercept(ctx context.Context, l *life, c *server.Call, next func(
 		delayed, cancel := context.WithCancel(ctx)
 		defer cancel()
 		defer context.AfterFunc(l.off, cancel)()
-		out, err := k.faults.Intercept(delayed, c, func(context.Context) (any, error) { return next(ctx) })
+		out, err := k.faults.Intercept(delayed, c, func(given context.Context) (any, error) {
+			if service.IsRedelivering(given) {
+				return next(service.Redelivering(ctx))
+			}
+			return next(ctx)
+		})
 		return k.log.end(l, noted, in, out, err)
 	}
 	out, err := next(ctx)

@@ -5,6 +5,7 @@ import (
 
 	"github.com/braidstream/braid"
 	"github.com/braidstream/braid/kinesisapi/internal/service"
+	"github.com/braidstream/braid/queue"
 )
 
 // The methods in this file do to the streams what a test wants to be the case. They
@@ -67,6 +68,25 @@ func recordOf(rec *braid.Record) Record {
 		Data:           string(rec.Data),
 		ArrivalTime:    rec.ArrivalTime,
 	}
+}
+
+// Queue creates a queue of an on-demand stream, see [OnDemand], and returns its ARN. It is
+// ACTIVE, begins with the oldest record of the stream, and has the attributes that queues have
+// by default, unless a function changes them:
+//
+//	arn := k.Queue("mail", "orders", func(o *queue.Options) { o.MaxReceives = 2 })
+//
+// For all else that a test wants to do to it there is [queue.Get], with the name and
+// [Kit.DB].
+func (k *Kit) Queue(name, stream string, change ...func(*queue.Options)) (arn string) {
+	k.t.Helper()
+	k.DB() // it is open
+	arn, q, err := k.life().service.AddQueue(always, k.caller(), name, stream)
+	k.must(err, "make queue %q", name)
+	for _, fn := range change {
+		k.must(q.Update(always, fn), "change queue %q", name)
+	}
+	return arn
 }
 
 // Split splits a shard in the middle, and returns its children. The shard's id may be

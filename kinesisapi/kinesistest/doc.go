@@ -19,11 +19,19 @@
 // in which they were given. [Kit.Crash] is a power cut. A fault that no call has met
 // by the end of the test fails it.
 //
+// [Kit.Redeliver] delivers what was acknowledged.
+//
+// # Queues
+//
+// [Kit.Queue] makes a queue of a stream from [OnDemand], as CreateQueue does. The program
+// under test receives from it with plain requests by [Kit.Client]: the SDK has no operations
+// on queues yet. [Kit.RequireDrained] requires that nothing is left in the queue.
+//
 // # Looking
 //
 // [Kit.Records] is what the streams hold, and [Kit.Calls] what was asked of the
-// service. RequireRecords, RequireProcessed, RequireOrderPerKey and RequireCaughtUp
-// fail the test, and show what was there. The log of a failed test ends with a
+// service. RequireRecords, RequireProcessed, RequireOrderPerKey, RequireCaughtUp and
+// RequireDrained fail the test, and show what was there. The log of a failed test ends with a
 // summary of both.
 //
 // # Time

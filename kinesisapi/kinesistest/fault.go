@@ -62,6 +62,17 @@ func (k *Kit) DropAfter(operation string, times int) {
 	k.add(operation, times, fault.Fault{DropAfter: true})
 }
 
+// Redeliver has the records of the next calls of AcknowledgeQueueRecords delivered once more,
+// so many calls. The calls succeed, and the records can be received again at once; a record
+// that was received for the last time becomes a dead letter. Kinesis may do so on rare
+// occasions, and a consumer has to stand it.
+//
+// For an acknowledgement whose answer is lost use [Kit.DropAfter].
+func (k *Kit) Redeliver(times int) {
+	k.t.Helper()
+	k.add("AcknowledgeQueueRecords", times, fault.Fault{Redeliver: true})
+}
+
 func (k *Kit) add(operation string, times int, f fault.Fault) {
 	k.t.Helper()
 	k.checkOperation(operation)
@@ -91,6 +102,8 @@ func describe(f fault.Fault) string {
 		return f.Error.Type
 	case f.EntryError != nil:
 		return fmt.Sprintf("%s for entries %v", f.EntryError.Type, f.Entries)
+	case f.Redeliver:
+		return "another delivery of its records"
 	case f.DropBefore, f.DropAfter:
 		return "a broken connection"
 	default:

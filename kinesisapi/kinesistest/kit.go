@@ -35,7 +35,7 @@ type Options struct {
 	ExactLimits bool
 
 	// CreateDelay, UpdateDelay and DeleteDelay are how long a stream stays
-	// CREATING, UPDATING and DELETING after a call that asks for it. 0 means that it
+	// CREATING, UPDATING and DELETING after a call that asks for it; so do queues. 0 means that it
 	// is ACTIVE, or gone, when the call returns. The kit's own methods do not wait.
 	CreateDelay, UpdateDelay, DeleteDelay time.Duration
 
@@ -50,14 +50,19 @@ type Options struct {
 	KeyProvider braid.KeyProvider
 }
 
-// StreamSpec is a stream that a kit begins with. It comes from [Stream].
+// StreamSpec is a stream that a kit begins with. It comes from [Stream] or [OnDemand].
 type StreamSpec struct {
-	Name   string
-	Shards int
+	Name     string
+	Shards   int
+	OnDemand bool // its capacity mode is ON_DEMAND; Shards do not count
 }
 
 // Stream says that the kit is to have a stream of that name, with so many shards.
-func Stream(name string, shards int) StreamSpec { return StreamSpec{name, shards} }
+func Stream(name string, shards int) StreamSpec { return StreamSpec{Name: name, Shards: shards} }
+
+// OnDemand says that the kit is to have an on-demand stream of that name, which has 4 shards
+// at first. Only such streams can have queues.
+func OnDemand(name string) StreamSpec { return StreamSpec{Name: name, OnDemand: true} }
 
 // Kit is a Kinesis of one test. The clients that come from it may be used by any
 // goroutine; its own methods may fail the test, so they belong to the goroutine that
@@ -128,7 +133,12 @@ func NewWith(t testing.TB, options *Options, streams ...StreamSpec) *Kit {
 	t.Cleanup(k.close)
 	k.turnOn()
 	for _, s := range streams {
-		_, err := k.DB().CreateStream(always, s.Name, &braid.StreamOptions{Shards: s.Shards})
+		var err error
+		if s.OnDemand {
+			err = k.life().service.CreateOnDemand(always, k.caller(), s.Name)
+		} else {
+			_, err = k.DB().CreateStream(always, s.Name, &braid.StreamOptions{Shards: s.Shards})
+		}
 		k.must(err, "make stream %q", s.Name)
 	}
 	if k.exact {
@@ -225,6 +235,11 @@ func (k *Kit) close() {
 		}
 	}
 	k.output.end()
+}
+
+// caller is whose streams and queues the kit makes.
+func (k *Kit) caller() service.Caller {
+	return service.Caller{Account: k.opts.Account, Region: k.opts.Region}
 }
 
 func (k *Kit) life() *life {

@@ -8,6 +8,8 @@ import (
 	"strings"
 
 	"github.com/braidstream/braid"
+	"github.com/braidstream/braid/kinesisapi/internal/service"
+	"github.com/braidstream/braid/queue"
 )
 
 // RequireRecords requires that the stream holds records with these data and no others.
@@ -194,6 +196,39 @@ func (k *Kit) RequireCaughtUp(stream string) {
 		}
 	}
 	k.report(stream, k.Records(stream), "was not read to its tip", problems)
+}
+
+// RequireDrained requires that the queue of that name has nothing left: every record was
+// acknowledged, and there are no dead letters. In a bubble call synctest.Wait before, or let
+// time pass.
+func (k *Kit) RequireDrained(name string) {
+	k.t.Helper()
+	q, err := queue.Get(always, k.DB(), name)
+	k.must(err, "queue %q", name)
+	d, err := q.Describe(always)
+	k.must(err, "queue %q", name)
+	var problems []string
+	for _, left := range []struct {
+		n    int64
+		what string
+	}{
+		{d.Visible, "not received, or to be received again"},
+		{d.InFlight, "received and not acknowledged"},
+		{d.Delayed + d.Held, "waiting for another attempt"},
+	} {
+		if left.n > 0 {
+			problems = append(problems, counted(int(left.n), "record")+" "+left.what)
+		}
+	}
+	for letter, err := range q.DeadLetters().All(always) {
+		k.must(err, "dead letters of queue %q", name)
+		problems = append(problems, fmt.Sprintf("dead letter %s of key %s, received %d times",
+			quoted(string(letter.Data)), quoted(service.PartitionKey(letter.PartitionKey)), letter.Receives))
+	}
+	if len(problems) > 0 {
+		stream := q.Stream().Name()
+		k.report(stream, k.Records(stream), "is not drained by queue "+name, problems)
+	}
 }
 
 // recordsFrom returns what a reader has still to read.

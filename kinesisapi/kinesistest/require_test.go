@@ -230,7 +230,7 @@ func TestAFailedTestShowsWhatWasThere(t *testing.T) {
 func TestMistakesAreExplained(t *testing.T) {
 	t.Parallel()
 	for message, mistake := range map[string]func(*Kit){
-		`there is no operation "PutRekord"; there are AddTagsToStream, `:                      func(k *Kit) { k.Fail("PutRekord", 1, throttled) },
+		`there is no operation "PutRekord"; there are AcknowledgeDeadLetterQueueRecords, `:    func(k *Kit) { k.Fail("PutRekord", 1, throttled) },
 		`the service has no error "Throttled"; it has AccessDeniedException, `:                func(k *Kit) { k.Fail("PutRecord", 1, "Throttled") },
 		`a fault must be met by 1 call at least, not by 0`:                                    func(k *Kit) { k.DropAfter("PutRecord", 0) },
 		`FailEntries needs the entries that are to fail, counted from 0; it was given []`:     func(k *Kit) { k.FailEntries(throttled) },

@@ -1,6 +1,7 @@
 package kinesistest
 
 import (
+	"encoding/json"
 	"math/rand/v2"
 	"reflect"
 	"sync"
@@ -8,6 +9,8 @@ import (
 
 	"github.com/aws/aws-sdk-go-v2/aws/retry"
 	"github.com/aws/aws-sdk-go-v2/service/kinesis"
+
+	"github.com/braidstream/braid/kinesisapi/internal/wire"
 )
 
 // backoff is how long a client pauses before it tries again: at random, up to a time
@@ -31,7 +34,7 @@ func (b *backoff) BackoffDelay(attempt int, err error) (time.Duration, error) {
 	return time.Duration(b.random.Float64() * float64(min(longest, retry.DefaultMaxBackoff))), nil
 }
 
-// sdkInputs are the SDK's requests, by operation.
+// sdkInputs are the SDK's requests, by operation. It has none on queues.
 var sdkInputs = map[string]reflect.Type{
 	"AddTagsToStream":                        reflect.TypeFor[kinesis.AddTagsToStreamInput](),
 	"CreateChannel":                          reflect.TypeFor[kinesis.CreateChannelInput](),
@@ -81,9 +84,18 @@ var sdkInputs = map[string]reflect.Type{
 }
 
 // toSDK makes the SDK's request of one of package service. The members of both have
-// the same names; what the SDK does not know is left out.
+// the same names; what the SDK does not know is left out. Where it does not know the
+// operation, the request is what it is as JSON.
 func toSDK(operation string, in any) any {
-	out := reflect.New(sdkInputs[operation])
+	input := sdkInputs[operation]
+	if input == nil {
+		var document map[string]any
+		if err := json.Unmarshal(wire.AppendJSON(nil, in), &document); err != nil {
+			panic(err) // it is JSON
+		}
+		return document
+	}
+	out := reflect.New(input)
 	copyValue(out.Elem(), reflect.ValueOf(in).Elem())
 	return out.Interface()
 }

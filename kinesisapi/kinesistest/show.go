@@ -5,6 +5,8 @@ import (
 	"maps"
 	"slices"
 	"strings"
+
+	"github.com/braidstream/braid/queue"
 )
 
 // What is shown of much is as much as one looks at.
@@ -133,6 +135,19 @@ func (l *life) summary(calls []string) string {
 		if err != nil {
 			fmt.Fprintf(&text, "  and cannot be read further: %v\n", err)
 		}
+	}
+	queues, err := queue.List(always, l.db, "")
+	if err != nil {
+		fmt.Fprintf(&text, "  queues cannot be listed: %v\n", err)
+	}
+	for _, q := range queues {
+		d, err := q.Describe(always)
+		if err != nil {
+			fmt.Fprintf(&text, "  queue %s cannot be described: %v\n", q.Name(), err)
+			continue
+		}
+		fmt.Fprintf(&text, "  queue %s of %s: %d to be received, %d in flight, %s\n",
+			q.Name(), q.Stream().Name(), d.Visible+d.Delayed+d.Held, d.InFlight, counted(int(d.Dead), "dead letter"))
 	}
 	return strings.TrimSuffix(text.String(), "\n")
 }

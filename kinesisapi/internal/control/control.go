@@ -14,6 +14,7 @@
 //	POST   /_braid/streams/{name}/truncate     removes its records
 //	POST   /_braid/streams/{name}/reset        makes it anew
 //	POST   /_braid/reset                       deletes all streams, forgets all faults
+//	GET    /_braid/queues                      the queues, and what they hold
 //	GET    /_braid/faults                      faults that calls are still to meet
 //	POST   /_braid/faults                      adds one
 //	DELETE /_braid/faults                      forgets them
@@ -55,6 +56,8 @@
 //	            are put. Without error they exceed the throughput
 //	drop        "before" or "after": the connection breaks off before the operation
 //	            runs, or when it has run
+//	redeliver   of AcknowledgeQueueRecords: true makes the records come again, although
+//	            the call succeeds
 //
 // Calls meet the faults in the order in which these were added, one each.
 //
@@ -111,8 +114,9 @@ var endpoints = []endpoint{
 	{"POST", "streams/{name}/truncate", "removes the stream's records; its shards stay", "-X POST", "", (*handler).truncate},
 	{"POST", "streams/{name}/reset", "makes the stream anew: the same settings, and the shards it began with", "-X POST", "", (*handler).resetStream},
 	{"POST", "reset", "deletes all streams, and forgets all faults", "-X POST", "", (*handler).reset},
+	{"GET", "queues", "the queues, and how many records they hold", "", "", (*handler).queues},
 	{"GET", "faults", "the faults that calls are still to meet", "", "", (*handler).faults},
-	{"POST", "faults", "lets the next calls of an operation fail. Members: operation, times, error,\n  message, entries (of PutRecords, from 0), delay, drop (before or after)", `-d '{"operation":"PutRecord","times":2,"error":"ProvisionedThroughputExceededException"}'`, "", (*handler).addFault},
+	{"POST", "faults", "lets the next calls of an operation fail. Members: operation, times, error,\n  message, entries (of PutRecords, from 0), delay, drop (before or after), redeliver", `-d '{"operation":"PutRecord","times":2,"error":"ProvisionedThroughputExceededException"}'`, "", (*handler).addFault},
 	{"DELETE", "faults", "forgets the faults", "-X DELETE", "", (*handler).clearFaults},
 	{"POST", "iterators/expire", "makes all shard iterators expire that were given out", "-X POST", "", (*handler).expire},
 	{"GET", "settings", "the server's settings, and the limits of an account", "", "", (*handler).showSettings},

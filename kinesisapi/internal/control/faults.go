@@ -24,7 +24,10 @@ type order struct {
 	Message   string `json:"message,omitempty"`
 	Entries   []int  `json:"entries,omitempty"`
 	Drop      string `json:"drop,omitempty"`
+	Redeliver bool   `json:"redeliver,omitempty"`
 }
+
+const acknowledge = "AcknowledgeQueueRecords"
 
 const throughputExceeded = "ProvisionedThroughputExceededException"
 
@@ -57,6 +60,8 @@ func (o *order) fault() (f fault.Fault, err error) {
 		return f, badRequest("no entry is put if the connection is dropped before")
 	case len(o.Entries) == 0 && o.Error != "" && o.Drop != "":
 		return f, badRequest("a connection that is dropped has no error to answer")
+	case o.Redeliver && (o.Operation != acknowledge || o.Error != "" || f.DropBefore):
+		return f, badRequest("redeliver goes with operation %s, which then succeeds; operation is %q", acknowledge, o.Operation)
 	case o.Message != "" && o.Error == "" && len(o.Entries) == 0:
 		return f, badRequest("a message is that of an error, and there is none")
 	}
@@ -74,9 +79,10 @@ func (o *order) fault() (f fault.Fault, err error) {
 		f.Entries, f.EntryError = o.Entries, fault.Named(name, o.Message)
 	case o.Error != "":
 		f.Error = fault.Named(o.Error, o.Message)
-	case o.Drop == "" && f.Delay == 0:
-		return f, badRequest("nothing happens: give one of error, entries, delay and drop")
+	case o.Drop == "" && f.Delay == 0 && !o.Redeliver:
+		return f, badRequest("nothing happens: give one of error, entries, delay, drop and redeliver")
 	}
+	f.Redeliver = o.Redeliver
 	return f, nil
 }
 
@@ -108,7 +114,7 @@ func (h *handler) clearFaults(r *http.Request) (any, error) {
 func (h *handler) faults(*http.Request) (any, error) {
 	pending := []order{}
 	for _, p := range h.script.List() {
-		o := order{Operation: p.Operation, Times: &p.Times, Entries: p.Fault.Entries}
+		o := order{Operation: p.Operation, Times: &p.Times, Entries: p.Fault.Entries, Redeliver: p.Fault.Redeliver}
 		if p.Fault.Delay > 0 {
 			o.Delay = p.Fault.Delay.String()
 		}

@@ -71,6 +71,57 @@ func TestFaultDelay(t *testing.T) {
 	})
 }
 
+func TestFaultRedeliver(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		k := newKit(t, nil)
+		k.call("CreateStream", calltest.Object{"StreamName": "orders"}, nil)
+		var made struct{ QueueDescription struct{ QueueARN string } }
+		k.call("CreateQueue", calltest.Object{
+			"QueueName":               "mail",
+			"StreamConfigurationList": []any{calltest.Object{"StreamARN": "arn:aws:kinesis:us-east-1:000000000000:stream/orders"}},
+		}, &made)
+		require.NoError(t, k.put("orders", "a", "x"))
+		var held struct{ Queues []map[string]any }
+		k.do("GET", "queues", "", http.StatusOK, &held)
+		require.Len(t, held.Queues, 1)
+		delete(held.Queues[0], "created")
+		require.Equal(t, map[string]any{
+			"name": "mail", "arn": made.QueueDescription.QueueARN, "stream": "orders", "status": "ACTIVE",
+			"visible": 1., "inFlight": 0., "delayed": 0., "dead": 0.,
+		}, held.Queues[0])
+		k.do("POST", "faults", `{"operation":"AcknowledgeQueueRecords","redeliver":true}`, http.StatusOK, nil)
+		require.Equal(t, true, k.faults()[0]["redeliver"])
+		for count := range 2 {
+			var got struct {
+				QueueRecords []struct {
+					ReceiptHandle string
+					ReceiveCount  int
+				}
+			}
+			k.call("ReceiveQueueRecords", calltest.Object{"QueueARN": made.QueueDescription.QueueARN}, &got)
+			require.Len(t, got.QueueRecords, 1)
+			require.Equal(t, count+1, got.QueueRecords[0].ReceiveCount)
+			var out struct{ Successful []any }
+			k.call("AcknowledgeQueueRecords", calltest.Object{
+				"QueueARN": made.QueueDescription.QueueARN,
+				"Entries":  []any{calltest.Object{"ReceiptHandle": got.QueueRecords[0].ReceiptHandle}},
+			}, &out)
+			require.Len(t, out.Successful, 1)
+		}
+		require.Empty(t, k.faults())
+		k.do("GET", "queues", "", http.StatusOK, &held)
+		require.Equal(t, 0., held.Queues[0]["visible"])
+		k.do("POST", "streams/orders/reset", "", http.StatusOK, nil)
+		require.Error(t, k.kinesis.Call(t.Context(), "DescribeQueue", calltest.Object{"QueueARN": made.QueueDescription.QueueARN}, nil), "queues go with their stream")
+		k.call("CreateQueue", calltest.Object{
+			"QueueName":               "mail",
+			"StreamConfigurationList": []any{calltest.Object{"StreamARN": "arn:aws:kinesis:us-east-1:000000000000:stream/orders"}},
+		}, nil)
+		k.do("POST", "reset", "", http.StatusOK, nil)
+		require.Empty(t, k.streams(""))
+	})
+}
+
 func TestFaultList(t *testing.T) {
 	k := newKit(t, nil)
 	k.do("POST", "faults", `{"operation":"PutRecords","times":3,"delay":"1s","entries":[1],"error":"InternalFailure","message":"no","drop":"after"}`, http.StatusOK, nil)
@@ -98,7 +149,10 @@ func TestFaultRefused(t *testing.T) {
 		`{"operation":"PutRecords","entries":[500]}`:               "500",
 		`{"operation":"PutRecords","entries":[-1]}`:                "-1",
 		`{"operation":"PutRecords","entries":[1],"drop":"before"}`: "dropped",
-		`{"message":"why"}`:                                        "message",
+		`{"redeliver":true}`:                                       "AcknowledgeQueueRecords",
+		`{"operation":"PutRecord","redeliver":true}`:               "AcknowledgeQueueRecords",
+		`{"operation":"AcknowledgeQueueRecords","redeliver":true,"drop":"before"}`: "AcknowledgeQueueRecords",
+		`{"message":"why"}`: "message",
 		`{"operation":"PutRecord","eror":"ProvisionedThroughputExceededException"}`: "eror",
 	} {
 		k.refused("POST", "faults", body, http.StatusBadRequest, contains)

@@ -29,6 +29,10 @@ type Fault struct {
 	// EntryError; the others are put. Other operations are not touched by it.
 	Entries    []int
 	EntryError *service.Error
+
+	// Redeliver makes the records of an AcknowledgeQueueRecords call come again, although
+	// the call succeeds. Other operations are not touched by it.
+	Redeliver bool
 }
 
 // Script is a list of faults that calls meet, each fault in its turn.
@@ -138,6 +142,9 @@ func (s *Script) Intercept(ctx context.Context, call *server.Call, next func(con
 		return nil, fault.Error
 	}
 	s.fit(call, fault)
+	if fault.Redeliver {
+		ctx = service.Redelivering(ctx)
+	}
 	out, err := putOthers(ctx, call, next, fault)
 	if fault.DropAfter {
 		if sub, ok := out.(*service.Subscription); ok {

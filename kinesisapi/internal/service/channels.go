@@ -2,6 +2,22 @@ package service
 
 import "context"
 
+// ListChannelsInput is the request of ListChannels.
+type ListChannelsInput struct {
+	MaxResults   *int32         `kinesis:"PageLimit"`
+	NextToken    *string        `kinesis:"NextToken"`
+	StreamFilter []StreamFilter `kinesis:"StreamList"`
+}
+
+// ListChannelsOutput is the answer of ListChannels.
+type ListChannelsOutput struct {
+	ChannelSummaries []Empty
+	NextToken        *string // there is never another page
+}
+
+// ChannelInput is the request of the other operations on channels.
+type ChannelInput struct{}
+
 // ListChannels is the operation of that name. There are none.
 func (s *Service) ListChannels(context.Context, Caller, *ListChannelsInput) (*ListChannelsOutput, error) {
 	return &ListChannelsOutput{ChannelSummaries: []Empty{}}, nil

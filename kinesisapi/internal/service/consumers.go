@@ -8,17 +8,21 @@ import (
 	"time"
 
 	"github.com/braidstream/braid"
+	"github.com/braidstream/braid/queue"
 )
 
 const maxPageConsumers = 100 // of ListStreamConsumers
 
-// resource is what an ARN names: a stream, or a consumer of one.
+// resource is what an ARN names: a stream, a consumer of one, or a queue.
 type resource struct {
 	t        target
 	stream   *braid.Stream
-	consumer string      // its name; empty: the resource is the stream
-	row      consumerRow // of the consumer
+	consumer string       // its name; empty: the resource is no consumer
+	row      consumerRow  // of the consumer
+	queue    *queue.Queue // nil: the resource is no queue
 }
+
+func (r *resource) isStream() bool { return r.queue == nil && r.consumer == "" }
 
 // consumerARN returns a consumer's ARN. It holds the second of its registration,
 // so that one which is registered again has another.
@@ -28,6 +32,14 @@ func consumerARN(t target, row *consumerRow) string {
 
 // resource finds what an ARN names.
 func (s *Service) resource(ctx context.Context, c Caller, arn string) (resource, error) {
+	switch parts := strings.SplitN(arn, ":", 6); {
+	case len(parts) < 6:
+	case strings.HasPrefix(parts[5], "queue/"):
+		q, err := s.queue(ctx, c, arn)
+		return resource{t: q.t, queue: q.queue}, err
+	case strings.HasPrefix(parts[5], "channel/"):
+		return resource{}, notFound("Channel %s under account %s not found.", arn, s.named(c, "").Account)
+	}
 	t, stream, err := s.stream(c, nil, &arn)
 	if err != nil {
 		return resource{}, err
@@ -68,6 +80,33 @@ func (s *Service) changeConsumer(ctx context.Context, r resource, change func(*c
 	}))
 }
 
+// attributes returns the tags and the policy of a resource.
+func (s *Service) attributes(ctx context.Context, r resource) (tags map[string]string, policy string, err error) {
+	switch {
+	case r.queue != nil:
+		row, err := s.readQueueRow(ctx, r.queue)
+		return row.Tags, row.Policy, s.fromBraid(r.t, err)
+	case r.consumer != "":
+		return r.row.Tags, r.row.Policy, nil
+	}
+	row, err := s.readRow(ctx, r.stream)
+	return r.stream.Describe().Tags, row.Policy, s.fromBraid(r.t, err)
+}
+
+// changeAttributes changes the tags and the policy of a resource. The tags of a stream are
+// braid's: they are not given to change.
+func (s *Service) changeAttributes(ctx context.Context, r resource, change func(tags *map[string]string, policy *string) error) error {
+	switch {
+	case r.queue != nil:
+		return s.fromQueue(queueOf{r.t, r.queue}, s.updateQueueRow(ctx, r.queue, func(row *queueRow) error {
+			return change(&row.Tags, &row.Policy)
+		}))
+	case r.consumer != "":
+		return s.changeConsumer(ctx, r, func(row *consumerRow) error { return change(&row.Tags, &row.Policy) })
+	}
+	return s.fromBraid(r.t, s.updateRow(ctx, r.stream, func(row *streamRow) error { return change(nil, &row.Policy) }))
+}
+
 // RegisterStreamConsumer is the operation of that name.
 func (s *Service) RegisterStreamConsumer(ctx context.Context, c Caller, in *RegisterStreamConsumerInput) (*RegisterStreamConsumerOutput, error) {
 	t, stream, err := s.stream(c, nil, in.StreamARN)
@@ -81,13 +120,17 @@ func (s *Service) RegisterStreamConsumer(ctx context.Context, c Caller, in *Regi
 		return nil, err
 	}
 	exact := s.ExactLimits()
-	advantage := false
+	advantage, queues := false, 0
 	if exact {
-		committed, err := s.commitment(ctx, t.Caller)
-		if err != nil {
+		// Queues have places of the same kind.
+		s.attach.Lock()
+		defer s.attach.Unlock()
+		if advantage, err = s.advantage(ctx, t); err != nil {
+			return nil, err
+		}
+		if queues, err = s.countQueues(ctx, stream); err != nil {
 			return nil, s.fromBraid(t, err)
 		}
-		advantage = committed.status() != commitmentDisabled
 	}
 	var consumer consumerRow
 	err = s.updateRow(ctx, stream, func(row *streamRow) error {
@@ -95,7 +138,7 @@ func (s *Service) RegisterStreamConsumer(ctx context.Context, c Caller, in *Regi
 			return inUse("Consumer %s of stream %s under account %s already exists.", *in.ConsumerName, t.name, t.Account)
 		}
 		if exact {
-			if err := s.checkConsumers(t, row, advantage); err != nil {
+			if err := s.checkConsumers(t, row, queues, advantage); err != nil {
 				return err
 			}
 		}
@@ -120,21 +163,37 @@ func (s *Service) RegisterStreamConsumer(ctx context.Context, c Caller, in *Regi
 	return &RegisterStreamConsumerOutput{out}, nil
 }
 
-// checkConsumers is the error of a stream that has as many consumers as it may.
-func (s *Service) checkConsumers(t target, row *streamRow, advantage bool) error {
-	most, beginning := 20, 0
-	if advantage {
-		most = 50
-	}
+// checkConsumers is the error of a stream that cannot have another consumer now.
+func (s *Service) checkConsumers(t target, row *streamRow, queues int, advantage bool) error {
+	beginning := 0
 	for i := range row.Consumers {
 		if s.statusOf(consumerKey(t.stored, &row.Consumers[i])) == creating {
 			beginning++
 		}
 	}
-	if len(row.Consumers) >= most || beginning >= 5 {
-		return limitExceeded("Stream %s under account %s cannot have more than %d consumers, nor more than 5 in state CREATING.", t.name, t.Account, most)
+	if beginning >= 5 {
+		return limitExceeded("Stream %s under account %s cannot have more than 5 consumers in state CREATING.", t.name, t.Account)
 	}
-	return nil
+	return checkPlaces(t, len(row.Consumers)+queues, advantage)
+}
+
+// checkPlaces is the error of a stream that has as many consumers and queues as it may.
+func checkPlaces(t target, taken int, advantage bool) error {
+	most := 20
+	if advantage {
+		most = 50
+	}
+	if taken < most {
+		return nil
+	}
+	return limitExceeded("Stream %s under account %s cannot have more than %d consumers and queues.", t.name, t.Account, most)
+}
+
+// advantage reports whether the account has committed itself to a minimum throughput: then
+// its streams have more places.
+func (s *Service) advantage(ctx context.Context, t target) (bool, error) {
+	committed, err := s.commitment(ctx, t.Caller)
+	return committed.status() != commitmentDisabled, s.fromBraid(t, err)
 }
 
 // consumerOf describes a consumer.
@@ -171,7 +230,7 @@ func (s *Service) consumer(ctx context.Context, c Caller, in *ConsumerInput) (re
 	if found == nil {
 		return resource{}, s.consumerNotFound(t, *in.ConsumerName)
 	}
-	return resource{t, stream, found.Name, *found}, nil
+	return resource{t: t, stream: stream, consumer: found.Name, row: *found}, nil
 }
 
 // DescribeStreamConsumer is the operation of that name.

@@ -105,6 +105,10 @@ func (s *Service) notActive(t target, status string) *Error {
 	return inUse("Stream %s under account %s not ACTIVE, instead in state %s", t.name, t.Account, status)
 }
 
+func (s *Service) hasQueues(t target) *Error {
+	return inUse("Stream %s under account %s has queues, which must be deleted first.", t.name, t.Account)
+}
+
 func (s *Service) rateExceeded(t target, shard braid.ShardID) *Error {
 	return throughputExceeded("Rate exceeded for shard %s in stream %s under account %s.", shard, t.name, t.Account)
 }
@@ -132,6 +136,8 @@ func (s *Service) fromBraid(t target, err error) error {
 		return s.streamNotFound(t)
 	case errors.Is(err, braid.ErrShardNotFound):
 		return notFound("Could not find the shard in stream %s under account %s.", t.name, t.Account).because(err)
+	case errors.Is(err, braid.ErrStreamInUse):
+		return s.hasQueues(t)
 	case errors.Is(err, braid.ErrStreamExists):
 		return inUse("Stream %s under account %s already exists.", t.name, t.Account)
 	case errors.Is(err, braid.ErrLimitExceeded):

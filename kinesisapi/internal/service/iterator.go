@@ -18,6 +18,7 @@ const (
 	tokenStreams
 	tokenShards
 	tokenConsumers
+	tokenQueues
 )
 
 // The types of iterators.

@@ -5,6 +5,7 @@ import (
 	"errors"
 
 	"github.com/braidstream/braid"
+	"github.com/braidstream/braid/queue"
 )
 
 // What follows is not part of Kinesis. It is for those who run the service: they
@@ -44,8 +45,66 @@ func (s *Service) managed(t target, stream *braid.Stream, row *streamRow) Manage
 	return Managed{t.name, t.arn(), row.mode(stream), s.statusOf(t.stored), stream}
 }
 
+// ManagedQueue is a queue of an account, as the service calls it and as the database has it.
+type ManagedQueue struct {
+	Name, ARN      string
+	Stream, Status string
+	Queue          *queue.Queue
+}
+
+// ManagedQueues returns the caller's queues, in the order in which they were created.
+func (s *Service) ManagedQueues(ctx context.Context, c Caller) ([]ManagedQueue, error) {
+	queues, err := s.queuesOf(ctx, c)
+	if err != nil {
+		return nil, err
+	}
+	managed := make([]ManagedQueue, 0, len(queues))
+	for _, q := range queues {
+		stream, err := s.streamOf(ctx, q)
+		if err != nil {
+			return nil, err
+		}
+		managed = append(managed, ManagedQueue{q.t.name, q.arn(), stream.name, s.statusOf(queueKey(q.queue)), q.queue})
+	}
+	return managed, nil
+}
+
+// CreateOnDemand creates an on-demand stream, which is ACTIVE.
+func (s *Service) CreateOnDemand(ctx context.Context, c Caller, name string) error {
+	t := s.named(c, name)
+	stream, err := s.db.CreateStream(ctx, t.stored, &braid.StreamOptions{Shards: onDemandShards, Capacity: s.capacity(modeOnDemand)})
+	if err != nil {
+		return err
+	}
+	return s.updateRow(ctx, stream, func(r *streamRow) error {
+		r.Account, r.Region, r.Name, r.Mode, r.Shards = t.Account, t.Region, t.name, modeOnDemand, onDemandShards
+		return nil
+	})
+}
+
+// AddQueue creates a queue that begins with the oldest record of a stream, and is ACTIVE.
+// It returns the queue's ARN.
+func (s *Service) AddQueue(ctx context.Context, c Caller, name, stream string) (arn string, q *queue.Queue, err error) {
+	out, err := s.CreateQueue(ctx, c, &CreateQueueInput{
+		QueueName: &name,
+		StreamConfigurationList: []QueueStreamConfiguration{{
+			StreamARN:        new(s.named(c, stream).arn()),
+			StartingPosition: &QueueStartingPosition{Type: new(trimHorizon)},
+		}},
+	})
+	if err != nil {
+		return "", nil, err
+	}
+	made, err := s.queue(ctx, c, out.QueueDescription.QueueARN)
+	if err != nil {
+		return "", nil, err
+	}
+	s.interrupt(queueKey(made.queue))
+	return made.arn(), made.queue, nil
+}
+
 // Recreate deletes a stream, and creates it again with the settings that it has
-// and the shards that it began with. Its consumers are gone. If it fails, the
+// and the shards that it began with. Its consumers and queues are gone. If it fails, the
 // stream may be gone, too.
 func (s *Service) Recreate(ctx context.Context, c Caller, name string) error {
 	t, stream, err := s.stream(c, &name, nil)
@@ -68,6 +127,9 @@ func (s *Service) Recreate(ctx context.Context, c Caller, name string) error {
 		}
 		if opts.Shards == 0 {
 			opts.Shards = firstShards(d)
+		}
+		if err := s.deleteQueuesOf(ctx, stream); err != nil {
+			return err
 		}
 		if err := s.db.DeleteStream(ctx, t.stored); err != nil {
 			return err
@@ -105,7 +167,7 @@ func firstShards(d braid.StreamDescription) int {
 	return n
 }
 
-// Remove deletes all streams of the caller, with their consumers.
+// Remove deletes all streams of the caller, with their consumers and queues.
 func (s *Service) Remove(ctx context.Context, c Caller) error {
 	streams, err := s.streamsOf(ctx, c)
 	if err != nil {
@@ -131,6 +193,9 @@ func (s *Service) RemoveAll(ctx context.Context) error {
 
 func (s *Service) remove(ctx context.Context, stream *braid.Stream) error {
 	err := s.atOnce(ctx, stream.Name(), deleting, func(ctx context.Context) error {
+		if err := s.deleteQueuesOf(ctx, stream); err != nil {
+			return err
+		}
 		return s.deleteWithRow(ctx, stream)
 	})
 	if errors.Is(err, braid.ErrStreamNotFound) {

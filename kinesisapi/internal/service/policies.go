@@ -15,7 +15,7 @@ func (s *Service) PutResourcePolicy(ctx context.Context, c Caller, in *PutResour
 	if !json.Valid([]byte(*in.Policy)) {
 		return nil, invalidArgument("The policy is not valid JSON.")
 	}
-	return &Empty{}, s.changePolicy(ctx, r, func(policy *string) error {
+	return &Empty{}, s.changeAttributes(ctx, r, func(_ *map[string]string, policy *string) error {
 		*policy = *in.Policy
 		return nil
 	})
@@ -28,13 +28,9 @@ func (s *Service) GetResourcePolicy(ctx context.Context, c Caller, in *ResourceI
 	if err != nil {
 		return nil, err
 	}
-	policy := r.row.Policy
-	if r.consumer == "" {
-		row, err := s.readRow(ctx, r.stream)
-		if err != nil {
-			return nil, s.fromBraid(r.t, err)
-		}
-		policy = row.Policy
+	_, policy, err := s.attributes(ctx, r)
+	if err != nil {
+		return nil, err
 	}
 	if policy == "" {
 		policy = "{}"
@@ -48,19 +44,11 @@ func (s *Service) DeleteResourcePolicy(ctx context.Context, c Caller, in *Resour
 	if err != nil {
 		return nil, err
 	}
-	return &Empty{}, s.changePolicy(ctx, r, func(policy *string) error {
+	return &Empty{}, s.changeAttributes(ctx, r, func(_ *map[string]string, policy *string) error {
 		if *policy == "" {
 			return notFound("No resource policy found for resource ARN %s", *in.ResourceARN)
 		}
 		*policy = ""
 		return nil
 	})
-}
-
-// changePolicy changes the policy of a stream or a consumer.
-func (s *Service) changePolicy(ctx context.Context, r resource, change func(policy *string) error) error {
-	if r.consumer != "" {
-		return s.changeConsumer(ctx, r, func(row *consumerRow) error { return change(&row.Policy) })
-	}
-	return s.fromBraid(r.t, s.updateRow(ctx, r.stream, func(row *streamRow) error { return change(&row.Policy) }))
 }

@@ -48,14 +48,19 @@ type Service struct {
 
 	limits        limiter
 	subscriptions subscriptions
+	receivers     receivers
 	placements    *placements
 	closed        chan struct{} // closed by Close: subscriptions end
 	generation    atomic.Uint32 // of iterators; those of earlier ones are taken as expired
 
+	// attach is held while a stream gets a queue or a consumer of limited number, and while
+	// it is decided that a stream without queues is to be deleted or to be provisioned.
+	attach sync.Mutex
+
 	mu       sync.Mutex // guards the fields below
 	exact    bool       // Options.ExactLimits, which a test may change
 	closing  bool
-	statuses map[string]*status // of streams and consumers that are not ACTIVE, by stored name
+	statuses map[string]*status // of streams, consumers and queues that are not ACTIVE, by stored name
 }
 
 // Caller is who sends a request, as its credential scope says.
@@ -103,7 +108,7 @@ func (s *Service) secret() (secret [32]byte, err error) {
 	return secret, err
 }
 
-// Close ends all subscriptions, and brings to their end at once the changes of
+// Close ends all subscriptions and waits for records, and brings to their end at once the changes of
 // status that were on their way.
 func (s *Service) Close() {
 	s.mu.Lock()
@@ -113,6 +118,7 @@ func (s *Service) Close() {
 	}
 	s.closing = true
 	close(s.closed)
+	s.receivers.close()
 	pending := make([]*status, 0, len(s.statuses))
 	for _, st := range s.statuses {
 		pending = append(pending, st)

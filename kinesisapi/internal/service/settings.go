@@ -39,7 +39,18 @@ func (s *Service) UpdateStreamMode(ctx context.Context, c Caller, in *UpdateStre
 	if err := s.limits.daily(s.ExactLimits(), t, "UpdateStreamMode", 2); err != nil {
 		return nil, err
 	}
-	return &Empty{}, s.updating(ctx, t, func(ctx context.Context) error {
+	s.attach.Lock()
+	defer s.attach.Unlock()
+	if mode == modeProvisioned {
+		count, err := s.countQueues(ctx, stream)
+		if err != nil {
+			return nil, s.fromBraid(t, err)
+		}
+		if count > 0 {
+			return nil, s.hasQueues(t)
+		}
+	}
+	err = s.updating(ctx, t, func(ctx context.Context) error {
 		err := s.updateRow(ctx, stream, func(r *streamRow) error {
 			r.Mode = mode
 			if mode == modeProvisioned {
@@ -56,6 +67,10 @@ func (s *Service) UpdateStreamMode(ctx context.Context, c Caller, in *UpdateStre
 		}
 		return stream.UpdateCapacity(ctx, s.capacity(mode))
 	})
+	if err == nil {
+		s.promiseMode(t.stored, mode)
+	}
+	return &Empty{}, err
 }
 
 // UpdateStreamWarmThroughput is the operation of that name. What the stream is

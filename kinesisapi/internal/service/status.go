@@ -7,7 +7,7 @@ import (
 	"github.com/braidstream/braid"
 )
 
-// The statuses of streams and consumers.
+// The statuses of streams, consumers and queues.
 const (
 	creating = "CREATING"
 	deleting = "DELETING"
@@ -15,7 +15,7 @@ const (
 	updating = "UPDATING"
 )
 
-// status is that of a stream or consumer which is on its way to another one. What
+// status is that of a stream, consumer or queue which is on its way to another one. What
 // is in no such status is ACTIVE.
 //
 // A status lives in memory. Close brings it to its end, and a crash forgets it:
@@ -25,6 +25,7 @@ type status struct {
 	timer *time.Timer   // runs end; nil if the operation itself does
 	end   func()        // makes the change, and closes done
 	done  chan struct{} // closed when the status is over
+	mode  string        // that a stream gets at the end; empty if it keeps its own. Guarded by Service.mu
 }
 
 // hurry brings the status to its end, if that is not under way.
@@ -99,6 +100,25 @@ func (s *Service) statusOf(key string) string {
 		return st.name
 	}
 	return active
+}
+
+// promiseMode notes that a stream gets a mode at the end of its status, if it has one.
+func (s *Service) promiseMode(key, mode string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if st := s.statuses[key]; st != nil {
+		st.mode = mode
+	}
+}
+
+// promisedMode returns the mode that a stream is to get, or nothing.
+func (s *Service) promisedMode(key string) string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if st := s.statuses[key]; st != nil {
+		return st.mode
+	}
+	return ""
 }
 
 // consumerKey is what the statuses call a consumer. No stored name of a stream

@@ -123,6 +123,15 @@ func (s *Service) DeleteStream(ctx context.Context, c Caller, in *DeleteStreamIn
 		return nil, inUse("DeleteStream can't delete %s:%s because there are consumers associated with this data stream. "+
 			"To delete this data stream anyway, set the EnforceConsumerDeletion parameter to true in the request.", t.Account, t.name)
 	}
+	s.attach.Lock()
+	defer s.attach.Unlock()
+	queues, err := s.countQueues(ctx, stream)
+	if err != nil {
+		return nil, s.fromBraid(t, err)
+	}
+	if queues > 0 {
+		return nil, s.hasQueues(t)
+	}
 	for {
 		busy, err := s.begin(ctx, t.stored, deleting, s.opts.DeleteDelay, func(ctx context.Context) error {
 			return s.deleteWithRow(ctx, stream)
@@ -178,6 +187,10 @@ func (s *Service) DescribeStreamSummary(ctx context.Context, c Caller, in *Strea
 	if err != nil {
 		return nil, err
 	}
+	queues, err := s.countQueues(ctx, stream)
+	if err != nil {
+		return nil, s.fromBraid(t, err)
+	}
 	d := stream.Describe()
 	mode := row.mode(stream)
 	out := StreamDescriptionSummary{
@@ -185,6 +198,7 @@ func (s *Service) DescribeStreamSummary(ctx context.Context, c Caller, in *Strea
 		EncryptionType:          encryptionType(d),
 		EnhancedMonitoring:      []EnhancedMetrics{{ShardLevelMetrics: orEmpty(row.Metrics)}},
 		KeyId:                   keyID(d),
+		QueueCount:              int32(queues),
 		MaxRecordSizeInKiB:      int32((d.MaxRecordBytes + 1023) >> 10),
 		RetentionPeriodHours:    retentionHours(d),
 		StreamARN:               t.arn(),

@@ -11,7 +11,7 @@ import (
 )
 
 const (
-	maxTags     = 50 // of a stream or a consumer
+	maxTags     = 50 // of a stream, a consumer or a queue
 	maxTagsPage = 50 // of ListTagsForStream
 )
 
@@ -140,17 +140,17 @@ func (s *Service) TagResource(ctx context.Context, c Caller, in *TagResourceInpu
 	if err != nil {
 		return nil, err
 	}
-	if r.consumer == "" {
+	if r.isStream() {
 		return &Empty{}, s.addTags(ctx, r.t, r.stream, in.Tags)
 	}
-	return &Empty{}, s.changeConsumer(ctx, r, func(row *consumerRow) error {
-		if err := checkNewTags(r.t, row.Tags, in.Tags); err != nil {
+	return &Empty{}, s.changeAttributes(ctx, r, func(tags *map[string]string, _ *string) error {
+		if err := checkNewTags(r.t, *tags, in.Tags); err != nil {
 			return err
 		}
-		if row.Tags == nil {
-			row.Tags = make(map[string]string)
+		if *tags == nil {
+			*tags = make(map[string]string)
 		}
-		maps.Copy(row.Tags, in.Tags)
+		maps.Copy(*tags, in.Tags)
 		return nil
 	})
 }
@@ -164,12 +164,12 @@ func (s *Service) UntagResource(ctx context.Context, c Caller, in *UntagResource
 	if err := checkTagKeys(r.t, in.TagKeys); err != nil {
 		return nil, err
 	}
-	if r.consumer == "" {
+	if r.isStream() {
 		return &Empty{}, s.fromBraid(r.t, r.stream.RemoveTags(ctx, in.TagKeys...))
 	}
-	return &Empty{}, s.changeConsumer(ctx, r, func(row *consumerRow) error {
+	return &Empty{}, s.changeAttributes(ctx, r, func(tags *map[string]string, _ *string) error {
 		for _, key := range in.TagKeys {
-			delete(row.Tags, key)
+			delete(*tags, key)
 		}
 		return nil
 	})
@@ -181,8 +181,6 @@ func (s *Service) ListTagsForResource(ctx context.Context, c Caller, in *Resourc
 	if err != nil {
 		return nil, err
 	}
-	if r.consumer == "" {
-		return &ListTagsForResourceOutput{tagList(r.stream.Describe().Tags)}, nil
-	}
-	return &ListTagsForResourceOutput{tagList(r.row.Tags)}, nil
+	tags, _, err := s.attributes(ctx, r)
+	return &ListTagsForResourceOutput{tagList(tags)}, err
 }

@@ -124,6 +124,7 @@ type StreamDescriptionSummary struct {
 	KeyId                      *string
 	MaxRecordSizeInKiB         int32
 	OpenShardCount             int32
+	QueueCount                 int32
 	RecordDistributionStrategy *string
 	RetentionPeriodHours       int32
 	StreamARN                  string
@@ -584,17 +585,3 @@ type SubscribeToShardEvent struct {
 	MillisBehindLatest         int64
 	Records                    []Record
 }
-
-// ListChannelsInput is the request of ListChannels.
-type ListChannelsInput struct {
-	MaxResults *int32  `kinesis:"PageLimit"`
-	NextToken  *string `kinesis:"NextToken"`
-}
-
-// ListChannelsOutput is the answer of ListChannels.
-type ListChannelsOutput struct {
-	ChannelSummaries []Empty
-}
-
-// ChannelInput is the request of the other operations on channels.
-type ChannelInput struct{}

@@ -57,6 +57,7 @@ const unbounded = math.MaxInt64
 var shapes = map[string]*shape{
 	"StreamName":   name,
 	"ConsumerName": name,
+	"QueueName":    name,
 	"ShardId":      name,
 	"StreamARN": {
 		max: 2048, min: 1,
@@ -65,8 +66,13 @@ var shapes = map[string]*shape{
 	},
 	"ResourceARN": {
 		max: 2048, min: 1,
-		pattern: `arn:aws.*:kinesis:.*:\d{12}:.*stream/\S+`,
-		match:   arn(`arn:aws.*:kinesis:.*:\d{12}:.*stream/\S+`, "stream/"),
+		pattern: `arn:aws.*:kinesis:.*:\d{12}:.*(stream|channel|queue)/\S+`,
+		match:   arn(`arn:aws.*:kinesis:.*:\d{12}:.*(stream|channel|queue)/\S+`, "stream/"),
+	},
+	"QueueARN": {
+		max: 2048, min: 1,
+		pattern: `arn:aws.*:kinesis:.*:\d{12}:queue/\S+`,
+		match:   arn(`arn:aws.*:kinesis:.*:\d{12}:queue/\S+`, "queue/"),
 	},
 	"ConsumerARN": {
 		max: 2048, min: 1,
@@ -74,6 +80,7 @@ var shapes = map[string]*shape{
 		match:   arn(`^(arn):aws.*:kinesis:.*:\d{12}:.*stream\/[a-zA-Z0-9_.-]+\/consumer\/[a-zA-Z0-9_.-]+:[0-9]+`, ""),
 	},
 	"ShardIterator": {min: 1, max: 512},
+	"ReceiptHandle": {min: 1, max: 1024},
 	"SequenceNumber": {
 		max:     unbounded,
 		pattern: `0|([1-9]\d{0,128})`,
@@ -97,7 +104,14 @@ var shapes = map[string]*shape{
 	"MaxRecordSizeInKiB": {on: onNumber, min: 1024, max: 10240},
 	"WarmThroughput":     {on: onNumber, max: unbounded},
 
+	"VisibilityTimeoutSeconds": {on: onNumber, max: 43200},
+	"MaxReceiveCount":          {on: onNumber, min: 1, max: 1000},
+	"ReceiveLimit":             {on: onNumber, min: 1, max: 10},
+	"WaitTimeSeconds":          {on: onNumber, min: 1, max: 20},
+
 	"PutRecordsRequestEntryList": {on: onList, min: 1, max: 500},
+	"QueueEntryList":             {on: onList, min: 1, max: 10},
+	"StreamList":                 {on: onList, min: 1, max: 10000},
 	"TagKeyList":                 {on: onStrings, min: 1, max: 50, element: tagKey},
 	"TagMap":                     {on: onTags, min: 1, max: 200, element: tagKey, value: &shape{max: 256}},
 
@@ -115,6 +129,8 @@ var shapes = map[string]*shape{
 	"ScalingType":                enum("UNIFORM_SCALING"),
 	"RecordDistributionStrategy": enum("AUTO", "USER_PARTITION_KEY"),
 	"CommitmentStatus":           enum("ENABLED", "DISABLED"),
+	"QueueStartingPositionType":  enum("TRIM_HORIZON", "LATEST", "AT_TIMESTAMP"),
+	"TargetType":                 enum("BUILT_IN", "NONE"),
 
 	"StreamId": {on: onAny, max: unbounded},
 }

@@ -87,12 +87,12 @@ func TestConstraints(t *testing.T) {
 		// White space and ends of lines are those of Java.
 		{shaped{StreamARN: new("arn:aws:kinesis:us-east-1:123456789012:stream/a\vb")}, "streamARN", "arn:aws:kinesis:us-east-1:123456789012:stream/a\vb", []string{pattern + `arn:aws.*:kinesis:.*:\d{12}:stream/\S+`}},
 		{shaped{StreamARN: new("arn:aws:kinesis:us\reast:123456789012:stream/a")}, "streamARN", "arn:aws:kinesis:us\reast:123456789012:stream/a", []string{pattern + `arn:aws.*:kinesis:.*:\d{12}:stream/\S+`}},
-		{shaped{ResourceARN: new("arn:aws:kinesis:us\u2028east:123456789012:stream/a")}, "resourceARN", "arn:aws:kinesis:us\u2028east:123456789012:stream/a", []string{pattern + `arn:aws.*:kinesis:.*:\d{12}:.*stream/\S+`}},
+		{shaped{ResourceARN: new("arn:aws:kinesis:us\u2028east:123456789012:stream/a")}, "resourceARN", "arn:aws:kinesis:us\u2028east:123456789012:stream/a", []string{pattern + `arn:aws.*:kinesis:.*:\d{12}:.*(stream|channel|queue)/\S+`}},
 		{in: shaped{StreamARN: new("arn:aws:kinesis:us\teast:123456789012:stream/a\u00a0b")}},
 		{shaped{StreamARN: long(1 << 17)}, "streamARN", *long(1 << 17), []string{fmt.Sprintf(atMost, 2048)}},
 		{in: shaped{ResourceARN: new("arn:aws:kinesis:us-east-1:123456789012:stream/a/consumer/b:1")}},
 		{in: shaped{ResourceARN: new("arn:aws:kinesis:us-east-1:123456789012:xstream/a")}},
-		{shaped{ResourceARN: new("x")}, "resourceARN", "x", []string{pattern + `arn:aws.*:kinesis:.*:\d{12}:.*stream/\S+`}},
+		{shaped{ResourceARN: new("x")}, "resourceARN", "x", []string{pattern + `arn:aws.*:kinesis:.*:\d{12}:.*(stream|channel|queue)/\S+`}},
 		{in: shaped{ConsumerARN: new("arn:aws:kinesis:us-east-1:123456789012:stream/a/consumer/b:1")}},
 		{shaped{ConsumerARN: new("arn:aws:kinesis:us-east-1:123456789012:stream/a")}, "consumerARN", "arn:aws:kinesis:us-east-1:123456789012:stream/a", []string{pattern + `^(arn):aws.*:kinesis:.*:\d{12}:.*stream\/[a-zA-Z0-9_.-]+\/consumer\/[a-zA-Z0-9_.-]+:[0-9]+`}},
 		{shaped{ShardIterator: new("")}, "shardIterator", "", []string{fmt.Sprintf(atLeast, 1)}},
@@ -228,7 +228,8 @@ func TestNestedConstraints(t *testing.T) {
 func TestPatterns(t *testing.T) {
 	r := rand.New(rand.NewPCG(15, 16))
 	pieces := []string{"arn", ":", "aws", "-cn", "kinesis", "us-east-1", "123456789012", "12345678901", "stream/", "/consumer/", "a", "Z", "0", "1", "9", "_", ".", "-", " ", "\n", "é", "`", "{", "@", "[", "/"}
-	good := "arn:aws:kinesis:us-east-1:123456789012:stream/a/consumer/b:1"
+	pieces = append(pieces, "queue/", "channel/")
+	goods := []string{"arn:aws:kinesis:us-east-1:123456789012:stream/a/consumer/b:1", "arn:aws:kinesis:us-east-1:123456789012:queue/a1"}
 	for name, s := range shapes {
 		if s.match == nil {
 			continue
@@ -238,6 +239,7 @@ func TestPatterns(t *testing.T) {
 		for range 20_000 {
 			text := ""
 			if r.IntN(2) == 0 {
+				good := goods[r.IntN(len(goods))]
 				cut := r.IntN(len(good) + 1)
 				text = good[:cut] + pieces[r.IntN(len(pieces))] + good[min(len(good), cut+r.IntN(3)):]
 			} else {

@@ -1,6 +1,7 @@
 package sdktest_test
 
 import (
+	"fmt"
 	"go/ast"
 	"go/parser"
 	"go/token"
@@ -43,13 +44,15 @@ func TestReadme(t *testing.T) {
 	}
 
 	rows := make(map[string]bool)
-	for _, row := range regexp.MustCompile("(?m)^\\| `(\\w+)` \\| (.*) \\| (.*) \\|$").FindAllStringSubmatch(readme, -1) {
+	for _, row := range regexp.MustCompile("(?m)^\\| `(\\w+)` \\| (.*) \\| (.*) \\| (.*) \\|$").FindAllStringSubmatch(readme, -1) {
 		operation, answer := row[1], row[2]
 		require.False(t, rows[operation], "%s has two rows", operation)
 		require.Contains(t, service.Operations, operation)
 		require.Regexp(t, "^(same as the service|simpler: .+|absent: .+)", answer, operation)
-		require.Regexp(t, named, row[3], operation)
+		require.Regexp(t, "^documented(; chosen: .+)?$", row[3], operation)
+		require.Regexp(t, named, row[4], operation)
 		rows[operation] = true
 	}
 	require.Len(t, rows, len(service.Operations))
+	require.Contains(t, readme, fmt.Sprintf("The newest model of the service has %d operations.", len(service.Operations)))
 }

@@ -324,7 +324,8 @@ func TestSDKOperations(t *testing.T) {
 			require.Contains(k.t, service.Operations, m.Name)
 		}
 		for name := range service.Operations {
-			require.Contains(k.t, known, name)
+			// The SDK has no queues. When it does, so should these tests.
+			require.Equal(k.t, !strings.Contains(name, "Queue"), known[name], name)
 		}
 	})
 }

@@ -1,0 +1,88 @@
+package service
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"time"
+
+	"github.com/braidstream/braid"
+	"github.com/braidstream/braid/queue"
+)
+
+// queueRow is what is stored of a queue beside the queue, under its id, which no other
+// queue ever has. There may be none: then the queue was created with package queue, and
+// all is as it is by default.
+type queueRow struct {
+	// What the queue is called, if its stored name does not say so.
+	Account, Region, Name string `json:",omitempty"`
+
+	// Where the queue was asked to begin.
+	StartType string    `json:",omitempty"`
+	StartTime time.Time `json:",omitzero"` // of AT_TIMESTAMP
+
+	Tags   map[string]string `json:",omitempty"`
+	Policy string            `json:",omitempty"`
+}
+
+func queueRowKey(q *queue.Queue) []byte { return []byte(rowPrefix + "queue/" + q.ID()) }
+
+// readQueueRow returns the row of a queue.
+func (s *Service) readQueueRow(ctx context.Context, q *queue.Queue) (row queueRow, err error) {
+	err = s.db.View(ctx, func(tx *braid.Tx) error {
+		row, err = getQueueRow(tx, q)
+		return err
+	})
+	return row, err
+}
+
+// updateQueueRow changes the row of a queue. change is run again if another transaction
+// was quicker; an error of it changes nothing. A queue that was deleted gets no row.
+func (s *Service) updateQueueRow(ctx context.Context, q *queue.Queue, change func(*queueRow) error) error {
+	return s.db.Update(ctx, func(tx *braid.Tx) error {
+		row, err := getQueueRow(tx, q)
+		if err != nil {
+			return err
+		}
+		// Whoever deletes a queue deletes its row after it. So if that comes between here
+		// and the commit, this runs again.
+		if _, err := s.queueByID(ctx, q.ID()); err != nil {
+			return err
+		}
+		if err := change(&row); err != nil {
+			return err
+		}
+		value, err := json.Marshal(row)
+		if err != nil {
+			return err
+		}
+		return tx.Set(queueRowKey(q), value)
+	})
+}
+
+func getQueueRow(tx *braid.Tx, q *queue.Queue) (row queueRow, err error) {
+	value, err := tx.Get(queueRowKey(q))
+	switch {
+	case errors.Is(err, braid.ErrKeyNotFound):
+		err = nil
+	case err == nil:
+		err = json.Unmarshal(value, &row)
+	}
+	return row, err
+}
+
+// deleteQueueAndRow deletes a queue with its row.
+func (s *Service) deleteQueueAndRow(ctx context.Context, q *queue.Queue) error {
+	if err := q.Delete(ctx); err != nil {
+		return err
+	}
+	return s.db.Update(ctx, func(tx *braid.Tx) error {
+		if _, err := tx.Get(queueRowKey(q)); err != nil {
+			if errors.Is(err, braid.ErrKeyNotFound) {
+				return nil
+			}
+			return err
+		}
+		return tx.Delete(queueRowKey(q))
+	})
+}
