@@ -285,7 +285,7 @@ func TableBoundary(key []byte) []byte {
 func UnknownSpans() [][2][]byte {
 	return [][2][]byte{
 		{{}, {columnMeta}},
-		{{columnLease + 1}, {columnRecord}},
+		{{columnDelivery + 1}, {columnRecord}},
 		{{columnRecord + 1}, {columnApp}},
 		{{columnEnd}, nil},
 	}
