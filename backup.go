@@ -20,8 +20,8 @@ type BackupOptions struct {
 	// opened as with [Options].ReadOnly, and verified whole, as [DB.Verify] does. If
 	// something is wrong with it, Backup returns that error, an [ErrCorrupt] or
 	// [ErrDataLoss], and leaves nothing. As a copy has the damage of its original, Verify
-	// the database then. It takes the time of reading the copy once, and about the
-	// memory of an open database that was written to little.
+	// the database then. It takes the time of reading the copy once, and memory for what
+	// is in the log and not in tables yet: up to four times [Options].MemtableBytes.
 	Verify bool
 }
 

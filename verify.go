@@ -16,6 +16,7 @@ import (
 const (
 	// verifyPageBytes is about how much Verify reads at once. No iterator outlives that.
 	verifyPageBytes = 512 << 10
+	verifyRowBytes  = 80 // that a row takes in memory beside its key and value
 
 	defaultVerifyRate  = 32 << 20 // bytes per second: a quarter of what a small cloud disk gives
 	defaultMaxProblems = 100
@@ -180,8 +181,13 @@ func (e *problemsError) Unwrap() []error {
 // then, and the error also matches what was found. Verify works on a database in memory,
 // and on one opened with [Options].ReadOnly, such as a backup: see [BackupOptions].Verify.
 //
-// It holds about a megabyte, however large the database is, and neither an iterator nor
-// a snapshot for longer than it takes to read half of one.
+// What Pebble's cache or that of the operating system holds is read from there, and what
+// is still to be written to tables from memory: damage of the disk beneath is found by a
+// later call.
+//
+// Beside the report it holds half a megabyte, or one row if that is larger, and some bytes
+// for each stream and each epoch; and neither an iterator nor a snapshot for longer than it
+// takes to read that.
 func (db *DB) Verify(ctx context.Context, options *VerifyOptions) (*VerifyReport, error) {
 	report, err := db.verify(ctx, options)
 	return report, wrapError("verify", "", err)
@@ -209,8 +215,9 @@ func (db *DB) verify(ctx context.Context, options *VerifyOptions) (*VerifyReport
 // What it reads may change under it, so what looks wrong is looked at again. Of records,
 // the rule is that of readers (page.go): a trim or a deletion shows before it removes
 // anything, so if neither shows after the look, nothing was removed under it. Rows are
-// compared with what readers see, and if they differ, once more where commits are made:
-// see inspect. TestVerifyFindsNothingWhileEverythingHappens holds that no finding is false.
+// compared with what readers see, and if they differ, twice more where commits are made:
+// see inspect. TestVerifyFindsNothingWhileEverythingHappens holds it for all that can
+// happen meanwhile.
 type verifier struct {
 	ctx    context.Context
 	db     *DB

@@ -88,7 +88,7 @@ func (v *verifier) readRows(lower, upper []byte, backward bool) (page rowsPage, 
 			first, next = it.Last, it.Prev
 		}
 		for ok := first(); ok; ok = next() {
-			if r.page.bytes >= verifyPageBytes {
+			if r.page.bytes+int64(len(r.page.rows))*verifyRowBytes >= verifyPageBytes {
 				r.page.more = true
 				return r, nil
 			}

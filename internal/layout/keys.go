@@ -281,10 +281,10 @@ func TableBoundary(key []byte) []byte {
 }
 
 // UnknownSpans are the ranges that no column lies in: no version of this package up to
-// this one has put a row there. A nil upper end is no bound.
+// this one has put a row there. A nil end is no bound.
 func UnknownSpans() [][2][]byte {
 	return [][2][]byte{
-		{{}, {columnMeta}},
+		{nil, {columnMeta}},
 		{{columnDelivery + 1}, {columnRecord}},
 		{{columnRecord + 1}, {columnApp}},
 		{{columnEnd}, nil},

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"cmp"
 	"math"
+	"slices"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -154,4 +155,25 @@ func FuzzAppKeyOrder(f *testing.F) {
 		lower, upper = layout.AppSpan(start, nil)
 		require.Equal(t, bytes.Compare(start, key) <= 0, in(layout.AppKey(key), lower, upper))
 	})
+}
+
+// TestEveryKeyIsOfOneSpan: the spans of the columns, and those in which there is none, lie
+// end to end. So what is verified span by span is all that is stored.
+func TestEveryKeyIsOfOneSpan(t *testing.T) {
+	spans := layout.UnknownSpans()
+	for _, span := range []func() (lower, upper []byte){
+		layout.MetaSpan, layout.StreamSpan, layout.ShardSpan, layout.EpochSpan, layout.ExtentSpan, layout.CutSpan, layout.DataKeySpan,
+		layout.LeaseSpan, layout.QueueSpan, layout.CursorSpan, layout.DeliverySpan, layout.RecordSpan, func() (lower, upper []byte) { return layout.AppSpan(nil, nil) },
+	} {
+		lower, upper := span()
+		spans = append(spans, [2][]byte{lower, upper})
+	}
+	slices.SortFunc(spans, func(a, b [2][]byte) int { return bytes.Compare(a[0], b[0]) })
+	var end []byte
+	for _, span := range spans {
+		require.Equal(t, end, span[0])
+		end = span[1]
+		require.NotEqual(t, []byte{}, end, "no bound is nil")
+	}
+	require.Nil(t, end)
 }
