@@ -8,7 +8,7 @@ var commitFaults = []fault{
 		edits: []edit{{
 			"internal/commit/run.go",
 			"	sync := c.log.Apply(g.requests, c.batch)\n	if !c.batch.Empty() {",
-			"	sync := c.log.Apply(g.requests, c.batch)\n	g.release()\n	g.done, g.essential = nil, nil\n	if !c.batch.Empty() {",
+			"	sync := c.log.Apply(g.requests, c.batch)\n	c.mu.Lock()\n	g.endFirst()\n	c.mu.Unlock()\n	g.release()\n	g.done, g.essential = nil, nil\n	if !c.batch.Empty() {",
 		}},
 		test:  test{dir: "internal/modeltest", run: "^TestNobodySeesWhatIsNotDurable$"},
 		finds: `and it is not acknowledged`,
