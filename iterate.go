@@ -13,11 +13,12 @@ import (
 )
 
 // Pages that iterators read behind the scenes: large enough to make the cost of
-// a page vanish, small enough to be held for each shard of a stream.
+// a page vanish, small enough to be held twice for each shard of a stream.
 const (
 	iteratorRecords     = 2048
 	iteratorBytes       = 512 << 10
-	streamIteratorBytes = 8 << 20 // for all shards of a stream together
+	streamIteratorBytes = 8 << 20  // for all shards of a stream together
+	firstBytes          = 64 << 10 // of the first page of a shard, which is not read ahead
 
 	restingRecords = 16 // for how many a reader that waits keeps room
 )
@@ -27,8 +28,11 @@ const (
 // again reads again.
 //
 // An error is yielded once, last, with a zero Record: those of
-// [Shard.GetRecords]. Between two records nothing is held, so a slow loop costs
-// nobody anything; the records may be kept.
+// [Shard.GetRecords]. A slow loop costs nobody anything, and the records may be kept.
+// Between two records nothing is held but memory: a page of records, of about 512 KiB,
+// and in a long read the one after it. That one is read while the loop's body works, by
+// a goroutine that the loop waits for when it ends. No record is yielded that was
+// trimmed, or has expired, much before: at most 320 are taken from a page at once.
 func (sh *Shard) Records(ctx context.Context, from Position) iter.Seq2[Record, error] {
 	return func(yield func(Record, error) bool) {
 		err := sh.iterate(ctx, from, false, yield)
@@ -62,7 +66,9 @@ func (sh *Shard) iterate(ctx context.Context, from Position, follow bool, yield 
 	if err != nil {
 		return err
 	}
-	c := cursor{sh: sh, bound: b, bytes: iteratorBytes}
+	ahead := readAhead{ctx: ctx, db: sh.stream.db}
+	defer ahead.end()
+	c := cursor{sh: sh, bound: b, bytes: iteratorBytes, walked: walked{ahead: &ahead}}
 	if !follow {
 		_, err := c.run(ctx, sh.log.LastCounter(), yield)
 		return err
@@ -85,6 +91,7 @@ func (sh *Shard) iterate(ctx context.Context, from Position, follow bool, yield 
 			sh.log.Wait(f.waiter, c.from-1)
 		}
 		c.rest()
+		ahead.end()
 		if err := f.wait(); err != nil {
 			return err
 		}
@@ -130,7 +137,9 @@ func (s *Stream) iterate(ctx context.Context, from Position, follow bool, yield 
 	if err != nil {
 		return err
 	}
-	m := merge{stream: s, bound: b}
+	ahead := readAhead{ctx: ctx, db: s.db}
+	defer ahead.end()
+	m := merge{stream: s, bound: b, ahead: &ahead}
 	f := newFollower(ctx, s.db)
 	defer func() {
 		s.latest.Leave(f.waiter)
@@ -145,6 +154,7 @@ func (s *Stream) iterate(ctx context.Context, from Position, follow bool, yield 
 			return err
 		}
 		m.countOnAll(to)
+		ahead.end()
 		s.latest.Wait(f.waiter, to)
 		if err := f.wait(); err != nil {
 			return err
@@ -208,6 +218,8 @@ type cursor struct {
 	// reader that skips it in all shards misses none of them.
 	broken   error
 	brokenAt uint64
+
+	walked walked
 }
 
 // run yields all records up to counter to. It reports whether the loop is over.
@@ -231,7 +243,7 @@ func (c *cursor) peek(ctx context.Context, to uint64) (*layout.Record, error) {
 		if c.from > min(to, c.sh.log.LastCounter()) && !c.sh.stream.deleted.Load() && !c.sh.stream.db.closed.Load() {
 			return nil, ended(ctx)
 		}
-		if c.near(ctx, to) {
+		if c.near(ctx, to) || c.unpack(ctx, to) {
 			return &c.records[0], nil
 		}
 		if err := c.fill(ctx, to); err != nil {
@@ -279,12 +291,13 @@ func (c *cursor) fill(ctx context.Context, to uint64) error {
 	clear(c.buf)
 	p, err := c.sh.page(ctx, pageQuery{
 		from: c.from, to: to, strict: c.strict, ordinal: c.ordinal,
-		records: iteratorRecords, bytes: c.bytes,
+		records: iteratorRecords, bytes: min(c.bytes, firstBytes),
 	}, c.buf[:0])
 	if err != nil {
 		return err
 	}
 	c.records, c.at, c.buf = p.records, 0, p.records
+	c.walked.more = p.next != 0
 	c.from = max(c.from, p.from) // trimmed records are no reason to look again
 	if len(p.records) > 0 {
 		c.passed(&p.records[len(p.records)-1])
@@ -309,15 +322,18 @@ func (c *cursor) step() {
 // here on it counts on every record, and it keeps no others in memory meanwhile.
 func (c *cursor) rest() {
 	c.strict = true
-	clear(c.buf)
+	clear(c.buf[:cap(c.buf)])
 	if cap(c.buf) > restingRecords {
 		c.buf = nil
 	}
+	c.forget()
+	c.walked.spare = nil
 }
 
 // merge reads all shards of a stream in the order of counters.
 type merge struct {
 	stream *Stream
+	ahead  *readAhead
 	bound  bound // where shards begin that are not known yet
 	shards *topology
 	next   uint32    // the index of the first shard that is not known yet
@@ -402,7 +418,7 @@ func (m *merge) refresh() error {
 	}
 	bytes := min(iteratorBytes, streamIteratorBytes/len(now.shards))
 	for _, sh := range now.shards[now.from(m.next):] {
-		m.idle = append(m.idle, &cursor{sh: sh, bound: m.bound, bytes: bytes})
+		m.idle = append(m.idle, &cursor{sh: sh, bound: m.bound, bytes: bytes, walked: walked{ahead: m.ahead}})
 	}
 	m.shards, m.next = now, now.next
 	return nil
