@@ -2,8 +2,8 @@ package braid
 
 import (
 	"context"
-	"runtime"
 	"sync/atomic"
+	"unsafe"
 
 	"github.com/braidstream/braid/internal/kv"
 	"github.com/braidstream/braid/internal/layout"
@@ -20,7 +20,10 @@ import (
 // finds out what it is.
 //
 // The goroutine begins with the second page of a shard, and a page is asked for only if
-// there is something for it: so a loop that reads little has none.
+// there is something for it: so a loop that reads little has none. The end of the loop
+// does not wait for it, so that a stalled disk does not hold up a caller that leaves: it
+// ends after the read that it is in. A database has [maxReadAheads] of them at most, of
+// loops that go on and of loops that have ended.
 type readAhead struct {
 	ctx     context.Context
 	db      *DB
@@ -29,23 +32,20 @@ type readAhead struct {
 	stopped *atomic.Bool    // nobody waits for what is in the queue
 }
 
-// maxPagesAhead is how many pages wait to be read at most. A loop over more shards reads
-// some of them when it needs them.
-const maxPagesAhead = 64
+const (
+	// maxPagesAhead is how many pages wait to be read at most. A loop over more shards
+	// reads some of them when it needs them.
+	maxPagesAhead = 64
+
+	// maxReadAheads bounds the goroutines of a database that read ahead. More loops than
+	// that read their pages when they need them.
+	maxReadAheads = 64
+)
 
 // ask has a page read, and reports whether it will be.
 func (a *readAhead) ask(p *blockPage) bool {
-	if a.reader == nil {
-		queue, stopped := make(chan *blockPage, maxPagesAhead), new(atomic.Bool)
-		a.reader, a.queue, a.stopped = a.db.readers.take(), queue, stopped
-		a.reader.work <- func() {
-			for p := range queue {
-				if !stopped.Load() {
-					p.read(a.ctx, stopped)
-				}
-				p.done <- struct{}{}
-			}
-		}
+	if a.reader == nil && !a.begin() {
+		return false
 	}
 	select {
 	case a.queue <- p:
@@ -55,15 +55,31 @@ func (a *readAhead) ask(p *blockPage) bool {
 	}
 }
 
+// begin starts the goroutine, unless there are too many.
+func (a *readAhead) begin() bool {
+	rs := &a.db.readers
+	if rs.ahead.Add(1) > maxReadAheads {
+		rs.ahead.Add(-1)
+		return false
+	}
+	ctx, queue, stopped := a.ctx, make(chan *blockPage, maxPagesAhead), new(atomic.Bool)
+	a.reader, a.queue, a.stopped = rs.take(), queue, stopped
+	a.reader.work <- func() {
+		defer rs.ahead.Add(-1)
+		for p := range queue {
+			if !stopped.Load() {
+				p.read(ctx, stopped)
+			}
+			p.done <- struct{}{}
+		}
+	}
+	return true
+}
+
 // wait waits for a page, and reports whether it has been read: not if the loop's context
 // ends first.
 func (a *readAhead) wait(p *blockPage) bool {
-	for range maxReadSpins { // as in reading
-		if len(p.done) > 0 {
-			break
-		}
-		runtime.Gosched()
-	}
+	spin(p.done)
 	select {
 	case <-p.done:
 		return true
@@ -72,20 +88,18 @@ func (a *readAhead) wait(p *blockPage) bool {
 	}
 }
 
-// end stops the goroutine, and waits until it is done with the page that it reads; but on
-// a stalled disk, after the end of the context, it is left behind as [reading] does. The
-// next ask starts another one.
+// end stops the goroutine: at the end of the loop, and before a wait of any length. It is
+// left behind if it does not stop at once, as [reading] does. The next ask starts another.
 func (a *readAhead) end() {
 	if a.reader == nil {
 		return
 	}
 	a.stopped.Store(true)
 	close(a.queue)
-	select {
-	case <-a.reader.done:
+	if a.reader.finished() {
 		a.db.readers.give(a.reader)
-	case <-a.ctx.Done():
-		close(a.reader.work)
+	} else {
+		close(a.reader.work) // it holds an iterator at most, for which Close waits
 	}
 	a.reader = nil
 }
@@ -96,7 +110,7 @@ func (a *readAhead) end() {
 type blockPage struct {
 	sh       *Shard
 	from, to uint64 // counters, inclusive: the blocks that end there
-	limit    int    // the most bytes; but one block, if there is one, whatever its size
+	limit    int    // the most bytes of memory; but one block, if there is one, whatever its size
 	done     chan struct{}
 
 	blocks []copiedBlock
@@ -109,6 +123,8 @@ type copiedBlock struct {
 	key   layout.BlockKey
 	value []byte
 }
+
+const copiedBlockBytes = int(unsafe.Sizeof(copiedBlock{}))
 
 // read reads the page. If it fails the page holds what came before the error, as if
 // nothing followed.
@@ -135,7 +151,7 @@ func (p *blockPage) add(it *kv.Iter) (more bool, err error) {
 	if err := it.Error(); err != nil {
 		return false, err
 	}
-	if p.bytes += len(value); p.bytes > p.limit && len(p.blocks) > 0 {
+	if p.bytes += len(value) + copiedBlockBytes; p.bytes > p.limit && len(p.blocks) > 0 {
 		p.more = true
 		return false, nil
 	}
@@ -143,11 +159,12 @@ func (p *blockPage) add(it *kv.Iter) (more bool, err error) {
 	return true, nil
 }
 
-// copy returns a copy of a value, in memory that those of a page share.
+// copy returns a copy of a value, in memory that those of a page share. A loop over many
+// shards has small pages, which must not have large chunks.
 func (p *blockPage) copy(value []byte) []byte {
 	n := len(value)
 	if n > cap(p.chunk)-len(p.chunk) {
-		p.chunk = make([]byte, 0, max(n, dataChunkBytes))
+		p.chunk = make([]byte, 0, max(n, min(dataChunkBytes, p.limit)))
 	}
 	start := len(p.chunk)
 	p.chunk = append(p.chunk, value...)
@@ -237,7 +254,9 @@ func (c *cursor) turn(to uint64) bool {
 		w.next = nil
 		return false
 	}
-	c.sh.stream.db.reads.stored.Add(1)
+	reads := &c.sh.stream.db.reads
+	reads.stored.Add(1)
+	reads.ahead.Add(1)
 	w.page, w.at, w.next = w.next, 0, nil
 	n := len(w.page.blocks)
 	if n == 0 {

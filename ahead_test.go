@@ -7,11 +7,15 @@ import (
 	"fmt"
 	"iter"
 	"math/rand/v2"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
+	"unsafe"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/braidstream/braid/internal/testdisk"
 )
 
 // newLongStream returns a stream whose shards are many pages long, and its records in the
@@ -57,12 +61,10 @@ func newLongStream(t *testing.T, shards int, encrypted bool) (*DB, *Stream, []Re
 	return db, s, all
 }
 
-// idleReaders returns how many goroutines wait for something to read. All that were
-// started do, if no loop has left one behind.
-func (db *DB) idleReaders() int {
-	db.readers.mu.Lock()
-	defer db.readers.mu.Unlock()
-	return len(db.readers.idle)
+// readingAhead returns how many goroutines read ahead for loops.
+func (db *DB) readingAhead() int {
+	synctest.Wait() // the end of a loop does not
+	return int(db.readers.ahead.Load())
 }
 
 func TestLongReadsAreReadAhead(t *testing.T) {
@@ -78,9 +80,10 @@ func TestLongReadsAreReadAhead(t *testing.T) {
 					i++
 				}
 				require.Len(t, want, i)
-				require.Equal(t, 1, db.idleReaders())
+				require.Zero(t, db.readingAhead())
 			}
 			check(s.Records(context.Background(), TrimHorizon()), want)
+			require.Greater(t, db.reads.ahead.Load(), db.reads.stored.Load()/2)
 			for _, i := range []int{0, 1, len(want) / 3} {
 				check(s.Records(context.Background(), AtSequence(want[i].SequenceNumber)), want[i:])
 			}
@@ -116,7 +119,8 @@ func TestOnlyLongReadsAreReadAhead(t *testing.T) {
 			require.NoError(t, err)
 			break
 		}
-		require.Zero(t, db.idleReaders())
+		require.Zero(t, db.reads.ahead.Load())
+		require.Empty(t, db.readers.idle, "no goroutine was needed")
 
 		ctx, cancel := context.WithCancel(t.Context())
 		for _, follow := range []iter.Seq2[Record, error]{sh.Follow(ctx, TrimHorizon()), s.Follow(ctx, TrimHorizon())} {
@@ -127,11 +131,9 @@ func TestOnlyLongReadsAreReadAhead(t *testing.T) {
 		}
 		synctest.Wait()
 		require.Equal(t, 1, sh.log.Waiting())
-		require.NotZero(t, db.idleReaders())
-		idle := db.idleReaders()
+		require.NotZero(t, db.reads.ahead.Load())
+		require.Zero(t, db.readingAhead(), "the loops have none at the tip")
 		cancel()
-		synctest.Wait()
-		require.Equal(t, idle, db.idleReaders(), "the loops had none at the tip")
 		require.NoError(t, db.Close())
 	})
 }
@@ -167,8 +169,7 @@ func TestALoopThatEndsLeavesNothingBehind(t *testing.T) {
 						})
 					}()
 					stop()
-					synctest.Wait()
-					require.LessOrEqual(t, db.idleReaders(), 2, name) // one reads for the pages of the loop
+					require.Zero(t, db.readingAhead(), name)
 				}
 			}
 			require.NoError(t, db.Close())
@@ -257,5 +258,94 @@ func TestDamageAheadIsMetWhereItLies(t *testing.T) {
 		require.Len(t, all, n)
 		require.Equal(t, blocks[len(blocks)/2].Count+blocks[len(blocks)/2+1].Count+blocks[len(blocks)-1].Count, lost)
 		require.NoError(t, db.Close())
+	})
+}
+
+// A page of blocks takes no more memory than it may, however small it is, and however
+// small the blocks are.
+func TestPagesOfBlocksAreBounded(t *testing.T) {
+	db, err := Open(InMemory, nil)
+	require.NoError(t, err)
+	s, err := db.CreateStream(t.Context(), "s", nil)
+	require.NoError(t, err)
+	for range 500 {
+		_, err := s.PutRecord(t.Context(), "k", nil)
+		require.NoError(t, err)
+	}
+	sh := s.Shards()[0]
+	for _, limit := range []int{1, 1000, 5000} {
+		var stopped atomic.Bool
+		p := blockPage{sh: sh, limit: limit, from: 1, to: sh.log.LastCounter(), done: make(chan struct{}, 1)}
+		p.read(t.Context(), &stopped)
+		require.True(t, p.more)
+		held := cap(p.chunk)
+		for _, b := range p.blocks {
+			held += int(unsafe.Sizeof(b)) + len(b.value)
+		}
+		require.NotEmpty(t, p.blocks)
+		require.LessOrEqual(t, held, 2*limit+200, "%d blocks", len(p.blocks)) // one block more than nothing
+	}
+	require.NoError(t, db.Close())
+}
+
+// Nothing is read ahead of what a loop may not read yet.
+func TestNothingIsReadBeyondWhereTheLoopIs(t *testing.T) {
+	db, err := Open(InMemory, nil)
+	require.NoError(t, err)
+	s, err := db.CreateStream(t.Context(), "s", nil)
+	require.NoError(t, err)
+	ahead := readAhead{ctx: t.Context(), db: db}
+	m := merge{stream: s, bound: bound{from: 1}, ahead: &ahead}
+	to := db.visible.Load()
+	for range 3 {
+		require.NoError(t, putOne(t.Context(), db, s))
+		_, err = m.run(t.Context(), to, func(Record, error) bool { t.Error("a record came too early"); return true })
+		require.NoError(t, err)
+		require.Nil(t, ahead.reader)
+	}
+	require.NoError(t, db.Close())
+}
+
+// While the disk is stalled the end of a loop waits for nothing, what it leaves behind is
+// bounded, and it has gone when the disk goes on.
+func TestReadingAheadIsLeftBehindOnAStalledDisk(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		disk := testdisk.New()
+		opts := &Options{TailBytes: -1, CacheBytes: -1, ReserveBytes: -1}
+		var sh *Shard
+		reopen := func() *DB {
+			db, err := open("/db", opts, environment{fs: disk, byHand: true})
+			require.NoError(t, err)
+			s, err := db.OpenStream(t.Context(), "s", nil)
+			require.NoError(t, err)
+			sh = s.Shards()[0]
+			return db
+		}
+		db := reopen()
+		require.NoError(t, putOne(t.Context(), db, sh.stream))
+		require.NoError(t, db.Close())
+		db = reopen()
+		release := disk.Hold(testdisk.Op.OnTable)
+		pages := make([]*blockPage, 2*maxReadAheads)
+		for i := range pages {
+			pages[i] = &blockPage{sh: sh, limit: 1, from: 1, to: sh.log.LastCounter(), done: make(chan struct{}, 1)}
+			ahead := readAhead{ctx: context.Background(), db: db}
+			require.Equal(t, i < maxReadAheads, ahead.ask(pages[i]), "page %d", i)
+			synctest.Wait()
+			ahead.end()
+			ahead.end() // there is nothing to end
+		}
+		<-disk.Held()
+		require.Equal(t, maxReadAheads, db.readingAhead())
+		closed := make(chan error, 1)
+		go func() { closed <- db.Close() }()
+		synctest.Wait()
+		require.Empty(t, closed, "it waits for what was left behind")
+		release()
+		require.NoError(t, <-closed)
+		require.Zero(t, db.readingAhead())
+		for _, p := range pages[:maxReadAheads] {
+			require.Len(t, p.done, 1)
+		}
 	})
 }

@@ -149,8 +149,9 @@ func (sh *Shard) getRecords(ctx context.Context, from Position, options *GetReco
 	}
 }
 
-// pageScratch has memory for the records of a page until they have their public form. It
-// is cleared, so it keeps nothing alive.
+// pageScratch has memory for the records of a page until they have their public form. The
+// page is cleared then, so that the pool keeps no records alive, but for those that were
+// cut off before a gap, and until the collector empties it.
 var pageScratch = sync.Pool{New: func() any { return new([]layout.Record) }}
 
 // bytes counts the partition keys and data of the page.

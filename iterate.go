@@ -12,15 +12,20 @@ import (
 	"github.com/braidstream/braid/internal/tail"
 )
 
-// Pages that iterators read behind the scenes: large enough to make the cost of
-// a page vanish, small enough to be held twice for each shard of a stream.
-const (
-	iteratorRecords     = 2048
-	iteratorBytes       = 512 << 10
-	streamIteratorBytes = 8 << 20  // for all shards of a stream together
-	firstBytes          = 64 << 10 // of the first page of a shard, which is not read ahead
+// loopPages are the sizes of pages that loops read behind the scenes, in bytes.
+type loopPages struct {
+	first  int // of the first page of a shard, which is not read ahead
+	shard  int // of the others of a shard
+	stream int // of those for all shards of a stream together
+}
 
-	restingRecords = 16 // for how many a reader that waits keeps room
+// usualPages are large enough to make the cost of a page vanish, and small enough to be
+// held twice for each shard of a stream.
+var usualPages = loopPages{first: 64 << 10, shard: 512 << 10, stream: 8 << 20}
+
+const (
+	pageRecords    = 2048 // the most records of a page that is not read ahead
+	restingRecords = 16   // for how many a reader that waits keeps room
 )
 
 // Records returns the shard's records from a position up to the tip as it is
@@ -30,8 +35,8 @@ const (
 // An error is yielded once, last, with a zero Record: those of
 // [Shard.GetRecords]. A slow loop costs nobody anything, and the records may be kept.
 // Between two records nothing is held but memory: a page of records, of about 512 KiB,
-// and in a long read the one after it. That one is read while the loop's body works, by
-// a goroutine that the loop waits for when it ends. No record is yielded that was
+// and in a long read the one after it, which another goroutine reads while the loop's
+// body works. No record is yielded that was
 // trimmed, or has expired, much before: at most 320 are taken from a page at once.
 func (sh *Shard) Records(ctx context.Context, from Position) iter.Seq2[Record, error] {
 	return func(yield func(Record, error) bool) {
@@ -68,7 +73,7 @@ func (sh *Shard) iterate(ctx context.Context, from Position, follow bool, yield 
 	}
 	ahead := readAhead{ctx: ctx, db: sh.stream.db}
 	defer ahead.end()
-	c := cursor{sh: sh, bound: b, bytes: iteratorBytes, walked: walked{ahead: &ahead}}
+	c := cursor{sh: sh, bound: b, bytes: sh.stream.db.pages.shard, walked: walked{ahead: &ahead}}
 	if !follow {
 		_, err := c.run(ctx, sh.log.LastCounter(), yield)
 		return err
@@ -291,13 +296,13 @@ func (c *cursor) fill(ctx context.Context, to uint64) error {
 	clear(c.buf)
 	p, err := c.sh.page(ctx, pageQuery{
 		from: c.from, to: to, strict: c.strict, ordinal: c.ordinal,
-		records: iteratorRecords, bytes: min(c.bytes, firstBytes),
+		records: pageRecords, bytes: min(c.bytes, c.sh.stream.db.pages.first),
 	}, c.buf[:0])
 	if err != nil {
 		return err
 	}
 	c.records, c.at, c.buf = p.records, 0, p.records
-	c.walked.more = p.next != 0
+	c.walked.more = p.next != 0 && p.next <= to
 	c.from = max(c.from, p.from) // trimmed records are no reason to look again
 	if len(p.records) > 0 {
 		c.passed(&p.records[len(p.records)-1])
@@ -416,7 +421,8 @@ func (m *merge) refresh() error {
 			return err
 		}
 	}
-	bytes := min(iteratorBytes, streamIteratorBytes/len(now.shards))
+	pages := &m.stream.db.pages
+	bytes := min(pages.shard, pages.stream/len(now.shards))
 	for _, sh := range now.shards[now.from(m.next):] {
 		m.idle = append(m.idle, &cursor{sh: sh, bound: m.bound, bytes: bytes, walked: walked{ahead: m.ahead}})
 	}
