@@ -339,11 +339,16 @@ func (c *cursor) rest() {
 type merge struct {
 	stream *Stream
 	ahead  *readAhead
-	bound  bound // where shards begin that are not known yet
+	bound  bound  // where shards begin that are not known yet
+	seen   uint64 // all records up to there were read
 	shards *topology
 	next   uint32    // the index of the first shard that is not known yet
-	heap   []head    // those with a record at hand, the lowest counter first
-	idle   []*cursor // the others, but of shards that were read to their end
+	all    []*cursor // by index; but of shards that were read to their end
+	heap   []head    // those with a record at hand, the lowest counter first; empty between runs
+
+	restless []*cursor // those of all that are not at rest; unless the first run is to come
+	changed  []*Shard  // memory for the shards that a run looks at
+	looks    int       // at cursors between records, for tests of what a run costs
 }
 
 // head is a cursor in the heap, and its place there: [cursor.counter].
@@ -353,11 +358,11 @@ type head struct {
 }
 
 // run yields all records up to counter to. It reports whether the loop is over.
+//
+// It looks at shards that have got records since the last run, and at all only if shards
+// have come or gone.
 func (m *merge) run(ctx context.Context, to uint64, yield func(Record, error) bool) (done bool, err error) {
-	if err := m.refresh(); err != nil {
-		return false, err
-	}
-	if err := m.wakeIdle(ctx, to); err != nil {
+	if err := m.wake(ctx, to); err != nil {
 		return false, err
 	}
 	for len(m.heap) > 0 {
@@ -372,20 +377,24 @@ func (m *merge) run(ctx context.Context, to uint64, yield func(Record, error) bo
 				return true, nil
 			}
 		}
-		next, err := c.peek(ctx, to)
-		if err != nil && c.broken == nil {
+		more, over, err := m.look(ctx, c, to)
+		if err != nil {
 			return false, err
 		}
-		if next == nil && c.broken == nil {
+		if more {
+			m.heap[0].counter = c.counter()
+		} else {
 			last := len(m.heap) - 1
 			m.heap[0], m.heap[last] = m.heap[last], head{}
 			m.heap = m.heap[:last]
-			m.idle = append(m.idle, c)
-		} else {
-			m.heap[0].counter = c.counter()
+		}
+		if over {
+			i, _ := m.find(c.sh)
+			m.all = slices.Delete(m.all, i, i+1)
 		}
 		m.sink(0)
 	}
+	m.seen = to
 	return false, nil
 }
 
@@ -404,56 +413,122 @@ func (m *merge) nextHead() uint64 {
 // began.
 func (m *merge) countOnAll(to uint64) {
 	m.bound = bound{from: max(m.bound.from, to+1), strict: true}
-	for _, c := range m.idle { // all of them
+	for _, c := range m.restless {
+		m.looks++
 		c.rest()
 	}
+	clear(m.restless)
+	m.restless = m.restless[:0]
 }
 
-// refresh adds cursors for shards that are new. Every record of theirs comes
-// after all that could be read when they were not there.
-func (m *merge) refresh() error {
+// wake fills the heap with the cursors that have records up to counter to.
+func (m *merge) wake(ctx context.Context, to uint64) error {
+	if m.stream.deleted.Load() {
+		return ErrStreamNotFound
+	}
+	isNew, err := m.refresh()
+	if err != nil {
+		return err
+	}
+	if isNew {
+		err = m.wakeAll(ctx, to)
+	} else {
+		err = m.wakeChanged(ctx, to)
+	}
+	for i := len(m.heap)/2 - 1; i >= 0; i-- {
+		m.sink(i)
+	}
+	return err
+}
+
+// refresh adds cursors for shards that are new, and reports whether shards have come or
+// gone. Every record of new ones comes after all that could be read when they were not
+// there.
+func (m *merge) refresh() (isNew bool, err error) {
 	now := m.stream.topology.Load()
 	if now == m.shards {
-		return nil
+		return false, nil
 	}
 	if m.bound.strict {
 		if err := now.lost(m.bound.from, m.next); err != nil {
-			return err
+			return false, err
 		}
 	}
 	pages := &m.stream.db.pages
 	bytes := min(pages.shard, pages.stream/len(now.shards))
 	for _, sh := range now.shards[now.from(m.next):] {
-		m.idle = append(m.idle, &cursor{sh: sh, bound: m.bound, bytes: bytes, walked: walked{ahead: m.ahead}})
+		m.all = append(m.all, &cursor{sh: sh, bound: m.bound, bytes: bytes, walked: walked{ahead: m.ahead}})
 	}
 	m.shards, m.next = now, now.next
-	return nil
+	return true, nil
 }
 
-// wakeIdle moves the cursors that have records again to the heap, and lets go of those
-// that will have none: a reader that outlives its shards holds nothing for them.
-func (m *merge) wakeIdle(ctx context.Context, to uint64) error {
+// wakeAll looks at all cursors.
+func (m *merge) wakeAll(ctx context.Context, to uint64) error {
 	var failed error
-	m.idle = slices.DeleteFunc(m.idle, func(c *cursor) bool {
+	m.all = slices.DeleteFunc(m.all, func(c *cursor) bool {
 		if failed != nil {
 			return false
 		}
-		closed := c.sh.closing.Load() != nil // before the look: its last records show before that
-		r, err := c.peek(ctx, to)
-		if err != nil && c.broken == nil {
-			failed = err
-			return false
-		}
-		if r == nil && c.broken == nil {
-			return closed && c.from > c.sh.log.LastCounter()
-		}
-		m.heap = append(m.heap, head{c.counter(), c})
-		return true
+		over, err := m.push(ctx, c, to)
+		failed = err
+		return over
 	})
-	for i := len(m.heap)/2 - 1; i >= 0; i-- {
-		m.sink(i)
-	}
 	return failed
+}
+
+// wakeChanged looks at the cursors of shards that have got records since the last run.
+func (m *merge) wakeChanged(ctx context.Context, to uint64) error {
+	m.changed = m.stream.recent.since(m.seen, m.changed[:0])
+	defer func() { clear(m.changed) }()
+	for _, sh := range m.changed {
+		i, ok := m.find(sh)
+		if !ok { // it is newer than the shards that were looked up, and so are its records
+			continue
+		}
+		over, err := m.push(ctx, m.all[i], to)
+		if err != nil {
+			return err
+		}
+		if over {
+			m.all = slices.Delete(m.all, i, i+1)
+		}
+	}
+	return nil
+}
+
+// find returns where in all the cursor of a shard is.
+func (m *merge) find(sh *Shard) (i int, ok bool) {
+	return slices.BinarySearchFunc(m.all, sh.index, func(c *cursor, index uint32) int { return cmp.Compare(c.sh.index, index) })
+}
+
+// push adds a cursor to the heap if it has a record. It reports whether it is over.
+func (m *merge) push(ctx context.Context, c *cursor, to uint64) (over bool, err error) {
+	more, over, err := m.look(ctx, c, to)
+	if more {
+		m.heap = append(m.heap, head{c.counter(), c})
+	}
+	return over, err
+}
+
+// look reports whether a cursor has a record, or damage, up to counter to, or is over: its
+// shard will have no more records, so that a reader that outlives it holds nothing for it.
+func (m *merge) look(ctx context.Context, c *cursor, to uint64) (more, over bool, err error) {
+	m.looks++
+	closed := c.sh.closing.Load() != nil // before the look: its last records show before that
+	r, err := c.peek(ctx, to)
+	switch {
+	case c.broken != nil:
+		return true, false, nil
+	case err != nil:
+		return false, false, err
+	case r != nil:
+		return true, false, nil
+	case closed && c.from > c.sh.log.LastCounter():
+		return false, true, nil
+	}
+	m.restless = append(m.restless, c)
+	return false, false, nil
 }
 
 // sink restores the order of the heap below i.
