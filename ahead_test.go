@@ -349,3 +349,29 @@ func TestReadingAheadIsLeftBehindOnAStalledDisk(t *testing.T) {
 		}
 	})
 }
+
+// A block that is gone from the middle of what was read ahead is data loss, and not passed
+// over.
+func TestAGapAheadIsDataLoss(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		db, s, all := newLongStream(t, 1, false)
+		blocks := blocksOf(t, s.Shards()[0])
+		gone := blocks[len(blocks)/2]
+		batch := db.store.NewBatch()
+		batch.Delete(gone.key)
+		require.NoError(t, batch.Commit(true))
+		batch.Close()
+		n := 0
+		var last error
+		for r, err := range s.Records(t.Context(), TrimHorizon()) {
+			if last = err; err != nil {
+				break
+			}
+			require.Equal(t, all[n], r)
+			n++
+		}
+		require.ErrorIs(t, last, ErrDataLoss)
+		require.EqualValues(t, gone.Ordinal, n)
+		require.NoError(t, db.Close())
+	})
+}
