@@ -276,7 +276,9 @@ func (a *appender) publishShard(sh *Shard) {
 	a.tails.Append(sh.log, sh.w.pending)
 	clear(sh.w.pending)
 	sh.w.pending = sh.w.pending[:0]
-	if s := sh.stream; !s.w.touched {
+	s := sh.stream
+	s.recent.touch(sh)
+	if !s.w.touched {
 		s.w.touched = true
 		a.streams = append(a.streams, s)
 	}

@@ -3,6 +3,7 @@ package braid
 import (
 	"context"
 	"fmt"
+	"math/rand/v2"
 	"slices"
 	"testing"
 	"testing/synctest"
@@ -13,6 +14,7 @@ import (
 
 	"github.com/braidstream/braid/internal/kv"
 	"github.com/braidstream/braid/internal/layout"
+	"github.com/braidstream/braid/internal/tail"
 )
 
 // What is there and idle costs nothing: the committer looks at what a call changes
@@ -303,8 +305,115 @@ func TestAReaderLetsGoOfShardsThatItHasRead(t *testing.T) {
 			require.False(t, done)
 			require.Equal(t, 1, read)
 			require.Empty(t, m.heap)
-			require.LessOrEqual(t, len(m.idle), 3+2) // open, and read in this round
+			require.LessOrEqual(t, len(m.all), 3+2) // open, and read in this round
 		}
+		require.NoError(t, db.Close())
+	})
+}
+
+// A reader that follows a stream looks at the shards that have got records, and not at
+// the others: when it is woken, and before it waits again.
+func TestAFollowerLooksAtShardsThatHaveRecords(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var looks []int
+		for _, idle := range []int{10, 1000} {
+			db, err := Open(InMemory, &Options{TailBytes: -1})
+			require.NoError(t, err)
+			s, err := db.CreateStream(t.Context(), "s", &StreamOptions{Shards: idle + 3})
+			require.NoError(t, err)
+			var want, got []SequenceNumber
+			put := func(shards ...*Shard) {
+				for part := range slices.Chunk(shards, 500) {
+					entries := make([]Entry, len(part))
+					for i, sh := range part {
+						entries[i] = Entry{PartitionKey: "k", ExplicitHashKey: &sh.hashKeys.Start}
+					}
+					results, err := s.PutRecords(t.Context(), entries)
+					require.NoError(t, err)
+					for _, r := range results {
+						want = append(want, r.SequenceNumber)
+					}
+				}
+			}
+			m := &merge{stream: s, bound: bound{from: 1}, ahead: &readAhead{ctx: t.Context(), db: db}}
+			run := func() {
+				to := db.visible.Load()
+				_, err := m.run(t.Context(), to, func(r Record, err error) bool { got = append(got, r.SequenceNumber); return true })
+				require.NoError(t, err)
+				m.countOnAll(to)
+				require.Equal(t, want, got)
+			}
+			shards := s.Shards()
+			put(shards...)
+			run()
+			for _, some := range [][]*Shard{shards[:1], shards[1:2], shards[:3], nil, {shards[2], shards[0], shards[2]}} {
+				before := m.looks
+				if some != nil {
+					put(some...)
+				}
+				run()
+				looks = append(looks, m.looks-before)
+			}
+			require.NoError(t, db.Close())
+		}
+		require.Equal(t, looks[:5], looks[5:])
+		require.Equal(t, []int{3, 3, 9, 0}, looks[:4]) // when it has records, when it has none, and before the wait
+	})
+}
+
+// The shards of a stream with later records come before the others, whatever group they
+// were in, and those that have expired are let go of.
+func TestShardsWithLaterRecordsComeFirst(t *testing.T) {
+	random := rand.New(rand.NewPCG(3, 4))
+	var r recency
+	cache := tail.NewCache(1 << 20)
+	shards := make([]*Shard, 20)
+	for i := range shards {
+		shards[i] = &Shard{index: uint32(i), log: tail.NewLog(tail.Tip{})}
+	}
+	gone, last, visible := make(map[*Shard]bool), uint64(0), []uint64{0}
+	for range 500 {
+		for _, i := range random.Perm(len(shards))[:1+random.IntN(4)] {
+			sh := shards[i]
+			if gone[sh] {
+				continue
+			}
+			last++
+			cache.Append(sh.log, []layout.Record{{Counter: last, Ordinal: sh.log.Tip().Ordinal}})
+			r.touch(sh)
+		}
+		if visible = append(visible, last); random.IntN(50) == 0 {
+			sh := shards[random.IntN(len(shards))]
+			gone[sh] = true
+			r.remove(sh)
+		}
+		for _, counter := range []uint64{visible[random.IntN(len(visible))], last} {
+			var want []*Shard
+			for _, sh := range shards {
+				if !gone[sh] && sh.log.LastCounter() > counter {
+					want = append(want, sh)
+				}
+			}
+			require.ElementsMatch(t, want, r.since(counter, nil))
+		}
+	}
+}
+
+// What readers find recent records with lets go of shards that have expired.
+func TestExpiredShardsAreNotAmongTheRecentOnes(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		db, err := Open(InMemory, nil)
+		require.NoError(t, err)
+		s, err := db.CreateStream(t.Context(), "s", nil)
+		require.NoError(t, err)
+		require.NoError(t, putOne(t.Context(), db, s))
+		require.NoError(t, s.UpdateShardCount(t.Context(), 2))
+		require.NoError(t, putOne(t.Context(), db, s))
+		require.Len(t, s.recent.since(0, nil), 2)
+		<-time.After(2 * defaultRetention)
+		synctest.Wait()
+		require.Len(t, s.Shards(), 2, "the parent has gone")
+		require.Len(t, s.recent.since(0, nil), 1)
 		require.NoError(t, db.Close())
 	})
 }

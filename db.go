@@ -32,6 +32,7 @@ type DB struct {
 	snapshots snapshots
 	readers   readers
 	reads     reads
+	pages     loopPages // changed by tests only, before any loop
 	changed   wake.Signal
 	attached  companion.Attachments
 	onLease   companion.LeaseWatch
@@ -115,4 +116,8 @@ func newTurn() chan struct{} {
 func giveTurn(turn chan struct{}) { turn <- struct{}{} }
 
 // reads count the pages that were read, and those that were refused.
-type reads struct{ tail, stored, throttled atomic.Int64 }
+type reads struct {
+	tail, stored, throttled atomic.Int64
+
+	ahead atomic.Int64 // of stored: those that were read ahead, for tests
+}

@@ -3,8 +3,10 @@ package braid
 import (
 	"context"
 	"fmt"
+	"sync"
 	"time"
 
+	"github.com/braidstream/braid/internal/layout"
 	"github.com/braidstream/braid/internal/tail"
 )
 
@@ -120,16 +122,21 @@ func (sh *Shard) getRecords(ctx context.Context, from Position, options *GetReco
 		}
 	}
 	var waiter *tail.Waiter // made for the first wait
+	scratch := pageScratch.Get().(*[]layout.Record)
 	for {
-		page, err := sh.page(ctx, q, nil)
+		page, err := sh.page(ctx, q, (*scratch)[:0])
 		if err != nil {
-			return nil, err
+			return nil, err // and a read that was left behind may still use the scratch
 		}
 		if !opts.Wait || len(page.records) > 0 || sh.endsBefore(page.from, page.tip) || sh.stream.db.opts.ReadOnly {
 			if !opts.Unmetered {
 				sh.chargeRead(page.bytes())
 			}
-			return sh.recordsPage(q, page), nil
+			result := sh.recordsPage(q, page)
+			clear(page.records)
+			*scratch = page.records[:0]
+			pageScratch.Put(scratch)
+			return result, nil
 		}
 		if waiter == nil {
 			waiter = tail.NewWaiter()
@@ -141,6 +148,11 @@ func (sh *Shard) getRecords(ctx context.Context, from Position, options *GetReco
 		}
 	}
 }
+
+// pageScratch has memory for the records of a page until they have their public form. The
+// page is cleared then, so that the pool keeps no records alive, but for those that were
+// cut off before a gap, and until the collector empties it.
+var pageScratch = sync.Pool{New: func() any { return new([]layout.Record) }}
 
 // bytes counts the partition keys and data of the page.
 func (p *page) bytes() (n int) {

@@ -23,6 +23,12 @@ func (i insideDB) Store() *kv.Store                     { return i.db.store }
 func (i insideDB) Aging() uint64                        { return i.db.aging.now() }
 func (i insideDB) CheckBooks(ctx context.Context) error { return i.db.checkBooks(ctx) }
 
+func (i insideDB) PagesAhead() int64 { return i.db.reads.ahead.Load() }
+
+func (i insideDB) SetPages(first, others int) {
+	i.db.pages = loopPages{first: first, shard: others, stream: others << 10}
+}
+
 func (i insideDB) Hold(fn func()) error {
 	return i.db.control(context.Background(), func(*appender, *kv.Batch) (func(), error) {
 		fn()

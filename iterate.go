@@ -12,14 +12,20 @@ import (
 	"github.com/braidstream/braid/internal/tail"
 )
 
-// Pages that iterators read behind the scenes: large enough to make the cost of
-// a page vanish, small enough to be held for each shard of a stream.
-const (
-	iteratorRecords     = 2048
-	iteratorBytes       = 512 << 10
-	streamIteratorBytes = 8 << 20 // for all shards of a stream together
+// loopPages are the sizes of pages that loops read behind the scenes, in bytes.
+type loopPages struct {
+	first  int // of the first page of a shard, which is not read ahead
+	shard  int // of the others of a shard
+	stream int // of those for all shards of a stream together
+}
 
-	restingRecords = 16 // for how many a reader that waits keeps room
+// usualPages are large enough to make the cost of a page vanish, and small enough to be
+// held twice for each shard of a stream.
+var usualPages = loopPages{first: 64 << 10, shard: 512 << 10, stream: 8 << 20}
+
+const (
+	pageRecords    = 2048 // the most records of a page that is not read ahead
+	restingRecords = 16   // for how many a reader that waits keeps room
 )
 
 // Records returns the shard's records from a position up to the tip as it is
@@ -27,8 +33,11 @@ const (
 // again reads again.
 //
 // An error is yielded once, last, with a zero Record: those of
-// [Shard.GetRecords]. Between two records nothing is held, so a slow loop costs
-// nobody anything; the records may be kept.
+// [Shard.GetRecords]. A slow loop costs nobody anything, and the records may be kept.
+// Between two records nothing is held but memory: a page of records, of about 512 KiB,
+// and in a long read the one after it, which another goroutine reads while the loop's
+// body works. No record is yielded that was
+// trimmed, or has expired, much before: at most 320 are taken from a page at once.
 func (sh *Shard) Records(ctx context.Context, from Position) iter.Seq2[Record, error] {
 	return func(yield func(Record, error) bool) {
 		err := sh.iterate(ctx, from, false, yield)
@@ -62,7 +71,9 @@ func (sh *Shard) iterate(ctx context.Context, from Position, follow bool, yield 
 	if err != nil {
 		return err
 	}
-	c := cursor{sh: sh, bound: b, bytes: iteratorBytes}
+	ahead := readAhead{ctx: ctx, db: sh.stream.db}
+	defer ahead.end()
+	c := cursor{sh: sh, bound: b, bytes: sh.stream.db.pages.shard, walked: walked{ahead: &ahead}}
 	if !follow {
 		_, err := c.run(ctx, sh.log.LastCounter(), yield)
 		return err
@@ -85,6 +96,7 @@ func (sh *Shard) iterate(ctx context.Context, from Position, follow bool, yield 
 			sh.log.Wait(f.waiter, c.from-1)
 		}
 		c.rest()
+		ahead.end()
 		if err := f.wait(); err != nil {
 			return err
 		}
@@ -130,7 +142,9 @@ func (s *Stream) iterate(ctx context.Context, from Position, follow bool, yield 
 	if err != nil {
 		return err
 	}
-	m := merge{stream: s, bound: b}
+	ahead := readAhead{ctx: ctx, db: s.db}
+	defer ahead.end()
+	m := merge{stream: s, bound: b, ahead: &ahead}
 	f := newFollower(ctx, s.db)
 	defer func() {
 		s.latest.Leave(f.waiter)
@@ -145,6 +159,7 @@ func (s *Stream) iterate(ctx context.Context, from Position, follow bool, yield 
 			return err
 		}
 		m.countOnAll(to)
+		ahead.end()
 		s.latest.Wait(f.waiter, to)
 		if err := f.wait(); err != nil {
 			return err
@@ -208,6 +223,8 @@ type cursor struct {
 	// reader that skips it in all shards misses none of them.
 	broken   error
 	brokenAt uint64
+
+	walked walked
 }
 
 // run yields all records up to counter to. It reports whether the loop is over.
@@ -231,7 +248,7 @@ func (c *cursor) peek(ctx context.Context, to uint64) (*layout.Record, error) {
 		if c.from > min(to, c.sh.log.LastCounter()) && !c.sh.stream.deleted.Load() && !c.sh.stream.db.closed.Load() {
 			return nil, ended(ctx)
 		}
-		if c.near(ctx, to) {
+		if c.near(ctx, to) || c.unpack(ctx, to) {
 			return &c.records[0], nil
 		}
 		if err := c.fill(ctx, to); err != nil {
@@ -279,12 +296,13 @@ func (c *cursor) fill(ctx context.Context, to uint64) error {
 	clear(c.buf)
 	p, err := c.sh.page(ctx, pageQuery{
 		from: c.from, to: to, strict: c.strict, ordinal: c.ordinal,
-		records: iteratorRecords, bytes: c.bytes,
+		records: pageRecords, bytes: min(c.bytes, c.sh.stream.db.pages.first),
 	}, c.buf[:0])
 	if err != nil {
 		return err
 	}
 	c.records, c.at, c.buf = p.records, 0, p.records
+	c.walked.more = p.next != 0 && p.next <= to
 	c.from = max(c.from, p.from) // trimmed records are no reason to look again
 	if len(p.records) > 0 {
 		c.passed(&p.records[len(p.records)-1])
@@ -309,21 +327,29 @@ func (c *cursor) step() {
 // here on it counts on every record, and it keeps no others in memory meanwhile.
 func (c *cursor) rest() {
 	c.strict = true
-	clear(c.buf)
+	clear(c.buf[:cap(c.buf)])
 	if cap(c.buf) > restingRecords {
 		c.buf = nil
 	}
+	c.forget()
+	c.walked.spare = nil
 }
 
 // merge reads all shards of a stream in the order of counters.
 type merge struct {
 	stream *Stream
-	bound  bound // where shards begin that are not known yet
-	bytes  int   // about what the pages of all shards hold together; 0: streamIteratorBytes
+	ahead  *readAhead
+	bound  bound  // where shards begin that are not known yet
+	seen   uint64 // all records up to there were read
+	bytes  int    // about what the pages of all shards hold together; 0 means loopPages.stream
 	shards *topology
 	next   uint32    // the index of the first shard that is not known yet
-	heap   []head    // those with a record at hand, the lowest counter first
-	idle   []*cursor // the others, but of shards that were read to their end
+	all    []*cursor // by index; but of shards that were read to their end
+	heap   []head    // those with a record at hand, the lowest counter first; empty between runs
+
+	restless []*cursor // those of all that are not at rest; unless the first run is to come
+	changed  []*Shard  // memory for the shards that a run looks at
+	looks    int       // at cursors between records, for tests of what a run costs
 }
 
 // head is a cursor in the heap, and its place there: [cursor.counter].
@@ -333,11 +359,11 @@ type head struct {
 }
 
 // run yields all records up to counter to. It reports whether the loop is over.
+//
+// It looks at shards that have got records since the last run, and at all only if shards
+// have come or gone.
 func (m *merge) run(ctx context.Context, to uint64, yield func(Record, error) bool) (done bool, err error) {
-	if err := m.refresh(); err != nil {
-		return false, err
-	}
-	if err := m.wakeIdle(ctx, to); err != nil {
+	if err := m.wake(ctx, to); err != nil {
 		return false, err
 	}
 	for len(m.heap) > 0 {
@@ -352,20 +378,24 @@ func (m *merge) run(ctx context.Context, to uint64, yield func(Record, error) bo
 				return true, nil
 			}
 		}
-		next, err := c.peek(ctx, to)
-		if err != nil && c.broken == nil {
+		more, over, err := m.look(ctx, c, to)
+		if err != nil {
 			return false, err
 		}
-		if next == nil && c.broken == nil {
+		if more {
+			m.heap[0].counter = c.counter()
+		} else {
 			last := len(m.heap) - 1
 			m.heap[0], m.heap[last] = m.heap[last], head{}
 			m.heap = m.heap[:last]
-			m.idle = append(m.idle, c)
-		} else {
-			m.heap[0].counter = c.counter()
+		}
+		if over {
+			i, _ := m.find(c.sh)
+			m.all = slices.Delete(m.all, i, i+1)
 		}
 		m.sink(0)
 	}
+	m.seen = to
 	return false, nil
 }
 
@@ -384,55 +414,122 @@ func (m *merge) nextHead() uint64 {
 // began.
 func (m *merge) countOnAll(to uint64) {
 	m.bound = bound{from: max(m.bound.from, to+1), strict: true}
-	for _, c := range m.idle { // all of them
+	for _, c := range m.restless {
+		m.looks++
 		c.rest()
 	}
+	clear(m.restless)
+	m.restless = m.restless[:0]
 }
 
-// refresh adds cursors for shards that are new. Every record of theirs comes
-// after all that could be read when they were not there.
-func (m *merge) refresh() error {
-	now := m.stream.topology.Load()
-	if now == m.shards {
-		return nil
+// wake fills the heap with the cursors that have records up to counter to.
+func (m *merge) wake(ctx context.Context, to uint64) error {
+	if m.stream.deleted.Load() {
+		return ErrStreamNotFound
 	}
-	if m.bound.strict {
-		if err := now.lost(m.bound.from, m.next); err != nil {
-			return err
-		}
+	isNew, err := m.refresh()
+	if err != nil {
+		return err
 	}
-	bytes := min(iteratorBytes, cmp.Or(m.bytes, streamIteratorBytes)/len(now.shards))
-	for _, sh := range now.shards[now.from(m.next):] {
-		m.idle = append(m.idle, &cursor{sh: sh, bound: m.bound, bytes: bytes})
+	if isNew {
+		err = m.wakeAll(ctx, to)
+	} else {
+		err = m.wakeChanged(ctx, to)
 	}
-	m.shards, m.next = now, now.next
-	return nil
-}
-
-// wakeIdle moves the cursors that have records again to the heap, and lets go of those
-// that will have none: a reader that outlives its shards holds nothing for them.
-func (m *merge) wakeIdle(ctx context.Context, to uint64) error {
-	var failed error
-	m.idle = slices.DeleteFunc(m.idle, func(c *cursor) bool {
-		if failed != nil {
-			return false
-		}
-		closed := c.sh.closing.Load() != nil // before the look: its last records show before that
-		r, err := c.peek(ctx, to)
-		if err != nil && c.broken == nil {
-			failed = err
-			return false
-		}
-		if r == nil && c.broken == nil {
-			return closed && c.from > c.sh.log.LastCounter()
-		}
-		m.heap = append(m.heap, head{c.counter(), c})
-		return true
-	})
 	for i := len(m.heap)/2 - 1; i >= 0; i-- {
 		m.sink(i)
 	}
+	return err
+}
+
+// refresh adds cursors for shards that are new, and reports whether shards have come or
+// gone. Every record of new ones comes after all that could be read when they were not
+// there.
+func (m *merge) refresh() (isNew bool, err error) {
+	now := m.stream.topology.Load()
+	if now == m.shards {
+		return false, nil
+	}
+	if m.bound.strict {
+		if err := now.lost(m.bound.from, m.next); err != nil {
+			return false, err
+		}
+	}
+	pages := &m.stream.db.pages
+	bytes := min(pages.shard, cmp.Or(m.bytes, pages.stream)/len(now.shards))
+	for _, sh := range now.shards[now.from(m.next):] {
+		m.all = append(m.all, &cursor{sh: sh, bound: m.bound, bytes: bytes, walked: walked{ahead: m.ahead}})
+	}
+	m.shards, m.next = now, now.next
+	return true, nil
+}
+
+// wakeAll looks at all cursors.
+func (m *merge) wakeAll(ctx context.Context, to uint64) error {
+	var failed error
+	m.all = slices.DeleteFunc(m.all, func(c *cursor) bool {
+		if failed != nil {
+			return false
+		}
+		over, err := m.push(ctx, c, to)
+		failed = err
+		return over
+	})
 	return failed
+}
+
+// wakeChanged looks at the cursors of shards that have got records since the last run.
+func (m *merge) wakeChanged(ctx context.Context, to uint64) error {
+	m.changed = m.stream.recent.since(m.seen, m.changed[:0])
+	defer func() { clear(m.changed) }()
+	for _, sh := range m.changed {
+		i, ok := m.find(sh)
+		if !ok { // it is newer than the shards that were looked up, and so are its records
+			continue
+		}
+		over, err := m.push(ctx, m.all[i], to)
+		if err != nil {
+			return err
+		}
+		if over {
+			m.all = slices.Delete(m.all, i, i+1)
+		}
+	}
+	return nil
+}
+
+// find returns where in all the cursor of a shard is.
+func (m *merge) find(sh *Shard) (i int, ok bool) {
+	return slices.BinarySearchFunc(m.all, sh.index, func(c *cursor, index uint32) int { return cmp.Compare(c.sh.index, index) })
+}
+
+// push adds a cursor to the heap if it has a record. It reports whether it is over.
+func (m *merge) push(ctx context.Context, c *cursor, to uint64) (over bool, err error) {
+	more, over, err := m.look(ctx, c, to)
+	if more {
+		m.heap = append(m.heap, head{c.counter(), c})
+	}
+	return over, err
+}
+
+// look reports whether a cursor has a record, or damage, up to counter to, or is over: its
+// shard will have no more records, so that a reader that outlives it holds nothing for it.
+func (m *merge) look(ctx context.Context, c *cursor, to uint64) (more, over bool, err error) {
+	m.looks++
+	closed := c.sh.closing.Load() != nil // before the look: its last records show before that
+	r, err := c.peek(ctx, to)
+	switch {
+	case c.broken != nil:
+		return true, false, nil
+	case err != nil:
+		return false, false, err
+	case r != nil:
+		return true, false, nil
+	case closed && c.from > c.sh.log.LastCounter():
+		return false, true, nil
+	}
+	m.restless = append(m.restless, c)
+	return false, false, nil
 }
 
 // sink restores the order of the heap below i.

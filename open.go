@@ -70,6 +70,7 @@ func open(dir string, options *Options, env environment) (*DB, error) {
 	db := &DB{
 		opts:       opts,
 		otherWall:  env.clock,
+		pages:      usualPages,
 		streams:    make(map[string]*Stream),
 		turn:       newTurn(),
 		reclaiming: wake.NewBell(),

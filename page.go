@@ -194,9 +194,17 @@ type stretch struct {
 	next    uint64          // as in page
 }
 
-// readStored reads from the store, extent by extent.
-func (sh *Shard) readStored(ctx context.Context, from, to uint64, q pageQuery, extents epoch.Extents, buf []layout.Record) (_ stretch, err error) {
+// readStored reads from the store.
+func (sh *Shard) readStored(ctx context.Context, from, to uint64, q pageQuery, extents epoch.Extents, buf []layout.Record) (stretch, error) {
 	b := pageBuilder{stream: sh.stream, bare: q.bare, from: from, to: to, records: buf, start: len(buf), limit: q.records, bytes: q.bytes}
+	err := sh.eachBlock(ctx, from, to, extents, b.add)
+	return stretch{b.records, b.next}, err
+}
+
+// eachBlock walks the shard's blocks in the store, extent by extent, from the one that
+// has the first record at counter from or above, until visit says that the next one is
+// not needed, or there is no more up to counter to.
+func (sh *Shard) eachBlock(ctx context.Context, from, to uint64, extents epoch.Extents, visit func(*kv.Iter) (more bool, err error)) (err error) {
 	var it *kv.Iter
 	defer func() {
 		if it != nil {
@@ -208,30 +216,30 @@ func (sh *Shard) readStored(ctx context.Context, from, to uint64, q pageQuery, e
 			break
 		}
 		if err := context.Cause(ctx); err != nil {
-			return stretch{records: buf}, err
+			return err
 		}
 		// The block that holds the record at to ends at it or above.
 		lower, upper := sh.extentSpan(s, from)
 		if it == nil {
 			if it, err = sh.stream.db.store.NewIter(lower, upper); err != nil {
-				return stretch{records: buf}, err
+				return err
 			}
 		} else {
 			it.SetBounds(lower, upper)
 		}
 		for ok := it.First(); ok; ok = it.Next() {
-			if more, err := b.add(it); !more || err != nil {
-				return stretch{b.records, b.next}, err
+			if more, err := visit(it); !more || err != nil {
+				return err
 			}
 		}
 		if err := it.Error(); err != nil {
 			if isDamage(err) {
 				sh.stream.db.noteDamage(s.Epoch)
 			}
-			return stretch{records: b.records}, err
+			return err
 		}
 	}
-	return stretch{records: b.records}, nil
+	return nil
 }
 
 // extentSpan is the range of the shard's blocks in an extent that have records at
@@ -258,8 +266,7 @@ type pageBuilder struct {
 
 	chunk     []byte // room for data
 	chunkSize int    // of the last chunk that was made
-	keys      strings.Builder
-	keysSize  int // as chunkSize
+	keys      keyChunks
 
 	seal *layout.SealScratch // made for the first encrypted block
 }
@@ -353,7 +360,7 @@ func (b *pageBuilder) take(it *kv.Iter, block *layout.Block, first layout.BlockI
 	if !block.Sealed { // else it is memory of its own
 		data = b.copy(data)
 	}
-	b.records = first.Append(slices.Grow(b.records, n), n, b.copyKeys(keys), data)
+	b.records = first.Append(slices.Grow(b.records, n), n, b.keys.copy(keys), data)
 	return nil
 }
 
@@ -385,16 +392,22 @@ func (b *pageBuilder) copy(data []byte) []byte {
 	return data
 }
 
-// copyKeys returns a copy of partition keys, in the same way: what was written to a
-// strings.Builder does not change when more is.
-func (b *pageBuilder) copyKeys(keys []byte) string {
+// keyChunks is room for partition keys: what was written to a strings.Builder does not
+// change when more is.
+type keyChunks struct {
+	chunk strings.Builder
+	size  int // as chunkSize
+}
+
+// copy returns a copy of partition keys, in the way of [pageBuilder.copy].
+func (k *keyChunks) copy(keys []byte) string {
 	n := len(keys)
-	if n > b.keys.Cap()-b.keys.Len() {
-		b.keysSize = min(max(2*b.keysSize, n), keyChunkBytes)
-		b.keys.Reset()
-		b.keys.Grow(max(n, b.keysSize))
+	if n > k.chunk.Cap()-k.chunk.Len() {
+		k.size = min(max(2*k.size, n), keyChunkBytes)
+		k.chunk.Reset()
+		k.chunk.Grow(max(n, k.size))
 	}
-	start := b.keys.Len()
-	b.keys.Write(keys)
-	return b.keys.String()[start:]
+	start := k.chunk.Len()
+	k.chunk.Write(keys)
+	return k.chunk.String()[start:]
 }

@@ -125,7 +125,9 @@ func (s *Stream) readMerged(ctx context.Context, from uint64, records, bytes int
 	if from > to {
 		return nil, from, ended(ctx)
 	}
-	m := merge{stream: s, bound: bound{from: from}, bytes: bytes}
+	ahead := readAhead{ctx: ctx, db: s.db}
+	defer ahead.end()
+	m := merge{stream: s, ahead: &ahead, bound: bound{from: from}, bytes: bytes}
 	done, err := m.run(ctx, to, func(rec Record, _ error) bool {
 		read = append(read, rec)
 		bytes -= len(rec.Data) + len(rec.PartitionKey)

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"runtime"
 	"sync"
+	"sync/atomic"
 
 	"github.com/braidstream/braid/internal/kv"
 )
@@ -26,12 +27,7 @@ func reading[T any](ctx context.Context, db *DB, read func() (T, error)) (T, err
 	}
 	r := db.readers.take()
 	r.work <- func() { result.value, result.err = read() }
-	for range maxReadSpins { // a read of what is in memory is quicker than to sleep and be woken
-		runtime.Gosched()
-		if len(r.done) > 0 {
-			break
-		}
-	}
+	spin(r.done)
 	select {
 	case <-r.done:
 		db.readers.give(r)
@@ -52,6 +48,8 @@ const (
 // costs more than the read of a key does, mostly since its stack has to grow: so some
 // are kept.
 type readers struct {
+	ahead atomic.Int32 // how many read ahead for loops
+
 	mu    sync.Mutex // guards the fields below
 	idle  []*reader
 	ended bool // no more are kept
@@ -94,6 +92,26 @@ func (rs *readers) give(r *reader) {
 		return
 	}
 	rs.idle = append(rs.idle, r)
+}
+
+// finished reports whether the reader is done with its work, or nearly so. Then it can be
+// given back.
+func (r *reader) finished() bool {
+	spin(r.done)
+	select {
+	case <-r.done:
+		return true
+	default:
+		return false
+	}
+}
+
+// spin waits a moment for a token: what is in memory is read quicker than a goroutine
+// sleeps and is woken.
+func spin(done <-chan struct{}) {
+	for i := 0; i < maxReadSpins && len(done) == 0; i++ {
+		runtime.Gosched()
+	}
 }
 
 // end ends those that are idle, waits for them, and has the others end after their

@@ -259,6 +259,9 @@ func (a *appender) dropShards(s *Stream, batch *kv.Batch) (publish func()) {
 	s.save(batch)
 	return func() {
 		s.topology.Store(next)
+		for _, sh := range gone {
+			s.recent.remove(sh)
+		}
 		a.counts.shards.Add(-int64(len(gone)))
 		a.db.noteChange(s.name)
 	}

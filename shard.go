@@ -29,6 +29,7 @@ type Shard struct {
 	log            *tail.Log                   // recent records, and the tip
 	reads          atomic.Pointer[readBudgets] // nil until it is needed
 	trimmed        atomic.Uint64               // horizon.Counter, readable without mu
+	recent         recentLinks                 // guarded by the mutex of the stream's recency
 
 	mu      sync.Mutex // guards extents and horizon; nothing else is locked under it
 	extents epoch.Extents

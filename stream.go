@@ -25,6 +25,7 @@ type Stream struct {
 	topology       atomic.Pointer[topology]
 	keys           dataKeys
 	latest         tail.Counter // the last counter of any shard
+	recent         recency      // which shards it came from
 	deleted        atomic.Bool  // set when the deletion is durable
 
 	w     streamWriter    // the committer's

@@ -19,6 +19,13 @@ type DB interface {
 	// Aging is the time by which records age, in nanoseconds.
 	Aging() uint64
 
+	// SetPages makes the pages small that loops over records read, in bytes, so that
+	// those over few records read ahead, too. It is for a database without a loop.
+	SetPages(first, others int)
+
+	// PagesAhead is how many pages loops have found read ahead.
+	PagesAhead() int64
+
 	// Hold runs fn where commits are made: none is made before it returns.
 	Hold(fn func()) error
 

@@ -73,8 +73,18 @@ func (k *DataKey) seal(b []byte, head int, key []byte, scratch *SealScratch) []b
 // Open decrypts a block that was decoded from what is stored under key, and whose
 // DataKey this is. What its records hold is memory of its own then.
 func (k *DataKey) Open(key []byte, b *Block, scratch *SealScratch) error {
+	return k.open(make([]byte, 0, len(b.bodies)), key, b, scratch)
+}
+
+// OpenInPlace is [DataKey.Open] for a block that was decoded from memory of the caller's
+// own, where it leaves what its records hold. After an error the memory is of no use.
+func (k *DataKey) OpenInPlace(key []byte, b *Block, scratch *SealScratch) error {
+	return k.open(b.bodies[:0], key, b, scratch)
+}
+
+func (k *DataKey) open(dst, key []byte, b *Block, scratch *SealScratch) error {
 	nonce, place := k.bind(scratch, key, b.head)
-	bodies, err := k.aead.Open(make([]byte, 0, len(b.bodies)), nonce, b.bodies, place)
+	bodies, err := k.aead.Open(dst, nonce, b.bodies, place)
 	if err != nil {
 		return fmt.Errorf("%w: block at %x: it does not open with data key %d", ErrCorrupt, key, k.number)
 	}

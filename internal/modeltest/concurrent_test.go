@@ -13,6 +13,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/braidstream/braid"
+	"github.com/braidstream/braid/internal/inside"
 )
 
 // These tests prove what holds when everything happens at once: producers,
@@ -44,6 +45,7 @@ func TestEverythingAtOnce(t *testing.T) {
 			opts := &braid.Options{MemtableBytes: 1 << 20, TailBytes: 64 << 10, Durability: braid.NoSync}
 			db, err := braid.Open(dir, opts)
 			require.NoError(t, err)
+			readAhead(db)
 			s, err := db.OpenStream(t.Context(), "s", &braid.StreamOptions{Shards: 3})
 			require.NoError(t, err)
 			r := &concurrentRun{t: t, db: db, s: s, history: newHistory(), small: 1}
@@ -52,12 +54,14 @@ func TestEverythingAtOnce(t *testing.T) {
 			}
 			r.run()
 			r.judge(db)
+			require.NotZero(t, inside.DBOf(db).PagesAhead())
 			require.NoError(t, db.Close())
 			if dir == braid.InMemory {
 				return
 			}
 			db, err = braid.Open(dir, opts)
 			require.NoError(t, err)
+			readAhead(db)
 			r.judge(db)
 			require.NoError(t, db.Close())
 		})
@@ -341,6 +345,7 @@ func TestCloseAtAnyMoment(t *testing.T) {
 	for round := range rounds {
 		db, err := braid.Open(dir, opts)
 		require.NoError(t, err)
+		readAhead(db)
 		s, err := db.OpenStream(t.Context(), "s", &braid.StreamOptions{Shards: 2})
 		require.NoError(t, err)
 		var running sync.WaitGroup

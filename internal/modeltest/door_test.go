@@ -16,14 +16,19 @@ import (
 	"github.com/braidstream/braid/internal/layout"
 )
 
-// open opens a database in the environment of a test.
+// open opens a database in the environment of a test, in which loops read ahead.
 func open(dir string, options *braid.Options, env companion.Environment) (*braid.DB, error) {
 	db, err := companion.Open(dir, options, env)
 	if err != nil {
 		return nil, err
 	}
+	readAhead(db.(*braid.DB))
 	return db.(*braid.DB), nil
 }
+
+// readAhead has loops over records of a database read ahead from their third record on at
+// the latest. It is called before there is one.
+func readAhead(db *braid.DB) { inside.DBOf(db).SetPages(1, 2000) }
 
 // openOn opens the database of a disk.
 func openOn(files vfs.FS, options *braid.Options) (*braid.DB, error) {

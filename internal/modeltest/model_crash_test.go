@@ -385,6 +385,7 @@ func (m *model) open() {
 		m.t.Fatalf("open: %v\n%s", err, strings.Join(m.steps, "\n"))
 	}
 	m.db = db
+	inside.DBOf(db).SetPages([]int{1, 100, 3000}[m.images.seed%3], []int{1, 500, 5000, 50000}[m.images.seed/3%4])
 	synctest.Wait() // what had been left to trim is trimmed
 	m.setNow(max(wall, visible(db)))
 }
@@ -392,6 +393,7 @@ func (m *model) open() {
 func (m *model) close() {
 	m.images.during("close")
 	defer m.images.during("")
+	m.totals.ahead.Add(inside.DBOf(m.db).PagesAhead())
 	m.ok("close", m.db.Close())
 	for _, ts := range m.twin.streams {
 		m.endFollower(ts, braid.ErrClosed)

@@ -58,8 +58,11 @@ func TestModel(t *testing.T) {
 			})
 		}
 	})
-	t.Logf("%d histories of %d steps: %d records, %d reads compared, %d reshards, %d trims, %d restarts",
-		totals.histories.Load(), modelSteps, totals.records.Load(), totals.reads.Load(), totals.reshards.Load(), totals.trims.Load(), totals.restarts.Load())
+	if !t.Failed() && totals.ahead.Load() == 0 {
+		t.Error("no page was read ahead")
+	}
+	t.Logf("%d histories of %d steps: %d records, %d reads compared, %d pages read ahead, %d reshards, %d trims, %d restarts",
+		totals.histories.Load(), modelSteps, totals.records.Load(), totals.reads.Load(), totals.ahead.Load(), totals.reshards.Load(), totals.trims.Load(), totals.restarts.Load())
 	t.Logf("%d crash images: %d in control operations, Open or Close, and %d more while an image was being opened or written to",
 		totals.images.Load(), totals.controlImages.Load(), totals.doubleImages.Load())
 	t.Logf("reached: %v", &totals.reached)
@@ -69,7 +72,7 @@ func TestModel(t *testing.T) {
 }
 
 type modelTotals struct {
-	histories, records, reads, reshards, trims, restarts atomic.Int64
+	histories, records, reads, ahead, reshards, trims, restarts atomic.Int64
 	images, controlImages, doubleImages                  atomic.Int64
 	reached                                              reached
 }

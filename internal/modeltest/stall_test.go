@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
+	"github.com/cockroachdb/pebble/v2/vfs/errorfs"
 	"github.com/stretchr/testify/require"
 
 	"github.com/braidstream/braid"
@@ -248,6 +249,65 @@ func TestEveryCallEndsWithItsContextOnAStalledDisk(t *testing.T) {
 				require.NoError(t, db.Close())
 			})
 		}
+	}
+}
+
+// A loop over records that is left while the disk holds the page ahead of it returns at
+// once, though no context ends; and Close waits for what it leaves behind.
+func TestALoopIsLeftAtOnceOnAStalledDisk(t *testing.T) {
+	for _, ofStream := range []bool{false, true} {
+		synctest.Test(t, func(t *testing.T) {
+			mem := vfs.NewMem()
+			d := testdisk.On(mem)
+			db := openDamaged(t, d)
+			s, err := db.CreateStream(t.Context(), "long", nil)
+			require.NoError(t, err)
+			random := rand.New(rand.NewPCG(1, 1))
+			var middle []byte
+			for i := range 200 {
+				data := randomBytes(random, 2000)
+				if i == 100 {
+					middle = data
+				}
+				_, err := s.PutRecord(t.Context(), "key", data)
+				require.NoError(t, err)
+			}
+			require.NoError(t, db.Close())
+			db = openDamaged(t, d)
+			s, err = db.Stream("long")
+			require.NoError(t, err)
+			table, _, at := placeOf(t, mem, middle)
+			release := d.Hold(func(op testdisk.Op) bool { // records, and not what Pebble reads at the table's end
+				behind := op.Offset - int64(at)
+				return op.Path == table && op.Kind == errorfs.OpFileReadAt && 0 < behind && behind < 100_000
+			})
+			loop := s.Shards()[0].Records(context.Background(), braid.TrimHorizon())
+			if ofStream {
+				loop = s.Records(context.Background(), braid.TrimHorizon())
+			}
+			n, held := 0, false
+			for _, err := range loop {
+				require.NoError(t, err)
+				n++
+				synctest.Wait() // what is read ahead has been read, or is held
+				select {
+				case <-d.Held():
+					held = true
+				default:
+				}
+				if held {
+					break
+				}
+			}
+			require.True(t, held)
+			require.Greater(t, n, 50)
+			closed := make(chan error, 1)
+			go func() { closed <- db.Close() }()
+			synctest.Wait()
+			require.Empty(t, closed)
+			release()
+			require.NoError(t, <-closed)
+		})
 	}
 }
 
