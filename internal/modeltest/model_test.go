@@ -73,8 +73,8 @@ func TestModel(t *testing.T) {
 
 type modelTotals struct {
 	histories, records, reads, ahead, reshards, trims, restarts atomic.Int64
-	images, controlImages, doubleImages                  atomic.Int64
-	reached                                              reached
+	images, controlImages, doubleImages                         atomic.Int64
+	reached                                                     reached
 }
 
 // model is one history.

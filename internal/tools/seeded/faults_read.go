@@ -43,7 +43,7 @@ var readFaults = []fault{
 			"			_ = it.Close()\n",
 		}, {
 			"page.go",
-			"		if err := it.Error(); err != nil {\n			if isDamage(err) {\n				sh.stream.db.noteDamage(s.Epoch)\n			}\n			return stretch{records: b.records}, err\n		}\n",
+			"		if err := it.Error(); err != nil {\n			if isDamage(err) {\n				sh.stream.db.noteDamage(s.Epoch)\n			}\n			return err\n		}\n",
 			"",
 		}, {
 			"page.go", "	\"cmp\"\n", "",

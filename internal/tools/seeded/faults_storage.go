@@ -1,10 +1,18 @@
 package main
 
-// To be added once an open compares the files with a ledger of what is durable: a fault
-// "ledger-not-checked", by which the comparison finds no difference. It breaks the promise
-// that what is missing is never taken for what never was.
-
 var storageFaults = []fault{
+	{
+		name:    "ledger-not-checked",
+		what:    "the comparison of logs and manifest with the ledger finds no difference",
+		promise: "what is missing is never taken for what never was",
+		edits: []edit{{
+			"internal/kv/examine.go",
+			"	size, sum, err := s.sumOf(want.Name, want.Size)\n",
+			"	size, sum, err := s.sumOf(want.Name, want.Size)\n	if err == nil {\n		return nil\n	}\n",
+		}},
+		test:  test{dir: "internal/modeltest", run: "^TestEveryFileDamaged$", flags: "-test.short"},
+		finds: `Error:`,
+	},
 	{
 		name:    "fatal-call-returns",
 		what:    "Pebble's fatal logger call returns",
@@ -85,8 +93,8 @@ var storageFaults = []fault{
 		promise: "an open that is refused has changed nothing",
 		edits: []edit{{
 			"internal/kv/open.go",
-			"	return logged, joinErrors(s.check(db), openError(db.Close()))\n",
-			"	return logged, openError(db.Close())\n",
+			"	return x, logged, joinErrors(s.check(db), openError(db.Close()))\n",
+			"	return x, logged, openError(db.Close())\n",
 		}},
 		test:  test{dir: "internal/kv", run: "^TestRefusedOpenChangesNothing$"},
 		finds: `Error:`,
