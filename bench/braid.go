@@ -6,8 +6,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/cockroachdb/pebble/v2/vfs"
-
 	"github.com/braidstream/braid"
 	"github.com/braidstream/braid/consumer"
 	"github.com/braidstream/braid/internal/companion"
@@ -53,10 +51,14 @@ func openDB(dir string, s settings) (*braid.DB, error) {
 		}
 		options.KeyProvider = ring
 	}
-	if !s.disk.simulated() {
+	fs := s.disk.fs()
+	switch {
+	case s.syncs != nil:
+		fs = s.disk.countSyncs(s.syncs)
+	case !s.disk.simulated():
 		return braid.Open(dir, options)
 	}
-	db, err := companion.Open(dir, options, companion.Environment{FS: vfs.FS(s.disk.fs())})
+	db, err := companion.Open(dir, options, companion.Environment{FS: fs})
 	if err != nil {
 		return nil, err
 	}

@@ -6,6 +6,7 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
@@ -88,56 +89,64 @@ func (d disk) fs() vfs.FS {
 	if !d.simulated() {
 		return vfs.Default
 	}
-	return slowFS{vfs.Default, d.sync}
+	return syncFS{vfs.Default, func(func() error) error {
+		pause(d.sync)
+		return nil
+	}}
 }
 
-// slowFS is a file system each of whose syncs, of a file or a directory, does nothing but
-// take a known time. Syncs of different files do not wait for each other.
-type slowFS struct {
+// countSyncs returns the file system of a store on the disk that counts its syncs.
+func (d disk) countSyncs(n *atomic.Int64) vfs.FS {
+	return syncFS{d.fs(), func(sync func() error) error {
+		n.Add(1)
+		return sync()
+	}}
+}
+
+// syncFS is a file system that does each sync, of a file or a directory, in a way of its
+// own, given how the one below does it. Syncs of different files do not wait for each other.
+type syncFS struct {
 	vfs.FS
-	sync time.Duration
+	sync func(sync func() error) error
 }
 
 // Unwrap implements vfs.FS.
-func (s slowFS) Unwrap() vfs.FS { return s.FS }
+func (s syncFS) Unwrap() vfs.FS { return s.FS }
 
-func (s slowFS) Create(name string, category vfs.DiskWriteCategory) (vfs.File, error) {
-	return s.slow(s.FS.Create(name, category))
+func (s syncFS) Create(name string, category vfs.DiskWriteCategory) (vfs.File, error) {
+	return s.wrap(s.FS.Create(name, category))
 }
 
-func (s slowFS) Open(name string, options ...vfs.OpenOption) (vfs.File, error) {
-	return s.slow(s.FS.Open(name, options...))
+func (s syncFS) Open(name string, options ...vfs.OpenOption) (vfs.File, error) {
+	return s.wrap(s.FS.Open(name, options...))
 }
 
-func (s slowFS) OpenReadWrite(name string, category vfs.DiskWriteCategory, options ...vfs.OpenOption) (vfs.File, error) {
-	return s.slow(s.FS.OpenReadWrite(name, category, options...))
+func (s syncFS) OpenReadWrite(name string, category vfs.DiskWriteCategory, options ...vfs.OpenOption) (vfs.File, error) {
+	return s.wrap(s.FS.OpenReadWrite(name, category, options...))
 }
 
-func (s slowFS) OpenDir(name string) (vfs.File, error) { return s.slow(s.FS.OpenDir(name)) }
+func (s syncFS) OpenDir(name string) (vfs.File, error) { return s.wrap(s.FS.OpenDir(name)) }
 
-func (s slowFS) ReuseForWrite(old, name string, category vfs.DiskWriteCategory) (vfs.File, error) {
-	return s.slow(s.FS.ReuseForWrite(old, name, category))
+func (s syncFS) ReuseForWrite(old, name string, category vfs.DiskWriteCategory) (vfs.File, error) {
+	return s.wrap(s.FS.ReuseForWrite(old, name, category))
 }
 
-func (s slowFS) slow(file vfs.File, err error) (vfs.File, error) {
+func (s syncFS) wrap(file vfs.File, err error) (vfs.File, error) {
 	if err != nil {
 		return nil, err
 	}
-	return slowFile{file, s.sync}, nil
+	return syncFile{file, s.sync}, nil
 }
 
-// slowFile is a file of a slowFS. SyncTo, which only asks for a sync, does not wait.
-type slowFile struct {
+// syncFile is a file of a syncFS. SyncTo only asks for a sync and is left as it is.
+type syncFile struct {
 	vfs.File
-	sync time.Duration
+	sync func(sync func() error) error
 }
 
-func (f slowFile) Sync() error {
-	pause(f.sync)
-	return nil
-}
+func (f syncFile) Sync() error { return f.sync(f.File.Sync) }
 
-func (f slowFile) SyncData() error { return f.Sync() }
+func (f syncFile) SyncData() error { return f.sync(f.File.SyncData) }
 
 // noDisk is the error of a system that cannot be on a simulated disk.
 func noDisk() error { return skipped{"takes no file system and has no way to wait in place of a sync"} }

@@ -5,6 +5,7 @@ import (
 	"runtime"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -29,6 +30,23 @@ func TestParseDisks(t *testing.T) {
 		_, err := parseDisks(wrong)
 		require.Error(t, err, "%q", wrong)
 	}
+}
+
+func TestSyncsAreCountedAndDone(t *testing.T) {
+	var n atomic.Int64
+	fs := disk{}.countSyncs(&n)
+	name := filepath.Join(t.TempDir(), "a")
+	file, err := fs.Create(name, vfs.WriteCategoryUnspecified)
+	require.NoError(t, err)
+	require.NoError(t, file.Sync())
+	require.NoError(t, file.SyncData())
+	require.NoError(t, file.Close())
+	dir, err := fs.OpenDir(filepath.Dir(name))
+	require.NoError(t, err)
+	require.NoError(t, dir.Sync())
+	require.NoError(t, dir.Close())
+	require.EqualValues(t, 3, n.Load())
+	require.Error(t, file.Sync(), "the file below is asked")
 }
 
 // How much longer a sync takes depends on the machine, so only the lower bound is sure.

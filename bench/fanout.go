@@ -13,6 +13,38 @@ var (
 	fanOutFloorSystem = system{name: "floor: fan-out", open: openFanOut(false)}
 )
 
+// noteFloorSystem is the floor of Q5: the first of the floors of T8, with a row of raw Pebble
+// that is written before a reader holds the record, and deleted after that, as a queue
+// has to note what it delivers.
+var noteFloorSystem = system{name: "floor: put, wake and note", open: func(dir string, s settings) (store, error) {
+	st, err := openFanOut(true)(dir, s)
+	if err != nil {
+		return nil, err
+	}
+	return noteStore{st.(*fanOutStore)}, nil
+}}
+
+// noteStore is a fanOutStore that notes each record that it hands on.
+type noteStore struct{ *fanOutStore }
+
+// noteBytes is about how large a queue's row is.
+const noteBytes = 60
+
+func (s noteStore) follow(shard int, fn func([]byte)) error {
+	raw, note := s.pebble, make([]byte, noteBytes)
+	var key [pebbleKeyBytes]byte
+	var n uint64
+	return s.fanOutStore.follow(shard, func(value []byte) {
+		n++
+		putPebbleKey(key[:], len(s.tails)+shard, n) // beside the rows of all shards
+		if raw.db.Set(key[:], note, pebble.NoSync) != nil {
+			return // the database has failed, which the producers are told too
+		}
+		fn(value)
+		_ = raw.db.Delete(key[:], pebble.NoSync) // as above
+	})
+}
+
 // fanOutStore hands records on and keeps the last ones of each shard in a slice. The
 // channel that a put closes wakes the readers.
 type fanOutStore struct {

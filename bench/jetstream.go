@@ -19,6 +19,7 @@ type jetstreamStore struct {
 	server *server.Server
 	shards int
 	apart  bool
+	queue  bool // the stream is a work queue
 	conns  []*nats.Conn
 }
 
@@ -50,7 +51,7 @@ func openJetStream(dir string, s settings) (store, error) {
 		return nil, err
 	}
 	srv.Start()
-	js := &jetstreamStore{server: srv, shards: s.shards, apart: s.apart}
+	js := &jetstreamStore{server: srv, shards: s.shards, apart: s.apart, queue: s.queue}
 	if err := js.start(); err != nil {
 		return nil, errors.Join(err, js.close())
 	}
@@ -74,9 +75,14 @@ func (s *jetstreamStore) start() error {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), jetstreamPatient)
 	defer cancel()
+	retention := jetstream.LimitsPolicy
+	if s.queue {
+		retention = jetstream.WorkQueuePolicy
+	}
 	_, err = js.CreateOrUpdateStream(ctx, jetstream.StreamConfig{
 		Name:               jetstreamStream,
 		Subjects:           []string{"bench.*"},
+		Retention:          retention,
 		Storage:            jetstream.FileStorage,
 		AllowAtomicPublish: true,
 	})

@@ -98,7 +98,7 @@ func parseTargets(text string) ([]string, error) {
 	for id := range strings.SplitSeq(text, ",") {
 		id = strings.ToUpper(strings.TrimSpace(id))
 		if !known[id] {
-			return nil, fmt.Errorf("-targets: there is no target %q; they are T1 to T12 and K1 to K6", id)
+			return nil, fmt.Errorf("-targets: there is no target %q; they are T1 to T12, Q1 to Q5 and K1 to K6", id)
 		}
 		ids = append(ids, id)
 	}
@@ -140,7 +140,7 @@ func workloads(disks []disk) []*workload {
 		all = append(all, durableWorkloads(d)...)
 	}
 	if slices.Contains(disks, disk{}) {
-		all = slices.Concat(all, carelessWorkloads(), sustainWorkloads(), readWorkloads(), wakeWorkloads(), openWorkloads(), idleWorkloads(), consumeWorkloads(), kinesisWorkloads())
+		all = slices.Concat(all, carelessWorkloads(), sustainWorkloads(), readWorkloads(), wakeWorkloads(), openWorkloads(), idleWorkloads(), consumeWorkloads(), queueWorkloads(), kinesisWorkloads())
 	}
 	slices.SortStableFunc(all, func(a, b *workload) int { return targetRank(a.targetOf(target{})) - targetRank(b.targetOf(target{})) })
 	return all

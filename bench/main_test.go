@@ -23,10 +23,13 @@ func TestParseTargets(t *testing.T) {
 	ids, err := parseTargets("t1, T12,K3")
 	require.NoError(t, err)
 	require.Equal(t, []string{"T1", "T12", "K3"}, ids)
+	ids, err = parseTargets("q1,Q5")
+	require.NoError(t, err)
+	require.Equal(t, []string{"Q1", "Q5"}, ids)
 	ids, err = parseTargets("")
 	require.NoError(t, err)
 	require.Empty(t, ids)
-	for _, wrong := range []string{"T13", "T0", "K7", "x", ",", "T1,"} {
+	for _, wrong := range []string{"T13", "T0", "K7", "Q6", "x", ",", "T1,"} {
 		_, err := parseTargets(wrong)
 		require.Error(t, err, wrong)
 	}
@@ -47,6 +50,7 @@ func TestTargetsChooseWorkloads(t *testing.T) {
 	require.Equal(t, []string{"T1/puts-c16", "T1/puts-c256", "T9/open"}, chosen("T9", "T1"))
 	require.Contains(t, chosen("T12"), "T2/batches-100B-c16", "T12 is judged where others are measured")
 	require.NotContains(t, chosen("T12"), "T9/open")
+	require.Equal(t, []string{"Q1/receive-ack-c1", "Q1/receive-ack-c16"}, chosen("Q2"), "Q2 is judged where Q1 is measured")
 }
 
 func TestShellWord(t *testing.T) {

@@ -78,10 +78,10 @@ func TestWorkloadsAreWellFormed(t *testing.T) {
 			require.Contains(t, perfect, w.base, w.id)
 		}
 	}
-	for kind, n := range map[string]int{"T": 12, "K": 6} {
+	for kind, n := range map[string]int{"T": 12, "Q": 5, "K": 6} {
 		for i := range n {
 			require.Contains(t, judgedBy, fmt.Sprintf("%s%d", kind, i+1))
 		}
 	}
-	require.Len(t, judgedBy, 18)
+	require.Len(t, judgedBy, 23)
 }

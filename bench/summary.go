@@ -10,7 +10,7 @@ import (
 	"strings"
 )
 
-// sortTargets orders verdicts by target, T1 to T12 and then K1 to K6, and leaves those
+// sortTargets orders verdicts by target, T1 to T12, Q1 to Q5 and K1 to K6, and leaves those
 // of one target in their order.
 func sortTargets(all []judged) {
 	slices.SortStableFunc(all, func(a, b judged) int { return targetRank(a.Target) - targetRank(b.Target) })
@@ -18,7 +18,10 @@ func sortTargets(all []judged) {
 
 func targetRank(id string) int {
 	n, _ := strconv.Atoi(id[1:]) // 0 for what is no number
-	if id[0] == 'K' {
+	switch id[0] {
+	case 'Q':
+		n += 500
+	case 'K':
 		n += 1000
 	}
 	return n

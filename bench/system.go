@@ -1,5 +1,10 @@
 package main
 
+import (
+	"context"
+	"sync/atomic"
+)
+
 // settings are what a workload asks of a system.
 type settings struct {
 	durable bool // a put returns when the record is on disk
@@ -9,6 +14,9 @@ type settings struct {
 	apart   bool // a batch need not be stored as one, if that is faster
 	secret  bool // records are encrypted; for braid only
 	disk    disk
+
+	queue bool          // records are received and acknowledged one by one, and may be gone then
+	syncs *atomic.Int64 // counts the syncs of files, if it is not nil; for braid only
 }
 
 // system is one of those that are compared.
@@ -69,6 +77,23 @@ type consumerStore interface {
 	// reader is called for each part of the records that has a goroutine of its own.
 	// The consumer checkpoints each record by itself, or else when that is best.
 	consume(each bool, reader func() func(value []byte)) error
+}
+
+// queueStore is a store that hands out its records one by one, each to one receiver at a
+// time, until they are acknowledged. It was opened with settings.queue.
+type queueStore interface {
+	// receiver returns what the n-th consumer uses. It belongs to one goroutine.
+	receiver(n int) (receiver, error)
+}
+
+// receiver is a consumer of a queue.
+type receiver interface {
+	// receive waits for records, hides up to n of them from the others, calls fn with each
+	// and returns how many there were.
+	receive(ctx context.Context, n int, fn func(value []byte)) (int, error)
+
+	// acknowledge settles all records of the last receive.
+	acknowledge(ctx context.Context) error
 }
 
 // The systems. Raw Pebble is what all others are compared with.

@@ -1,8 +1,11 @@
 package main
 
 import (
+	"context"
 	"path/filepath"
+	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -90,7 +93,7 @@ func TestTrimmersTrimWhatIsBeforeTheMark(t *testing.T) {
 }
 
 func TestFollowersGetEveryRecord(t *testing.T) {
-	for _, sys := range []system{braidSystem, jetstreamSystem} {
+	for _, sys := range []system{braidSystem, jetstreamSystem, noteFloorSystem} {
 		t.Run(sys.name, func(t *testing.T) {
 			s := settings{shards: 2, callers: 1}
 			st, err := sys.open(filepath.Join(t.TempDir(), "data"), s)
@@ -112,6 +115,106 @@ func TestFollowersGetEveryRecord(t *testing.T) {
 			require.NoError(t, st.close())
 		})
 	}
+}
+
+var queueSystems = []system{braidSystem, jetstreamSystem, bboltSystem}
+
+// Two receivers get all records between them, each once, and what they have acknowledged
+// does not come again when the store is opened again.
+func TestReceiversShareTheRecords(t *testing.T) {
+	for _, sys := range queueSystems {
+		t.Run(sys.name, func(t *testing.T) {
+			ctx, dir := t.Context(), filepath.Join(t.TempDir(), "data")
+			s := settings{durable: true, shards: 2, callers: 1, queue: true}
+			st, err := sys.open(dir, s)
+			require.NoError(t, err)
+			p, err := st.producer(0)
+			require.NoError(t, err)
+			for i := range 100 {
+				require.NoError(t, p.put([]byte{byte(i)}))
+			}
+			var got []byte
+			note := func(v []byte) { got = append(got, v[0]) }
+			first, err := st.(queueStore).receiver(0)
+			require.NoError(t, err)
+			held, err := first.receive(ctx, 10, note)
+			require.NoError(t, err)
+			require.NotZero(t, held)
+			second, err := st.(queueStore).receiver(1)
+			require.NoError(t, err)
+			for len(got) < 100 {
+				n, err := second.receive(ctx, min(10, 100-len(got)), note)
+				require.NoError(t, err)
+				require.NotZero(t, n)
+				require.NoError(t, second.acknowledge(ctx))
+			}
+			slices.Sort(got)
+			for i := range 100 {
+				require.EqualValues(t, i, got[i])
+			}
+			require.NoError(t, first.acknowledge(ctx))
+			require.NoError(t, st.close())
+
+			st, err = sys.open(dir, s)
+			require.NoError(t, err)
+			p, err = st.producer(0)
+			require.NoError(t, err)
+			require.NoError(t, p.put([]byte{200}))
+			first, err = st.(queueStore).receiver(0)
+			require.NoError(t, err)
+			got = nil
+			_, err = first.receive(ctx, 1, note)
+			require.NoError(t, err)
+			require.Equal(t, []byte{200}, got)
+			require.NoError(t, st.close())
+		})
+	}
+}
+
+// A table that loses what was not acknowledged would be no queue.
+func TestBboltReceivesAgainWhatWasNotAcknowledged(t *testing.T) {
+	st, err := openBbolt(filepath.Join(t.TempDir(), "data"), settings{durable: true, callers: 1})
+	require.NoError(t, err)
+	p, err := st.producer(0)
+	require.NoError(t, err)
+	require.NoError(t, p.put([]byte("a")))
+	r, err := st.(queueStore).receiver(0)
+	require.NoError(t, err)
+	r.(*bboltReceiver).hides = 1 // ns, less than a commit takes
+	for range 3 {
+		var got []string
+		n, err := r.receive(t.Context(), 10, func(v []byte) { got = append(got, string(v)) })
+		require.NoError(t, err)
+		require.Equal(t, 1, n)
+		require.Equal(t, []string{"a"}, got)
+	}
+	require.NoError(t, r.acknowledge(t.Context()))
+	stopped, stop := context.WithCancel(t.Context())
+	stop()
+	n, err := r.receive(stopped, 10, func([]byte) {})
+	require.ErrorIs(t, err, context.Canceled)
+	require.Zero(t, n)
+	require.NoError(t, st.close())
+}
+
+// A receive and an acknowledgement of one consumer take a sync each.
+func TestSyncsOfAQueueAreCounted(t *testing.T) {
+	var syncs atomic.Int64
+	s := settings{durable: true, shards: 1, callers: 1, queue: true, syncs: &syncs}
+	st, err := openBraid(filepath.Join(t.TempDir(), "data"), s)
+	require.NoError(t, err)
+	p, err := st.producer(0)
+	require.NoError(t, err)
+	require.NoError(t, p.put([]byte("a")))
+	r, err := st.(queueStore).receiver(0)
+	require.NoError(t, err)
+	before := syncs.Load()
+	_, err = r.receive(t.Context(), 1, func([]byte) {})
+	require.NoError(t, err)
+	require.EqualValues(t, 1, syncs.Load()-before)
+	require.NoError(t, r.acknowledge(t.Context()))
+	require.EqualValues(t, 2, syncs.Load()-before)
+	require.NoError(t, st.close())
 }
 
 func TestValuesAreHalfCompressibleAndTheSameEachTime(t *testing.T) {

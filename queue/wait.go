@@ -107,12 +107,15 @@ func (q *Queue) dispatch() {
 		timer.Stop()
 	}()
 	for {
+		// Taken before wake looks: a record that is put after that look and before Wait is
+		// then not mistaken for one that wake has seen, and left.
+		last := q.inner.Latest().Last()
 		from, pause, ok := q.wake()
 		if !ok {
 			return
 		}
 		timer.Reset(pause)
-		if q.inner.Latest().Last() < from {
+		if last < from {
 			q.inner.Latest().Wait(latest, from-1)
 		} // else there are new ones, for which there is no room; it rings when there is
 		select {
