@@ -176,10 +176,10 @@ func (e *InvalidArgumentError) Error() string {
 // Is reports whether target is [ErrInvalidArgument].
 func (e *InvalidArgumentError) Is(target error) bool { return target == ErrInvalidArgument }
 
-// FileDamageError says which file of a database is damaged, so that [Open] refused it and
-// has changed nothing. It is an [ErrDataLoss] if something that was durable is missing,
-// and an [ErrCorrupt] if it has changed. Put the file back as it was, restore a backup,
-// or open with [Options].AcceptLoss.
+// FileDamageError says which file of a database is damaged, so that [Open] refused it.
+// It is an [ErrDataLoss] if something that was durable is missing, and an [ErrCorrupt] if
+// it has changed. Put the file back as it was, restore a backup, or open with
+// [Options].AcceptLoss. The text of an Open says whether it has changed anything.
 type FileDamageError struct {
 	// File is its name below the directory of the database, with slashes, such as
 	// "store/000012.log".

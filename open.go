@@ -23,7 +23,8 @@ import (
 // are damaged or, as a [FileDamageError], if the log or the manifest is damaged or a file
 // is missing, while a damaged record is its readers' matter: see [Options].AcceptLoss; [ErrDiskFull]; [ErrOutOfResources]; [ErrFailed]. Any
 // other error is the file system's, such as fs.ErrPermission. A refused open has
-// changed nothing.
+// changed nothing; only one with AcceptLoss may have replaced files before it came to one
+// that it can do nothing about, and says so.
 func Open(dir string, options *Options) (*DB, error) {
 	return open(dir, options, environment{})
 }

@@ -1,11 +1,13 @@
 package kv
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
 	"log/slog"
 	"path"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -26,9 +28,12 @@ import (
 // or is another one is replaced by one of the same size that cannot be read, so that its
 // readers are told. Markers, ledgers and the identity are made anew from each other.
 //
-// Invariant: nothing is thrown away. A file that is replaced is moved to lostName first,
-// and what was accepted is written to lossesName before that. If it cannot be done, the
-// open is refused; a new database is never made.
+// Invariant: nothing is thrown away but ledgers, which hold only what others say. What is
+// going to be accepted is written to lossesName before anything is changed; a file keeps
+// a name in lostName before it is replaced, which is done in one step. So a power cut
+// leaves what an open refuses, or what opens with the loss written down; and with
+// AcceptLoss the next open goes on. If it cannot be done, the open is refused; a new
+// database is never made. TestPowerCutWhileALossIsAccepted holds it.
 const (
 	lossesName    = "LOSSES"
 	newLossesName = "LOSSES.new"
@@ -40,9 +45,10 @@ var errNothingLeft = errors.New("too little is left to go on without it")
 
 // acceptor accepts the losses of one open.
 type acceptor struct {
-	s    *Store
-	id   layout.Identity
-	done map[string]bool // the files that something was done about
+	s       *Store
+	id      layout.Identity
+	done    map[string]bool // the files that something was done about
+	changed bool            // something was written
 }
 
 // accept repairs one file after the other until the database can be verified, or one of
@@ -52,51 +58,62 @@ func (s *Store) accept(id layout.Identity, err error) (x *examination, logged in
 	for {
 		damage := asFileDamage(err)
 		if damage == nil || a.done[damage.File+string(damage.Damage)] {
-			return nil, 0, err
+			return nil, 0, a.refuse(err)
 		}
 		a.done[damage.File+string(damage.Damage)] = true
 		if failed := a.repair(damage); failed != nil {
-			return nil, 0, fmt.Errorf("%w; the loss cannot be accepted: %w", err, failed)
+			return nil, 0, a.refuse(fmt.Errorf("%w; the loss cannot be accepted: %w", err, failed))
 		}
 		if x, logged, err = s.verify(id); err == nil {
-			return x, logged, a.removeUnknown(x)
+			return x, logged, nil
 		}
 	}
 }
 
+// refuse says in an error what has become of the files.
+func (a *acceptor) refuse(err error) error {
+	if !a.changed {
+		return fmt.Errorf("%w; nothing was changed", err)
+	}
+	return fmt.Errorf("%w; other losses were accepted before that: %s lists them, and the files that were replaced are in %q",
+		err, lossesName, lostName)
+}
+
 // repair does what can be done about one file.
 func (a *acceptor) repair(damage *FileDamageError) error {
-	if err := a.note(damage); err != nil {
-		return err
-	}
 	dir, name := path.Split(damage.File)
 	switch {
 	case dir == "" && (strings.HasPrefix(name, ledgerName+".") || strings.HasPrefix(name, tablesName+".")):
-		return a.renewLedgers()
+		return a.renewLedgers(damage)
 	case dir == "" && name == lossesName:
-		return nil // there are new ones
+		return a.note(damage)
 	case dir == "":
 		return errNothingLeft
 	case guardfs.IsLog(name):
-		return a.cutLog(name)
+		return a.cutLog(damage, name)
 	case strings.HasPrefix(name, "MANIFEST-"):
-		return a.cutManifest(name)
+		return a.cutManifest(damage, name)
 	case guardfs.IsTable(name):
-		return a.blankTable(name, damage.Want)
+		return a.blankTable(damage, name)
 	case strings.HasPrefix(name, "marker."):
-		return a.renewMarker(name)
+		return a.renewMarker(damage, name)
 	case strings.HasPrefix(name, "OPTIONS-"):
+		if err := a.note(damage); err != nil {
+			return err
+		}
 		return a.setAside(name)
 	default:
 		return errNothingLeft
 	}
 }
 
-// note writes down what is going to be accepted.
+// note writes down what is going to be accepted. It comes before the first change, and
+// when it is known that the loss can be accepted.
 func (a *acceptor) note(damage *FileDamageError) error {
 	s := a.s
 	l, err := s.readLosses()
 	if asFileDamage(err) != nil {
+		a.changed = true
 		l, err = layout.Losses{}, a.moveAside(s.guard.PathJoin(s.dir, lossesName))
 	}
 	if err != nil {
@@ -108,6 +125,7 @@ func (a *acceptor) note(damage *FileDamageError) error {
 	if !guardfs.IsTable(path.Base(damage.File)) {
 		l.Marked = false
 	}
+	a.changed = true
 	s.reporter.report(slog.LevelError, "a loss is accepted", "file", damage.File, "damage", damage.what())
 	return s.writeLosses(l)
 }
@@ -161,57 +179,116 @@ func (a *acceptor) setAside(name string) error {
 
 // moveAside is setAside for any file.
 func (a *acceptor) moveAside(file string) error {
-	s := a.s
-	lost := s.guard.PathJoin(s.dir, lostName)
-	if err := makeDirs(s.guard, lost); err != nil {
-		return err
+	if _, err := a.s.guard.Stat(file); errors.Is(err, fs.ErrNotExist) {
+		return nil
 	}
-	target := s.guard.PathJoin(lost, s.guard.PathBase(file))
-	for n := 2; ; n++ {
-		if _, err := s.guard.Stat(target); errors.Is(err, fs.ErrNotExist) {
-			break
-		}
-		target = s.guard.PathJoin(lost, s.guard.PathBase(file)+"."+strconv.Itoa(n))
-	}
-	if err := s.guard.Rename(file, target); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
-	}
-	return syncDir(s.guard, lost)
-}
-
-// keepBeginning replaces a file of the store by its first n bytes.
-func (a *acceptor) keepBeginning(name string, n int64) error {
-	data, err := readWhole(a.s.guard, a.path(name), n-1)
+	target, err := a.lostName(file)
 	if err != nil {
 		return err
 	}
-	if err := a.setAside(name); err != nil {
+	if err := a.s.guard.Rename(file, target); err != nil {
 		return err
 	}
-	return joinErrors(writeFile(a.s.guard, a.path(name), data), syncDir(a.s.guard, a.s.StoreDir()))
+	return a.syncLost()
 }
 
-// cutLog keeps what can be read of a log, and takes the later ones away: what is in them
-// followed on what is lost.
-func (a *acceptor) cutLog(name string) error {
-	number, _ := logNumber(name)
-	sound, err := a.ownBytes(name, number)
-	switch {
-	case errors.Is(err, fs.ErrNotExist):
-	case err != nil:
+// keepAside gives a file a second name among what was lost, so that it can be replaced. One
+// that is missing is no error.
+func (a *acceptor) keepAside(file string) error {
+	files := a.s.guard
+	target, err := a.lostName(file)
+	if err != nil {
 		return err
-	case sound == 0:
-		err = a.setAside(name)
-	default:
-		err = a.keepBeginning(name, sound)
+	}
+	err = files.Try(func() error { return files.Unwrap().Link(file, target) })
+	if err != nil && !errors.Is(err, fs.ErrNotExist) { // a file system without links
+		_, err = copyFile(context.Background(), files, file, files, target, func(int) {})
 	}
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	return joinErrors(a.setAsideLogs(number+1), a.unlist(func(f string) bool {
+	return a.syncLost()
+}
+
+// lostName returns a new name for a file among what was lost.
+func (a *acceptor) lostName(file string) (string, error) {
+	files := a.s.guard
+	lost := files.PathJoin(a.s.dir, lostName)
+	if err := makeDirs(files, lost); err != nil {
+		return "", err
+	}
+	first := files.PathJoin(lost, files.PathBase(file))
+	target := first
+	for n := 2; ; n++ {
+		if _, err := files.Stat(target); errors.Is(err, fs.ErrNotExist) {
+			return target, nil
+		} else if err != nil {
+			return "", err
+		}
+		target = first + "." + strconv.Itoa(n)
+	}
+}
+
+func (a *acceptor) syncLost() error { return syncDir(a.s.guard, a.s.guard.PathJoin(a.s.dir, lostName)) }
+
+// newSuffix ends the name of a file of the store that is being made. Pebble knows no such
+// names.
+const newSuffix = ".new"
+
+// replace puts what was made under the name with newSuffix in the place of a file of the
+// store, in one step. The file must have been kept.
+func (a *acceptor) replace(name string) error {
+	return joinErrors(a.s.guard.Rename(a.path(name+newSuffix), a.path(name)), syncDir(a.s.guard, a.s.StoreDir()))
+}
+
+// makeBeginning makes what is to replace a file of the store: its first n bytes. It keeps
+// the file, and returns how the ledger is to list it.
+func (a *acceptor) makeBeginning(name string, n int64) (f layout.LedgerFile, err error) {
+	data, err := readWhole(a.s.guard, a.path(name), n-1)
+	if err != nil {
+		return f, err
+	}
+	if err := writeFile(a.s.guard, a.path(name+newSuffix), data); err != nil {
+		return f, err
+	}
+	head := data[:min(len(data), layout.LedgerHeadBytes)]
+	f = layout.LedgerFile{Name: name, Size: int64(len(data)), Sum: layout.LedgerSum(0, data), Head: layout.LedgerSum(0, head)}
+	return f, a.keepAside(a.path(name))
+}
+
+// cutLog keeps what can be read of a log, and takes the later ones away: what is in them
+// followed on what is lost. The ledger lists what is left before the log is replaced,
+// since it could not tell afterwards that this is the one.
+func (a *acceptor) cutLog(damage *FileDamageError, name string) error {
+	number, _ := logNumber(name)
+	sound, err := a.ownBytes(name, number)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	if err := a.note(damage); err != nil {
+		return err
+	}
+	var left []layout.LedgerFile
+	if sound > 0 {
+		f, err := a.makeBeginning(name, sound)
+		if err != nil {
+			return err
+		}
+		left = append(left, f)
+	} else if err := a.setAside(name); err != nil {
+		return err
+	}
+	if err := a.setAsideLogs(number + 1); err != nil {
+		return err
+	}
+	err = a.relist(left, func(f string) bool {
 		n, ok := logNumber(f)
 		return ok && n >= number
-	}))
+	})
+	if err != nil || sound == 0 {
+		return err
+	}
+	return a.replace(name)
 }
 
 // ownBytes is soundBytes of a log or manifest that is the one that is listed; 0 of
@@ -255,40 +332,62 @@ func (a *acceptor) setAsideLogs(from uint64) error {
 
 // cutManifest keeps the edits of a manifest that can be read. The store is one of
 // before then. If a log that it needs has been used again since, those that are left do
-// not follow on from it.
-func (a *acceptor) cutManifest(name string) error {
+// not follow on from it. As for the ledger, see cutLog.
+func (a *acceptor) cutManifest(damage *FileDamageError, name string) error {
 	sound, err := a.ownBytes(name, 0)
 	if errors.Is(err, fs.ErrNotExist) || err == nil && sound == 0 {
 		return errNothingLeft
 	}
-	if err == nil {
-		err = a.keepBeginning(name, sound)
-	}
 	if err != nil {
 		return err
 	}
-	first, err := a.s.minLog(name)
+	if err := a.note(damage); err != nil {
+		return err
+	}
+	left, err := a.makeBeginning(name, sound)
 	if err != nil {
 		return err
 	}
+	first, err := a.s.minLog(name + newSuffix)
+	if err != nil {
+		return err
+	}
+	gone := func(f string) bool { return f == name }
 	if _, err := a.s.guard.Stat(a.path(fmt.Sprintf("%06d.log", first))); errors.Is(err, fs.ErrNotExist) {
 		if err := a.setAsideLogs(0); err != nil {
 			return err
 		}
-		return a.unlist(func(string) bool { return true })
+		gone = func(string) bool { return true }
 	}
-	return a.unlist(func(f string) bool { return f == name })
+	if err := a.relist([]layout.LedgerFile{left}, gone); err != nil {
+		return err
+	}
+	return a.replace(name)
 }
 
 // blankTable puts a table in the place of one that is lost, of the size that Pebble
 // expects, in which nothing can be read.
-func (a *acceptor) blankTable(name string, size int64) (err error) {
+func (a *acceptor) blankTable(damage *FileDamageError, name string) error {
+	size := damage.Want
 	if size < 0 {
 		return fmt.Errorf("how large %s has to be is not known", name)
 	}
-	if err := a.setAside(name); err != nil {
+	if err := a.note(damage); err != nil {
 		return err
 	}
+	if err := a.makeBlank(name+newSuffix, size); err != nil {
+		return err
+	}
+	if err := a.keepAside(a.path(name)); err != nil {
+		return err
+	}
+	if err := a.replace(name); err != nil {
+		return err
+	}
+	return a.relist(nil, func(f string) bool { return f == name })
+}
+
+func (a *acceptor) makeBlank(name string, size int64) error {
 	f, err := a.s.guard.Create(a.path(name), vfs.WriteCategoryUnspecified)
 	if err != nil {
 		return err
@@ -300,14 +399,11 @@ func (a *acceptor) blankTable(name string, size int64) (err error) {
 	if err == nil {
 		err = f.Sync()
 	}
-	if err = joinErrors(joinErrors(err, f.Close()), syncDir(a.s.guard, a.s.StoreDir())); err != nil {
-		return err
-	}
-	return a.unlist(func(f string) bool { return f == name })
+	return joinErrors(err, f.Close())
 }
 
 // renewMarker makes a marker that is missing, or names an older manifest.
-func (a *acceptor) renewMarker(name string) error {
+func (a *acceptor) renewMarker(damage *FileDamageError, name string) error {
 	s := a.s
 	kind := strings.Split(name, ".")[1]
 	value := fmt.Sprintf("%03d", uint64(pebbleFormat))
@@ -322,6 +418,9 @@ func (a *acceptor) renewMarker(name string) error {
 		}
 	}
 	names, err := s.guard.List(s.StoreDir())
+	if err == nil {
+		err = a.note(damage)
+	}
 	if err != nil {
 		return err
 	}
@@ -342,69 +441,68 @@ func (a *acceptor) renewMarker(name string) error {
 	return joinErrors(writeFile(s.guard, a.path(marker), nil), syncDir(s.guard, s.StoreDir()))
 }
 
-// renewLedgers makes ledgers of what is there.
-func (a *acceptor) renewLedgers() error {
+// renewLedgers makes ledgers of what is there, but for one that is whole.
+func (a *acceptor) renewLedgers(damage *FileDamageError) error {
 	s := a.s
-	old, _, err := readLedgers(s.guard, s.dir, a.id)
+	l, _, err := readLedgers(s.guard, s.dir, a.id)
 	if err != nil {
 		return err
 	}
-	peeked, err := pebble.Peek(s.StoreDir(), s.guard)
-	if err != nil || !peeked.Exists {
-		return joinErrors(errNothingLeft, err)
+	if l.files.Sequence == 0 {
+		peeked, err := pebble.Peek(s.StoreDir(), s.guard)
+		if err != nil || !peeked.Exists {
+			return joinErrors(errNothingLeft, err)
+		}
+		l.files.Manifest = s.guard.PathBase(peeked.ManifestFilename)
 	}
-	l := newLedgers()
-	l.files = layout.Ledger{Sequence: old.files.Sequence + 1, Database: a.id.ID, Ready: true, Manifest: s.guard.PathBase(peeked.ManifestFilename)}
-	l.tables = layout.TableLedger{Sequence: old.tables.Sequence + 1, Database: a.id.ID, Tables: old.tables.Tables}
-	return a.putLedgers(l)
-}
-
-// unlist takes what was repaired out of the ledgers: what it holds now is what it is
-// going to hold.
-func (a *acceptor) unlist(repaired func(name string) bool) error {
-	s := a.s
-	old, _, err := readLedgers(s.guard, s.dir, a.id)
-	if err != nil {
+	if err := a.note(damage); err != nil {
 		return err
-	}
-	l := newLedgers()
-	l.files, l.tables = old.files, old.tables
-	l.files.Sequence++
-	l.tables.Sequence++
-	l.files.Files, l.tables.Tables = nil, nil
-	for _, f := range old.files.Files {
-		if !repaired(f.Name) {
-			l.files.Files = append(l.files.Files, f)
-		}
-	}
-	for _, t := range old.tables.Tables {
-		if !repaired(t.Name) {
-			l.tables.Tables = append(l.tables.Tables, t)
-		}
 	}
 	return a.putLedgers(l)
 }
 
-// putLedgers writes both files of both ledgers.
+// relist takes files out of the ledgers, since what they hold now is what they are going
+// to hold, and adds those of which something is left.
+func (a *acceptor) relist(left []layout.LedgerFile, gone func(name string) bool) error {
+	l, _, err := readLedgers(a.s.guard, a.s.dir, a.id)
+	if err != nil {
+		return err
+	}
+	l.files.Files = slices.DeleteFunc(l.files.Files, func(f layout.LedgerFile) bool { return gone(f.Name) })
+	l.files.Files = append(l.files.Files, left...)
+	slices.SortFunc(l.files.Files, func(a, b layout.LedgerFile) int { return strings.Compare(a.Name, b.Name) })
+	l.tables.Tables = slices.DeleteFunc(l.tables.Tables, func(t layout.LedgerTable) bool { return gone(t.Name) })
+	return a.putLedgers(l)
+}
+
+// putLedgers writes both files of both ledgers, the newest of each last.
 func (a *acceptor) putLedgers(l *ledgers) error {
-	s := a.s
-	l.files.Ready = true
-	for i := range 2 {
-		err := joinErrors(putSlot(s.guard, s.dir, l.tableSlots.file(i), l.tables.Encode()),
-			putSlot(s.guard, s.dir, l.fileSlots.file(i), l.files.Encode()))
-		if err != nil {
+	l.files.Database, l.files.Ready, l.tables.Database = a.id.ID, true, a.id.ID
+	put := func(slot *slots, encode func() []byte) error {
+		if err := putSlot(a.s.guard, a.s.dir, slot.file(slot.next), encode()); err != nil {
 			return err
 		}
+		slot.next = 1 - slot.next
+		return nil
+	}
+	for range 2 {
 		l.files.Sequence++
 		l.tables.Sequence++
+		if err := put(&l.tableSlots, l.tables.Encode); err != nil {
+			return err
+		}
+		if err := put(&l.fileSlots, l.files.Encode); err != nil {
+			return err
+		}
 	}
 	return nil
 }
 
-// removeUnknown takes tables away that nothing names: Pebble would delete them, and
-// they may hold what was lost.
-func (a *acceptor) removeUnknown(x *examination) error {
-	names, err := a.s.guard.List(a.s.StoreDir())
+// keepUnknown takes tables away that nothing names: Pebble would delete them, and they
+// may hold what was lost with a manifest.
+func (s *Store) keepUnknown(x *examination) error {
+	a := &acceptor{s: s, id: s.identity}
+	names, err := s.guard.List(s.StoreDir())
 	for _, name := range names {
 		if _, live := x.live[name]; guardfs.IsTable(name) && !live {
 			err = joinErrors(err, a.setAside(name))
@@ -431,11 +529,14 @@ func (s *Store) acceptIdentity(err error) (layout.Identity, error) {
 		}
 	}
 	if newest.Sequence == 0 {
-		return id, fmt.Errorf("%w; the loss cannot be accepted: %w", err, errNothingLeft)
+		return id, fmt.Errorf("%w; the loss cannot be accepted: %w; nothing was changed", err, errNothingLeft)
 	}
 	id.ID, id.Ready = newest.Database, true
 	a := &acceptor{s: s, id: id}
 	if failed := a.note(asFileDamage(err)); failed != nil {
+		return id, failed
+	}
+	if failed := a.keepAside(s.guard.PathJoin(s.dir, identityName)); failed != nil {
 		return id, failed
 	}
 	return id, writeIdentity(s.guard, s.dir, id)

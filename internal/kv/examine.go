@@ -3,6 +3,7 @@ package kv
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/binary"
 	"errors"
@@ -372,8 +373,8 @@ func (s *Store) isSound(name string) bool {
 	return joinErrors(err, r.Close()) == nil
 }
 
-// diagnose finds out which tables are the reason of an error of opening Pebble, and says
-// so; else it names the file that the error does.
+// diagnose finds out which tables, or which log, are the reason of an error of opening
+// Pebble, and says so; else it names the file that the error does.
 func (s *Store) diagnose(x *examination, err error) error {
 	if !errors.Is(err, ErrCorrupt) && !errors.Is(err, ErrDataLoss) {
 		return err
@@ -381,7 +382,39 @@ func (s *Store) diagnose(x *examination, err error) error {
 	if found := s.lostTables(x); len(found) > 0 {
 		return damageError(found)
 	}
+	if named.FindString(err.Error()) == "" {
+		if log := s.brokenLog(x, err); log != nil {
+			return log
+		}
+	}
 	return s.nameDamage(err)
+}
+
+// brokenLog returns the first log that is needed and does not end as one does, if there is
+// one, with the error that Pebble had. Pebble does not say which it is. The damage lies
+// behind what the ledger lists.
+func (s *Store) brokenLog(x *examination, cause error) *FileDamageError {
+	names, err := s.guard.List(s.StoreDir())
+	if err != nil {
+		return nil
+	}
+	names = slices.DeleteFunc(names, func(name string) bool {
+		n, ok := logNumber(name)
+		return !ok || n < x.minLog
+	})
+	slices.SortFunc(names, func(a, b string) int {
+		m, _ := logNumber(a)
+		n, _ := logNumber(b)
+		return cmp.Compare(m, n)
+	})
+	for _, name := range names {
+		number, _ := logNumber(name)
+		sound, why, err := s.soundBytes(name, number)
+		if err == nil && why != io.EOF {
+			return &FileDamageError{File: storeName + "/" + name, Damage: FileChanged, Offset: sound, Size: -1, Want: -1, Cause: cause}
+		}
+	}
+	return nil
 }
 
 // lostTables returns the tables that the manifest names and that are missing or of

@@ -29,10 +29,15 @@ type FileDamageError struct {
 	Cause  error      // what else is known; may be nil
 }
 
-// Error names the file, the place, what hangs on it, and what can be done.
-func (e *FileDamageError) Error() string {
-	return fmt.Sprintf("%v: %s; nothing was changed: put the file back, restore a backup, or open with AcceptLoss to go on with what is left",
-		e.class(), e.what())
+// Error names the file, the place, and what hangs on it.
+func (e *FileDamageError) Error() string { return fmt.Sprintf("%v: %s", e.class(), e.what()) }
+
+// withAdvice says what can be done in an error of an open that has changed nothing.
+func withAdvice(err error) error {
+	if asFileDamage(err) == nil {
+		return err
+	}
+	return fmt.Errorf("%w; nothing was changed: put the file back, restore a backup, or open with AcceptLoss to go on with what is left", err)
 }
 
 // what says what is wrong with the file, and what hangs on it.

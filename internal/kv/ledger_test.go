@@ -131,3 +131,71 @@ func TestVerifyFiles(t *testing.T) {
 	require.NoError(t, s.Close())
 	require.ErrorIs(t, s.VerifyFiles(t.Context(), nil, nil), kv.ErrClosed)
 }
+
+// TestDamageOfTheLastSecondIsAccepted: a log that is damaged behind what the ledger lists,
+// in a place that Pebble does not take for its end, is named, and what stands before the
+// damage can be had.
+func TestDamageOfTheLastSecondIsAccepted(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := testdisk.New()
+		s := open(t, configOn(d))
+		for i := range 50 {
+			mustPut(t, s, fmt.Sprintf("k%02d", i), strings.Repeat("v", 2000))
+		}
+		cut := d.PowerCut()
+		require.NoError(t, s.Close())
+		var log string
+		names, err := cut.Mem.List(memDir + "/store")
+		require.NoError(t, err)
+		for _, name := range names {
+			if strings.HasSuffix(name, ".log") {
+				log = max(log, name)
+			}
+		}
+		data, err := cut.Mem.UnsafeGetFileDataBuffer(memDir + "/store/" + log)
+		require.NoError(t, err)
+		data[len(data)/2] ^= 1
+		cfg := configOn(cut)
+		_, err = kv.Open(cfg)
+		var damage *kv.FileDamageError
+		require.ErrorAs(t, err, &damage)
+		require.Equal(t, "store/"+log, damage.File)
+		require.ErrorContains(t, err, "nothing was changed")
+		cfg.AcceptLoss = true
+		s = open(t, cfg)
+		requireValue(t, s, "k00", strings.Repeat("v", 2000))
+		require.Len(t, s.Losses(), 1)
+		require.NoError(t, s.Close())
+	})
+}
+
+// TestARefusedAcceptanceSaysWhatItChanged: nothing, if the first loss cannot be accepted;
+// else where the files are that were replaced.
+func TestARefusedAcceptanceSaysWhatItChanged(t *testing.T) {
+	d := testdisk.New()
+	s := open(t, configOn(d))
+	mustPut(t, s, "k", "value")
+	require.NoError(t, s.Close())
+	names, err := d.Mem.List(memDir + "/store")
+	require.NoError(t, err)
+	for _, name := range names {
+		if strings.HasPrefix(name, "MANIFEST-") {
+			require.NoError(t, d.Mem.Remove(memDir+"/store/"+name))
+		}
+	}
+	cfg := configOn(d)
+	cfg.AcceptLoss = true
+	changes := d.Changes()
+	_, err = kv.Open(cfg)
+	require.ErrorIs(t, err, kv.ErrDataLoss)
+	require.ErrorContains(t, err, "; nothing was changed")
+	require.Equal(t, changes, d.Changes())
+
+	for i := range 2 { // that can be accepted, and then the manifest cannot
+		require.NoError(t, d.Mem.Remove(fmt.Sprintf("%s/TABLES.%d", memDir, i+1)))
+	}
+	_, err = kv.Open(cfg)
+	require.ErrorIs(t, err, kv.ErrDataLoss)
+	require.NotContains(t, err.Error(), "nothing was changed")
+	require.ErrorContains(t, err, `the files that were replaced are in "lost"`)
+}

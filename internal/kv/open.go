@@ -146,11 +146,13 @@ func (s *Store) bringUp() error {
 		err = s.checkCreating(id)
 	}
 	if s.cfg.AcceptLoss && asFileDamage(err) != nil {
-		id, err = s.acceptIdentity(err)
+		if id, err = s.acceptIdentity(err); err != nil {
+			return err
+		}
 		found = true
 	}
 	if err != nil {
-		return err
+		return withAdvice(err)
 	}
 	if s.cfg.ReadOnly {
 		return s.bringUpReadOnly(id, found)
@@ -170,12 +172,17 @@ func (s *Store) bringUp() error {
 		return s.create()
 	}
 	s.identity = id
+	accepted := false
 	x, logged, err := s.verify(id)
-	if err != nil && s.cfg.AcceptLoss && s.keepsLedger() {
-		x, logged, err = s.accept(id, err)
-	}
-	if err != nil {
-		return err
+	switch {
+	case err == nil:
+	case !s.cfg.AcceptLoss || !s.keepsLedger():
+		return withAdvice(err)
+	default:
+		if x, logged, err = s.accept(id, err); err != nil {
+			return err
+		}
+		accepted = true
 	}
 	if err := s.checkFree(min(need+logged, most), false); err != nil {
 		return err
@@ -191,6 +198,11 @@ func (s *Store) bringUp() error {
 	}
 	if err := s.removeBackups(); err != nil {
 		return err
+	}
+	if accepted || !s.losses.Marked {
+		if err := s.keepUnknown(x); err != nil {
+			return err
+		}
 	}
 	if err := s.continueLedger(x); err != nil {
 		return err

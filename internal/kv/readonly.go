@@ -59,7 +59,7 @@ func (s *Store) bringUpReadOnly(id layout.Identity, found bool) error {
 	}
 	db, x, err := s.openVerified(id)
 	if err != nil {
-		return err
+		return withAdvice(err)
 	}
 	s.guard.Track(s.StoreDir(), x.durable(), nil) // for those who read the files again
 	if err := s.check(db); err != nil {

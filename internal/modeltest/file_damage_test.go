@@ -62,6 +62,7 @@ func (f files) lay(t *testing.T) *vfs.MemFS {
 	mem := vfs.NewMem()
 	require.NoError(t, mem.MkdirAll(damageDir+"/store", 0o755))
 	for p, data := range f {
+		require.NoError(t, mem.MkdirAll(path.Dir(p), 0o755))
 		file, err := mem.Create(p, vfs.WriteCategoryUnspecified)
 		require.NoError(t, err)
 		_, err = file.Write(data)
@@ -243,6 +244,7 @@ func buildDamageState(t *testing.T, name string) damageState {
 type damageCase struct {
 	what  string
 	kind  string
+	class string // the kind, and of which sort of file
 	files files
 }
 
@@ -250,7 +252,13 @@ type damageCase struct {
 // large file, and of a table, where each costs the engine long.
 func (s *damageState) damages(random *rand.Rand, other files, most int) (cases []damageCase) {
 	add := func(kind, p string, changed files, detail string, args ...any) {
-		cases = append(cases, damageCase{kind + " " + p + fmt.Sprintf(" "+detail, args...), kind, changed})
+		class := kind + " " + strings.TrimRight(path.Base(p), "0123456789.")
+		if ext := path.Ext(p); ext == ".log" || ext == ".sst" {
+			class = kind + " *" + ext
+		} else if strings.HasPrefix(path.Base(p), "marker.") {
+			class = kind + " " + strings.Split(path.Base(p), ".")[1] + " marker"
+		}
+		cases = append(cases, damageCase{kind + " " + p + fmt.Sprintf(" "+detail, args...), kind, class, changed})
 	}
 	for _, p := range s.files.paths() {
 		data := s.files[p]
