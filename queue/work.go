@@ -202,6 +202,7 @@ func (w *work) run() {
 			return
 		default:
 			q.log.Warn("a worker of a queue cannot receive, and tries again", "queue", q.name, "error", err)
+			steps, _ = w.settle(steps) // else others may get what is finished meanwhile
 			w.pause(err)
 		}
 	}
@@ -235,13 +236,31 @@ func (w *work) pause(err error) {
 
 // finish does what is left to do when nothing more is received.
 func (w *work) finish(steps []step) {
-	if len(steps) == 0 {
-		return
+	if rest, err := w.settle(steps); err != nil && !isFatal(err) {
+		w.queue.log.Warn("records that a worker has finished with come again", "queue", w.queue.name, "records", len(rest), "error", err)
 	}
-	q := w.queue
-	if _, err := q.commit(w.calls, nil, steps); err != nil && !isFatal(err) {
-		q.log.Warn("records that a worker has finished with come again", "queue", q.name, "records", len(steps), "error", err)
+}
+
+// settle does steps without receiving anything: acknowledgements by themselves, since a
+// full disk lets those through. It returns what is still to be done, and why.
+func (w *work) settle(steps []step) (rest []step, err error) {
+	var acks, others []step
+	for _, st := range steps {
+		if st.verb == acknowledge {
+			acks = append(acks, st)
+		} else {
+			others = append(others, st)
+		}
 	}
+	for _, part := range [][]step{acks, others} {
+		if len(part) == 0 {
+			continue
+		}
+		if _, failed := w.queue.commit(w.calls, nil, part); failed != nil {
+			rest, err = append(rest, part...), failed
+		}
+	}
+	return rest, err
 }
 
 // process calls the function for each record, and returns what is to be done to them.
@@ -380,6 +399,9 @@ func (b *batch) extend() {
 	b.mu.Unlock()
 
 	_, err := w.queue.commit(w.calls, nil, steps)
+	if err != nil {
+		finished, _ = w.settle(finished)
+	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.over {
