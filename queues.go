@@ -149,16 +149,22 @@ func (c companionShard) Count() uint64             { return c.shard.log.Tip().Or
 
 func (c companionShard) Ahead(ctx context.Context, from uint64) (first, ordinal, records uint64, err error) {
 	sh := c.shard
-	if tip := sh.log.Tip(); from > tip.LastCounter {
-		return 0, tip.Ordinal, 0, ended(ctx)
+	for {
+		if tip := sh.log.Tip(); from > tip.LastCounter {
+			return 0, tip.Ordinal, 0, ended(ctx)
+		}
+		p, err := sh.page(ctx, pageQuery{from: from, to: maxCounter, records: 1, bytes: 1, bare: true}, nil)
+		var damage *CorruptError
+		switch {
+		case errors.As(err, &damage):
+			from = damage.FirstAvailable.counter() // which is behind it
+			continue
+		case err != nil:
+			return 0, 0, 0, err
+		case len(p.records) == 0:
+			return 0, p.tip.Ordinal, 0, nil
+		}
+		r := &p.records[0]
+		return r.Counter, r.Ordinal, p.tip.Ordinal - r.Ordinal, nil
 	}
-	p, err := sh.page(ctx, pageQuery{from: from, to: maxCounter, records: 1, bytes: 1, bare: true}, nil)
-	switch {
-	case err != nil:
-		return 0, 0, 0, err
-	case len(p.records) == 0:
-		return 0, p.tip.Ordinal, 0, nil
-	}
-	r := &p.records[0]
-	return r.Counter, r.Ordinal, p.tip.Ordinal - r.Ordinal, nil
 }
