@@ -323,6 +323,7 @@ func (q *Queue) readOne(ctx context.Context, t *taken) (there bool, err error) {
 	defer q.mu.Unlock()
 	if e := q.entries[t.counter]; e != nil {
 		q.expire(e)
+		q.alertLocked() // it may have held others back
 	}
 	return false, nil
 }

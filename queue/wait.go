@@ -107,6 +107,7 @@ func (q *Queue) dispatch() {
 		timer.Stop()
 	}()
 	for {
+		trimmed := q.inner.Trimmed().Wait() // what is gone makes room, and holds back nothing any more
 		from, pause, ok := q.wake()
 		if !ok {
 			return
@@ -118,6 +119,7 @@ func (q *Queue) dispatch() {
 		select {
 		case <-q.bell.C():
 		case <-latest.C():
+		case <-trimmed:
 		case <-timer.C:
 		case <-q.deleted:
 			return
@@ -161,6 +163,9 @@ func (q *Queue) wake() (from uint64, pause time.Duration, ok bool) {
 	pause = maxVisibility
 	if first := q.locked.First(); first != nil {
 		pause = min(pause, time.Duration(first.Due()-min(first.Due(), now)))
+	}
+	if oldest, keeps := q.ages.First(), q.inner.Retention(); oldest != nil && keeps > 0 {
+		pause = min(pause, time.Duration(oldest.Due()+uint64(keeps)+1-now)) // it has not expired yet
 	}
 	if q.lull > now {
 		pause = min(pause, time.Duration(q.lull-now))

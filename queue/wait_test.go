@@ -8,6 +8,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/braidstream/braid"
 	"github.com/braidstream/braid/queue"
 )
 
@@ -49,4 +50,46 @@ func TestAReceiverThatGivesUpWhenItIsWokenWakesTheNext(t *testing.T) {
 			r = first[0]
 		}
 	})
+}
+
+// What is trimmed, or expires, makes room for others, and holds back none of its key any
+// more: those who wait for them hear of it.
+func TestATrimWakesThoseWhoWait(t *testing.T) {
+	for name, o := range map[string]queue.Options{
+		"in flight": {MaxInFlight: 1, VisibilityTimeout: 12 * time.Hour},
+		"dead":      {OrderByKey: true, BlockAtDead: true},
+	} {
+		for how, trim := range map[string]func(k *kit, next braid.SequenceNumber) error{
+			"trim": func(k *kit, next braid.SequenceNumber) error { return k.stream.Trim(ctx, braid.AtSequence(next)) },
+			"expiry": func(k *kit, _ braid.SequenceNumber) error {
+				return k.stream.DecreaseRetention(ctx, 24*time.Hour)
+			},
+		} {
+			t.Run(name+" "+how, func(t *testing.T) {
+				bubble(t, func(k *kit) {
+					require.NoError(t, k.stream.IncreaseRetention(ctx, 200*time.Hour))
+					k.putKeys("A1")
+					time.Sleep(30 * time.Hour)
+					put, err := k.stream.PutRecord(ctx, "A", []byte("A2"))
+					require.NoError(t, err)
+					q := k.open("q", o)
+					first := k.receive(q, 1)
+					if o.BlockAtDead {
+						require.NoError(t, q.Reject(ctx, "", receipts(first)...))
+					}
+					got := make(chan []string, 1)
+					start := time.Now()
+					go func() {
+						records, err := q.Receive(ctx, 1, &queue.ReceiveOptions{Wait: 11 * time.Hour})
+						require.NoError(t, err)
+						got <- texts(records)
+					}()
+					synctest.Wait()
+					require.NoError(t, trim(k, put.SequenceNumber))
+					require.Equal(t, []string{"A2"}, <-got)
+					require.LessOrEqual(t, time.Since(start), 2*time.Minute)
+				})
+			})
+		}
+	}
 }
