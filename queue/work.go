@@ -119,13 +119,15 @@ func (q *Queue) WorkTx(ctx context.Context, fn func(ctx context.Context, tx *bra
 		return wrap("work on", q.name, invalid("fn", nil, "must be a function"))
 	}
 	return wrap("work on", q.name, q.work(ctx, options, func(ctx context.Context, r Record) (bool, error) {
+		var failed bool // by itself, and not for its receipt
 		err := q.db.Update(ctx, func(tx *braid.Tx) error {
-			if err := fn(ctx, tx, r); err != nil {
+			err := fn(ctx, tx, r)
+			if failed = err != nil; failed {
 				return err
 			}
 			return q.AckTx(tx, r.Receipt)
 		})
-		return err == nil, err
+		return err == nil || !failed && isLost(err), err
 	}))
 }
 
@@ -133,8 +135,8 @@ func (q *Queue) WorkTx(ctx context.Context, fn func(ctx context.Context, tx *bra
 type work struct {
 	queue *Queue
 	opts  WorkOptions
-	call  func(ctx context.Context, r Record) (settled bool, err error)
-	ctx   context.Context // ends when no more is to be received
+	call  func(ctx context.Context, r Record) (settled bool, err error) // settled: there is nothing left to do for the record
+	ctx   context.Context                                               // ends when no more is to be received
 	stop  context.CancelCauseFunc
 	calls context.Context // that of the calls, which outlasts the other
 	sides sync.WaitGroup  // extensions on their way
@@ -288,7 +290,7 @@ func (w *work) one(b *batch, r *Record) (st step, settled bool) {
 	switch {
 	case err == nil:
 		return step{verb: acknowledge}, settled
-	case isLost(err):
+	case settled:
 		w.queue.log.Warn("a record was processed and is no longer the worker's, so nothing was written", "queue", w.queue.name, "record", r.ID, "error", err)
 		return st, true
 	case w.calls.Err() != nil: // it was cut off, and has not failed by itself
