@@ -28,7 +28,8 @@ type Description struct {
 	// OldestDeadAge the same of dead letters; 0 without any.
 	OldestAge, OldestDeadAge time.Duration
 
-	// The following count since the database was opened.
+	// The following count since the database was opened; what lapsed or died before the first
+	// use of the queue since then is not counted again.
 
 	Received      int64 // deliveries, of dead letters too
 	EmptyReceives int64 // calls that have found nothing in time

@@ -84,3 +84,22 @@ func TestALastAttemptStaysAloneWhenItIsExtended(t *testing.T) {
 		require.NoError(t, k.db.Close())
 	})
 }
+
+// What has lapsed and died before the database was opened is not counted once more.
+func TestWhatHasDiedIsNotCountedAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		k, disk := onDisk(t)
+		q := k.open("q", queue.Options{MaxReceives: 1})
+		k.put(3)
+		k.receive(q, 3)
+		time.Sleep(time.Minute)
+		d := k.describe(q)
+		require.EqualValues(t, 3, d.Died)
+		require.NoError(t, k.db.Close())
+		k, q = reopened(t, disk)
+		d = k.describe(q)
+		require.EqualValues(t, 3, d.Dead)
+		require.Zero(t, d.Died+d.Lapsed)
+		require.NoError(t, k.db.Close())
+	})
+}
