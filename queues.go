@@ -4,12 +4,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/braidstream/braid/internal/commit"
 	"github.com/braidstream/braid/internal/companion"
 	"github.com/braidstream/braid/internal/kv"
 	"github.com/braidstream/braid/internal/layout"
 	"github.com/braidstream/braid/internal/tail"
+	"github.com/braidstream/braid/internal/wake"
 )
 
 // This file is what the database does for the queues of package queue: it commits their
@@ -97,6 +99,9 @@ func (c companionTx) DB() any { return c.tx.db }
 
 func (c companionStream) Number() uint32        { return c.stream.number }
 func (c companionStream) Latest() *tail.Counter { return &c.stream.latest }
+func (c companionStream) Trimmed() *wake.Signal { return &c.stream.trimmed }
+
+func (c companionStream) Retention() time.Duration { return c.stream.settings.Load().retention }
 
 func (c companionStream) AddQueues(n int) error {
 	if c.stream.w.deleted {
@@ -151,16 +156,22 @@ func (c companionShard) Count() uint64             { return c.shard.log.Tip().Or
 
 func (c companionShard) Ahead(ctx context.Context, from uint64) (first, ordinal, records uint64, err error) {
 	sh := c.shard
-	if tip := sh.log.Tip(); from > tip.LastCounter {
-		return 0, tip.Ordinal, 0, ended(ctx)
+	for {
+		if tip := sh.log.Tip(); from > tip.LastCounter {
+			return 0, tip.Ordinal, 0, ended(ctx)
+		}
+		p, err := sh.page(ctx, pageQuery{from: from, to: maxCounter, records: 1, bytes: 1, bare: true}, nil)
+		var damage *CorruptError
+		switch {
+		case errors.As(err, &damage):
+			from = damage.FirstAvailable.counter() // which is behind it
+			continue
+		case err != nil:
+			return 0, 0, 0, err
+		case len(p.records) == 0:
+			return 0, p.tip.Ordinal, 0, nil
+		}
+		r := &p.records[0]
+		return r.Counter, r.Ordinal, p.tip.Ordinal - r.Ordinal, nil
 	}
-	p, err := sh.page(ctx, pageQuery{from: from, to: maxCounter, records: 1, bytes: 1, bare: true}, nil)
-	switch {
-	case err != nil:
-		return 0, 0, 0, err
-	case len(p.records) == 0:
-		return 0, p.tip.Ordinal, 0, nil
-	}
-	r := &p.records[0]
-	return r.Counter, r.Ordinal, p.tip.Ordinal - r.Ordinal, nil
 }

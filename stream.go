@@ -8,6 +8,7 @@ import (
 	"github.com/braidstream/braid/internal/epoch"
 	"github.com/braidstream/braid/internal/ondemand"
 	"github.com/braidstream/braid/internal/tail"
+	"github.com/braidstream/braid/internal/wake"
 )
 
 // Stream is a named set of shards that divide the hash-key space among them. It
@@ -26,6 +27,7 @@ type Stream struct {
 	keys           dataKeys
 	latest         tail.Counter // the last counter of any shard
 	recent         recency      // which shards it came from
+	trimmed        wake.Signal  // records were trimmed, or the settings have changed
 	deleted        atomic.Bool  // set when the deletion is durable
 
 	w     streamWriter    // the committer's

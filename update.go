@@ -59,7 +59,10 @@ func (s *Stream) update(ctx context.Context, fn func(a *appender, set *settings,
 		s.w.settings = next
 		s.save(batch)
 		a.schedule(s) // it may keep less now, or for a shorter time
-		return func() { s.settings.Store(next) }, nil
+		return func() {
+			s.settings.Store(next)
+			s.trimmed.Raise()
+		}, nil
 	})
 }
 

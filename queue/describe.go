@@ -2,6 +2,7 @@ package queue
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"github.com/braidstream/braid/internal/companion"
@@ -27,7 +28,8 @@ type Description struct {
 	// OldestDeadAge the same of dead letters; 0 without any.
 	OldestAge, OldestDeadAge time.Duration
 
-	// The following count since the database was opened.
+	// The following count since the database was opened; what lapsed or died before the first
+	// use of the queue since then is not counted again.
 
 	Received      int64 // deliveries, of dead letters too
 	EmptyReceives int64 // calls that have found nothing in time
@@ -117,7 +119,8 @@ func (s *state) oldest() (alive, dying uint64) {
 }
 
 // Update changes settings of the queue: change gets those that it has, with defaults filled
-// in, and sets what is to be different. Stream, Start and OrderByKey cannot be changed.
+// in, and sets what is to be different. It is called again if somebody else has changed them
+// meanwhile. Stream, Start and OrderByKey cannot be changed.
 //
 // A new VisibilityTimeout is that of later receives. With a lower MaxReceives, records that
 // were received so often already are dead, but for those in flight, which finish their
@@ -133,9 +136,20 @@ func (q *Queue) update(ctx context.Context, change func(*Options)) error {
 	if err := q.load(ctx); err != nil {
 		return err
 	}
-	q.mu.Lock()
-	was := q.settings
-	q.mu.Unlock()
+	for {
+		q.mu.Lock()
+		was := q.settings
+		q.mu.Unlock()
+		if err := q.updateFrom(ctx, was, change); err != errSuperseded {
+			return err
+		}
+	}
+}
+
+// errSuperseded reports that somebody else has changed the settings meanwhile.
+var errSuperseded = errors.New("the settings have changed")
+
+func (q *Queue) updateFrom(ctx context.Context, was Options, change func(*Options)) error {
 	given := was
 	change(&given)
 	opts, err := given.withDefaults()
@@ -154,8 +168,11 @@ func (q *Queue) update(ctx context.Context, change func(*Options)) error {
 	return q.door.Commit(ctx, false, 1000, func(rows companion.Rows) (func(), error) {
 		q.mu.Lock()
 		defer q.mu.Unlock()
-		if q.gone {
+		switch {
+		case q.gone:
 			return nil, ErrQueueNotFound
+		case q.settings != was:
+			return nil, errSuperseded
 		}
 		q.passed(q.door.Now())
 		q.flush(rows)
@@ -169,7 +186,7 @@ func (q *Queue) update(ctx context.Context, change func(*Options)) error {
 		}
 		q.settings = opts
 		for _, e := range q.entries {
-			if e.phase == ready && q.exhausted(e) {
+			if (e.phase == ready || e.phase == held) && q.exhausted(e) {
 				q.die(e)
 			}
 		}

@@ -384,6 +384,7 @@ func (q *Queue) load(ctx context.Context) error {
 	s.settings = q.settings // Update may have changed them
 	q.state, q.loaded = s, true
 	q.passed(q.door.Now())
+	q.stats = counts{} // what has lapsed or died by now may have done so, and was counted, before the database was opened
 	return q.overLocked(ctx)
 }
 

@@ -69,10 +69,15 @@ func (q *Queue) Follow(ctx context.Context, options *ReceiveOptions) iter.Seq2[R
 
 // receive does the steps, and receives records, in one commit. With steps it does not
 // wait for records before it has done them.
-func (q *Queue) receive(ctx context.Context, a ask, wait time.Duration, steps []step) ([]Record, error) {
+func (q *Queue) receive(ctx context.Context, a ask, wait time.Duration, steps []step) (records []Record, err error) {
 	if err := q.load(ctx); err != nil {
 		return nil, err
 	}
+	defer func() {
+		if err != nil { // what this one may have been woken for is there for the next
+			q.alert()
+		}
+	}()
 	timer := stoppable{limit: wait}
 	defer timer.stop()
 	for {
@@ -318,6 +323,7 @@ func (q *Queue) readOne(ctx context.Context, t *taken) (there bool, err error) {
 	defer q.mu.Unlock()
 	if e := q.entries[t.counter]; e != nil {
 		q.expire(e)
+		q.alertLocked() // it may have held others back
 	}
 	return false, nil
 }

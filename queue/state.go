@@ -124,7 +124,7 @@ func restored(p place, row layout.DeliveryRow, now uint64, closedWell bool) *ent
 	default:
 		e.suspect = !closedWell
 	}
-	if row.Local { // its holder has ended with the process
+	if row.Local && !row.Waiting { // its holder has ended with the process
 		e.visible = min(e.visible, now)
 	}
 	return e

@@ -55,7 +55,7 @@ func (s *state) do(rows companion.Rows, st *step, now uint64) error {
 		return nil
 	case extend:
 		e.visible = now + uint64(st.delay)
-		s.move(e, e.phase)
+		s.locked.Set(&e.due, e.visible) // it stays alone, if it was
 	case release:
 		e.reason = st.reason
 		switch e.visible = now + uint64(st.delay); {

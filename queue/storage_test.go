@@ -3,6 +3,7 @@ package queue_test
 import (
 	"bytes"
 	"context"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"testing/synctest"
@@ -136,5 +137,38 @@ func TestAStalledDisk(t *testing.T) {
 		d := k.describe(q)
 		require.EqualValues(t, 1, d.Visible) // the receive that nobody waits for has given it back
 		require.NoError(t, db.Close())
+	})
+}
+
+// While nothing can be received, because of a key, what workers have finished with is
+// acknowledged all the same, and nobody gets it again.
+func TestWorkersAcknowledgeWhileTheyCannotReceive(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ring, err := braid.NewKeyRing(map[string][]byte{"main": bytes.Repeat([]byte{1}, 32)})
+		require.NoError(t, err)
+		disk := braidtest.NewDisk()
+		db, err := disk.Open(&braid.Options{KeyProvider: ring})
+		require.NoError(t, err)
+		s, err := db.CreateStream(ctx, "s", nil)
+		require.NoError(t, err)
+		k := &kit{t, db, s}
+		k.open("q", queue.Options{})
+		k.put(20)
+		require.NoError(t, s.StartEncryption(ctx, "main"))
+		k.put(1)
+		require.NoError(t, db.Close())
+
+		k, q := reopened(t, disk) // without the key
+		var calls atomic.Int64
+		stop := k.work(q, func(context.Context, queue.Record) error {
+			calls.Add(1)
+			return nil
+		}, &queue.WorkOptions{Concurrency: 4, Batch: 5})
+		time.Sleep(2 * time.Second)
+		require.Zero(t, k.describe(q).InFlight)
+		time.Sleep(10 * time.Minute)
+		require.EqualValues(t, 20, calls.Load())
+		require.NoError(t, stop())
+		require.NoError(t, k.db.Close())
 	})
 }

@@ -110,6 +110,7 @@ func (q *Queue) dispatch() {
 		// Taken before wake looks: a record that is put after that look and before Wait is
 		// then not mistaken for one that wake has seen, and left.
 		last := q.inner.Latest().Last()
+		trimmed := q.inner.Trimmed().Wait() // what is gone makes room, and holds back nothing any more
 		from, pause, ok := q.wake()
 		if !ok {
 			return
@@ -121,6 +122,7 @@ func (q *Queue) dispatch() {
 		select {
 		case <-q.bell.C():
 		case <-latest.C():
+		case <-trimmed:
 		case <-timer.C:
 		case <-q.deleted:
 			return
@@ -164,6 +166,9 @@ func (q *Queue) wake() (from uint64, pause time.Duration, ok bool) {
 	pause = maxVisibility
 	if first := q.locked.First(); first != nil {
 		pause = min(pause, time.Duration(first.Due()-min(first.Due(), now)))
+	}
+	if oldest, keeps := q.ages.First(), q.inner.Retention(); oldest != nil && keeps > 0 {
+		pause = min(pause, time.Duration(oldest.Due()+uint64(keeps)+1-now)) // it has not expired yet
 	}
 	if q.lull > now {
 		pause = min(pause, time.Duration(q.lull-now))

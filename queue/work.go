@@ -119,13 +119,15 @@ func (q *Queue) WorkTx(ctx context.Context, fn func(ctx context.Context, tx *bra
 		return wrap("work on", q.name, invalid("fn", nil, "must be a function"))
 	}
 	return wrap("work on", q.name, q.work(ctx, options, func(ctx context.Context, r Record) (bool, error) {
+		var failed bool // by itself, and not for its receipt
 		err := q.db.Update(ctx, func(tx *braid.Tx) error {
-			if err := fn(ctx, tx, r); err != nil {
+			err := fn(ctx, tx, r)
+			if failed = err != nil; failed {
 				return err
 			}
 			return q.AckTx(tx, r.Receipt)
 		})
-		return err == nil, err
+		return err == nil || !failed && isLost(err), err
 	}))
 }
 
@@ -133,8 +135,8 @@ func (q *Queue) WorkTx(ctx context.Context, fn func(ctx context.Context, tx *bra
 type work struct {
 	queue *Queue
 	opts  WorkOptions
-	call  func(ctx context.Context, r Record) (settled bool, err error)
-	ctx   context.Context // ends when no more is to be received
+	call  func(ctx context.Context, r Record) (settled bool, err error) // settled: there is nothing left to do for the record
+	ctx   context.Context                                               // ends when no more is to be received
 	stop  context.CancelCauseFunc
 	calls context.Context // that of the calls, which outlasts the other
 	sides sync.WaitGroup  // extensions on their way
@@ -202,6 +204,7 @@ func (w *work) run() {
 			return
 		default:
 			q.log.Warn("a worker of a queue cannot receive, and tries again", "queue", q.name, "error", err)
+			steps, _ = w.settle(steps) // else others may get what is finished meanwhile
 			w.pause(err)
 		}
 	}
@@ -235,13 +238,31 @@ func (w *work) pause(err error) {
 
 // finish does what is left to do when nothing more is received.
 func (w *work) finish(steps []step) {
-	if len(steps) == 0 {
-		return
+	if rest, err := w.settle(steps); err != nil && !isFatal(err) {
+		w.queue.log.Warn("records that a worker has finished with come again", "queue", w.queue.name, "records", len(rest), "error", err)
 	}
-	q := w.queue
-	if _, err := q.commit(w.calls, nil, steps); err != nil && !isFatal(err) {
-		q.log.Warn("records that a worker has finished with come again", "queue", q.name, "records", len(steps), "error", err)
+}
+
+// settle does steps without receiving anything: acknowledgements by themselves, since a
+// full disk lets those through. It returns what is still to be done, and why.
+func (w *work) settle(steps []step) (rest []step, err error) {
+	var acks, others []step
+	for _, st := range steps {
+		if st.verb == acknowledge {
+			acks = append(acks, st)
+		} else {
+			others = append(others, st)
+		}
 	}
+	for _, part := range [][]step{acks, others} {
+		if len(part) == 0 {
+			continue
+		}
+		if _, failed := w.queue.commit(w.calls, nil, part); failed != nil {
+			rest, err = append(rest, part...), failed
+		}
+	}
+	return rest, err
 }
 
 // process calls the function for each record, and returns what is to be done to them.
@@ -269,7 +290,7 @@ func (w *work) one(b *batch, r *Record) (st step, settled bool) {
 	switch {
 	case err == nil:
 		return step{verb: acknowledge}, settled
-	case isLost(err):
+	case settled:
 		w.queue.log.Warn("a record was processed and is no longer the worker's, so nothing was written", "queue", w.queue.name, "record", r.ID, "error", err)
 		return st, true
 	case w.calls.Err() != nil: // it was cut off, and has not failed by itself
@@ -380,6 +401,9 @@ func (b *batch) extend() {
 	b.mu.Unlock()
 
 	_, err := w.queue.commit(w.calls, nil, steps)
+	if err != nil {
+		finished, _ = w.settle(finished)
+	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.over {

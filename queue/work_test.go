@@ -259,3 +259,35 @@ func TestAnAbandonedReceiveGivesBack(t *testing.T) {
 		require.EqualValues(t, 50, d.Acknowledged+d.Visible)
 	})
 }
+
+// A function may return the error of another queue: its own record has failed then, and
+// comes again after the backoff, with the reason.
+func TestAnErrorOfReceiptsIsOneAsOthers(t *testing.T) {
+	bubble(t, func(k *kit) {
+		q := k.open("q", queue.Options{VisibilityTimeout: time.Hour})
+		k.put(1)
+		refused := &queue.ReceiptsError{Failed: []queue.ReceiptError{{Err: queue.ErrReceiptExpired}}}
+		backoff := &queue.WorkOptions{Backoff: func(int) time.Duration { return time.Minute }}
+		for n := 1; n <= 4; n += 2 {
+			stop := k.work(q, func(context.Context, queue.Record) error { return refused }, backoff)
+			synctest.Wait()
+			require.NoError(t, stop())
+			require.EqualValues(t, 1, k.describe(q).Delayed)
+			time.Sleep(time.Minute)
+			work, cancel := context.WithCancel(ctx)
+			done := make(chan error, 1)
+			go func() {
+				done <- q.WorkTx(work, func(_ context.Context, _ *braid.Tx, r queue.Record) error {
+					require.Equal(t, n+1, r.Receives)
+					require.Equal(t, refused.Error(), r.Reason)
+					return refused
+				}, backoff)
+			}()
+			synctest.Wait()
+			cancel()
+			require.NoError(t, <-done)
+			require.EqualValues(t, 1, k.describe(q).Delayed)
+			time.Sleep(time.Minute)
+		}
+	})
+}

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/braidstream/braid/internal/tail"
+	"github.com/braidstream/braid/internal/wake"
 )
 
 // DB is what package consumer needs of a *braid.DB beside its exported methods.
@@ -71,6 +72,10 @@ type Stream interface {
 
 	Number() uint32        // names it in rows
 	Latest() *tail.Counter // goes up when there are new records; and, maybe, at other times
+	Trimmed() *wake.Signal // is raised when records were trimmed, or others expire from now on
+
+	// Retention returns how long after their counters records expire; 0 means never.
+	Retention() time.Duration
 
 	// AddQueues counts the stream's queues. It is called in a commit only.
 	AddQueues(n int) error

@@ -202,7 +202,7 @@ func (a *acceptor) keepAside(file string) error {
 	}
 	err = files.Try(func() error { return files.Unwrap().Link(file, target) })
 	if err != nil && !errors.Is(err, fs.ErrNotExist) { // a file system without links
-		_, err = copyFile(context.Background(), files, file, files, target, func(int) {})
+		_, err = copyFile(context.Background(), files, file, files, target, func(int64) {})
 	}
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err

@@ -1,0 +1,99 @@
+package queue_test
+
+import (
+	"math/rand/v2"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/braidstream/braid/queue"
+)
+
+// Many goroutines receive, acknowledge, extend and release at once. No record has two
+// holders at a time, none comes back once it was acknowledged, and deliveries count up one
+// by one.
+func TestManyAtOnce(t *testing.T) {
+	bubble(t, func(k *kit) {
+		const records, timeout = 200, 10 * time.Second
+		type history struct {
+			hidden   time.Time // it is nobody else's until then
+			receives int
+			settled  bool
+		}
+		q := k.open("q", queue.Options{MaxReceives: -1, MaxInFlight: 20, VisibilityTimeout: timeout})
+		k.put(records)
+		var mu sync.Mutex
+		all := make(map[string]*history)
+		settled := 0
+		var workers sync.WaitGroup
+		for seed := range uint64(16) {
+			workers.Go(func() {
+				random := rand.New(rand.NewPCG(seed, 1))
+				for {
+					called := time.Now()
+					got, err := q.Receive(ctx, 1+random.IntN(5), &queue.ReceiveOptions{Wait: time.Minute})
+					require.NoError(t, err)
+					if len(got) == 0 {
+						return
+					}
+					mu.Lock()
+					for _, r := range got {
+						h := all[r.ID]
+						if h == nil {
+							h = new(history)
+							all[r.ID] = h
+						}
+						require.False(t, h.settled, "it was acknowledged")
+						require.False(t, time.Now().Before(h.hidden), "somebody else holds it")
+						h.receives++
+						require.Equal(t, h.receives, r.Receives)
+						h.hidden = called.Add(timeout)
+					}
+					mu.Unlock()
+					for _, r := range got {
+						time.Sleep(time.Duration(random.IntN(4000)) * time.Millisecond)
+						mu.Lock()
+						h := all[r.ID]
+						mine := h.receives == r.Receives
+						mu.Unlock()
+						switch random.IntN(4) {
+						case 0:
+							if !mine {
+								require.Error(t, q.Release(ctx, 0, r.Receipt))
+								continue
+							}
+							mu.Lock()
+							h.hidden = time.Time{}
+							mu.Unlock()
+							_ = q.Release(ctx, time.Duration(random.IntN(2))*second, r.Receipt)
+						case 1:
+							now := time.Now()
+							if q.Extend(ctx, 2*timeout, r.Receipt) == nil {
+								mu.Lock()
+								h.hidden = now.Add(2 * timeout)
+								mu.Unlock()
+							}
+						case 2: // it lapses
+						default:
+							if q.Ack(ctx, r.Receipt) == nil {
+								mu.Lock()
+								if !h.settled {
+									settled++
+								}
+								h.settled = true
+								mu.Unlock()
+							}
+						}
+					}
+				}
+			})
+		}
+		workers.Wait()
+		require.Equal(t, records, settled)
+		d := k.describe(q)
+		require.Zero(t, d.Visible+d.InFlight+d.Delayed+d.Dead)
+		require.EqualValues(t, records, d.Acknowledged)
+	})
+}
