@@ -30,8 +30,8 @@ const (
 // pointer, mean the defaults.
 type VerifyOptions struct {
 	// BytesPerSecond bounds how fast the database is read, so that others keep most
-	// of the disk: keys and values as they are stored, before compression. 0 means 32
-	// MiB; negative means no bound.
+	// of the disk: first its files, and then keys and values as they are stored, before
+	// compression. 0 means 32 MiB; negative means no bound.
 	BytesPerSecond int64
 
 	// MaxProblems is how many problems the report may hold, 1 to 10,000. The others are
@@ -60,6 +60,8 @@ func (o *VerifyOptions) withDefaults() (VerifyOptions, error) {
 
 // VerifyReport is what [DB.Verify] has read, and what it has found.
 type VerifyReport struct {
+	Files, FileBytes int64 // that were compared with what was written; none of a database in memory
+
 	Streams, Shards int64 // that were read to their ends
 	Epochs          int64
 	Records, Bytes  int64 // that can be read; Bytes are those of partition keys and data
@@ -93,6 +95,9 @@ func (r *VerifyReport) Err() error {
 type VerifyError struct {
 	// Kind says what is wrong:
 	//
+	//   - "file": a file is not what was written. Err is a [FileDamageError], or the error
+	//     of a disk that cannot read it. Other problems say what is lost with it; there
+	//     are none if nobody can read what was there, such as records that were trimmed.
 	//   - "records": records of a shard cannot be read, or are missing. Err is a
 	//     [CorruptError], which has their numbers.
 	//   - "stream": what is stored about a stream, its shards and where their records
@@ -114,7 +119,7 @@ type VerifyError struct {
 	// last one before and the first one behind them that can. nil is that there is none.
 	AfterKey, BeforeKey []byte
 
-	File string // the damaged file, if that is known
+	File string // the damaged file, if that is known, as in [FileDamageError]
 	Err  error
 }
 
@@ -164,6 +169,10 @@ func (e *problemsError) Unwrap() []error {
 // nothing, and the database is in use meanwhile: records that are trimmed, streams that
 // are deleted, and shards that are split while it runs are no problems. What is put
 // after it has come to a shard is not read.
+//
+// It compares the files with the sums that were made when they were written, so damage is
+// found wherever it is, even in an index or in records that were trimmed. Tables that were
+// written in the last second before a process was killed have no such sums.
 //
 // It checks the checksum of every record that can be read, and that none is missing
 // between the first of its shard and the tip; that the open shards of each stream cover
@@ -226,8 +235,8 @@ type verifier struct {
 	unopenable map[uint32]error // the data keys of the current stream that cannot be had, and why
 }
 
-// run is the list of what is verified. A check of the files below the rows belongs at
-// its front: what it finds explains what the others find.
+// run is the list of what is verified. The files come first: what is found in them explains
+// what the others find.
 func (v *verifier) run() error {
 	if err := v.goesOn(); err != nil {
 		return err
@@ -236,7 +245,7 @@ func (v *verifier) run() error {
 		return err
 	}
 	for _, step := range []func() error{
-		v.verifyMeta, v.verifyKnownRows, v.verifyStreams, v.verifyEpochs, v.verifyLeases, v.verifyKeys, v.verifyUnknown,
+		v.verifyFiles, v.verifyMeta, v.verifyKnownRows, v.verifyStreams, v.verifyEpochs, v.verifyLeases, v.verifyKeys, v.verifyUnknown,
 	} {
 		if err := step(); err != nil {
 			return err
@@ -260,6 +269,7 @@ func (v *verifier) survey() error {
 	for _, id := range *ids {
 		v.epochs[id], v.openEpoch = true, id
 	}
+	v.total = v.db.store.DurableBytes()
 	v.streams = make(map[uint32]*Stream)
 	for _, s := range v.db.Streams() {
 		v.streams[s.number] = s
@@ -316,7 +326,7 @@ func (v *verifier) found(at VerifyError, err error) {
 		v.report.MoreProblems++
 		return
 	}
-	at.Err, at.File = err, kv.DamagedFile(err)
+	at.Err, at.File = err, cmp.Or(kv.DamagedFile(err), at.File)
 	v.report.Problems = append(v.report.Problems, &at)
 }
 

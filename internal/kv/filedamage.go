@@ -27,10 +27,15 @@ type FileDamageError struct {
 	Size   int64      // how long it is; -1 if it does not exist or that does not matter
 	Want   int64      // how much of it was durable; -1 if that is not known
 	Cause  error      // what else is known; may be nil
+
+	inUse bool // it was found while the store was open, not by an open that was refused
 }
 
 // Error names the file, the place, what hangs on it, and what can be done.
 func (e *FileDamageError) Error() string {
+	if e.inUse {
+		return fmt.Sprintf("%v: %s; put the file back, or restore a backup", e.class(), e.what())
+	}
 	return fmt.Sprintf("%v: %s; nothing was changed: put the file back, restore a backup, or open with AcceptLoss to go on with what is left",
 		e.class(), e.what())
 }
