@@ -111,6 +111,10 @@ func TestSalvageWithoutTheNewestLogIsNotOfAClosedDatabase(t *testing.T) {
 			require.True(t, isTold(report, got, record.shard, number), "%s", number)
 		}
 	}
+	require.False(t, report.Lost[0].Exact)
+	again, err := salvageDir(t.Context(), salvageTo, "/data/again", nil, environment{fs: src})
+	require.NoError(t, err)
+	require.Equal(t, report.Lost, again.Lost, "what was not known then is not known now")
 	saved := openSalvage(t, src, salvageTo)
 	s, err = saved.Stream("s")
 	require.NoError(t, err)
@@ -158,7 +162,7 @@ func TestASalvageThatWasGivenUpMakesNoDatabase(t *testing.T) {
 	src := buildSalvage(t, salvageStates[0].build, false)
 	disk := testdisk.On(src.mem)
 	release := disk.Hold(func(op testdisk.Op) bool {
-		return op.Kind == errorfs.OpRename && strings.HasPrefix(op.Path, salvageTo+"/salvage/new/store")
+		return op.Kind == errorfs.OpRename && op.Path == salvageTo+"/salvage/new/store"
 	})
 	ctx, cancel := context.WithCancel(t.Context())
 	go func() { <-disk.Held(); cancel() }()

@@ -81,16 +81,9 @@ func TestSalvageAfterTheRowsOfAStreamAreLost(t *testing.T) {
 			db := manyTables(t, mem, rand.New(rand.NewPCG(7, 9)))
 			truth := contentsOf(t, db)
 			require.NoError(t, db.Close())
-			store, err := kv.Open(kv.Config{Dir: salvageFrom, FS: mem, Logger: slog.Default(), MemTableBytes: minMemtableBytes, TableBoundary: layout.TableBoundary})
-			require.NoError(t, err)
-			batch := store.NewBatch()
-			batch.Set(lost.key, []byte("this is not a row")) // as a deletion would be meant
-			require.NoError(t, batch.Commit(true))
-			batch.Close()
-			require.NoError(t, store.Compact(t.Context(), []byte{0}, []byte{0xff}))
-			require.NoError(t, store.Close())
+			changeRows(t, mem, true, func(batch *kv.Batch) { batch.Set(lost.key, []byte("this is not a row")) })
 
-			_, err = open(salvageFrom, nil, environment{fs: mem})
+			_, err := open(salvageFrom, nil, environment{fs: mem})
 			require.ErrorIs(t, err, ErrCorrupt)
 			report, err := salvageDir(t.Context(), salvageFrom, salvageTo, nil, environment{fs: mem})
 			require.NoError(t, err)
@@ -118,7 +111,7 @@ func TestSalvageAfterTheRowsOfAStreamAreLost(t *testing.T) {
 }
 
 // changeRows changes rows of the source as damage could have.
-func changeRows(t *testing.T, mem *vfs.MemFS, change func(batch *kv.Batch)) {
+func changeRows(t *testing.T, mem *vfs.MemFS, merge bool, change func(batch *kv.Batch)) {
 	t.Helper()
 	store, err := kv.Open(kv.Config{Dir: salvageFrom, FS: mem, Logger: slog.Default(), MemTableBytes: minMemtableBytes, TableBoundary: layout.TableBoundary})
 	require.NoError(t, err)
@@ -126,6 +119,9 @@ func changeRows(t *testing.T, mem *vfs.MemFS, change func(batch *kv.Batch)) {
 	change(batch)
 	require.NoError(t, batch.Commit(true))
 	batch.Close()
+	if merge { // else older values are found
+		require.NoError(t, store.Compact(t.Context(), []byte{0}, []byte{0xff}))
+	}
 	require.NoError(t, store.Close())
 }
 
@@ -133,7 +129,7 @@ func changeRows(t *testing.T, mem *vfs.MemFS, change func(batch *kv.Batch)) {
 // that of its shards is lost.
 func TestSalvageBringsNoDeletedStreamBack(t *testing.T) {
 	src := buildSalvage(t, manyTables, false)
-	changeRows(t, src.mem, func(batch *kv.Batch) { batch.Delete(layout.StreamKey(1)) })
+	changeRows(t, src.mem, false, func(batch *kv.Batch) { batch.Delete(layout.StreamKey(1)) })
 	_, got := salvageOn(t, src.mem)
 	require.Len(t, got.streams, 1)
 	require.Contains(t, got.streams, "b")
@@ -148,7 +144,7 @@ func TestSalvageGivesNoNameTwice(t *testing.T) {
 		require.NoError(t, err)
 	}
 	require.NoError(t, db.Close())
-	changeRows(t, mem, func(batch *kv.Batch) { batch.Set(layout.StreamKey(2), []byte("no row")) })
+	changeRows(t, mem, true, func(batch *kv.Batch) { batch.Set(layout.StreamKey(2), []byte("no row")) })
 	_, got := salvageOn(t, mem)
 	require.Len(t, got.streams, 2)
 }
@@ -156,7 +152,7 @@ func TestSalvageGivesNoNameTwice(t *testing.T) {
 // TestSalvageOfANewerFormatIsRefused, even if the file that says so first is lost.
 func TestSalvageOfANewerFormatIsRefused(t *testing.T) {
 	src := buildSalvage(t, salvageStates[0].build, false)
-	changeRows(t, src.mem, func(batch *kv.Batch) {
+	changeRows(t, src.mem, false, func(batch *kv.Batch) {
 		batch.Set(layout.FormatKey(), layout.FormatRow{Version: layout.FormatVersion + 1, OldestReader: layout.FormatVersion + 1}.Encode())
 	})
 	require.NoError(t, src.mem.Remove(salvageFrom+"/BRAID"))
