@@ -30,7 +30,7 @@ type SalvageReport struct {
 	Keys    int64 // keys of the application that were saved
 	Leases  int64 // leases of consumers, and what they store for an application and a stream
 
-	// Lost are the records that are known to be lost, by stream, shard and number.
+	// Lost are the records that are lost, or may be, by stream, shard and number.
 	Lost []LostRecords
 
 	// LostKeys are where keys of the application may be lost, or have the value of an
@@ -70,8 +70,9 @@ type LostRecords struct {
 	// records are FirstLost or above, and below FirstAvailable.
 	FirstLost, FirstAvailable SequenceNumber
 
-	// Records is how many are lost, or the least that it can be if Exact is false: at the
-	// end of a shard, where nothing may tell.
+	// Records is how many are lost if Exact is true. Else it is 1 for records that nothing
+	// counts: there may have been any number of them behind the last one of the shard that
+	// was found, or none.
 	Records int64
 	Exact   bool
 }
@@ -168,7 +169,9 @@ func runSalvage(ctx context.Context, cfg salvage.Config, progress func(done, tot
 		report *salvage.Report
 		err    error
 	}
-	reads, results := make(chan read), make(chan result, 1)
+	reads, results := make(chan read), make(chan result)
+	givenUp := make(chan struct{})
+	defer close(givenUp)
 	if progress != nil {
 		cfg.Progress = func(done, total int64) {
 			select {
@@ -179,7 +182,13 @@ func runSalvage(ctx context.Context, cfg salvage.Config, progress func(done, tot
 	}
 	go func() {
 		report, err := salvage.Run(ctx, cfg)
-		results <- result{report, err}
+		select {
+		case results <- result{report, err}:
+		case <-givenUp:
+			if err == nil {
+				_ = report.Discard() // there is nobody to be told
+			}
+		}
 	}()
 	for {
 		select {

@@ -291,6 +291,21 @@ func UnknownSpans() [][2][]byte {
 	}
 }
 
+// TableStart returns the start of the region that [TableBoundary] returns the end of: no
+// key in it is below. The key may also be one that only stands above all keys of a region.
+func TableStart(key []byte) []byte {
+	switch {
+	case len(key) == 0 || key[0] < columnRecord:
+		return nil
+	case key[0] == columnRecord && len(key) >= 5:
+		return bytes.Clone(key[:5])
+	case key[0] < columnApp:
+		return []byte{columnRecord}
+	default:
+		return []byte{columnApp}
+	}
+}
+
 // key32 encodes a key of one column whose fields are all 32 bits wide.
 func key32(column byte, fields ...uint32) []byte {
 	key := make([]byte, 1, 1+4*len(fields))

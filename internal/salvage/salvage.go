@@ -68,7 +68,12 @@ type Report struct {
 
 	// OtherID reports that the id of the database is lost.
 	OtherID bool
+
+	target *kv.Target
 }
+
+// Discard removes the database that the report is of, for a caller that has given up.
+func (r *Report) Discard() error { return r.target.Discard() }
 
 // Loss is a stretch of a shard that is lost.
 type Loss struct {
@@ -129,11 +134,12 @@ func Run(ctx context.Context, cfg Config) (_ *Report, err error) {
 	}
 	err = s.run()
 	if err == nil {
-		err = target.Finish()
+		err = target.Finish(ctx)
 	}
 	if err != nil {
 		return nil, cmp.Or(err, target.Discard())
 	}
+	s.report.target = target
 	return &s.report, nil
 }
 
@@ -151,6 +157,8 @@ type salvager struct {
 	places map[placeKey]bool  // that the report has
 	torn   uint64             // the highest number that changes which a log has lost exceed
 	isTorn bool               // a log has lost changes
+	ended  bool               // the last log ends as its writer ends one
+	noLog  bool               // the last log is missing
 	lost   []KeyRange         // all keys that a table has lost
 
 	clock   layout.ClockRow
@@ -176,8 +184,14 @@ type version struct {
 
 func (s *salvager) run() error {
 	s.total = 2 * s.wreck.Bytes()
-	s.report.Files = append(s.report.Files, s.wreck.Unread...)
+	for _, unread := range s.wreck.Unread {
+		if isPassing(unread.Err) {
+			return kv.Classify(unread.Err)
+		}
+		s.report.Files = append(s.report.Files, unread)
+	}
 	for _, missing := range s.wreck.Missing {
+		s.noLog = s.noLog || isLog(missing.File)
 		if err := s.Lost(missing); err != nil {
 			return err
 		}
@@ -206,14 +220,18 @@ func (s *salvager) Lost(p wreck.Place) error {
 		return nil
 	}
 	if isPassing(p.Err) {
-		return p.Err
+		return kv.Classify(p.Err)
 	}
 	s.places[placeKey{p.File, p.Offset}] = true
 	s.report.Files = append(s.report.Files, p)
+	if p.After == nil && len(p.Through) > 0 {
+		p.After = layout.TableStart(p.Through)
+	}
 	if p.Through == nil && p.After != nil {
 		p.Through = layout.TableBoundary(p.After) // which no table crosses
 	}
 	switch {
+	case p.Through != nil && len(p.Through) == 0: // no row
 	case p.After != nil || len(p.Through) > 0:
 		s.lost = append(s.lost, KeyRange{p.After, p.Through})
 	case isLog(p.File):

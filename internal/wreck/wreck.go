@@ -74,7 +74,8 @@ type Wreck struct {
 	Tables []File // in the order of their numbers
 	Logs   []File // in the order of their numbers, which is that of what is in them
 
-	// Missing are the tables that the manifest names and that are not there.
+	// Missing are the tables that the manifest names and that are not there, and the log
+	// that a store has had at all times if there is none.
 	Missing []Place
 
 	// Unread says why the manifest could not be read to its end; nil if it was. Then
@@ -90,6 +91,9 @@ type File struct {
 	// Stale says that the store had done with the file: what is in it was written
 	// elsewhere as well, or deleted there.
 	Stale bool
+
+	// After and Through bound the keys of a table, as in a Place, if the manifest tells.
+	After, Through []byte
 
 	number uint64
 }
