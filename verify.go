@@ -66,6 +66,7 @@ type VerifyReport struct {
 	Epochs          int64
 	Records, Bytes  int64 // that can be read; Bytes are those of partition keys and data
 	Leases          int64 // rows of consumer applications
+	Queues          int64 // of package queue
 	Keys            int64 // of the application's own
 
 	// Unopened counts the records that are encrypted with a key that is not available:
@@ -107,6 +108,8 @@ type VerifyError struct {
 	//   - "lease": a consumer's lease is not of a shard that there ever was, or has a
 	//     checkpoint that the shard has not come to. If Err is a [BeyondTipError], it
 	//     has the number.
+	//   - "queue": what is stored about a queue of package queue cannot be read, or speaks
+	//     of a queue, stream, shard or record that there never was.
 	//   - "key": keys of the application cannot be read.
 	//   - "row": rows that this version of braid does not know, or cannot read.
 	Kind string
@@ -114,6 +117,7 @@ type VerifyError struct {
 	Stream string  // the name of the stream, empty if it is none's
 	Shard  ShardID // the shard, empty if it is none's
 	App    string  // the consumer application of a lease; empty if it is none's
+	Queue  string  // the name of the queue; empty if it is none's, or not known
 
 	// AfterKey and BeforeKey are, of keys of the application that cannot be read, the
 	// last one before and the first one behind them that can. nil is that there is none.
@@ -129,6 +133,9 @@ func (e *VerifyError) Error() string {
 	text.WriteString(e.Kind)
 	if e.App != "" {
 		fmt.Fprintf(&text, " of application %s", quoted(e.App))
+	}
+	if e.Queue != "" {
+		fmt.Fprintf(&text, " %s", quoted(e.Queue))
 	}
 	if e.Stream != "" {
 		fmt.Fprintf(&text, " of stream %s", quoted(e.Stream))
@@ -179,7 +186,8 @@ func (e *problemsError) Unwrap() []error {
 // the hash-key space, and that closed ones have their children; that what is stored
 // about streams, shards and epochs is what the database goes by; that encrypted records
 // decrypt, as far as [Options].KeyProvider has the keys; that the leases and checkpoints
-// of package consumer are of shards and records that there were; and that all keys of
+// of package consumer, and the queues of package queue, are of shards and records that there
+// were; and that all keys of
 // the application can be read.
 //
 // The report is never nil. The error is nil if everything was read and nothing is wrong.
@@ -245,7 +253,7 @@ func (v *verifier) run() error {
 		return err
 	}
 	for _, step := range []func() error{
-		v.verifyFiles, v.verifyMeta, v.verifyKnownRows, v.verifyStreams, v.verifyEpochs, v.verifyLeases, v.verifyKeys, v.verifyUnknown,
+		v.verifyFiles, v.verifyMeta, v.verifyKnownRows, v.verifyStreams, v.verifyEpochs, v.verifyLeases, v.verifyQueues, v.verifyKeys, v.verifyUnknown,
 	} {
 		if err := step(); err != nil {
 			return err

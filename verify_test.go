@@ -156,6 +156,26 @@ func TestVerifyFindsWhatIsWrongWithRows(t *testing.T) {
 	orders := VerifyError{Kind: "stream", Stream: "orders"}
 	shard := VerifyError{Kind: "stream", Stream: "orders", Shard: "shardId-000000000001"}
 	records := VerifyError{Kind: "records", Stream: "orders", Shard: "shardId-000000000001"}
+	queues := VerifyError{Kind: "queue", Queue: "jobs", Stream: "orders", Shard: "shardId-000000000001"}
+	jobs := layout.QueueID{7}
+	// setQueue writes a queue that has received the last record of the shard, and what a
+	// row changes of it.
+	setQueue := func(change func(w world, q *layout.QueueRow, c *layout.CursorRow, shard *uint32, counter *uint64)) func(*testing.T, world, *kv.Batch) {
+		return func(_ *testing.T, w world, batch *kv.Batch) {
+			tip := w.sh.log.Tip()
+			q := layout.QueueRow{Name: "jobs", Stream: w.s.number, Start: 1}
+			c := layout.CursorRow{Counter: tip.LastCounter, Ordinal: tip.Ordinal}
+			shard, counter := w.sh.index, tip.LastCounter
+			change(w, &q, &c, &shard, &counter)
+			if q.Name != "" {
+				batch.Set(layout.QueueKey(jobs), q.Encode(jobs))
+			}
+			key := layout.CursorKey(jobs, w.sh.index)
+			batch.Set(key, c.Encode(key))
+			key = layout.DeliveryKey(jobs, shard, counter)
+			batch.Set(key, layout.DeliveryRow{Receives: 1, Generation: 1, First: 1}.Encode(key))
+		}
+	}
 	leases := VerifyError{Kind: "lease", App: "billing", Stream: "orders", Shard: "shardId-000000000001"}
 	setLease := func(at func(w world) layout.LeaseCheckpoint) func(*testing.T, world, *kv.Batch) {
 		return func(_ *testing.T, w world, batch *kv.Batch) {
@@ -169,6 +189,31 @@ func TestVerifyFindsWhatIsWrongWithRows(t *testing.T) {
 		class error
 		times int // how often it is found; 0 is once
 	}{
+		{name: "a queue's row with a flipped bit", want: VerifyError{Kind: "queue"}, class: ErrCorrupt, plant: func(_ *testing.T, w world, batch *kv.Batch) {
+			batch.Set(layout.QueueKey(jobs), flipped(layout.QueueRow{Name: "jobs", Stream: w.s.number}.Encode(jobs)))
+		}},
+		{name: "a queue of no stream", want: VerifyError{Kind: "queue", Queue: "jobs"}, class: ErrCorrupt, plant: func(_ *testing.T, _ world, batch *kv.Batch) {
+			batch.Set(layout.QueueKey(jobs), layout.QueueRow{Name: "jobs", Stream: 77}.Encode(jobs))
+		}},
+		{name: "rows of no queue", want: VerifyError{Kind: "queue"}, class: ErrCorrupt, times: 2, plant: setQueue(func(_ world, q *layout.QueueRow, _ *layout.CursorRow, _ *uint32, _ *uint64) {
+			q.Name = ""
+		})},
+		{name: "a delivery of no shard", want: VerifyError{Kind: "queue", Queue: "jobs", Stream: "orders", Shard: "shardId-000000000099"}, class: ErrCorrupt, plant: setQueue(func(_ world, _ *layout.QueueRow, _ *layout.CursorRow, shard *uint32, _ *uint64) {
+			*shard = 99
+		})},
+		{name: "a delivery beyond the queue's cursor", want: queues, class: ErrCorrupt, plant: setQueue(func(_ world, _ *layout.QueueRow, c *layout.CursorRow, _ *uint32, _ *uint64) {
+			c.Counter--
+		})},
+		{name: "a delivery before the queue's start", want: queues, class: ErrCorrupt, plant: setQueue(func(_ world, q *layout.QueueRow, _ *layout.CursorRow, _ *uint32, counter *uint64) {
+			q.Start = *counter
+			*counter--
+		})},
+		{name: "a cursor beyond the tip", want: queues, class: ErrDataLoss, plant: setQueue(func(_ world, _ *layout.QueueRow, c *layout.CursorRow, _ *uint32, _ *uint64) {
+			c.Counter++
+		})},
+		{name: "more records received than there were", want: queues, class: ErrDataLoss, plant: setQueue(func(_ world, _ *layout.QueueRow, c *layout.CursorRow, _ *uint32, _ *uint64) {
+			c.Ordinal++
+		})},
 		{name: "a block with a flipped bit", want: records, class: ErrCorrupt, plant: func(t *testing.T, w world, batch *kv.Batch) {
 			b := blocks(t, w)[5]
 			batch.Set(b.key, flipped(b.value))
