@@ -38,10 +38,10 @@ var jsonOf = map[string]struct {
 	"LostRecords":    {value: jsonLost, text: jsonLostText},
 	"SalvageReport": {
 		value: braid.SalvageReport{
-			Records: 1, Bytes: 2, Keys: 3, Leases: 4, Lost: []braid.LostRecords{jsonLost}, LostKeys: []braid.LostKeys{{After: []byte("k")}},
+			Records: 1, Bytes: 2, Keys: 3, Queues: 7, Leases: 4, Lost: []braid.LostRecords{jsonLost}, LostKeys: []braid.LostKeys{{After: []byte("k")}},
 			Damaged: []braid.DamagedFile{{Name: "000004.sst", Offset: 5, Bytes: 6, Problem: "bad"}}, Notes: []string{"a"}, Closed: true,
 		},
-		text: `{"Records":1,"Bytes":2,"Keys":3,"Leases":4,"Lost":[` + jsonLostText + `],"LostKeys":[` + jsonLostKeysText + `],` +
+		text: `{"Records":1,"Bytes":2,"Keys":3,"Queues":7,"Leases":4,"Lost":[` + jsonLostText + `],"LostKeys":[` + jsonLostKeysText + `],` +
 			`"Damaged":[` + jsonDamagedText + `],"Notes":["a"],"Closed":true,"NewID":false}`,
 	},
 	"DB":            {none: "is a handle"},

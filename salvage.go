@@ -28,6 +28,7 @@ type SalvageReport struct {
 	Records int64 // that were saved
 	Bytes   int64 // of their partition keys and data
 	Keys    int64 // keys of the application that were saved
+	Queues  int64 // queues of package queue, with what is not settled in each
 	Leases  int64 // leases of consumers, and what they store for an application and a stream
 
 	// Lost are the records that are lost, or may be, by stream, shard and number.
@@ -212,7 +213,7 @@ func runSalvage(ctx context.Context, cfg salvage.Config, progress func(done, tot
 // makeReport makes sequence numbers of counters.
 func makeReport(r *salvage.Report) *SalvageReport {
 	report := &SalvageReport{
-		Records: int64(r.Records), Bytes: int64(r.Bytes), Keys: int64(r.Keys), Leases: int64(r.Leases),
+		Records: int64(r.Records), Bytes: int64(r.Bytes), Keys: int64(r.Keys), Leases: int64(r.Leases), Queues: int64(r.Queues),
 		Notes: r.Rows, Closed: r.Whole, NewID: r.OtherID,
 	}
 	for _, l := range r.Losses {

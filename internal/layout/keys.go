@@ -257,6 +257,11 @@ func IsDeletedForGood(key []byte) bool {
 	}
 }
 
+// IsQueueKey reports whether a key is that of a queue, or of one's cursor or delivery.
+func IsQueueKey(key []byte) bool {
+	return len(key) > 0 && columnQueue <= key[0] && key[0] <= columnDelivery
+}
+
 // IsAppKey reports whether a key is one of the application's own.
 func IsAppKey(key []byte) bool { return len(key) > 0 && key[0] == columnApp }
 

@@ -383,6 +383,9 @@ func (b *walker) endIsLost(sh *shard) bool {
 	if n := len(sh.extents); n > 0 && sh.extents[n-1].row.FirstOrdinal == sh.next.Ordinal {
 		return true // an extent is begun with a record
 	}
+	if sh.received >= max(sh.next.Counter, 1) {
+		return true // a queue has received one
+	}
 	lower, _ := layout.StreamExtentsSpan(sh.stream.number)
 	rows := b.lostIn(lower, layout.ExtentKey(sh.stream.number, sh.index, math.MaxUint32)) // those of its extents may be
 	if b.clock.Closed && !rows {
@@ -438,7 +441,7 @@ func (b *walker) hasLater(id uint32) bool {
 func (b *walker) loseEnd(sh *shard) error {
 	at := b.last // which may be that of one of them
 	if sh.row.Closed != 0 {
-		at = max(sh.row.Closed, sh.next.Counter)
+		at = max(sh.row.Closed, sh.next.Counter, sh.received)
 	}
 	end := layout.Horizon{Counter: at + 1, Ordinal: sh.next.Ordinal + 1, Offset: sh.next.Offset}
 	if len(sh.extents) == 0 {

@@ -55,7 +55,7 @@ type Config struct {
 
 // Report says what was saved and what was not.
 type Report struct {
-	Records, Bytes, Keys, Leases uint64 // that were saved
+	Records, Bytes, Keys, Leases, Queues uint64 // that were saved
 
 	Losses   []Loss
 	LostKeys []KeyRange // of the application, without what braid puts in front
@@ -166,6 +166,8 @@ type salvager struct {
 	orphans map[orphan]uint64 // blocks of shards that nothing is known of
 	last    uint64            // the highest counter that anything speaks of
 	epochs  map[uint32]layout.EpochRow
+	queues  map[layout.QueueID]*queue
+	leftOut map[layout.QueueID]bool // queues whose rows are left out, which has been noted
 
 	done, total int64
 }

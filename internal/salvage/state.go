@@ -31,6 +31,8 @@ type shard struct {
 
 	uncounted []uint64 // ordinals from which on an unknown number was lost before, in an earlier salvage
 
+	received uint64 // the counter of the last record that a queue has received; 0 for none
+
 	// What the walk has come to.
 	extents []extent
 	next    layout.Horizon // where the records go on
@@ -60,6 +62,7 @@ func (s *salvager) restoreState() error {
 	s.streams = make(map[uint32]*stream)
 	s.orphans = make(map[orphan]uint64)
 	s.epochs = make(map[uint32]layout.EpochRow)
+	s.queues, s.leftOut = make(map[layout.QueueID]*queue), make(map[layout.QueueID]bool)
 	if value, ok := s.row(layout.FormatKey()); ok { // which counts if the identity is lost
 		if row, err := layout.DecodeFormatRow(value); err == nil && row.OldestReader > layout.FormatVersion {
 			return fmt.Errorf("%w: %s has format %d, readable from version %d on", kv.ErrFormatTooNew, s.cfg.From, row.Version, row.OldestReader)
@@ -388,6 +391,9 @@ func (s *salvager) writeState() error {
 		if err := out.flush(); err != nil {
 			return err
 		}
+	}
+	if err := s.writeQueues(out); err != nil {
+		return err
 	}
 	for id, row := range s.epochs {
 		set(layout.EpochKey(id), row.Encode(id))

@@ -199,8 +199,8 @@ func splitSortKey(dst, sorted []byte) ([]byte, error) {
 	}
 }
 
-// copyKeys copies leases and the keys of applications to the new database, the newest
-// version of each.
+// copyKeys copies leases, the deliveries of queues and the keys of applications to the new
+// database, the newest version of each, and gathers the other rows of queues.
 func (s *salvager) copyKeys() error {
 	it, err := s.target.Scratch.NewIter(nil, nil)
 	if err != nil {
@@ -225,6 +225,11 @@ func (s *salvager) copyKeys() error {
 			continue
 		case layout.IsAppKey(key):
 			s.report.Keys++
+		case layout.IsQueueKey(key):
+			if settled, err = s.queueRow(out, key, value[1:]); err != nil {
+				return err
+			}
+			continue
 		default:
 			if _, err := layout.DecodeLeaseRow(key, value[1:]); err != nil {
 				s.note("a lease is damaged: %v", err)
