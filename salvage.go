@@ -48,10 +48,11 @@ type SalvageReport struct {
 
 	// Closed reports that the database had been closed, and that nothing of its last
 	// moments is lost. Otherwise records at the ends of shards, or changes of keys, may be
-	// missing of which nothing is left that would tell.
+	// missing of which nothing is left that would tell: at most those of the last second,
+	// while a ledger of the database's files can be read.
 	Closed bool
 
-	// NewID reports that the id of the database was lost, and that it has another one
+	// NewID reports that the id of the database was lost, with all copies of it, and that it has another one
 	// now. Records that were encrypted cannot be read without the old one.
 	NewID bool
 }

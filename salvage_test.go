@@ -350,6 +350,7 @@ func salvageAndCompare(t *testing.T, mem *vfs.MemFS, truth contents, what, file 
 	if data, _ := json.Marshal(report); testing.Verbose() && !report.Whole() {
 		t.Logf("%s: %.2000s", what, data)
 	}
+	require.False(t, report.NewID, "%s: the ledger has the id, too", what)
 	db := openSalvage(t, mem, salvageTo)
 	defer func() { require.NoError(t, db.Close()) }()
 	require.NoError(t, db.checkBooks(t.Context()), what)

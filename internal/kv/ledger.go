@@ -309,6 +309,21 @@ func readLedgers(files FS, dir string, id layout.Identity) (l *ledgers, found []
 	return l, found, err
 }
 
+// newestLedger returns the newest ledger of a directory whose identity is lost, of Sequence
+// 0 if there is none that can be read.
+func newestLedger(files FS, dir string) (newest layout.Ledger) {
+	for i := range 2 {
+		data, err := readWhole(files, files.PathJoin(dir, newLedgers().fileSlots.file(i)), layout.MaxLedgerBytes)
+		if err != nil {
+			continue
+		}
+		if l, err := layout.DecodeLedger(data); err == nil && l.Ready && l.Sequence > newest.Sequence {
+			newest = l
+		}
+	}
+	return newest
+}
+
 // readSlots reads both files of a ledger. decode returns the sequence of one, and
 // whether it is of this database. One that is not whole is what a power cut leaves; if
 // neither is, that is damage.

@@ -22,10 +22,15 @@ type Source struct {
 	Dir   string // on FS
 	Store string // the directory of Pebble's files
 
-	// Identity is what the directory says it is. Err says why it is not known, and then
-	// it is the zero value.
-	Identity layout.Identity
-	Err      error
+	// ID is that of the database; zero if neither its identity nor a ledger tells. Err says
+	// why the identity could not be read.
+	ID  uuid.UUID
+	Err error
+
+	// Durable is how many bytes of logs and of the manifest are known to have been durable,
+	// by their names: as the newest ledger has it that can be read. Logs that were done with
+	// may be listed still.
+	Durable map[string]int64
 
 	lock *dirLock
 }
@@ -62,7 +67,16 @@ func OpenSource(files FS, dir string) (_ *Source, err error) {
 		}
 		return nil, joinErrors(diskError(missing), src.Close())
 	}
-	src.Identity, src.Err = id, err
+	ledger := newestLedger(src.FS, src.Dir)
+	if src.ID, src.Err = id.ID, err; err != nil {
+		src.ID = ledger.Database
+	}
+	src.Durable = make(map[string]int64)
+	if ledger.Database == src.ID { // else it is another one's
+		for _, f := range ledger.Files {
+			src.Durable[f.Name] = f.Size
+		}
+	}
 	return src, nil
 }
 

@@ -315,7 +315,7 @@ func (b *walker) extent(id uint32, sh *shard) error {
 // gapStart returns where an extent begins whose first records are lost, up to a counter.
 func (b *walker) gapStart(sh *shard, next uint64) layout.Horizon {
 	start := sh.next
-	start.Counter = min(max(start.Counter, 1), next-1)
+	start.Counter = min(max(start.Counter, sh.row.Created, 1), next-1)
 	return start
 }
 

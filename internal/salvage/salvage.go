@@ -29,6 +29,8 @@ import (
 	"log/slog"
 	"slices"
 
+	"github.com/google/uuid"
+
 	"github.com/braidstream/braid/internal/kv"
 	"github.com/braidstream/braid/internal/layout"
 	"github.com/braidstream/braid/internal/wreck"
@@ -103,14 +105,14 @@ func Run(ctx context.Context, cfg Config) (_ *Report, err error) {
 	if src.Owns(cfg.To) {
 		return nil, fmt.Errorf("%w: %q", kv.ErrOwnDirectory, cfg.To)
 	}
-	w, err := wreck.Open(src.FS, src.Store)
+	w, err := wreck.Open(src.FS, src.Store, src.Durable)
 	if err != nil {
 		return nil, err
 	}
 	target, err := kv.NewTarget(kv.Config{
 		Dir:           cfg.To,
 		FS:            cfg.FS,
-		ID:            src.Identity.ID,
+		ID:            src.ID,
 		Logger:        cfg.Logger,
 		CacheBytes:    cfg.CacheBytes,
 		MemTableBytes: cfg.MemTableBytes,
@@ -124,7 +126,7 @@ func Run(ctx context.Context, cfg Config) (_ *Report, err error) {
 		ctx:    ctx,
 		wreck:  w,
 		target: target,
-		report: Report{OtherID: src.Err != nil},
+		report: Report{OtherID: src.ID == uuid.Nil},
 		places: make(map[placeKey]bool),
 		rows:   make(map[string]version),
 		gone:   make(map[string]bool),

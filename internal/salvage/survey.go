@@ -42,6 +42,12 @@ func (s *salvager) surveyLogs(sorter *sorter) error {
 			if err != nil {
 				return err
 			}
+			if f.Size < f.Durable {
+				err := fmt.Errorf("%w: the log ends at byte %d, where %d were durable", wreck.ErrDamaged, f.Size, f.Durable)
+				if err := s.Lost(wreck.Place{File: f.Name, Offset: f.Size, Seq: end.Last, Err: err}); err != nil {
+					return err
+				}
+			}
 			if open != nil && end.Last > 0 && len(s.wreck.Unread) == 0 {
 				if err := s.Lost(*open); err != nil {
 					return err

@@ -53,7 +53,7 @@ type liveTable struct {
 
 // readManifest finds the manifest and takes from it which files the store had done
 // with, and which are missing. What cannot be read of it is noted.
-func (w *Wreck) readManifest(names []string) {
+func (w *Wreck) readManifest(names []string, durable map[string]int64) {
 	name, missing := manifestName(names)
 	if missing != "" {
 		w.Unread = append(w.Unread, Place{File: missing, Err: fmt.Errorf("%w: the manifest is missing", ErrDamaged)})
@@ -64,6 +64,8 @@ func (w *Wreck) readManifest(names []string) {
 	m := manifest{live: make(map[tableAt]liveTable), named: make(map[uint64]bool)}
 	if err := w.readEdits(name, &m); err != nil {
 		w.Unread = append(w.Unread, Place{File: name, Err: err})
+	} else if info, err := w.fs.Stat(w.path(name)); err == nil && info.Size() < durable[name] {
+		w.Unread = append(w.Unread, Place{File: name, Offset: info.Size(), Err: damaged("it ends at byte %d, where %d were durable", info.Size(), durable[name])})
 	}
 	alive := make(map[uint64]bool, len(m.live))
 	for _, t := range m.live {
@@ -83,6 +85,7 @@ func (w *Wreck) readManifest(names []string) {
 	if !whole {
 		return // it may not have come to the edit that removes what is not there
 	}
+	w.findLogs(durable, m.oldest)
 	w.bound(m.live)
 	for _, t := range m.live {
 		if !there[t.file] {
@@ -118,6 +121,21 @@ func (w *Wreck) findNewestLog(manifest string, names []string, oldest uint64) {
 	}
 	if newest < least {
 		w.Missing = append(w.Missing, Place{File: fmt.Sprintf("%06d.log", least), Err: fmt.Errorf("%w: the log is missing", ErrDamaged)})
+	}
+}
+
+// findLogs notes which logs are missing that are known to have been written, and hold what
+// is in no table.
+func (w *Wreck) findLogs(durable map[string]int64, oldest uint64) {
+	for name := range durable {
+		digits, ok := strings.CutSuffix(name, ".log")
+		number, err := strconv.ParseUint(digits, 10, 64)
+		if !ok || err != nil || number < oldest || slices.ContainsFunc(w.Logs, func(f File) bool { return f.number == number }) {
+			continue
+		}
+		if !slices.ContainsFunc(w.Missing, func(p Place) bool { return p.File == name }) {
+			w.Missing = append(w.Missing, Place{File: name, Err: fmt.Errorf("%w: the log is missing", ErrDamaged)})
+		}
 	}
 }
 

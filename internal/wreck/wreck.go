@@ -95,12 +95,17 @@ type File struct {
 	// After and Through bound the keys of a table, as in a Place, if the manifest tells.
 	After, Through []byte
 
+	// Durable is how much of a log is known to have been written; 0 if that is not known.
+	Durable int64
+
 	number uint64
 }
 
-// Open lists the files of a directory, and reads the manifest if that can be done.
+// Open lists the files of a directory, and reads the manifest if that can be done. durable
+// is how much of logs and of the manifest is known to have been written, by their names; it
+// may name logs that the store had done with.
 // Files that it does not know it ignores. An error is that of listing the directory.
-func Open(files FS, dir string) (*Wreck, error) {
+func Open(files FS, dir string, durable map[string]int64) (*Wreck, error) {
 	names, err := files.List(dir)
 	if err != nil {
 		return nil, err
@@ -116,7 +121,7 @@ func Open(files FS, dir string) (*Wreck, error) {
 		if errors.Is(err, fs.ErrNotExist) || err == nil && info.IsDir() {
 			continue
 		}
-		f := File{Name: name, number: number}
+		f := File{Name: name, number: number, Durable: durable[name]}
 		if err == nil {
 			f.Size = info.Size()
 		}
@@ -129,7 +134,7 @@ func Open(files FS, dir string) (*Wreck, error) {
 	byNumber := func(x, y File) int { return int(int64(x.number) - int64(y.number)) }
 	slices.SortFunc(w.Tables, byNumber)
 	slices.SortFunc(w.Logs, byNumber)
-	w.readManifest(names)
+	w.readManifest(names, durable)
 	return w, nil
 }
 
