@@ -176,10 +176,10 @@ func (e *InvalidArgumentError) Error() string {
 // Is reports whether target is [ErrInvalidArgument].
 func (e *InvalidArgumentError) Is(target error) bool { return target == ErrInvalidArgument }
 
-// FileDamageError says which file of a database is damaged, so that [Open] refused it.
-// It is an [ErrDataLoss] if something that was durable is missing, and an [ErrCorrupt] if
-// it has changed. Put the file back as it was, restore a backup, or open with
-// [Options].AcceptLoss. The text of an Open says whether it has changed anything.
+// FileDamageError says which file of a database is damaged: [Open] refused it, or
+// [DB.Verify] found it. It is an [ErrDataLoss] if something that was durable is missing,
+// and an [ErrCorrupt] if it has changed. Put the file back as it was, restore a backup, or
+// open with [Options].AcceptLoss. The text of an Open says whether it has changed anything.
 type FileDamageError struct {
 	// File is its name below the directory of the database, with slashes, such as
 	// "store/000012.log".
@@ -261,14 +261,22 @@ func wrapWhat(op, what string, err error) error {
 	if errors.As(err, &public) {
 		return err
 	}
-	var damage *kv.FileDamageError
-	if errors.As(err, &damage) {
-		err = &FileDamageError{damage.File, string(damage.Damage), damage.Offset, damage.Lost(), err}
-	}
+	err = fileDamage(err)
 	for _, d := range dirRules {
 		if errors.Is(err, d.below) {
 			return &opError{op: op, what: what, cause: fmt.Errorf("%w: %w", &InvalidArgumentError{"dir", what, d.rule}, err)}
 		}
 	}
 	return &opError{op: op, what: what, cause: err}
+}
+
+// fileDamage makes a [FileDamageError] of an error that tells of one, and leaves one that
+// is public already.
+func fileDamage(err error) error {
+	var public *FileDamageError
+	var damage *kv.FileDamageError
+	if errors.As(err, &public) || !errors.As(err, &damage) {
+		return err
+	}
+	return &FileDamageError{damage.File, string(damage.Damage), damage.Offset, damage.Lost(), err}
 }

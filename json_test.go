@@ -38,10 +38,10 @@ var jsonOf = map[string]struct {
 	"LostRecords":    {value: jsonLost, text: jsonLostText},
 	"SalvageReport": {
 		value: braid.SalvageReport{
-			Records: 1, Bytes: 2, Keys: 3, Leases: 4, Lost: []braid.LostRecords{jsonLost}, LostKeys: []braid.LostKeys{{After: []byte("k")}},
+			Records: 1, Bytes: 2, Keys: 3, Queues: 7, Leases: 4, Lost: []braid.LostRecords{jsonLost}, LostKeys: []braid.LostKeys{{After: []byte("k")}},
 			Damaged: []braid.DamagedFile{{Name: "000004.sst", Offset: 5, Bytes: 6, Problem: "bad"}}, Notes: []string{"a"}, Closed: true,
 		},
-		text: `{"Records":1,"Bytes":2,"Keys":3,"Leases":4,"Lost":[` + jsonLostText + `],"LostKeys":[` + jsonLostKeysText + `],` +
+		text: `{"Records":1,"Bytes":2,"Keys":3,"Queues":7,"Leases":4,"Lost":[` + jsonLostText + `],"LostKeys":[` + jsonLostKeysText + `],` +
 			`"Damaged":[` + jsonDamagedText + `],"Notes":["a"],"Closed":true,"NewID":false}`,
 	},
 	"DB":            {none: "is a handle"},
@@ -54,7 +54,7 @@ var jsonOf = map[string]struct {
 	"VerifyError":   {value: jsonProblem, text: jsonProblemText},
 	"VerifyReport": {
 		value: braid.VerifyReport{Streams: 1, Records: 2, Unopened: 1, UnopenedErr: braid.ErrKeyUnavailable, Problems: []*braid.VerifyError{&jsonProblem}},
-		text: `{"Streams":1,"Shards":0,"Epochs":0,"Records":2,"Bytes":0,"Leases":0,"Keys":0,"Unopened":1,"Problems":[` + jsonProblemText + `],` +
+		text: `{"Files":0,"FileBytes":0,"Streams":1,"Shards":0,"Epochs":0,"Records":2,"Bytes":0,"Leases":0,"Queues":0,"Keys":0,"Unopened":1,"Problems":[` + jsonProblemText + `],` +
 			`"MoreProblems":0,"UnopenedErr":"the encryption key is not available"}`,
 	},
 	"HashKey":                 {value: braid.MaxHashKey(), text: `"340282366920938463463374607431768211455"`},
@@ -108,7 +108,7 @@ var (
 )
 
 const (
-	jsonProblemText = `{"Kind":"records","Stream":"s","Shard":"shardId-000000000000","App":"","AfterKey":null,"BeforeKey":null,"File":"","Err":"stored data is damaged"}`
+	jsonProblemText = `{"Kind":"records","Stream":"s","Shard":"shardId-000000000000","App":"","Queue":"","AfterKey":null,"BeforeKey":null,"File":"","Err":"stored data is damaged"}`
 	jsonRecordText  = `{"PartitionKey":"k","ExplicitHashKey":null,"Data":"dg==","ShardID":"shardId-000000000000","SequenceNumber":"` + jsonNumberText + `","ArrivalTime":"2026-01-02T03:04:05Z","Encrypted":false}`
 	jsonShardText   = `{"ID":"shardId-000000000001","HashKeyRange":{"Start":"0","End":"0"},"Parents":["shardId-000000000000"],"Children":null,"Closed":false,"CreatedAt":"0001-01-01T00:00:00Z",` +
 		`"StartingSequenceNumber":"` + jsonNumberText + `","EndingSequenceNumber":"0","First":"0","Last":"0","Records":0,"Bytes":0}`

@@ -28,9 +28,10 @@ type SalvageReport struct {
 	Records int64 // that were saved
 	Bytes   int64 // of their partition keys and data
 	Keys    int64 // keys of the application that were saved
+	Queues  int64 // queues of package queue, with what is not settled in each
 	Leases  int64 // leases of consumers, and what they store for an application and a stream
 
-	// Lost are the records that are known to be lost, by stream, shard and number.
+	// Lost are the records that are lost, or may be, by stream, shard and number.
 	Lost []LostRecords
 
 	// LostKeys are where keys of the application may be lost, or have the value of an
@@ -47,10 +48,11 @@ type SalvageReport struct {
 
 	// Closed reports that the database had been closed, and that nothing of its last
 	// moments is lost. Otherwise records at the ends of shards, or changes of keys, may be
-	// missing of which nothing is left that would tell.
+	// missing of which nothing is left that would tell: at most those of the last second,
+	// while a ledger of the database's files can be read.
 	Closed bool
 
-	// NewID reports that the id of the database was lost, and that it has another one
+	// NewID reports that the id of the database was lost, with all copies of it, and that it has another one
 	// now. Records that were encrypted cannot be read without the old one.
 	NewID bool
 }
@@ -70,8 +72,9 @@ type LostRecords struct {
 	// records are FirstLost or above, and below FirstAvailable.
 	FirstLost, FirstAvailable SequenceNumber
 
-	// Records is how many are lost, or the least that it can be if Exact is false: at the
-	// end of a shard, where nothing may tell.
+	// Records is how many are lost if Exact is true. Else it is 1 for records that nothing
+	// counts: there may have been any number of them behind the last one of the shard that
+	// was found, or none.
 	Records int64
 	Exact   bool
 }
@@ -168,7 +171,9 @@ func runSalvage(ctx context.Context, cfg salvage.Config, progress func(done, tot
 		report *salvage.Report
 		err    error
 	}
-	reads, results := make(chan read), make(chan result, 1)
+	reads, results := make(chan read), make(chan result)
+	givenUp := make(chan struct{})
+	defer close(givenUp)
 	if progress != nil {
 		cfg.Progress = func(done, total int64) {
 			select {
@@ -179,7 +184,13 @@ func runSalvage(ctx context.Context, cfg salvage.Config, progress func(done, tot
 	}
 	go func() {
 		report, err := salvage.Run(ctx, cfg)
-		results <- result{report, err}
+		select {
+		case results <- result{report, err}:
+		case <-givenUp:
+			if err == nil {
+				_ = report.Discard() // there is nobody to be told
+			}
+		}
 	}()
 	for {
 		select {
@@ -203,7 +214,7 @@ func runSalvage(ctx context.Context, cfg salvage.Config, progress func(done, tot
 // makeReport makes sequence numbers of counters.
 func makeReport(r *salvage.Report) *SalvageReport {
 	report := &SalvageReport{
-		Records: int64(r.Records), Bytes: int64(r.Bytes), Keys: int64(r.Keys), Leases: int64(r.Leases),
+		Records: int64(r.Records), Bytes: int64(r.Bytes), Keys: int64(r.Keys), Leases: int64(r.Leases), Queues: int64(r.Queues),
 		Notes: r.Rows, Closed: r.Whole, NewID: r.OtherID,
 	}
 	for _, l := range r.Losses {

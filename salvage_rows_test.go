@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
@@ -80,16 +81,9 @@ func TestSalvageAfterTheRowsOfAStreamAreLost(t *testing.T) {
 			db := manyTables(t, mem, rand.New(rand.NewPCG(7, 9)))
 			truth := contentsOf(t, db)
 			require.NoError(t, db.Close())
-			store, err := kv.Open(kv.Config{Dir: salvageFrom, FS: mem, Logger: slog.Default(), MemTableBytes: minMemtableBytes, TableBoundary: layout.TableBoundary})
-			require.NoError(t, err)
-			batch := store.NewBatch()
-			batch.Set(lost.key, []byte("this is not a row")) // as a deletion would be meant
-			require.NoError(t, batch.Commit(true))
-			batch.Close()
-			require.NoError(t, store.Compact(t.Context(), []byte{0}, []byte{0xff}))
-			require.NoError(t, store.Close())
+			changeRows(t, mem, true, func(batch *kv.Batch) { batch.Set(lost.key, []byte("this is not a row")) })
 
-			_, err = open(salvageFrom, nil, environment{fs: mem})
+			_, err := open(salvageFrom, nil, environment{fs: mem})
 			require.ErrorIs(t, err, ErrCorrupt)
 			report, err := salvageDir(t.Context(), salvageFrom, salvageTo, nil, environment{fs: mem})
 			require.NoError(t, err)
@@ -114,6 +108,64 @@ func TestSalvageAfterTheRowsOfAStreamAreLost(t *testing.T) {
 			require.NoError(t, saved.Close())
 		})
 	}
+}
+
+// changeRows changes rows of the source as damage could have.
+func changeRows(t *testing.T, mem *vfs.MemFS, merge bool, change func(batch *kv.Batch)) {
+	t.Helper()
+	store, err := kv.Open(kv.Config{Dir: salvageFrom, FS: mem, Logger: slog.Default(), MemTableBytes: minMemtableBytes, TableBoundary: layout.TableBoundary})
+	require.NoError(t, err)
+	batch := store.NewBatch()
+	change(batch)
+	require.NoError(t, batch.Commit(true))
+	batch.Close()
+	if merge { // else older values are found
+		require.NoError(t, store.Compact(t.Context(), []byte{0}, []byte{0xff}))
+	}
+	require.NoError(t, store.Close())
+}
+
+// TestSalvageBringsNoDeletedStreamBack, even if only its own row says that it is deleted:
+// that of its shards is lost.
+func TestSalvageBringsNoDeletedStreamBack(t *testing.T) {
+	src := buildSalvage(t, manyTables, false)
+	changeRows(t, src.mem, false, func(batch *kv.Batch) { batch.Delete(layout.StreamKey(1)) })
+	_, got := salvageOn(t, src.mem)
+	require.Len(t, got.streams, 1)
+	require.Contains(t, got.streams, "b")
+}
+
+// TestSalvageGivesNoNameTwice: a stream that has lost its name gets one that no other has.
+func TestSalvageGivesNoNameTwice(t *testing.T) {
+	mem := vfs.NewCrashableMem()
+	db := openSalvage(t, mem, salvageFrom)
+	for _, name := range []string{"salvaged-2", "a"} {
+		_, err := db.CreateStream(t.Context(), name, nil)
+		require.NoError(t, err)
+	}
+	require.NoError(t, db.Close())
+	changeRows(t, mem, true, func(batch *kv.Batch) { batch.Set(layout.StreamKey(2), []byte("no row")) })
+	_, got := salvageOn(t, mem)
+	require.Len(t, got.streams, 2)
+}
+
+// TestSalvageOfANewerFormatIsRefused, even if the file that says so first is lost.
+func TestSalvageOfANewerFormatIsRefused(t *testing.T) {
+	src := buildSalvage(t, salvageStates[0].build, false)
+	changeRows(t, src.mem, false, func(batch *kv.Batch) {
+		batch.Set(layout.FormatKey(), layout.FormatRow{Version: layout.FormatVersion + 1, OldestReader: layout.FormatVersion + 1}.Encode())
+	})
+	require.NoError(t, src.mem.Remove(salvageFrom+"/BRAID"))
+	_, err := salvageDir(t.Context(), salvageFrom, salvageTo, nil, environment{fs: src.mem})
+	require.ErrorIs(t, err, ErrFormatTooNew)
+	require.Equal(t, "", strings.Join(namesBelow(t, src.mem, salvageTo), " "))
+}
+
+func namesBelow(t *testing.T, mem *vfs.MemFS, dir string) []string {
+	t.Helper()
+	names, err := mem.List(dir)
+	require.NoError(t, err)
+	return names
 }
 
 // BenchmarkSalvage salvages a database of records of a kilobyte on the disk.

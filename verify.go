@@ -31,8 +31,8 @@ const (
 // pointer, mean the defaults.
 type VerifyOptions struct {
 	// BytesPerSecond bounds how fast the database is read, so that others keep most
-	// of the disk: keys and values as they are stored, before compression. 0 means 32
-	// MiB; negative means no bound.
+	// of the disk: first its files, and then keys and values as they are stored, before
+	// compression. 0 means 32 MiB; negative means no bound.
 	BytesPerSecond int64
 
 	// MaxProblems is how many problems the report may hold, 1 to 10,000. The others are
@@ -61,10 +61,13 @@ func (o *VerifyOptions) withDefaults() (VerifyOptions, error) {
 
 // VerifyReport is what [DB.Verify] has read, and what it has found.
 type VerifyReport struct {
+	Files, FileBytes int64 // that were compared with what was written; none of a database in memory
+
 	Streams, Shards int64 // that were read to their ends
 	Epochs          int64
 	Records, Bytes  int64 // that can be read; Bytes are those of partition keys and data
 	Leases          int64 // rows of consumer applications
+	Queues          int64 // of package queue
 	Keys            int64 // of the application's own
 
 	// Unopened counts the records that are encrypted with a key that is not available:
@@ -94,6 +97,9 @@ func (r *VerifyReport) Err() error {
 type VerifyError struct {
 	// Kind says what is wrong:
 	//
+	//   - "file": a file is not what was written. Err is a [FileDamageError], or the error
+	//     of a disk that cannot read it. Other problems say what is lost with it; there
+	//     are none if nobody can read what was there, such as records that were trimmed.
 	//   - "records": records of a shard cannot be read, or are missing. Err is a
 	//     [CorruptError], which has their numbers.
 	//   - "stream": what is stored about a stream, its shards and where their records
@@ -103,6 +109,8 @@ type VerifyError struct {
 	//   - "lease": a consumer's lease is not of a shard that there ever was, or has a
 	//     checkpoint that the shard has not come to. If Err is a [BeyondTipError], it
 	//     has the number.
+	//   - "queue": what is stored about a queue of package queue cannot be read, or speaks
+	//     of a queue, stream, shard or record that there never was.
 	//   - "key": keys of the application cannot be read.
 	//   - "row": rows that this version of braid does not know, or cannot read.
 	Kind string
@@ -110,12 +118,13 @@ type VerifyError struct {
 	Stream string  // the name of the stream, empty if it is none's
 	Shard  ShardID // the shard, empty if it is none's
 	App    string  // the consumer application of a lease; empty if it is none's
+	Queue  string  // the name of the queue; empty if it is none's, or not known
 
 	// AfterKey and BeforeKey are, of keys of the application that cannot be read, the
 	// last one before and the first one behind them that can. nil is that there is none.
 	AfterKey, BeforeKey []byte
 
-	File string // the damaged file, if that is known
+	File string // the damaged file, if that is known, as in [FileDamageError]
 	Err  error
 }
 
@@ -125,6 +134,9 @@ func (e *VerifyError) Error() string {
 	text.WriteString(e.Kind)
 	if e.App != "" {
 		fmt.Fprintf(&text, " of application %s", quoted(e.App))
+	}
+	if e.Queue != "" {
+		fmt.Fprintf(&text, " %s", quoted(e.Queue))
 	}
 	if e.Stream != "" {
 		fmt.Fprintf(&text, " of stream %s", quoted(e.Stream))
@@ -166,12 +178,17 @@ func (e *problemsError) Unwrap() []error {
 // are deleted, and shards that are split while it runs are no problems. What is put
 // after it has come to a shard is not read.
 //
+// It compares the files with the sums that were made when they were written, so damage is
+// found wherever it is, even in an index or in records that were trimmed. Tables that were
+// written in the last second before a process was killed have no such sums.
+//
 // It checks the checksum of every record that can be read, and that none is missing
 // between the first of its shard and the tip; that the open shards of each stream cover
 // the hash-key space, and that closed ones have their children; that what is stored
 // about streams, shards and epochs is what the database goes by; that encrypted records
 // decrypt, as far as [Options].KeyProvider has the keys; that the leases and checkpoints
-// of package consumer are of shards and records that there were; and that all keys of
+// of package consumer, and the queues of package queue, are of shards and records that there
+// were; and that all keys of
 // the application can be read.
 //
 // The report is never nil. The error is nil if everything was read and nothing is wrong.
@@ -233,8 +250,8 @@ type verifier struct {
 	unopenable map[uint32]error // the data keys of the current stream that cannot be had, and why
 }
 
-// run is the list of what is verified. A check of the files below the rows belongs at
-// its front: what it finds explains what the others find.
+// run is the list of what is verified. The files come first: what is found in them explains
+// what the others find.
 func (v *verifier) run() error {
 	if err := v.goesOn(); err != nil {
 		return err
@@ -243,7 +260,7 @@ func (v *verifier) run() error {
 		return err
 	}
 	for _, step := range []func() error{
-		v.verifyMeta, v.verifyKnownRows, v.verifyStreams, v.verifyEpochs, v.verifyLeases, v.verifyKeys, v.verifyUnknown,
+		v.verifyFiles, v.verifyMeta, v.verifyKnownRows, v.verifyStreams, v.verifyEpochs, v.verifyLeases, v.verifyQueues, v.verifyKeys, v.verifyUnknown,
 	} {
 		if err := step(); err != nil {
 			return err
@@ -267,6 +284,7 @@ func (v *verifier) survey() error {
 	for _, id := range *ids {
 		v.epochs[id], v.openEpoch = true, id
 	}
+	v.total = v.db.store.DurableBytes()
 	v.streams = make(map[uint32]*Stream)
 	for _, s := range v.db.Streams() {
 		v.streams[s.number] = s
@@ -323,7 +341,7 @@ func (v *verifier) found(at VerifyError, err error) {
 		v.report.MoreProblems++
 		return
 	}
-	at.Err, at.File = err, kv.DamagedFile(err)
+	at.Err, at.File = err, cmp.Or(kv.DamagedFile(err), at.File)
 	v.report.Problems = append(v.report.Problems, &at)
 }
 

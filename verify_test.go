@@ -13,7 +13,6 @@ import (
 
 	"github.com/braidstream/braid/internal/kv"
 	"github.com/braidstream/braid/internal/layout"
-	"github.com/braidstream/braid/internal/testdisk"
 )
 
 var unpaced = &VerifyOptions{BytesPerSecond: -1}
@@ -151,6 +150,26 @@ func TestVerifyFindsWhatIsWrongWithRows(t *testing.T) {
 	orders := VerifyError{Kind: "stream", Stream: "orders"}
 	shard := VerifyError{Kind: "stream", Stream: "orders", Shard: "shardId-000000000001"}
 	records := VerifyError{Kind: "records", Stream: "orders", Shard: "shardId-000000000001"}
+	queues := VerifyError{Kind: "queue", Queue: "jobs", Stream: "orders", Shard: "shardId-000000000001"}
+	jobs := layout.QueueID{7}
+	// setQueue writes a queue that has received the last record of the shard, and what a
+	// row changes of it.
+	setQueue := func(change func(w world, q *layout.QueueRow, c *layout.CursorRow, shard *uint32, counter *uint64)) func(*testing.T, world, *kv.Batch) {
+		return func(_ *testing.T, w world, batch *kv.Batch) {
+			tip := w.sh.log.Tip()
+			q := layout.QueueRow{Name: "jobs", Stream: w.s.number, Start: 1}
+			c := layout.CursorRow{Counter: tip.LastCounter, Ordinal: tip.Ordinal}
+			shard, counter := w.sh.index, tip.LastCounter
+			change(w, &q, &c, &shard, &counter)
+			if q.Name != "" {
+				batch.Set(layout.QueueKey(jobs), q.Encode(jobs))
+			}
+			key := layout.CursorKey(jobs, w.sh.index)
+			batch.Set(key, c.Encode(key))
+			key = layout.DeliveryKey(jobs, shard, counter)
+			batch.Set(key, layout.DeliveryRow{Receives: 1, Generation: 1, First: 1}.Encode(key))
+		}
+	}
 	leases := VerifyError{Kind: "lease", App: "billing", Stream: "orders", Shard: "shardId-000000000001"}
 	setLease := func(at func(w world) layout.LeaseCheckpoint) func(*testing.T, world, *kv.Batch) {
 		return func(_ *testing.T, w world, batch *kv.Batch) {
@@ -164,6 +183,31 @@ func TestVerifyFindsWhatIsWrongWithRows(t *testing.T) {
 		class error
 		times int // how often it is found; 0 is once
 	}{
+		{name: "a queue's row with a flipped bit", want: VerifyError{Kind: "queue"}, class: ErrCorrupt, plant: func(_ *testing.T, w world, batch *kv.Batch) {
+			batch.Set(layout.QueueKey(jobs), flipped(layout.QueueRow{Name: "jobs", Stream: w.s.number}.Encode(jobs)))
+		}},
+		{name: "a queue of no stream", want: VerifyError{Kind: "queue", Queue: "jobs"}, class: ErrCorrupt, plant: func(_ *testing.T, _ world, batch *kv.Batch) {
+			batch.Set(layout.QueueKey(jobs), layout.QueueRow{Name: "jobs", Stream: 77}.Encode(jobs))
+		}},
+		{name: "rows of no queue", want: VerifyError{Kind: "queue"}, class: ErrCorrupt, times: 2, plant: setQueue(func(_ world, q *layout.QueueRow, _ *layout.CursorRow, _ *uint32, _ *uint64) {
+			q.Name = ""
+		})},
+		{name: "a delivery of no shard", want: VerifyError{Kind: "queue", Queue: "jobs", Stream: "orders", Shard: "shardId-000000000099"}, class: ErrCorrupt, plant: setQueue(func(_ world, _ *layout.QueueRow, _ *layout.CursorRow, shard *uint32, _ *uint64) {
+			*shard = 99
+		})},
+		{name: "a delivery beyond the queue's cursor", want: queues, class: ErrCorrupt, plant: setQueue(func(_ world, _ *layout.QueueRow, c *layout.CursorRow, _ *uint32, _ *uint64) {
+			c.Counter--
+		})},
+		{name: "a delivery before the queue's start", want: queues, class: ErrCorrupt, plant: setQueue(func(_ world, q *layout.QueueRow, _ *layout.CursorRow, _ *uint32, counter *uint64) {
+			q.Start = *counter
+			*counter--
+		})},
+		{name: "a cursor beyond the tip", want: queues, class: ErrDataLoss, plant: setQueue(func(_ world, _ *layout.QueueRow, c *layout.CursorRow, _ *uint32, _ *uint64) {
+			c.Counter++
+		})},
+		{name: "more records received than there were", want: queues, class: ErrDataLoss, plant: setQueue(func(_ world, _ *layout.QueueRow, c *layout.CursorRow, _ *uint32, _ *uint64) {
+			c.Ordinal++
+		})},
 		{name: "a block with a flipped bit", want: records, class: ErrCorrupt, plant: func(t *testing.T, w world, batch *kv.Batch) {
 			b := blocks(t, w)[5]
 			batch.Set(b.key, flipped(b.value))
@@ -306,84 +350,6 @@ func TestVerifyFindsWhatIsWrongWithRows(t *testing.T) {
 			got.Err = nil
 			require.Equal(t, row.want, got)
 		})
-	}
-}
-
-// A page that is damaged on the disk is found in its table; what lies around it is read.
-func TestVerifyFindsDamagedTables(t *testing.T) {
-	ctx := t.Context()
-	random := rand.NewChaCha8([32]byte{9})
-	noise := func(n int) []byte {
-		data := make([]byte, n)
-		_, _ = random.Read(data)
-		return data
-	}
-	mem := vfs.NewMem()
-	options := &Options{MemtableBytes: minMemtableBytes, TailBytes: -1, CacheBytes: -1}
-	db, err := open("/db", options, environment{fs: mem})
-	require.NoError(t, err)
-	s, err := db.OpenStream(ctx, "s", nil)
-	require.NoError(t, err)
-	var record, value []byte
-	var numbers []SequenceNumber
-	for i := range 300 {
-		data := noise(2000)
-		res, err := s.PutRecord(ctx, "key", data)
-		require.NoError(t, err)
-		numbers = append(numbers, res.SequenceNumber)
-		if i == 100 {
-			record = data
-		}
-		require.NoError(t, db.Update(ctx, func(tx *Tx) error {
-			data := noise(2000)
-			if i == 200 {
-				value = data
-			}
-			return tx.Set(fmt.Appendf(nil, "key-%03d", i), data)
-		}))
-	}
-	require.NoError(t, db.Close())
-	for _, damaged := range [][]byte{record, value} {
-		_, content, at, err := testdisk.Find(mem, "/db/store", damaged)
-		require.NoError(t, err)
-		content[at+len(damaged)/2] ^= 1
-	}
-	for _, readOnly := range []bool{true, false} {
-		options := *options
-		options.ReadOnly = readOnly
-		db, err = open("/db", &options, environment{fs: mem, byHand: true})
-		require.NoError(t, err)
-		report, err := db.Verify(ctx, unpaced)
-		require.ErrorIs(t, err, ErrCorrupt)
-		require.Len(t, report.Problems, 2)
-
-		first, second := report.Problems[0], report.Problems[1]
-		var corrupt *CorruptError
-		require.ErrorAs(t, first, &corrupt)
-		require.Equal(t, "records", first.Kind)
-		require.Equal(t, "s", first.Stream)
-		require.Contains(t, first.File, ".sst")
-		require.LessOrEqual(t, corrupt.FirstLost.Compare(numbers[100]), 0)
-		require.Positive(t, corrupt.FirstAvailable.Compare(numbers[100]))
-		require.Greater(t, report.Records, int64(250))
-		require.Less(t, report.Records, int64(300))
-
-		require.Equal(t, "key", second.Kind)
-		require.Contains(t, second.File, ".sst")
-		require.Less(t, string(second.AfterKey), "key-200")
-		require.Greater(t, string(second.BeforeKey), "key-200")
-		require.Greater(t, report.Keys, int64(250))
-		require.Less(t, report.Keys, int64(300))
-
-		// A copy has the damage, and does not count as one.
-		err = db.Backup(ctx, "/copy", &BackupOptions{Verify: true})
-		require.ErrorIs(t, err, ErrCorrupt)
-		require.ErrorContains(t, err, "the copy cannot be verified")
-		names, err := mem.List("/copy")
-		require.NoError(t, err)
-		require.Empty(t, names)
-
-		require.NoError(t, db.Close())
 	}
 }
 

@@ -12,6 +12,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/stretchr/testify/require"
 
 	"github.com/braidstream/braid/internal/kv"
@@ -51,6 +52,14 @@ func TestVerifyKeepsItsRate(t *testing.T) {
 		require.InDelta(t, float64(read)/1000, slow.Seconds(), 0.2)
 		usual, read := took(&VerifyOptions{})
 		require.InDelta(t, float64(read)/defaultVerifyRate, usual.Seconds(), 0.2)
+
+		db, err = open("/db", &Options{KeyProvider: blockKeys, MemtableBytes: minMemtableBytes}, environment{fs: vfs.NewMem()})
+		require.NoError(t, err)
+		defer db.Close()
+		verifySource(t, db)
+		slow, files := took(&VerifyOptions{BytesPerSecond: 100_000})
+		require.InDelta(t, float64(files)/100_000, slow.Seconds(), 0.2)
+		require.Greater(t, files, 3*read/2, "the files count as well")
 	})
 }
 

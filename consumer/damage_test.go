@@ -133,6 +133,100 @@ func TestDamageWhereAnApplicationBeginsIsItsShardsAlone(t *testing.T) {
 	})
 }
 
+// An application goes on over a salvaged database from its checkpoints, and is told of
+// what is lost as of any other damage.
+func TestAnApplicationGoesOnOverASalvagedDatabase(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		dir, saved := t.TempDir(), filepath.Join(t.TempDir(), "saved")
+		random := rand.New(rand.NewPCG(5, 6))
+		db, err := braid.Open(dir, nil)
+		require.NoError(t, err)
+		s, err := db.CreateStream(t.Context(), "orders", &braid.StreamOptions{Shards: 2})
+		require.NoError(t, err)
+		var victim []byte
+		put := func(records int) {
+			for i := range records {
+				for n, sh := range s.Shards() {
+					data := make([]byte, 2000)
+					for j := range data {
+						data[j] = byte(random.Uint32())
+					}
+					if i == records/2 && n == 0 {
+						victim = data
+					}
+					start := sh.HashKeyRange().Start
+					_, err := s.PutRecords(t.Context(), []braid.Entry{{PartitionKey: "key", Data: data, ExplicitHashKey: &start}})
+					require.NoError(t, err)
+				}
+			}
+		}
+		var seen journal
+		run := func(db *braid.DB) (w *consumer.Worker, stop func()) {
+			w, err := consumer.New(db, &consumer.Config{App: "app", Streams: []string{"orders"}, MaxRetryPause: time.Second},
+				consumer.ProcessorFunc(func(_ context.Context, batch *consumer.Batch) error {
+					for _, rec := range batch.Records {
+						seen.add("%s", rec.SequenceNumber)
+					}
+					return nil
+				}))
+			require.NoError(t, err)
+			ctx, cancel := context.WithCancel(t.Context())
+			done := make(chan error)
+			go func() { done <- w.Run(ctx) }()
+			time.Sleep(time.Minute)
+			synctest.Wait()
+			return w, func() { cancel(); <-done }
+		}
+		put(10)
+		_, stop := run(db)
+		require.Len(t, seen.take(), 20)
+		stop()
+		put(90)
+		require.NoError(t, db.Close())
+		flip(t, dir, victim)
+		logs, err := filepath.Glob(filepath.Join(dir, "store", "*.log"))
+		require.NoError(t, err)
+		for _, name := range logs { // a log that is done with may have it, too
+			content, err := os.ReadFile(name)
+			require.NoError(t, err)
+			if at := bytes.Index(content, victim[:100]); at >= 0 {
+				content[at] ^= 1
+				require.NoError(t, os.WriteFile(name, content, 0o600))
+			}
+		}
+		report, err := braid.Salvage(t.Context(), dir, saved, nil)
+		require.NoError(t, err)
+		require.NotEmpty(t, report.Lost)
+		missing := 0
+		for _, lost := range report.Lost {
+			require.True(t, lost.Exact)
+			missing += int(lost.Records)
+		}
+
+		db, err = braid.Open(saved, nil)
+		require.NoError(t, err)
+		w, stop := run(db)
+		status, err := w.App().Status(t.Context())
+		require.NoError(t, err)
+		found := seen.take()
+		for i, lost := range report.Lost {
+			require.ErrorIs(t, status.Shards[i].Err, braid.ErrCorrupt)
+			require.NoError(t, w.App().Seek(t.Context(), consumer.LeaseKey{Stream: "orders", Shard: lost.Shard}, braid.AtSequence(lost.FirstAvailable)))
+		}
+		time.Sleep(time.Minute)
+		synctest.Wait()
+		found = append(found, seen.take()...)
+		require.Len(t, found, 180-missing)
+		once := make(map[string]bool)
+		for _, number := range found {
+			require.False(t, once[number], "records before the checkpoints do not come again")
+			once[number] = true
+		}
+		stop()
+		require.NoError(t, db.Close())
+	})
+}
+
 // flip changes one bit of data in the tables of a database that is closed.
 func flip(t *testing.T, dir string, data []byte) {
 	t.Helper()

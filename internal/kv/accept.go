@@ -518,16 +518,7 @@ func (s *Store) acceptIdentity(err error) (layout.Identity, error) {
 	if fresh != nil {
 		return id, fresh
 	}
-	var newest layout.Ledger
-	for i := range 2 {
-		data, failed := readWhole(s.guard, s.guard.PathJoin(s.dir, newLedgers().fileSlots.file(i)), layout.MaxLedgerBytes)
-		if failed != nil {
-			continue
-		}
-		if l, failed := layout.DecodeLedger(data); failed == nil && l.Ready && l.Sequence > newest.Sequence {
-			newest = l
-		}
-	}
+	newest := newestLedger(s.guard, s.dir)
 	if newest.Sequence == 0 {
 		return id, fmt.Errorf("%w; the loss cannot be accepted: %w; nothing was changed", err, errNothingLeft)
 	}

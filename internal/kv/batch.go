@@ -22,6 +22,7 @@ type Batch struct {
 	batch *pebble.Batch
 	limit int   // of its size in bytes
 	err   error // why it cannot be committed
+	lent  bool  // a commit that was given up may still read it
 }
 
 // NewBatch returns an empty batch. Close it.
@@ -120,6 +121,9 @@ func (b *Batch) Commit(sync bool) error {
 
 // Close gives the batch's memory back. It is not used again.
 func (b *Batch) Close() {
+	if b.lent {
+		return
+	}
 	// The error is that of a batch closed twice, which changes nothing.
 	_ = b.batch.Close()
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"path/filepath"
 	"strings"
 	"syscall"
 
@@ -96,11 +97,11 @@ func readError(err error) error {
 	}
 }
 
-// DamagedFile returns the name of the table that an error of reading says is damaged,
-// empty if it names none.
+// DamagedFile returns the name, below the database's directory, of the table that an
+// error of reading says is damaged; empty if it names none.
 func DamagedFile(err error) string {
 	if info := pebble.ExtractDataCorruptionInfo(err); info != nil {
-		return info.Path
+		return storeName + "/" + filepath.Base(info.Path)
 	}
 	return ""
 }

@@ -98,14 +98,26 @@ func (s *Store) continueLedger(x *examination) error {
 	if !s.keepsLedger() {
 		return nil
 	}
-	listed := len(x.tables.Tables)
-	x.tables.Tables = slices.DeleteFunc(x.tables.Tables, func(t layout.LedgerTable) bool { _, ok := x.live[t.Name]; return !ok })
+	left := x.leaveOut()
 	s.ledger.keep(s.identity, x.ledgers, 1)
 	s.guard.Track(s.StoreDir(), x.durable(), s.ledger.wake)
-	if len(x.tables.Tables) == listed {
+	if !left {
 		return nil
 	}
 	return s.ledger.writeAll()
+}
+
+// leaveOut takes the files off the lists that the store was done with: when its process
+// ended they may have been removed, and the ledger may not have said so yet. It reports
+// whether there were such tables.
+func (x *examination) leaveOut() (tables bool) {
+	listed := len(x.tables.Tables)
+	x.tables.Tables = slices.DeleteFunc(x.tables.Tables, func(t layout.LedgerTable) bool { _, ok := x.live[t.Name]; return !ok })
+	x.files.Files = slices.DeleteFunc(x.files.Files, func(f layout.LedgerFile) bool {
+		number, ok := logNumber(f.Name)
+		return ok && number < x.minLog || !ok && f.Name != x.manifest
+	})
+	return len(x.tables.Tables) != listed
 }
 
 // durable returns what the ledgers list.
@@ -295,6 +307,21 @@ func readLedgers(files FS, dir string, id layout.Identity) (l *ledgers, found []
 		found = append(found, damage)
 	}
 	return l, found, err
+}
+
+// newestLedger returns the newest ledger of a directory whose identity is lost, of Sequence
+// 0 if there is none that can be read.
+func newestLedger(files FS, dir string) (newest layout.Ledger) {
+	for i := range 2 {
+		data, err := readWhole(files, files.PathJoin(dir, newLedgers().fileSlots.file(i)), layout.MaxLedgerBytes)
+		if err != nil {
+			continue
+		}
+		if l, err := layout.DecodeLedger(data); err == nil && l.Ready && l.Sequence > newest.Sequence {
+			newest = l
+		}
+	}
+	return newest
 }
 
 // readSlots reads both files of a ledger. decode returns the sequence of one, and

@@ -93,9 +93,14 @@ func TestManifestStatesTheLogs(t *testing.T) {
 				require.NoError(t, killed.Mem.Remove(name))
 			}
 		}
-		s = open(t, configOn(killed))
-		requireValue(t, s, "last", "value")
-		require.NoError(t, s.Close())
+		for _, readOnly := range []bool{true, false} {
+			cfg := configOn(killed)
+			cfg.ReadOnly = readOnly
+			s = open(t, cfg)
+			requireValue(t, s, "last", "value")
+			require.NoError(t, s.VerifyFiles(t.Context(), nil, func(_ string, damage error) { require.NoError(t, damage) }))
+			require.NoError(t, s.Close())
+		}
 	})
 }
 
@@ -105,7 +110,18 @@ func TestVerifyFiles(t *testing.T) {
 	d, table, cfg := withDamagedTable(t)
 	s := open(t, cfg)
 	verify := func() (found []error) {
-		require.NoError(t, s.VerifyFiles(t.Context(), nil, func(err error) { found = append(found, err) }))
+		read, whole := int64(0), 0
+		pace := func(n int) error { read += int64(n); return nil }
+		require.NoError(t, s.VerifyFiles(t.Context(), pace, func(file string, damage error) {
+			if damage == nil {
+				whole++
+				return
+			}
+			require.Contains(t, damage.Error(), file)
+			found = append(found, damage)
+		}))
+		require.Equal(t, s.DurableBytes(), read)
+		require.Greater(t, whole, 2, "the manifest, a log and a table")
 		return found
 	}
 	mustPut(t, s, "more", "value")

@@ -61,6 +61,7 @@ func (s *Store) bringUpReadOnly(id layout.Identity, found bool) error {
 	if err != nil {
 		return withAdvice(err)
 	}
+	x.leaveOut()
 	s.guard.Track(s.StoreDir(), x.durable(), nil) // for those who read the files again
 	if err := s.check(db); err != nil {
 		return joinErrors(err, openError(db.Close()))

@@ -6,7 +6,9 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"slices"
 	"strings"
+	"syscall"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/google/uuid"
@@ -20,10 +22,15 @@ type Source struct {
 	Dir   string // on FS
 	Store string // the directory of Pebble's files
 
-	// Identity is what the directory says it is. Err says why it is not known, and then
-	// it is the zero value.
-	Identity layout.Identity
-	Err      error
+	// ID is that of the database; zero if neither its identity nor a ledger tells. Err says
+	// why the identity could not be read.
+	ID  uuid.UUID
+	Err error
+
+	// Durable is how many bytes of logs and of the manifest are known to have been durable,
+	// by their names: as the newest ledger has it that can be read. Logs that were done with
+	// may be listed still.
+	Durable map[string]int64
 
 	lock *dirLock
 }
@@ -47,6 +54,8 @@ func OpenSource(files FS, dir string) (_ *Source, err error) {
 	switch {
 	case errors.Is(err, ErrFormatTooNew), errors.Is(err, ErrFormatTooOld):
 		return nil, joinErrors(err, src.Close())
+	case err != nil && !isClassified(err) && !errors.Is(err, syscall.EIO):
+		return nil, joinErrors(diskError(err), src.Close()) // it may be there, and readable to others
 	case err == nil && !found:
 		err = fmt.Errorf("%w: %s is missing", ErrDataLoss, identityName)
 	}
@@ -56,9 +65,18 @@ func OpenSource(files FS, dir string) (_ *Source, err error) {
 		} else if errors.Is(missing, fs.ErrNotExist) {
 			missing = fmt.Errorf("%w: %q", ErrNotDatabase, dir)
 		}
-		return nil, joinErrors(missing, src.Close())
+		return nil, joinErrors(diskError(missing), src.Close())
 	}
-	src.Identity, src.Err = id, err
+	ledger := newestLedger(src.FS, src.Dir)
+	if src.ID, src.Err = id.ID, err; err != nil {
+		src.ID = ledger.Database
+	}
+	src.Durable = make(map[string]int64)
+	if ledger.Database == src.ID { // else it is another one's
+		for _, f := range ledger.Files {
+			src.Durable[f.Name] = f.Size
+		}
+	}
 	return src, nil
 }
 
@@ -87,6 +105,8 @@ type Target struct {
 
 	files FS
 	dir   string
+	lock  *dirLock // of dir; nil on a file system that needs none
+	cfg   Config   // of the new database
 	id    layout.Identity
 }
 
@@ -99,18 +119,13 @@ const scratchMemTableBytes = 8 << 20
 // NewTarget begins a database in Config.Dir, which must be absent or empty.
 func NewTarget(cfg Config) (_ *Target, err error) {
 	t := &Target{files: cfg.FS, dir: cfg.Dir}
-	if t.files == nil {
-		t.files = vfs.Default
-		if t.dir, err = nameOfDir(cfg.Dir); err != nil {
-			return nil, err
-		}
-	}
-	if err := checkEmpty(t.files, t.dir); err != nil {
-		return nil, noDirectory(err)
+	if err := t.enter(); err != nil {
+		return nil, diskError(noDirectory(err))
 	}
 	cfg.NoLog = true
 	work := t.files.PathJoin(t.dir, targetName)
 	cfg.Dir = t.files.PathJoin(work, "new")
+	t.cfg = cfg
 	if t.Store, err = Open(cfg); err != nil {
 		return nil, joinErrors(err, t.Discard())
 	}
@@ -123,12 +138,42 @@ func NewTarget(cfg Config) (_ *Target, err error) {
 	return t, nil
 }
 
+// enter takes the directory for this target alone: another one that is made there would
+// remove what this one has made.
+func (t *Target) enter() (err error) {
+	if t.files != nil {
+		return checkEmpty(t.files, t.dir)
+	}
+	t.files = vfs.Default
+	if t.dir, err = nameOfDir(t.dir); err != nil {
+		return err
+	}
+	if err := checkEmpty(t.files, t.dir); err != nil {
+		return err
+	}
+	if t.dir, err = resolveDir(t.dir); err != nil {
+		return err
+	}
+	if t.lock, err = lockDir(t.dir); err != nil {
+		return err
+	}
+	names, err := t.files.List(t.dir)
+	if err == nil && !slices.Equal(names, []string{lockName}) {
+		err = fmt.Errorf("%w: %q", ErrNotEmpty, t.dir) // another one has ended meanwhile
+	}
+	if err != nil {
+		return joinErrors(err, t.lock.release())
+	}
+	return nil
+}
+
 // ID returns the id of the new database.
 func (t *Target) ID() uuid.UUID { return t.id.ID }
 
-// Finish makes the directory a database. Its identity is written last.
-func (t *Target) Finish() error {
-	if err := t.Store.Flush(); err != nil {
+// Finish makes the directory a database. Its identity is written last, unless the
+// context has ended.
+func (t *Target) Finish(ctx context.Context) error {
+	if err := t.Store.FlushWithin(ctx); err != nil {
 		return err
 	}
 	if err := t.Store.Close(); err != nil {
@@ -136,6 +181,28 @@ func (t *Target) Finish() error {
 	}
 	if err := t.Scratch.Close(); err != nil {
 		return err
+	}
+	// A store that had no log gets one, without which it would look damaged.
+	t.cfg.NoLog = false
+	again, err := Open(t.cfg)
+	if err == nil {
+		err = again.Close()
+	}
+	if err == nil {
+		err = diskError(t.publish(ctx))
+	}
+	if err != nil {
+		return err
+	}
+	lock := t.lock
+	t.lock = nil
+	return lock.release()
+}
+
+// publish moves what was made to where Open looks for it.
+func (t *Target) publish(ctx context.Context) error {
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
 	}
 	work := t.files.PathJoin(t.dir, targetName)
 	made := t.files.PathJoin(work, "new")
@@ -160,11 +227,18 @@ func (t *Target) Finish() error {
 	if err := syncDir(t.files, t.dir); err != nil {
 		return err
 	}
+	// As in create: somebody else may have made the directory, and not durably.
+	if err := syncDir(t.files, t.files.PathDir(t.dir)); err != nil && !errors.Is(err, fs.ErrPermission) {
+		return err
+	}
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
 	t.id.Ready = true
 	return writeIdentity(t.files, t.dir, t.id)
 }
 
-// Discard removes all that was made.
+// Discard removes all that was made, the identity first.
 func (t *Target) Discard() error {
 	for _, s := range []*Store{t.Store, t.Scratch} {
 		if s != nil {
@@ -175,26 +249,46 @@ func (t *Target) Discard() error {
 	for _, name := range append(ledgerFiles(), newIdentityName, targetName, storeName) {
 		err = joinErrors(err, t.files.RemoveAll(t.files.PathJoin(t.dir, name)))
 	}
+	if t.lock != nil {
+		err = joinErrors(err, t.lock.release())
+		t.lock = nil
+		err = joinErrors(err, t.files.RemoveAll(t.files.PathJoin(t.dir, lockName)))
+	}
 	return err
 }
 
 // CommitWithin is [Batch.Commit], without sync, for a caller that has nothing else to
 // wait for a failure of the store or for space: it returns their errors, and the cause of
-// a context that ends. The batch is not used again after an error.
-func (s *Store) CommitWithin(ctx context.Context, b *Batch) error {
-	if err := ctx.Err(); err != nil {
-		return context.Cause(ctx)
+// a context that ends. The batch is only closed after an error.
+func (s *Store) CommitWithin(ctx context.Context, b *Batch) (err error) {
+	b.lent = true
+	left, err := s.within(ctx, func() error { return b.Commit(false) })
+	b.lent = left
+	return err
+}
+
+// FlushWithin is [Store.Flush] for the same caller.
+func (s *Store) FlushWithin(ctx context.Context) error {
+	_, err := s.within(ctx, s.Flush)
+	return err
+}
+
+// within makes a call that changes the store. It reports whether it has left the call
+// behind, which goes on until the store is closed or abandoned.
+func (s *Store) within(ctx context.Context, call func() error) (left bool, err error) {
+	if ctx.Err() != nil {
+		return false, context.Cause(ctx)
 	}
 	done := make(chan error, 1)
-	go func() { done <- b.Commit(false) }()
+	go func() { done <- call() }()
 	select {
 	case err := <-done:
-		return err
+		return false, err
 	case <-s.Failed():
-		return s.Err()
+		return true, s.Err()
 	case <-s.stuck():
-		return s.Shortage()
+		return true, s.Shortage()
 	case <-ctx.Done():
-		return context.Cause(ctx)
+		return true, context.Cause(ctx)
 	}
 }

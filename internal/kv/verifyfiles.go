@@ -9,56 +9,66 @@ import (
 	"github.com/braidstream/braid/internal/layout"
 )
 
+// DurableBytes returns how many bytes VerifyFiles would read now.
+func (s *Store) DurableBytes() (n int64) {
+	state := s.guard.Durable(0, 0)
+	for _, f := range state.Files {
+		n += f.Size
+	}
+	for _, t := range state.Tables {
+		n += t.Size
+	}
+	return n
+}
+
 // VerifyFiles reads every file that the ledger lists, while the store is in use, and
 // compares it with what was written: tables, and the durable beginnings of the manifest
-// and of the logs. found is told of each that is not the same, with a FileDamageError,
-// and of each that the disk cannot read. pace, if not nil, is called before each piece of
-// at most 256 KiB is read, and its error ends the reading.
+// and of the logs. verified is called with the name of each file below the database's
+// directory, and nil if it is whole, a FileDamageError if it is not, or the error of a
+// disk that cannot read it. pace, if not nil, is called before each piece of at most 256
+// KiB is read, and its error ends the reading.
 //
-// A file that goes away meanwhile is no damage. Tables that were written in the last
-// second before a kill are not listed and not compared; Pebble checks their blocks when
-// they are read. Of a database in memory there is nothing to read.
+// A file that goes away meanwhile is no damage, and verified is not called with it. Tables
+// that were written in the last second before a kill are not listed and not compared;
+// Pebble checks their blocks when they are read. Of a database in memory there is nothing
+// to read.
 //
 // It returns the cause of the context, the error of pace, ErrClosed, or nil.
-func (s *Store) VerifyFiles(ctx context.Context, pace func(bytes int) error, found func(error)) error {
+func (s *Store) VerifyFiles(ctx context.Context, pace func(bytes int) error, verified func(file string, damage error)) error {
 	state := s.guard.Durable(0, 0)
+	all := state.Files
+	for _, t := range state.Tables {
+		all = append(all, t.LedgerFile)
+	}
+	for _, f := range all {
+		if err := s.verifyListed(ctx, f, pace, verified); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (s *Store) verifyListed(ctx context.Context, f layout.LedgerFile, pace func(bytes int) error, verified func(string, error)) error {
+	if err := s.gate.enter(); err != nil {
+		return err
+	}
+	defer s.gate.leave()
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
 	var stopped error
-	each := func(n int) error {
+	damage := s.verifyFile(f, func(n int) error {
 		if ctx.Err() != nil {
 			stopped = context.Cause(ctx)
 		} else if pace != nil {
 			stopped = pace(n)
 		}
 		return stopped
+	})
+	if stopped == nil && s.guard.Lists(f) {
+		verified(storeName+"/"+f.Name, damage)
 	}
-	verify := func(want layout.LedgerFile) error {
-		if err := s.gate.enter(); err != nil {
-			return err
-		}
-		defer s.gate.leave()
-		if err := each(0); err != nil {
-			return err
-		}
-		damage := s.verifyFile(want, each)
-		if stopped != nil {
-			return stopped
-		}
-		if damage != nil && s.guard.Lists(want) {
-			found(damage)
-		}
-		return nil
-	}
-	for _, f := range state.Files {
-		if err := verify(f); err != nil {
-			return err
-		}
-	}
-	for _, t := range state.Tables {
-		if err := verify(t.LedgerFile); err != nil {
-			return err
-		}
-	}
-	return nil
+	return stopped
 }
 
 // verifyFile compares one file with what was written.
@@ -69,7 +79,7 @@ func (s *Store) verifyFile(want layout.LedgerFile, pace func(bytes int) error) e
 	case errors.Is(err, fs.ErrNotExist):
 		damage.Damage = FileMissing
 	case err != nil:
-		return fmt.Errorf("read %s: %w", damage.File, err)
+		return fmt.Errorf("read %s: %w", damage.File, Classify(err))
 	case size < want.Size:
 		damage.Damage, damage.Size, damage.Offset = FileShort, size, size
 	case sum != want.Sum:

@@ -159,23 +159,33 @@ func blockChecksum(value, key []byte) uint32 {
 }
 
 // PutLostBlock returns the value of a block that says that records were lost: count of
-// them, at least, from an ordinal on. It stands under a key that a reader comes to who
+// them from an ordinal on, or, if that is not exact, an unknown number for which count
+// stands. It stands under a key that a reader comes to who
 // looks for one of them, and who is told so by [DecodeBlock] as of any other block that
 // cannot be read. So what was lost before a database was salvaged is a hole that nobody
 // passes unnoticed, wherever they begin.
-func PutLostBlock(key []byte, ordinal, count uint64) []byte {
+func PutLostBlock(key []byte, ordinal, count uint64, exact bool) []byte {
 	b := []byte{blockVersion<<4 | flagLost}
+	if exact {
+		b[0] |= flagMany
+	}
 	b = binary.AppendUvarint(b, ordinal)
 	b = binary.AppendUvarint(b, count)
 	return binary.LittleEndian.AppendUint32(b, blockChecksum(b, key))
 }
 
 // LostBlockError is an [ErrCorrupt] of a block that [PutLostBlock] wrote.
-type LostBlockError struct{ Ordinal, Count uint64 }
+type LostBlockError struct {
+	Ordinal, Count uint64
+	Exact          bool
+}
 
-// Error says how many records there were, at least.
+// Error says how many records there were.
 func (e *LostBlockError) Error() string {
-	return fmt.Sprintf("at least %d records from ordinal %d on were lost before the database was salvaged", e.Count, e.Ordinal)
+	if !e.Exact {
+		return fmt.Sprintf("an unknown number of records from ordinal %d on were lost before the database was salvaged", e.Ordinal)
+	}
+	return fmt.Sprintf("%d records from ordinal %d on were lost before the database was salvaged", e.Count, e.Ordinal)
 }
 
 // Is reports whether target is [ErrCorrupt].
@@ -229,13 +239,13 @@ func DecodeBlock(key, value []byte) (b Block, err error) {
 		return bad("its checksum does not match")
 	}
 	b.Last = binary.BigEndian.Uint64(key[BlockKeyBytes-8:])
-	if value[0]&0xf == flagLost {
+	if value[0]&0xf&^flagMany == flagLost {
 		ordinal, n := uvarint(value[1:body])
 		count, m := uvarint(value[1+max(n, 0) : body])
 		if n <= 0 || m <= 0 || 1+n+m != body || count == 0 {
 			return bad("it is malformed")
 		}
-		return Block{}, &LostBlockError{Ordinal: ordinal, Count: count}
+		return Block{}, &LostBlockError{Ordinal: ordinal, Count: count, Exact: value[0]&flagMany != 0}
 	}
 	if !b.decodeHead(value[:body]) || !b.decodeIndex(value[:body]) {
 		return bad("it is malformed")

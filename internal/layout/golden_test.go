@@ -214,15 +214,19 @@ func rows() []row {
 		blockRow("block of two records, encrypted", place, follow(
 			layout.Record{Counter: 1_700_003_700_000_000_300, Ordinal: 302, Offset: 70_030, PartitionKey: "customer-42", Data: []byte("paid"), Sealed: true},
 			layout.Record{Counter: 1_700_003_700_000_000_301, PartitionKey: "customer-43", Data: []byte("sent"), Sealed: true}), sealing),
-		{"block of 12 records, lost", place.Bytes(), layout.PutLostBlock(place.Bytes(), 300, 12), func(t *testing.T, key, value []byte) {
+		{"block of 12 records, lost", place.Bytes(), layout.PutLostBlock(place.Bytes(), 300, 12, true), func(t *testing.T, key, value []byte) {
 			_, err := layout.DecodeBlock(key, value)
 			require.ErrorIs(t, err, layout.ErrCorrupt)
-			require.Equal(t, &layout.LostBlockError{Ordinal: 300, Count: 12}, err)
+			require.Equal(t, &layout.LostBlockError{Ordinal: 300, Count: 12, Exact: true}, err)
 			value[1] ^= 1
 			_, err = layout.DecodeBlock(key, value)
 			value[1] ^= 1
 			require.ErrorIs(t, err, layout.ErrCorrupt)
 			require.NotErrorAs(t, err, new(*layout.LostBlockError))
+		}},
+		{"block of records, lost, of an unknown number", place.Bytes(), layout.PutLostBlock(place.Bytes(), 300, 1, false), func(t *testing.T, key, value []byte) {
+			_, err := layout.DecodeBlock(key, value)
+			require.Equal(t, &layout.LostBlockError{Ordinal: 300, Count: 1}, err)
 		}},
 		{"application", layout.AppKey([]byte("user/ann")), []byte("admin"), func(t *testing.T, key, _ []byte) {
 			got, err := layout.DecodeAppKey(key)

@@ -257,6 +257,11 @@ func IsDeletedForGood(key []byte) bool {
 	}
 }
 
+// IsQueueKey reports whether a key is that of a queue, or of one's cursor or delivery.
+func IsQueueKey(key []byte) bool {
+	return len(key) > 0 && columnQueue <= key[0] && key[0] <= columnDelivery
+}
+
 // IsAppKey reports whether a key is one of the application's own.
 func IsAppKey(key []byte) bool { return len(key) > 0 && key[0] == columnApp }
 
@@ -288,6 +293,21 @@ func UnknownSpans() [][2][]byte {
 		{{columnDelivery + 1}, {columnRecord}},
 		{{columnRecord + 1}, {columnApp}},
 		{{columnEnd}, nil},
+	}
+}
+
+// TableStart returns the start of the region that [TableBoundary] returns the end of: no
+// key in it is below. The key may also be one that only stands above all keys of a region.
+func TableStart(key []byte) []byte {
+	switch {
+	case len(key) == 0 || key[0] < columnRecord:
+		return nil
+	case key[0] == columnRecord && len(key) >= 5:
+		return bytes.Clone(key[:5])
+	case key[0] < columnApp:
+		return []byte{columnRecord}
+	default:
+		return []byte{columnApp}
 	}
 }
 

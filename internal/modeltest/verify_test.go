@@ -18,13 +18,15 @@ import (
 	"github.com/braidstream/braid"
 	"github.com/braidstream/braid/consumer"
 	"github.com/braidstream/braid/internal/inside"
+	"github.com/braidstream/braid/queue"
 )
 
 // TestVerifyFindsNothingWhileEverythingHappens: a database is verified again and again
 // while records are put, encrypted and not, trimmed and reclaimed in epochs that are as
 // small as can be, while shards are split and merged, streams come and go under the same
-// names, workers take leases and store checkpoints, transactions write keys, and backups
-// are made, and verified as well. Nothing is damaged, so nothing may be found.
+// names, workers take leases and store checkpoints, queues hand out records and are
+// deleted, transactions write keys, and backups are made, and verified as well. Nothing is
+// damaged, so nothing may be found.
 func TestVerifyFindsNothingWhileEverythingHappens(t *testing.T) {
 	for name, dir := range map[string]string{"memory": braid.InMemory, "disk": t.TempDir()} {
 		t.Run(name, func(t *testing.T) {
@@ -93,7 +95,19 @@ func (v *verifyRun) run(rounds int) {
 			return err
 		}
 		if len(s.Shards()) > 100 { // closed ones stay for a day
-			return v.db.DeleteStream(ctx, "s")
+			queues, err := queue.List(ctx, v.db, "s")
+			for _, q := range queues {
+				if deleted := q.Delete(ctx); !errors.Is(deleted, queue.ErrQueueNotFound) {
+					err = errors.Join(err, deleted)
+				}
+			}
+			if err == nil {
+				err = v.db.DeleteStream(ctx, "s")
+			}
+			if errors.Is(err, braid.ErrStreamInUse) { // there is a new one
+				return nil
+			}
+			return err
 		}
 		return s.UpdateShardCount(ctx, 1+random.IntN(6))
 	})
@@ -156,6 +170,35 @@ func (v *verifyRun) run(rounds int) {
 	require.NoError(v.t, err)
 	users.Go(func() { _ = w.Run(ctx) })
 
+	for seed := range uint64(2) { // queues receive, settle, lapse, and come and go under the same names
+		forever(8+seed, func(random *rand.Rand) error {
+			q, err := queue.Open(ctx, v.db, fmt.Sprint("queue-", random.IntN(3)), &queue.Options{
+				Stream: []string{"s", "secret"}[random.IntN(2)], Start: braid.TrimHorizon(),
+				VisibilityTimeout: time.Millisecond, MaxReceives: 2, OrderByKey: random.IntN(2) == 0,
+			})
+			if errors.Is(err, queue.ErrQueueExists) { // on the other stream
+				return nil
+			}
+			if err != nil {
+				return err
+			}
+			records, err := q.Receive(ctx, 1+random.IntN(50), &queue.ReceiveOptions{Wait: -1})
+			for _, r := range records {
+				if err == nil && random.IntN(3) > 0 {
+					err = q.Ack(ctx, r.Receipt)
+				}
+			}
+			if err == nil && random.IntN(20) == 0 {
+				err = q.Delete(ctx)
+			}
+			var refused *queue.ReceiptsError // they have lapsed
+			if errors.As(err, &refused) || errors.Is(err, queue.ErrQueueNotFound) {
+				return nil
+			}
+			return err
+		})
+	}
+
 	dir := filepath.Join(v.t.TempDir(), "copy")
 	forever(7, func(*rand.Rand) error { // each copy is of one moment
 		if err := v.db.Backup(ctx, dir, &braid.BackupOptions{Verify: true}); err != nil {
@@ -175,14 +218,18 @@ func (v *verifyRun) run(rounds int) {
 		all.Records += report.Records
 		all.Leases += report.Leases
 		all.Keys += report.Keys
+		all.Queues += report.Queues
+		all.Files += report.Files
 	}
 	stop()
 	users.Wait()
 	require.Positive(v.t, all.Records)
 	require.Positive(v.t, all.Leases)
 	require.Positive(v.t, all.Keys)
+	require.Positive(v.t, all.Queues)
 	require.Positive(v.t, v.trimmed.Load())
 	require.Positive(v.t, v.copies.Load())
 	require.Eventually(v.t, func() bool { return v.db.Metrics().OpenIterators == 0 }, time.Minute, 10*time.Millisecond)
-	v.t.Logf("%d records, %d leases, %d keys in %d rounds, beside %d copies", all.Records, all.Leases, all.Keys, rounds, v.copies.Load())
+	v.t.Logf("%d records, %d leases, %d queues, %d keys, %d files in %d rounds, beside %d copies",
+		all.Records, all.Leases, all.Queues, all.Keys, all.Files, rounds, v.copies.Load())
 }

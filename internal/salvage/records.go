@@ -42,7 +42,7 @@ func (s *salvager) copyTable(f wreck.File, c *copier) error {
 	c.stale = f.Stale
 	t, err := s.wreck.OpenTable(f)
 	if err != nil {
-		return c.Lost(wreck.Place{File: f.Name, Err: err})
+		return c.Lost(wreck.Place{File: f.Name, Err: err, After: f.After, Through: f.Through})
 	}
 	defer t.Close() // it was only read
 	first, last := t.Bounds()
@@ -86,7 +86,10 @@ func (c *copier) Change(change wreck.Change) error {
 	}
 	block, err := layout.DecodeBlock(change.Key, change.Value)
 	if lost := new(layout.LostBlockError); errors.As(err, &lost) {
-		return nil // which the walk finds out again
+		if !lost.Exact {
+			sh.uncounted = append(sh.uncounted, lost.Ordinal)
+		}
+		return nil // the walk finds out again
 	}
 	if err != nil {
 		if !c.stale {
@@ -312,7 +315,7 @@ func (b *walker) extent(id uint32, sh *shard) error {
 // gapStart returns where an extent begins whose first records are lost, up to a counter.
 func (b *walker) gapStart(sh *shard, next uint64) layout.Horizon {
 	start := sh.next
-	start.Counter = min(max(start.Counter, 1), next-1)
+	start.Counter = min(max(start.Counter, sh.row.Created, 1), next-1)
 	return start
 }
 
@@ -321,7 +324,10 @@ func (b *walker) gapStart(sh *shard, next uint64) layout.Horizon {
 func (b *walker) gap(sh *shard, id uint32, next layout.Horizon, at uint64, counted bool) error {
 	key := layout.BlockKey{Epoch: id, Stream: sh.stream.number, Shard: sh.index, Counter: at}.Bytes()
 	count := next.Ordinal - sh.next.Ordinal
-	if err := b.set(key, layout.PutLostBlock(key, sh.next.Ordinal, count)); err != nil {
+	if slices.ContainsFunc(sh.uncounted, func(at uint64) bool { return sh.next.Ordinal <= at && at < next.Ordinal }) {
+		counted = false
+	}
+	if err := b.set(key, layout.PutLostBlock(key, sh.next.Ordinal, count, counted)); err != nil {
 		return err
 	}
 	losses := &b.report.Losses
@@ -377,10 +383,15 @@ func (b *walker) endIsLost(sh *shard) bool {
 	if n := len(sh.extents); n > 0 && sh.extents[n-1].row.FirstOrdinal == sh.next.Ordinal {
 		return true // an extent is begun with a record
 	}
-	if b.clock.Closed {
-		return false // the rows of its extents say where it ends
+	if sh.received >= max(sh.next.Counter, 1) {
+		return true // a queue has received one
 	}
-	if b.isTorn && sh.seq <= b.torn && sh.row.Closed == 0 {
+	lower, _ := layout.StreamExtentsSpan(sh.stream.number)
+	rows := b.lostIn(lower, layout.ExtentKey(sh.stream.number, sh.index, math.MaxUint32)) // those of its extents may be
+	if b.clock.Closed && !rows {
+		return false // they say where it ends
+	}
+	if !b.clock.Closed && b.isTorn && sh.seq <= b.torn && sh.row.Closed == 0 {
 		return true
 	}
 	var newest uint32
@@ -390,13 +401,27 @@ func (b *walker) endIsLost(sh *shard) bool {
 	for _, x := range sh.extents {
 		newest = max(newest, x.epoch)
 	}
-	if newest == 0 {
+	if newest == 0 && !rows {
 		return false
 	}
-	if row := sh.known[newest]; row.End.Counter != 0 && row.End.Ordinal >= sh.next.Ordinal && b.hasLater(newest) {
+	if row := sh.known[newest]; !rows && row.End.Counter != 0 && row.End.Ordinal >= sh.next.Ordinal && b.hasLater(newest) {
 		return false // it was written when the epoch ended
 	}
-	key := layout.BlockKey{Epoch: newest, Stream: sh.stream.number, Shard: sh.index, Counter: sh.next.Counter - min(sh.next.Counter, 1)}
+	if b.lostBehind(sh, newest, sh.next.Counter-min(sh.next.Counter, 1)) {
+		return true
+	}
+	for id := range b.epochs {
+		if rows && id > newest && b.lostBehind(sh, id, 0) {
+			return true
+		}
+	}
+	return false
+}
+
+// lostBehind reports whether a table has lost blocks of the shard in an epoch behind a
+// counter.
+func (b *walker) lostBehind(sh *shard, epoch uint32, counter uint64) bool {
+	key := layout.BlockKey{Epoch: epoch, Stream: sh.stream.number, Shard: sh.index, Counter: counter}
 	end := key
 	end.Counter = math.MaxUint64
 	return b.lostIn(key.Bytes(), end.Bytes())
@@ -416,7 +441,7 @@ func (b *walker) hasLater(id uint32) bool {
 func (b *walker) loseEnd(sh *shard) error {
 	at := b.last // which may be that of one of them
 	if sh.row.Closed != 0 {
-		at = max(sh.row.Closed, sh.next.Counter)
+		at = max(sh.row.Closed, sh.next.Counter, sh.received)
 	}
 	end := layout.Horizon{Counter: at + 1, Ordinal: sh.next.Ordinal + 1, Offset: sh.next.Offset}
 	if len(sh.extents) == 0 {

@@ -29,6 +29,8 @@ import (
 	"log/slog"
 	"slices"
 
+	"github.com/google/uuid"
+
 	"github.com/braidstream/braid/internal/kv"
 	"github.com/braidstream/braid/internal/layout"
 	"github.com/braidstream/braid/internal/wreck"
@@ -55,7 +57,7 @@ type Config struct {
 
 // Report says what was saved and what was not.
 type Report struct {
-	Records, Bytes, Keys, Leases uint64 // that were saved
+	Records, Bytes, Keys, Leases, Queues uint64 // that were saved
 
 	Losses   []Loss
 	LostKeys []KeyRange // of the application, without what braid puts in front
@@ -68,7 +70,12 @@ type Report struct {
 
 	// OtherID reports that the id of the database is lost.
 	OtherID bool
+
+	target *kv.Target
 }
+
+// Discard removes the database that the report is of, for a caller that has given up.
+func (r *Report) Discard() error { return r.target.Discard() }
 
 // Loss is a stretch of a shard that is lost.
 type Loss struct {
@@ -98,14 +105,14 @@ func Run(ctx context.Context, cfg Config) (_ *Report, err error) {
 	if src.Owns(cfg.To) {
 		return nil, fmt.Errorf("%w: %q", kv.ErrOwnDirectory, cfg.To)
 	}
-	w, err := wreck.Open(src.FS, src.Store)
+	w, err := wreck.Open(src.FS, src.Store, src.Durable)
 	if err != nil {
 		return nil, err
 	}
 	target, err := kv.NewTarget(kv.Config{
 		Dir:           cfg.To,
 		FS:            cfg.FS,
-		ID:            src.Identity.ID,
+		ID:            src.ID,
 		Logger:        cfg.Logger,
 		CacheBytes:    cfg.CacheBytes,
 		MemTableBytes: cfg.MemTableBytes,
@@ -119,7 +126,7 @@ func Run(ctx context.Context, cfg Config) (_ *Report, err error) {
 		ctx:    ctx,
 		wreck:  w,
 		target: target,
-		report: Report{OtherID: src.Err != nil},
+		report: Report{OtherID: src.ID == uuid.Nil},
 		places: make(map[placeKey]bool),
 		rows:   make(map[string]version),
 		gone:   make(map[string]bool),
@@ -129,11 +136,12 @@ func Run(ctx context.Context, cfg Config) (_ *Report, err error) {
 	}
 	err = s.run()
 	if err == nil {
-		err = target.Finish()
+		err = target.Finish(ctx)
 	}
 	if err != nil {
 		return nil, cmp.Or(err, target.Discard())
 	}
+	s.report.target = target
 	return &s.report, nil
 }
 
@@ -151,6 +159,8 @@ type salvager struct {
 	places map[placeKey]bool  // that the report has
 	torn   uint64             // the highest number that changes which a log has lost exceed
 	isTorn bool               // a log has lost changes
+	ended  bool               // the last log ends as its writer ends one
+	noLog  bool               // the last log is missing
 	lost   []KeyRange         // all keys that a table has lost
 
 	clock   layout.ClockRow
@@ -158,6 +168,8 @@ type salvager struct {
 	orphans map[orphan]uint64 // blocks of shards that nothing is known of
 	last    uint64            // the highest counter that anything speaks of
 	epochs  map[uint32]layout.EpochRow
+	queues  map[layout.QueueID]*queue
+	leftOut map[layout.QueueID]bool // queues whose rows are left out, which has been noted
 
 	done, total int64
 }
@@ -176,8 +188,14 @@ type version struct {
 
 func (s *salvager) run() error {
 	s.total = 2 * s.wreck.Bytes()
-	s.report.Files = append(s.report.Files, s.wreck.Unread...)
+	for _, unread := range s.wreck.Unread {
+		if isPassing(unread.Err) {
+			return kv.Classify(unread.Err)
+		}
+		s.report.Files = append(s.report.Files, unread)
+	}
 	for _, missing := range s.wreck.Missing {
+		s.noLog = s.noLog || isLog(missing.File)
 		if err := s.Lost(missing); err != nil {
 			return err
 		}
@@ -206,14 +224,18 @@ func (s *salvager) Lost(p wreck.Place) error {
 		return nil
 	}
 	if isPassing(p.Err) {
-		return p.Err
+		return kv.Classify(p.Err)
 	}
 	s.places[placeKey{p.File, p.Offset}] = true
 	s.report.Files = append(s.report.Files, p)
+	if p.After == nil && len(p.Through) > 0 {
+		p.After = layout.TableStart(p.Through)
+	}
 	if p.Through == nil && p.After != nil {
 		p.Through = layout.TableBoundary(p.After) // which no table crosses
 	}
 	switch {
+	case p.Through != nil && len(p.Through) == 0: // no row
 	case p.After != nil || len(p.Through) > 0:
 		s.lost = append(s.lost, KeyRange{p.After, p.Through})
 	case isLog(p.File):

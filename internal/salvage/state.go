@@ -9,6 +9,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/braidstream/braid/internal/kv"
 	"github.com/braidstream/braid/internal/layout"
 	"github.com/braidstream/braid/internal/uint128"
 )
@@ -27,6 +28,10 @@ type shard struct {
 	index  uint32
 	row    layout.ShardRow
 	known  map[uint32]layout.ExtentRow // by epoch: the rows that were found
+
+	uncounted []uint64 // ordinals from which on an unknown number was lost before, in an earlier salvage
+
+	received uint64 // the counter of the last record that a queue has received; 0 for none
 
 	// What the walk has come to.
 	extents []extent
@@ -57,12 +62,19 @@ func (s *salvager) restoreState() error {
 	s.streams = make(map[uint32]*stream)
 	s.orphans = make(map[orphan]uint64)
 	s.epochs = make(map[uint32]layout.EpochRow)
+	s.queues, s.leftOut = make(map[layout.QueueID]*queue), make(map[layout.QueueID]bool)
+	if value, ok := s.row(layout.FormatKey()); ok { // which counts if the identity is lost
+		if row, err := layout.DecodeFormatRow(value); err == nil && row.OldestReader > layout.FormatVersion {
+			return fmt.Errorf("%w: %s has format %d, readable from version %d on", kv.ErrFormatTooNew, s.cfg.From, row.Version, row.OldestReader)
+		}
+	}
 	if value, ok := s.row(layout.ClockKey()); ok {
 		s.clock, _ = layout.DecodeClockRow(value) // it was checked
 		s.last = s.clock.Counter
 	} else {
 		s.note("the row that bounds the counters is lost")
 	}
+	s.clock.Closed = s.clock.Closed && s.ended && !s.noLog // else it may have been opened again since
 	s.report.Whole = s.clock.Closed
 	keys := slices.Sorted(maps.Keys(s.rows)) // streams before shards before extents
 	for _, key := range keys {
@@ -71,6 +83,10 @@ func (s *salvager) restoreState() error {
 		}
 	}
 	for _, st := range sorted(s.streams) {
+		if s.isDead(st.number) {
+			delete(s.streams, st.number) // what says so of its other rows is lost
+			continue
+		}
 		s.mendStream(st)
 	}
 	s.mendNames()
@@ -99,6 +115,9 @@ func (s *salvager) restoreRow(key, value []byte) {
 	if number, index, id, err := layout.DecodeExtentKey(key); err == nil {
 		row, _ := layout.DecodeExtentRow(number, index, id, value)
 		s.reach(row.FirstCounter, row.End.Counter)
+		if s.gone[string(layout.ShardKey(number, index))] {
+			return
+		}
 		s.shardOf(number, index).known[id] = row
 		return
 	}
@@ -309,12 +328,26 @@ func (st *stream) fillRanges(s *salvager) {
 // mendNames gives names to streams that have none or one that another has, too.
 func (s *salvager) mendNames() {
 	taken := make(map[string]bool)
+	var nameless []*stream
 	for _, st := range slices.Backward(sorted(s.streams)) { // the later one has it
 		if name := st.row.Name; name == "" || taken[name] {
-			st.row.Name = fmt.Sprintf("salvaged-%d", st.number)
-			s.note("the row of a stream is lost: it is called %q now, and has the default settings", st.row.Name)
+			nameless = append(nameless, st)
+		} else {
+			taken[name] = true
+		}
+	}
+	for _, st := range nameless {
+		was := st.row.Name
+		st.row.Name = fmt.Sprintf("salvaged-%d", st.number)
+		for n := 2; taken[st.row.Name]; n++ {
+			st.row.Name = fmt.Sprintf("salvaged-%d-%d", st.number, n)
 		}
 		taken[st.row.Name] = true
+		if was == "" {
+			s.note("the row of a stream is lost: it is called %q now, and has the default settings", st.row.Name)
+		} else {
+			s.note("a stream is called %q now: a later one is called %q as well, so it may have been deleted", st.row.Name, was)
+		}
 	}
 }
 
@@ -359,6 +392,9 @@ func (s *salvager) writeState() error {
 			return err
 		}
 	}
+	if err := s.writeQueues(out); err != nil {
+		return err
+	}
 	for id, row := range s.epochs {
 		set(layout.EpochKey(id), row.Encode(id))
 	}
@@ -381,10 +417,19 @@ func (s *salvager) describe() {
 	}
 	records, _ := layout.RecordSpan()
 	apps, end := layout.AppSpan(nil, nil)
-	for _, r := range s.lost {
+	lost, unknown := s.lost, s.isTorn || len(s.wreck.Unread) > 0
+	switch { // anything may be missing, or be older than what is lost
+	case s.isTorn:
+		lost = []KeyRange{{}}
+		s.note("changes in a log are lost: rows about streams, and leases, may be missing or be those of an earlier time")
+	case len(s.wreck.Unread) > 0:
+		lost = []KeyRange{{}}
+		s.note("it is not known which tables were merged into others: rows about streams, and leases, may be those of an earlier time")
+	}
+	for _, r := range lost {
 		if r.overlaps(apps, end) {
 			var lost KeyRange
-			if key, err := layout.DecodeAppKey(r.After); err == nil {
+			if key, err := layout.DecodeAppKey(r.After); err == nil && len(key) > 0 {
 				lost.After = key
 			}
 			if key, err := layout.DecodeAppKey(r.Through); err == nil {
@@ -392,7 +437,7 @@ func (s *salvager) describe() {
 			}
 			s.report.LostKeys = append(s.report.LostKeys, lost)
 		}
-		if r.overlaps(nil, records) {
+		if r.overlaps(nil, records) && !unknown {
 			s.note("rows about streams, or leases, of one table may be lost or be those of an earlier time")
 		}
 	}

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/binary"
 	"errors"
+	"fmt"
 
 	"github.com/braidstream/braid/internal/kv"
 	"github.com/braidstream/braid/internal/layout"
@@ -24,21 +25,50 @@ func (s *salvager) survey() error {
 		}
 		s.advance(f.Size)
 	}
+	if err := s.surveyLogs(sorter); err != nil {
+		return err
+	}
+	return sorter.flush()
+}
+
+// surveyLogs reads the logs. One that was begun after another had been ended properly, or
+// its content had come into tables. So a log without an end, before one that has
+// something, has lost its last changes, unless it is not known which logs are stale.
+func (s *salvager) surveyLogs(sorter *sorter) error {
+	var open *wreck.Place // behind what was found of the log before, if it has no end
 	for _, f := range s.wreck.Logs {
 		if !f.Stale {
-			if _, err := s.wreck.ReadLog(s.ctx, f, sorter); err != nil {
+			end, err := s.wreck.ReadLog(s.ctx, f, sorter)
+			if err != nil {
 				return err
+			}
+			if f.Size < f.Durable {
+				err := fmt.Errorf("%w: the log ends at byte %d, where %d were durable", wreck.ErrDamaged, f.Size, f.Durable)
+				if err := s.Lost(wreck.Place{File: f.Name, Offset: f.Size, Seq: end.Last, Err: err}); err != nil {
+					return err
+				}
+			}
+			if open != nil && end.Last > 0 && len(s.wreck.Unread) == 0 {
+				if err := s.Lost(*open); err != nil {
+					return err
+				}
+			}
+			if open, s.ended = nil, end.Closed; !end.Closed {
+				open = &wreck.Place{
+					File: f.Name, Offset: f.Size, Seq: end.Last,
+					Err: fmt.Errorf("%w: the log has no end, and there is a later one", wreck.ErrDamaged),
+				}
 			}
 		}
 		s.advance(f.Size)
 	}
-	return sorter.flush()
+	return nil
 }
 
 func (s *salvager) surveyTable(f wreck.File, sorter *sorter) error {
 	t, err := s.wreck.OpenTable(f)
 	if err != nil {
-		return s.Lost(wreck.Place{File: f.Name, Err: err})
+		return s.Lost(wreck.Place{File: f.Name, Err: err, After: f.After, Through: f.Through})
 	}
 	defer t.Close() // it was only read
 	first, last := t.Bounds()
@@ -175,8 +205,8 @@ func splitSortKey(dst, sorted []byte) ([]byte, error) {
 	}
 }
 
-// copyKeys copies leases and the keys of applications to the new database, the newest
-// version of each.
+// copyKeys copies leases, the deliveries of queues and the keys of applications to the new
+// database, the newest version of each, and gathers the other rows of queues.
 func (s *salvager) copyKeys() error {
 	it, err := s.target.Scratch.NewIter(nil, nil)
 	if err != nil {
@@ -201,6 +231,11 @@ func (s *salvager) copyKeys() error {
 			continue
 		case layout.IsAppKey(key):
 			s.report.Keys++
+		case layout.IsQueueKey(key):
+			if settled, err = s.queueRow(out, key, value[1:]); err != nil {
+				return err
+			}
+			continue
 		default:
 			if _, err := layout.DecodeLeaseRow(key, value[1:]); err != nil {
 				s.note("a lease is damaged: %v", err)

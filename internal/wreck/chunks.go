@@ -6,6 +6,9 @@ import (
 	"io"
 )
 
+// pageBytes is what is read again by itself where the disk does not give a larger piece.
+const pageBytes = 4 << 10
+
 // Logs and manifests are made of chunks, in blocks of 32 KiB that no chunk crosses. A
 // chunk is
 //
@@ -51,20 +54,21 @@ func mask(crc uint32) uint32 { return (crc>>15 | crc<<17) + 0xa282ead8 }
 
 // chunkReader reads the chunks of a file, and goes on behind what is none.
 type chunkReader struct {
-	r      io.Reader
+	r      io.ReaderAt
+	size   int64  // of the file
 	log    uint32 // the number that the chunks of a log have; 0 for a manifest, whose have none
 	buf    [chunkBlockBytes]byte
 	n      int   // how much of buf is the current block
 	at     int   // in buf
 	base   int64 // of the block in the file
 	begun  bool
-	failed error // of the disk
+	failed error // the first one of the disk; what it did not give is zero, and so no chunk
 	bad    int64 // where the first thing stands, since the last chunk, that is none; -1 if there was nothing
 	closed bool  // the end of the log was found, as its writer leaves it
 }
 
-func newChunkReader(r io.Reader, log uint64) *chunkReader {
-	return &chunkReader{r: r, log: uint32(log), bad: -1}
+func newChunkReader(r io.ReaderAt, size int64, log uint64) *chunkReader {
+	return &chunkReader{r: r, size: size, log: uint32(log), bad: -1}
 }
 
 // next returns the next chunk. Before it, bad is where that is missing which should
@@ -97,22 +101,36 @@ func (c *chunkReader) next() (found chunk, ok bool) {
 
 // fill reads the next block.
 func (c *chunkReader) fill() bool {
-	if c.failed != nil || c.begun && c.n < chunkBlockBytes {
+	if c.begun && c.n < chunkBlockBytes {
 		return false
 	}
 	if c.begun {
 		c.base += chunkBlockBytes
 	}
 	c.begun = true
-	n, err := io.ReadFull(c.r, c.buf[:])
-	if err != nil && err != io.EOF && err != io.ErrUnexpectedEOF {
+	c.n, c.at = int(min(max(c.size-c.base, 0), chunkBlockBytes)), 0
+	if err := readPages(c.r, c.buf[:c.n], c.base); err != nil && c.failed == nil {
 		c.failed = err
-		if c.bad < 0 {
-			c.bad = c.base
+	}
+	return c.n > 0
+}
+
+// readPages fills b from an offset. What the disk does not give is zero, page by page,
+// and the first of its errors is returned. So a bad sector costs no more than its page.
+func readPages(r io.ReaderAt, b []byte, offset int64) (failed error) {
+	if n, err := r.ReadAt(b, offset); n == len(b) || err == nil {
+		return nil
+	}
+	for at := 0; at < len(b); at += pageBytes {
+		page := b[at:min(len(b), at+pageBytes)]
+		if n, err := r.ReadAt(page, offset+int64(at)); n < len(page) {
+			clear(page[n:])
+			if failed == nil {
+				failed = err
+			}
 		}
 	}
-	c.n, c.at = n, 0
-	return n > 0
+	return failed
 }
 
 func (c *chunkReader) format(at int) int { return (int(c.buf[at+6]) - 1) / 4 }

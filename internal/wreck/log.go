@@ -28,7 +28,11 @@ func (w *Wreck) ReadLog(ctx context.Context, f File, v Visitor) (end LogEnd, err
 		return end, v.Lost(Place{File: f.Name, Err: err})
 	}
 	defer file.Close()
-	r := logReader{visitor: v, file: f.Name, chunks: newChunkReader(file, f.number)}
+	info, err := file.Stat()
+	if err != nil {
+		return end, v.Lost(Place{File: f.Name, Err: err})
+	}
+	r := logReader{visitor: v, file: f.Name, chunks: newChunkReader(file, info.Size(), f.number)}
 	r.newest = f.number == w.Logs[len(w.Logs)-1].number
 	err = r.run(ctx)
 	return r.end, err
@@ -46,9 +50,8 @@ type logReader struct {
 	inside bool   // the first part of it was read
 
 	// held is what was read since a damaged place that nothing has proven to have been
-	// durable.
+	// durable: at most a log, and so a memtable.
 	held      [][]byte
-	heldBytes int
 	holes     []Place
 	holeFirst int64 // the offset of the first of them
 }
@@ -67,10 +70,11 @@ func (r *logReader) run(ctx context.Context) error {
 			if len(r.holes) == 0 {
 				r.holeFirst = bad
 			}
-			r.holes = append(r.holes, Place{
-				File: r.file, Offset: bad, Bytes: to - bad, Seq: r.end.Last,
-				Err: damaged("a part of the log has no checksum that matches"),
-			})
+			err := damaged("a part of the log has no checksum that matches")
+			if r.chunks.failed != nil {
+				err = r.chunks.failed
+			}
+			r.holes = append(r.holes, Place{File: r.file, Offset: bad, Bytes: to - bad, Seq: r.end.Last, Err: err})
 			r.inside = false
 		}
 		if !ok {
@@ -85,13 +89,11 @@ func (r *logReader) run(ctx context.Context) error {
 			return err
 		}
 	}
-	if len(r.holes) > 0 && (r.chunks.closed || r.newest && len(r.held) > 0) {
+	// No crash makes a disk refuse what it has: that is damage wherever it stands.
+	if len(r.holes) > 0 && (r.chunks.closed || r.newest && len(r.held) > 0 || r.chunks.failed != nil) {
 		if err := r.release(); err != nil {
 			return err
 		}
-	}
-	if r.chunks.failed != nil {
-		return r.visitor.Lost(Place{File: r.file, Offset: r.chunks.bad, Seq: r.end.Last, Err: r.chunks.failed})
 	}
 	r.end.Closed = r.chunks.closed
 	return nil
@@ -110,13 +112,10 @@ func (r *logReader) release() error {
 			return err
 		}
 	}
-	r.held, r.heldBytes = r.held[:0], 0
+	clear(r.held)
+	r.held = r.held[:0]
 	return nil
 }
-
-// maxHeldBytes bounds what is held back. A proof that a place was durable comes with
-// the next sync; without one for so long there will be none.
-const maxHeldBytes = 256 << 20
 
 func (r *logReader) add(c chunk) error {
 	switch {
@@ -134,9 +133,6 @@ func (r *logReader) add(c chunk) error {
 	if len(r.holes) == 0 {
 		return r.give(r.batch)
 	}
-	if r.heldBytes += len(r.batch); r.heldBytes > maxHeldBytes {
-		return r.release()
-	}
 	r.held = append(r.held, bytes.Clone(r.batch))
 	return nil
 }
@@ -145,7 +141,7 @@ func (r *logReader) add(c chunk) error {
 func (r *logReader) give(batch []byte) error {
 	header, ok := batchrepr.ReadHeader(batch)
 	if !ok {
-		return nil
+		return r.visitor.Lost(Place{File: r.file, Seq: r.end.Last, Err: damaged("a batch has no header")})
 	}
 	seq := uint64(header.SeqNum)
 	reader := batchrepr.Read(batch)

@@ -53,7 +53,7 @@ type liveTable struct {
 
 // readManifest finds the manifest and takes from it which files the store had done
 // with, and which are missing. What cannot be read of it is noted.
-func (w *Wreck) readManifest(names []string) {
+func (w *Wreck) readManifest(names []string, durable map[string]int64) {
 	name, missing := manifestName(names)
 	if missing != "" {
 		w.Unread = append(w.Unread, Place{File: missing, Err: fmt.Errorf("%w: the manifest is missing", ErrDamaged)})
@@ -64,6 +64,8 @@ func (w *Wreck) readManifest(names []string) {
 	m := manifest{live: make(map[tableAt]liveTable), named: make(map[uint64]bool)}
 	if err := w.readEdits(name, &m); err != nil {
 		w.Unread = append(w.Unread, Place{File: name, Err: err})
+	} else if info, err := w.fs.Stat(w.path(name)); err == nil && info.Size() < durable[name] {
+		w.Unread = append(w.Unread, Place{File: name, Offset: info.Size(), Err: damaged("it ends at byte %d, where %d were durable", info.Size(), durable[name])})
 	}
 	alive := make(map[uint64]bool, len(m.live))
 	for _, t := range m.live {
@@ -79,9 +81,12 @@ func (w *Wreck) readManifest(names []string) {
 	for i := range w.Logs {
 		w.Logs[i].Stale = w.Logs[i].number < m.oldest
 	}
+	w.findNewestLog(name, names, m.oldest)
 	if !whole {
 		return // it may not have come to the edit that removes what is not there
 	}
+	w.findLogs(durable, m.oldest)
+	w.bound(m.live)
 	for _, t := range m.live {
 		if !there[t.file] {
 			w.Missing = append(w.Missing, Place{
@@ -91,6 +96,67 @@ func (w *Wreck) readManifest(names []string) {
 		}
 	}
 	slices.SortFunc(w.Missing, func(x, y Place) int { return strings.Compare(x.File, y.File) })
+}
+
+// findNewestLog notes if the newest log is missing. There is one at all times that is not
+// stale; and each open begins one right before it writes its options, with no number in
+// between but that of a manifest.
+func (w *Wreck) findNewestLog(manifest string, names []string, oldest uint64) {
+	least := oldest
+	for _, n := range names {
+		if digits, ok := strings.CutPrefix(n, "OPTIONS-"); ok {
+			number, err := strconv.ParseUint(digits, 10, 64)
+			if err != nil || number == 0 {
+				continue
+			}
+			if number--; manifest == fmt.Sprintf("MANIFEST-%06d", number) && number > 0 {
+				number--
+			}
+			least = max(least, number)
+		}
+	}
+	var newest uint64
+	if n := len(w.Logs); n > 0 {
+		newest = w.Logs[n-1].number
+	}
+	if newest < least {
+		w.Missing = append(w.Missing, Place{File: fmt.Sprintf("%06d.log", least), Err: fmt.Errorf("%w: the log is missing", ErrDamaged)})
+	}
+}
+
+// findLogs notes which logs are missing that are known to have been written, and hold what
+// is in no table.
+func (w *Wreck) findLogs(durable map[string]int64, oldest uint64) {
+	for name := range durable {
+		digits, ok := strings.CutSuffix(name, ".log")
+		number, err := strconv.ParseUint(digits, 10, 64)
+		if !ok || err != nil || number < oldest || slices.ContainsFunc(w.Logs, func(f File) bool { return f.number == number }) {
+			continue
+		}
+		if !slices.ContainsFunc(w.Missing, func(p Place) bool { return p.File == name }) {
+			w.Missing = append(w.Missing, Place{File: name, Err: fmt.Errorf("%w: the log is missing", ErrDamaged)})
+		}
+	}
+}
+
+// bound notes the bounds of the tables that live, of which several may share a file.
+func (w *Wreck) bound(live map[tableAt]liveTable) {
+	files := make(map[uint64]*File, len(w.Tables))
+	for i := range w.Tables {
+		files[w.Tables[i].number] = &w.Tables[i]
+	}
+	for _, t := range live {
+		f := files[t.file]
+		if f == nil || len(t.smallest) == 0 {
+			continue
+		}
+		if after := before(t.smallest); f.Through == nil || bytes.Compare(after, f.After) < 0 {
+			f.After = after
+		}
+		if bytes.Compare(f.Through, t.largest) < 0 {
+			f.Through = t.largest
+		}
+	}
 }
 
 // manifestName returns the manifest that the marker names. Without the marker it is the
@@ -132,7 +198,11 @@ func (w *Wreck) readEdits(name string, m *manifest) (wrong error) {
 		return err
 	}
 	defer file.Close()
-	chunks := newChunkReader(file, 0)
+	info, err := file.Stat()
+	if err != nil {
+		return err
+	}
+	chunks := newChunkReader(file, info.Size(), 0)
 	note := func(err error) {
 		if wrong == nil {
 			wrong = err
@@ -176,10 +246,11 @@ func (w *Wreck) readEdits(name string, m *manifest) (wrong error) {
 	return wrong
 }
 
-// apply adds one edit.
+// apply adds one edit, or nothing of it: half of one could make a table of those that the
+// store had done with.
 func (m *manifest) apply(edit []byte) error {
 	r := &editReader{r: bufio.NewReader(bytes.NewReader(edit))}
-	var added []func()
+	var removed, added []func()
 	for {
 		tag, err := binary.ReadUvarint(r.r)
 		if errors.Is(err, io.EOF) {
@@ -189,7 +260,8 @@ func (m *manifest) apply(edit []byte) error {
 		case tagComparer:
 			r.bytes()
 		case tagLogNumber:
-			m.oldest = max(m.oldest, r.uint())
+			oldest := r.uint()
+			added = append(added, func() { m.oldest = max(m.oldest, oldest) })
 		case tagNextFile, tagLastSequence, tagPrevLogNumber, tagRemovedBacking:
 			r.uint()
 		case tagCompactPointer:
@@ -204,8 +276,7 @@ func (m *manifest) apply(edit []byte) error {
 			}
 		case tagDeletedFile:
 			at := tableAt{level: r.uint(), number: r.uint()}
-			m.named[at.number] = true
-			delete(m.live, at)
+			removed = append(removed, func() { m.named[at.number] = true; delete(m.live, at) })
 		case tagNewFile2, tagNewFile4, tagNewFile5:
 			at, table := r.table(tag)
 			added = append(added, func() { m.named[table.file], m.live[at] = true, table })
@@ -216,8 +287,8 @@ func (m *manifest) apply(edit []byte) error {
 			return damaged("an edit of the manifest is malformed: %v", r.err)
 		}
 	}
-	for _, add := range added { // a move removes the table from another level
-		add()
+	for _, change := range append(removed, added...) { // a move removes the table from another level
+		change()
 	}
 	return nil
 }

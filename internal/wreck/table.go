@@ -63,6 +63,11 @@ func (w *Wreck) OpenTable(f File) (*Table, error) {
 	if err != nil {
 		return nil, err
 	}
+	info, err := file.Stat()
+	if err != nil {
+		return nil, errors.Join(err, file.Close())
+	}
+	f.Size = info.Size()
 	t := &Table{w: w, f: f, file: file}
 	err = guard(t.readIndex)
 	if err == nil {
@@ -178,7 +183,8 @@ func columns(b []byte) int {
 // the table, and the end of each is where its checksum matches. It is for a table of
 // which why is wrong.
 func (t *Table) scan(why error) {
-	file := t.readPages()
+	file := make([]byte, t.f.Size)
+	_ = readPages(t.file, file, 0) // where the disk fails, no checksum matches
 	t.blocks = nil
 	var at int64
 	for {
@@ -202,21 +208,6 @@ func (t *Table) scan(why error) {
 		place.Through = []byte{} // no row is lost
 	}
 	t.lost = append(t.lost, place)
-}
-
-// readPages returns the content of the file. What the disk does not give is zero.
-func (t *Table) readPages() []byte {
-	const page = 4096
-	file := make([]byte, t.f.Size)
-	if t.readAt(file, 0) == nil {
-		return file
-	}
-	for at := 0; at < len(file); at += page {
-		if p := file[at:min(len(file), at+page)]; t.readAt(p, int64(at)) != nil {
-			clear(p)
-		}
-	}
-	return file
 }
 
 // blockLength returns the length of the block, without its trailer, that stands at the
@@ -334,7 +325,7 @@ func (t *Table) Read(ctx context.Context, v Visitor) error {
 				File: t.f.Name, Offset: b.offset, Bytes: b.length + trailerBytes, Err: err,
 				After: bytes.Clone(after), Through: b.last,
 			}
-			if err := v.Lost(lost); err != nil {
+			if err := v.Lost(t.bounded(lost)); err != nil {
 				return err
 			}
 		}
@@ -344,11 +335,22 @@ func (t *Table) Read(ctx context.Context, v Visitor) error {
 	}
 	for _, lost := range t.lost {
 		lost.After = bytes.Clone(after)
-		if err := v.Lost(lost); err != nil {
+		if err := v.Lost(t.bounded(lost)); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// bounded bounds a place by what the manifest says of the table, where nothing else does.
+func (t *Table) bounded(p Place) Place {
+	if p.After == nil {
+		p.After = t.f.After
+	}
+	if p.Through == nil {
+		p.Through = t.f.Through
+	}
+	return p
 }
 
 // rows calls fn for each row of a block.

@@ -74,7 +74,8 @@ type Wreck struct {
 	Tables []File // in the order of their numbers
 	Logs   []File // in the order of their numbers, which is that of what is in them
 
-	// Missing are the tables that the manifest names and that are not there.
+	// Missing are the tables that the manifest names and that are not there, and the log
+	// that a store has had at all times if there is none.
 	Missing []Place
 
 	// Unread says why the manifest could not be read to its end; nil if it was. Then
@@ -91,12 +92,20 @@ type File struct {
 	// elsewhere as well, or deleted there.
 	Stale bool
 
+	// After and Through bound the keys of a table, as in a Place, if the manifest tells.
+	After, Through []byte
+
+	// Durable is how much of a log is known to have been written; 0 if that is not known.
+	Durable int64
+
 	number uint64
 }
 
-// Open lists the files of a directory, and reads the manifest if that can be done.
+// Open lists the files of a directory, and reads the manifest if that can be done. durable
+// is how much of logs and of the manifest is known to have been written, by their names; it
+// may name logs that the store had done with.
 // Files that it does not know it ignores. An error is that of listing the directory.
-func Open(files FS, dir string) (*Wreck, error) {
+func Open(files FS, dir string, durable map[string]int64) (*Wreck, error) {
 	names, err := files.List(dir)
 	if err != nil {
 		return nil, err
@@ -112,7 +121,7 @@ func Open(files FS, dir string) (*Wreck, error) {
 		if errors.Is(err, fs.ErrNotExist) || err == nil && info.IsDir() {
 			continue
 		}
-		f := File{Name: name, number: number}
+		f := File{Name: name, number: number, Durable: durable[name]}
 		if err == nil {
 			f.Size = info.Size()
 		}
@@ -125,7 +134,7 @@ func Open(files FS, dir string) (*Wreck, error) {
 	byNumber := func(x, y File) int { return int(int64(x.number) - int64(y.number)) }
 	slices.SortFunc(w.Tables, byNumber)
 	slices.SortFunc(w.Logs, byNumber)
-	w.readManifest(names)
+	w.readManifest(names, durable)
 	return w, nil
 }
 

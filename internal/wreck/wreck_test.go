@@ -47,7 +47,7 @@ func (f *found) Lost(p wreck.Place) error {
 
 func read(t *testing.T, mem *vfs.MemFS) (*wreck.Wreck, *found) {
 	t.Helper()
-	w, err := wreck.Open(mem, "db")
+	w, err := wreck.Open(mem, "db", nil)
 	require.NoError(t, err)
 	f := &found{values: make(map[string]string), seqs: make(map[string]uint64)}
 	for _, file := range w.Tables {

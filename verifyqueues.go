@@ -1,0 +1,162 @@
+package braid
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/braidstream/braid/internal/kv"
+	"github.com/braidstream/braid/internal/layout"
+)
+
+// This file verifies the queues of package queue by their rows, which package layout
+// knows: the package itself is not needed for it.
+
+// queueRow is a cursor or a delivery, as it is verified.
+type queueRow struct {
+	id      layout.QueueID
+	shard   uint32
+	counter uint64 // of a record, or of none if the queue has not come to any
+	ordinal uint64 // how many records of the shard lie up to there; a cursor's
+	cursor  bool
+}
+
+// knownQueues are the rows that were read. Later ones of the same keys may be stored, so
+// they excuse a row, and accuse none.
+type knownQueues struct {
+	queues  map[layout.QueueID]layout.QueueRow
+	cursors map[string]uint64 // the counters, by key
+}
+
+// verifyQueues verifies each row of a queue against the queue, the stream and the shard
+// that it is of.
+//
+// A queue is committed before its cursors move and before its deliveries, and after its
+// stream. A record was visible before a row that speaks of it is committed, and in the
+// same commit its cursor has moved. All rows of a queue are deleted with it at once.
+func (v *verifier) verifyQueues() error {
+	known := knownQueues{make(map[layout.QueueID]layout.QueueRow), make(map[string]uint64)}
+	err := v.scanColumn("queue", layout.QueueSpan, func(key, value []byte) error {
+		v.report.Queues++
+		id, err := layout.DecodeQueueKey(key)
+		var row layout.QueueRow
+		if err == nil {
+			row, err = layout.DecodeQueueRow(id, value)
+		}
+		if err != nil {
+			v.found(VerifyError{Kind: "queue"}, corrupt(err))
+			return nil
+		}
+		known.queues[id] = row
+		if v.stream(row.Stream) != nil {
+			return nil
+		}
+		return v.row(VerifyError{Kind: "queue", Queue: row.Name}, key, func(_ *appender, value []byte) error {
+			if value == nil || v.stream(row.Stream) != nil {
+				return nil
+			}
+			return fmt.Errorf("%w: it is of stream number %d, which there is not", ErrCorrupt, row.Stream)
+		})
+	})
+	if err != nil {
+		return err
+	}
+	decodeCursor := func(key, value []byte) (r queueRow, err error) {
+		r.cursor = true
+		if r.id, r.shard, err = layout.DecodeCursorKey(key); err == nil {
+			var row layout.CursorRow
+			row, err = layout.DecodeCursorRow(key, value)
+			r.counter, r.ordinal = row.Counter, row.Ordinal
+		}
+		return r, err
+	}
+	decodeDelivery := func(key, value []byte) (r queueRow, err error) {
+		if r.id, r.shard, r.counter, err = layout.DecodeDeliveryKey(key); err == nil {
+			_, err = layout.DecodeDeliveryRow(key, value)
+		}
+		return r, err
+	}
+	if err := v.verifyQueueRows(known, layout.CursorSpan, decodeCursor); err != nil {
+		return err
+	}
+	return v.verifyQueueRows(known, layout.DeliverySpan, decodeDelivery)
+}
+
+func (v *verifier) verifyQueueRows(known knownQueues, span func() (lower, upper []byte), decode func(key, value []byte) (queueRow, error)) error {
+	return v.scanColumn("queue", span, func(key, value []byte) error {
+		r, err := decode(key, value)
+		q, has := known.queues[r.id]
+		at := VerifyError{Kind: "queue", Queue: q.Name}
+		if s := v.stream(q.Stream); has && s != nil {
+			at.Stream, at.Shard = s.name, shardID(r.shard)
+		}
+		if err != nil {
+			v.found(at, corrupt(err))
+			return nil
+		}
+		if r.cursor {
+			known.cursors[string(key)] = r.counter
+		}
+		if has && v.judgeQueueRow(r, q, known.cursors[string(layout.CursorKey(r.id, r.shard))]) == nil {
+			return nil
+		}
+		return v.row(at, key, func(_ *appender, value []byte) error {
+			if value == nil { // it was deleted, or settled
+				return nil
+			}
+			r, err := decode(key, value)
+			if err != nil {
+				return corrupt(err)
+			}
+			queue, err := v.db.store.Get(layout.QueueKey(r.id))
+			if errors.Is(err, kv.ErrNotFound) {
+				return fmt.Errorf("%w: a row of a queue that there is not, with the key %x", ErrCorrupt, key)
+			}
+			if err != nil {
+				return &unreadRowError{err}
+			}
+			q, err := layout.DecodeQueueRow(r.id, queue)
+			if err != nil {
+				return nil // that was told
+			}
+			cursorKey := layout.CursorKey(r.id, r.shard)
+			value, err = v.db.store.Get(cursorKey)
+			if err != nil && !errors.Is(err, kv.ErrNotFound) {
+				return &unreadRowError{err}
+			}
+			cursor, err := layout.DecodeCursorRow(cursorKey, value)
+			if err != nil && value != nil {
+				return nil // that was told, or will be
+			}
+			return v.judgeQueueRow(r, q, cursor.Counter)
+		})
+	})
+}
+
+// judgeQueueRow returns what is wrong with a row of a queue whose cursor in the shard is
+// there.
+func (v *verifier) judgeQueueRow(r queueRow, q layout.QueueRow, cursor uint64) error {
+	s := v.stream(q.Stream)
+	if s == nil {
+		return nil // that was told of the queue
+	}
+	t := s.topology.Load()
+	if r.shard >= t.next {
+		return fmt.Errorf("%w: the stream has never had that shard", ErrCorrupt)
+	}
+	if !r.cursor && r.counter > cursor {
+		return fmt.Errorf("%w: a record was received that the queue has not come to: its counter is %d, and the queue's cursor %d", ErrCorrupt, r.counter, cursor)
+	}
+	sh := t.shard(r.shard)
+	if sh == nil || r.cursor && r.counter < q.Start { // it has expired; or nothing of it was received
+		return nil
+	}
+	switch tip := sh.log.Tip(); {
+	case !r.cursor && r.counter < q.Start:
+		return fmt.Errorf("%w: a record was received that lies before the start of the queue: its counter is %d", ErrCorrupt, r.counter)
+	case r.counter > tip.LastCounter:
+		return fmt.Errorf("%w: a record was received that the shard has not: its counter is %d, and the last one's %d", ErrDataLoss, r.counter, tip.LastCounter)
+	case r.ordinal > tip.Ordinal:
+		return fmt.Errorf("%w: %d records were received, and the shard has had %d", ErrDataLoss, r.ordinal, tip.Ordinal)
+	}
+	return nil
+}
