@@ -51,11 +51,12 @@ type extent struct {
 
 // account is kept of one file while it is written, by the goroutine that writes.
 type account struct {
-	of    *durable
-	name  string  // without the directory
-	file  *extent // nil for a table
-	sum   TableSum
-	ended bool // something was written out of order: nothing is known about it
+	of     *durable
+	name   string  // without the directory
+	file   *extent // nil for a table
+	sum    TableSum
+	synced int64 // how much of a table is durable
+	ended  bool  // something was written out of order: nothing is known about it
 }
 
 // TableSum sums up a file from its beginning to its end. The zero value has seen
@@ -249,11 +250,7 @@ func (a *account) durable() {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if a.file == nil {
-		table := a.sum.Table()
-		table.Name = a.name
-		d.tables[a.name] = table
-		d.tablesVersion++
-		d.changeLocked()
+		a.synced = a.sum.table.Size
 		return
 	}
 	if sum := &a.sum.table; a.file.Size != sum.Size {
@@ -261,6 +258,22 @@ func (a *account) durable() {
 		d.filesVersion++
 		d.changeLocked()
 	}
+}
+
+// closed is called after the file was closed. Only then is a table known to be whole: on
+// some file systems Pebble syncs it from time to time while it writes it.
+func (a *account) closed() {
+	if a.file != nil || a.ended || a.synced == 0 || a.synced != a.sum.table.Size {
+		return
+	}
+	d := a.of
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	table := a.sum.Table()
+	table.Name = a.name
+	d.tables[a.name] = table
+	d.tablesVersion++
+	d.changeLocked()
 }
 
 // entries is what a sync of the directory makes durable.

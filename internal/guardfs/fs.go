@@ -331,5 +331,9 @@ func (f *file) Close() error {
 	if f.wanted > 0 {
 		f.guard.lastLog.Store(f.written)
 	}
-	return f.guard.sync("close", f.name, f.class, f.File.Close)
+	err := f.guard.sync("close", f.name, f.class, f.File.Close)
+	if f.account != nil && err == nil && !f.spoilt.Load() {
+		f.account.closed()
+	}
+	return err
 }

@@ -189,3 +189,32 @@ func inBackground(run func() error) <-chan error {
 func shortages() []error {
 	return []error{syscall.ENOSPC, syscall.EDQUOT, syscall.EMFILE, syscall.ENFILE, syscall.ENOMEM}
 }
+
+// TestDurableListsWholeTables: a table that is synced while it is written is listed only
+// when it is whole.
+func TestDurableListsWholeTables(t *testing.T) {
+	d := newDisk(t)
+	g := guardfs.New(d, guardfs.Config{Dir: dir})
+	defer g.Close()
+	g.Track(dir, guardfs.Durable{}, nil)
+	f, err := g.Create(dir+"/000001.sst", vfs.WriteCategoryUnspecified)
+	require.NoError(t, err)
+	for range 2 {
+		_, err = f.Write([]byte("half"))
+		require.NoError(t, err)
+		require.NoError(t, f.Sync())
+		require.Empty(t, g.Durable(0, 0).Tables)
+	}
+	require.NoError(t, f.Close())
+	tables := g.Durable(0, 0).Tables
+	require.Len(t, tables, 1)
+	require.EqualValues(t, 8, tables[0].Size)
+
+	f, err = g.Create(dir+"/000002.sst", vfs.WriteCategoryUnspecified)
+	require.NoError(t, err)
+	require.NoError(t, f.Sync())
+	_, err = f.Write([]byte("not synced"))
+	require.NoError(t, err)
+	require.NoError(t, f.Close())
+	require.Equal(t, tables, g.Durable(0, 0).Tables)
+}

@@ -483,7 +483,7 @@ func (a *acceptor) putLedgers(l *ledgers) error {
 			return err
 		}
 		slot.next = 1 - slot.next
-		return nil
+		return syncDir(a.s.guard, a.s.dir)
 	}
 	for range 2 {
 		l.files.Sequence++

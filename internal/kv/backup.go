@@ -279,7 +279,10 @@ func (b *backup) writeLedger(copies []layout.LedgerTable) error {
 	if err := putSlot(b.target, b.dir, l.tableSlots.file(0), l.tables.Encode()); err != nil {
 		return err
 	}
-	return putSlot(b.target, b.dir, l.fileSlots.file(0), l.files.Encode())
+	if err := putSlot(b.target, b.dir, l.fileSlots.file(0), l.files.Encode()); err != nil {
+		return err
+	}
+	return syncDir(b.target, b.dir)
 }
 
 // discard removes the copy, its identity first.

@@ -42,6 +42,10 @@ type slots struct {
 	name     string // without the number
 	next     int    // which of the two is written next, 0 or 1
 	sequence uint64 // of the newest that was written
+
+	// linked says which of the two have an entry in the directory that is durable. Those
+	// that were read have, since an open syncs the directory before it writes ledgers.
+	linked [2]bool
 }
 
 func (s *slots) file(i int) string { return fmt.Sprintf("%s.%d", s.name, i+1) }
@@ -69,14 +73,27 @@ type ledger struct {
 		stopped    bool
 	}
 
-	writing sync.Mutex // held while a ledger is written; guards the fields below
-	kept    bool       // false while there is no database, and if none is kept of it
+	writing turnstile // passed by one at a time, to write a ledger; guards the fields below
+	kept    bool      // false while there is no database, if none is kept of it, and after end
 	id      layout.Identity
 	files   slots
 	tables  slots
 	broken  bool // an operation has failed: what the disk holds of a slot is unknown
 
 	filesVersion, tablesVersion uint64 // that are on the disk; 0 if none is
+}
+
+func newLedger(guard *guardfs.FS, reporter *reporter, dir string) *ledger {
+	return &ledger{guard: guard, reporter: reporter, dir: dir, writing: make(turnstile, 1)}
+}
+
+// turnstile is a mutex that may be held over operations on files: in a synctest bubble,
+// waiting for it is waiting.
+type turnstile chan struct{}
+
+func (t turnstile) enter() (leave func()) {
+	t <- struct{}{}
+	return func() { <-t }
 }
 
 // keepsLedger reports whether there is a ledger: what is in memory ends with its
@@ -127,8 +144,7 @@ func (l *ledgers) durable() guardfs.Durable {
 
 // keep begins with what has been read, which is of a version of the guard's lists.
 func (l *ledger) keep(id layout.Identity, read *ledgers, version uint64) {
-	l.writing.Lock()
-	defer l.writing.Unlock()
+	defer l.writing.enter()()
 	l.kept, l.id, l.files, l.tables = true, id, read.fileSlots, read.tableSlots
 	l.filesVersion, l.tablesVersion = version, version
 }
@@ -175,21 +191,31 @@ func (l *ledger) stop() {
 func (l *ledger) close() {
 	l.stop()
 	_ = l.write() // the older ones are as good, but for what they do not say
+	l.end()
+}
+
+// end stops the writing of ledgers, and waits for one that is being written by the timer:
+// afterwards the directory may be somebody else's. A store that is abandoned needs none of
+// that, since its guard lets nobody through any more.
+func (l *ledger) end() {
+	l.stop()
+	defer l.writing.enter()()
+	l.kept = false
 }
 
 // ready writes a ledger that says that the database has been created.
 func (l *ledger) ready() error {
-	l.writing.Lock()
+	leave := l.writing.enter()
 	l.id.Ready = true
-	l.writing.Unlock()
+	leave()
 	return l.writeAll()
 }
 
 // writeAll writes the ledgers even if nothing has changed.
 func (l *ledger) writeAll() error {
-	l.writing.Lock()
+	leave := l.writing.enter()
 	l.filesVersion, l.tablesVersion = 0, 0
-	l.writing.Unlock()
+	leave()
 	return l.write()
 }
 
@@ -197,8 +223,7 @@ func (l *ledger) writeAll() error {
 // leave the ledgers as they were until something changes again; after any other error
 // they are left alone.
 func (l *ledger) write() error {
-	l.writing.Lock()
-	defer l.writing.Unlock()
+	defer l.writing.enter()()
 	if !l.kept || l.broken {
 		return nil
 	}
@@ -235,19 +260,25 @@ func (l *ledger) writeTables(state guardfs.Durable) error {
 
 // put writes one of the two files of a ledger. The other one stays as it is.
 func (l *ledger) put(s *slots, data []byte) error {
-	err := l.guard.Try(func() error { return putSlot(l.guard.Unwrap(), l.dir, s.file(s.next), data) })
+	err := l.guard.Try(func() error {
+		err := putSlot(l.guard.Unwrap(), l.dir, s.file(s.next), data)
+		if err == nil && !s.linked[s.next] {
+			err = syncDir(l.guard.Unwrap(), l.dir)
+		}
+		return err
+	})
 	if err == nil {
+		s.linked[s.next] = true
 		s.next = 1 - s.next
 		s.sequence++
 	}
 	return err
 }
 
-// putSlot writes a file in place, durably. What it held behind the data stays.
+// putSlot writes a file in place, durably but for its entry in the directory. What it
+// held behind the data stays.
 func putSlot(files FS, dir, name string, data []byte) error {
-	path := files.PathJoin(dir, name)
-	_, missing := files.Stat(path)
-	f, err := files.OpenReadWrite(path, vfs.WriteCategoryUnspecified)
+	f, err := files.OpenReadWrite(files.PathJoin(dir, name), vfs.WriteCategoryUnspecified)
 	if err != nil {
 		return err
 	}
@@ -255,10 +286,7 @@ func putSlot(files FS, dir, name string, data []byte) error {
 	if err == nil {
 		err = f.SyncData()
 	}
-	if err = joinErrors(err, f.Close()); err == nil && errors.Is(missing, fs.ErrNotExist) {
-		err = syncDir(files, dir)
-	}
-	return err
+	return joinErrors(err, f.Close())
 }
 
 // ledgers is what was read of the ledgers of a directory.
@@ -338,6 +366,7 @@ func readSlots(files FS, dir string, s *slots, decode func([]byte) (uint64, bool
 		} else if err != nil {
 			return nil, fmt.Errorf("read ledger: %w", err)
 		} else {
+			s.linked[i] = true
 			sequence, own, err := decode(data)
 			switch {
 			case err != nil:

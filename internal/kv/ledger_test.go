@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"path"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -214,4 +215,39 @@ func TestARefusedAcceptanceSaysWhatItChanged(t *testing.T) {
 	require.ErrorIs(t, err, kv.ErrDataLoss)
 	require.NotContains(t, err.Error(), "nothing was changed")
 	require.ErrorContains(t, err, `the files that were replaced are in "lost"`)
+}
+
+// TestNoLedgerIsWrittenAfterAFailedOpen: an open that fails waits for a ledger that is
+// being written, since it gives the directory back.
+func TestNoLedgerIsWrittenAfterAFailedOpen(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := testdisk.New()
+		release := d.Hold(func(op testdisk.Op) bool {
+			base := path.Base(op.Path)
+			return op.Changes() && (strings.HasPrefix(base, "LEDGER.") || strings.HasPrefix(base, "TABLES."))
+		})
+		refused := errors.New("refused")
+		cfg := configOn(d)
+		cfg.Init = func(*kv.Batch) error {
+			<-time.After(2 * time.Second)
+			return refused
+		}
+		opened := make(chan error, 1)
+		go func() {
+			_, err := kv.Open(cfg)
+			opened <- err
+		}()
+		<-d.Held()
+		<-time.After(5 * time.Second)
+		synctest.Wait()
+		require.Empty(t, opened, "a ledger is being written")
+		release()
+		require.ErrorIs(t, <-opened, refused)
+		changes := d.Changes()
+		<-time.After(time.Minute)
+		require.Equal(t, changes, d.Changes())
+		s := open(t, configOn(d))
+		mustPut(t, s, "k", "value")
+		require.NoError(t, s.Close())
+	})
 }

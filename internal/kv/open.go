@@ -73,7 +73,7 @@ func Open(cfg Config) (*Store, error) {
 		OnSpace:      s.onSpace,
 	})
 	s.damage = newDamage(s.reporter, s.guard)
-	s.ledger = &ledger{guard: s.guard, reporter: s.reporter, dir: s.dir}
+	s.ledger = newLedger(s.guard, s.reporter, s.dir)
 	if err := s.start(); err != nil {
 		return nil, diskError(err)
 	}
@@ -112,7 +112,13 @@ func (s *Store) locate() (FS, error) {
 // come back.
 func (s *Store) start() error {
 	result := make(chan error, 1)
-	go func() { result <- s.bringUp() }()
+	go func() {
+		err := s.bringUp()
+		if err != nil {
+			s.ledger.end()
+		}
+		result <- err
+	}()
 	patience := time.NewTimer(openPatience)
 	patience.Stop() // until there is a reason to lose it
 	for {
