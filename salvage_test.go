@@ -2,6 +2,7 @@ package braid
 
 import (
 	"encoding/json"
+	"flag"
 	"fmt"
 	"math/rand/v2"
 	"slices"
@@ -287,11 +288,13 @@ var damages = []struct {
 	{"it is gone", func(content []byte, _ *rand.Rand) ([]byte, int) { return nil, len(content) }},
 }
 
+var salvageRounds = flag.Int("braid.salvage", 2, "how often each file is damaged in each way")
+
 // TestSalvageOfADamagedDatabase: each file of each database is damaged in each way.
 // Whatever is lost is told, by the report and to readers; nothing else is missing,
 // nothing is changed, and nothing comes back.
 func TestSalvageOfADamagedDatabase(t *testing.T) {
-	rounds := 25
+	rounds := *salvageRounds
 	if testing.Short() {
 		rounds = 1
 	}

@@ -106,7 +106,7 @@ func recordsOf(t *testing.T, db *braid.DB) map[braid.SequenceNumber]bool {
 
 // TestPowerCutWhileALossIsAccepted: see above. In short runs it takes a sample.
 func TestPowerCutWhileALossIsAccepted(t *testing.T) {
-	one, cases := 3, 100
+	one, cases := 6, 30
 	if testing.Short() {
 		one, cases = 8, 8
 	}
