@@ -1,0 +1,107 @@
+package modeltest
+
+import (
+	"bytes"
+	"log/slog"
+	"maps"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+	"github.com/stretchr/testify/require"
+
+	"github.com/braidstream/braid"
+	"github.com/braidstream/braid/internal/companion"
+)
+
+// TestTheLastSecondBeforeAKill measures what the ledger cannot know. A process is killed
+// right after 500 puts, of which the ledger has none yet, and the log of these is damaged.
+// What was put before the ledger was written last is never lost silently; of the rest, the
+// log of the test says how much is.
+func TestTheLastSecondBeforeAKill(t *testing.T) {
+	for name, wait := range map[string]time.Duration{"at once": 0, "two seconds later": 2 * time.Second} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				b := &damageBuilder{
+					t: t, random: rand.New(rand.NewPCG(3, 3)), mem: vfs.NewMem(),
+					damageState: damageState{options: damageOptions, records: make(map[string]map[braid.SequenceNumber]string), keys: make(map[string]string)},
+				}
+				b.options.Logger = slog.New(slog.DiscardHandler)
+				b.open()
+				b.put("orders", 1, 60, 300)
+				b.remember()
+				known := maps.Clone(b.records["orders"])
+				b.put("orders", 1, 500, 300)
+				<-time.After(wait)
+				synctest.Wait()
+				b.files = filesOf(t, b.mem)
+				require.NoError(t, b.db.Close())
+				if wait > 0 {
+					known = b.records["orders"]
+				}
+
+				counts := make(map[string]int)
+				most := 0 // records that one damage has taken silently
+				for _, c := range b.damages(b.random, nil, 60) {
+					if !strings.HasSuffix(c.class, "*.log") {
+						continue
+					}
+					outcome, silent := b.silentLosses(t, c, known)
+					counts[c.kind+": "+outcome]++
+					most = max(most, silent)
+				}
+				require.NotEmpty(t, counts)
+				for _, outcome := range slices.Sorted(maps.Keys(counts)) {
+					t.Logf("%-30s %3d", outcome, counts[outcome])
+				}
+				t.Logf("most records lost silently: %d of 500", most)
+				if wait > 0 {
+					require.Zero(t, most)
+				}
+			})
+		})
+	}
+}
+
+// silentLosses opens a damaged database, and returns what came of it, and how many
+// records are missing of which no reader is told. None of known may be one of them.
+func (s *damageState) silentLosses(t *testing.T, c damageCase, known map[braid.SequenceNumber]string) (outcome string, silent int) {
+	t.Helper()
+	mem := c.files.lay(t)
+	db, err := open(damageDir, &s.options, companion.Environment{FS: mem})
+	if err != nil {
+		requireFileDamage(t, err, c.what)
+		return "refused", 0
+	}
+	defer func() { _ = db.Close() }() // which damage may make fail
+	stream, err := db.Stream("orders")
+	require.NoError(t, err, c.what)
+	records, gaps := readAround(t, stream.Shards()[0], braid.TrimHorizon())
+	got := make(map[braid.SequenceNumber][]byte)
+	for _, r := range records {
+		got[r.SequenceNumber] = r.Data
+	}
+	for number, data := range s.records["orders"] {
+		is, ok := got[number]
+		if ok {
+			require.True(t, bytes.Equal([]byte(data), is), c.what)
+			continue
+		}
+		told := slices.ContainsFunc(gaps, func(gap *braid.CorruptError) bool {
+			return counter(gap.FirstLost) <= counter(number) && counter(number) < counter(gap.FirstAvailable)
+		})
+		if told {
+			continue
+		}
+		require.NotContains(t, known, number, "%s: it is missing, and nobody is told", c.what)
+		silent++
+	}
+	if silent > 0 {
+		return "silent loss", silent
+	}
+	return "all is there, or told", 0
+}
