@@ -10,24 +10,13 @@ import (
 // BenchmarkLedger measures what the ledger of durable files costs: each case runs with
 // it and without.
 func BenchmarkLedger(b *testing.B) {
-	for _, size := range []int{100, 10_000} {
-		for _, off := range []bool{false, true} {
-			b.Run(fmt.Sprintf("put/size=%d/off=%v", size, off), func(b *testing.B) {
-				db, err := open(b.TempDir(), &Options{Durability: NoSync}, environment{noLedger: off})
-				require.NoError(b, err)
-				s, err := db.CreateStream(b.Context(), "s", nil)
-				require.NoError(b, err)
-				entries := make([]Entry, 100)
-				for i := range entries {
-					entries[i] = Entry{PartitionKey: "key", Data: make([]byte, size)}
-				}
-				b.SetBytes(int64(size * len(entries)))
-				for b.Loop() {
-					_, err := s.PutRecords(b.Context(), entries)
-					require.NoError(b, err)
-				}
-				require.NoError(b, db.Close())
-			})
+	for _, durability := range []Durability{Sync, NoSync} {
+		for _, size := range []int{100, 10_000} {
+			for _, off := range []bool{false, true} {
+				b.Run(fmt.Sprintf("put/%v/size=%d/off=%v", durability, size, off), func(b *testing.B) {
+					benchmarkLedgerPuts(b, durability, size, off)
+				})
+			}
 		}
 	}
 	dir := b.TempDir()
@@ -54,4 +43,21 @@ func BenchmarkLedger(b *testing.B) {
 			}
 		})
 	}
+}
+
+func benchmarkLedgerPuts(b *testing.B, durability Durability, size int, off bool) {
+	db, err := open(b.TempDir(), &Options{Durability: durability}, environment{noLedger: off})
+	require.NoError(b, err)
+	s, err := db.CreateStream(b.Context(), "s", nil)
+	require.NoError(b, err)
+	entries := make([]Entry, 100)
+	for i := range entries {
+		entries[i] = Entry{PartitionKey: "key", Data: make([]byte, size)}
+	}
+	b.SetBytes(int64(size * len(entries)))
+	for b.Loop() {
+		_, err := s.PutRecords(b.Context(), entries)
+		require.NoError(b, err)
+	}
+	require.NoError(b, db.Close())
 }
