@@ -332,7 +332,7 @@ func (v *verifier) stream(number uint32) *Stream {
 }
 
 // verifyEpochs verifies that each epoch has its row, and that no records lie in another: they
-// would take space for ever, or be taken for those of an epoch still to come.
+// would take space forever, or be taken for those of an epoch still to come.
 func (v *verifier) verifyEpochs() error {
 	for _, id := range slices.Sorted(maps.Keys(v.epochs)) {
 		err := v.row(VerifyError{Kind: "epoch"}, layout.EpochKey(id), func(a *appender, value []byte) error {

@@ -203,7 +203,7 @@ func (q *Queue) alert() {
 }
 
 // Delete deletes the queue. Its stream stays as it is. Receivers that wait return
-// [ErrQueueNotFound], and receipts are of no use any more. It works while the disk is full.
+// [ErrQueueNotFound], and receipts are no longer valid. It works while the disk is full.
 // Errors: [ErrQueueNotFound], and those of package braid. Kinesis: DeleteQueue.
 func (q *Queue) Delete(ctx context.Context) error {
 	if err := q.over(ctx); err != nil {

@@ -36,7 +36,7 @@ type Options struct {
 	VisibilityTimeout time.Duration
 
 	// MaxReceives is how often a record is received before it is dead: when the timeout
-	// of the last of these deliveries passes, no receiver gets it any more, and it stays in
+	// of the last of these deliveries passes, no receiver gets it again, and it stays in
 	// the queue as a dead letter. The default is 6; the range is 1 to 1,000. Negative means
 	// that records never die.
 	MaxReceives int

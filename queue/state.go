@@ -204,7 +204,7 @@ func (s *state) pass(now uint64) {
 	}
 }
 
-// fail has a record received again that nobody holds any more, or makes it a dead letter.
+// fail has a record received again that nobody holds, or makes it a dead letter.
 func (s *state) fail(e *entry) {
 	if s.exhausted(e) {
 		s.die(e)

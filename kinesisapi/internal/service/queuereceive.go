@@ -99,7 +99,7 @@ func (s *Service) receive(ctx context.Context, c Caller, in *ReceiveInput, from 
 	if err != nil {
 		return nil, err
 	}
-	// Whoever deletes the queue gives it its status first, and then ends the waits.
+	// The request that deletes the queue gives it its status first, and then ends the waits.
 	waiting, leave := s.receivers.add(ctx, q.queue)
 	defer leave()
 	if !s.delivers(q) {

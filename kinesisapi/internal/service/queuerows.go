@@ -44,7 +44,7 @@ func (s *Service) updateQueueRow(ctx context.Context, q *queue.Queue, change fun
 		if err != nil {
 			return err
 		}
-		// Whoever deletes a queue deletes its row after it. So if that comes between here
+		// A request that deletes a queue deletes its row after it. So if that comes between here
 		// and the commit, this runs again.
 		if _, err := s.queueByID(ctx, q.ID()); err != nil {
 			return err
