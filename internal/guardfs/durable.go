@@ -220,7 +220,7 @@ func (d *durable) forget(path string) {
 	}
 }
 
-// add is called after bytes were written behind the ones before.
+// add is called before bytes are written behind the ones before.
 func (a *account) add(p []byte) {
 	if a.file == nil {
 		a.sum.Add(p)

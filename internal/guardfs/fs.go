@@ -200,15 +200,15 @@ const (
 func (f *file) Write(p []byte) (int, error) {
 	f.reserve(int64(len(p)))
 	f.written += int64(len(p))
+	if f.account != nil {
+		f.account.add(p) // before, since a file may change p; after an error nothing is known of it anyway
+	}
 	written := 0
 	err := f.guard.change("write", f.name, f.class, func() error {
 		n, err := f.File.Write(p[written:])
 		written += n
 		return err
 	})
-	if f.account != nil && err == nil {
-		f.account.add(p)
-	}
 	return written, f.noteError(err)
 }
 
