@@ -248,11 +248,11 @@ func (a *acceptor) makeBeginning(name string, n int64) (f layout.LedgerFile, err
 	if err != nil {
 		return f, err
 	}
+	head := data[:min(len(data), layout.LedgerHeadBytes)] // summed up first, since a file may change what it writes
+	f = layout.LedgerFile{Name: name, Size: int64(len(data)), Sum: layout.LedgerSum(0, data), Head: layout.LedgerSum(0, head)}
 	if err := writeFile(a.s.guard, a.path(name+newSuffix), data); err != nil {
 		return f, err
 	}
-	head := data[:min(len(data), layout.LedgerHeadBytes)]
-	f = layout.LedgerFile{Name: name, Size: int64(len(data)), Sum: layout.LedgerSum(0, data), Head: layout.LedgerSum(0, head)}
 	return f, a.keepAside(a.path(name))
 }
 
@@ -394,6 +394,7 @@ func (a *acceptor) makeBlank(name string, size int64) error {
 	}
 	zeros := make([]byte, min(size, 1<<20))
 	for left := size; left > 0 && err == nil; left -= int64(len(zeros)) {
+		clear(zeros) // which a file may change
 		_, err = f.Write(zeros[:min(left, int64(len(zeros)))])
 	}
 	if err == nil {
