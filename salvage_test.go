@@ -1,6 +1,7 @@
 package braid
 
 import (
+	"bytes"
 	"encoding/json"
 	"flag"
 	"fmt"
@@ -337,7 +338,7 @@ func writeMem(t *testing.T, mem *vfs.MemFS, name string, content []byte) {
 	t.Helper()
 	f, err := mem.Create(name, vfs.WriteCategoryUnspecified)
 	require.NoError(t, err)
-	_, err = f.Write(content)
+	_, err = f.Write(bytes.Clone(content))
 	require.NoError(t, err)
 	require.NoError(t, f.Sync())
 	require.NoError(t, f.Close())

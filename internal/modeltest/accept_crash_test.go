@@ -1,6 +1,7 @@
 package modeltest
 
 import (
+	"bytes"
 	"fmt"
 	"maps"
 	"math/rand/v2"
@@ -39,7 +40,7 @@ func (f files) layDurably(t *testing.T) *vfs.MemFS {
 	for p, data := range f {
 		file, err := mem.Create(p, vfs.WriteCategoryUnspecified)
 		require.NoError(t, err)
-		_, err = file.Write(data)
+		_, err = file.Write(bytes.Clone(data))
 		require.NoError(t, err)
 		require.NoError(t, file.Sync())
 		require.NoError(t, file.Close())

@@ -65,7 +65,7 @@ func (f files) lay(t *testing.T) *vfs.MemFS {
 		require.NoError(t, mem.MkdirAll(path.Dir(p), 0o755))
 		file, err := mem.Create(p, vfs.WriteCategoryUnspecified)
 		require.NoError(t, err)
-		_, err = file.Write(data)
+		_, err = file.Write(bytes.Clone(data)) // which a file may change
 		require.NoError(t, err)
 		require.NoError(t, file.Close())
 	}
