@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"path"
 	"slices"
+	"sync"
 	"testing"
 	"testing/synctest"
 
@@ -66,7 +67,10 @@ func (s *damageState) acceptImages(t *testing.T, c damageCase, random *rand.Rand
 	t.Helper()
 	mem := c.files.layDurably(t)
 	disk := testdisk.On(mem)
+	var mu sync.Mutex // operations come from several goroutines
 	disk.Before(func(op testdisk.Op) error {
+		mu.Lock()
+		defer mu.Unlock()
 		if !op.Changes() || random.IntN(one) > 0 {
 			return nil
 		}
