@@ -11,7 +11,6 @@ import (
 	"runtime"
 	"slices"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -101,10 +100,14 @@ type fakeTB struct {
 	out      bytes.Buffer
 }
 
-func (f *fakeTB) Helper()           {}
-func (f *fakeTB) Failed() bool      { return f.failed }
+func (f *fakeTB) Helper() {}
+
+func (f *fakeTB) Failed() bool { return f.failed }
+
 func (f *fakeTB) Cleanup(fn func()) { f.cleanups = append(f.cleanups, fn) }
+
 func (f *fakeTB) Output() io.Writer { return &f.out }
+
 func (f *fakeTB) Logf(format string, args ...any) {
 	f.logs = append(f.logs, fmt.Sprintf(format, args...))
 }
@@ -294,129 +297,6 @@ func TestDelaysOfStatuses(t *testing.T) {
 	})
 }
 
-func TestFail(t *testing.T) {
-	inAndOut(t, func(t *testing.T) {
-		k := New(t, Stream("orders", 1))
-		client := k.Kinesis(once)
-		k.Fail("PutRecord", 2, throttled)
-		k.Fail("PutRecord", 1, "ResourceNotFoundException")
-		k.Fail("PutRecord", 1, "InternalFailure")
-		require.Len(t, putRecords(t, client, "not meant").Records, 1)
-		require.ErrorAs(t, putRecord(t.Context(), client, "a", "1"), new(*types.ProvisionedThroughputExceededException))
-		require.ErrorAs(t, putRecord(t.Context(), client, "a", "2"), new(*types.ProvisionedThroughputExceededException))
-		require.ErrorAs(t, putRecord(t.Context(), client, "a", "3"), new(*types.ResourceNotFoundException))
-		require.ErrorContains(t, putRecord(t.Context(), client, "a", "4"), "StatusCode: 500")
-		require.NoError(t, putRecord(t.Context(), client, "a", "5"))
-		k.RequireRecords("orders", "not meant", "5")
-	})
-}
-
-// What a test has ordered is no failure of the kit, so that the log of the test does
-// not look as if there had been one.
-func TestOrderedFaultsAreNotLogged(t *testing.T) {
-	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		f := (&fakeTB{TB: t}).run(func(tb testing.TB) {
-			k := New(tb, Stream("orders", 1))
-			client := k.Kinesis(once)
-			for _, code := range []string{"InternalFailure", "InternalFailureException", "ServiceUnavailable", "KMSAccessDeniedException"} {
-				k.Fail("PutRecord", 1, code)
-				require.Error(t, putRecord(t.Context(), client, "a", code))
-				k.FailEntries(code, 0)
-				require.EqualValues(t, 1, *putRecords(t, client, code).FailedRecordCount)
-			}
-			k.DropBefore("PutRecord", 1)
-			require.Error(t, putRecord(t.Context(), client, "a", "dropped"))
-			k.DropAfter("PutRecord", 1)
-			require.Error(t, putRecord(t.Context(), client, "a", "dropped"))
-			k.Delay("PutRecord", 1, time.Hour)
-			broken := make(chan error, 1)
-			go func() { broken <- putRecord(t.Context(), client, "a", "broken off") }()
-			synctest.Wait()
-			k.Crash()
-			require.Error(t, <-broken)
-			require.NoError(t, putRecord(t.Context(), client, "a", "after"))
-		})
-		require.Empty(t, f.errors)
-		require.Empty(t, f.out.String())
-	})
-}
-
-func TestTheSDKTriesAgain(t *testing.T) {
-	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		k := New(t, Stream("orders", 1))
-		k.Fail("PutRecord", 1, throttled)
-		k.DropBefore("PutRecord", 1)
-		require.NoError(t, putRecord(t.Context(), k.Kinesis(), "a", "one"))
-		require.Equal(t, []string{throttled, noAnswer, ""}, errorsOf(k.Calls("PutRecord")))
-		k.RequireRecords("orders", "one")
-
-		k.DropAfter("PutRecord", 1)
-		require.NoError(t, putRecord(t.Context(), k.Kinesis(), "a", "two"))
-		k.RequireRecords("orders", "one", "two", "two")
-	})
-}
-
-func errorsOf(calls []Call) (names []string) {
-	for _, c := range calls {
-		names = append(names, c.Err)
-	}
-	return names
-}
-
-func TestFailEntries(t *testing.T) {
-	inAndOut(t, func(t *testing.T) {
-		k := New(t, Stream("orders", 1))
-		client := k.Kinesis()
-		k.FailEntries(throttled, 2, 5)
-		out := putRecords(t, client, "0", "1", "2", "3", "4", "5", "6")
-		require.EqualValues(t, 2, *out.FailedRecordCount)
-		for i, entry := range out.Records {
-			if i == 2 || i == 5 {
-				require.Equal(t, throttled, *entry.ErrorCode)
-				require.Nil(t, entry.SequenceNumber)
-				continue
-			}
-			require.Nil(t, entry.ErrorCode)
-			require.NotNil(t, entry.SequenceNumber)
-		}
-		k.RequireRecords("orders", "0", "1", "3", "4", "6")
-		calls := k.Calls("PutRecords")
-		require.Len(t, calls, 1)
-		require.Equal(t, []int{2, 5}, calls[0].Refused)
-		require.Len(t, calls[0].Input.(*kinesis.PutRecordsInput).Records, 7)
-
-		k.FailEntries("InternalFailure", 0)
-		require.EqualValues(t, 1, *putRecords(t, client, "7").FailedRecordCount)
-		require.EqualValues(t, 0, *putRecords(t, client, "7").FailedRecordCount)
-
-		k.FailEntries("InternalFailure", 0)
-		_, err := client.PutRecords(t.Context(), &kinesis.PutRecordsInput{
-			StreamName: aws.String("absent"), Records: []types.PutRecordsRequestEntry{{PartitionKey: aws.String("a"), Data: []byte("8")}},
-		})
-		require.ErrorAs(t, err, new(*types.ResourceNotFoundException), "a stream that is not there has no entries to fail")
-	})
-}
-
-func TestDelay(t *testing.T) {
-	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		k := New(t, Stream("orders", 1))
-		client := k.Kinesis(once)
-		k.Delay("PutRecord", 2, time.Minute)
-		began := time.Now()
-		require.NoError(t, putRecord(t.Context(), client, "a", "one"))
-		require.Equal(t, time.Minute, time.Since(began))
-
-		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
-		defer cancel()
-		require.ErrorIs(t, putRecord(ctx, client, "a", "two"), context.DeadlineExceeded)
-		require.Equal(t, []string{"", noAnswer}, errorsOf(k.Calls("PutRecord")))
-		k.RequireRecords("orders", "one")
-	})
-}
-
 func TestTheEndOfATestEndsWhatIsUnderWay(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -531,97 +411,6 @@ func TestSubscribersCatchUp(t *testing.T) {
 // as returns the kit as one of another test.
 func (k *Kit) as(t testing.TB) *Kit {
 	return &Kit{t: t, opts: k.opts, output: k.output, client: k.client, now: k.now, log: log{calls: k.log.calls, delivered: k.log.delivered, places: k.log.places}}
-}
-
-func TestCrashLosesNothingThatWasAcknowledged(t *testing.T) {
-	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		k := New(t, Stream("orders", 2))
-		client := k.Kinesis()
-		var mu sync.Mutex
-		var acknowledged []string
-		var writers sync.WaitGroup
-		for w := range 8 {
-			writers.Go(func() {
-				for n := range 100 {
-					data := fmt.Sprint(w, "-", n)
-					if putRecord(t.Context(), client, fmt.Sprint(w), data) == nil {
-						mu.Lock()
-						acknowledged = append(acknowledged, data)
-						mu.Unlock()
-					}
-					if n%10 == 0 {
-						time.Sleep(time.Millisecond)
-					}
-				}
-			})
-		}
-		old := iterator(t, client, shard0)
-		for n := range 5 {
-			time.Sleep(time.Duration(n+1) * time.Millisecond)
-			k.Crash()
-		}
-		writers.Wait()
-		getRecords(t, client, old)
-
-		stored := make(map[string]bool)
-		for _, rec := range k.Records("orders") {
-			stored[rec.Data] = true
-		}
-		require.Greater(t, len(acknowledged), 100)
-		for _, data := range acknowledged {
-			require.True(t, stored[data], data)
-		}
-	})
-}
-
-func TestCrashBreaksOffWhatIsUnderWay(t *testing.T) {
-	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		k := New(t, Stream("orders", 1))
-		k.Delay("PutRecord", 2, time.Minute)
-		results := make(chan error, 2)
-		go func() { results <- putRecord(t.Context(), k.Kinesis(once), "a", "lost") }()
-		go func() { results <- putRecord(t.Context(), k.Kinesis(), "a", "tried again") }()
-		time.Sleep(30 * time.Second)
-		k.Crash()
-		require.ElementsMatch(t, []bool{true, false}, []bool{<-results == nil, <-results == nil})
-		require.ElementsMatch(t, []string{noAnswer, noAnswer, ""}, errorsOf(k.Calls("PutRecord")))
-		k.RequireRecords("orders", "tried again")
-	})
-}
-
-func TestCrashInRealTime(t *testing.T) {
-	t.Parallel()
-	k := New(t, Stream("orders", 1))
-	client := k.Kinesis()
-	k.Put("orders", "a", "one")
-	old := iterator(t, client, shard0)
-	k.Crash()
-	require.NoError(t, putRecord(t.Context(), client, "a", "two"))
-	require.Equal(t, []string{"one", "two"}, dataOf(getRecords(t, client, old).Records))
-	k.RequireCaughtUp("orders")
-}
-
-func TestCrashTakesWhatWasNotSynced(t *testing.T) {
-	inAndOut(t, func(t *testing.T) {
-		k := NewWith(t, &Options{Durability: braid.NoSync}, Stream("orders", 1))
-		var want []string
-		for n := range 10 {
-			want = append(want, fmt.Sprint(n))
-			require.NoError(t, putRecord(t.Context(), k.Kinesis(), "a", want[n]))
-		}
-		k.RequireRecords("orders", want...)
-		k.Crash()
-		var got []string
-		if len(k.DB().Streams()) > 0 {
-			for _, rec := range k.Records("orders") {
-				got = append(got, rec.Data)
-			}
-		}
-		require.Less(t, len(got), len(want))
-		require.Equal(t, want[:len(got)], append([]string{}, got...))
-	})
 }
 
 func TestCallsHaveTheRequestsOfTheSDK(t *testing.T) {

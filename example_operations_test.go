@@ -1,0 +1,227 @@
+package braid_test
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"log"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/braidstream/braid"
+)
+
+// What is stored is read once a night, say, at a rate that leaves the disk to others.
+func ExampleDB_Verify() {
+	ctx, db, orders := openExample("orders", 2)
+	defer db.Close()
+	if _, err := orders.PutRecord(ctx, "customer-42", []byte("order")); err != nil {
+		log.Fatal(err)
+	}
+	report, err := db.Verify(ctx, &braid.VerifyOptions{BytesPerSecond: 8 << 20})
+	for _, problem := range report.Problems {
+		var lost *braid.CorruptError
+		if errors.As(problem, &lost) { // restore a backup, or do without these records:
+			fmt.Println("trim", problem.Stream, "up to", lost.FirstAvailable)
+		}
+	}
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println(report.Streams, "stream,", report.Shards, "shards,", report.Records, "record")
+	// Output: 1 stream, 2 shards, 1 record
+}
+
+func ExampleDB_Backup() {
+	ctx, db, orders := openExample("orders", 2)
+	defer db.Close()
+	if _, err := orders.PutRecord(ctx, "customer-42", []byte("order")); err != nil {
+		log.Fatal(err)
+	}
+	dir := filepath.Join(os.TempDir(), fmt.Sprintf("braid-backup-%d", os.Getpid()))
+	defer os.RemoveAll(dir)
+
+	// While producers and readers go on:
+	err := db.Backup(ctx, dir, &braid.BackupOptions{
+		Progress: func(doneBytes, totalBytes int64) {
+			if doneBytes == totalBytes {
+				fmt.Println("all copied")
+			}
+		},
+	})
+	if err != nil {
+		log.Fatal(err)
+	}
+
+	copied, err := braid.Open(dir, nil)
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer copied.Close()
+	for _, stream := range copied.Streams() {
+		fmt.Println(stream.Name(), stream.Describe().Records)
+	}
+	// Output:
+	// all copied
+	// orders 1
+}
+
+func ExampleSalvage() {
+	ctx := context.Background()
+	work := filepath.Join(os.TempDir(), fmt.Sprintf("braid-salvage-%d", os.Getpid()))
+	defer os.RemoveAll(work)
+	damaged, saved := filepath.Join(work, "damaged"), filepath.Join(work, "saved")
+	db, err := braid.Open(damaged, nil)
+	if err != nil {
+		log.Fatal(err)
+	}
+	orders, err := db.OpenStream(ctx, "orders", nil)
+	if err != nil {
+		log.Fatal(err)
+	}
+	if _, err := orders.PutRecord(ctx, "customer-42", []byte("order")); err != nil {
+		log.Fatal(err)
+	}
+	db.Close()
+
+	// The disk loses the file that says which tables there are.
+	manifests, _ := filepath.Glob(filepath.Join(damaged, "store", "MANIFEST-*"))
+	for _, name := range manifests {
+		os.Remove(name)
+	}
+	_, err = braid.Open(damaged, nil)
+	fmt.Println("open:", errors.Is(err, braid.ErrDataLoss) || errors.Is(err, braid.ErrCorrupt))
+
+	report, err := braid.Salvage(ctx, damaged, saved, nil)
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println("saved:", report.Records, "lost:", len(report.Lost))
+	for _, lost := range report.Lost { // what to fetch again from where it came from
+		fmt.Println(lost.Stream, lost.Shard, lost.FirstLost, lost.FirstAvailable, lost.Records)
+	}
+	db, err = braid.Open(saved, nil)
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer db.Close()
+	for _, stream := range db.Streams() {
+		fmt.Println(stream.Name(), stream.Describe().Records)
+	}
+	// Output:
+	// open: true
+	// saved: 1 lost: 0
+	// orders 1
+}
+
+func ExampleStream_IncreaseRetention() {
+	ctx := context.Background()
+	db, err := braid.Open(braid.InMemory, nil)
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer db.Close()
+
+	audit, err := db.OpenStream(ctx, "audit", &braid.StreamOptions{
+		Retention:      7 * 24 * time.Hour, // 24 hours if nothing is said; negative: for ever
+		RetentionBytes: 10 << 30,           // and the oldest go before that if there is more
+	})
+	if err != nil {
+		log.Fatal(err)
+	}
+	// Later: what has not expired by then stays for a year.
+	if err := audit.IncreaseRetention(ctx, 8760*time.Hour); err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println(audit.Describe().Retention)
+	// Output: 8760h0m0s
+}
+
+func ExampleThroughputExceededError() {
+	ctx := context.Background()
+	db, err := braid.Open(braid.InMemory, nil)
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer db.Close()
+
+	// Kinesis's budgets: 1,000 records and 1 MiB a second for each shard.
+	clicks, err := db.OpenStream(ctx, "clicks", &braid.StreamOptions{
+		Capacity: braid.Capacity{Mode: braid.Provisioned},
+	})
+	if err != nil {
+		log.Fatal(err)
+	}
+	large := make([]byte, 1<<20)
+	if _, err = clicks.PutRecord(ctx, "page-1", large); err != nil {
+		log.Fatal(err)
+	}
+	_, err = clicks.PutRecord(ctx, "page-1", large)
+	var exceeded *braid.ThroughputExceededError
+	if errors.As(err, &exceeded) {
+		fmt.Println("over", exceeded.Budget, "for less than 2s:", exceeded.RetryAfter < 2*time.Second)
+	}
+	// Or wait for it, as long as ctx allows.
+	if _, err := clicks.PutRecordWait(ctx, "page-1", []byte("small")); err != nil {
+		log.Fatal(err)
+	}
+	// Output: over WriteBytesPerSecond for less than 2s: true
+}
+
+func ExampleOnDemand() {
+	ctx := context.Background()
+	db, err := braid.Open(braid.InMemory, &braid.Options{Logger: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer db.Close()
+
+	clicks, err := db.OpenStream(ctx, "clicks", &braid.StreamOptions{
+		Capacity: braid.Capacity{Mode: braid.OnDemand, MaxShards: 64},
+	})
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println(len(clicks.Shards()), "shards to begin with")
+	for _, decision := range db.Metrics().CapacityDecisions {
+		fmt.Println(decision.Stream, decision.Action, "because", decision.Reason)
+	}
+	// Output: 4 shards to begin with
+}
+
+func ExampleStream_StartEncryption() {
+	ctx := context.Background()
+	key := make([]byte, 32)
+	_, _ = rand.Read(key)
+	keys, err := braid.NewKeyRing(map[string][]byte{"main": key}) // or OpenKeyRing(path)
+	if err != nil {
+		log.Fatal(err)
+	}
+	db, err := braid.Open(braid.InMemory, &braid.Options{KeyProvider: keys})
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer db.Close()
+
+	patients, err := db.OpenStream(ctx, "patients", nil)
+	if err != nil {
+		log.Fatal(err)
+	}
+	// From here on partition keys and data are on disk as AES-256-GCM.
+	if err := patients.StartEncryption(ctx, "main"); err != nil {
+		log.Fatal(err)
+	}
+	if _, err := patients.PutRecord(ctx, "patient-7", []byte("pulse 61")); err != nil {
+		log.Fatal(err)
+	}
+	for rec, err := range patients.Records(ctx, braid.TrimHorizon()) {
+		if err != nil {
+			log.Fatal(err) // ErrKeyUnavailable, without the key
+		}
+		fmt.Println(rec.PartitionKey, string(rec.Data))
+	}
+	// Output: patient-7 pulse 61
+}
