@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -30,7 +31,7 @@ type kit struct {
 func bubble(t *testing.T, body func(k *kit)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
-		db, err := braid.Open(braid.InMemory, nil)
+		db, err := braid.Open(braid.InMemory, &braid.Options{Logger: slog.New(slog.NewTextHandler(t.Output(), nil))})
 		require.NoError(t, err)
 		defer func() {
 			if err := db.Close(); !errors.Is(err, braid.ErrClosed) {
