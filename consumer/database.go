@@ -158,20 +158,42 @@ type dbLeases struct {
 }
 
 func (l dbLeases) List(ctx context.Context) (leases []Lease, err error) {
+	lower, upper := layout.AppLeasesSpan(l.app)
 	err = l.db.View(ctx, func(tx *braid.Tx) error {
-		for row, err := range companion.TxOf(tx).Scan(layout.AppLeasesSpan(l.app)) {
-			if err != nil {
-				return err
-			}
-			lease, err := decodeLease(row.Key, row.Value)
-			if err != nil {
-				return err
-			}
-			leases = append(leases, lease)
-		}
-		return nil
+		leases, err = scanLeases(tx, lower, upper)
+		return err
 	})
 	return leases, err
+}
+
+// ofStream is List of one stream and the application itself.
+func (l dbLeases) ofStream(ctx context.Context, stream string) (leases []Lease, err error) {
+	lower, upper := layout.StreamLeasesSpan(l.app, stream)
+	err = l.db.View(ctx, func(tx *braid.Tx) error {
+		if leases, err = scanLeases(tx, lower, upper); err != nil {
+			return err
+		}
+		app, found, err := l.get(tx, LeaseKey{})
+		if found {
+			leases = append(leases, app)
+		}
+		return err
+	})
+	return leases, err
+}
+
+func scanLeases(tx *braid.Tx, lower, upper []byte) (leases []Lease, err error) {
+	for row, err := range companion.TxOf(tx).Scan(lower, upper) {
+		if err != nil {
+			return nil, err
+		}
+		lease, err := decodeLease(row.Key, row.Value)
+		if err != nil {
+			return nil, err
+		}
+		leases = append(leases, lease)
+	}
+	return leases, nil
 }
 
 func (l dbLeases) Get(ctx context.Context, key LeaseKey) (lease Lease, found bool, err error) {
