@@ -130,6 +130,27 @@ func (s dbSource) Read(ctx context.Context, stream string, shard braid.ShardID, 
 	if err != nil {
 		return Page{}, err
 	}
+	return pageOf(page), nil
+}
+
+// readWhole is Read of records in the form that processors get, with their bytes. The page
+// has none.
+func (s dbSource) readWhole(ctx context.Context, key LeaseKey, from braid.Position, maxRecords, maxBytes int) (page Page, records []Record, bytes int, err error) {
+	sh, err := s.shard(key.Stream, key.Shard)
+	if err != nil {
+		return Page{}, nil, 0, err
+	}
+	read, bytes, err := companion.ShardOf(sh).Read(ctx, from, maxRecords, maxBytes, func(n int) any {
+		records = make([]Record, n)
+		return func(i int) *braid.Record { return &records[i].Record }
+	})
+	if err != nil {
+		return Page{}, nil, 0, err
+	}
+	return pageOf(read.(*braid.RecordsPage)), records, bytes, nil
+}
+
+func pageOf(page *braid.RecordsPage) Page {
 	return Page{
 		Records:       page.Records,
 		Next:          page.Next,
@@ -138,7 +159,7 @@ func (s dbSource) Read(ctx context.Context, stream string, shard braid.ShardID, 
 		BehindLatest:  page.BehindLatest,
 		AtTip:         page.BehindRecords == 0,
 		EndOfShard:    page.EndOfShard,
-	}, nil
+	}
 }
 
 func (s dbSource) shard(stream string, shard braid.ShardID) (*braid.Shard, error) {
