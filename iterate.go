@@ -396,6 +396,11 @@ func (m *merge) run(ctx context.Context, to uint64, yield func(Record, error) bo
 				return true, nil
 			}
 		}
+		if c.at < len(c.records) { // it is another one's turn
+			m.heap[0].counter = c.records[c.at].Counter
+			m.sink(0)
+			continue
+		}
 		more, over, err := m.look(ctx, c, to)
 		if err != nil {
 			return false, err
@@ -550,21 +555,34 @@ func (m *merge) look(ctx context.Context, c *cursor, to uint64) (more, over bool
 	return false, false, nil
 }
 
-// sink restores the order of the heap below i.
+// sink restores the order of the heap below i. The head there mostly belongs far down, as
+// the other shards come before its next record: so it is not compared on the way down.
 func (m *merge) sink(i int) {
-	for {
-		least := i
-		for child := 2*i + 1; child <= 2*i+2 && child < len(m.heap); child++ {
-			if m.heap[child].counter < m.heap[least].counter {
-				least = child
-			}
-		}
-		if least == i {
-			return
-		}
-		m.heap[i], m.heap[least] = m.heap[least], m.heap[i]
-		i = least
+	heap, top := m.heap, i
+	if i >= len(heap) {
+		return
 	}
+	moved := heap[i]
+	for {
+		child := 2*i + 1
+		if child >= len(heap) {
+			break
+		}
+		if child+1 < len(heap) && heap[child+1].counter < heap[child].counter {
+			child++
+		}
+		heap[i] = heap[child]
+		i = child
+	}
+	for i > top {
+		parent := (i - 1) / 2
+		if heap[parent].counter <= moved.counter {
+			break
+		}
+		heap[i] = heap[parent]
+		i = parent
+	}
+	heap[i] = moved
 }
 
 // counter is the place of the cursor in the heap.
