@@ -27,6 +27,7 @@ import (
 type readAhead struct {
 	ctx     context.Context
 	db      *DB
+	reuse   bool            // the loop borrows records
 	reader  *reader         // nil while there is nothing to be read
 	queue   chan *blockPage // closed by end; the goroutine takes from it
 	stopped *atomic.Bool    // nobody waits for what is in the queue
@@ -112,11 +113,12 @@ type blockPage struct {
 	from, to uint64 // counters, inclusive: the blocks that end there
 	limit    int    // the most bytes of memory; but one block, if there is one, whatever its size
 	done     chan struct{}
+	reuse    bool // nobody keeps records, so the chunk is used again
 
 	blocks []copiedBlock
 	bytes  int
 	more   bool   // the limit has left some out
-	chunk  []byte // room for values; records that are kept keep it alive
+	chunk  []byte // room for values; records that are kept keep it alive, unless it is used again
 }
 
 type copiedBlock struct {
@@ -131,6 +133,9 @@ const copiedBlockBytes = int(unsafe.Sizeof(copiedBlock{}))
 func (p *blockPage) read(ctx context.Context, stopped *atomic.Bool) {
 	clear(p.blocks)
 	p.blocks, p.bytes, p.more = p.blocks[:0], 0, false
+	if p.reuse { // the loop has come to the end of the records that were there
+		p.chunk = p.chunk[:0]
+	}
 	_, extents := p.sh.view()
 	_ = p.sh.eachBlock(ctx, p.from, p.to, extents, func(it *kv.Iter) (more bool, err error) {
 		if stopped.Load() {
@@ -164,7 +169,11 @@ func (p *blockPage) add(it *kv.Iter) (more bool, err error) {
 func (p *blockPage) copy(value []byte) []byte {
 	n := len(value)
 	if n > cap(p.chunk)-len(p.chunk) {
-		p.chunk = make([]byte, 0, max(n, min(dataChunkBytes, p.limit)))
+		size := p.limit
+		if !p.reuse {
+			size = min(size, dataChunkBytes)
+		}
+		p.chunk = make([]byte, 0, max(n, size))
 	}
 	start := len(p.chunk)
 	p.chunk = append(p.chunk, value...)
@@ -274,7 +283,7 @@ func (c *cursor) ask(from, to uint64) bool {
 	w := &c.walked
 	p := w.spare
 	if p == nil {
-		p = &blockPage{sh: c.sh, limit: c.bytes, done: make(chan struct{}, 1)}
+		p = &blockPage{sh: c.sh, limit: c.bytes, done: make(chan struct{}, 1), reuse: w.ahead.reuse}
 	}
 	p.from, p.to = from, min(to, c.sh.log.LastCounter())
 	if !w.ahead.ask(p) {

@@ -67,39 +67,85 @@ func (db *DB) readingAhead() int {
 	return int(db.readers.ahead.Load())
 }
 
+// recordsOf returns the method that reads a stream or a shard.
+func recordsOf(from interface {
+	Records(ctx context.Context, from Position) iter.Seq2[Record, error]
+	BorrowRecords(ctx context.Context, from Position) iter.Seq2[Record, error]
+}, borrow bool,
+) func(ctx context.Context, from Position) iter.Seq2[Record, error] {
+	if borrow {
+		return from.BorrowRecords
+	}
+	return from.Records
+}
+
 func TestLongReadsAreReadAhead(t *testing.T) {
 	for _, encrypted := range []bool{false, true} {
-		synctest.Test(t, func(t *testing.T) {
-			db, s, want := newLongStream(t, 3, encrypted)
-			check := func(records iter.Seq2[Record, error], want []Record) {
-				t.Helper()
-				i := 0
-				for r, err := range records {
-					require.NoError(t, err)
-					require.Equal(t, want[i], r)
-					i++
-				}
-				require.Len(t, want, i)
-				require.Zero(t, db.readingAhead())
-			}
-			check(s.Records(context.Background(), TrimHorizon()), want)
-			require.Greater(t, db.reads.ahead.Load(), db.reads.stored.Load()/2)
-			for _, i := range []int{0, 1, len(want) / 3} {
-				check(s.Records(context.Background(), AtSequence(want[i].SequenceNumber)), want[i:])
-			}
-			for _, sh := range s.Shards() {
-				var own []Record
-				for _, r := range want {
-					if r.ShardID == sh.ID() {
-						own = append(own, r)
+		for _, borrow := range []bool{false, true} {
+			synctest.Test(t, func(t *testing.T) {
+				db, s, want := newLongStream(t, 3, encrypted)
+				check := func(records iter.Seq2[Record, error], want []Record) {
+					t.Helper()
+					i := 0
+					for r, err := range records {
+						require.NoError(t, err)
+						require.Equal(t, want[i], r)
+						i++
 					}
+					require.Len(t, want, i)
+					require.Zero(t, db.readingAhead())
 				}
-				check(sh.Records(context.Background(), TrimHorizon()), own)
-				i := len(own) / 2
-				check(sh.Records(context.Background(), AfterSequence(own[i].SequenceNumber)), own[i+1:])
-			}
-			require.NoError(t, db.Close())
-		})
+				check(recordsOf(s, borrow)(context.Background(), TrimHorizon()), want)
+				require.Greater(t, db.reads.ahead.Load(), db.reads.stored.Load()/2)
+				for _, i := range []int{0, 1, len(want) / 3} {
+					check(recordsOf(s, borrow)(context.Background(), AtSequence(want[i].SequenceNumber)), want[i:])
+				}
+				for _, sh := range s.Shards() {
+					var own []Record
+					for _, r := range want {
+						if r.ShardID == sh.ID() {
+							own = append(own, r)
+						}
+					}
+					check(recordsOf(sh, borrow)(context.Background(), TrimHorizon()), own)
+					i := len(own) / 2
+					check(recordsOf(sh, borrow)(context.Background(), AfterSequence(own[i].SequenceNumber)), own[i+1:])
+				}
+				require.NoError(t, db.Close())
+			})
+		}
+	}
+}
+
+// Records may be kept, and borrowed ones but for their data.
+func TestRecordsMayBeKeptAndBorrowedOnesButForTheirData(t *testing.T) {
+	for _, encrypted := range []bool{false, true} {
+		for _, borrow := range []bool{false, true} {
+			synctest.Test(t, func(t *testing.T) {
+				db, s, want := newLongStream(t, 1, encrypted)
+				for _, records := range []iter.Seq2[Record, error]{
+					recordsOf(s, borrow)(context.Background(), TrimHorizon()),
+					recordsOf(s.Shards()[0], borrow)(context.Background(), TrimHorizon()),
+				} {
+					var kept []Record
+					for r, err := range records {
+						require.NoError(t, err)
+						kept = append(kept, r)
+					}
+					require.Len(t, kept, len(want))
+					overwritten := 0
+					for i := range want {
+						if !bytes.Equal(want[i].Data, kept[i].Data) {
+							overwritten++
+							kept[i].Data = want[i].Data
+						}
+					}
+					require.Equal(t, want, kept, "everything else is kept")
+					require.Equal(t, borrow, overwritten > 0)
+				}
+				require.NoError(t, db.Close())
+			})
+		}
 	}
 }
 

@@ -1,6 +1,7 @@
 package braid
 
 import (
+	"context"
 	"errors"
 	"iter"
 
@@ -46,6 +47,13 @@ func (c companionStream) Topology() any { return c.stream.topology.Load() }
 type companionShard struct{ shard *Shard }
 
 func (c companionShard) Starting() any { return c.shard.starting() }
+
+func (c companionShard) Read(ctx context.Context, from any, records, bytes int, place func(n int) (at any)) (page any, size int, err error) {
+	page, size, err = c.shard.getRecords(ctx, from.(Position), &GetRecordsOptions{Limit: records, LimitBytes: bytes, Unmetered: true}, func(n int) func(int) *Record {
+		return place(n).(func(int) *Record)
+	})
+	return page, size, c.shard.wrapError("get records", err)
+}
 
 type companionTx struct{ tx *Tx }
 

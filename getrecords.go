@@ -95,18 +95,23 @@ type RecordsPage struct {
 // are encrypted; [ErrStreamNotFound]; [CorruptError], which is an [ErrCorrupt] or
 // [ErrDataLoss]; [ErrClosed]; the cause of ctx. Kinesis: GetRecords.
 func (sh *Shard) GetRecords(ctx context.Context, from Position, options *GetRecordsOptions) (*RecordsPage, error) {
-	page, err := sh.getRecords(ctx, from, options)
+	page, _, err := sh.getRecords(ctx, from, options, nil)
 	return page, sh.wrapError("get records", err)
 }
 
-func (sh *Shard) getRecords(ctx context.Context, from Position, options *GetRecordsOptions) (*RecordsPage, error) {
+// placing says where so many records go: it returns the place of each. nil is a slice of
+// their own.
+type placing func(n int) (at func(i int) *Record)
+
+// getRecords is GetRecords with a place for the records, which take so many bytes.
+func (sh *Shard) getRecords(ctx context.Context, from Position, options *GetRecordsOptions, place placing) (result *RecordsPage, bytes int, err error) {
 	opts, err := options.withDefaults()
 	if err != nil {
-		return nil, err
+		return nil, 0, err
 	}
 	b, err := from.inShard(sh)
 	if err != nil {
-		return nil, err
+		return nil, 0, err
 	}
 	q := pageQuery{from: b.from, strict: b.strict, ordinal: b.ordinal, to: maxCounter, records: opts.Limit, bytes: opts.LimitBytes}
 	for !opts.Unmetered {
@@ -115,10 +120,10 @@ func (sh *Shard) getRecords(ctx context.Context, from Position, options *GetReco
 			break
 		}
 		if !opts.Wait {
-			return nil, err
+			return nil, 0, err
 		}
 		if err := wait(ctx, sh.stream.db, time.After(retryAfter(err))); err != nil {
-			return nil, err
+			return nil, 0, err
 		}
 	}
 	var waiter *tail.Waiter // made for the first wait
@@ -126,17 +131,18 @@ func (sh *Shard) getRecords(ctx context.Context, from Position, options *GetReco
 	for {
 		page, err := sh.page(ctx, q, (*scratch)[:0])
 		if err != nil {
-			return nil, err // and a read that was left behind may still use the scratch
+			return nil, 0, err // and a read that was left behind may still use the scratch
 		}
 		if !opts.Wait || len(page.records) > 0 || sh.endsBefore(page.from, page.tip) || sh.stream.db.opts.ReadOnly {
+			bytes := page.bytes()
 			if !opts.Unmetered {
-				sh.chargeRead(page.bytes())
+				sh.chargeRead(bytes)
 			}
-			result := sh.recordsPage(q, page)
+			result := sh.recordsPage(q, page, place)
 			clear(page.records)
 			*scratch = page.records[:0]
 			pageScratch.Put(scratch)
-			return result, nil
+			return result, bytes, nil
 		}
 		if waiter == nil {
 			waiter = tail.NewWaiter()
@@ -144,7 +150,7 @@ func (sh *Shard) getRecords(ctx context.Context, from Position, options *GetReco
 		}
 		sh.log.Wait(waiter, max(page.tip.LastCounter, page.from-1))
 		if err := wait(ctx, sh.stream.db, waiter.C()); err != nil {
-			return nil, err
+			return nil, 0, err
 		}
 	}
 }
@@ -154,19 +160,28 @@ func (sh *Shard) getRecords(ctx context.Context, from Position, options *GetReco
 // cut off before a gap, and until the collector empties it.
 var pageScratch = sync.Pool{New: func() any { return new([]layout.Record) }}
 
-// bytes counts the partition keys and data of the page.
-func (p *page) bytes() (n int) {
-	for i := range p.records {
-		n += p.records[i].Size()
+// bytes counts the partition keys and data of the page, which has no gaps.
+func (p *page) bytes() int {
+	if len(p.records) == 0 {
+		return 0
 	}
-	return n
+	first, last := &p.records[0], &p.records[len(p.records)-1]
+	return int(last.Offset-first.Offset) + last.Size()
 }
 
 // recordsPage makes the public form of a page.
-func (sh *Shard) recordsPage(q pageQuery, page page) *RecordsPage {
-	result := &RecordsPage{Records: make([]Record, len(page.records)), Next: sh.after(q, page)}
-	for i := range page.records {
-		result.Records[i] = sh.record(&page.records[i])
+func (sh *Shard) recordsPage(q pageQuery, page page, place placing) *RecordsPage {
+	result := &RecordsPage{Next: sh.after(q, page)}
+	if place == nil {
+		result.Records = make([]Record, len(page.records))
+		for i := range page.records {
+			sh.fill(&result.Records[i], &page.records[i])
+		}
+	} else {
+		at := place(len(page.records))
+		for i := range page.records {
+			sh.fill(at(i), &page.records[i])
+		}
 	}
 	ordinal, offset := page.tip.Ordinal, page.tip.Offset
 	if n := len(page.records); n > 0 {

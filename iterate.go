@@ -28,6 +28,13 @@ const (
 	restingRecords = 16   // for how many a reader that waits keeps room
 )
 
+// loopKind is what kind of loop over records it is.
+type loopKind struct {
+	op     string // what errors call it
+	follow bool   // it waits at the tip for more
+	borrow bool   // it keeps no record's data beyond its body
+}
+
 // Records returns the shard's records from a position up to the tip as it is
 // when the loop begins, in order. The loop ends there; ranging over the result
 // again reads again.
@@ -39,12 +46,16 @@ const (
 // body works. No record is yielded that was
 // trimmed, or has expired, much before: at most 320 are taken from a page at once.
 func (sh *Shard) Records(ctx context.Context, from Position) iter.Seq2[Record, error] {
-	return func(yield func(Record, error) bool) {
-		err := sh.iterate(ctx, from, false, yield)
-		if err != nil {
-			yield(Record{}, sh.wrapError("read", err))
-		}
-	}
+	return sh.loop(ctx, from, loopKind{op: "read"})
+}
+
+// BorrowRecords is [Shard.Records] that reuses memory, for loops that keep no data. The Data
+// of a record is valid only until the loop's body returns: after that, it may hold the
+// bytes of other records. A body that keeps Data must copy it. All else of a record may be
+// kept, including its partition key. Long reads are up to twice as fast, since they need
+// hardly any new memory.
+func (sh *Shard) BorrowRecords(ctx context.Context, from Position) iter.Seq2[Record, error] {
+	return sh.loop(ctx, from, loopKind{op: "read", borrow: true})
 }
 
 // Follow is [Shard.Records] that goes on: at the tip it waits for the next
@@ -58,23 +69,26 @@ func (sh *Shard) Follow(ctx context.Context, from Position) iter.Seq2[Record, er
 	if from.kind == kindLatest {
 		from = Position{kind: kindAfterSequence, number: sh.number(sh.log.LastCounter())}
 	}
+	return sh.loop(ctx, from, loopKind{op: "follow", follow: true})
+}
+
+func (sh *Shard) loop(ctx context.Context, from Position, kind loopKind) iter.Seq2[Record, error] {
 	return func(yield func(Record, error) bool) {
-		err := sh.iterate(ctx, from, true, yield)
-		if err != nil {
-			yield(Record{}, sh.wrapError("follow", err))
+		if err := sh.iterate(ctx, from, kind, yield); err != nil {
+			yield(Record{}, sh.wrapError(kind.op, err))
 		}
 	}
 }
 
-func (sh *Shard) iterate(ctx context.Context, from Position, follow bool, yield func(Record, error) bool) error {
+func (sh *Shard) iterate(ctx context.Context, from Position, kind loopKind, yield func(Record, error) bool) error {
 	b, err := from.inShard(sh)
 	if err != nil {
 		return err
 	}
-	ahead := readAhead{ctx: ctx, db: sh.stream.db}
+	ahead := readAhead{ctx: ctx, db: sh.stream.db, reuse: kind.borrow}
 	defer ahead.end()
 	c := cursor{sh: sh, bound: b, bytes: sh.stream.db.pages.shard, walked: walked{ahead: &ahead}}
-	if !follow {
+	if !kind.follow {
 		_, err := c.run(ctx, sh.log.LastCounter(), yield)
 		return err
 	}
@@ -111,12 +125,13 @@ func (sh *Shard) iterate(ctx context.Context, from Position, follow bool, yield 
 // Otherwise it is as [Shard.Records]. A sequence number of any shard is a place
 // in that order: [AfterSequence] of the last record read is where to go on.
 func (s *Stream) Records(ctx context.Context, from Position) iter.Seq2[Record, error] {
-	return func(yield func(Record, error) bool) {
-		err := s.iterate(ctx, from, false, yield)
-		if err != nil {
-			yield(Record{}, wrapError("read", s.name, err))
-		}
-	}
+	return s.loop(ctx, from, loopKind{op: "read"})
+}
+
+// BorrowRecords is [Stream.Records] that reuses memory, as [Shard.BorrowRecords] does: the
+// Data of a record is valid only until the loop's body returns.
+func (s *Stream) BorrowRecords(ctx context.Context, from Position) iter.Seq2[Record, error] {
+	return s.loop(ctx, from, loopKind{op: "read", borrow: true})
 }
 
 // Follow is [Stream.Records] that goes on: at the tip it waits for the next
@@ -129,20 +144,23 @@ func (s *Stream) Follow(ctx context.Context, from Position) iter.Seq2[Record, er
 	if from.kind == kindLatest {
 		from = Position{kind: kindAfterSequence, number: s.topology.Load().shards[0].number(s.db.visible.Load())}
 	}
+	return s.loop(ctx, from, loopKind{op: "follow", follow: true})
+}
+
+func (s *Stream) loop(ctx context.Context, from Position, kind loopKind) iter.Seq2[Record, error] {
 	return func(yield func(Record, error) bool) {
-		err := s.iterate(ctx, from, true, yield)
-		if err != nil {
-			yield(Record{}, wrapError("follow", s.name, err))
+		if err := s.iterate(ctx, from, kind, yield); err != nil {
+			yield(Record{}, wrapError(kind.op, s.name, err))
 		}
 	}
 }
 
-func (s *Stream) iterate(ctx context.Context, from Position, follow bool, yield func(Record, error) bool) error {
+func (s *Stream) iterate(ctx context.Context, from Position, kind loopKind, yield func(Record, error) bool) error {
 	b, err := from.inStream(s)
 	if err != nil {
 		return err
 	}
-	ahead := readAhead{ctx: ctx, db: s.db}
+	ahead := readAhead{ctx: ctx, db: s.db, reuse: kind.borrow}
 	defer ahead.end()
 	m := merge{stream: s, bound: b, ahead: &ahead}
 	f := newFollower(ctx, s.db)
@@ -155,7 +173,7 @@ func (s *Stream) iterate(ctx context.Context, from Position, follow bool, yield 
 		// added below: so what lies below can be merged for good.
 		to := s.db.visible.Load()
 		done, err := m.run(ctx, to, yield)
-		if done || err != nil || !follow || s.db.opts.ReadOnly {
+		if done || err != nil || !kind.follow || s.db.opts.ReadOnly {
 			return err
 		}
 		m.countOnAll(to)
@@ -378,6 +396,11 @@ func (m *merge) run(ctx context.Context, to uint64, yield func(Record, error) bo
 				return true, nil
 			}
 		}
+		if c.at < len(c.records) { // it is another one's turn
+			m.heap[0].counter = c.records[c.at].Counter
+			m.sink(0)
+			continue
+		}
 		more, over, err := m.look(ctx, c, to)
 		if err != nil {
 			return false, err
@@ -532,21 +555,34 @@ func (m *merge) look(ctx context.Context, c *cursor, to uint64) (more, over bool
 	return false, false, nil
 }
 
-// sink restores the order of the heap below i.
+// sink restores the order of the heap below i. The head there mostly belongs far down, as
+// the other shards come before its next record: so it is not compared on the way down.
 func (m *merge) sink(i int) {
-	for {
-		least := i
-		for child := 2*i + 1; child <= 2*i+2 && child < len(m.heap); child++ {
-			if m.heap[child].counter < m.heap[least].counter {
-				least = child
-			}
-		}
-		if least == i {
-			return
-		}
-		m.heap[i], m.heap[least] = m.heap[least], m.heap[i]
-		i = least
+	heap, top := m.heap, i
+	if i >= len(heap) {
+		return
 	}
+	moved := heap[i]
+	for {
+		child := 2*i + 1
+		if child >= len(heap) {
+			break
+		}
+		if child+1 < len(heap) && heap[child+1].counter < heap[child].counter {
+			child++
+		}
+		heap[i] = heap[child]
+		i = child
+	}
+	for i > top {
+		parent := (i - 1) / 2
+		if heap[parent].counter <= moved.counter {
+			break
+		}
+		heap[i] = heap[parent]
+		i = parent
+	}
+	heap[i] = moved
 }
 
 // counter is the place of the cursor in the heap.

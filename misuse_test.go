@@ -272,6 +272,7 @@ func TestEveryMisuseHasAClassAndAUsefulText(t *testing.T) {
 		{"Stream.Trim: beyond", braid.ErrBeyondTip, func() error { return s.Trim(ctx, braid.AfterSequence(newer)) }},
 		{"Stream.Records: trimmed", braid.ErrTrimmed, func() error { return ended(s.Records(ctx, braid.AtSequence(trimmed[0]))) }},
 		{"Stream.Records: beyond", braid.ErrBeyondTip, func() error { return ended(s.Records(ctx, braid.AtSequence(newer))) }},
+		{"Stream.BorrowRecords: beyond", braid.ErrBeyondTip, func() error { return ended(s.BorrowRecords(ctx, braid.AtSequence(newer))) }},
 		{"Stream.Follow: trimmed", braid.ErrTrimmed, func() error { return ended(s.Follow(ctx, braid.AtSequence(trimmed[0]))) }},
 		{"Stream.Follow: beyond", braid.ErrBeyondTip, func() error { return ended(s.Follow(ctx, braid.AfterSequence(newer))) }},
 		{"Stream.SplitShard: none", braid.ErrShardNotFound, func() error { _, _, err := s.SplitShard(ctx, ugly, nil); return err }},
@@ -315,6 +316,7 @@ func TestEveryMisuseHasAClassAndAUsefulText(t *testing.T) {
 		}},
 		{"Shard.GetRecords: gone", braid.ErrStreamNotFound, func() error { return oneOf(goneShard.GetRecords(ctx, braid.TrimHorizon(), nil)) }},
 		{"Shard.Records: beyond", braid.ErrBeyondTip, func() error { return ended(sh.Records(ctx, braid.AtSequence(newer))) }},
+		{"Shard.BorrowRecords: beyond", braid.ErrBeyondTip, func() error { return ended(sh.BorrowRecords(ctx, braid.AtSequence(newer))) }},
 		{"Shard.Follow: beyond", braid.ErrBeyondTip, func() error { return ended(sh.Follow(ctx, braid.AtSequence(newer))) }},
 	} {
 		t.Run(m.call, func(t *testing.T) {

@@ -38,7 +38,7 @@ func (s *Stream) PutRecord(ctx context.Context, partitionKey string, data []byte
 	for {
 		r := s.db.takeRequest()
 		r.op.stream = s
-		r.op.single[0] = s.preparePut(&entry, make([]byte, len(data)))
+		s.prepare(&r.op.single[0], &entry, make([]byte, len(data)))
 		r.op.puts = r.op.single[:]
 		err := s.commitPuts(ctx, r)
 		if err == nil {
@@ -231,7 +231,7 @@ type putOp struct {
 	many   []put  // memory for those of a PutRecords
 }
 
-// preparePuts makes puts of the entries, in puts if there is room. Their data, total
+// preparePuts makes puts of the entries, in puts, which is zero, if there is room. Their data, total
 // bytes of it, share memory in chunks: few allocations, yet a reader who keeps one
 // record does not keep the whole call alive.
 func (s *Stream) preparePuts(puts []put, entries []Entry, total int) []put {
@@ -242,7 +242,7 @@ func (s *Stream) preparePuts(puts []put, entries []Entry, total int) []put {
 		if n > len(chunk) || chunk == nil {
 			chunk = make([]byte, max(n, min(total, dataChunkBytes)))
 		}
-		puts[i] = s.preparePut(&entries[i], chunk[:n:n])
+		s.prepare(&puts[i], &entries[i], chunk[:n:n])
 		chunk = chunk[n:]
 		total -= n
 	}
@@ -259,12 +259,12 @@ type put struct {
 	err    error  // why it was not placed, though its request succeeded
 }
 
-// preparePut copies the entry's data into buf, which is as long and which the put keeps.
-// The hash of the partition key is left out while all goes to one shard: it is a sixth of
-// what a batch of small records costs.
-func (s *Stream) preparePut(e *Entry, buf []byte) put {
+// prepare makes a put of the entry, in memory that is zero. It copies the data into buf,
+// which is as long and which the put keeps. The hash of the partition key is left out
+// while all goes to one shard: it is a sixth of what a batch of small records costs.
+func (s *Stream) prepare(p *put, e *Entry, buf []byte) {
 	copy(buf, e.Data)
-	p := put{record: layout.Record{PartitionKey: e.PartitionKey, Data: buf}}
+	p.record.PartitionKey, p.record.Data = e.PartitionKey, buf
 	if e.ExplicitHashKey != nil {
 		p.hash, p.hashed = e.ExplicitHashKey.n, true
 		explicit := p.hash
@@ -272,7 +272,6 @@ func (s *Stream) preparePut(e *Entry, buf []byte) put {
 	} else if len(s.topology.Load().open) > 1 {
 		p.hashKey()
 	}
-	return p
 }
 
 // hashKey returns the hash key, which the committer has to make if the stream was split

@@ -23,19 +23,26 @@ func BenchmarkRecords(b *testing.B) {
 				if encrypted {
 					name += "/encrypted"
 				}
-				b.Run(name, func(b *testing.B) {
-					s := filled(b, filling{shards: shards, batches: batches, perBatch: perBatch, size: size, encrypted: encrypted})
-					b.SetBytes(int64(size * perBatch * batches))
-					b.ReportAllocs()
-					for b.Loop() {
-						records := s.Records(context.Background(), braid.TrimHorizon())
-						if shards == 1 {
-							records = s.Shards()[0].Records(context.Background(), braid.TrimHorizon())
+				s := filled(b, filling{shards: shards, batches: batches, perBatch: perBatch, size: size, encrypted: encrypted})
+				for _, borrow := range []bool{false, true} {
+					b.Run(fmt.Sprintf("%s/borrow=%t", name, borrow), func(b *testing.B) {
+						read, sh := s.Records, s.Shards()[0]
+						switch {
+						case shards == 1 && borrow:
+							read = sh.BorrowRecords
+						case shards == 1:
+							read = sh.Records
+						case borrow:
+							read = s.BorrowRecords
 						}
-						require.Equal(b, batches*perBatch, countRecords(b, records))
-					}
-					b.ReportMetric(float64(b.N*batches*perBatch)/b.Elapsed().Seconds(), "records/s")
-				})
+						b.SetBytes(int64(size * perBatch * batches))
+						b.ReportAllocs()
+						for b.Loop() {
+							require.Equal(b, batches*perBatch, countRecords(b, read(context.Background(), braid.TrimHorizon())))
+						}
+						b.ReportMetric(float64(b.N*batches*perBatch)/b.Elapsed().Seconds(), "records/s")
+					})
+				}
 			}
 		}
 	}

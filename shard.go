@@ -117,19 +117,22 @@ func (sh *Shard) endsBefore(counter uint64, tip tail.Tip) bool {
 }
 
 // record makes the public form of a record.
-func (sh *Shard) record(r *layout.Record) Record {
-	rec := Record{
-		PartitionKey:   r.PartitionKey,
-		Data:           r.Data,
-		ShardID:        sh.id,
-		SequenceNumber: sh.number(r.Counter),
-		ArrivalTime:    time.Unix(0, int64(r.Counter)),
-		Encrypted:      r.Sealed,
-	}
+func (sh *Shard) record(r *layout.Record) (rec Record) {
+	sh.fill(&rec, r)
+	return rec
+}
+
+// fill is record in memory that is zero.
+func (sh *Shard) fill(rec *Record, r *layout.Record) {
+	rec.PartitionKey = r.PartitionKey
+	rec.Data = r.Data
+	rec.ShardID = sh.id
+	rec.SequenceNumber = sh.number(r.Counter)
+	rec.ArrivalTime = time.Unix(0, int64(r.Counter))
+	rec.Encrypted = r.Sealed
 	if r.ExplicitHash != nil {
 		rec.ExplicitHashKey = &HashKey{*r.ExplicitHash}
 	}
-	return rec
 }
 
 // wrapError is the package's wrapError for a call on the shard.

@@ -398,11 +398,12 @@ func (tx *Tx) putEntry(stream string, entry *Entry) error {
 	if err := entry.validate(s.settings.Load().maxData, ""); err != nil {
 		return err
 	}
-	p := s.preparePut(entry, make([]byte, len(entry.Data)))
-	if err := tx.grow(p.bytes()); err != nil {
+	p := txPut{stream: s}
+	s.prepare(&p.put, entry, make([]byte, len(entry.Data)))
+	if err := tx.grow(p.put.bytes()); err != nil {
 		return err
 	}
-	tx.puts = append(tx.puts, txPut{s, p})
+	tx.puts = append(tx.puts, p)
 	return nil
 }
 

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"iter"
 	"sync"
 	"time"
 
@@ -136,10 +137,31 @@ func (s *braidStore) trim(before uint64) error {
 // scan of the whole stream is in the order of arrival over all shards, which
 // raw Pebble's is not.
 func (s *braidStore) scan(shard int) (records, bytes int64, err error) {
-	all := s.stream.Records(context.Background(), braid.TrimHorizon())
-	if shard != allShards {
-		all = s.stream.Shards()[shard].Records(context.Background(), braid.TrimHorizon())
+	if shard == allShards {
+		return countRecords(s.stream.Records(context.Background(), braid.TrimHorizon()))
 	}
+	return countRecords(s.stream.Shards()[shard].Records(context.Background(), braid.TrimHorizon()))
+}
+
+// borrowingStore reads with BorrowRecords.
+type borrowingStore struct{ *braidStore }
+
+func openBorrowing(dir string, s settings) (store, error) {
+	st, err := openBraid(dir, s)
+	if err != nil {
+		return nil, err
+	}
+	return borrowingStore{st.(*braidStore)}, nil
+}
+
+func (s borrowingStore) scan(shard int) (records, bytes int64, err error) {
+	if shard == allShards {
+		return countRecords(s.stream.BorrowRecords(context.Background(), braid.TrimHorizon()))
+	}
+	return countRecords(s.stream.Shards()[shard].BorrowRecords(context.Background(), braid.TrimHorizon()))
+}
+
+func countRecords(all iter.Seq2[braid.Record, error]) (records, bytes int64, err error) {
 	for rec, err := range all {
 		if err != nil {
 			return 0, 0, err

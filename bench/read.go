@@ -31,9 +31,10 @@ func readWorkloads() []*workload {
 			columns: []string{streamWarm, streamRecords, shardCold, shardWarm, shardRecords, allocsPerRecord, cpuPerRecord},
 			notes: []string{
 				"cold: right after opening, caches of the system empty (those of the operating system are not); warm: once more",
+				borrowSystem.name + ": records whose data is valid for a moment only, as what raw Pebble shows",
 				"raw Pebble reads a stream shard after shard, braid in the order of arrival; rec/s: the warm rate; allocs and CPU: of the whole stream, warm",
 			},
-			entries: entriesOf([]system{braidSystem, secretSystem, pebbleSystem}, func(e *environment, dir string, sys system) (metrics, error) {
+			entries: entriesOf([]system{braidSystem, borrowSystem, secretSystem, pebbleSystem}, func(e *environment, dir string, sys system) (metrics, error) {
 				return replay(e, dir, sys, size)
 			}),
 		}

@@ -108,6 +108,10 @@ var (
 	// secretSystem is braid with a stream that is encrypted.
 	secretSystem = system{name: "braid, encrypted", open: openSecret}
 
+	// borrowSystem is braid with readers that keep no data beyond their turn, as those of
+	// raw Pebble.
+	borrowSystem = system{name: "braid, borrowed", open: openBorrowing}
+
 	allSystems = []system{braidSystem, pebbleSystem, jetstreamSystem, tidwallSystem, raftWALSystem, bboltSystem}
 )
 

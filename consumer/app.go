@@ -2,9 +2,7 @@ package consumer
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"time"
 
 	"github.com/braidstream/braid"
 	"github.com/braidstream/braid/internal/companion"
@@ -67,60 +65,6 @@ func Apps(ctx context.Context, db *braid.DB) (apps []string, err error) {
 // Name returns the name of the application.
 func (a *App) Name() string { return a.group.app }
 
-// WaitCaughtUp waits until everything is processed that there is: until
-// [Status.CaughtUp] is true. It waits for workers that are paused or have not begun, and
-// for the first stream to exist; beside one that exists, AwaitedStreams of [Status] are
-// not waited for. But a shard that is stopped does not catch up by itself, so that is a
-// [StoppedShardsError], at once. Other errors: as WaitFor.
-func (a *App) WaitCaughtUp(ctx context.Context) error {
-	var stopped []ShardError
-	err := a.WaitFor(ctx, func(s Status) bool {
-		stopped = nil
-		for _, shard := range s.Shards {
-			if shard.State == StateFailed {
-				stopped = append(stopped, ShardError{shard.LeaseKey, shard.Err})
-			}
-		}
-		return len(stopped) > 0 || s.CaughtUp()
-	})
-	if err == nil && len(stopped) > 0 {
-		err = &StoppedShardsError{stopped}
-	}
-	return err
-}
-
-// WaitFor waits until the application is in a certain state: it calls reached now and
-// whenever its workers have done something or streams have changed, until that is true.
-//
-//	err := app.WaitFor(ctx, func(s consumer.Status) bool { return len(s.AwaitedStreams) == 0 })
-//
-// Errors: as Status, and the cause of ctx. An application of which nothing is stored is
-// waited for while a worker of it exists in this process that has not ended: it is about
-// to begin. Without one that is [ErrAppNotFound].
-func (a *App) WaitFor(ctx context.Context, reached func(Status) bool) error {
-	g := a.group
-	for {
-		progress, changed := g.progress.Wait(), g.records().Changed() // before Status reads them
-		status, err := a.Status(ctx)
-		switch {
-		case errors.Is(err, ErrAppNotFound) && g.hasMade(): // its worker will raise progress
-		case err != nil || reached(status):
-			return err
-		}
-		var poll <-chan time.Time // of what workers elsewhere do
-		if d := g.leases.LeaseDuration(); d > 0 {
-			poll = time.After(d / 3)
-		}
-		select {
-		case <-progress:
-		case <-changed:
-		case <-poll:
-		case <-ctx.Done():
-			return context.Cause(ctx)
-		}
-	}
-}
-
 // survey looks at the streams that the application has met. Where workers leave out
 // one that cannot be looked at now, whoever asks here is told.
 func (a *App) survey(ctx context.Context) (*survey, error) {
@@ -140,16 +84,38 @@ func (a *App) survey(ctx context.Context) (*survey, error) {
 	return s, nil
 }
 
-// surveyOf is survey that looks at nothing but a shard, its parents and the leases above
-// it, where there is no more to a key, and all of that is there.
-func (a *App) surveyOf(ctx context.Context, key LeaseKey) (*survey, error) {
-	if key.Shard != "" {
-		s, err := a.group.surveyShard(ctx, key)
-		if s != nil || err != nil {
-			return s, err
-		}
+// surveyOf is survey that looks at nothing but what a key covers and the leases above it,
+// where that is there: at a shard and its parents, or at one stream.
+func (a *App) surveyOf(ctx context.Context, key LeaseKey) (s *survey, err error) {
+	switch {
+	case key.Shard != "":
+		s, err = a.group.surveyShard(ctx, key)
+	case key.Stream != "":
+		s, err = a.group.surveyStream(ctx, key.Stream)
+	}
+	if s != nil || err != nil {
+		return s, err
 	}
 	return a.survey(ctx)
+}
+
+// rowOf is surveyOf for those who change nothing but the lease of a stream or of the
+// application, which has no shard to be looked at.
+func (a *App) rowOf(ctx context.Context, key LeaseKey) (*survey, error) {
+	if key.Shard != "" {
+		return a.surveyOf(ctx, key)
+	}
+	rows, err := a.group.getLeases(ctx, []LeaseKey{key})
+	if err != nil {
+		return nil, err
+	}
+	if rows[0] == nil {
+		return a.survey(ctx)
+	}
+	a.group.steps.Add(1)
+	s := newSurvey()
+	s.rows[key] = rows[0]
+	return s, nil
 }
 
 // Seek moves the checkpoint of a shard, of all shards of a stream (with an empty
@@ -244,7 +210,7 @@ func (a *App) Resume(ctx context.Context, key LeaseKey) error {
 
 func (a *App) pause(ctx context.Context, key LeaseKey, paused bool) error {
 	for {
-		s, err := a.surveyOf(ctx, key)
+		s, err := a.rowOf(ctx, key)
 		if err != nil {
 			return err
 		}

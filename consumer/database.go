@@ -130,6 +130,27 @@ func (s dbSource) Read(ctx context.Context, stream string, shard braid.ShardID, 
 	if err != nil {
 		return Page{}, err
 	}
+	return pageOf(page), nil
+}
+
+// readWhole is Read of records in the form that processors get, with their bytes. The page
+// has none.
+func (s dbSource) readWhole(ctx context.Context, key LeaseKey, from braid.Position, maxRecords, maxBytes int) (page Page, records []Record, bytes int, err error) {
+	sh, err := s.shard(key.Stream, key.Shard)
+	if err != nil {
+		return Page{}, nil, 0, err
+	}
+	read, bytes, err := companion.ShardOf(sh).Read(ctx, from, maxRecords, maxBytes, func(n int) any {
+		records = make([]Record, n)
+		return func(i int) *braid.Record { return &records[i].Record }
+	})
+	if err != nil {
+		return Page{}, nil, 0, err
+	}
+	return pageOf(read.(*braid.RecordsPage)), records, bytes, nil
+}
+
+func pageOf(page *braid.RecordsPage) Page {
 	return Page{
 		Records:       page.Records,
 		Next:          page.Next,
@@ -138,7 +159,7 @@ func (s dbSource) Read(ctx context.Context, stream string, shard braid.ShardID, 
 		BehindLatest:  page.BehindLatest,
 		AtTip:         page.BehindRecords == 0,
 		EndOfShard:    page.EndOfShard,
-	}, nil
+	}
 }
 
 func (s dbSource) shard(stream string, shard braid.ShardID) (*braid.Shard, error) {
@@ -158,20 +179,42 @@ type dbLeases struct {
 }
 
 func (l dbLeases) List(ctx context.Context) (leases []Lease, err error) {
+	lower, upper := layout.AppLeasesSpan(l.app)
 	err = l.db.View(ctx, func(tx *braid.Tx) error {
-		for row, err := range companion.TxOf(tx).Scan(layout.AppLeasesSpan(l.app)) {
-			if err != nil {
-				return err
-			}
-			lease, err := decodeLease(row.Key, row.Value)
-			if err != nil {
-				return err
-			}
-			leases = append(leases, lease)
-		}
-		return nil
+		leases, err = scanLeases(tx, lower, upper)
+		return err
 	})
 	return leases, err
+}
+
+// ofStream is List of one stream and the application itself.
+func (l dbLeases) ofStream(ctx context.Context, stream string) (leases []Lease, err error) {
+	lower, upper := layout.StreamLeasesSpan(l.app, stream)
+	err = l.db.View(ctx, func(tx *braid.Tx) error {
+		if leases, err = scanLeases(tx, lower, upper); err != nil {
+			return err
+		}
+		app, found, err := l.get(tx, LeaseKey{})
+		if found {
+			leases = append(leases, app)
+		}
+		return err
+	})
+	return leases, err
+}
+
+func scanLeases(tx *braid.Tx, lower, upper []byte) (leases []Lease, err error) {
+	for row, err := range companion.TxOf(tx).Scan(lower, upper) {
+		if err != nil {
+			return nil, err
+		}
+		lease, err := decodeLease(row.Key, row.Value)
+		if err != nil {
+			return nil, err
+		}
+		leases = append(leases, lease)
+	}
+	return leases, nil
 }
 
 func (l dbLeases) Get(ctx context.Context, key LeaseKey) (lease Lease, found bool, err error) {

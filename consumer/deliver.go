@@ -9,11 +9,11 @@ import (
 	"github.com/braidstream/braid"
 )
 
-// deliverPage gives a page of so many bytes to the processor. If it ends with something that is not for the
+// deliverPage gives a page to the processor. If it ends with something that is not for the
 // processor, the page is done up to there.
-func (r *runner) deliverPage(page *Page, bytes int, from Checkpoint) error {
-	records, end := r.unpack(page, from)
-	if err := r.deliverRecords(page, bytes, records); err != nil {
+func (r *runner) deliverPage(page *fetched, from Checkpoint) error {
+	records, end := r.take(page, from)
+	if err := r.deliverRecords(page, records); err != nil {
 		return err
 	}
 	if n := len(records); !end.SequenceNumber.IsZero() && (n == 0 || records[n-1].SequenceNumber != end.SequenceNumber) && from.before(end) {
@@ -22,24 +22,28 @@ func (r *runner) deliverPage(page *Page, bytes int, from Checkpoint) error {
 	return nil
 }
 
-func (r *runner) deliverRecords(page *Page, bytes int, records []Record) error {
+func (r *runner) deliverRecords(page *fetched, records []Record) error {
 	if len(records) == 0 {
-		r.worker.budget.give(bytes)
+		r.worker.budget.give(page.bytes)
 		return nil
 	}
 	if r.tracker != nil {
 		r.noteDelivered(records)
-		r.tracker.add(records, bytes)
+		r.tracker.add(records, page.bytes)
 		r.feedLanes(records)
 		return nil
 	}
-	defer r.worker.budget.give(bytes)
-	rest := *page // how far it is behind a batch: also by the batches after it
-	rest.BehindRecords += int64(len(records))
-	rest.BehindBytes += sizeOf(records)
+	defer r.worker.budget.give(page.bytes)
+	rest := page.Page // how far it is behind a batch: also by the batches after it
+	if len(records) > r.cfg.BatchRecords {
+		rest.BehindRecords += int64(len(records))
+		rest.BehindBytes += sizeOf(records)
+	}
 	for batch := range slices.Chunk(records, r.cfg.BatchRecords) {
-		rest.BehindRecords -= int64(len(batch))
-		rest.BehindBytes -= sizeOf(batch)
+		if len(batch) < len(records) {
+			rest.BehindRecords -= int64(len(batch))
+			rest.BehindBytes -= sizeOf(batch)
+		}
 		if err := r.waitForCommitter(); err != nil {
 			return err
 		}

@@ -26,7 +26,8 @@ type group struct {
 	leases LeaseStore
 	bell   wake.Bell // rings when a pass is due
 
-	progress wake.Signal // raised when Status has changed, but for records that came
+	progress wake.Signal  // raised when Status has changed, but for records that came
+	failures atomic.Int64 // how often a shard was stopped; goes up before progress is raised
 
 	mu          sync.Mutex // guards the fields below
 	made        int        // workers of New whose Run has not ended
@@ -115,6 +116,13 @@ func (g *group) records() Source {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	return g.source
+}
+
+// holdOf returns the hold of a shard, nil if nobody here has it.
+func (g *group) holdOf(key LeaseKey) *hold {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.holds[key]
 }
 
 // join adds a worker, and starts the goroutine for the first one.

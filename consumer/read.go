@@ -36,31 +36,30 @@ func (r *runner) read() error {
 		}
 		r.noteWait(WaitSource)
 		taken := budget.take()
-		page, err := source.Read(r.flow, r.key.Stream, r.key.Shard, at, max(r.cfg.BatchRecords, minPageRecords), taken)
+		page, err := r.fetch(source, at, taken)
 		if err != nil {
-			page = Page{}
+			page = fetched{}
 		}
-		bytes := bytesOf(page.Records)
-		budget.give(taken - bytes)
+		budget.give(taken - page.bytes)
 		if err == nil && attempt > 1 {
 			r.noteRecovered(&r.w.trying)
 		}
 		switch {
 		case err != nil:
-		case len(page.Records) == 0 && !page.EndOfShard:
+		case page.count() == 0 && !page.EndOfShard:
 			at = page.Next
 			r.noteWait(WaitRecords)
 			err = r.waitAtTip(at)
 			lingered = false
-		case r.cfg.Linger > 0 && !lingered && page.AtTip && !page.EndOfShard && len(page.Records) < r.cfg.BatchRecords && bytes < r.cfg.BatchBytes:
-			budget.give(bytes)
-			page, lingered = Page{}, true
+		case r.cfg.Linger > 0 && !lingered && page.AtTip && !page.EndOfShard && page.count() < r.cfg.BatchRecords && page.bytes < r.cfg.BatchBytes:
+			budget.give(page.bytes)
+			page, lingered = fetched{}, true
 			r.noteWait(WaitRecords)
 			err = sleep(r.flow, r.cfg.Linger)
 		default:
 			at, lingered = page.Next, false
 			r.w.behind = r.w.behind || !page.AtTip
-			if err := r.deliverPage(&page, bytes, from); err != nil {
+			if err := r.deliverPage(&page, from); err != nil {
 				return err
 			}
 			if page.EndOfShard {
@@ -76,6 +75,38 @@ func (r *runner) read() error {
 		}
 		attempt++
 	}
+}
+
+// fetched is a page with its records in one of two forms: as they were stored, if they are
+// to be taken apart, or else as the processor gets them.
+type fetched struct {
+	Page
+	whole []Record
+	bytes int // of the partition keys and data
+}
+
+func (p *fetched) count() int { return len(p.Records) + len(p.whole) }
+
+// fetch reads a page of so many bytes. The database puts records where processors get
+// them; those of another source are copied.
+func (r *runner) fetch(source Source, at braid.Position, bytes int) (p fetched, err error) {
+	records := max(r.cfg.BatchRecords, minPageRecords)
+	if db, is := source.(dbSource); is && !r.cfg.Deaggregate {
+		p.Page, p.whole, p.bytes, err = db.readWhole(r.flow, r.key, at, records, bytes)
+		return p, err
+	}
+	if p.Page, err = source.Read(r.flow, r.key.Stream, r.key.Shard, at, records, bytes); err != nil {
+		return p, err
+	}
+	p.bytes = bytesOf(p.Records)
+	if !r.cfg.Deaggregate {
+		p.whole = make([]Record, len(p.Records))
+		for i := range p.Records {
+			p.whole[i].Record = p.Records[i]
+		}
+		p.Records = nil
+	}
+	return p, nil
 }
 
 // bytesOf counts the partition keys and data of a page.
@@ -131,19 +162,31 @@ func (r *runner) skipTo(place Checkpoint) error {
 	return r.advanceTo(place)
 }
 
-// unpack takes a page apart, and returns the place after it. What the first
-// checkpoint says was processed is left out: of an aggregate, or by a source that
-// begins at the last record.
-func (r *runner) unpack(page *Page, from Checkpoint) (records []Record, end Checkpoint) {
-	records = make([]Record, 0, len(page.Records))
-	for i := range page.Records {
-		carrier := &page.Records[i]
-		end = Checkpoint{SequenceNumber: carrier.SequenceNumber}
-		var users []kpl.UserRecord
-		aggregated := false
-		if r.cfg.Deaggregate {
-			users, aggregated = kpl.Split(carrier.Data)
+// take returns the records of a page that the processor gets, and the place after the
+// page. What the first checkpoint says was processed is left out: of an aggregate, or by a
+// source that begins at the last record.
+func (r *runner) take(page *fetched, from Checkpoint) (records []Record, end Checkpoint) {
+	if records = page.whole; len(records) > 0 {
+		end = records[len(records)-1].checkpoint()
+	} else if len(page.Records) > 0 {
+		records, end = r.unpack(page.Records)
+	}
+	for len(records) > 0 && !from.SequenceNumber.IsZero() && !from.before(records[0].checkpoint()) {
+		if from.Partial && !records[0].Aggregated {
+			break // it is no longer taken apart, so all of it comes again
 		}
+		records = records[1:]
+	}
+	return records, end
+}
+
+// unpack takes records apart, of which there are some, and returns the place after them.
+func (r *runner) unpack(carriers []braid.Record) (records []Record, end Checkpoint) {
+	records = make([]Record, 0, len(carriers))
+	for i := range carriers {
+		carrier := &carriers[i]
+		end = Checkpoint{SequenceNumber: carrier.SequenceNumber}
+		users, aggregated := kpl.Split(carrier.Data)
 		if !aggregated {
 			records = append(records, Record{Record: *carrier})
 			continue
@@ -166,12 +209,6 @@ func (r *runner) unpack(page *Page, from Checkpoint) (records []Record, end Chec
 		if len(records) > first {
 			records[len(records)-1].Partial = false
 		}
-	}
-	for len(records) > 0 && !from.SequenceNumber.IsZero() && !from.before(records[0].checkpoint()) {
-		if from.Partial && !records[0].Aggregated {
-			break // it is no longer taken apart, so all of it comes again
-		}
-		records = records[1:]
 	}
 	return records, end
 }

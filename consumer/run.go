@@ -89,6 +89,7 @@ func (h *hold) fail(err error) {
 		h.enterLocked(holdFailed)
 	}
 	h.mu.Unlock()
+	h.group.failures.Add(1)
 	h.group.progress.Raise()
 	if ends {
 		h.worker.fail(fatal.error)

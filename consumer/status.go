@@ -134,12 +134,16 @@ type ShardStatus struct {
 // CaughtUp reports whether everything was processed that there was when the status
 // was taken. An application that has not met its streams yet has not caught up.
 func (s Status) CaughtUp() bool {
-	for _, shard := range s.Shards {
-		if shard.BehindRecords > 0 || len(shard.WaitingFor) > 0 || shard.Err != nil {
+	for i := range s.Shards {
+		if !s.Shards[i].caughtUp() {
 			return false
 		}
 	}
 	return len(s.Shards) > 0
+}
+
+func (s *ShardStatus) caughtUp() bool {
+	return s.BehindRecords == 0 && len(s.WaitingFor) == 0 && s.Err == nil
 }
 
 // Status returns what the application does. Errors: [ErrAppNotFound] if nothing is

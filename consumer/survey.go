@@ -92,25 +92,60 @@ func (g *group) survey(ctx context.Context, names []string) (*survey, error) {
 		s.streams[name] = nil
 	}
 	for name := range s.streams {
-		view := &streamView{}
-		s.streams[name] = view
-		if source, is := g.records().(dbSource); is {
-			view.info, view.topology, err = source.describe(name)
-		} else {
-			view.info, err = g.records().Stream(ctx, name)
-		}
-		switch {
-		case err == nil:
-			view.found = true
-			lease := s.rows[LeaseKey{Stream: name}]
-			view.met = lease != nil && lease.Incarnation == view.info.Incarnation
-		case isFatal(err):
+		if s.streams[name], err = g.viewStream(ctx, name, s.rows[LeaseKey{Stream: name}]); err != nil {
 			return nil, err
-		case !errors.Is(err, braid.ErrStreamNotFound):
-			view.err = err
 		}
 	}
 	s.derive()
+	return s, nil
+}
+
+// viewStream looks at a stream, of which there is that lease. Its error is fatal.
+func (g *group) viewStream(ctx context.Context, name string, lease *Lease) (view *streamView, err error) {
+	view = &streamView{}
+	if source, is := g.records().(dbSource); is {
+		view.info, view.topology, err = source.describe(name)
+	} else {
+		view.info, err = g.records().Stream(ctx, name)
+	}
+	switch {
+	case err == nil:
+		view.found = true
+		view.met = lease != nil && lease.Incarnation == view.info.Incarnation
+	case isFatal(err):
+		return nil, err
+	case !errors.Is(err, braid.ErrStreamNotFound):
+		view.err = err
+	}
+	return view, nil
+}
+
+// surveyStream looks at one stream, its leases and that of the application: other streams
+// cost nothing. It returns nil if the application has not met the stream or that cannot be
+// looked at, or where leases are not in the database: such a store lists all.
+func (g *group) surveyStream(ctx context.Context, name string) (*survey, error) {
+	store, is := g.leases.(dbLeases)
+	if !is {
+		return nil, nil
+	}
+	leases, err := store.ofStream(ctx, name)
+	if err != nil {
+		return nil, err
+	}
+	s := newSurvey()
+	for i := range leases {
+		s.rows[leases[i].LeaseKey] = &leases[i]
+	}
+	view, err := g.viewStream(ctx, name, s.rows[LeaseKey{Stream: name}])
+	if err != nil {
+		return nil, err
+	}
+	if !view.met {
+		return nil, nil
+	}
+	s.streams[name] = view
+	s.derive()
+	g.steps.Add(int64(len(s.rows) + len(s.items)))
 	return s, nil
 }
 

@@ -96,6 +96,12 @@ type Stream interface {
 type Shard interface {
 	Starting() any // a braid.SequenceNumber before that of every record
 
+	// Read is braid.Shard.GetRecords from a braid.Position on and outside of the budget,
+	// that puts the records where the caller has room for them: place is called once, with
+	// how many they are, and returns a func(int) *braid.Record, the place of each, which is
+	// zero. The page, a *braid.RecordsPage, has no Records; size is their bytes.
+	Read(ctx context.Context, from any, records, bytes int, place func(n int) (at any)) (page any, size int, err error)
+
 	Index() uint32             // names it in rows of its stream
 	Shows(counter uint64) bool // a record with that counter would neither be trimmed nor have expired
 	Count() uint64             // how many records there ever were

@@ -144,6 +144,15 @@ func AppLeasesSpan(app string) (lower, upper []byte) {
 	return lower, upper
 }
 
+// StreamLeasesSpan is the range of one stream's [LeaseRow]s, with that of the stream as a
+// whole.
+func StreamLeasesSpan(app, stream string) (lower, upper []byte) {
+	lower = LeaseKey(app, stream, "")
+	upper = bytes.Clone(lower)
+	upper[len(upper)-1]++
+	return lower, upper
+}
+
 // LeaseSpan is the range of all [LeaseRow]s.
 func LeaseSpan() (lower, upper []byte) { return []byte{columnLease}, []byte{columnLease + 1} }
 

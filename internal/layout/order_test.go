@@ -95,6 +95,17 @@ func TestLeasesOfAnApplicationLieInItsSpan(t *testing.T) {
 			}
 		}
 	}
+	for _, stream := range []string{"s", "s.", "ss"} {
+		lower, upper := layout.StreamLeasesSpan("a", stream)
+		require.False(t, in(layout.LeaseKey("a", "", ""), lower, upper))
+		for _, other := range []string{"s", "s.", "ss"} {
+			for _, app := range apps {
+				for _, shard := range []string{"", "shardId-000000000000"} {
+					require.Equal(t, app == "a" && other == stream, in(layout.LeaseKey(app, other, shard), lower, upper), "%q of %q in the span of %q", other, app, stream)
+				}
+			}
+		}
+	}
 	require.False(t, layout.IsLeaseKey(""))
 	require.False(t, layout.IsLeaseKey(string(layout.AppKey([]byte("a")))))
 }
