@@ -56,7 +56,7 @@ type DB interface {
 	Log() any              // the *slog.Logger
 }
 
-// Rows is what a commit writes.
+// Rows is what a commit writes. It copies what it is given.
 type Rows interface {
 	Set(key, value []byte)
 	Delete(key []byte)
