@@ -19,6 +19,7 @@ func (a *appender) Apply(requests []*commit.Request, batch *kv.Batch) bool {
 	a.moment = time.Now()
 	a.now = max(uint64(max(0, a.db.wall(a.moment).UnixNano())), a.db.aging.at(a.moment))
 	a.sync = a.mode == Sync
+	a.group++
 	for _, r := range requests {
 		switch op := r.Op.(type) {
 		case *putOp:
@@ -32,6 +33,7 @@ func (a *appender) Apply(requests []*commit.Request, batch *kv.Batch) bool {
 		}
 	}
 	a.writeRecords(batch)
+	a.tell(batch)
 	a.reserve(batch)
 	a.wrote = !batch.Empty()
 	if a.reopen && a.wrote {
@@ -151,8 +153,12 @@ func (a *appender) place(sh *Shard, p *put, batch *kv.Batch) {
 	}
 	if len(sh.w.pending) == 0 {
 		a.touched = append(a.touched, sh)
+		a.hear(sh.stream)
 	}
 	sh.w.pending = append(sh.w.pending, *r)
+	if s := sh.stream; s.w.hears && len(s.w.arrived) < maxArrivals {
+		s.w.arrived = append(s.w.arrived, p)
+	}
 	if n := len(sh.w.sealed); n == 0 || sh.w.sealed[n-1].dataKey != dataKey {
 		sh.w.sealed = append(sh.w.sealed, sealedRun{dataKey: dataKey})
 	}
@@ -262,6 +268,7 @@ func (a *appender) Publish([]*commit.Request) {
 		s.latest.Raise(a.last)
 		s.w.touched = false
 	}
+	a.told()
 	if a.wrote && !a.sync && a.mode == Interval {
 		a.db.syncing.Ring()
 	}

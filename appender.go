@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/braidstream/braid/internal/agenda"
+	"github.com/braidstream/braid/internal/companion"
 	"github.com/braidstream/braid/internal/epoch"
 	"github.com/braidstream/braid/internal/kv"
 	"github.com/braidstream/braid/internal/layout"
@@ -63,8 +64,15 @@ type appender struct {
 	touched []*Shard // shards with records in this group
 	streams []*Stream
 	publish []func() // what the control requests of this group show
-	sync    bool     // this group is to be durable before it is published
-	wrote   bool     // this group has rows
+	group   uint64   // numbers the groups
+
+	hearing   []*Stream            // with records in this group that listeners are shown
+	listeners []companion.Listener // memory for them, and for what they are shown
+	arrived   arrivals
+	deliver   []func() // what listeners have others see after the records of this group
+
+	sync  bool // this group is to be durable before it is published
+	wrote bool // this group has rows
 
 	writesKeys bool // this group has keys of transactions
 

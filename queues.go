@@ -11,7 +11,6 @@ import (
 	"github.com/braidstream/braid/internal/kv"
 	"github.com/braidstream/braid/internal/layout"
 	"github.com/braidstream/braid/internal/tail"
-	"github.com/braidstream/braid/internal/wake"
 )
 
 // This file is what the database does for the queues of package queue: it commits their
@@ -99,7 +98,6 @@ func (c companionTx) DB() any { return c.tx.db }
 
 func (c companionStream) Number() uint32        { return c.stream.number }
 func (c companionStream) Latest() *tail.Counter { return &c.stream.latest }
-func (c companionStream) Trimmed() *wake.Signal { return &c.stream.trimmed }
 
 func (c companionStream) Retention() time.Duration { return c.stream.settings.Load().retention }
 

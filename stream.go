@@ -8,7 +8,6 @@ import (
 	"github.com/braidstream/braid/internal/epoch"
 	"github.com/braidstream/braid/internal/ondemand"
 	"github.com/braidstream/braid/internal/tail"
-	"github.com/braidstream/braid/internal/wake"
 )
 
 // Stream is a named set of shards that divide the hash-key space among them. It
@@ -27,7 +26,7 @@ type Stream struct {
 	keys           dataKeys
 	latest         tail.Counter // the last counter of any shard
 	recent         recency      // which shards it came from
-	trimmed        wake.Signal  // records were trimmed, or the settings have changed
+	listeners      listeners    // for its records, trims and settings
 	deleted        atomic.Bool  // set when the deletion is durable
 
 	w     streamWriter    // the committer's
@@ -41,6 +40,9 @@ type streamWriter struct {
 	settings *settings // becomes Stream.settings
 	touched  bool      // this group has records for it
 	queues   int       // that it has
+	heard    uint64    // the last group that had records for it
+	hears    bool      // listeners are shown those of this group
+	arrived  []*put    // which are these, or the first of them
 
 	sealer      sealer // the data key that encrypts; for the key of settings, it may be another's
 	nextDataKey uint32

@@ -116,7 +116,7 @@ func (a *appender) trim(shards []*Shard, horizons []layout.Horizon, batch *kv.Ba
 		for _, sh := range trimmed {
 			sh.publishMap()
 		}
-		stream.trimmed.Raise()
+		stream.listeners.changed() // what is gone makes room, and holds back nothing any more
 		stream.keys.forget(pruned)
 		a.db.reclaiming.Ring()
 	}

@@ -61,7 +61,7 @@ func (s *Stream) update(ctx context.Context, fn func(a *appender, set *settings,
 		a.schedule(s) // it may keep less now, or for a shorter time
 		return func() {
 			s.settings.Store(next)
-			s.trimmed.Raise()
+			s.listeners.changed() // others may expire from now on
 		}, nil
 	})
 }

@@ -195,13 +195,6 @@ func (q *Queue) updateFrom(ctx context.Context, was Options, change func(*Option
 	})
 }
 
-// alert is alertLocked for one who does not hold the mutex.
-func (q *Queue) alert() {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	q.alertLocked()
-}
-
 // Delete deletes the queue. Its stream stays as it is. Receivers that wait return
 // [ErrQueueNotFound], and receipts are no longer valid. It works while the disk is full.
 // Errors: [ErrQueueNotFound], and those of package braid. Kinesis: DeleteQueue.

@@ -24,3 +24,27 @@ func Rows(q *Queue) (n int) {
 	}
 	return n
 }
+
+// BeforeListening has fn called once, before the queue listens to its stream the next time.
+func BeforeListening(q *Queue, fn func()) {
+	q.inner = &listened{q.inner, fn}
+}
+
+type listened struct {
+	companion.Stream
+	before func()
+}
+
+func (l *listened) Listen(listener companion.Listener) {
+	if fn := l.before; fn != nil {
+		l.before = nil
+		fn()
+	}
+	l.Stream.Listen(listener)
+}
+
+// JoinCommit has ends called when the transaction is durable, and before others see the
+// records that it puts.
+func JoinCommit(tx *braid.Tx, ends func()) error {
+	return companion.TxOf(tx).Join(func() error { return nil }, func(companion.Rows) func() { return ends })
+}

@@ -62,6 +62,22 @@ func (k *kit) put(n int) {
 	}
 }
 
+// putOne puts a record under a hash key.
+func (k *kit) putOne(text string, hash braid.HashKey) error {
+	_, err := k.stream.PutRecords(ctx, []braid.Entry{{PartitionKey: "k", ExplicitHashKey: &hash, Data: []byte(text)}})
+	return err
+}
+
+// putAnd puts a record, and calls fn when it is durable and nobody sees it yet.
+func (k *kit) putAnd(text string, fn func()) {
+	k.Helper()
+	err := k.db.Update(ctx, func(tx *braid.Tx) error {
+		require.NoError(k, tx.PutRecord("s", "key", []byte(text)))
+		return queue.JoinCommit(tx, fn)
+	})
+	require.NoError(k, err)
+}
+
 // receive receives up to n records without waiting.
 func (k *kit) receive(q *queue.Queue, n int) []queue.Record {
 	k.Helper()

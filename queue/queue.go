@@ -16,7 +16,6 @@ import (
 	"github.com/braidstream/braid"
 	"github.com/braidstream/braid/internal/companion"
 	"github.com/braidstream/braid/internal/layout"
-	"github.com/braidstream/braid/internal/wake"
 )
 
 // Queue hands the records of a stream out one by one. It comes from [Open], [Create],
@@ -40,7 +39,6 @@ type Queue struct {
 	deleted chan struct{} // closed when the queue is
 	loading chan struct{} // holds a token unless somebody loads the state
 	reading chan struct{} // holds a token unless somebody reads ahead
-	bell    wake.Bell     // rings for the goroutine of dispatch
 
 	mu      sync.Mutex // guards the fields below; nothing is locked under it but what counts records of the stream
 	gone    bool       // the queue is deleted
@@ -351,7 +349,7 @@ func (all *registry) newQueue(id layout.QueueID, name string, stream *braid.Stre
 	return &Queue{
 		db: all.db, door: all.door, all: all, log: all.door.Log().(*slog.Logger),
 		id: id, name: name, stream: stream, inner: companion.StreamOf(stream),
-		deleted: make(chan struct{}), loading: newTurn(), reading: newTurn(), bell: wake.NewBell(),
+		deleted: make(chan struct{}), loading: newTurn(), reading: newTurn(),
 	}
 }
 

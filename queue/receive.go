@@ -93,23 +93,22 @@ func (q *Queue) receive(ctx context.Context, a ask, wait time.Duration, steps []
 			steps = nil
 			continue
 		}
-		if wait < 0 {
+		if wait < 0 || timer.spent {
 			return nil, q.missed(ctx)
 		}
 		w := q.enlist(a)
 		if w == nil {
 			continue // there is something by now
 		}
-		select {
-		case <-w.woken:
-		case <-timer.passed():
-			if q.withdraw(w) {
-				return nil, q.missed(ctx)
+		given, over := q.await(ctx, w, &timer)
+		switch {
+		case over:
+			return nil, q.missed(ctx)
+		case len(given) > 0:
+			records, err := q.fetch(ctx, given)
+			if len(records) > 0 || err != nil {
+				return records, err
 			}
-		case <-ctx.Done():
-			q.withdraw(w)
-		case <-q.deleted:
-		case <-q.door.Life().Done():
 		}
 	}
 }
@@ -118,8 +117,11 @@ func (q *Queue) receive(ctx context.Context, a ask, wait time.Duration, steps []
 func (q *Queue) missed(ctx context.Context) error {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	q.stats.empty++
-	return q.overLocked(ctx)
+	err := q.overLocked(ctx)
+	if err == nil {
+		q.stats.empty++
+	}
+	return err
 }
 
 // prepare returns how many records could be received now. It reads ahead first if there
@@ -129,13 +131,14 @@ func (q *Queue) prepare(ctx context.Context, a ask) (n int, err error) {
 		q.mu.Lock()
 		q.passed(q.door.Now())
 		n, read := q.offers(a, q.door.Now(), a.n)
-		read = read && q.inner.Latest().Last() >= q.readAt
+		read = read && q.unread()
+		from := q.readAt
 		err := q.overLocked(ctx)
 		q.mu.Unlock()
 		if !read || err != nil {
 			return n, err
 		}
-		if err := q.readAhead(ctx); err != nil {
+		if err := q.readAhead(ctx, from); err != nil {
 			if n > 0 {
 				return n, nil // what is there comes first
 			}
@@ -144,11 +147,11 @@ func (q *Queue) prepare(ctx context.Context, a ask) (n int, err error) {
 	}
 }
 
-// readAhead reads new records, unless somebody else has done so meanwhile.
-func (q *Queue) readAhead(ctx context.Context) error {
-	q.mu.Lock()
-	from := q.readAt
-	q.mu.Unlock()
+// readAhead reads new records from a counter on, unless somebody else has done so meanwhile.
+//
+// There are records to be read at from or above. So no commit moves q.readAt meanwhile by the
+// records that it brings: see Arrive.
+func (q *Queue) readAhead(ctx context.Context, from uint64) error {
 	if err := takeTurn(ctx, q.door, q.reading); err != nil {
 		return err
 	}
@@ -174,6 +177,12 @@ func (q *Queue) readAhead(ctx context.Context) error {
 	records, _ := read.([]braid.Record)
 	q.mu.Lock()
 	defer q.mu.Unlock()
+	q.addFresh(records, next)
+	return nil
+}
+
+// addFresh adds records to those that are read ahead. next is where to read on.
+func (q *Queue) addFresh(records []braid.Record, next uint64) {
 	if len(q.fresh) == 0 {
 		q.fresh = records
 	} else {
@@ -183,7 +192,6 @@ func (q *Queue) readAhead(ctx context.Context) error {
 		q.ahead += records[i].Size()
 	}
 	q.readAt = next
-	return nil
 }
 
 // commit does the steps and receives records, as one commit. The errors of steps are in
@@ -200,7 +208,7 @@ func (q *Queue) commit(ctx context.Context, a *ask, steps []step) ([]Record, err
 	}
 	err := q.door.Commit(ctx, c.essential, bytes, c.apply)
 	if errors.Is(err, braid.ErrOutcomeUnknown) {
-		c.abandon()
+		c.abandon(q)
 	}
 	if err != nil {
 		return nil, err
@@ -214,11 +222,38 @@ type change struct {
 	ask       *ask
 	steps     []step
 	essential bool
+	served    []*waiter // with records by this commit
+	delivery
+}
 
-	// Guarded by the queue's mutex until the commit has returned.
+// delivery is what a commit gives to one receiver. It is guarded by the queue's mutex until
+// the receiver has it.
+type delivery struct {
 	taken     []taken
 	done      bool // what was taken is durable
 	abandoned bool // nobody waits for it
+}
+
+// doneLocked notes that what was taken is durable.
+func (d *delivery) doneLocked(q *Queue) {
+	d.done = true
+	if d.abandoned && len(d.taken) > 0 {
+		go q.giveBack(d.taken) // ends with its commit, or with the database
+	}
+}
+
+// abandonLocked gives back what the commit takes, or has taken.
+func (d *delivery) abandonLocked(q *Queue) {
+	d.abandoned = true
+	if d.done && len(d.taken) > 0 {
+		go q.giveBack(d.taken)
+	}
+}
+
+func (d *delivery) abandon(q *Queue) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	d.abandonLocked(q)
 }
 
 // apply is called by the goroutine that commits.
@@ -241,6 +276,7 @@ func (c *change) apply(rows companion.Rows) (publish func(), err error) {
 		c.taken = q.take(rows, *c.ask, now)
 		q.stats.received += uint64(len(c.taken))
 	}
+	c.served = q.serve(rows, now, nil)
 	return c.publish, nil
 }
 
@@ -249,22 +285,9 @@ func (c *change) publish() {
 	q := c.queue
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	c.done = true
-	if c.abandoned && len(c.taken) > 0 {
-		go q.giveBack(c.taken) // ends with its commit, or with the database
-	}
+	c.doneLocked(q)
+	q.deliver(c.served)
 	q.alertLocked()
-}
-
-// abandon gives back what the commit takes, or has taken.
-func (c *change) abandon() {
-	q := c.queue
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	c.abandoned = true
-	if c.done && len(c.taken) > 0 {
-		go q.giveBack(c.taken)
-	}
 }
 
 // giveBack makes records visible again that nobody has got to see.
@@ -332,10 +355,11 @@ func (q *Queue) readOne(ctx context.Context, t *taken) (there bool, err error) {
 type stoppable struct {
 	limit time.Duration // 0: it never fires
 	timer *time.Timer
+	spent bool // it has fired
 }
 
 func (s *stoppable) passed() <-chan time.Time {
-	if s.limit == 0 {
+	if s.limit == 0 || s.spent {
 		return nil
 	}
 	if s.timer == nil {

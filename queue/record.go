@@ -5,7 +5,7 @@ import (
 	"crypto/subtle"
 	"encoding/base64"
 	"encoding/binary"
-	"fmt"
+	"encoding/hex"
 	"time"
 
 	"github.com/braidstream/braid"
@@ -54,7 +54,14 @@ func placeOf(r *braid.Record) place {
 	return place{uint32(r.ShardID.Index()), uint64(r.ArrivalTime.UnixNano())}
 }
 
-func (p place) id() string { return fmt.Sprintf("%08x%016x", p.shard, p.counter) }
+func (p place) id() string {
+	var raw [4 + 8]byte
+	binary.BigEndian.PutUint32(raw[:], p.shard)
+	binary.BigEndian.PutUint64(raw[4:], p.counter)
+	var text [2 * len(raw)]byte
+	hex.Encode(text[:], raw[:])
+	return string(text[:])
+}
 
 // ticket is what a receipt says: a delivery of a record.
 type ticket struct {
@@ -67,27 +74,39 @@ const (
 	receiptVersion = 1
 	receiptBody    = 2 + 4 + 8 + 4
 	receiptMAC     = 8
+	receiptRaw     = receiptBody + receiptMAC
+	receiptText    = (receiptRaw*8 + 5) / 6 // its length
 )
+
+var receiptEncoding = base64.RawURLEncoding.Strict()
 
 // receipt makes the receipt of a ticket. Its MAC tells receipts of other queues and
 // invented ones apart.
 func (q *Queue) receipt(t ticket) Receipt {
-	raw := make([]byte, 0, receiptBody+receiptMAC)
-	raw = append(raw, receiptVersion, 0)
+	var memory [receiptRaw]byte
+	raw := append(memory[:0], receiptVersion, 0)
 	if t.dead {
 		raw[1] = 1
 	}
 	raw = binary.BigEndian.AppendUint32(raw, t.shard)
 	raw = binary.BigEndian.AppendUint64(raw, t.counter)
 	raw = binary.BigEndian.AppendUint32(raw, t.generation)
-	return Receipt(base64.RawURLEncoding.EncodeToString(append(raw, q.mac(raw)...)))
+	var text [receiptText]byte
+	receiptEncoding.Encode(text[:], q.appendMAC(raw))
+	return Receipt(text[:])
 }
 
 // ticket is the inverse of receipt.
 func (q *Queue) ticket(r Receipt) (t ticket, err error) {
-	raw, err := base64.RawURLEncoding.Strict().DecodeString(string(r))
-	if err != nil || len(raw) != receiptBody+receiptMAC || raw[0] != receiptVersion ||
-		subtle.ConstantTimeCompare(raw[receiptBody:], q.mac(raw[:receiptBody])) == 0 {
+	var text [receiptText]byte
+	var raw, good [receiptRaw]byte
+	if len(r) != len(text) {
+		return t, ErrReceiptInvalid
+	}
+	copy(text[:], r)
+	n, err := receiptEncoding.Decode(raw[:], text[:]) // it passes by line breaks
+	if err != nil || n != len(raw) || raw[0] != receiptVersion ||
+		subtle.ConstantTimeCompare(raw[:], q.appendMAC(append(good[:0], raw[:receiptBody]...))) == 0 {
 		return t, ErrReceiptInvalid
 	}
 	t.dead = raw[1] == 1
@@ -97,10 +116,11 @@ func (q *Queue) ticket(r Receipt) (t ticket, err error) {
 	return t, nil
 }
 
-func (q *Queue) mac(body []byte) []byte {
+// appendMAC appends the MAC of a receipt's body to it.
+func (q *Queue) appendMAC(body []byte) []byte {
 	var text [16 + receiptBody]byte
 	copy(text[:], q.secret[:])
 	copy(text[16:], body)
 	sum := sha256.Sum256(text[:])
-	return sum[:receiptMAC]
+	return append(body, sum[:receiptMAC]...)
 }

@@ -41,6 +41,8 @@ type state struct {
 	stats   counts                // since the database was opened
 	retried bool                  // the last record that was taken had been received before
 	alone   *entry                // while it is in flight nothing else is received
+	key     []byte                // memory for the key of a row
+	row     []byte                // memory for a row
 	lull    uint64                // until when nothing is received, to have the first ready one alone; 0: none is due
 }
 
@@ -296,17 +298,19 @@ func (s *state) flush(rows companion.Rows) {
 
 // put adds the entry's row to a commit.
 func (s *state) put(rows companion.Rows, e *entry) {
-	key := layout.DeliveryKey(s.id, e.shard, e.counter)
-	rows.Set(key, layout.DeliveryRow{
+	s.key = layout.AppendDeliveryKey(s.key[:0], s.id, e.shard, e.counter)
+	s.row = layout.DeliveryRow{
 		Receives: uint64(e.receives), Generation: uint64(e.generation), Visible: e.visible, First: e.first,
 		Size: uint64(e.size), KeyHash: e.keyHash, Dead: e.dead, Local: e.local, Reason: e.reason,
 		Waiting: e.phase == waiting || e.phase == ready,
-	}.Encode(key))
+	}.Append(s.row, s.key)
+	rows.Set(s.key, s.row)
 }
 
 // settle removes the entry, with its row: its record was acknowledged.
 func (s *state) settle(rows companion.Rows, e *entry) {
-	rows.Delete(layout.DeliveryKey(s.id, e.shard, e.counter))
+	s.key = layout.AppendDeliveryKey(s.key[:0], s.id, e.shard, e.counter)
+	rows.Delete(s.key)
 	s.stats.acknowledged++
 	s.drop(e)
 }

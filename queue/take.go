@@ -198,9 +198,11 @@ func (s *state) admit() (*entry, braid.Record) {
 // saveCursors adds to the commit how far the queue has come.
 func (s *state) saveCursors(rows companion.Rows) {
 	for _, shard := range s.touched {
-		c, key := s.cursors[shard], layout.CursorKey(s.id, shard)
+		c := s.cursors[shard]
 		c.touched = false
-		rows.Set(key, c.CursorRow.Encode(key))
+		s.key = layout.AppendCursorKey(s.key[:0], s.id, shard)
+		s.row = c.CursorRow.Append(s.row, s.key)
+		rows.Set(s.key, s.row)
 	}
 	s.touched = s.touched[:0]
 }

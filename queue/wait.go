@@ -1,82 +1,117 @@
 package queue
 
 import (
+	"context"
+	"math"
 	"time"
 
-	"github.com/braidstream/braid/internal/tail"
+	"github.com/braidstream/braid"
+	"github.com/braidstream/braid/internal/companion"
 )
 
-// Receivers that wait stand in line, and are woken one by one as records become visible:
-// so hundreds may wait for one record, and one is woken. A goroutine watches the stream
-// and the time for all of them; it exists only while somebody waits.
+// Receivers that wait stand in line, and a record goes to the one that has waited longest:
+// of hundreds that wait for one record, one is woken.
+//
+// A commit that brings new records, or makes others visible, gives them to receivers in the
+// line itself: so a delivery is durable together with what caused it, and a put and its
+// receiver take one commit instead of two. Records that become visible with time, with a
+// trim, or because there is room in memory to read them wake a receiver, which then makes
+// its own commit.
+
+// maxServed is about how many records one commit gives to receivers that wait.
+const maxServed = 1000
 
 // waiter is a receiver that waits.
 type waiter struct {
-	woken  chan struct{} // closed when there may be something for it
-	ask    ask
-	before *waiter // of its line
-	after  *waiter
-	listed bool
+	delivery // what a commit has given it; nothing if it was only woken
+	ask      ask
+	turn     uint64        // lower for those that came before it
+	woken    chan struct{} // closed when it is not in line any more, and what it was given is durable
+	before   *waiter       // of its line
+	after    *waiter
+	listed   bool
 }
 
-// waiters are those who wait.
+// waiters are the receivers that wait.
+//
+// Invariant: while there are any, the queue listens to its stream, and the alarm is set if a
+// moment is known at which there may be something for one of them.
 type waiters struct {
-	lines [2]line // for records, and for dead letters
-	watch bool    // the goroutine exists
+	lines [3]line // a line for each kind of ask, since what is nothing for one may be something for another
+	turns uint64  // that were given
+	alarm *time.Timer
+	due   uint64 // when the alarm rings; 0: it is not set
 }
 
 // line is a list of waiters, in the order in which they came.
 type line struct{ first, last *waiter }
 
-func (q *Queue) lineOf(a *ask) *line {
-	if a.dead {
-		return &q.waiters.lines[1]
+// lineOf returns which line receivers with that ask stand in.
+func lineOf(a *ask) int {
+	switch {
+	case a.dead:
+		return 2
+	case a.whole:
+		return 1
 	}
-	return &q.waiters.lines[0]
+	return 0
+}
+
+// isEmpty reports whether nobody waits.
+func (ws *waiters) isEmpty() bool {
+	for i := range ws.lines {
+		if ws.lines[i].first != nil {
+			return false
+		}
+	}
+	return true
+}
+
+// foremost returns the receiver that has waited longest of those for which there is
+// something, which is given the first one of each line; nil if there is none.
+func (ws *waiters) foremost(something func(*waiter) bool) (first *waiter) {
+	for i := range ws.lines {
+		w := ws.lines[i].first
+		if w != nil && (first == nil || w.turn < first.turn) && something(w) {
+			first = w
+		}
+	}
+	return first
 }
 
 // enlist has a receiver wait, unless there is something for it now: then it returns nil.
 func (q *Queue) enlist(a ask) *waiter {
 	q.mu.Lock()
 	defer q.mu.Unlock()
+	ws := &q.waiters
+	if ws.isEmpty() {
+		q.inner.Listen(q) // before the look, so that what is missed here is heard there
+	}
 	now := q.door.Now()
 	q.passed(now)
-	if n, read := q.offers(a, now, 1); n > 0 || read && q.inner.Latest().Last() >= q.readAt {
+	if n, read := q.offers(a, now, 1); n > 0 || read && q.unread() {
+		q.rest()
 		return nil
 	}
-	w := &waiter{woken: make(chan struct{}), ask: a, listed: true}
-	l := q.lineOf(&w.ask)
+	ws.turns++
+	w := &waiter{woken: make(chan struct{}), ask: a, turn: ws.turns, listed: true}
+	l := &ws.lines[lineOf(&w.ask)]
 	if w.before = l.last; w.before != nil {
 		w.before.after = w
 	} else {
 		l.first = w
 	}
 	l.last = w
-	if q.waiters.watch {
-		q.bell.Ring() // what it waits for may come at another time
-	} else {
-		q.waiters.watch = true
-		go q.dispatch()
-	}
+	q.setAlarm(now)
 	return w
 }
 
-// withdraw ends a wait for another reason than that the waiter was woken. If it was, which
-// it reports with false, somebody else has to see to what it was woken for.
-func (q *Queue) withdraw(w *waiter) bool {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	if !w.listed {
-		q.alertLocked()
-		return false
-	}
-	q.remove(w)
-	q.bell.Ring()
-	return true
-}
+// unread reports whether there are records that were not read ahead.
+func (q *Queue) unread() bool { return q.inner.Latest().Last() >= q.readAt }
 
+// remove takes a waiter out of its line.
 func (q *Queue) remove(w *waiter) {
-	l := q.lineOf(&w.ask)
+	l := &q.waiters.lines[lineOf(&w.ask)]
 	if w.before != nil {
 		w.before.after = w.after
 	} else {
@@ -88,90 +123,228 @@ func (q *Queue) remove(w *waiter) {
 		l.last = w.before
 	}
 	w.before, w.after, w.listed = nil, nil, false
+	q.rest()
 }
 
-// alertLocked has the goroutine look whether there is something for those who wait.
-func (q *Queue) alertLocked() {
-	if q.waiters.watch {
-		q.bell.Ring()
+// rest has the queue listen to nothing if nobody waits.
+func (q *Queue) rest() {
+	ws := &q.waiters
+	if !ws.isEmpty() {
+		return
+	}
+	q.inner.Unlisten(q)
+	if ws.due != 0 {
+		ws.alarm.Stop()
+		ws.due = 0
 	}
 }
 
-// dispatch wakes those who wait. It ends when nobody does any more, or with the database or
-// the queue, and nobody waits for it: it touches nothing but memory.
-func (q *Queue) dispatch() {
-	latest := tail.NewWaiter()
-	timer := time.NewTimer(0)
-	defer func() {
-		q.inner.Latest().Leave(latest)
-		timer.Stop()
-	}()
+// await returns what the waiter was given, which is nothing if it was only woken. It reports
+// with over that the wait has ended without either: its time has passed, or its context, the
+// queue or the database has ended.
+func (q *Queue) await(ctx context.Context, w *waiter, timer *stoppable) (given []taken, over bool) {
 	for {
-		// Taken before wake looks: a record that is put after that look and before Wait is
-		// then not mistaken for one that wake has seen, and left.
-		last := q.inner.Latest().Last()
-		trimmed := q.inner.Trimmed().Wait() // what is gone makes room, and holds back nothing any more
-		from, pause, ok := q.wake()
-		if !ok {
-			return
-		}
-		timer.Reset(pause)
-		if last < from {
-			q.inner.Latest().Wait(latest, from-1)
-		} // else there are new ones, for which there is no room; it rings when there is
 		select {
-		case <-q.bell.C():
-		case <-latest.C():
-		case <-trimmed:
-		case <-timer.C:
+		case <-w.woken:
+			return w.taken, false
+		case <-timer.passed():
+			timer.spent = true
+			if q.withdraw(w) {
+				return nil, true
+			}
+			continue // what it is given is about to be durable
+		case <-ctx.Done():
 		case <-q.deleted:
-			return
 		case <-q.door.Life().Done():
-			return
 		}
+		q.forgo(w)
+		return nil, true
 	}
 }
 
-// wake wakes as many as there are records for. It returns the counter from which on new
-// records are unknown, and how long it takes, at most, until there is more; and false if
-// nobody waits.
-func (q *Queue) wake() (from uint64, pause time.Duration, ok bool) {
+// withdraw takes a waiter out of its line, and reports whether it stood there.
+func (q *Queue) withdraw(w *waiter) bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()
+	if !w.listed {
+		return false
+	}
+	q.remove(w)
+	return true
+}
+
+// forgo ends a wait for a receiver that takes nothing any more: what it was given is given
+// back, and what it was woken for is for the next one.
+func (q *Queue) forgo(w *waiter) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if w.listed {
+		q.remove(w)
+		return
+	}
+	w.abandonLocked(q)
+	q.alertLocked()
+}
+
+// Arrive gives new records to receivers that wait, in the commit that brings the records.
+// It is part of companion.Listener.
+func (q *Queue) Arrive(rows companion.Rows, before uint64, records companion.Arrivals) (publish func()) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.gone || q.readAt <= before { // there are older ones, which come first
+		return nil
+	}
 	now := q.door.Now()
 	q.passed(now)
-	for i := range q.waiters.lines {
-		l := &q.waiters.lines[i]
-		for there := -1; l.first != nil; {
-			w := l.first
-			n, read := q.offers(w.ask, now, maxRecords)
-			if read && q.inner.Latest().Last() >= q.readAt {
-				n++ // who is woken reads ahead, and has the next one woken if there is more
-			}
-			if there < 0 {
-				there = n
-			}
-			if there <= 0 {
-				break
-			}
-			there -= w.ask.n
-			q.remove(w)
-			close(w.woken)
+	q.flush(rows)
+	served := q.serve(rows, now, &arriving{all: records})
+	if served == nil {
+		return nil
+	}
+	return func() {
+		q.mu.Lock()
+		defer q.mu.Unlock()
+		q.deliver(served)
+	}
+}
+
+// Changed is part of companion.Listener.
+func (q *Queue) Changed() { q.alert() }
+
+// arriving is what is left of the records that a commit brings. All records before them are
+// read ahead, or were received.
+type arriving struct {
+	all companion.Arrivals
+	at  int
+}
+
+// readArriving takes over up to n of the records, as readAhead does with those that can be
+// read. One of a shard that the same commit has made ends it: others do not see that shard
+// before the commit is done, and no record may come before it.
+func (q *Queue) readArriving(in *arriving, n int) {
+	from, next := in.at, q.readAt
+	for in.at < in.all.Len() && in.at-from < n {
+		shard, counter := in.all.Place(in.at)
+		if _, known := q.shards[shard]; !known {
+			break
 		}
+		next = counter + 1
+		in.at++
 	}
-	if q.waiters.lines[0].first == nil && q.waiters.lines[1].first == nil {
-		q.waiters.watch = false
-		return 0, 0, false
+	if in.at > from {
+		q.addFresh(in.all.Records(from, in.at).([]braid.Record), next)
 	}
-	pause = maxVisibility
+}
+
+// serve gives records to receivers that wait, as part of a commit: those that are in memory,
+// and those that arrive with it. It returns the receivers that got some, which deliver wakes.
+func (q *Queue) serve(rows companion.Rows, now uint64, in *arriving) (served []*waiter) {
+	for left := maxServed; left > 0; {
+		w := q.waiters.foremost(func(w *waiter) bool {
+			n, read := q.offers(w.ask, now, w.ask.n)
+			if read && in != nil {
+				q.readArriving(in, min(w.ask.n, left)-len(q.fresh))
+				n, _ = q.offers(w.ask, now, 1)
+			}
+			return n > 0
+		})
+		if w == nil {
+			return served
+		}
+		a := w.ask
+		a.n = min(a.n, left)
+		if w.taken = q.take(rows, a, now); len(w.taken) == 0 {
+			return served // all of it was held back; whether there is more turns out when it can be read
+		}
+		q.stats.received += uint64(len(w.taken))
+		left -= len(w.taken)
+		q.remove(w)
+		served = append(served, w)
+	}
+	return served
+}
+
+// deliver hands over what serve has given, now that it is durable.
+func (q *Queue) deliver(served []*waiter) {
+	for _, w := range served {
+		w.doneLocked(q)
+		close(w.woken)
+	}
+}
+
+// alertLocked wakes as many of those who wait as there are records for, after something has
+// changed that is no commit of the queue.
+func (q *Queue) alertLocked() {
+	ws := &q.waiters
+	if ws.isEmpty() {
+		return
+	}
+	now := q.door.Now()
+	q.passed(now)
+	var promised [2]int // to those that were woken: records, and dead letters
+	kind := func(w *waiter) *int {
+		if w.ask.dead {
+			return &promised[1]
+		}
+		return &promised[0]
+	}
+	for {
+		w := ws.foremost(func(w *waiter) bool {
+			n, read := q.offers(w.ask, now, maxRecords)
+			if read && q.unread() {
+				n++ // a receiver that is woken reads ahead, and has the next one woken if there is more
+			}
+			return n > *kind(w)
+		})
+		if w == nil {
+			break
+		}
+		*kind(w) += w.ask.n
+		q.remove(w)
+		close(w.woken)
+	}
+	if !ws.isEmpty() {
+		q.setAlarm(now)
+	}
+}
+
+// alert is alertLocked for a caller that does not hold the mutex.
+func (q *Queue) alert() {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.alertLocked()
+}
+
+// setAlarm has the receivers that wait looked after when there may be something for them: when
+// a record becomes visible, or expires and so makes room, or when a lull ends.
+func (q *Queue) setAlarm(now uint64) {
+	due := uint64(math.MaxUint64)
 	if first := q.locked.First(); first != nil {
-		pause = min(pause, time.Duration(first.Due()-min(first.Due(), now)))
+		due = first.Due()
 	}
 	if oldest, keeps := q.ages.First(), q.inner.Retention(); oldest != nil && keeps > 0 {
-		pause = min(pause, time.Duration(oldest.Due()+uint64(keeps)+1-now)) // it has not expired yet
+		due = min(due, oldest.Due()+uint64(keeps)+1)
 	}
 	if q.lull > now {
-		pause = min(pause, time.Duration(q.lull-now))
+		due = min(due, q.lull)
 	}
-	return q.readAt, pause, true
+	ws := &q.waiters
+	if due == math.MaxUint64 || ws.due != 0 && ws.due <= due { // one that rings early is set again
+		return
+	}
+	ws.due = due
+	pause := time.Duration(min(due-min(due, now), uint64(maxVisibility)))
+	if ws.alarm == nil {
+		ws.alarm = time.AfterFunc(pause, q.ring)
+	} else {
+		ws.alarm.Reset(pause)
+	}
+}
+
+// ring is called by the alarm. It touches nothing but memory, and nobody waits for it.
+func (q *Queue) ring() {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.waiters.due = 0
+	q.alertLocked()
 }

@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"github.com/braidstream/braid/internal/tail"
-	"github.com/braidstream/braid/internal/wake"
 )
 
 // DB is what package consumer needs of a *braid.DB beside its exported methods.
@@ -57,7 +56,7 @@ type DB interface {
 	Log() any              // the *slog.Logger
 }
 
-// Rows is what a commit writes.
+// Rows is what a commit writes. It copies what it is given.
 type Rows interface {
 	Set(key, value []byte)
 	Delete(key []byte)
@@ -72,7 +71,11 @@ type Stream interface {
 
 	Number() uint32        // names it in rows
 	Latest() *tail.Counter // goes up when there are new records; and, maybe, at other times
-	Trimmed() *wake.Signal // is raised when records were trimmed, or others expire from now on
+
+	// Listen has a listener called until Unlisten is. A call that is on its way may come
+	// after that. Both may be called under a mutex that the listener takes.
+	Listen(Listener)
+	Unlisten(Listener)
 
 	// Retention returns how long after their counters records expire; 0 means never.
 	Retention() time.Duration
@@ -89,6 +92,27 @@ type Stream interface {
 	// cannot be read, those before them are returned first, and then the error; next
 	// is after them if they are damaged.
 	Read(ctx context.Context, from uint64, records, bytes int) (read any, next uint64, err error)
+}
+
+// Listener wants to know of a stream's records before others do. It is called by the
+// goroutine that commits, so it must not wait.
+type Listener interface {
+	// Arrive is called when a commit brings records to the stream: all of them, or the
+	// first ones of many. Rows that it adds are of the same commit. What it returns, if
+	// not nil, is called when they are durable and the records can be read. before is
+	// what Latest still is.
+	Arrive(rows Rows, before uint64, records Arrivals) (publish func())
+
+	// Changed is called when there are records that can be read now, when records were
+	// trimmed, and when others expire from now on.
+	Changed()
+}
+
+// Arrivals are records in the order of their arrival. They are valid during the call.
+type Arrivals interface {
+	Len() int
+	Place(i int) (shard uint32, counter uint64)
+	Records(from, to int) any // a []braid.Record, from one index to before another
 }
 
 // Shard is what package consumer needs of a *braid.Shard beside its exported methods,

@@ -25,8 +25,13 @@ func DecodeQueueKey(key []byte) (id QueueID, err error) {
 
 // CursorKey is the key of the [CursorRow] of a queue and a shard.
 func CursorKey(id QueueID, shard uint32) []byte {
-	key := append(make([]byte, 0, 1+len(id)+4), columnCursor)
-	return binary.BigEndian.AppendUint32(append(key, id[:]...), shard)
+	return AppendCursorKey(make([]byte, 0, 1+len(id)+4), id, shard)
+}
+
+// AppendCursorKey appends a [CursorKey] to buf.
+func AppendCursorKey(buf []byte, id QueueID, shard uint32) []byte {
+	buf = append(append(buf, columnCursor), id[:]...)
+	return binary.BigEndian.AppendUint32(buf, shard)
 }
 
 // QueueCursorsSpan is the range of one queue's [CursorRow]s.
@@ -46,9 +51,13 @@ func DecodeCursorKey(key []byte) (id QueueID, shard uint32, err error) {
 // DeliveryKey is the key of the [DeliveryRow] of a queue and the record of a shard that
 // has the counter.
 func DeliveryKey(id QueueID, shard uint32, counter uint64) []byte {
-	key := append(make([]byte, 0, 1+len(id)+4+8), columnDelivery)
-	key = binary.BigEndian.AppendUint32(append(key, id[:]...), shard)
-	return binary.BigEndian.AppendUint64(key, counter)
+	return AppendDeliveryKey(make([]byte, 0, 1+len(id)+4+8), id, shard, counter)
+}
+
+// AppendDeliveryKey appends a [DeliveryKey] to buf.
+func AppendDeliveryKey(buf []byte, id QueueID, shard uint32, counter uint64) []byte {
+	buf = append(append(buf, columnDelivery), id[:]...)
+	return binary.BigEndian.AppendUint64(binary.BigEndian.AppendUint32(buf, shard), counter)
 }
 
 // QueueDeliveriesSpan is the range of one queue's [DeliveryRow]s.
@@ -144,8 +153,11 @@ type CursorRow struct {
 }
 
 // Encode returns the bytes of the cursor's row.
-func (r CursorRow) Encode(key []byte) []byte {
-	w := newRow()
+func (r CursorRow) Encode(key []byte) []byte { return r.Append(nil, key) }
+
+// Append writes over buf what Encode returns.
+func (r CursorRow) Append(buf, key []byte) []byte {
+	w := rowWriter{buf: append(buf[:0], rowVersion)}
 	w.uint(r.Counter)
 	w.uint(r.Ordinal)
 	return w.seal(key)
@@ -187,8 +199,12 @@ const (
 
 // Encode returns the bytes of the delivery's row.
 func (r DeliveryRow) Encode(key []byte) []byte {
-	w := &rowWriter{buf: make([]byte, 1, 48+len(r.Reason))}
-	w.buf[0] = rowVersion
+	return r.Append(make([]byte, 0, 48+len(r.Reason)), key)
+}
+
+// Append writes over buf what Encode returns.
+func (r DeliveryRow) Append(buf, key []byte) []byte {
+	w := rowWriter{buf: append(buf[:0], rowVersion)}
 	w.uint(r.Receives)
 	w.uint(r.Generation)
 	w.uint(r.Visible)
