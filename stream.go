@@ -29,6 +29,7 @@ type Stream struct {
 	recent         recency      // which shards it came from
 	trimmed        wake.Signal  // records were trimmed, or the settings have changed
 	deleted        atomic.Bool  // set when the deletion is durable
+	queues         atomic.Int32 // of package queue; set by the committer
 
 	w     streamWriter    // the committer's
 	peaks *ondemand.Peaks // the scaler's; nil: it was never put to on demand
@@ -40,7 +41,6 @@ type streamWriter struct {
 	topology *topology // becomes Stream.topology
 	settings *settings // becomes Stream.settings
 	touched  bool      // this group has records for it
-	queues   int       // that it has
 
 	sealer      sealer // the data key that encrypts; for the key of settings, it may be another's
 	nextDataKey uint32

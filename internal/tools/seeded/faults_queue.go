@@ -87,4 +87,28 @@ var queueFaults = []fault{
 		test:  linear,
 		finds: `no order of the calls`,
 	},
+	{
+		name:    "shards-counted-one-after-the-other",
+		what:    "a description counts what each shard has by the time that it is looked at",
+		promise: "all counts of a queue are of one moment",
+		edits: []edit{{
+			"queue/describe.go",
+			"sh.CountTo(ctx, to)",
+			"sh.CountTo(ctx, max(to, 1<<63))",
+		}},
+		test:  test{dir: "queue", run: "^TestDescribeIsOfOneMoment$"},
+		finds: `Should be zero`,
+	},
+	{
+		name:    "highest-cursor-goes-with-its-shard",
+		what:    "the cursor of a shard that is gone is deleted even if no other one has come as far",
+		promise: "what was acknowledged does not come back",
+		edits: []edit{{
+			"queue/state.go",
+			"	case r.counter+1 < s.next:\n",
+			"	case r.counter < s.next:\n",
+		}},
+		test:  test{dir: "queue", run: "^TestCursorsOfShardsThatAreGone$"},
+		finds: `Error:`,
+	},
 }
