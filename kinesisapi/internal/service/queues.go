@@ -126,12 +126,6 @@ func (s *Service) streamOf(ctx context.Context, q queueOf) (target, error) {
 	return s.named(q.t.Caller, strings.TrimPrefix(stream.Name(), s.namespace(q.t.Caller))), nil
 }
 
-// countQueues returns how many queues a stream has.
-func (s *Service) countQueues(ctx context.Context, stream *braid.Stream) (int, error) {
-	list, err := queue.List(ctx, s.db, stream.Name())
-	return len(list), err
-}
-
 // CreateQueue is the operation of that name.
 func (s *Service) CreateQueue(ctx context.Context, c Caller, in *CreateQueueInput) (*QueueOutput, error) {
 	t := s.named(c, *in.QueueName)
@@ -210,11 +204,7 @@ func (s *Service) checkQueueLimits(ctx context.Context, t target, stream *braid.
 	if err != nil {
 		return err
 	}
-	count, err := s.countQueues(ctx, stream)
-	if err != nil {
-		return s.fromBraid(t, err)
-	}
-	if err := checkPlaces(t, len(row.Consumers)+count, advantage); err != nil {
+	if err := checkPlaces(t, len(row.Consumers)+stream.Describe().Queues, advantage); err != nil {
 		return err
 	}
 	all, err := s.queuesOf(ctx, t.Caller)
@@ -312,13 +302,10 @@ func (s *Service) describeQueue(ctx context.Context, q queueOf, status string) (
 	if err != nil {
 		return QueueDescription{}, err
 	}
-	d, err := q.queue.Describe(ctx)
-	if err != nil {
-		return QueueDescription{}, s.fromQueue(q, err)
-	}
+	options := q.queue.Options()
 	return QueueDescription{
 		QueueARN:               q.arn(),
-		QueueAttributes:        attributesOf(&d.Options),
+		QueueAttributes:        attributesOf(&options),
 		QueueCreationTimestamp: q.queue.CreatedAt(),
 		QueueName:              q.t.name,
 		QueueStatus:            status,
