@@ -156,6 +156,9 @@ func (q *Queue) Update(ctx context.Context, change func(*Options)) error {
 }
 
 func (q *Queue) update(ctx context.Context, change func(*Options)) error {
+	if change == nil {
+		return invalid("change", nil, "must be a function")
+	}
 	if err := q.load(ctx); err != nil {
 		return err
 	}
@@ -170,7 +173,7 @@ func (q *Queue) update(ctx context.Context, change func(*Options)) error {
 }
 
 // errSuperseded reports that somebody else has changed the settings meanwhile.
-var errSuperseded = errors.New("the settings have changed")
+var errSuperseded = errors.New("settings have changed meanwhile")
 
 func (q *Queue) updateFrom(ctx context.Context, was Options, change func(*Options)) error {
 	given := was

@@ -39,7 +39,7 @@ func TestJSONIsAsPeopleWriteIt(t *testing.T) {
 		},
 		{
 			queue.ReceiptsError{Failed: []queue.ReceiptError{{Index: 1, Receipt: "r", Err: queue.ErrReceiptExpired}}},
-			`{"Failed":[{"Index":1,"Receipt":"r","Err":"the receipt has expired"}]}`,
+			`{"Failed":[{"Index":1,"Receipt":"r","Err":"receipt has expired"}]}`,
 		},
 	} {
 		text, err := json.Marshal(row.value)
@@ -57,7 +57,7 @@ func TestErrorsSayWhatIsWrong(t *testing.T) {
 	bubble(t, func(k *kit) {
 		q := k.open("q", queue.Options{})
 		require.EqualError(t, q.Ack(ctx, "x", "y"),
-			`queue: acknowledge "q": receipt 0, "x": the receipt is not valid here (and 1 more)`)
+			`queue: acknowledge "q": receipt 0, "x": receipt is not valid for this queue and call (and 1 more)`)
 		_, err := queue.Get(ctx, k.db, "none")
 		require.EqualError(t, err, `queue: get "none": no such queue`)
 		_, err = q.Receive(ctx, 0, nil)

@@ -272,6 +272,9 @@ type registry struct {
 
 // registryOf returns the registry of a database, which it loads first if need be.
 func registryOf(ctx context.Context, db *braid.DB) (*registry, error) {
+	if db == nil {
+		return nil, invalid("db", nil, "must not be nil")
+	}
 	door := companion.DBOf(db)
 	all := door.Attach("queue", func() any {
 		r := &registry{db: db, door: door, turn: newTurn()}
