@@ -228,11 +228,15 @@ func linearize(history []call, most int) error {
 	case s.run(calls{}, fate{most: most}):
 		return nil
 	}
+	return fmt.Errorf("no order of the calls explains their answers; after %d of them: %+v%s", s.best, s.at, textOf(history))
+}
+
+func textOf(history []call) string {
 	var text strings.Builder
 	for i := range history {
 		fmt.Fprintf(&text, "\n%v", &history[i])
 	}
-	return fmt.Errorf("no order of the calls explains their answers; after %d of them: %+v\n%s", s.best, s.at, text.String())
+	return text.String()
 }
 
 // run reports whether the calls that are not done can follow.

@@ -41,9 +41,15 @@ func TestLinearizable(t *testing.T) {
 		seed := *linearSeed + i
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				l := &linear{T: t, seed: seed, began: time.Now(), records: make(map[string][]call)}
+				l := &linear{
+					T: t, seed: seed, began: time.Now(), order: seed%4 == 3,
+					records: make(map[string][]call), keys: make(map[string]string),
+				}
 				l.run()
 				l.check(met)
+				if l.order {
+					l.checkOrder()
+				}
 			})
 		})
 	}
@@ -77,12 +83,15 @@ type linear struct {
 	db     *braid.DB
 	stream *braid.Stream
 	queue  *queue.Queue
+	order  bool        // the queue is one with Options.OrderByKey
 	full   bool        // the disk is so in this epoch, for a while
+	calm   bool        // no call is abandoned
 	over   atomic.Bool // the epoch ends
 	cut    cut
 
 	mu       sync.Mutex        // guards the fields below
 	records  map[string][]call // by data
+	keys     map[string]string // partition keys, by data
 	everyone []seen            // calls that concern all records
 	held     []delivery
 	epoch    int64 // when it began
@@ -116,6 +125,7 @@ func (l *linear) run() {
 		l.open(mem, random)
 		how := random.IntN(4)
 		l.full = how == 1
+		l.calm = l.full // a commit may wait for space
 		left := atomic.Int64{}
 		left.Store(int64(20 + random.IntN(250))) // changes of files until something happens
 		l.disk.Before(func(op testdisk.Op) error {
@@ -146,9 +156,12 @@ func (l *linear) run() {
 		mem = l.end()
 	}
 	l.open(mem, random)
+	l.calm = true
 	time.Sleep(time.Minute)
 	last := &linearWorker{l, random}
-	last.receive(false, 1000, -1)
+	for got := last.receive(false, 1000, -1); l.order && len(got) > 0; got = last.receive(false, 1000, -1) {
+		last.settleThese(got, vAck, 0, l.queue.Ack) // others wait for them
+	}
 	last.receive(true, 1000, -1)
 	require.NoError(l, l.db.Close())
 }
@@ -164,9 +177,12 @@ func (l *linear) open(mem *vfs.MemFS, random *rand.Rand) {
 	if l.stream, err = l.db.Stream("s"); errors.Is(err, braid.ErrStreamNotFound) {
 		l.stream, err = l.db.CreateStream(ctx, "s", &braid.StreamOptions{Shards: 3, Retention: -1})
 		l.most = cmp.Or(random.IntN(5), -1)
+		if l.order {
+			l.most = -1 // dead letters hold back nothing
+		}
 	}
 	require.NoError(l, err)
-	l.queue, err = queue.Open(ctx, l.db, "q", &queue.Options{Stream: "s", MaxReceives: l.most})
+	l.queue, err = queue.Open(ctx, l.db, "q", &queue.Options{Stream: "s", MaxReceives: l.most, OrderByKey: l.order})
 	require.NoError(l, err)
 	time.Sleep(time.Millisecond) // counters may have been ahead of the clock by nanoseconds
 }
@@ -231,7 +247,7 @@ func (l *linear) end() *vfs.MemFS {
 func (l *linear) check(met map[verb]int) {
 	settled := l.settledBy()
 	for _, data := range slices.Sorted(maps.Keys(l.records)) {
-		history := l.records[data]
+		history := slices.Clone(l.records[data])
 		put := slices.IndexFunc(history, func(c call) bool { return c.verb == vPut })
 		if put < 0 {
 			continue // a crash has taken it
@@ -262,6 +278,35 @@ func (l *linear) check(met map[verb]int) {
 		})
 		if err := linearize(history, l.most); err != nil {
 			l.Fatalf("record %s of history %d: %v", data, l.seed, err)
+		}
+	}
+}
+
+// checkOrder requires that no record was received before all earlier ones of its key were
+// acknowledged.
+func (l *linear) checkOrder() {
+	first := func(history []call, verbs ...verb) *call {
+		i := slices.IndexFunc(history, func(c call) bool { return slices.Contains(verbs, c.verb) && c.err == nil })
+		if i < 0 {
+			return nil
+		}
+		return &history[i]
+	}
+	for data, history := range l.records {
+		put := first(history, vPut)
+		if put == nil || put.maybe {
+			continue // a crash may have taken it
+		}
+		ack := first(history, vAck, vAckTx) // which no other one precedes
+		require.NotNil(l, ack, "record %s of history %d was never acknowledged:\n%s", data, l.seed, textOf(history))
+		for later, other := range l.records {
+			second := first(other, vPut)
+			if l.keys[later] != l.keys[data] || second == nil || second.begun < put.ended {
+				continue
+			}
+			got := first(other, vReceive)
+			require.True(l, got == nil || got.maybe || got.ended > ack.begun,
+				"history %d: record %s was received before record %s of its key was acknowledged:\n%v\n%v", l.seed, later, data, got, ack)
 		}
 	}
 }
@@ -301,7 +346,11 @@ func (w *linearWorker) step() {
 	for range w.random.IntN(20) {
 		runtime.Gosched()
 	}
-	switch n := w.random.IntN(100); {
+	n := w.random.IntN(100)
+	if w.order && n >= 82 {
+		n = 98 // nothing dies
+	}
+	switch {
 	case n < 15:
 		w.putOne()
 	case n < 40:
@@ -357,7 +406,7 @@ func (w *linearWorker) step() {
 // begin begins a call. Some calls are abandoned at some time.
 func (w *linearWorker) begin() (c call, limited context.Context, stop func()) {
 	limited, stop = context.WithCancel(ctx)
-	if !w.full && w.random.IntN(12) == 0 {
+	if !w.calm && w.random.IntN(12) == 0 {
 		yields := w.random.IntN(30)
 		go func() {
 			for range yields {
@@ -394,9 +443,13 @@ func (w *linearWorker) note(data string, c call) {
 
 func (w *linearWorker) putOne() {
 	data := fmt.Sprint(w.put.Add(1))
+	key := fmt.Sprint("k", w.random.IntN(9))
+	w.mu.Lock()
+	w.keys[data] = key
+	w.mu.Unlock()
 	c, limited, stop := w.begin()
 	defer stop()
-	_, err := w.stream.PutRecord(limited, fmt.Sprint("k", w.random.IntN(9)), []byte(data))
+	_, err := w.stream.PutRecord(limited, key, []byte(data))
 	w.end(&c)
 	if happened, unsure := w.judge(err); happened {
 		c.verb, c.maybe = vPut, unsure
@@ -420,7 +473,8 @@ func (w *linearWorker) everything(what call, do func(context.Context) error) {
 	w.everyone = append(w.everyone, seen{c, nil})
 }
 
-func (w *linearWorker) receive(dead bool, n int, wait time.Duration) {
+// receive returns the deliveries that it has made.
+func (w *linearWorker) receive(dead bool, n int, wait time.Duration) (all []delivery) {
 	o := &queue.ReceiveOptions{Wait: cmp.Or(wait, -1), VisibilityTimeout: w.span(8), Whole: true}
 	receive, got, missed := w.queue.Receive, vReceive, vMissing
 	if dead {
@@ -435,14 +489,14 @@ func (w *linearWorker) receive(dead bool, n int, wait time.Duration) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if errors.Is(err, braid.ErrDiskFull) {
-		return
+		return nil
 	}
 	if err != nil { // it may have taken any records, and given them back since, or may still
 		c.maybe, c.delivery = true, int(w.named.Add(1))
 		back := c
 		back.verb = vReturn
 		w.everyone = append(w.everyone, seen{c, nil}, seen{back, nil})
-		return
+		return nil
 	}
 	those := make(map[string]bool)
 	for _, r := range records {
@@ -450,18 +504,19 @@ func (w *linearWorker) receive(dead bool, n int, wait time.Duration) {
 		those[data] = true
 		c.delivery, c.receives = int(w.named.Add(1)), r.Receives
 		w.records[data] = append(w.records[data], c)
-		w.held = append(w.held, delivery{data, c.delivery, r.Receipt, dead, c.ended})
+		all = append(all, delivery{data, c.delivery, r.Receipt, dead, c.ended})
 	}
-	if len(records) < n {
+	w.held = append(w.held, all...)
+	if len(records) < n && !w.order { // else it may be held back
 		c.verb = missed
 		w.everyone = append(w.everyone, seen{c, those})
 	}
+	return all
 }
 
 // settle does something with some receipts, mostly new ones, of different records.
 func (w *linearWorker) settle(what verb, dead bool, delay time.Duration, do func(context.Context, ...queue.Receipt) error) {
 	var chosen []delivery
-	var receipts []queue.Receipt
 	w.mu.Lock()
 	for range 1 + w.random.IntN(3) {
 		var all []delivery
@@ -474,13 +529,19 @@ func (w *linearWorker) settle(what verb, dead bool, delay time.Duration, do func
 			all = all[max(0, len(all)-10):]
 		}
 		if len(all) > 0 {
-			d := all[w.random.IntN(len(all))]
-			chosen, receipts = append(chosen, d), append(receipts, d.receipt)
+			chosen = append(chosen, all[w.random.IntN(len(all))])
 		}
 	}
 	w.mu.Unlock()
-	if len(chosen) == 0 {
-		return
+	if len(chosen) > 0 {
+		w.settleThese(chosen, what, delay, do)
+	}
+}
+
+func (w *linearWorker) settleThese(chosen []delivery, what verb, delay time.Duration, do func(context.Context, ...queue.Receipt) error) {
+	var receipts []queue.Receipt
+	for _, d := range chosen {
+		receipts = append(receipts, d.receipt)
 	}
 	c, limited, stop := w.begin()
 	defer stop()

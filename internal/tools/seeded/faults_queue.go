@@ -111,4 +111,24 @@ var queueFaults = []fault{
 		test:  test{dir: "queue", run: "^TestCursorsOfShardsThatAreGone$"},
 		finds: `Error:`,
 	},
+	{
+		name:    "held-record-without-a-row",
+		what:    "a record that is held back behind another one of its key is so in memory only",
+		promise: "no record is lost",
+		edits:   []edit{{"queue/order.go", "	e.phase = held\n	s.add(e)\n	s.put(rows, e)\n", "	e.phase = held\n	s.add(e)\n"}},
+		test:    linear,
+		finds:   `was never acknowledged`,
+	},
+	{
+		name:    "newest-record-of-a-key-is-not-held",
+		what:    "a record is received although others of its key are not settled",
+		promise: "records of a key follow each other",
+		edits: []edit{{
+			"queue/order.go",
+			"		if x != nil && x.phase == ready && (c.busy > 0 || x != c.first) {",
+			"		if x == e && e.phase == held && e.after == nil && e.before != nil {\n			s.move(x, ready)\n		}\n		if x != nil && x != e && x.phase == ready && (c.busy > 0 || x != c.first) {",
+		}},
+		test:  linear,
+		finds: `of its key was acknowledged`,
+	},
 }
