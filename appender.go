@@ -84,7 +84,7 @@ type appender struct {
 type counts struct {
 	groups, records, bytes, epochs, throttled atomic.Int64
 
-	shards atomic.Int64 // that there are
+	shards, queues atomic.Int64 // that there are
 
 	// looks counts the streams, shards, extents and epochs that the committer has
 	// looked at for something other than a put: for tests of what it costs.

@@ -19,7 +19,7 @@ func (db *DB) checkBooks(ctx context.Context) error {
 	wrong := func(format string, args ...any) { found = errors.Join(found, fmt.Errorf(format, args...)) }
 	err := db.control(ctx, func(a *appender, _ *kv.Batch) (func(), error) {
 		all := make(map[uint32]epoch.Share)
-		trims, shards := 0, 0
+		trims, shards, queues := 0, 0, int64(0)
 		for _, s := range db.Streams() {
 			if s.w.deleted {
 				continue
@@ -32,6 +32,7 @@ func (db *DB) checkBooks(ctx context.Context) error {
 				all[id] = sum
 			}
 			shards += len(s.w.topology.shards)
+			queues += int64(s.queues.Load())
 			if due := s.due(); due != math.MaxUint64 {
 				trims++
 				if s.w.trims.Due() > due {
@@ -59,6 +60,9 @@ func (db *DB) checkBooks(ctx context.Context) error {
 		}
 		if n := a.counts.shards.Load(); n != int64(shards) {
 			wrong("%d shards are counted, and there are %d", n, shards)
+		}
+		if n := a.counts.queues.Load(); n != queues {
+			wrong("%d queues are counted, and streams have %d", n, queues)
 		}
 		return nil, nil
 	})

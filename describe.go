@@ -22,6 +22,7 @@ type StreamDescription struct {
 	Tags           map[string]string // the caller's own
 	Records        int64             // that can be read
 	Bytes          int64             // partition keys and data of those records
+	Queues         int               // of package queue; while it has any, it cannot be deleted
 	Shards         []ShardDescription
 }
 
@@ -38,6 +39,7 @@ func (s *Stream) Describe() StreamDescription {
 		Capacity:       set.capacity,
 		EncryptionKey:  set.keyID,
 		Tags:           maps.Clone(set.tags),
+		Queues:         int(s.queues.Load()),
 	}
 	if d.Retention == 0 {
 		d.Retention = -1 // as StreamOptions have it, where 0 is the default

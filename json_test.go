@@ -82,7 +82,7 @@ var jsonOf = map[string]struct {
 		value: braid.StreamDescription{Name: "s", CreatedAt: jsonTime, Retention: 24 * time.Hour, Shards: []braid.ShardDescription{jsonShard}},
 		text: `{"Name":"s","CreatedAt":"2026-01-02T03:04:05Z","MaxRecordBytes":0,"RetentionBytes":0,` +
 			`"Capacity":{"Mode":"Unlimited","WriteRecordsPerSecond":0,"WriteBytesPerSecond":0,"ReadsPerSecond":0,"ReadBytesPerSecond":0,"MaxShards":0},` +
-			`"EncryptionKey":"","Tags":null,"Records":0,"Bytes":0,"Shards":[` + jsonShardText + `],"Retention":"24h0m0s"}`,
+			`"EncryptionKey":"","Tags":null,"Records":0,"Bytes":0,"Queues":0,"Shards":[` + jsonShardText + `],"Retention":"24h0m0s"}`,
 	},
 	"RecordsPage": {
 		value: braid.RecordsPage{Records: []braid.Record{jsonRecord}, Next: braid.AfterSequence(jsonNumber), BehindLatest: 1500 * time.Millisecond, BehindRecords: 2},
@@ -91,7 +91,7 @@ var jsonOf = map[string]struct {
 	},
 	"Metrics": {
 		value: braid.Metrics{Streams: 1, DiskFull: true, Failed: errors.New("fsync: I/O error")},
-		text: `{"Streams":1,"Shards":0,"Epochs":0,"RecordsPut":0,"BytesPut":0,"Commits":0,"PutsThrottled":0,"ReadsThrottled":0,"TailReads":0,"StoreReads":0,` +
+		text: `{"Streams":1,"Shards":0,"Queues":0,"Epochs":0,"RecordsPut":0,"BytesPut":0,"Commits":0,"PutsThrottled":0,"ReadsThrottled":0,"TailReads":0,"StoreReads":0,` +
 			`"TailBytes":0,"DiskBytes":0,"WALBytes":0,"MemtableBytes":0,"Tables":0,"BytesFlushed":0,"BytesCompacted":0,"Compactions":0,"CacheBytes":0,"CacheHits":0,` +
 			`"CacheMisses":0,"OpenSnapshots":0,"OpenIterators":0,"WriteErrors":0,"CapacityDecisions":null,"DiskFull":true,"Failed":"fsync: I/O error"}`,
 	},

@@ -65,6 +65,7 @@ type loader struct {
 	current []*Shard     // with records in the open epoch
 	unknown []unknownEnd // of shards whose end is not known
 	reads   int          // of records, for tests of what an open costs
+	queues  int64        // that there are
 }
 
 // loadedStream is a stream and its rows.
@@ -116,6 +117,7 @@ func (db *DB) load() error {
 	db.visible.Store(l.last)
 	db.aging = newRetentionClock(db.clock(), l.last)
 	a.counts.epochs.Store(int64(l.epochs.Len()))
+	a.counts.queues.Store(l.queues)
 	a.counts.loaded = l.reads
 	for _, s := range l.streams {
 		s.db = db

@@ -4,6 +4,7 @@ package braid
 type Metrics struct {
 	Streams int // that exist
 	Shards  int // of all streams, closed ones too
+	Queues  int // of package queue; queue.Queue.Describe has the figures of each
 	Epochs  int // that the log consists of
 
 	RecordsPut int64 // that became visible
@@ -77,5 +78,6 @@ func (db *DB) Metrics() Metrics {
 	m.Streams = len(db.streams)
 	db.mu.Unlock()
 	m.Shards = int(counts.shards.Load())
+	m.Queues = int(counts.queues.Load())
 	return m
 }

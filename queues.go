@@ -69,7 +69,8 @@ func (l *loader) loadQueues(r kv.Reader) error {
 		if s == nil {
 			return fmt.Errorf("%w: queue %q of stream %d, which does not exist", ErrCorrupt, row.Name, row.Stream)
 		}
-		s.w.queues++
+		s.queues.Add(1)
+		l.queues++
 		return nil
 	})
 }
@@ -105,7 +106,8 @@ func (c companionStream) AddQueues(n int) error {
 	if c.stream.w.deleted {
 		return ErrStreamNotFound
 	}
-	c.stream.w.queues += n
+	c.stream.queues.Add(int32(n))
+	c.stream.db.appender.counts.queues.Add(int64(n))
 	return nil
 }
 
@@ -152,11 +154,11 @@ func (c companionShard) Index() uint32             { return c.shard.index }
 func (c companionShard) Shows(counter uint64) bool { return c.shard.shows(counter) }
 func (c companionShard) Count() uint64             { return c.shard.log.Tip().Ordinal }
 
-func (c companionShard) Ahead(ctx context.Context, from uint64) (first, ordinal, records uint64, err error) {
+func (c companionShard) Ahead(ctx context.Context, from uint64) (first, ordinal uint64, err error) {
 	sh := c.shard
 	for {
 		if tip := sh.log.Tip(); from > tip.LastCounter {
-			return 0, tip.Ordinal, 0, ended(ctx)
+			return 0, tip.Ordinal, ended(ctx)
 		}
 		p, err := sh.page(ctx, pageQuery{from: from, to: maxCounter, records: 1, bytes: 1, bare: true}, nil)
 		var damage *CorruptError
@@ -165,11 +167,18 @@ func (c companionShard) Ahead(ctx context.Context, from uint64) (first, ordinal,
 			from = damage.FirstAvailable.counter() // which is behind it
 			continue
 		case err != nil:
-			return 0, 0, 0, err
+			return 0, 0, err
 		case len(p.records) == 0:
-			return 0, p.tip.Ordinal, 0, nil
+			return 0, p.tip.Ordinal, nil
 		}
-		r := &p.records[0]
-		return r.Counter, r.Ordinal, p.tip.Ordinal - r.Ordinal, nil
+		return p.records[0].Counter, p.records[0].Ordinal, nil
 	}
+}
+
+func (c companionShard) CountTo(ctx context.Context, counter uint64) (uint64, error) {
+	if tip := c.shard.log.Tip(); tip.LastCounter <= counter {
+		return tip.Ordinal, nil
+	}
+	_, ordinal, err := c.Ahead(ctx, counter+1)
+	return ordinal, err
 }

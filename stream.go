@@ -28,6 +28,7 @@ type Stream struct {
 	recent         recency      // which shards it came from
 	listeners      listeners    // for its records, trims and settings
 	deleted        atomic.Bool  // set when the deletion is durable
+	queues         atomic.Int32 // of package queue; set by the committer
 
 	w     streamWriter    // the committer's
 	peaks *ondemand.Peaks // the scaler's; nil: it was never put to on demand
@@ -39,7 +40,6 @@ type streamWriter struct {
 	topology *topology // becomes Stream.topology
 	settings *settings // becomes Stream.settings
 	touched  bool      // this group has records for it
-	queues   int       // that it has
 	heard    uint64    // the last group that had records for it
 	hears    bool      // listeners are shown those of this group
 	arrived  []*put    // which are these, or the first of them

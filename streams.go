@@ -125,7 +125,7 @@ func (db *DB) DeleteStream(ctx context.Context, name string) error {
 		if s.w.deleted {
 			return nil, ErrStreamNotFound
 		}
-		if n := s.w.queues; n > 0 {
+		if n := s.queues.Load(); n > 0 {
 			return nil, fmt.Errorf("%w: it has %d, which must be deleted first", ErrStreamInUse, n)
 		}
 		a.deleteStream(s, batch)

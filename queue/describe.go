@@ -5,12 +5,13 @@ import (
 	"errors"
 	"time"
 
+	"github.com/braidstream/braid/internal/agenda"
 	"github.com/braidstream/braid/internal/companion"
 	"github.com/braidstream/braid/internal/layout"
 )
 
-// Description is what a queue holds at one time. All counts are exact. Kinesis:
-// DescribeQueue, and the metrics of queues.
+// Description is what a queue holds at one moment. Kinesis: DescribeQueue, and the metrics of
+// queues.
 type Description struct {
 	Name, ID  string
 	CreatedAt time.Time
@@ -28,8 +29,15 @@ type Description struct {
 	// OldestDeadAge the same of dead letters; 0 without any.
 	OldestAge, OldestDeadAge time.Duration
 
-	// The following count since the database was opened; what lapsed or died before the first
-	// use of the queue since then is not counted again.
+	// Records that have left the stream before they were settled, because retention or a trim
+	// removed them, or they could not be read: never received, received, and dead ones. They
+	// count since the queue was created, but what a shard has lost of records that were never
+	// received is not counted if the shard goes while nobody uses the queue.
+	ExpiredUnreceived, ExpiredReceived, ExpiredDead int64
+
+	// The following count since the database was opened: they are not stored, and begin at 0
+	// each time. What lapsed or died before the first use of the queue since then was counted,
+	// or could have been, before the database was closed, and is not counted again.
 
 	Received      int64 // deliveries, of dead letters too
 	EmptyReceives int64 // calls that have found nothing in time
@@ -37,16 +45,25 @@ type Description struct {
 	Lapsed        int64 // deliveries whose timeout has passed
 	Died          int64 // records that have become dead letters
 	Restored      int64
-
-	// Expired counts records that have left the stream before they were settled, because
-	// retention or a trim removed them, or they could not be read: never received, received,
-	// and dead ones. The first counts since the queue was created, but for shards that went
-	// while the queue was not used.
-	ExpiredUnreceived, ExpiredReceived, ExpiredDead int64
 }
 
-// Describe counts what the queue holds. It looks at each shard of the stream. Errors:
-// [ErrQueueNotFound], and those of package braid.
+// Options returns the settings of the queue, from memory, with defaults filled in. Start is
+// not kept; [Queue.StartedAt] has its time.
+func (q *Queue) Options() Options {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.settings
+}
+
+// Describe counts what the queue holds. The counts are exact, and all of the same moment,
+// even while records are put, received and settled: each record of the stream from the
+// queue's start on that had been put by then, and is not settled, is in exactly one of
+// Visible, InFlight, Delayed, Held, Dead and the Expired. A delivery or an acknowledgement
+// that is on its way to the disk counts as done. A record that is trimmed or expires while
+// Describe looks at its shard may count as expired already.
+//
+// It looks at each shard of the stream. Errors: [ErrQueueNotFound], and those of package
+// braid.
 func (q *Queue) Describe(ctx context.Context) (*Description, error) {
 	d, err := q.describe(ctx)
 	return d, wrap("describe", q.name, err)
@@ -57,43 +74,63 @@ func (q *Queue) describe(ctx context.Context) (*Description, error) {
 		return nil, err
 	}
 	d := &Description{Name: q.name, ID: q.ID(), CreatedAt: q.CreatedAt(), StartedAt: q.StartedAt()}
+	type unreceived struct {
+		companion.Shard
+		ordinal uint64 // of the first of them
+	}
 	q.mu.Lock()
+	// Taken first: so the topology has every shard with a record up to there.
+	to := q.door.Visible()
 	now := q.door.Now()
 	q.passed(now)
 	d.Options = q.settings
+	d.Received, d.EmptyReceives, d.Acknowledged = int64(q.stats.received), int64(q.stats.empty), int64(q.stats.acknowledged)
+	d.Lapsed, d.Died, d.Restored = int64(q.stats.lapsed), int64(q.stats.died), int64(q.stats.restored)
 	d.Visible = int64(q.count[ready])
 	d.InFlight = int64(q.count[inFlight])
 	d.Delayed = int64(q.count[waiting])
 	d.Held = int64(q.count[held])
 	d.Dead = int64(q.count[dead] + q.count[deadInFlight])
 	d.DeadInFlight = int64(q.count[deadInFlight])
-	d.Received, d.EmptyReceives, d.Acknowledged = int64(q.stats.received), int64(q.stats.empty), int64(q.stats.acknowledged)
-	d.Lapsed, d.Died, d.Restored = int64(q.stats.lapsed), int64(q.stats.died), int64(q.stats.restored)
-	d.ExpiredDead = int64(q.expired[dead] + q.expired[deadInFlight])
-	d.ExpiredReceived = int64(q.expired[inFlight] + q.expired[waiting] + q.expired[ready])
-	unreceived := q.lost + uint64(q.expired[held])
-	oldest, oldestDead := q.oldest()
-	next, shards := q.next, q.shards
+	d.ExpiredUnreceived = int64(q.expired.unreceived)
+	d.ExpiredReceived = int64(q.expired.received)
+	d.ExpiredDead = int64(q.expired.dead)
+	oldest, oldestDead := counterOf(q.ages.living.First()), counterOf(q.ages.dying.First())
+	next := q.next
+	shards := make([]unreceived, 0, len(q.shards))
+	for index, sh := range q.shards {
+		shards = append(shards, unreceived{sh.inner, q.ordinal(index)})
+	}
 	q.mu.Unlock()
 
-	for index, sh := range shards {
-		first, ordinal, records, err := sh.inner.Ahead(ctx, next)
+	// From next to the end of each shard nothing was received at that moment: so what is
+	// there is read from the log, which others may receive from meanwhile.
+	for _, sh := range shards {
+		end, err := sh.CountTo(ctx, to)
 		if err != nil {
 			return nil, err
 		}
-		d.Visible += int64(records)
-		if first != 0 && (oldest == 0 || first < oldest) {
+		first, ordinal, err := sh.Ahead(ctx, next)
+		if err != nil {
+			return nil, err
+		}
+		ordinal = min(ordinal, end)
+		d.Visible += int64(end - ordinal)
+		d.ExpiredUnreceived += int64(ordinal - min(ordinal, sh.ordinal))
+		if ordinal < end && (oldest == 0 || first < oldest) {
 			oldest = first
 		}
-		q.mu.Lock()
-		if q.next == next { // else some were received meanwhile
-			unreceived += q.state.missed(index, ordinal)
-		}
-		q.mu.Unlock()
 	}
-	d.ExpiredUnreceived = int64(unreceived)
 	d.OldestAge, d.OldestDeadAge = age(oldest, now), age(oldestDead, now)
 	return d, q.over(ctx)
+}
+
+// counterOf returns an entry's counter, 0 for none.
+func counterOf(it *agenda.Item[*entry]) uint64 {
+	if it == nil {
+		return 0
+	}
+	return it.Due()
 }
 
 // age returns how long ago a counter was given out, 0 for none.
@@ -102,20 +139,6 @@ func age(counter, now uint64) time.Duration {
 		return 0
 	}
 	return time.Duration(now - min(now, counter))
-}
-
-// oldest returns the least counters of entries that are not dead, and of dead ones.
-func (s *state) oldest() (alive, dying uint64) {
-	for _, e := range s.entries {
-		at := &alive
-		if e.phase == dead || e.phase == deadInFlight {
-			at = &dying
-		}
-		if *at == 0 || e.counter < *at {
-			*at = e.counter
-		}
-	}
-	return alive, dying
 }
 
 // Update changes settings of the queue: change gets those that it has, with defaults filled
@@ -133,6 +156,9 @@ func (q *Queue) Update(ctx context.Context, change func(*Options)) error {
 }
 
 func (q *Queue) update(ctx context.Context, change func(*Options)) error {
+	if change == nil {
+		return invalid("change", nil, "must be a function")
+	}
 	if err := q.load(ctx); err != nil {
 		return err
 	}
@@ -147,7 +173,7 @@ func (q *Queue) update(ctx context.Context, change func(*Options)) error {
 }
 
 // errSuperseded reports that somebody else has changed the settings meanwhile.
-var errSuperseded = errors.New("the settings have changed")
+var errSuperseded = errors.New("settings have changed meanwhile")
 
 func (q *Queue) updateFrom(ctx context.Context, was Options, change func(*Options)) error {
 	given := was
@@ -214,15 +240,12 @@ func (q *Queue) Delete(ctx context.Context) error {
 		rows.Delete(layout.QueueKey(q.id))
 		rows.DeleteRange(layout.QueueCursorsSpan(q.id))
 		rows.DeleteRange(layout.QueueDeliveriesSpan(q.id))
-		return func() { close(q.deleted) }, nil
+		return func() {
+			close(q.deleted)
+			q.mu.Lock()
+			defer q.mu.Unlock()
+			q.state = newState(q.id, q.settings, q.start) // the handle may stay for long
+		}, nil
 	})
 	return wrap("delete", q.name, err)
-}
-
-// remove forgets a queue, whose mutex the caller holds.
-func (all *registry) remove(q *Queue) {
-	all.mu.Lock()
-	defer all.mu.Unlock()
-	delete(all.byName, q.name)
-	delete(all.byID, q.id)
 }

@@ -16,25 +16,25 @@ var (
 
 	// ErrQueueExists reports that [Create] met a queue of that name, or [Open] one on
 	// another stream. Kinesis: ResourceInUseException.
-	ErrQueueExists = errors.New("the queue exists")
+	ErrQueueExists = errors.New("queue already exists")
 
 	// ErrReceiptInvalid reports a text that is no receipt of this queue, or one of a
 	// normal delivery where one of a dead letter is wanted, or the other way round.
 	// Kinesis: InvalidArgumentException.
-	ErrReceiptInvalid = errors.New("the receipt is not valid here")
+	ErrReceiptInvalid = errors.New("receipt is not valid for this queue and call")
 
 	// ErrReceiptExpired reports a receipt that no longer holds its record: the record was
 	// received again since or, for everything but an acknowledgement, its visibility
 	// timeout has passed. Kinesis: InvalidArgumentException.
-	ErrReceiptExpired = errors.New("the receipt has expired")
+	ErrReceiptExpired = errors.New("receipt has expired")
 
 	// ErrRecordSettled reports a record that has left the queue: it was acknowledged, or
 	// retention removed it from the stream. Kinesis: ResourceNotFoundException.
-	ErrRecordSettled = errors.New("the record has left the queue")
+	ErrRecordSettled = errors.New("record has left the queue")
 
 	// ErrReject is what the function of [Queue.Work] or [Queue.WorkTx] returns, or wraps,
 	// to have its record set aside at once: another attempt would fail the same way.
-	ErrReject = errors.New("the record is rejected")
+	ErrReject = errors.New("record is rejected")
 )
 
 // ReceiptError says why a call did nothing for one of its receipts.

@@ -29,8 +29,8 @@ func TestJSONIsAsPeopleWriteIt(t *testing.T) {
 			queue.Description{Name: "q", ID: "a", CreatedAt: jsonTime, StartedAt: jsonTime, Options: o, Visible: 1, OldestAge: time.Hour},
 			`{"Name":"q","ID":"a","CreatedAt":"2026-01-02T03:04:05Z","StartedAt":"2026-01-02T03:04:05Z","Options":` + options + `,` +
 				`"Visible":1,"InFlight":0,"Delayed":0,"Held":0,"Dead":0,"DeadInFlight":0,` +
-				`"Received":0,"EmptyReceives":0,"Acknowledged":0,"Lapsed":0,"Died":0,"Restored":0,` +
-				`"ExpiredUnreceived":0,"ExpiredReceived":0,"ExpiredDead":0,"OldestAge":"1h0m0s","OldestDeadAge":"0s"}`,
+				`"ExpiredUnreceived":0,"ExpiredReceived":0,"ExpiredDead":0,` +
+				`"Received":0,"EmptyReceives":0,"Acknowledged":0,"Lapsed":0,"Died":0,"Restored":0,"OldestAge":"1h0m0s","OldestDeadAge":"0s"}`,
 		},
 		{
 			queue.Record{Record: braid.Record{PartitionKey: "k", Data: []byte("secret"), ShardID: "shardId-000000000000", ArrivalTime: jsonTime}, ID: "a", Receipt: "b", Receives: 2, FirstReceived: jsonTime, Reason: "no"},
@@ -39,7 +39,7 @@ func TestJSONIsAsPeopleWriteIt(t *testing.T) {
 		},
 		{
 			queue.ReceiptsError{Failed: []queue.ReceiptError{{Index: 1, Receipt: "r", Err: queue.ErrReceiptExpired}}},
-			`{"Failed":[{"Index":1,"Receipt":"r","Err":"the receipt has expired"}]}`,
+			`{"Failed":[{"Index":1,"Receipt":"r","Err":"receipt has expired"}]}`,
 		},
 	} {
 		text, err := json.Marshal(row.value)
@@ -57,7 +57,7 @@ func TestErrorsSayWhatIsWrong(t *testing.T) {
 	bubble(t, func(k *kit) {
 		q := k.open("q", queue.Options{})
 		require.EqualError(t, q.Ack(ctx, "x", "y"),
-			`queue: acknowledge "q": receipt 0, "x": the receipt is not valid here (and 1 more)`)
+			`queue: acknowledge "q": receipt 0, "x": receipt is not valid for this queue and call (and 1 more)`)
 		_, err := queue.Get(ctx, k.db, "none")
 		require.EqualError(t, err, `queue: get "none": no such queue`)
 		_, err = q.Receive(ctx, 0, nil)

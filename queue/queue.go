@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -119,7 +120,7 @@ func create(ctx context.Context, db *braid.DB, name string, options *Options) (*
 		if err := q.inner.AddQueues(1); err != nil {
 			return nil, err
 		}
-		all.byName[name], all.byID[q.id] = q, q
+		all.addLocked(q)
 		rows.Set(layout.QueueKey(q.id), q.row())
 		for shard, c := range cursors {
 			key := layout.CursorKey(q.id, shard)
@@ -147,7 +148,7 @@ func (q *Queue) begin(ctx context.Context, at braid.Position) (start uint64, cur
 	oldest := q.created
 	for _, sh := range q.stream.Shards() {
 		inner := companion.ShardOf(sh)
-		first, ordinal, _, err := inner.Ahead(ctx, start)
+		first, ordinal, err := inner.Ahead(ctx, start)
 		if err != nil {
 			return 0, nil, err
 		}
@@ -173,7 +174,18 @@ func (q *Queue) row() []byte {
 		Visibility: uint64(max(0, o.VisibilityTimeout)), MaxReceives: uint64(max(0, o.MaxReceives)),
 		MaxInFlight: uint64(o.MaxInFlight), MaxWaiting: uint64(o.MaxWaiting),
 		OrderByKey: o.OrderByKey, BlockAtDead: o.BlockAtDead,
+		ExpiredUnreceived: q.expired.unreceived, ExpiredReceived: q.expired.received, ExpiredDead: q.expired.dead,
 	}.Encode(q.id)
+}
+
+// flush adds to a commit what time and the stream have changed: what has expired is gone,
+// and counted.
+func (q *Queue) flush(rows companion.Rows) {
+	q.discard(rows)
+	if q.expired != q.stored {
+		q.stored = q.expired
+		rows.Set(layout.QueueKey(q.id), q.row())
+	}
 }
 
 // Get returns the queue with that name or [Queue.ID]. Errors: [ErrQueueNotFound], and those
@@ -205,11 +217,9 @@ func List(ctx context.Context, db *braid.DB, stream string) ([]*Queue, error) {
 	}
 	all.mu.Lock()
 	defer all.mu.Unlock()
-	var found []*Queue
-	for _, q := range all.byName {
-		if stream == "" || q.stream.Name() == stream {
-			found = append(found, q)
-		}
+	found := slices.Collect(maps.Keys(all.of[stream]))
+	if stream == "" {
+		found = slices.Collect(maps.Values(all.byName))
 	}
 	slices.SortFunc(found, func(a, b *Queue) int {
 		return cmp.Or(cmp.Compare(a.created, b.created), strings.Compare(a.name, b.name))
@@ -255,14 +265,19 @@ type registry struct {
 	loaded bool
 	byName map[string]*Queue // what is committed, and what is about to be
 	byID   map[layout.QueueID]*Queue
+	of     map[string]map[*Queue]struct{} // by stream; none is empty
 }
 
 // registryOf returns the registry of a database, which it loads first if need be.
 func registryOf(ctx context.Context, db *braid.DB) (*registry, error) {
+	if db == nil {
+		return nil, invalid("db", nil, "must not be nil")
+	}
 	door := companion.DBOf(db)
 	all := door.Attach("queue", func() any {
 		r := &registry{db: db, door: door, turn: newTurn()}
 		r.byName, r.byID = make(map[string]*Queue), make(map[layout.QueueID]*Queue)
+		r.of = make(map[string]map[*Queue]struct{})
 		return r
 	}).(*registry)
 	if door.Life().Err() != nil {
@@ -285,14 +300,14 @@ func (all *registry) load(ctx context.Context) error {
 	defer giveTurn(all.turn)
 	var queues []*Queue
 	err := all.db.View(ctx, func(tx *braid.Tx) error {
-		queues = nil
-		for row, err := range companion.TxOf(tx).Scan(layout.QueueSpan()) {
+		inner := companion.TxOf(tx)
+		for row, err := range inner.Scan(layout.QueueSpan()) {
 			if err != nil {
 				return err
 			}
-			q, err := all.decode(row)
+			q, err := all.decode(inner, row)
 			if err != nil {
-				return companion.Corrupt(err)
+				return err
 			}
 			queues = append(queues, q)
 		}
@@ -305,30 +320,57 @@ func (all *registry) load(ctx context.Context) error {
 	defer all.mu.Unlock()
 	if !all.loaded { // nothing is created before
 		for _, q := range queues {
-			all.byName[q.name], all.byID[q.id] = q, q
+			all.addLocked(q)
 		}
 	}
 	all.loaded = true
 	return nil
 }
 
-func (all *registry) decode(row companion.Row) (*Queue, error) {
+// addLocked adds a queue, whose mutex need not be held.
+func (all *registry) addLocked(q *Queue) {
+	all.byName[q.name], all.byID[q.id] = q, q
+	of := all.of[q.stream.Name()]
+	if of == nil {
+		of = make(map[*Queue]struct{})
+		all.of[q.stream.Name()] = of
+	}
+	of[q] = struct{}{}
+}
+
+// remove forgets a queue, whose mutex the caller holds.
+func (all *registry) remove(q *Queue) {
+	all.mu.Lock()
+	defer all.mu.Unlock()
+	delete(all.byName, q.name)
+	delete(all.byID, q.id)
+	of := all.of[q.stream.Name()]
+	if delete(of, q); len(of) == 0 {
+		delete(all.of, q.stream.Name())
+	}
+}
+
+// decode makes a queue of its row. It looks at the row of its stream, and at no other one.
+func (all *registry) decode(tx companion.Tx, row companion.Row) (*Queue, error) {
 	id, err := layout.DecodeQueueKey(row.Key)
 	if err != nil {
-		return nil, err
+		return nil, companion.Corrupt(err)
 	}
 	r, err := layout.DecodeQueueRow(id, row.Value)
 	if err != nil {
+		return nil, companion.Corrupt(err)
+	}
+	value, err := tx.Get(layout.StreamKey(r.Stream))
+	if err != nil {
 		return nil, err
 	}
-	var stream *braid.Stream
-	for _, s := range all.db.Streams() {
-		if companion.StreamOf(s).Number() == r.Stream {
-			stream = s
-		}
+	of, err := layout.DecodeStreamRow(r.Stream, value)
+	if err != nil {
+		return nil, companion.Corrupt(fmt.Errorf("queue %q is one of stream %d: %w", r.Name, r.Stream, err))
 	}
-	if stream == nil {
-		return nil, fmt.Errorf("queue %q is one of stream %d, which does not exist", r.Name, r.Stream)
+	stream, err := all.db.Stream(of.Name)
+	if err != nil {
+		return nil, err
 	}
 	q := all.newQueue(id, r.Name, stream)
 	q.created, q.started, q.secret = r.Created, r.Started, r.Secret
@@ -336,6 +378,8 @@ func (all *registry) decode(row companion.Row) (*Queue, error) {
 		Stream: stream.Name(), VisibilityTimeout: time.Duration(r.Visibility), MaxReceives: int(r.MaxReceives),
 		MaxInFlight: int(r.MaxInFlight), MaxWaiting: int(r.MaxWaiting), OrderByKey: r.OrderByKey, BlockAtDead: r.BlockAtDead,
 	}, r.Start)
+	q.expired = expired{r.ExpiredUnreceived, r.ExpiredReceived, r.ExpiredDead}
+	q.stored = q.expired
 	if q.settings.MaxReceives == 0 {
 		q.settings.MaxReceives = -1
 	}
@@ -379,7 +423,7 @@ func (q *Queue) load(ctx context.Context) error {
 	}
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	s.settings = q.settings // Update may have changed them
+	s.settings, s.expired, s.stored = q.settings, q.expired, q.stored
 	q.state, q.loaded = s, true
 	q.passed(q.door.Now())
 	q.stats = counts{} // what has lapsed or died by now may have done so, and was counted, before the database was opened

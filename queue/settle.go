@@ -120,9 +120,12 @@ func (q *Queue) AckTx(tx *braid.Tx, receipts ...Receipt) error {
 }
 
 func (q *Queue) ackTx(tx *braid.Tx, dead bool, receipts []Receipt) error {
+	if tx == nil {
+		return invalid("tx", nil, "must not be nil")
+	}
 	inner := companion.TxOf(tx)
 	if inner.DB() != any(q.db) {
-		return invalid("Tx", "of another database", "must be one of the queue's database")
+		return invalid("tx", "of another database", "must be one of the queue's database")
 	}
 	if err := q.load(q.door.Life()); err != nil {
 		return err

@@ -30,14 +30,15 @@ type state struct {
 	locked  agenda.Agenda[*entry] // those that a moment changes, by that moment
 	ready   agenda.Agenda[*entry] // those to be received again, by counter
 	dead    agenda.Agenda[*entry] // those to be received as dead letters, by counter
-	ages    agenda.Agenda[*entry] // all, by counter
+	ages    ages                  // all, by counter
 	keys    map[uint64]*chain     // with Options.OrderByKey: of keys with unsettled records that are not dead
 	count   [phases]int           // of the entries in each phase
-	garbage [][]byte              // rows of entries that have expired, to be deleted with the next commit
-	expired [phases]int           // entries that have expired since the database was opened, by their phase
-	lost    uint64                // records that were never received and have expired with their shards
+	garbage [][]byte              // rows of entries that have expired, and of shards that are gone: to be deleted with the next commit
+	expired expired               // as the queue's row is to have it from the next commit on
+	stored  expired               // as it has it
 	shards  map[uint32]shard      // of the topology
 	known   any                   // that topology
+	relic   *relic                // nil if there is none
 	stats   counts                // since the database was opened
 	retried bool                  // the last record that was taken had been received before
 	alone   *entry                // while it is in flight nothing else is received
@@ -59,6 +60,17 @@ type cursor struct {
 
 type counts struct {
 	received, empty, acknowledged, lapsed, died, restored uint64
+}
+
+// expired counts records that have left the stream before they were settled: of those
+// that were never received, only what was taken up, or has gone with its shard.
+type expired struct{ unreceived, received, dead uint64 }
+
+// relic is the cursor of a shard that is gone. It is kept while it is the one with the
+// highest counter: below that, what has no row is settled, in all shards.
+type relic struct {
+	shard   uint32
+	counter uint64
 }
 
 // phase is where an entry is on its way.
@@ -94,6 +106,26 @@ type entry struct {
 
 	chain         *chain // nil: it holds back nothing
 	before, after *entry // of its chain
+}
+
+// ages are the entries by counter: dead letters apart from the others.
+type ages struct{ living, dying agenda.Agenda[*entry] }
+
+// First returns the oldest of all.
+func (a *ages) First() *agenda.Item[*entry] {
+	living, dying := a.living.First(), a.dying.First()
+	if living == nil || dying != nil && dying.Due() < living.Due() {
+		return dying
+	}
+	return living
+}
+
+// of returns those that an entry in that phase belongs to.
+func (a *ages) of(p phase) *agenda.Agenda[*entry] {
+	if p == dead || p == deadInFlight {
+		return &a.dying
+	}
+	return &a.living
 }
 
 func newState(id layout.QueueID, settings Options, start uint64) state {
@@ -136,7 +168,7 @@ func restored(p place, row layout.DeliveryRow, now uint64, closedWell bool) *ent
 func (s *state) add(e *entry) {
 	e.due.Value, e.age.Value = e, e
 	s.entries[e.counter] = e
-	s.ages.Set(&e.age, e.counter)
+	s.ages.of(e.phase).Set(&e.age, e.counter)
 	s.enter(e)
 	if s.settings.OrderByKey && (e.phase != dead && e.phase != deadInFlight || s.settings.BlockAtDead) {
 		s.link(e)
@@ -146,7 +178,7 @@ func (s *state) add(e *entry) {
 // drop forgets an entry: it is settled, or has expired.
 func (s *state) drop(e *entry) {
 	s.leave(e)
-	s.ages.Remove(&e.age)
+	s.ages.of(e.phase).Remove(&e.age)
 	delete(s.entries, e.counter)
 	s.unlink(e)
 }
@@ -154,6 +186,10 @@ func (s *state) drop(e *entry) {
 // move changes the phase of an entry.
 func (s *state) move(e *entry, to phase) {
 	s.leave(e)
+	if from, into := s.ages.of(e.phase), s.ages.of(to); from != into {
+		from.Remove(&e.age)
+		into.Set(&e.age, e.counter)
+	}
 	e.phase = to
 	s.enter(e)
 }
@@ -236,7 +272,7 @@ func (s *state) sweep() {
 		s.expire(first.Value)
 	}
 	for len(s.fresh) > 0 && !s.shows(placeOf(&s.fresh[0])) {
-		s.nextRecord() // what is missing of a shard is counted by its cursor
+		s.nextRecord() // what is missing of a shard is counted by its cursor's ordinal
 	}
 }
 
@@ -250,7 +286,7 @@ func (s *state) nextRecord() braid.Record {
 }
 
 // learn takes over the shards of a new topology. Those that are gone had no record any
-// more: what the queue has not received of them is lost.
+// more: what the queue has not received of them is lost, and their cursors are of no use.
 func (s *state) learn(all []*braid.Shard) {
 	was := s.shards
 	s.shards = make(map[uint32]shard, len(all))
@@ -260,24 +296,51 @@ func (s *state) learn(all []*braid.Shard) {
 	}
 	for index, sh := range was {
 		if _, stays := s.shards[index]; !stays {
-			s.lost += s.missed(index, sh.inner.Count())
+			past := sh.inner.Count()
+			s.expired.unreceived += past - min(past, s.ordinal(index))
+		}
+	}
+	for index, c := range s.cursors {
+		if _, stays := s.shards[index]; !stays {
+			delete(s.cursors, index)
+			s.leaveBehind(relic{index, c.Counter})
 		}
 	}
 }
 
-// missed returns how many records of a shard, of which the queue is past so many, it has
-// never received.
-func (s *state) missed(index uint32, past uint64) uint64 {
-	var ordinal uint64
-	if c := s.cursors[index]; c != nil {
-		ordinal = c.Ordinal
+// leaveBehind has the row of a cursor deleted whose shard is gone, once another one has a
+// higher counter.
+func (s *state) leaveBehind(r relic) {
+	old := s.relic
+	switch {
+	case r.counter+1 < s.next:
+		s.garbage = append(s.garbage, layout.CursorKey(s.id, r.shard))
+		return
+	case old != nil: // they are the same, as where the queue begins
+		s.garbage = append(s.garbage, layout.CursorKey(s.id, old.shard))
 	}
-	return past - min(past, ordinal)
+	s.relic = &r
+}
+
+// ordinal returns how many records of a shard lie before the first one that the queue has
+// not received.
+func (s *state) ordinal(shard uint32) uint64 {
+	if c := s.cursors[shard]; c != nil {
+		return c.Ordinal
+	}
+	return 0
 }
 
 // expire drops an entry whose record is gone.
 func (s *state) expire(e *entry) {
-	s.expired[e.phase]++
+	switch e.phase {
+	case held:
+		s.expired.unreceived++
+	case dead, deadInFlight:
+		s.expired.dead++
+	default:
+		s.expired.received++
+	}
 	s.garbage = append(s.garbage, layout.DeliveryKey(s.id, e.shard, e.counter))
 	s.drop(e)
 }
@@ -288,8 +351,12 @@ func (s *state) shows(p place) bool {
 	return there && sh.inner.Shows(p.counter)
 }
 
-// flush adds to a commit that expired entries are gone.
-func (s *state) flush(rows companion.Rows) {
+// discard adds to a commit that the rows of what is gone are, too.
+func (s *state) discard(rows companion.Rows) {
+	if old := s.relic; old != nil && old.counter+1 < s.next {
+		s.garbage = append(s.garbage, layout.CursorKey(s.id, old.shard))
+		s.relic = nil
+	}
 	for _, key := range s.garbage {
 		rows.Delete(key)
 	}

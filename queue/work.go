@@ -327,7 +327,7 @@ func (w *work) try(ctx context.Context, r Record) (settled bool, err error) {
 	return settled, err
 }
 
-var errGoexit = errors.New("the function has ended its goroutine, by runtime.Goexit")
+var errGoexit = errors.New("function ended its goroutine with runtime.Goexit")
 
 // batch keeps the records of a batch hidden that are not finished.
 type batch struct {

@@ -131,9 +131,12 @@ type Shard interface {
 	Count() uint64             // how many records there ever were
 
 	// Ahead returns the counter of the first record that can be read at a counter or above
-	// it, 0 for none; how many there ever were before that; and how many follow, with it. It
-	// needs no key.
-	Ahead(ctx context.Context, from uint64) (first, ordinal, records uint64, err error)
+	// it, 0 for none, and how many there ever were before that. It needs no key.
+	Ahead(ctx context.Context, from uint64) (first, ordinal uint64, err error)
+
+	// CountTo is Count as it was when the record with that counter, or the last one before
+	// it, was the newest. It reads nothing unless there are newer ones.
+	CountTo(ctx context.Context, counter uint64) (uint64, error)
 }
 
 // Tx reads and writes rows about leases in a *braid.Tx: serializable, like the

@@ -114,6 +114,7 @@ func rows() []row {
 	queue := layout.QueueRow{
 		Name: "mails", Stream: 7, Created: 1_700_000_000_000_000_005, Start: 1, Started: 1_700_000_000_000_000_001, Secret: [16]byte{15: 9},
 		Visibility: 30 * 1e9, MaxReceives: 6, MaxInFlight: 120_000, MaxWaiting: 1_000_000, OrderByKey: true, BlockAtDead: true,
+		ExpiredUnreceived: 300, ExpiredReceived: 2, ExpiredDead: 1,
 	}
 	cursor := layout.CursorRow{Counter: 1_700_000_000_000_000_005, Ordinal: 12}
 	hash := uint128.Uint128{Hi: 1, Lo: 2}

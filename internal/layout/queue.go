@@ -101,6 +101,11 @@ type QueueRow struct {
 	MaxWaiting  uint64
 	OrderByKey  bool
 	BlockAtDead bool // with OrderByKey: a dead record holds back those of its key
+
+	// Records that have left the stream before they were settled. Of those that were never
+	// received, only what was held back, or has gone with its shard: the others are the
+	// difference of a shard's ordinals and its cursor's.
+	ExpiredUnreceived, ExpiredReceived, ExpiredDead uint64
 }
 
 // Flags of a queue's row.
@@ -123,6 +128,9 @@ func (r QueueRow) Encode(id QueueID) []byte {
 	w.uint(r.MaxInFlight)
 	w.uint(r.MaxWaiting)
 	w.uint(flag(r.OrderByKey, queueOrderByKey) | flag(r.BlockAtDead, queueBlockAtDead))
+	w.uint(r.ExpiredUnreceived)
+	w.uint(r.ExpiredReceived)
+	w.uint(r.ExpiredDead)
 	return w.seal(QueueKey(id))
 }
 
@@ -141,12 +149,20 @@ func DecodeQueueRow(id QueueID, value []byte) (row QueueRow, err error) {
 	row.MaxWaiting = r.uint()
 	flags := r.flags(queueOrderByKey | queueBlockAtDead)
 	row.OrderByKey, row.BlockAtDead = flags&queueOrderByKey != 0, flags&queueBlockAtDead != 0
+	row.ExpiredUnreceived = r.uint()
+	row.ExpiredReceived = r.uint()
+	row.ExpiredDead = r.uint()
 	return row, r.close()
 }
 
 // CursorRow says how far a queue has come with the new records of a shard. Its key is
 // [CursorKey]. A shard without one came into being after the queue, and nothing of it was
-// received.
+// received. Those of shards that are gone are deleted, but for the one with the highest
+// counter, until another one's is higher.
+//
+// Invariant: the highest counter of a queue's cursors never falls. Below it, a record that
+// has no row is settled, in whatever shard: if it fell, records would be received again
+// that were acknowledged.
 type CursorRow struct {
 	Counter uint64 // of the last record that was received; or one below the queue's start
 	Ordinal uint64 // of the queue's first record in the shard, plus how many were received

@@ -128,9 +128,7 @@ func (s *Service) RegisterStreamConsumer(ctx context.Context, c Caller, in *Regi
 		if advantage, err = s.advantage(ctx, t); err != nil {
 			return nil, err
 		}
-		if queues, err = s.countQueues(ctx, stream); err != nil {
-			return nil, s.fromBraid(t, err)
-		}
+		queues = stream.Describe().Queues
 	}
 	var consumer consumerRow
 	err = s.updateRow(ctx, stream, func(row *streamRow) error {

@@ -26,8 +26,8 @@ type receivers struct {
 type receiver struct{ stop context.CancelCauseFunc }
 
 var (
-	errQueueDeleting = errors.New("the queue is being deleted")
-	errServiceClosed = errors.New("the service was closed")
+	errQueueDeleting = errors.New("queue is being deleted")
+	errServiceClosed = errors.New("service is closed")
 )
 
 // add notes a request that may wait, until leave is called. The context ends when its
@@ -306,7 +306,7 @@ func receiptsOutput(receipts []queue.Receipt, failed func(i int) error) *Receipt
 func receiptError(err error) (code, text string) {
 	switch {
 	case errors.Is(err, queue.ErrRecordSettled):
-		return "ResourceNotFoundException", "The record of the receipt handle is not in the queue any more."
+		return "ResourceNotFoundException", "The record of the receipt handle is no longer in the queue."
 	case errors.Is(err, queue.ErrReceiptExpired):
 		return "InvalidArgumentException", "The receipt handle has expired."
 	default:

@@ -126,17 +126,11 @@ func (s *Service) streamOf(ctx context.Context, q queueOf) (target, error) {
 	return s.named(q.t.Caller, strings.TrimPrefix(stream.Name(), s.namespace(q.t.Caller))), nil
 }
 
-// countQueues returns how many queues a stream has.
-func (s *Service) countQueues(ctx context.Context, stream *braid.Stream) (int, error) {
-	list, err := queue.List(ctx, s.db, stream.Name())
-	return len(list), err
-}
-
 // CreateQueue is the operation of that name.
 func (s *Service) CreateQueue(ctx context.Context, c Caller, in *CreateQueueInput) (*QueueOutput, error) {
 	t := s.named(c, *in.QueueName)
 	if n := len(in.StreamConfigurationList); n > 1 {
-		return nil, Invalid("StreamConfigurationList must have exactly one member, and has " + strconv.Itoa(n) + ".")
+		return nil, Invalid("StreamConfigurationList must have exactly one member; it has " + strconv.Itoa(n) + ".")
 	}
 	from := in.StreamConfigurationList[0]
 	st, stream, err := s.stream(c, nil, from.StreamARN)
@@ -175,7 +169,7 @@ func (s *Service) attachQueue(ctx context.Context, t, st target, stream *braid.S
 		return queueOf{}, s.fromBraid(st, err)
 	}
 	if streamRow.mode(stream) != modeOnDemand || s.promisedMode(st.stored) == modeProvisioned {
-		return queueOf{}, Invalid("Stream " + st.name + " under account " + st.Account + " is not in On-Demand mode, and others cannot have queues.")
+		return queueOf{}, Invalid("Stream " + st.name + " under account " + st.Account + " is not in On-Demand mode, which queues require.")
 	}
 	if s.ExactLimits() {
 		if err := s.checkQueueLimits(ctx, st, stream, &streamRow); err != nil {
@@ -210,11 +204,7 @@ func (s *Service) checkQueueLimits(ctx context.Context, t target, stream *braid.
 	if err != nil {
 		return err
 	}
-	count, err := s.countQueues(ctx, stream)
-	if err != nil {
-		return s.fromBraid(t, err)
-	}
-	if err := checkPlaces(t, len(row.Consumers)+count, advantage); err != nil {
+	if err := checkPlaces(t, len(row.Consumers)+stream.Describe().Queues, advantage); err != nil {
 		return err
 	}
 	all, err := s.queuesOf(ctx, t.Caller)
@@ -242,15 +232,15 @@ func (r *queueRow) start(p *QueueStartingPosition) (braid.Position, error) {
 	r.StartType = *p.Type
 	switch {
 	case r.StartType != atTimestamp && p.Timestamp != nil:
-		return braid.Position{}, Invalid("StartingPosition has a Timestamp, which goes with the Type AT_TIMESTAMP only; its Type is " + r.StartType + ".")
+		return braid.Position{}, Invalid("A Timestamp of StartingPosition requires the Type AT_TIMESTAMP; the Type is " + r.StartType + ".")
 	case r.StartType == trimHorizon:
 		return braid.TrimHorizon(), nil
 	case r.StartType == latest:
 		return braid.Latest(), nil
 	case p.Timestamp == nil:
-		return braid.Position{}, Invalid("StartingPosition has the Type AT_TIMESTAMP and no Timestamp.")
+		return braid.Position{}, Invalid("StartingPosition with the Type AT_TIMESTAMP requires a Timestamp.")
 	case p.Timestamp.After(time.Now()):
-		return braid.Position{}, Invalid("The Timestamp of StartingPosition lies in the future.")
+		return braid.Position{}, Invalid("The Timestamp of StartingPosition must not be in the future.")
 	}
 	r.StartTime = *p.Timestamp
 	return braid.AtTime(*p.Timestamp), nil
@@ -269,7 +259,7 @@ func setAttributes(opts *queue.Options, in *QueueAttributes) error {
 	case *d.TargetType == deadLetterNone:
 		opts.MaxReceives = -1
 	case d.MaxReceiveCount == nil:
-		return Invalid("DeadLetterConfiguration has the TargetType BUILT_IN and no MaxReceiveCount.")
+		return Invalid("DeadLetterConfiguration with the TargetType BUILT_IN requires a MaxReceiveCount.")
 	default:
 		opts.MaxReceives = int(*d.MaxReceiveCount)
 	}
@@ -312,13 +302,10 @@ func (s *Service) describeQueue(ctx context.Context, q queueOf, status string) (
 	if err != nil {
 		return QueueDescription{}, err
 	}
-	d, err := q.queue.Describe(ctx)
-	if err != nil {
-		return QueueDescription{}, s.fromQueue(q, err)
-	}
+	options := q.queue.Options()
 	return QueueDescription{
 		QueueARN:               q.arn(),
-		QueueAttributes:        attributesOf(&d.Options),
+		QueueAttributes:        attributesOf(&options),
 		QueueCreationTimestamp: q.queue.CreatedAt(),
 		QueueName:              q.t.name,
 		QueueStatus:            status,

@@ -41,14 +41,8 @@ func (s *Service) UpdateStreamMode(ctx context.Context, c Caller, in *UpdateStre
 	}
 	s.attach.Lock()
 	defer s.attach.Unlock()
-	if mode == modeProvisioned {
-		count, err := s.countQueues(ctx, stream)
-		if err != nil {
-			return nil, s.fromBraid(t, err)
-		}
-		if count > 0 {
-			return nil, s.hasQueues(t)
-		}
+	if mode == modeProvisioned && stream.Describe().Queues > 0 {
+		return nil, s.hasQueues(t)
 	}
 	err = s.updating(ctx, t, func(ctx context.Context) error {
 		err := s.updateRow(ctx, stream, func(r *streamRow) error {

@@ -125,11 +125,7 @@ func (s *Service) DeleteStream(ctx context.Context, c Caller, in *DeleteStreamIn
 	}
 	s.attach.Lock()
 	defer s.attach.Unlock()
-	queues, err := s.countQueues(ctx, stream)
-	if err != nil {
-		return nil, s.fromBraid(t, err)
-	}
-	if queues > 0 {
+	if stream.Describe().Queues > 0 {
 		return nil, s.hasQueues(t)
 	}
 	for {
@@ -187,10 +183,6 @@ func (s *Service) DescribeStreamSummary(ctx context.Context, c Caller, in *Strea
 	if err != nil {
 		return nil, err
 	}
-	queues, err := s.countQueues(ctx, stream)
-	if err != nil {
-		return nil, s.fromBraid(t, err)
-	}
 	d := stream.Describe()
 	mode := row.mode(stream)
 	out := StreamDescriptionSummary{
@@ -198,7 +190,7 @@ func (s *Service) DescribeStreamSummary(ctx context.Context, c Caller, in *Strea
 		EncryptionType:          encryptionType(d),
 		EnhancedMonitoring:      []EnhancedMetrics{{ShardLevelMetrics: orEmpty(row.Metrics)}},
 		KeyId:                   keyID(d),
-		QueueCount:              int32(queues),
+		QueueCount:              int32(d.Queues),
 		MaxRecordSizeInKiB:      int32((d.MaxRecordBytes + 1023) >> 10),
 		RetentionPeriodHours:    retentionHours(d),
 		StreamARN:               t.arn(),

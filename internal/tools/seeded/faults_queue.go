@@ -1,0 +1,134 @@
+package main
+
+// linear is the check that all answers of a queue are those of one thing after the other.
+var linear = test{dir: "queue", run: "^TestLinearizable$", flags: "-braid.seeds=60"}
+
+var queueFaults = []fault{
+	{
+		name:    "old-receipt-accepted",
+		what:    "the receipt of an earlier delivery settles what another receiver holds",
+		promise: "a receipt fences",
+		edits: []edit{{
+			"queue/state.go",
+			"	case e.generation != t.generation:\n		return nil, ErrReceiptExpired\n",
+			"",
+		}},
+		test:  linear,
+		finds: `no order of the calls`,
+		quick: true,
+	},
+	{
+		name:    "receipt-judged-before-its-commit",
+		what:    "a receipt is compared when the call begins, and not where commits are made",
+		promise: "a receipt fences",
+		edits: []edit{
+			{"queue/record.go", "	dead       bool // it is that of a dead letter\n", "	dead       bool\n	judged     bool\n"},
+			{"queue/state.go", "	case e.generation != t.generation:\n", "	case e.generation != t.generation && !t.judged:\n"},
+			{
+				"queue/settle.go",
+				"	steps := q.steps(what, dead, receipts)\n	if _, err := q.commit(",
+				`	steps := q.steps(what, dead, receipts)
+	q.mu.Lock()
+	q.passed(q.door.Now())
+	for i := range steps {
+		if st := &steps[i]; st.err == nil {
+			_, st.err = q.check(st)
+			st.ticket.judged = true
+		}
+	}
+	q.mu.Unlock()
+	if _, err := q.commit(`,
+			},
+		},
+		test:  linear,
+		finds: `no order of the calls`,
+	},
+	{
+		name:    "acknowledged-record-keeps-its-row",
+		what:    "an acknowledgement is made in memory only",
+		promise: "what was acknowledged does not come back",
+		edits: []edit{{
+			"queue/state.go",
+			"	rows.Delete(layout.DeliveryKey(s.id, e.shard, e.counter))\n	s.stats.acknowledged++",
+			"	s.stats.acknowledged++",
+		}},
+		test:  linear,
+		finds: `no order of the calls`,
+	},
+	{
+		name:    "dead-letter-lives-again-with-a-higher-limit",
+		what:    "a change of MaxReceives does not write down which records have died by the old one",
+		promise: "dead letters stay what they are",
+		edits: []edit{{
+			"queue/describe.go",
+			"					e.dead = true\n					q.put(rows, e)\n",
+			"					q.put(rows, e)\n",
+		}},
+		test:  linear,
+		finds: `no order of the calls`,
+	},
+	{
+		name:    "restored-record-keeps-its-receipts",
+		what:    "a dead letter that was restored has the generation that it had",
+		promise: "a receipt fences",
+		edits:   []edit{{"queue/step.go", "	e.generation++\n	s.offer(e)\n", "	s.offer(e)\n"}},
+		test:    linear,
+		finds:   `no order of the calls`,
+	},
+	{
+		name:    "extension-kept-in-memory",
+		what:    "a longer visibility timeout has no row",
+		promise: "a crash changes nothing",
+		edits: []edit{{
+			"queue/step.go",
+			"		s.locked.Set(&e.due, e.visible) // it stays alone, if it was\n",
+			"		s.locked.Set(&e.due, e.visible)\n		return nil\n",
+		}},
+		test:  linear,
+		finds: `no order of the calls`,
+	},
+	{
+		name:    "shards-counted-one-after-the-other",
+		what:    "a description counts what each shard has by the time that it is looked at",
+		promise: "all counts of a queue are of one moment",
+		edits: []edit{{
+			"queue/describe.go",
+			"sh.CountTo(ctx, to)",
+			"sh.CountTo(ctx, max(to, 1<<63))",
+		}},
+		test:  test{dir: "queue", run: "^TestDescribeIsOfOneMoment$"},
+		finds: `Should be zero`,
+	},
+	{
+		name:    "highest-cursor-goes-with-its-shard",
+		what:    "the cursor of a shard that is gone is deleted even if no other one has come as far",
+		promise: "what was acknowledged does not come back",
+		edits: []edit{{
+			"queue/state.go",
+			"	case r.counter+1 < s.next:\n",
+			"	case r.counter < s.next:\n",
+		}},
+		test:  test{dir: "queue", run: "^TestCursorsOfShardsThatAreGone$"},
+		finds: `Error:`,
+	},
+	{
+		name:    "held-record-without-a-row",
+		what:    "a record that is held back behind another one of its key is so in memory only",
+		promise: "no record is lost",
+		edits:   []edit{{"queue/order.go", "	e.phase = held\n	s.add(e)\n	s.put(rows, e)\n", "	e.phase = held\n	s.add(e)\n"}},
+		test:    linear,
+		finds:   `was never acknowledged`,
+	},
+	{
+		name:    "newest-record-of-a-key-is-not-held",
+		what:    "a record is received although others of its key are not settled",
+		promise: "records of a key follow each other",
+		edits: []edit{{
+			"queue/order.go",
+			"		if x != nil && x.phase == ready && (c.busy > 0 || x != c.first) {",
+			"		if x == e && e.phase == held && e.after == nil && e.before != nil {\n			s.move(x, ready)\n		}\n		if x != nil && x != e && x.phase == ready && (c.busy > 0 || x != c.first) {",
+		}},
+		test:  linear,
+		finds: `of its key was acknowledged`,
+	},
+}
