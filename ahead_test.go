@@ -186,6 +186,10 @@ func TestOnlyLongReadsAreReadAhead(t *testing.T) {
 
 // However a loop ends, and at whatever record, nothing of it stays behind.
 func TestALoopThatEndsLeavesNothingBehind(t *testing.T) {
+	places := 40
+	if testing.Short() {
+		places = 10
+	}
 	for _, shards := range []int{1, 3} {
 		synctest.Test(t, func(t *testing.T) {
 			db, s, all := newLongStream(t, shards, false)
@@ -198,7 +202,7 @@ func TestALoopThatEndsLeavesNothingBehind(t *testing.T) {
 				},
 			}
 			for name, end := range ends {
-				for at := 0; at < len(all); at += 1 + len(all)/40 {
+				for at := 0; at < len(all); at += 1 + len(all)/places {
 					ctx, stop := context.WithCancel(context.Background())
 					func() {
 						defer func() { _ = recover() }()

@@ -20,7 +20,7 @@ func init() {
 	companion.StreamOf = func(stream any) companion.Stream { return companionStream{stream.(*Stream)} }
 	companion.ShardOf = func(shard any) companion.Shard { return companionShard{shard.(*Shard)} }
 	companion.Open = func(dir string, options any, env companion.Environment) (any, error) {
-		return open(dir, options.(*Options), environment{fs: env.FS.(kv.FS), clock: env.Clock, instant: env.Instant})
+		return open(dir, options.(*Options), environment{fs: env.FS.(kv.FS), clock: env.Clock, instant: env.Instant, tableBlock: env.TableBlockBytes})
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"slices"
 	"testing"
+	"time"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/stretchr/testify/require"
@@ -11,9 +12,9 @@ import (
 	"github.com/braidstream/braid/internal/layout"
 )
 
-// A block that is missing in the store is told to every reader that comes to its place from
-// before, whatever made it go: nothing but the ordinals of its neighbours says that it was
-// there. (A reader that begins in it by a bare number is not told: it knows no ordinal.)
+// A block that is missing in the store is told to every reader that comes to its place, or
+// begins in it by a bare number, whatever made it go: nothing but the ordinals of its
+// neighbours says that it was there.
 func TestAMissingBlockIsTold(t *testing.T) {
 	const blocks, records = 5, 3
 	entries := make([]Entry, records)
@@ -86,7 +87,28 @@ func TestAMissingBlockIsTold(t *testing.T) {
 					return got, nil
 				},
 			}
+			begins := map[string]Position{ // where readers begin that know no ordinal
+				"at the first":    AtSequence(gone[0]),
+				"after the first": AfterSequence(gone[0]),
+				"at the last":     AtSequence(gone[records-1]),
+				"at its time":     AtTime(time.Unix(0, int64(gone[1].counter()))),
+			}
+			if missing > 0 {
+				begins["after the one before"] = AfterSequence(numbers[missing*records-1])
+			}
 			for name, read := range ways {
+				for begin, from := range begins {
+					got, err := read(from)
+					require.Error(t, err, "%s %s", name, begin)
+					var loss *CorruptError
+					require.ErrorAs(t, err, &loss)
+					require.ErrorIs(t, err, ErrDataLoss)
+					require.Empty(t, got, "%s %s", name, begin)
+					require.Greater(t, loss.FirstAvailable.counter(), gone[records-1].counter())
+					if missing < blocks-1 {
+						require.Equal(t, numbers[(missing+1)*records], loss.FirstAvailable)
+					}
+				}
 				starts := map[int]Position{0: TrimHorizon()}
 				for first := 1; first < missing*records; first++ {
 					starts[first] = AtSequence(numbers[first])

@@ -41,6 +41,9 @@ type environment struct {
 	// noLedger keeps no ledger of durable files, to measure what it costs.
 	noLedger bool
 
+	// tableBlock is the size of a block of a table in bytes, 0 for that of kv.
+	tableBlock int
+
 	// unnamed says that dir has a backup in the making, to be read.
 	unnamed bool
 
@@ -102,21 +105,22 @@ func validateDir(dir string) error {
 
 func (db *DB) openStore(dir string, env environment) (err error) {
 	db.store, err = kv.Open(kv.Config{
-		Dir:           dir,
-		InMemory:      dir == InMemory,
-		ReadOnly:      db.opts.ReadOnly,
-		AcceptLoss:    db.opts.AcceptLoss,
-		NoLedger:      env.noLedger,
-		Unnamed:       env.unnamed,
-		FS:            env.fs,
-		Logger:        db.opts.Logger,
-		CacheBytes:    max(0, db.opts.CacheBytes),
-		MemTableBytes: db.opts.MemtableBytes,
-		ReserveBytes:  max(0, db.opts.ReserveBytes),
-		TableBoundary: layout.TableBoundary,
-		OnFull:        func(bool) { db.noteFull() },
-		Init:          initStore,
-		Verify:        db.verifyStore,
+		Dir:             dir,
+		InMemory:        dir == InMemory,
+		ReadOnly:        db.opts.ReadOnly,
+		AcceptLoss:      db.opts.AcceptLoss,
+		NoLedger:        env.noLedger,
+		Unnamed:         env.unnamed,
+		FS:              env.fs,
+		Logger:          db.opts.Logger,
+		CacheBytes:      max(0, db.opts.CacheBytes),
+		MemTableBytes:   db.opts.MemtableBytes,
+		TableBlockBytes: env.tableBlock,
+		ReserveBytes:    max(0, db.opts.ReserveBytes),
+		TableBoundary:   layout.TableBoundary,
+		OnFull:          func(bool) { db.noteFull() },
+		Init:            initStore,
+		Verify:          db.verifyStore,
 	})
 	return err
 }

@@ -28,6 +28,7 @@ type page struct {
 	from    uint64 // the query's from, or where readable records begin if that is above it
 	records []layout.Record
 	next    uint64 // the counter of the first record that was left out, 0 for none
+	want    uint64 // the least ordinal that the first of them must have, plus one; 0 if not known
 	tip     tail.Tip
 }
 
@@ -73,7 +74,7 @@ func (sh *Shard) page(ctx context.Context, q pageQuery, buf []layout.Record) (pa
 			s, err = reading(ctx, db, func() (stretch, error) {
 				return sh.readStored(ctx, from, min(q.to, view.Tip.LastCounter), q, extents, buf)
 			})
-			p.records, p.next = s.records, s.next
+			p.records, p.next, p.want = s.records, s.next, s.want
 		} else {
 			db.reads.tail.Add(1)
 		}
@@ -148,6 +149,8 @@ func (sh *Shard) checkOrdinals(q pageQuery, p *page, horizon layout.Horizon, ext
 		want = q.ordinal - 1
 	case p.from <= horizon.Counter:
 		want = horizon.Ordinal
+	case p.want > 0: // those before the horizon may be missing
+		want = max(p.want-1, horizon.Ordinal)
 	default:
 		if s := extents.From(p.from); len(s) > 0 && p.from <= s[0].FirstCounter {
 			want = s[0].FirstOrdinal
@@ -192,13 +195,49 @@ func (sh *Shard) holds(from, to uint64, tip tail.Tip, extents epoch.Extents) boo
 type stretch struct {
 	records []layout.Record // appended to those that the caller had
 	next    uint64          // as in page
+	want    uint64          // as in page
 }
 
 // readStored reads from the store.
 func (sh *Shard) readStored(ctx context.Context, from, to uint64, q pageQuery, extents epoch.Extents, buf []layout.Record) (stretch, error) {
 	b := pageBuilder{stream: sh.stream, bare: q.bare, from: from, to: to, records: buf, start: len(buf), limit: q.records, bytes: q.bytes}
 	err := sh.eachBlock(ctx, from, to, extents, b.add)
-	return stretch{b.records, b.next}, err
+	s := stretch{records: b.records, next: b.next}
+	if q.ordinal == 0 && b.apart && len(s.records) > len(buf) {
+		var behind error
+		if s.want, behind = sh.ordinalAt(from, extents); behind != nil {
+			return stretch{records: buf}, behind
+		}
+	}
+	return s, err
+}
+
+// ordinalAt returns the least ordinal, plus one, that a record at counter from or above can
+// have, from what lies right below: 0 if that does not say. It is for a reader that knows
+// no ordinal, and meets no block around the counter: where the one it meets does not follow
+// on, a block is missing, and nothing else may have noticed.
+func (sh *Shard) ordinalAt(from uint64, extents epoch.Extents) (want uint64, err error) {
+	in := extents.From(from)
+	if len(in) == 0 || from <= in[0].FirstCounter {
+		return 0, nil // the extent's own first ordinal is known
+	}
+	lower, _ := sh.extentSpan(in[0], 0)
+	upper, _ := sh.extentSpan(in[0], from)
+	it, err := sh.stream.db.store.NewIter(lower, upper)
+	if err == nil {
+		defer it.Close() // its error is that of the last move
+		var below *layout.Block
+		switch below, err = foundBlock(it, it.Last()); {
+		case below != nil:
+			return below.NextOrdinal() + 1, nil
+		case err == nil:
+			return in[0].FirstOrdinal + 2, nil // the first of the extent lies below, and is missing there
+		}
+	}
+	if isDamage(err) {
+		return 0, nil // of what this reader does not read
+	}
+	return 0, err
 }
 
 // eachBlock walks the shard's blocks in the store, extent by extent, from the one that
@@ -263,6 +302,7 @@ type pageBuilder struct {
 	start        int
 	limit, bytes int
 	next         uint64 // set when a limit is reached
+	apart        bool   // the first block begins above from
 
 	chunk     []byte // room for data
 	chunkSize int    // of the last chunk that was made
@@ -297,6 +337,9 @@ func (b *pageBuilder) add(it *kv.Iter) (more bool, err error) {
 		return true, nil
 	}
 	n := b.wanted(&block, first)
+	if len(b.records) == b.start {
+		b.apart = block.First > b.from
+	}
 	if n > 0 {
 		if err := b.take(it, &block, first, n); err != nil {
 			return false, err

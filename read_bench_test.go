@@ -84,6 +84,12 @@ func BenchmarkGetRecords(b *testing.B) {
 			run("limit=1", 1, at)
 			run("limit=10", 10, at)
 			run("limit=1000", 1000, at)
+			after := make(map[braid.SequenceNumber]braid.Position, len(all)) // of the one before
+			for i := range all[1:] {
+				after[all[i+1].SequenceNumber] = braid.AfterSequence(all[i].SequenceNumber)
+			}
+			after[all[0].SequenceNumber] = braid.TrimHorizon()
+			run("after", 1, func(r braid.Record) braid.Position { return after[r.SequenceNumber] })
 			run("time", 1, func(r braid.Record) braid.Position { return braid.AtTime(r.ArrivalTime) })
 		}
 	}

@@ -165,6 +165,9 @@ type Environment struct {
 	FS      any              // a file system of the engine
 	Clock   func() time.Time // nil is time.Now
 	Instant bool             // FS never waits, so callers run commits, as in memory
+
+	// TableBlockBytes is the size of a block of a table, 0 for the usual one.
+	TableBlockBytes int
 }
 
 // Row is a row about a lease.

@@ -16,9 +16,8 @@ import (
 	"github.com/braidstream/braid/internal/testdisk"
 )
 
-// damagedRows is how many rows of damagedBytes the table has that is damaged: two
-// blocks. Pebble takes up to half a second to read one whose checksum is wrong, for
-// it flips every bit in turn to see whether that was it.
+// damagedRows is how many rows of damagedBytes the table has that is damaged: some ten
+// blocks.
 const damagedRows, damagedBytes = 40, 1000
 
 func damagedKey(i int) string { return fmt.Sprintf("d%03d", i) }
@@ -29,6 +28,7 @@ func withDamagedTable(t *testing.T) (d *testdisk.Disk, table string, cfg kv.Conf
 	t.Helper()
 	d = testdisk.New()
 	cfg = configOn(d)
+	cfg.TableBlockBytes = 4 << 10
 	cfg.TableBoundary = func(key []byte) []byte {
 		if key == nil || string(key) >= "e" {
 			return nil
@@ -129,7 +129,7 @@ func unreadableAt(d *testdisk.Disk, name string, at int64) {
 func TestDamageIsTheReadersAlone(t *testing.T) {
 	for name, damage := range tableDamages() {
 		rounds := 1
-		if name == "unreadable" || name == "last byte" { // the others take Pebble long
+		if name == "unreadable" || name == "last byte" { // the others take Pebble longer
 			rounds = 11
 		}
 		t.Run(name, func(t *testing.T) {

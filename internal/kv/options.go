@@ -1,6 +1,10 @@
 package kv
 
-import "github.com/cockroachdb/pebble/v2"
+import (
+	"cmp"
+
+	"github.com/cockroachdb/pebble/v2"
+)
 
 // pebbleFormat is the version of Pebble's own files. It is raised on purpose
 // only, together with layout.FormatVersion. It must be FormatNewest at the time:
@@ -67,7 +71,7 @@ func setLogShape(o *pebble.Options, cfg Config) {
 	// Runs are long, so blocks can be large: fewer index entries and better
 	// compression. Two-level indexes would cost every seek a read.
 	for i := range o.Levels {
-		o.Levels[i].BlockSize = 32 << 10
+		o.Levels[i].BlockSize = cmp.Or(cfg.TableBlockBytes, 32<<10)
 		o.Levels[i].IndexBlockSize = 256 << 10
 	}
 

@@ -1,21 +1,15 @@
 package modeltest
 
 import (
-	"bytes"
 	"fmt"
-	"maps"
 	"math/rand/v2"
-	"path"
-	"slices"
 	"sync"
 	"testing"
-	"testing/synctest"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/stretchr/testify/require"
 
 	"github.com/braidstream/braid"
-	"github.com/braidstream/braid/internal/companion"
 	"github.com/braidstream/braid/internal/testdisk"
 )
 
@@ -23,37 +17,6 @@ import (
 // changes a file. What is left is refused with an error that says what is damaged, or
 // opens, and then each record is there or its readers are told. With AcceptLoss it opens
 // in any case, and no more is lost than without the power cut.
-
-// layDurably is lay on a disk that forgets in a power cut what has not been synced, of
-// which all of this has been.
-func (f files) layDurably(t *testing.T) *vfs.MemFS {
-	t.Helper()
-	mem := vfs.NewCrashableMem()
-	dirs := map[string]bool{"/": true, damageDir + "/store": true}
-	for p := range f {
-		for dir := path.Dir(p); dir != "/"; dir = path.Dir(dir) {
-			dirs[dir] = true
-		}
-	}
-	for dir := range dirs {
-		require.NoError(t, mem.MkdirAll(dir, 0o755))
-	}
-	for p, data := range f {
-		file, err := mem.Create(p, vfs.WriteCategoryUnspecified)
-		require.NoError(t, err)
-		_, err = file.Write(bytes.Clone(data))
-		require.NoError(t, err)
-		require.NoError(t, file.Sync())
-		require.NoError(t, file.Close())
-	}
-	for dir := range dirs {
-		d, err := mem.OpenDir(dir)
-		require.NoError(t, err)
-		require.NoError(t, d.Sync())
-		require.NoError(t, d.Close())
-	}
-	return mem
-}
 
 // acceptImage is a disk after a power cut.
 type acceptImage struct {
@@ -84,7 +47,7 @@ func (s *damageState) acceptImages(t *testing.T, c damageCase, random *rand.Rand
 	})
 	options := s.options
 	options.AcceptLoss = true
-	db, err := open(damageDir, &options, companion.Environment{FS: disk})
+	db, err := openState(disk, &options)
 	disk.Before(nil)
 	if err != nil {
 		return nil, nil, false
@@ -113,42 +76,34 @@ func recordsOf(t *testing.T, db *braid.DB) map[braid.SequenceNumber]bool {
 func TestPowerCutWhileALossIsAccepted(t *testing.T) {
 	one, cases := 6, 30
 	if testing.Short() {
-		one, cases = 8, 8
+		one, cases = 16, 5
 	}
-	for _, name := range slices.Sorted(maps.Keys(damageStates)) {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			synctest.Test(t, func(t *testing.T) {
-				state := buildDamageState(t, name)
-				random := rand.New(rand.NewPCG(7, 7))
-				all := state.damages(random, buildDamageState(t, name).files, 3)
-				random.Shuffle(len(all), func(i, j int) { all[i], all[j] = all[j], all[i] })
-				outcomes := make(map[string]int)
-				seen := make(map[string]bool) // one of each kind
-				for _, c := range all {
-					if len(seen) == cases || seen[c.class] {
-						continue
-					}
-					db, err := open(damageDir, &state.options, companion.Environment{FS: c.files.lay(t)})
-					if err == nil {
-						_ = db.Close()
-						continue
-					}
-					images, kept, ok := state.acceptImages(t, c, random, one)
-					if !ok {
-						continue
-					}
-					seen[c.class] = true
-					for _, image := range images {
-						outcomes[c.class+": "+state.judgeImage(t, image, kept)]++
-					}
-				}
-				for _, outcome := range slices.Sorted(maps.Keys(outcomes)) {
-					t.Logf("%-60s %5d", outcome, outcomes[outcome])
-				}
-			})
-		})
-	}
+	eachDamageState(t, func(t *testing.T, state *damageState, other files) map[string]int {
+		random := rand.New(rand.NewPCG(7, 7))
+		all := state.damages(random, other, 3)
+		random.Shuffle(len(all), func(i, j int) { all[i], all[j] = all[j], all[i] })
+		outcomes := make(map[string]int)
+		seen := make(map[string]bool) // one of each kind
+		for _, c := range all {
+			if len(seen) == cases || seen[c.class] {
+				continue
+			}
+			db, err := openState(c.files.lay(t), &state.options)
+			if err == nil {
+				_ = db.Close()
+				continue
+			}
+			images, kept, ok := state.acceptImages(t, c, random, one)
+			if !ok {
+				continue
+			}
+			seen[c.class] = true
+			for _, image := range images {
+				outcomes[c.class+": "+state.judgeImage(t, image, kept)]++
+			}
+		}
+		return outcomes
+	})
 }
 
 // judgeImage opens what a power cut has left, and returns what came of it.
@@ -156,7 +111,7 @@ func (s *damageState) judgeImage(t *testing.T, image acceptImage, kept map[braid
 	t.Helper()
 	files := filesOf(t, image.mem)
 	mem := files.lay(t)
-	db, err := open(damageDir, &s.options, companion.Environment{FS: mem})
+	db, err := openState(mem, &s.options)
 	switch {
 	case err != nil:
 		requireFileDamage(t, err, image.what)
@@ -177,7 +132,7 @@ func (s *damageState) judgeImage(t *testing.T, image acceptImage, kept map[braid
 	mem = files.lay(t)
 	options := s.options
 	options.AcceptLoss = true
-	db, err = open(damageDir, &options, companion.Environment{FS: mem})
+	db, err = openState(mem, &options)
 	require.NoError(t, err, image.what)
 	s.judgeRest(t, db, image.what)
 	left := recordsOf(t, db)
@@ -185,7 +140,7 @@ func (s *damageState) judgeImage(t *testing.T, image acceptImage, kept map[braid
 		require.True(t, left[number], "%s: %s would be there without the power cut", image.what, number)
 	}
 	_ = db.Close()
-	db, err = open(damageDir, &s.options, companion.Environment{FS: mem})
+	db, err = openState(mem, &s.options)
 	require.NoError(t, err, image.what)
 	_ = db.Close()
 	return outcome

@@ -10,7 +10,6 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/braidstream/braid"
-	"github.com/braidstream/braid/internal/companion"
 	"github.com/braidstream/braid/internal/inside"
 	"github.com/braidstream/braid/internal/testdisk"
 )
@@ -139,7 +138,7 @@ func TestOpenTellsDamageFromWhatMayPass(t *testing.T) {
 		disk := testdisk.On(crashed)
 		table, _, at := placeOf(t, crashed, want[40])
 		failReads(disk, table, at, passing)
-		_, err = open(damageDir, &damageOptions, companion.Environment{FS: disk})
+		_, err = openState(disk, &damageOptions)
 		require.ErrorIs(t, err, passing)
 
 		disk.Before(nil)
@@ -197,7 +196,7 @@ func TestAReaderPastDamageGetsOn(t *testing.T) {
 	require.NoError(t, err)
 	put := func(shard int) []byte {
 		key := s.Shards()[shard].HashKeyRange().Start
-		data := randomBytes(random, 40_000) // a block of its own
+		data := randomBytes(random, 5000) // a block of its own
 		_, err := s.PutRecords(ctx, []braid.Entry{{PartitionKey: "k", ExplicitHashKey: &key, Data: data}})
 		require.NoError(t, err)
 		return data

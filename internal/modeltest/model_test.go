@@ -44,7 +44,7 @@ func TestModel(t *testing.T) {
 	t.Parallel() // with the fault sweep, which waits for most of its time
 	first, seeds := 0, *modelSeeds
 	if testing.Short() {
-		seeds /= 10
+		seeds /= 15
 	}
 	if *modelSeed >= 0 {
 		first, seeds = *modelSeed, 1
