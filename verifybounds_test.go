@@ -102,7 +102,10 @@ func TestVerifyEndsAtOnce(t *testing.T) {
 
 // What Verify holds does not grow with what is stored.
 func TestVerifyMemoryIsBounded(t *testing.T) {
-	db := openVerified(t)
+	// Files in memory and the cache would count: a compaction at the wrong moment doubles the former.
+	db, err := Open(t.TempDir(), &Options{Durability: NoSync, MemtableBytes: minMemtableBytes, CacheBytes: -1})
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, db.Close()) })
 	s, err := db.OpenStream(t.Context(), "s", nil)
 	require.NoError(t, err)
 	data := make([]byte, 1<<20-100)
@@ -127,9 +130,9 @@ func TestVerifyMemoryIsBounded(t *testing.T) {
 	fill(4)
 	_ = peak() // what is made once
 	few := peak()
-	fill(40)
+	fill(60)
 	require.NoError(t, db.store.Flush())
-	require.Less(t, peak(), few+4<<20)
+	require.Less(t, peak(), few+20<<20) // compactions, too, hold some records at a time
 }
 
 // BenchmarkVerify is how fast a database is read whose tables are in the cache of the
