@@ -272,8 +272,8 @@ func (q *Queue) deliver(served []*waiter) {
 	}
 }
 
-// alertLocked wakes as many of those who wait as there are records for, after something has
-// changed that is no commit of the queue.
+// alertLocked wakes as many waiting receivers as there are records for, after a change that
+// serve does not see.
 func (q *Queue) alertLocked() {
 	ws := &q.waiters
 	if ws.isEmpty() {

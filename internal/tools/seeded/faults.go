@@ -12,7 +12,7 @@ import "slices"
 
 func allFaults() []fault {
 	return slices.Concat(commitFaults, numberFaults, readFaults, reshardFaults, retentionFaults,
-		storageFaults, encryptionFaults, keyFaults, consumerFaults)
+		storageFaults, encryptionFaults, keyFaults, consumerFaults, queueFaults)
 }
 
 // The harnesses, in sizes that pass in a few seconds.
