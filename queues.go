@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/braidstream/braid/internal/commit"
@@ -134,6 +135,9 @@ func (s *Stream) readMerged(ctx context.Context, from uint64, records, bytes int
 	defer ahead.end()
 	m := merge{stream: s, ahead: &ahead, bound: bound{from: from}, bytes: bytes}
 	done, err := m.run(ctx, to, func(rec Record, _ error) bool {
+		if len(read) == cap(read) { // in larger steps than append takes: what is outgrown is garbage
+			read = slices.Grow(read, min(records, max(16, 4*len(read)))-len(read))
+		}
 		read = append(read, rec)
 		bytes -= len(rec.Data) + len(rec.PartitionKey)
 		return len(read) < records && bytes > 0

@@ -52,7 +52,7 @@ func (d DeadLetters) all(ctx context.Context, yield func(Record, error) bool) er
 			return err
 		}
 		if there && !yield(Record{
-			Record: t.record, ID: t.id(), Receives: t.receives, FirstReceived: timeOf(t.first), Reason: t.reason,
+			Record: *t.record, ID: t.id(), Receives: t.receives, FirstReceived: timeOf(t.first), Reason: t.reason,
 		}, nil) {
 			return nil
 		}

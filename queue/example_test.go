@@ -114,8 +114,8 @@ func Example_outbox() {
 	// Output: order 42 is paid, with a key of 24 characters
 }
 
-// Records of one account follow each other, whoever processes them; those of others do not
-// wait.
+// Records of one account follow each other, even if different workers process them; those of
+// others do not wait.
 func ExampleOptions_orderByKey() {
 	ctx := context.Background()
 	db, err := braid.Open(braid.InMemory, nil)

@@ -307,7 +307,7 @@ func (q *Queue) fetch(ctx context.Context, all []taken) ([]Record, error) {
 	records := make([]Record, 0, len(all))
 	for i := range all {
 		t := &all[i]
-		if !t.read {
+		if t.record == nil {
 			there, err := q.readOne(ctx, t)
 			if err != nil {
 				go q.giveBack(all) // it must not hold up the caller
@@ -318,9 +318,10 @@ func (q *Queue) fetch(ctx context.Context, all []taken) ([]Record, error) {
 			}
 		}
 		records = append(records, Record{
-			Record: t.record, ID: t.id(), Receipt: q.receipt(t.ticket),
+			Record: *t.record, ID: t.id(), Receipt: q.receipt(t.ticket),
 			Receives: t.receives, FirstReceived: timeOf(t.first), Reason: t.reason,
 		})
+		*t.record = braid.Record{} // it may lie beside records that wait for long
 	}
 	return records, nil
 }
@@ -338,7 +339,7 @@ func (q *Queue) readOne(ctx context.Context, t *taken) (there bool, err error) {
 		case err != nil:
 			return false, err
 		case len(page.Records) > 0 && placeOf(&page.Records[0]) == t.place:
-			t.record = page.Records[0]
+			t.record = &page.Records[0]
 			return true, nil
 		}
 	}

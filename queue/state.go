@@ -276,10 +276,10 @@ func (s *state) sweep() {
 	}
 }
 
-// nextRecord takes the first record off fresh.
-func (s *state) nextRecord() braid.Record {
-	r := s.fresh[0]
-	s.fresh[0] = braid.Record{} // its memory is the caller's to keep
+// nextRecord takes the first record off fresh. It lies where it was read, beside others: a
+// caller that keeps it makes a copy, and clears it.
+func (s *state) nextRecord() *braid.Record {
+	r := &s.fresh[0]
 	s.fresh = s.fresh[1:]
 	s.ahead -= r.Size()
 	return r

@@ -23,8 +23,7 @@ type taken struct {
 	receives int
 	first    uint64
 	reason   string
-	record   braid.Record
-	read     bool // record is there
+	record   *braid.Record // nil: it is still to be read
 }
 
 // offers returns how many records could be received now, at most limit; and whether new
@@ -110,7 +109,7 @@ func (s *state) take(rows companion.Rows, a ask, now uint64) (all []taken) {
 			s.add(e)
 			s.put(rows, e)
 			t := e.taken()
-			t.record, t.read = rec, true
+			t.record = rec
 			all = append(all, t)
 			a.bytes -= int(e.size)
 		default:
@@ -174,9 +173,9 @@ func (s *state) nextFresh() *braid.Record {
 
 // admit moves the queue past the next new record, and makes its entry, which is still to be
 // added.
-func (s *state) admit() (*entry, braid.Record) {
+func (s *state) admit() (*entry, *braid.Record) {
 	rec := s.nextRecord()
-	e := &entry{place: placeOf(&rec), size: uint32(rec.Size())}
+	e := &entry{place: placeOf(rec), size: uint32(rec.Size())}
 	if s.settings.OrderByKey {
 		e.keyHash = hashKey(rec.PartitionKey)
 	}

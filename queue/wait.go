@@ -85,7 +85,7 @@ func (q *Queue) enlist(a ask) *waiter {
 	defer q.mu.Unlock()
 	ws := &q.waiters
 	if ws.isEmpty() {
-		q.inner.Listen(q) // before the look, so that what is missed here is heard there
+		q.inner.Listen((*listener)(q)) // before the look, so that what is missed here is heard there
 	}
 	now := q.door.Now()
 	q.passed(now)
@@ -132,7 +132,7 @@ func (q *Queue) rest() {
 	if !ws.isEmpty() {
 		return
 	}
-	q.inner.Unlisten(q)
+	q.inner.Unlisten((*listener)(q))
 	if ws.due != 0 {
 		ws.alarm.Stop()
 		ws.due = 0
@@ -186,9 +186,12 @@ func (q *Queue) forgo(w *waiter) {
 	q.alertLocked()
 }
 
+// listener is a queue as its stream knows it: a companion.Listener.
+type listener Queue
+
 // Arrive gives new records to receivers that wait, in the commit that brings the records.
-// It is part of companion.Listener.
-func (q *Queue) Arrive(rows companion.Rows, before uint64, records companion.Arrivals) (publish func()) {
+func (l *listener) Arrive(rows companion.Rows, before uint64, records companion.Arrivals) (publish func()) {
+	q := (*Queue)(l)
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if q.gone || q.readAt <= before { // there are older ones, which come first
@@ -208,8 +211,7 @@ func (q *Queue) Arrive(rows companion.Rows, before uint64, records companion.Arr
 	}
 }
 
-// Changed is part of companion.Listener.
-func (q *Queue) Changed() { q.alert() }
+func (l *listener) Changed() { (*Queue)(l).alert() }
 
 // arriving is what is left of the records that a commit brings. All records before them are
 // read ahead, or were received.
@@ -272,8 +274,8 @@ func (q *Queue) deliver(served []*waiter) {
 	}
 }
 
-// alertLocked wakes as many of those who wait as there are records for, after something has
-// changed that is no commit of the queue.
+// alertLocked wakes as many waiting receivers as there are records for, after a change that
+// serve does not see.
 func (q *Queue) alertLocked() {
 	ws := &q.waiters
 	if ws.isEmpty() {
