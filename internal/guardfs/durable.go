@@ -27,7 +27,7 @@ type Durable struct {
 //
 // Invariant: what it states is durable, and stays so until the file is removed or used
 // again. A file counts once its entry in the directory is durable, and a manifest once
-// the marker that names it is. TestNoFalseAlarm holds it.
+// the marker that names it is. The crash images of TestModel in internal/modeltest hold it.
 type durable struct {
 	guard   *FS
 	dir     string // whose files it keeps account of

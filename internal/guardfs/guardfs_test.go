@@ -12,6 +12,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/braidstream/braid/internal/guardfs"
+	"github.com/braidstream/braid/internal/layout"
 	"github.com/braidstream/braid/internal/testdisk"
 )
 
@@ -188,6 +189,43 @@ func inBackground(run func() error) <-chan error {
 // shortages are the errors that an operation is worth repeating after.
 func shortages() []error {
 	return []error{syscall.ENOSPC, syscall.EDQUOT, syscall.EMFILE, syscall.ENFILE, syscall.ENOMEM}
+}
+
+// spoiling is a disk that changes the bytes that it has written, as a writer may that uses
+// its caller's buffer for something else.
+type spoiling struct{ vfs.FS }
+
+type spoilingFile struct{ vfs.File }
+
+func (s spoiling) Create(name string, category vfs.DiskWriteCategory) (vfs.File, error) {
+	f, err := s.FS.Create(name, category)
+	return spoilingFile{f}, err
+}
+
+func (f spoilingFile) Write(p []byte) (int, error) {
+	n, err := f.File.Write(p)
+	for i := range p {
+		//lint:ignore SA1023 that files do so is what is tested
+		p[i] ^= 0xff
+	}
+	return n, err
+}
+
+// TestSumsAreOfWhatWasToBeWritten: what a file does to the bytes that it is given changes no
+// sum.
+func TestSumsAreOfWhatWasToBeWritten(t *testing.T) {
+	g := guardfs.New(spoiling{newDisk(t)}, guardfs.Config{Dir: dir})
+	defer g.Close()
+	g.Track(dir, guardfs.Durable{}, nil)
+	f, err := g.Create(dir+"/000001.sst", vfs.WriteCategoryUnspecified)
+	require.NoError(t, err)
+	_, err = f.Write([]byte("a table"))
+	require.NoError(t, err)
+	require.NoError(t, f.Sync())
+	require.NoError(t, f.Close())
+	tables := g.Durable(0, 0).Tables
+	require.Len(t, tables, 1)
+	require.Equal(t, layout.LedgerSum(0, []byte("a table")), tables[0].Sum)
 }
 
 // TestDurableListsWholeTables: a table that is synced while it is written is listed only

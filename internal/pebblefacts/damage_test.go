@@ -48,6 +48,41 @@ func openDamaged(t *testing.T, mem *vfs.MemFS, format pebble.FormatMajorVersion)
 	return rows, nil
 }
 
+// Each open begins a log right before it writes its options, after a crash too: the options
+// have the next number, or the one after it if a manifest was begun in between. So Salvage
+// sees that the newest log is gone, which nothing else shows.
+func TestOptionsAreNumberedRightAfterALog(t *testing.T) {
+	mem := vfs.NewCrashableMem()
+	for round := range 12 {
+		o := options(t, mem)
+		o.MaxManifestFileSize = 1 + int64(round%3)*(1<<20)
+		db := open(t, o)
+		number := func(part string) (n int) {
+			name := strings.TrimSuffix(mem.PathBase(newest(t, mem, part)), ".log")
+			_, err := fmt.Sscanf(strings.TrimPrefix(name, part), "%d", &n)
+			require.NoError(t, err)
+			return n
+		}
+		log := number("OPTIONS-") - 1
+		if number("MANIFEST-") == log {
+			log--
+		}
+		require.Equal(t, number(".log"), log, "in round %d", round)
+		for i := range round {
+			set(t, db, fmt.Sprintf("%d-%d", round, i))
+			if i%3 == 2 {
+				require.NoError(t, db.Flush())
+			}
+		}
+		require.GreaterOrEqual(t, number(".log"), log)
+		crashed := image(mem, true)
+		require.NoError(t, db.Close())
+		if round%2 == 0 {
+			mem = crashed
+		}
+	}
+}
+
 // Fact 9. In older formats damage of a log is taken for its end. So the format is
 // pinned. A flip within the last block goes unnoticed in every format.
 func TestDamageOfLogsIsFoundInTheNewestFormat(t *testing.T) {
