@@ -49,7 +49,7 @@ var queueFaults = []fault{
 		promise: "what was acknowledged does not come back",
 		edits: []edit{{
 			"queue/state.go",
-			"	rows.Delete(layout.DeliveryKey(s.id, e.shard, e.counter))\n	s.stats.acknowledged++",
+			"	rows.Delete(s.key)\n	s.stats.acknowledged++",
 			"	s.stats.acknowledged++",
 		}},
 		test:  linear,
