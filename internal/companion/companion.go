@@ -97,7 +97,7 @@ type Shard interface {
 	Starting() any // a braid.SequenceNumber before that of every record
 
 	Index() uint32             // names it in rows of its stream
-	Shows(counter uint64) bool // a record with that counter would neither be trimmed nor have expired
+	Shows(counter uint64) bool // a record with that counter would neither be trimmed nor have expired; even while the database closes
 	Count() uint64             // how many records there ever were
 
 	// Ahead returns the counter of the first record that can be read at a counter or above

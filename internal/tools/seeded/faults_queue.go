@@ -131,4 +131,12 @@ var queueFaults = []fault{
 		test:  linear,
 		finds: `of its key was acknowledged`,
 	},
+	{
+		name:    "records-leave-a-queue-when-the-database-closes",
+		what:    "a commit that is made while the database closes takes records for expired, as they cannot be read",
+		promise: "no record is lost",
+		edits:   []edit{{"queues.go", "return c.shard.keeps(counter) }", "return c.shard.shows(counter) }"}},
+		test:    test{dir: "queue", run: "^TestACommitWhileTheDatabaseCloses$"},
+		finds:   `Error:`,
+	},
 }
