@@ -155,7 +155,7 @@ func (s *Stream) readMerged(ctx context.Context, from uint64, records, bytes int
 }
 
 func (c companionShard) Index() uint32             { return c.shard.index }
-func (c companionShard) Shows(counter uint64) bool { return c.shard.shows(counter) }
+func (c companionShard) Shows(counter uint64) bool { return c.shard.keeps(counter) }
 func (c companionShard) Count() uint64             { return c.shard.log.Tip().Ordinal }
 
 func (c companionShard) Ahead(ctx context.Context, from uint64) (first, ordinal uint64, err error) {

@@ -216,9 +216,14 @@ func (sh *Shard) hasExtent(id uint32) bool {
 // shows reports whether records of the shard from counter on can be read now: its
 // stream is not deleted, the database is open, and they are neither trimmed nor expired.
 func (sh *Shard) shows(counter uint64) bool {
+	return !sh.stream.db.closed.Load() && !sh.stream.deleted.Load() && sh.keeps(counter)
+}
+
+// keeps reports whether records of the shard from counter on are neither trimmed nor
+// expired, even if they cannot be read any longer because the database is being closed.
+func (sh *Shard) keeps(counter uint64) bool {
 	s := sh.stream
-	return !s.db.closed.Load() && !s.deleted.Load() && sh.trimmed.Load() <= counter &&
-		s.settings.Load().expiry(s.db.aging.now()) <= counter
+	return sh.trimmed.Load() <= counter && s.settings.Load().expiry(s.db.aging.now()) <= counter
 }
 
 // publishMap shows to readers where the shard's records lie, and where they begin.

@@ -127,7 +127,7 @@ type Shard interface {
 	Read(ctx context.Context, from any, records, bytes int, place func(n int) (at any)) (page any, size int, err error)
 
 	Index() uint32             // names it in rows of its stream
-	Shows(counter uint64) bool // a record with that counter would neither be trimmed nor have expired
+	Shows(counter uint64) bool // a record with that counter would neither be trimmed nor have expired; even while the database closes
 	Count() uint64             // how many records there ever were
 
 	// Ahead returns the counter of the first record that can be read at a counter or above

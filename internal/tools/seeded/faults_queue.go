@@ -160,4 +160,12 @@ var queueFaults = []fault{
 		test:    test{dir: "queue", run: "^TestARecordThatArrivesDoesNotComeBeforeOlderOnes$"},
 		finds:   `Error:`,
 	},
+	{
+		name:    "records-leave-a-queue-when-the-database-closes",
+		what:    "a commit that is made while the database closes takes records for expired, as they cannot be read",
+		promise: "no record is lost",
+		edits:   []edit{{"queues.go", "return c.shard.keeps(counter) }", "return c.shard.shows(counter) }"}},
+		test:    test{dir: "queue", run: "^TestACommitWhileTheDatabaseCloses$"},
+		finds:   `Error:`,
+	},
 }
