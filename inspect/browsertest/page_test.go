@@ -100,7 +100,7 @@ var views = map[string][]string{
 	"#/apps/fraud":                                {"What has failed", "no rule for this order"},
 	"#/queues":                                    {"mails", "orders"},
 	"#/queues/mails":                              {"In flight", "550 mailbox", "Acknowledged"},
-	"#/storage":                                   {"Records in a commit", "Epochs", "Capacity decisions"},
+	"#/storage":                                   {"Records a commit", "Epochs", "Capacity decisions"},
 	"#/nothing":                                   {"No such page"},
 }
 

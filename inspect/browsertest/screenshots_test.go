@@ -26,7 +26,7 @@ func TestScreenshots(t *testing.T) {
 	}
 	path := browserPath(t)
 	binary := filepath.Join(t.TempDir(), "inspect")
-	out, err := exec.Command("go", "build", "-o", binary, "github.com/braidstream/braid/examples/inspect").CombinedOutput()
+	out, err := exec.Command("go", "build", "-trimpath", "-o", binary, "github.com/braidstream/braid/examples/inspect").CombinedOutput()
 	require.NoError(t, err, "%s", out)
 	cmd := exec.CommandContext(t.Context(), binary, "-addr", "localhost:0")
 	cmd.Cancel = func() error { return cmd.Process.Signal(os.Interrupt) }

@@ -78,7 +78,7 @@ export function streamActions(s, answer, after) {
       danger: true,
       fields: [
         {name: "what", label: "Remove", value: "time", options: [["time", "all records before a time"], ["all", "all records there are"]]},
-        {name: "time", label: "Time", value: local(new Date(Date.now() - 3600e3)), type: "datetime-local", step: 1, hint: "of this browser's zone; it counts for the first choice only"},
+        {name: "time", label: "Time", value: local(new Date(Date.now() - 3600e3)), type: "datetime-local", step: 1, hint: "of this browser's zone", when: (v) => v.what === "time"},
       ],
       text: (v) => (v.what === "all"
         ? `All ${plural(s.Records, "record")} of ${s.Name} (${bytes(s.Bytes)}) are removed, for good. Applications that have not read them never will.`

@@ -9,6 +9,9 @@ import {local} from "./actions.js";
 
 const kinds = {running: "good", done: "plain", waiting: "plain", unowned: "warn", paused: "warn", "handing over": "warn", retrying: "bad", failed: "bad"};
 
+// urgency puts what needs somebody first, and otherwise keeps the order.
+const urgency = (sh) => ({failed: 2, retrying: 1, done: -1}[sh.State] ?? 0);
+
 export const stateBadge = (state) => badge(kinds[state] || "plain", state);
 
 const lag = (a) => (a.BehindRecords === 0 ? "caught up" : plural(a.BehindRecords, "record"));
@@ -48,6 +51,7 @@ export function app({names: [name], draw, onChange}) {
   let answer = null;
   let error = null;
   let letters = null;
+  let withDone = false;
   let letterStream = "";
   let letterError = null;
   const opened = new Opened(() => show());
@@ -75,6 +79,8 @@ export function app({names: [name], draw, onChange}) {
 
   const show = () => {
     const s = answer?.Status;
+    const finished = (s?.Shards || []).filter((sh) => sh.State === "done").length;
+    const shown = (s?.Shards || []).filter((sh) => withDone || sh.State !== "done").sort((a, b) => urgency(b) - urgency(a));
     draw(
       crumbs(link("#/apps", "Applications"), name),
       h("h1", {}, name),
@@ -92,7 +98,11 @@ export function app({names: [name], draw, onChange}) {
         ),
         h("div", {class: "buttons"}, appActions(name, "", "", s.Paused, poller.wake)),
         answer.MoreShards && note("warn", `Only the first ${count(s.Shards.length)} of ${count(answer.Shards)} shards are shown.`),
-        h("section", {}, h("h2", {}, "Shards"), table("Shards", ["Shard", "State", "Worker", ">Behind", ">Bytes", ">Age", "At work on", ""], (s.Shards || []).map((sh) => shardRow(sh)), "It has met no shard yet.")),
+        h("section", {}, h("div", {class: "head"}, h("h2", {}, "Shards"), finished > 0 && h("button", {type: "button", "aria-pressed": String(withDone), onclick: () => {
+          withDone = !withDone;
+          show();
+        }}, withDone ? `Hide ${count(finished)} done` : `Show ${count(finished)} done`)),
+        table("Shards", ["Shard", "State", "Worker", ">Behind", ">Bytes", ">Age", "At work on", ""], shown.map((sh) => shardRow(sh)), finished ? "All shards are done." : "It has met no shard yet.")),
         failed(s.Shards || []),
         h("section", {}, h("h2", {}, "Workers of this process"), s.Workers?.length
           ? h("ul", {class: "plainlist"}, s.Workers.map((w) => h("li", {key: w}, h("code", {}, w), " ", h("small", {class: "quiet"}, plural((s.Shards || []).filter((sh) => sh.Owner === w).length, "shard")))))
@@ -176,7 +186,7 @@ function appActions(app, stream, shard, paused, after, status) {
   const what = shard ? `shard ${shardNumber(shard)} of ${stream}` : `the whole application ${app}`;
   const key = {Stream: stream, Shard: shard};
   return [
-    paused || status?.State === "failed"
+    status?.State === "done" ? null : paused || status?.State === "failed"
       ? actionButton(status?.State === "failed" && !paused ? "Try again …" : "Resume …", {
         title: `Resume ${what}`, verb: "Resume",
         text: status?.State === "failed" && !paused ? `${app} tries ${what} again, from the record at which it has stopped.` : `${app} goes on with ${what}, unless it is also paused at another level.`,
@@ -191,7 +201,7 @@ function appActions(app, stream, shard, paused, after, status) {
       title: `Move ${what}`, verb: "Move", danger: true,
       fields: [
         {name: "to", label: "To", value: "TRIM_HORIZON", options: [["TRIM_HORIZON", "the oldest record"], ["LATEST", "the end: skip everything"], ["time", "a time"]]},
-        {name: "time", label: "Time", value: local(new Date(Date.now() - 3600e3)), type: "datetime-local", step: 1, hint: "of this browser's zone; it counts for the last choice only"},
+        {name: "time", label: "Time", value: local(new Date(Date.now() - 3600e3)), type: "datetime-local", step: 1, hint: "of this browser's zone", when: (v) => v.to === "time"},
       ],
       text: (v) => `The checkpoint of ${app} in ${what} moves to ${{TRIM_HORIZON: "the oldest record: everything is processed again", LATEST: "the end: what is not processed yet never will be"}[v.to] || v.time.replace("T", " ") + ": what comes after it is processed, again if it was before"}. Workers lose their leases and begin there.`,
       run: async (v) => void (await change(["apps", app, "seek"], {...key, To: v.to === "time" ? "AT_TIMESTAMP " + new Date(v.time).toISOString().replace(/\.?0*Z$/, "Z") : v.to})), after,

@@ -66,8 +66,8 @@ export class Rates {
     return this.history.get(name) || [];
   }
 
-  // seed gives a name a history that it had before anybody looked.
+  // seed gives a name a history from before anybody looked.
   seed(name, values) {
-    if (!this.history.get(name)?.length) this.history.set(name, values.slice(-60));
+    this.history.set(name, [...values, ...this.list(name)].slice(-60));
   }
 }

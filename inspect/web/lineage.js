@@ -13,7 +13,7 @@ export function lineage(all, loads, {selected, select, now}) {
   const times = [...new Set(shards.flatMap((sh) => (sh.ClosedAt ? [sh.CreatedAt, sh.ClosedAt] : [sh.CreatedAt])).map((t) => Math.floor(new Date(t).getTime() / 1)))].sort((a, b) => a - b);
   const column = new Map(times.map((t, i) => [t, i]));
   const columnOf = (t) => column.get(Math.floor(new Date(t).getTime()));
-  const each = Math.max(110, Math.min(220, 960 / times.length));
+  const each = Math.max(84, Math.min(220, 1040 / times.length));
   const gap = each * 0.42;
   const width = times.length * each + 8;
   const height = Math.min(460, Math.max(180, shards.filter((sh) => !sh.Closed).length * 22));
@@ -43,7 +43,7 @@ export function lineage(all, loads, {selected, select, now}) {
   }
   return h("figure", {class: "lineage"},
     all.length > atMost && h("p", {class: "quiet"}, `The newest ${count(atMost)} of ${count(all.length)} shards.`),
-    h("div", {class: "scroll", tabindex: -1},
+    h("div", {class: "scroll", tabindex: -1, created: stayAtTheEnd},
       h("svg", {viewBox: `0 0 ${width} ${height + 26}`, width, height: height + 26, role: "group", "aria-label": "Shards through time"},
         ribbons,
         shards.map((sh) => {
@@ -61,6 +61,15 @@ export function lineage(all, loads, {selected, select, now}) {
         }),
         times.map((t, i) => h("text", {key: "t" + t, class: "time", x: i * each + (i ? gap : 4), y: height + 18}, clock(t).slice(0, -4))),
         h("text", {key: "now", class: "time now", x: width - 4, y: height + 18}, width - times.length * each > 4 && times.length > 0 ? "now" : ""))));
+}
+
+// stayAtTheEnd shows the present, unless somebody has scrolled to the past.
+function stayAtTheEnd(node) {
+  let atEnd = true;
+  node.addEventListener("scroll", () => (atEnd = node.scrollLeft + node.clientWidth >= node.scrollWidth - 8));
+  const follow = new ResizeObserver(() => atEnd && (node.scrollLeft = node.scrollWidth));
+  follow.observe(node);
+  requestAnimationFrame(() => node.firstElementChild && follow.observe(node.firstElementChild));
 }
 
 const inset = (y, band, sign) => y + sign * Math.min(2, band.tall / 4);

@@ -101,7 +101,7 @@ export function records({names: [name], params, draw}) {
     form.start === "sequence" && h("label", {class: "field wide", key: "sequence"}, h("span", {}, "Sequence number"), h("input", {inputmode: "numeric", value: form.sequence, oninput: set("sequence")})),
     h("label", {class: "field", key: "key"}, h("span", {}, "Partition key"), h("input", {value: form.key, placeholder: "any", oninput: set("key")})),
     h("label", {class: "field", key: "match"}, h("span", {}, "Contains"), h("input", {value: form.match, placeholder: "text in key or data", oninput: set("match")})),
-    h("button", {key: "go", class: "main", disabled: busy}, busy ? "Reading …" : "Show")),
+    h("div", {key: "go", class: "buttons"}, h("button", {class: "main", disabled: busy}, busy ? "Reading …" : "Show"))),
     error && note("bad", error.message, error.detail?.FirstAvailable && [" ", h("button", {type: "button", onclick: () => load({from: "AT_SEQUENCE_NUMBER " + error.detail.FirstAvailable})}, "Go on with what is there")]),
     page && [
       h("p", {class: "quiet", role: "status"}, `${plural(list.length, "record")} shown`, lookedAt > page.Records.length && `, ${count(lookedAt)} looked at`,

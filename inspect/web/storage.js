@@ -42,7 +42,7 @@ export function storage({draw}) {
           moving("Pages read from memory", "TailReads"), moving("Pages read from the store", "StoreReads"), moving("Written to tables again", "BytesCompacted", perSecond))),
         h("section", {}, h("h2", {}, "Writing"), cards(
           latency(m),
-          card("Records in a commit", perCommit == null ? "–" : perCommit.toFixed(1), `${count(m.Commits)} commits in all`),
+          card("Records a commit", perCommit == null ? "–" : perCommit.toFixed(1), `${count(m.Commits)} commits in all`),
           card("Records put", count(m.RecordsPut), bytes(m.BytesPut)),
           card("Refused puts", count(m.PutsThrottled), "beyond a budget"),
           card("Refused reads", count(m.ReadsThrottled), "beyond a budget"))),

@@ -94,11 +94,11 @@ export function tail({names: [name], params, draw}) {
     h("label", {class: "field"}, h("span", {}, "Partition key"), h("input", {value: form.key, placeholder: "any", oninput: set("key")})),
     h("label", {class: "field"}, h("span", {}, "Contains"), h("input", {value: form.match, placeholder: "text in key or data", oninput: set("match")})),
     h("label", {class: "field"}, h("span", {}, "At most"), h("select", {onchange: set("rate")}, [["4", "4 a second"], ["10", "10 a second"], ["40", "40 a second"], ["200", "200 a second"]].map(([v, t]) => h("option", {value: v, selected: v === form.rate}, t)))),
-    h("button", {class: "main"}, state === "off" ? "Start" : "Apply"),
-    state !== "off" && h("button", {type: "button", key: "stop", onclick: () => {
-      stop();
-      show();
-    }}, "Pause")),
+    h("div", {class: "buttons"}, h("button", {class: "main"}, state === "off" ? "Start" : "Apply"),
+      state !== "off" && h("button", {type: "button", key: "stop", onclick: () => {
+        stop();
+        show();
+      }}, "Pause"))),
     problem && note("warn", problem),
     h("p", {class: "quiet"}, state === "on" ? badge("good", "live") : state === "connecting" ? badge("warn", "connecting") : badge("plain", "paused"), " ",
       `${plural(shown, "record")} shown`, left.Records > 0 && [", ", h("b", {}, `${count(left.Records)} left out`), ` (${bytes(left.Bytes)}), as they came faster than the rate`], "."),

@@ -32,7 +32,7 @@ export const actionButton = (label, action, props = {}) =>
 
 // confirm asks before something is changed. An action has a title, a text that names what
 // will happen (or a function of the fields' values), a verb for the button, fields
-// ({name, label, value, hint, type, options}), danger, and run(values), which returns what
+// ({name, label, value, hint, type, options, and when it is asked for}), danger, and run(values), which returns what
 // is to be said when it is done.
 export function confirm(action) {
   const dialog = document.createElement("dialog");
@@ -48,7 +48,7 @@ export function confirm(action) {
       result?.done
         ? [note("good", result.done), h("div", {class: "buttons"}, h("button", {key: "close", type: "button", class: "main", onclick: close}, "Close"))]
         : [
-          (action.fields || []).map((f) => h("label", {key: f.name, class: "field"}, h("span", {}, f.label),
+          (action.fields || []).filter((f) => !f.when || f.when(values)).map((f) => h("label", {key: f.name, class: "field"}, h("span", {}, f.label),
             f.options
               ? h("select", {value: values[f.name], onchange: (e) => set(f.name, e.target.value)},
                 f.options.map(([v, t]) => h("option", {value: v, selected: v === values[f.name]}, t)))
