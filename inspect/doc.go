@@ -14,10 +14,10 @@
 // Whoever reaches the handler sees what is in the database. It belongs on a loopback
 // address, or behind the application's own authentication: see [Options].Authorize.
 //
-// Pages of other sites cannot use it through a browser of somebody who can: [Guard]
-// refuses requests of other origins and names of hosts that are not expected. GET
-// never changes anything. Changes are POST, need [Options].Writable, and a header
-// that pages of other sites cannot send.
+// Pages of other sites cannot use it through a browser of somebody who can: requests of
+// other origins, and under names of hosts that are not expected, are refused, as
+// [CheckSite] says. GET never changes anything. Changes are POST, need
+// [Options].Writable, and a header that pages of other sites cannot send.
 //
 // # Bounds
 //
