@@ -32,49 +32,58 @@ const (
 	mostShards  = 8
 )
 
-// trade runs the shop until ctx ends.
-func trade(ctx context.Context, db *braid.DB, logger *slog.Logger) error {
-	orders, err := db.OpenStream(ctx, "orders", &braid.StreamOptions{Shards: 4, Tags: map[string]string{"team": "shop"}})
-	if err != nil {
-		return err
-	}
-	for _, stream := range []struct {
-		name   string
-		shards int
-	}{{"invoices", 2}, {"failed-orders", 1}, {"clicks", 3}} {
-		if _, err := db.OpenStream(ctx, stream.name, &braid.StreamOptions{Shards: stream.shards}); err != nil {
-			return err
+// shop is what trades: streams, a queue, and workers.
+type shop struct {
+	orders, clicks *braid.Stream
+	mails          *queue.Queue
+	workers        []*consumer.Worker
+}
+
+// open makes the streams and what works on them. Nothing moves yet.
+func open(ctx context.Context, db *braid.DB, logger *slog.Logger) (*shop, error) {
+	streams := make(map[string]*braid.Stream)
+	for name, shards := range map[string]int{"orders": 4, "invoices": 2, "failed-orders": 1, "clicks": 3} {
+		s, err := db.OpenStream(ctx, name, &braid.StreamOptions{Shards: shards, Tags: map[string]string{"team": "shop"}})
+		if err != nil {
+			return nil, err
 		}
+		streams[name] = s
 	}
-	mails, err := queue.Open(ctx, db, "mails", &queue.Options{Stream: "invoices", MaxReceives: 2, VisibilityTimeout: time.Second})
+	s := &shop{orders: streams["orders"], clicks: streams["clicks"]}
+	var err error
+	s.mails, err = queue.Open(ctx, db, "mails", &queue.Options{Stream: "invoices", MaxReceives: 2, VisibilityTimeout: time.Second})
 	if err != nil {
-		return err
+		return nil, err
 	}
 	billing, err := consumer.NewTx(db, &consumer.Config{
 		App: "billing", Streams: []string{"orders"}, WorkerID: "till", Logger: logger,
 		DeadLetterStream: "failed-orders", MaxAttempts: 2, RetryPause: time.Millisecond,
 	}, consumer.TxProcessorFunc(bill))
 	if err != nil {
-		return err
+		return nil, err
 	}
-	workers := []*consumer.Worker{billing}
+	fraud, err := consumer.New(db, &consumer.Config{
+		App: "fraud-check", Streams: []string{"clicks"}, WorkerID: "watch", Logger: logger,
+		MaxAttempts: 2, RetryPause: time.Millisecond,
+	}, consumer.ProcessorFunc(check))
+	if err != nil {
+		return nil, err
+	}
+	s.workers = []*consumer.Worker{billing, fraud}
 	for _, id := range []string{"anna", "ben"} {
 		worker, err := consumer.New(db, &consumer.Config{
 			App: "shipping", Streams: []string{"orders"}, WorkerID: id, Logger: logger, Linger: 200 * time.Millisecond,
 		}, consumer.ProcessorFunc(ship))
 		if err != nil {
-			return err
+			return nil, err
 		}
-		workers = append(workers, worker)
+		s.workers = append(s.workers, worker)
 	}
-	fraud, err := consumer.New(db, &consumer.Config{
-		App: "fraud-check", Streams: []string{"clicks"}, WorkerID: "watch", Logger: logger, MaxAttempts: 2, RetryPause: time.Millisecond,
-	}, consumer.ProcessorFunc(check))
-	if err != nil {
-		return err
-	}
-	workers = append(workers, fraud)
+	return s, nil
+}
 
+// trade runs the shop until ctx ends.
+func (s *shop) trade(ctx context.Context) error {
 	// The first that ends ends all.
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
@@ -86,12 +95,12 @@ func trade(ctx context.Context, db *braid.DB, logger *slog.Logger) error {
 			}
 		})
 	}
-	start(func(ctx context.Context) error { return sell(ctx, db, orders) })
-	start(func(ctx context.Context) error { return reshard(ctx, orders) })
+	start(s.sell)
+	start(func(ctx context.Context) error { return reshard(ctx, s.orders) })
 	start(func(ctx context.Context) error {
-		return mails.Work(ctx, send, &queue.WorkOptions{Concurrency: 4, Backoff: func(int) time.Duration { return time.Second }})
+		return s.mails.Work(ctx, send, &queue.WorkOptions{Concurrency: 4, Backoff: func(int) time.Duration { return time.Second }})
 	})
-	for _, worker := range workers {
+	for _, worker := range s.workers {
 		start(func(ctx context.Context) error {
 			err := worker.Run(ctx)
 			if stopped := new(consumer.StoppedShardsError); errors.As(err, &stopped) {
@@ -109,11 +118,7 @@ func trade(ctx context.Context, db *braid.DB, logger *slog.Logger) error {
 }
 
 // sell puts orders and clicks until ctx ends. A few customers order most.
-func sell(ctx context.Context, db *braid.DB, orders *braid.Stream) error {
-	clicks, err := db.Stream("clicks")
-	if err != nil {
-		return err
-	}
+func (s *shop) sell(ctx context.Context) error {
 	customers := rand.NewZipf(rand.New(rand.NewPCG(1, 2)), 1.2, 4, 400)
 	tick := time.NewTicker(pace)
 	defer tick.Stop()
@@ -137,8 +142,7 @@ func sell(ctx context.Context, db *braid.DB, orders *braid.Stream) error {
 		if err != nil {
 			return err
 		}
-		entries := []braid.Entry{{PartitionKey: o.Customer, Data: data}}
-		if _, err := orders.PutRecords(ctx, entries); err != nil {
+		if _, err := s.orders.PutRecord(ctx, o.Customer, data); err != nil {
 			return unlessDone(ctx, err)
 		}
 		for i := range rand.IntN(4) {
@@ -146,7 +150,7 @@ func sell(ctx context.Context, db *braid.DB, orders *braid.Stream) error {
 			if id%400 == 0 && i == 0 {
 				click = []byte{0xde, 0xad, 0xbe, 0xef, byte(id)} // fraud-check panics at it
 			}
-			if _, err := clicks.PutRecord(ctx, o.Customer, click); err != nil {
+			if _, err := s.clicks.PutRecord(ctx, o.Customer, click); err != nil {
 				return unlessDone(ctx, err)
 			}
 		}
