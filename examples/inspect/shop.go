@@ -1,12 +1,16 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
+	"math"
 	"math/rand/v2"
+	"slices"
+	"strconv"
 	"sync"
 	"time"
 
@@ -119,7 +123,7 @@ func (s *shop) trade(ctx context.Context) error {
 
 // sell puts orders and clicks until ctx ends. A few customers order most.
 func (s *shop) sell(ctx context.Context) error {
-	customers := rand.NewZipf(rand.New(rand.NewPCG(1, 2)), 1.2, 4, 400)
+	customers := rand.NewZipf(rand.New(rand.NewPCG(1, 2)), 1.3, 2, 400)
 	tick := time.NewTicker(pace)
 	defer tick.Stop()
 	for id := 1; ; id++ {
@@ -217,7 +221,7 @@ func send(_ context.Context, rec queue.Record) error {
 	return nil
 }
 
-// reshard splits the busiest shard, or merges two neighbours if there are many, every now
+// reshard splits the busiest shard, or merges the quietest with its neighbor if there are many, every now
 // and then. The page shows either without being loaded again.
 func reshard(ctx context.Context, stream *braid.Stream) error {
 	tick := time.NewTicker(reshardTime)
@@ -231,16 +235,16 @@ func reshard(ctx context.Context, stream *braid.Stream) error {
 			}
 		}
 		var err error
-		busiest := open[0]
-		for _, sh := range open {
-			if sh.RecordsPut-before[sh.ID] > busiest.RecordsPut-before[busiest.ID] {
-				busiest = sh
-			}
-		}
-		if next := neighbor(open, open[0]); len(open) >= mostShards && next != "" {
-			_, err = stream.MergeShards(ctx, open[0].ID, next)
+		// One customer alone can make a shard busy, which no split helps against.
+		slices.SortFunc(open, func(a, b braid.ShardDescription) int {
+			return cmp.Compare(b.RecordsPut-before[b.ID], a.RecordsPut-before[a.ID])
+		})
+		busiest := max(0, slices.IndexFunc(open, func(sh braid.ShardDescription) bool { return share(sh) > 1.0/12 }))
+		quiet := open[len(open)-1]
+		if next := neighbor(open, quiet); len(open) >= mostShards && next != "" {
+			_, err = stream.MergeShards(ctx, quiet.ID, next)
 		} else if len(before) > 0 && len(open) < mostShards {
-			_, _, err = stream.SplitShard(ctx, busiest.ID, nil)
+			_, _, err = stream.SplitShard(ctx, open[busiest].ID, nil)
 		}
 		// Somebody at the page may have been faster.
 		if err != nil && !errors.Is(err, braid.ErrInvalidArgument) {
@@ -255,6 +259,13 @@ func reshard(ctx context.Context, stream *braid.Stream) error {
 			return nil
 		}
 	}
+}
+
+// share is how much of the hash-key space a shard has, 0 to 1.
+func share(sh braid.ShardDescription) float64 {
+	start, _ := strconv.ParseFloat(sh.HashKeyRange.Start.String(), 64)
+	end, _ := strconv.ParseFloat(sh.HashKeyRange.End.String(), 64)
+	return (end - start) / math.Pow(2, 128)
 }
 
 // neighbor returns the shard above one in the hash-key space; empty if there is none.
