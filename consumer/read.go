@@ -5,7 +5,7 @@ import (
 	"math"
 
 	"github.com/braidstream/braid"
-	"github.com/braidstream/braid/consumer/internal/kpl"
+	"github.com/braidstream/braid/kpl"
 )
 
 const (
@@ -139,7 +139,7 @@ func (r *runner) unpack(page *Page, from Checkpoint) (records []Record, end Chec
 	for i := range page.Records {
 		carrier := &page.Records[i]
 		end = Checkpoint{SequenceNumber: carrier.SequenceNumber}
-		var users []kpl.UserRecord
+		var users []braid.Entry
 		aggregated := false
 		if r.cfg.Deaggregate {
 			users, aggregated = kpl.Split(carrier.Data)
@@ -152,14 +152,8 @@ func (r *runner) unpack(page *Page, from Checkpoint) (records []Record, end Chec
 		for sub, user := range users {
 			end.SubSequenceNumber = sub
 			rec := Record{Record: *carrier, SubSequenceNumber: sub, Aggregated: true, Partial: true}
-			rec.PartitionKey, rec.Data, rec.ExplicitHashKey = user.PartitionKey, user.Data, nil
-			hash := braid.HashKeyOf(user.PartitionKey)
-			if user.ExplicitHashKey != "" {
-				if key, err := braid.ParseHashKey(user.ExplicitHashKey); err == nil {
-					rec.ExplicitHashKey, hash = &key, key
-				}
-			}
-			if r.cfg.KeepForeign || r.shard.HashKeyRange.Contains(hash) {
+			rec.PartitionKey, rec.Data, rec.ExplicitHashKey = user.PartitionKey, user.Data, user.ExplicitHashKey
+			if r.cfg.KeepForeign || r.shard.HashKeyRange.Contains(user.HashKey()) {
 				records = append(records, rec)
 			}
 		}
