@@ -599,8 +599,11 @@ func TestAggregates(t *testing.T) {
 		require.Less(f, m.Entries, int64(50))
 
 		// A worker of braid takes them apart.
+		var mu sync.Mutex // guards seen: shards are processed at the same time
 		seen := make(map[string]bool)
 		w, err := consumer.New(f.kit.DB(), &consumer.Config{App: "billing", Streams: []string{"orders"}, Deaggregate: true}, consumer.ProcessorFunc(func(_ context.Context, b *consumer.Batch) error {
+			mu.Lock()
+			defer mu.Unlock()
 			for _, r := range b.Records {
 				require.False(f, seen[r.PartitionKey], "twice")
 				seen[r.PartitionKey] = true
