@@ -231,13 +231,16 @@ func (s *Stream) makeDataKey(ctx context.Context, keyID string) (*newDataKey, er
 	}
 	secret := make([]byte, layout.DataKeyBytes)
 	_, _ = rand.Read(secret) // never fails
-	wrapped, err := provider.WrapKey(ctx, id, slices.Clone(secret))
+	wrapped, err := provider.WrapKey(ctx, id, slices.Clone(secret), s.name, keyPurpose)
 	if err != nil {
 		return nil, keyUnavailable("wrap", id, err)
 	}
 	row := layout.DataKeyRow{KeyID: id, Wrapped: slices.Clone(wrapped), Check: layout.DataKeyCheck(secret)}
 	return &newDataKey{keyID: keyID, row: row, secret: secret}, nil
 }
+
+// keyPurpose is what a [KeyProvider] is told of every data key.
+const keyPurpose = "records"
 
 // keyUnavailable makes the error of a provider that has failed. A key that it does not
 // know is no mistake of the caller that puts or reads.
@@ -282,7 +285,7 @@ func (s *Stream) openInTurn(ctx context.Context, number uint32, row layout.DataK
 	if provider == nil {
 		return fmt.Errorf("%w: the database was opened without a KeyProvider, and the records are encrypted with %q", ErrKeyUnavailable, row.KeyID)
 	}
-	secret, err := provider.UnwrapKey(ctx, row.KeyID, slices.Clone(row.Wrapped))
+	secret, err := provider.UnwrapKey(ctx, row.KeyID, slices.Clone(row.Wrapped), s.name, keyPurpose)
 	if err != nil {
 		return keyUnavailable("unwrap", row.KeyID, err)
 	}

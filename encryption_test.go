@@ -176,21 +176,21 @@ func (p *provider) DescribeKey(ctx context.Context, id string) (string, error) {
 	return p.KeyProvider.DescribeKey(ctx, id)
 }
 
-func (p *provider) WrapKey(ctx context.Context, id string, key []byte) ([]byte, error) {
+func (p *provider) WrapKey(ctx context.Context, id string, key []byte, stream, purpose string) ([]byte, error) {
 	if err := p.fault(ctx, "wrap"); err != nil {
 		return nil, err
 	}
-	return p.KeyProvider.WrapKey(ctx, id, key)
+	return p.KeyProvider.WrapKey(ctx, id, key, stream, purpose)
 }
 
-func (p *provider) UnwrapKey(ctx context.Context, id string, wrapped []byte) ([]byte, error) {
+func (p *provider) UnwrapKey(ctx context.Context, id string, wrapped []byte, stream, purpose string) ([]byte, error) {
 	if err := p.fault(ctx, "unwrap"); err != nil {
 		return nil, err
 	}
 	if p.wrong {
 		return bytes.Repeat([]byte{1}, 32), nil
 	}
-	return p.KeyProvider.UnwrapKey(ctx, id, wrapped)
+	return p.KeyProvider.UnwrapKey(ctx, id, wrapped, stream, purpose)
 }
 
 func TestWithoutItsKeyNothingIsReadOrPut(t *testing.T) {
@@ -429,15 +429,15 @@ func TestAKeyRingComesFromAFile(t *testing.T) {
 	require.NoError(t, write(0o400, "main "+key))
 	ring, err := braid.OpenKeyRing(path)
 	require.NoError(t, err)
-	wrapped, err := ring.WrapKey(t.Context(), "main", []byte("data key"))
+	wrapped, err := ring.WrapKey(t.Context(), "main", []byte("data key"), "orders", "records")
 	require.NoError(t, err)
-	unwrapped, err := ring.UnwrapKey(t.Context(), "main", wrapped)
+	unwrapped, err := ring.UnwrapKey(t.Context(), "main", wrapped, "orders", "records")
 	require.NoError(t, err)
 	require.Equal(t, "data key", string(unwrapped))
 	_, err = ring.DescribeKey(t.Context(), "nobody")
 	boxInvalid(t, err, "KeyID")
 	for _, bad := range [][]byte{nil, wrapped[:5], wrapped[:12], append(bytes.Clone(wrapped), 0)} {
-		_, err = ring.UnwrapKey(t.Context(), "main", bad)
+		_, err = ring.UnwrapKey(t.Context(), "main", bad, "orders", "records")
 		require.Error(t, err)
 	}
 
@@ -491,4 +491,42 @@ func TestAKeyRingUnderstandsARNs(t *testing.T) {
 	boxInvalid(t, stream.StartEncryption(t.Context(), long+"x"), "KeyID")
 	_, err = stream.PutRecord(t.Context(), "a", []byte("data"))
 	require.NoError(t, err)
+}
+
+// toldUses is a key ring that writes down for what its keys are used.
+type toldUses struct {
+	braid.KeyProvider
+	uses []string
+}
+
+func (p *toldUses) WrapKey(ctx context.Context, id string, key []byte, stream, purpose string) ([]byte, error) {
+	p.uses = append(p.uses, fmt.Sprintf("wrap %s %s", stream, purpose))
+	return p.KeyProvider.WrapKey(ctx, id, key, stream, purpose)
+}
+
+func (p *toldUses) UnwrapKey(ctx context.Context, id string, wrapped []byte, stream, purpose string) ([]byte, error) {
+	p.uses = append(p.uses, fmt.Sprintf("unwrap %s %s", stream, purpose))
+	return p.KeyProvider.UnwrapKey(ctx, id, wrapped, stream, purpose)
+}
+
+func TestProvidersAreToldWhatADataKeyIsFor(t *testing.T) {
+	dir := t.TempDir()
+	provider := &toldUses{KeyProvider: boxRing(t, "main")}
+	db := boxOpenDir(t, dir, &braid.Options{KeyProvider: provider})
+	for _, name := range []string{"orders", "invoices"} {
+		stream := boxOpenStream(t, db, name, 1)
+		require.NoError(t, stream.StartEncryption(t.Context(), "main"))
+		_, err := stream.PutRecord(t.Context(), "key", []byte("data"))
+		require.NoError(t, err)
+	}
+	require.Equal(t, []string{"wrap orders records", "wrap invoices records"}, provider.uses)
+	require.NoError(t, db.Close())
+
+	provider.uses = nil
+	db = boxOpenDir(t, dir, &braid.Options{KeyProvider: provider})
+	for rec, err := range boxOpenStream(t, db, "invoices", 1).Records(t.Context(), braid.TrimHorizon()) {
+		require.NoError(t, err)
+		require.Equal(t, "data", string(rec.Data))
+	}
+	require.Equal(t, []string{"unwrap invoices records"}, provider.uses)
 }

@@ -144,7 +144,7 @@ func (r *PutResult) UnmarshalJSON(text []byte) error {
 type jsonMetrics struct {
 	*plainMetrics
 	SyncTime jsontext.Duration
-	Failed jsontext.Error `json:",omitzero"`
+	Failed   jsontext.Error `json:",omitzero"`
 }
 
 // MarshalJSON implements json.Marshaler. Failed is its text.

@@ -126,8 +126,8 @@ func (k *KeyRing) DescribeKey(_ context.Context, keyID string) (id string, err e
 	return keyID, err
 }
 
-// WrapKey is part of [KeyProvider].
-func (k *KeyRing) WrapKey(_ context.Context, keyID string, dataKey []byte) ([]byte, error) {
+// WrapKey is part of [KeyProvider]. Stream and purpose make no difference to a key ring.
+func (k *KeyRing) WrapKey(_ context.Context, keyID string, dataKey []byte, _, _ string) ([]byte, error) {
 	aead, err := k.key(keyID)
 	if err != nil {
 		return nil, err
@@ -138,7 +138,7 @@ func (k *KeyRing) WrapKey(_ context.Context, keyID string, dataKey []byte) ([]by
 }
 
 // UnwrapKey is part of [KeyProvider].
-func (k *KeyRing) UnwrapKey(_ context.Context, keyID string, wrapped []byte) ([]byte, error) {
+func (k *KeyRing) UnwrapKey(_ context.Context, keyID string, wrapped []byte, _, _ string) ([]byte, error) {
 	aead, err := k.key(keyID)
 	if err != nil {
 		return nil, err
@@ -161,9 +161,11 @@ type KeyProvider interface {
 	// such key.
 	DescribeKey(ctx context.Context, keyID string) (id string, err error)
 
-	// WrapKey encrypts a data key of 32 bytes with the key of that id.
-	WrapKey(ctx context.Context, keyID string, dataKey []byte) (wrapped []byte, err error)
+	// WrapKey encrypts a data key of 32 bytes with the key of that id. It is told what
+	// the data key is for: the stream of that name, and the purpose "records", the only
+	// one so far. A provider may bind the result to both, or ignore them.
+	WrapKey(ctx context.Context, keyID string, dataKey []byte, stream, purpose string) (wrapped []byte, err error)
 
-	// UnwrapKey is the inverse of WrapKey.
-	UnwrapKey(ctx context.Context, keyID string, wrapped []byte) (dataKey []byte, err error)
+	// UnwrapKey is the inverse of WrapKey. It is told the same stream and purpose.
+	UnwrapKey(ctx context.Context, keyID string, wrapped []byte, stream, purpose string) (dataKey []byte, err error)
 }

@@ -76,6 +76,15 @@ type Entry struct {
 // [StreamOptions].MaxRecordBytes is about Data alone.
 func (e *Entry) Size() int { return len(e.PartitionKey) + len(e.Data) }
 
+// HashKey returns the hash key that decides the shard: ExplicitHashKey if there is one,
+// else [HashKeyOf] the partition key.
+func (e *Entry) HashKey() HashKey {
+	if e.ExplicitHashKey != nil {
+		return *e.ExplicitHashKey
+	}
+	return HashKeyOf(e.PartitionKey)
+}
+
 // PutResult says where a record that was put lies.
 type PutResult struct {
 	ShardID        ShardID

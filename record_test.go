@@ -325,3 +325,11 @@ func TestArrivalTimesAreTheClocksAndNeverEqualInADatabase(t *testing.T) {
 	}
 	require.Len(t, seen, 2000)
 }
+
+func TestHashKeyOfAnEntry(t *testing.T) {
+	e := braid.Entry{PartitionKey: "customer"}
+	require.Equal(t, braid.HashKeyOf("customer"), e.HashKey())
+	explicit := braid.MaxHashKey()
+	e.ExplicitHashKey = &explicit
+	require.Equal(t, explicit, e.HashKey())
+}

@@ -10,15 +10,25 @@ import (
 
 	"github.com/braidstream/braid"
 	"github.com/braidstream/braid/consumer"
-	"github.com/braidstream/braid/consumer/internal/kpl"
+	"github.com/braidstream/braid/kpl"
 )
+
+// join returns the aggregate of the records.
+func join(t testing.TB, users []braid.Entry) []byte {
+	t.Helper()
+	var a kpl.Aggregator
+	for _, user := range users {
+		require.NoError(t, a.Add(user))
+	}
+	return a.AppendAggregate(nil)
+}
 
 func TestAggregatedRecords(t *testing.T) {
 	// The shards of the two halves get records of both; a half drops what is the
 	// other's, since its producer sends that again.
-	users := []kpl.UserRecord{}
+	users := []braid.Entry{}
 	for n := range 10 {
-		users = append(users, kpl.UserRecord{PartitionKey: fmt.Sprint("user", n), Data: []byte(fmt.Sprint("data", n))})
+		users = append(users, braid.Entry{PartitionKey: fmt.Sprint("user", n), Data: []byte(fmt.Sprint("data", n))})
 	}
 	collect := func(seen *journal) consumer.ProcessorFunc {
 		return func(_ context.Context, batch *consumer.Batch) error {
@@ -31,7 +41,7 @@ func TestAggregatedRecords(t *testing.T) {
 	t.Run("are taken apart", func(t *testing.T) {
 		bubble(t, 1, func(f *fixture) {
 			var seen journal
-			_, err := f.orders.PutRecord(f.Context(), "a", kpl.Join(users))
+			_, err := f.orders.PutRecord(f.Context(), "a", join(t, users))
 			require.NoError(f, err)
 			f.put("plain")
 			stop := f.start(f.worker(consumer.Config{Deaggregate: true}, collect(&seen)))
@@ -48,8 +58,8 @@ func TestAggregatedRecords(t *testing.T) {
 			var seen, all journal
 			low, high := f.orders.Shards()[0].HashKeyRange().Start, f.orders.Shards()[1].HashKeyRange().Start
 			_, err := f.orders.PutRecords(f.Context(), []braid.Entry{
-				{PartitionKey: "a", ExplicitHashKey: &low, Data: kpl.Join(users)},
-				{PartitionKey: "a", ExplicitHashKey: &high, Data: kpl.Join(users)},
+				{PartitionKey: "a", ExplicitHashKey: &low, Data: join(t, users)},
+				{PartitionKey: "a", ExplicitHashKey: &high, Data: join(t, users)},
 			})
 			require.NoError(f, err)
 			stop := f.start(f.worker(consumer.Config{Deaggregate: true}, collect(&seen)))
@@ -65,7 +75,7 @@ func TestAggregatedRecords(t *testing.T) {
 	})
 	t.Run("are checkpointed one by one", func(t *testing.T) {
 		bubble(t, 1, func(f *fixture) {
-			_, err := f.orders.PutRecord(f.Context(), "a", kpl.Join(users))
+			_, err := f.orders.PutRecord(f.Context(), "a", join(t, users))
 			require.NoError(f, err)
 			f.put("plain")
 			var seen journal
@@ -87,11 +97,11 @@ func TestAggregatedRecords(t *testing.T) {
 
 func TestAggregateComesAgainWholeIfItIsNotTakenApartAnyMore(t *testing.T) {
 	bubble(t, 1, func(f *fixture) {
-		var users []kpl.UserRecord
+		var users []braid.Entry
 		for i := range 5 {
-			users = append(users, kpl.UserRecord{PartitionKey: "x", Data: []byte(fmt.Sprint(i))})
+			users = append(users, braid.Entry{PartitionKey: "x", Data: []byte(fmt.Sprint(i))})
 		}
-		carrier := kpl.Join(users)
+		carrier := join(t, users)
 		_, err := f.orders.PutRecord(f.Context(), "a", carrier)
 		require.NoError(f, err)
 		stop := f.start(f.worker(consumer.Config{Deaggregate: true, Checkpoints: consumer.Manual}, consumer.ProcessorFunc(func(ctx context.Context, b *consumer.Batch) error {
@@ -111,7 +121,7 @@ func TestEndOfAPageThatIsNotForTheProcessorIsDone(t *testing.T) {
 	for _, lanes := range []int{1, 4} {
 		bubble(t, 2, func(f *fixture) {
 			low, high := f.orders.Shards()[0].HashKeyRange().Start, f.orders.Shards()[1].HashKeyRange().Start
-			foreign := kpl.Join([]kpl.UserRecord{{PartitionKey: "x", ExplicitHashKey: high.String(), Data: []byte("x")}})
+			foreign := join(t, []braid.Entry{{PartitionKey: "x", ExplicitHashKey: &high, Data: []byte("x")}})
 			_, err := f.orders.PutRecords(f.Context(), []braid.Entry{
 				{PartitionKey: "a", ExplicitHashKey: &low, Data: []byte("own")},
 				{PartitionKey: "a", ExplicitHashKey: &low, Data: foreign},

@@ -5,7 +5,7 @@ import (
 	"math"
 
 	"github.com/braidstream/braid"
-	"github.com/braidstream/braid/consumer/internal/kpl"
+	"github.com/braidstream/braid/kpl"
 )
 
 const (
@@ -195,14 +195,8 @@ func (r *runner) unpack(carriers []braid.Record) (records []Record, end Checkpoi
 		for sub, user := range users {
 			end.SubSequenceNumber = sub
 			rec := Record{Record: *carrier, SubSequenceNumber: sub, Aggregated: true, Partial: true}
-			rec.PartitionKey, rec.Data, rec.ExplicitHashKey = user.PartitionKey, user.Data, nil
-			hash := braid.HashKeyOf(user.PartitionKey)
-			if user.ExplicitHashKey != "" {
-				if key, err := braid.ParseHashKey(user.ExplicitHashKey); err == nil {
-					rec.ExplicitHashKey, hash = &key, key
-				}
-			}
-			if r.cfg.KeepForeign || r.shard.HashKeyRange.Contains(hash) {
+			rec.PartitionKey, rec.Data, rec.ExplicitHashKey = user.PartitionKey, user.Data, user.ExplicitHashKey
+			if r.cfg.KeepForeign || r.shard.HashKeyRange.Contains(user.HashKey()) {
 				records = append(records, rec)
 			}
 		}

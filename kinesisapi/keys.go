@@ -37,20 +37,20 @@ func (k anyKey) DescribeKey(_ context.Context, keyID string) (id string, err err
 	return id, nil
 }
 
-func (k anyKey) WrapKey(ctx context.Context, keyID string, dataKey []byte) ([]byte, error) {
+func (k anyKey) WrapKey(ctx context.Context, keyID string, dataKey []byte, stream, purpose string) ([]byte, error) {
 	ring, name, err := ringOf(keyID)
 	if err != nil {
 		return nil, err
 	}
-	return ring.WrapKey(ctx, name, dataKey)
+	return ring.WrapKey(ctx, name, dataKey, stream, purpose)
 }
 
-func (k anyKey) UnwrapKey(ctx context.Context, keyID string, wrapped []byte) ([]byte, error) {
+func (k anyKey) UnwrapKey(ctx context.Context, keyID string, wrapped []byte, stream, purpose string) ([]byte, error) {
 	ring, name, err := ringOf(keyID)
 	if err != nil {
 		return nil, err
 	}
-	return ring.UnwrapKey(ctx, name, wrapped)
+	return ring.UnwrapKey(ctx, name, wrapped, stream, purpose)
 }
 
 // ringOf returns a key ring with the key of that id, which may have characters that

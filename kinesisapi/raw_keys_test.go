@@ -154,7 +154,12 @@ type failingKeys struct{}
 
 var errKeys = errors.New("dial tcp 10.0.0.1:443: no route to secret.host")
 
-func (failingKeys) DescribeKey(context.Context, string) (string, error)     { return "", errKeys }
-func (failingKeys) WrapKey(context.Context, string, []byte) ([]byte, error) { return nil, errKeys }
+func (failingKeys) DescribeKey(context.Context, string) (string, error) { return "", errKeys }
 
-func (failingKeys) UnwrapKey(context.Context, string, []byte) ([]byte, error) { return nil, errKeys }
+func (failingKeys) WrapKey(context.Context, string, []byte, string, string) ([]byte, error) {
+	return nil, errKeys
+}
+
+func (failingKeys) UnwrapKey(context.Context, string, []byte, string, string) ([]byte, error) {
+	return nil, errKeys
+}

@@ -31,9 +31,12 @@ func TestExportedAPI(t *testing.T) {
 		{dir: "consumer", golden: "testdata/consumer.txt", limit: 61},
 		{dir: "queue", golden: "testdata/queue.txt", limit: 20},
 		{dir: "inspect", golden: "testdata/inspect.txt", limit: 6},
+		{dir: "kpl", golden: "testdata/kpl.txt", limit: 4},
 		{dir: "braidtest", golden: "testdata/braidtest.txt", limit: 5},
 		{dir: "kinesisapi", golden: "testdata/kinesisapi.txt", limit: 10},
 		{dir: "kinesisapi/kinesistest", golden: "testdata/kinesistest.txt", limit: 25},
+		{dir: "awskinesis", golden: "testdata/awskinesis.txt", limit: 15},
+		{dir: "awskinesis/envelope", golden: "testdata/envelope.txt", limit: 15},
 	} {
 		t.Run(row.golden, func(t *testing.T) {
 			names, text := exportedAPI(t, filepath.Join(root, row.dir))

@@ -324,11 +324,11 @@ type lostKeys struct {
 	lost atomic.Bool
 }
 
-func (k *lostKeys) UnwrapKey(ctx context.Context, id string, wrapped []byte) ([]byte, error) {
+func (k *lostKeys) UnwrapKey(ctx context.Context, id string, wrapped []byte, stream, purpose string) ([]byte, error) {
 	if k.lost.Load() {
 		return nil, errors.New("the key is lost")
 	}
-	return k.KeyRing.UnwrapKey(ctx, id, wrapped)
+	return k.KeyRing.UnwrapKey(ctx, id, wrapped, stream, purpose)
 }
 
 // A test that has failed tells what can be told, and takes its kit away.

@@ -7,11 +7,45 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"runtime"
+	"slices"
 	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/braidstream/braid"
 )
+
+// maxHashKey is 2^128-1, the highest explicit hash key.
+const maxHashKey = "340282366920938463463374607431768211455"
+
+// hash reads an explicit hash key.
+func hash(digits string) *braid.HashKey {
+	key, err := braid.ParseHashKey(digits)
+	if err != nil {
+		panic(err)
+	}
+	return &key
+}
+
+// join packs the records, whatever their keys are. An aggregate must not have an empty
+// message, so that of no record has a key that nothing uses.
+func join(entries []braid.Entry) []byte {
+	if len(entries) == 0 {
+		return seal([]byte{aggregatePartitionKey<<3 | wireBytes, 0})
+	}
+	var a Aggregator
+	for _, e := range entries {
+		a.add(e)
+	}
+	return a.AppendAggregate(nil)
+}
+
+// seal puts the message between magic number and MD5.
+func seal(message []byte) []byte {
+	sum := md5.Sum(message)
+	return slices.Concat([]byte(magic), message, sum[:])
+}
 
 // unhex reads hexadecimal digits; spaces are there for the reader only.
 func unhex(t testing.TB, digits string) []byte {
@@ -23,12 +57,12 @@ func unhex(t testing.TB, digits string) []byte {
 
 // sample has every kind of record: with and without an explicit hash key, with
 // shared keys, without data.
-func sample() []UserRecord {
-	return []UserRecord{
+func sample() []braid.Entry {
+	return []braid.Entry{
 		{PartitionKey: "a", Data: []byte("one")},
-		{PartitionKey: "b", ExplicitHashKey: "0", Data: []byte("two")},
-		{PartitionKey: "a", ExplicitHashKey: maxHashKey, Data: []byte{}},
-		{PartitionKey: "ключ", ExplicitHashKey: "0", Data: []byte("four")},
+		{PartitionKey: "b", ExplicitHashKey: hash("0"), Data: []byte("two")},
+		{PartitionKey: "a", ExplicitHashKey: hash(maxHashKey), Data: []byte{}},
+		{PartitionKey: "ключ", ExplicitHashKey: hash("0"), Data: []byte("four")},
 	}
 }
 
@@ -48,30 +82,30 @@ const golden = "F3899AC2" +
 	"bc0c4014892d7a726e95ee51d244acba"
 
 func TestAHandWrittenAggregateIsReadAndWritten(t *testing.T) {
-	want := []UserRecord{
+	want := []braid.Entry{
 		{PartitionKey: "a", Data: []byte("x")},
-		{PartitionKey: "a", ExplicitHashKey: "5", Data: []byte("yz")},
+		{PartitionKey: "a", ExplicitHashKey: hash("5"), Data: []byte("yz")},
 	}
 	records, ok := Split(unhex(t, golden))
 	require.True(t, ok)
 	require.Equal(t, want, records)
-	require.Equal(t, unhex(t, golden), Join(want))
+	require.Equal(t, unhex(t, golden), join(want))
 }
 
 func TestWhatIsJoinedIsSplitAgain(t *testing.T) {
 	for _, row := range []struct {
 		name    string
-		records []UserRecord
+		records []braid.Entry
 	}{
-		{"no record", []UserRecord{}},
-		{"one", []UserRecord{{PartitionKey: "k", Data: []byte("data")}}},
-		{"an empty key and no data", []UserRecord{{Data: []byte{}}}},
+		{"no record", []braid.Entry{}},
+		{"one", []braid.Entry{{PartitionKey: "k", Data: []byte("data")}}},
+		{"an empty key and no data", []braid.Entry{{Data: []byte{}}}},
 		{"all kinds", sample()},
-		{"data longer than a byte can count", []UserRecord{{PartitionKey: "k", Data: bytes.Repeat([]byte("x"), 70_000)}}},
-		{"an aggregate in an aggregate", []UserRecord{{PartitionKey: "k", Data: Join(sample())}}},
+		{"data longer than a byte can count", []braid.Entry{{PartitionKey: "k", Data: bytes.Repeat([]byte("x"), 70_000)}}},
+		{"an aggregate in an aggregate", []braid.Entry{{PartitionKey: "k", Data: join(sample())}}},
 	} {
 		t.Run(row.name, func(t *testing.T) {
-			records, ok := Split(Join(row.records))
+			records, ok := Split(join(row.records))
 			require.True(t, ok)
 			require.Equal(t, row.records, records)
 		})
@@ -81,36 +115,36 @@ func TestWhatIsJoinedIsSplitAgain(t *testing.T) {
 func TestWhatIsJoinedIsSplitAgainForRandomRecords(t *testing.T) {
 	random := rand.New(rand.NewPCG(1, 2))
 	for range 300 {
-		records := make([]UserRecord, random.IntN(300))
+		records := make([]braid.Entry, random.IntN(300))
 		for i := range records {
 			records[i].PartitionKey = fmt.Sprint("key-", random.IntN(200))
 			if random.IntN(2) == 0 {
-				records[i].ExplicitHashKey = fmt.Sprint(random.Uint64N(200))
+				records[i].ExplicitHashKey = hash(fmt.Sprint(random.Uint64N(200)))
 			}
 			records[i].Data = make([]byte, random.IntN(200))
 			for j := range records[i].Data {
 				records[i].Data[j] = byte(random.Uint32())
 			}
 		}
-		got, ok := Split(Join(records))
+		got, ok := Split(join(records))
 		require.True(t, ok)
 		require.Equal(t, records, got)
 	}
 }
 
 func TestAKeyIsWrittenOnce(t *testing.T) {
-	key, hash := "a partition key", "123456789"
-	var records []UserRecord
+	key, number := "a partition key", "123456789"
+	var records []braid.Entry
 	for range 10 {
-		records = append(records, UserRecord{PartitionKey: key, ExplicitHashKey: hash, Data: []byte("x")})
+		records = append(records, braid.Entry{PartitionKey: key, ExplicitHashKey: hash(number), Data: []byte("x")})
 	}
-	aggregate := Join(records)
+	aggregate := join(records)
 	require.Equal(t, 1, bytes.Count(aggregate, []byte(key)))
-	require.Equal(t, 1, bytes.Count(aggregate, []byte(hash)))
+	require.Equal(t, 1, bytes.Count(aggregate, []byte(number)))
 }
 
 func TestDataAliasTheAggregateAndEndWhereTheyEnd(t *testing.T) {
-	aggregate := Join([]UserRecord{
+	aggregate := join([]braid.Entry{
 		{PartitionKey: "a", Data: []byte("first")},
 		{PartitionKey: "a", Data: []byte("second")},
 	})
@@ -134,8 +168,8 @@ func TestAnotherRecordIsNotAnAggregate(t *testing.T) {
 		{"a part of the magic number", []byte(magic[:3])},
 		{"the magic number alone", []byte(magic)},
 		{"an empty message, as in the KCL", seal(nil)},
-		{"another magic number", append([]byte("\xF3\x89\x9A\xC3"), Join(sample())[4:]...)},
-		{"something after the MD5", append(Join(sample()), 0)},
+		{"another magic number", append([]byte("\xF3\x89\x9A\xC3"), join(sample())[4:]...)},
+		{"something after the MD5", append(join(sample()), 0)},
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			requireNone(t, row.data)
@@ -151,7 +185,7 @@ func requireNone(t *testing.T, data []byte) {
 }
 
 func TestNoTruncatedAggregateIsSplit(t *testing.T) {
-	aggregate := Join(sample())
+	aggregate := join(sample())
 	for n := range aggregate {
 		requireNone(t, aggregate[:n])
 		requireNone(t, aggregate[n+1:])
@@ -159,7 +193,7 @@ func TestNoTruncatedAggregateIsSplit(t *testing.T) {
 }
 
 func TestNoAggregateWithAFlippedBitIsSplit(t *testing.T) {
-	aggregate := Join(sample())
+	aggregate := join(sample())
 	for i := range 8 * len(aggregate) {
 		aggregate[i/8] ^= 1 << (i % 8)
 		requireNone(t, aggregate)
@@ -181,13 +215,13 @@ func requireConsistent(t *testing.T, data []byte) {
 		require.Nil(t, records)
 		return
 	}
-	again, ok := Split(Join(records))
+	again, ok := Split(join(records))
 	require.True(t, ok)
 	require.Equal(t, records, again)
 }
 
 func TestNoMessageUnderAGoodMD5IsTooBad(t *testing.T) {
-	good := message(Join(sample()))
+	good := message(join(sample()))
 	for i := range good {
 		requireConsistent(t, seal(good[:i]))
 		requireConsistent(t, seal(good[i:]))
@@ -218,21 +252,21 @@ func TestNoMessageUnderAGoodMD5IsTooBad(t *testing.T) {
 
 func TestWhatIsWellFormedIsRead(t *testing.T) {
 	const nines = "FF FF FF FF FF FF FF FF FF"
-	x := []UserRecord{{PartitionKey: "a", Data: []byte("x")}}
-	x5 := []UserRecord{{PartitionKey: "a", ExplicitHashKey: "5", Data: []byte("x")}}
+	x := []braid.Entry{{PartitionKey: "a", Data: []byte("x")}}
+	x5 := []braid.Entry{{PartitionKey: "a", ExplicitHashKey: hash("5"), Data: []byte("x")}}
 	for _, row := range []struct {
 		name    string
 		message string
-		want    []UserRecord
+		want    []braid.Entry
 	}{
-		{"keys without records", "0A 01 61 12 01 35", []UserRecord{}},
-		{"unknown fields alone", "20 01", []UserRecord{}},
+		{"keys without records", "0A 01 61 12 01 35", []braid.Entry{}},
+		{"unknown fields alone", "20 01", []braid.Entry{}},
 		{"tables after the records", "1A 07 08 00 10 00 1A 01 78 12 01 35 0A 01 61", x5},
 		{"the fields of a record in another order", "0A 01 61 12 01 35 1A 07 1A 01 78 10 00 08 00", x5},
 		{"the last of several values", "0A 01 61 1A 0A 08 09 1A 01 79 08 00 1A 01 78", x},
 		{"a number longer than need be", "0A 01 61 1A 07 08 80 80 00 1A 01 78", x},
 		{"leading zeros of a hash key", "0A 01 61 12 03 30 30 35 1A 07 08 00 10 00 1A 01 78", x5},
-		{"a hash key of zeros", "0A 01 61 12 03 30 30 30 1A 07 08 00 10 00 1A 01 78", []UserRecord{{PartitionKey: "a", ExplicitHashKey: "0", Data: []byte("x")}}},
+		{"a hash key of zeros", "0A 01 61 12 03 30 30 30 1A 07 08 00 10 00 1A 01 78", []braid.Entry{{PartitionKey: "a", ExplicitHashKey: hash("0"), Data: []byte("x")}}},
 
 		{"a tag", "0A 01 61 1A 0A 08 00 1A 01 78 22 03 0A 01 6B", x},
 		{"a tag with a value", "0A 01 61 1A 0D 08 00 1A 01 78 22 06 0A 01 6B 12 01 76", x},
@@ -330,13 +364,13 @@ func TestWhatIsMalformedIsNotRead(t *testing.T) {
 }
 
 func TestTheHighestHashKeyIsReadAndTheNextIsNot(t *testing.T) {
-	records := []UserRecord{{ExplicitHashKey: maxHashKey, Data: []byte{}}}
-	got, ok := Split(Join(records))
+	records := []braid.Entry{{ExplicitHashKey: hash(maxHashKey), Data: []byte{}}}
+	got, ok := Split(join(records))
 	require.True(t, ok)
 	require.Equal(t, records, got)
 
-	records[0].ExplicitHashKey = maxHashKey[:len(maxHashKey)-1] + "6"
-	requireNone(t, Join(records))
+	above := maxHashKey[:len(maxHashKey)-1] + "6"
+	requireNone(t, seal(bytes.ReplaceAll(message(join(records)), []byte(maxHashKey), []byte(above))))
 }
 
 func TestMemoryIsInProportionToTheAggregate(t *testing.T) {
@@ -367,9 +401,9 @@ func TestMemoryIsInProportionToTheAggregate(t *testing.T) {
 func FuzzSplit(f *testing.F) {
 	f.Add([]byte{})
 	f.Add(unhex(f, golden))
-	f.Add(Join(nil))
-	f.Add(Join(sample()))
-	f.Add(message(Join(sample())))
+	f.Add(join(nil))
+	f.Add(join(sample()))
+	f.Add(message(join(sample())))
 	f.Add(unhex(f, "0A 01 61 23 0A 01 62 2B 1A 00 2C 24 1A 0A 08 00 1A 01 78 22 03 0A 01 6B"))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		requireConsistent(t, data)
@@ -379,11 +413,11 @@ func FuzzSplit(f *testing.F) {
 }
 
 func BenchmarkSplit(b *testing.B) {
-	records := make([]UserRecord, 100)
+	records := make([]braid.Entry, 100)
 	for i := range records {
-		records[i] = UserRecord{PartitionKey: fmt.Sprint("key-", i%10), Data: bytes.Repeat([]byte{byte(i)}, 100)}
+		records[i] = braid.Entry{PartitionKey: fmt.Sprint("key-", i%10), Data: bytes.Repeat([]byte{byte(i)}, 100)}
 	}
-	aggregate := Join(records)
+	aggregate := join(records)
 	b.SetBytes(int64(len(aggregate)))
 	b.ReportAllocs()
 	for b.Loop() {

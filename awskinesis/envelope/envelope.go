@@ -1,0 +1,298 @@
+// Package envelope puts headers beside the data of a record, and compresses it. Kinesis and
+// braid store a partition key and bytes; what a program wants to know of a record before it
+// reads it, such as the trace that it belongs to, has to be inside of these bytes.
+//
+//	codec := envelope.New(&envelope.Options{Compress: true})
+//	m := envelope.Message{Data: order}
+//	m.Set(envelope.TraceParent, trace)
+//	m.Set(envelope.ID, orderID)
+//	data, err := codec.Append(nil, &m)
+//	...
+//	stream.PutRecord(ctx, customer, data)
+//
+// [Codec.Decode] reads it. Data that is not an envelope is read as a message without headers,
+// so that a stream can change over while it is in use.
+//
+// # The format
+//
+// All numbers are unsigned varints, as in encoding/binary.
+//
+//	E5 62 72 64        magic number
+//	01                 version
+//	flags              one byte: bit 0 says that the body is compressed
+//	count              of headers
+//	  length, key, length, value    each
+//	length             of the data, before it was compressed
+//	body               the data, or one frame of Zstandard
+//	checksum           CRC-32C of all before it, 4 bytes, big-endian
+//
+// A reader refuses a version and flags that it does not know.
+package envelope
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"unicode/utf8"
+
+	"github.com/klauspost/compress/zstd"
+)
+
+// Headers with a meaning that this package gives them. The names of others are free.
+const (
+	// TraceParent and TraceState are the trace context of W3C, as in HTTP.
+	TraceParent = "traceparent"
+	TraceState  = "tracestate"
+
+	// ID names the record itself. A record that was put more than once has the same each
+	// time, so a consumer that keeps the ids it has seen processes it once.
+	ID = "id"
+
+	// ContentType is the media type of the data, such as "application/json".
+	ContentType = "content-type"
+)
+
+const (
+	magic   = "\xE5brd"
+	version = 1
+
+	flagZstd = 1
+
+	checksumBytes = 4
+	shortest      = len(magic) + 4 + checksumBytes // version, flags, count, length
+
+	defaultMaxBytes = 10 << 20
+
+	maxHeaders = 100
+	maxKey     = 128
+	maxValue   = 8 << 10
+)
+
+// Errors of this package. A caller that meets one has changed nothing.
+var (
+	// ErrInvalidMessage reports a message that cannot be written: more than 100 headers,
+	// a key that is not 1 to 128 bytes of UTF-8, a key twice, or a value of more than
+	// 8 KiB or that is not UTF-8.
+	ErrInvalidMessage = errors.New("invalid message")
+
+	// ErrCorrupt reports an envelope whose bytes are not those that were written.
+	ErrCorrupt = errors.New("the envelope is corrupt")
+
+	// ErrUnsupported reports an envelope of a newer version of the format.
+	ErrUnsupported = errors.New("the envelope has an unsupported version")
+
+	// ErrTooLarge reports data that is larger than [Options].MaxBytes.
+	ErrTooLarge = errors.New("the data of the envelope is too large")
+)
+
+var castagnoli = crc32.MakeTable(crc32.Castagnoli)
+
+// Header is a key and its value.
+type Header struct{ Key, Value string }
+
+// Message is what an envelope contains.
+type Message struct {
+	Headers []Header // up to 100, each key once; in the order of writing
+	Data    []byte
+}
+
+// Get returns the value of a header, or "" if there is none.
+func (m *Message) Get(key string) string {
+	for _, h := range m.Headers {
+		if h.Key == key {
+			return h.Value
+		}
+	}
+	return ""
+}
+
+// Set sets a header, in place of one with that key.
+func (m *Message) Set(key, value string) {
+	for i := range m.Headers {
+		if m.Headers[i].Key == key {
+			m.Headers[i].Value = value
+			return
+		}
+	}
+	m.Headers = append(m.Headers, Header{key, value})
+}
+
+// Options are the settings of a [Codec].
+type Options struct {
+	// Compress has data compressed with Zstandard that becomes smaller by it. Reading
+	// expands it in any case. The default is not to.
+	Compress bool
+
+	// MaxBytes bounds the data of a message that is read, after it was expanded. 0 or less
+	// means 10 MiB, the largest record of Kinesis.
+	MaxBytes int
+}
+
+// Codec writes and reads envelopes. It may be used by any number of goroutines, and there is
+// nothing to close. Make one and keep it: to compress takes tables of some hundred kilobytes.
+// In a test that runs in a bubble of testing/synctest, make it there.
+type Codec struct {
+	compress bool
+	maxBytes int
+	encoder  *zstd.Encoder
+	decoder  *zstd.Decoder
+}
+
+// New returns a codec. nil options are safe defaults.
+func New(opts *Options) *Codec {
+	c := &Codec{maxBytes: defaultMaxBytes}
+	if opts != nil {
+		c.compress = opts.Compress
+		if opts.MaxBytes > 0 {
+			c.maxBytes = opts.MaxBytes
+		}
+	}
+	var err, err2 error
+	c.encoder, err = zstd.NewWriter(nil, zstd.WithEncoderCRC(false)) // the envelope has a checksum
+	c.decoder, err2 = zstd.NewReader(nil, zstd.WithDecodeAllCapLimit(true))
+	if err = errors.Join(err, err2); err != nil {
+		panic(err) // only options that are invalid fail, and these are constants
+	}
+	return c
+}
+
+// Append appends the message to dst, as an envelope. Error: [ErrInvalidMessage].
+func (c *Codec) Append(dst []byte, m *Message) ([]byte, error) {
+	if err := m.validate(); err != nil {
+		return nil, err
+	}
+	start := len(dst)
+	dst = append(dst, magic...)
+	dst = append(dst, version, 0)
+	flags := len(dst) - 1
+	dst = binary.AppendUvarint(dst, uint64(len(m.Headers)))
+	for _, h := range m.Headers {
+		dst = appendString(appendString(dst, h.Key), h.Value)
+	}
+	dst = binary.AppendUvarint(dst, uint64(len(m.Data)))
+	body := len(dst)
+	if c.compress && len(m.Data) > 0 {
+		if dst = c.encoder.EncodeAll(m.Data, dst); len(dst)-body < len(m.Data) {
+			dst[flags] |= flagZstd
+		} else {
+			dst = append(dst[:body], m.Data...)
+		}
+	} else {
+		dst = append(dst, m.Data...)
+	}
+	return binary.BigEndian.AppendUint32(dst, crc32.Checksum(dst[start:], castagnoli)), nil
+}
+
+func appendString(dst []byte, s string) []byte {
+	return append(binary.AppendUvarint(dst, uint64(len(s))), s...)
+}
+
+func (m *Message) validate() error {
+	if n := len(m.Headers); n > maxHeaders {
+		return fmt.Errorf("%w: it has %d headers, and may have %d", ErrInvalidMessage, n, maxHeaders)
+	}
+	for i, h := range m.Headers {
+		switch {
+		case h.Key == "" || len(h.Key) > maxKey || !utf8.ValidString(h.Key):
+			return fmt.Errorf("%w: the key of header %d must be 1 to %d bytes of UTF-8; it is %.64q", ErrInvalidMessage, i, maxKey, h.Key)
+		case len(h.Value) > maxValue || !utf8.ValidString(h.Value):
+			return fmt.Errorf("%w: the value of header %q must be at most %d bytes of UTF-8", ErrInvalidMessage, h.Key, maxValue)
+		}
+		for _, other := range m.Headers[:i] {
+			if other.Key == h.Key {
+				return fmt.Errorf("%w: header %q is there twice", ErrInvalidMessage, h.Key)
+			}
+		}
+	}
+	return nil
+}
+
+// Decode reads an envelope. Data that does not begin as an envelope does is a message without
+// headers: then enveloped is false. The Data of the message aliases data unless it was
+// compressed.
+//
+// Errors: [ErrCorrupt], [ErrUnsupported], [ErrTooLarge].
+func (c *Codec) Decode(data []byte) (m Message, enveloped bool, err error) {
+	if len(data) >= len(magic) && string(data[:len(magic)]) == magic {
+		m, err = c.decode(data)
+		return m, true, err
+	}
+	if len(data) > c.maxBytes {
+		return Message{}, false, c.tooLarge(uint64(len(data)))
+	}
+	return Message{Data: data}, false, nil
+}
+
+func (c *Codec) tooLarge(size uint64) error {
+	return fmt.Errorf("%w: %d bytes, and Options.MaxBytes is %d", ErrTooLarge, size, c.maxBytes)
+}
+
+func (c *Codec) decode(data []byte) (m Message, err error) {
+	if len(data) < shortest {
+		return Message{}, fmt.Errorf("%w: it is cut off after %d bytes", ErrCorrupt, len(data))
+	}
+	// The checksum comes first, and stays where it is in later versions: damage is not
+	// taken for a version.
+	end := len(data) - checksumBytes
+	if crc32.Checksum(data[:end], castagnoli) != binary.BigEndian.Uint32(data[end:]) {
+		return Message{}, fmt.Errorf("%w: its checksum is wrong", ErrCorrupt)
+	}
+	flags := data[len(magic)+1]
+	if v := data[len(magic)]; v != version || flags&^flagZstd != 0 {
+		return Message{}, fmt.Errorf("%w: version %d with flags %#x", ErrUnsupported, v, flags)
+	}
+	r := reader{data[len(magic)+2 : end], true}
+	if n := r.number(maxHeaders); n > 0 {
+		m.Headers = make([]Header, 0, n)
+		for range n {
+			m.Headers = append(m.Headers, Header{r.text(maxKey), r.text(maxValue)})
+		}
+	}
+	size := r.number(1<<63 - 1)
+	if !r.ok || m.validate() != nil {
+		return Message{}, fmt.Errorf("%w: its headers are malformed", ErrCorrupt)
+	}
+	if size > uint64(c.maxBytes) {
+		return Message{}, c.tooLarge(size)
+	}
+	m.Data = r.rest
+	if flags&flagZstd != 0 {
+		// It makes no more room than the envelope says, whatever the frame says.
+		if m.Data, err = c.decoder.DecodeAll(r.rest, make([]byte, 0, size)); err != nil {
+			return Message{}, fmt.Errorf("%w: its data cannot be expanded: %w", ErrCorrupt, err)
+		}
+	}
+	if uint64(len(m.Data)) != size {
+		return Message{}, fmt.Errorf("%w: it has %d bytes of data, in place of %d", ErrCorrupt, len(m.Data), size)
+	}
+	return m, nil
+}
+
+// reader takes the parts of an envelope off its beginning. Once something is wrong it
+// returns nothing more.
+type reader struct {
+	rest []byte
+	ok   bool
+}
+
+func (r *reader) number(limit uint64) uint64 {
+	n, size := binary.Uvarint(r.rest)
+	if !r.ok || size <= 0 || n > limit {
+		r.ok = false
+		return 0
+	}
+	r.rest = r.rest[size:]
+	return n
+}
+
+func (r *reader) text(limit uint64) string {
+	n := r.number(limit)
+	if !r.ok || n > uint64(len(r.rest)) {
+		r.ok = false
+		return ""
+	}
+	text := string(r.rest[:n])
+	r.rest = r.rest[n:]
+	return text
+}

@@ -1,0 +1,79 @@
+package awskinesis_test
+
+import (
+	"context"
+	"fmt"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/braidstream/braid"
+	"github.com/braidstream/braid/awskinesis"
+	"github.com/braidstream/braid/kinesisapi/kinesistest"
+)
+
+// Putter is what a program needs to put records. A *braid.Stream is one, and so is an
+// *awskinesis.Producer: main chooses by a flag.
+type Putter interface {
+	PutRecordsWait(ctx context.Context, entries []braid.Entry) ([]braid.PutResult, error)
+}
+
+// Checkout puts what happens to an order, in this order.
+func Checkout(ctx context.Context, to Putter, customer string) error {
+	results, err := to.PutRecordsWait(ctx, []braid.Entry{
+		{PartitionKey: customer, Data: []byte("ordered")},
+		{PartitionKey: customer, Data: []byte("paid")},
+	})
+	for i := range results {
+		if results[i].Err != nil {
+			return results[i].Err
+		}
+	}
+	return err
+}
+
+// The same code puts to a directory and to Kinesis, and is tested without either: the first
+// record is throttled, and still comes first.
+func TestCheckout(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		k := kinesistest.New(t, kinesistest.Stream("orders", 2))
+		producer, err := awskinesis.NewProducer(t.Context(), k.Kinesis(), "orders", nil)
+		require.NoError(t, err)
+		k.FailEntries("ProvisionedThroughputExceededException", 0)
+		require.NoError(t, Checkout(t.Context(), producer, "customer-1"))
+		require.NoError(t, producer.Close(t.Context()))
+		k.RequireRecords("orders", "ordered", "paid")
+
+		stream, err := k.DB().Stream("orders")
+		require.NoError(t, err)
+		require.NoError(t, Checkout(t.Context(), stream, "customer-2"))
+		k.RequireOrderPerKey("orders")
+	})
+}
+
+// A program that puts much does not wait for each record.
+func ExampleProducer_PutRecordAsync() {
+	produce := func(ctx context.Context, client awskinesis.KinesisClient, readings <-chan []byte) error {
+		p, err := awskinesis.NewProducer(ctx, client, "readings", &awskinesis.ProducerOptions{
+			AggregateBytes: 51_200,
+			Linger:         100 * time.Millisecond,
+		})
+		if err != nil {
+			return err
+		}
+		for data := range readings {
+			err := p.PutRecordAsync(ctx, "sensor-7", data, func(r braid.PutResult) {
+				if r.Err != nil {
+					fmt.Println("lost a reading:", r.Err)
+				}
+			})
+			if err != nil {
+				break
+			}
+		}
+		return p.Close(ctx) // returns when all of them are stored
+	}
+	_ = produce
+}

@@ -1,0 +1,276 @@
+package awskinesis
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/kms"
+	"github.com/aws/aws-sdk-go-v2/service/kms/types"
+
+	"github.com/braidstream/braid"
+)
+
+// KMSClient is what a [KMS] needs of the service. A *kms.Client of the AWS SDK for Go v2 is
+// one. All methods may be called by several goroutines at once.
+type KMSClient interface {
+	DescribeKey(ctx context.Context, in *kms.DescribeKeyInput, options ...func(*kms.Options)) (*kms.DescribeKeyOutput, error)
+	Encrypt(ctx context.Context, in *kms.EncryptInput, options ...func(*kms.Options)) (*kms.EncryptOutput, error)
+	Decrypt(ctx context.Context, in *kms.DecryptInput, options ...func(*kms.Options)) (*kms.DecryptOutput, error)
+}
+
+// The encryption context that a [KMS] adds to what [KMSOptions] has.
+const (
+	contextStream  = "braid:stream"
+	contextPurpose = "braid:purpose"
+)
+
+const (
+	defaultKMSTimeout  = 5 * time.Second
+	defaultKMSCacheFor = 5 * time.Minute
+	defaultKMSCache    = 1000
+	kmsFailureFor      = time.Second
+)
+
+// KMSOptions are the settings of a [KMS]. The zero value of each field is a safe default.
+type KMSOptions struct {
+	// EncryptionContext is added to the encryption context of each data key, such as the
+	// name of the database. It is no secret, and must be the same for as long as the data
+	// is to be read. Keys must not begin with "aws:" or "braid:".
+	EncryptionContext map[string]string
+
+	// Timeout bounds each call of a method, the SDK's own attempts included, if the
+	// caller's context does not end earlier. The default is 5 s.
+	Timeout time.Duration
+
+	// CacheFor is how long the answers of the service are used again: descriptions of keys,
+	// and data keys that were unwrapped. The default is 5 minutes; a negative value is
+	// never. A key that is disabled or whose permissions are withdrawn works for that long,
+	// and in a database that is open its data keys work until it is closed.
+	CacheFor time.Duration
+
+	// CacheEntries bounds how many answers are kept. The default is 1,000; each takes some
+	// hundred bytes.
+	CacheEntries int
+}
+
+// KMS is a [braid.KeyProvider] whose keys are in AWS KMS and never leave it: the service
+// wraps and unwraps the data keys of streams. Give it to braid.Options.KeyProvider, and the
+// ARN, id or alias of a symmetric key to Stream.StartEncryption. An alias stands for the key
+// that it names at that time.
+//
+// Each data key is bound to its stream by an encryption context with the keys "braid:stream",
+// the name of the stream, and "braid:purpose", which is "records". So CloudTrail says which
+// stream a key was used for, and a policy can allow one stream only. The process needs
+//
+//	{
+//	  "Effect": "Allow",
+//	  "Action": ["kms:DescribeKey", "kms:Encrypt", "kms:Decrypt"],
+//	  "Resource": "arn:aws:kms:REGION:ACCOUNT:key/KEY"
+//	}
+//
+// and a statement for Encrypt and Decrypt may have the condition
+//
+//	"StringEquals": {"kms:EncryptionContext:braid:stream": "orders"}
+//
+// A stream that encrypts costs one Encrypt a day and one DescribeKey in that time at most, and
+// a database that is opened costs one Decrypt for each data key that is read with. A failure
+// is remembered for a second, so that readers do not queue for a service that is down. All
+// methods may be called by any number of goroutines.
+type KMS struct {
+	client KMSClient
+	opts   KMSOptions
+
+	mu      sync.Mutex // guards answers
+	answers map[question]answer
+}
+
+var _ braid.KeyProvider = (*KMS)(nil)
+
+// question is a call whose answer can be used again: a hash of all that goes into it.
+type question [sha256.Size]byte
+
+// answer is what came of it. It is used until that time.
+type answer struct {
+	id    string // of DescribeKey
+	key   []byte // of Decrypt
+	err   error
+	until time.Time
+}
+
+// NewKMS returns a provider that calls the service by the client. It makes no call. nil
+// options are safe defaults. Errors: [braid.ErrInvalidArgument].
+func NewKMS(client KMSClient, opts *KMSOptions) (*KMS, error) {
+	k := &KMS{client: client, answers: make(map[question]answer)}
+	if opts != nil {
+		k.opts = *opts
+	}
+	k.opts.EncryptionContext = maps.Clone(k.opts.EncryptionContext)
+	k.opts.Timeout = cmp.Or(k.opts.Timeout, defaultKMSTimeout)
+	k.opts.CacheFor = cmp.Or(k.opts.CacheFor, defaultKMSCacheFor)
+	k.opts.CacheEntries = cmp.Or(k.opts.CacheEntries, defaultKMSCache)
+	var err error
+	switch {
+	case client == nil:
+		err = invalid("client", nil, "must not be nil")
+	case k.opts.Timeout < 0:
+		err = invalid("KMSOptions.Timeout", k.opts.Timeout, "must not be negative")
+	case k.opts.CacheEntries < 0:
+		err = invalid("KMSOptions.CacheEntries", k.opts.CacheEntries, "must not be negative")
+	}
+	for name := range k.opts.EncryptionContext {
+		if name == "" || strings.HasPrefix(name, "aws:") || strings.HasPrefix(name, "braid:") {
+			err = invalid("KMSOptions.EncryptionContext", fmt.Sprintf("%.64q", name), `must have keys that are not empty and do not begin with "aws:" or "braid:"`)
+		}
+	}
+	if err != nil {
+		return nil, fmt.Errorf("awskinesis: new KMS: %w", err)
+	}
+	return k, nil
+}
+
+// DescribeKey is part of [braid.KeyProvider]. It returns the ARN of the key. Errors:
+// [braid.ErrInvalidArgument] if there is no such key or it is not a symmetric key for
+// encryption, [braid.ErrKeyUnavailable] if it is not enabled or the service fails, and the
+// cause of ctx.
+func (k *KMS) DescribeKey(ctx context.Context, keyID string) (id string, err error) {
+	a := k.ask(ctx, about("describe", []byte(keyID)), func(ctx context.Context) (a answer) {
+		out, err := k.client.DescribeKey(ctx, &kms.DescribeKeyInput{KeyId: aws.String(keyID)})
+		if err != nil {
+			return answer{err: kmsError("describe", keyID, err)}
+		}
+		switch m := out.KeyMetadata; {
+		case m == nil || m.Arn == nil:
+			a.err = fmt.Errorf("%w: the service described %q without an ARN", braid.ErrKeyUnavailable, keyID)
+		case m.KeyUsage != types.KeyUsageTypeEncryptDecrypt || m.KeySpec != types.KeySpecSymmetricDefault:
+			a.err = invalid("KeyID", fmt.Sprintf("%.64q, a key for %s of %s", keyID, m.KeyUsage, m.KeySpec), "must be a symmetric key for encryption (ENCRYPT_DECRYPT, SYMMETRIC_DEFAULT)")
+		case m.KeyState != types.KeyStateEnabled:
+			a.err = fmt.Errorf("%w: %s is %s, and must be Enabled", braid.ErrKeyUnavailable, *m.Arn, m.KeyState)
+		default:
+			a.id = *m.Arn
+		}
+		return a
+	})
+	return a.id, a.err
+}
+
+// WrapKey is part of [braid.KeyProvider]: Encrypt, with the encryption context. Errors:
+// [braid.ErrKeyUnavailable], and the cause of ctx.
+func (k *KMS) WrapKey(ctx context.Context, keyID string, dataKey []byte, stream, purpose string) ([]byte, error) {
+	call, cancel := context.WithTimeout(ctx, k.opts.Timeout)
+	defer cancel()
+	out, err := k.client.Encrypt(call, &kms.EncryptInput{
+		KeyId:             aws.String(keyID),
+		Plaintext:         dataKey,
+		EncryptionContext: k.context(stream, purpose),
+	})
+	switch {
+	case err != nil && ctx.Err() != nil:
+		return nil, context.Cause(ctx)
+	case err != nil:
+		return nil, kmsError("encrypt", keyID, err)
+	}
+	return out.CiphertextBlob, nil
+}
+
+// UnwrapKey is part of [braid.KeyProvider]: Decrypt, with the encryption context that WrapKey
+// had. Errors: as WrapKey; a data key of another stream is ErrKeyUnavailable.
+func (k *KMS) UnwrapKey(ctx context.Context, keyID string, wrapped []byte, stream, purpose string) ([]byte, error) {
+	encryption := k.context(stream, purpose)
+	parts := [][]byte{[]byte(keyID), wrapped}
+	for _, name := range slices.Sorted(maps.Keys(encryption)) {
+		parts = append(parts, []byte(name), []byte(encryption[name]))
+	}
+	a := k.ask(ctx, about("decrypt", parts...), func(ctx context.Context) answer {
+		out, err := k.client.Decrypt(ctx, &kms.DecryptInput{
+			KeyId:             aws.String(keyID),
+			CiphertextBlob:    wrapped,
+			EncryptionContext: encryption,
+		})
+		if err != nil {
+			return answer{err: kmsError("decrypt", keyID, err)}
+		}
+		return answer{key: out.Plaintext}
+	})
+	return bytes.Clone(a.key), a.err
+}
+
+// context returns the encryption context of a data key.
+func (k *KMS) context(stream, purpose string) map[string]string {
+	all := make(map[string]string, len(k.opts.EncryptionContext)+2)
+	maps.Copy(all, k.opts.EncryptionContext)
+	all[contextStream], all[contextPurpose] = stream, purpose
+	return all
+}
+
+// ask returns the answer that is remembered, or that of the call.
+func (k *KMS) ask(ctx context.Context, q question, call func(context.Context) answer) answer {
+	k.mu.Lock()
+	a, found := k.answers[q]
+	k.mu.Unlock()
+	if found && time.Now().Before(a.until) {
+		return a
+	}
+	inner, cancel := context.WithTimeout(ctx, k.opts.Timeout)
+	defer cancel()
+	a = call(inner)
+	keep := k.opts.CacheFor
+	if a.err != nil {
+		if ctx.Err() != nil { // it says nothing about the key
+			return answer{err: context.Cause(ctx)}
+		}
+		keep = kmsFailureFor
+	}
+	if k.opts.CacheFor > 0 {
+		a.until = time.Now().Add(keep)
+		k.remember(q, a)
+	}
+	return a
+}
+
+// remember keeps an answer. Where there is no room it drops those that are out of date, or
+// any one if there is none.
+func (k *KMS) remember(q question, a answer) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if _, has := k.answers[q]; !has && len(k.answers) >= k.opts.CacheEntries {
+		now := time.Now()
+		maps.DeleteFunc(k.answers, func(_ question, old answer) bool { return !now.Before(old.until) })
+		for other := range k.answers {
+			if len(k.answers) < k.opts.CacheEntries {
+				break
+			}
+			delete(k.answers, other)
+		}
+	}
+	k.answers[q] = a
+}
+
+// about hashes what a call is about.
+func about(op string, parts ...[]byte) question {
+	h := sha256.New()
+	fmt.Fprintf(h, "%s\n", op)
+	for _, part := range parts {
+		fmt.Fprintf(h, "%d\n%s", len(part), part)
+	}
+	return question(h.Sum(nil))
+}
+
+// kmsError makes an error of braid of one of the service.
+func kmsError(op, keyID string, err error) error {
+	var notFound *types.NotFoundException
+	var invalidARN *types.InvalidArnException
+	if op == "describe" && (errors.As(err, &notFound) || errors.As(err, &invalidARN)) {
+		return invalid("KeyID", fmt.Sprintf("%.64q", keyID), "must be the ARN, id or alias of a key in AWS KMS ("+err.Error()+")")
+	}
+	return fmt.Errorf("%w: KMS: %s with %.300q: %w", braid.ErrKeyUnavailable, op, keyID, err)
+}

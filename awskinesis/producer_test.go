@@ -1,0 +1,711 @@
+package awskinesis_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/braidstream/braid"
+	"github.com/braidstream/braid/awskinesis"
+	"github.com/braidstream/braid/consumer"
+	"github.com/braidstream/braid/kinesisapi/kinesistest"
+	"github.com/braidstream/braid/kpl"
+)
+
+// Options is short for what each test gives.
+type Options = awskinesis.ProducerOptions
+
+// putter is what a braid stream and a producer have in common.
+type putter interface {
+	PutRecord(ctx context.Context, partitionKey string, data []byte) (braid.PutResult, error)
+	PutRecordWait(ctx context.Context, partitionKey string, data []byte) (braid.PutResult, error)
+	PutRecords(ctx context.Context, entries []braid.Entry) ([]braid.PutResult, error)
+	PutRecordsWait(ctx context.Context, entries []braid.Entry) ([]braid.PutResult, error)
+}
+
+var (
+	_ putter = (*awskinesis.Producer)(nil)
+	_ putter = (*braid.Stream)(nil)
+)
+
+// scattered are n records of n keys.
+func scattered(n, size int) (all []braid.Entry) {
+	for i := range n {
+		data := fmt.Appendf(nil, "%d ", i)
+		all = append(all, braid.Entry{PartitionKey: fmt.Sprint("key-", i), Data: append(data, bytes.Repeat([]byte("x"), max(0, size-len(data)))...)})
+	}
+	return all
+}
+
+func TestResultsSayWhereRecordsAre(t *testing.T) {
+	bubble(t, 3, Options{}, func(f *fixture) {
+		highest := braid.MaxHashKey()
+		results, err := f.producer.PutRecords(f.Context(), []braid.Entry{
+			{PartitionKey: "a", Data: []byte("1")},
+			{PartitionKey: "b", Data: []byte("2"), ExplicitHashKey: &highest},
+			{PartitionKey: "c"},
+		})
+		requireStored(f, results, err)
+		require.Equal(f, braid.ShardID("shardId-000000000002"), results[1].ShardID)
+		stored := make(map[string]string)
+		for _, r := range f.kit.Records("orders") {
+			stored[r.PartitionKey] = r.Shard + r.SequenceNumber + r.Data
+		}
+		for i, key := range []string{"a", "b", "c"} {
+			data := []string{"1", "2", ""}[i]
+			require.Equal(f, string(results[i].ShardID)+results[i].SequenceNumber.String()+data, stored[key])
+			require.False(f, results[i].Encrypted)
+		}
+		results, err = f.producer.PutRecords(f.Context(), nil)
+		require.NoError(f, err)
+		require.Empty(f, results)
+	})
+}
+
+func TestRequestsAreAsLargeAsTheServiceTakes(t *testing.T) {
+	const mib = 1 << 20
+	for _, row := range []struct {
+		name    string
+		opts    Options
+		n, size int // records, and bytes of each with its key
+		want    []int
+	}{
+		{"500 entries", Options{}, 1200, 20, []int{500, 500, 200}},
+		{"5 MiB", Options{}, 11, mib, []int{5, 5, 1}},
+		{"one byte less than a sixth record", Options{MaxRequestBytes: 6*mib - 1}, 11, mib, []int{5, 5, 1}},
+		{"10 MiB", Options{MaxRequestBytes: 10 * mib}, 11, mib, []int{10, 1}},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			row.opts.Requests, row.opts.ShardRate = 1, -1
+			bubble(t, 2, row.opts, func(f *fixture) {
+				all := scattered(row.n, row.size)
+				for i := range all {
+					all[i].Data = all[i].Data[:row.size-len(all[i].PartitionKey)]
+				}
+				results, err := f.producer.PutRecordsWait(f.Context(), all)
+				requireStored(f, results, err)
+				require.Equal(f, row.want, f.client.puts())
+			})
+		})
+	}
+}
+
+func TestARecordIsNotLargerThanAllowed(t *testing.T) {
+	bubble(t, 1, Options{MaxRecordBytes: 1000}, func(f *fixture) {
+		_, err := f.producer.PutRecord(f.Context(), "key", make([]byte, 997))
+		require.NoError(f, err)
+		_, err = f.producer.PutRecord(f.Context(), "key", make([]byte, 998))
+		require.ErrorIs(f, err, braid.ErrInvalidArgument)
+		require.ErrorContains(f, err, `awskinesis: put record "orders": invalid argument: Data must be at most 1000 bytes (ProducerOptions.MaxRecordBytes); it is 1001 bytes long, with its partition key`)
+		for _, key := range []string{"", strings.Repeat("ü", 257), "\xff"} {
+			_, err = f.producer.PutRecords(f.Context(), []braid.Entry{{PartitionKey: "good"}, {PartitionKey: key}})
+			require.ErrorIs(f, err, braid.ErrInvalidArgument)
+			require.ErrorContains(f, err, "Entries[1].PartitionKey")
+			require.ErrorIs(f, f.producer.PutRecordAsync(f.Context(), key, nil, nil), braid.ErrInvalidArgument)
+		}
+		require.Len(f, f.kit.Records("orders"), 1)
+	})
+}
+
+func TestRecordsThatComeMeanwhileShareTheNextRequest(t *testing.T) {
+	bubble(t, 2, Options{Requests: 1}, func(f *fixture) {
+		f.kit.Delay("PutRecords", 1, time.Second)
+		var all sync.WaitGroup
+		for i := range 100 {
+			all.Go(func() {
+				_, err := f.producer.PutRecord(f.Context(), fmt.Sprint("key-", i), nil)
+				require.NoError(f, err)
+			})
+			synctest.Wait()
+		}
+		all.Wait()
+		require.Equal(f, []int{1, 99}, f.client.puts())
+		m := f.producer.Metrics()
+		require.Equal(f, int64(100), m.RecordsPut)
+		require.Equal(f, int64(100), m.Entries)
+		require.Equal(f, int64(2), m.Requests)
+	})
+}
+
+func TestAKeyHasOneEntryOnItsWay(t *testing.T) {
+	for _, row := range []struct {
+		name string
+		opts Options
+		want int // requests
+	}{
+		{"which is one record", Options{}, 10},
+		{"which is an aggregate", Options{AggregateBytes: 51_200}, 1},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			bubble(t, 2, row.opts, func(f *fixture) {
+				results, err := f.producer.PutRecordsWait(f.Context(), entries("key", 10))
+				requireStored(f, results, err)
+				require.Len(f, f.client.puts(), row.want)
+				require.Equal(f, []string{"0", "1", "2", "3", "4", "5", "6", "7", "8", "9"}, f.delivered(dropForeign)["key"])
+			})
+		})
+	}
+}
+
+func TestAShardsBudgetIsKept(t *testing.T) {
+	t.Run("of records", func(t *testing.T) {
+		bubble(t, 1, Options{}, func(f *fixture) {
+			f.kit.ExactLimits(true)
+			start := time.Now()
+			results, err := f.producer.PutRecordsWait(f.Context(), scattered(3000, 20))
+			requireStored(f, results, err)
+			require.InDelta(f, 2, time.Since(start).Seconds(), 0.1) // 1,000 at once, and then 1,000 in a second
+			require.Zero(f, f.producer.Metrics().Throttled)
+			require.Less(f, f.producer.Metrics().Requests, int64(30), "records do not go one by one")
+		})
+	})
+	t.Run("of bytes", func(t *testing.T) {
+		bubble(t, 1, Options{ShardRate: 0.5, AggregateBytes: 51_200}, func(f *fixture) {
+			f.kit.ExactLimits(true)
+			start := time.Now()
+			results, err := f.producer.PutRecordsWait(f.Context(), scattered(20_000, 100)) // 2 MB
+			requireStored(f, results, err)
+			require.InDelta(f, 3.4, time.Since(start).Seconds(), 0.4)
+			require.Zero(f, f.producer.Metrics().Throttled)
+		})
+	})
+	t.Run("of each shard by itself", func(t *testing.T) {
+		bubble(t, 2, Options{}, func(f *fixture) {
+			low, high := braid.HashKey{}, braid.MaxHashKey()
+			busy := scattered(3000, 20)
+			for i := range busy {
+				busy[i].ExplicitHashKey = &low
+			}
+			var all sync.WaitGroup
+			all.Go(func() {
+				results, err := f.producer.PutRecordsWait(f.Context(), busy)
+				requireStored(f, results, err)
+			})
+			time.Sleep(time.Second)
+			start := time.Now()
+			results, err := f.producer.PutRecords(f.Context(), []braid.Entry{{PartitionKey: "other", ExplicitHashKey: &high}})
+			requireStored(f, results, err)
+			require.Zero(f, time.Since(start))
+
+			_, err = f.producer.PutRecords(f.Context(), nil)
+			require.NoError(f, err)
+			results, err = f.producer.PutRecords(f.Context(), []braid.Entry{{PartitionKey: "refused", ExplicitHashKey: &low}})
+			require.NoError(f, err)
+			var throttled *braid.ThroughputExceededError
+			require.ErrorAs(f, results[0].Err, &throttled)
+			require.Equal(f, braid.ShardID("shardId-000000000000"), throttled.Shard)
+			all.Wait()
+			time.Sleep(throttled.RetryAfter)
+			results, err = f.producer.PutRecords(f.Context(), []braid.Entry{{PartitionKey: "refused", ExplicitHashKey: &low}})
+			requireStored(f, results, err)
+		})
+	})
+}
+
+func TestProducersThatShareAStreamAdapt(t *testing.T) {
+	bubble(t, 1, Options{}, func(f *fixture) {
+		f.kit.ExactLimits(true)
+		other, err := awskinesis.NewProducer(f.Context(), f.kit.Kinesis(), "orders", &Options{Logger: f.quiet()})
+		require.NoError(f, err)
+		start := time.Now()
+		var all sync.WaitGroup
+		for _, p := range []*awskinesis.Producer{f.producer, other} {
+			all.Go(func() {
+				results, err := p.PutRecordsWait(f.Context(), scattered(10_000, 20))
+				requireStored(f, results, err)
+			})
+		}
+		all.Wait()
+		// 20,000 records take 19 s at best. Each producer alone would send twice what fits.
+		require.Less(f, time.Since(start), 26*time.Second)
+		throttled := f.producer.Metrics().Throttled + other.Metrics().Throttled
+		require.Positive(f, throttled)
+		require.Less(f, throttled, int64(6000))
+		require.Len(f, f.kit.Records("orders"), 20_000)
+		require.NoError(f, other.Close(f.Context()))
+	})
+}
+
+func TestOutcomes(t *testing.T) {
+	const throttle = "ProvisionedThroughputExceededException"
+	for _, row := range []struct {
+		name   string
+		faults func(k *kinesistest.Kit)
+		is     error // of PutRecord; nil if it is stored
+		wait   error // of PutRecordWait
+		times  int   // that the record is stored by PutRecord
+	}{
+		{"no such stream", func(k *kinesistest.Kit) { k.Fail("PutRecords", 1, "ResourceNotFoundException") }, braid.ErrStreamNotFound, braid.ErrStreamNotFound, 0},
+		{"an invalid argument", func(k *kinesistest.Kit) { k.Fail("PutRecords", 1, "InvalidArgumentException") }, braid.ErrInvalidArgument, braid.ErrInvalidArgument, 0},
+		{"no key", func(k *kinesistest.Kit) { k.Fail("PutRecords", 1, "KMSAccessDeniedException") }, braid.ErrKeyUnavailable, braid.ErrKeyUnavailable, 0},
+		{"an entry throttled", func(k *kinesistest.Kit) { k.FailEntries(throttle, 0) }, braid.ErrThroughputExceeded, nil, 0},
+		{"a request throttled", func(k *kinesistest.Kit) { k.Fail("PutRecords", 1, throttle) }, braid.ErrThroughputExceeded, nil, 0},
+		{"an entry failed", func(k *kinesistest.Kit) { k.FailEntries("InternalFailureException", 0) }, nil, nil, 1},
+		{"the service failed twice", func(k *kinesistest.Kit) { k.Fail("PutRecords", 2, "InternalFailureException") }, nil, nil, 1},
+		{"the service failed three times", func(k *kinesistest.Kit) { k.Fail("PutRecords", 3, "InternalFailureException") }, braid.ErrOutcomeUnknown, nil, 0},
+		{"the answer lost twice", func(k *kinesistest.Kit) { k.DropAfter("PutRecords", 2) }, nil, nil, 3},
+		{"the answer lost three times", func(k *kinesistest.Kit) { k.DropAfter("PutRecords", 3) }, braid.ErrOutcomeUnknown, nil, 3},
+		{"the request lost three times", func(k *kinesistest.Kit) { k.DropBefore("PutRecords", 3) }, braid.ErrOutcomeUnknown, nil, 0},
+		{"the answer lost, then throttled", func(k *kinesistest.Kit) { k.DropAfter("PutRecords", 1); k.FailEntries(throttle, 0) }, braid.ErrOutcomeUnknown, nil, 1},
+		{"the answer lost, then the stream gone", func(k *kinesistest.Kit) {
+			k.DropAfter("PutRecords", 1)
+			k.Fail("PutRecords", 1, "ResourceNotFoundException")
+		}, braid.ErrOutcomeUnknown, braid.ErrOutcomeUnknown, 1},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			bubble(t, 1, Options{}, func(f *fixture) {
+				row.faults(f.kit)
+				_, err := f.producer.PutRecord(f.Context(), "key", []byte("0"))
+				require.ErrorIs(f, err, row.is)
+				require.Len(f, f.kit.Records("orders"), row.times)
+				if row.is != braid.ErrOutcomeUnknown && row.is != nil {
+					require.NotErrorIs(f, err, braid.ErrOutcomeUnknown)
+				}
+			})
+			bubble(t, 1, Options{}, func(f *fixture) {
+				row.faults(f.kit)
+				_, err := f.producer.PutRecordWait(f.Context(), "key", []byte("0"))
+				require.ErrorIs(f, err, row.wait)
+				if row.wait == nil {
+					require.NotEmpty(f, f.kit.Records("orders"))
+				}
+			})
+		})
+	}
+}
+
+func TestARefusedRecordRefusesTheLaterOnesOfItsKey(t *testing.T) {
+	bubble(t, 1, Options{}, func(f *fixture) {
+		f.kit.FailEntries("ProvisionedThroughputExceededException", 0)
+		all := append(entries("key", 3), entries("other", 2)...)
+		results, err := f.producer.PutRecords(f.Context(), all)
+		require.NoError(f, err)
+		for i := range all {
+			if all[i].PartitionKey == "key" {
+				require.ErrorIs(f, results[i].Err, braid.ErrThroughputExceeded)
+			} else {
+				require.NoError(f, results[i].Err)
+			}
+		}
+		require.Equal(f, map[string][]string{"other": {"0", "1"}}, f.delivered(dropForeign))
+	})
+	t.Run("unless its outcome is unknown, when they are refused as such", func(t *testing.T) {
+		bubble(t, 1, Options{}, func(f *fixture) {
+			f.kit.DropAfter("PutRecords", 3)
+			results, err := f.producer.PutRecords(f.Context(), entries("key", 3))
+			require.NoError(f, err)
+			require.ErrorIs(f, results[0].Err, braid.ErrOutcomeUnknown)
+			for _, r := range results[1:] {
+				require.ErrorIs(f, r.Err, awskinesis.ErrEarlierFailed)
+				require.NotErrorIs(f, r.Err, braid.ErrOutcomeUnknown)
+			}
+			require.Equal(f, map[string][]string{"key": {"0", "0", "0"}}, f.delivered(dropForeign))
+		})
+	})
+}
+
+func TestAnInvalidRecordFailsAlone(t *testing.T) {
+	// The stream takes records of 1 MiB only, which the producer was not told.
+	for _, aggregate := range []int{0, 51_200} {
+		bubble(t, 1, Options{MaxRecordBytes: 2 << 20, AggregateBytes: aggregate, ShardRate: -1}, func(f *fixture) {
+			all := append(scattered(5, 20), braid.Entry{PartitionKey: "large", Data: make([]byte, 3<<19)})
+			results, err := f.producer.PutRecordsWait(f.Context(), all)
+			require.NoError(f, err)
+			requireStored(f, results[:5], nil)
+			require.ErrorIs(f, results[5].Err, braid.ErrInvalidArgument)
+			require.Len(f, f.kit.Records("orders"), 5)
+		})
+	}
+}
+
+func TestAContextThatEnds(t *testing.T) {
+	cause := errors.New("enough")
+	t.Run("before the call", func(t *testing.T) {
+		bubble(t, 1, Options{}, func(f *fixture) {
+			ctx, cancel := context.WithCancelCause(f.Context())
+			cancel(cause)
+			_, err := f.producer.PutRecordWait(ctx, "key", nil)
+			require.ErrorIs(f, err, cause)
+			require.NotErrorIs(f, err, braid.ErrOutcomeUnknown)
+			require.ErrorIs(f, f.producer.PutRecordAsync(ctx, "key", nil, nil), cause)
+			require.Empty(f, f.client.puts())
+		})
+	})
+	t.Run("while records are on their way, and others wait for them", func(t *testing.T) {
+		bubble(t, 1, Options{}, func(f *fixture) {
+			f.kit.Delay("PutRecords", 1, time.Second)
+			ctx, cancel := context.WithTimeoutCause(f.Context(), time.Millisecond, cause)
+			defer cancel()
+			results, err := f.producer.PutRecords(ctx, entries("key", 2))
+			require.NoError(f, err)
+			for _, r := range results {
+				require.ErrorIs(f, r.Err, cause)
+			}
+			require.ErrorIs(f, results[0].Err, braid.ErrOutcomeUnknown)
+			require.NotErrorIs(f, results[1].Err, braid.ErrOutcomeUnknown)
+			require.Positive(f, f.producer.Metrics().BufferedBytes, "the request has it still")
+
+			// What comes after it waits for it, so that the order is kept.
+			_, err = f.producer.PutRecord(f.Context(), "key", []byte("2"))
+			require.NoError(f, err)
+			require.Equal(f, map[string][]string{"key": {"0", "2"}}, f.delivered(dropForeign))
+			require.Zero(f, f.producer.Metrics().BufferedBytes)
+		})
+	})
+	t.Run("of a record put without waiting for it", func(t *testing.T) {
+		bubble(t, 1, Options{Linger: time.Hour}, func(f *fixture) {
+			ctx, cancel := context.WithCancelCause(f.Context())
+			var got []error
+			require.NoError(f, f.producer.PutRecordAsync(ctx, "key", nil, func(r braid.PutResult) { got = append(got, r.Err) }))
+			synctest.Wait()
+			require.Empty(f, got)
+			cancel(cause)
+			synctest.Wait()
+			require.Len(f, got, 1)
+			require.ErrorIs(f, got[0], cause)
+		})
+	})
+}
+
+func TestTheBufferIsBounded(t *testing.T) {
+	// Each record costs 1,000 bytes: three fit.
+	record := func(n int) (string, []byte) {
+		return fmt.Sprint("key-", n), make([]byte, 1000-256-5)
+	}
+	bubble(t, 1, Options{BufferBytes: 3000, Linger: time.Second}, func(f *fixture) {
+		for n := range 3 {
+			key, data := record(n)
+			require.NoError(f, f.producer.PutRecordAsync(f.Context(), key, data, func(r braid.PutResult) { require.NoError(f, r.Err) }))
+		}
+		require.Equal(f, int64(3000), f.producer.Metrics().BufferedBytes)
+		key, data := record(3)
+		_, err := f.producer.PutRecord(f.Context(), key, data)
+		var full *braid.ThroughputExceededError
+		require.ErrorAs(f, err, &full)
+		require.ErrorContains(f, err, "its producer's BufferBytes is used up")
+
+		start := time.Now()
+		f.kit.Delay("PutRecords", 1, 100*time.Millisecond)
+		_, err = f.producer.PutRecordWait(f.Context(), key, data) // it makes the others go
+		require.NoError(f, err)
+		require.Equal(f, time.Second, time.Since(start), "its own linger, since it was put")
+
+		results, err := f.producer.PutRecordsWait(f.Context(), scattered(20, 800))
+		requireStored(f, results, err)
+		_, err = f.producer.PutRecord(f.Context(), "larger than the buffer", make([]byte, 10_000))
+		require.NoError(f, err)
+	})
+	t.Run("and a caller that stops waiting leaves room to the next", func(t *testing.T) {
+		bubble(t, 1, Options{BufferBytes: 3000}, func(f *fixture) {
+			f.kit.Delay("PutRecords", 1, time.Second)
+			key, data := record(0)
+			require.NoError(f, f.producer.PutRecordAsync(f.Context(), key, make([]byte, 2500), func(braid.PutResult) {}))
+			ctx, cancel := context.WithTimeout(f.Context(), time.Millisecond)
+			defer cancel()
+			var others sync.WaitGroup
+			others.Go(func() {
+				time.Sleep(time.Microsecond)
+				_, err := f.producer.PutRecordWait(f.Context(), key, data)
+				require.NoError(f, err)
+			})
+			results, err := f.producer.PutRecordsWait(ctx, scattered(2, 2000))
+			require.ErrorIs(f, err, context.DeadlineExceeded)
+			require.Nil(f, results)
+			others.Wait()
+			require.Len(f, f.kit.Records("orders"), 2)
+		})
+	})
+}
+
+func TestLinger(t *testing.T) {
+	async := func(f *fixture, e braid.Entry) {
+		require.NoError(f, f.producer.PutRecordAsync(f.Context(), e.PartitionKey, e.Data, func(r braid.PutResult) { require.NoError(f, r.Err) }))
+	}
+	bubble(t, 1, Options{Linger: 100 * time.Millisecond}, func(f *fixture) {
+		start := time.Now()
+		for _, e := range scattered(3, 10) {
+			async(f, e)
+			time.Sleep(40 * time.Millisecond)
+		}
+		_, err := f.producer.PutRecord(f.Context(), "last", nil)
+		require.NoError(f, err)
+		require.Equal(f, 220*time.Millisecond, time.Since(start))
+		require.Equal(f, []int{3, 1}, f.client.puts())
+
+		for _, e := range scattered(500, 10) { // enough for a request
+			async(f, e)
+		}
+		synctest.Wait()
+		require.Equal(f, []int{3, 1, 500}, f.client.puts())
+		require.Equal(f, 220*time.Millisecond, time.Since(start))
+	})
+	t.Run("ends with a full aggregate", func(t *testing.T) {
+		bubble(t, 2, Options{Linger: time.Minute, AggregateBytes: 1024}, func(f *fixture) {
+			start := time.Now()
+			low, high := braid.HashKey{}, braid.MaxHashKey()
+			for i := range 50 {
+				e := braid.Entry{PartitionKey: fmt.Sprint("busy-", i), ExplicitHashKey: &low, Data: make([]byte, 50)}
+				if i == 0 {
+					e = braid.Entry{PartitionKey: "idle", ExplicitHashKey: &high}
+				}
+				go func() {
+					results, err := f.producer.PutRecordsWait(f.Context(), []braid.Entry{e})
+					requireStored(f, results, err)
+				}()
+				synctest.Wait()
+			}
+			require.Zero(f, time.Since(start))
+			seen := f.delivered(dropForeign)
+			require.NotContains(f, seen, "idle")
+			require.Greater(f, len(seen), 25)
+			time.Sleep(time.Minute)
+			synctest.Wait()
+			require.Len(f, f.delivered(dropForeign), 50)
+		})
+	})
+}
+
+// shardOf returns the shard that takes a key.
+func (f *fixture) shardOf(key string) braid.ShardID {
+	stream, err := f.kit.DB().Stream("orders")
+	require.NoError(f, err)
+	for _, sh := range stream.Shards() {
+		if sh.HashKeyRange().Contains(braid.HashKeyOf(key)) && !sh.Describe().Closed {
+			return sh.ID()
+		}
+	}
+	return ""
+}
+
+func TestFlush(t *testing.T) {
+	bubble(t, 2, Options{Linger: time.Hour, AggregateBytes: 51_200}, func(f *fixture) {
+		require.NoError(f, f.producer.Flush(f.Context()), "there is nothing")
+		settled := 0
+		for _, e := range scattered(50, 100) {
+			require.NoError(f, f.producer.PutRecordAsync(f.Context(), e.PartitionKey, e.Data, func(r braid.PutResult) {
+				require.NoError(f, r.Err)
+				settled++ // by the one goroutine of the one request
+			}))
+		}
+		f.kit.Delay("PutRecords", 1, time.Second)
+		ctx, cancel := context.WithTimeout(f.Context(), time.Millisecond)
+		defer cancel()
+		require.ErrorIs(f, f.producer.Flush(ctx), context.DeadlineExceeded)
+		start := time.Now()
+		require.NoError(f, f.producer.Flush(f.Context()))
+		require.Equal(f, time.Second-time.Millisecond, time.Since(start))
+		synctest.Wait()
+		require.Equal(f, 50, settled)
+		require.Len(f, f.client.puts(), 1)
+	})
+}
+
+func TestClose(t *testing.T) {
+	t.Run("waits for what was put", func(t *testing.T) {
+		bubble(t, 1, Options{Linger: time.Hour}, func(f *fixture) {
+			stored := make(chan error, 1)
+			require.NoError(f, f.producer.PutRecordAsync(f.Context(), "key", nil, func(r braid.PutResult) { stored <- r.Err }))
+			require.NoError(f, f.producer.Close(f.Context()))
+			require.NoError(f, <-stored)
+			_, err := f.producer.PutRecordWait(f.Context(), "key", nil)
+			require.ErrorIs(f, err, braid.ErrClosed)
+			_, err = f.producer.PutRecords(f.Context(), entries("key", 1))
+			require.ErrorIs(f, err, braid.ErrClosed)
+			require.ErrorIs(f, f.producer.PutRecordAsync(f.Context(), "key", nil, nil), braid.ErrClosed)
+			require.NoError(f, f.producer.Flush(f.Context()))
+			require.NoError(f, f.producer.Close(f.Context()))
+		})
+	})
+	t.Run("gives up when its context ends", func(t *testing.T) {
+		bubble(t, 1, Options{BufferBytes: 1000, RequestTimeout: time.Hour}, func(f *fixture) {
+			f.kit.Delay("PutRecords", 1, time.Hour)
+			outcomes := make(chan error, 3)
+			for range 2 { // the second waits for the first
+				require.NoError(f, f.producer.PutRecordAsync(f.Context(), "key", nil, func(r braid.PutResult) { outcomes <- r.Err }))
+			}
+			go func() { // and this one for room
+				_, err := f.producer.PutRecordWait(f.Context(), "other", make([]byte, 900))
+				outcomes <- err
+			}()
+			synctest.Wait()
+			ctx, cancel := context.WithTimeout(f.Context(), time.Second)
+			defer cancel()
+			require.ErrorIs(f, f.producer.Close(ctx), context.DeadlineExceeded)
+			unknown := 0
+			for range 3 {
+				err := <-outcomes
+				require.ErrorIs(f, err, braid.ErrClosed)
+				if errors.Is(err, braid.ErrOutcomeUnknown) {
+					unknown++
+				}
+			}
+			require.Equal(f, 1, unknown)
+		})
+	})
+}
+
+func TestAnAttemptThatTakesTooLong(t *testing.T) {
+	bubble(t, 1, Options{RequestTimeout: 2 * time.Second}, func(f *fixture) {
+		f.kit.Delay("PutRecords", 4, time.Hour)
+		start := time.Now()
+		_, err := f.producer.PutRecord(f.Context(), "key", []byte("0"))
+		require.ErrorIs(f, err, braid.ErrOutcomeUnknown)
+		require.ErrorContains(f, err, "took longer than ProducerOptions.RequestTimeout")
+		require.InDelta(f, 6, time.Since(start).Seconds(), 0.4) // 3 attempts, with pauses
+		_, err = f.producer.PutRecordWait(f.Context(), "key", []byte("1"))
+		require.NoError(f, err)
+	})
+}
+
+func TestAggregates(t *testing.T) {
+	const bound = 2000
+	bubble(t, 4, Options{AggregateBytes: bound, ShardRate: -1}, func(f *fixture) {
+		all := scattered(1000, 50)
+		highest := braid.MaxHashKey()
+		all[7].ExplicitHashKey = &highest
+		all = append(all, braid.Entry{PartitionKey: "larger", Data: make([]byte, 5000)})
+		results, err := f.producer.PutRecordsWait(f.Context(), all)
+		requireStored(f, results, err)
+
+		carriers, packed := 0, 0
+		stream, err := f.kit.DB().Stream("orders")
+		require.NoError(f, err)
+		for rec, err := range stream.Records(f.Context(), braid.TrimHorizon()) {
+			require.NoError(f, err)
+			users, ok := kpl.Split(rec.Data)
+			if !ok {
+				continue
+			}
+			carriers, packed = carriers+1, packed+len(users)
+			require.LessOrEqual(f, len(rec.Data), bound)
+			shard, err := stream.Shard(rec.ShardID)
+			require.NoError(f, err)
+			for _, user := range users {
+				require.True(f, shard.HashKeyRange().Contains(user.HashKey()), "a record that is foreign to the shard")
+			}
+		}
+		require.GreaterOrEqual(f, packed, 990)
+		require.LessOrEqual(f, carriers, 1000*75/(bound-100)+4, "they are not full")
+		m := f.producer.Metrics()
+		require.Equal(f, int64(1001), m.RecordsPut)
+		require.Less(f, m.Entries, int64(50))
+
+		// A worker of braid takes them apart.
+		var mu sync.Mutex // guards seen: shards are processed at the same time
+		seen := make(map[string]bool)
+		w, err := consumer.New(f.kit.DB(), &consumer.Config{App: "billing", Streams: []string{"orders"}, Deaggregate: true}, consumer.ProcessorFunc(func(_ context.Context, b *consumer.Batch) error {
+			mu.Lock()
+			defer mu.Unlock()
+			for _, r := range b.Records {
+				require.False(f, seen[r.PartitionKey], "twice")
+				seen[r.PartitionKey] = true
+			}
+			return nil
+		}))
+		require.NoError(f, err)
+		ctx, cancel := context.WithCancel(f.Context())
+		done := make(chan error, 1)
+		go func() { done <- w.Run(ctx) }()
+		synctest.Wait()
+		cancel()
+		<-done
+		require.Len(f, seen, 1001)
+	})
+}
+
+func TestAReshardIsNoticedByWhereRecordsAre(t *testing.T) {
+	bubble(t, 1, Options{AggregateBytes: 51_200}, func(f *fixture) {
+		results, err := f.producer.PutRecordsWait(f.Context(), scattered(40, 20))
+		requireStored(f, results, err)
+		lower, upper := f.kit.Split("orders", "0")
+
+		// The carrier comes to one half, and has records of both: all are put again.
+		results, err = f.producer.PutRecordsWait(f.Context(), scattered(40, 20))
+		requireStored(f, results, err)
+		m := f.producer.Metrics()
+		require.Equal(f, int64(1), m.Mispredicted)
+		require.Equal(f, int64(1), m.Listings)
+		require.Equal(f, 2, m.OpenShards)
+		for i, r := range results {
+			require.Equal(f, f.shardOf(fmt.Sprint("key-", i)), r.ShardID)
+		}
+		for _, mode := range []foreign{dropForeign, dropAggregate} {
+			require.Len(f, f.requireOrder(mode), 40)
+		}
+
+		// The carriers of both halves come to the shard that they were merged to, where they belong.
+		f.kit.Merge("orders", lower, upper)
+		before := f.producer.Metrics()
+		results, err = f.producer.PutRecordsWait(f.Context(), scattered(40, 20))
+		requireStored(f, results, err)
+		m = f.producer.Metrics()
+		require.Equal(f, before.Entries+2, m.Entries, "nothing was put again")
+		require.Equal(f, before.Listings+1, m.Listings)
+		require.Equal(f, 1, m.OpenShards)
+	})
+}
+
+func TestASecondSplitBeforeTheShardsAreListed(t *testing.T) {
+	bubble(t, 1, Options{AggregateBytes: 51_200}, func(f *fixture) {
+		lower, upper := f.kit.Split("orders", "0")
+		f.kit.Fail("ListShards", 3, "InternalFailureException") // the SDK's three attempts: one listing
+		put := make(chan error)
+		go func() {
+			results, err := f.producer.PutRecordsWait(f.Context(), scattered(40, 20))
+			requireStored(f, results, err)
+			put <- err
+		}()
+		synctest.Wait() // the carrier is in a half, and the producer waits to list again
+		f.kit.Split("orders", lower)
+		f.kit.Split("orders", upper)
+		require.NoError(f, <-put)
+		require.Len(f, f.requireOrder(dropAggregate), 40)
+		require.Equal(f, 4, f.producer.Metrics().OpenShards)
+	})
+}
+
+func TestNewProducer(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		k := kinesistest.New(t, kinesistest.Stream("orders", 1))
+		_, err := awskinesis.NewProducer(t.Context(), k.Kinesis(), "missing", nil)
+		require.ErrorIs(t, err, braid.ErrStreamNotFound)
+		require.ErrorContains(t, err, `awskinesis: new producer "missing": `)
+		_, err = awskinesis.NewProducer(t.Context(), k.Kinesis(), "", nil)
+		require.ErrorIs(t, err, braid.ErrInvalidArgument)
+		for _, row := range []struct {
+			opts  Options
+			field string
+		}{
+			{Options{AggregateBytes: 1023}, "AggregateBytes"},
+			{Options{AggregateBytes: 1 << 20}, "AggregateBytes"},
+			{Options{AggregateBytes: -1}, "AggregateBytes"},
+			{Options{Linger: -1}, "Linger"},
+			{Options{BufferBytes: -1}, "BufferBytes"},
+			{Options{MaxRecordBytes: 10<<20 + 1}, "MaxRecordBytes"},
+			{Options{MaxRequestBytes: 10<<20 + 1}, "MaxRequestBytes"},
+			{Options{MaxRequestBytes: 1<<20 - 1}, "MaxRequestBytes"},
+			{Options{Requests: 1001}, "Requests"},
+			{Options{RequestTimeout: -1}, "RequestTimeout"},
+			{Options{ShardRate: 101}, "ShardRate"},
+		} {
+			_, err := awskinesis.NewProducer(t.Context(), k.Kinesis(), "orders", &row.opts)
+			var invalid *braid.InvalidArgumentError
+			require.ErrorAs(t, err, &invalid)
+			require.Equal(t, "ProducerOptions."+row.field, invalid.Field)
+		}
+		p, err := awskinesis.NewProducer(t.Context(), k.Kinesis(), "arn:aws:kinesis:us-east-1:000000000000:stream/orders", &Options{MaxRecordBytes: 10 << 20})
+		require.NoError(t, err)
+		_, err = p.PutRecord(t.Context(), "key", []byte("by ARN"))
+		require.NoError(t, err)
+		require.NoError(t, p.Close(t.Context()))
+		k.RequireRecords("orders", "by ARN")
+	})
+}
