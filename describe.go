@@ -77,6 +77,10 @@ type ShardDescription struct {
 
 	Records int64 // that can be read
 	Bytes   int64 // partition keys and data of those records
+
+	// RecordsPut and BytesPut count the records that were ever put, and their partition
+	// keys and data. They never fall, so a difference over time is the shard's load.
+	RecordsPut, BytesPut int64
 }
 
 // Describe returns the shard's range, lineage and content. Kinesis: ListShards.
@@ -103,6 +107,8 @@ func (sh *Shard) describe(t *topology) ShardDescription {
 		StartingSequenceNumber: sh.starting(),
 		Records:                int64(tip.Ordinal - min(horizon.Ordinal, tip.Ordinal)),
 		Bytes:                  int64(tip.Offset - min(horizon.Offset, tip.Offset)),
+		RecordsPut:             int64(tip.Ordinal),
+		BytesPut:               int64(tip.Offset),
 	}
 	if end != nil {
 		d.ClosedAt = time.Unix(0, int64(end.counter))

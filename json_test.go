@@ -111,7 +111,7 @@ const (
 	jsonProblemText = `{"Kind":"records","Stream":"s","Shard":"shardId-000000000000","App":"","Queue":"","AfterKey":null,"BeforeKey":null,"File":"","Err":"stored data is damaged"}`
 	jsonRecordText  = `{"PartitionKey":"k","ExplicitHashKey":null,"Data":"dg==","ShardID":"shardId-000000000000","SequenceNumber":"` + jsonNumberText + `","ArrivalTime":"2026-01-02T03:04:05Z","Encrypted":false}`
 	jsonShardText   = `{"ID":"shardId-000000000001","HashKeyRange":{"Start":"0","End":"0"},"Parents":["shardId-000000000000"],"Children":null,"Closed":false,"CreatedAt":"0001-01-01T00:00:00Z",` +
-		`"StartingSequenceNumber":"` + jsonNumberText + `","EndingSequenceNumber":"0","First":"0","Last":"0","Records":0,"Bytes":0}`
+		`"StartingSequenceNumber":"` + jsonNumberText + `","EndingSequenceNumber":"0","First":"0","Last":"0","Records":0,"Bytes":0,"RecordsPut":0,"BytesPut":0}`
 )
 
 // What tools look at marshals as people write it, and is read back.

@@ -272,6 +272,9 @@ func TestDescribeCountsWhatCanBeRead(t *testing.T) {
 		require.Zero(t, d.Bytes)
 		require.True(t, d.Shards[0].First.IsZero())
 		require.True(t, d.Shards[0].Last.IsZero())
+
+		require.EqualValues(t, 2, d.Shards[0].RecordsPut, "trimmed or not")
+		require.EqualValues(t, 6+4, d.Shards[0].BytesPut)
 	})
 }
 

@@ -147,16 +147,21 @@ func (g *group) awaitedStreams(s *survey) (awaited []string) {
 // awaitedDeadLetters returns the dead-letter streams of workers here that do not
 // exist.
 func (g *group) awaitedDeadLetters() (awaited []string) {
-	g.mu.Lock()
-	for _, w := range g.workers {
-		if name := w.cfg.DeadLetterStream; name != "" && !slices.Contains(awaited, name) {
-			awaited = append(awaited, name)
-		}
-	}
-	g.mu.Unlock()
-	slices.Sort(awaited)
-	return slices.DeleteFunc(awaited, func(name string) bool {
+	return slices.DeleteFunc(g.deadLetterStreams(), func(name string) bool {
 		_, err := g.db.Stream(name)
 		return !errors.Is(err, braid.ErrStreamNotFound)
 	})
+}
+
+// deadLetterStreams returns the dead-letter streams of workers here, sorted.
+func (g *group) deadLetterStreams() (names []string) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for _, w := range g.workers {
+		if name := w.cfg.DeadLetterStream; name != "" && !slices.Contains(names, name) {
+			names = append(names, name)
+		}
+	}
+	slices.Sort(names)
+	return names
 }

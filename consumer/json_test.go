@@ -45,7 +45,7 @@ var jsonOf = map[string]struct {
 	"Status": {
 		value: consumer.Status{App: "billing", Workers: []string{"w"}, Shards: []consumer.ShardStatus{jsonShard}, AwaitedStreams: []string{"ordres"}, BehindRecords: 2, BehindLatest: 90 * time.Second},
 		text: `{"App":"billing","Start":"TRIM_HORIZON","Paused":false,"Workers":["w"],"Shards":[` + jsonShardText + `],"AwaitedStreams":["ordres"],` +
-			`"AwaitedDeadLetterStreams":null,"PausedStreams":null,"BehindRecords":2,"BehindBytes":0,"BehindLatest":"1m30s"}`,
+			`"AwaitedDeadLetterStreams":null,"DeadLetterStreams":null,"PausedStreams":null,"BehindRecords":2,"BehindBytes":0,"BehindLatest":"1m30s"}`,
 	},
 	"Metrics": {
 		value: consumer.Metrics{Records: 5, Processing: 1500 * time.Millisecond},

@@ -185,6 +185,7 @@ func TestAwaitedStreamsAreSaid(t *testing.T) {
 		require.NoError(f, err)
 		require.Equal(f, []string{"bills", "ordres"}, status.AwaitedStreams)
 		require.Equal(f, []string{"daed"}, status.AwaitedDeadLetterStreams)
+		require.Equal(f, []string{"daed"}, status.DeadLetterStreams)
 		require.True(f, status.CaughtUp(), "with what there is")
 
 		cfg.WorkerID = "second"

@@ -22,6 +22,10 @@ type Status struct {
 	// those that workers here name and that do not exist: records that fail wait.
 	AwaitedStreams, AwaitedDeadLetterStreams []string
 
+	// DeadLetterStreams are all that workers of this process name, whether they exist or
+	// not. Without a worker here there are none, as they are not stored.
+	DeadLetterStreams []string
+
 	// PausedStreams are those that [App.Pause] has paused as a whole. Paused above, a
 	// stream here and Paused of a shard each need a Resume of their own.
 	PausedStreams []string
@@ -163,6 +167,7 @@ func (a *App) Status(ctx context.Context) (Status, error) {
 	g.mu.Unlock()
 	slices.Sort(status.Workers)
 	status.AwaitedStreams, status.AwaitedDeadLetterStreams = g.awaitedStreams(s), g.awaitedDeadLetters()
+	status.DeadLetterStreams = g.deadLetterStreams()
 	for name := range s.streams {
 		if row := s.rows[LeaseKey{Stream: name}]; row != nil && row.Paused {
 			status.PausedStreams = append(status.PausedStreams, name)

@@ -30,6 +30,7 @@ func TestExportedAPI(t *testing.T) {
 		{dir: ".", golden: "testdata/api.txt", limit: 90},
 		{dir: "consumer", golden: "testdata/consumer.txt", limit: 61},
 		{dir: "queue", golden: "testdata/queue.txt", limit: 20},
+		{dir: "inspect", golden: "testdata/inspect.txt", limit: 6},
 		{dir: "braidtest", golden: "testdata/braidtest.txt", limit: 5},
 		{dir: "kinesisapi", golden: "testdata/kinesisapi.txt", limit: 10},
 		{dir: "kinesisapi/kinesistest", golden: "testdata/kinesistest.txt", limit: 25},

@@ -1,0 +1,63 @@
+// Inspect is a shop with a page to look at it: orders come in, are billed, shipped and
+// mailed, some fail, and a busy shard is split now and then. Open the page that it names.
+//
+//	go run ./examples/inspect
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"log"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"os/signal"
+	"time"
+
+	"github.com/braidstream/braid"
+	"github.com/braidstream/braid/inspect"
+)
+
+func main() {
+	addr := flag.String("addr", "localhost:8080", "`address` to serve the page on")
+	flag.Parse()
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	defer stop()
+	listener, err := net.Listen("tcp", *addr)
+	if err != nil {
+		log.Fatal(err)
+	}
+	if err := run(ctx, os.Stdout, listener); err != nil {
+		log.Fatal(err)
+	}
+}
+
+// run serves the page on a listener, which it closes, and runs the shop, until ctx ends.
+func run(ctx context.Context, out io.Writer, listener net.Listener) error {
+	// Much fails here on purpose, and shows on the page.
+	quiet := slog.New(slog.DiscardHandler)
+	db, err := braid.Open(braid.InMemory, &braid.Options{Logger: quiet})
+	if err != nil {
+		return errors.Join(err, listener.Close())
+	}
+	mux := http.NewServeMux()
+	mux.Handle("/braid/", http.StripPrefix("/braid", inspect.Handler(db, &inspect.Options{Writable: true})))
+	mux.Handle("/{$}", http.RedirectHandler("/braid/", http.StatusFound))
+	server := &http.Server{Handler: mux, ReadHeaderTimeout: 10 * time.Second}
+	served := make(chan error, 1)
+	go func() { served <- server.Serve(listener) }()
+	fmt.Fprintf(out, "Look at http://%s/braid/ and end this with Ctrl-C.\n", listener.Addr())
+
+	err = trade(ctx, db, quiet)
+	// Closing the database ends the page's live connections, so Close of the server cuts
+	// nothing off.
+	err = errors.Join(err, db.Close(), server.Close())
+	if served := <-served; !errors.Is(served, http.ErrServerClosed) {
+		err = errors.Join(err, served)
+	}
+	return err
+}

@@ -1,0 +1,265 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"sync"
+	"time"
+
+	"github.com/braidstream/braid"
+	"github.com/braidstream/braid/consumer"
+	"github.com/braidstream/braid/queue"
+)
+
+// order is what a customer has ordered.
+type order struct {
+	ID       int      `json:"id"`
+	Customer string   `json:"customer"`
+	Items    []string `json:"items"`
+	Cents    int      `json:"cents"`
+	Note     string   `json:"note,omitempty"`
+}
+
+var goods = []string{"rope", "lantern", "kettle", "map of the delta", "oilskin", "compass", "tea", "biscuits"}
+
+const (
+	pace        = 4 * time.Millisecond // between two orders
+	reshardTime = 12 * time.Second     // between two splits or merges
+	mostShards  = 8
+)
+
+// trade runs the shop until ctx ends.
+func trade(ctx context.Context, db *braid.DB, logger *slog.Logger) error {
+	orders, err := db.OpenStream(ctx, "orders", &braid.StreamOptions{Shards: 4, Tags: map[string]string{"team": "shop"}})
+	if err != nil {
+		return err
+	}
+	for _, stream := range []struct {
+		name   string
+		shards int
+	}{{"invoices", 2}, {"failed-orders", 1}, {"clicks", 3}} {
+		if _, err := db.OpenStream(ctx, stream.name, &braid.StreamOptions{Shards: stream.shards}); err != nil {
+			return err
+		}
+	}
+	mails, err := queue.Open(ctx, db, "mails", &queue.Options{Stream: "invoices", MaxReceives: 2, VisibilityTimeout: time.Second})
+	if err != nil {
+		return err
+	}
+	billing, err := consumer.NewTx(db, &consumer.Config{
+		App: "billing", Streams: []string{"orders"}, WorkerID: "till", Logger: logger,
+		DeadLetterStream: "failed-orders", MaxAttempts: 2, RetryPause: time.Millisecond,
+	}, consumer.TxProcessorFunc(bill))
+	if err != nil {
+		return err
+	}
+	workers := []*consumer.Worker{billing}
+	for _, id := range []string{"anna", "ben"} {
+		worker, err := consumer.New(db, &consumer.Config{
+			App: "shipping", Streams: []string{"orders"}, WorkerID: id, Logger: logger, Linger: 200 * time.Millisecond,
+		}, consumer.ProcessorFunc(ship))
+		if err != nil {
+			return err
+		}
+		workers = append(workers, worker)
+	}
+	fraud, err := consumer.New(db, &consumer.Config{
+		App: "fraud-check", Streams: []string{"clicks"}, WorkerID: "watch", Logger: logger, MaxAttempts: 2, RetryPause: time.Millisecond,
+	}, consumer.ProcessorFunc(check))
+	if err != nil {
+		return err
+	}
+	workers = append(workers, fraud)
+
+	// The first that ends ends all.
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	var running sync.WaitGroup
+	start := func(fn func(context.Context) error) {
+		running.Go(func() {
+			if err := fn(ctx); err != nil {
+				cancel(err)
+			}
+		})
+	}
+	start(func(ctx context.Context) error { return sell(ctx, db, orders) })
+	start(func(ctx context.Context) error { return reshard(ctx, orders) })
+	start(func(ctx context.Context) error {
+		return mails.Work(ctx, send, &queue.WorkOptions{Concurrency: 4, Backoff: func(int) time.Duration { return time.Second }})
+	})
+	for _, worker := range workers {
+		start(func(ctx context.Context) error {
+			err := worker.Run(ctx)
+			if stopped := new(consumer.StoppedShardsError); errors.As(err, &stopped) {
+				return nil // fraud-check always has some, to be seen on the page
+			}
+			return err
+		})
+	}
+	<-ctx.Done()
+	running.Wait()
+	if err := context.Cause(ctx); !errors.Is(err, context.Canceled) {
+		return err
+	}
+	return nil
+}
+
+// sell puts orders and clicks until ctx ends. A few customers order most.
+func sell(ctx context.Context, db *braid.DB, orders *braid.Stream) error {
+	clicks, err := db.Stream("clicks")
+	if err != nil {
+		return err
+	}
+	customers := rand.NewZipf(rand.New(rand.NewPCG(1, 2)), 1.2, 4, 400)
+	tick := time.NewTicker(pace)
+	defer tick.Stop()
+	for id := 1; ; id++ {
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return nil
+		}
+		o := order{ID: id, Customer: fmt.Sprintf("customer-%d", customers.Uint64()), Cents: 100 + rand.IntN(20_000)}
+		for range 1 + rand.IntN(3) {
+			o.Items = append(o.Items, goods[rand.IntN(len(goods))])
+		}
+		if id%997 == 0 {
+			o.Cents = -1 // billing refuses it
+		}
+		if id%250 == 0 {
+			o.Note = "ship together with the last one"
+		}
+		data, err := json.Marshal(o)
+		if err != nil {
+			return err
+		}
+		entries := []braid.Entry{{PartitionKey: o.Customer, Data: data}}
+		if _, err := orders.PutRecords(ctx, entries); err != nil {
+			return unlessDone(ctx, err)
+		}
+		for i := range rand.IntN(4) {
+			click := fmt.Appendf(nil, "GET /goods/%d?ref=%s", rand.IntN(len(goods)), o.Customer)
+			if id%400 == 0 && i == 0 {
+				click = []byte{0xde, 0xad, 0xbe, 0xef, byte(id)} // fraud-check panics at it
+			}
+			if _, err := clicks.PutRecord(ctx, o.Customer, click); err != nil {
+				return unlessDone(ctx, err)
+			}
+		}
+	}
+}
+
+// unlessDone returns an error if it is not that of a context that has ended.
+func unlessDone(ctx context.Context, err error) error {
+	if ctx.Err() != nil {
+		return nil
+	}
+	return err
+}
+
+// bill makes an invoice of each order, exactly once.
+func bill(_ context.Context, tx *braid.Tx, batch *consumer.TxBatch) error {
+	for _, rec := range batch.Records {
+		var o order
+		if err := json.Unmarshal(rec.Data, &o); err != nil {
+			return &consumer.RecordError{Record: rec, Err: err}
+		}
+		if o.Cents < 0 {
+			return &consumer.RecordError{Record: rec, Err: fmt.Errorf("order %d has a negative amount", o.ID)}
+		}
+		if o.ID%5 == 0 {
+			invoice := fmt.Appendf(nil, `{"order":%d,"cents":%d}`, o.ID, o.Cents)
+			if err := tx.PutRecord("invoices", o.Customer, invoice); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// ship takes its time, so that there is something behind.
+func ship(ctx context.Context, batch *consumer.Batch) error {
+	select {
+	case <-time.After(time.Duration(len(batch.Records)) * 3 * time.Millisecond):
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+// check cannot deal with what is no text.
+func check(_ context.Context, batch *consumer.Batch) error {
+	for _, rec := range batch.Records {
+		if rec.Data[0] == 0xde {
+			panic("no rule for this click")
+		}
+	}
+	return nil
+}
+
+// send fails for some mails, each time.
+func send(_ context.Context, rec queue.Record) error {
+	var invoice struct{ Order int }
+	if err := json.Unmarshal(rec.Data, &invoice); err != nil {
+		return err
+	}
+	if invoice.Order%400 == 0 {
+		return errors.New("550 mailbox unavailable")
+	}
+	return nil
+}
+
+// reshard splits the busiest shard, or merges two neighbours if there are many, every now
+// and then. The page shows either without being loaded again.
+func reshard(ctx context.Context, stream *braid.Stream) error {
+	tick := time.NewTicker(reshardTime)
+	defer tick.Stop()
+	before := make(map[braid.ShardID]int64)
+	for {
+		var open []braid.ShardDescription
+		for _, sh := range stream.Describe().Shards {
+			if !sh.Closed {
+				open = append(open, sh)
+			}
+		}
+		var err error
+		busiest := open[0]
+		for _, sh := range open {
+			if sh.RecordsPut-before[sh.ID] > busiest.RecordsPut-before[busiest.ID] {
+				busiest = sh
+			}
+		}
+		if next := neighbor(open, open[0]); len(open) >= mostShards && next != "" {
+			_, err = stream.MergeShards(ctx, open[0].ID, next)
+		} else if len(before) > 0 && len(open) < mostShards {
+			_, _, err = stream.SplitShard(ctx, busiest.ID, nil)
+		}
+		// Somebody at the page may have been faster.
+		if err != nil && !errors.Is(err, braid.ErrInvalidArgument) {
+			return unlessDone(ctx, err)
+		}
+		for _, sh := range open {
+			before[sh.ID] = sh.RecordsPut
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return nil
+		}
+	}
+}
+
+// neighbor returns the shard above one in the hash-key space; empty if there is none.
+func neighbor(open []braid.ShardDescription, of braid.ShardDescription) braid.ShardID {
+	start, ok := of.HashKeyRange.End.Next()
+	for _, sh := range open {
+		if ok && sh.HashKeyRange.Start == start {
+			return sh.ID
+		}
+	}
+	return ""
+}

@@ -1,0 +1,184 @@
+package inspect
+
+import (
+	"encoding/json"
+	"errors"
+	"io"
+	"mime"
+	"net/http"
+
+	"github.com/braidstream/braid"
+	"github.com/braidstream/braid/internal/jsontext"
+)
+
+// maxBodyBytes is the largest body of a change: what a call can put, in base64.
+const maxBodyBytes = 24 << 20
+
+// actionHeader has to come with each change. A page of another site cannot send it: a
+// browser would ask first whether it may, and is not told so.
+const actionHeader = "Braid-Inspect"
+
+// done is the answer to a change that there is nothing to say about.
+type done struct{}
+
+// changing lets a request change something if that is allowed, and if it is meant.
+func changing(fn answer) answer {
+	return func(h *handler, r *http.Request) (any, error) {
+		if !h.opts.Writable {
+			return nil, forbidden("NotWritable", "changes are not allowed here: see Options.Writable of package inspect")
+		}
+		if r.Header.Get(actionHeader) == "" {
+			return nil, forbidden("HeaderMissing", "the header %s is missing", actionHeader)
+		}
+		if kind, _, err := mime.ParseMediaType(r.Header.Get("Content-Type")); err != nil || kind != "application/json" {
+			return nil, &statusError{http.StatusUnsupportedMediaType, "MediaType", "the body must be application/json"}
+		}
+		if err := onlyParameters(r); err != nil {
+			return nil, err
+		}
+		return fn(h, r)
+	}
+}
+
+// readBody reads a JSON object, which may have the fields of in and no others.
+func readBody(r *http.Request, in any) error {
+	body := http.MaxBytesReader(nil, r.Body, maxBodyBytes)
+	dec := json.NewDecoder(body)
+	dec.DisallowUnknownFields()
+	err := dec.Decode(in)
+	if err == nil {
+		if _, more := dec.Token(); !errors.Is(more, io.EOF) {
+			err = errors.New("something follows the object")
+		}
+	}
+	var large *http.MaxBytesError
+	switch {
+	case errors.As(err, &large):
+		return &statusError{http.StatusRequestEntityTooLarge, "TooLarge", "the body is larger than 24 MiB"}
+	case errors.Is(err, braid.ErrInvalidArgument):
+		return err
+	case err != nil:
+		return badRequest("the body is not the JSON that is wanted: %v", err)
+	}
+	return nil
+}
+
+func (h *handler) put(r *http.Request) (any, error) {
+	var in struct {
+		Records []braid.Entry
+		Wait    bool
+	}
+	if err := readBody(r, &in); err != nil {
+		return nil, err
+	}
+	s, err := h.stream(r)
+	if err != nil {
+		return nil, err
+	}
+	put := s.PutRecords
+	if in.Wait {
+		put = s.PutRecordsWait
+	}
+	results, err := put(r.Context(), in.Records)
+	if err != nil {
+		return nil, err
+	}
+	return struct{ Results []braid.PutResult }{results}, nil
+}
+
+func (h *handler) split(r *http.Request) (any, error) {
+	var in struct {
+		Shard braid.ShardID
+		At    *braid.HashKey
+	}
+	if err := readBody(r, &in); err != nil {
+		return nil, err
+	}
+	s, err := h.stream(r)
+	if err != nil {
+		return nil, err
+	}
+	lower, upper, err := s.SplitShard(r.Context(), in.Shard, in.At)
+	if err != nil {
+		return nil, err
+	}
+	return struct{ Lower, Upper braid.ShardID }{lower.ID(), upper.ID()}, nil
+}
+
+func (h *handler) merge(r *http.Request) (any, error) {
+	var in struct{ Shard, Adjacent braid.ShardID }
+	if err := readBody(r, &in); err != nil {
+		return nil, err
+	}
+	s, err := h.stream(r)
+	if err != nil {
+		return nil, err
+	}
+	merged, err := s.MergeShards(r.Context(), in.Shard, in.Adjacent)
+	if err != nil {
+		return nil, err
+	}
+	return struct{ Shard braid.ShardID }{merged.ID()}, nil
+}
+
+func (h *handler) scale(r *http.Request) (any, error) {
+	var in struct{ Shards int }
+	if err := readBody(r, &in); err != nil {
+		return nil, err
+	}
+	s, err := h.stream(r)
+	if err != nil {
+		return nil, err
+	}
+	return done{}, s.UpdateShardCount(r.Context(), in.Shards)
+}
+
+// retention changes how long records are kept, or how much of them, or both: first the
+// time, and nothing more if that is refused.
+func (h *handler) retention(r *http.Request) (any, error) {
+	var in struct {
+		Retention      *jsontext.Duration
+		RetentionBytes *int64
+	}
+	if err := readBody(r, &in); err != nil {
+		return nil, err
+	}
+	if in.Retention == nil && in.RetentionBytes == nil {
+		return nil, badRequest("Retention and RetentionBytes are both missing")
+	}
+	s, err := h.stream(r)
+	if err != nil {
+		return nil, err
+	}
+	if in.Retention != nil {
+		period, is := in.Retention.Duration(), s.Describe().Retention
+		set := s.IncreaseRetention
+		if period >= 0 && (is < 0 || period < is) {
+			set = s.DecreaseRetention
+		}
+		if err := set(r.Context(), period); err != nil {
+			return nil, err
+		}
+	}
+	if in.RetentionBytes != nil {
+		if err := s.UpdateRetentionBytes(r.Context(), *in.RetentionBytes); err != nil {
+			return nil, err
+		}
+	}
+	return done{}, nil
+}
+
+func (h *handler) trim(r *http.Request) (any, error) {
+	var in struct{ Before *braid.Position }
+	if err := readBody(r, &in); err != nil {
+		return nil, err
+	}
+	if in.Before == nil {
+		return nil, badRequest("Before is missing; it is a position such as LATEST")
+	}
+	s, err := h.stream(r)
+	if err != nil {
+		return nil, err
+	}
+	return done{}, s.Trim(r.Context(), *in.Before)
+}

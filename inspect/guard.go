@@ -1,0 +1,89 @@
+package inspect
+
+import (
+	"fmt"
+	"net"
+	"net/http"
+	"net/netip"
+	"net/url"
+	"slices"
+	"strings"
+)
+
+// Guard protects an HTTP handler that is meant for programs and people of this machine or
+// network against pages of other sites that their browsers show. A request is refused with
+// status 403 unless
+//
+//   - the Host that it names is an IP address, a loopback name (localhost, or one that ends in
+//     .localhost), or one of hosts, which are names without ports. A site whose name is made to
+//     resolve to this machine comes under its own name.
+//   - it comes from the same origin, as far as the client is a browser: by Sec-Fetch-Site,
+//     and by Origin, whose host must be the Host or one of hosts. Links of other sites may
+//     open a page, if next does not change anything by GET.
+//
+// Programs that are no browsers send neither header, and are not refused for it. Guard
+// says nothing about who a client is: it is no authentication.
+func Guard(next http.Handler, hosts ...string) http.Handler {
+	allowed := make([]string, len(hosts))
+	for i, host := range hosts {
+		allowed[i] = strings.ToLower(strings.TrimSuffix(host, "."))
+	}
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if err := checkSite(r, allowed); err != nil {
+			writeError(w, r, err)
+			return
+		}
+		next.ServeHTTP(w, r)
+	})
+}
+
+// checkSite says why a request is refused. The order counts for the text alone.
+func checkSite(r *http.Request, hosts []string) error {
+	host := hostName(r.Host)
+	if !isLocal(host) && !slices.Contains(hosts, host) {
+		return forbidden("Host", "the host %.100q is not allowed here; localhost and IP addresses are, and names that the program lists", r.Host)
+	}
+	switch site := r.Header.Get("Sec-Fetch-Site"); {
+	case site == "" || site == "same-origin" || site == "none":
+	case isNavigation(r):
+	default:
+		return forbidden("Origin", "the request comes from another site (Sec-Fetch-Site: %.100s)", site)
+	}
+	if origin := r.Header.Get("Origin"); origin != "" {
+		from, err := url.Parse(origin)
+		if err != nil || from.Host == "" || !strings.EqualFold(from.Host, r.Host) && !slices.Contains(hosts, hostName(from.Host)) {
+			return forbidden("Origin", "the request comes from another site, %.100q", origin)
+		}
+	}
+	return nil
+}
+
+// isNavigation reports whether a browser opens a page: the site whose link it follows gets
+// to know nothing of the answer.
+func isNavigation(r *http.Request) bool {
+	return (r.Method == http.MethodGet || r.Method == http.MethodHead) &&
+		r.Header.Get("Sec-Fetch-Mode") == "navigate" && r.Header.Get("Sec-Fetch-Dest") == "document"
+}
+
+// hostName returns the name or address in a host with or without a port.
+func hostName(hostport string) string {
+	host := hostport
+	if name, _, err := net.SplitHostPort(hostport); err == nil {
+		host = name
+	}
+	host = strings.TrimSuffix(strings.TrimPrefix(host, "["), "]")
+	return strings.ToLower(strings.TrimSuffix(host, "."))
+}
+
+// isLocal reports whether a host cannot be the name of another site.
+func isLocal(host string) bool {
+	if host == "localhost" || strings.HasSuffix(host, ".localhost") {
+		return true
+	}
+	_, err := netip.ParseAddr(host)
+	return err == nil
+}
+
+func forbidden(kind, format string, args ...any) error {
+	return &statusError{http.StatusForbidden, kind, fmt.Sprintf(format, args...)}
+}

@@ -1,0 +1,178 @@
+package inspect
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"strconv"
+
+	"github.com/braidstream/braid"
+	"github.com/braidstream/braid/consumer"
+	"github.com/braidstream/braid/queue"
+)
+
+// failure is the answer to a request that was refused or has failed.
+type failure struct {
+	Error  string
+	Kind   string
+	Detail any `json:",omitempty"` // a typed error of package braid
+}
+
+// statusError is an error of this package.
+type statusError struct {
+	status     int
+	kind, text string
+}
+
+func (e *statusError) Error() string { return e.text }
+
+func badRequest(format string, args ...any) error {
+	return &statusError{http.StatusBadRequest, "InvalidArgument", fmt.Sprintf(format, args...)}
+}
+
+// kinds are errors with the status and the name that clients get. The first that
+// matches counts, so those that wrap others come first.
+var kinds = []struct {
+	err    error
+	status int
+	kind   string
+}{
+	{braid.ErrOutcomeUnknown, http.StatusGatewayTimeout, "OutcomeUnknown"},
+	{braid.ErrInvalidArgument, http.StatusBadRequest, "InvalidArgument"},
+	{braid.ErrStreamNotFound, http.StatusNotFound, "StreamNotFound"},
+	{braid.ErrShardNotFound, http.StatusNotFound, "ShardNotFound"},
+	{consumer.ErrAppNotFound, http.StatusNotFound, "AppNotFound"},
+	{queue.ErrQueueNotFound, http.StatusNotFound, "QueueNotFound"},
+	{braid.ErrStreamExists, http.StatusConflict, "StreamExists"},
+	{braid.ErrStreamInUse, http.StatusConflict, "StreamInUse"},
+	{braid.ErrLimitExceeded, http.StatusConflict, "LimitExceeded"},
+	{braid.ErrThroughputExceeded, http.StatusTooManyRequests, "ThroughputExceeded"},
+	{braid.ErrTrimmed, http.StatusGone, "Trimmed"},
+	{braid.ErrBeyondTip, http.StatusConflict, "BeyondTip"},
+	{braid.ErrKeyUnavailable, http.StatusConflict, "KeyUnavailable"},
+	{braid.ErrReadOnly, http.StatusForbidden, "ReadOnly"},
+	{braid.ErrDiskFull, http.StatusServiceUnavailable, "DiskFull"},
+	{braid.ErrOutOfResources, http.StatusServiceUnavailable, "OutOfResources"},
+	{braid.ErrClosed, http.StatusServiceUnavailable, "Closed"},
+	{braid.ErrFailed, http.StatusServiceUnavailable, "Failed"},
+	{braid.ErrCorrupt, http.StatusInternalServerError, "Corrupt"},
+	{braid.ErrDataLoss, http.StatusInternalServerError, "DataLoss"},
+}
+
+// failureOf says how an error is answered.
+func failureOf(err error) (status int, f failure) {
+	f = failure{Error: err.Error(), Kind: "Internal"}
+	status = http.StatusInternalServerError
+	var own *statusError
+	if errors.As(err, &own) {
+		status, f.Kind = own.status, own.kind
+	} else {
+		for _, k := range kinds {
+			if errors.Is(err, k.err) {
+				status, f.Kind = k.status, k.kind
+				break
+			}
+		}
+	}
+	f.Detail = detailOf(err)
+	return status, f
+}
+
+// detailOf returns the typed error that a client can go by.
+func detailOf(err error) any {
+	var (
+		invalid   *braid.InvalidArgumentError
+		trimmed   *braid.TrimmedError
+		beyond    *braid.BeyondTipError
+		corrupt   *braid.CorruptError
+		throttled *braid.ThroughputExceededError
+	)
+	switch {
+	case errors.As(err, &invalid):
+		return invalid
+	case errors.As(err, &trimmed):
+		return trimmed
+	case errors.As(err, &beyond):
+		return beyond
+	case errors.As(err, &corrupt):
+		return corrupt
+	case errors.As(err, &throttled):
+		return throttled
+	}
+	return nil
+}
+
+func isClosed(err error) bool { return errors.Is(err, braid.ErrClosed) }
+
+// refusal is the error of a request that the application does not allow.
+func refusal(w http.ResponseWriter, err error) error {
+	var challenge Challenge
+	if errors.As(err, &challenge) {
+		w.Header().Set("WWW-Authenticate", string(challenge))
+		return &statusError{http.StatusUnauthorized, "Unauthorized", err.Error()}
+	}
+	return forbidden("Forbidden", "%s", err)
+}
+
+func writeError(w http.ResponseWriter, r *http.Request, err error) {
+	if r.Context().Err() != nil && errors.Is(err, context.Cause(r.Context())) {
+		return // nobody is there to read it
+	}
+	status, f := failureOf(err)
+	writeJSON(w, status, f)
+}
+
+func writeJSON(w http.ResponseWriter, status int, value any) {
+	text, err := json.Marshal(value)
+	if err != nil { // no value of a client's gets here that has no JSON
+		status, text = http.StatusInternalServerError, []byte(`{"Error":"the answer has no JSON","Kind":"Internal"}`)
+	}
+	header := w.Header()
+	header.Set("Content-Type", "application/json; charset=utf-8")
+	header.Set("X-Content-Type-Options", "nosniff")
+	header.Set("Content-Length", strconv.Itoa(len(text)+1))
+	w.WriteHeader(status)
+	_, _ = w.Write(append(text, '\n')) // a client that hung up does not want it
+}
+
+// number reads a parameter that is a number from low to high.
+func number(r *http.Request, name string, absent, low, high int) (int, error) {
+	text := r.URL.Query().Get(name)
+	if text == "" {
+		return absent, nil
+	}
+	n, err := strconv.Atoi(text)
+	if err != nil || n < low || n > high {
+		return 0, badRequest("%s is %.40q; it must be a number from %d to %d", name, text, low, high)
+	}
+	return n, nil
+}
+
+// flag reads a parameter that is true or false, which it is without it.
+func flag(r *http.Request, name string) (bool, error) {
+	switch text := r.URL.Query().Get(name); text {
+	case "", "false":
+		return false, nil
+	case "true":
+		return true, nil
+	default:
+		return false, badRequest("%s is %.40q; it must be true or false", name, text)
+	}
+}
+
+// onlyParameters refuses parameters that the request's path does not have, which are
+// misspelled ones.
+func onlyParameters(r *http.Request, names ...string) error {
+next:
+	for name := range r.URL.Query() {
+		for _, known := range names {
+			if name == known {
+				continue next
+			}
+		}
+		return badRequest("there is no parameter %.40q; there are %q", name, names)
+	}
+	return nil
+}

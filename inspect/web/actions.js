@@ -1,0 +1,106 @@
+// What can be changed of a stream, each with the words that say what will happen.
+
+import {h} from "./dom.js";
+import {actionButton, change} from "./ui.js";
+import {bytes, count, duration, fraction, plural, retention, seconds, shardNumber} from "./format.js";
+
+const isOnDemand = (s) => s.Capacity.Mode === "OnDemand";
+
+// adjacent is the open shard whose range begins where this one's ends.
+const adjacent = (s, sh) => s.Shards.find((o) => !o.Closed && BigInt(o.HashKeyRange.Start) === BigInt(sh.HashKeyRange.End) + 1n);
+
+export function shardActions(s, sh, after) {
+  if (sh.Closed || isOnDemand(s)) return null;
+  const next = adjacent(s, sh);
+  const number = shardNumber(sh.ID);
+  return [
+    actionButton("Split …", {
+      title: `Split shard ${number} of ${s.Name}`,
+      verb: "Split",
+      fields: [{name: "at", label: "Where", value: "50", type: "number", min: 1, step: "any", hint: "per cent of its range of hash keys that the lower shard gets"}],
+      text: (v) => `Shard ${number} is closed: it keeps its ${plural(sh.Records, "record")} and takes no more. Two new shards take its hash keys, ` +
+        `the lower one ${v.at || "?"} % of them. Producers do not notice. It can be undone by a merge, which makes a third shard.`,
+      run: async (v) => {
+        const r = await change(["streams", s.Name, "split"], {Shard: sh.ID, At: cut(sh, Number(v.at))});
+        return `Shards ${shardNumber(r.Lower)} and ${shardNumber(r.Upper)} have taken over.`;
+      },
+      after,
+    }),
+    next && actionButton(`Merge with ${shardNumber(next.ID)} …`, {
+      title: `Merge shards ${number} and ${shardNumber(next.ID)} of ${s.Name}`,
+      verb: "Merge",
+      text: `Both shards are closed: they keep their ${plural(sh.Records + next.Records, "record")} and take no more. One new shard takes their hash keys ` +
+        `(${(100 * (fraction(next.HashKeyRange.End) - fraction(sh.HashKeyRange.Start))).toFixed(1)} % of all). Producers do not notice.`,
+      run: async () => `Shard ${shardNumber((await change(["streams", s.Name, "merge"], {Shard: sh.ID, Adjacent: next.ID})).Shard)} has taken over.`,
+      after,
+    }),
+  ];
+}
+
+// cut is the hash key at some per cent of a shard's range.
+function cut(sh, percent) {
+  if (!(percent > 0 && percent < 100)) throw new Error("Where is between 0 and 100 per cent.");
+  const start = BigInt(sh.HashKeyRange.Start);
+  const size = BigInt(sh.HashKeyRange.End) - start + 1n;
+  return String(start + (size * BigInt(Math.round(percent * 1e6))) / 100000000n);
+}
+
+export function streamActions(s, answer, after) {
+  return h("div", {class: "buttons"},
+    actionButton("Change the number of shards …", {
+      title: `Change the number of shards of ${s.Name}`,
+      verb: "Change",
+      fields: [{name: "n", label: "Open shards", value: String(answer.OpenShards), type: "number", min: 1, step: 1}],
+      text: (v) => `From ${count(answer.OpenShards)} to ${v.n || "?"}: shards are split in the middle and neighbours are merged until there are so many, in one commit. ` +
+        "All open shards that this changes are closed, and keep their records. Producers do not notice.",
+      run: async (v) => {
+        await change(["streams", s.Name, "scale"], {Shards: Number(v.n)});
+        return `There are ${v.n} open shards now.`;
+      },
+      after,
+    }, {disabled: isOnDemand(s), title: isOnDemand(s) ? "A stream on demand does this itself." : null}),
+    actionButton("Change the retention …", {
+      title: `Change the retention of ${s.Name}`,
+      verb: "Change",
+      fields: [
+        {name: "period", label: "Records are kept for", value: seconds(s.Retention) < 0 ? "forever" : String(seconds(s.Retention) / 3600), hint: "hours, from 24 to 8760, or forever"},
+      ],
+      text: (v) => retentionText(s, v.period),
+      run: async (v) => {
+        await change(["streams", s.Name, "retention"], {Retention: v.period === "forever" ? "-1ns" : Number(v.period) + "h"});
+        return "The retention is changed.";
+      },
+      after,
+    }),
+    actionButton("Trim …", {
+      title: `Trim ${s.Name}`,
+      verb: "Remove these records",
+      danger: true,
+      fields: [
+        {name: "what", label: "Remove", value: "time", options: [["time", "all records before a time"], ["all", "all records there are"]]},
+        {name: "time", label: "Time", value: local(new Date(Date.now() - 3600e3)), type: "datetime-local", step: 1, hint: "of this browser's zone", when: (v) => v.what === "time"},
+      ],
+      text: (v) => (v.what === "all"
+        ? `All ${plural(s.Records, "record")} of ${s.Name} (${bytes(s.Bytes)}) are removed, for good. Applications that have not read them never will.`
+        : `Every record of ${s.Name} that arrived before ${v.time.replace("T", " ")} is removed, for good. Applications that have not read them never will.`),
+      run: async (v) => {
+        const before = v.what === "all" ? "LATEST" : "AT_TIMESTAMP " + new Date(v.time).toISOString().replace(/\.?0*Z$/, "Z");
+        await change(["streams", s.Name, "trim"], {Before: before});
+        return "The records are removed.";
+      },
+      after,
+    }, {class: "danger"}));
+}
+
+function retentionText(s, period) {
+  const is = seconds(s.Retention);
+  const to = period === "forever" ? -1 : Number(period) * 3600;
+  if (!(to === -1 || to > 0)) return "Give a number of hours, or forever.";
+  const longer = to < 0 || (is > 0 && to >= is);
+  return `From ${retention(s.Retention)} to ${to < 0 ? "forever" : duration(to)}. ` +
+    (longer ? "Records that have expired already stay so." : "Older records are removed at once, for good: it cannot be undone by a longer retention.");
+}
+
+// local is a time as an input of type datetime-local has it.
+export const local = (t) => new Date(t.getTime() - t.getTimezoneOffset() * 60e3).toISOString().slice(0, 19);
+

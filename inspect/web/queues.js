@@ -1,0 +1,98 @@
+// Queues, what they hold, and their dead letters.
+
+import {h, link, route} from "./dom.js";
+import {get, poll} from "./api.js";
+import {actionButton, badge, card, cards, change, crumbs, note, table} from "./ui.js";
+import {Opened} from "./data.js";
+import {row} from "./records.js";
+import {ago, count, duration, plural, seconds} from "./format.js";
+
+export function queues({draw}) {
+  let list = null;
+  let error = null;
+  const update = async (signal) => {
+    try {
+      list = await get(["queues"], {}, signal);
+      error = null;
+    } catch (err) {
+      error = err;
+    }
+    show();
+  };
+  const show = () => draw(
+    h("h1", {}, "Queues"),
+    error && note("bad", error.message),
+    list?.More && note("warn", `Only the first ${count(list.Queues.length)} are shown.`),
+    list && table("Queues", ["Queue", "Stream", ">Visible", ">In flight", ">Delayed", ">Dead", ">Oldest"], list.Queues.map((q) => h("tr", {key: q.ID},
+      h("th", {scope: "row"}, link(route("queues", q.Name), q.Name)),
+      h("td", {}, link(route("streams", q.Options.Stream), q.Options.Stream)),
+      h("td", {class: "num"}, count(q.Visible)),
+      h("td", {class: "num"}, count(q.InFlight)),
+      h("td", {class: "num"}, count(q.Delayed)),
+      h("td", {class: "num"}, q.Dead ? badge("bad", count(q.Dead)) : "0"),
+      h("td", {class: "num"}, seconds(q.OldestAge) ? duration(seconds(q.OldestAge)) : "–"))),
+    "There are no queues. A program makes one with queue.Open."));
+  show();
+  return poll(update, 1000).stop;
+}
+
+export function queue({names: [name], draw}) {
+  let answer = null;
+  let dead = null;
+  let error = null;
+  const opened = new Opened(() => show());
+  const update = async (signal) => {
+    try {
+      answer = await get(["queues", name], {}, signal);
+      dead = answer.Queue.Dead > 0 ? await get(["queues", name, "deadletters"], {limit: 50}, signal) : {Records: []};
+      error = null;
+    } catch (err) {
+      error = err;
+    }
+    show();
+  };
+  const show = () => {
+    const q = answer?.Queue;
+    draw(
+      crumbs(link("#/queues", "Queues"), name),
+      h("h1", {}, name),
+      error && note("bad", error.message),
+      q && [
+        cards(
+          card("Visible", count(q.Visible), "can be received"),
+          card("In flight", count(q.InFlight), "received, not acknowledged"),
+          card("Delayed", count(q.Delayed), "given back for later"),
+          card("Dead", count(q.Dead), q.DeadInFlight ? `${count(q.DeadInFlight)} in flight` : "set aside"),
+          card("Oldest", seconds(q.OldestAge) ? duration(seconds(q.OldestAge)) : "–", "not settled"),
+        ),
+        h("section", {}, h("h2", {}, "Since it was created"), cards(
+          card("Received", count(q.Received), `${count(q.EmptyReceives)} calls found nothing`),
+          card("Acknowledged", count(q.Acknowledged)),
+          card("Timed out", count(q.Lapsed), "came again"),
+          card("Died", count(q.Died), `${count(q.Restored)} restored`),
+          card("Expired", count(q.ExpiredUnreceived + q.ExpiredReceived + q.ExpiredDead), "left the stream unsettled"),
+        )),
+        h("section", {}, h("h2", {}, "Settings"), h("dl", {class: "pairs"},
+          h("dt", {}, "Stream"), h("dd", {}, link(route("streams", q.Options.Stream), q.Options.Stream)),
+          h("dt", {}, "Created"), h("dd", {}, ago(q.CreatedAt)),
+          h("dt", {}, "Hidden for"), h("dd", {}, seconds(q.Options.VisibilityTimeout) < 0 ? "not at all" : duration(seconds(q.Options.VisibilityTimeout))),
+          h("dt", {}, "Attempts"), h("dd", {}, q.Options.MaxReceives < 0 ? "without limit" : count(q.Options.MaxReceives)),
+          h("dt", {}, "Order"), h("dd", {}, q.Options.OrderByKey ? "by partition key" : "none"))),
+        h("section", {}, h("h2", {}, "Dead letters"),
+          q.Dead > 0 && h("div", {class: "buttons"}, actionButton("Put all back …", {
+            title: `Put back the dead letters of ${name}`, verb: "Put back",
+            text: `All ${plural(q.Dead, "dead letter")} become records of the queue again: visible at once, with ${q.Options.MaxReceives} attempts before them.`,
+            run: async () => plural((await change(["queues", name, "restore"], {})).Restored, "record") + " can be received again.",
+            after: poller.wake,
+          })),
+          dead && (dead.Records.length === 0 ? h("p", {class: "quiet"}, "There are none.")
+            : h("ol", {class: "records"}, dead.Records.map((rec) => row(rec, opened, q.Options.Stream,
+              h("dl", {class: "pairs"}, h("dt", {}, "Received"), h("dd", {}, plural(rec.Receives, "time")), h("dt", {}, "Reason"), h("dd", {}, rec.Reason || "none was given")))))),
+          dead?.More && note("warn", "There are more than are shown.")),
+      ]);
+  };
+  show();
+  const poller = poll(update, 1000);
+  return poller.stop;
+}
+

@@ -1,0 +1,73 @@
+// The storage under the database.
+
+import {h, link, route} from "./dom.js";
+import {get, poll} from "./api.js";
+import {Rates, sparkline} from "./charts.js";
+import {card, cards, note, table} from "./ui.js";
+import {bytes, clock, count, rate} from "./format.js";
+
+const rates = new Rates();
+const growing = ["RecordsPut", "BytesPut", "Commits", "PutsThrottled", "ReadsThrottled", "TailReads", "StoreReads", "BytesFlushed", "BytesCompacted", "Compactions", "CacheHits", "CacheMisses"];
+
+export function storage({draw}) {
+  let answer = null;
+  let error = null;
+  const update = async (signal) => {
+    try {
+      answer = await get(["storage"], {}, signal);
+      error = null;
+      const at = new Date(answer.Time).getTime() / 1000;
+      for (const name of growing) rates.add(name, at, answer.Metrics[name]);
+    } catch (err) {
+      error = err;
+    }
+    show();
+  };
+  const moving = (title, name, format = rate) => h("div", {class: "card"}, h("dt", {}, title),
+    h("dd", {}, format(rates.rate(name) ?? 0), sparkline(rates.list(name), {width: 150, label: title})));
+  const perSecond = (n) => bytes(n) + "/s";
+  const show = () => {
+    const m = answer?.Metrics;
+    const reads = (m?.CacheHits || 0) + (m?.CacheMisses || 0);
+    const perCommit = rates.rate("Commits", 10) > 0 ? rates.rate("RecordsPut", 10) / rates.rate("Commits", 10) : null;
+    draw(
+      h("h1", {}, "Storage"),
+      error && note("bad", error.message),
+      m && [
+        m.Failed && note("bad", "Writes are refused until the database is opened again: " + m.Failed),
+        m.DiskFull && note("bad", "The disk is full: writes are refused until there is space."),
+        m.WriteErrors > 0 && note("warn", `Tables could not be written ${count(m.WriteErrors)} times, and were tried again.`),
+        h("section", {}, h("h2", {}, "Now"), h("dl", {class: "cards wide"},
+          moving("Records put", "RecordsPut"), moving("Bytes put", "BytesPut", perSecond), moving("Commits", "Commits"),
+          moving("Pages read from memory", "TailReads"), moving("Pages read from the store", "StoreReads"), moving("Written to tables again", "BytesCompacted", perSecond))),
+        h("section", {}, h("h2", {}, "Writing"), cards(
+          latency(m),
+          card("Records a commit", perCommit == null ? "–" : perCommit.toFixed(1), `${count(m.Commits)} commits in all`),
+          card("Records put", count(m.RecordsPut), bytes(m.BytesPut)),
+          card("Refused puts", count(m.PutsThrottled), "beyond a budget"),
+          card("Refused reads", count(m.ReadsThrottled), "beyond a budget"))),
+        h("section", {}, h("h2", {}, "Disk"), cards(
+          card("Files", bytes(m.DiskBytes)),
+          card("Write-ahead log", bytes(m.WALBytes)),
+          card("In memory tables", bytes(m.MemtableBytes)),
+          card("Epochs", count(m.Epochs), "space comes back by epochs"),
+          card("Tables", count(m.Tables), `${bytes(m.BytesFlushed)} written`),
+          card("Compactions", count(m.Compactions), `${bytes(m.BytesCompacted)} written again`))),
+        h("section", {}, h("h2", {}, "Reading"), cards(
+          card("Cache", bytes(m.CacheBytes), reads ? `${((100 * m.CacheHits) / reads).toFixed(1)} % found in it` : "not asked yet"),
+          card("Recent records", bytes(m.TailBytes), "in memory for readers at the tip"),
+          card("Open iterators", count(m.OpenIterators)),
+          card("Open snapshots", count(m.OpenSnapshots)))),
+        h("section", {}, h("h2", {}, "Capacity decisions"), table("Capacity decisions", ["Time", "Stream", "What", "Why"],
+          [...(m.CapacityDecisions || [])].reverse().map((d) => h("tr", {key: d.Time + d.Action},
+            h("td", {}, clock(d.Time)), h("td", {}, link(route("streams", d.Stream), d.Stream)), h("td", {}, d.Action), h("td", {}, d.Reason))),
+          "No stream on demand has changed its shards since the database was opened.")),
+        answer.Losses?.length > 0 && h("section", {}, h("h2", {}, "Losses that were accepted"), table("Losses", ["Time", "File", "Damage", "What"],
+          answer.Losses.map((l) => h("tr", {key: l.Time + l.File}, h("td", {}, clock(l.Time)), h("td", {}, h("code", {}, l.File)), h("td", {}, l.Damage), h("td", {}, l.Text))))),
+      ]);
+  };
+  // latency shows how long commits take, if the database says it.
+  const latency = () => null;
+  show();
+  return poll(update, 1000).stop;
+}
