@@ -16,8 +16,7 @@ import (
 )
 
 func TestAppsAndLag(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		k := newKit(t)
+	bothWays(t, func(t *testing.T, k *kit) {
 		require.Equal(t, "There are no applications.\n", k.ok("apps"))
 		require.Equal(t, "[]\n", k.ok("apps", "--json"))
 		require.Equal(t, "There are no applications.\n", k.ok("lag"))
@@ -45,8 +44,7 @@ func TestAppsAndLag(t *testing.T) {
 
 // lag is a check for scripts.
 func TestLagHasBounds(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		k := newKit(t)
+	bothWays(t, func(t *testing.T, k *kit) {
 		k.stream("orders", 1, 10)
 		consume(t, k.db, "billing", "orders", 4)
 		time.Sleep(time.Minute)
@@ -59,8 +57,7 @@ func TestLagHasBounds(t *testing.T) {
 }
 
 func TestLagWatches(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		k := newKit(t)
+	bothWays(t, func(t *testing.T, k *kit) {
 		s := k.stream("orders", 1, 10)
 		consume(t, k.db, "billing", "orders", 4)
 		watch := func(args ...string) (output func() string, stop func() int) {
@@ -96,8 +93,7 @@ func TestLagWatches(t *testing.T) {
 
 // A shard that fails shows with its error.
 func TestLagShowsWhatFails(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		k := newKit(t)
+	bothWays(t, func(t *testing.T, k *kit) {
 		k.stream("orders", 1, 3)
 		worker, err := consumer.New(k.db, &consumer.Config{
 			App: "billing", Streams: []string{"orders", "later"}, WorkerID: "worker-1", MaxAttempts: 2, Logger: slog.New(slog.DiscardHandler),
@@ -119,8 +115,7 @@ func TestLagShowsWhatFails(t *testing.T) {
 }
 
 func TestSeekPauseAndResume(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		k := newKit(t)
+	bothWays(t, func(t *testing.T, k *kit) {
 		s := k.stream("orders", 2, 100)
 		consume(t, k.db, "billing", "orders", 100)
 		behind := func() int64 {

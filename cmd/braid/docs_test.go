@@ -9,8 +9,10 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -18,17 +20,18 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/braidstream/braid"
+	"github.com/braidstream/braid/inspect"
 	"github.com/braidstream/braid/queue"
 )
 
 var update = flag.Bool("update", false, "write the output of the commands into docs/command.md")
 
-const page = "../../docs/command.md"
+const pagePath = "../../docs/command.md"
 
 // The commands of docs/command.md run, on directories as a user has them, and their
 // output is what the page shows. Rewrite it with: go test -run TestThePage -update
 func TestThePageShowsWhatTheCommandsWrite(t *testing.T) {
-	path, err := filepath.Abs(page)
+	path, err := filepath.Abs(pagePath)
 	require.NoError(t, err)
 	text, err := os.ReadFile(path)
 	require.NoError(t, err)
@@ -54,6 +57,7 @@ type shell struct {
 	env     map[string]string
 	code    int // of the last command
 	release func()
+	live    *kit // a live program, while there is one
 }
 
 // page returns the page with the output that the commands have now.
@@ -128,15 +132,38 @@ func (sh *shell) run(command string) string {
 }
 
 func (sh *shell) braid(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
+	ctx, cancel := context.WithCancel(sh.t.Context())
+	defer cancel()
+	var meanwhile sync.WaitGroup
+	defer meanwhile.Wait()
+	if slices.Contains(args, "-f") || slices.Contains(args, "--watch") {
+		meanwhile.Go(func() { sh.interrupt(ctx, cancel) })
+	}
 	p := &program{
 		stdin: stdin, stdout: stdout, stderr: stderr,
 		getenv: func(name string) string { return sh.env[name] },
 		width:  func() int { return 80 },
 		open: func(ctx context.Context, t target, access access) (store, error) {
+			if t.url != "" {
+				return openRemote(t, sh.live.client())
+			}
 			return open(ctx, t, access, newLogger(stderr))
 		},
 	}
-	return p.run(sh.t.Context(), args)
+	return p.run(ctx, args)
+}
+
+// interrupt interrupts a verb that goes on by itself, behind two records that come.
+func (sh *shell) interrupt(ctx context.Context, cancel context.CancelFunc) {
+	s, err := sh.live.db.Stream("orders")
+	require.NoError(sh.t, err)
+	for _, data := range []string{"ordered", "paid"} {
+		time.Sleep(1500 * time.Millisecond)
+		_, err := s.PutRecord(ctx, "customer-43", []byte(data))
+		require.NoError(sh.t, err)
+	}
+	time.Sleep(500 * time.Millisecond)
+	cancel()
 }
 
 // words splits a command as a shell does, which knows single quotes only.
@@ -172,6 +199,14 @@ func (sh *shell) directive(words []string) {
 		sh.release = holdDirectory(t, words[1])
 	case "unlock":
 		sh.release()
+	case "live": // a program has the directory open, and serves the page
+		db, err := braid.Open(words[1], nil)
+		require.NoError(t, err)
+		sh.live = &kit{t: t, db: db}
+		sh.live.serve(&inspect.Options{Writable: true})
+	case "stopped":
+		require.NoError(t, sh.live.db.Close())
+		sh.live = nil
 	case "consume":
 		sh.withDatabase(func(db *braid.DB) {
 			n, err := strconv.Atoi(words[3])
@@ -195,10 +230,12 @@ func (sh *shell) directive(words []string) {
 		sh.withDatabase(func(db *braid.DB) {
 			s, err := db.Stream(words[1])
 			require.NoError(t, err)
+			var entries []braid.Entry
 			for i := range 2000 {
-				_, err := s.PutRecord(t.Context(), fmt.Sprint(i%7), bytes.Repeat(fmt.Append(nil, i), 50))
-				require.NoError(t, err)
+				entries = append(entries, braid.Entry{PartitionKey: fmt.Sprint(i % 7), Data: bytes.Repeat(fmt.Append(nil, i), 50)})
 			}
+			_, err = s.PutRecords(t.Context(), entries)
+			require.NoError(t, err)
 		})
 	case "damage":
 		damage(t, words[1])

@@ -70,8 +70,7 @@ func requireNoKeys(t *testing.T, db *braid.DB) {
 }
 
 func TestExportOfAPart(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		k := newKit(t)
+	bothWays(t, func(t *testing.T, k *kit) {
 		s := k.stream("orders", 2, 0)
 		for i := range 6 {
 			k.put(s, i, i+1)
@@ -219,16 +218,8 @@ func TestImportOfDamage(t *testing.T) {
 func TestImportWaitsForCapacity(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		k := newKit(t)
-		s, err := k.db.CreateStream(t.Context(), "orders", &braid.StreamOptions{
-			Capacity: braid.Capacity{Mode: braid.Provisioned, WriteRecordsPerSecond: 1000},
-		})
-		require.NoError(t, err)
-		entries := make([]braid.Entry, 12_000)
-		for i := range entries {
-			entries[i] = braid.Entry{PartitionKey: "k", Data: fmt.Append(nil, i)}
-		}
-		_, err = s.PutRecordsWait(t.Context(), entries)
-		require.NoError(t, err)
+		s := k.stream("orders", 1, 12_000)
+		require.NoError(t, s.UpdateCapacity(t.Context(), braid.Capacity{Mode: braid.Provisioned, WriteRecordsPerSecond: 1000}))
 		file := filepath.Join(t.TempDir(), "orders.braid")
 		k.ok("export", "orders", file)
 		began := time.Now()

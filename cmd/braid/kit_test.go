@@ -8,17 +8,21 @@ import (
 	"io"
 	"iter"
 	"log/slog"
+	"net"
+	"net/http"
 	"os"
 	"os/exec"
 	"strings"
 	"sync"
 	"syscall"
 	"testing"
+	"testing/synctest"
 
 	"github.com/stretchr/testify/require"
 
 	"github.com/braidstream/braid"
 	"github.com/braidstream/braid/consumer"
+	"github.com/braidstream/braid/inspect"
 )
 
 // lockDirEnv has the test program hold the directory that it names until its standard
@@ -85,6 +89,9 @@ type kit struct {
 	db  *braid.DB
 	ctx context.Context // of the verbs
 
+	url      bool // the verbs reach it through package inspect
+	listener *pipeListener
+
 	stdin   string
 	program func(*program) // may change the program before it runs
 }
@@ -114,15 +121,95 @@ func (k *kit) put(s *braid.Stream, from, to int) {
 	}
 }
 
+// bothWays runs a test on a database that the verbs have in this process, and on one that
+// they reach through package inspect, each in a bubble.
+func bothWays(t *testing.T, test func(t *testing.T, k *kit)) {
+	t.Helper()
+	for _, way := range []string{"dir", "url"} {
+		t.Run(way, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				k := newKit(t)
+				if k.url = way == "url"; k.url {
+					k.serve(&inspect.Options{Writable: true})
+				}
+				test(t, k)
+			})
+		})
+	}
+}
+
+// serve serves the database, without a network.
+func (k *kit) serve(options *inspect.Options) {
+	k.serveHandler(http.StripPrefix("/braid", inspect.Handler(k.db, options)))
+}
+
+func (k *kit) serveHandler(handler http.Handler) {
+	k.listener = &pipeListener{conns: make(chan net.Conn), closed: make(chan struct{})}
+	server := &http.Server{Handler: handler}
+	ended := make(chan error)
+	go func() { ended <- server.Serve(k.listener) }()
+	k.t.Cleanup(func() {
+		require.NoError(k.t, server.Close())
+		require.ErrorIs(k.t, <-ended, http.ErrServerClosed)
+	})
+}
+
+// open opens the database of the kit, in its way.
+func (k *kit) open(_ context.Context, t target, _ access) (store, error) {
+	if !k.url {
+		return &directory{db: k.db, close: func() error { return nil }}, nil
+	}
+	t.url = "http://localhost/braid"
+	return openRemote(t, k.client())
+}
+
+// client returns a client of what is served.
+func (k *kit) client() *http.Client {
+	return &http.Client{Transport: &http.Transport{
+		DialContext: func(context.Context, string, string) (net.Conn, error) { return k.listener.dial() },
+	}}
+}
+
+// pipeListener accepts connections that are pipes in this process.
+type pipeListener struct {
+	conns  chan net.Conn
+	closed chan struct{}
+	once   sync.Once
+}
+
+func (l *pipeListener) dial() (net.Conn, error) {
+	client, server := net.Pipe()
+	select {
+	case l.conns <- server:
+		return client, nil
+	case <-l.closed:
+		return nil, net.ErrClosed
+	}
+}
+
+func (l *pipeListener) Accept() (net.Conn, error) {
+	select {
+	case conn := <-l.conns:
+		return conn, nil
+	case <-l.closed:
+		return nil, net.ErrClosed
+	}
+}
+
+func (l *pipeListener) Close() error {
+	l.once.Do(func() { close(l.closed) })
+	return nil
+}
+
+func (l *pipeListener) Addr() net.Addr { return &net.UnixAddr{Name: "pipe"} }
+
 // newProgram returns the program on the database of the kit.
 func (k *kit) newProgram(stdout, stderr io.Writer) *program {
 	p := &program{
 		stdin: strings.NewReader(k.stdin), stdout: stdout, stderr: stderr,
 		getenv: func(string) string { return "" },
 		width:  func() int { return 80 },
-		open: func(context.Context, target, access) (store, error) {
-			return &directory{db: k.db, close: func() error { return nil }}, nil
-		},
+		open:   k.open,
 	}
 	if k.program != nil {
 		k.program(p)

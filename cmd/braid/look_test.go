@@ -28,8 +28,7 @@ func golden(t *testing.T, name, got string) {
 }
 
 func TestLsAndDescribe(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		k := newKit(t)
+	bothWays(t, func(t *testing.T, k *kit) {
 		require.Equal(t, "There are no streams.\n", k.ok("ls"))
 		require.Equal(t, "[]\n", k.ok("ls", "--json"))
 
@@ -57,8 +56,7 @@ func TestLsAndDescribe(t *testing.T) {
 // A graph of all that shards can do: a split, a split of a child, a merge over the border of
 // two families, a merge of all, and a parent that has expired.
 func TestShardsAreDrawn(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		k := newKit(t)
+	bothWays(t, func(t *testing.T, k *kit) {
 		s := k.stream("orders", 3, 100)
 		step := func(args ...string) {
 			time.Sleep(time.Hour)
@@ -86,31 +84,31 @@ func TestShardsAreDrawn(t *testing.T) {
 
 // Every shard is drawn once, however many there are, and behind its parents.
 func TestManyShardsAreDrawn(t *testing.T) {
-	k := newKit(t)
-	k.stream("wide", 500, 0)
-	k.ok("scale", "wide", "333")
-	k.ok("scale", "wide", "1000")
-	got := k.ok("shards", "wide")
-	d, err := k.db.Stream("wide")
-	require.NoError(t, err)
-	at := make(map[braid.ShardID]int)
-	for _, sd := range d.Describe().Shards {
-		require.Equal(t, 1, strings.Count(got, string(sd.ID)))
-		at[sd.ID] = strings.Index(got, string(sd.ID))
-	}
-	for _, sd := range d.Describe().Shards {
-		for _, parent := range sd.Parents {
-			require.Less(t, at[parent], at[sd.ID])
+	bothWays(t, func(t *testing.T, k *kit) {
+		k.stream("wide", 500, 0)
+		k.ok("scale", "wide", "333")
+		k.ok("scale", "wide", "1000")
+		got := k.ok("shards", "wide")
+		d, err := k.db.Stream("wide")
+		require.NoError(t, err)
+		at := make(map[braid.ShardID]int)
+		for _, sd := range d.Describe().Shards {
+			require.Equal(t, 1, strings.Count(got, string(sd.ID)))
+			at[sd.ID] = strings.Index(got, string(sd.ID))
 		}
-	}
-	for line := range strings.Lines(got) {
-		require.Less(t, strings.Index(line+"shardId", "shardId"), 80, line)
-	}
+		for _, sd := range d.Describe().Shards {
+			for _, parent := range sd.Parents {
+				require.Less(t, at[parent], at[sd.ID])
+			}
+		}
+		for line := range strings.Lines(got) {
+			require.Less(t, strings.Index(line+"shardId", "shardId"), 80, line)
+		}
+	})
 }
 
 func TestQueuesAreListed(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		k := newKit(t)
+	bothWays(t, func(t *testing.T, k *kit) {
 		require.Equal(t, "There are no queues.\n", k.ok("queues"))
 		require.Equal(t, "[]\n", k.ok("queues", "--json"))
 		k.stream("orders", 2, 9)
@@ -131,31 +129,32 @@ func TestQueuesAreListed(t *testing.T) {
 }
 
 func TestWhatDoesNotExistIsNotFound(t *testing.T) {
-	k := newKit(t)
-	k.stream("orders", 1, 1)
-	for _, args := range [][]string{
-		{"describe", "nope"},
-		{"shards", "nope"},
-		{"cat", "nope"},
-		{"cat", "orders", "--shard", "7"},
-		{"tail", "nope"},
-		{"put", "nope", "a"},
-		{"lag", "nope"},
-		{"seek", "nope", "--to", "start"},
-		{"pause", "nope"},
-		{"resume", "nope"},
-		{"split", "orders", "9"},
-		{"merge", "orders", "0", "9"},
-		{"scale", "nope", "2"},
-		{"retention", "nope"},
-		{"trim", "nope", "--before", "latest", "--yes"},
-		{"export", "nope", "-"},
-		{"import", "/nope"},
-		{"replay", "orders", "--to", "nope"},
-		{"replay", "nope", "--to", "orders"},
-	} {
-		require.Contains(t, k.fails(exitNotFound, args...), "no such", args)
-	}
+	bothWays(t, func(t *testing.T, k *kit) {
+		k.stream("orders", 1, 1)
+		for _, args := range [][]string{
+			{"describe", "nope"},
+			{"shards", "nope"},
+			{"cat", "nope"},
+			{"cat", "orders", "--shard", "7"},
+			{"tail", "nope"},
+			{"put", "nope", "a"},
+			{"lag", "nope"},
+			{"seek", "nope", "--to", "start"},
+			{"pause", "nope"},
+			{"resume", "nope"},
+			{"split", "orders", "9"},
+			{"merge", "orders", "0", "9"},
+			{"scale", "nope", "2"},
+			{"retention", "nope"},
+			{"trim", "nope", "--before", "latest", "--yes"},
+			{"export", "nope", "-"},
+			{"import", "/nope"},
+			{"replay", "orders", "--to", "nope"},
+			{"replay", "nope", "--to", "orders"},
+		} {
+			require.Contains(t, k.fails(exitNotFound, args...), "no such", args)
+		}
+	})
 }
 
 func TestWhatIsNotUnderstoodIsRefused(t *testing.T) {
@@ -231,16 +230,17 @@ func TestHelp(t *testing.T) {
 }
 
 func TestCompletion(t *testing.T) {
-	k := newKit(t)
-	k.stream("orders", 1, 3)
-	k.stream("clicks", 1, 0)
-	consume(t, k.db, "billing", "orders", 1)
-	for _, shell := range []string{"bash", "zsh", "fish", "powershell"} {
-		require.Contains(t, k.ok("completion", shell), "braid")
-	}
-	code, got, _ := k.run("__complete", "cat", "")
-	require.Equal(t, exitOK, code)
-	require.Equal(t, "clicks\norders\n:4\n", got)
-	_, got, _ = k.run("__complete", "lag", "")
-	require.Equal(t, "billing\n:4\n", got)
+	bothWays(t, func(t *testing.T, k *kit) {
+		k.stream("orders", 1, 3)
+		k.stream("clicks", 1, 0)
+		consume(t, k.db, "billing", "orders", 1)
+		for _, shell := range []string{"bash", "zsh", "fish", "powershell"} {
+			require.Contains(t, k.ok("completion", shell), "braid")
+		}
+		code, got, _ := k.run("__complete", "cat", "")
+		require.Equal(t, exitOK, code)
+		require.Equal(t, "clicks\norders\n:4\n", got)
+		_, got, _ = k.run("__complete", "lag", "")
+		require.Equal(t, "billing\n:4\n", got)
+	})
 }

@@ -2,7 +2,7 @@
 //
 //	go install github.com/braidstream/braid/cmd/braid@latest
 //	braid --dir data ls
-//	braid --url http://localhost:8080/_braid tail -f orders
+//	braid --url http://localhost:8080/braid tail -f orders
 //
 // braid help lists its verbs, and docs/command.md in the repository shows each of them
 // with its output.

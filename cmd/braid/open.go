@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net/http"
 
 	"github.com/spf13/cobra"
 )
@@ -24,6 +25,8 @@ func (p *program) where() (target, error) {
 			"or --url, the inspect page of a live one")
 	case t.url != "" && t.keys != "":
 		return t, usagef("--keys is for a directory: a live program has its keys")
+	case t.url == "" && len(t.headers) > 0:
+		return t, usagef("--header is for --url")
 	}
 	return t, nil
 }
@@ -56,7 +59,7 @@ func (p *program) withStore(ctx context.Context, access access, fn func(store) e
 // open opens what the target says.
 func open(_ context.Context, t target, access access, logger *slog.Logger) (store, error) {
 	if t.url != "" {
-		return openRemote(t.url)
+		return openRemote(t, &http.Client{Transport: http.DefaultTransport.(*http.Transport).Clone()})
 	}
 	return openDirectory(t, access, logger)
 }

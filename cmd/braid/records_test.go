@@ -18,8 +18,7 @@ import (
 )
 
 func TestCatWritesEveryForm(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		k := newKit(t)
+	bothWays(t, func(t *testing.T, k *kit) {
 		s, err := k.db.CreateStream(t.Context(), "orders", &braid.StreamOptions{Shards: 2})
 		require.NoError(t, err)
 		require.Equal(t, "[]\n", k.ok("cat", "orders", "-o", "json"))
@@ -54,8 +53,7 @@ func TestCatWritesEveryForm(t *testing.T) {
 }
 
 func TestCatBeginsAndEndsWhereItIsTold(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		k := newKit(t)
+	bothWays(t, func(t *testing.T, k *kit) {
 		s := k.stream("orders", 4, 0)
 		for i := range 6 {
 			k.put(s, i, i+1)
@@ -107,8 +105,7 @@ func TestABrokenPipeIsTheEnd(t *testing.T) {
 }
 
 func TestTailWritesTheNewest(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		k := newKit(t)
+	bothWays(t, func(t *testing.T, k *kit) {
 		s := k.stream("orders", 4, 0)
 		for i := range 5000 {
 			k.put(s, i, i+1)
@@ -161,8 +158,7 @@ func TestTailOfALongStreamReadsItsEnd(t *testing.T) {
 }
 
 func TestTailFollows(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		k := newKit(t)
+	bothWays(t, func(t *testing.T, k *kit) {
 		s := k.stream("orders", 2, 20)
 		ctx, cancel := context.WithCancel(t.Context())
 		var stdout, stderr buffer
@@ -191,8 +187,7 @@ func TestTailFollows(t *testing.T) {
 // empty stream begins with the first that comes.
 func TestTailFollowsFromNothing(t *testing.T) {
 	for _, args := range [][]string{{"-n", "0"}, {}, {"--from", "latest"}, {"--from", "-1h"}} {
-		synctest.Test(t, func(t *testing.T) {
-			k := newKit(t)
+		bothWays(t, func(t *testing.T, k *kit) {
 			s := k.stream("orders", 2, 0)
 			ctx, cancel := context.WithCancel(t.Context())
 			var stdout, stderr buffer
@@ -213,82 +208,85 @@ func TestTailFollowsFromNothing(t *testing.T) {
 }
 
 func TestPutTakesArguments(t *testing.T) {
-	k := newKit(t)
-	k.stream("orders", 2, 0)
-	require.Equal(t, "3 records were put to orders, 10 bytes.\n", k.ok("put", "orders", "--key", "k", "a", "bb", "cccc"))
-	require.Equal(t, "a\nbb\ncccc\n", k.ok("cat", "orders", "--key", "k", "-o", "data"))
-	require.Contains(t, k.ok("put", "orders", "x"), "1 record was put to orders, 17 bytes.")
-	var result braid.PutResult
-	require.NoError(t, json.Unmarshal([]byte(k.ok("put", "orders", "--json", "--key", "k", "z")), &result))
-	require.False(t, result.SequenceNumber.IsZero())
-	require.Contains(t, k.fails(exitFailure, "put", "orders", "--key", strings.Repeat("k", 300), "a"), "must be 1 to 256 characters")
+	bothWays(t, func(t *testing.T, k *kit) {
+		k.stream("orders", 2, 0)
+		require.Equal(t, "3 records were put to orders, 10 bytes.\n", k.ok("put", "orders", "--key", "k", "a", "bb", "cccc"))
+		require.Equal(t, "a\nbb\ncccc\n", k.ok("cat", "orders", "--key", "k", "-o", "data"))
+		require.Contains(t, k.ok("put", "orders", "x"), "1 record was put to orders, 17 bytes.")
+		var result braid.PutResult
+		require.NoError(t, json.Unmarshal([]byte(k.ok("put", "orders", "--json", "--key", "k", "z")), &result))
+		require.False(t, result.SequenceNumber.IsZero())
+		require.Contains(t, k.fails(exitFailure, "put", "orders", "--key", strings.Repeat("k", 300), "a"), "must be 1 to 256 characters")
+	})
 }
 
 func TestPutTakesLines(t *testing.T) {
-	k := newKit(t)
-	s := k.stream("orders", 4, 0)
-	var lines strings.Builder
-	for i := range 25_000 {
-		fmt.Fprintf(&lines, "k%d:%d:x\n", i%10, i)
-	}
-	k.stdin = lines.String()
-	require.Contains(t, k.ok("put", "orders", "--key-separator", ":"), "25,000 records were put")
-	seen := make(map[string]int)
-	for rec, err := range s.Records(t.Context(), braid.TrimHorizon()) {
-		require.NoError(t, err)
-		require.Equal(t, fmt.Sprintf("%d:x", seen[rec.PartitionKey]*10+int(rec.PartitionKey[1]-'0')), string(rec.Data), "in order")
-		seen[rec.PartitionKey]++
-	}
-	require.Len(t, seen, 10)
+	bothWays(t, func(t *testing.T, k *kit) {
+		s := k.stream("orders", 4, 0)
+		var lines strings.Builder
+		for i := range 25_000 {
+			fmt.Fprintf(&lines, "k%d:%d:x\n", i%10, i)
+		}
+		k.stdin = lines.String()
+		require.Contains(t, k.ok("put", "orders", "--key-separator", ":"), "25,000 records were put")
+		seen := make(map[string]int)
+		for rec, err := range s.Records(t.Context(), braid.TrimHorizon()) {
+			require.NoError(t, err)
+			require.Equal(t, fmt.Sprintf("%d:x", seen[rec.PartitionKey]*10+int(rec.PartitionKey[1]-'0')), string(rec.Data), "in order")
+			seen[rec.PartitionKey]++
+		}
+		require.Len(t, seen, 10)
 
-	k.stdin = "a\n\nb"
-	require.Contains(t, k.ok("put", "orders", "--key", "last"), "3 records were put")
-	require.Equal(t, "a\n\nb\n", k.ok("cat", "orders", "--key", "last", "-o", "data"))
-	k.stdin = ""
-	require.Contains(t, k.ok("put", "orders"), "0 records were put to orders, 0 bytes.")
+		k.stdin = "a\n\nb"
+		require.Contains(t, k.ok("put", "orders", "--key", "last"), "3 records were put")
+		require.Equal(t, "a\n\nb\n", k.ok("cat", "orders", "--key", "last", "-o", "data"))
+		k.stdin = ""
+		require.Contains(t, k.ok("put", "orders"), "0 records were put to orders, 0 bytes.")
+	})
 }
 
 // What cat writes put reads: all that a record is made of, but its number and time.
 func TestPutReadsWhatCatWrites(t *testing.T) {
-	k := newKit(t)
-	s := k.stream("orders", 4, 0)
-	key := braid.HashKeyOf("elsewhere")
-	_, err := s.PutRecords(t.Context(), []braid.Entry{
-		{PartitionKey: "a", Data: []byte("text")},
-		{PartitionKey: "b", Data: []byte{0xfe, 0xff}, ExplicitHashKey: &key},
-		{PartitionKey: "c", Data: nil},
+	bothWays(t, func(t *testing.T, k *kit) {
+		s := k.stream("orders", 4, 0)
+		key := braid.HashKeyOf("elsewhere")
+		_, err := s.PutRecords(t.Context(), []braid.Entry{
+			{PartitionKey: "a", Data: []byte("text")},
+			{PartitionKey: "b", Data: []byte{0xfe, 0xff}, ExplicitHashKey: &key},
+			{PartitionKey: "c", Data: nil},
+		})
+		require.NoError(t, err)
+		k.stream("copy", 1, 0)
+		k.stdin = k.ok("cat", "orders", "-o", "ndjson")
+		require.Contains(t, k.ok("put", "copy", "--ndjson"), "3 records were put to copy")
+		template := "{{.PartitionKey}} {{.ExplicitHashKey}} {{printf \"%x\" .Data}}"
+		require.Equal(t, k.ok("cat", "orders", "--template", template), k.ok("cat", "copy", "--template", template))
 	})
-	require.NoError(t, err)
-	k.stream("copy", 1, 0)
-	k.stdin = k.ok("cat", "orders", "-o", "ndjson")
-	require.Contains(t, k.ok("put", "copy", "--ndjson"), "3 records were put to copy")
-	template := "{{.PartitionKey}} {{.ExplicitHashKey}} {{printf \"%x\" .Data}}"
-	require.Equal(t, k.ok("cat", "orders", "--template", template), k.ok("cat", "copy", "--template", template))
 }
 
 // A put that fails says at which input, and what was put before it.
 func TestPutSaysWhereItFailed(t *testing.T) {
-	k := newKit(t)
-	k.stream("orders", 1, 0)
-	k.stdin = "a:1\nb:2\nc\nd:4\n"
-	code, stdout, stderr := k.run("put", "orders", "--key-separator", ":")
-	require.Equal(t, exitFailure, code)
-	require.Equal(t, "2 records were put to orders, 4 bytes.\n", stdout)
-	require.Equal(t, "braid: input 3: it has no key separator \":\"\n", stderr)
-	k.stdin = `{"PartitionKey":"k","Text":"x"}` + "\n" + `{"PartitionKey":"k","Txt":"x"}`
-	require.Contains(t, k.fails(exitFailure, "put", "orders", "--ndjson"), `input 2: json: unknown field "Txt"`)
-	require.Equal(t, "1\n2\nx\n", k.ok("cat", "orders", "-o", "data"))
+	bothWays(t, func(t *testing.T, k *kit) {
+		k.stream("orders", 1, 0)
+		k.stdin = "a:1\nb:2\nc\nd:4\n"
+		code, stdout, stderr := k.run("put", "orders", "--key-separator", ":")
+		require.Equal(t, exitFailure, code)
+		require.Equal(t, "2 records were put to orders, 4 bytes.\n", stdout)
+		require.Equal(t, "braid: input 3: it has no key separator \":\"\n", stderr)
+		k.stdin = `{"PartitionKey":"k","Text":"x"}` + "\n" + `{"PartitionKey":"k","Txt":"x"}`
+		require.Contains(t, k.fails(exitFailure, "put", "orders", "--ndjson"), `input 2: json: unknown field "Txt"`)
+		require.Equal(t, "1\n2\nx\n", k.ok("cat", "orders", "-o", "data"))
 
-	k.stdin = "ok\n" + strings.Repeat("x", 1<<20+1) + "\n"
-	require.Contains(t, k.fails(exitFailure, "put", "orders", "--key", "k"), "input 2: put records")
-	k.stdin = strings.Repeat("x", maxLine+1)
-	require.Contains(t, k.fails(exitFailure, "put", "orders"), "standard input: a line is longer than 16 MiB")
+		k.stdin = "ok\n" + strings.Repeat("x", 1<<20+1) + "\n"
+		require.Contains(t, k.fails(exitFailure, "put", "orders", "--key", "k"), "input 2: put records")
+		k.stdin = strings.Repeat("x", maxLine+1)
+		require.Contains(t, k.fails(exitFailure, "put", "orders"), "standard input: a line is longer than 16 MiB")
+	})
 }
 
 // Lines that come one by one are put one by one, and an interruption ends a put that waits.
 func TestPutFollowsItsInput(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		k := newKit(t)
+	bothWays(t, func(t *testing.T, k *kit) {
 		k.stream("orders", 1, 0)
 		r, w := io.Pipe()
 		k.program = func(p *program) { p.stdin = r }

@@ -50,8 +50,7 @@ func TestReplayKeepsThePace(t *testing.T) {
 		{[]string{"--max-pause", "30s"}, []time.Duration{0, 10 * time.Second, 10 * time.Second, 40 * time.Second, 41 * time.Second}},
 		{[]string{"--speed", "2", "--max-pause", "10s", "--grep", "[034]"}, []time.Duration{0, 10 * time.Second, 10500 * time.Millisecond}},
 	} {
-		synctest.Test(t, func(t *testing.T) {
-			k := newKit(t)
+		bothWays(t, func(t *testing.T, k *kit) {
 			recorded(k)
 			copied := k.stream("copy", 3, 0)
 			var did replayed
@@ -72,8 +71,7 @@ func TestReplayKeepsThePace(t *testing.T) {
 }
 
 func TestReplayIsInterrupted(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		k := newKit(t)
+	bothWays(t, func(t *testing.T, k *kit) {
 		recorded(k)
 		k.stream("copy", 1, 0)
 		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
@@ -89,8 +87,7 @@ func TestReplayIsInterrupted(t *testing.T) {
 
 // Kinesis gets the records at their pace, and those again that it refuses.
 func TestReplayToKinesis(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		k := newKit(t)
+	bothWays(t, func(t *testing.T, k *kit) {
 		recorded(k)
 		kinesis := kinesistest.New(t, kinesistest.Stream("target", 2))
 		k.program = func(p *program) {

@@ -174,8 +174,8 @@ func (p *program) root() *cobra.Command {
 		Short: "Look at the streams of a directory or of a live program, and change them",
 		Long: `braid looks at the streams of a directory or of a live program, and changes them.
 
-  braid --dir data ls                          a stopped program's directory, or a backup
-  braid --url http://localhost:8080/_braid ls  a live program that serves package inspect
+  braid --dir data ls                         a stopped program's directory, or a backup
+  braid --url http://localhost:8080/braid ls   a live program that serves package inspect
 
 BRAID_DIR and BRAID_URL stand in for the two. A directory is opened for reading only by verbs that change nothing.
 Sizes are in bytes, KiB, MiB and GiB, and times in UTC.
@@ -208,6 +208,7 @@ Sizes are in bytes, KiB, MiB and GiB, and times in UTC.
 	flags.StringVar(&p.target.dir, "dir", "", "`directory` of the database (default $BRAID_DIR)")
 	flags.StringVar(&p.target.url, "url", "", "`address` of the inspect page of a live program (default $BRAID_URL)")
 	flags.StringVar(&p.target.keys, "keys", "", "`file` with the keys of encrypted streams, as braid.OpenKeyRing reads it")
+	flags.StringArrayVar(&p.target.headers, "header", nil, "`name: value` of a header for --url, such as for authentication; repeat it")
 	flags.BoolVar(&p.json, "json", false, "write JSON, for scripts")
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		return usagef("%v (%s --help lists the flags)", err, cmd.CommandPath())

@@ -71,5 +71,6 @@ const (
 // target says where the store is.
 type target struct {
 	dir, url string
-	keys     string // path of a key ring; empty: none
+	keys     string   // path of a key ring; empty: none
+	headers  []string // of each request to url, such as "Name: value"
 }

@@ -4,7 +4,6 @@ import (
 	"encoding/json"
 	"strings"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/require"
@@ -32,27 +31,27 @@ func TestCreate(t *testing.T) {
 }
 
 func TestReshard(t *testing.T) {
-	k := newKit(t)
-	k.stream("orders", 1, 0)
-	require.Equal(t, "Stream orders has 2 open shards:\nSHARD  HASH KEYS   PARENTS\n    1  0 – 50 %    0\n    2  50 – 100 %  0\n", k.ok("split", "orders", "0"))
-	require.Equal(t, "Stream orders has 1 open shard:\nSHARD  HASH KEYS  PARENTS\n    3  0 – 100 %  1, 2\n", k.ok("merge", "orders", "shardId-2", "1"))
-	require.Contains(t, k.ok("split", "orders", "3", "--at", "170141183460469231731687303715884105728"), "50 – 100 %")
-	var d braid.StreamDescription
-	require.NoError(t, json.Unmarshal([]byte(k.ok("scale", "orders", "8", "--json")), &d))
-	open := 0
-	for i := range d.Shards {
-		if !d.Shards[i].Closed {
-			open++
+	bothWays(t, func(t *testing.T, k *kit) {
+		k.stream("orders", 1, 0)
+		require.Equal(t, "Stream orders has 2 open shards:\nSHARD  HASH KEYS   PARENTS\n    1  0 – 50 %    0\n    2  50 – 100 %  0\n", k.ok("split", "orders", "0"))
+		require.Equal(t, "Stream orders has 1 open shard:\nSHARD  HASH KEYS  PARENTS\n    3  0 – 100 %  1, 2\n", k.ok("merge", "orders", "shardId-2", "1"))
+		require.Contains(t, k.ok("split", "orders", "3", "--at", "170141183460469231731687303715884105728"), "50 – 100 %")
+		var d braid.StreamDescription
+		require.NoError(t, json.Unmarshal([]byte(k.ok("scale", "orders", "8", "--json")), &d))
+		open := 0
+		for i := range d.Shards {
+			if !d.Shards[i].Closed {
+				open++
+			}
 		}
-	}
-	require.Equal(t, 8, open)
-	require.Contains(t, k.fails(exitFailure, "split", "orders", "0"), "must be a shard that is open")
-	require.Contains(t, k.fails(exitFailure, "scale", "orders", "0"), "1 to 10000")
+		require.Equal(t, 8, open)
+		require.Contains(t, k.fails(exitFailure, "split", "orders", "0"), "must be a shard that is open")
+		require.Contains(t, k.fails(exitFailure, "scale", "orders", "0"), "1 to 10000")
+	})
 }
 
 func TestRetention(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		k := newKit(t)
+	bothWays(t, func(t *testing.T, k *kit) {
 		s := k.stream("orders", 2, 10)
 		require.Equal(t, "Stream orders keeps records for 24h.\n", k.ok("retention", "orders"))
 		require.Equal(t, "Stream orders keeps records for 7d.\n", k.ok("retention", "orders", "7d"))
@@ -75,8 +74,7 @@ func TestRetention(t *testing.T) {
 }
 
 func TestTrim(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		k := newKit(t)
+	bothWays(t, func(t *testing.T, k *kit) {
 		s := k.stream("orders", 2, 10)
 		time.Sleep(time.Hour)
 		k.put(s, 10, 13)
