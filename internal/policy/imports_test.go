@@ -241,7 +241,7 @@ func readGoMod(t *testing.T, dir string) (mod goMod) {
 // the module graph, which command release checks from outside.
 func TestModulesCanBeFetched(t *testing.T) {
 	versions := make(map[string]bool)
-	for _, dir := range []string{".", "kinesisapi", "kinesisapi/kinesistest", "awskinesis"} {
+	for _, dir := range []string{".", "kinesisapi", "kinesisapi/kinesistest", "awskinesis", "cmd/braid"} {
 		mod := readGoMod(t, dir)
 		require.Equal(t, path.Join(module, dir), mod.Module.Path)
 		require.Empty(t, mod.Replace, "%s: replace has no effect for users of the module", dir)
@@ -252,7 +252,7 @@ func TestModulesCanBeFetched(t *testing.T) {
 				versions[r.Version] = true
 			}
 			if isOf(r.Path, "github.com/aws") {
-				require.Contains(t, []string{"kinesisapi/kinesistest", "awskinesis"}, dir, "it requires %s", r.Path)
+				require.Contains(t, []string{"kinesisapi/kinesistest", "awskinesis", "cmd/braid"}, dir, "it requires %s", r.Path)
 			}
 		}
 	}

@@ -1,0 +1,37 @@
+package main
+
+import (
+	"iter"
+	"maps"
+
+	"github.com/spf13/cobra"
+)
+
+// completeStreams completes the names of streams, for shells.
+func (p *program) completeStreams(cmd *cobra.Command, args []string, _ string) (names []string, _ cobra.ShellCompDirective) {
+	if len(args) > 0 {
+		return nil, cobra.ShellCompDirectiveNoFileComp
+	}
+	_ = p.withStore(cmd.Context(), reads, func(s store) error { // without a store nothing is offered
+		streams, err := s.Streams(cmd.Context())
+		for _, d := range streams {
+			names = append(names, d.Name)
+		}
+		return err
+	})
+	return names, cobra.ShellCompDirectiveNoFileComp
+}
+
+// completeApps completes the names of applications.
+func (p *program) completeApps(cmd *cobra.Command, args []string, _ string) (names []string, _ cobra.ShellCompDirective) {
+	if len(args) > 0 {
+		return nil, cobra.ShellCompDirectiveNoFileComp
+	}
+	_ = p.withStore(cmd.Context(), reads, func(s store) (err error) {
+		names, err = s.Apps(cmd.Context())
+		return err
+	})
+	return names, cobra.ShellCompDirectiveNoFileComp
+}
+
+func keysOf[V any](m map[string]V) iter.Seq[string] { return maps.Keys(m) }

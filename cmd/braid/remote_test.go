@@ -1,0 +1,265 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"path/filepath"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/braidstream/braid"
+	"github.com/braidstream/braid/inspect"
+)
+
+// A live program, over a network.
+func TestALiveProgram(t *testing.T) {
+	k := newKit(t)
+	s := k.stream("orders", 2, 5)
+	mux := http.NewServeMux()
+	mux.Handle("/braid/", http.StripPrefix("/braid", inspect.Handler(k.db, &inspect.Options{
+		Writable: true,
+		Authorize: func(r *http.Request) error {
+			if user, password, _ := r.BasicAuth(); user+password == "annsecret" || r.Header.Get("Authorization") == "Bearer token" {
+				return nil
+			}
+			return inspect.Challenge(`Basic realm="braid"`)
+		},
+	})))
+	server := httptest.NewServer(mux)
+	defer server.Close()
+	run := func(url string, args ...string) (code int, stdout, stderr string) {
+		return inDirectory(t, append([]string{"--url", url}, args...)...)
+	}
+	url := strings.Replace(server.URL, "://", "://ann:secret@", 1) + "/braid"
+	code, stdout, stderr := run(url, "cat", "orders", "-o", "data")
+	require.Equal(t, exitOK, code, stderr)
+	require.Equal(t, "0\n1\n2\n3\n4\n", stdout)
+	code, _, stderr = run(server.URL+"/braid/", "--header", "Authorization: Bearer token", "put", "orders", "x")
+	require.Equal(t, exitOK, code, stderr)
+	require.Equal(t, int64(6), s.Describe().Records)
+
+	code, _, stderr = run(server.URL+"/braid", "ls")
+	require.Equal(t, exitFailure, code)
+	require.Contains(t, stderr, "braid: ")
+	code, _, stderr = run(server.URL, "ls")
+	require.Equal(t, exitFailure, code)
+	require.Contains(t, stderr, "is answered with 404 Not Found: it must be the address of an inspect page\n")
+	server.Close()
+	code, _, stderr = run(url, "ls")
+	require.Equal(t, exitFailure, code)
+	require.NotContains(t, stderr, "secret")
+	code, _, stderr = run(url, "put", "orders", "x")
+	require.Equal(t, exitFailure, code)
+	require.Contains(t, stderr, braid.ErrOutcomeUnknown.Error())
+}
+
+func TestWhatAURLCannotDo(t *testing.T) {
+	k := newKit(t)
+	k.stream("orders", 1, 3)
+	k.url = true
+	k.serve(nil)
+	for _, verb := range []string{"check", "backup"} {
+		args := []string{verb}
+		if verb == "backup" {
+			args = append(args, "x")
+		}
+		require.Equal(t, verb+" works on a directory: give --dir in place of --url\n", k.fails(exitUsage, args...))
+	}
+	require.Contains(t, k.fails(exitUsage, "create", "new"), "a stream cannot be created with --url")
+	require.Contains(t, k.fails(exitFailure, "put", "orders", "a"), "changes are not allowed here: see Options.Writable")
+	for _, url := range []string{"localhost:8080", "ftp://x/", "http://", "http://x/?a=b", "http://x\n/"} {
+		code, _, stderr := inDirectory(t, "--url", url, "ls")
+		require.Equal(t, exitUsage, code)
+		require.Contains(t, stderr, "must be the address of an inspect page, such as http://localhost:8080/braid/")
+	}
+	code, _, stderr := inDirectory(t, "--url", "http://localhost:1", "--header", "x", "ls")
+	require.Equal(t, exitUsage, code)
+	require.Contains(t, stderr, `--header "x" must be a name, a colon and a value`)
+	code, _, stderr = inDirectory(t, "--dir", "x", "--header", "a: b", "ls")
+	require.Equal(t, exitUsage, code)
+	require.Contains(t, stderr, "--header is for --url")
+	code, _, stderr = inDirectory(t, "--url", "http://localhost:1/", "salvage", "x")
+	require.Equal(t, exitUsage, code)
+	require.Contains(t, stderr, "salvage works on a directory")
+}
+
+// Many streams, shards, applications and records come in several answers.
+func TestALotComesInPages(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		k := newKit(t)
+		k.stream("wide", 2500, 1)
+		s := k.stream("long", 3, 0)
+		var entries []braid.Entry
+		for i := range 2500 {
+			entries = append(entries, braid.Entry{PartitionKey: fmt.Sprint(i % 11), Data: fmt.Append(nil, i)})
+		}
+		_, err := s.PutRecords(t.Context(), entries)
+		require.NoError(t, err)
+		for i := range 1010 {
+			k.stream(fmt.Sprintf("s%04d", i), 1, 1)
+		}
+		for i := range 103 {
+			consume(t, k.db, fmt.Sprintf("app%03d", i), "s0001", 1)
+		}
+		consume(t, k.db, "wide", "wide", 1)
+		outputs := func() (got []string) {
+			for _, args := range [][]string{{"ls"}, {"shards", "wide"}, {"cat", "long"}, {"apps"}, {"lag", "wide"}} {
+				got = append(got, k.ok(args...))
+			}
+			return got
+		}
+		want := outputs()
+		k.url = true
+		k.serve(nil)
+		for i, got := range outputs() {
+			require.Equal(t, want[i], got)
+		}
+		require.Equal(t, 2500, strings.Count(want[2], "\n"))
+	})
+}
+
+// A read ends at the tip as it was at the beginning, though records come faster than they
+// are read.
+func TestARemoteReadEnds(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		k := newKit(t)
+		s := k.stream("orders", 2, 0)
+		fill := func() {
+			entries := make([]braid.Entry, 3*pageRecords)
+			for i := range entries {
+				entries[i] = braid.Entry{PartitionKey: fmt.Sprint(i)}
+			}
+			_, err := s.PutRecords(t.Context(), entries)
+			require.NoError(t, err)
+		}
+		fill()
+		k.serve(nil)
+		r, err := openRemote(target{url: "http://localhost/braid"}, k.client())
+		require.NoError(t, err)
+		defer func() { require.NoError(t, r.Close()) }()
+		n := 0
+		for _, err := range r.Records(t.Context(), "orders", "", braid.TrimHorizon(), false) {
+			require.NoError(t, err)
+			if n++; n%pageRecords == 1 {
+				fill()
+			}
+		}
+		require.GreaterOrEqual(t, n, 3*pageRecords)
+		require.Less(t, n, 5*pageRecords)
+	})
+}
+
+// The errors of a live program are those of a directory.
+func TestRemoteErrorsMatch(t *testing.T) {
+	bothWays(t, func(t *testing.T, k *kit) {
+		s := k.stream("orders", 1, 10)
+		first := strings.TrimSpace(k.ok("cat", "orders", "-n", "1", "--template", "{{.SequenceNumber}}"))
+		k.ok("trim", "orders", "--before", "latest", "--yes")
+		k.put(s, 10, 11)
+		got := k.fails(exitFailure, "cat", "orders", "--shard", "0", "--from", "after:"+first)
+		require.Contains(t, got, "\nTo read on behind them: --shard shardId-000000000000 --from 49")
+		require.Contains(t, k.fails(exitFailure, "put", "orders", "--key", strings.Repeat("k", 300), "a"), "input 1: ")
+		require.Contains(t, k.fails(exitFailure, "split", "orders", "0", "--at", "0"), "NewStartingHashKey must be greater than")
+	})
+	for kind, sentinel := range errorsOfKinds {
+		f := failure{Error: "text", Kind: kind}
+		require.ErrorIs(t, f.err(), sentinel)
+	}
+	f := failure{Error: "text", Kind: "Corrupt", Detail: []byte(`{"Shard":"shardId-000000000003","FirstAvailable":"0"}`)}
+	var corrupt *braid.CorruptError
+	require.ErrorAs(t, f.err(), &corrupt)
+	require.Equal(t, braid.ShardID("shardId-000000000003"), corrupt.Shard)
+	require.Equal(t, exitDamage, exitCode(t.Context(), f.err()))
+}
+
+// A connection that breaks, or is silent, ends tail -f with the place to go on at.
+func TestTailTellsOfALostConnection(t *testing.T) {
+	record := `event: record` + "\n" + `data: {"ShardID":"shardId-000000000000","SequenceNumber":"49568749374218235080373793662021150003767486140978823170","Data":"eA=="}` + "\n\n"
+	const number = "49568749374218235080373793662021150003767486140978823170"
+	for _, test := range []struct {
+		name, body string
+		hang       bool
+		code       int
+		want       string
+	}{
+		{"broken", ": braid\n\n" + record, false, exitFailure, "is lost: unexpected EOF. To go on where it was: --from after:" + number},
+		{"broken at once", "", false, exitFailure, "is lost: unexpected EOF\n"},
+		{"silent", record, true, exitFailure, "the program has sent nothing for 1m0s. To go on where it was: --from after:" + number},
+		{"ended", record + "event: end\ndata: {}\n\n", false, exitOK, ""},
+		{"closed", record + "event: end\ndata: {\"Error\":\"the database is closed\",\"Kind\":\"Closed\"}\n\n", false, exitFailure, "braid: the database is closed\n"},
+		{"gone", "event: end\ndata: {\"Error\":\"no such stream\",\"Kind\":\"StreamNotFound\"}\n\n", false, exitNotFound, "no such stream"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				k := newKit(t)
+				k.url = true
+				k.serveHandler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+					_, _ = w.Write([]byte(test.body))
+					_ = http.NewResponseController(w).Flush()
+					if test.hang {
+						<-r.Context().Done()
+					}
+				}))
+				code, stdout, stderr := k.run("tail", "-f", "orders", "--from", "latest", "-o", "data")
+				require.Equal(t, test.code, code)
+				require.Contains(t, stderr, test.want)
+				if test.name != "gone" && test.name != "broken at once" {
+					require.Equal(t, "x\n", stdout)
+				}
+			})
+		})
+	}
+}
+
+// Signs of life keep a quiet connection.
+func TestTailWaitsForAQuietStream(t *testing.T) {
+	bothWays(t, func(t *testing.T, k *kit) {
+		s := k.stream("orders", 1, 0)
+		ctx, cancel := context.WithCancel(t.Context())
+		var stdout, stderr buffer
+		code := make(chan int)
+		go func() { code <- k.runTo(ctx, &stdout, &stderr, "tail", "-f", "orders", "-o", "data") }()
+		time.Sleep(10 * time.Minute)
+		k.put(s, 0, 1)
+		time.Sleep(time.Second)
+		require.Equal(t, "0\n", stdout.String())
+		cancel()
+		require.Equal(t, exitOK, <-code, stderr.String())
+	})
+}
+
+// An import over the network begins with the first record each time, and says so.
+func TestImportOverTheNetwork(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		k := newKit(t)
+		k.stream("orders", 2, 30)
+		file := filepath.Join(t.TempDir(), "orders.braid")
+		k.ok("export", "orders", file)
+		k.stream("copy", 1, 0)
+		k.url = true
+		k.serve(&inspect.Options{Writable: true})
+		require.Contains(t, k.ok("import", file, "--stream", "copy"), "30 records were imported")
+		require.Equal(t, k.ok("cat", "orders", "--template", content), k.ok("cat", "copy", "--template", content))
+		require.Contains(t, k.fails(exitUsage, "import", file, "--stream", "new"), "a stream cannot be created with --url")
+	})
+}
+
+func TestReadEvents(t *testing.T) {
+	var got []string
+	err := readEvents(strings.NewReader(": comment\n\nevent: a\nid: 7\ndata: 1\ndata: 2\n\n\nevent: b\ndata: 3\n\nevent: c\n\n"), func() {},
+		func(name string, data []byte) (bool, error) {
+			got = append(got, name+string(data))
+			return name != "b", nil
+		})
+	require.NoError(t, err)
+	require.Equal(t, []string{"a12", "b3"}, got)
+	failed := errors.New("failed")
+	require.ErrorIs(t, readEvents(strings.NewReader("event: a\n\n"), func() {}, func(string, []byte) (bool, error) { return true, failed }), failed)
+}

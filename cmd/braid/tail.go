@@ -1,0 +1,171 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/braidstream/braid"
+)
+
+func (p *program) tailCommand() *cobra.Command {
+	var r reading
+	var follow bool
+	var last int64
+	cmd := &cobra.Command{
+		Use: "tail STREAM", Short: "Write the newest records of a stream, and with -f those that come", GroupID: groupRecords,
+		Long: `tail writes the newest records of a stream, 10 unless -n says otherwise, in the order in which they arrived. With
+-f it goes on with those that come, until it is interrupted. --from begins at a position in place of a number
+of records. Filters apply to what is read: -n 10 --key K writes those of the last 10 that have the key.
+
+With --dir, where no record can come while tail reads, -f ends at the tip.
+
+` + positionHelp,
+		Args: arguments(1, 1), ValidArgsFunction: p.completeStreams,
+		RunE: p.verb(reads, func(ctx context.Context, s store, args []string) error {
+			if last < 0 {
+				return usagef("--last %d must be 0 or more", last)
+			}
+			var from braid.Position
+			var err error
+			if r.from != "" {
+				from, err = parsePosition("--from", r.from)
+			} else {
+				from, err = p.lastRecords(ctx, s, args[0], r.shard, last)
+			}
+			if err != nil {
+				return err
+			}
+			return p.write(ctx, s, args[0], &r, from, follow)
+		}),
+	}
+	r.add(cmd, "")
+	cmd.Flags().BoolVarP(&follow, "follow", "f", false, "go on with the records that come")
+	cmd.Flags().Int64VarP(&last, "last", "n", 10, "how many `records` to begin with")
+	return cmd
+}
+
+// lastRecords returns the position from which on there are so many records, or all of
+// fewer.
+//
+// No index leads backwards. But how many records follow a time is known without reading
+// them, so a time is searched that has at least as many behind it and not many more, and
+// only from there on records are read.
+func (p *program) lastRecords(ctx context.Context, s store, stream, shardText string, n int64) (braid.Position, error) {
+	shard, err := parseShard(shardText)
+	if err != nil {
+		return braid.Position{}, err
+	}
+	d, err := s.Stream(ctx, stream)
+	if err != nil {
+		return braid.Position{}, err
+	}
+	now := time.Now()
+	newest, oldest := time.Time{}, now
+	total := int64(0)
+	var shards []braid.ShardDescription
+	for i := range d.Shards {
+		if sd := &d.Shards[i]; (shard == "" || sd.ID == shard) && sd.Records > 0 {
+			shards = append(shards, *sd)
+			total += sd.Records
+			oldest = earlier(oldest, sd.First.Time())
+			newest = later(newest, sd.Last.Time().Add(time.Second)) // which the number has to the second
+		}
+	}
+	switch {
+	case n == 0 && total == 0:
+		return braid.AtTime(now), nil
+	case n >= total: // so is an empty stream
+		return braid.TrimHorizon(), nil
+	}
+	following := func(at time.Time) (sum int64, err error) {
+		for i := range shards {
+			if !shards[i].ClosedAt.IsZero() && !shards[i].ClosedAt.After(at) {
+				continue
+			}
+			behind, err := s.Count(ctx, stream, shards[i].ID, braid.AtTime(at))
+			if err != nil {
+				return 0, err
+			}
+			sum += behind
+		}
+		return sum, nil
+	}
+	// Fewer than n follow after, and at least n follow before.
+	before, after := oldest, newest
+	for step := time.Second; newest.Add(-step).After(oldest); step *= 4 {
+		at := newest.Add(-step)
+		sum, err := following(at)
+		if err != nil {
+			return braid.Position{}, err
+		}
+		if sum >= n {
+			before = at
+			break
+		}
+		after = at
+	}
+	for range 40 {
+		half := before.Add(after.Sub(before) / 2)
+		if !half.After(before) {
+			break
+		}
+		sum, err := following(half)
+		switch {
+		case err != nil:
+			return braid.Position{}, err
+		case sum >= n:
+			before = half
+		default:
+			after = half
+		}
+		if sum >= n && sum <= n+tailSlack {
+			break
+		}
+	}
+	return p.lastAfter(ctx, s, stream, shard, braid.AtTime(before), n)
+}
+
+// tailSlack is how many records more than were asked for may be read, to search less.
+const tailSlack = 1000
+
+// lastAfter reads from a position to the tip and returns the place of the nth last record.
+func (p *program) lastAfter(ctx context.Context, s store, stream string, shard braid.ShardID, from braid.Position, n int64) (braid.Position, error) {
+	var ring []braid.SequenceNumber
+	next := 0
+	last := from
+	for rec, err := range s.Records(ctx, stream, shard, from, false) {
+		if err != nil {
+			return braid.Position{}, fmt.Errorf("look for the newest records: %w", err)
+		}
+		last = braid.AfterSequence(rec.SequenceNumber)
+		switch {
+		case n == 0:
+		case int64(len(ring)) < n:
+			ring = append(ring, rec.SequenceNumber)
+		default:
+			ring[next] = rec.SequenceNumber
+			next = (next + 1) % len(ring)
+		}
+	}
+	if len(ring) == 0 {
+		return last, nil
+	}
+	return braid.AtSequence(ring[next]), nil
+}
+
+func earlier(a, b time.Time) time.Time {
+	if b.Before(a) {
+		return b
+	}
+	return a
+}
+
+func later(a, b time.Time) time.Time {
+	if b.After(a) {
+		return b
+	}
+	return a
+}
