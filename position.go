@@ -15,6 +15,7 @@ type Position struct {
 	number  SequenceNumber
 	time    int64  // nanoseconds
 	ordinal uint64 // of the next record, plus one; 0 where it is not known
+	token   string
 }
 
 type positionKind uint8
@@ -25,6 +26,7 @@ const (
 	kindAtSequence
 	kindAfterSequence
 	kindAtTime
+	kindAtToken
 )
 
 // TrimHorizon is the position of the oldest record that was not trimmed.
@@ -70,6 +72,17 @@ func AtTime(t time.Time) Position {
 	return p
 }
 
+// AtToken is a position that has no number: a text that only its maker understands, such
+// as another service's iterator. It is for implementations of consumer.Source, whose
+// positions it makes as good as numbers in leases and texts. A database has none: its
+// methods refuse one with [ErrInvalidArgument]. The empty token is [TrimHorizon].
+func AtToken(token string) Position {
+	if token == "" {
+		return Position{}
+	}
+	return Position{kind: kindAtToken, token: token}
+}
+
 // ParsePosition is the inverse of [Position.String]. Any other text is an
 // [ErrInvalidArgument].
 func ParsePosition(text string) (Position, error) {
@@ -91,12 +104,14 @@ func ParsePosition(text string) (Position, error) {
 		var t time.Time
 		t, err = time.Parse(time.RFC3339Nano, at)
 		p = AtTime(t)
+	case "AT_TOKEN":
+		p = AtToken(at)
 	}
 	if err != nil || p.String() != text {
 		return Position{}, &InvalidArgumentError{
 			"Position", fmt.Sprintf("%.120q", text),
 			"must be TRIM_HORIZON, LATEST, AT_SEQUENCE_NUMBER or AFTER_SEQUENCE_NUMBER with a number, " +
-				"or AT_TIMESTAMP with a time in UTC as RFC 3339 writes it",
+				"AT_TIMESTAMP with a time in UTC as RFC 3339 writes it, or AT_TOKEN with a token",
 		}
 	}
 	return p, nil
@@ -125,6 +140,8 @@ func (p Position) String() string {
 		return "AFTER_SEQUENCE_NUMBER " + p.number.String()
 	case kindAtTime:
 		return "AT_TIMESTAMP " + time.Unix(0, p.time).UTC().Format(time.RFC3339Nano)
+	case kindAtToken:
+		return "AT_TOKEN " + p.token
 	default:
 		return "TRIM_HORIZON"
 	}
@@ -135,9 +152,12 @@ func (p Position) String() string {
 // LATEST and AT_TIMESTAMP, which are not tied to a shard.
 func (p Position) SequenceNumber() SequenceNumber { return p.number }
 
+// Token returns the token given to [AtToken], and "" for any other position.
+func (p Position) Token() string { return p.token }
+
 // Equal reports whether p and q are the same place, which is so if, and only if,
 // their texts are the same. Use it rather than ==, which also compares what a
 // position remembers to make the next read cheaper.
 func (p Position) Equal(q Position) bool {
-	return p.kind == q.kind && p.number == q.number && p.time == q.time
+	return p.kind == q.kind && p.number == q.number && p.time == q.time && p.token == q.token
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/braidstream/braid"
@@ -75,7 +76,7 @@ func (a *App) Name() string { return a.group.app }
 func (a *App) WaitCaughtUp(ctx context.Context) error {
 	var stopped []ShardError
 	err := a.WaitFor(ctx, func(s Status) bool {
-		stopped = nil
+		stopped = slices.Clone(s.StoppedStreams)
 		for _, shard := range s.Shards {
 			if shard.State == StateFailed {
 				stopped = append(stopped, ShardError{shard.LeaseKey, shard.Err})
@@ -124,6 +125,20 @@ func (a *App) WaitFor(ctx context.Context, reached func(Status) bool) error {
 // survey looks at the streams that the application has met. Where workers leave out
 // one that cannot be looked at now, whoever asks here is told.
 func (a *App) survey(ctx context.Context) (*survey, error) {
+	s, err := a.look(ctx)
+	if err != nil {
+		return nil, err
+	}
+	for name, view := range s.streams {
+		if view.err != nil {
+			return nil, streamError(name, view.err)
+		}
+	}
+	return s, nil
+}
+
+// look is survey of what can be looked at.
+func (a *App) look(ctx context.Context) (*survey, error) {
 	s, err := a.group.survey(ctx, nil)
 	if err != nil {
 		return nil, err
@@ -131,14 +146,11 @@ func (a *App) survey(ctx context.Context) (*survey, error) {
 	if len(s.rows) == 0 {
 		return nil, fmt.Errorf("%w: %q", ErrAppNotFound, a.group.app)
 	}
-	for name, view := range s.streams {
-		if view.err != nil {
-			return nil, fmt.Errorf("%q: %w", name, view.err)
-		}
-	}
 	a.group.steps.Add(int64(len(s.rows) + len(s.items)))
 	return s, nil
 }
+
+func streamError(name string, err error) error { return fmt.Errorf("%q: %w", name, err) }
 
 // surveyOf is survey that looks at nothing but a shard, its parents and the leases above
 // it, where there is no more to a key, and all of that is there.
@@ -233,9 +245,16 @@ func (a *App) Pause(ctx context.Context, key LeaseKey) error { return a.pause(ct
 // Resume ends what Pause with the same key began: a shard goes on when neither it nor
 // its stream nor the application is paused. A shard that an error has stopped tries
 // again: at once if its worker is in this process, otherwise when that next renews the
-// lease, within a third of LeaseDuration. Errors: as Seek.
+// lease, within a third of LeaseDuration. A stream that a [PermanentError] has stopped is
+// looked at again by the workers of this process. Errors: as Seek.
 func (a *App) Resume(ctx context.Context, key LeaseKey) error {
-	if err := a.pause(ctx, key, false); err != nil {
+	again := a.group.discovery.forget(key)
+	a.group.requestReconcile()
+	err := a.pause(ctx, key, false)
+	if again && errors.Is(err, braid.ErrStreamNotFound) {
+		return nil // it was stopped before the application met it
+	}
+	if err != nil {
 		return err
 	}
 	a.group.resumeFailed(key)

@@ -112,24 +112,24 @@ func (s dbSource) Resolve(ctx context.Context, stream string, shard braid.ShardI
 	}
 }
 
-func (s dbSource) Wait(ctx context.Context, stream string, shard braid.ShardID, from braid.Position) error {
+func (s dbSource) Peek(ctx context.Context, stream string, shard braid.ShardID, from braid.Position) (Page, error) {
 	sh, err := s.shard(stream, shard)
 	if err != nil {
-		return err
+		return Page{}, err
 	}
-	_, err = sh.GetRecords(ctx, from, &braid.GetRecordsOptions{Limit: 1, LimitBytes: 1, Wait: true, Unmetered: true})
-	return err
+	page, err := sh.GetRecords(ctx, from, &braid.GetRecordsOptions{Limit: 1, LimitBytes: 1, Unmetered: true})
+	if err != nil {
+		return Page{}, err
+	}
+	return s.page(stream, page), nil
 }
 
-func (s dbSource) Read(ctx context.Context, stream string, shard braid.ShardID, from braid.Position, maxRecords, maxBytes int) (Page, error) {
-	sh, err := s.shard(stream, shard)
-	if err != nil {
-		return Page{}, err
-	}
-	page, err := sh.GetRecords(ctx, from, &braid.GetRecordsOptions{Limit: maxRecords, LimitBytes: maxBytes, Unmetered: true})
-	if err != nil {
-		return Page{}, err
-	}
+func (s dbSource) Open(_ context.Context, stream string, shard braid.ShardID, from braid.Position) (ShardReader, error) {
+	return &dbReader{source: s, stream: stream, shard: shard, at: from}, nil
+}
+
+// page returns a page of a shard as a source tells of it.
+func (s dbSource) page(stream string, page *braid.RecordsPage) Page {
 	return Page{
 		Records:       page.Records,
 		Next:          page.Next,
@@ -138,7 +138,20 @@ func (s dbSource) Read(ctx context.Context, stream string, shard braid.ShardID, 
 		BehindLatest:  page.BehindLatest,
 		AtTip:         page.BehindRecords == 0,
 		EndOfShard:    page.EndOfShard,
-	}, nil
+		Children:      s.children(stream, page.ChildShards),
+	}
+}
+
+// children describes the shards that follow; none if one of them has expired.
+func (s dbSource) children(stream string, ids []braid.ShardID) (children []ShardInfo) {
+	for _, id := range ids {
+		sh, err := s.shard(stream, id)
+		if err != nil {
+			return nil
+		}
+		children = append(children, shardOf(sh))
+	}
+	return children
 }
 
 func (s dbSource) shard(stream string, shard braid.ShardID) (*braid.Shard, error) {
@@ -148,6 +161,41 @@ func (s dbSource) shard(stream string, shard braid.ShardID) (*braid.Shard, error
 	}
 	return st.Shard(shard)
 }
+
+// dbReader is the [ShardReader] of a shard of a database. It holds nothing, neither a
+// goroutine nor an iterator.
+type dbReader struct {
+	source dbSource
+	stream string
+	shard  braid.ShardID
+	at     braid.Position
+	told   bool // that the tip is reached
+}
+
+func (r *dbReader) Next(ctx context.Context, limits Limits) (Page, error) {
+	sh, err := r.source.shard(r.stream, r.shard)
+	if err != nil {
+		return Page{}, err
+	}
+	waits := r.told
+	r.told = false
+	page, err := sh.GetRecords(ctx, r.at, &braid.GetRecordsOptions{Limit: limits.Records, LimitBytes: limits.Bytes, Wait: waits, Unmetered: true})
+	var gap *braid.TrimmedError
+	switch {
+	case errors.As(err, &gap):
+		r.at = braid.AtSequence(gap.FirstAvailable)
+		return Page{Gap: gap, Next: r.at}, nil
+	case err != nil:
+		return Page{}, err
+	case waits && page.BehindRecords > 0:
+		return Page{Next: r.at}, nil // the limits are those of the wait
+	}
+	r.at = page.Next
+	r.told = len(page.Records) == 0
+	return r.source.page(r.stream, page), nil
+}
+
+func (*dbReader) Close() {}
 
 // dbLeases is the [BatchLeaseStore] of an application in a database. Its rows lie
 // beside the application's keys and are written by transactions: so a checkpoint

@@ -9,14 +9,19 @@ import (
 	"github.com/braidstream/braid"
 )
 
-// deliverPage gives a page of so many bytes to the processor. If it ends with something that is not for the
-// processor, the page is done up to there.
-func (r *runner) deliverPage(page *Page, bytes int, from Checkpoint) error {
-	records, end := r.unpack(page, from)
+// deliverPage gives a page of so many bytes to the processor, but for what it has had
+// up to from, and moves that to the end of the page. If the page ends with something that is
+// not for the processor, it is done up to there.
+func (r *runner) deliverPage(page *Page, bytes int, from *Checkpoint) error {
+	records, end := r.unpack(page, *from)
 	if err := r.deliverRecords(page, bytes, records); err != nil {
 		return err
 	}
-	if n := len(records); !end.SequenceNumber.IsZero() && (n == 0 || records[n-1].SequenceNumber != end.SequenceNumber) && from.before(end) {
+	if !from.before(end) {
+		return nil
+	}
+	*from = end
+	if n := len(records); n == 0 || records[n-1].SequenceNumber != end.SequenceNumber {
 		return r.skipTo(end)
 	}
 	return nil

@@ -125,6 +125,7 @@
 //	ERROR | a record has failed, and was put into the dead-letter stream | record, error
 //	ERROR | a record has failed, and is skipped | record, error
 //	WARN  | records were removed before they were processed | of, firstLost, lastLost
+//	WARN  | records may have been removed before they were processed | of, firstLost
 //	WARN  | a hook has failed; it is called again | hook, attempt, error
 //	WARN  | a hook has failed; it is not called again | hook, error
 //	WARN  | the shard cannot be read; it is tried again | attempt, error
@@ -148,6 +149,7 @@
 //	WARN  | processing is paused |
 //	INFO  | processing is resumed |
 //	WARN  | a stream cannot be looked at; it is tried again | stream, error
+//	ERROR | the stream is stopped | stream, error
 //	WARN  | leases cannot be given out; it is tried again | error
 //
 // Those that come in pairs are logged once when it begins and once when it ends, by one

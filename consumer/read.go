@@ -19,63 +19,137 @@ const (
 
 // read walks through the shard page by page.
 func (r *runner) read() error {
-	source, budget := r.hold.group.records(), r.worker.budget
 	from := r.current().Checkpoint
-	at := from.position()
-	lingered := false
+	feed := &feed{source: r.hold.group.records(), key: r.key, at: from.position()}
+	defer feed.close()
+	atTip := false // the last page said so, and had no record
 	for attempt := 1; ; {
-		if r.tracker != nil {
-			pages := maxTrackedPages - 1
-			if r.cfg.Checkpoints == Acks {
-				pages = math.MaxInt // they may be small, and acknowledged by the hundred
-			}
-			r.noteWait(WaitAcknowledgements)
-			if err := r.tracker.waitForRoom(r.flow, pages, r.cfg.BatchBytes); err != nil {
-				return err
-			}
-		}
-		r.noteWait(WaitSource)
-		taken := budget.take()
-		page, err := source.Read(r.flow, r.key.Stream, r.key.Shard, at, max(r.cfg.BatchRecords, minPageRecords), taken)
-		if err != nil {
-			page = Page{}
-		}
-		bytes := bytesOf(page.Records)
-		budget.give(taken - bytes)
-		if err == nil && attempt > 1 {
-			r.noteRecovered(&r.w.trying)
-		}
-		switch {
-		case err != nil:
-		case len(page.Records) == 0 && !page.EndOfShard:
-			at = page.Next
-			r.noteWait(WaitRecords)
-			err = r.waitAtTip(at)
-			lingered = false
-		case r.cfg.Linger > 0 && !lingered && page.AtTip && !page.EndOfShard && len(page.Records) < r.cfg.BatchRecords && bytes < r.cfg.BatchBytes:
-			budget.give(bytes)
-			page, lingered = Page{}, true
-			r.noteWait(WaitRecords)
-			err = sleep(r.flow, r.cfg.Linger)
-		default:
-			at, lingered = page.Next, false
-			r.w.behind = r.w.behind || !page.AtTip
-			if err := r.deliverPage(&page, bytes, from); err != nil {
-				return err
-			}
-			if page.EndOfShard {
-				return r.finishShard()
-			}
-		}
-		if err == nil {
-			attempt = 1
-			continue
-		}
-		if at, err = r.readError(at, err, attempt); err != nil {
+		if err := r.waitForRoom(); err != nil {
 			return err
 		}
-		attempt++
+		page, bytes, err := r.nextPage(feed, atTip)
+		if err != nil {
+			if err := r.readError(err, attempt); err != nil {
+				return err
+			}
+			attempt, atTip = attempt+1, false
+			continue
+		}
+		if attempt > 1 {
+			r.noteRecovered(&r.w.trying)
+			attempt = 1
+		}
+		atTip = page.AtTip && len(page.Records) == 0
+		if r.cfg.Linger > 0 {
+			atTip = r.linger(feed, &page, &bytes) || atTip
+		}
+		if err := r.takePage(&page, bytes, &from); err != nil {
+			return err
+		}
+		if page.EndOfShard {
+			feed.close()
+			r.hold.group.noteEndOfShard(r.key.Stream, r.incarnation, page.Children)
+			return r.finishShard()
+		}
 	}
+}
+
+// waitForRoom waits until the shard may be read on, where records need not be done for that.
+func (r *runner) waitForRoom() error {
+	if r.tracker == nil {
+		return nil
+	}
+	pages := maxTrackedPages - 1
+	if r.cfg.Checkpoints == Acks {
+		pages = math.MaxInt // they may be small, and acknowledged by the hundred
+	}
+	r.noteWait(WaitAcknowledgements)
+	return r.tracker.waitForRoom(r.flow, pages, r.cfg.BatchBytes)
+}
+
+// nextPage reads a page, whose bytes it takes from the budget. While it waits at the tip it
+// holds nothing, so it may bring no more than may always be read.
+func (r *runner) nextPage(feed *feed, atTip bool) (page Page, bytes int, err error) {
+	budget := r.worker.budget
+	limits := Limits{Records: max(r.cfg.BatchRecords, minPageRecords)}
+	taken := 0
+	if atTip {
+		limits.Bytes = int(budget.least)
+		r.noteWait(WaitRecords)
+		err = r.waitAtTip(func() (err error) {
+			page, err = feed.next(r.flow, limits)
+			return err
+		})
+		if err != nil { // or the hook has ended what follows
+			page = Page{}
+		}
+	} else {
+		taken = budget.take()
+		limits.Bytes = taken
+		r.noteWait(WaitSource)
+		page, err = feed.next(r.flow, limits)
+	}
+	bytes = bytesOf(page.Records)
+	budget.give(taken - bytes)
+	return page, bytes, err
+}
+
+// linger waits for more if a page has less than a batch, and adds what has come, as far as
+// the budget lets one read bring so much. It returns whether it has read that nothing has.
+func (r *runner) linger(feed *feed, page *Page, bytes *int) (atTip bool) {
+	if n := len(page.Records); n == 0 || n >= r.cfg.BatchRecords || *bytes >= r.cfg.BatchBytes || !page.AtTip || page.EndOfShard {
+		return false
+	}
+	r.noteWait(WaitRecords)
+	if sleep(r.flow, r.cfg.Linger) != nil {
+		return false // deliver sees the cause
+	}
+	r.noteWait(WaitSource)
+	budget := r.worker.budget
+	budget.give(*bytes)
+	taken := budget.take()
+	defer func() { budget.give(taken - *bytes) }()
+	if taken <= *bytes {
+		return false
+	}
+	more, err := feed.next(r.flow, Limits{Records: r.cfg.BatchRecords - len(page.Records), Bytes: taken - *bytes})
+	if err != nil {
+		return false // the next page says why
+	}
+	if more.Gap != nil { // which comes after these records
+		feed.unread(more)
+		return false
+	}
+	*bytes += bytesOf(more.Records)
+	atTip = more.AtTip && len(more.Records) == 0
+	gap := page.Gap
+	more.Records = append(page.Records, more.Records...)
+	*page = more
+	page.Gap = gap
+	return atTip
+}
+
+// takePage gives out what is in a page. from is the place up to which the processor has
+// the records, which takePage moves.
+func (r *runner) takePage(page *Page, bytes int, from *Checkpoint) error {
+	if page.Gap != nil {
+		if err := r.reportGap(page.Gap); err != nil {
+			r.worker.budget.give(bytes)
+			return err
+		}
+		if place := (Checkpoint{SequenceNumber: page.Gap.LastLost}); from.before(place) {
+			if err := r.skipTo(place); err != nil {
+				r.worker.budget.give(bytes)
+				return err
+			}
+			*from = place
+		}
+	}
+	if len(page.Records) == 0 {
+		return nil
+	}
+	r.w.behind = r.w.behind || !page.AtTip
+	return r.deliverPage(page, bytes, from)
 }
 
 // bytesOf counts the partition keys and data of a page.
@@ -86,36 +160,37 @@ func bytesOf(page []braid.Record) (bytes int) {
 	return bytes
 }
 
-// readError says where to go on after an error of the source, or returns why not
-// to.
-func (r *runner) readError(at braid.Position, err error, attempt int) (braid.Position, error) {
+// readError waits until reading may be tried again after an error of the source, or returns
+// why not to.
+func (r *runner) readError(err error, attempt int) error {
 	if cause := r.cause(); cause != nil {
-		return at, cause
+		return cause
 	}
-	var gap *braid.TrimmedError
 	switch {
-	case errors.As(err, &gap):
-		if err := r.reportGap(gap); err != nil {
-			return at, err
-		}
-		return braid.AtSequence(gap.FirstAvailable), r.skipTo(Checkpoint{SequenceNumber: gap.LastLost})
 	case isGone(err):
-		return at, &goneError{err}
+		r.hold.group.noteEndOfShard(r.key.Stream, r.incarnation, nil)
+		return &goneError{err}
+	case isPermanent(err):
+		return err
 	case isFatal(err):
-		return at, &fatalError{err}
+		return &fatalError{err}
 	case errors.Is(err, braid.ErrBeyondTip):
-		return at, err // the leases are of a newer copy: somebody has to decide, by Seek
+		return err // the leases are of a newer copy: somebody has to decide, by Seek
 	}
 	r.log.Warn("the shard cannot be read; it is tried again", "attempt", attempt, "error", err)
 	r.noteRetry(&r.w.trying, attempt, err)
-	return at, r.cfg.pause(r.flow, attempt, err)
+	return r.cfg.pause(r.flow, attempt, err)
 }
 
 // reportGap reports records that were removed before they were processed. The error
 // is that of the user, who wants the shard to stop.
 func (r *runner) reportGap(gap *braid.TrimmedError) error {
 	r.worker.counts.gaps.Add(1)
-	r.log.Warn("records were removed before they were processed", "of", gap.Shard, "firstLost", gap.FirstLost, "lastLost", gap.LastLost)
+	if gap.Suspected {
+		r.log.Warn("records may have been removed before they were processed", "of", gap.Shard, "firstLost", gap.FirstLost)
+	} else {
+		r.log.Warn("records were removed before they were processed", "of", gap.Shard, "firstLost", gap.FirstLost, "lastLost", gap.LastLost)
+	}
 	if r.cfg.OnGap == nil {
 		return nil
 	}

@@ -57,10 +57,11 @@ func (g *group) registerStreams(ctx context.Context, s *survey) error {
 		} else if view.found {
 			starts, err := g.starts(ctx, s, name, view, s.app().Checkpoint.Start)
 			switch {
-			case isFatal(err):
+			case err != nil && isFatal(err) && !isPermanent(err):
 				return err
 			case err != nil:
 				view.err = err
+				g.failStream(name, err)
 				continue
 			}
 			shards = append(shards, starts...)

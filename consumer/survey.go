@@ -97,13 +97,15 @@ func (g *group) survey(ctx context.Context, names []string) (*survey, error) {
 		if source, is := g.records().(dbSource); is {
 			view.info, view.topology, err = source.describe(name)
 		} else {
-			view.info, err = g.records().Stream(ctx, name)
+			view.info, err = g.describeStream(ctx, name)
 		}
 		switch {
 		case err == nil:
 			view.found = true
 			lease := s.rows[LeaseKey{Stream: name}]
 			view.met = lease != nil && lease.Incarnation == view.info.Incarnation
+		case isPermanent(err):
+			view.err = err
 		case isFatal(err):
 			return nil, err
 		case !errors.Is(err, braid.ErrStreamNotFound):

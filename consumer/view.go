@@ -5,6 +5,7 @@ import (
 	"errors"
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/braidstream/braid"
 	"github.com/braidstream/braid/consumer/internal/plan"
@@ -78,7 +79,7 @@ func (g *group) updateSurvey(ctx context.Context, names []string, ended []LeaseK
 	}
 	g.written.take() // before the survey, which will see them, as below
 	g.changed.take()
-	g.streamsChanged = false
+	g.discovery.begin()
 	s, err := g.survey(ctx, names)
 	if err == nil {
 		err = g.registerStreams(ctx, s)
@@ -114,7 +115,7 @@ func (g *group) touchAll(s *survey) {
 // refresh brings a survey up to date. It returns false if it cannot.
 func (g *group) refresh(ctx context.Context, s *survey) (known bool, err error) {
 	store, is := g.leases.(dbLeases)
-	if source := g.records(); !is || g.custom && (g.streamsChanged || source.Changed() == nil) {
+	if !is || g.custom && g.discovery.isOutdated(time.Now()) {
 		return false, nil
 	}
 	s.changed = g.changed.take()

@@ -255,6 +255,7 @@ func variants(key consumer.LeaseKey) map[string]consumer.Lease {
 		"AT_SEQUENCE_NUMBER":    braid.AtSequence(secondNumber),
 		"AFTER_SEQUENCE_NUMBER": braid.AfterSequence(secondNumber),
 		"AFTER the number 0":    braid.AfterSequence(braid.SequenceNumber{}),
+		"AT_TOKEN":              braid.AtToken("since 2024-02-29, \"quoted\" 世界"),
 		"AT_TIMESTAMP":          braid.AtTime(time.Date(2024, 2, 29, 23, 59, 59, 123456789, time.UTC)),
 	} {
 		all["it starts at "+name] = consumer.Lease{Checkpoint: consumer.Checkpoint{Start: start}}
