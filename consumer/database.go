@@ -59,6 +59,12 @@ func (s dbSource) describeShard(key LeaseKey) (info StreamInfo, found bool) {
 	return info, true
 }
 
+// isClosed reports whether a shard is there that has ended.
+func (s dbSource) isClosed(stream string, shard braid.ShardID) bool {
+	sh, err := s.shard(stream, shard)
+	return err == nil && sh.Describe().Closed
+}
+
 // topologyOf returns a topology whose id is no newer than its shards: so a change that
 // comes in between is seen by the next pass.
 func topologyOf(stream *braid.Stream) dbTopology {

@@ -31,6 +31,7 @@ type survey struct {
 
 // streamView is a stream that the application names.
 type streamView struct {
+	name  string
 	found bool
 	info  StreamInfo
 	met   bool  // there is a lease of the stream as it is now
@@ -92,7 +93,7 @@ func (g *group) survey(ctx context.Context, names []string) (*survey, error) {
 		s.streams[name] = nil
 	}
 	for name := range s.streams {
-		view := &streamView{}
+		view := &streamView{name: name}
 		s.streams[name] = view
 		if source, is := g.records().(dbSource); is {
 			view.info, view.topology, err = source.describe(name)
@@ -141,13 +142,18 @@ func (g *group) surveyShard(ctx context.Context, key LeaseKey) (*survey, error) 
 	if rows[0] == nil || stream == nil || stream.Incarnation != info.Incarnation {
 		return nil, nil
 	}
+	for i, shard := range info.Shards {
+		if rows[2+i] == nil && source.isClosed(key.Stream, shard.ID) {
+			return nil, nil // whether it is done, its children know
+		}
+	}
 	s := newSurvey()
 	for i, row := range rows {
 		if row != nil {
 			s.rows[keys[i]] = row
 		}
 	}
-	s.streams[key.Stream] = &streamView{found: true, info: info, met: true}
+	s.streams[key.Stream] = &streamView{name: key.Stream, found: true, info: info, met: true}
 	s.derive()
 	g.steps.Add(int64(len(keys)))
 	return s, nil
@@ -199,8 +205,22 @@ func (s *survey) derive() {
 			s.addShard(name, shard)
 		}
 	}
+	for _, view := range s.streams {
+		s.passParents(view)
+	}
 	for _, it := range s.items {
 		s.relateParents(it)
+	}
+}
+
+// passParents has shards without a lease count as done if their children have begun. It
+// looks at children before their parents.
+func (s *survey) passParents(view *streamView) {
+	for i := range view.info.Shards {
+		shard := &view.info.Shards[len(view.info.Shards)-1-i]
+		if it := s.items[LeaseKey{view.name, shard.ID}]; it != nil && len(s.children[it.lease.LeaseKey]) > 0 {
+			s.readLease(it)
+		}
 	}
 }
 
@@ -220,16 +240,28 @@ func (s *survey) addShard(stream string, shard ShardInfo) *item {
 func (s *survey) readLease(it *item) {
 	key := it.lease.LeaseKey
 	view := s.streams[key.Stream]
-	it.lease = Lease{LeaseKey: key, Checkpoint: Checkpoint{Start: it.shard.Start}}
-	if row := s.rows[key]; row != nil {
-		if row.Incarnation == view.info.Incarnation {
-			it.lease = *row
-		} else { // of a stream that was deleted; its place is taken
+	row := s.rows[key]
+	if row != nil && row.Incarnation == view.info.Incarnation {
+		it.lease = *row
+	} else {
+		it.lease = Lease{LeaseKey: key, Checkpoint: Checkpoint{Start: it.shard.Start, ShardEnd: s.isPassed(key)}}
+		if row != nil { // of a stream that was deleted; its place is taken
 			it.lease.Version, it.lease.Epoch = row.Version, row.Epoch
 		}
 	}
 	it.lease.Incarnation = view.info.Incarnation
 	it.paused = view.paused || it.lease.Paused
+}
+
+// isPassed reports whether a shard without a lease is done: a child of it has begun. Shards
+// begin when their parents are done, so that is what it shows; the lease was deleted since,
+// as the KCL does with those of shards that have ended. Whether the child's lease was
+// stored is not enough, as App.Seek stores that of one that has not begun.
+func (s *survey) isPassed(key LeaseKey) bool {
+	return slices.ContainsFunc(s.children[key], func(child *item) bool {
+		l := &child.lease
+		return l.Owner != "" || l.Checkpoint.ShardEnd || !l.Checkpoint.SequenceNumber.IsZero() || l.Pending != nil
+	})
 }
 
 // relateParents works out what the parents of an item mean to it.

@@ -237,6 +237,7 @@ func (s *survey) remove(key LeaseKey) {
 	for _, id := range it.shard.Parents {
 		s.disown(LeaseKey{key.Stream, id}, it)
 	}
+	s.passParentsOf(it)
 	s.touchFamily(key)
 }
 
@@ -264,12 +265,29 @@ func (s *survey) setRow(key LeaseKey, row *Lease) {
 	}
 	if it := s.items[key]; it != nil {
 		s.readLease(it)
+		s.passParentsOf(it)
 		s.relateParents(it)
 		for _, id := range it.shard.Parents {
 			s.touch(LeaseKey{key.Stream, id}) // which may no longer be needed
 		}
 	}
 	s.touchFamily(key)
+}
+
+// passParentsOf reconsiders whether parents without a lease are done.
+func (s *survey) passParentsOf(it *item) {
+	for _, id := range it.shard.Parents {
+		key := LeaseKey{it.lease.Stream, id}
+		parent, row := s.items[key], s.rows[key]
+		if parent == nil || row != nil && row.Incarnation == parent.lease.Incarnation {
+			continue
+		}
+		was := parent.lease.Checkpoint.ShardEnd
+		if s.readLease(parent); parent.lease.Checkpoint.ShardEnd != was {
+			s.touchFamily(key)
+			s.passParentsOf(parent)
+		}
+	}
 }
 
 // touchFamily touches a shard, and the children to which it means something else now.
