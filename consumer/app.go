@@ -32,6 +32,27 @@ func OpenApp(db *braid.DB, app string) (*App, error) {
 	return &App{groupOf(db, &Config{App: app})}, nil
 }
 
+// OpenRemoteApp is [OpenApp] for an application whose leases are in another store, to look
+// at it and to control it without a worker. Its workers follow when they next renew or
+// list their leases. db may be nil if a source is given; a nil source is the database's.
+// Errors: braid.ErrInvalidArgument.
+func OpenRemoteApp(db *braid.DB, app string, source Source, leases LeaseStore) (*App, error) {
+	invalid := func(field string, value any, rule string) (*App, error) {
+		return nil, &braid.InvalidArgumentError{Field: field, Value: value, Rule: rule}
+	}
+	switch {
+	case db == nil && source == nil:
+		return invalid("db", "nil", "must not be nil unless a source is given")
+	case nameRule(app) != "":
+		return invalid("app", fmt.Sprintf("%.140q", app), nameRule(app))
+	case leases == nil:
+		return invalid("leases", "nil", "must not be nil; OpenApp is for leases in the database")
+	case leases.LeaseDuration() <= 0:
+		return invalid("leases", "without a LeaseDuration", "must have leases that expire, if they are not in the database")
+	}
+	return &App{groupOf(db, &Config{App: app, Source: source, Leases: leases})}, nil
+}
+
 // Apps returns the names of the applications that have leases in the database, sorted:
 // of all that have ever run a worker on it and were not deleted. Each can be opened with
 // [OpenApp]. The cost grows with the number of applications, and not with that of their
@@ -301,6 +322,7 @@ func (a *App) set(ctx context.Context, key LeaseKey, s *survey, leases []Lease, 
 	}
 	defer a.group.progress.Raise() // for those who wait where no worker runs
 	defer a.group.requestReconcile()
+	defer a.group.table.outdate()
 	for {
 		n, err := a.group.storeInOrder(ctx, leases)
 		if leases = leases[n:]; len(leases) == 0 || err != nil {

@@ -216,7 +216,9 @@ func (r *runner) processOnce(records []Record, page *Page, attempt int) error {
 func (r *runner) countProcessed(records []Record) {
 	r.worker.counts.batches.Add(1)
 	r.worker.counts.records.Add(int64(len(records)))
-	r.worker.counts.bytes.Add(sizeOf(records))
+	bytes := sizeOf(records)
+	r.worker.counts.bytes.Add(bytes)
+	r.given.Add(bytes)
 }
 
 // markDone moves the checkpoint over records that were processed, if that is the

@@ -48,6 +48,8 @@ type group struct {
 	watching     map[string]func()         // ends the watch of a stream of the database, by its name
 	withDeadline map[*hold]bool            // that have a deadline
 
+	table table // of a shared store; the goroutine's, but for outdate
+
 	discovery *discovery // of streams of a custom source; of the others nothing is kept
 
 	written changeLog    // leases

@@ -203,7 +203,14 @@ func (g *group) releaseLeases(ctx context.Context, s *survey) error {
 		if err != nil {
 			return err
 		}
-		s.stale = s.stale || slices.Contains(stored, false)
+		for i, lease := range chunk {
+			if !stored[i] {
+				g.noteStale(s)
+				continue
+			}
+			lease.Version++
+			g.table.note(lease)
+		}
 	}
 	return nil
 }

@@ -159,7 +159,7 @@ func TestMissingLeaseOfAParentMeansThatItIsDone(t *testing.T) {
 						return f.start(w), w.App()
 					}
 					f.put("first")
-					stop, app := start()
+					stop, _ := start()
 					f.split(shard0) // into 1 and 2
 					f.put("second")
 					synctest.Wait()
@@ -178,7 +178,7 @@ func TestMissingLeaseOfAParentMeansThatItIsDone(t *testing.T) {
 						require.NoError(f, consumer.CheckView(f.Context(), f.db, "billing"))
 						require.NoError(f, stop())
 					}
-					stop, app = start()
+					stop, app := start()
 					f.putIn(f.orders.Shards()[3], "k", []byte("fifth"))
 					time.Sleep(time.Minute)
 					require.Equal(f, []string{"fifth"}, seen.take(), "what was processed does not come again")

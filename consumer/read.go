@@ -48,9 +48,21 @@ func (r *runner) read() error {
 		}
 		if page.EndOfShard {
 			feed.close()
-			r.hold.group.noteEndOfShard(r.key.Stream, r.incarnation, page.Children)
+			r.noteChildren(page.Children)
 			return r.finishShard()
 		}
+	}
+}
+
+// noteChildren has everybody learn which shards follow this one.
+func (r *runner) noteChildren(children []ShardInfo) {
+	g := r.hold.group
+	g.noteEndOfShard(r.key.Stream, r.incarnation, children)
+	if _, is := g.leases.(dbLeases); is {
+		return
+	}
+	for _, child := range children {
+		r.children = append(r.children, child.ID)
 	}
 }
 

@@ -25,6 +25,7 @@ func (g *group) run() {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	g.view = nil
+	g.table.reset()
 	var changed <-chan struct{}
 	for {
 		was := changed

@@ -24,6 +24,7 @@ type survey struct {
 	touched map[LeaseKey]bool // what has changed since the last pass
 	changed map[string]bool   // streams that have, of a survey that is older than that
 	stale   bool              // it is not to be used for another pass
+	partial bool              // leases of other workers may be older than this pass
 	planned int               // items that have a standing
 	counts  map[string]int    // of leases that workers have, by their standing
 	free    map[LeaseKey]*item
@@ -78,11 +79,17 @@ func newSurvey() *survey {
 // survey looks at the leases and at the streams of those names; without names, at
 // those that the application has met.
 func (g *group) survey(ctx context.Context, names []string) (*survey, error) {
-	s := newSurvey()
 	leases, err := g.leases.List(ctx)
 	if err != nil {
 		return nil, err
 	}
+	return g.surveyLeases(ctx, leases, names)
+}
+
+// surveyLeases is survey with the leases that were listed.
+func (g *group) surveyLeases(ctx context.Context, leases []Lease, names []string) (*survey, error) {
+	s := newSurvey()
+	var err error
 	for i := range leases {
 		s.rows[leases[i].LeaseKey] = &leases[i]
 		if l := &leases[i]; names == nil && l.Stream != "" && l.Shard == "" {

@@ -80,11 +80,16 @@ func (g *group) updateSurvey(ctx context.Context, names []string, ended []LeaseK
 	g.written.take() // before the survey, which will see them, as below
 	g.changed.take()
 	g.discovery.begin()
-	s, err := g.survey(ctx, names)
-	if err == nil {
-		err = g.registerStreams(ctx, s)
-	}
+	leases, full, err := g.listLeases(ctx, time.Now())
 	if err != nil {
+		return nil, err
+	}
+	s, err := g.surveyLeases(ctx, leases, names)
+	if err != nil {
+		return nil, err
+	}
+	s.partial = !full
+	if err := g.registerStreams(ctx, s); err != nil {
 		return nil, err
 	}
 	g.touchAll(s)
