@@ -48,7 +48,7 @@ func (p Position) beyond(s *Stream, sh *Shard) error {
 	given, counted := s.db.visible.Load(), true
 	if sh != nil { // it shows its records before they count as visible in the database
 		tip := sh.log.Tip()
-		given, counted = max(given, tip.LastCounter), p.ordinal <= tip.Ordinal+1
+		given, counted = max(given, tip.LastCounter), p.detail <= tip.Ordinal+1
 	}
 	if counted && p.concrete().from-1 <= given {
 		return nil
@@ -96,11 +96,11 @@ func (p Position) foreign() error {
 func (p Position) concrete() bound {
 	switch p.kind {
 	case kindAtSequence:
-		return bound{from: max(1, p.number.counter()), strict: true, ordinal: p.ordinal}
+		return bound{from: max(1, p.number.counter()), strict: true, ordinal: p.detail}
 	case kindAfterSequence:
-		return bound{from: p.number.counter() + 1, strict: true, ordinal: p.ordinal}
+		return bound{from: p.number.counter() + 1, strict: true, ordinal: p.detail}
 	case kindAtTime:
-		return bound{from: uint64(max(1, p.time))}
+		return bound{from: max(1, p.detail)}
 	default:
 		return bound{from: 1}
 	}

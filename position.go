@@ -5,17 +5,21 @@ import (
 	"math"
 	"strings"
 	"time"
+	"unique"
 )
 
 // Position is a place in a shard or a stream to read from: a value, made by
 // [TrimHorizon], [Latest], [AtSequence], [AfterSequence] or [AtTime]. The zero
 // value is TrimHorizon. Compare positions with [Position.Equal].
 type Position struct {
-	kind    positionKind
-	number  SequenceNumber
-	time    int64  // nanoseconds
-	ordinal uint64 // of the next record, plus one; 0 where it is not known
-	token   string
+	kind   positionKind
+	number SequenceNumber
+	token  unique.Handle[string] // of kindAtToken
+
+	// detail is the time of kindAtTime, in nanoseconds; and, with a number, the ordinal of
+	// the next record, plus one, or 0 where that is not known. (Trackers keep a position
+	// for each record, so it must stay small.)
+	detail uint64
 }
 
 type positionKind uint8
@@ -62,12 +66,12 @@ func AfterSequence(n SequenceNumber) Position {
 // it has come already or not. If t is before the trim horizon, it is
 // [TrimHorizon]. Kinesis: AT_TIMESTAMP.
 func AtTime(t time.Time) Position {
-	p := Position{kind: kindAtTime, time: t.UnixNano()}
+	p := Position{kind: kindAtTime, detail: uint64(t.UnixNano())}
 	switch { // what nanoseconds cannot express lies before or after all records
 	case t.Before(time.Unix(0, 0)):
-		p.time = 0
+		p.detail = 0
 	case t.After(time.Unix(0, math.MaxInt64)):
-		p.time = math.MaxInt64
+		p.detail = math.MaxInt64
 	}
 	return p
 }
@@ -80,7 +84,7 @@ func AtToken(token string) Position {
 	if token == "" {
 		return Position{}
 	}
-	return Position{kind: kindAtToken, token: token}
+	return Position{kind: kindAtToken, token: unique.Make(token)}
 }
 
 // ParsePosition is the inverse of [Position.String]. Any other text is an
@@ -139,9 +143,9 @@ func (p Position) String() string {
 	case kindAfterSequence:
 		return "AFTER_SEQUENCE_NUMBER " + p.number.String()
 	case kindAtTime:
-		return "AT_TIMESTAMP " + time.Unix(0, p.time).UTC().Format(time.RFC3339Nano)
+		return "AT_TIMESTAMP " + time.Unix(0, int64(p.detail)).UTC().Format(time.RFC3339Nano)
 	case kindAtToken:
-		return "AT_TOKEN " + p.token
+		return "AT_TOKEN " + p.Token()
 	default:
 		return "TRIM_HORIZON"
 	}
@@ -153,11 +157,16 @@ func (p Position) String() string {
 func (p Position) SequenceNumber() SequenceNumber { return p.number }
 
 // Token returns the token given to [AtToken], and "" for any other position.
-func (p Position) Token() string { return p.token }
+func (p Position) Token() string {
+	if p.kind != kindAtToken {
+		return ""
+	}
+	return p.token.Value()
+}
 
 // Equal reports whether p and q are the same place, which is so if, and only if,
 // their texts are the same. Use it rather than ==, which also compares what a
 // position remembers to make the next read cheaper.
 func (p Position) Equal(q Position) bool {
-	return p.kind == q.kind && p.number == q.number && p.time == q.time && p.token == q.token
+	return p.kind == q.kind && p.number == q.number && p.token == q.token && (p.kind != kindAtTime || p.detail == q.detail)
 }
