@@ -157,10 +157,13 @@
 //
 // # Other engines
 //
-// A [Source] and a [LeaseStore] can take the place of the database. Leases in a store
+// A [Source] and a [LeaseStore] can take the place of the database. A source opens a
+// [ShardReader] for each lease, which may poll or hold a subscription, and is asked for
+// shards at a pace of its own. Leases in a store
 // that is shared by processes expire, by what each observes with its own clock; then
 // all is at least once, and a worker that dies is replaced after that time. Packages
-// sourcetest and leasetest have the tests that they must pass.
+// sourcetest and leasetest have the tests that they must pass, with options that say what
+// an engine may leave out and what that means to a processor.
 //
 // # Differences from the Kinesis Client Library
 //
