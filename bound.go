@@ -1,5 +1,7 @@
 package braid
 
+import "fmt"
+
 // bound is a position made concrete: a place in the order of counters.
 type bound struct {
 	from uint64 // the lowest counter to be read; never 0, which no record has
@@ -13,6 +15,9 @@ type bound struct {
 
 // inShard makes the position concrete for one shard.
 func (p Position) inShard(sh *Shard) (bound, error) {
+	if p.kind == kindAtToken {
+		return bound{}, p.foreign()
+	}
 	if p.kind == kindLatest {
 		return bound{from: sh.log.LastCounter() + 1, strict: true}, nil
 	}
@@ -43,7 +48,7 @@ func (p Position) beyond(s *Stream, sh *Shard) error {
 	given, counted := s.db.visible.Load(), true
 	if sh != nil { // it shows its records before they count as visible in the database
 		tip := sh.log.Tip()
-		given, counted = max(given, tip.LastCounter), p.ordinal <= tip.Ordinal+1
+		given, counted = max(given, tip.LastCounter), p.detail <= tip.Ordinal+1
 	}
 	if counted && p.concrete().from-1 <= given {
 		return nil
@@ -53,6 +58,9 @@ func (p Position) beyond(s *Stream, sh *Shard) error {
 
 // inStream makes the position concrete for all shards of a stream.
 func (p Position) inStream(s *Stream) (bound, error) {
+	if p.kind == kindAtToken {
+		return bound{}, p.foreign()
+	}
 	if p.kind == kindLatest {
 		return bound{from: s.db.visible.Load() + 1, strict: true}, nil
 	}
@@ -80,14 +88,19 @@ func (p Position) before(s *Stream) bool {
 	return counter != 0 && counter < s.createdCounter
 }
 
+// foreign returns the error of a token.
+func (p Position) foreign() error {
+	return &InvalidArgumentError{"Position", fmt.Sprintf("%.120q", p.String()), "must not be a token, which belongs to the source that made it"}
+}
+
 func (p Position) concrete() bound {
 	switch p.kind {
 	case kindAtSequence:
-		return bound{from: max(1, p.number.counter()), strict: true, ordinal: p.ordinal}
+		return bound{from: max(1, p.number.counter()), strict: true, ordinal: p.detail}
 	case kindAfterSequence:
-		return bound{from: p.number.counter() + 1, strict: true, ordinal: p.ordinal}
+		return bound{from: p.number.counter() + 1, strict: true, ordinal: p.detail}
 	case kindAtTime:
-		return bound{from: uint64(max(1, p.time))}
+		return bound{from: max(1, p.detail)}
 	default:
 		return bound{from: 1}
 	}

@@ -48,8 +48,9 @@ type companionShard struct{ shard *Shard }
 
 func (c companionShard) Starting() any { return c.shard.starting() }
 
-func (c companionShard) Read(ctx context.Context, from any, records, bytes int, place func(n int) (at any)) (page any, size int, err error) {
-	page, size, err = c.shard.getRecords(ctx, from.(Position), &GetRecordsOptions{Limit: records, LimitBytes: bytes, Unmetered: true}, func(n int) func(int) *Record {
+func (c companionShard) Read(ctx context.Context, from any, records, bytes int, waits bool, place func(n int) (at any)) (page any, size int, err error) {
+	options := GetRecordsOptions{Limit: records, LimitBytes: bytes, Wait: waits, Unmetered: true}
+	page, size, err = c.shard.getRecords(ctx, from.(Position), &options, func(n int) func(int) *Record {
 		return place(n).(func(int) *Record)
 	})
 	return page, size, c.shard.wrapError("get records", err)

@@ -205,12 +205,12 @@ func (sh *Shard) recordsPage(q pageQuery, page page, place placing) *RecordsPage
 func (sh *Shard) after(q pageQuery, page page) Position {
 	if n := len(page.records); n > 0 {
 		last := &page.records[n-1]
-		return Position{kind: kindAfterSequence, number: sh.number(last.Counter), ordinal: last.Ordinal + 2}
+		return Position{kind: kindAfterSequence, number: sh.number(last.Counter), detail: last.Ordinal + 2}
 	}
 	if page.from <= sh.stream.createdCounter { // no record is as old as that
-		return Position{kind: kindAfterSequence, number: sh.starting(), ordinal: q.ordinal}
+		return Position{kind: kindAfterSequence, number: sh.starting(), detail: q.ordinal}
 	}
-	p := Position{kind: kindAfterSequence, number: sh.number(page.from - 1), ordinal: q.ordinal}
+	p := Position{kind: kindAfterSequence, number: sh.number(page.from - 1), detail: q.ordinal}
 	if p.beyond(sh.stream, sh) != nil { // it is a time's, for which nothing has come
 		p.number = p.number.moment()
 	}

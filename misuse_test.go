@@ -308,6 +308,8 @@ func TestEveryMisuseHasAClassAndAUsefulText(t *testing.T) {
 
 		{"Shard.GetRecords: Limit", invalid, getting(braid.Latest(), &braid.GetRecordsOptions{Limit: -1})},
 		{"Shard.GetRecords: LimitBytes", invalid, getting(braid.Latest(), &braid.GetRecordsOptions{LimitBytes: -1})},
+		{"Shard.GetRecords: token", invalid, getting(braid.AtToken("a\n\x1b[31mb"), nil)},
+		{"Stream.Trim: token", invalid, func() error { return s.Trim(ctx, braid.AtToken("iterator 7")) }},
 		{"Shard.GetRecords: foreign", invalid, getting(braid.AtSequence(foreign), nil)},
 		{"Shard.GetRecords: trimmed", braid.ErrTrimmed, getting(braid.AtSequence(trimmed[0]), nil)},
 		{"Shard.GetRecords: beyond", braid.ErrBeyondTip, getting(braid.AfterSequence(newer), nil)},

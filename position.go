@@ -5,16 +5,21 @@ import (
 	"math"
 	"strings"
 	"time"
+	"unique"
 )
 
 // Position is a place in a shard or a stream to read from: a value, made by
 // [TrimHorizon], [Latest], [AtSequence], [AfterSequence] or [AtTime]. The zero
 // value is TrimHorizon. Compare positions with [Position.Equal].
 type Position struct {
-	kind    positionKind
-	number  SequenceNumber
-	time    int64  // nanoseconds
-	ordinal uint64 // of the next record, plus one; 0 where it is not known
+	kind   positionKind
+	number SequenceNumber
+	token  unique.Handle[string] // of kindAtToken
+
+	// detail is the time of kindAtTime, in nanoseconds; and, with a number, the ordinal of
+	// the next record, plus one, or 0 where that is not known. (Trackers keep a position
+	// for each record, so it must stay small.)
+	detail uint64
 }
 
 type positionKind uint8
@@ -25,6 +30,7 @@ const (
 	kindAtSequence
 	kindAfterSequence
 	kindAtTime
+	kindAtToken
 )
 
 // TrimHorizon is the position of the oldest record that was not trimmed.
@@ -60,14 +66,25 @@ func AfterSequence(n SequenceNumber) Position {
 // it has come already or not. If t is before the trim horizon, it is
 // [TrimHorizon]. Kinesis: AT_TIMESTAMP.
 func AtTime(t time.Time) Position {
-	p := Position{kind: kindAtTime, time: t.UnixNano()}
+	p := Position{kind: kindAtTime, detail: uint64(t.UnixNano())}
 	switch { // what nanoseconds cannot express lies before or after all records
 	case t.Before(time.Unix(0, 0)):
-		p.time = 0
+		p.detail = 0
 	case t.After(time.Unix(0, math.MaxInt64)):
-		p.time = math.MaxInt64
+		p.detail = math.MaxInt64
 	}
 	return p
+}
+
+// AtToken is a position that has no number: a text that only its maker understands, such
+// as another service's iterator. It is for implementations of consumer.Source, whose
+// positions it makes as good as numbers in leases and texts. A database has none: its
+// methods refuse one with [ErrInvalidArgument]. The empty token is [TrimHorizon].
+func AtToken(token string) Position {
+	if token == "" {
+		return Position{}
+	}
+	return Position{kind: kindAtToken, token: unique.Make(token)}
 }
 
 // ParsePosition is the inverse of [Position.String]. Any other text is an
@@ -91,12 +108,14 @@ func ParsePosition(text string) (Position, error) {
 		var t time.Time
 		t, err = time.Parse(time.RFC3339Nano, at)
 		p = AtTime(t)
+	case "AT_TOKEN":
+		p = AtToken(at)
 	}
 	if err != nil || p.String() != text {
 		return Position{}, &InvalidArgumentError{
 			"Position", fmt.Sprintf("%.120q", text),
 			"must be TRIM_HORIZON, LATEST, AT_SEQUENCE_NUMBER or AFTER_SEQUENCE_NUMBER with a number, " +
-				"or AT_TIMESTAMP with a time in UTC as RFC 3339 writes it",
+				"AT_TIMESTAMP with a time in UTC as RFC 3339 writes it, or AT_TOKEN with a token",
 		}
 	}
 	return p, nil
@@ -124,7 +143,9 @@ func (p Position) String() string {
 	case kindAfterSequence:
 		return "AFTER_SEQUENCE_NUMBER " + p.number.String()
 	case kindAtTime:
-		return "AT_TIMESTAMP " + time.Unix(0, p.time).UTC().Format(time.RFC3339Nano)
+		return "AT_TIMESTAMP " + time.Unix(0, int64(p.detail)).UTC().Format(time.RFC3339Nano)
+	case kindAtToken:
+		return "AT_TOKEN " + p.Token()
 	default:
 		return "TRIM_HORIZON"
 	}
@@ -135,9 +156,17 @@ func (p Position) String() string {
 // LATEST and AT_TIMESTAMP, which are not tied to a shard.
 func (p Position) SequenceNumber() SequenceNumber { return p.number }
 
+// Token returns the token given to [AtToken], and "" for any other position.
+func (p Position) Token() string {
+	if p.kind != kindAtToken {
+		return ""
+	}
+	return p.token.Value()
+}
+
 // Equal reports whether p and q are the same place, which is so if, and only if,
 // their texts are the same. Use it rather than ==, which also compares what a
 // position remembers to make the next read cheaper.
 func (p Position) Equal(q Position) bool {
-	return p.kind == q.kind && p.number == q.number && p.time == q.time
+	return p.kind == q.kind && p.number == q.number && p.token == q.token && (p.kind != kindAtTime || p.detail == q.detail)
 }

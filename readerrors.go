@@ -17,10 +17,19 @@ type TrimmedError struct {
 	// FirstAvailable is the lowest number that a record still readable can
 	// have. It is not the number of a record when the shard is empty.
 	FirstAvailable SequenceNumber
+
+	// Suspected reports that records may have been trimmed, and need not have been. A
+	// database always knows; another consumer.Source, such as one on Kinesis, which moves
+	// a reader silently, may not. LastLost is zero then.
+	Suspected bool `json:",omitzero"`
 }
 
 // Error names the shard and the two numbers.
 func (e *TrimmedError) Error() string {
+	if e.Suspected {
+		return fmt.Sprintf("records of %s from %s on may have been trimmed; the first available is at %s",
+			e.Shard, e.FirstLost, e.FirstAvailable)
+	}
 	return fmt.Sprintf("records of %s from %s to %s were trimmed; the first available is at %s",
 		e.Shard, e.FirstLost, e.LastLost, e.FirstAvailable)
 }

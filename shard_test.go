@@ -217,7 +217,14 @@ func TestPositionsHaveTheNumberThatTheyAreMadeOf(t *testing.T) {
 		require.Equal(t, n, braid.AtSequence(n).SequenceNumber())
 		require.Equal(t, n, braid.AfterSequence(n).SequenceNumber())
 	}
-	for _, p := range []braid.Position{{}, braid.TrimHorizon(), braid.Latest(), braid.AtTime(time.Now())} {
+	token := braid.AtToken("iterator  7\n世界 ")
+	require.Equal(t, "iterator  7\n世界 ", token.Token())
+	require.False(t, token.Equal(braid.AtToken("iterator 7")))
+	require.Equal(t, braid.TrimHorizon(), braid.AtToken(""))
+	parsed, err := braid.ParsePosition(token.String())
+	require.NoError(t, err)
+	require.Equal(t, token, parsed)
+	for _, p := range []braid.Position{{}, braid.TrimHorizon(), braid.Latest(), braid.AtTime(time.Now()), token} {
 		require.Zero(t, p.SequenceNumber(), "%s", p)
 	}
 	page, err := stream.Shards()[0].GetRecords(t.Context(), braid.TrimHorizon(), nil)

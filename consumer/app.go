@@ -2,6 +2,7 @@ package consumer
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"github.com/braidstream/braid"
@@ -27,6 +28,27 @@ func OpenApp(db *braid.DB, app string) (*App, error) {
 		return nil, &braid.InvalidArgumentError{Field: "app", Value: fmt.Sprintf("%.140q", app), Rule: rule}
 	}
 	return &App{groupOf(db, &Config{App: app})}, nil
+}
+
+// OpenRemoteApp is [OpenApp] for an application whose leases are in another store, to look
+// at it and to control it without a worker. Its workers follow when they next renew or
+// list their leases. db may be nil if a source is given; a nil source is the database's.
+// Errors: braid.ErrInvalidArgument.
+func OpenRemoteApp(db *braid.DB, app string, source Source, leases LeaseStore) (*App, error) {
+	invalid := func(field string, value any, rule string) (*App, error) {
+		return nil, &braid.InvalidArgumentError{Field: field, Value: value, Rule: rule}
+	}
+	switch {
+	case db == nil && source == nil:
+		return invalid("db", "nil", "must not be nil unless a source is given")
+	case nameRule(app) != "":
+		return invalid("app", fmt.Sprintf("%.140q", app), nameRule(app))
+	case leases == nil:
+		return invalid("leases", "nil", "must not be nil; OpenApp is for leases in the database")
+	case leases.LeaseDuration() <= 0:
+		return invalid("leases", "without a LeaseDuration", "must have leases that expire, if they are not in the database")
+	}
+	return &App{groupOf(db, &Config{App: app, Source: source, Leases: leases})}, nil
 }
 
 // Apps returns the names of the applications that have leases in the database, sorted:
@@ -68,6 +90,20 @@ func (a *App) Name() string { return a.group.app }
 // survey looks at the streams that the application has met. Where workers leave out
 // one that cannot be looked at now, whoever asks here is told.
 func (a *App) survey(ctx context.Context) (*survey, error) {
+	s, err := a.look(ctx)
+	if err != nil {
+		return nil, err
+	}
+	for name, view := range s.streams {
+		if view.err != nil {
+			return nil, streamError(name, view.err)
+		}
+	}
+	return s, nil
+}
+
+// look is survey of what can be looked at.
+func (a *App) look(ctx context.Context) (*survey, error) {
 	s, err := a.group.survey(ctx, nil)
 	if err != nil {
 		return nil, err
@@ -75,14 +111,11 @@ func (a *App) survey(ctx context.Context) (*survey, error) {
 	if len(s.rows) == 0 {
 		return nil, fmt.Errorf("%w: %q", ErrAppNotFound, a.group.app)
 	}
-	for name, view := range s.streams {
-		if view.err != nil {
-			return nil, fmt.Errorf("%q: %w", name, view.err)
-		}
-	}
 	a.group.steps.Add(int64(len(s.rows) + len(s.items)))
 	return s, nil
 }
+
+func streamError(name string, err error) error { return fmt.Errorf("%q: %w", name, err) }
 
 // surveyOf is survey that looks at nothing but what a key covers and the leases above it,
 // where that is there: at a shard and its parents, or at one stream.
@@ -199,9 +232,16 @@ func (a *App) Pause(ctx context.Context, key LeaseKey) error { return a.pause(ct
 // Resume ends what Pause with the same key began: a shard goes on when neither it nor
 // its stream nor the application is paused. A shard that an error has stopped tries
 // again: at once if its worker is in this process, otherwise when that next renews the
-// lease, within a third of LeaseDuration. Errors: as Seek.
+// lease, within a third of LeaseDuration. A stream that a [PermanentError] has stopped is
+// looked at again by the workers of this process. Errors: as Seek.
 func (a *App) Resume(ctx context.Context, key LeaseKey) error {
-	if err := a.pause(ctx, key, false); err != nil {
+	again := a.group.discovery.forget(key)
+	a.group.requestReconcile()
+	err := a.pause(ctx, key, false)
+	if again && errors.Is(err, braid.ErrStreamNotFound) {
+		return nil // it was stopped before the application met it
+	}
+	if err != nil {
 		return err
 	}
 	a.group.resumeFailed(key)
@@ -248,6 +288,7 @@ func (a *App) set(ctx context.Context, key LeaseKey, s *survey, leases []Lease, 
 	}
 	defer a.group.progress.Raise() // for those who wait where no worker runs
 	defer a.group.requestReconcile()
+	defer a.group.table.outdate()
 	for {
 		n, err := a.group.storeInOrder(ctx, leases)
 		if leases = leases[n:]; len(leases) == 0 || err != nil {

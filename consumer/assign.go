@@ -13,6 +13,7 @@ import (
 type observation struct {
 	version   uint64
 	changed   time.Time
+	seen      time.Time // when it was last looked at
 	nextOwner string
 	asked     time.Time // when nextOwner was first seen
 }
@@ -33,6 +34,9 @@ func (g *group) observe(s *survey, now time.Time) {
 			o = &observation{}
 			g.observed[key] = o
 		}
+		if !s.partial || o.version != lease.Version {
+			o.seen = now
+		}
 		if o.version != lease.Version {
 			o.version, o.changed = lease.Version, now
 		}
@@ -50,7 +54,7 @@ func (g *group) isFree(lease *Lease, timeout time.Duration, now time.Time) bool 
 		return true
 	}
 	o := g.observed[lease.LeaseKey]
-	return now.Sub(o.changed) >= duration || g.ownNames[o.nextOwner] && now.Sub(o.asked) >= timeout+duration
+	return o.seen.Sub(o.changed) >= duration || g.ownNames[o.nextOwner] && now.Sub(o.asked) >= timeout+duration
 }
 
 // assign gives out what is free, and has leases handed over for balance.
@@ -166,8 +170,17 @@ func (g *group) requestHandOver(ctx context.Context, it *item, to string, now ti
 	}
 	next := it.lease
 	next.NextOwner = to
-	_, err := g.leases.CompareAndSet(ctx, next) // if it has changed, the next pass tells
-	return err
+	stored, err := g.leases.CompareAndSet(ctx, next)
+	switch {
+	case err != nil:
+		return err
+	case stored:
+		next.Version++
+		g.table.note(next)
+	default: // it has changed: the next pass tells
+		g.table.outdate()
+	}
+	return nil
 }
 
 // takeLeases makes workers the owners of leases that are free, under a new epoch, and
@@ -179,16 +192,18 @@ func (g *group) takeLeases(ctx context.Context, s *survey, items []*item) error 
 			leases[i], from[i] = it.lease, it.lease.Owner
 			leases[i].Owner, leases[i].NextOwner = it.taker.cfg.WorkerID, ""
 			leases[i].Epoch++
+			g.describeLease(&leases[i], &it.shard)
 		}
 		stored, err := g.store(ctx, leases)
 		for i, it := range chunk {
 			if !stored[i] {
 				g.requestReconcile() // somebody was faster
-				s.stale = true
+				g.noteStale(s)
 				continue
 			}
 			it.lease = leases[i]
 			it.lease.Version++
+			g.table.note(it.lease)
 			it.taken = true
 			delete(g.heirs, it.lease.LeaseKey)
 			h := newHold(it.taker, it.lease, from[i], it.shard, it.lost)

@@ -3,6 +3,7 @@ package consumer
 import (
 	"context"
 	"errors"
+	"slices"
 	"time"
 )
 
@@ -29,7 +30,7 @@ func (a *App) WaitCaughtUp(ctx context.Context) error {
 		if err != nil {
 			return false, looks, err
 		}
-		var stopped []ShardError
+		stopped := slices.Clone(status.StoppedStreams)
 		behind = behind[:0]
 		for i := range status.Shards {
 			shard := &status.Shards[i]

@@ -10,7 +10,8 @@ import "sync/atomic"
 // A read may bring an eighth of what is free. So shards that all have a backlog settle at
 // even shares, with something left for the next one, and what hangs in many shards
 // together never takes all that is free, unless their records are large. A read that
-// finds nothing free may still bring the least size, or one record.
+// finds nothing free may still bring the least size, or one record. One that waits at the tip
+// takes nothing before a record comes, and so brings no more than that.
 //
 // Invariant: shards hold no more than MaxBytes, and a read of the least size or a record
 // each; with a tracker, BatchBytes and such a read. TestStuckShardsDoNotStarveOthers holds it.

@@ -67,6 +67,12 @@ type Config struct {
 	// meanwhile. A shard that waits for records, is paused or has failed holds none.
 	MaxBytes int64
 
+	// ShardSyncInterval is how often a Source that cannot tell of changes is asked which
+	// shards a stream has, and whether one that did not exist does now: 60 s by default.
+	// Shards that follow one that has ended are known at once, whatever it is. KCL:
+	// shardSyncIntervalMillis.
+	ShardSyncInterval time.Duration
+
 	// Linger is how long a batch that is not full waits for more. The default is
 	// not to wait.
 	Linger time.Duration
@@ -187,6 +193,7 @@ const (
 	defaultRetryPause      = 100 * time.Millisecond
 	defaultMaxRetryPause   = 30 * time.Second
 	defaultHandOverTimeout = 30 * time.Second
+	defaultSyncInterval    = time.Minute
 	maxBatchBytes          = 10 << 20
 )
 
@@ -206,6 +213,7 @@ func (c *Config) withDefaults(db *braid.DB, transactional bool) (Config, error) 
 	cfg.MaxAttempts = cmp.Or(cfg.MaxAttempts, defaultMaxAttempts)
 	cfg.RetryPause = cmp.Or(cfg.RetryPause, defaultRetryPause)
 	cfg.MaxRetryPause = cmp.Or(cfg.MaxRetryPause, max(cfg.RetryPause, defaultMaxRetryPause))
+	cfg.ShardSyncInterval = cmp.Or(cfg.ShardSyncInterval, defaultSyncInterval)
 	cfg.HandOverTimeout = cmp.Or(cfg.HandOverTimeout, defaultHandOverTimeout)
 	cfg.Logger = logs.OrDefault(cfg.Logger)
 	invalid := func(field string, value any, rule string) (Config, error) {
@@ -224,6 +232,8 @@ func (c *Config) withDefaults(db *braid.DB, transactional bool) (Config, error) 
 		return invalid("BatchBytes", cfg.BatchBytes, "must be 1 byte to 10 MiB")
 	case cfg.MaxBytes < int64(cfg.BatchBytes):
 		return invalid("MaxBytes", cfg.MaxBytes, "must be at least BatchBytes")
+	case cfg.ShardSyncInterval < 0:
+		return invalid("ShardSyncInterval", cfg.ShardSyncInterval, "must not be negative")
 	case cfg.Linger < 0:
 		return invalid("Linger", cfg.Linger, "must not be negative")
 	case cfg.Lanes < 1 || cfg.Lanes > 1024:

@@ -26,7 +26,13 @@ func TestRecordsThatCannotBeReadAreNotPassedOver(t *testing.T) {
 		described := f.orders.Shards()[0].Describe()
 		first, next := described.First, described.Last
 		damage := &braid.CorruptError{Shard: shard0, FirstLost: first, FirstAvailable: next, Err: braid.ErrCorrupt}
-		source := &damagedSource{consumer.NewDBSource(f.db), damage}
+		source := &wrappedSource{consumer.NewDBSource(f.db), func(_ context.Context, shard braid.ShardID, next func() (consumer.Page, error)) (consumer.Page, error) {
+			page, err := next()
+			if shard == shard0 && len(page.Records) > 0 && page.Records[0].SequenceNumber.Compare(damage.FirstAvailable) < 0 {
+				return consumer.Page{}, damage
+			}
+			return page, err
+		}}
 		var seen []string
 		w := f.worker(consumer.Config{Source: source, MaxRetryPause: time.Minute}, consumer.ProcessorFunc(func(_ context.Context, batch *consumer.Batch) error {
 			for _, r := range batch.Records {
@@ -52,20 +58,6 @@ func TestRecordsThatCannotBeReadAreNotPassedOver(t *testing.T) {
 		require.NoError(f, f.status(shard0).Err)
 		require.NoError(f, stop())
 	})
-}
-
-// damagedSource cannot read the first records of a shard.
-type damagedSource struct {
-	consumer.Source
-	damage *braid.CorruptError
-}
-
-func (s *damagedSource) Read(ctx context.Context, stream string, shard braid.ShardID, from braid.Position, maxRecords, maxBytes int) (consumer.Page, error) {
-	page, err := s.Source.Read(ctx, stream, shard, from, maxRecords, maxBytes)
-	if shard == s.damage.Shard && len(page.Records) > 0 && page.Records[0].SequenceNumber.Compare(s.damage.FirstAvailable) < 0 {
-		return consumer.Page{}, s.damage
-	}
-	return page, err
 }
 
 // A record that cannot be read where an application begins holds up its own shard and no

@@ -59,6 +59,12 @@ func (s dbSource) describeShard(key LeaseKey) (info StreamInfo, found bool) {
 	return info, true
 }
 
+// isClosed reports whether a shard is there that has ended.
+func (s dbSource) isClosed(stream string, shard braid.ShardID) bool {
+	sh, err := s.shard(stream, shard)
+	return err == nil && sh.Describe().Closed
+}
+
 // topologyOf returns a topology whose id is no newer than its shards: so a change that
 // comes in between is seen by the next pass.
 func topologyOf(stream *braid.Stream) dbTopology {
@@ -112,45 +118,24 @@ func (s dbSource) Resolve(ctx context.Context, stream string, shard braid.ShardI
 	}
 }
 
-func (s dbSource) Wait(ctx context.Context, stream string, shard braid.ShardID, from braid.Position) error {
-	sh, err := s.shard(stream, shard)
-	if err != nil {
-		return err
-	}
-	_, err = sh.GetRecords(ctx, from, &braid.GetRecordsOptions{Limit: 1, LimitBytes: 1, Wait: true, Unmetered: true})
-	return err
-}
-
-func (s dbSource) Read(ctx context.Context, stream string, shard braid.ShardID, from braid.Position, maxRecords, maxBytes int) (Page, error) {
+func (s dbSource) Peek(ctx context.Context, stream string, shard braid.ShardID, from braid.Position) (Page, error) {
 	sh, err := s.shard(stream, shard)
 	if err != nil {
 		return Page{}, err
 	}
-	page, err := sh.GetRecords(ctx, from, &braid.GetRecordsOptions{Limit: maxRecords, LimitBytes: maxBytes, Unmetered: true})
+	page, err := sh.GetRecords(ctx, from, &braid.GetRecordsOptions{Limit: 1, LimitBytes: 1, Unmetered: true})
 	if err != nil {
 		return Page{}, err
 	}
-	return pageOf(page), nil
+	return s.page(stream, page), nil
 }
 
-// readWhole is Read of records in the form that processors get, with their bytes. The page
-// has none.
-func (s dbSource) readWhole(ctx context.Context, key LeaseKey, from braid.Position, maxRecords, maxBytes int) (page Page, records []Record, bytes int, err error) {
-	sh, err := s.shard(key.Stream, key.Shard)
-	if err != nil {
-		return Page{}, nil, 0, err
-	}
-	read, bytes, err := companion.ShardOf(sh).Read(ctx, from, maxRecords, maxBytes, func(n int) any {
-		records = make([]Record, n)
-		return func(i int) *braid.Record { return &records[i].Record }
-	})
-	if err != nil {
-		return Page{}, nil, 0, err
-	}
-	return pageOf(read.(*braid.RecordsPage)), records, bytes, nil
+func (s dbSource) Open(_ context.Context, stream string, shard braid.ShardID, from braid.Position) (ShardReader, error) {
+	return &dbReader{source: s, stream: stream, shard: shard, at: from}, nil
 }
 
-func pageOf(page *braid.RecordsPage) Page {
+// page returns a page of a shard as a source tells of it.
+func (s dbSource) page(stream string, page *braid.RecordsPage) Page {
 	return Page{
 		Records:       page.Records,
 		Next:          page.Next,
@@ -159,7 +144,20 @@ func pageOf(page *braid.RecordsPage) Page {
 		BehindLatest:  page.BehindLatest,
 		AtTip:         page.BehindRecords == 0,
 		EndOfShard:    page.EndOfShard,
+		Children:      s.children(stream, page.ChildShards),
 	}
+}
+
+// children describes the shards that follow; none if one of them has expired.
+func (s dbSource) children(stream string, ids []braid.ShardID) (children []ShardInfo) {
+	for _, id := range ids {
+		sh, err := s.shard(stream, id)
+		if err != nil {
+			return nil
+		}
+		children = append(children, shardOf(sh))
+	}
+	return children
 }
 
 func (s dbSource) shard(stream string, shard braid.ShardID) (*braid.Shard, error) {
@@ -169,6 +167,67 @@ func (s dbSource) shard(stream string, shard braid.ShardID) (*braid.Shard, error
 	}
 	return st.Shard(shard)
 }
+
+// dbReader is the [ShardReader] of a shard of a database. It holds nothing, neither a
+// goroutine nor an iterator.
+type dbReader struct {
+	source dbSource
+	stream string
+	shard  braid.ShardID
+	at     braid.Position
+	told   bool // that the tip is reached
+}
+
+func (r *dbReader) Next(ctx context.Context, limits Limits) (Page, error) {
+	f, err := r.next(ctx, limits, false)
+	return f.Page, err
+}
+
+// next is Next with the records in either form.
+func (r *dbReader) next(ctx context.Context, limits Limits, whole bool) (f fetched, err error) {
+	sh, err := r.source.shard(r.stream, r.shard)
+	if err != nil {
+		return fetched{}, err
+	}
+	waits := r.told
+	r.told = false
+	var page *braid.RecordsPage
+	if whole {
+		page, err = r.readWhole(ctx, sh, limits, waits, &f)
+	} else if page, err = sh.GetRecords(ctx, r.at, &braid.GetRecordsOptions{Limit: limits.Records, LimitBytes: limits.Bytes, Wait: waits, Unmetered: true}); err == nil {
+		f.bytes = bytesOf(page.Records)
+	}
+	var gap *braid.TrimmedError
+	switch {
+	case errors.As(err, &gap):
+		r.at = braid.AtSequence(gap.FirstAvailable)
+		return fetched{Page: Page{Gap: gap, Next: r.at}}, nil
+	case err != nil:
+		return fetched{}, err
+	case waits && page.BehindRecords > 0:
+		return fetched{Page: Page{Next: r.at}}, nil // the limits are those of the wait
+	}
+	r.at = page.Next
+	f.Page = r.source.page(r.stream, page)
+	r.told = f.count() == 0
+	return f, nil
+}
+
+// readWhole reads records in the form that processors get, straight into f. The page has
+// none.
+func (r *dbReader) readWhole(ctx context.Context, sh *braid.Shard, limits Limits, waits bool, f *fetched) (*braid.RecordsPage, error) {
+	read, bytes, err := companion.ShardOf(sh).Read(ctx, r.at, limits.Records, limits.Bytes, waits, func(n int) any {
+		f.whole = make([]Record, n)
+		return func(i int) *braid.Record { return &f.whole[i].Record }
+	})
+	if err != nil {
+		return nil, err
+	}
+	f.bytes = bytes
+	return read.(*braid.RecordsPage), nil
+}
+
+func (*dbReader) Close() {}
 
 // dbLeases is the [BatchLeaseStore] of an application in a database. Its rows lie
 // beside the application's keys and are written by transactions: so a checkpoint

@@ -9,14 +9,19 @@ import (
 	"github.com/braidstream/braid"
 )
 
-// deliverPage gives a page to the processor. If it ends with something that is not for the
-// processor, the page is done up to there.
-func (r *runner) deliverPage(page *fetched, from Checkpoint) error {
-	records, end := r.take(page, from)
+// deliverPage gives a page to the processor, but for what it has had up to from, and moves
+// that to the end of the page. If the page ends with something that is not for the
+// processor, it is done up to there.
+func (r *runner) deliverPage(page *fetched, from *Checkpoint) error {
+	records, end := r.take(page, *from)
 	if err := r.deliverRecords(page, records); err != nil {
 		return err
 	}
-	if n := len(records); !end.SequenceNumber.IsZero() && (n == 0 || records[n-1].SequenceNumber != end.SequenceNumber) && from.before(end) {
+	if !from.before(end) {
+		return nil
+	}
+	*from = end
+	if n := len(records); n == 0 || records[n-1].SequenceNumber != end.SequenceNumber {
 		return r.skipTo(end)
 	}
 	return nil
@@ -215,7 +220,9 @@ func (r *runner) processOnce(records []Record, page *Page, attempt int) error {
 func (r *runner) countProcessed(records []Record) {
 	r.worker.counts.batches.Add(1)
 	r.worker.counts.records.Add(int64(len(records)))
-	r.worker.counts.bytes.Add(sizeOf(records))
+	bytes := sizeOf(records)
+	r.worker.counts.bytes.Add(bytes)
+	r.given.Add(bytes)
 }
 
 // markDone moves the checkpoint over records that were processed, if that is the

@@ -125,6 +125,7 @@
 //	ERROR | a record has failed, and was put into the dead-letter stream | record, error
 //	ERROR | a record has failed, and is skipped | record, error
 //	WARN  | records were removed before they were processed | of, firstLost, lastLost
+//	WARN  | records may have been removed before they were processed | of, firstLost
 //	WARN  | a hook has failed; it is called again | hook, attempt, error
 //	WARN  | a hook has failed; it is not called again | hook, error
 //	WARN  | the shard cannot be read; it is tried again | attempt, error
@@ -148,6 +149,7 @@
 //	WARN  | processing is paused |
 //	INFO  | processing is resumed |
 //	WARN  | a stream cannot be looked at; it is tried again | stream, error
+//	ERROR | the stream is stopped | stream, error
 //	WARN  | leases cannot be given out; it is tried again | error
 //
 // Those that come in pairs are logged once when it begins and once when it ends, by one
@@ -155,10 +157,13 @@
 //
 // # Other engines
 //
-// A [Source] and a [LeaseStore] can take the place of the database. Leases in a store
+// A [Source] and a [LeaseStore] can take the place of the database. A source opens a
+// [ShardReader] for each lease, which may poll or hold a subscription, and is asked for
+// shards at a pace of its own. Leases in a store
 // that is shared by processes expire, by what each observes with its own clock; then
 // all is at least once, and a worker that dies is replaced after that time. Packages
-// sourcetest and leasetest have the tests that they must pass.
+// sourcetest and leasetest have the tests that they must pass, with options that say what
+// an engine may leave out and what that means to a processor.
 //
 // # Differences from the Kinesis Client Library
 //

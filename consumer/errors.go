@@ -13,7 +13,8 @@ import (
 // changed.
 var ErrAppNotFound = errors.New("no such application")
 
-// ShardError is a shard that is stopped, and why.
+// ShardError is a shard that is stopped, and why; with an empty Shard, a stream whose shards
+// are not known, by a [PermanentError].
 type ShardError struct {
 	LeaseKey
 	Err error // such as a [RecordError] around what the processor has returned
@@ -136,7 +137,8 @@ func isGone(err error) bool {
 	return errors.Is(err, braid.ErrStreamNotFound) || errors.Is(err, braid.ErrShardNotFound)
 }
 
-// isFatal reports whether nothing will work any more.
+// isFatal reports whether nothing will work any more. Of a source, a permanent error is that
+// of a shard or stream alone, so it is to be looked for before.
 func isFatal(err error) bool {
-	return errors.Is(err, braid.ErrClosed) || errors.Is(err, braid.ErrFailed) || errors.Is(err, braid.ErrReadOnly)
+	return errors.Is(err, braid.ErrClosed) || errors.Is(err, braid.ErrFailed) || errors.Is(err, braid.ErrReadOnly) || isPermanent(err)
 }

@@ -312,21 +312,6 @@ func TestManyWorkersShareManyShards(t *testing.T) {
 	})
 }
 
-// stolenSource is a source that calls a function between each read and what is done with
-// the records.
-type stolenSource struct {
-	consumer.Source
-	steal func()
-}
-
-func (s *stolenSource) Read(ctx context.Context, stream string, shard braid.ShardID, from braid.Position, maxRecords, maxBytes int) (consumer.Page, error) {
-	page, err := s.Source.Read(ctx, stream, shard, from, maxRecords, maxBytes)
-	if len(page.Records) > 0 {
-		s.steal()
-	}
-	return page, err
-}
-
 // A lease that another process takes between the read of a page and its delivery is lost:
 // what the processor does with the page moves no checkpoint, and the records come again
 // under the next epoch.
@@ -346,14 +331,21 @@ func TestLeaseStolenBetweenReadAndDeliver(t *testing.T) {
 						return nil
 					}
 				})
-				source := &stolenSource{Source: consumer.NewDBSource(c.db), steal: func() {}}
+				steal := func() {}
+				source := &wrappedSource{consumer.NewDBSource(c.db), func(_ context.Context, _ braid.ShardID, next func() (consumer.Page, error)) (consumer.Page, error) {
+					page, err := next()
+					if len(page.Records) > 0 {
+						steal()
+					}
+					return page, err
+				}}
 				cfg.App, cfg.Streams, cfg.WorkerID, cfg.Source, cfg.Leases = "billing", []string{"orders"}, "one", source, c.store
 				w, err := consumer.New(nil, &cfg, p)
 				require.NoError(c, err)
 				stop := c.start(w)
 				before := c.lease()
-				source.steal = func() {
-					source.steal = func() {}
+				steal = func() {
+					steal = func() {}
 					lease := c.leaseNow()
 					lease.Owner, lease.Epoch = "thief", lease.Epoch+1
 					stored, err := c.store.CompareAndSet(c.Context(), lease)

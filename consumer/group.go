@@ -41,14 +41,17 @@ type group struct {
 	custom      bool               // it is that of a Config
 
 	// What follows belongs to the goroutine.
-	ownNames       map[string]bool           // of workers that were ever here
-	heirs          map[LeaseKey]string       // who is to get the lease of a hold that ends
-	observed       map[LeaseKey]*observation // of other workers' leases
-	idle           map[idleness]bool         // reasons that were logged and still hold; nil before the first pass
-	view           *survey                   // as the last pass has left it; nil if it has to be made anew
-	streamsChanged bool                      // those of a custom source have changed since the last pass
-	watching       map[string]func()         // ends the watch of a stream of the database, by its name
-	withDeadline   map[*hold]bool            // that have a deadline
+	ownNames     map[string]bool           // of workers that were ever here
+	heirs        map[LeaseKey]string       // who is to get the lease of a hold that ends
+	observed     map[LeaseKey]*observation // of other workers' leases
+	idle         map[idleness]bool         // reasons that were logged and still hold; nil before the first pass
+	view         *survey                   // as the last pass has left it; nil if it has to be made anew
+	watching     map[string]func()         // ends the watch of a stream of the database, by its name
+	withDeadline map[*hold]bool            // that have a deadline
+
+	table table // of a shared store; the goroutine's, but for outdate
+
+	discovery *discovery // of streams of a custom source; of the others nothing is kept
 
 	written changeLog    // leases
 	changed changeLog    // streams of the database that are watched
@@ -72,6 +75,7 @@ func groupOf(db *braid.DB, cfg *Config) *group {
 			observed:     make(map[LeaseKey]*observation),
 			withDeadline: make(map[*hold]bool),
 			watching:     make(map[string]func()),
+			discovery:    newDiscovery(),
 		}
 		g.setSource(cfg.Source)
 		if g.leases == nil {
@@ -147,6 +151,7 @@ func (g *group) join(w *Worker) error {
 	g.workers[w.cfg.WorkerID], g.crewChanged = w, true
 	if !g.running {
 		g.running = true
+		g.discovery.start(w.cfg.ShardSyncInterval)
 		g.written.begin()
 		g.changed.begin()
 		go g.run() // the last worker to leave waits for it

@@ -86,6 +86,10 @@ func (g *group) endHolds(s *survey, now time.Time) {
 		it := s.items[key]
 		switch {
 		case s.streams[key.Stream] != nil && s.streams[key.Stream].err != nil: // nothing is known of it now
+			if h.worker.isLeavingLocked() {
+				h.drain(errLeaving)
+				h.noteEnding()
+			}
 		case it == nil || it.lease.Incarnation != h.incarnation:
 			h.startEnding(now, h.lose, fmt.Errorf("%w: %q", braid.ErrShardNotFound, key))
 		case !h.isOwn(it.lease, it.lease.Version > 0):
@@ -199,7 +203,14 @@ func (g *group) releaseLeases(ctx context.Context, s *survey) error {
 		if err != nil {
 			return err
 		}
-		s.stale = s.stale || slices.Contains(stored, false)
+		for i, lease := range chunk {
+			if !stored[i] {
+				g.noteStale(s)
+				continue
+			}
+			lease.Version++
+			g.table.note(lease)
+		}
 	}
 	return nil
 }
@@ -258,6 +269,7 @@ func (g *group) outcome(w *Worker, failure error, stuck []LeaseKey) error {
 	g.mu.Lock()
 	stopped := slices.Clone(w.stopped)
 	g.mu.Unlock()
+	stopped = append(stopped, g.discovery.stopped()...) // all workers here have the same streams
 	if len(stopped) > 0 {
 		slices.SortFunc(stopped, func(a, b ShardError) int { return compareKeys(a.LeaseKey, b.LeaseKey) })
 		all = append(all, &StoppedShardsError{stopped})

@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/braidstream/braid"
@@ -44,6 +45,9 @@ type hold struct {
 	tracker *tracker      // of records that are not done in order; nil if they are
 
 	expired []*braid.TrimmedError // parents that nobody has processed
+
+	children []braid.ShardID // that the source has named at the end; the hold's goroutine's
+	given    atomic.Int64    // bytes that the processor was given since the last renewal
 
 	mu        sync.Mutex // guards the fields below
 	lease     Lease      // as it is stored
@@ -246,7 +250,12 @@ func (h *hold) checkpoint(ctx context.Context, to Checkpoint) error {
 	}
 	h.beginStoring()
 	defer h.endStoring()
-	err := h.write(ctx, func(l *Lease) { l.advance(to) })
+	err := h.write(ctx, func(l *Lease) {
+		l.advance(to)
+		if to.ShardEnd {
+			l.Children = h.children
+		}
+	})
 	if err == nil {
 		h.worker.counts.checkpoints.Add(1)
 	}
@@ -327,6 +336,7 @@ func (h *hold) noteRecovered(again *retry) {
 // take it: the time counts from when a write began. That does not depend on whether
 // the store returns in time.
 func (h *hold) renew(duration time.Duration) {
+	renewed := time.Now()
 	for {
 		h.mu.Lock()
 		written := h.written
@@ -339,7 +349,13 @@ func (h *hold) renew(duration time.Duration) {
 		}
 		ctx, cancel := context.WithDeadlineCause(h.ctx, written.Add(duration), ErrLeaseLost)
 		stop := context.AfterFunc(ctx, func() { h.expire(duration) })
-		err := h.write(ctx, func(*Lease) {})
+		given, now := h.given.Load(), time.Now()
+		speed := float64(given) / now.Sub(renewed).Seconds()
+		err := h.write(ctx, func(l *Lease) { l.Throughput = (l.Throughput + speed) / 2 })
+		if err == nil {
+			h.given.Add(-given)
+			renewed = now
+		}
 		stop()
 		cancel()
 		if err == nil && h.current().NextOwner != "" {

@@ -136,7 +136,7 @@ func (g *group) awaitedStreams(s *survey) (awaited []string) {
 	}
 	g.mu.Unlock()
 	for name, view := range s.streams {
-		if !view.found && (alone || named[name]) {
+		if !view.found && view.err == nil && (alone || named[name]) {
 			awaited = append(awaited, name)
 		}
 	}

@@ -75,6 +75,21 @@ func (e *ShardError) UnmarshalJSON(text []byte) error {
 	return err
 }
 
+// MarshalJSON implements json.Marshaler. Err is its text.
+func (e PermanentError) MarshalJSON() ([]byte, error) {
+	return json.Marshal(jsonPermanentError{jsontext.Error{Err: e.Err}})
+}
+
+// UnmarshalJSON implements json.Unmarshaler. Err is an error of that text.
+func (e *PermanentError) UnmarshalJSON(text []byte) error {
+	var in jsonPermanentError
+	err := json.Unmarshal(text, &in)
+	e.Err = in.Err.Err
+	return err
+}
+
+type jsonPermanentError struct{ Err jsontext.Error }
+
 type jsonMetrics struct {
 	*plainMetrics
 	Processing jsontext.Duration

@@ -81,6 +81,8 @@ var jsonOf = map[string]struct {
 		value: consumer.ShardInfo{ID: "shardId-000000000000", Start: braid.AfterSequence(jsonNumber)},
 		text:  `{"ID":"shardId-000000000000","Parents":null,"HashKeyRange":{"Start":"0","End":"0"},"Start":"AFTER_SEQUENCE_NUMBER ` + jsonNumberText + `"}`,
 	},
+	"Limits":         {value: consumer.Limits{Records: 500, Bytes: 1 << 20}, text: `{"Records":500,"Bytes":1048576}`},
+	"PermanentError": {value: consumer.PermanentError{Err: errors.New("access denied")}, text: `{"Err":"access denied"}`},
 	"Page": {
 		value: consumer.Page{BehindLatest: time.Minute, AtTip: true},
 		text:  `{"Records":null,"Next":"TRIM_HORIZON","BehindRecords":0,"BehindBytes":0,"AtTip":true,"EndOfShard":false,"BehindLatest":"1m0s"}`,

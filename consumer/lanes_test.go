@@ -185,7 +185,14 @@ func TestRefusedGapStopsLanesThatTryAgain(t *testing.T) {
 	bubble(t, 1, func(f *fixture) {
 		var calls journal
 		refused := errors.New("refused")
-		source := &trimmedSource{Source: consumer.NewDBSource(f.db)}
+		var trimmed atomic.Bool
+		source := &wrappedSource{consumer.NewDBSource(f.db), func(_ context.Context, shard braid.ShardID, next func() (consumer.Page, error)) (consumer.Page, error) {
+			page, err := next()
+			if trimmed.Load() {
+				page.Gap = &braid.TrimmedError{Shard: shard}
+			}
+			return page, err
+		}}
 		w := f.worker(consumer.Config{
 			Source: source, Lanes: 2, MaxAttempts: -1, RetryPause: time.Second, MaxRetryPause: time.Second,
 			OnGap: func(context.Context, string, *braid.TrimmedError) error { return refused },
@@ -197,10 +204,10 @@ func TestRefusedGapStopsLanesThatTryAgain(t *testing.T) {
 		stop := f.start(w)
 		require.NotEmpty(f, calls.take())
 		require.Equal(f, consumer.StateRetrying, f.status(shard0).State)
-		source.trimmed.Store(true)
+		trimmed.Store(true)
 		f.put("b")
 		synctest.Wait()
-		source.trimmed.Store(false)
+		trimmed.Store(false)
 		require.Equal(f, consumer.StateFailed, f.status(shard0).State)
 		require.ErrorIs(f, f.status(shard0).Err, refused)
 		calls.take()
@@ -209,17 +216,4 @@ func TestRefusedGapStopsLanesThatTryAgain(t *testing.T) {
 		require.EqualValues(f, 2, f.status(shard0).BehindRecords)
 		require.ErrorIs(f, f.stopped(stop(), shard0), refused)
 	})
-}
-
-// trimmedSource says that records were removed, while it is told to.
-type trimmedSource struct {
-	consumer.Source
-	trimmed atomic.Bool
-}
-
-func (s *trimmedSource) Read(ctx context.Context, stream string, shard braid.ShardID, from braid.Position, maxRecords, maxBytes int) (consumer.Page, error) {
-	if s.trimmed.Load() {
-		return consumer.Page{}, &braid.TrimmedError{Shard: shard}
-	}
-	return s.Source.Read(ctx, stream, shard, from, maxRecords, maxBytes)
 }

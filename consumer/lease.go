@@ -144,13 +144,31 @@ type Lease struct {
 	// none, and PendingState what the application gave with it.
 	Pending      *Checkpoint
 	PendingState []byte
+
+	// What workers write into a store that is shared with other processes, and do not
+	// read: the shard's place among others, so that what looks at the leases need not ask
+	// the source. Children are known when the shard has ended, if the source names them.
+	// The store of a database, which knows its shards, leaves all of these out.
+	Parents      []braid.ShardID    `json:",omitempty"`
+	Children     []braid.ShardID    `json:",omitempty"`
+	HashKeyRange braid.HashKeyRange `json:",omitzero"`
+
+	// Throughput is how many bytes a second the processor is given, as of the last
+	// renewal: a moving average, in which each renewal counts half. KCL: throughputKBps,
+	// which is a 1,024th of it.
+	Throughput float64 `json:",omitzero"`
 }
 
 // A LeaseStore keeps the leases of one application. [New] uses one in the
 // database; another implementation stands behind [Config].Leases, and has to
 // pass the tests of package leasetest. Its methods may be called from any number
 // of goroutines, and return soon after their context has ended: a write may be done
-// or not then. Errors are taken to be temporary.
+// or not then. Errors are taken to be temporary, but for a [PermanentError], which ends
+// Run of the worker.
+//
+// A worker writes a lease when it takes it and gives it back, three times in each
+// LeaseDuration, and for each checkpoint: [Config].CheckpointInterval bounds those. It
+// lists all leases as often as it renews one, unless the store is an [OwnerLeaseStore].
 type LeaseStore interface {
 	// List returns all leases, in any order.
 	List(ctx context.Context) ([]Lease, error)
@@ -174,6 +192,20 @@ type LeaseStore interface {
 	// 0 means that leases do not expire. Then all workers of the application are in
 	// this process, and every lease that none of them has is free.
 	LeaseDuration() time.Duration
+}
+
+// An OwnerLeaseStore is a [LeaseStore] that can also list the leases of an owner, at a cost
+// that grows with these and not with all there are: such as by an index. Then a worker lists
+// all leases once in a LeaseDuration, and its own in between. So the leases of a worker
+// that has died are taken one to two durations after its last renewal. Package leasetest
+// tests both kinds.
+type OwnerLeaseStore interface {
+	LeaseStore
+
+	// ListOwned returns the leases that have an owner, in any order. It may lag behind
+	// what was written, as an index does, and return or lack a lease that has changed
+	// hands just now: but what it returns was stored at some time.
+	ListOwned(ctx context.Context, owner string) ([]Lease, error)
 }
 
 // A BatchLeaseStore is a [LeaseStore] that can also store several leases in one atomic

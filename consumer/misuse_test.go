@@ -92,6 +92,22 @@ func TestEveryMisuseHasAUsefulText(t *testing.T) {
 			err   func() error
 		}{
 			{"Apps: no database", braid.ErrInvalidArgument, "db must not be nil", func() error { _, err := consumer.Apps(ctx, nil); return err }},
+			{"OpenRemoteApp: app", braid.ErrInvalidArgument, "app must", func() error {
+				_, err := consumer.OpenRemoteApp(f.db, "a b", nil, leasetest.NewMemory(time.Minute))
+				return err
+			}},
+			{"OpenRemoteApp: db", braid.ErrInvalidArgument, "db must not be nil unless a source is given", func() error {
+				_, err := consumer.OpenRemoteApp(nil, "a", nil, leasetest.NewMemory(time.Minute))
+				return err
+			}},
+			{"OpenRemoteApp: leases", braid.ErrInvalidArgument, "leases must not be nil; OpenApp", func() error {
+				_, err := consumer.OpenRemoteApp(f.db, "a", nil, nil)
+				return err
+			}},
+			{"OpenRemoteApp: leases that do not expire", braid.ErrInvalidArgument, "leases must have leases that expire", func() error {
+				_, err := consumer.OpenRemoteApp(f.db, "a", nil, leasetest.NewMemory(0))
+				return err
+			}},
 			{"OpenApp: no database", braid.ErrInvalidArgument, "db must not be nil", func() error { _, err := consumer.OpenApp(nil, "a"); return err }},
 			{"OpenApp: no name", braid.ErrInvalidArgument, "app must", func() error { _, err := consumer.OpenApp(f.db, ""); return err }},
 			{"New: no config", braid.ErrInvalidArgument, "App must", func() error { _, err := consumer.New(f.db, nil, nothing); return err }},
@@ -125,6 +141,7 @@ func TestEveryMisuseHasAUsefulText(t *testing.T) {
 			{"New: MaxRetryPause", braid.ErrInvalidArgument, "MaxRetryPause must not be less than RetryPause, 1h0m0s", made(func(c *consumer.Config) { c.RetryPause, c.MaxRetryPause = time.Hour, 1 })},
 			{"New: KeepForeign", braid.ErrInvalidArgument, "KeepForeign must not be set without Deaggregate", made(func(c *consumer.Config) { c.KeepForeign = true })},
 			{"New: Streams", braid.ErrInvalidArgument, "Streams[1] must be a name that comes once", made(func(c *consumer.Config) { c.Streams = []string{"s", "s"} })},
+			{"New: ShardSyncInterval", braid.ErrInvalidArgument, "ShardSyncInterval must not be negative", made(func(c *consumer.Config) { c.ShardSyncInterval = -1 })},
 			{"New: Leases", braid.ErrInvalidArgument, "Leases must have leases that expire", made(func(c *consumer.Config) { c.Leases = leasetest.NewMemory(0) })},
 			{"Worker.Run: twice", braid.ErrInvalidArgument, "Run can be called once", func() error { return w.Run(ctx) }},
 			{"Worker.Run: a name that is taken", braid.ErrInvalidArgument, "WorkerID must not be that of another worker that runs", func() error {

@@ -2,13 +2,16 @@ package consumer_test
 
 import (
 	"context"
+	"fmt"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
 	"github.com/braidstream/braid"
 	"github.com/braidstream/braid/consumer"
+	"github.com/braidstream/braid/consumer/leasetest"
 )
 
 func TestMergedShardWaitsForTheSlowerParent(t *testing.T) {
@@ -122,6 +125,97 @@ func TestChildrenOfAPausedParentWait(t *testing.T) {
 		require.EqualValues(f, 9-len(lines), f.status(shard1).BehindRecords)
 		require.NoError(f, w.App().Resume(f.Context(), child))
 		require.Len(f, append(lines, seen.take()...), 9)
+		require.NoError(f, stop())
+	})
+}
+
+// Another engine deletes the lease of a shard that has ended, as the KCL does: the shard is
+// done, and is not processed again after its children. One whose children have not begun
+// is not, whatever App.Seek has stored of them.
+func TestMissingLeaseOfAParentMeansThatItIsDone(t *testing.T) {
+	for _, inDatabase := range []bool{true, false} {
+		for _, running := range []bool{false, true} { // while the leases are deleted
+			t.Run(fmt.Sprintf("database=%v running=%v", inDatabase, running), func(t *testing.T) {
+				bubble(t, 1, func(f *fixture) {
+					var seen journal
+					store := consumer.LeaseStore(leasetest.NewMemory(10 * time.Second))
+					cfg := consumer.Config{}
+					if inDatabase {
+						store = consumer.NewDBLeases(f.db, "billing")
+					} else {
+						cfg.Leases = store
+					}
+					forget := func(shard braid.ShardID) {
+						lease, found, err := store.Get(f.Context(), consumer.LeaseKey{Stream: "orders", Shard: shard})
+						require.NoError(f, err)
+						require.True(f, found)
+						require.True(f, lease.Checkpoint.ShardEnd)
+						deleted, err := store.Delete(f.Context(), lease)
+						require.NoError(f, err)
+						require.True(f, deleted)
+					}
+					start := func() (stop func() error, app *consumer.App) {
+						w := f.worker(cfg, consumer.ProcessorFunc(seen.collect))
+						return f.start(w), w.App()
+					}
+					f.put("first")
+					stop, _ := start()
+					f.split(shard0) // into 1 and 2
+					f.put("second")
+					synctest.Wait()
+					f.split(shard1) // into 3 and 4
+					f.putIn(f.orders.Shards()[3], "k", []byte("third"))
+					f.putIn(f.orders.Shards()[4], "k", []byte("fourth"))
+					time.Sleep(time.Minute)
+					seen.take()
+					if !running {
+						require.NoError(f, stop())
+					}
+					forget(shard1)
+					forget(shard0) // whose other child has begun, and is open
+					if running {
+						time.Sleep(time.Minute)
+						require.NoError(f, consumer.CheckView(f.Context(), f.db, "billing"))
+						require.NoError(f, stop())
+					}
+					stop, app := start()
+					f.putIn(f.orders.Shards()[3], "k", []byte("fifth"))
+					time.Sleep(time.Minute)
+					require.Equal(f, []string{"fifth"}, seen.take(), "what was processed does not come again")
+					status, err := app.Status(f.Context())
+					require.NoError(f, err)
+					require.True(f, status.CaughtUp())
+					for _, shard := range status.Shards[:2] {
+						require.Equal(f, consumer.StateDone, shard.State)
+					}
+					require.NoError(f, app.Pause(f.Context(), consumer.LeaseKey{Stream: "orders", Shard: shard0}))
+					require.NoError(f, app.Resume(f.Context(), consumer.LeaseKey{Stream: "orders", Shard: shard0}))
+					time.Sleep(time.Minute)
+					require.Empty(f, seen.take())
+					require.NoError(f, app.Seek(f.Context(), consumer.LeaseKey{Stream: "orders", Shard: shard0}, braid.TrimHorizon()))
+					time.Sleep(time.Minute)
+					require.Equal(f, []string{"first"}, seen.take(), "unless somebody wants it to")
+					require.NoError(f, stop())
+				})
+			})
+		}
+	}
+}
+
+func TestChildThatWasSoughtHasNotBegun(t *testing.T) {
+	bubble(t, 1, func(f *fixture) {
+		var seen journal
+		require.NoError(f, f.start(f.worker(consumer.Config{}, consumer.ProcessorFunc(seen.collect)))())
+		f.split(shard0)
+		f.split(shard1) // which has no lease, and nothing in it
+		f.putIn(f.orders.Shards()[3], "k", []byte("last"))
+		app := mustApp(f, "billing")
+		require.NoError(f, app.Seek(f.Context(), consumer.LeaseKey{Stream: "orders", Shard: f.orders.Shards()[3].ID()}, braid.TrimHorizon()))
+		require.Equal(f, consumer.StateWaiting, f.status(f.orders.Shards()[3].ID()).State)
+		require.Equal(f, consumer.StateWaiting, f.status(shard1).State)
+		stop := f.start(f.worker(consumer.Config{}, consumer.ProcessorFunc(seen.collect)))
+		require.Equal(f, []string{"last"}, seen.take())
+		require.Equal(f, uint64(1), f.status(shard1).Epoch, "it was processed")
 		require.NoError(f, stop())
 	})
 }

@@ -19,94 +19,148 @@ const (
 
 // read walks through the shard page by page.
 func (r *runner) read() error {
-	source, budget := r.hold.group.records(), r.worker.budget
 	from := r.current().Checkpoint
-	at := from.position()
-	lingered := false
+	feed := &feed{source: r.hold.group.records(), key: r.key, at: from.position(), apart: r.cfg.Deaggregate}
+	defer feed.close()
+	atTip := false // the last page said so, and had no record
 	for attempt := 1; ; {
-		if r.tracker != nil {
-			pages := maxTrackedPages - 1
-			if r.cfg.Checkpoints == Acks {
-				pages = math.MaxInt // they may be small, and acknowledged by the hundred
-			}
-			r.noteWait(WaitAcknowledgements)
-			if err := r.tracker.waitForRoom(r.flow, pages, r.cfg.BatchBytes); err != nil {
-				return err
-			}
-		}
-		r.noteWait(WaitSource)
-		taken := budget.take()
-		page, err := r.fetch(source, at, taken)
-		if err != nil {
-			page = fetched{}
-		}
-		budget.give(taken - page.bytes)
-		if err == nil && attempt > 1 {
-			r.noteRecovered(&r.w.trying)
-		}
-		switch {
-		case err != nil:
-		case page.count() == 0 && !page.EndOfShard:
-			at = page.Next
-			r.noteWait(WaitRecords)
-			err = r.waitAtTip(at)
-			lingered = false
-		case r.cfg.Linger > 0 && !lingered && page.AtTip && !page.EndOfShard && page.count() < r.cfg.BatchRecords && page.bytes < r.cfg.BatchBytes:
-			budget.give(page.bytes)
-			page, lingered = fetched{}, true
-			r.noteWait(WaitRecords)
-			err = sleep(r.flow, r.cfg.Linger)
-		default:
-			at, lingered = page.Next, false
-			r.w.behind = r.w.behind || !page.AtTip
-			if err := r.deliverPage(&page, from); err != nil {
-				return err
-			}
-			if page.EndOfShard {
-				return r.finishShard()
-			}
-		}
-		if err == nil {
-			attempt = 1
-			continue
-		}
-		if at, err = r.readError(at, err, attempt); err != nil {
+		if err := r.waitForRoom(); err != nil {
 			return err
 		}
-		attempt++
-	}
-}
-
-// fetched is a page with its records in one of two forms: as they were stored, if they are
-// to be taken apart, or else as the processor gets them.
-type fetched struct {
-	Page
-	whole []Record
-	bytes int // of the partition keys and data
-}
-
-func (p *fetched) count() int { return len(p.Records) + len(p.whole) }
-
-// fetch reads a page of so many bytes. The database puts records where processors get
-// them; those of another source are copied.
-func (r *runner) fetch(source Source, at braid.Position, bytes int) (p fetched, err error) {
-	records := max(r.cfg.BatchRecords, minPageRecords)
-	if db, is := source.(dbSource); is && !r.cfg.Deaggregate {
-		p.Page, p.whole, p.bytes, err = db.readWhole(r.flow, r.key, at, records, bytes)
-		return p, err
-	}
-	if p.Page, err = source.Read(r.flow, r.key.Stream, r.key.Shard, at, records, bytes); err != nil {
-		return p, err
-	}
-	p.bytes = bytesOf(p.Records)
-	if !r.cfg.Deaggregate {
-		p.whole = make([]Record, len(p.Records))
-		for i := range p.Records {
-			p.whole[i].Record = p.Records[i]
+		page, err := r.nextPage(feed, atTip)
+		if err != nil {
+			if err := r.readError(err, attempt); err != nil {
+				return err
+			}
+			attempt, atTip = attempt+1, false
+			continue
 		}
-		p.Records = nil
+		if attempt > 1 {
+			r.noteRecovered(&r.w.trying)
+			attempt = 1
+		}
+		atTip = page.AtTip && page.count() == 0
+		if r.cfg.Linger > 0 {
+			atTip = r.linger(feed, &page) || atTip
+		}
+		if err := r.takePage(&page, &from); err != nil {
+			return err
+		}
+		if page.EndOfShard {
+			feed.close()
+			r.noteChildren(page.Children)
+			return r.finishShard()
+		}
 	}
-	return p, nil
+}
+
+// noteChildren has everybody learn which shards follow this one.
+func (r *runner) noteChildren(children []ShardInfo) {
+	g := r.hold.group
+	g.noteEndOfShard(r.key.Stream, r.incarnation, children)
+	if _, is := g.leases.(dbLeases); is {
+		return
+	}
+	for _, child := range children {
+		r.children = append(r.children, child.ID)
+	}
+}
+
+// waitForRoom waits until the shard may be read on, where records need not be done for that.
+func (r *runner) waitForRoom() error {
+	if r.tracker == nil {
+		return nil
+	}
+	pages := maxTrackedPages - 1
+	if r.cfg.Checkpoints == Acks {
+		pages = math.MaxInt // they may be small, and acknowledged by the hundred
+	}
+	r.noteWait(WaitAcknowledgements)
+	return r.tracker.waitForRoom(r.flow, pages, r.cfg.BatchBytes)
+}
+
+// nextPage reads a page, whose bytes it takes from the budget. While it waits at the tip it
+// holds nothing, so it may bring no more than may always be read.
+func (r *runner) nextPage(feed *feed, atTip bool) (page fetched, err error) {
+	budget := r.worker.budget
+	limits := Limits{Records: max(r.cfg.BatchRecords, minPageRecords)}
+	taken := 0
+	if atTip {
+		limits.Bytes = int(budget.least)
+		r.noteWait(WaitRecords)
+		err = r.waitAtTip(func() (err error) {
+			page, err = feed.next(r.flow, limits)
+			return err
+		})
+		if err != nil { // or the hook has ended what follows
+			page = fetched{}
+		}
+	} else {
+		taken = budget.take()
+		limits.Bytes = taken
+		r.noteWait(WaitSource)
+		page, err = feed.next(r.flow, limits)
+	}
+	budget.give(taken - page.bytes)
+	return page, err
+}
+
+// linger waits for more if a page has less than a batch, and adds what has come, as far as
+// the budget lets one read bring so much. It returns whether it has read that nothing has.
+func (r *runner) linger(feed *feed, page *fetched) (atTip bool) {
+	n := page.count()
+	if n == 0 || n >= r.cfg.BatchRecords || page.bytes >= r.cfg.BatchBytes || !page.AtTip || page.EndOfShard {
+		return false
+	}
+	r.noteWait(WaitRecords)
+	if sleep(r.flow, r.cfg.Linger) != nil {
+		return false // deliver sees the cause
+	}
+	r.noteWait(WaitSource)
+	budget := r.worker.budget
+	budget.give(page.bytes)
+	taken := budget.take()
+	defer func() { budget.give(taken - page.bytes) }()
+	if taken <= page.bytes {
+		return false
+	}
+	more, err := feed.next(r.flow, Limits{Records: r.cfg.BatchRecords - n, Bytes: taken - page.bytes})
+	if err != nil {
+		return false // the next page says why
+	}
+	if more.Gap != nil { // which comes after these records
+		feed.unread(more)
+		return false
+	}
+	atTip = more.AtTip && more.count() == 0
+	more.Gap = page.Gap
+	more.Records, more.whole = append(page.Records, more.Records...), append(page.whole, more.whole...)
+	more.bytes += page.bytes
+	*page = more
+	return atTip
+}
+
+// takePage gives out what is in a page. from is the place up to which the processor has
+// the records, which takePage moves.
+func (r *runner) takePage(page *fetched, from *Checkpoint) error {
+	if page.Gap != nil {
+		if err := r.reportGap(page.Gap); err != nil {
+			r.worker.budget.give(page.bytes)
+			return err
+		}
+		if place := (Checkpoint{SequenceNumber: page.Gap.LastLost}); from.before(place) {
+			if err := r.skipTo(place); err != nil {
+				r.worker.budget.give(page.bytes)
+				return err
+			}
+			*from = place
+		}
+	}
+	if page.count() == 0 {
+		return nil
+	}
+	r.w.behind = r.w.behind || !page.AtTip
+	return r.deliverPage(page, from)
 }
 
 // bytesOf counts the partition keys and data of a page.
@@ -117,36 +171,37 @@ func bytesOf(page []braid.Record) (bytes int) {
 	return bytes
 }
 
-// readError says where to go on after an error of the source, or returns why not
-// to.
-func (r *runner) readError(at braid.Position, err error, attempt int) (braid.Position, error) {
+// readError waits until reading may be tried again after an error of the source, or returns
+// why not to.
+func (r *runner) readError(err error, attempt int) error {
 	if cause := r.cause(); cause != nil {
-		return at, cause
+		return cause
 	}
-	var gap *braid.TrimmedError
 	switch {
-	case errors.As(err, &gap):
-		if err := r.reportGap(gap); err != nil {
-			return at, err
-		}
-		return braid.AtSequence(gap.FirstAvailable), r.skipTo(Checkpoint{SequenceNumber: gap.LastLost})
 	case isGone(err):
-		return at, &goneError{err}
+		r.hold.group.noteEndOfShard(r.key.Stream, r.incarnation, nil)
+		return &goneError{err}
+	case isPermanent(err):
+		return err
 	case isFatal(err):
-		return at, &fatalError{err}
+		return &fatalError{err}
 	case errors.Is(err, braid.ErrBeyondTip):
-		return at, err // the leases are of a newer copy: somebody has to decide, by Seek
+		return err // the leases are of a newer copy: somebody has to decide, by Seek
 	}
 	r.log.Warn("the shard cannot be read; it is tried again", "attempt", attempt, "error", err)
 	r.noteRetry(&r.w.trying, attempt, err)
-	return at, r.cfg.pause(r.flow, attempt, err)
+	return r.cfg.pause(r.flow, attempt, err)
 }
 
 // reportGap reports records that were removed before they were processed. The error
 // is that of the user, who wants the shard to stop.
 func (r *runner) reportGap(gap *braid.TrimmedError) error {
 	r.worker.counts.gaps.Add(1)
-	r.log.Warn("records were removed before they were processed", "of", gap.Shard, "firstLost", gap.FirstLost, "lastLost", gap.LastLost)
+	if gap.Suspected {
+		r.log.Warn("records may have been removed before they were processed", "of", gap.Shard, "firstLost", gap.FirstLost)
+	} else {
+		r.log.Warn("records were removed before they were processed", "of", gap.Shard, "firstLost", gap.FirstLost, "lastLost", gap.LastLost)
+	}
 	if r.cfg.OnGap == nil {
 		return nil
 	}

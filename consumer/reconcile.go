@@ -9,9 +9,6 @@ import (
 )
 
 const (
-	// pollInterval is how often a source is asked that cannot tell of changes.
-	pollInterval = 10 * time.Second
-
 	// storePause is the pause after the store of leases has failed.
 	storePause = time.Second
 
@@ -28,12 +25,13 @@ func (g *group) run() {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	g.view = nil
+	g.table.reset()
 	var changed <-chan struct{}
 	for {
 		was := changed
 		changed = g.sourceChanged()           // before the pass, which will see what it tells of
 		if was != nil && wake.IsClosed(was) { // after that, so that no change comes in between
-			g.streamsChanged = true
+			g.discovery.forget(LeaseKey{})
 		}
 		wait, err := g.reconcileInTime()
 		if err != nil && !isFatal(err) {
@@ -116,8 +114,8 @@ func (g *group) reconcile(ctx context.Context) (wait time.Duration, err error) {
 	wait = g.nextReconcile(now)
 	if s != before { // one that is kept knows all its streams
 		for name, view := range s.streams {
-			if view.err != nil {
-				g.log().Warn("a stream cannot be looked at; it is tried again", "stream", name, "error", view.err)
+			if view.err != nil && !g.custom { // of another source, discovery knows when
+				g.noteStreamError(name, view.err)
 				wait, s.stale = storePause, true
 			}
 		}
@@ -163,8 +161,8 @@ func (g *group) watchStreamsLocked() {
 // nextReconcile returns the time until the next pass if nobody requests one, 0 for never.
 func (g *group) nextReconcile(now time.Time) time.Duration {
 	wait := g.leases.LeaseDuration() / 3
-	if g.records().Changed() == nil && wait == 0 {
-		wait = pollInterval
+	if due := g.discovery.next(now); due > 0 && (wait == 0 || due < wait) {
+		wait = due
 	}
 	for h := range g.withDeadline {
 		if left := h.end.deadline.Sub(now); !h.isEnded() && (wait == 0 || left < wait) {

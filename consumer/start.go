@@ -57,10 +57,11 @@ func (g *group) registerStreams(ctx context.Context, s *survey) error {
 		} else if view.found {
 			starts, err := g.starts(ctx, s, name, view, s.app().Checkpoint.Start)
 			switch {
-			case isFatal(err):
+			case err != nil && isFatal(err) && !isPermanent(err):
 				return err
 			case err != nil:
 				view.err = err
+				g.failStream(name, err)
 				continue
 			}
 			shards = append(shards, starts...)
@@ -76,6 +77,7 @@ func (g *group) registerStreams(ctx context.Context, s *survey) error {
 	if err := g.storeMissing(ctx, streams); err != nil { // the last: they say that the others are there
 		return err
 	}
+	g.table.outdate()
 	again, err := g.survey(ctx, s.names())
 	if err != nil {
 		return err
@@ -100,6 +102,7 @@ func (g *group) starts(ctx context.Context, s *survey, name string, view *stream
 	leases := make([]Lease, 0, len(view.info.Shards))
 	for _, shard := range view.info.Shards {
 		lease := Lease{LeaseKey: LeaseKey{name, shard.ID}, Incarnation: view.info.Incarnation}
+		g.describeLease(&lease, &shard)
 		if row := s.rows[lease.LeaseKey]; row != nil && row.Incarnation != lease.Incarnation { // left by a crash
 			lease.Version, lease.Epoch = row.Version, row.Epoch
 		}
@@ -173,8 +176,9 @@ func (g *group) deleteStaleLeases(ctx context.Context, s *survey) error {
 		}
 		if deleted {
 			delete(s.rows, key)
+			g.table.forget(key)
 		} else {
-			s.stale = true
+			g.noteStale(s)
 		}
 	}
 	return nil

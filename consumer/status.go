@@ -30,6 +30,10 @@ type Status struct {
 	// stream here and Paused of a shard each need a Resume of their own.
 	PausedStreams []string
 
+	// StoppedStreams are those whose shards are not known, by a [PermanentError], until
+	// [App.Resume].
+	StoppedStreams []ShardError `json:",omitempty"`
+
 	// Totals of what is not processed, and the age of the oldest such record.
 	BehindRecords, BehindBytes int64
 	BehindLatest               time.Duration
@@ -143,7 +147,7 @@ func (s Status) CaughtUp() bool {
 			return false
 		}
 	}
-	return len(s.Shards) > 0
+	return len(s.Shards) > 0 && len(s.StoppedStreams) == 0
 }
 
 func (s *ShardStatus) caughtUp() bool {
@@ -154,9 +158,14 @@ func (s *ShardStatus) caughtUp() bool {
 // stored of it; those of the store and the source.
 func (a *App) Status(ctx context.Context) (Status, error) {
 	g := a.group
-	s, err := a.survey(ctx)
+	s, err := a.look(ctx)
 	if err != nil {
 		return Status{}, err
+	}
+	for name, view := range s.streams {
+		if view.err != nil && !isPermanent(view.err) {
+			return Status{}, streamError(name, view.err)
+		}
 	}
 	app := s.app()
 	status := Status{App: g.app, Start: app.Checkpoint.Start, Paused: app.Paused}
@@ -178,6 +187,7 @@ func (a *App) Status(ctx context.Context) (Status, error) {
 		}
 	}
 	slices.Sort(status.PausedStreams)
+	status.StoppedStreams = g.stoppedStreams(s)
 	for _, it := range s.sorted() {
 		shard := it.status(holds[it.lease.LeaseKey], g.leases.LeaseDuration() > 0)
 		g.measure(ctx, &shard)
@@ -221,7 +231,7 @@ func (g *group) measure(ctx context.Context, s *ShardStatus) {
 	if s.Checkpoint.ShardEnd {
 		return
 	}
-	page, err := g.records().Read(ctx, s.Stream, s.Shard, s.Checkpoint.position(), 1, 1)
+	page, err := g.records().Peek(ctx, s.Stream, s.Shard, s.Checkpoint.position())
 	if err != nil {
 		if s.Err == nil {
 			s.Err = err

@@ -24,6 +24,7 @@ type survey struct {
 	touched map[LeaseKey]bool // what has changed since the last pass
 	changed map[string]bool   // streams that have, of a survey that is older than that
 	stale   bool              // it is not to be used for another pass
+	partial bool              // leases of other workers may be older than this pass
 	planned int               // items that have a standing
 	counts  map[string]int    // of leases that workers have, by their standing
 	free    map[LeaseKey]*item
@@ -31,6 +32,7 @@ type survey struct {
 
 // streamView is a stream that the application names.
 type streamView struct {
+	name  string
 	found bool
 	info  StreamInfo
 	met   bool  // there is a lease of the stream as it is now
@@ -77,11 +79,17 @@ func newSurvey() *survey {
 // survey looks at the leases and at the streams of those names; without names, at
 // those that the application has met.
 func (g *group) survey(ctx context.Context, names []string) (*survey, error) {
-	s := newSurvey()
 	leases, err := g.leases.List(ctx)
 	if err != nil {
 		return nil, err
 	}
+	return g.surveyLeases(ctx, leases, names)
+}
+
+// surveyLeases is survey with the leases that were listed.
+func (g *group) surveyLeases(ctx context.Context, leases []Lease, names []string) (*survey, error) {
+	s := newSurvey()
+	var err error
 	for i := range leases {
 		s.rows[leases[i].LeaseKey] = &leases[i]
 		if l := &leases[i]; names == nil && l.Stream != "" && l.Shard == "" {
@@ -102,16 +110,18 @@ func (g *group) survey(ctx context.Context, names []string) (*survey, error) {
 
 // viewStream looks at a stream, of which there is that lease. Its error is fatal.
 func (g *group) viewStream(ctx context.Context, name string, lease *Lease) (view *streamView, err error) {
-	view = &streamView{}
+	view = &streamView{name: name}
 	if source, is := g.records().(dbSource); is {
 		view.info, view.topology, err = source.describe(name)
 	} else {
-		view.info, err = g.records().Stream(ctx, name)
+		view.info, err = g.describeStream(ctx, name)
 	}
 	switch {
 	case err == nil:
 		view.found = true
 		view.met = lease != nil && lease.Incarnation == view.info.Incarnation
+	case isPermanent(err):
+		view.err = err
 	case isFatal(err):
 		return nil, err
 	case !errors.Is(err, braid.ErrStreamNotFound):
@@ -174,13 +184,18 @@ func (g *group) surveyShard(ctx context.Context, key LeaseKey) (*survey, error) 
 	if rows[0] == nil || stream == nil || stream.Incarnation != info.Incarnation {
 		return nil, nil
 	}
+	for i, shard := range info.Shards {
+		if rows[2+i] == nil && source.isClosed(key.Stream, shard.ID) {
+			return nil, nil // whether it is done, its children know
+		}
+	}
 	s := newSurvey()
 	for i, row := range rows {
 		if row != nil {
 			s.rows[keys[i]] = row
 		}
 	}
-	s.streams[key.Stream] = &streamView{found: true, info: info, met: true}
+	s.streams[key.Stream] = &streamView{name: key.Stream, found: true, info: info, met: true}
 	s.derive()
 	g.steps.Add(int64(len(keys)))
 	return s, nil
@@ -232,8 +247,22 @@ func (s *survey) derive() {
 			s.addShard(name, shard)
 		}
 	}
+	for _, view := range s.streams {
+		s.passParents(view)
+	}
 	for _, it := range s.items {
 		s.relateParents(it)
+	}
+}
+
+// passParents has shards without a lease count as done if their children have begun. It
+// looks at children before their parents.
+func (s *survey) passParents(view *streamView) {
+	for i := range view.info.Shards {
+		shard := &view.info.Shards[len(view.info.Shards)-1-i]
+		if it := s.items[LeaseKey{view.name, shard.ID}]; it != nil && len(s.children[it.lease.LeaseKey]) > 0 {
+			s.readLease(it)
+		}
 	}
 }
 
@@ -253,16 +282,28 @@ func (s *survey) addShard(stream string, shard ShardInfo) *item {
 func (s *survey) readLease(it *item) {
 	key := it.lease.LeaseKey
 	view := s.streams[key.Stream]
-	it.lease = Lease{LeaseKey: key, Checkpoint: Checkpoint{Start: it.shard.Start}}
-	if row := s.rows[key]; row != nil {
-		if row.Incarnation == view.info.Incarnation {
-			it.lease = *row
-		} else { // of a stream that was deleted; its place is taken
+	row := s.rows[key]
+	if row != nil && row.Incarnation == view.info.Incarnation {
+		it.lease = *row
+	} else {
+		it.lease = Lease{LeaseKey: key, Checkpoint: Checkpoint{Start: it.shard.Start, ShardEnd: s.isPassed(key)}}
+		if row != nil { // of a stream that was deleted; its place is taken
 			it.lease.Version, it.lease.Epoch = row.Version, row.Epoch
 		}
 	}
 	it.lease.Incarnation = view.info.Incarnation
 	it.paused = view.paused || it.lease.Paused
+}
+
+// isPassed reports whether a shard without a lease is done: a child of it has begun. Shards
+// begin when their parents are done, so that is what it shows; the lease was deleted since,
+// as the KCL does with those of shards that have ended. Whether the child's lease was
+// stored is not enough, as App.Seek stores that of one that has not begun.
+func (s *survey) isPassed(key LeaseKey) bool {
+	return slices.ContainsFunc(s.children[key], func(child *item) bool {
+		l := &child.lease
+		return l.Owner != "" || l.Checkpoint.ShardEnd || !l.Checkpoint.SequenceNumber.IsZero() || l.Pending != nil
+	})
 }
 
 // relateParents works out what the parents of an item mean to it.

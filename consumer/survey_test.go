@@ -192,6 +192,7 @@ func TestLeaseIsFree(t *testing.T) {
 		owner, nextOwner  string
 		duration          time.Duration
 		unchanged, asking time.Duration // for how long
+		unseen            time.Duration
 		free              bool
 	}{
 		{name: "nobody's", duration: duration, free: true},
@@ -200,6 +201,7 @@ func TestLeaseIsFree(t *testing.T) {
 		{name: "elsewhere, just written", owner: "other", duration: duration},
 		{name: "elsewhere, nearly expired", owner: "other", duration: duration, unchanged: duration - 1},
 		{name: "elsewhere, expired", owner: "other", duration: duration, unchanged: duration, free: true},
+		{name: "elsewhere, expired, and not looked at since", owner: "other", duration: duration, unchanged: duration, unseen: 1},
 		{name: "elsewhere, asked for", owner: "other", nextOwner: "own", duration: duration, asking: timeout + duration - 1},
 		{name: "elsewhere, asked for in vain", owner: "other", nextOwner: "own", duration: duration, asking: timeout + duration, free: true},
 		{name: "elsewhere, asked for by a third", owner: "other", nextOwner: "third", duration: duration, asking: time.Hour},
@@ -209,7 +211,7 @@ func TestLeaseIsFree(t *testing.T) {
 			g := &group{
 				leases:   durationLeases{duration: test.duration},
 				ownNames: map[string]bool{"own": true},
-				observed: map[LeaseKey]*observation{key: {changed: now.Add(-test.unchanged), nextOwner: test.nextOwner, asked: now.Add(-test.asking)}},
+				observed: map[LeaseKey]*observation{key: {changed: now.Add(-test.unchanged), seen: now.Add(-test.unseen), nextOwner: test.nextOwner, asked: now.Add(-test.asking)}},
 			}
 			require.Equal(t, test.free, g.isFree(&Lease{LeaseKey: key, Owner: test.owner}, timeout, now))
 		})

@@ -1,16 +1,11 @@
 package consumer
 
-import (
-	"context"
+import "context"
 
-	"github.com/braidstream/braid"
-)
-
-// waitAtTip waits for the shard's next record, and says meanwhile that there is none:
-// to the processor, each time, and to the log, when the shard began or more than a
-// batch has come since it last did.
-func (r *runner) waitAtTip(at braid.Position) error {
-	wait := func() error { return r.hold.group.records().Wait(r.flow, r.key.Stream, r.key.Shard, at) }
+// waitAtTip waits for what follows the tip of the shard, and says meanwhile that it is
+// reached: to the processor, each time, and to the log, when the shard began or more than
+// a batch has come since it last did.
+func (r *runner) waitAtTip(wait func() error) error {
 	switch {
 	case r.hooks.tipReached == nil && !r.w.behind:
 		return wait()

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/braidstream/braid"
 	"github.com/braidstream/braid/consumer/internal/plan"
@@ -78,12 +79,17 @@ func (g *group) updateSurvey(ctx context.Context, names []string, ended []LeaseK
 	}
 	g.written.take() // before the survey, which will see them, as below
 	g.changed.take()
-	g.streamsChanged = false
-	s, err := g.survey(ctx, names)
-	if err == nil {
-		err = g.registerStreams(ctx, s)
-	}
+	g.discovery.begin()
+	leases, full, err := g.listLeases(ctx, time.Now())
 	if err != nil {
+		return nil, err
+	}
+	s, err := g.surveyLeases(ctx, leases, names)
+	if err != nil {
+		return nil, err
+	}
+	s.partial = !full
+	if err := g.registerStreams(ctx, s); err != nil {
 		return nil, err
 	}
 	g.touchAll(s)
@@ -114,7 +120,7 @@ func (g *group) touchAll(s *survey) {
 // refresh brings a survey up to date. It returns false if it cannot.
 func (g *group) refresh(ctx context.Context, s *survey) (known bool, err error) {
 	store, is := g.leases.(dbLeases)
-	if source := g.records(); !is || g.custom && (g.streamsChanged || source.Changed() == nil) {
+	if !is || g.custom && g.discovery.isOutdated(time.Now()) {
 		return false, nil
 	}
 	s.changed = g.changed.take()
@@ -236,6 +242,7 @@ func (s *survey) remove(key LeaseKey) {
 	for _, id := range it.shard.Parents {
 		s.disown(LeaseKey{key.Stream, id}, it)
 	}
+	s.passParentsOf(it)
 	s.touchFamily(key)
 }
 
@@ -263,12 +270,29 @@ func (s *survey) setRow(key LeaseKey, row *Lease) {
 	}
 	if it := s.items[key]; it != nil {
 		s.readLease(it)
+		s.passParentsOf(it)
 		s.relateParents(it)
 		for _, id := range it.shard.Parents {
 			s.touch(LeaseKey{key.Stream, id}) // which may no longer be needed
 		}
 	}
 	s.touchFamily(key)
+}
+
+// passParentsOf reconsiders whether parents without a lease are done.
+func (s *survey) passParentsOf(it *item) {
+	for _, id := range it.shard.Parents {
+		key := LeaseKey{it.lease.Stream, id}
+		parent, row := s.items[key], s.rows[key]
+		if parent == nil || row != nil && row.Incarnation == parent.lease.Incarnation {
+			continue
+		}
+		was := parent.lease.Checkpoint.ShardEnd
+		if s.readLease(parent); parent.lease.Checkpoint.ShardEnd != was {
+			s.touchFamily(key)
+			s.passParentsOf(parent)
+		}
+	}
 }
 
 // touchFamily touches a shard, and the children to which it means something else now.

@@ -183,7 +183,14 @@ func TestStatusSaysThatAShardWaitsForStoreAndSource(t *testing.T) {
 			leases := leasetest.NewMemory(time.Hour)
 			cfg := consumer.Config{Leases: leases}
 			if wait == consumer.WaitSource {
-				cfg.Source = hangingSource{consumer.NewDBSource(f.db), release}
+				cfg.Source = &wrappedSource{consumer.NewDBSource(f.db), func(ctx context.Context, _ braid.ShardID, next func() (consumer.Page, error)) (consumer.Page, error) {
+					select {
+					case <-release:
+						return next()
+					case <-ctx.Done():
+						return consumer.Page{}, context.Cause(ctx)
+					}
+				}}
 			}
 			w := f.worker(cfg, consumer.ProcessorFunc(func(context.Context, *consumer.Batch) error {
 				leases.Fail(func(op string, key consumer.LeaseKey) error {
@@ -202,21 +209,4 @@ func TestStatusSaysThatAShardWaitsForStoreAndSource(t *testing.T) {
 			require.NoError(f, stop())
 		})
 	}
-}
-
-// hangingSource does not read more than one record until it is released.
-type hangingSource struct {
-	consumer.Source
-	release chan struct{}
-}
-
-func (s hangingSource) Read(ctx context.Context, stream string, shard braid.ShardID, from braid.Position, maxRecords, maxBytes int) (consumer.Page, error) {
-	if maxRecords > 1 {
-		select {
-		case <-s.release:
-		case <-ctx.Done():
-			return consumer.Page{}, context.Cause(ctx)
-		}
-	}
-	return s.Source.Read(ctx, stream, shard, from, maxRecords, maxBytes)
 }

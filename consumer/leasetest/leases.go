@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"slices"
+	"time"
 
 	"github.com/braidstream/braid"
 	"github.com/braidstream/braid/consumer"
@@ -65,7 +66,7 @@ func (k *kit) keepsFields() {
 	for name, lease := range variants(shardKey) {
 		lease.Shard = braid.ShardID(fmt.Sprintf("shardId-%012d", len(all)))
 		lease = k.set(lease)
-		if got := k.get(lease.LeaseKey); !equal(lease, got) {
+		if got := k.get(lease.LeaseKey); !k.equal(lease, got) {
 			k.Errorf("%s:\nstored %s\n   got %s", name, show(lease), show(got))
 		}
 		all = append(all, lease)
@@ -122,6 +123,54 @@ func (k *kit) listsAll() {
 	k.expect()
 }
 
+func (k *kit) listsOwned() {
+	store, can := k.store.(consumer.OwnerLeaseStore)
+	if !can {
+		k.Skip("the store is no OwnerLeaseStore")
+	}
+	expect := func(owner string, want ...consumer.Lease) {
+		k.Helper()
+		time.Sleep(k.Lag)
+		list, err := store.ListOwned(k.Context(), owner)
+		if err != nil {
+			k.Fatalf("ListOwned: %v", err)
+		}
+		if len(list) != len(want) {
+			k.Fatalf("ListOwned(%q) has %d leases; want %d", owner, len(list), len(want))
+		}
+		for _, lease := range want {
+			i := slices.IndexFunc(list, func(l consumer.Lease) bool { return l.LeaseKey == lease.LeaseKey })
+			if i < 0 {
+				k.Fatalf("ListOwned(%q) lacks %s", owner, show(lease))
+			}
+			k.same(lease, list[i])
+		}
+	}
+	expect("one")
+	var leases []consumer.Lease
+	for i := range 4 {
+		lease := full(consumer.LeaseKey{Stream: "orders", Shard: braid.ShardID(fmt.Sprintf("shardId-%012d", i))})
+		lease.Owner = []string{"one", "two", "one", ""}[i]
+		lease.NextOwner = "one"
+		leases = append(leases, k.set(lease))
+	}
+	k.set(consumer.Lease{LeaseKey: consumer.LeaseKey{Stream: "orders"}})
+	expect("one", leases[0], leases[2])
+	expect("two", leases[1])
+	expect("three")
+	leases[1].Owner, leases[2].Owner = "one", "two"
+	for i := range leases {
+		leases[i] = k.set(leases[i])
+	}
+	expect("one", leases[0], leases[1])
+	expect("two", leases[2])
+	k.delete(leases[0], true)
+	leases[1].Owner = ""
+	k.set(leases[1])
+	expect("one")
+	expect("two", leases[2])
+}
+
 // listsMany is for stores that return their rows in pages.
 func (k *kit) listsMany() {
 	const many = 1000
@@ -133,6 +182,7 @@ func (k *kit) listsMany() {
 			PendingState: state,
 		})
 	}
+	time.Sleep(k.Lag)
 	list, err := k.store.List(k.Context())
 	if err != nil {
 		k.Fatalf("List: %v", err)
@@ -231,6 +281,11 @@ func scribble(lease consumer.Lease) {
 	for i := range lease.PendingState {
 		lease.PendingState[i] = 'x'
 	}
+	for _, ids := range [][]braid.ShardID{lease.Parents, lease.Children} {
+		for i := range ids {
+			ids[i] = "x"
+		}
+	}
 }
 
 func (k *kit) givesCopies() {
@@ -239,6 +294,7 @@ func (k *kit) givesCopies() {
 	want.Version = 1
 	scribble(k.get(shardKey))
 	k.expect(want)
+	time.Sleep(k.Lag)
 	list, err := k.store.List(k.Context())
 	if err != nil {
 		k.Fatalf("List: %v", err)

@@ -14,12 +14,27 @@ import (
 	"github.com/braidstream/braid/consumer"
 )
 
-// Run checks every promise of [consumer.LeaseStore], one in each subtest. newStore
-// returns a store without a lease; what it opens, it closes by t.Cleanup.
+// Options are what a store may leave out of the promises of [consumer.LeaseStore]. The zero
+// value tests every promise.
+type Options struct {
+	// NoShape is for a store that does not keep Parents, Children, HashKeyRange and
+	// Throughput of a lease, which no worker reads.
+	NoShape bool
+
+	// Lag is how long List and, of a [consumer.OwnerLeaseStore], ListOwned may be behind
+	// what was written, as an index or a scan may be whose reads are eventually
+	// consistent. Get must not be. A worker finds out later by as much that a lease is
+	// free or was given to it.
+	Lag time.Duration
+}
+
+// Run checks every promise of [consumer.LeaseStore], one in each subtest, but for those that
+// options relax; nil relaxes none. newStore returns a store without a lease; what it opens,
+// it closes by t.Cleanup.
 //
-// A store that is a [consumer.BatchLeaseStore] is checked for that, too; for another one
-// those subtests are skipped.
-func Run(t *testing.T, newStore func(t *testing.T) consumer.LeaseStore) {
+// A store that is a [consumer.BatchLeaseStore] or a [consumer.OwnerLeaseStore] is checked
+// for that, too; for another one those subtests are skipped.
+func Run(t *testing.T, newStore func(t *testing.T) consumer.LeaseStore, options *Options) {
 	t.Helper()
 	for _, test := range []struct {
 		sentence string
@@ -36,6 +51,7 @@ func Run(t *testing.T, newStore func(t *testing.T) consumer.LeaseStore) {
 		{"a write changes no other lease", (*kit).leavesOthersAlone},
 		{"List returns all that is stored and only that", (*kit).listsAll},
 		{"List returns a thousand leases", (*kit).listsMany},
+		{"ListOwned returns the leases of an owner and only those", (*kit).listsOwned},
 		{"keys that look alike are different", (*kit).tellsKeysApart},
 		{"Delete removes the lease of its Version", (*kit).deletes},
 		{"Delete with another Version removes nothing", (*kit).refusesToDelete},
@@ -57,7 +73,12 @@ func Run(t *testing.T, newStore func(t *testing.T) consumer.LeaseStore) {
 		{"CompareAndSetAll under a context that ends stores all or none", (*kit).storesAllOrNone},
 	} {
 		t.Run(test.sentence, func(t *testing.T) {
-			test.run(&kit{t, newStore(t)})
+			k := &kit{T: t}
+			if options != nil {
+				k.Options = *options
+			}
+			k.store = newStore(t)
+			test.run(k)
 		})
 	}
 }
@@ -66,6 +87,7 @@ func Run(t *testing.T, newStore func(t *testing.T) consumer.LeaseStore) {
 // not do what they say.
 type kit struct {
 	*testing.T
+	Options
 	store consumer.LeaseStore
 }
 
@@ -133,6 +155,7 @@ func (k *kit) expect(leases ...consumer.Lease) {
 		want[lease.LeaseKey] = lease
 		k.same(lease, k.get(lease.LeaseKey))
 	}
+	time.Sleep(k.Lag)
 	list, err := k.store.List(k.Context())
 	if err != nil {
 		k.Fatalf("List: %v", err)
@@ -161,13 +184,16 @@ func (k *kit) absent(key consumer.LeaseKey) {
 
 func (k *kit) same(want, got consumer.Lease) {
 	k.Helper()
-	if !equal(want, got) {
+	if !k.equal(want, got) {
 		k.Fatalf("the lease is not what was stored:\nwant %s\n got %s", show(want), show(got))
 	}
 }
 
-// equal compares two leases. An empty PendingState is the same as none.
-func equal(a, b consumer.Lease) bool {
+// equal compares two leases. What is empty is the same as nil.
+func (k *kit) equal(a, b consumer.Lease) bool {
+	if !k.NoShape && (!slices.Equal(a.Parents, b.Parents) || !slices.Equal(a.Children, b.Children) || a.HashKeyRange != b.HashKeyRange || a.Throughput != b.Throughput) {
+		return false
+	}
 	if (a.Pending == nil) != (b.Pending == nil) || !bytes.Equal(a.PendingState, b.PendingState) {
 		return false
 	}
@@ -188,8 +214,9 @@ func show(l consumer.Lease) string {
 	if l.Pending != nil {
 		pending = showPlace(*l.Pending)
 	}
-	return fmt.Sprintf("{%q %q incarnation=%d owner=%q next=%q epoch=%d version=%d paused=%v checkpoint=%s pending=%s state=%q}",
-		l.Stream, l.Shard, l.Incarnation, l.Owner, l.NextOwner, l.Epoch, l.Version, l.Paused, showPlace(l.Checkpoint), pending, l.PendingState)
+	return fmt.Sprintf("{%q %q incarnation=%d owner=%q next=%q epoch=%d version=%d paused=%v checkpoint=%s pending=%s state=%q parents=%q children=%q keys=%v throughput=%v}",
+		l.Stream, l.Shard, l.Incarnation, l.Owner, l.NextOwner, l.Epoch, l.Version, l.Paused, showPlace(l.Checkpoint), pending, l.PendingState,
+		l.Parents, l.Children, l.HashKeyRange, l.Throughput)
 }
 
 func showPlace(c consumer.Checkpoint) string {
@@ -235,6 +262,10 @@ func full(key consumer.LeaseKey) consumer.Lease {
 			ShardEnd:          true,
 		},
 		PendingState: everyByte(),
+		Parents:      []braid.ShardID{"shardId-000000000003", "shardId-000000000004"},
+		Children:     []braid.ShardID{"shardId-000000000011"},
+		HashKeyRange: braid.HashKeyRange{Start: braid.HashKeyOf("key"), End: braid.MaxHashKey()},
+		Throughput:   1234.5678901,
 	}
 }
 
@@ -255,6 +286,7 @@ func variants(key consumer.LeaseKey) map[string]consumer.Lease {
 		"AT_SEQUENCE_NUMBER":    braid.AtSequence(secondNumber),
 		"AFTER_SEQUENCE_NUMBER": braid.AfterSequence(secondNumber),
 		"AFTER the number 0":    braid.AfterSequence(braid.SequenceNumber{}),
+		"AT_TOKEN":              braid.AtToken("since 2024-02-29, \"quoted\" 世界"),
 		"AT_TIMESTAMP":          braid.AtTime(time.Date(2024, 2, 29, 23, 59, 59, 123456789, time.UTC)),
 	} {
 		all["it starts at "+name] = consumer.Lease{Checkpoint: consumer.Checkpoint{Start: start}}
@@ -276,6 +308,10 @@ func variants(key consumer.LeaseKey) map[string]consumer.Lease {
 	all["it has an owner"] = consumer.Lease{Owner: "one"}
 	all["it is asked for"] = consumer.Lease{NextOwner: "two"}
 	all["it is paused"] = consumer.Lease{Paused: true}
+	all["it has parents"] = consumer.Lease{Parents: []braid.ShardID{"shardId-000000000003"}}
+	all["it has children"] = consumer.Lease{Children: []braid.ShardID{"shardId-000000000011", "shardId-000000000012"}}
+	all["it has hash keys"] = consumer.Lease{HashKeyRange: braid.HashKeyRange{End: braid.MaxHashKey()}}
+	all["it has a throughput"] = consumer.Lease{Throughput: 1e9 + 0.25}
 	all["it has an epoch"] = consumer.Lease{Epoch: 3}
 	all["it has an incarnation"] = consumer.Lease{Incarnation: 5}
 	for name, lease := range all {

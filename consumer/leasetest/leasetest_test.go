@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"testing"
 	"time"
 
@@ -16,9 +17,21 @@ import (
 func TestMemoryKeepsThePromisesOfAStore(t *testing.T) {
 	for _, duration := range []time.Duration{0, 10 * time.Second} {
 		t.Run(duration.String(), func(t *testing.T) {
-			leasetest.Run(t, func(*testing.T) consumer.LeaseStore { return leasetest.NewMemory(duration) })
+			leasetest.Run(t, func(*testing.T) consumer.LeaseStore { return leasetest.NewMemory(duration) }, nil)
 		})
 	}
+}
+
+// indexed is a store with an index of owners.
+type indexed struct{ *leasetest.Memory }
+
+func (s indexed) ListOwned(ctx context.Context, owner string) ([]consumer.Lease, error) {
+	leases, err := s.List(ctx)
+	return slices.DeleteFunc(leases, func(l consumer.Lease) bool { return l.Owner != owner }), err
+}
+
+func TestOwnerLeaseStoreIsTested(t *testing.T) {
+	leasetest.Run(t, func(*testing.T) consumer.LeaseStore { return indexed{leasetest.NewMemory(time.Minute)} }, nil)
 }
 
 func TestOnWriteTellsOfEveryWrite(t *testing.T) {

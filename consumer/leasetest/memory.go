@@ -154,5 +154,6 @@ func clone(lease consumer.Lease) consumer.Lease {
 		lease.Pending = &pending
 	}
 	lease.PendingState = slices.Clone(lease.PendingState)
+	lease.Parents, lease.Children = slices.Clone(lease.Parents), slices.Clone(lease.Children)
 	return lease
 }

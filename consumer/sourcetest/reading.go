@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/braidstream/braid"
+	"github.com/braidstream/braid/consumer"
 )
 
 // Pages of records: what is in them, how large they are, and where a shard ends.
@@ -51,27 +52,68 @@ func (k *kit) keepsShardsApart() {
 	}
 }
 
+// bounds are limits of pages of the records that pages puts.
+var bounds = []consumer.Limits{
+	{Records: 1, Bytes: large},
+	{Records: 2, Bytes: large},
+	{Records: 5, Bytes: large},
+	{Records: 23, Bytes: large},
+	{Records: 1000, Bytes: large},
+	{Records: 1000, Bytes: 1},
+	{Records: 1000, Bytes: 40},
+	{Records: 3, Bytes: 50},
+}
+
+// pages leaves it open whether the page of the last record is at the tip, or only the
+// next one.
 func (k *kit) pages() {
 	shard := k.create(1)[0]
 	all := numbered("record", 0, 23)
 	k.put(shard, all...)
-	for _, bound := range []struct{ records, bytes int }{{1, large}, {2, large}, {5, large}, {23, large}, {1000, large}, {1000, 1}, {1000, 40}, {3, 50}} {
+	for _, bound := range bounds {
 		var got []string
-		from := shard.Start
+		r := k.open(shard.ID, shard.Start)
 		for len(got) < len(all) {
-			page := k.read(shard.ID, from, bound.records, bound.bytes)
-			again := k.read(shard.ID, from, bound.records, bound.bytes)
+			page := r.page(bound.Records, bound.Bytes)
 			if len(page.Records) == 0 {
 				k.Fatalf("there is no record after %d of %d", len(got), len(all))
 			}
-			if !slices.Equal(dataOf(page.Records[:1]), dataOf(again.Records[:1])) {
-				k.Fatalf("the same position gives %q and then %q", page.Records[0].Data, again.Records[0].Data)
+			got = append(got, dataOf(page.Records)...)
+			if page.EndOfShard || page.AtTip && len(got) < len(all) {
+				k.Fatalf("after %d of %d records AtTip is %v and EndOfShard %v", len(got), len(all), page.AtTip, page.EndOfShard)
+			}
+		}
+		if !slices.Equal(got, all) {
+			k.Fatalf("in pages of %+v there is %q; want %q", bound, got, all)
+		}
+		if page := r.page(bound.Records, bound.Bytes); len(page.Records) > 0 || !page.AtTip {
+			k.Fatalf("after the last record there is %+v", page)
+		}
+		w := r.wait(k.Context())
+		k.put(shard, "more")
+		if got := dataOf(k.brings(w).Records); !slices.Equal(got, []string{"more"}) {
+			k.Fatalf("the reader goes on with %q", got)
+		}
+		all = append(all, "more")
+		r.inner.Close()
+	}
+}
+
+// goesOnAtNext opens a reader for each page.
+func (k *kit) goesOnAtNext() {
+	shard := k.create(1)[0]
+	all := numbered("record", 0, 23)
+	k.put(shard, all...)
+	for _, bound := range bounds {
+		var got []string
+		from := shard.Start
+		for len(got) < len(all) {
+			page := k.read(shard.ID, from, bound.Records, bound.Bytes)
+			if len(page.Records) == 0 {
+				k.Fatalf("there is no record after %d of %d", len(got), len(all))
 			}
 			got = append(got, dataOf(page.Records)...)
 			from = page.Next
-			if page.EndOfShard || page.AtTip != (len(got) == len(all)) {
-				k.Fatalf("after %d of %d records AtTip is %v and EndOfShard %v", len(got), len(all), page.AtTip, page.EndOfShard)
-			}
 		}
 		if !slices.Equal(got, all) {
 			k.Fatalf("in pages of %+v there is %q; want %q", bound, got, all)
@@ -116,17 +158,14 @@ func (k *kit) givesLargeRecords() {
 	data := string(bytes.Repeat([]byte("0123456789"), 1000))
 	k.put(shard, data, "small", data)
 	var got []string
-	from := shard.Start
-	for range 3 {
-		page := k.read(shard.ID, from, 1000, 100)
+	r := k.open(shard.ID, shard.Start)
+	defer r.inner.Close()
+	for len(got) < 3 {
+		page := r.page(1000, 100)
 		if len(page.Records) == 0 {
-			k.Fatal("a page has no record because it is larger than maxBytes")
+			k.Fatal("a page has no record because it is larger than Limits.Bytes")
 		}
 		got = append(got, dataOf(page.Records)...)
-		from = page.Next
-		if page.AtTip {
-			break
-		}
 	}
 	if !slices.Equal(got, []string{data, "small", data}) {
 		k.Fatalf("%d records have come; want 3", len(got))
@@ -155,10 +194,10 @@ func (k *kit) tellsHowFarBehind() {
 	for _, r := range k.expect(shard.ID, shard.Start, all...) {
 		sizes = append(sizes, int64(r.Size()))
 	}
-	from := shard.Start
+	reader := k.open(shard.ID, shard.Start)
+	defer reader.inner.Close()
 	for i := range all {
-		page := k.read(shard.ID, from, 1, large)
-		from = page.Next
+		page := reader.page(1, large)
 		left := int64(len(all) - i - 1)
 		var leftBytes int64
 		for _, size := range sizes[i+1:] {
@@ -170,32 +209,68 @@ func (k *kit) tellsHowFarBehind() {
 		if n := page.BehindBytes; n != 0 && n != leftBytes {
 			k.Fatalf("after %d of %d records a page is behind by %d bytes; want %d", i+1, len(all), n, leftBytes)
 		}
-		if left == 0 && page.BehindLatest != 0 {
-			k.Fatalf("a page at the tip is behind by %v", page.BehindLatest)
-		}
-		if page.AtTip != (left == 0) {
-			k.Fatalf("after %d of %d records AtTip is %v", i+1, len(all), page.AtTip)
+		if page.AtTip && (page.BehindLatest != 0 || left > 0) {
+			k.Fatalf("after %d of %d records a page is at the tip, behind by %v", i+1, len(all), page.BehindLatest)
 		}
 	}
 }
 
-func (k *kit) doesNotWaitAtTheTip() {
+func (k *kit) tellsOfTheTip() {
 	shard := k.create(1)[0]
-	from := shard.Start
+	r := k.open(shard.ID, shard.Start)
+	defer r.inner.Close()
 	for i := range 3 {
-		for range 3 {
-			page := k.read(shard.ID, from, 100, large)
-			if len(page.Records) > 0 || !page.AtTip || page.EndOfShard || page.BehindRecords != 0 || page.BehindBytes != 0 || page.BehindLatest != 0 {
-				k.Fatalf("at the tip of an open shard there is %+v", page)
-			}
-			from = page.Next // also that of an empty page is a place
+		page := r.page(100, large)
+		if len(page.Records) > 0 || !page.AtTip || page.EndOfShard || page.BehindRecords != 0 || page.BehindBytes != 0 || page.BehindLatest != 0 {
+			k.Fatalf("at the tip of an open shard there is %+v", page)
 		}
+		from := page.Next // also that of an empty page is a place
+		w := r.wait(k.Context())
+		k.waits(w)
 		k.put(shard, fmt.Sprint(i))
-		page := k.read(shard.ID, from, 100, large)
+		page = k.brings(w)
 		if got := dataOf(page.Records); !slices.Equal(got, []string{fmt.Sprint(i)}) {
 			k.Fatalf("at the tip there is %q; want record %d", got, i)
 		}
-		from = page.Next
+		k.expect(shard.ID, from, fmt.Sprint(i))
+	}
+}
+
+func (k *kit) peeks() {
+	shard := k.create(1)[0]
+	peek := func(from braid.Position, want ...string) {
+		k.Helper()
+		page, err := k.Source.Peek(k.Context(), "orders", shard.ID, from)
+		if err != nil {
+			k.Fatalf("Peek: %v", err)
+		}
+		k.check(page)
+		if got := dataOf(page.Records); !slices.Equal(got, want[:min(1, len(want))]) {
+			k.Fatalf("Peek returns %q; want the first of %q", got, want)
+		}
+		if n := page.BehindRecords; n != 0 && n != int64(len(want)-1) {
+			k.Fatalf("Peek is behind by %d, of %d records", n, len(want))
+		}
+	}
+	peek(shard.Start)
+	r := k.open(shard.ID, shard.Start)
+	defer r.inner.Close()
+	r.page(1, large)
+	w := r.wait(k.Context())
+	k.waits(w)
+	peek(shard.Start)
+	k.put(shard, "a", "b", "c")
+	peek(shard.Start, "a", "b", "c")
+	got := dataOf(k.brings(w).Records)
+	peek(shard.Start, "a", "b", "c")
+	for len(got) < 3 {
+		got = append(got, dataOf(r.page(10, large).Records)...)
+	}
+	if !slices.Equal(got, []string{"a", "b", "c"}) {
+		k.Fatalf("beside Peek a reader has read %q", got)
+	}
+	if _, err := k.Source.Peek(k.Context(), "orders", "shardId-000000000999", shard.Start); !errors.Is(err, braid.ErrShardNotFound) {
+		k.Fatalf("Peek: %v; want %v", err, braid.ErrShardNotFound)
 	}
 }
 
@@ -211,27 +286,24 @@ func (k *kit) endsShards() {
 	}
 	for _, limit := range []int{1, 3, 7, 100} {
 		var got []string
-		from := shard.Start
-		for range 20 {
-			page := k.read(shard.ID, from, limit, large)
-			got = append(got, dataOf(page.Records)...)
-			from = page.Next
-			if page.EndOfShard {
-				break
-			}
-			if len(page.Records) == 0 {
-				k.Fatal("a closed shard has an empty page that is not its end")
+		var last consumer.Page
+		r := k.open(shard.ID, shard.Start)
+		for !last.EndOfShard {
+			last = r.page(limit, large)
+			got = append(got, dataOf(last.Records)...)
+			if len(last.Records) == 0 && !last.EndOfShard {
+				k.Fatal("at the tip of a closed shard there is a page that is not its end")
 			}
 		}
+		r.inner.Close()
 		if !slices.Equal(got, all) {
 			k.Fatalf("before the end of the shard there is %q; want %q", got, all)
 		}
-		for range 2 { // there is an end also for who has read all before
-			page := k.read(shard.ID, from, limit, large)
+		for range 2 { // there is an end also for a reader that has read all before
+			page := k.read(shard.ID, last.Next, limit, large)
 			if len(page.Records) > 0 || !page.EndOfShard {
 				k.Fatalf("after the end of the shard there is %+v", page)
 			}
-			from = page.Next
 		}
 	}
 	for _, from := range []braid.Position{tip.Next, braid.AfterSequence(tip.Records[6].SequenceNumber)} {
@@ -248,9 +320,38 @@ func (k *kit) endsEmptyShards() {
 	switch {
 	case errors.Is(err, braid.ErrShardNotFound): // it may expire at once
 	case err != nil:
-		k.Fatalf("Read: %v", err)
+		k.Fatalf("Next: %v", err)
 	case len(page.Records) > 0 || !page.EndOfShard:
 		k.Fatalf("in an empty shard that is closed there is %+v", page)
+	}
+}
+
+func (k *kit) namesChildren() {
+	shards := k.create(2)
+	sortByRange(shards)
+	k.put(shards[0], "a")
+	k.put(shards[1], "b")
+	k.Split(k.T, "orders", shards[0].ID)
+	left := k.children(shards[0].ID)
+	k.Merge(k.T, "orders", left[1].ID, shards[1].ID)
+	for _, parent := range []braid.ShardID{shards[0].ID, left[1].ID, shards[1].ID} {
+		_, last := k.rest(parent, k.shard(parent).Start)
+		if len(last.Children) == 0 {
+			continue
+		}
+		sortByRange(last.Children)
+		want := k.children(parent)
+		if len(want) != len(last.Children) {
+			k.Fatalf("%s ends with the children %+v; want %+v", parent, last.Children, want)
+		}
+		for i, child := range last.Children {
+			slices.Sort(child.Parents)
+			slices.Sort(want[i].Parents)
+			if child.ID != want[i].ID || child.HashKeyRange != want[i].HashKeyRange || !slices.Equal(child.Parents, want[i].Parents) {
+				k.Fatalf("%s ends with the child %+v; want %+v", parent, child, want[i])
+			}
+			k.expect(child.ID, child.Start)
+		}
 	}
 }
 

@@ -3,6 +3,7 @@ package sourcetest
 import (
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/braidstream/braid"
 )
@@ -17,18 +18,31 @@ func (k *kit) needTrim() {
 	}
 }
 
-// lose has reading fail because of records that were trimmed.
-func (k *kit) lose(shard braid.ShardID, from braid.Position) *braid.TrimmedError {
+// lose reads from a place at which records were trimmed, and returns the gap and what
+// comes after it.
+func (k *kit) lose(shard braid.ShardID, from braid.Position) (gap *braid.TrimmedError, left []string) {
 	k.Helper()
-	page, err := k.tryRead(shard, from, 10, large)
-	var gap *braid.TrimmedError
-	if !errors.As(err, &gap) || !errors.Is(err, braid.ErrTrimmed) {
-		k.Fatalf("from %s on there is %q, %v; want a *braid.TrimmedError", from, dataOf(page.Records), err)
+	r := k.open(shard, from)
+	defer r.inner.Close()
+	page := r.page(10, large)
+	if gap = page.Gap; gap == nil {
+		k.Fatalf("from %s on there is %q; want a Gap before it", from, dataOf(page.Records))
 	}
 	if gap.Shard != shard {
-		k.Fatalf("the error of %s is that of %q", shard, gap.Shard)
+		k.Fatalf("the gap of %s is that of %q", shard, gap.Shard)
 	}
-	return gap
+	if gap.Suspected && !k.SuspectsTrims {
+		k.Fatalf("the gap %+v is only suspected", gap)
+	}
+	left = dataOf(page.Records)
+	for !page.AtTip || len(page.Records) > 0 {
+		page = r.page(10, large)
+		if page.Gap != nil {
+			k.Fatalf("after the gap %+v there is another one, %+v", gap, page.Gap)
+		}
+		left = append(left, dataOf(page.Records)...)
+	}
+	return gap, left
 }
 
 func (k *kit) tellsOfTrims() {
@@ -39,25 +53,28 @@ func (k *kit) tellsOfTrims() {
 	lost := k.expect(shard.ID, shard.Start, all...)
 	second := k.read(shard.ID, shard.Start, 2, large).Next
 	k.Trim(k.T, "orders")
-	check := func(from braid.Position, first int, left ...braid.Record) {
+	check := func(from braid.Position, first int, want ...string) {
 		k.Helper()
-		gap := k.lose(shard.ID, from)
+		gap, left := k.lose(shard.ID, from)
+		if !slices.Equal(left, want) {
+			k.Fatalf("after the gap there is %q; want %q", left, want)
+		}
 		last := lost[len(lost)-1].SequenceNumber
 		switch {
 		case gap.FirstLost.Compare(lost[first].SequenceNumber) > 0:
 			k.Fatalf("from %s on the first lost record is %s; FirstLost is %s", from, lost[first].SequenceNumber, gap.FirstLost)
+		case gap.Suspected:
 		case first > 0 && gap.FirstLost.Compare(lost[first-1].SequenceNumber) <= 0:
 			k.Fatalf("from %s on FirstLost is %s, and the record %s was not lost", from, gap.FirstLost, lost[first-1].SequenceNumber)
 		case gap.LastLost.Compare(last) < 0:
 			k.Fatalf("the last lost record is %s; LastLost is %s", last, gap.LastLost)
 		case gap.FirstAvailable.Compare(gap.LastLost) <= 0:
 			k.Fatalf("LastLost is %s and FirstAvailable %s", gap.LastLost, gap.FirstAvailable)
-		case len(left) > 0 && gap.FirstAvailable.Compare(left[0].SequenceNumber) > 0:
-			k.Fatalf("there is %s; FirstAvailable is %s", left[0].SequenceNumber, gap.FirstAvailable)
+		default:
+			k.expect(shard.ID, braid.AtSequence(gap.FirstAvailable), want...)
 		}
-		k.expect(shard.ID, braid.AtSequence(gap.FirstAvailable), dataOf(left)...)
 	}
-	positions := func(left ...braid.Record) {
+	positions := func(left ...string) {
 		k.Helper()
 		check(shard.Start, 0, left...)
 		check(second, 2, left...)
@@ -69,10 +86,8 @@ func (k *kit) tellsOfTrims() {
 		}
 	}
 	positions()
-	gap := k.lose(shard.ID, shard.Start)
 	k.put(shard, "a", "b")
-	left := k.expect(shard.ID, braid.AtSequence(gap.FirstAvailable), "a", "b") // found also by who was told before it came
-	positions(left...)
+	positions("a", "b")
 }
 
 func (k *kit) losesNoMoreThanWasTrimmed() {
@@ -121,7 +136,9 @@ func (k *kit) waitsNotForTrimmed() {
 	shard := k.create(1)[0]
 	k.put(shard, "a", "b")
 	k.Trim(k.T, "orders")
-	k.returned(k.wait(k.Context(), shard.ID, shard.Start)) // with the error or not; Read has it
+	if page := k.brings(k.wait(k.Context(), shard.ID, shard.Start)); page.Gap == nil {
+		k.Fatalf("at a place that was trimmed there is %+v; want a Gap", page)
+	}
 }
 
 func (k *kit) needDelete() {
@@ -139,14 +156,15 @@ func (k *kit) forgetsDeletedStreams() {
 	w := k.wait(k.Context(), shard.ID, page.Next)
 	k.waits(w)
 	k.Delete(k.T, "orders")
-	k.returned(w) // with the error or not; Read has it
-	k.returned(k.wait(k.Context(), shard.ID, page.Next))
+	if _, err := k.returned(w); !errors.Is(err, braid.ErrStreamNotFound) {
+		k.Fatalf("Next: %v; want %v", err, braid.ErrStreamNotFound)
+	}
 	if _, err := k.Source.Stream(k.Context(), "orders"); !errors.Is(err, braid.ErrStreamNotFound) {
 		k.Fatalf("Stream: %v; want %v", err, braid.ErrStreamNotFound)
 	}
 	for _, from := range []braid.Position{shard.Start, page.Next} {
 		if _, err := k.tryRead(shard.ID, from, 10, large); !errors.Is(err, braid.ErrStreamNotFound) {
-			k.Fatalf("Read(%s): %v; want %v", from, err, braid.ErrStreamNotFound)
+			k.Fatalf("Next, from %s on: %v; want %v", from, err, braid.ErrStreamNotFound)
 		}
 	}
 	if _, err := k.Source.Resolve(k.Context(), "orders", shard.ID, braid.Latest()); err == nil {

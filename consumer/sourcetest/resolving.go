@@ -64,7 +64,9 @@ func (k *kit) resolvesTimes() {
 
 func (k *kit) resolvesEnds() {
 	shard := k.create(1)[0]
-	k.put(shard, "a", "b")
+	k.put(shard, "a")
+	time.Sleep(k.Granularity)
+	k.put(shard, "b")
 	records, _ := k.rest(shard.ID, shard.Start)
 	time.Sleep(5 * time.Millisecond)
 	after := records[1].ArrivalTime.Add(time.Millisecond)

@@ -16,7 +16,7 @@ func (k *kit) doesNotFind() {
 		k.Fatalf("Stream: %v; want %v", err, braid.ErrStreamNotFound)
 	}
 	if _, err := k.tryRead("shardId-000000000000", braid.AfterSequence(braid.SequenceNumber{}), 1, large); !errors.Is(err, braid.ErrStreamNotFound) {
-		k.Fatalf("Read: %v; want %v", err, braid.ErrStreamNotFound)
+		k.Fatalf("Next: %v; want %v", err, braid.ErrStreamNotFound)
 	}
 	k.create(1)
 	if _, err := k.Source.Stream(k.Context(), "refunds"); !errors.Is(err, braid.ErrStreamNotFound) {
@@ -27,7 +27,7 @@ func (k *kit) doesNotFind() {
 func (k *kit) doesNotFindShards() {
 	start := k.create(1)[0].Start
 	if _, err := k.tryRead("shardId-000000000999", start, 1, large); !errors.Is(err, braid.ErrShardNotFound) {
-		k.Fatalf("Read: %v; want %v", err, braid.ErrShardNotFound)
+		k.Fatalf("Next: %v; want %v", err, braid.ErrShardNotFound)
 	}
 	if _, err := k.Source.Resolve(k.Context(), "orders", "shardId-000000000999", braid.Latest()); err == nil {
 		k.Fatal("Resolve has no error")

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/braidstream/braid"
@@ -36,10 +37,32 @@ type Fixture struct {
 	Delete func(t *testing.T, stream string)
 }
 
-// Run checks every promise of [consumer.Source], one in each subtest. newFixture
-// returns a source without the streams "orders" and "refunds"; what it opens, it
-// closes by t.Cleanup.
-func Run(t *testing.T, newFixture func(t *testing.T) Fixture) {
+// Options are what a source may leave out of the promises of [consumer.Source], and how it
+// is tested. Workers cope with each; what they can promise to a processor then, the fields
+// say. The zero value tests every promise.
+type Options struct {
+	// Bubble runs each test in a bubble of package testing/synctest, for a source that has
+	// no connection out of the process: so one that keeps a pace is tested in no time.
+	Bubble bool
+
+	// SuspectsTrims is for a service that does not say that records were removed, such as
+	// Kinesis, which moves a reader to the trim horizon silently. The source need not know
+	// which records are missing: the Gap of a page may be Suspected, and may come where
+	// nothing is missing. It must come where something may be. [consumer.Config].OnGap is
+	// called for gaps that there need not be.
+	SuspectsTrims bool
+
+	// Granularity is for a service whose times are coarse. Records that arrive within this
+	// time of LATEST being resolved, or of a time that is, may be on either side of its
+	// place. An application begins there that much earlier or later. 0 means that places
+	// are exact.
+	Granularity time.Duration
+}
+
+// Run checks every promise of [consumer.Source], one in each subtest, but for those that
+// options relax; nil relaxes none. newFixture returns a source without the streams "orders"
+// and "refunds"; what it opens, it closes by t.Cleanup.
+func Run(t *testing.T, newFixture func(t *testing.T) Fixture, options *Options) {
 	t.Helper()
 	for _, test := range []struct {
 		sentence string
@@ -55,34 +78,53 @@ func Run(t *testing.T, newFixture func(t *testing.T) Fixture) {
 		{"records come as they were put and in order", (*kit).keepsRecords},
 		{"a record lies in the shard of its partition key", (*kit).keepsShardsApart},
 		{"Next goes on without a loss or a duplicate", (*kit).pages},
-		{"a page has no more than maxRecords", (*kit).boundsRecords},
-		{"a page has about maxBytes", (*kit).boundsBytes},
-		{"a record larger than maxBytes comes all the same", (*kit).givesLargeRecords},
+		{"a reader that is opened at Next goes on there", (*kit).goesOnAtNext},
+		{"a page has no more than Limits.Records", (*kit).boundsRecords},
+		{"a page has about Limits.Bytes", (*kit).boundsBytes},
+		{"a record larger than Limits.Bytes comes all the same", (*kit).givesLargeRecords},
 		{"the numbers of records are positions", (*kit).readsFromNumbers},
 		{"a page says how far it is behind", (*kit).tellsHowFarBehind},
-		{"at the tip there is an empty page and no waiting", (*kit).doesNotWaitAtTheTip},
+		{"that the tip is reached is said once", (*kit).tellsOfTheTip},
+		{"Peek returns one record and leaves readers alone", (*kit).peeks},
 		{"the end of a closed shard comes after all its records", (*kit).endsShards},
 		{"an empty shard that is closed ends at once", (*kit).endsEmptyShards},
+		{"the end of a shard comes with its children or without any", (*kit).namesChildren},
 		{"TRIM_HORIZON becomes the place of the first record", (*kit).resolvesTrimHorizon},
 		{"LATEST becomes the place of the next record", (*kit).resolvesLatest},
 		{"AT_TIMESTAMP becomes the place of the first record since", (*kit).resolvesTimes},
 		{"a place after all records of a closed shard is its end", (*kit).resolvesEnds},
 		{"a place survives its text", (*kit).survivesText},
-		{"Wait returns for a record that is there", (*kit).waitsNotForWhatIsThere},
-		{"Wait returns when a record comes", (*kit).waitsForRecords},
-		{"Wait returns when the shard ends", (*kit).waitsForTheEnd},
-		{"Wait returns the cause of its context", (*kit).waitsForTheContext},
+		{"Next does not wait for a record that is there", (*kit).waitsNotForWhatIsThere},
+		{"Next waits at the tip until a record comes", (*kit).waitsForRecords},
+		{"Next waits at the tip until the shard ends", (*kit).waitsForTheEnd},
+		{"Next returns the cause of its context", (*kit).waitsForTheContext},
+		{"a reader can be opened after another one was closed", (*kit).opensAgain},
 		{"many can wait and read at once", (*kit).servesMany},
 		{"Changed tells of what streams and shards there are", (*kit).tellsOfChanges},
 		{"reading among trimmed records says what was lost", (*kit).tellsOfTrims},
 		{"nothing is lost after the last trimmed record", (*kit).losesNoMoreThanWasTrimmed},
 		{"a resolved place knows of records that were lost since", (*kit).resolvedPlacesAreTrimmed},
-		{"Wait returns for a place that was trimmed", (*kit).waitsNotForTrimmed},
+		{"Next does not wait at a place that was trimmed", (*kit).waitsNotForTrimmed},
 		{"a deleted stream is not found", (*kit).forgetsDeletedStreams},
 		{"a stream of the same name has another Incarnation", (*kit).tellsIncarnationsApart},
 	} {
+		run := func(t *testing.T) {
+			k := &kit{T: t, patience: 30 * time.Second, moment: 20 * time.Millisecond}
+			if options != nil {
+				k.Options = *options
+			}
+			if k.Bubble { // where waiting takes no time
+				k.patience, k.moment = time.Hour, 2*time.Second
+			}
+			k.Fixture = newFixture(t)
+			test.run(k)
+		}
 		t.Run(test.sentence, func(t *testing.T) {
-			test.run(&kit{T: t, Fixture: newFixture(t)})
+			if options != nil && options.Bubble {
+				synctest.Test(t, run)
+			} else {
+				run(t)
+			}
 		})
 	}
 }
@@ -92,15 +134,13 @@ func Run(t *testing.T, newFixture func(t *testing.T) Fixture) {
 type kit struct {
 	*testing.T
 	Fixture
-	count int // of records that were put
+	Options
+	patience time.Duration // for what must happen
+	moment   time.Duration // in which nothing may happen
+	count    int           // of records that were put
 }
 
-const (
-	patience = 30 * time.Second      // for what must happen
-	moment   = 20 * time.Millisecond // in which nothing may happen
-
-	large = 1 << 20 // more bytes than a test puts
-)
+const large = 1 << 20 // more bytes than a test puts
 
 // create creates the stream "orders", and returns its shards.
 func (k *kit) create(shards int) []consumer.ShardInfo {
@@ -173,49 +213,128 @@ func (k *kit) put(shard consumer.ShardInfo, data ...string) {
 	}
 }
 
-// read reads a page, without waiting.
-func (k *kit) read(shard braid.ShardID, from braid.Position, maxRecords, maxBytes int) consumer.Page {
+// reader is a reader of the stream "orders", which is closed when the test ends.
+type reader struct {
+	k     *kit
+	inner consumer.ShardReader
+	shard braid.ShardID
+}
+
+// open opens a reader. An error of Open is one of its first Next.
+func (k *kit) open(shard braid.ShardID, from braid.Position) *reader {
 	k.Helper()
-	page, err := k.tryRead(shard, from, maxRecords, maxBytes)
+	inner, err := k.Source.Open(k.Context(), "orders", shard, from)
 	if err != nil {
-		k.Fatalf("Read(%s, %s): %v", shard, from, err)
+		inner = failed{err}
+	}
+	k.Cleanup(inner.Close)
+	return &reader{k, inner, shard}
+}
+
+// failed is a reader that could not be opened.
+type failed struct{ err error }
+
+func (f failed) Next(context.Context, consumer.Limits) (consumer.Page, error) {
+	return consumer.Page{}, f.err
+}
+
+func (failed) Close() {}
+
+// next returns the next page that says something: it is asked as a worker asks.
+func (r *reader) next(ctx context.Context, maxRecords, maxBytes int) (consumer.Page, error) {
+	for {
+		page, err := r.inner.Next(ctx, consumer.Limits{Records: maxRecords, Bytes: maxBytes})
+		if err != nil || page.Gap != nil || len(page.Records) > 0 || page.AtTip {
+			return page, err
+		}
+	}
+}
+
+// page is next that must not wait nor fail. It checks what is true of every page.
+func (r *reader) page(maxRecords, maxBytes int) consumer.Page {
+	r.k.Helper()
+	page, err := r.tryPage(maxRecords, maxBytes)
+	if err != nil {
+		r.k.Fatalf("Next of %s: %v", r.shard, err)
 	}
 	return page
 }
 
-// tryRead is read that may fail. It checks what is true of every page.
-func (k *kit) tryRead(shard braid.ShardID, from braid.Position, maxRecords, maxBytes int) (consumer.Page, error) {
-	k.Helper()
-	ctx, cancel := context.WithTimeout(k.Context(), patience)
+func (r *reader) tryPage(maxRecords, maxBytes int) (consumer.Page, error) {
+	r.k.Helper()
+	ctx, cancel := context.WithTimeout(r.k.Context(), r.k.patience)
 	defer cancel()
-	page, err := k.Source.Read(ctx, "orders", shard, from, maxRecords, maxBytes)
+	page, err := r.next(ctx, maxRecords, maxBytes)
 	if err != nil {
 		return page, err
 	}
+	r.k.check(page)
 	if len(page.Records) > maxRecords {
-		k.Fatalf("a page has %d records; at most %d were asked for", len(page.Records), maxRecords)
+		r.k.Fatalf("a page has %d records; at most %d were asked for", len(page.Records), maxRecords)
 	}
+	return page, nil
+}
+
+// check checks what is true of every page.
+func (k *kit) check(page consumer.Page) {
+	k.Helper()
 	if page.BehindRecords < 0 || page.BehindBytes < 0 || page.BehindLatest < 0 {
 		k.Fatalf("a page is behind by %d records, %d bytes, %v", page.BehindRecords, page.BehindBytes, page.BehindLatest)
 	}
 	if page.EndOfShard && !page.AtTip {
 		k.Fatal("a page is at the end of the shard and not at its tip")
 	}
-	if len(page.Records) == 0 && !page.AtTip {
-		k.Fatal("a page without a record is not at the tip")
+	if len(page.Children) > 0 && !page.EndOfShard {
+		k.Fatal("a page has children and is not at the end of the shard")
 	}
-	return page, nil
+}
+
+// read opens a reader and reads its first page, whose Gap must be nil, without waiting.
+func (k *kit) read(shard braid.ShardID, from braid.Position, maxRecords, maxBytes int) consumer.Page {
+	k.Helper()
+	page, err := k.tryRead(shard, from, maxRecords, maxBytes)
+	if err != nil {
+		k.Fatalf("Next of %s from %s on: %v", shard, from, err)
+	}
+	return page
+}
+
+// tryRead is read that may fail.
+func (k *kit) tryRead(shard braid.ShardID, from braid.Position, maxRecords, maxBytes int) (consumer.Page, error) {
+	k.Helper()
+	r := k.open(shard, from)
+	defer r.inner.Close()
+	page, err := r.tryPage(maxRecords, maxBytes)
+	if err == nil && page.Gap != nil {
+		k.allowGap(page)
+		if len(page.Records) == 0 && !page.AtTip {
+			return r.tryPage(maxRecords, maxBytes)
+		}
+	}
+	return page, err
+}
+
+// allowGap checks that a gap is one that there need not be.
+func (k *kit) allowGap(page consumer.Page) {
+	k.Helper()
+	if !k.SuspectsTrims || !page.Gap.Suspected {
+		k.Fatalf("a page has the gap %+v, and nothing is missing", page.Gap)
+	}
 }
 
 // rest reads all records from a position on, in small pages, and returns them with
 // the last page.
 func (k *kit) rest(shard braid.ShardID, from braid.Position) (records []braid.Record, last consumer.Page) {
 	k.Helper()
+	r := k.open(shard, from)
+	defer r.inner.Close()
 	for {
-		last = k.read(shard, from, 3, large)
+		last = r.page(3, large)
+		if last.Gap != nil {
+			k.allowGap(last)
+		}
 		records = append(records, last.Records...)
-		from = last.Next
-		if last.EndOfShard || len(last.Records) == 0 {
+		if last.EndOfShard || len(last.Records) == 0 && last.AtTip {
 			return records, last
 		}
 	}
@@ -250,7 +369,9 @@ func (k *kit) resolve(shard braid.ShardID, from braid.Position) braid.Position {
 
 func (k *kit) tryResolve(shard braid.ShardID, from braid.Position) consumer.Checkpoint {
 	k.Helper()
+	time.Sleep(k.Granularity)
 	at, err := k.Source.Resolve(k.Context(), "orders", shard, from)
+	time.Sleep(k.Granularity)
 	if err != nil {
 		k.Fatalf("Resolve(%s, %s): %v", shard, from, err)
 	}
@@ -260,34 +381,64 @@ func (k *kit) tryResolve(shard braid.ShardID, from braid.Position) consumer.Chec
 	return at
 }
 
-// waiter is a call of Wait that is under way.
-type waiter chan error
+// waiter is a call of Next that is under way.
+type waiter chan outcome
 
+type outcome struct {
+	page consumer.Page
+	err  error
+}
+
+// wait opens a reader, and waits for what follows a position.
 func (k *kit) wait(ctx context.Context, shard braid.ShardID, from braid.Position) waiter {
+	k.Helper()
+	return k.open(shard, from).wait(ctx)
+}
+
+func (r *reader) wait(ctx context.Context) waiter {
 	w := make(waiter, 1)
-	go func() { w <- k.Source.Wait(ctx, "orders", shard, from) }()
+	go func() { // ends with what it waits for, or the context, which is no longer than the test
+		for {
+			page, err := r.next(ctx, 10, large)
+			if err != nil || page.Gap != nil || len(page.Records) > 0 || page.EndOfShard {
+				w <- outcome{page, err}
+				return
+			}
+		}
+	}()
 	return w
 }
 
-// returned returns what Wait has returned.
-func (k *kit) returned(w waiter) error {
+// returned returns what Next has returned.
+func (k *kit) returned(w waiter) (consumer.Page, error) {
 	k.Helper()
 	select {
-	case err := <-w:
-		return err
-	case <-time.After(patience):
-		k.Fatal("Wait has not returned")
-		return nil
+	case o := <-w:
+		return o.page, o.err
+	case <-time.After(k.patience):
+		k.Fatal("Next has not returned")
+		return consumer.Page{}, nil
 	}
 }
 
-// waits checks that Wait has not returned.
+// brings checks that Next has returned a page.
+func (k *kit) brings(w waiter) consumer.Page {
+	k.Helper()
+	page, err := k.returned(w)
+	if err != nil {
+		k.Fatalf("Next: %v", err)
+	}
+	k.check(page)
+	return page
+}
+
+// waits checks that Next has not returned.
 func (k *kit) waits(w waiter) {
 	k.Helper()
 	select {
-	case err := <-w:
-		k.Fatalf("Wait has returned %v, and there is nothing", err)
-	case <-time.After(moment):
+	case o := <-w:
+		k.Fatalf("Next has returned %+v, %v, and there is nothing", o.page, o.err)
+	case <-time.After(k.moment):
 	}
 }
 

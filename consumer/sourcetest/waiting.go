@@ -19,29 +19,22 @@ func (k *kit) waitsNotForWhatIsThere() {
 	k.put(shard, "a", "b")
 	first := k.read(shard.ID, shard.Start, 1, large)
 	for _, from := range []braid.Position{shard.Start, first.Next, braid.AtSequence(first.Records[0].SequenceNumber), braid.AfterSequence(first.Records[0].SequenceNumber)} {
-		if err := k.returned(k.wait(k.Context(), shard.ID, from)); err != nil {
-			k.Fatalf("Wait(%s): %v", from, err)
-		}
+		k.brings(k.wait(k.Context(), shard.ID, from))
 	}
 }
 
 func (k *kit) waitsForRecords() {
 	shards := k.create(2)
-	from := shards[0].Start
+	r := k.open(shards[0].ID, shards[0].Start)
 	for i := range 5 {
-		w := k.wait(k.Context(), shards[0].ID, from)
+		w := r.wait(k.Context())
 		k.waits(w)
 		k.put(shards[1], "elsewhere")
 		k.waits(w)
 		k.put(shards[0], fmt.Sprint(i))
-		if err := k.returned(w); err != nil {
-			k.Fatalf("Wait: %v", err)
+		if got := dataOf(k.brings(w).Records); !slices.Equal(got, []string{fmt.Sprint(i)}) {
+			k.Fatalf("at the tip there comes %q; want record %d", got, i)
 		}
-		page := k.read(shards[0].ID, from, 10, large)
-		if got := dataOf(page.Records); !slices.Equal(got, []string{fmt.Sprint(i)}) {
-			k.Fatalf("after Wait there is %q; want record %d", got, i)
-		}
-		from = page.Next
 	}
 }
 
@@ -49,14 +42,15 @@ func (k *kit) waitsForTheEnd() {
 	shard := k.create(1)[0]
 	k.put(shard, "a")
 	page := k.read(shard.ID, shard.Start, 10, large)
-	w := k.wait(k.Context(), shard.ID, page.Next)
+	r := k.open(shard.ID, page.Next)
+	w := r.wait(k.Context())
 	k.waits(w)
 	k.Split(k.T, "orders", shard.ID)
-	if err := k.returned(w); err != nil {
-		k.Fatalf("Wait: %v", err)
+	if page := k.brings(w); !page.EndOfShard || len(page.Records) > 0 {
+		k.Fatalf("when the shard is closed there comes %+v", page)
 	}
-	if err := k.returned(k.wait(k.Context(), shard.ID, page.Next)); err != nil {
-		k.Fatalf("Wait, after the shard was closed: %v", err)
+	if page := k.read(shard.ID, page.Next, 10, large); !page.EndOfShard || len(page.Records) > 0 {
+		k.Fatalf("after the shard was closed there is %+v", page)
 	}
 }
 
@@ -68,18 +62,50 @@ func (k *kit) waitsForTheContext() {
 	w := k.wait(ctx, shard.ID, shard.Start)
 	k.waits(w)
 	cancel(cause)
-	if err := k.returned(w); !errors.Is(err, cause) {
-		k.Fatalf("Wait: %v; want the cause, %v", err, cause)
+	if _, err := k.returned(w); !errors.Is(err, cause) {
+		k.Fatalf("Next: %v; want the cause, %v", err, cause)
 	}
-	if err := k.returned(k.wait(ctx, shard.ID, shard.Start)); !errors.Is(err, cause) {
-		k.Fatalf("Wait, under a context that has ended: %v; want the cause, %v", err, cause)
+	if _, err := k.returned(k.wait(ctx, shard.ID, shard.Start)); !errors.Is(err, cause) {
+		k.Fatalf("Next, under a context that has ended: %v; want the cause, %v", err, cause)
 	}
+}
+
+// opensAgain has one reader of a shard after the other, as its lease moves.
+func (k *kit) opensAgain() {
+	shard := k.create(1)[0]
+	from := shard.Start
+	for i := range 4 {
+		r := k.open(shard.ID, from)
+		page := r.page(10, large)
+		if len(page.Records) > 0 || !page.AtTip {
+			k.Fatalf("a reader that takes over has %+v; want the tip", page)
+		}
+		ctx, cancel := context.WithCancel(k.Context())
+		w := r.wait(ctx)
+		k.waits(w)
+		if i%2 == 0 { // it ends while it waits, or has what it waits for
+			cancel()
+			if _, err := k.returned(w); err == nil {
+				k.Fatal("Next has no error")
+			}
+			from = page.Next
+		}
+		k.put(shard, fmt.Sprint(i))
+		if i%2 == 1 {
+			from = k.brings(w).Next
+		} else {
+			from = k.read(shard.ID, from, 10, large).Next
+		}
+		cancel()
+		r.inner.Close()
+	}
+	k.expect(shard.ID, shard.Start, "0", "1", "2", "3")
 }
 
 // servesMany has readers follow a shard while it is written to and closed.
 func (k *kit) servesMany() {
 	shard := k.create(1)[0]
-	ctx, cancel := context.WithTimeout(k.Context(), patience)
+	ctx, cancel := context.WithTimeout(k.Context(), k.patience)
 	defer cancel()
 	const readers = 8
 	all := numbered("record", 0, 100)
@@ -87,7 +113,7 @@ func (k *kit) servesMany() {
 	errs := make([]error, readers)
 	var group sync.WaitGroup
 	for i := range readers {
-		group.Go(func() { results[i], errs[i] = follow(ctx, k.Source, shard, i+1) })
+		group.Go(func() { results[i], errs[i] = k.follow(ctx, shard, i+1) })
 	}
 	k.put(shard, all...)
 	k.Split(k.T, "orders", shard.ID)
@@ -100,25 +126,23 @@ func (k *kit) servesMany() {
 }
 
 // follow reads a shard until it ends.
-func follow(ctx context.Context, source consumer.Source, shard consumer.ShardInfo, pageSize int) (data []string, err error) {
-	from := shard.Start
+func (k *kit) follow(ctx context.Context, shard consumer.ShardInfo, pageSize int) (data []string, err error) {
+	reader, err := k.Source.Open(ctx, "orders", shard.ID, shard.Start)
+	if err != nil {
+		return nil, err
+	}
+	defer reader.Close()
 	for {
-		if _, err := source.Stream(ctx, "orders"); err != nil {
+		if _, err := k.Source.Stream(ctx, "orders"); err != nil {
 			return data, err
 		}
-		page, err := source.Read(ctx, "orders", shard.ID, from, pageSize, large)
+		page, err := reader.Next(ctx, consumer.Limits{Records: pageSize, Bytes: large})
 		if err != nil {
 			return data, err
 		}
 		data = append(data, dataOf(page.Records)...)
 		if page.EndOfShard {
 			return data, nil
-		}
-		from = page.Next
-		if len(page.Records) == 0 {
-			if err := source.Wait(ctx, "orders", shard.ID, from); err != nil {
-				return data, err
-			}
 		}
 	}
 }
@@ -132,12 +156,12 @@ func (k *kit) tellsOfChanges() {
 		select {
 		case <-changed:
 			k.Fatalf("before %s there was a change already", what)
-		case <-time.After(moment):
+		case <-time.After(k.moment):
 		}
 		change()
 		select {
 		case <-changed:
-		case <-time.After(patience):
+		case <-time.After(k.patience):
 			k.Fatalf("%s is not told of", what)
 		}
 	}

@@ -124,7 +124,7 @@ type Shard interface {
 	// that puts the records where the caller has room for them: place is called once, with
 	// how many they are, and returns a func(int) *braid.Record, the place of each, which is
 	// zero. The page, a *braid.RecordsPage, has no Records; size is their bytes.
-	Read(ctx context.Context, from any, records, bytes int, place func(n int) (at any)) (page any, size int, err error)
+	Read(ctx context.Context, from any, records, bytes int, waits bool, place func(n int) (at any)) (page any, size int, err error)
 
 	Index() uint32             // names it in rows of its stream
 	Shows(counter uint64) bool // a record with that counter would neither be trimmed nor have expired; even while the database closes

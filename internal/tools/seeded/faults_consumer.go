@@ -85,7 +85,7 @@ var consumerFaults = []fault{
 		name:    "shard-ends-with-records-left",
 		what:    "a shard counts as done when it is closed and a page of it was processed",
 		promise: "every record is processed",
-		edits:   []edit{{"consumer/database.go", "		EndOfShard:    page.EndOfShard,\n", "		EndOfShard:    page.EndOfShard || page.BehindRecords < 3 && sh.Describe().Closed,\n"}},
+		edits:   []edit{{"consumer/database.go", "	r.at = page.Next\n", "	page.EndOfShard = page.EndOfShard || page.BehindRecords < 3 && sh.Describe().Closed\n	r.at = page.Next\n"}},
 		test:    simulation,
 		finds:   `had no effect|came before an earlier one|began before`,
 	},

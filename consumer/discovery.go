@@ -1,0 +1,236 @@
+package consumer
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/braidstream/braid"
+)
+
+// discovery remembers what a [Source] that is not the database has said of its streams, so
+// that it is asked when something may have changed, and not at each pass. It is asked again
+// at a pace of its own, if it cannot tell of changes; when it does; when a shard has ended,
+// unless the page has said which shards follow; and, after an error, after a pause that
+// doubles. After a [PermanentError] it is asked again by App.Resume alone.
+type discovery struct {
+	mu       sync.Mutex // guards the fields below
+	interval time.Duration
+	streams  map[string]*discovered
+	changed  bool // a survey that was made before is outdated
+}
+
+// discovered is what is remembered of a stream.
+type discovered struct {
+	info     StreamInfo
+	err      error
+	due      time.Time // when the source is to be asked again; zero for not
+	failures int       // that came one after the other
+}
+
+func newDiscovery() *discovery { return &discovery{streams: make(map[string]*discovered)} }
+
+// start has the source asked anew, at the given pace.
+func (d *discovery) start(interval time.Duration) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.interval = interval
+	clear(d.streams)
+}
+
+// describe returns a stream as it was last seen, or asks the source. fresh says which.
+func (d *discovery) describe(ctx context.Context, source Source, name string, now time.Time) (info StreamInfo, fresh bool, err error) {
+	d.mu.Lock()
+	if known := d.streams[name]; known != nil && (known.due.IsZero() || now.Before(known.due)) {
+		defer d.mu.Unlock()
+		return known.info, false, known.err
+	}
+	d.mu.Unlock()
+	info, err = source.Stream(ctx, name)
+	d.note(name, info, err, source.Changed() == nil, now)
+	return info, true, err
+}
+
+// note remembers what the source has said. polled says that it does not tell of changes.
+func (d *discovery) note(name string, info StreamInfo, err error, polled bool, now time.Time) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	known := d.streams[name]
+	if known == nil {
+		known = &discovered{}
+		d.streams[name] = known
+	}
+	known.info = info
+	if err != nil && !errors.Is(err, braid.ErrStreamNotFound) {
+		known.fail(err, d.interval, now)
+		return
+	}
+	known.err, known.due, known.failures = err, time.Time{}, 0
+	if polled {
+		known.due = now.Add(d.interval)
+	}
+}
+
+// fail remembers an error of a stream that is known.
+func (d *discovery) fail(name string, err error, now time.Time) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if known := d.streams[name]; known != nil {
+		known.fail(err, d.interval, now)
+	}
+}
+
+// fail remembers an error, and when to ask again.
+func (known *discovered) fail(err error, interval time.Duration, now time.Time) {
+	known.err, known.due = err, time.Time{}
+	if !isPermanent(err) {
+		known.due = now.Add(min(storePause<<min(known.failures, 16), interval))
+		known.failures++
+	}
+}
+
+// forget has the source asked again for the streams that a key covers. It returns whether
+// one of them was stopped.
+func (d *discovery) forget(key LeaseKey) (stopped bool) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for name, known := range d.streams {
+		if key.covers(LeaseKey{Stream: name}) || key.Stream == name {
+			stopped = stopped || isPermanent(known.err)
+			delete(d.streams, name)
+		}
+	}
+	d.changed = true
+	return stopped
+}
+
+// addShards adds shards of a stream to those that are known.
+func (d *discovery) addShards(name string, incarnation uint64, shards []ShardInfo) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	known := d.streams[name]
+	if known == nil || known.err != nil || known.info.Incarnation != incarnation {
+		return // it is asked for anyway
+	}
+	for _, shard := range shards {
+		if !slices.ContainsFunc(known.info.Shards, func(s ShardInfo) bool { return s.ID == shard.ID }) {
+			known.info.Shards = append(slices.Clip(known.info.Shards), shard)
+			d.changed = true
+		}
+	}
+}
+
+// isOutdated reports whether a survey has to be made anew, because of a change or because
+// the source is to be asked.
+func (d *discovery) isOutdated(now time.Time) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for _, known := range d.streams {
+		if !known.due.IsZero() && !now.Before(known.due) {
+			return true
+		}
+	}
+	return d.changed
+}
+
+// begin notes that a survey is made, which sees all changes so far.
+func (d *discovery) begin() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.changed = false
+}
+
+// next returns the time until the source is to be asked again, 0 for never.
+func (d *discovery) next(now time.Time) (wait time.Duration) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for _, known := range d.streams {
+		if left := known.due.Sub(now); !known.due.IsZero() && (wait == 0 || left < wait) {
+			wait = max(left, 1)
+		}
+	}
+	return wait
+}
+
+// stopped returns the streams that a permanent error has stopped.
+func (d *discovery) stopped() (stopped []ShardError) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for name, known := range d.streams {
+		if isPermanent(known.err) {
+			stopped = append(stopped, ShardError{LeaseKey{Stream: name}, known.err})
+		}
+	}
+	return stopped
+}
+
+// stoppedStreams returns the streams that a permanent error has stopped: those that the
+// application has met, and those that its workers here have been given.
+func (g *group) stoppedStreams(s *survey) (stopped []ShardError) {
+	g.mu.Lock()
+	running := g.running
+	g.mu.Unlock()
+	if running {
+		stopped = g.discovery.stopped()
+	} else {
+		for name, view := range s.streams {
+			if isPermanent(view.err) {
+				stopped = append(stopped, ShardError{LeaseKey{Stream: name}, view.err})
+			}
+		}
+	}
+	slices.SortFunc(stopped, func(a, b ShardError) int { return compareKeys(a.LeaseKey, b.LeaseKey) })
+	return stopped
+}
+
+// describeStream returns a stream of a source that is not the database. While workers run,
+// it is what they know; otherwise, what the source says now.
+func (g *group) describeStream(ctx context.Context, name string) (StreamInfo, error) {
+	g.mu.Lock()
+	source, running := g.source, g.running
+	g.mu.Unlock()
+	if !running {
+		return source.Stream(ctx, name)
+	}
+	info, fresh, err := g.discovery.describe(ctx, source, name, time.Now())
+	if fresh && err != nil && !errors.Is(err, braid.ErrStreamNotFound) && !(isFatal(err) && !isPermanent(err)) {
+		g.noteStreamError(name, err)
+	}
+	return info, err
+}
+
+// failStream notes that a stream cannot be begun with.
+func (g *group) failStream(name string, err error) {
+	if g.custom { // otherwise the pass notes it
+		g.discovery.fail(name, err, time.Now())
+		g.noteStreamError(name, err)
+	}
+}
+
+// noteStreamError logs that a stream cannot be looked at.
+func (g *group) noteStreamError(name string, err error) {
+	if isPermanent(err) {
+		g.log().Error("the stream is stopped", "stream", name, "error", err)
+		return
+	}
+	g.log().Warn("a stream cannot be looked at; it is tried again", "stream", name, "error", err)
+}
+
+// noteEndOfShard has the workers learn at once which shards follow one that has ended, or
+// that is gone: from its last page, or, if that does not say so, from the source.
+func (g *group) noteEndOfShard(stream string, incarnation uint64, children []ShardInfo) {
+	g.mu.Lock()
+	custom := g.custom
+	g.mu.Unlock()
+	switch {
+	case !custom:
+		return // the database tells
+	case len(children) == 0:
+		g.discovery.forget(LeaseKey{Stream: stream})
+	default:
+		g.discovery.addShards(stream, incarnation, children)
+	}
+	g.requestReconcile()
+}
