@@ -143,12 +143,13 @@ func (r *PutResult) UnmarshalJSON(text []byte) error {
 
 type jsonMetrics struct {
 	*plainMetrics
+	SyncTime jsontext.Duration
 	Failed jsontext.Error `json:",omitzero"`
 }
 
 // MarshalJSON implements json.Marshaler. Failed is its text.
 func (m Metrics) MarshalJSON() ([]byte, error) {
-	return json.Marshal(jsonMetrics{(*plainMetrics)(&m), jsontext.Error{Err: m.Failed}})
+	return json.Marshal(jsonMetrics{(*plainMetrics)(&m), jsontext.Duration(m.SyncTime), jsontext.Error{Err: m.Failed}})
 }
 
 // UnmarshalJSON implements json.Unmarshaler. Failed is an error of that text, and of no
@@ -156,7 +157,7 @@ func (m Metrics) MarshalJSON() ([]byte, error) {
 func (m *Metrics) UnmarshalJSON(text []byte) error {
 	in := jsonMetrics{plainMetrics: (*plainMetrics)(m)}
 	err := json.Unmarshal(text, &in)
-	m.Failed = in.Failed.Err
+	m.SyncTime, m.Failed = in.SyncTime.Duration(), in.Failed.Err
 	return err
 }
 

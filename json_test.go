@@ -90,10 +90,10 @@ var jsonOf = map[string]struct {
 			`"BehindRecords":2,"BehindBytes":0,"EndOfShard":false,"ChildShards":null,"BehindLatest":"1.5s"}`,
 	},
 	"Metrics": {
-		value: braid.Metrics{Streams: 1, DiskFull: true, Failed: errors.New("fsync: I/O error")},
+		value: braid.Metrics{Streams: 1, SyncTime: 123 * time.Microsecond, DiskFull: true, Failed: errors.New("fsync: I/O error")},
 		text: `{"Streams":1,"Shards":0,"Epochs":0,"RecordsPut":0,"BytesPut":0,"Commits":0,"PutsThrottled":0,"ReadsThrottled":0,"TailReads":0,"StoreReads":0,` +
 			`"TailBytes":0,"DiskBytes":0,"WALBytes":0,"MemtableBytes":0,"Tables":0,"BytesFlushed":0,"BytesCompacted":0,"Compactions":0,"CacheBytes":0,"CacheHits":0,` +
-			`"CacheMisses":0,"OpenSnapshots":0,"OpenIterators":0,"WriteErrors":0,"CapacityDecisions":null,"DiskFull":true,"Failed":"fsync: I/O error"}`,
+			`"CacheMisses":0,"OpenSnapshots":0,"OpenIterators":0,"WriteErrors":0,"CapacityDecisions":null,"DiskFull":true,"SyncTime":"123µs","Failed":"fsync: I/O error"}`,
 	},
 }
 

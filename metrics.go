@@ -1,5 +1,7 @@
 package braid
 
+import "time"
+
 // Metrics are figures of a database since it was opened, and of this moment.
 type Metrics struct {
 	Streams int // that exist
@@ -9,6 +11,8 @@ type Metrics struct {
 	RecordsPut int64 // that became visible
 	BytesPut   int64 // their partition keys and data
 	Commits    int64 // RecordsPut/Commits is how many records share one
+
+	SyncTime time.Duration // that the last sync of the log took; 0 if there was none
 
 	PutsThrottled  int64 // records that were refused with ErrThroughputExceeded
 	ReadsThrottled int64 // calls of GetRecords that were
@@ -47,6 +51,7 @@ func (db *DB) Metrics() Metrics {
 		RecordsPut: counts.records.Load(),
 		BytesPut:   counts.bytes.Load(),
 		Commits:    counts.groups.Load(),
+		SyncTime:   db.store.SyncTime(),
 
 		PutsThrottled:  counts.throttled.Load(),
 		ReadsThrottled: db.reads.throttled.Load(),

@@ -31,6 +31,7 @@ func TestMetricsCountWhatHappened(t *testing.T) {
 	require.Equal(t, empty.Commits+4, m.Commits, "two streams, two puts: nothing to share a group with")
 	require.Positive(t, m.DiskBytes)
 	require.Positive(t, m.WALBytes)
+	require.Positive(t, m.SyncTime)
 	require.Positive(t, m.MemtableBytes)
 	require.Positive(t, m.TailBytes)
 

@@ -11,13 +11,13 @@
 //
 // # Who can use it
 //
-// Whoever reaches the handler sees what is in the database. It belongs on a loopback
+// Anybody who can reach the handler sees what is in the database. It belongs on a loopback
 // address, or behind the application's own authentication: see [Options].Authorize.
 //
-// Pages of other sites cannot use it through a browser of somebody who can: [Guard]
-// refuses requests of other origins and names of hosts that are not expected. GET
-// never changes anything. Changes are POST, need [Options].Writable, and a header
-// that pages of other sites cannot send.
+// Pages of other sites cannot use it through a browser of somebody who can: requests of
+// other origins, and under names of hosts that are not expected, are refused, as
+// [CheckSite] says. GET never changes anything. Changes are POST, need
+// [Options].Writable, and a header that pages of other sites cannot send.
 //
 // # Bounds
 //
@@ -70,7 +70,8 @@
 // A POST has a header Braid-Inspect with any value, and JSON as its Content-Type.
 //
 // Parameters of records: from, a position as [braid.ParsePosition] reads it, TRIM_HORIZON
-// by default; or last, how many of the newest; limit, 1 to 1,000 records, 100 by default;
+// by default; or last, to look at so many of the newest, 1 to 10,000, and to show the newest
+// of those that fit; limit, 1 to 1,000 records, 100 by default;
 // key, only records of that partition key; match, only those whose key or data contains the
 // text; data, the most bytes of each record's data, 4,096 by default; and encrypted=show. The
 // answer has the position Next, which is where to go on.

@@ -10,37 +10,26 @@ import (
 	"strings"
 )
 
-// Guard protects an HTTP handler that is meant for programs and people of this machine or
-// network against pages of other sites that their browsers show. A request is refused with
-// status 403 unless
+// CheckSite protects an HTTP handler that is meant for programs and people of this machine or
+// network against pages of other sites that their browsers show. It returns an error, whose
+// text is for the client, unless
 //
-//   - the Host that it names is an IP address, a loopback name (localhost, or one that ends in
-//     .localhost), or one of hosts, which are names without ports. A site whose name is made to
-//     resolve to this machine comes under its own name.
+//   - the Host that the request names is an IP address, a loopback name (localhost, or one that
+//     ends in .localhost), or one of hosts, which are names without ports. A site whose name is
+//     made to resolve to this machine comes under its own name.
 //   - it comes from the same origin, as far as the client is a browser: by Sec-Fetch-Site,
 //     and by Origin, whose host must be the Host or one of hosts. Links of other sites may
-//     open a page, if next does not change anything by GET.
+//     open a page, so the handler must not change anything by GET.
 //
-// Programs that are no browsers send neither header, and are not refused for it. Guard
-// says nothing about who a client is: it is no authentication.
-func Guard(next http.Handler, hosts ...string) http.Handler {
-	allowed := make([]string, len(hosts))
-	for i, host := range hosts {
-		allowed[i] = strings.ToLower(strings.TrimSuffix(host, "."))
+// Programs that are no browsers send neither header, and are not refused for it. CheckSite
+// says nothing about who a client is: it is no authentication. [Handler] calls it for all
+// requests but those of probes.
+func CheckSite(r *http.Request, hosts ...string) error {
+	isListed := func(host string) bool {
+		return slices.ContainsFunc(hosts, func(listed string) bool { return strings.EqualFold(strings.TrimSuffix(listed, "."), host) })
 	}
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if err := checkSite(r, allowed); err != nil {
-			writeError(w, r, err)
-			return
-		}
-		next.ServeHTTP(w, r)
-	})
-}
-
-// checkSite says why a request is refused. The order counts for the text alone.
-func checkSite(r *http.Request, hosts []string) error {
 	host := hostName(r.Host)
-	if !isLocal(host) && !slices.Contains(hosts, host) {
+	if !isLocal(host) && !isListed(host) {
 		return forbidden("Host", "the host %.100q is not allowed here; localhost and IP addresses are, and names that the program lists", r.Host)
 	}
 	switch site := r.Header.Get("Sec-Fetch-Site"); {
@@ -51,7 +40,7 @@ func checkSite(r *http.Request, hosts []string) error {
 	}
 	if origin := r.Header.Get("Origin"); origin != "" {
 		from, err := url.Parse(origin)
-		if err != nil || from.Host == "" || !strings.EqualFold(from.Host, r.Host) && !slices.Contains(hosts, hostName(from.Host)) {
+		if err != nil || from.Host == "" || !strings.EqualFold(from.Host, r.Host) && !isListed(hostName(from.Host)) {
 			return forbidden("Origin", "the request comes from another site, %.100q", origin)
 		}
 	}

@@ -58,10 +58,10 @@ func Handler(db *braid.DB, options *Options) http.Handler {
 	if options != nil {
 		h.opts = *options
 	}
-	guarded := http.NewServeMux()
-	h.routes(guarded)
+	all := http.NewServeMux()
+	h.routes(all)
 	mux := http.NewServeMux()
-	mux.Handle("/", Guard(h.authorized(guarded), h.opts.Hosts...))
+	mux.Handle("/", h.guarded(all))
 	// Probes come under any name, and learn one word.
 	mux.Handle("/healthz", byMethod(map[string]http.HandlerFunc{"GET": h.endpoint((*handler).health)}))
 	mux.Handle("/readyz", byMethod(map[string]http.HandlerFunc{"GET": h.endpoint((*handler).ready)}))
@@ -153,15 +153,18 @@ func byMethod(methods map[string]http.HandlerFunc) http.HandlerFunc {
 	}
 }
 
-// authorized has the application decide on each request.
-func (h *handler) authorized(next http.Handler) http.Handler {
-	if h.opts.Authorize == nil {
-		return next
-	}
+// guarded refuses requests of other sites, and then those that the application refuses.
+func (h *handler) guarded(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if err := h.opts.Authorize(r); err != nil {
-			writeError(w, r, refusal(w, err))
+		if err := CheckSite(r, h.opts.Hosts...); err != nil {
+			writeError(w, r, err)
 			return
+		}
+		if h.opts.Authorize != nil {
+			if err := h.opts.Authorize(r); err != nil {
+				writeError(w, r, refusal(w, err))
+				return
+			}
 		}
 		next.ServeHTTP(w, r)
 	})

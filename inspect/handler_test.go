@@ -216,6 +216,12 @@ func TestTheLastRecordsAreFound(t *testing.T) {
 		}
 		require.Equal(t, want, page.texts(), path)
 	}
+	// Of those that are looked at, the newest are shown.
+	k.get("/api/streams/s/records?limit=3&last=20", &page)
+	require.Equal(t, all[47:], page.texts())
+	k.get("/api/streams/s/records?limit=2&last=20&match=kx", &page)
+	require.Equal(t, all[48:], page.texts())
+	require.Equal(t, 20, page.LookedAt)
 	k.get("/api/streams/s/shards/1/records?last=2", &page)
 	require.Len(t, page.Records, 2)
 	require.True(t, page.AtTip)

@@ -134,7 +134,8 @@ func (h *handler) listRecords(r *http.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	from, skip := braid.TrimHorizon(), int64(0)
+	from := braid.TrimHorizon()
+	t := &taker{view: &v, limit: limit, newest: r.URL.Query().Has("last")}
 	query := r.URL.Query()
 	switch {
 	case query.Has("last") && query.Has("from"):
@@ -148,25 +149,29 @@ func (h *handler) listRecords(r *http.Request) (any, error) {
 		if sh == nil {
 			shards = s.Shards()
 		}
-		from, skip, err = last(r.Context(), shards, int64(n))
+		from, t.skip, err = last(r.Context(), shards, int64(n))
 	case query.Has("from"):
 		from, err = braid.ParsePosition(query.Get("from"))
 	}
 	if err != nil {
 		return nil, err
 	}
+	t.out = recordsAnswer{Records: []record{}, Next: from}
 	if sh != nil {
-		return readShard(r.Context(), sh, from, skip, limit, &v)
+		err = t.readShard(r.Context(), sh)
+	} else {
+		err = t.readStream(r.Context(), s)
 	}
-	return readStream(r.Context(), s, from, skip, limit, &v)
+	return &t.out, err
 }
 
 // taker gathers what an answer shows, and says when that is enough.
 type taker struct {
 	view               *view
 	limit              int
-	skip               int64
-	out                *recordsAnswer
+	newest             bool  // of what it wants, it keeps the newest rather than the oldest
+	skip               int64 // records that are not looked at
+	out                recordsAnswer
 	lookedBytes, bytes int
 }
 
@@ -181,29 +186,34 @@ func (t *taker) take(rec *braid.Record) (full bool) {
 		return true
 	}
 	if t.view.wants(rec) {
-		size := min(len(rec.Data), t.view.data)
-		if n := len(t.out.Records); n == t.limit || n > 0 && t.bytes+size > maxAnswerBytes {
-			return true
+		shown := t.view.show(rec)
+		for n := len(t.out.Records); n == t.limit || n > 0 && t.bytes+len(shown.Data) > maxAnswerBytes; n-- {
+			if !t.newest {
+				return true
+			}
+			t.bytes -= len(t.out.Records[0].Data)
+			t.out.Records[0] = record{} // its data is not to be kept
+			t.out.Records = t.out.Records[1:]
 		}
-		t.bytes += size
-		t.out.Records = append(t.out.Records, t.view.show(rec))
+		t.bytes += len(shown.Data)
+		t.out.Records = append(t.out.Records, shown)
 	}
 	t.out.LookedAt++
 	t.lookedBytes += rec.Size()
 	return false
 }
 
-// readShard reads a shard page by page until the answer is full, or the shard's tip.
-func readShard(ctx context.Context, sh *braid.Shard, from braid.Position, skip int64, limit int, v *view) (any, error) {
-	out := &recordsAnswer{Records: []record{}, Next: from}
-	t := taker{view: v, limit: limit, skip: skip, out: out}
+// readShard reads a shard page by page until the answer is full, or the shard's tip. What was
+// read before an error is shown: the next request has the error.
+func (t *taker) readShard(ctx context.Context, sh *braid.Shard) error {
+	out := &t.out
 	for first := true; ; first = false {
 		page, err := sh.GetRecords(ctx, out.Next, &braid.GetRecordsOptions{Limit: maxRecords, LimitBytes: 1 << 20, Unmetered: true})
 		if err != nil {
 			if first || ctx.Err() != nil {
-				return nil, err
+				return err
 			}
-			return out, nil // what was read is shown; the next request has the error
+			return nil
 		}
 		for i := range page.Records {
 			rec := &page.Records[i]
@@ -214,36 +224,34 @@ func readShard(ctx context.Context, sh *braid.Shard, from braid.Position, skip i
 					out.BehindBytes += int64(page.Records[i+k].Size())
 				}
 				out.BehindLatest = jsontext.Duration(time.Since(rec.ArrivalTime))
-				return out, nil
+				return nil
 			}
 			out.Next = braid.AfterSequence(rec.SequenceNumber)
 		}
 		out.Next = page.Next
 		if page.BehindRecords == 0 {
 			out.AtTip, out.EndOfShard, out.ChildShards = true, page.EndOfShard, page.ChildShards
-			return out, nil
+			return nil
 		}
 	}
 }
 
-// readStream reads all shards in order of arrival until the answer is full, or the tip.
-func readStream(ctx context.Context, s *braid.Stream, from braid.Position, skip int64, limit int, v *view) (any, error) {
-	out := &recordsAnswer{Records: []record{}, Next: from}
-	t := taker{view: v, limit: limit, skip: skip, out: out}
-	for rec, err := range s.Records(ctx, from) {
+// readStream is readShard for all shards, in order of arrival.
+func (t *taker) readStream(ctx context.Context, s *braid.Stream) error {
+	for rec, err := range s.Records(ctx, t.out.Next) {
 		if err != nil {
-			if out.LookedAt == 0 || ctx.Err() != nil {
-				return nil, err
+			if t.out.LookedAt == 0 || ctx.Err() != nil {
+				return err
 			}
-			return out, nil
+			return nil
 		}
 		if t.take(&rec) {
-			return out, nil
+			return nil
 		}
-		out.Next = braid.AfterSequence(rec.SequenceNumber)
+		t.out.Next = braid.AfterSequence(rec.SequenceNumber)
 	}
-	out.AtTip = true
-	return out, nil
+	t.out.AtTip = true
+	return nil
 }
 
 // oneRecord returns a record with all of its data.

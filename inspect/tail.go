@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"iter"
 	"net/http"
 	"sync"
 	"time"
@@ -33,6 +34,9 @@ type eventStream struct {
 // where there are too many.
 func (h *handler) whileLive(fn func(e *eventStream, r *http.Request) error) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
+		if r.Method == http.MethodHead {
+			return // it has no body, and would never end
+		}
 		select {
 		case h.live <- struct{}{}:
 			defer func() { <-h.live }()
@@ -144,11 +148,13 @@ type tail struct {
 	all   bool
 	quota int // records in a window
 
+	records iter.Seq2[braid.Record, error] // of log, from the moment at which the client was answered
+
 	waiting chan record // to be sent; with all, the reader waits for room
 
-	mu             sync.Mutex // guards what follows
-	records, bytes int64      // left out since that was last said
-	err            error      // why the reader has ended
+	mu   sync.Mutex // guards what follows
+	left leftOut    // since that was last said
+	err  error      // why the reader has ended
 }
 
 func (h *handler) tail(e *eventStream, r *http.Request) error {
@@ -156,8 +162,11 @@ func (h *handler) tail(e *eventStream, r *http.Request) error {
 	if err != nil {
 		return err
 	}
+	ctx, cancel := context.WithCancel(r.Context())
+	defer cancel()
+	t.records = t.log.Follow(ctx, t.from) // before the answer: what is put after that is shown
 	if e.begin() == nil {
-		t.send(r.Context(), e)
+		t.send(ctx, cancel, e)
 	}
 	return nil
 }
@@ -211,7 +220,7 @@ func (h *handler) newTail(r *http.Request) (*tail, error) {
 // read follows the log and closes waiting when it ends.
 func (t *tail) read(ctx context.Context) {
 	defer close(t.waiting)
-	for rec, err := range t.log.Follow(ctx, t.from) {
+	for rec, err := range t.records {
 		switch {
 		case err != nil:
 			t.mu.Lock()
@@ -233,8 +242,8 @@ func (t *tail) read(ctx context.Context) {
 			continue
 		}
 		t.mu.Lock()
-		t.records++
-		t.bytes += int64(rec.Size())
+		t.left.Records++
+		t.left.Bytes += int64(rec.Size())
 		t.mu.Unlock()
 	}
 }
@@ -246,16 +255,15 @@ type leftOut struct{ Records, Bytes int64 }
 func (t *tail) takeLeftOut() leftOut {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	out := leftOut{t.records, t.bytes}
-	t.records, t.bytes = 0, 0
+	out := t.left
+	t.left = leftOut{}
 	return out
 }
 
 // send writes records as they come, until ctx or the log ends. Once a window's quota is
 // written it waits for the end of the window. Something is left out only while a whole
 // quota waits, so there is always another window's end at which that is said.
-func (t *tail) send(ctx context.Context, e *eventStream) {
-	ctx, cancel := context.WithCancel(ctx)
+func (t *tail) send(ctx context.Context, cancel context.CancelFunc, e *eventStream) {
 	done := make(chan struct{})
 	go func() {
 		defer close(done)

@@ -133,6 +133,7 @@ func TestATailSendsWhatIsPut(t *testing.T) {
 		require.Equal(t, "anna", rec.PartitionKey)
 
 		<-time.After(time.Minute)
+		synctest.Wait()
 		require.Len(t, w.of(""), 1+4, "a quiet connection is written to")
 	})
 }

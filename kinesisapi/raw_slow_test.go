@@ -54,7 +54,7 @@ func TestRawSlowBody(t *testing.T) {
 		{name: "option", length: 1000, options: kinesisapi.Options{BodyTimeout: 5 * time.Second}, after: 5 * time.Second, status: http.StatusRequestTimeout},
 		{name: "the server's own", length: 1000, server: time.Minute, after: time.Minute, status: http.StatusRequestTimeout},
 		{name: "off", length: 1000, options: kinesisapi.Options{BodyTimeout: -1}, after: 490 * time.Second, status: http.StatusBadRequest},
-		{name: "control", path: "/_braid/faults", length: 1000, options: kinesisapi.Options{Control: true}, after: 30 * time.Second, status: http.StatusBadRequest},
+		{name: "control", path: "/_braid/faults", length: 1000, options: kinesisapi.Options{Control: true, ControlHosts: []string{"kinesis"}}, after: 30 * time.Second, status: http.StatusBadRequest},
 	} {
 		for _, protocol := range []string{"HTTP/1.1", "h2c"} {
 			t.Run(c.name+" "+strings.ReplaceAll(protocol, "/", " "), func(t *testing.T) {
@@ -109,7 +109,7 @@ func TestRawSlowBody(t *testing.T) {
 // TestRawBodyNobodyReads: what is left of a body that nothing reads is bounded as well,
 // though net/http is who waits for it.
 func TestRawBodyNobodyReads(t *testing.T) {
-	rigInBubble(t, &kinesisapi.Options{Control: true}, func(r *rig) {
+	rigInBubble(t, &kinesisapi.Options{Control: true, ControlHosts: []string{"kinesis"}}, func(r *rig) {
 		network := nettest.New()
 		network.Serve(r.t.(*testing.T), &http.Server{Handler: r.server}, nil)
 		for _, c := range []struct {
@@ -137,7 +137,7 @@ func TestRawBodyNobodyReads(t *testing.T) {
 func TestRawSlowOperation(t *testing.T) {
 	for _, protocol := range []string{"HTTP/1.1", "h2c"} {
 		t.Run(strings.ReplaceAll(protocol, "/", " "), func(t *testing.T) {
-			rigInBubble(t, &kinesisapi.Options{Control: true}, func(r *rig) {
+			rigInBubble(t, &kinesisapi.Options{Control: true, ControlHosts: []string{"kinesis"}}, func(r *rig) {
 				network := nettest.New()
 				network.Serve(r.t.(*testing.T), &http.Server{Handler: r.server}, nil)
 				r.client, r.url = network.Client(r.t.(*testing.T), protocol), "http://kinesis/"
@@ -164,7 +164,7 @@ func TestRawSlowReader(t *testing.T) {
 		{name: "default", after: 30 * time.Second},
 		{name: "option", options: kinesisapi.Options{AnswerTimeout: time.Minute}, after: time.Minute},
 		{name: "the server's own", server: 2 * time.Minute, after: 2 * time.Minute},
-		{name: "control", options: kinesisapi.Options{Control: true}, after: 30 * time.Second},
+		{name: "control", options: kinesisapi.Options{Control: true, ControlHosts: []string{"kinesis"}}, after: 30 * time.Second},
 	} {
 		for _, protocol := range []string{"HTTP/1.1", "h2c"} {
 			t.Run(c.name+" "+strings.ReplaceAll(protocol, "/", " "), func(t *testing.T) {

@@ -1,6 +1,7 @@
 package kinesisapi
 
 import (
+	"context"
 	"crypto/rand"
 	"log/slog"
 	"net/http"
@@ -77,10 +78,17 @@ type Options struct {
 	// goroutine of the request: from several at once.
 	Access func(Access)
 
-	// Control serves the paths under /_braid/ as well: health, a look at records,
+	// Control serves the paths under /_braid/ as well: a page, health, a look at records,
 	// resets, faults on order. It is for tests. Whoever can reach the server can do
-	// all of that. [Server.Client] does not: it has Go.
+	// all of that, but not a page of another site that a browser of theirs shows.
+	// [Server.Client] does not: it has Go.
 	Control bool
+
+	// ControlHosts are names under which those paths are reached, without ports, such as
+	// "kinesis.test". Loopback names and IP addresses are allowed in any case; requests
+	// under other names are refused, as they may be those of a site that has its own name
+	// resolve to this machine. Health and ready answer under any name.
+	ControlHosts []string
 }
 
 // Access is a request that was answered over HTTP.
@@ -99,6 +107,7 @@ type Access struct {
 type Server struct {
 	service *service.Service
 	server  *server.Server
+	endLive context.CancelFunc // of the page's live connections
 }
 
 // New returns a server for the streams and queues of a database, which stays the caller's: it
@@ -145,12 +154,15 @@ func New(db *braid.DB, options *Options) (*Server, error) {
 			opts.Access(Access{a.Remote, a.Operation, a.Status, a.Error, a.Bytes, a.Duration})
 		}
 	}
+	live, cancel := context.WithCancel(context.Background())
+	s.endLive = cancel
 	if opts.Control {
 		script := new(fault.Script)
-		inner.Control = control.New(db, s.service, script, service.Caller{Account: opts.Account, Region: opts.Region}, control.Settings{
+		inner.Control = control.New(live, db, s.service, script, service.Caller{Account: opts.Account, Region: opts.Region}, control.Settings{
 			SeparateAccounts: opts.SeparateAccounts, CheckAuthorization: opts.CheckAuthorization,
 			CreateDelay: opts.CreateDelay, UpdateDelay: opts.UpdateDelay, DeleteDelay: opts.DeleteDelay,
 			BodyTimeout: opts.BodyTimeout, AnswerTimeout: opts.AnswerTimeout,
+			ControlHosts: opts.ControlHosts,
 		})
 		inner.Intercept = script.Intercept
 	}
@@ -171,11 +183,12 @@ func (s *Server) Client() *Client {
 	return &Client{server.NewClient(func() *server.Server { return s.server })}
 }
 
-// Close ends all subscriptions, waits for them, answers requests that wait for records
+// Close ends all subscriptions and live connections of the page, waits for the former, answers requests that wait for records
 // of a queue, and brings to their end at once the changes of status that were on their
 // way. Further requests are answered, but for SubscribeToShard; receives return no
 // records. A second Close does nothing.
 func (s *Server) Close() {
+	s.endLive()
 	s.server.Close()
 	s.service.Close()
 }

@@ -44,6 +44,10 @@ func run(ctx context.Context, out io.Writer, listener net.Listener) error {
 	if err != nil {
 		return errors.Join(err, listener.Close())
 	}
+	shop, err := open(ctx, db, quiet)
+	if err != nil {
+		return errors.Join(err, db.Close(), listener.Close())
+	}
 	mux := http.NewServeMux()
 	mux.Handle("/braid/", http.StripPrefix("/braid", inspect.Handler(db, &inspect.Options{Writable: true})))
 	mux.Handle("/{$}", http.RedirectHandler("/braid/", http.StatusFound))
@@ -52,7 +56,7 @@ func run(ctx context.Context, out io.Writer, listener net.Listener) error {
 	go func() { served <- server.Serve(listener) }()
 	fmt.Fprintf(out, "Look at http://%s/braid/ and end this with Ctrl-C.\n", listener.Addr())
 
-	err = trade(ctx, db, quiet)
+	err = shop.trade(ctx)
 	// Closing the database ends the page's live connections, so Close of the server cuts
 	// nothing off.
 	err = errors.Join(err, db.Close(), server.Close())

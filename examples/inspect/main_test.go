@@ -47,15 +47,6 @@ func TestThePageShowsAShopThatTrades(t *testing.T) {
 
 // tailOf returns a function that waits for the next record of a stream.
 func tailOf(t *testing.T, get func(string) *http.Response, stream string) func() braid.Record {
-	// The stream is there a moment after the server.
-	for {
-		response, err := http.Get(get("/").Request.URL.String() + "api/streams/" + stream)
-		require.NoError(t, err)
-		_ = response.Body.Close()
-		if response.StatusCode == http.StatusOK {
-			break
-		}
-	}
 	body := get("/braid/api/tail?rate=all&from=TRIM_HORIZON&stream=" + stream).Body
 	var rest string
 	return func() (rec braid.Record) {

@@ -1,12 +1,16 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
+	"math"
 	"math/rand/v2"
+	"slices"
+	"strconv"
 	"sync"
 	"time"
 
@@ -32,49 +36,58 @@ const (
 	mostShards  = 8
 )
 
-// trade runs the shop until ctx ends.
-func trade(ctx context.Context, db *braid.DB, logger *slog.Logger) error {
-	orders, err := db.OpenStream(ctx, "orders", &braid.StreamOptions{Shards: 4, Tags: map[string]string{"team": "shop"}})
-	if err != nil {
-		return err
-	}
-	for _, stream := range []struct {
-		name   string
-		shards int
-	}{{"invoices", 2}, {"failed-orders", 1}, {"clicks", 3}} {
-		if _, err := db.OpenStream(ctx, stream.name, &braid.StreamOptions{Shards: stream.shards}); err != nil {
-			return err
+// shop is what trades: streams, a queue, and workers.
+type shop struct {
+	orders, clicks *braid.Stream
+	mails          *queue.Queue
+	workers        []*consumer.Worker
+}
+
+// open makes the streams and what works on them. Nothing moves yet.
+func open(ctx context.Context, db *braid.DB, logger *slog.Logger) (*shop, error) {
+	streams := make(map[string]*braid.Stream)
+	for name, shards := range map[string]int{"orders": 4, "invoices": 2, "failed-orders": 1, "clicks": 3} {
+		s, err := db.OpenStream(ctx, name, &braid.StreamOptions{Shards: shards, Tags: map[string]string{"team": "shop"}})
+		if err != nil {
+			return nil, err
 		}
+		streams[name] = s
 	}
-	mails, err := queue.Open(ctx, db, "mails", &queue.Options{Stream: "invoices", MaxReceives: 2, VisibilityTimeout: time.Second})
+	s := &shop{orders: streams["orders"], clicks: streams["clicks"]}
+	var err error
+	s.mails, err = queue.Open(ctx, db, "mails", &queue.Options{Stream: "invoices", MaxReceives: 2, VisibilityTimeout: time.Second})
 	if err != nil {
-		return err
+		return nil, err
 	}
 	billing, err := consumer.NewTx(db, &consumer.Config{
 		App: "billing", Streams: []string{"orders"}, WorkerID: "till", Logger: logger,
 		DeadLetterStream: "failed-orders", MaxAttempts: 2, RetryPause: time.Millisecond,
 	}, consumer.TxProcessorFunc(bill))
 	if err != nil {
-		return err
+		return nil, err
 	}
-	workers := []*consumer.Worker{billing}
+	fraud, err := consumer.New(db, &consumer.Config{
+		App: "fraud-check", Streams: []string{"clicks"}, WorkerID: "watch", Logger: logger,
+		MaxAttempts: 2, RetryPause: time.Millisecond,
+	}, consumer.ProcessorFunc(check))
+	if err != nil {
+		return nil, err
+	}
+	s.workers = []*consumer.Worker{billing, fraud}
 	for _, id := range []string{"anna", "ben"} {
 		worker, err := consumer.New(db, &consumer.Config{
 			App: "shipping", Streams: []string{"orders"}, WorkerID: id, Logger: logger, Linger: 200 * time.Millisecond,
 		}, consumer.ProcessorFunc(ship))
 		if err != nil {
-			return err
+			return nil, err
 		}
-		workers = append(workers, worker)
+		s.workers = append(s.workers, worker)
 	}
-	fraud, err := consumer.New(db, &consumer.Config{
-		App: "fraud-check", Streams: []string{"clicks"}, WorkerID: "watch", Logger: logger, MaxAttempts: 2, RetryPause: time.Millisecond,
-	}, consumer.ProcessorFunc(check))
-	if err != nil {
-		return err
-	}
-	workers = append(workers, fraud)
+	return s, nil
+}
 
+// trade runs the shop until ctx ends.
+func (s *shop) trade(ctx context.Context) error {
 	// The first that ends ends all.
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
@@ -86,12 +99,12 @@ func trade(ctx context.Context, db *braid.DB, logger *slog.Logger) error {
 			}
 		})
 	}
-	start(func(ctx context.Context) error { return sell(ctx, db, orders) })
-	start(func(ctx context.Context) error { return reshard(ctx, orders) })
+	start(s.sell)
+	start(func(ctx context.Context) error { return reshard(ctx, s.orders) })
 	start(func(ctx context.Context) error {
-		return mails.Work(ctx, send, &queue.WorkOptions{Concurrency: 4, Backoff: func(int) time.Duration { return time.Second }})
+		return s.mails.Work(ctx, send, &queue.WorkOptions{Concurrency: 4, Backoff: func(int) time.Duration { return time.Second }})
 	})
-	for _, worker := range workers {
+	for _, worker := range s.workers {
 		start(func(ctx context.Context) error {
 			err := worker.Run(ctx)
 			if stopped := new(consumer.StoppedShardsError); errors.As(err, &stopped) {
@@ -109,12 +122,8 @@ func trade(ctx context.Context, db *braid.DB, logger *slog.Logger) error {
 }
 
 // sell puts orders and clicks until ctx ends. A few customers order most.
-func sell(ctx context.Context, db *braid.DB, orders *braid.Stream) error {
-	clicks, err := db.Stream("clicks")
-	if err != nil {
-		return err
-	}
-	customers := rand.NewZipf(rand.New(rand.NewPCG(1, 2)), 1.2, 4, 400)
+func (s *shop) sell(ctx context.Context) error {
+	customers := rand.NewZipf(rand.New(rand.NewPCG(1, 2)), 1.3, 2, 400)
 	tick := time.NewTicker(pace)
 	defer tick.Stop()
 	for id := 1; ; id++ {
@@ -137,8 +146,7 @@ func sell(ctx context.Context, db *braid.DB, orders *braid.Stream) error {
 		if err != nil {
 			return err
 		}
-		entries := []braid.Entry{{PartitionKey: o.Customer, Data: data}}
-		if _, err := orders.PutRecords(ctx, entries); err != nil {
+		if _, err := s.orders.PutRecord(ctx, o.Customer, data); err != nil {
 			return unlessDone(ctx, err)
 		}
 		for i := range rand.IntN(4) {
@@ -146,7 +154,7 @@ func sell(ctx context.Context, db *braid.DB, orders *braid.Stream) error {
 			if id%400 == 0 && i == 0 {
 				click = []byte{0xde, 0xad, 0xbe, 0xef, byte(id)} // fraud-check panics at it
 			}
-			if _, err := clicks.PutRecord(ctx, o.Customer, click); err != nil {
+			if _, err := s.clicks.PutRecord(ctx, o.Customer, click); err != nil {
 				return unlessDone(ctx, err)
 			}
 		}
@@ -213,7 +221,7 @@ func send(_ context.Context, rec queue.Record) error {
 	return nil
 }
 
-// reshard splits the busiest shard, or merges two neighbours if there are many, every now
+// reshard splits the busiest shard, or merges the quietest with its neighbor if there are many, every now
 // and then. The page shows either without being loaded again.
 func reshard(ctx context.Context, stream *braid.Stream) error {
 	tick := time.NewTicker(reshardTime)
@@ -227,16 +235,16 @@ func reshard(ctx context.Context, stream *braid.Stream) error {
 			}
 		}
 		var err error
-		busiest := open[0]
-		for _, sh := range open {
-			if sh.RecordsPut-before[sh.ID] > busiest.RecordsPut-before[busiest.ID] {
-				busiest = sh
-			}
-		}
-		if next := neighbor(open, open[0]); len(open) >= mostShards && next != "" {
-			_, err = stream.MergeShards(ctx, open[0].ID, next)
+		// One customer alone can make a shard busy, which no split helps against.
+		slices.SortFunc(open, func(a, b braid.ShardDescription) int {
+			return cmp.Compare(b.RecordsPut-before[b.ID], a.RecordsPut-before[a.ID])
+		})
+		busiest := max(0, slices.IndexFunc(open, func(sh braid.ShardDescription) bool { return share(sh) > 1.0/12 }))
+		quiet := open[len(open)-1]
+		if next := neighbor(open, quiet); len(open) >= mostShards && next != "" {
+			_, err = stream.MergeShards(ctx, quiet.ID, next)
 		} else if len(before) > 0 && len(open) < mostShards {
-			_, _, err = stream.SplitShard(ctx, busiest.ID, nil)
+			_, _, err = stream.SplitShard(ctx, open[busiest].ID, nil)
 		}
 		// Somebody at the page may have been faster.
 		if err != nil && !errors.Is(err, braid.ErrInvalidArgument) {
@@ -251,6 +259,13 @@ func reshard(ctx context.Context, stream *braid.Stream) error {
 			return nil
 		}
 	}
+}
+
+// share is how much of the hash-key space a shard has, 0 to 1.
+func share(sh braid.ShardDescription) float64 {
+	start, _ := strconv.ParseFloat(sh.HashKeyRange.Start.String(), 64)
+	end, _ := strconv.ParseFloat(sh.HashKeyRange.End.String(), 64)
+	return (end - start) / math.Pow(2, 128)
 }
 
 // neighbor returns the shard above one in the hash-key space; empty if there is none.

@@ -56,10 +56,8 @@ func TestScreenshots(t *testing.T) {
 		{name: "failed-dark", route: "#/apps/fraud-check", scheme: "dark", width: 1180, height: 1000, before: func() {
 			s.run(js(`document.querySelector("details").open = true`))
 		}},
-		{name: "queue", route: "#/queues/mails", scheme: "light", width: 1180, height: 860},
 		{name: "storage-dark", route: "#/storage", scheme: "dark", width: 1180, height: 1000},
 		{name: "phone", route: "#/streams/orders", scheme: "light", width: 390, height: 844},
-		{name: "phone-records-dark", route: "#/streams/orders/records", scheme: "dark", width: 390, height: 844},
 		{name: "dialog", route: "#/streams/orders?shard=shardId-000000000001", scheme: "light", width: 1180, height: 860, before: func() {
 			s.run(js(`[...document.querySelectorAll("button")].find((e) => e.innerText === "Trim …").click()`))
 		}},

@@ -149,7 +149,7 @@ export function app({names: [name], draw, onChange}) {
         h("time", {datetime: l.ArrivalTime}, clock(l.ArrivalTime)),
         h("span", {class: "where"}, rec ? shardNumber(rec.ShardID) : "–"),
         h("span", {class: "key"}, rec ? rec.PartitionKey : "–"),
-        h("span", {class: "line"}, rec ? rec.Error.split("\n")[0] : l.Problem),
+        h("span", {class: "line"}, rec ? rec.Error.split("\n")[0].replace(/^record \d+ of shardId-\d+: /, "") : l.Problem),
         h("span", {class: "size"}, rec ? line(rec) : "")),
       isOpen && rec && h("div", {class: "inside"},
         h("dl", {class: "pairs"}, h("dt", {}, "Failed record"), h("dd", {}, h("code", {}, rec.SequenceNumber)), h("dt", {}, "Of"), h("dd", {}, `${rec.Stream}, shard ${shardNumber(rec.ShardID)}`),

@@ -10,6 +10,7 @@ export class Opened {
     this.open = new Set();
     this.forms = new Map();
     this.whole = new Map(); // what was asked for on demand
+    this.errors = new Map(); // of asking
   }
 
   toggle(id) {
@@ -42,19 +43,20 @@ export class Opened {
   }
 
   problem(id) {
-    return this.forms.get(id + "/error") && h("p", {class: "note bad"}, this.forms.get(id + "/error"));
+    return this.errors.has(id) && h("p", {class: "note bad"}, this.errors.get(id));
   }
 
   async demand(id, more) {
     try {
       this.whole.set(id, await more());
-      this.forms.delete(id + "/error");
+      this.errors.delete(id);
     } catch (err) {
-      this.forms.set(id + "/error", err.message);
+      this.errors.set(id, err.message);
     }
     this.redraw();
   }
 
+  // shown is the record with what is known of it by now.
   shown(id, rec) {
     return this.whole.get(id) || rec;
   }

@@ -33,7 +33,7 @@ export function hashBar(open, loads, {selected, select}) {
         const x = fraction(sh.HashKeyRange.Start) * width;
         const wide = Math.max(1, fraction(sh.HashKeyRange.End) * width - x);
         const {rate: r, level: l} = loads.get(sh.ID);
-        const tall = floor + (density(sh) / top) * (height - floor - 4);
+        const tall = floor + Math.sqrt(density(sh) / top) * (height - floor - 4);
         return h("g", {
           key: sh.ID, class: `shard ${l.name}` + (sh.ID === selected ? " chosen" : ""), tabindex: 0, role: "button",
           "aria-pressed": String(sh.ID === selected), "aria-label": `shard ${shardNumber(sh.ID)}, ${rate(r)}, ${l.text}`,

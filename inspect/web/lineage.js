@@ -6,23 +6,24 @@ import {h} from "./dom.js";
 import {clock, count, fraction, shardNumber} from "./format.js";
 
 const atMost = 240; // shards that are drawn: the newest
+const present = 44; // what is drawn beyond the last change
 
-export function lineage(all, loads, {selected, select, now}) {
+export function lineage(all, loads, {selected, select}) {
   const shards = all.slice(-atMost);
   const byID = new Map(shards.map((sh) => [sh.ID, sh]));
-  const times = [...new Set(shards.flatMap((sh) => (sh.ClosedAt ? [sh.CreatedAt, sh.ClosedAt] : [sh.CreatedAt])).map((t) => Math.floor(new Date(t).getTime() / 1)))].sort((a, b) => a - b);
+  const times = [...new Set(shards.flatMap((sh) => (sh.ClosedAt ? [sh.CreatedAt, sh.ClosedAt] : [sh.CreatedAt])).map(instant))].sort((a, b) => a - b);
   const column = new Map(times.map((t, i) => [t, i]));
-  const columnOf = (t) => column.get(Math.floor(new Date(t).getTime()));
+  const columnOf = (t) => column.get(instant(t));
   const each = Math.max(84, Math.min(220, 1040 / times.length));
   const gap = each * 0.42;
-  const width = times.length * each + 8;
+  const width = times.length * each + present;
   const height = Math.min(460, Math.max(180, shards.filter((sh) => !sh.Closed).length * 22));
   const place = (sh) => {
     const from = columnOf(sh.CreatedAt);
     const to = sh.Closed ? columnOf(sh.ClosedAt) : times.length;
     const y = fraction(sh.HashKeyRange.Start) * height;
     const x = from * each + (from ? gap : 4);
-    return {x, y, wide: Math.max(6, to * each - x + (sh.Closed ? 0 : 4)), tall: Math.max(1.5, fraction(sh.HashKeyRange.End) * height - y)};
+    return {x, y, wide: Math.max(6, to * each - x + (sh.Closed ? 0 : present - 4)), tall: Math.max(1.5, fraction(sh.HashKeyRange.End) * height - y)};
   };
   const ribbons = [];
   for (const child of shards) {
@@ -60,7 +61,7 @@ export function lineage(all, loads, {selected, select, now}) {
           h("title", {}, describe(sh, l)));
         }),
         times.map((t, i) => h("text", {key: "t" + t, class: "time", x: i * each + (i ? gap : 4), y: height + 18}, clock(t).slice(0, -4))),
-        h("text", {key: "now", class: "time now", x: width - 4, y: height + 18}, width - times.length * each > 4 && times.length > 0 ? "now" : ""))));
+        h("text", {key: "now", class: "time now", x: width - 4, y: height + 18}, "now"))));
 }
 
 // stayAtTheEnd shows the present, unless somebody has scrolled to the past.
@@ -71,6 +72,8 @@ function stayAtTheEnd(node) {
   follow.observe(node);
   requestAnimationFrame(() => node.firstElementChild && follow.observe(node.firstElementChild));
 }
+
+const instant = (text) => new Date(text).getTime();
 
 const inset = (y, band, sign) => y + sign * Math.min(2, band.tall / 4);
 

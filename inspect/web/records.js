@@ -31,15 +31,15 @@ export function records({names: [name], params, draw}) {
   const opened = new Opened(() => show());
   const names = () => (form.shard ? ["streams", name, "shards", form.shard, "records"] : ["streams", name, "records"]);
 
+  // load reads from a place on, and shows that after what is shown.
   const load = async (from) => {
     busy = true;
     error = null;
     show();
     try {
-      const next = await get(names(), {...from, limit: form.limit, key: form.key, match: form.match}, ended.signal);
-      list = from.next ? list : from.append ? list.concat(next.Records) : next.Records;
-      lookedAt = (from.append ? lookedAt : 0) + next.LookedAt;
-      page = next;
+      page = await get(names(), {...from, limit: form.limit, key: form.key, match: form.match}, ended.signal);
+      list = list.concat(page.Records);
+      lookedAt += page.LookedAt;
     } catch (err) {
       if (ended.signal.aborted) return;
       error = err;
@@ -63,9 +63,10 @@ export function records({names: [name], params, draw}) {
   const search = () => {
     const kept = Object.entries(form).filter(([k, v]) => v && (k === "shard" || k === "start" || k === "key" || k === "match" || k === form.start));
     history.replaceState(null, "", route("streams", name, "records") + "?" + new URLSearchParams(kept));
+    page = null;
+    list = [];
+    lookedAt = 0;
     try {
-      page = null;
-      list = [];
       load(begin());
     } catch {
       error = new Error("The time is not complete.");
@@ -74,11 +75,7 @@ export function records({names: [name], params, draw}) {
   };
   const more = async () => {
     const at = list.length;
-    const next = page.Next;
-    const before = list;
-    await load({from: next});
-    if (!error) list = before.concat(list);
-    show();
+    await load({from: page.Next});
     document.querySelectorAll("#main .record > button")[at]?.focus();
   };
   const set = (field) => (e) => {
@@ -104,7 +101,7 @@ export function records({names: [name], params, draw}) {
     h("div", {key: "go", class: "buttons"}, h("button", {class: "main", disabled: busy}, busy ? "Reading …" : "Show"))),
     error && note("bad", error.message, error.detail?.FirstAvailable && [" ", h("button", {type: "button", onclick: () => load({from: "AT_SEQUENCE_NUMBER " + error.detail.FirstAvailable})}, "Go on with what is there")]),
     page && [
-      h("p", {class: "quiet", role: "status"}, `${plural(list.length, "record")} shown`, lookedAt > page.Records.length && `, ${count(lookedAt)} looked at`,
+      h("p", {class: "quiet", role: "status"}, `${plural(list.length, "record")} shown`, lookedAt > list.length && `, ${count(lookedAt)} looked at`,
         page.BehindRecords > 0 && `; ${count(page.BehindRecords)} follow`, page.EndOfShard && "; the shard is closed, and ends here", "."),
       h("ol", {class: "records"}, list.map((rec) => row(rec, opened, name))),
       !page.AtTip && h("button", {type: "button", disabled: busy, onclick: more}, form.key || form.match ? "Look further" : "Show more"),

@@ -4,12 +4,13 @@ import {h, link, route} from "./dom.js";
 import {get, poll} from "./api.js";
 import {Rates, sparkline} from "./charts.js";
 import {card, cards, note, table} from "./ui.js";
-import {bytes, clock, count, rate} from "./format.js";
+import {bytes, clock, count, duration, rate, seconds} from "./format.js";
 
 const rates = new Rates();
 const growing = ["RecordsPut", "BytesPut", "Commits", "PutsThrottled", "ReadsThrottled", "TailReads", "StoreReads", "BytesFlushed", "BytesCompacted", "Compactions", "CacheHits", "CacheMisses"];
 
 export function storage({draw}) {
+  const syncs = []; // seconds that the last one took, each time it was asked for
   let answer = null;
   let error = null;
   const update = async (signal) => {
@@ -17,6 +18,8 @@ export function storage({draw}) {
       answer = await get(["storage"], {}, signal);
       error = null;
       const at = new Date(answer.Time).getTime() / 1000;
+      syncs.push(seconds(answer.Metrics.SyncTime));
+      if (syncs.length > 60) syncs.shift();
       for (const name of growing) rates.add(name, at, answer.Metrics[name]);
     } catch (err) {
       error = err;
@@ -66,8 +69,9 @@ export function storage({draw}) {
           answer.Losses.map((l) => h("tr", {key: l.Time + l.File}, h("td", {}, clock(l.Time)), h("td", {}, h("code", {}, l.File)), h("td", {}, l.Damage), h("td", {}, l.Text))))),
       ]);
   };
-  // latency shows how long commits take, if the database says it.
-  const latency = () => null;
+  // A commit takes about as long as the sync of the log in it.
+  const latency = (m) => h("div", {class: "card"}, h("dt", {}, "Sync of the log"),
+    h("dd", {}, seconds(m.SyncTime) ? duration(seconds(m.SyncTime)) : "none", h("small", {}, seconds(m.SyncTime) ? `${duration(syncs.reduce((a, b) => a + b, 0) / syncs.length)} on average since you look` : "nothing was synced")));
   show();
   return poll(update, 1000).stop;
 }

@@ -49,6 +49,7 @@ func announce(w io.Writer, c *config, urls []string, withControl bool, streams [
 	}
 	if withControl {
 		line("control", "%s%s", url, control.Prefix)
+		line("page", "%s%sui/", url, control.Prefix)
 	} else {
 		line("control", "off, but for %s%shealth and ready; -control turns it on", url, control.Prefix)
 	}

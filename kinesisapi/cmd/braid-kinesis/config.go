@@ -23,6 +23,8 @@ type config struct {
 	control     choice
 	exactLimits bool
 
+	controlHosts names
+
 	shardLimit, onDemandStreamLimit int // 0: those of Kinesis; negative: none
 
 	account, region    string
@@ -69,6 +71,21 @@ func (c *choice) Set(text string) error {
 
 // IsBoolFlag lets -control stand for -control=true.
 func (c *choice) IsBoolFlag() bool { return true }
+
+// names is a flag that can be repeated, or has commas.
+type names []string
+
+func (n *names) String() string { return strings.Join(*n, ",") }
+
+func (n *names) Set(text string) error {
+	for name := range strings.SplitSeq(text, ",") {
+		if name = strings.TrimSpace(name); name == "" || strings.ContainsAny(name, "/:") {
+			return errors.New("must be names of hosts, without ports")
+		}
+		*n = append(*n, name)
+	}
+	return nil
+}
 
 const envPrefix = "BRAID_KINESIS_"
 
@@ -117,6 +134,7 @@ func parse(args, env []string, help io.Writer) (*config, error) {
 	fs.DurationVar(&c.updateDelay, "update-delay", 0, "`time` that a stream or queue stays UPDATING")
 	fs.DurationVar(&c.deleteDelay, "delete-delay", 0, "`time` that a stream, consumer or queue stays DELETING")
 	fs.Var(&c.control, "control", "serve the control API under /_braid/, which deletes data and makes faults for whoever asks\n(default: yes on a loopback address; -control=false never)")
+	fs.Var(&c.controlHosts, "control-host", "`name` of a host under which the control API is reached, beside localhost and addresses; repeat it, or\nseparate names with commas")
 	fs.StringVar(&c.tlsAddr, "tls-addr", "", "`address` to serve TLS on as well, beside the plain port")
 	fs.IntVar(&tlsPort, "tls-port", 0, "`port` to serve TLS on as well, on the host of the address; 0 is any that is free")
 	fs.BoolVar(&c.tls, "tls", false, "serve TLS on the only port")

@@ -85,6 +85,7 @@ func serve(ctx context.Context, c *config, stdout, stderr io.Writer) (err error)
 		Logger:             logger,
 		Access:             access,
 		Control:            withControl,
+		ControlHosts:       c.controlHosts,
 	})
 	if err != nil {
 		return err

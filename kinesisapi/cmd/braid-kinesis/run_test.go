@@ -187,6 +187,7 @@ func TestAnnounce(t *testing.T) {
 		"  account   000000000000, region eu-west-1\n",
 		"  streams   clicks, 1 shard\n            events, 4 shards, on demand\n            orders, 4 shards\n",
 		"  control   " + p.url + "/_braid/\n",
+		"  page      " + p.url + "/_braid/ui/\n",
 		"  export AWS_ENDPOINT_URL_KINESIS=" + p.url + "\n",
 		"  aws kinesis list-streams --endpoint-url " + p.url + "\n",
 		"BaseEndpoint = aws.String(\"" + p.url + "\")",

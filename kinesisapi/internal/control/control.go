@@ -6,6 +6,7 @@
 // {"error": "..."} with a status of 4xx or 5xx. The endpoints:
 //
 //	GET    /_braid/                            a page of text that says all this
+//	GET    /_braid/ui/                         a page to look at all this, and to change it
 //	GET    /_braid/health                      200 while the database works
 //	GET    /_braid/ready                       200 while it takes writes
 //	GET    /_braid/streams                     the streams, their shards, records and bytes
@@ -64,10 +65,13 @@
 // # Safety
 //
 // Whoever reaches these paths can do all of that. Web pages of other origins
-// cannot: what a browser says to come from one is refused.
+// cannot, as package inspect's CheckSite says: what a browser says to come from one
+// is refused, and so is a request under a name that is neither loopback nor expected,
+// as it may be that of a site. Health and ready answer to anybody.
 package control
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -77,6 +81,7 @@ import (
 	"strings"
 
 	"github.com/braidstream/braid"
+	"github.com/braidstream/braid/inspect"
 	"github.com/braidstream/braid/kinesisapi/internal/fault"
 	"github.com/braidstream/braid/kinesisapi/internal/service"
 )
@@ -125,9 +130,31 @@ var endpoints = []endpoint{
 
 // New returns the handler of what is under [Prefix]. The caller is whose streams
 // are meant if a request does not say it.
-func New(db *braid.DB, svc *service.Service, script *fault.Script, caller service.Caller, settings Settings) http.Handler {
+//
+// Requests under names of hosts that are neither loopback nor one of ControlHosts are
+// refused, and live connections of the page end with the context.
+func New(ctx context.Context, db *braid.DB, svc *service.Service, script *fault.Script, caller service.Caller, settings Settings) http.Handler {
 	h := &handler{db, svc, script, caller, settings}
-	return h.serve(endpoints, h.page, "see GET "+Prefix)
+	mux := http.NewServeMux()
+	rest := h.serve(endpoints, h.page, "see GET "+Prefix)
+	mux.HandleFunc(Prefix, func(w http.ResponseWriter, r *http.Request) {
+		if err := inspect.CheckSite(r, settings.ControlHosts...); err != nil {
+			writeError(w, r, &statusError{http.StatusForbidden, err.Error()})
+			return
+		}
+		rest.ServeHTTP(w, r)
+	})
+	page := http.StripPrefix(Prefix+"ui", inspect.Handler(db, &inspect.Options{Writable: true, Hosts: settings.ControlHosts}))
+	mux.HandleFunc(Prefix+"ui/", func(w http.ResponseWriter, r *http.Request) {
+		live, cancel := context.WithCancel(r.Context())
+		defer cancel()
+		defer context.AfterFunc(ctx, cancel)()
+		page.ServeHTTP(w, r.WithContext(live))
+	})
+	probes := Health(db)
+	mux.Handle(Prefix+"health", probes)
+	mux.Handle(Prefix+"ready", probes)
+	return mux
 }
 
 // Health returns a handler of health and ready alone.
@@ -177,12 +204,7 @@ func (h *handler) serve(endpoints []endpoint, page http.HandlerFunc, hint string
 	mux.HandleFunc(Prefix, func(w http.ResponseWriter, r *http.Request) {
 		writeError(w, r, &statusError{http.StatusNotFound, "there is no " + r.URL.Path + "; " + hint})
 	})
-	origins := http.NewCrossOriginProtection()
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if err := origins.Check(r); err != nil {
-			writeError(w, r, &statusError{http.StatusForbidden, err.Error()})
-			return
-		}
 		r.Body = http.MaxBytesReader(w, r.Body, maxBodyBytes)
 		mux.ServeHTTP(w, r)
 	})
@@ -206,6 +228,7 @@ func (h *handler) page(w http.ResponseWriter, r *http.Request) {
 	}
 	var text strings.Builder
 	text.WriteString("The control API of braid-kinesis. Answers are JSON; what goes wrong is {\"error\": \"...\"}.\n" +
+		"To look at it with a browser, open " + base + Prefix + "ui/\n" +
 		"Where accounts are separate, add ?account=...&region=... to say whose streams are meant.\n")
 	for _, e := range endpoints {
 		url := base + Prefix + strings.ReplaceAll(e.path, "{name}", "orders") + e.query

@@ -7,6 +7,7 @@ import (
 	"net/http/httptest"
 	"reflect"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -153,10 +154,10 @@ func TestHealth(t *testing.T) {
 func TestPage(t *testing.T) {
 	k := newKit(t, nil)
 	w := httptest.NewRecorder()
-	k.server.ServeHTTP(w, httptest.NewRequest("GET", "http://example:4567/_braid/", nil))
+	k.server.ServeHTTP(w, httptest.NewRequest("GET", "http://192.0.2.7:4567/_braid/", nil))
 	require.Equal(t, http.StatusOK, w.Code)
-	require.Contains(t, w.Body.String(), "curl -X POST http://example:4567/_braid/streams/orders/truncate\n")
-	require.Contains(t, w.Body.String(), "curl 'http://example:4567/_braid/streams/orders/records?limit=10&order=newest'\n")
+	require.Contains(t, w.Body.String(), "curl -X POST http://192.0.2.7:4567/_braid/streams/orders/truncate\n")
+	require.Contains(t, w.Body.String(), "curl 'http://192.0.2.7:4567/_braid/streams/orders/records?limit=10&order=newest'\n")
 }
 
 func TestStreams(t *testing.T) {
@@ -366,6 +367,54 @@ func TestOrigins(t *testing.T) {
 	require.Equal(t, []string{"orders"}, k.streams(""))
 }
 
+// A site whose name is made to resolve to the reader's machine comes under that name, to
+// the page as well.
+func TestNamesOfHosts(t *testing.T) {
+	k := newKit(t, &kinesisapi.Options{Control: true, ControlHosts: []string{"kinesis.test"}})
+	for host, status := range map[string]int{
+		"localhost:4567": http.StatusOK, "127.0.0.1:4567": http.StatusOK, "[::1]:4567": http.StatusOK, "kinesis.test:4567": http.StatusOK,
+		"evil.example:4567": http.StatusForbidden,
+	} {
+		for _, path := range []string{"", "streams", "ui/", "ui/api/streams"} {
+			r := httptest.NewRequest("GET", "http://"+host+"/_braid/"+path, nil)
+			w := httptest.NewRecorder()
+			k.server.ServeHTTP(w, r)
+			require.Equal(t, status, w.Code, "%s at %s", path, host)
+		}
+		for _, path := range []string{"health", "ready", "ui/healthz"} {
+			w := httptest.NewRecorder()
+			k.server.ServeHTTP(w, httptest.NewRequest("GET", "http://"+host+"/_braid/"+path, nil))
+			require.Equal(t, http.StatusOK, w.Code, "%s at %s", path, host)
+		}
+	}
+}
+
+// The page's live connections end with the server, so that they do not hold up its end.
+func TestThePageEndsWithTheServer(t *testing.T) {
+	k := newKit(t, nil)
+	started := make(chan struct{})
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		r := httptest.NewRequestWithContext(t.Context(), "GET", "http://localhost:4567/_braid/ui/api/events", nil)
+		k.server.ServeHTTP(&noticing{httptest.NewRecorder(), sync.OnceFunc(func() { close(started) })}, r)
+	}()
+	<-started
+	k.server.Close()
+	<-ended
+}
+
+// noticing calls a function when something is written.
+type noticing struct {
+	http.ResponseWriter
+	written func()
+}
+
+func (w *noticing) Write(text []byte) (int, error) {
+	w.written()
+	return w.ResponseWriter.Write(text)
+}
+
 // TestSettings: every setting can be seen.
 func TestSettings(t *testing.T) {
 	k := newKit(t, &kinesisapi.Options{SeparateAccounts: true, ShardLimit: 7, CreateDelay: time.Second, AnswerTimeout: -1})
@@ -374,7 +423,7 @@ func TestSettings(t *testing.T) {
 	require.Equal(t, map[string]any{
 		"account": "000000000000", "region": "us-east-1", "separateAccounts": true, "checkAuthorization": false,
 		"exactLimits": false, "shardLimit": 7., "onDemandStreamLimit": 50.,
-		"createDelay": "1s", "updateDelay": "0s", "deleteDelay": "0s", "bodyTimeout": "30s", "answerTimeout": "none",
+		"createDelay": "1s", "updateDelay": "0s", "deleteDelay": "0s", "bodyTimeout": "30s", "answerTimeout": "none", "controlHosts": []any{},
 	}, out)
 	k.do("PUT", "limits", `{"exact":true}`, http.StatusOK, nil)
 	k.do("GET", "settings?region=eu-west-1", "", http.StatusOK, &out)

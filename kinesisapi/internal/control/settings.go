@@ -8,6 +8,7 @@ import (
 // Settings are the settings of the server that no operation returns.
 type Settings struct {
 	SeparateAccounts, CheckAuthorization                              bool
+	ControlHosts                                                      []string // beside loopback names and addresses
 	CreateDelay, UpdateDelay, DeleteDelay, BodyTimeout, AnswerTimeout time.Duration
 }
 
@@ -25,6 +26,8 @@ type settings struct {
 	DeleteDelay         string `json:"deleteDelay"`
 	BodyTimeout         string `json:"bodyTimeout"`
 	AnswerTimeout       string `json:"answerTimeout"`
+
+	ControlHosts []string `json:"controlHosts"`
 }
 
 func (h *handler) showSettings(r *http.Request) (any, error) {
@@ -40,6 +43,7 @@ func (h *handler) showSettings(r *http.Request) (any, error) {
 		ExactLimits: h.svc.ExactLimits(), ShardLimit: shards, OnDemandStreamLimit: streams,
 		CreateDelay: s.CreateDelay.String(), UpdateDelay: s.UpdateDelay.String(), DeleteDelay: s.DeleteDelay.String(),
 		BodyTimeout: timeout(s.BodyTimeout), AnswerTimeout: timeout(s.AnswerTimeout),
+		ControlHosts: append([]string{}, s.ControlHosts...), // an empty list rather than null
 	}, nil
 }
 
