@@ -22,7 +22,7 @@ var readmes = []struct {
 	sources []string
 	blocks  int
 }{
-	{"README.md", []string{"*_test.go", "consumer/*_test.go", "queue/*_test.go", "examples/*/*.go", "kinesisapi/*_test.go", "kinesisapi/kinesistest/*_test.go"}, 12},
+	{"README.md", []string{"*_test.go", "consumer/*_test.go", "queue/*_test.go", "inspect/*_test.go", "examples/*/*.go", "kinesisapi/*_test.go", "kinesisapi/kinesistest/*_test.go"}, 12},
 	{"kinesisapi/README.md", []string{"kinesisapi/*_test.go", "kinesisapi/kinesistest/sdktest/*_test.go"}, 5},
 }
 
