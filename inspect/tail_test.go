@@ -283,6 +283,7 @@ func TestLiveConnectionsAreCounted(t *testing.T) {
 func TestATailRefusesWhatItCannotDo(t *testing.T) {
 	k := newKit(t, nil)
 	k.stream("s", 1)
+	require.Equal(t, http.StatusOK, k.do(k.request("HEAD", "/api/tail?stream=s", nil)).Code, "and it returns")
 	for path, kind := range map[string]string{
 		"?stream=t": "StreamNotFound", "": "StreamNotFound", "?stream=s&shard=7": "ShardNotFound",
 		"?stream=s&rate=0": "InvalidArgument", "?stream=s&rate=1001": "InvalidArgument", "?stream=s&rate=fast": "InvalidArgument",

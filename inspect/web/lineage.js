@@ -58,6 +58,8 @@ export function lineage(all, loads, {selected, select}) {
           },
           h("rect", {x, y: y + pad, width: wide, height: tall - 2 * pad, rx: Math.min(6, tall / 3)}),
           tall > 12 && wide > 24 && h("text", {x: x + 8, y: y + tall / 2 + 4}, shardNumber(sh.ID)),
+          // The beginning of what is still open may be out of sight.
+          tall > 12 && wide > 200 && !sh.Closed && h("text", {class: "end", x: x + wide - 8, y: y + tall / 2 + 4}, shardNumber(sh.ID)),
           h("title", {}, describe(sh, l)));
         }),
         times.map((t, i) => h("text", {key: "t" + t, class: "time", x: i * each + (i ? gap : 4), y: height + 18}, clock(t).slice(0, -4))),
