@@ -126,7 +126,7 @@ func ExampleStream_IncreaseRetention() {
 	defer db.Close()
 
 	audit, err := db.OpenStream(ctx, "audit", &braid.StreamOptions{
-		Retention:      7 * 24 * time.Hour, // 24 hours if nothing is said; negative: for ever
+		Retention:      7 * 24 * time.Hour, // 24 hours if nothing is said; negative: forever
 		RetentionBytes: 10 << 30,           // and the oldest go before that if there is more
 	})
 	if err != nil {

@@ -88,7 +88,7 @@ func Apps(ctx context.Context, db *braid.DB) (apps []string, err error) {
 func (a *App) Name() string { return a.group.app }
 
 // survey looks at the streams that the application has met. Where workers leave out
-// one that cannot be looked at now, whoever asks here is told.
+// one that cannot be looked at now, the caller here gets the error.
 func (a *App) survey(ctx context.Context) (*survey, error) {
 	s, err := a.look(ctx)
 	if err != nil {

@@ -52,7 +52,7 @@ func (a *App) WaitCaughtUp(ctx context.Context) error {
 func (a *App) isBehind(ctx context.Context, key LeaseKey) bool {
 	s, err := a.group.surveyShard(ctx, key)
 	if s == nil || err != nil {
-		return false // whoever looks at all shards finds out why
+		return false // the next Status finds out why
 	}
 	shard := s.items[key].status(a.group.holdOf(key), false)
 	a.group.measure(ctx, &shard)

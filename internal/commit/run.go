@@ -52,8 +52,8 @@ func (c *Committer) runGroup(g *group) bool {
 	return true
 }
 
-// awaitCallers sleeps while the callers of a group that has ended run and come back: those
-// who put again at once are to be in the next group. If this goroutine kept looking, it
+// awaitCallers sleeps while the callers of a group that has ended run and come back: a caller
+// that puts again at once belongs in the next group. If this goroutine kept looking, it
 // would take the place of one of them each time. All of them have been woken, so it waits
 // for the scheduler only.
 //

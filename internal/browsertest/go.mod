@@ -1,4 +1,4 @@
-module github.com/braidstream/braid/inspect/browsertest
+module github.com/braidstream/braid/internal/browsertest
 
 go 1.26.0
 
