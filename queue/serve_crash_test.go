@@ -243,6 +243,9 @@ func (im *lineImage) check(t *testing.T) {
 		d, err := q.Describe(ctx)
 		require.NoError(t, err)
 		im.left[i] = d.Visible + d.InFlight + d.Held
+		for text := range im.got[i] {
+			require.True(t, im.stored[text], "%s was received, and is not in the stream", text)
+		}
 		receiveAll(t, q, func(r queue.Record) {
 			require.False(t, im.got[i][string(r.Data)], "%s comes again before its timeout", r.Data)
 			require.Equal(t, 1, r.Receives, "%s", r.Data)
