@@ -67,8 +67,9 @@ type arrivals struct{ puts []*put }
 
 func (a *arrivals) Len() int { return len(a.puts) }
 
-func (a *arrivals) Place(i int) (shard uint32, counter uint64) {
-	return a.puts[i].shard.index, a.puts[i].record.Counter
+func (a *arrivals) Place(i int) (shard uint32, counter uint64, size int) {
+	p := a.puts[i]
+	return p.shard.index, p.record.Counter, p.record.Size()
 }
 
 func (a *arrivals) Records(from, to int) any {

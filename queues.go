@@ -80,6 +80,9 @@ func (c companionDB) Commit(ctx context.Context, essential bool, bytes int, fn f
 	return c.db.committer.Do(ctx, &commit.Request{Op: rowsOp(fn), Bytes: bytes, Essential: essential})
 }
 
+func (c companionDB) Full() bool             { return c.db.store.Full() }
+func (c companionDB) Ended() <-chan struct{} { return c.db.committer.Ended() }
+
 func (c companionDB) Now() uint64           { return c.db.aging.now() }
 func (c companionDB) Life() context.Context { return c.db.life }
 func (c companionDB) ClosedWell() bool      { return c.db.closedWell }

@@ -86,16 +86,25 @@ func (q *Queue) describe(ctx context.Context) (*Description, error) {
 	d.Options = q.settings
 	d.Received, d.EmptyReceives, d.Acknowledged = int64(q.stats.received), int64(q.stats.empty), int64(q.stats.acknowledged)
 	d.Lapsed, d.Died, d.Restored = int64(q.stats.lapsed), int64(q.stats.died), int64(q.stats.restored)
-	d.Visible = int64(q.count[ready])
-	d.InFlight = int64(q.count[inFlight])
-	d.Delayed = int64(q.count[waiting])
-	d.Held = int64(q.count[held])
-	d.Dead = int64(q.count[dead] + q.count[deadInFlight])
-	d.DeadInFlight = int64(q.count[deadInFlight])
+	count := q.count
+	for _, e := range q.unseen {
+		if e.counter > to && q.entries[e.counter] == e {
+			count[e.phase]-- // to others its record is not there
+		}
+	}
+	d.Visible = int64(count[ready])
+	d.InFlight = int64(count[inFlight])
+	d.Delayed = int64(count[waiting])
+	d.Held = int64(count[held])
+	d.Dead = int64(count[dead] + count[deadInFlight])
+	d.DeadInFlight = int64(count[deadInFlight])
 	d.ExpiredUnreceived = int64(q.expired.unreceived)
 	d.ExpiredReceived = int64(q.expired.received)
 	d.ExpiredDead = int64(q.expired.dead)
 	oldest, oldestDead := counterOf(q.ages.living.First()), counterOf(q.ages.dying.First())
+	if oldest > to {
+		oldest = 0
+	}
 	next := q.next
 	shards := make([]unreceived, 0, len(q.shards))
 	for index, sh := range q.shards {

@@ -58,3 +58,10 @@ func (l *listened) Listen(listener companion.Listener) {
 func JoinCommit(tx *braid.Tx, ends func()) error {
 	return companion.TxOf(tx).Join(func() error { return nil }, func(companion.Rows) func() { return ends })
 }
+
+// AheadBytes returns the bytes of the records that were read ahead.
+func AheadBytes(q *Queue) int {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.ahead
+}

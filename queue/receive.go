@@ -276,7 +276,9 @@ func (c *change) apply(rows companion.Rows) (publish func(), err error) {
 		c.taken = q.take(rows, *c.ask, now)
 		q.stats.received += uint64(len(c.taken))
 	}
-	c.served = q.serve(rows, now, nil)
+	if !c.essential || !q.door.Full() { // what is kept for those who acknowledge is not for those who wait
+		c.served = q.serve(rows, now, nil)
+	}
 	return c.publish, nil
 }
 

@@ -36,6 +36,8 @@ type state struct {
 	garbage [][]byte              // rows of entries that have expired, and of shards that are gone: to be deleted with the next commit
 	expired expired               // as the queue's row is to have it from the next commit on
 	stored  expired               // as it has it
+	unseen  []*entry              // taken up by the commit that brings their records, which others may not see yet
+	brings  bool                  // such a commit takes up records now
 	shards  map[uint32]shard      // of the topology
 	known   any                   // that topology
 	relic   *relic                // nil if there is none

@@ -179,6 +179,9 @@ func (s *state) admit() (*entry, *braid.Record) {
 	if s.settings.OrderByKey {
 		e.keyHash = hashKey(rec.PartitionKey)
 	}
+	if s.brings {
+		s.unseen = append(s.unseen, e)
+	}
 	s.next = e.counter + 1
 	c := s.cursors[e.shard]
 	if c == nil {

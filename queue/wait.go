@@ -156,7 +156,28 @@ func (q *Queue) await(ctx context.Context, w *waiter, timer *stoppable) (given [
 		case <-ctx.Done():
 		case <-q.deleted:
 		case <-q.door.Life().Done():
+			return q.awaitLast(ctx, w)
 		}
+		q.forgo(w)
+		return nil, true
+	}
+}
+
+// awaitLast is await when the database has ended. What it commits to the end may be a
+// delivery to this receiver, which nobody could give back any more.
+func (q *Queue) awaitLast(ctx context.Context, w *waiter) (given []taken, over bool) {
+	if q.withdraw(w) {
+		return nil, true
+	}
+	select {
+	case <-w.woken:
+	case <-ctx.Done():
+	case <-q.door.Ended():
+	}
+	select {
+	case <-w.woken:
+		return w.taken, false
+	default:
 		q.forgo(w)
 		return nil, true
 	}
@@ -200,13 +221,17 @@ func (l *listener) Arrive(rows companion.Rows, before uint64, records companion.
 	now := q.door.Now()
 	q.passed(now)
 	q.flush(rows)
+	q.brings = true
 	served := q.serve(rows, now, &arriving{all: records})
-	if served == nil {
+	q.brings = false
+	if served == nil && len(q.unseen) == 0 {
 		return nil
 	}
 	return func() {
 		q.mu.Lock()
 		defer q.mu.Unlock()
+		clear(q.unseen)
+		q.unseen = q.unseen[:0]
 		q.deliver(served)
 	}
 }
@@ -220,18 +245,26 @@ type arriving struct {
 	at  int
 }
 
-// readArriving takes over up to n of the records, as readAhead does with those that can be
-// read. One of a shard that the same commit has made ends it: others do not see that shard
-// before the commit is done, and no record may come before it.
-func (q *Queue) readArriving(in *arriving, n int) {
+// readArriving takes over records until n are read ahead, or so many bytes, as readAhead does
+// with those that can be read. It passes by those that come before the queue's start. One of a
+// shard that the same commit has made ends it: others do not see that shard before the commit
+// is done, and no record may come before it.
+func (q *Queue) readArriving(in *arriving, n, bytes int) {
 	from, next := in.at, q.readAt
-	for in.at < in.all.Len() && in.at-from < n {
-		shard, counter := in.all.Place(in.at)
+	n -= len(q.fresh)
+	bytes -= q.ahead
+	for in.at < in.all.Len() && in.at-from < n && bytes > 0 {
+		shard, counter, size := in.all.Place(in.at)
 		if _, known := q.shards[shard]; !known {
 			break
 		}
-		next = counter + 1
 		in.at++
+		if counter < q.readAt {
+			from = in.at
+			continue
+		}
+		next = counter + 1
+		bytes -= size
 	}
 	if in.at > from {
 		q.addFresh(in.all.Records(from, in.at).([]braid.Record), next)
@@ -245,7 +278,7 @@ func (q *Queue) serve(rows companion.Rows, now uint64, in *arriving) (served []*
 		w := q.waiters.foremost(func(w *waiter) bool {
 			n, read := q.offers(w.ask, now, w.ask.n)
 			if read && in != nil {
-				q.readArriving(in, min(w.ask.n, left)-len(q.fresh))
+				q.readArriving(in, min(w.ask.n, left), w.ask.bytes)
 				n, _ = q.offers(w.ask, now, 1)
 			}
 			return n > 0

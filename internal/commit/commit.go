@@ -510,6 +510,10 @@ func (c *Committer) fateOfTaken() fate {
 	return unknown
 }
 
+// Ended returns a channel that is closed when the outcome of every request is known and no
+// other one will be taken: after Close, or when the store has failed.
+func (c *Committer) Ended() <-chan struct{} { return c.watched }
+
 // Close refuses new requests, lets those that wait be committed, and returns
 // true when the goroutine has ended. It leaves it behind, and returns false, if
 // the context ends, or the store has failed, or is full and gives no sign that it

@@ -50,6 +50,13 @@ type DB interface {
 	// while the disk is full. After braid.ErrOutcomeUnknown fn may still be called.
 	Commit(ctx context.Context, essential bool, bytes int, fn func(Rows) (publish func(), err error)) error
 
+	// Full reports whether the disk is full, so that only essential commits are made.
+	Full() bool
+
+	// Ended returns a channel that is closed when no commit is on its way any more and none
+	// will be: after Life has ended. What was to be published by then was.
+	Ended() <-chan struct{}
+
 	Now() uint64           // the clock by which records age: Unix time in nanoseconds, which no step of the wall clock moves
 	Life() context.Context // ends with the database, with the cause
 	ClosedWell() bool      // the process that wrote the database before this one has closed it
@@ -111,8 +118,8 @@ type Listener interface {
 // Arrivals are records in the order of their arrival. They are valid during the call.
 type Arrivals interface {
 	Len() int
-	Place(i int) (shard uint32, counter uint64)
-	Records(from, to int) any // a []braid.Record, from one index to before another
+	Place(i int) (shard uint32, counter uint64, size int) // size is that of braid.Record.Size
+	Records(from, to int) any                             // a []braid.Record, from one index to before another
 }
 
 // Shard is what package consumer needs of a *braid.Shard beside its exported methods,
