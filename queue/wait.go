@@ -26,7 +26,7 @@ type waiter struct {
 	delivery // what a commit has given it; nothing if it was only woken
 	ask      ask
 	turn     uint64        // lower for those that came before it
-	woken    chan struct{} // closed when it is not in line any more, and what it was given is durable
+	woken    chan struct{} // closed when it is no longer in line and what it was given is durable
 	before   *waiter       // of its line
 	after    *waiter
 	listed   bool

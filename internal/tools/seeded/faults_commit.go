@@ -11,7 +11,7 @@ var commitFaults = []fault{
 			"	sync := c.log.Apply(g.requests, c.batch)\n	c.mu.Lock()\n	g.endFirst()\n	c.mu.Unlock()\n	g.release()\n	g.done, g.essential = nil, nil\n	if !c.batch.Empty() {",
 		}},
 		test:  test{dir: "internal/modeltest", run: "^TestNobodySeesWhatIsNotDurable$"},
-		finds: `and it is not acknowledged`,
+		finds: `and it is not acknowledged|no such stream`,
 		quick: true,
 	},
 	{
