@@ -246,13 +246,23 @@ func (p *program) showAppLag(a consumer.Status, all bool) {
 func note(sh *consumer.ShardStatus) string {
 	switch {
 	case sh.Err != nil && sh.Attempt > 0:
-		return fmt.Sprintf("attempt %d: %s", sh.Attempt, printable(sh.Err.Error()))
+		return fmt.Sprintf("attempt %d: %s", sh.Attempt, firstLine(sh.Err))
 	case sh.Err != nil:
-		return printable(sh.Err.Error())
+		return firstLine(sh.Err)
 	case len(sh.WaitingFor) > 0:
 		return "waits for " + shorts(sh.WaitingFor)
 	}
 	return ""
+}
+
+// firstLine returns the first line of an error's text, with dots for the others: those of
+// a panic are its stack, which is in the output of --json.
+func firstLine(err error) string {
+	line, more, _ := strings.Cut(err.Error(), "\n")
+	if more != "" {
+		line += " …"
+	}
+	return printable(line)
 }
 
 // leaseKey reads the arguments APPLICATION [STREAM [SHARD]].

@@ -97,7 +97,7 @@ func TestLagShowsWhatFails(t *testing.T) {
 		k.stream("orders", 1, 3)
 		worker, err := consumer.New(k.db, &consumer.Config{
 			App: "billing", Streams: []string{"orders", "later"}, WorkerID: "worker-1", MaxAttempts: 2, Logger: slog.New(slog.DiscardHandler),
-		}, consumer.ProcessorFunc(func(context.Context, *consumer.Batch) error { return errors.New("no\ttax") }))
+		}, consumer.ProcessorFunc(func(context.Context, *consumer.Batch) error { return errors.New("no\ttax\nat line 7") }))
 		require.NoError(t, err)
 		ctx, cancel := context.WithCancel(t.Context())
 		ended := make(chan error)
@@ -106,7 +106,9 @@ func TestLagShowsWhatFails(t *testing.T) {
 		synctest.Wait()
 		got := k.ok("lag")
 		require.Contains(t, got, "failed  worker-1")
-		require.Contains(t, got, `no\ttax`)
+		require.Contains(t, got, `no\ttax …`)
+		require.NotContains(t, got, "line 7")
+		require.Contains(t, k.ok("lag", "--json"), "line 7")
 		require.Contains(t, got, "Stream later does not exist, and is awaited.\n")
 		require.Contains(t, k.ok("apps"), "later (awaited), orders       1  1 failed  worker-1")
 		cancel()
