@@ -35,7 +35,7 @@ var cutShort = map[string]func(last, op testdisk.Op) bool{
 	},
 }
 
-// copyImages are what a power cut may leave at each step of one that makes a copy.
+// copyImages are what a power cut, or a kill, may leave at each step of one that makes a copy.
 type copyImages struct {
 	mu     sync.Mutex // guards the fields below: stores write in the background
 	random *rand.Rand
@@ -74,6 +74,11 @@ func (c *copyImages) take(disk *testdisk.Disk, before string) {
 		image := disk.Mem.CrashClone(vfs.CrashCloneCfg{UnsyncedDataPercent: percent, RNG: c.random})
 		c.all = append(c.all, copyImage{image, fmt.Sprintf("%s, %d %%", before, percent)})
 	}
+	killed := vfs.NewMem() // in which all that was removed is gone, synced or not
+	if _, err := vfs.Clone(disk.Mem, killed, "/data", "/data"); err != nil {
+		panic(err) // both are in memory; a file that is removed meanwhile is none
+	}
+	c.all = append(c.all, copyImage{killed, before + ", killed"})
 }
 
 // TestCrashesOfABackup crashes the machine at each step of a backup, whole or cut short.
@@ -118,7 +123,7 @@ func testCopyCrashes(t *testing.T, fails func(last, op testdisk.Op) bool, cut bo
 	}
 	require.Greater(t, len(images.all), 40)
 
-	last := images.all[len(images.all)-3] // of what is durable
+	last := images.all[len(images.all)-4] // of what is durable
 	require.Equal(t, !cut, fileIsThere(last, salvageTo+"/BRAID"))
 	require.False(t, fileIsThere(last, salvageTo+"/UNFINISHED"))
 	seen := make(map[string]int)
