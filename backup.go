@@ -34,7 +34,8 @@ type BackupOptions struct {
 // A backup that ends with an error leaves nothing that could be taken for a
 // database, and can be tried again: what was written of it is removed before Backup
 // returns or, if an operation is held, when that returns, for which another Backup
-// to the same directory waits. After a crash empty the directory first.
+// to the same directory waits. A crash leaves a directory that [Open] and Backup refuse as that
+// of an unfinished backup: remove it, and make the backup again.
 //
 // Errors: [ErrInvalidArgument] if the directory is not empty, or lies in that of the
 // database; the cause of ctx; [ErrDiskFull] if the copy does not fit; [ErrCorrupt] and

@@ -365,6 +365,8 @@ type merge struct {
 	all    []*cursor // by index; but of shards that were read to their end
 	heap   []head    // those with a record at hand, the lowest counter first; empty between runs
 
+	ordinals map[uint32]uint64 // as in bound, where the shards of the first run begin, by index; may lack any
+
 	restless []*cursor // those of all that are not at rest; unless the first run is to come
 	changed  []*Shard  // memory for the shards that a run looks at
 	looks    int       // at cursors between records, for tests of what a run costs
@@ -481,7 +483,9 @@ func (m *merge) refresh() (isNew bool, err error) {
 	pages := &m.stream.db.pages
 	bytes := min(pages.shard, cmp.Or(m.bytes, pages.stream)/len(now.shards))
 	for _, sh := range now.shards[now.from(m.next):] {
-		m.all = append(m.all, &cursor{sh: sh, bound: m.bound, bytes: bytes, walked: walked{ahead: m.ahead}})
+		at := m.bound
+		at.ordinal = m.ordinals[sh.index]
+		m.all = append(m.all, &cursor{sh: sh, bound: at, bytes: bytes, walked: walked{ahead: m.ahead}})
 	}
 	m.shards, m.next = now, now.next
 	return true, nil

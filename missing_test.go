@@ -9,6 +9,7 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/stretchr/testify/require"
 
+	"github.com/braidstream/braid/internal/companion"
 	"github.com/braidstream/braid/internal/layout"
 )
 
@@ -127,4 +128,96 @@ func TestAMissingBlockIsTold(t *testing.T) {
 			require.NoError(t, db.Close())
 		})
 	}
+}
+
+// A reader that goes on with its companion.Place is told of a block that went missing in front
+// of it even where the block below, which it has read, does not say so any more.
+func TestAPlaceTellsOfAMissingBlock(t *testing.T) {
+	db, err := open("/db", &Options{TailBytes: -1}, environment{fs: vfs.NewMem()})
+	require.NoError(t, err)
+	s, err := db.CreateStream(t.Context(), "s", &StreamOptions{Shards: 2})
+	require.NoError(t, err)
+	sh := s.Shards()[0]
+	var keys [][]byte
+	var ids []SequenceNumber
+	for range 4 {
+		res, err := s.PutRecord(t.Context(), "k", []byte("data"))
+		require.NoError(t, err)
+		sh = s.topology.Load().shard(res.SequenceNumber.shardIndex())
+		_, extents := sh.view()
+		key := layout.BlockKey{Epoch: extents[0].Epoch, Stream: s.number, Shard: sh.index, Counter: res.SequenceNumber.counter()}
+		keys, ids = append(keys, key.Bytes()), append(ids, res.SequenceNumber)
+	}
+	var place companion.Place
+	read, next, err := s.readMerged(t.Context(), 1, 2, 1<<20, &place)
+	require.NoError(t, err)
+	require.Len(t, read, 2)
+	require.Equal(t, map[uint32]uint64{sh.index: 3}, place.At(next))
+	require.Nil(t, place.At(next+1))
+
+	batch := db.store.NewBatch()
+	batch.Set(keys[1], []byte("damaged"))
+	batch.Delete(keys[2])
+	require.NoError(t, batch.Commit(true))
+	batch.Close()
+	read, after, err := s.readMerged(t.Context(), next, 2, 1<<20, &place)
+	var loss *CorruptError
+	require.ErrorAs(t, err, &loss)
+	require.ErrorIs(t, err, ErrDataLoss)
+	require.Empty(t, read)
+	require.Equal(t, ids[3].counter(), after)
+	require.Empty(t, place.At(after), "what is behind the damage may have any ordinal")
+
+	read, after, err = s.readMerged(t.Context(), after, 2, 1<<20, &place)
+	require.NoError(t, err)
+	require.Len(t, read, 1)
+	require.Equal(t, map[uint32]uint64{sh.index: 5}, place.At(after))
+	require.NoError(t, db.Close())
+}
+
+// Damage of one shard is told even if the last record before the next good one is another
+// shard's: whoever reads on behind that record has passed the damage.
+func TestMergedDamageBelowAnotherShardsRecordIsTold(t *testing.T) {
+	db, err := open("/db", &Options{TailBytes: -1}, environment{fs: vfs.NewMem()})
+	require.NoError(t, err)
+	s, err := db.CreateStream(t.Context(), "s", &StreamOptions{Shards: 2})
+	require.NoError(t, err)
+	keys := make(map[uint32]string) // one of each shard, by its index
+	for i := 0; len(keys) < 2; i++ {
+		key := fmt.Sprint(i)
+		res, err := s.PutRecord(t.Context(), key, []byte("first"))
+		require.NoError(t, err)
+		keys[res.SequenceNumber.shardIndex()] = key
+	}
+	start := db.visible.Load() + 1
+	var ids []SequenceNumber
+	for _, shard := range []uint32{0, 0, 1, 0, 1} {
+		res, err := s.PutRecord(t.Context(), keys[shard], []byte("data"))
+		require.NoError(t, err)
+		ids = append(ids, res.SequenceNumber)
+	}
+	_, extents := s.topology.Load().shard(0).view()
+	key := layout.BlockKey{Epoch: extents[0].Epoch, Stream: s.number, Shard: 0, Counter: ids[1].counter()}
+	batch := db.store.NewBatch()
+	batch.Delete(key.Bytes())
+	require.NoError(t, batch.Commit(true))
+	batch.Close()
+
+	var place companion.Place
+	numbers := func(read []Record) (all []SequenceNumber) {
+		for _, r := range read {
+			all = append(all, r.SequenceNumber)
+		}
+		return all
+	}
+	read, next, err := s.readMerged(t.Context(), start, 10, 1<<20, &place)
+	require.ErrorIs(t, err, ErrDataLoss)
+	require.Equal(t, []SequenceNumber{ids[0], ids[2]}, numbers(read))
+	require.Equal(t, ids[3].counter(), next)
+	require.NotContains(t, place.At(next), uint32(0))
+	require.Contains(t, place.At(next), uint32(1))
+	read, _, err = s.readMerged(t.Context(), next, 10, 1<<20, &place)
+	require.NoError(t, err)
+	require.Equal(t, ids[3:], numbers(read))
+	require.NoError(t, db.Close())
 }

@@ -18,10 +18,11 @@ import (
 // With [Options].ReadOnly it opens one that exists, and changes nothing.
 //
 // Errors: [ErrInvalidArgument] for the options, for the empty name, and for a
-// directory that holds something else, or, with ReadOnly, no database;
-// [ErrLocked]; [ErrFormatTooNew]; [ErrFormatTooOld]; [ErrCorrupt] and [ErrDataLoss] if rows about streams
-// are damaged or, as a [FileDamageError], if the log or the manifest is damaged or a file
-// is missing, while a damaged record is its readers' matter: see [Options].AcceptLoss; [ErrDiskFull]; [ErrOutOfResources]; [ErrFailed]. Any
+// directory that holds something else, such as an unfinished backup, or, with ReadOnly,
+// no database; [ErrLocked]; [ErrFormatTooNew]; [ErrFormatTooOld]; [ErrCorrupt] and
+// [ErrDataLoss] if rows about streams are damaged or, as a [FileDamageError], if the log or
+// the manifest is damaged or a file is missing, while a damaged record is its readers'
+// matter: see [Options].AcceptLoss; [ErrDiskFull]; [ErrOutOfResources]; [ErrFailed]. Any
 // other error is the file system's, such as fs.ErrPermission. A refused open has
 // changed nothing; only one with AcceptLoss may have replaced files before it came to one
 // that it can do nothing about, and says so.

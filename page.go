@@ -21,6 +21,7 @@ type pageQuery struct {
 	ordinal        uint64 // as in bound
 	records, bytes int    // the most to return
 	bare           bool   // without partition keys and data, for which no key is needed then
+	anyOrdinal     bool   // a block that is missing in front of the first record is passed by
 }
 
 // page is a stretch of a shard as it lies in memory.
@@ -203,7 +204,7 @@ func (sh *Shard) readStored(ctx context.Context, from, to uint64, q pageQuery, e
 	b := pageBuilder{stream: sh.stream, bare: q.bare, from: from, to: to, records: buf, start: len(buf), limit: q.records, bytes: q.bytes}
 	err := sh.eachBlock(ctx, from, to, extents, b.add)
 	s := stretch{records: b.records, next: b.next}
-	if q.ordinal == 0 && b.apart && len(s.records) > len(buf) {
+	if q.ordinal == 0 && !q.anyOrdinal && b.apart && len(s.records) > len(buf) {
 		var behind error
 		if s.want, behind = sh.ordinalAt(from, extents); behind != nil {
 			return stretch{records: buf}, behind

@@ -120,23 +120,24 @@ func (c companionStream) Resolve(position any) (uint64, error) {
 	return b.from, err
 }
 
-func (c companionStream) Read(ctx context.Context, from uint64, records, bytes int) (any, uint64, error) {
-	read, next, err := c.stream.readMerged(ctx, from, records, bytes)
+func (c companionStream) Read(ctx context.Context, from uint64, records, bytes int, place *companion.Place) (any, uint64, error) {
+	read, next, err := c.stream.readMerged(ctx, from, records, bytes, place)
 	return read, next, err
 }
 
 // readMerged returns records of all shards from a counter on, in the order of arrival, up
 // to about so many and so many bytes, but one if there is one; and the counter from which
-// to read on. Records that were trimmed are passed by. If some cannot be read, those
-// before them are returned first, and then the error, with the counter after what is damaged.
-func (s *Stream) readMerged(ctx context.Context, from uint64, records, bytes int) (read []Record, next uint64, err error) {
+// to read on. Records that were trimmed are passed by. If some are damaged, those before
+// them are returned with the error, and the counter is that after them; any other error
+// comes when there is nothing before it.
+func (s *Stream) readMerged(ctx context.Context, from uint64, records, bytes int, place *companion.Place) (read []Record, next uint64, err error) {
 	to := s.db.visible.Load()
 	if from > to {
 		return nil, from, ended(ctx)
 	}
 	ahead := readAhead{ctx: ctx, db: s.db}
 	defer ahead.end()
-	m := merge{stream: s, ahead: &ahead, bound: bound{from: from}, bytes: bytes}
+	m := merge{stream: s, ahead: &ahead, bound: bound{from: from}, ordinals: place.At(from), bytes: bytes}
 	done, err := m.run(ctx, to, func(rec Record, _ error) bool {
 		if len(read) == cap(read) { // in larger steps than append takes: what is outgrown is garbage
 			read = slices.Grow(read, min(records, max(16, 4*len(read)))-len(read))
@@ -147,14 +148,42 @@ func (s *Stream) readMerged(ctx context.Context, from uint64, records, bytes int
 	})
 	var damage *CorruptError
 	switch n := len(read); {
-	case n > 0 && (done || err != nil):
-		return read, read[n-1].SequenceNumber.counter() + 1, nil
 	case errors.As(err, &damage):
-		return nil, damage.FirstAvailable.counter(), err
+		// All that lies below it was read, but nothing above to.
+		next = min(damage.FirstAvailable.counter(), to+1)
+		m.leave(place, next)
+		return read, next, err
+	case n > 0 && (done || err != nil):
+		next = read[n-1].SequenceNumber.counter() + 1
+		m.leave(place, next)
+		return read, next, nil
 	case err != nil:
 		return nil, from, err
 	}
+	m.leave(place, to+1)
 	return read, to + 1, nil
+}
+
+// leave notes what is known of the place that the merge has come to: it has yielded all
+// records below that counter. What comes after damage may have any ordinal.
+func (m *merge) leave(place *companion.Place, next uint64) {
+	if place.Ordinals == nil {
+		place.Ordinals = make(map[uint32]uint64)
+	}
+	clear(place.Ordinals)
+	place.Counter = next
+	for _, c := range m.all {
+		if c.broken != nil {
+			continue
+		}
+		ordinal := c.ordinal
+		if c.at < len(c.records) {
+			ordinal = c.records[c.at].Ordinal + 1
+		}
+		if ordinal > 0 {
+			place.Ordinals[c.sh.index] = ordinal
+		}
+	}
 }
 
 func (c companionShard) Index() uint32             { return c.shard.index }
@@ -167,7 +196,7 @@ func (c companionShard) Ahead(ctx context.Context, from uint64) (first, ordinal 
 		if tip := sh.log.Tip(); from > tip.LastCounter {
 			return 0, tip.Ordinal, ended(ctx)
 		}
-		p, err := sh.page(ctx, pageQuery{from: from, to: maxCounter, records: 1, bytes: 1, bare: true}, nil)
+		p, err := sh.page(ctx, pageQuery{from: from, to: maxCounter, records: 1, bytes: 1, bare: true, anyOrdinal: true}, nil)
 		var damage *CorruptError
 		switch {
 		case errors.As(err, &damage):

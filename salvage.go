@@ -109,9 +109,10 @@ type DamagedFile struct {
 // get numbers above all that may ever have been given out.
 //
 // Salvage returns when ctx ends. If it ends with an error, there is no database in to,
-// and what was written is removed; after a crash, empty the directory. [Open] takes
-// neither for a database. It needs disk space for the new database, and for leases and
-// keys of the application once more; and about as much memory as to open the database.
+// and what was written is removed. A crash leaves a directory that [Open] and Salvage
+// refuse as that of an unfinished salvage: remove it, and salvage again. It needs disk
+// space for the new database, and for leases and keys of the application once more; and
+// about as much memory as to open the database.
 //
 // Errors: [ErrInvalidArgument] if from holds nothing of a database, or to is not empty or
 // lies in from; [ErrLocked] if a process has the database open for writing;

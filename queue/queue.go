@@ -41,6 +41,8 @@ type Queue struct {
 	loading chan struct{} // holds a token unless somebody loads the state
 	reading chan struct{} // holds a token unless somebody reads ahead
 
+	readPlace companion.Place // where the last read ahead ended; of the one that has reading's token
+
 	mu      sync.Mutex // guards the fields below; nothing is locked under it but what counts records of the stream
 	gone    bool       // the queue is deleted
 	loaded  bool       // the state was read from the store

@@ -162,7 +162,7 @@ func (q *Queue) readAhead(ctx context.Context, from uint64) error {
 	if done {
 		return nil
 	}
-	read, next, err := q.inner.Read(ctx, from, aheadRecords, aheadBytes)
+	read, next, err := q.inner.Read(ctx, from, aheadRecords, aheadBytes, &q.readPlace)
 	switch {
 	case errors.Is(err, braid.ErrTrimmed):
 		return nil // while they were read: what comes after that is found by the next try

@@ -96,9 +96,28 @@ type Stream interface {
 	// Read returns a []braid.Record of all shards from a counter on, in the order of
 	// arrival, and the counter from which to read on: everything below is settled,
 	// so nothing will ever be put there. Records that were trimmed are passed by. If some
-	// cannot be read, those before them are returned first, and then the error; next
-	// is after them if they are damaged.
-	Read(ctx context.Context, from uint64, records, bytes int) (read any, next uint64, err error)
+	// are damaged, those before them are returned with the error, and next is after them.
+	// Any other error comes when there is nothing before it.
+	//
+	// What place knows of from is used, and it is renewed to know of next. It is the
+	// caller's, who reads with it one page at a time, from wherever it likes.
+	Read(ctx context.Context, from uint64, records, bytes int, place *Place) (read any, next uint64, err error)
+}
+
+// Place is what a reader of a stream knows of where it has come to: with it the next page
+// finds out by itself whether a record is missing in front of it. The zero value knows
+// nothing.
+type Place struct {
+	Counter  uint64            // where to read on; 0 for none
+	Ordinals map[uint32]uint64 // of the next record of a shard from there on, plus one, by the shard's index
+}
+
+// At returns the ordinals if they are those of a counter.
+func (p *Place) At(counter uint64) map[uint32]uint64 {
+	if p.Counter != counter {
+		return nil
+	}
+	return p.Ordinals
 }
 
 // Listener wants to know of a stream's records before others do. It is called by the

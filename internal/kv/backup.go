@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"slices"
 	"strings"
 	"time"
 
@@ -40,8 +41,8 @@ type BackupCheck func(ctx context.Context, files FS, dir string, progress func(d
 //
 // It returns when the context ends, or the store is closed or fails. What was begun
 // is removed before that; or, if a file operation is held, when that returns, and
-// another Backup to the same directory waits for it. The copy's identity is
-// written last, so one that was cut short is never taken for a database.
+// another Backup to the same directory waits for it. One that a crash cut short has the
+// mark of an unfinished one and no identity, and is never taken for a database.
 func (s *Store) Backup(ctx context.Context, dir string, progress func(done, total int64), check BackupCheck) error {
 	if wake.IsClosed(s.closing) {
 		return ErrClosed
@@ -194,6 +195,9 @@ func (b *backup) copy() error {
 	if b.check != nil {
 		now.total *= 2
 	}
+	if err := markUnfinished(b.target, b.dir); err != nil {
+		return err
+	}
 	store := b.target.PathJoin(b.dir, storeName)
 	if err := makeDirs(b.target, store); err != nil {
 		return err
@@ -242,7 +246,10 @@ func (b *backup) copy() error {
 	if err := b.target.Rename(b.target.PathJoin(b.dir, newIdentityName), b.target.PathJoin(b.dir, identityName)); err != nil {
 		return err
 	}
-	return syncDir(b.target, b.dir)
+	if err := syncDir(b.target, b.dir); err != nil {
+		return err
+	}
+	return markFinished(b.target, b.dir)
 }
 
 // writeLedger gives the copy a ledger of its own. Of a table it has what was written
@@ -285,14 +292,8 @@ func (b *backup) writeLedger(copies []layout.LedgerTable) error {
 	return syncDir(b.target, b.dir)
 }
 
-// discard removes the copy, its identity first.
-func (b *backup) discard() (err error) {
-	l := newLedgers()
-	for _, name := range []string{identityName, newIdentityName, l.fileSlots.file(0), l.tableSlots.file(0), storeName} {
-		err = joinErrors(err, b.target.RemoveAll(b.target.PathJoin(b.dir, name)))
-	}
-	return err
-}
+// discard removes the copy.
+func (b *backup) discard() error { return discardUnfinished(b.target, b.dir) }
 
 // enterTarget waits until no other backup is at work on that directory, such as
 // one whose caller gave up. Call leave when this one has ended.
@@ -362,20 +363,24 @@ func checkEmpty(files FS, dir string) error {
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
+	if err == nil && slices.Contains(names, unfinishedName) && !slices.Contains(names, identityName) {
+		return errUnfinished(ErrNotEmpty, dir)
+	}
 	if err == nil && len(names) > 0 {
 		return fmt.Errorf("%w: %q", ErrNotEmpty, dir)
 	}
 	return err
 }
 
-// removeBackups removes what backups that a crash cut short left behind.
+// removeBackups removes what backups that a crash cut short left behind, and the mark of
+// the one that made this database: its identity is durable.
 func (s *Store) removeBackups() error {
 	names, err := s.guard.List(s.dir)
 	if err != nil {
 		return err
 	}
 	for _, name := range names {
-		if strings.HasPrefix(name, backupPrefix) {
+		if strings.HasPrefix(name, backupPrefix) || name == unfinishedName {
 			if err := s.guard.RemoveAll(s.guard.PathJoin(s.dir, name)); err != nil {
 				return err
 			}

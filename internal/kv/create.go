@@ -57,7 +57,8 @@ func readIdentityNamed(files FS, dir, file string) (id layout.Identity, found bo
 
 // checkVacant returns nil if the directory is absent, or holds nothing but what
 // an Open that did not get far may have left. If it holds a ledger, the identity has
-// been lost: a ledger is never there before one is, but in a [Target].
+// been lost: a ledger is never there before one is, but where a backup or a salvage has
+// put its mark.
 func checkVacant(files FS, dir string) error {
 	names, err := files.List(dir)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -66,9 +67,11 @@ func checkVacant(files FS, dir string) error {
 	if err != nil {
 		return fmt.Errorf("list %s: %w", dir, err)
 	}
-	unfinished := slices.Contains(names, targetName)
+	if slices.Contains(names, unfinishedName) {
+		return errUnfinished(ErrNotDatabase, dir)
+	}
 	for _, name := range names {
-		if strings.HasPrefix(name, ledgerName+".") && !unfinished {
+		if strings.HasPrefix(name, ledgerName+".") {
 			return &FileDamageError{File: identityName, Damage: FileMissing, Offset: -1, Size: -1, Want: -1}
 		}
 	}

@@ -10,9 +10,10 @@
 //
 // # The directory
 //
-//	BRAID   what database this is and who may read it (layout.Identity)
-//	LOCK    held while a process has the database open
-//	store/  Pebble's files
+//	BRAID       what database this is and who may read it (layout.Identity)
+//	LOCK        held while a process has the database open
+//	UNFINISHED  there until a backup or salvage is whole, instead of BRAID
+//	store/      Pebble's files
 //
 // # Failure
 //

@@ -60,9 +60,13 @@ func OpenSource(files FS, dir string) (_ *Source, err error) {
 		err = fmt.Errorf("%w: %s is missing", ErrDataLoss, identityName)
 	}
 	if _, missing := src.FS.Stat(src.Store); missing != nil {
-		if errors.Is(missing, fs.ErrNotExist) && (err == nil || errors.Is(err, ErrCorrupt)) {
+		switch {
+		case !errors.Is(missing, fs.ErrNotExist):
+		case err == nil, errors.Is(err, ErrCorrupt):
 			missing = fmt.Errorf("%w: %w", ErrDataLoss, missing)
-		} else if errors.Is(missing, fs.ErrNotExist) {
+		case errors.Is(err, ErrNotDatabase):
+			missing = err
+		default:
 			missing = fmt.Errorf("%w: %q", ErrNotDatabase, dir)
 		}
 		return nil, joinErrors(diskError(missing), src.Close())
@@ -98,7 +102,7 @@ func (src *Source) Owns(dir string) bool {
 func (src *Source) Close() error { return src.lock.release() }
 
 // Target is a database that is being made of what another one had. Until it is finished
-// its directory is not one of a database: Open refuses it.
+// its directory has the mark of an unfinished one, and Open refuses it.
 type Target struct {
 	Store   *Store // of the new database
 	Scratch *Store // for what has to be sorted first
@@ -121,6 +125,9 @@ func NewTarget(cfg Config) (_ *Target, err error) {
 	t := &Target{files: cfg.FS, dir: cfg.Dir}
 	if err := t.enter(); err != nil {
 		return nil, diskError(noDirectory(err))
+	}
+	if err := markUnfinished(t.files, t.dir); err != nil {
+		return nil, diskError(joinErrors(err, t.Discard()))
 	}
 	cfg.NoLog = true
 	work := t.files.PathJoin(t.dir, targetName)
@@ -235,20 +242,20 @@ func (t *Target) publish(ctx context.Context) error {
 		return context.Cause(ctx)
 	}
 	t.id.Ready = true
-	return writeIdentity(t.files, t.dir, t.id)
+	if err := writeIdentity(t.files, t.dir, t.id); err != nil {
+		return err
+	}
+	return markFinished(t.files, t.dir)
 }
 
-// Discard removes all that was made, the identity first.
+// Discard removes all that was made.
 func (t *Target) Discard() error {
 	for _, s := range []*Store{t.Store, t.Scratch} {
 		if s != nil {
 			_ = s.Close() // whatever it says, the files go
 		}
 	}
-	err := t.files.RemoveAll(t.files.PathJoin(t.dir, identityName))
-	for _, name := range append(ledgerFiles(), newIdentityName, targetName, storeName) {
-		err = joinErrors(err, t.files.RemoveAll(t.files.PathJoin(t.dir, name)))
-	}
+	err := discardUnfinished(t.files, t.dir)
 	if t.lock != nil {
 		err = joinErrors(err, t.lock.release())
 		t.lock = nil
