@@ -12,7 +12,6 @@ var commitFaults = []fault{
 		}},
 		test:  test{dir: "internal/modeltest", run: "^TestNobodySeesWhatIsNotDurable$"},
 		finds: `and it is not acknowledged|no such stream`,
-		quick: true,
 	},
 	{
 		name:    "publish-before-sync",

@@ -15,7 +15,6 @@ var queueFaults = []fault{
 		}},
 		test:  linear,
 		finds: `no order of the calls`,
-		quick: true,
 	},
 	{
 		name:    "receipt-judged-before-its-commit",

@@ -85,7 +85,6 @@ var storageFaults = []fault{
 		}},
 		test:  test{dir: "internal/guardfs", run: "^TestTheDirectoryIsSyncedBeforeEachStepOfAMarker$"},
 		finds: `Error:`,
-		quick: true,
 	},
 	{
 		name:    "lock-goes-with-its-file",
