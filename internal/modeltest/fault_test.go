@@ -30,7 +30,7 @@ import (
 
 const (
 	faultChunk  = 7  // runs of one child process
-	faultChunks = 60 // child processes of one mode; together they reach beyond the last operation
+	faultChunks = 80 // child processes of one mode; together they reach beyond the last operation
 )
 
 // faultT lets require be used in goroutines of a test.
