@@ -131,7 +131,7 @@ func TestAMissingBlockIsTold(t *testing.T) {
 }
 
 // A reader that goes on with its companion.Place is told of a block that went missing in front
-// of it even where the block below, which it has read, does not say so any more.
+// of it even where the block below, which it has read, no longer says so.
 func TestAPlaceTellsOfAMissingBlock(t *testing.T) {
 	db, err := open("/db", &Options{TailBytes: -1}, environment{fs: vfs.NewMem()})
 	require.NoError(t, err)
@@ -176,7 +176,7 @@ func TestAPlaceTellsOfAMissingBlock(t *testing.T) {
 }
 
 // Damage of one shard is told even if the last record before the next good one is another
-// shard's: whoever reads on behind that record has passed the damage.
+// shard's: a reader that goes on behind that record has passed the damage.
 func TestMergedDamageBelowAnotherShardsRecordIsTold(t *testing.T) {
 	db, err := open("/db", &Options{TailBytes: -1}, environment{fs: vfs.NewMem()})
 	require.NoError(t, err)

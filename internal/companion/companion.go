@@ -100,7 +100,7 @@ type Stream interface {
 	// Any other error comes when there is nothing before it.
 	//
 	// What place knows of from is used, and it is renewed to know of next. It is the
-	// caller's, who reads with it one page at a time, from wherever it likes.
+	// caller's, and used for one page at a time, which may begin anywhere.
 	Read(ctx context.Context, from uint64, records, bytes int, place *Place) (read any, next uint64, err error)
 }
 
