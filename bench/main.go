@@ -56,7 +56,7 @@ func parseFlags() (f flags, err error) {
 	flag.StringVar(&f.json, "json", "", "write all samples and verdicts to this `file`")
 	from := flag.String("from", "", "measure nothing, and report what these `files` of -json hold, separated by commas, and -run, -targets and -disks choose; several are further repeats, or other workloads, on the same machine")
 	flag.StringVar(&f.svg, "svg", "", "draw the verdicts to this `file`")
-	flag.StringVar(&f.markdown, "markdown", "", "write a table in Markdown with a row for each workload to this `file`, between the lines "+markdownBegin+" and "+markdownEnd+"; or with - to standard output, in place of the summary")
+	flag.StringVar(&f.markdown, "markdown", "", "write a table in Markdown with a row for each workload to this `file`, between the lines <!-- bench: begin --> and <!-- bench: end -->, and a short one between those of bench figures; or with - to standard output, in place of the summary")
 	flag.StringVar(&f.npm, "npm", "", "keep the servers that come from npm in this `directory`, and install them if they are not there (default: one in the user's cache)")
 	flag.StringVar(&f.cpuprofile, "cpuprofile", "", "write a CPU profile of the whole run to this `file`")
 	flag.Float64Var(&f.sustainGiB, "sustain", 0, "write this many `GiB` in T5 (default 3; with -quick 0.5)")

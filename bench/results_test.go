@@ -8,6 +8,7 @@ import (
 	"math"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -161,17 +162,35 @@ func TestMarkdownIsInsertedBetweenItsLines(t *testing.T) {
 	all, err := r.workloads()
 	require.NoError(t, err)
 	name := filepath.Join(t.TempDir(), "README.md")
-	require.NoError(t, os.WriteFile(name, []byte("above\n"+markdownBegin+"\nold\n"+markdownEnd+"\nbelow\n"), 0o644))
-	var table strings.Builder
-	writeMarkdown(&table, r, all)
-	for range 2 {
-		require.NoError(t, insertMarkdown(name, r, all))
-		data, err := os.ReadFile(name)
-		require.NoError(t, err)
-		require.Equal(t, "above\n"+markdownBegin+"\n"+table.String()+markdownEnd+"\nbelow\n", string(data))
+	for _, p := range places {
+		require.NoError(t, os.WriteFile(name, []byte("above\n"+p.begin()+"old\n"+p.end()+"below\n"), 0o644))
+		var table strings.Builder
+		p.write(&table, r, all)
+		for range 2 {
+			require.NoError(t, insertMarkdown(name, r, all))
+			data, err := os.ReadFile(name)
+			require.NoError(t, err)
+			require.Equal(t, "above\n"+p.begin()+table.String()+p.end()+"below\n", string(data))
+		}
+		require.NoError(t, os.WriteFile(name, []byte(p.end()+p.begin()), 0o644))
+		require.ErrorContains(t, insertMarkdown(name, r, all), "has no lines")
 	}
-	require.NoError(t, os.WriteFile(name, []byte(markdownEnd+"\n"+markdownBegin+"\n"), 0o644))
-	require.ErrorContains(t, insertMarkdown(name, r, all), "has no lines")
+}
+
+// The short table has some of the workloads that there are, on the real disk.
+func TestFiguresAreOfWorkloads(t *testing.T) {
+	r := someResults(t)
+	all, err := r.workloads()
+	require.NoError(t, err)
+	var out strings.Builder
+	writeFigures(&out, r, all)
+	require.Contains(t, out.String(), "| durable single puts of 1 KiB, 16 producers | 300 records/s | 100 | bbolt 200 |\n")
+	require.Equal(t, 1, strings.Count(out.String(), "16 producers"), "not those of other disks")
+	disks, err := r.disks()
+	require.NoError(t, err)
+	for _, id := range figures {
+		require.True(t, slices.ContainsFunc(workloads(disks), func(w *workload) bool { return w.id == id }), id)
+	}
 }
 
 // A chart is XML, and shows what was missed.

@@ -91,8 +91,8 @@ func writeSummary(out io.Writer, all []judged) {
 	writeColumns(out, rows, func(column int) bool { return column == 3 })
 }
 
-// writeMarkdown writes what README.md has about speed: the machine, the commands, and a
-// row for each workload.
+// writeMarkdown writes the long table: the machine, the commands, and a row for each
+// workload.
 func writeMarkdown(out io.Writer, r *results, all []*workload) {
 	fmt.Fprintf(out, "%s.\n", r.Machine)
 	for _, run := range r.Runs {
@@ -118,28 +118,62 @@ func writeMarkdown(out io.Writer, r *results, all []*workload) {
 	fmt.Fprintf(out, "\n%d targets met, %d missed, %d not measured.\n", met, missed, unknown)
 }
 
-// The lines of a file between which insertMarkdown writes.
-const (
-	markdownBegin = "<!-- bench: begin -->"
-	markdownEnd   = "<!-- bench: end -->"
-)
+// figures are the workloads of the short table.
+var figures = []string{
+	"T3/puts-c1", "T1/puts-c16", "T1/puts-c256", "T2/batches-100B-c16-s64", "T4/nosync-c1", "T5/grow",
+	"T7/replay-1024B", "T8/paced-1-reader", "T8/full-speed", "T9/open", "T11/backlog-100B", "Q1/receive-ack-c16",
+}
 
-// insertMarkdown replaces what a file has between the two lines.
+// writeFigures writes a short table: some workloads on the real disk, and how braid does
+// beside the best of the others, whether its targets are met or not.
+func writeFigures(out io.Writer, r *results, all []*workload) {
+	fmt.Fprintln(out, "| | braid | raw Pebble | best other |")
+	fmt.Fprintln(out, "|---|---|---|---|")
+	for _, w := range all {
+		if !slices.Contains(figures, w.id) {
+			continue
+		}
+		cells := w.compared(r.rounds(w.id))
+		fmt.Fprintf(out, "| %s |\n", strings.Join(append([]string{w.about}, cells[:3]...), " | "))
+	}
+	met, missed, _ := count(r.Targets)
+	fmt.Fprintf(out, "\n%s. Of braid's own targets %d are met, %d missed.\n", r.Machine, met, missed)
+}
+
+// A place is where a file has a table, between two lines.
+type place struct {
+	name  string
+	write func(io.Writer, *results, []*workload)
+}
+
+func (p place) begin() string { return "<!-- " + p.name + ": begin -->\n" }
+func (p place) end() string   { return "<!-- " + p.name + ": end -->\n" }
+
+var places = []place{{"bench", writeMarkdown}, {"bench figures", writeFigures}}
+
+// insertMarkdown writes the tables for which a file has a place.
 func insertMarkdown(name string, r *results, all []*workload) error {
 	data, err := os.ReadFile(name)
 	if err != nil {
 		return err
 	}
-	before, rest, found := bytes.Cut(data, []byte(markdownBegin+"\n"))
-	_, after, alsoFound := bytes.Cut(rest, []byte(markdownEnd+"\n"))
-	if !found || !alsoFound {
-		return fmt.Errorf("%s has no lines %s and %s", name, markdownBegin, markdownEnd)
+	inserted := false
+	for _, p := range places {
+		before, rest, found := bytes.Cut(data, []byte(p.begin()))
+		_, after, alsoFound := bytes.Cut(rest, []byte(p.end()))
+		if !found || !alsoFound {
+			continue
+		}
+		var text bytes.Buffer
+		fmt.Fprintf(&text, "%s%s", before, p.begin())
+		p.write(&text, r, all)
+		fmt.Fprintf(&text, "%s%s", p.end(), after)
+		data, inserted = text.Bytes(), true
 	}
-	var text bytes.Buffer
-	fmt.Fprintf(&text, "%s%s\n", before, markdownBegin)
-	writeMarkdown(&text, r, all)
-	fmt.Fprintf(&text, "%s\n%s", markdownEnd, after)
-	return os.WriteFile(name, text.Bytes(), 0o644)
+	if !inserted {
+		return fmt.Errorf("%s has no lines %sand %s", name, places[0].begin(), places[0].end())
+	}
+	return os.WriteFile(name, data, 0o644)
 }
 
 // describeDisks says how long syncs take on each disk.
