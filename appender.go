@@ -105,7 +105,7 @@ func (a *appender) nextCounter() uint64 {
 	return a.last
 }
 
-// boundCounters stores a bound on all counters given out so far. Whoever removes
+// boundCounters stores a bound on all counters given out so far. A caller that removes
 // records calls it in the same batch: the removed ones bound nothing any more.
 func (a *appender) boundCounters(batch *kv.Batch) {
 	batch.Set(layout.ClockKey(), a.clockRow(max(a.last, a.reserved)))

@@ -143,7 +143,7 @@ func TestABackupThatIsCancelledLeavesNoDatabase(t *testing.T) {
 	requireBackup(t, boxOpenDir(t, source, nil))
 }
 
-// A copy is of one instant, also while many write.
+// A copy is of one instant, even while many write.
 func TestABackupWhileManyWriteIsOfOneInstant(t *testing.T) {
 	db := boxOpenDir(t, t.TempDir(), &braid.Options{Durability: braid.NoSync, MemtableBytes: 1 << 20})
 	stream := boxOpenStream(t, db, "s", 2)

@@ -111,7 +111,7 @@ type boxFollower struct {
 	ended chan error // gets one error, or nil
 }
 
-// boxFollow starts a follower. Who ends the loop's context, its database or its
+// boxFollow starts a follower. A test that ends the loop's context, its database or its
 // stream has to receive from ended.
 func boxFollow(records iter.Seq2[braid.Record, error]) *boxFollower {
 	f := &boxFollower{ended: make(chan error, 1)}

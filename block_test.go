@@ -314,7 +314,7 @@ func TestATrimEndsInsideOfABlock(t *testing.T) {
 	require.NoError(t, db.Close())
 }
 
-// A damaged block takes its own records along, and no other: whoever comes to them, from
+// A damaged block takes its own records along, and no other: a reader that comes to them, from
 // wherever, is told where the last of them ends.
 func TestDamageOfABlockIsThatOfItsRecords(t *testing.T) {
 	for _, encrypted := range []bool{false, true} {

@@ -6,7 +6,7 @@ import "fmt"
 type bound struct {
 	from uint64 // the lowest counter to be read; never 0, which no record has
 
-	// strict says that the reader counts on every record from there on: if some
+	// strict is set if the reader counts on every record from there on: if some
 	// were trimmed it has to be told.
 	strict bool
 

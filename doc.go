@@ -75,7 +75,7 @@
 // the shards of a stream while records flow. A shard that was split or merged is
 // closed: it keeps its records and takes no more. Producers do not notice. Those
 // who read the stream cross a reshard by themselves; those who read a shard come
-// to its end, and find its children in [RecordsPage]. Who reads children after
+// to its end, and find its children in [RecordsPage]. A reader that reads children after
 // their parents reads every key in order.
 //
 // # Retention

@@ -16,7 +16,7 @@ import (
 
 // Records are encrypted with data keys of their stream, which are stored beside
 // them, themselves encrypted by a key that a [KeyProvider] has. The provider may
-// be slow or fail, so it is called on the goroutine of whoever puts or reads, and
+// be slow or fail, so it is called on the goroutine of the caller that puts or reads, and
 // never by the committer, which encrypts: it alone knows a record's numbers.
 //
 // Invariant: a data key encrypts only in the process run that made it. So no two

@@ -278,7 +278,7 @@ func TestAProviderThatDoesNotAnswerHoldsNobodyForLong(t *testing.T) {
 		require.NoError(t, stream.StartEncryption(t.Context(), "main"))
 		boxPut(t, stream, "0")
 		slow.fault = ok
-		boxPut(t, stream, "1") // the data key is there yet
+		boxPut(t, stream, "1") // the data key is still there
 		<-time.After(25 * time.Hour)
 		var waiting sync.WaitGroup
 		for range 5 {

@@ -260,7 +260,7 @@ func TestAThousandFollowersHoldNothing(t *testing.T) {
 	require.NoError(t, db.Close(), "nobody keeps it from closing")
 }
 
-// A follower that waits counts on every record from then on, also when it began
+// A follower that waits counts on every record from then on, even when it began
 // at the trim horizon and has not read any: a record that is trimmed before it
 // was scheduled is not passed over silently.
 func TestAFollowerThatWaitsIsToldOfWhatIsTrimmed(t *testing.T) {

@@ -35,7 +35,7 @@ type environment struct {
 	fs    kv.FS            // nil: the operating system's
 	clock func() time.Time // nil: time.Now
 
-	// instant says that fs never waits. There is no disk that a commit could wait
+	// instant is set if fs never waits. There is no disk that a commit could wait
 	// for, so callers run commits themselves.
 	instant bool
 
@@ -45,7 +45,7 @@ type environment struct {
 	// tableBlock is the size of a block of a table in bytes, 0 for that of kv.
 	tableBlock int
 
-	// unnamed says that dir has a backup in the making, to be read.
+	// unnamed is set if dir has a backup in the making, to be read.
 	unnamed bool
 
 	// byHand starts no worker: the test calls what they would.

@@ -15,7 +15,7 @@ import (
 	"github.com/braidstream/braid/internal/testdisk"
 )
 
-// A trim or a deletion is visible before anything is removed, also where the removal comes
+// A trim or a deletion is visible before anything is removed, even where the removal comes
 // into its commit group: else a reader in between would miss records of which nobody has
 // said that they are gone.
 func TestNothingIsRemovedInTheGroupOfItsTrim(t *testing.T) {

@@ -340,7 +340,7 @@ func TestClosedShardsGoHoweverQuicklyTheyCame(t *testing.T) {
 }
 
 // A loop that sleeps for longer than records are kept is told what it has lost,
-// also when the shards that it has lost have gone since.
+// even when the shards that it has lost have gone since.
 func TestASlowReaderOfAStreamIsToldOfShardsThatCameAndWent(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		stream := boxRetaining(t, boxOpen(t, nil), "s", 0)

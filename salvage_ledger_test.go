@@ -61,8 +61,8 @@ func testSalvageTakesTheIDFromTheLedger(t *testing.T) {
 	}
 }
 
-// A log that is cut, or gone, after a kill: without the ledger nothing would tell that from a
-// kill at an earlier time.
+// A log that is cut, or gone, after a kill: without the ledger it would look like a kill at
+// an earlier time.
 func TestSalvageKnowsFromTheLedgerThatALogIsCut(t *testing.T) {
 	synctest.Test(t, testSalvageKnowsFromTheLedgerThatALogIsCut)
 }

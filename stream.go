@@ -15,7 +15,7 @@ import (
 // be called from any number of goroutines.
 //
 // After [DB.DeleteStream] every method that can fail returns
-// [ErrStreamNotFound], also when a stream of the same name was created since.
+// [ErrStreamNotFound], even when a stream of the same name was created since.
 type Stream struct {
 	db             *DB
 	number         uint32 // names it in keys; never given to another stream

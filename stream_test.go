@@ -421,7 +421,7 @@ func TestOpenStreamTellsOfOtherSettings(t *testing.T) {
 	require.NoError(t, err)
 	_, err = db.OpenStream(t.Context(), "s", &braid.StreamOptions{Shards: 2, MustMatch: true})
 	require.ErrorIs(t, err, braid.ErrStreamExists)
-	// Whoever lets the load decide cannot say how many there are.
+	// A caller that lets the load decide cannot say how many there are.
 	require.NoError(t, stream.UpdateCapacity(t.Context(), braid.Capacity{Mode: braid.OnDemand}))
 	_, err = db.OpenStream(t.Context(), "s", &braid.StreamOptions{Shards: 2, MustMatch: true})
 	require.NoError(t, err)

@@ -108,8 +108,9 @@ func (db *DB) View(ctx context.Context, fn func(*Tx) error) error {
 // not return the error that said so.
 //
 // Errors besides fn's: [ErrTxConflict], [ErrTxTooLarge], [ErrStreamNotFound] if a
-// stream was deleted meanwhile, [ErrThroughputExceeded], [ErrKeyUnavailable], [ErrDiskFull], [ErrFailed], [ErrClosed], the
-// cause of ctx: refused. [ErrOutcomeUnknown]: unknown.
+// stream was deleted meanwhile, [ErrThroughputExceeded], [ErrKeyUnavailable],
+// [ErrDiskFull], [ErrFailed], [ErrClosed], the cause of ctx: refused.
+// [ErrOutcomeUnknown]: unknown.
 func (db *DB) Update(ctx context.Context, fn func(*Tx) error) error {
 	var turn *txTurn // from the run patientRuns on
 	for run := range maxTxRuns {

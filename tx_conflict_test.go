@@ -182,7 +182,7 @@ func TestNewcomersDoNotStarveATransaction(t *testing.T) {
 	})
 }
 
-// Only so many recent writes are remembered: whoever began before them cannot be
+// Only so many recent writes are remembered: a transaction that began before them cannot be
 // checked, and runs again.
 func TestAVeryOldTransactionRunsAgain(t *testing.T) {
 	db := boxOpen(t, &braid.Options{MaxTxBytes: 16 << 20})

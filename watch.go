@@ -24,7 +24,7 @@ import (
 // Settings, records and their trimming are no such changes.
 func (db *DB) Changed() <-chan struct{} { return db.changed.Wait() }
 
-// noteChange says that a stream was created or deleted, or has got or lost shards.
+// noteChange notes that a stream was created or deleted, or has got or lost shards.
 func (db *DB) noteChange(stream string) {
 	db.changed.Raise()
 	db.onStream.note(stream)

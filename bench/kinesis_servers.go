@@ -137,7 +137,7 @@ func newNothing() http.Handler {
 	other := []byte(`{"StreamNames":[],"StreamDescriptionSummary":{"StreamStatus":"ACTIVE"}}`)
 	page := sync.OnceValue(nothingPage)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		_, _ = io.Copy(io.Discard, r.Body) // whoever does not send it all gets no answer either
+		_, _ = io.Copy(io.Discard, r.Body) // a client that does not send it all gets no answer either
 		_, operation, _ := strings.Cut(r.Header.Get("X-Amz-Target"), ".")
 		answer, found := answers[operation]
 		switch {

@@ -24,7 +24,7 @@ func newValues(size int) [][]byte {
 	return values
 }
 
-// valueCursor walks through values, for ever.
+// valueCursor walks through values, forever.
 type valueCursor struct {
 	values [][]byte
 	at     int

@@ -83,7 +83,7 @@ func (fs *files) Remove(path string) error {
 }
 
 // RemoveAll is part of vfs.FS. What Remove says of a log holds for those in a
-// directory, too: one that is removed as a whole, such as a backup's, is of no use to
+// directory, too: one that is removed as a whole, such as a backup's, is useless to
 // anybody.
 func (fs *files) RemoveAll(path string) error {
 	fs.mu.RLock()

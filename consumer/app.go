@@ -225,7 +225,7 @@ func (a *App) seek(ctx context.Context, s *survey, key LeaseKey, to braid.Positi
 }
 
 // Pause keeps a shard, a stream (with an empty Shard) or the whole application from
-// being processed, until Resume, also after a restart. Batches that are under way are
+// being processed, until Resume, even after a restart. Batches that are under way are
 // finished, as when a lease is handed over. Errors: as Seek.
 func (a *App) Pause(ctx context.Context, key LeaseKey) error { return a.pause(ctx, key, true) }
 

@@ -240,7 +240,7 @@ func (g *group) storeInOrder(ctx context.Context, leases []Lease) (n int, err er
 }
 
 // store writes leases, in one step if the store can. It reports which were stored,
-// also with an error. One that has changed keeps no other from being stored.
+// even with an error. One that has changed keeps no other from being stored.
 func (g *group) store(ctx context.Context, leases []Lease) (stored []bool, err error) {
 	stored = make([]bool, len(leases))
 	if batch, can := g.leases.(BatchLeaseStore); can && len(leases) > 1 {

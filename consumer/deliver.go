@@ -39,7 +39,7 @@ func (r *runner) deliverRecords(page *fetched, records []Record) error {
 		return nil
 	}
 	defer r.worker.budget.give(page.bytes)
-	rest := page.Page // how far it is behind a batch: also by the batches after it
+	rest := page.Page // how far it is behind a batch: the batches after it count too
 	if len(records) > r.cfg.BatchRecords {
 		rest.BehindRecords += int64(len(records))
 		rest.BehindBytes += sizeOf(records)

@@ -6,7 +6,7 @@
 // their shards, in order, to a [Processor]; a [TxProcessor] also gets a transaction.
 //
 //	worker, err := consumer.New(db, &consumer.Config{App: "billing", Streams: []string{"orders"}}, processor)
-//	err = worker.Run(ctx) // until ctx ends; then it finishes what it is at
+//	err = worker.Run(ctx) // until ctx ends; then it finishes its current batches
 //
 // # Which promise you get
 //
@@ -169,7 +169,7 @@
 //
 //   - A failed batch is not skipped.
 //   - ShardEnded that returns nil ends the shard; nothing has to be checkpointed there.
-//   - LATEST is the place where the application began, also if it has processed
+//   - LATEST is the place where the application began, even if it has processed
 //     nothing yet when it starts again.
 //   - [Config].Start is never ignored: another one than the application's is an error.
 //   - LeaseLost is not called for a processor that was never initialized.

@@ -55,7 +55,7 @@ func Example() {
 		log.Fatal(err)
 	}
 	ended := make(chan error)
-	go func() { ended <- worker.Run(ctx) }() // until ctx ends: then it finishes what it is at
+	go func() { ended <- worker.Run(ctx) }() // until ctx ends: then it finishes its current batches
 
 	if err := worker.App().WaitCaughtUp(ctx); err != nil {
 		log.Fatal(err)
@@ -125,7 +125,7 @@ func ExampleConfig() {
 	worker, err := consumer.New(db, &consumer.Config{
 		App:     "mailer",
 		Streams: []string{"orders", "refunds"}, // one that does not exist yet is waited for
-		Start:   braid.Latest(),                // of what comes from now on; said once, and kept
+		Start:   braid.Latest(),                // only records put from now on; fixed when the application first runs
 
 		Lanes:            8,             // of a shard at once, in order for each partition key
 		MaxAttempts:      5,             // then a record that fails goes

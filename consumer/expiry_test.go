@@ -196,7 +196,7 @@ func TestLostAnswersDoNotLoseTheLease(t *testing.T) {
 	})
 }
 
-// Whoever takes or hands over a lease and does not learn that it has worked comes to
+// A worker that takes or hands over a lease and does not learn that it has worked comes to
 // the same in the end.
 func TestLostAnswersDoNotLoseHandOvers(t *testing.T) {
 	expiry(t, 4, func(c *cluster) {

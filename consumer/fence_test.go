@@ -101,7 +101,7 @@ func TestZombiesCommitNothing(t *testing.T) {
 }
 
 // A checkpoint ahead of what the processor was given, or in another shard, is refused,
-// whoever it is that makes it.
+// no matter which worker makes it.
 func TestWrongCheckpointsAreRefused(t *testing.T) {
 	bubble(t, 2, func(f *fixture) {
 		var mu sync.Mutex

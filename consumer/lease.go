@@ -124,11 +124,11 @@ type Lease struct {
 	Incarnation uint64
 
 	// Owner is the worker that has the lease, empty for none. NextOwner is one that
-	// asks for it: the owner finishes what it is at, and hands it over.
+	// asks for it: the owner finishes its current batch, and hands it over.
 	Owner, NextOwner string
 
 	// Epoch goes up with each change of owner, and when the lease is sought to
-	// another place. Whoever took the lease under an earlier one has lost it: that,
+	// another place. A worker that took the lease under an earlier one has lost it: that,
 	// and not a time, decides whose checkpoints count.
 	Epoch uint64
 

@@ -21,7 +21,7 @@ import (
 //     and checkpointed, or were removed by retention, or lie before the
 //     application's start.
 //   - ctx ends when the lease does, with the cause: [ErrLeaseLost] if another worker
-//     has it now. From then on no checkpoint counts, so there is no use in going on.
+//     has it now. From then on no checkpoint counts, so going on is pointless.
 //   - A panic is an error, a [PanicError] with its stack.
 //   - If the hook Initialize has returned nil, or there is none, exactly one of
 //     ShardEnded (until it has returned nil) and LeaseLost is called, last; unless

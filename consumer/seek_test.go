@@ -42,7 +42,7 @@ func TestSeek(t *testing.T) {
 		f.put("e")
 		synctest.Wait()
 		require.Equal(f, []string{"e"}, seen.take())
-		require.NoError(f, app.Seek(f.Context(), key, braid.AtSequence(second.SequenceNumber)), "also in a shard that is done")
+		require.NoError(f, app.Seek(f.Context(), key, braid.AtSequence(second.SequenceNumber)), "even in a shard that is done")
 		synctest.Wait()
 		require.Equal(f, []string{"c", "d"}, seen.take())
 		require.NoError(f, stop())

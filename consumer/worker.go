@@ -78,7 +78,7 @@ func newWorker(db *braid.DB, config *Config, processor any, transactional bool) 
 func (w *Worker) App() *App { return &App{w.group} }
 
 // Run processes records until ctx ends or [Worker.Stop] is called. Then it lets
-// the processors finish what they are at, calls their hooks, gives its leases back
+// the processors finish their current batches, calls their hooks, gives its leases back
 // and returns nil: nothing of it runs any more. If that takes longer than
 // HandOverTimeout, or than the context of Stop, it returns a [HungShardsError]. If shards of
 // the worker were stopped by errors and nobody has resumed them, it returns a
@@ -153,7 +153,7 @@ func (w *Worker) leave() error {
 	return w.group.outcome(w, failure, stuck)
 }
 
-// Stop ends Run and waits until it has: the processors may finish what they are at
+// Stop ends Run and waits until it has: the processors may finish their current batches
 // until ctx ends. Then their contexts end, with [ErrLeaseLost], and those that do
 // not return at once are left behind: they are not called again, and nothing of what
 // they do counts. It returns what Run does: a [HungShardsError] for them. A ctx that ends

@@ -34,7 +34,7 @@ func bubble(t *testing.T, shards int, test func(f *fixture)) {
 		require.NoError(t, err)
 		orders, err := db.CreateStream(t.Context(), "orders", &braid.StreamOptions{Shards: shards})
 		require.NoError(t, err)
-		defer func() { // also if the test has failed: then it ends the workers
+		defer func() { // even if the test has failed: it ends the workers
 			require.NoError(t, db.Close())
 			synctest.Wait()
 		}()

@@ -90,7 +90,7 @@ func TestRawFailureIsLogged(t *testing.T) {
 	}
 }
 
-// Who does not wait for the answer gets none, and his request does nothing or all.
+// A client that does not wait for the answer gets none, and its request does nothing or all.
 func TestRawCancelled(t *testing.T) {
 	rigInBubble(t, nil, func(r *rig) {
 		r.create("s", 1)

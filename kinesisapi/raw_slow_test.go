@@ -37,7 +37,7 @@ func (t *trickle) Read(p []byte) (int, error) {
 
 func (t *trickle) Close() error { return nil }
 
-// TestRawSlowBody: a client that sends a body too slowly is cut off, whoever would have
+// TestRawSlowBody: a client that sends a body too slowly is cut off, even if it would have
 // read the body, and keeps nobody waiting, not even on the same connection.
 func TestRawSlowBody(t *testing.T) {
 	for _, c := range []struct {

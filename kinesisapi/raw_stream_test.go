@@ -191,7 +191,7 @@ func TestRawSubscriptionLife(t *testing.T) {
 	})
 }
 
-// A subscription holds its place for 5 seconds. Who comes later takes it over, and
+// A subscription holds its place for 5 seconds. A later one takes it over, and
 // the older one hears why it ends.
 func TestRawSubscriptionIsTakenOver(t *testing.T) {
 	rigInBubble(t, nil, func(r *rig) {
@@ -291,7 +291,7 @@ func TestRawSubscriptionOverHTTP(t *testing.T) {
 	require.NoError(t, err)
 }
 
-// Who closes the server while others subscribe waits for all of them, and a closed
+// A caller that closes the server while others subscribe waits for all of them, and a closed
 // server does not answer a subscriber.
 func TestRawSubscribeWhileClosing(t *testing.T) {
 	for range 20 {
@@ -328,7 +328,7 @@ func TestRawSubscribeWhileClosing(t *testing.T) {
 	}
 }
 
-// Who closes a subscription in process can have the next one at once.
+// A caller that closes a subscription in process can have the next one at once.
 func TestRawSubscribeAgain(t *testing.T) {
 	rigInBubble(t, nil, func(r *rig) {
 		r.create("s", 1)

@@ -79,7 +79,7 @@ type Options struct {
 	Access func(Access)
 
 	// Control serves the paths under /_braid/ as well: a page, health, a look at records,
-	// resets, faults on order. It is for tests. Whoever can reach the server can do
+	// resets, faults on order. It is for tests. Everybody who can reach the server can do
 	// all of that, but not a page of another site that a browser of theirs shows.
 	// [Server.Client] does not: it has Go.
 	Control bool
@@ -183,9 +183,9 @@ func (s *Server) Client() *Client {
 	return &Client{server.NewClient(func() *server.Server { return s.server })}
 }
 
-// Close ends all subscriptions and live connections of the page, waits for the former, answers requests that wait for records
-// of a queue, and brings to their end at once the changes of status that were on their
-// way. Further requests are answered, but for SubscribeToShard; receives return no
+// Close ends all subscriptions and live connections of the page, waits for the former,
+// answers requests that wait for records of a queue, and completes at once the changes
+// of status that were under way. Further requests are answered, but for SubscribeToShard; receives return no
 // records. A second Close does nothing.
 func (s *Server) Close() {
 	s.endLive()

@@ -484,7 +484,7 @@ func (q *Queue) passed(now uint64) {
 	q.pass(now)
 }
 
-// over returns why the queue is of no use to a caller.
+// over returns why the queue cannot be used.
 func (q *Queue) over(ctx context.Context) error {
 	q.mu.Lock()
 	defer q.mu.Unlock()

@@ -288,7 +288,7 @@ func (s *state) nextRecord() *braid.Record {
 }
 
 // learn takes over the shards of a new topology. Those that are gone had no record any
-// more: what the queue has not received of them is lost, and their cursors are of no use.
+// more: what the queue has not received of them is lost, and their cursors are useless.
 func (s *state) learn(all []*braid.Shard) {
 	was := s.shards
 	s.shards = make(map[uint32]shard, len(all))

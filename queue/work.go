@@ -210,7 +210,7 @@ func (w *work) run() {
 	}
 }
 
-// isFatal reports whether trying again is of no use.
+// isFatal reports whether trying again is pointless.
 func isFatal(err error) bool {
 	for _, fatal := range []error{ErrQueueNotFound, braid.ErrClosed, braid.ErrFailed, braid.ErrReadOnly, braid.ErrInvalidArgument} {
 		if errors.Is(err, fatal) {

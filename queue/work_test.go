@@ -45,7 +45,7 @@ func TestWorkRetriesWithBackoffAndSetsAside(t *testing.T) {
 			case "2":
 				panic("no")
 			case "3":
-				return fmt.Errorf("of no use: %w", queue.ErrReject)
+				return fmt.Errorf("pointless: %w", queue.ErrReject)
 			}
 			return nil
 		}, &queue.WorkOptions{Concurrency: 2, Backoff: func(receives int) time.Duration { return time.Duration(receives) * time.Minute }})
@@ -62,7 +62,7 @@ func TestWorkRetriesWithBackoffAndSetsAside(t *testing.T) {
 		require.Equal(t, "never", reasons["1"])
 		require.Contains(t, reasons["2"], "panic: no")
 		require.Len(t, reasons["2"], 256)
-		require.Contains(t, reasons["3"], "of no use")
+		require.Contains(t, reasons["3"], "pointless")
 		require.EqualValues(t, 1, k.describe(q).Acknowledged)
 	})
 }

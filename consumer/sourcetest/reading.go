@@ -299,7 +299,7 @@ func (k *kit) endsShards() {
 		if !slices.Equal(got, all) {
 			k.Fatalf("before the end of the shard there is %q; want %q", got, all)
 		}
-		for range 2 { // there is an end also for a reader that has read all before
+		for range 2 { // there is an end even for a reader that has read all before
 			page := k.read(shard.ID, last.Next, limit, large)
 			if len(page.Records) > 0 || !page.EndOfShard {
 				k.Fatalf("after the end of the shard there is %+v", page)

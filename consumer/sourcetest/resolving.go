@@ -44,7 +44,7 @@ func (k *kit) resolvesTimes() {
 	all := numbered("record", 0, 5)
 	for _, data := range all {
 		k.put(shard, data)
-		time.Sleep(2 * time.Millisecond) // so that they arrive at different times, also where those are coarse
+		time.Sleep(2 * time.Millisecond) // so that they arrive at different times, even where those are coarse
 	}
 	records := k.expect(shard.ID, empty, all...)
 	places := []braid.Position{k.resolve(shard.ID, braid.AtTime(began))}

@@ -12,7 +12,7 @@ import (
 	"github.com/braidstream/braid/consumer"
 )
 
-// What wakes a reader, and whoever watches the streams.
+// What wakes a reader, and what wakes a watcher of the streams.
 
 func (k *kit) waitsNotForWhatIsThere() {
 	shard := k.create(1)[0]

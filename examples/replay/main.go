@@ -45,7 +45,7 @@ func run(ctx context.Context, out io.Writer) error {
 	if err := put(ctx, orders, "morning", 700); err != nil {
 		return err
 	}
-	time.Sleep(20 * time.Millisecond) // so that noon lies between the two, also where the clock is coarse
+	time.Sleep(20 * time.Millisecond) // so that noon lies between the two, even where the clock is coarse
 	noon := time.Now()
 	if err := put(ctx, orders, "afternoon", 300); err != nil {
 		return err

@@ -108,7 +108,7 @@ func start(ctx context.Context, db *braid.DB, id string, p consumer.Processor) (
 	return w, nil
 }
 
-// sharedBy tells that so many workers have the same number of shards each.
+// sharedBy reports whether so many workers have the same number of shards each.
 func sharedBy(workers int) func(consumer.Status) bool {
 	return func(s consumer.Status) bool {
 		shards := make(map[string]int) // by owner

@@ -269,7 +269,7 @@ func (c *Committer) outcome(r *Request) error {
 	}
 }
 
-// giveUp says that the outcome is unknown, unless it has just become known.
+// giveUp sets the outcome to unknown, unless it has just become known.
 func (c *Committer) giveUp(r *Request, cause error) error {
 	select {
 	case <-r.done:

@@ -65,7 +65,7 @@ func (c *Committer) awaitCallers(g *group) {
 	}
 }
 
-// runInline runs the group of a caller, on the caller's goroutine. Whoever came
+// runInline runs the group of a caller, on the caller's goroutine. A caller that came
 // meanwhile is left to the committer's.
 func (c *Committer) runInline(g *group, r *Request) error {
 	ok := c.runGroup(g)

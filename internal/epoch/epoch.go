@@ -92,7 +92,7 @@ func (x *Index) Begin(firstCounter uint64) uint32 {
 	return id
 }
 
-// Grow tells that bytes were added to the open epoch.
+// Grow notes that bytes were added to the open epoch.
 func (x *Index) Grow(bytes int) { x.bytes += bytes }
 
 // reopenShare is the part of an epoch up to which one takes more records that was open

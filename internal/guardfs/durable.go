@@ -226,7 +226,7 @@ func (a *account) add(p []byte) {
 		a.sum.Add(p)
 		return
 	}
-	sum := &a.sum.table // a log has no use for its tail
+	sum := &a.sum.table // the tail of a log is never asked for
 	if room := layout.LedgerHeadBytes - sum.Size; room > 0 {
 		sum.Head = layout.LedgerSum(sum.Head, p[:min(int64(len(p)), room)])
 	}

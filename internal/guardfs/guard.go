@@ -12,7 +12,7 @@
 //   - A critical file is a write-ahead log, a manifest, a marker, or a
 //     directory. The first error of an operation that changes one latches the
 //     guard failed, and Pebble never hears of it: the goroutine that met the
-//     error is parked for ever, and so is every later one that wants to change
+//     error is parked forever, and so is every later one that wants to change
 //     any file. Nothing is retried. After one failed sync the kernel may report
 //     success for data that it has dropped.
 //   - An operation that finds no space, no descriptor or no memory waits, and

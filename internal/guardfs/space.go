@@ -49,7 +49,7 @@ func IsNoSpace(err error) bool {
 // IsNoResource reports whether the error is a lack of something that the process
 // or the machine gets back without anybody's touching the disk: descriptors of the
 // process (EMFILE) or of the machine (ENFILE), or memory of the kernel (ENOMEM).
-// Each says that the operation has not begun.
+// Each means that the operation has not begun.
 func IsNoResource(err error) bool {
 	return errors.Is(err, syscall.EMFILE) || errors.Is(err, syscall.ENFILE) || errors.Is(err, syscall.ENOMEM) || isNoResourceHere(err)
 }
@@ -126,7 +126,7 @@ func (w *spaceWait) wait(lack error) {
 	w.delay = min(2*w.delay, maxSpaceWait)
 }
 
-// done says that the operation no longer waits.
+// done notes that the operation no longer waits.
 func (w *spaceWait) done() {
 	if w.delay != 0 {
 		w.guard.updateSpace(func() { w.guard.waiting-- })

@@ -126,7 +126,7 @@ func (s *Store) dispose() error {
 }
 
 // abandon leaves Pebble behind and gives the directory back. Its goroutines are
-// parked where they next want to change a file, for ever.
+// parked where they next want to change a file, forever.
 func (s *Store) abandon(cause error) error { return s.abandonWithin(quiescePatience, cause) }
 
 // abandonWithin is abandon with a bound on how long a file operation may keep it.

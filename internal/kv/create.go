@@ -103,7 +103,7 @@ func (s *Store) create() error {
 	if err := makeDirs(s.guard, s.dir); err != nil {
 		return err
 	}
-	// Somebody else may have made the directory, and not durably. Who may not
+	// Somebody else may have made the directory, and not durably. A process that may not
 	// read the directory above it cannot sync that, and must trust in them.
 	if err := syncDir(s.guard, s.guard.PathDir(s.dir)); err != nil && !errors.Is(err, fs.ErrPermission) {
 		return err

@@ -78,7 +78,7 @@ func requireWhole(t *testing.T, i image) (created bool) {
 }
 
 // TestCreationSurvivesCrashes crashes the machine before every change of a file
-// while a database is created, and then also while what that left is opened.
+// while a database is created, and then while what that left is opened.
 func TestCreationSurvivesCrashes(t *testing.T) {
 	const seed = 7
 	d := testdisk.New()

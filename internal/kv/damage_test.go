@@ -123,7 +123,7 @@ func unreadableAt(d *testdisk.Disk, name string, at int64) {
 }
 
 // TestDamageIsTheReadersAlone: in one process, for each kind of damage, a store is
-// opened more often than stores may be left behind. Whoever reads what is damaged is
+// opened more often than stores may be left behind. A reader of what is damaged is
 // told, or gets what was written; everything else goes on, and the store closes.
 // When the damaged range is excised, so is the damage.
 func TestDamageIsTheReadersAlone(t *testing.T) {

@@ -129,7 +129,7 @@ func criticalFault(t *testing.T, f fault) {
 	}
 }
 
-// TestCriticalFaultsWhileOpening: the same, for ever, while the database is opened.
+// TestCriticalFaultsWhileOpening: the same, forever, while the database is opened.
 func TestCriticalFaultsWhileOpening(t *testing.T) {
 	childtest.Run(t, func(t *testing.T) {
 		d := testdisk.New()

@@ -74,7 +74,7 @@ func TestLock(t *testing.T) {
 		s := open(t, config("links/through-parent"))
 		mustPut(t, s, "a", "1")
 		defer func() {
-			mustPut(t, s, "b", "2") // whoever tried has done no harm
+			mustPut(t, s, "b", "2") // the one that tried has done no harm
 			require.NoError(t, s.Close())
 			s = open(t, config(dir))
 			require.Equal(t, []string{"a=1", "b=2"}, pairs(t, s, nil, nil))

@@ -196,7 +196,7 @@ func (s *Store) bringUp() error {
 	if err := s.announce(); err != nil {
 		return err
 	}
-	// Whoever created the database may have died before the identity's last name
+	// The process that created the database may have died before the identity's last name
 	// was durable. Then a power cut would bring back the one that says that there
 	// is nothing to lose.
 	if err := syncDir(s.guard, s.dir); err != nil {

@@ -123,7 +123,7 @@ func TestReadersShareTheLock(t *testing.T) {
 	require.NoError(t, s.Close())
 }
 
-// TestAReaderInAnotherProcess is the other side of the lock: whoever reads keeps
+// TestAReaderInAnotherProcess is the other side of the lock: a reader keeps
 // a writer out and lets readers in, and the other way around.
 func TestAReaderInAnotherProcess(t *testing.T) {
 	for _, writer := range []bool{false, true} {

@@ -158,7 +158,7 @@ func blockChecksum(value, key []byte) uint32 {
 	return crc32.Update(crc32.Checksum(value, castagnoli), castagnoli, key)
 }
 
-// PutLostBlock returns the value of a block that says that records were lost: count of
+// PutLostBlock returns the value of a block that stands for lost records: count of
 // them from an ordinal on, or, if that is not exact, an unknown number for which count
 // stands. It stands under a key that a reader comes to who
 // looks for one of them, and who is told so by [DecodeBlock] as of any other block that

@@ -100,7 +100,7 @@ func DecodeExtentKey(key []byte) (stream, shard, epoch uint32, err error) {
 }
 
 // CutKey is the key of the [CutRow] that says: the records of the stream in the
-// epoch are dead, and their space is yet to be returned.
+// epoch are dead, and their space is still to be returned.
 func CutKey(epoch, stream uint32) []byte { return key32(columnCut, epoch, stream) }
 
 // CutSpan is the range of all cuts.

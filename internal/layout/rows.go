@@ -41,7 +41,7 @@ type ClockRow struct {
 	// NextStream is the number of the next stream to be created.
 	NextStream uint32
 
-	// Closed says that nothing was committed after this row, by which the database
+	// Closed is set if nothing was committed after this row, by which the database
 	// was closed. Then Counter is the last counter given out, and each extent of the
 	// open epoch says where it ends.
 	Closed bool
@@ -88,7 +88,7 @@ type StreamRow struct {
 }
 
 // ExpiredShard is, of the shards that have expired with all their records, the
-// one that had the latest record. The zero value says that there is none.
+// one that had the latest record. The zero value means that there is none.
 type ExpiredShard struct {
 	Shard          uint32
 	CreatedSeconds uint64

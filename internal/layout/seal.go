@@ -77,7 +77,7 @@ func (k *DataKey) Open(key []byte, b *Block, scratch *SealScratch) error {
 }
 
 // OpenInPlace is [DataKey.Open] for a block that was decoded from memory of the caller's
-// own, where it leaves what its records hold. After an error the memory is of no use.
+// own, where it leaves what its records hold. After an error the memory holds nothing useful.
 func (k *DataKey) OpenInPlace(key []byte, b *Block, scratch *SealScratch) error {
 	return k.open(b.bodies[:0], key, b, scratch)
 }

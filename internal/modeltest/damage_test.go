@@ -94,7 +94,7 @@ func readAround(t *testing.T, sh *braid.Shard, from braid.Position) (records []b
 
 // TestDamageOfOneRecord: the first, a middle or the last record of a shard, put by itself
 // or with others, is damaged or cannot be read. The database opens, more often than a process may leave
-// databases behind; whoever comes to the record is told, and goes
+// databases behind; a reader that comes to the record is told, and goes
 // on behind it; the shard and all others take records, are split, trimmed and
 // deleted.
 func TestDamageOfOneRecord(t *testing.T) {

@@ -20,7 +20,7 @@ import (
 
 // The fault sweep proves that braid stops when its storage fails, without
 // stopping its host: each operation that changes a file fails once, and fails
-// for ever, in runs of a fixed workload. The process lives, every call comes
+// forever, in runs of a fixed workload. The process lives, every call comes
 // back in time with an error of the right class, reading goes on, the DB can be
 // closed and opened again, and nothing that was acknowledged is lost, neither on
 // the disk as it is nor on one that has also lost its power.
@@ -208,7 +208,7 @@ func reportSweep(t *testing.T, classes map[string]int) {
 		lines = append(lines, fmt.Sprintf("%4d %s", n, text))
 	}
 	sort.Strings(lines)
-	t.Logf("operations that failed once: %d, for ever: %d\n%s", count(classes, "once"), count(classes, "forever"), strings.Join(lines, "\n"))
+	t.Logf("operations that failed once: %d, forever: %d\n%s", count(classes, "once"), count(classes, "forever"), strings.Join(lines, "\n"))
 }
 
 func count(classes map[string]int, mode string) (n int) {

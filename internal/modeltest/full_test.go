@@ -79,7 +79,7 @@ func TestAFullDiskRefusesWritesAndHeals(t *testing.T) {
 }
 
 // The disk is full for a moment, from each operation of the workload on in turn.
-// Whoever is refused tries again; then all is done and all is there. This runs in
+// A caller that is refused tries again; then all is done and all is there. This runs in
 // real time: Pebble holds mutexes while it writes, so in a bubble, in which a
 // goroutine that waits for a mutex stops the clock, space would never come.
 func TestADiskMayBeFullAtAnyMoment(t *testing.T) {

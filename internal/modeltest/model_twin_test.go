@@ -14,7 +14,7 @@ import (
 
 // The twin is braid as maps and slices: what a database should hold, and what
 // each read of it should return. It knows nothing of epochs, groups, files or
-// memory. Whoever wants to know what braid promises can read it here.
+// memory. It is the shortest text of what braid promises.
 
 type twin struct {
 	streams map[string]*twinStream

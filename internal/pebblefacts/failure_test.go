@@ -189,7 +189,7 @@ func TestCommitsAreReadableBeforeTheyAreDurable(t *testing.T) {
 	})
 }
 
-// Fact 18. A closed database panics, also when it is closed again, and what is
+// Fact 18. A closed database panics, even when it is closed again, and what is
 // left open is an error of Close. So kv has a gate.
 func TestUseAfterClosePanics(t *testing.T) {
 	db := open(t, options(t, vfs.NewMem()))

@@ -237,7 +237,7 @@ func readGoMod(t *testing.T, dir string) (mod goMod) {
 }
 
 // Modules that others fetch require one another at one version, and have nothing that
-// is without effect for others. Whoever only serves the protocol has nothing of AWS in
+// is without effect for others. A program that only serves the protocol has nothing of AWS in
 // the module graph, which command release checks from outside.
 func TestModulesCanBeFetched(t *testing.T) {
 	versions := make(map[string]bool)

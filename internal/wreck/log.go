@@ -11,7 +11,7 @@ import (
 
 // LogEnd is how the reading of a log ended.
 type LogEnd struct {
-	// Closed says that the log ends where its writer ended it. Without it a crash may
+	// Closed is set if the log ends where its writer ended it. Without it a crash may
 	// have ended it, or bytes that were there may be lost: nothing tells which.
 	Closed bool
 

@@ -88,7 +88,7 @@ type File struct {
 	Name string
 	Size int64
 
-	// Stale says that the store had done with the file: what is in it was written
+	// Stale is set if the store had done with the file: what is in it was written
 	// elsewhere as well, or deleted there.
 	Stale bool
 

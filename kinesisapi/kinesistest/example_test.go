@@ -18,7 +18,7 @@ import (
 // Three programs that use Kinesis, each with its test. The programs know nothing of
 // the kit: they get a client of the SDK.
 
-// Send is the first program: a producer. PutRecords succeeds also when some of the
+// Send is the first program: a producer. PutRecords succeeds even when some of the
 // entries were refused, so those have to be put again.
 func Send(ctx context.Context, client *kinesis.Client, stream string, entries []types.PutRecordsRequestEntry) error {
 	for attempt := 1; ; attempt++ {

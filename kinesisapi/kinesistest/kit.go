@@ -57,10 +57,10 @@ type StreamSpec struct {
 	OnDemand bool // its capacity mode is ON_DEMAND; Shards do not count
 }
 
-// Stream says that the kit is to have a stream of that name, with so many shards.
+// Stream gives the kit a stream of that name, with so many shards.
 func Stream(name string, shards int) StreamSpec { return StreamSpec{Name: name, Shards: shards} }
 
-// OnDemand says that the kit is to have an on-demand stream of that name, which has 4 shards
+// OnDemand gives the kit an on-demand stream of that name, which has 4 shards
 // at first. Only such streams can have queues.
 func OnDemand(name string) StreamSpec { return StreamSpec{Name: name, OnDemand: true} }
 
@@ -197,7 +197,7 @@ func (k *Kit) turnOn() {
 	k.now = l
 }
 
-// cutOff makes that nobody hears from the service any more: calls that are under way
+// cutOff disconnects all callers: calls that are under way
 // break off, and subscriptions end. Whatever a caller was told before was done before.
 func (k *Kit) cutOff() *life {
 	k.mu.Lock()

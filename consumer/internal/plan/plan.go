@@ -31,7 +31,7 @@ type Lease struct {
 	Moving bool // it is on its way to Owner
 }
 
-// Move says that a lease, by its index, goes to a worker.
+// Move gives a lease, by its index, to a worker.
 type Move struct {
 	Lease int
 	To    string

@@ -133,7 +133,7 @@ func parse(args, env []string, help io.Writer) (*config, error) {
 	fs.DurationVar(&c.createDelay, "create-delay", 0, "`time` that a stream, consumer or queue stays CREATING")
 	fs.DurationVar(&c.updateDelay, "update-delay", 0, "`time` that a stream or queue stays UPDATING")
 	fs.DurationVar(&c.deleteDelay, "delete-delay", 0, "`time` that a stream, consumer or queue stays DELETING")
-	fs.Var(&c.control, "control", "serve the control API under /_braid/, which deletes data and makes faults for whoever asks\n(default: yes on a loopback address; -control=false never)")
+	fs.Var(&c.control, "control", "serve the control API under /_braid/, which deletes data and makes faults for everybody who asks\n(default: yes on a loopback address; -control=false never)")
 	fs.Var(&c.controlHosts, "control-host", "`name` of a host under which the control API is reached, beside localhost and addresses; repeat it, or\nseparate names with commas")
 	fs.StringVar(&c.tlsAddr, "tls-addr", "", "`address` to serve TLS on as well, beside the plain port")
 	fs.IntVar(&tlsPort, "tls-port", 0, "`port` to serve TLS on as well, on the host of the address; 0 is any that is free")

@@ -64,7 +64,7 @@
 //
 // # Safety
 //
-// Whoever reaches these paths can do all of that. Web pages of other origins
+// Everybody who reaches these paths can do all of that. Web pages of other origins
 // cannot, as package inspect's CheckSite says: what a browser says to come from one
 // is refused, and so is a request under a name that is neither loopback nor expected,
 // as it may be that of a site. Health and ready answer to anybody.

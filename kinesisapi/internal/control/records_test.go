@@ -169,7 +169,7 @@ func TestPeekRefused(t *testing.T) {
 	k.refused("GET", "streams/none/records", "", http.StatusNotFound, "Stream none")
 }
 
-// Who goes on behind records that were removed is told.
+// A reader that goes on behind records that were removed is told.
 func TestPeekTrimmed(t *testing.T) {
 	k := newKit(t, nil)
 	k.create(k.kinesis, "orders", 1)

@@ -144,7 +144,7 @@ var ErrMalformed = errors.New("eventstream: malformed frame")
 //
 // The error is [io.EOF] if the stream ends before the frame, and
 // [io.ErrUnexpectedEOF] if it ends inside. Other errors of r come back as they are.
-// After an error of any kind the stream is of no use.
+// After an error of any kind the stream is unusable.
 //
 // Read takes no byte after the frame, and room grows with what has arrived, not with
 // what the frame says will come.

@@ -140,7 +140,7 @@ func (s *Service) entryError(t target, err error) *Error {
 	return &Error{Type: "InternalFailure", Message: "Internal Service Failure.", Cause: err}
 }
 
-// single, in the place of an index, says that a record is the only one of a
+// single, in the place of an index, means that a record is the only one of a
 // request, and not in a list.
 const single = -1
 

@@ -110,7 +110,7 @@ func (s *Service) streamWithRow(ctx context.Context, c Caller, name, arn *string
 func (s *Service) updateRow(ctx context.Context, stream *braid.Stream, change func(*streamRow) error) error {
 	var row streamRow
 	err := s.db.Update(ctx, func(tx *braid.Tx) error {
-		// Whoever deletes or creates a stream writes its row after it. So if that
+		// A call that deletes or creates a stream writes its row after it. So if that
 		// comes between here and the commit, this runs again.
 		current, err := s.db.Stream(stream.Name())
 		if err != nil {

@@ -24,7 +24,7 @@ func newService(t *testing.T, opts Options) *Service {
 	return s
 }
 
-// Whoever still has a stream that was deleted does not change the row of the one
+// A caller that still has a stream that was deleted does not change the row of the one
 // that took its name.
 func TestRowOfAnotherStream(t *testing.T) {
 	s := newService(t, Options{})

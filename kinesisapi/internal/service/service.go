@@ -133,7 +133,7 @@ func (s *Service) Close() {
 	leavePlacements(s.db)
 }
 
-// SetExactLimits changes whether the limits of the service hold, also for all
+// SetExactLimits changes whether the limits of the service hold, even for all
 // streams that there are.
 func (s *Service) SetExactLimits(ctx context.Context, exact bool) error {
 	s.mu.Lock()

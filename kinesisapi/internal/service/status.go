@@ -144,7 +144,7 @@ func (s *Service) updating(ctx context.Context, t target, change func(context.Co
 	return s.fromBraid(t, err)
 }
 
-// updatingAtOnce makes a change to an ACTIVE stream at once, so that whoever asks
+// updatingAtOnce makes a change to an ACTIVE stream at once, so that a caller that asks
 // for it is told if it cannot be made. The stream is UPDATING after it.
 func (s *Service) updatingAtOnce(ctx context.Context, t target, change func(context.Context) error) error {
 	busy, err := s.begin(ctx, t.stored, updating, 0, change)
@@ -154,7 +154,7 @@ func (s *Service) updatingAtOnce(ctx context.Context, t target, change func(cont
 	case err != nil:
 		return s.fromBraid(t, err)
 	case s.opts.UpdateDelay > 0:
-		// Whoever has come between gave the stream another status.
+		// Another call came in between and gave the stream another status.
 		_, _ = s.begin(ctx, t.stored, updating, s.opts.UpdateDelay, func(context.Context) error { return nil })
 	}
 	return nil

@@ -321,7 +321,7 @@ func keyID(d braid.StreamDescription) *string {
 }
 
 // retentionHours rounds up: a stream that was not created here may keep its
-// records for less than an hour, or for ever.
+// records for less than an hour, or forever.
 func retentionHours(d braid.StreamDescription) int32 {
 	if d.Retention <= 0 {
 		return neverExpireHours

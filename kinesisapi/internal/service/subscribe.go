@@ -22,7 +22,7 @@ const (
 	subscriberBytesRate = 2 << 20 // per second, with exact limits
 )
 
-// Subscription is what SubscribeToShard answers: a sequence of events. Whoever has
+// Subscription is what SubscribeToShard answers: a sequence of events. A caller that has
 // it ranges over Events, or calls Close.
 type Subscription struct {
 	s      *Service

@@ -60,7 +60,7 @@ func TestOpenFindsWhatWasSealed(t *testing.T) {
 	require.GreaterOrEqual(t, token.MaxShortPayload, 300)
 }
 
-// The time is what the caller says, also in a bubble and before 1970.
+// The time is what the caller says, even in a bubble and before 1970.
 func TestTimeIsThatOfTheCaller(t *testing.T) {
 	s := token.NewSealer(key)
 	synctest.Test(t, func(t *testing.T) {

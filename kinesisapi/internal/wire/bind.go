@@ -334,7 +334,7 @@ func wantList(n *node) *TypeError {
 	return &TypeError{"Expected list or null"}
 }
 
-// mismatch says that a node cannot be what was wanted of a scalar.
+// mismatch is the error of a node that cannot be what was wanted of a scalar.
 func mismatch(n *node, want string) *TypeError {
 	class := "com.amazon.coral.value.json.numbers.TruncatingBigNumber"
 	switch {

@@ -22,7 +22,7 @@
 // Responses may also have the types string, int32, int64, bool, time.Time and struct.
 // Such members are always written.
 //
-// A field tag `kinesis:"required,StreamName"` says that the member must be present,
+// A field tag `kinesis:"required,StreamName"` means that the member must be present,
 // or names the shape whose constraints it must meet, or both. A struct that this
 // package cannot handle panics on first use.
 package wire

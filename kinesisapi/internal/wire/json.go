@@ -46,7 +46,7 @@ type scanner struct {
 	body  []byte
 	nodes []node
 	text  int // as in document
-	// escapes says that there is a backslash somewhere in the body.
+	// escapes is set if there is a backslash somewhere in the body.
 	escapes bool
 }
 

@@ -68,7 +68,7 @@ func (v Value) IsMap() bool {
 	return v.doc != nil && v.doc.nodes[v.at].kind == kindMap
 }
 
-// TypeError says that a member has a type that does not fit. The message is that of
+// TypeError is the error of a member that has a type that does not fit. The message is that of
 // the service's SerializationException.
 type TypeError struct{ Message string }
 

@@ -191,7 +191,7 @@ func TestSDKMergeShards(t *testing.T) {
 }
 
 // TestSDKShardFiltersOfExpiredParents: shards whose parents have expired cover the
-// space also at moments when there were only the parents, so that whoever begins there
+// space even at moments when there were only the parents, so that a reader that begins there
 // gets what is left.
 func TestSDKShardFiltersOfExpiredParents(t *testing.T) {
 	for _, retention := range []time.Duration{24 * time.Hour, -1} { // -1: records do not expire, shards without any do
