@@ -1,11 +1,11 @@
-// Package braid is an embeddable log of streams: what Amazon Kinesis Data Streams
-// does, as a library that runs inside of a Go program. It stores in one
-// directory, or in memory, on the Pebble engine.
+// Package braid is Amazon Kinesis Data Streams as a library: durable, ordered streams of
+// shards inside a Go program. It stores in one directory, or in memory, on the Pebble
+// engine.
 //
 // A [DB] holds any number of streams. A [Stream] is a set of shards, which divide
-// a space of hash keys among them; a record goes to the [Shard] whose range holds
-// the MD5 of its partition key. A shard is an ordered log. Records stay for as
-// long as the stream's retention says, however often they are read.
+// the hash-key space among them; a record goes to the [Shard] whose range contains
+// the MD5 of its partition key. A shard is an ordered log. Records stay for the
+// stream's retention period, however often they are read.
 //
 //	db, err := braid.Open("data", nil)
 //	orders, err := db.OpenStream(ctx, "orders", &braid.StreamOptions{Shards: 4})
@@ -17,25 +17,24 @@
 // [Stream.PutRecord] appends a record and returns when it is durable.
 // [Stream.PutRecords] appends many with one commit: all or none. Calls of many
 // goroutines share commits, so the throughput of durable writes grows with the
-// number of writers. The data is copied; the caller's slice is free at once.
+// number of writers. The data is copied; the caller may reuse its slice.
 //
 // A put has one of three outcomes. It is acknowledged; or it is refused, with an
-// error that says why, and nothing happened; or its outcome is unknown
-// ([ErrOutcomeUnknown]), because its context ended or the storage failed while it
-// was on its way. There is no fourth, and an error never means "partly".
+// error that says why, and nothing was stored; or its outcome is unknown
+// ([ErrOutcomeUnknown]), because its context ended or the storage failed during the
+// commit. An error never means "partly".
 //
 // # Ordering
 //
 // Each record gets a [SequenceNumber], which is Kinesis's own 186-bit number.
 // Inside of a shard numbers strictly increase in the order in which records
-// become visible, whatever the clock does, across restarts and trims. Records of
+// become visible, even if the clock steps back, across restarts and trims. Records of
 // one partition key are in one shard, so they stay in order: if one put returned
-// before another began, it is read before the other.
+// before another began, its record is read first.
 //
-// A record becomes visible only when it is durable, and all at once: no reader
-// ever sees what a crash can take back, and none passes over a number that turns
-// up later. Each record also carries a dense count of its shard, so every read
-// checks that nothing is missing in between.
+// A record becomes visible only when it is durable. So no reader sees a record that a
+// crash can take back, and none passes a number that turns up later. Each record
+// carries its ordinal in the shard, and readers verify that no record is missing.
 //
 // # Reading
 //
@@ -45,12 +44,12 @@
 // memory. A stream's records come in the order in which they arrived, over all
 // shards.
 //
-// Where to begin is a [Position]: [TrimHorizon], [Latest], [AtTime],
-// [AtSequence], [AfterSequence]. To go on after a restart, keep the sequence
-// number of the last record that was dealt with, and begin with AfterSequence.
+// A reader begins at a [Position]: [TrimHorizon], [Latest], [AtTime],
+// [AtSequence], [AfterSequence]. To resume after a restart, keep the sequence
+// number of the last record that was processed, and begin with AfterSequence.
 //
 // Readers hold nothing between two records, neither files nor memory of the
-// database, so a slow or forgotten one costs nobody anything. [Shard.GetRecords]
+// database, so a slow or forgotten one costs nothing. [Shard.GetRecords]
 // returns pages, for tools that keep positions themselves.
 //
 // # Transactions
@@ -73,16 +72,16 @@
 //
 // [Stream.SplitShard], [Stream.MergeShards] and [Stream.UpdateShardCount] change
 // the shards of a stream while records flow. A shard that was split or merged is
-// closed: it keeps its records and takes no more. Producers do not notice. Those
-// who read the stream cross a reshard by themselves; those who read a shard come
-// to its end, and find its children in [RecordsPage]. A reader that reads children after
-// their parents reads every key in order.
+// closed: it keeps its records and accepts no more. Producers do not notice. A reader
+// of the stream crosses a reshard by itself; a reader of a shard comes to its end, and
+// finds its children in [RecordsPage]. A reader that finishes the parents before it
+// starts their children sees each key in order.
 //
 // # Retention
 //
-// A record expires when it is older than the stream's retention: 24 hours, unless
-// [StreamOptions] say something else. From that instant on nobody can read it,
-// and its space comes back by itself. Records age by the time that passes, and
+// A record expires when it is older than the stream's retention period: 24 hours, unless
+// [StreamOptions] set another one. From that instant on it cannot be read,
+// and its space comes back by itself. Records age by the time that passes,
 // not by steps of the wall clock. [Stream.IncreaseRetention] and
 // [Stream.DecreaseRetention] change the period; what has expired stays so.
 //
@@ -95,55 +94,53 @@
 //
 // A stream takes what the machine can, unless its [Capacity] says otherwise:
 // [Provisioned] gives each shard Kinesis's budgets, or others, and [OnDemand] also
-// splits and merges the shards by their load. What goes beyond a budget is
+// splits and merges the shards by their load. Records beyond a budget are
 // refused with a [ThroughputExceededError]; [Stream.PutRecordWait] and
 // [Stream.PutRecordsWait] wait instead.
 //
 // # Encryption
 //
-// [Stream.StartEncryption] has a stream encrypt what is put, with keys that a
+// After [Stream.StartEncryption] a stream encrypts the records put to it, with keys that a
 // [KeyProvider] keeps, such as a [KeyRing]. Records in memory are not encrypted,
 // nor are the application's own keys and values.
 //
 // # Durability
 //
-// By default what was acknowledged survives a power cut ([Sync]). [Interval] and
-// [NoSync] trade the newest records for speed, and say how many. All keep a
-// prefix of each shard, and never give a number out twice.
+// By default an acknowledged record survives a power loss ([Sync]). [Interval] and
+// [NoSync] trade the newest records for speed. All keep a prefix of each shard, and
+// never give out a number twice.
 //
 // braid does not protect against a disk that lies about fsync, against the loss
-// of the whole disk (it does not replicate; see [DB.Backup]), or against a
-// program that writes the files behind its back.
+// of the whole disk (it does not replicate; see [DB.Backup]), or against
+// another program that writes its files.
 //
 // # Reading a copy
 //
-// [Options].ReadOnly opens a copy, a backup or a stopped database without changing
-// a byte of it, and beside others that read it so. What a running program has open
-// is read in that program, or in a copy that its [DB.Backup] makes.
+// [Options].ReadOnly opens a backup or a stopped database without changing a byte of
+// it; any number of processes can do that at once. A database that a running program has
+// open is read in that program, or from a copy made by its [DB.Backup].
 //
-// A reader that kept its place and meets an older copy of the database than the one
-// it had read gets [ErrBeyondTip], rather than waiting above records that are put
-// below it.
+// A reader that kept its position and resumes in an older copy of the database gets
+// [ErrBeyondTip]; it does not wait above records that are put below it.
 //
 // # Failure
 //
 // braid never ends or hangs the program that it runs in. If the storage fails,
 // the DB refuses writes with [ErrFailed] until it is closed and opened again,
-// which the same process may do; all that was acknowledged is there. A full disk
-// refuses writes with [ErrDiskFull], and a lack of descriptors with
-// [ErrOutOfResources]; both heal by themselves. While a disk is stalled a call
+// which the same process may do; all acknowledged records are there. While the disk is
+// full, writes are refused with [ErrDiskFull], and while file descriptors are exhausted
+// with [ErrOutOfResources]; both heal by themselves. While a disk is stalled a call
 // returns when its context ends; [DB.CloseContext] closes with a bound. A DB that
 // cannot be closed properly leaves memory and parked goroutines behind, so a process
-// may have at most eight of those. What happens while nobody is calling is logged:
-// warnings and errors go to [slog.Default] unless [Options].Logger is given.
+// may have at most eight of those. Errors in the background are logged: to
+// [slog.Default], unless [Options].Logger is set.
 //
-// Damaged data is [ErrCorrupt] or [ErrDataLoss], never a wrong answer, and concerns
-// its readers only: everything else goes on, the damaged shard included. A reader
-// gets the records before the damage and then a [CorruptError], which says from
-// where the shard can be read again. Damage is as wide as a block of a table,
-// about 32 KiB, which neighbouring shards may share. Open refuses what it cannot do
-// without: a damaged log, manifest, or row about streams, shards and epochs, and a
-// table that is missing or cut.
+// Corrupt data is [ErrCorrupt] or [ErrDataLoss], never a wrong answer, and affects only
+// its readers; even the corrupt shard accepts records. A reader gets the records before
+// the damage and then a [CorruptError], which names the place where reading can resume.
+// Damage is as wide as a block of a table, about 32 KiB, which neighboring shards may
+// share. Open refuses a database whose log, manifest, or rows about streams, shards and
+// epochs are damaged, or in which a table is missing or cut.
 //
 // # Time and tests
 //
@@ -152,8 +149,8 @@
 //
 // # Concurrency
 //
-// Everything may be called from any number of goroutines, but a [Tx] belongs to
-// one at a time. Whatever may wait takes a context.
+// All methods may be called from any number of goroutines, except those of a [Tx], which
+// belongs to one goroutine at a time. Every call that may wait takes a context.
 //
 // # Differences from Amazon Kinesis
 //
@@ -163,8 +160,8 @@
 //     there are budgets, a refused entry refuses the later ones of its shard.
 //   - A change of settings, and a reshard, is one commit: a stream has no status.
 //   - A record is readable the moment it is acknowledged.
-//   - LATEST is fixed by the call that it is given to.
-//   - A reader that trimming overtook is told.
+//   - LATEST is resolved by the call that it is given to.
+//   - A reader that trimming overtook gets an error.
 //   - Sequence numbers of different shards can be compared by arrival: the part
 //     that counts up is the arrival time in nanoseconds. Only numbers of one
 //     shard should be compared with [SequenceNumber.Compare].

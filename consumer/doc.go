@@ -1,5 +1,5 @@
 // Package consumer processes the records of braid's streams with workers that share
-// the shards among them: what the Kinesis Client Library is to Kinesis.
+// the shards, as the Kinesis Client Library does for Kinesis.
 //
 // An application is a name. Its leases and checkpoints, one per shard, are stored in
 // the database under that name. A [Worker] takes leases and gives the records of
@@ -10,33 +10,33 @@
 //
 // # Which promise you get
 //
-// A [Processor] gets every record at least once: what comes after the last
-// checkpoint comes again after a crash. A [TxProcessor] has effects exactly once, if
-// they are in the database: its writes, the records that it appends, and the
-// checkpoint are one commit. The compiler tells the two apart. Effects elsewhere are
-// at least once in both; stream, shard and sequence number make a key by which the
-// other side can recognize a repetition.
+// A [Processor] gets every record at least once: after a crash, records behind the last
+// checkpoint are processed again. A [TxProcessor] has effects in the database exactly
+// once: its writes, the records that it puts, and the checkpoint are one commit. The
+// compiler keeps the two apart. Effects elsewhere happen at least once with both; stream,
+// shard and sequence number make a key by which the other side can recognize a
+// repetition.
 //
 // # Order
 //
-// The records of a shard come in order, and those of its children after all of its
-// own, whatever number of workers there is. So each partition key is in order,
-// through any number of reshards. With [Config].Lanes a shard is processed by several
-// goroutines, and each key is still in order.
+// The records of a shard are processed in order, and those of its children after all of
+// its own, however many workers there are. So each partition key is in order, through any
+// number of reshards. With [Config].Lanes several goroutines process a shard, and each key
+// is still in order.
 //
 // # Leases
 //
 // Every shard is processed by one worker at a time. Workers in one process share them
 // evenly; when one comes or goes, as few move as possible. A lease is handed over when
-// its processor has finished the batch that it is at; one that does not return within
-// [Config].HandOverTimeout loses it. Nothing waits for a time: a new shard, a stopped
-// worker and a finished parent are acted upon at once, and after a crash everything
-// goes on with the first worker.
+// its processor has finished its current batch; a processor that does not return within
+// [Config].HandOverTimeout loses it. No timeout has to pass: workers react at once to a
+// new shard, a stopped worker and a finished parent, and after a crash the first worker
+// that starts goes on.
 //
-// What counts is the lease's epoch, a number that goes up with each change of owner.
-// Every checkpoint, and every transaction of a TxProcessor, commits only if the epoch
-// is still the one under which its worker took the lease: check and write are one
-// step. So a worker that was given up can do no harm, whenever it wakes.
+// A lease has an epoch, a fencing token that goes up with each change of owner. Every
+// checkpoint, and every transaction of a TxProcessor, commits only if the epoch is still
+// the one under which its worker took the lease; the check and the write are one step. So
+// a worker that has lost a lease can no longer write, however late it wakes.
 //
 // # States
 //
@@ -50,11 +50,11 @@
 //	               └─────────────────────────────────────┘
 //
 // It is waiting until its parents are done. A worker takes it from unowned, always under a
-// new epoch. What fails is tried again until it works or MaxAttempts are used up. A lease
+// new epoch. A failed batch is retried until it succeeds or MaxAttempts are used up. A lease
 // is handed over when another worker is to have it, when its worker stops, or when the
-// shard is paused; [App.Resume] gives back that of a shard that has failed. From each state
-// with an owner, a lease that is lost leads to unowned: to another owner, by [App.Seek], or
-// because it has expired.
+// shard is paused; [App.Resume] gives back that of a shard that has failed. In each state
+// with an owner the lease can be lost, to another owner, by [App.Seek], or because it has
+// expired; then the shard is unowned.
 //
 // A worker:
 //
@@ -72,8 +72,8 @@
 //
 // When a processor returns nil, its batch is checkpointed; at most once in a
 // [Config].CheckpointInterval, if that is set. [Config].Checkpoints changes
-// that: with [Acks] a record is done when the processor says so, in any order; with
-// [Manual] the processor decides by [Checkpointer.Checkpoint] and
+// that: with [Acks] the processor acknowledges records, in any order; with
+// [Manual] it checkpoints them by [Checkpointer.Checkpoint] and
 // [Checkpointer.CheckpointAt].
 // [Checkpointer.Prepare] is for work in two steps.
 //
@@ -81,23 +81,22 @@
 //
 // A processor that returns an error, or panics, is called again with the same
 // records, after a pause. If that does not help, the records are given to it one by
-// one, and the one that still fails is dealt with as the [Config] says: it stops the
-// shard (and nothing else), goes to a dead-letter stream in the commit that passes
-// it, or is skipped and logged. Nothing is passed over silently, not even what
-// retention has removed: see [Config].OnGap.
+// one. By [Config], the record that still fails stops its shard (and no other), goes to a
+// dead-letter stream in the commit that passes it, or is skipped and logged. No record is
+// skipped silently, not even those that retention has removed: see [Config].OnGap.
 //
-// Records that cannot be read, a [braid.CorruptError], are not passed over either: the
-// shard tries again, with growing pauses, as the disk may recover. Status shows it as
+// Records that cannot be read, a [braid.CorruptError], are not skipped either: the
+// shard is retried with growing pauses, since the disk may recover. Status shows it as
 // [StateRetrying] with the error as its Err. [App.Seek] to FirstAvailable of the error skips
-// what is lost.
+// the lost records.
 //
 // A shard that is stopped does not stop its worker. It is logged, [App.Status] says so,
 // and when the worker ends, Run returns a [StoppedShardsError] with the causes.
 //
 // # Control
 //
-// [App] shows what an application does, how far it is and how far behind, and moves,
-// pauses and resumes it, even when no worker runs. [Apps] lists the applications of a
+// [App] shows the state, progress and lag of an application, and moves, pauses and
+// resumes it, even when no worker runs. [Apps] lists the applications of a
 // database. [App.WaitCaughtUp] waits until everything is processed; a processor that is
 // a [TipReacher] is told when its shard is at the tip.
 //
@@ -152,8 +151,8 @@
 //	ERROR | the stream is stopped | stream, error
 //	WARN  | leases cannot be given out; it is tried again | error
 //
-// Those that come in pairs are logged once when it begins and once when it ends, by one
-// of the workers of a process.
+// Messages that come in pairs are logged once when the condition begins and once when it
+// ends, by one of the workers of a process.
 //
 // # Other engines
 //
