@@ -9,27 +9,28 @@ import (
 	"github.com/braidstream/braid/internal/layout"
 )
 
-// readAhead reads pages from the store for a loop over records, on another goroutine
+// readAhead reads pages from the store for a loop over records, on other goroutines
 // while the loop's body works: for each shard the one after the page that the loop is
-// in. The goroutine copies blocks, and the loop takes them apart; so two cores share
-// what a long read costs even if the body does nothing.
+// in. A goroutine copies blocks, and the loop takes them apart; so two cores share
+// what a long read costs even if the body does nothing. There are two while a loop over
+// many shards waits for several pages: large records take longer to copy than to yield.
 //
 // What lies ahead is a hint. Before the loop uses it, it makes sure that the records
 // show, and are the next ones; [cursor.unpack] does. Whatever is out of the ordinary,
 // damage among it, makes the loop forget the page and go on with [Shard.page], which
 // finds out what it is.
 //
-// The goroutine begins with the second page of a shard, and a page is asked for only if
+// They begin with the second page of a shard, and a page is asked for only if
 // there is something for it: so a loop that reads little has none. The end of the loop
-// does not wait for it, so that a stalled disk does not hold up a caller that leaves: it
-// ends after the read that it is in. A database has [maxReadAheads] of them at most, of
+// does not wait for them, so that a stalled disk does not hold up a caller that leaves: they
+// end after the reads that they are in. A database has [maxReadAheads] of them at most, of
 // loops that go on and of loops that have ended.
 type readAhead struct {
 	ctx     context.Context
 	db      *DB
 	reuse   bool            // the loop borrows records
-	reader  *reader         // nil while there is nothing to be read
-	queue   chan *blockPage // closed by end; the goroutine takes from it
+	readers []*reader       // none while there is nothing to be read
+	queue   chan *blockPage // closed by end; the readers take from it
 	stopped *atomic.Bool    // nobody waits for what is in the queue
 }
 
@@ -38,6 +39,9 @@ const (
 	// reads some of them when it needs them.
 	maxPagesAhead = 64
 
+	// manyPagesAhead is how many pages must wait for a second goroutine to help.
+	manyPagesAhead = 4
+
 	// maxReadAheads bounds the goroutines of a database that read ahead. More loops than
 	// that read their pages when they need them.
 	maxReadAheads = 64
@@ -45,27 +49,33 @@ const (
 
 // ask has a page read, and reports whether it will be.
 func (a *readAhead) ask(p *blockPage) bool {
-	if a.reader == nil && !a.begin() {
+	if len(a.readers) == 0 && !a.begin() {
 		return false
 	}
 	select {
 	case a.queue <- p:
+		if len(a.readers) == 1 && len(a.queue) > manyPagesAhead {
+			a.begin()
+		}
 		return true
 	default:
 		return false
 	}
 }
 
-// begin starts the goroutine, unless there are too many.
+// begin starts a goroutine, and reports whether it has: not if there are too many.
 func (a *readAhead) begin() bool {
 	rs := &a.db.readers
 	if rs.ahead.Add(1) > maxReadAheads {
 		rs.ahead.Add(-1)
 		return false
 	}
-	ctx, queue, stopped := a.ctx, make(chan *blockPage, maxPagesAhead), new(atomic.Bool)
-	a.reader, a.queue, a.stopped = rs.take(), queue, stopped
-	a.reader.work <- func() {
+	if len(a.readers) == 0 {
+		a.queue, a.stopped = make(chan *blockPage, maxPagesAhead), new(atomic.Bool)
+	}
+	ctx, queue, stopped, r := a.ctx, a.queue, a.stopped, rs.take()
+	a.readers = append(a.readers, r)
+	r.work <- func() {
 		defer rs.ahead.Add(-1)
 		for p := range queue {
 			if !stopped.Load() {
@@ -89,24 +99,27 @@ func (a *readAhead) wait(p *blockPage) bool {
 	}
 }
 
-// end stops the goroutine: at the end of the loop, and before a wait of any length. It is
-// left behind if it does not stop at once, as [reading] does. The next ask starts another.
+// end stops the goroutines: at the end of the loop, and before a wait of any length. One
+// that does not stop at once is left behind, as [reading] does. The next ask starts others.
 func (a *readAhead) end() {
-	if a.reader == nil {
+	if len(a.readers) == 0 {
 		return
 	}
 	a.stopped.Store(true)
 	close(a.queue)
-	if a.reader.finished() {
-		a.db.readers.give(a.reader)
-	} else {
-		close(a.reader.work) // it holds an iterator at most, for which Close waits
+	for _, r := range a.readers {
+		if r.finished() {
+			a.db.readers.give(r)
+		} else {
+			close(r.work) // it holds an iterator at most, for which Close waits
+		}
 	}
-	a.reader = nil
+	clear(a.readers)
+	a.readers = a.readers[:0]
 }
 
 // blockPage is a stretch of a shard as it lies in the store: blocks that were copied, and
-// neither checked nor taken apart. It belongs to the goroutine of a [readAhead] from ask
+// neither checked nor taken apart. It belongs to a goroutine of a [readAhead] from ask
 // until done has a token, and to a cursor otherwise.
 type blockPage struct {
 	sh       *Shard

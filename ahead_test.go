@@ -190,7 +190,7 @@ func TestALoopThatEndsLeavesNothingBehind(t *testing.T) {
 	if testing.Short() {
 		places = 10
 	}
-	for _, shards := range []int{1, 3} {
+	for _, shards := range []int{1, 3, 20} {
 		synctest.Test(t, func(t *testing.T) {
 			db, s, all := newLongStream(t, shards, false)
 			ends := map[string]func(stop func()) bool{
@@ -351,9 +351,51 @@ func TestNothingIsReadBeyondWhereTheLoopIs(t *testing.T) {
 		require.NoError(t, putOne(t.Context(), db, s))
 		_, err = m.run(t.Context(), to, func(Record, error) bool { t.Error("a record came too early"); return true })
 		require.NoError(t, err)
-		require.Nil(t, ahead.reader)
+		require.Empty(t, ahead.readers)
 	}
 	require.NoError(t, db.Close())
+}
+
+// A second goroutine helps where several pages wait, and no third; both are left behind on a
+// stalled disk.
+func TestASecondGoroutineHelpsWherePagesWait(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		disk := testdisk.New()
+		db, err := open("/db", &Options{TailBytes: -1, CacheBytes: -1, ReserveBytes: -1}, environment{fs: disk, byHand: true})
+		require.NoError(t, err)
+		s, err := db.CreateStream(t.Context(), "s", nil)
+		require.NoError(t, err)
+		require.NoError(t, putOne(t.Context(), db, s))
+		require.NoError(t, db.Close())
+		db, err = open("/db", &Options{TailBytes: -1, CacheBytes: -1, ReserveBytes: -1}, environment{fs: disk, byHand: true})
+		require.NoError(t, err)
+		s, err = db.Stream("s")
+		require.NoError(t, err)
+		sh := s.Shards()[0]
+		release := disk.Hold(testdisk.Op.OnTable)
+		ahead := readAhead{ctx: context.Background(), db: db}
+		var pages []*blockPage
+		for i := range 3 * manyPagesAhead {
+			p := &blockPage{sh: sh, limit: 1, from: 1, to: sh.log.LastCounter(), done: make(chan struct{}, 1)}
+			pages = append(pages, p)
+			require.True(t, ahead.ask(p))
+			want := 1
+			if i > manyPagesAhead { // one is being read, and so many wait
+				want = 2
+			}
+			require.Equal(t, want, db.readingAhead(), "page %d", i)
+		}
+		ahead.end()
+		require.Equal(t, 2, db.readingAhead())
+		release()
+		require.Zero(t, db.readingAhead())
+		for _, p := range pages {
+			require.Len(t, p.done, 1)
+		}
+		require.True(t, ahead.ask(pages[0]) && ahead.wait(pages[0]), "it begins anew")
+		ahead.end()
+		require.NoError(t, db.Close())
+	})
 }
 
 // While the disk is stalled the end of a loop waits for nothing, what it leaves behind is

@@ -24,6 +24,8 @@ func (a *appender) Apply(requests []*commit.Request, batch *kv.Batch) bool {
 		switch op := r.Op.(type) {
 		case *putOp:
 			r.Err = a.applyPuts(op, batch)
+		case *waitingOp:
+			r.Err = a.applyWaiting(op, batch)
 		case *txOp:
 			r.Err = a.applyTx(op, batch)
 		case rowsOp:

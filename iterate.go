@@ -6,6 +6,7 @@ import (
 	"errors"
 	"iter"
 	"math"
+	"math/bits"
 	"slices"
 
 	"github.com/braidstream/braid/internal/layout"
@@ -561,20 +562,21 @@ func (m *merge) look(ctx context.Context, c *cursor, to uint64) (more, over bool
 
 // sink restores the order of the heap below i. The head there mostly belongs far down, as
 // the other shards come before its next record: so it is not compared on the way down.
+// Which child is the lower one is as good as random, so no branch depends on it.
 func (m *merge) sink(i int) {
 	heap, top := m.heap, i
 	if i >= len(heap) {
 		return
 	}
 	moved := heap[i]
-	for {
-		child := 2*i + 1
-		if child >= len(heap) {
-			break
-		}
-		if child+1 < len(heap) && heap[child+1].counter < heap[child].counter {
-			child++
-		}
+	child := 2*i + 1
+	for ; child+1 < len(heap); child = 2*i + 1 {
+		_, right := bits.Sub64(heap[child+1].counter, heap[child].counter, 0)
+		child += int(right)
+		heap[i] = heap[child]
+		i = child
+	}
+	if child < len(heap) {
 		heap[i] = heap[child]
 		i = child
 	}

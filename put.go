@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"time"
 
 	"github.com/braidstream/braid/internal/commit"
 	"github.com/braidstream/braid/internal/layout"
@@ -95,77 +94,6 @@ func (s *Stream) PutRecords(ctx context.Context, entries []Entry) ([]PutResult, 
 			return nil, wrapError("put records", s.name, err)
 		}
 	}
-}
-
-// PutRecordWait is [Stream.PutRecord] that, when the shard's budget is used up,
-// waits under its context until there is room, and tries again. Where nothing is
-// used up it is the same. Errors: as PutRecord, without ErrThroughputExceeded;
-// the cause of ctx if it ended while the call waited: refused.
-func (s *Stream) PutRecordWait(ctx context.Context, partitionKey string, data []byte) (PutResult, error) {
-	for {
-		result, err := s.PutRecord(ctx, partitionKey, data)
-		retry := retryAfter(err)
-		if retry == 0 {
-			return result, err
-		}
-		if err := wait(ctx, s.db, time.After(retry)); err != nil {
-			return PutResult{}, wrapError("put record", s.name, err)
-		}
-	}
-}
-
-// PutRecordsWait is [Stream.PutRecords] that waits in the same way, for those of
-// the entries that were refused, until all are stored: entries that fall to the
-// same shard keep their order. It takes more than one commit then.
-//
-// If the context ends meanwhile, or another error stops the call, the results of
-// the entries that were not stored have that error in their Err, and the error of
-// the call is nil, as others are stored: look at the results. The call has an error
-// only where its first attempt has one, as [Stream.PutRecords].
-func (s *Stream) PutRecordsWait(ctx context.Context, entries []Entry) ([]PutResult, error) {
-	results, err := s.PutRecords(ctx, entries)
-	if err != nil {
-		return nil, err
-	}
-	for {
-		var again []Entry
-		var places []int // of those in entries
-		var retry time.Duration
-		for i := range results {
-			if results[i].Err != nil {
-				again, places = append(again, entries[i]), append(places, i)
-				retry = max(retry, retryAfter(results[i].Err))
-			}
-		}
-		if len(again) == 0 {
-			return results, nil
-		}
-		err := wait(ctx, s.db, time.After(retry))
-		var more []PutResult
-		if err == nil {
-			more, err = s.PutRecords(ctx, again)
-		}
-		for i, place := range places {
-			if err != nil {
-				results[place].Err = wrapError("put records", s.name, err)
-			} else {
-				results[place] = more[i]
-			}
-		}
-		if err != nil {
-			return results, nil
-		}
-	}
-}
-
-// retryAfter returns when to try again what was refused for the throughput, and 0
-// for any other error, or none.
-func retryAfter(err error) time.Duration {
-	var e *ThroughputExceededError
-	if errors.As(err, &e) {
-		return e.RetryAfter
-	}
-	return 0
 }
 
 // validateEntries checks all entries and returns how much data they have.

@@ -6,12 +6,14 @@ import (
 	"fmt"
 	"math"
 	"math/rand/v2"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
 	"github.com/braidstream/braid"
@@ -202,6 +204,72 @@ func TestAPutWaitsForItsTurn(t *testing.T) {
 		synctest.Wait()
 		require.NoError(t, db.Close())
 		require.ErrorIs(t, <-waiting, braid.ErrClosed)
+	})
+}
+
+// However many entries wait, one that is not the first of its shard is not tried again.
+func TestManyPutsThatWaitAreNotTriedAgainAndAgain(t *testing.T) {
+	boxProvisioned(t, 2, braid.Capacity{}, func(t *testing.T, db *braid.DB, stream *braid.Stream) {
+		highest := braid.MaxHashKey()
+		entries := boxEntries(10_000, 1)
+		for i := range entries {
+			if i%2 == 0 {
+				entries[i].ExplicitHashKey = &braid.HashKey{}
+			} else {
+				entries[i].ExplicitHashKey = &highest
+			}
+		}
+		results, err := stream.PutRecordsWait(t.Context(), entries)
+		require.NoError(t, err)
+		require.Zero(t, boxRefused(results))
+		require.EqualValues(t, len(entries), stream.Describe().Records)
+		require.Less(t, db.Metrics().PutsThrottled, int64(2*len(entries)), "refused at first, and in each commit the first of each shard")
+	})
+}
+
+// Entries that wait while shards are split and merged are in order wherever they are put.
+func TestPutsThatWaitKeepTheirOrderThroughReshards(t *testing.T) {
+	boxProvisioned(t, 2, braid.Capacity{WriteRecordsPerSecond: 10}, func(t *testing.T, _ *braid.DB, stream *braid.Stream) {
+		entries := boxEntries(300, 1)
+		for i := range entries {
+			entries[i].PartitionKey = strconv.Itoa(i % 7)
+			entries[i].Data = []byte(fmt.Sprintf("%03d", i))
+		}
+		done := make(chan []braid.PutResult)
+		go func() {
+			results, err := stream.PutRecordsWait(t.Context(), entries)
+			assert.NoError(t, err)
+			done <- results
+		}()
+		shards := stream.Shards()
+		time.Sleep(3 * time.Second)
+		_, err := stream.MergeShards(t.Context(), shards[0].ID(), shards[1].ID())
+		require.NoError(t, err)
+		time.Sleep(3 * time.Second)
+		middle, err := braid.ParseHashKey("100000000000000000000000000000000000000")
+		require.NoError(t, err)
+		_, _, err = stream.SplitShard(t.Context(), stream.Shards()[2].ID(), &middle)
+		require.NoError(t, err)
+		results := <-done
+		require.Zero(t, boxRefused(results))
+		require.Len(t, stream.Shards(), 5, "the call went on until after the split")
+		data := make(map[string]string) // by where the results say that it is
+		for i, r := range results {
+			data[string(r.ShardID)+r.SequenceNumber.String()] = string(entries[i].Data)
+		}
+		for _, sh := range stream.Shards() {
+			var own []string
+			for r, err := range sh.Records(t.Context(), braid.TrimHorizon()) {
+				require.NoError(t, err)
+				own = append(own, string(r.Data))
+				place := string(r.ShardID) + r.SequenceNumber.String()
+				require.Equal(t, data[place], string(r.Data))
+				delete(data, place)
+			}
+			require.NotEmpty(t, own)
+			require.True(t, slices.IsSorted(own), "%s: %s", sh.ID(), own)
+		}
+		require.Empty(t, data, "all are there")
 	})
 }
 

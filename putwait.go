@@ -1,0 +1,208 @@
+package braid
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"time"
+
+	"github.com/braidstream/braid/internal/commit"
+	"github.com/braidstream/braid/internal/kv"
+)
+
+// PutRecordWait is [Stream.PutRecord] that, when the shard's budget is used up,
+// waits under its context until there is room, and tries again. Where nothing is
+// used up it is the same. Errors: as PutRecord, without ErrThroughputExceeded;
+// the cause of ctx if it ended while the call waited: refused.
+func (s *Stream) PutRecordWait(ctx context.Context, partitionKey string, data []byte) (PutResult, error) {
+	for {
+		result, err := s.PutRecord(ctx, partitionKey, data)
+		retry := retryAfter(err)
+		if retry == 0 {
+			return result, err
+		}
+		if err := wait(ctx, s.db, time.After(retry)); err != nil {
+			return PutResult{}, wrapError("put record", s.name, err)
+		}
+	}
+}
+
+// retryAfter returns when to try again what was refused for the throughput, and 0
+// for any other error, or none.
+func retryAfter(err error) time.Duration {
+	var e *ThroughputExceededError
+	if errors.As(err, &e) {
+		return e.RetryAfter
+	}
+	return 0
+}
+
+// PutRecordsWait is [Stream.PutRecords] that waits in the same way, for those of
+// the entries that were refused, until all are stored: entries that fall to the
+// same shard keep their order. It takes more than one commit then.
+//
+// If the context ends meanwhile, or another error stops the call, the results of
+// the entries that were not stored have that error in their Err, and the error of
+// the call is nil, as others are stored: look at the results. The call has an error
+// only where its first attempt has one, as [Stream.PutRecords].
+func (s *Stream) PutRecordsWait(ctx context.Context, entries []Entry) ([]PutResult, error) {
+	total, err := s.validateEntries(entries)
+	if err != nil {
+		return nil, wrapError("put records", s.name, err)
+	}
+	if len(entries) == 0 {
+		return nil, nil
+	}
+	op := &waitingOp{stream: s, puts: s.preparePuts(nil, entries, total)}
+	bytes := 0 // of puts that are not stored
+	for i := range op.puts {
+		bytes += op.puts[i].bytes()
+	}
+	results, left := make([]PutResult, len(entries)), len(entries)
+	for {
+		err := op.commit(ctx, bytes)
+		if err != nil && left == len(entries) {
+			return nil, wrapError("put records", s.name, err)
+		}
+		if err == nil { // else op may still belong to the committer
+			for _, i := range op.placed {
+				results[i] = op.puts[i].result()
+				bytes -= op.puts[i].bytes()
+			}
+			if left -= len(op.placed); left == 0 {
+				return results, nil
+			}
+			err = wait(ctx, s.db, time.After(op.retry))
+		}
+		if err != nil {
+			err = wrapError("put records", s.name, err)
+			for i := range results {
+				if results[i].ShardID == "" {
+					results[i].Err = err
+				}
+			}
+			return results, nil
+		}
+	}
+}
+
+// waitingOp is the operation of PutRecordsWait, which is committed again and again: each
+// commit stores those of the puts that the budgets allow. They wait in lines, and only the
+// first of a line is tried again. So however many wait, a commit costs what it stores, and
+// one look at each line.
+type waitingOp struct {
+	stream *Stream
+	puts   []put
+
+	// The committer sets what follows. It is the caller's between two commits.
+	placed []int         // the puts that the last commit has stored
+	retry  time.Duration // after which the first one of each line is within its budget
+	lines  []line        // of the puts that are not stored
+	of     *topology     // that lines was made for; nil before the first commit
+}
+
+// line is the puts of a shard that are not stored, in their order.
+type line struct {
+	shard *Shard
+	puts  []int
+}
+
+// commit has the operation committed, which adds at most so many bytes.
+func (op *waitingOp) commit(ctx context.Context, bytes int) error {
+	for {
+		// A request that is new each time: after an unknown outcome, this one is the
+		// committer's.
+		err := op.stream.db.committer.Do(ctx, &commit.Request{Op: op, Bytes: bytes})
+		if err == nil {
+			return nil
+		}
+		if err = op.stream.db.renewDataKey(ctx, err); err != nil { // else it was refused for want of one
+			return err
+		}
+	}
+}
+
+// applyWaiting places the puts that the budgets allow.
+func (a *appender) applyWaiting(op *waitingOp, batch *kv.Batch) error {
+	s := op.stream
+	if s.w.deleted {
+		return ErrStreamNotFound
+	}
+	if err := a.canSeal(s); err != nil {
+		return err
+	}
+	a.call++
+	op.placed, op.retry = op.placed[:0], 0
+	if op.of == s.w.topology {
+		a.takeFromLines(op, batch)
+	} else {
+		a.lineUp(op, batch)
+	}
+	a.settle()
+	return nil
+}
+
+// takeFromLines places puts from the front of each line.
+func (a *appender) takeFromLines(op *waitingOp, batch *kv.Batch) {
+	kept := op.lines[:0]
+	for _, l := range op.lines {
+		for len(l.puts) > 0 && a.placeWaiting(op, l.shard, l.puts[0], batch) {
+			l.puts = l.puts[1:]
+		}
+		if len(l.puts) > 0 {
+			kept = append(kept, l)
+		}
+	}
+	clear(op.lines[len(kept):])
+	op.lines = kept
+}
+
+// lineUp places puts in the order of the call, and makes lines of the others: at first, and
+// when shards were split or merged. Puts of two lines may fall to one shard then.
+func (a *appender) lineUp(op *waitingOp, batch *kv.Batch) {
+	var left []int
+	if op.of == nil {
+		left = make([]int, len(op.puts))
+		for i := range left {
+			left[i] = i
+		}
+		op.placed = make([]int, 0, len(left))
+	}
+	for _, l := range op.lines {
+		left = append(left, l.puts...)
+	}
+	slices.Sort(left)
+	op.of, op.lines = op.stream.w.topology, nil
+	lines := make(map[*Shard]int) // the index of each shard's
+	for _, i := range left {
+		sh := op.of.route(&op.puts[i])
+		if a.placeWaiting(op, sh, i, batch) { // not if an earlier one of the shard was refused
+			continue
+		}
+		n, ok := lines[sh]
+		if !ok {
+			n = len(op.lines)
+			lines[sh] = n
+			op.lines = append(op.lines, line{shard: sh})
+		}
+		op.lines[n].puts = append(op.lines[n].puts, i)
+	}
+}
+
+// placeWaiting places a put, and reports whether the shard's budgets allow it.
+func (a *appender) placeWaiting(op *waitingOp, sh *Shard, i int, batch *kv.Batch) bool {
+	p := &op.puts[i]
+	mode := op.stream.w.settings.capacity.Mode
+	if mode == OnDemand {
+		a.observe(sh, p) // what is refused is wanted, too
+	}
+	if mode != Unlimited {
+		if err := a.admit(sh, p.record.Size()); err != nil {
+			op.retry = max(op.retry, retryAfter(err))
+			return false
+		}
+	}
+	a.place(sh, p, batch)
+	op.placed = append(op.placed, i)
+	return true
+}
