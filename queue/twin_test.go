@@ -178,7 +178,7 @@ func (tw *twin) step() {
 		time.Sleep(time.Duration(tw.random.IntN(20_000)) * time.Millisecond)
 	}
 	tw.look()
-	require.NoError(t, tw.Check(tw.k.describe(tw.q), tw.now()))
+	require.NoError(t, tw.Check(tw.k.describe(tw.q), tw.now(), tw.now()))
 }
 
 // look has the twin know what the stream holds.

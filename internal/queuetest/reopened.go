@@ -41,16 +41,18 @@ func CheckReopened(ctx context.Context, q *queue.Queue, now func() time.Duration
 		}
 		return nil
 	}
+	from := now()
 	d, err := q.Describe(ctx)
 	if err != nil {
 		return err
 	}
+	to := now()
 	err = judge(func(tw *Twin) error {
-		tw.Reopened(now())
-		if tw.IsUnsure(now()) {
+		tw.Reopened(from)
+		if tw.IsUnsure(from) {
 			return nil
 		}
-		return tw.Check(d, now())
+		return tw.Check(d, from, to)
 	})
 	if err != nil || !whole {
 		return err

@@ -48,10 +48,16 @@ func NewTwin(o queue.Options, start uint64) *Twin {
 	}
 }
 
-// Clone returns a twin that goes its own way, without receipts.
+// Clone returns a twin that goes its own way. It has no receipts, and what follows from the
+// stream it learns by [Twin.Stream].
 func (tw *Twin) Clone() *Twin {
 	other := *tw
-	other.fates, other.gone, other.given = maps.Clone(tw.fates), maps.Clone(tw.gone), nil
+	other.fates, other.gone, other.given = make(map[uint64]Fate), make(map[uint64]bool), nil
+	for c, f := range tw.fates {
+		if f.Received && !f.Settled {
+			other.fates[c] = f
+		}
+	}
 	return &other
 }
 
@@ -93,10 +99,13 @@ func (tw *Twin) Stream(counters []uint64) {
 	}
 }
 
-// committed notes that the queue has committed something: with that, it forgets what has gone.
+// committed notes that the queue has committed something: with that, it forgets the records
+// that were received and have gone.
 func (tw *Twin) committed() {
 	for c := range tw.gone {
-		tw.fates[c] = Fate{Put: true, Settled: true}
+		if tw.fates[c].Received {
+			tw.fates[c] = Fate{Put: true, Settled: true}
+		}
 	}
 }
 
@@ -142,18 +151,19 @@ func (tw *Twin) unsettled(fn func(counter uint64, f Fate)) {
 	}
 }
 
-// Check returns how the description of the queue differs from what it should be.
-func (tw *Twin) Check(d *queue.Description, now time.Duration) error {
+// Check returns how a description of the queue, made between two moments, differs from what it
+// should be.
+func (tw *Twin) Check(d *queue.Description, from, to time.Duration) error {
 	var want queue.Description
+	var oldest, oldestDead uint64
 	tw.unsettled(func(c uint64, f Fate) {
-		age := max(0, now-time.Duration(c))
-		if f.isDead(now) {
-			want.OldestDeadAge = cmp.Or(want.OldestDeadAge, age)
+		if f.isDead(from) {
+			oldestDead = cmp.Or(oldestDead, c)
 		} else {
-			want.OldestAge = cmp.Or(want.OldestAge, age)
+			oldest = cmp.Or(oldest, c)
 		}
-		switch hidden := f.isHidden(now); {
-		case f.isDead(now):
+		switch hidden := f.isHidden(from); {
+		case f.isDead(from):
 			if want.Dead++; hidden {
 				want.DeadInFlight++
 			}
@@ -166,11 +176,22 @@ func (tw *Twin) Check(d *queue.Description, now time.Duration) error {
 		}
 	})
 	counts := func(d *queue.Description) string {
-		return fmt.Sprintf("visible %d, in flight %d, delayed %d, held %d, dead %d, of which in flight %d, oldest %v, oldest dead %v",
-			d.Visible, d.InFlight, d.Delayed, d.Held, d.Dead, d.DeadInFlight, d.OldestAge, d.OldestDeadAge)
+		return fmt.Sprintf("visible %d, in flight %d, delayed %d, held %d, dead %d, of which in flight %d",
+			d.Visible, d.InFlight, d.Delayed, d.Held, d.Dead, d.DeadInFlight)
 	}
 	if got, should := counts(d), counts(&want); got != should {
 		return fmt.Errorf("the queue has %s; it should have %s", got, should)
+	}
+	return errors.Join(checkAge("oldest record", d.OldestAge, oldest, from, to), checkAge("oldest dead letter", d.OldestDeadAge, oldestDead, from, to))
+}
+
+func checkAge(what string, age time.Duration, counter uint64, from, to time.Duration) error {
+	if counter == 0 {
+		from, to = 0, 0
+	}
+	at := time.Duration(counter)
+	if age < max(0, from-at) || age > max(0, to-at) {
+		return fmt.Errorf("the %s, %d, has the age %v, and it is %v to %v", what, counter, age, from, to)
 	}
 	return nil
 }
@@ -249,7 +270,9 @@ func (tw *Twin) Settle(now time.Duration, verb Verb, delay time.Duration, dead b
 	}
 	on := tw
 	if verb == AckTx && err != nil { // nothing has happened
-		on = tw.Clone()
+		on = new(Twin)
+		*on = *tw
+		on.fates = maps.Clone(tw.fates)
 	}
 	on.committed()
 	for i, d := range with {
