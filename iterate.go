@@ -322,7 +322,9 @@ func (c *cursor) fill(ctx context.Context, to uint64) error {
 	}
 	c.records, c.at, c.buf = p.records, 0, p.records
 	c.walked.more = p.next != 0 && p.next <= to
-	c.from = max(c.from, p.from) // trimmed records are no reason to look again
+	if p.from > c.from { // trimmed records are no reason to look again, and with them went what was known to follow
+		c.from, c.ordinal = p.from, 0
+	}
 	if len(p.records) > 0 {
 		c.passed(&p.records[len(p.records)-1])
 	}

@@ -390,3 +390,18 @@ func TestHundredsOfReceivers(t *testing.T) {
 		require.Zero(t, d.Visible+d.InFlight)
 	})
 }
+
+// What a queue has not read goes from the stream, and it looks and finds nothing. The records
+// that come then are no longer those that it has known would follow.
+func TestRecordsAfterOnesThatWereTrimmedUnread(t *testing.T) {
+	bubble(t, func(k *kit) {
+		q := k.open("q", queue.Options{})
+		k.put(20)
+		require.Len(t, k.receive(q, 100), 20)
+		k.put(20)
+		require.NoError(t, k.stream.Trim(ctx, braid.Latest()))
+		require.Empty(t, k.receive(q, 100))
+		k.put(20)
+		require.Len(t, k.receive(q, 100), 20)
+	})
+}

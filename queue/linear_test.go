@@ -22,6 +22,7 @@ import (
 
 	"github.com/braidstream/braid"
 	"github.com/braidstream/braid/internal/companion"
+	"github.com/braidstream/braid/internal/queuetest"
 	"github.com/braidstream/braid/internal/testdisk"
 	"github.com/braidstream/braid/queue"
 )
@@ -36,14 +37,14 @@ func TestLinearizable(t *testing.T) {
 	if testing.Short() {
 		histories = min(histories, 40)
 	}
-	met := make(map[verb]int) // calls that were answered, and under "maybe" those that were not
+	met := make(map[queuetest.Verb]int) // calls that were answered, and under "maybe" those that were not
 	for i := range uint64(histories) {
 		seed := *linearSeed + i
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				l := &linear{
 					T: t, seed: seed, began: time.Now(), order: seed%4 == 3,
-					records: make(map[string][]call), keys: make(map[string]string),
+					records: make(map[string][]queuetest.Call), keys: make(map[string]string),
 				}
 				l.run()
 				l.check(met)
@@ -53,11 +54,12 @@ func TestLinearizable(t *testing.T) {
 			})
 		})
 	}
-	if met[vPut] < 1000 {
+	if met[queuetest.Put] < 1000 {
 		return // only some of the histories were made
 	}
-	for _, v := range [...]verb{
-		vReceive, vReceiveDead, vMissing, vMissingDead, vAck, vAckTx, vExtend, vRelease, vReturn, vReject, vRestore, vRestoreAll, vUpdate, "maybe",
+	for _, v := range [...]queuetest.Verb{
+		queuetest.Receive, queuetest.ReceiveDead, queuetest.Missing, queuetest.MissingDead, queuetest.Ack, queuetest.AckTx, queuetest.Extend,
+		queuetest.Release, queuetest.Return, queuetest.Reject, queuetest.Restore, queuetest.RestoreAll, queuetest.Update, "maybe",
 	} {
 		require.Greater(t, met[v], 50, "%s", v)
 	}
@@ -89,10 +91,10 @@ type linear struct {
 	over   atomic.Bool // the epoch ends
 	cut    cut
 
-	mu       sync.Mutex        // guards the fields below
-	records  map[string][]call // by data
-	keys     map[string]string // partition keys, by data
-	everyone []seen            // calls that concern all records
+	mu       sync.Mutex                  // guards the fields below
+	records  map[string][]queuetest.Call // by data
+	keys     map[string]string           // partition keys, by data
+	everyone []seen                      // calls that concern all records
 	held     []delivery
 	epoch    int64 // when it began
 }
@@ -105,7 +107,7 @@ type cut struct {
 
 // seen is a call that concerns all records but some.
 type seen struct {
-	call
+	queuetest.Call
 	except map[string]bool
 }
 
@@ -160,7 +162,7 @@ func (l *linear) run() {
 	time.Sleep(time.Minute)
 	last := &linearWorker{l, random}
 	for got := last.receive(false, 1000, -1); l.order && len(got) > 0; got = last.receive(false, 1000, -1) {
-		last.settleThese(got, vAck, 0, l.queue.Ack) // others wait for them
+		last.settleThese(got, queuetest.Ack, 0, l.queue.Ack) // others wait for them
 	}
 	last.receive(true, 1000, -1)
 	require.NoError(l, l.db.Close())
@@ -214,17 +216,17 @@ func (l *linear) end() *vfs.MemFS {
 		mem, lasted, done = l.cut.disk, l.cut.begun, l.cut.done
 	}
 	// What had not ended by then may have happened; what began later has not.
-	judge := func(c call) (call, bool) {
-		if c.begun > l.epoch {
-			if c.ended > lasted {
-				c.maybe = true
+	judge := func(c queuetest.Call) (queuetest.Call, bool) {
+		if c.Begun > l.epoch {
+			if c.Ended > lasted {
+				c.Maybe = true
 			}
-			c.ended = min(c.ended, done)
+			c.Ended = min(c.Ended, done)
 		}
-		return c, c.begun <= done && !(c.maybe && (c.looks() || c.err != nil))
+		return c, c.Begun <= done && !(c.Maybe && (c.Looks() || c.Err != nil))
 	}
 	for data, all := range l.records {
-		var kept []call
+		var kept []queuetest.Call
 		for _, c := range all {
 			if c, there := judge(c); there {
 				kept = append(kept, c)
@@ -234,7 +236,7 @@ func (l *linear) end() *vfs.MemFS {
 	}
 	var kept []seen
 	for _, s := range l.everyone {
-		if c, there := judge(s.call); there {
+		if c, there := judge(s.Call); there {
 			kept = append(kept, seen{c, s.except})
 		}
 	}
@@ -244,39 +246,39 @@ func (l *linear) end() *vfs.MemFS {
 }
 
 // check puts the calls on each record in order, and counts them.
-func (l *linear) check(met map[verb]int) {
+func (l *linear) check(met map[queuetest.Verb]int) {
 	settled := l.settledBy()
 	for _, data := range slices.Sorted(maps.Keys(l.records)) {
 		history := slices.Clone(l.records[data])
-		put := slices.IndexFunc(history, func(c call) bool { return c.verb == vPut })
+		put := slices.IndexFunc(history, func(c queuetest.Call) bool { return c.Verb == queuetest.Put })
 		if put < 0 {
 			continue // a crash has taken it
 		}
 		for _, s := range l.everyone {
-			if !s.except[data] && s.ended > history[put].begun {
-				history = append(history, s.call)
+			if !s.except[data] && s.Ended > history[put].Begun {
+				history = append(history, s.Call)
 			}
 		}
 		for _, s := range l.everyone { // of before: they say which settings it meets
-			if s.ended <= history[put].begun && s.verb == vUpdate {
-				history = append(history, s.call)
+			if s.Ended <= history[put].Begun && s.Verb == queuetest.Update {
+				history = append(history, s.Call)
 			}
 		}
 		for i := range history {
 			c := &history[i]
-			if c.maybe {
-				c.ended = settled(c)
+			if c.Maybe {
+				c.Ended = settled(c)
 				met["maybe"]++
-			} else if c.err == nil {
-				met[c.verb]++
+			} else if c.Err == nil {
+				met[c.Verb]++
 			}
 		}
 		// A receive that finds nothing may have met one that was not durable yet.
-		unsure := slices.DeleteFunc(slices.Clone(history), func(c call) bool { return !c.maybe })
-		history = slices.DeleteFunc(history, func(c call) bool {
-			return c.looks() && slices.ContainsFunc(unsure, func(m call) bool { return m.begun < c.ended && m.ended > c.begun })
+		unsure := slices.DeleteFunc(slices.Clone(history), func(c queuetest.Call) bool { return !c.Maybe })
+		history = slices.DeleteFunc(history, func(c queuetest.Call) bool {
+			return c.Looks() && slices.ContainsFunc(unsure, func(m queuetest.Call) bool { return m.Begun < c.Ended && m.Ended > c.Begun })
 		})
-		if err := linearize(history, l.most); err != nil {
+		if err := queuetest.Linearize(history, l.most); err != nil {
 			l.Fatalf("record %s of history %d: %v", data, l.seed, err)
 		}
 	}
@@ -285,27 +287,27 @@ func (l *linear) check(met map[verb]int) {
 // checkOrder requires that no record was received before all earlier ones of its key were
 // acknowledged.
 func (l *linear) checkOrder() {
-	first := func(history []call, verbs ...verb) *call {
-		i := slices.IndexFunc(history, func(c call) bool { return slices.Contains(verbs, c.verb) && c.err == nil })
+	first := func(history []queuetest.Call, verbs ...queuetest.Verb) *queuetest.Call {
+		i := slices.IndexFunc(history, func(c queuetest.Call) bool { return slices.Contains(verbs, c.Verb) && c.Err == nil })
 		if i < 0 {
 			return nil
 		}
 		return &history[i]
 	}
 	for data, history := range l.records {
-		put := first(history, vPut)
-		if put == nil || put.maybe {
+		put := first(history, queuetest.Put)
+		if put == nil || put.Maybe {
 			continue // a crash may have taken it
 		}
-		ack := first(history, vAck, vAckTx) // which no other one precedes
-		require.NotNil(l, ack, "record %s of history %d was never acknowledged:\n%s", data, l.seed, textOf(history))
+		ack := first(history, queuetest.Ack, queuetest.AckTx) // which no other one precedes
+		require.NotNil(l, ack, "record %s of history %d was never acknowledged:\n%s", data, l.seed, queuetest.TextOf(history))
 		for later, other := range l.records {
-			second := first(other, vPut)
-			if l.keys[later] != l.keys[data] || second == nil || second.begun < put.ended {
+			second := first(other, queuetest.Put)
+			if l.keys[later] != l.keys[data] || second == nil || second.Begun < put.Ended {
 				continue
 			}
-			got := first(other, vReceive)
-			require.True(l, got == nil || got.maybe || got.ended > ack.begun,
+			got := first(other, queuetest.Receive)
+			require.True(l, got == nil || got.Maybe || got.Ended > ack.Begun,
 				"history %d: record %s was received before record %s of its key was acknowledged:\n%v\n%v", l.seed, later, data, got, ack)
 		}
 	}
@@ -314,18 +316,18 @@ func (l *linear) checkOrder() {
 // settledBy returns a function that returns the end of a call that may still have an effect
 // after it has returned. That is before the time of the bubble goes on, since nothing but the
 // disk is waited for.
-func (l *linear) settledBy() func(*call) int64 {
+func (l *linear) settledBy() func(*queuetest.Call) int64 {
 	ends := make(map[time.Duration]int64) // of what has begun at that time
-	each := func(c *call) { ends[c.from] = max(ends[c.from], c.begun) }
+	each := func(c *queuetest.Call) { ends[c.From] = max(ends[c.From], c.Begun) }
 	for _, all := range l.records {
 		for i := range all {
 			each(&all[i])
 		}
 	}
 	for i := range l.everyone {
-		each(&l.everyone[i].call)
+		each(&l.everyone[i].Call)
 	}
-	return func(c *call) int64 { return max(c.ended, ends[c.to]) }
+	return func(c *queuetest.Call) int64 { return max(c.Ended, ends[c.To]) }
 }
 
 // linearWorker is one of the goroutines that use the queue.
@@ -358,44 +360,44 @@ func (w *linearWorker) step() {
 	case n < 48:
 		w.receive(true, 1+w.random.IntN(3), -1)
 	case n < 60:
-		w.settle(vAck, false, 0, w.queue.Ack)
+		w.settle(queuetest.Ack, false, 0, w.queue.Ack)
 	case n < 66:
-		w.settle(vAckTx, false, 0, func(ctx context.Context, receipts ...queue.Receipt) error {
+		w.settle(queuetest.AckTx, false, 0, func(ctx context.Context, receipts ...queue.Receipt) error {
 			return w.db.Update(ctx, func(tx *braid.Tx) error { return w.queue.AckTx(tx, receipts...) })
 		})
 	case n < 73:
 		d := w.span(5) * time.Duration(w.random.IntN(2))
-		w.settle(vExtend, false, d, func(ctx context.Context, receipts ...queue.Receipt) error {
+		w.settle(queuetest.Extend, false, d, func(ctx context.Context, receipts ...queue.Receipt) error {
 			return w.queue.Extend(ctx, d, receipts...)
 		})
 	case n < 79:
 		d := w.span(5) * time.Duration(w.random.IntN(2))
-		w.settle(vRelease, false, d, func(ctx context.Context, receipts ...queue.Receipt) error {
+		w.settle(queuetest.Release, false, d, func(ctx context.Context, receipts ...queue.Receipt) error {
 			return w.queue.Release(ctx, d, receipts...)
 		})
 	case n < 82:
-		w.settle(vReturn, false, 0, w.queue.Return)
+		w.settle(queuetest.Return, false, 0, w.queue.Return)
 	case n < 84:
-		w.settle(vReject, false, 0, func(ctx context.Context, receipts ...queue.Receipt) error {
+		w.settle(queuetest.Reject, false, 0, func(ctx context.Context, receipts ...queue.Receipt) error {
 			return w.queue.Reject(ctx, "", receipts...)
 		})
 	case n < 89:
-		w.settle(vRestore, true, 0, w.queue.DeadLetters().Restore)
+		w.settle(queuetest.Restore, true, 0, w.queue.DeadLetters().Restore)
 	case n < 91:
-		w.settle(vAck, true, 0, w.queue.DeadLetters().Discard)
+		w.settle(queuetest.Ack, true, 0, w.queue.DeadLetters().Discard)
 	case n < 93:
 		d := w.span(5)
-		w.settle(vExtend, true, d, func(ctx context.Context, receipts ...queue.Receipt) error {
+		w.settle(queuetest.Extend, true, d, func(ctx context.Context, receipts ...queue.Receipt) error {
 			return w.queue.DeadLetters().Extend(ctx, d, receipts...)
 		})
 	case n < 94:
-		w.everything(call{verb: vRestoreAll}, func(ctx context.Context) error {
+		w.everything(queuetest.Call{Verb: queuetest.RestoreAll}, func(ctx context.Context) error {
 			_, err := w.queue.DeadLetters().RestoreAll(ctx)
 			return err
 		})
 	case n < 98:
 		most := cmp.Or(w.random.IntN(5), -1)
-		w.everything(call{verb: vUpdate, most: most}, func(ctx context.Context) error {
+		w.everything(queuetest.Call{Verb: queuetest.Update, Most: most}, func(ctx context.Context) error {
 			return w.queue.Update(ctx, func(o *queue.Options) { o.MaxReceives = most })
 		})
 	default:
@@ -404,7 +406,7 @@ func (w *linearWorker) step() {
 }
 
 // begin begins a call. Some calls are abandoned at some time.
-func (w *linearWorker) begin() (c call, limited context.Context, stop func()) {
+func (w *linearWorker) begin() (c queuetest.Call, limited context.Context, stop func()) {
 	limited, stop = context.WithCancel(ctx)
 	if !w.calm && w.random.IntN(12) == 0 {
 		yields := w.random.IntN(30)
@@ -415,10 +417,10 @@ func (w *linearWorker) begin() (c call, limited context.Context, stop func()) {
 			stop()
 		}()
 	}
-	return call{begun: w.ticks.Add(1), from: time.Since(w.began)}, limited, stop
+	return queuetest.Call{Begun: w.ticks.Add(1), From: time.Since(w.began)}, limited, stop
 }
 
-func (w *linearWorker) end(c *call) { c.to, c.ended = time.Since(w.began), w.ticks.Add(1) }
+func (w *linearWorker) end(c *queuetest.Call) { c.To, c.Ended = time.Since(w.began), w.ticks.Add(1) }
 
 // judge requires that a call failed for a reason that there is, if it did. It reports
 // whether it may have had an effect.
@@ -435,7 +437,7 @@ func (w *linearWorker) judge(err error) (happened, unsure bool) {
 	return false, false
 }
 
-func (w *linearWorker) note(data string, c call) {
+func (w *linearWorker) note(data string, c queuetest.Call) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.records[data] = append(w.records[data], c)
@@ -452,22 +454,22 @@ func (w *linearWorker) putOne() {
 	_, err := w.stream.PutRecord(limited, key, []byte(data))
 	w.end(&c)
 	if happened, unsure := w.judge(err); happened {
-		c.verb, c.maybe = vPut, unsure
+		c.Verb, c.Maybe = queuetest.Put, unsure
 		w.note(data, c)
 	}
 }
 
-func (w *linearWorker) everything(what call, do func(context.Context) error) {
+func (w *linearWorker) everything(what queuetest.Call, do func(context.Context) error) {
 	c, limited, stop := w.begin()
 	defer stop()
 	err := do(limited)
 	w.end(&c)
-	c.verb, c.most = what.verb, what.most
+	c.Verb, c.Most = what.Verb, what.Most
 	happened, unsure := w.judge(err)
 	if !happened {
 		return
 	}
-	c.maybe = unsure
+	c.Maybe = unsure
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.everyone = append(w.everyone, seen{c, nil})
@@ -476,25 +478,25 @@ func (w *linearWorker) everything(what call, do func(context.Context) error) {
 // receive returns the deliveries that it has made.
 func (w *linearWorker) receive(dead bool, n int, wait time.Duration) (all []delivery) {
 	o := &queue.ReceiveOptions{Wait: cmp.Or(wait, -1), VisibilityTimeout: w.span(8), Whole: true}
-	receive, got, missed := w.queue.Receive, vReceive, vMissing
+	receive, got, missed := w.queue.Receive, queuetest.Receive, queuetest.Missing
 	if dead {
-		receive, got, missed = w.queue.DeadLetters().Receive, vReceiveDead, vMissingDead
+		receive, got, missed = w.queue.DeadLetters().Receive, queuetest.ReceiveDead, queuetest.MissingDead
 	}
 	c, limited, stop := w.begin()
 	defer stop()
 	records, err := receive(limited, n, o)
 	w.end(&c)
 	w.judge(err)
-	c.verb, c.delay = got, o.VisibilityTimeout
+	c.Verb, c.Delay = got, o.VisibilityTimeout
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if errors.Is(err, braid.ErrDiskFull) {
 		return nil
 	}
 	if err != nil { // it may have taken any records, and given them back since, or may still
-		c.maybe, c.delivery = true, int(w.named.Add(1))
+		c.Maybe, c.Delivery = true, int(w.named.Add(1))
 		back := c
-		back.verb = vReturn
+		back.Verb = queuetest.Return
 		w.everyone = append(w.everyone, seen{c, nil}, seen{back, nil})
 		return nil
 	}
@@ -502,20 +504,20 @@ func (w *linearWorker) receive(dead bool, n int, wait time.Duration) (all []deli
 	for _, r := range records {
 		data := string(r.Data)
 		those[data] = true
-		c.delivery, c.receives = int(w.named.Add(1)), r.Receives
+		c.Delivery, c.Receives = int(w.named.Add(1)), r.Receives
 		w.records[data] = append(w.records[data], c)
-		all = append(all, delivery{data, c.delivery, r.Receipt, dead, c.ended})
+		all = append(all, delivery{data, c.Delivery, r.Receipt, dead, c.Ended})
 	}
 	w.held = append(w.held, all...)
 	if len(records) < n && !w.order { // else it may be held back
-		c.verb = missed
+		c.Verb = missed
 		w.everyone = append(w.everyone, seen{c, those})
 	}
 	return all
 }
 
 // settle does something with some receipts, mostly new ones, of different records.
-func (w *linearWorker) settle(what verb, dead bool, delay time.Duration, do func(context.Context, ...queue.Receipt) error) {
+func (w *linearWorker) settle(what queuetest.Verb, dead bool, delay time.Duration, do func(context.Context, ...queue.Receipt) error) {
 	var chosen []delivery
 	w.mu.Lock()
 	for range 1 + w.random.IntN(3) {
@@ -538,7 +540,7 @@ func (w *linearWorker) settle(what verb, dead bool, delay time.Duration, do func
 	}
 }
 
-func (w *linearWorker) settleThese(chosen []delivery, what verb, delay time.Duration, do func(context.Context, ...queue.Receipt) error) {
+func (w *linearWorker) settleThese(chosen []delivery, what queuetest.Verb, delay time.Duration, do func(context.Context, ...queue.Receipt) error) {
 	var receipts []queue.Receipt
 	for _, d := range chosen {
 		receipts = append(receipts, d.receipt)
@@ -553,16 +555,16 @@ func (w *linearWorker) settleThese(chosen []delivery, what verb, delay time.Dura
 		if !happened {
 			return
 		}
-		c.maybe = unsure
+		c.Maybe = unsure
 	}
-	c.verb, c.delay = what, delay
+	c.Verb, c.Delay = what, delay
 	for i, d := range chosen {
 		c := c
-		c.delivery = d.name
+		c.Delivery = d.name
 		if refused != nil {
 			if at := slices.IndexFunc(refused.Failed, func(f queue.ReceiptError) bool { return f.Index == i }); at >= 0 {
-				c.err = refused.Failed[at].Err
-			} else if what == vAckTx {
+				c.Err = refused.Failed[at].Err
+			} else if what == queuetest.AckTx {
 				continue // all or nothing
 			}
 		}

@@ -1,11 +1,10 @@
 package queue_test
 
 import (
+	"context"
 	"flag"
 	"fmt"
-	"maps"
 	"math/rand/v2"
-	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -17,6 +16,8 @@ import (
 
 	"github.com/braidstream/braid"
 	"github.com/braidstream/braid/internal/companion"
+	"github.com/braidstream/braid/internal/inside"
+	"github.com/braidstream/braid/internal/queuetest"
 	"github.com/braidstream/braid/internal/testdisk"
 	"github.com/braidstream/braid/queue"
 )
@@ -26,30 +27,15 @@ var (
 	twinSteps = flag.Int("braid.steps", 150, "steps of a history")
 )
 
-// twin is a queue as anybody would write it who has no disk and no hurry: maps, and a look
-// at everything each time. A real queue does the same beside it, step by step.
+// twin is a queue and its twin, which do the same step by step.
 type twin struct {
-	k       *kit
-	random  *rand.Rand
-	q       *queue.Queue
-	options queue.Options
-	disk    *testdisk.Disk
-	images  *imageTaker
-
-	order   []string               // data of the records, as they were put; unique
-	records map[string]*twinRecord // by data
-	put     int
-}
-
-type twinRecord struct {
-	settled, dead bool // dead for good, whatever the limit
-	received      bool
-	gone          bool // trimmed
-	receives      int
-	visible       time.Time     // when it is again
-	waiting       bool          // it was given back
-	holds         queue.Receipt // the newest
-	asDead        bool          // which was given out for a dead letter
+	*queuetest.Twin
+	k      *kit
+	random *rand.Rand
+	q      *queue.Queue
+	disk   *testdisk.Disk
+	images *imageTaker
+	put    int
 }
 
 func TestTwin(t *testing.T) {
@@ -65,31 +51,33 @@ func TestTwin(t *testing.T) {
 }
 
 func runTwin(t *testing.T, seed uint64) {
-	tw := &twin{random: rand.New(rand.NewPCG(seed, 1)), records: make(map[string]*twinRecord)}
+	tw := &twin{random: rand.New(rand.NewPCG(seed, 1))}
 	tw.images = &imageTaker{random: rand.New(rand.NewPCG(seed, 2))}
 	tw.disk = tw.images.watch(vfs.NewCrashableMem())
 	tw.open(t)
 	s, err := tw.k.db.CreateStream(ctx, "s", &braid.StreamOptions{Shards: 1 + tw.random.IntN(3), Retention: -1})
 	require.NoError(t, err)
 	tw.k.stream = s
-	tw.options = queue.Options{
+	o := queue.Options{
 		Stream: "s", VisibilityTimeout: tw.seconds(20), MaxReceives: 1 + tw.random.IntN(5),
 		MaxInFlight: 1 + tw.random.IntN(30),
 	}
 	if tw.random.IntN(5) == 0 {
-		tw.options.MaxReceives = -1
+		o.MaxReceives = -1
 	}
-	tw.q, err = queue.Open(ctx, tw.k.db, "q", &tw.options)
+	tw.q, err = queue.Open(ctx, tw.k.db, "q", &o)
 	require.NoError(t, err)
+	tw.Twin = queuetest.NewTwin(o, 0)
 	for range *twinSteps {
 		tw.step()
-		tw.images.promise(tw.records)
+		tw.images.promise(tw.Twin)
 	}
 	require.NoError(t, tw.k.db.Close())
 	tw.images.off.Store(true)
+	tw.images.promise(tw.Twin) // for images of the end
 	require.NotEmpty(t, tw.images.taken)
-	for _, image := range tw.images.taken {
-		image.check(t)
+	for i, image := range tw.images.taken {
+		image.check(t, i)
 	}
 }
 
@@ -124,213 +112,123 @@ func (tw *twin) seconds(n int) time.Duration {
 	return time.Duration(1+tw.random.IntN(n))*time.Second + 500*time.Microsecond
 }
 
+// now is the time by which records age.
+func (tw *twin) now() time.Duration { return agingOf(tw.k.db) }
+
+func agingOf(db *braid.DB) time.Duration { return time.Duration(inside.DBOf(db).Aging()) }
+
 func (tw *twin) step() {
 	t := tw.k.T
 	switch n := tw.random.IntN(100); {
 	case n < 25:
 		for range 1 + tw.random.IntN(6) {
-			tw.putOne()
+			_, err := tw.k.stream.PutRecord(ctx, fmt.Sprint("k", tw.random.IntN(9)), []byte(fmt.Sprint(tw.put)))
+			require.NoError(t, err)
+			tw.put++
 		}
 	case n < 50:
 		tw.receive(false)
 	case n < 56:
 		tw.receive(true)
+	case n < 67:
+		tw.settle(queuetest.Ack, 0, false, tw.q.Ack)
 	case n < 70:
-		tw.settle(func(r *twinRecord, at time.Time) bool { r.settled = true; return true }, true, func(receipts ...queue.Receipt) error {
-			return tw.q.Ack(ctx, receipts...)
+		tw.settle(queuetest.AckTx, 0, false, func(ctx context.Context, receipts ...queue.Receipt) error {
+			return tw.k.db.Update(ctx, func(tx *braid.Tx) error { return tw.q.AckTx(tx, receipts...) })
 		})
 	case n < 76:
-		d := tw.seconds(30) * time.Duration(tw.random.IntN(2))
-		tw.settle(func(r *twinRecord, at time.Time) bool { r.visible = at.Add(d); return true }, false, func(receipts ...queue.Receipt) error {
+		d, dead := tw.seconds(30)*time.Duration(tw.random.IntN(2)), tw.random.IntN(4) == 0
+		tw.settle(queuetest.Extend, d, dead, func(ctx context.Context, receipts ...queue.Receipt) error {
+			if dead {
+				return tw.q.DeadLetters().Extend(ctx, d, receipts...)
+			}
 			return tw.q.Extend(ctx, d, receipts...)
 		})
 	case n < 82:
 		d := tw.seconds(30) * time.Duration(tw.random.IntN(2))
-		tw.settle(func(r *twinRecord, at time.Time) bool {
-			r.visible, r.waiting = at.Add(d), true
-			if tw.exhausted(r) {
-				r.visible, r.dead, r.waiting = at, true, false
-			}
-			return true
-		}, false, func(receipts ...queue.Receipt) error { return tw.q.Release(ctx, d, receipts...) })
+		tw.settle(queuetest.Release, d, false, func(ctx context.Context, receipts ...queue.Receipt) error {
+			return tw.q.Release(ctx, d, receipts...)
+		})
+	case n < 84:
+		tw.settle(queuetest.Return, 0, false, tw.q.Return)
 	case n < 85:
-		tw.settle(func(r *twinRecord, at time.Time) bool {
-			r.visible, r.waiting = at, true
-			r.receives--
-			return true
-		}, false, func(receipts ...queue.Receipt) error { return tw.q.Return(ctx, receipts...) })
-	case n < 86:
-		tw.settle(func(r *twinRecord, at time.Time) bool { r.visible, r.dead = at, true; return true }, false, func(receipts ...queue.Receipt) error {
+		tw.settle(queuetest.Reject, 0, false, func(ctx context.Context, receipts ...queue.Receipt) error {
 			return tw.q.Reject(ctx, "why", receipts...)
 		})
+	case n < 86:
+		tw.settle(queuetest.Ack, 0, true, tw.q.DeadLetters().Discard)
+	case n < 88:
+		tw.settle(queuetest.Restore, 0, true, tw.q.DeadLetters().Restore)
 	case n < 89:
-		count := 0
-		for _, r := range tw.records {
-			if tw.isDead(r) {
-				*r = twinRecord{received: true, visible: time.Now()}
-				count++
-			}
-		}
 		got, err := tw.q.DeadLetters().RestoreAll(ctx)
 		require.NoError(t, err)
-		require.Equal(t, count, got)
+		require.NoError(t, tw.RestoreAll(tw.now(), got))
 	case n < 91:
 		require.NoError(t, tw.k.stream.UpdateShardCount(ctx, 1+tw.random.IntN(4)))
 	case n < 92:
 		tw.trim()
 	case n < 94:
 		most := 1 + tw.random.IntN(5)
-		for _, r := range tw.records {
-			r.dead = r.dead || tw.isDead(r) && !r.settled
-		}
 		require.NoError(t, tw.q.Update(ctx, func(o *queue.Options) { o.MaxReceives = most }))
-		tw.options.MaxReceives = most
+		require.NoError(t, tw.Update(tw.now(), most))
 	case n < 96:
 		tw.reopen(tw.random.IntN(2) == 0)
+		tw.Reopened(tw.now())
 	default:
 		time.Sleep(time.Duration(tw.random.IntN(20_000)) * time.Millisecond)
 	}
-	tw.compare()
+	tw.look()
+	require.NoError(t, tw.Check(tw.k.describe(tw.q), tw.now(), tw.now()))
 }
 
-func (tw *twin) putOne() {
-	data := fmt.Sprint(tw.put)
-	tw.put++
-	_, err := tw.k.stream.PutRecord(ctx, fmt.Sprint("k", tw.random.IntN(9)), []byte(data))
-	require.NoError(tw.k, err)
-	tw.order = append(tw.order, data)
-	tw.records[data] = &twinRecord{}
-}
-
-func (tw *twin) exhausted(r *twinRecord) bool {
-	return tw.options.MaxReceives > 0 && r.receives >= tw.options.MaxReceives
-}
-
-func (r *twinRecord) locked() bool { return r.received && time.Now().Before(r.visible) }
-
-func (tw *twin) isDead(r *twinRecord) bool {
-	return !r.settled && !r.gone && (r.dead || r.received && !r.locked() && tw.exhausted(r))
-}
-
-// isVisible reports whether a record can be received.
-func (tw *twin) isVisible(r *twinRecord) bool {
-	return !r.settled && !r.gone && !tw.isDead(r) && !r.locked()
+// look has the twin know what the stream holds.
+func (tw *twin) look() (counters []uint64) {
+	for r, err := range tw.k.stream.Records(ctx, braid.TrimHorizon()) {
+		require.NoError(tw.k, err)
+		counters = append(counters, uint64(r.ArrivalTime.UnixNano()))
+	}
+	tw.Stream(counters)
+	return counters
 }
 
 func (tw *twin) receive(dead bool) {
-	t := tw.k.T
 	n := 1 + tw.random.IntN(8)
-	o := &queue.ReceiveOptions{Wait: -1, Whole: true}
-	timeout := tw.options.VisibilityTimeout
+	o := &queue.ReceiveOptions{Wait: -1, Whole: tw.random.IntN(4) > 0}
+	timeout := tw.VisibilityTimeout
 	if tw.random.IntN(3) == 0 {
 		timeout = tw.seconds(5)
 		o.VisibilityTimeout = timeout
 	}
-	can := func(r *twinRecord) bool {
-		if dead {
-			return tw.isDead(r) && !r.locked()
-		}
-		return tw.isVisible(r)
-	}
-	there, flying := 0, 0
-	for _, r := range tw.records {
-		if can(r) {
-			there++
-		}
-		if !r.settled && !r.gone && r.locked() && !r.waiting && tw.isDead(r) == dead {
-			flying++
-		}
-	}
-	var records []queue.Record
-	var err error
+	receive := tw.q.Receive
 	if dead {
-		records, err = tw.q.DeadLetters().Receive(ctx, n, o)
-	} else {
-		records, err = tw.q.Receive(ctx, n, o)
+		receive = tw.q.DeadLetters().Receive
 	}
-	require.NoError(t, err)
-	require.Len(t, records, min(n, there, tw.options.MaxInFlight-flying))
-	for _, got := range records {
-		r := tw.records[string(got.Data)]
-		require.True(t, can(r), "%s", got.Data)
-		r.receives++
-		r.received, r.waiting, r.dead, r.asDead = true, false, r.dead || dead, dead
-		r.visible, r.holds = time.Now().Add(timeout), got.Receipt
-		require.Equal(t, r.receives, got.Receives)
-	}
+	records, err := receive(ctx, n, o)
+	require.NoError(tw.k, err)
+	require.NoError(tw.k, tw.Receive(tw.now(), n, timeout, dead, o.Whole, records))
 }
 
-// settle does something to some records that are, or were, in flight. late says that it can
-// be done however late.
-func (tw *twin) settle(do func(*twinRecord, time.Time) bool, late bool, call func(...queue.Receipt) error) {
-	var names []string
-	for _, name := range slices.Sorted(maps.Keys(tw.records)) {
-		if r := tw.records[name]; r.holds != "" && !r.asDead && tw.random.IntN(4) == 0 {
-			names = append(names, name)
-		}
-	}
+// settle does something with some receipts: mostly new ones, and mostly of the right kind.
+func (tw *twin) settle(verb queuetest.Verb, delay time.Duration, dead bool, call func(context.Context, ...queue.Receipt) error) {
+	chosen := tw.Choose(tw.random, dead)
 	var receipts []queue.Receipt
-	want := make(map[int]error)
-	for i, name := range names {
-		r := tw.records[name]
-		receipts = append(receipts, r.holds)
-		switch {
-		case late && !r.settled && !r.gone:
-			do(r, time.Now())
-		case late:
-		case r.settled || r.gone:
-			want[i] = queue.ErrRecordSettled
-		case r.waiting || r.dead || !r.locked():
-			want[i] = queue.ErrReceiptExpired
-		default:
-			do(r, time.Now())
-		}
+	for _, d := range chosen {
+		receipts = append(receipts, d.Receipt)
 	}
-	err := call(receipts...)
-	if len(want) == 0 {
-		require.NoError(tw.k, err)
-		return
+	if len(chosen) > 0 {
+		err := call(ctx, receipts...)
+		require.NoError(tw.k, tw.Settle(tw.now(), verb, delay, dead, chosen, err))
 	}
-	requireFailed(tw.k, err, want)
 }
 
 // trim removes the oldest records from the stream.
 func (tw *twin) trim() {
-	n := tw.random.IntN(len(tw.order)/4 + 1)
-	i := 0
-	for rec, err := range tw.k.stream.Records(ctx, braid.TrimHorizon()) {
-		require.NoError(tw.k, err)
-		if i == n {
-			require.NoError(tw.k, tw.k.stream.Trim(ctx, braid.AtTime(rec.ArrivalTime)))
-			return
-		}
-		tw.records[string(rec.Data)].gone = true
-		i++
+	all := tw.look()
+	to := braid.Latest()
+	if n := tw.random.IntN(len(all)/4 + 1); n < len(all) {
+		to = braid.AtTime(time.Unix(0, int64(all[n])))
 	}
-	for _, r := range tw.records {
-		r.gone = true
-	}
-	require.NoError(tw.k, tw.k.stream.Trim(ctx, braid.Latest()))
-}
-
-// compare requires that the queue counts as the twin does.
-func (tw *twin) compare() {
-	var want [4]int64
-	for _, r := range tw.records {
-		switch {
-		case r.settled || r.gone:
-		case tw.isDead(r):
-			want[3]++
-		case tw.isVisible(r):
-			want[0]++
-		case r.waiting:
-			want[2]++
-		default:
-			want[1]++
-		}
-	}
-	d := tw.k.describe(tw.q)
-	require.Equal(tw.k, want, [4]int64{d.Visible, d.InFlight, d.Delayed, d.Dead}, "visible, in flight, delayed, dead")
+	require.NoError(tw.k, tw.k.stream.Trim(ctx, to))
 }
 
 // imageTaker copies the disk in the middle of file operations.
@@ -339,7 +237,7 @@ type imageTaker struct {
 
 	mu       sync.Mutex // guards the fields below
 	random   *rand.Rand
-	promised map[string]twinRecord // after the last step that has ended; nil before the first
+	promised *queuetest.Twin // after the last step that has ended; nil before the first
 	taken    []*image
 	begun    int // how many were taken before the step on its way
 }
@@ -348,7 +246,7 @@ type imageTaker struct {
 // two steps, one of which was on its way.
 type image struct {
 	mem           *vfs.MemFS
-	before, after map[string]twinRecord
+	before, after *queuetest.Twin
 }
 
 func (it *imageTaker) watch(mem *vfs.MemFS) *testdisk.Disk {
@@ -369,11 +267,8 @@ func (it *imageTaker) watch(mem *vfs.MemFS) *testdisk.Disk {
 }
 
 // promise notes the state after a step.
-func (it *imageTaker) promise(records map[string]*twinRecord) {
-	now := make(map[string]twinRecord, len(records))
-	for name, r := range records {
-		now[name] = *r
-	}
+func (it *imageTaker) promise(tw *queuetest.Twin) {
+	now := tw.Clone()
 	it.mu.Lock()
 	defer it.mu.Unlock()
 	it.promised = now
@@ -383,39 +278,16 @@ func (it *imageTaker) promise(records map[string]*twinRecord) {
 	it.begun = len(it.taken)
 }
 
-// check opens the image: nothing that was settled is received, everything else is, and
-// counts have not fallen.
-func (im *image) check(t *testing.T) {
+// check opens the image: nothing that was settled is received, everything else is, and counts
+// have not fallen. What was on its way has happened, or it has not.
+func (im *image) check(t *testing.T, n int) {
 	opened, err := companion.Open("/db", &braid.Options{MemtableBytes: 1 << 20, ReserveBytes: -1}, companion.Environment{FS: vfs.FS(im.mem)})
 	require.NoError(t, err)
 	db := opened.(*braid.DB)
 	defer func() { require.NoError(t, db.Close()) }()
 	q, err := queue.Get(ctx, db, "q")
 	require.NoError(t, err)
-	require.NoError(t, q.Update(ctx, func(o *queue.Options) { o.MaxInFlight, o.MaxReceives = 1000, -1 }))
-	time.Sleep(time.Minute)
-	seen := make(map[string]bool)
-	for _, dead := range []bool{false, true} {
-		receive := q.Receive
-		if dead {
-			receive = q.DeadLetters().Receive
-		}
-		records, err := receive(ctx, 1000, &queue.ReceiveOptions{Wait: -1, Whole: true})
-		require.NoError(t, err)
-		for _, r := range records {
-			require.False(t, seen[string(r.Data)], "%s came twice", r.Data)
-			seen[string(r.Data)] = true
-			before := im.before[string(r.Data)]
-			require.False(t, before.settled || before.gone, "%s was settled", r.Data)
-			least := before.receives
-			if after, ok := im.after[string(r.Data)]; ok { // the step may have given it back, or restored it
-				least = min(least, after.receives)
-			}
-			require.Greater(t, r.Receives, least, "%s", r.Data)
-		}
-	}
-	for name, r := range im.before {
-		after := im.after[name]
-		require.True(t, seen[name] || r.settled || r.gone || after.settled || after.gone, "%s is lost", name)
-	}
+	now := func() time.Duration { return agingOf(db) }
+	err = queuetest.CheckReopened(ctx, q, now, []*queuetest.Twin{im.before, im.after}, true)
+	require.NoError(t, err, "image %d", n)
 }

@@ -161,6 +161,7 @@ func (m *model) checkImage(img image, bound *promisedBound, double bool) {
 	}
 	synctest.Wait() // what had been left to trim is trimmed
 	m.checkContent(db, bound, img.now)
+	m.checkQueuesOf(db, bound, !double)
 	m.writeOn(db, bound)
 	m.ok("close", db.Close())
 	for _, again := range taker.images {
@@ -194,6 +195,7 @@ func (m *model) checkReadOnly(img image, bound *promisedBound) {
 		return
 	}
 	m.checkContent(db, bound, img.now)
+	m.checkQueuesOf(db, bound, false)
 	for _, s := range db.Streams() {
 		_, err := s.PutRecord(m.t.Context(), "k", nil)
 		m.is("put", err, braid.ErrReadOnly)
@@ -409,6 +411,7 @@ func (m *model) reopen() {
 	m.totals.restarts.Add(1)
 	m.age()
 	m.takeHorizons()
+	m.queuesReopened(false)
 	m.followAgain()
 	m.checkAll()
 }
@@ -429,6 +432,7 @@ func (m *model) crash() {
 	m.age()
 	m.takeLosses()
 	m.takeHorizons()
+	m.queuesReopened(true)
 	m.followAgain()
 	m.checkAll()
 }

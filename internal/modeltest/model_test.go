@@ -38,7 +38,7 @@ var (
 	modelImages = flag.Int("braid.images", 18, "about how many crash images each seed takes")
 )
 
-const modelSteps = 200
+const modelSteps = 220
 
 func TestModel(t *testing.T) {
 	t.Parallel() // with the fault sweep, which waits for most of its time
@@ -99,7 +99,9 @@ type model struct {
 	promises    *promises
 	images      *imageTaker
 	followers   map[string]*modelFollower // by stream
-	steps       []string                  // for the reader of a failure
+	queues      []*modelQueue
+	queueIDs    int
+	steps       []string // for the reader of a failure
 }
 
 func runModel(t *testing.T, seed uint64, totals *modelTotals) {
@@ -140,6 +142,7 @@ func runModel(t *testing.T, seed uint64, totals *modelTotals) {
 		}
 		if i%16 == 0 || i == modelSteps-1 {
 			m.verify()
+			m.checkQueues()
 		}
 		if t.Failed() {
 			break
@@ -259,6 +262,7 @@ func (m *model) step() {
 		{4, m.changeKey},
 		{2, m.deleteStream},
 		{14, m.update},
+		{80, m.useQueue},
 		{6, func(*twinStream, *braid.Stream) { m.createStream() }},
 		{4, func(*twinStream, *braid.Stream) { m.view() }},
 		{4, func(*twinStream, *braid.Stream) { m.checkAll() }},
@@ -336,6 +340,10 @@ func (m *model) createStream() {
 }
 
 func (m *model) deleteStream(ts *twinStream, s *braid.Stream) {
+	for _, mq := range m.queuesOf(ts) {
+		m.is("delete a stream with queues", m.db.DeleteStream(m.t.Context(), ts.name), braid.ErrStreamInUse)
+		m.deleteQueue(mq)
+	}
 	m.logf("delete stream %s", ts.name)
 	m.images.during("deletion")
 	defer m.images.during("")

@@ -7,6 +7,7 @@ import (
 
 	"github.com/braidstream/braid"
 	"github.com/braidstream/braid/internal/inside"
+	"github.com/braidstream/braid/internal/queuetest"
 )
 
 // A promise is a line in a list, written right after the call that made it has
@@ -19,15 +20,17 @@ type promises struct {
 	list    []promise
 	puts    map[int]*promisedPut // by id
 	streams map[int]*promisedStream
+	queues  map[int]*promisedQueue
 	ids     int
 }
 
 type promise struct {
 	kind        promiseKind
-	id          int    // of a record, for puts
+	id          int    // of a record, for puts; of a queue
 	incarnation int    // of a stream
 	counter     uint64 // of a trim
 	retention   time.Duration
+	queue       *queuetest.Twin // how it is; nil: it is gone
 }
 
 type promiseKind int
@@ -46,6 +49,8 @@ const (
 	resharded // counter is the index of the next shard
 	retentionBegins
 	retentionChanged
+	queueBegins // a call that may change it
+	queueIs
 )
 
 type promisedPut struct {
@@ -59,8 +64,13 @@ type promisedStream struct {
 	numbers []braid.SequenceNumber
 }
 
+type promisedQueue struct {
+	name string
+	id   string // "" until it is known
+}
+
 func newPromises() *promises {
-	return &promises{puts: make(map[int]*promisedPut), streams: make(map[int]*promisedStream)}
+	return &promises{puts: make(map[int]*promisedPut), streams: make(map[int]*promisedStream), queues: make(map[int]*promisedQueue)}
 }
 
 func (p *promises) nextID() int {
@@ -152,6 +162,27 @@ func (p *promises) retentionChanged(ts *twinStream, period time.Duration) {
 	p.add(promise{kind: retentionChanged, incarnation: ts.incarnation, retention: period})
 }
 
+func (p *promises) queueBegins(mq *modelQueue) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.queues[mq.id] == nil {
+		p.queues[mq.id] = &promisedQueue{name: mq.name}
+	}
+	p.list = append(p.list, promise{kind: queueBegins, id: mq.id})
+}
+
+func (p *promises) queueCreated(mq *modelQueue) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.queues[mq.id].id = mq.q.ID()
+}
+
+func (p *promises) queueIs(mq *modelQueue) {
+	p.add(promise{kind: queueIs, id: mq.id, queue: mq.twin.Clone()})
+}
+
+func (p *promises) queueGone(mq *modelQueue) { p.add(promise{kind: queueIs, id: mq.id}) }
+
 // bound is what the first n lines of the list demand of an image.
 type promisedBound struct {
 	durable bool // acknowledged is durable: the mode is Sync
@@ -159,6 +190,14 @@ type promisedBound struct {
 	begun   map[int]bool // records that may be there
 	must    map[int]bool // records that have to be, unless trimmed or deleted
 	highest uint64       // counter that was acknowledged
+	queues  map[int]*queueBound
+}
+
+// queueBound is what a queue may be: one of some states, as a whole. One that is nil means that
+// there is none.
+type queueBound struct {
+	states  []*queuetest.Twin
+	changes bool // a call is on its way
 }
 
 type streamBound struct {
@@ -169,7 +208,7 @@ type streamBound struct {
 }
 
 func (p *promises) bound(n int, durable bool) *promisedBound {
-	b := &promisedBound{durable: durable, streams: make(map[int]*streamBound), begun: make(map[int]bool), must: make(map[int]bool)}
+	b := &promisedBound{durable: durable, streams: make(map[int]*streamBound), begun: make(map[int]bool), must: make(map[int]bool), queues: make(map[int]*queueBound)}
 	for _, line := range p.list[:n] {
 		s := b.streams[line.incarnation]
 		switch line.kind {
@@ -201,6 +240,22 @@ func (p *promises) bound(n int, durable bool) *promisedBound {
 		case putLost:
 			delete(b.must, line.id)
 			delete(b.begun, line.id)
+		case queueBegins:
+			if b.queues[line.id] == nil {
+				b.queues[line.id] = &queueBound{states: []*queuetest.Twin{nil}}
+			}
+			b.queues[line.id].changes = true
+		case queueIs:
+			q := b.queues[line.id]
+			if durable {
+				q.states = nil
+			}
+			q.states, q.changes = append(q.states, line.queue), false
+		}
+	}
+	for _, line := range p.list[n:] {
+		if q := b.queues[line.id]; line.kind == queueIs && q != nil && q.changes {
+			q.states, q.changes = append(q.states, line.queue), false
 		}
 	}
 	return b

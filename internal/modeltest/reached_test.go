@@ -70,4 +70,6 @@ var modelSituations = []string{
 	"an entry throttled beside one that was not",
 	"expired records that a clock gone back brought back",
 	"an epoch that was dropped",
+	"an image during creation of a queue", "an image during deletion of a queue", "an image during update of a queue",
+	"a queue after a power cut", "a dead letter that was received", "a record that was put for a receiver",
 }
