@@ -100,17 +100,59 @@ func (e *FileDamageError) class() error {
 	}
 }
 
-// damageError makes one error of what an open has found: the first, and how many more.
+// damageError makes one error of what an open has found.
 func damageError(found []*FileDamageError) error {
+	switch len(found) {
+	case 0:
+		return nil
+	case 1:
+		return found[0]
+	default:
+		return fileDamages(found)
+	}
+}
+
+// fileDamages is damage of several files.
+type fileDamages []*FileDamageError
+
+// Error names the first, and says how many more there are.
+func (e fileDamages) Error() string {
 	const most = 3
 	var err error
-	for i, f := range found {
-		if i == most {
-			return fmt.Errorf("%w; also: %d more files", err, len(found)-most)
-		}
+	for _, f := range e[:min(len(e), most)] {
 		err = joinErrors(err, f)
 	}
-	return err
+	if more := len(e) - most; more > 0 {
+		err = fmt.Errorf("%w; also: %d more files", err, more)
+	}
+	return err.Error()
+}
+
+// Unwrap returns all of them.
+func (e fileDamages) Unwrap() []error {
+	errs := make([]error, len(e))
+	for i, f := range e {
+		errs[i] = f
+	}
+	return errs
+}
+
+// FileDamages returns the damage of all files that an error tells of.
+func FileDamages(err error) (found []*FileDamageError) {
+	if damage, ok := err.(*FileDamageError); ok {
+		return []*FileDamageError{damage}
+	}
+	switch err := err.(type) {
+	case interface{ Unwrap() error }:
+		if below := err.Unwrap(); below != nil {
+			return FileDamages(below)
+		}
+	case interface{ Unwrap() []error }:
+		for _, below := range err.Unwrap() {
+			found = append(found, FileDamages(below)...)
+		}
+	}
+	return found
 }
 
 // asFileDamage returns the damage that an error tells of, nil if it tells of none.
