@@ -26,6 +26,7 @@ type FileDamageError struct {
 	Offset int64      // the first byte that is missing or wrong; -1 if that is not known
 	Size   int64      // how long it is; -1 if it does not exist or that does not matter
 	Want   int64      // how much of it was durable; -1 if that is not known
+	Is     string     // which table of the same database it is, if it is one that is foreign here
 	Cause  error      // what else is known; may be nil
 }
 
@@ -55,6 +56,10 @@ func (e *FileDamageError) what() string {
 			fmt.Fprintf(&b, ", from about byte %d on", e.Offset)
 		}
 	case FileForeign:
+		if e.Is != "" {
+			b.WriteString(" is what " + e.Is + " has to be")
+			break
+		}
 		b.WriteString(" belongs to another place or another database")
 	case FileOld:
 		b.WriteString(" is older than what was durable")

@@ -43,18 +43,25 @@ func (s *survey) readBlocks(r *blockReader) error {
 	for _, f := range s.wreck.Logs {
 		r.file = f
 		r.behind = r.behind || numberOf(f.Name) >= r.dropFrom
+		if s.isForeign(f) {
+			continue
+		}
 		if err := s.budget.read(f.Size); err != nil {
 			return err
 		}
 		if _, err := s.wreck.ReadLog(s.ctx, f, r); err != nil {
 			return err
 		}
+		r.behind = r.behind || s.broken[f.Name] != nil // which may be cut where a part of it ended
 		s.advance(f.Size)
 	}
 	return nil
 }
 
 func (r *blockReader) readTable(f wreck.File) error {
+	if r.isForeign(f) {
+		return nil
+	}
 	if len(f.Through) > 0 && r.isTrusted(f) && (!layout.IsBlockKey(f.Through) || !r.wants(f, f.Through)) {
 		return nil
 	}

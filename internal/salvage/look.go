@@ -52,12 +52,16 @@ func Look(ctx context.Context, cfg Config, damaged []*kv.FileDamageError) (_ *Fi
 		return nil, err
 	}
 	s.budget = &budget{bytes: lookBytes, memory: lookMemory}
-	l := &looker{survey: s, queueRows: make(map[string]version), readEpochs: make(map[uint32]bool), dropFrom: math.MaxUint64}
+	l := &looker{survey: s, queueRows: make(map[string]version), believed: make(map[uint32]bool), dropFrom: math.MaxUint64}
 	l.noteBroken(damaged)
 	for _, step := range []func() error{l.begin, l.loseForeign, l.readState, l.restoreState, l.restoreQueues, l.findBlocks, l.follow} {
 		if err := step(); err != nil {
 			return nil, err
 		}
+	}
+	records, _ := layout.RecordSpan()
+	if len(l.streams) == 0 && (l.isTorn || len(l.wreck.Unread) > 0 || l.lostIn(nil, records)) {
+		return nil, errors.New("nothing is left that says which streams there were")
 	}
 	return l.findings(), nil
 }
@@ -65,12 +69,12 @@ func Look(ctx context.Context, cfg Config, damaged []*kv.FileDamageError) (_ *Fi
 // looker is one call of Look.
 type looker struct {
 	*survey
-	queueRows  map[string]version // the newest of each
-	readEpochs map[uint32]bool    // whose tables are read
-	found      []foundBlock
-	givenUp    losses
-	blind      error  // why files cannot be taken for what the manifest says; or nil
-	dropFrom   uint64 // the number of the log from which on AcceptLoss keeps nothing
+	queueRows map[string]version // the newest of each
+	believed  map[uint32]bool    // epochs of which nothing is read, as the rows of extents say all
+	found     []foundBlock
+	givenUp   losses
+	blind     error  // why files cannot be taken for what the manifest says; or nil
+	dropFrom  uint64 // the number of the log from which on AcceptLoss keeps nothing
 }
 
 // noteBroken takes the files that an open has found to be damaged.
@@ -92,7 +96,7 @@ func (l *looker) loseForeign() error {
 		if d == nil || d.Damage != kv.FileForeign {
 			continue
 		}
-		if err := l.Lost(wreck.Place{File: f.Name, Offset: -1, After: f.After, Through: f.Through, Err: wreck.ErrDamaged}); err != nil {
+		if err := l.Lost(wreck.Place{File: f.Name, Offset: -1, After: f.After, Through: f.Through, Err: d}); err != nil {
 			return err
 		}
 	}
@@ -151,7 +155,7 @@ func (l *looker) findBlocks() error {
 	r := &blockReader{survey: l.survey, wants: l.wants, dropFrom: l.dropFrom}
 	r.take = func(c wreck.Change, block *layout.Block) error {
 		place, err := layout.DecodeBlockKey(c.Key)
-		if err != nil || !l.isRead(place.Epoch) {
+		if err != nil || l.believed[place.Epoch] {
 			return err
 		}
 		f := newFoundBlock(place, block)
@@ -186,12 +190,32 @@ func (l *looker) addBlock(f foundBlock) error {
 	return l.budget.keep(size)
 }
 
-// chooseEpochs notes which epochs are read: those of damaged tables; those of which it is
-// not sure that all their blocks have come into tables, or where they end; and the newest.
+// chooseEpochs notes which epochs need not be read: those of no damaged table, of which it
+// is sure that all their blocks have come into tables, and where they end; but the newest.
 func (l *looker) chooseEpochs() {
+	if l.blind != nil || len(l.wreck.Unread) > 0 {
+		return
+	}
+	var newest uint32
+	for id := range l.epochs {
+		newest = max(newest, id)
+	}
+	doubted := make(map[uint32]bool)
+	for number, st := range l.streams {
+		for index, sh := range st.shards {
+			for id, row := range sh.known {
+				newest = max(newest, id)
+				l.believed[id] = true
+				if row.End.Counter == 0 || !l.rows[string(layout.ExtentKey(number, index, id))].stored {
+					doubted[id] = true
+				}
+			}
+		}
+	}
+	doubted[newest] = true
 	read := func(key []byte) {
 		if place, err := layout.DecodeBlockKey(key); err == nil {
-			l.readEpochs[place.Epoch] = true
+			doubted[place.Epoch] = true
 		}
 	}
 	for _, f := range l.wreck.Tables {
@@ -202,31 +226,15 @@ func (l *looker) chooseEpochs() {
 	for _, p := range l.wreck.Missing {
 		read(p.Through)
 	}
-	var newest uint32
-	for id := range l.epochs {
-		newest = max(newest, id)
+	for id := range doubted {
+		delete(l.believed, id)
 	}
-	for number, st := range l.streams {
-		for index, sh := range st.shards {
-			for id, row := range sh.known {
-				newest = max(newest, id)
-				if row.End.Counter == 0 || !l.rows[string(layout.ExtentKey(number, index, id))].stored {
-					l.readEpochs[id] = true
-				}
-			}
-		}
-	}
-	l.readEpochs[newest] = true
-}
-
-func (l *looker) isRead(epoch uint32) bool {
-	return l.blind != nil || len(l.wreck.Unread) > 0 || l.readEpochs[epoch]
 }
 
 // wants reports whether a table is read that has the key of a block.
 func (l *looker) wants(f wreck.File, key []byte) bool {
 	place, err := layout.DecodeBlockKey(key)
-	return err != nil || l.isRead(place.Epoch) || !f.Stale && !l.isWhole(f)
+	return err != nil || !l.believed[place.Epoch] || !f.Stale && !l.isWhole(f)
 }
 
 // believeExtents adds the blocks of epochs that are not read, each extent as one.
@@ -234,7 +242,7 @@ func (l *looker) believeExtents() error {
 	for number, st := range l.streams {
 		for index, sh := range st.shards {
 			for id, row := range sh.known {
-				if l.isRead(id) || row.End.Ordinal <= row.FirstOrdinal || row.End.Counter <= max(row.FirstCounter, sh.row.Horizon.Counter) {
+				if !l.believed[id] || row.End.Ordinal <= row.FirstOrdinal || row.End.Counter <= max(row.FirstCounter, sh.row.Horizon.Counter) {
 					continue
 				}
 				err := l.addBlock(foundBlock{

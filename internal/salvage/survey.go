@@ -33,6 +33,7 @@ type survey struct {
 	gone   map[string]bool    // rows that were deleted and cannot come back
 	ranges []wreck.Deletion   // of rows about streams
 	places map[placeKey]bool  // that the report has
+	logged uint64             // the number of the last change in the logs that are read
 	torn   uint64             // the highest number that changes which a log has lost exceed
 	isTorn bool               // a log has lost changes
 	ended  bool               // the last log ends as its writer ends one
@@ -143,7 +144,7 @@ func (s *survey) Lost(p wreck.Place) error {
 	case p.After != nil || len(p.Through) > 0:
 		s.lost = append(s.lost, KeyRange{p.After, p.Through})
 	case isLog(p.File):
-		s.torn, s.isTorn = max(s.torn, p.Seq), true
+		s.torn, s.isTorn = max(s.torn, s.logged, p.Seq), true // it followed on the logs before
 	case p.Through == nil:
 		s.lost = append(s.lost, KeyRange{})
 	}
@@ -200,10 +201,8 @@ func (s *survey) readLogs(v *sorter) error {
 			missing = append(missing, p)
 		}
 	}
-	var last uint64 // the number of the last change that was found
 	skip := func(before string) error {
 		for len(missing) > 0 && (before == "" || numberOf(missing[0].File) < numberOf(before)) {
-			missing[0].Seq = last
 			if err := s.Lost(missing[0]); err != nil {
 				return err
 			}
@@ -215,6 +214,13 @@ func (s *survey) readLogs(v *sorter) error {
 	for _, f := range s.wreck.Logs {
 		if err := skip(f.Name); err != nil {
 			return err
+		}
+		if s.isForeign(f) { // the one that was there is lost
+			s.ended = false
+			if err := s.Lost(wreck.Place{File: f.Name, Err: s.broken[f.Name]}); err != nil {
+				return err
+			}
+			continue
 		}
 		if !f.Stale {
 			if err := s.budget.read(f.Size); err != nil {
@@ -241,7 +247,7 @@ func (s *survey) readLogs(v *sorter) error {
 					Err: fmt.Errorf("%w: the log has no end, and there is a later one", wreck.ErrDamaged),
 				}
 			}
-			last = max(last, end.Last)
+			s.logged = max(s.logged, end.Last)
 		}
 		s.advance(f.Size)
 	}
@@ -266,7 +272,17 @@ func numberOf(name string) uint64 {
 	return number
 }
 
+// isForeign reports whether a file is another database's, or may be. Another table of this
+// database is not.
+func (s *survey) isForeign(f wreck.File) bool {
+	d := s.broken[f.Name]
+	return d != nil && d.Damage == kv.FileForeign && d.Is == ""
+}
+
 func (s *survey) readTable(f wreck.File, v *sorter) error {
+	if s.isForeign(f) {
+		return nil
+	}
 	if (layout.IsBlockKey(f.Through) || layout.IsAppKey(f.Through)) && s.isTrusted(f) {
 		return nil // no table crosses from one to another
 	}
