@@ -15,8 +15,11 @@ import (
 // missing.
 
 const (
-	// lookPatience is how long an open that is refused looks for what is missing.
+	// lookPatience is how long an open that is refused looks for what is missing,
+	// lookBytes how much it reads for that, and lookMemory how much it keeps meanwhile.
 	lookPatience = 2 * time.Second
+	lookBytes    = 256 << 20
+	lookMemory   = 64 << 20
 
 	// maxMissing bounds how many stretches of records a FileDamageError lists, and
 	// maxMissingText how many its text names.
@@ -76,7 +79,10 @@ func (db *DB) findMissing(err error, dir string, env environment) error {
 	}
 	ctx, cancel := context.WithTimeoutCause(context.Background(), lookPatience, fmt.Errorf("it takes longer than %v to look", lookPatience))
 	defer cancel()
-	cfg := salvage.Config{FS: env.fs, From: dir, Now: uint64(max(0, db.clock().UnixNano())), Stream: lostStreamRow}
+	cfg := salvage.Config{
+		FS: env.fs, From: dir, MaxBytes: lookBytes, MaxMemory: lookMemory,
+		Now: uint64(max(0, db.clock().UnixNano())), Stream: lostStreamRow,
+	}
 	findings, err := salvage.Look(ctx, cfg, found)
 	if err != nil {
 		damage.Missing.Why = err.Error()

@@ -15,12 +15,6 @@ import (
 	"github.com/braidstream/braid/internal/wreck"
 )
 
-// What Look reads, and keeps in memory, at most.
-const (
-	lookBytes  = 256 << 20
-	lookMemory = 64 << 20
-)
-
 // Findings say what is missing in a damaged database.
 type Findings struct {
 	Missing []Loss // that no file has: Run would report them
@@ -35,12 +29,12 @@ type Findings struct {
 }
 
 // Look says what is missing in Config.From, whose damaged files are given, as an open has
-// found them. It makes the passes of [Run] and writes nothing. Of Config it uses FS, From,
-// Now and Stream.
+// found them. It makes the passes of [Run] and writes nothing.
 //
 // A table that is neither damaged nor of the newest epoch is taken for what the manifest
 // and the rows of extents say of it, so the cost does not grow with the records that are
-// whole. An error says why nothing can be said.
+// whole. An error says why nothing can be said: among others that Config.MaxBytes or
+// Config.MaxMemory is not enough.
 func Look(ctx context.Context, cfg Config, damaged []*kv.FileDamageError) (_ *Findings, err error) {
 	src, err := kv.OpenSource(cfg.FS, cfg.From)
 	if err != nil {
@@ -51,7 +45,7 @@ func Look(ctx context.Context, cfg Config, damaged []*kv.FileDamageError) (_ *Fi
 	if err != nil {
 		return nil, err
 	}
-	s.budget = &budget{bytes: lookBytes, memory: lookMemory}
+	s.budget = &budget{bytes: cfg.MaxBytes, memory: cfg.MaxMemory, cfg: &cfg}
 	l := &looker{survey: s, queueRows: make(map[string]version), believed: make(map[uint32]bool), dropFrom: math.MaxUint64}
 	l.noteBroken(damaged)
 	for _, step := range []func() error{l.begin, l.loseForeign, l.readState, l.restoreState, l.restoreQueues, l.findBlocks, l.follow} {
@@ -321,7 +315,10 @@ func (l *looker) joined(all losses) (joined losses) {
 }
 
 // budget bounds what is read and kept. A nil one is no bound.
-type budget struct{ bytes, memory int64 }
+type budget struct {
+	bytes, memory int64 // that are left
+	cfg           *Config
+}
 
 // read takes from it what is going to be read of a file.
 func (b *budget) read(n int64) error {
@@ -329,7 +326,7 @@ func (b *budget) read(n int64) error {
 		return nil
 	}
 	if b.bytes -= n; b.bytes < 0 {
-		return fmt.Errorf("more than %d MiB of files would have to be read", lookBytes>>20)
+		return fmt.Errorf("more than %d MiB of files would have to be read", b.cfg.MaxBytes>>20)
 	}
 	return nil
 }
@@ -341,7 +338,7 @@ func (b *budget) keep(n int64) error {
 	}
 	const overhead = 64 // of an entry in a map
 	if b.memory -= n + overhead; b.memory < 0 {
-		return fmt.Errorf("more than %d MiB of rows would have to be kept in memory", lookMemory>>20)
+		return fmt.Errorf("more than %d MiB of rows would have to be kept in memory", b.cfg.MaxMemory>>20)
 	}
 	return nil
 }

@@ -37,11 +37,17 @@ import (
 
 // Config says what to do.
 type Config struct {
-	FS            kv.FS // nil: the real one
-	From, To      string
+	FS   kv.FS // nil: the real one
+	From string
+
+	// These are for Run.
+	To            string
 	Logger        *slog.Logger
 	MemTableBytes int64
 	CacheBytes    int64
+
+	// MaxBytes and MaxMemory are how much Look may read, and keep in memory.
+	MaxBytes, MaxMemory int64
 
 	// Now is a counter that is not below any that was given out, as far as a clock can
 	// tell.
@@ -50,7 +56,7 @@ type Config struct {
 	// Stream is the row of a stream whose own is lost, but for its name and times.
 	Stream layout.StreamRow
 
-	// Progress, if it is not nil, is told how many bytes of how many are read.
+	// Progress, if it is not nil, is told how many bytes of how many Run has read.
 	Progress func(done, total int64)
 }
 
