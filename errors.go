@@ -178,8 +178,19 @@ func (e *InvalidArgumentError) Is(target error) bool { return target == ErrInval
 
 // FileDamageError says which file of a database is damaged: [Open] refused it, or
 // [DB.Verify] found it. It is an [ErrDataLoss] if something that was durable is missing,
-// and an [ErrCorrupt] if it has changed. Put the file back as it was, restore a backup, or
-// open with [Options].AcceptLoss. The text of an Open says whether it has changed anything.
+// and an [ErrCorrupt] if it has changed.
+//
+// That of an Open also says which records are missing, as far as the files that are left
+// tell. Put the file back as it was, or restore a backup. If there is none, then [Salvage]
+// makes a new database of all but the records in Missing; an open with
+// [Options].AcceptLoss is quicker, and goes on without those in GivenUp. The text names the
+// first few, and says whether the Open has changed anything. Keys of the application and
+// checkpoints may be missing, too: [Salvage] reports which.
+//
+// Looking for them changes nothing. It needs no [KeyProvider], takes up to two seconds,
+// and reads at most 256 MiB: logs, rows about streams and shards, what is left of the
+// damaged tables, and the newest records. What other tables hold is not checked, which
+// [DB.Verify] does.
 type FileDamageError struct {
 	// File is its name below the directory of the database, with slashes, such as
 	// "store/000012.log".
@@ -195,11 +206,20 @@ type FileDamageError struct {
 	// Lost says what hangs on the file.
 	Lost string
 
+	// Missing are the records that can no longer be read from any file. Only an error of Open
+	// has them.
+	Missing MissingRecords
+
+	// GivenUp are the records that an open with [Options].AcceptLoss would go on without:
+	// those of Missing, and with a log those that follow on the damage, in it and in later
+	// logs. If it is MissingUnknown, as with a damaged manifest, there may be many more.
+	GivenUp MissingRecords
+
 	Err error // what was found, of this file and others
 }
 
-// Error names the files, what is wrong with them and what can be done.
-func (e *FileDamageError) Error() string { return e.Err.Error() }
+// Error names the files, what is wrong with them, what is missing and what can be done.
+func (e *FileDamageError) Error() string { return e.Err.Error() + e.missingText() }
 
 // Unwrap returns Err.
 func (e *FileDamageError) Unwrap() error { return e.Err }
@@ -278,5 +298,5 @@ func fileDamage(err error) error {
 	if errors.As(err, &public) || !errors.As(err, &damage) {
 		return err
 	}
-	return &FileDamageError{damage.File, string(damage.Damage), damage.Offset, damage.Lost(), err}
+	return &FileDamageError{File: damage.File, Damage: string(damage.Damage), Offset: damage.Offset, Lost: damage.Lost(), Err: err}
 }

@@ -14,6 +14,9 @@ func init() {
 	inside.StreamOf = func(stream any) inside.Stream { return insideStream{stream.(*Stream)} }
 	inside.ShardOf = func(shard any) inside.Shard { return insideShard{shard.(*Shard)} }
 	inside.Counter = func(number any) uint64 { return number.(SequenceNumber).counter() }
+	inside.Salvage = func(ctx context.Context, files kv.FS, from, to string) (any, error) {
+		return salvageDir(ctx, from, to, nil, environment{fs: files})
+	}
 	inside.CounterReserve, inside.TrimInterval = counterReserve, trimInterval
 }
 

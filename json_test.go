@@ -17,12 +17,16 @@ import (
 	"github.com/braidstream/braid"
 )
 
-var jsonLost = braid.LostRecords{Stream: "s", Shard: "shardId-000000000000", FirstAvailable: jsonNumber, Records: 7, Exact: true}
+var (
+	jsonLost    = braid.LostRecords{Stream: "s", Shard: "shardId-000000000000", FirstAvailable: jsonNumber, Records: 7, Exact: true}
+	jsonMissing = braid.MissingRecords{Lost: []braid.LostRecords{jsonLost}, Known: braid.MissingSome, Why: "b"}
+)
 
 const (
 	jsonDamagedText  = `{"Name":"000004.sst","Offset":5,"Bytes":6,"Problem":"bad"}`
 	jsonLostKeysText = `{"After":"aw==","Through":null}`
 	jsonLostText     = `{"Stream":"s","Shard":"shardId-000000000000","FirstLost":"0","FirstAvailable":"` + jsonNumberText + `","Records":7,"Exact":true}`
+	jsonMissingText  = `{"Lost":[` + jsonLostText + `],"Known":"some","Why":"b"}`
 )
 
 // The JSON of every exported struct, or why it has none.
@@ -57,18 +61,23 @@ var jsonOf = map[string]struct {
 		text: `{"Files":0,"FileBytes":0,"Streams":1,"Shards":0,"Epochs":0,"Records":2,"Bytes":0,"Leases":0,"Queues":0,"Keys":0,"Unopened":1,"Problems":[` + jsonProblemText + `],` +
 			`"MoreProblems":0,"UnopenedErr":"the encryption key is not available"}`,
 	},
-	"HashKey":                 {value: braid.MaxHashKey(), text: `"340282366920938463463374607431768211455"`},
-	"SequenceNumber":          {value: jsonNumber, text: `"` + jsonNumberText + `"`},
-	"Position":                {value: braid.AfterSequence(jsonNumber), text: `"AFTER_SEQUENCE_NUMBER ` + jsonNumberText + `"`},
-	"Capacity":                {value: braid.Capacity{Mode: braid.OnDemand, MaxShards: 7}, text: `{"Mode":"OnDemand","WriteRecordsPerSecond":0,"WriteBytesPerSecond":0,"ReadsPerSecond":0,"ReadBytesPerSecond":0,"MaxShards":7}`},
-	"CapacityDecision":        {value: braid.CapacityDecision{Time: jsonTime, Stream: "s", Action: "split", Reason: "busy"}, text: `{"Time":"2026-01-02T03:04:05Z","Stream":"s","Action":"split","Reason":"busy"}`},
-	"GetRecordsOptions":       {value: braid.GetRecordsOptions{Limit: 3, Wait: true}, text: `{"Limit":3,"LimitBytes":0,"Wait":true,"Unmetered":false}`},
-	"KeyValue":                {value: braid.KeyValue{Key: []byte("k"), Value: []byte("v")}, text: `{"Key":"aw==","Value":"dg=="}`},
-	"CorruptError":            {value: braid.CorruptError{Shard: "shardId-000000000000", FirstAvailable: jsonNumber, Err: braid.ErrCorrupt}, text: `{"Shard":"shardId-000000000000","FirstLost":"0","FirstAvailable":"` + jsonNumberText + `","Err":"stored data is damaged"}`},
-	"Entry":                   {value: braid.Entry{PartitionKey: "k", Data: []byte("v")}, text: `{"PartitionKey":"k","ExplicitHashKey":null,"Data":"dg=="}`},
-	"Record":                  {value: jsonRecord, text: jsonRecordText},
-	"HashKeyRange":            {value: braid.HashKeyRange{End: braid.MaxHashKey()}, text: `{"Start":"0","End":"340282366920938463463374607431768211455"}`},
-	"FileDamageError":         {value: braid.FileDamageError{File: "BRAID", Damage: "missing", Offset: -1, Lost: "much", Err: braid.ErrDataLoss}, text: `{"File":"BRAID","Damage":"missing","Offset":-1,"Lost":"much","Err":"stored data is missing"}`},
+	"HashKey":           {value: braid.MaxHashKey(), text: `"340282366920938463463374607431768211455"`},
+	"SequenceNumber":    {value: jsonNumber, text: `"` + jsonNumberText + `"`},
+	"Position":          {value: braid.AfterSequence(jsonNumber), text: `"AFTER_SEQUENCE_NUMBER ` + jsonNumberText + `"`},
+	"Capacity":          {value: braid.Capacity{Mode: braid.OnDemand, MaxShards: 7}, text: `{"Mode":"OnDemand","WriteRecordsPerSecond":0,"WriteBytesPerSecond":0,"ReadsPerSecond":0,"ReadBytesPerSecond":0,"MaxShards":7}`},
+	"CapacityDecision":  {value: braid.CapacityDecision{Time: jsonTime, Stream: "s", Action: "split", Reason: "busy"}, text: `{"Time":"2026-01-02T03:04:05Z","Stream":"s","Action":"split","Reason":"busy"}`},
+	"GetRecordsOptions": {value: braid.GetRecordsOptions{Limit: 3, Wait: true}, text: `{"Limit":3,"LimitBytes":0,"Wait":true,"Unmetered":false}`},
+	"KeyValue":          {value: braid.KeyValue{Key: []byte("k"), Value: []byte("v")}, text: `{"Key":"aw==","Value":"dg=="}`},
+	"CorruptError":      {value: braid.CorruptError{Shard: "shardId-000000000000", FirstAvailable: jsonNumber, Err: braid.ErrCorrupt}, text: `{"Shard":"shardId-000000000000","FirstLost":"0","FirstAvailable":"` + jsonNumberText + `","Err":"stored data is damaged"}`},
+	"Entry":             {value: braid.Entry{PartitionKey: "k", Data: []byte("v")}, text: `{"PartitionKey":"k","ExplicitHashKey":null,"Data":"dg=="}`},
+	"Record":            {value: jsonRecord, text: jsonRecordText},
+	"HashKeyRange":      {value: braid.HashKeyRange{End: braid.MaxHashKey()}, text: `{"Start":"0","End":"340282366920938463463374607431768211455"}`},
+	"MissingRecords":    {value: jsonMissing, text: jsonMissingText},
+	"FileDamageError": {
+		value: braid.FileDamageError{File: "BRAID", Damage: "missing", Offset: -1, Lost: "much", Missing: jsonMissing, Err: braid.ErrDataLoss},
+		text: `{"File":"BRAID","Damage":"missing","Offset":-1,"Lost":"much","Missing":` + jsonMissingText + `,` +
+			`"GivenUp":{"Lost":null,"Known":"","Why":""},"Err":"stored data is missing"}`,
+	},
 	"Loss":                    {value: braid.Loss{File: "BRAID", Damage: "missing", Offset: -1, Text: "gone"}, text: `{"Time":"0001-01-01T00:00:00Z","File":"BRAID","Damage":"missing","Offset":-1,"Text":"gone"}`},
 	"InvalidArgumentError":    {value: braid.InvalidArgumentError{Field: "Retention", Value: "1s", Rule: "must be longer"}, text: `{"Field":"Retention","Value":"1s","Rule":"must be longer"}`},
 	"TrimmedError":            {value: braid.TrimmedError{Shard: "shardId-000000000000", LastLost: jsonNumber}, text: `{"Shard":"shardId-000000000000","FirstLost":"0","LastLost":"` + jsonNumberText + `","FirstAvailable":"0"}`},

@@ -86,7 +86,7 @@ func open(dir string, options *Options, env environment) (*DB, error) {
 	db.life, db.end = context.WithCancelCause(context.Background())
 	db.requests.New = func() any { return new(putRequest) }
 	if err := db.openStore(dir, env); err != nil {
-		return nil, wrapError("open", dir, err)
+		return nil, wrapError("open", dir, db.findMissing(err, dir, env))
 	}
 	if err := db.load(); err != nil {
 		_ = db.store.Close() // the first error tells more

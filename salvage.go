@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"github.com/braidstream/braid/internal/kv"
-	"github.com/braidstream/braid/internal/layout"
 	"github.com/braidstream/braid/internal/salvage"
 )
 
@@ -152,7 +151,7 @@ func salvageDir(ctx context.Context, from, to string, options *SalvageOptions, e
 		FS: env.fs, From: from, To: to, Logger: opts.Logger,
 		MemTableBytes: defaultMemtableBytes, CacheBytes: minMemtableBytes,
 		Now:    uint64(max(0, now().UnixNano())),
-		Stream: layout.StreamRow{MaxRecordBytes: maxDataBytes}, // nothing of it expires
+		Stream: lostStreamRow,
 	}
 	report, err := runSalvage(ctx, cfg, opts.Progress)
 	if err != nil {
@@ -219,13 +218,7 @@ func makeReport(r *salvage.Report) *SalvageReport {
 		Notes: r.Rows, Closed: r.Whole, NewID: r.OtherID,
 	}
 	for _, l := range r.Losses {
-		number := func(counter uint64) SequenceNumber {
-			return newSequenceNumber(int64(l.CreatedSeconds), counter, int64(counter/uint64(time.Second)), l.Shard)
-		}
-		report.Lost = append(report.Lost, LostRecords{
-			Stream: l.Stream, Shard: shardID(l.Shard), FirstLost: number(l.First), FirstAvailable: number(l.Next),
-			Records: int64(l.Records), Exact: l.Counted,
-		})
+		report.Lost = append(report.Lost, lostRecords(l))
 	}
 	for _, k := range r.LostKeys {
 		report.LostKeys = append(report.LostKeys, LostKeys(k))

@@ -60,6 +60,9 @@ var (
 
 	Counter func(number any) uint64 // of a braid.SequenceNumber
 
+	// Salvage is braid.Salvage on any file system. It returns a *braid.SalvageReport.
+	Salvage func(ctx context.Context, files kv.FS, from, to string) (report any, err error)
+
 	CounterReserve time.Duration // how far ahead counters are reserved
 	TrimInterval   time.Duration // how long expired records may keep their space
 )

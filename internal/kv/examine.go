@@ -18,6 +18,7 @@ import (
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/record"
 	"github.com/cockroachdb/pebble/v2/sstable"
+	"github.com/cockroachdb/pebble/v2/vfs"
 
 	"github.com/braidstream/braid/internal/layout"
 )
@@ -330,25 +331,57 @@ func (s *Store) examineTable(x *examination, want layout.LedgerTable) (err error
 		return err
 	}
 	if damage.Size = info.Size(); damage.Size != want.Size {
-		damage.Damage, damage.Offset = FileShort, damage.Size
-		if damage.Size > want.Size {
-			damage.Damage, damage.Offset = FileForeign, -1
-		}
+		s.judgeSize(x, damage)
 		x.found = append(x.found, damage)
 		return nil
 	}
-	tail := make([]byte, min(want.Size, layout.LedgerTailBytes))
-	if _, err := f.ReadAt(tail, want.Size-int64(len(tail))); err != nil && err != io.EOF {
-		return nil // as above
-	}
-	if layout.LedgerSum(0, tail) == want.Tail {
-		return nil
+	tail, err := tailSum(f, want.Size)
+	if err != nil || tail == want.Tail {
+		return nil // as above, or it is the one
 	}
 	if s.isSound(want.Name) {
-		damage.Damage, damage.Size = FileForeign, -1
+		damage.Damage, damage.Size, damage.Is = FileForeign, -1, x.tableOf(want.Size, tail)
 		x.found = append(x.found, damage)
 	}
 	return nil
+}
+
+// tailSum returns the checksum of the end of a table of that size.
+func tailSum(f vfs.File, size int64) (uint32, error) {
+	tail := make([]byte, min(size, layout.LedgerTailBytes))
+	_, err := f.ReadAt(tail, size-int64(len(tail)))
+	if err == io.EOF {
+		err = nil
+	}
+	return layout.LedgerSum(0, tail), err
+}
+
+// judgeSize says what is wrong with a table that has another size than it should.
+func (s *Store) judgeSize(x *examination, damage *FileDamageError) {
+	damage.Damage, damage.Offset = FileShort, damage.Size
+	if damage.Size > damage.Want {
+		damage.Damage, damage.Offset = FileForeign, -1
+	}
+	f, err := s.guard.Open(s.guard.PathJoin(s.dir, damage.File))
+	if err != nil {
+		return
+	}
+	defer f.Close() // it was only read
+	if tail, err := tailSum(f, damage.Size); err == nil && damage.Size > 0 {
+		if damage.Is = x.tableOf(damage.Size, tail); damage.Is != "" {
+			damage.Damage, damage.Offset = FileForeign, -1
+		}
+	}
+}
+
+// tableOf returns the table that is listed with that size and that end; "" if none is.
+func (x *examination) tableOf(size int64, tail uint32) string {
+	for _, t := range x.tables.Tables {
+		if t.Size == size && t.Tail == tail {
+			return storeName + "/" + t.Name
+		}
+	}
+	return ""
 }
 
 // isSound reports whether all checksums in a table match, so that it is one, though
@@ -445,10 +478,9 @@ func (s *Store) lostTables(x *examination) (found []*FileDamageError) {
 			damage.Damage = FileMissing
 		case err != nil || size < 0 || info.Size() == size:
 			continue
-		case info.Size() < size:
-			damage.Damage, damage.Size, damage.Offset = FileShort, info.Size(), info.Size()
 		default:
-			damage.Damage, damage.Size = FileForeign, info.Size()
+			damage.Size = info.Size()
+			s.judgeSize(x, damage)
 		}
 		found = append(found, damage)
 	}

@@ -26,6 +26,7 @@ type FileDamageError struct {
 	Offset int64      // the first byte that is missing or wrong; -1 if that is not known
 	Size   int64      // how long it is; -1 if it does not exist or that does not matter
 	Want   int64      // how much of it was durable; -1 if that is not known
+	Is     string     // which table of the same database it is, if it is one that is foreign here
 	Cause  error      // what else is known; may be nil
 }
 
@@ -55,6 +56,10 @@ func (e *FileDamageError) what() string {
 			fmt.Fprintf(&b, ", from about byte %d on", e.Offset)
 		}
 	case FileForeign:
+		if e.Is != "" {
+			b.WriteString(" is what " + e.Is + " has to be")
+			break
+		}
 		b.WriteString(" belongs to another place or another database")
 	case FileOld:
 		b.WriteString(" is older than what was durable")
@@ -100,17 +105,59 @@ func (e *FileDamageError) class() error {
 	}
 }
 
-// damageError makes one error of what an open has found: the first, and how many more.
+// damageError makes one error of what an open has found.
 func damageError(found []*FileDamageError) error {
+	switch len(found) {
+	case 0:
+		return nil
+	case 1:
+		return found[0]
+	default:
+		return fileDamages(found)
+	}
+}
+
+// fileDamages is damage of several files.
+type fileDamages []*FileDamageError
+
+// Error names the first, and says how many more there are.
+func (e fileDamages) Error() string {
 	const most = 3
 	var err error
-	for i, f := range found {
-		if i == most {
-			return fmt.Errorf("%w; also: %d more files", err, len(found)-most)
-		}
+	for _, f := range e[:min(len(e), most)] {
 		err = joinErrors(err, f)
 	}
-	return err
+	if more := len(e) - most; more > 0 {
+		err = fmt.Errorf("%w; also: %d more files", err, more)
+	}
+	return err.Error()
+}
+
+// Unwrap returns all of them.
+func (e fileDamages) Unwrap() []error {
+	errs := make([]error, len(e))
+	for i, f := range e {
+		errs[i] = f
+	}
+	return errs
+}
+
+// FileDamages returns the damage of all files that an error tells of.
+func FileDamages(err error) (found []*FileDamageError) {
+	if damage, ok := err.(*FileDamageError); ok {
+		return []*FileDamageError{damage}
+	}
+	switch err := err.(type) {
+	case interface{ Unwrap() error }:
+		if below := err.Unwrap(); below != nil {
+			return FileDamages(below)
+		}
+	case interface{ Unwrap() []error }:
+		for _, below := range err.Unwrap() {
+			found = append(found, FileDamages(below)...)
+		}
+	}
+	return found
 }
 
 // asFileDamage returns the damage that an error tells of, nil if it tells of none.

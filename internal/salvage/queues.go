@@ -27,7 +27,7 @@ type queue struct {
 // first, then those of cursors, then those of deliveries, which are written at once: the
 // others are, when it is known where the shards end. It reports whether the row is whole; if
 // it is not, an earlier version is the next to come, or there is none.
-func (s *salvager) queueRow(out *writer, key, value []byte) (whole bool, err error) {
+func (s *survey) queueRow(out sink, key, value []byte) (whole bool, err error) {
 	if id, err := layout.DecodeQueueKey(key); err == nil {
 		row, err := layout.DecodeQueueRow(id, value)
 		if err != nil {
@@ -81,7 +81,7 @@ func (s *salvager) queueRow(out *writer, key, value []byte) (whole bool, err err
 
 // queueOf returns the queue of a cursor or a delivery, nil if that is not to be saved: rows
 // of a deleted queue are found until they have been compacted away.
-func (s *salvager) queueOf(id layout.QueueID, index uint32) *queue {
+func (s *survey) queueOf(id layout.QueueID, index uint32) *queue {
 	q := s.queues[id]
 	if q == nil {
 		lower, upper := layout.QueueSpan()
@@ -100,7 +100,7 @@ func (s *salvager) queueOf(id layout.QueueID, index uint32) *queue {
 
 // come notes how far the queue has come with a shard. What it has received was put: if the
 // records themselves are lost, this tells of them.
-func (s *salvager) come(q *queue, index uint32, row layout.CursorRow) {
+func (s *survey) come(q *queue, index uint32, row layout.CursorRow) {
 	q.cursors[index] = row
 	s.reach(row.Counter)
 	sh := q.stream.shards[index]

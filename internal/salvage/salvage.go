@@ -1,4 +1,5 @@
-// Package salvage makes a database of all that can be read of a damaged one.
+// Package salvage makes a database of all that can be read of a damaged one, or says what
+// is missing there without making one: see [Look].
 //
 // It knows what rows there are and what ties them together, and takes them from package
 // wreck, which reads Pebble's files without Pebble. It does not know the API: the root
@@ -17,19 +18,17 @@
 // Invariant: what the new database holds of a shard has dense ordinals, from its horizon
 // to its tip, where a block that is lost counts for its records. So its readers pass no
 // hole unnoticed.
+//
+// Both share a survey, which makes these passes and writes nothing: a salvager writes
+// what it gives out, and Look keeps in memory where the blocks stand.
 package salvage
 
 import (
-	"bytes"
 	"cmp"
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"log/slog"
-	"slices"
-
-	"github.com/google/uuid"
 
 	"github.com/braidstream/braid/internal/kv"
 	"github.com/braidstream/braid/internal/layout"
@@ -38,11 +37,17 @@ import (
 
 // Config says what to do.
 type Config struct {
-	FS            kv.FS // nil: the real one
-	From, To      string
+	FS   kv.FS // nil: the real one
+	From string
+
+	// These are for Run.
+	To            string
 	Logger        *slog.Logger
 	MemTableBytes int64
 	CacheBytes    int64
+
+	// MaxBytes and MaxMemory are how much Look may read, and keep in memory.
+	MaxBytes, MaxMemory int64
 
 	// Now is a counter that is not below any that was given out, as far as a clock can
 	// tell.
@@ -51,7 +56,7 @@ type Config struct {
 	// Stream is the row of a stream whose own is lost, but for its name and times.
 	Stream layout.StreamRow
 
-	// Progress, if it is not nil, is told how many bytes of how many are read.
+	// Progress, if it is not nil, is told how many bytes of how many Run has read.
 	Progress func(done, total int64)
 }
 
@@ -79,13 +84,14 @@ func (r *Report) Discard() error { return r.target.Discard() }
 
 // Loss is a stretch of a shard that is lost.
 type Loss struct {
-	Stream                 string
-	Shard                  uint32
-	CreatedSeconds         uint64
-	First, Next            uint64 // counters: of the lost ones at least First, and below Next
-	Records                uint64 // at least
-	Counted                bool   // Records is exact
-	streamNumber, position uint64
+	Stream         string // empty if its name is lost, and Look says so
+	Shard          uint32
+	CreatedSeconds uint64
+	First, Next    uint64 // counters: of the lost ones at least First, and below Next
+	Records        uint64 // at least
+	Counted        bool   // Records is exact
+	streamNumber   uint32
+	ordinal, end   uint64 // ordinals: of the first, and behind the last
 }
 
 // KeyRange is where keys may be lost, or have an earlier value: above After, and not
@@ -105,11 +111,11 @@ func Run(ctx context.Context, cfg Config) (_ *Report, err error) {
 	if src.Owns(cfg.To) {
 		return nil, fmt.Errorf("%w: %q", kv.ErrOwnDirectory, cfg.To)
 	}
-	w, err := wreck.Open(src.FS, src.Store, src.Durable)
-	if err != nil {
+	s := &salvager{}
+	if s.survey, err = newSurvey(ctx, cfg, src); err != nil {
 		return nil, err
 	}
-	target, err := kv.NewTarget(kv.Config{
+	s.target, err = kv.NewTarget(kv.Config{
 		Dir:           cfg.To,
 		FS:            cfg.FS,
 		ID:            src.ID,
@@ -121,86 +127,26 @@ func Run(ctx context.Context, cfg Config) (_ *Report, err error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &salvager{
-		cfg:    cfg,
-		ctx:    ctx,
-		wreck:  w,
-		target: target,
-		report: Report{OtherID: src.ID == uuid.Nil},
-		places: make(map[placeKey]bool),
-		rows:   make(map[string]version),
-		gone:   make(map[string]bool),
-	}
-	if src.Err != nil {
-		s.report.Files = append(s.report.Files, wreck.Place{File: "BRAID", Err: src.Err})
-	}
 	err = s.run()
 	if err == nil {
-		err = target.Finish(ctx)
+		err = s.target.Finish(ctx)
 	}
 	if err != nil {
-		return nil, cmp.Or(err, target.Discard())
+		return nil, cmp.Or(err, s.target.Discard())
 	}
-	s.report.target = target
-	return &s.report, nil
+	s.report.target = s.target
+	return s.report, nil
 }
 
 // salvager is one call of Run.
 type salvager struct {
-	cfg    Config
-	ctx    context.Context
-	wreck  *wreck.Wreck
+	*survey
 	target *kv.Target
-	report Report
-
-	rows   map[string]version // the newest of each row about streams
-	gone   map[string]bool    // rows that were deleted and cannot come back
-	ranges []wreck.Deletion   // of rows about streams
-	places map[placeKey]bool  // that the report has
-	torn   uint64             // the highest number that changes which a log has lost exceed
-	isTorn bool               // a log has lost changes
-	ended  bool               // the last log ends as its writer ends one
-	noLog  bool               // the last log is missing
-	lost   []KeyRange         // all keys that a table has lost
-
-	clock   layout.ClockRow
-	streams map[uint32]*stream
-	orphans map[orphan]uint64 // blocks of shards that nothing is known of
-	last    uint64            // the highest counter that anything speaks of
-	epochs  map[uint32]layout.EpochRow
-	queues  map[layout.QueueID]*queue
-	leftOut map[layout.QueueID]bool // queues whose rows are left out, which has been noted
-
-	done, total int64
-}
-
-type placeKey struct {
-	file   string
-	offset int64
-}
-
-// version is a row as it was at a time.
-type version struct {
-	seq     uint64
-	deleted bool
-	value   []byte
 }
 
 func (s *salvager) run() error {
 	s.total = 2 * s.wreck.Bytes()
-	for _, unread := range s.wreck.Unread {
-		if isPassing(unread.Err) {
-			return kv.Classify(unread.Err)
-		}
-		s.report.Files = append(s.report.Files, unread)
-	}
-	for _, missing := range s.wreck.Missing {
-		s.noLog = s.noLog || isLog(missing.File)
-		if err := s.Lost(missing); err != nil {
-			return err
-		}
-	}
-	steps := []func() error{s.survey, s.restoreState, s.copyRecords, s.copyKeys, s.walk, s.writeState}
+	steps := []func() error{s.begin, s.sortRows, s.restoreState, s.copyRecords, s.copyKeys, s.walkRecords, s.writeState}
 	for _, step := range steps {
 		if err := step(); err != nil {
 			return err
@@ -210,60 +156,63 @@ func (s *salvager) run() error {
 	return nil
 }
 
-// advance tells how far the reading has come.
-func (s *salvager) advance(bytes int64) {
-	s.done += bytes
-	if s.cfg.Progress != nil {
-		s.cfg.Progress(s.done, s.total)
+// sortRows is the first pass.
+func (s *salvager) sortRows() error {
+	scratch := newScratchWriter(s)
+	defer scratch.close()
+	if err := s.readRows(scratch.keep); err != nil {
+		return err
 	}
+	return scratch.flush()
 }
 
-// Lost is part of wreck.Visitor.
-func (s *salvager) Lost(p wreck.Place) error {
-	if s.places[placeKey{p.File, p.Offset}] {
-		return nil
+// copyRecords is the second pass: it copies the blocks of records that live.
+func (s *salvager) copyRecords() error {
+	out := newWriter(s)
+	defer out.close()
+	err := s.readBlocks(&blockReader{survey: s.survey, take: func(c wreck.Change, _ *layout.Block) error { return out.set(c.Key, c.Value) }})
+	if err != nil {
+		return err
 	}
-	if isPassing(p.Err) {
-		return kv.Classify(p.Err)
-	}
-	s.places[placeKey{p.File, p.Offset}] = true
-	s.report.Files = append(s.report.Files, p)
-	if p.After == nil && len(p.Through) > 0 {
-		p.After = layout.TableStart(p.Through)
-	}
-	if p.Through == nil && p.After != nil {
-		p.Through = layout.TableBoundary(p.After) // which no table crosses
-	}
-	switch {
-	case p.Through != nil && len(p.Through) == 0: // no row
-	case p.After != nil || len(p.Through) > 0:
-		s.lost = append(s.lost, KeyRange{p.After, p.Through})
-	case isLog(p.File):
-		s.torn, s.isTorn = max(s.torn, p.Seq), true
-	case p.Through == nil:
-		s.lost = append(s.lost, KeyRange{})
-	}
-	return nil
+	return out.flush()
 }
 
-func isLog(name string) bool { return len(name) > 4 && name[len(name)-4:] == ".log" }
-
-// isPassing reports whether an error of reading is one of this process or its machine
-// and not of the file: what it hides must not be taken for lost.
-func isPassing(err error) bool {
-	return errors.Is(kv.Classify(err), kv.ErrOutOfResources) || errors.Is(err, fs.ErrPermission)
+// walkRecords is the third pass.
+func (s *salvager) walkRecords() error {
+	lower, upper := layout.RecordSpan()
+	it, err := s.target.Store.NewIter(lower, upper)
+	if err != nil {
+		return err
+	}
+	defer it.Close() // its error is that of the last move
+	out := newWriter(s)
+	defer out.close()
+	if err := s.walk(&storedBlocks{it: it}, out, nil); err != nil {
+		return err
+	}
+	return out.flush()
 }
 
-// lostIn reports whether a table has lost keys above after and up to through.
-func (s *salvager) lostIn(after, through []byte) bool {
-	return slices.ContainsFunc(s.lost, func(r KeyRange) bool { return r.overlaps(after, through) })
+// storedBlocks are the blocks of the new database.
+type storedBlocks struct {
+	it    *kv.Iter
+	begun bool
 }
 
-// overlaps reports whether the range has keys above after and below through.
-func (r KeyRange) overlaps(after, through []byte) bool {
-	return (r.Through == nil || bytes.Compare(r.Through, after) > 0) && (r.After == nil || bytes.Compare(r.After, through) < 0)
-}
-
-func (s *salvager) note(format string, args ...any) {
-	s.report.Rows = append(s.report.Rows, fmt.Sprintf(format, args...))
+// next implements blocks.
+func (b *storedBlocks) next() (f foundBlock, ok bool, err error) {
+	if b.begun {
+		ok = b.it.Next()
+	} else {
+		ok, b.begun = b.it.First(), true
+	}
+	if !ok {
+		return f, false, b.it.Error()
+	}
+	block, err := layout.DecodeBlock(b.it.Key(), b.it.Value())
+	if err != nil {
+		return f, false, err // it was checked when it was written
+	}
+	place, err := layout.DecodeBlockKey(b.it.Key())
+	return newFoundBlock(place, &block), err == nil, err
 }

@@ -18,6 +18,7 @@ import (
 type stream struct {
 	number   uint32
 	row      layout.StreamRow
+	nameless bool // its name was lost, and it has been given one
 	shards   map[uint32]*shard
 	dataKeys map[uint32]layout.DataKeyRow
 }
@@ -26,6 +27,7 @@ type stream struct {
 type shard struct {
 	stream *stream
 	index  uint32
+	isNew  bool // it was made because no shard was found for its range
 	row    layout.ShardRow
 	known  map[uint32]layout.ExtentRow // by epoch: the rows that were found
 
@@ -58,7 +60,7 @@ func sorted[K cmp.Ordered, V any](m map[K]V) []V {
 }
 
 // restoreState takes the rows apart, and mends what they lack.
-func (s *salvager) restoreState() error {
+func (s *survey) restoreState() error {
 	s.streams = make(map[uint32]*stream)
 	s.orphans = make(map[orphan]uint64)
 	s.epochs = make(map[uint32]layout.EpochRow)
@@ -93,7 +95,7 @@ func (s *salvager) restoreState() error {
 	return nil
 }
 
-func (s *salvager) restoreRow(key, value []byte) {
+func (s *survey) restoreRow(key, value []byte) {
 	if number, err := layout.DecodeStreamKey(key); err == nil {
 		st := s.addStream(number)
 		st.row, _ = layout.DecodeStreamRow(number, value)
@@ -129,13 +131,13 @@ func (s *salvager) restoreRow(key, value []byte) {
 }
 
 // reach notes counters that were given out.
-func (s *salvager) reach(counters ...uint64) {
+func (s *survey) reach(counters ...uint64) {
 	for _, c := range counters {
 		s.last = max(s.last, c)
 	}
 }
 
-func (s *salvager) addStream(number uint32) *stream {
+func (s *survey) addStream(number uint32) *stream {
 	st := s.streams[number]
 	if st == nil {
 		st = &stream{number: number, shards: make(map[uint32]*shard), dataKeys: make(map[uint32]layout.DataKeyRow)}
@@ -146,7 +148,7 @@ func (s *salvager) addStream(number uint32) *stream {
 
 // shardOf returns a shard. Where no row of it was found it has none yet: its Created is
 // zero.
-func (s *salvager) shardOf(number, index uint32) *shard {
+func (s *survey) shardOf(number, index uint32) *shard {
 	st := s.addStream(number)
 	sh := st.shards[index]
 	if sh == nil {
@@ -159,7 +161,7 @@ func (s *salvager) shardOf(number, index uint32) *shard {
 // mendStream makes up for rows of a stream that are lost. A stream of which neither its
 // own row nor that of a shard is there cannot be saved: nothing tells the numbers that
 // its records had.
-func (s *salvager) mendStream(st *stream) {
+func (s *survey) mendStream(st *stream) {
 	s.dropUnknown(st)
 	if len(st.shards) == 0 && st.row.Created == 0 {
 		if len(st.dataKeys) > 0 {
@@ -187,7 +189,7 @@ func (s *salvager) mendStream(st *stream) {
 
 // dropUnknown makes rows for the shards without one of which all is known but the range:
 // those that the stream was created with. The others are dropped.
-func (s *salvager) dropUnknown(st *stream) {
+func (s *survey) dropUnknown(st *stream) {
 	first := uint32(math.MaxUint32) // the lowest shard that came from another one
 	for _, sh := range st.shards {
 		if sh.row.Created != 0 && len(sh.row.Parents) > 0 {
@@ -240,7 +242,7 @@ func (st *stream) placeLost(lost []*shard) {
 
 // closeParents closes shards whose children are there: the row that says so is lost, and
 // an earlier one was found.
-func (st *stream) closeParents(s *salvager) {
+func (st *stream) closeParents(s *survey) {
 	for _, child := range sorted(st.shards) {
 		for _, index := range child.row.Parents {
 			parent := st.shards[index]
@@ -283,7 +285,7 @@ func (st *stream) holes() (holes []hole) {
 
 // fillRanges makes the open shards cover all hash keys once: the older of two that
 // overlap is closed, and a new shard takes what none has.
-func (st *stream) fillRanges(s *salvager) {
+func (st *stream) fillRanges(s *survey) {
 	for again := true; again; {
 		again = false
 		var open []*shard
@@ -316,7 +318,7 @@ func (st *stream) fillRanges(s *salvager) {
 			seconds = max(seconds, sh.row.CreatedSeconds+1, sh.row.ClosedSeconds+1)
 		}
 		sh := &shard{
-			stream: st, index: index, known: make(map[uint32]layout.ExtentRow),
+			stream: st, index: index, isNew: true, known: make(map[uint32]layout.ExtentRow),
 			row: layout.ShardRow{Start: h.start, End: h.end, Created: now, CreatedSeconds: seconds},
 		}
 		st.shards[index], st.row.NextShard = sh, index+1
@@ -326,7 +328,7 @@ func (st *stream) fillRanges(s *salvager) {
 }
 
 // mendNames gives names to streams that have none or one that another has, too.
-func (s *salvager) mendNames() {
+func (s *survey) mendNames() {
 	taken := make(map[string]bool)
 	var nameless []*stream
 	for _, st := range slices.Backward(sorted(s.streams)) { // the later one has it
@@ -338,6 +340,7 @@ func (s *salvager) mendNames() {
 	}
 	for _, st := range nameless {
 		was := st.row.Name
+		st.nameless = was == ""
 		st.row.Name = fmt.Sprintf("salvaged-%d", st.number)
 		for n := 2; taken[st.row.Name]; n++ {
 			st.row.Name = fmt.Sprintf("salvaged-%d-%d", st.number, n)
@@ -357,7 +360,7 @@ func (sh *shard) String() string {
 }
 
 // isDead reports whether a stream was deleted, of which no row may be left.
-func (s *salvager) isDead(number uint32) bool {
+func (s *survey) isDead(number uint32) bool {
 	if s.gone[string(layout.StreamKey(number))] {
 		return true
 	}
@@ -370,44 +373,8 @@ func (s *salvager) isDead(number uint32) bool {
 	return false
 }
 
-// writeState writes the rows about streams.
-func (s *salvager) writeState() error {
-	out := newWriter(s)
-	defer out.close()
-	set := out.batch.Set
-	next := s.clock.NextStream
-	for _, st := range sorted(s.streams) {
-		next = max(next, st.number+1)
-		set(layout.StreamKey(st.number), st.row.Encode(st.number))
-		for _, number := range slices.Sorted(maps.Keys(st.dataKeys)) {
-			set(layout.DataKeyKey(st.number, number), st.dataKeys[number].Encode(st.number, number))
-		}
-		for _, sh := range sorted(st.shards) {
-			set(layout.ShardKey(st.number, sh.index), sh.row.Encode(st.number, sh.index))
-			for _, x := range sh.extents {
-				set(layout.ExtentKey(st.number, sh.index, x.epoch), x.row.Encode(st.number, sh.index, x.epoch))
-			}
-		}
-		if err := out.flush(); err != nil {
-			return err
-		}
-	}
-	if err := s.writeQueues(out); err != nil {
-		return err
-	}
-	for id, row := range s.epochs {
-		set(layout.EpochKey(id), row.Encode(id))
-	}
-	for o := range s.orphans {
-		next = max(next, o.stream+1)
-	}
-	set(layout.FormatKey(), layout.FormatRow{Version: layout.FormatVersion, OldestReader: layout.OldestReader}.Encode())
-	set(layout.ClockKey(), layout.ClockRow{Counter: s.last, NextStream: max(next, 1), Closed: true}.Encode())
-	return out.flush()
-}
-
 // describe adds to the report what is about the whole.
-func (s *salvager) describe() {
+func (s *survey) describe() {
 	streams := make(map[uint32]uint64)
 	for o, blocks := range s.orphans {
 		streams[o.stream] += blocks

@@ -2,43 +2,231 @@ package salvage
 
 import (
 	"bytes"
-	"encoding/binary"
+	"context"
 	"errors"
 	"fmt"
+	"io/fs"
+	"slices"
+	"strings"
+
+	"github.com/google/uuid"
 
 	"github.com/braidstream/braid/internal/kv"
 	"github.com/braidstream/braid/internal/layout"
 	"github.com/braidstream/braid/internal/wreck"
 )
 
-// survey is the first pass: it gathers all rows but records. Files that the store had
+// survey is what is found out about a damaged database by reading it. It writes nothing:
+// what it finds is given to a sink, or to functions.
+type survey struct {
+	cfg    Config
+	ctx    context.Context
+	wreck  *wreck.Wreck
+	report *Report
+	budget *budget // of Look; nil means no bound
+
+	// broken are the files that an open has found to be damaged, by their names, if this is
+	// for Look; else nil, and then nothing is believed of any file.
+	broken map[string]*kv.FileDamageError
+
+	rows   map[string]version // the newest of each row about streams
+	gone   map[string]bool    // rows that were deleted and cannot come back
+	ranges []wreck.Deletion   // of rows about streams
+	places map[placeKey]bool  // that the report has
+	logged uint64             // the number of the last change in the logs that are read
+	torn   uint64             // the highest number that changes which a log has lost exceed
+	isTorn bool               // a log has lost changes
+	ended  bool               // the last log ends as its writer ends one
+	noLog  bool               // the last log is missing
+
+	// foreign says that a log is not the one that was written, so that any shard may have
+	// lost its last records. Only Look sets it.
+	foreign bool
+
+	lost []KeyRange // all keys that a table has lost
+
+	clock   layout.ClockRow
+	streams map[uint32]*stream
+	orphans map[orphan]uint64 // blocks of shards that nothing is known of
+	last    uint64            // the highest counter that anything speaks of
+	epochs  map[uint32]layout.EpochRow
+	queues  map[layout.QueueID]*queue
+	leftOut map[layout.QueueID]bool // queues whose rows are left out, which has been noted
+
+	done, total int64
+}
+
+type placeKey struct {
+	file   string
+	offset int64
+}
+
+// version is a row as it was at a time.
+type version struct {
+	seq     uint64
+	deleted bool
+	stored  bool // it stands in a table, and so does all that was written before it
+	value   []byte
+}
+
+// sink takes what a survey gives out.
+type sink interface {
+	set(key, value []byte) error
+	remove(place layout.BlockKey)
+}
+
+func newSurvey(ctx context.Context, cfg Config, src *kv.Source) (*survey, error) {
+	w, err := wreck.Open(src.FS, src.Store, src.Durable)
+	if err != nil {
+		return nil, err
+	}
+	s := &survey{
+		cfg:    cfg,
+		ctx:    ctx,
+		wreck:  w,
+		report: &Report{OtherID: src.ID == uuid.Nil},
+		places: make(map[placeKey]bool),
+		rows:   make(map[string]version),
+		gone:   make(map[string]bool),
+	}
+	if src.Err != nil {
+		s.report.Files = append(s.report.Files, wreck.Place{File: "BRAID", Err: src.Err})
+	}
+	return s, nil
+}
+
+// begin notes what the list of the files says.
+func (s *survey) begin() error {
+	for _, unread := range s.wreck.Unread {
+		if isPassing(unread.Err) {
+			return kv.Classify(unread.Err)
+		}
+		s.report.Files = append(s.report.Files, unread)
+	}
+	for _, missing := range s.wreck.Missing {
+		if isLog(missing.File) {
+			s.noLog = true // readLogs knows what it followed on
+			continue
+		}
+		if err := s.Lost(missing); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// advance tells how far the reading has come.
+func (s *survey) advance(bytes int64) {
+	s.done += bytes
+	if s.cfg.Progress != nil {
+		s.cfg.Progress(s.done, s.total)
+	}
+}
+
+// Lost is part of wreck.Visitor.
+func (s *survey) Lost(p wreck.Place) error {
+	if s.places[placeKey{p.File, p.Offset}] {
+		return nil
+	}
+	if isPassing(p.Err) {
+		return kv.Classify(p.Err)
+	}
+	s.places[placeKey{p.File, p.Offset}] = true
+	s.report.Files = append(s.report.Files, p)
+	if p.After == nil && len(p.Through) > 0 {
+		p.After = layout.TableStart(p.Through)
+	}
+	if p.Through == nil && p.After != nil {
+		p.Through = layout.TableBoundary(p.After) // which no table crosses
+	}
+	switch {
+	case p.Through != nil && len(p.Through) == 0: // no row
+	case p.After != nil || len(p.Through) > 0:
+		s.lost = append(s.lost, KeyRange{p.After, p.Through})
+	case isLog(p.File):
+		s.torn, s.isTorn = max(s.torn, s.logged, p.Seq), true // it followed on the logs before
+	case p.Through == nil:
+		s.lost = append(s.lost, KeyRange{})
+	}
+	return nil
+}
+
+func isLog(name string) bool { return strings.HasSuffix(name, ".log") }
+
+// isPassing reports whether an error of reading is one of this process or its machine
+// and not of the file: what it hides must not be taken for lost.
+func isPassing(err error) bool {
+	return errors.Is(kv.Classify(err), kv.ErrOutOfResources) || errors.Is(err, fs.ErrPermission)
+}
+
+// lostIn reports whether a table has lost keys above after and up to through.
+func (s *survey) lostIn(after, through []byte) bool {
+	return slices.ContainsFunc(s.lost, func(r KeyRange) bool { return r.overlaps(after, through) })
+}
+
+// overlaps reports whether the range has keys above after and below through.
+func (r KeyRange) overlaps(after, through []byte) bool {
+	return (r.Through == nil || bytes.Compare(r.Through, after) > 0) && (r.After == nil || bytes.Compare(r.After, through) < 0)
+}
+
+func (s *survey) note(format string, args ...any) {
+	s.report.Rows = append(s.report.Rows, fmt.Sprintf(format, args...))
+}
+
+// readRows is the first pass: it gathers the rows about streams, and gives all others but
+// records to keep. Files that the store had
 // done with are left out: what a later file says is no newer there by its number, since
 // a table that was merged with all that was older forgets the numbers.
-func (s *salvager) survey() error {
-	sorter := newSorter(s)
-	defer sorter.close()
+func (s *survey) readRows(keep func(wreck.Change) error) error {
+	v := &sorter{survey: s, keep: keep}
 	for _, f := range s.wreck.Tables {
 		if !f.Stale {
-			if err := s.surveyTable(f, sorter); err != nil {
+			if err := s.readTable(f, v); err != nil {
 				return err
 			}
 		}
 		s.advance(f.Size)
 	}
-	if err := s.surveyLogs(sorter); err != nil {
-		return err
-	}
-	return sorter.flush()
+	return s.readLogs(v)
 }
 
-// surveyLogs reads the logs. One that was begun after another had been ended properly, or
+// readLogs reads the logs. One that was begun after another had been ended properly, or
 // its content had come into tables. So a log without an end, before one that has
 // something, has lost its last changes, unless it is not known which logs are stale.
-func (s *salvager) surveyLogs(sorter *sorter) error {
+func (s *survey) readLogs(v *sorter) error {
+	v.stored = false
+	var missing []wreck.Place
+	for _, p := range s.wreck.Missing {
+		if isLog(p.File) {
+			missing = append(missing, p)
+		}
+	}
+	skip := func(before string) error {
+		for len(missing) > 0 && (before == "" || numberOf(missing[0].File) < numberOf(before)) {
+			if err := s.Lost(missing[0]); err != nil {
+				return err
+			}
+			missing = missing[1:]
+		}
+		return nil
+	}
 	var open *wreck.Place // behind what was found of the log before, if it has no end
 	for _, f := range s.wreck.Logs {
+		if err := skip(f.Name); err != nil {
+			return err
+		}
+		if s.isForeign(f) { // the one that was there is lost
+			s.ended = false
+			if err := s.Lost(wreck.Place{File: f.Name, Err: s.broken[f.Name]}); err != nil {
+				return err
+			}
+			continue
+		}
 		if !f.Stale {
-			end, err := s.wreck.ReadLog(s.ctx, f, sorter)
+			if err := s.budget.read(f.Size); err != nil {
+				return err
+			}
+			end, err := s.wreck.ReadLog(s.ctx, f, v)
 			if err != nil {
 				return err
 			}
@@ -59,41 +247,70 @@ func (s *salvager) surveyLogs(sorter *sorter) error {
 					Err: fmt.Errorf("%w: the log has no end, and there is a later one", wreck.ErrDamaged),
 				}
 			}
+			s.logged = max(s.logged, end.Last)
 		}
 		s.advance(f.Size)
 	}
-	return nil
+	return skip("")
 }
 
-func (s *salvager) surveyTable(f wreck.File, sorter *sorter) error {
+// looks reports whether this is for Look.
+func (s *survey) looks() bool { return s.broken != nil }
+
+// isTrusted reports whether a table can be taken for what the manifest says of it, and so
+// need not be read.
+func (s *survey) isTrusted(f wreck.File) bool { return s.looks() && f.Through != nil && s.isWhole(f) }
+
+// isWhole reports whether nothing is known against a table.
+func (s *survey) isWhole(f wreck.File) bool {
+	return s.broken[f.Name] == nil && (f.Written == 0 || f.Written == f.Size)
+}
+
+// numberOf returns the number of a log.
+func numberOf(name string) uint64 {
+	number, _ := wreck.NumberOf(name)
+	return number
+}
+
+// isForeign reports whether a file is another database's, or may be. Another table of this
+// database is not.
+func (s *survey) isForeign(f wreck.File) bool {
+	d := s.broken[f.Name]
+	return d != nil && d.Damage == kv.FileForeign && d.Is == ""
+}
+
+func (s *survey) readTable(f wreck.File, v *sorter) error {
+	if s.isForeign(f) {
+		return nil
+	}
+	if (layout.IsBlockKey(f.Through) || layout.IsAppKey(f.Through)) && s.isTrusted(f) {
+		return nil // no table crosses from one to another
+	}
 	t, err := s.wreck.OpenTable(f)
 	if err != nil {
 		return s.Lost(wreck.Place{File: f.Name, Err: err, After: f.After, Through: f.Through})
 	}
 	defer t.Close() // it was only read
 	first, last := t.Bounds()
-	if layout.IsBlockKey(first) && layout.IsBlockKey(last) {
-		return nil // there are only records between them
+	if layout.IsBlockKey(first) && layout.IsBlockKey(last) || s.looks() && layout.IsAppKey(first) {
+		return nil // there is nothing else between them
 	}
-	if err := t.Read(s.ctx, sorter); err != nil {
+	if err := s.budget.read(f.Size); err != nil {
 		return err
 	}
-	return t.ReadDeletions(sorter)
+	v.stored = true
+	if err := t.Read(s.ctx, v); err != nil {
+		return err
+	}
+	return t.ReadDeletions(v)
 }
 
 // sorter is the visitor of the first pass.
 type sorter struct {
-	*salvager
-	batch *kv.Batch // to the scratch store
-	key   []byte
-	value []byte
+	*survey
+	keep   func(wreck.Change) error // takes the rows that are not about streams
+	stored bool                     // it reads a table
 }
-
-func newSorter(s *salvager) *sorter {
-	return &sorter{salvager: s, batch: s.target.Scratch.NewBatch()}
-}
-
-func (s *sorter) close() { s.batch.Close() }
 
 // Change is part of wreck.Visitor.
 func (s *sorter) Change(c wreck.Change) error {
@@ -101,31 +318,10 @@ func (s *sorter) Change(c wreck.Change) error {
 	case layout.IsBlockKey(c.Key):
 		return nil
 	case layout.IsStateKey(c.Key):
-		s.addRow(c)
-		return nil
+		return s.addRow(c, s.stored)
+	default:
+		return s.keep(c)
 	}
-	s.key = appendSortKey(s.key[:0], c.Key, c.Seq)
-	s.value = append(s.value[:0], 0)
-	if !c.Deleted {
-		s.value[0] = 1
-		s.value = append(s.value, c.Value...)
-	}
-	s.batch.Set(s.key, s.value)
-	if s.batch.Len() < commitBytes {
-		return nil
-	}
-	return s.flush()
-}
-
-func (s *sorter) flush() error {
-	if s.batch.Empty() {
-		return nil
-	}
-	if err := s.target.Scratch.CommitWithin(s.ctx, s.batch); err != nil {
-		return err
-	}
-	s.batch.Reset()
-	return nil
 }
 
 // DeleteRange is part of wreck.Visitor. Applications and their leases have no part in
@@ -139,25 +335,28 @@ func (s *sorter) DeleteRange(d wreck.Deletion) error {
 
 // addRow keeps a row if it is the newest of its key, and whole. Files are read in the
 // order in which they were begun, so of two without a number the later one counts.
-func (s *salvager) addRow(c wreck.Change) {
+func (s *survey) addRow(c wreck.Change, stored bool) error {
 	key := string(c.Key)
 	if c.Deleted && layout.IsDeletedForGood(c.Key) {
 		s.gone[key] = true
 	}
-	if was, found := s.rows[key]; found && c.Seq < was.seq {
-		return
+	was, found := s.rows[key]
+	if found && c.Seq < was.seq {
+		return nil
 	}
 	if !c.Deleted {
 		if err := layout.CheckRow(c.Key, c.Value); err != nil {
 			s.note("a row is damaged: %v", err)
-			return
+			return nil
 		}
 	}
-	s.rows[key] = version{seq: c.Seq, deleted: c.Deleted, value: bytes.Clone(c.Value)}
+	stored = stored || found && was.stored && was.seq == c.Seq
+	s.rows[key] = version{seq: c.Seq, deleted: c.Deleted, stored: stored, value: bytes.Clone(c.Value)}
+	return s.budget.keep(int64(len(c.Key) + len(c.Value)))
 }
 
 // row returns the value of a row, if it is there.
-func (s *salvager) row(key []byte) (value []byte, ok bool) {
+func (s *survey) row(key []byte) (value []byte, ok bool) {
 	v, found := s.rows[string(key)]
 	if !found || v.deleted || s.gone[string(key)] {
 		return nil, false
@@ -168,117 +367,4 @@ func (s *salvager) row(key []byte) (value []byte, ok bool) {
 		}
 	}
 	return v.value, true
-}
-
-// The scratch store has, under keys that sort as the originals do, all versions of each,
-// the newest first.
-
-// appendSortKey appends the key of a version. A zero byte, which ends the original, is
-// told from those in it by what follows.
-func appendSortKey(dst, key []byte, seq uint64) []byte {
-	for {
-		i := bytes.IndexByte(key, 0)
-		if i < 0 {
-			break
-		}
-		dst = append(append(dst, key[:i]...), 0, 0xff)
-		key = key[i+1:]
-	}
-	dst = append(append(dst, key...), 0, 1)
-	return binary.BigEndian.AppendUint64(dst, ^seq)
-}
-
-// splitSortKey returns the original of the key of a version, appended to dst.
-func splitSortKey(dst, sorted []byte) ([]byte, error) {
-	const tail = 2 + 8
-	if len(sorted) < tail {
-		return nil, errors.New("a key of the scratch store is too short")
-	}
-	rest := sorted[:len(sorted)-tail]
-	for {
-		i := bytes.IndexByte(rest, 0)
-		if i < 0 {
-			return append(dst, rest...), nil
-		}
-		dst = append(append(dst, rest[:i]...), 0)
-		rest = rest[min(i+2, len(rest)):]
-	}
-}
-
-// copyKeys copies leases, the deliveries of queues and the keys of applications to the new
-// database, the newest version of each, and gathers the other rows of queues.
-func (s *salvager) copyKeys() error {
-	it, err := s.target.Scratch.NewIter(nil, nil)
-	if err != nil {
-		return err
-	}
-	defer it.Close() // its error is that of the last move
-	out := newWriter(s)
-	defer out.close()
-	var key, last []byte
-	settled := false // the newest version of last was found
-	for ok := it.First(); ok; ok = it.Next() {
-		if key, err = splitSortKey(key[:0], it.Key()); err != nil {
-			return err
-		}
-		if settled && bytes.Equal(key, last) {
-			continue
-		}
-		last, settled = append(last[:0], key...), true
-		value := it.Value()
-		switch {
-		case len(value) == 0 || value[0] == 0: // it was deleted
-			continue
-		case layout.IsAppKey(key):
-			s.report.Keys++
-		case layout.IsQueueKey(key):
-			if settled, err = s.queueRow(out, key, value[1:]); err != nil {
-				return err
-			}
-			continue
-		default:
-			if _, err := layout.DecodeLeaseRow(key, value[1:]); err != nil {
-				s.note("a lease is damaged: %v", err)
-				settled = false // an earlier one will do
-				continue
-			}
-			s.report.Leases++
-		}
-		if err := out.set(key, value[1:]); err != nil {
-			return err
-		}
-	}
-	if err := it.Error(); err != nil {
-		return err
-	}
-	return out.flush()
-}
-
-// writer writes to the new database.
-type writer struct {
-	*salvager
-	batch *kv.Batch
-}
-
-func newWriter(s *salvager) *writer { return &writer{s, s.target.Store.NewBatch()} }
-
-func (w *writer) close() { w.batch.Close() }
-
-func (w *writer) set(key, value []byte) error {
-	w.batch.Set(key, value)
-	if w.batch.Len() < commitBytes {
-		return nil
-	}
-	return w.flush()
-}
-
-func (w *writer) flush() error {
-	if w.batch.Empty() {
-		return nil
-	}
-	if err := w.target.Store.CommitWithin(w.ctx, w.batch); err != nil {
-		return err
-	}
-	w.batch.Reset()
-	return nil
 }

@@ -18,8 +18,8 @@ type LogEnd struct {
 	First, Last uint64 // numbers of the first and the last change; 0 if there is none
 }
 
-// ReadLog reads a log. A place that is damaged is passed by if what is behind it proves
-// that it was durable once, or if nothing was written after this log. Else the log ends
+// ReadLog reads a log. A place that is damaged is passed by if what is behind it, or
+// File.Durable, proves that it was durable once, or if nothing was written after this log. Else the log ends
 // there, as it does for Pebble when it opens a store after a crash: what a later part of
 // a torn write brought back could contradict what was written after that.
 func (w *Wreck) ReadLog(ctx context.Context, f File, v Visitor) (end LogEnd, err error) {
@@ -32,7 +32,7 @@ func (w *Wreck) ReadLog(ctx context.Context, f File, v Visitor) (end LogEnd, err
 	if err != nil {
 		return end, v.Lost(Place{File: f.Name, Err: err})
 	}
-	r := logReader{visitor: v, file: f.Name, chunks: newChunkReader(file, info.Size(), f.number)}
+	r := logReader{visitor: v, file: f.Name, durable: f.Durable, chunks: newChunkReader(file, info.Size(), f.number)}
 	r.newest = f.number == w.Logs[len(w.Logs)-1].number
 	err = r.run(ctx)
 	return r.end, err
@@ -42,7 +42,8 @@ func (w *Wreck) ReadLog(ctx context.Context, f File, v Visitor) (end LogEnd, err
 type logReader struct {
 	visitor Visitor
 	file    string
-	newest  bool // no log was begun after it
+	durable int64 // File.Durable
+	newest  bool  // no log was begun after it
 	chunks  *chunkReader
 	end     LogEnd
 
@@ -77,13 +78,13 @@ func (r *logReader) run(ctx context.Context) error {
 			r.holes = append(r.holes, Place{File: r.file, Offset: bad, Bytes: to - bad, Seq: r.end.Last, Err: err})
 			r.inside = false
 		}
-		if !ok {
-			break
-		}
-		if len(r.holes) > 0 && c.synced > uint64(r.holeFirst) {
+		if n := len(r.holes); n > 0 && (ok && c.synced > uint64(r.holeFirst) || r.holes[n-1].Offset < r.durable) {
 			if err := r.release(); err != nil {
 				return err
 			}
+		}
+		if !ok {
+			break
 		}
 		if err := r.add(c); err != nil {
 			return err

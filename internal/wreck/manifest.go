@@ -48,6 +48,7 @@ type tableAt struct {
 
 type liveTable struct {
 	file              uint64 // its file, which tables may share
+	size              int64  // of the file; 0 if the table is a part of it
 	smallest, largest []byte
 }
 
@@ -139,7 +140,7 @@ func (w *Wreck) findLogs(durable map[string]int64, oldest uint64) {
 	}
 }
 
-// bound notes the bounds of the tables that live, of which several may share a file.
+// bound notes the bounds and sizes of the tables that live, of which several may share a file.
 func (w *Wreck) bound(live map[tableAt]liveTable) {
 	files := make(map[uint64]*File, len(w.Tables))
 	for i := range w.Tables {
@@ -150,6 +151,7 @@ func (w *Wreck) bound(live map[tableAt]liveTable) {
 		if f == nil || len(t.smallest) == 0 {
 			continue
 		}
+		f.Written = t.size
 		if after := before(t.smallest); f.Through == nil || bytes.Compare(after, f.After) < 0 {
 			f.After = after
 		}
@@ -324,7 +326,7 @@ func (r *editReader) bytes() []byte {
 func (r *editReader) table(tag uint64) (at tableAt, t liveTable) {
 	at = tableAt{level: r.uint(), number: r.uint()}
 	t.file = at.number
-	r.uint() // its size
+	t.size = int64(r.uint())
 	points := true
 	if tag == tagNewFile5 {
 		marker, err := r.r.ReadByte()
@@ -347,7 +349,7 @@ func (r *editReader) table(tag uint64) (at tableAt, t liveTable) {
 		case customTerminate:
 			return at, t
 		case customVirtual:
-			t.file = r.uint()
+			t.file, t.size = r.uint(), 0
 		case customBlobs:
 			r.uint()
 			for n := r.uint(); n > 0 && r.err == nil; n-- {

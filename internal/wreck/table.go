@@ -187,24 +187,25 @@ func (t *Table) scan(why error) {
 	_ = readPages(t.file, file, 0) // where the disk fails, no checksum matches
 	t.blocks = nil
 	var at int64
+	whole := false // what comes behind the rows was found
 	for {
 		n := blockLength(file[at:])
 		if n < 0 {
 			break
 		}
 		b, err := t.readBlock(at, n)
-		if err != nil || columns(b) != dataColumns {
-			if err == nil { // all that comes after the rows
-				at = t.f.Size
-			}
+		if err != nil {
+			break
+		}
+		if whole = columns(b) != dataColumns; whole {
 			break
 		}
 		t.blocks = append(t.blocks, dataBlock{offset: at, length: n})
 		at += n + trailerBytes
 	}
 	place := Place{File: t.f.Name, Offset: at, Bytes: t.f.Size - at, Err: why}
-	if at == t.f.Size {
-		place.Offset, place.Bytes = at-min(at, 61), min(at, 61)
+	if whole {
+		place.Offset, place.Bytes = t.f.Size-min(t.f.Size, 61), min(t.f.Size, 61)
 		place.Through = []byte{} // no row is lost
 	}
 	t.lost = append(t.lost, place)

@@ -95,6 +95,9 @@ type File struct {
 	// After and Through bound the keys of a table, as in a Place, if the manifest tells.
 	After, Through []byte
 
+	// Written is the size of a table as the manifest has it; 0 if it does not say.
+	Written int64
+
 	// Durable is how much of a log is known to have been written; 0 if that is not known.
 	Durable int64
 
@@ -112,9 +115,8 @@ func Open(files FS, dir string, durable map[string]int64) (*Wreck, error) {
 	}
 	w := &Wreck{fs: files, dir: dir}
 	for _, name := range names {
-		base, ending, _ := strings.Cut(name, ".")
-		number, err := strconv.ParseUint(base, 10, 64)
-		if err != nil || ending != "sst" && ending != "log" {
+		number, ok := NumberOf(name)
+		if !ok {
 			continue
 		}
 		info, err := files.Stat(files.PathJoin(dir, name))
@@ -125,7 +127,7 @@ func Open(files FS, dir string, durable map[string]int64) (*Wreck, error) {
 		if err == nil {
 			f.Size = info.Size()
 		}
-		if ending == "sst" {
+		if strings.HasSuffix(name, ".sst") {
 			w.Tables = append(w.Tables, f)
 		} else {
 			w.Logs = append(w.Logs, f)
@@ -147,6 +149,13 @@ func (w *Wreck) Bytes() (n int64) {
 		n += f.Size
 	}
 	return n
+}
+
+// NumberOf returns the number in the name of a table or a log.
+func NumberOf(name string) (number uint64, ok bool) {
+	base, ending, _ := strings.Cut(name, ".")
+	number, err := strconv.ParseUint(base, 10, 64)
+	return number, err == nil && (ending == "sst" || ending == "log")
 }
 
 func (w *Wreck) path(name string) string { return w.fs.PathJoin(w.dir, name) }

@@ -1,144 +1,48 @@
 package salvage
 
 import (
-	"bytes"
 	"cmp"
 	"context"
-	"errors"
 	"maps"
 	"math"
 	"slices"
 
-	"github.com/braidstream/braid/internal/kv"
 	"github.com/braidstream/braid/internal/layout"
-	"github.com/braidstream/braid/internal/wreck"
 )
 
-// copyRecords is the second pass: it copies the blocks of records that live.
-//
-// A block is bound to its key by its checksum, and no key has two blocks. So the files
-// that the store had done with are as good a source as the others, and may have what is
-// damaged there.
-func (s *salvager) copyRecords() error {
-	c := &copier{writer: newWriter(s)}
-	defer c.close()
-	for _, f := range s.wreck.Tables {
-		if err := s.copyTable(f, c); err != nil {
-			return err
-		}
-		s.advance(f.Size)
-	}
-	for _, f := range s.wreck.Logs {
-		c.stale, c.log = f.Stale, true
-		if _, err := s.wreck.ReadLog(s.ctx, f, c); err != nil {
-			return err
-		}
-		s.advance(f.Size)
-	}
-	return c.flush()
+// foundBlock is a block of records that was found: where it stands, and what it holds of
+// its shard.
+type foundBlock struct {
+	place   layout.BlockKey
+	first   uint64 // counter of the first record
+	ordinal uint64 // of the first record
+	offset  uint64 // of the first record
+	count   uint64 // of records
+	bytes   uint64 // of records
+
+	// givenUp says that it stands only where AcceptLoss does not look any more. Only Look
+	// asks.
+	givenUp bool
 }
 
-func (s *salvager) copyTable(f wreck.File, c *copier) error {
-	c.stale = f.Stale
-	t, err := s.wreck.OpenTable(f)
-	if err != nil {
-		return c.Lost(wreck.Place{File: f.Name, Err: err, After: f.After, Through: f.Through})
-	}
-	defer t.Close() // it was only read
-	first, last := t.Bounds()
-	if records, end := layout.RecordSpan(); last != nil && bytes.Compare(last, records) < 0 || first != nil && bytes.Compare(first, end) >= 0 {
-		return nil
-	}
-	return t.Read(s.ctx, c)
+func newFoundBlock(place layout.BlockKey, b *layout.Block) foundBlock {
+	return foundBlock{place: place, first: b.First, ordinal: b.Ordinal, offset: b.Offset, count: uint64(b.Count), bytes: b.Bytes}
 }
 
-// copier is the visitor of the second pass.
-type copier struct {
-	*writer
-	stale bool // the file was done with
-	log   bool // it is a log
+// end returns the horizon right above the block.
+func (f *foundBlock) end() layout.Horizon {
+	return layout.Horizon{Counter: f.place.Counter + 1, Ordinal: f.ordinal + f.count, Offset: f.offset + f.bytes}
 }
 
-// Lost is part of wreck.Visitor.
-func (c *copier) Lost(p wreck.Place) error {
-	if c.stale {
-		return nil
-	}
-	return c.salvager.Lost(p)
+// blocks gives out the blocks that were found, in the order of their keys, each once.
+type blocks interface {
+	next() (f foundBlock, ok bool, err error)
 }
 
-// DeleteRange is part of wreck.Visitor. The rows about streams tell which records live.
-func (c *copier) DeleteRange(wreck.Deletion) error { return nil }
-
-// Change is part of wreck.Visitor.
-func (c *copier) Change(change wreck.Change) error {
-	if !layout.IsBlockKey(change.Key) || change.Deleted {
-		return nil
-	}
-	place, err := layout.DecodeBlockKey(change.Key)
-	if err != nil {
-		c.note("a block of records has no place: %v", err)
-		return nil
-	}
-	sh := c.shard(place)
-	if sh == nil || place.Counter < sh.row.Horizon.Counter {
-		return nil
-	}
-	block, err := layout.DecodeBlock(change.Key, change.Value)
-	if lost := new(layout.LostBlockError); errors.As(err, &lost) {
-		if !lost.Exact {
-			sh.uncounted = append(sh.uncounted, lost.Ordinal)
-		}
-		return nil // the walk finds out again
-	}
-	if err != nil {
-		if !c.stale {
-			c.lost = append(c.lost, KeyRange{After: before(change.Key), Through: bytes.Clone(change.Key)})
-			c.note("a block of %s is damaged: %v", sh, err)
-		}
-		return nil
-	}
-	c.reach(block.Last)
-	if block.Sealed {
-		sh.stream.row.NextDataKey = max(sh.stream.row.NextDataKey, block.DataKey+1)
-	}
-	if c.log {
-		sh.seq = max(sh.seq, change.Seq)
-	}
-	return c.set(change.Key, change.Value)
-}
-
-// before returns the key right before that of a block.
-func before(key []byte) []byte {
-	place, _ := layout.DecodeBlockKey(key)
-	place.Counter--
-	return place.Bytes()
-}
-
-// shard returns the shard of a block, nil if it is not to be saved.
-func (s *salvager) shard(place layout.BlockKey) *shard {
-	st := s.streams[place.Stream]
-	if st != nil {
-		if sh := st.shards[place.Shard]; sh != nil {
-			return sh
-		}
-	}
-	if !s.isDead(place.Stream) && !s.gone[string(layout.ShardKey(place.Stream, place.Shard))] && s.mayHaveLostRows() {
-		s.orphans[orphan{place.Stream, place.Shard}]++
-	}
-	return nil
-}
-
-// mayHaveLostRows reports whether rows about streams may be lost. If none are, then
-// records without such rows are those of a deleted stream.
-func (s *salvager) mayHaveLostRows() bool {
-	records, _ := layout.RecordSpan()
-	return s.isTorn || len(s.wreck.Unread) > 0 || s.lostIn(nil, records)
-}
-
-// walk is the third pass: it follows the records of each shard through the epochs, and
-// makes the rows of extents.
-func (s *salvager) walk() error {
+// walk is the third pass: it follows the records of each shard through the epochs, makes
+// the rows of extents, and puts blocks that are lost into out. What AcceptLoss would give up
+// it adds to givenUp, unless that is nil.
+func (s *survey) walk(found blocks, out sink, givenUp *losses) error {
 	known := make(map[uint32][]*shard) // by epoch: those with a row of an extent of it
 	for _, st := range sorted(s.streams) {
 		for _, sh := range sorted(st.shards) {
@@ -148,16 +52,10 @@ func (s *salvager) walk() error {
 			}
 		}
 	}
-	out := newWriter(s)
-	defer out.close()
-	lower, upper := layout.RecordSpan()
-	it, err := s.target.Store.NewIter(lower, upper)
-	if err != nil {
+	b := &walker{survey: s, out: out, blocks: found, losses: (*losses)(&s.report.Losses), givenUp: givenUp}
+	if err := b.move(); err != nil {
 		return err
 	}
-	defer it.Close() // its error is that of the last move
-	b := &walker{writer: out, it: it}
-	b.move(it.First())
 	rest := slices.Sorted(maps.Keys(known))
 	for len(rest) > 0 || b.ok {
 		id := uint32(math.MaxUint32)
@@ -165,7 +63,7 @@ func (s *salvager) walk() error {
 			id = rest[0]
 		}
 		if b.ok {
-			id = min(id, b.place.Epoch)
+			id = min(id, b.at.place.Epoch)
 		}
 		if len(rest) > 0 && rest[0] == id {
 			rest = rest[1:]
@@ -174,28 +72,53 @@ func (s *salvager) walk() error {
 			return err
 		}
 	}
-	if err := it.Error(); err != nil {
-		return err
+	return b.finish()
+}
+
+// losses are stretches of shards, of which those that follow on from each other are one.
+type losses []Loss
+
+// add adds records of a shard, from an ordinal and a counter up to next.
+func (l *losses) add(sh *shard, ordinal, first uint64, next layout.Horizon, counted bool) {
+	loss := Loss{
+		Stream: sh.stream.row.Name, Shard: sh.index, CreatedSeconds: sh.row.CreatedSeconds,
+		First: max(first, 1), Next: next.Counter, Records: next.Ordinal - ordinal, Counted: counted,
+		streamNumber: sh.stream.number, ordinal: ordinal, end: next.Ordinal,
 	}
-	if err := b.finish(); err != nil {
-		return err
+	if n := len(*l); n > 0 && (*l)[n-1].precedes(&loss) {
+		(*l)[n-1].extend(&loss)
+		return
 	}
-	return out.flush()
+	*l = append(*l, loss)
+}
+
+// precedes reports whether the other loss follows on from this one.
+func (l *Loss) precedes(other *Loss) bool {
+	return l.streamNumber == other.streamNumber && l.Shard == other.Shard && l.end == other.ordinal
+}
+
+// extend adds a loss that follows on.
+func (l *Loss) extend(other *Loss) {
+	l.Next, l.end, l.Records = other.Next, other.end, l.Records+other.Records
+	l.Counted = l.Counted && other.Counted
 }
 
 // walker is the third pass.
 type walker struct {
-	*writer
-	it     *kv.Iter
-	ok     bool // it stands at a block
-	place  layout.BlockKey
+	*survey
+	out     sink
+	blocks  blocks
+	losses  *losses
+	givenUp *losses // what AcceptLoss would give up; nil if nobody asks
+
+	ok     bool // there is a current block
+	at     foundBlock
 	lowest uint64 // of the counters at which extents of the current epoch begin
 }
 
-func (b *walker) move(ok bool) {
-	if b.ok = ok; ok {
-		b.place, _ = layout.DecodeBlockKey(b.it.Key()) // it was written by its key
-	}
+func (b *walker) move() (err error) {
+	b.at, b.ok, err = b.blocks.next()
+	return err
 }
 
 // epoch walks through the blocks of an epoch, and through the extents that have none.
@@ -209,8 +132,8 @@ func (b *walker) epoch(id uint32, known []*shard) error {
 		if len(known) > 0 {
 			sh = known[0]
 		}
-		if b.ok && b.place.Epoch == id {
-			if first := b.streams[b.place.Stream].shards[b.place.Shard]; sh == nil || comparePlaces(at(first), at(sh)) <= 0 {
+		if b.ok && b.at.place.Epoch == id {
+			if first := b.streams[b.at.place.Stream].shards[b.at.place.Shard]; sh == nil || comparePlaces(at(first), at(sh)) <= 0 {
 				sh = first
 			}
 		}
@@ -273,34 +196,37 @@ func (b *walker) extent(id uint32, sh *shard) error {
 		sh.next = start
 		open(start)
 	}
-	for ; b.ok && b.place.Epoch == id && b.place.Stream == sh.stream.number && b.place.Shard == sh.index; b.move(b.it.Next()) {
-		key := b.it.Key()
-		block, err := layout.DecodeBlock(key, b.it.Value())
-		if err != nil {
-			return err // it was checked when it was written
+	for b.ok && b.at.place.Epoch == id && b.at.place.Stream == sh.stream.number && b.at.place.Shard == sh.index {
+		block := b.at
+		if err := b.move(); err != nil {
+			return err
 		}
 		switch {
-		case block.NextOrdinal() <= horizon.Ordinal || block.Last < horizon.Counter:
-			b.batch.Delete(bytes.Clone(key)) // it was trimmed
+		case block.ordinal+block.count <= horizon.Ordinal || block.place.Counter < horizon.Counter:
+			b.out.remove(block.place) // it was trimmed
 			continue
-		case !opened && block.Ordinal < sh.next.Ordinal && sh.next == horizon:
+		case !opened && block.ordinal < sh.next.Ordinal && sh.next == horizon:
 			// It holds the border.
-			sh.next = layout.Horizon{Counter: block.First, Ordinal: block.Ordinal, Offset: block.Offset}
-		case block.Ordinal < sh.next.Ordinal || block.First < sh.next.Counter:
-			b.note("%d records of %s are left out: they contradict those before them, from ordinal %d on", block.Count, sh, block.Ordinal)
-			b.batch.Delete(bytes.Clone(key))
+			sh.next = layout.Horizon{Counter: block.first, Ordinal: block.ordinal, Offset: block.offset}
+		case block.ordinal < sh.next.Ordinal || block.first < sh.next.Counter:
+			b.note("%d records of %s are left out: they contradict those before them, from ordinal %d on", block.count, sh, block.ordinal)
+			b.out.remove(block.place)
 			continue
 		}
-		if block.Ordinal > sh.next.Ordinal {
-			open(b.gapStart(sh, block.First))
-			if err := b.gap(sh, id, layout.Horizon{Counter: block.First, Ordinal: block.Ordinal, Offset: block.Offset}, block.First-1, true); err != nil {
+		begin := layout.Horizon{Counter: block.first, Ordinal: block.ordinal, Offset: block.offset}
+		if block.ordinal > sh.next.Ordinal {
+			open(b.gapStart(sh, block.first))
+			if err := b.gap(sh, id, begin, block.first-1, true); err != nil {
 				return err
 			}
 		}
-		open(layout.Horizon{Counter: block.First, Ordinal: block.Ordinal, Offset: block.Offset})
-		sh.next = block.End()
-		b.report.Records += uint64(block.Count)
-		b.report.Bytes += block.Bytes
+		open(begin)
+		sh.next = block.end()
+		b.report.Records += block.count
+		b.report.Bytes += block.bytes
+		if block.givenUp && b.givenUp != nil {
+			b.givenUp.add(sh, block.ordinal, block.first, sh.next, true)
+		}
 	}
 	sh.settle()
 	if end := row.End; known && end.Counter != 0 && end.Ordinal > sh.next.Ordinal {
@@ -327,26 +253,13 @@ func (b *walker) gap(sh *shard, id uint32, next layout.Horizon, at uint64, count
 	if slices.ContainsFunc(sh.uncounted, func(at uint64) bool { return sh.next.Ordinal <= at && at < next.Ordinal }) {
 		counted = false
 	}
-	if err := b.set(key, layout.PutLostBlock(key, sh.next.Ordinal, count, counted)); err != nil {
+	if err := b.out.set(key, layout.PutLostBlock(key, sh.next.Ordinal, count, counted)); err != nil {
 		return err
 	}
-	losses := &b.report.Losses
-	first := max(sh.next.Counter, 1)
-	if n := len(*losses); n > 0 {
-		last := &(*losses)[n-1]
-		if last.streamNumber == uint64(sh.stream.number) && last.Shard == sh.index && last.Next == first && last.position == sh.next.Ordinal {
-			last.Next, last.position, last.Records = next.Counter, next.Ordinal, last.Records+count
-			last.Counted = last.Counted && counted
-			sh.next = next
-			sh.settle()
-			return nil
-		}
+	b.losses.add(sh, sh.next.Ordinal, sh.next.Counter, next, counted)
+	if b.givenUp != nil {
+		b.givenUp.add(sh, sh.next.Ordinal, sh.next.Counter, next, counted)
 	}
-	*losses = append(*losses, Loss{
-		Stream: sh.stream.row.Name, Shard: sh.index, CreatedSeconds: sh.row.CreatedSeconds,
-		First: first, Next: next.Counter, Records: count, Counted: counted,
-		streamNumber: uint64(sh.stream.number), position: next.Ordinal,
-	})
 	sh.next = next
 	sh.settle()
 	return nil
@@ -380,6 +293,12 @@ func (b *walker) finish() error {
 // endIsLost reports whether records of the shard may be lost behind the last one that
 // was found, which no row counts.
 func (b *walker) endIsLost(sh *shard) bool {
+	if b.looks() && sh.isNew {
+		return false // there were none
+	}
+	if b.foreign && sh.row.Closed == 0 {
+		return true
+	}
 	if n := len(sh.extents); n > 0 && sh.extents[n-1].row.FirstOrdinal == sh.next.Ordinal {
 		return true // an extent is begun with a record
 	}

@@ -1,0 +1,149 @@
+package modeltest
+
+import (
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/braidstream/braid"
+	"github.com/braidstream/braid/internal/companion"
+	"github.com/braidstream/braid/internal/inside"
+)
+
+// This file compares what the error of a refused open says is missing with what Salvage
+// reports, with what can be read of what it saves, and with what AcceptLoss goes on without.
+
+// TestMissingIsNamed: each record that is lost lies in a stretch that the error names,
+// where it says that these are all, or its shard is known; where it counts, it counts
+// right; and it names at least what Salvage reports.
+func TestMissingIsNamed(t *testing.T) {
+	most, rounds := 12, 400
+	if testing.Short() {
+		most, rounds = 2, 30
+	}
+	eachDamageState(t, func(t *testing.T, state *damageState, other files) map[string]int {
+		random := rand.New(rand.NewPCG(8, 8))
+		cases := state.damages(random, other, most)
+		random.Shuffle(len(cases), func(i, j int) { cases[i], cases[j] = cases[j], cases[i] })
+		outcomes := make(map[string]int)
+		for _, c := range cases[:min(len(cases), rounds)] {
+			outcomes[c.class+": "+state.judgeMissing(t, c)]++
+		}
+		return outcomes
+	})
+}
+
+// judgeMissing opens a damaged database, and returns what the error knows.
+func (s *damageState) judgeMissing(t *testing.T, c damageCase) string {
+	t.Helper()
+	db, err := openState(c.files.lay(t), &s.options)
+	if err == nil {
+		_ = db.Close()
+		return "not refused"
+	}
+	var damage *braid.FileDamageError
+	if !errors.As(err, &damage) {
+		return "refused for its rows"
+	}
+	what := fmt.Sprintf("%s: %.600s", c.what, err)
+	if damage.Missing.Known == braid.MissingUnknown {
+		require.NotEmpty(t, damage.Missing.Why, what)
+		require.Empty(t, damage.Missing.Lost, what)
+		return "nobody can look"
+	}
+
+	mem := c.files.lay(t)
+	const saved = "/saved"
+	report, err := inside.Salvage(t.Context(), mem, damageDir, saved)
+	require.NoError(t, err, what)
+	lost := report.(*braid.SalvageReport).Lost
+	for _, l := range lost {
+		if s.hasRecords(l.Shard) { // else Salvage has made the shard, as one is lost
+			require.True(t, isNamed(damage.Missing, l.Shard, l.FirstLost), "%s: Salvage reports more: %+v", what, l)
+		}
+	}
+	options := s.options
+	options.AcceptLoss = true
+	db, err = open(saved, &s.options, companion.Environment{FS: mem})
+	require.NoError(t, err, what)
+	if s.options.KeyProvider == nil || !strings.Contains(c.what, "BRAID") { // else nobody can decrypt
+		s.requireNamed(t, db, damage.Missing, "salvaged, "+what)
+	}
+	_ = db.Close()
+	db, err = openState(c.files.lay(t), &options)
+	if err == nil {
+		s.requireNamed(t, db, damage.GivenUp, "accepted, "+what)
+		_ = db.Close() // which damage may make fail
+	}
+	outcome := fmt.Sprintf("%s, given up %s", damage.Missing.Known, damage.GivenUp.Known)
+	if len(damage.Missing.Lost) == 0 {
+		outcome += ", none"
+	}
+	return outcome
+}
+
+// requireNamed checks what is missing in a database against what was said to be.
+func (s *damageState) requireNamed(t *testing.T, db *braid.DB, m braid.MissingRecords, what string) {
+	t.Helper()
+	counts := make([]int64, len(m.Lost))
+	for name, records := range s.records {
+		got := make(map[braid.SequenceNumber]bool)
+		shards := make(map[braid.ShardID]bool)
+		if stream, err := db.Stream(name); err == nil {
+			for _, sh := range stream.Shards() {
+				shards[sh.ID()] = true
+				found, _ := readAround(t, sh, braid.TrimHorizon())
+				for _, r := range found {
+					got[r.SequenceNumber] = true
+				}
+			}
+		}
+		for number := range records {
+			if got[number] {
+				continue
+			}
+			named := false
+			for i, l := range m.Lost {
+				if l.Shard == number.ShardID() && l.Stream == name && isIn(l, number) {
+					counts[i]++
+					named = true
+				}
+			}
+			if m.Known == braid.MissingAll || m.Known == braid.MissingSome && shards[number.ShardID()] {
+				require.True(t, named, "%s: %s of %s is missing, and not named: %+v", what, number, name, m)
+			}
+		}
+	}
+	for i, l := range m.Lost {
+		if l.Exact && m.Known == braid.MissingAll {
+			require.Equal(t, l.Records, counts[i], "%s: %+v", what, l)
+		}
+	}
+}
+
+// hasRecords reports whether any record was put to a shard of that name.
+func (s *damageState) hasRecords(shard braid.ShardID) bool {
+	for _, records := range s.records {
+		for number := range records {
+			if number.ShardID() == shard {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// isNamed reports whether a record lies in one of the stretches.
+func isNamed(m braid.MissingRecords, shard braid.ShardID, number braid.SequenceNumber) bool {
+	return slices.ContainsFunc(m.Lost, func(l braid.LostRecords) bool { return l.Shard == shard && isIn(l, number) })
+}
+
+// isIn reports whether a record lies in a stretch.
+func isIn(l braid.LostRecords, number braid.SequenceNumber) bool {
+	return counter(l.FirstLost) <= counter(number) && counter(number) < counter(l.FirstAvailable)
+}
