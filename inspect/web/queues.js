@@ -81,18 +81,42 @@ export function queue({names: [name], draw}) {
         h("section", {}, h("h2", {}, "Dead letters"),
           q.Dead > 0 && h("div", {class: "buttons"}, actionButton("Put all back …", {
             title: `Put back the dead letters of ${name}`, verb: "Put back",
-            text: `All ${plural(q.Dead, "dead letter")} become records of the queue again: visible at once, with ${q.Options.MaxReceives} attempts before them.`,
-            run: async () => plural((await change(["queues", name, "restore"], {})).Restored, "record") + " can be received again.",
+            text: `All ${plural(q.Dead, "dead letter")} become records of the queue again: visible at once, with ${attempts(q)} before them.`,
+            run: async () => plural((await change(["queues", name, "restore"], {All: true})).Restored, "record") + " can be received again.",
             after: poller.wake,
           })),
           dead && (dead.Records.length === 0 ? h("p", {class: "quiet"}, "There are none.")
             : h("ol", {class: "records"}, dead.Records.map((rec) => row(rec, opened, q.Options.Stream,
-              h("dl", {class: "pairs"}, h("dt", {}, "Received"), h("dd", {}, plural(rec.Receives, "time")), h("dt", {}, "Reason"), h("dd", {}, rec.Reason || "none was given")))))),
-          dead?.More && note("warn", "There are more than are shown.")),
+              h("dl", {class: "pairs"}, h("dt", {}, "Received"), h("dd", {}, plural(rec.Receives, "time")), h("dt", {}, "Reason"), h("dd", {}, rec.Reason || "none was given")), letterActions(rec, q))))),
+          dead?.More && note("warn", `Only the ${count(dead.Records.length)} oldest are shown.`)),
       ]);
   };
+  const letterActions = (rec, q) => (rec.Receipt
+    ? h("div", {class: "buttons"},
+      actionButton("Put back …", {
+        title: "Put the dead letter back", verb: "Put back",
+        text: `The record becomes one of the queue ${name} again: visible at once, with ${attempts(q)} before it.`,
+        run: async () => {
+          await change(["queues", name, "restore"], {Receipts: [rec.Receipt]});
+          return "It can be received again.";
+        },
+        after: poller.wake,
+      }),
+      actionButton("Discard …", {
+        title: "Discard the dead letter", verb: "Discard", danger: true,
+        text: `The record leaves the queue ${name} for good, and nobody receives it from there again. The stream ${q.Options.Stream} keeps it until its retention ends.`,
+        run: async () => {
+          await change(["queues", name, "discard"], {Receipts: [rec.Receipt]});
+          return "It has left the queue.";
+        },
+        after: poller.wake,
+      }, {class: "danger"}))
+    : h("p", {class: "quiet"}, "A receiver of dead letters has it, and may put it back or discard it."));
+
   show();
   const poller = poll(update, 1000);
   return poller.stop;
 }
+
+const attempts = (q) => (q.Options.MaxReceives < 0 ? "any number of attempts" : plural(q.Options.MaxReceives, "attempt"));
 

@@ -118,7 +118,7 @@ export function records({names: [name], params, draw}) {
 }
 
 // row is a record in one line, which opens.
-export function row(rec, opened, stream, extra) {
+export function row(rec, opened, stream, ...extra) {
   const id = rec.SequenceNumber;
   const now = opened.shown(id, rec);
   const whole = () => get(["streams", stream, "shards", rec.ShardID, "records", id], {encrypted: "show"});
