@@ -56,7 +56,7 @@ export const createStream = (after) =>
       {name: "shards", label: "Open shards", value: "1", type: "number", min: 1, step: 1, when: (v) => v.mode !== "OnDemand"},
       {name: "period", label: "Records are kept for", value: "24", hint: "hours, up to 8760, or forever"},
     ],
-    text: (v) => `A stream ${v.name || "?"} is created, with ` +
+    text: (v) => `A stream${v.name ? " " + v.name : ""} is created, with ` +
       (v.mode === "OnDemand" ? "4 shards at first" : plural(Number(v.shards) || 0, "shard")) + `, and keeps records ${v.period === "forever" ? "forever" : `for ${duration(Number(v.period) * 3600)}`}. ` +
       "A program that opens a stream of this name gets it.",
     run: async (v) => {

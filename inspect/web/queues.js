@@ -2,7 +2,7 @@
 
 import {h, link, route} from "./dom.js";
 import {get, poll} from "./api.js";
-import {actionButton, badge, card, cards, change, crumbs, note, table} from "./ui.js";
+import {actionButton, badge, card, cards, change, crumbs, loading, note, table} from "./ui.js";
 import {Opened} from "./data.js";
 import {row} from "./records.js";
 import {ago, count, duration, plural, seconds} from "./format.js";
@@ -22,6 +22,7 @@ export function queues({draw}) {
   const show = () => draw(
     h("h1", {}, "Queues"),
     error && note("bad", error.message),
+    !list && !error && loading,
     list?.More && note("warn", `Only the first ${count(list.Queues.length)} are shown.`),
     list && table("Queues", ["Queue", "Stream", ">Visible", ">In flight", ">Delayed", ">Dead", ">Oldest"], list.Queues.map((q) => h("tr", {key: q.ID},
       h("th", {scope: "row"}, link(route("queues", q.Name), q.Name)),
@@ -57,10 +58,11 @@ export function queue({names: [name], draw}) {
       crumbs(link("#/queues", "Queues"), name),
       h("h1", {}, name),
       error && note("bad", error.message),
+      !q && !error && loading,
       q && [
         cards(
           card("Visible", count(q.Visible), "can be received"),
-          card("In flight", count(q.InFlight), "received, not acknowledged"),
+          card("In flight", count(q.InFlight), "not acknowledged"),
           card("Delayed", count(q.Delayed), "given back for later"),
           card("Dead", count(q.Dead), q.DeadInFlight ? `${count(q.DeadInFlight)} in flight` : "set aside"),
           card("Oldest", seconds(q.OldestAge) ? duration(seconds(q.OldestAge)) : "–", "not settled"),
@@ -86,7 +88,7 @@ export function queue({names: [name], draw}) {
             after: poller.wake,
           })),
           dead && (dead.Records.length === 0 ? h("p", {class: "quiet"}, "There are none.")
-            : h("ol", {class: "records"}, dead.Records.map((rec) => row(rec, opened, q.Options.Stream,
+            : h("ol", {class: "records"}, dead.Records.map((rec) => row(rec, opened, q.Options.Stream, rec.Reason || "no reason given",
               h("dl", {class: "pairs"}, h("dt", {}, "Received"), h("dd", {}, plural(rec.Receives, "time")), h("dt", {}, "Reason"), h("dd", {}, rec.Reason || "none was given")), letterActions(rec, q))))),
           dead?.More && note("warn", `Only the ${count(dead.Records.length)} oldest are shown.`)),
       ]);

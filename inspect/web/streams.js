@@ -4,7 +4,7 @@ import {h, link, route} from "./dom.js";
 import {get, poll} from "./api.js";
 import {Rates, sparkline} from "./charts.js";
 import {createStream} from "./actions.js";
-import {badge, card, cards, note, table} from "./ui.js";
+import {badge, card, cards, loading, note, table} from "./ui.js";
 import {bytes, count, plural, rate, retention} from "./format.js";
 
 const rates = new Rates(); // kept while other views are shown
@@ -50,6 +50,7 @@ export function streams({draw, onChange}) {
     draw(
       h("h1", {}, "Streams"),
       error && note("bad", error.message),
+      !list && !error && loading,
       list && [
         cards(
           card("Streams", count(all.length) + (list.More ? "+" : "")),
