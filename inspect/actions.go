@@ -63,6 +63,42 @@ func readBody(r *http.Request, in any) error {
 	return nil
 }
 
+func (h *handler) create(r *http.Request) (any, error) {
+	var in struct {
+		Name    string
+		Options streamOptions
+	}
+	if err := readBody(r, &in); err != nil {
+		return nil, err
+	}
+	options := braid.StreamOptions(in.Options.plainStreamOptions)
+	options.Retention = in.Options.Retention.Duration()
+	_, err := h.db.CreateStream(r.Context(), in.Name, &options)
+	return done{}, err
+}
+
+// streamOptions are [braid.StreamOptions] as these marshal, but without their methods: so
+// [readBody] refuses fields that there are not, at any depth. A setting that is misspelled
+// would be left at its default, silently.
+type streamOptions struct {
+	plainStreamOptions
+	Retention jsontext.Duration
+}
+
+type plainStreamOptions braid.StreamOptions
+
+// deleteStream wants the name twice, so that a slip in the path deletes nothing.
+func (h *handler) deleteStream(r *http.Request) (any, error) {
+	var in struct{ Name string }
+	if err := readBody(r, &in); err != nil {
+		return nil, err
+	}
+	if name := r.PathValue("stream"); in.Name != name {
+		return nil, badRequest("Name is %.140q; to delete the stream with all its records it must be %q", in.Name, name)
+	}
+	return done{}, h.db.DeleteStream(r.Context(), in.Name)
+}
+
 func (h *handler) put(r *http.Request) (any, error) {
 	var in struct {
 		Records []braid.Entry

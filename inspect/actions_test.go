@@ -2,6 +2,7 @@ package inspect_test
 
 import (
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
 	"time"
@@ -10,10 +11,13 @@ import (
 
 	"github.com/braidstream/braid"
 	"github.com/braidstream/braid/inspect"
+	"github.com/braidstream/braid/queue"
 )
 
 // actions are all changes there are, with bodies that are taken.
 var actions = map[string]any{
+	"/api/streams":                    map[string]any{"Name": "new"},
+	"/api/streams/s/delete":           map[string]any{"Name": "s"},
 	"/api/streams/s/records":          map[string]any{"Records": []braid.Entry{{PartitionKey: "k"}}},
 	"/api/streams/s/split":            map[string]any{"Shard": "0"},
 	"/api/streams/s/merge":            map[string]any{"Shard": "0", "Adjacent": "1"},
@@ -24,7 +28,8 @@ var actions = map[string]any{
 	"/api/apps/a/resume":              map[string]any{},
 	"/api/apps/a/seek":                map[string]any{"To": "LATEST"},
 	"/api/apps/a/deadletters/putback": map[string]any{"Stream": "dead", "SequenceNumber": "0"},
-	"/api/queues/q/restore":           map[string]any{},
+	"/api/queues/q/restore":           map[string]any{"All": true},
+	"/api/queues/q/discard":           map[string]any{"Receipts": []string{"r"}},
 }
 
 func TestNothingChangesUnlessAllowed(t *testing.T) {
@@ -45,8 +50,9 @@ func TestNothingChangesUnlessMeant(t *testing.T) {
 	before := s.Describe()
 	for path, body := range actions {
 		for _, method := range []string{"GET", "HEAD", "PUT", "DELETE", "PATCH", "OPTIONS"} {
-			if path == "/api/streams/s/records" && (method == "GET" || method == "HEAD") {
-				continue // it reads
+			reads := path == "/api/streams" || path == "/api/streams/s/records"
+			if reads && (method == "GET" || method == "HEAD") {
+				continue
 			}
 			w := k.do(k.request(method, path, body))
 			require.Equal(t, http.StatusMethodNotAllowed, w.Code, "%s %s", method, path)
@@ -69,6 +75,51 @@ func TestNothingChangesUnlessMeant(t *testing.T) {
 	large := k.request("POST", "/api/streams/s/records", map[string]any{"Records": []braid.Entry{{PartitionKey: "k", Data: make([]byte, 20<<20)}}})
 	k.refused(k.do(large), http.StatusRequestEntityTooLarge, "TooLarge", "24 MiB")
 	require.Equal(t, before, s.Describe())
+}
+
+func TestStreamsAreCreatedAndDeleted(t *testing.T) {
+	k := newKit(t, &inspect.Options{Writable: true})
+	k.post("/api/streams", map[string]any{"Name": "plain"}, &struct{}{})
+	s, err := k.db.Stream("plain")
+	require.NoError(t, err)
+	require.Equal(t, 24*time.Hour, s.Describe().Retention)
+
+	want := braid.StreamOptions{
+		Shards: 3, MaxRecordBytes: 1000, Retention: 48 * time.Hour, RetentionBytes: 1 << 30,
+		Capacity: braid.Capacity{Mode: braid.Provisioned}, Tags: map[string]string{"team": "shop"},
+	}
+	k.post("/api/streams", map[string]any{"Name": "orders", "Options": want}, &struct{}{})
+	s, err = k.db.OpenStream(t.Context(), "orders", &braid.StreamOptions{
+		Shards: 3, MaxRecordBytes: 1000, Retention: 48 * time.Hour, RetentionBytes: 1 << 30,
+		Capacity: braid.Capacity{Mode: braid.Provisioned}, Tags: map[string]string{"team": "shop"}, MustMatch: true,
+	})
+	require.NoError(t, err)
+	create := func(body map[string]any) *httptest.ResponseRecorder {
+		return k.do(k.request("POST", "/api/streams", body))
+	}
+	k.refused(create(map[string]any{"Name": "orders"}), http.StatusConflict, "StreamExists", "orders")
+	k.refused(create(map[string]any{"Name": "no name"}), http.StatusBadRequest, "InvalidArgument", "no name")
+	k.refused(create(map[string]any{}), http.StatusBadRequest, "InvalidArgument", "Name must be")
+	k.refused(create(map[string]any{"Name": "new", "Options": map[string]any{"Shrads": 3}}), http.StatusBadRequest, "InvalidArgument", "Shrads")
+	k.refused(create(map[string]any{"Name": "new", "Options": map[string]any{"Capacity": map[string]any{"Mod": "OnDemand"}}}), http.StatusBadRequest, "InvalidArgument", "Mod")
+	k.refused(create(map[string]any{"Name": "new", "Options": map[string]any{"Shards": -3}}), http.StatusBadRequest, "InvalidArgument", "Shards")
+	require.Len(t, k.db.Streams(), 2)
+
+	k.put(s, "k", "data")
+	remove := func(stream, name string) *httptest.ResponseRecorder {
+		return k.do(k.request("POST", "/api/streams/"+stream+"/delete", map[string]any{"Name": name}))
+	}
+	k.refused(remove("orders", ""), http.StatusBadRequest, "InvalidArgument", `must be "orders"`)
+	k.refused(remove("orders", "plain"), http.StatusBadRequest, "InvalidArgument", `must be "orders"`)
+	k.refused(remove("none", "none"), http.StatusNotFound, "StreamNotFound", "none")
+	q, err := queue.Create(t.Context(), k.db, "mails", &queue.Options{Stream: "orders"})
+	require.NoError(t, err)
+	k.refused(remove("orders", "orders"), http.StatusConflict, "StreamInUse", "deleted first")
+	require.EqualValues(t, 1, s.Describe().Records)
+	require.NoError(t, q.Delete(t.Context()))
+	require.Equal(t, http.StatusOK, remove("orders", "orders").Code)
+	_, err = k.db.Stream("orders")
+	require.ErrorIs(t, err, braid.ErrStreamNotFound)
 }
 
 func TestShardsAreChanged(t *testing.T) {

@@ -52,9 +52,11 @@
 //	GET  api/apps/{app}/deadletters             what it has put into a dead-letter stream
 //	GET  api/queues                             queues: after, limit
 //	GET  api/queues/{queue}                     one of them
-//	GET  api/queues/{queue}/deadletters         its dead letters: limit
+//	GET  api/queues/{queue}/deadletters         the oldest of its dead letters: limit
 //	GET  api/storage                            metrics, and losses that were accepted
 //
+//	POST api/streams                            {"Name", "Options"}, which are [braid.StreamOptions]
+//	POST api/streams/{stream}/delete            {"Name"}, the stream's name again
 //	POST api/streams/{stream}/records           {"Records": [{"PartitionKey", "ExplicitHashKey", "Data"}], "Wait"}
 //	POST api/streams/{stream}/split             {"Shard", "At"}; without At, in the middle
 //	POST api/streams/{stream}/merge             {"Shard", "Adjacent"}
@@ -65,7 +67,8 @@
 //	POST api/apps/{app}/resume                  likewise
 //	POST api/apps/{app}/seek                    {"Stream", "Shard", "To"}
 //	POST api/apps/{app}/deadletters/putback     {"Stream", "SequenceNumber"} of the letter
-//	POST api/queues/{queue}/restore             all its dead letters
+//	POST api/queues/{queue}/restore             {"Receipts"} of dead letters, up to 1,000, or {"All": true}
+//	POST api/queues/{queue}/discard             {"Receipts"} of dead letters, up to 1,000
 //
 // A POST has a header Braid-Inspect with any value, and JSON as its Content-Type.
 //

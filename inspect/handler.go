@@ -13,9 +13,9 @@ import (
 // Options are the settings of a [Handler]. The zero value, and a nil pointer, mean the
 // defaults.
 type Options struct {
-	// Writable allows changes: to put records, to split and merge shards, to change their
-	// number and the retention, to trim, to pause, resume and seek applications, and to
-	// put dead letters back. The default is to look only.
+	// Writable allows changes: to create and delete streams, to put records, to split and
+	// merge shards, to change their number and the retention, to trim, to pause, resume and
+	// seek applications, and to put back or discard dead letters. The default is to look only.
 	Writable bool
 
 	// Hosts are names under which the handler is reached, without ports, such as
@@ -75,7 +75,7 @@ func (h *handler) routes(mux *http.ServeMux) {
 		get, post answer
 	}{
 		{path: "info", get: (*handler).info},
-		{path: "streams", get: (*handler).listStreams},
+		{path: "streams", get: (*handler).listStreams, post: (*handler).create},
 		{path: "streams/{stream}", get: (*handler).describeStream},
 		{path: "streams/{stream}/history", get: (*handler).history},
 		{path: "streams/{stream}/records", get: (*handler).listRecords, post: (*handler).put},
@@ -86,6 +86,7 @@ func (h *handler) routes(mux *http.ServeMux) {
 		{path: "streams/{stream}/scale", post: (*handler).scale},
 		{path: "streams/{stream}/retention", post: (*handler).retention},
 		{path: "streams/{stream}/trim", post: (*handler).trim},
+		{path: "streams/{stream}/delete", post: (*handler).deleteStream},
 		{path: "apps", get: (*handler).listApps},
 		{path: "apps/{app}", get: (*handler).describeApp},
 		{path: "apps/{app}/deadletters", get: (*handler).deadLetters},
@@ -97,6 +98,7 @@ func (h *handler) routes(mux *http.ServeMux) {
 		{path: "queues/{queue}", get: (*handler).describeQueue},
 		{path: "queues/{queue}/deadletters", get: (*handler).queueDeadLetters},
 		{path: "queues/{queue}/restore", post: (*handler).restore},
+		{path: "queues/{queue}/discard", post: (*handler).discard},
 		{path: "storage", get: (*handler).storage},
 	} {
 		methods := make(map[string]http.HandlerFunc)

@@ -1,6 +1,8 @@
 package inspect
 
 import (
+	"context"
+	"errors"
 	"net/http"
 	"time"
 
@@ -41,6 +43,9 @@ func (h *handler) listQueues(r *http.Request) (any, error) {
 			break
 		}
 		d, err := q.Describe(r.Context())
+		if errors.Is(err, queue.ErrQueueNotFound) {
+			continue // it was deleted meanwhile
+		}
 		if err != nil {
 			return nil, err
 		}
@@ -81,6 +86,7 @@ func (h *handler) describeQueue(r *http.Request) (any, error) {
 type deadRecord struct {
 	record
 	ID            string
+	Receipt       queue.Receipt // what restores or discards it; empty while somebody has received it
 	Receives      int
 	FirstReceived time.Time
 	Reason        string
@@ -118,22 +124,57 @@ func (h *handler) queueDeadLetters(r *http.Request) (any, error) {
 			out.More = true
 			break
 		}
-		one := deadRecord{v.show(&rec.Record), rec.ID, rec.Receives, rec.FirstReceived, rec.Reason, jsontext.Duration(time.Since(rec.ArrivalTime))}
+		one := deadRecord{v.show(&rec.Record), rec.ID, rec.Receipt, rec.Receives, rec.FirstReceived, rec.Reason, jsontext.Duration(time.Since(rec.ArrivalTime))}
 		shown += len(one.Data)
 		out.Records = append(out.Records, one)
 	}
 	return out, nil
 }
 
-// restore makes all dead letters of a queue records of it again.
+// maxReceipts is how many dead letters a request settles: what one answer lists.
+const maxReceipts = maxRecords
+
+// restore makes dead letters records of their queue again.
 func (h *handler) restore(r *http.Request) (any, error) {
-	if err := readBody(r, &struct{}{}); err != nil {
+	var in struct {
+		Receipts []queue.Receipt
+		All      bool
+	}
+	if err := readBody(r, &in); err != nil {
 		return nil, err
 	}
 	q, err := h.queueOf(r)
 	if err != nil {
 		return nil, err
 	}
-	n, err := q.DeadLetters().RestoreAll(r.Context())
+	n := len(in.Receipts)
+	switch {
+	case !in.All:
+		err = settle(r.Context(), in.Receipts, q.DeadLetters().Restore)
+	case n > 0:
+		err = badRequest("Receipts and All both say what to restore; give one of them")
+	default:
+		n, err = q.DeadLetters().RestoreAll(r.Context())
+	}
 	return struct{ Restored int }{n}, err
+}
+
+// discard removes dead letters from their queue.
+func (h *handler) discard(r *http.Request) (any, error) {
+	var in struct{ Receipts []queue.Receipt }
+	if err := readBody(r, &in); err != nil {
+		return nil, err
+	}
+	q, err := h.queueOf(r)
+	if err != nil {
+		return nil, err
+	}
+	return struct{ Discarded int }{len(in.Receipts)}, settle(r.Context(), in.Receipts, q.DeadLetters().Discard)
+}
+
+func settle(ctx context.Context, receipts []queue.Receipt, fn func(context.Context, ...queue.Receipt) error) error {
+	if n := len(receipts); n < 1 || n > maxReceipts {
+		return badRequest("Receipts has %d; it must have 1 to %d receipts of dead letters", n, maxReceipts)
+	}
+	return fn(ctx, receipts...)
 }

@@ -17,7 +17,7 @@ import (
 type failure struct {
 	Error  string
 	Kind   string
-	Detail any `json:",omitempty"` // a typed error of package braid
+	Detail any `json:",omitempty"` // a typed error of package braid or queue
 }
 
 // statusError is an error of this package.
@@ -45,6 +45,9 @@ var kinds = []struct {
 	{braid.ErrShardNotFound, http.StatusNotFound, "ShardNotFound"},
 	{consumer.ErrAppNotFound, http.StatusNotFound, "AppNotFound"},
 	{queue.ErrQueueNotFound, http.StatusNotFound, "QueueNotFound"},
+	{queue.ErrReceiptInvalid, http.StatusBadRequest, "ReceiptInvalid"},
+	{queue.ErrReceiptExpired, http.StatusConflict, "ReceiptExpired"},
+	{queue.ErrRecordSettled, http.StatusConflict, "RecordSettled"},
 	{braid.ErrStreamExists, http.StatusConflict, "StreamExists"},
 	{braid.ErrStreamInUse, http.StatusConflict, "StreamInUse"},
 	{braid.ErrLimitExceeded, http.StatusConflict, "LimitExceeded"},
@@ -88,6 +91,7 @@ func detailOf(err error) any {
 		beyond    *braid.BeyondTipError
 		corrupt   *braid.CorruptError
 		throttled *braid.ThroughputExceededError
+		receipts  *queue.ReceiptsError
 	)
 	switch {
 	case errors.As(err, &invalid):
@@ -100,6 +104,8 @@ func detailOf(err error) any {
 		return corrupt
 	case errors.As(err, &throttled):
 		return throttled
+	case errors.As(err, &receipts):
+		return receipts
 	}
 	return nil
 }

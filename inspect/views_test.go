@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -191,6 +192,7 @@ func TestQueuesAreShownAndRestored(t *testing.T) {
 		var dead struct {
 			Records []struct {
 				shown
+				Receipt  queue.Receipt
 				Receives int
 				Reason   string
 			}
@@ -202,12 +204,80 @@ func TestQueuesAreShownAndRestored(t *testing.T) {
 		require.Equal(t, "no mailbox", dead.Records[0].Reason)
 
 		var restored struct{ Restored int }
-		k.post("/api/queues/mails/restore", map[string]any{}, &restored)
+		k.post("/api/queues/mails/restore", map[string]any{"All": true}, &restored)
 		require.Equal(t, 1, restored.Restored)
 		var one struct{ Queue queue.Description }
 		k.get("/api/queues/mails", &one)
 		require.Zero(t, one.Queue.Dead)
 		require.EqualValues(t, 4, one.Queue.Visible)
+	})
+}
+
+func TestDeadLettersAreRestoredAndDiscarded(t *testing.T) {
+	inBubble(t, &inspect.Options{Writable: true}, func(t *testing.T, k *kit) {
+		orders := k.stream("orders", 1)
+		for i := range 4 {
+			k.put(orders, "k", fmt.Sprint("order ", i))
+		}
+		mails, err := queue.Open(t.Context(), k.db, "mails", &queue.Options{Stream: "orders"})
+		require.NoError(t, err)
+		got, err := mails.Receive(t.Context(), 4, nil)
+		require.NoError(t, err)
+		for i := range got {
+			require.NoError(t, mails.Reject(t.Context(), "", got[i].Receipt))
+		}
+		dead := func(path string) (receipts []queue.Receipt, more bool) {
+			t.Helper()
+			var answer struct {
+				Records []struct{ Receipt queue.Receipt }
+				More    bool
+			}
+			k.get(path, &answer)
+			for _, rec := range answer.Records {
+				receipts = append(receipts, rec.Receipt)
+			}
+			return receipts, answer.More
+		}
+		all, more := dead("/api/queues/mails/deadletters")
+		require.Len(t, all, 4)
+		require.False(t, more)
+		oldest, more := dead("/api/queues/mails/deadletters?limit=2")
+		require.Equal(t, all[:2], oldest)
+		require.True(t, more)
+
+		var restored struct{ Restored int }
+		k.post("/api/queues/mails/restore", map[string]any{"Receipts": all[:1]}, &restored)
+		require.Equal(t, 1, restored.Restored)
+		again, err := mails.Receive(t.Context(), 4, &queue.ReceiveOptions{Wait: -1})
+		require.NoError(t, err)
+		require.Len(t, again, 1)
+		require.Equal(t, got[0].ID, again[0].ID)
+
+		var discarded struct{ Discarded int }
+		k.post("/api/queues/mails/discard", map[string]any{"Receipts": all[1:3]}, &discarded)
+		require.Equal(t, 2, discarded.Discarded)
+		left, _ := dead("/api/queues/mails/deadletters")
+		require.Equal(t, all[3:], left)
+
+		for _, action := range []string{"restore", "discard"} {
+			do := func(body map[string]any) *httptest.ResponseRecorder {
+				return k.do(k.request("POST", "/api/queues/mails/"+action, body))
+			}
+			k.refused(do(map[string]any{}), http.StatusBadRequest, "InvalidArgument", "Receipts")
+			k.refused(do(map[string]any{"Receipts": make([]string, 1001)}), http.StatusBadRequest, "InvalidArgument", "1000")
+			k.refused(do(map[string]any{"Receipts": []string{"made up"}}), http.StatusBadRequest, "ReceiptInvalid", "made up")
+			k.refused(do(map[string]any{"Receipts": all[:1]}), http.StatusConflict, "ReceiptExpired", "expired")
+			k.refused(k.do(k.request("POST", "/api/queues/none/"+action, map[string]any{"Receipts": all})), http.StatusNotFound, "QueueNotFound", "none")
+		}
+		k.refused(k.do(k.request("POST", "/api/queues/mails/restore", map[string]any{"Receipts": all[1:2]})), http.StatusConflict, "RecordSettled", "left the queue")
+		k.refused(k.do(k.request("POST", "/api/queues/mails/restore", map[string]any{"Receipts": all, "All": true})), http.StatusBadRequest, "InvalidArgument", "All")
+		left, _ = dead("/api/queues/mails/deadletters")
+		require.Equal(t, all[3:], left)
+
+		_, err = mails.DeadLetters().Receive(t.Context(), 1, nil)
+		require.NoError(t, err)
+		left, _ = dead("/api/queues/mails/deadletters")
+		require.Equal(t, []queue.Receipt{""}, left, "somebody has it")
 	})
 }
 

@@ -29,7 +29,9 @@ func (d DeadLetters) Receive(ctx context.Context, n int, options *ReceiveOptions
 }
 
 // All returns the dead letters as they are when the loop begins, oldest first, without
-// receiving them: their Receipt is empty. For people who look.
+// receiving them: for people who look, and decide. The Receipt of one restores or discards it
+// for as long as nobody receives it; then it is [ErrReceiptExpired]. One that somebody has
+// received, and may be working on, has an empty Receipt.
 //
 // An error is yielded once, last, with a zero Record: those of [Queue.Receive].
 func (d DeadLetters) All(ctx context.Context) iter.Seq2[Record, error] {
@@ -51,9 +53,14 @@ func (d DeadLetters) all(ctx context.Context, yield func(Record, error) bool) er
 		if err != nil {
 			return err
 		}
-		if there && !yield(Record{
-			Record: *t.record, ID: t.id(), Receives: t.receives, FirstReceived: timeOf(t.first), Reason: t.reason,
-		}, nil) {
+		if !there {
+			continue
+		}
+		rec := Record{Record: *t.record, ID: t.id(), Receives: t.receives, FirstReceived: timeOf(t.first), Reason: t.reason}
+		if inFlight := t.dead; !inFlight {
+			rec.Receipt = d.q.receipt(ticket{place: t.place, generation: t.generation, dead: true})
+		}
+		if !yield(rec, nil) {
 			return nil
 		}
 	}

@@ -146,9 +146,56 @@ func TestRejectKeepsTheReason(t *testing.T) {
 		}
 		require.Equal(t, []string{"0", "1"}, texts(all))
 		require.Equal(t, "no such customer", all[0].Reason)
-		require.Empty(t, all[0].Receipt)
 		require.Len(t, k.receive(q, 3), 1)
 		require.EqualValues(t, 2, k.describe(q).Dead)
+	})
+}
+
+// Somebody looks at the dead letters and settles some of them, without receiving them.
+func TestDeadLettersAreSettledByLooking(t *testing.T) {
+	bubble(t, func(k *kit) {
+		q := k.open("q", queue.Options{})
+		d := q.DeadLetters()
+		look := func() (all []queue.Record) {
+			t.Helper()
+			for r, err := range d.All(ctx) {
+				require.NoError(t, err)
+				all = append(all, r)
+			}
+			return all
+		}
+		k.put(4)
+		require.NoError(t, q.Reject(ctx, "", receipts(k.receive(q, 4))...))
+		all := look()
+		require.Equal(t, all, look(), "looking changes nothing")
+		require.ErrorIs(t, q.Ack(ctx, all[0].Receipt), queue.ErrReceiptInvalid)
+		require.ErrorIs(t, d.Extend(ctx, time.Minute, all[0].Receipt), queue.ErrReceiptExpired, "nobody holds it")
+
+		require.NoError(t, d.Restore(ctx, all[0].Receipt))
+		require.ErrorIs(t, d.Restore(ctx, all[0].Receipt), queue.ErrReceiptExpired)
+		require.ErrorIs(t, d.Discard(ctx, all[0].Receipt), queue.ErrReceiptExpired)
+		again := k.receive(q, 4)
+		require.Equal(t, []string{"0"}, texts(again))
+		require.Equal(t, 1, again[0].Receives)
+
+		require.NoError(t, d.Discard(ctx, all[1].Receipt))
+		require.NoError(t, d.Discard(ctx, all[1].Receipt))
+		require.ErrorIs(t, d.Restore(ctx, all[1].Receipt), queue.ErrRecordSettled)
+
+		// One that somebody receives is theirs: neither an old look nor a new one settles it.
+		held, err := d.Receive(ctx, 1, noWait)
+		require.NoError(t, err)
+		require.Equal(t, all[2].ID, held[0].ID)
+		for _, err := range []error{d.Restore(ctx, all[2].Receipt), d.Discard(ctx, all[2].Receipt)} {
+			require.ErrorIs(t, err, queue.ErrReceiptExpired)
+		}
+		left := look()
+		require.Equal(t, []string{"2", "3"}, texts(left))
+		require.Empty(t, left[0].Receipt)
+		require.NoError(t, d.Discard(ctx, held[0].Receipt))
+		require.NoError(t, d.Discard(ctx, left[1].Receipt))
+		require.Empty(t, look())
+		require.Zero(t, k.describe(q).Dead)
 	})
 }
 

@@ -34,4 +34,19 @@ func (p *program) completeApps(cmd *cobra.Command, args []string, _ string) (nam
 	return names, cobra.ShellCompDirectiveNoFileComp
 }
 
+// completeQueues completes the names of queues.
+func (p *program) completeQueues(cmd *cobra.Command, args []string, _ string) (names []string, _ cobra.ShellCompDirective) {
+	if len(args) > 0 {
+		return nil, cobra.ShellCompDirectiveNoFileComp
+	}
+	_ = p.withStore(cmd.Context(), reads, func(s store) error {
+		queues, err := s.Queues(cmd.Context())
+		for i := range queues {
+			names = append(names, queues[i].Name)
+		}
+		return err
+	})
+	return names, cobra.ShellCompDirectiveNoFileComp
+}
+
 func keysOf[V any](m map[string]V) iter.Seq[string] { return maps.Keys(m) }

@@ -133,6 +133,10 @@ func (d *directory) Create(ctx context.Context, stream string, options *braid.St
 	return err
 }
 
+func (d *directory) Delete(ctx context.Context, stream string) error {
+	return d.db.DeleteStream(ctx, stream)
+}
+
 func (d *directory) Put(ctx context.Context, stream string, entries []braid.Entry) ([]braid.PutResult, error) {
 	s, err := d.db.Stream(stream)
 	if err != nil {
@@ -250,4 +254,56 @@ func (d *directory) Queues(ctx context.Context) (queues []queue.Description, _ e
 		queues = append(queues, *description)
 	}
 	return queues, nil
+}
+
+func (d *directory) Queue(ctx context.Context, name string) (queue.Description, error) {
+	q, err := queue.Get(ctx, d.db, name)
+	if err != nil {
+		return queue.Description{}, err
+	}
+	description, err := q.Describe(ctx)
+	if err != nil {
+		return queue.Description{}, err
+	}
+	return *description, nil
+}
+
+func (d *directory) DeadLetters(ctx context.Context, name string, limit int, _ bool) (letters []queue.Record, _ error) {
+	q, err := queue.Get(ctx, d.db, name)
+	if err != nil {
+		return nil, err
+	}
+	for rec, err := range q.DeadLetters().All(ctx) {
+		if err != nil {
+			return nil, err
+		}
+		if letters = append(letters, rec); len(letters) == limit {
+			break
+		}
+	}
+	return letters, nil
+}
+
+func (d *directory) Restore(ctx context.Context, name string, receipts []queue.Receipt) error {
+	q, err := queue.Get(ctx, d.db, name)
+	if err != nil {
+		return err
+	}
+	return q.DeadLetters().Restore(ctx, receipts...)
+}
+
+func (d *directory) RestoreAll(ctx context.Context, name string) (int, error) {
+	q, err := queue.Get(ctx, d.db, name)
+	if err != nil {
+		return 0, err
+	}
+	return q.DeadLetters().RestoreAll(ctx)
+}
+
+func (d *directory) Discard(ctx context.Context, name string, receipts []queue.Receipt) error {
+	q, err := queue.Get(ctx, d.db, name)
+	if err != nil {
+		return err
+	}
+	return q.DeadLetters().Discard(ctx, receipts...)
 }

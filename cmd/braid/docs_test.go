@@ -220,6 +220,18 @@ func (sh *shell) directive(words []string) {
 			_, err = q.Receive(t.Context(), 2, nil)
 			require.NoError(t, err)
 		})
+	case "reject":
+		sh.withDatabase(func(db *braid.DB) {
+			q, err := queue.Get(t.Context(), db, words[1])
+			require.NoError(t, err)
+			n, err := strconv.Atoi(words[2])
+			require.NoError(t, err)
+			records, err := q.Receive(t.Context(), n, nil)
+			require.NoError(t, err)
+			for i := range records {
+				require.NoError(t, q.Reject(t.Context(), strings.Join(words[3:], " "), records[i].Receipt))
+			}
+		})
 	case "truncate":
 		info, err := os.Stat(words[1])
 		require.NoError(t, err)

@@ -170,32 +170,6 @@ the shards that it was split or merged into below. The percentages are its part 
 	}
 }
 
-func (p *program) queuesCommand() *cobra.Command {
-	return &cobra.Command{
-		Use: "queues", Short: "List the queues and what they hold", GroupID: groupLook,
-		Args: arguments(0, 0),
-		RunE: p.verb(reads, func(ctx context.Context, s store, _ []string) error {
-			queues, err := s.Queues(ctx)
-			if err != nil {
-				return err
-			}
-			if p.json {
-				return writeJSON(p.stdout, append(make([]any, 0), anys(queues)...))
-			}
-			t := newTable("QUEUE", "STREAM", ">VISIBLE", ">IN FLIGHT", ">DELAYED", ">HELD", ">DEAD", ">OLDEST")
-			for _, q := range queues {
-				oldest := "-"
-				if q.OldestAge > 0 {
-					oldest = duration(q.OldestAge)
-				}
-				t.row(q.Name, q.Options.Stream, number(q.Visible), number(q.InFlight), number(q.Delayed), number(q.Held), number(q.Dead), oldest)
-			}
-			t.write(p.stdout, "There are no queues.")
-			return nil
-		}),
-	}
-}
-
 // anys turns a list into one that is never null in JSON.
 func anys[T any](list []T) []any {
 	out := make([]any, len(list))

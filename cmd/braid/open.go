@@ -14,6 +14,7 @@ import (
 // where completes the target from the environment. One of the two has to be given.
 func (p *program) where() (target, error) {
 	t := p.target
+	t.warn = func(format string, args ...any) { fmt.Fprintf(p.stderr, "braid: "+format+"\n", args...) }
 	if t.dir == "" && t.url == "" {
 		t.dir, t.url = p.getenv("BRAID_DIR"), p.getenv("BRAID_URL")
 	}

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bufio"
 	"bytes"
 	"context"
 	"encoding/json"
@@ -23,8 +22,10 @@ import (
 // remote is the store of a live program: the JSON of its package inspect.
 type remote struct {
 	base   string // with a slash at its end
+	shown  string // base without a password
 	client *http.Client
 	header http.Header // of each request, such as for authentication
+	warn   func(format string, args ...any)
 }
 
 // openRemote returns the store at an address. Nothing is asked of it yet.
@@ -33,7 +34,8 @@ func openRemote(t target, client *http.Client) (*remote, error) {
 	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" || u.RawQuery != "" || u.Fragment != "" {
 		return nil, usagef("--url %q must be the address of an inspect page, such as http://localhost:8080/braid/", t.url)
 	}
-	r := &remote{base: strings.TrimSuffix(t.url, "/") + "/", client: client, header: make(http.Header)}
+	r := &remote{base: strings.TrimSuffix(t.url, "/") + "/", client: client, header: make(http.Header), warn: t.warn}
+	r.shown = strings.TrimSuffix(u.Redacted(), "/") + "/"
 	for _, text := range t.headers {
 		name, value, found := strings.Cut(text, ":")
 		if name = strings.TrimSpace(name); !found || name == "" {
@@ -51,17 +53,29 @@ func (r *remote) Close() error {
 
 // remoteError is an error of the live program. It matches the errors that it stands for.
 type remoteError struct {
-	text string
-	of   []error
+	text   string
+	of     []error
+	status int // of HTTP; 0 in an event
 }
 
 func (e *remoteError) Error() string   { return e.text }
 func (e *remoteError) Unwrap() []error { return e.of }
 
+// statusError is an answer that no inspect page gives.
+type statusError struct {
+	url    string
+	status int
+}
+
+func (e *statusError) Error() string {
+	return fmt.Sprintf("--url %s is answered with %d %s: it must be the address of an inspect page", e.url, e.status, http.StatusText(e.status))
+}
+
 // errorsOfKinds are the errors that inspect names by Kind.
 var errorsOfKinds = map[string]error{
 	"OutcomeUnknown": braid.ErrOutcomeUnknown, "InvalidArgument": braid.ErrInvalidArgument, "StreamNotFound": braid.ErrStreamNotFound,
 	"ShardNotFound": braid.ErrShardNotFound, "AppNotFound": consumer.ErrAppNotFound, "QueueNotFound": queue.ErrQueueNotFound,
+	"ReceiptInvalid": queue.ErrReceiptInvalid, "ReceiptExpired": queue.ErrReceiptExpired, "RecordSettled": queue.ErrRecordSettled,
 	"StreamExists": braid.ErrStreamExists, "StreamInUse": braid.ErrStreamInUse, "LimitExceeded": braid.ErrLimitExceeded,
 	"ThroughputExceeded": braid.ErrThroughputExceeded, "Trimmed": braid.ErrTrimmed, "BeyondTip": braid.ErrBeyondTip,
 	"KeyUnavailable": braid.ErrKeyUnavailable, "ReadOnly": braid.ErrReadOnly, "DiskFull": braid.ErrDiskFull,
@@ -146,9 +160,13 @@ func (r *remote) send(ctx context.Context, method, path string, query url.Values
 	}
 	var f failure
 	if json.Unmarshal(text, &f) == nil && f.Error != "" {
-		return nil, f.err()
+		err := f.err()
+		if e := (*remoteError)(nil); errors.As(err, &e) {
+			e.status = response.StatusCode
+		}
+		return nil, err
 	}
-	return nil, fmt.Errorf("--url %s is answered with %s: it must be the address of an inspect page", r.base, response.Status)
+	return nil, &statusError{r.shown, response.StatusCode}
 }
 
 // failed is the error of a request that was not answered. Whether a change was made then
@@ -187,7 +205,7 @@ func (r *remote) call(ctx context.Context, method, path string, query url.Values
 		return nil
 	}
 	if err := json.Unmarshal(text, value); err != nil {
-		return fmt.Errorf("--url %s: the answer to %s is not what an inspect page says: %w", r.base, path, err)
+		return fmt.Errorf("--url %s: the answer to %s is not what an inspect page says: %w", r.shown, path, err)
 	}
 	return nil
 }
@@ -287,7 +305,7 @@ func (r *remote) readPages(ctx context.Context, stream string, shard braid.Shard
 		return err
 	}
 	if shard != "" && !hasShard(d, shard) {
-		return &remoteError{fmt.Sprintf("no such shard: stream %q has no %s", stream, shard), []error{braid.ErrShardNotFound}}
+		return &remoteError{fmt.Sprintf("no such shard: stream %q has no %s", stream, shard), []error{braid.ErrShardNotFound}, 0}
 	}
 	left := make(map[braid.ShardID]braid.SequenceNumber)
 	for i := range d.Shards {
@@ -325,99 +343,21 @@ func hasShard(d braid.StreamDescription, id braid.ShardID) bool {
 	return false
 }
 
-// silence is how long a connection may be without any sign of life. The page sends one
-// every 15 seconds.
-const silence = time.Minute
-
-// follow reads live events until ctx or the connection ends.
-func (r *remote) follow(ctx context.Context, stream string, shard braid.ShardID, from braid.Position, take func(braid.Record) bool) error {
-	outer := ctx
-	ctx, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
-	alive := time.AfterFunc(silence, func() { cancel(fmt.Errorf("the program has sent nothing for %s", silence)) })
-	defer alive.Stop()
-	query := url.Values{"stream": {stream}, "from": {from.String()}, "rate": {"all"}, "data": {wholeData}, "encrypted": {"show"}}
-	if shard != "" {
-		query.Set("shard", string(shard))
-	}
-	response, err := r.send(ctx, http.MethodGet, "api/tail", query, nil)
-	if err != nil {
-		return err
-	}
-	defer response.Body.Close()
-	var last braid.SequenceNumber
-	err = readEvents(response.Body, func() { alive.Reset(silence) }, func(name string, data []byte) (more bool, err error) {
-		switch name {
-		case "record":
-			var rec braid.Record
-			if err := json.Unmarshal(data, &rec); err != nil {
-				return false, err
-			}
-			last = rec.SequenceNumber
-			return take(rec), nil
-		case "end":
-			var f failure
-			return false, errors.Join(json.Unmarshal(data, &f), f.err())
-		}
-		return true, nil
-	})
-	var of *remoteError
-	switch {
-	case outer.Err() != nil:
-		return context.Cause(outer)
-	case err == nil, errors.As(err, &of):
-		return err
-	case ctx.Err() != nil:
-		err = context.Cause(ctx)
-	}
-	if last.IsZero() {
-		return fmt.Errorf("the connection to %s is lost: %w", r.base, err)
-	}
-	return fmt.Errorf("the connection to %s is lost: %w. To go on where it was: --from after:%s", r.base, err, last)
-}
-
-// readEvents reads server-sent events until handle says that it is enough. The end of r
-// before that is an error.
-func readEvents(r io.Reader, line func(), handle func(name string, data []byte) (more bool, err error)) error {
-	in := bufio.NewReaderSize(r, 64<<10)
-	var name string
-	var data []byte
-	for {
-		text, err := in.ReadBytes('\n')
-		if errors.Is(err, io.EOF) {
-			return io.ErrUnexpectedEOF
-		}
-		if err != nil {
-			return err
-		}
-		line()
-		text = bytes.TrimSuffix(text, []byte{'\n'})
-		field, value, _ := bytes.Cut(text, []byte(": "))
-		switch {
-		case len(text) == 0:
-			if name != "" {
-				more, err := handle(name, data)
-				if err != nil || !more {
-					return err
-				}
-			}
-			name, data = "", nil
-		case string(field) == "event":
-			name = string(value)
-		case string(field) == "data":
-			data = append(data, value...)
-		}
-	}
-}
-
 func (r *remote) Count(ctx context.Context, stream string, shard braid.ShardID, from braid.Position) (int64, error) {
 	var p page
 	err := r.get(ctx, recordsPath(stream, shard), url.Values{"from": {from.String()}, "limit": {"1"}, "data": {"0"}}, &p)
 	return int64(len(p.Records)) + p.BehindRecords, err
 }
 
-func (r *remote) Create(context.Context, string, *braid.StreamOptions) error {
-	return usagef("a stream cannot be created with --url: have the program create it, or give --dir")
+func (r *remote) Create(ctx context.Context, stream string, options *braid.StreamOptions) error {
+	return r.post(ctx, "api/streams", struct {
+		Name    string
+		Options *braid.StreamOptions
+	}{stream, options}, nil)
+}
+
+func (r *remote) Delete(ctx context.Context, stream string) error {
+	return r.post(ctx, path("api/streams/%s/delete", stream), struct{ Name string }{stream}, nil)
 }
 
 func (r *remote) Put(ctx context.Context, stream string, entries []braid.Entry) ([]braid.PutResult, error) {
@@ -430,7 +370,7 @@ func (r *remote) Put(ctx context.Context, stream string, entries []braid.Entry) 
 		return nil, err
 	}
 	if len(answer.Results) != len(entries) {
-		return nil, fmt.Errorf("--url %s: %d results for %d records", r.base, len(answer.Results), len(entries))
+		return nil, fmt.Errorf("--url %s: %d results for %d records", r.shown, len(answer.Results), len(entries))
 	}
 	for i := range answer.Results {
 		if err := answer.Results[i].Err; err != nil {
@@ -539,4 +479,35 @@ func (r *remote) Queues(ctx context.Context) (queues []queue.Description, err er
 		}
 		after = list.Queues[len(list.Queues)-1].Name
 	}
+}
+
+func (r *remote) Queue(ctx context.Context, name string) (d queue.Description, err error) {
+	var answer struct{ Queue *queue.Description }
+	answer.Queue = &d
+	return d, r.get(ctx, path("api/queues/%s", name), nil, &answer)
+}
+
+func (r *remote) DeadLetters(ctx context.Context, name string, limit int, withData bool) (letters []queue.Record, err error) {
+	query := url.Values{"limit": {strconv.Itoa(limit)}, "data": {"0"}}
+	if withData {
+		query.Set("data", wholeData)
+		query.Set("encrypted", "show")
+	}
+	var answer struct{ Records []queue.Record }
+	err = r.get(ctx, path("api/queues/%s/deadletters", name), query, &answer)
+	return answer.Records, err
+}
+
+func (r *remote) Restore(ctx context.Context, name string, receipts []queue.Receipt) error {
+	return r.post(ctx, path("api/queues/%s/restore", name), struct{ Receipts []queue.Receipt }{receipts}, nil)
+}
+
+func (r *remote) RestoreAll(ctx context.Context, name string) (int, error) {
+	var answer struct{ Restored int }
+	err := r.post(ctx, path("api/queues/%s/restore", name), struct{ All bool }{true}, &answer)
+	return answer.Restored, err
+}
+
+func (r *remote) Discard(ctx context.Context, name string, receipts []queue.Receipt) error {
+	return r.post(ctx, path("api/queues/%s/discard", name), struct{ Receipts []queue.Receipt }{receipts}, nil)
 }

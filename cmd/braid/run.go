@@ -37,7 +37,7 @@ const exitCodes = `Exit codes:
   1    failure: the message says why
   2    usage: the command line is not understood, and nothing was done
   3    damage: stored data or an export is corrupt or missing
-  4    the stream, shard, application, queue or directory does not exist
+  4    the stream, shard, application, queue, dead letter or directory does not exist
   5    another process has the directory open
   6    lag: an application is further behind than --max-records or --max-age allow
   130  interrupted before the work was finished`
@@ -217,14 +217,16 @@ Sizes are in bytes, KiB, MiB and GiB, and times in UTC.
 		&cobra.Group{ID: groupLook, Title: "Look:"},
 		&cobra.Group{ID: groupRecords, Title: "Records:"},
 		&cobra.Group{ID: groupApps, Title: "Applications:"},
+		&cobra.Group{ID: groupQueues, Title: "Queues:"},
 		&cobra.Group{ID: groupStreams, Title: "Streams:"},
 		&cobra.Group{ID: groupStorage, Title: "Storage:"},
 	)
 	root.AddCommand(
-		p.lsCommand(), p.describeCommand(), p.shardsCommand(), p.queuesCommand(),
+		p.lsCommand(), p.describeCommand(), p.shardsCommand(),
 		p.catCommand(), p.tailCommand(), p.putCommand(), p.exportCommand(), p.importCommand(), p.replayCommand(),
 		p.appsCommand(), p.lagCommand(), p.seekCommand(), p.pauseCommand(), p.resumeCommand(),
-		p.createCommand(), p.splitCommand(), p.mergeCommand(), p.scaleCommand(), p.retentionCommand(), p.trimCommand(),
+		p.queuesCommand(), p.deadLettersCommand(), p.restoreCommand(), p.discardCommand(),
+		p.createCommand(), p.splitCommand(), p.mergeCommand(), p.scaleCommand(), p.retentionCommand(), p.trimCommand(), p.deleteCommand(),
 		p.checkCommand(), p.backupCommand(), p.salvageCommand(), p.benchCommand(),
 	)
 	return root
@@ -234,6 +236,7 @@ const (
 	groupLook    = "look"
 	groupRecords = "records"
 	groupApps    = "apps"
+	groupQueues  = "queues"
 	groupStreams = "streams"
 	groupStorage = "storage"
 )

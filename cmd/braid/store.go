@@ -21,14 +21,17 @@ type store interface {
 
 	// Records yields the records of a shard from a position on, or with an empty shard
 	// those of all in the order of their arrival. It ends at the tip, or with follow
-	// when ctx does. An error is yielded once, last.
+	// when ctx does. With follow the position must be one that stays, which Latest is not:
+	// a live program that was started again is asked for it again. An error is yielded
+	// once, last.
 	Records(ctx context.Context, stream string, shard braid.ShardID, from braid.Position, follow bool) iter.Seq2[braid.Record, error]
 
 	// Count returns how many records a shard has from a position on.
 	Count(ctx context.Context, stream string, shard braid.ShardID, from braid.Position) (int64, error)
 
-	// Create creates a stream.
+	// Create creates a stream, and Delete deletes one.
 	Create(ctx context.Context, stream string, options *braid.StreamOptions) error
+	Delete(ctx context.Context, stream string) error
 
 	// Put appends records, waiting where the capacity of the stream has none left: all
 	// entries are stored, or there is an error.
@@ -55,6 +58,18 @@ type store interface {
 	// Queues describes all queues, in the order in which they were created.
 	Queues(ctx context.Context) ([]queue.Description, error)
 
+	// Queue describes one.
+	Queue(ctx context.Context, name string) (queue.Description, error)
+
+	// DeadLetters returns the oldest dead letters of a queue, up to limit of 1 to 1,000.
+	// Without their data, keys that are encrypted may be missing, too.
+	DeadLetters(ctx context.Context, name string, limit int, withData bool) ([]queue.Record, error)
+
+	// Restore, RestoreAll and Discard are those of queue.DeadLetters, for up to 1,000 receipts.
+	Restore(ctx context.Context, name string, receipts []queue.Receipt) error
+	RestoreAll(ctx context.Context, name string) (int, error)
+	Discard(ctx context.Context, name string, receipts []queue.Receipt) error
+
 	// Close gives up what the store holds. It is called once, last.
 	Close() error
 }
@@ -73,4 +88,7 @@ type target struct {
 	dir, url string
 	keys     string   // path of a key ring; empty: none
 	headers  []string // of each request to url, such as "Name: value"
+
+	// warn is told what a user should know while a verb goes on.
+	warn func(format string, args ...any)
 }

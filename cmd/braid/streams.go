@@ -293,3 +293,29 @@ func (p *program) trimCommand() *cobra.Command {
 	cmd.Flags().BoolVar(&p.yes, "yes", false, "do not ask")
 	return cmd
 }
+
+func (p *program) deleteCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use: "delete STREAM", Short: "Delete a stream with all its records for good", GroupID: groupStreams,
+		Long: `delete deletes a stream with all its records. Applications that process it wait until there is a stream of that name
+again. A stream that has queues is not deleted. It asks first, unless --yes is given.`,
+		Args: arguments(1, 1), ValidArgsFunction: p.completeStreams,
+		RunE: p.verb(writes, func(ctx context.Context, s store, args []string) error {
+			d, err := s.Stream(ctx, args[0])
+			if err != nil {
+				return err
+			}
+			err = p.confirm("stream %s is deleted with all its %s of %s in %s",
+				d.Name, count(d.Records, "record"), size(d.Bytes), count(int64(len(d.Shards)), "shard"))
+			if err != nil {
+				return err
+			}
+			if err := s.Delete(ctx, d.Name); err != nil {
+				return err
+			}
+			return p.done(struct{ Deleted string }{d.Name}, "Stream %s is deleted, with %s.", d.Name, count(d.Records, "record"))
+		}),
+	}
+	cmd.Flags().BoolVar(&p.yes, "yes", false, "do not ask")
+	return cmd
+}

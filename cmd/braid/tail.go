@@ -20,7 +20,8 @@ func (p *program) tailCommand() *cobra.Command {
 -f it goes on with those that come, until it is interrupted. --from begins at a position in place of a number
 of records. Filters apply to what is read: -n 10 --key K writes those of the last 10 that have the key.
 
-With --dir, where no record can come while tail reads, -f ends at the tip.
+With --url, -f survives the program: when it was started again, or the network has failed, tail goes on with the
+record after the last one it has written. With --dir, where no record can come while tail reads, -f ends at the tip.
 
 ` + positionHelp,
 		Args: arguments(1, 1), ValidArgsFunction: p.completeStreams,
@@ -32,7 +33,11 @@ With --dir, where no record can come while tail reads, -f ends at the tip.
 			var err error
 			if r.from != "" {
 				from, err = parsePosition("--from", r.from)
-			} else {
+			}
+			if err == nil && (r.from == "" || from.Equal(braid.Latest())) {
+				if r.from != "" {
+					last = 0
+				}
 				from, err = p.lastRecords(ctx, s, args[0], r.shard, last)
 			}
 			if err != nil {
@@ -62,8 +67,7 @@ func (p *program) lastRecords(ctx context.Context, s store, stream, shardText st
 	if err != nil {
 		return braid.Position{}, err
 	}
-	now := time.Now()
-	newest, oldest := time.Time{}, now
+	newest, oldest := time.Time{}, time.Now()
 	total := int64(0)
 	var shards []braid.ShardDescription
 	for i := range d.Shards {
@@ -74,10 +78,7 @@ func (p *program) lastRecords(ctx context.Context, s store, stream, shardText st
 			newest = later(newest, sd.Last.Time().Add(time.Second)) // which the number has to the second
 		}
 	}
-	switch {
-	case n == 0 && total == 0:
-		return braid.AtTime(now), nil
-	case n >= total: // so is an empty stream
+	if n >= total { // so is an empty stream
 		return braid.TrimHorizon(), nil
 	}
 	following := func(at time.Time) (sum int64, err error) {

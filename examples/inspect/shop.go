@@ -222,29 +222,35 @@ func send(_ context.Context, rec queue.Record) error {
 }
 
 // reshard splits the busiest shard, or merges the quietest with its neighbor if there are many, every now
-// and then. The page shows either without being loaded again.
+// and then. The page shows either without being loaded again. What has just begun is left alone.
 func reshard(ctx context.Context, stream *braid.Stream) error {
 	tick := time.NewTicker(reshardTime)
 	defer tick.Stop()
 	before := make(map[braid.ShardID]int64)
 	for {
-		var open []braid.ShardDescription
+		var open, settled []braid.ShardDescription
 		for _, sh := range stream.Describe().Shards {
-			if !sh.Closed {
-				open = append(open, sh)
+			if sh.Closed {
+				continue
+			}
+			open = append(open, sh)
+			if len(sh.Parents) == 0 || time.Since(sh.CreatedAt) > 3*reshardTime {
+				settled = append(settled, sh)
 			}
 		}
-		var err error
-		// One customer alone can make a shard busy, which no split helps against.
-		slices.SortFunc(open, func(a, b braid.ShardDescription) int {
+		slices.SortFunc(settled, func(a, b braid.ShardDescription) int {
 			return cmp.Compare(b.RecordsPut-before[b.ID], a.RecordsPut-before[a.ID])
 		})
-		busiest := max(0, slices.IndexFunc(open, func(sh braid.ShardDescription) bool { return share(sh) > 1.0/12 }))
-		quiet := open[len(open)-1]
-		if next := neighbor(open, quiet); len(open) >= mostShards && next != "" {
-			_, err = stream.MergeShards(ctx, quiet.ID, next)
-		} else if len(before) > 0 && len(open) < mostShards {
-			_, _, err = stream.SplitShard(ctx, open[busiest].ID, nil)
+		var err error
+		if len(before) > 0 && len(settled) > 0 {
+			// One customer alone can make a shard busy, which no split helps against.
+			busiest := max(0, slices.IndexFunc(settled, func(sh braid.ShardDescription) bool { return share(sh) > 1.0/12 }))
+			quiet := settled[len(settled)-1]
+			if len(open) < mostShards {
+				_, _, err = stream.SplitShard(ctx, settled[busiest].ID, nil)
+			} else if next := neighbor(settled, quiet); next != "" {
+				_, err = stream.MergeShards(ctx, quiet.ID, next)
+			}
 		}
 		// Somebody at the page may have been faster.
 		if err != nil && !errors.Is(err, braid.ErrInvalidArgument) {

@@ -45,6 +45,36 @@ function cut(sh, percent) {
   return String(start + (size * BigInt(Math.round(percent * 1e6))) / 100000000n);
 }
 
+// createStream is the action of a new stream; after is called when there is one.
+export const createStream = (after) =>
+  actionButton("Create a stream …", {
+    title: "Create a stream",
+    verb: "Create",
+    fields: [
+      {name: "name", label: "Name", hint: "1 to 128 characters of a-z, A-Z, 0-9, _ . and -"},
+      {name: "mode", label: "Capacity", value: "Unlimited", options: [["Unlimited", "unlimited"], ["Provisioned", "provisioned: so much for each shard"], ["OnDemand", "on demand: splits and merges by itself"]]},
+      {name: "shards", label: "Open shards", value: "1", type: "number", min: 1, step: 1, when: (v) => v.mode !== "OnDemand"},
+      {name: "period", label: "Records are kept for", value: "24", hint: "hours, up to 8760, or forever"},
+    ],
+    text: (v) => `A stream${v.name ? " " + v.name : ""} is created, with ` +
+      (v.mode === "OnDemand" ? "4 shards at first" : plural(Number(v.shards) || 0, "shard")) + `, and keeps records ${v.period === "forever" ? "forever" : `for ${duration(Number(v.period) * 3600)}`}. ` +
+      "A program that opens a stream of this name gets it.",
+    run: async (v) => {
+      const options = {Retention: keep(v.period), Capacity: {Mode: v.mode}};
+      if (v.mode !== "OnDemand") options.Shards = Number(v.shards);
+      await change(["streams"], {Name: v.name, Options: options});
+      return `There is a stream ${v.name} now.`;
+    },
+    after,
+  });
+
+// keep is how long records are kept, as the API has it, of a number of hours or forever.
+function keep(period) {
+  if (period === "forever") return "-1ns";
+  if (!(Number(period) > 0)) throw new Error("Give a number of hours, or forever.");
+  return Number(period) + "h";
+}
+
 export function streamActions(s, answer, after) {
   return h("div", {class: "buttons"},
     actionButton("Change the number of shards …", {
@@ -67,7 +97,7 @@ export function streamActions(s, answer, after) {
       ],
       text: (v) => retentionText(s, v.period),
       run: async (v) => {
-        await change(["streams", s.Name, "retention"], {Retention: v.period === "forever" ? "-1ns" : Number(v.period) + "h"});
+        await change(["streams", s.Name, "retention"], {Retention: keep(v.period)});
         return "The retention is changed.";
       },
       after,
@@ -89,6 +119,22 @@ export function streamActions(s, answer, after) {
         return "The records are removed.";
       },
       after,
+    }, {class: "danger"}),
+    actionButton("Delete …", {
+      title: `Delete ${s.Name}`,
+      verb: "Delete the stream",
+      danger: true,
+      fields: [{name: "name", label: `To delete ${s.Name}, type its name`}],
+      text: `The stream is deleted with all its ${plural(s.Records, "record")} (${bytes(s.Bytes)}) in ${plural(answer.Shards, "shard")}, for good. ` +
+        "Applications that have not read them never will; they wait until there is a stream of that name again, and begin that at its beginning. " +
+        "A stream that has queues is not deleted.",
+      run: async (v) => {
+        await change(["streams", s.Name, "delete"], {Name: v.name});
+        return `There is no stream ${s.Name} any more.`;
+      },
+      after: () => {
+        location.hash = "#/streams";
+      },
     }, {class: "danger"}));
 }
 

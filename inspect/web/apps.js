@@ -2,7 +2,7 @@
 
 import {h, link, route} from "./dom.js";
 import {get, poll} from "./api.js";
-import {actionButton, badge, card, cards, change, crumbs, note, table} from "./ui.js";
+import {actionButton, badge, card, cards, change, crumbs, loading, note, table} from "./ui.js";
 import {Opened, line} from "./data.js";
 import {ago, bytes, clock, count, duration, plural, seconds, shardNumber} from "./format.js";
 import {local} from "./actions.js";
@@ -31,6 +31,7 @@ export function apps({draw}) {
   const show = () => draw(
     h("h1", {}, "Applications"),
     error && note("bad", error.message),
+    !list && !error && loading,
     list?.More && note("warn", `Only the first ${count(list.Apps.length)} are shown.`),
     list && table("Applications", ["Application", "State", ">Workers", ">Shards", ">Behind", ">Bytes", ">Age"], list.Apps.map((a) => h("tr", {key: a.Name},
       h("th", {scope: "row"}, link(route("apps", a.Name), a.Name)),
@@ -85,6 +86,7 @@ export function app({names: [name], draw, onChange}) {
       crumbs(link("#/apps", "Applications"), name),
       h("h1", {}, name),
       error && note("bad", error.message),
+      !s && !error && loading,
       s && [
         s.Paused && note("warn", "The whole application is paused."),
         s.PausedStreams?.length > 0 && note("warn", "Paused streams: " + s.PausedStreams.join(", ")),
@@ -150,7 +152,7 @@ export function app({names: [name], draw, onChange}) {
         h("span", {class: "where"}, rec ? shardNumber(rec.ShardID) : "–"),
         h("span", {class: "key"}, rec ? rec.PartitionKey : "–"),
         h("span", {class: "line"}, rec ? rec.Error.split("\n")[0].replace(/^record \d+ of shardId-\d+: /, "") : l.Problem),
-        h("span", {class: "size"}, rec ? line(rec) : "")),
+        h("span", {class: "aside"}, rec ? line(rec) : "")),
       isOpen && rec && h("div", {class: "inside"},
         h("dl", {class: "pairs"}, h("dt", {}, "Failed record"), h("dd", {}, h("code", {}, rec.SequenceNumber)), h("dt", {}, "Of"), h("dd", {}, `${rec.Stream}, shard ${shardNumber(rec.ShardID)}`),
           h("dt", {}, "Attempts"), h("dd", {}, count(rec.Attempts)), h("dt", {}, "Error"), h("dd", {}, h("pre", {tabindex: 0}, rec.Error))),

@@ -48,7 +48,7 @@ export function hashBar(open, loads, {selected, select}) {
     h("div", {class: "hashlabels", "aria-hidden": "true"}, shards.map((sh) => {
       const from = fraction(sh.HashKeyRange.Start);
       const share = fraction(sh.HashKeyRange.End) - from;
-      return share > 0.035 && h("span", {key: sh.ID, style: {left: from * 100 + "%", width: share * 100 + "%"}},
+      return share > 0.035 && h("span", {key: sh.ID, class: loads.get(sh.ID).level.name, style: {left: from * 100 + "%", width: share * 100 + "%"}},
         h("b", {}, shardNumber(sh.ID)), share > 0.07 && h("small", {}, rate(loads.get(sh.ID).rate)));
     })),
     h("figcaption", {}, h("span", {}, "00000000…"), h("span", {}, "80000000…"), h("span", {}, "ffffffff…")),

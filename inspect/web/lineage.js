@@ -7,6 +7,7 @@ import {clock, count, fraction, shardNumber} from "./format.js";
 
 const atMost = 240; // shards that are drawn: the newest
 const present = 44; // what is drawn beyond the last change
+const legible = 18; // how tall a band is that has a number in it
 
 export function lineage(all, loads, {selected, select}) {
   const shards = all.slice(-atMost);
@@ -17,7 +18,9 @@ export function lineage(all, loads, {selected, select}) {
   const each = Math.max(84, Math.min(220, 1040 / times.length));
   const gap = each * 0.42;
   const width = times.length * each + present;
-  const height = Math.min(460, Math.max(180, shards.filter((sh) => !sh.Closed).length * 22));
+  // Tall enough for the number of each open shard, unless some are very narrow.
+  const narrowest = Math.min(1, ...shards.filter((sh) => !sh.Closed).map((sh) => fraction(sh.HashKeyRange.End) - fraction(sh.HashKeyRange.Start)));
+  const height = Math.min(460, Math.max(180, legible / Math.max(1e-6, narrowest)));
   const place = (sh) => {
     const from = columnOf(sh.CreatedAt);
     const to = sh.Closed ? columnOf(sh.ClosedAt) : times.length;
@@ -57,14 +60,20 @@ export function lineage(all, loads, {selected, select}) {
             onclick: () => select(sh.ID), onkeydown: (e) => keys(e, sh, shards, byID, select),
           },
           h("rect", {x, y: y + pad, width: wide, height: tall - 2 * pad, rx: Math.min(6, tall / 3)}),
-          tall > 12 && wide > 24 && h("text", {x: x + 8, y: y + tall / 2 + 4}, shardNumber(sh.ID)),
+          tall > 12 && wide > 24 && (sh.Closed || wide <= 200) && h("text", {x: x + 8, y: y + tall / 2 + 4}, label(sh, l, wide)),
           // The beginning of what is still open may be out of sight.
-          tall > 12 && wide > 200 && !sh.Closed && h("text", {class: "end", x: x + wide - 8, y: y + tall / 2 + 4}, shardNumber(sh.ID)),
+          tall > 12 && wide > 200 && !sh.Closed && [
+            h("text", {x: x + 8, y: y + tall / 2 + 4}, shardNumber(sh.ID)),
+            h("text", {class: "end", x: x + wide - 8, y: y + tall / 2 + 4}, label(sh, l, wide)),
+          ],
           h("title", {}, describe(sh, l)));
         }),
         times.map((t, i) => h("text", {key: "t" + t, class: "time", x: i * each + (i ? gap : 4), y: height + 18}, clock(t).slice(0, -4))),
         h("text", {key: "now", class: "time now", x: width - 4, y: height + 18}, "now"))));
 }
+
+// label is the number, and that much is put to the shard where that should be seen.
+const label = (sh, l, wide) => shardNumber(sh.ID) + (wide > 60 && (l?.name === "warm" || l?.name === "hot") ? " " + l.text : "");
 
 // stayAtTheEnd shows the present, unless somebody has scrolled to the past.
 function stayAtTheEnd(node) {

@@ -2,7 +2,7 @@
 
 import {h, link, route} from "./dom.js";
 import {get, poll} from "./api.js";
-import {actionButton, badge, card, cards, change, crumbs, note, table} from "./ui.js";
+import {actionButton, badge, card, cards, change, crumbs, loading, note, table} from "./ui.js";
 import {Opened} from "./data.js";
 import {row} from "./records.js";
 import {ago, count, duration, plural, seconds} from "./format.js";
@@ -22,6 +22,7 @@ export function queues({draw}) {
   const show = () => draw(
     h("h1", {}, "Queues"),
     error && note("bad", error.message),
+    !list && !error && loading,
     list?.More && note("warn", `Only the first ${count(list.Queues.length)} are shown.`),
     list && table("Queues", ["Queue", "Stream", ">Visible", ">In flight", ">Delayed", ">Dead", ">Oldest"], list.Queues.map((q) => h("tr", {key: q.ID},
       h("th", {scope: "row"}, link(route("queues", q.Name), q.Name)),
@@ -57,10 +58,11 @@ export function queue({names: [name], draw}) {
       crumbs(link("#/queues", "Queues"), name),
       h("h1", {}, name),
       error && note("bad", error.message),
+      !q && !error && loading,
       q && [
         cards(
           card("Visible", count(q.Visible), "can be received"),
-          card("In flight", count(q.InFlight), "received, not acknowledged"),
+          card("In flight", count(q.InFlight), "not acknowledged"),
           card("Delayed", count(q.Delayed), "given back for later"),
           card("Dead", count(q.Dead), q.DeadInFlight ? `${count(q.DeadInFlight)} in flight` : "set aside"),
           card("Oldest", seconds(q.OldestAge) ? duration(seconds(q.OldestAge)) : "–", "not settled"),
@@ -81,18 +83,42 @@ export function queue({names: [name], draw}) {
         h("section", {}, h("h2", {}, "Dead letters"),
           q.Dead > 0 && h("div", {class: "buttons"}, actionButton("Put all back …", {
             title: `Put back the dead letters of ${name}`, verb: "Put back",
-            text: `All ${plural(q.Dead, "dead letter")} become records of the queue again: visible at once, with ${q.Options.MaxReceives} attempts before them.`,
-            run: async () => plural((await change(["queues", name, "restore"], {})).Restored, "record") + " can be received again.",
+            text: `All ${plural(q.Dead, "dead letter")} become records of the queue again: visible at once, with ${attempts(q)} before them.`,
+            run: async () => plural((await change(["queues", name, "restore"], {All: true})).Restored, "record") + " can be received again.",
             after: poller.wake,
           })),
           dead && (dead.Records.length === 0 ? h("p", {class: "quiet"}, "There are none.")
-            : h("ol", {class: "records"}, dead.Records.map((rec) => row(rec, opened, q.Options.Stream,
-              h("dl", {class: "pairs"}, h("dt", {}, "Received"), h("dd", {}, plural(rec.Receives, "time")), h("dt", {}, "Reason"), h("dd", {}, rec.Reason || "none was given")))))),
-          dead?.More && note("warn", "There are more than are shown.")),
+            : h("ol", {class: "records"}, dead.Records.map((rec) => row(rec, opened, q.Options.Stream, rec.Reason || "no reason given",
+              h("dl", {class: "pairs"}, h("dt", {}, "Received"), h("dd", {}, plural(rec.Receives, "time")), h("dt", {}, "Reason"), h("dd", {}, rec.Reason || "none was given")), letterActions(rec, q))))),
+          dead?.More && note("warn", `Only the ${count(dead.Records.length)} oldest are shown.`)),
       ]);
   };
+  const letterActions = (rec, q) => (rec.Receipt
+    ? h("div", {class: "buttons"},
+      actionButton("Put back …", {
+        title: "Put the dead letter back", verb: "Put back",
+        text: `The record becomes one of the queue ${name} again: visible at once, with ${attempts(q)} before it.`,
+        run: async () => {
+          await change(["queues", name, "restore"], {Receipts: [rec.Receipt]});
+          return "It can be received again.";
+        },
+        after: poller.wake,
+      }),
+      actionButton("Discard …", {
+        title: "Discard the dead letter", verb: "Discard", danger: true,
+        text: `The record leaves the queue ${name} for good, and nobody receives it from there again. The stream ${q.Options.Stream} keeps it until its retention ends.`,
+        run: async () => {
+          await change(["queues", name, "discard"], {Receipts: [rec.Receipt]});
+          return "It has left the queue.";
+        },
+        after: poller.wake,
+      }, {class: "danger"}))
+    : h("p", {class: "quiet"}, "A receiver of dead letters has it, and may put it back or discard it."));
+
   show();
   const poller = poll(update, 1000);
   return poller.stop;
 }
+
+const attempts = (q) => (q.Options.MaxReceives < 0 ? "any number of attempts" : plural(q.Options.MaxReceives, "attempt"));
 

@@ -9,8 +9,8 @@ import {tabs} from "./stream.js";
 import {local} from "./actions.js";
 
 const starts = [
-  ["newest", "the newest records"],
-  ["oldest", "the oldest records"],
+  ["newest", "the newest"],
+  ["oldest", "the oldest"],
   ["time", "a time"],
   ["sequence", "a sequence number"],
 ];
@@ -91,7 +91,7 @@ export function records({names: [name], params, draw}) {
       e.preventDefault();
       search();
     }},
-    h("label", {class: "field"}, h("span", {}, "Shard"), h("select", {onchange: set("shard")}, h("option", {value: "", selected: !form.shard}, "all, in order of arrival"),
+    h("label", {class: "field"}, h("span", {}, "Shard"), h("select", {onchange: set("shard")}, h("option", {value: "", selected: !form.shard}, "all"),
       shards.map((sh) => h("option", {key: sh.ID, value: sh.ID, selected: sh.ID === form.shard}, `${shardNumber(sh.ID)}${sh.Closed ? " (closed)" : ""}`)))),
     h("label", {class: "field"}, h("span", {}, "From"), h("select", {onchange: set("start")}, starts.map(([v, t]) => h("option", {value: v, selected: v === form.start}, t)))),
     form.start === "time" && h("label", {class: "field", key: "time"}, h("span", {}, "Time"), h("input", {type: "datetime-local", step: 1, value: form.time, oninput: set("time")})),
@@ -117,8 +117,9 @@ export function records({names: [name], params, draw}) {
   return () => ended.abort();
 }
 
-// row is a record in one line, which opens.
-export function row(rec, opened, stream, extra) {
+// row is a record in one line, which opens. In it the size may give way to something else,
+// and more may follow when it is open.
+export function row(rec, opened, stream, aside, ...extra) {
   const id = rec.SequenceNumber;
   const now = opened.shown(id, rec);
   const whole = () => get(["streams", stream, "shards", rec.ShardID, "records", id], {encrypted: "show"});
@@ -129,7 +130,7 @@ export function row(rec, opened, stream, extra) {
       h("span", {class: "where"}, shardNumber(rec.ShardID)),
       h("span", {class: "key"}, now.Withheld ? "–" : now.PartitionKey),
       h("span", {class: "line"}, line(now)),
-      h("span", {class: "size"}, bytes(rec.DataBytes))),
+      h("span", {class: aside ? "aside" : "size"}, aside || bytes(rec.DataBytes))),
     isOpen && h("div", {class: "inside"},
       h("dl", {class: "pairs"}, h("dt", {}, "Sequence number"), h("dd", {}, h("code", {}, id)),
         h("dt", {}, "Shard"), h("dd", {}, h("a", {href: route("streams", stream) + "?shard=" + rec.ShardID}, rec.ShardID)),

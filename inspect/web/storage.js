@@ -3,7 +3,7 @@
 import {h, link, route} from "./dom.js";
 import {get, poll} from "./api.js";
 import {Rates, sparkline} from "./charts.js";
-import {card, cards, note, table} from "./ui.js";
+import {card, cards, loading, note, table} from "./ui.js";
 import {bytes, clock, count, duration, rate, seconds} from "./format.js";
 
 const rates = new Rates();
@@ -36,6 +36,7 @@ export function storage({draw}) {
     draw(
       h("h1", {}, "Storage"),
       error && note("bad", error.message),
+      !m && !error && loading,
       m && [
         m.Failed && note("bad", "Writes are refused until the database is opened again: " + m.Failed),
         m.DiskFull && note("bad", "The disk is full: writes are refused until there is space."),
@@ -52,7 +53,7 @@ export function storage({draw}) {
         h("section", {}, h("h2", {}, "Disk"), cards(
           card("Files", bytes(m.DiskBytes)),
           card("Write-ahead log", bytes(m.WALBytes)),
-          card("In memory tables", bytes(m.MemtableBytes)),
+          card("In memory", bytes(m.MemtableBytes), "not yet in a table"),
           card("Epochs", count(m.Epochs), "space comes back by epochs"),
           card("Tables", count(m.Tables), `${bytes(m.BytesFlushed)} written`),
           card("Compactions", count(m.Compactions), `${bytes(m.BytesCompacted)} written again`))),

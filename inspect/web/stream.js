@@ -3,7 +3,7 @@
 import {h, link, route} from "./dom.js";
 import {get, poll} from "./api.js";
 import {columns, Rates} from "./charts.js";
-import {badge, card, cards, crumbs, note, table} from "./ui.js";
+import {badge, card, cards, crumbs, loading, note, table} from "./ui.js";
 import {ago, bytes, count, hash, plural, rate, retention, seconds, shardNumber} from "./format.js";
 import {hashBar, level} from "./hashbar.js";
 import {lineage} from "./lineage.js";
@@ -68,6 +68,7 @@ export function stream({names: [name], params, draw, onChange}) {
       h("h1", {}, name),
       tabs(name, ""),
       error && note("bad", error.message),
+      !s && !error && loading,
       s && [
         cards(
           card("Put now", rate(total), bytes(open.reduce((sum, sh) => sum + loads.get(sh.ID).bytes, 0)) + "/s"),
@@ -92,7 +93,8 @@ export function stream({names: [name], params, draw, onChange}) {
         h("section", {}, h("h2", {}, "Splits and merges"),
           h("p", {class: "quiet"}, "From left to right through time, from the lowest hash key above to the highest below. Arrow keys follow the lineage."),
           lineage(s.Shards, loads, {selected, select})),
-        h("section", {}, h("h2", {}, "Shards"), shardTable(s, loads, select, selected)),
+        h("section", {}, h("h2", {}, "Shards"), shardTable(s, loads, select, selected),
+          s.Shards.length > listed && h("p", {class: "quiet"}, `${count(listed)} of ${count(s.Shards.length)} shards are listed, the open ones first.`)),
         h("section", {}, h("h2", {}, "Settings"), settings(s), streamActions(s, answer, poller.wake)),
       ]);
   };
@@ -132,7 +134,7 @@ const shardButton = (id, select) => h("button", {type: "button", class: "link", 
 
 function shardTable(s, loads, select, selected) {
   const rows = [...s.Shards].sort((a, b) => a.Closed - b.Closed || (a.ID < b.ID ? -1 : 1));
-  return table("Shards", ["Shard", "State", ">Put now", ">Records", ">Size", "Hash keys from"], rows.slice(0, 200).map((sh) => {
+  return table("Shards", ["Shard", "State", ">Put now", ">Records", ">Size", "Hash keys from"], rows.slice(0, listed).map((sh) => {
     const load = loads.get(sh.ID);
     return h("tr", {key: sh.ID, class: sh.ID === selected ? "chosen" : null},
       h("th", {scope: "row"}, shardButton(sh.ID, select)),
@@ -143,6 +145,8 @@ function shardTable(s, loads, select, selected) {
       h("td", {}, h("code", {}, hash(sh.HashKeyRange.Start))));
   }));
 }
+
+const listed = 200; // rows of the table of shards
 
 const settings = (s) =>
   h("dl", {class: "pairs"},

@@ -3,7 +3,8 @@
 import {h, link, route} from "./dom.js";
 import {get, poll} from "./api.js";
 import {Rates, sparkline} from "./charts.js";
-import {badge, card, cards, note, table} from "./ui.js";
+import {createStream} from "./actions.js";
+import {badge, card, cards, loading, note, table} from "./ui.js";
 import {bytes, count, plural, rate, retention} from "./format.js";
 
 const rates = new Rates(); // kept while other views are shown
@@ -49,6 +50,7 @@ export function streams({draw, onChange}) {
     draw(
       h("h1", {}, "Streams"),
       error && note("bad", error.message),
+      !list && !error && loading,
       list && [
         cards(
           card("Streams", count(all.length) + (list.More ? "+" : "")),
@@ -73,6 +75,7 @@ export function streams({draw, onChange}) {
             h("td", {}, retention(s.Retention), s.RetentionBytes > 0 && h("small", {}, "up to " + bytes(s.RetentionBytes))),
             h("td", {class: "badges"}, s.Mode !== "Unlimited" && badge("plain", s.Mode === "OnDemand" ? "on demand" : "provisioned"), s.Encrypted && badge("plain", "encrypted")))),
         filter ? "No stream has such a name." : "There are no streams yet. A program makes one with DB.OpenStream."),
+        h("div", {class: "buttons"}, createStream(polling.wake)),
       ]);
   };
 

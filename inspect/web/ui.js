@@ -9,6 +9,9 @@ export const state = {writable: false, limits: {}};
 export const note = (kind, ...children) =>
   h("p", {class: "note " + kind, role: kind === "bad" ? "alert" : null}, h("strong", {}, {bad: "Error. ", warn: "Note. ", good: "Done. "}[kind]), children);
 
+// loading is what is shown before the first answer.
+export const loading = h("p", {class: "quiet"}, "Loading …");
+
 export const card = (title, value, detail) =>
   h("div", {class: "card"}, h("dt", {}, title), h("dd", {}, value, detail != null && h("small", {}, detail)));
 

@@ -158,7 +158,16 @@ func (s *site) open(route string) {
 // until waits until an expression of JavaScript is true.
 func (s *site) until(expression string) {
 	s.t.Helper()
-	s.run(chromedp.Poll[chromedp.Void](expression, chromedp.WithPollingTimeout(0)))
+	s.run(chromedp.Func(func(ctx context.Context, t *chromedp.Target) error {
+		for {
+			_, err := chromedp.Poll[chromedp.Void](expression, chromedp.WithPollingTimeout(0))(ctx, t)
+			// A document of another site has a process of its own, which may take the place
+			// of the one that was asked.
+			if err == nil || !strings.Contains(err.Error(), "Cannot find context") {
+				return err
+			}
+		}
+	}))
 }
 
 // shows waits until the page has a text.

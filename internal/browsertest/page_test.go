@@ -10,6 +10,7 @@ import (
 	"net/http/httptest"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/chromedp/chromedp"
 	"github.com/chromedp/chromedp/kb"
@@ -330,6 +331,102 @@ func TestApplicationsAreSteered(t *testing.T) {
 	s.press("Put all back …")
 	s.press("Put back")
 	s.shows("can be received again")
+	s.quiet()
+}
+
+func TestStreamsAreCreatedAndDeleted(t *testing.T) {
+	s := newSite(t, &inspect.Options{Writable: true})
+	enter := func(label, text string) {
+		s.run(js(fmt.Sprintf(`{
+			const field = [...document.querySelectorAll("dialog .field")].find((e) => e.innerText.startsWith(%q)).querySelector("input");
+			field.value = %q;
+			field.dispatchEvent(new Event("input"));
+		}`, label, text)))
+	}
+	s.open("#/")
+	s.shows("There are no streams yet.")
+	s.press("Create a stream …")
+	enter("Name", "no name")
+	s.press("Create")
+	s.shows("Name must be 1 to 128 characters")
+	enter("Name", "orders")
+	enter("Open shards", "3")
+	enter("Records are kept for", "48")
+	s.shows("A stream orders is created, with 3 shards, and keeps records for 2 d.")
+	s.press("Create")
+	s.shows("There is a stream orders now.")
+	stream, err := s.db.Stream("orders")
+	require.NoError(t, err)
+	require.Len(t, stream.Describe().Shards, 3)
+	require.Equal(t, 48*time.Hour, stream.Describe().Retention)
+	s.put(stream, "k", "data")
+
+	s.press("Close")
+	s.press("orders")
+	s.press("Delete …")
+	s.shows("The stream is deleted with all its 1 record (5 B) in 3 shards, for good.")
+	enter("To delete orders", "order")
+	s.press("Delete the stream")
+	s.shows(`it must be "orders"`)
+	_, err = s.db.Stream("orders")
+	require.NoError(t, err)
+	enter("To delete orders", "orders")
+	s.press("Delete the stream")
+	s.shows("There is no stream orders any more.")
+	_, err = s.db.Stream("orders")
+	require.ErrorIs(t, err, braid.ErrStreamNotFound)
+	s.press("Close")
+	s.shows("There are no streams yet.")
+}
+
+func TestDeadLettersOfAQueueAreSettled(t *testing.T) {
+	s := newSite(t, &inspect.Options{Writable: true})
+	orders := s.stream("orders", 1)
+	mails, err := queue.Open(t.Context(), s.db, "mails", &queue.Options{Stream: "orders"})
+	require.NoError(t, err)
+	for _, data := range []string{"first", "second", "third"} {
+		s.put(orders, "k", data)
+	}
+	records, err := mails.Receive(t.Context(), 3, nil)
+	require.NoError(t, err)
+	for _, rec := range records {
+		require.NoError(t, mails.Reject(t.Context(), "no mailbox", rec.Receipt))
+	}
+	dead := func() (left []string) {
+		for rec, err := range mails.DeadLetters().All(t.Context()) {
+			require.NoError(t, err)
+			left = append(left, string(rec.Data))
+		}
+		return left
+	}
+	open := func(at int) {
+		s.run(chromedp.Click(chromedp.CSS(fmt.Sprintf("ol.records > li:nth-child(%d) > button", at))))
+	}
+	s.open("#/queues/mails")
+	s.until(`document.querySelectorAll("ol.records > li").length === 3`)
+	open(1)
+	s.shows("no mailbox")
+	s.press("Put back …")
+	s.shows("visible at once, with 6 attempts before it.")
+	s.press("Put back")
+	s.shows("It can be received again.")
+	require.Equal(t, []string{"second", "third"}, dead())
+	s.press("Close")
+	s.until(`document.querySelectorAll("ol.records > li").length === 2`)
+	open(2)
+	s.press("Discard …")
+	s.shows("nobody receives it from there again. The stream orders keeps it")
+	s.press("Discard")
+	s.shows("It has left the queue.")
+	require.Equal(t, []string{"second"}, dead())
+	s.press("Close")
+
+	// What somebody else has received is theirs.
+	_, err = mails.DeadLetters().Receive(t.Context(), 1, nil)
+	require.NoError(t, err)
+	s.until(`document.querySelectorAll("ol.records > li").length === 1`)
+	open(1)
+	s.shows("A receiver of dead letters has it")
 	s.quiet()
 }
 
