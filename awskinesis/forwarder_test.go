@@ -239,8 +239,8 @@ func TestForwarderWaitsForPermissions(t *testing.T) {
 }
 
 func TestForwarderHandsOnWhatKinesisRefuses(t *testing.T) {
-	large := strings.Repeat("x", 1<<20)
-	for name, maxRecordBytes := range map[string]int{"by the producer": 0, "by the service": 4 << 20} {
+	large := strings.Repeat("x", 2000)
+	for name, maxRecordBytes := range map[string]int{"by the producer": 1000, "by the service": 0} {
 		t.Run(name, func(t *testing.T) {
 			var refused []string // by the forwarder's goroutines; read when it has stopped
 			var mu sync.Mutex
@@ -261,15 +261,18 @@ func TestForwarderHandsOnWhatKinesisRefuses(t *testing.T) {
 				refused, fails = nil, 3
 				mu.Unlock()
 				o.connect(&awskinesis.ProducerOptions{MaxRecordBytes: maxRecordBytes})
+				orders, err := o.kit.DB().Stream("orders")
+				require.NoError(o, err)
+				require.NoError(o, orders.UpdateMaxRecordBytes(o.Context(), 1000))
 				o.put(35, keys...)
-				_, err := o.stream().PutRecord(o.Context(), "b", []byte(large))
+				_, err = o.stream().PutRecord(o.Context(), "b", []byte(large))
 				require.NoError(o, err)
 				o.put(35, keys...)
 				o.start()
 				o.caughtUp()
 				require.Equal(o, int64(1), o.status().Refused)
 				require.NoError(o, o.stop())
-				require.Equal(o, []string{"b 1048576 true\n"}, refused)
+				require.Equal(o, []string{"b 2000 true\n"}, refused)
 				o.requireOnce()
 			})
 		})
