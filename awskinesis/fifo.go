@@ -26,3 +26,6 @@ func (f *fifo[T]) pop() T {
 	}
 	return item
 }
+
+// all returns the items, until the queue changes.
+func (f *fifo[T]) all() []T { return f.items[f.head:] }

@@ -162,6 +162,11 @@ func requirePrefix(t testing.TB, entries []braid.Entry, results []braid.PutResul
 func (f *fixture) reshard(random *rand.Rand, stop chan struct{}) {
 	stream, err := f.kit.DB().Stream("orders")
 	require.NoError(f, err)
+	reshard(f.T, stream, random, stop)
+}
+
+// reshard is that for any stream.
+func reshard(t testing.TB, stream *braid.Stream, random *rand.Rand, stop chan struct{}) {
 	for {
 		select {
 		case <-stop:
@@ -176,14 +181,14 @@ func (f *fixture) reshard(random *rand.Rand, stop chan struct{}) {
 		}
 		i := random.IntN(len(open))
 		if len(open) < 6 && random.IntN(2) == 0 {
-			_, _, err = stream.SplitShard(context.Background(), open[i].ID(), nil)
-			require.NoError(f, err)
+			_, _, err := stream.SplitShard(context.Background(), open[i].ID(), nil)
+			require.NoError(t, err)
 			continue
 		}
 		for j := range open {
 			if next, ok := open[i].HashKeyRange().End.Next(); ok && open[j].HashKeyRange().Start == next {
-				_, err = stream.MergeShards(context.Background(), open[i].ID(), open[j].ID())
-				require.NoError(f, err)
+				_, err := stream.MergeShards(context.Background(), open[i].ID(), open[j].ID())
+				require.NoError(t, err)
 				break
 			}
 		}

@@ -52,6 +52,7 @@ type Producer struct {
 	groups   map[*group]struct{} // those before it that are not settled
 	flushes  int                 // that wait
 	closed   bool
+	trouble  trouble // of the last request; zero if it was answered
 }
 
 // group is the records between two flushes.
@@ -261,21 +262,42 @@ func (p *Producer) Close(ctx context.Context) error {
 // that has others as well.
 func (p *Producer) validate(entries []braid.Entry) error {
 	for i := range entries {
-		e := &entries[i]
-		name := fmt.Sprintf("Entries[%d].", i)
-		if len(entries) == 1 {
-			name = ""
+		name := ""
+		if len(entries) > 1 {
+			name = fmt.Sprintf("Entries[%d].", i)
 		}
-		switch n := utf8.RuneCountInString(e.PartitionKey); {
-		case n == 0 || n > maxPartitionKeyChars:
-			return invalid(name+"PartitionKey", fmt.Sprintf("%d characters long", n), "must be 1 to 256 characters")
-		case !utf8.ValidString(e.PartitionKey):
-			return invalid(name+"PartitionKey", fmt.Sprintf("%.64q", e.PartitionKey), "must be UTF-8")
-		case e.Size() > p.opts.MaxRecordBytes:
-			return invalid(name+"Data", fmt.Sprintf("%d bytes long, with its partition key", e.Size()), fmt.Sprintf("must be at most %d bytes (ProducerOptions.MaxRecordBytes)", p.opts.MaxRecordBytes))
+		if err := p.validateEntry(&entries[i], name); err != nil {
+			return err
 		}
 	}
 	return nil
+}
+
+// validateEntry is validate for one entry; name is what an error calls it.
+func (p *Producer) validateEntry(e *braid.Entry, name string) error {
+	switch n := utf8.RuneCountInString(e.PartitionKey); {
+	case n == 0 || n > maxPartitionKeyChars:
+		return invalid(name+"PartitionKey", fmt.Sprintf("%d characters long", n), "must be 1 to 256 characters")
+	case !utf8.ValidString(e.PartitionKey):
+		return invalid(name+"PartitionKey", fmt.Sprintf("%.64q", e.PartitionKey), "must be UTF-8")
+	case e.Size() > p.opts.MaxRecordBytes:
+		return invalid(name+"Data", fmt.Sprintf("%d bytes long, with its partition key", e.Size()), fmt.Sprintf("must be at most %d bytes (ProducerOptions.MaxRecordBytes)", p.opts.MaxRecordBytes))
+	}
+	return nil
+}
+
+// trouble is why requests fail that are made again, and since when.
+type trouble struct {
+	err   error
+	since time.Time
+}
+
+// note notes a failure. The first one since the last success says since when.
+func (t *trouble) note(err error, now time.Time) {
+	if t.err == nil {
+		t.since = now
+	}
+	t.err = err
 }
 
 // ring has run look again.

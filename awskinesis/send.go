@@ -142,6 +142,7 @@ func (p *Producer) requestFailed(r *request, f failure) {
 	now := time.Now()
 	if f.kind == throttle || f.kind == transient {
 		p.schedule.failed(now)
+		p.trouble.note(f.err, now)
 		p.opts.Logger.Warn("records could not be put; they are tried again", "stream", p.label, "records", len(r.entries), "error", f.err)
 	}
 	for i := range r.entries {
@@ -220,6 +221,7 @@ func (p *Producer) settleEntries(r *request, records []types.PutRecordsResultEnt
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.schedule.succeeded()
+	p.trouble = trouble{}
 	now := time.Now()
 	for i := range r.entries {
 		s := &r.entries[i]

@@ -1,0 +1,236 @@
+// Package capture records a stream of Kinesis, or of another [consumer.Source], in a stream of
+// a database, with original sequence numbers and arrival times, and replays it: so a test runs
+// on what production has seen, in the order and at the pace in which it came.
+//
+//	err := capture.Run(ctx, source, "orders", db, "orders-monday", &capture.Options{UntilTip: true})
+//	...
+//	for rec, err := range capture.Replay(ctx, stream, &capture.ReplayOptions{Speed: 60}) {
+//		// rec is as it was in "orders", and comes 60 times as fast
+//	}
+//
+// # What is captured
+//
+// Each record is put under its own partition key, as an envelope of package envelope: the
+// data as it was, and as headers where it came from. [Original] takes it apart. Aggregated
+// records stay as they are: [kpl.Split] takes them apart after that. Explicit hash keys are kept
+// if the source knows them; a read of Kinesis does not tell.
+//
+// A capture is an application of package consumer. A batch and the checkpoint that passes it
+// are one commit, so each record is captured once, whatever crashes, and a capture that is
+// run again goes on where it was. The records of a shard are captured in their order, and those
+// of its children after them, so each partition key is in order.
+package capture
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/braidstream/braid"
+	"github.com/braidstream/braid/awskinesis/envelope"
+	"github.com/braidstream/braid/consumer"
+)
+
+// The headers of a captured record.
+const (
+	headerStream    = "capture-stream"
+	headerShard     = "capture-shard-id"
+	headerNumber    = "capture-sequence-number"
+	headerArrival   = "capture-arrival-time" // in nanoseconds since 1970
+	headerEncrypted = "capture-encrypted"    // "true", or left out
+)
+
+// What a batch has at most: a stream with the capacity of one shard takes it in a second.
+const (
+	batchRecords = 500
+	batchBytes   = 512 << 10
+)
+
+// Options are the settings of [Run]. The zero value of each field is a safe default.
+type Options struct {
+	// App names the application in whose leases the progress is stored, as App of
+	// [consumer.Config]. The default is "capture-" and the name of the stream captured to.
+	App string
+
+	// Start is where the capture begins in the shards that there are when it first runs:
+	// braid.TrimHorizon, the default, braid.Latest or braid.AtTime. It must stay the same.
+	Start braid.Position
+
+	// UntilTip ends Run, without an error, when all that the stream has is captured. The
+	// default is to go on until ctx ends.
+	UntilTip bool
+
+	// Compress compresses the data with Zstandard where that makes it smaller.
+	Compress bool
+
+	// Logger gets the messages of package consumer. nil means that warnings and errors go to
+	// [slog.Default].
+	Logger *slog.Logger
+}
+
+// Run captures the stream of that name, until ctx ends, into the stream to of the database.
+// That is created if it does not exist, so that its records never expire, and may be up to
+// 10 MiB. Run with the same arguments goes on where it was. nil options are safe defaults.
+//
+// It returns nil when ctx ends, or with UntilTip when all is captured. Errors:
+// [braid.ErrInvalidArgument] for the arguments, or for a record that does not fit into the stream
+// with its headers (about 200 bytes); [consumer.StoppedShardsError] if a shard cannot be
+// read; those of the database. What fails for a while is tried again, and logged.
+func Run(ctx context.Context, source consumer.Source, from string, db *braid.DB, to string, opts *Options) error {
+	var o Options
+	if opts != nil {
+		o = *opts
+	}
+	if err := run(ctx, source, from, db, to, &o); err != nil {
+		return fmt.Errorf("capture %.300q into %.140q: %w", from, to, err)
+	}
+	return nil
+}
+
+func run(ctx context.Context, source consumer.Source, from string, db *braid.DB, to string, o *Options) error {
+	switch {
+	case source == nil:
+		return &braid.InvalidArgumentError{Field: "source", Value: "nil", Rule: "must not be nil"}
+	case db == nil:
+		return &braid.InvalidArgumentError{Field: "db", Value: "nil", Rule: "must not be nil"}
+	}
+	c := &capturer{from: from, to: to, codec: envelope.New(&envelope.Options{Compress: o.Compress})}
+	worker, err := consumer.NewTx(db, &consumer.Config{
+		App:          cmp.Or(o.App, "capture-"+to),
+		Streams:      []string{from},
+		Start:        o.Start,
+		Source:       source,
+		Logger:       o.Logger,
+		BatchRecords: batchRecords,
+		BatchBytes:   batchBytes,
+		MaxAttempts:  -1, // an error that stays ends the capture
+	}, c)
+	if err != nil {
+		return err
+	}
+	if _, err := db.OpenStream(ctx, to, &braid.StreamOptions{Retention: -1, MaxRecordBytes: maxRecordBytes}); err != nil {
+		return err
+	}
+	ctx, c.end = context.WithCancelCause(ctx)
+	defer c.end(nil)
+	var helper sync.WaitGroup
+	if o.UntilTip {
+		helper.Go(func() { c.end(untilTip(ctx, worker.App())) })
+	}
+	err = worker.Run(ctx)
+	c.end(nil)
+	helper.Wait()
+	var failed *failure
+	if errors.As(context.Cause(ctx), &failed) {
+		return errors.Join(failed.error, err)
+	}
+	return err
+}
+
+const maxRecordBytes = 10 << 20
+
+// failure ends a capture with an error.
+type failure struct{ error }
+
+// untilTip waits until everything is captured. It returns a failure if that cannot be.
+func untilTip(ctx context.Context, app *consumer.App) error {
+	for {
+		err := app.WaitCaughtUp(ctx)
+		switch {
+		case err == nil:
+			return errors.New("all is captured")
+		case ctx.Err() != nil:
+			return context.Cause(ctx)
+		case !errors.Is(err, consumer.ErrAppNotFound):
+			return &failure{err}
+		}
+		select { // the worker has just begun
+		case <-time.After(10 * time.Millisecond):
+		case <-ctx.Done():
+		}
+	}
+}
+
+// capturer puts batches.
+type capturer struct {
+	from, to string
+	codec    *envelope.Codec
+	end      context.CancelCauseFunc // of Run; set before the first batch
+}
+
+func (c *capturer) ProcessRecords(_ context.Context, tx *braid.Tx, batch *consumer.TxBatch) error {
+	for i := range batch.Records {
+		if err := c.put(tx, &batch.Records[i].Record); err != nil {
+			if errors.Is(err, braid.ErrInvalidArgument) || errors.Is(err, envelope.ErrInvalidMessage) {
+				err = fmt.Errorf("record %s of %s: %w", batch.Records[i].SequenceNumber, batch.Records[i].ShardID, err)
+				c.end(&failure{err})
+			}
+			return err
+		}
+	}
+	return nil
+}
+
+func (c *capturer) put(tx *braid.Tx, rec *braid.Record) error {
+	m := envelope.Message{
+		Headers: []envelope.Header{
+			{Key: headerStream, Value: c.from},
+			{Key: headerShard, Value: string(rec.ShardID)},
+			{Key: headerNumber, Value: rec.SequenceNumber.String()},
+			{Key: headerArrival, Value: strconv.FormatInt(rec.ArrivalTime.UnixNano(), 10)},
+		},
+		Data: rec.Data,
+	}
+	if rec.Encrypted {
+		m.Set(headerEncrypted, "true")
+	}
+	data, err := c.codec.Append(nil, &m)
+	if err != nil {
+		return err
+	}
+	return tx.PutEntry(c.to, braid.Entry{PartitionKey: rec.PartitionKey, ExplicitHashKey: rec.ExplicitHashKey, Data: data})
+}
+
+// ErrNotCaptured reports a record that is not one of a capture, or is damaged.
+var ErrNotCaptured = errors.New("not a captured record")
+
+// reading reads envelopes. It is made before any bubble of testing/synctest, so that all of them
+// can use it.
+var reading = envelope.New(nil)
+
+// Original returns a captured record as it was in the stream that it was captured from: with
+// the shard, sequence number, arrival time and data of there. Error: [ErrNotCaptured].
+func Original(captured braid.Record) (braid.Record, error) {
+	fail := func(err error) (braid.Record, error) {
+		return braid.Record{}, fmt.Errorf("%w: record %s of %s: %w", ErrNotCaptured, captured.SequenceNumber, captured.ShardID, err)
+	}
+	m, enveloped, err := reading.Decode(captured.Data)
+	if err != nil {
+		return fail(err)
+	}
+	if !enveloped || m.Get(headerNumber) == "" {
+		return fail(errors.New("it has not the headers of one"))
+	}
+	number, err := braid.ParseSequenceNumber(m.Get(headerNumber))
+	if err != nil {
+		return fail(err)
+	}
+	nanos, err := strconv.ParseInt(m.Get(headerArrival), 10, 64)
+	if err != nil {
+		return fail(err)
+	}
+	return braid.Record{
+		PartitionKey:    captured.PartitionKey,
+		ExplicitHashKey: captured.ExplicitHashKey,
+		Data:            m.Data,
+		ShardID:         braid.ShardID(m.Get(headerShard)),
+		SequenceNumber:  number,
+		ArrivalTime:     time.Unix(0, nanos),
+		Encrypted:       m.Get(headerEncrypted) == "true",
+	}, nil
+}

@@ -1,0 +1,420 @@
+package awskinesis
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"runtime/debug"
+	"slices"
+	"time"
+
+	"github.com/braidstream/braid"
+	"github.com/braidstream/braid/consumer"
+)
+
+// outboxShard is what the forwarder knows of a shard of the outbox.
+type outboxShard struct {
+	// flights are the batches that were given to the forwarder and are not behind the
+	// checkpoint for certain, in order. One that is done is removed when it is the first.
+	flights fifo[*flight]
+
+	// stored are records behind the checkpoint that need not be put again when they come
+	// again: an earlier lease, which ended too soon, has put them.
+	stored map[braid.SequenceNumber]struct{}
+
+	lease   *consumer.Checkpointer // of the last lease; nil if there was none
+	waiting braid.Position         // of the first record that was not given to the forwarder
+}
+
+// flight is a batch on its way. The first two fields belong to the goroutine that works on it,
+// until ended is closed.
+type flight struct {
+	records []consumer.Record
+	done    []bool // those that need not be put any more
+
+	ended chan struct{} // closed when nothing works on it any more
+
+	open    int                    // those that are not done
+	numbers []braid.SequenceNumber // of all records, once they are done; then records is empty
+	trouble trouble                // why records are not done, of the last attempt
+	lost    bool                   // its lease has ended before they were
+}
+
+// shardLocked returns the shard of that id.
+func (f *Forwarder) shardLocked(id braid.ShardID) *outboxShard {
+	sh := f.shards[id]
+	if sh == nil {
+		sh = &outboxShard{}
+		f.shards[id] = sh
+	}
+	return sh
+}
+
+// forwarding is the processor of a lease.
+type forwarding struct {
+	f     *Forwarder
+	shard *outboxShard
+}
+
+func (f *Forwarder) newLease(lease consumer.Lease) consumer.Processor {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return &forwarding{f, f.shardLocked(lease.Shard)}
+}
+
+// Initialize takes over what the lease before has left: which records were put, though its
+// checkpoint has not passed them.
+func (l *forwarding) Initialize(ctx context.Context, c *consumer.Checkpointer) error {
+	f, sh := l.f, l.shard
+	if err := f.waitForFlights(ctx, sh); err != nil {
+		return err
+	}
+	begins := c.Lease().Checkpoint
+	f.dropping.Lock()
+	defer f.dropping.Unlock()
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	again := sh.lease != nil && begins.SequenceNumber.Compare(sh.lease.Lease().Checkpoint.SequenceNumber) < 0
+	if sh.stored == nil || again { // App.Seek has asked for what was put before
+		sh.stored = make(map[braid.SequenceNumber]struct{})
+	} else {
+		for _, fl := range sh.flights.all() {
+			for _, n := range fl.numbers {
+				sh.stored[n] = struct{}{}
+			}
+			for i := range fl.records {
+				switch rec := &fl.records[i]; {
+				case fl.done[i]:
+					sh.stored[rec.SequenceNumber] = struct{}{}
+				case rec.ArrivalTime.Before(f.floor): // it was trimmed while it was on its way
+					f.countDropped(1, rec.Size())
+				}
+			}
+		}
+	}
+	for n := range sh.stored {
+		if n.Compare(begins.SequenceNumber) <= 0 {
+			delete(sh.stored, n)
+		}
+	}
+	sh.flights = fifo[*flight]{}
+	sh.lease, sh.waiting = c, positionOf(begins)
+	return nil
+}
+
+// waitForFlights waits until nothing works on a shard's batches any more, whose lease has
+// ended: so they soon are.
+func (f *Forwarder) waitForFlights(ctx context.Context, sh *outboxShard) error {
+	f.mu.Lock()
+	flights := slices.Clone(sh.flights.all())
+	f.mu.Unlock()
+	for _, fl := range flights {
+		select {
+		case <-fl.ended:
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+	return nil
+}
+
+// positionOf returns the position behind a checkpoint.
+func positionOf(c consumer.Checkpoint) braid.Position {
+	if c.SequenceNumber.IsZero() {
+		return c.Start
+	}
+	return braid.AfterSequence(c.SequenceNumber)
+}
+
+// ProcessRecords puts a batch. With strict order it returns when the whole batch is done, and
+// otherwise when the producer has the records, in their order.
+func (l *forwarding) ProcessRecords(ctx context.Context, batch *consumer.Batch) error {
+	fl := l.give(batch)
+	if fl == nil {
+		return nil
+	}
+	t, err := l.begin(ctx, batch.Checkpointer, fl)
+	if err != nil {
+		l.end(fl, err)
+		return err
+	}
+	if !l.f.opts.Fast {
+		return l.finish(ctx, batch.Checkpointer, fl, t)
+	}
+	go func() { // ends with the lease, and closes ended, for which Run and the next lease wait
+		_ = l.finish(ctx, batch.Checkpointer, fl, t) // it is the cause of ctx, or ends Run
+	}()
+	return nil
+}
+
+// give notes a batch as given to the forwarder. What is to be put of it comes back as a
+// flight, nil if there is nothing: the rest has been put before, or is dropped.
+func (l *forwarding) give(batch *consumer.Batch) *flight {
+	f, sh := l.f, l.shard
+	f.dropping.Lock()
+	f.mu.Lock()
+	records, passed := batch.Records, []consumer.Record(nil)
+	if len(sh.stored) > 0 || records[0].ArrivalTime.Before(f.floor) {
+		records = nil
+		for _, rec := range batch.Records {
+			_, stored := sh.stored[rec.SequenceNumber]
+			if stored || rec.ArrivalTime.Before(f.floor) {
+				delete(sh.stored, rec.SequenceNumber)
+				passed = append(passed, rec)
+			} else {
+				records = append(records, rec)
+			}
+		}
+	}
+	sh.waiting = braid.AfterSequence(batch.Records[len(batch.Records)-1].SequenceNumber)
+	var fl *flight
+	if n := len(records); n > 0 {
+		fl = &flight{records: records, done: make([]bool, n), ended: make(chan struct{}), open: n}
+		sh.flights.push(fl)
+	}
+	f.mu.Unlock()
+	f.dropping.Unlock()
+	_ = batch.Ack(passed...) // an error is that the lease is lost
+	return fl
+}
+
+// attempt is a call of the producer for some records of a flight.
+type attempt struct {
+	call *call // nil if there is none that can be put
+	sent []int // the records, by their index
+}
+
+// begin gives the producer the records of a flight that are not done, in their order. Those
+// that Kinesis cannot take are dealt with first. An error is the cause of ctx, or ends Run.
+func (l *forwarding) begin(ctx context.Context, c *consumer.Checkpointer, fl *flight) (attempt, error) {
+	var t attempt
+	var entries []braid.Entry
+	var held map[string]bool // keys whose records must wait
+	var passed []int
+	for i := range fl.records {
+		rec := &fl.records[i]
+		if fl.done[i] || held[rec.PartitionKey] {
+			continue
+		}
+		e := braid.Entry{PartitionKey: rec.PartitionKey, ExplicitHashKey: rec.ExplicitHashKey, Data: rec.Data}
+		err := l.f.to.validateEntry(&e, "")
+		switch {
+		case err == nil:
+			entries, t.sent = append(entries, e), append(t.sent, i)
+		case l.refuse(ctx, fl, i, err):
+			passed = append(passed, i)
+		case !l.f.opts.Fast:
+			if held == nil {
+				held = make(map[string]bool)
+			}
+			held[rec.PartitionKey] = true
+		}
+	}
+	l.markDone(c, fl, passed)
+	if len(entries) == 0 {
+		return t, nil
+	}
+	t.call = newCall(entries, true)
+	err := l.f.to.admit(ctx, t.call)
+	if errors.Is(err, braid.ErrClosed) {
+		l.f.fail(fmt.Errorf("the producer: %w", err))
+	}
+	return t, err
+}
+
+// finish waits for the outcome of an attempt, and makes others until all records of the flight
+// are done. An error is the cause of ctx, or ends Run.
+func (l *forwarding) finish(ctx context.Context, c *consumer.Checkpointer, fl *flight, t attempt) (err error) {
+	defer func() { l.end(fl, err) }()
+	for fails := 1; ; fails++ {
+		progress := l.settle(ctx, c, fl, t)
+		l.f.mu.Lock()
+		open, failed := fl.open, fl.trouble.err
+		l.f.mu.Unlock()
+		if open == 0 {
+			return nil
+		}
+		if err := context.Cause(ctx); err != nil {
+			return err
+		}
+		if progress {
+			fails = 1
+		}
+		l.f.log.Warn("records cannot be forwarded; it is tried again", "records", open, "attempt", fails, "error", failed)
+		if err := pauseFor(ctx, min(forwardPause<<min(fails-1, 16), longestForwardPause)); err != nil {
+			return err
+		}
+		if t, err = l.begin(ctx, c, fl); err != nil {
+			return err
+		}
+	}
+}
+
+// How long a pause between two attempts is. It doubles.
+const (
+	forwardPause        = 100 * time.Millisecond
+	longestForwardPause = 30 * time.Second
+)
+
+func pauseFor(ctx context.Context, d time.Duration) error {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+// settle waits for the outcome of an attempt, and reports whether any record is done now.
+func (l *forwarding) settle(ctx context.Context, c *consumer.Checkpointer, fl *flight, t attempt) (progress bool) {
+	if t.call == nil {
+		return false
+	}
+	select {
+	case <-t.call.settled:
+	case <-ctx.Done():
+		l.f.to.withdraw(t.call, context.Cause(ctx))
+	}
+	var done []int
+	var failed map[string]bool // keys of which a record has failed: the later ones have its error
+	for n, i := range t.sent {
+		rec, err := &fl.records[i], t.call.results[n].Err
+		if err == nil {
+			done = append(done, i)
+			l.f.counts.forwarded.Add(1)
+			l.f.counts.forwardedBytes.Add(int64(rec.Size()))
+			continue
+		}
+		if failed[rec.PartitionKey] {
+			continue
+		}
+		if failed == nil {
+			failed = make(map[string]bool)
+		}
+		failed[rec.PartitionKey] = true
+		switch {
+		case ctx.Err() != nil:
+			// the lease has ended, and Initialize sees to what is left
+		case !errors.Is(err, braid.ErrInvalidArgument) || errors.Is(err, braid.ErrOutcomeUnknown):
+			l.note(fl, err)
+		case l.refuse(ctx, fl, i, err):
+			done = append(done, i)
+		}
+	}
+	l.markDone(c, fl, done)
+	return len(done) > 0
+}
+
+// refuse gives a record that Kinesis refuses to whom the options name, and reports whether it
+// was taken. If not, that is noted.
+func (l *forwarding) refuse(ctx context.Context, fl *flight, i int, cause error) (taken bool) {
+	rec := &fl.records[i].Record
+	log := l.f.log.With("shard", rec.ShardID, "record", rec.SequenceNumber, "error", cause)
+	var err error
+	switch {
+	case l.f.opts.OnRefused != nil:
+		err = callHook(func() error { return l.f.opts.OnRefused(ctx, *rec, cause) })
+	case l.f.opts.DeadLetterStream != "":
+		err = l.f.putDeadLetter(ctx, rec, cause)
+	default:
+		log.Error("a record is refused by Kinesis, and there is no DeadLetterStream: it waits")
+		l.note(fl, fmt.Errorf("record %s of %s is refused: %w", rec.SequenceNumber, rec.ShardID, cause))
+		return false
+	}
+	if err != nil {
+		log.Warn("a record is refused by Kinesis, and cannot be handed on; it is tried again", "cause", err)
+		l.note(fl, fmt.Errorf("record %s of %s is refused: %w; and cannot be handed on: %w", rec.SequenceNumber, rec.ShardID, cause, err))
+		return false
+	}
+	log.Error("a record is refused by Kinesis, and was handed on", "deadLetterStream", l.f.opts.DeadLetterStream)
+	l.f.counts.refused.Add(1)
+	return true
+}
+
+// callHook makes an error of a panic: the batch must not come again for that.
+func callHook(hook func() error) (err error) {
+	defer func() {
+		if v := recover(); v != nil {
+			err = &consumer.PanicError{Value: v, Stack: debug.Stack()}
+		}
+	}()
+	return hook()
+}
+
+// maxLetterError bounds the text of an error in a dead letter.
+const maxLetterError = 4 << 10
+
+func (f *Forwarder) putDeadLetter(ctx context.Context, rec *braid.Record, cause error) error {
+	text := cause.Error()
+	letter, err := json.Marshal(consumer.DeadLetter{
+		App:             f.opts.App,
+		Stream:          f.outbox,
+		ShardID:         rec.ShardID,
+		SequenceNumber:  rec.SequenceNumber,
+		PartitionKey:    rec.PartitionKey,
+		ExplicitHashKey: rec.ExplicitHashKey,
+		ArrivalTime:     rec.ArrivalTime,
+		Data:            rec.Data,
+		Error:           text[:min(len(text), maxLetterError)],
+		Attempts:        1,
+	})
+	if err != nil {
+		return err
+	}
+	stream, err := f.db.Stream(f.opts.DeadLetterStream)
+	if err != nil {
+		return err
+	}
+	_, err = stream.PutRecordWait(ctx, rec.PartitionKey, letter)
+	return err
+}
+
+// markDone notes that records of a flight need not be put any more, and has the checkpoint
+// follow.
+func (l *forwarding) markDone(c *consumer.Checkpointer, fl *flight, done []int) {
+	if len(done) == 0 {
+		return
+	}
+	records := make([]consumer.Record, len(done))
+	l.f.mu.Lock()
+	for n, i := range done {
+		records[n] = fl.records[i]
+		fl.done[i] = true
+	}
+	if fl.open -= len(done); fl.open == 0 { // the data need not wait for the checkpoint
+		fl.numbers = make([]braid.SequenceNumber, len(fl.records))
+		for i := range fl.records {
+			fl.numbers[i] = fl.records[i].SequenceNumber
+		}
+		fl.records, fl.done = nil, nil
+	}
+	passed := c.Lease().Checkpoint.SequenceNumber
+	for q := &l.shard.flights; q.len() > 0 && q.peek().isBefore(passed); {
+		q.pop()
+	}
+	l.f.mu.Unlock()
+	_ = c.Ack(records...) // an error is that the lease is lost
+}
+
+// isBefore reports whether all of the flight is done and behind the checkpoint.
+func (fl *flight) isBefore(checkpoint braid.SequenceNumber) bool {
+	return fl.open == 0 && fl.numbers[len(fl.numbers)-1].Compare(checkpoint) <= 0
+}
+
+// end notes that nothing works on the flight any more.
+func (l *forwarding) end(fl *flight, err error) {
+	l.f.mu.Lock()
+	fl.lost = err != nil
+	l.f.mu.Unlock()
+	close(fl.ended)
+}
+
+// note notes why records of a flight are not done.
+func (l *forwarding) note(fl *flight, err error) {
+	l.f.mu.Lock()
+	defer l.f.mu.Unlock()
+	fl.trouble.note(err, time.Now())
+}

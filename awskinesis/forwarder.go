@@ -1,0 +1,323 @@
+package awskinesis
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/braidstream/braid"
+	"github.com/braidstream/braid/consumer"
+	"github.com/braidstream/braid/internal/jsontext"
+	"github.com/braidstream/braid/internal/logs"
+)
+
+// Forwarder puts the records of a stream of a database to a stream of Kinesis, so that the
+// first is a durable outbox of the second: what a program puts there is stored at once, by
+// itself or in one transaction with other writes, and comes to Kinesis when the link allows.
+//
+// It is an application of package consumer: its checkpoint passes a record only when Kinesis
+// has stored it and all records before it in their shard of the outbox, so a crash loses
+// nothing. After a crash, records behind the checkpoint are put again. Within a process a
+// record is put once, but for attempts whose outcome nobody knows, as with any client of
+// Kinesis: see [Producer].
+//
+// All methods may be called by any number of goroutines.
+type Forwarder struct {
+	db     *braid.DB
+	outbox string
+	to     *Producer
+	opts   ForwarderOptions // with defaults
+	worker *consumer.Worker
+	log    *slog.Logger
+	counts forwardCounts
+	room   room
+	failed chan struct{} // closed when failure is set
+
+	// dropping keeps what was given to the forwarder and what is dropped apart. It is held
+	// while a batch is noted as given, and while records are chosen to be dropped.
+	dropping sync.Mutex
+
+	mu      sync.Mutex // guards the fields below and every outboxShard and flight
+	shards  map[braid.ShardID]*outboxShard
+	floor   time.Time // what arrived before, and was not given to the forwarder by then, is dropped
+	failure error     // that ends Run
+}
+
+// ForwarderOptions are the settings of a [Forwarder]. The zero value of each field is a safe
+// default.
+type ForwarderOptions struct {
+	// App names the application in whose leases the progress is stored, as App of
+	// [consumer.Config]. The default is "forward-" and the name of the outbox. Forwarders of
+	// one outbox to several streams need different names.
+	App string
+
+	// Fast keeps putting records while earlier ones of their key wait to be put again. By
+	// default the order of each partition key is strict: no record is put before Kinesis has
+	// stored, or OnRefused or the DeadLetterStream has taken, all earlier ones of its key. A
+	// batch of a shard of the outbox (up to 1 MiB) waits until the one before it is done, so
+	// a record that cannot be put holds back its key at once, and its shard of the outbox
+	// with the next batch; other shards go on.
+	//
+	// Fast does not wait for the batch before, so it is faster where the way to Kinesis is
+	// long and keys are many. The order is that of the producer, which throttling, failures
+	// of the link and reshards do not change. But records that the service turned down for
+	// another reason, such as missing permissions, come behind later ones of their key when
+	// they are put again.
+	Fast bool
+
+	// MaxBytes and MaxAge bound what waits in the outbox: bytes of partition keys and data,
+	// and the time since the oldest such record arrived. 0, the default, means no bound.
+	//
+	// Beyond a bound, by default, [Forwarder.PutRecord], [Forwarder.PutRecords] and
+	// [Forwarder.Admit] refuse with [ErrOutboxFull] until Kinesis has stored enough. Records
+	// that are put to the stream in another way are counted, at the latest after a second,
+	// but not refused.
+	MaxBytes int64
+	MaxAge   time.Duration
+
+	// DropOldest, beyond a bound, removes the oldest records from the outbox instead, by
+	// [braid.Stream.Trim], until what is left is within the bounds, and never more than that
+	// takes. Each time it is logged, with how many they were, and counted in the
+	// [ForwarderStatus]. Run checks the bounds once a second. Records that are on their way
+	// to Kinesis, up to about 1 MiB of each shard of the outbox, are neither counted then nor
+	// dropped, unless the process ends before they are stored. Trim is for all who read
+	// the stream: use it for one that is an outbox and nothing else.
+	DropOldest bool
+
+	// OnRefused is called with a record that Kinesis refuses for good, since it is too large
+	// or invalid, and with the error. After nil the forwarder passes the record; after an
+	// error it calls again, after a pause. It may be called for several records at once, and
+	// again after a crash. It must return when ctx ends.
+	OnRefused func(ctx context.Context, record braid.Record, err error) error
+
+	// DeadLetterStream, in place of OnRefused, is the stream of the database that takes
+	// records which Kinesis refuses for good, each as a [consumer.DeadLetter]. Without either, a
+	// refused record stays where it is: it is tried again every half minute, the
+	// ForwarderStatus and the log say so, and with strict order its shard of the outbox waits.
+	DeadLetterStream string
+
+	// StopTimeout is how long records that are on their way may take when the forwarder is
+	// stopped or paused. Then they are given up, and are put again when it goes on. The
+	// default is 30 s.
+	StopTimeout time.Duration
+
+	// Logger gets what is refused, dropped or cannot be put, and the messages of package
+	// consumer. nil means that warnings and errors go to [slog.Default].
+	Logger *slog.Logger
+}
+
+// NewForwarder returns a forwarder from the stream of that name to that of the producer.
+// Nothing happens before [Forwarder.Run]. nil options are safe defaults. The outbox need not
+// exist yet. The producer stays the caller's, who may use it otherwise, and closes it after Run
+// has returned. Errors: [braid.ErrInvalidArgument].
+func NewForwarder(db *braid.DB, outbox string, to *Producer, opts *ForwarderOptions) (*Forwarder, error) {
+	f := &Forwarder{db: db, outbox: outbox, to: to, failed: make(chan struct{}), shards: make(map[braid.ShardID]*outboxShard)}
+	if opts != nil {
+		f.opts = *opts
+	}
+	if f.opts.App == "" {
+		f.opts.App = "forward-" + outbox
+	}
+	f.log = logs.OrDefault(f.opts.Logger).With("app", f.opts.App)
+	if err := f.check(); err != nil {
+		return nil, f.wrap("new forwarder", err)
+	}
+	var err error
+	f.worker, err = consumer.New(db, &consumer.Config{
+		App:             f.opts.App,
+		Streams:         []string{outbox},
+		Logger:          f.opts.Logger,
+		Checkpoints:     consumer.Acks,
+		MaxAttempts:     -1, // what is to be done about failures is decided here
+		HandOverTimeout: f.opts.StopTimeout,
+	}, consumer.PerLease(f.newLease))
+	if err != nil {
+		return nil, f.wrap("new forwarder", err)
+	}
+	return f, nil
+}
+
+func (f *Forwarder) check() error {
+	o := &f.opts
+	switch {
+	case f.db == nil:
+		return invalid("db", "nil", "must not be nil")
+	case f.to == nil:
+		return invalid("to", "nil", "must not be nil")
+	case o.MaxBytes < 0:
+		return invalid("ForwarderOptions.MaxBytes", o.MaxBytes, "must not be negative")
+	case o.MaxAge < 0:
+		return invalid("ForwarderOptions.MaxAge", o.MaxAge, "must not be negative")
+	case o.DropOldest && !f.isBounded():
+		return invalid("ForwarderOptions.DropOldest", true, "must not be set without MaxBytes or MaxAge")
+	case o.OnRefused != nil && o.DeadLetterStream != "":
+		return invalid("ForwarderOptions.DeadLetterStream", o.DeadLetterStream, "must not be set together with OnRefused")
+	case o.DeadLetterStream == f.outbox:
+		return invalid("ForwarderOptions.DeadLetterStream", o.DeadLetterStream, "must not be the outbox")
+	case o.StopTimeout < 0:
+		return invalid("ForwarderOptions.StopTimeout", o.StopTimeout, "must not be negative")
+	case o.DeadLetterStream != "":
+		if err := braid.ValidateStreamName(o.DeadLetterStream); err != nil {
+			return fmt.Errorf("ForwarderOptions.DeadLetterStream: %w", err)
+		}
+	}
+	return nil
+}
+
+func (f *Forwarder) isBounded() bool { return f.opts.MaxBytes > 0 || f.opts.MaxAge > 0 }
+
+func (f *Forwarder) wrap(op string, err error) error {
+	if err == nil {
+		return nil
+	}
+	return fmt.Errorf("awskinesis: %s %.300q: %w", op, f.outbox, err)
+}
+
+// Run forwards until ctx ends or [Forwarder.Stop] is called. Then it waits for what is on its
+// way, up to StopTimeout, stores the checkpoints, and returns nil. What Kinesis has not
+// confirmed by then is given up, and put again by the next forwarder.
+//
+// Errors: [braid.ErrClosed] if the producer was closed, and those of Run of a
+// [consumer.Worker], such as when the database is closed under it. Run can be called once.
+func (f *Forwarder) Run(ctx context.Context) error {
+	over, end := context.WithCancel(context.WithoutCancel(ctx))
+	var helpers sync.WaitGroup
+	helpers.Go(func() {
+		select {
+		case <-f.failed:
+			now, cancel := context.WithCancel(ctx)
+			cancel()
+			_ = f.worker.Stop(now) // returns what its Run does
+		case <-over.Done():
+		}
+	})
+	if f.opts.DropOldest {
+		f.keepWithinBounds(ctx) // before anything is forwarded
+		helpers.Go(func() { f.keepBounds(over) })
+	}
+	err := f.worker.Run(ctx)
+	end()
+	helpers.Wait()
+	f.mu.Lock()
+	shards := slices.Collect(maps.Values(f.shards))
+	f.mu.Unlock()
+	for _, sh := range shards {
+		_ = f.waitForFlights(context.Background(), sh) // their contexts have ended
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.wrap("forward", errors.Join(f.failure, err))
+}
+
+// Stop ends Run, and waits until it has returned. What is on its way is given up when ctx
+// ends, in place of StopTimeout. It returns what Run does.
+func (f *Forwarder) Stop(ctx context.Context) error {
+	return f.wrap("stop", f.worker.Stop(ctx))
+}
+
+// fail ends Run with an error.
+func (f *Forwarder) fail(err error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.failure == nil {
+		f.failure = err
+		close(f.failed)
+	}
+}
+
+// App returns the application, to pause, resume and move it, or to wait until everything is
+// forwarded: see [consumer.App]. A pause lasts across restarts.
+func (f *Forwarder) App() *consumer.App { return f.worker.App() }
+
+// ForwarderStatus is a [Forwarder] at one time.
+type ForwarderStatus struct {
+	// Outbox is the application: what waits, in all and in each shard of the outbox, and
+	// what is paused. Its BehindRecords count what lies behind the checkpoints.
+	Outbox consumer.Status
+
+	// Err is why records that are on their way have to wait, nil if they need not, and Since
+	// is when that began. Kinesis cannot be reached, has turned records down, or
+	// OnRefused or the DeadLetterStream has failed.
+	Err   error     `json:",omitempty"`
+	Since time.Time `json:",omitzero"`
+
+	// What follows is counted from when the forwarder was made.
+
+	Forwarded, ForwardedBytes int64 // stored by Kinesis: records, and their partition keys and data
+	Refused                   int64 // records taken by OnRefused or the DeadLetterStream
+	Rejected                  int64 // records that PutRecord, PutRecords and Admit refused as the outbox was full
+	Dropped, DroppedBytes     int64 // removed by DropOldest
+	InFlight                  int64 // records that were read, and are not done now
+}
+
+type (
+	plainForwarderStatus ForwarderStatus
+	jsonForwarderStatus  struct {
+		*plainForwarderStatus
+		Err jsontext.Error `json:",omitzero"`
+	}
+)
+
+// MarshalJSON implements json.Marshaler. Err is its text.
+func (s ForwarderStatus) MarshalJSON() ([]byte, error) {
+	return json.Marshal(jsonForwarderStatus{(*plainForwarderStatus)(&s), jsontext.Error{Err: s.Err}})
+}
+
+// UnmarshalJSON implements json.Unmarshaler. Err is an error of that text.
+func (s *ForwarderStatus) UnmarshalJSON(text []byte) error {
+	in := jsonForwarderStatus{plainForwarderStatus: (*plainForwarderStatus)(s)}
+	err := json.Unmarshal(text, &in)
+	s.Err = in.Err.Err
+	return err
+}
+
+// Status returns what the forwarder does, and how far behind it is. The errors are those of
+// Status of a [consumer.App]: [consumer.ErrAppNotFound] if it has never run.
+func (f *Forwarder) Status(ctx context.Context) (ForwarderStatus, error) {
+	outbox, err := f.App().Status(ctx)
+	if err != nil {
+		return ForwarderStatus{}, f.wrap("status", err)
+	}
+	s := ForwarderStatus{
+		Outbox:         outbox,
+		Forwarded:      f.counts.forwarded.Load(),
+		ForwardedBytes: f.counts.forwardedBytes.Load(),
+		Refused:        f.counts.refused.Load(),
+		Rejected:       f.counts.rejected.Load(),
+		Dropped:        f.counts.dropped.Load(),
+		DroppedBytes:   f.counts.droppedBytes.Load(),
+	}
+	f.to.mu.Lock()
+	link := f.to.trouble
+	f.to.mu.Unlock()
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	var oldest trouble
+	for _, sh := range f.shards {
+		for _, fl := range sh.flights.all() {
+			if fl.lost {
+				continue
+			}
+			s.InFlight += int64(fl.open)
+			if t := fl.trouble; t.err != nil && (oldest.err == nil || t.since.Before(oldest.since)) {
+				oldest = t
+			}
+		}
+	}
+	if link.err != nil && s.InFlight > 0 && (oldest.err == nil || link.since.Before(oldest.since)) {
+		oldest = link
+	}
+	s.Err, s.Since = oldest.err, oldest.since
+	return s, nil
+}
+
+type forwardCounts struct {
+	forwarded, forwardedBytes, refused, rejected, dropped, droppedBytes atomic.Int64
+}

@@ -1,0 +1,403 @@
+package awskinesis
+
+import (
+	"container/heap"
+	"context"
+	"errors"
+	"fmt"
+	"iter"
+	"sync"
+	"time"
+
+	"github.com/braidstream/braid"
+	"github.com/braidstream/braid/consumer"
+)
+
+// This file keeps the outbox of a forwarder within its bounds.
+
+// ErrOutboxFull reports that more waits in the outbox of a [Forwarder] than MaxBytes or MaxAge
+// of its options allow. The error is an [OutboxFullError]. Refused: nothing was put.
+var ErrOutboxFull = errors.New("the outbox is full")
+
+// OutboxFullError is an [ErrOutboxFull] with its particulars.
+type OutboxFullError struct {
+	Outbox string // the name of the stream
+
+	Bytes, MaxBytes int64         // that wait, and that may; MaxBytes is 0 if there is no bound
+	Age, MaxAge     time.Duration // of the oldest record that waits, and its bound; 0 for none
+}
+
+// Error names the outbox and the bound.
+func (e *OutboxFullError) Error() string {
+	if e.MaxAge > 0 && e.Age > e.MaxAge {
+		return fmt.Sprintf("the outbox %q is full: its oldest record waits for %v, and may for %v", e.Outbox, e.Age, e.MaxAge)
+	}
+	return fmt.Sprintf("the outbox %q is full: %d bytes wait, and at most %d may", e.Outbox, e.Bytes, e.MaxBytes)
+}
+
+// Is reports whether target is [ErrOutboxFull].
+func (e *OutboxFullError) Is(target error) bool { return target == ErrOutboxFull }
+
+// PutRecord puts a record into the outbox, as PutRecordWait of a [braid.Stream] does, if
+// that is within MaxBytes and MaxAge. Run need not run. Errors: [ErrOutboxFull], but with
+// DropOldest; those of PutRecordWait.
+func (f *Forwarder) PutRecord(ctx context.Context, partitionKey string, data []byte) (braid.PutResult, error) {
+	results, err := f.put(ctx, []braid.Entry{{PartitionKey: partitionKey, Data: data}})
+	if err != nil {
+		return braid.PutResult{}, err
+	}
+	return results[0], results[0].Err
+}
+
+// PutRecords puts records into the outbox, as PutRecordsWait of a [braid.Stream] does, if all
+// of them are within MaxBytes and MaxAge, and else none. Errors: [ErrOutboxFull], but with
+// DropOldest; those of PutRecordsWait.
+func (f *Forwarder) PutRecords(ctx context.Context, entries []braid.Entry) ([]braid.PutResult, error) {
+	return f.put(ctx, entries)
+}
+
+func (f *Forwarder) put(ctx context.Context, entries []braid.Entry) ([]braid.PutResult, error) {
+	stream, err := f.db.Stream(f.outbox)
+	if err != nil {
+		return nil, err
+	}
+	if !f.rejects() {
+		return stream.PutRecordsWait(ctx, entries)
+	}
+	var bytes int64
+	for i := range entries {
+		bytes += int64(entries[i].Size())
+	}
+	if err := f.admit(ctx, bytes, len(entries)); err != nil {
+		return nil, err
+	}
+	results, err := stream.PutRecordsWait(ctx, entries)
+	f.room.settle(bytes)
+	return results, err
+}
+
+// Admit asks whether so many bytes of partition keys and data may be put into the outbox now:
+// for records that a transaction is about to put, which no error would refuse then. What is
+// admitted counts as put for a second. Errors: [ErrOutboxFull], but with DropOldest; those of
+// the database.
+func (f *Forwarder) Admit(ctx context.Context, bytes int) error {
+	if bytes < 0 {
+		return f.wrap("admit", invalid("bytes", bytes, "must not be negative"))
+	}
+	if !f.rejects() {
+		return nil
+	}
+	if err := f.admit(ctx, int64(bytes), 1); err != nil {
+		return err
+	}
+	f.room.settle(int64(bytes))
+	return nil
+}
+
+// rejects reports whether puts are refused beyond the bounds.
+func (f *Forwarder) rejects() bool { return f.isBounded() && !f.opts.DropOldest }
+
+// room is what is known of how much waits in the outbox, so that not every put has to look.
+type room struct {
+	mu      sync.Mutex // guards the fields below; it is held while the backlog is measured
+	backlog backlog
+	at      time.Time // when it was measured
+	since   int64     // bytes that were put after that
+	putting int64     // bytes that are being put
+}
+
+// backlog is what waits in an outbox.
+type backlog struct {
+	bytes  int64
+	oldest time.Time // when the first record arrived; zero if there is none
+}
+
+const (
+	measureEvery = time.Second           // how old a measurement may be by which a put is admitted
+	measureAgain = 10 * time.Millisecond // and by which one is refused, so that a storm of puts does not measure each time
+)
+
+// admit takes room for records that are to be put, or refuses them.
+func (f *Forwarder) admit(ctx context.Context, bytes int64, records int) error {
+	r := &f.room
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	age := time.Since(r.at)
+	if r.at.IsZero() || age >= measureEvery || age >= measureAgain && f.refusal(bytes) != nil {
+		now := time.Now()
+		b, err := f.measure(ctx, false)
+		if err != nil {
+			return f.wrap("measure", err)
+		}
+		r.backlog, r.at, r.since = b.sum(), now, 0
+	}
+	if err := f.refusal(bytes); err != nil {
+		f.counts.rejected.Add(int64(records))
+		return err
+	}
+	r.putting += bytes
+	return nil
+}
+
+// refusal returns why so many more bytes cannot be put, or nil. It is called with the lock.
+func (f *Forwarder) refusal(bytes int64) error {
+	r := &f.room
+	full := &OutboxFullError{Outbox: f.outbox, Bytes: r.backlog.bytes + r.since + r.putting, MaxBytes: f.opts.MaxBytes, MaxAge: f.opts.MaxAge}
+	if !r.backlog.oldest.IsZero() {
+		full.Age = time.Since(r.backlog.oldest)
+	}
+	if full.MaxBytes > 0 && full.Bytes+bytes > full.MaxBytes || full.MaxAge > 0 && full.Age > full.MaxAge {
+		return full
+	}
+	return nil
+}
+
+// settle notes that records were put, or perhaps were.
+func (r *room) settle(bytes int64) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.putting -= bytes
+	r.since += bytes
+}
+
+// shardBacklog is what waits in a shard of the outbox.
+type shardBacklog struct {
+	shard *braid.Shard
+	from  braid.Position
+	backlog
+}
+
+type backlogs []shardBacklog
+
+func (b backlogs) sum() (all backlog) {
+	for i := range b {
+		all.bytes += b[i].bytes
+		if o := b[i].oldest; !o.IsZero() && (all.oldest.IsZero() || o.Before(all.oldest)) {
+			all.oldest = o
+		}
+	}
+	return all
+}
+
+// measure looks at what waits in each shard of the outbox where anything does: what lies behind
+// the checkpoint, or, if untaken is set, what was not given to the forwarder. It costs a read
+// of each shard.
+func (f *Forwarder) measure(ctx context.Context, untaken bool) (backlogs, error) {
+	stream, err := f.db.Stream(f.outbox)
+	if errors.Is(err, braid.ErrStreamNotFound) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	status, err := f.App().Status(ctx)
+	if err != nil && !errors.Is(err, consumer.ErrAppNotFound) {
+		return nil, err
+	}
+	leases := make(map[braid.ShardID]consumer.Checkpoint, len(status.Shards))
+	for i := range status.Shards {
+		leases[status.Shards[i].Shard] = status.Shards[i].Checkpoint
+	}
+	var all backlogs
+	for _, shard := range stream.Shards() {
+		at := leases[shard.ID()] // a shard that the application has not met is forwarded from its beginning
+		if at.ShardEnd {
+			continue
+		}
+		b := shardBacklog{shard: shard, from: positionOf(at)}
+		f.mu.Lock()
+		if sh := f.shards[shard.ID()]; untaken && sh != nil && !sh.waiting.Equal(braid.TrimHorizon()) {
+			b.from = sh.waiting
+		}
+		f.mu.Unlock()
+		if err := b.look(ctx); err != nil {
+			return nil, err
+		}
+		if b.bytes > 0 {
+			all = append(all, b)
+		}
+	}
+	return all, nil
+}
+
+// look reads the first record, and how much follows it.
+func (b *shardBacklog) look(ctx context.Context) error {
+	for {
+		page, err := b.shard.GetRecords(ctx, b.from, &braid.GetRecordsOptions{Limit: 1, LimitBytes: 1, Unmetered: true})
+		var gone *braid.TrimmedError
+		if errors.As(err, &gone) {
+			b.from = braid.AtSequence(gone.FirstAvailable)
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		b.bytes, b.oldest = page.BehindBytes, time.Time{}
+		if len(page.Records) > 0 {
+			b.bytes += int64(page.Records[0].Size())
+			b.oldest = page.Records[0].ArrivalTime
+		}
+		return nil
+	}
+}
+
+// keepBounds drops what is beyond the bounds, once a second.
+func (f *Forwarder) keepBounds(ctx context.Context) {
+	ticker := time.NewTicker(measureEvery)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ticker.C:
+			f.keepWithinBounds(ctx)
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+func (f *Forwarder) keepWithinBounds(ctx context.Context) {
+	if err := f.dropOldest(ctx); err != nil && ctx.Err() == nil {
+		f.log.Warn("the outbox cannot be kept within its bounds; it is tried again", "error", err)
+	}
+}
+
+// dropOldest drops what is beyond the bounds.
+func (f *Forwarder) dropOldest(ctx context.Context) error {
+	for {
+		d, err := f.chooseOldest(ctx)
+		if err != nil || d.records == 0 {
+			return err
+		}
+		f.log.Warn("records were dropped, as more waits than the bounds of the outbox allow",
+			"records", d.records, "bytes", d.bytes, "before", d.floor, "maxBytes", f.opts.MaxBytes, "maxAge", f.opts.MaxAge)
+		stream, err := f.db.Stream(f.outbox)
+		if err != nil {
+			return err
+		}
+		if err := stream.Trim(ctx, braid.AtTime(d.floor)); err != nil {
+			return err
+		}
+		if !d.more {
+			return nil
+		}
+	}
+}
+
+// dropped is what is to be dropped: what arrived before the floor, and waits.
+type dropped struct {
+	records, bytes int64
+	floor          time.Time
+	more           bool // of it lies beyond the bounds
+}
+
+// maxDrop is how many records are chosen at once, while the forwarder is given none.
+const maxDrop = 10_000
+
+// chooseOldest chooses the oldest records that wait, in the order of their arrival in all
+// shards, as many as lie beyond the bounds. From then on the forwarder is not given them.
+func (f *Forwarder) chooseOldest(ctx context.Context) (d dropped, err error) {
+	f.dropping.Lock()
+	defer f.dropping.Unlock()
+	all, err := f.measure(ctx, true)
+	if err != nil {
+		return d, err
+	}
+	over, cutoff := int64(0), time.Time{}
+	if f.opts.MaxBytes > 0 {
+		over = all.sum().bytes - f.opts.MaxBytes
+	}
+	if f.opts.MaxAge > 0 {
+		cutoff = time.Now().Add(-f.opts.MaxAge)
+	}
+	for rec, err := range all.merge(ctx) {
+		if err != nil {
+			return dropped{}, err
+		}
+		if over <= d.bytes && !rec.ArrivalTime.Before(cutoff) {
+			break
+		}
+		if d.records == maxDrop {
+			d.more = true
+			break
+		}
+		d.records++
+		d.bytes += int64(rec.Size())
+		d.floor = rec.ArrivalTime.Add(1) // no two records of a database arrive in one nanosecond
+	}
+	if d.records > 0 {
+		f.mu.Lock()
+		f.floor = d.floor
+		f.mu.Unlock()
+		f.countDropped(d.records, int(d.bytes))
+	}
+	return d, nil
+}
+
+func (f *Forwarder) countDropped(records int64, bytes int) {
+	f.counts.dropped.Add(records)
+	f.counts.droppedBytes.Add(int64(bytes))
+}
+
+// merge yields the records that wait, of all shards, in the order of their arrival.
+func (b backlogs) merge(ctx context.Context) iter.Seq2[braid.Record, error] {
+	return func(yield func(braid.Record, error) bool) {
+		var heads heads
+		defer func() {
+			for _, h := range heads {
+				h.stop()
+			}
+		}()
+		for i := range b {
+			h := &head{}
+			h.next, h.stop = iter.Pull2(b[i].shard.BorrowRecords(ctx, b[i].from))
+			heads = append(heads, h)
+			if !h.advance() {
+				h.stop()
+				heads = heads[:len(heads)-1]
+			}
+		}
+		heap.Init(&heads)
+		for len(heads) > 0 {
+			h := heads[0]
+			if !yield(h.rec, h.err) || h.err != nil {
+				return
+			}
+			if h.advance() {
+				heap.Fix(&heads, 0)
+			} else {
+				h.stop()
+				heap.Pop(&heads)
+			}
+		}
+	}
+}
+
+// head is the next record of a shard.
+type head struct {
+	rec  braid.Record
+	err  error
+	next func() (braid.Record, error, bool)
+	stop func()
+}
+
+func (h *head) advance() (ok bool) {
+	h.rec, h.err, ok = h.next()
+	return ok
+}
+
+// heads are ordered by arrival; an error comes first.
+type heads []*head
+
+func (h heads) Len() int { return len(h) }
+func (h heads) Less(i, j int) bool {
+	return h[i].err != nil || h[j].err == nil && h[i].rec.ArrivalTime.Before(h[j].rec.ArrivalTime)
+}
+func (h heads) Swap(i, j int) { h[i], h[j] = h[j], h[i] }
+func (h *heads) Push(x any)   { *h = append(*h, x.(*head)) }
+func (h *heads) Pop() any {
+	last := len(*h) - 1
+	x := (*h)[last]
+	(*h)[last] = nil
+	*h = (*h)[:last]
+	return x
+}
