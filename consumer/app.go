@@ -320,7 +320,7 @@ func (a *App) set(ctx context.Context, key LeaseKey, s *survey, leases []Lease, 
 		for i := range leases {
 			lease := &leases[i]
 			switch row := rows[i]; {
-			case row == nil && lease.Version > 0 || row != nil && row.Incarnation != lease.Incarnation:
+			case row == nil && lease.Version > 0 || row != nil && !row.isOf(lease.Incarnation):
 				return false, nil
 			case row != nil && row.Version != lease.Version:
 				renew(lease, row)

@@ -120,7 +120,9 @@ type Lease struct {
 	LeaseKey
 
 	// Incarnation is that of the stream, as [StreamInfo] has it. A lease with another
-	// one belongs to a stream of that name which was deleted.
+	// one belongs to a stream of that name which was deleted. 0 in the lease of a shard
+	// means that another engine has made it, such as the KCL, which does not keep it: the
+	// lease is taken to be one of the stream as it is.
 	Incarnation uint64
 
 	// Owner is the worker that has the lease, empty for none. NextOwner is one that
@@ -157,6 +159,11 @@ type Lease struct {
 	// renewal: a moving average, in which each renewal counts half. KCL: throughputKBps,
 	// which is a 1,024th of it.
 	Throughput float64 `json:",omitzero"`
+}
+
+// isOf reports whether the lease of a shard belongs to that incarnation of its stream.
+func (l *Lease) isOf(incarnation uint64) bool {
+	return l.Incarnation == incarnation || l.Incarnation == 0
 }
 
 // A LeaseStore keeps the leases of one application. [New] uses one in the

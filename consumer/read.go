@@ -219,16 +219,19 @@ func (r *runner) skipTo(place Checkpoint) error {
 
 // take returns the records of a page that the processor gets, and the place after the
 // page. What the first checkpoint says was processed is left out: of an aggregate, or by a
-// source that begins at the last record.
+// source that begins at the last record. A checkpoint of the KCL does not say whether its
+// record is an aggregate, and counts as Partial.
 func (r *runner) take(page *fetched, from Checkpoint) (records []Record, end Checkpoint) {
 	if records = page.whole; len(records) > 0 {
 		end = records[len(records)-1].checkpoint()
 	} else if len(page.Records) > 0 {
 		records, end = r.unpack(page.Records)
 	}
-	for len(records) > 0 && !from.SequenceNumber.IsZero() && !from.before(records[0].checkpoint()) {
+	for len(records) > 0 && !from.SequenceNumber.IsZero() && !from.precedes(records[0].checkpoint()) {
 		if from.Partial && !records[0].Aggregated {
-			break // it is no longer taken apart, so all of it comes again
+			if _, aggregated := kpl.Split(records[0].Data); aggregated {
+				break // it is no longer taken apart, so all of it comes again
+			}
 		}
 		records = records[1:]
 	}

@@ -55,7 +55,7 @@ func (g *group) registerStreams(ctx context.Context, s *survey) error {
 		if row != nil {
 			stream.Version, stream.Paused = row.Version, row.Paused
 		} else if view.found {
-			starts, err := g.starts(ctx, s, name, view, s.app().Checkpoint.Start)
+			starts, err := g.starts(ctx, s, name, view)
 			switch {
 			case err != nil && isFatal(err) && !isPermanent(err):
 				return err
@@ -96,14 +96,18 @@ func (s *survey) names() (names []string) {
 	return names
 }
 
-// starts returns leases with the places in a stream's shards where processing begins.
-func (g *group) starts(ctx context.Context, s *survey, name string, view *streamView, start braid.Position) ([]Lease, error) {
-	start = g.pinLatest(start)
+// starts returns leases with the places in a stream's shards where processing begins: where
+// the application does, or where another engine has left it.
+func (g *group) starts(ctx context.Context, s *survey, name string, view *streamView) ([]Lease, error) {
+	start := g.pinLatest(s.app().Checkpoint.Start)
+	if s.isAdopted(name, view) {
+		return g.adopt(ctx, s, name, view, start)
+	}
 	leases := make([]Lease, 0, len(view.info.Shards))
 	for _, shard := range view.info.Shards {
 		lease := Lease{LeaseKey: LeaseKey{name, shard.ID}, Incarnation: view.info.Incarnation}
 		g.describeLease(&lease, &shard)
-		if row := s.rows[lease.LeaseKey]; row != nil && row.Incarnation != lease.Incarnation { // left by a crash
+		if row := s.rows[lease.LeaseKey]; row != nil && !row.isOf(lease.Incarnation) { // left by a crash
 			lease.Version, lease.Epoch = row.Version, row.Epoch
 		}
 		leases = append(leases, lease)
@@ -152,7 +156,7 @@ func (g *group) resolve(ctx context.Context, leases []Lease, shards []ShardInfo,
 // have not all begun.
 func (s *survey) isNeeded(row *Lease) bool {
 	return slices.ContainsFunc(s.children[row.LeaseKey], func(child *item) bool {
-		return child.lease.Epoch == 0 && child.lease.Incarnation == row.Incarnation
+		return child.lease.Epoch == 0 && row.isOf(child.lease.Incarnation)
 	})
 }
 

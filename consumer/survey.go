@@ -283,7 +283,7 @@ func (s *survey) readLease(it *item) {
 	key := it.lease.LeaseKey
 	view := s.streams[key.Stream]
 	row := s.rows[key]
-	if row != nil && row.Incarnation == view.info.Incarnation {
+	if row != nil && row.isOf(view.info.Incarnation) {
 		it.lease = *row
 	} else {
 		it.lease = Lease{LeaseKey: key, Checkpoint: Checkpoint{Start: it.shard.Start, ShardEnd: s.isPassed(key)}}
@@ -324,7 +324,7 @@ func (s *survey) relateParents(it *item) {
 func (s *survey) noteExpired(it *item, parent LeaseKey) {
 	row := s.rows[parent]
 	switch {
-	case row != nil && row.Incarnation == it.lease.Incarnation:
+	case row != nil && row.isOf(it.lease.Incarnation):
 		if !row.Checkpoint.ShardEnd {
 			it.lost = append(it.lost, &braid.TrimmedError{Shard: parent.Shard, FirstLost: row.Checkpoint.SequenceNumber})
 		}

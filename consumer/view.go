@@ -284,7 +284,7 @@ func (s *survey) passParentsOf(it *item) {
 	for _, id := range it.shard.Parents {
 		key := LeaseKey{it.lease.Stream, id}
 		parent, row := s.items[key], s.rows[key]
-		if parent == nil || row != nil && row.Incarnation == parent.lease.Incarnation {
+		if parent == nil || row != nil && row.isOf(parent.lease.Incarnation) {
 			continue
 		}
 		was := parent.lease.Checkpoint.ShardEnd

@@ -35,7 +35,7 @@ func TestExportedAPI(t *testing.T) {
 		{dir: "braidtest", golden: "testdata/braidtest.txt", limit: 5},
 		{dir: "kinesisapi", golden: "testdata/kinesisapi.txt", limit: 10},
 		{dir: "kinesisapi/kinesistest", golden: "testdata/kinesistest.txt", limit: 25},
-		{dir: "awskinesis", golden: "testdata/awskinesis.txt", limit: 16},
+		{dir: "awskinesis", golden: "testdata/awskinesis.txt", limit: 30},
 		{dir: "awskinesis/capture", golden: "testdata/capture.txt", limit: 6},
 		{dir: "awskinesis/envelope", golden: "testdata/envelope.txt", limit: 15},
 	} {

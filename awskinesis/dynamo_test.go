@@ -1,0 +1,541 @@
+package awskinesis_test
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"math/big"
+	"net/http"
+	"net/http/httptest"
+	"reflect"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
+)
+
+// dynamo is as much of DynamoDB as a lease table needs, over its protocol: the SDK's client and
+// the KCL talk to it. It has conditions and updates in both forms, that of expressions and the
+// one before them, which the KCL uses. Requests are served one after the other.
+type dynamo struct {
+	mu     sync.Mutex // guards the fields below, and is held while a request is served
+	tables map[string]*dynamoTable
+	calls  map[string]int // by operation
+	reads  float64        // units that they have cost
+	writes float64
+	status string // of new tables and indexes; ACTIVE unless a test says otherwise
+
+	// fail, if not nil, is asked before a request is served. "" serves it, an error's name
+	// returns that, and "abort" breaks the connection; "after " before these also serves it.
+	fail func(op string, in map[string]any) string
+}
+
+// attribute is a value as the protocol has it, such as {"S": "text"}.
+type (
+	attribute = map[string]any
+	item      = map[string]attribute
+)
+
+type dynamoTable struct {
+	created map[string]any // CreateTable's input, with what changed since
+	key     string
+	items   map[string]item
+	pitr    bool
+}
+
+func newDynamo() *dynamo {
+	return &dynamo{tables: make(map[string]*dynamoTable), calls: make(map[string]int), status: "ACTIVE"}
+}
+
+// client returns a client of the SDK whose requests do not leave the process.
+func (d *dynamo) client(options ...func(*dynamodb.Options)) *dynamodb.Client {
+	return dynamodb.New(dynamodb.Options{
+		Region:       "eu-central-1",
+		BaseEndpoint: aws.String("http://dynamodb.test"),
+		Credentials: aws.CredentialsProviderFunc(func(context.Context) (aws.Credentials, error) {
+			return aws.Credentials{AccessKeyID: "a", SecretAccessKey: "b"}, nil
+		}),
+		HTTPClient: &http.Client{Transport: d},
+	}, options...)
+}
+
+// RoundTrip serves a request of a client in this process.
+func (d *dynamo) RoundTrip(r *http.Request) (*http.Response, error) {
+	if err := r.Context().Err(); err != nil {
+		return nil, err
+	}
+	w := httptest.NewRecorder()
+	d.ServeHTTP(w, r)
+	if w.Code == abort {
+		return nil, io.ErrUnexpectedEOF
+	}
+	return w.Result(), nil
+}
+
+const abort = 999 // the connection breaks
+
+// set has a function decide which requests fail.
+func (d *dynamo) set(fail func(op string, in map[string]any) string) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.fail = fail
+}
+
+// count returns how often an operation was called, and forgets it.
+func (d *dynamo) count(op string) int {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	n := d.calls[op]
+	d.calls[op] = 0
+	return n
+}
+
+// items returns a copy of the rows of a table, by their keys.
+func (d *dynamo) items(table string) map[string]item {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.tables[table] == nil {
+		return nil
+	}
+	all := make(map[string]item)
+	for key, it := range d.tables[table].items {
+		all[key] = maps.Clone(it)
+	}
+	return all
+}
+
+// put stores a row as if another program had.
+func (d *dynamo) put(t testing.TB, table string, row item) {
+	t.Helper()
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.tables[table] == nil {
+		t.Fatalf("there is no table %q", table)
+	}
+	d.tables[table].items[keyText(row[d.tables[table].key])] = maps.Clone(row)
+}
+
+func (d *dynamo) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	in := make(map[string]any)
+	if err := json.NewDecoder(r.Body).Decode(&in); err != nil {
+		http.Error(w, err.Error(), http.StatusBadRequest)
+		return
+	}
+	_, op, _ := strings.Cut(r.Header.Get("X-Amz-Target"), ".")
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.calls[op]++
+	failure := ""
+	if d.fail != nil {
+		failure = d.fail(op, in)
+	}
+	w.Header().Set("Content-Type", "application/x-amz-json-1.0")
+	name, after := strings.CutPrefix(failure, "after ")
+	if failure == "" || after {
+		out, err := d.serve(op, in)
+		var failed *dynamoError
+		switch {
+		case errors.As(err, &failed):
+			w.WriteHeader(http.StatusBadRequest)
+			out = map[string]any{"__type": "com.amazonaws.dynamodb.v20120810#" + failed.code, "message": failed.message}
+			if failed.item != nil {
+				out["Item"] = failed.item
+			}
+			fallthrough
+		case failure == "":
+			_ = json.NewEncoder(w).Encode(out)
+			return
+		}
+	}
+	if name == "abort" {
+		w.WriteHeader(abort)
+		return
+	}
+	w.WriteHeader(http.StatusBadRequest)
+	_, _ = fmt.Fprintf(w, `{"__type":"com.amazonaws.dynamodb.v20120810#%s","message":"by the test"}`, name)
+}
+
+type dynamoError struct {
+	code, message string
+	item          item
+}
+
+func (e *dynamoError) Error() string { return e.code + ": " + e.message }
+
+func refused(code, message string) error { return &dynamoError{code: code, message: message} }
+
+func (d *dynamo) serve(op string, in map[string]any) (out map[string]any, err error) {
+	if op == "BatchGetItem" {
+		return d.batchGet(in)
+	}
+	name, _ := in["TableName"].(string)
+	t := d.tables[name]
+	if op == "CreateTable" {
+		if t != nil {
+			return nil, refused("ResourceInUseException", "the table is there: "+name)
+		}
+		return d.create(name, in)
+	}
+	if t == nil {
+		return nil, refused("ResourceNotFoundException", "there is no table "+name)
+	}
+	switch op {
+	case "DescribeTable":
+		return map[string]any{"Table": d.describe(t)}, nil
+	case "UpdateTable":
+		return d.update(t, in)
+	case "UpdateContinuousBackups":
+		t.pitr = true
+		return map[string]any{}, nil
+	case "GetItem":
+		it := t.items[keyText(asItem(in["Key"])[t.key])]
+		d.reads += readUnits(in, sizeOf(it))
+		if it == nil {
+			return map[string]any{}, nil
+		}
+		return map[string]any{"Item": it}, nil
+	case "PutItem", "UpdateItem", "DeleteItem":
+		return d.write(t, op, in)
+	case "Scan", "Query":
+		return d.list(t, op, in)
+	}
+	return nil, refused("UnknownOperationException", op)
+}
+
+func (d *dynamo) create(name string, in map[string]any) (map[string]any, error) {
+	schema, _ := in["KeySchema"].([]any)
+	if len(schema) != 1 {
+		return nil, refused("ValidationException", "this table needs one key")
+	}
+	first, _ := schema[0].(map[string]any)
+	key, _ := first["AttributeName"].(string)
+	t := &dynamoTable{created: in, key: key, items: make(map[string]item)}
+	in["TableStatus"] = d.status
+	d.tables[name] = t
+	return map[string]any{"TableDescription": d.describe(t)}, nil
+}
+
+func (d *dynamo) describe(t *dynamoTable) map[string]any {
+	out := maps.Clone(t.created)
+	delete(out, "Tags")
+	size := 0
+	for _, it := range t.items {
+		size += sizeOf(it)
+	}
+	out["TableSizeBytes"], out["ItemCount"] = size, len(t.items)
+	if mode := out["BillingMode"]; mode != nil {
+		out["BillingModeSummary"] = map[string]any{"BillingMode": mode}
+	}
+	indexes, _ := out["GlobalSecondaryIndexes"].([]any)
+	for _, index := range indexes {
+		if index := index.(map[string]any); index["IndexStatus"] == nil {
+			index["IndexStatus"] = "ACTIVE"
+		}
+	}
+	return out
+}
+
+func (d *dynamo) update(t *dynamoTable, in map[string]any) (map[string]any, error) {
+	updates, _ := in["GlobalSecondaryIndexUpdates"].([]any)
+	indexes, _ := t.created["GlobalSecondaryIndexes"].([]any)
+	for _, update := range updates {
+		create, _ := update.(map[string]any)["Create"].(map[string]any)
+		if create == nil {
+			return nil, refused("ValidationException", "only Create")
+		}
+		create["IndexStatus"] = map[string]string{"ACTIVE": "ACTIVE"}[d.status]
+		if d.status != "ACTIVE" {
+			create["IndexStatus"], create["Backfilling"] = "CREATING", true
+		}
+		indexes = append(indexes, create)
+	}
+	t.created["GlobalSecondaryIndexes"] = indexes
+	return map[string]any{"TableDescription": d.describe(t)}, nil
+}
+
+// activate makes what was being made usable.
+func (d *dynamo) activate() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.status = "ACTIVE"
+	for _, t := range d.tables {
+		t.created["TableStatus"] = "ACTIVE"
+		indexes, _ := t.created["GlobalSecondaryIndexes"].([]any)
+		for _, index := range indexes {
+			index.(map[string]any)["IndexStatus"], index.(map[string]any)["Backfilling"] = "ACTIVE", false
+		}
+	}
+}
+
+func (d *dynamo) batchGet(in map[string]any) (map[string]any, error) {
+	responses := make(map[string]any)
+	requests, _ := in["RequestItems"].(map[string]any)
+	for name, request := range requests {
+		t := d.tables[name]
+		if t == nil {
+			return nil, refused("ResourceNotFoundException", "there is no table "+name)
+		}
+		found := []item{}
+		keys, _ := request.(map[string]any)["Keys"].([]any)
+		if len(keys) > 100 {
+			return nil, refused("ValidationException", "too many keys")
+		}
+		for _, key := range keys {
+			it := t.items[keyText(asItem(key)[t.key])]
+			d.reads += readUnits(request.(map[string]any), sizeOf(it))
+			if it != nil {
+				found = append(found, it)
+			}
+		}
+		responses[name] = found
+	}
+	return map[string]any{"Responses": responses}, nil
+}
+
+// pageBytes is how much a Scan or a Query returns at most.
+const pageBytes = 1 << 20
+
+func (d *dynamo) list(t *dynamoTable, op string, in map[string]any) (map[string]any, error) {
+	e := expressionOf(in)
+	var conditions []func(item) (bool, error)
+	for _, field := range []string{"KeyConditionExpression", "FilterExpression"} {
+		if text, _ := in[field].(string); text != "" {
+			conditions = append(conditions, func(it item) (bool, error) { return e.condition(text, it) })
+		}
+	}
+	if keys, _ := in["KeyConditions"].(map[string]any); keys != nil {
+		conditions = append(conditions, func(it item) (bool, error) { return legacyCondition(keys, it) })
+	}
+	if op == "Query" && len(conditions) == 0 {
+		return nil, refused("ValidationException", "a query needs a condition")
+	}
+	segments, _ := in["TotalSegments"].(float64)
+	segment, _ := in["Segment"].(float64)
+	start := keyText(asItem(in["ExclusiveStartKey"])[t.key])
+	indexed := ""
+	if in["IndexName"] != nil {
+		indexed = "leaseOwner"
+	}
+	found, bytes := []item{}, 0
+	out := make(map[string]any)
+	for i, key := range slices.Sorted(maps.Keys(t.items)) {
+		it := t.items[key]
+		if key <= start || segments > 1 && i%int(segments) != int(segment) || indexed != "" && it[indexed] == nil {
+			continue
+		}
+		all := true
+		for _, condition := range conditions {
+			is, err := condition(it)
+			if err != nil {
+				return nil, refused("ValidationException", err.Error())
+			}
+			all = all && is
+		}
+		if op == "Scan" || all {
+			bytes += sizeOf(it)
+		}
+		if all {
+			found = append(found, it)
+		}
+		if bytes > pageBytes {
+			out["LastEvaluatedKey"] = item{t.key: it[t.key]}
+			break
+		}
+	}
+	d.reads += readUnits(in, bytes)
+	out["Items"], out["Count"], out["ScannedCount"] = found, len(found), len(found)
+	return out, nil
+}
+
+func (d *dynamo) write(t *dynamoTable, op string, in map[string]any) (map[string]any, error) {
+	key := asItem(in["Key"])
+	if op == "PutItem" {
+		key = item{t.key: asItem(in["Item"])[t.key]}
+	}
+	before := t.items[keyText(key[t.key])]
+	e := expressionOf(in)
+	ok := true
+	var err error
+	if text, _ := in["ConditionExpression"].(string); text != "" {
+		ok, err = e.condition(text, before)
+	}
+	if expected, _ := in["Expected"].(map[string]any); expected != nil && err == nil && ok {
+		ok, err = legacyCondition(expected, before)
+	}
+	if err != nil {
+		return nil, refused("ValidationException", err.Error())
+	}
+	if !ok {
+		d.writes++
+		failed := &dynamoError{code: "ConditionalCheckFailedException", message: "The conditional request failed"}
+		if in["ReturnValuesOnConditionCheckFailure"] == "ALL_OLD" {
+			failed.item = before
+		}
+		return nil, failed
+	}
+	var after item
+	switch op {
+	case "PutItem":
+		after = asItem(in["Item"])
+	case "UpdateItem":
+		if after = maps.Clone(before); after == nil {
+			after = maps.Clone(key)
+		}
+		if text, _ := in["UpdateExpression"].(string); text != "" {
+			err = e.update(text, before, after)
+		}
+		if updates, _ := in["AttributeUpdates"].(map[string]any); updates != nil && err == nil {
+			err = legacyUpdate(updates, after)
+		}
+		if err != nil {
+			return nil, refused("ValidationException", err.Error())
+		}
+	}
+	d.writes += float64((max(sizeOf(before), sizeOf(after)) + 1023) / 1024)
+	if after == nil {
+		delete(t.items, keyText(key[t.key]))
+	} else {
+		t.items[keyText(key[t.key])] = after
+	}
+	switch in["ReturnValues"] {
+	case "ALL_OLD":
+		return map[string]any{"Attributes": before}, nil
+	case "ALL_NEW":
+		return map[string]any{"Attributes": after}, nil
+	}
+	return map[string]any{}, nil
+}
+
+// legacyCondition checks what was there before expressions.
+func legacyCondition(expected map[string]any, it item) (bool, error) {
+	for name, condition := range expected {
+		c, _ := condition.(map[string]any)
+		list, _ := c["AttributeValueList"].([]any)
+		switch {
+		case c["Value"] != nil:
+			if !reflect.DeepEqual(it[name], asAttribute(c["Value"])) {
+				return false, nil
+			}
+		case c["Exists"] == false:
+			if it[name] != nil {
+				return false, nil
+			}
+		case c["ComparisonOperator"] == "EQ" && len(list) == 1:
+			if !reflect.DeepEqual(it[name], asAttribute(list[0])) {
+				return false, nil
+			}
+		default:
+			return false, fmt.Errorf("a condition that is not known here: %v", c)
+		}
+	}
+	return true, nil
+}
+
+func legacyUpdate(updates map[string]any, it item) error {
+	for name, update := range updates {
+		u, _ := update.(map[string]any)
+		switch u["Action"] {
+		case "DELETE":
+			if u["Value"] != nil {
+				return fmt.Errorf("an update that is not known here: %v", u)
+			}
+			delete(it, name)
+		case "ADD":
+			sum, err := addNumbers(it[name], asAttribute(u["Value"]))
+			if err != nil {
+				return err
+			}
+			it[name] = sum
+		default:
+			it[name] = asAttribute(u["Value"])
+		}
+	}
+	return nil
+}
+
+func addNumbers(a, b attribute) (attribute, error) {
+	sum := new(big.Int)
+	for _, n := range []attribute{a, b} {
+		if n == nil {
+			continue
+		}
+		digits, _ := n["N"].(string)
+		value, ok := new(big.Int).SetString(digits, 10)
+		if !ok {
+			return nil, fmt.Errorf("ADD of %v", n)
+		}
+		sum.Add(sum, value)
+	}
+	return attribute{"N": sum.String()}, nil
+}
+
+func asItem(v any) item {
+	fields, _ := v.(map[string]any)
+	it := make(item)
+	for name, value := range fields {
+		it[name] = asAttribute(value)
+	}
+	return it
+}
+
+func asAttribute(v any) attribute {
+	a, _ := v.(map[string]any)
+	return a
+}
+
+func keyText(a attribute) string {
+	s, _ := a["S"].(string)
+	return s
+}
+
+// sizeOf is about how the service counts.
+func sizeOf(it item) (n int) {
+	for name, value := range it {
+		n += len(name) + sizeOfValue(value)
+	}
+	return n
+}
+
+func sizeOfValue(value attribute) (n int) {
+	for kind, v := range value {
+		switch v := v.(type) {
+		case string:
+			switch kind {
+			case "N":
+				n += len(v)/2 + 2
+			case "B":
+				n += len(v) * 3 / 4
+			default:
+				n += len(v)
+			}
+		case []any:
+			for _, one := range v {
+				text, _ := one.(string)
+				n += len(text)
+			}
+		case map[string]any:
+			n += 3
+			for name, one := range v {
+				n += 1 + len(name) + sizeOfValue(asAttribute(one))
+			}
+		default:
+			n++
+		}
+	}
+	return n
+}
+
+// readUnits is what a read of so many bytes costs.
+func readUnits(in map[string]any, bytes int) float64 {
+	units := float64(max(1, (bytes+4095)/4096))
+	if in["ConsistentRead"] == true {
+		return units
+	}
+	return units / 2
+}

@@ -1,0 +1,148 @@
+package awskinesis
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
+
+	"github.com/braidstream/braid/consumer"
+)
+
+// ErrForeignWorker reports that a worker of the KCL is at work on the application. Braid's
+// workers and the KCL's must not share one at the same time: the KCL's leader gives leases to
+// its own workers only. It is a [ForeignWorkerError].
+var ErrForeignWorker = errors.New("a worker of the KCL is at work on the application")
+
+// ForeignWorkerError is an [ErrForeignWorker] that says which one. Stop all workers of the KCL,
+// and try again.
+type ForeignWorkerError struct {
+	Application string
+	Worker      string // its workerIdentifier
+
+	// Lease is one that the worker has renewed while it was watched; the zero key if it has
+	// none, and only its metrics were written.
+	Lease consumer.LeaseKey
+
+	// LastSeen is when the worker was last seen to live: by the own clock when the lease was
+	// found renewed, or by the worker's when it wrote its metrics.
+	LastSeen time.Time
+}
+
+// Error names the worker, and says how it was seen.
+func (e *ForeignWorkerError) Error() string {
+	how := "wrote its metrics"
+	if e.Lease != (consumer.LeaseKey{}) {
+		how = fmt.Sprintf("renewed %q", e.Lease.String())
+	}
+	return fmt.Sprintf("%v: %q of %q %s at %s", ErrForeignWorker, e.Worker, e.Application, how, e.LastSeen.UTC().Format(time.RFC3339))
+}
+
+// Unwrap returns [ErrForeignWorker].
+func (e *ForeignWorkerError) Unwrap() error { return ErrForeignWorker }
+
+// metricsLast is for how long the KCL takes a worker for alive that has not written its metrics,
+// which it does twice as often.
+const metricsLast = time.Minute
+
+// foreignSighting is what was seen of a worker of the KCL: a lease and its counter, or its
+// metrics and their time.
+type foreignSighting struct {
+	worker string
+	lease  consumer.LeaseKey // zero for metrics
+	value  string
+}
+
+// refuseForeign returns an error if a worker of the KCL lives. One that has leases renews them:
+// it is dead if none of them changes for a LeaseDuration. One that has none writes its metrics,
+// with its clock's time: it is dead if that is a minute ago, or none were written for a minute.
+func (s *LeaseStore) refuseForeign(ctx context.Context) error {
+	began := time.Now()
+	first, err := s.sightings(ctx)
+	if err != nil {
+		return err
+	}
+	owners := make(map[string]bool)
+	for sight := range first {
+		if sight.lease != (consumer.LeaseKey{}) {
+			owners[sight.worker] = true
+		}
+	}
+	for seen := first; ; {
+		now, waiting := time.Now(), false
+		for sight := range seen {
+			switch isLease := sight.lease != (consumer.LeaseKey{}); {
+			case !first[sight]:
+				return s.foreign(sight, now)
+			case isLease:
+				waiting = waiting || now.Sub(began) < s.opts.LeaseDuration
+			case !owners[sight.worker]:
+				waiting = waiting || now.Sub(began) < metricsLast
+			}
+		}
+		if !waiting {
+			return nil
+		}
+		if err := sleepFor(ctx, min(s.opts.LeaseDuration/3, metricsLast/6)); err != nil {
+			return err
+		}
+		if seen, err = s.sightings(ctx); err != nil {
+			return err
+		}
+	}
+}
+
+func (s *LeaseStore) foreign(sight foreignSighting, now time.Time) error {
+	e := &ForeignWorkerError{Application: s.app, Worker: sight.worker, Lease: sight.lease, LastSeen: now}
+	if sight.lease == (consumer.LeaseKey{}) {
+		e.LastSeen = secondsOf(sight.value)
+	}
+	return e
+}
+
+// sightings returns the leases that workers of the KCL have, and the metrics that they have
+// written in the last minute: into the lease table or into one of their own, as their version
+// does.
+func (s *LeaseStore) sightings(ctx context.Context) (map[foreignSighting]bool, error) {
+	seen := make(map[foreignSighting]bool)
+	noteMetrics := func(worker, seconds string) {
+		if time.Since(secondsOf(seconds)) < metricsLast {
+			seen[foreignSighting{worker: worker, value: seconds}] = true
+		}
+	}
+	err := s.scan(ctx, s.leases.name, func(r leaseRow) error {
+		if stringOf(r[attrEntityType]) == entityMetrics {
+			noteMetrics(stringOf(r[attrKey]), numberOf(r[attrLastUpdateTime]))
+			return nil
+		}
+		lease, now, found, err := s.decode(&s.leases, r)
+		if err == nil && found && lease.Owner != "" && isForeign(r) {
+			seen[foreignSighting{lease.Owner, lease.LeaseKey, strconv.FormatUint(now.version, 10)}] = true
+		}
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	err = s.scan(ctx, s.app+"-WorkerMetricStats", func(r leaseRow) error {
+		noteMetrics(stringOf(r[attrWorkerID]), numberOf(r[attrLastUpdateTime]))
+		return nil
+	})
+	var missing *types.ResourceNotFoundException
+	if err != nil && !errors.As(err, &missing) {
+		return nil, err
+	}
+	return seen, nil
+}
+
+// secondsOf returns the time of a number of seconds since 1970.
+func secondsOf(digits string) time.Time {
+	seconds, err := strconv.ParseFloat(digits, 64)
+	if err != nil {
+		return time.Unix(0, 0)
+	}
+	return time.Unix(int64(seconds), 0)
+}

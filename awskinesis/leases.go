@@ -1,0 +1,531 @@
+package awskinesis
+
+import (
+	"cmp"
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"log/slog"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
+	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
+
+	"github.com/braidstream/braid/consumer"
+)
+
+// DynamoDBClient is what a [LeaseStore] needs of the service. A *dynamodb.Client of the AWS SDK
+// for Go v2 is one. All methods may be called by several goroutines at once.
+type DynamoDBClient interface {
+	GetItem(ctx context.Context, in *dynamodb.GetItemInput, options ...func(*dynamodb.Options)) (*dynamodb.GetItemOutput, error)
+	BatchGetItem(ctx context.Context, in *dynamodb.BatchGetItemInput, options ...func(*dynamodb.Options)) (*dynamodb.BatchGetItemOutput, error)
+	UpdateItem(ctx context.Context, in *dynamodb.UpdateItemInput, options ...func(*dynamodb.Options)) (*dynamodb.UpdateItemOutput, error)
+	DeleteItem(ctx context.Context, in *dynamodb.DeleteItemInput, options ...func(*dynamodb.Options)) (*dynamodb.DeleteItemOutput, error)
+	Scan(ctx context.Context, in *dynamodb.ScanInput, options ...func(*dynamodb.Options)) (*dynamodb.ScanOutput, error)
+	Query(ctx context.Context, in *dynamodb.QueryInput, options ...func(*dynamodb.Options)) (*dynamodb.QueryOutput, error)
+	DescribeTable(ctx context.Context, in *dynamodb.DescribeTableInput, options ...func(*dynamodb.Options)) (*dynamodb.DescribeTableOutput, error)
+	CreateTable(ctx context.Context, in *dynamodb.CreateTableInput, options ...func(*dynamodb.Options)) (*dynamodb.CreateTableOutput, error)
+	UpdateTable(ctx context.Context, in *dynamodb.UpdateTableInput, options ...func(*dynamodb.Options)) (*dynamodb.UpdateTableOutput, error)
+	UpdateContinuousBackups(ctx context.Context, in *dynamodb.UpdateContinuousBackupsInput, options ...func(*dynamodb.Options)) (*dynamodb.UpdateContinuousBackupsOutput, error)
+}
+
+const (
+	defaultLeaseDuration = 10 * time.Second
+	minLeaseDuration     = time.Second
+	maxLeaseDuration     = 10 * time.Minute
+	defaultLeaseTimeout  = 5 * time.Second
+)
+
+// LeaseStoreOptions are the settings of a [LeaseStore]. Either Stream or Streams must be set. The
+// zero value of each other field is a safe default.
+type LeaseStoreOptions struct {
+	// Stream is the stream of an application that has one: its leases have the shard ids as
+	// keys, as those of the KCL have unless it is in multi-stream mode.
+	Stream string
+
+	// Streams are the streams of an application that has several, each as the KCL serializes
+	// its StreamIdentifier: account, name, and seconds from 1970 to the stream's creation,
+	// such as "123456789012:orders:1700000000". Config.Streams has the names alone.
+	Streams []string
+
+	// LeaseDuration is how long a lease lasts that nobody renews; the KCL's
+	// failoverTimeMillis. It must be the same for all workers of the application. The
+	// default is 10 s; the range is 1 s to 10 min. A shorter one costs more: see
+	// [LeaseStore].
+	LeaseDuration time.Duration
+
+	// AtTimestamp is the time at which the KCL's application was told to begin, if it was.
+	// The KCL does not keep it in the table, so leases at AT_TIMESTAMP cannot be read
+	// without it.
+	AtTimestamp time.Time
+
+	// Timeout bounds each call of the service, the SDK's own attempts included. The default
+	// is 5 s.
+	Timeout time.Duration
+
+	// ReadCapacity and WriteCapacity, both or none, are the provisioned throughput of tables
+	// that have to be made, in units. The default is to pay for each request.
+	ReadCapacity, WriteCapacity int64
+
+	// Tags are those of tables that have to be made.
+	Tags map[string]string
+
+	// PointInTimeRecovery and DeletionProtection are switched on for tables that have to be
+	// made.
+	PointInTimeRecovery, DeletionProtection bool
+
+	// Logger is told which tables and indexes are made. The default is slog.Default().
+	Logger *slog.Logger
+}
+
+// withDefaults returns the options that hold, or which of them is invalid.
+func (o *LeaseStoreOptions) withDefaults() (*LeaseStoreOptions, error) {
+	var opts LeaseStoreOptions
+	if o != nil {
+		opts = *o
+	}
+	opts.LeaseDuration = cmp.Or(opts.LeaseDuration, defaultLeaseDuration)
+	opts.Timeout = cmp.Or(opts.Timeout, defaultLeaseTimeout)
+	switch {
+	case opts.LeaseDuration < minLeaseDuration || opts.LeaseDuration > maxLeaseDuration:
+		return nil, invalid("LeaseStoreOptions.LeaseDuration", opts.LeaseDuration, fmt.Sprintf("must be %v to %v, or 0 for %v", minLeaseDuration, maxLeaseDuration, defaultLeaseDuration))
+	case opts.Timeout < 0:
+		return nil, invalid("LeaseStoreOptions.Timeout", opts.Timeout, "must not be negative")
+	case opts.ReadCapacity < 0 || opts.WriteCapacity < 0 || (opts.ReadCapacity == 0) != (opts.WriteCapacity == 0):
+		return nil, invalid("LeaseStoreOptions.ReadCapacity", fmt.Sprintf("%d, with WriteCapacity %d", opts.ReadCapacity, opts.WriteCapacity), "must be positive with a positive WriteCapacity, or 0 with 0")
+	}
+	if opts.Logger == nil {
+		opts.Logger = slog.Default()
+	}
+	return &opts, nil
+}
+
+// LeaseStore is a [consumer.LeaseStore] in Amazon DynamoDB, in the lease table of the Kinesis
+// Client Library 3.5: give it to consumer.Config.Leases. An application can come from the KCL
+// for Java and go back to it: braid goes on where the KCL has stopped, inside of aggregates and
+// in the middle of a reshard, and the other way around. It is a [consumer.OwnerLeaseStore], by
+// the KCL's index. Both at the same time is not possible: see [ErrForeignWorker].
+//
+// The table has the application's name. What the KCL has no attribute for is in an attribute of
+// each row, a map named "braid". Rows are only ever updated, by conditions on the counter and the
+// owners, so what others keep in them stays, and rows of the KCL that are no leases are left
+// alone. Whether the application or a stream is paused, and where the application began, is in
+// a table of braid's, "APPLICATION-Braid". The KCL does not know of it, so it processes what is
+// paused.
+//
+// Errors of the service are temporary, and workers try again with a growing pause; but a denied
+// access, an invalid request or a table that was deleted is a [consumer.PermanentError].
+//
+// # What it costs
+//
+// At rest a lease costs a write of one unit and a read of half a unit three times in a
+// LeaseDuration: with the default of 10 s, 1,080 writes an hour. Each worker also lists all leases
+// once in a LeaseDuration, which takes one unit for 4 KB, or about six leases.
+//
+// All methods may be called by any number of goroutines. A LeaseStore has no goroutine and
+// nothing to be closed.
+type LeaseStore struct {
+	client DynamoDBClient
+	app    string
+	opts   LeaseStoreOptions
+	keys   *leaseKeys
+
+	leases, state leaseTable
+	index         leaseIndex
+
+	prefix string // of the writes of this store
+	writes atomic.Uint64
+
+	mu    sync.Mutex             // guards known
+	known map[string]rowStanding // of rows in the lease table, as they were seen last
+}
+
+var _ consumer.OwnerLeaseStore = (*LeaseStore)(nil)
+
+// table is one of the two.
+type leaseTable struct {
+	name   string
+	format func(consumer.LeaseKey) string
+	parse  func(string) (key consumer.LeaseKey, ours bool, err error)
+}
+
+var applicationPattern = regexp.MustCompile(`^[a-zA-Z0-9_.-]{3,230}$`)
+
+// NewLeaseStore returns the leases of an application, which is the name of the table: that of
+// consumer.Config.App is the same, by convention. It makes the tables if they are not there, and
+// waits until they can be used. An index that an older version of the KCL has not made is made in
+// the background; until it can be used, it is done without.
+//
+// If workers of the KCL have leases or have reported metrics, NewLeaseStore watches them for up to
+// a LeaseDuration, or a minute: it returns a [ForeignWorkerError] if one of them lives.
+//
+// nil options are not allowed, as the streams must be named. Errors: braid.ErrInvalidArgument;
+// [ErrForeignWorker]; those of the service; the cause of ctx.
+func NewLeaseStore(ctx context.Context, client DynamoDBClient, application string, options *LeaseStoreOptions) (*LeaseStore, error) {
+	opts, err := options.withDefaults()
+	switch {
+	case client == nil:
+		return nil, invalid("client", "nil", "must not be nil")
+	case !applicationPattern.MatchString(application):
+		return nil, invalid("application", fmt.Sprintf("%.300q", application), "must be 3 to 230 letters, digits, '_', '.' or '-', as names of tables are")
+	case err != nil:
+		return nil, err
+	}
+	keys, err := newLeaseKeys(opts)
+	if err != nil {
+		return nil, err
+	}
+	var random [6]byte
+	_, _ = rand.Read(random[:]) // it never fails
+	s := &LeaseStore{
+		client: client,
+		app:    application,
+		opts:   *opts,
+		keys:   keys,
+		leases: leaseTable{application, keys.format, keys.parse},
+		state:  leaseTable{application + "-Braid", formatState, keys.parseState},
+		prefix: hex.EncodeToString(random[:]) + "-",
+		known:  make(map[string]rowStanding),
+	}
+	if err := s.prepareTables(ctx); err != nil {
+		return nil, err
+	}
+	if err := s.refuseForeign(ctx); err != nil {
+		return nil, err
+	}
+	return s, nil
+}
+
+// LeaseDuration is that of the options.
+func (s *LeaseStore) LeaseDuration() time.Duration { return s.opts.LeaseDuration }
+
+// tableOf returns the table of a lease.
+func (s *LeaseStore) tableOf(key consumer.LeaseKey) (*leaseTable, error) {
+	switch {
+	case key.Stream != "" && !s.keys.has(key.Stream):
+		return nil, &consumer.PermanentError{Err: invalid("Stream", fmt.Sprintf("%.140q", key.Stream), "must be one of the LeaseStoreOptions")}
+	case key.Shard == "":
+		return &s.state, nil
+	default:
+		return &s.leases, nil
+	}
+}
+
+func keyOf(t *leaseTable, key consumer.LeaseKey) leaseRow {
+	return leaseRow{attrKey: stringAttr(t.format(key))}
+}
+
+// List returns all leases of the application's streams, as they are now.
+func (s *LeaseStore) List(ctx context.Context) (leases []consumer.Lease, err error) {
+	for _, t := range []*leaseTable{&s.state, &s.leases} {
+		err := s.scan(ctx, t.name, func(r leaseRow) error {
+			lease, now, found, err := s.decode(t, r)
+			if err == nil && found {
+				s.note(t, &lease, now)
+				leases = append(leases, lease)
+			}
+			return err
+		})
+		if err != nil {
+			return nil, err
+		}
+	}
+	return leases, nil
+}
+
+// scan gives all rows of a table to a function.
+func (s *LeaseStore) scan(ctx context.Context, tableName string, each func(leaseRow) error) error {
+	in := &dynamodb.ScanInput{TableName: &tableName, ConsistentRead: aws.Bool(true)}
+	for {
+		out, err := askTable(ctx, s, "list", s.client.Scan, in)
+		if err != nil {
+			return err
+		}
+		for _, r := range out.Items {
+			if err := each(r); err != nil {
+				return err
+			}
+		}
+		if in.ExclusiveStartKey = out.LastEvaluatedKey; len(in.ExclusiveStartKey) == 0 {
+			return nil
+		}
+	}
+}
+
+// Get returns a lease as it is now.
+func (s *LeaseStore) Get(ctx context.Context, key consumer.LeaseKey) (lease consumer.Lease, found bool, err error) {
+	t, err := s.tableOf(key)
+	if err != nil {
+		return lease, false, err
+	}
+	out, err := askTable(ctx, s, "get", s.client.GetItem, &dynamodb.GetItemInput{
+		TableName:      &t.name,
+		Key:            keyOf(t, key),
+		ConsistentRead: aws.Bool(true),
+	})
+	if err != nil || len(out.Item) == 0 {
+		return lease, false, err
+	}
+	lease, now, found, err := s.decode(t, out.Item)
+	if err != nil || !found {
+		return consumer.Lease{}, false, err
+	}
+	s.note(t, &lease, now)
+	return lease, true, nil
+}
+
+// note remembers what a write will compare.
+func (s *LeaseStore) note(t *leaseTable, lease *consumer.Lease, now rowStanding) {
+	if t != &s.leases {
+		return
+	}
+	key := t.format(lease.LeaseKey)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if old, has := s.known[key]; !has || now.version >= old.version {
+		s.known[key] = now
+	}
+}
+
+// standingOf returns what is known of a lease at its Version, nil if it is not known.
+func (s *LeaseStore) standingOf(t *leaseTable, lease *consumer.Lease) *rowStanding {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if now, has := s.known[t.format(lease.LeaseKey)]; has && now.version == lease.Version && t == &s.leases {
+		return &now
+	}
+	return nil
+}
+
+// CompareAndSet stores a lease by an update under conditions: that there is none, or that its
+// counter and its owners are as they were. An attempt of the SDK's whose answer was lost counts.
+func (s *LeaseStore) CompareAndSet(ctx context.Context, lease consumer.Lease) (stored bool, err error) {
+	t, err := s.tableOf(lease.LeaseKey)
+	if err != nil {
+		return false, err
+	}
+	was := s.standingOf(t, &lease)
+	write := s.prefix + strconv.FormatUint(s.writes.Add(1), 16)
+	attrs, err := s.encode(&lease, write, was)
+	if err != nil {
+		return false, err
+	}
+	if lease.Version == 0 && t == &s.leases {
+		s.keys.describe(attrs, lease.LeaseKey)
+	}
+	in := updateOf(attrs, lease.Version, was)
+	in.TableName, in.Key = &t.name, keyOf(t, lease.LeaseKey)
+	_, err = askTable(ctx, s, "update", s.client.UpdateItem, in)
+	var refused *types.ConditionalCheckFailedException
+	switch {
+	case errors.As(err, &refused):
+		return stringOf(mapOf(refused.Item[attrBraid])[braidWrite]) == write, nil
+	case err != nil:
+		return false, err
+	}
+	s.note(t, &lease, rowStanding{
+		version:      lease.Version + 1,
+		owner:        stringOf(attrs[attrOwner]),
+		currentOwner: stringOf(attrs[attrCurrentOwner]),
+		checkpoint:   placeOf(lease.Checkpoint),
+		switches:     switchesOf(attrs, was),
+	})
+	return true, nil
+}
+
+// switchesOf returns the number that was written, and 0 where it is not known: it only informs.
+func switchesOf(attrs leaseRow, was *rowStanding) int64 {
+	n, err := strconv.ParseInt(numberOf(attrs[attrSwitches]), 10, 64)
+	if err != nil && was != nil {
+		return was.switches
+	}
+	return n
+}
+
+// updateOf returns the update that sets all attributes of a lease and removes those that it has
+// not.
+func updateOf(attrs leaseRow, version uint64, was *rowStanding) *dynamodb.UpdateItemInput {
+	in := &dynamodb.UpdateItemInput{
+		ExpressionAttributeNames:            make(map[string]string),
+		ExpressionAttributeValues:           make(leaseRow),
+		ReturnValuesOnConditionCheckFailure: types.ReturnValuesOnConditionCheckFailureAllOld,
+	}
+	name := func(attr string) string {
+		in.ExpressionAttributeNames["#"+attr] = attr
+		return "#" + attr
+	}
+	value := func(as string, v types.AttributeValue) string {
+		in.ExpressionAttributeValues[":"+as] = v
+		return ":" + as
+	}
+	var set, remove []string
+	for _, attr := range slices.Concat(leaseAttributes, []string{attrEntityType, attrStreamName, attrShardID}) {
+		switch v := attrs[attr]; {
+		case v != nil:
+			set = append(set, name(attr)+" = "+value(attr, v))
+		case attr == attrSwitches:
+			set = append(set, fmt.Sprintf("%s = if_not_exists(%s, %s)", name(attr), name(attr), value("none", numberAttr("0"))))
+		case slices.Contains(leaseAttributes, attr):
+			remove = append(remove, name(attr))
+		}
+	}
+	update := "SET " + strings.Join(set, ", ")
+	if len(remove) > 0 { // an empty clause is a syntax error
+		update += " REMOVE " + strings.Join(remove, ", ")
+	}
+	in.UpdateExpression = &update
+	if version == 0 {
+		in.ConditionExpression = aws.String("attribute_not_exists(" + name(attrKey) + ")")
+		return in
+	}
+	conditions := []string{name(attrCounter) + " = " + value("was", numberAttr(strconv.FormatUint(version-1, 10)))}
+	if was != nil {
+		for attr, owner := range map[string]string{attrOwner: was.owner, attrCurrentOwner: was.currentOwner} {
+			if owner == "" {
+				conditions = append(conditions, "attribute_not_exists("+name(attr)+")")
+			} else {
+				conditions = append(conditions, name(attr)+" = "+value("was"+attr, stringAttr(owner)))
+			}
+		}
+	}
+	in.ConditionExpression = aws.String(strings.Join(conditions, " AND "))
+	return in
+}
+
+// describe adds what a row has from its creation on.
+func (k *leaseKeys) describe(attrs leaseRow, key consumer.LeaseKey) {
+	attrs[attrEntityType] = stringAttr(entityLease)
+	if k.stream == "" {
+		attrs[attrStreamName], attrs[attrShardID] = stringAttr(k.identifiers[key.Stream]), stringAttr(string(key.Shard))
+	}
+}
+
+// Delete removes a lease if its counter is as it was.
+func (s *LeaseStore) Delete(ctx context.Context, lease consumer.Lease) (deleted bool, err error) {
+	t, err := s.tableOf(lease.LeaseKey)
+	if err != nil || lease.Version == 0 {
+		return false, err
+	}
+	_, err = askTable(ctx, s, "delete", s.client.DeleteItem, &dynamodb.DeleteItemInput{
+		TableName:                 &t.name,
+		Key:                       keyOf(t, lease.LeaseKey),
+		ConditionExpression:       aws.String("#counter = :was"),
+		ExpressionAttributeNames:  map[string]string{"#counter": attrCounter},
+		ExpressionAttributeValues: leaseRow{":was": numberAttr(strconv.FormatUint(lease.Version-1, 10))},
+	})
+	var refused *types.ConditionalCheckFailedException
+	switch {
+	case errors.As(err, &refused):
+		return false, nil
+	case err != nil:
+		return false, err
+	}
+	s.mu.Lock()
+	delete(s.known, t.format(lease.LeaseKey))
+	s.mu.Unlock()
+	return true, nil
+}
+
+// ListOwned returns the leases of an owner, by the index: as they are now, or were shortly before.
+// While the table has no index that can be used, it lists all leases.
+func (s *LeaseStore) ListOwned(ctx context.Context, owner string) (leases []consumer.Lease, err error) {
+	if usable, err := s.indexIsUsable(ctx); err != nil {
+		return nil, err
+	} else if !usable {
+		if leases, err = s.List(ctx); err != nil {
+			return nil, err
+		}
+		return slices.DeleteFunc(leases, func(l consumer.Lease) bool { return l.Owner != owner || l.Shard == "" }), nil
+	}
+	keys, err := s.keysOf(ctx, owner)
+	if err != nil {
+		return nil, err
+	}
+	for chunk := range slices.Chunk(keys, maxBatchGet) {
+		rows, err := s.getRows(ctx, chunk)
+		if err != nil {
+			return nil, err
+		}
+		for _, r := range rows {
+			lease, now, found, err := s.decode(&s.leases, r)
+			if err != nil {
+				return nil, err
+			}
+			if found && lease.Owner == owner {
+				s.note(&s.leases, &lease, now)
+				leases = append(leases, lease)
+			}
+		}
+	}
+	return leases, nil
+}
+
+const maxBatchGet = 100 // rows in a BatchGetItem
+
+// keysOf returns the rows that the index has of an owner, and those that it had when they were
+// last seen: during a hand-over the index has the next owner's name.
+func (s *LeaseStore) keysOf(ctx context.Context, owner string) (keys []string, err error) {
+	all := make(map[string]bool)
+	s.mu.Lock()
+	for key, now := range s.known {
+		if now.actualOwner() == owner {
+			all[key] = true
+		}
+	}
+	s.mu.Unlock()
+	in := &dynamodb.QueryInput{
+		TableName:                 &s.leases.name,
+		IndexName:                 aws.String(ownerIndex),
+		KeyConditionExpression:    aws.String("#owner = :owner"),
+		ExpressionAttributeNames:  map[string]string{"#owner": attrOwner},
+		ExpressionAttributeValues: leaseRow{":owner": stringAttr(owner)},
+	}
+	for {
+		out, err := askTable(ctx, s, "query", s.client.Query, in)
+		if err != nil {
+			return nil, err
+		}
+		for _, r := range out.Items {
+			all[stringOf(r[attrKey])] = true
+		}
+		if in.ExclusiveStartKey = out.LastEvaluatedKey; len(in.ExclusiveStartKey) == 0 {
+			break
+		}
+	}
+	for key := range all {
+		keys = append(keys, key)
+	}
+	slices.Sort(keys)
+	return keys, nil
+}
+
+// getRows returns the rows of those keys that are there.
+func (s *LeaseStore) getRows(ctx context.Context, keys []string) (rows []leaseRow, err error) {
+	var wanted types.KeysAndAttributes
+	for _, key := range keys {
+		wanted.Keys = append(wanted.Keys, leaseRow{attrKey: stringAttr(key)})
+	}
+	for len(wanted.Keys) > 0 {
+		out, err := askTable(ctx, s, "get", s.client.BatchGetItem, &dynamodb.BatchGetItemInput{
+			RequestItems: map[string]types.KeysAndAttributes{s.leases.name: wanted},
+		})
+		if err != nil {
+			return nil, err
+		}
+		got := out.Responses[s.leases.name]
+		rows = append(rows, got...)
+		if wanted = out.UnprocessedKeys[s.leases.name]; len(wanted.Keys) > 0 && len(got) == 0 {
+			return nil, fmt.Errorf("lease table %q: get: %w", s.leases.name, errUnprocessed)
+		}
+	}
+	return rows, nil
+}

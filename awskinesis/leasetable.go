@@ -1,0 +1,246 @@
+package awskinesis
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
+	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
+	"github.com/aws/smithy-go"
+
+	"github.com/braidstream/braid"
+	"github.com/braidstream/braid/consumer"
+)
+
+// ownerIndex is the KCL's index of the lease table, from version 3 on.
+const ownerIndex = "LeaseOwnerToLeaseKeyIndex"
+
+const (
+	tablePoll = 2 * time.Second  // between looks at a table that is being made
+	indexPoll = 10 * time.Second // and at an index
+)
+
+// index is whether the index of owners can be used.
+type leaseIndex struct {
+	mu     sync.Mutex // guards the fields below, and is held while the table is described
+	usable bool       // and stays so
+	next   time.Time  // when to look again
+}
+
+// errUnprocessed is that of a batch of which the service has done nothing.
+var errUnprocessed = fmt.Errorf("%w: no row of the batch was read", braid.ErrThroughputExceeded)
+
+// ask calls the service, and gives its errors a meaning.
+func askTable[In, Out any](ctx context.Context, s *LeaseStore, what string, method func(context.Context, *In, ...func(*dynamodb.Options)) (*Out, error), in *In) (*Out, error) {
+	call, cancel := context.WithTimeout(ctx, s.opts.Timeout)
+	defer cancel()
+	out, err := method(call, in)
+	if err == nil {
+		return out, nil
+	}
+	if ctx.Err() != nil {
+		return nil, context.Cause(ctx)
+	}
+	err = fmt.Errorf("lease table %q: %s: %w", s.app, what, err)
+	var api smithy.APIError
+	if errors.As(err, &api) {
+		switch api.ErrorCode() {
+		case "ProvisionedThroughputExceededException", "ThrottlingException", "RequestLimitExceeded", "LimitExceededException":
+			return nil, fmt.Errorf("%w: %w", braid.ErrThroughputExceeded, err)
+		case "AccessDeniedException", "ValidationException", "ResourceNotFoundException":
+			return nil, &consumer.PermanentError{Err: err}
+		}
+	}
+	return nil, err
+}
+
+// prepareTables makes the tables that are not there, and waits until both can be used. A table
+// of the lease table's name that is none is refused.
+func (s *LeaseStore) prepareTables(ctx context.Context) error {
+	for _, t := range []*leaseTable{&s.leases, &s.state} {
+		described, err := s.describe(ctx, t.name)
+		if err == nil && described == nil {
+			described, err = s.createTable(ctx, t)
+		}
+		if err != nil {
+			return err
+		}
+		if len(described.KeySchema) != 1 || aws.ToString(described.KeySchema[0].AttributeName) != attrKey {
+			return invalid("application", fmt.Sprintf("%q", s.app), fmt.Sprintf("must be the name of a lease table: the key of the table %q is not %s", t.name, attrKey))
+		}
+		if t == &s.leases && indexOf(described) == nil {
+			if err := s.createIndex(ctx, described); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// describe returns a table that is ready, nil for none.
+func (s *LeaseStore) describe(ctx context.Context, name string) (*types.TableDescription, error) {
+	for {
+		out, err := askTable(ctx, s, "describe", s.client.DescribeTable, &dynamodb.DescribeTableInput{TableName: &name})
+		var missing *types.ResourceNotFoundException
+		switch {
+		case errors.As(err, &missing):
+			return nil, nil
+		case err != nil:
+			return nil, err
+		case out.Table.TableStatus == types.TableStatusActive, out.Table.TableStatus == types.TableStatusUpdating:
+			return out.Table, nil
+		}
+		if err := sleepFor(ctx, tablePoll); err != nil {
+			return nil, err
+		}
+	}
+}
+
+// createTable makes a table, unless somebody else does meanwhile, and returns it when it is
+// ready.
+func (s *LeaseStore) createTable(ctx context.Context, t *leaseTable) (*types.TableDescription, error) {
+	in := &dynamodb.CreateTableInput{
+		TableName:            &t.name,
+		AttributeDefinitions: []types.AttributeDefinition{stringAttribute(attrKey)},
+		KeySchema:            []types.KeySchemaElement{{AttributeName: aws.String(attrKey), KeyType: types.KeyTypeHash}},
+		BillingMode:          types.BillingModePayPerRequest,
+	}
+	if s.opts.ReadCapacity > 0 {
+		in.BillingMode, in.ProvisionedThroughput = types.BillingModeProvisioned, s.throughput()
+	}
+	if s.opts.DeletionProtection {
+		in.DeletionProtectionEnabled = aws.Bool(true)
+	}
+	for _, key := range slices.Sorted(maps.Keys(s.opts.Tags)) {
+		in.Tags = append(in.Tags, types.Tag{Key: aws.String(key), Value: aws.String(s.opts.Tags[key])})
+	}
+	if t == &s.leases {
+		in.AttributeDefinitions = append(in.AttributeDefinitions, stringAttribute(attrOwner))
+		in.GlobalSecondaryIndexes = []types.GlobalSecondaryIndex{{
+			IndexName:             aws.String(ownerIndex),
+			KeySchema:             ownerIndexKeys(),
+			Projection:            &types.Projection{ProjectionType: types.ProjectionTypeKeysOnly},
+			ProvisionedThroughput: in.ProvisionedThroughput,
+		}}
+	}
+	_, err := askTable(ctx, s, "create", s.client.CreateTable, in)
+	var exists *types.ResourceInUseException
+	if errors.As(err, &exists) {
+		return s.await(ctx, t.name)
+	}
+	if err != nil {
+		return nil, err
+	}
+	s.opts.Logger.Info("the lease table is made", "table", t.name)
+	described, err := s.await(ctx, t.name)
+	if err == nil && s.opts.PointInTimeRecovery {
+		_, err = askTable(ctx, s, "back up", s.client.UpdateContinuousBackups, &dynamodb.UpdateContinuousBackupsInput{
+			TableName:                        &t.name,
+			PointInTimeRecoverySpecification: &types.PointInTimeRecoverySpecification{PointInTimeRecoveryEnabled: aws.Bool(true)},
+		})
+	}
+	return described, err
+}
+
+// await waits for a table that was made: the service may not find it at first.
+func (s *LeaseStore) await(ctx context.Context, name string) (*types.TableDescription, error) {
+	for {
+		described, err := s.describe(ctx, name)
+		if err != nil || described != nil {
+			return described, err
+		}
+		if err := sleepFor(ctx, tablePoll); err != nil {
+			return nil, err
+		}
+	}
+}
+
+// createIndex has the index made, with the billing of the table. It does not wait: that may take
+// long, and ListOwned lists all leases meanwhile.
+func (s *LeaseStore) createIndex(ctx context.Context, described *types.TableDescription) error {
+	create := &types.CreateGlobalSecondaryIndexAction{
+		IndexName:  aws.String(ownerIndex),
+		KeySchema:  ownerIndexKeys(),
+		Projection: &types.Projection{ProjectionType: types.ProjectionTypeKeysOnly},
+	}
+	onDemand := described.BillingModeSummary != nil && described.BillingModeSummary.BillingMode == types.BillingModePayPerRequest
+	if p := described.ProvisionedThroughput; !onDemand && p != nil && aws.ToInt64(p.ReadCapacityUnits) > 0 {
+		create.ProvisionedThroughput = &types.ProvisionedThroughput{ReadCapacityUnits: p.ReadCapacityUnits, WriteCapacityUnits: p.WriteCapacityUnits}
+	}
+	_, err := askTable(ctx, s, "make the index of", s.client.UpdateTable, &dynamodb.UpdateTableInput{
+		TableName:                   &s.leases.name,
+		AttributeDefinitions:        []types.AttributeDefinition{stringAttribute(attrKey), stringAttribute(attrOwner)},
+		GlobalSecondaryIndexUpdates: []types.GlobalSecondaryIndexUpdate{{Create: create}},
+	})
+	var busy *types.ResourceInUseException
+	if errors.As(err, &busy) { // by another worker
+		return nil
+	}
+	if err == nil {
+		s.opts.Logger.Info("the index of the lease table is made", "table", s.leases.name, "index", ownerIndex)
+	}
+	return err
+}
+
+func (s *LeaseStore) throughput() *types.ProvisionedThroughput {
+	return &types.ProvisionedThroughput{ReadCapacityUnits: &s.opts.ReadCapacity, WriteCapacityUnits: &s.opts.WriteCapacity}
+}
+
+func stringAttribute(name string) types.AttributeDefinition {
+	return types.AttributeDefinition{AttributeName: aws.String(name), AttributeType: types.ScalarAttributeTypeS}
+}
+
+func ownerIndexKeys() []types.KeySchemaElement {
+	return []types.KeySchemaElement{
+		{AttributeName: aws.String(attrOwner), KeyType: types.KeyTypeHash},
+		{AttributeName: aws.String(attrKey), KeyType: types.KeyTypeRange},
+	}
+}
+
+func indexOf(described *types.TableDescription) *types.GlobalSecondaryIndexDescription {
+	for i := range described.GlobalSecondaryIndexes {
+		if index := &described.GlobalSecondaryIndexes[i]; aws.ToString(index.IndexName) == ownerIndex {
+			return index
+		}
+	}
+	return nil
+}
+
+// indexIsUsable reports whether the index has all rows. While it has not, it is looked at again
+// from time to time.
+func (s *LeaseStore) indexIsUsable(ctx context.Context) (bool, error) {
+	x := &s.index
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if x.usable || time.Now().Before(x.next) {
+		return x.usable, nil
+	}
+	out, err := askTable(ctx, s, "describe", s.client.DescribeTable, &dynamodb.DescribeTableInput{TableName: &s.leases.name})
+	if err != nil {
+		return false, err
+	}
+	x.next = time.Now().Add(indexPoll)
+	if index := indexOf(out.Table); index != nil {
+		x.usable = cmp.Or(index.IndexStatus, types.IndexStatusActive) == types.IndexStatusActive && !aws.ToBool(index.Backfilling)
+	}
+	return x.usable, nil
+}
+
+// pause waits for d, or until ctx ends: then it returns the cause.
+func sleepFor(ctx context.Context, d time.Duration) error {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}

@@ -1,0 +1,138 @@
+package awskinesis_test
+
+import (
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/braidstream/braid"
+	"github.com/braidstream/braid/awskinesis"
+	"github.com/braidstream/braid/consumer"
+)
+
+func TestLeaseTablesAreMade(t *testing.T) {
+	t.Run("on demand", func(t *testing.T) {
+		d := newDynamo()
+		ordersStore(t, d, nil)
+		table := d.tables["billing"].created
+		require.Equal(t, "PAY_PER_REQUEST", table["BillingMode"])
+		index := table["GlobalSecondaryIndexes"].([]any)[0].(map[string]any)
+		require.Equal(t, "LeaseOwnerToLeaseKeyIndex", index["IndexName"])
+		require.Equal(t, "PAY_PER_REQUEST", d.tables["billing-Braid"].created["BillingMode"])
+		require.False(t, d.tables["billing"].pitr)
+		require.Equal(t, 2, d.count("CreateTable"))
+		ordersStore(t, d, nil)
+		require.Zero(t, d.count("CreateTable"), "they are there")
+		require.Zero(t, d.count("UpdateTable"))
+	})
+	t.Run("as the options say", func(t *testing.T) {
+		d := newDynamo()
+		ordersStore(t, d, func(o *awskinesis.LeaseStoreOptions) {
+			o.ReadCapacity, o.WriteCapacity = 20, 30
+			o.Tags = map[string]string{"team": "billing"}
+			o.PointInTimeRecovery, o.DeletionProtection = true, true
+		})
+		for _, name := range []string{"billing", "billing-Braid"} {
+			table := d.tables[name].created
+			require.Equal(t, "PROVISIONED", table["BillingMode"])
+			require.Equal(t, map[string]any{"ReadCapacityUnits": 20.0, "WriteCapacityUnits": 30.0}, table["ProvisionedThroughput"])
+			require.Equal(t, []any{map[string]any{"Key": "team", "Value": "billing"}}, table["Tags"])
+			require.Equal(t, true, table["DeletionProtectionEnabled"])
+			require.True(t, d.tables[name].pitr)
+		}
+	})
+	t.Run("and waited for", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			d := newDynamo()
+			d.status = "CREATING"
+			time.AfterFunc(time.Minute, d.activate)
+			start := time.Now()
+			ordersStore(t, d, nil)
+			require.GreaterOrEqual(t, time.Since(start), time.Minute)
+		})
+	})
+	t.Run("by somebody else", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			d := newDynamo()
+			first := true
+			d.set(func(op string, in map[string]any) string {
+				if op == "CreateTable" && first {
+					first = false
+					return "after ResourceInUseException"
+				}
+				return ""
+			})
+			ordersStore(t, d, nil)
+			require.False(t, first)
+		})
+	})
+}
+
+// A table of the KCL before its version 3 has no index. It is made, and nobody waits until it can
+// be used.
+func TestIndexOfTheLeaseTableIsMade(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := newDynamo()
+		ordersStore(t, d, nil)
+		delete(d.tables["billing"].created, "GlobalSecondaryIndexes")
+		d.status = "CREATING"
+		store := ordersStore(t, d, nil)
+		require.Equal(t, 1, d.count("UpdateTable"))
+		d.count("DescribeTable")
+		setLease(t, store, consumer.Lease{LeaseKey: key(leaseShard), Owner: "one"})
+		setLease(t, store, consumer.Lease{LeaseKey: key("shardId-000000000008"), Owner: "two"})
+		setLease(t, store, consumer.Lease{LeaseKey: consumer.LeaseKey{Stream: "orders"}})
+		listed := func() {
+			owned, err := store.ListOwned(t.Context(), "one")
+			require.NoError(t, err)
+			require.Len(t, owned, 1)
+			require.Equal(t, "one", owned[0].Owner)
+		}
+		for range 5 {
+			listed()
+		}
+		require.Zero(t, d.count("Query"))
+		require.Equal(t, 1, d.count("DescribeTable"), "the index is looked at once")
+		d.activate()
+		time.Sleep(time.Minute)
+		listed()
+		require.Equal(t, 1, d.count("Query"))
+		require.Equal(t, 1, d.count("DescribeTable"))
+		listed()
+		require.Zero(t, d.count("DescribeTable"))
+	})
+}
+
+func TestOptionsOfALeaseStore(t *testing.T) {
+	for field, opts := range map[string]*awskinesis.LeaseStoreOptions{
+		"LeaseStoreOptions.Stream":        nil,
+		"LeaseStoreOptions.Streams":       {Streams: []string{"orders"}},
+		"LeaseStoreOptions.LeaseDuration": {Stream: "orders", LeaseDuration: time.Millisecond},
+		"LeaseStoreOptions.Timeout":       {Stream: "orders", Timeout: -1},
+		"LeaseStoreOptions.ReadCapacity":  {Stream: "orders", ReadCapacity: 1},
+	} {
+		d := newDynamo()
+		_, err := awskinesis.NewLeaseStore(t.Context(), d.client(), "billing", opts)
+		var invalid *braid.InvalidArgumentError
+		require.ErrorAs(t, err, &invalid)
+		require.Equal(t, field, invalid.Field)
+		require.Empty(t, d.tables)
+	}
+	good := &awskinesis.LeaseStoreOptions{Stream: "orders"}
+	_, err := awskinesis.NewLeaseStore(t.Context(), nil, "billing", good)
+	require.ErrorIs(t, err, braid.ErrInvalidArgument)
+	_, err = awskinesis.NewLeaseStore(t.Context(), newDynamo().client(), "a/b", good)
+	require.ErrorIs(t, err, braid.ErrInvalidArgument)
+	_, err = awskinesis.NewLeaseStore(t.Context(), newDynamo().client(), "billing", &awskinesis.LeaseStoreOptions{Streams: []string{"1:orders:1", "1:orders:2"}})
+	require.ErrorContains(t, err, "twice")
+
+	d := newDynamo()
+	d.tables["billing"] = &dynamoTable{key: "id", items: map[string]item{}, created: map[string]any{
+		"TableName": "billing", "TableStatus": "ACTIVE", "KeySchema": []any{map[string]any{"AttributeName": "id", "KeyType": "HASH"}},
+	}}
+	_, err = awskinesis.NewLeaseStore(t.Context(), d.client(), "billing", good)
+	require.ErrorIs(t, err, braid.ErrInvalidArgument)
+	require.ErrorContains(t, err, "leaseKey")
+}

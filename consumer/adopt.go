@@ -1,0 +1,72 @@
+package consumer
+
+import (
+	"context"
+	"slices"
+
+	"github.com/braidstream/braid"
+)
+
+// Another engine, such as the KCL, may have begun with a stream in a store that is shared
+// with it. Its leases have no Incarnation, and there is none of the stream. Nothing that it
+// has processed is processed again, and nothing else is left out.
+
+// isAdopted reports whether another engine has begun with a stream.
+func (s *survey) isAdopted(name string, view *streamView) bool {
+	return slices.ContainsFunc(view.info.Shards, func(shard ShardInfo) bool {
+		row := s.rows[LeaseKey{name, shard.ID}]
+		return row != nil && row.Incarnation == 0
+	})
+}
+
+// adopt returns the leases that are to be stored before workers go on where another engine
+// has stopped. For that engine a shard without a lease is
+//
+//   - done, or not wanted, if one that descends from it has a lease
+//   - still to come, from its beginning, if one that it descends from has a lease
+//   - unknown otherwise: it begins where the application does
+//
+// A lease that is still at LATEST becomes a place, so that no restart skips records. It
+// keeps the Incarnation 0: a worker that dies meanwhile leaves the sign to the next one.
+func (g *group) adopt(ctx context.Context, s *survey, name string, view *streamView, start braid.Position) ([]Lease, error) {
+	shards := view.info.Shards // parents before children
+	rowOf := func(id braid.ShardID) *Lease { return s.rows[LeaseKey{name, id}] }
+	over, under := make(map[braid.ShardID]bool), make(map[braid.ShardID]bool) // leases
+	for _, shard := range slices.Backward(shards) {
+		if over[shard.ID] || rowOf(shard.ID) != nil {
+			for _, parent := range shard.Parents {
+				over[parent] = true
+			}
+		}
+	}
+	var leases, unknown []Lease
+	var unknownShards []ShardInfo
+	for _, shard := range shards {
+		under[shard.ID] = slices.ContainsFunc(shard.Parents, func(parent braid.ShardID) bool {
+			return under[parent] || rowOf(parent) != nil
+		})
+		lease := Lease{LeaseKey: LeaseKey{name, shard.ID}, Incarnation: view.info.Incarnation}
+		g.describeLease(&lease, &shard)
+		switch row := rowOf(shard.ID); {
+		case row != nil:
+			if c := row.Checkpoint; c.ShardEnd || !c.SequenceNumber.IsZero() || !c.Start.Equal(braid.Latest()) {
+				continue
+			}
+			latest := []Lease{*row}
+			if err := g.resolve(ctx, latest, []ShardInfo{shard}, braid.Latest(), nil); err != nil {
+				return nil, err
+			}
+			leases = append(leases, latest...)
+		case over[shard.ID]:
+			lease.Checkpoint = Checkpoint{Start: shard.Start, ShardEnd: true}
+			leases = append(leases, lease)
+		case !under[shard.ID]:
+			unknown, unknownShards = append(unknown, lease), append(unknownShards, shard)
+		}
+	}
+	err := g.resolve(ctx, unknown, unknownShards, start, func(parent braid.ShardID) bool {
+		row := rowOf(parent)
+		return row == nil || row.Checkpoint.ShardEnd
+	})
+	return append(leases, unknown...), err
+}

@@ -1,0 +1,138 @@
+package consumer_test
+
+import (
+	"context"
+	"fmt"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/braidstream/braid"
+	"github.com/braidstream/braid/consumer"
+	"github.com/braidstream/braid/consumer/leasetest"
+)
+
+// foreign stores a lease as another engine does that does not know incarnations.
+func foreign(f *fixture, store consumer.LeaseStore, shard braid.ShardID, lease consumer.Lease) {
+	f.Helper()
+	lease.LeaseKey = consumer.LeaseKey{Stream: "orders", Shard: shard}
+	stored, err := store.CompareAndSet(f.Context(), lease)
+	require.NoError(f, err)
+	require.True(f, stored)
+}
+
+// putOne puts a record into a shard.
+func putOne(f *fixture, shard *braid.Shard, data string) braid.PutResult {
+	f.Helper()
+	hash := shard.HashKeyRange().Start
+	results, err := f.orders.PutRecords(f.Context(), []braid.Entry{{PartitionKey: "k", ExplicitHashKey: &hash, Data: []byte(data)}})
+	require.NoError(f, err)
+	return results[0]
+}
+
+// A worker goes on where another engine has stopped, in the middle of a reshard: it processes
+// nothing twice, and leaves nothing out. Another engine has deleted the lease of a parent, has
+// made none of shards whose parent is not done, and leaves LATEST in the lease of a shard of
+// which it has seen nothing.
+func TestWorkersGoOnWhereAnotherEngineHasStopped(t *testing.T) {
+	for _, start := range []braid.Position{braid.TrimHorizon(), braid.Latest()} {
+		t.Run(start.String(), func(t *testing.T) {
+			bubble(t, 1, func(f *fixture) {
+				store := leasetest.NewMemory(10 * time.Second)
+				f.put("first")
+				f.split(shard0) // into 1 and 2
+				second := putOne(f, f.orders.Shards()[1], "second")
+				f.putIn(f.orders.Shards()[1], "k", []byte("third"))
+				f.putIn(f.orders.Shards()[2], "k", []byte("before"))
+				f.split(shard1) // into 3 and 4
+				f.putIn(f.orders.Shards()[3], "k", []byte("fourth"))
+				foreign(f, store, shard1, consumer.Lease{Owner: "java", Epoch: 1, Checkpoint: consumer.Checkpoint{SequenceNumber: second.SequenceNumber, Partial: true}})
+				foreign(f, store, shard2, consumer.Lease{Checkpoint: consumer.Checkpoint{Start: braid.Latest()}})
+
+				var seen journal
+				cfg := consumer.Config{Leases: store, Start: start}
+				stop := f.start(f.worker(cfg, consumer.ProcessorFunc(seen.collect)))
+				time.Sleep(time.Minute)
+				require.Equal(f, []string{"third", "fourth"}, seen.take())
+				require.NoError(f, stop())
+				f.putIn(f.orders.Shards()[2], "k", []byte("while nobody reads"))
+				stop = f.start(f.worker(cfg, consumer.ProcessorFunc(seen.collect)))
+				time.Sleep(time.Minute)
+				require.Equal(f, []string{"while nobody reads"}, seen.take(), "LATEST has become a place")
+				require.NoError(f, stop())
+				lease, found, err := store.Get(f.Context(), consumer.LeaseKey{Stream: "orders", Shard: shard0})
+				require.NoError(f, err)
+				require.True(f, found)
+				require.True(f, lease.Checkpoint.ShardEnd)
+			})
+		})
+	}
+}
+
+// A worker that dies while it takes an application over leaves what the next one needs.
+func TestTakingOverMayBeInterrupted(t *testing.T) {
+	for writes := range 4 {
+		t.Run(fmt.Sprint("after ", writes), func(t *testing.T) {
+			bubble(t, 2, func(f *fixture) {
+				store := leasetest.NewMemory(10 * time.Second)
+				f.putIn(f.orders.Shards()[0], "k", []byte("before"))
+				f.putIn(f.orders.Shards()[1], "k", []byte("before"))
+				foreign(f, store, shard0, consumer.Lease{Checkpoint: consumer.Checkpoint{Start: braid.Latest()}})
+				foreign(f, store, shard1, consumer.Lease{Checkpoint: consumer.Checkpoint{Start: braid.Latest()}})
+				left := writes
+				store.Fail(func(op string, _ consumer.LeaseKey) error {
+					if op == "CompareAndSet" {
+						if left == 0 {
+							return &consumer.PermanentError{Err: context.Canceled}
+						}
+						left--
+					}
+					return nil
+				})
+				var seen journal
+				cfg := consumer.Config{Leases: store, Start: braid.Latest()}
+				stop := f.start(f.worker(cfg, consumer.ProcessorFunc(seen.collect)))
+				synctest.Wait()
+				require.Error(f, stop())
+				store.Fail(nil)
+				stop = f.start(f.worker(cfg, consumer.ProcessorFunc(seen.collect)))
+				time.Sleep(time.Minute)
+				require.Empty(f, seen.take())
+				f.putIn(f.orders.Shards()[0], "k", []byte("after"))
+				require.Equal(f, []string{"after"}, seen.take())
+				require.NoError(f, stop())
+			})
+		})
+	}
+}
+
+// A checkpoint of the KCL does not say whether its record is an aggregate: the rest of one is
+// processed, and a record by itself does not come again.
+func TestCheckpointThatMayBeInsideOfAnAggregate(t *testing.T) {
+	for _, apart := range []bool{false, true} {
+		t.Run(fmt.Sprint("apart=", apart), func(t *testing.T) {
+			bubble(t, 2, func(f *fixture) {
+				store := leasetest.NewMemory(10 * time.Second)
+				users := []braid.Entry{}
+				for n := range 3 {
+					users = append(users, braid.Entry{PartitionKey: "k", ExplicitHashKey: new(braid.HashKey), Data: []byte(fmt.Sprint("user", n))})
+				}
+				carrier := join(t, users)
+				whole, plain := putOne(f, f.orders.Shards()[0], string(carrier)), putOne(f, f.orders.Shards()[1], "plain")
+				foreign(f, store, shard0, consumer.Lease{Checkpoint: consumer.Checkpoint{SequenceNumber: whole.SequenceNumber, Partial: true}})
+				foreign(f, store, shard1, consumer.Lease{Checkpoint: consumer.Checkpoint{SequenceNumber: plain.SequenceNumber, Partial: true}})
+				var seen journal
+				stop := f.start(f.worker(consumer.Config{Leases: store, Deaggregate: apart}, consumer.ProcessorFunc(seen.collect)))
+				time.Sleep(time.Minute)
+				if apart {
+					require.Equal(f, []string{"user1", "user2"}, seen.take())
+				} else {
+					require.Equal(f, []string{string(carrier)}, seen.take())
+				}
+				require.NoError(f, stop())
+			})
+		})
+	}
+}
