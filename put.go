@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"time"
 
 	"github.com/braidstream/braid/internal/commit"
 	"github.com/braidstream/braid/internal/layout"
