@@ -187,7 +187,7 @@ func (s *braidStore) follow(shard int, fn func([]byte)) error {
 
 // consume is a worker that has the leases of all shards, and a goroutine for each.
 func (s *braidStore) consume(each bool, reader func() func([]byte)) error {
-	cfg := consumer.Config{App: "bench", Streams: []string{s.stream.Name()}}
+	cfg := consumer.Config{App: "bench", Streams: []string{s.stream.Name()}, ReuseRecords: true}
 	if each {
 		cfg.BatchRecords = 1
 	}

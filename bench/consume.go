@@ -39,7 +39,7 @@ func consumeWorkloads() []*workload {
 		columns: []string{cpuPerRecord, processedPerSecond, putsPerSecond, cpuPerProcessed},
 		notes: []string{
 			"backlog: a new consumer in a store that was just opened, from the first record to the last, while nobody puts; processed: beside the producer, whose puts bound it; CPU us/rec: of the backlog, CPU us/proc: of consumer and producer",
-			"braid: a worker with leases, and batches of up to 10,000",
+			"braid: a worker with leases, and batches of up to 10,000 in memory that is used again (ReuseRecords)",
 			fmt.Sprintf("JetStream: messages published asynchronously, which is faster than atomic batches; a durable pull consumer, an AckAll for each %d and no bound of what is not acknowledged", jetstreamPull),
 		},
 		entries: append(entriesOf(systems, consumeBatches), entry{name: recordsEntry, run: readBacklog}),

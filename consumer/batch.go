@@ -9,6 +9,7 @@ import (
 type Batch struct {
 	*Checkpointer
 
+	// Records may be kept, unless [Config].ReuseRecords says otherwise.
 	Records []Record
 
 	// Attempt is 1 when exactly these records are given to the processor for the

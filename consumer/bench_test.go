@@ -57,7 +57,7 @@ func BenchmarkProcess(b *testing.B) {
 		name string
 		tail int64
 	}{{"tail", 1 << 30}, {"store", -1}} {
-		for _, kind := range []string{"plain", "lanes=4", "acks", "tx"} {
+		for _, kind := range []string{"plain", "reuse", "lanes=4", "acks", "tx"} {
 			b.Run(from.name+"/"+kind, func(b *testing.B) {
 				db, stream := benchDB(b, &braid.Options{TailBytes: from.tail}, 4)
 				fill(b, stream, b.N)
@@ -94,6 +94,7 @@ func BenchmarkProcess(b *testing.B) {
 					cfg.Lanes = 4
 					w, err = consumer.New(db, cfg, plain)
 				default:
+					cfg.ReuseRecords = kind == "reuse"
 					w, err = consumer.New(db, cfg, plain)
 				}
 				stop := benchRun(b, w, err)

@@ -73,6 +73,14 @@ type Config struct {
 	// shardSyncIntervalMillis.
 	ShardSyncInterval time.Duration
 
+	// ReuseRecords makes the batches of a shard share memory: once the processor is done
+	// with a batch, its slice of Records is cleared and used for a later one. The
+	// processor may keep copies of records, with their Data, but neither the slice nor a
+	// pointer into it. A backlog of small records is processed up to three times as fast.
+	// Records that Deaggregate takes apart are not affected. It must not be set with Lanes
+	// or Acks. The default is false: batches may be kept.
+	ReuseRecords bool
+
 	// Linger is how long a batch that is not full waits for more. The default is
 	// not to wait.
 	Linger time.Duration
@@ -252,6 +260,10 @@ func (c *Config) withDefaults(db *braid.DB, transactional bool) (Config, error) 
 		return invalid("CheckpointInterval", cfg.CheckpointInterval, "must not be set for a TxProcessor, whose checkpoints are part of its transactions")
 	case cfg.Lanes > 1 && cfg.Checkpoints == Manual:
 		return invalid("Checkpoints", cfg.Checkpoints, "must not be Manual with more than one lane; use Acks")
+	case cfg.ReuseRecords && cfg.Lanes > 1:
+		return invalid("ReuseRecords", true, "must not be set with more than one lane, as several batches are processed at once")
+	case cfg.ReuseRecords && cfg.Checkpoints == Acks:
+		return invalid("ReuseRecords", true, "must not be set with Acks, for which processors keep records")
 	case cfg.RetryPause < 0:
 		return invalid("RetryPause", cfg.RetryPause, "must not be negative")
 	case cfg.MaxRetryPause < cfg.RetryPause:

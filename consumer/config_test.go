@@ -41,6 +41,8 @@ func TestConfigSaysWhatIsWrong(t *testing.T) {
 		{"MaxRetryPause", func(c *consumer.Config) { c.RetryPause, c.MaxRetryPause = time.Hour, time.Minute }},
 		{"MaxRetryPause", func(c *consumer.Config) { c.MaxRetryPause = -1 }},
 		{"RetryPause", func(c *consumer.Config) { c.RetryPause = -1 }},
+		{"ReuseRecords", func(c *consumer.Config) { c.ReuseRecords, c.Lanes = true, 2 }},
+		{"ReuseRecords", func(c *consumer.Config) { c.ReuseRecords, c.Checkpoints = true, consumer.Acks }},
 		{"KeepForeign", func(c *consumer.Config) { c.KeepForeign = true }},
 		{"SkipFailed", func(c *consumer.Config) { c.SkipFailed, c.DeadLetterStream = true, "d" }},
 		{"DeadLetterStream", func(c *consumer.Config) { c.DeadLetterStream = "s" }},

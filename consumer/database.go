@@ -179,12 +179,13 @@ type dbReader struct {
 }
 
 func (r *dbReader) Next(ctx context.Context, limits Limits) (Page, error) {
-	f, err := r.next(ctx, limits, false)
+	f, err := r.next(ctx, limits, nil)
 	return f.Page, err
 }
 
-// next is Next with the records in either form.
-func (r *dbReader) next(ctx context.Context, limits Limits, whole bool) (f fetched, err error) {
+// next is Next with the records in either form: as processors get them if there is room for
+// so many of those.
+func (r *dbReader) next(ctx context.Context, limits Limits, room func(n int) []Record) (f fetched, err error) {
 	sh, err := r.source.shard(r.stream, r.shard)
 	if err != nil {
 		return fetched{}, err
@@ -192,8 +193,8 @@ func (r *dbReader) next(ctx context.Context, limits Limits, whole bool) (f fetch
 	waits := r.told
 	r.told = false
 	var page *braid.RecordsPage
-	if whole {
-		page, err = r.readWhole(ctx, sh, limits, waits, &f)
+	if room != nil {
+		page, err = r.readWhole(ctx, sh, limits, waits, room, &f)
 	} else if page, err = sh.GetRecords(ctx, r.at, &braid.GetRecordsOptions{Limit: limits.Records, LimitBytes: limits.Bytes, Wait: waits, Unmetered: true}); err == nil {
 		f.bytes = bytesOf(page.Records)
 	}
@@ -215,9 +216,9 @@ func (r *dbReader) next(ctx context.Context, limits Limits, whole bool) (f fetch
 
 // readWhole reads records in the form that processors get, straight into f. The page has
 // none.
-func (r *dbReader) readWhole(ctx context.Context, sh *braid.Shard, limits Limits, waits bool, f *fetched) (*braid.RecordsPage, error) {
+func (r *dbReader) readWhole(ctx context.Context, sh *braid.Shard, limits Limits, waits bool, room func(n int) []Record, f *fetched) (*braid.RecordsPage, error) {
 	read, bytes, err := companion.ShardOf(sh).Read(ctx, r.at, limits.Records, limits.Bytes, waits, func(n int) any {
-		f.whole = make([]Record, n)
+		f.whole = room(n)
 		return func(i int) *braid.Record { return &f.whole[i].Record }
 	})
 	if err != nil {

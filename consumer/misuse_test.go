@@ -139,6 +139,8 @@ func TestEveryMisuseHasAUsefulText(t *testing.T) {
 			{"New: CheckpointInterval", braid.ErrInvalidArgument, "CheckpointInterval must not be negative", made(func(c *consumer.Config) { c.CheckpointInterval = -1 })},
 			{"New: CheckpointInterval with Manual", braid.ErrInvalidArgument, "must not be set with Manual Checkpoints", made(func(c *consumer.Config) { c.CheckpointInterval, c.Checkpoints = 1, consumer.Manual })},
 			{"New: MaxRetryPause", braid.ErrInvalidArgument, "MaxRetryPause must not be less than RetryPause, 1h0m0s", made(func(c *consumer.Config) { c.RetryPause, c.MaxRetryPause = time.Hour, 1 })},
+			{"New: ReuseRecords with Lanes", braid.ErrInvalidArgument, "ReuseRecords must not be set with more than one lane", made(func(c *consumer.Config) { c.ReuseRecords, c.Lanes = true, 2 })},
+			{"New: ReuseRecords with Acks", braid.ErrInvalidArgument, "ReuseRecords must not be set with Acks", made(func(c *consumer.Config) { c.ReuseRecords, c.Checkpoints = true, consumer.Acks })},
 			{"New: KeepForeign", braid.ErrInvalidArgument, "KeepForeign must not be set without Deaggregate", made(func(c *consumer.Config) { c.KeepForeign = true })},
 			{"New: Streams", braid.ErrInvalidArgument, "Streams[1] must be a name that comes once", made(func(c *consumer.Config) { c.Streams = []string{"s", "s"} })},
 			{"New: ShardSyncInterval", braid.ErrInvalidArgument, "ShardSyncInterval must not be negative", made(func(c *consumer.Config) { c.ShardSyncInterval = -1 })},

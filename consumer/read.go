@@ -20,7 +20,7 @@ const (
 // read walks through the shard page by page.
 func (r *runner) read() error {
 	from := r.current().Checkpoint
-	feed := &feed{source: r.hold.group.records(), key: r.key, at: from.position(), apart: r.cfg.Deaggregate}
+	feed := &feed{source: r.hold.group.records(), key: r.key, at: from.position(), apart: r.cfg.Deaggregate, reuse: r.cfg.ReuseRecords}
 	defer feed.close()
 	atTip := false // the last page said so, and had no record
 	for attempt := 1; ; {
@@ -44,8 +44,9 @@ func (r *runner) read() error {
 			atTip = r.linger(feed, &page) || atTip
 		}
 		if err := r.takePage(&page, &from); err != nil {
-			return err
+			return err // and the processor may still have the records
 		}
+		feed.done(&page)
 		if page.EndOfShard {
 			feed.close()
 			r.noteChildren(page.Children)
@@ -86,6 +87,7 @@ func (r *runner) nextPage(feed *feed, atTip bool) (page fetched, err error) {
 	limits := Limits{Records: max(r.cfg.BatchRecords, minPageRecords)}
 	taken := 0
 	if atTip {
+		feed.rest()
 		limits.Bytes = int(budget.least)
 		r.noteWait(WaitRecords)
 		err = r.waitAtTip(func() (err error) {

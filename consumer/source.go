@@ -170,6 +170,8 @@ type feed struct {
 	apart  bool // records are to be taken apart
 	reader ShardReader
 	kept   *fetched // that is to come again
+	reuse  bool     // records of pages that are done are nobody's
+	spare  []Record // memory of such a page, cleared
 }
 
 // next returns the next page. The database puts records where processors get them; those
@@ -186,11 +188,15 @@ func (f *feed) next(ctx context.Context, limits Limits) (page fetched, err error
 		}
 	}
 	if db, is := f.reader.(*dbReader); is {
-		page, err = db.next(ctx, limits, !f.apart)
+		room := f.room
+		if f.apart {
+			room = nil
+		}
+		page, err = db.next(ctx, limits, room)
 	} else if page.Page, err = f.reader.Next(ctx, limits); err == nil {
 		page.bytes = bytesOf(page.Records)
 		if !f.apart {
-			page.whole = make([]Record, len(page.Records))
+			page.whole = f.room(len(page.Records))
 			for i := range page.Records {
 				page.whole[i].Record = page.Records[i]
 			}
@@ -208,7 +214,29 @@ func (f *feed) next(ctx context.Context, limits Limits) (page fetched, err error
 // unread has the last page come again.
 func (f *feed) unread(page fetched) { f.kept = &page }
 
+// room returns n zero records.
+func (f *feed) room(n int) []Record {
+	spare := f.spare
+	if n > cap(spare) {
+		return make([]Record, n)
+	}
+	f.spare = nil
+	return spare[:n]
+}
+
+// done takes back a page whose records the processor has had.
+func (f *feed) done(page *fetched) {
+	if f.reuse {
+		clear(page.whole)
+		f.spare = page.whole[:0]
+	}
+}
+
+// rest gives up memory that is kept for the next page.
+func (f *feed) rest() { f.spare = nil }
+
 func (f *feed) close() {
+	f.rest()
 	if f.reader != nil {
 		f.reader.Close()
 		f.reader = nil
