@@ -1,10 +1,9 @@
 package queue
 
 import (
-	"cmp"
 	"context"
 	"iter"
-	"slices"
+	"math"
 	"time"
 
 	"github.com/braidstream/braid"
@@ -28,12 +27,13 @@ func (d DeadLetters) Receive(ctx context.Context, n int, options *ReceiveOptions
 	return records, wrap("receive dead letters of", d.q.name, err)
 }
 
-// All returns the dead letters as they are when the loop begins, oldest first, without
-// receiving them: for people who look, and decide. The Receipt of one restores or discards it
-// for as long as nobody receives it; then it is [ErrReceiptExpired]. One that somebody has
-// received, and may be working on, has an empty Receipt.
+// All returns the dead letters, oldest first, without receiving them: those that there are when
+// the loop begins, and are still dead when it comes to them. Record.Receipt restores or discards
+// the letter, until it is received, and then is [ErrReceiptExpired]; a letter that is in flight
+// has none. For people who look.
 //
-// An error is yielded once, last, with a zero Record: those of [Queue.Receive].
+// The cost, and the memory, follow from how far the loop goes. An error is yielded once, last,
+// with a zero Record: those of [Queue.Receive].
 func (d DeadLetters) All(ctx context.Context) iter.Seq2[Record, error] {
 	return func(yield func(Record, error) bool) {
 		if err := d.all(ctx, yield); err != nil {
@@ -43,47 +43,70 @@ func (d DeadLetters) All(ctx context.Context) iter.Seq2[Record, error] {
 }
 
 func (d DeadLetters) all(ctx context.Context, yield func(Record, error) bool) error {
-	found, err := d.list(ctx)
-	if err != nil {
-		return err
-	}
-	for i := range found {
-		t := &found[i]
-		there, err := d.q.readOne(ctx, t)
-		if err != nil {
-			return err
-		}
-		if !there {
-			continue
-		}
-		rec := Record{Record: *t.record, ID: t.id(), Receives: t.receives, FirstReceived: timeOf(t.first), Reason: t.reason}
-		if inFlight := t.dead; !inFlight {
-			rec.Receipt = d.q.receipt(ticket{place: t.place, generation: t.generation, dead: true})
-		}
-		if !yield(rec, nil) {
-			return nil
-		}
-	}
-	return nil
-}
-
-// list returns all dead letters, oldest first.
-func (d DeadLetters) list(ctx context.Context) ([]taken, error) {
 	q := d.q
 	if err := q.load(ctx); err != nil {
-		return nil, err
+		return err
 	}
 	q.mu.Lock()
-	defer q.mu.Unlock()
-	q.passed(q.door.Now())
-	var found []taken
-	for _, e := range q.entries {
-		if e.phase == dead || e.phase == deadInFlight {
-			found = append(found, e.taken())
+	end := q.next // what dies later was received by then, or is none of the loop's
+	q.mu.Unlock()
+	for page, from := deadPage, uint64(0); ; page *= 2 { // so that all pages together cost about twice the last one
+		letters, err := d.page(ctx, from, end, page)
+		if err != nil || len(letters) == 0 {
+			return err
+		}
+		for i := range letters {
+			t := &letters[i]
+			from = t.counter + 1
+			there, err := q.readOne(ctx, &t.taken)
+			if err != nil {
+				return err
+			}
+			if !there {
+				continue
+			}
+			r := Record{Record: *t.record, ID: t.id(), Receives: t.receives, FirstReceived: timeOf(t.first), Reason: t.reason}
+			if !t.inFlight {
+				r.Receipt = q.receipt(t.ticket)
+			}
+			t.record = nil
+			if !yield(r, nil) {
+				return nil
+			}
 		}
 	}
-	slices.SortFunc(found, func(a, b taken) int { return cmp.Compare(a.counter, b.counter) })
-	return found, nil
+}
+
+// deadPage is how many dead letters are looked up at first.
+const deadPage = 100
+
+// letter is a dead letter that somebody looks at.
+type letter struct {
+	taken
+	inFlight bool
+}
+
+// page returns up to n dead letters from a counter on, and below another one.
+func (d DeadLetters) page(ctx context.Context, from, end uint64, n int) (letters []letter, err error) {
+	q := d.q
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if err := q.overLocked(ctx); err != nil {
+		return nil, err
+	}
+	q.passed(q.door.Now())
+	for it := range q.ages.dying.Ascending() {
+		q.looks++
+		switch e := it.Value; {
+		case e.counter >= end || len(letters) == n:
+			return letters, nil
+		case e.counter >= from:
+			l := letter{e.taken(), e.phase == deadInFlight}
+			l.dead = true
+			letters = append(letters, l)
+		}
+	}
+	return letters, nil
 }
 
 // Discard removes dead letters from the queue, as [Queue.Ack] does records. Kinesis:
@@ -115,7 +138,9 @@ func (d DeadLetters) Restore(ctx context.Context, receipts ...Receipt) error {
 	return wrap("restore dead letters of", d.q.name, d.q.settleAll(ctx, step{verb: restore}, true, receipts))
 }
 
-// RestoreAll restores all dead letters, those in flight too, and returns how many there were.
+// RestoreAll restores all dead letters, those in flight too, and returns how many there were. It
+// takes a commit for each thousand: if it fails, those that it returns were restored, and with
+// braid.ErrOutcomeUnknown another thousand may have been.
 func (d DeadLetters) RestoreAll(ctx context.Context) (int, error) {
 	n, err := d.restoreAll(ctx)
 	return n, wrap("restore dead letters of", d.q.name, err)
@@ -126,28 +151,55 @@ func (d DeadLetters) restoreAll(ctx context.Context) (n int, err error) {
 	if err := q.load(ctx); err != nil {
 		return 0, err
 	}
-	count := 0 // belongs to the commit until that has ended
-	err = q.door.Commit(ctx, false, 1000, func(rows companion.Rows) (func(), error) {
-		q.mu.Lock()
-		defer q.mu.Unlock()
-		if q.gone {
-			return nil, ErrQueueNotFound
+	for from, end := uint64(0), uint64(math.MaxUint64); ; {
+		r := &restoring{q: q, from: from, end: end}
+		if err := q.door.Commit(ctx, false, 100*maxRestored, r.apply); err != nil {
+			return n, err
 		}
-		now := q.door.Now()
-		q.passed(now)
-		q.flush(rows)
-		for _, e := range q.entries {
-			if e.phase == dead || e.phase == deadInFlight {
-				q.revive(e, now)
-				q.put(rows, e)
-				count++
-			}
+		if n += r.count; r.count < maxRestored {
+			return n, nil
 		}
-		q.stats.restored += uint64(count)
-		return q.alert, nil
-	})
-	if err != nil {
-		return 0, err
+		from, end = r.from, r.end
 	}
-	return count, nil
+}
+
+// maxRestored is how many dead letters one commit restores.
+const maxRestored = 1000
+
+// restoring is a commit of RestoreAll. It belongs to the commit until that has ended.
+type restoring struct {
+	q         *Queue
+	from, end uint64 // of which dead letters, by their counters
+	count     int    // that were restored
+}
+
+// apply is called by the goroutine that commits.
+func (r *restoring) apply(rows companion.Rows) (publish func(), err error) {
+	q := r.q
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.gone {
+		return nil, ErrQueueNotFound
+	}
+	now := q.door.Now()
+	q.passed(now)
+	q.flush(rows)
+	r.end = min(r.end, q.next)
+	var these []*entry
+	for it := range q.ages.dying.Ascending() {
+		q.looks++
+		if e := it.Value; e.counter >= r.end || len(these) == maxRestored {
+			break
+		} else if e.counter >= r.from { // else it has died again
+			these = append(these, e)
+		}
+	}
+	for _, e := range these {
+		q.revive(e, now)
+		q.put(rows, e)
+		r.from = e.counter + 1
+	}
+	r.count = len(these)
+	q.stats.restored += uint64(r.count)
+	return q.alert, nil
 }

@@ -146,6 +146,7 @@ func TestRejectKeepsTheReason(t *testing.T) {
 		}
 		require.Equal(t, []string{"0", "1"}, texts(all))
 		require.Equal(t, "no such customer", all[0].Reason)
+		require.NotEmpty(t, all[0].Receipt)
 		require.Len(t, k.receive(q, 3), 1)
 		require.EqualValues(t, 2, k.describe(q).Dead)
 	})
@@ -259,5 +260,113 @@ func TestUpdateOfTheTimeoutIsForLaterReceives(t *testing.T) {
 		} {
 			require.ErrorIs(t, q.Update(ctx, change), braid.ErrInvalidArgument)
 		}
+	})
+}
+
+// What is done to many letters costs what they are, and nothing for the other records of the
+// queue.
+func TestWhatIsDoneToDeadLettersCostsNothingForOthers(t *testing.T) {
+	bubble(t, func(k *kit) {
+		q := k.open("q", queue.Options{MaxReceives: -1})
+		const n, some = 5000, 10
+		k.put(n)
+		cost := func(most int, do func()) {
+			k.Helper()
+			before := queue.Looks(q)
+			do()
+			require.LessOrEqual(k, queue.Looks(q)-before, most)
+		}
+		records, err := q.Receive(ctx, n, noWait)
+		require.NoError(k, err)
+		require.Len(k, records, n)
+		require.NoError(k, q.Release(ctx, 0, receipts(records[some:n/2])...)) // ready, half of the rest in flight
+		require.NoError(k, q.Release(ctx, 0, receipts(records[:some])...))
+		again := k.receive(q, some) // the first, for the second time
+		require.NoError(k, q.Release(ctx, 0, receipts(again)...))
+
+		most := func(n int) { require.NoError(k, q.Update(ctx, func(o *queue.Options) { o.MaxReceives = n })) }
+		cost(0, func() { most(3) })
+		cost(some, func() { most(2) })
+		require.EqualValues(k, some, k.describe(q).Dead)
+		cost(some, func() { most(3) }) // which of them are dead is written down
+		cost(0, func() { most(4) })
+		require.EqualValues(k, some, k.describe(q).Dead)
+		seen := 0
+		cost(2*some, func() {
+			for _, err := range q.DeadLetters().All(ctx) {
+				require.NoError(k, err)
+				seen++
+			}
+		})
+		require.Equal(k, some, seen)
+		cost(some, func() {
+			restored, err := q.DeadLetters().RestoreAll(ctx)
+			require.NoError(k, err)
+			require.Equal(k, some, restored)
+		})
+	})
+}
+
+// A loop over thousands of letters holds few of them, and costs about as much as it goes.
+func TestManyDeadLetters(t *testing.T) {
+	bubble(t, func(k *kit) {
+		q := k.open("q", queue.Options{})
+		const n = 3333
+		k.put(n)
+		records := k.receive(q, n)
+		require.NoError(k, q.Reject(ctx, "why", receipts(records)...))
+		before, i := queue.Looks(q), 0
+		for r, err := range q.DeadLetters().All(ctx) {
+			require.NoError(k, err)
+			require.Equal(k, records[i].ID, r.ID)
+			if i++; i == 50 {
+				break
+			}
+		}
+		require.LessOrEqual(k, queue.Looks(q)-before, 101, "letters that were not reached")
+		before, i = queue.Looks(q), 0
+		for r, err := range q.DeadLetters().All(ctx) {
+			require.NoError(k, err)
+			require.Equal(k, records[i].ID, r.ID)
+			i++
+		}
+		require.Equal(k, n, i)
+		require.LessOrEqual(k, queue.Looks(q)-before, 4*n)
+		before = queue.Looks(q)
+		restored, err := q.DeadLetters().RestoreAll(ctx)
+		require.NoError(k, err)
+		require.Equal(k, n, restored)
+		require.LessOrEqual(k, queue.Looks(q)-before, n+10)
+		require.EqualValues(k, n, k.describe(q).Visible)
+	})
+}
+
+// A letter that somebody sees is restored or discarded by the receipt that is shown with it,
+// unless it was received meanwhile.
+func TestALetterIsRestoredByItsReceipt(t *testing.T) {
+	bubble(t, func(k *kit) {
+		q := k.open("q", queue.Options{})
+		k.put(4)
+		require.NoError(k, q.Reject(ctx, "why", receipts(k.receive(q, 4))...))
+		letters := q.DeadLetters()
+		var seen []queue.Record
+		for r, err := range letters.All(ctx) {
+			require.NoError(k, err)
+			seen = append(seen, r)
+		}
+		requireFailed(k, q.Ack(ctx, seen[0].Receipt), map[int]error{0: queue.ErrReceiptInvalid})
+		require.NoError(k, letters.Restore(ctx, seen[0].Receipt))
+		require.NoError(k, letters.Discard(ctx, seen[1].Receipt))
+		requireFailed(k, letters.Restore(ctx, seen[0].Receipt, seen[1].Receipt), map[int]error{0: queue.ErrReceiptExpired, 1: queue.ErrRecordSettled})
+		received, err := letters.Receive(ctx, 1, noWait)
+		require.NoError(k, err)
+		require.Equal(k, seen[2].ID, received[0].ID)
+		requireFailed(k, letters.Restore(ctx, seen[2].Receipt, seen[3].Receipt), map[int]error{0: queue.ErrReceiptExpired})
+		for r, err := range letters.All(ctx) {
+			require.NoError(k, err)
+			require.Empty(k, r.Receipt, "somebody holds it")
+		}
+		d := k.describe(q)
+		require.Equal(k, [2]int64{2, 1}, [2]int64{d.Visible, d.Dead})
 	})
 }

@@ -212,19 +212,10 @@ func (q *Queue) updateFrom(ctx context.Context, was Options, change func(*Option
 		q.passed(q.door.Now())
 		q.flush(rows)
 		if opts.MaxReceives != q.settings.MaxReceives {
-			for _, e := range q.entries {
-				if e.phase == dead && !e.dead { // it is so by the old limit: whatever the new one, it stays dead
-					e.dead = true
-					q.put(rows, e)
-				}
-			}
+			q.fix(rows)
 		}
 		q.settings = opts
-		for _, e := range q.entries {
-			if (e.phase == ready || e.phase == held) && q.exhausted(e) {
-				q.die(e)
-			}
-		}
+		q.dieTried()
 		rows.Set(layout.QueueKey(q.id), q.row())
 		return q.alert, nil
 	})

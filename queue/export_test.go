@@ -65,3 +65,10 @@ func AheadBytes(q *Queue) int {
 	defer q.mu.Unlock()
 	return q.ahead
 }
+
+// Looks returns at how many entries calls have looked that concern many.
+func Looks(q *Queue) int {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.looks
+}

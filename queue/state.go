@@ -31,6 +31,8 @@ type state struct {
 	ready   agenda.Agenda[*entry] // those to be received again, by counter
 	dead    agenda.Agenda[*entry] // those to be received as dead letters, by counter
 	ages    ages                  // all, by counter
+	tried   tried                 // those that are ready or held and were received before
+	lapsed  map[*entry]struct{}   // dead letters that are so by the limit, which no row says
 	keys    map[uint64]*chain     // with Options.OrderByKey: of keys with unsettled records that are not dead
 	count   [phases]int           // of the entries in each phase
 	garbage [][]byte              // rows of entries that have expired, and of shards that are gone: to be deleted with the next commit
@@ -46,6 +48,7 @@ type state struct {
 	alone   *entry                // while it is in flight nothing else is received
 	key     []byte                // memory for the key of a row
 	row     []byte                // memory for a row
+	looks   int                   // at entries, by calls that concern many, for tests of what they cost
 	lull    uint64                // until when nothing is received, to have the first ready one alone; 0: none is due
 }
 
@@ -130,6 +133,27 @@ func (a *ages) of(p phase) *agenda.Agenda[*entry] {
 	return &a.living
 }
 
+// tried are entries by how often they were received.
+type tried map[uint32]map[*entry]struct{}
+
+func (t tried) add(e *entry) {
+	if e.receives == 0 {
+		return
+	}
+	if t[e.receives] == nil {
+		t[e.receives] = make(map[*entry]struct{})
+	}
+	t[e.receives][e] = struct{}{}
+}
+
+func (t tried) remove(e *entry) {
+	if of := t[e.receives]; of != nil {
+		if delete(of, e); len(of) == 0 {
+			delete(t, e.receives)
+		}
+	}
+}
+
 func newState(id layout.QueueID, settings Options, start uint64) state {
 	return state{
 		id:       id,
@@ -140,6 +164,8 @@ func newState(id layout.QueueID, settings Options, start uint64) state {
 		cursors:  make(map[uint32]*cursor),
 		entries:  make(map[uint64]*entry),
 		keys:     make(map[uint64]*chain),
+		tried:    make(tried),
+		lapsed:   make(map[*entry]struct{}),
 	}
 }
 
@@ -206,8 +232,14 @@ func (s *state) enter(e *entry) {
 		s.locked.Set(&e.due, e.visible)
 	case ready:
 		s.ready.Set(&e.due, e.counter)
+		s.tried.add(e)
+	case held:
+		s.tried.add(e)
 	case dead:
 		s.dead.Set(&e.due, e.counter)
+		if !e.dead {
+			s.lapsed[e] = struct{}{}
+		}
 	}
 }
 
@@ -224,8 +256,12 @@ func (s *state) leave(e *entry) {
 		s.locked.Remove(&e.due)
 	case ready:
 		s.ready.Remove(&e.due)
+		s.tried.remove(e)
+	case held:
+		s.tried.remove(e)
 	case dead:
 		s.dead.Remove(&e.due)
+		delete(s.lapsed, e)
 	}
 }
 
@@ -264,6 +300,30 @@ func (s *state) die(e *entry) {
 	s.move(e, dead)
 	if !s.settings.BlockAtDead { // those behind it go on
 		s.unlink(e)
+	}
+}
+
+// fix adds to a commit that the dead letters are so by the limit that there was: whatever the
+// new one, they stay dead.
+func (s *state) fix(rows companion.Rows) {
+	for e := range s.lapsed {
+		s.looks++
+		e.dead = true
+		s.put(rows, e)
+	}
+	clear(s.lapsed)
+}
+
+// dieTried makes dead letters of what was received so often as the new limit allows.
+func (s *state) dieTried() {
+	for receives, of := range s.tried {
+		if s.settings.MaxReceives <= 0 || int(receives) < s.settings.MaxReceives {
+			continue
+		}
+		for e := range of {
+			s.looks++
+			s.die(e)
+		}
 	}
 }
 

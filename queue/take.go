@@ -135,8 +135,6 @@ func (s *state) takeDead(rows companion.Rows, a ask, until, now uint64) (all []t
 
 // again gives out a record that was taken up before.
 func (s *state) again(rows companion.Rows, e *entry, local bool, until, now uint64) taken {
-	e.receives++
-	e.generation++
 	e.visible, e.local = until, local
 	if e.first == 0 {
 		e.first = now
@@ -146,6 +144,8 @@ func (s *state) again(rows companion.Rows, e *entry, local bool, until, now uint
 		to = deadInFlight
 	}
 	s.move(e, to)
+	e.receives++
+	e.generation++
 	s.put(rows, e)
 	return e.taken()
 }

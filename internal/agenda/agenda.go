@@ -50,6 +50,27 @@ func (a *Agenda[T]) before(i int, due uint64, yield func(*Item[T]) bool) bool {
 	return yield(a.heap[i]) && a.before(2*i+1, due, yield) && a.before(2*i+2, due, yield)
 }
 
+// Ascending returns the items in the order in which they are due. The first n cost the same
+// whatever there is behind them. The agenda must not be changed meanwhile.
+func (a *Agenda[T]) Ascending() iter.Seq[*Item[T]] {
+	return func(yield func(*Item[T]) bool) {
+		var next Agenda[int] // places in the heap whose parents were yielded
+		if len(a.heap) > 0 {
+			next.Set(new(Item[int]), a.heap[0].due)
+		}
+		for it := next.First(); it != nil; it = next.First() {
+			i := it.Value
+			next.Remove(it)
+			if !yield(a.heap[i]) {
+				return
+			}
+			for child := 2*i + 1; child <= 2*i+2 && child < len(a.heap); child++ {
+				next.Set(&Item[int]{Value: child}, a.heap[child].due)
+			}
+		}
+	}
+}
+
 // Set puts the item in its place, whether it was in the agenda or not.
 func (a *Agenda[T]) Set(it *Item[T], due uint64) {
 	it.due = due

@@ -59,9 +59,9 @@ var queueFaults = []fault{
 		what:    "a change of MaxReceives does not write down which records have died by the old one",
 		promise: "dead letters stay what they are",
 		edits: []edit{{
-			"queue/describe.go",
-			"					e.dead = true\n					q.put(rows, e)\n",
-			"					q.put(rows, e)\n",
+			"queue/state.go",
+			"		e.dead = true\n		s.put(rows, e)\n",
+			"		s.put(rows, e)\n",
 		}},
 		test:  linear,
 		finds: `no order of the calls`,
