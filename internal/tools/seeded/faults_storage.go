@@ -14,6 +14,30 @@ var storageFaults = []fault{
 		finds: `Error:`,
 	},
 	{
+		name:    "unflushed-epoch-believed",
+		what:    "a refused open takes an epoch whose records are only in a damaged log for whole",
+		promise: "the error of a refused open names no less than what is missing",
+		edits: []edit{{
+			"internal/salvage/look.go",
+			"row.End.Counter == 0 || !l.rows[string(layout.ExtentKey(number, index, id))].stored",
+			"row.End.Counter == 0",
+		}},
+		test:  test{dir: "internal/modeltest", run: "^TestMissingIsNamed$", flags: "-test.short"},
+		finds: `is missing, and not named|Salvage reports more`,
+	},
+	{
+		name:    "end-of-the-log-before-forgotten",
+		what:    "what a lost log held is taken for older than the log before it",
+		promise: "Salvage reports what is lost",
+		edits: []edit{{
+			"internal/salvage/survey.go",
+			"max(s.torn, s.logged, p.Seq)",
+			"max(s.torn, p.Seq)",
+		}},
+		test:  test{dir: ".", run: "^TestAMissingLogBehindAnotherNamesItsRecords$"},
+		finds: `should have 1 item`,
+	},
+	{
 		name:    "sums-after-the-write",
 		what:    "the ledger sums up the bytes of a write after the file has had them",
 		promise: "the ledger raises no false alarm",
