@@ -188,46 +188,52 @@ func TestAHoleInALogIsCounted(t *testing.T) {
 	})
 }
 
+// killedWithTwoLogs returns the disk of a database that was killed when it could not write
+// tables, so that the records of an epoch that has ended are only in a log, as are those of
+// the next one in a later log; the logs that it has written; and what it had.
+func killedWithTwoLogs(t *testing.T) (killed *vfs.MemFS, logs []string, truth contents) {
+	t.Helper()
+	mem := vfs.NewCrashableMem()
+	disk := testdisk.On(mem)
+	db, err := open(salvageFrom, &Options{TailBytes: -1, MemtableBytes: minMemtableBytes}, environment{fs: disk, byHand: true})
+	require.NoError(t, err)
+	s, err := db.CreateStream(t.Context(), "s", nil)
+	require.NoError(t, err)
+	disk.Before(func(op testdisk.Op) error {
+		if op.OnTable() && op.Changes() {
+			return errors.New("no table can be written")
+		}
+		return nil
+	})
+	random := rand.New(rand.NewPCG(1, 2))
+	newest := func() string {
+		logs := namesIn(t, mem, ".log")
+		return logs[len(logs)-1]
+	}
+	first := newest()
+	for newest() == first {
+		putSome(t, db, s, random, 20, 20_000)
+	}
+	putSome(t, db, s, random, 20, 1000)
+	logs, truth = []string{first, newest()}, contentsOf(t, db)
+	<-time.After(2 * time.Second)
+	synctest.Wait()
+	killed = mem.CrashClone(vfs.CrashCloneCfg{})
+	disk.Before(nil)
+	require.NoError(t, db.Close())
+	return killed, logs, truth
+}
+
 // TestAMissingLogBehindAnotherNamesItsRecords: the last log is gone, or empty, and the one
 // before it still has records of the same shard, which no table has.
 func TestAMissingLogBehindAnotherNamesItsRecords(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		for _, left := range []string{"nothing", "an empty file"} {
-			mem := vfs.NewCrashableMem()
-			disk := testdisk.On(mem)
-			db, err := open(salvageFrom, &Options{TailBytes: -1, MemtableBytes: minMemtableBytes}, environment{fs: disk, byHand: true})
-			require.NoError(t, err)
-			s, err := db.CreateStream(t.Context(), "s", nil)
-			require.NoError(t, err)
-			full := errors.New("no table can be written")
-			disk.Before(func(op testdisk.Op) error {
-				if op.OnTable() && op.Changes() {
-					return full
-				}
-				return nil
-			})
-			random := rand.New(rand.NewPCG(1, 2))
-			newest := func() string {
-				logs := namesIn(t, mem, ".log")
-				return logs[len(logs)-1]
-			}
-			for first := newest(); newest() == first; {
-				putSome(t, db, s, random, 20, 20_000)
-			}
-			putSome(t, db, s, random, 20, 1000)
-			truth := contentsOf(t, db)
-			<-time.After(2 * time.Second)
-			synctest.Wait()
-			killed := mem.CrashClone(vfs.CrashCloneCfg{})
-			disk.Before(nil)
-			require.NoError(t, db.Close())
-
-			logs := namesIn(t, killed, ".log")
-			last := logs[len(logs)-1]
+			killed, logs, truth := killedWithTwoLogs(t)
 			if left == "nothing" {
-				require.NoError(t, killed.Remove(last))
+				require.NoError(t, killed.Remove(logs[1]))
 			} else {
-				writeMem(t, killed, last, nil)
+				writeMem(t, killed, logs[1], nil)
 			}
 			damage := refusedOpen(t, killed, false)
 			require.Len(t, damage.Missing, 1, "%s: %v", left, damage)
@@ -242,6 +248,29 @@ func TestAMissingLogBehindAnotherNamesItsRecords(t *testing.T) {
 			}
 			require.NotEmpty(t, got.told["s/shardId-000000000000"])
 		}
+	})
+}
+
+// TestRecordsThatAreOnlyInADamagedLogAreMissed, even if the row that says where their epoch
+// ends is in a later one that is whole.
+func TestRecordsThatAreOnlyInADamagedLogAreMissed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		killed, logs, truth := killedWithTwoLogs(t)
+		content := []byte(filesOf(t, killed, salvageFrom)[logs[0]])
+		content[len(content)/2] ^= 1
+		writeMem(t, killed, logs[0], content)
+		damage := refusedOpen(t, killed, false)
+		require.Len(t, damage.Missing, 1, "%v", damage)
+		require.True(t, damage.Missing[0].Exact)
+		requireLost(t, killed, truth, damage.Missing)
+		behind := 0
+		for number := range truth.by {
+			if damage.Missing[0].FirstLost.Compare(number) <= 0 {
+				behind++
+			}
+		}
+		givenUp, _ := recordsIn(damage.GivenUp)
+		require.Equal(t, int64(behind), givenUp, "AcceptLoss gives up all that follows")
 	})
 }
 

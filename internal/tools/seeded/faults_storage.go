@@ -20,10 +20,34 @@ var storageFaults = []fault{
 		edits: []edit{{
 			"internal/salvage/look.go",
 			"row.End.Counter == 0 || !l.rows[string(layout.ExtentKey(number, index, id))].stored",
-			"row.End.Counter == 0",
+			"row.End.Counter == 0 || len(layout.ExtentKey(number, index, id)) == 0",
 		}},
-		test:  test{dir: "internal/modeltest", run: "^TestMissingIsNamed$", flags: "-test.short"},
-		finds: `is missing, and not named|Salvage reports more`,
+		test:  test{dir: ".", run: "^TestRecordsThatAreOnlyInADamagedLogAreMissed$"},
+		finds: `should have 1 item`,
+	},
+	{
+		name:    "given-up-only-in-the-damaged-log",
+		what:    "a refused open forgets that AcceptLoss drops the logs behind a damaged one",
+		promise: "the error of a refused open names no less than what is missing",
+		edits: []edit{{
+			"internal/salvage/blocks.go",
+			"		r.behind = r.behind || s.broken[f.Name] != nil // which may be cut where a part of it ended\n",
+			"		r.behind = false\n",
+		}},
+		test:  test{dir: "internal/modeltest", run: "^TestMissingIsNamed$"},
+		finds: `is missing, and not named`,
+	},
+	{
+		name:    "mark-removed-before-the-identity",
+		what:    "a salvage removes the mark of an unfinished directory before the identity is there",
+		promise: "a directory in which a copy was cut short is told from a database that has lost its identity",
+		edits: []edit{{
+			"internal/kv/salvage.go",
+			"	if err := writeIdentity(t.files, t.dir, t.id); err != nil {\n		return err\n	}\n	return markFinished(t.files, t.dir)\n",
+			"	if err := markFinished(t.files, t.dir); err != nil {\n		return err\n	}\n	return writeIdentity(t.files, t.dir, t.id)\n",
+		}},
+		test:  test{dir: ".", run: "^TestCrashesOfASalvage$"},
+		finds: `Error:`,
 	},
 	{
 		name:    "end-of-the-log-before-forgotten",
