@@ -122,11 +122,14 @@ var (
 
 	// ErrCorrupt reports stored bytes that are not what was written: a checksum
 	// does not match, or a table is damaged. The error of a reader of records is a
-	// [CorruptError], which says which ones and where reading can go on. Damage.
+	// [CorruptError], which says which ones and where reading can go on; that of an [Open]
+	// that is refused for a file is a [FileDamageError], which says which ones are missing.
+	// Damage.
 	ErrCorrupt = kv.ErrCorrupt
 
 	// ErrDataLoss reports stored data that should be there and is not: a gap
-	// between two records of a shard, or a missing file. Damage.
+	// between two records of a shard, or a missing file. The errors with particulars are
+	// those of ErrCorrupt. Damage.
 	ErrDataLoss = kv.ErrDataLoss
 )
 
@@ -206,14 +209,18 @@ type FileDamageError struct {
 	// Lost says what hangs on the file.
 	Lost string
 
-	// Missing are the records that can no longer be read from any file. Only an error of Open
-	// has them.
-	Missing MissingRecords
+	// Missing are stretches of shards whose records can no longer be read from any file, or
+	// may be missing, in the order of streams and shards. GivenUp are those that an open with
+	// [Options].AcceptLoss would go on without: those of Missing, what a lost table has
+	// elsewhere, and what follows on damage of a log, in it and in later ones. Each lists at
+	// most 64. The Stream of one is empty if its name is lost. Only an error of Open has them.
+	Missing, GivenUp []LostRecords
 
-	// GivenUp are the records that an open with [Options].AcceptLoss would go on without:
-	// those of Missing, and with a log those that follow on the damage, in it and in later
-	// logs. If it is MissingUnknown, as with a damaged manifest, there may be many more.
-	GivenUp MissingRecords
+	// Complete reports that each record that is missing, or would be given up, lies in one of
+	// the stretches. If it is false, which is the zero value, there may be others; then Doubt
+	// says why, in an error of Open.
+	Complete bool
+	Doubt    string
 
 	Err error // what was found, of this file and others
 }

@@ -225,3 +225,43 @@ func ExampleStream_StartEncryption() {
 	}
 	// Output: patient-7 pulse 61
 }
+
+// What an open says of a database that has lost a file: which records hang on it.
+func ExampleFileDamageError() {
+	ctx := context.Background()
+	dir := filepath.Join(os.TempDir(), fmt.Sprintf("braid-damage-%d", os.Getpid()))
+	defer os.RemoveAll(dir)
+	for range 2 { // the second open moves what the first has put from the log to a table
+		db, err := braid.Open(dir, nil)
+		if err != nil {
+			log.Fatal(err)
+		}
+		orders, err := db.OpenStream(ctx, "orders", nil)
+		if err != nil {
+			log.Fatal(err)
+		}
+		for range 3 {
+			if _, err := orders.PutRecord(ctx, "customer-42", []byte("order")); err != nil {
+				log.Fatal(err)
+			}
+		}
+		db.Close()
+	}
+	tables, err := filepath.Glob(filepath.Join(dir, "store", "*.sst"))
+	if err != nil {
+		log.Fatal(err)
+	}
+	os.Remove(tables[len(tables)-1]) // by accident
+
+	_, err = braid.Open(dir, nil)
+	var damage *braid.FileDamageError
+	if errors.As(err, &damage) { // put the file back; or else
+		fmt.Println("a file is", damage.Damage)
+		for _, lost := range damage.GivenUp {
+			fmt.Println("AcceptLoss would give up", lost.Records, "records of", lost.Stream, "in", lost.Shard)
+		}
+	}
+	// Output:
+	// a file is missing
+	// AcceptLoss would give up 3 records of orders in shardId-000000000000
+}

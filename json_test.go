@@ -17,16 +17,12 @@ import (
 	"github.com/braidstream/braid"
 )
 
-var (
-	jsonLost    = braid.LostRecords{Stream: "s", Shard: "shardId-000000000000", FirstAvailable: jsonNumber, Records: 7, Exact: true}
-	jsonMissing = braid.MissingRecords{Lost: []braid.LostRecords{jsonLost}, Known: braid.MissingSome, Why: "b"}
-)
+var jsonLost = braid.LostRecords{Stream: "s", Shard: "shardId-000000000000", FirstAvailable: jsonNumber, Records: 7, Exact: true}
 
 const (
 	jsonDamagedText  = `{"Name":"000004.sst","Offset":5,"Bytes":6,"Problem":"bad"}`
 	jsonLostKeysText = `{"After":"aw==","Through":null}`
 	jsonLostText     = `{"Stream":"s","Shard":"shardId-000000000000","FirstLost":"0","FirstAvailable":"` + jsonNumberText + `","Records":7,"Exact":true}`
-	jsonMissingText  = `{"Lost":[` + jsonLostText + `],"Known":"some","Why":"b"}`
 )
 
 // The JSON of every exported struct, or why it has none.
@@ -72,11 +68,12 @@ var jsonOf = map[string]struct {
 	"Entry":             {value: braid.Entry{PartitionKey: "k", Data: []byte("v")}, text: `{"PartitionKey":"k","ExplicitHashKey":null,"Data":"dg=="}`},
 	"Record":            {value: jsonRecord, text: jsonRecordText},
 	"HashKeyRange":      {value: braid.HashKeyRange{End: braid.MaxHashKey()}, text: `{"Start":"0","End":"340282366920938463463374607431768211455"}`},
-	"MissingRecords":    {value: jsonMissing, text: jsonMissingText},
 	"FileDamageError": {
-		value: braid.FileDamageError{File: "BRAID", Damage: "missing", Offset: -1, Lost: "much", Missing: jsonMissing, Err: braid.ErrDataLoss},
-		text: `{"File":"BRAID","Damage":"missing","Offset":-1,"Lost":"much","Missing":` + jsonMissingText + `,` +
-			`"GivenUp":{"Lost":null,"Known":"","Why":""},"Err":"stored data is missing"}`,
+		value: braid.FileDamageError{
+			File: "BRAID", Damage: "missing", Offset: -1, Lost: "much", Missing: []braid.LostRecords{jsonLost}, Doubt: "b", Err: braid.ErrDataLoss,
+		},
+		text: `{"File":"BRAID","Damage":"missing","Offset":-1,"Lost":"much","Missing":[` + jsonLostText + `],` +
+			`"GivenUp":null,"Complete":false,"Doubt":"b","Err":"stored data is missing"}`,
 	},
 	"Loss":                    {value: braid.Loss{File: "BRAID", Damage: "missing", Offset: -1, Text: "gone"}, text: `{"Time":"0001-01-01T00:00:00Z","File":"BRAID","Damage":"missing","Offset":-1,"Text":"gone"}`},
 	"InvalidArgumentError":    {value: braid.InvalidArgumentError{Field: "Retention", Value: "1s", Rule: "must be longer"}, text: `{"Field":"Retention","Value":"1s","Rule":"must be longer"}`},

@@ -27,44 +27,6 @@ const (
 	maxMissingText = 3
 )
 
-// MissingRecords says which records are missing from a damaged database: see
-// [FileDamageError].
-type MissingRecords struct {
-	// Lost are stretches of shards whose records are missing, or may be, in the order of
-	// streams and shards: at most 64. The Stream of one is empty if its name is lost.
-	Lost []LostRecords
-
-	// Known says whether Lost names all that is missing.
-	Known MissingKnown
-
-	// Why says why Known is not MissingAll.
-	Why string
-}
-
-// MissingKnown says how much of what is missing a [MissingRecords] names.
-type MissingKnown string
-
-const (
-	// MissingUnknown, the zero value, means that nothing is known but what Lost names.
-	MissingUnknown MissingKnown = ""
-
-	// MissingSome means that Lost was looked for everywhere, and that other records may be
-	// missing of which nothing is left that would tell, or which are too many to be listed.
-	MissingSome MissingKnown = "some"
-
-	// MissingAll means that each record that is missing lies in one of the stretches.
-	MissingAll MissingKnown = "all"
-)
-
-// records returns how many records are lost at least, and whether that is exact.
-func (m *MissingRecords) records() (n int64, exact bool) {
-	exact = m.Known == MissingAll
-	for _, l := range m.Lost {
-		n, exact = n+l.Records, exact && l.Exact
-	}
-	return n, exact
-}
-
 // findMissing adds to an error of opening a directory, if it is of damaged files, which
 // records are missing. The open has given the directory's lock back, so this one shares it
 // meanwhile, and changes nothing.
@@ -85,85 +47,80 @@ func (db *DB) findMissing(err error, dir string, env environment) error {
 	}
 	findings, err := salvage.Look(ctx, cfg, found)
 	if err != nil {
-		damage.Missing.Why = err.Error()
-		damage.GivenUp.Why = damage.Missing.Why
+		damage.Doubt = err.Error()
 		return damage
 	}
-	damage.Missing = missingRecords(findings.Missing, findings.Doubt, false)
-	damage.GivenUp = missingRecords(findings.GivenUp, findings.Doubt, findings.GivenUpUnknown)
+	if damage.Complete = findings.Doubt == nil; findings.Doubt != nil {
+		damage.Doubt = findings.Doubt.Error()
+	}
+	damage.Missing = damage.listed(findings.Missing)
+	damage.GivenUp = damage.listed(findings.GivenUp)
 	return damage
 }
 
-// missingRecords makes a MissingRecords of what was found.
-func missingRecords(losses []salvage.Loss, doubt error, unknown bool) MissingRecords {
-	m := MissingRecords{Known: MissingAll}
-	for _, l := range losses[:min(len(losses), maxMissing)] {
-		m.Lost = append(m.Lost, lostRecords(l))
+// listed returns the first of what was found. If those are not all, they are not complete.
+func (e *FileDamageError) listed(found []salvage.Loss) (lost []LostRecords) {
+	for _, l := range found[:min(len(found), maxMissing)] {
+		lost = append(lost, lostRecords(l))
 	}
-	switch more := len(losses) - maxMissing; {
-	case unknown:
-		m.Known = MissingUnknown
-	case doubt != nil || more > 0:
-		m.Known = MissingSome
+	if more := len(found) - maxMissing; more > 0 {
+		if e.Complete {
+			e.Doubt = fmt.Sprintf("there are %d more stretches", more)
+		}
+		e.Complete = false
 	}
-	if doubt != nil {
-		m.Why = doubt.Error()
-	} else if m.Known != MissingAll {
-		m.Why = fmt.Sprintf("there are %d more stretches", len(losses)-maxMissing)
-	}
-	return m
+	return lost
 }
 
-// missingText says what is missing.
+// missingText says what is missing; nothing if nobody has looked.
 func (e *FileDamageError) missingText() string {
-	if e.Missing.Known == MissingUnknown {
-		if e.Missing.Why == "" {
-			return "" // nobody has looked
-		}
-		return "; which records are missing is not known: " + e.Missing.Why
+	switch {
+	case len(e.Missing) == 0 && !e.Complete && e.Doubt == "":
+		return ""
+	case len(e.Missing) == 0 && !e.Complete:
+		return "; which records are missing is not known: " + e.Doubt + e.savedText()
+	case len(e.Missing) == 0:
+		return "; no record is missing" + e.savedText()
 	}
 	var b strings.Builder
-	b.WriteString("; " + e.Missing.text())
-	saved, exact := e.GivenUp.records()
-	missing, alsoExact := e.Missing.records()
-	saved, exact = saved-missing, exact && alsoExact
-	switch {
-	case e.GivenUp.Known == MissingUnknown:
-		b.WriteString("; what AcceptLoss would give up besides is not known; Salvage keeps all that can be read")
-	case saved > 0:
-		about := "at least "
-		if exact {
-			about = ""
-		}
-		fmt.Fprintf(&b, "; AcceptLoss would give up %s%d more, which Salvage keeps", about, saved)
-	}
-	return b.String()
-}
-
-// text names some of the stretches.
-func (m *MissingRecords) text() string {
-	var b strings.Builder
-	switch {
-	case len(m.Lost) > 0:
-		b.WriteString("missing: ")
-	case m.Known == MissingAll:
-		b.WriteString("no record is missing")
-	default:
-		b.WriteString("no record is known to be missing")
-	}
-	for i, l := range m.Lost[:min(len(m.Lost), maxMissingText)] {
-		if i > 0 {
+	for i, l := range e.Missing[:min(len(e.Missing), maxMissingText)] {
+		if i == 0 {
+			b.WriteString("; missing: ")
+		} else {
 			b.WriteString(", ")
 		}
 		b.WriteString(l.text())
 	}
-	if more := len(m.Lost) - maxMissingText; more > 0 {
+	if more := len(e.Missing) - maxMissingText; more > 0 {
 		fmt.Fprintf(&b, ", and %d more stretches", more)
 	}
-	if m.Known == MissingSome {
-		b.WriteString("; there may be more: " + m.Why)
+	if !e.Complete {
+		b.WriteString("; there may be more: " + e.Doubt)
 	}
-	return b.String()
+	return b.String() + e.savedText()
+}
+
+// savedText says how many records AcceptLoss would give up that are not missing.
+func (e *FileDamageError) savedText() string {
+	givenUp, exact := recordsIn(e.GivenUp)
+	missing, alsoExact := recordsIn(e.Missing)
+	about := "at least "
+	if exact && alsoExact && e.Complete {
+		about = ""
+	}
+	if givenUp == missing {
+		return ""
+	}
+	return fmt.Sprintf("; AcceptLoss would give up %s%d records that Salvage keeps", about, givenUp-missing)
+}
+
+// recordsIn returns how many records are lost at least, and whether that is exact.
+func recordsIn(lost []LostRecords) (n int64, exact bool) {
+	exact = true
+	for _, l := range lost {
+		n, exact = n+l.Records, exact && l.Exact
+	}
+	return n, exact
 }
 
 // text says how many records are lost, and where.

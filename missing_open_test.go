@@ -46,7 +46,7 @@ func refusedOpen(t *testing.T, mem *vfs.MemFS, readOnly bool) *FileDamageError {
 
 // requireLost requires that what was there, and Salvage does not save, is what Missing
 // says, to the record.
-func requireLost(t *testing.T, mem *vfs.MemFS, truth contents, m MissingRecords) {
+func requireLost(t *testing.T, mem *vfs.MemFS, truth contents, missing []LostRecords) {
 	t.Helper()
 	report, got := salvageOn(t, mem)
 	require.NoError(t, mem.RemoveAll(salvageTo))
@@ -57,12 +57,12 @@ func requireLost(t *testing.T, mem *vfs.MemFS, truth contents, m MissingRecords)
 		}
 		lost++
 		named := false
-		for _, l := range m.Lost {
+		for _, l := range missing {
 			named = named || l.Stream+"/"+string(l.Shard) == r.shard && l.FirstLost.Compare(number) <= 0 && number.Compare(l.FirstAvailable) < 0
 		}
 		require.True(t, named, "%s of %s is lost, and not named", number, r.shard)
 	}
-	n, _ := m.records()
+	n, _ := recordsIn(missing)
 	require.Equal(t, lost, n)
 	var reported int64
 	for _, l := range report.Lost {
@@ -89,11 +89,11 @@ func TestAMissingTableIsNamedByItsRecords(t *testing.T) {
 	require.NoError(t, src.mem.Remove(file))
 	for _, readOnly := range []bool{false, true} {
 		damage := refusedOpen(t, src.mem, readOnly)
-		require.Equal(t, MissingAll, damage.Missing.Known)
-		require.Empty(t, damage.Missing.Why)
-		require.NotEmpty(t, damage.Missing.Lost)
+		require.True(t, damage.Complete)
+		require.Empty(t, damage.Doubt)
+		require.NotEmpty(t, damage.Missing)
 		require.Equal(t, damage.Missing, damage.GivenUp, "a table has nothing behind it")
-		for _, l := range damage.Missing.Lost {
+		for _, l := range damage.Missing {
 			require.True(t, l.Exact)
 		}
 		requireLost(t, src.mem, src.truth, damage.Missing)
@@ -117,9 +117,9 @@ func TestTablesThatHaveChangedPlacesLackNothing(t *testing.T) {
 	damage := refusedOpen(t, src.mem, false)
 	require.Equal(t, "foreign", damage.Damage)
 	require.ErrorContains(t, damage, "is what store/"+path.Base(other)+" has to be")
-	require.Equal(t, MissingAll, damage.Missing.Known)
-	require.Empty(t, damage.Missing.Lost)
-	n, exact := damage.GivenUp.records()
+	require.True(t, damage.Complete)
+	require.Empty(t, damage.Missing)
+	n, exact := recordsIn(damage.GivenUp)
 	require.True(t, exact)
 	require.Greater(t, n, int64(100))
 	require.ErrorContains(t, damage, "no record is missing; AcceptLoss would give up ")
@@ -137,10 +137,10 @@ func TestALogThatIsCutNamesTheEndOfEachShard(t *testing.T) {
 		writeMem(t, mem, log, []byte(content)[:2*len(content)/3])
 		damage := refusedOpen(t, mem, false)
 		require.Equal(t, "short", damage.Damage)
-		require.Equal(t, MissingSome, damage.Missing.Known, "streams may have been created last")
+		require.False(t, damage.Complete, "streams may have been created last")
 		require.Equal(t, damage.Missing, damage.GivenUp)
-		require.Len(t, damage.Missing.Lost, 1)
-		lost := damage.Missing.Lost[0]
+		require.Len(t, damage.Missing, 1)
+		lost := damage.Missing[0]
 		require.Equal(t, "s", lost.Stream)
 		require.False(t, lost.Exact)
 		before, within := 0, 0
@@ -172,12 +172,12 @@ func TestAHoleInALogIsCounted(t *testing.T) {
 		writeMem(t, mem, log, content)
 		damage := refusedOpen(t, mem, false)
 		require.Equal(t, "changed", damage.Damage)
-		missing, _ := damage.Missing.records()
-		givenUp, _ := damage.GivenUp.records()
+		missing, _ := recordsIn(damage.Missing)
+		givenUp, _ := recordsIn(damage.GivenUp)
 		require.Positive(t, missing)
 		require.Greater(t, givenUp, missing)
-		require.True(t, damage.Missing.Lost[0].Exact)
-		require.ErrorContains(t, damage, "more, which Salvage keeps")
+		require.True(t, damage.Missing[0].Exact)
+		require.ErrorContains(t, damage, " records that Salvage keeps")
 		requireLost(t, mem, truth, damage.Missing)
 
 		db, err := open(salvageFrom, &Options{AcceptLoss: true, KeyProvider: blockKeys}, environment{fs: mem})
@@ -188,41 +188,45 @@ func TestAHoleInALogIsCounted(t *testing.T) {
 	})
 }
 
+// killedWithTwoLogs returns the disk of a database that was killed when it could not write
+// tables, so that the records of an epoch that has ended are only in a log, as are those of
+// the next one in a later log; the logs that have records, two or more; and what it had.
+func killedWithTwoLogs(t *testing.T) (killed *vfs.MemFS, logs []string, truth contents) {
+	t.Helper()
+	mem := vfs.NewCrashableMem()
+	disk := testdisk.On(mem)
+	options := &Options{TailBytes: -1, MemtableBytes: minMemtableBytes, Logger: slog.New(slog.DiscardHandler)}
+	db, err := open(salvageFrom, options, environment{fs: disk, byHand: true})
+	require.NoError(t, err)
+	s, err := db.CreateStream(t.Context(), "s", nil)
+	require.NoError(t, err)
+	disk.Before(func(op testdisk.Op) error {
+		if op.OnTable() && op.Changes() {
+			return errors.New("no table can be written")
+		}
+		return nil
+	})
+	random := rand.New(rand.NewPCG(1, 2))
+	old := len(namesIn(t, mem, ".log")) - 1
+	for db.Metrics().Epochs < 2 || len(namesIn(t, mem, ".log")) < old+2 {
+		putSome(t, db, s, random, 20, 20_000)
+	}
+	putSome(t, db, s, random, 20, 1000)
+	logs, truth = namesIn(t, mem, ".log")[old:], contentsOf(t, db)
+	<-time.After(2 * time.Second)
+	synctest.Wait()
+	killed = mem.CrashClone(vfs.CrashCloneCfg{})
+	disk.Before(nil)
+	require.NoError(t, db.Close())
+	return killed, logs, truth
+}
+
 // TestAMissingLogBehindAnotherNamesItsRecords: the last log is gone, or empty, and the one
 // before it still has records of the same shard, which no table has.
 func TestAMissingLogBehindAnotherNamesItsRecords(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		for _, left := range []string{"nothing", "an empty file"} {
-			mem := vfs.NewCrashableMem()
-			disk := testdisk.On(mem)
-			db, err := open(salvageFrom, &Options{TailBytes: -1, MemtableBytes: minMemtableBytes}, environment{fs: disk, byHand: true})
-			require.NoError(t, err)
-			s, err := db.CreateStream(t.Context(), "s", nil)
-			require.NoError(t, err)
-			full := errors.New("no table can be written")
-			disk.Before(func(op testdisk.Op) error {
-				if op.OnTable() && op.Changes() {
-					return full
-				}
-				return nil
-			})
-			random := rand.New(rand.NewPCG(1, 2))
-			newest := func() string {
-				logs := namesIn(t, mem, ".log")
-				return logs[len(logs)-1]
-			}
-			for first := newest(); newest() == first; {
-				putSome(t, db, s, random, 20, 20_000)
-			}
-			putSome(t, db, s, random, 20, 1000)
-			truth := contentsOf(t, db)
-			<-time.After(2 * time.Second)
-			synctest.Wait()
-			killed := mem.CrashClone(vfs.CrashCloneCfg{})
-			disk.Before(nil)
-			require.NoError(t, db.Close())
-
-			logs := namesIn(t, killed, ".log")
+			killed, logs, truth := killedWithTwoLogs(t)
 			last := logs[len(logs)-1]
 			if left == "nothing" {
 				require.NoError(t, killed.Remove(last))
@@ -230,10 +234,10 @@ func TestAMissingLogBehindAnotherNamesItsRecords(t *testing.T) {
 				writeMem(t, killed, last, nil)
 			}
 			damage := refusedOpen(t, killed, false)
-			require.Len(t, damage.Missing.Lost, 1, "%s: %v", left, damage)
-			lost := damage.Missing.Lost[0]
+			require.Len(t, damage.Missing, 1, "%s: %v", left, damage)
+			lost := damage.Missing[0]
 			report, got := salvageOn(t, killed)
-			require.Equal(t, report.Lost, damage.Missing.Lost)
+			require.Equal(t, report.Lost, damage.Missing)
 			require.Less(t, len(got.by), len(truth.by))
 			require.NotEmpty(t, got.by)
 			for number := range truth.by {
@@ -242,6 +246,29 @@ func TestAMissingLogBehindAnotherNamesItsRecords(t *testing.T) {
 			}
 			require.NotEmpty(t, got.told["s/shardId-000000000000"])
 		}
+	})
+}
+
+// TestRecordsThatAreOnlyInADamagedLogAreMissed, even if the row that says where their epoch
+// ends is in a later one that is whole.
+func TestRecordsThatAreOnlyInADamagedLogAreMissed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		killed, logs, truth := killedWithTwoLogs(t)
+		content := []byte(filesOf(t, killed, salvageFrom)[logs[0]])
+		content[len(content)/2] ^= 1
+		writeMem(t, killed, logs[0], content)
+		damage := refusedOpen(t, killed, false)
+		require.Len(t, damage.Missing, 1, "%v", damage)
+		require.True(t, damage.Missing[0].Exact)
+		requireLost(t, killed, truth, damage.Missing)
+		behind := 0
+		for number := range truth.by {
+			if damage.Missing[0].FirstLost.Compare(number) <= 0 {
+				behind++
+			}
+		}
+		givenUp, _ := recordsIn(damage.GivenUp)
+		require.Equal(t, int64(behind), givenUp, "AcceptLoss gives up all that follows")
 	})
 }
 
@@ -254,11 +281,12 @@ func TestWhatADamagedManifestHidesIsNotClaimed(t *testing.T) {
 		}
 	}
 	damage := refusedOpen(t, src.mem, false)
-	require.Equal(t, MissingSome, damage.Missing.Known)
-	require.Contains(t, damage.Missing.Why, "MANIFEST-")
-	require.Empty(t, damage.Missing.Lost)
-	require.Equal(t, MissingUnknown, damage.GivenUp.Known)
-	require.ErrorContains(t, damage, "what AcceptLoss would give up besides is not known")
+	require.False(t, damage.Complete)
+	require.Empty(t, damage.Missing)
+	require.Empty(t, damage.GivenUp)
+	require.Contains(t, damage.Doubt, "MANIFEST-")
+	require.ErrorContains(t, damage, "which records are missing is not known: other files cannot be compared")
+	require.ErrorContains(t, damage, "AcceptLoss may give up many more")
 }
 
 // TestNothingIsClaimedOfWhatIsGone: there is no table and no log.
@@ -270,8 +298,10 @@ func TestNothingIsClaimedOfWhatIsGone(t *testing.T) {
 		}
 	}
 	damage := refusedOpen(t, src.mem, false)
-	require.Equal(t, MissingRecords{Why: "nothing is left that says which streams there were"}, damage.Missing)
-	require.Equal(t, damage.Missing, damage.GivenUp)
+	require.False(t, damage.Complete)
+	require.Empty(t, damage.Missing)
+	require.Empty(t, damage.GivenUp)
+	require.Equal(t, "nothing is left that says which streams there were", damage.Doubt)
 	require.ErrorContains(t, damage, "which records are missing is not known: nothing is left")
 }
 
@@ -282,9 +312,9 @@ func TestAStreamWhoseNameIsLostHasNone(t *testing.T) {
 	file, _ := tableOf(t, src.mem, src.truth.records["a/shardId-000000000001"][10].Data)
 	require.NoError(t, src.mem.Remove(file))
 	damage := refusedOpen(t, src.mem, false)
-	require.Equal(t, MissingSome, damage.Missing.Known)
-	require.NotEmpty(t, damage.Missing.Lost)
-	require.Empty(t, damage.Missing.Lost[0].Stream)
+	require.False(t, damage.Complete)
+	require.NotEmpty(t, damage.Missing)
+	require.Empty(t, damage.Missing[0].Stream)
 	require.ErrorContains(t, damage, "of a stream whose name is lost")
 }
 
@@ -320,7 +350,10 @@ func TestLookingForWhatIsMissingIsBounded(t *testing.T) {
 		_, err := open(salvageFrom, nil, environment{fs: disk})
 		var damage *FileDamageError
 		require.ErrorAs(t, err, &damage)
-		require.Equal(t, MissingRecords{Why: "it takes longer than 2s to look"}, damage.Missing)
+		require.Empty(t, damage.Missing)
+		require.Empty(t, damage.GivenUp)
+		require.False(t, damage.Complete)
+		require.Equal(t, "it takes longer than 2s to look", damage.Doubt)
 		require.Less(t, time.Since(begun), time.Minute)
 	})
 }
@@ -328,12 +361,14 @@ func TestLookingForWhatIsMissingIsBounded(t *testing.T) {
 // TestALongListOfWhatIsMissingIsCutOff, and says so.
 func TestALongListOfWhatIsMissingIsCutOff(t *testing.T) {
 	losses := make([]salvage.Loss, maxMissing+6)
-	m := missingRecords(losses, nil, false)
-	require.Len(t, m.Lost, maxMissing)
-	require.Equal(t, MissingSome, m.Known)
-	require.Equal(t, "there are 6 more stretches", m.Why)
-	require.Contains(t, m.text(), "and 61 more stretches; there may be more: there are 6 more stretches")
-	require.Equal(t, MissingAll, missingRecords(losses[:maxMissing], nil, false).Known)
+	e := &FileDamageError{Complete: true, Err: ErrCorrupt}
+	e.Missing = e.listed(losses[:maxMissing])
+	require.True(t, e.Complete)
+	e.Missing = e.listed(losses)
+	require.Len(t, e.Missing, maxMissing)
+	require.False(t, e.Complete)
+	require.Equal(t, "there are 6 more stretches", e.Doubt)
+	require.ErrorContains(t, e, "and 61 more stretches; there may be more: there are 6 more stretches")
 }
 
 // TestOnlyTheFilesThatMatterAreRead: a table that nothing is known against is not, but for

@@ -21,7 +21,8 @@ import (
 // Errors: [ErrInvalidArgument] for the options, for the empty name, and for a
 // directory that holds something else, such as an unfinished backup, or, with ReadOnly,
 // no database; [ErrLocked]; [ErrFormatTooNew]; [ErrFormatTooOld]; [ErrCorrupt] and
-// [ErrDataLoss] if rows about streams are damaged or, as a [FileDamageError], if the log or
+// [ErrDataLoss] if rows about streams are damaged or, as a [FileDamageError], which says
+// what records are missing, if the log or
 // the manifest is damaged or a file is missing, while a damaged record is its readers'
 // matter: see [Options].AcceptLoss; [ErrDiskFull]; [ErrOutOfResources]; [ErrFailed]. Any
 // other error is the file system's, such as fs.ErrPermission. A refused open has

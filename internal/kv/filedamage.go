@@ -38,7 +38,7 @@ func withAdvice(err error) error {
 	if asFileDamage(err) == nil {
 		return err
 	}
-	return fmt.Errorf("%w; nothing was changed: put the file back, restore a backup, or open with AcceptLoss to go on with what is left", err)
+	return fmt.Errorf("%w; nothing was changed: put the file back, restore a backup, open with AcceptLoss to go on with what is left, or make a new database of it with Salvage", err)
 }
 
 // what says what is wrong with the file, and what hangs on it.

@@ -9,6 +9,7 @@ import (
 	"math"
 	"path"
 	"slices"
+	"strings"
 
 	"github.com/braidstream/braid/internal/kv"
 	"github.com/braidstream/braid/internal/layout"
@@ -19,10 +20,8 @@ import (
 type Findings struct {
 	Missing []Loss // that no file has: Run would report them
 
-	// GivenUp are what AcceptLoss would go on without, which Missing is a part of. It is not
-	// known if GivenUpUnknown is true; then it is at least Missing.
-	GivenUp        []Loss
-	GivenUpUnknown bool
+	// GivenUp are what AcceptLoss would go on without, which Missing is a part of.
+	GivenUp []Loss
 
 	// Doubt is why there may be more; nil if there is not.
 	Doubt error
@@ -79,6 +78,9 @@ func (l *looker) noteBroken(damaged []*kv.FileDamageError) {
 		l.broken[name] = d
 		if _, ok := wreck.NumberOf(name); !ok && l.blind == nil {
 			l.blind = fmt.Errorf("other files cannot be compared with what was written while %s is damaged", d.File)
+			if strings.Contains(name, "MANIFEST-") || name == "marker.manifest" { // it may go back to an earlier one
+				l.blind = fmt.Errorf("%w; AcceptLoss may give up many more", l.blind)
+			}
 		}
 	}
 }
@@ -282,9 +284,9 @@ func (l *looker) findings() *Findings {
 	f := &Findings{Missing: l.joined(l.report.Losses), GivenUp: l.joined(l.givenUp)}
 	switch {
 	case l.blind != nil:
-		f.Doubt, f.GivenUpUnknown = l.blind, true
+		f.Doubt = l.blind
 	case len(l.wreck.Unread) > 0:
-		f.Doubt, f.GivenUpUnknown = errors.New("the manifest cannot be read, which says what files there were"), true
+		f.Doubt = errors.New("the manifest cannot be read, which says what files there were; AcceptLoss may give up many more")
 	case l.foreign:
 		f.Doubt = errors.New("a log is not the one that was written, and nothing tells what that one held")
 	case len(l.report.Rows) > 0, len(l.orphans) > 0, l.lostIn(nil, records):
