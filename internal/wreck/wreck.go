@@ -137,8 +137,16 @@ func Open(files FS, dir string, durable map[string]int64) (*Wreck, error) {
 	slices.SortFunc(w.Tables, byNumber)
 	slices.SortFunc(w.Logs, byNumber)
 	w.readManifest(names, durable)
+	if len(w.Unread) > 0 {
+		w.Tables = slices.DeleteFunc(w.Tables, isBegun)
+	}
 	return w, nil
 }
+
+// isBegun reports whether a table is taken for one that was being written when the store
+// ended: it has no byte, and what can be read of the manifest does not name it. What was to
+// come into it stands in a log or in other tables.
+func isBegun(f File) bool { return f.Size == 0 && f.Through == nil && f.Written == 0 }
 
 // Bytes returns the size of all tables and logs.
 func (w *Wreck) Bytes() (n int64) {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"testing"
 
@@ -237,4 +238,34 @@ func writeFile(t *testing.T, mem *vfs.MemFS, name string, content []byte) {
 	_, err = f.Write(content)
 	require.NoError(t, err)
 	require.NoError(t, f.Close())
+}
+
+// TestATableThatWasBegunIsNotLost: a kill may come between the creation of a table and its
+// first byte. Without a manifest it must not be taken for a table that has
+// lost everything. One that the manifest names was cut.
+func TestATableThatWasBegunIsNotLost(t *testing.T) {
+	mem, want := build(t)
+	named, _ := fileOf(t, mem, ".sst")
+	writeFile(t, mem, "999999.sst", nil)
+	w, got := read(t, mem)
+	require.Equal(t, want, got.values)
+	require.True(t, w.Tables[len(w.Tables)-1].Stale)
+
+	names, err := mem.List("db")
+	require.NoError(t, err)
+	for _, name := range names {
+		if strings.HasPrefix(name, "MANIFEST") {
+			require.NoError(t, mem.Remove("db/"+name))
+		}
+	}
+	w, got = read(t, mem)
+	require.NotEmpty(t, w.Unread)
+	require.Equal(t, want, got.values)
+	require.Empty(t, got.lost)
+
+	mem, _ = build(t)
+	writeFile(t, mem, named, nil)
+	w, err = wreck.Open(mem, "db", nil)
+	require.NoError(t, err)
+	require.True(t, slices.ContainsFunc(w.Tables, func(f wreck.File) bool { return f.Name == named && !f.Stale }))
 }
