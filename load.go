@@ -95,7 +95,7 @@ func (db *DB) load() error {
 	}
 	for _, lost := range l.unknown {
 		db.opts.Logger.Error("the last records of a shard are damaged, and how many there were is unknown",
-			"shard", lost.shard.String(), "from_ordinal", lost.end.Ordinal-1)
+			"shard", lost.shard.String(), "fromOrdinal", lost.end.Ordinal-1)
 	}
 	a := &appender{
 		db:         db,

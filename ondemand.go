@@ -215,7 +215,7 @@ func (w *scaler) reshard(ctx context.Context, s *Stream, steps []ondemand.Step) 
 	}
 	w.db.decisions.add(made)
 	for _, d := range made {
-		w.db.opts.Logger.Info("on demand: "+d.Action, "stream", d.Stream, "reason", d.Reason)
+		w.db.opts.Logger.Info("a stream on demand was resharded", "stream", d.Stream, "action", d.Action, "reason", d.Reason)
 	}
 	return nil
 }

@@ -77,7 +77,7 @@ func (r *reporter) log(rep report) {
 		}
 	}
 	if n := r.dropped.Swap(0); n > 0 {
-		rep.args = append(rep.args, "left_out_before", n)
+		rep.args = append(rep.args, "leftOutBefore", n)
 	}
 	r.logger.Log(context.Background(), rep.level, rep.text, rep.args...)
 }

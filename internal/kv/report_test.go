@@ -64,7 +64,7 @@ func TestReportsNeverWait(t *testing.T) {
 		require.Less(t, len(h.lines), 200)
 		leftOut := 0
 		for _, line := range h.lines {
-			if _, n, told := strings.Cut(line, "left_out_before="); told {
+			if _, n, told := strings.Cut(line, "leftOutBefore="); told {
 				count, err := strconv.Atoi(n)
 				require.NoError(t, err)
 				leftOut += count

@@ -37,6 +37,8 @@ func TestExportedAPI(t *testing.T) {
 		{dir: "kinesisapi/kinesistest", golden: "testdata/kinesistest.txt", limit: 25},
 		{dir: "awskinesis", golden: "testdata/awskinesis.txt", limit: 30},
 		{dir: "awskinesis/capture", golden: "testdata/capture.txt", limit: 6},
+		{dir: "braidprom", golden: "testdata/braidprom.txt", limit: 3},
+		{dir: "braidotel", golden: "testdata/braidotel.txt", limit: 20},
 		{dir: "awskinesis/envelope", golden: "testdata/envelope.txt", limit: 15},
 	} {
 		t.Run(row.golden, func(t *testing.T) {

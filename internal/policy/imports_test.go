@@ -242,7 +242,7 @@ func readGoMod(t *testing.T, dir string) (mod goMod) {
 // the module graph, which command release checks from outside.
 func TestModulesCanBeFetched(t *testing.T) {
 	versions := make(map[string]bool)
-	for _, dir := range []string{".", "kinesisapi", "kinesisapi/kinesistest", "awskinesis", "cmd/braid"} {
+	for _, dir := range []string{".", "kinesisapi", "kinesisapi/kinesistest", "awskinesis", "braidprom", "braidotel", "cmd/braid"} {
 		mod := readGoMod(t, dir)
 		require.Equal(t, path.Join(module, dir), mod.Module.Path)
 		require.Empty(t, mod.Replace, "%s: replace has no effect for users of the module", dir)

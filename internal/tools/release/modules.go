@@ -16,7 +16,7 @@ const prefix = "github.com/braidstream/braid"
 
 // published are the directories of the modules that can be fetched, each after those
 // that it requires.
-var published = []string{".", "kinesisapi", "kinesisapi/kinesistest", "awskinesis", "cmd/braid"}
+var published = []string{".", "kinesisapi", "kinesisapi/kinesistest", "awskinesis", "braidprom", "braidotel", "cmd/braid"}
 
 // module is one that can be fetched.
 type module struct {

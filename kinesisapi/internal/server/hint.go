@@ -29,5 +29,5 @@ func (s *Server) hintAccounts(r *http.Request) {
 	}
 	s.opts.Logger.Warn("a request is signed for another account or region and is served the same streams as all others; "+
 		"SeparateAccounts (-separate-accounts) keeps them apart. This is logged once",
-		"account", key, "region", region, "serving account", s.opts.Account, "serving region", s.opts.Region)
+		"account", key, "region", region, "servingAccount", s.opts.Account, "servingRegion", s.opts.Region)
 }

@@ -1,0 +1,56 @@
+// Package braidotel has the metrics of a braid database for OpenTelemetry, and traces records
+// from the program that puts them to those that process them.
+//
+// # Metrics
+//
+//	registration, err := braidotel.Register(db, otel.GetMeterProvider(), nil)
+//	...
+//	defer registration.Unregister()
+//
+// They are those of the database, of its streams, of its applications (package consumer) with
+// the workers that they have in this process, and of its queues. docs/metrics.md of the
+// repository lists them all. [Options] bounds how many streams, applications and queues have
+// attributes of their own; the streams beyond are added up as stream "(other)".
+//
+// OpenTelemetry has no asynchronous histogram. The histograms, such as
+// braid.put.duration, come from a [Producer], which is given to a reader:
+//
+//	reader := sdkmetric.NewPeriodicReader(exporter, sdkmetric.WithProducer(braidotel.NewProducer(db, nil)))
+//	provider := sdkmetric.NewMeterProvider(sdkmetric.WithReader(reader))
+//
+// # Traces
+//
+// A [Tracing] wraps the calls that put, receive and process records in spans, by the semantic
+// conventions for messaging, version 1.43.0: messaging.system is "braid", and
+// messaging.destination.name the stream or the queue.
+//
+//	tracing := braidotel.NewTracing(&braidotel.TracingOptions{Codec: codec})
+//	tracing.PutRecord(ctx, orders, "customer-42", data) // a span "put orders"
+//
+//	consumer.ProcessorFunc(func(ctx context.Context, batch *consumer.Batch) error {
+//		return tracing.Process(ctx, batch, process) // a span "process orders", with links to those of the puts
+//	})
+//
+// A record has a partition key and bytes, and no headers. For the context of a trace to travel
+// with it, a [Codec] has to put it beside the data. It is the program's choice which one,
+// as all readers of the stream have to know it. One that uses package awskinesis/envelope is
+//
+//	type codec struct{ *envelope.Codec }
+//
+//	func (c codec) Encode(headers map[string]string, data []byte) ([]byte, error) {
+//		m := envelope.Message{Data: data}
+//		for key, value := range headers {
+//			m.Set(key, value)
+//		}
+//		return c.Append(nil, &m)
+//	}
+//
+//	func (c codec) Decode(data []byte) (map[string]string, []byte, error) {
+//		m, _, err := c.Codec.Decode(data)
+//		headers := make(map[string]string)
+//		for _, h := range m.Headers {
+//			headers[h.Key] = h.Value
+//		}
+//		return headers, m.Data, err
+//	}
+package braidotel

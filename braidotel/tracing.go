@@ -1,0 +1,249 @@
+package braidotel
+
+import (
+	"context"
+	"fmt"
+
+	"go.opentelemetry.io/otel"
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/codes"
+	"go.opentelemetry.io/otel/propagation"
+	semconv "go.opentelemetry.io/otel/semconv/v1.43.0"
+	"go.opentelemetry.io/otel/trace"
+
+	"github.com/braidstream/braid"
+	"github.com/braidstream/braid/consumer"
+	"github.com/braidstream/braid/queue"
+)
+
+// Codec puts headers beside the data of a record, and takes them out again. It is what the
+// program chooses, since all who read the stream have to know it. It must be safe for use by
+// any number of goroutines.
+type Codec interface {
+	// Encode returns data with headers beside it, in memory of its own. data stays as it is.
+	Encode(headers map[string]string, data []byte) ([]byte, error)
+
+	// Decode returns what was given to Encode. Data that was never encoded should come back as
+	// it is, without headers, so that a stream can change over while it is in use. An error
+	// is for data that is damaged. headers may be nil.
+	Decode(encoded []byte) (headers map[string]string, data []byte, err error)
+}
+
+// TracingOptions are the settings of a [Tracing]. The zero value and nil are safe defaults.
+type TracingOptions struct {
+	// Codec carries the context of a trace in the data of records. nil means that none is
+	// carried: data is put and read as it is, and spans have no links.
+	Codec Codec
+
+	// Provider makes the spans. nil means the global one, as it is when [NewTracing] is
+	// called.
+	Provider trace.TracerProvider
+
+	// Propagator says which headers there are. nil means the global one, which by default
+	// has none: set propagation.TraceContext there, or here.
+	Propagator propagation.TextMapPropagator
+}
+
+// Tracing makes spans of what is done with records, and carries their contexts from
+// producers to consumers. It comes from [NewTracing], and may be used by any number of
+// goroutines.
+type Tracing struct {
+	codec      Codec // nil if contexts are not carried
+	tracer     trace.Tracer
+	propagator propagation.TextMapPropagator
+}
+
+// NewTracing returns a tracing. nil options are safe defaults.
+func NewTracing(options *TracingOptions) *Tracing {
+	var opts TracingOptions
+	if options != nil {
+		opts = *options
+	}
+	if opts.Provider == nil {
+		opts.Provider = otel.GetTracerProvider()
+	}
+	if opts.Propagator == nil {
+		opts.Propagator = otel.GetTextMapPropagator()
+	}
+	return &Tracing{opts.Codec, opts.Provider.Tracer(scope, trace.WithSchemaURL(semconv.SchemaURL)), opts.Propagator}
+}
+
+// PutRecord is [braid.Stream.PutRecord] in a span "put STREAM" of kind producer, whose context
+// the record carries. Errors: those of the call, and of the codec, after which nothing was
+// put.
+func (t *Tracing) PutRecord(ctx context.Context, s *braid.Stream, partitionKey string, data []byte) (result braid.PutResult, err error) {
+	ctx, span := t.start(ctx, "put", semconv.MessagingOperationTypeSend, s.Name(), trace.SpanKindProducer, nil)
+	defer func() { end(span, err) }()
+	if data, err = t.encode(ctx, data); err != nil {
+		return braid.PutResult{}, err
+	}
+	if result, err = s.PutRecord(ctx, partitionKey, data); err == nil {
+		span.SetAttributes(semconv.MessagingMessageID(result.SequenceNumber.String()), semconv.MessagingDestinationPartitionID(string(result.ShardID)))
+	}
+	return result, err
+}
+
+// PutRecords is [braid.Stream.PutRecords] in one span, as PutRecord. The status of the span is an
+// error even if some entries were refused. The entries stay as they are.
+func (t *Tracing) PutRecords(ctx context.Context, s *braid.Stream, entries []braid.Entry) (results []braid.PutResult, err error) {
+	ctx, span := t.start(ctx, "put", semconv.MessagingOperationTypeSend, s.Name(), trace.SpanKindProducer, nil, semconv.MessagingBatchMessageCount(len(entries)))
+	defer func() { end(span, err) }()
+	encoded := make([]braid.Entry, len(entries))
+	for i := range entries {
+		encoded[i] = entries[i]
+		if encoded[i].Data, err = t.encode(ctx, entries[i].Data); err != nil {
+			return nil, fmt.Errorf("entry %d: %w", i, err)
+		}
+	}
+	results, err = s.PutRecords(ctx, encoded)
+	refused := 0
+	for i := range results {
+		if results[i].Err != nil {
+			if refused++; refused == 1 {
+				span.RecordError(results[i].Err)
+			}
+		}
+	}
+	if refused > 0 {
+		span.SetStatus(codes.Error, fmt.Sprintf("%d of %d entries were refused", refused, len(entries)))
+	}
+	return results, err
+}
+
+// Process calls fn with a batch whose data is decoded, in a span "process STREAM" of kind
+// consumer. The span has links to those in which the records were put. It is what the
+// ProcessRecords of a processor returns:
+//
+//	func (p *processor) ProcessRecords(ctx context.Context, batch *consumer.Batch) error {
+//		return p.tracing.Process(ctx, batch, p.process)
+//	}
+//
+// Errors: those of fn, and a [consumer.RecordError] for the first record that cannot be
+// decoded, before which nothing was processed.
+func (t *Tracing) Process(ctx context.Context, batch *consumer.Batch, fn func(context.Context, *consumer.Batch) error) error {
+	decoded := *batch
+	return t.process(ctx, batch.Lease(), &decoded.Records, func(ctx context.Context) error { return fn(ctx, &decoded) })
+}
+
+// ProcessTx is Process for a [consumer.TxProcessor].
+func (t *Tracing) ProcessTx(ctx context.Context, tx *braid.Tx, batch *consumer.TxBatch, fn func(context.Context, *braid.Tx, *consumer.TxBatch) error) error {
+	decoded := *batch
+	return t.process(ctx, batch.Lease(), &decoded.Records, func(ctx context.Context) error { return fn(ctx, tx, &decoded) })
+}
+
+// process replaces the records by decoded ones.
+func (t *Tracing) process(ctx context.Context, lease consumer.Lease, records *[]consumer.Record, fn func(context.Context) error) (err error) {
+	decoded, links := make([]consumer.Record, len(*records)), newLinks()
+	for i, r := range *records {
+		producer, err := t.Decode(&r.Record)
+		if err != nil {
+			return &consumer.RecordError{Record: (*records)[i], Err: err}
+		}
+		links.add(producer)
+		decoded[i] = r
+	}
+	*records = decoded
+	ctx, span := t.start(ctx, "process", semconv.MessagingOperationTypeProcess, lease.Stream, trace.SpanKindConsumer, links.all,
+		semconv.MessagingBatchMessageCount(len(decoded)), semconv.MessagingDestinationPartitionID(string(lease.Shard)))
+	defer func() { end(span, err) }()
+	return fn(ctx)
+}
+
+// Receive is [queue.Queue.Receive] in a span "receive QUEUE" of kind client, with links to
+// the spans in which the records were put. Their data stays encoded, for [Tracing.ProcessRecord].
+// A call that waits for records is as long as its span. Errors: those of the call.
+func (t *Tracing) Receive(ctx context.Context, q *queue.Queue, n int, options *queue.ReceiveOptions) (records []queue.Record, err error) {
+	ctx, span := t.start(ctx, "receive", semconv.MessagingOperationTypeReceive, q.Name(), trace.SpanKindClient, nil)
+	defer func() { end(span, err) }()
+	records, err = q.Receive(ctx, n, options)
+	span.SetAttributes(semconv.MessagingBatchMessageCount(len(records)))
+	links := newLinks()
+	for _, r := range records {
+		if producer, err := t.Decode(&r.Record); err == nil { // else whoever processes it is told
+			links.add(producer)
+		}
+	}
+	for _, link := range links.all {
+		span.AddLink(link)
+	}
+	return records, err
+}
+
+// ProcessRecord calls fn with a record of a queue, whose data is decoded, in a span
+// "process QUEUE" of kind consumer with a link to the span in which it was put. It is for
+// what [Tracing.Receive] returned, and for the function of [queue.Queue.Work]. Errors: those
+// of fn, and of the codec.
+func (t *Tracing) ProcessRecord(ctx context.Context, q *queue.Queue, r queue.Record, fn func(context.Context, queue.Record) error) (err error) {
+	links := newLinks()
+	producer, err := t.Decode(&r.Record)
+	if err != nil {
+		return err
+	}
+	links.add(producer)
+	ctx, span := t.start(ctx, "process", semconv.MessagingOperationTypeProcess, q.Name(), trace.SpanKindConsumer, links.all, semconv.MessagingMessageID(r.ID))
+	defer func() { end(span, err) }()
+	return fn(ctx, r)
+}
+
+// Decode replaces the data of a record by what was put, and returns the context of the span
+// in which it was put: one that is not valid if the record carries none. It is for readers
+// that the other methods do not serve, such as loops over [braid.Stream.Follow]. Errors:
+// those of the codec, after which the record is as it was.
+func (t *Tracing) Decode(r *braid.Record) (producer trace.SpanContext, err error) {
+	if t.codec == nil {
+		return trace.SpanContext{}, nil
+	}
+	headers, data, err := t.codec.Decode(r.Data)
+	if err != nil {
+		return trace.SpanContext{}, fmt.Errorf("decode record %s: %w", r.SequenceNumber, err)
+	}
+	r.Data = data
+	ctx := t.propagator.Extract(context.Background(), propagation.MapCarrier(headers))
+	return trace.SpanContextFromContext(ctx), nil
+}
+
+// encode returns data with the context beside it.
+func (t *Tracing) encode(ctx context.Context, data []byte) ([]byte, error) {
+	if t.codec == nil {
+		return data, nil
+	}
+	headers := propagation.MapCarrier{}
+	t.propagator.Inject(ctx, headers)
+	encoded, err := t.codec.Encode(headers, data)
+	if err != nil {
+		return nil, fmt.Errorf("encode record: %w", err)
+	}
+	return encoded, nil
+}
+
+// start begins a span as the conventions for messaging have it.
+func (t *Tracing) start(ctx context.Context, name string, operation attribute.KeyValue, destination string, kind trace.SpanKind, links []trace.Link, more ...attribute.KeyValue) (context.Context, trace.Span) {
+	attributes := append(more, semconv.MessagingSystemKey.String("braid"), semconv.MessagingDestinationName(destination), semconv.MessagingOperationName(name), operation)
+	return t.tracer.Start(ctx, name+" "+destination, trace.WithSpanKind(kind), trace.WithLinks(links...), trace.WithAttributes(attributes...))
+}
+
+// end ends a span with the error of its operation. A function that does not return, as after a
+// panic, leaves none.
+func end(span trace.Span, err error) {
+	if err != nil {
+		span.RecordError(err)
+		span.SetAttributes(semconv.ErrorType(err))
+		span.SetStatus(codes.Error, err.Error())
+	}
+	span.End()
+}
+
+// links are to the spans of producers, each once.
+type links struct {
+	all  []trace.Link
+	seen map[trace.SpanID]bool
+}
+
+func newLinks() *links { return &links{seen: make(map[trace.SpanID]bool)} }
+
+func (l *links) add(producer trace.SpanContext) {
+	if producer.IsValid() && !l.seen[producer.SpanID()] {
+		l.seen[producer.SpanID()] = true
+		l.all = append(l.all, trace.Link{SpanContext: producer})
+	}
+}
