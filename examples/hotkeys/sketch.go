@@ -64,7 +64,7 @@ type counterHeap []*counter
 func (h counterHeap) Len() int           { return len(h) }
 func (h counterHeap) Less(i, j int) bool { return h[i].bytes < h[j].bytes }
 func (h counterHeap) Swap(i, j int)      { h[i], h[j] = h[j], h[i]; h[i].at, h[j].at = i, j }
-func (h *counterHeap) Push(c any) { c.(*counter).at = len(*h); *h = append(*h, c.(*counter)) }
+func (h *counterHeap) Push(c any)        { c.(*counter).at = len(*h); *h = append(*h, c.(*counter)) }
 
 func (h *counterHeap) Pop() any {
 	last := (*h)[len(*h)-1]
