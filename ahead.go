@@ -248,7 +248,7 @@ func (c *cursor) appendBlock(records []layout.Record, stored *copiedBlock) ([]la
 	n := block.Count - first.N
 	keys, data := first.Stretch(n)
 	records = first.Append(records, n, c.walked.keys.copy(keys), data)
-	c.passed(&records[len(records)-1])
+	c.passed(records[len(records)-n:])
 	return records, true
 }
 

@@ -273,6 +273,9 @@ func (a *appender) Publish([]*commit.Request) {
 		a.db.syncing.Ring()
 	}
 	a.touched, a.streams, a.publish = a.touched[:0], a.streams[:0], a.publish[:0]
+	if a.wrote {
+		a.db.times.noteCommit(a.group, a.moment)
+	}
 }
 
 func (a *appender) publishShard(sh *Shard) {

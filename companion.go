@@ -6,6 +6,7 @@ import (
 	"iter"
 
 	"github.com/braidstream/braid/internal/companion"
+	"github.com/braidstream/braid/internal/histogram"
 	"github.com/braidstream/braid/internal/kv"
 	"github.com/braidstream/braid/internal/txlog"
 )
@@ -16,6 +17,7 @@ func init() {
 	companion.DBOf = func(db any) companion.DB { return companionDB{db.(*DB)} }
 	companion.Corrupt = corrupt
 	companion.Over = kv.Over
+	companion.Histogram = func(r *histogram.Recorder) any { return readHistogram(r) }
 	companion.TxOf = func(tx any) companion.Tx { return companionTx{tx.(*Tx)} }
 	companion.StreamOf = func(stream any) companion.Stream { return companionStream{stream.(*Stream)} }
 	companion.ShardOf = func(shard any) companion.Shard { return companionShard{shard.(*Shard)} }

@@ -61,6 +61,8 @@ type DB struct {
 	trimming   wake.Bell      // what is due earlier than was planned
 	scaling    wake.Bell      // a stream on demand that is put to
 	syncing    wake.Bell      // what Interval has acknowledged and not synced
+
+	times timings
 }
 
 // clock returns the time of the wall clock.

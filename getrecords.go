@@ -134,7 +134,8 @@ func (sh *Shard) getRecords(ctx context.Context, from Position, options *GetReco
 			return nil, 0, err // and a read that was left behind may still use the scratch
 		}
 		if !opts.Wait || len(page.records) > 0 || sh.endsBefore(page.from, page.tip) || sh.stream.db.opts.ReadOnly {
-			bytes := page.bytes()
+			bytes := bytesOf(page.records)
+			sh.noteRead(page.records)
 			if !opts.Unmetered {
 				sh.chargeRead(bytes)
 			}
@@ -160,12 +161,12 @@ func (sh *Shard) getRecords(ctx context.Context, from Position, options *GetReco
 // cut off before a gap, and until the collector empties it.
 var pageScratch = sync.Pool{New: func() any { return new([]layout.Record) }}
 
-// bytes counts the partition keys and data of the page, which has no gaps.
-func (p *page) bytes() int {
-	if len(p.records) == 0 {
+// bytesOf counts the partition keys and data of records that follow each other.
+func bytesOf(records []layout.Record) int {
+	if len(records) == 0 {
 		return 0
 	}
-	first, last := &p.records[0], &p.records[len(p.records)-1]
+	first, last := &records[0], &records[len(records)-1]
 	return int(last.Offset-first.Offset) + last.Size()
 }
 

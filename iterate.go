@@ -306,7 +306,7 @@ func (c *cursor) near(ctx context.Context, to uint64) bool {
 	}
 	c.sh.stream.db.reads.tail.Add(1)
 	c.records, c.at = run, 0
-	c.passed(&run[len(run)-1])
+	c.passed(run)
 	return true
 }
 
@@ -323,13 +323,15 @@ func (c *cursor) fill(ctx context.Context, to uint64) error {
 	c.walked.more = p.next != 0 && p.next <= to
 	c.from = max(c.from, p.from) // trimmed records are no reason to look again
 	if len(p.records) > 0 {
-		c.passed(&p.records[len(p.records)-1])
+		c.passed(p.records)
 	}
 	return nil
 }
 
-// passed notes the last record that the cursor has at hand.
-func (c *cursor) passed(last *layout.Record) {
+// passed counts records that the cursor has at hand now, and notes the last of them.
+func (c *cursor) passed(records []layout.Record) {
+	c.sh.noteRead(records)
+	last := &records[len(records)-1]
 	c.bound = bound{from: last.Counter + 1, strict: true, ordinal: last.Ordinal + 2}
 }
 

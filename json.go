@@ -61,6 +61,8 @@ type (
 	plainRecordsPage       RecordsPage
 	plainPutResult         PutResult
 	plainMetrics           Metrics
+	plainHistogram         Histogram
+	plainHistogramBucket   HistogramBucket
 	plainThroughputError   ThroughputExceededError
 	plainCorruptError      CorruptError
 	plainFileDamageError   FileDamageError
@@ -158,6 +160,42 @@ func (m *Metrics) UnmarshalJSON(text []byte) error {
 	in := jsonMetrics{plainMetrics: (*plainMetrics)(m)}
 	err := json.Unmarshal(text, &in)
 	m.SyncTime, m.Failed = in.SyncTime.Duration(), in.Failed.Err
+	return err
+}
+
+type jsonHistogram struct {
+	*plainHistogram
+	Sum jsontext.Duration
+}
+
+// MarshalJSON implements json.Marshaler.
+func (h Histogram) MarshalJSON() ([]byte, error) {
+	return json.Marshal(jsonHistogram{(*plainHistogram)(&h), jsontext.Duration(h.Sum)})
+}
+
+// UnmarshalJSON implements json.Unmarshaler.
+func (h *Histogram) UnmarshalJSON(text []byte) error {
+	in := jsonHistogram{(*plainHistogram)(h), jsontext.Duration(h.Sum)}
+	err := json.Unmarshal(text, &in)
+	h.Sum = in.Sum.Duration()
+	return err
+}
+
+type jsonHistogramBucket struct {
+	UpTo jsontext.Duration
+	*plainHistogramBucket
+}
+
+// MarshalJSON implements json.Marshaler.
+func (b HistogramBucket) MarshalJSON() ([]byte, error) {
+	return json.Marshal(jsonHistogramBucket{jsontext.Duration(b.UpTo), (*plainHistogramBucket)(&b)})
+}
+
+// UnmarshalJSON implements json.Unmarshaler.
+func (b *HistogramBucket) UnmarshalJSON(text []byte) error {
+	in := jsonHistogramBucket{jsontext.Duration(b.UpTo), (*plainHistogramBucket)(b)}
+	err := json.Unmarshal(text, &in)
+	b.UpTo = in.UpTo.Duration()
 	return err
 }
 

@@ -89,9 +89,13 @@ var jsonOf = map[string]struct {
 		text: `{"Records":[` + jsonRecordText + `],"Next":"AFTER_SEQUENCE_NUMBER ` + jsonNumberText + `",` +
 			`"BehindRecords":2,"BehindBytes":0,"EndOfShard":false,"ChildShards":null,"BehindLatest":"1.5s"}`,
 	},
+	"Histogram":       {value: jsonHistogram, text: jsonHistogramText},
+	"HistogramBucket": {value: jsonHistogram.Buckets[0], text: `{"UpTo":"1µs","Count":3}`},
+	"ShardMetrics":    {value: jsonShardMetrics, text: `{` + jsonShardMetricsText + `}`},
+	"StreamMetrics":   {value: braid.StreamMetrics{Shards: 3, OpenShards: 2, ShardMetrics: jsonShardMetrics}, text: `{"Shards":3,"OpenShards":2,"Queues":0,` + jsonShardMetricsText + `}`},
 	"Metrics": {
-		value: braid.Metrics{Streams: 1, SyncTime: 123 * time.Microsecond, DiskFull: true, Failed: errors.New("fsync: I/O error")},
-		text: `{"Streams":1,"Shards":0,"Queues":0,"Epochs":0,"RecordsPut":0,"BytesPut":0,"Commits":0,"PutsThrottled":0,"ReadsThrottled":0,"TailReads":0,"StoreReads":0,` +
+		value: braid.Metrics{Streams: 1, SyncTime: 123 * time.Microsecond, PutTimes: jsonHistogram, DiskFull: true, Failed: errors.New("fsync: I/O error")},
+		text: `{"Streams":1,"Shards":0,"Queues":0,"Epochs":0,"RecordsPut":0,"BytesPut":0,"Commits":0,"PutTimes":` + jsonHistogramText + `,"CommitTimes":{"Count":0,"Buckets":null,"Sum":"0s"},"SyncTimes":{"Count":0,"Buckets":null,"Sum":"0s"},"PutsThrottled":0,"ReadsThrottled":0,"TailReads":0,"StoreReads":0,` +
 			`"TailBytes":0,"DiskBytes":0,"WALBytes":0,"MemtableBytes":0,"Tables":0,"BytesFlushed":0,"BytesCompacted":0,"Compactions":0,"CacheBytes":0,"CacheHits":0,` +
 			`"CacheMisses":0,"OpenSnapshots":0,"OpenIterators":0,"WriteErrors":0,"CapacityDecisions":null,"DiskFull":true,"SyncTime":"123µs","Failed":"fsync: I/O error"}`,
 	},
@@ -100,14 +104,19 @@ var jsonOf = map[string]struct {
 const jsonNumberText = "49568749374218235080373793662021150003767486140978823170"
 
 var (
-	jsonTime      = time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
-	jsonNumber, _ = braid.ParseSequenceNumber(jsonNumberText)
-	jsonRecord    = braid.Record{PartitionKey: "k", Data: []byte("v"), ShardID: "shardId-000000000000", SequenceNumber: jsonNumber, ArrivalTime: jsonTime}
-	jsonProblem   = braid.VerifyError{Kind: "records", Stream: "s", Shard: "shardId-000000000000", Err: braid.ErrCorrupt}
-	jsonShard     = braid.ShardDescription{ID: "shardId-000000000001", Parents: []braid.ShardID{"shardId-000000000000"}, StartingSequenceNumber: jsonNumber}
+	jsonTime         = time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
+	jsonNumber, _    = braid.ParseSequenceNumber(jsonNumberText)
+	jsonRecord       = braid.Record{PartitionKey: "k", Data: []byte("v"), ShardID: "shardId-000000000000", SequenceNumber: jsonNumber, ArrivalTime: jsonTime}
+	jsonHistogram    = braid.Histogram{Count: 4, Sum: 75 * time.Second, Buckets: []braid.HistogramBucket{{UpTo: time.Microsecond, Count: 3}}}
+	jsonProblem      = braid.VerifyError{Kind: "records", Stream: "s", Shard: "shardId-000000000000", Err: braid.ErrCorrupt}
+	jsonShardMetrics = braid.ShardMetrics{Records: 1, Bytes: 2, RecordsPut: 3, BytesPut: 4, RecordsRead: 5, BytesRead: 6, PutsThrottled: 7, ReadsThrottled: 8}
+	jsonShard        = braid.ShardDescription{ID: "shardId-000000000001", Parents: []braid.ShardID{"shardId-000000000000"}, StartingSequenceNumber: jsonNumber}
 )
 
 const (
+	jsonHistogramText    = `{"Count":4,"Buckets":[{"UpTo":"1µs","Count":3}],"Sum":"1m15s"}`
+	jsonShardMetricsText = `"Records":1,"Bytes":2,"RecordsPut":3,"BytesPut":4,"RecordsRead":5,"BytesRead":6,"PutsThrottled":7,"ReadsThrottled":8`
+
 	jsonProblemText = `{"Kind":"records","Stream":"s","Shard":"shardId-000000000000","App":"","Queue":"","AfterKey":null,"BeforeKey":null,"File":"","Err":"stored data is damaged"}`
 	jsonRecordText  = `{"PartitionKey":"k","ExplicitHashKey":null,"Data":"dg==","ShardID":"shardId-000000000000","SequenceNumber":"` + jsonNumberText + `","ArrivalTime":"2026-01-02T03:04:05Z","Encrypted":false}`
 	jsonShardText   = `{"ID":"shardId-000000000001","HashKeyRange":{"Start":"0","End":"0"},"Parents":["shardId-000000000000"],"Children":null,"Closed":false,"CreatedAt":"0001-01-01T00:00:00Z",` +

@@ -2,6 +2,8 @@ package braid_test
 
 import (
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -71,4 +73,76 @@ func TestMetricsShowWhatTransactionsHold(t *testing.T) {
 	require.Zero(t, db.Metrics().OpenSnapshots)
 	require.NoError(t, db.Close())
 	require.NotPanics(t, func() { require.Zero(t, db.Metrics().DiskBytes) })
+}
+
+func TestAStreamCountsWhatIsReadAndRefused(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		db := boxOpen(t, nil)
+		capacity := braid.Capacity{Mode: braid.Provisioned, WriteRecordsPerSecond: 3, ReadsPerSecond: 1}
+		s, err := db.CreateStream(t.Context(), "s", &braid.StreamOptions{Shards: 2, Capacity: capacity})
+		require.NoError(t, err)
+		require.Equal(t, braid.StreamMetrics{Shards: 2, OpenShards: 2}, s.Metrics())
+		low, high := &braid.HashKey{}, new(braid.HashKey)
+		*high = braid.MaxHashKey()
+		_, err = s.PutRecords(t.Context(), []braid.Entry{{PartitionKey: "k", ExplicitHashKey: high, Data: make([]byte, 9)}})
+		require.NoError(t, err)
+		entries := make([]braid.Entry, 5)
+		for i := range entries {
+			entries[i] = braid.Entry{PartitionKey: "k", ExplicitHashKey: low, Data: make([]byte, 1)}
+		}
+		_, err = s.PutRecords(t.Context(), entries) // two are refused
+		require.NoError(t, err)
+		err = db.Update(t.Context(), func(tx *braid.Tx) error {
+			for _, entry := range entries {
+				require.NoError(t, tx.PutEntry("s", entry))
+			}
+			return nil
+		})
+		require.ErrorIs(t, err, braid.ErrThroughputExceeded)
+		require.EqualValues(t, 7, db.Metrics().PutsThrottled)
+
+		first := s.Shards()[0]
+		_, err = first.GetRecords(t.Context(), braid.TrimHorizon(), nil)
+		require.NoError(t, err)
+		_, err = first.GetRecords(t.Context(), braid.TrimHorizon(), nil)
+		require.ErrorIs(t, err, braid.ErrThroughputExceeded)
+		want := braid.ShardMetrics{Records: 3, Bytes: 6, RecordsPut: 3, BytesPut: 6, RecordsRead: 3, BytesRead: 6, PutsThrottled: 7, ReadsThrottled: 1}
+		require.Equal(t, want, first.Metrics())
+
+		// Loops, of a shard and of the stream, at the tip and far behind it.
+		boxAll(t, first.Records(t.Context(), braid.TrimHorizon()))
+		boxAll(t, s.Records(t.Context(), braid.TrimHorizon()))
+		want.RecordsRead, want.BytesRead = 9, 18
+		require.Equal(t, want, first.Metrics())
+		require.NoError(t, s.Trim(t.Context(), braid.Latest()))
+		want.Records, want.Bytes = 0, 0
+		require.Equal(t, want, first.Metrics())
+		sums := braid.ShardMetrics{RecordsPut: 4, BytesPut: 16, RecordsRead: 10, BytesRead: 28, PutsThrottled: 7, ReadsThrottled: 1}
+		require.Equal(t, braid.StreamMetrics{Shards: 2, OpenShards: 2, ShardMetrics: sums}, s.Metrics())
+
+		// A shard takes nothing along when it goes.
+		_, _, err = s.SplitShard(t.Context(), first.ID(), nil)
+		require.NoError(t, err)
+		require.Equal(t, braid.StreamMetrics{Shards: 4, OpenShards: 3, ShardMetrics: sums}, s.Metrics())
+		time.Sleep(25 * time.Hour)
+		synctest.Wait()
+		require.Equal(t, braid.StreamMetrics{Shards: 3, OpenShards: 3, ShardMetrics: sums}, s.Metrics())
+		require.NoError(t, s.UpdateCapacity(t.Context(), braid.Capacity{}))
+		_, _, err = s.SplitShard(t.Context(), s.Shards()[0].ID(), nil)
+		require.NoError(t, err)
+		require.Equal(t, sums, s.Metrics().ShardMetrics, "a reshard keeps them")
+	})
+}
+
+func TestALoopFarFromTheTipCountsWhatItReads(t *testing.T) {
+	db := boxOpen(t, &braid.Options{TailBytes: -1})
+	s := boxOpenStream(t, db, "s", 1)
+	for range 20 {
+		boxFill(t, s, 300, 100)
+	}
+	m := s.Metrics()
+	require.EqualValues(t, 6000, m.RecordsPut)
+	boxAll(t, s.Records(t.Context(), braid.TrimHorizon()))
+	require.Equal(t, m.RecordsPut, s.Metrics().RecordsRead)
+	require.Equal(t, m.BytesPut, s.Metrics().BytesRead)
 }

@@ -3,6 +3,7 @@ package braid
 import (
 	"context"
 	"fmt"
+	"math/rand/v2"
 	"strings"
 	"time"
 
@@ -84,7 +85,8 @@ func open(dir string, options *Options, env environment) (*DB, error) {
 		syncing:    wake.NewBell(),
 	}
 	db.life, db.end = context.WithCancelCause(context.Background())
-	db.requests.New = func() any { return new(putRequest) }
+	db.times.measure(dir, opts.Durability)
+	db.requests.New = func() any { return &putRequest{dice: dice(rand.Uint32())} }
 	if err := db.openStore(dir, env); err != nil {
 		return nil, wrapError("open", dir, err)
 	}

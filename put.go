@@ -192,7 +192,8 @@ func (s *Stream) validateEntries(entries []Entry) (data int, err error) {
 // serves both, and a pool serves many.
 type putRequest struct {
 	commit.Request
-	op putOp
+	op   putOp
+	dice dice
 }
 
 func (db *DB) takeRequest() *putRequest { return db.requests.Get().(*putRequest) }
@@ -201,7 +202,7 @@ func (db *DB) takeRequest() *putRequest { return db.requests.Get().(*putRequest)
 // records alive, and a channel kept from one synctest bubble breaks the next.
 func (db *DB) releaseRequest(r *putRequest) {
 	many := r.op.many
-	*r = putRequest{}
+	*r = putRequest{dice: r.dice}
 	if cap(many) <= maxPooledPuts {
 		clear(many)
 		r.op.many = many[:0]
@@ -216,8 +217,12 @@ func (s *Stream) commitPuts(ctx context.Context, r *putRequest) error {
 	for i := range r.op.puts {
 		r.Bytes += r.op.puts[i].bytes()
 	}
+	began, measured := s.db.times.begin(&r.dice)
 	err := s.db.committer.Do(ctx, &r.Request)
-	if err != nil && !errors.Is(err, commit.ErrUnknown) {
+	switch {
+	case err == nil && measured && r.op.placed():
+		s.db.times.puts.Observe(time.Since(began))
+	case err != nil && !errors.Is(err, commit.ErrUnknown):
 		s.db.releaseRequest(r)
 	}
 	return err
@@ -229,6 +234,11 @@ type putOp struct {
 	puts   []put
 	single [1]put // puts of a PutRecord, without an allocation
 	many   []put  // memory for those of a PutRecords
+}
+
+// placed reports whether any of the puts was not refused.
+func (op *putOp) placed() bool {
+	return slices.ContainsFunc(op.puts, func(p put) bool { return p.err == nil })
 }
 
 // preparePuts makes puts of the entries, in puts, which is zero, if there is room. Their data, total

@@ -304,6 +304,7 @@ func (r *reshard) finish(batch *kv.Batch) (publish func()) {
 		next:   s.w.topology.next + uint32(len(r.made)),
 
 		expired: s.w.topology.expired,
+		gone:    s.w.topology.gone,
 	}
 	s.save(batch)
 	next := s.w.topology

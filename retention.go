@@ -232,13 +232,14 @@ func (w *trimmer) trim(ctx context.Context, d dueStream) error {
 // that, or nil if there are none.
 func (a *appender) dropShards(s *Stream, batch *kv.Batch) (publish func()) {
 	now := a.db.aging.now()
-	next := &topology{open: s.w.topology.open, next: s.w.topology.next, expired: s.w.topology.expired}
+	next := &topology{open: s.w.topology.open, next: s.w.topology.next, expired: s.w.topology.expired, gone: s.w.topology.gone}
 	var gone []*Shard
 	for first := s.w.emptied.First(); first != nil && s.goes(first) <= now; first = s.w.emptied.First() {
 		sh := first.Value
 		s.w.emptied.Remove(first)
 		sh.w.expired = true
 		gone = append(gone, sh)
+		next.gone.add(sh.Metrics())
 		batch.Delete(layout.ShardKey(s.number, sh.index))
 		if horizon := sh.w.tip.LastCounter + 1; sh.w.tip.Ordinal > 0 && horizon > next.expired.Horizon {
 			next.expired = layout.ExpiredShard{Shard: sh.index, CreatedSeconds: sh.createdSeconds, Horizon: horizon}

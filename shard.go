@@ -37,6 +37,21 @@ type Shard struct {
 
 	w       shardWriter       // the committer's
 	history *ondemand.History // the scaler's
+	counts  shardCounts
+}
+
+// shardCounts are read by Metrics while readers and the committer write them.
+type shardCounts struct {
+	recordsRead, bytesRead        atomic.Int64
+	putsThrottled, readsThrottled atomic.Int64
+}
+
+// noteRead counts records that were read, which follow each other.
+func (sh *Shard) noteRead(records []layout.Record) {
+	if len(records) > 0 {
+		sh.counts.recordsRead.Add(int64(len(records)))
+		sh.counts.bytesRead.Add(int64(bytesOf(records)))
+	}
 }
 
 // shardWriter is what the committer has of a shard. Its fields belong to the goroutine

@@ -18,6 +18,7 @@ func (a *appender) admit(sh *Shard, size int) error {
 	}
 	if c.err != nil {
 		a.counts.throttled.Add(1)
+		sh.counts.putsThrottled.Add(1)
 		return c.err
 	}
 	c.records, c.bytes = c.records+1, c.bytes+size
@@ -60,6 +61,8 @@ func (a *appender) admitAll(puts []txPut) error {
 	for sh, n := range sums {
 		b := sh.refill(a.moment)
 		if err := b.afford(sh.id, b.records.TokensAt(a.moment), b.bytes.TokensAt(a.moment), n.records, units(n.bytes)); err != nil {
+			a.counts.throttled.Add(int64(n.records))
+			sh.counts.putsThrottled.Add(int64(n.records))
 			return err
 		}
 	}
@@ -81,6 +84,7 @@ func (sh *Shard) admitRead() error {
 	err := sh.reads.Load().admit(time.Now(), sh.id, capacity)
 	if err != nil {
 		sh.stream.db.reads.throttled.Add(1)
+		sh.counts.readsThrottled.Add(1)
 	}
 	return err
 }

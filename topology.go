@@ -24,6 +24,8 @@ type topology struct {
 	// expired is, of the shards that have gone, the one that had the latest
 	// record: so a reader of the stream finds out that it has lost some.
 	expired layout.ExpiredShard
+
+	gone ShardMetrics // of the shards that have gone since the open
 }
 
 // newTopology sorts the open ones out of all shards.

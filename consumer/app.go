@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 
 	"github.com/braidstream/braid"
 	"github.com/braidstream/braid/internal/companion"
@@ -86,6 +87,20 @@ func Apps(ctx context.Context, db *braid.DB) (apps []string, err error) {
 
 // Name returns the name of the application.
 func (a *App) Name() string { return a.group.app }
+
+// Metrics returns the counts of the workers that run in this process, by their WorkerIDs. They
+// are the same as those of [Worker.Metrics].
+func (a *App) Metrics() map[string]Metrics {
+	g := a.group
+	g.mu.Lock()
+	workers := maps.Clone(g.workers)
+	g.mu.Unlock()
+	metrics := make(map[string]Metrics, len(workers))
+	for id, w := range workers {
+		metrics[id] = w.Metrics()
+	}
+	return metrics
+}
 
 // survey looks at the streams that the application has met. Where workers leave out
 // one that cannot be looked at now, the caller here gets the error.

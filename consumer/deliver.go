@@ -186,7 +186,7 @@ func (r *runner) withdraw(records []Record) {
 func (r *runner) processOnce(records []Record, page *Page, attempt int) error {
 	call := Call{Method: "ProcessRecords", Attempt: attempt, Records: len(records), First: records[0].SequenceNumber, Last: records[len(records)-1].SequenceNumber}
 	began := time.Now()
-	defer func() { r.worker.counts.processing.Add(int64(time.Since(began))) }()
+	defer func() { r.worker.counts.noteCall(time.Since(began)) }()
 	if r.tx == nil {
 		batch := r.batch(records, page, attempt)
 		if err := r.call(call, func() error { return r.plain.ProcessRecords(r.ctx, batch) }); err != nil {
@@ -212,7 +212,7 @@ func (r *runner) processOnce(records []Record, page *Page, attempt int) error {
 		return &commitError{err}
 	}
 	r.countProcessed(records)
-	r.worker.counts.checkpoints.Add(1)
+	r.worker.counts.noteCheckpoint()
 	return nil
 }
 
@@ -223,6 +223,7 @@ func (r *runner) countProcessed(records []Record) {
 	bytes := sizeOf(records)
 	r.worker.counts.bytes.Add(bytes)
 	r.given.Add(bytes)
+	r.worker.counts.latencies.Observe(time.Since(records[0].ArrivalTime))
 }
 
 // markDone moves the checkpoint over records that were processed, if that is the

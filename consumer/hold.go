@@ -257,7 +257,7 @@ func (h *hold) checkpoint(ctx context.Context, to Checkpoint) error {
 		}
 	})
 	if err == nil {
-		h.worker.counts.checkpoints.Add(1)
+		h.worker.counts.noteCheckpoint()
 	}
 	return err
 }
@@ -279,7 +279,7 @@ func (h *hold) commitPrepared(ctx context.Context) error {
 		}
 	})
 	if err == nil {
-		h.worker.counts.checkpoints.Add(1)
+		h.worker.counts.noteCheckpoint()
 	}
 	return err
 }

@@ -49,7 +49,8 @@ var jsonOf = map[string]struct {
 	},
 	"Metrics": {
 		value: consumer.Metrics{Records: 5, Processing: 1500 * time.Millisecond},
-		text:  `{"Records":5,"Bytes":0,"Batches":0,"Checkpoints":0,"Failures":0,"Skipped":0,"DeadLettered":0,"Gaps":0,"Processing":"1.5s"}`,
+		text: `{"Records":5,"Bytes":0,"Batches":0,"Checkpoints":0,"Failures":0,"Skipped":0,"DeadLettered":0,"Gaps":0,"LeasesTaken":0,"Stops":0,` +
+			`"ProcessTimes":` + jsonHistogramText + `,"Latencies":` + jsonHistogramText + `,"Processing":"1.5s"}`,
 	},
 	"ShardError":         {value: jsonShardError, text: jsonShardErrorText},
 	"StoppedShardsError": {value: consumer.StoppedShardsError{Shards: []consumer.ShardError{jsonShardError}}, text: `{"Shards":[` + jsonShardErrorText + `]}`},
@@ -90,6 +91,7 @@ var jsonOf = map[string]struct {
 }
 
 const (
+	jsonHistogramText   = `{"Count":0,"Buckets":null,"Sum":"0s"}`
 	jsonNumberText      = "49568749374218235080373793662021150003767486140978823170"
 	jsonCheckpointText  = `{"Start":"TRIM_HORIZON","SequenceNumber":"` + jsonNumberText + `","SubSequenceNumber":4,"Partial":true}`
 	jsonRecordErrorText = `record ` + jsonNumberText + ` of shardId-000000000000: no such customer`

@@ -28,6 +28,7 @@ func (h *hold) run() {
 			<-h.reading.Done()
 		}
 	}()
+	h.worker.counts.leasesTaken.Add(1)
 	h.log.Info("the lease is taken", "from", h.from, "checkpoint", r.current().Checkpoint.String())
 	err := r.initialize()
 	if err == nil {
@@ -81,6 +82,7 @@ func (h *hold) fail(err error) {
 	var fatal *fatalError
 	ends := errors.As(err, &fatal)
 	if !ends {
+		h.worker.counts.stops.Add(1)
 		h.log.Error("the shard is stopped", "error", err)
 	}
 	h.mu.Lock()

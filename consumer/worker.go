@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"github.com/braidstream/braid"
+	"github.com/braidstream/braid/internal/companion"
+	"github.com/braidstream/braid/internal/histogram"
 	"github.com/braidstream/braid/internal/wake"
 )
 
@@ -196,18 +198,30 @@ func (w *Worker) fail(err error) {
 
 // Metrics are the counts of a worker since it was made.
 type Metrics struct {
-	Records, Bytes, Batches int64         // that were processed, also those that came again
+	Records, Bytes, Batches int64         // that were processed, even those that came again
 	Processing              time.Duration // that the processor has taken, of all shards together
 	Checkpoints             int64         // that were stored
 	Failures                int64         // calls of the processor that returned an error
 	Skipped, DeadLettered   int64         // records that have failed
 	Gaps                    int64         // stretches that retention has removed
+	LeasesTaken             int64         // shards that the worker has begun with, each time
+	Stops                   int64         // shards that an error has stopped, until Resume, each time
+
+	// LastCheckpoint is when the worker last stored a checkpoint, of whatever shard: zero if it
+	// has stored none.
+	LastCheckpoint time.Time `json:",omitzero"`
+
+	// ProcessTimes are how long each call of ProcessRecords has taken, with the commit if it
+	// is that of a TxProcessor. Latencies are how long after its arrival the first record of a
+	// batch was processed, once for each batch; for records of another source by the clocks
+	// of both machines.
+	ProcessTimes, Latencies braid.Histogram
 }
 
 // Metrics returns the worker's counts.
 func (w *Worker) Metrics() Metrics {
 	c := &w.counts
-	return Metrics{
+	m := Metrics{
 		Records:      c.records.Load(),
 		Bytes:        c.bytes.Load(),
 		Batches:      c.batches.Load(),
@@ -217,9 +231,32 @@ func (w *Worker) Metrics() Metrics {
 		Skipped:      c.skipped.Load(),
 		DeadLettered: c.deadLettered.Load(),
 		Gaps:         c.gaps.Load(),
+		LeasesTaken:  c.leasesTaken.Load(),
+		Stops:        c.stops.Load(),
+		ProcessTimes: companion.Histogram(&c.processTimes).(braid.Histogram),
+		Latencies:    companion.Histogram(&c.latencies).(braid.Histogram),
 	}
+	if at := c.checkpointed.Load(); at != 0 {
+		m.LastCheckpoint = time.Unix(0, at)
+	}
+	return m
 }
 
 type counts struct {
 	records, bytes, batches, processing, checkpoints, failures, skipped, deadLettered, gaps atomic.Int64
+	leasesTaken, stops                                                                      atomic.Int64
+
+	checkpointed            atomic.Int64 // when the last checkpoint was stored: Unix time in nanoseconds; 0 for none
+	processTimes, latencies histogram.Recorder
+}
+
+func (c *counts) noteCheckpoint() {
+	c.checkpoints.Add(1)
+	c.checkpointed.Store(time.Now().UnixNano())
+}
+
+// noteCall measures a call of ProcessRecords that has returned.
+func (c *counts) noteCall(took time.Duration) {
+	c.processing.Add(int64(took))
+	c.processTimes.Observe(took)
 }

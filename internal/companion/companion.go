@@ -9,6 +9,7 @@ import (
 	"iter"
 	"time"
 
+	"github.com/braidstream/braid/internal/histogram"
 	"github.com/braidstream/braid/internal/tail"
 )
 
@@ -213,6 +214,9 @@ var (
 	// Over returns, of an error that refused a write for want of space or of another
 	// resource, a channel that is closed when writing goes on; nil of another error.
 	Over func(err error) <-chan struct{}
+
+	// Histogram makes a braid.Histogram of what was recorded.
+	Histogram func(*histogram.Recorder) any
 
 	// Open opens a *braid.DB with *braid.Options in an environment of a test.
 	Open func(dir string, options any, env Environment) (db any, err error)

@@ -288,7 +288,11 @@ func (f *file) Sync() error {
 func (f *file) SyncData() error {
 	began := time.Now()
 	err := f.noteSync(f.guard.sync("sync", f.name, f.class, f.File.SyncData))
-	f.guard.syncTime.Store(int64(time.Since(began)))
+	took := time.Since(began)
+	f.guard.syncTime.Store(int64(took))
+	if err == nil {
+		f.guard.syncs.Observe(took)
+	}
 	return err
 }
 

@@ -35,6 +35,7 @@ import (
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 
+	"github.com/braidstream/braid/internal/histogram"
 	"github.com/braidstream/braid/internal/wake"
 )
 
@@ -71,6 +72,7 @@ type FS struct {
 	free     atomic.Uint64 // bytes, when last asked for the reserve
 	lastLog  atomic.Int64  // bytes in the log that was closed last
 	syncTime atomic.Int64  // how long the last sync of a log took
+	syncs    histogram.Recorder
 	stop     chan struct{} // closed by Close: ends the watcher
 	durable  *durable      // set by Track; nil if no account is kept
 
@@ -126,6 +128,9 @@ func (g *FS) Err() error {
 
 // SyncTime returns how long the last sync of a log took, 0 if there was none.
 func (g *FS) SyncTime() time.Duration { return time.Duration(g.syncTime.Load()) }
+
+// SyncTimes returns how long the syncs of logs took that have succeeded.
+func (g *FS) SyncTimes() *histogram.Recorder { return &g.syncs }
 
 // Fail makes the guard fail for a reason that it cannot see itself, and that does
 // not concern the files: those who change them go on, so that Pebble can be

@@ -58,6 +58,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/braidstream/braid/internal/guardfs"
+	"github.com/braidstream/braid/internal/histogram"
 	"github.com/braidstream/braid/internal/layout"
 	"github.com/braidstream/braid/internal/wake"
 )
@@ -266,6 +267,9 @@ func get(from getter, key []byte) ([]byte, error) {
 
 // SyncTime returns how long the last sync of the log took, 0 if there was none.
 func (s *Store) SyncTime() time.Duration { return s.guard.SyncTime() }
+
+// SyncTimes returns how long the syncs of the log took that have succeeded.
+func (s *Store) SyncTimes() *histogram.Recorder { return s.guard.SyncTimes() }
 
 // Sync makes all commits durable that have returned.
 func (s *Store) Sync() error {
