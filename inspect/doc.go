@@ -53,7 +53,7 @@
 //	GET  api/queues                             queues: after, limit
 //	GET  api/queues/{queue}                     one of them
 //	GET  api/queues/{queue}/deadletters         the oldest of its dead letters: limit
-//	GET  api/storage                            metrics, and losses that were accepted
+//	GET  api/storage                            metrics, latencies, and losses that were accepted
 //
 //	POST api/streams                            {"Name", "Options"}, which are [braid.StreamOptions]
 //	POST api/streams/{stream}/delete            {"Name"}, the stream's name again

@@ -283,17 +283,34 @@ func TestDeadLettersAreRestoredAndDiscarded(t *testing.T) {
 
 func TestStorageIsShown(t *testing.T) {
 	k := newKit(t, nil)
-	k.put(k.stream("s", 1), "k", "data")
+	s := k.stream("s", 1)
+	for range 200 { // in memory, one of 64 is measured
+		k.put(s, "k", "data")
+	}
 	var answer struct {
-		Time    time.Time
-		Metrics braid.Metrics
-		Losses  []braid.Loss
+		Time      time.Time
+		Metrics   braid.Metrics
+		Losses    []braid.Loss
+		Latencies map[string]struct {
+			Count                     int64
+			Mean, P50, P95, P99, P999 string
+		}
 	}
 	k.get("/api/storage", &answer)
 	want := k.db.Metrics()
 	require.Equal(t, want.RecordsPut, answer.Metrics.RecordsPut)
 	require.Equal(t, want.Commits, answer.Metrics.Commits)
 	require.Empty(t, answer.Losses)
+	for name, h := range map[string]braid.Histogram{"Put": want.PutTimes, "Commit": want.CommitTimes, "Sync": want.SyncTimes} {
+		l := answer.Latencies[name]
+		require.Equal(t, h.Count, l.Count, name)
+		require.Equal(t, h.Quantile(0.5).String(), l.P50, name)
+		require.Equal(t, h.Quantile(0.99).String(), l.P99, name)
+		require.Equal(t, h.Quantile(0.999).String(), l.P999, name)
+		require.Equal(t, (h.Sum / time.Duration(max(1, h.Count))).String(), l.Mean, name)
+	}
+	require.Positive(t, answer.Latencies["Put"].Count)
+	require.Positive(t, answer.Latencies["Commit"].Count)
 }
 
 // What arrived when is counted by the log, without anybody having looked at the time.

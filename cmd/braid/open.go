@@ -22,8 +22,8 @@ func (p *program) where() (target, error) {
 	case t.dir != "" && t.url != "":
 		return t, usagef("--dir %s and --url %s exclude each other: give one of them", t.dir, t.url)
 	case t.dir == "" && t.url == "":
-		return t, usagef("where the streams are is missing: give --dir, the directory of a stopped program or a backup, " +
-			"or --url, the inspect page of a live one")
+		return t, usagef("no database is named: give --dir, the directory of a stopped program or a backup, " +
+			"or --url, the address of a live program's inspect page")
 	case t.url != "" && t.keys != "":
 		return t, usagef("--keys is for a directory: a live program has its keys")
 	case t.url == "" && len(t.headers) > 0:

@@ -30,6 +30,9 @@ type remote struct {
 
 // openRemote returns the store at an address. Nothing is asked of it yet.
 func openRemote(t target, client *http.Client) (*remote, error) {
+	if !strings.Contains(t.url, "://") {
+		t.url = "http://" + t.url // as browsers read it
+	}
 	u, err := url.Parse(t.url)
 	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" || u.RawQuery != "" || u.Fragment != "" {
 		return nil, usagef("--url %q must be the address of an inspect page, such as http://localhost:8080/braid/", t.url)
@@ -174,6 +177,10 @@ func (r *remote) send(ctx context.Context, method, path string, query url.Values
 func (r *remote) failed(ctx context.Context, method string, err error) error {
 	if ctx.Err() != nil {
 		err = context.Cause(ctx)
+	}
+	var request *url.Error // which would say the method and the path
+	if errors.As(err, &request) {
+		err = fmt.Errorf("no program answers at --url %s: %w", r.shown, request.Err)
 	}
 	if method == http.MethodPost {
 		return fmt.Errorf("%w: %w", braid.ErrOutcomeUnknown, err)

@@ -38,7 +38,7 @@ func TestALiveProgram(t *testing.T) {
 		return inDirectory(t, append([]string{"--url", url}, args...)...)
 	}
 	url := strings.Replace(server.URL, "://", "://ann:secret@", 1) + "/braid"
-	code, stdout, stderr := run(url, "cat", "orders", "-o", "data")
+	code, stdout, stderr := run(strings.TrimPrefix(url, "http://"), "cat", "orders", "-o", "data")
 	require.Equal(t, exitOK, code, stderr)
 	require.Equal(t, "0\n1\n2\n3\n4\n", stdout)
 	code, _, stderr = run(server.URL+"/braid/", "--header", "Authorization: Bearer token", "put", "orders", "x")
@@ -54,6 +54,7 @@ func TestALiveProgram(t *testing.T) {
 	server.Close()
 	code, _, stderr = run(url, "ls")
 	require.Equal(t, exitFailure, code)
+	require.Contains(t, stderr, "braid: no program answers at --url http://ann:xxxxx@")
 	require.NotContains(t, stderr, "secret")
 	code, _, stderr = run(url, "put", "orders", "x")
 	require.Equal(t, exitFailure, code)
@@ -74,7 +75,7 @@ func TestWhatAURLCannotDo(t *testing.T) {
 	}
 	require.Contains(t, k.fails(exitFailure, "create", "new"), "changes are not allowed here: see Options.Writable")
 	require.Contains(t, k.fails(exitFailure, "put", "orders", "a"), "changes are not allowed here: see Options.Writable")
-	for _, url := range []string{"localhost:8080", "ftp://x/", "http://", "http://x/?a=b", "http://x\n/"} {
+	for _, url := range []string{"ftp://x/", "http://", "http://x/?a=b", "http://x\n/"} {
 		code, _, stderr := inDirectory(t, "--url", url, "ls")
 		require.Equal(t, exitUsage, code)
 		require.Contains(t, stderr, "must be the address of an inspect page, such as http://localhost:8080/braid/")

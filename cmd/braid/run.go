@@ -174,8 +174,9 @@ func (p *program) root() *cobra.Command {
 		Short: "Look at the streams of a directory or of a live program, and change them",
 		Long: `braid looks at the streams of a directory or of a live program, and changes them.
 
-  braid --dir data ls                         a stopped program's directory, or a backup
-  braid --url http://localhost:8080/braid ls   a live program that serves package inspect
+  braid --dir data ls                              a stopped program's directory, or a backup
+  braid --url localhost:8080/braid ls              a live program that serves package inspect
+  braid --url localhost:8080/braid tail -f orders  its records, as they come
 
 BRAID_DIR and BRAID_URL stand in for the two. A directory is opened for reading only by verbs that change nothing.
 Sizes are in bytes, KiB, MiB and GiB, and times in UTC.

@@ -29,7 +29,7 @@ func main() {
 	defer stop()
 	listener, err := net.Listen("tcp", *addr)
 	if err != nil {
-		log.Fatal(err)
+		log.Fatalf("%v (-addr chooses another address)", err)
 	}
 	if err := run(ctx, os.Stdout, listener); err != nil {
 		log.Fatal(err)
@@ -55,6 +55,7 @@ func run(ctx context.Context, out io.Writer, listener net.Listener) error {
 	served := make(chan error, 1)
 	go func() { served <- server.Serve(listener) }()
 	fmt.Fprintf(out, "Look at http://%s/braid/ and end this with Ctrl-C.\n", listener.Addr())
+	fmt.Fprintf(out, "In a terminal: go run ./cmd/braid --url http://%s/braid tail -f orders\n", listener.Addr())
 
 	err = shop.trade(ctx)
 	// Closing the database ends the page's live connections, so Close of the server cuts

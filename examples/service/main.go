@@ -33,7 +33,7 @@ func main() {
 	defer stop()
 	listener, err := net.Listen("tcp", *addr)
 	if err != nil {
-		log.Fatal(err)
+		log.Fatalf("%v (-addr chooses another address)", err)
 	}
 	if err := run(ctx, *dir, os.Stdout, listener); err != nil {
 		log.Fatal(err)

@@ -3,6 +3,7 @@
 import {h, link, route} from "./dom.js";
 import {get, poll} from "./api.js";
 import {Rates, sparkline} from "./charts.js";
+import {quantile, since} from "./histogram.js";
 import {card, cards, loading, note, table} from "./ui.js";
 import {bytes, clock, count, duration, rate, seconds} from "./format.js";
 
@@ -10,7 +11,8 @@ const rates = new Rates();
 const growing = ["RecordsPut", "BytesPut", "Commits", "PutsThrottled", "ReadsThrottled", "TailReads", "StoreReads", "BytesFlushed", "BytesCompacted", "Compactions", "CacheHits", "CacheMisses"];
 
 export function storage({draw}) {
-  const syncs = []; // seconds that the last one took, each time it was asked for
+  const past = []; // metrics of the last minute, the oldest first
+  let recent = true; // latencies are those of the last minute
   let answer = null;
   let error = null;
   const update = async (signal) => {
@@ -18,8 +20,9 @@ export function storage({draw}) {
       answer = await get(["storage"], {}, signal);
       error = null;
       const at = new Date(answer.Time).getTime() / 1000;
-      syncs.push(seconds(answer.Metrics.SyncTime));
-      if (syncs.length > 60) syncs.shift();
+      if (past.at(-1)?.metrics.CommitTimes.Count > answer.Metrics.CommitTimes.Count) past.length = 0; // it was opened again
+      past.push({at, metrics: answer.Metrics});
+      while (past[0].at < at - 60) past.shift();
       for (const name of growing) rates.add(name, at, answer.Metrics[name]);
     } catch (err) {
       error = err;
@@ -45,11 +48,22 @@ export function storage({draw}) {
           moving("Records put", "RecordsPut"), moving("Bytes put", "BytesPut", perSecond), moving("Commits", "Commits"),
           moving("Pages read from memory", "TailReads"), moving("Pages read from the store", "StoreReads"), moving("Written to tables again", "BytesCompacted", perSecond))),
         h("section", {}, h("h2", {}, "Writing"), cards(
-          latency(m),
           card("Records a commit", perCommit == null ? "–" : perCommit.toFixed(1), `${count(m.Commits)} commits in all`),
           card("Records put", count(m.RecordsPut), bytes(m.BytesPut)),
           card("Refused puts", count(m.PutsThrottled), "beyond a budget"),
           card("Refused reads", count(m.ReadsThrottled), "beyond a budget"))),
+        h("section", {}, h("div", {class: "head"}, h("h2", {}, "How long it takes"),
+          h("div", {class: "choice", role: "group", "aria-label": "What is measured"}, [["last minute", true], ["since it was opened", false]].map(([title, is]) =>
+            h("button", {type: "button", "aria-pressed": String(is === recent), onclick: () => {
+              recent = is;
+              show();
+            }}, title)))),
+        table("How long it takes", ["What", ">Half within", ">95 % within", ">99 % within", ">99.9 % within", ">Mean", ">Measured"], [
+          latency("Put", "until its records can be read", m, "PutTimes"),
+          latency("Commit", "of requests that came together", m, "CommitTimes"),
+          latency("Sync of the log", "the part of the disk", m, "SyncTimes"),
+        ]),
+        m.CommitTimes.Count * 2 < m.Commits && h("p", {class: "quiet"}, "Where no commit waits for a disk, one put and one commit in 64 is measured.")),
         h("section", {}, h("h2", {}, "Disk"), cards(
           card("Files", bytes(m.DiskBytes)),
           card("Write-ahead log", bytes(m.WALBytes)),
@@ -70,9 +84,13 @@ export function storage({draw}) {
           answer.Losses.map((l) => h("tr", {key: l.Time + l.File}, h("td", {}, clock(l.Time)), h("td", {}, h("code", {}, l.File)), h("td", {}, l.Damage), h("td", {}, l.Text))))),
       ]);
   };
-  // A commit takes about as long as the sync of the log in it.
-  const latency = (m) => h("div", {class: "card"}, h("dt", {}, "Sync of the log"),
-    h("dd", {}, seconds(m.SyncTime) ? duration(seconds(m.SyncTime)) : "none", h("small", {}, seconds(m.SyncTime) ? `${duration(syncs.reduce((a, b) => a + b, 0) / syncs.length)} on average since you look` : "nothing was synced")));
+  const latency = (title, about, m, name) => {
+    const counted = since(m[name], recent ? past[0].metrics[name] : null);
+    const within = (q) => h("td", {class: "num"}, quantile(counted, q));
+    return h("tr", {key: name}, h("th", {scope: "row"}, title, h("small", {}, about)),
+      within(0.5), within(0.95), within(0.99), within(0.999),
+      h("td", {class: "num"}, counted.count ? duration(counted.sum / counted.count) : "–"), h("td", {class: "num"}, count(counted.count)));
+  };
   show();
   return poll(update, 1000).stop;
 }

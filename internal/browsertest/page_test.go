@@ -3,6 +3,7 @@ package browsertest
 import (
 	"context"
 	"crypto/rand"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -428,6 +429,53 @@ func TestDeadLettersOfAQueueAreSettled(t *testing.T) {
 	open(1)
 	s.shows("A receiver of dead letters has it")
 	s.quiet()
+}
+
+// How long puts take shows in the table, for all and for those of the last minute.
+func TestLatenciesAreShown(t *testing.T) {
+	s := newSite(t, nil)
+	orders := s.stream("orders", 1)
+	put := func(n int) {
+		for range n {
+			s.put(orders, "k", "data")
+		}
+	}
+	put(2000) // one of about 64 is measured in memory
+	first := s.db.Metrics().PutTimes.Count
+	require.Positive(t, first)
+	counted := func(title string) string {
+		return fmt.Sprintf(`Number([...document.querySelectorAll("tbody tr")].find((e) => e.innerText.startsWith(%q))?.lastChild.innerText)`, title)
+	}
+	s.open("#/storage")
+	s.shows("until its records can be read")
+	s.until(counted("Put") + " === 0") // they came before anybody looked
+	s.press("since it was opened")
+	s.until(fmt.Sprint(counted("Put"), " === ", first))
+	require.Equal(t, float64(s.db.Metrics().CommitTimes.Count), value[float64](s, counted("Commit")))
+	require.Regexp(t, `^\d+(\.\d)? (µs|ms|s)$`, value[string](s, `[...document.querySelectorAll("tbody tr")].find((e) => e.innerText.startsWith("Put")).children[3].innerText`))
+	s.press("last minute")
+	put(2000)
+	s.until(fmt.Sprint(counted("Put"), " === ", s.db.Metrics().PutTimes.Count-first))
+	s.quiet()
+}
+
+// Quantiles of the page are those of Go.
+func TestQuantilesAreThoseOfGo(t *testing.T) {
+	s := newSite(t, nil)
+	bucket := func(upTo time.Duration, n int64) braid.HistogramBucket {
+		return braid.HistogramBucket{UpTo: upTo, Count: n}
+	}
+	h := braid.Histogram{Count: 1000, Sum: 9 * time.Second, Buckets: []braid.HistogramBucket{
+		bucket(time.Microsecond, 1), bucket(2*time.Microsecond, 499), bucket(5*time.Microsecond, 400), bucket(10*time.Millisecond, 99), bucket(50*time.Second, 0),
+	}}
+	text, err := json.Marshal(h)
+	require.NoError(t, err)
+	s.open("#/storage")
+	got := value[[]string](s, fmt.Sprintf(`import(new URL("static/histogram.js", location.href)).then(({quantile, since}) => {
+		const all = since(%s, null);
+		return [0, 0.001, 0.0011, 0.5, 0.51, 0.9, 0.91, 0.999, 1].map((q) => quantile(all, q));
+	})`, text))
+	require.Equal(t, []string{"1 µs", "1 µs", "2 µs", "2 µs", "5 µs", "5 µs", "10 ms", "10 ms", "over 50 s"}, got)
 }
 
 func (s *site) letters() int64 {

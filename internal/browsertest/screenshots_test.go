@@ -46,8 +46,8 @@ func TestScreenshots(t *testing.T) {
 		before              func()
 	}{
 		{name: "streams", route: "#/", scheme: "light", width: 1180, height: 620},
-		{name: "stream", route: "#/streams/orders", scheme: "light", width: 1180, height: 1290},
-		{name: "stream-dark", route: "#/streams/orders", scheme: "dark", width: 1180, height: 1290},
+		{name: "stream", route: "#/streams/orders", scheme: "light", width: 1180, height: 1420},
+		{name: "stream-dark", route: "#/streams/orders", scheme: "dark", width: 1180, height: 1420},
 		{name: "records", route: "#/streams/orders/records?match=lantern", scheme: "light", width: 1180, height: 860, before: func() {
 			s.run(chromedp.Click(chromedp.CSS("li.record:nth-child(3) > button")))
 		}},
@@ -56,7 +56,7 @@ func TestScreenshots(t *testing.T) {
 		{name: "failed-dark", route: "#/apps/fraud-check", scheme: "dark", width: 1180, height: 1000, before: func() {
 			s.run(js(`document.querySelector("details").open = true`))
 		}},
-		{name: "storage-dark", route: "#/storage", scheme: "dark", width: 1180, height: 1000},
+		{name: "storage-dark", route: "#/storage", scheme: "dark", width: 1180, height: 1180},
 		{name: "phone", route: "#/streams/orders", scheme: "light", width: 390, height: 844},
 		{name: "dialog", route: "#/streams/orders?shard=shardId-000000000001", scheme: "light", width: 1180, height: 860, before: func() {
 			s.run(js(`[...document.querySelectorAll("button")].find((e) => e.innerText === "Trim …").click()`))
