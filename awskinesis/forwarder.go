@@ -243,8 +243,8 @@ type ForwarderStatus struct {
 	Outbox consumer.Status
 
 	// Err is why records that are on their way have to wait, nil if they need not, and Since
-	// is when that began. Kinesis cannot be reached, has turned records down, or
-	// OnRefused or the DeadLetterStream has failed.
+	// is when that began: Kinesis cannot be reached or throttles everything, it has turned
+	// records down, or OnRefused or the DeadLetterStream has failed.
 	Err   error     `json:",omitempty"`
 	Since time.Time `json:",omitzero"`
 

@@ -44,6 +44,9 @@ func TestForwarderPutsEachRecordOnceAndInOrder(t *testing.T) {
 		require.Zero(o, status.InFlight)
 		require.NoError(o, status.Err)
 		require.True(o, status.Outbox.CaughtUp())
+		calls := len(o.kit.Calls(""))
+		time.Sleep(12 * time.Hour)
+		require.Len(o, o.kit.Calls(""), calls, "at rest it makes no calls")
 		require.NoError(o, o.stop())
 		o.requireOnce()
 	})
@@ -94,6 +97,28 @@ func TestForwarderOutlastsALinkThatIsCutForAnHour(t *testing.T) {
 		o.put(35, keys...)
 		o.caughtUp()
 		require.NoError(o, o.status().Err)
+		require.NoError(o, o.stop())
+		o.requireOnce()
+	})
+}
+
+// A stop waits for StopTimeout, and what is given up then is put by the next forwarder.
+func TestForwarderStopsWhileTheLinkIsCut(t *testing.T) {
+	inBoth(t, 2, 2, awskinesis.ForwarderOptions{StopTimeout: 5 * time.Second}, func(o *outbox) {
+		o.link.set(true, 0)
+		o.put(70, keys...)
+		o.make()
+		ctx, cancel := context.WithTimeout(o.Context(), time.Hour)
+		defer cancel()
+		began := time.Now()
+		require.NoError(o, o.forwarder.Run(ctx))
+		require.Equal(o, time.Hour+5*time.Second, time.Since(began))
+		require.NoError(o, o.producer.Close(o.Context()), "nothing is left in it")
+		o.producer, o.forwarder = nil, nil
+		o.link.set(false, 0)
+		o.connect(nil)
+		o.start()
+		o.caughtUp()
 		require.NoError(o, o.stop())
 		o.requireOnce()
 	})
@@ -195,7 +220,7 @@ func TestForwarderDoublesNothingAfterAPauseWasForced(t *testing.T) {
 		o.put(70, keys...)
 		time.Sleep(time.Minute)
 		before := o.status()
-		require.NoError(o, before.Err, "throttling is no failure of the link")
+		require.ErrorIs(o, before.Err, braid.ErrThroughputExceeded)
 		require.Positive(o, before.InFlight)
 		require.NotEmpty(o, o.stored())
 		require.NoError(o, o.forwarder.App().Pause(o.Context(), consumer.LeaseKey{}))
