@@ -65,11 +65,11 @@ type ForwarderOptions struct {
 	// a record that cannot be put holds back its key at once, and its shard of the outbox
 	// with the next batch; other shards go on. More shards of the outbox put more at once.
 	//
-	// Fast does not wait for the batch before, so it is faster where the way to Kinesis is
-	// long and keys are many. The order is that of the producer, which throttling, failures
-	// of the link and reshards do not change. But records that the service turned down for
-	// another reason, such as missing permissions, come behind later ones of their key when
-	// they are put again.
+	// Fast does not wait for the batch before, so a slow key, or a shard of Kinesis that is
+	// throttled, holds back others less. The order is that of the producer, which throttling,
+	// failures of the link and reshards do not change. But records that the service turned
+	// down for another reason, such as missing permissions, come behind later ones of their
+	// key when they are put again.
 	Fast bool
 
 	// MaxBytes and MaxAge bound what waits in the outbox: bytes of partition keys and data,
