@@ -2,6 +2,7 @@ package awskinesis_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"testing"
 
@@ -12,6 +13,9 @@ import (
 
 	"github.com/braidstream/braid"
 	"github.com/braidstream/braid/awskinesis"
+	"github.com/braidstream/braid/braidtest"
+	"github.com/braidstream/braid/consumer"
+	"github.com/braidstream/braid/kinesisapi/kinesistest"
 )
 
 // instant is a service of one shard that answers at once.
@@ -49,6 +53,59 @@ func BenchmarkProducer(b *testing.B) {
 			}
 			b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N*len(entries)), "ns/record")
 			require.NoError(b, p.Close(context.Background()))
+		})
+	}
+}
+
+// What forwarding costs for each record, the outbox on a disk in memory, of 100 bytes and many
+// keys: by itself with a service that answers at once, and to a Kinesis in this process.
+func BenchmarkForwarder(b *testing.B) {
+	for _, row := range []struct {
+		name      string
+		aggregate int
+		fast      bool
+		service   bool
+	}{
+		{"strict", 0, false, false},
+		{"fast", 0, true, false},
+		{"strict,aggregated", 51_200, false, false},
+		{"fast,aggregated", 51_200, true, false},
+		{"strict,kinesis", 0, false, true},
+		{"strict,aggregated,kinesis", 51_200, false, true},
+	} {
+		b.Run(row.name, func(b *testing.B) {
+			var client awskinesis.KinesisClient = instant{}
+			if row.service {
+				client = kinesistest.New(b, kinesistest.Stream("orders", 4)).Kinesis()
+			}
+			db, err := braidtest.NewDisk().Open(&braid.Options{Logger: quiet()})
+			require.NoError(b, err)
+			stream, err := db.CreateStream(b.Context(), "out", nil)
+			require.NoError(b, err)
+			entries := scattered(500, 100)
+			put := 0
+			for ; put < b.N; put += len(entries) {
+				_, err := stream.PutRecords(b.Context(), entries)
+				require.NoError(b, err)
+			}
+			p, err := awskinesis.NewProducer(b.Context(), client, "orders", &awskinesis.ProducerOptions{AggregateBytes: row.aggregate, ShardRate: -1})
+			require.NoError(b, err)
+			f, err := awskinesis.NewForwarder(db, "out", p, &awskinesis.ForwarderOptions{Fast: row.fast})
+			require.NoError(b, err)
+			b.ReportAllocs()
+			b.ResetTimer()
+			ended := make(chan error, 1)
+			go func() { ended <- f.Run(context.Background()) }()
+			for err = consumer.ErrAppNotFound; errors.Is(err, consumer.ErrAppNotFound); { // until Run has begun
+				err = f.App().WaitCaughtUp(b.Context())
+			}
+			require.NoError(b, err)
+			b.StopTimer()
+			b.ReportMetric(float64(put)/b.Elapsed().Seconds(), "records/s")
+			require.NoError(b, f.Stop(b.Context()))
+			require.NoError(b, <-ended)
+			require.NoError(b, p.Close(context.Background()))
+			require.NoError(b, db.Close())
 		})
 	}
 }

@@ -35,6 +35,42 @@
 // carrier that came to the wrong shard are put again, all of them, before any later record of
 // their keys.
 //
+// # Forwarder: a durable outbox
+//
+// A [Forwarder] puts the records of a stream of a database to Kinesis by a [Producer]. The
+// program puts to the database, which needs no network, and one transaction can have the
+// record and other writes. Directory examples/outbox is a program.
+//
+//	f, err := awskinesis.NewForwarder(db, "outbox", producer, nil)
+//	go f.Run(ctx)
+//	_, err = f.PutRecord(ctx, "customer-42", data) // or any put to the stream "outbox"
+//
+// What it promises:
+//
+//   - Nothing is lost: a checkpoint passes a record when Kinesis has stored it, and all before
+//     it in its shard of the outbox. After a crash, what lies behind the checkpoint is put again:
+//     with strict order up to about 1 MiB of each shard.
+//   - As long as the Forwarder runs it puts each record once, through throttling, reshards of
+//     both streams, pauses and hand-overs; but for attempts whose answer was lost, as said above.
+//   - The records of a key come in order. Where it matters after a crash, too, use the
+//     default order and an id: what is repeated begins with a record that was there before.
+//   - A record that Kinesis refuses for good is never dropped silently: a hook or a dead-letter
+//     stream takes it, or its shard of the outbox waits, and status and log say so.
+//   - The outbox is bounded, if MaxBytes or MaxAge is set: puts are refused with
+//     [ErrOutboxFull], or with DropOldest the oldest records are removed and counted.
+//
+// The disk also has what was forwarded, until the stream's retention removes it. Retention
+// removes what still waits as well: it must be longer than the longest time without a link.
+// A stream with braid.StreamOptions{Retention: -1} keeps everything.
+//
+// [Forwarder.App] pauses, resumes and moves it. A forwarder needs the permissions of its
+// producer and no others. It makes no calls at rest, and for each record what the producer
+// makes: for small records, AggregateBytes divides the cost. With bounds it looks at
+// the outbox once in a second in which it is put to, and with DropOldest once a second.
+//
+// Package capture goes the other way: it records a stream of Kinesis in a database, and
+// replays it in tests.
+//
 // # Permissions
 //
 // A producer needs

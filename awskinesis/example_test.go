@@ -2,6 +2,7 @@ package awskinesis_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"testing"
 	"testing/synctest"
@@ -76,4 +77,35 @@ func ExampleProducer_PutRecordAsync() {
 		return p.Close(ctx) // returns when all of them are stored
 	}
 	_ = produce
+}
+
+// A program puts what it has to say into an outbox of its own, and a forwarder brings it to
+// Kinesis.
+func ExampleForwarder() {
+	run := func(ctx context.Context, db *braid.DB, client awskinesis.KinesisClient) error {
+		if _, err := db.OpenStream(ctx, "outbox", nil); err != nil {
+			return err
+		}
+		producer, err := awskinesis.NewProducer(ctx, client, "orders", nil)
+		if err != nil {
+			return err
+		}
+		defer producer.Close(ctx)
+		forwarder, err := awskinesis.NewForwarder(db, "outbox", producer, &awskinesis.ForwarderOptions{
+			MaxBytes:         10 << 30,  // of disk while the link is down; then puts are refused
+			DeadLetterStream: "refused", // for what Kinesis does not take
+		})
+		if err != nil {
+			return err
+		}
+
+		// Elsewhere in the program. The record is stored when PutRecord returns.
+		go func() {
+			if _, err := forwarder.PutRecord(ctx, "customer-42", []byte("ordered")); errors.Is(err, awskinesis.ErrOutboxFull) {
+				fmt.Println("try again later")
+			}
+		}()
+		return forwarder.Run(ctx) // until ctx ends
+	}
+	_ = run
 }

@@ -24,9 +24,9 @@ import (
 //
 // It is an application of package consumer: its checkpoint passes a record only when Kinesis
 // has stored it and all records before it in their shard of the outbox, so a crash loses
-// nothing. After a crash, records behind the checkpoint are put again. Within a process a
-// record is put once, but for attempts whose outcome nobody knows, as with any client of
-// Kinesis: see [Producer].
+// nothing. After a crash, records behind the checkpoint are put again. As long as a Forwarder
+// runs it puts each record once, but for attempts whose outcome nobody knows, as with any
+// client of Kinesis: see [Producer].
 //
 // All methods may be called by any number of goroutines.
 type Forwarder struct {
@@ -63,13 +63,13 @@ type ForwarderOptions struct {
 	// stored, or OnRefused or the DeadLetterStream has taken, all earlier ones of its key. A
 	// batch of a shard of the outbox (up to 1 MiB) waits until the one before it is done, so
 	// a record that cannot be put holds back its key at once, and its shard of the outbox
-	// with the next batch; other shards go on.
+	// with the next batch; other shards go on. More shards of the outbox put more at once.
 	//
-	// Fast does not wait for the batch before, so it is faster where the way to Kinesis is
-	// long and keys are many. The order is that of the producer, which throttling, failures
-	// of the link and reshards do not change. But records that the service turned down for
-	// another reason, such as missing permissions, come behind later ones of their key when
-	// they are put again.
+	// Fast does not wait for the batch before, so a slow key, or a shard of Kinesis that is
+	// throttled, holds back others less. The order is that of the producer, which throttling,
+	// failures of the link and reshards do not change. But records that the service turned
+	// down for another reason, such as missing permissions, come behind later ones of their
+	// key when they are put again.
 	Fast bool
 
 	// MaxBytes and MaxAge bound what waits in the outbox: bytes of partition keys and data,
@@ -243,8 +243,8 @@ type ForwarderStatus struct {
 	Outbox consumer.Status
 
 	// Err is why records that are on their way have to wait, nil if they need not, and Since
-	// is when that began. Kinesis cannot be reached, has turned records down, or
-	// OnRefused or the DeadLetterStream has failed.
+	// is when that began: Kinesis cannot be reached or throttles everything, it has turned
+	// records down, or OnRefused or the DeadLetterStream has failed.
 	Err   error     `json:",omitempty"`
 	Since time.Time `json:",omitzero"`
 

@@ -52,7 +52,7 @@ type Producer struct {
 	groups   map[*group]struct{} // those before it that are not settled
 	flushes  int                 // that wait
 	closed   bool
-	trouble  trouble // of the last request; zero if it was answered
+	trouble  trouble // of the last request; zero if any of it was stored
 }
 
 // group is the records between two flushes.
@@ -286,7 +286,7 @@ func (p *Producer) validateEntry(e *braid.Entry, name string) error {
 	return nil
 }
 
-// trouble is why requests fail that are made again, and since when.
+// trouble is why nothing can be put, and since when.
 type trouble struct {
 	err   error
 	since time.Time

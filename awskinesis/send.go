@@ -221,13 +221,14 @@ func (p *Producer) settleEntries(r *request, records []types.PutRecordsResultEnt
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.schedule.succeeded()
-	p.trouble = trouble{}
 	now := time.Now()
+	refused, last := 0, error(nil)
 	for i := range r.entries {
 		s := &r.entries[i]
 		b := p.schedule.now(s.bin)
 		if code := aws.ToString(records[i].ErrorCode); code != "" {
 			f := classifyEntry(code, aws.ToString(records[i].ErrorMessage))
+			refused, last = refused+1, f.err
 			b.pace.failed(now, f.kind == throttle)
 			if f.kind == throttle {
 				p.counts.throttled.Add(1)
@@ -248,6 +249,11 @@ func (p *Producer) settleEntries(r *request, records []types.PutRecordsResultEnt
 			}
 		}
 		p.stored(s, resultOf(&records[i], encrypted), &settled)
+	}
+	if refused < len(r.entries) {
+		p.trouble = trouble{}
+	} else {
+		p.trouble.note(last, now)
 	}
 	return strays
 }

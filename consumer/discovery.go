@@ -106,20 +106,33 @@ func (d *discovery) forget(key LeaseKey) (stopped bool) {
 	return stopped
 }
 
-// addShards adds shards of a stream to those that are known.
-func (d *discovery) addShards(name string, incarnation uint64, shards []ShardInfo) {
+// addShards adds the shards that follow one that has ended. complete is false if the stream is to
+// be asked for instead: a shard that was merged may have a parent that nobody here has heard of
+// yet, as it is younger than the last look. Its child must not be taken for one whose parent has
+// expired, which may begin: the parent's records would come after it, or never.
+func (d *discovery) addShards(name string, incarnation uint64, shards []ShardInfo) (complete bool) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	known := d.streams[name]
 	if known == nil || known.err != nil || known.info.Incarnation != incarnation {
-		return // it is asked for anyway
+		return true // it is asked for anyway
+	}
+	isKnown := func(id braid.ShardID) bool {
+		return slices.ContainsFunc(known.info.Shards, func(s ShardInfo) bool { return s.ID == id })
 	}
 	for _, shard := range shards {
-		if !slices.ContainsFunc(known.info.Shards, func(s ShardInfo) bool { return s.ID == shard.ID }) {
-			known.info.Shards = append(slices.Clip(known.info.Shards), shard)
-			d.changed = true
+		if isKnown(shard.ID) {
+			continue
 		}
+		for _, parent := range shard.Parents {
+			if !isKnown(parent) {
+				return false
+			}
+		}
+		known.info.Shards = append(slices.Clip(known.info.Shards), shard)
+		d.changed = true
 	}
+	return true
 }
 
 // isOutdated reports whether a survey has to be made anew, because of a change or because
@@ -224,13 +237,11 @@ func (g *group) noteEndOfShard(stream string, incarnation uint64, children []Sha
 	g.mu.Lock()
 	custom := g.custom
 	g.mu.Unlock()
-	switch {
-	case !custom:
+	if !custom {
 		return // the database tells
-	case len(children) == 0:
+	}
+	if len(children) == 0 || !g.discovery.addShards(stream, incarnation, children) {
 		g.discovery.forget(LeaseKey{Stream: stream})
-	default:
-		g.discovery.addShards(stream, incarnation, children)
 	}
 	g.requestReconcile()
 }

@@ -3,6 +3,7 @@ package consumer_test
 import (
 	"context"
 	"errors"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -191,4 +192,40 @@ func (s *failingDiscovery) Stream(ctx context.Context, name string) (consumer.St
 		return consumer.StreamInfo{}, errors.New("not now")
 	}
 	return s.Source.Stream(ctx, name)
+}
+
+// A shard that was merged is known when the first of its parents has ended. If the other one is
+// younger than the last look at the stream, it is not taken for one that has expired: its records
+// come, and before those of the child.
+func TestMergedShardWaitsForAParentNobodyHasMet(t *testing.T) {
+	bubble(t, 2, func(f *fixture) {
+		var seen journal
+		held := make(chan struct{})
+		release := sync.OnceFunc(func() { close(held) })
+		defer release() // of a test that failed
+		stop := f.start(f.worker(consumer.Config{Source: newPollingSource(f.db)}, consumer.ProcessorFunc(func(ctx context.Context, batch *consumer.Batch) error {
+			if string(batch.Records[0].Data) == "1" {
+				<-held // so that nobody learns of the children of its shard
+			}
+			return seen.collect(ctx, batch)
+		})))
+		time.Sleep(10 * time.Second)
+		hash := f.orders.Shards()[1].HashKeyRange().Start
+		put := func(data string) {
+			_, err := f.orders.PutRecords(f.Context(), []braid.Entry{{PartitionKey: "k", ExplicitHashKey: &hash, Data: []byte(data)}})
+			require.NoError(f, err)
+		}
+		put("1")
+		f.split(shard1)
+		put("2")
+		_, err := f.orders.MergeShards(f.Context(), shard0, shard2)
+		require.NoError(f, err)
+		put("3")
+		time.Sleep(20 * time.Second)
+		require.Empty(f, seen.take())
+		release()
+		time.Sleep(time.Minute)
+		require.Equal(f, []string{"1", "2", "3"}, seen.take())
+		require.NoError(f, stop())
+	})
 }

@@ -99,7 +99,8 @@ func run(ctx context.Context, source consumer.Source, from string, db *braid.DB,
 	case db == nil:
 		return &braid.InvalidArgumentError{Field: "db", Value: "nil", Rule: "must not be nil"}
 	}
-	c := &capturer{from: from, to: to, codec: envelope.New(&envelope.Options{Compress: o.Compress})}
+	c := &capturer{from: from, to: to, codec: envelope.New(&envelope.Options{Compress: o.Compress}), begun: make(chan struct{})}
+	c.begin = sync.OnceFunc(func() { close(c.begun) })
 	worker, err := consumer.NewTx(db, &consumer.Config{
 		App:          cmp.Or(o.App, "capture-"+to),
 		Streams:      []string{from},
@@ -120,7 +121,7 @@ func run(ctx context.Context, source consumer.Source, from string, db *braid.DB,
 	defer c.end(nil)
 	var helper sync.WaitGroup
 	if o.UntilTip {
-		helper.Go(func() { c.end(untilTip(ctx, worker.App())) })
+		helper.Go(func() { c.end(c.untilTip(ctx, worker.App())) })
 	}
 	err = worker.Run(ctx)
 	c.end(nil)
@@ -138,22 +139,22 @@ const maxRecordBytes = 10 << 20
 type failure struct{ error }
 
 // untilTip waits until everything is captured. It returns a failure if that cannot be.
-func untilTip(ctx context.Context, app *consumer.App) error {
-	for {
-		err := app.WaitCaughtUp(ctx)
-		switch {
-		case err == nil:
-			return errors.New("all is captured")
-		case ctx.Err() != nil:
-			return context.Cause(ctx)
-		case !errors.Is(err, consumer.ErrAppNotFound):
-			return &failure{err}
-		}
-		select { // the worker has just begun
-		case <-time.After(10 * time.Millisecond):
+func (c *capturer) untilTip(ctx context.Context, app *consumer.App) error {
+	err := app.WaitCaughtUp(ctx)
+	if errors.Is(err, consumer.ErrAppNotFound) { // it runs for the first time
+		select {
+		case <-c.begun:
+			err = app.WaitCaughtUp(ctx)
 		case <-ctx.Done():
 		}
 	}
+	switch {
+	case ctx.Err() != nil:
+		return context.Cause(ctx)
+	case err != nil:
+		return &failure{err}
+	}
+	return errors.New("all is captured")
 }
 
 // capturer puts batches.
@@ -161,6 +162,14 @@ type capturer struct {
 	from, to string
 	codec    *envelope.Codec
 	end      context.CancelCauseFunc // of Run; set before the first batch
+	begin    func()                  // closes begun, once
+	begun    chan struct{}           // closed when the capture of a shard has begun
+}
+
+// Initialize is called when the capture of a shard begins.
+func (c *capturer) Initialize(context.Context, consumer.Lease) error {
+	c.begin()
+	return nil
 }
 
 func (c *capturer) ProcessRecords(_ context.Context, tx *braid.Tx, batch *consumer.TxBatch) error {

@@ -1,0 +1,35 @@
+package capture_test
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/braidstream/braid"
+	"github.com/braidstream/braid/awskinesis/capture"
+	"github.com/braidstream/braid/consumer"
+)
+
+// Capture a stream once, and run tests on it as often as you like, a hundred times as fast as
+// it came.
+func ExampleRun() {
+	rehearse := func(ctx context.Context, db *braid.DB, source consumer.Source, handle func(braid.Record) error) error {
+		err := capture.Run(ctx, source, "orders", db, "orders-captured", &capture.Options{UntilTip: true})
+		if err != nil {
+			return err
+		}
+		captured, err := db.Stream("orders-captured")
+		if err != nil {
+			return err
+		}
+		for rec, err := range capture.Replay(ctx, captured, &capture.ReplayOptions{Speed: 100}) {
+			if err != nil {
+				return err
+			}
+			if err := handle(rec); err != nil { // with the shard, number and time that it had
+				return fmt.Errorf("record %s: %w", rec.SequenceNumber, err)
+			}
+		}
+		return nil
+	}
+	_ = rehearse
+}
