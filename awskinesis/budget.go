@@ -20,22 +20,17 @@ const (
 	firstRecordBytes = 4 << 10 // how large a record is taken to be before one was seen
 )
 
-// sourceShard is what the readers of a shard in this process share: the budget of reads, and
-// what one that is opened after another one takes over.
+// sourceShard is what the readers of a shard in this process share: its budgets, and what one
+// that is opened after another one takes over.
 type sourceShard struct {
 	users int // readers; guarded by the mutex of the stream
 
-	// turn holds a token while one of them makes a call that counts, so what that has
-	// brought is known before the next call.
-	turn chan struct{}
+	reads, iterators, subscriptions gate
 
-	mu            sync.Mutex // guards the fields below
-	nextRead      time.Time  // no read before
-	nextIterator  time.Time  // no iterator before
-	nextSubscribe time.Time  // no subscription before
-	throttled     int        // reads in a row
-	recordBytes   int        // of a record, about
-	left          leftPlace
+	mu          sync.Mutex // guards the fields below
+	throttled   int        // reads in a row
+	recordBytes int        // of a record, about
+	left        leftPlace
 }
 
 // leftPlace is where the last reader was closed. No record lies between both positions, of which
@@ -52,7 +47,7 @@ func (st *sourceStream) use(id braid.ShardID) *sourceShard {
 	defer st.mu.Unlock()
 	shard := st.shards[id]
 	if shard == nil {
-		shard = &sourceShard{turn: make(chan struct{}, 1), recordBytes: firstRecordBytes}
+		shard = &sourceShard{reads: newGate(), iterators: newGate(), subscriptions: newGate(), recordBytes: firstRecordBytes}
 		st.shards[id] = shard
 	}
 	shard.users++
@@ -65,58 +60,69 @@ func (st *sourceStream) leave(id braid.ShardID) {
 	st.shards[id].users-- // the next listing forgets a shard that is gone
 }
 
-// take waits until a call may be made that counts against the shard, whose time next says.
-// The caller calls give after the call.
-func (s *sourceShard) take(ctx context.Context, next *time.Time) error {
+// gate lets one call of a kind through at a time, and none before a time: so what a call has
+// used up is known before the next one.
+type gate struct {
+	turn chan struct{} // holds a token while a call is made or waits for its time
+
+	mu   sync.Mutex // guards the field below
+	next time.Time
+}
+
+func newGate() gate { return gate{turn: make(chan struct{}, 1)} }
+
+// take waits until a call may be made. The caller calls give after the call.
+func (g *gate) take(ctx context.Context) error {
 	select {
-	case s.turn <- struct{}{}:
+	case g.turn <- struct{}{}:
 	case <-ctx.Done():
 		return context.Cause(ctx)
 	}
-	s.mu.Lock()
-	at := *next
-	s.mu.Unlock()
-	if err := sleepUntil(ctx, at); err != nil {
-		s.give()
+	g.mu.Lock()
+	next := g.next
+	g.mu.Unlock()
+	if err := sleepUntil(ctx, next); err != nil {
+		g.give()
 		return err
 	}
 	return nil
 }
 
-func (s *sourceShard) give() { <-s.turn }
+func (g *gate) give() { <-g.turn }
 
-// notBefore sets when the next call of a kind may be made, unless that is set to be later.
-func (s *sourceShard) notBefore(next *time.Time, at time.Time) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if at.After(*next) {
-		*next = at
+// notBefore sets when the next call may be made, unless that is set to be later.
+func (g *gate) notBefore(at time.Time) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if at.After(g.next) {
+		g.next = at
 	}
 }
 
-// noteRead charges a read that was made at a time and has brought so much. Kinesis allows no
-// read until the budget of bytes is whole again, which it has used up by then.
-func (s *sourceShard) noteRead(sent time.Time, interval time.Duration, records, bytes int) {
+// noteRead charges a read that has just brought so much. Kinesis allows no read until the
+// budget of bytes is whole again, which it has used up by then.
+func (s *sourceShard) noteRead(records, bytes int) {
+	whole := time.Duration(bytes)*time.Second/shardReadBytes + time.Millisecond
+	s.reads.notBefore(time.Now().Add(whole))
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.throttled = 0
-	s.nextRead = sent.Add(interval)
-	if whole := time.Now().Add(time.Duration(bytes)*time.Second/shardReadBytes + time.Millisecond); whole.After(s.nextRead) {
-		s.nextRead = whole
-	}
 	if records > 0 {
 		s.recordBytes = max(1, (s.recordBytes+bytes/records)/2)
 	}
 }
 
-// noteThrottled pauses the reads of the shard, since others read it as well. It returns how
-// many were refused in a row.
+// noteThrottled pauses the polling of the shard, since others read it as well. It returns how
+// many calls were refused in a row.
 func (s *sourceShard) noteThrottled() int {
 	s.mu.Lock()
-	defer s.mu.Unlock()
 	s.throttled++
-	s.nextRead = time.Now().Add(backoffBetween(s.throttled, firstReadPause, lastReadPause))
-	return s.throttled
+	fails := s.throttled
+	s.mu.Unlock()
+	until := time.Now().Add(backoffBetween(fails, firstReadPause, lastReadPause))
+	s.reads.notBefore(until)
+	s.iterators.notBefore(until)
+	return fails
 }
 
 // limit returns how many records to ask for, to get about so many bytes.

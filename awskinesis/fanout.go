@@ -116,14 +116,14 @@ func (f *subscriber) ended() error {
 	case code == "ResourceInUseException":
 		// Another worker has the place, and most likely the lease. Not to take it back at once
 		// lets this one find that out.
-		f.shard.notBefore(&f.shard.nextSubscribe, time.Now().Add(takeoverAfter))
+		f.shard.subscriptions.notBefore(time.Now().Add(takeoverAfter))
 		return fmt.Errorf("the subscription was taken over: %w", err)
 	case code != "" && code != "InternalFailureException" && code != "InternalFailure":
 		return f.notFound(err)
 	}
 	f.broken++
 	f.stream.source.counts.broken.Add(1)
-	f.shard.notBefore(&f.shard.nextSubscribe, time.Now().Add(brokenPause<<min(f.broken-1, 4)))
+	f.shard.subscriptions.notBefore(time.Now().Add(brokenPause << min(f.broken-1, 4)))
 	if f.broken >= brokenMost {
 		return fmt.Errorf("the subscription broke %d times in a row: %w", f.broken, err)
 	}
@@ -141,18 +141,18 @@ func (f *subscriber) notFound(err error) error {
 // subscribe begins a subscription, when the place is free.
 func (f *subscriber) subscribe(ctx context.Context, from start) (err error) {
 	for range takeovers {
-		if err = f.shard.take(ctx, &f.shard.nextSubscribe); err != nil {
+		if err = f.shard.subscriptions.take(ctx); err != nil {
 			return err
 		}
 		err = f.try(ctx, from)
-		f.shard.give()
+		f.shard.subscriptions.give()
 		switch {
 		case err == nil:
 			return nil
 		case codeOf(err) != "ResourceInUseException" && !isThrottle(err):
 			return f.notFound(err)
 		}
-		f.shard.notBefore(&f.shard.nextSubscribe, time.Now().Add(takeoverPause+rand.N(takeoverPause/4)))
+		f.shard.subscriptions.notBefore(time.Now().Add(takeoverPause + rand.N(takeoverPause/4)))
 	}
 	return err
 }
@@ -182,7 +182,7 @@ func (f *subscriber) try(ctx context.Context, from start) error {
 		stop()
 		timer.Stop()
 		cancel(nil)
-		f.shard.notBefore(&f.shard.nextSubscribe, began.Add(takeoverPause))
+		f.shard.subscriptions.notBefore(began.Add(takeoverPause))
 		if cause := context.Cause(life); errors.Is(cause, errReadTimeout) {
 			return errors.Join(err, cause)
 		}
@@ -190,7 +190,7 @@ func (f *subscriber) try(ctx context.Context, from start) error {
 	}
 	f.events, f.cancel, f.began = out.GetStream(), func() { cancel(nil) }, began
 	f.renew = began.Add(renewAfter + rand.N(renewWithin))
-	f.shard.notBefore(&f.shard.nextSubscribe, began.Add(takeoverAfter))
+	f.shard.subscriptions.notBefore(began.Add(takeoverAfter))
 	return nil
 }
 

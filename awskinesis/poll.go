@@ -70,10 +70,10 @@ func (p *poller) fetch(ctx context.Context, from start, limits consumer.Limits) 
 // read makes one call. It returns nil if that is to be made again, which is no error.
 func (p *poller) read(ctx context.Context, limits consumer.Limits) (*kinesis.GetRecordsOutput, time.Time, error) {
 	s := p.stream.source
-	if err := p.shard.take(ctx, &p.shard.nextRead); err != nil {
+	if err := p.shard.reads.take(ctx); err != nil {
 		return nil, time.Time{}, err
 	}
-	defer p.shard.give()
+	defer p.shard.reads.give()
 	sent := time.Now()
 	call, cancel := context.WithTimeout(ctx, s.opts.RequestTimeout)
 	defer cancel()
@@ -83,32 +83,30 @@ func (p *poller) read(ctx context.Context, limits consumer.Limits) (*kinesis.Get
 		StreamARN:     p.stream.id.arn,
 		Limit:         aws.Int32(p.shard.limit(limits.Records, limits.Bytes)),
 	}, oneAttempt)
-	if err != nil {
-		if codeOf(err) == "ExpiredIteratorException" {
-			s.counts.expired.Add(1)
-			p.iterator = nil
-			err = nil
-		} else {
-			err = p.throttled(err)
-		}
-		p.shard.notBefore(&p.shard.nextRead, sent.Add(s.opts.PollInterval))
-		return nil, sent, err
+	p.shard.reads.notBefore(sent.Add(s.opts.PollInterval))
+	switch {
+	case err != nil && codeOf(err) == "ExpiredIteratorException":
+		s.counts.expired.Add(1)
+		p.iterator = nil
+		return nil, sent, nil
+	case err != nil:
+		return nil, sent, p.throttled(err)
 	}
 	bytes := 0
 	for i := range out.Records {
 		bytes += len(out.Records[i].Data) + len(aws.ToString(out.Records[i].PartitionKey))
 	}
-	p.shard.noteRead(sent, s.opts.PollInterval, len(out.Records), bytes)
+	p.shard.noteRead(len(out.Records), bytes)
 	return out, sent, nil
 }
 
 // open gets an iterator, unless that is to be tried again, which is no error.
 func (p *poller) open(ctx context.Context, from start) error {
 	s := p.stream.source
-	if err := p.shard.take(ctx, &p.shard.nextIterator); err != nil {
+	if err := p.shard.iterators.take(ctx); err != nil {
 		return err
 	}
-	defer p.shard.give()
+	defer p.shard.iterators.give()
 	call, cancel := context.WithTimeout(ctx, s.opts.RequestTimeout)
 	defer cancel()
 	s.counts.iterators.Add(1)
@@ -121,7 +119,7 @@ func (p *poller) open(ctx context.Context, from start) error {
 		StartingSequenceNumber: from.number,
 		Timestamp:              from.time,
 	}, oneAttempt)
-	p.shard.notBefore(&p.shard.nextIterator, sent.Add(iteratorInterval))
+	p.shard.iterators.notBefore(sent.Add(iteratorInterval))
 	if err != nil {
 		return p.throttled(err)
 	}
@@ -136,11 +134,7 @@ func (p *poller) throttled(err error) error {
 		return err
 	}
 	p.stream.source.counts.throttled.Add(1)
-	fails := p.shard.noteThrottled()
-	p.shard.mu.Lock()
-	p.shard.nextIterator = p.shard.nextRead
-	p.shard.mu.Unlock()
-	if fails >= throttledReads || p.reader.peeks {
+	if fails := p.shard.noteThrottled(); fails >= throttledReads || p.reader.peeks {
 		return err
 	}
 	return nil

@@ -89,6 +89,8 @@ func TestBacklogIsReadWithinTheBudgetOfBytes(t *testing.T) {
 		f.requireNoThrottle()
 		require.Greater(f, took, records/2*time.Second)
 		require.Less(f, took, 45*time.Second, "the peeks take some of it: a record each")
+		calls := f.kit.Calls("GetRecords")
+		require.LessOrEqual(f, *calls[len(calls)/2].Input.(*kinesis.GetRecordsInput).Limit, int32(2), "what fits into a page")
 	})
 }
 
@@ -190,9 +192,44 @@ func TestStreamsAreReadByARN(t *testing.T) {
 		p, err := awskinesis.NewProducer(f.Context(), f.client, arn, nil)
 		require.NoError(f, err)
 		require.NoError(f, p.Close(f.Context()))
-		for _, c := range f.kit.Calls("GetRecords") {
-			require.Equal(f, arn, *c.Input.(*kinesis.GetRecordsInput).StreamARN)
+		for _, c := range f.kit.Calls("") {
+			switch in := c.Input.(type) {
+			case *kinesis.GetRecordsInput:
+				require.Equal(f, arn, *in.StreamARN)
+			case *kinesis.GetShardIteratorInput:
+				require.Equal(f, arn, *in.StreamARN)
+			case *kinesis.DescribeStreamSummaryInput:
+				require.Equal(f, arn, *in.StreamARN)
+			case *kinesis.ListShardsInput:
+				require.True(f, in.NextToken != nil || *in.StreamARN == arn)
+			}
 		}
+	})
+}
+
+// Whether a stream is on demand or encrypted makes no difference.
+func TestOnDemandAndEncryptedStreamsAreRead(t *testing.T) {
+	eachMode(t, 1, func(f *sourceFixture, m mode) {
+		_, err := f.client.CreateStream(f.Context(), &kinesis.CreateStreamInput{
+			StreamName: new("demand"), StreamModeDetails: &types.StreamModeDetails{StreamMode: types.StreamModeOnDemand},
+		})
+		require.NoError(f, err)
+		_, err = f.client.StartStreamEncryption(f.Context(), &kinesis.StartStreamEncryptionInput{
+			StreamName: new("demand"), EncryptionType: types.EncryptionTypeKms, KeyId: new("alias/aws/kinesis"),
+		})
+		require.NoError(f, err)
+		time.Sleep(10 * time.Second)
+		f.kit.Put("demand", "k", "secret")
+		var seen journal
+		var encrypted bool
+		_, stop := f.worker(f.source, newLeases(), consumer.Config{Streams: []string{"demand"}}, func(ctx context.Context, b *consumer.Batch) error {
+			encrypted = b.Records[0].Encrypted
+			return seen.process(ctx, b)
+		})
+		time.Sleep(20 * time.Second)
+		stop()
+		require.Equal(f, []string{"secret"}, seen.take())
+		require.True(f, encrypted)
 	})
 }
 
