@@ -44,8 +44,7 @@ type subscriber struct {
 	cancel context.CancelFunc                   // ends the connection
 	began  time.Time
 	renew  time.Time
-	after  *string // where the last event has ended; nil before one
-	broken int     // subscriptions in a row that have ended without an event
+	broken int // subscriptions in a row that have ended without an event
 }
 
 func newSubscriber(r *shardReader, arn string) *subscriber {
@@ -89,17 +88,17 @@ func (f *subscriber) take(event types.SubscribeToShardEventStream, fresh bool) p
 	if !is {
 		return portion{}
 	}
-	f.broken, f.after = 0, e.Value.ContinuationSequenceNumber
+	f.broken = 0
 	behind := time.Duration(aws.ToInt64(e.Value.MillisBehindLatest)) * time.Millisecond
 	p := portion{
 		records:  e.Value.Records,
 		behind:   behind,
 		atTip:    behind == 0 && fresh,
-		ended:    f.after == nil,
+		ended:    e.Value.ContinuationSequenceNumber == nil,
 		children: e.Value.ChildShards,
 		asked:    f.began, // it may have waited here since then
 	}
-	if n, err := braid.ParseSequenceNumber(aws.ToString(f.after)); err == nil && n.ShardID() == f.id {
+	if n, err := braid.ParseSequenceNumber(aws.ToString(e.Value.ContinuationSequenceNumber)); err == nil && n.ShardID() == f.id {
 		p.next = braid.AfterSequence(n)
 	}
 	return p
@@ -160,9 +159,6 @@ func (f *subscriber) subscribe(ctx context.Context, from start) (err error) {
 // try makes one attempt to subscribe.
 func (f *subscriber) try(ctx context.Context, from start) error {
 	s := f.stream.source
-	if f.after != nil {
-		from = start{kind: types.ShardIteratorTypeAfterSequenceNumber, number: f.after}
-	}
 	// The connection outlives this call of Next, but not while it is being made.
 	life, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
 	stop := context.AfterFunc(ctx, func() { cancel(context.Cause(ctx)) })

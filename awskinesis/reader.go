@@ -48,8 +48,8 @@ type shardReader struct {
 
 // feed brings the records of a shard.
 type feed interface {
-	// fetch returns what one call or one event has brought, from the start on; if it has
-	// been called before, from where the last portion has ended.
+	// fetch returns what one call or one event has brought, from the start on, which is
+	// where the last portion has ended.
 	fetch(ctx context.Context, from start, limits consumer.Limits) (portion, error)
 
 	close()

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
 	"strings"
 	"testing"
 	"time"
@@ -240,6 +241,7 @@ func TestListingsAreShared(t *testing.T) {
 		for _, sh := range shards {
 			f.kit.Split("orders", string(sh.ID))
 		}
+		f.kit.Delay("ListShards", 2, time.Second)
 		ends := make([]func() error, len(shards))
 		for i, sh := range shards {
 			_, ends[i] = f.follow(f.open(sh.ID, sh.Start))
@@ -247,7 +249,7 @@ func TestListingsAreShared(t *testing.T) {
 		for _, end := range ends {
 			require.NoError(f, end())
 		}
-		require.LessOrEqual(f, len(f.kit.Calls("ListShards")), 4)
+		require.Len(f, f.kit.Calls("ListShards"), 3, "one before, one of the first reader, and one of all others")
 		require.Len(f, f.kit.Calls("DescribeStreamSummary"), 1)
 	})
 }
@@ -314,6 +316,26 @@ func contextFor(f *sourceFixture, d time.Duration) context.Context {
 	return ctx
 }
 
+// A reader does not go on in a stream that has taken the name of its own, even from a place
+// that is a time.
+func TestReaderDoesNotGoOnInAnotherStream(t *testing.T) {
+	sourceBubble(t, 1, polling.options(), func(f *sourceFixture) {
+		latest, err := f.source.Resolve(f.Context(), "orders", shard0, braid.Latest())
+		require.NoError(f, err)
+		r := f.open(shard0, latest.Start)
+		require.True(f, f.next(r).AtTip)
+		require.NoError(f, f.kit.DB().DeleteStream(f.Context(), "orders"))
+		time.Sleep(2 * time.Second)
+		_, err = f.kit.DB().CreateStream(f.Context(), "orders", &braid.StreamOptions{Shards: 1})
+		require.NoError(f, err)
+		f.put(1)
+		f.shards() // somebody looks at the stream
+		f.kit.ExpireIterators()
+		_, err = r.Next(f.Context(), wide)
+		require.ErrorIs(f, err, braid.ErrStreamNotFound)
+	})
+}
+
 // A time that has not come is waited for.
 func TestTimesInTheFutureAreWaitedFor(t *testing.T) {
 	eachMode(t, 1, func(f *sourceFixture, _ mode) {
@@ -329,6 +351,38 @@ func TestTimesInTheFutureAreWaitedFor(t *testing.T) {
 		data := f.put(1)
 		time.Sleep(10 * time.Second)
 		require.Equal(f, data, seen.take())
+	})
+}
+
+// LATEST is the service's time where our clock is certainly wrong, and our own, which is more
+// precise, where it may be right.
+func TestLatestIsOfTheServicesClock(t *testing.T) {
+	sourceBubble(t, 1, polling.options(), func(f *sourceFixture) {
+		for _, wrong := range []time.Duration{0, time.Hour, -time.Hour, 0, 300 * time.Millisecond} {
+			now := time.Now().Add(wrong)
+			f.client.Client = f.kit.Kinesis(func(o *kinesis.Options) {
+				inner := o.HTTPClient
+				o.HTTPClient = do(func(r *http.Request) (*http.Response, error) {
+					response, err := inner.Do(r)
+					if err == nil {
+						response.Header.Set("Date", now.UTC().Format(http.TimeFormat))
+					}
+					return response, err
+				})
+			})
+			time.Sleep(6 * time.Minute) // so that the stream is described anew
+			now = time.Now().Add(wrong)
+			f.shards()
+			at, err := f.source.Resolve(f.Context(), "orders", shard0, braid.Latest())
+			require.NoError(f, err)
+			got, err := time.Parse(time.RFC3339Nano, strings.TrimPrefix(at.Start.Token(), "AT_TIMESTAMP "))
+			require.NoError(f, err)
+			if wrong.Abs() < time.Second {
+				require.Equal(f, time.Now().UTC().Truncate(time.Millisecond), got)
+			} else {
+				require.InDelta(f, now.UnixMilli(), got.UnixMilli(), 1001)
+			}
+		}
 	})
 }
 
