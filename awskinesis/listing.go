@@ -209,8 +209,30 @@ func (st *sourceStream) fetchListing(ctx context.Context, last *listing) (*listi
 			return nil, err
 		}
 	}
+	if last != nil && last.incarnation() == l.incarnation() {
+		for i := range last.shards {
+			if old := &last.shards[i]; l.find(old.ID) == nil && !l.hasExpired(old, st.source.now()) {
+				l.shards = append(l.shards, *old)
+			}
+		}
+	}
 	slices.SortFunc(l.shards, func(a, b listedShard) int { return strings.Compare(string(a.ID), string(b.ID)) })
 	return l, nil
+}
+
+// hasExpired reports whether a shard that was listed before may be gone: it is closed, and
+// nothing in it is retained. Otherwise the listing is older than the one before, as those of
+// the service may be. Workers would take the shard for one that nobody has to process.
+func (l *listing) hasExpired(shard *listedShard, now time.Time) bool {
+	closed := shard.lastArrival
+	if !shard.closed {
+		i := slices.IndexFunc(l.shards, func(s listedShard) bool { return slices.Contains(s.Parents, shard.ID) })
+		if i < 0 {
+			return false
+		}
+		closed = l.shards[i].created
+	}
+	return closed.Before(l.horizon(now).Add(time.Second)) // it is to the second
 }
 
 // describe asks for everything about a stream but its shards.

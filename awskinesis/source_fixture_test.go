@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"math/rand/v2"
 	"net/http"
 	"sync"
 	"testing"
@@ -12,6 +13,7 @@ import (
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/service/kinesis"
+	"github.com/aws/aws-sdk-go-v2/service/kinesis/types"
 	"github.com/stretchr/testify/require"
 
 	"github.com/braidstream/braid"
@@ -28,6 +30,7 @@ type sourceClient struct {
 	kit *kinesistest.Kit
 
 	mu        sync.Mutex // guards the fields below
+	random    *rand.Rand // for chaos; nil for none
 	connected func(*connection)
 	listed    func(*kinesis.ListShardsOutput)
 	read      func(*kinesis.GetRecordsOutput)
@@ -37,7 +40,63 @@ func newSourceClient(kit *kinesistest.Kit) *sourceClient {
 	return &sourceClient{Client: kit.Kinesis(), kit: kit}
 }
 
+// mishap decides what a call meets, if there is chaos: it takes its time, and may fail before
+// it is made or when it has been.
+func (c *sourceClient) mishap() (before, after error) {
+	c.mu.Lock()
+	if c.random == nil {
+		c.mu.Unlock()
+		return nil, nil
+	}
+	errs := []error{
+		errBroken, &types.ProvisionedThroughputExceededException{}, &types.LimitExceededException{},
+		&types.InternalFailureException{}, &types.KMSThrottlingException{}, &types.ExpiredIteratorException{},
+	}
+	switch err := errs[c.random.IntN(len(errs))]; c.random.IntN(20) {
+	case 0, 1:
+		before = err
+	case 2:
+		after = err
+	}
+	pause := time.Duration(c.random.IntN(50)) * time.Millisecond
+	c.mu.Unlock()
+	time.Sleep(pause)
+	return before, after
+}
+
+// call makes a call with what it meets.
+func call[In, Out any](c *sourceClient, ctx context.Context, make func(context.Context, *In, ...func(*kinesis.Options)) (*Out, error), in *In, options []func(*kinesis.Options)) (*Out, error) {
+	before, after := c.mishap()
+	if before != nil {
+		return nil, before
+	}
+	out, err := make(ctx, in, options...)
+	if err == nil && after != nil {
+		return nil, after
+	}
+	return out, err
+}
+
+func (c *sourceClient) GetShardIterator(ctx context.Context, in *kinesis.GetShardIteratorInput, options ...func(*kinesis.Options)) (*kinesis.GetShardIteratorOutput, error) {
+	return call(c, ctx, c.Client.GetShardIterator, in, options)
+}
+
+func (c *sourceClient) DescribeStreamSummary(ctx context.Context, in *kinesis.DescribeStreamSummaryInput, options ...func(*kinesis.Options)) (*kinesis.DescribeStreamSummaryOutput, error) {
+	return call(c, ctx, c.Client.DescribeStreamSummary, in, options)
+}
+
+func (c *sourceClient) DescribeStreamConsumer(ctx context.Context, in *kinesis.DescribeStreamConsumerInput, options ...func(*kinesis.Options)) (*kinesis.DescribeStreamConsumerOutput, error) {
+	return call(c, ctx, c.Client.DescribeStreamConsumer, in, options)
+}
+
+func (c *sourceClient) RegisterStreamConsumer(ctx context.Context, in *kinesis.RegisterStreamConsumerInput, options ...func(*kinesis.Options)) (*kinesis.RegisterStreamConsumerOutput, error) {
+	return call(c, ctx, c.Client.RegisterStreamConsumer, in, options)
+}
+
 func (c *sourceClient) SubscribeToShard(ctx context.Context, in *kinesis.SubscribeToShardInput, options ...func(*kinesis.Options)) (*kinesis.SubscribeToShardOutput, error) {
+	if before, _ := c.mishap(); before != nil {
+		return nil, before
+	}
 	client := c.kit.Kinesis(func(o *kinesis.Options) { o.HTTPClient = c.wire(o.HTTPClient) })
 	return client.SubscribeToShard(ctx, in, options...)
 }
@@ -56,6 +115,9 @@ func (c *sourceClient) wire(inner kinesis.HTTPClient) kinesis.HTTPClient {
 		if c.connected != nil {
 			c.connected(body)
 		}
+		if c.random != nil {
+			time.AfterFunc(time.Duration(c.random.IntN(20_000))*time.Millisecond, func() { body.breakOff(errBroken) })
+		}
 		return response, nil
 	})
 }
@@ -65,7 +127,7 @@ type do func(*http.Request) (*http.Response, error)
 func (d do) Do(r *http.Request) (*http.Response, error) { return d(r) }
 
 func (c *sourceClient) ListShards(ctx context.Context, in *kinesis.ListShardsInput, options ...func(*kinesis.Options)) (*kinesis.ListShardsOutput, error) {
-	out, err := c.Client.ListShards(ctx, in, options...)
+	out, err := call(c, ctx, c.Client.ListShards, in, options)
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if err == nil && c.listed != nil {
@@ -75,7 +137,7 @@ func (c *sourceClient) ListShards(ctx context.Context, in *kinesis.ListShardsInp
 }
 
 func (c *sourceClient) GetRecords(ctx context.Context, in *kinesis.GetRecordsInput, options ...func(*kinesis.Options)) (*kinesis.GetRecordsOutput, error) {
-	out, err := c.Client.GetRecords(ctx, in, options...)
+	out, err := call(c, ctx, c.Client.GetRecords, in, options)
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if err == nil && c.read != nil {

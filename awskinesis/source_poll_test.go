@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -314,6 +315,36 @@ func contextFor(f *sourceFixture, d time.Duration) context.Context {
 	ctx, cancel := context.WithTimeout(f.Context(), d)
 	f.Cleanup(cancel)
 	return ctx
+}
+
+// A listing that is older than the one before takes no shard away, and one from which a shard
+// has expired does.
+func TestListingsDoNotForgetShards(t *testing.T) {
+	sourceBubble(t, 2, polling.options(), func(f *sourceFixture) {
+		old := f.shards()
+		f.kit.Split("orders", "0")
+		now := f.shards()
+		require.Len(f, now, 4)
+		without := func(from int, to int) {
+			f.client.set(func() {
+				f.client.listed = func(out *kinesis.ListShardsOutput) { out.Shards = append(out.Shards[:from:from], out.Shards[to:]...) }
+			})
+		}
+		without(len(old), 4)
+		require.Equal(f, now, f.shards())
+		f.client.set(func() { f.client.listed = nil })
+		time.Sleep(20 * time.Hour)
+		require.Equal(f, now, f.shards())
+		without(0, 1)
+		require.Equal(f, now, f.shards())
+		time.Sleep(5 * time.Hour)
+		f.client.set(func() {
+			f.client.listed = func(out *kinesis.ListShardsOutput) {
+				out.Shards = slices.DeleteFunc(out.Shards, func(s types.Shard) bool { return *s.ShardId == string(shard0) })
+			}
+		})
+		require.Equal(f, now[1:], f.shards())
+	})
 }
 
 // A reader does not go on in a stream that has taken the name of its own, even from a place

@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/aws/aws-sdk-go-v2/service/kinesis"
 	"github.com/stretchr/testify/require"
 
 	"github.com/braidstream/braid"
@@ -156,6 +157,71 @@ func TestWorkerOnKinesisStandsFaults(t *testing.T) {
 		f.kit.RequireProcessed("orders", data)
 		require.Len(f, data, f.puts)
 	})
+}
+
+// In chaos calls fail, their answers are lost, connections break, iterators expire, the listing
+// lags behind, shards split and merge, and workers come and go: still no record is
+// lost, and none comes before an earlier one of its key.
+func TestWorkersOnKinesisStandChaos(t *testing.T) {
+	seeds := uint64(10)
+	if testing.Short() {
+		seeds = 2
+	}
+	for _, m := range []mode{polling, fanOut} {
+		for seed := range seeds {
+			t.Run(fmt.Sprint(m, " ", seed), func(t *testing.T) {
+				sourceBubble(t, 2, m.options(), func(f *sourceFixture) { f.chaos(m, seed) })
+			})
+		}
+	}
+}
+
+func (f *sourceFixture) chaos(m mode, seed uint64) {
+	random := rand.New(rand.NewPCG(seed, 0))
+	var before *kinesis.ListShardsOutput
+	f.client.set(func() {
+		lag := rand.New(rand.NewPCG(seed, 1))
+		f.client.random = rand.New(rand.NewPCG(seed, 2))
+		f.client.listed = func(out *kinesis.ListShardsOutput) {
+			now := *out
+			if before != nil && lag.IntN(4) == 0 {
+				out.Shards = before.Shards
+			}
+			before = &now
+		}
+	})
+	leases := newLeases()
+	var seen journal
+	var alive []func() // that stop a worker
+	join := func(id string) {
+		_, stop := f.worker(f.newSource(m.options()), leases, consumer.Config{WorkerID: id}, seen.process)
+		alive = append(alive, stop)
+	}
+	join("first")
+	for round := range 20 {
+		f.put(random.IntN(60))
+		switch random.IntN(6) {
+		case 0:
+			f.reshard(random)
+		case 1:
+			f.kit.ExpireIterators()
+		case 2:
+			join(fmt.Sprint(round))
+		case 3:
+			if len(alive) > 1 {
+				alive[0]()
+				alive = alive[1:]
+			}
+		}
+		f.put(random.IntN(60))
+		time.Sleep(time.Duration(random.IntN(20_000)) * time.Millisecond)
+	}
+	f.client.set(func() { f.client.random, f.client.listed = nil, nil })
+	time.Sleep(5 * time.Minute)
+	for _, stop := range alive {
+		stop()
+	}
+	f.kit.RequireProcessed("orders", seen.take())
 }
 
 // A power cut of the service breaks every connection.
