@@ -1,6 +1,6 @@
-// Package awskinesis is braid's producer and keys on Amazon Kinesis and KMS, for the day that
-// one machine is not enough: the methods of a [Producer] are those of a [braid.Stream], and
-// mean the same.
+// Package awskinesis is braid's producer, source and keys on Amazon Kinesis and KMS, for the day
+// that one machine is not enough: the methods of a [Producer] are those of a [braid.Stream], and
+// mean the same, and a [Source] has the same workers process the records.
 //
 //	client := kinesis.NewFromConfig(cfg) // of the AWS SDK for Go v2
 //	p, err := awskinesis.NewProducer(ctx, client, "orders", nil)
@@ -96,4 +96,86 @@
 // second. Aggregated records share an entry: of records of 100 bytes about 440 fit into a
 // carrier of 51,200 bytes, which is two units. Each reshard costs one ListShards call, or
 // some while the listing is out of date.
+//
+// # The source
+//
+// A [Source] has workers of package consumer process streams of Kinesis, with everything that
+// they do for a database's streams: parents before children, checkpoints, lanes, and records of
+// the KPL taken apart. Dead letters and a TxProcessor need a database.
+//
+//	source, err := awskinesis.NewSource(client, nil)
+//	w, err := consumer.New(nil, &consumer.Config{
+//		App: "billing", Streams: []string{"orders"}, Source: source, Leases: leases,
+//	}, processor)
+//
+// Streams are named by name, or by ARN for those of other accounts. Without a consumer name it
+// polls: one GetRecords call at a time for each shard and process, four in a second at most
+// while records come, and one every 1.5 s while none do. Kinesis allows five in a second and
+// 2 MiB/s for each shard, to all applications together. After throttling the source backs off.
+//
+// With [SourceOptions].ConsumerName it uses enhanced fan-out. It registers the consumer, and
+// subscribes to each shard whose lease a worker has. A subscription is renewed after four and
+// a half minutes, where it was, and at once when it breaks or falls silent. A worker that takes
+// a lease takes the subscription over as well, which Kinesis allows 5 s after the last one
+// began: until then the shard waits.
+//
+// What differs from a database:
+//
+//   - Kinesis does not say that retention has removed records before they were read. A gap
+//     is suspected where a place is older than the stream's retention. An application that
+//     opens a shard in which nothing was put for as long is told of a gap that there need not
+//     be. One that begins at TRIM_HORIZON is not told of what is removed in the five minutes
+//     in which it begins.
+//   - LATEST and AT_TIMESTAMP are times to the millisecond, by the service's clock. A record
+//     of the same millisecond may be on either side.
+//   - [braid.ErrBeyondTip] does not happen: Kinesis takes any number of the shard.
+//   - A GetRecords call brings up to 10 MiB, and an event of a subscription about 1 MiB, that
+//     a reader keeps beside [consumer.Config].MaxBytes until its pages have had them. The
+//     source asks for as many records as are likely to fit.
+//   - BehindRecords and BehindBytes of a page are 0: Kinesis tells how far behind a reader is
+//     as a time alone.
+//
+// Polling needs
+//
+//	{
+//	  "Effect": "Allow",
+//	  "Action": [
+//	    "kinesis:DescribeStreamSummary", "kinesis:ListShards",
+//	    "kinesis:GetShardIterator", "kinesis:GetRecords"
+//	  ],
+//	  "Resource": "arn:aws:kinesis:REGION:ACCOUNT:stream/orders"
+//	}
+//
+// and enhanced fan-out besides, where GetRecords and GetShardIterator are still what
+// App.Status and PollOnRefusal use,
+//
+//	{
+//	  "Effect": "Allow",
+//	  "Action": [
+//	    "kinesis:RegisterStreamConsumer", "kinesis:DescribeStreamConsumer",
+//	    "kinesis:DeregisterStreamConsumer", "kinesis:SubscribeToShard"
+//	  ],
+//	  "Resource": [
+//	    "arn:aws:kinesis:REGION:ACCOUNT:stream/orders",
+//	    "arn:aws:kinesis:REGION:ACCOUNT:stream/orders/consumer/billing:*"
+//	  ]
+//	}
+//
+// and where the stream is encrypted with a key of its own, kms:Decrypt for that key. A denied
+// access and a key that is disabled or not there stop the shard until App.Resume; a key that
+// is in a state between two others is tried again.
+//
+// # What the source costs
+//
+// Calls in an hour in which nothing is put:
+//
+//	                    polling           enhanced fan-out
+//	for each shard      2,400 GetRecords  13 SubscribeToShard
+//	for each stream and process           60 ListShards, 12 DescribeStreamSummary
+//
+// Kinesis bills enhanced fan-out for each consumer, shard and hour, and for the data that it
+// brings; GetRecords calls are part of the price of a shard, or of the data of an on-demand
+// stream. A reshard costs each process a few ListShards calls, however many shards it has.
+// [consumer.Config].ShardSyncInterval sets the pace of listings, [SourceOptions].IdleInterval
+// that of polling.
 package awskinesis

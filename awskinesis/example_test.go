@@ -12,6 +12,7 @@ import (
 
 	"github.com/braidstream/braid"
 	"github.com/braidstream/braid/awskinesis"
+	"github.com/braidstream/braid/consumer"
 	"github.com/braidstream/braid/kinesisapi/kinesistest"
 )
 
@@ -108,4 +109,35 @@ func ExampleForwarder() {
 		return forwarder.Run(ctx) // until ctx ends
 	}
 	_ = run
+}
+
+// Workers process a stream of Kinesis as they process one of a database. Leases are in DynamoDB, in a database of one
+// of the processes, or wherever a consumer.LeaseStore keeps them.
+func ExampleNewSource() {
+	process := func(ctx context.Context, client awskinesis.SourceClient, leases consumer.LeaseStore) error {
+		source, err := awskinesis.NewSource(client, &awskinesis.SourceOptions{
+			ConsumerName:  "billing", // enhanced fan-out; without it the shards are polled
+			PollOnRefusal: true,
+		})
+		if err != nil {
+			return err
+		}
+		w, err := consumer.New(nil, &consumer.Config{
+			App:         "billing",
+			Streams:     []string{"orders"},
+			Source:      source,
+			Leases:      leases,
+			Deaggregate: true,
+		}, consumer.ProcessorFunc(func(_ context.Context, batch *consumer.Batch) error {
+			for _, r := range batch.Records {
+				fmt.Printf("%s: %s\n", r.PartitionKey, r.Data)
+			}
+			return nil
+		}))
+		if err != nil {
+			return err
+		}
+		return w.Run(ctx)
+	}
+	_ = process
 }

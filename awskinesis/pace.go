@@ -105,11 +105,13 @@ func (p *pace) failed(now time.Time, throttled bool) {
 
 // backoff returns how long to pause after so many failures in a row: between half of and
 // all of a time that doubles.
-func backoff(fails int) time.Duration {
-	longest := firstPause
-	for ; fails > 1 && longest < lastPause; fails-- {
+func backoff(fails int) time.Duration { return backoffBetween(fails, firstPause, lastPause) }
+
+func backoffBetween(fails int, first, last time.Duration) time.Duration {
+	longest := first
+	for ; fails > 1 && longest < last; fails-- {
 		longest *= 2
 	}
-	longest = min(longest, lastPause)
+	longest = min(longest, last)
 	return longest/2 + rand.N(longest/2+1)
 }

@@ -92,7 +92,7 @@ func NewProducer(ctx context.Context, client KinesisClient, stream string, opts 
 		group:   newGroup(),
 		groups:  make(map[*group]struct{}),
 	}
-	shards, err := listShards(ctx, client, p.stream)
+	shards, err := newShardMap(ctx, client, p.stream)
 	if err != nil {
 		return nil, p.wrap("new producer", classify(err).err)
 	}

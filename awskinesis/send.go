@@ -350,7 +350,7 @@ func (p *Producer) renewShards(generation int) (*shardMap, error) {
 	ctx, cancel := context.WithTimeoutCause(p.life, p.opts.RequestTimeout, errTimeout)
 	defer cancel()
 	p.counts.listings.Add(1)
-	shards, err := listShards(ctx, p.client, p.stream)
+	shards, err := newShardMap(ctx, p.client, p.stream)
 	if err != nil {
 		return current, err
 	}

@@ -7,6 +7,7 @@ import (
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/kinesis"
+	"github.com/aws/aws-sdk-go-v2/service/kinesis/types"
 
 	"github.com/braidstream/braid"
 )
@@ -43,37 +44,43 @@ func newStreamID(stream string) streamID {
 	return streamID{name: aws.String(stream)}
 }
 
-// listShards makes a map of all shards that the service knows, closed ones included: a
-// record may have come to one that was split again before it could be listed.
-func listShards(ctx context.Context, client KinesisClient, stream streamID) (*shardMap, error) {
-	m := &shardMap{ranges: make(map[braid.ShardID]braid.HashKeyRange)}
-	for in := (&kinesis.ListShardsInput{StreamName: stream.name, StreamARN: stream.arn}); ; {
+// shardLister is a client that lists shards.
+type shardLister interface {
+	ListShards(ctx context.Context, in *kinesis.ListShardsInput, options ...func(*kinesis.Options)) (*kinesis.ListShardsOutput, error)
+}
+
+// listShards returns all shards that a request asks for. in is the first page's request.
+func listShards(ctx context.Context, client shardLister, in *kinesis.ListShardsInput) (shards []types.Shard, err error) {
+	for {
 		out, err := client.ListShards(ctx, in)
 		if err != nil {
 			return nil, err
 		}
-		for _, shard := range out.Shards {
-			id := braid.ShardID(aws.ToString(shard.ShardId))
-			if shard.HashKeyRange == nil {
-				return nil, fmt.Errorf("shard %q was listed without a range of hash keys", id)
-			}
-			var r braid.HashKeyRange
-			if err := r.Start.UnmarshalText([]byte(aws.ToString(shard.HashKeyRange.StartingHashKey))); err != nil {
-				return nil, fmt.Errorf("shard %q: %w", id, err)
-			}
-			if err := r.End.UnmarshalText([]byte(aws.ToString(shard.HashKeyRange.EndingHashKey))); err != nil {
-				return nil, fmt.Errorf("shard %q: %w", id, err)
-			}
-			m.ranges[id] = r
-			if shard.SequenceNumberRange == nil || shard.SequenceNumberRange.EndingSequenceNumber == nil {
-				m.open = append(m.open, openShard{id, r})
-			}
-		}
+		shards = append(shards, out.Shards...)
 		if out.NextToken == nil {
-			break
+			return shards, nil
 		}
-		// The service wants a token alone, or with the ARN.
-		in = &kinesis.ListShardsInput{NextToken: out.NextToken, StreamARN: stream.arn}
+		in = &kinesis.ListShardsInput{NextToken: out.NextToken} // which names the stream
+	}
+}
+
+// newShardMap makes a map of all shards that the service knows, closed ones included: a
+// record may have come to one that was split again before it could be listed.
+func newShardMap(ctx context.Context, client shardLister, stream streamID) (*shardMap, error) {
+	shards, err := listShards(ctx, client, &kinesis.ListShardsInput{StreamName: stream.name, StreamARN: stream.arn})
+	if err != nil {
+		return nil, err
+	}
+	m := &shardMap{ranges: make(map[braid.ShardID]braid.HashKeyRange, len(shards))}
+	for i := range shards {
+		shard := &shards[i]
+		id := braid.ShardID(aws.ToString(shard.ShardId))
+		if m.ranges[id], err = newHashKeyRange(id, shard.HashKeyRange); err != nil {
+			return nil, err
+		}
+		if shard.SequenceNumberRange == nil || shard.SequenceNumberRange.EndingSequenceNumber == nil {
+			m.open = append(m.open, openShard{id, m.ranges[id]})
+		}
 	}
 	slices.SortFunc(m.open, func(a, b openShard) int { return a.Range.Start.Compare(b.Range.Start) })
 	return m, m.check()

@@ -1,0 +1,445 @@
+package awskinesis_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/service/kinesis"
+	"github.com/aws/aws-sdk-go-v2/service/kinesis/types"
+	"github.com/stretchr/testify/require"
+
+	"github.com/braidstream/braid"
+	"github.com/braidstream/braid/awskinesis"
+	"github.com/braidstream/braid/consumer"
+)
+
+const shard0 = braid.ShardID("shardId-000000000000")
+
+func TestSourceRefusesOptions(t *testing.T) {
+	for field, opts := range map[string]awskinesis.SourceOptions{
+		"PollInterval":   {PollInterval: 100 * time.Millisecond},
+		"IdleInterval":   {IdleInterval: 2 * time.Minute},
+		"RequestTimeout": {RequestTimeout: -1},
+		"ConsumerName":   {ConsumerName: "the billing"},
+		"ConsumerARNs":   {ConsumerARNs: map[string]string{"orders": "billing"}},
+	} {
+		_, err := awskinesis.NewSource(&kinesis.Client{}, &opts)
+		var is *braid.InvalidArgumentError
+		require.ErrorAs(t, err, &is)
+		require.Equal(t, "SourceOptions."+field, is.Field)
+	}
+	_, err := awskinesis.NewSource(nil, nil)
+	require.ErrorIs(t, err, braid.ErrInvalidArgument)
+	source, err := awskinesis.NewSource(&kinesis.Client{}, &awskinesis.SourceOptions{IdleInterval: time.Minute, ConsumerName: strings.Repeat("x", 128)})
+	require.NoError(t, err)
+	require.Nil(t, source.Changed())
+}
+
+// An idle shard is read less and less often, and one that brings records at once again.
+func TestIdleShardIsReadLessOften(t *testing.T) {
+	sourceBubble(t, 1, polling.options(), func(f *sourceFixture) {
+		f.follow(f.open(shard0, f.shards()[0].Start))
+		time.Sleep(10 * time.Second)
+		pauses := func(since time.Time) (all []time.Duration) {
+			var last time.Time
+			for _, c := range f.kit.Calls("GetRecords") {
+				if !last.Before(since) {
+					all = append(all, c.Time.Sub(last))
+				}
+				last = c.Time
+			}
+			return all
+		}
+		const ms = time.Millisecond
+		require.Equal(f, []time.Duration{250 * ms, 500 * ms, 1000 * ms, 1500 * ms, 1500 * ms}, pauses(time.Time{})[1:6])
+		f.put(1)
+		began := time.Now()
+		time.Sleep(10 * time.Second)
+		require.Equal(f, []time.Duration{250 * ms, 500 * ms, 1000 * ms, 1500 * ms}, pauses(began)[:4])
+	})
+}
+
+// A backlog of large records is read as fast as a shard gives it, and no faster, while others
+// of the process peek.
+func TestBacklogIsReadWithinTheBudgetOfBytes(t *testing.T) {
+	sourceBubble(t, 1, polling.options(), func(f *sourceFixture) {
+		const records, size = 40, 1 << 20
+		stream, err := f.kit.DB().Stream("orders")
+		require.NoError(f, err)
+		f.kit.ExactLimits(false)
+		for i := range records {
+			_, err := stream.PutRecord(f.Context(), "k", []byte(fmt.Sprint(i, strings.Repeat(" ", size-10))))
+			require.NoError(f, err)
+		}
+		f.kit.ExactLimits(true)
+		start := f.shards()[0].Start
+		seen, _ := f.follow(f.open(shard0, start))
+		began, n := time.Now(), 0
+		for n < records {
+			time.Sleep(time.Second)
+			_, err := f.source.Peek(f.Context(), "orders", shard0, start)
+			require.NoError(f, err)
+			n += len(seen.take())
+		}
+		took := time.Since(began)
+		f.requireNoThrottle()
+		require.Greater(f, took, records/2*time.Second)
+		require.Less(f, took, 45*time.Second, "the peeks take some of it: a record each")
+		calls := f.kit.Calls("GetRecords")
+		require.LessOrEqual(f, *calls[len(calls)/2].Input.(*kinesis.GetRecordsInput).Limit, int32(2), "what fits into a page")
+	})
+}
+
+// Others read the shard as well: the reader backs off, and goes on. If they never let it, it
+// says so.
+func TestThrottledReaderBacksOff(t *testing.T) {
+	sourceBubble(t, 1, polling.options(), func(f *sourceFixture) {
+		f.put(1)
+		f.kit.Fail("GetShardIterator", 2, "ProvisionedThroughputExceededException")
+		f.kit.Fail("GetRecords", 5, "ProvisionedThroughputExceededException")
+		r := f.open(shard0, f.shards()[0].Start)
+		began := time.Now()
+		require.Equal(f, []string{"0"}, f.rest(r))
+		require.Greater(f, time.Since(began), 4*time.Second)
+		require.EqualValues(f, 7, f.source.Metrics().Throttled)
+
+		f.kit.Fail("GetRecords", 10, "ProvisionedThroughputExceededException")
+		_, ended := f.follow(r)
+		var throttled *types.ProvisionedThroughputExceededException
+		require.ErrorAs(f, ended(), &throttled)
+		f.kit.Fail("GetRecords", 1, "ProvisionedThroughputExceededException")
+		_, err := f.source.Peek(f.Context(), "orders", shard0, braid.TrimHorizon())
+		require.ErrorAs(f, err, &throttled, "Peek does not wait")
+	})
+}
+
+func TestExpiredIteratorIsReplaced(t *testing.T) {
+	sourceBubble(t, 1, polling.options(), func(f *sourceFixture) {
+		r := f.open(shard0, f.shards()[0].Start)
+		all := f.put(3)
+		got := f.rest(r)
+		for range 3 {
+			f.kit.ExpireIterators()
+			all = append(all, f.put(3)...)
+			got = append(got, f.rest(r)...)
+		}
+		time.Sleep(time.Hour) // in which nobody calls Next
+		all = append(all, f.put(3)...)
+		got = append(got, f.rest(r)...)
+		require.Equal(f, all, got)
+		require.EqualValues(f, 4, f.source.Metrics().ExpiredIterators)
+	})
+}
+
+// A shard that ends has children, even while the listing does not know them; and it has not
+// ended while nobody does.
+func TestChildrenAreFound(t *testing.T) {
+	eachMode(t, 1, func(f *sourceFixture, m mode) {
+		start := f.shards()[0].Start
+		f.kit.Split("orders", "0")
+		f.kit.Put("orders", "a", "of a child")
+		f.client.set(func() {
+			f.client.listed = func(out *kinesis.ListShardsOutput) { out.Shards = out.Shards[:1] }
+			f.client.read = func(out *kinesis.GetRecordsOutput) {}
+		})
+		page := f.next(f.open(shard0, start))
+		require.True(f, page.EndOfShard)
+		require.Len(f, page.Children, 2)
+		var got []string
+		for _, child := range page.Children {
+			require.Equal(f, []braid.ShardID{shard0}, child.Parents)
+			got = append(got, f.rest(f.open(child.ID, child.Start))...)
+		}
+		require.Equal(f, []string{"of a child"}, got)
+		if m == fanOut {
+			return
+		}
+		f.client.set(func() { f.client.read = func(out *kinesis.GetRecordsOutput) { out.ChildShards = nil } })
+		_, err := f.open(shard0, start).Next(f.Context(), wide)
+		require.ErrorContains(f, err, "no shard that follows is listed")
+		f.client.set(func() { f.client.listed = nil })
+		page = f.next(f.open(shard0, start))
+		require.True(f, page.EndOfShard)
+		require.Len(f, page.Children, 2)
+	})
+}
+
+// By ARN a stream of more shards than one page lists is found, in every call.
+func TestStreamsAreReadByARN(t *testing.T) {
+	eachMode(t, 1200, func(f *sourceFixture, _ mode) {
+		const arn = "arn:aws:kinesis:us-east-1:000000000000:stream/orders"
+		f.put(5)
+		info, err := f.source.Stream(f.Context(), arn)
+		require.NoError(f, err)
+		require.Len(f, info.Shards, 1200)
+		at := info.Shards[700]
+		for key := 0; ; key++ {
+			if k := fmt.Sprint("find ", key); at.HashKeyRange.Contains(braid.HashKeyOf(k)) {
+				f.kit.Put("orders", k, "found")
+				break
+			}
+		}
+		r, err := f.source.Open(f.Context(), arn, at.ID, at.Start)
+		require.NoError(f, err)
+		defer r.Close()
+		require.Contains(f, f.rest(r), "found")
+		_, err = f.source.Peek(f.Context(), arn, at.ID, at.Start)
+		require.NoError(f, err)
+		p, err := awskinesis.NewProducer(f.Context(), f.client, arn, nil)
+		require.NoError(f, err)
+		require.NoError(f, p.Close(f.Context()))
+		for _, c := range f.kit.Calls("") {
+			switch in := c.Input.(type) {
+			case *kinesis.GetRecordsInput:
+				require.Equal(f, arn, *in.StreamARN)
+			case *kinesis.GetShardIteratorInput:
+				require.Equal(f, arn, *in.StreamARN)
+			case *kinesis.DescribeStreamSummaryInput:
+				require.Equal(f, arn, *in.StreamARN)
+			case *kinesis.ListShardsInput:
+				require.True(f, in.NextToken != nil || *in.StreamARN == arn)
+			}
+		}
+	})
+}
+
+// Whether a stream is on demand or encrypted makes no difference.
+func TestOnDemandAndEncryptedStreamsAreRead(t *testing.T) {
+	eachMode(t, 1, func(f *sourceFixture, m mode) {
+		_, err := f.client.CreateStream(f.Context(), &kinesis.CreateStreamInput{
+			StreamName: new("demand"), StreamModeDetails: &types.StreamModeDetails{StreamMode: types.StreamModeOnDemand},
+		})
+		require.NoError(f, err)
+		_, err = f.client.StartStreamEncryption(f.Context(), &kinesis.StartStreamEncryptionInput{
+			StreamName: new("demand"), EncryptionType: types.EncryptionTypeKms, KeyId: new("alias/aws/kinesis"),
+		})
+		require.NoError(f, err)
+		time.Sleep(10 * time.Second)
+		f.kit.Put("demand", "k", "secret")
+		var seen journal
+		var encrypted bool
+		_, stop := f.worker(f.source, newLeases(), consumer.Config{Streams: []string{"demand"}}, func(ctx context.Context, b *consumer.Batch) error {
+			encrypted = b.Records[0].Encrypted
+			return seen.process(ctx, b)
+		})
+		time.Sleep(20 * time.Second)
+		stop()
+		require.Equal(f, []string{"secret"}, seen.take())
+		require.True(f, encrypted)
+	})
+}
+
+// Readers of a reshard, which come to the end at once, share listings.
+func TestListingsAreShared(t *testing.T) {
+	sourceBubble(t, 20, polling.options(), func(f *sourceFixture) {
+		shards := f.shards()
+		for _, sh := range shards {
+			f.kit.Split("orders", string(sh.ID))
+		}
+		f.kit.Delay("ListShards", 2, time.Second)
+		ends := make([]func() error, len(shards))
+		for i, sh := range shards {
+			_, ends[i] = f.follow(f.open(sh.ID, sh.Start))
+		}
+		for _, end := range ends {
+			require.NoError(f, end())
+		}
+		require.Len(f, f.kit.Calls("ListShards"), 3, "one before, one of the first reader, and one of all others")
+		require.Len(f, f.kit.Calls("DescribeStreamSummary"), 1)
+	})
+}
+
+// Places that may have been trimmed are suspected, and others are not.
+func TestGapsAreSuspected(t *testing.T) {
+	eachMode(t, 1, func(f *sourceFixture, m mode) {
+		start := f.shards()[0].Start
+		gapOf := func(at braid.Position) *braid.TrimmedError {
+			r := f.open(shard0, at)
+			defer r.Close()
+			return f.next(r).Gap
+		}
+		f.put(2)
+		require.Nil(f, gapOf(start))
+		r := f.open(shard0, start)
+		last := f.next(r).Next
+		require.True(f, f.next(r).AtTip)
+		latest, err := f.source.Resolve(f.Context(), "orders", shard0, braid.Latest())
+		require.NoError(f, err)
+
+		// The reader has looked at the shard at all times, so it knows that nothing came.
+		for range 50 {
+			time.Sleep(30 * time.Minute)
+			page, err := r.Next(contextFor(f, time.Second), wide)
+			if err != nil {
+				require.ErrorIs(f, err, context.DeadlineExceeded)
+			}
+			require.Nil(f, page.Gap)
+		}
+		r.Close()
+		require.Nil(f, gapOf(last), "the reader before has seen that nothing is missing there")
+		time.Sleep(25 * time.Hour)
+		for _, at := range []braid.Position{start, last, latest.Start} {
+			gap := gapOf(at)
+			require.NotNil(f, gap, "%s", at)
+			require.True(f, gap.Suspected)
+		}
+
+		// At the trim horizon there is nothing to be lost, nor a moment later.
+		horizon, err := f.source.Resolve(f.Context(), "orders", shard0, braid.TrimHorizon())
+		require.NoError(f, err)
+		time.Sleep(time.Minute)
+		require.Nil(f, gapOf(horizon.Start))
+		time.Sleep(time.Hour)
+		require.Nil(f, gapOf(horizon.Start), "the reader before has seen that nothing was there")
+		f.source = f.newSource(m.options())
+		for range 2 { // until the reader goes on from there
+			require.NotNil(f, gapOf(horizon.Start), "another process has not")
+		}
+		data := f.put(1)
+		r = f.open(shard0, horizon.Start)
+		gap := f.next(r).Gap
+		require.NotNil(f, gap)
+		require.Equal(f, data, f.rest(r))
+		require.False(f, gap.FirstAvailable.IsZero())
+	})
+}
+
+// contextFor is the test's for a time.
+func contextFor(f *sourceFixture, d time.Duration) context.Context {
+	ctx, cancel := context.WithTimeout(f.Context(), d)
+	f.Cleanup(cancel)
+	return ctx
+}
+
+// A listing that is older than the one before takes no shard away, and one from which a shard
+// has expired does.
+func TestListingsDoNotForgetShards(t *testing.T) {
+	sourceBubble(t, 2, polling.options(), func(f *sourceFixture) {
+		old := f.shards()
+		f.kit.Split("orders", "0")
+		now := f.shards()
+		require.Len(f, now, 4)
+		without := func(from int, to int) {
+			f.client.set(func() {
+				f.client.listed = func(out *kinesis.ListShardsOutput) { out.Shards = append(out.Shards[:from:from], out.Shards[to:]...) }
+			})
+		}
+		without(len(old), 4)
+		require.Equal(f, now, f.shards())
+		f.client.set(func() { f.client.listed = nil })
+		time.Sleep(20 * time.Hour)
+		require.Equal(f, now, f.shards())
+		without(0, 1)
+		require.Equal(f, now, f.shards())
+		time.Sleep(5 * time.Hour)
+		f.client.set(func() {
+			f.client.listed = func(out *kinesis.ListShardsOutput) {
+				out.Shards = slices.DeleteFunc(out.Shards, func(s types.Shard) bool { return *s.ShardId == string(shard0) })
+			}
+		})
+		require.Equal(f, now[1:], f.shards())
+	})
+}
+
+// A reader does not go on in a stream that has taken the name of its own, even from a place
+// that is a time.
+func TestReaderDoesNotGoOnInAnotherStream(t *testing.T) {
+	sourceBubble(t, 1, polling.options(), func(f *sourceFixture) {
+		latest, err := f.source.Resolve(f.Context(), "orders", shard0, braid.Latest())
+		require.NoError(f, err)
+		r := f.open(shard0, latest.Start)
+		require.True(f, f.next(r).AtTip)
+		require.NoError(f, f.kit.DB().DeleteStream(f.Context(), "orders"))
+		time.Sleep(2 * time.Second)
+		_, err = f.kit.DB().CreateStream(f.Context(), "orders", &braid.StreamOptions{Shards: 1})
+		require.NoError(f, err)
+		f.put(1)
+		f.shards() // somebody looks at the stream
+		f.kit.ExpireIterators()
+		_, err = r.Next(f.Context(), wide)
+		require.ErrorIs(f, err, braid.ErrStreamNotFound)
+	})
+}
+
+// A time that has not come is waited for.
+func TestTimesInTheFutureAreWaitedFor(t *testing.T) {
+	eachMode(t, 1, func(f *sourceFixture, _ mode) {
+		at, err := f.source.Resolve(f.Context(), "orders", shard0, braid.AtTime(time.Now().Add(time.Hour)))
+		require.NoError(f, err)
+		r := f.open(shard0, at.Start)
+		require.True(f, f.next(r).AtTip)
+		f.put(1)
+		seen, _ := f.follow(r)
+		time.Sleep(59 * time.Minute)
+		require.Empty(f, seen.take())
+		time.Sleep(2 * time.Minute)
+		data := f.put(1)
+		time.Sleep(10 * time.Second)
+		require.Equal(f, data, seen.take())
+	})
+}
+
+// LATEST is the service's time where our clock is certainly wrong, and our own, which is more
+// precise, where it may be right.
+func TestLatestIsOfTheServicesClock(t *testing.T) {
+	sourceBubble(t, 1, polling.options(), func(f *sourceFixture) {
+		for _, wrong := range []time.Duration{0, time.Hour, -time.Hour, 0, 300 * time.Millisecond} {
+			now := time.Now().Add(wrong)
+			f.client.Client = f.kit.Kinesis(func(o *kinesis.Options) {
+				inner := o.HTTPClient
+				o.HTTPClient = do(func(r *http.Request) (*http.Response, error) {
+					response, err := inner.Do(r)
+					if err == nil {
+						response.Header.Set("Date", now.UTC().Format(http.TimeFormat))
+					}
+					return response, err
+				})
+			})
+			time.Sleep(6 * time.Minute) // so that the stream is described anew
+			now = time.Now().Add(wrong)
+			f.shards()
+			at, err := f.source.Resolve(f.Context(), "orders", shard0, braid.Latest())
+			require.NoError(f, err)
+			got, err := time.Parse(time.RFC3339Nano, strings.TrimPrefix(at.Start.Token(), "AT_TIMESTAMP "))
+			require.NoError(f, err)
+			if wrong.Abs() < time.Second {
+				require.Equal(f, time.Now().UTC().Truncate(time.Millisecond), got)
+			} else {
+				require.InDelta(f, now.UnixMilli(), got.UnixMilli(), 1001)
+			}
+		}
+	})
+}
+
+// Places of other makers: leases that the KCL has written, and mistakes.
+func TestOtherPlaces(t *testing.T) {
+	eachMode(t, 2, func(f *sourceFixture, _ mode) {
+		f.put(10)
+		var all []string
+		for _, sh := range f.shards() {
+			all = append(all, f.rest(f.open(sh.ID, braid.TrimHorizon()))...)
+			time.Sleep(5 * time.Second)
+			require.Empty(f, f.rest(f.open(sh.ID, braid.Latest())))
+		}
+		require.Len(f, all, 10)
+		for _, at := range []braid.Position{f.shards()[1].Start, braid.AtToken("an iterator")} {
+			_, err := f.open(shard0, at).Next(f.Context(), wide)
+			var permanent *consumer.PermanentError
+			require.ErrorAs(f, err, &permanent)
+			require.ErrorIs(f, err, braid.ErrInvalidArgument)
+			_, err = f.source.Resolve(f.Context(), "orders", shard0, at)
+			require.ErrorAs(f, err, &permanent)
+		}
+		_, err := f.source.Stream(f.Context(), "no name")
+		var permanent *consumer.PermanentError
+		require.True(f, errors.As(err, &permanent), "%v", err)
+		_, err = f.source.Stream(f.Context(), "refunds")
+		require.ErrorIs(f, err, braid.ErrStreamNotFound)
+	})
+}

@@ -1,0 +1,42 @@
+package awskinesis
+
+import "sync/atomic"
+
+// SourceMetrics are figures of a [Source] since it was made.
+type SourceMetrics struct {
+	Records int64 // that were read
+	Bytes   int64 // their partition keys and data
+
+	Reads         int64 // GetRecords calls
+	Iterators     int64 // GetShardIterator calls
+	Listings      int64 // times that the shards of a stream were listed
+	Subscriptions int64 // SubscribeToShard calls
+	Registered    int64 // consumers of enhanced fan-out that were registered
+
+	Throttled        int64 // reads and iterators that were refused for throughput
+	ExpiredIterators int64
+	Broken           int64 // subscriptions that broke off
+	SuspectedGaps    int64 // places that were older than what the stream retains
+}
+
+type sourceCounts struct {
+	records, bytes, reads, iterators, listings, subscriptions, registered atomic.Int64
+	throttled, expired, broken, gaps                                      atomic.Int64
+}
+
+// Metrics returns the figures of this moment. It may be called at any time.
+func (s *Source) Metrics() SourceMetrics {
+	return SourceMetrics{
+		Records:          s.counts.records.Load(),
+		Bytes:            s.counts.bytes.Load(),
+		Reads:            s.counts.reads.Load(),
+		Iterators:        s.counts.iterators.Load(),
+		Listings:         s.counts.listings.Load(),
+		Subscriptions:    s.counts.subscriptions.Load(),
+		Registered:       s.counts.registered.Load(),
+		Throttled:        s.counts.throttled.Load(),
+		ExpiredIterators: s.counts.expired.Load(),
+		Broken:           s.counts.broken.Load(),
+		SuspectedGaps:    s.counts.gaps.Load(),
+	}
+}

@@ -1,0 +1,112 @@
+package awskinesis
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"log/slog"
+	"maps"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/service/kinesis"
+)
+
+// SourceClient is what a [Source] needs of the service. A *kinesis.Client of the AWS SDK for
+// Go v2 is one. A source without a consumer for enhanced fan-out calls the first four methods
+// alone. All may be called by several goroutines at once.
+type SourceClient interface {
+	DescribeStreamSummary(ctx context.Context, in *kinesis.DescribeStreamSummaryInput, options ...func(*kinesis.Options)) (*kinesis.DescribeStreamSummaryOutput, error)
+	ListShards(ctx context.Context, in *kinesis.ListShardsInput, options ...func(*kinesis.Options)) (*kinesis.ListShardsOutput, error)
+	GetShardIterator(ctx context.Context, in *kinesis.GetShardIteratorInput, options ...func(*kinesis.Options)) (*kinesis.GetShardIteratorOutput, error)
+	GetRecords(ctx context.Context, in *kinesis.GetRecordsInput, options ...func(*kinesis.Options)) (*kinesis.GetRecordsOutput, error)
+
+	DescribeStreamConsumer(ctx context.Context, in *kinesis.DescribeStreamConsumerInput, options ...func(*kinesis.Options)) (*kinesis.DescribeStreamConsumerOutput, error)
+	RegisterStreamConsumer(ctx context.Context, in *kinesis.RegisterStreamConsumerInput, options ...func(*kinesis.Options)) (*kinesis.RegisterStreamConsumerOutput, error)
+	DeregisterStreamConsumer(ctx context.Context, in *kinesis.DeregisterStreamConsumerInput, options ...func(*kinesis.Options)) (*kinesis.DeregisterStreamConsumerOutput, error)
+	SubscribeToShard(ctx context.Context, in *kinesis.SubscribeToShardInput, options ...func(*kinesis.Options)) (*kinesis.SubscribeToShardOutput, error)
+}
+
+const (
+	minPollInterval = 200 * time.Millisecond // a shard takes five reads in a second
+	maxPollInterval = time.Minute            // an iterator lasts five minutes
+
+	defaultPollInterval = 250 * time.Millisecond
+	defaultIdleInterval = 1500 * time.Millisecond
+	defaultReadTimeout  = 30 * time.Second
+)
+
+// SourceOptions are the settings of a [Source]. The zero value of each field is a safe
+// default, and polls.
+type SourceOptions struct {
+	// ConsumerName, if it is not empty, reads by enhanced fan-out, as the consumer of that
+	// name: 1 to 128 characters of a-z, A-Z, 0-9, '_', '.' and '-'. The source registers it
+	// at the first read of each stream, unless it is registered already. Each application
+	// needs a name of its own. [Source.Deregister] ends the registration, and what it costs.
+	ConsumerName string
+
+	// ConsumerARNs names the consumers of enhanced fan-out by stream, as Config.Streams
+	// names it, where somebody else registers them. Other streams are read as ConsumerName
+	// says.
+	ConsumerARNs map[string]string
+
+	// PollOnRefusal polls a stream for ten minutes when enhanced fan-out of it is refused,
+	// because permissions lack, the stream has no room for another consumer, or the service
+	// does not know it. The default is to stop the shard, or to try again.
+	PollOnRefusal bool
+
+	// PollInterval is the least time between two reads of a shard in this process. The
+	// default is 250 ms; the range is 200 ms to 1 min. A shard takes five reads in a
+	// second, of all that poll it together.
+	PollInterval time.Duration
+
+	// IdleInterval is the time between two reads of a shard that brings no records. The
+	// pause grows to it from PollInterval, and is PollInterval again after a record. The
+	// default is 1.5 s, or PollInterval if that is more; the range is PollInterval to 1 min.
+	// Less means that a record after a silence is found sooner, and more leaves more reads
+	// to other applications.
+	IdleInterval time.Duration
+
+	// RequestTimeout is when a call is given up that has no answer. The default is 30 s.
+	// Subscriptions last longer.
+	RequestTimeout time.Duration
+
+	// Logger is told when a stream is polled because fan-out is refused, and about
+	// consumers that are registered. The default is slog.Default().
+	Logger *slog.Logger
+}
+
+// withDefaults returns the options that hold, or which of them is invalid.
+func (o *SourceOptions) withDefaults() (*SourceOptions, error) {
+	var opts SourceOptions
+	if o != nil {
+		opts = *o
+	}
+	opts.ConsumerARNs = maps.Clone(opts.ConsumerARNs)
+	opts.PollInterval = cmp.Or(opts.PollInterval, defaultPollInterval)
+	opts.IdleInterval = cmp.Or(opts.IdleInterval, max(defaultIdleInterval, opts.PollInterval))
+	opts.RequestTimeout = cmp.Or(opts.RequestTimeout, defaultReadTimeout)
+	switch {
+	case opts.PollInterval < minPollInterval || opts.PollInterval > maxPollInterval:
+		return nil, invalid("SourceOptions.PollInterval", opts.PollInterval, fmt.Sprintf("must be %v to %v, or 0 for %v", minPollInterval, maxPollInterval, defaultPollInterval))
+	case opts.IdleInterval < opts.PollInterval || opts.IdleInterval > maxPollInterval:
+		return nil, invalid("SourceOptions.IdleInterval", opts.IdleInterval, fmt.Sprintf("must be PollInterval, which is %v, to %v", opts.PollInterval, maxPollInterval))
+	case opts.RequestTimeout < 0:
+		return nil, invalid("SourceOptions.RequestTimeout", opts.RequestTimeout, "must not be negative")
+	case len(opts.ConsumerName) > 128:
+		return nil, invalid("SourceOptions.ConsumerName", fmt.Sprintf("%.140q", opts.ConsumerName), "must be up to 128 characters")
+	}
+	for _, c := range opts.ConsumerName {
+		if !(c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || c == '_' || c == '.' || c == '-') {
+			return nil, invalid("SourceOptions.ConsumerName", fmt.Sprintf("%.140q", opts.ConsumerName), "must be of a-z, A-Z, 0-9, '_', '.' and '-'")
+		}
+	}
+	for stream, arn := range opts.ConsumerARNs {
+		if stream == "" || len(arn) < 4 || arn[:4] != "arn:" {
+			return nil, invalid("SourceOptions.ConsumerARNs", fmt.Sprintf("%.300q: %.300q", stream, arn), "must have the ARN of a consumer for the name or ARN of its stream")
+		}
+	}
+	if opts.Logger == nil {
+		opts.Logger = slog.Default()
+	}
+	return &opts, nil
+}
