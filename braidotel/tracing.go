@@ -159,7 +159,7 @@ func (t *Tracing) Receive(ctx context.Context, q *queue.Queue, n int, options *q
 	span.SetAttributes(semconv.MessagingBatchMessageCount(len(records)))
 	links := newLinks()
 	for _, r := range records {
-		if producer, err := t.Decode(&r.Record); err == nil { // else whoever processes it is told
+		if producer, err := t.Decode(&r.Record); err == nil { // else the one that processes it gets the error
 			links.add(producer)
 		}
 	}
