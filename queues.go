@@ -151,29 +151,31 @@ func (s *Stream) readMerged(ctx context.Context, from uint64, records, bytes int
 	case errors.As(err, &damage):
 		// All that lies below it was read, but nothing above to.
 		next = min(damage.FirstAvailable.counter(), to+1)
-		m.leave(place, next)
+		m.leave(place, next, err)
 		return read, next, err
 	case n > 0 && (done || err != nil):
 		next = read[n-1].SequenceNumber.counter() + 1
-		m.leave(place, next)
+		m.leave(place, next, nil)
 		return read, next, nil
 	case err != nil:
 		return nil, from, err
 	}
-	m.leave(place, to+1)
+	m.leave(place, to+1, nil)
 	return read, to + 1, nil
 }
 
 // leave notes what is known of the place that the merge has come to: it has yielded all
-// records below that counter. What comes after damage may have any ordinal.
-func (m *merge) leave(place *companion.Place, next uint64) {
+// records below that counter. What comes after damage that the reader has been told of may
+// have any ordinal. Of other damage it may have had records of other shards that come after the
+// first that is lost, so the ordinal of that one is kept, by which the next read finds the gap.
+func (m *merge) leave(place *companion.Place, next uint64, told error) {
 	if place.Ordinals == nil {
 		place.Ordinals = make(map[uint32]uint64)
 	}
 	clear(place.Ordinals)
 	place.Counter = next
 	for _, c := range m.all {
-		if c.broken != nil {
+		if c.broken != nil && c.broken == told {
 			continue
 		}
 		ordinal := c.ordinal

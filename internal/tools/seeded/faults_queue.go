@@ -17,6 +17,30 @@ var queueFaults = []fault{
 		finds: `no order of the calls`,
 	},
 	{
+		name:    "damage-forgotten-between-reads",
+		what:    "a read that ends before it has told of damage does not keep where that begins",
+		promise: "a missing record is never passed over in silence",
+		edits: []edit{{
+			"queues.go",
+			"		if c.broken != nil && c.broken == told {\n",
+			"		if c.broken != nil {\n",
+		}},
+		test:  test{dir: ".", run: "^TestAMergedReadPassesDamageAndNothingElse$"},
+		finds: `Not equal`,
+	},
+	{
+		name:    "behind-damage-is-behind-all",
+		what:    "a merged read goes on behind damage of one shard, even above what it has seen of the others",
+		promise: "a queue receives every record",
+		edits: []edit{{
+			"queues.go",
+			"next = min(damage.FirstAvailable.counter(), to+1)",
+			"next = damage.FirstAvailable.counter()",
+		}},
+		test:  test{dir: ".", run: "^TestAMergedReadPassesDamageAndNothingElse$"},
+		finds: `should have 21 item`,
+	},
+	{
 		name:    "receipt-judged-before-its-commit",
 		what:    "a receipt is compared when the call begins, and not where commits are made",
 		promise: "a receipt fences",

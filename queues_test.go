@@ -1,0 +1,100 @@
+package braid
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"sync/atomic"
+	"testing"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+	"github.com/stretchr/testify/require"
+
+	"github.com/braidstream/braid/internal/companion"
+	"github.com/braidstream/braid/internal/testdisk"
+)
+
+// TestAMergedReadPassesDamageAndNothingElse: the last record of a shard is damaged, and
+// while a merged read is on its way, records are put to another shard and then, behind the
+// damage, to that one. The damage is told once, and the read goes on at the first record that
+// it has not seen, which is below the one behind the damage.
+func TestAMergedReadPassesDamageAndNothingElse(t *testing.T) {
+	for _, records := range []int{4, 100} { // so many are read at once
+		t.Run(fmt.Sprint(records), func(t *testing.T) { testMergedReadPassesDamage(t, records) })
+	}
+}
+
+func testMergedReadPassesDamage(t *testing.T, records int) {
+	ctx := t.Context()
+	mem := vfs.NewMem()
+	disk := testdisk.On(mem)
+	reopen := func() (*DB, *Stream) {
+		db, err := open(salvageFrom, &Options{TailBytes: -1, CacheBytes: -1, Logger: slog.New(slog.DiscardHandler)}, environment{fs: disk, byHand: true, tableBlock: 512})
+		require.NoError(t, err)
+		s, err := db.OpenStream(ctx, "s", &StreamOptions{Shards: 2})
+		require.NoError(t, err)
+		return db, s
+	}
+	db, s := reopen()
+	random := rand.New(rand.NewPCG(3, 4))
+	put := func(shard int, data []byte) {
+		t.Helper()
+		start := s.Shards()[shard].HashKeyRange().Start
+		results, err := s.PutRecords(ctx, []Entry{{PartitionKey: "k", ExplicitHashKey: &start, Data: data}})
+		require.NoError(t, err)
+		require.NoError(t, results[0].Err)
+	}
+	var damaged []byte
+	var want []string
+	for i := range 10 {
+		for shard := range 2 {
+			data := append([]byte(fmt.Sprint(shard, "-", i, " ")), randomBytes(random, 1000)...)
+			put(shard, data)
+			if damaged = data; i < 9 || shard == 0 {
+				want = append(want, string(data))
+			}
+		}
+	}
+	require.NoError(t, db.Close())
+	db, _ = reopen() // what was put is in a table
+	require.NoError(t, db.Close())
+	_, content, at, err := testdisk.Find(mem, salvageFrom+"/store", damaged)
+	require.NoError(t, err)
+	content[at+len(damaged)/2] ^= 1
+
+	db, s = reopen()
+	var once atomic.Bool
+	disk.Before(func(op testdisk.Op) error {
+		if op.OnTable() && !op.Changes() && once.CompareAndSwap(false, true) { // the first shard is read
+			put(0, []byte("above what the read has seen"))
+			put(1, []byte("behind the damage"))
+		}
+		return nil
+	})
+	want = append(want, "above what the read has seen", "behind the damage")
+	var place companion.Place
+	var got []string
+	told := 0
+	for from := uint64(0); from <= db.visible.Load(); {
+		read, next, err := s.readMerged(ctx, from, records, 1<<20, &place)
+		for _, r := range read {
+			got = append(got, string(r.Data))
+		}
+		if err != nil {
+			var damage *CorruptError
+			require.True(t, errors.As(err, &damage), "%v", err)
+			told++
+		}
+		require.Greater(t, next, from)
+		from = next
+	}
+	disk.Before(nil)
+	require.True(t, once.Load())
+	require.Equal(t, 1, told)
+	require.Len(t, got, len(want))
+	for i := range want {
+		require.Equal(t, want[i][:6], got[i][:6])
+	}
+	require.NoError(t, db.Close())
+}
