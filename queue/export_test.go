@@ -72,3 +72,10 @@ func Looks(q *Queue) int {
 	defer q.mu.Unlock()
 	return q.looks
 }
+
+// Unseen returns how many records the queue has given out that others may not see yet.
+func Unseen(q *Queue) int {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return len(q.unseen)
+}
