@@ -20,6 +20,7 @@ func (a *appender) Apply(requests []*commit.Request, batch *kv.Batch) bool {
 	a.now = max(uint64(max(0, a.db.wall(a.moment).UnixNano())), a.db.aging.at(a.moment))
 	a.sync = a.mode == Sync
 	a.group++
+	a.deliveries = maxDeliveries
 	for _, r := range requests {
 		switch op := r.Op.(type) {
 		case *putOp:

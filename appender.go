@@ -71,6 +71,8 @@ type appender struct {
 	arrived   arrivals
 	deliver   []func() // what listeners have others see after the records of this group
 
+	deliveries int // how many records this group may still give to receivers that wait
+
 	sync  bool // this group is to be durable before it is published
 	wrote bool // this group has rows
 

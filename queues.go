@@ -80,6 +80,12 @@ func (c companionDB) Commit(ctx context.Context, essential bool, bytes int, fn f
 	return c.db.committer.Do(ctx, &commit.Request{Op: rowsOp(fn), Bytes: bytes, Essential: essential})
 }
 
+// maxDeliveries is about how many records one group gives to receivers that wait, over all
+// queues: each takes a row, and those who put wait for them.
+const maxDeliveries = 1000
+
+func (c companionDB) Deliveries() *int { return &c.db.appender.deliveries }
+
 func (c companionDB) Full() bool             { return c.db.store.Full() }
 func (c companionDB) Ended() <-chan struct{} { return c.db.committer.Ended() }
 

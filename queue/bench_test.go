@@ -73,6 +73,43 @@ func BenchmarkReceiveAck(b *testing.B) {
 	}
 }
 
+// What a loop of its own would gain that acknowledges with its next receive, as Work does.
+func BenchmarkExchange(b *testing.B) {
+	for _, batch := range []int{1, 10} {
+		for _, consumers := range []int{1, 16} {
+			for _, together := range []bool{false, true} {
+				b.Run(fmt.Sprintf("batch=%d/consumers=%d/together=%t", batch, consumers, together), func(b *testing.B) {
+					q := benchQueue(b, b.N, queue.Options{})
+					b.ResetTimer()
+					var wg sync.WaitGroup
+					for range consumers {
+						wg.Go(func() {
+							var done []queue.Receipt
+							for {
+								if !together && len(done) > 0 {
+									if err := q.Ack(ctx, done...); err != nil {
+										b.Error(err)
+										return
+									}
+									done = nil
+								}
+								records, err := queue.Exchange(ctx, q, batch, done...)
+								if err != nil || len(records) == 0 {
+									return
+								}
+								done = receipts(records)
+							}
+						})
+					}
+					wg.Wait()
+					b.StopTimer()
+					b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "records/s")
+				})
+			}
+		}
+	}
+}
+
 // Work acknowledges with the next receive, so it takes half the commits.
 func BenchmarkWork(b *testing.B) {
 	for _, o := range []queue.WorkOptions{{Concurrency: 1}, {Concurrency: 16}, {Concurrency: 256}, {Concurrency: 16, Batch: 100}} {

@@ -170,3 +170,41 @@ func ExampleQueue_AckTx() {
 	// <nil>
 	// true
 }
+
+// A person looks at what is dead, and has one record tried again.
+func ExampleDeadLetters_All() {
+	ctx := context.Background()
+	db, err := braid.Open(braid.InMemory, nil)
+	check(err)
+	defer db.Close()
+	tasks, err := db.OpenStream(ctx, "tasks", nil)
+	check(err)
+	for _, task := range []string{"first", "second"} {
+		_, err := tasks.PutRecord(ctx, task, []byte(task))
+		check(err)
+	}
+	q, err := queue.Open(ctx, db, "q", &queue.Options{Stream: "tasks"})
+	check(err)
+	for range 2 {
+		records, err := q.Receive(ctx, 1, nil)
+		check(err)
+		check(q.Reject(ctx, "the printer is on fire", records[0].Receipt))
+	}
+
+	for r, err := range q.DeadLetters().All(ctx) {
+		check(err)
+		fmt.Printf("%s: %s\n", r.Data, r.Reason)
+		if string(r.Data) == "second" {
+			check(q.DeadLetters().Restore(ctx, r.Receipt))
+		}
+	}
+	records, err := q.Receive(ctx, 10, nil)
+	check(err)
+	for _, r := range records {
+		fmt.Printf("again: %s\n", r.Data)
+	}
+	// Output:
+	// first: the printer is on fire
+	// second: the printer is on fire
+	// again: second
+}

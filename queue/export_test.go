@@ -72,3 +72,23 @@ func Looks(q *Queue) int {
 	defer q.mu.Unlock()
 	return q.looks
 }
+
+// Unseen returns how many records the queue has given out that others may not see yet.
+func Unseen(q *Queue) int {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return len(q.unseen)
+}
+
+// Exchange acknowledges records and receives others, in one commit, without waiting.
+func Exchange(ctx context.Context, q *Queue, n int, receipts ...Receipt) ([]Record, error) {
+	var steps []step
+	if len(receipts) > 0 {
+		steps = q.steps(step{verb: acknowledge}, false, receipts)
+	}
+	records, err := q.receive(ctx, ask{n: n, bytes: maxBytes}, -1, steps)
+	if err == nil {
+		err = failures(steps, receipts)
+	}
+	return records, err
+}

@@ -100,8 +100,10 @@ func (q *Queue) receive(ctx context.Context, a ask, wait time.Duration, steps []
 		if w == nil {
 			continue // there is something by now
 		}
-		given, over := q.await(ctx, w, &timer)
+		given, over, err := q.await(ctx, w, &timer)
 		switch {
+		case err != nil:
+			return nil, err
 		case over:
 			return nil, q.missed(ctx)
 		case len(given) > 0:
@@ -195,9 +197,9 @@ func (q *Queue) addFresh(records []braid.Record, next uint64) {
 }
 
 // commit does the steps and receives records, as one commit. The errors of steps are in
-// them; with a nil ask nothing is received.
+// them; with a nil ask nothing is received, and without steps only the line is served.
 func (q *Queue) commit(ctx context.Context, a *ask, steps []step) ([]Record, error) {
-	c := &change{queue: q, ask: a, steps: steps, essential: a == nil}
+	c := &change{queue: q, ask: a, steps: steps, essential: a == nil && len(steps) > 0}
 	bytes := 0
 	if a != nil {
 		bytes = 100 * min(a.n, 1000)
@@ -272,12 +274,13 @@ func (c *change) apply(rows companion.Rows) (publish func(), err error) {
 			st.err = q.do(rows, st, now)
 		}
 	}
-	if c.ask != nil && !c.abandoned {
+	all := false
+	if !c.essential || !q.door.Full() { // what is kept for those who acknowledge is not for those who wait
+		c.served, all = q.serve(rows, now, nil)
+	}
+	if c.ask != nil && !c.abandoned && all { // those that have waited come first
 		c.taken = q.take(rows, *c.ask, now)
 		q.stats.received += uint64(len(c.taken))
-	}
-	if !c.essential || !q.door.Full() { // what is kept for those who acknowledge is not for those who wait
-		c.served = q.serve(rows, now, nil)
 	}
 	return c.publish, nil
 }

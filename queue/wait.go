@@ -14,19 +14,21 @@ import (
 //
 // A commit that brings new records, or makes others visible, gives them to receivers in the
 // line itself: so a delivery is durable together with what caused it, and a put and its
-// receiver take one commit instead of two. Records that become visible with time, with a
-// trim, or because there is room in memory to read them wake a receiver, which then makes
-// its own commit.
-
-// maxServed is about how many records one commit gives to receivers that wait.
-const maxServed = 1000
+// receiver take one commit instead of two. If records become visible with time, with a trim,
+// or because there is room in memory to read them, the first receiver is called: it makes a
+// commit, which serves the line.
+//
+// A receiver that is called keeps its place, and a commit serves the line before it gives
+// records to a receiver that has not waited: so nobody is overtaken.
 
 // waiter is a receiver that waits.
 type waiter struct {
-	delivery // what a commit has given it; nothing if it was only woken
+	delivery // what a commit has given it
 	ask      ask
 	turn     uint64        // lower for those that came before it
-	woken    chan struct{} // closed when it is no longer in line and what it was given is durable
+	served   chan struct{} // closed when what it was given is durable
+	called   chan struct{} // has a token if it is to have the line served
+	isCalled bool          // it has not taken the token, or has left without
 	before   *waiter       // of its line
 	after    *waiter
 	listed   bool
@@ -94,7 +96,7 @@ func (q *Queue) enlist(a ask) *waiter {
 		return nil
 	}
 	ws.turns++
-	w := &waiter{woken: make(chan struct{}), ask: a, turn: ws.turns, listed: true}
+	w := &waiter{served: make(chan struct{}), called: make(chan struct{}, 1), ask: a, turn: ws.turns, listed: true}
 	l := &ws.lines[lineOf(&w.ask)]
 	if w.before = l.last; w.before != nil {
 		w.before.after = w
@@ -139,28 +141,52 @@ func (q *Queue) rest() {
 	}
 }
 
-// await returns what the waiter was given, which is nothing if it was only woken. It reports
-// with over that the wait has ended without either: its time has passed, or its context, the
-// queue or the database has ended.
-func (q *Queue) await(ctx context.Context, w *waiter, timer *stoppable) (given []taken, over bool) {
+// await returns what the waiter was given. It reports with over that the wait has ended without:
+// its time has passed, or its context, the queue or the database has ended. With an error it has
+// ended, too.
+func (q *Queue) await(ctx context.Context, w *waiter, timer *stoppable) (given []taken, over bool, err error) {
 	for {
 		select {
-		case <-w.woken:
-			return w.taken, false
+		case <-w.served:
+			return w.taken, false, nil
+		case <-w.called:
+			if err := q.serveLine(ctx, w); err != nil {
+				q.forgo(w)
+				return nil, true, err
+			}
+			continue
 		case <-timer.passed():
 			timer.spent = true
 			if q.withdraw(w) {
-				return nil, true
+				return nil, true, nil
 			}
 			continue // what it is given is about to be durable
 		case <-ctx.Done():
 		case <-q.deleted:
 		case <-q.door.Life().Done():
-			return q.awaitLast(ctx, w)
+			given, over = q.awaitLast(ctx, w)
+			return given, over, nil
 		}
 		q.forgo(w)
-		return nil, true
+		return nil, true, nil
 	}
+}
+
+// serveLine is what a receiver does that is called: it reads ahead if there is need, and makes a
+// commit that gives records to those that wait. It may not be among them.
+func (q *Queue) serveLine(ctx context.Context, w *waiter) error {
+	q.mu.Lock()
+	w.isCalled = false // it can be called again from now on
+	listed := w.listed
+	q.mu.Unlock()
+	if !listed {
+		return nil
+	}
+	n, err := q.prepare(ctx, w.ask)
+	if n > 0 && err == nil {
+		_, err = q.commit(ctx, nil, nil)
+	}
+	return err
 }
 
 // awaitLast is await when the database has ended. What it commits to the end may be a
@@ -170,12 +196,12 @@ func (q *Queue) awaitLast(ctx context.Context, w *waiter) (given []taken, over b
 		return nil, true
 	}
 	select {
-	case <-w.woken:
+	case <-w.served:
 	case <-ctx.Done():
 	case <-q.door.Ended():
 	}
 	select {
-	case <-w.woken:
+	case <-w.served:
 		return w.taken, false
 	default:
 		q.forgo(w)
@@ -191,19 +217,22 @@ func (q *Queue) withdraw(w *waiter) bool {
 		return false
 	}
 	q.remove(w)
+	if w.isCalled {
+		q.alertLocked()
+	}
 	return true
 }
 
 // forgo ends a wait for a receiver that takes nothing any more: what it was given is given
-// back, and what it was woken for is for the next one.
+// back, and what it was called for is for the next one.
 func (q *Queue) forgo(w *waiter) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if w.listed {
 		q.remove(w)
-		return
+	} else {
+		w.abandonLocked(q)
 	}
-	w.abandonLocked(q)
 	q.alertLocked()
 }
 
@@ -222,7 +251,7 @@ func (l *listener) Arrive(rows companion.Rows, before uint64, records companion.
 	q.passed(now)
 	q.flush(rows)
 	q.brings = true
-	served := q.serve(rows, now, &arriving{all: records})
+	served, _ := q.serve(rows, now, &arriving{all: records})
 	q.brings = false
 	if served == nil && len(q.unseen) == 0 {
 		return nil
@@ -272,43 +301,51 @@ func (q *Queue) readArriving(in *arriving, n, bytes int) {
 }
 
 // serve gives records to receivers that wait, as part of a commit: those that are in memory,
-// and those that arrive with it. It returns the receivers that got some, which deliver wakes.
-func (q *Queue) serve(rows companion.Rows, now uint64, in *arriving) (served []*waiter) {
-	for left := maxServed; left > 0; {
+// and those that arrive with it. It returns the receivers that got some, which deliver hands
+// them to, and whether there is nothing in memory for any other one: a commit gives away only so
+// many records, over all queues.
+func (q *Queue) serve(rows companion.Rows, now uint64, in *arriving) (served []*waiter, all bool) {
+	if q.waiters.isEmpty() {
+		return nil, true
+	}
+	for left := q.door.Deliveries(); ; {
 		w := q.waiters.foremost(func(w *waiter) bool {
 			n, read := q.offers(w.ask, now, w.ask.n)
-			if read && in != nil {
-				q.readArriving(in, min(w.ask.n, left), w.ask.bytes)
+			if read && in != nil && *left > 0 {
+				q.readArriving(in, min(w.ask.n, *left), w.ask.bytes)
 				n, _ = q.offers(w.ask, now, 1)
 			}
 			return n > 0
 		})
 		if w == nil {
-			return served
+			return served, true
+		}
+		if *left <= 0 {
+			return served, false
 		}
 		a := w.ask
-		a.n = min(a.n, left)
+		a.n = min(a.n, *left)
 		if w.taken = q.take(rows, a, now); len(w.taken) == 0 {
-			return served // all of it was held back; whether there is more turns out when it can be read
+			return served, false // all of it was held back; whether there is more turns out when it can be read
 		}
 		q.stats.received += uint64(len(w.taken))
-		left -= len(w.taken)
+		*left -= len(w.taken)
 		q.remove(w)
 		served = append(served, w)
 	}
-	return served
 }
 
 // deliver hands over what serve has given, now that it is durable.
 func (q *Queue) deliver(served []*waiter) {
 	for _, w := range served {
 		w.doneLocked(q)
-		close(w.woken)
+		close(w.served)
 	}
 }
 
-// alertLocked wakes as many waiting receivers as there are records for, after a change that
-// serve does not see.
+// alertLocked calls the receiver that has waited longest of those for which there is something,
+// after a change that serve does not see. Once it has had the line served, the next one is
+// called if there is more.
 func (q *Queue) alertLocked() {
 	ws := &q.waiters
 	if ws.isEmpty() {
@@ -316,31 +353,15 @@ func (q *Queue) alertLocked() {
 	}
 	now := q.door.Now()
 	q.passed(now)
-	var promised [2]int // to those that were woken: records, and dead letters
-	kind := func(w *waiter) *int {
-		if w.ask.dead {
-			return &promised[1]
-		}
-		return &promised[0]
+	w := ws.foremost(func(w *waiter) bool {
+		n, read := q.offers(w.ask, now, 1)
+		return n > 0 || read && q.unread()
+	})
+	if w != nil && !w.isCalled {
+		w.isCalled = true
+		w.called <- struct{}{}
 	}
-	for {
-		w := ws.foremost(func(w *waiter) bool {
-			n, read := q.offers(w.ask, now, maxRecords)
-			if read && q.unread() {
-				n++ // a receiver that is woken reads ahead, and has the next one woken if there is more
-			}
-			return n > *kind(w)
-		})
-		if w == nil {
-			break
-		}
-		*kind(w) += w.ask.n
-		q.remove(w)
-		close(w.woken)
-	}
-	if !ws.isEmpty() {
-		q.setAlarm(now)
-	}
+	q.setAlarm(now)
 }
 
 // alert is alertLocked for a caller that does not hold the mutex.

@@ -51,6 +51,11 @@ type DB interface {
 	// while the disk is full. After braid.ErrOutcomeUnknown fn may still be called.
 	Commit(ctx context.Context, essential bool, bytes int, fn func(Rows) (publish func(), err error)) error
 
+	// Deliveries returns how many records the commit that is being made may still give to
+	// receivers that wait. It is for functions that Commit and Listener have called, which
+	// lower it by what they give.
+	Deliveries() *int
+
 	// Full reports whether the disk is full, so that only essential commits are made.
 	Full() bool
 
