@@ -30,10 +30,10 @@ const (
 	brokenMost  = 5           // in a row without an event, before a reader says so
 )
 
-// subscriber is the feed of a subscription. What it asks for, the SDK reads ahead of Next is an
-// event: while the processor is busy nothing more is taken from the connection, and the service
-// ends a subscription that stands still. Then the next one begins where the last event that
-// was taken has ended.
+// subscriber is the feed of a subscription. It takes an event when Next is called, and the SDK
+// reads a few ahead: while the processor is busy nothing more is read from the connection, and
+// the service ends a subscription that stands still. The next one begins after the last event
+// that was taken, so what was read ahead comes again.
 type subscriber struct {
 	stream *sourceStream
 	shard  *sourceShard

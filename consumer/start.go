@@ -160,12 +160,23 @@ func (s *survey) isNeeded(row *Lease) bool {
 	})
 }
 
+// isNewer reports whether a row is that of a shard whose parents are still there, or newer
+// themselves: so it has not expired, and what was listed is older than the row. A source may
+// show another worker what it did not show this one yet.
+func (s *survey) isNewer(row *Lease) bool {
+	return slices.ContainsFunc(row.Parents, func(id braid.ShardID) bool {
+		key := LeaseKey{row.Stream, id}
+		parent := s.rows[key]
+		return s.items[key] != nil || parent != nil && parent.Incarnation == row.Incarnation && s.isNewer(parent)
+	}) && row.Incarnation == s.streams[row.Stream].info.Incarnation
+}
+
 // deleteStaleLeases removes the leases of shards and streams that no longer exist. That of
 // a parent stays until its children have begun, who tell whether it was done.
 func (g *group) deleteStaleLeases(ctx context.Context, s *survey) error {
 	for key := range s.touched {
 		row, view := s.rows[key], s.streams[key.Stream]
-		if row == nil || key.Shard == "" || view == nil || view.err != nil || s.items[key] != nil || s.isNeeded(row) {
+		if row == nil || key.Shard == "" || view == nil || view.err != nil || s.items[key] != nil || s.isNeeded(row) || s.isNewer(row) {
 			continue
 		}
 		g.mu.Lock()
