@@ -1,6 +1,7 @@
-// Package awskinesis is braid's producer, source and keys on Amazon Kinesis and KMS, for the day
-// that one machine is not enough: the methods of a [Producer] are those of a [braid.Stream], and
-// mean the same, and a [Source] has the same workers process the records.
+// Package awskinesis is braid on Amazon Kinesis, DynamoDB and KMS, for the day that one machine
+// is not enough. The methods of a [Producer] are those of a [braid.Stream], and mean the same; a
+// [Source] and a [LeaseStore] have the same workers process the records; a [Forwarder] makes a
+// stream of a database a durable outbox of Kinesis; and [KMS] keeps keys.
 //
 //	client := kinesis.NewFromConfig(cfg) // of the AWS SDK for Go v2
 //	p, err := awskinesis.NewProducer(ctx, client, "orders", nil)
@@ -178,4 +179,45 @@
 // stream. A reshard costs each process a few ListShards calls, however many shards it has.
 // [consumer.Config].ShardSyncInterval sets the pace of listings, [SourceOptions].IdleInterval
 // that of polling.
+//
+// # Leases in DynamoDB
+//
+// A [LeaseStore] keeps the leases and checkpoints of package consumer in DynamoDB, in the table of
+// the Kinesis Client Library, so that workers on several machines share the shards:
+//
+//	leases, err := awskinesis.NewLeaseStore(ctx, dynamodb.NewFromConfig(cfg), "billing", &awskinesis.LeaseStoreOptions{Stream: "orders"})
+//	worker, err := consumer.New(db, &consumer.Config{App: "billing", Streams: []string{"orders"}, Leases: leases}, processor)
+//
+// An application of the KCL for Java moves to braid by stopping all workers of the one before the
+// first of the other starts, and back the same way: each goes on at the checkpoints of the other.
+// A worker that has checkpointed all that it had processed repeats nothing. [NewLeaseStore] refuses
+// to start while a worker of the KCL lives. Config.Deaggregate must be set where producers
+// aggregate, as the KCL always takes records apart; LeaseDuration is at least the KCL's
+// failoverTimeMillis; and Config.Start has no effect on shards with which the KCL has begun.
+//
+// On the way back the KCL does not know what is paused, nor braid's sources' places that have no
+// number: of a shard of which nothing was processed yet, it begins at TRIM_HORIZON then. It creates
+// the leases of children whose parents ended at a worker of braid's with its next audit, after some
+// minutes, if no worker of braid's had begun with them.
+//
+// A store needs
+//
+//	{
+//	  "Effect": "Allow",
+//	  "Action": [
+//	    "dynamodb:DescribeTable", "dynamodb:CreateTable", "dynamodb:UpdateTable", "dynamodb:TagResource",
+//	    "dynamodb:UpdateContinuousBackups", "dynamodb:Scan", "dynamodb:Query", "dynamodb:GetItem",
+//	    "dynamodb:BatchGetItem", "dynamodb:UpdateItem", "dynamodb:DeleteItem"
+//	  ],
+//	  "Resource": [
+//	    "arn:aws:dynamodb:REGION:ACCOUNT:table/billing",
+//	    "arn:aws:dynamodb:REGION:ACCOUNT:table/billing/index/LeaseOwnerToLeaseKeyIndex",
+//	    "arn:aws:dynamodb:REGION:ACCOUNT:table/billing-Braid",
+//	    "arn:aws:dynamodb:REGION:ACCOUNT:table/billing-WorkerMetricStats"
+//	  ]
+//	}
+//
+// where billing is the application. CreateTable, TagResource and UpdateContinuousBackups are for
+// tables that it has to make, UpdateTable for an index. The last table is the KCL's, and is only
+// scanned. What all that costs is said of [LeaseStore].
 package awskinesis

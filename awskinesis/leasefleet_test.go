@@ -22,6 +22,7 @@ import (
 	"github.com/braidstream/braid/awskinesis"
 	"github.com/braidstream/braid/consumer"
 	"github.com/braidstream/braid/kinesisapi/kinesistest"
+	"github.com/braidstream/braid/kpl"
 )
 
 // fleet is workers that share nothing but a stream and a lease table, as if each was in a process
@@ -116,7 +117,7 @@ func (f *fleet) join(name string, random *rand.Rand, processor consumer.Processo
 		processor = consumer.ProcessorFunc(f.process)
 	}
 	w, err := consumer.New(f.kit.DB(), &consumer.Config{
-		App: "billing", WorkerID: name, Streams: []string{"orders"}, Leases: store, HandOverTimeout: 20 * time.Second, Logger: quietLogger(),
+		App: "billing", WorkerID: name, Streams: []string{"orders"}, Leases: store, HandOverTimeout: 20 * time.Second, Deaggregate: true, Logger: quietLogger(),
 	}, processor)
 	require.NoError(f, err)
 	j.app = w.App()
@@ -250,6 +251,53 @@ func TestFleetSharesTheLeaseTable(t *testing.T) {
 		require.Positive(f, f.requireAll(), "everything again, in order")
 		require.NoError(f, two.stop())
 		require.Equal(f, map[string]int{"": 4}, f.owners())
+	})
+}
+
+// The rows that a dead worker of the KCL has left are taken after a LeaseDuration, and go on where
+// they are: inside of an aggregate, at LATEST, after a shard whose row was deleted.
+func TestFleetGoesOnWhereTheKCLHasStopped(t *testing.T) {
+	inFleet(t, 2, func(f *fleet) {
+		ordersStore(f, f.dynamo, nil) // makes the table
+		stream, err := f.kit.DB().Stream("orders")
+		require.NoError(f, err)
+		putIn := func(shard int, data []byte) braid.SequenceNumber {
+			hash := stream.Shards()[shard].HashKeyRange().Start
+			results, err := stream.PutRecords(f.Context(), []braid.Entry{{PartitionKey: fmt.Sprint("shard ", shard), ExplicitHashKey: &hash, Data: data}})
+			requireStored(f, results, err)
+			return results[0].SequenceNumber
+		}
+		pack := func(shard int, values ...int) []byte {
+			var a kpl.Aggregator
+			for _, value := range values {
+				hash := stream.Shards()[shard].HashKeyRange().Start
+				require.NoError(f, a.Add(braid.Entry{PartitionKey: fmt.Sprint("shard ", shard), ExplicitHashKey: &hash, Data: fmt.Append(nil, value)}))
+			}
+			return a.AppendAggregate(nil)
+		}
+		putIn(0, []byte("0"))
+		f.kit.Split("orders", "shardId-000000000000") // into 2 and 3
+		half := putIn(2, pack(2, 0, 1, 2, 3))
+		plain := putIn(3, []byte("0"))
+		putIn(3, []byte("1"))
+		putIn(1, []byte("0"))
+		for shard, checkpoint := range map[string]item{
+			"shardId-000000000001": {"checkpoint": s("LATEST"), "checkpointSubSequenceNumber": n("0")},
+			"shardId-000000000002": {"checkpoint": s(half.String()), "checkpointSubSequenceNumber": n("1")},
+			"shardId-000000000003": {"checkpoint": s(plain.String()), "checkpointSubSequenceNumber": n("0")},
+		} {
+			row := item{"leaseKey": s(shard), "leaseCounter": n("17"), "leaseOwner": s("java-1"), "ownerSwitchesSinceCheckpoint": n("0")}
+			maps.Copy(row, checkpoint)
+			f.dynamo.put(f, "billing", row)
+		}
+		one := f.join("one", nil, nil)
+		time.Sleep(30 * time.Second)
+		putIn(1, []byte("1"))
+		time.Sleep(time.Second)
+		f.mu.Lock()
+		require.Equal(f, map[string][]int{"shard 1": {1}, "shard 2": {2, 3}, "shard 3": {1}}, f.seen)
+		f.mu.Unlock()
+		require.NoError(f, one.stop())
 	})
 }
 

@@ -105,7 +105,7 @@ func (s *LeaseStore) foreign(sight foreignSighting, now time.Time) error {
 
 // sightings returns the leases that workers of the KCL have, and the metrics that they have
 // written in the last minute: into the lease table or into one of their own, as their version
-// does.
+// does. Leases of shards that have ended do not count: they keep a dead worker's name.
 func (s *LeaseStore) sightings(ctx context.Context) (map[foreignSighting]bool, error) {
 	seen := make(map[foreignSighting]bool)
 	noteMetrics := func(worker, seconds string) {
@@ -119,7 +119,7 @@ func (s *LeaseStore) sightings(ctx context.Context) (map[foreignSighting]bool, e
 			return nil
 		}
 		lease, now, found, err := s.decode(&s.leases, r)
-		if err == nil && found && lease.Owner != "" && isForeign(r) {
+		if err == nil && found && lease.Owner != "" && !lease.Checkpoint.ShardEnd && isForeign(r) {
 			seen[foreignSighting{lease.Owner, lease.LeaseKey, strconv.FormatUint(now.version, 10)}] = true
 		}
 		return err

@@ -82,6 +82,10 @@ func TestForeignWorkersAreRefused(t *testing.T) {
 			lease.Owner = "one"
 			setLease(t, store, lease)
 			accept(t, d, 0, 0)
+			ended := kclRow()
+			ended["checkpoint"] = s("SHARD_END")
+			d.put(t, "billing", ended)
+			accept(t, d, 0, 0)
 		})
 	})
 	for name, put := range map[string]func(d *dynamo, at time.Time){

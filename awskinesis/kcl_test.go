@@ -1,0 +1,458 @@
+package awskinesis_test
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"io"
+	"maps"
+	"net/http/httptest"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/braidstream/braid"
+	"github.com/braidstream/braid/awskinesis"
+	"github.com/braidstream/braid/consumer"
+	"github.com/braidstream/braid/kinesisapi"
+	"github.com/braidstream/braid/kinesisapi/kinesistest"
+	"github.com/braidstream/braid/kpl"
+)
+
+// An application goes from the KCL to braid and back, twice: one worker of the KCL is killed, the
+// others stop as they should. On the way there are aggregates, prepared checkpoints and splits. No
+// record is lost, those of a key come in order, and only those come twice that the killed worker
+// had processed and not checkpointed.
+func TestFromTheKCLToBraidAndBack(t *testing.T) {
+	classPath := compileKCL(t)
+	j := newJourney(t, classPath)
+	j.put(100)
+
+	java := j.startJava("java-1", "hang")
+	j.await("the first records", func() bool { return len(j.seen) >= 50 })
+	_, err := j.openStore()
+	var foreign *awskinesis.ForeignWorkerError
+	require.ErrorAs(t, err, &foreign)
+	require.Equal(t, "java-1", foreign.Worker)
+	j.awaitLine("a prepared checkpoint", "prepared")
+	java.kill()
+	left := j.uncheckpointed()
+	t.Logf("the killed worker leaves %d records behind that it has processed: %v", len(left), left)
+
+	b := j.startBraid("braid-1")
+	j.await("a parent's records, and its children", func() bool { return j.count("braid-1") > 100 })
+	j.split(0)
+	j.put(30)
+	j.await("records of a child", func() bool { return j.countIn("braid-1", 2) > 20 && j.countIn("braid-1", 3) > 20 })
+	require.Contains(t, b.pending(), "prepared", "what the killed worker has prepared")
+	b.prepare()
+	b.stop(t)
+	j.requireOrder()
+
+	j.put(60)
+	java = j.startJava("java-2", "go on")
+	j.awaitLine("what braid has prepared", "init", "by braid")
+	j.await("records", func() bool { return j.count("java-2") > 100 })
+	j.split(1)
+	j.put(30)
+	j.await("records of a child", func() bool { return j.countIn("java-2", 4) > 20 && j.countIn("java-2", 5) > 20 })
+	j.put(60)
+	java.stop()
+
+	b = j.startBraid("braid-2")
+	j.await("everything", j.isComplete)
+	b.stop(t)
+	j.requireAll(left)
+	kinds, rows := make(map[string]int), j.dynamo.items("billing")
+	for shard, row := range rows {
+		kind := keyText(row["entityType"])
+		if kinds[kind]++; kind == "LEASE" {
+			ended := slices.Contains([]string{"shardId-000000000000", "shardId-000000000001"}, shard)
+			require.Equal(t, ended, keyText(row["checkpoint"]) == "SHARD_END", "%v", row)
+		}
+	}
+	t.Logf("%d records were given to java-1, %d to braid-1, %d to java-2, %d to braid-2; rows: %v", j.count("java-1"), j.count("braid-1"), j.count("java-2"), j.count("braid-2"), kinds)
+}
+
+// compileKCL returns the class path of the KCL and of the worker in testdata, or skips the test.
+func compileKCL(t *testing.T) string {
+	t.Helper()
+	if testing.Short() {
+		t.Skip("it takes minutes, because the KCL waits for real time")
+	}
+	for _, tool := range []string{"java", "javac", "mvn"} {
+		if _, err := exec.LookPath(tool); err != nil {
+			t.Skipf("there is no %s: %v", tool, err)
+		}
+	}
+	dir := t.TempDir()
+	pom, err := os.ReadFile("testdata/kcl/pom.xml")
+	require.NoError(t, err)
+	require.NoError(t, os.WriteFile(filepath.Join(dir, "pom.xml"), pom, 0o644))
+	jars := filepath.Join(dir, "jars")
+	if out, err := exec.CommandContext(t.Context(), "mvn", "-q", "-B", "-f", dir, "dependency:copy-dependencies", "-DoutputDirectory="+jars).CombinedOutput(); err != nil {
+		t.Skipf("Maven cannot fetch the KCL: %v\n%s", err, out)
+	}
+	classPath := dir + string(filepath.ListSeparator) + filepath.Join(jars, "*")
+	out, err := exec.CommandContext(t.Context(), "javac", "-nowarn", "-cp", classPath, "-d", dir, "testdata/kcl/Worker.java").CombinedOutput()
+	require.NoError(t, err, "%s", out)
+	return classPath
+}
+
+// sight is a record that a worker was given.
+type sight struct {
+	worker, shard string
+	at            string // sequence number and that inside of an aggregate
+	key           string
+	value         int
+}
+
+// journey is an application that workers of both kinds process, one after the other.
+type journey struct {
+	*testing.T
+	classPath string
+	kit       *kinesistest.Kit
+	dynamo    *dynamo
+	kinesis   *httptest.Server
+	table     *httptest.Server
+	next      map[string]int // values put, by key
+
+	mu    sync.Mutex // guards the fields below
+	seen  []sight
+	lines []string       // of workers of the KCL
+	moved chan struct{}  // closed at the next change
+	saved map[string]int // how long seen was at the last checkpoint of the KCL, by shard
+}
+
+func newJourney(t *testing.T, classPath string) *journey {
+	j := &journey{
+		T: t, classPath: classPath, kit: kinesistest.New(t, kinesistest.Stream("orders", 2)), dynamo: newDynamo(),
+		next: make(map[string]int), moved: make(chan struct{}), saved: make(map[string]int),
+	}
+	api, err := kinesisapi.New(j.kit.DB(), &kinesisapi.Options{Logger: quietLogger()})
+	require.NoError(t, err)
+	j.kinesis, j.table = httptest.NewServer(api), httptest.NewServer(j.dynamo)
+	t.Cleanup(j.kinesis.Close)
+	t.Cleanup(j.table.Close)
+	return j
+}
+
+// put puts so many records of each key: every other one by itself, the rest in aggregates of ten.
+func (j *journey) put(rounds int) {
+	j.Helper()
+	stream, err := j.kit.DB().Stream("orders")
+	require.NoError(j, err)
+	for range rounds {
+		packed := make(map[braid.ShardID]*kpl.Aggregator)
+		var entries []braid.Entry
+		for i := range 24 {
+			key := fmt.Sprint("key-", i)
+			entry := braid.Entry{PartitionKey: key, Data: fmt.Append(nil, j.next[key])}
+			j.next[key]++
+			if i%2 == 0 {
+				entries = append(entries, entry)
+				continue
+			}
+			for _, shard := range stream.Shards() {
+				if !shard.Describe().Closed && shard.HashKeyRange().Contains(entry.HashKey()) {
+					if packed[shard.ID()] == nil {
+						packed[shard.ID()] = new(kpl.Aggregator)
+					}
+					require.NoError(j, packed[shard.ID()].Add(entry))
+				}
+			}
+		}
+		for _, id := range slices.Sorted(maps.Keys(packed)) {
+			entries = append(entries, packed[id].Carrier())
+		}
+		results, err := stream.PutRecordsWait(j.Context(), entries)
+		requireStored(j, results, err)
+	}
+}
+
+func (j *journey) split(shard int) {
+	j.Helper()
+	j.kit.Split("orders", fmt.Sprintf("shardId-%012d", shard))
+}
+
+// note notes what a worker was given.
+func (j *journey) note(s sight) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.seen = append(j.seen, s)
+	j.wakeLocked()
+}
+
+func (j *journey) wakeLocked() {
+	close(j.moved)
+	j.moved = make(chan struct{})
+}
+
+// await waits until something is so. Its function is called with the mutex.
+func (j *journey) await(what string, is func() bool) {
+	j.Helper()
+	deadline := time.After(3 * time.Minute)
+	for {
+		j.mu.Lock()
+		so, moved := is(), j.moved
+		j.mu.Unlock()
+		if so {
+			return
+		}
+		select {
+		case <-moved:
+		case <-deadline:
+			j.mu.Lock()
+			defer j.mu.Unlock()
+			j.Fatalf("waited in vain for %s: %d records were processed, the last lines are\n%s", what, len(j.seen), strings.Join(j.lines[max(0, len(j.lines)-40):], "\n"))
+		}
+	}
+}
+
+// awaitLine waits for a line of a worker of the KCL that has all those words.
+func (j *journey) awaitLine(what string, words ...string) {
+	j.Helper()
+	j.await(what, func() bool {
+		return slices.ContainsFunc(j.lines, func(line string) bool {
+			return !slices.ContainsFunc(words, func(word string) bool { return !strings.Contains(line, word) })
+		})
+	})
+}
+
+// count returns how many records a worker was given.
+func (j *journey) count(worker string) (n int) {
+	for _, s := range j.seen {
+		if s.worker == worker {
+			n++
+		}
+	}
+	return n
+}
+
+func (j *journey) countIn(worker string, shard int) (n int) {
+	for _, s := range j.seen {
+		if s.worker == worker && s.shard == fmt.Sprintf("shardId-%012d", shard) {
+			n++
+		}
+	}
+	return n
+}
+
+// isComplete reports whether each record was processed.
+func (j *journey) isComplete() bool {
+	distinct := make(map[string]bool)
+	for _, s := range j.seen {
+		distinct[s.key+" "+strconv.Itoa(s.value)] = true
+	}
+	total := 0
+	for _, n := range j.next {
+		total += n
+	}
+	return len(distinct) == total
+}
+
+// uncheckpointed returns the records that were processed after the last checkpoint of their shard.
+func (j *journey) uncheckpointed() map[string]bool {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	left := make(map[string]bool)
+	for i, s := range j.seen {
+		if i >= j.saved[s.shard] {
+			left[s.key+" "+strconv.Itoa(s.value)] = true
+		}
+	}
+	return left
+}
+
+// requireOrder requires that the records that were processed are those of each key from the
+// first one on.
+func (j *journey) requireOrder() {
+	j.Helper()
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	next := make(map[string]int)
+	for _, s := range j.seen {
+		require.LessOrEqual(j, s.value, next[s.key], "a record of %s is missing before %v", s.key, s)
+		next[s.key] = max(next[s.key], s.value+1)
+	}
+}
+
+// requireAll requires that each record was processed, in the order of its key, and only those of
+// left twice.
+func (j *journey) requireAll(left map[string]bool) {
+	j.Helper()
+	j.requireOrder()
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	require.True(j, j.isComplete())
+	times := make(map[string]int)
+	for _, s := range j.seen {
+		name := s.key + " " + strconv.Itoa(s.value)
+		if times[name]++; times[name] > 1 {
+			require.True(j, left[name], "%v came again, at %s, and was checkpointed", name, s.worker)
+		}
+	}
+}
+
+// javaWorker is a process of the KCL.
+type javaWorker struct {
+	journey *journey
+	cmd     *exec.Cmd
+	stdin   io.Closer
+	ended   chan struct{}
+}
+
+// startJava starts one, which hangs at a prepared checkpoint or goes on.
+func (j *journey) startJava(name, atPrepared string) *javaWorker {
+	j.Helper()
+	w := &javaWorker{journey: j, ended: make(chan struct{})}
+	w.cmd = exec.Command("java", "-Xmx256m", "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn", "-cp", j.classPath,
+		"Worker", j.kinesis.URL, j.table.URL, "billing", name, atPrepared)
+	stdin, err := w.cmd.StdinPipe()
+	require.NoError(j, err)
+	w.stdin = stdin
+	stdout, err := w.cmd.StdoutPipe()
+	require.NoError(j, err)
+	log, err := os.Create(filepath.Join(j.TempDir(), name+".log"))
+	require.NoError(j, err)
+	w.cmd.Stderr = log
+	require.NoError(j, w.cmd.Start())
+	go func() {
+		defer close(w.ended)
+		defer log.Close()
+		for lines := bufio.NewScanner(stdout); lines.Scan(); {
+			j.read(name, lines.Text())
+		}
+		_ = w.cmd.Wait()
+	}()
+	j.Cleanup(func() {
+		w.kill()
+		if text, _ := os.ReadFile(log.Name()); j.Failed() {
+			j.Logf("%s has logged:\n%s", name, text[max(0, len(text)-8000):])
+		}
+	})
+	return w
+}
+
+// kill ends the process at once.
+func (w *javaWorker) kill() {
+	_ = w.cmd.Process.Kill()
+	<-w.ended
+}
+
+// stop has it stop gracefully.
+func (w *javaWorker) stop() {
+	w.journey.Helper()
+	_ = w.stdin.Close()
+	select {
+	case <-w.ended:
+	case <-time.After(90 * time.Second):
+		w.journey.Fatal("the worker of the KCL does not stop")
+	}
+}
+
+// read reads a line of a worker of the KCL.
+func (j *journey) read(worker, line string) {
+	words := strings.Fields(line)
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.lines = append(j.lines, line)
+	switch {
+	case len(words) == 6 && words[0] == "record":
+		value, _ := strconv.Atoi(words[5])
+		j.seen = append(j.seen, sight{worker, words[1], words[2] + "/" + words[3], words[4], value})
+	case len(words) > 1 && (words[0] == "checkpoint" || words[0] == "end" || words[0] == "stopped"):
+		j.saved[words[1]] = len(j.seen)
+	}
+	j.wakeLocked()
+}
+
+func (j *journey) openStore() (*awskinesis.LeaseStore, error) {
+	return awskinesis.NewLeaseStore(j.Context(), j.dynamo.client(), "billing", &awskinesis.LeaseStoreOptions{Stream: "orders", LeaseDuration: 3 * time.Second, Logger: quietLogger()})
+}
+
+// braidWorker is a worker of braid. It is its own processor.
+type braidWorker struct {
+	journey *journey
+	name    string
+	cancel  context.CancelFunc
+
+	ended chan error
+
+	mu       sync.Mutex // guards the fields below
+	stopping bool
+	states   []string // that were prepared by others
+}
+
+func (j *journey) startBraid(name string) *braidWorker {
+	j.Helper()
+	store, err := j.openStore()
+	require.NoError(j, err)
+	b := &braidWorker{journey: j, name: name, ended: make(chan error, 1)}
+	w, err := consumer.New(j.kit.DB(), &consumer.Config{
+		App: "billing", WorkerID: name, Streams: []string{"orders"}, Leases: store, Deaggregate: true, BatchRecords: 7,
+		Checkpoints: consumer.Manual, Logger: quietLogger(),
+	}, b)
+	require.NoError(j, err)
+	ctx, cancel := context.WithCancel(context.Background())
+	b.cancel = cancel
+	go func() { b.ended <- w.Run(ctx) }()
+	j.Cleanup(cancel)
+	return b
+}
+
+func (b *braidWorker) Initialize(_ context.Context, c *consumer.Checkpointer) error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if lease := c.Lease(); lease.Pending != nil {
+		b.states = append(b.states, string(lease.PendingState))
+	}
+	return nil
+}
+
+func (b *braidWorker) ProcessRecords(ctx context.Context, batch *consumer.Batch) error {
+	b.mu.Lock()
+	stopping := b.stopping
+	b.mu.Unlock()
+	if stopping { // it only prepares
+		return batch.Prepare(ctx, batch.Records[0], []byte("by braid"))
+	}
+	time.Sleep(20 * time.Millisecond)
+	for _, r := range batch.Records {
+		value, err := strconv.Atoi(string(r.Data))
+		if err != nil {
+			return err
+		}
+		b.journey.note(sight{b.name, string(r.ShardID), fmt.Sprint(r.SequenceNumber, "/", r.SubSequenceNumber), r.PartitionKey, value})
+	}
+	return batch.CheckpointAt(ctx, batch.Records[len(batch.Records)-1])
+}
+
+func (b *braidWorker) pending() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return strings.Join(b.states, ", ")
+}
+
+// prepare has the worker prepare checkpoints of what is put, instead of processing it.
+func (b *braidWorker) prepare() {
+	b.mu.Lock()
+	b.stopping = true
+	b.mu.Unlock()
+	b.journey.put(2)
+	time.Sleep(time.Second)
+}
+
+func (b *braidWorker) stop(t *testing.T) {
+	t.Helper()
+	b.cancel()
+	require.NoError(t, <-b.ended)
+}

@@ -1,0 +1,147 @@
+import java.net.URI;
+import java.nio.charset.StandardCharsets;
+import java.util.ArrayList;
+import java.util.List;
+import java.util.concurrent.TimeUnit;
+
+import software.amazon.awssdk.auth.credentials.AwsBasicCredentials;
+import software.amazon.awssdk.auth.credentials.StaticCredentialsProvider;
+import software.amazon.awssdk.http.Protocol;
+import software.amazon.awssdk.http.nio.netty.NettyNioAsyncHttpClient;
+import software.amazon.awssdk.regions.Region;
+import software.amazon.awssdk.services.cloudwatch.CloudWatchAsyncClient;
+import software.amazon.awssdk.services.dynamodb.DynamoDbAsyncClient;
+import software.amazon.awssdk.services.kinesis.KinesisAsyncClient;
+import software.amazon.kinesis.common.ConfigsBuilder;
+import software.amazon.kinesis.common.InitialPositionInStream;
+import software.amazon.kinesis.common.InitialPositionInStreamExtended;
+import software.amazon.kinesis.coordinator.Scheduler;
+import software.amazon.kinesis.lifecycle.events.InitializationInput;
+import software.amazon.kinesis.lifecycle.events.LeaseLostInput;
+import software.amazon.kinesis.lifecycle.events.ProcessRecordsInput;
+import software.amazon.kinesis.lifecycle.events.ShardEndedInput;
+import software.amazon.kinesis.lifecycle.events.ShutdownRequestedInput;
+import software.amazon.kinesis.metrics.NullMetricsFactory;
+import software.amazon.kinesis.processor.RecordProcessorCheckpointer;
+import software.amazon.kinesis.processor.ShardRecordProcessor;
+import software.amazon.kinesis.processor.SingleStreamTracker;
+import software.amazon.kinesis.retrieval.KinesisClientRecord;
+import software.amazon.kinesis.retrieval.polling.PollingConfig;
+
+/**
+ * A worker of the KCL that prints what happens to it, one line each:
+ *
+ * <pre>
+ * init SHARD SEQUENCE SUBSEQUENCE PENDING STATE
+ * record SHARD SEQUENCE SUBSEQUENCE KEY DATA
+ * checkpoint SHARD SEQUENCE SUBSEQUENCE
+ * end SHARD
+ * </pre>
+ *
+ * It checkpoints after every third record, and prepares a checkpoint at the 41st, at which it hangs if it is told to.
+ * It stops gracefully when its input ends.
+ */
+public class Worker implements ShardRecordProcessor {
+    private static boolean hangs;
+
+    private String shard;
+    private int count;
+
+    public static void main(String[] args) throws Exception {
+        String kinesisEndpoint = args[0], dynamoEndpoint = args[1], application = args[2], worker = args[3];
+        hangs = args[4].equals("hang");
+        StaticCredentialsProvider credentials = StaticCredentialsProvider.create(AwsBasicCredentials.create("a", "b"));
+        KinesisAsyncClient kinesis = KinesisAsyncClient.builder().region(Region.EU_CENTRAL_1).credentialsProvider(credentials)
+                .endpointOverride(URI.create(kinesisEndpoint)).httpClientBuilder(NettyNioAsyncHttpClient.builder().protocol(Protocol.HTTP1_1)).build();
+        DynamoDbAsyncClient dynamo = DynamoDbAsyncClient.builder().region(Region.EU_CENTRAL_1).credentialsProvider(credentials)
+                .endpointOverride(URI.create(dynamoEndpoint)).httpClientBuilder(NettyNioAsyncHttpClient.builder().protocol(Protocol.HTTP1_1)).build();
+        CloudWatchAsyncClient cloudWatch = CloudWatchAsyncClient.builder().region(Region.EU_CENTRAL_1).credentialsProvider(credentials)
+                .endpointOverride(URI.create(kinesisEndpoint)).build(); // which the factory below keeps from being called
+        SingleStreamTracker tracker = new SingleStreamTracker("orders",
+                InitialPositionInStreamExtended.newInitialPosition(InitialPositionInStream.TRIM_HORIZON));
+        ConfigsBuilder configs = new ConfigsBuilder(tracker, application, kinesis, dynamo, cloudWatch, worker, Worker::new);
+        var leases = configs.leaseManagementConfig().failoverTimeMillis(3000).shardSyncIntervalMillis(1000);
+        leases.dynamoDbLockBasedLeaderLeaseDurationInMillis(3000L);
+        leases.dynamoDbLockBasedLeaderHeartbeatPeriodInMillis(1000L);
+        leases.workerUtilizationAwareAssignmentConfig().disableWorkerMetrics(true);
+        leases.workerUtilizationAwareAssignmentConfig().inMemoryWorkerMetricsCaptureFrequencyMillis(1000L);
+        var coordinator = configs.coordinatorConfig().parentShardPollIntervalMillis(500).shardConsumerDispatchPollIntervalMillis(200);
+        PollingConfig polling = new PollingConfig("orders", kinesis).maxRecords(20).idleTimeBetweenReadsInMillis(200);
+        Scheduler scheduler = new Scheduler(configs.checkpointConfig(), coordinator, leases, configs.lifecycleConfig(),
+                configs.metricsConfig().metricsFactory(new NullMetricsFactory()), configs.processorConfig(),
+                configs.retrievalConfig().retrievalSpecificConfig(polling));
+        Thread thread = new Thread(scheduler);
+        thread.setDaemon(true);
+        thread.start();
+        while (System.in.read() >= 0) {
+        }
+        scheduler.startGracefulShutdown().get(60, TimeUnit.SECONDS);
+        System.exit(0);
+    }
+
+    private static synchronized void say(Object... words) {
+        List<String> texts = new ArrayList<>();
+        for (Object word : words) {
+            texts.add(String.valueOf(word));
+        }
+        System.out.println(String.join(" ", texts));
+    }
+
+    @Override
+    public void initialize(InitializationInput input) {
+        shard = input.shardId();
+        byte[] state = input.pendingCheckpointState();
+        say("init", shard, input.extendedSequenceNumber().sequenceNumber(), input.extendedSequenceNumber().subSequenceNumber(),
+                input.pendingCheckpointSequenceNumber() == null ? "none" : input.pendingCheckpointSequenceNumber().sequenceNumber(),
+                state == null ? "none" : new String(state, StandardCharsets.UTF_8));
+    }
+
+    @Override
+    public void processRecords(ProcessRecordsInput input) {
+        for (KinesisClientRecord record : input.records()) {
+            say("record", shard, record.sequenceNumber(), record.subSequenceNumber(), record.partitionKey(), StandardCharsets.UTF_8.decode(record.data()));
+            try {
+                if (++count % 3 == 0) {
+                    input.checkpointer().checkpoint(record.sequenceNumber(), record.subSequenceNumber());
+                    say("checkpoint", shard, record.sequenceNumber(), record.subSequenceNumber());
+                }
+                if (count == 41) {
+                    input.checkpointer().prepareCheckpoint(record.sequenceNumber(), record.subSequenceNumber(), "prepared".getBytes(StandardCharsets.UTF_8));
+                    say("prepared", shard, record.sequenceNumber(), record.subSequenceNumber());
+                    while (hangs) {
+                        Thread.sleep(1000);
+                    }
+                }
+                Thread.sleep(10);
+            } catch (Exception e) {
+                say("failed", shard, e);
+                return;
+            }
+        }
+    }
+
+    @Override
+    public void leaseLost(LeaseLostInput input) {
+        say("lost", shard);
+    }
+
+    @Override
+    public void shardEnded(ShardEndedInput input) {
+        try {
+            input.checkpointer().checkpoint();
+            say("end", shard);
+        } catch (Exception e) {
+            say("failed", shard, e);
+        }
+    }
+
+    @Override
+    public void shutdownRequested(ShutdownRequestedInput input) {
+        try {
+            input.checkpointer().checkpoint();
+            say("stopped", shard);
+        } catch (Exception e) {
+            say("failed", shard, e);
+        }
+    }
+}
