@@ -185,8 +185,11 @@
 // A [LeaseStore] keeps the leases and checkpoints of package consumer in DynamoDB, in the table of
 // the Kinesis Client Library, so that workers on several machines share the shards:
 //
-//	leases, err := awskinesis.NewLeaseStore(ctx, dynamodb.NewFromConfig(cfg), "billing", &awskinesis.LeaseStoreOptions{Stream: "orders"})
-//	worker, err := consumer.New(db, &consumer.Config{App: "billing", Streams: []string{"orders"}, Leases: leases}, processor)
+//	leases, err := awskinesis.NewLeaseStore(ctx, dynamodb.NewFromConfig(cfg), "billing",
+//		&awskinesis.LeaseStoreOptions{Stream: "orders"})
+//	worker, err := consumer.New(db, &consumer.Config{
+//		App: "billing", Streams: []string{"orders"}, Leases: leases,
+//	}, processor)
 //
 // An application of the KCL for Java moves to braid by stopping all workers of the one before the
 // first of the other starts, and back the same way: each goes on at the checkpoints of the other.
