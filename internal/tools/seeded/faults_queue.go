@@ -191,4 +191,32 @@ var queueFaults = []fault{
 		test:    test{dir: "queue", run: "^TestACommitWhileTheDatabaseCloses$"},
 		finds:   `Error:`,
 	},
+	{
+		name:    "trimmed-records-leave-what-was-known",
+		what:    "a queue's read that finds only trimmed records keeps the ordinal that it had expected for the place behind them",
+		promise: "what was trimmed is not taken for data loss",
+		edits:   []edit{{"iterate.go", "		c.from, c.ordinal = p.from, 0\n", "		c.from = p.from\n"}},
+		test:    test{dir: "queue", run: "^TestRecordsAfterOnesThatWereTrimmedUnread$"},
+		finds:   `where .* should follow`,
+	},
+	{
+		name:    "receipts-end-with-the-process",
+		what:    "a delivery whose receipt may have left the process is over when the database is opened again",
+		promise: "no record is delivered to two within its visibility timeout",
+		edits:   []edit{{"queue/take.go", "e.visible, e.first, e.local = until, now, a.local", "e.visible, e.first, e.local = until, now, true"}},
+		test:    model,
+		finds:   `it should have`,
+	},
+	{
+		name:    "newcomer-overtakes-the-line",
+		what:    "a commit gives records to the receiver that makes it, and then to those that wait",
+		promise: "receivers are served in the order in which they came",
+		edits: []edit{
+			{"queue/receive.go", "	all := false\n	if !c.essential", "	if c.ask != nil && !c.abandoned {\n		c.taken = q.take(rows, *c.ask, now)\n	}\n	if !c.essential"},
+			{"queue/receive.go", "		c.served, all = q.serve(rows, now, nil)\n", "		c.served, _ = q.serve(rows, now, nil)\n"},
+			{"queue/receive.go", "	if c.ask != nil && !c.abandoned && all { // those that have waited come first\n		c.taken = q.take(rows, *c.ask, now)\n", "	if c.ask != nil {\n"},
+		},
+		test:  test{dir: "queue", run: "^TestReceiversAreServedInTheirOrder$"},
+		finds: `a newcomer got`,
+	},
 }
