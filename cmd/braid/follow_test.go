@@ -170,7 +170,7 @@ const (
 )
 
 func tailThroughRestarts(t *testing.T, dir, from string, random *rand.Rand) {
-	network := &unreliable{random: random}
+	network := &unreliable{random: rand.New(rand.NewPCG(random.Uint64(), 1))}
 	var stdout, stderr buffer
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
