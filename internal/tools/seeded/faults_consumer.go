@@ -99,7 +99,7 @@ var consumerFaults = []fault{
 			"		return failed\n",
 		}, {
 			"consumer/deliver.go",
-			"	r.countProcessed(records)\n	r.worker.counts.checkpoints.Add(1)\n	return nil\n}",
+			"	r.countProcessed(records)\n	r.worker.counts.noteCheckpoint()\n	return nil\n}",
 			"	r.countProcessed(records)\n	return r.advanceTo(last)\n}",
 		}},
 		test:  simulation,

@@ -312,8 +312,8 @@ var retentionFaults = []fault{
 		promise: "what is refused costs nothing",
 		edits: []edit{{
 			"throttle.go",
-			"	if c.err != nil {\n		a.counts.throttled.Add(1)\n		return c.err\n	}\n",
-			"	if c.err != nil {\n		a.counts.throttled.Add(1)\n		c.records++\n		return c.err\n	}\n",
+			"	if c.err != nil {\n		a.counts.throttled.Add(1)\n		sh.counts.putsThrottled.Add(1)\n		return c.err\n	}\n",
+			"	if c.err != nil {\n		a.counts.throttled.Add(1)\n		sh.counts.putsThrottled.Add(1)\n		c.records++\n		return c.err\n	}\n",
 		}},
 		test:  test{dir: ".", run: "^TestBudgetsAreExact$"},
 		finds: `Error:`,
@@ -324,8 +324,8 @@ var retentionFaults = []fault{
 		promise: "what is refused costs nothing",
 		edits: []edit{{
 			"throttle.go",
-			"n.records, units(n.bytes)); err != nil {\n			return err\n		}\n	}\n	for sh, n := range sums {\n		sh.w.budgets.spend(a.moment, n.records, units(n.bytes))\n	}\n",
-			"n.records, units(n.bytes)); err != nil {\n			return err\n		}\n		sh.w.budgets.spend(a.moment, n.records, units(n.bytes))\n	}\n",
+			"sh.counts.putsThrottled.Add(int64(n.records))\n			return err\n		}\n	}\n	for sh, n := range sums {\n		sh.w.budgets.spend(a.moment, n.records, units(n.bytes))\n	}\n",
+			"sh.counts.putsThrottled.Add(int64(n.records))\n			return err\n		}\n		sh.w.budgets.spend(a.moment, n.records, units(n.bytes))\n	}\n",
 		}},
 		test:  test{dir: ".", run: "^TestATransactionIsChargedAsAWhole$"},
 		finds: `Error:`,
