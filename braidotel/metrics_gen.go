@@ -8,6 +8,14 @@ import (
 	"github.com/braidstream/braid/queue"
 )
 
+// The metrics of the collection itself.
+const (
+	completeName = "braid.collection.complete"
+	completeHelp = "1 if applications and queues could be asked in time, 0 if not: then they are missing."
+	omittedName  = "braid.collection.omitted"
+	omittedHelp  = "Streams, shards, applications and queues that have no series of their own."
+)
+
 var ofDatabase = []row[braid.Metrics]{
 	{name: "braid.streams", help: "Streams that exist.", unit: "{stream}", kind: gauge, number: func(m *braid.Metrics) float64 { return float64(m.Streams) }},
 	{name: "braid.shards", help: "Shards of all streams, closed ones too.", unit: "{shard}", kind: gauge, number: func(m *braid.Metrics) float64 { return float64(m.Shards) }},

@@ -36,11 +36,9 @@ func Register(db *braid.DB, provider metric.MeterProvider, options *Options) (*R
 	instrument(in, ofApp)
 	instrument(in, ofWorker)
 	instrument(in, ofQueue)
-	complete, err := in.meter.Int64ObservableGauge("braid.collection.complete", metric.WithUnit("1"),
-		metric.WithDescription("1 if applications and queues could be asked in time, 0 if not: then they are missing."))
+	complete, err := in.meter.Int64ObservableGauge(completeName, metric.WithDescription(completeHelp), metric.WithUnit("1"))
 	in.note(complete, err)
-	omitted, err := in.meter.Int64ObservableGauge("braid.collection.omitted", metric.WithUnit("{series}"),
-		metric.WithDescription("Streams, shards, applications and queues that have no series of their own."))
+	omitted, err := in.meter.Int64ObservableGauge(omittedName, metric.WithDescription(omittedHelp), metric.WithUnit("{series}"))
 	in.note(omitted, err)
 	if in.err != nil {
 		return nil, in.err

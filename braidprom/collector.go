@@ -24,8 +24,8 @@ func NewCollector(db *braid.DB, options *Options) *Collector {
 	c := &Collector{
 		gatherer: newGatherer(db, options),
 		descs:    make(map[string]*prometheus.Desc),
-		complete: prometheus.NewDesc("braid_collection_complete", "1 if applications and queues could be asked in time, 0 if not: then they are missing.", nil, nil),
-		omitted:  prometheus.NewDesc("braid_collection_omitted", "Streams, shards, applications and queues that have no series of their own.", []string{"of"}, nil),
+		complete: prometheus.NewDesc(completeName, completeHelp, nil, nil),
+		omitted:  prometheus.NewDesc(omittedName, omittedHelp, []string{"of"}, nil),
 	}
 	describe(c, ofDatabase)
 	describe(c, ofStream)

@@ -193,8 +193,8 @@ var Left = map[string]string{
 	"queue.Description.Options":         "they are settings",
 }
 
-// Own are metrics of the collection itself, which the modules make by hand.
+// Own are metrics of the collection itself, which the modules take by hand.
 var Own = []Metric{
-	{Database, "collection.complete", Gauge, "1", "", "", "", "1 if applications and queues could be asked in time, 0 if not, as while the disk is stalled: then they are missing."},
-	{Database, "collection.omitted", Gauge, "{series}", "", "of", "", "Streams, shards, applications and queues that have no series of their own, as the options bound them. Streams are in the series \"(other)\"."},
+	{Database, "collection.complete", Gauge, "1", "", "", "", "1 if applications and queues could be asked in time, 0 if not: then they are missing."},
+	{Database, "collection.omitted", Gauge, "{series}", "", "of", "", "Streams, shards, applications and queues that have no series of their own."},
 }

@@ -112,6 +112,12 @@ func goTable(t *testing.T, pkg string, name func(Metric) string) []byte {
 	var b bytes.Buffer
 	fmt.Fprintf(&b, "%spackage %s\n\nimport (\n%q\n%q\n%q\n)\n", generated, pkg,
 		"github.com/braidstream/braid", "github.com/braidstream/braid/consumer", "github.com/braidstream/braid/queue")
+	fmt.Fprintf(&b, "\n// The metrics of the collection itself.\nconst (\n")
+	for _, m := range Own {
+		id := strings.TrimPrefix(m.Name, "collection.")
+		fmt.Fprintf(&b, "%sName = %q\n%[1]sHelp = %[3]q\n", id, name(m), m.Help)
+	}
+	b.WriteString(")\n")
 	for _, source := range Sources {
 		fmt.Fprintf(&b, "\nvar %s = []row[%s]{\n", source.Name, source.Type)
 		for _, m := range Table {

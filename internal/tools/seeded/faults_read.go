@@ -312,8 +312,8 @@ var retentionFaults = []fault{
 		promise: "what is refused costs nothing",
 		edits: []edit{{
 			"throttle.go",
-			"	if c.err != nil {\n		a.counts.throttled.Add(1)\n		return c.err\n	}\n",
-			"	if c.err != nil {\n		a.counts.throttled.Add(1)\n		c.records++\n		return c.err\n	}\n",
+			"	if c.err != nil {\n		a.counts.throttled.Add(1)\n		sh.counts.putsThrottled.Add(1)\n		return c.err\n	}\n",
+			"	if c.err != nil {\n		a.counts.throttled.Add(1)\n		sh.counts.putsThrottled.Add(1)\n		c.records++\n		return c.err\n	}\n",
 		}},
 		test:  test{dir: ".", run: "^TestBudgetsAreExact$"},
 		finds: `Error:`,
