@@ -21,13 +21,15 @@ import (
 // Errors: [ErrInvalidArgument] for the options, for the empty name, and for a
 // directory that holds something else, such as an unfinished backup, or, with ReadOnly,
 // no database; [ErrLocked]; [ErrFormatTooNew]; [ErrFormatTooOld]; [ErrCorrupt] and
-// [ErrDataLoss] if rows about streams are damaged or, as a [FileDamageError], which says
-// what records are missing, if the log or
+// [ErrDataLoss] if rows about streams are damaged or, as a [FileDamageError], if the log or
 // the manifest is damaged or a file is missing, while a damaged record is its readers'
 // matter: see [Options].AcceptLoss; [ErrDiskFull]; [ErrOutOfResources]; [ErrFailed]. Any
 // other error is the file system's, such as fs.ErrPermission. A refused open has
 // changed nothing; only one with AcceptLoss may have replaced files before it came to one
 // that it can do nothing about, and says so.
+//
+// A [FileDamageError] says which records are missing, which would be given up with
+// AcceptLoss, and what can be done.
 func Open(dir string, options *Options) (*DB, error) {
 	return open(dir, options, environment{})
 }

@@ -109,11 +109,11 @@ func (l *looker) readState() error {
 			continue
 		}
 		known := slices.ContainsFunc(l.report.Files, func(p wreck.Place) bool { return p.File == name })
-		if d.Damage == kv.FileForeign || !known { // nothing tells what the log had
-			l.foreign = true
-			l.isTorn = true
+		foreign := d.Damage == kv.FileForeign || !known // nothing tells what the log had
+		if foreign {
+			l.foreign, l.isTorn = true, true
 		}
-		if l.foreign || d.Offset < layout.LedgerHeadBytes { // AcceptLoss cannot tell it from another one
+		if foreign || d.Offset < layout.LedgerHeadBytes { // AcceptLoss cannot tell it from another one
 			l.dropFrom = min(l.dropFrom, numberOf(name))
 		}
 	}
