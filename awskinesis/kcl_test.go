@@ -37,7 +37,7 @@ func TestFromTheKCLToBraidAndBack(t *testing.T) {
 	j.put(100)
 
 	java := j.startJava("java-1", "hang")
-	j.await("the first records", func() bool { return len(j.seen) >= 50 })
+	j.await("the first records", func() bool { return j.countIn("java-1", 0) > 0 && j.countIn("java-1", 1) > 0 })
 	_, err := j.openStore()
 	var foreign *awskinesis.ForeignWorkerError
 	require.ErrorAs(t, err, &foreign)

@@ -3,6 +3,7 @@ import java.nio.charset.StandardCharsets;
 import java.util.ArrayList;
 import java.util.List;
 import java.util.concurrent.TimeUnit;
+import java.util.concurrent.atomic.AtomicInteger;
 
 import software.amazon.awssdk.auth.credentials.AwsBasicCredentials;
 import software.amazon.awssdk.auth.credentials.StaticCredentialsProvider;
@@ -38,14 +39,19 @@ import software.amazon.kinesis.retrieval.polling.PollingConfig;
  * end SHARD
  * </pre>
  *
- * It checkpoints after every third record, and prepares a checkpoint at the 41st, at which it hangs if it is told to.
+ * It checkpoints after every third record, and prepares a checkpoint after the 40th when all shards
+ * are under way, at which it hangs if it is told to.
  * It stops gracefully when its input ends.
  */
 public class Worker implements ShardRecordProcessor {
     private static boolean hangs;
 
+    /** Shards of which records have come. The scheduler starts no shard while another one hangs. */
+    private static final AtomicInteger started = new AtomicInteger();
+
     private String shard;
     private int count;
+    private boolean prepared;
 
     public static void main(String[] args) throws Exception {
         String kinesisEndpoint = args[0], dynamoEndpoint = args[1], application = args[2], worker = args[3];
@@ -98,6 +104,9 @@ public class Worker implements ShardRecordProcessor {
 
     @Override
     public void processRecords(ProcessRecordsInput input) {
+        if (count == 0) {
+            started.incrementAndGet();
+        }
         for (KinesisClientRecord record : input.records()) {
             say("record", shard, record.sequenceNumber(), record.subSequenceNumber(), record.partitionKey(), StandardCharsets.UTF_8.decode(record.data()));
             try {
@@ -105,7 +114,8 @@ public class Worker implements ShardRecordProcessor {
                     input.checkpointer().checkpoint(record.sequenceNumber(), record.subSequenceNumber());
                     say("checkpoint", shard, record.sequenceNumber(), record.subSequenceNumber());
                 }
-                if (count == 41) {
+                if (count > 40 && !prepared && started.get() > 1) {
+                    prepared = true;
                     input.checkpointer().prepareCheckpoint(record.sequenceNumber(), record.subSequenceNumber(), "prepared".getBytes(StandardCharsets.UTF_8));
                     say("prepared", shard, record.sequenceNumber(), record.subSequenceNumber());
                     while (hangs) {
