@@ -33,6 +33,7 @@ func FuzzPage(f *testing.F) {
 	f.Add(uint8(1), uint8(2), []byte{2 << 4, 4, 9, 2, 2, 'k', 'd', 0, 0, 0, 0})
 	f.Add(uint8(2), uint8(3), []byte{2<<4 | 1, 8, 40, 4, 2, 3, 1, 2, 3, 1, 2, 3, 1, 2, '2', '2', '2', '2', 'x'})
 	f.Add(uint8(1), uint8(9), []byte{2<<4 | 4, 4, 4})
+	f.Add(uint8('I'), uint8(2), []byte(" 00\x00"))
 	f.Fuzz(func(t *testing.T, which, limit uint8, value []byte) {
 		db, sh := build(t)
 		defer func() { require.NoError(t, db.Close()) }()
@@ -60,6 +61,10 @@ func FuzzPage(f *testing.F) {
 					require.Positive(t, damage.FirstAvailable.Compare(damage.FirstLost))
 					from, told = AtSequence(damage.FirstAvailable), append(told, damage)
 					continue
+				}
+				if errors.Is(err, ErrBeyondTip) { // a checksum that fits may bring an ordinal that no record has
+					clear(others)
+					break
 				}
 				require.NoError(t, err)
 				for _, r := range page.Records {
