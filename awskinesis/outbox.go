@@ -17,7 +17,7 @@ import (
 
 // ErrOutboxFull reports that more waits in the outbox of a [Forwarder] than MaxBytes or MaxAge
 // of its options allow. The error is an [OutboxFullError]. Refused: nothing was put.
-var ErrOutboxFull = errors.New("the outbox is full")
+var ErrOutboxFull = errors.New("outbox is full")
 
 // OutboxFullError is an [ErrOutboxFull] with its particulars.
 type OutboxFullError struct {

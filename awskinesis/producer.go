@@ -16,7 +16,7 @@ const maxPartitionKeyChars = 256
 // ErrEarlierFailed reports a record that was not put because an earlier one of its
 // partition key, in the same call, has an unknown outcome: to put it would break the order
 // if that one is put again. Refused.
-var ErrEarlierFailed = errors.New("the outcome of an earlier record of the partition key is unknown")
+var ErrEarlierFailed = errors.New("outcome of an earlier record of the partition key is unknown")
 
 // Producer puts records to a stream of Amazon Kinesis. Its methods are those of
 // [braid.Stream], with the same outcomes, so a program can have either behind an interface.

@@ -13,7 +13,7 @@ import (
 // it was given to another one, or sought to another place, or the worker was
 // stopped. Nothing was written. It is also the cause with which the context of a
 // processor ends.
-var ErrLeaseLost = errors.New("the lease is lost")
+var ErrLeaseLost = errors.New("lease is lost")
 
 // Checkpoint is a place in a shard: the record that it names was processed, and
 // everything before it. The KCL calls it an extended sequence number. Compare

@@ -170,7 +170,7 @@ func TestLifeOfALeaseIsLogged(t *testing.T) {
 		require.NoError(f, app.Seek(f.Context(), consumer.LeaseKey{}, braid.Latest()))
 		synctest.Wait()
 		lines := log.take()
-		require.Contains(f, lines, `level=INFO msg="the lease is lost" `+lease+`2 checkpoint=N cause="the lease is lost"`)
+		require.Contains(f, lines, `level=INFO msg="the lease is lost" `+lease+`2 checkpoint=N cause="lease is lost"`)
 		require.Contains(f, lines, `level=DEBUG msg="the shard has caught up" `+lease+`4 checkpoint="`+strings.Trim(position(f, shard0), `"`)+`"`)
 
 		f.split(shard0)

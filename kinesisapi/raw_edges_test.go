@@ -83,7 +83,7 @@ func TestRawFailureIsLogged(t *testing.T) {
 		server.Close()
 		if given == nil {
 			require.Contains(t, lines.String(), `level=ERROR msg="an operation failed" operation=CreateStream answer=InternalFailure error=`)
-			require.Contains(t, lines.String(), "the database is closed")
+			require.Contains(t, lines.String(), "database is closed")
 		} else {
 			require.Empty(t, lines.String(), "a logger that discards is silence")
 		}

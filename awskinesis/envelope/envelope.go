@@ -77,13 +77,13 @@ var (
 	ErrInvalidMessage = errors.New("invalid message")
 
 	// ErrCorrupt reports an envelope whose bytes are not those that were written.
-	ErrCorrupt = errors.New("the envelope is corrupt")
+	ErrCorrupt = errors.New("envelope is corrupt")
 
 	// ErrUnsupported reports an envelope of a newer version of the format.
-	ErrUnsupported = errors.New("the envelope has an unsupported version")
+	ErrUnsupported = errors.New("unsupported version of the envelope")
 
 	// ErrTooLarge reports data that is larger than [Options].MaxBytes.
-	ErrTooLarge = errors.New("the data of the envelope is too large")
+	ErrTooLarge = errors.New("data of the envelope is too large")
 )
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)

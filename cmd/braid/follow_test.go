@@ -62,8 +62,8 @@ func TestTailGoesOnAfterALostConnection(t *testing.T) {
 		},
 		{
 			"the program stops and is away for a while",
-			[]string{record(first) + end(`{"Error":"the database is closed","Kind":"Closed"}`), "503", "502", "503", record(second)},
-			exitOK, "x\nx\n", fmt.Sprintf(lost, "the database is closed") + back, "AFTER_SEQUENCE_NUMBER " + first,
+			[]string{record(first) + end(`{"Error":"database is closed","Kind":"Closed"}`), "503", "502", "503", record(second)},
+			exitOK, "x\nx\n", fmt.Sprintf(lost, "database is closed") + back, "AFTER_SEQUENCE_NUMBER " + first,
 		},
 		{
 			"never there",
@@ -110,7 +110,7 @@ func TestTailGoesOnAfterALostConnection(t *testing.T) {
 						w.WriteHeader(status)
 						_, _ = w.Write([]byte(map[int]string{
 							http.StatusNotFound:           `{"Error":"text","Kind":"StreamNotFound"}`,
-							http.StatusServiceUnavailable: `{"Error":"the database is closed","Kind":"Closed"}`,
+							http.StatusServiceUnavailable: `{"Error":"database is closed","Kind":"Closed"}`,
 							http.StatusBadGateway:         "bad gateway",
 						}[status]))
 						return

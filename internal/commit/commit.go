@@ -29,7 +29,7 @@ import (
 // ErrUnknown reports that a request was on its way when its caller had to give
 // up. It wraps the cause. Any other error of [Committer.Do] refused the request:
 // nothing of it was or will be done.
-var ErrUnknown = errors.New("the outcome is unknown")
+var ErrUnknown = errors.New("outcome is unknown")
 
 const (
 	// maxGroupBytes bounds a group. An fsync is paid off long before that, and

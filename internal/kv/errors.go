@@ -20,22 +20,22 @@ import (
 // most of them to its users as they are.
 var (
 	// ErrLocked reports that somebody has the database open.
-	ErrLocked = errors.New("the directory is in use")
+	ErrLocked = errors.New("directory is in use")
 
 	// ErrFormatTooNew reports a database that only a later version can read.
 	// Nothing of it was changed.
-	ErrFormatTooNew = errors.New("the format is newer than this version of braid")
+	ErrFormatTooNew = errors.New("format is newer than this version of braid reads")
 
 	// ErrFormatTooOld reports a database that only an earlier version can read.
 	// Nothing of it was changed.
-	ErrFormatTooOld = errors.New("the format is older than this version of braid reads")
+	ErrFormatTooOld = errors.New("format is older than this version of braid reads")
 
 	// ErrNotDatabase reports a directory that holds something else, or, to who
 	// wants to read only, nothing. Nothing of it was changed.
-	ErrNotDatabase = errors.New("the directory holds no database")
+	ErrNotDatabase = errors.New("directory holds no database")
 
 	// ErrNotEmpty reports that the directory given for a backup holds something.
-	ErrNotEmpty = errors.New("the directory is not empty")
+	ErrNotEmpty = errors.New("directory is not empty")
 
 	// ErrNotDirectory reports a name that is, or leads through, something that is
 	// not a directory.
@@ -43,13 +43,13 @@ var (
 
 	// ErrOwnDirectory reports that the directory given for a backup is that of the
 	// database, or lies in it.
-	ErrOwnDirectory = errors.New("the directory lies in that of the database")
+	ErrOwnDirectory = errors.New("directory lies in that of the database")
 
 	// ErrReadOnly reports a change to a store that was opened for reading only.
-	ErrReadOnly = errors.New("the database is open for reading only")
+	ErrReadOnly = errors.New("database is open for reading only")
 
 	// ErrClosed reports the use of a store after Close.
-	ErrClosed = errors.New("the database is closed")
+	ErrClosed = errors.New("database is closed")
 )
 
 // Errors of storage.
@@ -59,7 +59,7 @@ var (
 	ErrFailed = errors.New("storage failed")
 
 	// ErrDiskFull reports that there is no space.
-	ErrDiskFull = errors.New("the disk is full")
+	ErrDiskFull = errors.New("disk is full")
 
 	// ErrOutOfResources reports that the process or the machine is short of
 	// descriptors or memory. What waits for them goes on when there are some.

@@ -54,7 +54,7 @@ func allSentinels() []error {
 
 // No error that a database in any state returns says a thing twice.
 func TestNoErrorOfADatabaseRepeatsItself(t *testing.T) {
-	require.Equal(t, "the disk is full", repetition("braid: put record: the disk is full: the disk is full"))
+	require.Equal(t, "disk is full", repetition("braid: put record: disk is full: disk is full"))
 	check := func(t *testing.T, err error, class error) {
 		t.Helper()
 		require.ErrorIs(t, err, class)

@@ -24,14 +24,14 @@ import (
 
 var (
 	// ErrDamaged reports an export with bytes that are not what was written.
-	ErrDamaged = errors.New("the export is damaged")
+	ErrDamaged = errors.New("export is damaged")
 
 	// ErrIncomplete reports an export without its end: it was interrupted, and can be
 	// resumed, or cut.
-	ErrIncomplete = errors.New("the export is incomplete: its end is missing")
+	ErrIncomplete = errors.New("export is incomplete: its end is missing")
 
 	// ErrComplete reports an export that has its end where one was to be continued.
-	ErrComplete = errors.New("the export is complete: there is nothing to resume")
+	ErrComplete = errors.New("export is complete: there is nothing to resume")
 
 	// ErrNotExport reports a file that is something else.
 	ErrNotExport = errors.New("not an export of braid")
