@@ -64,28 +64,28 @@ var (
 	// [DB.OpenStream] takes what is there, unless [StreamOptions].MustMatch refuses
 	// it: then the error is a [StreamMismatchError]. Kinesis:
 	// ResourceInUseException.
-	ErrStreamExists = errors.New("the stream exists")
+	ErrStreamExists = errors.New("stream already exists")
 
 	// ErrStreamInUse reports that [DB.DeleteStream] met a stream that has queues.
 	// Delete those first. Kinesis: ResourceInUseException.
-	ErrStreamInUse = errors.New("the stream has queues")
+	ErrStreamInUse = errors.New("stream has queues")
 
 	// ErrLimitExceeded reports that there would be too many of something, such
 	// as shards of a stream; the message says how many there may be. Kinesis:
 	// LimitExceededException.
-	ErrLimitExceeded = errors.New("the limit is exceeded")
+	ErrLimitExceeded = errors.New("limit exceeded")
 
 	// ErrThroughputExceeded reports a put or a read that goes beyond what a shard
 	// takes in its stream's capacity mode. The error is a
 	// [ThroughputExceededError], which says when to try again. Kinesis:
 	// ProvisionedThroughputExceededException.
-	ErrThroughputExceeded = errors.New("the throughput is exceeded")
+	ErrThroughputExceeded = errors.New("throughput exceeded")
 
 	// ErrKeyUnavailable reports that a record cannot be encrypted or decrypted: the
 	// [KeyProvider] does not have the key, or has another one under its id, or
 	// fails; the error wraps what it said. Refused. Kinesis: KMSAccessDeniedException
 	// and others.
-	ErrKeyUnavailable = errors.New("the encryption key is not available")
+	ErrKeyUnavailable = errors.New("encryption key not available")
 
 	// ErrKeyNotFound is the error of [Tx.Get] for a key that has no value.
 	ErrKeyNotFound = errors.New("no such key")
@@ -95,11 +95,11 @@ var (
 var (
 	// ErrTxTooLarge reports a transaction that reads or writes more than
 	// [Options].MaxTxBytes. Split it, or raise the limit.
-	ErrTxTooLarge = errors.New("the transaction is too large")
+	ErrTxTooLarge = errors.New("transaction too large")
 
 	// ErrTxConflict reports that [DB.Update] ran its function many times, and
 	// each time another transaction had changed what it read.
-	ErrTxConflict = errors.New("the transaction met conflicting ones each time it ran")
+	ErrTxConflict = errors.New("transaction conflicted on every attempt")
 )
 
 // Errors of reading.
@@ -108,7 +108,7 @@ var (
 	// before it read them. The error is a [TrimmedError], which says which ones
 	// and where reading can go on. Refused: the position has not moved. Kinesis
 	// moves such a reader silently.
-	ErrTrimmed = errors.New("the records were trimmed")
+	ErrTrimmed = errors.New("records were trimmed")
 
 	// ErrBeyondTip reports a position that no reader of this database can have
 	// come to: it lies beyond every number that was ever given out here. It is one
@@ -118,7 +118,7 @@ var (
 	// such as at [TrimHorizon] or [Latest]. In [Interval] and [NoSync] it is also the
 	// [RecordsPage].Next of a page whose records a crash has taken back. Kinesis has no
 	// such error.
-	ErrBeyondTip = errors.New("the position is beyond the tip")
+	ErrBeyondTip = errors.New("position is beyond the tip")
 
 	// ErrCorrupt reports stored bytes that are not what was written: a checksum
 	// does not match, or a table is damaged. The error of a reader of records is a

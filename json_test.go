@@ -55,7 +55,7 @@ var jsonOf = map[string]struct {
 	"VerifyReport": {
 		value: braid.VerifyReport{Streams: 1, Records: 2, Unopened: 1, UnopenedErr: braid.ErrKeyUnavailable, Problems: []*braid.VerifyError{&jsonProblem}},
 		text: `{"Files":0,"FileBytes":0,"Streams":1,"Shards":0,"Epochs":0,"Records":2,"Bytes":0,"Leases":0,"Queues":0,"Keys":0,"Unopened":1,"Problems":[` + jsonProblemText + `],` +
-			`"MoreProblems":0,"UnopenedErr":"the encryption key is not available"}`,
+			`"MoreProblems":0,"UnopenedErr":"encryption key not available"}`,
 	},
 	"HashKey":           {value: braid.MaxHashKey(), text: `"340282366920938463463374607431768211455"`},
 	"SequenceNumber":    {value: jsonNumber, text: `"` + jsonNumberText + `"`},
@@ -81,7 +81,7 @@ var jsonOf = map[string]struct {
 	"BeyondTipError":          {value: braid.BeyondTipError{Shard: "shardId-000000000000", Number: jsonNumber}, text: `{"Shard":"shardId-000000000000","Number":"` + jsonNumberText + `","Last":"0"}`},
 	"StreamMismatchError":     {value: braid.StreamMismatchError{Stream: "s", Differences: []string{"Shards is 2, not 8"}}, text: `{"Stream":"s","Differences":["Shards is 2, not 8"]}`},
 	"ThroughputExceededError": {value: braid.ThroughputExceededError{Shard: "shardId-000000000000", Budget: "ReadsPerSecond", RetryAfter: 200 * time.Millisecond}, text: `{"Shard":"shardId-000000000000","Budget":"ReadsPerSecond","RetryAfter":"200ms"}`},
-	"PutResult":               {value: braid.PutResult{ShardID: "shardId-000000000000", Err: braid.ErrThroughputExceeded}, text: `{"ShardID":"shardId-000000000000","SequenceNumber":"0","Encrypted":false,"Err":"the throughput is exceeded"}`},
+	"PutResult":               {value: braid.PutResult{ShardID: "shardId-000000000000", Err: braid.ErrThroughputExceeded}, text: `{"ShardID":"shardId-000000000000","SequenceNumber":"0","Encrypted":false,"Err":"throughput exceeded"}`},
 	"StreamOptions":           {value: braid.StreamOptions{Shards: 2, Retention: 90 * time.Second, Capacity: braid.Capacity{Mode: braid.Provisioned}}, text: `{"Shards":2,"MaxRecordBytes":0,"RetentionBytes":0,"Capacity":{"Mode":"Provisioned","WriteRecordsPerSecond":0,"WriteBytesPerSecond":0,"ReadsPerSecond":0,"ReadBytesPerSecond":0,"MaxShards":0},"Tags":null,"MustMatch":false,"Retention":"1m30s"}`},
 	"ShardDescription":        {value: jsonShard, text: jsonShardText},
 	"StreamDescription": {

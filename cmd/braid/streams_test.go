@@ -22,7 +22,7 @@ func TestCreate(t *testing.T) {
 	require.Equal(t, int64(1<<30), d.RetentionBytes)
 	require.Equal(t, 2<<20, d.MaxRecordBytes)
 	require.Equal(t, map[string]string{"a": "b"}, d.Tags)
-	require.Contains(t, k.fails(exitFailure, "create", "orders"), "the stream exists")
+	require.Contains(t, k.fails(exitFailure, "create", "orders"), "stream already exists")
 	require.NoError(t, json.Unmarshal([]byte(k.ok("create", "load", "--on-demand", "--retention", "unlimited", "--json")), &d))
 	require.Equal(t, braid.OnDemand, d.Capacity.Mode)
 	require.Len(t, d.Shards, 4)

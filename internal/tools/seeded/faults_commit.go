@@ -181,6 +181,6 @@ var numberFaults = []fault{
 		promise: "a reader of an older copy is told",
 		edits:   []edit{{"bound.go", "	if counted && p.concrete().from-1 <= given {", "	if counted {"}},
 		test:    model,
-		finds:   `the error should be "the position is beyond the tip"`,
+		finds:   `the error should be "position is beyond the tip"`,
 	},
 }
