@@ -32,9 +32,10 @@
 // one partition key are in one shard, so they stay in order: if one put returned
 // before another began, its record is read first.
 //
-// A record becomes visible only when it is durable. So no reader sees a record that a
-// crash can take back, and none passes a number that turns up later. Each record
-// carries its ordinal in the shard, and readers verify that no record is missing.
+// A record becomes visible only when it is as durable as [Options].Durability says. With
+// [Sync], the default, no reader sees a record that a crash can take back; in every mode no
+// reader passes a number that turns up later. Each record carries its ordinal in the shard,
+// and readers verify that no record is missing.
 //
 // # Reading
 //
@@ -106,9 +107,9 @@
 //
 // # Durability
 //
-// By default an acknowledged record survives a power loss ([Sync]). [Interval] and
-// [NoSync] trade the newest records for speed. All keep a prefix of each shard, and
-// never give out a number twice.
+// By default an acknowledged record survives a crash and a power loss ([Sync]). With
+// [Interval] and [NoSync], which are faster, either may take the newest records. In every
+// mode a shard keeps a prefix of its records, and no number is given out twice.
 //
 // braid does not protect against a disk that lies about fsync, against the loss
 // of the whole disk (it does not replicate; see [DB.Backup]), or against

@@ -85,7 +85,7 @@ var (
 	// [KeyProvider] does not have the key, or has another one under its id, or
 	// fails; the error wraps what it said. Refused. Kinesis: KMSAccessDeniedException
 	// and others.
-	ErrKeyUnavailable = errors.New("encryption key is not available")
+	ErrKeyUnavailable = errors.New("encryption key not available")
 
 	// ErrKeyNotFound is the error of [Tx.Get] for a key that has no value.
 	ErrKeyNotFound = errors.New("no such key")
@@ -95,7 +95,7 @@ var (
 var (
 	// ErrTxTooLarge reports a transaction that reads or writes more than
 	// [Options].MaxTxBytes. Split it, or raise the limit.
-	ErrTxTooLarge = errors.New("transaction is too large")
+	ErrTxTooLarge = errors.New("transaction too large")
 
 	// ErrTxConflict reports that [DB.Update] ran its function many times, and
 	// each time another transaction had changed what it read.

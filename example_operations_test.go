@@ -126,8 +126,8 @@ func ExampleStream_IncreaseRetention() {
 	defer db.Close()
 
 	audit, err := db.OpenStream(ctx, "audit", &braid.StreamOptions{
-		Retention:      7 * 24 * time.Hour, // 24 hours if nothing is said; negative: forever
-		RetentionBytes: 10 << 30,           // and the oldest go before that if there is more
+		Retention:      7 * 24 * time.Hour, // 0 means 24 hours, negative forever
+		RetentionBytes: 10 << 30,           // the oldest records go sooner if there is more
 	})
 	if err != nil {
 		log.Fatal(err)

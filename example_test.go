@@ -51,7 +51,7 @@ func ExampleOpen() {
 	defer os.RemoveAll(dir)
 
 	db, err := braid.Open(dir, &braid.Options{
-		Durability:   braid.Interval, // a power cut may lose up to the last 100 ms
+		Durability:   braid.Interval, // a crash may lose up to the last 100 ms
 		SyncInterval: 100 * time.Millisecond,
 		CacheBytes:   64 << 20,
 		Logger:       slog.Default(), // is told when the disk is full, and little else
@@ -91,7 +91,7 @@ func ExampleStream_PutRecords() {
 		{PartitionKey: "cpu", Data: []byte("0.45")},
 	})
 	if err != nil {
-		log.Fatal(err) // none of them is stored
+		log.Fatal(err) // none of them is stored, unless it is ErrOutcomeUnknown
 	}
 	for _, res := range results {
 		fmt.Println(res.ShardID)

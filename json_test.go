@@ -55,7 +55,7 @@ var jsonOf = map[string]struct {
 	"VerifyReport": {
 		value: braid.VerifyReport{Streams: 1, Records: 2, Unopened: 1, UnopenedErr: braid.ErrKeyUnavailable, Problems: []*braid.VerifyError{&jsonProblem}},
 		text: `{"Files":0,"FileBytes":0,"Streams":1,"Shards":0,"Epochs":0,"Records":2,"Bytes":0,"Leases":0,"Queues":0,"Keys":0,"Unopened":1,"Problems":[` + jsonProblemText + `],` +
-			`"MoreProblems":0,"UnopenedErr":"encryption key is not available"}`,
+			`"MoreProblems":0,"UnopenedErr":"encryption key not available"}`,
 	},
 	"HashKey":           {value: braid.MaxHashKey(), text: `"340282366920938463463374607431768211455"`},
 	"SequenceNumber":    {value: jsonNumber, text: `"` + jsonNumberText + `"`},

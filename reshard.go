@@ -43,7 +43,7 @@ func (s *Stream) SplitShard(ctx context.Context, shard ShardID, newStartingHashK
 			return err
 		}
 		if len(r.shards) >= maxShards {
-			return fmt.Errorf("%w: the stream has %d open shards", ErrLimitExceeded, maxShards)
+			return fmt.Errorf("%w: a stream may have at most %d open shards", ErrLimitExceeded, maxShards)
 		}
 		start := sh.hashKeys.middle()
 		if at != nil {

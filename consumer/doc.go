@@ -14,8 +14,8 @@
 // checkpoint are processed again. A [TxProcessor] has effects in the database exactly
 // once: its writes, the records that it puts, and the checkpoint are one commit. The
 // compiler keeps the two apart. Effects elsewhere happen at least once with both; stream,
-// shard and sequence number make a key by which the other side can recognize a
-// repetition.
+// shard and sequence number make a key by which the other side can recognize
+// duplicates.
 //
 // # Order
 //
@@ -82,7 +82,7 @@
 // A processor that returns an error, or panics, is called again with the same
 // records, after a pause. If that does not help, the records are given to it one by
 // one. By [Config], the record that still fails stops its shard (and no other), goes to a
-// dead-letter stream in the commit that passes it, or is skipped and logged. No record is
+// dead-letter stream, or is skipped and logged. No record is
 // skipped silently, not even those that retention has removed: see [Config].OnGap.
 //
 // Records that cannot be read, a [braid.CorruptError], are not skipped either: the

@@ -127,9 +127,9 @@ func ExampleConfig() {
 		Streams: []string{"orders", "refunds"}, // one that does not exist yet is waited for
 		Start:   braid.Latest(),                // only records put from now on; fixed when the application first runs
 
-		Lanes:            8,             // of a shard at once, in order for each partition key
-		MaxAttempts:      5,             // then a record that fails goes
-		DeadLetterStream: "orders-dead", // here, in the commit that passes it
+		Lanes:            8,             // partition keys of a shard at once, each in order
+		MaxAttempts:      5,             // then a record that still fails is a dead letter,
+		DeadLetterStream: "orders-dead", // put into this stream
 		WorkerID:         "mailer-1",    // for logs and status
 	}, process)
 	if err != nil {
@@ -299,8 +299,8 @@ func ExampleApp_Seek() {
 		log.Fatal(err)
 	}
 
-	// Process everything again. Workers need not be stopped for it: what they are
-	// at does not count any more.
+	// Process everything again. Workers need not be stopped for it: their current
+	// batches are not checkpointed.
 	if err := app.Seek(ctx, consumer.LeaseKey{Stream: "orders"}, braid.TrimHorizon()); err != nil {
 		log.Fatal(err)
 	}

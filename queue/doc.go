@@ -21,7 +21,7 @@
 // transcoding. It costs a row for each record in flight, and there is no order, unless
 // [Options].OrderByKey asks for that of each partition key.
 //
-// A stream may have any number of queues and consumers, which know nothing of each other.
+// A stream may have any number of queues and consumers, which are independent of each other.
 //
 // # The life of a record
 //
@@ -50,14 +50,14 @@
 // [Queue.AckTx] and [Queue.WorkTx] acknowledge records in the application's own transaction:
 // with keys that it writes, and records that it puts to other streams. Either all of that
 // happens or nothing, and at most once for each record. Effects elsewhere happen at least
-// once; [Record].ID is a key by which the other side can recognize a repetition.
+// once; [Record].ID is a key by which the other side can recognize duplicates.
 //
 // # Records that end the process
 //
 // A record may make its worker run out of memory, or exit. A queue in the same process
-// ends with it. So that a record was delivered, and how often, is durable before it is
-// delivered. Those that were in flight beside it are counted as well. So that they do not
-// become dead letters with it, a record that comes for the third time comes in a smaller
+// ends with it. That is why each delivery is counted durably before it happens. Records that
+// were in flight beside it are counted as well. To keep them from becoming dead letters with
+// it, a record that comes for the third time comes in a smaller
 // batch, and for its last time alone; after a process has ended unexpectedly, nothing else of
 // the queue is then in flight. With MaxReceives 1 there is no second time to find out.
 //

@@ -17,7 +17,7 @@ type Record struct {
 	braid.Record
 
 	// ID names the record in all queues of the stream, in every delivery: 24 lower-case
-	// hexadecimal digits. Use it as a key by which others recognize a repetition. Kinesis:
+	// hexadecimal digits. Use it as a key by which others recognize duplicates. Kinesis:
 	// RecordId.
 	ID string
 

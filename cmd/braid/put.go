@@ -28,8 +28,8 @@ func (p *program) putCommand() *cobra.Command {
 With --ndjson each line is a JSON object with PartitionKey, and Text or Data (base64), and maybe ExplicitHashKey, as
 cat -o ndjson writes it; its other fields are ignored.
 
-Lines that have come by then share a commit. Records are in the order of the input; if put fails, those before the
-line that it names are put.`,
+Lines that are there already share a commit, up to 1,000 of them or 4 MiB. Records are in the order of the input; if
+put fails, those before the line that it names are put.`,
 		Example: `  braid --dir data put orders --key customer-42 ordered paid
   braid --dir data cat orders -o ndjson | braid --dir other put orders --ndjson`,
 		Args: arguments(1, -1), ValidArgsFunction: p.completeStreams,

@@ -208,7 +208,7 @@ func TestAnEncryptedStreamNeedsItsKeys(t *testing.T) {
 
 	code, _, stderr := inDirectory(t, "--dir", dir, "cat", "orders")
 	require.Equal(t, exitFailure, code)
-	require.Contains(t, stderr, "encryption key is not available")
+	require.Contains(t, stderr, "encryption key not available")
 	code, stdout, stderr := inDirectory(t, "--dir", dir, "cat", "orders", "--keys", keys, "-o", "data")
 	require.Equal(t, exitOK, code, stderr)
 	require.Equal(t, "secret\n", stdout)

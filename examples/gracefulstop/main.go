@@ -83,7 +83,7 @@ func serve(ctx context.Context, dir string, archive *archive) (err error) {
 		Streams:         []string{"measurements"},
 		BatchRecords:    10,
 		Checkpoints:     consumer.Manual,  // what was gathered is not yet done
-		HandOverTimeout: 10 * time.Second, // that an interrupt leaves the processors
+		HandOverTimeout: 10 * time.Second, // how long processors may take to finish
 	}, consumer.PerLease(func(consumer.Lease) consumer.Processor { return &gatherer{archive: archive} }))
 	if err != nil {
 		return err

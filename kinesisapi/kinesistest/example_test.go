@@ -46,8 +46,8 @@ func Send(ctx context.Context, client *kinesis.Client, stream string, entries []
 func TestSendPutsRefusedEntriesAgain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		k := kinesistest.New(t, kinesistest.Stream("orders", 2))
-		k.FailEntries("ProvisionedThroughputExceededException", 1, 2)
-		k.FailEntries("InternalFailure", 0) // which is entry 1 of the first call
+		k.FailEntries("ProvisionedThroughputExceededException", 1, 2) // of the first PutRecords
+		k.FailEntries("InternalFailure", 0)                           // of the second, which retries those two
 
 		var entries []types.PutRecordsRequestEntry
 		for _, customer := range []string{"ann", "bob", "eve"} {

@@ -120,7 +120,7 @@ func parse(args, env []string, help io.Writer) (*config, error) {
 	fs.StringVar(&c.addr, "addr", "localhost:4567", "`address` to listen on")
 	fs.IntVar(&port, "port", 0, "`port` to listen on, in place of the address's; 0 is any that is free")
 	fs.StringVar(&c.dir, "dir", "", "`directory` of the data, which is made if it is not there (default: memory)")
-	fs.StringVar(&durability, "durability", "sync", "`mode` of a directory: sync (what is answered is on disk), interval (ten syncs a second)\nor nosync (the operating system decides)")
+	fs.StringVar(&durability, "durability", "sync", "`mode` of a directory: sync (what is answered is on disk), interval (ten syncs a second)\nor nosync (a crash may take the newest records)")
 	fs.Var(&streams, "stream", "stream to create unless it is there, as `name:shards` or name:on-demand; repeat it, or separate\nstreams with commas. name:shards:region:account is for -separate-accounts; what is empty is the default")
 	fs.StringVar(&streamsFile, "streams-file", "", "`file` with a stream on each line, as -stream has it; what follows a # does not count")
 	fs.StringVar(&c.region, "region", "us-east-1", "`region` of the streams")
