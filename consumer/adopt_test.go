@@ -136,3 +136,36 @@ func TestCheckpointThatMayBeInsideOfAnAggregate(t *testing.T) {
 		})
 	}
 }
+
+// An application goes from the KCL to braid, back to the KCL, and to braid again: a lease that
+// was made at LATEST meanwhile becomes a place as well, so that no restart skips records.
+func TestLatestOfAnotherEngineBecomesAPlaceWheneverItComes(t *testing.T) {
+	bubble(t, 1, func(f *fixture) {
+		store := leasetest.NewMemory(10 * time.Second)
+		f.putIn(f.orders.Shards()[0], "k", []byte("first"))
+		var seen journal
+		cfg := consumer.Config{Leases: store}
+		stop := f.start(f.worker(cfg, consumer.ProcessorFunc(seen.collect)))
+		time.Sleep(time.Minute)
+		require.Equal(f, []string{"first"}, seen.take())
+		require.NoError(f, stop())
+
+		lease, found, err := store.Get(f.Context(), consumer.LeaseKey{Stream: "orders", Shard: shard0})
+		require.NoError(f, err)
+		require.True(f, found)
+		deleted, err := store.Delete(f.Context(), lease)
+		require.NoError(f, err)
+		require.True(f, deleted)
+		foreign(f, store, shard0, consumer.Lease{Checkpoint: consumer.Checkpoint{Start: braid.Latest()}})
+
+		stop = f.start(f.worker(cfg, consumer.ProcessorFunc(seen.collect)))
+		time.Sleep(time.Minute)
+		require.Empty(f, seen.take())
+		require.NoError(f, stop())
+		f.putIn(f.orders.Shards()[0], "k", []byte("while nobody reads"))
+		stop = f.start(f.worker(cfg, consumer.ProcessorFunc(seen.collect)))
+		time.Sleep(time.Minute)
+		require.Equal(f, []string{"while nobody reads"}, seen.take())
+		require.NoError(f, stop())
+	})
+}
