@@ -347,6 +347,24 @@ func TestListingsDoNotForgetShards(t *testing.T) {
 	})
 }
 
+// A source that was not asked while a shard and all its children were closed and expired forgets
+// them, though it has known the shard as an open one.
+func TestListingForgetsShardsOfLongAgo(t *testing.T) {
+	sourceBubble(t, 1, polling.options(), func(f *sourceFixture) {
+		f.shards()
+		f.kit.Split("orders", "0")
+		time.Sleep(time.Hour)
+		f.kit.Split("orders", "1")
+		f.kit.Split("orders", "2")
+		time.Sleep(30 * time.Hour)
+		var ids []braid.ShardID
+		for _, s := range f.shards() {
+			ids = append(ids, s.ID)
+		}
+		require.Equal(f, []braid.ShardID{"shardId-000000000003", "shardId-000000000004", "shardId-000000000005", "shardId-000000000006"}, ids)
+	})
+}
+
 // A reader does not go on in a stream that has taken the name of its own, even from a place
 // that is a time.
 func TestReaderDoesNotGoOnInAnotherStream(t *testing.T) {
