@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -450,7 +451,7 @@ func TestChildrenAreKnownThoughAnOlderListingIsUnderWay(t *testing.T) {
 	for _, silent := range []bool{false, true} {
 		t.Run(fmt.Sprintf("children unnamed=%v", silent), func(t *testing.T) {
 			bubble(t, 1, func(f *fixture) {
-				calls := 0
+				var calls atomic.Int64
 				source := &slowSource{&wrappedSource{newPollingSource(f.db), func(_ context.Context, _ braid.ShardID, next func() (consumer.Page, error)) (consumer.Page, error) {
 					page, err := next()
 					if silent {
@@ -458,7 +459,7 @@ func TestChildrenAreKnownThoughAnOlderListingIsUnderWay(t *testing.T) {
 					}
 					return page, err
 				}}, func() {
-					if calls++; calls == 3 {
+					if calls.Add(1) == 3 {
 						f.split(shard0)
 						f.put("of a child")
 						time.Sleep(5 * time.Second) // in which the shard ends
@@ -468,7 +469,7 @@ func TestChildrenAreKnownThoughAnOlderListingIsUnderWay(t *testing.T) {
 				cfg := consumer.Config{Source: source, Leases: leasetest.NewMemory(30 * time.Second)}
 				stop := f.start(f.worker(cfg, consumer.ProcessorFunc(seen.collect)))
 				time.Sleep(2*time.Minute + 15*time.Second)
-				require.GreaterOrEqual(f, calls, 3)
+				require.GreaterOrEqual(f, calls.Load(), int64(3))
 				require.Equal(f, []string{"of a child"}, seen.take())
 				require.NoError(f, stop())
 			})
