@@ -31,6 +31,31 @@ type sourceShard struct {
 	throttled   int        // reads in a row
 	recordBytes int        // of a record, about
 	left        leftPlace
+	peeked      peekedPlace
+}
+
+// peekedPlace is how far a Peek has come that has found neither a record nor the tip. It is
+// given to one that goes on: a stretch without records may be longer than what a Peek looks at.
+type peekedPlace struct {
+	from     braid.Position
+	iterator *string // nil for none
+}
+
+// resumePeek returns where a Peek goes on, nil if it has to begin.
+func (s *sourceShard) resumePeek(from braid.Position) (iterator *string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.peeked.iterator != nil && s.peeked.from.Equal(from) {
+		iterator, s.peeked = s.peeked.iterator, peekedPlace{}
+	}
+	return iterator
+}
+
+// suspendPeek keeps how far a Peek has come.
+func (s *sourceShard) suspendPeek(from braid.Position, iterator *string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.peeked = peekedPlace{from, iterator}
 }
 
 // leftPlace is where the last reader was closed. No record lies between both positions, of which

@@ -224,15 +224,25 @@ func (st *sourceStream) fetchListing(ctx context.Context, last *listing) (*listi
 // nothing in it is retained. Otherwise the listing is older than the one before, as those of
 // the service may be. Workers would take the shard for one that nobody has to process.
 func (l *listing) hasExpired(shard *listedShard, now time.Time) bool {
-	closed := shard.lastArrival
-	if !shard.closed {
-		i := slices.IndexFunc(l.shards, func(s listedShard) bool { return slices.Contains(s.Parents, shard.ID) })
-		if i < 0 {
-			return false
+	closed, found := shard.lastArrival, shard.closed
+	if !found { // when it was listed: it was closed before any that descends from it began
+		for i := range l.shards {
+			if s := &l.shards[i]; s.descendsFrom(shard) && (!found || s.created.Before(closed)) {
+				closed, found = s.created, true
+			}
 		}
-		closed = l.shards[i].created
 	}
-	return closed.Before(l.horizon(now).Add(time.Second)) // it is to the second
+	return found && closed.Before(l.horizon(now).Add(time.Second)) // it is to the second
+}
+
+// descendsFrom reports whether a shard is a child of another one, or has keys of it and is
+// younger: those between the two may have expired as well.
+func (s *listedShard) descendsFrom(other *listedShard) bool {
+	if slices.Contains(s.Parents, other.ID) {
+		return true
+	}
+	overlap := s.HashKeyRange.Contains(other.HashKeyRange.Start) || other.HashKeyRange.Contains(s.HashKeyRange.Start)
+	return overlap && s.created.After(other.created)
 }
 
 // describe asks for everything about a stream but its shards.

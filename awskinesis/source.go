@@ -115,7 +115,8 @@ const peekReads = 5
 
 // Peek returns the first record after a position. It takes an iterator and a read of the
 // shard, or up to 5 reads where Kinesis returns empty pages: then there may be no record in
-// the page, although one follows. Errors: as Next of a reader.
+// the page, although one follows. The next Peek of that position goes on there. Errors: as Next
+// of a reader.
 func (s *Source) Peek(ctx context.Context, stream string, shard braid.ShardID, from braid.Position) (consumer.Page, error) {
 	page, err := s.peek(ctx, s.stream(stream), shard, from)
 	return page, wrapShard("peek into", stream, shard, err)
@@ -124,14 +125,16 @@ func (s *Source) Peek(ctx context.Context, stream string, shard braid.ShardID, f
 func (s *Source) peek(ctx context.Context, stream *sourceStream, shard braid.ShardID, from braid.Position) (page consumer.Page, err error) {
 	r := newReader(stream, shard, from)
 	defer r.Close()
-	r.feed = newPoller(r)
-	r.peeks = true
+	p := newPoller(r)
+	p.iterator = r.shard.resumePeek(from)
+	r.feed, r.peeks = p, true
 	for range peekReads {
 		page, err = r.next(ctx, consumer.Limits{Records: 1, Bytes: 1})
 		if err != nil || len(page.Records) > 0 || page.AtTip {
 			return page, err
 		}
 	}
+	r.shard.suspendPeek(from, p.iterator)
 	return page, nil
 }
 

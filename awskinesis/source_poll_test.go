@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/kinesis"
 	"github.com/aws/aws-sdk-go-v2/service/kinesis/types"
 	"github.com/stretchr/testify/require"
@@ -235,6 +236,53 @@ func TestOnDemandAndEncryptedStreamsAreRead(t *testing.T) {
 	})
 }
 
+// A stretch without records, in which the service returns empty pages, is longer than what a
+// Peek looks at. So the shard has not caught up; and another Peek goes on to the record.
+func TestEmptyPagesAreNotTheTip(t *testing.T) {
+	sourceBubble(t, 1, polling.options(), func(f *sourceFixture) {
+		data := f.put(1)
+		start := f.shards()[0].Start
+		left, again := 0, (*string)(nil) // the empty pages do not move on
+		f.client.set(func() {
+			f.client.read = func(out *kinesis.GetRecordsOutput) {
+				if left--; left >= 0 {
+					out.Records, out.NextShardIterator, out.MillisBehindLatest = nil, again, aws.Int64(3_600_000)
+				}
+			}
+		})
+		empty := func(reads int) {
+			out, err := f.client.GetShardIterator(f.Context(), &kinesis.GetShardIteratorInput{
+				StreamName: aws.String("orders"), ShardId: aws.String(string(shard0)), ShardIteratorType: types.ShardIteratorTypeTrimHorizon,
+			})
+			require.NoError(f, err)
+			f.client.set(func() { left, again = reads, out.ShardIterator })
+		}
+		empty(1000)
+		w, stop := f.worker(f.source, newLeases(), consumer.Config{}, func(context.Context, *consumer.Batch) error { return nil })
+		time.Sleep(time.Second)
+		stop()
+		status, err := w.App().Status(f.Context())
+		require.NoError(f, err)
+		require.Zero(f, status.BehindRecords)
+		require.False(f, status.CaughtUp())
+		require.Equal(f, time.Hour, status.BehindLatest)
+
+		empty(12)
+		iterators := f.calls("GetShardIterator", "")
+		for range 2 {
+			page, err := f.source.Peek(f.Context(), "orders", shard0, start)
+			require.NoError(f, err)
+			require.Empty(f, page.Records)
+			require.False(f, page.AtTip)
+		}
+		page, err := f.source.Peek(f.Context(), "orders", shard0, start)
+		require.NoError(f, err)
+		require.Len(f, page.Records, 1)
+		require.Equal(f, data[0], string(page.Records[0].Data))
+		require.LessOrEqual(f, f.calls("GetShardIterator", ""), iterators+1)
+	})
+}
+
 // Readers of a reshard, which come to the end at once, share listings.
 func TestListingsAreShared(t *testing.T) {
 	sourceBubble(t, 20, polling.options(), func(f *sourceFixture) {
@@ -344,6 +392,24 @@ func TestListingsDoNotForgetShards(t *testing.T) {
 			}
 		})
 		require.Equal(f, now[1:], f.shards())
+	})
+}
+
+// A source that was not asked while a shard and all its children were closed and expired forgets
+// them, though it has known the shard as an open one.
+func TestListingForgetsShardsOfLongAgo(t *testing.T) {
+	sourceBubble(t, 1, polling.options(), func(f *sourceFixture) {
+		f.shards()
+		f.kit.Split("orders", "0")
+		time.Sleep(time.Hour)
+		f.kit.Split("orders", "1")
+		f.kit.Split("orders", "2")
+		time.Sleep(30 * time.Hour)
+		var ids []braid.ShardID
+		for _, s := range f.shards() {
+			ids = append(ids, s.ID)
+		}
+		require.Equal(f, []braid.ShardID{"shardId-000000000003", "shardId-000000000004", "shardId-000000000005", "shardId-000000000006"}, ids)
 	})
 }
 

@@ -11,11 +11,15 @@ import (
 // with it. Its leases have no Incarnation, and there is none of the stream. Nothing that it
 // has processed is processed again, and nothing else is left out.
 
-// isAdopted reports whether another engine has begun with a stream.
+// isAdopted reports whether another engine has begun with a stream. It may have stopped in a
+// shard that has expired since, which only its children name.
 func (s *survey) isAdopted(name string, view *streamView) bool {
-	return slices.ContainsFunc(view.info.Shards, func(shard ShardInfo) bool {
-		row := s.rows[LeaseKey{name, shard.ID}]
+	isForeign := func(id braid.ShardID) bool {
+		row := s.rows[LeaseKey{name, id}]
 		return row != nil && row.Incarnation == 0
+	}
+	return slices.ContainsFunc(view.info.Shards, func(shard ShardInfo) bool {
+		return isForeign(shard.ID) || slices.ContainsFunc(shard.Parents, isForeign)
 	})
 }
 

@@ -3,6 +3,7 @@ package consumer_test
 import (
 	"context"
 	"fmt"
+	"slices"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -135,4 +136,69 @@ func TestCheckpointThatMayBeInsideOfAnAggregate(t *testing.T) {
 			})
 		})
 	}
+}
+
+// An application goes from the KCL to braid, back to the KCL, and to braid again: a lease that
+// was made at LATEST meanwhile becomes a place as well, so that no restart skips records.
+func TestLatestOfAnotherEngineBecomesAPlaceWheneverItComes(t *testing.T) {
+	bubble(t, 1, func(f *fixture) {
+		store := leasetest.NewMemory(10 * time.Second)
+		f.putIn(f.orders.Shards()[0], "k", []byte("first"))
+		var seen journal
+		cfg := consumer.Config{Leases: store}
+		stop := f.start(f.worker(cfg, consumer.ProcessorFunc(seen.collect)))
+		time.Sleep(time.Minute)
+		require.Equal(f, []string{"first"}, seen.take())
+		require.NoError(f, stop())
+
+		lease, found, err := store.Get(f.Context(), consumer.LeaseKey{Stream: "orders", Shard: shard0})
+		require.NoError(f, err)
+		require.True(f, found)
+		deleted, err := store.Delete(f.Context(), lease)
+		require.NoError(f, err)
+		require.True(f, deleted)
+		foreign(f, store, shard0, consumer.Lease{Checkpoint: consumer.Checkpoint{Start: braid.Latest()}})
+
+		stop = f.start(f.worker(cfg, consumer.ProcessorFunc(seen.collect)))
+		time.Sleep(time.Minute)
+		require.Empty(f, seen.take())
+		require.NoError(f, stop())
+		f.putIn(f.orders.Shards()[0], "k", []byte("while nobody reads"))
+		stop = f.start(f.worker(cfg, consumer.ProcessorFunc(seen.collect)))
+		time.Sleep(time.Minute)
+		require.Equal(f, []string{"while nobody reads"}, seen.take())
+		require.NoError(f, stop())
+	})
+}
+
+// The shard in which another engine has stopped has expired, and its lease is the only sign of
+// that engine: what follows the shard is processed from its beginning.
+func TestTakingOverAfterAShardHasExpired(t *testing.T) {
+	bubble(t, 1, func(f *fixture) {
+		store := leasetest.NewMemory(10 * time.Second)
+		first := putOne(f, f.orders.Shards()[0], "first")
+		foreign(f, store, shard0, consumer.Lease{Owner: "java", Epoch: 1, Checkpoint: consumer.Checkpoint{SequenceNumber: first.SequenceNumber}})
+		f.split(shard0) // into 1 and 2
+		f.putIn(f.orders.Shards()[1], "k", []byte("second"))
+		f.putIn(f.orders.Shards()[2], "k", []byte("third"))
+		time.Sleep(time.Second)
+		source := &expiredSource{newPollingSource(f.db), shard0}
+		var seen journal
+		stop := f.start(f.worker(consumer.Config{Leases: store, Source: source, Start: braid.Latest()}, consumer.ProcessorFunc(seen.collect)))
+		time.Sleep(time.Minute)
+		require.ElementsMatch(f, []string{"second", "third"}, seen.take())
+		require.NoError(f, stop())
+	})
+}
+
+// expiredSource is a source in which a shard has expired.
+type expiredSource struct {
+	*pollingSource
+	gone braid.ShardID
+}
+
+func (s *expiredSource) Stream(ctx context.Context, name string) (consumer.StreamInfo, error) {
+	info, err := s.pollingSource.Stream(ctx, name)
+	info.Shards = slices.DeleteFunc(info.Shards, func(shard consumer.ShardInfo) bool { return shard.ID == s.gone })
+	return info, err
 }

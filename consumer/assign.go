@@ -6,6 +6,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/braidstream/braid"
 	"github.com/braidstream/braid/consumer/internal/plan"
 )
 
@@ -186,6 +187,10 @@ func (g *group) requestHandOver(ctx context.Context, it *item, to string, now ti
 // takeLeases makes workers the owners of leases that are free, under a new epoch, and
 // starts their holds.
 func (g *group) takeLeases(ctx context.Context, s *survey, items []*item) error {
+	items, err := g.placeLatest(ctx, s, items)
+	if err != nil {
+		return err
+	}
 	for chunk := range slices.Chunk(items, batchLeases) {
 		leases, from := make([]Lease, len(chunk)), make([]string, len(chunk))
 		for i, it := range chunk {
@@ -218,6 +223,29 @@ func (g *group) takeLeases(ctx context.Context, s *survey, items []*item) error 
 		}
 	}
 	return nil
+}
+
+// placeLatest makes a place of LATEST, which another engine leaves in a lease of whose shard
+// it has seen nothing: as long as the lease says LATEST, each restart skips records. It
+// returns the items that can be taken; of others the source cannot tell the place now.
+func (g *group) placeLatest(ctx context.Context, s *survey, items []*item) (placed []*item, err error) {
+	for _, it := range items {
+		if c := &it.lease.Checkpoint; c.SequenceNumber.IsZero() && c.Start.Equal(braid.Latest()) {
+			latest := []Lease{it.lease}
+			err := g.resolve(ctx, latest, []ShardInfo{it.shard}, braid.Latest(), nil)
+			switch {
+			case err != nil && isFatal(err) && !isPermanent(err):
+				return nil, err
+			case err != nil:
+				g.failStream(it.lease.Stream, err)
+				g.noteStale(s)
+				continue
+			}
+			c.Start = latest[0].Checkpoint.Start // if nothing comes there, the reader finds that out
+		}
+		placed = append(placed, it)
+	}
+	return placed, nil
 }
 
 // storeInOrder writes leases: all or none, in one step, if the store can; otherwise one

@@ -19,7 +19,8 @@ type discovery struct {
 	mu       sync.Mutex // guards the fields below
 	interval time.Duration
 	streams  map[string]*discovered
-	changed  bool // a survey that was made before is outdated
+	changed  bool   // a survey that was made before is outdated
+	news     uint64 // how often something was heard that a listing under way may not have
 }
 
 // discovered is what is remembered of a stream.
@@ -47,14 +48,16 @@ func (d *discovery) describe(ctx context.Context, source Source, name string, no
 		defer d.mu.Unlock()
 		return known.info, false, known.err
 	}
+	news := d.news
 	d.mu.Unlock()
 	info, err = source.Stream(ctx, name)
-	d.note(name, info, err, source.Changed() == nil, now)
+	d.note(name, info, err, source.Changed() == nil, news, now)
 	return info, true, err
 }
 
-// note remembers what the source has said. polled says that it does not tell of changes.
-func (d *discovery) note(name string, info StreamInfo, err error, polled bool, now time.Time) {
+// note remembers what the source has said. polled says that it does not tell of changes, and
+// news how many there were before it was asked: after others it is asked again at once.
+func (d *discovery) note(name string, info StreamInfo, err error, polled bool, news uint64, now time.Time) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	known := d.streams[name]
@@ -68,7 +71,9 @@ func (d *discovery) note(name string, info StreamInfo, err error, polled bool, n
 		return
 	}
 	known.err, known.due, known.failures = err, time.Time{}, 0
-	if polled {
+	if d.news != news {
+		known.due = now
+	} else if polled {
 		known.due = now.Add(d.interval)
 	}
 }
@@ -96,6 +101,7 @@ func (known *discovered) fail(err error, interval time.Duration, now time.Time) 
 func (d *discovery) forget(key LeaseKey) (stopped bool) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	d.news++
 	for name, known := range d.streams {
 		if key.covers(LeaseKey{Stream: name}) || key.Stream == name {
 			stopped = stopped || isPermanent(known.err)
@@ -113,6 +119,7 @@ func (d *discovery) forget(key LeaseKey) (stopped bool) {
 func (d *discovery) addShards(name string, incarnation uint64, shards []ShardInfo) (complete bool) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	d.news++
 	known := d.streams[name]
 	if known == nil || known.err != nil || known.info.Incarnation != incarnation {
 		return true // it is asked for anyway

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -430,6 +431,50 @@ func pollWithinTheBudget(t *testing.T, silent bool) {
 	require.Empty(t, seen.take())
 	require.NoError(t, w.Stop(t.Context()))
 	require.NoError(t, <-ran)
+}
+
+// slowSource lists shards, and says so before it hands the listing over.
+type slowSource struct {
+	*wrappedSource
+	listed func()
+}
+
+func (s *slowSource) Stream(ctx context.Context, name string) (consumer.StreamInfo, error) {
+	info, err := s.wrappedSource.Stream(ctx, name)
+	s.listed()
+	return info, err
+}
+
+// The shards that follow one that ends while the source is asked for shards are known at once,
+// though the answer does not have them.
+func TestChildrenAreKnownThoughAnOlderListingIsUnderWay(t *testing.T) {
+	for _, silent := range []bool{false, true} {
+		t.Run(fmt.Sprintf("children unnamed=%v", silent), func(t *testing.T) {
+			bubble(t, 1, func(f *fixture) {
+				var calls atomic.Int64
+				source := &slowSource{&wrappedSource{newPollingSource(f.db), func(_ context.Context, _ braid.ShardID, next func() (consumer.Page, error)) (consumer.Page, error) {
+					page, err := next()
+					if silent {
+						page.Children = nil
+					}
+					return page, err
+				}}, func() {
+					if calls.Add(1) == 3 {
+						f.split(shard0)
+						f.put("of a child")
+						time.Sleep(5 * time.Second) // in which the shard ends
+					}
+				}}
+				var seen journal
+				cfg := consumer.Config{Source: source, Leases: leasetest.NewMemory(30 * time.Second)}
+				stop := f.start(f.worker(cfg, consumer.ProcessorFunc(seen.collect)))
+				time.Sleep(2*time.Minute + 15*time.Second)
+				require.GreaterOrEqual(f, calls.Load(), int64(3))
+				require.Equal(f, []string{"of a child"}, seen.take())
+				require.NoError(f, stop())
+			})
+		})
+	}
 }
 
 // What a service denies for good is not asked for again and again: the stream stands still

@@ -37,7 +37,8 @@ type Source interface {
 
 	// Peek returns what follows a position, for [App.Status]: up to one record, and how far
 	// the shard goes on after it. It does not wait, and no reader notices: one that is open
-	// keeps its place and its subscription. Errors: as Next of a [ShardReader], and
+	// keeps its place and its subscription. A page without a record that is not AtTip means that
+	// none was found yet: the shard has not caught up, and is looked at again. Errors: as Next of a [ShardReader], and
 	// braid.ErrTrimmed (a *braid.TrimmedError) where that has a Gap.
 	Peek(ctx context.Context, stream string, shard braid.ShardID, from braid.Position) (Page, error)
 

@@ -134,7 +134,8 @@ type ShardStatus struct {
 	Attempt int
 	Err     error
 
-	// What comes after the checkpoint: how much, and the age of the first record.
+	// What comes after the checkpoint: how much, and the age of the first record. BehindLatest
+	// without BehindRecords is how far the source has yet to look whether a record follows.
 	BehindRecords, BehindBytes int64
 	BehindLatest               time.Duration
 }
@@ -151,7 +152,7 @@ func (s Status) CaughtUp() bool {
 }
 
 func (s *ShardStatus) caughtUp() bool {
-	return s.BehindRecords == 0 && len(s.WaitingFor) == 0 && s.Err == nil
+	return s.BehindRecords == 0 && s.BehindLatest == 0 && len(s.WaitingFor) == 0 && s.Err == nil
 }
 
 // Status returns what the application does. Errors: [ErrAppNotFound] if nothing is
@@ -239,7 +240,10 @@ func (g *group) measure(ctx context.Context, s *ShardStatus) {
 		return
 	}
 	s.BehindRecords, s.BehindBytes = page.BehindRecords+int64(len(page.Records)), page.BehindBytes+int64(bytesOf(page.Records))
-	if len(page.Records) > 0 {
+	switch {
+	case len(page.Records) > 0:
 		s.BehindLatest = max(1, time.Since(page.Records[0].ArrivalTime))
+	case !page.AtTip: // no record was found yet, and one may follow
+		s.BehindLatest = max(1, page.BehindLatest)
 	}
 }
