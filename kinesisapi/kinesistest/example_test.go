@@ -231,3 +231,6 @@ func Publish(ctx context.Context, client *kinesis.Client, customer, order string
 	})
 	return err
 }
+
+// The test that the package's documentation shows.
+func TestOrders(t *testing.T) { orders(t) }
