@@ -11,7 +11,7 @@ import (
 	"github.com/braidstream/braid"
 )
 
-// TestHoursPassInMicroseconds is the README's recipe for tests: code that uses
+// TestHoursPassInMicroseconds is the recipe of docs/testing.md: code that uses
 // braid runs in a synctest bubble, on the bubble's clock.
 func TestHoursPassInMicroseconds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
