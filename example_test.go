@@ -105,14 +105,14 @@ func ExampleStream_PutRecords() {
 }
 
 func ExampleStream_Follow() {
-	ctx, db, orders := openExample("orders", 4)
+	background, db, orders := openExample("orders", 4)
 	defer db.Close()
 
-	ctx, stop := context.WithCancel(ctx)
+	ctx, stop := context.WithCancel(background)
 	defer stop()
 	go func() {
 		for i := range 3 {
-			if _, err := orders.PutRecord(ctx, "customer-42", fmt.Appendf(nil, "order %d", i)); err != nil {
+			if _, err := orders.PutRecord(background, "customer-42", fmt.Appendf(nil, "order %d", i)); err != nil {
 				log.Fatal(err)
 			}
 		}
