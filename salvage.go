@@ -224,7 +224,7 @@ func makeReport(r *salvage.Report) *SalvageReport {
 		report.LostKeys = append(report.LostKeys, LostKeys(k))
 	}
 	for _, p := range r.Files {
-		report.Damaged = append(report.Damaged, DamagedFile{Name: p.File, Offset: p.Offset, Bytes: p.Bytes, Problem: p.Err.Error()})
+		report.Damaged = append(report.Damaged, DamagedFile{Name: p.File, Offset: max(0, p.Offset), Bytes: p.Bytes, Problem: p.Err.Error()})
 	}
 	return report
 }
