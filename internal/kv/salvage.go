@@ -89,7 +89,7 @@ func OpenSource(files FS, dir string) (_ *Source, err error) {
 func (src *Source) readLedgers() (err error) {
 	src.ledgers, src.unreadable, err = readLedgers(src.FS, src.Dir, layout.Identity{ID: src.ID})
 	if err != nil {
-		if isPassing(err) {
+		if IsPassing(err) {
 			return err
 		}
 		src.ledgers = newLedgers()
@@ -103,9 +103,9 @@ func (src *Source) readLedgers() (err error) {
 	return nil
 }
 
-// isPassing reports whether an error of reading is one of this process or its machine, so
-// that the file need not be damaged.
-func isPassing(err error) bool {
+// IsPassing reports whether an error of reading is one of this process or its machine and
+// not of the file: what it hides must not be taken for lost.
+func IsPassing(err error) bool {
 	return errors.Is(Classify(err), ErrOutOfResources) || errors.Is(err, fs.ErrPermission)
 }
 
@@ -113,21 +113,27 @@ func isPassing(err error) bool {
 // listed and there, even those that the store had done with. It returns what is wrong with
 // them, and with the ledgers themselves if there are none of this database; then the files
 // that those list are taken for what they look like. A file that the disk cannot read is
-// left to its readers. An error is a shortage or a lack of permission.
-func (src *Source) Compare() ([]*FileDamageError, error) {
+// left to its readers. An error is one that [IsPassing], or the cause of the context.
+func (src *Source) Compare(ctx context.Context) ([]*FileDamageError, error) {
 	x := &examination{ledgers: src.ledgers, found: slices.Clone(src.unreadable)}
 	files := storeFiles{src.FS, src.Store}
 	if peeked, err := pebble.Peek(src.Store, src.FS); err == nil && peeked.Exists {
 		x.compareMarker(src.FS.PathBase(peeked.ManifestFilename))
 	}
 	for _, f := range src.ledgers.files.Files {
+		if ctx.Err() != nil {
+			return nil, context.Cause(ctx)
+		}
 		number, _ := logNumber(f.Name)
-		if err := files.examineFile(x, f, number); err != nil && isPassing(err) {
+		if err := files.examineFile(x, f, number); err != nil && IsPassing(err) {
 			return nil, diskError(err)
 		}
 	}
 	for _, t := range src.ledgers.tables.Tables {
-		if err := files.examineTable(x, t); err != nil && isPassing(err) {
+		if ctx.Err() != nil {
+			return nil, context.Cause(ctx)
+		}
+		if err := files.examineTable(x, t); err != nil && IsPassing(err) {
 			return nil, diskError(err)
 		}
 	}

@@ -59,9 +59,10 @@ func (r *blockReader) readTable(f wreck.File) error {
 	if len(f.Through) > 0 && r.isTrusted(f) && (!layout.IsBlockKey(f.Through) || !r.wants(f, f.Through)) {
 		return nil
 	}
-	t, err := r.wreck.OpenTable(f)
+	as := r.asFound(f)
+	t, err := r.wreck.OpenTable(as)
 	if err != nil {
-		return r.Lost(wreck.Place{File: f.Name, Err: err, After: f.After, Through: f.Through})
+		return r.Lost(wreck.Place{File: f.Name, Err: err, After: as.After, Through: as.Through})
 	}
 	defer t.Close() // it was only read
 	first, last := t.Bounds()

@@ -112,7 +112,7 @@ func Run(ctx context.Context, cfg Config) (_ *Report, err error) {
 	if src.Owns(cfg.To) {
 		return nil, fmt.Errorf("%w: %q", kv.ErrOwnDirectory, cfg.To)
 	}
-	damaged, err := src.Compare()
+	damaged, err := src.Compare(ctx)
 	if err != nil {
 		return nil, err
 	}

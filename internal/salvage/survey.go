@@ -3,9 +3,7 @@ package salvage
 import (
 	"bytes"
 	"context"
-	"errors"
 	"fmt"
-	"io/fs"
 	"path"
 	"slices"
 	"strings"
@@ -155,7 +153,7 @@ func (s *survey) findMoved() {
 		live[p.File] = true
 	}
 	for _, f := range s.wreck.Tables {
-		if d := s.broken[f.Name]; d != nil && d.Is != "" {
+		if d := s.broken[f.Name]; d != nil && d.Is != "" && !f.Stale {
 			is := path.Base(d.Is)
 			s.moved[is] = f.Name
 			s.outdated[f.Name] = !live[is]
@@ -166,7 +164,7 @@ func (s *survey) findMoved() {
 // begin notes what the list of the files says.
 func (s *survey) begin() error {
 	for _, unread := range s.wreck.Unread {
-		if isPassing(unread.Err) {
+		if kv.IsPassing(unread.Err) {
 			return kv.Classify(unread.Err)
 		}
 		s.report.Files = append(s.report.Files, unread)
@@ -218,7 +216,7 @@ func (s *survey) Lost(p wreck.Place) error {
 	if s.places[placeKey{p.File, p.Offset}] {
 		return nil
 	}
-	if isPassing(p.Err) {
+	if kv.IsPassing(p.Err) {
 		return kv.Classify(p.Err)
 	}
 	s.places[placeKey{p.File, p.Offset}] = true
@@ -242,12 +240,6 @@ func (s *survey) Lost(p wreck.Place) error {
 }
 
 func isLog(name string) bool { return strings.HasSuffix(name, ".log") }
-
-// isPassing reports whether an error of reading is one of this process or its machine
-// and not of the file: what it hides must not be taken for lost.
-func isPassing(err error) bool {
-	return errors.Is(kv.Classify(err), kv.ErrOutOfResources) || errors.Is(err, fs.ErrPermission)
-}
 
 // lostIn reports whether a table has lost keys above after and up to through.
 func (s *survey) lostIn(after, through []byte) bool {
@@ -349,6 +341,15 @@ func (s *survey) isWhole(f wreck.File) bool {
 	return s.broken[f.Name] == nil && (f.Written == 0 || f.Written == f.Size)
 }
 
+// asFound returns a table with the bounds of what is in it, which are not known if it is
+// another one than its name says.
+func (s *survey) asFound(f wreck.File) wreck.File {
+	if d := s.broken[f.Name]; d != nil && d.Is != "" {
+		f.After, f.Through = nil, nil
+	}
+	return f
+}
+
 // numberOf returns the number of a log.
 func numberOf(name string) uint64 {
 	number, _ := wreck.NumberOf(name)
@@ -359,6 +360,7 @@ func (s *survey) readTable(f wreck.File, v *sorter) error {
 	if (layout.IsBlockKey(f.Through) || layout.IsAppKey(f.Through)) && s.isTrusted(f) {
 		return nil // no table crosses from one to another
 	}
+	f = s.asFound(f)
 	t, err := s.wreck.OpenTable(f)
 	if err != nil {
 		return s.Lost(wreck.Place{File: f.Name, Err: err, After: f.After, Through: f.Through})
