@@ -235,3 +235,41 @@ func TestSalvageTakesTheManifestOfTheLedger(t *testing.T) {
 	require.NotEmpty(t, report.Notes)
 	require.Len(t, report.Damaged, 2)
 }
+
+// TestSalvageTellsForeignTablesThatNoLedgerListsBySize: the manifest has the sizes of tables
+// that were written right before a kill.
+func TestSalvageTellsForeignTablesThatNoLedgerListsBySize(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) { // where no time passes, so that no ledger is written
+		build := func(t *testing.T, mem *vfs.MemFS, random *rand.Rand) *DB {
+			db := openSalvage(t, mem, salvageFrom)
+			s, err := db.CreateStream(t.Context(), "s", &StreamOptions{Shards: 2})
+			require.NoError(t, err)
+			for range 3 {
+				putSome(t, db, s, random, 200, 2000)
+				require.NoError(t, db.store.Flush())
+			}
+			return db
+		}
+		src := buildSalvage(t, build, true)
+		time.Sleep(time.Millisecond) // so that the numbers are not the same
+		mem := vfs.NewCrashableMem()
+		db := build(t, mem, rand.New(rand.NewPCG(8, 9)))
+		require.NoError(t, db.Close())
+		own, foreign := filesOf(t, src.mem, salvageFrom), filesOf(t, mem, salvageFrom)
+		tried := 0
+		for _, name := range namesIn(t, src.mem, ".sst") {
+			for _, from := range insteadOf(foreign, name, own[name]) {
+				if len(foreign[from]) == len(own[name]) {
+					continue
+				}
+				mem := src.mem.CrashClone(vfs.CrashCloneCfg{})
+				writeMem(t, mem, name, []byte(foreign[from]))
+				if !salvageAndCompare(t, mem, src.truth, path.Base(name)+" is "+path.Base(from), path.Base(name), len(own[name])) {
+					return
+				}
+				tried++
+			}
+		}
+		require.Positive(t, tried)
+	})
+}
