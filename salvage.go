@@ -96,6 +96,12 @@ type DamagedFile struct {
 // not be one that can be opened: every block of every table and every commit in the logs
 // is looked at by itself. The directory to must be absent or empty.
 //
+// A file that is whole but is another database's, or is in the wrong place, brings nothing
+// that this database never had: Salvage first compares the files with the ledger of what
+// was durable, and such a file counts as missing. If the ledger cannot be read, or a file
+// is younger than it, by a second at most, a foreign file goes unnoticed; a note reports a
+// ledger that cannot be read.
+//
 // What is saved is as it was: records have their sequence numbers and arrival times,
 // streams their settings, tags and data keys, shards their ranges and parents, consumers
 // their leases and checkpoints, applications their keys; the id of the database, too, so
@@ -224,7 +230,7 @@ func makeReport(r *salvage.Report) *SalvageReport {
 		report.LostKeys = append(report.LostKeys, LostKeys(k))
 	}
 	for _, p := range r.Files {
-		report.Damaged = append(report.Damaged, DamagedFile{Name: p.File, Offset: p.Offset, Bytes: p.Bytes, Problem: p.Err.Error()})
+		report.Damaged = append(report.Damaged, DamagedFile{Name: p.File, Offset: max(0, p.Offset), Bytes: p.Bytes, Problem: p.Err.Error()})
 	}
 	return report
 }

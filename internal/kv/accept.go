@@ -294,7 +294,7 @@ func (a *acceptor) cutLog(damage *FileDamageError, name string) error {
 // ownBytes is soundBytes of a log or manifest that is the one that is listed; 0 of
 // another one, or if that cannot be told.
 func (a *acceptor) ownBytes(name string, number uint64) (int64, error) {
-	sound, _, err := a.s.soundBytes(name, number)
+	sound, _, err := a.s.storeFiles().soundBytes(name, number)
 	if err != nil {
 		return 0, err
 	}
@@ -311,7 +311,7 @@ func (a *acceptor) ownBytes(name string, number uint64) (int64, error) {
 			if sound < f.Size {
 				continue
 			}
-			if _, sum, err := a.s.sumOf(name, f.Size); err != nil || sum != f.Sum {
+			if _, sum, err := a.s.storeFiles().sumOf(name, f.Size); err != nil || sum != f.Sum {
 				return 0, err // whole, and another one
 			}
 		}
@@ -348,7 +348,7 @@ func (a *acceptor) cutManifest(damage *FileDamageError, name string) error {
 	if err != nil {
 		return err
 	}
-	first, err := a.s.minLog(name + newSuffix)
+	first, err := a.s.storeFiles().minLog(name + newSuffix)
 	if err != nil {
 		return err
 	}

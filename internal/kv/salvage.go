@@ -10,6 +10,7 @@ import (
 	"strings"
 	"syscall"
 
+	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/google/uuid"
 
@@ -29,10 +30,14 @@ type Source struct {
 
 	// Durable is how many bytes of logs and of the manifest are known to have been durable,
 	// by their names: as the newest ledger has it that can be read. Logs that were done with
-	// may be listed still.
-	Durable map[string]int64
+	// may still be listed. Manifest is the newest that is known to have been durable, empty
+	// if none is.
+	Durable  map[string]int64
+	Manifest string
 
-	lock *dirLock
+	ledgers    *ledgers
+	unreadable []*FileDamageError // ledgers of which there is none of this database
+	lock       *dirLock
 }
 
 // OpenSource shares the lock of a directory that must be there, on the real file system
@@ -71,18 +76,81 @@ func OpenSource(files FS, dir string) (_ *Source, err error) {
 		}
 		return nil, joinErrors(diskError(missing), src.Close())
 	}
-	ledger := newestLedger(src.FS, src.Dir)
 	if src.ID, src.Err = id.ID, err; err != nil {
-		src.ID = ledger.Database
+		src.ID = newestLedger(src.FS, src.Dir).Database
 	}
-	src.Durable = make(map[string]int64)
-	if ledger.Database == src.ID { // else it is another one's
-		for _, f := range ledger.Files {
-			src.Durable[f.Name] = f.Size
-		}
+	if err := src.readLedgers(); err != nil {
+		return nil, joinErrors(diskError(err), src.Close())
 	}
 	return src, nil
 }
+
+// readLedgers reads the ledgers of this database. A disk that cannot read one has lost it.
+func (src *Source) readLedgers() (err error) {
+	src.ledgers, src.unreadable, err = readLedgers(src.FS, src.Dir, layout.Identity{ID: src.ID})
+	if err != nil {
+		if IsPassing(err) {
+			return err
+		}
+		src.ledgers = newLedgers()
+		src.unreadable = []*FileDamageError{{File: ledgerName, Damage: FileChanged, Offset: -1, Size: -1, Want: -1, Cause: err}}
+	}
+	src.Durable = make(map[string]int64)
+	src.Manifest = src.ledgers.files.Manifest
+	for _, f := range src.ledgers.files.Files {
+		src.Durable[f.Name] = f.Size
+	}
+	return nil
+}
+
+// IsPassing reports whether an error of reading is one of this process or its machine and
+// not of the file: what it hides must not be taken for lost.
+func IsPassing(err error) bool {
+	return errors.Is(Classify(err), ErrOutOfResources) || errors.Is(err, fs.ErrPermission)
+}
+
+// Compare compares the files of the store with the ledgers, as an open does: all that are
+// listed and there, even those that the store had done with. It returns what is wrong with
+// them, and with the ledgers themselves if there are none of this database; then the files
+// that those list are taken for what they look like. A file that the disk cannot read is
+// left to its readers. An error is one that [IsPassing], or the cause of the context.
+func (src *Source) Compare(ctx context.Context) ([]*FileDamageError, error) {
+	x := &examination{ledgers: src.ledgers, found: slices.Clone(src.unreadable)}
+	files := storeFiles{src.FS, src.Store}
+	if peeked, err := pebble.Peek(src.Store, src.FS); err == nil && peeked.Exists {
+		x.compareMarker(src.FS.PathBase(peeked.ManifestFilename))
+	}
+	for _, f := range src.ledgers.files.Files {
+		if ctx.Err() != nil {
+			return nil, context.Cause(ctx)
+		}
+		number, _ := logNumber(f.Name)
+		if err := files.examineFile(x, f, number); err != nil && IsPassing(err) {
+			return nil, diskError(err)
+		}
+	}
+	for _, t := range src.ledgers.tables.Tables {
+		if ctx.Err() != nil {
+			return nil, context.Cause(ctx)
+		}
+		if err := files.examineTable(x, t); err != nil && IsPassing(err) {
+			return nil, diskError(err)
+		}
+	}
+	return slices.DeleteFunc(x.found, func(d *FileDamageError) bool { // it may have been removed rightly
+		return d.Damage == FileMissing && strings.HasPrefix(d.File, storeName+"/")
+	}), nil
+}
+
+// Lists reports whether a ledger lists a log or a table, or whether that is not known.
+func (src *Source) Lists(name string) bool {
+	l := src.ledgers
+	return l.files.Sequence == 0 || l.tables.Sequence == 0 || src.Durable[name] > 0 ||
+		slices.ContainsFunc(l.tables.Tables, func(t layout.LedgerTable) bool { return t.Name == name })
+}
+
+// IsTable reports whether a file is a table all checksums of which match.
+func (src *Source) IsTable(name string) bool { return storeFiles{src.FS, src.Store}.isSound(name) }
 
 // Owns reports whether a directory, which need not be there, is the source's or lies in
 // it.

@@ -74,7 +74,7 @@ func (s *Store) verifyListed(ctx context.Context, f layout.LedgerFile, pace func
 // verifyFile compares one file with what was written.
 func (s *Store) verifyFile(want layout.LedgerFile, pace func(bytes int) error) error {
 	damage := &FileDamageError{File: storeName + "/" + want.Name, Offset: -1, Size: -1, Want: want.Size}
-	size, sum, err := s.sumAtPace(want.Name, want.Size, pace)
+	size, sum, err := s.storeFiles().sumAtPace(want.Name, want.Size, pace)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		damage.Damage = FileMissing

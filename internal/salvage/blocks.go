@@ -43,9 +43,6 @@ func (s *survey) readBlocks(r *blockReader) error {
 	for _, f := range s.wreck.Logs {
 		r.file = f
 		r.behind = r.behind || numberOf(f.Name) >= r.dropFrom
-		if s.isForeign(f) {
-			continue
-		}
 		if err := s.budget.read(f.Size); err != nil {
 			return err
 		}
@@ -59,15 +56,13 @@ func (s *survey) readBlocks(r *blockReader) error {
 }
 
 func (r *blockReader) readTable(f wreck.File) error {
-	if r.isForeign(f) {
-		return nil
-	}
 	if len(f.Through) > 0 && r.isTrusted(f) && (!layout.IsBlockKey(f.Through) || !r.wants(f, f.Through)) {
 		return nil
 	}
-	t, err := r.wreck.OpenTable(f)
+	as := r.asFound(f)
+	t, err := r.wreck.OpenTable(as)
 	if err != nil {
-		return r.Lost(wreck.Place{File: f.Name, Err: err, After: f.After, Through: f.Through})
+		return r.Lost(wreck.Place{File: f.Name, Err: err, After: as.After, Through: as.Through})
 	}
 	defer t.Close() // it was only read
 	first, last := t.Bounds()

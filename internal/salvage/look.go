@@ -40,14 +40,14 @@ func Look(ctx context.Context, cfg Config, damaged []*kv.FileDamageError) (_ *Fi
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, src.Close()) }()
-	s, err := newSurvey(ctx, cfg, src)
+	s, err := newSurvey(ctx, cfg, src, damaged)
 	if err != nil {
 		return nil, err
 	}
 	s.budget = &budget{bytes: cfg.MaxBytes, memory: cfg.MaxMemory, cfg: &cfg}
 	l := &looker{survey: s, queueRows: make(map[string]version), believed: make(map[uint32]bool), dropFrom: math.MaxUint64}
 	l.noteBroken(damaged)
-	for _, step := range []func() error{l.begin, l.loseForeign, l.readState, l.restoreState, l.restoreQueues, l.findBlocks, l.follow} {
+	for _, step := range []func() error{l.begin, l.readState, l.restoreState, l.restoreQueues, l.findBlocks, l.follow} {
 		if err := step(); err != nil {
 			return nil, err
 		}
@@ -70,12 +70,10 @@ type looker struct {
 	dropFrom  uint64 // the number of the log from which on AcceptLoss keeps nothing
 }
 
-// noteBroken takes the files that an open has found to be damaged.
+// noteBroken notes what cannot be believed while the files that an open has found are damaged.
 func (l *looker) noteBroken(damaged []*kv.FileDamageError) {
-	l.broken = make(map[string]*kv.FileDamageError, len(damaged))
 	for _, d := range damaged {
 		name := path.Base(d.File)
-		l.broken[name] = d
 		if _, ok := wreck.NumberOf(name); !ok && l.blind == nil {
 			l.blind = fmt.Errorf("other files cannot be compared with what was written while %s is damaged", d.File)
 			if strings.Contains(name, "MANIFEST-") || name == "marker.manifest" { // it may go back to an earlier one
@@ -83,20 +81,6 @@ func (l *looker) noteBroken(damaged []*kv.FileDamageError) {
 			}
 		}
 	}
-}
-
-// loseForeign notes as lost what was in tables that are other ones now.
-func (l *looker) loseForeign() error {
-	for _, f := range l.wreck.Tables {
-		d := l.broken[f.Name]
-		if d == nil || d.Damage != kv.FileForeign {
-			continue
-		}
-		if err := l.Lost(wreck.Place{File: f.Name, Offset: -1, After: f.After, Through: f.Through, Err: d}); err != nil {
-			return err
-		}
-	}
-	return nil
 }
 
 // readState is the first pass.

@@ -29,6 +29,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"path"
 
 	"github.com/braidstream/braid/internal/kv"
 	"github.com/braidstream/braid/internal/layout"
@@ -111,10 +112,15 @@ func Run(ctx context.Context, cfg Config) (_ *Report, err error) {
 	if src.Owns(cfg.To) {
 		return nil, fmt.Errorf("%w: %q", kv.ErrOwnDirectory, cfg.To)
 	}
-	s := &salvager{}
-	if s.survey, err = newSurvey(ctx, cfg, src); err != nil {
+	damaged, err := src.Compare(ctx)
+	if err != nil {
 		return nil, err
 	}
+	s := &salvager{}
+	if s.survey, err = newSurvey(ctx, cfg, src, damaged); err != nil {
+		return nil, err
+	}
+	s.noteUncompared(damaged)
 	s.target, err = kv.NewTarget(kv.Config{
 		Dir:           cfg.To,
 		FS:            cfg.FS,
@@ -154,6 +160,17 @@ func (s *salvager) run() error {
 	}
 	s.describe()
 	return nil
+}
+
+// noteUncompared notes which ledgers could not be read, with which files were to be compared.
+func (s *salvager) noteUncompared(damaged []*kv.FileDamageError) {
+	for _, d := range damaged {
+		if path.Dir(d.File) != "." {
+			continue // a file of the store
+		}
+		s.report.Files = append(s.report.Files, wreck.Place{File: d.File, Err: d})
+		s.note("files cannot be told from those of another database, and cut ones from whole ones: %v", d)
+	}
 }
 
 // sortRows is the first pass.

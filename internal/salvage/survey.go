@@ -3,9 +3,8 @@ package salvage
 import (
 	"bytes"
 	"context"
-	"errors"
 	"fmt"
-	"io/fs"
+	"path"
 	"slices"
 	"strings"
 
@@ -25,9 +24,16 @@ type survey struct {
 	report *Report
 	budget *budget // of Look; nil means no bound
 
-	// broken are the files that an open has found to be damaged, by their names, if this is
-	// for Look; else nil, and then nothing is believed of any file.
+	// broken are the files that are not what the ledgers say, by their names.
 	broken map[string]*kv.FileDamageError
+
+	// moved are tables of the database that stand in the place of others, by the names that
+	// they should have: what was in those is not lost.
+	moved map[string]string
+
+	// outdated are tables in whose place stands one that the store had done with. Only its
+	// blocks of records are believed.
+	outdated map[string]bool
 
 	rows   map[string]version // the newest of each row about streams
 	gone   map[string]bool    // rows that were deleted and cannot come back
@@ -39,8 +45,8 @@ type survey struct {
 	ended  bool               // the last log ends as its writer ends one
 	noLog  bool               // the last log is missing
 
-	// foreign says that a log is not the one that was written, so that any shard may have
-	// lost its last records. Only Look sets it.
+	// foreign says that nothing tells what a log has lost, so that any shard may have lost
+	// its last records. Only Look sets it.
 	foreign bool
 
 	lost []KeyRange // all keys that a table has lost
@@ -75,30 +81,90 @@ type sink interface {
 	remove(place layout.BlockKey)
 }
 
-func newSurvey(ctx context.Context, cfg Config, src *kv.Source) (*survey, error) {
-	w, err := wreck.Open(src.FS, src.Store, src.Durable)
-	if err != nil {
-		return nil, err
-	}
+// newSurvey begins a survey of a database whose damaged files are given, as far as they are
+// known.
+func newSurvey(ctx context.Context, cfg Config, src *kv.Source, damaged []*kv.FileDamageError) (*survey, error) {
 	s := &survey{
-		cfg:    cfg,
-		ctx:    ctx,
-		wreck:  w,
-		report: &Report{OtherID: src.ID == uuid.Nil},
-		places: make(map[placeKey]bool),
-		rows:   make(map[string]version),
-		gone:   make(map[string]bool),
+		cfg:      cfg,
+		ctx:      ctx,
+		report:   &Report{OtherID: src.ID == uuid.Nil},
+		broken:   make(map[string]*kv.FileDamageError, len(damaged)),
+		moved:    make(map[string]string),
+		outdated: make(map[string]bool),
+		places:   make(map[placeKey]bool),
+		rows:     make(map[string]version),
+		gone:     make(map[string]bool),
+	}
+	for _, d := range damaged {
+		s.broken[path.Base(d.File)] = d
 	}
 	if src.Err != nil {
 		s.report.Files = append(s.report.Files, wreck.Place{File: "BRAID", Err: src.Err})
 	}
+	if err := s.openWreck(src); err != nil {
+		return nil, err
+	}
+	s.findMoved()
 	return s, nil
+}
+
+// openWreck lists the files that are this database's. A log or a manifest that is too short
+// to be told from another one, and once was longer, is none of them: little of it is left,
+// and another's rows would change what is known of all streams. Nor is a file that the store
+// had done with and that no ledger lists: nothing is known of it, and it is needed only
+// where another one is damaged.
+func (s *survey) openWreck(src *kv.Source) (err error) {
+	foreign := make(map[string]error)
+	for name, d := range s.broken {
+		isTable := strings.HasSuffix(name, ".sst")
+		tooShort := !isTable && d.Damage == kv.FileShort && 0 < d.Size && d.Size < layout.LedgerHeadBytes
+		if d.Damage == kv.FileForeign && d.Is == "" || tooShort {
+			foreign[name] = d
+		}
+	}
+	known := wreck.Known{Durable: src.Durable, Manifest: src.Manifest, Foreign: foreign}
+	if s.wreck, err = wreck.Open(src.FS, src.Store, known); err != nil {
+		return err
+	}
+	found := len(foreign)
+	for _, f := range s.wreck.Tables { // the manifest has the sizes of those that are too new for a ledger
+		if s.broken[f.Name] == nil && !f.Stale && f.Written != 0 && f.Size != f.Written && src.IsTable(f.Name) {
+			foreign[f.Name] = &kv.FileDamageError{File: path.Base(src.Store) + "/" + f.Name, Damage: kv.FileForeign, Offset: -1, Size: f.Size, Want: f.Written}
+		}
+	}
+	if len(foreign) > found {
+		if s.wreck, err = wreck.Open(src.FS, src.Store, known); err != nil {
+			return err
+		}
+	}
+	unknown := func(f wreck.File) bool { return f.Stale && !src.Lists(f.Name) }
+	s.wreck.Tables = slices.DeleteFunc(s.wreck.Tables, unknown)
+	s.wreck.Logs = slices.DeleteFunc(s.wreck.Logs, unknown)
+	return nil
+}
+
+// findMoved finds out which tables stand in the place of others.
+func (s *survey) findMoved() {
+	live := make(map[string]bool)
+	for _, f := range s.wreck.Tables {
+		live[f.Name] = !f.Stale
+	}
+	for _, p := range s.wreck.Missing {
+		live[p.File] = true
+	}
+	for _, f := range s.wreck.Tables {
+		if d := s.broken[f.Name]; d != nil && d.Is != "" && !f.Stale {
+			is := path.Base(d.Is)
+			s.moved[is] = f.Name
+			s.outdated[f.Name] = !live[is]
+		}
+	}
 }
 
 // begin notes what the list of the files says.
 func (s *survey) begin() error {
 	for _, unread := range s.wreck.Unread {
-		if isPassing(unread.Err) {
+		if kv.IsPassing(unread.Err) {
 			return kv.Classify(unread.Err)
 		}
 		s.report.Files = append(s.report.Files, unread)
@@ -108,11 +174,33 @@ func (s *survey) begin() error {
 			s.noLog = true // readLogs knows what it followed on
 			continue
 		}
-		if err := s.Lost(missing); err != nil {
+		if err := s.loseTable(missing); err != nil {
 			return err
 		}
 	}
+	for _, f := range s.wreck.Tables {
+		if d := s.broken[f.Name]; d != nil && d.Is != "" && !f.Stale {
+			if err := s.loseTable(wreck.Place{File: f.Name, Offset: -1, After: f.After, Through: f.Through, Err: d}); err != nil {
+				return err
+			}
+		}
+	}
+	for name, d := range s.broken {
+		if d.Damage == kv.FileOld { // the manifest that it should name is read
+			s.report.Files = append(s.report.Files, wreck.Place{File: name, Offset: -1, Err: d})
+		}
+	}
 	return nil
+}
+
+// loseTable notes as lost what was in a table that is missing or is another one, unless it
+// stands in the place of another one.
+func (s *survey) loseTable(p wreck.Place) error {
+	if s.moved[p.File] != "" {
+		s.report.Files = append(s.report.Files, p)
+		return nil
+	}
+	return s.Lost(p)
 }
 
 // advance tells how far the reading has come.
@@ -128,7 +216,7 @@ func (s *survey) Lost(p wreck.Place) error {
 	if s.places[placeKey{p.File, p.Offset}] {
 		return nil
 	}
-	if isPassing(p.Err) {
+	if kv.IsPassing(p.Err) {
 		return kv.Classify(p.Err)
 	}
 	s.places[placeKey{p.File, p.Offset}] = true
@@ -153,12 +241,6 @@ func (s *survey) Lost(p wreck.Place) error {
 
 func isLog(name string) bool { return strings.HasSuffix(name, ".log") }
 
-// isPassing reports whether an error of reading is one of this process or its machine
-// and not of the file: what it hides must not be taken for lost.
-func isPassing(err error) bool {
-	return errors.Is(kv.Classify(err), kv.ErrOutOfResources) || errors.Is(err, fs.ErrPermission)
-}
-
 // lostIn reports whether a table has lost keys above after and up to through.
 func (s *survey) lostIn(after, through []byte) bool {
 	return slices.ContainsFunc(s.lost, func(r KeyRange) bool { return r.overlaps(after, through) })
@@ -180,7 +262,7 @@ func (s *survey) note(format string, args ...any) {
 func (s *survey) readRows(keep func(wreck.Change) error) error {
 	v := &sorter{survey: s, keep: keep}
 	for _, f := range s.wreck.Tables {
-		if !f.Stale {
+		if !f.Stale && !s.outdated[f.Name] {
 			if err := s.readTable(f, v); err != nil {
 				return err
 			}
@@ -215,13 +297,6 @@ func (s *survey) readLogs(v *sorter) error {
 		if err := skip(f.Name); err != nil {
 			return err
 		}
-		if s.isForeign(f) { // the one that was there is lost
-			s.ended = false
-			if err := s.Lost(wreck.Place{File: f.Name, Err: s.broken[f.Name]}); err != nil {
-				return err
-			}
-			continue
-		}
 		if !f.Stale {
 			if err := s.budget.read(f.Size); err != nil {
 				return err
@@ -255,7 +330,7 @@ func (s *survey) readLogs(v *sorter) error {
 }
 
 // looks reports whether this is for Look.
-func (s *survey) looks() bool { return s.broken != nil }
+func (s *survey) looks() bool { return s.budget != nil }
 
 // isTrusted reports whether a table can be taken for what the manifest says of it, and so
 // need not be read.
@@ -266,26 +341,26 @@ func (s *survey) isWhole(f wreck.File) bool {
 	return s.broken[f.Name] == nil && (f.Written == 0 || f.Written == f.Size)
 }
 
+// asFound returns a table with the bounds of what is in it, which are not known if it is
+// another one than its name says.
+func (s *survey) asFound(f wreck.File) wreck.File {
+	if d := s.broken[f.Name]; d != nil && d.Is != "" {
+		f.After, f.Through = nil, nil
+	}
+	return f
+}
+
 // numberOf returns the number of a log.
 func numberOf(name string) uint64 {
 	number, _ := wreck.NumberOf(name)
 	return number
 }
 
-// isForeign reports whether a file is another database's, or may be. Another table of this
-// database is not.
-func (s *survey) isForeign(f wreck.File) bool {
-	d := s.broken[f.Name]
-	return d != nil && d.Damage == kv.FileForeign && d.Is == ""
-}
-
 func (s *survey) readTable(f wreck.File, v *sorter) error {
-	if s.isForeign(f) {
-		return nil
-	}
 	if (layout.IsBlockKey(f.Through) || layout.IsAppKey(f.Through)) && s.isTrusted(f) {
 		return nil // no table crosses from one to another
 	}
+	f = s.asFound(f)
 	t, err := s.wreck.OpenTable(f)
 	if err != nil {
 		return s.Lost(wreck.Place{File: f.Name, Err: err, After: f.After, Through: f.Through})

@@ -3,6 +3,7 @@ package wreck
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -54,19 +55,21 @@ type liveTable struct {
 
 // readManifest finds the manifest and takes from it which files the store had done
 // with, and which are missing. What cannot be read of it is noted.
-func (w *Wreck) readManifest(names []string, durable map[string]int64) {
-	name, missing := manifestName(names)
+func (w *Wreck) readManifest(names []string, known Known) {
+	name, missing := manifestName(names, known.Manifest)
 	if missing != "" {
-		w.Unread = append(w.Unread, Place{File: missing, Err: fmt.Errorf("%w: the manifest is missing", ErrDamaged)})
-	}
-	if name == "" {
-		return
+		w.Unread = append(w.Unread, known.missing(missing, "the manifest is missing"))
 	}
 	m := manifest{live: make(map[tableAt]liveTable), named: make(map[uint64]bool)}
+	defer w.sortMissing()
+	if name == "" {
+		w.findForeign(known, &m, nil)
+		return
+	}
 	if err := w.readEdits(name, &m); err != nil {
 		w.Unread = append(w.Unread, Place{File: name, Err: err})
-	} else if info, err := w.fs.Stat(w.path(name)); err == nil && info.Size() < durable[name] {
-		w.Unread = append(w.Unread, Place{File: name, Offset: info.Size(), Err: damaged("it ends at byte %d, where %d were durable", info.Size(), durable[name])})
+	} else if info, err := w.fs.Stat(w.path(name)); err == nil && info.Size() < known.Durable[name] {
+		w.Unread = append(w.Unread, Place{File: name, Offset: info.Size(), Err: damaged("it ends at byte %d, where %d were durable", info.Size(), known.Durable[name])})
 	}
 	alive := make(map[uint64]bool, len(m.live))
 	for _, t := range m.live {
@@ -82,21 +85,48 @@ func (w *Wreck) readManifest(names []string, durable map[string]int64) {
 	for i := range w.Logs {
 		w.Logs[i].Stale = w.Logs[i].number < m.oldest
 	}
+	w.findForeign(known, &m, alive)
 	w.findNewestLog(name, names, m.oldest)
 	if !whole {
 		return // it may not have come to the edit that removes what is not there
 	}
-	w.findLogs(durable, m.oldest)
+	w.findLogs(known.Durable, m.oldest)
 	w.bound(m.live)
 	for _, t := range m.live {
 		if !there[t.file] {
-			w.Missing = append(w.Missing, Place{
-				File: fmt.Sprintf("%06d.sst", t.file), After: before(t.smallest), Through: t.largest,
-				Err: fmt.Errorf("%w: the table is missing", ErrDamaged),
-			})
+			p := known.missing(fmt.Sprintf("%06d.sst", t.file), "the table is missing")
+			p.After, p.Through = before(t.smallest), t.largest
+			w.Missing = append(w.Missing, p)
 		}
 	}
-	slices.SortFunc(w.Missing, func(x, y Place) int { return strings.Compare(x.File, y.File) })
+}
+
+// missing returns the place of a file that is missing, or is another one.
+func (k *Known) missing(name, what string) Place {
+	if err := k.Foreign[name]; err != nil {
+		return Place{File: name, Offset: -1, Err: err}
+	}
+	return Place{File: name, Err: fmt.Errorf("%w: %s", ErrDamaged, what)}
+}
+
+// findForeign notes logs and tables that are other ones as missing, but for those that the
+// store had done with, and the tables that the manifest gives bounds to.
+func (w *Wreck) findForeign(known Known, m *manifest, alive map[uint64]bool) {
+	whole := len(w.Unread) == 0
+	for name := range known.Foreign {
+		number, ok := NumberOf(name)
+		switch isTable := strings.HasSuffix(name, ".sst"); {
+		case !ok, isTable && (whole || m.named[number] && !alive[number]), !isTable && number < m.oldest:
+		default:
+			w.Missing = append(w.Missing, known.missing(name, ""))
+		}
+	}
+}
+
+// sortMissing puts what is missing in the order of the names, each once.
+func (w *Wreck) sortMissing() {
+	slices.SortStableFunc(w.Missing, func(x, y Place) int { return strings.Compare(x.File, y.File) })
+	w.Missing = slices.CompactFunc(w.Missing, func(x, y Place) bool { return x.File == y.File && strings.HasSuffix(x.File, ".log") })
 }
 
 // findNewestLog notes if the newest log is missing. There is one at all times that is not
@@ -119,6 +149,11 @@ func (w *Wreck) findNewestLog(manifest string, names []string, oldest uint64) {
 	var newest uint64
 	if n := len(w.Logs); n > 0 {
 		newest = w.Logs[n-1].number
+	}
+	for _, p := range w.Missing { // those that are other ones now
+		if number, ok := NumberOf(p.File); ok && strings.HasSuffix(p.File, ".log") {
+			newest = max(newest, number)
+		}
 	}
 	if newest < least {
 		w.Missing = append(w.Missing, Place{File: fmt.Sprintf("%06d.log", least), Err: fmt.Errorf("%w: the log is missing", ErrDamaged)})
@@ -161,17 +196,15 @@ func (w *Wreck) bound(live map[tableAt]liveTable) {
 	}
 }
 
-// manifestName returns the manifest that the marker names. Without the marker it is the
-// newest one. If the one that it names is missing it returns that as well, and the newest
-// of the others: what that says is true, and not all.
-func manifestName(names []string) (name, missing string) {
+// manifestName returns the manifest that the marker names, or least if that is newer.
+// Without the marker it is the newest one. If the one that it should be is missing it
+// returns that as well, and the newest of the others: what that says is true, and not all.
+func manifestName(names []string, least string) (name, missing string) {
 	var highest, iteration uint64
 	marked := ""
 	for _, n := range names {
-		if digits, ok := strings.CutPrefix(n, "MANIFEST-"); ok {
-			if number, err := strconv.ParseUint(digits, 10, 64); err == nil && (name == "" || number > highest) {
-				name, highest = n, number
-			}
+		if number, ok := manifestNumber(n); ok && (name == "" || number > highest) {
+			name, highest = n, number
 		}
 		if rest, ok := strings.CutPrefix(n, "marker.manifest."); ok {
 			digits, value, _ := strings.Cut(rest, ".")
@@ -179,6 +212,10 @@ func manifestName(names []string) (name, missing string) {
 				marked, iteration = value, number
 			}
 		}
+	}
+	lowest, known := manifestNumber(least)
+	if number, ok := manifestNumber(cmp.Or(marked, name)); known && (!ok || number < lowest) {
+		marked = least
 	}
 	switch {
 	case slices.Contains(names, marked):
@@ -190,6 +227,13 @@ func manifestName(names []string) (name, missing string) {
 	default:
 		return name, ""
 	}
+}
+
+// manifestNumber returns the number in the name of a manifest.
+func manifestNumber(name string) (number uint64, ok bool) {
+	digits, ok := strings.CutPrefix(name, "MANIFEST-")
+	number, err := strconv.ParseUint(digits, 10, 64)
+	return number, ok && err == nil
 }
 
 // readEdits adds the edits of a manifest up. It goes on behind what cannot be read, and

@@ -104,15 +104,29 @@ type File struct {
 	number uint64
 }
 
-// Open lists the files of a directory, and reads the manifest if that can be done. durable
-// is how much of logs and of the manifest is known to have been written, by their names; it
-// may name logs that the store had done with.
+// Known is what is known of a store's files from elsewhere. Its zero value knows nothing.
+type Known struct {
+	// Durable is how much of logs and of the manifest was written, by their names. It may
+	// name logs that the store had done with.
+	Durable map[string]int64
+
+	// Manifest is the name of the newest manifest, or of one before it. A marker that names
+	// an older one is not believed.
+	Manifest string
+
+	// Foreign says why a file is not the one that was written under its name. Such a file
+	// is not read, and counts as missing.
+	Foreign map[string]error
+}
+
+// Open lists the files of a directory, and reads the manifest if that can be done.
 // Files that it does not know it ignores. An error is that of listing the directory.
-func Open(files FS, dir string, durable map[string]int64) (*Wreck, error) {
+func Open(files FS, dir string, known Known) (*Wreck, error) {
 	names, err := files.List(dir)
 	if err != nil {
 		return nil, err
 	}
+	names = slices.DeleteFunc(names, func(name string) bool { return known.Foreign[name] != nil })
 	w := &Wreck{fs: files, dir: dir}
 	for _, name := range names {
 		number, ok := NumberOf(name)
@@ -123,7 +137,7 @@ func Open(files FS, dir string, durable map[string]int64) (*Wreck, error) {
 		if errors.Is(err, fs.ErrNotExist) || err == nil && info.IsDir() {
 			continue
 		}
-		f := File{Name: name, number: number, Durable: durable[name]}
+		f := File{Name: name, number: number, Durable: known.Durable[name]}
 		if err == nil {
 			f.Size = info.Size()
 		}
@@ -136,7 +150,7 @@ func Open(files FS, dir string, durable map[string]int64) (*Wreck, error) {
 	byNumber := func(x, y File) int { return int(int64(x.number) - int64(y.number)) }
 	slices.SortFunc(w.Tables, byNumber)
 	slices.SortFunc(w.Logs, byNumber)
-	w.readManifest(names, durable)
+	w.readManifest(names, known)
 	if len(w.Unread) > 0 {
 		w.Tables = slices.DeleteFunc(w.Tables, isBegun)
 	}

@@ -48,7 +48,7 @@ func (f *found) Lost(p wreck.Place) error {
 
 func read(t *testing.T, mem *vfs.MemFS) (*wreck.Wreck, *found) {
 	t.Helper()
-	w, err := wreck.Open(mem, "db", nil)
+	w, err := wreck.Open(mem, "db", wreck.Known{})
 	require.NoError(t, err)
 	f := &found{values: make(map[string]string), seqs: make(map[string]uint64)}
 	for _, file := range w.Tables {
@@ -265,7 +265,7 @@ func TestATableThatWasBegunIsNotLost(t *testing.T) {
 
 	mem, _ = build(t)
 	writeFile(t, mem, named, nil)
-	w, err = wreck.Open(mem, "db", nil)
+	w, err = wreck.Open(mem, "db", wreck.Known{})
 	require.NoError(t, err)
 	require.True(t, slices.ContainsFunc(w.Tables, func(f wreck.File) bool { return f.Name == named && !f.Stale }))
 }

@@ -6,7 +6,7 @@ var storageFaults = []fault{
 		what:    "the comparison of logs and manifest with the ledger finds no difference",
 		promise: "what is missing is never taken for what never was",
 		edits: []edit{{
-			"internal/kv/examine.go",
+			"internal/kv/compare.go",
 			"	size, sum, err := s.sumOf(want.Name, want.Size)\n",
 			"	size, sum, err := s.sumOf(want.Name, want.Size)\n	if err == nil {\n		return nil\n	}\n",
 		}},
@@ -36,6 +36,30 @@ var storageFaults = []fault{
 		}},
 		test:  test{dir: "internal/modeltest", run: "^TestMissingIsNamed$"},
 		finds: `is missing, and not named`,
+	},
+	{
+		name:    "foreign-files-salvaged",
+		what:    "a salvage does not skip the files that are another database's",
+		promise: "Salvage saves nothing that the database never had",
+		edits: []edit{{
+			"internal/salvage/survey.go",
+			"if d.Damage == kv.FileForeign && d.Is == \"\" || tooShort {",
+			"if d.Damage == \"\" || tooShort {",
+		}},
+		test:  test{dir: ".", run: "^TestSalvageReadsNoLogOfAnotherDatabase$"},
+		finds: `Error:`,
+	},
+	{
+		name:    "older-marker-believed",
+		what:    "a salvage reads the manifest that the marker names, though the ledger lists a newer one",
+		promise: "Salvage saves what can be read",
+		edits: []edit{{
+			"internal/salvage/survey.go",
+			"wreck.Known{Durable: src.Durable, Manifest: src.Manifest, Foreign: foreign}",
+			"wreck.Known{Durable: src.Durable, Foreign: foreign}",
+		}},
+		test:  test{dir: ".", run: "^TestSalvageTakesTheManifestOfTheLedger$"},
+		finds: `Error:`,
 	},
 	{
 		name:    "mark-removed-before-the-identity",

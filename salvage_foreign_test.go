@@ -1,0 +1,275 @@
+package braid
+
+import (
+	"fmt"
+	"maps"
+	"math/rand/v2"
+	"path"
+	"slices"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+	"github.com/stretchr/testify/require"
+)
+
+// These tests salvage databases in which files stand that are whole and belong elsewhere.
+
+// buildListed builds a database whose ledger lists all that was written, and leaves it
+// closed or as a kill does.
+func buildListed(t *testing.T, build func(*testing.T, *vfs.MemFS, *rand.Rand) *DB, kill bool, seed uint64) salvageSource {
+	t.Helper()
+	mem := vfs.NewCrashableMem()
+	db := build(t, mem, rand.New(rand.NewPCG(seed, 9)))
+	src := salvageSource{truth: contentsOf(t, db)}
+	<-time.After(2 * time.Second)
+	synctest.Wait()
+	if kill {
+		src.mem = mem.CrashClone(vfs.CrashCloneCfg{})
+	}
+	require.NoError(t, db.Close())
+	if !kill {
+		src.mem = mem.CrashClone(vfs.CrashCloneCfg{})
+	}
+	return src
+}
+
+// kindOf returns which kind of file of a store has a name; empty if it is of none that is
+// compared with the ledger.
+func kindOf(name string) string {
+	for _, kind := range []string{".sst", ".log"} {
+		if strings.HasSuffix(name, kind) {
+			return kind
+		}
+	}
+	if strings.HasPrefix(path.Base(name), "MANIFEST-") {
+		return "MANIFEST-"
+	}
+	return ""
+}
+
+// insteadOf returns the files of a database that can stand in the place of one: all that are
+// of its kind and differ from it, in the order of their names; if there is little time, the
+// one of the same name or the first behind it.
+func insteadOf(files map[string]string, name, content string) (all []string) {
+	for _, other := range slices.Sorted(maps.Keys(files)) {
+		if kindOf(other) == kindOf(name) && files[other] != content && files[other] != "" {
+			all = append(all, other)
+		}
+	}
+	if n := len(all); testing.Short() && n > 0 {
+		next, _ := slices.BinarySearch(all, name)
+		return []string{all[next%n]}
+	}
+	return all
+}
+
+// TestSalvageTellsForeignFiles: each log, table and manifest is replaced by others of its
+// kind, of the same database, and of another one that has the same streams.
+func TestSalvageTellsForeignFiles(t *testing.T) {
+	for _, state := range salvageStates {
+		t.Run(state.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				src := buildListed(t, state.build, state.kill, 7)
+				other := buildListed(t, state.build, state.kill, 8)
+				own, foreign := filesOf(t, src.mem, salvageFrom), filesOf(t, other.mem, salvageFrom)
+				tried := 0
+				for _, name := range slices.Sorted(maps.Keys(own)) {
+					if kindOf(name) == "" {
+						continue
+					}
+					for i, files := range []map[string]string{own, foreign} {
+						for _, from := range insteadOf(files, name, own[name]) {
+							mem := src.mem.CrashClone(vfs.CrashCloneCfg{})
+							writeMem(t, mem, name, []byte(files[from]))
+							what := fmt.Sprintf("%s is %s of %s", path.Base(name), path.Base(from), []string{"the same database", "another one"}[i])
+							if !salvageAndCompare(t, mem, src.truth, what, path.Base(name), len(own[name])) {
+								return
+							}
+							tried++
+						}
+					}
+				}
+				require.Positive(t, tried)
+			})
+		})
+	}
+}
+
+// TestSalvageOfTablesThatChangedPlacesLosesNothing: each of the two is known by its end.
+func TestSalvageOfTablesThatChangedPlacesLosesNothing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		src := buildListed(t, manyTables, false, 7)
+		tables := namesIn(t, src.mem, ".sst")
+		files := filesOf(t, src.mem, salvageFrom)
+		require.Greater(t, len(tables), 3)
+		for i, name := range tables {
+			next := tables[(i+1)%len(tables)]
+			mem := src.mem.CrashClone(vfs.CrashCloneCfg{})
+			writeMem(t, mem, name, []byte(files[next]))
+			writeMem(t, mem, next, []byte(files[name]))
+			report, got := salvageOn(t, mem)
+			require.Equal(t, src.truth, got)
+			require.Empty(t, report.Lost)
+			require.Empty(t, report.LostKeys)
+			var named []string
+			for _, d := range report.Damaged {
+				named = append(named, d.Name)
+			}
+			slices.Sort(named)
+			want := []string{path.Base(name), path.Base(next)}
+			slices.Sort(want)
+			require.Equal(t, want, named)
+		}
+	})
+}
+
+// TestSalvageReadsNoLogOfAnotherDatabase: it is reported like one that is missing, whether
+// it is shorter or longer than the one that was there.
+func TestSalvageReadsNoLogOfAnotherDatabase(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		build := func(records int) func(*testing.T, *vfs.MemFS, *rand.Rand) *DB {
+			return func(t *testing.T, mem *vfs.MemFS, random *rand.Rand) *DB {
+				db := openSalvage(t, mem, salvageFrom)
+				s, err := db.CreateStream(t.Context(), "s", &StreamOptions{Shards: 2})
+				require.NoError(t, err)
+				require.NoError(t, db.store.Flush()) // so that the stream is in a table
+				putSome(t, db, s, random, records, 2000)
+				return db
+			}
+		}
+		src := buildListed(t, build(60), true, 7)
+		logs := namesIn(t, src.mem, ".log")
+		log := logs[len(logs)-1]
+		for _, records := range []int{2, 30, 120} {
+			other := buildListed(t, build(records), true, 8)
+			content := filesOf(t, other.mem, salvageFrom)[log]
+			require.NotEmpty(t, content)
+			mem := src.mem.CrashClone(vfs.CrashCloneCfg{})
+			writeMem(t, mem, log, []byte(content))
+			report, got := salvageOn(t, mem)
+			require.Empty(t, got.by)
+			require.NotEmpty(t, got.streams)
+			require.True(t, slices.ContainsFunc(report.Damaged, func(d DamagedFile) bool { return d.Name == path.Base(log) }), "%+v", report)
+			for number, record := range src.truth.by {
+				require.True(t, isTold(report, got, record.shard, number), "%s: %+v", number, report)
+			}
+			require.NoError(t, src.mem.RemoveAll(salvageTo))
+		}
+	})
+}
+
+// TestSalvageWithoutALedgerSaysThatNothingWasCompared, and saves what it can.
+func TestSalvageWithoutALedgerSaysThatNothingWasCompared(t *testing.T) {
+	for _, ledger := range []string{"LEDGER", "TABLES"} {
+		src := buildSalvage(t, salvageStates[0].build, false)
+		for n := 1; n <= 2; n++ {
+			writeMem(t, src.mem, fmt.Sprintf("%s/%s.%d", salvageFrom, ledger, n), []byte("damaged"))
+		}
+		report, got := salvageOn(t, src.mem)
+		require.Equal(t, src.truth, got)
+		require.Len(t, report.Damaged, 1)
+		require.True(t, strings.HasPrefix(report.Damaged[0].Name, ledger))
+		require.Len(t, report.Notes, 1)
+		require.Contains(t, report.Notes[0], "another database")
+	}
+}
+
+// TestSalvageTakesTheManifestOfTheLedger: a marker that names an earlier one would make
+// it take all newer tables for ones that the store had done with.
+func TestSalvageTakesTheManifestOfTheLedger(t *testing.T) {
+	mem := vfs.NewCrashableMem()
+	random := rand.New(rand.NewPCG(7, 9))
+	db := openSalvage(t, mem, salvageFrom)
+	s, err := db.CreateStream(t.Context(), "s", &StreamOptions{Shards: 2})
+	require.NoError(t, err)
+	putSome(t, db, s, random, 60, 2000)
+	require.NoError(t, db.Close())
+	old := make(map[string]string) // the manifest and its marker
+	for name, content := range filesOf(t, mem, salvageFrom) {
+		if base := path.Base(name); strings.HasPrefix(base, "MANIFEST-") || strings.HasPrefix(base, "marker.manifest.") {
+			old[name] = content
+		}
+	}
+	require.Len(t, old, 2)
+	db = openSalvage(t, mem, salvageFrom)
+	s, err = db.Stream("s")
+	require.NoError(t, err)
+	for range 3 { // the first tables are merged into others, and keys are deleted
+		putSome(t, db, s, random, 300, 2500)
+		require.NoError(t, db.store.Flush())
+	}
+	truth := contentsOf(t, db)
+	require.NoError(t, db.Close())
+	intact := mem.CrashClone(vfs.CrashCloneCfg{})
+	putBack := func() *vfs.MemFS {
+		mem := intact.CrashClone(vfs.CrashCloneCfg{})
+		for _, name := range namesIn(t, mem, "") {
+			if strings.HasPrefix(path.Base(name), "marker.manifest.") {
+				require.NoError(t, mem.Remove(name))
+			}
+		}
+		for name, content := range old {
+			writeMem(t, mem, name, []byte(content))
+		}
+		return mem
+	}
+
+	report, got := salvageOn(t, putBack())
+	require.Equal(t, truth, got)
+	require.Empty(t, report.Lost)
+	require.Len(t, report.Damaged, 1)
+	require.Equal(t, "marker.manifest", report.Damaged[0].Name)
+
+	// Without the newer one it is not known which tables are stale, and all are read.
+	mem = putBack()
+	for _, name := range namesIn(t, mem, "") {
+		if _, is := old[name]; !is && strings.HasPrefix(path.Base(name), "MANIFEST-") {
+			require.NoError(t, mem.Remove(name))
+		}
+	}
+	report, got = salvageOn(t, mem)
+	require.Equal(t, truth.by, got.by)
+	require.NotEmpty(t, report.Notes)
+	require.Len(t, report.Damaged, 2)
+}
+
+// TestSalvageTellsForeignTablesThatNoLedgerListsBySize: the manifest has the sizes of tables
+// that were written right before a kill.
+func TestSalvageTellsForeignTablesThatNoLedgerListsBySize(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) { // where no time passes, so that no ledger is written
+		build := func(t *testing.T, mem *vfs.MemFS, random *rand.Rand) *DB {
+			db := openSalvage(t, mem, salvageFrom)
+			s, err := db.CreateStream(t.Context(), "s", &StreamOptions{Shards: 2})
+			require.NoError(t, err)
+			for range 3 {
+				putSome(t, db, s, random, 200, 2000)
+				require.NoError(t, db.store.Flush())
+			}
+			return db
+		}
+		src := buildSalvage(t, build, true)
+		time.Sleep(time.Millisecond) // so that the numbers are not the same
+		mem := vfs.NewCrashableMem()
+		db := build(t, mem, rand.New(rand.NewPCG(8, 9)))
+		require.NoError(t, db.Close())
+		own, foreign := filesOf(t, src.mem, salvageFrom), filesOf(t, mem, salvageFrom)
+		tried := 0
+		for _, name := range namesIn(t, src.mem, ".sst") {
+			for _, from := range insteadOf(foreign, name, own[name]) {
+				if len(foreign[from]) == len(own[name]) {
+					continue
+				}
+				mem := src.mem.CrashClone(vfs.CrashCloneCfg{})
+				writeMem(t, mem, name, []byte(foreign[from]))
+				if !salvageAndCompare(t, mem, src.truth, path.Base(name)+" is "+path.Base(from), path.Base(name), len(own[name])) {
+					return
+				}
+				tried++
+			}
+		}
+		require.Positive(t, tried)
+	})
+}
