@@ -254,15 +254,26 @@ func consume(t *testing.T, db *braid.DB, app, stream string, records int) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
-	var mu sync.Mutex // guards seen
-	seen := 0
-	processor := consumer.ProcessorFunc(func(ctx context.Context, _ *consumer.Batch) error {
+	from, err := db.Stream(stream)
+	require.NoError(t, err)
+	var mu sync.Mutex                            // guards first
+	first := make(map[braid.SequenceNumber]bool) // those that arrived first, so it does not matter which shard is quicker
+	for rec, err := range from.Records(ctx, braid.TrimHorizon()) {
+		require.NoError(t, err)
+		if len(first) == records {
+			break
+		}
+		first[rec.SequenceNumber] = true
+	}
+	require.Len(t, first, records)
+	processor := consumer.ProcessorFunc(func(_ context.Context, batch *consumer.Batch) error {
 		mu.Lock()
 		defer mu.Unlock()
-		if seen == records {
+		number := batch.Records[0].SequenceNumber
+		if !first[number] {
 			return context.Canceled // which comes again
 		}
-		if seen++; seen == records {
+		if delete(first, number); len(first) == 0 {
 			cancel()
 		}
 		return nil
