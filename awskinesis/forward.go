@@ -31,7 +31,7 @@ type outboxShard struct {
 // until ended is closed.
 type flight struct {
 	records []consumer.Record
-	done    []bool // those that need not be put any more
+	done    []bool // those that no longer need to be put
 
 	ended chan struct{} // closed when nothing works on it any more
 
@@ -372,7 +372,7 @@ func (f *Forwarder) putDeadLetter(ctx context.Context, rec *braid.Record, cause 
 	return err
 }
 
-// markDone notes that records of a flight need not be put any more, and has the checkpoint
+// markDone notes that records of a flight no longer need to be put, and has the checkpoint
 // follow.
 func (l *forwarding) markDone(c *consumer.Checkpointer, fl *flight, done []int) {
 	if len(done) == 0 {

@@ -100,7 +100,7 @@ func (s *Source) lookUp(ctx context.Context, stream string, arn *string) (status
 	return out.ConsumerDescription.ConsumerStatus, true, nil
 }
 
-// forgetConsumer has the consumer looked for anew, which is not there any more.
+// forgetConsumer forgets a consumer that is gone, so that it is looked for anew.
 func (st *sourceStream) forgetConsumer() {
 	st.mu.Lock()
 	defer st.mu.Unlock()

@@ -20,7 +20,7 @@ type foundBlock struct {
 	count   uint64 // of records
 	bytes   uint64 // of records
 
-	// givenUp says that it stands only where AcceptLoss does not look any more. Only Look
+	// givenUp says that it stands only where AcceptLoss no longer looks. Only Look
 	// asks.
 	givenUp bool
 }
