@@ -1,11 +1,14 @@
 package braid
 
 import (
+	"encoding/binary"
 	"fmt"
+	"hash/crc32"
 	"maps"
 	"math/rand/v2"
 	"path"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -126,8 +129,19 @@ func TestSalvageOfTablesThatChangedPlacesLosesNothing(t *testing.T) {
 	})
 }
 
+// asChunkOf returns the first chunk of a log as the log with another number would have it.
+func asChunkOf(content string, number uint32) []byte {
+	length := int(binary.LittleEndian.Uint16([]byte(content[4:])))
+	chunk := []byte(content[:19+length])
+	binary.LittleEndian.PutUint32(chunk[7:], number)
+	crc := crc32.Checksum(chunk[6:], crc32.MakeTable(crc32.Castagnoli))
+	binary.LittleEndian.PutUint32(chunk, (crc>>15|crc<<17)+0xa282ead8)
+	return chunk
+}
+
 // TestSalvageReadsNoLogOfAnotherDatabase: it is reported like one that is missing, whether
-// it is shorter or longer than the one that was there.
+// it is shorter or longer than the one that was there, and whichever logs its file was
+// before: Pebble uses the files of logs again, so one log's file may hold chunks of others.
 func TestSalvageReadsNoLogOfAnotherDatabase(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		build := func(records int) func(*testing.T, *vfs.MemFS, *rand.Rand) *DB {
@@ -140,23 +154,44 @@ func TestSalvageReadsNoLogOfAnotherDatabase(t *testing.T) {
 				return db
 			}
 		}
+		shapes := []struct {
+			name string
+			of   func(content string, number uint32) []byte
+		}{
+			{"as it is", func(content string, _ uint32) []byte { return []byte(content) }},
+			{"begins as a later log", func(content string, number uint32) []byte {
+				head := asChunkOf(content, number+7)
+				return append(head, content[len(head):]...)
+			}},
+			{"ends after its first chunk, and was an earlier log", func(content string, number uint32) []byte {
+				left := asChunkOf(content, number)
+				old := asChunkOf(content, number-1)
+				for len(left) < len(content) {
+					left = append(left, old...)
+				}
+				return left
+			}},
+		}
 		src := buildListed(t, build(60), true, 7)
 		logs := namesIn(t, src.mem, ".log")
 		log := logs[len(logs)-1]
+		number, err := strconv.ParseUint(strings.TrimSuffix(path.Base(log), ".log"), 10, 32)
+		require.NoError(t, err)
 		for _, records := range []int{2, 30, 120} {
 			other := buildListed(t, build(records), true, 8)
 			content := filesOf(t, other.mem, salvageFrom)[log]
 			require.NotEmpty(t, content)
-			mem := src.mem.CrashClone(vfs.CrashCloneCfg{})
-			writeMem(t, mem, log, []byte(content))
-			report, got := salvageOn(t, mem)
-			require.Empty(t, got.by)
-			require.NotEmpty(t, got.streams)
-			require.True(t, slices.ContainsFunc(report.Damaged, func(d DamagedFile) bool { return d.Name == path.Base(log) }), "%+v", report)
-			for number, record := range src.truth.by {
-				require.True(t, isTold(report, got, record.shard, number), "%s: %+v", number, report)
+			for _, shape := range shapes {
+				mem := src.mem.CrashClone(vfs.CrashCloneCfg{})
+				writeMem(t, mem, log, shape.of(content, uint32(number)))
+				report, got := salvageOn(t, mem)
+				require.Empty(t, got.by, shape.name)
+				require.NotEmpty(t, got.streams)
+				require.True(t, slices.ContainsFunc(report.Damaged, func(d DamagedFile) bool { return d.Name == path.Base(log) }), "%s: %+v", shape.name, report)
+				for number, record := range src.truth.by {
+					require.True(t, isTold(report, got, record.shard, number), "%s: %s: %+v", shape.name, number, report)
+				}
 			}
-			require.NoError(t, src.mem.RemoveAll(salvageTo))
 		}
 	})
 }

@@ -17,6 +17,7 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs"
 
 	"github.com/braidstream/braid/internal/layout"
+	"github.com/braidstream/braid/internal/wreck"
 )
 
 // storeFiles are the files of a store, which need not be open, so that an open and a
@@ -32,8 +33,8 @@ func (s *Store) storeFiles() storeFiles { return storeFiles{s.guard, s.StoreDir(
 func (s storeFiles) open(name string) (vfs.File, error) { return s.fs.Open(s.fs.PathJoin(s.dir, name)) }
 
 // examineFile compares the durable beginning of a log or manifest. number is that of
-// the log, or 0. It notes a file as foreign if its records are whole up to where the sums
-// of the ledger end, and have other sums.
+// the log, or 0. It notes a file as foreign if it begins as another log, or if its records
+// are whole up to where the sums of the ledger end, and have other sums.
 func (s storeFiles) examineFile(x *examination, want layout.LedgerFile, number uint64) error {
 	damage := &FileDamageError{File: storeName + "/" + want.Name, Offset: -1, Size: -1, Want: want.Size}
 	size, sum, err := s.sumOf(want.Name, want.Size)
@@ -56,6 +57,11 @@ func (s storeFiles) examineFile(x *examination, want layout.LedgerFile, number u
 		return err
 	}
 	foreign := offset >= want.Size
+	if offset == 0 && number != 0 {
+		if foreign, err = wreck.IsOther(s.fs, s.fs.PathJoin(s.dir, want.Name)); err != nil {
+			return err
+		}
+	}
 	if !foreign && offset >= min(want.Size, layout.LedgerHeadBytes) {
 		head, err := headSum(s.fs, s.fs.PathJoin(s.dir, want.Name), want.Size)
 		if err != nil {

@@ -116,8 +116,15 @@ func newSurvey(ctx context.Context, cfg Config, src *kv.Source, damaged []*kv.Fi
 func (s *survey) openWreck(src *kv.Source) (err error) {
 	foreign := make(map[string]error)
 	for name, d := range s.broken {
-		isTable := strings.HasSuffix(name, ".sst")
-		tooShort := !isTable && d.Damage == kv.FileShort && 0 < d.Size && d.Size < layout.LedgerHeadBytes
+		var tooShort bool
+		switch {
+		case d.Damage != kv.FileShort && d.Damage != kv.FileChanged:
+		case isLog(name): // an error of the disk is told where the log is read
+			tooShort, err = wreck.IsShort(src.FS, src.FS.PathJoin(src.Store, name), min(d.Want, layout.LedgerHeadBytes))
+			tooShort = tooShort && err == nil
+		case strings.HasPrefix(name, "MANIFEST-"):
+			tooShort = d.Damage == kv.FileShort && 0 < d.Size && d.Size < layout.LedgerHeadBytes
+		}
 		if d.Damage == kv.FileForeign && d.Is == "" || tooShort {
 			foreign[name] = d
 		}

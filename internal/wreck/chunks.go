@@ -65,6 +65,11 @@ type chunkReader struct {
 	failed error // the first one of the disk; what it did not give is zero, and so no chunk
 	bad    int64 // where the first thing stands, since the last chunk, that is none; -1 if there was nothing
 	closed bool  // the end of the log was found, as its writer leaves it
+
+	// other is set if the file begins with a chunk of another log: that log's file was to be
+	// used again and nothing was written to it, or this file belongs elsewhere. A file that
+	// belongs elsewhere and was used before may hold chunks with this log's number.
+	other bool
 }
 
 func newChunkReader(r io.ReaderAt, size int64, log uint64) *chunkReader {
@@ -83,6 +88,9 @@ func (c *chunkReader) next() (found chunk, ok bool) {
 			}
 			if c.blank() {
 				break
+			}
+			if c.at == 0 && c.base == 0 {
+				c.other = c.isOther()
 			}
 			if c.isEnd() {
 				c.closed, c.n, c.begun = true, 0, true // nothing behind it is the log's
@@ -153,6 +161,17 @@ func (c *chunkReader) parse(at int) (chunk, bool) {
 		found.synced = binary.LittleEndian.Uint64(block[at+f.syncedAt:])
 	}
 	return found, true
+}
+
+// isOther reports whether a chunk of another log stands here.
+func (c *chunkReader) isOther() bool {
+	rest := c.buf[c.at:c.n]
+	if c.log == 0 || len(rest) < chunkFormats[1].header {
+		return false
+	}
+	other := chunkReader{buf: c.buf, n: c.n, log: little32(rest[7:])}
+	_, ok := other.parse(c.at)
+	return ok && other.log != c.log
 }
 
 // blank reports whether what is left of the block is too short for a chunk, and zero.

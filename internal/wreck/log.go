@@ -22,17 +22,15 @@ type LogEnd struct {
 // File.Durable, proves that it was durable once, or if nothing was written after this log. Else the log ends
 // there, as it does for Pebble when it opens a store after a crash: what a later part of
 // a torn write brought back could contradict what was written after that.
+//
+// A file that begins as another log gives no changes.
 func (w *Wreck) ReadLog(ctx context.Context, f File, v Visitor) (end LogEnd, err error) {
-	file, err := w.fs.Open(w.path(f.Name))
+	chunks, closeFile, err := openChunks(w.fs, w.path(f.Name))
 	if err != nil {
 		return end, v.Lost(Place{File: f.Name, Err: err})
 	}
-	defer file.Close()
-	info, err := file.Stat()
-	if err != nil {
-		return end, v.Lost(Place{File: f.Name, Err: err})
-	}
-	r := logReader{visitor: v, file: f.Name, durable: f.Durable, chunks: newChunkReader(file, info.Size(), f.number)}
+	defer closeFile()
+	r := logReader{visitor: v, file: f.Name, durable: f.Durable, chunks: chunks}
 	r.newest = f.number == w.Logs[len(w.Logs)-1].number
 	err = r.run(ctx)
 	return r.end, err
@@ -72,8 +70,11 @@ func (r *logReader) run(ctx context.Context) error {
 				r.holeFirst = bad
 			}
 			err := damaged("a part of the log has no checksum that matches")
-			if r.chunks.failed != nil {
+			switch {
+			case r.chunks.failed != nil:
 				err = r.chunks.failed
+			case r.chunks.other:
+				err, to = damaged("the file begins as another log"), bad // 0 bytes: to the end
 			}
 			r.holes = append(r.holes, Place{File: r.file, Offset: bad, Bytes: to - bad, Seq: r.end.Last, Err: err})
 			r.inside = false
@@ -140,6 +141,9 @@ func (r *logReader) add(c chunk) error {
 
 // give gives out the changes of a batch.
 func (r *logReader) give(batch []byte) error {
+	if r.chunks.other {
+		return nil
+	}
 	header, ok := batchrepr.ReadHeader(batch)
 	if !ok {
 		return r.visitor.Lost(Place{File: r.file, Seq: r.end.Last, Err: damaged("a batch has no header")})
@@ -180,4 +184,49 @@ func (r *logReader) change(kind pebble.InternalKeyKind, key, value []byte, seq u
 	default:
 		return nil
 	}
+}
+
+// IsOther reports whether a file with the name of a log begins as another log. An error is
+// the disk's.
+func IsOther(files FS, name string) (bool, error) {
+	chunks, closeFile, err := openChunks(files, name)
+	if err != nil {
+		return false, err
+	}
+	defer closeFile()
+	chunks.next()
+	return chunks.other, chunks.failed
+}
+
+// IsShort reports whether the records of a log end within the first n bytes of its file: no
+// chunk of it stands behind them. The file may be longer if it was another log's before. An
+// error is the disk's.
+func IsShort(files FS, name string, n int64) (bool, error) {
+	chunks, closeFile, err := openChunks(files, name)
+	if err != nil {
+		return false, err
+	}
+	defer closeFile()
+	for {
+		c, ok := chunks.next()
+		if !ok {
+			return true, chunks.failed
+		}
+		if c.offset+int64(len(c.payload)) >= n {
+			return false, nil
+		}
+	}
+}
+
+func openChunks(files FS, name string) (_ *chunkReader, closeFile func() error, err error) {
+	file, err := files.Open(name)
+	if err != nil {
+		return nil, nil, err
+	}
+	info, err := file.Stat()
+	if err != nil {
+		return nil, nil, errors.Join(err, file.Close())
+	}
+	number, _ := NumberOf(files.PathBase(name))
+	return newChunkReader(file, info.Size(), number), file.Close, nil
 }

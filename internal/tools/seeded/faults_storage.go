@@ -50,6 +50,18 @@ var storageFaults = []fault{
 		finds: `Error:`,
 	},
 	{
+		name:    "used-again-log-salvaged",
+		what:    "a salvage reads on in a file that begins as another log",
+		promise: "Salvage saves nothing that the database never had",
+		edits: []edit{{
+			"internal/wreck/chunks.go",
+			"				c.other = c.isOther()\n",
+			"				c.other = false\n",
+		}},
+		test:  test{dir: ".", run: "^TestSalvageReadsNoLogOfAnotherDatabase$"},
+		finds: `begins as a later log`,
+	},
+	{
 		name:    "older-marker-believed",
 		what:    "a salvage reads the manifest that the marker names, though the ledger lists a newer one",
 		promise: "Salvage saves what can be read",
