@@ -163,6 +163,9 @@ func TestSalvageReadsNoLogOfAnotherDatabase(t *testing.T) {
 				head := asChunkOf(content, number+7)
 				return append(head, content[len(head):]...)
 			}},
+			{"begins as the end of a later log", func(content string, number uint32) []byte {
+				return append(binary.LittleEndian.AppendUint32([]byte{0, 0, 0, 0, 0, 0, 5}, number+8), content[11:]...)
+			}},
 			{"ends after its first chunk, and was an earlier log", func(content string, number uint32) []byte {
 				left := asChunkOf(content, number)
 				old := asChunkOf(content, number-1)

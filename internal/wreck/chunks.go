@@ -163,15 +163,19 @@ func (c *chunkReader) parse(at int) (chunk, bool) {
 	return found, true
 }
 
-// isOther reports whether a chunk of another log stands here.
+// isOther reports whether a chunk or the end of another log stands here.
 func (c *chunkReader) isOther() bool {
 	rest := c.buf[c.at:c.n]
 	if c.log == 0 || len(rest) < chunkFormats[1].header {
 		return false
 	}
-	other := chunkReader{buf: c.buf, n: c.n, log: little32(rest[7:])}
-	_, ok := other.parse(c.at)
-	return ok && other.log != c.log
+	other := *c
+	other.log = little32(rest[7:])
+	if _, ok := other.parse(c.at); ok {
+		return other.log != c.log
+	}
+	other.log-- // an end has the number of the next log
+	return other.isEnd() && other.log != c.log
 }
 
 // blank reports whether what is left of the block is too short for a chunk, and zero.
