@@ -7,9 +7,8 @@ import (
 	"github.com/braidstream/braid/internal/jsontext"
 )
 
-// This file gives values the JSON that a tool wants at once: durations as people write
-// them ("24h0m0s"), modes by name, and errors as text. What is written can be read
-// back; of an error, its text.
+// This file gives values a JSON form that people can read: durations as "24h0m0s", modes by
+// name, and errors as text. The JSON can be read back; of an error, only its text.
 
 // MarshalText returns the name of the mode.
 func (m CapacityMode) MarshalText() ([]byte, error) {
