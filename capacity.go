@@ -15,9 +15,9 @@ const (
 	// budget are refused with [ErrThroughputExceeded]. Kinesis: PROVISIONED.
 	Provisioned
 
-	// OnDemand also gives every shard budgets. It splits busy shards and merges quiet ones,
-	// so that there is room for twice the recent peak. It only knows the load since the
-	// database was opened, and does not change a stream that has got no records since.
+	// OnDemand gives every shard budgets, as Provisioned does. It splits busy shards and
+	// merges quiet ones, so that there is room for twice the recent peak. It only knows the
+	// load since the database was opened, and does not change a stream without puts since.
 	// [Stream.SplitShard], [Stream.MergeShards] and [Stream.UpdateShardCount] are refused.
 	// Kinesis: ON_DEMAND.
 	OnDemand

@@ -212,7 +212,7 @@ type FileDamageError struct {
 	Complete bool
 	Doubt    string
 
-	Err error // what was found, of this file and others
+	Err error // describes the damage of this file and of others
 }
 
 // Error names the files, what is wrong with them, what is missing and what can be done.

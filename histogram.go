@@ -7,9 +7,9 @@ import (
 	"github.com/braidstream/braid/internal/histogram"
 )
 
-// Histogram is a distribution of durations since the database was opened. It has 24 buckets
-// from 1 µs to 50 s, each 2 or 2.5 times as wide as the one before; all histograms have the
-// same ones. The zero value has counted nothing.
+// Histogram is a distribution of durations since the database was opened. All histograms have
+// the same 24 buckets. Their upper bounds go from 1 µs to 50 s, and each is 2 or 2.5 times the
+// one before. The zero value has counted nothing.
 //
 // [Histogram.Since] returns what was added between two readings of a histogram.
 type Histogram struct {

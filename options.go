@@ -75,7 +75,7 @@ type Options struct {
 	// new database instead.
 	AcceptLoss bool
 
-	// Logger receives events of the background: a disk that is full or has space again, tables
+	// Logger receives background events: a disk that is full or has space again, tables
 	// that cannot be written, shards that [OnDemand] splits and merges, and, at level Debug,
 	// Pebble's own messages. nil means that warnings and errors go to [slog.Default];
 	// slog.New(slog.DiscardHandler) silences them.

@@ -119,7 +119,7 @@ func (e *Entry) validate(maxData int, name string) error {
 // them. The zero value is 0, the lowest. Values can be compared with ==.
 type HashKey struct{ n uint128.Uint128 }
 
-// MaxHashKey is the highest hash key, 2^128-1.
+// MaxHashKey returns the highest hash key, 2^128-1.
 func MaxHashKey() HashKey { return HashKey{uint128.Max} }
 
 // HashKeyOf returns the hash key of a partition key: its MD5, as an unsigned big-endian

@@ -48,7 +48,8 @@ const (
 // to streams, as one atomic change. It comes from [DB.Update] or [DB.View]. Only one
 // goroutine may use it at a time, and none after the function that got it has returned.
 //
-// An application key is any 1 byte to 16 KiB. It never collides with braid's own keys.
+// An application key is any bytes, 1 byte to 16 KiB long. It never collides with braid's own
+// keys.
 type Tx struct {
 	db       *DB
 	ctx      context.Context
@@ -94,8 +95,8 @@ func (db *DB) View(ctx context.Context, fn func(*Tx) error) error {
 // Update returns nil. If fn returns an error, nothing is written, and Update returns that
 // error.
 //
-// Transactions are serializable. If another transaction changes something that fn has read
-// before the commit, nothing is written, and fn runs again on the new state. So fn must not
+// Transactions are serializable. If, before the commit, another transaction changes something
+// that fn has read, nothing is written, and fn runs again on the new state. So fn must not
 // have effects outside the transaction. It should not wait, either: while it runs, the state
 // that it reads is kept on disk.
 //
@@ -189,8 +190,8 @@ func (tx *Tx) end() {
 //		value, err = []byte("0"), nil
 //	}
 //
-// The value belongs to the caller. Other errors: [ErrInvalidArgument],
-// [ErrTxTooLarge], [ErrCorrupt], [ErrClosed].
+// The value belongs to the caller. Other errors: [ErrInvalidArgument], [ErrTxTooLarge],
+// [ErrCorrupt], [ErrClosed], and the cause of the context of Update or View.
 func (tx *Tx) Get(key []byte) ([]byte, error) {
 	value, err := tx.get(key)
 	return value, wrapError("get", "", err)
