@@ -9,45 +9,44 @@ import (
 	"github.com/braidstream/braid/internal/layout"
 )
 
-// readAhead reads pages from the store for a loop over records, on other goroutines
-// while the loop's body works: for each shard the one after the page that the loop is
-// in. A goroutine copies blocks, and the loop takes them apart; so two cores share
-// what a long read costs even if the body does nothing. There are two while a loop over
-// many shards waits for several pages: large records take longer to copy than to yield.
+// readAhead reads pages from the store for a loop over records, on other goroutines while the
+// loop's body works: for each shard, the page after the current one. A goroutine copies
+// blocks, and the loop decodes them, so two cores share the cost of a long read even if the
+// body does nothing. A second goroutine helps while a loop over many shards waits for several
+// pages, because large records take longer to copy than to yield.
 //
-// What lies ahead is a hint. Before the loop uses it, it makes sure that the records
-// show, and are the next ones; [cursor.unpack] does. Whatever is out of the ordinary,
-// damage among it, makes the loop forget the page and go on with [Shard.page], which
-// finds out what it is.
+// A page read ahead is a hint. Before the loop uses its records, it makes sure that they are
+// visible and the next ones: see [cursor.unpack]. In every other case, such as damage, the
+// loop drops the page and continues with [Shard.page], which finds out the reason.
 //
-// They begin with the second page of a shard, and a page is asked for only if
-// there is something for it: so a loop that reads little has none. The end of the loop
-// does not wait for them, so that a stalled disk does not hold up a caller that leaves: they
-// end after the reads that they are in. A database has [maxReadAheads] of them at most, of
-// loops that go on and of loops that have ended.
+// Reading ahead begins with the second page of a shard, and only if the store has one, so a
+// loop that reads little starts no goroutine. The end of the loop does not wait for its
+// goroutines, so that a stalled disk does not delay the caller; they end after their current
+// read. A database has at most [maxReadAheads] of them, including those of loops that have
+// ended.
 type readAhead struct {
 	ctx     context.Context
 	db      *DB
 	reuse   bool            // the loop borrows records
-	readers []*reader       // none while there is nothing to be read
-	queue   chan *blockPage // closed by end; the readers take from it
-	stopped *atomic.Bool    // nobody waits for what is in the queue
+	readers []*reader       // empty while there is nothing to read
+	queue   chan *blockPage // the readers take pages from it; closed by end
+	stopped *atomic.Bool    // set when nobody waits for the queued pages
 }
 
 const (
-	// maxPagesAhead is how many pages wait to be read at most. A loop over more shards
-	// reads some of them when it needs them.
+	// maxPagesAhead is the most pages that wait to be read. A loop over more shards reads
+	// the pages of the others when it needs them.
 	maxPagesAhead = 64
 
 	// manyPagesAhead is how many pages must wait for a second goroutine to help.
 	manyPagesAhead = 4
 
-	// maxReadAheads bounds the goroutines of a database that read ahead. More loops than
-	// that read their pages when they need them.
+	// maxReadAheads bounds the goroutines of a database that read ahead. Loops that get none
+	// read their pages when they need them.
 	maxReadAheads = 64
 )
 
-// ask has a page read, and reports whether it will be.
+// ask queues a page for reading, and reports whether there was room.
 func (a *readAhead) ask(p *blockPage) bool {
 	if len(a.readers) == 0 && !a.begin() {
 		return false
@@ -63,7 +62,7 @@ func (a *readAhead) ask(p *blockPage) bool {
 	}
 }
 
-// begin starts a goroutine, and reports whether it has: not if there are too many.
+// begin starts a goroutine. It returns false if the database has too many.
 func (a *readAhead) begin() bool {
 	rs := &a.db.readers
 	if rs.ahead.Add(1) > maxReadAheads {
@@ -87,8 +86,7 @@ func (a *readAhead) begin() bool {
 	return true
 }
 
-// wait waits for a page, and reports whether it has been read: not if the loop's context
-// ends first.
+// wait waits until a page has been read. It returns false if the loop's context ends first.
 func (a *readAhead) wait(p *blockPage) bool {
 	spin(p.done)
 	select {
@@ -99,8 +97,9 @@ func (a *readAhead) wait(p *blockPage) bool {
 	}
 }
 
-// end stops the goroutines: at the end of the loop, and before a wait of any length. One
-// that does not stop at once is left behind, as [reading] does. The next ask starts others.
+// end stops the goroutines, at the end of the loop and before a wait of any length. It
+// abandons a goroutine that does not stop at once, as [reading] does. The next ask starts new
+// ones.
 func (a *readAhead) end() {
 	if len(a.readers) == 0 {
 		return
@@ -111,27 +110,27 @@ func (a *readAhead) end() {
 		if r.finished() {
 			a.db.readers.give(r)
 		} else {
-			close(r.work) // it holds an iterator at most, for which Close waits
+			close(r.work) // it holds at most an iterator, and Close waits for that
 		}
 	}
 	clear(a.readers)
 	a.readers = a.readers[:0]
 }
 
-// blockPage is a stretch of a shard as it lies in the store: blocks that were copied, and
-// neither checked nor taken apart. It belongs to a goroutine of a [readAhead] from ask
-// until done has a token, and to a cursor otherwise.
+// blockPage is a page of consecutive blocks of a shard, copied from the store but neither
+// verified nor decoded. It belongs to a goroutine of a [readAhead] from ask until done has a
+// token, and otherwise to a cursor.
 type blockPage struct {
 	sh       *Shard
-	from, to uint64 // counters, inclusive: the blocks that end there
-	limit    int    // the most bytes of memory; but one block, if there is one, whatever its size
+	from, to uint64 // it has the blocks whose last counters are from from to to, inclusive
+	limit    int    // the most bytes of memory; one block is read whatever its size
 	done     chan struct{}
-	reuse    bool // nobody keeps records, so the chunk is used again
+	reuse    bool // nobody keeps records, so chunk is reused
 
 	blocks []copiedBlock
 	bytes  int
-	more   bool   // the limit has left some out
-	chunk  []byte // room for values; records that are kept keep it alive, unless it is used again
+	more   bool   // the limit was reached before to
+	chunk  []byte // memory for values; records that are kept keep it alive, unless it is reused
 }
 
 type copiedBlock struct {
@@ -141,12 +140,12 @@ type copiedBlock struct {
 
 const copiedBlockBytes = int(unsafe.Sizeof(copiedBlock{}))
 
-// read reads the page. If it fails the page holds what came before the error, as if
-// nothing followed.
+// read reads the page. After an error, the page has the blocks before it, as if nothing
+// followed.
 func (p *blockPage) read(ctx context.Context, stopped *atomic.Bool) {
 	clear(p.blocks)
 	p.blocks, p.bytes, p.more = p.blocks[:0], 0, false
-	if p.reuse { // the loop has come to the end of the records that were there
+	if p.reuse { // the loop is done with the records in the chunk
 		p.chunk = p.chunk[:0]
 	}
 	_, extents := p.sh.view()
@@ -158,8 +157,8 @@ func (p *blockPage) read(ctx context.Context, stopped *atomic.Bool) {
 	})
 }
 
-// add copies the block at which the iterator stands. It reports whether there may be
-// room for the next one.
+// add copies the iterator's current block. It reports whether there may be room for the
+// next one.
 func (p *blockPage) add(it *kv.Iter) (more bool, err error) {
 	key, err := layout.DecodeBlockKey(it.Key())
 	if err != nil || key.Counter > p.to {
@@ -177,8 +176,8 @@ func (p *blockPage) add(it *kv.Iter) (more bool, err error) {
 	return true, nil
 }
 
-// copy returns a copy of a value, in memory that those of a page share. A loop over many
-// shards has small pages, which must not have large chunks.
+// copy returns a copy of a value, in memory that the values of a page share. A loop over
+// many shards has small pages, which must not have large chunks.
 func (p *blockPage) copy(value []byte) []byte {
 	n := len(value)
 	if n > cap(p.chunk)-len(p.chunk) {
@@ -193,20 +192,20 @@ func (p *blockPage) copy(value []byte) []byte {
 	return p.chunk[start:len(p.chunk):len(p.chunk)]
 }
 
-// walked is what a cursor has of its shard beside records: pages of blocks.
+// walked holds a cursor's pages of blocks.
 type walked struct {
-	ahead *readAhead // of the loop
-	page  *blockPage // blocks[at:] are still to be taken apart; nil for none
+	ahead *readAhead // the loop's
+	page  *blockPage // the current page, whose blocks[at:] are still to be decoded; nil for none
 	at    int
-	next  *blockPage // is being read; nil for none
-	spare *blockPage // to be used again
-	more  bool       // the store has records after those that the cursor has come to
+	next  *blockPage // the page that is being read; nil for none
+	spare *blockPage // a page for reuse
+	more  bool       // the store has records after the cursor's current ones
 	keys  keyChunks
 	seal  layout.SealScratch
 }
 
-// unpack takes records of the page of blocks, or of the next one, and reports whether
-// there are some: the next ones of the shard, which show at this moment.
+// unpack takes the shard's next records from the current page of blocks, or the one after
+// it, and reports whether there are some. The records are visible at this moment.
 func (c *cursor) unpack(ctx context.Context, to uint64) bool {
 	w := &c.walked
 	if w.page == nil && !c.turn(to) {
@@ -234,13 +233,13 @@ func (c *cursor) unpack(ctx context.Context, to uint64) bool {
 	return true
 }
 
-// unpackRecords is how many records a cursor takes from a page of blocks at least, if it
-// has them: enough to make the cost of a look at the shard vanish, and few enough to stay
-// near the processor.
+// unpackRecords is the number of records that a cursor takes from a page of blocks, rounded up
+// to whole blocks. They are so many that the cost of a look at the shard does not matter, and
+// so few that they stay in the processor's cache.
 const unpackRecords = 64
 
-// appendBlock appends the records of a block, if all is in order with it and they are the
-// next ones.
+// appendBlock appends the records of a block. It returns false if the block is damaged,
+// cannot be decrypted, or does not have the next records.
 func (c *cursor) appendBlock(records []layout.Record, stored *copiedBlock) ([]layout.Record, bool) {
 	var key [layout.BlockKeyBytes]byte
 	stored.key.Put(key[:])
@@ -265,8 +264,8 @@ func (c *cursor) appendBlock(records []layout.Record, stored *copiedBlock) ([]la
 	return records, true
 }
 
-// turn moves on to the next page of blocks, and has the one after it read. It reports
-// whether there is one.
+// turn moves to the next page of blocks and asks for the one after it. It returns false if
+// there is no next page.
 func (c *cursor) turn(to uint64) bool {
 	w := &c.walked
 	if w.next == nil && (!w.more || !c.ask(c.from, to)) {
@@ -291,7 +290,7 @@ func (c *cursor) turn(to uint64) bool {
 	return true
 }
 
-// ask has a page read from counter from on.
+// ask asks for a page from counter from on, and reports whether it will be read.
 func (c *cursor) ask(from, to uint64) bool {
 	w := &c.walked
 	p := w.spare
@@ -306,7 +305,7 @@ func (c *cursor) ask(from, to uint64) bool {
 	return true
 }
 
-// forget drops what was read ahead.
+// forget drops the pages that were read ahead.
 func (c *cursor) forget() {
 	w := &c.walked
 	w.page, w.next, w.more = nil, nil, false

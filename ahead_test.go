@@ -19,8 +19,8 @@ import (
 )
 
 // newLongStream returns a stream whose shards are many pages long, and its records in the
-// order of arrival: in blocks of one record and of many, in several epochs, small ones and
-// some that are larger than a page. No record is in a tail.
+// order of arrival. The records are in several epochs, in blocks of one record and of many;
+// some are larger than a page. No record is in a tail.
 func newLongStream(t *testing.T, shards int, encrypted bool) (*DB, *Stream, []Record) {
 	t.Helper()
 	db, err := open(InMemory, &Options{TailBytes: -1, KeyProvider: blockKeys}, environment{byHand: true})
@@ -63,7 +63,7 @@ func newLongStream(t *testing.T, shards int, encrypted bool) (*DB, *Stream, []Re
 
 // readingAhead returns how many goroutines read ahead for loops.
 func (db *DB) readingAhead() int {
-	synctest.Wait() // the end of a loop does not
+	synctest.Wait() // the end of a loop does not wait for them
 	return int(db.readers.ahead.Load())
 }
 
@@ -117,7 +117,7 @@ func TestLongReadsAreReadAhead(t *testing.T) {
 	}
 }
 
-// Records may be kept, and borrowed ones but for their data.
+// Records may be kept, and so may borrowed ones, except for their data.
 func TestRecordsMayBeKeptAndBorrowedOnesButForTheirData(t *testing.T) {
 	for _, encrypted := range []bool{false, true} {
 		for _, borrow := range []bool{false, true} {
@@ -149,8 +149,8 @@ func TestRecordsMayBeKeptAndBorrowedOnesButForTheirData(t *testing.T) {
 	}
 }
 
-// A loop that reads no more than a page of a shard has no goroutine, nor has one that
-// stops there, nor one that waits at the tip.
+// A loop that reads at most a page of a shard starts no goroutine. Neither does a loop that
+// stops after a page, or one that waits at the tip.
 func TestOnlyLongReadsAreReadAhead(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		db, s, all := newLongStream(t, 1, false)
@@ -171,7 +171,7 @@ func TestOnlyLongReadsAreReadAhead(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		for _, follow := range []iter.Seq2[Record, error]{sh.Follow(ctx, TrimHorizon()), s.Follow(ctx, TrimHorizon())} {
 			go func() {
-				for range follow { //nolint:revive // they are counted elsewhere
+				for range follow { //nolint:revive // the records are counted elsewhere
 				}
 			}()
 		}
@@ -184,7 +184,7 @@ func TestOnlyLongReadsAreReadAhead(t *testing.T) {
 	})
 }
 
-// However a loop ends, and at whatever record, nothing of it stays behind.
+// However a loop ends, and at any record, it leaves nothing behind.
 func TestALoopThatEndsLeavesNothingBehind(t *testing.T) {
 	places := 40
 	if testing.Short() {
@@ -227,7 +227,7 @@ func TestALoopThatEndsLeavesNothingBehind(t *testing.T) {
 	}
 }
 
-// What was read ahead is given out only while its records show.
+// Records that were read ahead are yielded only while they are visible.
 func TestWhatIsReadAheadShows(t *testing.T) {
 	cause := errors.New("enough")
 	events := map[string]struct {
@@ -270,7 +270,7 @@ func TestWhatIsReadAheadShows(t *testing.T) {
 					}
 				}
 				require.ErrorIs(t, last, event.want, name)
-				require.Less(t, after, unpackRecords+256, name) // those that had been taken from the page
+				require.Less(t, after, unpackRecords+256, name) // the records already taken from the page
 				if name != "close" {
 					require.NoError(t, db.Close())
 				}
@@ -279,7 +279,7 @@ func TestWhatIsReadAheadShows(t *testing.T) {
 	}
 }
 
-// Damage ahead is met where it lies, and the records behind it are read.
+// Damage that is read ahead is reported at its place, and the records after it are read.
 func TestDamageAheadIsMetWhereItLies(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		db, s, all := newLongStream(t, 1, false)
@@ -311,8 +311,7 @@ func TestDamageAheadIsMetWhereItLies(t *testing.T) {
 	})
 }
 
-// A page of blocks takes no more memory than it may, however small it is, and however
-// small the blocks are.
+// A page of blocks keeps to its memory limit, however small the page and the blocks are.
 func TestPagesOfBlocksAreBounded(t *testing.T) {
 	db, err := Open(InMemory, nil)
 	require.NoError(t, err)
@@ -333,12 +332,12 @@ func TestPagesOfBlocksAreBounded(t *testing.T) {
 			held += int(unsafe.Sizeof(b)) + len(b.value)
 		}
 		require.NotEmpty(t, p.blocks)
-		require.LessOrEqual(t, held, 2*limit+200, "%d blocks", len(p.blocks)) // one block more than nothing
+		require.LessOrEqual(t, held, 2*limit+200, "%d blocks", len(p.blocks)) // one block is read whatever its size
 	}
 	require.NoError(t, db.Close())
 }
 
-// Nothing is read ahead of what a loop may not read yet.
+// Reading ahead ends at the last record that the loop may read.
 func TestNothingIsReadBeyondWhereTheLoopIs(t *testing.T) {
 	db, err := Open(InMemory, nil)
 	require.NoError(t, err)
@@ -356,7 +355,7 @@ func TestNothingIsReadBeyondWhereTheLoopIs(t *testing.T) {
 	require.NoError(t, db.Close())
 }
 
-// A second goroutine helps where several pages wait, and no third; both are left behind on a
+// A second goroutine helps when several pages wait, but no third. Both are abandoned on a
 // stalled disk.
 func TestASecondGoroutineHelpsWherePagesWait(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -380,7 +379,7 @@ func TestASecondGoroutineHelpsWherePagesWait(t *testing.T) {
 			pages = append(pages, p)
 			require.True(t, ahead.ask(p))
 			want := 1
-			if i > manyPagesAhead { // one is being read, and so many wait
+			if i > manyPagesAhead { // one is being read, and manyPagesAhead wait
 				want = 2
 			}
 			require.Equal(t, want, db.readingAhead(), "page %d", i)
@@ -398,8 +397,8 @@ func TestASecondGoroutineHelpsWherePagesWait(t *testing.T) {
 	})
 }
 
-// While the disk is stalled the end of a loop waits for nothing, what it leaves behind is
-// bounded, and it has gone when the disk goes on.
+// While the disk is stalled, the end of a loop does not wait. The goroutines that it leaves
+// behind are bounded, and end when the disk answers.
 func TestReadingAheadIsLeftBehindOnAStalledDisk(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		disk := testdisk.New()
@@ -425,7 +424,7 @@ func TestReadingAheadIsLeftBehindOnAStalledDisk(t *testing.T) {
 			require.Equal(t, i < maxReadAheads, ahead.ask(pages[i]), "page %d", i)
 			synctest.Wait()
 			ahead.end()
-			ahead.end() // there is nothing to end
+			ahead.end() // ends no goroutine a second time
 		}
 		<-disk.Held()
 		require.Equal(t, maxReadAheads, db.readingAhead())
@@ -442,8 +441,7 @@ func TestReadingAheadIsLeftBehindOnAStalledDisk(t *testing.T) {
 	})
 }
 
-// A block that is gone from the middle of what was read ahead is data loss, and not passed
-// over.
+// A block missing in the middle of a page that was read ahead is data loss, and not skipped.
 func TestAGapAheadIsDataLoss(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		db, s, all := newLongStream(t, 1, false)

@@ -41,7 +41,7 @@ func (a *appender) Apply(requests []*commit.Request, batch *kv.Batch) bool {
 	a.wrote = !batch.Empty()
 	if a.reopen && a.wrote {
 		a.reopen = false
-		a.boundCounters(batch) // that the database was closed is over
+		a.boundCounters(batch) // clears the mark of a clean close
 		if !a.wasClosed {
 			a.saveEnds(batch)
 		}
@@ -52,8 +52,8 @@ func (a *appender) Apply(requests []*commit.Request, batch *kv.Batch) bool {
 	return a.sync
 }
 
-// applyControl runs the operation. What it adds is always durable before it is
-// shown: a trim, say, must be before the records are removed from the store.
+// applyControl runs the operation. Its rows are always durable before its effect is
+// visible, in every mode: a trim, for example, must be durable before its records are removed.
 func (a *appender) applyControl(op controlOp, batch *kv.Batch) error {
 	rows := batch.Count()
 	publish, err := op(a, batch)
@@ -78,7 +78,7 @@ func (a *appender) applyPuts(op *putOp, batch *kv.Batch) error {
 		sh := op.stream.w.topology.route(p)
 		if throttled {
 			if op.stream.w.settings.capacity.Mode == OnDemand {
-				a.observe(sh, p) // what is refused is wanted, too
+				a.observe(sh, p) // refused records count as load, too
 			}
 			if p.err = a.admit(sh, p.record.Size()); p.err != nil {
 				continue
@@ -136,9 +136,9 @@ func (a *appender) applyTx(op *txOp, batch *kv.Batch) error {
 	return nil
 }
 
-// place gives the record its place in the shard. It is written with the group.
+// place gives the record its place in the shard. writeRecords adds it to the batch.
 func (a *appender) place(sh *Shard, p *put, batch *kv.Batch) {
-	if len(a.touched) == 0 && (a.epochs.Full(a.now) || a.db.damaged.Load() >= a.epochs.Open()) { // a group is all in one epoch
+	if len(a.touched) == 0 && (a.epochs.Full(a.now) || a.db.damaged.Load() >= a.epochs.Open()) { // all records of a group are in one epoch
 		a.beginEpoch(batch)
 	}
 	r := &p.record
@@ -175,9 +175,9 @@ func (a *appender) place(sh *Shard, p *put, batch *kv.Batch) {
 	}
 }
 
-// writeRecords adds the group's records to the batch, in blocks, in the order of their
-// keys and not of their arrival: the memtable finds the place of a key that follows on
-// from the last one without a search.
+// writeRecords adds the group's records to the batch, in blocks. They are in the order of
+// their keys, not of their arrival: the memtable inserts a key right after the previous one
+// without a search.
 func (a *appender) writeRecords(batch *kv.Batch) {
 	slices.SortFunc(a.touched, func(x, y *Shard) int {
 		return cmp.Or(cmp.Compare(x.stream.number, y.stream.number), cmp.Compare(x.index, y.index))
@@ -195,8 +195,8 @@ func (a *appender) writeRecords(batch *kv.Batch) {
 	a.epochs.Grow(bytes)
 }
 
-// writeBlocks adds records of a shard to the batch that are encrypted with one data key,
-// or in the clear. It returns about what they take in a memtable.
+// writeBlocks adds records of a shard to the batch, encrypted with a data key, or in
+// the clear if it is nil. It returns about how many bytes they take in a memtable.
 func (a *appender) writeBlocks(sh *Shard, records []layout.Record, dataKey *layout.DataKey, batch *kv.Batch) (bytes int) {
 	blockKey := layout.BlockKey{Epoch: sh.w.epoch, Stream: sh.stream.number, Shard: sh.index}
 	for len(records) > 0 {
@@ -213,15 +213,15 @@ func (a *appender) writeBlocks(sh *Shard, records []layout.Record, dataKey *layo
 	return bytes
 }
 
-// beginEpoch opens an epoch. The memtable is handed over to be flushed first, so
-// that the epochs and the tables they fill begin together.
+// beginEpoch opens an epoch. It first rotates the memtable, so that the epoch and its tables
+// begin together.
 func (a *appender) beginEpoch(batch *kv.Batch) {
 	first := max(a.now, a.last+1)
 	if a.epochs.Len() == 0 {
 		a.epochs.Begin(first)
 	} else {
 		a.saveEnds(batch)
-		_ = a.db.store.RotateMemTable() // what fails here fails the commit as well
+		_ = a.db.store.RotateMemTable() // an error here fails the commit as well
 		last := a.epochs.Open()
 		a.epochs.Begin(first)
 		a.endEpoch(last, batch)
@@ -255,7 +255,7 @@ func (a *appender) Publish([]*commit.Request) {
 	if a.wrote {
 		a.counts.groups.Add(1)
 	}
-	if a.writesKeys { // before the records: who reads one must find the keys written with it
+	if a.writesKeys { // before the records: a reader of one must find the keys written with it
 		a.writesKeys = false
 		a.db.snapshots.publish(a.txs.Version())
 	}
@@ -282,7 +282,7 @@ func (a *appender) Publish([]*commit.Request) {
 }
 
 func (a *appender) publishShard(sh *Shard) {
-	sh.publishMap() // before the records: who sees them must find them
+	sh.publishMap() // before the records: a reader that knows of them must find them
 	first, next := sh.w.pending[0].Offset, sh.w.tip.Offset
 	a.counts.records.Add(int64(len(sh.w.pending)))
 	a.counts.bytes.Add(int64(next - first))

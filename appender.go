@@ -13,25 +13,25 @@ import (
 	"github.com/braidstream/braid/internal/txlog"
 )
 
-// counterReserve is how far ahead counters are reserved when acknowledged records
-// may be lost in a crash (Interval and NoSync): their numbers must not be given
-// out again, so a durable bound always lies above them.
+// counterReserve is how far ahead counters are reserved in Interval and NoSync, where a crash
+// may take acknowledged records. Their numbers must not be given out again, so a durable bound
+// always lies above them.
 const counterReserve = time.Second
 
-// blockMemtableBytes is about what Pebble's memtable needs for a block of records
-// beside its key and value: the node of a skip list.
+// blockMemtableBytes is about what a block of records takes in Pebble's memtable beside its
+// key and value: a node of a skip list.
 const blockMemtableBytes = 64
 
-// appender is what the committer runs: it gives out numbers, places records, and
-// shows them to readers. It is the one place where the order of a shard is decided.
+// appender is the part of the database that the committer runs: it gives out numbers, places
+// records, and shows them to readers. The order of a shard is decided here and nowhere else.
 //
-// All fields belong to the goroutine that runs a group, and so do those of
-// [streamWriter] and [shardWriter]. There is one such goroutine at a time, and each
-// sees what the one before it did, so no lock guards them.
+// All fields belong to the goroutine that runs a group, and so do those of [streamWriter]
+// and [shardWriter]. There is one such goroutine at a time, and each sees the changes of the
+// one before, so no lock guards them.
 //
-// Invariant: counters go up by at least one with every record of the database,
-// whatever the clock does. So a counter names one record, and merging shards by
-// counter is merging them by arrival.
+// Invariant: counters rise by at least one with every record of the database, whatever the
+// clock does. So a counter identifies one record, and the order of counters is the order of
+// arrival, even among shards.
 type appender struct {
 	db     *DB
 	mode   Durability
@@ -39,44 +39,44 @@ type appender struct {
 	tails  *tail.Cache
 	txs    txlog.Log
 	trims  agenda.Agenda[*Stream] // by when retention has something to do
-	asleep uint64                 // until when retention sleeps, on its clock; 0: it is to be awake
+	asleep uint64                 // until when retention sleeps, on its clock; 0: it is awake
 
-	loose    map[uint32]struct{} // epochs that reclaim has not looked at since something died there
-	cuts     epoch.Cuts          // what has died in epochs that live on
-	deserted []*Stream           // that have no record any more in the open epoch
-	watched  []*Stream           // on demand, that were put to lately
+	loose    map[uint32]struct{} // epochs to be looked at by reclaim: something has died in them
+	cuts     epoch.Cuts          // what has died in epochs that still have records
+	deserted []*Stream           // streams with no records left in the open epoch
+	watched  []*Stream           // streams on demand that were put to lately
 
-	names      map[string]bool // of the streams, with those of this group
-	moment     time.Time       // at which this group began, for budgets
-	call       uint64          // numbers the requests that are charged to budgets
-	charged    []*Shard        // to which the current one puts
-	now        uint64          // of this group: the wall clock, but never behind the retention clock
+	names      map[string]bool // the names of all streams, including those that this group creates
+	moment     time.Time       // when this group began, for budgets
+	call       uint64          // the number of the current request, for budgets
+	charged    []*Shard        // the shards with budgets to which the current request puts
+	now        uint64          // this group's time: the wall clock, but never behind the retention clock
 	last       uint64          // the last counter given out
 	reserved   uint64          // counters up to here are reserved; unused in Sync mode
 	nextStream uint32
 
-	// current are the shards with records in the open epoch, and perhaps others.
+	// current has the shards with records in the open epoch, and perhaps others.
 	current []*Shard
 
-	reopen    bool // nothing was committed since the open
-	wasClosed bool // the stored clock row says so
+	reopen    bool // whether nothing was committed since the open
+	wasClosed bool // whether the stored clock row marks a clean close
 
 	touched []*Shard // shards with records in this group
 	streams []*Stream
-	publish []func() // what the control requests of this group show
-	group   uint64   // numbers the groups
+	publish []func() // show the effects of this group's control requests
+	group   uint64   // the number of this group
 
-	hearing   []*Stream            // with records in this group that listeners are shown
-	listeners []companion.Listener // memory for them, and for what they are shown
-	arrived   arrivals
-	deliver   []func() // what listeners have others see after the records of this group
+	hearing   []*Stream            // streams whose records of this group are shown to listeners
+	listeners []companion.Listener // memory for their listeners
+	arrived   arrivals             // memory for what these are shown
+	deliver   []func()             // the listeners' functions to call when the records are visible
 
-	deliveries int // how many records this group may still give to receivers that wait
+	deliveries int // how many records this group may still give to waiting receivers
 
-	sync  bool // this group is to be durable before it is published
-	wrote bool // this group has rows
+	sync  bool // whether this group must be durable before it is published
+	wrote bool // whether this group has rows
 
-	writesKeys bool // this group has keys of transactions
+	writesKeys bool // whether this group writes keys of transactions
 
 	seal   layout.SealScratch
 	counts counts
@@ -86,18 +86,18 @@ type appender struct {
 type counts struct {
 	groups, records, bytes, epochs, throttled atomic.Int64
 
-	shards, queues atomic.Int64 // that there are
+	shards, queues atomic.Int64 // how many exist
 
-	// looks counts the streams, shards, extents and epochs that the committer has
-	// looked at for something other than a put: for tests of what it costs.
+	// looks counts how often the committer has looked at a stream, shard, extent or epoch
+	// for something other than a put, for tests of its cost.
 	looks atomic.Int64
 
-	loaded int // records that Open has read, for tests; not changed after
+	loaded int // blocks of records that Open has read, for tests; not changed after
 }
 
-// controlOp is a request that changes something else than records: the
-// committer runs it, and it adds its rows and returns what shows the change
-// once it is durable, or nil. With an error it has added nothing.
+// controlOp is a request that changes something other than records. The committer runs it. It
+// adds its rows to the batch, and returns the function that shows the change once it is
+// durable, or nil. With an error, it has added nothing.
 type controlOp func(a *appender, batch *kv.Batch) (publish func(), err error)
 
 // nextCounter gives out a counter: the time of arrival, or one more than the
@@ -108,18 +108,18 @@ func (a *appender) nextCounter() uint64 {
 }
 
 // boundCounters stores a bound on all counters given out so far. A caller that removes
-// records calls it in the same batch: the removed ones bound nothing any more.
+// records calls it in the same batch, because removed records no longer bound them.
 func (a *appender) boundCounters(batch *kv.Batch) {
 	batch.Set(layout.ClockKey(), a.clockRow(max(a.last, a.reserved)))
 }
 
-// clockRow is the row that bounds all counters by counter.
+// clockRow returns the row that bounds all counters by counter.
 func (a *appender) clockRow(counter uint64) []byte {
 	return layout.ClockRow{Counter: counter, NextStream: a.nextStream}.Encode()
 }
 
-// reserve makes sure that no counter of this group can be given out again, even
-// when a crash takes the group back.
+// reserve makes sure that no counter of this group can be given out again, even if a crash
+// takes the group back.
 func (a *appender) reserve(batch *kv.Batch) {
 	if a.mode == Sync || a.last <= a.reserved {
 		return
@@ -129,8 +129,8 @@ func (a *appender) reserve(batch *kv.Batch) {
 	a.sync = true
 }
 
-// finish adds what a database says that is closed: its last counter and where its
-// shards end. It returns false if that is stored already.
+// finish adds the rows of a clean close: the last counter and the ends of the shards. It
+// returns false if they are already stored.
 func (a *appender) finish(batch *kv.Batch) bool {
 	if a.reopen && a.wasClosed {
 		return false
@@ -140,12 +140,12 @@ func (a *appender) finish(batch *kv.Batch) bool {
 	return true
 }
 
-// saveEnds stores where the shards end that have records in the open epoch.
+// saveEnds stores the ends of the shards that have records in the open epoch.
 func (a *appender) saveEnds(batch *kv.Batch) {
 	for _, sh := range a.current {
 		n := len(sh.w.extents)
 		if n == 0 || sh.w.epoch != a.epochs.Open() || sh.stream.w.deleted {
-			continue // it was trimmed, or deleted, meanwhile
+			continue // its records were trimmed, or its stream deleted
 		}
 		end := layout.Horizon{Counter: sh.w.tip.LastCounter + 1, Ordinal: sh.w.tip.Ordinal, Offset: sh.w.tip.Offset}
 		if end == sh.w.savedEnd {

@@ -9,18 +9,17 @@ import (
 	"github.com/braidstream/braid/internal/kv"
 )
 
-// This file shows the records of a group to queues for which somebody waits, before the
-// group is committed. What a queue then notes of its deliveries is in the same batch, so a
-// record and its delivery become durable together, and no second commit stands between a put
-// and a receiver.
+// This file shows the records of a group, before the group is committed, to queues that have
+// waiting receivers. The queues add their rows about deliveries to the same batch. So a record
+// and its delivery become durable together, and a receiver need not wait for a second commit.
 
-// maxArrivals is how many records of a group its listeners are shown. They read the rest
-// later, as those do that nobody waits for.
+// maxArrivals is how many records of a group listeners are shown. They read the rest
+// later, as queues without waiting receivers do.
 const maxArrivals = 1000
 
-// listeners are those of a stream. The zero value has none.
+// listeners are the listeners of a stream. The zero value has none.
 type listeners struct {
-	count atomic.Int32 // len(all), readable without mu: puts that nobody waits for look at nothing else
+	count atomic.Int32 // len(all), read without mu: puts that nobody waits for read only this
 
 	mu  sync.Mutex // guards the field below; nothing is locked under it
 	all []companion.Listener
@@ -33,7 +32,7 @@ func (l *listeners) add(listener companion.Listener) {
 	l.count.Store(int32(len(l.all)))
 }
 
-// remove takes a listener out. A call of it that is on its way may come after that.
+// remove removes a listener. A call that is already on its way may still reach it.
 func (l *listeners) remove(listener companion.Listener) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -43,8 +42,8 @@ func (l *listeners) remove(listener companion.Listener) {
 	}
 }
 
-// appendTo appends them to buf. They are called without the mutex, since they come and go
-// under mutexes of their own.
+// appendTo appends the listeners to buf. The caller calls them without the mutex, because
+// they add and remove themselves under mutexes of their own.
 func (l *listeners) appendTo(buf []companion.Listener) []companion.Listener {
 	if l.count.Load() == 0 {
 		return buf
@@ -54,7 +53,7 @@ func (l *listeners) appendTo(buf []companion.Listener) []companion.Listener {
 	return append(buf, l.all...)
 }
 
-// changed tells all of them that there may be something new to see.
+// changed tells all listeners that there may be new records.
 func (l *listeners) changed() {
 	var few [4]companion.Listener
 	for _, listener := range l.appendTo(few[:0]) {
@@ -62,7 +61,7 @@ func (l *listeners) changed() {
 	}
 }
 
-// arrivals are companion.Arrivals. They are valid while the group is applied.
+// arrivals implements companion.Arrivals. It is valid while the group is applied.
 type arrivals struct{ puts []*put }
 
 func (a *arrivals) Len() int { return len(a.puts) }
@@ -80,9 +79,9 @@ func (a *arrivals) Records(from, to int) any {
 	return records
 }
 
-// hear is called when the first record of a group is placed in a shard. It decides, once
-// for each stream and group, whether somebody listens: listeners see all records of a group,
-// or the first ones, or none, but never others without the first.
+// hear is called when the first record of a group is placed in a shard. It decides, once for
+// each stream and group, whether the stream's records are shown to listeners. So listeners see
+// all records of a group, or the first ones, or none, but never later ones without the first.
 func (a *appender) hear(s *Stream) {
 	if s.w.heard == a.group {
 		return
@@ -93,11 +92,11 @@ func (a *appender) hear(s *Stream) {
 	}
 }
 
-// tell shows the records of this group to those who listen, and keeps what is to be called
-// when others see the records.
+// tell shows the records of this group to the listeners, and keeps the functions that they
+// want called when the records become visible.
 func (a *appender) tell(batch *kv.Batch) {
 	for i, s := range a.hearing {
-		if !s.w.deleted { // else its queues have gone with it, in this very group
+		if !s.w.deleted { // else this group has deleted the stream
 			a.arrived.puts = s.w.arrived
 			a.listeners = s.listeners.appendTo(a.listeners[:0])
 			for _, listener := range a.listeners {
@@ -107,15 +106,15 @@ func (a *appender) tell(batch *kv.Batch) {
 			}
 			clear(a.listeners)
 		}
-		clear(s.w.arrived) // it belongs to callers
+		clear(s.w.arrived) // the puts belong to their callers
 		s.w.arrived, s.w.hears = s.w.arrived[:0], false
 		a.hearing[i] = nil
 	}
 	a.hearing, a.arrived.puts = a.hearing[:0], nil
 }
 
-// told is called when others see the records of this group. Listeners that have come since
-// it was applied hear of them only now.
+// told is called when the records of this group are visible. Listeners that were added after
+// the group was applied learn of them only now.
 func (a *appender) told() {
 	for i, publish := range a.deliver {
 		publish()

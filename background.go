@@ -7,25 +7,25 @@ import (
 	"github.com/braidstream/braid/internal/wake"
 )
 
-// worker is a task that an open database has in the background: [reclaimer], [trimmer],
-// [scaler] and [syncer]. Code that makes work for one rings its bell.
+// worker is a background task of an open database: [reclaimer], [trimmer], [scaler] and
+// [syncer]. Code that makes work for a worker rings its bell.
 type worker interface {
-	// run does what there is to do. It returns after how long it is to run again, if its
-	// bell does not ring before; asPlanned leaves that as it was. rung is false when
-	// that time has come.
+	// run does the current work. It returns the time until the next run, unless the bell
+	// rings earlier; asPlanned leaves the planned time unchanged. rung reports whether the
+	// bell has rung, rather than the time come.
 	run(ctx context.Context, rung bool) (next time.Duration)
 }
 
-// asPlanned is returned by a worker that has nothing to change of when it runs next.
+// asPlanned is returned by a worker whose next run stays as planned.
 const asPlanned time.Duration = -1
 
-// work starts the goroutine of a worker, which sleeps unless the bell rings or a time
-// comes that the worker has asked for: so an idle database does nothing. It ends when
-// the database closes, which waits for it, or when the store has failed.
+// work starts the goroutine of a worker. The goroutine sleeps until the bell rings, or until
+// a time that the worker has asked for, so an idle database does nothing. It ends when the
+// database closes, which waits for it, or when the store fails.
 func (db *DB) work(bell wake.Bell, w worker) {
 	db.background.Go(func() {
 		timer := time.NewTimer(time.Hour)
-		timer.Stop() // until the worker has asked for a time
+		timer.Stop() // stopped until the worker asks for a time
 		defer timer.Stop()
 		for {
 			rung := false
@@ -43,11 +43,11 @@ func (db *DB) work(bell wake.Bell, w worker) {
 	})
 }
 
-// syncer syncs what was acknowledged with [Interval]. It sleeps for the interval once
-// there is something to sync, and what comes in the meantime is synced with it.
+// syncer syncs the writes that were acknowledged with [Interval]. It waits for the interval
+// after the first such write, and then syncs all writes that were acknowledged meanwhile.
 type syncer struct {
 	db      *DB
-	planned bool // it will run
+	planned bool // whether a sync is planned
 }
 
 func (w *syncer) run(_ context.Context, rung bool) time.Duration {
@@ -57,11 +57,11 @@ func (w *syncer) run(_ context.Context, rung bool) time.Duration {
 	if w.planned = rung; rung {
 		return w.db.opts.SyncInterval
 	}
-	_ = w.db.store.Sync() // a failure latches the store, which tells every caller
+	_ = w.db.store.Sync() // a failure latches the store, so every caller gets the error
 	return asPlanned
 }
 
-// closedIsFine drops an error that says no more than that the database closes.
+// closedIsFine drops an error if the database is being closed.
 func closedIsFine(db *DB, err error) error {
 	if db.closed.Load() {
 		return nil

@@ -12,7 +12,8 @@ import (
 	"github.com/braidstream/braid/internal/wake"
 )
 
-// scripted is a worker that returns what is next in a list, and notes its runs.
+// scripted is a worker that returns the times in a list, one after the other, and notes its
+// runs.
 type scripted struct {
 	next []time.Duration
 	runs []string
@@ -50,7 +51,7 @@ func TestAWorkerRunsByItsBellAndItsTimeAndCloseWaitsForIt(t *testing.T) {
 		time.Sleep(time.Minute)
 		bell.Ring() // asks for ten seconds
 		time.Sleep(5 * time.Second)
-		bell.Ring() // leaves it at that
+		bell.Ring() // leaves the time unchanged
 		time.Sleep(time.Hour)
 		synctest.Wait()
 		require.Equal(t, []string{"bell at 1m0s", "bell at 2m0s", "bell at 2m5s", "time at 2m10s", "time at 2m10s"}, w.runs)
@@ -60,7 +61,7 @@ func TestAWorkerRunsByItsBellAndItsTimeAndCloseWaitsForIt(t *testing.T) {
 		require.False(t, w.done.Load())
 		require.NoError(t, db.Close())
 		require.True(t, w.done.Load(), "Close waits for a run")
-		bell.Ring() // nobody hears it
+		bell.Ring() // the worker has ended
 		synctest.Wait()
 		require.Len(t, w.runs, 6)
 	})

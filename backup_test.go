@@ -36,7 +36,8 @@ func requireBackup(t *testing.T, db *braid.DB) {
 	require.Equal(t, []string{"a=1", "b=2"}, boxState(t, db))
 }
 
-// The copy is whole while the original goes on, and neither sees the other again.
+// The copy is complete although the original is in use, and later changes of one do not show
+// in the other.
 func TestABackupIsADatabaseOfItsOwn(t *testing.T) {
 	for name, dir := range map[string]string{"of a directory": t.TempDir(), "of memory": braid.InMemory} {
 		t.Run(name, func(t *testing.T) {
@@ -143,7 +144,7 @@ func TestABackupThatIsCancelledLeavesNoDatabase(t *testing.T) {
 	requireBackup(t, boxOpenDir(t, source, nil))
 }
 
-// A copy is of one instant, even while many write.
+// A copy has the state of one instant, even while many write.
 func TestABackupWhileManyWriteIsOfOneInstant(t *testing.T) {
 	db := boxOpenDir(t, t.TempDir(), &braid.Options{Durability: braid.NoSync, MemtableBytes: 1 << 20})
 	stream := boxOpenStream(t, db, "s", 2)

@@ -15,8 +15,8 @@ import (
 	"github.com/braidstream/braid"
 )
 
-// The benchmarks here are for a look at allocations and at one path at a time;
-// bench/ compares braid with others, in one run, on real files.
+// The benchmarks here measure allocations and single paths. bench/ compares braid with other
+// logs, in one run, on real files.
 
 func openBenchmark(b *testing.B, dir string, durability braid.Durability, shards int) *braid.Stream {
 	b.Helper()
@@ -99,9 +99,9 @@ func BenchmarkPutRecords(b *testing.B) {
 	}
 }
 
-// What budgets cost, and what observing the load does: the budgets are large
-// enough to refuse nothing. The two take turns in one run, since a machine is not
-// the same from one moment to the next.
+// BenchmarkCapacity measures the cost of budgets, and of observing the load. The budgets are
+// so large that they refuse nothing. Both sides take turns in one run, since a machine's
+// speed changes from one moment to the next.
 func BenchmarkCapacity(b *testing.B) {
 	for _, capacity := range []braid.CapacityMode{braid.Provisioned, braid.OnDemand} {
 		for _, mode := range []braid.Durability{braid.Sync, braid.NoSync} {
@@ -117,7 +117,7 @@ func BenchmarkCapacity(b *testing.B) {
 	}
 }
 
-// What encryption costs, in the same way.
+// BenchmarkEncrypted measures the cost of encryption, in the same way.
 func BenchmarkEncrypted(b *testing.B) {
 	ring, err := braid.NewKeyRing(map[string][]byte{"main": make([]byte, 32)})
 	require.NoError(b, err)
@@ -143,7 +143,7 @@ func putter(b *testing.B, s *braid.Stream, batch int) func(i int) error {
 	entries := make([]braid.Entry, batch)
 	for i := range entries {
 		entries[i] = braid.Entry{PartitionKey: keys[i], Data: make([]byte, 1024)}
-		_, _ = noise.Read(entries[i].Data) // what is encrypted does not shrink, so nothing should
+		_, _ = noise.Read(entries[i].Data) // encrypted data does not compress, so neither side's should
 	}
 	if batch == 1 {
 		return func(i int) error {
@@ -160,8 +160,8 @@ func putter(b *testing.B, s *braid.Stream, batch int) func(i int) error {
 	}
 }
 
-// compareBenchmark runs both in turns, b.N calls of each in all, and reports the
-// median of how fast the first was in relation to the other.
+// compareBenchmark runs both in turns, b.N calls of each in all, and reports the median ratio
+// of the first one's speed to the other's.
 func compareBenchmark(b *testing.B, put, other func(i int) error) {
 	const turns, producers = 51, 16
 	n := max(1, b.N/turns/producers)
@@ -217,9 +217,9 @@ func runProducers(b *testing.B, producers int, put func(i int) error) {
 	wg.Wait()
 }
 
-// BenchmarkTxGet is what a transaction's read of a key in memory costs under a context
-// that cannot end, and under one that can: then the read must not keep its caller, and
-// runs on another goroutine.
+// BenchmarkTxGet measures a transaction's read of a key in memory, under a context that
+// cannot end and under one that can. In the second case the read runs on another goroutine,
+// because it must not hold its caller.
 func BenchmarkTxGet(b *testing.B) {
 	db, err := braid.Open(b.TempDir(), &braid.Options{Durability: braid.NoSync})
 	require.NoError(b, err)
@@ -251,10 +251,10 @@ func BenchmarkTxGet(b *testing.B) {
 	}
 }
 
-// How long the longest put and read take while a shard is split and merged, and
-// while millions of records are trimmed and their space is returned: beside the
-// longest in a stretch of the same length in which nothing else happens. Once is
-// enough: -benchtime 1x.
+// BenchmarkPauses measures the longest put and read while a shard is split and merged, and
+// while millions of records are trimmed and their space is reclaimed. It reports them beside
+// the longest ones of an equally long time in which nothing else happens. Once is enough:
+// -benchtime 1x.
 func BenchmarkPauses(b *testing.B) {
 	reshard := func(b *testing.B, s *braid.Stream) {
 		lower, upper, err := s.SplitShard(b.Context(), s.Shards()[len(s.Shards())-1].ID(), nil)
@@ -293,8 +293,8 @@ func BenchmarkPauses(b *testing.B) {
 	}
 }
 
-// measurePauses has producers and a reader work for two stretches, in the second
-// of which fn runs, and reports the longest calls of each.
+// measurePauses lets producers and a reader work for two equally long times. fn runs in the
+// second one. It reports the longest calls of each.
 func measurePauses(b *testing.B, s *braid.Stream, fn func()) {
 	const stretch = 2 * time.Second
 	var during atomic.Bool
@@ -341,7 +341,7 @@ func measurePauses(b *testing.B, s *braid.Stream, fn func()) {
 	began := time.Now()
 	fn()
 	took := time.Since(began)
-	time.Sleep(stretch) // space is returned
+	time.Sleep(stretch) // space is reclaimed
 	stop()
 	running.Wait()
 	millis := func(n *atomic.Int64) float64 { return float64(n.Load()) / 1e6 }

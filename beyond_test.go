@@ -11,8 +11,8 @@ import (
 	"github.com/braidstream/braid"
 )
 
-// A reader of a database keeps its place, and the database is replaced by an older
-// copy. Records could be put below that place, and it would never see them.
+// A reader keeps its position, and the database is replaced by an older copy. Records could
+// be put below that position, which the reader would never see.
 func TestAPlaceInANewerCopyIsRefused(t *testing.T) {
 	ctx := t.Context()
 	db := boxOpenDir(t, filepath.Join(t.TempDir(), "db"), nil)
@@ -54,18 +54,18 @@ func TestAPlaceInANewerCopyIsRefused(t *testing.T) {
 	require.Equal(t, []string{"two"}, boxAll(t, sh.Records(ctx, braid.AfterSequence(old[0]))))
 	require.Empty(t, boxAll(t, sh.Records(ctx, braid.AfterSequence(old[1]))))
 
-	// The place of a page names a record by its count, too. So it is known not to be
-	// of this copy even when other records have taken the numbers up to it.
+	// The position after a page also has the ordinal of the next record. So it is refused
+	// even after other records of this copy have passed its number.
 	boxPut(t, stream, "another three")
 	_, err = sh.GetRecords(ctx, page.Next, nil)
 	require.ErrorIs(t, err, braid.ErrBeyondTip)
 }
 
-// Every place that braid itself has given out is one, in this run and the next.
+// A position that braid itself has returned is never beyond the tip, in this run and the next.
 func TestAPlaceThatWasGivenOutIsNeverBeyondTheTip(t *testing.T) {
 	ctx := t.Context()
 	dir := t.TempDir()
-	places := make(map[string]braid.Position) // as text, since programs keep them so
+	places := make(map[string]braid.Position) // restored from text, as programs keep them
 	stream := func(db *braid.DB, name string) *braid.Stream {
 		s, err := db.OpenStream(ctx, name, &braid.StreamOptions{Shards: 2})
 		require.NoError(t, err)
@@ -122,10 +122,10 @@ func TestAPlaceThatWasGivenOutIsNeverBeyondTheTip(t *testing.T) {
 			s := stream(db, name)
 			for _, sh := range s.Shards() {
 				if _, err := sh.GetRecords(ctx, p, nil); err != nil {
-					require.NotErrorIs(t, err, braid.ErrBeyondTip, what) // but it may be another shard's
+					require.NotErrorIs(t, err, braid.ErrBeyondTip, what) // other errors are allowed: it may be another shard's
 				}
 			}
-			if what != "split: the end" { // which is no place in a stream that goes on
+			if what != "split: the end" { // which is not a position in the stream
 				_, err := boxRead(s.Records(ctx, p))
 				require.NotErrorIs(t, err, braid.ErrBeyondTip, what)
 			}
@@ -137,7 +137,7 @@ func TestAPlaceThatWasGivenOutIsNeverBeyondTheTip(t *testing.T) {
 	err = ended(stream(db, "split").Records(ctx, places["split: the end"]))
 	require.ErrorIs(t, err, braid.ErrBeyondTip)
 
-	// What was kept for a time that had not come leaves out what came before it.
+	// A position kept for a future time excludes the records that arrived before it.
 	s := stream(db, "full")
 	boxFill(t, s, 20, 10)
 	for _, sh := range s.Shards() {

@@ -12,9 +12,9 @@ import (
 	"github.com/braidstream/braid"
 )
 
-// These helpers serve the black-box tests, which see the package as a user does:
-// stream_test.go, record_test.go, shard_test.go, follow_test.go and so on, one
-// file for each subject.
+// These helpers serve the black-box tests, which use the package as its users do:
+// stream_test.go, record_test.go, shard_test.go, follow_test.go and so on, one file for each
+// subject.
 
 // boxOpen opens a database in memory, which is closed when the test ends.
 func boxOpen(t *testing.T, options *braid.Options) *braid.DB {
@@ -61,7 +61,7 @@ func boxPut(t *testing.T, stream *braid.Stream, data ...string) []braid.Sequence
 	return numbers
 }
 
-// boxFill puts n records of so many bytes with one call.
+// boxFill puts n records of that many bytes with one call.
 func boxFill(t *testing.T, stream *braid.Stream, n, bytes int) []braid.PutResult {
 	t.Helper()
 	entries := make([]braid.Entry, n)
@@ -84,7 +84,7 @@ func boxRead(records iter.Seq2[braid.Record, error]) (data []string, err error) 
 	return data, nil
 }
 
-// boxAll is boxRead where no error may come.
+// boxAll is boxRead, and requires that there is no error.
 func boxAll(t *testing.T, records iter.Seq2[braid.Record, error]) []string {
 	t.Helper()
 	data, err := boxRead(records)
@@ -107,12 +107,12 @@ func boxInvalid(t *testing.T, err error, field string) *braid.InvalidArgumentErr
 
 // boxFollower is a loop over records that runs beside the test.
 type boxFollower struct {
-	data  []string   // to be looked at after synctest.Wait, or after ended
+	data  []string   // read it only after synctest.Wait, or after ended
 	ended chan error // gets one error, or nil
 }
 
 // boxFollow starts a follower. A test that ends the loop's context, its database or its
-// stream has to receive from ended.
+// stream must receive from ended.
 func boxFollow(records iter.Seq2[braid.Record, error]) *boxFollower {
 	f := &boxFollower{ended: make(chan error, 1)}
 	go func() {
@@ -128,7 +128,7 @@ func boxFollow(records iter.Seq2[braid.Record, error]) *boxFollower {
 	return f
 }
 
-// boxCause is a context that ended, and why.
+// boxCause returns a context that has ended, and its cause.
 func boxCause(t *testing.T) (context.Context, error) {
 	t.Helper()
 	cause := errors.New("the user went home")

@@ -17,12 +17,12 @@ import (
 	"github.com/braidstream/braid/internal/layout"
 )
 
-// These tests are about records that share a block: which do, and that everything is
-// exact by record nevertheless. The model and the damage tests have blocks, too.
+// These tests check which records share a block, and that everything is still exact for each
+// single record. The model and the damage tests have blocks, too.
 
 const blockDir = "/data/db"
 
-// blockKeys decrypts and encrypts.
+// blockKeys is the key ring of these tests.
 var blockKeys = func() *KeyRing {
 	ring, err := NewKeyRing(map[string][]byte{"main": make([]byte, 32)})
 	if err != nil {
@@ -55,7 +55,7 @@ func blocksOf(t *testing.T, sh *Shard) (blocks []storedBlock) {
 	return blocks
 }
 
-// damageBlock changes a bit of a stored block, so that the store itself finds nothing.
+// damageBlock changes a bit of a stored block in a way that the store itself does not notice.
 func damageBlock(t *testing.T, db *DB, block storedBlock) {
 	t.Helper()
 	value := bytes.Clone(block.value)
@@ -80,7 +80,7 @@ func openBlocks(t *testing.T, fs vfs.FS, keys KeyProvider) (*DB, *Shard) {
 	return db, s.Shards()[0]
 }
 
-// putBlock puts records with one commit, and returns them as they are read.
+// putBlock puts records with one commit, and returns them as a reader gets them.
 func putBlock(t *testing.T, sh *Shard, random *rand.Rand, count, size int) []Record {
 	t.Helper()
 	entries := make([]Entry, count)
@@ -130,7 +130,8 @@ func together(db *DB, calls ...func()) {
 	running.Wait()
 }
 
-// readAround reads the shard to its end, past all damage, and returns what it was told.
+// readAround reads the shard to its end, past all damage. It returns the records and the
+// errors.
 func readAround(t *testing.T, sh *Shard, from Position) (records []Record, told []*CorruptError) {
 	t.Helper()
 	for {
@@ -157,7 +158,8 @@ func sizeOf(records []Record) (n int64) {
 	return n
 }
 
-// What one commit brings to a shard is as few rows as possible, for one caller or several.
+// One commit stores its records of a shard in as few rows as possible, whether they come from
+// one caller or several.
 func TestACommitIsFewRows(t *testing.T) {
 	random := rand.New(rand.NewPCG(1, 1))
 	synctest.Test(t, func(t *testing.T) {
@@ -172,8 +174,8 @@ func TestACommitIsFewRows(t *testing.T) {
 		putBlock(t, sh, random, 3, layout.MaxBlockBytes)
 		require.Len(t, blocksOf(t, sh), n+3, "a large one is a block of its own")
 
-		// Callers that come into one group share a block, up to one that changes how
-		// records are encrypted.
+		// The records of all callers in a group share a block, except across a change of the
+		// encryption.
 		n = len(blocksOf(t, sh))
 		put := func() { putBlock(t, sh, random, 2, 10) }
 		require.NoError(t, sh.stream.StartEncryption(t.Context(), "main"))
@@ -195,8 +197,8 @@ func recordCounts(blocks []storedBlock) (counts []int) {
 	return counts
 }
 
-// A page of any length, from any record, has that and the following, and what it says
-// of the rest is exact: in the clear and encrypted, within a block and across several.
+// A page of any length, from any record, has that record and the following ones, and its
+// counts of the rest are exact: in the clear and encrypted, within a block and across several.
 func TestPagesBeginAndEndInsideOfBlocks(t *testing.T) {
 	for _, encrypted := range []bool{false, true} {
 		random := rand.New(rand.NewPCG(2, 2))
@@ -207,7 +209,7 @@ func TestPagesBeginAndEndInsideOfBlocks(t *testing.T) {
 		}
 		var want []Record
 		for _, count := range []int{1, 30, 1, 1, 12} {
-			want = append(want, putBlock(t, sh, random, count, random.IntN(100))...) // below what encrypted blocks may hold
+			want = append(want, putBlock(t, sh, random, count, random.IntN(100))...) // fewer than an encrypted block may hold
 		}
 		require.Equal(t, []int{1, 30, 1, 1, 12}, recordCounts(blocksOf(t, sh)))
 		require.NoError(t, db.Close())
@@ -239,9 +241,8 @@ func TestPagesBeginAndEndInsideOfBlocks(t *testing.T) {
 	}
 }
 
-// The border between what a trim takes and what stays is exact, wherever in a block it
-// lies, also without the key of what is encrypted, and where blocks are damaged as
-// exact as can be.
+// The border of a trim is exact, wherever in a block it lies, even without the key of
+// encrypted records. If blocks are damaged, it is as exact as possible.
 func TestATrimEndsInsideOfABlock(t *testing.T) {
 	random := rand.New(rand.NewPCG(3, 3))
 	fs := vfs.NewMem()
@@ -273,16 +274,16 @@ func TestATrimEndsInsideOfABlock(t *testing.T) {
 		got, err := border(sh, i)
 		require.NoError(t, err)
 		switch {
-		case i == 20: // told by the first that stays
+		case i == 20: // known from the first record that stays
 			require.Equal(t, exact(i).Ordinal, got.Ordinal)
 			require.Equal(t, exact(i).Offset, got.Offset)
-		case i > 10 && i < 20: // of the damaged block nothing goes
+		case i > 10 && i < 20: // no record of the damaged block is trimmed
 			require.Equal(t, exact(10), got)
 		default:
 			require.Equal(t, exact(i), got)
 		}
 	}
-	damageBlock(t, db, blocks[2]) // what stays cannot be read either
+	damageBlock(t, db, blocks[2]) // the block after the border is damaged, too
 	_, err := border(sh, 20)
 	require.ErrorIs(t, err, ErrCorrupt)
 	for _, block := range blocks {
@@ -314,8 +315,8 @@ func TestATrimEndsInsideOfABlock(t *testing.T) {
 	require.NoError(t, db.Close())
 }
 
-// A damaged block takes its own records along, and no other: a reader that comes to them, from
-// wherever, is told where the last of them ends.
+// A damaged block loses its own records and no others. A reader that reaches them, from
+// anywhere, gets an error with the end of the block.
 func TestDamageOfABlockIsThatOfItsRecords(t *testing.T) {
 	for _, encrypted := range []bool{false, true} {
 		random := rand.New(rand.NewPCG(4, 4))
@@ -339,7 +340,7 @@ func TestDamageOfABlockIsThatOfItsRecords(t *testing.T) {
 				require.Len(t, told, 1)
 				require.Equal(t, after, told[0].FirstAvailable)
 				lost := want[max(first, 20)].SequenceNumber.counter()
-				if first < 20 { // the reader has read up to there
+				if first < 20 { // the reader has already read the records before it
 					lost = want[19].SequenceNumber.counter() + 1
 				}
 				require.Equal(t, lost, told[0].FirstLost.counter())
@@ -358,9 +359,9 @@ func TestDamageOfABlockIsThatOfItsRecords(t *testing.T) {
 	}
 }
 
-// The last block before a crash is damaged, and no row says how many records it has:
-// they count as one, and neither its numbers nor its key are given out again, even
-// though the clock has gone back.
+// The last block before a crash is damaged, and no row has its number of records. They count
+// as one, and neither their numbers nor their key are used again, even if the clock has gone
+// back.
 func TestADamagedLastBlockIsCountedAsOneRecord(t *testing.T) {
 	random := rand.New(rand.NewPCG(5, 5))
 	fs := vfs.NewCrashableMem()
@@ -386,8 +387,8 @@ func TestADamagedLastBlockIsCountedAsOneRecord(t *testing.T) {
 	require.NoError(t, db.Close())
 }
 
-// A database in the format that came before, in which each record was a row, is refused
-// by name, whether it would be written or not.
+// A database in the previous format, in which each record was a row, is refused with
+// ErrFormatTooOld, with and without ReadOnly.
 func TestADatabaseOfTheFormerFormatIsRefused(t *testing.T) {
 	fs := vfs.NewMem()
 	db, sh := openBlocks(t, fs, nil)
@@ -396,7 +397,7 @@ func TestADatabaseOfTheFormerFormatIsRefused(t *testing.T) {
 	require.NoError(t, db.Close())
 	f, err := fs.Create(blockDir+"/BRAID", vfs.WriteCategoryUnspecified)
 	require.NoError(t, err)
-	_, err = f.Write(bytes.Clone(id)) // which may spoil what it is given
+	_, err = f.Write(bytes.Clone(id)) // Write may change its argument
 	require.NoError(t, err)
 	require.NoError(t, f.Close())
 	for _, readOnly := range []bool{false, true} {

@@ -10,10 +10,10 @@ import (
 	"github.com/braidstream/braid/internal/kv"
 )
 
-// checkBooks compares what the appender keeps by changes, so that it need not look at
-// everything, with what a look at everything finds: ledgers, epochs and agendas. None of
-// it is stored; [DB.Verify] is for what is. Tests call it, through internal/inside; the
-// model does after each of its steps.
+// checkBooks checks the ledgers, epochs and agendas, which the appender updates with each
+// change instead of looking at everything, against a look at everything. None of them is
+// stored; [DB.Verify] checks what is stored. Tests call it through internal/inside, and the
+// model after each of its steps.
 func (db *DB) checkBooks(ctx context.Context) error {
 	var found error
 	wrong := func(format string, args ...any) { found = errors.Join(found, fmt.Errorf(format, args...)) }

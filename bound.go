@@ -2,18 +2,18 @@ package braid
 
 import "fmt"
 
-// bound is a position made concrete: a place in the order of counters.
+// bound is a resolved position: a place in the order of counters.
 type bound struct {
-	from uint64 // the lowest counter to be read; never 0, which no record has
+	from uint64 // the lowest counter to read; never 0, which no record has
 
-	// strict is set if the reader counts on every record from there on: if some
-	// were trimmed it has to be told.
+	// strict is set if the reader needs every record from there on. If some were trimmed,
+	// it gets an error.
 	strict bool
 
-	ordinal uint64 // of the next record, plus one; 0 where it is not known
+	ordinal uint64 // the next record's ordinal plus one; 0 if unknown
 }
 
-// inShard makes the position concrete for one shard.
+// inShard resolves the position in one shard.
 func (p Position) inShard(sh *Shard) (bound, error) {
 	if p.kind == kindAtToken {
 		return bound{}, p.foreign()
@@ -35,18 +35,18 @@ func (p Position) inShard(sh *Shard) (bound, error) {
 	return p.concrete(), nil
 }
 
-// beyond returns an error if the position lies beyond every number that was ever
-// given out, so that it is of a newer copy of the database: records may be put
-// below it. sh is the shard of its number, nil if that has expired.
+// beyond returns an error if the position lies beyond every number that was given out. Such a
+// position comes from a newer copy of the database, and records may be put below it. sh is the
+// shard of its number, nil if that has expired.
 //
-// A number whose record a crash took back, as it may in [Interval] and [NoSync],
-// does not: the clock row lies above it.
+// A number whose record a crash took back, as may happen in [Interval] and [NoSync], is not
+// beyond: the clock row bounds every number that was given out.
 func (p Position) beyond(s *Stream, sh *Shard) error {
 	if p.number.isMoment() {
 		return nil
 	}
 	given, counted := s.db.visible.Load(), true
-	if sh != nil { // it shows its records before they count as visible in the database
+	if sh != nil { // a shard shows its records before they count as visible in the database
 		tip := sh.log.Tip()
 		given, counted = max(given, tip.LastCounter), p.detail <= tip.Ordinal+1
 	}
@@ -56,7 +56,7 @@ func (p Position) beyond(s *Stream, sh *Shard) error {
 	return &BeyondTipError{Shard: p.number.ShardID(), Number: p.number, Last: p.number.withCounter(given)}
 }
 
-// inStream makes the position concrete for all shards of a stream.
+// inStream resolves the position for all shards of a stream.
 func (p Position) inStream(s *Stream) (bound, error) {
 	if p.kind == kindAtToken {
 		return bound{}, p.foreign()
@@ -65,7 +65,7 @@ func (p Position) inStream(s *Stream) (bound, error) {
 		return bound{from: s.db.visible.Load() + 1, strict: true}, nil
 	}
 	if p.kind == kindAtSequence || p.kind == kindAfterSequence {
-		// The shard may have expired: then nothing is left to compare with.
+		// If the shard has expired, nothing is left to compare with.
 		t, index := s.topology.Load(), p.number.shardIndex()
 		sh := t.shard(index)
 		if index >= t.next || sh != nil && p.number.createdSeconds() != int64(sh.createdSeconds) || p.before(s) {
@@ -76,19 +76,18 @@ func (p Position) inStream(s *Stream) (bound, error) {
 		}
 	}
 	b := p.concrete()
-	b.ordinal = 0 // it counts in one shard
+	b.ordinal = 0 // an ordinal belongs to one shard
 	return b, nil
 }
 
-// before reports whether the position is the number of a record that came before
-// the stream was created: such as one of a stream of that name that was deleted in
-// the same second.
+// before reports whether the position's number is older than the stream, such as one of a
+// stream of the same name that was deleted in the same second.
 func (p Position) before(s *Stream) bool {
 	counter := p.number.counter()
 	return counter != 0 && counter < s.createdCounter
 }
 
-// foreign returns the error of a token.
+// foreign returns the error for a token.
 func (p Position) foreign() error {
 	return &InvalidArgumentError{"Position", fmt.Sprintf("%.120q", p.String()), "must not be a token, which belongs to the source that made it"}
 }

@@ -13,9 +13,8 @@ import (
 	"github.com/braidstream/braid/internal/layout"
 )
 
-// Many bubbles in one process, one after the other: nothing that belongs to one,
-// such as a channel in a pool, turns up in the next, and each ends when its
-// database is closed.
+// Many bubbles run in one process, one after the other. Nothing that belongs to one, such as
+// a channel in a pool, appears in the next, and each ends when its database is closed.
 func TestManyBubblesInOneProcess(t *testing.T) {
 	before := 0
 	for i := range 50 {
@@ -40,8 +39,8 @@ func TestManyBubblesInOneProcess(t *testing.T) {
 	require.LessOrEqual(t, runtime.NumGoroutine(), before+2, "goroutines are left over")
 }
 
-// An idle database does nothing: a year of it, with records, a follower of the
-// stream and of a shard, and a page that waits, takes no time to speak of.
+// An idle database does nothing: a year with records, with followers of the stream and of a
+// shard, and with a page that waits, takes almost no time.
 func TestAnIdleYear(t *testing.T) {
 	for _, mode := range []Durability{Sync, Interval, NoSync} {
 		start := time.Now()

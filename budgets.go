@@ -9,16 +9,16 @@ import (
 	"golang.org/x/time/rate"
 )
 
-// A budget is a bucket that holds one second's worth and is full at first. What
-// is put is charged when its group is applied, where it is known which shard
-// it goes to: records and bytes together, or neither. So what is refused has had
-// no effect, and costs nothing.
+// A budget is a token bucket that holds one second's worth and is full at first. Puts are
+// charged when their group is applied, because only then is their shard known. Records and
+// bytes are charged together, or neither is. So a refused record has no effect, and costs
+// nothing.
 
-// ThroughputExceededError is an [ErrThroughputExceeded] with its particulars.
+// ThroughputExceededError is an [ErrThroughputExceeded] with its details.
 type ThroughputExceededError struct {
 	Shard      ShardID
 	Budget     string        // the field of [Capacity] that is used up
-	RetryAfter time.Duration // after which the same call is within the budget, if no other is made
+	RetryAfter time.Duration // when the same call will be within the budget, if there is no other call
 }
 
 // Error names the shard, the budget and the time.
@@ -29,15 +29,15 @@ func (e *ThroughputExceededError) Error() string {
 // Is reports whether target is [ErrThroughputExceeded].
 func (e *ThroughputExceededError) Is(target error) bool { return target == ErrThroughputExceeded }
 
-// writeBudgets are what can be put to a shard. The appender owns them, and makes them
-// when they are needed first.
+// writeBudgets bound the puts to a shard. The appender owns them, and makes them on the first
+// use.
 type writeBudgets struct {
-	of             Capacity // that they were made of
+	of             Capacity // the capacity that they are for
 	records, bytes *rate.Limiter
 	charged        charge // by the current call
 }
 
-// resize makes the budgets those of the capacity.
+// resize adjusts the budgets to the capacity.
 func (b *writeBudgets) resize(now time.Time, capacity Capacity) {
 	if b.of != capacity {
 		b.of = capacity
@@ -46,8 +46,8 @@ func (b *writeBudgets) resize(now time.Time, capacity Capacity) {
 	}
 }
 
-// afford returns why budgets of the shard that hold so much do not allow records and
-// bytes, or nil.
+// afford returns nil if budgets that hold haveRecords and haveBytes allow so many records
+// and bytes, otherwise the error that refuses them.
 func (b *writeBudgets) afford(id ShardID, haveRecords, haveBytes float64, records, bytes int) error {
 	waitRecords, waitBytes := shortage(b.records, haveRecords, records), shortage(b.bytes, haveBytes, bytes)
 	switch {
@@ -67,28 +67,27 @@ func (b *writeBudgets) spend(now time.Time, records, bytes int) {
 
 // charge is what one call puts to a shard. The appender owns it.
 type charge struct {
-	call                  uint64  // which call
-	haveRecords, haveCost float64 // in the budgets when the call began
-	records, bytes        int     // that were accepted; bytes are partition keys and data
-	err                   error   // why the shard takes no more of this call
+	call                  uint64  // the call's number
+	haveRecords, haveCost float64 // what the budgets held when the call began
+	records, bytes        int     // accepted records, and the bytes of their partition keys and data
+	err                   error   // why the shard accepts no more of this call
 }
 
-// chargeUnitBytes is what sizes are rounded up to: Kinesis charges a PutRecord,
-// and the sum of a PutRecords, in units of it.
+// chargeUnitBytes is the unit to which sizes are rounded up. Kinesis charges a PutRecord, and
+// the sum of a PutRecords, in such units.
 const chargeUnitBytes = 1 << 10
 
 func units(bytes int) int { return (bytes + chargeUnitBytes - 1) / chargeUnitBytes * chargeUnitBytes }
 
-// readBudgets are what GetRecords can read of a shard. They are made when they are
-// needed first.
+// readBudgets bound the calls of GetRecords on a shard. They are made on the first use.
 type readBudgets struct {
 	mu           sync.Mutex // guards the fields below
-	of           Capacity   // that they were made of
+	of           Capacity   // the capacity that they are for
 	calls, bytes *rate.Limiter
-	until        time.Time // no reads before, after a large one
+	until        time.Time // after a large read, the end of the pause without reads
 }
 
-// admit is admitRead of the shard, with the capacity of its stream.
+// admit is admitRead for the shard, with the capacity of its stream.
 func (b *readBudgets) admit(now time.Time, id ShardID, capacity Capacity) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -107,8 +106,8 @@ func (b *readBudgets) admit(now time.Time, id ShardID, capacity Capacity) error 
 	return nil
 }
 
-// charge takes what was read. Once that is more than the budget holds, reads are refused
-// until it is full again: after 10 MiB, with Kinesis's budget, for five seconds.
+// charge takes the bytes that were read from the budget. Once they exceed it, reads are
+// refused until it is full again: after 10 MiB, with Kinesis's budget, for five seconds.
 func (b *readBudgets) charge(now time.Time, bytes int) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -122,7 +121,7 @@ func (b *readBudgets) charge(now time.Time, bytes int) {
 	}
 }
 
-// setBudget gives a bucket another size, and what it holds stays in it.
+// setBudget changes the size of a bucket, and keeps what it holds.
 func setBudget(bucket **rate.Limiter, now time.Time, perSecond int) {
 	if *bucket == nil {
 		*bucket = rate.NewLimiter(rate.Limit(perSecond), perSecond)
@@ -132,8 +131,8 @@ func setBudget(bucket **rate.Limiter, now time.Time, perSecond int) {
 	(*bucket).SetBurstAt(now, perSecond)
 }
 
-// shortage returns how long it takes until n can be taken from a bucket that holds
-// so much: what is more than it can hold can be taken when it is full.
+// shortage returns how long it takes until n can be taken from a bucket that now holds have.
+// An n above the bucket's size can be taken when the bucket is full.
 func shortage(bucket *rate.Limiter, have float64, n int) time.Duration {
 	const rounding = 1e-9 // a bucket counts in floating point
 	if have+rounding >= float64(n) {
@@ -146,7 +145,7 @@ func shortage(bucket *rate.Limiter, have float64, n int) time.Duration {
 	return time.Duration(math.Ceil((missing - rounding) / float64(bucket.Limit()) * float64(time.Second)))
 }
 
-// drain takes n from the bucket, which goes into debt for what it does not hold.
+// drain takes n from the bucket, which goes into debt if it holds less.
 func drain(bucket *rate.Limiter, now time.Time, n int) {
 	if bucket.AllowN(now, n) {
 		return

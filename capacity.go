@@ -2,23 +2,24 @@ package braid
 
 import "fmt"
 
-// CapacityMode is how much a stream takes, and who decides on its shards.
+// CapacityMode says whether a stream's throughput is limited, and who decides how many
+// shards it has. The zero value is [Unlimited].
 type CapacityMode int
 
 const (
-	// Unlimited takes whatever the machine can. Shards are for order and
-	// parallelism alone.
+	// Unlimited accepts as much as the machine can handle. Shards only serve order and
+	// parallelism.
 	Unlimited CapacityMode = iota
 
-	// Provisioned gives every shard the budgets of [Capacity]. What goes beyond
-	// is refused with [ErrThroughputExceeded]. Kinesis: PROVISIONED.
+	// Provisioned gives every shard the budgets of [Capacity]. Puts and reads beyond a
+	// budget are refused with [ErrThroughputExceeded]. Kinesis: PROVISIONED.
 	Provisioned
 
-	// OnDemand gives every shard the same budgets, splits those that are busy and
-	// merges those that are not: there is room for twice the recent peak. It knows
-	// the load since the database was opened: a stream that nothing was put to since
-	// stays as it is. [Stream.SplitShard], [Stream.MergeShards] and
-	// [Stream.UpdateShardCount] are refused. Kinesis: ON_DEMAND.
+	// OnDemand gives every shard budgets, as Provisioned does. It splits busy shards and
+	// merges quiet ones, so that there is room for twice the recent peak. It only knows the
+	// load since the database was opened, and does not change a stream without puts since.
+	// [Stream.SplitShard], [Stream.MergeShards] and [Stream.UpdateShardCount] are refused.
+	// Kinesis: ON_DEMAND.
 	OnDemand
 )
 
@@ -36,7 +37,7 @@ func (m CapacityMode) String() string {
 	}
 }
 
-// Kinesis's budgets of a shard, and its shards of a stream on demand.
+// Kinesis's budgets of a shard, and its numbers of shards for a stream on demand.
 const (
 	defaultWriteRecordsPerSecond = 1000
 	defaultWriteBytesPerSecond   = 1 << 20
@@ -48,30 +49,29 @@ const (
 
 const maxShards = 10_000 // Kinesis: shards per stream
 
-// Capacity is how much each shard of a stream takes, and whether the number of
-// shards follows the load. The zero value is [Unlimited]; a budget that is 0 is
-// Kinesis's. Budgets, and MaxShards, can be given for the modes that have them
-// only.
+// Capacity has the budgets of each shard of a stream, and says whether the number of shards
+// follows the load. The zero value is [Unlimited]. A budget of 0 means Kinesis's. Budgets
+// must be 0 with Unlimited, and MaxShards must be 0 except with [OnDemand].
 type Capacity struct {
 	Mode CapacityMode
 
-	// WriteRecordsPerSecond and WriteBytesPerSecond are what can be put to one
-	// shard, 1 to 2^30 each. 0 means 1,000 records and 1,048,576 bytes (1 MiB).
+	// WriteRecordsPerSecond and WriteBytesPerSecond bound the puts to one shard, 1 to 2^30
+	// each. 0 means 1,000 records and 1,048,576 bytes (1 MiB).
 	WriteRecordsPerSecond int
 	WriteBytesPerSecond   int
 
-	// ReadsPerSecond and ReadBytesPerSecond are what [Shard.GetRecords] can read
-	// of one shard, 1 to 2^30 each. 0 means 5 calls and 2,097,152 bytes (2 MiB).
+	// ReadsPerSecond and ReadBytesPerSecond bound the calls of [Shard.GetRecords] on one
+	// shard, 1 to 2^30 each. 0 means 5 calls and 2,097,152 bytes (2 MiB).
 	ReadsPerSecond     int
 	ReadBytesPerSecond int
 
-	// MaxShards is how far [OnDemand] goes, 1 to 10,000, and not below the shards
-	// that a stream is created with. 0 means 200.
+	// MaxShards is the most open shards that [OnDemand] splits a stream into, 1 to 10,000. It
+	// must not be less than the number of shards that a stream is created with. 0 means 200.
 	MaxShards int
 }
 
-// withDefaults returns a copy whose zero fields are filled in, after checking
-// the others.
+// withDefaults returns a copy whose zero fields have their defaults, and checks the
+// others.
 func (c Capacity) withDefaults() (Capacity, error) {
 	if c.Mode < Unlimited || c.Mode > OnDemand {
 		return c, &InvalidArgumentError{"Capacity.Mode", c.Mode, "must be Unlimited, Provisioned or OnDemand"}

@@ -18,9 +18,9 @@ import (
 	"github.com/braidstream/braid"
 )
 
-// A day of a stream on demand: a quiet night, a morning that grows, a hot range of
-// hash keys at noon, and a quiet night again. The shards follow, every record is
-// there, and each key's are in order.
+// A day of a stream on demand: a quiet night, a growing morning, a hot range of hash keys at
+// noon, and a quiet night again. The shards follow the load, no record is missing, and the
+// records of each key are in order.
 func TestADayOnDemand(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var log bytes.Buffer
@@ -28,7 +28,7 @@ func TestADayOnDemand(t *testing.T) {
 		options := &braid.Options{Durability: braid.NoSync, Logger: slog.New(slog.NewTextHandler(&log, nil))}
 		db, err := braid.Open(dir, options)
 		require.NoError(t, err)
-		// Budgets are small, so that a day is not many records.
+		// The budgets are small, so that a day has few records.
 		capacity := braid.Capacity{Mode: braid.OnDemand, WriteRecordsPerSecond: 2, WriteBytesPerSecond: 20 << 10, MaxShards: 20}
 		stream, err := db.CreateStream(t.Context(), "orders", &braid.StreamOptions{Capacity: capacity, Retention: -1})
 		require.NoError(t, err)
@@ -55,7 +55,7 @@ func TestADayOnDemand(t *testing.T) {
 				require.ErrorIs(t, results[0].Err, braid.ErrThroughputExceeded)
 			}
 		}
-		// traffic puts so many records a minute, for minutes.
+		// traffic puts each records a minute, for minutes.
 		traffic := func(minutes, each int, one func()) {
 			for range minutes {
 				for range each {
@@ -84,7 +84,7 @@ func TestADayOnDemand(t *testing.T) {
 		require.NoError(t, err)
 		require.Len(t, open(), morning)
 
-		// Noon: half of all comes from a sixteenth of the hash keys.
+		// Noon: half of the records come from a sixteenth of the hash keys.
 		sixteenths := boxOpenStream(t, boxOpen(t, nil), "sixteenths", 16).Shards()
 		hot := sixteenths[5].HashKeyRange()
 		hotKeys := []braid.HashKey{hot.Start, hot.End}
@@ -113,7 +113,7 @@ func TestADayOnDemand(t *testing.T) {
 		require.Greater(t, meeting(noon), before, "it was split where the load is")
 		require.LessOrEqual(t, len(noon), 20)
 
-		// The night: little, and after hours the neighbours merge, but for what
+		// The night: there is little traffic, and after hours neighbors merge, down to what
 		// twice the peak of the day needs.
 		for range 8 {
 			traffic(60, 4, anywhere)

@@ -2,10 +2,10 @@ package braid
 
 import "time"
 
-// retentionClock is the time by which records age: that of the wall clock when
-// the database was opened, or of the last record if that was later, plus the
-// time that the process has run since. So a step of the wall clock while it runs
-// makes no record older.
+// retentionClock is the time by which records age. It starts at the wall clock's time when the
+// database is opened, or at the last record's if that is later, and then advances with the
+// time that the process runs. So a step of the wall clock while the process runs makes no
+// record older.
 type retentionClock struct {
 	base  uint64 // Unix time in nanoseconds
 	start time.Time

@@ -13,8 +13,8 @@ import (
 	"github.com/braidstream/braid/internal/testdisk"
 )
 
-// A change of the period stores a floor, which may lie above every record. When the
-// clock has gone back at the next opening, what is put must not lie below it.
+// A change of the period stores a floor, which may lie above every record. If the clock has
+// gone back at the next open, new records must not lie below the floor.
 func TestNothingIsPutBelowTheFloor(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var offset atomic.Int64
@@ -38,8 +38,8 @@ func TestNothingIsPutBelowTheFloor(t *testing.T) {
 	})
 }
 
-// No number is given out twice, though the clock has gone back while the database was
-// closed, or its power was cut, and though what had the numbers is gone.
+// No number is given out twice, even if the clock has gone back while the database was closed
+// or its power was cut, and the records with the numbers are gone.
 func TestNumbersGoOnWhenTheClockHasGoneBack(t *testing.T) {
 	gone := map[string]func(*testing.T, *DB, *Stream) error{
 		"nothing": func(*testing.T, *DB, *Stream) error { return nil },
@@ -67,7 +67,7 @@ func TestNumbersGoOnWhenTheClockHasGoneBack(t *testing.T) {
 						require.NoError(t, err)
 						<-time.After(time.Hour)
 						var before PutResult
-						for range 3 { // of one epoch, whose row bounds the first
+						for range 3 { // in one epoch, whose row bounds the first counter
 							<-time.After(time.Second)
 							before, err = s.PutRecord(t.Context(), "k", nil)
 							require.NoError(t, err)
@@ -93,8 +93,8 @@ func TestNumbersGoOnWhenTheClockHasGoneBack(t *testing.T) {
 	}
 }
 
-// What a shorter period has cut off stays so after an opening at which the clock has gone
-// back, even if it was not trimmed by then.
+// Records that a shorter period has cut off stay cut off after an open at which the clock has
+// gone back, even if they were not trimmed by then.
 func TestAShorterPeriodIsFinalWhenTheClockGoesBack(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var offset atomic.Int64
@@ -118,9 +118,8 @@ func TestAShorterPeriodIsFinalWhenTheClockGoesBack(t *testing.T) {
 	})
 }
 
-// Records age by the time that has passed, and not by what the wall clock says:
-// while a database is open, a step of the clock removes nothing and keeps
-// nothing. When it is opened, the wall clock is trusted.
+// Records age by the time that passes, not by the wall clock: while a database is open, a step
+// of the clock makes no record expire earlier or later. At the open, the wall clock counts.
 func TestStepsOfTheClockMakeNoRecordOlder(t *testing.T) {
 	for _, step := range []time.Duration{-30 * 24 * time.Hour, -time.Hour, time.Hour, 30 * 24 * time.Hour, 12 * 365 * 24 * time.Hour} {
 		t.Run(step.String(), func(t *testing.T) {
@@ -156,7 +155,7 @@ func TestStepsOfTheClockMakeNoRecordOlder(t *testing.T) {
 				put("2")
 				<-time.After(22 * time.Hour) // "1" was put 46 hours ago
 				want := "2"
-				if step > 22*time.Hour { // it bears a later time than it was put at, and lives on by that
+				if step > 22*time.Hour { // its time is later than that of its put, so it lives longer
 					want = "12"
 				}
 				require.Equal(t, want, read())

@@ -13,13 +13,13 @@ import (
 	"github.com/braidstream/braid"
 )
 
-// BenchmarkBesideStreams is what a call costs beside so many streams that hold a record
-// and are idle: it must not grow. In memory, so that it is the cost of the call and not
-// of a disk. Creation of the streams themselves is a row of its own.
+// BenchmarkBesideStreams measures a call in a database with many idle streams of one record:
+// the cost must not grow with their number. It runs in memory, so that it measures the call
+// and not a disk. Creating the streams is a row of its own.
 func BenchmarkBesideStreams(b *testing.B) {
 	calls := []struct {
 		name string
-		put  bool // the stream holds a record before
+		put  bool // whether the stream gets a record before the call
 		call func(*braid.DB, *braid.Stream) error
 	}{
 		{"first put", false, func(_ *braid.DB, s *braid.Stream) error {
@@ -50,7 +50,7 @@ func BenchmarkBesideStreams(b *testing.B) {
 		created := time.Since(began)
 		putIdle(b, db, streams)
 		b.Run(fmt.Sprintf("creation of all/streams=%d", streams), func(b *testing.B) {
-			for b.Loop() { // it was done once
+			for b.Loop() { // the measured work was done before the loop
 			}
 			b.ReportMetric(float64(created.Nanoseconds())/float64(streams), "ns/call")
 			b.ReportMetric(0, "ns/op")
@@ -94,7 +94,7 @@ func createIdle(b *testing.B, db *braid.DB, streams int) {
 }
 
 func putIdle(b *testing.B, db *braid.DB, streams int) {
-	for i := 0; i < streams; i += 500 { // with few commits
+	for i := 0; i < streams; i += 500 { // in few commits
 		require.NoError(b, db.Update(b.Context(), func(tx *braid.Tx) error {
 			for j := i; j < min(i+500, streams); j++ {
 				if err := tx.PutRecord(fmt.Sprint("idle-", j), "key", nil); err != nil {
@@ -106,17 +106,17 @@ func putIdle(b *testing.B, db *braid.DB, streams int) {
 	}
 }
 
-// liveBytes is how much memory is reachable.
+// liveBytes returns how many bytes of memory are reachable.
 func liveBytes() int64 {
 	runtime.GC()
-	runtime.GC() // what the first one has finalized
+	runtime.GC() // collects what the first one has finalized
 	var stats runtime.MemStats
 	runtime.ReadMemStats(&stats)
 	return int64(stats.HeapAlloc)
 }
 
-// BenchmarkOpenStreams opens a database on disk that holds so many streams of one shard
-// and one record: after a clean close, and after a crash.
+// BenchmarkOpenStreams opens a database on disk with many streams of one shard and one
+// record, after a clean close and after a crash.
 func BenchmarkOpenStreams(b *testing.B) {
 	for _, streams := range []int{10, 1000, 10_000} {
 		dir := b.TempDir()
@@ -148,8 +148,8 @@ func BenchmarkOpenStreams(b *testing.B) {
 	}
 }
 
-// BenchmarkIdleStreamBytes is how much memory a stream of one shard takes that holds a
-// record and is idle: after it was put to, and after the database was opened again.
+// BenchmarkIdleStreamBytes measures the memory of an idle stream of one shard and one record,
+// after the put and after the next open.
 func BenchmarkIdleStreamBytes(b *testing.B) {
 	const streams = 10_000
 	dir := b.TempDir()
@@ -172,8 +172,8 @@ func BenchmarkIdleStreamBytes(b *testing.B) {
 	}
 }
 
-// BenchmarkBesideShards is what a call costs beside so many shards of the same stream
-// that hold a record and are idle: it must not grow.
+// BenchmarkBesideShards measures a call in a stream with many idle shards of one record: the
+// cost must not grow with their number.
 func BenchmarkBesideShards(b *testing.B) {
 	for _, shards := range []int{10, 10_000} {
 		db, err := braid.Open(braid.InMemory, nil)
@@ -181,7 +181,7 @@ func BenchmarkBesideShards(b *testing.B) {
 		s, err := db.CreateStream(b.Context(), "s", &braid.StreamOptions{Shards: shards})
 		require.NoError(b, err)
 		time.Sleep(time.Millisecond)
-		old := time.Now() // before every record
+		old := time.Now() // earlier than every record
 		for chunk := range slices.Chunk(s.Shards(), 500) {
 			var entries []braid.Entry
 			for _, sh := range chunk {

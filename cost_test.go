@@ -17,11 +17,11 @@ import (
 	"github.com/braidstream/braid/internal/tail"
 )
 
-// What is there and idle costs nothing: the committer looks at what a call changes
-// and not at the rest. Looks are counted, and not timed.
+// Idle streams and shards cost nothing: the committer looks only at those that a call
+// changes. The tests count the looks, and do not measure time.
 
-// costs are calls whose cost must not grow. Each gets streams of its own, made and put
-// to beforehand as prepare says, and the number of the try.
+// costs are calls whose cost must not grow. Each gets streams of its own, prepared by
+// prepare, and the number of the try.
 var costs = []struct {
 	name    string
 	prepare func(context.Context, *DB, *Stream) error
@@ -71,7 +71,7 @@ func putOne(ctx context.Context, _ *DB, s *Stream) error {
 	return err
 }
 
-// fillEpoch has the next put begin an epoch.
+// fillEpoch makes the next put begin an epoch.
 func (db *DB) fillEpoch(ctx context.Context) error {
 	return db.control(ctx, func(a *appender, _ *kv.Batch) (func(), error) {
 		a.epochs.Grow(1 << 40)
@@ -79,7 +79,7 @@ func (db *DB) fillEpoch(ctx context.Context) error {
 	})
 }
 
-// costKeys is the provider of the keys that costs encrypt with.
+// costKeys is the key provider of costs.
 var costKeys = func() *KeyRing {
 	ring, err := NewKeyRing(map[string][]byte{"a": make([]byte, 32), "b": make([]byte, 32)})
 	if err != nil {
@@ -88,9 +88,8 @@ var costKeys = func() *KeyRing {
 	return ring
 }()
 
-// costBeside returns how often the committer looks at something in a call, and in all
-// that follows from it for two minutes, beside so many streams that hold a record and
-// are idle.
+// costBeside returns how often the committer looks at something during a call and the two
+// minutes after it, in a database with that many idle streams of one record.
 func costBeside(t *testing.T, streams int, capacity Capacity, i int) (looks int64) {
 	t.Helper()
 	db, err := Open(InMemory, &Options{KeyProvider: costKeys})
@@ -100,7 +99,7 @@ func costBeside(t *testing.T, streams int, capacity Capacity, i int) (looks int6
 		require.NoError(t, err)
 		require.NoError(t, putOne(t.Context(), db, s))
 	}
-	<-time.After(9 * time.Hour) // streams on demand have come to rest
+	<-time.After(9 * time.Hour) // until streams on demand are no longer watched
 	s, err := db.CreateStream(t.Context(), "s", nil)
 	require.NoError(t, err)
 	require.NoError(t, costs[i].prepare(t.Context(), db, s))
@@ -131,7 +130,7 @@ func TestCostDoesNotGrowWithWhatIsIdle(t *testing.T) {
 	}
 }
 
-// A stream's own idle shards cost nothing either, but where all of them are touched.
+// A stream's own idle shards cost nothing either, unless the call changes all of them.
 func TestCostDoesNotGrowWithIdleShards(t *testing.T) {
 	for _, cost := range costs {
 		if cost.name == "delete" { // it removes all shards
@@ -149,7 +148,7 @@ func TestCostDoesNotGrowWithIdleShards(t *testing.T) {
 						require.NoError(t, putOne(t.Context(), db, s))
 					}
 					require.NoError(t, cost.prepare(t.Context(), db, s))
-					synctest.Wait() // for what follows in the background, here and below
+					synctest.Wait() // for the work in the background, here and below
 					before := db.appender.counts.looks.Load()
 					require.NoError(t, cost.call(t.Context(), db, s))
 					synctest.Wait()
@@ -162,8 +161,8 @@ func TestCostDoesNotGrowWithIdleShards(t *testing.T) {
 	}
 }
 
-// An open after a close reads no record, and one after a crash the last ones of the
-// shards whose end no row states.
+// An open after a close reads no record. An open after a crash reads the last ones of the
+// shards whose end is in no row.
 func TestOpenReadsNoRecordThatItNeedNot(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		disk := vfs.NewCrashableMem()
@@ -197,7 +196,7 @@ func TestOpenReadsNoRecordThatItNeedNot(t *testing.T) {
 	})
 }
 
-// A trim looks at the shards that it takes records of, whatever the others hold.
+// A trim looks only at the shards whose records it trims, whatever the others hold.
 func TestTrimLooksAtWhatItTrims(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var looks []int64
@@ -236,8 +235,8 @@ func TestTrimLooksAtWhatItTrims(t *testing.T) {
 	})
 }
 
-// What is due is found, however much is not: one stream of many expires at a time, and
-// each time only that one is looked at.
+// Retention finds what is due without a look at the rest: one stream of many expires at a
+// time, and each time only that one is looked at.
 func TestRetentionLooksAtWhatIsDue(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const streams, apart = 200, 10 * time.Minute
@@ -265,7 +264,7 @@ func TestRetentionLooksAtWhatIsDue(t *testing.T) {
 	})
 }
 
-// Deleting many streams that share an epoch with one that lives looks at each once.
+// Deleting many streams that share an epoch with a living one looks at each once.
 func TestDeletingManyStreamsLooksAtEachOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const streams = 200
@@ -291,8 +290,8 @@ func TestDeletingManyStreamsLooksAtEachOnce(t *testing.T) {
 	})
 }
 
-// A reader that follows a stream through any number of reshards holds a cursor for each
-// shard that it still has to read.
+// A reader that follows a stream through any number of reshards holds cursors only for the
+// shards that it still has to read.
 func TestAReaderLetsGoOfShardsThatItHasRead(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		db, err := Open(InMemory, nil)
@@ -309,14 +308,14 @@ func TestAReaderLetsGoOfShardsThatItHasRead(t *testing.T) {
 			require.False(t, done)
 			require.Equal(t, 1, read)
 			require.Empty(t, m.heap)
-			require.LessOrEqual(t, len(m.all), 3+2) // open, and read in this round
+			require.LessOrEqual(t, len(m.all), 3+2) // the open shards, and those read in this round
 		}
 		require.NoError(t, db.Close())
 	})
 }
 
-// A reader that follows a stream looks at the shards that have got records, and not at
-// the others: when it is woken, and before it waits again.
+// A reader that follows a stream looks only at shards that got records, when it is woken and
+// before it waits again.
 func TestAFollowerLooksAtShardsThatHaveRecords(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var looks []int
@@ -365,8 +364,8 @@ func TestAFollowerLooksAtShardsThatHaveRecords(t *testing.T) {
 	})
 }
 
-// The shards of a stream with later records come before the others, whatever group they
-// were in, and those that have expired are let go of.
+// The shards of a stream with later records come before the others, in whatever group they
+// came, and expired shards are dropped.
 func TestShardsWithLaterRecordsComeFirst(t *testing.T) {
 	random := rand.New(rand.NewPCG(3, 4))
 	var r recency
@@ -403,7 +402,7 @@ func TestShardsWithLaterRecordsComeFirst(t *testing.T) {
 	}
 }
 
-// What readers find recent records with lets go of shards that have expired.
+// The list by which readers find recent records drops expired shards.
 func TestExpiredShardsAreNotAmongTheRecentOnes(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		db, err := Open(InMemory, nil)
@@ -422,8 +421,8 @@ func TestExpiredShardsAreNotAmongTheRecentOnes(t *testing.T) {
 	})
 }
 
-// What a stream leaves behind in the open epoch is removed when that has ended, though
-// nobody trims the stream again.
+// Records that a stream leaves behind in the open epoch are removed after the epoch has
+// ended, even if nobody trims the stream again.
 func TestWhatDiesInTheOpenEpochIsRemovedAfterIt(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		db, err := Open(InMemory, nil)

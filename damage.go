@@ -11,8 +11,8 @@ import (
 	"github.com/braidstream/braid/internal/tail"
 )
 
-// damagedBlockError is damage of one block that the store returned. All its records
-// are lost, up to the one with that counter.
+// damagedBlockError reports a block that the store returned but that does not decode. All
+// its records are lost, up to the one with that counter.
 type damagedBlockError struct {
 	counter uint64
 	cause   error
@@ -21,21 +21,21 @@ type damagedBlockError struct {
 func (e *damagedBlockError) Error() string { return e.cause.Error() }
 func (e *damagedBlockError) Unwrap() error { return e.cause }
 
-// isCorrupt reports whether an error, of this package or one below, is of bytes
-// that are not what was written.
+// isCorrupt reports whether an error, of this package or one below, means that bytes differ
+// from what was written.
 func isCorrupt(err error) bool { return errors.Is(err, ErrCorrupt) || errors.Is(err, kv.ErrCorrupt) }
 
-// isDamage reports whether an error of reading says that some of what is stored
-// cannot be read.
+// isDamage reports whether an error of a read means that stored data is corrupt, missing or
+// unreadable.
 func isDamage(err error) bool {
 	return isCorrupt(err) || errors.Is(err, kv.ErrDataLoss) || errors.Is(err, ErrDataLoss) || errors.Is(err, syscall.EIO)
 }
 
-// noteDamage tells the appender of a damaged place in an epoch.
+// noteDamage tells the appender that an epoch is damaged. If the epoch still accepts records,
+// the appender ends it.
 //
-// A look for a key reads the block in which it would lie, in each table that might
-// have it. So a record that is put where an older table is damaged could never be read
-// again: if the epoch still accepts records, it ends.
+// Finding a key reads, in each table that may have it, the block in which the key would lie.
+// So a record that is put where an older table is damaged could never be read again.
 func (db *DB) noteDamage(epoch uint32) {
 	for {
 		known := db.damaged.Load()
@@ -45,8 +45,8 @@ func (db *DB) noteDamage(epoch uint32) {
 	}
 }
 
-// damaged makes a CorruptError of damage that was met at counter from or above,
-// before any record that can be read.
+// damaged returns the CorruptError for damage that a reader met at counter from or above,
+// before any readable record.
 func (sh *Shard) damaged(ctx context.Context, from uint64, tip tail.Tip, extents epoch.Extents, cause error) error {
 	next := tip.LastCounter + 1
 	var block *damagedBlockError
@@ -63,7 +63,7 @@ func (sh *Shard) damaged(ctx context.Context, from uint64, tip tail.Tip, extents
 				return err
 			}
 			if counter != 0 {
-				next = max(counter, from+1) // a reader that skips what is lost gets on
+				next = max(counter, from+1) // a reader that skips the damage must advance
 				break
 			}
 		}
@@ -71,9 +71,9 @@ func (sh *Shard) damaged(ctx context.Context, from uint64, tip tail.Tip, extents
 	return &CorruptError{Shard: sh.id, FirstLost: sh.number(from), FirstAvailable: sh.number(next), Err: cause}
 }
 
-// extentStep returns by how much counters go up, roughly, in a block of the extent.
+// extentStep returns roughly how much counters rise within a block of the extent.
 func extentStep(s epoch.Extent, rest epoch.Extents, tip tail.Tip) uint64 {
-	const block = 64 << 10 // two, for the first step is to get past one
+	const block = 64 << 10 // two table blocks, so that the first step gets past one
 	end, counter := tip.Offset, tip.LastCounter
 	if len(rest) > 0 {
 		end, counter = rest[0].FirstOffset, rest[0].FirstCounter
@@ -82,16 +82,16 @@ func extentStep(s epoch.Extent, rest epoch.Extents, tip tail.Tip) uint64 {
 	return (counter - min(counter, s.FirstCounter)) / (blocks + 1)
 }
 
-// resumeTries is how often resume looks a few blocks ahead before it goes to the
-// extent's end. Pebble takes up to half a second for each look at a damaged block.
+// resumeTries is how often resume looks a few blocks ahead before it goes to the end of the
+// extent. Each look at a damaged block may take Pebble half a second.
 const resumeTries = 4
 
-// resume returns the counter of a record of the extent, behind the damage that a
-// reader met at counter from or above, at which the reader can go on: the first of a
-// block; 0 if there is none. It looks behind the damage, up to counter last, goes back
-// from there to the first block that can be read without a break, and makes sure that
-// it is found from the front. step is how far it looks at first. An error that is not
-// damage is its caller's: what could not be looked at must not be taken for lost.
+// resume returns the counter at which a reader can continue after damage that it met at
+// counter from or above: the first counter of a block of the extent, or 0 if there is none. It
+// looks ahead for a readable block, up to counter last; step is how far it looks at first.
+// From there it goes back, block by block, as far as it can read, and then makes sure that the
+// result can also be found from the front. It returns errors other than damage: records that
+// it could not look for must not be reported as lost.
 func (sh *Shard) resume(s epoch.Extent, from, last, step uint64) (counter uint64, err error) {
 	lower, upper := sh.extentSpan(s, from)
 	it, err := sh.stream.db.store.NewIter(lower, upper)
@@ -101,8 +101,8 @@ func (sh *Shard) resume(s epoch.Extent, from, last, step uint64) (counter uint64
 	if err != nil {
 		return 0, err
 	}
-	defer it.Close()  // its error is that of the last move
-	var passing error // the first that is not damage
+	defer it.Close()  // Close returns the error of the last move, which was checked
+	var passing error // the first error that is not damage
 	look := func(found bool) bool {
 		if err := it.Error(); !found && err != nil && !isDamage(err) && passing == nil {
 			passing = err
@@ -119,7 +119,7 @@ func (sh *Shard) resume(s epoch.Extent, from, last, step uint64) (counter uint64
 	}
 	for n := 0; !ok && n < resumeTries && step <= last-from; n++ {
 		if ok = reach(from + step); !ok && it.Error() == nil {
-			break // there is nothing that far
+			break // the extent ends before that
 		}
 		step = 4*step + 1
 	}
@@ -132,7 +132,7 @@ func (sh *Shard) resume(s epoch.Extent, from, last, step uint64) (counter uint64
 		if err != nil {
 			break
 		}
-		if block.First <= last { // else its records do not show yet
+		if block.First <= last { // records above last are not visible yet
 			back = append(back, block.First)
 		}
 	}
@@ -140,11 +140,10 @@ func (sh *Shard) resume(s epoch.Extent, from, last, step uint64) (counter uint64
 	return counter, passing
 }
 
-// lowestReached returns the lowest of the counters, which are given from the highest
-// on, that a look from the front reaches, 0 if it reaches none. What was found from
-// behind need not be: in each table of the epoch, a look is for the next key, which may
-// lie in a damaged block of another shard. As looks are dear, it settles for a higher
-// one.
+// lowestReached returns the lowest counter that a look from the front finds, 0 if it finds
+// none. The counters are in descending order. A block that was found from behind need not be
+// found from the front: that look reads the next key in each table of the epoch, which may lie
+// in a damaged block of another shard. Looks are expensive, so it may return a higher counter.
 func lowestReached(back []uint64, reach func(counter uint64) bool) uint64 {
 	n := len(back)
 	switch {

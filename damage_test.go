@@ -11,11 +11,11 @@ import (
 	"github.com/braidstream/braid/internal/testdisk"
 )
 
-// TestDamageKeepsNoSpaceElsewhere: an epoch that cannot be rewritten for damage holds
-// up no other one, is not tried again, and goes when nothing in it lives.
+// TestDamageKeepsNoSpaceElsewhere: an epoch that damage keeps from being rewritten does not
+// delay others, is not tried again, and is dropped when nothing in it lives.
 func TestDamageKeepsNoSpaceElsewhere(t *testing.T) {
 	ctx := t.Context()
-	random := rand.NewChaCha8([32]byte{5}) // what does not compress stands in a table as it is
+	random := rand.NewChaCha8([32]byte{5}) // data that does not compress is in the table unchanged
 	mem := vfs.NewMem()
 	options := &Options{MemtableBytes: minMemtableBytes, TailBytes: -1, CacheBytes: -1}
 	db, err := open("/db", options, environment{fs: mem})
@@ -73,7 +73,7 @@ func TestDamageKeepsNoSpaceElsewhere(t *testing.T) {
 	require.NoError(t, db.Close())
 }
 
-// TestDamageIsPassedWhereAReaderCanGoOn: what a look from the front does not reach is
+// TestDamageIsPassedWhereAReaderCanGoOn: blocks that a look from the front does not find are
 // skipped, whatever lies in between.
 func TestDamageIsPassedWhereAReaderCanGoOn(t *testing.T) {
 	back := make([]uint64, 100)

@@ -10,8 +10,8 @@ import (
 	"github.com/braidstream/braid/internal/testdisk"
 )
 
-// openTwoKeys returns a stream, just opened, with two records and a data key for each,
-// and the number of the second.
+// openTwoKeys returns a stream that was just opened, with two records and a data key for
+// each, and the number of the second record.
 func openTwoKeys(t *testing.T, disk *testdisk.Disk) (*DB, *Stream, SequenceNumber) {
 	t.Helper()
 	ring, err := NewKeyRing(map[string][]byte{"a": make([]byte, 32)})
@@ -45,7 +45,7 @@ func countRecords(ctx context.Context, s *Stream) (n int, err error) {
 	return n, nil
 }
 
-// Until a trim shows, its records can be read, and so the data keys that they need stay.
+// Until a trim is visible, its records can be read, so the data keys that they need stay.
 func TestATrimOnItsWayTakesNoDataKey(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		disk := testdisk.New()
@@ -68,8 +68,8 @@ func TestATrimOnItsWayTakesNoDataKey(t *testing.T) {
 	})
 }
 
-// A reader that waits for a data key while the records that need it are trimmed reads
-// what is left, or is told that they were trimmed: nothing is damaged.
+// While a reader waits for a data key, the records that need it are trimmed. It then reads the
+// rest, or gets ErrTrimmed, but no error of damage.
 func TestAReaderThatWaitsForADataKeyIsOvertakenByATrim(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		db, s, second := openTwoKeys(t, testdisk.New())

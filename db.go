@@ -12,20 +12,19 @@ import (
 	"github.com/braidstream/braid/internal/wake"
 )
 
-// DB is a database: one directory, or memory, with any number of streams and
-// keys of the application's own. It comes from [Open]. All methods may be called
-// from any number of goroutines.
+// DB is a database: one directory, or memory, with any number of streams, and with keys of
+// the application's own. It comes from [Open]. All methods may be called from any number of
+// goroutines.
 type DB struct {
-	// Lock order: mu, then the committer's or a shard's mutex; a tail's and a
-	// signal's are taken alone. None is held over a wait, a commit or a read of the
-	// store.
+	// Lock order: mu, then the committer's or a shard's mutex. The mutexes of tails and
+	// signals are taken alone. None is held during a wait, a commit or a read of the store.
 
 	opts      Options
-	otherWall func() time.Time // the wall clock of tests; nil for that of the system
+	otherWall func() time.Time // the wall clock of tests; nil for the system's
 	store     *kv.Store
 	committer *commit.Committer
-	appender  *appender // the committer's
-	loaded    *loader   // between the two steps of Open; else nil
+	appender  *appender // belongs to the committer
+	loaded    *loader   // set between the two steps of Open
 	aging     retentionClock
 	decisions decisions
 	requests  sync.Pool // of *putRequest
@@ -38,10 +37,10 @@ type DB struct {
 	onLease   companion.LeaseWatch
 	onStream  streamWatch
 
-	closedWell bool // the last process that wrote has closed the database; not changed after Open
+	closedWell bool // whether the last process that wrote has closed the database; not changed after Open
 
-	// visible is the highest counter of any record that readers can see. All
-	// records at or below it are visible, in whatever shard.
+	// visible is the highest counter up to which all records, in all shards, are visible
+	// to readers.
 	visible atomic.Uint64
 
 	// damaged is the last epoch in which a reader has met damage, or 0.
@@ -52,23 +51,23 @@ type DB struct {
 
 	closed    atomic.Bool             // set first by Close
 	life      context.Context         // ends with the database: its cause is ErrClosed, or that of a failure
-	end       context.CancelCauseFunc // ends life; Close calls it, and what watches for a failure
+	end       context.CancelCauseFunc // ends life; called by Close, and by start's goroutine after a failure
 	turn      chan struct{}           // holds a token unless a transaction has its turn
-	insisting atomic.Pointer[txTurn]  // that newcomers wait for the end of; mostly nil
+	insisting atomic.Pointer[txTurn]  // the turn whose end new transactions wait for; mostly nil
 
-	background sync.WaitGroup // of the workers, whose bells ring for:
-	reclaiming wake.Bell      // space that may be returned
-	trimming   wake.Bell      // what is due earlier than was planned
-	scaling    wake.Bell      // a stream on demand that is put to
-	syncing    wake.Bell      // what Interval has acknowledged and not synced
+	background sync.WaitGroup // the workers. Their bells ring for:
+	reclaiming wake.Bell      // space that may be reclaimed
+	trimming   wake.Bell      // trims that are due earlier than planned
+	scaling    wake.Bell      // puts to a stream on demand
+	syncing    wake.Bell      // writes that Interval has acknowledged but not synced
 
 	times timings
 }
 
-// clock returns the time of the wall clock.
+// clock returns the wall clock's time.
 func (db *DB) clock() time.Time { return db.wall(time.Now()) }
 
-// wall returns what the wall clock says at that moment, which is now.
+// wall returns the wall clock's time at that moment, which is now.
 func (db *DB) wall(moment time.Time) time.Time {
 	if db.otherWall != nil {
 		return db.otherWall()
@@ -76,16 +75,16 @@ func (db *DB) wall(moment time.Time) time.Time {
 	return moment
 }
 
-// control has an operation run by the committer, and waits until
-// what it added is durable. After an error the committer may still run it: then
-// whatever op uses belongs to op. So none of it may be a named result, which a
-// return changes. TestEveryCallEndsWithItsContextOnAStalledDisk holds that.
+// control lets the committer run an operation, and waits until the rows that it added are
+// durable. After an error, the committer may still run the operation, so everything that op
+// uses belongs to op. In particular, op must not use a named result, which a return changes:
+// TestEveryCallEndsWithItsContextOnAStalledDisk.
 func (db *DB) control(ctx context.Context, op controlOp) error {
 	return db.committer.Do(ctx, &commit.Request{Op: op, Essential: true})
 }
 
-// ended returns the cause of a context that has ended, and nil of one that has not: for
-// that it takes no mutex, which all who share the context would meet at.
+// ended returns the cause of a context that has ended, otherwise nil. For a context that has
+// not ended it takes no mutex, which callers that share the context would contend for.
 func ended(ctx context.Context) error {
 	if ctx.Err() == nil {
 		return nil
@@ -93,9 +92,9 @@ func ended(ctx context.Context) error {
 	return context.Cause(ctx)
 }
 
-// wait waits until ch is closed or has something, or ctx ends, or the database
-// closes or fails. Every wait of a caller for something other than its own commit
-// goes through it, but for those of a [follower].
+// wait waits until ch is closed or has an element, ctx ends, or the database closes or fails.
+// Every wait of a caller uses it, except the wait for its own commit and those of a
+// [follower].
 func wait[T any](ctx context.Context, db *DB, ch <-chan T) error {
 	select {
 	case <-ch:
@@ -117,9 +116,9 @@ func newTurn() chan struct{} {
 
 func giveTurn(turn chan struct{}) { turn <- struct{}{} }
 
-// reads count the pages that were read, and those that were refused.
+// reads counts pages that were read, and calls that were refused.
 type reads struct {
 	tail, stored, throttled atomic.Int64
 
-	ahead atomic.Int64 // of stored: those that were read ahead, for tests
+	ahead atomic.Int64 // how many of stored were read ahead, for tests
 }

@@ -6,17 +6,17 @@ import (
 	"time"
 )
 
-const maxDecisions = 16 // that Metrics shows
+const maxDecisions = 16 // how many Metrics returns
 
-// CapacityDecision is what [OnDemand] has decided, and why.
+// CapacityDecision is a decision of [OnDemand] about a stream's shards.
 type CapacityDecision struct {
 	Time   time.Time
-	Stream string
+	Stream string // the name of the stream
 	Action string // such as "split shardId-000000000003 at 1701411834604692317316873037158841057280"
-	Reason string
+	Reason string // why, for people
 }
 
-// decisions are the last that were made.
+// decisions are the last decisions that were made.
 type decisions struct {
 	mu   sync.Mutex // guards the field below
 	last []CapacityDecision

@@ -10,19 +10,19 @@ import (
 	"github.com/braidstream/braid/internal/tail"
 )
 
-// StreamDescription is what is known of a stream at one time.
+// StreamDescription describes a stream at one time.
 type StreamDescription struct {
 	Name           string
 	CreatedAt      time.Time
-	MaxRecordBytes int           // the largest Data of a record
+	MaxRecordBytes int           // the maximum size of a record's Data
 	Retention      time.Duration // how long a record can be read; negative: it does not expire
-	RetentionBytes int64         // beyond which the oldest records are trimmed; 0: no bound
+	RetentionBytes int64         // the size above which the oldest records are trimmed; 0: no bound
 	Capacity       Capacity
-	EncryptionKey  string            // the id of the key that new records are encrypted with; empty: they are not
+	EncryptionKey  string            // the id of the key that encrypts new records; empty: none does
 	Tags           map[string]string // the caller's own
-	Records        int64             // that can be read
-	Bytes          int64             // partition keys and data of those records
-	Queues         int               // of package queue; while it has any, it cannot be deleted
+	Records        int64             // records that can be read
+	Bytes          int64             // bytes of their partition keys and data
+	Queues         int               // queues of package queue; the stream cannot be deleted while it has any
 	Shards         []ShardDescription
 }
 
@@ -54,41 +54,42 @@ func (s *Stream) Describe() StreamDescription {
 	return d
 }
 
-// ShardDescription is what is known of a shard at one time.
+// ShardDescription describes a shard at one time.
 type ShardDescription struct {
 	ID           ShardID
 	HashKeyRange HashKeyRange
-	Parents      []ShardID // as [Shard.Parents]
+	Parents      []ShardID // the shards that this one came from: see [Shard.Parents]
 	Children     []ShardID // the shards that came from this one
 	Closed       bool      // no record will follow
 
-	// CreatedAt is when the shard was made, and ClosedAt when it was closed; that
-	// is zero for an open one. A shard's records arrived at CreatedAt or later and
-	// before ClosedAt. Its numbers do not tell: where reshards follow each other
-	// within a second, the second of creation in them runs ahead of the clock.
+	// CreatedAt is when the shard was created. ClosedAt is when it was closed, zero for an open
+	// shard. The shard's records arrived at CreatedAt or later, and before ClosedAt. Do not derive
+	// these times from sequence numbers: if reshards follow each other within a second, the second
+	// of creation in the numbers runs ahead of the clock.
 	CreatedAt time.Time
 	ClosedAt  time.Time `json:",omitzero"`
 
-	// StartingSequenceNumber comes before every record of the shard;
-	// EndingSequenceNumber, which an open shard does not have, comes after.
+	// StartingSequenceNumber comes before every record of the shard. EndingSequenceNumber
+	// comes after every record; it is zero for an open shard.
 	StartingSequenceNumber, EndingSequenceNumber SequenceNumber
 
-	// First and Last are the numbers of the first record that can be read and
-	// of the last one there was; both are zero if there is none to read.
+	// First and Last are the numbers of the first record that can be read and of the
+	// last record. Both are zero if no record can be read.
 	First, Last SequenceNumber
 
-	Records int64 // that can be read
-	Bytes   int64 // partition keys and data of those records
+	Records int64 // records that can be read
+	Bytes   int64 // bytes of their partition keys and data
 
-	// RecordsPut and BytesPut count the records that were ever put, and their partition
-	// keys and data. They never fall, so a difference over time is the shard's load.
+	// RecordsPut and BytesPut count all records ever put, and the bytes of their partition
+	// keys and data. They never fall, so their difference over time is the shard's load.
 	RecordsPut, BytesPut int64
 }
 
 // Describe returns the shard's range, lineage and content. Kinesis: ListShards.
 func (sh *Shard) Describe() ShardDescription { return sh.describe(sh.stream.topology.Load()) }
 
-// describe describes the shard as it is at one time, so that a stream's shards fit.
+// describe describes the shard as part of a topology, so that the descriptions of a
+// stream's shards agree.
 func (sh *Shard) describe(t *topology) ShardDescription {
 	horizon, extents := sh.view()
 	if above, _, err := sh.readable(context.Background(), 0, horizon, extents); err == nil {
@@ -96,7 +97,7 @@ func (sh *Shard) describe(t *topology) ShardDescription {
 	}
 	end, children := sh.closing.Load(), sh.children(t)
 	if len(children) == 0 && t.shard(sh.index) == sh {
-		end = nil // it was closed since
+		end = nil // it was closed after the topology was read
 	}
 	tip := sh.log.Tip()
 	d := ShardDescription{
@@ -123,9 +124,9 @@ func (sh *Shard) describe(t *topology) ShardDescription {
 	return d
 }
 
-// first returns the number of the first record at or above the horizon. Where
-// the horizon cuts through an extent that takes a read; if that fails, the lowest
-// number that the record can have stands in.
+// first returns the number of the first record at or above the horizon. If the horizon cuts
+// through an extent, that takes a read; if the read fails, it returns the lowest number that
+// the record can have.
 func (sh *Shard) first(horizon layout.Horizon, extents epoch.Extents, tip tail.Tip) SequenceNumber {
 	if len(extents) > 0 && extents[0].FirstOrdinal >= horizon.Ordinal {
 		return sh.number(extents[0].FirstCounter)

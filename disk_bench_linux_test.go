@@ -34,7 +34,7 @@ func BenchmarkDisks(b *testing.B) {
 	}
 }
 
-// benchmarkDisk compares the designs. Without a time that fsync takes nothing is synced.
+// benchmarkDisk compares the designs. If fsync is 0, nothing is synced.
 func benchmarkDisk(b *testing.B, fsync time.Duration, producers int) {
 	const turns = 5
 	designs := []struct {
@@ -63,8 +63,7 @@ func benchmarkDisk(b *testing.B, fsync time.Duration, producers int) {
 	b.ReportMetric(0, "ns/op")
 }
 
-// putRate has producers put for a while, and returns how many records a second they got
-// through.
+// putRate lets producers put for a while, and returns how many records a second they put.
 func putRate(b *testing.B, producers int, put func(i uint64, data []byte) error) float64 {
 	const warmUp, length = 50 * time.Millisecond, 300 * time.Millisecond
 	counts := make([]int, producers)
@@ -129,18 +128,18 @@ type timedFile struct {
 func (f timedFile) Sync() error     { return f.SyncData() }
 func (f timedFile) SyncData() error { f.wait(); return nil }
 
-// wait puts the thread to sleep, as a system call to a real disk does: a timer would not.
+// wait puts the thread to sleep, as a system call to a real disk does. A timer would not.
 func (f timedFile) wait() {
 	if f.fsync > 0 {
-		const setTimerSlack = 29 // PR_SET_TIMERSLACK: else Linux adds 50 µs
+		const setTimerSlack = 29 // PR_SET_TIMERSLACK: otherwise Linux adds 50 µs
 		_, _, _ = syscall.RawSyscall(syscall.SYS_PRCTL, setTimerSlack, 1, 0)
 		spec := syscall.NsecToTimespec(int64(f.fsync))
 		_ = syscall.Nanosleep(&spec, nil)
 	}
 }
 
-// timedLog copies what is written once, as the kernel does, and forgets it: a file in
-// memory would be copied again and again while it grows.
+// timedLog copies written data once, as the kernel does, and drops it. A file in memory would
+// be copied again and again while it grows.
 type timedLog struct {
 	timedFile
 	cache [1 << 20]byte
@@ -207,7 +206,7 @@ func rowKey(i uint64) []byte {
 	return binary.BigEndian.AppendUint64(make([]byte, 8, 16), i)
 }
 
-// rowGroup is what callers have committed together.
+// rowGroup is a group of rows that are committed together.
 type rowGroup struct {
 	rows []row
 	done chan struct{} // closed when it is committed
@@ -216,8 +215,8 @@ type rowGroup struct {
 
 type row struct{ key, value []byte }
 
-// openGroups has one goroutine commit what callers bring, in groups. It yields while the
-// group still grows.
+// openGroups starts a goroutine that commits the rows of callers in groups. It yields while
+// the group still grows.
 func openGroups(b *testing.B, disk vfs.FS, durable bool) (put func(uint64, []byte) error, stop func() error) {
 	db := openTuned(b, disk)
 	options := &pebble.WriteOptions{Sync: durable}

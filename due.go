@@ -6,12 +6,12 @@ import (
 	"github.com/braidstream/braid/internal/agenda"
 )
 
-// What is to be trimmed next is found without a look at the rest: a stream's shards
-// are in agendas, by what they hold, and the streams with something to trim in the
-// appender's, by when that is due. What changes a shard or stream puts it in its
-// place anew. TestCostDoesNotGrowWithWhatIsIdle holds it.
+// Retention finds what to trim next without a look at the rest. A stream has its shards in
+// agendas, by what they hold. The appender has the streams with something to trim in an
+// agenda, by when they are due. Every change of a shard or stream moves it to its new place
+// there. TestCostDoesNotGrowWithWhatIsIdle checks this.
 
-// file puts the shard into the stream's agendas, by what it holds.
+// file puts the shard into the stream's agendas, at the places for its current contents.
 func (a *appender) file(sh *Shard) {
 	a.counts.looks.Add(1)
 	s := sh.stream
@@ -26,8 +26,8 @@ func (a *appender) file(sh *Shard) {
 	}
 }
 
-// lastOfExtent returns a counter that no record in the shard's i-th extent exceeds. It
-// goes up as long as the extent is the last one.
+// lastOfExtent returns an upper bound of the counters in the shard's i-th extent. The bound
+// rises as long as the extent is the last one.
 func (a *appender) lastOfExtent(sh *Shard, i int) uint64 {
 	if i+1 < len(sh.w.extents) {
 		return a.epochs.LastCounter(sh.w.extents[i].Epoch)
@@ -35,8 +35,8 @@ func (a *appender) lastOfExtent(sh *Shard, i int) uint64 {
 	return sh.w.tip.LastCounter
 }
 
-// schedule puts the stream into the agenda, by when it will have something to trim,
-// or may have: what is due by the agendas of its shards may turn out to be due later.
+// schedule puts the stream into the agenda, by the time at which it may have something to
+// trim. It may turn out to be due later, since the agendas of its shards have lower bounds.
 func (a *appender) schedule(s *Stream) {
 	due := s.due()
 	if s.w.deleted || due == math.MaxUint64 {
@@ -50,8 +50,8 @@ func (a *appender) schedule(s *Stream) {
 	}
 }
 
-// due returns the time on the retention clock at which the stream may have something
-// to trim; the largest for never.
+// due returns the time on the retention clock at which the stream may have something to
+// trim; the largest value means never.
 func (s *Stream) due() uint64 {
 	due := uint64(math.MaxUint64)
 	if s.w.ledger.Over(uint64(s.w.settings.retentionBytes)) {
@@ -71,8 +71,8 @@ func (s *Stream) due() uint64 {
 	return due
 }
 
-// goes returns the time on the retention clock at which a closed shard goes that has
-// no records.
+// goes returns the time on the retention clock at which a closed shard without records is
+// removed.
 func (s *Stream) goes(sh *agenda.Item[*Shard]) uint64 {
 	period := s.w.settings.retention
 	if period == 0 {
@@ -81,7 +81,7 @@ func (s *Stream) goes(sh *agenda.Item[*Shard]) uint64 {
 	return sh.Due() + uint64(period)
 }
 
-// restoreTrims fills in the agendas and the ledger of a stream that was loaded.
+// restoreTrims fills the agendas and the ledger of a stream that was loaded.
 func (a *appender) restoreTrims(s *Stream) {
 	for _, sh := range s.w.topology.shards {
 		for _, parent := range sh.parents {

@@ -14,26 +14,26 @@ import (
 	"github.com/braidstream/braid/internal/layout"
 )
 
-// Records are encrypted with data keys of their stream, which are stored beside
-// them, themselves encrypted by a key that a [KeyProvider] has. The provider may
-// be slow or fail, so it is called on the goroutine of the caller that puts or reads, and
-// never by the committer, which encrypts: it alone knows a record's numbers.
+// Records are encrypted with data keys of their stream. The data keys are stored beside the
+// records, encrypted with a key of the [KeyProvider]. The provider may be slow or fail, so it
+// is called on the goroutine of the caller that puts or reads, never by the committer. The
+// committer encrypts the records, because it alone knows their numbers.
 //
-// Invariant: a data key encrypts only in the process run that made it. So no two
-// records are encrypted with one key and one counter, neither after a crash, nor
-// in a copy of the database, nor when the clock goes back.
+// Invariant: a data key encrypts only in the run of the process that created it. So no two
+// records are encrypted with the same key and counter, even after a crash, in a copy of the
+// database, or when the clock goes back.
 
-// StartEncryption makes the stream encrypt what is put from now on: partition
-// keys, explicit hash keys and data, with AES-256-GCM, by data keys that
-// [Options].KeyProvider encrypts with the key of that id. Records that are
-// stored already stay as they are. On a stream that encrypts already it changes
-// the key; the same one again makes a new data key.
+// StartEncryption makes the stream encrypt the records put from now on: their partition keys,
+// explicit hash keys and data, with AES-256-GCM. The data keys for that are encrypted by
+// [Options].KeyProvider with the key keyID. Records that are already stored stay as they are.
+// If the stream encrypts already, StartEncryption changes the key; with the same key it makes
+// a new data key.
 //
-// It does not hide sizes, numbers and times of records, which shard each is in,
-// the names and tags of streams, nor the application's own keys and values.
+// Encryption does not hide the sizes, numbers, times and shards of records, the names and tags
+// of streams, or the application's own keys and values.
 //
-// Errors: [ErrInvalidArgument] for an id that the provider does not know, and if
-// there is no provider; [ErrKeyUnavailable] if it fails; and as
+// Errors: [ErrInvalidArgument] for an id that the provider does not know, and if there is no
+// provider; [ErrKeyUnavailable] if the provider fails; and those of
 // [Stream.UpdateMaxRecordBytes]. Kinesis: StartStreamEncryption.
 func (s *Stream) StartEncryption(ctx context.Context, keyID string) error {
 	return wrapError("start encryption", s.name, s.startEncryption(ctx, keyID))
@@ -46,7 +46,7 @@ func (s *Stream) startEncryption(ctx context.Context, keyID string) error {
 	if s.db.opts.KeyProvider == nil {
 		return &InvalidArgumentError{"KeyID", fmt.Sprintf("%.64q", keyID), "needs a database that was opened with a KeyProvider"}
 	}
-	if s.db.opts.ReadOnly { // before the provider is asked for anything
+	if s.db.opts.ReadOnly { // refuse before calling the provider
 		return ErrReadOnly
 	}
 	if err := wait(ctx, s.db, s.keys.turn()); err != nil {
@@ -63,9 +63,9 @@ func (s *Stream) startEncryption(ctx context.Context, keyID string) error {
 	})
 }
 
-// StopEncryption makes the stream store in the clear what is put from now on.
-// What is encrypted stays so, and can be read as long as its key can be had. A
-// stream that does not encrypt stays as it is.
+// StopEncryption makes the stream store the records put from now on in the clear. Encrypted
+// records stay encrypted, and can be read as long as their key is available. On a stream that
+// does not encrypt, it changes nothing.
 //
 // Errors: as [Stream.UpdateMaxRecordBytes]. Kinesis: StopStreamEncryption.
 func (s *Stream) StopEncryption(ctx context.Context) error {
@@ -76,8 +76,8 @@ func (s *Stream) StopEncryption(ctx context.Context) error {
 	return wrapError("stop encryption", s.name, err)
 }
 
-// addDataKey makes the data key the one that encrypts. The caller saves the
-// stream's row, in the same commit.
+// addDataKey makes the data key the one that encrypts from now on. The caller saves the
+// stream's row in the same commit.
 func (a *appender) addDataKey(s *Stream, key *newDataKey, batch *kv.Batch) error {
 	number := s.w.nextDataKey
 	dataKey, err := layout.NewDataKey(number, s.db.store.ID(), key.secret)
@@ -96,13 +96,12 @@ func (a *appender) addDataKey(s *Stream, key *newDataKey, batch *kv.Batch) error
 }
 
 // noDataKeyError refuses a request because the stream has no usable data key. The caller
-// renews the key and asks again.
+// renews the key and tries again.
 type noDataKeyError struct{ stream *Stream }
 
 func (e *noDataKeyError) Error() string { return "the stream needs a new data key" }
 
-// canSeal returns nil if records can be put to the stream: it does not encrypt,
-// or has the data key for it.
+// canSeal returns nil if the stream does not encrypt, or has a usable data key.
 func (a *appender) canSeal(s *Stream) error {
 	if keyID := s.w.settings.keyID; keyID != "" && !s.w.sealer.usable(keyID, a.moment) {
 		return &noDataKeyError{s}
@@ -110,15 +109,15 @@ func (a *appender) canSeal(s *Stream) error {
 	return nil
 }
 
-// renewDataKey gives the stream of a noDataKeyError a data key, unless somebody
-// else has done so meanwhile. It returns any other error as it is.
+// renewDataKey gives the stream of a noDataKeyError a new data key, unless another caller has
+// just done so. It returns any other error unchanged.
 func (db *DB) renewDataKey(ctx context.Context, err error) error {
 	var missing *noDataKeyError
 	if !errors.As(err, &missing) {
 		return err
 	}
 	err = missing.stream.renewDataKey(ctx)
-	if errors.Is(err, commit.ErrUnknown) { // of the key; the put was refused
+	if errors.Is(err, commit.ErrUnknown) { // only the key's outcome is unknown: the put was refused
 		if err = context.Cause(ctx); err == nil {
 			err = db.store.Err()
 		}
@@ -143,21 +142,21 @@ func (s *Stream) renewDataKey(ctx context.Context) error {
 	}
 	key, err := s.makeDataKey(ctx, keyID)
 	if err != nil {
-		if errors.Is(err, ErrInvalidArgument) { // it was there when encryption started
+		if errors.Is(err, ErrInvalidArgument) { // the key existed when encryption started
 			err = keyUnavailable("describe", keyID, err)
 		}
 		return err
 	}
 	return s.update(ctx, func(a *appender, set *settings, batch *kv.Batch) error {
 		if set.keyID != keyID || a.canSeal(s) == nil {
-			return nil // it has changed meanwhile: the put will tell
+			return nil // the settings or the key have changed meanwhile: the next put decides anew
 		}
 		return a.addDataKey(s, key, batch)
 	})
 }
 
-// firstCounter returns a counter that no record of the stream lies below: that of the
-// first one, as far as it is known.
+// firstCounter returns a lower bound of the counters of the stream's records: the first one's,
+// as far as it is known.
 func (s *Stream) firstCounter() uint64 {
 	for it := s.w.oldest.First(); it != nil; it = s.w.oldest.First() {
 		s.db.appender.counts.looks.Add(1)
@@ -166,15 +165,15 @@ func (s *Stream) firstCounter() uint64 {
 		if first <= it.Due() {
 			return first
 		}
-		s.w.oldest.Set(it, first) // records were trimmed since
+		s.w.oldest.Set(it, first) // records were trimmed since it was set
 	}
 	return math.MaxUint64
 }
 
-// pruneDataKeys removes the rows of the data keys that no record of the stream needs any
-// more: all that are older than the newest one made before every record. The caller
-// forgets the keys that it returns once readers are shown that those records are gone,
-// and not before: until then they read them. TestATrimOnItsWayTakesNoDataKey holds it.
+// pruneDataKeys removes the rows of the data keys that no record of the stream needs: all that
+// are older than the newest key made before every record. The caller forgets the returned keys
+// only after readers see the trim, because until then they still read the trimmed records:
+// TestATrimOnItsWayTakesNoDataKey.
 func (s *Stream) pruneDataKeys(batch *kv.Batch) (pruned []uint32) {
 	s.keys.mu.Lock()
 	defer s.keys.mu.Unlock()
@@ -192,7 +191,7 @@ func (s *Stream) pruneDataKeys(batch *kv.Batch) (pruned []uint32) {
 	return pruned
 }
 
-// lastDataKey returns the newest data key that is encrypted with the key of that id.
+// lastDataKey returns the newest data key that is encrypted with the provider's key id.
 func (s *Stream) lastDataKey(id string) (number uint32, row layout.DataKeyRow, found bool) {
 	s.keys.mu.Lock()
 	defer s.keys.mu.Unlock()
@@ -204,7 +203,7 @@ func (s *Stream) lastDataKey(id string) (number uint32, row layout.DataKeyRow, f
 	return 0, row, false
 }
 
-// makeDataKey makes a data key and has it encrypted. The caller has the turn.
+// makeDataKey makes a data key and lets the provider encrypt it. The caller holds the turn.
 func (s *Stream) makeDataKey(ctx context.Context, keyID string) (*newDataKey, error) {
 	provider := s.db.opts.KeyProvider
 	if provider == nil {
@@ -222,8 +221,8 @@ func (s *Stream) makeDataKey(ctx context.Context, keyID string) (*newDataKey, er
 	if err != nil {
 		return nil, keyUnavailable("describe", keyID, err)
 	}
-	// A key that took the place of another under the same id would make records
-	// that nobody can read next to those before. So the last data key has to open.
+	// If another key had replaced the provider's key under the same id, old and new records
+	// could not be read with the same provider. So the last data key must still open.
 	if number, row, found := s.lastDataKey(id); found {
 		if err := s.openInTurn(ctx, number, row); err != nil {
 			return nil, err
@@ -239,29 +238,29 @@ func (s *Stream) makeDataKey(ctx context.Context, keyID string) (*newDataKey, er
 	return &newDataKey{keyID: keyID, row: row, secret: secret}, nil
 }
 
-// keyPurpose is what a [KeyProvider] is told of every data key.
+// keyPurpose is the purpose that a [KeyProvider] gets for every data key.
 const keyPurpose = "records"
 
-// keyUnavailable makes the error of a provider that has failed. A key that it does not
-// know is no mistake of the caller that puts or reads.
+// keyUnavailable returns the error for a failure of the provider. A key that it does not know
+// is not the mistake of the caller that puts or reads.
 func keyUnavailable(op, keyID string, err error) error {
 	switch {
 	case errors.Is(err, ErrInvalidArgument):
 		return fmt.Errorf("%w: %s with %q: %v", ErrKeyUnavailable, op, keyID, err)
-	case errors.Is(err, ErrKeyUnavailable): // the provider says so itself
+	case errors.Is(err, ErrKeyUnavailable): // the provider's error already has the class
 		return fmt.Errorf("%s with %q: %w", op, keyID, err)
 	}
 	return fmt.Errorf("%w: %s with %q: %w", ErrKeyUnavailable, op, keyID, err)
 }
 
-// dataKey returns the data key of that number, nil if it was not decrypted yet.
+// dataKey returns the data key of that number, nil if it is not decrypted yet.
 func (s *Stream) dataKey(number uint32) *layout.DataKey {
 	s.keys.mu.Lock()
 	defer s.keys.mu.Unlock()
 	return s.keys.opened[number]
 }
 
-// openDataKey has the data key of that number decrypted.
+// openDataKey lets the provider decrypt the data key of that number.
 func (s *Stream) openDataKey(ctx context.Context, number uint32) error {
 	if err := wait(ctx, s.db, s.keys.turn()); err != nil {
 		return err
@@ -276,10 +275,10 @@ func (s *Stream) openDataKey(ctx context.Context, number uint32) error {
 	return s.openInTurn(ctx, number, row)
 }
 
-// openInTurn is openDataKey for a caller that has the turn, and the row.
+// openInTurn is openDataKey for a caller that holds the turn and has the row.
 func (s *Stream) openInTurn(ctx context.Context, number uint32, row layout.DataKeyRow) error {
 	if s.dataKey(number) != nil {
-		return nil // somebody else was faster
+		return nil // another caller was faster
 	}
 	provider := s.db.opts.KeyProvider
 	if provider == nil {
@@ -290,7 +289,7 @@ func (s *Stream) openInTurn(ctx context.Context, number uint32, row layout.DataK
 		return keyUnavailable("unwrap", row.KeyID, err)
 	}
 	if len(secret) != layout.DataKeyBytes || layout.DataKeyCheck(secret) != row.Check {
-		return fmt.Errorf("%w: what was unwrapped with %q is not the data key", ErrKeyUnavailable, row.KeyID)
+		return fmt.Errorf("%w: the bytes unwrapped with %q are not the data key", ErrKeyUnavailable, row.KeyID)
 	}
 	key, err := layout.NewDataKey(number, s.db.store.ID(), secret)
 	if err != nil {

@@ -23,7 +23,7 @@ import (
 	"github.com/braidstream/braid"
 )
 
-// boxRing makes a key ring of keys that follow from their ids.
+// boxRing makes a key ring whose keys are derived from their ids.
 func boxRing(t *testing.T, ids ...string) *braid.KeyRing {
 	t.Helper()
 	keys := make(map[string][]byte)
@@ -48,7 +48,7 @@ func boxFiles(t *testing.T, dir string, fn func(path string, content []byte)) {
 		}
 		content, err := os.ReadFile(path)
 		if errors.Is(err, fs.ErrNotExist) {
-			return nil // it was in use, and has been removed
+			return nil // the database has just removed it
 		}
 		fn(path, content)
 		seen++
@@ -57,8 +57,8 @@ func boxFiles(t *testing.T, dir string, fn func(path string, content []byte)) {
 	require.Positive(t, seen, "no file was looked at")
 }
 
-// No file has a byte of what was put, wherever it was put from: neither while the
-// database is in use, which is what a crash leaves, nor after it was closed.
+// No file has a byte of the records in the clear, whichever call put them: neither while the
+// database is in use, as a crash would leave it, nor after it was closed.
 func TestNoFileHasAnythingInTheClear(t *testing.T) {
 	for _, encrypt := range []bool{true, false} {
 		t.Run(fmt.Sprint(encrypt), func(t *testing.T) {
@@ -72,7 +72,7 @@ func TestNoFileHasAnythingInTheClear(t *testing.T) {
 			noise := rand.NewChaCha8([32]byte{1})
 			hash := braid.HashKeyOf("somewhere")
 			for i := range 60 {
-				data := make([]byte, 40_000) // so that tables are written, too
+				data := make([]byte, 40_000) // so much that tables are written, too
 				_, _ = noise.Read(data)
 				copy(data[20_000:], "TOP-SECRET-DATA")
 				_, err := stream.PutRecord(t.Context(), "TOP-SECRET-KEY-"+strconv.Itoa(i), data)
@@ -244,7 +244,7 @@ func TestWithoutItsKeyNothingIsReadOrPut(t *testing.T) {
 		})
 	}
 
-	// All else works without keys.
+	// Everything else works without keys.
 	db = boxOpenDir(t, dir, nil)
 	stream = boxOpenStream(t, db, "s", 0)
 	require.Equal(t, numbers[1], stream.Describe().Shards[0].Last)
@@ -299,8 +299,8 @@ func TestAProviderThatDoesNotAnswerHoldsNobodyForLong(t *testing.T) {
 	})
 }
 
-// Whatever the provider does, what was acknowledged is there once it is well, and
-// until then it is ErrKeyUnavailable: never something else.
+// Whatever the provider does, acknowledged records can be read once it works again. Until
+// then reads return ErrKeyUnavailable and no other error.
 func TestAFaultyProviderDoesNoHarm(t *testing.T) {
 	rounds := 1000
 	if testing.Short() {
@@ -338,8 +338,8 @@ func TestAFaultyProviderDoesNoHarm(t *testing.T) {
 			}
 		}
 		for i := range rounds {
-			// Not at a whole millisecond, when a provider may answer: then what becomes of
-			// a put is not known.
+			// Not at a whole millisecond, when a provider may answer: the outcome of a put
+			// would then be unknown.
 			ctx, cancel := context.WithTimeout(t.Context(), time.Second+time.Microsecond)
 			faulty, p.wrong = random.IntN(4) > 0, random.IntN(3) == 0
 			switch random.IntN(8) {
@@ -374,8 +374,8 @@ func TestAFaultyProviderDoesNoHarm(t *testing.T) {
 	})
 }
 
-// Producers put while the key is changed, and encryption stopped and started:
-// each record is there, in order.
+// Producers put while the key is changed, and while encryption is stopped and started. No
+// record is missing, and all are in order.
 func TestEncryptionChangesUnderLoad(t *testing.T) {
 	db := boxOpen(t, &braid.Options{KeyProvider: boxRing(t, "a", "b"), TailBytes: -1, Durability: braid.NoSync})
 	stream := boxOpenStream(t, db, "s", 2)
@@ -457,8 +457,8 @@ func TestAKeyRingComesFromAFile(t *testing.T) {
 	}
 }
 
-// An ARN of KMS means the key whose id stands at its end, unless the ring has the ARN
-// itself. The length of an id is counted in characters.
+// An ARN of KMS means the key with the id at its end, unless the ring has the ARN itself as
+// an id. The length of an id is counted in characters.
 func TestAKeyRingUnderstandsARNs(t *testing.T) {
 	const whole = "arn:aws:kms:us-east-1:123456789012:key/whole"
 	long := strings.Repeat("😀", 2048)
@@ -493,7 +493,7 @@ func TestAKeyRingUnderstandsARNs(t *testing.T) {
 	require.NoError(t, err)
 }
 
-// toldUses is a key ring that writes down for what its keys are used.
+// toldUses is a key ring that records what its keys are used for.
 type toldUses struct {
 	braid.KeyProvider
 	uses []string

@@ -19,8 +19,8 @@ var boxSentinels = []error{
 	braid.ErrKeyUnavailable,
 }
 
-// An error says which call of which package failed on what, is of one class, and
-// is written as Go has it.
+// An error names the package, the call and its subject, belongs to one class, and follows
+// Go's style.
 func TestErrorsSayWhatFailedAndAreOfOneClass(t *testing.T) {
 	db, stream := boxStream(t, 2)
 	numbers := boxPut(t, stream, "one", "two")

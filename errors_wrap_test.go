@@ -13,8 +13,8 @@ import (
 	"github.com/braidstream/braid/internal/kv"
 )
 
-// A class that a package below gave an error is not said again here, and an error
-// that was wrapped is not wrapped again.
+// An error's class that comes from a package below is not repeated here, and a wrapped error
+// is not wrapped again.
 func TestWrappedErrorsRepeatNothing(t *testing.T) {
 	sentinels := []error{
 		ErrLocked, ErrFormatTooNew, ErrClosed, ErrInvalidArgument, ErrStreamNotFound, ErrShardNotFound,

@@ -14,7 +14,7 @@ import (
 	"github.com/braidstream/braid"
 )
 
-// What is stored is read once a night, say, at a rate that leaves the disk to others.
+// A database can be read whole once a night, at a rate that leaves most of the disk to others.
 func ExampleDB_Verify() {
 	ctx, db, orders := openExample("orders", 2)
 	defer db.Close()
@@ -24,7 +24,7 @@ func ExampleDB_Verify() {
 	report, err := db.Verify(ctx, &braid.VerifyOptions{BytesPerSecond: 8 << 20})
 	for _, problem := range report.Problems {
 		var lost *braid.CorruptError
-		if errors.As(problem, &lost) { // restore a backup, or do without these records:
+		if errors.As(problem, &lost) { // restore a backup, or go on without these records:
 			fmt.Println("trim", problem.Stream, "up to", lost.FirstAvailable)
 		}
 	}
@@ -44,7 +44,7 @@ func ExampleDB_Backup() {
 	dir := filepath.Join(os.TempDir(), fmt.Sprintf("braid-backup-%d", os.Getpid()))
 	defer os.RemoveAll(dir)
 
-	// While producers and readers go on:
+	// While producers and readers use the database:
 	err := db.Backup(ctx, dir, &braid.BackupOptions{
 		Progress: func(doneBytes, totalBytes int64) {
 			if doneBytes == totalBytes {
@@ -87,7 +87,7 @@ func ExampleSalvage() {
 	}
 	db.Close()
 
-	// The disk loses the file that says which tables there are.
+	// The disk loses the file that lists the tables.
 	manifests, _ := filepath.Glob(filepath.Join(damaged, "store", "MANIFEST-*"))
 	for _, name := range manifests {
 		os.Remove(name)
@@ -100,7 +100,7 @@ func ExampleSalvage() {
 		log.Fatal(err)
 	}
 	fmt.Println("saved:", report.Records, "lost:", len(report.Lost))
-	for _, lost := range report.Lost { // what to fetch again from where it came from
+	for _, lost := range report.Lost { // fetch these records again from their origin
 		fmt.Println(lost.Stream, lost.Shard, lost.FirstLost, lost.FirstAvailable, lost.Records)
 	}
 	db, err = braid.Open(saved, nil)
@@ -127,12 +127,12 @@ func ExampleStream_IncreaseRetention() {
 
 	audit, err := db.OpenStream(ctx, "audit", &braid.StreamOptions{
 		Retention:      7 * 24 * time.Hour, // 0 means 24 hours, negative forever
-		RetentionBytes: 10 << 30,           // the oldest records go sooner if there is more
+		RetentionBytes: 10 << 30,           // beyond this, the oldest records are trimmed earlier
 	})
 	if err != nil {
 		log.Fatal(err)
 	}
-	// Later: what has not expired by then stays for a year.
+	// Later: records that have not expired by then are kept for a year.
 	if err := audit.IncreaseRetention(ctx, 8760*time.Hour); err != nil {
 		log.Fatal(err)
 	}
@@ -148,7 +148,7 @@ func ExampleThroughputExceededError() {
 	}
 	defer db.Close()
 
-	// Kinesis's budgets: 1,000 records and 1 MiB a second for each shard.
+	// Kinesis's budgets: 1,000 records and 1 MiB per second for each shard.
 	clicks, err := db.OpenStream(ctx, "clicks", &braid.StreamOptions{
 		Capacity: braid.Capacity{Mode: braid.Provisioned},
 	})
@@ -226,12 +226,12 @@ func ExampleStream_StartEncryption() {
 	// Output: patient-7 pulse 61
 }
 
-// What an open says of a database that has lost a file: which records hang on it.
+// The error of an open names the damaged file and the records that depend on it.
 func ExampleFileDamageError() {
 	ctx := context.Background()
 	dir := filepath.Join(os.TempDir(), fmt.Sprintf("braid-damage-%d", os.Getpid()))
 	defer os.RemoveAll(dir)
-	for range 2 { // the second open moves what the first has put from the log to a table
+	for range 2 { // the second open moves the first one's records from the log to a table
 		db, err := braid.Open(dir, nil)
 		if err != nil {
 			log.Fatal(err)

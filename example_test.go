@@ -14,7 +14,7 @@ import (
 	"github.com/braidstream/braid"
 )
 
-// The recipes of the README are taken from here.
+// The README quotes these examples.
 
 func Example() {
 	ctx := context.Background()
@@ -147,8 +147,8 @@ func ExampleAfterSequence() {
 		}
 	}
 
-	// A reader keeps the number of the last record that it has dealt with. It is
-	// text of 56 digits at most, for a file, a table, or a key of this database.
+	// A reader keeps the number of the last record that it has processed. The number is a
+	// text of at most 56 digits, for a file, a table, or a key of this database.
 	var bookmark string
 	for rec, err := range orders.Records(ctx, braid.TrimHorizon()) {
 		if err != nil {
@@ -161,7 +161,7 @@ func ExampleAfterSequence() {
 		}
 	}
 
-	// The next run goes on behind it, over all shards.
+	// The next run resumes after it, over all shards.
 	last, err := braid.ParseSequenceNumber(bookmark)
 	if err != nil {
 		log.Fatal(err)
@@ -191,7 +191,7 @@ func ExampleAtTime() {
 		arrivals = append(arrivals, rec.ArrivalTime)
 	}
 
-	// Replay what has come since then; say, time.Now().Add(-time.Hour).
+	// Replay the records since a time, such as time.Now().Add(-time.Hour).
 	since := arrivals[2]
 	for rec, err := range readings.Records(ctx, braid.AtTime(since)) {
 		if err != nil {
@@ -240,8 +240,8 @@ func ExampleDB_Update() {
 		}
 	}
 
-	// The balance and the reader's place change together. However this program
-	// ends, each payment was counted once, or will be.
+	// The balance and the reader's position change together. However this program
+	// ends, each payment is counted exactly once.
 	apply := func(rec braid.Record) error {
 		return db.Update(ctx, func(tx *braid.Tx) error {
 			balance, err := getInt(tx, "balance/"+rec.PartitionKey)
@@ -295,7 +295,7 @@ func ExampleTx_PutRecord() {
 		log.Fatal(err)
 	}
 
-	// An order is never without its invoice, and both are in the stock's books.
+	// An order is never without its invoice, and the stock counts both.
 	err := db.Update(ctx, func(tx *braid.Tx) error {
 		stock, err := getInt(tx, "stock/apples")
 		if err != nil {
@@ -354,14 +354,14 @@ func ExampleHashKeyOf() {
 	ctx, db, jobs := openExample("jobs", 3)
 	defer db.Close()
 
-	// Where will a key go?
+	// Which shard does a key belong to?
 	for i, shard := range jobs.Shards() {
 		if shard.HashKeyRange().Contains(braid.HashKeyOf("job-7")) {
 			fmt.Println("job-7 belongs to shard", i)
 		}
 	}
 
-	// Put a record to every shard, by hash keys in place of partition keys.
+	// Put a record to every shard, with explicit hash keys.
 	var entries []braid.Entry
 	for _, shard := range jobs.Shards() {
 		start := shard.HashKeyRange().Start
@@ -385,7 +385,7 @@ func ExampleStream_SplitShard() {
 	ctx, db, orders := openExample("orders", 1)
 	defer db.Close()
 
-	// Producers and followers go on: no call fails, and every key stays in order.
+	// Producers and followers continue: no call fails, and every key stays in order.
 	lower, upper, err := orders.SplitShard(ctx, orders.Shards()[0].ID(), nil) // in the middle
 	if err != nil {
 		log.Fatal(err)
@@ -450,7 +450,7 @@ func ExampleInvalidArgumentError() {
 
 	var invalid *braid.InvalidArgumentError
 	switch {
-	case err == nil: // stored, as durably as Options.Durability says
+	case err == nil: // stored, as durable as Options.Durability says
 	case errors.Is(err, braid.ErrOutcomeUnknown): // stored or not: read the stream to find out
 	case errors.As(err, &invalid): // not stored, and never will be
 		fmt.Println("wrong:", invalid.Field)
@@ -494,7 +494,7 @@ func ExampleParseSequenceNumber() {
 }
 
 func ExampleParseShardID() {
-	id, err := braid.ParseShardID("7") // as somebody typed it
+	id, err := braid.ParseShardID("7") // as a person typed it
 	if err != nil {
 		log.Fatal(err)
 	}

@@ -97,8 +97,8 @@ func TestDeletingAStreamEndsItsFollowers(t *testing.T) {
 	})
 }
 
-// A shard from which everything was trimmed is at its tip, and its followers wait
-// there: the clock of the bubble would stand still if one did not.
+// Followers of an empty, trimmed shard wait at the tip: if one did not, the clock of the bubble
+// would stand still.
 func TestFollowingATrimmedShardWaits(t *testing.T) {
 	for _, options := range []*braid.Options{nil, {TailBytes: -1}} {
 		synctest.Test(t, func(t *testing.T) {
@@ -127,8 +127,8 @@ func TestFollowingATrimmedShardWaits(t *testing.T) {
 	}
 }
 
-// The records of all shards come in the order in which they arrived, and any
-// record is a place to resume.
+// The records of all shards come in the order of arrival, and a reader can resume at any of
+// them.
 func TestAStreamsRecordsComeInTheOrderOfArrival(t *testing.T) {
 	for name, options := range map[string]*braid.Options{"from memory": nil, "from store": {TailBytes: -1, MemtableBytes: 1 << 20}} {
 		t.Run(name, func(t *testing.T) {
@@ -230,11 +230,11 @@ func TestAFollowerReadsWhatItsOwnLoopPuts(t *testing.T) {
 	}
 }
 
-// Followers that were broken off, or are held up in their loops, hold nothing.
+// Followers whose loops were left, or whose bodies block, hold nothing.
 func TestAThousandFollowersHoldNothing(t *testing.T) {
 	db := boxOpen(t, &braid.Options{TailBytes: -1, MemtableBytes: 1 << 20})
 	stream := boxOpenStream(t, db, "s", 4)
-	for range 20 { // into tables: iterators over those are counted
+	for range 20 { // so many that they are in tables: iterators over tables are counted
 		boxFill(t, stream, 500, 200)
 	}
 	require.Positive(t, db.Metrics().Tables)
@@ -260,9 +260,8 @@ func TestAThousandFollowersHoldNothing(t *testing.T) {
 	require.NoError(t, db.Close(), "nobody keeps it from closing")
 }
 
-// A follower that waits counts on every record from then on, even when it began
-// at the trim horizon and has not read any: a record that is trimmed before it
-// was scheduled is not passed over silently.
+// A follower that waits needs every record from then on, even if it began at the trim horizon
+// and has read none. If a record is trimmed before the follower gets to run, it gets an error.
 func TestAFollowerThatWaitsIsToldOfWhatIsTrimmed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		db, err := braid.Open(braid.InMemory, &braid.Options{Durability: braid.NoSync})
@@ -277,7 +276,7 @@ func TestAFollowerThatWaitsIsToldOfWhatIsTrimmed(t *testing.T) {
 				ended = append(ended, result)
 				go func() {
 					for _, err := range follow(t.Context(), braid.TrimHorizon()) {
-						result <- err // nil: it has the record
+						result <- err // nil if it has got the record
 						return
 					}
 				}()
@@ -298,7 +297,7 @@ func TestAFollowerThatWaitsIsToldOfWhatIsTrimmed(t *testing.T) {
 	})
 }
 
-// The position after a page of one shard is a place in the stream, too.
+// The position after a page of one shard can also be used in the stream.
 func TestAPagesNextIsAPlaceInTheStream(t *testing.T) {
 	db, err := braid.Open(braid.InMemory, nil)
 	require.NoError(t, err)

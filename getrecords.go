@@ -16,23 +16,23 @@ const (
 	maxPageBytes   = 10 << 20 // Kinesis: GetRecords' result
 )
 
-// GetRecordsOptions bound a page. The zero value, and a nil pointer, mean the
-// defaults.
+// GetRecordsOptions are the options of [Shard.GetRecords]. The zero value, and a nil
+// pointer, mean the defaults.
 type GetRecordsOptions struct {
-	// Limit is the most records to return, 1 to 10,000. 0 means 10,000.
+	// Limit is the maximum number of records to return, 1 to 10,000. 0 means 10,000.
 	Limit int
 
-	// LimitBytes is the most bytes of partition keys and data to return, 1 to
-	// 10 MiB; but the first record is returned whatever its size. 0 means 10 MiB.
+	// LimitBytes is the maximum number of bytes of partition keys and data to return, 1
+	// byte to 10 MiB. The first record is returned whatever its size. 0 means 10 MiB.
 	LimitBytes int
 
-	// Wait makes the call wait, under its context, until there is a record to
-	// return or the shard has ended; and, instead of ErrThroughputExceeded, until
-	// it is within the shard's budget. It does not wait for records of a database
-	// opened with [Options].ReadOnly, to which none can come.
+	// Wait makes the call wait until there is a record to return, the shard has ended, or its
+	// context ends. If the shard's budget is exceeded, the call waits, too, instead of returning
+	// ErrThroughputExceeded. It does not wait for records in a database opened with
+	// [Options].ReadOnly, where none can arrive.
 	Wait bool
 
-	// Unmetered reads outside of the shard's budget, as the iterators do.
+	// Unmetered reads outside the shard's budget, as the iterators do.
 	// Kinesis: SubscribeToShard, with a consumer's own throughput.
 	Unmetered bool
 }
@@ -57,41 +57,39 @@ func (o *GetRecordsOptions) withDefaults() (GetRecordsOptions, error) {
 	return opts, nil
 }
 
-// RecordsPage is a stretch of a shard.
+// RecordsPage is the result of [Shard.GetRecords]: consecutive records of a shard.
 type RecordsPage struct {
 	Records []Record
 
-	// Next is where to read on: always the position after a sequence number. Asked for
-	// [Latest], it is where that was; asked for a time that has not come, it waits for
-	// that, with a number that no record has.
+	// Next is the position of the next page, always one after a sequence number. If [Latest]
+	// was asked for, Next stays at the tip of that time. If a future time was asked for,
+	// Next stays at that time, by a number that no record has.
 	Next Position
 
-	// BehindLatest is the age of the next record that was not returned, or 0 if
-	// there is none: if, and only if, the page reached the tip. Kinesis:
-	// MillisBehindLatest.
+	// BehindLatest is the age of the next record after the page. It is 0 if, and only if,
+	// the page reached the tip, so that there is none. Kinesis: MillisBehindLatest.
 	BehindLatest time.Duration
 
-	// BehindRecords and BehindBytes count the records, and their partition keys
-	// and data, that lie between the page and the tip. They are exact.
+	// BehindRecords and BehindBytes count the records between the page and the tip, and the
+	// bytes of their partition keys and data. They are exact.
 	BehindRecords, BehindBytes int64
 
-	// EndOfShard reports that the shard is closed and the page reached its end:
-	// Next will return nothing more. ChildShards are where its keys go on.
+	// EndOfShard reports whether the shard is closed and the page reached its end: reading
+	// at Next returns nothing more. The ChildShards have the later records of its keys.
 	EndOfShard  bool
 	ChildShards []ShardID
 }
 
-// GetRecords returns the records from a position on, as many as the options
-// allow; none if the position is at the tip, unless the options say to wait.
-// [Shard.Records] and [Shard.Follow] are more comfortable; a page is for tools
-// that keep positions themselves.
+// GetRecords returns the records from a position on, as many as the options allow. It returns
+// none if the position is at the tip, unless the options say to wait. It is for tools that
+// keep positions themselves; [Shard.Records] and [Shard.Follow] are easier to use.
 //
-// It alone has a budget, if the stream's capacity is not [Unlimited]; the
-// iterators read as fast as they can, like Kinesis's SubscribeToShard.
+// If the stream's capacity is not [Unlimited], GetRecords has a budget. The iterators have
+// none: they read as fast as they can, like Kinesis's SubscribeToShard.
 //
 // Errors: [ErrInvalidArgument]; [ErrTrimmed] if records after the given sequence
 // number were trimmed or have expired; [ErrBeyondTip] if that number lies beyond all
-// that were ever given out; [ErrThroughputExceeded]; [ErrKeyUnavailable] if records
+// numbers given out so far; [ErrThroughputExceeded]; [ErrKeyUnavailable] if records
 // are encrypted; [ErrStreamNotFound]; [CorruptError], which is an [ErrCorrupt] or
 // [ErrDataLoss]; [ErrClosed]; the cause of ctx. Kinesis: GetRecords.
 func (sh *Shard) GetRecords(ctx context.Context, from Position, options *GetRecordsOptions) (*RecordsPage, error) {
@@ -99,11 +97,12 @@ func (sh *Shard) GetRecords(ctx context.Context, from Position, options *GetReco
 	return page, sh.wrapError("get records", err)
 }
 
-// placing says where so many records go: it returns the place of each. nil is a slice of
-// their own.
+// placing provides memory for n records: it returns a function that returns the place of
+// record i. A nil placing means a new slice.
 type placing func(n int) (at func(i int) *Record)
 
-// getRecords is GetRecords with a place for the records, which take so many bytes.
+// getRecords is GetRecords into the memory that place provides. It also returns the size of
+// the records in bytes.
 func (sh *Shard) getRecords(ctx context.Context, from Position, options *GetRecordsOptions, place placing) (result *RecordsPage, bytes int, err error) {
 	opts, err := options.withDefaults()
 	if err != nil {
@@ -131,7 +130,7 @@ func (sh *Shard) getRecords(ctx context.Context, from Position, options *GetReco
 	for {
 		page, err := sh.page(ctx, q, (*scratch)[:0])
 		if err != nil {
-			return nil, 0, err // and a read that was left behind may still use the scratch
+			return nil, 0, err // scratch is not reused: an abandoned read may still write to it
 		}
 		if !opts.Wait || len(page.records) > 0 || sh.endsBefore(page.from, page.tip) || sh.stream.db.opts.ReadOnly {
 			bytes := bytesOf(page.records)
@@ -156,12 +155,12 @@ func (sh *Shard) getRecords(ctx context.Context, from Position, options *GetReco
 	}
 }
 
-// pageScratch has memory for the records of a page until they have their public form. The
-// page is cleared then, so that the pool keeps no records alive, but for those that were
-// cut off before a gap, and until the collector empties it.
+// pageScratch has memory for the records of a page until they are converted to their public
+// form. The page is then cleared, so that the pool keeps no records alive. The exception are
+// records that were cut off at a gap: they stay until the garbage collector empties the pool.
 var pageScratch = sync.Pool{New: func() any { return new([]layout.Record) }}
 
-// bytesOf counts the partition keys and data of records that follow each other.
+// bytesOf returns the bytes of partition keys and data of consecutive records.
 func bytesOf(records []layout.Record) int {
 	if len(records) == 0 {
 		return 0
@@ -170,7 +169,7 @@ func bytesOf(records []layout.Record) int {
 	return int(last.Offset-first.Offset) + last.Size()
 }
 
-// recordsPage makes the public form of a page.
+// recordsPage returns the public form of a page.
 func (sh *Shard) recordsPage(q pageQuery, page page, place placing) *RecordsPage {
 	result := &RecordsPage{Next: sh.after(q, page)}
 	if place == nil {
@@ -200,19 +199,19 @@ func (sh *Shard) recordsPage(q pageQuery, page page, place placing) *RecordsPage
 	return result
 }
 
-// after returns the position after a page. An empty one leaves the reader where
-// it was: with a sequence number that says so, even if it asked for a time, also
-// one to come, or for Latest.
+// after returns the position after a page. An empty page leaves the reader at its place. The
+// position is always one after a sequence number, even if the reader asked for Latest or for
+// a time, which may lie in the future.
 func (sh *Shard) after(q pageQuery, page page) Position {
 	if n := len(page.records); n > 0 {
 		last := &page.records[n-1]
 		return Position{kind: kindAfterSequence, number: sh.number(last.Counter), detail: last.Ordinal + 2}
 	}
-	if page.from <= sh.stream.createdCounter { // no record is as old as that
+	if page.from <= sh.stream.createdCounter { // every record is younger
 		return Position{kind: kindAfterSequence, number: sh.starting(), detail: q.ordinal}
 	}
 	p := Position{kind: kindAfterSequence, number: sh.number(page.from - 1), detail: q.ordinal}
-	if p.beyond(sh.stream, sh) != nil { // it is a time's, for which nothing has come
+	if p.beyond(sh.stream, sh) != nil { // it stands for a future time
 		p.number = p.number.moment()
 	}
 	return p

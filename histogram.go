@@ -7,35 +7,32 @@ import (
 	"github.com/braidstream/braid/internal/histogram"
 )
 
-// Histogram is how long something has taken each time since the database was opened, counted in
-// buckets: 24 of them, from 1 µs to 50 s, each up to 2 or 2.5 times as long as the one
-// before. All histograms have the same buckets. Its zero value has counted nothing.
+// Histogram is a distribution of durations since the database was opened. All histograms have
+// the same 24 buckets. Their upper bounds go from 1 µs to 50 s, and each is 2 or 2.5 times the
+// one before. The zero value has counted nothing.
 //
-// Two of a histogram, read one after the other, show what came in between: see
-// [Histogram.Since].
+// [Histogram.Since] returns what was added between two readings of a histogram.
 type Histogram struct {
-	Count int64         // of durations, those that are longer than any bucket included
-	Sum   time.Duration // of all of them
+	Count int64         // number of durations, including those longer than the last bucket
+	Sum   time.Duration // sum of all durations
 
-	// Buckets are in the order of their bounds. Each counts what no earlier one does, and
-	// Count exceeds their sum by what took longer than the last of them.
+	// Buckets are in ascending order. Each duration counts in one bucket only; those longer
+	// than the last bucket are only in Count.
 	Buckets []HistogramBucket
 }
 
-// HistogramBucket counts durations that exceed the bucket before it, and not UpTo.
+// HistogramBucket counts the durations of at most UpTo that no earlier bucket counts.
 type HistogramBucket struct {
 	UpTo  time.Duration
 	Count int64
 }
 
-// Quantile returns a bound that at least the share q of the durations does not exceed, 0.99
-// for the 99th percentile: the upper bound of the bucket that the quantile falls in. The
-// quantile itself is above the bound of the bucket before, and so it is overstated by a
-// factor of at most 2.5 where it exceeds 1 µs.
+// Quantile returns an upper bound of the quantile q, such as 0.99 for the 99th percentile: at
+// least the share q of the durations is not longer. The bound is that of the bucket that the
+// quantile falls in, so above 1 µs it is at most 2.5 times too high.
 //
-// It is 0 if nothing was counted, and math.MaxInt64 if the quantile exceeds the last
-// bucket, of 50 s. A q below 0 counts as 0, which asks for the shortest duration, and one
-// above 1 as 1.
+// It is 0 if nothing was counted, and math.MaxInt64 if the quantile exceeds the last bucket,
+// 50 s. A q below 0 counts as 0, which asks for the shortest duration, and a q above 1 as 1.
 func (h Histogram) Quantile(q float64) time.Duration {
 	if h.Count == 0 {
 		return 0
@@ -49,8 +46,8 @@ func (h Histogram) Quantile(q float64) time.Duration {
 	return math.MaxInt64
 }
 
-// Since returns what was added since an earlier reading of the same histogram; if the
-// earlier one has counted nothing, all of it.
+// Since returns what was added since an earlier reading of the same histogram. The zero
+// value as the earlier reading gives everything.
 func (h Histogram) Since(earlier Histogram) Histogram {
 	since := Histogram{Count: h.Count - earlier.Count, Sum: h.Sum - earlier.Sum}
 	for i, b := range h.Buckets {
@@ -62,7 +59,7 @@ func (h Histogram) Since(earlier Histogram) Histogram {
 	return since
 }
 
-// readHistogram makes the public form of what was recorded.
+// readHistogram returns a recorder's counts in the public form.
 func readHistogram(r *histogram.Recorder) Histogram {
 	counts, count, sum := r.Read()
 	h := Histogram{Count: count, Sum: sum, Buckets: make([]HistogramBucket, len(counts))}

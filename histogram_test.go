@@ -25,7 +25,7 @@ func TestAQuantileIsABound(t *testing.T) {
 
 func TestHistogramsAreSubtracted(t *testing.T) {
 	db, s := boxStream(t, 1)
-	for range 4000 { // of which one in 64 is measured
+	for range 4000 { // one in 64 is measured
 		boxPut(t, s, "x")
 	}
 	first := db.Metrics().PutTimes

@@ -11,17 +11,17 @@ import (
 	"github.com/braidstream/braid/internal/layout"
 )
 
-// readable returns where the records of the shard begin that can be read now:
-// the horizon that is stored, given, or above it where records have expired
-// since. It may return the given one for a reader that begins above both. It is not
-// exact if damage lies at the border: then its ordinal and offset are too low.
+// readable returns where the shard's readable records begin: at the stored horizon, which is
+// given, or above it if records have expired since. For a reader that begins above both, it
+// may return the given one. If damage lies at the border, exact is false: the ordinal and
+// offset are then too low.
 func (sh *Shard) readable(ctx context.Context, from uint64, horizon layout.Horizon, extents epoch.Extents) (_ layout.Horizon, exact bool, err error) {
 	expiry := sh.stream.settings.Load().expiry(sh.stream.db.aging.now())
 	if expiry <= horizon.Counter || expiry <= from {
 		return horizon, true, nil
 	}
 	switch tip := sh.log.Tip(); {
-	case tip.Ordinal <= horizon.Ordinal: // there is nothing to expire
+	case tip.Ordinal <= horizon.Ordinal: // no record is left to expire
 		return horizon, true, nil
 	case tip.LastCounter < expiry:
 		return layout.Horizon{Counter: tip.LastCounter + 1, Ordinal: tip.Ordinal, Offset: tip.Offset}, true, nil
@@ -38,7 +38,7 @@ func (sh *Shard) readable(ctx context.Context, from uint64, horizon layout.Horiz
 // horizonAt returns the horizon that trims all records before the bound.
 func (sh *Shard) horizonAt(ctx context.Context, b bound) (layout.Horizon, error) {
 	tip := sh.log.Tip()
-	if horizon, _ := sh.view(); tip.Ordinal <= horizon.Ordinal { // there is nothing to trim
+	if horizon, _ := sh.view(); tip.Ordinal <= horizon.Ordinal { // no record is left to trim
 		return horizon, nil
 	}
 	if b.from > tip.LastCounter {
@@ -73,17 +73,18 @@ func (sh *Shard) lastBefore(ctx context.Context, counter uint64, horizon layout.
 	return found, nil
 }
 
-// borderIn is lastBefore for the records of the i-th extent, of which some are below
-// counter. They end in the first block that ends at counter or above, or in the one
-// before. If that one cannot be read the first record that stays tells as much. If the
-// other one cannot, the records that it may have below counter stay.
+// borderIn is lastBefore within the i-th extent, which has records below counter. The border
+// lies in the first block that ends at counter or above, or at the end of the block before. If
+// the block before cannot be read, the first record above the border shows its place. If the
+// block above cannot be read, the border is the end of the block before, so records of the
+// damaged block stay.
 func (sh *Shard) borderIn(counter uint64, extents epoch.Extents, i int) (h layout.Horizon, err error) {
 	lower, upper := sh.extentSpan(extents[i], extents[i].FirstCounter)
 	it, err := sh.stream.db.store.NewIter(lower, upper)
 	if err != nil {
 		return h, err
 	}
-	defer func() { err = cmp.Or(err, it.Close()) }() // which says nothing of damage that was passed by
+	defer func() { err = cmp.Or(err, it.Close()) }() // Close does not return damage of an earlier move
 	seek, _ := sh.extentSpan(extents[i], counter)
 	above, err := foundBlock(it, it.SeekGE(seek))
 	switch {
@@ -97,10 +98,10 @@ func (sh *Shard) borderIn(counter uint64, extents epoch.Extents, i int) (h layou
 	case below != nil:
 		return below.End(), nil
 	case err == nil:
-		return h, fmt.Errorf("%w: no record of %s before counter %d, where there should be one", ErrDataLoss, sh, counter)
+		return h, fmt.Errorf("%w: %s has no record before counter %d, although it should have one", ErrDataLoss, sh, counter)
 	case !isDamage(err):
 		return h, err
-	case next < len(extents) && counter <= extents[next].FirstCounter: // none of the extent stays
+	case next < len(extents) && counter <= extents[next].FirstCounter: // all records of the extent are below the border
 		return layout.Horizon{Counter: counter, Ordinal: extents[next].FirstOrdinal, Offset: extents[next].FirstOffset}, nil
 	case above != nil:
 		return layout.Horizon{Counter: counter, Ordinal: above.Ordinal, Offset: above.Offset}, nil
@@ -108,8 +109,8 @@ func (sh *Shard) borderIn(counter uint64, extents epoch.Extents, i int) (h layou
 	return h, err
 }
 
-// foundBlock takes apart the block at which the iterator stands, if its last move has
-// found one. Else it returns nil, and why nothing was found if that is an error.
+// foundBlock decodes the iterator's current block, if its last move found one. Otherwise it
+// returns nil, and the error of the move.
 func foundBlock(it *kv.Iter, found bool) (*layout.Block, error) {
 	if !found {
 		return nil, it.Error()
@@ -121,8 +122,8 @@ func foundBlock(it *kv.Iter, found bool) (*layout.Block, error) {
 	return &block, nil
 }
 
-// lastEnd returns the horizon right above the last block of key's shard and epoch that
-// ends below key's counter. There has to be one.
+// lastEnd returns the horizon right above the last block of key's shard and epoch below key.
+// It is an error if there is none.
 func lastEnd(r kv.Reader, key layout.BlockKey) (h layout.Horizon, err error) {
 	first := key
 	first.Counter = 0
@@ -133,7 +134,7 @@ func lastEnd(r kv.Reader, key layout.BlockKey) (h layout.Horizon, err error) {
 	defer func() { err = cmp.Or(err, it.Close()) }()
 	block, err := foundBlock(it, it.Last())
 	if err == nil && block == nil {
-		err = fmt.Errorf("%w: no record before %+v, where there should be one", ErrDataLoss, key)
+		err = fmt.Errorf("%w: there is no record before %+v, although there should be one", ErrDataLoss, key)
 	}
 	if err != nil {
 		return h, err
@@ -141,8 +142,8 @@ func lastEnd(r kv.Reader, key layout.BlockKey) (h layout.Horizon, err error) {
 	return block.End(), nil
 }
 
-// extentBefore returns the horizon at the beginning of the extent that holds the
-// counter: what a trim that cannot be told exactly removes for certain.
+// extentBefore returns the horizon at the beginning of the extent that holds the counter. It
+// is the lower bound of a border that damage hides.
 func extentBefore(counter uint64, horizon layout.Horizon, extents epoch.Extents) layout.Horizon {
 	if s := extents.From(counter); len(s) > 0 && s[0].FirstCounter > horizon.Counter && s[0].FirstCounter <= counter {
 		return layout.Horizon{Counter: s[0].FirstCounter, Ordinal: s[0].FirstOrdinal, Offset: s[0].FirstOffset}

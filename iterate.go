@@ -13,59 +13,60 @@ import (
 	"github.com/braidstream/braid/internal/tail"
 )
 
-// loopPages are the sizes of pages that loops read behind the scenes, in bytes.
+// loopPages are the sizes in bytes of the pages that loops read.
 type loopPages struct {
-	first  int // of the first page of a shard, which is not read ahead
-	shard  int // of the others of a shard
-	stream int // of those for all shards of a stream together
+	first  int // the first page of a shard, which is not read ahead
+	shard  int // each later page of a shard
+	stream int // the later pages of all shards of a stream, together
 }
 
-// usualPages are large enough to make the cost of a page vanish, and small enough to be
-// held twice for each shard of a stream.
+// usualPages are so large that the fixed cost of a page does not matter, and so small that
+// a loop can hold two for each shard of a stream.
 var usualPages = loopPages{first: 64 << 10, shard: 512 << 10, stream: 8 << 20}
 
 const (
 	pageRecords    = 2048 // the most records of a page that is not read ahead
-	restingRecords = 16   // for how many a reader that waits keeps room
+	restingRecords = 16   // how many records a waiting reader keeps memory for
 )
 
-// loopKind is what kind of loop over records it is.
+// loopKind is the kind of a loop over records.
 type loopKind struct {
-	op     string // what errors call it
-	follow bool   // it waits at the tip for more
-	borrow bool   // it keeps no record's data beyond its body
+	op     string // its name in errors
+	follow bool   // it waits at the tip for more records
+	borrow bool   // its body does not keep a record's data
 }
 
-// Records returns the shard's records from a position up to the tip as it is
-// when the loop begins, in order. The loop ends there; ranging over the result
-// again reads again.
+// Records returns an iterator over the shard's records, in order, from a position up to the
+// tip at the time when the loop begins. Ranging over the result again reads again.
 //
-// An error is yielded once, last, with a zero Record: those of
-// [Shard.GetRecords]. A slow loop costs nobody anything, and the records may be kept.
-// Between two records nothing is held but memory: a page of records, of about 512 KiB,
-// and in a long read the one after it, which another goroutine reads while the loop's
-// body works. No record is yielded that was
-// trimmed, or has expired, much before: at most 320 are taken from a page at once.
+// An error is yielded once, as the last pair, with a zero Record. The errors are those of
+// [Shard.GetRecords]. The records may be kept.
+//
+// A slow loop costs nobody anything. Between two records it holds only memory: a page of
+// records, of about 512 KiB, and in a long read also the next page, which another goroutine
+// reads while the loop's body works. Records are checked against trimming and retention when
+// they are taken from the shard, a page or the records of one commit at a time, and not
+// again before each is yielded.
 func (sh *Shard) Records(ctx context.Context, from Position) iter.Seq2[Record, error] {
 	return sh.loop(ctx, from, loopKind{op: "read"})
 }
 
-// BorrowRecords is [Shard.Records] that reuses memory, for loops that keep no data. The Data
-// of a record is valid only until the loop's body returns: after that, it may hold the
-// bytes of other records. A body that keeps Data must copy it. All else of a record may be
-// kept, including its partition key. Long reads are up to twice as fast, since they need
-// hardly any new memory.
+// BorrowRecords is like [Shard.Records], but reuses memory. It is for loops that keep no data:
+// the Data of a record is valid only until the loop's body returns, and may then hold bytes of
+// other records. A body that keeps Data must copy it. Everything else of a record may be kept,
+// including its partition key. Long reads are up to twice as fast, because they need hardly
+// any new memory.
 func (sh *Shard) BorrowRecords(ctx context.Context, from Position) iter.Seq2[Record, error] {
 	return sh.loop(ctx, from, loopKind{op: "read", borrow: true})
 }
 
-// Follow is [Shard.Records] that goes on: at the tip it waits for the next
-// record, without polling. The loop ends with an error when ctx ends (its cause),
-// when the database closes ([ErrClosed]) or fails ([ErrFailed]), and without one
-// when the shard is closed and was read to its end; or at the tip, if the database
-// was opened with [Options].ReadOnly, so that no record can follow.
+// Follow is like [Shard.Records], but at the tip it waits for the next record, without
+// polling. The loop ends with an error when ctx ends (its cause), when the database closes
+// ([ErrClosed]) and when the database fails ([ErrFailed]). It ends without an error when the
+// shard is closed and was read to its end, and at the tip of a database opened with
+// [Options].ReadOnly, where no record can follow.
 //
-// With [Latest], records put after Follow was called are read.
+// With [Latest], it reads the records put after the call of Follow.
 func (sh *Shard) Follow(ctx context.Context, from Position) iter.Seq2[Record, error] {
 	if from.kind == kindLatest {
 		from = Position{kind: kindAfterSequence, number: sh.number(sh.log.LastCounter())}
@@ -119,28 +120,28 @@ func (sh *Shard) iterate(ctx context.Context, from Position, kind loopKind, yiel
 	}
 }
 
-// Records returns the records of all shards from a position up to the tip as it
-// is when the loop begins, in the order in which they arrived. So records of one
+// Records returns an iterator over the records of all shards, in the order in which they
+// arrived, from a position up to the tip at the time when the loop begins. So records of one
 // partition key are in order, across any number of reshards.
 //
-// Otherwise it is as [Shard.Records]. A sequence number of any shard is a place
-// in that order: [AfterSequence] of the last record read is where to go on.
+// Otherwise it is like [Shard.Records]. A sequence number of any shard is a position in the
+// stream: to resume, use [AfterSequence] with the number of the last record read.
 func (s *Stream) Records(ctx context.Context, from Position) iter.Seq2[Record, error] {
 	return s.loop(ctx, from, loopKind{op: "read"})
 }
 
-// BorrowRecords is [Stream.Records] that reuses memory, as [Shard.BorrowRecords] does: the
-// Data of a record is valid only until the loop's body returns.
+// BorrowRecords is like [Stream.Records], but reuses memory, as [Shard.BorrowRecords] does:
+// the Data of a record is valid only until the loop's body returns.
 func (s *Stream) BorrowRecords(ctx context.Context, from Position) iter.Seq2[Record, error] {
 	return s.loop(ctx, from, loopKind{op: "read", borrow: true})
 }
 
-// Follow is [Stream.Records] that goes on: at the tip it waits for the next
-// record of any shard, without polling. It ends with an error when ctx ends (its
-// cause), when the database closes ([ErrClosed]) or fails ([ErrFailed]), and
-// without one at the tip of a database opened with [Options].ReadOnly.
+// Follow is like [Stream.Records], but at the tip it waits for the next record of any shard,
+// without polling. It ends with an error when ctx ends (its cause), when the database closes
+// ([ErrClosed]) and when the database fails ([ErrFailed]). It ends without an error at the tip
+// of a database opened with [Options].ReadOnly.
 //
-// With [Latest], records put after Follow was called are read.
+// With [Latest], it reads the records put after the call of Follow.
 func (s *Stream) Follow(ctx context.Context, from Position) iter.Seq2[Record, error] {
 	if from.kind == kindLatest {
 		from = Position{kind: kindAfterSequence, number: s.topology.Load().shards[0].number(s.db.visible.Load())}
@@ -170,8 +171,8 @@ func (s *Stream) iterate(ctx context.Context, from Position, kind loopKind, yiel
 		f.end()
 	}()
 	for {
-		// Everything up to here is visible in all shards, and nothing will be
-		// added below: so what lies below can be merged for good.
+		// Every record up to here is visible in all shards, and none will be added
+		// below. So the order of the records up to here is final.
 		to := s.db.visible.Load()
 		done, err := m.run(ctx, to, yield)
 		if done || err != nil || !kind.follow || s.db.opts.ReadOnly {
@@ -186,26 +187,26 @@ func (s *Stream) iterate(ctx context.Context, from Position, kind loopKind, yiel
 	}
 }
 
-// follower is what a loop that follows waits with. It waits for one channel, which also
-// hears of the end of the context and of the database, and all of that is set up once.
+// follower does the waiting of a loop that follows. It waits on one channel, which the ends of
+// the context and of the database ring, too. All of it is set up once per loop.
 type follower struct {
 	ctx    context.Context
 	db     *DB
 	waiter *tail.Waiter
-	stop   [2]func() bool // what wakes it at the end of ctx and of the database; nil before its first wait
+	stop   [2]func() bool // stop the rings at the ends of ctx and of the database; nil before the first wait
 }
 
 func newFollower(ctx context.Context, db *DB) follower {
 	return follower{ctx: ctx, db: db, waiter: tail.NewWaiter()}
 }
 
-// wait returns when the waiter, which is registered, was woken, with an error if the
-// context, or the database, has ended.
+// wait waits until the registered waiter is woken. It returns an error if the context or
+// the database has ended.
 func (f *follower) wait() error {
 	if f.stop[0] == nil {
 		f.stop = [2]func() bool{context.AfterFunc(f.ctx, f.waiter.Ring), context.AfterFunc(f.db.life, f.waiter.Ring)}
 	}
-	// A ring of these two may have been forgotten with one of the log's.
+	// An earlier ring of one of the two may have merged with one of the log's.
 	if err := f.over(); err != nil {
 		return err
 	}
@@ -213,10 +214,10 @@ func (f *follower) wait() error {
 	return f.over()
 }
 
-// over returns why the loop ends.
+// over returns nil, or the reason for which the loop ends.
 func (f *follower) over() error { return cmp.Or(ended(f.ctx), ended(f.db.life)) }
 
-// end takes back what wait has registered.
+// end undoes the registrations of wait.
 func (f *follower) end() {
 	for _, stop := range f.stop {
 		if stop != nil {
@@ -225,28 +226,29 @@ func (f *follower) end() {
 	}
 }
 
-// cursor walks a shard page by page; near its tip, by what came together.
+// cursor reads a shard page by page or, near its tip, in the runs of records that its tail
+// holds.
 type cursor struct {
 	sh *Shard
 	bound
 	bytes   int             // the most bytes of a page
-	records []layout.Record // the page, or a part of the tail; records[at:] are still to be read
+	records []layout.Record // a page, or a part of the tail; records[at:] are still to be read
 	at      int
-	buf     []layout.Record // the page's memory, used again for the next
+	buf     []layout.Record // the page's memory, reused for the next one
 
 	waiter  *tail.Waiter // of a loop that follows the shard; nil for other cursors
-	waiting bool         // the waiter is woken by what comes after records
+	waiting bool         // the next record after records wakes the waiter
 
-	// broken is damage that comes next, and brokenAt the last counter that it may
-	// concern. Other shards' records up to there come before the error, so that a
-	// reader that skips it in all shards misses none of them.
+	// broken is the damage that comes next, and brokenAt the last counter that it may
+	// affect. Other shards' records up to brokenAt come before the error, so that a
+	// reader that skips the damage in all shards misses none of them.
 	broken   error
 	brokenAt uint64
 
 	walked walked
 }
 
-// run yields all records up to counter to. It reports whether the loop is over.
+// run yields all records up to counter to. done reports whether the body has ended the loop.
 func (c *cursor) run(ctx context.Context, to uint64, yield func(Record, error) bool) (done bool, err error) {
 	for {
 		r, err := c.peek(ctx, to)
@@ -284,9 +286,9 @@ func (c *cursor) peek(ctx context.Context, to uint64) (*layout.Record, error) {
 	return &c.records[c.at], nil
 }
 
-// near has the cursor read on in the tail, without a page of its own, and reports
-// whether it does. It is for a reader that keeps up, and knows which record comes next.
-// Whatever is out of the ordinary is left to fill, which finds out what it is.
+// near takes the next records from the tail, without copying them to a page, and reports
+// whether there were some. It is for a reader that keeps up and knows which record comes next.
+// It leaves every other case to fill, which finds out the reason.
 func (c *cursor) near(ctx context.Context, to uint64) bool {
 	if !c.strict || c.ordinal == 0 {
 		return false
@@ -301,7 +303,7 @@ func (c *cursor) near(ctx context.Context, to uint64) bool {
 			return false
 		}
 	}
-	// The records were there when the following is found to be so.
+	// If the shard still shows c.from now, it showed it when the records were taken.
 	if ctx.Err() != nil || !c.sh.shows(c.from) {
 		return false
 	}
@@ -322,7 +324,7 @@ func (c *cursor) fill(ctx context.Context, to uint64) error {
 	}
 	c.records, c.at, c.buf = p.records, 0, p.records
 	c.walked.more = p.next != 0 && p.next <= to
-	if p.from > c.from { // trimmed records are no reason to look again, and with them went what was known to follow
+	if p.from > c.from { // records were trimmed: skip them, and forget the ordinal that was to follow
 		c.from, c.ordinal = p.from, 0
 	}
 	if len(p.records) > 0 {
@@ -331,23 +333,23 @@ func (c *cursor) fill(ctx context.Context, to uint64) error {
 	return nil
 }
 
-// passed counts records that the cursor has at hand now, and notes the last of them.
+// passed counts records that the cursor now holds as read, and moves its bound past them.
 func (c *cursor) passed(records []layout.Record) {
 	c.sh.noteRead(records)
 	last := &records[len(records)-1]
 	c.bound = bound{from: last.Counter + 1, strict: true, ordinal: last.Ordinal + 2}
 }
 
-// step moves on after the record that peek returned. After the last one, the cursor
-// holds nothing of the tail.
+// step moves on after the record that peek returned. After the last of records, the cursor
+// no longer refers to the tail.
 func (c *cursor) step() {
 	if c.at++; c.at == len(c.records) {
 		c.records, c.at = nil, 0
 	}
 }
 
-// rest prepares the cursor, which has no record at hand, for a wait of any length: from
-// here on it counts on every record, and it keeps no others in memory meanwhile.
+// rest prepares a cursor without records for a wait of any length. From now on, a trimmed
+// record that it has not read is an error. It releases the memory that it does not need.
 func (c *cursor) rest() {
 	c.strict = true
 	clear(c.buf[:cap(c.buf)])
@@ -362,31 +364,31 @@ func (c *cursor) rest() {
 type merge struct {
 	stream *Stream
 	ahead  *readAhead
-	bound  bound  // where shards begin that are not known yet
-	seen   uint64 // all records up to there were read
-	bytes  int    // about what the pages of all shards hold together; 0 means loopPages.stream
+	bound  bound  // where reading begins in shards that have no cursor yet
+	seen   uint64 // all records up to this counter were read
+	bytes  int    // about the size of the pages of all shards together; 0 means loopPages.stream
 	shards *topology
-	next   uint32    // the index of the first shard that is not known yet
-	all    []*cursor // by index; but of shards that were read to their end
-	heap   []head    // those with a record at hand, the lowest counter first; empty between runs
+	next   uint32    // the index of the first shard without a cursor
+	all    []*cursor // by index; without those of shards that were read to their end
+	heap   []head    // the cursors that have a record, the lowest counter first; empty between runs
 
-	ordinals map[uint32]uint64 // as in bound, where the shards of the first run begin, by index; may lack any
+	ordinals map[uint32]uint64 // for bound.ordinal of the first run's shards, by index; may lack any
 
-	restless []*cursor // those of all that are not at rest; unless the first run is to come
+	restless []*cursor // the cursors that are not at rest; not valid before the first run
 	changed  []*Shard  // memory for the shards that a run looks at
-	looks    int       // at cursors between records, for tests of what a run costs
+	looks    int       // how often it looked at a cursor between records, for tests of a run's cost
 }
 
-// head is a cursor in the heap, and its place there: [cursor.counter].
+// head is a cursor in the heap, and its key there: [cursor.counter].
 type head struct {
 	counter uint64
 	cursor  *cursor
 }
 
-// run yields all records up to counter to. It reports whether the loop is over.
+// run yields all records up to counter to. done reports whether the body has ended the loop.
 //
-// It looks at shards that have got records since the last run, and at all only if shards
-// have come or gone.
+// It looks only at shards that got records since the last run, unless the set of shards has
+// changed; then it looks at all of them.
 func (m *merge) run(ctx context.Context, to uint64, yield func(Record, error) bool) (done bool, err error) {
 	if err := m.wake(ctx, to); err != nil {
 		return false, err
@@ -403,7 +405,7 @@ func (m *merge) run(ctx context.Context, to uint64, yield func(Record, error) bo
 				return true, nil
 			}
 		}
-		if c.at < len(c.records) { // it is another one's turn
+		if c.at < len(c.records) { // another cursor has the next record
 			m.heap[0].counter = c.records[c.at].Counter
 			m.sink(0)
 			continue
@@ -429,8 +431,8 @@ func (m *merge) run(ctx context.Context, to uint64, yield func(Record, error) bo
 	return false, nil
 }
 
-// nextHead returns the lowest counter of all cursors but the first: up to there it is the
-// first one's turn.
+// nextHead returns the lowest counter of all cursors but the first. The first cursor's
+// records up to that counter come next.
 func (m *merge) nextHead() uint64 {
 	least := uint64(math.MaxUint64)
 	for _, h := range m.heap[1:min(3, len(m.heap))] {
@@ -439,9 +441,8 @@ func (m *merge) nextHead() uint64 {
 	return least
 }
 
-// countOnAll makes the reader, who has read everything up to counter to, one that
-// is told of every record that is trimmed before it has read it, wherever it
-// began.
+// countOnAll is called when the reader has read everything up to counter to. From now on,
+// a record that is trimmed before the reader has read it is an error, wherever it began.
 func (m *merge) countOnAll(to uint64) {
 	m.bound = bound{from: max(m.bound.from, to+1), strict: true}
 	for _, c := range m.restless {
@@ -472,9 +473,8 @@ func (m *merge) wake(ctx context.Context, to uint64) error {
 	return err
 }
 
-// refresh adds cursors for shards that are new, and reports whether shards have come or
-// gone. Every record of new ones comes after all that could be read when they were not
-// there.
+// refresh adds cursors for new shards, and reports whether the set of shards has changed.
+// Every record of a new shard comes after all records that were visible before it existed.
 func (m *merge) refresh() (isNew bool, err error) {
 	now := m.stream.topology.Load()
 	if now == m.shards {
@@ -510,13 +510,13 @@ func (m *merge) wakeAll(ctx context.Context, to uint64) error {
 	return failed
 }
 
-// wakeChanged looks at the cursors of shards that have got records since the last run.
+// wakeChanged looks at the cursors of shards that got records since the last run.
 func (m *merge) wakeChanged(ctx context.Context, to uint64) error {
 	m.changed = m.stream.recent.since(m.seen, m.changed[:0])
 	defer func() { clear(m.changed) }()
 	for _, sh := range m.changed {
 		i, ok := m.find(sh)
-		if !ok { // it is newer than the shards that were looked up, and so are its records
+		if !ok { // the shard is newer than the topology that refresh saw, and so are its records
 			continue
 		}
 		over, err := m.push(ctx, m.all[i], to)
@@ -530,12 +530,12 @@ func (m *merge) wakeChanged(ctx context.Context, to uint64) error {
 	return nil
 }
 
-// find returns where in all the cursor of a shard is.
+// find returns the index of a shard's cursor in all.
 func (m *merge) find(sh *Shard) (i int, ok bool) {
 	return slices.BinarySearchFunc(m.all, sh.index, func(c *cursor, index uint32) int { return cmp.Compare(c.sh.index, index) })
 }
 
-// push adds a cursor to the heap if it has a record. It reports whether it is over.
+// push adds a cursor to the heap if it has a record. over is as in look.
 func (m *merge) push(ctx context.Context, c *cursor, to uint64) (over bool, err error) {
 	more, over, err := m.look(ctx, c, to)
 	if more {
@@ -544,11 +544,12 @@ func (m *merge) push(ctx context.Context, c *cursor, to uint64) (over bool, err 
 	return over, err
 }
 
-// look reports whether a cursor has a record, or damage, up to counter to, or is over: its
-// shard will have no more records, so that a reader that outlives it holds nothing for it.
+// look reports whether a cursor has a record, or damage, up to counter to, and whether it is
+// over: its shard will have no more records. The merge drops a cursor that is over, so that a
+// reader that outlives the shard holds nothing for it.
 func (m *merge) look(ctx context.Context, c *cursor, to uint64) (more, over bool, err error) {
 	m.looks++
-	closed := c.sh.closing.Load() != nil // before the look: its last records show before that
+	closed := c.sh.closing.Load() != nil // read before the look: the last records are visible before it is set
 	r, err := c.peek(ctx, to)
 	switch {
 	case c.broken != nil:
@@ -564,9 +565,10 @@ func (m *merge) look(ctx context.Context, c *cursor, to uint64) (more, over bool
 	return false, false, nil
 }
 
-// sink restores the order of the heap below i. The head there mostly belongs far down, as
-// the other shards come before its next record: so it is not compared on the way down.
-// Which child is the lower one is as good as random, so no branch depends on it.
+// sink restores the order of the heap below i. The head at i usually belongs far down, because
+// records of the other shards come before its next one. So sink moves it to the bottom without
+// comparing it, and then up again. Which child is lower is practically random, so no branch
+// depends on it.
 func (m *merge) sink(i int) {
 	heap, top := m.heap, i
 	if i >= len(heap) {
@@ -595,7 +597,7 @@ func (m *merge) sink(i int) {
 	heap[i] = moved
 }
 
-// counter is the place of the cursor in the heap.
+// counter returns the key of the cursor in the heap.
 func (c *cursor) counter() uint64 {
 	if c.broken != nil {
 		return c.brokenAt

@@ -11,8 +11,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// A reader that reads on in the tail finds out what has happened to the record that
-// comes next, and to its own context.
+// A reader that reads in the tail notices when the next record is trimmed or has expired,
+// when its stream or database ends, and when its own context ends.
 func TestAReaderInTheTailSeesWhatHasHappened(t *testing.T) {
 	cause := errors.New("enough")
 	events := []struct {
@@ -40,7 +40,7 @@ func TestAReaderInTheTailSeesWhatHasHappened(t *testing.T) {
 	for _, event := range events {
 		for _, ofStream := range []bool{false, true} {
 			synctest.Test(t, func(t *testing.T) {
-				db, err := open(InMemory, nil, environment{byHand: true}) // nobody trims what has expired
+				db, err := open(InMemory, nil, environment{byHand: true}) // nobody trims expired records
 				require.NoError(t, err)
 				s, err := db.CreateStream(t.Context(), "s", nil)
 				require.NoError(t, err)
@@ -52,7 +52,7 @@ func TestAReaderInTheTailSeesWhatHasHappened(t *testing.T) {
 				}
 				next, stop := iter.Pull2(follow(ctx, TrimHorizon()))
 				defer stop()
-				for range 2 { // the second one in the tail
+				for range 2 { // the second one is read in the tail
 					require.NoError(t, putOne(t.Context(), db, s))
 					_, err, _ := next()
 					require.NoError(t, err)
@@ -71,8 +71,8 @@ func TestAReaderInTheTailSeesWhatHasHappened(t *testing.T) {
 	}
 }
 
-// A record that was put to a shard after the loop began is not merged before older ones
-// of other shards, nor read by a loop that ends at the tip as it was.
+// A record that is put to a shard after the loop began is not merged before older ones of
+// other shards. A loop that ends at the tip of its beginning does not read it.
 func TestTheTailIsReadUpToWhereTheLoopIs(t *testing.T) {
 	db, err := Open(InMemory, nil)
 	require.NoError(t, err)
@@ -98,8 +98,8 @@ func TestTheTailIsReadUpToWhereTheLoopIs(t *testing.T) {
 	require.NoError(t, db.Close())
 }
 
-// A loop that has waited before is told of the database's end even if that came while
-// it had a record in hand, and there was another one to read.
+// A loop that has waited before notices the database's end even if that comes while its body
+// works and another record is ready.
 func TestTheEndOfTheDatabaseIsNotMissedBetweenRecords(t *testing.T) {
 	for _, ofStream := range []bool{false, true} {
 		synctest.Test(t, func(t *testing.T) {

@@ -7,9 +7,8 @@ import (
 	"github.com/braidstream/braid/internal/jsontext"
 )
 
-// This file gives values the JSON that a tool wants at once: durations as people write
-// them ("24h0m0s"), modes by name, and errors as text. What is written can be read
-// back; of an error, its text.
+// This file gives values a JSON form that people can read: durations as "24h0m0s", modes by
+// name, and errors as text. The JSON can be read back; of an error, only its text.
 
 // MarshalText returns the name of the mode.
 func (m CapacityMode) MarshalText() ([]byte, error) {
@@ -134,8 +133,8 @@ func (r PutResult) MarshalJSON() ([]byte, error) {
 	return json.Marshal(jsonPutResult{(*plainPutResult)(&r), jsontext.Error{Err: r.Err}})
 }
 
-// UnmarshalJSON implements json.Unmarshaler. Err is an error of that text, and of no
-// class.
+// UnmarshalJSON implements json.Unmarshaler. Err becomes an error with that text, which
+// matches no sentinel.
 func (r *PutResult) UnmarshalJSON(text []byte) error {
 	in := jsonPutResult{plainPutResult: (*plainPutResult)(r)}
 	err := json.Unmarshal(text, &in)
@@ -154,8 +153,8 @@ func (m Metrics) MarshalJSON() ([]byte, error) {
 	return json.Marshal(jsonMetrics{(*plainMetrics)(&m), jsontext.Duration(m.SyncTime), jsontext.Error{Err: m.Failed}})
 }
 
-// UnmarshalJSON implements json.Unmarshaler. Failed is an error of that text, and of no
-// class.
+// UnmarshalJSON implements json.Unmarshaler. Failed becomes an error with that text, which
+// matches no sentinel.
 func (m *Metrics) UnmarshalJSON(text []byte) error {
 	in := jsonMetrics{plainMetrics: (*plainMetrics)(m)}
 	err := json.Unmarshal(text, &in)
@@ -232,8 +231,8 @@ func (e CorruptError) MarshalJSON() ([]byte, error) {
 	return json.Marshal(jsonCorruptError{(*plainCorruptError)(&e), jsontext.Error{Err: e.Err}})
 }
 
-// UnmarshalJSON implements json.Unmarshaler. Err is an error of that text, and of no
-// class.
+// UnmarshalJSON implements json.Unmarshaler. Err becomes an error with that text, which
+// matches no sentinel.
 func (e *CorruptError) UnmarshalJSON(text []byte) error {
 	in := jsonCorruptError{plainCorruptError: (*plainCorruptError)(e)}
 	err := json.Unmarshal(text, &in)
@@ -251,8 +250,8 @@ func (e FileDamageError) MarshalJSON() ([]byte, error) {
 	return json.Marshal(jsonFileDamageError{(*plainFileDamageError)(&e), jsontext.Error{Err: e.Err}})
 }
 
-// UnmarshalJSON implements json.Unmarshaler. Err is an error of that text, and of no
-// class.
+// UnmarshalJSON implements json.Unmarshaler. Err becomes an error with that text, which
+// matches no sentinel.
 func (e *FileDamageError) UnmarshalJSON(text []byte) error {
 	in := jsonFileDamageError{plainFileDamageError: (*plainFileDamageError)(e)}
 	err := json.Unmarshal(text, &in)
@@ -270,8 +269,8 @@ func (e VerifyError) MarshalJSON() ([]byte, error) {
 	return json.Marshal(jsonVerifyError{(*plainVerifyError)(&e), jsontext.Error{Err: e.Err}})
 }
 
-// UnmarshalJSON implements json.Unmarshaler. Err is an error of that text, and of no
-// class.
+// UnmarshalJSON implements json.Unmarshaler. Err becomes an error with that text, which
+// matches no sentinel.
 func (e *VerifyError) UnmarshalJSON(text []byte) error {
 	in := jsonVerifyError{plainVerifyError: (*plainVerifyError)(e)}
 	err := json.Unmarshal(text, &in)
@@ -289,8 +288,8 @@ func (r VerifyReport) MarshalJSON() ([]byte, error) {
 	return json.Marshal(jsonVerifyReport{(*plainVerifyReport)(&r), jsontext.Error{Err: r.UnopenedErr}})
 }
 
-// UnmarshalJSON implements json.Unmarshaler. UnopenedErr is an error of that text, and
-// of no class.
+// UnmarshalJSON implements json.Unmarshaler. UnopenedErr becomes an error with that text, which
+// matches no sentinel.
 func (r *VerifyReport) UnmarshalJSON(text []byte) error {
 	in := jsonVerifyReport{plainVerifyReport: (*plainVerifyReport)(r)}
 	err := json.Unmarshal(text, &in)

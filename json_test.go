@@ -25,11 +25,11 @@ const (
 	jsonLostText     = `{"Stream":"s","Shard":"shardId-000000000000","FirstLost":"0","FirstAvailable":"` + jsonNumberText + `","Records":7,"Exact":true}`
 )
 
-// The JSON of every exported struct, or why it has none.
+// jsonOf has the JSON of every exported struct, or the reason why it has none.
 var jsonOf = map[string]struct {
 	value any
 	text  string
-	none  string // why nobody marshals it
+	none  string // why it is not marshaled
 }{
 	"BackupOptions":  {none: "has a function"},
 	"SalvageOptions": {none: "has a function"},
@@ -129,7 +129,7 @@ const (
 		`"StartingSequenceNumber":"` + jsonNumberText + `","EndingSequenceNumber":"0","First":"0","Last":"0","Records":0,"Bytes":0,"RecordsPut":0,"BytesPut":0}`
 )
 
-// What tools look at marshals as people write it, and is read back.
+// Values marshal in a form that people can read, and can be read back.
 func TestJSONIsAsPeopleWriteIt(t *testing.T) {
 	for _, name := range exportedStructs(t) {
 		t.Run(name, func(t *testing.T) {
@@ -151,7 +151,7 @@ func TestJSONIsAsPeopleWriteIt(t *testing.T) {
 	}
 }
 
-// exportedStructs are the names of the exported struct types of this directory.
+// exportedStructs returns the names of the exported struct types of this directory.
 func exportedStructs(t *testing.T) (names []string) {
 	t.Helper()
 	paths, err := filepath.Glob("*.go")

@@ -16,10 +16,10 @@ import (
 
 const maxKeyIDChars = 2048 // Kinesis: KeyId
 
-// KeyRing is a [KeyProvider] whose keys are in memory, or come from a file. It is
-// never changed: to add a key, make another one with all of them. It is for those
-// who have no key service; the file must be kept apart from the database, and
-// what is encrypted is lost with it.
+// KeyRing is a [KeyProvider] whose keys are in memory, or come from a file. It does not
+// change: to add a key, make a new ring with all keys. It is for applications without a key
+// service. Keep the file apart from the database. If the file is lost, so are the encrypted
+// records.
 type KeyRing struct {
 	keys map[string]cipher.AEAD
 }
@@ -29,8 +29,9 @@ var _ KeyProvider = (*KeyRing)(nil)
 // keyRingKeyBytes is the length of a key, for AES-256.
 const keyRingKeyBytes = 32
 
-// NewKeyRing makes a key ring of keys by their ids: 32 random bytes each, which
-// are copied. Errors: [ErrInvalidArgument].
+// NewKeyRing makes a key ring. The map has the keys by their ids. A key is 32 random bytes,
+// which are copied. An id has 1 to 2,048 characters, without white space and '#'. Errors:
+// [ErrInvalidArgument].
 func NewKeyRing(keys map[string][]byte) (*KeyRing, error) {
 	ring := &KeyRing{keys: make(map[string]cipher.AEAD, len(keys))}
 	for id, key := range keys {
@@ -51,14 +52,14 @@ func NewKeyRing(keys map[string][]byte) (*KeyRing, error) {
 	return ring, nil
 }
 
-// OpenKeyRing reads a key ring from a text file with a key on each line: its id,
-// a space, and its 32 bytes in base64. Empty lines, and what follows a '#', do
-// not count. This makes a key:
+// OpenKeyRing reads a key ring from a text file. Each line has a key: its id, a space, and
+// its 32 bytes in base64. Empty lines are ignored, and so is everything after a '#'. This
+// adds a key:
 //
 //	echo "main $(head -c 32 /dev/urandom | base64)" >> keys; chmod 600 keys
 //
-// Where there are Unix permissions, the file must not be open to anybody but its
-// owner. Errors: [ErrInvalidArgument], and those of the file system.
+// On systems with Unix permissions, only the owner may have access to the file. Errors:
+// [ErrInvalidArgument], and those of the file system.
 func OpenKeyRing(path string) (*KeyRing, error) {
 	ring, err := openKeyRing(path)
 	return ring, wrapError("open key ring", path, err)
@@ -70,7 +71,7 @@ func openKeyRing(path string) (*KeyRing, error) {
 		return nil, err
 	}
 	defer f.Close()
-	info, err := f.Stat() // of the file that is read, whatever the path leads to by now
+	info, err := f.Stat() // of the open file, even if the path has changed
 	if err != nil {
 		return nil, err
 	}
@@ -89,7 +90,7 @@ func openKeyRing(path string) (*KeyRing, error) {
 		if len(fields) == 2 {
 			key, err = base64.StdEncoding.Strict().DecodeString(fields[1])
 		}
-		if len(fields) != 2 || err != nil || keys[fields[0]] != nil { // the line itself is a secret
+		if len(fields) != 2 || err != nil || keys[fields[0]] != nil { // the error must not contain the line, which is a secret
 			return nil, &InvalidArgumentError{"Path", fmt.Sprintf("line %d of the file", n), "must be an id that no other line has, a space, and 32 bytes in base64"}
 		}
 		keys[fields[0]] = key
@@ -107,11 +108,11 @@ func (k *KeyRing) key(id string) (cipher.AEAD, error) {
 	return nil, &InvalidArgumentError{"KeyID", fmt.Sprintf("%.64q", id), "must be the id of a key of the ring"}
 }
 
-// DescribeKey is part of [KeyProvider]. A key ring has no aliases of its own, but an
-// ARN of AWS KMS that is not an id of the ring stands for the id at its end:
+// DescribeKey implements [KeyProvider]. A key ring has no aliases of its own. An ARN of AWS
+// KMS that is not itself an id of the ring stands for the id at its end:
 // arn:aws:kms:us-east-1:123456789012:key/main for main, and
-// arn:aws:kms:us-east-1:123456789012:alias/main for alias/main. Account and region do
-// not matter.
+// arn:aws:kms:us-east-1:123456789012:alias/main for alias/main. Account and region do not
+// matter.
 func (k *KeyRing) DescribeKey(_ context.Context, keyID string) (id string, err error) {
 	if k.keys[keyID] == nil {
 		parts := strings.SplitN(keyID, ":", 6)
@@ -126,18 +127,18 @@ func (k *KeyRing) DescribeKey(_ context.Context, keyID string) (id string, err e
 	return keyID, err
 }
 
-// WrapKey is part of [KeyProvider]. Stream and purpose make no difference to a key ring.
+// WrapKey implements [KeyProvider]. A key ring ignores stream and purpose.
 func (k *KeyRing) WrapKey(_ context.Context, keyID string, dataKey []byte, _, _ string) ([]byte, error) {
 	aead, err := k.key(keyID)
 	if err != nil {
 		return nil, err
 	}
 	nonce := make([]byte, aead.NonceSize())
-	_, _ = rand.Read(nonce) // never fails; a key wraps far too few data keys for two to be the same
+	_, _ = rand.Read(nonce) // never fails; a key wraps far too few data keys for a nonce to repeat
 	return aead.Seal(nonce, nonce, dataKey, []byte(keyID)), nil
 }
 
-// UnwrapKey is part of [KeyProvider].
+// UnwrapKey implements [KeyProvider]. A key ring ignores stream and purpose.
 func (k *KeyRing) UnwrapKey(_ context.Context, keyID string, wrapped []byte, _, _ string) ([]byte, error) {
 	aead, err := k.key(keyID)
 	if err != nil {
@@ -148,24 +149,23 @@ func (k *KeyRing) UnwrapKey(_ context.Context, keyID string, wrapped []byte, _, 
 			return dataKey, nil
 		}
 	}
-	return nil, fmt.Errorf("%w: the key of that id in the ring is not the one that the data key was wrapped with", ErrKeyUnavailable)
+	return nil, fmt.Errorf("%w: the ring has another key under that id than the one that wrapped the data key", ErrKeyUnavailable)
 }
 
-// KeyProvider has the keys that data keys are encrypted with, such as a service
-// or a [KeyRing]. Its methods may be called from any number of goroutines, and
-// should return when the context ends.
+// KeyProvider has the keys that encrypt data keys. It is, for example, a key service or a
+// [KeyRing]. Its methods may be called from any number of goroutines, and should return when
+// the context ends.
 type KeyProvider interface {
-	// DescribeKey looks a key up. It returns the id by which WrapKey and
-	// UnwrapKey will always find that key, which is the given one unless that is
-	// an alias. An error that matches [ErrInvalidArgument] says that there is no
-	// such key.
+	// DescribeKey looks up a key. It returns the id by which WrapKey and UnwrapKey will always
+	// find that key: the given id, unless that is an alias. An error that matches
+	// [ErrInvalidArgument] means that there is no such key.
 	DescribeKey(ctx context.Context, keyID string) (id string, err error)
 
-	// WrapKey encrypts a data key of 32 bytes with the key of that id. It is told what
-	// the data key is for: the stream of that name, and the purpose "records", the only
-	// one so far. A provider may bind the result to both, or ignore them.
+	// WrapKey encrypts a data key of 32 bytes with the key of that id. stream is the name of the
+	// stream whose records the data key encrypts. purpose is always "records". A provider may bind
+	// the result to both, or ignore them.
 	WrapKey(ctx context.Context, keyID string, dataKey []byte, stream, purpose string) (wrapped []byte, err error)
 
-	// UnwrapKey is the inverse of WrapKey. It is told the same stream and purpose.
+	// UnwrapKey is the inverse of WrapKey. It gets the same stream and purpose.
 	UnwrapKey(ctx context.Context, keyID string, wrapped []byte, stream, purpose string) (dataKey []byte, err error)
 }

@@ -7,8 +7,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// BenchmarkLedger measures what the ledger of durable files costs: each case runs with
-// it and without.
+// BenchmarkLedger measures the cost of the ledger of durable files: each case runs with and
+// without it.
 func BenchmarkLedger(b *testing.B) {
 	for _, durability := range []Durability{Sync, NoSync} {
 		for _, size := range []int{100, 10_000} {
@@ -25,7 +25,7 @@ func BenchmarkLedger(b *testing.B) {
 	require.NoError(b, err)
 	s, err := db.CreateStream(b.Context(), "s", nil)
 	require.NoError(b, err)
-	for range 64 { // an epoch, and a table, each
+	for range 64 { // each makes an epoch and a table
 		for range 10 {
 			_, err := s.PutRecords(b.Context(), []Entry{{PartitionKey: "key", Data: make([]byte, 100_000)}})
 			require.NoError(b, err)

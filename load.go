@@ -12,8 +12,8 @@ import (
 	"github.com/braidstream/braid/internal/tail"
 )
 
-// epochShare is the part of a memtable that an epoch fills: the largest group
-// must still fit, so that an epoch is flushed as one.
+// epochShare is the part of a memtable that an epoch fills. The rest has room for the
+// largest group, so that an epoch is flushed as one table.
 const epochShareNum, epochShareDen = 3, 4
 
 // initStore writes the rows of a new database.
@@ -26,13 +26,13 @@ func initStore(batch *kv.Batch) error {
 	return nil
 }
 
-// verifyStore reads all that an open needs, before anything may be changed, and
-// so finds what is damaged or missing while every file is still as it was. What it
-// has read, [DB.load] takes over: nobody else writes in between.
+// verifyStore reads all rows that an open needs, before the open may change anything. So
+// damaged or missing rows are found while every file is still as it was. [DB.load] takes over
+// what it has read: nothing is written in between.
 func (db *DB) verifyStore(r kv.Reader) error {
 	value, err := r.Get(layout.FormatKey())
 	if errors.Is(err, kv.ErrNotFound) {
-		return fmt.Errorf("%w: the row that states the format", kv.ErrDataLoss)
+		return fmt.Errorf("%w: the row of the format", kv.ErrDataLoss)
 	}
 	if err != nil {
 		return err
@@ -42,9 +42,9 @@ func (db *DB) verifyStore(r kv.Reader) error {
 	case err != nil:
 		return corrupt(err)
 	case format.Version < layout.OldestReadable:
-		return fmt.Errorf("%w: written in format %d, and format %d is the oldest that can be read", kv.ErrFormatTooOld, format.Version, layout.OldestReadable)
+		return fmt.Errorf("%w: it is in format %d, and the oldest that can be read is %d", kv.ErrFormatTooOld, format.Version, layout.OldestReadable)
 	case format.OldestReader > layout.FormatVersion:
-		return fmt.Errorf("%w: written in format %d, which needs %d or newer to be read", kv.ErrFormatTooNew, format.Version, format.OldestReader)
+		return fmt.Errorf("%w: it is in format %d, which a version that knows format %d or later can read", kv.ErrFormatTooNew, format.Version, format.OldestReader)
 	}
 	l := db.newLoader()
 	if err := l.run(r); err != nil {
@@ -60,12 +60,12 @@ type loader struct {
 	clock   layout.ClockRow
 	streams []loadedStream // in the order of their numbers
 	epochs  *epoch.Index
-	last    uint64       // the highest counter that anything speaks of
+	last    uint64       // the highest counter in any row
 	now     uint64       // the wall clock
-	current []*Shard     // with records in the open epoch
-	unknown []unknownEnd // of shards whose end is not known
-	reads   int          // of records, for tests of what an open costs
-	queues  int64        // that there are
+	current []*Shard     // those with records in the open epoch
+	unknown []unknownEnd // shards whose end is unknown
+	reads   int          // how many blocks of records were read, for tests of an open's cost
+	queues  int64        // how many there are
 }
 
 // loadedStream is a stream and its rows.
@@ -83,8 +83,8 @@ func (db *DB) newLoader() *loader {
 	}
 }
 
-// load builds the state of the database from what was verified; of a new one, from the
-// store.
+// load builds the state of the database from the rows that verifyStore has read. It reads
+// those of a new database itself.
 func (db *DB) load() error {
 	l := db.loaded
 	if db.loaded = nil; l == nil {
@@ -94,7 +94,7 @@ func (db *DB) load() error {
 		}
 	}
 	for _, lost := range l.unknown {
-		db.opts.Logger.Error("the last records of a shard are damaged, and how many there were is unknown",
+		db.opts.Logger.Error("the last records of a shard are damaged; their number is unknown",
 			"shard", lost.shard.String(), "fromOrdinal", lost.end.Ordinal-1)
 	}
 	a := &appender{
@@ -162,7 +162,7 @@ func (l *loader) stream(number uint32) *loadedStream {
 func (l *loader) loadClock(r kv.Reader) error {
 	value, err := r.Get(layout.ClockKey())
 	if errors.Is(err, kv.ErrNotFound) {
-		return fmt.Errorf("%w: the row that bounds the counters", kv.ErrDataLoss)
+		return fmt.Errorf("%w: the row of the clock, which bounds the counters", kv.ErrDataLoss)
 	}
 	if err != nil {
 		return err
@@ -186,7 +186,7 @@ func (l *loader) loadStreams(r kv.Reader) error {
 			return corrupt(err)
 		}
 		if number >= l.clock.NextStream {
-			return fmt.Errorf("%w: stream %d, where the next one is to be %d", ErrCorrupt, number, l.clock.NextStream)
+			return fmt.Errorf("%w: stream number %d exists, although the next one to be created has number %d", ErrCorrupt, number, l.clock.NextStream)
 		}
 		l.streams = append(l.streams, loadedStream{
 			Stream: &Stream{
@@ -217,7 +217,7 @@ func (l *loader) loadShards(r kv.Reader) error {
 		}
 		s := l.stream(number)
 		if s == nil || index >= s.nextShard {
-			return fmt.Errorf("%w: shard %d of stream %d, which has none of that number", ErrCorrupt, index, number)
+			return fmt.Errorf("%w: a row of shard %d of stream %d, which has no such shard", ErrCorrupt, index, number)
 		}
 		s.shards = append(s.shards, newShard(s.Stream, index, row))
 		l.last = max(l.last, row.Created, row.Closed)
@@ -268,7 +268,7 @@ func (l *loader) loadExtents(r kv.Reader) error {
 			sh = s.w.topology.shard(index)
 		}
 		if sh == nil || !l.epochs.Has(id) {
-			return fmt.Errorf("%w: an extent of epoch %d, shard %d, stream %d, one of which does not exist", ErrCorrupt, id, index, number)
+			return fmt.Errorf("%w: a row of an extent of epoch %d, shard %d, stream %d, one of which does not exist", ErrCorrupt, id, index, number)
 		}
 		sh.w.extents = append(sh.w.extents, epoch.Extent{Epoch: id, ExtentRow: row})
 		l.epochs.AddExtent(id)
@@ -289,7 +289,7 @@ func (l *loader) loadDataKeys(r kv.Reader) error {
 		}
 		s := l.stream(number)
 		if s == nil || dataKey >= s.w.nextDataKey {
-			return fmt.Errorf("%w: data key %d of stream %d, which has none of that number", ErrCorrupt, dataKey, number)
+			return fmt.Errorf("%w: a row of data key %d of stream %d, which has no such data key", ErrCorrupt, dataKey, number)
 		}
 		s.keys.addLocked(dataKey, row) // nobody else knows the stream
 		l.last = max(l.last, row.Created)
@@ -297,10 +297,10 @@ func (l *loader) loadDataKeys(r kv.Reader) error {
 	})
 }
 
-// loadTips finds where each shard ends: where the row of its last extent says, if that
-// is exact, or after its last record, or at its horizon if it has none. A last record
-// that cannot be read is no reason to refuse the open: what the row says is the least,
-// and the rest is said to be lost.
+// loadTips finds the end of each shard. The row of the last extent has it, if it is exact;
+// otherwise the end is after the last record, or at the horizon if there is no record. A last
+// record that cannot be read does not prevent the open: the row has a lower bound of the end,
+// and the records above it are reported as lost.
 func (l *loader) loadTips(r kv.Reader) error {
 	for _, s := range l.streams {
 		for _, sh := range s.shards {
@@ -335,8 +335,8 @@ func (l *loader) loadTips(r kv.Reader) error {
 	if len(l.unknown) == 0 {
 		return nil
 	}
-	// What was lost may have had any number that was given out by now, which is in
-	// no later epoch. So it cannot meet a new one.
+	// The lost records may have had any number that was given out until now. All of those are
+	// below the new end, and none is in a later epoch, so no new record can get one of them.
 	l.last = max(l.last, l.now)
 	for _, lost := range l.unknown {
 		lost.end.Counter = l.last + 1
@@ -345,18 +345,17 @@ func (l *loader) loadTips(r kv.Reader) error {
 	return nil
 }
 
-// unknownEnd is a shard whose last records cannot be read or counted, and what comes
-// before them.
+// unknownEnd is a shard whose last records can be neither read nor counted, and the end of
+// the records before them.
 type unknownEnd struct {
 	shard *Shard
 	end   layout.Horizon
 }
 
-// endOf returns where the shard ends, whose last extent is given. No record is read
-// where the extent's row says it, since that costs an open more than all else: the row
-// of an epoch that has ended, or of a database that was closed. If the end is lost
-// it returns the least that it can be, and one record of those that are lost is
-// counted.
+// endOf returns the end of a shard whose last extent is given. It reads no record if the
+// extent's row has the exact end, as it does in an epoch that has ended and in a database that
+// was closed: reading records would be the largest cost of an open. If the end is lost, it
+// returns a lower bound, and counts one of the lost records.
 func (l *loader) endOf(r kv.Reader, sh *Shard, last epoch.Extent) (end layout.Horizon, lost bool, err error) {
 	if last.End.Counter != 0 && (l.clock.Closed || last.Epoch != l.epochs.Open()) {
 		return last.End, false, nil
@@ -369,10 +368,10 @@ func (l *loader) endOf(r kv.Reader, sh *Shard, last epoch.Extent) (end layout.Ho
 	}
 	switch {
 	case err == nil && end.Ordinal < last.End.Ordinal:
-		return end, false, fmt.Errorf("%w: the last record of %s has ordinal %d, where %d records were stored", ErrDataLoss, sh, end.Ordinal-1, last.End.Ordinal)
-	case err == nil, errors.Is(err, ErrDataLoss): // tables are missing, and not only a record
+		return end, false, fmt.Errorf("%w: the last record of %s has ordinal %d, although %d records were stored", ErrDataLoss, sh, end.Ordinal-1, last.End.Ordinal)
+	case err == nil, errors.Is(err, ErrDataLoss): // whole tables are missing, not only a record
 		return end, false, err
-	case !isCorrupt(err): // the disk's, which may pass
+	case !isCorrupt(err): // an error of the disk, which may be temporary
 		return end, false, err
 	}
 	end, err = lastReadable(r, key, last, sh.horizon)
@@ -383,12 +382,14 @@ func (l *loader) endOf(r kv.Reader, sh *Shard, last epoch.Extent) (end layout.Ho
 	return end, false, err
 }
 
-// lastReadable returns the border above the last block of the extent before the
-// first that cannot be reached, and the error of that; key is above them all. What is
-// reached but not in order only lacks its content, and the next block tells how many
-// records it had; if there is none, it is what cannot be read, and only the counter of
-// the border is above it. It begins at the last border that is known: where the extent
-// begins, what its row says, or the horizon.
+// lastReadable reads the blocks of an extent up to the first that cannot be reached. It
+// returns the end of the last one before that, and the error; key is above all of them. It
+// begins at the last border that is known: the beginning of the extent, the end in its row, or
+// the horizon.
+//
+// A block that is reached but does not decode has only lost its content: the ordinal of the
+// next block shows how many records it had. If no block follows, that block is the one that
+// cannot be read, and only the counter of the border is above it.
 func lastReadable(r kv.Reader, key layout.BlockKey, s epoch.Extent, horizon layout.Horizon) (end layout.Horizon, err error) {
 	end = layout.Horizon{Counter: s.FirstCounter, Ordinal: s.FirstOrdinal, Offset: s.FirstOffset}
 	for _, known := range []layout.Horizon{s.End, horizon} {

@@ -6,17 +6,17 @@ import (
 	"github.com/braidstream/braid/internal/layout"
 )
 
-// Loss is damage that somebody chose to go on without: see [Options].AcceptLoss.
+// Loss is a damaged file that an open with [Options].AcceptLoss gave up.
 type Loss struct {
-	Time   time.Time // when it was accepted
+	Time   time.Time // when it was given up
 	File   string    // as in [FileDamageError]
 	Damage string    // as in [FileDamageError]
-	Offset int64     // where the damage begins, in bytes; -1 if that is not known
-	Text   string    // what was found
+	Offset int64     // where the damage begins, in bytes; -1 if unknown
+	Text   string    // a description of the damage
 }
 
-// Losses returns what was accepted as lost since the database was created, the oldest
-// first. A backup is a database of its own and begins without any.
+// Losses returns all losses since the database was created, the oldest first. A backup is a
+// database of its own and begins without losses.
 func (db *DB) Losses() []Loss {
 	var losses []Loss
 	for _, l := range db.store.Losses() {
@@ -25,13 +25,12 @@ func (db *DB) Losses() []Loss {
 	return losses
 }
 
-// markLosses gives each open shard a gap, after the end of a log or a manifest was lost:
-// one record, of those that may be missing, that its readers do not find. The counter
-// moves on behind every number that can have been given out, so that no number and no
-// ordinal of a lost record stands for another one.
+// markLosses gives each open shard a gap, after the end of a log or a manifest was lost: one
+// missing record, so that readers report the loss. The counter moves above every number that
+// can have been given out, so that no number and no ordinal of a lost record is used again.
 //
-// The gap is an extent in an epoch of its own, so it is as durable as any other, and
-// nothing that is put later hides it. It is made before anybody else has the database.
+// The gap is an extent in an epoch of its own, so it is as durable as any other extent, and
+// later puts do not hide it. It is made before anyone can use the database.
 func (a *appender) markLosses(now uint64) error {
 	db := a.db
 	batch := db.store.NewBatch()

@@ -2,56 +2,56 @@ package braid
 
 import "time"
 
-// Metrics are figures of a database since it was opened, and of this moment.
+// Metrics are figures of a database: totals since it was opened, and current values.
 type Metrics struct {
-	Streams int // that exist
-	Shards  int // of all streams, closed ones too
-	Queues  int // of package queue; queue.Queue.Describe has the figures of each
-	Epochs  int // that the log consists of
+	Streams int // existing streams
+	Shards  int // shards of all streams, including closed ones
+	Queues  int // queues of package queue; queue.Queue.Describe has the figures of each
+	Epochs  int // epochs of the log
 
-	RecordsPut int64 // that became visible
-	BytesPut   int64 // their partition keys and data
-	Commits    int64 // RecordsPut/Commits is how many records share one
+	RecordsPut int64 // records that became visible
+	BytesPut   int64 // bytes of their partition keys and data
+	Commits    int64 // commits; RecordsPut/Commits is how many records share one
 
-	SyncTime time.Duration // that the last sync of the log took; 0 if there was none
+	SyncTime time.Duration // duration of the last sync of the log; 0 if there was none
 
-	// How long these have taken: puts that stored something, from when they asked for a
-	// commit until their records were visible and they returned; commits, from when their
-	// requests were taken until readers saw them; and syncs of the log. In memory, and with
-	// [Interval] and [NoSync], where a commit takes little longer than a look at the clock,
-	// one of 64 puts and commits is measured, and RecordsPut and Commits count them all.
+	// PutTimes measure puts that stored something, from their request for a commit until their
+	// records were visible and they returned. CommitTimes measure commits, from when the requests
+	// were taken until readers saw the records. SyncTimes measure syncs of the log. In memory, and
+	// with [Interval] and [NoSync], a commit takes little longer than reading the clock, so only
+	// one of 64 puts and commits is measured; RecordsPut and Commits count all.
 	PutTimes, CommitTimes, SyncTimes Histogram
 
-	PutsThrottled  int64 // records that were refused with ErrThroughputExceeded
-	ReadsThrottled int64 // calls of GetRecords that were
+	PutsThrottled  int64 // records refused with ErrThroughputExceeded
+	ReadsThrottled int64 // calls of GetRecords refused with ErrThroughputExceeded
 
-	TailReads  int64 // pages that were read from memory
-	StoreReads int64 // pages that were read from the store
-	TailBytes  int64 // records held in memory for readers at the tip
+	TailReads  int64 // pages read from memory
+	StoreReads int64 // pages read from the store
+	TailBytes  int64 // bytes of records held in memory for readers at the tip
 
-	DiskBytes      int64 // all files
-	WALBytes       int64 // the write-ahead log's part of them
-	MemtableBytes  int64 // gathered in memory, not yet in a table
-	Tables         int64
-	BytesFlushed   int64 // written to tables the first time
-	BytesCompacted int64 // written to tables again
+	DiskBytes      int64 // size of all files
+	WALBytes       int64 // size of the write-ahead log, which is part of DiskBytes
+	MemtableBytes  int64 // bytes in memory that are not yet in a table
+	Tables         int64 // tables on disk
+	BytesFlushed   int64 // bytes written to tables for the first time
+	BytesCompacted int64 // bytes written to tables again, by compactions
 	Compactions    int64
-	CacheBytes     int64 // blocks of tables held in memory
+	CacheBytes     int64 // bytes of table blocks held in memory
 	CacheHits      int64
 	CacheMisses    int64
-	OpenSnapshots  int64 // held by transactions that are running
-	OpenIterators  int64 // held by reads and compactions that are running
-	WriteErrors    int64 // of tables, which were tried again
+	OpenSnapshots  int64 // snapshots held by running transactions
+	OpenIterators  int64 // iterators held by running reads and compactions
+	WriteErrors    int64 // failed writes of tables, each of which was retried
 
-	// CapacityDecisions are the last 16 that [OnDemand] has made, the newest last.
+	// CapacityDecisions are the last 16 decisions of [OnDemand], the newest last.
 	CapacityDecisions []CapacityDecision
 
-	DiskFull bool  // writes are refused until there is space, or what ErrOutOfResources names
-	Failed   error // why writes are refused until the database is opened again; nil if they are not
+	DiskFull bool  // writes are refused until space, or the resource of ErrOutOfResources, is available
+	Failed   error // why writes are refused until the database is reopened; nil if they are not
 }
 
-// Metrics returns the figures of this moment. It may be called at any time, also
-// after a failure and after Close, when those of the store are zero.
+// Metrics returns the current figures. It may be called at any time, even after a failure
+// and after Close; after Close the figures of the store are zero.
 func (db *DB) Metrics() Metrics {
 	counts, store := &db.appender.counts, db.store.Metrics()
 	m := Metrics{
@@ -98,20 +98,20 @@ func (db *DB) Metrics() Metrics {
 	return m
 }
 
-// StreamMetrics are figures of a stream at one moment. Apart from what [ShardMetrics] says,
-// they are of this moment.
+// StreamMetrics are figures of a stream. They are current values, except for the totals
+// among [ShardMetrics].
 type StreamMetrics struct {
-	Shards     int // that exist, closed ones too
-	OpenShards int // that take records
-	Queues     int // of package queue
+	Shards     int // existing shards, including closed ones
+	OpenShards int // shards that accept records
+	Queues     int // queues of package queue
 
-	// ShardMetrics are the sums of all shards. Those that have gone since the database was
-	// opened are counted, so what only rises in a shard does so here, too.
+	// ShardMetrics are the sums over all shards. The totals include shards that were removed
+	// since the database was opened, so they do not fall while it is open.
 	ShardMetrics
 }
 
-// Metrics returns the figures of this moment. It looks at each shard of the stream, in
-// memory alone: it waits for no disk, and may be called at any time, even after Close.
+// Metrics returns the current figures. It looks at each shard of the stream, in memory
+// only: it never waits for a disk. It may be called at any time, even after Close.
 func (s *Stream) Metrics() StreamMetrics {
 	t := s.topology.Load()
 	m := StreamMetrics{Shards: len(t.shards), OpenShards: len(t.open), Queues: int(s.queues.Load()), ShardMetrics: t.gone}
@@ -123,26 +123,26 @@ func (s *Stream) Metrics() StreamMetrics {
 
 // ShardMetrics are figures of a shard.
 type ShardMetrics struct {
-	// Records that are neither trimmed nor removed by retention, and their partition keys
-	// and data. [Shard.Describe] looks closer: it leaves out those that have expired and are
-	// about to be removed.
+	// Records and Bytes count the records that are neither trimmed nor removed by retention, and
+	// the bytes of their partition keys and data. [Shard.Describe] is more exact: it leaves out
+	// records that have expired but are not removed yet.
 	Records, Bytes int64
 
-	// RecordsPut and BytesPut count the records that were ever put, and their partition keys
-	// and data. The others count since the database was opened.
+	// RecordsPut and BytesPut count all records ever put, and the bytes of their partition
+	// keys and data. The figures below count since the database was opened.
 	RecordsPut, BytesPut int64
 
-	// RecordsRead and BytesRead count what was read for callers, once for each of them: by
-	// GetRecords, loops, which read ahead, consumers and queues.
+	// RecordsRead and BytesRead count what was read for callers: by GetRecords, by loops, which
+	// read ahead, by consumers and by queues. A record that several of them read counts for each.
 	RecordsRead, BytesRead int64
 
-	PutsThrottled  int64 // records that were refused with ErrThroughputExceeded
-	ReadsThrottled int64 // calls of GetRecords that were
+	PutsThrottled  int64 // records refused with ErrThroughputExceeded
+	ReadsThrottled int64 // calls of GetRecords refused with ErrThroughputExceeded
 }
 
-// Metrics returns the figures of this moment, as [Stream.Metrics] does.
+// Metrics returns the current figures, as [Stream.Metrics] does.
 func (sh *Shard) Metrics() ShardMetrics {
-	horizon, _ := sh.view() // before the tip, which is at or above it then
+	horizon, _ := sh.view() // read before the tip, so that the tip is not below it
 	tip := sh.log.Tip()
 	return ShardMetrics{
 		Records:        int64(tip.Ordinal - min(horizon.Ordinal, tip.Ordinal)),

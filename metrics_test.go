@@ -21,7 +21,7 @@ func TestMetricsCountWhatHappened(t *testing.T) {
 	require.False(t, empty.DiskFull)
 
 	one, two := boxOpenStream(t, db, "one", 3), boxOpenStream(t, db, "two", 4)
-	boxPut(t, one, "1234567") // with the key ten bytes
+	boxPut(t, one, "1234567") // ten bytes with the key
 	_, err := two.PutRecords(t.Context(), []braid.Entry{{PartitionKey: "k", Data: make([]byte, 99)}, {PartitionKey: "ä"}})
 	require.NoError(t, err)
 	m := db.Metrics()
@@ -120,7 +120,7 @@ func TestAStreamCountsWhatIsReadAndRefused(t *testing.T) {
 		sums := braid.ShardMetrics{RecordsPut: 4, BytesPut: 16, RecordsRead: 10, BytesRead: 28, PutsThrottled: 7, ReadsThrottled: 1}
 		require.Equal(t, braid.StreamMetrics{Shards: 2, OpenShards: 2, ShardMetrics: sums}, s.Metrics())
 
-		// A shard takes nothing along when it goes.
+		// The totals keep the counts of a shard that has expired.
 		_, _, err = s.SplitShard(t.Context(), first.ID(), nil)
 		require.NoError(t, err)
 		require.Equal(t, braid.StreamMetrics{Shards: 4, OpenShards: 3, ShardMetrics: sums}, s.Metrics())

@@ -11,25 +11,24 @@ import (
 	"github.com/braidstream/braid/internal/salvage"
 )
 
-// This file says, in the error of an open that met a damaged file, which records are
-// missing.
+// This file adds to the error of an open that met a damaged file which records are missing.
 
 const (
-	// lookPatience is how long an open that is refused looks for what is missing,
-	// lookBytes how much it reads for that, and lookMemory how much it keeps meanwhile.
+	// An open that is refused looks for missing records for lookPatience at most, reads up
+	// to lookBytes, and holds up to lookMemory bytes meanwhile.
 	lookPatience = 2 * time.Second
 	lookBytes    = 256 << 20
 	lookMemory   = 64 << 20
 
-	// maxMissing bounds how many stretches of records a FileDamageError lists, and
+	// maxMissing bounds how many ranges of records a FileDamageError lists, and
 	// maxMissingText how many its text names.
 	maxMissing     = 64
 	maxMissingText = 3
 )
 
-// findMissing adds to an error of opening a directory, if it is of damaged files, which
-// records are missing. The open has given the directory's lock back, so this one shares it
-// meanwhile, and changes nothing.
+// findMissing adds to an error of an open, if it reports damaged files, which records are
+// missing. The open has released the lock of the directory, so findMissing takes a shared one;
+// it changes nothing.
 func (db *DB) findMissing(err error, dir string, env environment) error {
 	found := kv.FileDamages(err)
 	if len(found) == 0 || dir == InMemory {
@@ -39,7 +38,7 @@ func (db *DB) findMissing(err error, dir string, env environment) error {
 	if !ok {
 		return err
 	}
-	ctx, cancel := context.WithTimeoutCause(context.Background(), lookPatience, fmt.Errorf("it takes longer than %v to look", lookPatience))
+	ctx, cancel := context.WithTimeoutCause(context.Background(), lookPatience, fmt.Errorf("the search takes longer than %v", lookPatience))
 	defer cancel()
 	cfg := salvage.Config{
 		FS: env.fs, From: dir, MaxBytes: lookBytes, MaxMemory: lookMemory,
@@ -58,27 +57,27 @@ func (db *DB) findMissing(err error, dir string, env environment) error {
 	return damage
 }
 
-// listed returns the first of what was found. If those are not all, they are not complete.
+// listed returns the first maxMissing of the losses. If there are more, e is not complete.
 func (e *FileDamageError) listed(found []salvage.Loss) (lost []LostRecords) {
 	for _, l := range found[:min(len(found), maxMissing)] {
 		lost = append(lost, lostRecords(l))
 	}
 	if more := len(found) - maxMissing; more > 0 {
 		if e.Complete {
-			e.Doubt = fmt.Sprintf("there are %d more stretches", more)
+			e.Doubt = fmt.Sprintf("there are %d more ranges", more)
 		}
 		e.Complete = false
 	}
 	return lost
 }
 
-// missingText says what is missing; nothing if nobody has looked.
+// missingText says which records are missing. It is empty if nobody has looked for them.
 func (e *FileDamageError) missingText() string {
 	switch {
 	case len(e.Missing) == 0 && !e.Complete && e.Doubt == "":
 		return ""
 	case len(e.Missing) == 0 && !e.Complete:
-		return "; which records are missing is not known: " + e.Doubt + e.savedText()
+		return "; it is unknown which records are missing: " + e.Doubt + e.savedText()
 	case len(e.Missing) == 0:
 		return "; no record is missing" + e.savedText()
 	}
@@ -92,7 +91,7 @@ func (e *FileDamageError) missingText() string {
 		b.WriteString(l.text())
 	}
 	if more := len(e.Missing) - maxMissingText; more > 0 {
-		fmt.Fprintf(&b, ", and %d more stretches", more)
+		fmt.Fprintf(&b, ", and %d more ranges", more)
 	}
 	if !e.Complete {
 		b.WriteString("; there may be more: " + e.Doubt)
@@ -100,7 +99,7 @@ func (e *FileDamageError) missingText() string {
 	return b.String() + e.savedText()
 }
 
-// savedText says how many records AcceptLoss would give up that are not missing.
+// savedText says how many records AcceptLoss would give up although they are not missing.
 func (e *FileDamageError) savedText() string {
 	givenUp, exact := recordsIn(e.GivenUp)
 	missing, alsoExact := recordsIn(e.Missing)
@@ -114,7 +113,7 @@ func (e *FileDamageError) savedText() string {
 	return fmt.Sprintf("; AcceptLoss would give up %s%d records that Salvage keeps", about, givenUp-missing)
 }
 
-// recordsIn returns how many records are lost at least, and whether that is exact.
+// recordsIn returns a lower bound of the number of lost records, and whether it is exact.
 func recordsIn(lost []LostRecords) (n int64, exact bool) {
 	exact = true
 	for _, l := range lost {
@@ -141,10 +140,10 @@ func (l *LostRecords) text() string {
 	return fmt.Sprintf("%s of %s of %s from %s on, below %s", count, l.Shard, stream, l.FirstLost, l.FirstAvailable)
 }
 
-// lostStreamRow is the row of a stream whose own is lost: nothing of it expires.
+// lostStreamRow replaces the row of a stream that was lost. Nothing in that stream expires.
 var lostStreamRow = layout.StreamRow{MaxRecordBytes: maxDataBytes}
 
-// lostRecords makes sequence numbers of counters.
+// lostRecords returns the public form of a loss, with sequence numbers for counters.
 func lostRecords(l salvage.Loss) LostRecords {
 	number := func(counter uint64) SequenceNumber {
 		return newSequenceNumber(int64(l.CreatedSeconds), counter, int64(counter/uint64(time.Second)), l.Shard)

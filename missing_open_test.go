@@ -21,11 +21,11 @@ import (
 	"github.com/braidstream/braid/internal/testdisk"
 )
 
-// These tests are about what the error of a refused open says is missing, one by one. The
-// sweep over all kinds of damage is in internal/modeltest.
+// These tests check, case by case, which records the error of a refused open reports as
+// missing. The sweep over all kinds of damage is in internal/modeltest.
 
-// refusedOpen opens a damaged database and returns the error. Nothing must be changed by
-// that, not even for a moment.
+// refusedOpen opens a damaged database and returns the error. The open must not change
+// anything, not even for a moment.
 func refusedOpen(t *testing.T, mem *vfs.MemFS, readOnly bool) *FileDamageError {
 	t.Helper()
 	before := filesOf(t, mem, salvageFrom)
@@ -44,8 +44,7 @@ func refusedOpen(t *testing.T, mem *vfs.MemFS, readOnly bool) *FileDamageError {
 	return damage
 }
 
-// requireLost requires that what was there, and Salvage does not save, is what Missing
-// says, to the record.
+// requireLost requires that Missing covers exactly the records that Salvage does not save.
 func requireLost(t *testing.T, mem *vfs.MemFS, truth contents, missing []LostRecords) {
 	t.Helper()
 	report, got := salvageOn(t, mem)
@@ -79,8 +78,8 @@ func tableOf(t *testing.T, mem *vfs.MemFS, data []byte) (file string, content []
 	return file, content
 }
 
-// TestAMissingTableIsNamedByItsRecords: all that it had is counted, with and without
-// ReadOnly, and nothing else; and when it is back, all is there.
+// TestAMissingTableIsNamedByItsRecords: exactly the records of the table are counted, with
+// and without ReadOnly. When the table is put back, all records are there.
 func TestAMissingTableIsNamedByItsRecords(t *testing.T) {
 	src := buildSalvage(t, manyTables, false)
 	records := src.truth.records["a/shardId-000000000001"]
@@ -104,7 +103,8 @@ func TestAMissingTableIsNamedByItsRecords(t *testing.T) {
 	require.NoError(t, db.Close())
 }
 
-// TestTablesThatHaveChangedPlacesLackNothing, but AcceptLoss would give both up.
+// TestTablesThatHaveChangedPlacesLackNothing: no record is missing, but AcceptLoss would give
+// both tables up.
 func TestTablesThatHaveChangedPlacesLackNothing(t *testing.T) {
 	src := buildSalvage(t, manyTables, false)
 	records := src.truth.records["a/shardId-000000000001"]
@@ -126,8 +126,8 @@ func TestTablesThatHaveChangedPlacesLackNothing(t *testing.T) {
 	requireLost(t, src.mem, src.truth, damage.Missing)
 }
 
-// TestALogThatIsCutNamesTheEndOfEachShard: nothing counts what came there, and encrypted
-// records need no key to be missed.
+// TestALogThatIsCutNamesTheEndOfEachShard: the records at the ends cannot be counted, and
+// missing encrypted records are reported without their key.
 func TestALogThatIsCutNamesTheEndOfEachShard(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		mem, truth := killedWithLedger(t)
@@ -160,8 +160,8 @@ func TestALogThatIsCutNamesTheEndOfEachShard(t *testing.T) {
 	})
 }
 
-// TestAHoleInALogIsCounted, and so is what stands behind it, which AcceptLoss would give
-// up and Salvage keeps.
+// TestAHoleInALogIsCounted, and so are the records after it, which AcceptLoss would give up
+// and Salvage keeps.
 func TestAHoleInALogIsCounted(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		mem, truth := killedWithLedger(t)
@@ -188,9 +188,9 @@ func TestAHoleInALogIsCounted(t *testing.T) {
 	})
 }
 
-// killedWithTwoLogs returns the disk of a database that was killed when it could not write
-// tables, so that the records of an epoch that has ended are only in a log, as are those of
-// the next one in a later log; the logs that have records, two or more; and what it had.
+// killedWithTwoLogs returns the disk of a database that was killed while it could not write
+// tables. The records of an epoch that has ended are only in a log, and those of the next
+// epoch only in a later one. It also returns these logs, two or more, and the contents.
 func killedWithTwoLogs(t *testing.T) (killed *vfs.MemFS, logs []string, truth contents) {
 	t.Helper()
 	mem := vfs.NewCrashableMem()
@@ -221,7 +221,7 @@ func killedWithTwoLogs(t *testing.T) (killed *vfs.MemFS, logs []string, truth co
 	return killed, logs, truth
 }
 
-// TestAMissingLogBehindAnotherNamesItsRecords: the last log is gone, or empty, and the one
+// TestAMissingLogBehindAnotherNamesItsRecords: the last log is missing or empty. The log
 // before it still has records of the same shard, which no table has.
 func TestAMissingLogBehindAnotherNamesItsRecords(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -249,8 +249,8 @@ func TestAMissingLogBehindAnotherNamesItsRecords(t *testing.T) {
 	})
 }
 
-// TestRecordsThatAreOnlyInADamagedLogAreMissed, even if the row that says where their epoch
-// ends is in a later one that is whole.
+// TestRecordsThatAreOnlyInADamagedLogAreMissed, even if the row with the end of their epoch
+// is in a later, undamaged log.
 func TestRecordsThatAreOnlyInADamagedLogAreMissed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		killed, logs, truth := killedWithTwoLogs(t)
@@ -272,7 +272,8 @@ func TestRecordsThatAreOnlyInADamagedLogAreMissed(t *testing.T) {
 	})
 }
 
-// TestWhatADamagedManifestHidesIsNotClaimed: it says which files there were.
+// TestWhatADamagedManifestHidesIsNotClaimed: without the manifest it is unknown which files
+// the database had.
 func TestWhatADamagedManifestHidesIsNotClaimed(t *testing.T) {
 	src := buildSalvage(t, manyTables, false)
 	for name, content := range filesOf(t, src.mem, salvageFrom) {
@@ -285,11 +286,11 @@ func TestWhatADamagedManifestHidesIsNotClaimed(t *testing.T) {
 	require.Empty(t, damage.Missing)
 	require.Empty(t, damage.GivenUp)
 	require.Contains(t, damage.Doubt, "MANIFEST-")
-	require.ErrorContains(t, damage, "which records are missing is not known: other files cannot be compared")
+	require.ErrorContains(t, damage, "it is unknown which records are missing: other files cannot be compared")
 	require.ErrorContains(t, damage, "AcceptLoss may give up many more")
 }
 
-// TestNothingIsClaimedOfWhatIsGone: there is no table and no log.
+// TestNothingIsClaimedOfWhatIsGone: no table and no log is left.
 func TestNothingIsClaimedOfWhatIsGone(t *testing.T) {
 	src := buildSalvage(t, manyTables, false)
 	for name := range filesOf(t, src.mem, salvageFrom) {
@@ -302,10 +303,10 @@ func TestNothingIsClaimedOfWhatIsGone(t *testing.T) {
 	require.Empty(t, damage.Missing)
 	require.Empty(t, damage.GivenUp)
 	require.Equal(t, "nothing is left that says which streams there were", damage.Doubt)
-	require.ErrorContains(t, damage, "which records are missing is not known: nothing is left")
+	require.ErrorContains(t, damage, "it is unknown which records are missing: nothing is left")
 }
 
-// TestAStreamWhoseNameIsLostHasNone in what is missing.
+// TestAStreamWhoseNameIsLostHasNone: its Stream in Missing is empty.
 func TestAStreamWhoseNameIsLostHasNone(t *testing.T) {
 	src := buildSalvage(t, manyTables, false)
 	changeRows(t, src.mem, true, func(batch *kv.Batch) { batch.Set(layout.StreamKey(1), []byte("this is not a row")) })
@@ -318,8 +319,8 @@ func TestAStreamWhoseNameIsLostHasNone(t *testing.T) {
 	require.ErrorContains(t, damage, "of a stream whose name is lost")
 }
 
-// TestLookingForWhatIsMissingIsBounded by bytes, memory, the context and the clock; past
-// each the error says so, and claims nothing.
+// TestLookingForWhatIsMissingIsBounded by bytes, memory, the context and the clock. When a
+// bound is reached, the error says so, and lists nothing.
 func TestLookingForWhatIsMissingIsBounded(t *testing.T) {
 	src := buildSalvage(t, manyTables, false)
 	file, _ := tableOf(t, src.mem, src.truth.records["a/shardId-000000000001"][10].Data)
@@ -353,12 +354,12 @@ func TestLookingForWhatIsMissingIsBounded(t *testing.T) {
 		require.Empty(t, damage.Missing)
 		require.Empty(t, damage.GivenUp)
 		require.False(t, damage.Complete)
-		require.Equal(t, "it takes longer than 2s to look", damage.Doubt)
+		require.Equal(t, "the search takes longer than 2s", damage.Doubt)
 		require.Less(t, time.Since(begun), time.Minute)
 	})
 }
 
-// TestALongListOfWhatIsMissingIsCutOff, and says so.
+// TestALongListOfWhatIsMissingIsCutOff, and the error says so.
 func TestALongListOfWhatIsMissingIsCutOff(t *testing.T) {
 	losses := make([]salvage.Loss, maxMissing+6)
 	e := &FileDamageError{Complete: true, Err: ErrCorrupt}
@@ -367,12 +368,12 @@ func TestALongListOfWhatIsMissingIsCutOff(t *testing.T) {
 	e.Missing = e.listed(losses)
 	require.Len(t, e.Missing, maxMissing)
 	require.False(t, e.Complete)
-	require.Equal(t, "there are 6 more stretches", e.Doubt)
-	require.ErrorContains(t, e, "and 61 more stretches; there may be more: there are 6 more stretches")
+	require.Equal(t, "there are 6 more ranges", e.Doubt)
+	require.ErrorContains(t, e, "and 61 more ranges; there may be more: there are 6 more ranges")
 }
 
-// TestOnlyTheFilesThatMatterAreRead: a table that nothing is known against is not, but for
-// the newest records and the rows about streams.
+// TestOnlyTheFilesThatMatterAreRead: of an undamaged table, only the newest records and the
+// rows about streams are read.
 func TestOnlyTheFilesThatMatterAreRead(t *testing.T) {
 	src := buildSalvage(t, manyTables, false)
 	records := src.truth.records["a/shardId-000000000001"]

@@ -13,9 +13,9 @@ import (
 	"github.com/braidstream/braid/internal/layout"
 )
 
-// A block that is missing in the store is told to every reader that comes to its place, or
-// begins in it by a bare number, whatever made it go: nothing but the ordinals of its
-// neighbours says that it was there.
+// A block that is missing in the store is reported to every reader that reaches its place, or
+// begins inside it with only a number. Only the ordinals of the neighboring blocks show that
+// it existed.
 func TestAMissingBlockIsTold(t *testing.T) {
 	const blocks, records = 5, 3
 	entries := make([]Entry, records)
@@ -88,7 +88,7 @@ func TestAMissingBlockIsTold(t *testing.T) {
 					return got, nil
 				},
 			}
-			begins := map[string]Position{ // where readers begin that know no ordinal
+			begins := map[string]Position{ // positions of readers that know no ordinal
 				"at the first":    AtSequence(gone[0]),
 				"after the first": AfterSequence(gone[0]),
 				"at the last":     AtSequence(gone[records-1]),
@@ -130,8 +130,8 @@ func TestAMissingBlockIsTold(t *testing.T) {
 	}
 }
 
-// A reader that goes on with its companion.Place is told of a block that went missing in front
-// of it even where the block below, which it has read, no longer says so.
+// A reader that resumes with its companion.Place notices a missing block right after its
+// place, even if the block before, which it has read, is gone, too.
 func TestAPlaceTellsOfAMissingBlock(t *testing.T) {
 	db, err := open("/db", &Options{TailBytes: -1}, environment{fs: vfs.NewMem()})
 	require.NoError(t, err)
@@ -175,8 +175,8 @@ func TestAPlaceTellsOfAMissingBlock(t *testing.T) {
 	require.NoError(t, db.Close())
 }
 
-// Damage of one shard is told even if the last record before the next good one is another
-// shard's: a reader that goes on behind that record has passed the damage.
+// Damage of a shard is reported even if the last record before the next readable one is
+// another shard's. A reader that resumes after that record has passed the damage.
 func TestMergedDamageBelowAnotherShardsRecordIsTold(t *testing.T) {
 	db, err := open("/db", &Options{TailBytes: -1}, environment{fs: vfs.NewMem()})
 	require.NoError(t, err)

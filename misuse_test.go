@@ -20,19 +20,19 @@ import (
 	"github.com/braidstream/braid"
 )
 
-// ugly is a name as no terminal wants to show it.
+// ugly is a name that must not be printed to a terminal as it is.
 const ugly = "a\x00\n\x1b[31mb\xff"
 
 var long = strings.Repeat("é", 3000)
 
-// misuse is a call that has to be refused.
+// misuse is a call that must be refused.
 type misuse struct {
 	call  string // the function or method, and how it is misused
 	class error
 	err   func() error
 }
 
-// oneOf makes the error of a call of those that come with a value.
+// oneOf returns the error of a call that also returns a value.
 func oneOf[T any](_ T, err error) error { return err }
 
 func ended[T any](records iter.Seq2[T, error]) error {
@@ -44,8 +44,8 @@ func ended[T any](records iter.Seq2[T, error]) error {
 	return nil
 }
 
-// requireUseful requires that an error is of one class, and that its text can be
-// shown to anybody.
+// requireUseful requires that an error belongs to one class, and that its text can be printed
+// anywhere.
 func requireUseful(t *testing.T, what string, err, class error) {
 	t.Helper()
 	require.Error(t, err, what)
@@ -82,11 +82,11 @@ func TestEveryMisuseHasAClassAndAUsefulText(t *testing.T) {
 	require.NoError(t, err)
 	slow, err := db.OpenStream(ctx, "slow", &braid.StreamOptions{Capacity: braid.Capacity{Mode: braid.Provisioned, WriteBytesPerSecond: 1, ReadBytesPerSecond: 1}})
 	require.NoError(t, err)
-	day := make([]byte, 24*60*60) // the budgets of a day, in both directions
+	day := make([]byte, 24*60*60) // uses up the budgets of a day, for reads and for writes
 	require.NoError(t, oneOf(slow.PutRecord(ctx, "k", day)))
 	require.NoError(t, oneOf(slow.Shards()[0].GetRecords(ctx, braid.TrimHorizon(), nil)))
 	trimmed := boxPut(t, s, "one", "two")
-	foreign := shifted(t, trimmed[0], 1, 148) // of a shard that was created a second later
+	foreign := shifted(t, trimmed[0], 1, 148) // a number of a shard created a second later
 	require.NoError(t, s.Trim(ctx, braid.Latest()))
 	_, _, err = s.SplitShard(ctx, "0", nil)
 	require.NoError(t, err)
@@ -95,7 +95,7 @@ func TestEveryMisuseHasAClassAndAUsefulText(t *testing.T) {
 	newer := boxBeyond(t, trimmed[1])
 	file := filepath.Join(t.TempDir(), "file")
 	require.NoError(t, os.WriteFile(file, []byte("main not-base64"), 0o600))
-	uglyDir := filepath.Join(t.TempDir(), "a\n\x1b[31mb") // which a directory may be called
+	uglyDir := filepath.Join(t.TempDir(), "a\n\x1b[31mb") // a valid name of a directory
 	require.NoError(t, os.MkdirAll(filepath.Join(uglyDir, "full\n"), 0o755))
 	boxOpenDir(t, filepath.Join(uglyDir, "db\n"), nil)
 	open := filepath.Join(t.TempDir(), "open")
@@ -131,7 +131,7 @@ func TestEveryMisuseHasAClassAndAUsefulText(t *testing.T) {
 		tags[fmt.Sprint(i)] = ""
 	}
 	invalid := braid.ErrInvalidArgument
-	misused := make(map[string]bool) // methods that the table has
+	misused := make(map[string]bool) // the methods in the table
 	for _, m := range []misuse{
 		{"Open: empty", invalid, opening("", nil)},
 		{"Open: NUL", invalid, opening("a\x00b", nil)},
@@ -342,7 +342,7 @@ func TestEveryMisuseHasAClassAndAUsefulText(t *testing.T) {
 	requireClosed(t, ctx, db, s, sh)
 }
 
-// requireClosed requires ErrClosed of everything that can fail.
+// requireClosed requires that every method that can fail returns ErrClosed.
 func requireClosed(t *testing.T, ctx context.Context, db *braid.DB, s *braid.Stream, sh *braid.Shard) {
 	t.Helper()
 	for what, err := range map[string]error{
@@ -372,7 +372,7 @@ func requireClosed(t *testing.T, ctx context.Context, db *braid.DB, s *braid.Str
 	}
 }
 
-// shifted returns a number to which by was added at a bit.
+// shifted returns n with by added at a bit.
 func shifted(t *testing.T, n braid.SequenceNumber, by int64, bit uint) braid.SequenceNumber {
 	t.Helper()
 	value, ok := new(big.Int).SetString(n.String(), 10)
@@ -383,8 +383,7 @@ func shifted(t *testing.T, n braid.SequenceNumber, by int64, bit uint) braid.Seq
 	return n
 }
 
-// boxBeyond returns the number that a record of the same shard has which comes an
-// hour later.
+// boxBeyond returns the number of a record of the same shard that arrives an hour later.
 func boxBeyond(t *testing.T, n braid.SequenceNumber) braid.SequenceNumber {
 	t.Helper()
 	return shifted(t, n, int64(time.Hour), 80)

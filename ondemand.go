@@ -10,8 +10,8 @@ import (
 	"github.com/braidstream/braid/internal/ondemand"
 )
 
-// maxWatchedMinutes is how long a stream is looked at after it was put to: until its
-// shards have been quiet for long enough to be merged.
+// maxWatchedMinutes is how long a stream is watched after its last put: until its shards
+// have been quiet for long enough to be merged.
 const maxWatchedMinutes = int64(ondemand.QuietTime/ondemand.Interval) + 1
 
 // observe counts a put to a shard of a stream on demand.
@@ -28,17 +28,18 @@ func (a *appender) observe(sh *Shard, p *put) {
 	capacity := &sh.stream.w.settings.capacity
 	sh.w.load.Records++
 	sh.w.load.Bytes += size
-	// A record costs as many bytes as there are for each record in the budgets.
+	// A record counts, beside its bytes, as many bytes as the budgets have per record.
 	sh.w.load.Parts[ondemand.Part(sh.hashKeys.Start.n, sh.hashKeys.End.n, p.hashKey())] += size + uint64(capacity.WriteBytesPerSecond/capacity.WriteRecordsPerSecond)
 }
 
-// scaler is the worker that looks at the streams on demand: each minute while they are
-// used, and for as long after as shards may have to be merged. What is known of the load
-// is in memory, beside Stream.peaks and Shard.history, which are the scaler's too.
+// scaler is the worker that scales the streams on demand. It looks at a stream each minute
+// while the stream is used, and afterwards for as long as shards may have to be merged. The
+// observed load is only in memory: here, in Stream.peaks and in Shard.history, which belong
+// to the scaler.
 type scaler struct {
 	db      *DB
-	planned bool              // it will run
-	watched map[*Stream]int64 // streams that were put to lately, and the last minute in which they were, or were resharded
+	planned bool              // whether a run is scheduled
+	watched map[*Stream]int64 // the watched streams, and the last minute in which each was put to or resharded
 }
 
 func (w *scaler) run(ctx context.Context, rung bool) time.Duration {
@@ -52,7 +53,7 @@ func (w *scaler) run(ctx context.Context, rung bool) time.Duration {
 	minute := int64(time.Since(w.db.aging.start) / ondemand.Interval)
 	err := w.scale(ctx, minute)
 	if closedIsFine(w.db, err) != nil {
-		w.db.opts.Logger.Warn("the capacity of streams on demand could not be adapted; it will be tried again", "error", err)
+		w.db.opts.Logger.Warn("streams on demand could not be scaled, and will be tried again", "error", err)
 	}
 	if w.planned = len(w.watched) > 0 || err != nil; w.planned {
 		return ondemand.Interval
@@ -60,8 +61,7 @@ func (w *scaler) run(ctx context.Context, rung bool) time.Duration {
 	return asPlanned
 }
 
-// scale looks at the streams on demand that were put to lately, and does what
-// is decided.
+// scale plans and carries out the splits and merges of the watched streams.
 func (w *scaler) scale(ctx context.Context, minute int64) error {
 	observed, err := w.harvest(ctx, minute)
 	if err != nil {
@@ -80,7 +80,7 @@ func (w *scaler) scale(ctx context.Context, minute int64) error {
 		if now == before {
 			continue
 		}
-		w.watched[s] = minute // what was merged may be merged again
+		w.watched[s] = minute // merged shards may be merged again
 		for _, step := range steps {
 			for _, index := range []uint32{step.Shard, step.Other} {
 				if sh := now.shard(index); sh != nil && sh.closing.Load() != nil {
@@ -92,8 +92,8 @@ func (w *scaler) scale(ctx context.Context, minute int64) error {
 	return nil
 }
 
-// harvest takes what was put in the last minute, and returns what is known of each
-// stream on demand that was put to lately.
+// harvest collects the load of the last minute, and returns the load and the shards of each
+// watched stream.
 func (w *scaler) harvest(ctx context.Context, minute int64) (map[*Stream]ondemand.Stream, error) {
 	quiet := make(map[*Stream]bool)
 	for s, last := range w.watched {
@@ -162,15 +162,15 @@ func (w *scaler) harvest(ctx context.Context, minute int64) (map[*Stream]ondeman
 	return observed, nil
 }
 
-// forgetLoad forgets what was put to the stream's shards, which are no longer looked
-// at. The stream's peaks stay.
+// forgetLoad drops the load of the stream's shards, which are no longer watched. The
+// stream's peaks stay.
 func (s *Stream) forgetLoad() {
 	for _, sh := range s.topology.Load().open {
 		sh.history = nil
 	}
 }
 
-// reshard does what was decided for a stream, in one commit.
+// reshard carries out the steps that were planned for a stream, in one commit.
 func (w *scaler) reshard(ctx context.Context, s *Stream, steps []ondemand.Step) error {
 	var made []CapacityDecision
 	decide := func(reason, action string, args ...any) {
@@ -215,7 +215,7 @@ func (w *scaler) reshard(ctx context.Context, s *Stream, steps []ondemand.Step) 
 	}
 	w.db.decisions.add(made)
 	for _, d := range made {
-		w.db.opts.Logger.Info("a stream on demand was resharded", "stream", d.Stream, "action", d.Action, "reason", d.Reason)
+		w.db.opts.Logger.Info("decided about a shard of a stream on demand", "stream", d.Stream, "action", d.Action, "reason", d.Reason)
 	}
 	return nil
 }

@@ -13,46 +13,48 @@ import (
 	"github.com/braidstream/braid/internal/wake"
 )
 
-// Open opens the database in a directory, which is created if it does not exist;
-// [InMemory] makes one in memory. Close it when done.
+// Open opens the database in a directory, which is created if it does not exist.
+// [InMemory] creates one in memory. Close it when done.
 //
-// With [Options].ReadOnly it opens one that exists, and changes nothing.
+// With [Options].ReadOnly it opens an existing database and changes nothing.
 //
-// Errors: [ErrInvalidArgument] for the options, for the empty name, and for a
-// directory that holds something else, such as an unfinished backup, or, with ReadOnly,
-// no database; [ErrLocked]; [ErrFormatTooNew]; [ErrFormatTooOld]; [ErrCorrupt] and
-// [ErrDataLoss] if rows about streams are damaged or, as a [FileDamageError], if the log or
-// the manifest is damaged or a file is missing, while a damaged record is its readers'
-// matter: see [Options].AcceptLoss; [ErrDiskFull]; [ErrOutOfResources]; [ErrFailed]. Any
-// other error is the file system's, such as fs.ErrPermission. A refused open has
-// changed nothing; only one with AcceptLoss may have replaced files before it came to one
-// that it can do nothing about, and says so.
+// Errors:
 //
-// A [FileDamageError] says which records are missing, which would be given up with
-// AcceptLoss, and what can be done.
+//   - [ErrInvalidArgument] for the options, for an empty name, and for a directory that
+//     holds something else, such as an unfinished backup, or, with ReadOnly, no database;
+//   - [ErrLocked], [ErrFormatTooNew], [ErrFormatTooOld];
+//   - [ErrCorrupt] and [ErrDataLoss] if rows about streams are damaged;
+//   - [FileDamageError], which is one of these two, if the log or the manifest is damaged or
+//     a file is missing. It says which records are missing, which ones AcceptLoss would give
+//     up, and what can be done. A damaged record alone does not prevent an open;
+//   - [ErrDiskFull], [ErrOutOfResources], [ErrFailed];
+//   - any other error is the file system's, such as fs.ErrPermission.
+//
+// An open that is refused has changed nothing. The exception is [Options].AcceptLoss: such an
+// open may have replaced files before it met damage that it cannot handle. Its error says so.
 func Open(dir string, options *Options) (*DB, error) {
 	return open(dir, options, environment{})
 }
 
-// environment is what tests replace.
+// environment is what tests replace of the world around a database.
 type environment struct {
 	fs    kv.FS            // nil: the operating system's
 	clock func() time.Time // nil: time.Now
 
-	// instant is set if fs never waits. There is no disk that a commit could wait
-	// for, so callers run commits themselves.
+	// instant is set if fs never blocks: a commit then waits for no disk, so callers run
+	// commits themselves.
 	instant bool
 
-	// noLedger keeps no ledger of durable files, to measure what it costs.
+	// noLedger turns the ledger of durable files off, to measure its cost.
 	noLedger bool
 
 	// tableBlock is the size of a block of a table in bytes, 0 for that of kv.
 	tableBlock int
 
-	// unnamed is set if dir has a backup in the making, to be read.
+	// unnamed is set to read a backup that is not finished.
 	unnamed bool
 
-	// byHand starts no worker: the test calls what they would.
+	// byHand starts no worker; the test calls their steps itself.
 	byHand bool
 }
 
@@ -94,14 +96,14 @@ func open(dir string, options *Options, env environment) (*DB, error) {
 		return nil, wrapError("open", dir, db.findMissing(err, dir, env))
 	}
 	if err := db.load(); err != nil {
-		_ = db.store.Close() // the first error tells more
+		_ = db.store.Close() // the first error is the one that matters
 		return nil, wrapError("open", dir, err)
 	}
 	db.start(dir == InMemory || env.instant, env.byHand)
 	return db, nil
 }
 
-// validateDir checks the name of a directory, and not what is there.
+// validateDir checks the name of a directory, not its contents.
 func validateDir(dir string) error {
 	if dir == "" || strings.ContainsRune(dir, 0) {
 		return &InvalidArgumentError{"dir", fmt.Sprintf("%.300q", dir), "must name a directory, such as \".\", without NUL characters"}
@@ -131,13 +133,13 @@ func (db *DB) openStore(dir string, env environment) (err error) {
 	return err
 }
 
-// start begins to take requests, and starts the goroutines. Close stops them and
-// waits. Both arguments are as in environment.
+// start begins to accept requests and starts the goroutines. Close stops the goroutines and
+// waits for them. For the arguments see environment.
 func (db *DB) start(instant, byHand bool) {
 	db.mu.Lock()
 	db.committer = commit.New(db.store, db.appender, instant)
 	db.mu.Unlock()
-	db.background.Go(func() { // a failure reaches all who wait by way of db.life
+	db.background.Go(func() { // a failure ends db.life, and so every call that waits
 		select {
 		case <-db.store.Failed():
 			db.end(db.store.Err())
@@ -145,7 +147,7 @@ func (db *DB) start(instant, byHand bool) {
 		}
 	})
 	if db.opts.ReadOnly {
-		return // the committer refuses every request, and there is nothing else to be done
+		return // the committer refuses every request, and no worker has anything to do
 	}
 	db.noteFull()
 	if byHand {
@@ -161,9 +163,9 @@ func (db *DB) start(instant, byHand bool) {
 	db.trimming.Ring()
 }
 
-// noteFull passes on whether the disk is full. The store calls it from inside of
-// file operations after each change, and may do so before there is a committer.
-// It looks under the mutex, so that of two calls the later one has the last word.
+// noteFull passes on to the committer whether the disk is full. The store calls it during file
+// operations after each change, perhaps before there is a committer. It reads the state under
+// the mutex, so that of two concurrent calls the later one decides.
 func (db *DB) noteFull() {
 	db.mu.Lock()
 	defer db.mu.Unlock()
@@ -172,29 +174,27 @@ func (db *DB) noteFull() {
 	}
 	full := db.store.Full()
 	db.committer.SetFull(full)
-	if !full { // what failed for want of space is tried again
+	if !full { // retry what failed for lack of space
 		db.reclaiming.Ring()
 		db.trimming.Ring()
 	}
 }
 
-// Close finishes the writes that are on their way, ends all readers, and closes
-// the files. All that was acknowledged is durable when it returns nil, in every
-// mode. After a failure, or while the disk is full, it gives the directory up at
-// once and returns an error that matches [ErrFailed], [ErrDiskFull] or
-// [ErrOutOfResources]: then what was acknowledged is as durable as the mode
-// promised. Everything after it is [ErrClosed], a second Close too.
+// Close finishes the writes that are on their way, ends all readers, and closes the files.
+// When it returns nil, everything that was acknowledged is durable, in every mode. After a
+// failure, or while the disk is full, it releases the directory at once and returns an error
+// that matches [ErrFailed], [ErrDiskFull] or [ErrOutOfResources]; acknowledged writes are then
+// as durable as the mode promises. Every later call returns [ErrClosed], even a second Close.
 //
-// While the disk is stalled Close waits for it: see [DB.CloseContext].
+// While the disk is stalled, Close waits for it: see [DB.CloseContext].
 func (db *DB) Close() error { return db.CloseContext(context.Background()) }
 
-// CloseContext is [DB.Close] with a bound: if the database is not closed when ctx
-// ends, as while an operation of the disk is held, it is given up as after a failed
-// sync, and the error matches [ErrFailed] and the cause of ctx. What was acknowledged
-// is as durable as the mode promised. The directory can be opened again once the
-// held operation has returned, and is [ErrLocked] until then. What was given up
-// stays in memory, and a process may give up only a few databases before Open
-// refuses to make more.
+// CloseContext is [DB.Close] with a bound. If the database is not closed when ctx ends, for
+// example because the disk holds an operation, the database is abandoned as after a failed
+// sync, and the error matches [ErrFailed] and the cause of ctx. Acknowledged writes are then
+// as durable as the mode promises. Opening the directory returns [ErrLocked] until the held
+// operation has returned. An abandoned database stays in memory, and a process may abandon at
+// most eight before Open refuses to open more.
 func (db *DB) CloseContext(ctx context.Context) error {
 	if db.closed.Swap(true) {
 		return wrapError("close", "", kv.ErrClosed)
@@ -203,16 +203,16 @@ func (db *DB) CloseContext(ctx context.Context) error {
 	db.changed.Raise()
 	db.onStream.noteAll()
 	db.readers.end()
-	db.store.EndPauses()         // returning space may be waiting for one
-	quiet := make(chan struct{}) // closed when nothing of ours uses the store
+	db.store.EndPauses()         // the reclaimer may be waiting in one
+	quiet := make(chan struct{}) // closed when no goroutine uses the store
 	if db.committer.Close(ctx) {
-		go func() { // left behind with a store that is given up
+		go func() { // abandoned with the store if ctx ends
 			defer close(quiet)
 			db.background.Wait()
 			db.saveEnd()
 		}()
 	} else if ctx.Err() == nil {
-		close(quiet) // the store is full or has failed, and will be given up
+		close(quiet) // the store is full or has failed, and its Close abandons it
 	}
 	select {
 	case <-quiet:
@@ -222,12 +222,12 @@ func (db *DB) CloseContext(ctx context.Context) error {
 	}
 }
 
-// saveEnd stores the exact last counter, so that the next open need not jump ahead
-// to the end of what was reserved, and where the shards end, so that it need not rely on
-// their last records. The committer has ended: its state is ours.
+// saveEnd stores the exact last counter, so that the next open need not skip to the end of the
+// reserved counters. It also stores the ends of the shards, so that the open need not read
+// their last records. The committer has ended, so its state may be used here.
 //
-// It waits a while only. If the disk is full or gives no answer then Close of the
-// store has something to say about that.
+// It waits one second at most. If the disk is full or does not answer, the Close of the store
+// reports it.
 func (db *DB) saveEnd() {
 	if db.opts.ReadOnly {
 		return
@@ -238,7 +238,7 @@ func (db *DB) saveEnd() {
 		return
 	}
 	done := make(chan struct{})
-	go func() { // which ends before the store is closed, or is left behind with it
+	go func() { // ends before the store is closed, or is abandoned with it
 		defer close(done)
 		_ = batch.Commit(true) // a failure latches the store, whose Close reports it
 		batch.Close()

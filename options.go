@@ -8,27 +8,26 @@ import (
 	"github.com/braidstream/braid/internal/logs"
 )
 
-// InMemory, given to [Open] in place of a directory, makes a database that lives
-// in memory and is gone when it is closed.
+// InMemory, given to [Open] in place of a directory, creates a database in memory. It is
+// gone when it is closed.
 const InMemory = ":memory:"
 
-// Durability is what an acknowledged write can rely on.
+// Durability says which failures an acknowledged write survives.
 type Durability int
 
 const (
-	// Sync acknowledges a write when it is on disk (fsync). A power cut, a crash
-	// of the machine or of the process takes nothing that was acknowledged.
+	// Sync acknowledges a write when it is on disk (fsync). No acknowledged write is lost in
+	// a power loss, or in a crash of the machine or the process.
 	Sync Durability = iota
 
-	// Interval acknowledges a write at once and syncs every SyncInterval. A
-	// power cut or a crash may take what was acknowledged since the last sync,
-	// the newest first: each shard keeps a prefix.
+	// Interval acknowledges a write at once and syncs every SyncInterval. A power loss or a crash
+	// may take writes that were acknowledged since the last sync, the newest first: each shard
+	// keeps a prefix.
 	Interval
 
-	// NoSync acknowledges a write at once and leaves the syncing to the engine
-	// and the operating system. A power cut or a crash may take what was
-	// acknowledged in the last moments, which may be long ones; each shard keeps
-	// a prefix. [DB.Close] loses nothing.
+	// NoSync acknowledges a write at once and leaves syncing to the storage engine and the
+	// operating system. A power loss or a crash may take the newest writes, without a bound on how
+	// many; each shard keeps a prefix. [DB.Close] loses nothing.
 	NoSync
 )
 
@@ -46,83 +45,84 @@ func (d Durability) String() string {
 	}
 }
 
-// Options are the settings of an open database. They are not stored. The zero
-// value, and a nil pointer, mean the defaults.
+// Options are the settings of an open database. They are not stored. The zero value, and a
+// nil pointer, mean the defaults.
 type Options struct {
-	// ReadOnly opens a database that exists, a copy, a backup or one that no
-	// program has open, to read it without changing a byte of it: no file is made,
-	// written or removed, so the directory may be on a file system on which nothing
-	// can be. Any number of programs may have it open this way at once, but not
-	// beside one that writes ([ErrLocked]). The default, false, opens it for writing
-	// too, and creates it if it does not exist.
+	// ReadOnly opens an existing database for reading: a copy, a backup, or a database that no
+	// program has open. No byte of it is changed and no file is created or removed, so the file
+	// system may be read-only. Any number of programs may open it this way at once, but not while
+	// a program has it open for writing ([ErrLocked]). The default, false, opens it for reading
+	// and writing, and creates it if it does not exist.
 	//
-	// All reading works, and so does [DB.Backup]; every call that would change
-	// something is [ErrReadOnly]. Follow ends at the tip, where no record can come.
-	// A log that a crash left behind is replayed into memory. What has expired by
-	// the retention of its stream cannot be read, as if the database were open for
-	// writing. The settings below that are about writing have no effect.
+	// All reading works, and so does [DB.Backup]; every call that would change something returns
+	// [ErrReadOnly]. Follow ends at the tip, where no record can come. A log that a crash left
+	// behind is replayed into memory. Records that have expired by the retention of their stream
+	// cannot be read, as in a database that is open for writing. The settings below that concern
+	// writing have no effect.
 	ReadOnly bool
 
-	// AcceptLoss opens a database that is damaged with what is left of it, where
-	// Open would refuse it with a [FileDamageError]. The default, false, refuses. What
-	// was lost stays lost: the error is logged, [DB.Losses] lists it from then on, and
-	// files that are replaced are kept in the directory "lost" beside the store. Of a
-	// log or a manifest the sound beginning is kept, so that the database is as it was
-	// some time before; then each open shard has a gap, of which readers are told with
-	// a [CorruptError], and numbers go on behind all that were given out. Records in a
-	// table that is lost are told of in the same way. Where too little is left, Open
-	// refuses all the same; it never makes a new database. Make a copy of the directory
-	// before. Not with ReadOnly.
+	// AcceptLoss opens a damaged database with what is left of it, where Open would otherwise
+	// return a [FileDamageError]. The default, false, refuses such a database. Make a copy of the
+	// directory before you set it. It cannot be combined with ReadOnly, or with a database in
+	// memory.
+	//
+	// The lost data stays lost. The error is logged, [DB.Losses] lists the loss from then on, and
+	// files that are replaced are kept in the directory "lost" beside the store. Of a log or a
+	// manifest, the sound beginning is kept, so the database is as it was some time before; then
+	// each open shard has a gap, which readers see as a [CorruptError], and new sequence numbers
+	// are higher than all that were given out. Records of a lost table are also reported with a
+	// [CorruptError]. If too little is left, Open refuses even with AcceptLoss; it never creates a
+	// new database instead.
 	AcceptLoss bool
 
-	// Logger receives what happens while nobody is calling: a disk that is full or
-	// has space again, tables that cannot be written, shards that [OnDemand] splits
-	// and merges, and what Pebble does, at level Debug. nil means that warnings and
-	// errors go to [slog.Default]; slog.New(slog.DiscardHandler) silences them.
+	// Logger receives background events: a disk that is full or has space again, tables
+	// that cannot be written, shards that [OnDemand] splits and merges, and, at level Debug,
+	// Pebble's own messages. nil means that warnings and errors go to [slog.Default];
+	// slog.New(slog.DiscardHandler) silences them.
 	Logger *slog.Logger
 
-	// Durability is what an acknowledged write can rely on. The default is Sync.
+	// Durability says which failures an acknowledged write survives. The default is Sync.
 	Durability Durability
 
-	// SyncInterval is how often [Interval] syncs, 1 millisecond or more. 0 means 100
-	// milliseconds. With another Durability it must be 0.
+	// SyncInterval is the time between syncs with [Interval], 1 millisecond or more. 0 means
+	// 100 milliseconds. With another Durability it must be 0.
 	SyncInterval time.Duration
 
-	// CacheBytes bounds the cache of blocks read from disk, of any size. 0 means 32
-	// MiB, negative none.
+	// CacheBytes bounds the cache of table blocks read from disk; any size is allowed.
+	// 0 means 32 MiB; a negative value means no cache.
 	CacheBytes int64
 
-	// MemtableBytes is how much is gathered in memory before it is written to a
-	// table; up to four times as much is held while the disk is slow. The log is
-	// cut into epochs of about this size, and space is returned by epochs. 0
-	// means 64 MiB or, if that is less, a 64th of the disk's size; the range is
-	// 1 MiB to 1 GiB. A value whose log and table do not fit on the disk together
-	// with ReserveBytes is an [ErrInvalidArgument].
+	// MemtableBytes is how much data is gathered in memory before it is written to a table. The
+	// range is 1 MiB to 1 GiB. 0 means 64 MiB or, if that is less, 1/64 of the disk's size. While
+	// the disk is slow, up to four times as much is held in memory. The log is cut into epochs of
+	// about this size, and space is reclaimed by whole epochs. Both the log and a table of this
+	// size must fit on the disk together with ReserveBytes, otherwise the error is
+	// [ErrInvalidArgument].
 	//
-	// A new database takes about half a megabyte on disk. One that much was put to
-	// keeps up to about six times this size in log files, to use them again, even when
-	// all records are trimmed; the next Open after a Close removes them.
+	// A new database takes about half a megabyte on disk. After many puts, it keeps log files of
+	// up to about six times this size for reuse, even when all records are trimmed; the next Open
+	// after a Close removes them.
 	MemtableBytes int64
 
-	// TailBytes bounds the recent records kept in memory for readers at the tip,
-	// of all shards together, at any size. 0 means 16 MiB, negative none.
+	// TailBytes bounds the recent records that are kept in memory for readers at the tip, for
+	// all shards together; any size is allowed. 0 means 16 MiB; a negative value means none.
 	TailBytes int64
 
-	// MaxTxBytes bounds what one transaction may read and write. 0 means 8 MiB;
+	// MaxTxBytes bounds how much one transaction may read and write, together. 0 means 8 MiB;
 	// the range is 1 byte to 16 MiB.
 	MaxTxBytes int64
 
-	// KeyProvider has the keys of streams that are encrypted. nil means that there
-	// is none: such streams can be trimmed, resharded and deleted, and neither be
-	// put to nor read. See [Stream.StartEncryption].
+	// KeyProvider has the keys of encrypted streams. nil means that there are none: encrypted
+	// streams can then be trimmed, resharded and deleted, but neither read nor put to. See
+	// [Stream.StartEncryption].
 	KeyProvider KeyProvider
 
-	// ReserveBytes is how much space is left on the disk when writes are refused
-	// with [ErrDiskFull], so that there is still room to trim, to close and to open
-	// again. 0 means 64 MiB or, on a small disk, six times MemtableBytes, up to three
-	// eighths of the disk; negative means none. A value that is not less than the size
-	// of the disk is an [ErrInvalidArgument]. With less free than this Open creates no
-	// database, but opens one that exists, as long as what its log holds has room.
+	// ReserveBytes is how much free space remains on the disk when writes are refused with
+	// [ErrDiskFull], so that there is still room to trim, to close and to open again. 0 means 64
+	// MiB or, on a small disk, six times MemtableBytes, up to three eighths of the disk; a
+	// negative value means no reserve. A value that is not less than the size of the disk is an
+	// [ErrInvalidArgument]. With less free space than this, Open creates no database. It opens an
+	// existing one, as long as the data in its log has room.
 	ReserveBytes int64
 }
 
@@ -136,16 +136,16 @@ const (
 	maxTxBytes           = 16 << 20
 	defaultReserveBytes  = 64 << 20
 
-	// Of a small disk a default takes about this part. The log, and what is kept of
-	// it for use again, is at most ten memtables. When the reserve is met, up to four
-	// are on their way to tables, or are after a crash.
+	// On a small disk, the defaults are about this share of the disk. The log, with its files kept
+	// for reuse, has the size of at most ten memtables. When the reserve is reached, up to four
+	// memtables are still to be written to tables, and the same after a crash.
 	memtableShare    = 64
 	reserveShare     = 16
 	reserveMemtables = 6
 )
 
-// fit scales the defaults among the options to a disk of that size, and checks that
-// those which were given fit on it. Zero bytes are a disk that does not tell.
+// fit scales those options that are defaults to a disk of that size, and checks that the
+// given ones fit on it. A size of zero is unknown, and changes nothing.
 func (o *Options) fit(given *Options, diskBytes int64) error {
 	if diskBytes == 0 {
 		return nil
@@ -174,8 +174,8 @@ func (o *Options) fit(given *Options, diskBytes int64) error {
 	}
 }
 
-// withDefaults returns a copy whose zero fields are filled in, after checking
-// the others.
+// withDefaults returns a copy whose zero fields have their defaults, and checks the
+// others.
 func (o *Options) withDefaults() (Options, error) {
 	var opts Options
 	if o != nil {

@@ -57,7 +57,7 @@ func TestDurabilityHasANameInEachMode(t *testing.T) {
 	require.Equal(t, "Sync Interval NoSync Durability(3)", fmt.Sprint(braid.Sync, braid.Interval, braid.NoSync, braid.Durability(3)))
 }
 
-// Every mode keeps everything when the database is closed.
+// In every mode, a database that is closed keeps everything.
 func TestADatabaseKeepsEverythingWhenItIsOpenedAgain(t *testing.T) {
 	for _, mode := range []braid.Durability{braid.Sync, braid.Interval, braid.NoSync} {
 		t.Run(mode.String(), func(t *testing.T) {
@@ -114,7 +114,7 @@ func TestADatabaseInMemoryIsGoneWhenItIsClosed(t *testing.T) {
 	t.Chdir(t.TempDir())
 	for range 2 {
 		db := boxOpen(t, nil)
-		other := boxOpen(t, nil) // nor do two share anything
+		other := boxOpen(t, nil) // two databases in memory share nothing
 		require.Empty(t, db.Streams())
 		boxPut(t, boxOpenStream(t, db, "s", 1), "one")
 		boxSet(t, db, "a=1")
@@ -170,8 +170,8 @@ func TestTheTailIsBounded(t *testing.T) {
 	}
 }
 
-// The timer of Interval runs only while there is something to sync: a year in
-// which nothing happens costs nothing.
+// The timer of Interval runs only while there is something to sync, so an idle year costs
+// nothing.
 func TestIntervalSyncsInTheBackground(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		db := boxOpen(t, &braid.Options{Durability: braid.Interval})

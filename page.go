@@ -14,37 +14,37 @@ import (
 	"github.com/braidstream/braid/internal/tail"
 )
 
-// pageQuery asks for a stretch of a shard.
+// pageQuery asks for consecutive records of a shard.
 type pageQuery struct {
 	from, to       uint64 // counters, inclusive
 	strict         bool   // as in bound
 	ordinal        uint64 // as in bound
 	records, bytes int    // the most to return
-	bare           bool   // without partition keys and data, for which no key is needed then
-	anyOrdinal     bool   // a block that is missing in front of the first record is passed by
+	bare           bool   // leave out partition keys and data; then no data key is needed
+	anyOrdinal     bool   // a block missing before the first record is no error
 }
 
-// page is a stretch of a shard as it lies in memory.
+// page has consecutive records of a shard.
 type page struct {
-	from    uint64 // the query's from, or where readable records begin if that is above it
+	from    uint64 // the query's from, or the horizon's counter if that is higher
 	records []layout.Record
-	next    uint64 // the counter of the first record that was left out, 0 for none
-	want    uint64 // the least ordinal that the first of them must have, plus one; 0 if not known
+	next    uint64 // the counter of the first record after the page, 0 for none
+	want    uint64 // the least ordinal that the first record must have, plus one; 0 if unknown
 	tip     tail.Tip
 }
 
-// page reads a stretch of the shard: from memory if the tail reaches back that
-// far, else from the store. It appends the records to buf. No iterator outlives
-// the call, so a slow reader holds nothing.
+// page reads records of the shard: from memory if the tail reaches back that far, otherwise
+// from the store. It appends them to buf. No iterator outlives the call, so a slow reader
+// holds nothing.
 //
-// Invariant: the ordinals of a page are dense, and follow on from what the query
-// knows. A gap is ErrDataLoss, whatever made it. Records before one that cannot be
-// read are returned as a page of their own; the next one is a CorruptError.
+// Invariant: the ordinals of a page are dense, and continue from the query's. Any gap is
+// ErrDataLoss, whatever its cause. Readable records before a damaged one are returned as a
+// page of their own; the next call returns the CorruptError.
 func (sh *Shard) page(ctx context.Context, q pageQuery, buf []layout.Record) (page, error) {
 	db := sh.stream.db
 	for {
-		// In each round: a read that was left behind when ctx ended may still append
-		// to buf.
+		// Check in each round: after ctx has ended, an abandoned read may still append to
+		// buf.
 		if err := ended(ctx); err != nil {
 			return page{}, err
 		}
@@ -55,7 +55,7 @@ func (sh *Shard) page(ctx context.Context, q pageQuery, buf []layout.Record) (pa
 		horizon, exact, err := sh.readable(ctx, q.from, stored, extents)
 		if err != nil {
 			if after, _ := sh.view(); after != stored {
-				continue // what it looked for was trimmed meanwhile
+				continue // the block that it looked for was trimmed meanwhile
 			}
 			if sh.stream.deleted.Load() {
 				err = ErrStreamNotFound
@@ -68,7 +68,7 @@ func (sh *Shard) page(ctx context.Context, q pageQuery, buf []layout.Record) (pa
 		}
 		records, view := sh.log.Read(buf, from, q.to, q.records, q.bytes)
 		p := page{from: from, records: records, next: view.Next, tip: view.Tip}
-		_, extents = sh.view() // after the tip was seen, so that they reach it
+		_, extents = sh.view() // read again after the tip, so that the extents reach it
 		if !view.Covered {
 			db.reads.stored.Add(1)
 			var s stretch
@@ -79,8 +79,8 @@ func (sh *Shard) page(ctx context.Context, q pageQuery, buf []layout.Record) (pa
 		} else {
 			db.reads.tail.Add(1)
 		}
-		// A trim or a deletion shows before it removes anything. So if neither
-		// shows now, nothing was removed under this read.
+		// A trim or a deletion is visible before it removes anything. So if neither is
+		// visible now, nothing was removed during this read.
 		if after, _ := sh.view(); after != stored {
 			continue
 		}
@@ -90,16 +90,16 @@ func (sh *Shard) page(ctx context.Context, q pageQuery, buf []layout.Record) (pa
 		var missing *missingKeyError
 		if errors.As(err, &missing) {
 			err = sh.stream.openDataKey(ctx, missing.number)
-			if after, _ := sh.view(); err == nil || after != stored { // a data key goes with the records that need it
+			if after, _ := sh.view(); err == nil || after != stored { // a data key is removed with the records that need it
 				continue
 			}
 			if errors.Is(err, ErrKeyUnavailable) && len(p.records) > len(buf) {
-				p.next, err = missing.counter, nil // the records before it are for the taking
+				p.next, err = missing.counter, nil // return the records before it
 			}
 		}
 		if isDamage(err) {
 			if n := len(p.records); n > len(buf) {
-				p.next, err = p.records[n-1].Counter+1, nil // those before it first
+				p.next, err = p.records[n-1].Counter+1, nil // return the records before the damage first
 			} else {
 				err = sh.damaged(ctx, from, view.Tip, extents, err)
 			}
@@ -108,14 +108,14 @@ func (sh *Shard) page(ctx context.Context, q pageQuery, buf []layout.Record) (pa
 			return page{}, err
 		}
 		if !exact {
-			horizon = layout.Horizon{} // with an ordinal that no record need have
+			horizon = layout.Horizon{} // an ordinal that demands nothing
 		}
 		return p, sh.checkOrdinals(q, &p, horizon, extents)
 	}
 }
 
-// enter checks that the query does not begin among records that were trimmed or
-// have expired, or moves it to the horizon if it does not mind.
+// enter returns where the query begins. If records there were trimmed or have expired, a
+// strict query is refused, and any other one moves to the horizon.
 func (sh *Shard) enter(q pageQuery, horizon layout.Horizon) (from uint64, err error) {
 	switch {
 	case sh.stream.deleted.Load():
@@ -134,13 +134,13 @@ func (sh *Shard) enter(q pageQuery, horizon layout.Horizon) (from uint64, err er
 	}
 }
 
-// checkOrdinals verifies that no record is missing from the page. It cuts the page
-// off before a gap, so that the next one begins with it.
+// checkOrdinals verifies that no record is missing from the page. It cuts the page off before
+// a gap, so that the next page begins with the gap.
 func (sh *Shard) checkOrdinals(q pageQuery, p *page, horizon layout.Horizon, extents epoch.Extents) error {
 	if len(p.records) == 0 {
 		to := min(q.to, p.tip.LastCounter)
 		if p.from <= to && p.next == 0 && sh.holds(p.from, to, p.tip, extents) {
-			return sh.missing(p.from, to+1, "no record up to there")
+			return sh.missing(p.from, to+1, "no record was found before it")
 		}
 		return nil
 	}
@@ -150,7 +150,7 @@ func (sh *Shard) checkOrdinals(q pageQuery, p *page, horizon layout.Horizon, ext
 		want = q.ordinal - 1
 	case p.from <= horizon.Counter:
 		want = horizon.Ordinal
-	case p.want > 0: // those before the horizon may be missing
+	case p.want > 0: // records before the horizon may be missing
 		want = max(p.want-1, horizon.Ordinal)
 	default:
 		if s := extents.From(p.from); len(s) > 0 && p.from <= s[0].FirstCounter {
@@ -162,7 +162,7 @@ func (sh *Shard) checkOrdinals(q pageQuery, p *page, horizon layout.Horizon, ext
 			p.records, p.next = p.records[:i], p.records[i-1].Counter+1
 			return nil
 		} else if got != want {
-			return sh.missing(p.from, p.records[0].Counter, fmt.Sprintf("the record there has ordinal %d, where %d should follow", got, want))
+			return sh.missing(p.from, p.records[0].Counter, fmt.Sprintf("the next record has ordinal %d, where %d should follow", got, want))
 		}
 		want++
 	}
@@ -173,8 +173,8 @@ func (sh *Shard) checkOrdinals(q pageQuery, p *page, horizon layout.Horizon, ext
 	return nil
 }
 
-// missing makes the error of records that should be there, at counter from or
-// above, and are not.
+// missing returns the error for records that should exist, at counter from or above and
+// below next, but do not.
 func (sh *Shard) missing(from, next uint64, what string) error {
 	return &CorruptError{Shard: sh.id, FirstLost: sh.number(from), FirstAvailable: sh.number(next), Err: fmt.Errorf("%w: %s", ErrDataLoss, what)}
 }
@@ -192,14 +192,14 @@ func (sh *Shard) holds(from, to uint64, tip tail.Tip, extents epoch.Extents) boo
 	return false
 }
 
-// stretch is what readStored has read.
+// stretch is the result of readStored.
 type stretch struct {
-	records []layout.Record // appended to those that the caller had
+	records []layout.Record // the caller's, with the new ones appended
 	next    uint64          // as in page
 	want    uint64          // as in page
 }
 
-// readStored reads from the store.
+// readStored reads records from the store.
 func (sh *Shard) readStored(ctx context.Context, from, to uint64, q pageQuery, extents epoch.Extents, buf []layout.Record) (stretch, error) {
 	b := pageBuilder{stream: sh.stream, bare: q.bare, from: from, to: to, records: buf, start: len(buf), limit: q.records, bytes: q.bytes}
 	err := sh.eachBlock(ctx, from, to, extents, b.add)
@@ -214,9 +214,9 @@ func (sh *Shard) readStored(ctx context.Context, from, to uint64, q pageQuery, e
 }
 
 // ordinalAt returns the least ordinal, plus one, that a record at counter from or above can
-// have, from what lies right below: 0 if that does not say. It is for a reader that knows
-// no ordinal, and meets no block around the counter: where the one it meets does not follow
-// on, a block is missing, and nothing else may have noticed.
+// have. It derives it from the block right below, and returns 0 if that cannot be read. It is
+// for a reader that knows no ordinal, and whose first block begins above the counter. If that
+// block does not continue the one below, a block is missing, and no other check may notice it.
 func (sh *Shard) ordinalAt(from uint64, extents epoch.Extents) (want uint64, err error) {
 	in := extents.From(from)
 	if len(in) == 0 || from <= in[0].FirstCounter {
@@ -226,29 +226,29 @@ func (sh *Shard) ordinalAt(from uint64, extents epoch.Extents) (want uint64, err
 	upper, _ := sh.extentSpan(in[0], from)
 	it, err := sh.stream.db.store.NewIter(lower, upper)
 	if err == nil {
-		defer it.Close() // its error is that of the last move
+		defer it.Close() // Close returns the error of the last move, which was checked
 		var below *layout.Block
 		switch below, err = foundBlock(it, it.Last()); {
 		case below != nil:
 			return below.NextOrdinal() + 1, nil
 		case err == nil:
-			return in[0].FirstOrdinal + 2, nil // the first of the extent lies below, and is missing there
+			return in[0].FirstOrdinal + 2, nil // the extent's first record lies below from, and is missing
 		}
 	}
 	if isDamage(err) {
-		return 0, nil // of what this reader does not read
+		return 0, nil // damage of records that this reader does not read
 	}
 	return 0, err
 }
 
-// eachBlock walks the shard's blocks in the store, extent by extent, from the one that
-// has the first record at counter from or above, until visit says that the next one is
-// not needed, or there is no more up to counter to.
+// eachBlock walks the shard's blocks in the store, extent by extent. It begins with the block
+// that has the first record at counter from or above. It ends when visit returns false or an
+// error, or with the last extent that begins at counter to or below.
 func (sh *Shard) eachBlock(ctx context.Context, from, to uint64, extents epoch.Extents, visit func(*kv.Iter) (more bool, err error)) (err error) {
 	var it *kv.Iter
 	defer func() {
 		if it != nil {
-			err = cmp.Or(err, it.Close()) // which says the same again
+			err = cmp.Or(err, it.Close()) // Close may repeat the error
 		}
 	}()
 	for _, s := range extents.From(from) {
@@ -258,7 +258,7 @@ func (sh *Shard) eachBlock(ctx context.Context, from, to uint64, extents epoch.E
 		if err := context.Cause(ctx); err != nil {
 			return err
 		}
-		// The block that holds the record at to ends at it or above.
+		// The block that holds the record at counter to has a key at to or above.
 		lower, upper := sh.extentSpan(s, from)
 		if it == nil {
 			if it, err = sh.stream.db.store.NewIter(lower, upper); err != nil {
@@ -291,10 +291,10 @@ func (sh *Shard) extentSpan(s epoch.Extent, from uint64) (lower, upper []byte) {
 	return lower, key.Bytes()
 }
 
-// pageBuilder copies records out of an iterator, those of a block in one piece. They
-// share memory in chunks: a record that is kept keeps its chunks alive, of at most
-// dataChunkBytes and keyChunkBytes or as large as the record, or, if it was encrypted,
-// the data of its block.
+// pageBuilder copies records out of an iterator, block by block. The copies share memory in
+// chunks, so a record that is kept keeps its chunks alive. A chunk has at most dataChunkBytes
+// or keyChunkBytes, or the size of one record if that is larger. The records of an encrypted
+// block share the data of the block.
 type pageBuilder struct {
 	stream       *Stream
 	bare         bool   // as in the query
@@ -305,24 +305,24 @@ type pageBuilder struct {
 	next         uint64 // set when a limit is reached
 	apart        bool   // the first block begins above from
 
-	chunk     []byte // room for data
-	chunkSize int    // of the last chunk that was made
+	chunk     []byte // the free rest of the current chunk for data
+	chunkSize int    // the size of the last chunk
 	keys      keyChunks
 
-	seal *layout.SealScratch // made for the first encrypted block
+	seal *layout.SealScratch // allocated for the first encrypted block
 }
 
-// keyChunkBytes is the most partition keys that share memory, unless it is those of one
-// block.
+// keyChunkBytes is the most bytes of partition keys that share memory, unless those of one
+// block are larger.
 const keyChunkBytes = 8 << 10
 
-// add adds the records of the block at which the iterator stands. It reports whether
-// those of the next one may belong to the page, too.
+// add adds the records of the iterator's current block. It reports whether those of the next
+// block may belong to the page, too.
 func (b *pageBuilder) add(it *kv.Iter) (more bool, err error) {
 	block, err := decodeBlock(it)
 	full := len(b.records)-b.start == b.limit
 	switch {
-	case err != nil && full: // not even this page's concern
+	case err != nil && full: // the next page reports it
 		b.next = b.records[len(b.records)-1].Counter + 1
 		return false, nil
 	case err != nil:
@@ -334,7 +334,7 @@ func (b *pageBuilder) add(it *kv.Iter) (more bool, err error) {
 		return false, nil
 	}
 	first := block.Records()
-	if !first.Seek(b.from) { // it ends below, which its key says it does not
+	if !first.Seek(b.from) { // all records are below from, although the key is not
 		return true, nil
 	}
 	n := b.wanted(&block, first)
@@ -349,7 +349,7 @@ func (b *pageBuilder) add(it *kv.Iter) (more bool, err error) {
 	return b.next == 0 && block.Last < b.to, nil
 }
 
-// decodeBlock takes apart the block at which the iterator stands.
+// decodeBlock decodes the iterator's current block.
 func decodeBlock(it *kv.Iter) (layout.Block, error) {
 	key := it.Key()
 	block, err := layout.DecodeBlock(key, it.Value())
@@ -366,8 +366,8 @@ func decodeBlock(it *kv.Iter) (layout.Block, error) {
 	return block, &damagedBlockError{place.Counter, corrupt(err)}
 }
 
-// wanted returns how many records of the block, from the first on at which the query
-// begins, belong to the page. It sets next if a limit leaves one out.
+// wanted returns how many records of the block, from first on, belong to the page. It sets
+// next if a limit leaves one out.
 func (b *pageBuilder) wanted(block *layout.Block, first layout.BlockIter) int {
 	taken, rest := len(b.records)-b.start, block.Count-first.N
 	if size := int(block.NextOffset() - first.Offset()); taken+rest <= b.limit && block.Last <= b.to && size <= b.bytes {
@@ -401,14 +401,14 @@ func (b *pageBuilder) take(it *kv.Iter, block *layout.Block, first layout.BlockI
 		}
 	}
 	keys, data := first.Stretch(n)
-	if !block.Sealed { // else it is memory of its own
+	if !block.Sealed { // decrypted data already has memory of its own
 		data = b.copy(data)
 	}
 	b.records = first.Append(slices.Grow(b.records, n), n, b.keys.copy(keys), data)
 	return nil
 }
 
-// open decrypts a block, of which the page needs the record with that counter first.
+// open decrypts a block. counter is that of the first record that the page needs of it.
 func (b *pageBuilder) open(key []byte, block *layout.Block, counter uint64) error {
 	dataKey := b.stream.dataKey(block.DataKey)
 	if dataKey == nil {
@@ -436,14 +436,14 @@ func (b *pageBuilder) copy(data []byte) []byte {
 	return data
 }
 
-// keyChunks is room for partition keys: what was written to a strings.Builder does not
-// change when more is.
+// keyChunks has memory for partition keys. It uses a strings.Builder, because the strings
+// that one has returned do not change when more is written to it.
 type keyChunks struct {
 	chunk strings.Builder
-	size  int // as chunkSize
+	size  int // the size of the last chunk
 }
 
-// copy returns a copy of partition keys, in the way of [pageBuilder.copy].
+// copy returns a copy of partition keys, as [pageBuilder.copy] does of data.
 func (k *keyChunks) copy(keys []byte) string {
 	n := len(keys)
 	if n > k.chunk.Cap()-k.chunk.Len() {

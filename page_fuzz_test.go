@@ -12,9 +12,9 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// FuzzPage puts any bytes in the place of a block, as they are and with the checksum that
-// they should have, and reads the shard in pages. Nothing panics, every read gets on, what
-// is damaged is told, and the records of other blocks are as they were.
+// FuzzPage replaces a block with any bytes, as they are and with a matching checksum, and
+// reads the shard in pages. Nothing panics, every read advances, damage is reported, and the
+// records of other blocks are unchanged.
 func FuzzPage(f *testing.F) {
 	castagnoli := crc32.MakeTable(crc32.Castagnoli)
 	build := func(t *testing.T) (*DB, *Shard) {
@@ -62,7 +62,7 @@ func FuzzPage(f *testing.F) {
 					from, told = AtSequence(damage.FirstAvailable), append(told, damage)
 					continue
 				}
-				if errors.Is(err, ErrBeyondTip) { // a checksum that fits may bring an ordinal that no record has
+				if errors.Is(err, ErrBeyondTip) { // with a matching checksum, the bytes may have an ordinal beyond the tip
 					clear(others)
 					break
 				}

@@ -8,17 +8,17 @@ import (
 	"unique"
 )
 
-// Position is a place in a shard or a stream to read from: a value, made by
-// [TrimHorizon], [Latest], [AtSequence], [AfterSequence] or [AtTime]. The zero
-// value is TrimHorizon. Compare positions with [Position.Equal].
+// Position is a place in a shard or a stream from which to read. It is a value, made by
+// [TrimHorizon], [Latest], [AtSequence], [AfterSequence] or [AtTime]. The zero value is
+// TrimHorizon. Compare positions with [Position.Equal].
 type Position struct {
 	kind   positionKind
 	number SequenceNumber
 	token  unique.Handle[string] // of kindAtToken
 
-	// detail is the time of kindAtTime, in nanoseconds; and, with a number, the ordinal of
-	// the next record, plus one, or 0 where that is not known. (Trackers keep a position
-	// for each record, so it must stay small.)
+	// detail is the time of kindAtTime, in nanoseconds. In a position with a number it is the
+	// ordinal of the next record, plus one, or 0 if that is unknown. (Package consumer keeps a
+	// position for each record, so the struct must stay small.)
 	detail uint64
 }
 
@@ -33,17 +33,17 @@ const (
 	kindAtToken
 )
 
-// TrimHorizon is the position of the oldest record that was not trimmed.
-// Kinesis: TRIM_HORIZON.
+// TrimHorizon returns the position of the oldest record that was not trimmed. Kinesis:
+// TRIM_HORIZON.
 func TrimHorizon() Position { return Position{} }
 
-// Latest is the position after the newest record. It is fixed by the call that
-// it is given to: records put after that call began are read. Kinesis: LATEST.
+// Latest returns the position after the newest record. The call that gets it fixes the place
+// when it begins, so records put after that are read. Kinesis: LATEST.
 func Latest() Position { return Position{kind: kindLatest} }
 
-// AtSequence is the position of the record with number n, or of the first one
-// after it. In a stream, it is that point in the order of arrival in all shards.
-// The zero number is [TrimHorizon]. Kinesis: AT_SEQUENCE_NUMBER.
+// AtSequence returns the position of the record with number n, or of the first record after
+// that. In a stream, it is that point in the order of arrival over all shards. The zero
+// number gives [TrimHorizon]. Kinesis: AT_SEQUENCE_NUMBER.
 func AtSequence(n SequenceNumber) Position {
 	if n.IsZero() {
 		return Position{}
@@ -51,10 +51,10 @@ func AtSequence(n SequenceNumber) Position {
 	return Position{kind: kindAtSequence, number: n}
 }
 
-// AfterSequence is the position after the record with number n: where to go on
-// once n was read. In a stream, it is that point in the order of arrival in all
-// shards, so one number is enough to resume [Stream.Follow]. The zero number is
-// [TrimHorizon]. Kinesis: AFTER_SEQUENCE_NUMBER.
+// AfterSequence returns the position after the record with number n, at which a reader resumes
+// that has read n. In a stream, it is that point in the order of arrival over all shards, so
+// one number is enough to resume [Stream.Follow]. The zero number gives [TrimHorizon].
+// Kinesis: AFTER_SEQUENCE_NUMBER.
 func AfterSequence(n SequenceNumber) Position {
 	if n.IsZero() {
 		return Position{}
@@ -62,12 +62,12 @@ func AfterSequence(n SequenceNumber) Position {
 	return Position{kind: kindAfterSequence, number: n}
 }
 
-// AtTime is the position of the first record that arrived at t or later, whether
-// it has come already or not. If t is before the trim horizon, it is
-// [TrimHorizon]. Kinesis: AT_TIMESTAMP.
+// AtTime returns the position of the first record that arrived at t or later. t may lie in
+// the future. If t is before the trim horizon, reading begins at the horizon. Kinesis:
+// AT_TIMESTAMP.
 func AtTime(t time.Time) Position {
 	p := Position{kind: kindAtTime, detail: uint64(t.UnixNano())}
-	switch { // what nanoseconds cannot express lies before or after all records
+	switch { // a time that nanoseconds cannot express lies before or after all records
 	case t.Before(time.Unix(0, 0)):
 		p.detail = 0
 	case t.After(time.Unix(0, math.MaxInt64)):
@@ -76,10 +76,10 @@ func AtTime(t time.Time) Position {
 	return p
 }
 
-// AtToken is a position that has no number: a text that only its maker understands, such
-// as another service's iterator. It is for implementations of consumer.Source, whose
-// positions it makes as good as numbers in leases and texts. A database has none: its
-// methods refuse one with [ErrInvalidArgument]. The empty token is [TrimHorizon].
+// AtToken returns a position without a number: a text that only its maker understands, such as
+// another service's iterator. It is for implementations of consumer.Source, whose positions
+// can then be stored in leases and written as text like any other. Methods of a database
+// refuse such a position with [ErrInvalidArgument]. The empty token gives [TrimHorizon].
 func AtToken(token string) Position {
 	if token == "" {
 		return Position{}
@@ -87,7 +87,7 @@ func AtToken(token string) Position {
 	return Position{kind: kindAtToken, token: unique.Make(token)}
 }
 
-// ParsePosition is the inverse of [Position.String]. Any other text is an
+// ParsePosition is the inverse of [Position.String]. For any other text it returns
 // [ErrInvalidArgument].
 func ParsePosition(text string) (Position, error) {
 	kind, at, _ := strings.Cut(text, " ")
@@ -124,7 +124,7 @@ func ParsePosition(text string) (Position, error) {
 // MarshalText returns the text of [Position.String].
 func (p Position) MarshalText() ([]byte, error) { return []byte(p.String()), nil }
 
-// UnmarshalText is [ParsePosition]. After an error p is as it was.
+// UnmarshalText sets p as [ParsePosition] parses the text. An error leaves p unchanged.
 func (p *Position) UnmarshalText(text []byte) error {
 	parsed, err := ParsePosition(string(text))
 	if err == nil {
@@ -133,7 +133,7 @@ func (p *Position) UnmarshalText(text []byte) error {
 	return err
 }
 
-// String describes the position in the words of Kinesis.
+// String returns the position as text, with Kinesis's names, such as "TRIM_HORIZON".
 func (p Position) String() string {
 	switch p.kind {
 	case kindLatest:
@@ -151,9 +151,8 @@ func (p Position) String() string {
 	}
 }
 
-// SequenceNumber returns the number given to [AtSequence] or [AfterSequence], or that
-// of a concrete position such as [RecordsPage].Next. It is zero for TRIM_HORIZON,
-// LATEST and AT_TIMESTAMP, which are not tied to a shard.
+// SequenceNumber returns the number of a position of [AtSequence] or [AfterSequence], such as
+// [RecordsPage].Next. It is zero for every other position.
 func (p Position) SequenceNumber() SequenceNumber { return p.number }
 
 // Token returns the token given to [AtToken], and "" for any other position.
@@ -164,9 +163,8 @@ func (p Position) Token() string {
 	return p.token.Value()
 }
 
-// Equal reports whether p and q are the same place, which is so if, and only if,
-// their texts are the same. Use it rather than ==, which also compares what a
-// position remembers to make the next read cheaper.
+// Equal reports whether p and q are the same position: they have the same text. Use it in
+// place of ==, which also compares a hint that makes the next read cheaper.
 func (p Position) Equal(q Position) bool {
 	return p.kind == q.kind && p.number == q.number && p.token == q.token && (p.kind != kindAtTime || p.detail == q.detail)
 }

@@ -8,10 +8,10 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// What one commit brings is shown step by step: the keys of its transactions, then the
-// records, shard by shard, then the counter up to which everything is visible everywhere.
-// So a reader of a record finds the keys that were written with it, and a reader of the
-// stream never passes a place below which a record is still to come.
+// A commit becomes visible step by step: the keys of its transactions, then the records, shard
+// by shard, then the counter up to which everything is visible everywhere. So a reader of a
+// record finds the keys that were written with it, and a reader of the stream never passes a
+// place before all records below it are visible.
 func TestAGroupIsShownInOrder(t *testing.T) {
 	db, err := Open(InMemory, nil)
 	require.NoError(t, err)
@@ -20,7 +20,7 @@ func TestAGroupIsShownInOrder(t *testing.T) {
 	first, second := s.Shards()[0], s.Shards()[1]
 	before := db.visible.Load()
 
-	second.mu.Lock() // who shows the group waits for it, with the first shard shown
+	second.mu.Lock() // publishing the group waits for it, after the first shard is visible
 	release := sync.OnceFunc(second.mu.Unlock)
 	defer release()
 	done := make(chan error, 1)

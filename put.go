@@ -14,22 +14,22 @@ import (
 
 const (
 	dataChunkBytes = 64 << 10
-	maxPooledPuts  = 1024 // a request that is used again keeps room for so many
+	maxPooledPuts  = 1024 // a pooled request keeps memory for at most so many
 )
 
-// PutRecord appends a record to the shard that the MD5 of the partition key
-// falls to, and returns when it is durable, as far as [Options].Durability
-// promises. To choose the shard by a hash key, use [Stream.PutRecords].
+// PutRecord appends a record to the shard whose range contains the MD5 of the partition key.
+// It returns when the record is durable, as [Options].Durability defines it. To choose the
+// shard by a hash key, use [Stream.PutRecords].
 //
-// Records that one goroutine puts one after the other under one partition key
-// are read in that order. The data is copied; data may be reused at once.
+// Records that one goroutine puts one after the other under one partition key are read in that
+// order. The data is copied, so the caller may reuse it at once.
 //
-// Refused: [ErrInvalidArgument], [ErrStreamNotFound], [ErrThroughputExceeded] (not
-// with [Unlimited] capacity; [Stream.PutRecordWait] waits instead),
-// [ErrKeyUnavailable] (if the stream encrypts), [ErrDiskFull],
-// [ErrFailed], [ErrClosed], and the cause of ctx if it ended before the record was
-// on its way. Unknown: [ErrOutcomeUnknown], which wraps that cause or ErrFailed, if it
-// was. There is no other outcome. Kinesis: PutRecord.
+// Refused: [ErrInvalidArgument], [ErrStreamNotFound], [ErrThroughputExceeded] (not with
+// [Unlimited] capacity; [Stream.PutRecordWait] waits instead), [ErrKeyUnavailable] (if the
+// stream encrypts), [ErrDiskFull], [ErrFailed], [ErrClosed], and the cause of ctx if it ended
+// before the record was on its way to the disk. Unknown: [ErrOutcomeUnknown], if the record
+// was on its way; it wraps that cause or ErrFailed. There is no other outcome. Kinesis:
+// PutRecord.
 func (s *Stream) PutRecord(ctx context.Context, partitionKey string, data []byte) (PutResult, error) {
 	entry := Entry{PartitionKey: partitionKey, Data: data}
 	if err := entry.validate(s.settings.Load().maxData, ""); err != nil {
@@ -49,25 +49,24 @@ func (s *Stream) PutRecord(ctx context.Context, partitionKey string, data []byte
 			}
 			return result, nil
 		}
-		if err = s.db.renewDataKey(ctx, err); err != nil { // else it was refused for want of one
+		if err = s.db.renewDataKey(ctx, err); err != nil { // nil: it was refused only for lack of a data key
 			return PutResult{}, wrapError("put record", s.name, err)
 		}
 	}
 }
 
-// PutRecords appends several records with one commit: they are all stored or
-// none is. The results say where, one for each entry in the same order. Entries
-// that fall to the same shard keep their order.
+// PutRecords appends several records with one commit: all of them are stored, or none is. It
+// returns one result for each entry, in the order of the entries. Entries for the same shard
+// keep their order.
 //
-// It is different where the stream's capacity is not [Unlimited]: then an entry
-// that goes beyond its shard's budget is refused by itself, with
-// [ErrThroughputExceeded] in the Err of its result, and so are the later entries
-// of that shard. So order is not broken by putting the refused ones again;
-// [Stream.PutRecordsWait] does. Others are stored.
+// If the stream's capacity is not [Unlimited], single entries can be refused. An entry beyond
+// its shard's budget has [ErrThroughputExceeded] in the Err of its result, and so have the
+// later entries for that shard; the others are stored. So a caller that puts the refused
+// entries again keeps the order, as [Stream.PutRecordsWait] does.
 //
-// A call takes at most 16 MiB of partition keys and data; there is no limit on
-// the number of entries. An entry that is not valid refuses the whole call, and
-// the error names it. Errors: as [Stream.PutRecord]. Kinesis: PutRecords.
+// A call takes at most 16 MiB of partition keys and data; there is no limit on the number of
+// entries. An invalid entry refuses the whole call, and the error names the entry. Errors: as
+// [Stream.PutRecord]. Kinesis: PutRecords.
 func (s *Stream) PutRecords(ctx context.Context, entries []Entry) ([]PutResult, error) {
 	total, err := s.validateEntries(entries)
 	if err != nil {
@@ -91,13 +90,13 @@ func (s *Stream) PutRecords(ctx context.Context, entries []Entry) ([]PutResult, 
 			s.db.releaseRequest(r)
 			return results, nil
 		}
-		if err = s.db.renewDataKey(ctx, err); err != nil { // else they were refused for want of one
+		if err = s.db.renewDataKey(ctx, err); err != nil { // nil: they were refused only for lack of a data key
 			return nil, wrapError("put records", s.name, err)
 		}
 	}
 }
 
-// validateEntries checks all entries and returns how much data they have.
+// validateEntries checks all entries and returns the size of their data in bytes.
 func (s *Stream) validateEntries(entries []Entry) (data int, err error) {
 	size, maxData := 0, s.settings.Load().maxData
 	for i := range entries {
@@ -117,8 +116,8 @@ func (s *Stream) validateEntries(entries []Entry) (data int, err error) {
 	return data, nil
 }
 
-// putRequest is a request that carries its operation, so that one allocation
-// serves both, and a pool serves many.
+// putRequest is a request together with its operation, so that both take one allocation and
+// can be pooled.
 type putRequest struct {
 	commit.Request
 	op   putOp
@@ -127,8 +126,8 @@ type putRequest struct {
 
 func (db *DB) takeRequest() *putRequest { return db.requests.Get().(*putRequest) }
 
-// releaseRequest gives the request back. It is cleared first: it must not keep
-// records alive, and a channel kept from one synctest bubble breaks the next.
+// releaseRequest puts the request back into the pool. It clears the request first, which must
+// not keep records alive; and a channel of one synctest bubble must not be used in another.
 func (db *DB) releaseRequest(r *putRequest) {
 	many := r.op.many
 	*r = putRequest{dice: r.dice}
@@ -139,8 +138,8 @@ func (db *DB) releaseRequest(r *putRequest) {
 	db.requests.Put(r)
 }
 
-// commitPuts has the request committed. With an error the request is given back,
-// unless the committer may still hold it.
+// commitPuts commits the request. After an error it releases the request, unless the
+// committer may still hold it.
 func (s *Stream) commitPuts(ctx context.Context, r *putRequest) error {
 	r.Op = &r.op
 	for i := range r.op.puts {
@@ -161,18 +160,19 @@ func (s *Stream) commitPuts(ctx context.Context, r *putRequest) error {
 type putOp struct {
 	stream *Stream
 	puts   []put
-	single [1]put // puts of a PutRecord, without an allocation
-	many   []put  // memory for those of a PutRecords
+	single [1]put // the put of a PutRecord, without an allocation
+	many   []put  // memory for the puts of a PutRecords
 }
 
-// placed reports whether any of the puts was not refused.
+// placed reports whether at least one of the puts was not refused.
 func (op *putOp) placed() bool {
 	return slices.ContainsFunc(op.puts, func(p put) bool { return p.err == nil })
 }
 
-// preparePuts makes puts of the entries, in puts, which is zero, if there is room. Their data, total
-// bytes of it, share memory in chunks: few allocations, yet a reader who keeps one
-// record does not keep the whole call alive.
+// preparePuts returns puts of the entries, in the memory of puts, which is zero, if that is
+// large enough. Their data, total bytes in all, share memory in chunks. That takes few
+// allocations, yet a reader that keeps one record does not keep the data of the whole call
+// alive.
 func (s *Stream) preparePuts(puts []put, entries []Entry, total int) []put {
 	puts = slices.Grow(puts[:0], len(entries))[:len(entries)]
 	var chunk []byte
@@ -191,16 +191,16 @@ func (s *Stream) preparePuts(puts []put, entries []Entry, total int) []put {
 // put is an entry on its way: hashed and copied on its producer's goroutine, placed and
 // encoded by the committer.
 type put struct {
-	hash   uint128.Uint128 // of hashKey
-	hashed bool            // hash is known
+	hash   uint128.Uint128 // the hash key, if hashed
+	hashed bool            // whether hash is known
 	record layout.Record
-	shard  *Shard // set when it is placed, with record's numbers
-	err    error  // why it was not placed, though its request succeeded
+	shard  *Shard // set together with the record's numbers, when it is placed
+	err    error  // why it was not placed, although its request succeeded
 }
 
-// prepare makes a put of the entry, in memory that is zero. It copies the data into buf,
-// which is as long and which the put keeps. The hash of the partition key is left out
-// while all goes to one shard: it is a sixth of what a batch of small records costs.
+// prepare fills p, which is zero, with the entry. It copies the data into buf, which has the
+// same length and which the put keeps. It does not hash the partition key while the stream has
+// one open shard: hashing is a sixth of the cost of a batch of small records.
 func (s *Stream) prepare(p *put, e *Entry, buf []byte) {
 	copy(buf, e.Data)
 	p.record.PartitionKey, p.record.Data = e.PartitionKey, buf
@@ -213,8 +213,8 @@ func (s *Stream) prepare(p *put, e *Entry, buf []byte) {
 	}
 }
 
-// hashKey returns the hash key, which the committer has to make if the stream was split
-// after the put was prepared.
+// hashKey returns the hash key. The committer computes it if the stream was split after the
+// put was prepared.
 func (p *put) hashKey() uint128.Uint128 {
 	if !p.hashed {
 		p.hash, p.hashed = HashKeyOf(p.record.PartitionKey).n, true
@@ -222,7 +222,7 @@ func (p *put) hashKey() uint128.Uint128 {
 	return p.hash
 }
 
-// result says where the put was placed.
+// result returns the put's public result.
 func (p *put) result() PutResult {
 	if p.err != nil {
 		return PutResult{Err: p.err}
@@ -234,5 +234,5 @@ func (p *put) result() PutResult {
 	}
 }
 
-// bytes is about what the put adds to a batch, at most.
+// bytes is about the most that the put adds to a batch.
 func (p *put) bytes() int { return p.record.Size() + layout.BlockKeyBytes + layout.MaxRecordOverhead }

@@ -10,10 +10,9 @@ import (
 	"github.com/braidstream/braid/internal/kv"
 )
 
-// PutRecordWait is [Stream.PutRecord] that, when the shard's budget is used up,
-// waits under its context until there is room, and tries again. Where nothing is
-// used up it is the same. Errors: as PutRecord, without ErrThroughputExceeded;
-// the cause of ctx if it ended while the call waited: refused.
+// PutRecordWait is like [Stream.PutRecord], but while the shard's budget is used up, it waits
+// and tries again until ctx ends. Errors: as PutRecord, without ErrThroughputExceeded. If ctx
+// ends during the wait, the error is its cause, and the record is refused.
 func (s *Stream) PutRecordWait(ctx context.Context, partitionKey string, data []byte) (PutResult, error) {
 	for {
 		result, err := s.PutRecord(ctx, partitionKey, data)
@@ -27,8 +26,8 @@ func (s *Stream) PutRecordWait(ctx context.Context, partitionKey string, data []
 	}
 }
 
-// retryAfter returns when to try again what was refused for the throughput, and 0
-// for any other error, or none.
+// retryAfter returns the RetryAfter of an [ErrThroughputExceeded], and 0 for any other
+// error and for nil.
 func retryAfter(err error) time.Duration {
 	var e *ThroughputExceededError
 	if errors.As(err, &e) {
@@ -37,14 +36,14 @@ func retryAfter(err error) time.Duration {
 	return 0
 }
 
-// PutRecordsWait is [Stream.PutRecords] that waits in the same way, for those of
-// the entries that were refused, until all are stored: entries that fall to the
-// same shard keep their order. It takes more than one commit then.
+// PutRecordsWait is like [Stream.PutRecords], but waits and tries again, in the same way,
+// until no entry is refused for its shard's budget. Entries for the same shard keep their
+// order. If it has to wait, it takes more than one commit.
 //
-// If the context ends meanwhile, or another error stops the call, the results of
-// the entries that were not stored have that error in their Err, and the error of
-// the call is nil, as others are stored: look at the results. The call has an error
-// only where its first attempt has one, as [Stream.PutRecords].
+// If ctx ends during the wait, or another error stops the call, some entries may be stored
+// already. The error of the call is then nil, and the results of the entries that were not
+// stored have the error in their Err: check the results. The call itself returns an error only
+// if no entry was stored, with the errors of [Stream.PutRecords].
 func (s *Stream) PutRecordsWait(ctx context.Context, entries []Entry) ([]PutResult, error) {
 	total, err := s.validateEntries(entries)
 	if err != nil {
@@ -54,7 +53,7 @@ func (s *Stream) PutRecordsWait(ctx context.Context, entries []Entry) ([]PutResu
 		return nil, nil
 	}
 	op := &waitingOp{stream: s, puts: s.preparePuts(nil, entries, total)}
-	bytes := 0 // of puts that are not stored
+	bytes := 0 // of the puts that are not stored
 	for i := range op.puts {
 		bytes += op.puts[i].bytes()
 	}
@@ -64,7 +63,7 @@ func (s *Stream) PutRecordsWait(ctx context.Context, entries []Entry) ([]PutResu
 		if err != nil && left == len(entries) {
 			return nil, wrapError("put records", s.name, err)
 		}
-		if err == nil { // else op may still belong to the committer
+		if err == nil { // after an error, op may still belong to the committer
 			for _, i := range op.placed {
 				results[i] = op.puts[i].result()
 				bytes -= op.puts[i].bytes()
@@ -86,37 +85,38 @@ func (s *Stream) PutRecordsWait(ctx context.Context, entries []Entry) ([]PutResu
 	}
 }
 
-// waitingOp is the operation of PutRecordsWait, which is committed again and again: each
-// commit stores those of the puts that the budgets allow. They wait in lines, and only the
-// first of a line is tried again. So however many wait, a commit costs what it stores, and
-// one look at each line.
+// waitingOp is the operation of PutRecordsWait. It is committed repeatedly, and each commit
+// stores the puts that the budgets allow. The others wait in one line per shard, and only the
+// first put of a line is tried again. So a commit costs what it stores plus one look at each
+// line, however many puts wait.
 type waitingOp struct {
 	stream *Stream
 	puts   []put
 
-	// The committer sets what follows. It is the caller's between two commits.
+	// The committer sets the fields below during a commit. Between two commits they belong to
+	// the caller.
 	placed []int         // the puts that the last commit has stored
-	retry  time.Duration // after which the first one of each line is within its budget
-	lines  []line        // of the puts that are not stored
-	of     *topology     // that lines was made for; nil before the first commit
+	retry  time.Duration // when the first put of each line is within its budget
+	lines  []line        // the puts that are not stored
+	of     *topology     // the topology that lines were made for; nil before the first commit
 }
 
-// line is the puts of a shard that are not stored, in their order.
+// line has the puts for a shard that are not stored, in their order.
 type line struct {
 	shard *Shard
 	puts  []int
 }
 
-// commit has the operation committed, which adds at most so many bytes.
+// commit commits the operation, which adds at most so many bytes.
 func (op *waitingOp) commit(ctx context.Context, bytes int) error {
 	for {
-		// A request that is new each time: after an unknown outcome, this one is the
-		// committer's.
+		// Use a new request each time: after an unknown outcome, the old one belongs to the
+		// committer.
 		err := op.stream.db.committer.Do(ctx, &commit.Request{Op: op, Bytes: bytes})
 		if err == nil {
 			return nil
 		}
-		if err = op.stream.db.renewDataKey(ctx, err); err != nil { // else it was refused for want of one
+		if err = op.stream.db.renewDataKey(ctx, err); err != nil { // nil: it was refused only for lack of a data key
 			return err
 		}
 	}
@@ -157,8 +157,8 @@ func (a *appender) takeFromLines(op *waitingOp, batch *kv.Batch) {
 	op.lines = kept
 }
 
-// lineUp places puts in the order of the call, and makes lines of the others: at first, and
-// when shards were split or merged. Puts of two lines may fall to one shard then.
+// lineUp places puts in the order of the call, and makes lines of the others. It is called
+// first, and after a reshard, when puts of two lines may belong to one shard.
 func (a *appender) lineUp(op *waitingOp, batch *kv.Batch) {
 	var left []int
 	if op.of == nil {
@@ -173,10 +173,10 @@ func (a *appender) lineUp(op *waitingOp, batch *kv.Batch) {
 	}
 	slices.Sort(left)
 	op.of, op.lines = op.stream.w.topology, nil
-	lines := make(map[*Shard]int) // the index of each shard's
+	lines := make(map[*Shard]int) // the index of each shard's line
 	for _, i := range left {
 		sh := op.of.route(&op.puts[i])
-		if a.placeWaiting(op, sh, i, batch) { // not if an earlier one of the shard was refused
+		if a.placeWaiting(op, sh, i, batch) { // false if an earlier put for the shard was refused
 			continue
 		}
 		n, ok := lines[sh]
@@ -194,7 +194,7 @@ func (a *appender) placeWaiting(op *waitingOp, sh *Shard, i int, batch *kv.Batch
 	p := &op.puts[i]
 	mode := op.stream.w.settings.capacity.Mode
 	if mode == OnDemand {
-		a.observe(sh, p) // what is refused is wanted, too
+		a.observe(sh, p) // refused records count as load, too
 	}
 	if mode != Unlimited {
 		if err := a.admit(sh, p.record.Size()); err != nil {

@@ -14,12 +14,12 @@ import (
 	"github.com/braidstream/braid/internal/tail"
 )
 
-// This file is what the database does for the queues of package queue: it commits their
-// rows, has transactions acknowledge records, reads streams for them in the order of
-// arrival, and keeps a stream that has queues from being deleted.
+// This file is what the database does for package queue: it commits the rows of queues, lets
+// transactions acknowledge records, reads streams in the order of arrival, and refuses to
+// delete a stream that has queues.
 
-// rowsOp is a request that adds rows of a companion package: it is run as a [controlOp],
-// but is only as durable as the database's mode has it.
+// rowsOp is a request that adds rows of a companion package. It runs as a [controlOp] does,
+// but is only as durable as the database's mode.
 type rowsOp func(companion.Rows) (publish func(), err error)
 
 // txStep is what a transaction does to a companion's rows: see [companion.Tx.Join].
@@ -36,8 +36,8 @@ func (a *appender) applyRows(op rowsOp, batch *kv.Batch) error {
 	return err
 }
 
-// applySteps adds what a transaction does to the rows of companions. All of it was
-// checked.
+// applySteps adds a transaction's changes of companions' rows, which checkSteps has
+// accepted.
 func (a *appender) applySteps(steps []txStep, batch *kv.Batch) {
 	for _, step := range steps {
 		if publish := step.apply(batch); publish != nil {
@@ -80,8 +80,8 @@ func (c companionDB) Commit(ctx context.Context, essential bool, bytes int, fn f
 	return c.db.committer.Do(ctx, &commit.Request{Op: rowsOp(fn), Bytes: bytes, Essential: essential})
 }
 
-// maxDeliveries is about how many records one group gives to receivers that wait, over all
-// queues: each takes a row, and those who put wait for them.
+// maxDeliveries is about how many records one group gives to waiting receivers, over all
+// queues. Each delivery adds a row, and the puts of the group wait for those rows.
 const maxDeliveries = 1000
 
 func (c companionDB) Deliveries() *int { return &c.db.appender.deliveries }
@@ -131,11 +131,11 @@ func (c companionStream) Read(ctx context.Context, from uint64, records, bytes i
 	return read, next, err
 }
 
-// readMerged returns records of all shards from a counter on, in the order of arrival, up
-// to about so many and so many bytes, but one if there is one; and the counter from which
-// to read on. Records that were trimmed are passed by. If some are damaged, those before
-// them are returned with the error, and the counter is that after them; any other error
-// comes when there is nothing before it.
+// readMerged returns records of all shards from a counter on, in the order of arrival, and the
+// counter at which the next call resumes. It returns up to about the given numbers of records
+// and bytes, and at least one record if there is one. It skips trimmed records. If records are
+// damaged, it returns those before them with the error, and the counter after the damage. It
+// returns any other error only when it has no record to return.
 func (s *Stream) readMerged(ctx context.Context, from uint64, records, bytes int, place *companion.Place) (read []Record, next uint64, err error) {
 	to := s.db.visible.Load()
 	if from > to {
@@ -145,7 +145,7 @@ func (s *Stream) readMerged(ctx context.Context, from uint64, records, bytes int
 	defer ahead.end()
 	m := merge{stream: s, ahead: &ahead, bound: bound{from: from}, ordinals: place.At(from), bytes: bytes}
 	done, err := m.run(ctx, to, func(rec Record, _ error) bool {
-		if len(read) == cap(read) { // in larger steps than append takes: what is outgrown is garbage
+		if len(read) == cap(read) { // larger steps than append's: each outgrown slice is garbage
 			read = slices.Grow(read, min(records, max(16, 4*len(read)))-len(read))
 		}
 		read = append(read, rec)
@@ -155,7 +155,7 @@ func (s *Stream) readMerged(ctx context.Context, from uint64, records, bytes int
 	var damage *CorruptError
 	switch n := len(read); {
 	case errors.As(err, &damage):
-		// All that lies below it was read, but nothing above to.
+		// Everything below the damage was read, but nothing above to.
 		next = min(damage.FirstAvailable.counter(), to+1)
 		m.leave(place, next, err)
 		return read, next, err
@@ -170,10 +170,12 @@ func (s *Stream) readMerged(ctx context.Context, from uint64, records, bytes int
 	return read, to + 1, nil
 }
 
-// leave notes what is known of the place that the merge has come to: it has yielded all
-// records below that counter. What comes after damage that the reader has been told of may
-// have any ordinal. Of other damage it may have had records of other shards that come after the
-// first that is lost, so the ordinal of that one is kept, by which the next read finds the gap.
+// leave stores in place what is known where the merge stopped: the ordinal that comes next in
+// each shard, given that all records below the counter next were yielded. The reader knows of
+// the damage that the error told reports, so the next record of that shard may have any
+// ordinal. Other damage was not reported yet: the merge may have stopped at records of other
+// shards that lie above the first lost record, so leave keeps that record's ordinal, and the
+// next read finds the gap.
 func (m *merge) leave(place *companion.Place, next uint64, told error) {
 	if place.Ordinals == nil {
 		place.Ordinals = make(map[uint32]uint64)
@@ -208,7 +210,7 @@ func (c companionShard) Ahead(ctx context.Context, from uint64) (first, ordinal 
 		var damage *CorruptError
 		switch {
 		case errors.As(err, &damage):
-			from = damage.FirstAvailable.counter() // which is behind it
+			from = damage.FirstAvailable.counter() // the first counter after the damage
 			continue
 		case err != nil:
 			return 0, 0, err

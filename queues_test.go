@@ -15,12 +15,12 @@ import (
 	"github.com/braidstream/braid/internal/testdisk"
 )
 
-// TestAMergedReadPassesDamageAndNothingElse: the last record of a shard is damaged, and
-// while a merged read is on its way, records are put to another shard and then, behind the
-// damage, to that one. The damage is told once, and the read goes on at the first record that
-// it has not seen, which is below the one behind the damage.
+// TestAMergedReadPassesDamageAndNothingElse: the last record of a shard is damaged. During a
+// merged read, records are put to another shard, and then after the damage to the damaged
+// shard. The damage is reported once. The read resumes at the first record that it has not
+// seen, which is below the one after the damage.
 func TestAMergedReadPassesDamageAndNothingElse(t *testing.T) {
-	for _, records := range []int{4, 100} { // so many are read at once
+	for _, records := range []int{4, 100} { // how many are read at once
 		t.Run(fmt.Sprint(records), func(t *testing.T) { testMergedReadPassesDamage(t, records) })
 	}
 }
@@ -57,7 +57,7 @@ func testMergedReadPassesDamage(t *testing.T, records int) {
 		}
 	}
 	require.NoError(t, db.Close())
-	db, _ = reopen() // what was put is in a table
+	db, _ = reopen() // the records are now in a table
 	require.NoError(t, db.Close())
 	_, content, at, err := testdisk.Find(mem, salvageFrom+"/store", damaged)
 	require.NoError(t, err)
@@ -66,7 +66,7 @@ func testMergedReadPassesDamage(t *testing.T, records int) {
 	db, s = reopen()
 	var once atomic.Bool
 	disk.Before(func(op testdisk.Op) error {
-		if op.OnTable() && !op.Changes() && once.CompareAndSwap(false, true) { // the first shard is read
+		if op.OnTable() && !op.Changes() && once.CompareAndSwap(false, true) { // when the first shard is read
 			put(0, []byte("above what the read has seen"))
 			put(1, []byte("behind the damage"))
 		}

@@ -11,12 +11,12 @@ import (
 	"github.com/braidstream/braid/internal/kv"
 )
 
-// reading runs a read of the store, and returns when it does or when ctx ends. The
-// file system cannot be told to stop, so on a stalled disk the read is left behind:
-// it holds its iterator until the disk answers, and Close waits for it. So it may
-// use nothing that the caller uses after an error.
+// reading runs a read of the store, and returns when the read does or when ctx ends. A file
+// operation cannot be interrupted, so on a stalled disk the read is abandoned: it holds its
+// iterator until the disk answers, and Close waits for it. So the read must not use anything
+// that the caller uses after an error.
 //
-// A page from memory needs none of this.
+// Reads from memory do not need it.
 func reading[T any](ctx context.Context, db *DB, read func() (T, error)) (T, error) {
 	if ctx.Done() == nil {
 		return read()
@@ -41,24 +41,24 @@ func reading[T any](ctx context.Context, db *DB, read func() (T, error)) (T, err
 
 const (
 	maxReadSpins   = 2
-	maxIdleReaders = 16 // of a database; others are made when they are needed
+	maxIdleReaders = 16 // per database; more are started when needed
 )
 
-// readers are goroutines that read the store for callers that may leave. Starting one
-// costs more than the read of a key does, mostly since its stack has to grow: so some
-// are kept.
+// readers are goroutines that read the store for callers that may not wait for them.
+// Starting one costs more than reading a key, mostly because its stack must grow, so some are
+// kept.
 type readers struct {
 	ahead atomic.Int32 // how many read ahead for loops
 
 	mu    sync.Mutex // guards the fields below
 	idle  []*reader
-	ended bool // no more are kept
+	ended bool // none is kept from now on
 }
 
-// reader is a goroutine that reads. Closing work ends it: [reading] does, when it
-// leaves it behind, or give or end.
+// reader is a goroutine that reads. Closing work ends it: [reading] does that when it
+// abandons the reader, and give and end do.
 type reader struct {
-	work  chan func()   // holds one at most
+	work  chan func()   // holds at most one
 	done  chan struct{} // holds a token when the work is done
 	ended chan struct{} // closed when the goroutine has returned
 }
@@ -94,8 +94,8 @@ func (rs *readers) give(r *reader) {
 	rs.idle = append(rs.idle, r)
 }
 
-// finished reports whether the reader is done with its work, or nearly so. Then it can be
-// given back.
+// finished reports whether the reader is done with its work, after waiting a moment for it.
+// If so, the reader can be given back.
 func (r *reader) finished() bool {
 	spin(r.done)
 	select {
@@ -106,16 +106,16 @@ func (r *reader) finished() bool {
 	}
 }
 
-// spin waits a moment for a token: what is in memory is read quicker than a goroutine
-// sleeps and is woken.
+// spin waits a moment for a token: reading cached data takes less time than parking and
+// waking a goroutine.
 func spin(done <-chan struct{}) {
 	for i := 0; i < maxReadSpins && len(done) == 0; i++ {
 		runtime.Gosched()
 	}
 }
 
-// end ends those that are idle, waits for them, and has the others end after their
-// work. Close calls it.
+// end ends the idle readers and waits for them. The others end after their work. Close calls
+// it.
 func (rs *readers) end() {
 	rs.mu.Lock()
 	idle := rs.idle
@@ -146,5 +146,5 @@ func scan(r kv.Reader, lower, upper []byte, fn func(key, value []byte) error) (e
 	return it.Error()
 }
 
-// corrupt classes an error of package layout.
+// corrupt makes an error of package layout an ErrCorrupt.
 func corrupt(err error) error { return fmt.Errorf("%w: %w", ErrCorrupt, err) }

@@ -12,8 +12,8 @@ import (
 	"github.com/braidstream/braid"
 )
 
-// BenchmarkRecords reads what lies in tables and has been read before: the shard of a
-// stream that has one, or a stream of many in the order of arrival.
+// BenchmarkRecords reads records that are in tables and were read before: a single shard, or
+// a stream of many shards in the order of arrival.
 func BenchmarkRecords(b *testing.B) {
 	const batches, perBatch = 200, 1000
 	for _, encrypted := range []bool{false, true} {
@@ -49,7 +49,7 @@ func BenchmarkRecords(b *testing.B) {
 }
 
 // BenchmarkGetRecords reads small pages anywhere in a shard, of records that were put
-// together and of such that came one by one.
+// together and of records that were put one by one.
 func BenchmarkGetRecords(b *testing.B) {
 	for _, size := range []int{100, 1024} {
 		for _, f := range []filling{
@@ -84,7 +84,7 @@ func BenchmarkGetRecords(b *testing.B) {
 			run("limit=1", 1, at)
 			run("limit=10", 10, at)
 			run("limit=1000", 1000, at)
-			after := make(map[braid.SequenceNumber]braid.Position, len(all)) // of the one before
+			after := make(map[braid.SequenceNumber]braid.Position, len(all)) // the position before each number's record
 			for i := range all[1:] {
 				after[all[i+1].SequenceNumber] = braid.AfterSequence(all[i].SequenceNumber)
 			}
@@ -105,13 +105,13 @@ func countRecords(b *testing.B, records iter.Seq2[braid.Record, error]) (n int) 
 	return n
 }
 
-// filling is what a stream holds: records half of whose data compress.
+// filling describes the records of a stream. Half of their data compresses.
 type filling struct {
 	shards, batches, perBatch, size int
 	encrypted                       bool
 }
 
-// filled returns a stream all of whose records lie in tables.
+// filled returns a stream with all records in tables.
 func filled(b *testing.B, f filling) *braid.Stream {
 	b.Helper()
 	ring, err := braid.NewKeyRing(map[string][]byte{"main": make([]byte, 32)})

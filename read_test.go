@@ -18,8 +18,8 @@ import (
 	"github.com/braidstream/braid/internal/testdisk"
 )
 
-// Goroutines that read are used again, few are kept, one that is left behind ends with
-// its read, and none outlives the database: else the bubble would not end.
+// Reading goroutines are reused, and few are kept. An abandoned one ends with its read, and
+// none outlives the database: otherwise the bubble would not end.
 func TestReadersAreKeptAndEnd(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		db, err := Open(InMemory, nil)
@@ -70,10 +70,10 @@ func TestReadersAreKeptAndEnd(t *testing.T) {
 	})
 }
 
-// A follower that has nothing to read learns that the store has failed, as does a page
-// that waits, whether it waits already or comes later.
+// A follower and a page that wait for records get the error when the store fails, whether
+// they wait already or begin later.
 func TestThoseWhoWaitLearnOfAFailure(t *testing.T) {
-	childtest.RunBubble(t, func(t *testing.T) { // a store that has failed leaves goroutines behind
+	childtest.RunBubble(t, func(t *testing.T) { // a failed store leaves goroutines behind
 		waits := map[string]func(context.Context, *Stream) error{
 			"shard": func(ctx context.Context, s *Stream) (err error) {
 				for _, err = range s.Shards()[0].Follow(ctx, TrimHorizon()) {
@@ -119,7 +119,7 @@ func TestThoseWhoWaitLearnOfAFailure(t *testing.T) {
 	})
 }
 
-// However a loop ends that has waited, nobody keeps its waiter.
+// However a loop ends, nothing keeps its waiter.
 func TestAFollowerThatEndsLeavesNoWaiter(t *testing.T) {
 	type follow = func(context.Context, Position) iter.Seq2[Record, error]
 	ends := map[string]func(){
@@ -134,8 +134,8 @@ func TestAFollowerThatEndsLeavesNoWaiter(t *testing.T) {
 			s, err := db.CreateStream(t.Context(), "s", nil)
 			require.NoError(t, err)
 			sh := s.Shards()[0]
-			// The followers end with their second record, after which there are others: a
-			// shard's has been registered again by then, and a stream's has not.
+			// The followers end at their second record, although there are more. By then, a
+			// shard's waiter is registered again, and a stream's is not.
 			var loops sync.WaitGroup
 			for _, follow := range []follow{sh.Follow, s.Follow} {
 				loops.Add(1)
@@ -186,7 +186,7 @@ func TestAFollowerThatEndsLeavesNoWaiter(t *testing.T) {
 	}
 }
 
-// A goroutine that waits to read again keeps nothing of what it read, nor of its caller.
+// An idle reading goroutine keeps nothing of its last read, nor of its caller.
 func TestAReaderThatIsKeptHoldsNothing(t *testing.T) {
 	db, err := Open(InMemory, nil)
 	require.NoError(t, err)
@@ -206,8 +206,7 @@ func TestAReaderThatIsKeptHoldsNothing(t *testing.T) {
 	require.NoError(t, db.Close())
 }
 
-// A follower that waits keeps no record in memory that it has read and the tail has
-// dropped since.
+// A waiting follower keeps no record in memory that the tail has dropped after it was read.
 func TestAFollowerThatWaitsKeepsNoRecord(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		db, err := Open(InMemory, &Options{TailBytes: 64 << 10})
@@ -240,7 +239,7 @@ func TestAFollowerThatWaitsKeepsNoRecord(t *testing.T) {
 		put(s, 5) // the first is read as a page, the others in the tail
 		other, err := db.CreateStream(t.Context(), "other", nil)
 		require.NoError(t, err)
-		put(other, 200) // takes the place of those
+		put(other, 200) // evicts those from the tail
 		runtime.GC()
 		for name, records := range read {
 			require.Len(t, records, 5)

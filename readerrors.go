@@ -2,25 +2,25 @@ package braid
 
 import "fmt"
 
-// TrimmedError is an [ErrTrimmed] with its particulars. To go on with what is
-// left, read from [AtSequence](e.FirstAvailable).
+// TrimmedError is an [ErrTrimmed] with its details. To resume with the records that are left,
+// read from [AtSequence](e.FirstAvailable).
 type TrimmedError struct {
 	Shard ShardID
 
-	// FirstLost is where the reader stood: every record it lost has this number
-	// or a greater one.
+	// FirstLost is the reader's position: every record that it has lost has this number or a
+	// greater one.
 	FirstLost SequenceNumber
 
 	// LastLost is the number of the last record that was trimmed.
 	LastLost SequenceNumber
 
-	// FirstAvailable is the lowest number that a record still readable can
-	// have. It is not the number of a record when the shard is empty.
+	// FirstAvailable is a lower bound of the numbers that can still be read. It need not be
+	// the number of a record: the shard may be empty.
 	FirstAvailable SequenceNumber
 
-	// Suspected reports that records may have been trimmed, and need not have been. A
-	// database always knows; another consumer.Source, such as one on Kinesis, which moves
-	// a reader silently, may not. LastLost is zero then.
+	// Suspected reports whether it is unknown if records were trimmed. LastLost is then zero. A
+	// database always knows. Another consumer.Source may not, such as one on Kinesis, which moves
+	// a reader silently.
 	Suspected bool `json:",omitzero"`
 }
 
@@ -37,12 +37,12 @@ func (e *TrimmedError) Error() string {
 // Is reports whether target is [ErrTrimmed].
 func (e *TrimmedError) Is(target error) bool { return target == ErrTrimmed }
 
-// BeyondTipError is an [ErrBeyondTip] with its particulars.
+// BeyondTipError is an [ErrBeyondTip] with its details.
 type BeyondTipError struct {
-	Shard ShardID // that the number belongs to
+	Shard ShardID // the shard that the number belongs to
 
-	// Number is that of the position. Last is the highest number that the shard can
-	// have given out so far, which need not be that of a record.
+	// Number is the number of the position. Last is an upper bound of the numbers that the
+	// shard has given out so far; it need not be the number of a record.
 	Number, Last SequenceNumber
 }
 
@@ -54,26 +54,25 @@ func (e *BeyondTipError) Error() string {
 // Is reports whether target is [ErrBeyondTip].
 func (e *BeyondTipError) Is(target error) bool { return target == ErrBeyondTip }
 
-// CorruptError says which records of a shard cannot be read. It is an
-// [ErrCorrupt], an [ErrDataLoss], or a read error of the disk, as Err is. Records
-// before FirstLost were returned first. To skip what is lost, read from
-// [AtSequence](e.FirstAvailable).
+// CorruptError says which records of a shard cannot be read. It is an [ErrCorrupt], an
+// [ErrDataLoss], or a read error of the disk, as Err is. The readable records before FirstLost
+// were returned first. To skip the damage, read from [AtSequence](e.FirstAvailable).
 //
-// Damage concerns its readers and nothing else: the shard and all others go on. To
-// be rid of it, trim the shard up to FirstAvailable.
+// Damage affects only its readers: the shard still accepts records, and other shards are
+// unaffected. To get rid of it, trim the stream up to FirstAvailable.
 type CorruptError struct {
 	Shard ShardID
 
-	// FirstLost is where the reader stood: every record that it cannot read has
-	// this number or a greater one.
+	// FirstLost is the reader's position: every record that it cannot read has this number
+	// or a greater one.
 	FirstLost SequenceNumber
 
-	// FirstAvailable is where reading can go on: every record that cannot be read
-	// has a lower number. It need not be the number of a record. Where several places are damaged close to each other,
-	// a record before it may still be found by its number.
+	// FirstAvailable is where reading can resume: every record that cannot be read has a lower
+	// number. It need not be the number of a record. If several places close to each other are
+	// damaged, a reader at the number of a record between them may still find that record.
 	FirstAvailable SequenceNumber
 
-	Err error // what was found, or what the disk said
+	Err error // a description of the damage, or the disk's error
 }
 
 // Error names the shard, the two numbers and the cause.

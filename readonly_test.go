@@ -17,8 +17,8 @@ import (
 	"github.com/braidstream/braid/internal/childtest"
 )
 
-// stateOfFiles returns, for each file below a directory, a line of what a reader
-// must not change of it.
+// stateOfFiles returns a line for each file below a directory, with everything that a reader
+// must not change.
 func stateOfFiles(t *testing.T, dir string) (states []string) {
 	t.Helper()
 	require.NoError(t, filepath.WalkDir(dir, func(path string, entry fs.DirEntry, err error) error {
@@ -41,8 +41,8 @@ func stateOfFiles(t *testing.T, dir string) (states []string) {
 	return states
 }
 
-// boxReadOnly opens a directory for reading only. When the test ends, no file in
-// it may have changed since.
+// boxReadOnly opens a directory for reading only. When the test ends, it requires that no file
+// in it has changed.
 func boxReadOnly(t *testing.T, dir string, options braid.Options) *braid.DB {
 	t.Helper()
 	before := stateOfFiles(t, dir)
@@ -59,9 +59,9 @@ var readOnlyRing = func() *braid.KeyRing {
 	return ring
 }()
 
-// readOnlySource writes a database with something of everything: closed shards,
-// encrypted records, keys, an expired stream, trimmed records and a deleted
-// stream whose rows are still there. close is how the writer ends.
+// readOnlySource writes a database with something of everything: closed shards, encrypted
+// records, keys, an expired stream, trimmed records, and a deleted stream whose rows are
+// still stored. It does not close the database.
 func readOnlySource(t require.TestingT, ctx context.Context, dir string) *braid.DB {
 	db, err := braid.Open(dir, &braid.Options{KeyProvider: readOnlyRing, MemtableBytes: 1 << 20})
 	require.NoError(t, err)
@@ -81,7 +81,7 @@ func readOnlySource(t require.TestingT, ctx context.Context, dir string) *braid.
 	}
 	s := open("s", &braid.StreamOptions{Shards: 2, Tags: map[string]string{"a": "b"}})
 	gone := open("gone", nil)
-	for range 5 { // more than a memtable, with epochs of which a part dies
+	for range 5 { // more than a memtable, with epochs that die in part
 		put(gone, 50, 4000)
 		put(s, 50, 4000)
 	}
@@ -192,16 +192,16 @@ func TestReadOnlyReadsEverythingAndChangesNothing(t *testing.T) {
 	require.ErrorIs(t, other.Backup(t.Context(), filepath.Join(dir, "inside"), nil), braid.ErrInvalidArgument)
 }
 
-// A database whose process was killed has a log to be replayed, and leftovers.
+// A database whose process was killed has a log to replay, and leftover files.
 func TestReadOnlyReplaysTheLogOfAKilledProcess(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "db")
 	childtest.RunWith(t, dir, func(t *testing.T, dir string) { readOnlySource(t, t.Context(), dir) }) // it ends without closing
-	require.NoError(t, os.Mkdir(filepath.Join(dir, "backup-1"), 0o755))                               // as a backup that was cut short leaves it
+	require.NoError(t, os.Mkdir(filepath.Join(dir, "backup-1"), 0o755))                               // as an unfinished backup leaves it
 	require.NoError(t, os.Remove(filepath.Join(dir, "LOCK")))
 	requireReadOnly(t, boxReadOnly(t, dir, braid.Options{KeyProvider: readOnlyRing}))
 }
 
-// Without any permission to write, as on a file system that is mounted so.
+// Nothing may be written, as on a file system that is mounted read-only.
 func TestReadOnlyNeedsNoPermissionToWrite(t *testing.T) {
 	if os.Geteuid() == 0 {
 		t.Log("root may write anywhere: only what is asked of the system is tested")

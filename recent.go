@@ -2,26 +2,26 @@ package braid
 
 import "sync"
 
-// recency lists the shards of a stream that have got records since the database was
-// opened, those of the last group of the committer first. So a reader that has read
-// everything up to a counter finds what came since without a look at the other shards.
+// recency lists the shards of a stream that got records since the database was opened, those
+// of the committer's last group first. So a reader that has read everything up to a counter
+// finds the shards with later records without a look at the others.
 //
-// Invariant: of every counter up to which all records were visible at some time, the
-// shards that have later records come before those that have none. For what is visible
-// ends with a group, and each group brings its shards to the front.
+// Invariant: for every counter up to which all records were visible at some time, the shards
+// that have later records come before those that have none. This holds because visibility ends
+// with a group, and each group moves its shards to the front.
 type recency struct {
 	mu    sync.Mutex // guards the field below, and the links of the shards
 	first *Shard
 }
 
-// recentLinks are the shards beside one in a recency: nil at the ends of the list, and
-// for one that is not in it.
+// recentLinks are a shard's neighbors in a recency: nil at the ends of the list, and for a
+// shard that is not in it.
 type recentLinks struct{ before, after *Shard }
 
-// touch brings a shard to the front. The committer calls it, when the shard's log has the
-// group's records and before they count as visible.
+// touch moves a shard to the front. The committer calls it after the shard's log has the
+// group's records, and before they count as visible.
 func (r *recency) touch(sh *Shard) {
-	if r.first == sh { // nobody else changes it
+	if r.first == sh { // only the committer changes first, so it needs no lock to read it
 		return
 	}
 	r.mu.Lock()
@@ -33,7 +33,7 @@ func (r *recency) touch(sh *Shard) {
 	r.first = sh
 }
 
-// remove takes a shard out that has expired. The committer calls it.
+// remove removes a shard that has expired. The committer calls it.
 func (r *recency) remove(sh *Shard) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -54,8 +54,8 @@ func (r *recency) unlink(sh *Shard) {
 	sh.recent = recentLinks{}
 }
 
-// since appends the shards to found that have records above a counter up to which all
-// were visible. It may add others that are to have some in a moment.
+// since appends to found the shards that have records above a counter up to which all
+// records were visible. It may add shards whose records become visible in a moment.
 func (r *recency) since(counter uint64, found []*Shard) []*Shard {
 	r.mu.Lock()
 	defer r.mu.Unlock()

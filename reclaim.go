@@ -11,23 +11,22 @@ import (
 	"github.com/braidstream/braid/internal/layout"
 )
 
-// Removing records takes two steps. The first is a commit that moves horizons or
-// deletes a stream: from then on nobody can read the records. The second returns
-// their space, in the background: an epoch in which no shard has records any
-// more is dropped whole; one that lives on is rewritten without the streams that
-// have died in it, once that is worth it.
+// Removing records takes two steps. The first is a commit that raises horizons or deletes a
+// stream: from then on nobody can read the records. The second reclaims their space, in the
+// background. An epoch in which no shard has records is dropped whole. An epoch that still has
+// records is rewritten without the streams that have died in it, once that is worth it.
 //
-// Invariant: the first step is durable and visible before the second begins. So
-// a crash in between leaves only work to be done again, and a reader that sees
-// no change after its read knows that nothing was removed under it.
+// Invariant: the first step is durable and visible before the second begins. So after a crash
+// in between, the second is done again, and a reader that sees no change after its read knows
+// that nothing was removed during it.
 
-// An epoch that lives on is rewritten when streams that have died in it have left
-// at least deadBytes there, and a deadShare-th of what lives: so all epochs
-// together take little more than half as much again as what can be read.
+// An epoch that still has records is rewritten when dead streams have left at least
+// deadBytes in it, and at least 1/deadShare of the living bytes. So all epochs together take
+// little more than 1.5 times the space of the readable records.
 const deadBytes, deadShare = 16 << 10, 2
 
-// desert notes what a stream leaves behind in an epoch in which it has no record any
-// more. In the open one it may have some again: that is looked at when it ends.
+// desert notes what a stream leaves behind in an epoch in which it has no records left. In the
+// open epoch it may get new ones, so that epoch is checked when it ends.
 func (a *appender) desert(s *Stream, id uint32, batch *kv.Batch) {
 	if id == a.epochs.Open() {
 		a.deserted = append(a.deserted, s)
@@ -38,7 +37,7 @@ func (a *appender) desert(s *Stream, id uint32, batch *kv.Batch) {
 	}
 }
 
-// endEpoch notes that no record will be added to the epoch, which was the open one.
+// endEpoch notes that the epoch, which was open, gets no more records.
 func (a *appender) endEpoch(id uint32, batch *kv.Batch) {
 	for _, s := range a.deserted {
 		a.counts.looks.Add(1)
@@ -48,7 +47,7 @@ func (a *appender) endEpoch(id uint32, batch *kv.Batch) {
 	}
 	clear(a.deserted)
 	a.deserted = a.deserted[:0]
-	a.loose[id] = struct{}{} // it may hold nothing
+	a.loose[id] = struct{}{} // it may be empty already
 	a.db.reclaiming.Ring()
 }
 
@@ -62,29 +61,28 @@ func (a *appender) addCut(id, stream uint32, bytes uint64, batch *kv.Batch) {
 	a.loose[id] = struct{}{}
 }
 
-// reclaimer is the worker that returns space.
+// reclaimer is the worker that reclaims space.
 type reclaimer struct {
 	db         *DB
 	damaged    map[uint32]bool // epochs that could not be rewritten
-	cutsLoaded bool            // what had died when the database was opened is known
+	cutsLoaded bool            // whether the stored cuts were loaded
 }
 
 func (w *reclaimer) run(ctx context.Context, _ bool) time.Duration {
 	if err := w.returnSpace(ctx); err != nil {
-		w.db.opts.Logger.Warn("space could not be returned; it will be tried again after the next trim, deletion or open", "error", err)
+		w.db.opts.Logger.Warn("space could not be reclaimed, and will be tried again after the next trim, deletion or open", "error", err)
 	}
 	return asPlanned
 }
 
-// returnSpace drops the dead epochs, and rewrites those that are worth it, of those
-// in which something has died since it was called last. Damage of one is no reason to
-// leave the others. An epoch that cannot be rewritten for it is left alone, as damaged
-// says, until all that lives there has died: then it is dropped unread, and the damage
-// with it.
+// returnSpace looks at the epochs in which something has died since its last call. It drops
+// those that are dead, and rewrites those that are worth it. Damage of one epoch does not keep
+// the others. A damaged epoch cannot be rewritten, so it is left alone until it is dead; then
+// it is dropped without being read, together with the damage.
 func (w *reclaimer) returnSpace(ctx context.Context) error {
 	db := w.db
 	var stored []storedCut
-	var failed error // of what is damaged
+	var failed error // the first error of damage
 	if !w.cutsLoaded {
 		if stored, failed = w.loadCuts(); failed != nil && !isDamage(failed) {
 			return closedIsFine(db, failed)
@@ -123,20 +121,20 @@ func (w *reclaimer) returnSpace(ctx context.Context) error {
 		return closedIsFine(db, failed)
 	}
 	return errors.Join(err, failed, db.control(ctx, func(a *appender, _ *kv.Batch) (func(), error) {
-		for _, id := range append(dead, worthwhile...) { // the next time
+		for _, id := range append(dead, worthwhile...) { // try again in the next call
 			a.loose[id] = struct{}{}
 		}
 		return nil, nil
 	}))
 }
 
-// storedCut is a row of what has died.
+// storedCut is a stored row of a cut.
 type storedCut struct {
 	epoch, stream uint32
 	bytes         uint64
 }
 
-// loadCuts returns what has died.
+// loadCuts returns the stored cuts.
 func (w *reclaimer) loadCuts() (cuts []storedCut, err error) {
 	lower, upper := layout.CutSpan()
 	err = scan(w.db.store, lower, upper, func(key, value []byte) error {
@@ -154,8 +152,8 @@ func (w *reclaimer) loadCuts() (cuts []storedCut, err error) {
 	return cuts, err
 }
 
-// restoreCuts takes over what was stored when the database was opened. What has died
-// since is known better.
+// restoreCuts takes over the cuts that were stored when the database was opened. It keeps
+// newer ones.
 func (a *appender) restoreCuts(stored []storedCut) {
 	for _, row := range stored {
 		if c := a.cuts.Of(row.epoch); !c.Has(row.stream) {
@@ -164,15 +162,15 @@ func (a *appender) restoreCuts(stored []storedCut) {
 	}
 }
 
-// looseEpochs takes out the epochs in which something has died: those that are dead
-// altogether, and those that are worth to be rewritten. The others can wait until
-// more dies there.
+// looseEpochs clears a.loose, the epochs in which something has died. It returns those that
+// are dead altogether, and those that are worth rewriting. The others wait until more dies in
+// them.
 func (a *appender) looseEpochs() (dead, worthwhile []uint32) {
 	for id := range a.loose {
 		a.counts.looks.Add(1)
 		living, bytes, ended := a.epochs.Held(id)
 		if !ended {
-			continue // it will be looked at when it ends
+			continue // the open epoch is checked when it ends
 		}
 		if living == 0 {
 			dead = append(dead, id)
@@ -186,8 +184,8 @@ func (a *appender) looseEpochs() (dead, worthwhile []uint32) {
 	return dead, worthwhile
 }
 
-// dropEpoch removes an epoch: its records first, since its row is what says that
-// there may be some.
+// dropEpoch removes an epoch. It removes the records first: as long as the epoch's row
+// exists, a later open tries again.
 func (w *reclaimer) dropEpoch(ctx context.Context, id uint32) error {
 	lower, upper := layout.EpochRecordsSpan(id)
 	if err := w.db.store.Excise(ctx, lower, upper); err != nil {
@@ -203,12 +201,12 @@ func (w *reclaimer) dropEpoch(ctx context.Context, id uint32) error {
 	})
 }
 
-// rewriteEpoch removes the records of streams that have died in an epoch, to
-// which none will be added: they are deleted, and the tables written again
-// without them. A crash in between leaves the rows that say so.
+// rewriteEpoch removes the records of dead streams from an epoch that gets no more records: it
+// deletes them, and writes the tables again without them. After a crash in between, the rows
+// of the cuts are still there, and it is done again.
 //
-// Which streams those are is asked in a commit group before the one that deletes: a trim
-// in that one is not visible yet when its batch is.
+// It asks for the dead streams in one commit group and deletes their records in a later one. A
+// trim in the same group as the deletion would not be visible when the deletion takes effect.
 func (w *reclaimer) rewriteEpoch(ctx context.Context, id uint32) error {
 	var streams []uint32
 	err := w.db.control(ctx, func(a *appender, _ *kv.Batch) (func(), error) {

@@ -15,9 +15,9 @@ import (
 	"github.com/braidstream/braid/internal/testdisk"
 )
 
-// A trim or a deletion is visible before anything is removed, even where the removal comes
-// into its commit group: else a reader in between would miss records of which nobody has
-// said that they are gone.
+// A trim or a deletion is visible before anything is removed, even if the removal is in the
+// same commit group. Otherwise a reader in between would miss records, and see no trim that
+// explains it.
 func TestNothingIsRemovedInTheGroupOfItsTrim(t *testing.T) {
 	for name, remove := range map[string]func(*testing.T, *DB, *Stream){
 		"trim": func(t *testing.T, db *DB, s *Stream) {
@@ -57,7 +57,7 @@ func TestNothingIsRemovedInTheGroupOfItsTrim(t *testing.T) {
 				}
 				require.Equal(t, 1, rows())
 
-				// What the first operation publishes comes before what the others do.
+				// The first operation is published before the others are.
 				looked := false
 				look := func() {
 					require.NoError(t, db.control(t.Context(), func(*appender, *kv.Batch) (func(), error) {
@@ -79,8 +79,8 @@ func TestNothingIsRemovedInTheGroupOfItsTrim(t *testing.T) {
 	}
 }
 
-// A reader that has looked where the records lie, and then waits for the disk while they
-// are trimmed and removed, looks again. It is told of the trim, and not of data loss.
+// A reader looks up the places of records, and then waits for the disk while they are trimmed
+// and removed. It looks again, and gets ErrTrimmed, not ErrDataLoss.
 func TestAReaderLooksAgainAfterATrim(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		disk := testdisk.New()
@@ -135,7 +135,7 @@ func TestAReaderLooksAgainAfterATrim(t *testing.T) {
 				read <- result{0, err}
 			}
 		}()
-		<-disk.Held() // it looks which records have expired
+		<-disk.Held() // the reader looks up which records have expired
 		require.NoError(t, dying.Trim(t.Context(), Latest()))
 		synctest.Wait() // and they are removed
 		require.NoError(t, scan(db.store, lower, upper, func(_, _ []byte) error { return errors.New("a block is there") }))

@@ -48,7 +48,7 @@ func TestDataMayBeEmptyAndAsLargeAsTheStreamAllows(t *testing.T) {
 		stream, err := db.CreateStream(t.Context(), name, &braid.StreamOptions{MaxRecordBytes: most})
 		require.NoError(t, err)
 		largest := bytes.Repeat([]byte{0xa5}, most)
-		longKey := strings.Repeat("界", 256) // does not count
+		longKey := strings.Repeat("界", 256) // does not count toward MaxRecordBytes
 		for _, data := range [][]byte{nil, {}, largest[:most-1], largest} {
 			_, err := stream.PutRecord(t.Context(), longKey, data)
 			require.NoError(t, err)
@@ -87,7 +87,7 @@ func TestACallOfPutRecordsTakes16MiB(t *testing.T) {
 	require.Empty(t, results)
 }
 
-// The vectors are those of Kinesis.
+// The vectors are Kinesis's.
 func TestRecordsGoToTheShardThatHoldsTheMD5OfTheirKey(t *testing.T) {
 	_, stream := boxStream(t, 3)
 	for key, shard := range map[string]braid.ShardID{
@@ -174,7 +174,7 @@ func TestHashKeysFollowEachOther(t *testing.T) {
 	}
 }
 
-// Every figure in bytes is the sum of the sizes of its records.
+// Every figure in bytes is the sum of the records' sizes.
 func TestSizesOfRecordsAreWhatFiguresCount(t *testing.T) {
 	db, stream := boxStream(t, 1)
 	explicit := braid.MaxHashKey()
@@ -234,7 +234,7 @@ func TestPutRecordsStoresAllOrNoneInOrder(t *testing.T) {
 	require.Equal(t, len(entries), i)
 }
 
-// boxReaders are the ways to a stream's records: from the tail and from the store.
+// boxReaders runs a test with records in the tail, and with records in the store.
 func boxReaders(t *testing.T, test func(t *testing.T, db *braid.DB, stream *braid.Stream)) {
 	for name, options := range map[string]*braid.Options{
 		"from memory": nil,

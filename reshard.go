@@ -11,26 +11,25 @@ import (
 	"github.com/braidstream/braid/internal/uint128"
 )
 
-// A reshard closes shards and makes others that take over their ranges. It is
-// one commit, made where numbers are given out: a record before it in that order
-// is in a parent, one after it in a child, and there is no in-between, neither
-// for producers nor in a crash.
+// A reshard closes shards and creates others that take over their ranges. It is one commit,
+// made by the committer, which also gives out the numbers: records before it are in the
+// parents, records after it in the children. There is no state in between, neither for
+// producers nor after a crash.
 
-// SplitShard divides an open shard's range between two new shards, at the given
-// hash key, which becomes the first one of the upper; nil means the middle. The
-// shard is closed: it keeps its records, and takes no more. Puts that are on
-// their way go to the new shards without an error, and records of one partition
-// key stay in order.
+// SplitShard divides an open shard's range between two new shards. The upper one begins at
+// newStartingHashKey; nil means the middle of the range. The old shard is closed: it keeps its
+// records, and accepts no more. Puts that are on their way go to the new shards without an
+// error, and records of one partition key stay in order.
 //
-// The hash key must be greater than the range's start plus one and less than its
-// end, as Kinesis has it. Errors: [ErrShardNotFound]; [ErrInvalidArgument] for
-// the hash key, for a shard that is closed, and for a stream that is [OnDemand];
-// [ErrLimitExceeded] above 10,000 open shards; [ErrStreamNotFound], [ErrDiskFull],
-// [ErrFailed], [ErrClosed], [ErrOutcomeUnknown]. Kinesis: SplitShard.
+// The hash key must be greater than the range's start plus one and less than its end, as in
+// Kinesis. Errors: [ErrShardNotFound]; [ErrInvalidArgument] for the hash key, for a closed
+// shard, and for a stream that is [OnDemand]; [ErrLimitExceeded] above 10,000 open shards;
+// [ErrStreamNotFound], [ErrDiskFull], [ErrFailed], [ErrClosed], [ErrOutcomeUnknown]. Kinesis:
+// SplitShard.
 func (s *Stream) SplitShard(ctx context.Context, shard ShardID, newStartingHashKey *HashKey) (lower, upper *Shard, err error) {
 	var at *uint128.Uint128
 	if newStartingHashKey != nil {
-		key := newStartingHashKey.n // the caller may go on to use its own
+		key := newStartingHashKey.n // a copy: the caller may change its own
 		at = &key
 	}
 	var halves [2]*Shard
@@ -65,10 +64,10 @@ func (s *Stream) SplitShard(ctx context.Context, shard ShardID, newStartingHashK
 	return halves[0], halves[1], nil
 }
 
-// MergeShards replaces two open shards, whose ranges must lie side by side, by a
-// new one. It is otherwise as [Stream.SplitShard]. Errors: [ErrShardNotFound];
-// [ErrInvalidArgument] for shards that are not adjacent, or closed; and as
-// SplitShard. Kinesis: MergeShards.
+// MergeShards replaces two open shards, whose ranges must be adjacent, with one new shard.
+// Otherwise it works as [Stream.SplitShard] does. Errors: [ErrShardNotFound];
+// [ErrInvalidArgument] for shards that are closed or not adjacent; the others of SplitShard.
+// Kinesis: MergeShards.
 func (s *Stream) MergeShards(ctx context.Context, shard, adjacent ShardID) (*Shard, error) {
 	var merged *Shard
 	err := s.reshard(ctx, func(r *reshard) error {
@@ -88,7 +87,7 @@ func (s *Stream) MergeShards(ctx context.Context, shard, adjacent ShardID) (*Sha
 			low, high = b, a
 		}
 		if a == b || low.hashKeys.End.n.AddOne() != high.hashKeys.Start.n {
-			return &InvalidArgumentError{"AdjacentShard", b.id, fmt.Sprintf("must be the neighbour of %s: one range must begin where the other ends", a.id)}
+			return &InvalidArgumentError{"AdjacentShard", b.id, fmt.Sprintf("must be adjacent to %s: one range must begin where the other ends", a.id)}
 		}
 		merged = r.merge(low, high)
 		return nil
@@ -99,16 +98,15 @@ func (s *Stream) MergeShards(ctx context.Context, shard, adjacent ShardID) (*Sha
 	return merged, nil
 }
 
-// UpdateShardCount changes the number of open shards to target, 1 to 10,000, in
-// one commit. It goes about it as Kinesis does: to grow, every shard is split in
-// the middle, as often as it takes; then neighbours are merged, the smallest
-// first, until there are target. So the shards are of equal size where target is
-// the old number times a power of two, or that divided by one, and otherwise no
-// more than twice as large as each other, if they were equal before. The shards
-// in between appear in the lineage, closed and empty.
+// UpdateShardCount changes the number of open shards to target, 1 to 10,000, in one commit. It
+// works as in Kinesis: to grow, it splits every shard in the middle, as often as needed. Then
+// it merges neighbors, the smallest first, until target shards are left. If the shards were of
+// equal size before, and target is the old number multiplied or divided by a power of two,
+// they are of equal size again; with any other target, none is more than twice as large as
+// another. The shards in between appear in the lineage, closed and empty.
 //
-// Errors: [ErrInvalidArgument]; and as [Stream.SplitShard]. Kinesis:
-// UpdateShardCount, which goes no further than to the double or half at a time.
+// Errors: [ErrInvalidArgument]; the others of [Stream.SplitShard]. Kinesis: UpdateShardCount,
+// which can at most double or halve the number at a time.
 func (s *Stream) UpdateShardCount(ctx context.Context, target int) error {
 	if target < 1 || target > maxShards {
 		return wrapError("update shard count", s.name, &InvalidArgumentError{"TargetShardCount", target, fmt.Sprintf("must be 1 to %d", maxShards)})
@@ -150,18 +148,18 @@ func (s *Stream) reshard(ctx context.Context, fn func(*reshard) error) error {
 	})
 }
 
-// reshard is a change of a stream's topology in the making, on the committer's
-// goroutine. Nothing of the stream is touched before it is finished.
+// reshard builds a change of a stream's topology, on the committer's goroutine. It changes
+// nothing of the stream before finish.
 type reshard struct {
 	appender *appender
 	stream   *Stream
-	now      uint64            // Unix time
-	shards   []*Shard          // that will be open, by their ranges
-	closed   map[*Shard]uint64 // with the second for its number; some may be among made
-	made     []*Shard
+	now      uint64            // Unix time in seconds
+	shards   []*Shard          // the shards that will be open, by their ranges
+	closed   map[*Shard]uint64 // closed shards, with the second in their ending number; may include some of made
+	made     []*Shard          // the new shards
 }
 
-// byHand refuses what is the stream's own to decide.
+// byHand refuses a caller's reshard of a stream on demand.
 func (r *reshard) byHand() error {
 	if mode := r.stream.w.settings.capacity.Mode; mode == OnDemand {
 		return &InvalidArgumentError{"Capacity.Mode", mode, "must not be OnDemand: such a stream splits and merges its shards by itself"}
@@ -177,13 +175,13 @@ func (r *reshard) open(id ShardID) (*Shard, error) {
 	case !ok || sh == nil:
 		return nil, fmt.Errorf("%w: %.128q", ErrShardNotFound, string(id))
 	case sh.w.closing != nil:
-		return nil, &InvalidArgumentError{"ShardID", sh.id, "must be a shard that is open: this one was split or merged already"}
+		return nil, &InvalidArgumentError{"ShardID", sh.id, "must be an open shard: this one was already split or merged"}
 	}
 	return sh, nil
 }
 
-// splits reports whether the shard can be split there: both parts keep two hash
-// keys, which is Kinesis's rule.
+// splits reports whether the shard can be split there. Kinesis's rule is that both parts must
+// have at least two hash keys.
 func splits(sh *Shard, at uint128.Uint128) bool {
 	start, end := sh.hashKeys.Start.n, sh.hashKeys.End.n
 	return end.Sub(start).Compare(uint128.Uint128{Lo: 3}) >= 0 && start.AddOne().Less(at) && at.Less(end)
@@ -218,8 +216,8 @@ func (r *reshard) splitAll() error {
 	return nil
 }
 
-// mergeNarrowest merges those pairs of neighbours that make the narrowest
-// shards, from the lowest on, but not more than limit.
+// mergeNarrowest merges the pairs of neighbors that make the narrowest shards, from the
+// lowest range on, at most limit of them.
 func (r *reshard) mergeNarrowest(limit int) {
 	width := func(i int) uint128.Uint128 {
 		return r.shards[i+1].hashKeys.End.n.Sub(r.shards[i].hashKeys.Start.n)
@@ -243,13 +241,12 @@ func (r *reshard) mergeNarrowest(limit int) {
 	r.shards = merged
 }
 
-// child makes an open shard that takes over from its parents, which are closed.
+// child creates an open shard that takes over from its parents, and closes them.
 //
-// Invariant: a shard's second of creation, which stands in front of everything
-// else in its numbers, lies above the second at which its parents were closed.
-// So the numbers of children are greater than those of their parents. Kinesis
-// does the same. So where reshards follow each other within a second, these seconds
-// run ahead of the clock; nothing takes them for a time.
+// Invariant: a shard's second of creation, which is the first part of its numbers, is later
+// than the second at which its parents were closed. So the numbers of children are greater
+// than those of their parents, as in Kinesis. If reshards follow each other within a second,
+// these seconds run ahead of the clock, so nothing uses them as a time.
 func (r *reshard) child(start, end uint128.Uint128, parents ...*Shard) *Shard {
 	row := layout.ShardRow{Start: start, End: end}
 	for _, parent := range parents {
@@ -262,7 +259,7 @@ func (r *reshard) child(start, end uint128.Uint128, parents ...*Shard) *Shard {
 	return sh
 }
 
-// close returns the second for the number at which the shard ends.
+// close marks the shard as closed, and returns the second in its ending number.
 func (r *reshard) close(sh *Shard) uint64 {
 	if r.closed[sh] == 0 {
 		r.closed[sh] = max(r.now, sh.createdSeconds, sh.w.tip.LastCounter/uint64(time.Second), 1)
@@ -270,8 +267,8 @@ func (r *reshard) close(sh *Shard) uint64 {
 	return r.closed[sh]
 }
 
-// finish adds the rows, makes the appender route by the new topology, and returns
-// what shows it to readers.
+// finish adds the rows, lets the appender route by the new topology, and returns the function
+// that shows the topology to readers.
 func (r *reshard) finish(batch *kv.Batch) (publish func()) {
 	if len(r.made) == 0 {
 		return nil
@@ -313,8 +310,8 @@ func (r *reshard) finish(batch *kv.Batch) (publish func()) {
 	}
 	a.schedule(s)
 	return func() {
-		// In this order: a description takes a shard for closed if it has children in
-		// the topology, and a reader that sees the end of a parent must find them.
+		// The order matters: a description regards a shard as closed if it has children in
+		// the topology, and a reader that sees the end of a parent must find its children.
 		for sh := range r.closed {
 			sh.closing.Store(sh.w.closing)
 		}

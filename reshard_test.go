@@ -16,9 +16,9 @@ import (
 	"github.com/braidstream/braid"
 )
 
-// These tests prove what a reshard promises: ranges that tile the hash-key space,
-// lineage, numbers of children above those of their parents, order per partition
-// key for readers of the stream and of the lineage, and no error for producers.
+// These tests check the guarantees of a reshard: the ranges tile the hash-key space, the
+// lineage is right, numbers of children are above those of their parents, readers of the
+// stream and of the lineage see each partition key in order, and producers get no error.
 
 func openReshard(t *testing.T, dir string, shards int) (*braid.DB, *braid.Stream) {
 	t.Helper()
@@ -224,7 +224,7 @@ func TestReshardingRefusesWhatCannotBe(t *testing.T) {
 	require.ErrorIs(t, stream.UpdateShardCount(ctx, 2), braid.ErrStreamNotFound)
 }
 
-// The totals are those that Kinesis lists after such a change.
+// The totals are those of Kinesis after such a change.
 func TestUpdateShardCountSplitsAllAndMergesDown(t *testing.T) {
 	for _, row := range []struct{ from, to, listed int }{
 		{1, 1, 1}, {2, 4, 6}, {4, 5, 15}, {10, 13, 37}, {4, 2, 6}, {5, 3, 7}, {10, 3, 17}, {1, 8, 15}, {8, 1, 15},
@@ -294,10 +294,9 @@ func reshardStorm(t *testing.T, stream *braid.Stream, random *rand.Rand, done <-
 	}
 }
 
-// Producers put a count of their own under each key while shards split and merge
-// under them. Two kinds of readers watch: one follows the stream, the other walks
-// the lineage shard by shard, parents first. Both must see each key's counts in
-// order and complete, and the same must be there after a restart.
+// Producers put a count of their own under each key while shards are split and merged. One
+// reader follows the stream, the other reads the lineage shard by shard, parents first. Both
+// must see each key's counts complete and in order, and so must a reader after a restart.
 func TestOrderPerKeySurvivesAStormOfReshards(t *testing.T) {
 	const producers, perProducer, keysEach = 4, 600, 5
 	dir := t.TempDir()
@@ -416,7 +415,7 @@ func TestAReshardTakesNoTimeInABubble(t *testing.T) {
 		db, stream := openReshard(t, braid.InMemory, 1)
 		defer db.Close()
 		start := time.Now()
-		for range 50 { // many in one second: the numbers still go up
+		for range 50 { // many in one second: the numbers still rise
 			last := stream.Shards()[len(stream.Shards())-1]
 			_, _, err := stream.SplitShard(t.Context(), last.ID(), nil)
 			require.NoError(t, err)

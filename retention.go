@@ -13,35 +13,33 @@ import (
 	"github.com/braidstream/braid/internal/layout"
 )
 
-// Retention has two sides. What can be read is computed: every read compares
-// with the expiry of that instant, so a record is gone when its time is over,
-// whatever goes on behind. What is stored follows: a goroutine trims the shards,
-// as [Stream.Trim] would, whenever all records of a shard in an epoch have
-// expired, and so returns their space.
+// Retention has two sides. Which records can be read is computed: every read compares with the
+// expiry at that instant, so a record disappears exactly when its time is over. Which records
+// are stored follows later: a goroutine trims the shards, as [Stream.Trim] would, whenever all
+// records of a shard in an epoch have expired, and so reclaims their space.
 //
-// Invariant: the second never overtakes the first, and neither goes back. What a
-// change of the period has cut off stays so by the stream's floor, which is
-// stored with the change.
+// Invariant: trimming never overtakes expiry, and neither goes back. Records that a change of
+// the period has cut off stay cut off by the stream's floor, which is stored with the change.
 
-// trimInterval is how long it takes, at most, before the space of expired
-// records is returned. Less often costs less.
+// trimInterval is the most time that passes before expired records are trimmed. A longer
+// interval costs less.
 const trimInterval = time.Minute
 
-// IncreaseRetention makes the stream keep its records for longer: 24 hours to
-// 8,760 hours, and not less than now. A negative period means that records no longer
-// expire. Records that have expired already stay so.
+// IncreaseRetention makes the stream keep its records for longer: 24 hours to 8,760 hours, and
+// not less than the current period. A negative period means that records no longer expire.
+// Records that have already expired do not come back.
 //
-// Errors: [ErrInvalidArgument], and as [Stream.UpdateMaxRecordBytes]. Kinesis:
+// Errors: [ErrInvalidArgument], and those of [Stream.UpdateMaxRecordBytes]. Kinesis:
 // IncreaseStreamRetentionPeriod.
 func (s *Stream) IncreaseRetention(ctx context.Context, period time.Duration) error {
 	return wrapError("increase retention", s.name, s.updateRetention(ctx, period, true))
 }
 
-// DecreaseRetention makes the stream keep its records for a shorter time: 24
-// hours to 8,760 hours, and not more than now. Older records cannot be read from
-// the moment at which it returns, even if the period is increased again.
+// DecreaseRetention makes the stream keep its records for a shorter time: 24 hours to 8,760
+// hours, and not more than the current period. Once it has returned, older records cannot be
+// read, even if the period is increased again.
 //
-// Errors: [ErrInvalidArgument], and as [Stream.UpdateMaxRecordBytes]. Kinesis:
+// Errors: [ErrInvalidArgument], and those of [Stream.UpdateMaxRecordBytes]. Kinesis:
 // DecreaseStreamRetentionPeriod.
 func (s *Stream) DecreaseRetention(ctx context.Context, period time.Duration) error {
 	return wrapError("decrease retention", s.name, s.updateRetention(ctx, period, false))
@@ -69,12 +67,12 @@ func (s *Stream) updateRetention(ctx context.Context, period time.Duration, incr
 		now := s.db.aging.now()
 		set.floor = set.expiry(now) // a longer period brings nothing back
 		set.retention = period
-		set.floor = set.expiry(now) // and what a shorter one cuts off is gone for good
+		set.floor = set.expiry(now) // and records that a shorter one cuts off are gone for good
 		return nil
 	})
 }
 
-// lasting makes a period of 0, which means forever, the longest.
+// lasting returns a period for comparisons: 0, which means forever, is the longest.
 func lasting(period time.Duration) time.Duration {
 	if period == 0 {
 		return math.MaxInt64
@@ -82,8 +80,8 @@ func lasting(period time.Duration) time.Duration {
 	return period
 }
 
-// UpdateRetentionBytes changes how much the stream keeps, as
-// [StreamOptions].RetentionBytes says; 0 means no bound. Errors: as
+// UpdateRetentionBytes changes how much the stream keeps: see
+// [StreamOptions].RetentionBytes. 0 means no bound. Errors: as
 // [Stream.UpdateMaxRecordBytes].
 func (s *Stream) UpdateRetentionBytes(ctx context.Context, bytes int64) error {
 	err := validateRetentionBytes(bytes)
@@ -96,11 +94,11 @@ func (s *Stream) UpdateRetentionBytes(ctx context.Context, bytes int64) error {
 	return wrapError("update retention bytes", s.name, err)
 }
 
-// trimmer is the worker that trims what has expired. It runs when there will be
-// something to trim, but not more often than trimInterval.
+// trimmer is the worker that trims expired records. It runs when there is something to
+// trim, but at most once per trimInterval.
 type trimmer struct {
 	db       *DB
-	earliest time.Time // of the next run that trims
+	earliest time.Time // when it may trim next
 }
 
 func (w *trimmer) run(ctx context.Context, _ bool) time.Duration {
@@ -111,14 +109,14 @@ func (w *trimmer) run(ctx context.Context, _ bool) time.Duration {
 	plan, err := w.plan(ctx)
 	if err == nil && len(plan.due) > 0 {
 		w.earliest = time.Now().Add(trimInterval)
-		for _, d := range plan.due { // one that fails is no reason to keep the others
+		for _, d := range plan.due { // a failure of one stream does not keep the others
 			err = errors.Join(err, w.trim(ctx, d))
 		}
-		db.trimming.Ring() // what is left to do, and when
+		db.trimming.Ring() // run again, to plan the next run
 	}
 	switch {
 	case closedIsFine(db, err) != nil:
-		db.opts.Logger.Warn("expired records could not be trimmed; it will be tried again", "error", err)
+		db.opts.Logger.Warn("expired records could not be trimmed, and will be tried again", "error", err)
 		return trimInterval
 	case err == nil && len(plan.due) == 0 && plan.next != math.MaxUint64:
 		return time.Duration(plan.next - min(plan.next, db.aging.now()))
@@ -126,29 +124,28 @@ func (w *trimmer) run(ctx context.Context, _ bool) time.Duration {
 	return asPlanned
 }
 
-// retentionPlan is what is to be trimmed now, and the time on the retention
-// clock at which there may be more; the largest for never.
+// retentionPlan says what to trim now.
 type retentionPlan struct {
 	due  []dueStream
-	next uint64
+	next uint64 // when there may be more to trim, on the retention clock; the largest value for never
 }
 
-// dueStream is what is to be trimmed of a stream: the records of some shards before a
-// counter. Shards that have closed and lost all records are to go.
+// dueStream says what to trim of a stream: the records of some shards before a counter, and
+// the closed shards that have no records left.
 type dueStream struct {
 	stream *Stream
 	shards []*Shard
 	before uint64
 }
 
-// plan takes out of the agenda what is due. What is due remains so until it
-// is trimmed.
+// plan returns the streams in the agenda that are due. They remain due until they are
+// trimmed.
 func (w *trimmer) plan(ctx context.Context) (retentionPlan, error) {
 	db := w.db
 	var plan retentionPlan
 	err := db.control(ctx, func(a *appender, _ *kv.Batch) (func(), error) {
 		now := db.aging.now()
-		a.asleep = 0 // whatever comes into the agenda now is in the plan
+		a.asleep = 0 // no need to ring for what is due by now: the plan includes it
 		for first := a.trims.First(); first != nil && first.Due() <= now; first = a.trims.First() {
 			a.counts.looks.Add(1)
 			s := first.Value
@@ -156,7 +153,7 @@ func (w *trimmer) plan(ctx context.Context) (retentionPlan, error) {
 				plan.due = append(plan.due, d)
 				a.trims.Remove(first)
 			} else {
-				a.schedule(s) // it is due later than it seemed
+				a.schedule(s) // it is due later than the agenda said
 			}
 		}
 		for _, d := range plan.due {
@@ -176,7 +173,7 @@ func (w *trimmer) plan(ctx context.Context) (retentionPlan, error) {
 	return plan, nil
 }
 
-// dueOf returns what is to be trimmed of the stream now, if there is something.
+// dueOf returns what to trim of the stream now. ok is false if there is nothing.
 func (a *appender) dueOf(s *Stream, now uint64) (d dueStream, ok bool) {
 	d = dueStream{stream: s, before: s.w.settings.expiry(now)}
 	if id, ok := s.w.ledger.Spare(uint64(s.w.settings.retentionBytes)); ok {
@@ -227,9 +224,9 @@ func (w *trimmer) trim(ctx context.Context, d dueStream) error {
 	})
 }
 
-// dropShards removes the shards whose time is over: closed, without a record left,
-// and without a parent, so that lineage goes from its old end. It returns what shows
-// that, or nil if there are none.
+// dropShards removes the closed shards whose time is over: they have no record left, and no
+// parent, so that lineage shrinks from its old end. It returns the function that shows this to
+// readers, nil if there are none.
 func (a *appender) dropShards(s *Stream, batch *kv.Batch) (publish func()) {
 	now := a.db.aging.now()
 	next := &topology{open: s.w.topology.open, next: s.w.topology.next, expired: s.w.topology.expired, gone: s.w.topology.gone}

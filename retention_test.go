@@ -15,7 +15,7 @@ import (
 
 const day = 24 * time.Hour
 
-// boxRetaining creates a stream of one shard that keeps its records for a time.
+// boxRetaining creates a stream of one shard with that retention period.
 func boxRetaining(t *testing.T, db *braid.DB, name string, retention time.Duration) *braid.Stream {
 	t.Helper()
 	stream, err := db.CreateStream(t.Context(), name, &braid.StreamOptions{Retention: retention})
@@ -23,7 +23,7 @@ func boxRetaining(t *testing.T, db *braid.DB, name string, retention time.Durati
 	return stream
 }
 
-// wait lets time pass, and everything happen that is due by then.
+// wait lets time pass, and waits for everything that is due by then.
 func wait(d time.Duration) {
 	<-time.After(d)
 	synctest.Wait()
@@ -50,7 +50,7 @@ func TestARecordIsGoneWhenItsTimeIsOver(t *testing.T) {
 						arrived = r.ArrivalTime
 						break
 					}
-					<-time.After(time.Until(arrived.Add(period))) // it is exactly as old as it may be
+					<-time.After(time.Until(arrived.Add(period))) // the record is exactly as old as it may be
 					for way, read := range boxReadings(stream) {
 						data, err := read(t.Context(), braid.AtSequence(first))
 						require.NoError(t, err, way)
@@ -68,7 +68,7 @@ func TestARecordIsGoneWhenItsTimeIsOver(t *testing.T) {
 						data, err = read(t.Context(), braid.AtSequence(e.FirstAvailable))
 						require.NoError(t, err, way)
 						require.Equal(t, "1", joined(data), way)
-						data, err = read(t.Context(), braid.AfterSequence(first)) // it has lost nothing
+						data, err = read(t.Context(), braid.AfterSequence(first)) // this reader has lost nothing
 						require.NoError(t, err, way)
 						require.Equal(t, "1", joined(data), way)
 					}
@@ -77,7 +77,7 @@ func TestARecordIsGoneWhenItsTimeIsOver(t *testing.T) {
 					require.Equal(t, second, d.Shards[0].First)
 					require.Equal(t, second, d.Shards[0].Last)
 
-					wait(2 * period) // nobody reads, and nothing is left
+					wait(2 * period) // nobody reads, and no record is left
 					d = stream.Describe()
 					require.Zero(t, d.Records)
 					require.Zero(t, d.Bytes)
@@ -101,7 +101,7 @@ func TestRecordsOfAStreamWithoutRetentionStay(t *testing.T) {
 	})
 }
 
-// The rules for changing a period are those of the service.
+// The rules for changing a period are Kinesis's.
 func TestRetentionCanBeChanged(t *testing.T) {
 	hour := time.Hour
 	for _, test := range []struct {
@@ -188,7 +188,7 @@ func TestSpaceOfExpiredRecordsComesBack(t *testing.T) {
 			noise.Read(data)
 			boxPut(t, stream, string(data))
 		}
-		for range 300 { // they share epochs; nobody reads
+		for range 300 { // the streams share epochs; nobody reads
 			fill(short, 80_000)
 			fill(long, 8_000)
 			<-time.After(time.Second)
@@ -294,9 +294,9 @@ func TestAClosedShardGoesWithItsLastRecord(t *testing.T) {
 	})
 }
 
-// The second of creation in a shard's numbers is one above that of its parents, and
-// so runs ahead of the clock where reshards follow each other quickly. Closed shards
-// go by the moment at which they were closed.
+// The second of creation in a shard's numbers is one above that of its parents, so it runs
+// ahead of the clock if reshards follow each other quickly. Closed shards expire by the
+// time at which they were closed.
 func TestClosedShardsGoHoweverQuicklyTheyCame(t *testing.T) {
 	const generations, retention = 500, time.Minute
 	for _, reopened := range []bool{false, true} {
@@ -339,8 +339,8 @@ func TestClosedShardsGoHoweverQuicklyTheyCame(t *testing.T) {
 	}
 }
 
-// A loop that sleeps for longer than records are kept is told what it has lost,
-// even when the shards that it has lost have gone since.
+// A loop that sleeps for longer than the retention period gets an error that says what it has
+// missed, even if the shards of the missed records have expired, too.
 func TestASlowReaderOfAStreamIsToldOfShardsThatCameAndWent(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		stream := boxRetaining(t, boxOpen(t, nil), "s", 0)

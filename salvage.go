@@ -10,49 +10,48 @@ import (
 	"github.com/braidstream/braid/internal/salvage"
 )
 
-// SalvageOptions say how to salvage a database. The zero value, and a nil pointer, mean
-// the defaults.
+// SalvageOptions are the options of [Salvage]. The zero value, and a nil pointer, mean the
+// defaults.
 type SalvageOptions struct {
-	// Progress, if it is not nil, is called from time to time with how many bytes of how
-	// many are read, on the goroutine that called Salvage. Files are read twice.
+	// Progress, if not nil, is called from time to time with the number of bytes read so far and
+	// the total, on the goroutine that called Salvage. Files are read twice, and count twice.
 	Progress func(doneBytes, totalBytes int64)
 
-	// Logger receives what happens to the new database meanwhile, as [Options].Logger
-	// does. Nil means slog.Default.
+	// Logger receives the events of the new database while it is written, as
+	// [Options].Logger does. nil means slog.Default.
 	Logger *slog.Logger
 }
 
-// SalvageReport says what [Salvage] has saved of a database, and what it has not.
+// SalvageReport says what [Salvage] has saved of a database, and what is lost.
 type SalvageReport struct {
-	Records int64 // that were saved
-	Bytes   int64 // of their partition keys and data
-	Keys    int64 // keys of the application that were saved
-	Queues  int64 // queues of package queue, with what is not settled in each
-	Leases  int64 // leases of consumers, and what they store for an application and a stream
+	Records int64 // saved records
+	Bytes   int64 // bytes of their partition keys and data
+	Keys    int64 // saved keys of the application
+	Queues  int64 // saved queues of package queue, with their unsettled records
+	Leases  int64 // saved leases of consumers, and their rows about applications and streams
 
-	// Lost are the records that are lost, or may be, by stream, shard and number.
+	// Lost lists the records that are lost or may be lost, by stream, shard and number.
 	Lost []LostRecords
 
-	// LostKeys are where keys of the application may be lost, or have the value of an
-	// earlier time.
+	// LostKeys lists ranges in which keys of the application may be lost, or may have an
+	// older value.
 	LostKeys []LostKeys
 
-	// Damaged are the places that could not be read. What was there need not be lost:
-	// it may stand in another file as well.
+	// Damaged lists the places that could not be read. Their data need not be lost: another
+	// file may have it as well.
 	Damaged []DamagedFile
 
-	// Notes say, for people, what was lost of the rows about streams and shards, and what
-	// was made in their place.
+	// Notes say, for people, which rows about streams and shards were lost, and what
+	// replaced them.
 	Notes []string
 
-	// Closed reports that the database had been closed, and that nothing of its last
-	// moments is lost. Otherwise records at the ends of shards, or changes of keys, may be
-	// missing of which nothing is left that would tell: at most those of the last second,
-	// while a ledger of the database's files can be read.
+	// Closed reports whether the database had been closed, so that nothing of its last moments is
+	// lost. Otherwise records at the ends of shards, or changes of keys, may be missing without a
+	// trace: at most those of the last second, if the ledger of the database's files can be read.
 	Closed bool
 
-	// NewID reports that the id of the database was lost, with all copies of it, and that it has another one
-	// now. Records that were encrypted cannot be read without the old one.
+	// NewID reports whether the id of the database was lost, with all copies of it. The new
+	// database then has another id, and encrypted records cannot be decrypted.
 	NewID bool
 }
 
@@ -61,63 +60,62 @@ func (r *SalvageReport) Whole() bool {
 	return len(r.Lost) == 0 && len(r.LostKeys) == 0 && len(r.Damaged) == 0 && len(r.Notes) == 0
 }
 
-// LostRecords is a stretch of a shard whose records are lost. A reader that comes to it
-// in the salvaged database gets a [CorruptError] with the same FirstAvailable.
+// LostRecords is a range of lost records of a shard. A reader that reaches it in the
+// salvaged database gets a [CorruptError] with the same FirstAvailable.
 type LostRecords struct {
-	Stream string
+	Stream string // the name of the stream; empty if it is lost
 	Shard  ShardID
 
-	// FirstLost and FirstAvailable are as in [CorruptError]: the numbers of the lost
-	// records are FirstLost or above, and below FirstAvailable.
+	// FirstLost and FirstAvailable are as in [CorruptError]: the lost records have numbers
+	// from FirstLost on, and below FirstAvailable.
 	FirstLost, FirstAvailable SequenceNumber
 
-	// Records is how many are lost if Exact is true. Else it is 1 for records that nothing
-	// counts: there may have been any number of them behind the last one of the shard that
-	// was found, or none.
+	// Records is the number of lost records if Exact is true. Otherwise it is an estimate. It is 1
+	// for records that nothing counts: after the last record found in the shard there may have
+	// been any number of others, or none.
 	Records int64
 	Exact   bool
 }
 
-// LostKeys is a range of the application's keys: those above After up to and including
-// Through. Nil for either means no bound.
+// LostKeys is a range of the application's keys: those above After, up to and including
+// Through. nil means no bound on that side.
 type LostKeys struct{ After, Through []byte }
 
 // DamagedFile is a part of a file that could not be read.
 type DamagedFile struct {
-	Name    string // in the database's directory, or in "store" below it
-	Offset  int64
-	Bytes   int64  // 0 means all that follows
-	Problem string // what was found, or what the disk said
+	Name    string // the file's path in the database's directory, or in "store" below it
+	Offset  int64  // where the part begins, in bytes
+	Bytes   int64  // the length of the part; 0 means the rest of the file
+	Problem string // a description, or the disk's error
 }
 
-// Salvage makes a new database, in the directory to, of all that can be read of the
-// damaged one in from. It is for a database that [Open] refuses, or whose readers meet
-// damage, and of which there is no better copy. It changes nothing in from, which need
-// not be one that can be opened: every block of every table and every commit in the logs
-// is looked at by itself. The directory to must be absent or empty.
+// Salvage makes a new database, in the directory to, from everything that can be read of the
+// damaged database in from. It is for a database that [Open] refuses, or whose readers meet
+// damage, and of which there is no better copy. It changes nothing in from, and works even
+// where no open succeeds: it reads every block of every table, and every commit in the logs,
+// on its own. The directory to must be absent or empty.
 //
-// A file that is whole but is another database's, or is in the wrong place, brings nothing
-// that this database never had: Salvage first compares the files with the ledger of what
-// was durable, and such a file counts as missing. If the ledger cannot be read, or a file
-// is younger than it, by a second at most, a foreign file goes unnoticed; a note reports a
-// ledger that cannot be read.
+// Salvage does not take data from files of another database or in the wrong place: it first
+// compares the files with the ledger of what was durable, and treats such files as missing. If
+// the ledger cannot be read, which a note reports, foreign files go unnoticed. So does a
+// foreign file newer than the ledger, which is at most a second old.
 //
-// What is saved is as it was: records have their sequence numbers and arrival times,
-// streams their settings, tags and data keys, shards their ranges and parents, consumers
-// their leases and checkpoints, applications their keys; the id of the database, too, so
-// its encrypted records can be read. That takes no [KeyProvider]: what is encrypted is
-// copied as it is, and only its reader finds out whether it can be decrypted. What was
-// trimmed or deleted does not come back, unless what says so is lost.
+// Saved data is unchanged: records have their sequence numbers and arrival times, streams
+// their settings, tags and data keys, shards their ranges and parents, consumers their leases
+// and checkpoints, and applications their keys. The database keeps its id, so its encrypted
+// records can still be decrypted. Salvage needs no [KeyProvider]: it copies encrypted records
+// as they are, and only a reader finds out whether they decrypt. Trimmed and deleted records
+// do not come back, unless the note of their removal is lost.
 //
-// What is lost is in the report, and in the new database: a reader that comes to it gets
-// a [CorruptError] that says from where to where, and can go on behind it. New records
-// get numbers above all that may ever have been given out.
+// Lost records are listed in the report and marked in the new database: a reader that reaches
+// them gets a [CorruptError] with their range, and can resume after it. New records get
+// numbers above all that may ever have been given out.
 //
-// Salvage returns when ctx ends. If it ends with an error, there is no database in to,
-// and what was written is removed. A crash leaves a directory that [Open] and Salvage
-// refuse as that of an unfinished salvage: remove it, and salvage again. It needs disk
-// space for the new database, and for leases and keys of the application once more; and
-// about as much memory as to open the database.
+// Salvage returns when ctx ends. If it fails, there is no database in to, and everything that
+// it has written is removed. A crash leaves a directory that [Open] and Salvage refuse as an
+// unfinished salvage: remove it, and salvage again. Salvage needs disk space for the new
+// database, and for leases and keys of the application a second time. It needs about as much
+// memory as opening the database.
 //
 // Errors: [ErrInvalidArgument] if from holds nothing of a database, or to is not empty or
 // lies in from; [ErrLocked] if a process has the database open for writing;
@@ -128,7 +126,7 @@ func Salvage(ctx context.Context, from, to string, options *SalvageOptions) (*Sa
 	return salvageDir(ctx, from, to, options, environment{})
 }
 
-// salvagePatience is how long a call that was given up waits for what it has made to be
+// salvagePatience is how long a call whose context has ended waits until its files are
 // removed.
 const salvagePatience = 200 * time.Millisecond
 
@@ -136,7 +134,7 @@ func salvageDir(ctx context.Context, from, to string, options *SalvageOptions, e
 	for _, dir := range []string{from, to} {
 		err := validateDir(dir)
 		if dir == InMemory {
-			err = &InvalidArgumentError{"dir", dir, "must name a directory: nothing is left of a database in memory that has ended"}
+			err = &InvalidArgumentError{"dir", dir, "must name a directory: a database in memory leaves nothing that could be salvaged"}
 		}
 		if err != nil {
 			return nil, wrapError("salvage", dir, err)
@@ -169,8 +167,8 @@ func salvageDir(ctx context.Context, from, to string, options *SalvageOptions, e
 	return makeReport(report), nil
 }
 
-// runSalvage leaves the work to a goroutine, which a held disk may keep for longer than
-// the caller waits, and tells the caller of its progress.
+// runSalvage runs the salvage on another goroutine, because a stalled disk may hold it for
+// longer than the caller waits. It passes the progress on to the caller.
 func runSalvage(ctx context.Context, cfg salvage.Config, progress func(done, total int64)) (*salvage.Report, error) {
 	type read struct{ done, total int64 }
 	type result struct {
@@ -194,7 +192,7 @@ func runSalvage(ctx context.Context, cfg salvage.Config, progress func(done, tot
 		case results <- result{report, err}:
 		case <-givenUp:
 			if err == nil {
-				_ = report.Discard() // there is nobody to be told
+				_ = report.Discard() // nobody is left to get the error
 			}
 		}
 	}()
@@ -217,7 +215,7 @@ func runSalvage(ctx context.Context, cfg salvage.Config, progress func(done, tot
 	}
 }
 
-// makeReport makes sequence numbers of counters.
+// makeReport returns the public form of a report.
 func makeReport(r *salvage.Report) *SalvageReport {
 	report := &SalvageReport{
 		Records: int64(r.Records), Bytes: int64(r.Bytes), Keys: int64(r.Keys), Leases: int64(r.Leases), Queues: int64(r.Queues),

@@ -15,10 +15,10 @@ import (
 	"github.com/braidstream/braid/internal/testdisk"
 )
 
-// These tests salvage on disks that fail: the source's in one place, or the target's, or
-// logs that are not what they should be.
+// These tests salvage on disks that fail, at the source or at the target, and from logs that
+// are missing or wrong.
 
-// salvageOn salvages and returns what the new database holds.
+// salvageOn salvages, and returns the report and the contents of the new database.
 func salvageOn(t *testing.T, files vfs.FS) (*SalvageReport, contents) {
 	t.Helper()
 	report, err := salvageDir(t.Context(), salvageFrom, salvageTo, nil, environment{fs: files})
@@ -44,14 +44,14 @@ func namesIn(t *testing.T, mem *vfs.MemFS, ending string) (names []string) {
 	return names
 }
 
-// TestSalvageOfALogWithABadSectorLosesNothingBehindIt: it loses that sector's commits.
+// TestSalvageOfALogWithABadSectorLosesNothingBehindIt: only that sector's commits are lost.
 func TestSalvageOfALogWithABadSectorLosesNothingBehindIt(t *testing.T) {
 	src := buildSalvage(t, salvageStates[1].build, true) // all of it is in a log
 	logs := namesIn(t, src.mem, ".log")
 	name := logs[len(logs)-1]
 	const bad = 40 << 10
 	disk := testdisk.On(src.mem)
-	failed := disk.FailAlways(func(op testdisk.Op) bool { // pages of 4 KiB, and all larger reads
+	failed := disk.FailAlways(func(op testdisk.Op) bool { // fails reads of the sector: pages of 4 KiB, and all larger reads
 		return op.Kind == errorfs.OpFileReadAt && op.Path == name && (op.Offset == bad || op.Offset == bad&^(32<<10-1))
 	}, syscall.EIO)
 	report, got := salvageOn(t, disk)
@@ -64,7 +64,7 @@ func TestSalvageOfALogWithABadSectorLosesNothingBehindIt(t *testing.T) {
 	require.NotEmpty(t, report.Notes)
 }
 
-// TestSalvageDoesNotTakeAShortageForDamage: an id that could not be read for want of
+// TestSalvageDoesNotTakeAShortageForDamage: an id that could not be read for lack of file
 // descriptors is not lost.
 func TestSalvageDoesNotTakeAShortageForDamage(t *testing.T) {
 	src := buildSalvage(t, salvageStates[0].build, false)
@@ -79,8 +79,8 @@ func TestSalvageDoesNotTakeAShortageForDamage(t *testing.T) {
 	}
 }
 
-// TestSalvageWithoutTheNewestLogIsNotOfAClosedDatabase: the row that says that it was
-// closed is of an earlier run, and what was put since is told to be lost.
+// TestSalvageWithoutTheNewestLogIsNotOfAClosedDatabase: the mark of a clean close is an
+// earlier run's, so the records put after it are reported as lost.
 func TestSalvageWithoutTheNewestLogIsNotOfAClosedDatabase(t *testing.T) {
 	mem := vfs.NewCrashableMem()
 	random := rand.New(rand.NewPCG(7, 9))
@@ -140,8 +140,8 @@ func TestSalvageWithoutTheManifestSaysThatKeysMayBeOld(t *testing.T) {
 	require.NotEmpty(t, report.Notes)
 }
 
-// TestSalvageToAFullDisk returns, and leaves nothing, whether the disk is full at the
-// first table or when all is but flushed.
+// TestSalvageToAFullDisk: a salvage returns and leaves nothing, whether the disk is full at
+// the first table or only at the last flush.
 func TestSalvageToAFullDisk(t *testing.T) {
 	for _, state := range []int{0, 2} {
 		src := buildSalvage(t, salvageStates[state].build, false)
@@ -156,8 +156,8 @@ func TestSalvageToAFullDisk(t *testing.T) {
 	}
 }
 
-// TestASalvageThatWasGivenUpMakesNoDatabase: not even when the disk held it until its
-// caller was gone.
+// TestASalvageThatWasGivenUpMakesNoDatabase, even if the disk held it until its caller had
+// returned.
 func TestASalvageThatWasGivenUpMakesNoDatabase(t *testing.T) {
 	src := buildSalvage(t, salvageStates[0].build, false)
 	disk := testdisk.On(src.mem)
@@ -170,7 +170,7 @@ func TestASalvageThatWasGivenUpMakesNoDatabase(t *testing.T) {
 	require.ErrorIs(t, err, context.Canceled)
 	removed := make(chan struct{})
 	disk.Before(func(op testdisk.Op) error {
-		if op.Kind == errorfs.OpRemoveAll && op.Path == salvageTo+"/store" { // the last that is removed
+		if op.Kind == errorfs.OpRemoveAll && op.Path == salvageTo+"/store" { // the last removal
 			close(removed)
 		}
 		return nil
@@ -181,7 +181,7 @@ func TestASalvageThatWasGivenUpMakesNoDatabase(t *testing.T) {
 	require.Error(t, err)
 }
 
-// TestSalvageInADirectoryThatIsNotDurable makes it so.
+// TestSalvageInADirectoryThatIsNotDurable: the salvage makes the directory durable.
 func TestSalvageInADirectoryThatIsNotDurable(t *testing.T) {
 	src := buildSalvage(t, salvageStates[0].build, false)
 	require.NoError(t, src.mem.MkdirAll(salvageTo, 0o755))
@@ -192,7 +192,7 @@ func TestSalvageInADirectoryThatIsNotDurable(t *testing.T) {
 	require.Equal(t, src.truth, contentsOf(t, db))
 	require.NoError(t, db.Close())
 
-	// What was salvaged can be salvaged, even if nobody has opened it since.
+	// The new database can be salvaged itself, even if nobody has opened it.
 	report, err := salvageDir(t.Context(), salvageTo, "/data/again", nil, environment{fs: src.mem})
 	require.NoError(t, err)
 	require.True(t, report.Whole(), "%+v", report)

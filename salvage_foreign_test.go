@@ -18,10 +18,10 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// These tests salvage databases in which files stand that are whole and belong elsewhere.
+// These tests salvage databases with undamaged files that belong to another place or database.
 
-// buildListed builds a database whose ledger lists all that was written, and leaves it
-// closed or as a kill does.
+// buildListed builds a database whose ledger lists everything that was written, and leaves it
+// closed, or as a kill leaves it.
 func buildListed(t *testing.T, build func(*testing.T, *vfs.MemFS, *rand.Rand) *DB, kill bool, seed uint64) salvageSource {
 	t.Helper()
 	mem := vfs.NewCrashableMem()
@@ -39,7 +39,7 @@ func buildListed(t *testing.T, build func(*testing.T, *vfs.MemFS, *rand.Rand) *D
 	return src
 }
 
-// kindOf returns which kind of file of a store has a name; empty if it is of none that is
+// kindOf returns the kind of a store's file, by its name; empty if files of that kind are not
 // compared with the ledger.
 func kindOf(name string) string {
 	for _, kind := range []string{".sst", ".log"} {
@@ -53,9 +53,9 @@ func kindOf(name string) string {
 	return ""
 }
 
-// insteadOf returns the files of a database that can stand in the place of one: all that are
-// of its kind and differ from it, in the order of their names; if there is little time, the
-// one of the same name or the first behind it.
+// insteadOf returns the files of a database that can take the place of one: all files of its
+// kind with other contents, in the order of their names. In short mode, it returns only the one
+// of the same name, or the first after it.
 func insteadOf(files map[string]string, name, content string) (all []string) {
 	for _, other := range slices.Sorted(maps.Keys(files)) {
 		if kindOf(other) == kindOf(name) && files[other] != content && files[other] != "" {
@@ -101,7 +101,7 @@ func TestSalvageTellsForeignFiles(t *testing.T) {
 	}
 }
 
-// TestSalvageOfTablesThatChangedPlacesLosesNothing: each of the two is known by its end.
+// TestSalvageOfTablesThatChangedPlacesLosesNothing: each of the two is recognized by its end.
 func TestSalvageOfTablesThatChangedPlacesLosesNothing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		src := buildListed(t, manyTables, false, 7)
@@ -139,9 +139,9 @@ func asChunkOf(content string, number uint32) []byte {
 	return chunk
 }
 
-// TestSalvageReadsNoLogOfAnotherDatabase: it is reported like one that is missing, whether
-// it is shorter or longer than the one that was there, and whichever logs its file was
-// before: Pebble uses the files of logs again, so one log's file may hold chunks of others.
+// TestSalvageReadsNoLogOfAnotherDatabase: such a log is reported as missing, whether it is
+// shorter or longer than the right one, and whichever logs its file was before. Pebble reuses
+// the files of logs, so the file of one log may hold chunks of others.
 func TestSalvageReadsNoLogOfAnotherDatabase(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		build := func(records int) func(*testing.T, *vfs.MemFS, *rand.Rand) *DB {
@@ -149,7 +149,7 @@ func TestSalvageReadsNoLogOfAnotherDatabase(t *testing.T) {
 				db := openSalvage(t, mem, salvageFrom)
 				s, err := db.CreateStream(t.Context(), "s", &StreamOptions{Shards: 2})
 				require.NoError(t, err)
-				require.NoError(t, db.store.Flush()) // so that the stream is in a table
+				require.NoError(t, db.store.Flush()) // so that the stream's row is in a table
 				putSome(t, db, s, random, records, 2000)
 				return db
 			}
@@ -215,8 +215,8 @@ func TestSalvageWithoutALedgerSaysThatNothingWasCompared(t *testing.T) {
 	}
 }
 
-// TestSalvageTakesTheManifestOfTheLedger: a marker that names an earlier one would make
-// it take all newer tables for ones that the store had done with.
+// TestSalvageTakesTheManifestOfTheLedger: with the earlier manifest that the marker names,
+// all newer tables would look like obsolete ones.
 func TestSalvageTakesTheManifestOfTheLedger(t *testing.T) {
 	mem := vfs.NewCrashableMem()
 	random := rand.New(rand.NewPCG(7, 9))
@@ -235,7 +235,7 @@ func TestSalvageTakesTheManifestOfTheLedger(t *testing.T) {
 	db = openSalvage(t, mem, salvageFrom)
 	s, err = db.Stream("s")
 	require.NoError(t, err)
-	for range 3 { // the first tables are merged into others, and keys are deleted
+	for range 3 { // so that the first tables are compacted, and keys are deleted
 		putSome(t, db, s, random, 300, 2500)
 		require.NoError(t, db.store.Flush())
 	}
@@ -261,7 +261,7 @@ func TestSalvageTakesTheManifestOfTheLedger(t *testing.T) {
 	require.Len(t, report.Damaged, 1)
 	require.Equal(t, "marker.manifest", report.Damaged[0].Name)
 
-	// Without the newer one it is not known which tables are stale, and all are read.
+	// Without the newer manifest it is unknown which tables are obsolete, so all are read.
 	mem = putBack()
 	for _, name := range namesIn(t, mem, "") {
 		if _, is := old[name]; !is && strings.HasPrefix(path.Base(name), "MANIFEST-") {
@@ -274,10 +274,10 @@ func TestSalvageTakesTheManifestOfTheLedger(t *testing.T) {
 	require.Len(t, report.Damaged, 2)
 }
 
-// TestSalvageTellsForeignTablesThatNoLedgerListsBySize: the manifest has the sizes of tables
-// that were written right before a kill.
+// TestSalvageTellsForeignTablesThatNoLedgerListsBySize: of tables written right before a kill,
+// the manifest has the sizes.
 func TestSalvageTellsForeignTablesThatNoLedgerListsBySize(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) { // where no time passes, so that no ledger is written
+	synctest.Test(t, func(t *testing.T) { // no time passes in the bubble, so no ledger is written
 		build := func(t *testing.T, mem *vfs.MemFS, random *rand.Rand) *DB {
 			db := openSalvage(t, mem, salvageFrom)
 			s, err := db.CreateStream(t.Context(), "s", &StreamOptions{Shards: 2})
@@ -289,7 +289,7 @@ func TestSalvageTellsForeignTablesThatNoLedgerListsBySize(t *testing.T) {
 			return db
 		}
 		src := buildSalvage(t, build, true)
-		time.Sleep(time.Millisecond) // so that the numbers are not the same
+		time.Sleep(time.Millisecond) // so that the numbers differ
 		mem := vfs.NewCrashableMem()
 		db := build(t, mem, rand.New(rand.NewPCG(8, 9)))
 		require.NoError(t, db.Close())

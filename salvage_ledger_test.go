@@ -12,8 +12,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// killedWithLedger returns the disk of a database that was killed when its ledger was up to
-// date, and what it had: records, encrypted, that are in its log only.
+// killedWithLedger returns the disk of a database that was killed while its ledger was up to
+// date, and the contents: encrypted records that are only in the log.
 func killedWithLedger(t *testing.T) (killed *vfs.MemFS, truth contents) {
 	t.Helper()
 	mem := vfs.NewCrashableMem()
@@ -30,7 +30,7 @@ func killedWithLedger(t *testing.T) (killed *vfs.MemFS, truth contents) {
 	return killed, truth
 }
 
-// The ledger has the id of the database, too, with which encrypted records can be read.
+// The ledger also has the id of the database, which encrypted records need.
 func TestSalvageTakesTheIDFromTheLedger(t *testing.T) {
 	synctest.Test(t, testSalvageTakesTheIDFromTheLedger)
 }
@@ -61,8 +61,8 @@ func testSalvageTakesTheIDFromTheLedger(t *testing.T) {
 	}
 }
 
-// A log that is cut, or gone, after a kill: without the ledger it would look like a kill at
-// an earlier time.
+// After a kill, the log is cut or missing. Without the ledger it would look like a kill at an
+// earlier time.
 func TestSalvageKnowsFromTheLedgerThatALogIsCut(t *testing.T) {
 	synctest.Test(t, testSalvageKnowsFromTheLedgerThatALogIsCut)
 }

@@ -17,10 +17,10 @@ import (
 	"github.com/braidstream/braid/internal/layout"
 )
 
-// These tests are about salvaging that does not end, and rows about streams that are lost.
+// These tests check unfinished salvages, and salvages after the loss of rows about streams.
 
-// TestASalvageThatDoesNotEndLeavesNoDatabase: what a crash or a cancelled context leaves
-// is not opened, and after a cancelled one Salvage can be called again.
+// TestASalvageThatDoesNotEndLeavesNoDatabase: a crash or a cancelled context leaves no
+// directory that can be opened. After a cancelled context, Salvage can be called again.
 func TestASalvageThatDoesNotEndLeavesNoDatabase(t *testing.T) {
 	src := buildSalvage(t, reshardsAndTrims, false)
 	files := filesOf(t, src.mem, salvageFrom)
@@ -63,8 +63,8 @@ func TestASalvageThatDoesNotEndLeavesNoDatabase(t *testing.T) {
 	require.True(t, report.Whole())
 }
 
-// TestSalvageAfterTheRowsOfAStreamAreLost: shards that the stream was created with are
-// told by the rows that are left, and their records keep their numbers.
+// TestSalvageAfterTheRowsOfAStreamAreLost: the other rows show the shards that the stream was
+// created with, and their records keep their numbers.
 func TestSalvageAfterTheRowsOfAStreamAreLost(t *testing.T) {
 	for _, lost := range []struct {
 		name string
@@ -110,7 +110,7 @@ func TestSalvageAfterTheRowsOfAStreamAreLost(t *testing.T) {
 	}
 }
 
-// changeRows changes rows of the source as damage could have.
+// changeRows changes rows of the source in a way that damage could.
 func changeRows(t *testing.T, mem *vfs.MemFS, merge bool, change func(batch *kv.Batch)) {
 	t.Helper()
 	store, err := kv.Open(kv.Config{Dir: salvageFrom, FS: mem, Logger: slog.Default(), MemTableBytes: minMemtableBytes, TableBoundary: layout.TableBoundary})
@@ -119,14 +119,14 @@ func changeRows(t *testing.T, mem *vfs.MemFS, merge bool, change func(batch *kv.
 	change(batch)
 	require.NoError(t, batch.Commit(true))
 	batch.Close()
-	if merge { // else older values are found
+	if merge { // otherwise older values are found
 		require.NoError(t, store.Compact(t.Context(), []byte{0}, []byte{0xff}))
 	}
 	require.NoError(t, store.Close())
 }
 
-// TestSalvageBringsNoDeletedStreamBack, even if only its own row says that it is deleted:
-// that of its shards is lost.
+// TestSalvageBringsNoDeletedStreamBack, even if only the deletion of its own row is left, and
+// that of its shards' rows is lost.
 func TestSalvageBringsNoDeletedStreamBack(t *testing.T) {
 	src := buildSalvage(t, manyTables, false)
 	changeRows(t, src.mem, false, func(batch *kv.Batch) { batch.Delete(layout.StreamKey(1)) })
@@ -135,7 +135,7 @@ func TestSalvageBringsNoDeletedStreamBack(t *testing.T) {
 	require.Contains(t, got.streams, "b")
 }
 
-// TestSalvageGivesNoNameTwice: a stream that has lost its name gets one that no other has.
+// TestSalvageGivesNoNameTwice: a stream whose name is lost gets a name that no other has.
 func TestSalvageGivesNoNameTwice(t *testing.T) {
 	mem := vfs.NewCrashableMem()
 	db := openSalvage(t, mem, salvageFrom)
@@ -149,7 +149,7 @@ func TestSalvageGivesNoNameTwice(t *testing.T) {
 	require.Len(t, got.streams, 2)
 }
 
-// TestSalvageOfANewerFormatIsRefused, even if the file that says so first is lost.
+// TestSalvageOfANewerFormatIsRefused, even if the first file with the format is lost.
 func TestSalvageOfANewerFormatIsRefused(t *testing.T) {
 	src := buildSalvage(t, salvageStates[0].build, false)
 	changeRows(t, src.mem, false, func(batch *kv.Batch) {
@@ -168,7 +168,7 @@ func namesBelow(t *testing.T, mem *vfs.MemFS, dir string) []string {
 	return names
 }
 
-// BenchmarkSalvage salvages a database of records of a kilobyte on the disk.
+// BenchmarkSalvage salvages a database with records of a kilobyte, on disk.
 func BenchmarkSalvage(b *testing.B) {
 	from := filepath.Join(b.TempDir(), "from")
 	db, err := Open(from, &Options{Durability: NoSync})

@@ -17,25 +17,25 @@ import (
 	"github.com/braidstream/braid/internal/testdisk"
 )
 
-// These tests salvage databases of several states, with each of their files damaged in
-// several ways, and compare with what the undamaged one held.
+// These tests salvage databases in several states, with each of their files damaged in
+// several ways, and compare the result with the undamaged database.
 
 const salvageFrom, salvageTo = "/data/db", "/data/saved"
 
-// salvageSource is a database to be damaged.
+// salvageSource is a database that a test damages.
 type salvageSource struct {
 	mem   *vfs.MemFS
 	truth contents
 }
 
-// contents are all that the API shows of a database, and its leases.
+// contents are everything that the API shows of a database, and its leases.
 type contents struct {
-	streams map[string]string             // what is said of them, by name
-	shards  map[string]string             // the same, by stream and shard
+	streams map[string]string             // descriptions, by name
+	shards  map[string]string             // descriptions, by stream and shard
 	records map[string][]Record           // by stream and shard
-	told    map[string][]*CorruptError    // by stream and shard: where reading had to skip
-	keys    map[string]string             // of the application, and leases: rows
-	by      map[SequenceNumber]salvagedID // of all records
+	told    map[string][]*CorruptError    // the errors of reading, by stream and shard
+	keys    map[string]string             // rows of application keys and leases
+	by      map[SequenceNumber]salvagedID // all records
 }
 
 type salvagedID struct{ shard, key, data string }
@@ -110,7 +110,7 @@ func putLease(t *testing.T, db *DB, random *rand.Rand, s *Stream) {
 	storeBlock(t, db, key, row.Encode(key))
 }
 
-// salvageStates build databases, and leave them closed or as a kill does.
+// salvageStates build databases, and leave them closed, or as a kill leaves them.
 var salvageStates = []struct {
 	name  string
 	build func(t *testing.T, mem *vfs.MemFS, random *rand.Rand) *DB
@@ -209,7 +209,7 @@ func buildSalvage(t *testing.T, build func(*testing.T, *vfs.MemFS, *rand.Rand) *
 	return src
 }
 
-// TestSalvageOfAnUndamagedDatabase: nothing is lost, and all that can be asked is equal.
+// TestSalvageOfAnUndamagedDatabase: nothing is lost, and the API shows the same contents.
 func TestSalvageOfAnUndamagedDatabase(t *testing.T) {
 	for _, state := range salvageStates {
 		t.Run(state.name, func(t *testing.T) {
@@ -241,7 +241,7 @@ func TestSalvageOfAnUndamagedDatabase(t *testing.T) {
 	}
 }
 
-// filesOf returns the content of all files below a directory.
+// filesOf returns the contents of all files below a directory.
 func filesOf(t *testing.T, mem *vfs.MemFS, dir string) map[string]string {
 	t.Helper()
 	files := make(map[string]string)
@@ -265,8 +265,8 @@ func filesOf(t *testing.T, mem *vfs.MemFS, dir string) map[string]string {
 	return files
 }
 
-// damages are what happens to a file. They return what is left of it, nil if the file is
-// gone, and how many of its bytes can have been lost.
+// damages are the ways to damage a file. Each returns the rest of the file, nil if it is
+// removed, and how many of its bytes may be lost.
 var damages = []struct {
 	name string
 	do   func(content []byte, random *rand.Rand) (left []byte, lost int)
@@ -291,9 +291,9 @@ var damages = []struct {
 
 var salvageRounds = flag.Int("braid.salvage", 2, "how often each file is damaged in each way")
 
-// TestSalvageOfADamagedDatabase: each file of each database is damaged in each way.
-// Whatever is lost is told, by the report and to readers; nothing else is missing,
-// nothing is changed, and nothing comes back.
+// TestSalvageOfADamagedDatabase: each file of each database is damaged in each way. All losses
+// are in the report, and readers get errors for them. Nothing else is missing, nothing is
+// changed, and nothing deleted comes back.
 func TestSalvageOfADamagedDatabase(t *testing.T) {
 	rounds := *salvageRounds
 	if testing.Short() {
@@ -307,7 +307,7 @@ func TestSalvageOfADamagedDatabase(t *testing.T) {
 				if content == "directory" {
 					continue
 				}
-				only := random.IntN(2 * len(damages)) // of the large ones, if there is little time
+				only := random.IntN(2 * len(damages)) // in short mode, one kind of damage for the large ones
 				for i, damage := range damages {
 					if testing.Short() && (len(src.truth.by) > 500 && i != only || i%2 != only%2) {
 						continue
@@ -362,8 +362,8 @@ func salvageAndCompare(t *testing.T, mem *vfs.MemFS, truth contents, what, file 
 
 	for number, record := range got.by {
 		want, was := truth.by[number]
-		if !was && strings.HasSuffix(file, ".sst") && slices.ContainsFunc(report.Notes, func(n string) bool { return strings.Contains(n, "of an earlier time") }) {
-			continue // what said that it is trimmed is lost
+		if !was && strings.HasSuffix(file, ".sst") && slices.ContainsFunc(report.Notes, func(n string) bool { return strings.Contains(n, "outdated") }) {
+			continue // the row with its trim is lost
 		}
 		require.True(t, was, "%s: a record of %s came back, or was invented", what, record.shard)
 		require.Equal(t, want.key, record.key, what)
@@ -425,7 +425,7 @@ func salvageAndCompare(t *testing.T, mem *vfs.MemFS, truth contents, what, file 
 	return !t.Failed()
 }
 
-// isTold reports whether the report and a reader are told of a record that is missing.
+// isTold reports whether both the report and a reader's error cover a missing record.
 func isTold(report *SalvageReport, got contents, shard string, number SequenceNumber) bool {
 	return slices.ContainsFunc(report.Lost, func(l LostRecords) bool {
 		return l.Stream+"/"+string(l.Shard) == shard && l.FirstLost.Compare(number) <= 0 && number.Compare(l.FirstAvailable) < 0
@@ -434,9 +434,9 @@ func isTold(report *SalvageReport, got contents, shard string, number SequenceNu
 	})
 }
 
-// isExcused reports whether nothing that is left can tell of a record that is missing:
-// the rows of its shard are lost, and the report says that; or it was among the last that
-// were put before a kill, and the log that had them is damaged.
+// isExcused reports whether nothing is left by which Salvage could notice a missing record:
+// the rows of its shard are lost, and the report says so; or it was among the last before a
+// kill, and the log that had them is damaged.
 func isExcused(report *SalvageReport, got contents, shard string, number SequenceNumber, file string) bool {
 	if _, is := got.shards[shard]; !is {
 		return len(report.Damaged) > 0 || !report.Closed
@@ -451,8 +451,8 @@ func isExcused(report *SalvageReport, got contents, shard string, number Sequenc
 	return len(records) == 0 || records[len(records)-1].SequenceNumber.Compare(number) < 0
 }
 
-// TestReadersOfASalvagedDatabaseAreToldWhereverTheyBegin: a reader that stands right
-// before lost records, or among them, is told as one is who comes from the horizon.
+// TestReadersOfASalvagedDatabaseAreToldWhereverTheyBegin: a reader that begins right before
+// lost records, or among them, gets the same error as one that begins at the horizon.
 func TestReadersOfASalvagedDatabaseAreToldWhereverTheyBegin(t *testing.T) {
 	src := buildSalvage(t, manyTables, false)
 	records := src.truth.records["a/shardId-000000000001"]
@@ -495,7 +495,7 @@ func TestReadersOfASalvagedDatabaseAreToldWhereverTheyBegin(t *testing.T) {
 	}
 	require.Equal(t, int64(n), lost.Records)
 
-	// What is lost can be trimmed away, and salvaging once more changes nothing.
+	// The losses can be trimmed away, and salvaging again changes nothing.
 	again, err := salvageDir(t.Context(), salvageTo, "/data/again", nil, environment{fs: crashedOf(t, src.mem, db)})
 	require.NoError(t, err)
 	require.Equal(t, report.Lost, again.Lost)
@@ -506,7 +506,7 @@ func TestReadersOfASalvagedDatabaseAreToldWhereverTheyBegin(t *testing.T) {
 	require.NoError(t, db.Close())
 }
 
-// crashedOf returns the disk as a kill leaves it.
+// crashedOf returns the disk as a kill would leave it.
 func crashedOf(t *testing.T, mem *vfs.MemFS, db *DB) *vfs.MemFS {
 	t.Helper()
 	require.NoError(t, db.store.Flush())

@@ -10,10 +10,9 @@ import (
 	"github.com/braidstream/braid/internal/decimal"
 )
 
-// SequenceNumber is the place of a record in its shard. It is the number that
-// Amazon Kinesis uses: an integer of 186 bits, 56 digits in decimal. Values can
-// be compared with == and be keys of maps. The zero value lies before every
-// record, and its text is "0".
+// SequenceNumber is the place of a record in its shard. It has the layout of Amazon Kinesis's
+// numbers: an integer of 186 bits, with 56 decimal digits. Values can be compared with == and
+// used as keys of maps. The zero value lies before every record; its text is "0".
 //
 // From the most significant digit, in hexadecimal:
 //
@@ -22,33 +21,32 @@ import (
 //	     9    36  when the shard was created, in Unix seconds
 //	     1     4  the low bits of the shard's index
 //	    16    64  the counter; its top bit is always 0
-//	     2     8  zero; 1 in a position for which no record has come (see [RecordsPage].Next)
+//	     2     8  zero; 1 in a position at a future time (see [RecordsPage].Next)
 //	     9    36  when the record arrived, in Unix seconds
 //	     8    32  the shard's index
 //	     1     4  2 again
 //
-// What may be relied on:
+// Guarantees:
 //
 //   - Within a shard, numbers increase in the order in which records become
 //     visible to readers.
 //   - The numbers of a shard that came from a split or a merge are above all
-//     numbers of its parents. So for one partition key numbers increase through
+//     numbers of its parents. So for one partition key, numbers increase across
 //     any number of reshards.
 //   - No two records of a database have the same number.
-//   - In 56 digits the order of the texts is the order of the numbers. "0", too,
-//     sorts first.
+//   - The texts sort as the numbers do, since all have 56 digits; "0" sorts first.
 //
-// Numbers of two shards that exist side by side say nothing about which record
-// came first; [Record].ArrivalTime does. Numbers are not contiguous.
+// Numbers of two shards that exist at the same time do not show which record arrived
+// first; [Record].ArrivalTime does. Numbers are not contiguous.
 //
-// Numbers that were read from Kinesis itself are of this type as well. There,
-// the counter is a plain count, and in braid the arrival time in nanoseconds.
+// Numbers from Kinesis itself have this type as well. Their counter is a plain count; in
+// braid it is the arrival time in nanoseconds.
 type SequenceNumber struct {
 	// Invariant: all zero, or a number that validate accepts.
 	hi, mid, lo uint64
 }
 
-// Where the parts of a sequence number lie in its words.
+// The places of the parts of a sequence number in its words.
 //
 //	hi   version 8 | created 36 | index 4 | counter 16, its top bits
 //	mid  counter 48, the rest of it | zero 8 | second 8, its top bits
@@ -66,27 +64,27 @@ const (
 	indexShift       = 4
 )
 
-// momentBit is one of the zero bits, which nobody looks at: neither Kinesis nor
-// what compares a number with a shard.
+// momentBit is one of the zero bits. Kinesis ignores them, and so do comparisons of a number
+// with a shard.
 const momentBit = 1 << 8 // in mid
 
 const (
-	// endingCounter is the counter of the number at which a shard ends. It is
-	// the largest that there is.
+	// endingCounter is the counter of the number at which a shard ends. It is the largest
+	// counter.
 	endingCounter uint64 = 1<<63 - 1
 
-	// maxCounter is the largest counter that a record may have: a record's
-	// number always lies below the one at which its shard ends.
+	// maxCounter is the largest counter of a record: a record's number is always below the
+	// one at which its shard ends.
 	maxCounter = endingCounter - 1
 
-	// createdSecondsEnd bounds a shard's creation time; Kinesis refuses this
-	// second, of the year 2477, and later ones.
+	// createdSecondsEnd bounds a shard's creation time. Kinesis refuses this second, in the
+	// year 2477, and later ones.
 	createdSecondsEnd = 16_025_175_000
 )
 
-// newSequenceNumber puts a number together. The counter is at most
-// endingCounter; both seconds are not negative and below createdSecondsEnd,
-// which holds for all times that fit a counter in nanoseconds.
+// newSequenceNumber composes a number of its parts. The counter is at most endingCounter.
+// Both seconds are not negative, and below createdSecondsEnd; all times that fit a counter in
+// nanoseconds are.
 func newSequenceNumber(createdSeconds int64, counter uint64, seconds int64, shard uint32) SequenceNumber {
 	return SequenceNumber{
 		hi:  sequenceVersion<<topVersionShift | uint64(createdSeconds)<<createdShift | uint64(shard&0xf)<<indexNibbleShift | counter>>counterSplit,
@@ -95,9 +93,9 @@ func newSequenceNumber(createdSeconds int64, counter uint64, seconds int64, shar
 	}
 }
 
-// ParseSequenceNumber is the inverse of [SequenceNumber.String]. It takes "0"
-// and numbers of Kinesis's current layout, also those of records that do not
-// exist. Any other text is an [ErrInvalidArgument].
+// ParseSequenceNumber is the inverse of [SequenceNumber.String]. It accepts "0" and all
+// numbers of Kinesis's current layout, even those of records that do not exist. For any other
+// text it returns [ErrInvalidArgument].
 func ParseSequenceNumber(text string) (SequenceNumber, error) {
 	hi, mid, lo, err := decimal.Parse(text)
 	n := SequenceNumber{hi, mid, lo}
@@ -113,9 +111,8 @@ func ParseSequenceNumber(text string) (SequenceNumber, error) {
 	return n, nil
 }
 
-// validate returns the rule that the number breaks, or "". It does not look at
-// the parts that Kinesis does not look at: the eight bits of zeros, and whether
-// the low bits of the index are those of the index.
+// validate returns the rule that the number breaks, or "". As Kinesis does, it ignores the
+// eight zero bits, and the repeated low bits of the index.
 func (n SequenceNumber) validate() string {
 	switch {
 	case n.IsZero():
@@ -130,9 +127,9 @@ func (n SequenceNumber) validate() string {
 	return ""
 }
 
-// moment returns the number as that of a moment, at which no record has arrived:
-// it was not given out, and may lie in the future. As a position it is not beyond
-// the tip, in whatever copy of the database.
+// moment returns the number marked as a moment, which may lie in the future and at which no
+// record has arrived. The number was not given out. As a position it is never beyond the tip,
+// in any copy of the database.
 func (n SequenceNumber) moment() SequenceNumber {
 	n.mid |= momentBit
 	return n
@@ -163,7 +160,7 @@ func (n SequenceNumber) MarshalText() ([]byte, error) {
 	return n.AppendText(make([]byte, 0, decimal.MaxDigits))
 }
 
-// UnmarshalText is [ParseSequenceNumber]. After an error n is as it was.
+// UnmarshalText sets n as [ParseSequenceNumber] parses the text. An error leaves n unchanged.
 func (n *SequenceNumber) UnmarshalText(text []byte) error {
 	parsed, err := ParseSequenceNumber(string(text))
 	if err == nil {
@@ -172,7 +169,7 @@ func (n *SequenceNumber) UnmarshalText(text []byte) error {
 	return err
 }
 
-// Compare returns -1, 0 or +1 as n is below, equal to or above m.
+// Compare returns -1, 0 or +1 if n is below, equal to or above m.
 func (n SequenceNumber) Compare(m SequenceNumber) int {
 	if n.hi != m.hi {
 		return cmp.Compare(n.hi, m.hi)
@@ -186,7 +183,7 @@ func (n SequenceNumber) Compare(m SequenceNumber) int {
 // IsZero reports whether n is the zero value, which no record has.
 func (n SequenceNumber) IsZero() bool { return n == SequenceNumber{} }
 
-// ShardID is the shard that the number belongs to; empty for the zero value.
+// ShardID returns the shard that the number belongs to; empty for the zero value.
 func (n SequenceNumber) ShardID() ShardID {
 	if n.IsZero() {
 		return ""
@@ -194,8 +191,8 @@ func (n SequenceNumber) ShardID() ShardID {
 	return shardID(n.shardIndex())
 }
 
-// Time is when the record arrived, to the second, in UTC; the zero time for the
-// zero value. [Record].ArrivalTime is more precise.
+// Time returns when the record arrived, to the second, in UTC; the zero time for the zero
+// value. [Record].ArrivalTime is more precise.
 func (n SequenceNumber) Time() time.Time {
 	if n.IsZero() {
 		return time.Time{}
@@ -204,28 +201,26 @@ func (n SequenceNumber) Time() time.Time {
 	return time.Unix(int64(seconds), 0).UTC()
 }
 
-// createdSeconds is when the shard was created, in Unix seconds.
+// createdSeconds returns when the shard was created, in Unix seconds.
 func (n SequenceNumber) createdSeconds() int64 {
 	return int64(n.hi >> createdShift & (1<<36 - 1))
 }
 
-// counter is what orders the numbers of a shard.
+// counter returns the part that orders the numbers of a shard.
 func (n SequenceNumber) counter() uint64 { return n.hi<<counterSplit | n.mid>>counterShift }
 
-// shardIndex is the index of the number's shard.
+// shardIndex returns the index of the number's shard.
 func (n SequenceNumber) shardIndex() uint32 { return uint32(n.lo >> indexShift) }
 
-// ShardID names a shard of a stream, such as "shardId-000000000042". The digits
-// are the shard's index: shards are counted in the order in which the stream got
-// them, from 0 to 2,147,483,647, and an index is never used again. There are
-// always 12 of them, so ids sort by their index.
+// ShardID names a shard of a stream, such as "shardId-000000000042". The 12 digits are the
+// shard's index, so ids sort by index. Shards are numbered in the order of their creation,
+// from 0 to 2,147,483,647, and a stream never reuses an index.
 type ShardID string
 
-// ParseShardID returns the full form of an id that is written in any way that
-// Kinesis understands: "shardId-000000000007", "shardId-7" and "7" all are
-// "shardId-000000000007". It goes by the digits after the first hyphen, or by the
-// whole text if there is none. Whether a stream has such a shard is for
-// [Stream.Shard] to say. Errors: [ErrInvalidArgument].
+// ParseShardID returns the full form of an id in any form that Kinesis accepts: for
+// "shardId-000000000007", "shardId-7" and "7" it returns "shardId-000000000007". It uses the
+// digits after the first hyphen, or the whole text if there is none. It does not check whether
+// a stream has such a shard; [Stream.Shard] does. Errors: [ErrInvalidArgument].
 func ParseShardID(text string) (ShardID, error) {
 	index, ok := parseShardID(text)
 	if !ok {
@@ -265,10 +260,9 @@ func shardID(index uint32) ShardID {
 	return ShardID(append(buf, text...))
 }
 
-// parseShardID returns the index that a shard's name stands for. As Kinesis
-// does, it goes by the digits after the first hyphen, or by the whole text if
-// there is none, so "shardId-0", "x-0" and "0" are all the first shard. ok is
-// false for what can name no shard.
+// parseShardID returns the index in a shard's name. As in Kinesis, the index is the digits
+// after the first hyphen, or the whole text if there is none, so "shardId-0", "x-0" and "0"
+// all name the first shard. ok is false if the text cannot name a shard.
 func parseShardID(text string) (index uint32, ok bool) {
 	if _, after, found := strings.Cut(text, "-"); found {
 		text = after

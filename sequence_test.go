@@ -14,8 +14,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// These tests see the parts of a number, which are not exported: what a record's
-// number is made of is tested here, once, against numbers of the real service.
+// These tests check the parts of a number, which are not exported, against numbers of the real
+// service.
 
 // realNumbers were given out by Amazon Kinesis.
 var realNumbers = []struct {
@@ -99,8 +99,8 @@ func TestEveryRecordLiesBelowItsShardsEnd(t *testing.T) {
 }
 
 func TestParseSequenceNumberSaysWhatIsWrong(t *testing.T) {
-	// In hexadecimal, where one can see the parts: created 9 digits from the
-	// second on, then the index's digit, the counter's 16, and so on.
+	// Hexadecimal shows the parts: after the version, 9 digits of the second of creation, the
+	// digit of the index, the 16 of the counter, and so on.
 	const good = "2" + "064aaf4c0" + "1" + "0000000000000005" + "00" + "064aaf4c1" + "00000001" + "2"
 	number := func(hex string) string {
 		n, ok := new(big.Int).SetString(hex, 16)
@@ -198,7 +198,7 @@ func TestSequenceNumbersSortLikeTheirTexts(t *testing.T) {
 			}
 		}
 	}
-	// They were made in order: first by creation, then by counter, then by second.
+	// The numbers are in order: by creation, then by counter, then by second.
 	texts := make([]string, len(numbers))
 	for i, n := range numbers {
 		texts[i] = n.String()
@@ -259,8 +259,8 @@ func TestEveryShardIDIsParsed(t *testing.T) {
 	}
 }
 
-// FuzzSequenceNumberText: a text is taken if and only if it is "0" or what the
-// layout says, read with math/big; and then it comes back as it was.
+// FuzzSequenceNumberText: a text is accepted if and only if it is "0" or fits the layout, as
+// math/big reads it. An accepted text does not change in a round trip.
 func FuzzSequenceNumberText(f *testing.F) {
 	for _, row := range realNumbers {
 		f.Add(row.text)
@@ -282,7 +282,7 @@ func FuzzSequenceNumberText(f *testing.F) {
 	})
 }
 
-// isSequenceNumber says the same as ParseSequenceNumber, in another way.
+// isSequenceNumber is an independent implementation of the rules of ParseSequenceNumber.
 func isSequenceNumber(text string) bool {
 	if text == "0" {
 		return true
@@ -297,8 +297,8 @@ func isSequenceNumber(text string) bool {
 		created.Cmp(big.NewInt(16025175000)) < 0
 }
 
-// FuzzSequenceNumberOrder: numbers put together from parts give the parts back,
-// and compare as the integers they are.
+// FuzzSequenceNumberOrder: numbers composed of parts return these parts, and compare as
+// integers do.
 func FuzzSequenceNumberOrder(f *testing.F) {
 	f.Add(int64(1700000000), uint64(1), int64(1700000000), uint32(0), int64(1700000001), uint64(0), int64(1700000000), uint32(1))
 	f.Add(int64(1), uint64(1<<48), int64(1<<28), uint32(16), int64(1), uint64(1<<48-1), int64(1<<28-1), uint32(15))

@@ -9,15 +9,15 @@ import (
 	"github.com/braidstream/braid/internal/layout"
 )
 
-// Limits of what is said about a stream.
+// Limits of a stream's settings.
 const (
 	maxStreamNameChars = 128
 	maxTags            = 50 // Kinesis: tags per stream
 	maxTagKeyChars     = 128
 	maxTagValueChars   = 256
 
-	// defaultRetention is also the least that a period can be changed to: below
-	// it, only a new stream can go.
+	// defaultRetention is also the shortest period to which a stream can be changed; only a
+	// new stream can have a shorter one.
 	defaultRetention = 24 * time.Hour
 	maxRetention     = 8760 * time.Hour
 )
@@ -30,45 +30,42 @@ type StreamOptions struct {
 	// space evenly. 0 means 1, or 4 if the capacity is OnDemand.
 	Shards int
 
-	// MaxRecordBytes is the largest Data that a record may have, 1 to
-	// 10,485,760 (10 MiB). 0 means 1,048,576 (1 MiB). The partition key does not
-	// count. It can be changed by [Stream.UpdateMaxRecordBytes]. Kinesis:
-	// MaxRecordSizeInKiB.
+	// MaxRecordBytes is the maximum size of a record's Data, 1 to 10,485,760 (10 MiB). 0 means
+	// 1,048,576 (1 MiB). The partition key does not count. [Stream.UpdateMaxRecordBytes] changes
+	// it. Kinesis: MaxRecordSizeInKiB.
 	MaxRecordBytes int
 
-	// Retention is how long a record can be read, counted from its arrival, a
-	// nanosecond to 8,760 hours (a year). 0 means 24 hours; negative means that
-	// records do not expire. It can be changed by [Stream.IncreaseRetention] and
-	// [Stream.DecreaseRetention]. Kinesis: RetentionPeriodHours, which does not go
-	// below 24 hours.
+	// Retention is how long a record can be read after its arrival, 1 nanosecond to 8,760 hours (a
+	// year). 0 means 24 hours; a negative value means that records do not expire.
+	// [Stream.IncreaseRetention] and [Stream.DecreaseRetention] change it. Kinesis:
+	// RetentionPeriodHours, which is at least 24 hours.
 	Retention time.Duration
 
-	// RetentionBytes bounds what the stream keeps, in bytes of partition keys and
-	// data: beyond it the oldest records are trimmed, whatever their age. It
-	// works in steps of an epoch, so up to about [Options].MemtableBytes more can
-	// be kept, and never less than this. 0 means no bound; a negative value is
-	// refused. It can be changed by [Stream.UpdateRetentionBytes].
+	// RetentionBytes bounds the size of the stream, in bytes of partition keys and data. Beyond
+	// it, the oldest records are trimmed, whatever their age. Trimming works in steps of an epoch,
+	// so up to about [Options].MemtableBytes more can be kept, and never less than this. 0 means
+	// no bound; a negative value is refused. [Stream.UpdateRetentionBytes] changes it.
 	RetentionBytes int64
 
-	// Capacity is how much each shard takes, and whether the number of shards
-	// follows the load. The zero value is [Unlimited]. It can be changed by
-	// [Stream.UpdateCapacity]. Kinesis: StreamModeDetails.
+	// Capacity has the budgets of each shard, and says whether the number of shards follows the
+	// load. The zero value is [Unlimited]. [Stream.UpdateCapacity] changes it. Kinesis:
+	// StreamModeDetails.
 	Capacity Capacity
 
-	// Tags are the application's own words about the stream: up to 50, with keys
-	// of 1 to 128 characters and values of up to 256, as Unicode code points. They
-	// can be changed by [Stream.AddTags] and [Stream.RemoveTags].
+	// Tags are the application's own labels for the stream. There may be up to 50, with keys of 1
+	// to 128 characters and values of up to 256; a character is a Unicode code point.
+	// [Stream.AddTags] and [Stream.RemoveTags] change them.
 	Tags map[string]string
 
-	// MustMatch makes [DB.OpenStream] refuse a stream that exists with other
-	// settings, by a [StreamMismatchError]. What is not zero here is compared: Shards
-	// with the number of open shards, unless the capacity is [OnDemand]; Capacity as
-	// a whole; of Tags, those given. It is not stored.
+	// MustMatch makes [DB.OpenStream] return a [StreamMismatchError] for an existing stream with
+	// other settings. Only fields that are not zero are compared: Shards with the number of open
+	// shards, unless the capacity is [OnDemand]; Capacity as a whole; Tags only by the given keys.
+	// MustMatch itself is not stored.
 	MustMatch bool
 }
 
-// withDefaults returns a copy whose zero fields are filled in, after checking
-// the others.
+// withDefaults returns a copy whose zero fields have their defaults, and checks the
+// others.
 func (o *StreamOptions) withDefaults() (opts StreamOptions, err error) {
 	if o != nil {
 		opts = *o
@@ -103,16 +100,16 @@ func (o *StreamOptions) withDefaults() (opts StreamOptions, err error) {
 	return opts, validateTags(opts.Tags)
 }
 
-// settings are what can be changed of a stream while it is used. They are never
-// changed themselves; others replace them.
+// settings are the settings of a stream that can be changed while it is used. The values are
+// immutable: a change replaces the whole struct.
 type settings struct {
 	maxData        int
 	retention      time.Duration // 0: records do not expire
-	retentionBytes int64         // 0: as many as there are
+	retentionBytes int64         // 0: no bound
 	floor          uint64        // counters below it have expired for good
 	capacity       Capacity
-	keyID          string            // what is put is encrypted with it; empty: not at all
-	tags           map[string]string // never changed
+	keyID          string            // the provider's key for new records; empty: they are not encrypted
+	tags           map[string]string // immutable
 }
 
 func newSettings(opts StreamOptions) *settings {
@@ -125,7 +122,7 @@ func newSettings(opts StreamOptions) *settings {
 	}
 }
 
-// restoreSettings is the inverse of what save stores.
+// restoreSettings returns the settings that save has stored.
 func restoreSettings(row *layout.StreamRow) *settings {
 	set := &settings{
 		maxData:        int(row.MaxRecordBytes),
@@ -188,7 +185,7 @@ func (set *settings) expiry(now uint64) uint64 {
 	return max(set.floor, now-min(now, uint64(set.retention)))
 }
 
-// hours describes a period in the unit of Kinesis.
+// hours returns a period as text, in hours as in Kinesis.
 func hours(d time.Duration) string {
 	if d == 0 {
 		return "forever"

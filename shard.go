@@ -14,20 +14,20 @@ import (
 	"github.com/braidstream/braid/internal/tail"
 )
 
-// Shard is an ordered log: the records of a stream whose hash keys fall in its
-// range. It comes from [Stream.Shards] or [Stream.Shard]. All methods may be
-// called from any number of goroutines.
+// Shard is an ordered log of the records of a stream whose hash keys lie in its range. It
+// comes from [Stream.Shards] or [Stream.Shard]. All methods may be called from any number of
+// goroutines.
 type Shard struct {
 	stream         *Stream
 	index          uint32
 	id             ShardID
 	hashKeys       HashKeyRange
 	parents        []uint32
-	createdSeconds uint64                      // part of its numbers, and no time: it may be ahead of the clock
-	createdCounter uint64                      // when it was made: nanoseconds
-	closing        atomic.Pointer[closing]     // nil while it takes records; set before log ends
+	createdSeconds uint64                      // part of its numbers, but not a time: it may be ahead of the clock
+	createdCounter uint64                      // when it was created, in nanoseconds
+	closing        atomic.Pointer[closing]     // nil while it accepts records; set before log ends
 	log            *tail.Log                   // recent records, and the tip
-	reads          atomic.Pointer[readBudgets] // nil until it is needed
+	reads          atomic.Pointer[readBudgets] // nil until the first use
 	trimmed        atomic.Uint64               // horizon.Counter, readable without mu
 	recent         recentLinks                 // guarded by the mutex of the stream's recency
 
@@ -35,8 +35,8 @@ type Shard struct {
 	extents epoch.Extents
 	horizon layout.Horizon
 
-	w       shardWriter       // the committer's
-	history *ondemand.History // the scaler's
+	w       shardWriter       // belongs to the committer
+	history *ondemand.History // belongs to the scaler
 	counts  shardCounts
 }
 
@@ -46,7 +46,7 @@ type shardCounts struct {
 	putsThrottled, readsThrottled atomic.Int64
 }
 
-// noteRead counts records that were read, which follow each other.
+// noteRead counts consecutive records that were read.
 func (sh *Shard) noteRead(records []layout.Record) {
 	if len(records) > 0 {
 		sh.counts.recordsRead.Add(int64(len(records)))
@@ -54,37 +54,36 @@ func (sh *Shard) noteRead(records []layout.Record) {
 	}
 }
 
-// shardWriter is what the committer has of a shard. Its fields belong to the goroutine
-// that runs a group, as those of the appender. Where Shard has a field of the same
-// name, that one is what readers see: it follows when the group is durable.
+// shardWriter is the committer's state of a shard. Like the appender's fields, its fields
+// belong to the goroutine that runs a group. If Shard has a field of the same name, readers
+// see that one, which follows when the group is durable.
 type shardWriter struct {
-	tip      tail.Tip            // what the next record will be
-	epoch    uint32              // of the last extent, if it can take records; else 0
+	tip      tail.Tip            // the end of the shard, with the records of this group
+	epoch    uint32              // the epoch of the last extent if that accepts records; otherwise 0
 	extents  epoch.Extents       // becomes Shard.extents
 	horizon  layout.Horizon      // becomes Shard.horizon
 	closing  *closing            // becomes Shard.closing
-	savedEnd layout.Horizon      // the End that the row of the last extent has
-	expired  bool                // it has gone from the topology
-	pending  []layout.Record     // become the log's
-	sealed   []sealedRun         // of pending, until they are in the batch
-	budgets  *writeBudgets       // nil until they are needed
-	load     *ondemand.Count     // nil: nothing was put on demand since it was looked at
-	filled   agenda.Item[*Shard] // in the stream's agenda of that name, as the next two
+	savedEnd layout.Horizon      // the End in the stored row of the last extent
+	expired  bool                // whether it was removed from the topology
+	pending  []layout.Record     // this group's records; they become the log's
+	sealed   []sealedRun         // the runs of pending, until they are in the batch
+	budgets  *writeBudgets       // nil until the first use
+	load     *ondemand.Count     // puts on demand since the scaler's last look; nil for none
+	filled   agenda.Item[*Shard] // the shard's item in the stream's agenda of that name, as the next two
 	emptied  agenda.Item[*Shard]
 	oldest   agenda.Item[*Shard]
 }
 
-// closing is when a shard was closed. It is not changed once readers see it.
+// closing says when a shard was closed. It is immutable once readers see it.
 type closing struct {
-	seconds uint64 // part of the number at which the shard ends, and no time
-	counter uint64 // when it was: above the shard's records, and not above its children's
-	aged    uint64 // the same on the retention clock, which no step of the wall clock moves
+	seconds uint64 // part of the number at which the shard ends, but not a time
+	counter uint64 // when it was closed: above the shard's records, and not above its children's
+	aged    uint64 // when it was closed, on the retention clock, which ignores steps of the wall clock
 
-	children []uint32 // the shards that came from this one, by index
+	children []uint32 // the indexes of the shards that came from this one
 }
 
-// ID returns the shard's id, such as "shardId-000000000003". Ids of a stream are
-// never used again.
+// ID returns the shard's id, such as "shardId-000000000003". A stream never reuses an id.
 func (sh *Shard) ID() ShardID { return sh.id }
 
 // HashKeyRange returns the range of hash keys whose records the shard holds.
@@ -100,8 +99,7 @@ func (sh *Shard) Parents() []ShardID {
 	return parents
 }
 
-// children returns the shards that came from this one, of those that are there at one
-// time.
+// children returns the shards of a topology that came from this one.
 func (sh *Shard) children(t *topology) (children []ShardID) {
 	end := sh.closing.Load()
 	if end == nil {
@@ -131,13 +129,13 @@ func (sh *Shard) endsBefore(counter uint64, tip tail.Tip) bool {
 	return tip.Ended && counter > tip.LastCounter
 }
 
-// record makes the public form of a record.
+// record returns the public form of a record.
 func (sh *Shard) record(r *layout.Record) (rec Record) {
 	sh.fill(&rec, r)
 	return rec
 }
 
-// fill is record in memory that is zero.
+// fill is record into rec, which is zero.
 func (sh *Shard) fill(rec *Record, r *layout.Record) {
 	rec.PartitionKey = r.PartitionKey
 	rec.Data = r.Data
@@ -161,7 +159,7 @@ func (sh *Shard) wrapError(op string, err error) error {
 // String names the shard and its stream, for logs.
 func (sh *Shard) String() string { return string(sh.id) + " of " + sh.stream.name }
 
-// newShard makes a shard of its row. Its tip and extents are still to come.
+// newShard returns a shard with the contents of its row. The caller sets its tip and extents.
 func newShard(s *Stream, index uint32, row layout.ShardRow) *Shard {
 	sh := &Shard{
 		stream:         s,
@@ -177,18 +175,18 @@ func newShard(s *Stream, index uint32, row layout.ShardRow) *Shard {
 	sh.trimmed.Store(row.Horizon.Counter)
 	sh.w.filled.Value, sh.w.emptied.Value, sh.w.oldest.Value = sh, sh, sh
 	if row.Closed != 0 {
-		// The retention clock begins at the last counter or later, so this is in its past.
+		// The retention clock begins at the last counter or later, so row.Closed is in its past.
 		sh.w.closing = &closing{seconds: row.ClosedSeconds, counter: row.Closed, aged: row.Closed}
 		sh.closing.Store(sh.w.closing)
 	}
 	return sh
 }
 
-// row is the inverse of newShard, as the appender has the shard.
+// row is the inverse of newShard, with the appender's state.
 func (sh *Shard) row() layout.ShardRow { return sh.rowWith(sh.w.horizon, sh.w.closing) }
 
-// rowWith is the inverse of newShard with that horizon, and with when the shard was
-// closed: nil for an open one.
+// rowWith is the inverse of newShard, with that horizon and closing. closing is nil for an
+// open shard.
 func (sh *Shard) rowWith(horizon layout.Horizon, end *closing) layout.ShardRow {
 	row := layout.ShardRow{
 		Start:          sh.hashKeys.Start.n,
@@ -204,7 +202,7 @@ func (sh *Shard) rowWith(horizon layout.Horizon, end *closing) layout.ShardRow {
 	return row
 }
 
-// setTip gives a new shard its tip: end is the horizon that would empty it.
+// setTip sets the tip of a new shard to end, the horizon that would empty it.
 func (sh *Shard) setTip(end layout.Horizon) {
 	sh.w.tip = tail.Tip{LastCounter: end.Counter - min(end.Counter, 1), Ordinal: end.Ordinal, Offset: end.Offset}
 	sh.log = tail.NewLog(sh.w.tip)
@@ -235,13 +233,13 @@ func (sh *Shard) shows(counter uint64) bool {
 }
 
 // keeps reports whether records of the shard from counter on are neither trimmed nor
-// expired, even if they cannot be read any longer because the database is being closed.
+// expired. Unlike shows, it does not depend on whether the database is open.
 func (sh *Shard) keeps(counter uint64) bool {
 	s := sh.stream
 	return sh.trimmed.Load() <= counter && s.settings.Load().expiry(s.db.aging.now()) <= counter
 }
 
-// publishMap shows to readers where the shard's records lie, and where they begin.
+// publishMap shows the shard's extents and its horizon to readers.
 func (sh *Shard) publishMap() {
 	sh.mu.Lock()
 	sh.extents, sh.horizon = sh.w.extents, sh.w.horizon
@@ -249,7 +247,7 @@ func (sh *Shard) publishMap() {
 	sh.mu.Unlock()
 }
 
-// extentBytes is how much the shard's i-th extent holds.
+// extentBytes returns the size of the shard's i-th extent in bytes.
 func (sh *Shard) extentBytes(i int) uint64 {
 	end := sh.w.tip.Offset
 	if i+1 < len(sh.w.extents) {
@@ -258,19 +256,18 @@ func (sh *Shard) extentBytes(i int) uint64 {
 	return end - sh.w.extents[i].FirstOffset
 }
 
-// trimmedOf is how much of the shard's i-th extent lies below a horizon.
+// trimmedOf returns how many bytes of the shard's i-th extent lie below a horizon.
 func (sh *Shard) trimmedOf(i int, horizon layout.Horizon) uint64 {
 	first := sh.w.extents[i].FirstOffset
 	return min(max(horizon.Offset, first)-first, sh.extentBytes(i))
 }
 
-// sealedRun is how many pending records are encrypted with one data key, after those of
-// the runs before.
+// sealedRun is a run of pending records, after those of earlier runs, that are encrypted with
+// the same data key.
 //
-// Invariant: whether a record is encrypted, and by which data key, is decided when
-// it is placed. A later request of the same group may change the stream's key, and
-// the record's producer is told what was decided. TestAKeyChangesBetweenPutsOfOneGroup
-// holds it.
+// Invariant: whether a record is encrypted, and with which data key, is decided when it is
+// placed, because its producer gets that result. A later request of the same group may change
+// the stream's key: TestAKeyChangesBetweenPutsOfOneGroup.
 type sealedRun struct {
 	dataKey *layout.DataKey // nil: the records are stored in the clear
 	records int

@@ -13,7 +13,7 @@ import (
 	"github.com/braidstream/braid"
 )
 
-// boxReadings are the four ways to read that end at the tip.
+// boxReadings are the four ways of reading up to the tip.
 func boxReadings(stream *braid.Stream) map[string]func(ctx context.Context, from braid.Position) ([]string, error) {
 	shard := stream.Shards()[0]
 	return map[string]func(ctx context.Context, from braid.Position) ([]string, error){
@@ -30,7 +30,7 @@ func boxReadings(stream *braid.Stream) map[string]func(ctx context.Context, from
 	}
 }
 
-// boxPages reads pages of so many records up to the tip.
+// boxPages reads pages of up to limit records, up to the tip.
 func boxPages(ctx context.Context, sh *braid.Shard, from braid.Position, limit int) (data []string, err error) {
 	for {
 		page, err := sh.GetRecords(ctx, from, &braid.GetRecordsOptions{Limit: limit})
@@ -179,8 +179,8 @@ func TestPositionsAreNamedAsInKinesis(t *testing.T) {
 	}
 }
 
-// A position that a page returned knows more of its place than one that was made of
-// the same number. That must not count.
+// A position that a page has returned carries a hint that one made from the same number does
+// not have. Equal must ignore it.
 func TestPositionsAreEqualIfTheirTextsAre(t *testing.T) {
 	_, stream := boxStream(t, 2)
 	numbers := boxPut(t, stream, "a", "b", "c")
@@ -321,7 +321,7 @@ func TestPagesSayHowFarBehindTheyAre(t *testing.T) {
 	}
 }
 
-// Next of a page is concrete, so no record is lost between two calls.
+// Next of a page is a fixed position, so no record is missed between two calls.
 func TestNextOfAnEmptyPageDoesNotMove(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		_, stream := boxStream(t, 1)

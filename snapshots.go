@@ -7,19 +7,19 @@ import (
 	"github.com/braidstream/braid/internal/kv"
 )
 
-// snapshots hands out states of the application's keys that are durable. The
-// engine shows a write before it is: so while a group that writes keys is on its
-// way to the disk, transactions share a snapshot taken right before.
+// snapshots hands out durable states of the application's keys. Pebble shows a write before
+// the write is durable. So while a group that writes keys is on its way to the disk,
+// transactions share a snapshot that was taken right before it.
 type snapshots struct {
 	store *kv.Store
 
 	mu      sync.Mutex // guards the fields below
-	version uint64     // of the newest state that is durable
-	held    *snapshot  // that state, while a group is on its way; else nil
+	version uint64     // the version of the newest durable state
+	held    *snapshot  // that state, while a group is on its way; otherwise nil
 	failed  error      // why held could not be taken
 }
 
-// snapshot is a state that transactions share. It is closed by the last.
+// snapshot is a state that transactions share. The last of them closes it.
 type snapshot struct {
 	*kv.Snapshot
 	version uint64
@@ -54,19 +54,19 @@ func (s *snapshots) release(ctx context.Context, snap *snapshot) {
 	last := snap.users == 0
 	s.mu.Unlock()
 	if last {
-		_ = snap.Close(ctx) // it reads nothing any more
+		_ = snap.Close(ctx) // its last user has ended, so the error does not matter
 	}
 }
 
-// hold keeps the state for all who begin from now on. The committer calls it
-// before it commits a group that writes keys.
+// hold keeps the current state for transactions that begin from now on. The committer calls
+// it before it commits a group that writes keys.
 func (s *snapshots) hold() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.held, s.failed = s.newLocked()
 }
 
-// publish notes that the group is durable, and with it the given version.
+// publish notes that the group, and so the state with that version, is durable.
 func (s *snapshots) publish(version uint64) {
 	s.mu.Lock()
 	held := s.held

@@ -9,10 +9,9 @@ import (
 	"github.com/braidstream/braid"
 )
 
-// A record is written to the log and to one table, and never again: that is what
-// epochs are for. Pebble's picker of compactions would rather take the tables of
-// records along with those of the rows about streams, so this is not a matter of
-// course.
+// A record is written to the log and to one table, and never again: that is the purpose of
+// epochs. It needs a test, because Pebble by itself would compact the tables of records
+// together with those of the rows about streams.
 func TestRecordsAreWrittenOnce(t *testing.T) {
 	db, err := braid.Open(t.TempDir(), &braid.Options{MemtableBytes: 4 << 20, Durability: braid.NoSync})
 	require.NoError(t, err)

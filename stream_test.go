@@ -35,8 +35,8 @@ func TestStreamNamesAreThoseOfKinesis(t *testing.T) {
 	}
 }
 
-// What a description says of a stream can be given to make another one like it: no
-// setting means one thing there and another in the options.
+// The settings in a description can be used as options to create a stream like it: no value
+// has another meaning in the options.
 func TestADescriptionMakesAStreamLikeIt(t *testing.T) {
 	db := boxOpen(t, nil)
 	for i, options := range []braid.StreamOptions{
@@ -97,7 +97,7 @@ func TestStreamOptionsHaveLimits(t *testing.T) {
 	}
 }
 
-// The ranges are those of Kinesis: equal steps, the last one takes what is left.
+// The ranges are those of Kinesis: equal steps, and the last one gets the remainder.
 func TestANewStreamDividesTheHashKeySpaceEvenly(t *testing.T) {
 	db := boxOpen(t, nil)
 	for n, starts := range map[int][]string{
@@ -166,7 +166,7 @@ func TestManyWhoOpenOneStreamGetTheSame(t *testing.T) {
 	}
 }
 
-// A handle of a deleted stream stays one, whatever is created under its name.
+// A handle of a deleted stream never becomes one of a new stream with the same name.
 func TestADeletedStreamSharesNothingWithItsSuccessor(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		db := boxOpen(t, &braid.Options{MemtableBytes: 1 << 20})
@@ -177,10 +177,10 @@ func TestADeletedStreamSharesNothingWithItsSuccessor(t *testing.T) {
 		<-time.After(time.Second)
 		boxPut(t, old, "three")
 		require.NoError(t, db.DeleteStream(t.Context(), "s"))
-		synctest.Wait() // its space is returned
+		synctest.Wait() // until its space is reclaimed
 		next := boxOpenStream(t, db, "s", 2)
 
-		for i := range 2 { // once more when the new one has records
+		for i := range 2 { // again when the new one has records
 			calls := map[string]func() error{
 				"put record":  func() error { _, err := old.PutRecord(t.Context(), "key", nil); return err },
 				"put records": func() error { _, err := old.PutRecords(t.Context(), make1("key")); return err },
@@ -358,8 +358,8 @@ func TestACallWhoseContextEndedReturnsTheCause(t *testing.T) {
 	require.Len(t, stream.Shards(), 1)
 }
 
-// A stream that exists keeps its settings; a caller that opens it with others can ask to
-// be refused, and the log says so in any case.
+// An existing stream keeps its settings. A caller that opens it with other settings can ask
+// for an error; otherwise the log has a message.
 func TestOpenStreamTellsOfOtherSettings(t *testing.T) {
 	var log bytes.Buffer
 	db := boxOpen(t, &braid.Options{Logger: slog.New(slog.NewTextHandler(&log, nil))})
@@ -415,13 +415,13 @@ func TestOpenStreamTellsOfOtherSettings(t *testing.T) {
 		require.True(t, strings.HasPrefix(mismatch.Differences[0], other.want), mismatch.Differences[0])
 		require.Contains(t, err.Error(), mismatch.Differences[0])
 	}
-	// Shards are those that are open now.
+	// Shards is compared with the number of open shards.
 	require.NoError(t, stream.UpdateShardCount(t.Context(), 8))
 	_, err = db.OpenStream(t.Context(), "s", &braid.StreamOptions{Shards: 8, MustMatch: true})
 	require.NoError(t, err)
 	_, err = db.OpenStream(t.Context(), "s", &braid.StreamOptions{Shards: 2, MustMatch: true})
 	require.ErrorIs(t, err, braid.ErrStreamExists)
-	// A caller that lets the load decide cannot say how many there are.
+	// With OnDemand, the number of shards is not compared.
 	require.NoError(t, stream.UpdateCapacity(t.Context(), braid.Capacity{Mode: braid.OnDemand}))
 	_, err = db.OpenStream(t.Context(), "s", &braid.StreamOptions{Shards: 2, MustMatch: true})
 	require.NoError(t, err)

@@ -44,12 +44,11 @@ func (db *DB) createStream(ctx context.Context, name string, options *StreamOpti
 	return stream, nil
 }
 
-// OpenStream returns the stream of that name, and creates it with the options if
-// there is none. A stream that exists keeps its settings, such as the shards that
-// it was resharded to since: it is returned as it is, and the Logger hears at Info
-// level where it differs from the options. To be refused instead, set
-// [StreamOptions].MustMatch: that is a [StreamMismatchError]. To change the
-// settings there are methods of [Stream], such as [Stream.UpdateShardCount].
+// OpenStream returns the stream of that name. If there is none, it creates one with the
+// options. An existing stream keeps its settings, including the number of shards after a
+// reshard, and the Logger records at Info level where they differ from the options. Set
+// [StreamOptions].MustMatch to get a [StreamMismatchError] instead. To change settings, use
+// the methods of [Stream], such as [Stream.UpdateShardCount].
 //
 // Errors: as [DB.CreateStream], with [ErrStreamExists] for MustMatch only.
 func (db *DB) OpenStream(ctx context.Context, name string, options *StreamOptions) (*Stream, error) {
@@ -71,7 +70,7 @@ func (db *DB) OpenStream(ctx context.Context, name string, options *StreamOption
 		if !errors.Is(err, ErrStreamExists) {
 			return s, wrapError("open stream", name, err)
 		}
-		// It was created since we looked: take it, unless it was deleted since.
+		// Another caller has just created it: look again, as it may be deleted by now.
 	}
 }
 
@@ -109,12 +108,12 @@ func (db *DB) Streams() []*Stream {
 	return all
 }
 
-// DeleteStream deletes a stream with all its records. They cannot be read from
-// the moment at which it returns; their space is returned in the background. A
-// stream of the same name may be created at once, and shares nothing with it.
-// It works while the disk is full.
+// DeleteStream deletes a stream with all its records. Once it has returned, they cannot be
+// read; their space is reclaimed in the background. A stream of the same name may be created
+// at once, and shares nothing with the old one. DeleteStream works even while the disk is
+// full.
 //
-// Errors: [ErrStreamNotFound]; [ErrStreamInUse] while it has queues of package queue;
+// Errors: [ErrStreamNotFound]; [ErrStreamInUse] while the stream has queues of package queue;
 // [ErrFailed], [ErrClosed], [ErrOutcomeUnknown]. Kinesis: DeleteStream.
 func (db *DB) DeleteStream(ctx context.Context, name string) error {
 	s, err := db.stream(name)
@@ -134,8 +133,8 @@ func (db *DB) DeleteStream(ctx context.Context, name string) error {
 	return wrapError("delete stream", name, err)
 }
 
-// match compares a stream that exists with the options that it was opened with:
-// the Logger is told of differences, or, with MustMatch, the caller.
+// match compares an existing stream with the options that it was opened with. It logs
+// differences or, with MustMatch, returns them as an error.
 func (s *Stream) match(options *StreamOptions) error {
 	if options == nil {
 		return nil
@@ -146,16 +145,16 @@ func (s *Stream) match(options *StreamOptions) error {
 	case options.MustMatch:
 		return &StreamMismatchError{Stream: s.name, Differences: different}
 	default:
-		s.db.opts.Logger.Info("the stream exists with other settings than those it was opened with", "stream", s.name, "differences", different)
+		s.db.opts.Logger.Info("opened a stream whose settings differ from the options", "stream", s.name, "differences", different)
 	}
 	return nil
 }
 
 // StreamMismatchError is the [ErrStreamExists] of [StreamOptions].MustMatch.
 type StreamMismatchError struct {
-	Stream string
+	Stream string // the name
 
-	// Differences says for each setting what it is and what was asked for, such as
+	// Differences names each setting that differs, with the stream's value first, such as
 	// "Shards is 2, not 8".
 	Differences []string
 }
@@ -168,8 +167,8 @@ func (e *StreamMismatchError) Error() string {
 // Is reports whether target is [ErrStreamExists].
 func (e *StreamMismatchError) Is(target error) bool { return target == ErrStreamExists }
 
-// differences says which of the options that were given, and are valid, are not
-// those of the stream.
+// differences lists the given options that differ from the settings of the stream. The
+// options are valid.
 func (s *Stream) differences(given *StreamOptions) (different []string) {
 	set := s.settings.Load()
 	compare := func(field string, given, is any) {
@@ -217,7 +216,7 @@ func (a *appender) createStream(name string, opts StreamOptions, batch *kv.Batch
 	s.w.trims.Value = s
 	a.nextStream++
 	a.names[name] = true
-	a.boundCounters(batch) // it holds the number of the next stream, too
+	a.boundCounters(batch) // its row also has the number of the next stream
 	shards := make([]*Shard, opts.Shards)
 	for i, keys := range evenRanges(opts.Shards) {
 		row := layout.ShardRow{Start: keys.Start.n, End: keys.End.n, CreatedSeconds: created / uint64(time.Second), Created: created}
@@ -231,8 +230,8 @@ func (a *appender) createStream(name string, opts StreamOptions, batch *kv.Batch
 	return s
 }
 
-// deleteStream removes the stream's rows, in the batch, and notes where its
-// records lie.
+// deleteStream removes the stream's rows, in the batch, and adds its records to the cuts
+// of their epochs.
 func (a *appender) deleteStream(s *Stream, batch *kv.Batch) {
 	s.w.deleted = true
 	delete(a.names, s.name)

@@ -37,8 +37,8 @@ func TestHoursPassInMicroseconds(t *testing.T) {
 	})
 }
 
-// A reader that waits is durably blocked, so a bubble's clock moves on, and
-// synctest.Wait returns when all readers are at the tip.
+// A waiting reader is durably blocked, so a bubble's clock advances, and synctest.Wait
+// returns when all readers are at the tip.
 func TestAFollowerWaitsDurably(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		db, err := braid.Open(braid.InMemory, nil)
@@ -63,7 +63,7 @@ func TestAFollowerWaitsDurably(t *testing.T) {
 			_, err = orders.PutRecord(t.Context(), data, []byte(data))
 			require.NoError(t, err)
 		}
-		synctest.Wait() // it is there again
+		synctest.Wait() // the follower is at the tip again
 		require.Equal(t, []string{"one", "two", "three"}, seen)
 
 		require.NoError(t, db.Close())

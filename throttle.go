@@ -2,9 +2,9 @@ package braid
 
 import "time"
 
-// admit counts a record of the current call to its shard. An error refuses the
-// record, and with it the later ones of the call that go to the same shard. So a caller
-// that puts the refused ones again keeps the order.
+// admit counts a record of the current call against its shard's budgets. An error refuses the
+// record. Later records of the call for the same shard are then refused, too, so a caller that
+// puts the refused ones again keeps the order.
 func (a *appender) admit(sh *Shard, size int) error {
 	if b := sh.w.budgets; b == nil || b.charged.call != a.call {
 		b = sh.refill(a.moment)
@@ -25,7 +25,7 @@ func (a *appender) admit(sh *Shard, size int) error {
 	return nil
 }
 
-// refill makes the shard's budgets those of its stream's capacity.
+// refill returns the shard's budgets, adjusted to its stream's capacity.
 func (sh *Shard) refill(now time.Time) *writeBudgets {
 	if sh.w.budgets == nil {
 		sh.w.budgets = new(writeBudgets)
@@ -34,7 +34,7 @@ func (sh *Shard) refill(now time.Time) *writeBudgets {
 	return sh.w.budgets
 }
 
-// settle charges what the current call was allowed to put.
+// settle charges the records that were accepted from the current call.
 func (a *appender) settle() {
 	for _, sh := range a.charged {
 		sh.w.budgets.spend(a.moment, sh.w.budgets.charged.records, units(sh.w.budgets.charged.bytes))
@@ -42,7 +42,8 @@ func (a *appender) settle() {
 	a.charged = a.charged[:0]
 }
 
-// admitAll charges all puts of a transaction, or none of them and returns why.
+// admitAll charges all puts of a transaction. If a budget does not allow it, admitAll charges
+// nothing and returns the error.
 func (a *appender) admitAll(puts []txPut) error {
 	type sum struct{ records, bytes int }
 	var sums map[*Shard]sum
@@ -72,7 +73,7 @@ func (a *appender) admitAll(puts []txPut) error {
 	return nil
 }
 
-// admitRead charges a call. An error refuses it.
+// admitRead charges a call of GetRecords. An error refuses it.
 func (sh *Shard) admitRead() error {
 	capacity := sh.stream.settings.Load().capacity
 	if capacity.Mode == Unlimited {
@@ -89,12 +90,12 @@ func (sh *Shard) admitRead() error {
 	return err
 }
 
-// chargeRead charges what a call has read.
+// chargeRead charges the bytes that a call has read.
 func (sh *Shard) chargeRead(bytes int) {
 	if sh.stream.settings.Load().capacity.Mode == Unlimited || bytes == 0 {
 		return
 	}
-	if b := sh.reads.Load(); b != nil { // else the mode has changed since the call began
+	if b := sh.reads.Load(); b != nil { // nil if the mode has changed since the call began
 		b.charge(time.Now(), bytes)
 	}
 }

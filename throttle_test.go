@@ -31,7 +31,7 @@ func boxProvisioned(t *testing.T, shards int, capacity braid.Capacity, test func
 	})
 }
 
-// boxThrottled requires an ErrThroughputExceeded, and returns its particulars.
+// boxThrottled requires an ErrThroughputExceeded, and returns its details.
 func boxThrottled(t *testing.T, err error, budget string) *braid.ThroughputExceededError {
 	t.Helper()
 	require.ErrorIs(t, err, braid.ErrThroughputExceeded)
@@ -81,7 +81,7 @@ func TestAShardTakesAThousandRecordsASecond(t *testing.T) {
 		<-time.After(2)
 		_, err = stream.PutRecord(t.Context(), "k", nil)
 		require.NoError(t, err)
-		<-time.After(time.Hour) // it holds no more than a second's worth
+		<-time.After(time.Hour) // a budget holds no more than a second's worth
 		results, err = stream.PutRecords(t.Context(), boxEntries(2000, 1))
 		require.NoError(t, err)
 		require.Equal(t, 1000, boxRefused(results))
@@ -89,7 +89,7 @@ func TestAShardTakesAThousandRecordsASecond(t *testing.T) {
 	})
 }
 
-// A PutRecord is charged in whole KiB, and of a PutRecords the sum.
+// A PutRecord is charged in whole KiB. Of a PutRecords the sum is rounded up, too.
 func TestBytesAreChargedInKiB(t *testing.T) {
 	capacity := braid.Capacity{WriteRecordsPerSecond: 1 << 20, WriteBytesPerSecond: 10 << 10}
 	boxProvisioned(t, 1, capacity, func(t *testing.T, _ *braid.DB, stream *braid.Stream) {
@@ -141,8 +141,8 @@ func TestARefusedEntryRefusesTheLaterOnesOfItsShard(t *testing.T) {
 	})
 }
 
-// A record that is larger than the budget of a second is taken when the budget is
-// full, and paid for by those that come after it.
+// A record that is larger than the budget of a second is accepted when the budget is full.
+// The records after it pay for it.
 func TestALargeRecordIsTakenOnCredit(t *testing.T) {
 	boxProvisioned(t, 1, braid.Capacity{}, func(t *testing.T, _ *braid.DB, stream *braid.Stream) {
 		_, err := stream.PutRecord(t.Context(), "k", make([]byte, 5<<20-1))
@@ -182,7 +182,7 @@ func TestAPutWaitsForItsTurn(t *testing.T) {
 
 		ctx, cancel := context.WithTimeout(t.Context(), 950*time.Millisecond)
 		defer cancel()
-		results, err = stream.PutRecordsWait(ctx, boxEntries(50, 1)) // it ends between two that are let in
+		results, err = stream.PutRecordsWait(ctx, boxEntries(50, 1)) // ctx ends between two accepted records
 		require.NoError(t, err)
 		refused := boxRefused(results)
 		require.InDelta(t, 40, refused, 1)
@@ -207,7 +207,7 @@ func TestAPutWaitsForItsTurn(t *testing.T) {
 	})
 }
 
-// However many entries wait, one that is not the first of its shard is not tried again.
+// However many entries wait, only the first one of each shard is tried again.
 func TestManyPutsThatWaitAreNotTriedAgainAndAgain(t *testing.T) {
 	boxProvisioned(t, 2, braid.Capacity{}, func(t *testing.T, db *braid.DB, stream *braid.Stream) {
 		highest := braid.MaxHashKey()
@@ -227,7 +227,7 @@ func TestManyPutsThatWaitAreNotTriedAgainAndAgain(t *testing.T) {
 	})
 }
 
-// Entries that wait while shards are split and merged are in order wherever they are put.
+// Entries that wait while shards are split and merged are in order in whichever shard they are put.
 func TestPutsThatWaitKeepTheirOrderThroughReshards(t *testing.T) {
 	boxProvisioned(t, 2, braid.Capacity{WriteRecordsPerSecond: 10}, func(t *testing.T, _ *braid.DB, stream *braid.Stream) {
 		entries := boxEntries(300, 1)
@@ -253,7 +253,7 @@ func TestPutsThatWaitKeepTheirOrderThroughReshards(t *testing.T) {
 		results := <-done
 		require.Zero(t, boxRefused(results))
 		require.Len(t, stream.Shards(), 5, "the call went on until after the split")
-		data := make(map[string]string) // by where the results say that it is
+		data := make(map[string]string) // by the numbers in the results
 		for i, r := range results {
 			data[string(r.ShardID)+r.SequenceNumber.String()] = string(entries[i].Data)
 		}
@@ -335,7 +335,7 @@ func TestGetRecordsHasABudget(t *testing.T) {
 		require.Len(t, page.Records, 1)
 		require.InDelta(t, 5*time.Second, time.Since(begin), float64(time.Millisecond))
 
-		// One that stays within the budget is not, and a bad one costs nothing.
+		// A call within the budget is not, and an invalid one costs nothing.
 		for range 20 {
 			_, err = get(&braid.GetRecordsOptions{Limit: -1})
 			boxInvalid(t, err, "Limit")
@@ -390,8 +390,8 @@ func TestCapacityCanBeChanged(t *testing.T) {
 	})
 }
 
-// However puts come, what is accepted is what the arithmetic of a bucket says:
-// what was refused has cost nothing, and nothing is lost.
+// For any sequence of puts, the budgets accept exactly what the arithmetic of a token bucket
+// allows: refused records cost nothing, and no token is lost.
 func TestBudgetsAreExact(t *testing.T) {
 	const perSecond, bytesPerSecond = 50, 64 << 10
 	seeds := 20
@@ -402,12 +402,12 @@ func TestBudgetsAreExact(t *testing.T) {
 	for seed := range seeds {
 		boxProvisioned(t, 1, braid.Capacity{WriteRecordsPerSecond: perSecond, WriteBytesPerSecond: bytesPerSecond}, func(t *testing.T, _ *braid.DB, stream *braid.Stream) {
 			random := rand.New(rand.NewPCG(uint64(seed), 5))
-			// In units of a billionth, a nanosecond brings as many as there are per second.
+			// In units of a billionth, each nanosecond adds the rate per second.
 			const unit = int64(time.Second)
 			records, bytes := int64(perSecond)*unit, int64(bytesPerSecond)*unit
 			last, stored := time.Now(), 0
 			for range 3000 {
-				// Whole milliseconds: so that a bucket in floating point has no excuse.
+				// Whole milliseconds, so that floating point cannot explain a difference.
 				<-time.After(time.Duration(random.IntN(40)) * time.Millisecond)
 				elapsed := int64(time.Since(last))
 				last = time.Now()

@@ -7,16 +7,15 @@ import (
 	"github.com/braidstream/braid/internal/histogram"
 )
 
-// sampleEvery is how many commits, or puts, there are to one that is measured where none
-// of them waits for a disk: to read the clock twice is up to a tenth of what such a put
-// takes, which BenchmarkTimings shows. It is a power of two.
+// sampleEvery says that one of so many commits and puts is measured where none of them waits
+// for a disk. Reading the clock twice takes up to a tenth of the time of such a put:
+// BenchmarkTimings. It is a power of two.
 const sampleEvery = 64
 
-// timings are how long commits and puts have taken.
+// timings are the durations of commits and puts.
 type timings struct {
-	// rest is how many there are, less one, to one that is measured: 0 on a disk that is
-	// synced, else sampleEvery-1. With off none is, to see what it costs. Neither is changed
-	// after Open.
+	// rest is 0 if every commit and put is measured, as on a disk that is synced, else
+	// sampleEvery-1. off turns measuring off, to see what it costs. Neither changes after Open.
 	rest uint32
 	off  bool
 
@@ -31,9 +30,8 @@ func (t *timings) measure(dir string, durability Durability) {
 	}
 }
 
-// begin returns when a put begins, and whether it is measured. Which of them are is left to
-// the dice of the request: a fixed stride could fall to the same one of several producers
-// each time.
+// begin returns the time at which a put begins, and whether it is measured. The dice of the
+// request decide: a fixed stride could always pick the same one of several producers.
 func (t *timings) begin(d *dice) (began time.Time, measured bool) {
 	if t.off || t.rest != 0 && d.roll()&t.rest != 0 {
 		return time.Time{}, false
@@ -41,16 +39,16 @@ func (t *timings) begin(d *dice) (began time.Time, measured bool) {
 	return time.Now(), true
 }
 
-// noteCommit measures a commit that has just been published. The committer calls it, with
-// its number and when it began.
+// noteCommit measures a commit that was just published. The committer calls it, with the
+// commit's number and the time at which it began.
 func (t *timings) noteCommit(number uint64, began time.Time) {
 	if !t.off && number&uint64(t.rest) == 0 {
 		t.commits.Observe(time.Since(began))
 	}
 }
 
-// dice is a random number that gives the next one at the cost of a multiplication: a
-// linear congruential generator, of which the upper bits are good.
+// dice is a random number generator that costs one multiplication per number: a linear
+// congruential one, whose upper bits are good.
 type dice uint32
 
 func (d *dice) roll() uint32 {

@@ -10,10 +10,10 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// BenchmarkTimings measures what it costs to measure puts and commits that wait for no disk.
-// Databases that measure one in every so many, and one that measures none, take turns;
-// reported is the median of how much longer the first take. Those that measure each show what
-// is saved, and those that measure none how exact the result is. Run it with -benchtime 1x.
+// BenchmarkTimings measures the cost of measuring puts and commits that wait for no disk.
+// Databases that measure one of every so many take turns with one that measures none. The
+// result is the median of how much longer the former take. Measuring every put shows what the
+// sampling saves, and measuring none shows how exact the result is. Run it with -benchtime 1x.
 func BenchmarkTimings(b *testing.B) {
 	for _, every := range []uint32{sampleEvery, 1, 0} {
 		for _, producers := range []int{1, 16} {

@@ -11,11 +11,11 @@ import (
 	"github.com/braidstream/braid/internal/testdisk"
 )
 
-// quantiles are those that a test of few durations asks for: the shortest and the longest.
+// quantiles returns the shortest and the longest duration.
 func quantiles(h Histogram) [2]time.Duration { return [2]time.Duration{h.Quantile(0), h.Quantile(1)} }
 
-// On a disk every put, commit and sync is measured. In a bubble nothing takes time but the
-// sync that is held.
+// On a disk, every put, commit and sync is measured. In the bubble, nothing takes time except
+// the sync that is held.
 func TestEachPutIsMeasured(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		disk := testdisk.New()
@@ -52,7 +52,7 @@ func TestEachPutIsMeasured(t *testing.T) {
 	})
 }
 
-// Puts that store nothing are not measured, and those that store something are.
+// Puts that store something are measured, and those that store nothing are not.
 func TestRefusedPutsAreNotMeasured(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		db, err := open("/db", nil, environment{fs: testdisk.New(), byHand: true})
@@ -70,8 +70,8 @@ func TestRefusedPutsAreNotMeasured(t *testing.T) {
 	})
 }
 
-// Where a commit waits for no disk one in 64 is measured: of the commits exactly, of the
-// puts about that. The bounds are ten standard deviations away.
+// Where a commit waits for no disk, one in 64 is measured: exactly one of 64 commits, and about
+// one of 64 puts. The bounds are ten standard deviations away.
 func TestSomeAreMeasuredWhereNoneWaits(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		for _, row := range []struct {

@@ -11,24 +11,23 @@ import (
 	"github.com/braidstream/braid/internal/uint128"
 )
 
-// topology is the shards of a stream at one time. It is never changed; a reshard
-// replaces it.
+// topology has the shards of a stream at one time. It is immutable: a reshard replaces it.
 //
 // Invariant: the ranges of the open shards cover the hash-key space without a
 // gap or an overlap.
 type topology struct {
-	shards []*Shard // all, by index; there are gaps where shards have expired
-	open   []*Shard // those that take records, by their ranges
-	next   uint32   // the index that the next shard gets
+	shards []*Shard // all shards, by index; expired ones leave gaps
+	open   []*Shard // those that accept records, by their ranges
+	next   uint32   // the index of the next shard
 
-	// expired is, of the shards that have gone, the one that had the latest
-	// record: so a reader of the stream finds out that it has lost some.
+	// expired is the expired shard that had the latest record. By it, a reader of the
+	// stream finds out that it has missed records.
 	expired layout.ExpiredShard
 
-	gone ShardMetrics // of the shards that have gone since the open
+	gone ShardMetrics // totals of the shards that have expired since the open
 }
 
-// newTopology sorts the open ones out of all shards.
+// newTopology returns a topology of the given shards, and finds the open ones among them.
 func newTopology(shards []*Shard, next uint32, expired layout.ExpiredShard) *topology {
 	t := &topology{shards: shards, next: next, expired: expired}
 	for _, sh := range shards {
@@ -49,7 +48,7 @@ func (t *topology) shard(index uint32) *Shard {
 	return t.shards[i]
 }
 
-// from returns where in shards those begin that have the index or a higher one.
+// from returns the position in shards of the first one with the index or a higher one.
 func (t *topology) from(index uint32) int {
 	return sort.Search(len(t.shards), func(i int) bool { return t.shards[i].index >= index })
 }
@@ -62,7 +61,7 @@ func (t *topology) route(p *put) *Shard {
 	return t.open[t.position(p.hashKey())]
 }
 
-// position is where in open the shard lies whose range holds the hash key.
+// position returns the position in open of the shard whose range holds the hash key.
 func (t *topology) position(hash uint128.Uint128) int {
 	low, high := 0, len(t.open)
 	for high-low > 1 {
@@ -76,8 +75,7 @@ func (t *topology) position(hash uint128.Uint128) int {
 	return low
 }
 
-// hasParentOf reports whether a shard that the given one came from is there. The
-// appender asks.
+// hasParentOf reports whether a parent of the shard still exists. Only the appender calls it.
 func (t *topology) hasParentOf(sh *Shard) bool {
 	return slices.ContainsFunc(sh.parents, func(parent uint32) bool {
 		p := t.shard(parent)
@@ -85,7 +83,7 @@ func (t *topology) hasParentOf(sh *Shard) bool {
 	})
 }
 
-// without returns all shards but the given ones, in the order of their indexes.
+// without returns all shards except the given ones, in the order of their indexes.
 func (t *topology) without(gone []*Shard) []*Shard {
 	kept, rest := make([]*Shard, 0, len(t.shards)-len(gone)), t.shards
 	for _, sh := range gone {
@@ -95,12 +93,12 @@ func (t *topology) without(gone []*Shard) []*Shard {
 	return append(kept, rest...)
 }
 
-// lost returns the error of a reader of the stream who counts on every record
-// from a counter on, and knows the shards up to an index, if there were records
-// in others that have expired with their shard.
+// lost returns an error if a reader of the stream has missed records that expired together
+// with their shard. The reader needs every record from counter from on, and knows the shards
+// below index known.
 func (t *topology) lost(from uint64, known uint32) error {
 	e := t.expired
-	if e.Horizon <= from || e.Shard < known { // a known one tells by itself
+	if e.Horizon <= from || e.Shard < known { // the reader's cursor of a known shard reports it
 		return nil
 	}
 	number := func(counter uint64) SequenceNumber {
@@ -124,14 +122,13 @@ func (t *topology) check() error {
 	}
 	for i, sh := range t.open[1:] {
 		if before := t.open[i]; before.hashKeys.End.n.AddOne() != sh.hashKeys.Start.n {
-			return fmt.Errorf("%s ends at %s, and %s begins at %s", before.id, before.hashKeys.End, sh.id, sh.hashKeys.Start)
+			return fmt.Errorf("%s ends at %s, but %s begins at %s", before.id, before.hashKeys.End, sh.id, sh.hashKeys.Start)
 		}
 	}
 	return nil
 }
 
-// checkLineage verifies that shards fit to those that they came from. It calls wrong for
-// each that does not.
+// checkLineage verifies that shards fit their parents. It calls wrong for each that does not.
 func (t *topology) checkLineage(wrong func(sh *Shard, format string, args ...any)) {
 	children := make(map[uint32][]*Shard)
 	open := make(map[uint32]bool, len(t.open))
@@ -144,18 +141,18 @@ func (t *topology) checkLineage(wrong func(sh *Shard, format string, args ...any
 			parent := t.shard(index)
 			switch {
 			case index >= sh.index:
-				wrong(sh, "it came from %s, which is no older", shardID(index))
+				wrong(sh, "its parent %s is not older than it", shardID(index))
 			case parent == nil: // it has expired
 			case open[index]:
-				wrong(sh, "it came from %s, which is open", parent.id)
+				wrong(sh, "its parent %s is open", parent.id)
 			case sh.createdCounter < parent.closing.Load().counter || sh.createdSeconds <= parent.closing.Load().seconds:
-				wrong(sh, "it was created before %s was closed, from which it came", parent.id)
+				wrong(sh, "it was created before its parent %s was closed", parent.id)
 			}
 		}
 		if len(sh.parents) == 2 {
 			a, b := t.shard(sh.parents[0]), t.shard(sh.parents[1])
 			if a != nil && b != nil && (a.hashKeys.Start != sh.hashKeys.Start || a.hashKeys.End.n.AddOne() != b.hashKeys.Start.n || b.hashKeys.End != sh.hashKeys.End) {
-				wrong(sh, "its range is not that of %s and %s, from which it came", a.id, b.id)
+				wrong(sh, "its range is not that of its parents %s and %s", a.id, b.id)
 			}
 		}
 	}
@@ -164,7 +161,7 @@ func (t *topology) checkLineage(wrong func(sh *Shard, format string, args ...any
 		case open[sh.index]:
 		case len(heirs) == 1:
 			if keys := heirs[0].hashKeys; keys.Start.Compare(sh.hashKeys.Start) > 0 || keys.End.Compare(sh.hashKeys.End) < 0 {
-				wrong(sh, "%s came from it, and does not have its range", heirs[0].id)
+				wrong(sh, "its child %s does not have its range", heirs[0].id)
 			}
 		case len(heirs) == 2:
 			low, high := heirs[0].hashKeys, heirs[1].hashKeys
@@ -172,10 +169,10 @@ func (t *topology) checkLineage(wrong func(sh *Shard, format string, args ...any
 				low, high = high, low
 			}
 			if low.Start != sh.hashKeys.Start || low.End.n.AddOne() != high.Start.n || high.End != sh.hashKeys.End {
-				wrong(sh, "%s and %s came from it, and do not divide its range", heirs[0].id, heirs[1].id)
+				wrong(sh, "its children %s and %s do not divide its range", heirs[0].id, heirs[1].id)
 			}
 		default:
-			wrong(sh, "it is closed, and %d shards came from it", len(heirs))
+			wrong(sh, "it is closed, but has %d children", len(heirs))
 		}
 	}
 }

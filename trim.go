@@ -11,22 +11,22 @@ import (
 	"github.com/braidstream/braid/internal/layout"
 )
 
-// Trim removes all records before the position from the stream, for good. They
-// cannot be read from the moment at which Trim returns; their space is returned
-// in the background. Trim(ctx, [Latest]()) empties the stream. Sequence numbers
-// are not used again.
+// Trim removes all records before the position from the stream, for good. Once it has
+// returned, they cannot be read; their space is reclaimed in the background. Trim(ctx,
+// [Latest]()) empties the stream. Sequence numbers are not reused. Trim works even while the
+// disk is full.
 //
-// Errors: [ErrStreamNotFound], [ErrInvalidArgument] for a number of another
-// stream, [ErrBeyondTip] for one that was never given out, [ErrFailed], [ErrClosed],
-// [ErrOutcomeUnknown], and those of reading.
-// Trimming works while the disk is full.
+// Errors: [ErrStreamNotFound], [ErrInvalidArgument] for a number of another stream,
+// [ErrBeyondTip] for a number that was never given out, [ErrFailed], [ErrClosed],
+// [ErrOutcomeUnknown], and the errors of reads.
 func (s *Stream) Trim(ctx context.Context, before Position) error {
 	return wrapError("trim", s.name, s.trim(ctx, before))
 }
 
 func (s *Stream) trim(ctx context.Context, position Position) error {
-	// Once for all shards: what is put from now on is not the caller's to trim.
-	// And before the shards are looked up: what lies below it is in one of them.
+	// Resolve the position once for all shards, so that records put from now on are not
+	// trimmed. Resolve it before looking the shards up: then every record below it is in one
+	// of them.
 	bound, err := position.inStream(s)
 	if err != nil {
 		return err
@@ -47,8 +47,8 @@ func (s *Stream) trim(ctx context.Context, position Position) error {
 	})
 }
 
-// filledBefore returns the shards that may hold a record below the counter, in the order
-// of their indexes. What it costs does not depend on the others.
+// filledBefore returns the shards that may hold a record below the counter, in the order of
+// their indexes. Its cost does not depend on the other shards.
 func (s *Stream) filledBefore(ctx context.Context, counter uint64) ([]*Shard, error) {
 	var found []*Shard // belongs to the operation until it has ended
 	err := s.db.control(ctx, func(a *appender, _ *kv.Batch) (func(), error) {
@@ -71,14 +71,14 @@ func (s *Stream) filledBefore(ctx context.Context, counter uint64) ([]*Shard, er
 	return found, nil
 }
 
-// horizonsAt returns the shards of which a trim of all records before the bound takes
-// some, and the horizon that does it for each.
+// horizonsAt returns the shards that have records before the bound, and for each the horizon
+// that trims them.
 func horizonsAt(ctx context.Context, all []*Shard, before bound) (shards []*Shard, horizons []layout.Horizon, err error) {
 	for _, sh := range all {
 		sh.stream.db.appender.counts.looks.Add(1)
 		now, _ := sh.view()
 		horizon, err := sh.horizonAt(ctx, before)
-		if isDamage(err) { // what is damaged goes with the rest of its extent
+		if isDamage(err) { // damaged records are trimmed with the rest of their extent
 			stored, extents := sh.view()
 			horizon, err = extentBefore(before.from, stored, extents), nil
 		}
@@ -92,14 +92,14 @@ func horizonsAt(ctx context.Context, all []*Shard, before bound) (shards []*Shar
 	return shards, horizons, nil
 }
 
-// trim moves the horizons of shards of one stream up, in the batch. It returns what
-// shows that.
+// trim raises the horizons of shards of one stream, in the batch. It returns the function
+// that shows the trim to readers, nil if there is nothing to trim.
 func (a *appender) trim(shards []*Shard, horizons []layout.Horizon, batch *kv.Batch) (publish func()) {
 	var trimmed []*Shard
 	for i, sh := range shards {
 		a.counts.looks.Add(1)
 		if horizons[i].Counter <= sh.w.horizon.Counter || sh.w.expired {
-			continue // it is further already, or has gone
+			continue // its horizon is already higher, or it has expired
 		}
 		a.trimShard(sh, horizons[i], batch)
 		batch.Set(layout.ShardKey(sh.stream.number, sh.index), sh.row().Encode(sh.stream.number, sh.index))
@@ -116,14 +116,13 @@ func (a *appender) trim(shards []*Shard, horizons []layout.Horizon, batch *kv.Ba
 		for _, sh := range trimmed {
 			sh.publishMap()
 		}
-		stream.listeners.changed() // what is gone makes room, and holds back nothing any more
+		stream.listeners.changed() // trimmed records make room in queues, and no longer hold others back
 		stream.keys.forget(pruned)
 		a.db.reclaiming.Ring()
 	}
 }
 
-// trimShard moves the shard's horizon up, and removes the extents that lie wholly
-// below it.
+// trimShard raises the shard's horizon, and removes the extents that lie wholly below it.
 func (a *appender) trimShard(sh *Shard, horizon layout.Horizon, batch *kv.Batch) {
 	s, was := sh.stream, sh.w.horizon
 	sh.w.horizon = horizon
@@ -148,7 +147,7 @@ func (a *appender) trimShard(sh *Shard, horizon layout.Horizon, batch *kv.Batch)
 	a.file(sh)
 }
 
-// dropExtents notes that shards have no records any more in an epoch.
+// dropExtents notes that n extents of an epoch, with so many bytes, are gone.
 func (a *appender) dropExtents(id uint32, n int, bytes uint64) {
 	a.epochs.DropExtents(id, n, bytes)
 	a.loose[id] = struct{}{}

@@ -12,7 +12,7 @@ import (
 	"github.com/braidstream/braid"
 )
 
-// boxTrimmed requires an ErrTrimmed, and returns its particulars.
+// boxTrimmed requires an ErrTrimmed, and returns its details.
 func boxTrimmed(t *testing.T, err error) *braid.TrimmedError {
 	t.Helper()
 	require.ErrorIs(t, err, braid.ErrTrimmed)
@@ -128,7 +128,7 @@ func TestTrimTakesEveryKindOfPosition(t *testing.T) {
 			stream := boxOpenStream(t, db, fmt.Sprint("s", i), 4)
 			var numbers []braid.SequenceNumber
 			var times []time.Time
-			for i := range 4 { // in whatever shards
+			for i := range 4 { // in any shards
 				<-time.After(time.Minute)
 				times = append(times, time.Now())
 				result, err := stream.PutRecord(t.Context(), fmt.Sprint("key", i), fmt.Append(nil, i))
@@ -158,7 +158,7 @@ func TestATrimDoesNotMoveBack(t *testing.T) {
 	}
 }
 
-// What was trimmed stays so, and its numbers are not used again.
+// Trimmed records do not come back, and their numbers are not used again.
 func TestNumbersGoOnAfterATrimAndARestart(t *testing.T) {
 	dir := t.TempDir()
 	last := braid.SequenceNumber{}
@@ -178,8 +178,8 @@ func TestNumbersGoOnAfterATrimAndARestart(t *testing.T) {
 	}
 }
 
-// boxWaitMetrics waits until the metrics are as wanted. It asks again whenever a
-// trim of nothing, which queues behind the work in the background, has returned.
+// boxWaitMetrics waits until the metrics are as wanted. It checks again whenever a trim of
+// nothing has returned, because that trim queues behind the background work.
 func boxWaitMetrics(t *testing.T, db *braid.DB, stream *braid.Stream, wanted func(braid.Metrics) bool) braid.Metrics {
 	t.Helper()
 	for deadline := time.Now().Add(30 * time.Second); ; {
@@ -215,7 +215,7 @@ func TestTrimmingAndDeletingReturnTheirSpace(t *testing.T) {
 			require.Greater(t, before.Epochs, 10)
 			require.Greater(t, before.DiskBytes, int64(1<<20))
 			require.NoError(t, remove(db, large))
-			boxFill(t, small, 1, 10) // the last epoch goes on
+			boxFill(t, small, 1, 10) // into the last epoch
 			want = append(want, string(make([]byte, 10)))
 
 			full := boxWaitMetrics(t, db, small, func(m braid.Metrics) bool { return m.DiskBytes < 8<<20 })

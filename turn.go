@@ -6,8 +6,8 @@ import (
 	"time"
 )
 
-// txTurn is the turn of a transaction that met conflicts: one at a time has it. It is
-// over when the transaction is, and after turnTime.
+// txTurn is the turn of a transaction that met conflicts. Only one transaction at a time has
+// it. The turn ends with the transaction, or after turnTime.
 type txTurn struct {
 	db   *DB
 	late *time.Timer
@@ -27,7 +27,7 @@ func (db *DB) takeTxTurn(ctx context.Context) (*txTurn, error) {
 	return t, nil
 }
 
-// insist has those wait that begin a transaction, until the turn is over.
+// insist makes new transactions wait until the turn is over.
 func (t *txTurn) insist() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -42,7 +42,7 @@ func (t *txTurn) end() {
 	t.pass()
 }
 
-// pass gives the turn to the next one, unless it has passed before.
+// pass gives the turn to the next transaction, unless it has done so before.
 func (t *txTurn) pass() {
 	t.mu.Lock()
 	defer t.mu.Unlock()

@@ -20,50 +20,48 @@ import (
 const (
 	maxKeyBytes = 16 << 10
 
-	// maxTxRuns is how often Update runs its function before it gives up. Each
-	// conflict means that another transaction has succeeded.
+	// maxTxRuns is how often Update runs its function before it gives up. Each conflict
+	// means that another transaction has succeeded.
 	maxTxRuns = 100
 
-	// patientRuns is how often a transaction that met conflicts runs beside all
-	// others. Then it waits for its turn among those like it, so that a crowd
-	// that works on one key gets through one by one.
+	// patientRuns is how often a transaction runs concurrently with all others despite conflicts.
+	// After that it waits for its turn among transactions like it, so that a crowd that works on
+	// one key succeeds one by one.
 	patientRuns = 3
 
-	// insistentRuns is how often a transaction runs before those that have met no
-	// conflict yet wait for the end of its turn, too: else a stream of newcomers
-	// could win every time.
+	// insistentRuns is how often a transaction runs before new transactions must wait for the end
+	// of its turn, too. Otherwise a steady flow of new ones could win every time.
 	insistentRuns = 10
 
-	// turnTime is how long a transaction keeps its turn. One whose function takes
-	// longer, or hangs, goes on without: it must not keep others from succeeding.
+	// turnTime is how long a transaction keeps its turn. If its function takes longer, or hangs,
+	// it continues without a turn, so that others can succeed.
 	turnTime = time.Second
 
 	// scanPageBytes bounds what Scan reads at once.
 	scanPageBytes = 64 << 10
 
-	// txReadBytes is what remembering a key or range costs beside its bytes.
+	// txReadBytes is the memory that noting a key or range takes beside its bytes.
 	txReadBytes = 64
 )
 
-// Tx is a transaction: it reads and writes the application's own keys, and
-// appends records to streams, as one atomic change. It comes from [DB.Update] or
-// [DB.View], is used by one goroutine at a time, and not after the function that
-// it was given to has returned.
+// Tx is a transaction: it reads and writes the application's own keys, and appends records
+// to streams, as one atomic change. It comes from [DB.Update] or [DB.View]. Only one
+// goroutine may use it at a time, and none after the function that got it has returned.
 //
-// The application's keys are 1 byte to 16 KiB of anything, and never meet those
-// of braid.
+// An application key is any bytes, 1 byte to 16 KiB long. It never collides with braid's own
+// keys.
 type Tx struct {
 	db       *DB
 	ctx      context.Context
 	snapshot *snapshot
 	writable bool
 	ended    bool
-	size     int64            // of all that is kept; bounded by MaxTxBytes
+	size     int64            // bytes of everything below; bounded by MaxTxBytes
 	writes   map[string]write // by the key of the row
 	puts     []txPut
-	reads    map[string]struct{} // keys of rows
-	ranges   []txlog.Range       // of rows that were looked at
-	steps    []txStep            // of companion packages
+	reads    map[string]struct{} // keys of the rows that were read
+	ranges   []txlog.Range       // ranges of rows that were read
+	steps    []txStep            // changes of companion packages
 }
 
 // write is a row's new value; nil for a deletion.
@@ -74,18 +72,16 @@ type txPut struct {
 	put    put
 }
 
-// KeyValue is a key of the application's own with its value. Both belong to the
-// caller.
+// KeyValue is an application key with its value. Both belong to the caller.
 type KeyValue struct{ Key, Value []byte }
 
-// View runs fn with a transaction that reads one consistent state of the
-// application's keys: the newest that is durable, in the mode that the database
-// runs in. It returns what fn returns. Writing is refused with
-// [ErrInvalidArgument].
+// View runs fn with a read-only transaction, and returns what fn returns. The transaction
+// reads one consistent state of the application's keys: the newest one that is durable in the
+// database's mode. Writing returns [ErrInvalidArgument].
 //
-// While fn runs, what it might still read is kept on disk: do not wait in it.
+// While fn runs, the state that it reads is kept on disk, so do not wait in it.
 //
-// Errors besides fn's: [ErrClosed], the cause of ctx.
+// Errors other than fn's: [ErrClosed], the cause of ctx.
 func (db *DB) View(ctx context.Context, fn func(*Tx) error) error {
 	tx, err := db.begin(ctx, false)
 	if err != nil {
@@ -95,24 +91,22 @@ func (db *DB) View(ctx context.Context, fn func(*Tx) error) error {
 	return fn(tx)
 }
 
-// Update runs fn with a transaction and commits what it wrote: all of it or
-// nothing, durable when Update returns nil. If fn returns an error nothing is
-// written, and Update returns that error.
+// Update runs fn with a transaction and commits its writes: all of them or none, durable when
+// Update returns nil. If fn returns an error, nothing is written, and Update returns that
+// error.
 //
-// Transactions are serializable: if something that fn read was changed by
-// another one before the commit, nothing is written and fn is run again, on the
-// new state. So fn must not have effects beyond the transaction, and should not
-// wait: while it runs, what it might still read is kept on disk.
+// Transactions are serializable. If, before the commit, another transaction changes something
+// that fn has read, nothing is written, and fn runs again on the new state. So fn must not
+// have effects outside the transaction. It should not wait, either: while it runs, the state
+// that it reads is kept on disk.
 //
-// A transaction that went over [Options].MaxTxBytes is refused, even if fn did
-// not return the error that said so.
+// A transaction that exceeds [Options].MaxTxBytes is refused, even if fn ignores that error.
 //
-// Errors besides fn's: [ErrTxConflict], [ErrTxTooLarge], [ErrStreamNotFound] if a
-// stream was deleted meanwhile, [ErrThroughputExceeded], [ErrKeyUnavailable],
-// [ErrDiskFull], [ErrFailed], [ErrClosed], the cause of ctx: refused.
-// [ErrOutcomeUnknown]: unknown.
+// Refused, besides fn's errors: [ErrTxConflict], [ErrTxTooLarge], [ErrStreamNotFound] if a
+// stream was deleted meanwhile, [ErrThroughputExceeded], [ErrKeyUnavailable], [ErrDiskFull],
+// [ErrFailed], [ErrClosed], the cause of ctx. Unknown: [ErrOutcomeUnknown].
 func (db *DB) Update(ctx context.Context, fn func(*Tx) error) error {
-	var turn *txTurn // from the run patientRuns on
+	var turn *txTurn // nil in the first patientRuns runs
 	for run := range maxTxRuns {
 		var err error
 		switch {
@@ -130,7 +124,7 @@ func (db *DB) Update(ctx context.Context, fn func(*Tx) error) error {
 		}
 		again, err := db.update(ctx, fn)
 		var missing *noDataKeyError
-		if errors.As(err, &missing) { // the transaction has ended: it holds nothing while this waits
+		if errors.As(err, &missing) { // the transaction has ended, so it holds nothing during this wait
 			err = wrapError("update", "", db.renewDataKey(ctx, missing))
 			again = err == nil
 		}
@@ -141,7 +135,7 @@ func (db *DB) Update(ctx context.Context, fn func(*Tx) error) error {
 	return wrapError("update", "", fmt.Errorf("%w: it ran %d times", ErrTxConflict, maxTxRuns))
 }
 
-// update runs fn once. It asks for another run on a conflict.
+// update runs fn once. again is true after a conflict.
 func (db *DB) update(ctx context.Context, fn func(*Tx) error) (again bool, err error) {
 	tx, err := db.begin(ctx, true)
 	if err != nil {
@@ -151,11 +145,11 @@ func (db *DB) update(ctx context.Context, fn func(*Tx) error) (again bool, err e
 	if err := fn(tx); err != nil {
 		return false, err
 	}
-	if err := tx.grow(0); err != nil { // fn went over the limit, and did not look
+	if err := tx.grow(0); err != nil { // fn exceeded the limit and ignored the error
 		return false, wrapError("update", "", err)
 	}
 	if len(tx.writes) == 0 && len(tx.puts) == 0 && len(tx.steps) == 0 {
-		return false, nil // one consistent state was read: nothing to check
+		return false, nil // reads of one consistent state need no check
 	}
 	request := &commit.Request{Op: tx.op(), Bytes: int(tx.size)}
 	err = db.committer.Do(ctx, request)
@@ -187,17 +181,17 @@ func (tx *Tx) end() {
 	tx.db.snapshots.release(tx.ctx, tx.snapshot)
 }
 
-// Get returns the value of a key, or what the transaction itself wrote there. A key
-// that has no value is [ErrKeyNotFound]; nil without an error never means that, as a
-// value may be empty:
+// Get returns the value of a key, including one that this transaction wrote. If the key has
+// no value, it returns [ErrKeyNotFound]. A value may be empty, so check the error, not the
+// length:
 //
 //	value, err := tx.Get(key)
 //	if errors.Is(err, braid.ErrKeyNotFound) {
 //		value, err = []byte("0"), nil
 //	}
 //
-// The value belongs to the caller. Other errors: [ErrInvalidArgument],
-// [ErrTxTooLarge], [ErrCorrupt], [ErrClosed].
+// The value belongs to the caller. Other errors: [ErrInvalidArgument], [ErrTxTooLarge],
+// [ErrCorrupt], [ErrClosed], and the cause of the context of Update or View.
 func (tx *Tx) Get(key []byte) ([]byte, error) {
 	value, err := tx.get(key)
 	return value, wrapError("get", "", err)
@@ -236,7 +230,7 @@ func (tx *Tx) Set(key, value []byte) error {
 	return wrapError("set", "", tx.writeRow(layout.AppKey(key), append(make([]byte, 0, max(1, len(value))), value...)))
 }
 
-// Delete removes a key; that it does not exist is no error. Errors:
+// Delete removes a key. It is no error if the key does not exist. Errors:
 // [ErrInvalidArgument], [ErrTxTooLarge].
 func (tx *Tx) Delete(key []byte) error {
 	if err := tx.check(key, true); err != nil {
@@ -256,13 +250,12 @@ func (tx *Tx) writeRow(row, value []byte) error {
 	return nil
 }
 
-// Scan returns the keys from start up to and not including end, in order, with
-// what the transaction itself wrote before the loop began. A nil end means no
-// bound. Breaking off the loop reads no further, and only what was read can
-// conflict with other transactions.
+// Scan returns an iterator over the keys from start up to, but not including, end, in order. A
+// nil end means no bound. It includes what this transaction wrote before the loop began. A
+// loop that breaks reads no further, and only keys that were read can cause a conflict.
 //
-// An error is yielded once, last: [ErrTxTooLarge], [ErrCorrupt], [ErrClosed], the
-// cause of the context of Update or View.
+// An error is yielded once, as the last pair: [ErrTxTooLarge], [ErrCorrupt], [ErrClosed], or
+// the cause of the context of Update or View.
 func (tx *Tx) Scan(start, end []byte) iter.Seq2[KeyValue, error] {
 	return func(yield func(KeyValue, error) bool) {
 		lower, upper := layout.AppSpan(start, end)
@@ -290,7 +283,7 @@ func (tx *Tx) scanRows(r txlog.Range, yield func(KeyValue) bool) error {
 		}
 		more = page.more
 		for _, item := range page.items {
-			last = append(last[:0], item.Key...) // the loop may change its own
+			last = append(last[:0], item.Key...) // a copy: the loop's body may change item.Key
 			if err := tx.grow(len(item.Key) + len(item.Value)); err != nil {
 				return err
 			}
@@ -310,12 +303,12 @@ func (tx *Tx) scanRows(r txlog.Range, yield func(KeyValue) bool) error {
 // scanned is a page of a scan.
 type scanned struct {
 	items []KeyValue
-	more  bool // there may be others
+	more  bool // there may be more items
 }
 
-// scanPage returns the first items of a range, merged of what is stored and what
-// the transaction wrote, up to about so many bytes, and at least one. No iterator is
-// held while the caller's loop runs.
+// scanPage returns the first items of a range, merged from the stored ones and the
+// transaction's own writes. It returns up to about maxBytes, and at least one item. No
+// iterator is held while the caller's loop runs.
 func (tx *Tx) scanPage(r txlog.Range, own []ownWrite, maxBytes int) (page scanned, err error) {
 	if bytes.Compare(r.Start, r.End) >= 0 {
 		return page, nil
@@ -354,17 +347,17 @@ func (tx *Tx) scanPage(r txlog.Range, own []ownWrite, maxBytes int) (page scanne
 	return page, it.Error()
 }
 
-// keyAfter returns the next key there can be.
+// keyAfter returns the lowest key above the given one.
 func keyAfter(key []byte) []byte { return append(bytes.Clone(key), 0) }
 
-// ownWrite is what the transaction wrote under a key.
+// ownWrite is the transaction's own write of a key.
 type ownWrite struct {
 	key string
 	write
 }
 
-// ownWrites returns the range's keys that the transaction wrote, in order, as
-// they are now: what a loop writes does not show in its own scan.
+// ownWrites returns the transaction's writes in a range, in the order of keys. They are a
+// copy: writes in the body of a loop do not appear in its own scan.
 func (tx *Tx) ownWrites(r txlog.Range) []ownWrite {
 	var own []ownWrite
 	for key, w := range tx.writes {
@@ -435,8 +428,8 @@ func (tx *Tx) check(key []byte, write bool) error {
 	return nil
 }
 
-// noteRead and noteRange remember what was looked at, for the check at the
-// commit. A transaction that cannot write is not checked.
+// noteRead and noteRange note what was read, for the check at the commit. A read-only
+// transaction is not checked.
 func (tx *Tx) noteRead(key []byte) error {
 	if _, known := tx.reads[string(key)]; known || !tx.writable {
 		return nil
@@ -456,7 +449,7 @@ func (tx *Tx) noteRange(r txlog.Range) error {
 	return tx.grow(len(r.Start) + len(r.End) + txReadBytes)
 }
 
-// grow counts memory that the transaction keeps. Writers alone keep some.
+// grow counts memory that the transaction keeps. A read-only one keeps none.
 func (tx *Tx) grow(n int) error {
 	if !tx.writable {
 		return nil
@@ -469,7 +462,7 @@ func (tx *Tx) grow(n int) error {
 
 // txOp is the request of a transaction.
 type txOp struct {
-	version uint64 // of the state that it read
+	version uint64 // the version of the state that it read
 	reads   map[string]struct{}
 	ranges  []txlog.Range
 	writes  map[string]write
@@ -481,5 +474,5 @@ func (tx *Tx) op() *txOp {
 	return &txOp{tx.snapshot.version, tx.reads, tx.ranges, tx.writes, tx.puts, tx.steps}
 }
 
-// errConflict refuses a transaction that has to run again.
+// errConflict refuses a transaction, which then runs again.
 var errConflict = errors.New("another transaction changed what this one read")

@@ -14,8 +14,8 @@ import (
 	"github.com/braidstream/braid"
 )
 
-// boxRuns runs an Update whose function meets another transaction in its first
-// run, and returns how often it ran.
+// boxRuns runs an Update and, in the first run of its function, another transaction. It
+// returns how often the function ran.
 func boxRuns(t *testing.T, db *braid.DB, fn func(tx *braid.Tx) error, other func()) (runs int) {
 	t.Helper()
 	require.NoError(t, db.Update(t.Context(), func(tx *braid.Tx) error {
@@ -81,7 +81,7 @@ func TestAConflictRunsTheFunctionAgain(t *testing.T) {
 	}
 }
 
-// A transaction that deletes is a conflict too, and one that only appends is not.
+// A transaction that deletes keys causes conflicts, and one that only appends records does not.
 func TestDeletionsConflictAndRecordsDoNot(t *testing.T) {
 	db, stream := boxStream(t, 1)
 	boxSet(t, db, "a=1")
@@ -102,8 +102,8 @@ func TestDeletionsConflictAndRecordsDoNot(t *testing.T) {
 	require.EqualValues(t, 5, stream.Describe().Records)
 }
 
-// Two transactions that each read what the other writes cannot both go through
-// on the old state: that would be write skew.
+// Two transactions that each read what the other writes cannot both commit on the old state:
+// that would be write skew.
 func TestWriteSkewIsRefused(t *testing.T) {
 	db := boxOpen(t, nil)
 	boxSet(t, db, "doctors/ann=on call", "doctors/bob=on call")
@@ -119,7 +119,7 @@ func TestWriteSkewIsRefused(t *testing.T) {
 				}
 			}
 			if n < 2 {
-				return nil // somebody has to stay
+				return nil // at least one must stay
 			}
 			return tx.Set([]byte("doctors/"+name), []byte("off"))
 		}
@@ -131,8 +131,8 @@ func TestWriteSkewIsRefused(t *testing.T) {
 	require.Equal(t, []string{"doctors/ann=on call", "doctors/bob=off"}, boxState(t, db))
 }
 
-// A function that changes by another transaction what it has read can never win. That
-// other transaction waits once, for the end of the turn of the first.
+// A function that, through another transaction, changes what it has read can never succeed.
+// The other transaction waits once, until the turn of the first ends.
 func TestAReaderThatNeverWinsGivesUp(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		db := boxOpen(t, nil)
@@ -152,8 +152,8 @@ func TestAReaderThatNeverWinsGivesUp(t *testing.T) {
 	})
 }
 
-// Transactions that come one after the other, each without a conflict of its own, do
-// not keep one from succeeding that meets each of them.
+// A steady flow of transactions without conflicts of their own does not starve one that
+// conflicts with each of them.
 func TestNewcomersDoNotStarveATransaction(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		db := boxOpen(t, nil)
@@ -172,7 +172,7 @@ func TestNewcomersDoNotStarveATransaction(t *testing.T) {
 				return err
 			}
 			next <- struct{}{}
-			synctest.Wait() // for the newcomer's commit, or until it waits
+			synctest.Wait() // until the newcomer has committed, or waits
 			return tx.Set([]byte("b"), nil)
 		}))
 		require.Equal(t, 11, runs)
@@ -182,8 +182,8 @@ func TestNewcomersDoNotStarveATransaction(t *testing.T) {
 	})
 }
 
-// Only so many recent writes are remembered: a transaction that began before them cannot be
-// checked, and runs again.
+// Only a bounded number of recent writes is remembered. A transaction that began before them
+// cannot be checked, and runs again.
 func TestAVeryOldTransactionRunsAgain(t *testing.T) {
 	db := boxOpen(t, &braid.Options{MaxTxBytes: 16 << 20})
 	runs := boxRuns(t, db, func(tx *braid.Tx) error {
@@ -204,15 +204,15 @@ func TestAVeryOldTransactionRunsAgain(t *testing.T) {
 	require.Equal(t, 2, runs)
 }
 
-// A transaction that hangs while it has the turn of those that meet conflicts keeps
-// others from succeeding for a second at most. It succeeds itself when it goes on.
+// A transaction that hangs while it has the turn keeps others from succeeding for at most a
+// second. It succeeds itself when it continues.
 func TestATransactionThatHangsDoesNotKeepItsTurn(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		db := boxOpen(t, nil)
 		set := func(key string) error {
 			return db.Update(t.Context(), func(tx *braid.Tx) error { return tx.Set([]byte(key), nil) })
 		}
-		// insist meets conflicts at its key until it has the turn, and then waits.
+		// insist causes conflicts at its key until it has the turn, and then waits.
 		insist := func(key string, until <-chan struct{}) error {
 			runs := 0
 			return db.Update(t.Context(), func(tx *braid.Tx) error {

@@ -28,7 +28,7 @@ func boxSet(t *testing.T, db *braid.DB, pairs ...string) {
 	}))
 }
 
-// boxKeys returns what a scan yields, as boxSet takes it.
+// boxKeys returns the keys of a scan, in the form that boxSet takes.
 func boxKeys(t *testing.T, items iter.Seq2[braid.KeyValue, error]) (pairs []string) {
 	t.Helper()
 	for item, err := range items {
@@ -126,7 +126,7 @@ func TestAScanMergesWhatTheTransactionWrote(t *testing.T) {
 	}))
 }
 
-// A scan may be larger than what is read at once, and the loop may write.
+// A scan may be larger than one page, and the loop may write.
 func TestALongScanSeesTheStateAsItBegan(t *testing.T) {
 	db := boxOpen(t, nil)
 	const n = 300
@@ -142,7 +142,7 @@ func TestALongScanSeesTheStateAsItBegan(t *testing.T) {
 		i := 0
 		for item, err := range tx.Scan(nil, nil) {
 			require.NoError(t, err)
-			if i == 0 { // what the loop does shows in the next one
+			if i == 0 { // the loop's writes appear in the next scan
 				require.NoError(t, tx.Set([]byte("k250"), []byte("changed")))
 				require.NoError(t, tx.Delete([]byte("k250x")))
 				require.NoError(t, tx.Set([]byte("k251"), []byte("changed")))
@@ -157,7 +157,7 @@ func TestALongScanSeesTheStateAsItBegan(t *testing.T) {
 				require.Equal(t, value, string(item.Value))
 			}
 			require.NoError(t, tx.Delete(item.Key))
-			clear(item.Key) // it is the loop's own
+			clear(item.Key) // the key belongs to the loop
 			i++
 		}
 		require.Equal(t, n+1, i)
@@ -345,7 +345,7 @@ func TestATransactionHasALimit(t *testing.T) {
 		if err := tx.Set([]byte("small"), nil); err != nil {
 			return err
 		}
-		_ = tx.Set([]byte("large"), make([]byte, most)) // somebody who does not look
+		_ = tx.Set([]byte("large"), make([]byte, most)) // a function that ignores the error
 		return nil
 	})
 	require.ErrorIs(t, err, braid.ErrTxTooLarge, "half of what the function meant must not be stored")
@@ -365,7 +365,7 @@ func TestAScanMeetsTheLimitToo(t *testing.T) {
 		}
 		return tx.Set([]byte("a"), nil)
 	}), braid.ErrTxTooLarge)
-	require.NotPanics(t, func() { // what was looked at is counted when the loop breaks off
+	require.NotPanics(t, func() { // what was read is counted when the loop breaks
 		require.ErrorIs(t, db.Update(t.Context(), func(tx *braid.Tx) error {
 			n := 0
 			for _, err := range tx.Scan(nil, nil) {

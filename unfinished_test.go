@@ -17,8 +17,8 @@ import (
 	"github.com/braidstream/braid/internal/testdisk"
 )
 
-// cutShort are the places where a copy fails that is being made in salvageTo, and removes
-// what it has made.
+// cutShort are the places at which a copy to salvageTo fails and then removes what it has
+// written.
 var cutShort = map[string]func(last, op testdisk.Op) bool{
 	"": func(_, _ testdisk.Op) bool { return false },
 	"at the store": func(_, op testdisk.Op) bool {
@@ -35,12 +35,12 @@ var cutShort = map[string]func(last, op testdisk.Op) bool{
 	},
 }
 
-// copyImages are what a power cut, or a kill, may leave at each step of one that makes a copy.
+// copyImages are the states that a power loss, or a kill, may leave at each step of a copy.
 type copyImages struct {
 	mu     sync.Mutex // guards the fields below: stores write in the background
 	random *rand.Rand
 	all    []copyImage
-	last   testdisk.Op // the one before
+	last   testdisk.Op // the previous operation
 	failed bool
 }
 
@@ -49,8 +49,7 @@ type copyImage struct {
 	before string
 }
 
-// watch takes images before each change of a file of the copy, and lets one operation
-// fail.
+// watch takes images before each change of a file of the copy, and makes one operation fail.
 func (c *copyImages) watch(disk *testdisk.Disk, fails func(last, op testdisk.Op) bool) {
 	disk.Before(func(op testdisk.Op) error {
 		c.mu.Lock()
@@ -74,9 +73,9 @@ func (c *copyImages) take(disk *testdisk.Disk, before string) {
 		image := disk.Mem.CrashClone(vfs.CrashCloneCfg{UnsyncedDataPercent: percent, RNG: c.random})
 		c.all = append(c.all, copyImage{image, fmt.Sprintf("%s, %d %%", before, percent)})
 	}
-	killed := vfs.NewMem() // in which all that was removed is gone, synced or not
+	killed := vfs.NewMem() // removals count, synced or not
 	if _, err := vfs.Clone(disk.Mem, killed, "/data", "/data"); err != nil {
-		panic(err) // both are in memory; a file that is removed meanwhile is none
+		panic(err) // both are in memory, and a file that was just removed is no error
 	}
 	c.all = append(c.all, copyImage{killed, before + ", killed"})
 }
@@ -123,7 +122,7 @@ func testCopyCrashes(t *testing.T, fails func(last, op testdisk.Op) bool, cut bo
 	}
 	require.Greater(t, len(images.all), 40)
 
-	last := images.all[len(images.all)-4] // of what is durable
+	last := images.all[len(images.all)-4] // an image of what is durable
 	require.Equal(t, !cut, fileIsThere(last, salvageTo+"/BRAID"))
 	require.False(t, fileIsThere(last, salvageTo+"/UNFINISHED"))
 	seen := make(map[string]int)
@@ -138,8 +137,8 @@ func testCopyCrashes(t *testing.T, fails func(last, op testdisk.Op) bool, cut bo
 	t.Logf("%v", seen)
 }
 
-// requireTold checks that the directory of a copy is empty, or a whole database, or is
-// refused by everybody as that of an unfinished copy. thorough has it salvaged.
+// requireTold requires that the directory of a copy is empty, or a complete database, or that
+// every call refuses it as an unfinished copy. thorough also salvages it.
 func requireTold(t *testing.T, image copyImage, truth contents, thorough bool) string {
 	t.Helper()
 	names, err := image.List(salvageTo)
@@ -177,7 +176,7 @@ func requireTold(t *testing.T, image copyImage, truth contents, thorough bool) s
 	}
 	require.NoError(t, db.Close())
 
-	// What is there can be salvaged, and is not taken for the whole.
+	// The unfinished copy can be salvaged, and the report does not call it complete.
 	report, err := salvageDir(t.Context(), salvageTo, "/data/again", nil, environment{fs: image})
 	if err != nil {
 		require.ErrorContains(t, err, "unfinished backup or salvage", "before %s", image.before)
@@ -193,7 +192,7 @@ func fileIsThere(files vfs.FS, name string) bool {
 	return err == nil
 }
 
-// treeOf returns the files below a directory, and how long they are.
+// treeOf returns the files below a directory, with their lengths.
 func treeOf(t *testing.T, files vfs.FS, dir string) (all []string) {
 	t.Helper()
 	names, err := files.List(dir)

@@ -11,7 +11,7 @@ import (
 	"github.com/braidstream/braid/internal/layout"
 )
 
-// save stores the stream's row, as the appender has it.
+// save stores the stream's row, with the appender's state.
 func (s *Stream) save(batch *kv.Batch) {
 	row := s.row(s.w.settings, s.w.topology, s.w.nextDataKey)
 	batch.Set(layout.StreamKey(s.number), row.Encode(s.number))
@@ -44,8 +44,8 @@ func (s *Stream) row(set *settings, t *topology, nextDataKey uint32) layout.Stre
 	return row
 }
 
-// update changes the stream's settings by fn, which gets a copy, and can refuse.
-// Puts and reads that begin after it has returned go by the new ones.
+// update changes the stream's settings. fn changes a copy of them, and may refuse. Puts and
+// reads that begin after update has returned use the new settings.
 func (s *Stream) update(ctx context.Context, fn func(a *appender, set *settings, batch *kv.Batch) error) error {
 	return s.db.control(ctx, func(a *appender, batch *kv.Batch) (func(), error) {
 		if s.w.deleted {
@@ -58,16 +58,16 @@ func (s *Stream) update(ctx context.Context, fn func(a *appender, set *settings,
 		}
 		s.w.settings = next
 		s.save(batch)
-		a.schedule(s) // it may keep less now, or for a shorter time
+		a.schedule(s) // the stream may now keep fewer records, or keep them for a shorter time
 		return func() {
 			s.settings.Store(next)
-			s.listeners.changed() // others may expire from now on
+			s.listeners.changed() // other records may expire from now on
 		}, nil
 	})
 }
 
-// UpdateMaxRecordBytes changes the largest Data that a record may have, 1 to
-// 10,485,760 bytes. Larger records that are stored already can still be read.
+// UpdateMaxRecordBytes changes the maximum size of a record's Data, 1 to 10,485,760 bytes.
+// Larger records that are already stored can still be read.
 //
 // Errors: [ErrInvalidArgument], [ErrStreamNotFound], [ErrDiskFull], [ErrFailed],
 // [ErrClosed], [ErrOutcomeUnknown]. Kinesis: UpdateMaxRecordSize.
@@ -82,10 +82,10 @@ func (s *Stream) UpdateMaxRecordBytes(ctx context.Context, bytes int) error {
 	return wrapError("update max record bytes", s.name, err)
 }
 
-// UpdateCapacity changes the stream's mode and budgets. Its shards stay as they
-// are: in both directions, and whatever the mode.
+// UpdateCapacity changes the stream's capacity mode and budgets. The call does not change the
+// shards, whatever the old and new modes are.
 //
-// Errors: [ErrInvalidArgument], and as [Stream.UpdateMaxRecordBytes]. Kinesis:
+// Errors: [ErrInvalidArgument], and those of [Stream.UpdateMaxRecordBytes]. Kinesis:
 // UpdateStreamMode.
 func (s *Stream) UpdateCapacity(ctx context.Context, capacity Capacity) error {
 	capacity, err := capacity.withDefaults()
@@ -98,21 +98,21 @@ func (s *Stream) UpdateCapacity(ctx context.Context, capacity Capacity) error {
 	return wrapError("update capacity", s.name, err)
 }
 
-// AddTags adds tags to the stream; a key that it has already gets the new value.
-// [Stream.Describe] returns them. The rules are those of [StreamOptions].Tags.
+// AddTags adds tags to the stream. A key that the stream already has gets the new value.
+// [Stream.Describe] returns the tags. The rules are those of [StreamOptions].Tags.
 //
-// Errors: [ErrInvalidArgument], [ErrLimitExceeded] for more than 50 tags, and as
+// Errors: [ErrInvalidArgument], [ErrLimitExceeded] for more than 50 tags, and those of
 // [Stream.UpdateMaxRecordBytes]. Kinesis: AddTagsToStream.
 func (s *Stream) AddTags(ctx context.Context, tags map[string]string) error {
 	err := validateTags(tags)
 	if err == nil {
-		tags = maps.Clone(tags) // the caller may go on to use its own
+		tags = maps.Clone(tags) // the caller may change its own
 		err = s.update(ctx, func(_ *appender, set *settings, _ *kv.Batch) error {
 			all := make(map[string]string, len(set.tags)+len(tags))
 			maps.Copy(all, set.tags)
 			maps.Copy(all, tags)
 			if len(all) > maxTags {
-				return fmt.Errorf("%w: the stream would have %d tags, and may have %d", ErrLimitExceeded, len(all), maxTags)
+				return fmt.Errorf("%w: the stream would have %d tags, but may have at most %d", ErrLimitExceeded, len(all), maxTags)
 			}
 			set.tags = all
 			return nil
@@ -121,9 +121,8 @@ func (s *Stream) AddTags(ctx context.Context, tags map[string]string) error {
 	return wrapError("add tags", s.name, err)
 }
 
-// RemoveTags removes the tags with these keys; a key that the stream does not
-// have is no error. Errors: as [Stream.UpdateMaxRecordBytes]. Kinesis:
-// RemoveTagsFromStream.
+// RemoveTags removes the tags with these keys. A key that the stream does not have is no
+// error. Errors: as [Stream.UpdateMaxRecordBytes]. Kinesis: RemoveTagsFromStream.
 func (s *Stream) RemoveTags(ctx context.Context, keys ...string) error {
 	keys = slices.Clone(keys)
 	err := s.update(ctx, func(_ *appender, set *settings, _ *kv.Batch) error {

@@ -14,35 +14,35 @@ import (
 )
 
 const (
-	// verifyPageBytes is about how much Verify reads at once. No iterator outlives that.
+	// verifyPageBytes is about how much Verify reads at once. An iterator lives no longer.
 	verifyPageBytes = 512 << 10
-	verifyRowBytes  = 80 // that a row takes in memory beside its key and value
+	verifyRowBytes  = 80 // what a row takes in memory beside its key and value
 
 	defaultVerifyRate  = 32 << 20 // bytes per second: a quarter of what a small cloud disk gives
 	defaultMaxProblems = 100
 	maxMaxProblems     = 10_000
 
-	// verifySlack is how much of the time in which Verify could not read it may make up
-	// for by reading faster.
+	// verifySlack bounds how much lost time, in which it could not read, Verify makes up for
+	// by reading faster.
 	verifySlack = 100 * time.Millisecond
 )
 
-// VerifyOptions say how [DB.Verify] goes about its work. The zero value, and a nil
-// pointer, mean the defaults.
+// VerifyOptions are the options of [DB.Verify]. The zero value, and a nil pointer, mean the
+// defaults.
 type VerifyOptions struct {
-	// BytesPerSecond bounds how fast the database is read, so that others keep most
-	// of the disk: first its files, and then keys and values as they are stored, before
-	// compression. 0 means 32 MiB; negative means no bound.
+	// BytesPerSecond bounds how fast the database is read, so that most of the disk's throughput
+	// is left for others. Files count with their size; then keys and values count as before
+	// compression. 0 means 32 MiB; a negative value means no bound.
 	BytesPerSecond int64
 
-	// MaxProblems is how many problems the report may hold, 1 to 10,000. The others are
-	// counted. 0 means 100.
+	// MaxProblems is how many problems the report may hold, 1 to 10,000. Further problems
+	// are only counted. 0 means 100.
 	MaxProblems int
 
-	// Progress, if it is not nil, is called from time to time with how many bytes of how
-	// many were read, on the goroutine that called Verify, which waits for it. The total
-	// is an estimate, and goes up where it was too low; the last call of a Verify that
-	// has read everything has both the same.
+	// Progress, if not nil, is called from time to time with the number of bytes read so far and
+	// the total, on the goroutine that called Verify, which waits for it. The total is an
+	// estimate, and rises if it was too low. In the last call of a Verify that has read
+	// everything, both are equal.
 	Progress func(doneBytes, totalBytes int64)
 }
 
@@ -59,32 +59,32 @@ func (o *VerifyOptions) withDefaults() (VerifyOptions, error) {
 	return opts, nil
 }
 
-// VerifyReport is what [DB.Verify] has read, and what it has found.
+// VerifyReport says what [DB.Verify] has read, and lists the problems that it found.
 type VerifyReport struct {
-	Files, FileBytes int64 // that were compared with what was written; none of a database in memory
+	Files, FileBytes int64 // files compared with their checksums, and their size; 0 in memory
 
-	Streams, Shards int64 // that were read to their ends
+	Streams, Shards int64 // streams and shards read to their ends
 	Epochs          int64
-	Records, Bytes  int64 // that can be read; Bytes are those of partition keys and data
+	Records, Bytes  int64 // readable records, and the bytes of their partition keys and data
 	Leases          int64 // rows of consumer applications
-	Queues          int64 // of package queue
-	Keys            int64 // of the application's own
+	Queues          int64 // queues of package queue
+	Keys            int64 // the application's own keys
 
-	// Unopened counts the records that are encrypted with a key that is not available:
-	// their checksums, numbers and lengths were verified, and whether they decrypt was
-	// not. UnopenedErr is why, for the first of them: an [ErrKeyUnavailable].
+	// Unopened counts the records that are encrypted with a key that is not available. Their
+	// checksums, numbers and lengths were verified, but not whether they decrypt. UnopenedErr is
+	// the reason for the first of them, an [ErrKeyUnavailable].
 	Unopened    int64
 	UnopenedErr error
 
-	// Problems are what is wrong, in the order in which it was found, and MoreProblems
-	// counts those that went beyond [VerifyOptions].MaxProblems.
+	// Problems lists what is wrong, in the order in which it was found. MoreProblems counts
+	// the problems beyond [VerifyOptions].MaxProblems.
 	Problems     []*VerifyError
 	MoreProblems int64
 }
 
-// Err returns nil if nothing is wrong, and else an error that wraps all Problems: it
-// matches [ErrCorrupt], [ErrDataLoss] or the disk's error if one of them does. That a
-// key is not available is no error.
+// Err returns nil if nothing is wrong, and otherwise an error that wraps all Problems: it
+// matches [ErrCorrupt], [ErrDataLoss] or a disk's error if one of them does. An encryption key
+// that is not available is no error.
 func (r *VerifyReport) Err() error {
 	if len(r.Problems) == 0 {
 		return nil
@@ -92,36 +92,39 @@ func (r *VerifyReport) Err() error {
 	return &problemsError{r.Problems, r.MoreProblems}
 }
 
-// VerifyError is something that [DB.Verify] has found to be wrong, and its place. It is
-// an [ErrCorrupt], an [ErrDataLoss], or a read error of the disk, as Err is.
+// VerifyError is a problem that [DB.Verify] has found, and its place. It is an [ErrCorrupt],
+// an [ErrDataLoss], or a read error of the disk, as Err is.
 type VerifyError struct {
 	// Kind says what is wrong:
 	//
-	//   - "file": a file is not what was written. Err is a [FileDamageError], or the error
-	//     of a disk that cannot read it. Other problems say what is lost with it; there
-	//     are none if nobody can read what was there, such as records that were trimmed.
+	//   - "file": a file differs from what was written, or cannot be read. Err is a
+	//     [FileDamageError] or the disk's error. Other problems say which data is lost with
+	//     the file; there are none if that data could not be read anyway, such as trimmed
+	//     records.
 	//   - "records": records of a shard cannot be read, or are missing. Err is a
 	//     [CorruptError], which has their numbers.
-	//   - "stream": what is stored about a stream, its shards and where their records
-	//     lie is not what it should be, or shards and their parents do not fit.
-	//   - "data key": a key that records of a stream are encrypted with is missing.
-	//   - "epoch": the same of a stretch of arrival that shares tables.
-	//   - "lease": a consumer's lease is not of a shard that there ever was, or has a
-	//     checkpoint that the shard has not come to. If Err is a [BeyondTipError], it
-	//     has the number.
-	//   - "queue": what is stored about a queue of package queue cannot be read, or speaks
-	//     of a queue, stream, shard or record that there never was.
+	//   - "stream": the rows about a stream, its shards and the places of their records are
+	//     wrong, or shards do not fit their parents.
+	//   - "data key": a key that encrypts records of a stream is missing.
+	//   - "epoch": the rows about an epoch, a stretch of arrival with tables of its own, are
+	//     wrong.
+	//   - "lease": a consumer's lease is for a shard that never existed, or has a
+	//     checkpoint beyond the end of its shard. If Err is a [BeyondTipError], it has the
+	//     checkpoint's number.
+	//   - "queue": a row about a queue of package queue cannot be read, or names a queue,
+	//     stream, shard or record that never existed.
 	//   - "key": keys of the application cannot be read.
-	//   - "row": rows that this version of braid does not know, or cannot read.
+	//   - "row": this version of braid does not know a row, or cannot read it.
 	Kind string
 
-	Stream string  // the name of the stream, empty if it is none's
-	Shard  ShardID // the shard, empty if it is none's
-	App    string  // the consumer application of a lease; empty if it is none's
-	Queue  string  // the name of the queue; empty if it is none's, or not known
+	Stream string  // the name of the stream; empty if the problem is not in a stream
+	Shard  ShardID // the shard; empty if the problem is not in a shard
+	App    string  // the consumer application of a lease; empty for all other problems
+	Queue  string  // the name of the queue; empty if it is unknown, and for all other problems
 
-	// AfterKey and BeforeKey are, of keys of the application that cannot be read, the
-	// last one before and the first one behind them that can. nil is that there is none.
+	// AfterKey and BeforeKey enclose application keys that cannot be read: AfterKey is the
+	// last readable key before them, BeforeKey the first one after them. nil means that
+	// there is none.
 	AfterKey, BeforeKey []byte
 
 	File string // the damaged file, if that is known, as in [FileDamageError]
@@ -151,7 +154,7 @@ func (e *VerifyError) Error() string {
 // Unwrap returns Err.
 func (e *VerifyError) Unwrap() error { return e.Err }
 
-// problemsError is all that a Verify has found.
+// problemsError wraps all problems of a report.
 type problemsError struct {
 	problems []*VerifyError
 	more     int64
@@ -172,39 +175,41 @@ func (e *problemsError) Unwrap() []error {
 	return all
 }
 
-// Verify reads everything in the database, and returns what it has read and what is
-// wrong, such as damage on a disk of which no reader has come across it yet. It changes
-// nothing, and the database is in use meanwhile: records that are trimmed, streams that
-// are deleted, and shards that are split while it runs are no problems. What is put
-// after it has come to a shard is not read.
+// Verify reads everything in the database, and reports what it has read and what is wrong. So
+// it finds damage on a disk before a reader comes across it. It changes nothing, and the
+// database can be used meanwhile: trims, deleted streams and reshards while it runs are not
+// problems. It does not read records that are put to a shard after it has reached that shard.
 //
-// It compares the files with the sums that were made when they were written, so damage is
-// found wherever it is, even in an index or in records that were trimmed. Tables that were
-// written in the last second before a process was killed have no such sums.
+// Verify compares the files with the checksums made when they were written. So it finds damage
+// anywhere, even in an index or in trimmed records. Tables written in the last second before a
+// process was killed have no such checksums.
 //
-// It checks the checksum of every record that can be read, and that none is missing
-// between the first of its shard and the tip; that the open shards of each stream cover
-// the hash-key space, and that closed ones have their children; that what is stored
-// about streams, shards and epochs is what the database goes by; that encrypted records
-// decrypt, as far as [Options].KeyProvider has the keys; that the leases and checkpoints
-// of package consumer, and the queues of package queue, are of shards and records that there
-// were; and that all keys of
-// the application can be read.
+// It checks that:
 //
-// The report is never nil. The error is nil if everything was read and nothing is wrong.
-// If something is, it is that of [VerifyReport.Err], so it matches [ErrCorrupt] or
-// [ErrDataLoss]. Errors besides: [ErrInvalidArgument] for the options; the cause of ctx,
-// [ErrClosed], [ErrFailed], [ErrOutOfResources]: then the report is of what was read by
-// then, and the error also matches what was found. Verify works on a database in memory,
-// and on one opened with [Options].ReadOnly, such as a backup: see [BackupOptions].Verify.
+//   - each record that can be read matches its checksum, and none is missing between the first
+//     record of its shard and the tip;
+//   - the open shards of each stream cover the hash-key space, and closed shards have their
+//     children;
+//   - the rows about streams, shards and epochs agree with the state of the open database;
+//   - encrypted records decrypt, as far as [Options].KeyProvider has the keys;
+//   - the leases and checkpoints of package consumer, and the queues of package queue, belong
+//     to shards and records that existed;
+//   - all keys of the application can be read.
 //
-// What Pebble's cache or that of the operating system holds is read from there, and what
-// is still to be written to tables from memory: damage of the disk beneath is found by a
-// later call.
+// The report is never nil. The error is nil if everything was read and nothing is wrong. If
+// something is wrong, the error is that of [VerifyReport.Err], so it matches [ErrCorrupt] or
+// [ErrDataLoss]. Other errors are [ErrInvalidArgument] for the options, the cause of ctx,
+// [ErrClosed], [ErrFailed] and [ErrOutOfResources]. The report is then about what was read so
+// far, and the error also matches the problems found so far. Verify works on a database in
+// memory, and on one opened with [Options].ReadOnly, such as a backup: see
+// [BackupOptions].Verify.
 //
-// Beside the report it holds half a megabyte, or one row if that is larger, and some bytes
-// for each stream and each epoch; and neither an iterator nor a snapshot for longer than it
-// takes to read that.
+// Data that is in Pebble's cache or the operating system's is read from there, and data that
+// is not yet in tables is read from memory. A later call finds damage of the disk underneath.
+//
+// Apart from the report, Verify holds half a megabyte, or one row if that is larger, and some
+// bytes for each stream and each epoch. It holds no snapshot, and no iterator for longer than
+// it takes to read half a megabyte.
 func (db *DB) Verify(ctx context.Context, options *VerifyOptions) (*VerifyReport, error) {
 	report, err := db.verify(ctx, options)
 	return report, wrapError("verify", "", err)
@@ -222,19 +227,19 @@ func (db *DB) verify(ctx context.Context, options *VerifyOptions) (*VerifyReport
 	case err == nil:
 		err = found
 	case found != nil:
-		err = fmt.Errorf("%w; before that it has found %w", err, found)
+		err = fmt.Errorf("%w; found before that: %w", err, found)
 	}
 	return report, err
 }
 
 // verifier is one call of Verify. It belongs to the caller's goroutine.
 //
-// What it reads may change under it, so what looks wrong is looked at again. Of records,
-// the rule is that of readers (page.go): a trim or a deletion shows before it removes
-// anything, so if neither shows after the look, nothing was removed under it. Rows are
-// compared with what readers see, and if they differ, twice more where commits are made:
-// see inspect. TestVerifyFindsNothingWhileEverythingHappens holds it for all that can
-// happen meanwhile.
+// The database may change while it is read, so whatever looks wrong is checked again. For
+// records, the rule is that of readers (page.go): a trim or a deletion is visible before it
+// removes anything, so if neither is visible after a read, nothing was removed during it. Rows
+// are compared with what readers see. If they differ, they are compared twice more on the
+// committer's goroutine: see inspect. TestVerifyFindsNothingWhileEverythingHappens covers
+// everything that can happen meanwhile.
 type verifier struct {
 	ctx    context.Context
 	db     *DB
@@ -242,16 +247,16 @@ type verifier struct {
 	report *VerifyReport
 	due    time.Time // when the next page may be read
 
-	done, total int64 // bytes, as Progress is told
+	done, total int64 // bytes, for Progress
 
-	streams    map[uint32]*Stream // those that there were when it began, as the next
-	epochs     map[uint32]bool
-	openEpoch  uint32           // the last of them; 0 if there is none
-	unopenable map[uint32]error // the data keys of the current stream that cannot be had, and why
+	streams    map[uint32]*Stream // those that existed when it began
+	epochs     map[uint32]bool    // those that existed when it began
+	openEpoch  uint32             // the last of them; 0 if there is none
+	unopenable map[uint32]error   // the current stream's data keys that are unavailable, and why
 }
 
-// run is the list of what is verified. The files come first: what is found in them explains
-// what the others find.
+// run verifies everything, one kind after the other. The files come first: damage found
+// there explains what the later steps find.
 func (v *verifier) run() error {
 	if err := v.goesOn(); err != nil {
 		return err
@@ -271,12 +276,12 @@ func (v *verifier) run() error {
 	return nil
 }
 
-// goesOn returns why the call has to end, or nil.
+// goesOn returns nil, or the reason for which the call must end.
 func (v *verifier) goesOn() error { return cmp.Or(ended(v.ctx), ended(v.db.life)) }
 
-// survey notes what there is, and estimates how much.
+// survey notes which streams and epochs exist, and estimates how much there is to read.
 func (v *verifier) survey() error {
-	ids := new([]uint32) // the operation's until it has ended
+	ids := new([]uint32) // belongs to the operation until it has ended
 	if err := v.inspect(func(a *appender) error { *ids = a.epochs.IDs(); return nil }); err != nil {
 		return err
 	}
@@ -300,7 +305,7 @@ func (v *verifier) survey() error {
 	app, _ := layout.AppSpan(nil, nil)
 	for _, span := range [][2][]byte{{{}, record}, {app, last}} {
 		n, err := reading(v.ctx, v.db, func() (int64, error) { return v.db.store.EstimateBytes(span[0], span[1]) })
-		if err == nil { // else it is too low
+		if err == nil { // otherwise the estimate is too low
 			v.total += n
 		}
 	}
@@ -345,15 +350,15 @@ func (v *verifier) found(at VerifyError, err error) {
 	v.report.Problems = append(v.report.Problems, &at)
 }
 
-// inspect runs fn where commits are made, when none is on its way: what readers see is
-// what is stored then, for a group is published before the next one begins. Only what
-// the appender itself keeps may be ahead, by the requests that came before in the same
-// group. Writers wait for fn.
+// inspect runs fn on the committer's goroutine, while no commit is on its way. Readers then
+// see exactly what is stored, because a group is published before the next one begins. Only
+// the appender's own state may be ahead, by earlier requests of the same group. Writers wait
+// for fn.
 func (v *verifier) inspect(fn func(a *appender) error) error {
 	if v.db.opts.ReadOnly { // nothing changes, and no commit is made
 		return fn(v.db.appender)
 	}
-	found := new(error) // the operation's until it has ended
+	found := new(error) // belongs to the operation until it has ended
 	err := v.db.control(v.ctx, func(a *appender, _ *kv.Batch) (func(), error) {
 		*found = fn(a)
 		return nil, nil
@@ -367,5 +372,5 @@ func (v *verifier) inspect(fn func(a *appender) error) error {
 	return *found
 }
 
-// settle returns when all that has been read by now shows to readers.
+// settle returns when everything that Verify has read so far is visible to readers.
 func (v *verifier) settle() error { return v.inspect(func(*appender) error { return nil }) }

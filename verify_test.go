@@ -107,7 +107,7 @@ func TestVerifyReadsEverything(t *testing.T) {
 	require.Greater(t, last, report.Bytes)
 }
 
-// liveBlocks returns the stored blocks of a shard that have records which were not trimmed.
+// liveBlocks returns the stored blocks of a shard that have untrimmed records.
 func liveBlocks(t *testing.T, sh *Shard) (live []storedBlock) {
 	t.Helper()
 	horizon, _ := sh.view()
@@ -120,7 +120,7 @@ func liveBlocks(t *testing.T, sh *Shard) (live []storedBlock) {
 	return live
 }
 
-// writeRows changes what is stored behind the back of the database.
+// writeRows changes stored rows directly, without the database's knowledge.
 func writeRows(t *testing.T, db *DB, write func(batch *kv.Batch)) {
 	t.Helper()
 	batch := db.store.NewBatch()
@@ -129,7 +129,7 @@ func writeRows(t *testing.T, db *DB, write func(batch *kv.Batch)) {
 	require.NoError(t, batch.Commit(false))
 }
 
-// Each kind of damage in a row is found, where it is, and nothing else is.
+// Each kind of damage in a row is reported with its place, and nothing else is reported.
 func TestVerifyFindsWhatIsWrongWithRows(t *testing.T) {
 	flipped := func(value []byte) []byte {
 		value = bytes.Clone(value)
@@ -152,8 +152,7 @@ func TestVerifyFindsWhatIsWrongWithRows(t *testing.T) {
 	records := VerifyError{Kind: "records", Stream: "orders", Shard: "shardId-000000000001"}
 	queues := VerifyError{Kind: "queue", Queue: "jobs", Stream: "orders", Shard: "shardId-000000000001"}
 	jobs := layout.QueueID{7}
-	// setQueue writes a queue that has received the last record of the shard, and what a
-	// row changes of it.
+	// setQueue writes a queue that has received the last record of the shard, with a change.
 	setQueue := func(change func(w world, q *layout.QueueRow, c *layout.CursorRow, shard *uint32, counter *uint64)) func(*testing.T, world, *kv.Batch) {
 		return func(_ *testing.T, w world, batch *kv.Batch) {
 			tip := w.sh.log.Tip()
@@ -181,7 +180,7 @@ func TestVerifyFindsWhatIsWrongWithRows(t *testing.T) {
 		plant func(t *testing.T, w world, batch *kv.Batch)
 		want  VerifyError
 		class error
-		times int // how often it is found; 0 is once
+		times int // how often it is reported; 0 means once
 	}{
 		{name: "a queue's row with a flipped bit", want: VerifyError{Kind: "queue"}, class: ErrCorrupt, plant: func(_ *testing.T, w world, batch *kv.Batch) {
 			batch.Set(layout.QueueKey(jobs), flipped(layout.QueueRow{Name: "jobs", Stream: w.s.number}.Encode(jobs)))
@@ -256,7 +255,7 @@ func TestVerifyFindsWhatIsWrongWithRows(t *testing.T) {
 		}},
 		{name: "a shard's row with a flipped bit", want: orders, class: ErrCorrupt, times: 2, plant: func(t *testing.T, w world, batch *kv.Batch) {
 			key := layout.ShardKey(w.s.number, w.sh.index)
-			batch.Set(key, flipped(get(t, w, key))) // it is found in its column, and with its shard
+			batch.Set(key, flipped(get(t, w, key))) // it is reported for its column, and for its shard
 		}},
 		{name: "a row of a shard that there is not", want: orders, class: ErrCorrupt, plant: func(_ *testing.T, w world, batch *kv.Batch) {
 			batch.Set(layout.ShardKey(w.s.number, 99), w.sh.row().Encode(w.s.number, 99))
@@ -353,7 +352,7 @@ func TestVerifyFindsWhatIsWrongWithRows(t *testing.T) {
 	}
 }
 
-// Damage that was trimmed is none.
+// Damage of trimmed records is not reported.
 func TestVerifyDoesNotSpeakOfWhatWasTrimmed(t *testing.T) {
 	db := openVerified(t)
 	s := verifySource(t, db)
@@ -367,8 +366,8 @@ func TestVerifyDoesNotSpeakOfWhatWasTrimmed(t *testing.T) {
 	require.NoError(t, err)
 }
 
-// Records whose key cannot be had are counted, and are no damage; a record that does not
-// decrypt is.
+// Records whose key is unavailable are counted, and are not damage. A record that does not
+// decrypt is damage.
 func TestVerifyOpensWhatItHasTheKeysFor(t *testing.T) {
 	ctx := t.Context()
 	mem := vfs.NewMem()
@@ -396,7 +395,7 @@ func TestVerifyOpensWhatItHasTheKeysFor(t *testing.T) {
 	require.Zero(t, report.Unopened)
 	require.NoError(t, report.UnopenedErr)
 
-	// A block as another data key would have sealed it: its checksum is right.
+	// A block encrypted with another data key: its checksum is right.
 	secret, err = db.Stream("secret")
 	require.NoError(t, err)
 	b := blocksOf(t, secret.Shards()[0])[1]
@@ -418,7 +417,7 @@ func TestVerifyOpensWhatItHasTheKeysFor(t *testing.T) {
 	require.NoError(t, db.Close())
 }
 
-// The lineage of shards is judged by what shards say.
+// The lineage is verified by the parents and children that the shards name.
 func TestVerifyJudgesLineage(t *testing.T) {
 	for name, change := range map[string]func(t *topology){
 		"a parent that is no older":    func(t *topology) { t.shards[2].parents = []uint32{3} },

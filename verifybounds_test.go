@@ -18,7 +18,7 @@ import (
 	"github.com/braidstream/braid/internal/kv"
 )
 
-// The report is bounded, and counts what did not fit.
+// The report is bounded, and counts further problems.
 func TestVerifyReportIsBounded(t *testing.T) {
 	db := openVerified(t)
 	s := verifySource(t, db)
@@ -31,7 +31,7 @@ func TestVerifyReportIsBounded(t *testing.T) {
 	require.Equal(t, int64(7), report.MoreProblems)
 }
 
-// The rate is kept, to the page, and no time passes without one.
+// Verify keeps to the rate, to the page. Without a rate, no time passes.
 func TestVerifyKeepsItsRate(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		db, err := Open(InMemory, &Options{KeyProvider: blockKeys, MemtableBytes: minMemtableBytes})
@@ -63,7 +63,8 @@ func TestVerifyKeepsItsRate(t *testing.T) {
 	})
 }
 
-// What ends the call ends it at once, and the report has what was found by then.
+// The call ends at once when its context or the database ends, and the report has the
+// problems found by then.
 func TestVerifyEndsAtOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		db, err := Open(InMemory, &Options{KeyProvider: blockKeys, MemtableBytes: minMemtableBytes})
@@ -100,7 +101,7 @@ func TestVerifyEndsAtOnce(t *testing.T) {
 	})
 }
 
-// What Verify holds does not grow with what is stored.
+// The memory of Verify does not grow with the database.
 func TestVerifyMemoryIsBounded(t *testing.T) {
 	// Files in memory and the cache would count: a compaction at the wrong moment doubles the former.
 	db, err := Open(t.TempDir(), &Options{Durability: NoSync, MemtableBytes: minMemtableBytes, CacheBytes: -1})
@@ -128,14 +129,14 @@ func TestVerifyMemoryIsBounded(t *testing.T) {
 		return most
 	}
 	fill(4)
-	_ = peak() // what is made once
+	_ = peak() // allocates everything that is allocated only once
 	few := peak()
 	fill(60)
 	require.NoError(t, db.store.Flush())
 	require.Less(t, peak(), few+20<<20) // compactions, too, hold some records at a time
 }
 
-// BenchmarkVerify is how fast a database is read whose tables are in the cache of the
+// BenchmarkVerify measures how fast a database is verified whose tables are in the cache of the
 // operating system.
 func BenchmarkVerify(b *testing.B) {
 	for _, size := range []int{100, 1000} {

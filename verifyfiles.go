@@ -6,13 +6,13 @@ import (
 	"fmt"
 )
 
-// This file verifies the files below the rows, against the sums that were made when they
-// were written: that finds damage where no reader looks, such as in what was trimmed and
-// not yet removed, and names the file. What was lost with it the other steps find.
+// This file verifies the database's files against the checksums that were made when they were
+// written. That finds damage where no reader looks, such as in records that are trimmed but
+// not yet removed, and names the file. The other steps find which data is lost.
 
-// verifyFiles verifies the files. They are read on a goroutine of its own, for a stalled
-// disk may hold a read for longer than the caller waits: then the goroutine ends when the
-// disk answers, and Close waits for it. It is never more than one piece ahead.
+// verifyFiles verifies the files. It reads them on another goroutine, because a stalled disk
+// may hold a read for longer than the caller waits. The goroutine then ends when the disk
+// answers, and Close waits for it. It is at most one piece ahead.
 func (v *verifier) verifyFiles() error {
 	ctx, cancel := context.WithCancel(v.ctx)
 	defer cancel()

@@ -13,7 +13,8 @@ import (
 	"github.com/braidstream/braid/internal/testdisk"
 )
 
-// A page that is damaged on the disk is found in its table; what lies around it is read.
+// A page that is damaged on the disk is reported with its table, and the records around it
+// are read.
 func TestVerifyFindsDamagedTables(t *testing.T) {
 	ctx := t.Context()
 	random := rand.NewChaCha8([32]byte{9})
@@ -92,7 +93,7 @@ func TestVerifyFindsDamagedTables(t *testing.T) {
 		require.Greater(t, report.Keys, int64(250))
 		require.Less(t, report.Keys, int64(300))
 
-		// A copy has the damage, and does not count as one.
+		// A copy has the same damage, so it does not become a backup.
 		err = db.Backup(ctx, "/copy", &BackupOptions{Verify: true})
 		require.ErrorIs(t, err, ErrCorrupt)
 		require.ErrorContains(t, err, "the copy cannot be verified")
@@ -104,8 +105,8 @@ func TestVerifyFindsDamagedTables(t *testing.T) {
 	}
 }
 
-// A bit that flips in a table is found wherever it is, with the file, while the database is
-// in use: in the index and what else stands at its end, and in records that were trimmed.
+// A flipped bit in a table is found anywhere while the database is in use, and reported with
+// the file: in the index, in other parts at the table's end, and in trimmed records.
 func TestVerifyFindsDamageThatNobodyReads(t *testing.T) {
 	mem := vfs.NewMem()
 	options := &Options{KeyProvider: blockKeys, MemtableBytes: minMemtableBytes}

@@ -7,12 +7,12 @@ import (
 )
 
 // This file verifies the leases of package consumer by their rows, which package layout
-// knows: the package itself is not needed for it, nor is any application known here.
+// decodes: neither package consumer nor a running application is needed.
 
-// verifyLeases verifies each lease against the shard that it is of.
+// verifyLeases verifies each lease against its shard.
 //
-// A lease is committed after its shard, and after the records that its checkpoint speaks
-// of, were visible. So what is looked up after the lease was read has them.
+// A lease is committed after its shard, and after the records up to its checkpoint became
+// visible. So a look-up after the lease was read finds them.
 func (v *verifier) verifyLeases() error {
 	return v.scanColumn("lease", layout.LeaseSpan, func(key, value []byte) error {
 		v.report.Leases++
@@ -41,10 +41,9 @@ func (v *verifier) verifyLeases() error {
 	})
 }
 
-// checkpoint returns what is wrong with a checkpoint in a lease of a shard of the stream
-// that was created at that counter. Where there is no such stream, it was deleted, or the
-// lease is of a source of records other than the database: then it is well if it can be
-// read.
+// checkpoint returns what is wrong with a checkpoint in a lease for a shard of the stream that
+// was created at that counter. If there is no such stream, it was deleted, or the lease is for
+// a source of records outside the database; then the checkpoint need only decode.
 func (v *verifier) checkpoint(stream, shard string, created uint64, c layout.LeaseCheckpoint) error {
 	start, err := ParsePosition(c.Start)
 	if err != nil {
@@ -69,7 +68,7 @@ func (v *verifier) checkpoint(stream, shard string, created uint64, c layout.Lea
 	case sh == nil: // it has expired
 		return nil
 	case c.ShardEnd && sh.closing.Load() == nil:
-		return fmt.Errorf("%w: it says that all of the shard was processed, which is open", ErrCorrupt)
+		return fmt.Errorf("%w: its checkpoint is the end of the shard, but the shard is open", ErrCorrupt)
 	case number.IsZero() && start.number.shardIndex() == index && start.number.createdSeconds() == int64(sh.createdSeconds):
 		if err := start.beyond(s, sh); err != nil {
 			return fmt.Errorf("%w: %w", ErrDataLoss, err)
@@ -78,7 +77,7 @@ func (v *verifier) checkpoint(stream, shard string, created uint64, c layout.Lea
 	case number.IsZero():
 		return nil
 	case number.shardIndex() != index || number.createdSeconds() != int64(sh.createdSeconds):
-		return fmt.Errorf("%w: its checkpoint is the number %s, which is not of the shard", ErrCorrupt, number)
+		return fmt.Errorf("%w: its checkpoint is the number %s, which does not belong to the shard", ErrCorrupt, number)
 	}
 	if last := sh.log.LastCounter(); number.counter() > last {
 		return fmt.Errorf("%w: %w", ErrDataLoss, &BeyondTipError{Shard: sh.id, Number: number, Last: number.withCounter(last)})

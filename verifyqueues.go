@@ -9,30 +9,29 @@ import (
 )
 
 // This file verifies the queues of package queue by their rows, which package layout
-// knows: the package itself is not needed for it.
+// decodes: package queue is not needed.
 
-// queueRow is a cursor or a delivery, as it is verified.
+// queueRow is what is verified of a cursor or a delivery.
 type queueRow struct {
 	id      layout.QueueID
 	shard   uint32
-	counter uint64 // of a record, or of none if the queue has not come to any
-	ordinal uint64 // how many records of the shard lie up to there; a cursor's
+	counter uint64 // a record's; for a cursor that has reached no record, of none
+	ordinal uint64 // for a cursor, how many records the shard has up to counter
 	cursor  bool
 }
 
-// knownQueues are the rows that were read. Later ones of the same keys may be stored, so
-// they excuse a row, and accuse none.
+// knownQueues are the rows that were read. Newer rows may be stored by now, so they can
+// show that another row is right, but not that it is wrong.
 type knownQueues struct {
 	queues  map[layout.QueueID]layout.QueueRow
 	cursors map[string]uint64 // the counters, by key
 }
 
-// verifyQueues verifies each row of a queue against the queue, the stream and the shard
-// that it is of.
+// verifyQueues verifies each row of a queue against its queue, stream and shard.
 //
-// A queue is committed before its cursors move and before its deliveries, and after its
-// stream. A record was visible before a row that speaks of it is committed, and in the
-// same commit its cursor has moved. All rows of a queue are deleted with it at once.
+// A queue is committed after its stream, and before its cursors and deliveries. A record is
+// visible before a row about it is committed, and that commit also moves the cursor. All rows
+// of a queue are deleted at once.
 func (v *verifier) verifyQueues() error {
 	known := knownQueues{make(map[layout.QueueID]layout.QueueRow), make(map[string]uint64)}
 	err := v.scanColumn("queue", layout.QueueSpan, func(key, value []byte) error {
@@ -54,7 +53,7 @@ func (v *verifier) verifyQueues() error {
 			if value == nil || v.stream(row.Stream) != nil {
 				return nil
 			}
-			return fmt.Errorf("%w: it is of stream number %d, which there is not", ErrCorrupt, row.Stream)
+			return fmt.Errorf("%w: its stream, number %d, does not exist", ErrCorrupt, row.Stream)
 		})
 	})
 	if err != nil {
@@ -100,7 +99,7 @@ func (v *verifier) verifyQueueRows(known knownQueues, span func() (lower, upper 
 			return nil
 		}
 		return v.row(at, key, func(_ *appender, value []byte) error {
-			if value == nil { // it was deleted, or settled
+			if value == nil { // the queue was deleted, or the record settled
 				return nil
 			}
 			r, err := decode(key, value)
@@ -109,14 +108,14 @@ func (v *verifier) verifyQueueRows(known knownQueues, span func() (lower, upper 
 			}
 			queue, err := v.db.store.Get(layout.QueueKey(r.id))
 			if errors.Is(err, kv.ErrNotFound) {
-				return fmt.Errorf("%w: a row of a queue that there is not, with the key %x", ErrCorrupt, key)
+				return fmt.Errorf("%w: the row with the key %x belongs to a queue that does not exist", ErrCorrupt, key)
 			}
 			if err != nil {
 				return &unreadRowError{err}
 			}
 			q, err := layout.DecodeQueueRow(r.id, queue)
 			if err != nil {
-				return nil // that was told
+				return nil // already reported
 			}
 			cursorKey := layout.CursorKey(r.id, r.shard)
 			value, err = v.db.store.Get(cursorKey)
@@ -125,38 +124,38 @@ func (v *verifier) verifyQueueRows(known knownQueues, span func() (lower, upper 
 			}
 			cursor, err := layout.DecodeCursorRow(cursorKey, value)
 			if err != nil && value != nil {
-				return nil // that was told, or will be
+				return nil // already reported, or still to be
 			}
 			return v.judgeQueueRow(r, q, cursor.Counter)
 		})
 	})
 }
 
-// judgeQueueRow returns what is wrong with a row of a queue whose cursor in the shard is
-// there.
+// judgeQueueRow returns what is wrong with a row of a queue. cursor is the queue's cursor in
+// the shard.
 func (v *verifier) judgeQueueRow(r queueRow, q layout.QueueRow, cursor uint64) error {
 	s := v.stream(q.Stream)
 	if s == nil {
-		return nil // that was told of the queue
+		return nil // already reported for the queue
 	}
 	t := s.topology.Load()
 	if r.shard >= t.next {
 		return fmt.Errorf("%w: the stream has never had that shard", ErrCorrupt)
 	}
 	if !r.cursor && r.counter > cursor {
-		return fmt.Errorf("%w: a record was received that the queue has not come to: its counter is %d, and the queue's cursor %d", ErrCorrupt, r.counter, cursor)
+		return fmt.Errorf("%w: a record was received that the queue has not reached: its counter is %d, and the queue's cursor is at %d", ErrCorrupt, r.counter, cursor)
 	}
 	sh := t.shard(r.shard)
-	if sh == nil || r.cursor && r.counter < q.Start { // it has expired; or nothing of it was received
+	if sh == nil || r.cursor && r.counter < q.Start { // the shard has expired, or none of its records was received
 		return nil
 	}
 	switch tip := sh.log.Tip(); {
 	case !r.cursor && r.counter < q.Start:
 		return fmt.Errorf("%w: a record was received that lies before the start of the queue: its counter is %d", ErrCorrupt, r.counter)
 	case r.counter > tip.LastCounter:
-		return fmt.Errorf("%w: a record was received that the shard has not: its counter is %d, and the last one's %d", ErrDataLoss, r.counter, tip.LastCounter)
+		return fmt.Errorf("%w: a record was received that the shard does not have: its counter is %d, and the shard's last is %d", ErrDataLoss, r.counter, tip.LastCounter)
 	case r.ordinal > tip.Ordinal:
-		return fmt.Errorf("%w: %d records were received, and the shard has had %d", ErrDataLoss, r.ordinal, tip.Ordinal)
+		return fmt.Errorf("%w: %d records were received, but the shard had only %d", ErrDataLoss, r.ordinal, tip.Ordinal)
 	}
 	return nil
 }

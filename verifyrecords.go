@@ -14,7 +14,7 @@ import (
 	"github.com/braidstream/braid/internal/tail"
 )
 
-// This file verifies streams, their shards, and the records of those.
+// This file verifies streams, their shards, and their records.
 
 func (v *verifier) verifyStreams() error {
 	streams := make([]*Stream, 0, len(v.streams))
@@ -36,7 +36,7 @@ func (v *verifier) verifyStream(s *Stream) error {
 		if s.deleted.Load() {
 			return nil
 		}
-		var next uint32 // only the row says it
+		var next uint32 // the row alone has it
 		if row, err := layout.DecodeStreamRow(s.number, value); err == nil {
 			next = row.NextDataKey
 		}
@@ -68,7 +68,7 @@ func (v *verifier) verifyStream(s *Stream) error {
 	return nil
 }
 
-// sameRow verifies that a row is what it should be, nil for one that is missing.
+// sameRow compares the value of a row, nil if it is missing, with the right one.
 func sameRow(value, want []byte) error {
 	switch {
 	case value == nil:
@@ -80,7 +80,7 @@ func sameRow(value, want []byte) error {
 	}
 }
 
-// verifyDataKeys verifies that the stream's data keys have their rows.
+// verifyDataKeys verifies that each data key of the stream has its row.
 func (v *verifier) verifyDataKeys(s *Stream) error {
 	s.keys.mu.Lock()
 	numbers := make([]uint32, 0, len(s.keys.rows))
@@ -106,8 +106,7 @@ func (v *verifier) verifyDataKeys(s *Stream) error {
 	return nil
 }
 
-// verifyShard verifies the shard's row, and its records up to the tip as it is when it
-// begins.
+// verifyShard verifies the shard's row, and its records up to the tip at its start.
 func (v *verifier) verifyShard(sh *Shard) error {
 	s := sh.stream
 	gone := func() bool { return s.deleted.Load() || s.topology.Load().shard(sh.index) != sh }
@@ -127,12 +126,12 @@ func (v *verifier) verifyShard(sh *Shard) error {
 		if err := v.goesOn(); err != nil {
 			return err
 		}
-		stored, extents := sh.view() // after the tip, so that they reach it
+		stored, extents := sh.view() // read after the tip, so that the extents reach it
 		if w.from < max(1, stored.Counter) {
 			horizon, exact, err := sh.readable(v.ctx, 0, stored, extents)
 			if err != nil {
 				if now, _ := sh.view(); now != stored {
-					continue // what it looked for was trimmed meanwhile
+					continue // the block that it looked for was trimmed meanwhile
 				}
 				if s.deleted.Load() {
 					return nil
@@ -142,7 +141,7 @@ func (v *verifier) verifyShard(sh *Shard) error {
 			w.from, w.at, w.known = max(1, horizon.Counter), horizon, exact
 		}
 		if w.from > tip.LastCounter+1 {
-			break // all that there was is gone
+			break // all of its records are gone
 		}
 		page, err := reading(v.ctx, v.db, func() (walkedPage, error) { return w.page(v.ctx, extents, tip) })
 		if err != nil {
@@ -156,7 +155,7 @@ func (v *verifier) verifyShard(sh *Shard) error {
 				return err
 			}
 			if now, _ := sh.view(); now != stored || s.deleted.Load() {
-				continue // what is missing may have been removed
+				continue // the missing records may have been removed
 			}
 		}
 		if err := v.takePage(&w, page, extents, tip, stored); err != nil {
@@ -169,7 +168,7 @@ func (v *verifier) verifyShard(sh *Shard) error {
 	return nil
 }
 
-// takePage adds a page to the report, and moves the walk behind it.
+// takePage adds a page to the report, and moves the walk past it.
 func (v *verifier) takePage(w *recordWalk, page walkedPage, extents epoch.Extents, tip tail.Tip, stored layout.Horizon) error {
 	sh := w.sh
 	at := VerifyError{Kind: "records", Stream: sh.stream.name, Shard: sh.id}
@@ -203,13 +202,13 @@ func (v *verifier) takePage(w *recordWalk, page walkedPage, extents epoch.Extent
 	return v.paced(page.read)
 }
 
-// openDataKey has a data key decrypted, or notes that it cannot be had.
+// openDataKey gets a data key decrypted, or notes that it is unavailable.
 func (v *verifier) openDataKey(sh *Shard, number uint32, stored layout.Horizon) error {
 	err := sh.stream.openDataKey(v.ctx, number)
 	if err == nil {
 		return nil
 	}
-	if err := v.goesOn(); err != nil { // a provider may make anything of that
+	if err := v.goesOn(); err != nil { // a provider may return any error for it
 		return err
 	}
 	switch {
@@ -220,7 +219,7 @@ func (v *verifier) openDataKey(sh *Shard, number uint32, stored layout.Horizon) 
 			return err
 		}
 		if now, _ := sh.view(); now != stored || sh.stream.deleted.Load() {
-			return nil // a data key goes with the records that need it
+			return nil // a data key is removed with the records that need it
 		}
 		v.found(VerifyError{Kind: "data key", Stream: sh.stream.name, Shard: sh.id}, err)
 	default:
@@ -230,40 +229,40 @@ func (v *verifier) openDataKey(sh *Shard, number uint32, stored layout.Horizon) 
 	return nil
 }
 
-// recordWalk is a place among the stored records of a shard. It goes from block to block,
-// and verifies that each follows on from the one before.
+// recordWalk is a place among the stored records of a shard. It moves from block to block,
+// and verifies that each continues the one before.
 type recordWalk struct {
 	sh         *Shard
-	from       uint64           // the counter from which on records were not walked yet
-	at         layout.Horizon   // what the next record has to be
-	known      bool             // its ordinal and offset: not behind damage
-	done       bool             // it has come to the tip
-	open       uint32           // no record has come to an earlier epoch since the tip was taken
-	unopenable map[uint32]error // as that of the verifier
+	from       uint64           // the counter from which on records are still to be walked
+	at         layout.Horizon   // the expected place of the next record
+	known      bool             // whether at's ordinal and offset are known; not after damage
+	done       bool             // the walk has reached the tip
+	open       uint32           // the epoch that was open before the tip was read: earlier ones get no records
+	unopenable map[uint32]error // the verifier's
 }
 
-// walkedPage is what a page of a walk has found. It belongs to the reader until that has
-// returned.
+// walkedPage is the result of one page of a walk. It belongs to the reading goroutine until
+// the read has returned.
 type walkedPage struct {
-	recordWalk         // where it has come to
-	records    int64   // walked, as the next two
-	bytes      int64   // of partition keys and data
-	unopened   int64   // of the records
+	recordWalk         // the place that it has reached
+	records    int64   // records walked
+	bytes      int64   // bytes of their partition keys and data
+	unopened   int64   // how many of them could not be decrypted for lack of a key
 	read       int64   // bytes of keys and values of rows
 	wrong      []error // a CorruptError is about records, others are about rows
-	damage     error   // what cannot be read, at from or above
-	needs      uint32  // the data key without which the walk cannot go on, if needsKey
+	damage     error   // the error of a block that cannot be read, at from or above
+	needs      uint32  // the data key without which the walk cannot continue, if needsKey
 	needsKey   bool
 	seal       layout.SealScratch
 }
 
-// page walks on, through about a page, up to the tip.
+// page continues the walk through about a page of records, at most up to the tip.
 func (w recordWalk) page(ctx context.Context, extents epoch.Extents, tip tail.Tip) (p walkedPage, err error) {
 	p.recordWalk = w
 	var it *kv.Iter
 	defer func() {
 		if it != nil {
-			err = cmp.Or(err, it.Close()) // which says the same again
+			err = cmp.Or(err, it.Close()) // Close may repeat the error
 		}
 	}()
 	for _, s := range extents.From(p.from) {
@@ -290,13 +289,13 @@ func (w recordWalk) page(ctx context.Context, extents epoch.Extents, tip tail.Ti
 		}
 	}
 	if p.known && (p.at.Ordinal != tip.Ordinal || p.at.Offset != tip.Offset) {
-		p.miss(tip.LastCounter+1, "the records end with ordinal %d, offset %d, and the shard with %d, %d", p.at.Ordinal, p.at.Offset, tip.Ordinal, tip.Offset)
+		p.miss(tip.LastCounter+1, "the records end with ordinal %d, offset %d, but the shard ends with %d, %d", p.at.Ordinal, p.at.Offset, tip.Ordinal, tip.Offset)
 	}
 	p.from, p.done = tip.LastCounter+1, true
 	return p, nil
 }
 
-// enter goes to the first record of an extent, unless the walk is behind that.
+// enter moves to the first record of an extent, unless the walk is already past it.
 func (p *walkedPage) enter(s epoch.Extent) {
 	if p.from > s.FirstCounter {
 		return
@@ -308,8 +307,8 @@ func (p *walkedPage) enter(s epoch.Extent) {
 	p.at = layout.Horizon{Counter: s.FirstCounter, Ordinal: s.FirstOrdinal, Offset: s.FirstOffset}
 }
 
-// extent walks through the blocks of an extent, in whose bounds the iterator is, up to
-// the tip. more reports that the page is full, or needs a data key.
+// extent walks through the blocks of an extent up to the tip. The iterator is bounded to the
+// extent. more reports whether the page is full or needs a data key.
 func (p *walkedPage) extent(it *kv.Iter, s epoch.Extent, tip tail.Tip) (more bool, err error) {
 	for ok := it.First(); ok; ok = it.Next() {
 		block, err := decodeBlock(it)
@@ -347,7 +346,8 @@ func (p *walkedPage) extent(it *kv.Iter, s epoch.Extent, tip tail.Tip) (more boo
 	return false, nil
 }
 
-// decrypts verifies that a block decrypts. It returns false if its data key is needed first.
+// decrypts verifies that a block decrypts. It returns false if the data key must be opened
+// first.
 func (p *walkedPage) decrypts(it *kv.Iter, block *layout.Block, count int64) bool {
 	key := p.sh.stream.dataKey(block.DataKey)
 	switch {
@@ -364,7 +364,7 @@ func (p *walkedPage) decrypts(it *kv.Iter, block *layout.Block, count int64) boo
 	return true
 }
 
-// miss notes that records are missing up to a counter.
+// miss notes that records are missing below counter next.
 func (p *walkedPage) miss(next uint64, format string, args ...any) {
 	p.wrong = append(p.wrong, p.sh.missing(p.from, max(next, p.from+1), fmt.Sprintf(format, args...)))
 }
@@ -379,7 +379,7 @@ func (p *walkedPage) met(err error, s epoch.Extent) error {
 	return nil
 }
 
-// extentRow verifies the row of an extent to whose end, or to the tip, the walk has come.
+// extentRow verifies the row of an extent, after the walk has reached its end or the tip.
 func (p *walkedPage) extentRow(s epoch.Extent) error {
 	stream := p.sh.stream
 	wrong := func(class error, format string, args ...any) error {
@@ -400,16 +400,16 @@ func (p *walkedPage) extentRow(s epoch.Extent) error {
 	case err != nil:
 		return wrong(corrupt(err), "cannot be read")
 	case row.FirstCounter != s.FirstCounter || row.FirstOrdinal != s.FirstOrdinal || row.FirstOffset != s.FirstOffset:
-		return wrong(ErrCorrupt, "says that they begin with counter %d, ordinal %d, offset %d, and they do with %d, %d, %d",
+		return wrong(ErrCorrupt, "says that they begin with counter %d, ordinal %d, offset %d, but they begin with %d, %d, %d",
 			row.FirstCounter, row.FirstOrdinal, row.FirstOffset, s.FirstCounter, s.FirstOrdinal, s.FirstOffset)
 	case !p.known || s.Epoch >= p.open || row.End == layout.Horizon{} || row.End == p.at:
 		return nil
 	case row.End.Ordinal > p.at.Ordinal:
-		p.miss(row.End.Counter, "the records of epoch %d end with ordinal %d, and should with %d", s.Epoch, p.at.Ordinal, row.End.Ordinal)
+		p.miss(row.End.Counter, "the records of epoch %d end with ordinal %d, but should end with %d", s.Epoch, p.at.Ordinal, row.End.Ordinal)
 		p.from, p.at = max(p.from, row.End.Counter), row.End
 		return nil
 	default:
-		return wrong(ErrCorrupt, "says that they end with counter %d, ordinal %d, offset %d, and they do with %d, %d, %d",
+		return wrong(ErrCorrupt, "says that they end with counter %d, ordinal %d, offset %d, but they end with %d, %d, %d",
 			row.End.Counter, row.End.Ordinal, row.End.Offset, p.at.Counter, p.at.Ordinal, p.at.Offset)
 	}
 }

@@ -12,15 +12,15 @@ import (
 	"github.com/braidstream/braid/internal/layout"
 )
 
-// This file verifies rows other than those of records: that each of them is known, and
-// that each that should be there is.
+// This file verifies rows other than those of records: that every row is known, and that
+// no row is missing.
 
-// rowCheck says what is wrong with a row: nil if nothing is, value nil if there is no
-// row. It is asked again where commits are made, with the appender; a is nil before.
+// rowCheck returns what is wrong with a row, or nil. The value is nil if the row is
+// missing. The first check has a nil appender; later ones run on the committer's goroutine.
 type rowCheck func(a *appender, value []byte) error
 
-// row verifies one row. What looks wrong has to look so in two more groups: in each, the
-// appender may be ahead of what is stored, but not in the same way.
+// row verifies one row. A row that looks wrong is checked again in two more groups: in each,
+// the appender may be ahead of what is stored, but not in the same way.
 func (v *verifier) row(at VerifyError, key []byte, check rowCheck) error {
 	look := func(a *appender) error {
 		value, err := v.db.store.Get(key)
@@ -40,7 +40,7 @@ func (v *verifier) row(at VerifyError, key []byte, check rowCheck) error {
 				return unread.cause
 			}
 			wrong = unread.cause
-			break // no race brings that about, and to look again may take Pebble half a second
+			break // no race causes damage, and reading it again may take Pebble half a second
 		}
 		if wrong == nil {
 			return nil
@@ -62,15 +62,15 @@ type unreadRowError struct{ cause error }
 
 func (e *unreadRowError) Error() string { return e.cause.Error() }
 
-// rowsPage is a page of a range.
+// rowsPage is a page of rows of a range.
 type rowsPage struct {
 	rows  []KeyValue
 	bytes int64
 	more  bool // there may be others
 }
 
-// readRows reads the first rows of a range, or the last ones, from the end on. What it
-// read before an error is returned with it.
+// readRows reads the first rows of a range or, backward, the last ones. With an error, it
+// returns the rows that it read before.
 func (v *verifier) readRows(lower, upper []byte, backward bool) (page rowsPage, err error) {
 	type result struct {
 		page rowsPage
@@ -105,9 +105,9 @@ func (v *verifier) readRows(lower, upper []byte, backward bool) (page rowsPage, 
 	return r.page, cmp.Or(err, r.err)
 }
 
-// scan calls fn with every row of a range. Where rows cannot be read it goes on from the
-// end of the range, back to the damage, and then calls damaged with what it met, and the
-// keys next to it that could be read; nil for none.
+// scan calls fn with every row of a range. If it meets damage, it continues backward from the
+// end of the range until it meets damage again. Then it calls damaged with the first error and
+// the readable keys on both sides of the damage, nil for none.
 func (v *verifier) scan(lower, upper []byte, fn func(key, value []byte) error, damaged func(err error, after, before []byte)) error {
 	var after, before []byte
 	var met error // the first damage
@@ -138,7 +138,7 @@ func (v *verifier) scan(lower, upper []byte, fn func(key, value []byte) error, d
 			return paced
 		}
 		if err == nil && !page.more {
-			if met != nil { // it has passed
+			if met != nil { // a second read of the damage has succeeded
 				damaged(met, after, before)
 			}
 			return nil
@@ -146,7 +146,7 @@ func (v *verifier) scan(lower, upper []byte, fn func(key, value []byte) error, d
 	}
 }
 
-// scanColumn is scan for rows of braid's own, whose damage is of that kind.
+// scanColumn is scan for braid's own rows. It reports damage as a problem of that kind.
 func (v *verifier) scanColumn(kind string, span func() (lower, upper []byte), fn func(key, value []byte) error) error {
 	lower, upper := span()
 	return v.scan(lower, upper, fn, func(err error, after, before []byte) {
@@ -178,7 +178,7 @@ func (v *verifier) verifyMeta() error {
 		}
 		row, err := layout.DecodeClockRow(value)
 		if err == nil && a != nil && row.NextStream > a.nextStream {
-			return fmt.Errorf("%w: the next stream is to be number %d, and the row of the clock says %d", ErrCorrupt, a.nextStream, row.NextStream)
+			return fmt.Errorf("%w: the next stream will have number %d, but the row of the clock says %d", ErrCorrupt, a.nextStream, row.NextStream)
 		}
 		return corruptOrNil(err)
 	})
@@ -187,7 +187,7 @@ func (v *verifier) verifyMeta() error {
 	}
 	return v.scanColumn("row", layout.MetaSpan, func(key, _ []byte) error {
 		if !bytes.Equal(key, layout.FormatKey()) && !bytes.Equal(key, layout.ClockKey()) {
-			v.found(VerifyError{Kind: "row"}, fmt.Errorf("%w: a row about the database that is unknown, with the key %x", ErrCorrupt, key))
+			v.found(VerifyError{Kind: "row"}, fmt.Errorf("%w: unknown row about the database, with the key %x", ErrCorrupt, key))
 		}
 		return nil
 	})
@@ -201,15 +201,15 @@ func corruptOrNil(err error) error {
 	return corrupt(err)
 }
 
-// rowOwner is what a row about streams, shards and epochs belongs to.
+// rowOwner is the object that a row is about.
 type rowOwner struct {
-	stream uint32               // the number of the stream; 0: the row is an epoch's
-	has    func(s *Stream) bool // whether the stream has what the row is of
+	stream uint32               // the number of its stream; 0 if it is an epoch
+	has    func(s *Stream) bool // reports whether the stream has the object
 	epoch  uint32
 }
 
-// knownColumns are the columns of such rows, with the kind of problem that one is, and
-// how one is taken apart.
+// knownColumns are the columns of rows about streams, shards and epochs. Each has the kind
+// of its problems, and a function that decodes a row.
 var knownColumns = []struct {
 	kind   string
 	span   func() (lower, upper []byte)
@@ -264,8 +264,8 @@ var knownColumns = []struct {
 	}},
 }
 
-// verifyKnownRows verifies that each row about streams, shards and epochs is whole, and
-// of one that there is. That each of them has its row is verified with it.
+// verifyKnownRows verifies that each row about streams, shards and epochs decodes, and is
+// about an object that exists. The steps for the objects verify that none lacks its row.
 func (v *verifier) verifyKnownRows() error {
 	for _, column := range knownColumns {
 		err := v.scanColumn(column.kind, column.span, func(key, value []byte) error {
@@ -285,7 +285,7 @@ func (v *verifier) verifyKnownRows() error {
 				if value == nil || v.knows(owner, a) {
 					return nil
 				}
-				return fmt.Errorf("%w: a row of what there is not, with the key %x", ErrCorrupt, key)
+				return fmt.Errorf("%w: the row with the key %x is about something that does not exist", ErrCorrupt, key)
 			})
 		})
 		if err != nil {
@@ -295,7 +295,7 @@ func (v *verifier) verifyKnownRows() error {
 	return nil
 }
 
-// knows reports whether there is what a row is of.
+// knows reports whether the object of a row exists.
 func (v *verifier) knows(o rowOwner, a *appender) bool {
 	switch {
 	case o.stream != 0:
@@ -308,8 +308,8 @@ func (v *verifier) knows(o rowOwner, a *appender) bool {
 	}
 }
 
-// stream returns the stream of that number, nil if there is none. One that is new is
-// found by the name in its row.
+// stream returns the stream of that number, nil if there is none. It finds a new stream
+// by the name in its row.
 func (v *verifier) stream(number uint32) *Stream {
 	s := v.streams[number]
 	if s == nil {
@@ -331,15 +331,15 @@ func (v *verifier) stream(number uint32) *Stream {
 	return s
 }
 
-// verifyEpochs verifies that each epoch has its row, and that no records lie in another: they
-// would take space forever, or be taken for those of an epoch still to come.
+// verifyEpochs verifies that each epoch has its row, and that no records lie in an epoch
+// that does not exist: they would take space forever, or appear in a later epoch.
 func (v *verifier) verifyEpochs() error {
 	for _, id := range slices.Sorted(maps.Keys(v.epochs)) {
 		err := v.row(VerifyError{Kind: "epoch"}, layout.EpochKey(id), func(a *appender, value []byte) error {
 			if value == nil && (a == nil || a.epochs.Has(id)) {
 				return fmt.Errorf("%w: the row of epoch %d", ErrDataLoss, id)
 			}
-			return nil // what it says was verified with the others
+			return nil // verifyKnownRows has verified its content
 		})
 		if err != nil {
 			return err
@@ -349,7 +349,7 @@ func (v *verifier) verifyEpochs() error {
 	lower, upper := layout.RecordSpan()
 	for {
 		key, err := v.firstKey(lower, upper)
-		if isDamage(err) { // of records, whose shards have been told, or of dead ones
+		if isDamage(err) { // reported with the shards of the records, or of dead records
 			if lower = v.nextEpoch(lower); lower != nil {
 				continue
 			}
@@ -369,7 +369,7 @@ func (v *verifier) verifyEpochs() error {
 				if value == nil || a != nil && a.epochs.Has(place.Epoch) {
 					return nil
 				}
-				return fmt.Errorf("%w: records of epoch %d, which there is not", ErrCorrupt, place.Epoch)
+				return fmt.Errorf("%w: records of epoch %d, which does not exist", ErrCorrupt, place.Epoch)
 			})
 			if err != nil {
 				return err
@@ -379,8 +379,8 @@ func (v *verifier) verifyEpochs() error {
 	}
 }
 
-// nextEpoch returns where the records of the first epoch begin that begin above a key,
-// nil if there is none.
+// nextEpoch returns the lowest key above the given one at which the records of an epoch
+// begin, nil if there is none.
 func (v *verifier) nextEpoch(key []byte) (next []byte) {
 	for id := range v.epochs {
 		if lower, _ := layout.EpochRecordsSpan(id); bytes.Compare(lower, key) > 0 && (next == nil || bytes.Compare(lower, next) < 0) {
@@ -390,7 +390,7 @@ func (v *verifier) nextEpoch(key []byte) (next []byte) {
 	return next
 }
 
-// firstKey returns the first key of a range that can be found, nil if there is none.
+// firstKey returns the first key of a range, nil if the range is empty.
 func (v *verifier) firstKey(lower, upper []byte) (key []byte, err error) {
 	if err := v.goesOn(); err != nil {
 		return nil, err
@@ -426,8 +426,8 @@ func (v *verifier) verifyKeys() error {
 	})
 }
 
-// verifyUnknown verifies that there are no rows where no version of braid up to this one
-// puts any.
+// verifyUnknown verifies that no rows lie outside the columns that this version of braid
+// and earlier ones use.
 func (v *verifier) verifyUnknown() error {
 	for _, span := range layout.UnknownSpans() {
 		key, err := v.firstKey(span[0], span[1])
@@ -437,7 +437,7 @@ func (v *verifier) verifyUnknown() error {
 		case err != nil:
 			return err
 		case key != nil:
-			v.found(VerifyError{Kind: "row"}, fmt.Errorf("%w: rows that are unknown, from the key %x on", ErrCorrupt, key))
+			v.found(VerifyError{Kind: "row"}, fmt.Errorf("%w: unknown rows, from the key %x on", ErrCorrupt, key))
 		}
 	}
 	return nil

@@ -14,8 +14,8 @@ import (
 	"github.com/braidstream/braid/internal/testdisk"
 )
 
-// A caller that waits for something other than its own commit is told when the
-// store fails, and when the database closes.
+// A caller that waits for something other than its own commit gets an error when the store
+// fails, and when the database closes.
 func TestEveryWaitEndsWithTheDatabase(t *testing.T) {
 	waits := map[string]func(ctx context.Context, db *DB, s *Stream) error{
 		"for the key provider": func(ctx context.Context, _ *DB, s *Stream) error { return s.StartEncryption(ctx, "a") },

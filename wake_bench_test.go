@@ -21,16 +21,16 @@ import (
 	"github.com/braidstream/braid"
 )
 
-// BenchmarkWake is the time from the call of a put to the moment at which a follower
-// holds the record, without fsync, and what a delivery costs; each beside its floors.
-// An op is a put.
+// BenchmarkWake measures the time from the call of a put until a follower has the record,
+// without fsync, and the cost of a delivery. Each is shown beside its lower bounds. An op is a
+// put.
 //
 //   - braid: Stream.PutRecord and Shard.Follow.
 //   - stream: the same with Stream.Follow.
 //   - pebble: a raw put to Pebble, then a slice in memory and a closed channel.
-//   - bare: the slice and the channel alone.
+//   - bare: only the slice and the channel.
 //
-// The paced ones wait for real time: give them a number of puts, as -benchtime 20000x.
+// The paced ones wait in real time, so give them a number of puts: -benchtime 20000x.
 func BenchmarkWake(b *testing.B) {
 	loads := []wakeLoad{
 		{name: "1 reader in turn", producers: 1, shards: 1, readers: 1, inTurn: true},
@@ -70,8 +70,8 @@ type wakeSystem interface {
 type wakeLoad struct {
 	name                       string
 	producers, shards, readers int
-	pace                       time.Duration // between the puts of a producer
-	inTurn                     bool          // a put follows when the reader has the one before
+	pace                       time.Duration // the time between the puts of a producer
+	inTurn                     bool          // whether a put waits until the reader has the previous record
 }
 
 const wakeDataBytes = 1024
@@ -83,13 +83,13 @@ func (l wakeLoad) run(b *testing.B, sys wakeSystem) {
 		_      [56]byte
 	}, l.shards)
 	readers := make([]struct {
-		got     int64 // and the samples, of its goroutine until close has returned
+		got     int64 // it and the samples belong to its goroutine until close has returned
 		samples []time.Duration
-		seen    atomic.Int64 // got, at times
+		seen    atomic.Int64 // a copy of got, updated from time to time
 		_       [64]byte
 	}, l.readers)
 	every := int64(1)
-	if l.pace == 0 && l.readers > 1 { // taking the time would be a good part of what is measured
+	if l.pace == 0 && l.readers > 1 { // reading the clock would be a large part of the result
 		every = 16
 	}
 	turn := make(chan struct{}, 1)
@@ -170,7 +170,7 @@ func (l wakeLoad) run(b *testing.B, sys wakeSystem) {
 	}
 }
 
-// cpuTime returns the CPU time of the process, of its own and in the kernel.
+// cpuTime returns the CPU time of the process, in user space and in the kernel.
 func cpuTime() time.Duration {
 	var r syscall.Rusage
 	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &r); err != nil {
@@ -238,8 +238,8 @@ func (s *wakeBraid) close() {
 	require.NoError(s.b, s.db.Close())
 }
 
-// wakeFloor is what cannot be beaten: a slice in memory and a channel that is closed,
-// behind a put to Pebble if there is one.
+// wakeFloor is the lower bound: a slice in memory and a channel that is closed, after a put to
+// Pebble if there is one.
 type wakeFloor struct {
 	store   *pebble.DB // nil for none
 	shards  []wakeFloorShard
@@ -330,6 +330,6 @@ func (s *wakeFloor) close() {
 	}
 	s.readers.Wait()
 	if s.store != nil {
-		_ = s.store.Close() // nothing is read of it
+		_ = s.store.Close() // its contents do not matter
 	}
 }

@@ -6,10 +6,9 @@ import (
 	"sync"
 )
 
-// Changed returns a channel that is closed at the next change of what streams and
-// shards there are: when a stream is created or deleted, when shards are split,
-// merged or expire, and when the database closes. A caller that must not miss a
-// change takes the channel first, and then looks:
+// Changed returns a channel that is closed at the next change of the set of streams and
+// shards: when a stream is created or deleted, when shards are split, merged or expire, and
+// when the database closes. To miss no change, get the channel first and then look:
 //
 //	for {
 //		changed := db.Changed()
@@ -21,23 +20,23 @@ import (
 //		}
 //	}
 //
-// Settings, records and their trimming are no such changes.
+// Changes of settings, puts and trims do not close it.
 func (db *DB) Changed() <-chan struct{} { return db.changed.Wait() }
 
-// noteChange notes that a stream was created or deleted, or has got or lost shards.
+// noteChange announces that a stream was created or deleted, or that its shards changed.
 func (db *DB) noteChange(stream string) {
 	db.changed.Raise()
 	db.onStream.note(stream)
 }
 
-// streamWatch calls functions when the stream of a name has changed, so that the change
-// costs those who watch other streams nothing.
+// streamWatch calls functions when the stream of a certain name changes, so that a change
+// costs the watchers of other streams nothing.
 type streamWatch struct {
 	mu  sync.Mutex // guards the field below; nothing is called under it
 	fns map[string]map[*func()]bool
 }
 
-// add has fn called with each change of a stream, until stop is called.
+// add calls fn at each change of the stream, until stop is called.
 func (w *streamWatch) add(stream string, fn func()) (stop func()) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -57,7 +56,7 @@ func (w *streamWatch) add(stream string, fn func()) (stop func()) {
 	}
 }
 
-// note calls those who watch a stream.
+// note calls the functions that watch a stream.
 func (w *streamWatch) note(stream string) {
 	w.mu.Lock()
 	var told []func()
@@ -70,7 +69,7 @@ func (w *streamWatch) note(stream string) {
 	}
 }
 
-// noteAll calls everybody, as when the database closes.
+// noteAll calls all functions: the database closes.
 func (w *streamWatch) noteAll() {
 	w.mu.Lock()
 	streams := slices.Collect(maps.Keys(w.fns))

@@ -1,28 +1,27 @@
-// Package agenda orders things by when they are due, so that what is due first is
-// found without a look at the others: a heap whose items know their places in it, so
-// that one of them is moved or taken out without a look at the others, too.
+// Package agenda orders items by when they are due. It is a heap whose items know their places in
+// it. So the first item is found, and any item is moved or removed, without a look at the others.
 //
-// It knows neither clocks nor what the things are. Nothing of it is locked: an
-// agenda and its items belong to one goroutine at a time.
+// It knows neither clocks nor the meaning of the items. It has no locks: an agenda and its items
+// belong to one goroutine at a time.
 package agenda
 
 import "iter"
 
-// Item is the place of a thing in an agenda. A thing that is in several agendas has
-// an item for each. The zero Item is in none; Value is to be set before it is.
+// Item is the place of a value in an agenda. A value that is in several agendas needs an item for
+// each. The zero Item is in none. Set Value before adding the item.
 type Item[T any] struct {
 	Value T
 	due   uint64
 	slot  int // one above its place in the heap; 0 while it is in none
 }
 
-// Due returns when the thing is due, if it is in an agenda.
+// Due returns when the value is due, if it is in an agenda.
 func (it *Item[T]) Due() uint64 { return it.due }
 
 // Agenda holds items in the order in which they are due. The zero value is empty.
 type Agenda[T any] struct {
 	heap  []*Item[T]
-	moved int // items that were moved so far, for tests of what it costs
+	moved int // how many items were moved so far, for tests of the cost
 }
 
 // First returns the item that is due first, nil if there is none.
@@ -36,13 +35,13 @@ func (a *Agenda[T]) First() *Item[T] {
 // Len returns the number of items.
 func (a *Agenda[T]) Len() int { return len(a.heap) }
 
-// Before returns the items that are due before a time, in no order, at a cost that does
-// not depend on the others. The agenda must not be changed meanwhile.
+// Before returns the items that are due before a time, in no particular order. The cost does not
+// depend on the others. The agenda must not be changed meanwhile.
 func (a *Agenda[T]) Before(due uint64) iter.Seq[*Item[T]] {
 	return func(yield func(*Item[T]) bool) { a.before(0, due, yield) }
 }
 
-// before is Before for the heap below place i. It returns false if yield has.
+// before is Before for the heap below place i. It returns false if yield has returned false.
 func (a *Agenda[T]) before(i int, due uint64, yield func(*Item[T]) bool) bool {
 	if i >= len(a.heap) || a.heap[i].due >= due {
 		return true
@@ -50,8 +49,8 @@ func (a *Agenda[T]) before(i int, due uint64, yield func(*Item[T]) bool) bool {
 	return yield(a.heap[i]) && a.before(2*i+1, due, yield) && a.before(2*i+2, due, yield)
 }
 
-// Ascending returns the items in the order in which they are due. The first n cost the same
-// whatever there is behind them. The agenda must not be changed meanwhile.
+// Ascending returns the items in the order in which they are due. The cost of the first n does
+// not depend on the rest. The agenda must not be changed meanwhile.
 func (a *Agenda[T]) Ascending() iter.Seq[*Item[T]] {
 	return func(yield func(*Item[T]) bool) {
 		var next Agenda[int] // places in the heap whose parents were yielded
@@ -71,7 +70,7 @@ func (a *Agenda[T]) Ascending() iter.Seq[*Item[T]] {
 	}
 }
 
-// Set puts the item in its place, whether it was in the agenda or not.
+// Set adds the item, or moves it if it is already in the agenda.
 func (a *Agenda[T]) Set(it *Item[T], due uint64) {
 	it.due = due
 	if it.slot == 0 {
@@ -81,7 +80,7 @@ func (a *Agenda[T]) Set(it *Item[T], due uint64) {
 	a.restore(it.slot - 1)
 }
 
-// Remove takes the item out. One that is not in the agenda stays as it is.
+// Remove removes the item. It does nothing if the item is not in the agenda.
 func (a *Agenda[T]) Remove(it *Item[T]) {
 	if it.slot == 0 {
 		return
@@ -96,7 +95,7 @@ func (a *Agenda[T]) Remove(it *Item[T]) {
 	}
 }
 
-// restore moves the item at place i to where it belongs.
+// restore moves the item at place i to its right place.
 func (a *Agenda[T]) restore(i int) {
 	it := a.heap[i]
 	for i > 0 && it.due < a.heap[(i-1)/2].due {

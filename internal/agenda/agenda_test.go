@@ -8,7 +8,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// Random sets and removals beside a list that is sorted anew each time.
+// Random sets and removals are compared with a list that is sorted each time.
 func TestTheFirstIsAlwaysTheOneThatIsDueFirst(t *testing.T) {
 	random := rand.New(rand.NewPCG(1, 2))
 	var a Agenda[int]
@@ -61,7 +61,7 @@ func TestTheFirstIsAlwaysTheOneThatIsDueFirst(t *testing.T) {
 	require.Len(t, order, len(dues))
 }
 
-// A change costs in proportion to the logarithm of what is there.
+// The cost of a change is proportional to the logarithm of the number of items.
 func TestAChangeMovesFewItems(t *testing.T) {
 	const n = 1 << 16
 	random := rand.New(rand.NewPCG(3, 4))

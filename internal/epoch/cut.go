@@ -5,11 +5,10 @@ import (
 	"slices"
 )
 
-// Cuts are what has died in the epochs that live on, by their ids. The committer owns
-// them.
+// Cuts has the cuts of the epochs that still have records, by their ids. The committer owns it.
 type Cuts map[uint32]*Cut
 
-// Of returns what has died in the epoch, which is nothing at first.
+// Of returns the cut of the epoch, which is empty at first.
 func (c Cuts) Of(id uint32) *Cut {
 	if c[id] == nil {
 		c[id] = &Cut{streams: make(map[uint32]uint64)}
@@ -17,20 +16,19 @@ func (c Cuts) Of(id uint32) *Cut {
 	return c[id]
 }
 
-// Cut is what has died in an epoch that lives on.
+// Cut has the streams that have died in an epoch that still has records.
 type Cut struct {
-	streams map[uint32]uint64 // that have no living record there, and how many bytes of dead ones
-	bytes   uint64            // of all of them
+	streams map[uint32]uint64 // streams without a living record there, with their bytes of dead ones
+	bytes   uint64            // the sum of these bytes
 }
 
-// Set notes that a stream has no living record in the epoch, and so many bytes of dead
-// ones.
+// Set notes that a stream has no living record in the epoch, and that many bytes of dead ones.
 func (c *Cut) Set(stream uint32, bytes uint64) {
 	c.bytes += bytes - c.streams[stream]
 	c.streams[stream] = bytes
 }
 
-// Remove forgets a stream, whose dead records are there no longer.
+// Remove removes a stream whose dead records were removed.
 func (c *Cut) Remove(stream uint32) {
 	c.bytes -= c.streams[stream]
 	delete(c.streams, stream)
@@ -45,5 +43,5 @@ func (c *Cut) Has(stream uint32) bool {
 // Streams returns the streams that have died in the epoch, by their numbers.
 func (c *Cut) Streams() []uint32 { return slices.Sorted(maps.Keys(c.streams)) }
 
-// Bytes returns how much the dead records hold, in partition keys and data.
+// Bytes returns the size of the dead records' partition keys and data.
 func (c *Cut) Bytes() uint64 { return c.bytes }

@@ -1,15 +1,14 @@
-// Package epoch is the map of the log: which epochs of arrival there are, and in
-// which of them a shard has records.
+// Package epoch is the map of the log: it knows the epochs, and in which of them a shard has
+// records.
 //
-// An epoch is about one memtable of arrivals. Its records share the front of
-// their keys, so they fill tables of their own that no later record overlaps:
-// nothing is ever rewritten, and an epoch whose records are all dead is dropped
-// in one step. A shard's records are its extents of consecutive epochs; a shard
-// without records in an epoch has no extent of it, so a quiet shard costs no
+// An epoch is about one memtable of arrivals. Its records share a prefix of their keys, so they
+// fill tables of their own that no later record overlaps. So nothing is rewritten, and an epoch
+// whose records are all dead is dropped in one step. A shard's records lie in its extents, one
+// per epoch. A shard without records in an epoch has no extent there, so a quiet shard costs no
 // seeks in a long log.
 //
-// The package is plain data in memory: it knows neither the store nor locks. The
-// root package keeps it beside the rows of the same content.
+// The package is plain data in memory: it knows neither the store nor locks. The root package
+// stores the same data in rows.
 package epoch
 
 import (
@@ -22,8 +21,8 @@ import (
 	"github.com/braidstream/braid/internal/layout"
 )
 
-// MaxAge is how long an epoch stays open when little arrives, so that retention
-// of a quiet log works in steps of about an hour.
+// MaxAge is how long an epoch stays open when little arrives. So the retention of a quiet log
+// works in steps of about an hour.
 const MaxAge = time.Hour
 
 // Index knows the epochs of a database. The committer owns it.
@@ -39,7 +38,7 @@ type state struct {
 	id           uint32
 	firstCounter uint64
 	extents      int    // how many shards have records in it
-	held         uint64 // partition keys and data of those extents, whole
+	held         uint64 // bytes of partition keys and data of those extents, including trimmed ones
 }
 
 // NewIndex returns an index without epochs, whose epochs end after limit bytes.
@@ -59,8 +58,7 @@ func (x *Index) Open() uint32 { return x.epochs[len(x.epochs)-1].id }
 // Has reports whether the epoch exists.
 func (x *Index) Has(id uint32) bool { return x.find(id) >= 0 }
 
-// LastCounter returns a counter that no record of the epoch exceeds; the epoch
-// must have ended.
+// LastCounter returns an upper bound of the counters in the epoch, which must have ended.
 func (x *Index) LastCounter(id uint32) uint64 {
 	i := x.find(id)
 	if i < 0 || i+1 == len(x.epochs) {
@@ -69,8 +67,8 @@ func (x *Index) LastCounter(id uint32) uint64 {
 	return x.epochs[i+1].firstCounter - 1
 }
 
-// Full reports whether the next group has to begin a new epoch: there is none,
-// or the open one is large or old and holds something.
+// Full reports whether the next group must begin a new epoch: there is none, or the open one is
+// not empty and is large or old.
 func (x *Index) Full(now uint64) bool {
 	if len(x.epochs) == 0 {
 		return true
@@ -80,8 +78,8 @@ func (x *Index) Full(now uint64) bool {
 	return x.bytes >= x.limit || (old && x.bytes > 0)
 }
 
-// Begin ends the open epoch and begins a new one, whose records have
-// firstCounter or more. It returns its number.
+// Begin ends the open epoch and begins a new one, whose counters begin at firstCounter. It
+// returns the id of the new epoch.
 func (x *Index) Begin(firstCounter uint64) uint32 {
 	var id uint32 = 1
 	if n := len(x.epochs); n > 0 {
@@ -95,16 +93,16 @@ func (x *Index) Begin(firstCounter uint64) uint32 {
 // Grow notes that bytes were added to the open epoch.
 func (x *Index) Grow(bytes int) { x.bytes += bytes }
 
-// reopenShare is the part of an epoch up to which one takes more records that was open
-// when its database was closed.
+// reopenShare bounds the size of an epoch that was open when its database was closed: it accepts
+// up to 1/reopenShare of a full epoch.
 const reopenShare = 64
 
-// Reopen notes that the open epoch, if there is one, has tables from before, with which
-// those of its next records would overlap. So it is to stay small; one that is not takes
-// no more records, and many opens that bring little do not make many epochs.
+// Reopen notes that the open epoch, if there is one, has tables from an earlier run. Tables of
+// its next records would overlap them, so it must stay small: a larger one accepts no more
+// records. A small one is continued, so that many opens with few records do not make many epochs.
 func (x *Index) Reopen() { x.bytes += x.limit - x.limit/reopenShare }
 
-// Retire makes the open epoch, if there is one, take no more records.
+// Retire makes the open epoch, if there is one, accept no more records.
 func (x *Index) Retire() { x.bytes = max(x.bytes, x.limit) }
 
 // AddExtent notes that one more shard has records in the epoch.
@@ -132,9 +130,8 @@ func (x *Index) Hold(id uint32, bytes uint64) {
 	x.epochs[i].held += bytes
 }
 
-// Held returns in how many shards the epoch has records, and the bytes of their
-// partition keys and data; ended is false for the one that records still go to, and
-// for one that does not exist.
+// Held returns the number of shards with records in the epoch, and the size of their partition
+// keys and data. ended is false for the open epoch, and for one that does not exist.
 func (x *Index) Held(id uint32) (extents int, bytes uint64, ended bool) {
 	i := x.find(id)
 	if i < 0 || i+1 == len(x.epochs) {
@@ -143,7 +140,7 @@ func (x *Index) Held(id uint32) (extents int, bytes uint64, ended bool) {
 	return x.epochs[i].extents, x.epochs[i].held, true
 }
 
-// IDs returns the epochs that there are.
+// IDs returns the ids of all epochs, in order.
 func (x *Index) IDs() []uint32 {
 	ids := make([]uint32, len(x.epochs))
 	for i := range x.epochs {
@@ -152,10 +149,10 @@ func (x *Index) IDs() []uint32 {
 	return ids
 }
 
-// Remove forgets an epoch.
+// Remove removes an epoch.
 func (x *Index) Remove(id uint32) {
 	switch i := x.find(id); {
-	case i == 0: // the usual one: without moving the others
+	case i == 0: // the usual case: remove it without moving the others
 		x.epochs = x.epochs[1:]
 	case i > 0:
 		x.epochs = slices.Delete(x.epochs, i, i+1)
@@ -172,24 +169,24 @@ func (x *Index) find(id uint32) int {
 	return i
 }
 
-// Extent is where a shard's records in one epoch begin.
+// Extent is a shard's records in one epoch: where they begin and end.
 type Extent struct {
 	Epoch uint32
 	layout.ExtentRow
 }
 
-// Extents are those of one shard, in order. They are only added at the end and
-// removed at the front, so a copy of the header is a view that stays valid.
+// Extents are the extents of one shard, in order. They are only added at the end and removed at
+// the front, so a copy of the slice header is a view that stays valid.
 type Extents []Extent
 
-// From returns the extents that can hold records with that counter or more.
+// From returns the extents that can have records with that counter or a higher one.
 func (s Extents) From(counter uint64) Extents {
 	i := sort.Search(len(s), func(i int) bool { return s[i].FirstCounter > counter })
 	return s[max(0, i-1):]
 }
 
-// SplitAt divides the extents at an ordinal: those whose records all come before
-// it, and the rest. end is the ordinal after the shard's last record.
+// SplitAt divides the extents at an ordinal: before has those whose records all come before it,
+// and rest the others. end is the ordinal after the shard's last record.
 func (s Extents) SplitAt(ordinal, end uint64) (before, rest Extents) {
 	n := 0
 	for n < len(s) {

@@ -71,7 +71,7 @@ func TestEpochsDieWithTheirLastExtentButTheOpenOne(t *testing.T) {
 	require.True(t, x.Has(4))
 	require.Equal(t, 3, x.Len())
 
-	// What is not known changes nothing.
+	// Calls with unknown epochs change nothing.
 	x.AddExtent(2)
 	x.DropExtents(9, 1, 0)
 	x.Remove(9)

@@ -5,20 +5,20 @@ import (
 	"slices"
 )
 
-// Ledger is what one stream has in each epoch, summed up over its shards, so that
-// nobody has to look at all shards to know. The committer owns it.
+// Ledger has a stream's share of each epoch, summed over its shards, so that nobody must look at
+// all shards. The committer owns it.
 //
-// Invariant: shares are in the order of their epochs. All but the last hold extents.
+// Invariant: shares are in the order of their epochs. All except perhaps the last have extents.
 type Ledger struct {
 	shares []Share
 	stored uint64 // Bytes less Trimmed of all shares
 }
 
-// Share is what a stream has in one epoch. Bytes are those of partition keys and data.
+// Share is a stream's share of one epoch. Bytes are those of partition keys and data.
 type Share struct {
 	Epoch   uint32
 	Extents int    // shards of the stream that have records there
-	Bytes   uint64 // of those extents, whole
+	Bytes   uint64 // of those extents, including trimmed records
 	Trimmed uint64 // the part of Bytes below the horizons of their shards
 	Dead    uint64 // bytes of extents that were dropped since the database was opened
 }
@@ -50,7 +50,7 @@ func (l *Ledger) Grow(id uint32, bytes uint64) {
 	l.stored += bytes
 }
 
-// Trim notes that a horizon has moved over bytes of an extent of the epoch.
+// Trim notes that a horizon has passed that many bytes of an extent of the epoch.
 func (l *Ledger) Trim(id uint32, bytes uint64) {
 	if i, found := l.find(id); found {
 		l.shares[i].Trimmed += bytes
@@ -74,14 +74,14 @@ func (l *Ledger) DropExtent(id uint32, bytes, trimmed uint64) (last bool) {
 	return share.Extents == 0
 }
 
-// TakeDead takes out what the stream has in the epoch if all of it is dead.
+// TakeDead removes the stream's share of the epoch if all of it is dead, and returns its size.
 func (l *Ledger) TakeDead(id uint32) (dead uint64, ok bool) {
 	i, found := l.find(id)
 	if !found || l.shares[i].Extents > 0 {
 		return 0, false
 	}
 	dead = l.shares[i].Dead
-	if i == 0 { // the usual one: without moving the others
+	if i == 0 { // the usual case: remove it without moving the others
 		l.shares = l.shares[1:]
 	} else {
 		l.shares = slices.Delete(l.shares, i, i+1)
@@ -89,14 +89,14 @@ func (l *Ledger) TakeDead(id uint32) (dead uint64, ok bool) {
 	return dead, true
 }
 
-// Over reports whether the stream keeps limit bytes even without its oldest epoch.
-// A limit of 0 means none.
+// Over reports whether the stream has at least limit bytes even without its oldest epoch. A limit
+// of 0 means no limit.
 func (l *Ledger) Over(limit uint64) bool {
 	return limit > 0 && len(l.shares) > 1 && l.stored-l.shares[0].kept() >= limit
 }
 
-// Spare returns the newest epoch without which, and without those before it, the
-// stream still keeps limit bytes.
+// Spare returns the newest epoch that can be dropped, together with all earlier ones, so that the
+// stream still has at least limit bytes.
 func (l *Ledger) Spare(limit uint64) (id uint32, ok bool) {
 	if limit == 0 {
 		return 0, false

@@ -10,7 +10,7 @@ import (
 	"github.com/braidstream/braid/internal/epoch"
 )
 
-// Random histories beside a plain sum over all extents.
+// Random histories are compared with a plain sum over all extents.
 func TestALedgerIsTheSumOfTheExtents(t *testing.T) {
 	type extent struct{ bytes, trimmed uint64 }
 	random := rand.New(rand.NewPCG(5, 6))
@@ -76,7 +76,7 @@ func TestALedgerIsTheSumOfTheExtents(t *testing.T) {
 	}
 }
 
-// checkSpare looks for what can be spared in the plain way.
+// checkSpare compares Spare with a plain search.
 func checkSpare(t *testing.T, l *epoch.Ledger, limit uint64) {
 	t.Helper()
 	kept, want := l.Stored(), uint32(0)

@@ -10,35 +10,35 @@ import (
 	"github.com/braidstream/braid/internal/layout"
 )
 
-// Durable is what the guard knows to be durable of Pebble's files: of logs and of the
-// manifest the bytes up to the last sync, of tables the whole.
+// Durable lists what is known to be durable of Pebble's files: of logs and of the manifest the
+// bytes up to the last sync, and whole tables.
 type Durable struct {
-	Manifest string // the name of the one that the marker names
+	Manifest string // the manifest that the marker names
 	Files    []layout.LedgerFile
 	Tables   []layout.LedgerTable
 
-	// FilesVersion and TablesVersion go up whenever what stands above changes. They
-	// begin with 1.
+	// FilesVersion and TablesVersion rise whenever the lists above change. They begin with
+	// 1.
 	FilesVersion, TablesVersion uint64
 }
 
-// durable keeps account of what is durable. It sums up each byte once, on its way to
+// durable keeps account of what is durable. It adds each byte to a checksum once, on its way to
 // the file, in the goroutine that writes the file.
 //
-// Invariant: what it states is durable, and stays so until the file is removed or used
-// again. A file counts once its entry in the directory is durable, and a manifest once
-// the marker that names it is. The crash images of TestModel in internal/modeltest hold it.
+// Invariant: everything that it lists is durable, until the file is removed or reused. A file is
+// listed once its entry in the directory is durable, and a manifest once the marker that names it
+// is. The crash images of TestModel in internal/modeltest check this.
 type durable struct {
 	guard   *FS
-	dir     string // whose files it keeps account of
+	dir     string // the directory whose files it keeps account of
 	changed func() // called after the first change since the last state
 
 	mu       sync.Mutex // guards the fields below
 	files    map[string]*extent
 	tables   map[string]layout.LedgerTable
 	manifest string
-	moved    string // the manifest of a marker whose entry may not be durable yet
-	fresh    bool   // the state has been taken, and has not changed since
+	moved    string // the manifest of a new marker whose entry may not be durable yet
+	fresh    bool   // whether the state was taken and has not changed since
 
 	filesVersion, tablesVersion uint64
 }
@@ -46,27 +46,28 @@ type durable struct {
 // extent is the durable beginning of a log or a manifest.
 type extent struct {
 	layout.LedgerFile
-	linked bool // its entry in the directory is durable
+	linked bool // whether its entry in the directory is durable
 }
 
-// account is kept of one file while it is written, by the goroutine that writes.
+// account is the account of one file while it is written. It belongs to the goroutine that
+// writes.
 type account struct {
 	of     *durable
 	name   string  // without the directory
 	file   *extent // nil for a table
 	sum    TableSum
-	synced int64 // how much of a table is durable
-	ended  bool  // something was written out of order: nothing is known about it
+	synced int64 // how many bytes of a table are durable
+	ended  bool  // whether bytes were written out of order, so that nothing is known about the file
 }
 
-// TableSum sums up a file from its beginning to its end. The zero value has seen
-// nothing.
+// TableSum computes the checksums of a table from its beginning to its end. The zero value has
+// seen nothing.
 type TableSum struct {
 	table layout.LedgerTable
-	tail  []byte // the last bytes
+	tail  []byte // the last bytes of the table
 }
 
-// Add adds the bytes that follow on.
+// Add adds the next bytes.
 func (s *TableSum) Add(p []byte) {
 	s.table.Size += int64(len(p))
 	s.table.Sum = layout.LedgerSum(s.table.Sum, p)
@@ -80,17 +81,17 @@ func (s *TableSum) Add(p []byte) {
 	s.tail = append(s.tail, p...)
 }
 
-// Table returns the sums, without a name.
+// Table returns the checksums, without a name.
 func (s *TableSum) Table() layout.LedgerTable {
 	table := s.table
 	table.Tail = layout.LedgerSum(0, s.tail)
 	return table
 }
 
-// Track begins to keep account of the logs, manifests and tables in dir. What is there
-// already is in the state. changed, if not nil, is called when the state has changed
-// for the first time since it was taken: from inside file operations, and it must not
-// block. Call Track before the first file is created in dir.
+// Track begins to keep account of the logs, manifests and tables in dir. state has the
+// existing files. changed, if not nil, is called at the first change after the state was last
+// taken. It is called during file operations, and must not block. Call Track before the first
+// file is created in dir.
 func (g *FS) Track(dir string, state Durable, changed func()) {
 	if changed == nil {
 		changed = func() {}
@@ -109,8 +110,8 @@ func (g *FS) Track(dir string, state Durable, changed func()) {
 	g.durable = d
 }
 
-// Durable returns what is durable in the directory that Track named. Lists of the
-// versions that the caller has already are left out.
+// Durable returns what is durable in the directory of Track. It leaves out a list whose version
+// the caller already has.
 func (g *FS) Durable(filesVersion, tablesVersion uint64) Durable {
 	d := g.durable
 	if d == nil {
@@ -134,8 +135,8 @@ func (g *FS) Durable(filesVersion, tablesVersion uint64) Durable {
 	return state
 }
 
-// Lists reports whether a file is still listed that was listed so: whether nobody has
-// removed it, or used it again, since. A log may have grown.
+// Lists reports whether a file is still listed as given, which means that it was neither removed
+// nor reused. A log may have grown.
 func (g *FS) Lists(file layout.LedgerFile) bool {
 	d := g.durable
 	d.mu.Lock()
@@ -157,7 +158,7 @@ func IsTable(name string) bool {
 	return strings.HasSuffix(name, ".sst") || strings.HasSuffix(name, ".blob")
 }
 
-// own returns the name without the directory, if it is the one that is tracked.
+// own returns the name without the directory. ok is false if that is not the tracked directory.
 func (d *durable) own(path string) (name string, ok bool) {
 	if d == nil || d.guard.PathDir(path) != d.dir {
 		return "", false
@@ -173,8 +174,8 @@ func (d *durable) changeLocked() {
 	}
 }
 
-// begin is called when a file was created, or is used again, and returns the account of
-// it; nil if none is kept.
+// begin is called when a file was created, or is reused. It returns the file's account, nil if
+// none is kept.
 func (d *durable) begin(path string) *account {
 	name, ok := d.own(path)
 	if !ok {
@@ -202,7 +203,7 @@ func (d *durable) begin(path string) *account {
 	return a
 }
 
-// forget is called before a file is removed, renamed or used again.
+// forget is called before a file is removed, renamed or reused.
 func (d *durable) forget(path string) {
 	name, ok := d.own(path)
 	if !ok {
@@ -220,13 +221,13 @@ func (d *durable) forget(path string) {
 	}
 }
 
-// add is called before bytes are written behind the ones before.
+// add is called before bytes are appended to the file.
 func (a *account) add(p []byte) {
 	if a.file == nil {
 		a.sum.Add(p)
 		return
 	}
-	sum := &a.sum.table // the tail of a log is never asked for
+	sum := &a.sum.table // nobody needs the tail of a log
 	if room := layout.LedgerHeadBytes - sum.Size; room > 0 {
 		sum.Head = layout.LedgerSum(sum.Head, p[:min(int64(len(p)), room)])
 	}
@@ -234,14 +235,13 @@ func (a *account) add(p []byte) {
 	sum.Sum = layout.LedgerSum(sum.Sum, p)
 }
 
-// end is called when bytes were written elsewhere than behind the ones before. Pebble
-// never does so.
+// end is called when bytes were written anywhere but at the end. Pebble never does that.
 func (a *account) end() {
 	a.ended = true
 	a.of.forget(a.of.guard.PathJoin(a.of.dir, a.name))
 }
 
-// durable is called after a sync of what had been added before it began.
+// durable is called after a sync. Everything that was added before the sync is durable.
 func (a *account) durable() {
 	if a.ended {
 		return
@@ -260,8 +260,8 @@ func (a *account) durable() {
 	}
 }
 
-// closed is called after the file was closed. Only then is a table known to be whole: on
-// some file systems Pebble syncs it from time to time while it writes it.
+// closed is called after the file was closed. Only then is a table known to be complete: on
+// some file systems Pebble syncs it from time to time while it writes.
 func (a *account) closed() {
 	if a.file != nil || a.ended || a.synced == 0 || a.synced != a.sum.table.Size {
 		return
@@ -276,13 +276,13 @@ func (a *account) closed() {
 	d.changeLocked()
 }
 
-// entries is what a sync of the directory makes durable.
+// entries are the entries of the directory that a sync makes durable.
 type entries struct {
 	files    []*extent
 	manifest string
 }
 
-// beginLinking returns what the directory holds before it is synced.
+// beginLinking returns the entries of the directory, before it is synced.
 func (d *durable) beginLinking(path string) (e entries, ok bool) {
 	if d == nil || path != d.dir {
 		return e, false
@@ -318,8 +318,8 @@ func (d *durable) link(e entries) {
 	d.changeLocked()
 }
 
-// Try runs an operation that changes files which Pebble knows nothing of, and returns
-// its error as it is: nothing is waited for or repeated, and nothing fails. It does not
+// Try runs an operation that changes files unknown to Pebble, and returns its error unchanged. It
+// does not wait for space, does not retry, and an error does not fail the guard. It does not
 // return after Abandon.
 func (g *FS) Try(run func() error) error {
 	g.enter()

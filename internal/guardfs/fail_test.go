@@ -17,8 +17,8 @@ import (
 	"github.com/braidstream/braid/internal/testdisk"
 )
 
-// requireParked checks, in a bubble, that an operation has not come back and
-// that the guard has failed.
+// requireParked requires, in a bubble, that an operation has not returned and that the guard has
+// failed.
 func requireParked(t *testing.T, g *guardfs.FS, result <-chan error) {
 	t.Helper()
 	<-time.After(time.Hour)
@@ -53,7 +53,7 @@ func TestFirstErrorOnCriticalFileParks(t *testing.T) {
 			require.Equal(t, 1, d.Count(op.kind), "it was tried again")
 			require.True(t, g.Quiesce(time.Second))
 
-			// The disk is well again, but this guard never changes it again.
+			// The disk works again, but this guard never changes it again.
 			d.Before(nil)
 			requireParked(t, g, inBackground(func() error { return writeOne(table) }))
 			requireParked(t, g, inBackground(func() error { return createAs("/db/other")(g) }))
@@ -61,7 +61,7 @@ func TestFirstErrorOnCriticalFileParks(t *testing.T) {
 			require.Zero(t, d.Count(errorfs.OpFileWrite)+d.Count(errorfs.OpCreate)+d.Count(errorfs.OpRemove))
 			require.True(t, g.Quiesce(time.Second))
 
-			// Reading goes on, and so does what lies elsewhere.
+			// Reads still work, and so do operations outside the directory.
 			require.Equal(t, "", content(t, g, "/db/000009.sst"))
 			write(t, create(t, g, "/000001.log"), "text")
 			g.Close()
@@ -135,8 +135,8 @@ func TestTooManyErrorsOnOrdinaryFilesPark(t *testing.T) {
 	})
 }
 
-// TestSlowErrorsOnOrdinaryFilesPark: a disk that takes ten seconds to say that it
-// cannot is not given up for one hiccup that hits a flush and two compactions.
+// TestSlowErrorsOnOrdinaryFilesPark: a disk that takes ten seconds to report an error is not given
+// up for one disturbance that hits a flush and two compactions.
 func TestSlowErrorsOnOrdinaryFilesPark(t *testing.T) {
 	childtest.RunBubble(t, func(t *testing.T) {
 		d := newDisk(t)
@@ -197,7 +197,7 @@ func TestOrdinaryErrorsAreSlowedDown(t *testing.T) {
 		for _, w := range want {
 			require.Equal(t, w*time.Millisecond, took())
 		}
-		// To create a file is no success yet; to make one durable is.
+		// Creating a file is not a success; making one durable is.
 		d.Before(nil)
 		f2 := create(t, g, "/db/000004.sst")
 		d.failWrites(syscall.EIO)
@@ -227,7 +227,7 @@ func TestErrorsThatAreResults(t *testing.T) {
 		d.Before(nil)
 		f := create(t, g, "/db/000004.sst")
 		d.failWrites(syscall.EIO)
-		// Nobody tries these again, so they are not slowed down.
+		// Nobody retries these, so they are not slowed down.
 		require.ErrorIs(t, g.Remove("/db/000004.sst"), syscall.EIO)
 		require.ErrorIs(t, g.Link("/db/000004.sst", "/db/000005.sst"), syscall.EIO)
 		require.NoError(t, f.Preallocate(0, 1))

@@ -10,15 +10,14 @@ import (
 	"time"
 )
 
-// How errors on other than critical files are slowed down, and for how long they
-// may come in a row.
+// These control how errors on files that are not critical are slowed down, and how long a row
+// of them may last.
 //
-// Puts wait for all of failurePatience once the memtables are full. The kernel has
-// tried again long before it reports an error, and a path that fails over or a
-// disk that recovers holds its operations meanwhile and reports none. So what is
-// left to be ridden out are hiccups. A disk that takes long to report each error
-// gets minFailures of them, since a single hiccup may meet a flush and two
-// compactions.
+// Puts wait for all of failurePatience once the memtables are full. The kernel has retried for
+// a long time before it reports an error, and a path that fails over or a disk that recovers
+// holds its operations meanwhile and reports no error. So only short disturbances are left to
+// survive. A disk that takes long to report each error gets minFailures of them, because a
+// single disturbance may hit a flush and two compactions.
 const (
 	minFailureDelay = 10 * time.Millisecond
 	maxFailureDelay = 500 * time.Millisecond
@@ -26,16 +25,16 @@ const (
 	minFailures     = 4
 )
 
-// class says how much depends on a file.
+// class says what depends on a file.
 type class int
 
 const (
-	foreign  class = iota // outside of the guarded directory
-	ordinary              // tables and temporary files: Pebble can make another
-	critical              // what durability hangs on
+	foreign  class = iota // outside the guarded directory
+	ordinary              // tables and temporary files: Pebble can write another one
+	critical              // durability depends on it
 )
 
-// classOf returns the class of the file with this name.
+// classOf returns the class of the file with that name.
 func (g *FS) classOf(name string) class {
 	if !g.guards(name) {
 		return foreign
@@ -55,15 +54,14 @@ func (g *FS) classOfDir(name string) class {
 	return foreign
 }
 
-// guards reports whether the name is in, or is, the guarded directory.
+// guards reports whether the name is the guarded directory, or lies in it.
 func (g *FS) guards(name string) bool {
 	rest, ok := strings.CutPrefix(name, g.cfg.Dir)
 	return ok && (rest == "" || g.cfg.Dir == "" || os.IsPathSeparator(rest[0]) || rest[0] == '/')
 }
 
-// change runs an operation that changes a file, and decides about its error.
-// The operation is run again after it found no space, so it must keep account of
-// what it has done.
+// change runs an operation that changes a file, and decides about its error. It runs the
+// operation again after a lack of space, so the operation must know what it has already done.
 func (g *FS) change(op, name string, c class, run func() error) error {
 	if c == foreign {
 		return run()
@@ -88,8 +86,8 @@ func (g *FS) change(op, name string, c class, run func() error) error {
 	}
 }
 
-// sync is change for an operation that makes a file durable. It never runs
-// twice: a second success would prove nothing about what the first one lost.
+// sync is change for an operation that makes a file durable. It never runs the operation twice:
+// a success after an error would not prove that the bytes of the first attempt are durable.
 func (g *FS) sync(op, name string, c class, run func() error) error {
 	if c == foreign {
 		return run()
@@ -104,8 +102,8 @@ func (g *FS) sync(op, name string, c class, run func() error) error {
 		g.Park(describe(op, name, err))
 		return err
 	case IsShortage(err):
-		// Pebble makes the table again, so this is a wait for space in the form
-		// of a loop; it ends with a table that could be synced.
+		// Pebble writes the table again, so this is a loop that waits for space. It
+		// ends with a table that could be synced.
 		g.updateSpace(func() {
 			g.starved = true
 			g.lack = describe(op, name, err)
@@ -117,9 +115,9 @@ func (g *FS) sync(op, name string, c class, run func() error) error {
 	}
 }
 
-// remove is change for an operation that removes a file. That the file is
-// missing is a result, not an error. Pebble does not try again, so nothing has
-// to be slowed down: a table that stays is removed at the next open.
+// remove is change for an operation that removes a file. A missing file is a result, not an
+// error. Pebble does not retry, so nothing must be slowed down: a remaining table is removed
+// at the next open.
 func (g *FS) remove(op, name string, c class, run func() error) error {
 	if c == foreign {
 		return run()
@@ -131,7 +129,7 @@ func (g *FS) remove(op, name string, c class, run func() error) error {
 		err := run()
 		g.leave()
 		switch {
-		case IsShortage(err): // a file system that copies on write needs space for it
+		case IsShortage(err): // a copy-on-write file system needs space to remove a file
 			wait.wait(describe(op, name, err))
 		case err == nil, c != critical, errors.Is(err, fs.ErrNotExist):
 			return err
@@ -141,8 +139,8 @@ func (g *FS) remove(op, name string, c class, run func() error) error {
 	}
 }
 
-// ride runs an operation that changes nothing and that Pebble could not do without,
-// and runs it again while there is a shortage.
+// ride runs an operation that changes nothing and whose failure Pebble would not survive. It
+// retries during a shortage.
 func (g *FS) ride(op, name string, run func() error) error {
 	wait := spaceWait{guard: g}
 	defer wait.done()
@@ -155,7 +153,7 @@ func (g *FS) ride(op, name string, run func() error) error {
 	}
 }
 
-// describe says what failed on which file, unless the error says so itself.
+// describe adds the operation and the file to an error, unless the error has them.
 func describe(op, name string, err error) error {
 	var path *fs.PathError
 	var link *os.LinkError
@@ -165,8 +163,8 @@ func describe(op, name string, err error) error {
 	return fmt.Errorf("%s %s: %w", op, name, err)
 }
 
-// delay returns the error after a time that grows with the number of errors in
-// a row. It does not return if they have come for too long.
+// delay returns the error after a time that grows with the number of errors in a row. It does not
+// return if the row has lasted too long.
 func (g *FS) delay(op, name string, err error) error {
 	g.mu.Lock()
 	if g.failures == 0 {
@@ -186,10 +184,9 @@ func (g *FS) delay(op, name string, err error) error {
 	return err
 }
 
-// slowRead returns the error of reading, after a while if it may come from the
-// disk. Pebble collects statistics of its tables, and tries again at once, for
-// ever, if it cannot read one; that must not keep a processor busy. It does so
-// even after the guard has failed.
+// slowRead returns the error of a read, after a pause if it may come from the disk. When Pebble
+// collects statistics of its tables and cannot read one, it retries at once and forever, even
+// after the guard has failed. That must not keep a processor busy.
 func slowRead(err error) error {
 	if err != nil && !errors.Is(err, io.EOF) && !errors.Is(err, fs.ErrNotExist) {
 		timer := time.NewTimer(minFailureDelay)
@@ -199,8 +196,8 @@ func slowRead(err error) error {
 	return err
 }
 
-// succeeded notes that an ordinary file was made durable. Less than that is no
-// success: on a broken disk a file can be created time and again.
+// succeeded notes that an ordinary file was made durable. Creating one is not a success: that
+// may work again and again on a broken disk.
 func (g *FS) succeeded() {
 	g.mu.Lock()
 	g.failures = 0

@@ -85,7 +85,7 @@ func (f readFile) ReadAt(p []byte, offset int64) (int, error) {
 	return n, slowRead(err)
 }
 
-// OpenDir implements vfs.FS. A directory is opened in order to be synced.
+// OpenDir implements vfs.FS. A directory is opened only to be synced.
 func (g *FS) OpenDir(name string) (vfs.File, error) {
 	c := g.classOfDir(name)
 	if c == foreign {
@@ -102,7 +102,7 @@ func (g *FS) OpenDir(name string) (vfs.File, error) {
 	return &file{File: f, guard: g, name: name, class: c, directory: true}, nil
 }
 
-// Link implements vfs.FS. Pebble copies the file when linking fails.
+// Link implements vfs.FS. Pebble copies the file if linking fails.
 func (g *FS) Link(oldname, newname string) error {
 	return g.remove("link", newname, g.classOf(newname), func() error { return g.real.Link(oldname, newname) })
 }
@@ -134,8 +134,8 @@ func (g *FS) MkdirAll(dir string, perm os.FileMode) error {
 	return g.change("make directory", dir, g.classOf(dir), func() error { return g.real.MkdirAll(dir, perm) })
 }
 
-// Lock implements vfs.FS. It grants every lock: internal/kv holds one of its own
-// over the whole directory, which an abandoned Pebble cannot keep.
+// Lock implements vfs.FS. It grants every lock: internal/kv holds its own lock on the whole
+// directory, which an abandoned Pebble cannot keep.
 func (g *FS) Lock(string) (io.Closer, error) { return noLock{}, nil }
 
 type noLock struct{}
@@ -172,36 +172,36 @@ func (g *FS) GetDiskUsage(path string) (vfs.DiskUsage, error) { return g.real.Ge
 // Unwrap implements vfs.FS.
 func (g *FS) Unwrap() vfs.FS { return g.real }
 
-// file is a guarded file or directory. Reading goes straight to the real one.
+// file is a guarded file or directory. Reads go straight to the real one.
 type file struct {
 	vfs.File
 	guard     *FS
 	name      string
 	class     class
 	directory bool
-	account   *account    // of its bytes; nil if none is kept
-	spoilt    atomic.Bool // an operation on it has returned an error
+	account   *account    // the account of its bytes; nil if none is kept
+	spoilt    atomic.Bool // whether an operation on it has returned an error
 
-	// Of a log, which one goroutine at a time writes.
-	written  int64 // bytes, by Write
-	reserved int64 // bytes from the beginning for which space was asked
-	wanted   int64 // up to where Pebble wants space
+	// Fields of a log. They belong to the one goroutine at a time that writes it.
+	written  int64 // bytes written by Write
+	reserved int64 // bytes from the beginning for which space was allocated
+	wanted   int64 // the end of the range for which Pebble wants space
 }
 
-// How much space a log asks for ahead of its bytes, after the first time: as much as
-// it has, between these bounds.
+// The space that a log allocates ahead of its bytes, after the first time, is as much as it has,
+// within these bounds.
 const (
 	minPreallocation = 256 << 10
 	maxPreallocation = 4 << 20
 )
 
-// Write implements vfs.File. After it had to wait for space it goes on behind
-// the bytes that were written.
+// Write implements vfs.File. After a wait for space it continues after the bytes that were
+// already written.
 func (f *file) Write(p []byte) (int, error) {
 	f.reserve(int64(len(p)))
 	f.written += int64(len(p))
 	if f.account != nil {
-		f.account.add(p) // before, since a file may change p; after an error nothing is known of it anyway
+		f.account.add(p) // before the write, because a file may change p; after an error nothing is known anyway
 	}
 	written := 0
 	err := f.guard.change("write", f.name, f.class, func() error {
@@ -226,19 +226,18 @@ func (f *file) WriteAt(p []byte, offset int64) (int, error) {
 	return written, f.noteError(err)
 }
 
-// Preallocate implements vfs.File. Pebble asks for all the space that a log may
-// ever need, which is a memtable and a tenth, before the first byte. A database of
-// a few records would take that much, and a small disk does not have it. So Write
-// asks for it: bit by bit, unless the log before this one has grown large.
+// Preallocate implements vfs.File. Before the first byte, Pebble asks for all the space that a
+// log may ever need: a memtable and a tenth. A database of a few records would take that much
+// space, and a small disk does not have it. So Write allocates it instead, step by step,
+// unless the previous log has grown large.
 func (f *file) Preallocate(offset, length int64) error {
 	f.wanted = offset + length
 	return nil
 }
 
-// reserve asks for space before n bytes are written. It is a hint: a file system
-// that refuses it, for want of space or of the ability, can still take every
-// write. So its error neither waits nor fails anything. It is not worth the last
-// of the space, and a good moment to look at the reserve.
+// reserve allocates space before n bytes are written. It is a hint: if the file system
+// refuses, for lack of space or of the feature, writes may still succeed. So its error neither
+// waits nor fails anything. It does not use up scarce space, and it also checks the reserve.
 func (f *file) reserve(n int64) {
 	end := f.written + n
 	if end <= f.reserved || f.wanted <= f.reserved {
@@ -258,10 +257,10 @@ func (f *file) reserve(n int64) {
 	f.reserved = until
 }
 
-// expectedLog returns how much space a new log is likely to need, of what Pebble wants
-// for it: twice the bytes in the log before it, since Pebble's first memtables double.
-// An fdatasync is faster by a seventh where the space was there before the first byte.
-// It returns 0 where that space would bring the disk close to its reserve.
+// expectedLog returns how much space a new log probably needs, at most what Pebble wants:
+// twice the size of the previous log, because Pebble's first memtables double. An fdatasync is
+// faster by a seventh if the space was allocated before the first byte. It returns 0 if that
+// would bring the disk close to its reserve.
 func (g *FS) expectedLog(wanted int64) int64 {
 	expected := min(2*g.lastLog.Load(), wanted)
 	usage, err := g.real.GetDiskUsage(g.cfg.Dir)
@@ -283,8 +282,7 @@ func (f *file) Sync() error {
 	return f.noteSync(f.guard.sync("sync", f.name, f.class, f.File.Sync))
 }
 
-// SyncData implements vfs.File. Pebble's logs use it, while its manifests and
-// directories use Sync.
+// SyncData implements vfs.File. Pebble uses it for logs, and Sync for manifests and directories.
 func (f *file) SyncData() error {
 	began := time.Now()
 	err := f.noteSync(f.guard.sync("sync", f.name, f.class, f.File.SyncData))
@@ -296,8 +294,8 @@ func (f *file) SyncData() error {
 	return err
 }
 
-// noteSync notes a success if there was one. Pebble gives a table up after an
-// error, and syncs what there is of it when it closes it: that is none.
+// noteSync notes a success. After an error, Pebble gives up a table, and still syncs the
+// incomplete file when it closes it: that does not count as a success.
 func (f *file) noteSync(err error) error {
 	if err == nil && f.class == ordinary && !f.spoilt.Load() {
 		f.guard.succeeded()
@@ -326,8 +324,8 @@ func (f *file) SyncTo(length int64) (full bool, err error) {
 	return full, f.noteError(err)
 }
 
-// Close implements vfs.File. Some file systems report at the close what they
-// could not write. Closing a directory changes nothing.
+// Close implements vfs.File. Some file systems report failed writes only at the close. Closing a
+// directory changes nothing.
 func (f *file) Close() error {
 	if f.directory {
 		return f.File.Close()

@@ -1,30 +1,26 @@
-// Package guardfs stands between Pebble and the file system, and decides what
-// Pebble learns of its errors. Pebble is written for a server that would rather
-// die than go on after a failed write; this package makes it safe to have in
-// somebody else's process.
+// Package guardfs stands between Pebble and the file system, and decides which errors Pebble
+// sees. Pebble is written for a server that would rather exit than continue after a failed write.
+// This package makes it safe inside another program's process.
 //
-// It knows the names of Pebble's files and which of them decide about
-// durability. It does not know what is in them, nor anything about streams.
-// internal/kv is its only caller.
+// It knows the names of Pebble's files, and on which of them durability depends. It knows neither
+// their contents nor streams. internal/kv is its only caller.
 //
-// Three rules, for the files below the guarded directory:
+// Three rules hold for the files below the guarded directory:
 //
-//   - A critical file is a write-ahead log, a manifest, a marker, or a
-//     directory. The first error of an operation that changes one latches the
-//     guard failed, and Pebble never hears of it: the goroutine that met the
-//     error is parked forever, and so is every later one that wants to change
-//     any file. Nothing is retried. After one failed sync the kernel may report
-//     success for data that it has dropped.
-//   - An operation that finds no space, no descriptor or no memory waits, and
-//     goes on when there is some. Pebble sees a slow disk. Only a sync that finds
-//     no space is an error.
-//   - Other errors on other files go to Pebble, which retries with a new file.
-//     It does so at once, so the guard slows it down; and if nothing but errors
-//     comes, the guard fails.
+//   - A critical file is a write-ahead log, a manifest, a marker, or a directory. The first error
+//     of an operation that changes one makes the guard fail for good, and Pebble never sees the
+//     error: the goroutine that met it is parked forever, and so is every later one that wants
+//     to change any file. Nothing is retried. After a failed sync, the kernel may report success
+//     for data that it has dropped.
+//   - An operation that lacks space, a file descriptor or memory waits, and continues when they
+//     are available. To Pebble the disk is slow. Only a sync that lacks space returns an error.
+//   - Other errors on other files go to Pebble, which retries with a new file. It retries at
+//     once, so the guard slows it down. If errors come without a success for too long, the guard
+//     fails.
 //
-// Reading goes on whatever happens to writing, and its errors fail nothing; they
-// are only slowed down. Files outside of the guarded directory, such as those of a
-// backup, are passed through.
+// Reads continue whatever happens to writes. Their errors never fail the guard; they are only
+// slowed down. Files outside the guarded directory, such as those of a backup, are passed
+// through.
 package guardfs
 
 import (
@@ -39,10 +35,10 @@ import (
 	"github.com/braidstream/braid/internal/wake"
 )
 
-// ErrUnknown is the cause of a failure that was reported without one.
+// ErrUnknown is the cause of a failure without a known cause.
 var ErrUnknown = errors.New("unknown cause")
 
-// Config says what a guard watches over.
+// Config configures a guard.
 type Config struct {
 	// Dir is the guarded directory. The files in and below it are guarded.
 	Dir string
@@ -51,41 +47,41 @@ type Config struct {
 	// less turns this off.
 	ReserveBytes int64
 
-	// OnSpace is told about every change of the space there is. Calls never
-	// overlap and come without a lock held, but from inside file operations: it
-	// must not block. It may be nil.
+	// OnSpace, if not nil, is called with every change of the state of space. Calls do not
+	// overlap, and no lock is held. They come during file operations, so OnSpace must not
+	// block.
 	OnSpace func(Space)
 }
 
-// FS is a guarded file system. Make one with New for each database that is
-// opened, and Close it when the database is closed.
+// FS is a guarded file system. Make one with New for each open database, and Close it with the
+// database.
 type FS struct {
 	real vfs.FS
 	cfg  Config
 
 	failed   chan struct{} // closed when the guard fails
 	broken   chan struct{} // closed when operations that change a file are parked
-	parks    atomic.Bool   // the same, cheap to ask
-	inFlight atomic.Int64  // operations that change files, now inside the real file system
-	idle     wake.Bell     // rings when inFlight comes to zero after Abandon
-	space    atomic.Int32  // the Space last told
-	free     atomic.Uint64 // bytes, when last asked for the reserve
-	lastLog  atomic.Int64  // bytes in the log that was closed last
+	parks    atomic.Bool   // whether broken is closed, cheap to read
+	inFlight atomic.Int64  // operations that change files, now in the real file system
+	idle     wake.Bell     // rings when inFlight falls to zero after Abandon
+	space    atomic.Int32  // the Space last passed to OnSpace
+	free     atomic.Uint64 // free bytes at the last check of the reserve
+	lastLog  atomic.Int64  // size of the log that was closed last
 	syncTime atomic.Int64  // how long the last sync of a log took
 	syncs    histogram.Recorder
-	stop     chan struct{} // closed by Close: ends the watcher
+	stop     chan struct{} // closed by Close, which ends the watcher
 	durable  *durable      // set by Track; nil if no account is kept
 
 	mu       sync.Mutex // guards the fields below
 	cause    error      // why the guard failed
 	waiting  int        // operations that wait for space
-	lack     error      // what one of them, or a starved sync, was last refused with
-	starved  bool       // the last sync of a table found no space
-	low      bool       // free space is below the reserve
-	telling  bool       // a goroutine is in tell
+	lack     error      // the last error of one of them, or of a sync without space
+	starved  bool       // whether the last sync of a table found no space
+	low      bool       // whether free space is below the reserve
+	telling  bool       // whether a goroutine is calling OnSpace
 	stopped  bool
 	failures int            // errors on other files since the last success
-	failing  time.Time      // when the first of them came
+	failing  time.Time      // when the first of them occurred
 	watcher  sync.WaitGroup // the goroutine that waits for the reserve
 }
 
@@ -106,12 +102,11 @@ func New(real vfs.FS, cfg Config) *FS {
 	}
 }
 
-// Failed returns a channel that is closed when the guard fails. It never
-// recovers.
+// Failed returns a channel that is closed when the guard fails. A failed guard never recovers.
 func (g *FS) Failed() <-chan struct{} { return g.failed }
 
-// Broken returns a channel that is closed, after that of Failed, once every operation
-// that changes a file is parked: from then on Pebble can no longer be closed.
+// Broken returns a channel that is closed, after that of Failed, when operations that change a
+// file are parked from then on. Pebble can then no longer be closed.
 func (g *FS) Broken() <-chan struct{} { return g.broken }
 
 // Err returns the first cause of the failure, or nil.
@@ -129,12 +124,11 @@ func (g *FS) Err() error {
 // SyncTime returns how long the last sync of a log took, 0 if there was none.
 func (g *FS) SyncTime() time.Duration { return time.Duration(g.syncTime.Load()) }
 
-// SyncTimes returns how long the syncs of logs took that have succeeded.
+// SyncTimes returns the durations of successful syncs of logs.
 func (g *FS) SyncTimes() *histogram.Recorder { return &g.syncs }
 
-// Fail makes the guard fail for a reason that it cannot see itself, and that does
-// not concern the files: those who change them go on, so that Pebble can be
-// closed. Only the first cause is kept.
+// Fail makes the guard fail for a reason outside the files. Operations that change files are not
+// parked, so that Pebble can be closed. Only the first cause is kept.
 func (g *FS) Fail(cause error) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -152,8 +146,8 @@ func (g *FS) failLocked(cause error) {
 	close(g.failed)
 }
 
-// Abandon makes the guard fail, and parks every operation that changes a file from now
-// on, or waits to do so.
+// Abandon makes the guard fail, and parks every operation that wants to change a file from now on,
+// including those that wait for space.
 func (g *FS) Abandon(cause error) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -170,13 +164,13 @@ func (g *FS) Park(cause error) {
 	park()
 }
 
-// park holds the calling goroutine, with whatever locks of Pebble it has, until
-// the process ends.
+// park blocks the calling goroutine, with all locks of Pebble that it holds, until the process
+// ends.
 func park() { select {} }
 
-// Quiesce waits until no operation is changing a file, after Abandon: parked ones
-// do not count. It reports whether that came true in time; a negative timeout is
-// none. From then on the files may be given to another guard.
+// Quiesce is called after Abandon. It waits until no operation is changing a file; parked ones do
+// not count. It returns false if that takes longer than the timeout; a negative timeout means no
+// limit. After true, another guard may use the files.
 func (g *FS) Quiesce(timeout time.Duration) bool {
 	var late <-chan time.Time
 	if timeout >= 0 {
@@ -194,7 +188,7 @@ func (g *FS) Quiesce(timeout time.Duration) bool {
 	return true
 }
 
-// Close ends what the guard does by itself, and waits for it. Files stay usable.
+// Close ends the guard's own goroutine, and waits for it. Files stay usable.
 func (g *FS) Close() {
 	g.mu.Lock()
 	if !g.stopped {
@@ -207,8 +201,8 @@ func (g *FS) Close() {
 
 // enter admits an operation that changes a file. It does not return after Abandon.
 //
-// Invariant: an operation counts as in flight before it looks whether the files
-// are abandoned. So once Quiesce has seen none, none can begin.
+// Invariant: an operation counts as in flight before it checks whether the files are abandoned. So
+// once Quiesce has seen none in flight, none can begin.
 func (g *FS) enter() {
 	g.inFlight.Add(1)
 	if g.parks.Load() {

@@ -18,7 +18,7 @@ import (
 
 const dir = "/db" // the guarded directory of all tests
 
-// disk is one with the guarded directory.
+// disk is a disk with the guarded directory.
 type disk struct{ *testdisk.Disk }
 
 func newDisk(t *testing.T) disk {
@@ -28,7 +28,7 @@ func newDisk(t *testing.T) disk {
 	return d
 }
 
-// failWrites lets all operations that change a file fail.
+// failWrites makes all operations that change a file fail.
 func (d disk) failWrites(err error) {
 	d.Before(func(op testdisk.Op) error {
 		if isChange(op) {
@@ -38,7 +38,7 @@ func (d disk) failWrites(err error) {
 	})
 }
 
-// failUntil lets changes fail until the time has passed.
+// failUntil makes changes fail until the time has passed.
 func (d disk) failUntil(err error, after time.Duration) {
 	end := time.Now().Add(after)
 	d.Before(func(op testdisk.Op) error {
@@ -49,12 +49,12 @@ func (d disk) failUntil(err error, after time.Duration) {
 	})
 }
 
-// isChange reports whether the operation changes a file, or may make this one.
+// isChange reports whether the operation changes a file, or may create one.
 func isChange(op testdisk.Op) bool {
 	return op.Kind.ReadOrWrite() == errorfs.OpIsWrite || op.Path == "/db/made-by-opening"
 }
 
-// spaces records what OnSpace is told.
+// spaces records the calls of OnSpace.
 type spaces struct {
 	mu   sync.Mutex // guards the field below
 	told []guardfs.Space
@@ -96,7 +96,7 @@ func content(t *testing.T, fs vfs.FS, name string) string {
 	return string(data)
 }
 
-// operation is a change of a file of which the guard has to judge the error.
+// operation is a change of a file about whose error the guard must decide.
 type operation struct {
 	name    string
 	kind    errorfs.OpKind
@@ -111,7 +111,7 @@ func onFile(name, file string, kind errorfs.OpKind, run func(f vfs.File) error) 
 	}}
 }
 
-// onNames is an operation on names of files, of which the first exists.
+// onNames is an operation on names of files, the first of which exists.
 func onNames(name, file string, kind errorfs.OpKind, run func(fs vfs.FS) error) operation {
 	return operation{name + " " + file, kind, func(t *testing.T, fs vfs.FS) func() error {
 		require.NoError(t, create(t, fs, file).Close())
@@ -127,7 +127,7 @@ func createAs(name string) func(vfs.FS) error {
 	return func(fs vfs.FS) error { _, err := fs.Create(name, vfs.WriteCategoryUnspecified); return err }
 }
 
-// criticalOperations decide about durability.
+// criticalOperations are operations that durability depends on.
 func criticalOperations() []operation {
 	return []operation{
 		onFile("write", "/db/000002.log", errorfs.OpFileWrite, writeOne),
@@ -156,7 +156,7 @@ func criticalOperations() []operation {
 	}
 }
 
-// spaceOperations wait when there is no space, whatever the file.
+// spaceOperations are operations that wait when there is no space, on any file.
 func spaceOperations() []operation {
 	return []operation{
 		onFile("write", "/db/000002.log", errorfs.OpFileWrite, writeOne),
@@ -186,13 +186,13 @@ func inBackground(run func() error) <-chan error {
 	return result
 }
 
-// shortages are the errors that an operation is worth repeating after.
+// shortages are the errors after which an operation is repeated.
 func shortages() []error {
 	return []error{syscall.ENOSPC, syscall.EDQUOT, syscall.EMFILE, syscall.ENFILE, syscall.ENOMEM}
 }
 
-// spoiling is a disk that changes the bytes that it has written, as a writer may that uses
-// its caller's buffer for something else.
+// spoiling is a disk that changes the caller's buffer after the write, as a writer may that
+// reuses the buffer.
 type spoiling struct{ vfs.FS }
 
 type spoilingFile struct{ vfs.File }
@@ -211,8 +211,8 @@ func (f spoilingFile) Write(p []byte) (int, error) {
 	return n, err
 }
 
-// TestSumsAreOfWhatWasToBeWritten: what a file does to the bytes that it is given changes no
-// sum.
+// TestSumsAreOfWhatWasToBeWritten: a file that changes the caller's bytes does not change the
+// checksums.
 func TestSumsAreOfWhatWasToBeWritten(t *testing.T) {
 	g := guardfs.New(spoiling{newDisk(t)}, guardfs.Config{Dir: dir})
 	defer g.Close()
@@ -228,8 +228,8 @@ func TestSumsAreOfWhatWasToBeWritten(t *testing.T) {
 	require.Equal(t, layout.LedgerSum(0, []byte("a table")), tables[0].Sum)
 }
 
-// TestDurableListsWholeTables: a table that is synced while it is written is listed only
-// when it is whole.
+// TestDurableListsWholeTables: a table that is synced while it is written is listed only when it
+// is complete.
 func TestDurableListsWholeTables(t *testing.T) {
 	d := newDisk(t)
 	g := guardfs.New(d, guardfs.Config{Dir: dir})

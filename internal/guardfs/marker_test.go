@@ -14,8 +14,8 @@ import (
 	"github.com/braidstream/braid/internal/testdisk"
 )
 
-// Before a marker is created, what it names is durable; before the old one is
-// removed, the new one is.
+// Before a marker is created, the manifest that it names is durable. Before the old marker is
+// removed, the new one is durable.
 func TestTheDirectoryIsSyncedBeforeEachStepOfAMarker(t *testing.T) {
 	disk := newDisk(t)
 	var changes []string

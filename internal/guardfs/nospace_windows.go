@@ -5,14 +5,14 @@ import (
 	"syscall"
 )
 
-// What Windows says for a full disk.
+// Windows's errors for a full disk.
 const (
 	errorHandleDiskFull = syscall.Errno(39)
 	errorDiskFull       = syscall.Errno(112)
 	errorDiskQuota      = syscall.Errno(1295)
 )
 
-// What Windows says for a lack of handles and of memory.
+// Windows's errors for a lack of handles and of memory.
 const (
 	errorTooManyOpenFiles  = syscall.Errno(4)
 	errorNotEnoughMemory   = syscall.Errno(8)

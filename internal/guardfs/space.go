@@ -7,14 +7,14 @@ import (
 	"time"
 )
 
-// Space is what the guard knows about free space, and about the other resources
-// that an operation may wait for: see [IsShortage].
+// Space is the state of free space, and of the other resources that an operation may wait for: see
+// [IsShortage].
 type Space int32
 
 // The states of space.
 const (
 	Enough Space = iota // no sign of shortage
-	Low                 // less is free than the reserve; operations succeed
+	Low                 // free space is below the reserve; operations succeed
 	None                // an operation waits for space, or another resource
 )
 
@@ -32,13 +32,13 @@ func (s Space) String() string {
 	}
 }
 
-// How long to wait between two looks for space.
+// The times between two checks for space.
 const (
 	minSpaceWait = 20 * time.Millisecond
 	maxSpaceWait = time.Second
 )
 
-// Space returns the state that was last told.
+// Space returns the state that was last passed to OnSpace.
 func (g *FS) Space() Space { return Space(g.space.Load()) }
 
 // IsNoSpace reports whether the error is a full disk or an exhausted quota.
@@ -46,16 +46,15 @@ func IsNoSpace(err error) bool {
 	return errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) || isNoSpaceHere(err)
 }
 
-// IsNoResource reports whether the error is a lack of something that the process
-// or the machine gets back without anybody's touching the disk: descriptors of the
-// process (EMFILE) or of the machine (ENFILE), or memory of the kernel (ENOMEM).
-// Each means that the operation has not begun.
+// IsNoResource reports whether the error is a lack of a resource that can become available without
+// a change of the disk: file descriptors of the process (EMFILE) or of the machine (ENFILE), or
+// memory of the kernel (ENOMEM). With each of them, the operation has not begun.
 func IsNoResource(err error) bool {
 	return errors.Is(err, syscall.EMFILE) || errors.Is(err, syscall.ENFILE) || errors.Is(err, syscall.ENOMEM) || isNoResourceHere(err)
 }
 
-// IsShortage reports whether the error may pass by itself, so that the operation
-// is worth waiting for.
+// IsShortage reports whether the error is a lack of space or of a resource. Such an error may pass
+// by itself, so the operation is worth repeating.
 func IsShortage(err error) bool { return IsNoSpace(err) || IsNoResource(err) }
 
 // Shortage returns what is missing while the state is not [Enough], or nil.
@@ -72,7 +71,7 @@ func (g *FS) Shortage() error {
 	}
 }
 
-// spaceLocked works the state out.
+// spaceLocked determines the state.
 func (g *FS) spaceLocked() Space {
 	switch {
 	case g.waiting > 0 || g.starved:
@@ -84,11 +83,12 @@ func (g *FS) spaceLocked() Space {
 	}
 }
 
-// updateSpace changes what the state is made of, and tells the new state.
+// updateSpace runs change, which changes fields that the state depends on, and passes a new state
+// to OnSpace.
 //
-// Invariant: the states told are in the order of the changes, and the last one
-// told is the last one there was. One goroutine at a time tells; another that
-// changes the state meanwhile leaves the telling to it.
+// Invariant: OnSpace sees states in the order in which they changed, and its last call has the
+// current one. Only one goroutine at a time calls it; if another changes the state meanwhile, the
+// first one calls OnSpace for it, too.
 func (g *FS) updateSpace(change func()) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -112,8 +112,8 @@ type spaceWait struct {
 	delay time.Duration // zero before the first wait
 }
 
-// wait waits a while, longer each time, for what the error says is missing. It
-// does not return after Abandon.
+// wait waits, longer each time, for the space or resource that lack names. It does not return
+// after Abandon.
 func (w *spaceWait) wait(lack error) {
 	if w.delay == 0 {
 		w.delay = minSpaceWait
@@ -144,8 +144,7 @@ func (g *FS) pause(d time.Duration) {
 	}
 }
 
-// checkReserve looks at the free space after a file was created, and while a log
-// grows.
+// checkReserve checks the free space after a file was created, and while a log grows.
 func (g *FS) checkReserve() {
 	if g.cfg.ReserveBytes <= 0 || !g.belowReserve() {
 		return
@@ -159,7 +158,8 @@ func (g *FS) checkReserve() {
 	})
 }
 
-// belowReserve asks the file system. One that cannot tell has enough.
+// belowReserve reports whether free space is below the reserve. A file system that does not report
+// its free space counts as having enough.
 func (g *FS) belowReserve() bool {
 	usage, err := g.real.GetDiskUsage(g.cfg.Dir)
 	if err != nil {
@@ -169,9 +169,8 @@ func (g *FS) belowReserve() bool {
 	return usage.AvailBytes < uint64(g.cfg.ReserveBytes)
 }
 
-// watchReserve waits until the free space is above the reserve again. It is the
-// only goroutine of the guard, and lives only while space is low. Close and the
-// failure stop it; Close waits for it.
+// watchReserve waits until the free space is above the reserve again. It is the only goroutine of
+// the guard, and runs only while space is low. Close and a failure stop it; Close waits for it.
 func (g *FS) watchReserve() {
 	timer := time.NewTimer(minSpaceWait)
 	defer timer.Stop()

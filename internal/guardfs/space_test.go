@@ -48,8 +48,8 @@ func TestNoSpaceWaits(t *testing.T) {
 	}
 }
 
-// TestDirectoriesAreWaitedFor: Pebble cannot do without a directory, and treats it
-// as fatal when it cannot open one to sync it.
+// TestDirectoriesAreWaitedFor: Pebble treats it as fatal if it cannot open a directory to sync
+// it.
 func TestDirectoriesAreWaitedFor(t *testing.T) {
 	for name, run := range map[string]func(vfs.FS) error{
 		"open":   func(fs vfs.FS) error { _, err := fs.OpenDir(dir); return err },
@@ -81,7 +81,7 @@ func TestDirectoriesAreWaitedFor(t *testing.T) {
 	}
 }
 
-// shortFS makes files that take only some of the bytes before the disk is full.
+// shortFS makes files that accept only a part of the bytes before the disk is full.
 type shortFS struct {
 	vfs.FS
 	room *atomic.Int64
@@ -130,7 +130,7 @@ func TestWriteGoesOnBehindWhatWasWritten(t *testing.T) {
 		g := guardfs.New(shortFS{mem, &room}, guardfs.Config{Dir: dir})
 		text := strings.Repeat("0123456789", 10)
 
-		// Space comes in drops, some of them none.
+		// A few bytes at a time become free, sometimes none.
 		stop := make(chan struct{})
 		go func() {
 			for drop := int64(0); ; drop = (drop + 3) % 14 {
@@ -165,7 +165,7 @@ func TestSyncOfTableWithoutSpace(t *testing.T) {
 		g := guardfs.New(d, guardfs.Config{Dir: dir, OnSpace: s.tell})
 		f := create(t, g, "/db/000002.sst")
 		d.failWrites(syscall.ENOSPC)
-		for range 100 { // many more than other errors may be
+		for range 100 { // many more than are allowed of other errors
 			start := time.Now()
 			require.ErrorIs(t, f.Sync(), syscall.ENOSPC)
 			require.Equal(t, time.Second, time.Since(start))
@@ -205,13 +205,13 @@ func TestReserve(t *testing.T) {
 		synctest.Wait()
 		require.Equal(t, guardfs.Enough, g.Space())
 
-		// Nobody looks while there is enough.
+		// Nobody checks while there is enough.
 		before := d.Count(errorfs.OpGetDiskUsage)
 		<-time.After(time.Hour)
 		require.Equal(t, before, d.Count(errorfs.OpGetDiskUsage))
 		require.Equal(t, []guardfs.Space{guardfs.Low, guardfs.Enough}, s.all())
 
-		// Close ends the watching; the bubble would not end otherwise.
+		// Close ends the watcher; otherwise the bubble would not end.
 		d.Mem.TestingSetDiskUsage(vfs.DiskUsage{AvailBytes: 1})
 		create(t, g, "/db/000005.sst")
 		require.Equal(t, guardfs.Low, g.Space())
@@ -271,7 +271,7 @@ func TestSpaceIsToldInOrder(t *testing.T) {
 	})
 }
 
-// reservingFS notes for what its files ask for space.
+// reservingFS notes the ranges for which its files allocate space.
 type reservingFS struct {
 	vfs.FS
 	asked *[]int64 // the end of each range
@@ -293,8 +293,8 @@ func (f reservingFile) Preallocate(offset, length int64) error {
 	return f.fs.err
 }
 
-// TestLogsAskForSpaceAsTheyGrow: a log of a few records takes little of the disk,
-// a large one asks seldom, and none asks for what is scarce.
+// TestLogsAskForSpaceAsTheyGrow: a log of a few records takes little space, a large one allocates
+// rarely, and none allocates scarce space.
 func TestLogsAskForSpaceAsTheyGrow(t *testing.T) {
 	const wanted = 70 << 20
 	synctest.Test(t, func(t *testing.T) {
@@ -331,8 +331,8 @@ func TestLogsAskForSpaceAsTheyGrow(t *testing.T) {
 	})
 }
 
-// TestALogAsksForWhatTheLastOneNeeded: an fdatasync is faster in a log whose space was
-// asked for before its first byte, but only a busy database needs much.
+// TestALogAsksForWhatTheLastOneNeeded: an fdatasync is faster in a log whose space was allocated
+// before its first byte, but only a busy database needs much.
 func TestALogAsksForWhatTheLastOneNeeded(t *testing.T) {
 	const wanted = 70 << 20
 	for _, test := range []struct {
@@ -368,7 +368,7 @@ func TestALogAsksForWhatTheLastOneNeeded(t *testing.T) {
 	}
 }
 
-// TestReserveIsSeenWhileALogGrows: long before the next file is created.
+// TestReserveIsSeenWhileALogGrows, long before the next file is created.
 func TestReserveIsSeenWhileALogGrows(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d := newDisk(t)

@@ -9,9 +9,9 @@ import (
 	"github.com/braidstream/braid/internal/uint128"
 )
 
-// A block holds records of one shard that were committed together, one after the
-// other. Its key has the counter of the last of them, so the first block at or above
-// a counter is the one with the first record at or above it. Its value is
+// A block holds consecutive records of one shard that were committed together. Its key has
+// the counter of the last of them, so the first block at or above a counter has the first
+// record at or above that counter. Its value is
 //
 //	version   4 bits
 //	flags     4 bits    several records, encrypted, lost
@@ -23,19 +23,19 @@ import (
 //	          step      uvarint   from the counter before to this one; not for the first
 //	          key       uvarint   length of the partition key, doubled; one more
 //	                              if there is an explicit hash key
-//	          data      uvarint   length of the data; not for the last, which has the rest
+//	          data      uvarint   length of the data; not for the last, which gets the rest
 //	bodies    all partition keys, each after its explicit hash key (16 bytes)
 //	          if it has one, then all data; see seal.go if they are encrypted
 //	checksum  4 bytes, CRC-32C over all of that, and the block's key
 //
-// So what needs no bodies, such as lag and trims, reads the index, and a page copies
-// the keys and the data of the records that it wants in one piece each. In a block
-// all counters rise, all ordinals follow each other, and nothing has two encodings.
+// So operations that need no bodies, such as lag and trims, read only the index, and a page
+// copies the keys of the records that it needs in one piece, and the data in another. In a
+// block, counters rise and ordinals are consecutive. Each block has exactly one encoding.
 //
-// A record that comes alone has one byte of flags, its numbers, and one length.
+// A block of one record has one byte of version and flags, the record's numbers, and one
+// length.
 //
-// A block that is lost stands where records were that could not be saved: see
-// [PutLostBlock].
+// A lost block stands for records that a salvage could not save: see [PutLostBlock].
 
 const (
 	blockVersion = 2 // 1 was a record by itself
@@ -45,22 +45,22 @@ const (
 	hashBytes    = 16
 )
 
-// These bound what the records of a block have in partition keys and data, unless it is
-// a single record, and how many they are. A reader checks and walks a whole block, and
-// decrypts it, to have one record of it: larger ones make small pages dearer, and bring
-// no more to writing and long reads. The decoder knows no bounds, so they can change.
+// These bound the partition keys and data of a block, unless it has a single record, and the
+// number of its records. A reader verifies, walks and decrypts a whole block to get one record
+// of it. Larger blocks would make small pages more expensive, and not speed up writes and long
+// reads. The decoder has no bounds, so they can change.
 const (
 	MaxBlockBytes       = 16 << 10
 	MaxSealedBlockBytes = 4 << 10 // if the block is encrypted
 	MaxBlockRecords     = 256
 )
 
-// MaxRecordOverhead is the most that a record takes in the value of a block beside its
-// partition key and data. One that is a block by itself takes it.
+// MaxRecordOverhead is the most bytes that a record takes in the value of a block beside its
+// partition key and data: those of a block of one record.
 const MaxRecordOverhead = 1 + 2*binary.MaxVarintLen64 + binary.MaxVarintLen32 + binary.MaxVarintLen64 + hashBytes + sealTagBytes + 4
 
-// BlockRecords returns how many of the records, from the first on, make the next block:
-// at least one.
+// BlockRecords returns how many of the records, from the first on, form the next block: at least
+// one.
 func BlockRecords(records []Record, sealed bool) int {
 	most := MaxBlockBytes
 	if sealed {
@@ -100,8 +100,8 @@ func BlockBytes(records []Record, dataKey *DataKey) int {
 	return n - uvarintLen(uint64(len(last.Data)))
 }
 
-// PutBlock writes the value of the block of these records, which are stored under key,
-// into dst, which has [BlockBytes]. With a data key it encrypts them.
+// PutBlock writes the value of the block of these records into dst, which has [BlockBytes]. The
+// block will be stored under key. With a data key, PutBlock encrypts the records.
 func PutBlock(dst, key []byte, records []Record, dataKey *DataKey, scratch *SealScratch) {
 	b := putHead(dst[:0], records, dataKey)
 	head := len(b)
@@ -122,7 +122,7 @@ func PutBlock(dst, key []byte, records []Record, dataKey *DataKey, scratch *Seal
 	binary.LittleEndian.AppendUint32(b, blockChecksum(b, key))
 }
 
-// putHead appends what stands before the bodies.
+// putHead appends everything before the bodies.
 func putHead(b []byte, records []Record, dataKey *DataKey) []byte {
 	b = append(b, blockVersion<<4)
 	b = binary.AppendUvarint(b, records[0].Ordinal)
@@ -152,18 +152,16 @@ func putHead(b []byte, records []Record, dataKey *DataKey) []byte {
 	return b
 }
 
-// blockChecksum binds a value to its key, so that one that was moved is found out as
-// well as one that was changed.
+// blockChecksum binds a value to its key, so that a moved value is noticed like a changed one.
 func blockChecksum(value, key []byte) uint32 {
 	return crc32.Update(crc32.Checksum(value, castagnoli), castagnoli, key)
 }
 
-// PutLostBlock returns the value of a block that stands for lost records: count of
-// them from an ordinal on, or, if that is not exact, an unknown number for which count
-// stands. It stands under a key that a reader comes to who
-// looks for one of them, and who is told so by [DecodeBlock] as of any other block that
-// cannot be read. So what was lost before a database was salvaged is a hole that nobody
-// passes unnoticed, wherever they begin.
+// PutLostBlock returns the value of a block that stands for lost records: count of them, from
+// an ordinal on. If exact is false, their real number is unknown. The block's key is one that
+// a reader of any of the lost records meets, and [DecodeBlock] returns an error for the block
+// as for any other damaged one. So every reader notices losses of a salvage, wherever it
+// begins.
 func PutLostBlock(key []byte, ordinal, count uint64, exact bool) []byte {
 	b := []byte{blockVersion<<4 | flagLost}
 	if exact {
@@ -180,7 +178,7 @@ type LostBlockError struct {
 	Exact          bool
 }
 
-// Error says how many records there were.
+// Error says how many records were lost.
 func (e *LostBlockError) Error() string {
 	if !e.Exact {
 		return fmt.Sprintf("an unknown number of records from ordinal %d on were lost before the database was salvaged", e.Ordinal)
@@ -191,29 +189,29 @@ func (e *LostBlockError) Error() string {
 // Is reports whether target is [ErrCorrupt].
 func (e *LostBlockError) Is(target error) bool { return target == ErrCorrupt }
 
-// Block is a block's value taken apart. Its slices are parts of the value.
+// Block is a decoded block. Its slices are parts of the value.
 type Block struct {
 	First, Last     uint64 // counters of its first and its last record
 	Ordinal, Offset uint64 // of its first record
-	Count           int    // of its records
-	Bytes           uint64 // of all its records, as [Record.Size] counts
+	Count           int    // how many records it has
+	Bytes           uint64 // the sum of its records' [Record.Size]
 
-	// Sealed reports that the records are encrypted, with the stream's data key of
-	// that number: what they hold is not known before [DataKey.Open].
+	// Sealed reports whether the records are encrypted, with the stream's data key of number
+	// DataKey. Their contents are unknown before [DataKey.Open].
 	Sealed  bool
 	DataKey uint32
 
-	head   []byte // what stands before the bodies
-	index  []byte // the end of it
-	bodies []byte // what stands between index and checksum; once opened, in the clear
+	head   []byte // everything before the bodies
+	index  []byte // the last part of head
+	bodies []byte // everything between index and checksum; in the clear once opened
 	keys   int    // length of the partition keys, with explicit hash keys, in the clear
-	opened bool   // bodies are in the clear
+	opened bool   // whether bodies are in the clear
 }
 
-// NextOrdinal and NextOffset are those of the record after the block.
+// NextOrdinal returns the ordinal of the record after the block.
 func (b *Block) NextOrdinal() uint64 { return b.Ordinal + uint64(b.Count) }
 
-// NextOffset is as [Block.NextOrdinal].
+// NextOffset returns the offset of the record after the block.
 func (b *Block) NextOffset() uint64 { return b.Offset + b.Bytes }
 
 // End returns the horizon right above the block.
@@ -221,7 +219,7 @@ func (b *Block) End() Horizon {
 	return Horizon{Counter: b.Last + 1, Ordinal: b.NextOrdinal(), Offset: b.NextOffset()}
 }
 
-// DecodeBlock takes apart the value found under key, and checks that it is what was
+// DecodeBlock decodes the value stored under key, and verifies that it is the value that was
 // written there.
 func DecodeBlock(key, value []byte) (b Block, err error) {
 	bad := func(why string) (Block, error) {
@@ -253,7 +251,7 @@ func DecodeBlock(key, value []byte) (b Block, err error) {
 	return b, nil
 }
 
-// decodeHead reads what stands before the index.
+// decodeHead reads everything before the index.
 func (b *Block) decodeHead(value []byte) bool {
 	flags := value[0] & 0xf
 	if flags&^(flagMany|flagSealed) != 0 {
@@ -286,13 +284,12 @@ func (b *Block) decodeHead(value []byte) bool {
 	return ok
 }
 
-// decodeIndex walks the index, which begins where decodeHead has left it, and finds
-// where it ends.
+// decodeIndex walks the index, which begins where decodeHead has stopped, and finds its end.
 func (b *Block) decodeIndex(value []byte) bool {
 	index := b.index
 	at := 0
 	var span, keys, hashes, data uint64
-	limit := uint64(len(value)) // no length is greater, so sums do not overflow
+	limit := uint64(len(value)) // lengths are not greater, so their sums do not overflow
 	for i := range b.Count {
 		if i > 0 {
 			step, n := shortUvarint(index, at)
@@ -332,7 +329,7 @@ func (b *Block) decodeIndex(value []byte) bool {
 	return true
 }
 
-// shortUvarint is uvarint of what stands at a place, fast for a single byte.
+// shortUvarint is uvarint at a place in b, and fast for a single byte.
 func shortUvarint(b []byte, at int) (v uint64, n int) {
 	if at < len(b) && b[at] < 0x80 {
 		return uint64(b[at]), 1
@@ -340,21 +337,21 @@ func shortUvarint(b []byte, at int) (v uint64, n int) {
 	return uvarint(b[min(at, len(b)):])
 }
 
-// BlockIter walks the records of a block, in order. It is a small value: a copy
-// remembers a place.
+// BlockIter walks the records of a block, in order. It is a small value, so a copy can keep a
+// place.
 type BlockIter struct {
 	Counter uint64 // of the current record
-	N       int    // how many of the block come before it
+	N       int    // how many records of the block come before it
 
 	block           *Block
-	at              int // where the next entry of the index begins
+	at              int // the beginning of the next entry of the index
 	hash            bool
-	hashes          int // of the records before it that have one
-	keyAt, keyEnd   int // in the bodies, with the explicit hash key
-	dataAt, dataEnd int // in the bodies
+	hashes          int // the number of explicit hash keys before the current record
+	keyAt, keyEnd   int // the partition key in the bodies, with the explicit hash key
+	dataAt, dataEnd int // the data in the bodies
 }
 
-// Records returns an iterator that stands before the first record.
+// Records returns an iterator over the records of the block.
 func (b *Block) Records() BlockIter {
 	return BlockIter{block: b, N: -1, Counter: b.First, dataEnd: b.keys}
 }
@@ -386,7 +383,7 @@ func (it *BlockIter) Next() bool {
 	return true
 }
 
-// uvarint reads from the index, which was checked when the block was decoded.
+// uvarint reads from the index, which was verified when the block was decoded.
 func (it *BlockIter) uvarint() uint64 {
 	if v := it.block.index[it.at]; v < 0x80 {
 		it.at++
@@ -397,8 +394,8 @@ func (it *BlockIter) uvarint() uint64 {
 	return v
 }
 
-// Seek moves to the first record at or above a counter, if there is one behind the
-// current record.
+// Seek moves to the first record at or above a counter, from the current record on. It returns
+// false if there is none.
 func (it *BlockIter) Seek(counter uint64) bool {
 	for it.Next() {
 		if it.Counter >= counter {
@@ -408,15 +405,15 @@ func (it *BlockIter) Seek(counter uint64) bool {
 	return false
 }
 
-// Ordinal returns that of the current record.
+// Ordinal returns the ordinal of the current record.
 func (it *BlockIter) Ordinal() uint64 { return it.block.Ordinal + uint64(it.N) }
 
-// Offset returns that of the current record.
+// Offset returns the offset of the current record.
 func (it *BlockIter) Offset() uint64 {
 	return it.block.Offset + uint64(it.keyAt-hashBytes*it.hashes+it.dataAt-it.block.keys)
 }
 
-// Size is [Record.Size] of the current record.
+// Size returns the [Record.Size] of the current record.
 func (it *BlockIter) Size() int {
 	n := it.keyEnd - it.keyAt + it.dataEnd - it.dataAt
 	if it.hash {
@@ -425,8 +422,8 @@ func (it *BlockIter) Size() int {
 	return n
 }
 
-// Before returns the horizon that trims the records of the block below a counter, the
-// first of which is.
+// Before returns the horizon that trims the records of the block below a counter. At least the
+// first record must be below it.
 func (b *Block) Before(counter uint64) Horizon {
 	it := b.Records()
 	h := Horizon{Ordinal: b.Ordinal, Offset: b.Offset}
@@ -441,7 +438,7 @@ func (b *Block) Before(counter uint64) Horizon {
 // memory.
 func (it *BlockIter) Stretch(n int) (keys, data []byte) {
 	end := *it
-	if b := it.block; it.N+n == b.Count { // no need to walk
+	if b := it.block; it.N+n == b.Count { // the rest of the block: no need to walk
 		end.keyEnd, end.dataEnd = b.keys, len(b.bodies)
 	} else {
 		for range n - 1 {
@@ -451,8 +448,8 @@ func (it *BlockIter) Stretch(n int) (keys, data []byte) {
 	return it.block.bodies[it.keyAt:end.keyEnd], it.block.bodies[it.dataAt:end.dataEnd]
 }
 
-// Append appends the n records that begin with the current one to dst. They share the
-// memory of keys and data, which are what [BlockIter.Stretch] returned or copies of it.
+// Append appends the n records that begin with the current one to dst. They share the memory of
+// keys and data, which are the results of [BlockIter.Stretch], or copies of them.
 func (it *BlockIter) Append(dst []Record, n int, keys string, data []byte) []Record {
 	b, move := it.block, *it
 	for i := range n {

@@ -14,16 +14,16 @@ import (
 	"github.com/braidstream/braid/internal/uint128"
 )
 
-// Every decoder takes any bytes without a panic: it refuses them with ErrCorrupt,
-// or they are exactly what the encoder makes of what it found in them. So there
-// is one encoding of each row, and nothing else is taken for one.
+// No decoder panics on any bytes. It refuses them with ErrCorrupt, unless they are exactly what
+// the encoder makes of the decoded row. So each row has one encoding, and no other bytes are
+// accepted.
 
-// addValues gives a fuzz target the values of all rows, whole and damaged.
+// addValues gives a fuzz target the values of all rows, undamaged and damaged.
 func addValues(f *testing.F) {
 	for _, r := range rows() {
 		f.Add(r.value)
 		if len(r.value) > 4 {
-			f.Add(r.value[:len(r.value)-4]) // to be sealed
+			f.Add(r.value[:len(r.value)-4]) // without a checksum, which the target adds
 			f.Add(r.value[:len(r.value)-1])
 			f.Add(append(bytes.Clone(r.value), 0))
 		}
@@ -32,8 +32,8 @@ func addValues(f *testing.F) {
 	f.Add([]byte{2, 0, 0, 0, 0})
 }
 
-// fuzzRow checks the decoder of rows under a key against its encoder, on the
-// bytes as they are, and on the same with the checksum that they should have.
+// fuzzRow checks the decoder of rows under a key against its encoder, on the bytes as they are,
+// and on the bytes with a matching checksum.
 func fuzzRow[R any](f *testing.F, key []byte, decode func(value []byte) (R, error), encode func(R) []byte) {
 	addValues(f)
 	f.Fuzz(func(t *testing.T, value []byte) {
@@ -113,7 +113,7 @@ func FuzzExtentRow(f *testing.F) {
 		func(r layout.ExtentRow) []byte { return r.Encode(7, 4, 3) })
 }
 
-// Any bytes as a key: what a decoder takes, its encoder gives back.
+// Any bytes as a key: if a decoder accepts them, its encoder returns them.
 func FuzzKeys(f *testing.F) {
 	for _, r := range rows() {
 		f.Add(r.key)
@@ -162,7 +162,7 @@ func FuzzKeys(f *testing.F) {
 	})
 }
 
-// Any bytes as a block, as they are, and with the checksum that they should have.
+// Any bytes as a block, as they are, and with a matching checksum.
 func FuzzBlock(f *testing.F) {
 	addValues(f)
 	f.Add([]byte{0x21, 0, 0, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x7f, 1, 1, 1})
@@ -179,15 +179,14 @@ func FuzzBlock(f *testing.F) {
 			}
 			require.Equal(t, key.Counter, block.Last)
 			requireIndex(t, &block)
-			if !block.Sealed { // else nobody has the key
+			if !block.Sealed { // a sealed block has no key here
 				require.Equal(t, value, blockRow("", key, recordsOf(&block), nil).value)
 			}
 		}
 	})
 }
 
-// What a block says of its length is not believed: taking one apart, and walking it,
-// allocates nothing.
+// Lengths in a block are not trusted: decoding and walking a block allocates nothing.
 func TestDecodingABlockAllocatesNothing(t *testing.T) {
 	records := randomRecords(5, 200, 1, 1, 1)
 	row := blockRow("", layout.BlockKey{Epoch: 1}, records, nil)
@@ -200,7 +199,7 @@ func TestDecodingABlockAllocatesNothing(t *testing.T) {
 	}))
 }
 
-// requireIndex checks what can be said without the bodies.
+// requireIndex checks everything that does not need the bodies.
 func requireIndex(t *testing.T, block *layout.Block) {
 	n, bytes, counter := 0, uint64(0), uint64(0)
 	it := block.Records()
@@ -219,8 +218,7 @@ func requireIndex(t *testing.T, block *layout.Block) {
 	require.Equal(t, block.Ordinal+uint64(n), block.NextOrdinal())
 }
 
-// randomRecords makes records of a seed, as they are put: many small ones, or large
-// ones, or of each.
+// randomRecords makes random records with a seed: many small ones, or large ones, or both.
 func randomRecords(seed uint64, count int, ordinal, offset, counter uint64) []layout.Record {
 	random := rand.New(rand.NewPCG(seed, 1))
 	records := make([]layout.Record, count)
@@ -241,8 +239,8 @@ func randomRecords(seed uint64, count int, ordinal, offset, counter uint64) []la
 	return follow(records...)
 }
 
-// Whatever records a block holds come back, all or any stretch of them; and with one
-// bit changed, anywhere, or cut short, or under another key, it is refused.
+// The records of a block come back, all or any consecutive ones. If any bit is changed, or
+// if the block is truncated or under another key, it is refused.
 func FuzzBlockOfRecords(f *testing.F) {
 	f.Add(uint64(1), uint8(1), uint64(0), uint64(0), uint64(0), uint(3), false)
 	f.Add(uint64(2), uint8(200), uint64(1)<<40, uint64(1)<<60, uint64(1)<<62, uint(77), true)

@@ -17,16 +17,15 @@ import (
 
 var update = flag.Bool("update", false, "rewrite the golden bytes; only together with a new format version")
 
-// row is one example of a kind of key and value. decode checks that both mean
-// what they were made of.
+// row is an example of a kind of key and value. decode checks that both decode to the values
+// that they were made from.
 type row struct {
 	name       string
 	key, value []byte
 	decode     func(t *testing.T, key, value []byte)
 }
 
-// blockRow is an example of a block, whose records follow on from first. With a data
-// key it is encrypted.
+// blockRow returns an example of a block. With a data key, it is encrypted.
 func blockRow(name string, k layout.BlockKey, records []layout.Record, dataKey *layout.DataKey) row {
 	k.Counter = records[len(records)-1].Counter
 	value := make([]byte, layout.BlockBytes(records, dataKey))
@@ -48,7 +47,7 @@ func blockRow(name string, k layout.BlockKey, records []layout.Record, dataKey *
 	}}
 }
 
-// recordsOf returns all records of a block that is in the clear.
+// recordsOf returns all records of an unencrypted block.
 func recordsOf(block *layout.Block) []layout.Record {
 	it := block.Records()
 	it.Next()
@@ -56,7 +55,7 @@ func recordsOf(block *layout.Block) []layout.Record {
 	return it.Append(nil, block.Count, string(keys), data)
 }
 
-// follow gives records their places behind a first one's.
+// follow gives records consecutive places after the first one.
 func follow(records ...layout.Record) []layout.Record {
 	for i := 1; i < len(records); i++ {
 		before := &records[i-1]
@@ -270,8 +269,8 @@ func shardRow(name string, stream, shard uint32, want layout.ShardRow) row {
 	}}
 }
 
-// A database that was written yesterday is read tomorrow: the bytes of every key
-// and value are pinned.
+// Later versions must read the databases of this one, so the bytes of every key and value are
+// pinned.
 func TestGoldenBytes(t *testing.T) {
 	var text strings.Builder
 	fmt.Fprintf(&text, "format %d, readable from %d on\n", layout.FormatVersion, layout.OldestReader)
@@ -286,7 +285,7 @@ func TestGoldenBytes(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, string(golden), text.String())
 
-	// What is pinned is also what is read.
+	// The pinned bytes can be read.
 	var values []string
 	for _, line := range strings.Split(string(golden), "\n") {
 		if hexadecimal, ok := strings.CutPrefix(line, "value "); ok {

@@ -9,15 +9,15 @@ import (
 	"github.com/google/uuid"
 )
 
-// MaxIdentityBytes bounds the identity file of every version, so that a reader
-// need not trust the length of what it finds.
+// MaxIdentityBytes bounds the identity file of every version, so that a reader need not trust
+// the length of the file.
 const MaxIdentityBytes = 4096
 
 // identityMagic is the first line of every identity file.
 const identityMagic = "braid database"
 
-// Identity is the content of the file that makes a directory a database. It is
-// a text of lines, so that it can be read with the naked eye:
+// Identity is the content of the file that makes a directory a database. It consists of lines
+// of text, so that people can read it:
 //
 //	braid database
 //	format 3
@@ -26,13 +26,13 @@ const identityMagic = "braid database"
 //	state ready
 //	crc a06a4c35
 //
-// Invariant: in every version, now and later, the first three lines mean what
-// they mean here, and the last line is the CRC-32C of all bytes before it. So
-// any version can tell whether it may go on reading.
+// Invariant: in every version, now and later, the first three lines have the same meaning as
+// here, and the last line is the CRC-32C of all bytes before it. So any version can determine
+// whether it can read the database.
 type Identity struct {
 	Format       uint32    // format version of the database
 	OldestReader uint32    // oldest format version whose code can read it
-	ID           uuid.UUID // of the database; a copy of the files has the same
+	ID           uuid.UUID // the database's; a copy of the files has the same
 	Ready        bool      // false while the database is being created
 }
 
@@ -45,12 +45,12 @@ func NewIdentity() (Identity, error) {
 	return Identity{Format: FormatVersion, OldestReader: OldestReader, ID: id}, nil
 }
 
-// TooNew reports whether the database can only be read by a later version. Then
-// only Format and OldestReader are known.
+// TooNew reports whether only a later version can read the database. Then only Format and
+// OldestReader are known.
 func (id Identity) TooNew() bool { return id.OldestReader > FormatVersion }
 
-// TooOld reports whether only an earlier version can read the database. Then only
-// Format and OldestReader are known.
+// TooOld reports whether only an earlier version can read the database. Then only Format and
+// OldestReader are known.
 func (id Identity) TooOld() bool { return id.Format < OldestReadable }
 
 // Encode returns the file's bytes.
@@ -64,8 +64,8 @@ func (id Identity) Encode() []byte {
 	return fmt.Appendf(text, "crc %08x\n", crc32.Checksum(text, castagnoli))
 }
 
-// DecodeIdentity is the inverse of Encode. Of another version's file it reads
-// what it can; see TooNew and TooOld.
+// DecodeIdentity is the inverse of Encode. Of a file of another version, it may read only a
+// part: see TooNew and TooOld.
 func DecodeIdentity(data []byte) (Identity, error) {
 	lines, err := identityLines(data)
 	if err != nil {
@@ -90,8 +90,8 @@ func DecodeIdentity(data []byte) (Identity, error) {
 	return id, nil
 }
 
-// identityLines checks the frame of the file and returns its lines, at least
-// three, without the last.
+// identityLines verifies the first and the last line, and returns the lines without the last, at
+// least three.
 func identityLines(data []byte) ([]string, error) {
 	if len(data) > MaxIdentityBytes {
 		return nil, fmt.Errorf("%w: identity: more than %d bytes", ErrCorrupt, MaxIdentityBytes)
@@ -111,8 +111,8 @@ func identityLines(data []byte) ([]string, error) {
 	return lines, nil
 }
 
-// decodeRest reads the lines after the third. Those of a later format that this
-// version may read can be more.
+// decodeRest reads the lines after the third. A later format that this version can read may
+// have more of them.
 func (id *Identity) decodeRest(lines []string) error {
 	if len(lines) < 2 || len(lines) > 2 && id.Format == FormatVersion {
 		return fmt.Errorf("%w: identity: %d lines after the third, not 2", ErrCorrupt, len(lines))

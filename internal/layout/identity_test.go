@@ -45,7 +45,7 @@ func TestNewIdentity(t *testing.T) {
 }
 
 func TestIdentityOfLaterVersions(t *testing.T) {
-	// One that this version may read has more lines.
+	// A later format that this version can read, with more lines.
 	id, err := layout.DecodeIdentity(sealed("braid database\nformat 7\noldest-reader 2\n" +
 		"id 9b2f6c1e-3c52-4c0e-8f0e-5d8a2b9f7a11\nstate ready\nsomething new\n"))
 	require.NoError(t, err)
@@ -53,14 +53,14 @@ func TestIdentityOfLaterVersions(t *testing.T) {
 	require.True(t, id.Ready)
 	require.EqualValues(t, 7, id.Format)
 
-	// Of one that it may not, it knows three lines.
+	// Of a format that it cannot read, it knows three lines.
 	id, err = layout.DecodeIdentity(sealed("braid database\nformat 9\noldest-reader 8\nwhatever\n"))
 	require.NoError(t, err)
 	require.True(t, id.TooNew())
 	require.EqualValues(t, 8, id.OldestReader)
 }
 
-// The format that came before is known as such, whatever else its file says.
+// The previous format is recognized, whatever else its file says.
 func TestIdentityOfTheFormerVersion(t *testing.T) {
 	id, err := layout.DecodeIdentity(sealed("braid database\nformat 1\noldest-reader 1\nid 9b2f6c1e-3c52-4c0e-8f0e-5d8a2b9f7a11\nstate ready\n"))
 	require.NoError(t, err)

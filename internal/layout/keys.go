@@ -99,8 +99,8 @@ func DecodeExtentKey(key []byte) (stream, shard, epoch uint32, err error) {
 	return fields[0], fields[1], fields[2], err
 }
 
-// CutKey is the key of the [CutRow] that says: the records of the stream in the
-// epoch are dead, and their space is still to be returned.
+// CutKey is the key of the [CutRow] of a stream whose records in the epoch are dead, and whose
+// space there is still to be reclaimed.
 func CutKey(epoch, stream uint32) []byte { return key32(columnCut, epoch, stream) }
 
 // CutSpan is the range of all cuts.
@@ -130,8 +130,8 @@ func DecodeDataKeyKey(key []byte) (stream, number uint32, err error) {
 	return fields[0], fields[1], err
 }
 
-// LeaseKey is the key of a [LeaseRow]. The names hold no zero byte. An empty
-// shard stands for the whole stream, and an empty stream for the application.
+// LeaseKey is the key of a [LeaseRow]. The names have no zero byte. An empty shard means the
+// whole stream, and an empty stream the application.
 func LeaseKey(app, stream, shard string) []byte {
 	return slices.Concat([]byte{columnLease}, []byte(app), []byte{0}, []byte(stream), []byte{0}, []byte(shard))
 }
@@ -144,8 +144,7 @@ func AppLeasesSpan(app string) (lower, upper []byte) {
 	return lower, upper
 }
 
-// StreamLeasesSpan is the range of one stream's [LeaseRow]s, with that of the stream as a
-// whole.
+// StreamLeasesSpan is the range of one stream's [LeaseRow]s, including that of the whole stream.
 func StreamLeasesSpan(app, stream string) (lower, upper []byte) {
 	lower = LeaseKey(app, stream, "")
 	upper = bytes.Clone(lower)
@@ -156,7 +155,7 @@ func StreamLeasesSpan(app, stream string) (lower, upper []byte) {
 // LeaseSpan is the range of all [LeaseRow]s.
 func LeaseSpan() (lower, upper []byte) { return []byte{columnLease}, []byte{columnLease + 1} }
 
-// IsLeaseKey reports whether a key is that of a [LeaseRow].
+// IsLeaseKey reports whether a key is a [LeaseRow]'s.
 func IsLeaseKey(key string) bool { return key != "" && key[0] == columnLease }
 
 // LeaseApp returns the application of a [LeaseKey].
@@ -174,8 +173,8 @@ func DecodeLeaseKey(key []byte) (app, stream, shard string, err error) {
 	return string(names[0]), string(names[1]), string(names[2]), nil
 }
 
-// BlockKey is where a block of records lies. Time, as epochs of arrival, stands in
-// front of the shard: see ARCHITECTURE.md, "Epochs".
+// BlockKey is the key of a block of records. Time, as epochs of arrival, comes before the
+// shard: see ARCHITECTURE.md, "Epochs".
 type BlockKey struct {
 	Epoch, Stream, Shard uint32
 	Counter              uint64 // of its last record
@@ -222,14 +221,14 @@ func StreamRecordsSpan(epoch, stream uint32) (lower, upper []byte) {
 	return span32(columnRecord, epoch, stream)
 }
 
-// AppKey is the key of a value of the application's own.
+// AppKey is the key of a value of the application.
 func AppKey(key []byte) []byte {
 	row := make([]byte, 0, 1+len(key))
 	return append(append(row, columnApp), key...)
 }
 
-// AppSpan is the range of the application's keys from start up to and not
-// including end; nil for either means no bound.
+// AppSpan is the range of the application's keys from start up to, but not including, end. nil
+// for either means no bound.
 func AppSpan(start, end []byte) (lower, upper []byte) {
 	if end == nil {
 		return AppKey(start), []byte{columnEnd}
@@ -245,15 +244,15 @@ func DecodeAppKey(key []byte) ([]byte, error) {
 	return key[1:], nil
 }
 
-// IsBlockKey reports whether a key is that of a block of records.
+// IsBlockKey reports whether a key is the key of a block of records.
 func IsBlockKey(key []byte) bool { return len(key) > 0 && key[0] == columnRecord }
 
-// IsStateKey reports whether a key is that of a row that an open reads: of all rows but
-// leases, records and the application's.
+// IsStateKey reports whether a key belongs to the rows about the database, streams, shards,
+// epochs, extents, cuts and data keys.
 func IsStateKey(key []byte) bool { return len(key) > 0 && key[0] < columnLease }
 
-// IsDeletedForGood reports whether a row of that key, once it is deleted, is never
-// written again: its numbers are not used twice.
+// IsDeletedForGood reports whether a row with that key is never written again once it is
+// deleted, because its numbers are not reused.
 func IsDeletedForGood(key []byte) bool {
 	if len(key) == 0 {
 		return false
@@ -261,23 +260,22 @@ func IsDeletedForGood(key []byte) bool {
 	switch key[0] {
 	case columnStream, columnShard, columnEpoch, columnKey:
 		return true
-	default: // an extent may begin again in the epoch that is open
+	default: // an extent may begin again in the open epoch
 		return false
 	}
 }
 
-// IsQueueKey reports whether a key is that of a queue, or of one's cursor or delivery.
+// IsQueueKey reports whether a key belongs to a queue, a cursor or a delivery.
 func IsQueueKey(key []byte) bool {
 	return len(key) > 0 && columnQueue <= key[0] && key[0] <= columnDelivery
 }
 
-// IsAppKey reports whether a key is one of the application's own.
+// IsAppKey reports whether a key is the application's own.
 func IsAppKey(key []byte) bool { return len(key) > 0 && key[0] == columnApp }
 
-// TableBoundary returns the end of the region of the key space that key lies
-// in: all rows about streams, one epoch of records, or the application's keys.
-// Tables that never cross such a border keep the log cheap: an epoch's table
-// overlaps no other, so it is never rewritten and can be dropped whole.
+// TableBoundary returns the end of the region of the key space that has the key: all rows about
+// streams, one epoch of records, or the application's keys. No table crosses such a border. So an
+// epoch's tables overlap no others, are never rewritten, and can be dropped whole.
 func TableBoundary(key []byte) []byte {
 	switch {
 	case len(key) == 0 || key[0] < columnRecord:
@@ -290,12 +288,12 @@ func TableBoundary(key []byte) []byte {
 	case key[0] < columnEnd:
 		return []byte{columnEnd}
 	default:
-		return nil // no row of ours: a border at or below its key would be crossed without end
+		return nil // not a key of this package: a border at or below it would split tables forever
 	}
 }
 
-// UnknownSpans are the ranges that no column lies in: no version of this package up to
-// this one has put a row there. A nil end is no bound.
+// UnknownSpans are the ranges without a column: neither this version of the package nor an
+// earlier one has written a row there. A nil end means no bound.
 func UnknownSpans() [][2][]byte {
 	return [][2][]byte{
 		{nil, {columnMeta}},
@@ -305,8 +303,8 @@ func UnknownSpans() [][2][]byte {
 	}
 }
 
-// TableStart returns the start of the region that [TableBoundary] returns the end of: no
-// key in it is below. The key may also be one that only stands above all keys of a region.
+// TableStart returns the start of the region whose end [TableBoundary] returns. The key may
+// also be the end of a region, above all its keys.
 func TableStart(key []byte) []byte {
 	switch {
 	case len(key) == 0 || key[0] < columnRecord:
@@ -341,8 +339,8 @@ func span32(column byte, fields ...uint32) (lower, upper []byte) {
 	}
 }
 
-// split32 is the inverse of key32 for a key of n fields. The result always has
-// room for the fields of every column, so callers need no second check.
+// split32 is the inverse of key32 for a key of n fields. The result has room for the fields of
+// every column, so callers need no further check.
 func split32(key []byte, column byte, n int) (fields [3]uint32, err error) {
 	if len(key) != 1+4*n || key[0] != column {
 		return fields, fmt.Errorf("%w: key %x is not one of column %#x with %d fields", ErrCorrupt, key, column, n)

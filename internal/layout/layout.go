@@ -1,10 +1,10 @@
-// Package layout is the only code that knows a byte on disk: the prefixes that
-// divide Pebble's one key space into columns, the encoding of each key and of
-// each value, and the version of the whole.
+// Package layout is the only code that knows the bytes on disk: the prefixes that divide
+// Pebble's key space into columns, the encoding of each key and value, and the version of the
+// format.
 //
-// It is pure: it knows no engine, no clock and no locks, so every encoding can
-// be fuzzed by itself. The root package calls it for each row that it reads or
-// writes; internal/kv calls it for the identity of a database.
+// It knows no engine, no clock and no locks, so every encoding can be fuzzed by itself. The root
+// package calls it for each row that it reads or writes; internal/kv calls it for the identity
+// of a database.
 //
 // Two rules hold for all of it, and the golden tests pin both:
 //
@@ -20,9 +20,9 @@ import (
 	"hash/crc32"
 )
 
-// FormatVersion is the version of all that this package writes. It goes up with
-// every change after which an older braid would misread a database. In version 1 each
-// record was a row, and version 2 had no ledger of durable files.
+// FormatVersion is the version of everything that this package writes. It rises with every
+// change after which an older braid would misread a database. In version 1 each record was a
+// row, and version 2 had no ledger of durable files.
 const FormatVersion = 3
 
 // OldestReader is the oldest format version whose code can read what this one
@@ -32,8 +32,8 @@ const OldestReader = 3
 // OldestReadable is the oldest format version that this one's code can read.
 const OldestReadable = 3
 
-// ErrCorrupt is wrapped by every error of a decoder: the bytes are not something
-// that this version of the package wrote under that key.
+// ErrCorrupt is wrapped by every error of a decoder: this version of the package did not write
+// these bytes under that key.
 var ErrCorrupt = errors.New("malformed row")
 
 // castagnoli is CRC-32C, which processors compute in hardware.

@@ -1,27 +1,27 @@
 package layout
 
-// LeaseRow is what a consumer application keeps about a shard; or, with an empty
-// shard or stream in its key, about a stream or all of itself. Its key is
+// LeaseRow is what a consumer application stores about a shard. With an empty shard in its key,
+// it is about a stream; with an empty stream, about the whole application. Its key is
 // [LeaseKey].
 type LeaseRow struct {
-	Stream           uint64 // tells streams of one name apart: the counter at which this one was created
-	Version          uint64 // goes up with each write
-	Epoch            uint64 // goes up with each change of owner
+	Stream           uint64 // the counter at which the stream was created, which distinguishes streams of one name
+	Version          uint64 // rises with each write
+	Epoch            uint64 // rises with each change of owner
 	Owner, NextOwner string // names of workers; empty for none
 	Paused           bool
 	Checkpoint       LeaseCheckpoint
-	Prepared         bool // what follows counts
+	Prepared         bool // whether the fields below are used
 	Pending          LeaseCheckpoint
 	State            []byte // the application's own, with the pending checkpoint
 }
 
-// LeaseCheckpoint is a place in a shard.
+// LeaseCheckpoint says how far a shard has been processed.
 type LeaseCheckpoint struct {
 	Start    string // text of a position: where processing begins if there is no number
 	Number   string // decimal digits of the last record that was processed; empty for none
-	Sub      uint64 // of a record inside of that one, if it is an aggregate
-	Partial  bool   // more records inside of that one are to follow
-	ShardEnd bool   // everything was processed
+	Sub      uint64 // the index of a record inside that one, if it is an aggregate
+	Partial  bool   // whether more records inside that one follow
+	ShardEnd bool   // whether the whole shard was processed
 }
 
 // Flags of a lease's row.

@@ -21,8 +21,8 @@ const (
 	tablesMagic = "braid tables"
 )
 
-// Ledger states how much of the engine's log and manifest is known to be durable, so
-// that an open notices when some of it is gone. It is a text of lines:
+// Ledger records how much of the engine's logs and manifest is known to be durable, so that an
+// open notices if a part of it is missing. It consists of lines of text:
 //
 //	braid ledger
 //	length 0000000223
@@ -34,12 +34,11 @@ const (
 //	file MANIFEST-000004 789 0c1d2e3f 0c1d2e3f
 //	crc 645eb5cf
 //
-// The length is that of the text, including the last line, which is the CRC-32C of
-// all bytes before it. A file is written in place, so what follows may be left from a
-// longer text.
+// The length is that of the text, including the last line, which is the CRC-32C of all bytes
+// before it. The file is overwritten in place, so bytes of an earlier, longer text may follow.
 type Ledger struct {
-	Sequence uint64       // goes up with each ledger that is written
-	Database uuid.UUID    // whose ledger this is
+	Sequence uint64       // rises with each ledger that is written
+	Database uuid.UUID    // the id of the database
 	Ready    bool         // false while the database is being created
 	Manifest string       // the name of the manifest that the engine opens
 	Files    []LedgerFile // logs and the manifest, in the order of their names
@@ -69,15 +68,15 @@ type LedgerTable struct {
 	Tail uint32 // the CRC-32C of the last LedgerTailBytes, or of all if there are fewer
 }
 
-// LedgerHeadBytes is how much of a log or manifest tells it from one of another
-// database, should its end be damaged.
+// LedgerHeadBytes is how many bytes at the beginning of a log or manifest distinguish it from
+// one of another database, even if its end is damaged.
 const LedgerHeadBytes = 4096
 
-// LedgerTailBytes is how much of a table's end an open reads to tell it from another
-// table. The end holds the table's last keys.
+// LedgerTailBytes is how many bytes at a table's end an open reads to distinguish it from
+// another table. The end has the table's last keys.
 const LedgerTailBytes = 4096
 
-// LedgerSum adds bytes to a checksum as ledgers have it, which begins with zero.
+// LedgerSum adds bytes to a checksum of a ledger, which begins with zero.
 func LedgerSum(sum uint32, data []byte) uint32 { return crc32.Update(sum, castagnoli, data) }
 
 // Encode returns the file's bytes.
@@ -99,7 +98,7 @@ func (l *TableLedger) Encode() []byte {
 	return endLedger(text)
 }
 
-// DecodeLedger is the inverse of Encode. It ignores what follows the text.
+// DecodeLedger is the inverse of Encode. It ignores bytes after the text.
 func DecodeLedger(data []byte) (l Ledger, err error) {
 	lines, err := ledgerLines(data, ledgerMagic, &l.Sequence, &l.Database)
 	if err != nil {
@@ -133,7 +132,7 @@ func DecodeLedger(data []byte) (l Ledger, err error) {
 	return l, nil
 }
 
-// DecodeTableLedger is the inverse of Encode. It ignores what follows the text.
+// DecodeTableLedger is the inverse of Encode. It ignores bytes after the text.
 func DecodeTableLedger(data []byte) (l TableLedger, err error) {
 	lines, err := ledgerLines(data, tablesMagic, &l.Sequence, &l.Database)
 	if err != nil {
@@ -160,8 +159,7 @@ func stateName(ready bool) string {
 	return "creating"
 }
 
-// beginLedger returns the lines that both ledgers begin with. The length is not known
-// yet.
+// beginLedger returns the lines that both ledgers begin with. The length is filled in later.
 func beginLedger(magic string, sequence uint64, database uuid.UUID) []byte {
 	return fmt.Appendf(nil, "%s\nlength %010d\nsequence %d\ndatabase %s\n", magic, 0, sequence, database)
 }
@@ -177,8 +175,8 @@ func ledgerError(format string, args ...any) error {
 	return fmt.Errorf("%w: ledger: %s", ErrCorrupt, fmt.Sprintf(format, args...))
 }
 
-// ledgerLines checks the frame of a ledger, and returns its lines after those that
-// beginLedger writes.
+// ledgerLines verifies the lines that beginLedger and endLedger write, and returns the lines
+// between them.
 func ledgerLines(data []byte, magic string, sequence *uint64, database *uuid.UUID) ([]string, error) {
 	const lengthDigits, sumLine = 10, len("crc 00000000\n")
 	rest, ok := bytes.CutPrefix(data, []byte(magic+"\nlength "))
@@ -212,8 +210,8 @@ func ledgerLines(data []byte, magic string, sequence *uint64, database *uuid.UUI
 	return lines[4:], nil
 }
 
-// ledgerFile reads a line of a kind, a name, a size and a sum, and returns the fields
-// that follow.
+// ledgerFile reads a line with a kind, a name, a size and a sum, and returns the fields after
+// those.
 func ledgerFile(line, kind string) (f LedgerFile, rest []string, err error) {
 	fields := strings.Split(line, " ")
 	if len(fields) < 4 || fields[0] != kind || fields[1] == "" || slices.Contains(fields, "") {

@@ -25,7 +25,7 @@ var exampleTables = layout.TableLedger{
 	},
 }
 
-// golden compares with a file, or rewrites it.
+// golden compares data with a file, or rewrites the file.
 func golden(t *testing.T, name string, data []byte) []byte {
 	t.Helper()
 	path := "testdata/" + name + ".golden"
@@ -51,8 +51,7 @@ func TestLedgerGolden(t *testing.T) {
 	require.Equal(t, exampleTables, got)
 }
 
-// A ledger is written over an older one, which may have been longer, or stop anywhere
-// in between.
+// A ledger is written over an older one, which may be longer, and the write may stop anywhere.
 func TestLedgerOverAnother(t *testing.T) {
 	longer := exampleLedger
 	longer.Files = append(longer.Files[:1:1], layout.LedgerFile{Name: "000008.log", Size: 1 << 40, Sum: 7}, longer.Files[1])

@@ -14,27 +14,27 @@ const MaxLossesBytes = 1 << 20
 
 const lossesMagic = "braid losses"
 
-// Losses states what a database has lost for good, because somebody chose to go on
-// without it. It is a text of lines:
+// Losses lists what a database has lost for good, in opens with AcceptLoss. It consists of
+// lines of text:
 //
 //	braid losses
 //	state marked
 //	loss 2026-11-28T09:00:00Z store/000012.log short 4096 "…"
 //	crc 5d8a2b9f
 //
-// The crc is the CRC-32C of all bytes before its line. Until the state is marked, the
-// shards do not show yet where records may be missing.
+// The crc is the CRC-32C of all bytes before its line. Until the state is marked, the gaps of
+// possibly missing records are not yet in the shards.
 type Losses struct {
 	Marked bool
 	Losses []Loss
 }
 
-// Loss is one file that was damaged.
+// Loss is one damaged file.
 type Loss struct {
 	Time   time.Time // when it was accepted, in seconds
-	File   string    // below the directory of the database
+	File   string    // its path below the directory of the database
 	Damage string    // one word
-	Offset int64     // where the damage begins; -1 if that is not known
+	Offset int64     // where the damage begins; -1 if unknown
 	Text   string    // for people
 }
 

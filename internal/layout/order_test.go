@@ -17,7 +17,7 @@ func in(key, lower, upper []byte) bool {
 	return bytes.Compare(lower, key) <= 0 && bytes.Compare(key, upper) < 0
 }
 
-// edges are numbers at which something is carried.
+// edges are numbers around which a byte carries.
 var edges = []uint32{0, 1, 0xff, 0x100, 0xffff, 0xffffff, math.MaxUint32 - 1, math.MaxUint32}
 
 func TestSpansHoldTheirKeysAndNoOthers(t *testing.T) {
@@ -44,7 +44,7 @@ func TestSpansHoldTheirKeysAndNoOthers(t *testing.T) {
 	}
 }
 
-// Every kind of key lies in the span of its own kind, and in no other's.
+// Every kind of key lies in the span of its own kind and in no other.
 func TestColumnsDoNotMeet(t *testing.T) {
 	type span func() (lower, upper []byte)
 	app := func() (lower, upper []byte) { return layout.AppSpan(nil, nil) }
@@ -67,7 +67,7 @@ func TestColumnsDoNotMeet(t *testing.T) {
 	}
 }
 
-// The rows of a queue are those in its spans, and those of no other queue are.
+// The spans of a queue have all of its rows, and no rows of other queues.
 func TestRowsOfAQueueLieInItsSpans(t *testing.T) {
 	ids := []layout.QueueID{{}, {15: 1}, {15: 0xff}, {14: 1}, {0: 1}, {0: 0xff, 1: 0xff, 15: 0xff}}
 	for _, id := range ids {
@@ -82,8 +82,8 @@ func TestRowsOfAQueueLieInItsSpans(t *testing.T) {
 	}
 }
 
-// The leases of an application are those in its span, also beside one whose name is
-// the beginning of its own.
+// The span of an application has all of its leases and no others, even if another
+// application's name is a prefix of its own.
 func TestLeasesOfAnApplicationLieInItsSpan(t *testing.T) {
 	apps := []string{"a", "a.", "aa", "b"}
 	for _, app := range apps {
@@ -110,8 +110,7 @@ func TestLeasesOfAnApplicationLieInItsSpan(t *testing.T) {
 	require.False(t, layout.IsLeaseKey(string(layout.AppKey([]byte("a")))))
 }
 
-// Each key lies below the border that is named for it, and the border is the
-// same for all keys up to it.
+// Each key lies below its border, and all keys up to the border have the same one.
 func TestTableBoundaryEndsTheRegionOfAKey(t *testing.T) {
 	record := func(epoch uint32) []byte {
 		return layout.BlockKey{Epoch: epoch, Stream: math.MaxUint32, Shard: math.MaxUint32, Counter: math.MaxUint64}.Bytes()
@@ -154,8 +153,7 @@ func FuzzKeyOrder(f *testing.F) {
 	})
 }
 
-// Keys of the application keep their order, and a span holds what lies between
-// its ends.
+// Keys of the application keep their order, and a span has the keys between its ends.
 func FuzzAppKeyOrder(f *testing.F) {
 	f.Add([]byte("a"), []byte("b"), []byte("c"))
 	f.Add([]byte{0xff}, []byte{0xff, 0xff}, []byte{0xff, 0})
@@ -168,8 +166,8 @@ func FuzzAppKeyOrder(f *testing.F) {
 	})
 }
 
-// TestEveryKeyIsOfOneSpan: the spans of the columns, and those in which there is none, lie
-// end to end. So what is verified span by span is all that is stored.
+// TestEveryKeyIsOfOneSpan: the spans of the columns, and those without a column, cover the key
+// space without gaps. So verifying span by span covers everything that is stored.
 func TestEveryKeyIsOfOneSpan(t *testing.T) {
 	spans := layout.UnknownSpans()
 	for _, span := range []func() (lower, upper []byte){

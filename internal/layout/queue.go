@@ -5,8 +5,8 @@ import (
 	"fmt"
 )
 
-// QueueID names a queue in keys. It is random, so no other queue ever has the same:
-// rows that one left behind meet nobody else's.
+// QueueID identifies a queue in keys. It is random, so no two queues have the same, and leftover
+// rows of a deleted queue never belong to another.
 type QueueID [16]byte
 
 // QueueKey is the key of a queue's [QueueRow].
@@ -48,8 +48,8 @@ func DecodeCursorKey(key []byte) (id QueueID, shard uint32, err error) {
 	return QueueID(key[1 : 1+len(id)]), binary.BigEndian.Uint32(key[1+len(id):]), nil
 }
 
-// DeliveryKey is the key of the [DeliveryRow] of a queue and the record of a shard that
-// has the counter.
+// DeliveryKey is the key of the [DeliveryRow] of a queue for the record of a shard with that
+// counter.
 func DeliveryKey(id QueueID, shard uint32, counter uint64) []byte {
 	return AppendDeliveryKey(make([]byte, 0, 1+len(id)+4+8), id, shard, counter)
 }
@@ -92,19 +92,19 @@ type QueueRow struct {
 	Stream  uint32   // number of the stream
 	Created uint64   // Unix time in nanoseconds
 	Start   uint64   // records with this counter or a greater one are delivered
-	Started uint64   // the time that Start stands for, likewise
+	Started uint64   // the time that Start stands for, Unix time in nanoseconds
 	Secret  [16]byte // authenticates receipts
 
 	Visibility  uint64 // nanoseconds
-	MaxReceives uint64 // 0: a record never dies
+	MaxReceives uint64 // 0: a record never becomes a dead letter
 	MaxInFlight uint64
 	MaxWaiting  uint64
 	OrderByKey  bool
-	BlockAtDead bool // with OrderByKey: a dead record holds back those of its key
+	BlockAtDead bool // with OrderByKey: whether a dead record holds back the others of its key
 
-	// Records that have left the stream before they were settled. Of those that were never
-	// received, only what was held back, or has gone with its shard: the others are the
-	// difference of a shard's ordinals and its cursor's.
+	// Counts of records that have left the stream before they were settled. ExpiredUnreceived
+	// only counts records that were held back, or that were removed with their shard: the others
+	// are the difference of a shard's ordinals and its cursor's.
 	ExpiredUnreceived, ExpiredReceived, ExpiredDead uint64
 }
 
@@ -155,23 +155,22 @@ func DecodeQueueRow(id QueueID, value []byte) (row QueueRow, err error) {
 	return row, r.close()
 }
 
-// CursorRow says how far a queue has come with the new records of a shard. Its key is
-// [CursorKey]. A shard without one came into being after the queue, and nothing of it was
-// received. Those of shards that are gone are deleted, but for the one with the highest
-// counter, until another one's is higher.
+// CursorRow says how far a queue has received the records of a shard. Its key is [CursorKey]. A
+// shard without a cursor was created after the queue, and none of its records was received. The
+// cursors of removed shards are deleted, except the one with the highest counter, until
+// another one is higher.
 //
-// Invariant: the highest counter of a queue's cursors never falls. Below it, a record that
-// has no row is settled, in whatever shard: if it fell, records would be received again
-// that were acknowledged.
+// Invariant: the highest counter of a queue's cursors never falls. A record below it that has no
+// row is settled, in any shard. If it fell, acknowledged records would be received again.
 type CursorRow struct {
-	Counter uint64 // of the last record that was received; or one below the queue's start
-	Ordinal uint64 // of the queue's first record in the shard, plus how many were received
+	Counter uint64 // the last received record's; or one below the queue's start
+	Ordinal uint64 // the ordinal of the queue's first record in the shard, plus how many were received
 }
 
 // Encode returns the bytes of the cursor's row.
 func (r CursorRow) Encode(key []byte) []byte { return r.Append(nil, key) }
 
-// Append writes over buf what Encode returns.
+// Append is Encode into the memory of buf.
 func (r CursorRow) Append(buf, key []byte) []byte {
 	w := rowWriter{buf: append(buf[:0], rowVersion)}
 	w.uint(r.Counter)
@@ -187,21 +186,21 @@ func DecodeCursorRow(key, value []byte) (row CursorRow, err error) {
 	return row, r.close()
 }
 
-// DeliveryRow is what a queue keeps about a record that was received and is not settled.
-// Its key is [DeliveryKey].
+// DeliveryRow is what a queue stores about a record that was received and is not settled. Its key
+// is [DeliveryKey].
 //
 // Invariant: a record below the queue's cursors that has no row is settled.
 type DeliveryRow struct {
 	Receives   uint64
-	Generation uint64 // goes up with each receive: the receipts of earlier ones are void
-	Visible    uint64 // when it becomes visible: Unix time in nanoseconds
-	First      uint64 // when it was first received, likewise; 0: it was not, and is held back
+	Generation uint64 // rises with each receive: the receipts of earlier ones become invalid
+	Visible    uint64 // when it becomes visible, Unix time in nanoseconds
+	First      uint64 // when it was first received, Unix time in nanoseconds; 0: never, it is held back
 	Size       uint64 // of its partition key and data
-	KeyHash    uint64 // of its partition key, with QueueRow.OrderByKey; else 0
-	Dead       bool   // whatever Receives says
-	Waiting    bool   // it was given back: nobody holds it until Visible
-	Local      bool   // it is held by a goroutine of the process that wrote the row
-	Reason     string // why the last attempt failed; empty: nobody said
+	KeyHash    uint64 // the hash of its partition key, with QueueRow.OrderByKey; otherwise 0
+	Dead       bool   // whether it is a dead letter, whatever Receives is
+	Waiting    bool   // whether it was given back: nobody holds it until Visible
+	Local      bool   // whether a goroutine of the process that wrote the row holds it
+	Reason     string // why the last attempt failed; empty if no reason was given
 }
 
 // Flags of a delivery's row.
@@ -218,7 +217,7 @@ func (r DeliveryRow) Encode(key []byte) []byte {
 	return r.Append(make([]byte, 0, 48+len(r.Reason)), key)
 }
 
-// Append writes over buf what Encode returns.
+// Append is Encode into the memory of buf.
 func (r DeliveryRow) Append(buf, key []byte) []byte {
 	w := rowWriter{buf: append(buf[:0], rowVersion)}
 	w.uint(r.Receives)

@@ -8,12 +8,11 @@ import (
 	"github.com/braidstream/braid/internal/uint128"
 )
 
-// rowVersion is the first byte of every row but records: the version of that
-// kind of row.
+// rowVersion is the first byte of every row except records: the version of that kind of row.
 const rowVersion = 1
 
-// FormatRow states the format inside the key space, beside the identity file: a
-// key space without it is not one of braid's.
+// FormatRow has the format, as the identity file does, but inside the key space. A key space
+// without it is not braid's.
 type FormatRow struct{ Version, OldestReader uint32 }
 
 // Encode returns the row's bytes.
@@ -32,18 +31,16 @@ func DecodeFormatRow(value []byte) (row FormatRow, err error) {
 	return row, r.close()
 }
 
-// ClockRow holds what must never be given out twice.
+// ClockRow bounds the numbers that must not be given out again.
 type ClockRow struct {
-	// Counter is a bound: no record has a greater counter, unless a record that
-	// is still stored says so itself.
+	// Counter is an upper bound of the counters of all records that are no longer stored.
 	Counter uint64
 
 	// NextStream is the number of the next stream to be created.
 	NextStream uint32
 
-	// Closed is set if nothing was committed after this row, by which the database
-	// was closed. Then Counter is the last counter given out, and each extent of the
-	// open epoch says where it ends.
+	// Closed marks a clean close: nothing was committed after this row. Then Counter is the
+	// last counter given out, and each extent of the open epoch has its End.
 	Closed bool
 }
 
@@ -68,34 +65,34 @@ func DecodeClockRow(value []byte) (row ClockRow, err error) {
 // StreamRow is what is stored about a stream. Its key is [StreamKey].
 type StreamRow struct {
 	Name           string
-	Created        uint64 // counter at which it was created: nanoseconds
-	NextShard      uint32 // index of the next shard to be made
+	Created        uint64 // counter at which it was created, in nanoseconds
+	NextShard      uint32 // index of the next shard
 	MaxRecordBytes uint64 // limit of a record's data
 
 	Retention      uint64 // nanoseconds after which a record expires; 0: never
-	RetentionBytes uint64 // beyond which the oldest records are trimmed; 0: no bound
+	RetentionBytes uint64 // size above which the oldest records are trimmed; 0: no bound
 	Floor          uint64 // records with a lower counter have expired, whatever Retention says
 	Expired        ExpiredShard
 
-	Mode                                       uint32 // of capacity
+	Mode                                       uint32 // capacity mode
 	WriteRecords, WriteBytes, Reads, ReadBytes uint64 // budgets of a shard, per second
-	MaxShards                                  uint32 // to which the number of shards may grow by itself
+	MaxShards                                  uint32 // most shards in the mode on demand
 
-	KeyID       string // new records are encrypted with it; empty: they are not
-	NextDataKey uint32 // number of the next data key to be made
+	KeyID       string // the provider's key for new records; empty: they are not encrypted
+	NextDataKey uint32 // number of the next data key
 
 	Tags []Tag // sorted by key
 }
 
-// ExpiredShard is, of the shards that have expired with all their records, the
-// one that had the latest record. The zero value means that there is none.
+// ExpiredShard is the expired shard that had the latest record. The zero value means that
+// there is none.
 type ExpiredShard struct {
 	Shard          uint32
 	CreatedSeconds uint64
 	Horizon        uint64 // one above the counter of that record
 }
 
-// Tag is a word of the application's about a stream.
+// Tag is a label that the application has given to a stream.
 type Tag struct{ Key, Value string }
 
 // Encode returns the bytes of stream's row.
@@ -158,18 +155,18 @@ func DecodeStreamRow(stream uint32, value []byte) (row StreamRow, err error) {
 type ShardRow struct {
 	Start, End     uint128.Uint128 // the range of hash keys, both ends inclusive
 	Parents        []uint32        // indexes of the shards it came from: none, one or two
-	CreatedSeconds uint64          // part of each of its sequence numbers; ahead of the clock where reshards follow each other quickly
+	CreatedSeconds uint64          // part of each of its sequence numbers; ahead of the clock if reshards follow each other quickly
 	ClosedSeconds  uint64          // part of the number at which it ends; 0 while it is open
-	Created        uint64          // when it was made: Unix time in nanoseconds, a counter of its own
-	Closed         uint64          // when it was closed, likewise; 0 while it is open
+	Created        uint64          // when it was created: a counter of its own, Unix time in nanoseconds
+	Closed         uint64          // when it was closed, also a counter; 0 while it is open
 	Horizon        Horizon
 }
 
-// Horizon is the border in a shard below which records were trimmed. The zero
-// value trims nothing.
+// Horizon is the border in a shard below which all records were trimmed. The zero value trims
+// nothing.
 type Horizon struct {
-	Counter uint64 // one above the counter of the last record that was trimmed
-	Ordinal uint64 // the ordinal of the first record that was not
+	Counter uint64 // one above the counter of the last trimmed record
+	Ordinal uint64 // the ordinal of the first record that is not trimmed
 	Offset  uint64 // the offset of that record
 }
 
@@ -231,16 +228,15 @@ func DecodeEpochRow(epoch uint32, value []byte) (row EpochRow, err error) {
 	return row, r.close()
 }
 
-// ExtentRow says where a shard's records in an epoch begin, and where they end. It
-// is written in the commit of the first of them, and again when the epoch ends or
-// the database is closed. Its key is [ExtentKey].
+// ExtentRow has the beginning and the end of a shard's records in an epoch. It is written in
+// the commit of the first record, and again when the epoch ends or the database is closed. Its
+// key is [ExtentKey].
 type ExtentRow struct {
 	FirstCounter, FirstOrdinal, FirstOffset uint64
 
-	// End is the border right above the last of the records that there were when
-	// the row was written; the zero value before the first time that it is
-	// written again. So no record that can be damaged has to be read to know
-	// where its shard ends.
+	// End is the border right above the last record when the row was written. It is zero
+	// until the row is written the second time. With it, the end of a shard is known without
+	// reading a record, which could be damaged.
 	End Horizon
 }
 
@@ -264,9 +260,9 @@ func DecodeExtentRow(stream, shard, epoch uint32, value []byte) (row ExtentRow, 
 	return row, r.close()
 }
 
-// CutRow says how much there is to be removed. Its key is [CutKey].
+// CutRow says how much space dead records of a stream take in an epoch. Its key is [CutKey].
 type CutRow struct {
-	Bytes uint64 // partition keys and data of the records that are dead, as far as is known
+	Bytes uint64 // size of the dead records' partition keys and data, as far as known
 }
 
 // Encode returns the bytes of the cut's row.
@@ -283,8 +279,7 @@ func DecodeCutRow(epoch, stream uint32, value []byte) (row CutRow, err error) {
 	return row, r.close()
 }
 
-// CheckRow checks that a value is a row that was written under a key for which
-// [IsStateKey] is true.
+// CheckRow verifies that a value is the row of a key for which [IsStateKey] is true.
 func CheckRow(key, value []byte) error {
 	var err error
 	switch a, b, c, malformed := stateKey(key); {
@@ -354,8 +349,8 @@ func (w *rowWriter) seal(key []byte) []byte {
 	return binary.LittleEndian.AppendUint32(w.buf, rowChecksum(key, w.buf))
 }
 
-// rowReader takes a row apart. The first error sticks, and every read after it
-// returns zeroes, so a decoder checks once, in close.
+// rowReader decodes a row. The first error sticks, and every later read returns zeroes, so a
+// decoder checks once, in close.
 type rowReader struct {
 	key, rest []byte
 	err       error
@@ -451,8 +446,8 @@ func rowChecksum(key, body []byte) uint32 {
 	return crc32.Update(crc32.Checksum(body, castagnoli), castagnoli, key)
 }
 
-// uvarint is binary.Uvarint that takes the shortest form only, so that there is
-// one encoding of each row.
+// uvarint is binary.Uvarint, but accepts only the shortest form, so that each row has one
+// encoding.
 func uvarint(b []byte) (v uint64, n int) {
 	v, n = binary.Uvarint(b)
 	if n > 1 && b[n-1] == 0 {

@@ -8,15 +8,15 @@ import (
 	"fmt"
 )
 
-// The bodies of an encrypted block are sealed as one, by AES-256-GCM, which adds a tag
-// (16 bytes). So that what needs no key, such as offsets and lag, needs none, what
-// stands before them is in the clear, and the checksum covers the sealed bytes. The tag
-// binds them to the database, to the block's key, and to all that is in the clear.
+// The bodies of an encrypted block are sealed together with AES-256-GCM, which adds a tag of
+// 16 bytes. Everything before them is in the clear, and the checksum covers the sealed bytes,
+// so that offsets, lag and checks need no key. The tag binds the bodies to the database, to
+// the block's key, and to everything in the clear.
 //
-// Invariant: a data key seals one block with a counter as its last one at most. So that
-// counter is the nonce, and is not stored. It holds because a data key seals only in
-// the process run that made it, and in that counters strictly increase: each is one
-// record's, which is in one block. TestNoNonceIsUsedTwice holds it.
+// Invariant: a data key seals at most one block with a given last counter. So that counter is
+// the nonce, and is not stored. This holds because a data key seals only in the run of the
+// process that made it, and because counters strictly increase: each belongs to one record,
+// which is in one block. See TestNoNonceIsUsedTwice.
 
 // DataKeyBytes is the length of a data key.
 const DataKeyBytes = 32
@@ -30,7 +30,7 @@ type DataKey struct {
 	aead     cipher.AEAD
 }
 
-// NewDataKey makes a stream's data key of its bytes, [DataKeyBytes] of them.
+// NewDataKey returns a data key of a stream. key has [DataKeyBytes].
 func NewDataKey(number uint32, database [16]byte, key []byte) (*DataKey, error) {
 	block, err := aes.NewCipher(key)
 	if err != nil {
@@ -46,13 +46,13 @@ func NewDataKey(number uint32, database [16]byte, key []byte) (*DataKey, error) 
 // Number returns the number of the key in its stream.
 func (k *DataKey) Number() uint32 { return k.number }
 
-// SealScratch is memory for sealing and opening, one of each for a goroutine.
+// SealScratch is memory for sealing and opening. Only one goroutine at a time may use it.
 type SealScratch struct {
 	place []byte
 	nonce [12]byte
 }
 
-// bind fills the scratch in for the block at key that begins with head.
+// bind prepares the scratch for the block at key, which begins with head.
 func (k *DataKey) bind(scratch *SealScratch, key, head []byte) (nonce, place []byte) {
 	b := append(scratch.place[:0], k.database[:]...)
 	b = binary.BigEndian.AppendUint32(b, k.number)
@@ -63,21 +63,21 @@ func (k *DataKey) bind(scratch *SealScratch, key, head []byte) (nonce, place []b
 	return scratch.nonce[:], b
 }
 
-// seal encrypts the bodies of the block at key, which begin at head, in place. There is
-// room for the tag.
+// seal encrypts the bodies of the block at key in place. They begin at offset head in b, which
+// has room for the tag.
 func (k *DataKey) seal(b []byte, head int, key []byte, scratch *SealScratch) []byte {
 	nonce, place := k.bind(scratch, key, b[:head])
 	return k.aead.Seal(b[:head], nonce, b[head:], place)
 }
 
-// Open decrypts a block that was decoded from what is stored under key, and whose
-// DataKey this is. What its records hold is memory of its own then.
+// Open decrypts a block that was decoded from the value under key, and that was sealed with this
+// data key. The contents of the records are then in new memory.
 func (k *DataKey) Open(key []byte, b *Block, scratch *SealScratch) error {
 	return k.open(make([]byte, 0, len(b.bodies)), key, b, scratch)
 }
 
-// OpenInPlace is [DataKey.Open] for a block that was decoded from memory of the caller's
-// own, where it leaves what its records hold. After an error the memory holds nothing useful.
+// OpenInPlace is [DataKey.Open], but overwrites the memory that the block was decoded from,
+// which must belong to the caller. After an error, the contents of that memory are undefined.
 func (k *DataKey) OpenInPlace(key []byte, b *Block, scratch *SealScratch) error {
 	return k.open(b.bodies[:0], key, b, scratch)
 }
@@ -92,17 +92,17 @@ func (k *DataKey) open(dst, key []byte, b *Block, scratch *SealScratch) error {
 	return nil
 }
 
-// DataKeyRow is a data key as it is stored: encrypted by a key that lies
-// elsewhere. Its key is [DataKeyKey].
+// DataKeyRow is a stored data key, encrypted with a key of the KeyProvider. Its key is
+// [DataKeyKey].
 type DataKeyRow struct {
 	KeyID   string   // names the key that encrypts it
-	Created uint64   // counter: records sealed with it that are not of the same commit have greater ones
+	Created uint64   // a counter; records sealed with the key have greater ones, except in the same commit
 	Wrapped []byte   // the data key, encrypted
 	Check   [16]byte // see [DataKeyCheck]
 }
 
-// DataKeyCheck tells whether a data key is the right one. It says nothing else
-// about it.
+// DataKeyCheck returns a value by which a data key can be recognized. It reveals nothing else
+// about the key.
 func DataKeyCheck(key []byte) (check [16]byte) {
 	sum := sha256.Sum256(append([]byte("braid data key check "), key...))
 	return [16]byte(sum[:])

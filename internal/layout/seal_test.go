@@ -11,8 +11,8 @@ import (
 	"github.com/braidstream/braid/internal/layout"
 )
 
-// A sealed block opens where it was put, with its own key, numbers and index, and
-// nowhere else. Checksums are not what holds it: they could be made to fit.
+// A sealed block opens only at its own place, with its own data key, numbers and index. This
+// does not depend on checksums, which could be forged.
 func TestASealedBlockIsBoundToItsPlace(t *testing.T) {
 	secret := bytes.Repeat([]byte{7}, layout.DataKeyBytes)
 	database := [16]byte{1}
@@ -28,7 +28,7 @@ func TestASealedBlockIsBoundToItsPlace(t *testing.T) {
 	require.NotContains(t, string(row.value), "paid")
 	require.NotContains(t, string(row.value), "sent")
 
-	// open opens what a forger made of the value, with a checksum that fits.
+	// open opens a forged value with a matching checksum.
 	open := func(k *layout.DataKey, place layout.BlockKey, forge func(value []byte)) error {
 		value := bytes.Clone(row.value[:len(row.value)-4])
 		forge(value)
@@ -52,7 +52,7 @@ func TestASealedBlockIsBoundToItsPlace(t *testing.T) {
 		move(&other)
 		require.ErrorIs(t, open(k, other, same), layout.ErrCorrupt, name)
 	}
-	for i := range row.value[:len(row.value)-4] { // each number of the head and the index, and all that is sealed
+	for i := range row.value[:len(row.value)-4] { // each byte of the head, the index and the sealed bodies
 		require.ErrorIs(t, open(k, place, func(value []byte) { value[i] ^= 1 }), layout.ErrCorrupt, "byte %d", i)
 		require.ErrorIs(t, open(k, place, func(value []byte) { value[i] += 2 }), layout.ErrCorrupt, "byte %d", i)
 	}
@@ -60,7 +60,7 @@ func TestASealedBlockIsBoundToItsPlace(t *testing.T) {
 	require.ErrorIs(t, open(newDataKey(2, [16]byte{2}, secret), place, same), layout.ErrCorrupt)
 	require.ErrorIs(t, open(newDataKey(2, database, bytes.Repeat([]byte{8}, layout.DataKeyBytes)), place, same), layout.ErrCorrupt)
 
-	for i := range row.value { // and the checksum finds damage without a key
+	for i := range row.value { // the checksum finds damage without a key
 		damaged := bytes.Clone(row.value)
 		damaged[i] ^= 1
 		_, err := layout.DecodeBlock(place.Bytes(), damaged)
@@ -71,8 +71,8 @@ func TestASealedBlockIsBoundToItsPlace(t *testing.T) {
 	require.NotEqual(t, layout.DataKeyCheck(secret), layout.DataKeyCheck(secret[1:]))
 }
 
-// A record that comes alone takes no more than when each record was a row: a byte of
-// version and one of flags, ordinal, offset, key length, checksum.
+// A block of one record is not larger than a row of the former format, in which each record was
+// a row: a byte of version and one of flags, ordinal, offset, key length, checksum.
 func TestABlockOfOneRecordIsSmall(t *testing.T) {
 	for _, data := range []int{0, 100, 1024, 1 << 20} {
 		records := follow(layout.Record{Counter: 1, Ordinal: 300, Offset: 70_000, PartitionKey: "customer-42", Data: make([]byte, data)})

@@ -1,10 +1,12 @@
 package policy_test
 
 import (
+	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"unicode/utf8"
@@ -12,11 +14,14 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// wordings are turns that make a reader stop, with what to write in their place.
-var wordings = []struct {
+// wording is a turn that makes a reader stop, and its replacement.
+type wording struct {
 	pattern *regexp.Regexp
 	instead string
-}{
+}
+
+// wordings are checked in all comments and documents.
+var wordings = []wording{
 	{regexp.MustCompile(`\b[Aa]lso (if|when|while|where|after)\b`), "even if, even when: also adds a second thing"},
 	{regexp.MustCompile(`\b[Ff]or ever\b`), "forever"},
 	{regexp.MustCompile(`\b[Ww]hoever\b`), "a caller that, a reader that: name the subject"},
@@ -25,6 +30,30 @@ var wordings = []struct {
 	{regexp.MustCompile(`\bwhat (it|they|he|she) (is|are) at\b`), "its current batch, the current step: name it"},
 	{regexp.MustCompile(`\bmakes? that\b`), "say who does what"},
 	{regexp.MustCompile(`\bof (no|any) use\b`), "useless, fails, cannot be used"},
+	{regexp.MustCompile(`\bwhich there (is|are|was|were) not\b`), "that does not exist"},
+	{regexp.MustCompile(`\bin the making\b`), "unfinished"},
+}
+
+// plainer are turns that the packages in plain no longer have. A package joins them when it
+// is free of these.
+var plainer = []wording{
+	{regexp.MustCompile(`\bfor want of\b`), "for lack of"},
+	{regexp.MustCompile(`\b(in|out)side of\b`), "inside, outside"},
+	{regexp.MustCompile(`\bneighbour`), "neighbor"},
+	{regexp.MustCompile(`\bparticulars\b`), "details"},
+	{regexp.MustCompile(`\b[Tt]hose who\b`), "waiters, readers, callers: name them"},
+	{regexp.MustCompile(`\bwhat there is\b`), "name it"},
+	{regexp.MustCompile(`\btells? (of|whether|which|how|what)\b`), "reports, shows, says"},
+	{regexp.MustCompile(`\b(are|was|were|be) told\b`), "gets an error, is reported"},
+	{regexp.MustCompile(`\btaken for\b`), "counts as, looks like"},
+	{regexp.MustCompile(`\b(takes?|taken) apart\b`), "decodes"},
+	{regexp.MustCompile(`\bgoes? by\b`), "uses, depends on"},
+	{regexp.MustCompile(`\bstands? (in|at|under|behind|before)\b`), "is in, lies in"},
+}
+
+// plain are the directories whose comments are checked for plainer.
+var plain = []string{
+	"", "internal/agenda", "internal/epoch", "internal/guardfs", "internal/layout", "internal/salvage", "internal/tail", "internal/txlog", "internal/wreck",
 }
 
 // maxComment is how many characters a line of a comment has at most, without its indentation.
@@ -44,6 +73,10 @@ func TestWording(t *testing.T) {
 			return nil
 		}
 		data, err := os.ReadFile(path)
+		checked := wordings
+		if filepath.Ext(path) == ".go" && slices.Contains(plain, directoryOf(t, path)) {
+			checked = slices.Concat(wordings, plainer)
+		}
 		for i, line := range strings.Split(string(data), "\n") {
 			if filepath.Ext(path) == ".go" {
 				before, comment, found := strings.Cut(line, "//")
@@ -55,7 +88,7 @@ func TestWording(t *testing.T) {
 				}
 			}
 			lines++
-			for _, w := range wordings {
+			for _, w := range checked {
 				if found := w.pattern.FindString(line); found != "" {
 					t.Errorf("%s:%d: %q: write %s", path, i+1, strings.TrimSpace(found), w.instead)
 				}
@@ -64,4 +97,58 @@ func TestWording(t *testing.T) {
 		return err
 	}))
 	require.Greater(t, lines, 10_000)
+}
+
+// directoryOf returns the directory of a file, relative to the root and with slashes; empty
+// for the root itself.
+func directoryOf(t *testing.T, path string) string {
+	dir, err := filepath.Rel(root, filepath.Dir(path))
+	require.NoError(t, err)
+	return strings.TrimPrefix(filepath.ToSlash(dir), ".")
+}
+
+var (
+	testFunc  = regexp.MustCompile(`(?m)^func ((?:Test|Benchmark|Fuzz)[A-Z]\w*)\(`)
+	testNamed = regexp.MustCompile(`\b(?:Test|Benchmark|Fuzz)[A-Z]\w*`)
+)
+
+// A comment or document that names a test must name one that exists, or the beginning of
+// its name, as for -run.
+func TestNamedTestsExist(t *testing.T) {
+	type mention struct{ place, name string }
+	var defined []string
+	var mentions []mention
+	require.NoError(t, filepath.WalkDir(root, func(path string, entry fs.DirEntry, err error) error {
+		switch {
+		case err != nil:
+			return err
+		case entry.IsDir() && (entry.Name() == "testdata" || entry.Name() == ".git"):
+			return filepath.SkipDir
+		case filepath.Ext(path) != ".go" && filepath.Ext(path) != ".md":
+			return nil
+		}
+		data, err := os.ReadFile(path)
+		if strings.HasSuffix(path, "_test.go") {
+			for _, f := range testFunc.FindAllSubmatch(data, -1) {
+				defined = append(defined, string(f[1]))
+			}
+		}
+		for i, line := range strings.Split(string(data), "\n") {
+			if filepath.Ext(path) == ".go" {
+				_, line, _ = strings.Cut(line, "//")
+			}
+			for _, name := range testNamed.FindAllString(line, -1) {
+				mentions = append(mentions, mention{fmt.Sprintf("%s:%d", path, i+1), name})
+			}
+		}
+		return err
+	}))
+	slices.Sort(defined)
+	require.Greater(t, len(mentions), 100)
+	for _, m := range mentions {
+		i, _ := slices.BinarySearch(defined, m.name)
+		if i == len(defined) || !strings.HasPrefix(defined[i], m.name) {
+			t.Errorf("%s: there is no test %s", m.place, m.name)
+		}
+	}
 }

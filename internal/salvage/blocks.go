@@ -8,26 +8,23 @@ import (
 	"github.com/braidstream/braid/internal/wreck"
 )
 
-// blockReader is the visitor of the second pass: it gives out the blocks of records that
-// live.
+// blockReader is the visitor of the second pass: it passes on the blocks of living records.
 //
-// A block is bound to its key by its checksum, and no key has two blocks. So the files
-// that the store had done with are as good a source as the others, and may have what is
-// damaged there.
+// A block is bound to its key by its checksum, and no key has two blocks. So obsolete files
+// are as good a source as the others, and may have blocks that are damaged there.
 type blockReader struct {
 	*survey
 	take func(c wreck.Change, block *layout.Block) error
 
-	// wants reports whether a table is to be read, by one of its keys; nil: all are.
+	// wants reports whether to read a table that has the given key; nil means all.
 	wants func(f wreck.File, key []byte) bool
 
-	// dropFrom is the number of the first log in which everything counts as being behind a
-	// loss.
+	// dropFrom is the number of the first log whose contents all count as after a loss.
 	dropFrom uint64
 
 	file   wreck.File // the current one
-	log    bool       // it is a log
-	behind bool       // something was lost before, in this log or an earlier one
+	log    bool       // whether it is a log
+	behind bool       // whether something was lost before, in this log or an earlier one
 }
 
 // readBlocks is the second pass.
@@ -49,7 +46,7 @@ func (s *survey) readBlocks(r *blockReader) error {
 		if _, err := s.wreck.ReadLog(s.ctx, f, r); err != nil {
 			return err
 		}
-		r.behind = r.behind || s.broken[f.Name] != nil // which may be cut where a part of it ended
+		r.behind = r.behind || s.broken[f.Name] != nil // it may be cut exactly between two records, which leaves no trace
 		s.advance(f.Size)
 	}
 	return nil
@@ -78,7 +75,7 @@ func (r *blockReader) readTable(f wreck.File) error {
 	return t.Read(r.ctx, r)
 }
 
-// Lost is part of wreck.Visitor.
+// Lost implements wreck.Visitor.
 func (r *blockReader) Lost(p wreck.Place) error {
 	if r.file.Stale {
 		return nil
@@ -87,10 +84,10 @@ func (r *blockReader) Lost(p wreck.Place) error {
 	return r.survey.Lost(p)
 }
 
-// DeleteRange is part of wreck.Visitor. The rows about streams tell which records live.
+// DeleteRange implements wreck.Visitor. The rows about streams show which records live.
 func (r *blockReader) DeleteRange(wreck.Deletion) error { return nil }
 
-// Change is part of wreck.Visitor.
+// Change implements wreck.Visitor.
 func (r *blockReader) Change(change wreck.Change) error {
 	if !layout.IsBlockKey(change.Key) || change.Deleted {
 		return nil
@@ -109,7 +106,7 @@ func (r *blockReader) Change(change wreck.Change) error {
 		if !lost.Exact {
 			sh.uncounted = append(sh.uncounted, lost.Ordinal)
 		}
-		return nil // the walk finds out again
+		return nil // the walk notices the loss by itself
 	}
 	if err != nil {
 		if !r.file.Stale {
@@ -128,14 +125,14 @@ func (r *blockReader) Change(change wreck.Change) error {
 	return r.take(change, &block)
 }
 
-// before returns the key right before that of a block.
+// before returns the key right before a block's key.
 func before(key []byte) []byte {
 	place, _ := layout.DecodeBlockKey(key)
 	place.Counter--
 	return place.Bytes()
 }
 
-// shard returns the shard of a block, nil if it is not to be saved.
+// shard returns the shard of a block, nil if the block is not saved.
 func (s *survey) shard(place layout.BlockKey) *shard {
 	st := s.streams[place.Stream]
 	if st != nil {
@@ -149,8 +146,8 @@ func (s *survey) shard(place layout.BlockKey) *shard {
 	return nil
 }
 
-// mayHaveLostRows reports whether rows about streams may be lost. If none are, then
-// records without such rows are those of a deleted stream.
+// mayHaveLostRows reports whether rows about streams may be lost. If not, records without
+// such rows belong to a deleted stream.
 func (s *survey) mayHaveLostRows() bool {
 	records, _ := layout.RecordSpan()
 	return s.isTorn || len(s.wreck.Unread) > 0 || s.lostIn(nil, records)

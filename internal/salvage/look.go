@@ -16,24 +16,24 @@ import (
 	"github.com/braidstream/braid/internal/wreck"
 )
 
-// Findings say what is missing in a damaged database.
+// Findings say which records are missing in a damaged database.
 type Findings struct {
-	Missing []Loss // that no file has: Run would report them
+	Missing []Loss // records that no file has: Run would report them
 
-	// GivenUp are what AcceptLoss would go on without, which Missing is a part of.
+	// GivenUp are the records that AcceptLoss would give up, including those in Missing.
 	GivenUp []Loss
 
-	// Doubt is why there may be more; nil if there is not.
+	// Doubt is why there may be more of them; nil if there are not.
 	Doubt error
 }
 
-// Look says what is missing in Config.From, whose damaged files are given, as an open has
-// found them. It makes the passes of [Run] and writes nothing.
+// Look finds out which records are missing in Config.From. damaged has the damaged files that
+// an open has found. Look makes the passes of [Run], and writes nothing.
 //
-// A table that is neither damaged nor of the newest epoch is taken for what the manifest
-// and the rows of extents say of it, so the cost does not grow with the records that are
-// whole. An error says why nothing can be said: among others that Config.MaxBytes or
-// Config.MaxMemory is not enough.
+// It reads no table that is neither damaged nor of the newest epoch: it relies on the manifest
+// and the rows of extents. So the cost does not grow with the undamaged records. The error
+// says why there are no findings, for example because Config.MaxBytes or Config.MaxMemory was
+// exceeded.
 func Look(ctx context.Context, cfg Config, damaged []*kv.FileDamageError) (_ *Findings, err error) {
 	src, err := kv.OpenSource(cfg.FS, cfg.From)
 	if err != nil {
@@ -62,21 +62,21 @@ func Look(ctx context.Context, cfg Config, damaged []*kv.FileDamageError) (_ *Fi
 // looker is one call of Look.
 type looker struct {
 	*survey
-	queueRows map[string]version // the newest of each
-	believed  map[uint32]bool    // epochs of which nothing is read, as the rows of extents say all
+	queueRows map[string]version // the newest version of each
+	believed  map[uint32]bool    // epochs that are not read, because the rows of extents say everything
 	found     []foundBlock
 	givenUp   losses
-	blind     error  // why files cannot be taken for what the manifest says; or nil
+	blind     error  // why the manifest does not suffice for undamaged files; or nil
 	dropFrom  uint64 // the number of the log from which on AcceptLoss keeps nothing
 }
 
-// noteBroken notes what cannot be believed while the files that an open has found are damaged.
+// noteBroken notes which conclusions the damaged files of the open do not allow.
 func (l *looker) noteBroken(damaged []*kv.FileDamageError) {
 	for _, d := range damaged {
 		name := path.Base(d.File)
 		if _, ok := wreck.NumberOf(name); !ok && l.blind == nil {
 			l.blind = fmt.Errorf("other files cannot be compared with what was written while %s is damaged", d.File)
-			if strings.Contains(name, "MANIFEST-") || name == "marker.manifest" { // it may go back to an earlier one
+			if strings.Contains(name, "MANIFEST-") || name == "marker.manifest" { // AcceptLoss may go back to an earlier manifest
 				l.blind = fmt.Errorf("%w; AcceptLoss may give up many more", l.blind)
 			}
 		}
@@ -93,18 +93,18 @@ func (l *looker) readState() error {
 			continue
 		}
 		known := slices.ContainsFunc(l.report.Files, func(p wreck.Place) bool { return p.File == name })
-		foreign := d.Damage == kv.FileForeign || !known // nothing tells what the log had
+		foreign := d.Damage == kv.FileForeign || !known // the former contents of the log are unknown
 		if foreign {
 			l.foreign, l.isTorn = true, true
 		}
-		if foreign || d.Offset < layout.LedgerHeadBytes { // AcceptLoss cannot tell it from another one
+		if foreign || d.Offset < layout.LedgerHeadBytes { // AcceptLoss cannot distinguish it from a foreign log
 			l.dropFrom = min(l.dropFrom, numberOf(name))
 		}
 	}
 	return nil
 }
 
-// keepQueueRow keeps a row of a queue, and no other.
+// keepQueueRow keeps a row of a queue, and ignores all others.
 func (l *looker) keepQueueRow(c wreck.Change) error {
 	if !layout.IsQueueKey(c.Key) {
 		return nil
@@ -117,7 +117,7 @@ func (l *looker) keepQueueRow(c wreck.Change) error {
 	return l.budget.keep(int64(len(c.Key) + len(c.Value)))
 }
 
-// restoreQueues finds out what queues have received.
+// restoreQueues finds out which records queues have received.
 func (l *looker) restoreQueues() error {
 	for _, key := range slices.Sorted(maps.Keys(l.queueRows)) {
 		if row := l.queueRows[key]; !row.deleted {
@@ -170,8 +170,8 @@ func (l *looker) addBlock(f foundBlock) error {
 	return l.budget.keep(size)
 }
 
-// chooseEpochs notes which epochs need not be read: those of no damaged table, of which it
-// is sure that all their blocks have come into tables, and where they end; but the newest.
+// chooseEpochs notes which epochs need not be read: those without a damaged table whose
+// blocks are certainly all in tables and whose ends are known, except the newest.
 func (l *looker) chooseEpochs() {
 	if l.blind != nil || len(l.wreck.Unread) > 0 {
 		return
@@ -211,7 +211,7 @@ func (l *looker) chooseEpochs() {
 	}
 }
 
-// wants reports whether a table is read that has the key of a block.
+// wants reports whether to read a table that has the key of a block.
 func (l *looker) wants(f wreck.File, key []byte) bool {
 	place, err := layout.DecodeBlockKey(key)
 	return err != nil || !l.believed[place.Epoch] || !f.Stale && !l.isWhole(f)
@@ -262,7 +262,7 @@ type nowhere struct{}
 func (nowhere) set(_, _ []byte) error  { return nil }
 func (nowhere) remove(layout.BlockKey) {}
 
-// findings says what was found.
+// findings returns the result.
 func (l *looker) findings() *Findings {
 	records, _ := layout.RecordSpan()
 	f := &Findings{Missing: l.joined(l.report.Losses), GivenUp: l.joined(l.givenUp)}
@@ -281,8 +281,8 @@ func (l *looker) findings() *Findings {
 	return f
 }
 
-// joined returns losses in the order of streams and shards, those that follow on from each
-// other as one, and leaves out names that were made up.
+// joined returns the losses in the order of streams and shards. It joins consecutive ones,
+// and leaves out names that were made up.
 func (l *looker) joined(all losses) (joined losses) {
 	slices.SortStableFunc(all, func(x, y Loss) int {
 		return cmp.Or(cmp.Compare(x.Stream, y.Stream), cmp.Compare(x.streamNumber, y.streamNumber), cmp.Compare(x.Shard, y.Shard), cmp.Compare(x.First, y.First))
@@ -300,13 +300,13 @@ func (l *looker) joined(all losses) (joined losses) {
 	return joined
 }
 
-// budget bounds what is read and kept. A nil one is no bound.
+// budget bounds how much is read and kept. nil means no bound.
 type budget struct {
 	bytes, memory int64 // that are left
 	cfg           *Config
 }
 
-// read takes from it what is going to be read of a file.
+// read takes the size of the next read from the budget.
 func (b *budget) read(n int64) error {
 	if b == nil {
 		return nil
@@ -317,7 +317,7 @@ func (b *budget) read(n int64) error {
 	return nil
 }
 
-// keep takes from it what is going to be kept in memory.
+// keep takes memory that will be kept from the budget.
 func (b *budget) keep(n int64) error {
 	if b == nil {
 		return nil

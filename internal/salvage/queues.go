@@ -10,12 +10,12 @@ import (
 )
 
 // This file saves the queues of package queue, by their rows. Invariant: a record below a
-// queue's cursors that has no row of a delivery is settled. So a cursor that is lost is made
-// anew from what is left, too low rather than too high, and then records that were
-// acknowledged may be received again; a delivery that is lost cannot be told from one that
-// was settled, but where its key is known it is made anew.
+// queue's cursors that has no row of a delivery is settled. So a lost cursor is replaced by
+// one that is too low rather than too high; then records that were acknowledged may be received
+// again. A lost delivery looks like a settled one, but if its key is known, it is
+// replaced.
 
-// queue is one of the queues to be saved.
+// queue is a queue that is saved.
 type queue struct {
 	id      layout.QueueID
 	row     layout.QueueRow
@@ -23,10 +23,10 @@ type queue struct {
 	cursors map[uint32]layout.CursorRow
 }
 
-// queueRow takes a row of a queue, the newest version that was found. Those of queues come
-// first, then those of cursors, then those of deliveries, which are written at once: the
-// others are, when it is known where the shards end. It reports whether the row is whole; if
-// it is not, an earlier version is the next to come, or there is none.
+// queueRow takes the newest version found of a row of a queue. The rows of queues come first,
+// then those of cursors, then those of deliveries. Deliveries are written at once, the others
+// when the ends of the shards are known. It reports whether the row is undamaged. If not, an
+// earlier version comes next, if there is one.
 func (s *survey) queueRow(out sink, key, value []byte) (whole bool, err error) {
 	if id, err := layout.DecodeQueueKey(key); err == nil {
 		row, err := layout.DecodeQueueRow(id, value)
@@ -36,11 +36,11 @@ func (s *survey) queueRow(out sink, key, value []byte) (whole bool, err error) {
 		}
 		st := s.streams[row.Stream]
 		if st == nil {
-			s.note("queue %q is left out, as its stream is lost", row.Name)
+			s.note("queue %q is left out, because its stream is lost", row.Name)
 			s.leftOut[id] = true
 			return true, nil
 		}
-		s.reach(row.Created, row.Start-min(row.Start, 1)) // new records are to lie behind
+		s.reach(row.Created, row.Start-min(row.Start, 1)) // so that new records get higher counters
 		s.queues[id] = &queue{id: id, row: row, stream: st, cursors: make(map[uint32]layout.CursorRow)}
 		return true, nil
 	}
@@ -50,7 +50,7 @@ func (s *survey) queueRow(out sink, key, value []byte) (whole bool, err error) {
 		switch {
 		case q == nil:
 		case err != nil:
-			s.note("queue %q has lost how far it had come with shard %d: records that were acknowledged may be received again: %v", q.row.Name, index, err)
+			s.note("the cursor of queue %q in shard %d is damaged, and acknowledged records may be received again: %v", q.row.Name, index, err)
 			return false, nil
 		default:
 			s.come(q, index, row)
@@ -67,26 +67,26 @@ func (s *survey) queueRow(out sink, key, value []byte) (whole bool, err error) {
 		return true, nil
 	}
 	if _, err := layout.DecodeDeliveryRow(key, value); err != nil {
-		s.note("queue %q has lost how often a record was received, so it is received as if it was for the first time: %v", q.row.Name, err)
+		s.note("a delivery of queue %q is damaged, and its record is received as if for the first time: %v", q.row.Name, err)
 		value = layout.DeliveryRow{Generation: 1, First: max(1, counter), Waiting: true}.Encode(key)
 	}
 	c := q.cursors[index]
 	if counter > c.Counter {
-		s.note("queue %q has lost how far it had come with shard %d: records that were acknowledged may be received again", q.row.Name, index)
+		s.note("the cursor of queue %q in shard %d is lost, and acknowledged records may be received again", q.row.Name, index)
 	}
 	c.Counter = max(c.Counter, counter)
 	s.come(q, index, c)
 	return true, out.set(key, value)
 }
 
-// queueOf returns the queue of a cursor or a delivery, nil if that is not to be saved: rows
-// of a deleted queue are found until they have been compacted away.
+// queueOf returns the queue of a cursor or a delivery, nil if that row is not saved: rows of a
+// deleted queue are found until they have been compacted away.
 func (s *survey) queueOf(id layout.QueueID, index uint32) *queue {
 	q := s.queues[id]
 	if q == nil {
 		lower, upper := layout.QueueSpan()
 		if !s.leftOut[id] && s.lostIn(lower, upper) {
-			s.note("rows of a queue are left out, whose name and stream are lost")
+			s.note("rows of a queue are left out, because its name and its stream are lost")
 		}
 		s.leftOut[id] = true
 		return nil
@@ -98,19 +98,19 @@ func (s *survey) queueOf(id layout.QueueID, index uint32) *queue {
 	return q
 }
 
-// come notes how far the queue has come with a shard. What it has received was put: if the
-// records themselves are lost, this tells of them.
+// come notes how far the queue has received a shard. Received records existed, so this shows
+// that they are missing if they are lost themselves.
 func (s *survey) come(q *queue, index uint32, row layout.CursorRow) {
 	q.cursors[index] = row
 	s.reach(row.Counter)
 	sh := q.stream.shards[index]
-	if sh == nil || row.Counter < q.row.Start { // it has expired; or nothing was received
+	if sh == nil || row.Counter < q.row.Start { // the shard has expired, or none of its records was received
 		return
 	}
 	sh.received = max(sh.received, row.Counter)
 }
 
-// writeQueues writes the rows of queues and cursors, when the shards are as they will be.
+// writeQueues writes the rows of queues and cursors, after the shards are final.
 func (s *salvager) writeQueues(out *writer) error {
 	names := make(map[string]layout.QueueID)
 	all := slices.SortedFunc(maps.Values(s.queues), func(x, y *queue) int { return bytes.Compare(x.id[:], y.id[:]) })
@@ -122,7 +122,7 @@ func (s *salvager) writeQueues(out *writer) error {
 	for _, q := range all {
 		if name := q.row.Name; names[name] != q.id { // the later one keeps it
 			q.row.Name = fmt.Sprintf("salvaged-%x", q.id)
-			s.note("a queue is called %q now, as a later one is called %q", q.row.Name, name)
+			s.note("a queue has got the name %q, because a later one has its name %q", q.row.Name, name)
 		}
 		if err := out.set(layout.QueueKey(q.id), q.row.Encode(q.id)); err != nil {
 			return err
@@ -139,7 +139,7 @@ func (s *salvager) writeQueues(out *writer) error {
 		s.report.Queues++
 		lower, upper := layout.QueueDeliveriesSpan(q.id)
 		if s.lostIn(lower, upper) {
-			s.note("queue %q may have lost rows: records that were being processed may count as acknowledged, and others that were acknowledged may be received again", q.row.Name)
+			s.note("queue %q may have lost rows: records that were being processed may count as acknowledged, and acknowledged records may be received again", q.row.Name)
 		}
 	}
 	return nil

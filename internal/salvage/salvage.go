@@ -1,26 +1,25 @@
-// Package salvage makes a database of all that can be read of a damaged one, or says what
-// is missing there without making one: see [Look].
+// Package salvage makes a new database of everything that can be read of a damaged one. [Look]
+// finds out what is missing without making one.
 //
-// It knows what rows there are and what ties them together, and takes them from package
-// wreck, which reads Pebble's files without Pebble. It does not know the API: the root
-// package calls it, and makes sequence numbers of its counters.
+// It knows all rows and how they depend on each other. It gets them from package wreck, which
+// reads Pebble's files without Pebble. It does not know the API: the root package calls it,
+// and makes sequence numbers of its counters.
 //
 // It works in three passes, so that memory is bounded by what an open needs anyway:
 //
-//  1. The rows about streams are gathered, the newest of each; leases and the keys of
+//  1. The newest versions of the rows about streams are gathered. Leases and the keys of
 //     applications, of which there may be any number, are sorted in a scratch store.
-//  2. Blocks of records are copied as they are, sealed ones too: their checksums are
-//     bound to their keys, so they need no other proof of what they are and where they
-//     belong. What lies below a horizon, or belongs to a deleted stream, stays behind.
-//  3. The blocks are walked in order. Their ordinals tell what is missing; a block that
-//     says so is put there. The rows of extents are made anew.
+//  2. Blocks of records are copied unchanged, even encrypted ones: their checksums bind them
+//     to their keys, so nothing else need prove what they are and where they belong. Blocks
+//     below a horizon and of deleted streams are left out.
+//  3. The blocks are walked in order. Their ordinals show where records are missing; there a
+//     block is inserted that says so. The rows of extents are replaced.
 //
-// Invariant: what the new database holds of a shard has dense ordinals, from its horizon
-// to its tip, where a block that is lost counts for its records. So its readers pass no
-// hole unnoticed.
+// Invariant: the blocks of a shard in the new database have dense ordinals from its horizon
+// to its tip, if an inserted block counts for its lost records. So readers notice every gap.
 //
-// Both share a survey, which makes these passes and writes nothing: a salvager writes
-// what it gives out, and Look keeps in memory where the blocks stand.
+// Run and Look share a survey, which makes these passes and writes nothing itself: a salvager
+// writes the rows that it passes on, and Look keeps the places of the blocks in memory.
 package salvage
 
 import (
@@ -47,56 +46,55 @@ type Config struct {
 	MemTableBytes int64
 	CacheBytes    int64
 
-	// MaxBytes and MaxMemory are how much Look may read, and keep in memory.
+	// MaxBytes and MaxMemory bound how many bytes Look may read, and keep in memory.
 	MaxBytes, MaxMemory int64
 
-	// Now is a counter that is not below any that was given out, as far as a clock can
-	// tell.
+	// Now is a counter that is not below any that was given out, as far as the clock is right.
 	Now uint64
 
-	// Stream is the row of a stream whose own is lost, but for its name and times.
+	// Stream replaces the lost row of a stream, except for its name and times.
 	Stream layout.StreamRow
 
-	// Progress, if it is not nil, is told how many bytes of how many Run has read.
+	// Progress, if not nil, is called with the number of bytes that Run has read, and the total.
 	Progress func(done, total int64)
 }
 
-// Report says what was saved and what was not.
+// Report says what was saved and what is lost.
 type Report struct {
-	Records, Bytes, Keys, Leases, Queues uint64 // that were saved
+	Records, Bytes, Keys, Leases, Queues uint64 // how many were saved
 
 	Losses   []Loss
-	LostKeys []KeyRange // of the application, without what braid puts in front
+	LostKeys []KeyRange // of the application, without braid's prefix
 	Files    []wreck.Place
-	Rows     []string // what was lost of rows, and what was made in their place
+	Rows     []string // notes on lost rows, and on their replacements
 
-	// Whole reports that the database had been closed, and that the row that says so
-	// was read: nothing was put after what was found.
+	// Whole reports whether the database had been closed, and the row with that mark was
+	// read: no newer record existed.
 	Whole bool
 
-	// OtherID reports that the id of the database is lost.
+	// OtherID reports whether the id of the database is lost.
 	OtherID bool
 
 	target *kv.Target
 }
 
-// Discard removes the database that the report is of, for a caller that has given up.
+// Discard removes the new database, for a caller that no longer waits.
 func (r *Report) Discard() error { return r.target.Discard() }
 
-// Loss is a stretch of a shard that is lost.
+// Loss is a range of lost records of a shard.
 type Loss struct {
 	Stream         string // empty if its name is lost, and Look says so
 	Shard          uint32
 	CreatedSeconds uint64
-	First, Next    uint64 // counters: of the lost ones at least First, and below Next
+	First, Next    uint64 // the lost records have counters from First on, below Next
 	Records        uint64 // at least
 	Counted        bool   // Records is exact
 	streamNumber   uint32
-	ordinal, end   uint64 // ordinals: of the first, and behind the last
+	ordinal, end   uint64 // ordinals: of the first, and after the last
 }
 
-// KeyRange is where keys may be lost, or have an earlier value: above After, and not
-// above Through. Nil is no bound.
+// KeyRange is a range in which keys may be lost, or have an earlier value: above After, up to
+// and including Through. nil means no bound.
 type KeyRange struct{ After, Through []byte }
 
 // commitBytes is how much is committed to the new database at once.
@@ -162,14 +160,14 @@ func (s *salvager) run() error {
 	return nil
 }
 
-// noteUncompared notes which ledgers could not be read, with which files were to be compared.
+// noteUncompared notes which ledgers could not be read, so that files were not compared.
 func (s *salvager) noteUncompared(damaged []*kv.FileDamageError) {
 	for _, d := range damaged {
 		if path.Dir(d.File) != "." {
 			continue // a file of the store
 		}
 		s.report.Files = append(s.report.Files, wreck.Place{File: d.File, Err: d})
-		s.note("files cannot be told from those of another database, and cut ones from whole ones: %v", d)
+		s.note("files of another database, and truncated files, cannot be recognized: %v", d)
 	}
 }
 
@@ -183,7 +181,7 @@ func (s *salvager) sortRows() error {
 	return scratch.flush()
 }
 
-// copyRecords is the second pass: it copies the blocks of records that live.
+// copyRecords is the second pass: it copies the blocks of living records.
 func (s *salvager) copyRecords() error {
 	out := newWriter(s)
 	defer out.close()
@@ -201,7 +199,7 @@ func (s *salvager) walkRecords() error {
 	if err != nil {
 		return err
 	}
-	defer it.Close() // its error is that of the last move
+	defer it.Close() // Close returns the error of the last move, which was checked
 	out := newWriter(s)
 	defer out.close()
 	if err := s.walk(&storedBlocks{it: it}, out, nil); err != nil {
@@ -228,7 +226,7 @@ func (b *storedBlocks) next() (f foundBlock, ok bool, err error) {
 	}
 	block, err := layout.DecodeBlock(b.it.Key(), b.it.Value())
 	if err != nil {
-		return f, false, err // it was checked when it was written
+		return f, false, err // cannot happen: the block was verified before it was written
 	}
 	place, err := layout.DecodeBlockKey(b.it.Key())
 	return newFoundBlock(place, &block), err == nil, err

@@ -12,7 +12,7 @@ import (
 	"github.com/braidstream/braid/internal/wreck"
 )
 
-// scratchWriter sorts what the survey does not keep in the scratch store.
+// scratchWriter sorts the rows that the survey does not keep in memory, in the scratch store.
 type scratchWriter struct {
 	*salvager
 	batch *kv.Batch
@@ -26,7 +26,7 @@ func newScratchWriter(s *salvager) *scratchWriter {
 
 func (w *scratchWriter) close() { w.batch.Close() }
 
-// keep takes a row.
+// keep adds a row.
 func (w *scratchWriter) keep(c wreck.Change) error {
 	w.key = appendSortKey(w.key[:0], c.Key, c.Seq)
 	w.value = append(w.value[:0], 0)
@@ -52,11 +52,11 @@ func (w *scratchWriter) flush() error {
 	return nil
 }
 
-// The scratch store has, under keys that sort as the originals do, all versions of each,
-// the newest first.
+// The scratch store has all versions of each row, under keys that sort as the originals do, the
+// newest version first.
 
-// appendSortKey appends the key of a version. A zero byte, which ends the original, is
-// told from those in it by what follows.
+// appendSortKey appends the key of a version. A zero byte ends the original key; the byte
+// after it distinguishes it from a zero byte inside the key.
 func appendSortKey(dst, key []byte, seq uint64) []byte {
 	for {
 		i := bytes.IndexByte(key, 0)
@@ -70,7 +70,7 @@ func appendSortKey(dst, key []byte, seq uint64) []byte {
 	return binary.BigEndian.AppendUint64(dst, ^seq)
 }
 
-// splitSortKey returns the original of the key of a version, appended to dst.
+// splitSortKey appends to dst the original key of a version's key.
 func splitSortKey(dst, sorted []byte) ([]byte, error) {
 	const tail = 2 + 8
 	if len(sorted) < tail {
@@ -87,18 +87,18 @@ func splitSortKey(dst, sorted []byte) ([]byte, error) {
 	}
 }
 
-// copyKeys copies leases, the deliveries of queues and the keys of applications to the new
-// database, the newest version of each, and gathers the other rows of queues.
+// copyKeys copies the newest versions of leases, deliveries of queues and keys of applications
+// to the new database. It gathers the other rows of queues.
 func (s *salvager) copyKeys() error {
 	it, err := s.target.Scratch.NewIter(nil, nil)
 	if err != nil {
 		return err
 	}
-	defer it.Close() // its error is that of the last move
+	defer it.Close() // Close returns the error of the last move, which is checked
 	out := newWriter(s)
 	defer out.close()
 	var key, last []byte
-	settled := false // the newest version of last was found
+	settled := false // whether the newest undamaged version of last was found
 	for ok := it.First(); ok; ok = it.Next() {
 		if key, err = splitSortKey(key[:0], it.Key()); err != nil {
 			return err
@@ -121,7 +121,7 @@ func (s *salvager) copyKeys() error {
 		default:
 			if _, err := layout.DecodeLeaseRow(key, value[1:]); err != nil {
 				s.note("a lease is damaged: %v", err)
-				settled = false // an earlier one will do
+				settled = false // damaged: take an earlier version
 				continue
 			}
 			s.report.Leases++

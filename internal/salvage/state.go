@@ -14,40 +14,40 @@ import (
 	"github.com/braidstream/braid/internal/uint128"
 )
 
-// stream is one of the streams to be saved.
+// stream is a stream that is saved.
 type stream struct {
 	number   uint32
 	row      layout.StreamRow
-	nameless bool // its name was lost, and it has been given one
+	nameless bool // whether its name was lost and it has a made-up one
 	shards   map[uint32]*shard
 	dataKeys map[uint32]layout.DataKeyRow
 }
 
-// shard is one of a stream's shards.
+// shard is a shard of a stream that is saved.
 type shard struct {
 	stream *stream
 	index  uint32
-	isNew  bool // it was made because no shard was found for its range
+	isNew  bool // whether it was made for a range without a shard
 	row    layout.ShardRow
-	known  map[uint32]layout.ExtentRow // by epoch: the rows that were found
+	known  map[uint32]layout.ExtentRow // the rows that were found, by epoch
 
-	uncounted []uint64 // ordinals from which on an unknown number was lost before, in an earlier salvage
+	uncounted []uint64 // ordinals from which on an earlier salvage has lost an unknown number of records
 
 	received uint64 // the counter of the last record that a queue has received; 0 for none
 
-	// What the walk has come to.
+	// The state of the walk.
 	extents []extent
-	next    layout.Horizon // where the records go on
-	seq     uint64         // of the last block, in the old store; 0 if it is not known
+	next    layout.Horizon // where the next record is expected
+	seq     uint64         // of the last block, in the old store; 0 if unknown
 }
 
-// extent is one that the new database will have.
+// extent is an extent of the new database.
 type extent struct {
 	epoch uint32
 	row   layout.ExtentRow
 }
 
-// orphan is a shard of which no row was found.
+// orphan is a shard without any row.
 type orphan struct{ stream, shard uint32 }
 
 // sorted returns the values of a map in the order of their keys.
@@ -59,13 +59,13 @@ func sorted[K cmp.Ordered, V any](m map[K]V) []V {
 	return all
 }
 
-// restoreState takes the rows apart, and mends what they lack.
+// restoreState decodes the rows, and replaces missing ones.
 func (s *survey) restoreState() error {
 	s.streams = make(map[uint32]*stream)
 	s.orphans = make(map[orphan]uint64)
 	s.epochs = make(map[uint32]layout.EpochRow)
 	s.queues, s.leftOut = make(map[layout.QueueID]*queue), make(map[layout.QueueID]bool)
-	if value, ok := s.row(layout.FormatKey()); ok { // which counts if the identity is lost
+	if value, ok := s.row(layout.FormatKey()); ok { // matters if the identity file is lost
 		if row, err := layout.DecodeFormatRow(value); err == nil && row.OldestReader > layout.FormatVersion {
 			return fmt.Errorf("%w: %s has format %d, readable from version %d on", kv.ErrFormatTooNew, s.cfg.From, row.Version, row.OldestReader)
 		}
@@ -74,9 +74,9 @@ func (s *survey) restoreState() error {
 		s.clock, _ = layout.DecodeClockRow(value) // it was checked
 		s.last = s.clock.Counter
 	} else {
-		s.note("the row that bounds the counters is lost")
+		s.note("the row of the clock, which bounds the counters, is lost")
 	}
-	s.clock.Closed = s.clock.Closed && s.ended && !s.noLog // else it may have been opened again since
+	s.clock.Closed = s.clock.Closed && s.ended && !s.noLog // otherwise it may have been opened again after that
 	s.report.Whole = s.clock.Closed
 	keys := slices.Sorted(maps.Keys(s.rows)) // streams before shards before extents
 	for _, key := range keys {
@@ -86,7 +86,7 @@ func (s *survey) restoreState() error {
 	}
 	for _, st := range sorted(s.streams) {
 		if s.isDead(st.number) {
-			delete(s.streams, st.number) // what says so of its other rows is lost
+			delete(s.streams, st.number) // the deletions of its other rows are lost
 			continue
 		}
 		s.mendStream(st)
@@ -130,7 +130,7 @@ func (s *survey) restoreRow(key, value []byte) {
 	}
 }
 
-// reach notes counters that were given out.
+// reach notes counters that were given out, so that new ones are higher.
 func (s *survey) reach(counters ...uint64) {
 	for _, c := range counters {
 		s.last = max(s.last, c)
@@ -146,8 +146,7 @@ func (s *survey) addStream(number uint32) *stream {
 	return st
 }
 
-// shardOf returns a shard. Where no row of it was found it has none yet: its Created is
-// zero.
+// shardOf returns a shard. If no row was found for it, Created is zero in its row.
 func (s *survey) shardOf(number, index uint32) *shard {
 	st := s.addStream(number)
 	sh := st.shards[index]
@@ -158,14 +157,13 @@ func (s *survey) shardOf(number, index uint32) *shard {
 	return sh
 }
 
-// mendStream makes up for rows of a stream that are lost. A stream of which neither its
-// own row nor that of a shard is there cannot be saved: nothing tells the numbers that
-// its records had.
+// mendStream replaces the lost rows of a stream. A stream without its own row and without any
+// row of a shard cannot be saved, because the numbers of its records are unknown.
 func (s *survey) mendStream(st *stream) {
 	s.dropUnknown(st)
 	if len(st.shards) == 0 && st.row.Created == 0 {
 		if len(st.dataKeys) > 0 {
-			s.note("all rows of stream %d are lost, but for its data keys", st.number)
+			s.note("all rows of stream %d are lost, except its data keys", st.number)
 		}
 		delete(s.streams, st.number)
 		return
@@ -187,8 +185,8 @@ func (s *survey) mendStream(st *stream) {
 	}
 }
 
-// dropUnknown makes rows for the shards without one of which all is known but the range:
-// those that the stream was created with. The others are dropped.
+// dropUnknown makes rows for those shards without one that the stream was created with: all is
+// known about them but the range. It drops the others.
 func (s *survey) dropUnknown(st *stream) {
 	first := uint32(math.MaxUint32) // the lowest shard that came from another one
 	for _, sh := range st.shards {
@@ -202,20 +200,20 @@ func (s *survey) dropUnknown(st *stream) {
 			continue
 		}
 		if st.row.Created == 0 || sh.index >= first {
-			s.note("the row of shard %d of stream %d is lost, and with it the numbers of its records", sh.index, st.number)
+			s.note("the row of shard %d of stream %d is lost, and so are the numbers of its records", sh.index, st.number)
 			delete(st.shards, sh.index)
 			continue
 		}
 		lost = append(lost, sh)
 		sh.row.Created, sh.row.CreatedSeconds = st.row.Created, st.row.Created/uint64(time.Second)
-		sh.row.Start, sh.row.End = uint128.Max, uint128.Uint128{} // until it is known
-		s.note("the row of shard %d of stream %q was lost and made anew", sh.index, st.row.Name)
+		sh.row.Start, sh.row.End = uint128.Max, uint128.Uint128{} // until the range is known
+		s.note("the row of shard %d of stream %q was lost, and is replaced", sh.index, st.row.Name)
 	}
 	st.placeLost(lost)
 }
 
-// placeLost gives the shards that the stream was created with, and whose rows are lost,
-// the ranges that are left. Where those cannot be told the shards are closed.
+// placeLost gives the ranges that no shard has to the shards that the stream was created with
+// and whose rows are lost. If it cannot assign them, it closes these shards.
 func (st *stream) placeLost(lost []*shard) {
 	if len(lost) == 0 {
 		return
@@ -240,8 +238,8 @@ func (st *stream) placeLost(lost []*shard) {
 	}
 }
 
-// closeParents closes shards whose children are there: the row that says so is lost, and
-// an earlier one was found.
+// closeParents closes shards that have children: their newest rows are lost, and earlier ones
+// were found.
 func (st *stream) closeParents(s *survey) {
 	for _, child := range sorted(st.shards) {
 		for _, index := range child.row.Parents {
@@ -251,7 +249,7 @@ func (st *stream) closeParents(s *survey) {
 			}
 			parent.row.Closed = child.row.Created
 			parent.row.ClosedSeconds = max(parent.row.CreatedSeconds, child.row.CreatedSeconds-1)
-			s.note("%s was closed, as its children are there", parent)
+			s.note("%s was closed, because it has children", parent)
 		}
 	}
 }
@@ -270,7 +268,7 @@ func (st *stream) holes() (holes []hole) {
 	}
 	slices.SortFunc(open, func(x, y *shard) int { return x.row.Start.Compare(y.row.Start) })
 	var from uint128.Uint128
-	full := false // from lies above the last key
+	full := false // whether from is above the last key
 	for _, sh := range open {
 		if from.Less(sh.row.Start) {
 			holes = append(holes, hole{from, sh.row.Start.SubOne()})
@@ -283,8 +281,8 @@ func (st *stream) holes() (holes []hole) {
 	return holes
 }
 
-// fillRanges makes the open shards cover all hash keys once: the older of two that
-// overlap is closed, and a new shard takes what none has.
+// fillRanges makes the open shards cover all hash keys once: it closes the older of two that
+// overlap, and makes new shards for the ranges that none has.
 func (st *stream) fillRanges(s *survey) {
 	for again := true; again; {
 		again = false
@@ -304,7 +302,7 @@ func (st *stream) fillRanges(s *survey) {
 				x = y
 			}
 			x.row.Closed, x.row.ClosedSeconds, again = s.last+1, x.row.CreatedSeconds, true
-			s.note("%s was closed, as a later shard has a part of its range", x)
+			s.note("%s was closed, because a later shard has a part of its range", x)
 		}
 	}
 	for _, h := range st.holes() {
@@ -323,15 +321,16 @@ func (st *stream) fillRanges(s *survey) {
 		}
 		st.shards[index], st.row.NextShard = sh, index+1
 		s.reach(now)
-		s.note("%s is new: no shard was found that takes the records of its range", sh)
+		s.note("%s is new: no open shard was found for its range", sh)
 	}
 }
 
-// mendNames gives names to streams that have none or one that another has, too.
+// mendNames gives new names to streams whose names are lost, and to those whose names another
+// stream has.
 func (s *survey) mendNames() {
 	taken := make(map[string]bool)
 	var nameless []*stream
-	for _, st := range slices.Backward(sorted(s.streams)) { // the later one has it
+	for _, st := range slices.Backward(sorted(s.streams)) { // the later stream keeps the name
 		if name := st.row.Name; name == "" || taken[name] {
 			nameless = append(nameless, st)
 		} else {
@@ -347,9 +346,9 @@ func (s *survey) mendNames() {
 		}
 		taken[st.row.Name] = true
 		if was == "" {
-			s.note("the row of a stream is lost: it is called %q now, and has the default settings", st.row.Name)
+			s.note("the row of a stream is lost: the stream has got the name %q and the default settings", st.row.Name)
 		} else {
-			s.note("a stream is called %q now: a later one is called %q as well, so it may have been deleted", st.row.Name, was)
+			s.note("a stream has got the name %q: a later one has its name %q, so it may have been deleted", st.row.Name, was)
 		}
 	}
 }
@@ -359,7 +358,7 @@ func (sh *shard) String() string {
 	return fmt.Sprintf("shard %d of stream %q", sh.index, sh.stream.row.Name)
 }
 
-// isDead reports whether a stream was deleted, of which no row may be left.
+// isDead reports whether a stream was deleted, even if none of its rows is left.
 func (s *survey) isDead(number uint32) bool {
 	if s.gone[string(layout.StreamKey(number))] {
 		return true
@@ -373,25 +372,25 @@ func (s *survey) isDead(number uint32) bool {
 	return false
 }
 
-// describe adds to the report what is about the whole.
+// describe adds the notes about the whole database to the report.
 func (s *survey) describe() {
 	streams := make(map[uint32]uint64)
 	for o, blocks := range s.orphans {
 		streams[o.stream] += blocks
 	}
 	for _, number := range slices.Sorted(maps.Keys(streams)) {
-		s.note("%d blocks of records are left out, of shards of stream %d whose rows are lost", streams[number], number)
+		s.note("%d blocks of records of stream %d are left out, because the rows of their shards are lost", streams[number], number)
 	}
 	records, _ := layout.RecordSpan()
 	apps, end := layout.AppSpan(nil, nil)
 	lost, unknown := s.lost, s.isTorn || len(s.wreck.Unread) > 0
-	switch { // anything may be missing, or be older than what is lost
+	switch { // in these cases anything may be missing, or older than it should be
 	case s.isTorn:
 		lost = []KeyRange{{}}
-		s.note("changes in a log are lost: rows about streams, and leases, may be missing or be those of an earlier time")
+		s.note("changes in a log are lost: rows about streams, and leases, may be missing or outdated")
 	case len(s.wreck.Unread) > 0:
 		lost = []KeyRange{{}}
-		s.note("it is not known which tables were merged into others: rows about streams, and leases, may be those of an earlier time")
+		s.note("it is unknown which tables are obsolete: rows about streams, and leases, may be outdated")
 	}
 	for _, r := range lost {
 		if r.overlaps(apps, end) {
@@ -405,7 +404,7 @@ func (s *survey) describe() {
 			s.report.LostKeys = append(s.report.LostKeys, lost)
 		}
 		if r.overlaps(nil, records) && !unknown {
-			s.note("rows about streams, or leases, of one table may be lost or be those of an earlier time")
+			s.note("rows about streams, or leases, of one table may be lost or outdated")
 		}
 	}
 	slices.SortStableFunc(s.report.Losses, func(x, y Loss) int {

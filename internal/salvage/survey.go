@@ -15,49 +15,49 @@ import (
 	"github.com/braidstream/braid/internal/wreck"
 )
 
-// survey is what is found out about a damaged database by reading it. It writes nothing:
-// what it finds is given to a sink, or to functions.
+// survey reads a damaged database. It writes nothing: it passes its findings to a sink, or to
+// functions.
 type survey struct {
 	cfg    Config
 	ctx    context.Context
 	wreck  *wreck.Wreck
 	report *Report
-	budget *budget // of Look; nil means no bound
+	budget *budget // Look's; nil means no bound
 
-	// broken are the files that are not what the ledgers say, by their names.
+	// broken are the files that differ from the ledgers, by their names.
 	broken map[string]*kv.FileDamageError
 
-	// moved are tables of the database that stand in the place of others, by the names that
-	// they should have: what was in those is not lost.
+	// moved are tables of the database under the names of others, by the names that they
+	// should have. So their own contents are not lost.
 	moved map[string]string
 
-	// outdated are tables in whose place stands one that the store had done with. Only its
-	// blocks of records are believed.
+	// outdated are tables that were replaced by an obsolete one. Only its blocks of records
+	// are used.
 	outdated map[string]bool
 
-	rows   map[string]version // the newest of each row about streams
-	gone   map[string]bool    // rows that were deleted and cannot come back
-	ranges []wreck.Deletion   // of rows about streams
-	places map[placeKey]bool  // that the report has
-	logged uint64             // the number of the last change in the logs that are read
-	torn   uint64             // the highest number that changes which a log has lost exceed
-	isTorn bool               // a log has lost changes
-	ended  bool               // the last log ends as its writer ends one
-	noLog  bool               // the last log is missing
+	rows   map[string]version // the newest version of each row about streams
+	gone   map[string]bool    // rows that were deleted for good
+	ranges []wreck.Deletion   // deleted ranges of rows about streams
+	places map[placeKey]bool  // the places in the report
+	logged uint64             // the number of the last change in the logs read so far
+	torn   uint64             // changes that a log has lost have numbers above this one
+	isTorn bool               // whether a log has lost changes
+	ended  bool               // whether the last log has the end mark of its writer
+	noLog  bool               // whether the last log is missing
 
-	// foreign says that nothing tells what a log has lost, so that any shard may have lost
-	// its last records. Only Look sets it.
+	// foreign is set if the former contents of a log are unknown, so that any shard may have
+	// lost its last records. Only Look sets it.
 	foreign bool
 
-	lost []KeyRange // all keys that a table has lost
+	lost []KeyRange // the ranges of keys that tables have lost
 
 	clock   layout.ClockRow
 	streams map[uint32]*stream
-	orphans map[orphan]uint64 // blocks of shards that nothing is known of
-	last    uint64            // the highest counter that anything speaks of
+	orphans map[orphan]uint64 // numbers of blocks of shards without rows
+	last    uint64            // the highest counter found anywhere
 	epochs  map[uint32]layout.EpochRow
 	queues  map[layout.QueueID]*queue
-	leftOut map[layout.QueueID]bool // queues whose rows are left out, which has been noted
+	leftOut map[layout.QueueID]bool // queues that are left out, with a note
 
 	done, total int64
 }
@@ -67,22 +67,21 @@ type placeKey struct {
 	offset int64
 }
 
-// version is a row as it was at a time.
+// version is one version of a row.
 type version struct {
 	seq     uint64
 	deleted bool
-	stored  bool // it stands in a table, and so does all that was written before it
+	stored  bool // whether it is in a table, and so is everything written before it
 	value   []byte
 }
 
-// sink takes what a survey gives out.
+// sink takes the rows that a survey passes on.
 type sink interface {
 	set(key, value []byte) error
 	remove(place layout.BlockKey)
 }
 
-// newSurvey begins a survey of a database whose damaged files are given, as far as they are
-// known.
+// newSurvey begins a survey of a database. damaged has the damaged files that are known.
 func newSurvey(ctx context.Context, cfg Config, src *kv.Source, damaged []*kv.FileDamageError) (*survey, error) {
 	s := &survey{
 		cfg:      cfg,
@@ -108,11 +107,10 @@ func newSurvey(ctx context.Context, cfg Config, src *kv.Source, damaged []*kv.Fi
 	return s, nil
 }
 
-// openWreck lists the files that are this database's. A log or a manifest that is too short
-// to be told from another one, and once was longer, is none of them: little of it is left,
-// and another's rows would change what is known of all streams. Nor is a file that the store
-// had done with and that no ledger lists: nothing is known of it, and it is needed only
-// where another one is damaged.
+// openWreck lists the files of this database. It leaves out a log or manifest that was longer
+// once and is now too short to be distinguished from a foreign one: little of it is left, and
+// foreign rows would falsify all streams. It also leaves out an obsolete file that no ledger
+// lists: its origin is unknown, and it is needed only if another file is damaged.
 func (s *survey) openWreck(src *kv.Source) (err error) {
 	foreign := make(map[string]error)
 	for name, d := range s.broken {
@@ -134,7 +132,7 @@ func (s *survey) openWreck(src *kv.Source) (err error) {
 		return err
 	}
 	found := len(foreign)
-	for _, f := range s.wreck.Tables { // the manifest has the sizes of those that are too new for a ledger
+	for _, f := range s.wreck.Tables { // the manifest has the sizes of tables that are too new for the ledger
 		if s.broken[f.Name] == nil && !f.Stale && f.Written != 0 && f.Size != f.Written && src.IsTable(f.Name) {
 			foreign[f.Name] = &kv.FileDamageError{File: path.Base(src.Store) + "/" + f.Name, Damage: kv.FileForeign, Offset: -1, Size: f.Size, Want: f.Written}
 		}
@@ -150,7 +148,7 @@ func (s *survey) openWreck(src *kv.Source) (err error) {
 	return nil
 }
 
-// findMoved finds out which tables stand in the place of others.
+// findMoved finds out which tables are under the names of others.
 func (s *survey) findMoved() {
 	live := make(map[string]bool)
 	for _, f := range s.wreck.Tables {
@@ -168,7 +166,7 @@ func (s *survey) findMoved() {
 	}
 }
 
-// begin notes what the list of the files says.
+// begin notes the losses that the list of files shows.
 func (s *survey) begin() error {
 	for _, unread := range s.wreck.Unread {
 		if kv.IsPassing(unread.Err) {
@@ -178,7 +176,7 @@ func (s *survey) begin() error {
 	}
 	for _, missing := range s.wreck.Missing {
 		if isLog(missing.File) {
-			s.noLog = true // readLogs knows what it followed on
+			s.noLog = true // readLogs knows what came before it
 			continue
 		}
 		if err := s.loseTable(missing); err != nil {
@@ -193,15 +191,15 @@ func (s *survey) begin() error {
 		}
 	}
 	for name, d := range s.broken {
-		if d.Damage == kv.FileOld { // the manifest that it should name is read
+		if d.Damage == kv.FileOld { // the manifest of the ledger is read instead
 			s.report.Files = append(s.report.Files, wreck.Place{File: name, Offset: -1, Err: d})
 		}
 	}
 	return nil
 }
 
-// loseTable notes as lost what was in a table that is missing or is another one, unless it
-// stands in the place of another one.
+// loseTable notes the contents of a missing or replaced table as lost, unless the table was
+// found under another name.
 func (s *survey) loseTable(p wreck.Place) error {
 	if s.moved[p.File] != "" {
 		s.report.Files = append(s.report.Files, p)
@@ -210,7 +208,7 @@ func (s *survey) loseTable(p wreck.Place) error {
 	return s.Lost(p)
 }
 
-// advance tells how far the reading has come.
+// advance reports progress.
 func (s *survey) advance(bytes int64) {
 	s.done += bytes
 	if s.cfg.Progress != nil {
@@ -218,7 +216,7 @@ func (s *survey) advance(bytes int64) {
 	}
 }
 
-// Lost is part of wreck.Visitor.
+// Lost implements wreck.Visitor.
 func (s *survey) Lost(p wreck.Place) error {
 	if s.places[placeKey{p.File, p.Offset}] {
 		return nil
@@ -232,14 +230,14 @@ func (s *survey) Lost(p wreck.Place) error {
 		p.After = layout.TableStart(p.Through)
 	}
 	if p.Through == nil && p.After != nil {
-		p.Through = layout.TableBoundary(p.After) // which no table crosses
+		p.Through = layout.TableBoundary(p.After) // no table crosses that border
 	}
 	switch {
 	case p.Through != nil && len(p.Through) == 0: // no row
 	case p.After != nil || len(p.Through) > 0:
 		s.lost = append(s.lost, KeyRange{p.After, p.Through})
 	case isLog(p.File):
-		s.torn, s.isTorn = max(s.torn, s.logged, p.Seq), true // it followed on the logs before
+		s.torn, s.isTorn = max(s.torn, s.logged, p.Seq), true // its changes came after those of the logs before
 	case p.Through == nil:
 		s.lost = append(s.lost, KeyRange{})
 	}
@@ -262,10 +260,10 @@ func (s *survey) note(format string, args ...any) {
 	s.report.Rows = append(s.report.Rows, fmt.Sprintf(format, args...))
 }
 
-// readRows is the first pass: it gathers the rows about streams, and gives all others but
-// records to keep. Files that the store had
-// done with are left out: what a later file says is no newer there by its number, since
-// a table that was merged with all that was older forgets the numbers.
+// readRows is the first pass. It gathers the rows about streams, and passes all other rows,
+// except records, to keep. It leaves out obsolete files: by their numbers, rows there could
+// look newer than the current ones, since a table that was merged with all older ones drops
+// the numbers.
 func (s *survey) readRows(keep func(wreck.Change) error) error {
 	v := &sorter{survey: s, keep: keep}
 	for _, f := range s.wreck.Tables {
@@ -279,9 +277,9 @@ func (s *survey) readRows(keep func(wreck.Change) error) error {
 	return s.readLogs(v)
 }
 
-// readLogs reads the logs. One that was begun after another had been ended properly, or
-// its content had come into tables. So a log without an end, before one that has
-// something, has lost its last changes, unless it is not known which logs are stale.
+// readLogs reads the logs. A log is begun only after the one before was ended properly, or its
+// contents were in tables. So a log without an end mark, before one with contents, has lost
+// its last changes, unless it is unknown which logs are stale.
 func (s *survey) readLogs(v *sorter) error {
 	v.stored = false
 	var missing []wreck.Place
@@ -299,7 +297,7 @@ func (s *survey) readLogs(v *sorter) error {
 		}
 		return nil
 	}
-	var open *wreck.Place // behind what was found of the log before, if it has no end
+	var open *wreck.Place // the place after the contents of the previous log, if that has no end mark
 	for _, f := range s.wreck.Logs {
 		if err := skip(f.Name); err != nil {
 			return err
@@ -326,7 +324,7 @@ func (s *survey) readLogs(v *sorter) error {
 			if open, s.ended = nil, end.Closed; !end.Closed {
 				open = &wreck.Place{
 					File: f.Name, Offset: f.Size, Seq: end.Last,
-					Err: fmt.Errorf("%w: the log has no end, and there is a later one", wreck.ErrDamaged),
+					Err: fmt.Errorf("%w: the log has no end mark, although there is a later log", wreck.ErrDamaged),
 				}
 			}
 			s.logged = max(s.logged, end.Last)
@@ -336,20 +334,19 @@ func (s *survey) readLogs(v *sorter) error {
 	return skip("")
 }
 
-// looks reports whether this is for Look.
+// looks reports whether the survey is Look's.
 func (s *survey) looks() bool { return s.budget != nil }
 
-// isTrusted reports whether a table can be taken for what the manifest says of it, and so
-// need not be read.
+// isTrusted reports whether the manifest suffices for a table, so that it need not be read.
 func (s *survey) isTrusted(f wreck.File) bool { return s.looks() && f.Through != nil && s.isWhole(f) }
 
-// isWhole reports whether nothing is known against a table.
+// isWhole reports whether a table is undamaged, as far as is known.
 func (s *survey) isWhole(f wreck.File) bool {
 	return s.broken[f.Name] == nil && (f.Written == 0 || f.Written == f.Size)
 }
 
-// asFound returns a table with the bounds of what is in it, which are not known if it is
-// another one than its name says.
+// asFound returns a table with the bounds of its real contents. They are unknown if it is not
+// the table that its name says.
 func (s *survey) asFound(f wreck.File) wreck.File {
 	if d := s.broken[f.Name]; d != nil && d.Is != "" {
 		f.After, f.Through = nil, nil
@@ -365,7 +362,7 @@ func numberOf(name string) uint64 {
 
 func (s *survey) readTable(f wreck.File, v *sorter) error {
 	if (layout.IsBlockKey(f.Through) || layout.IsAppKey(f.Through)) && s.isTrusted(f) {
-		return nil // no table crosses from one to another
+		return nil // no table has both rows about streams and others
 	}
 	f = s.asFound(f)
 	t, err := s.wreck.OpenTable(f)
@@ -375,7 +372,7 @@ func (s *survey) readTable(f wreck.File, v *sorter) error {
 	defer t.Close() // it was only read
 	first, last := t.Bounds()
 	if layout.IsBlockKey(first) && layout.IsBlockKey(last) || s.looks() && layout.IsAppKey(first) {
-		return nil // there is nothing else between them
+		return nil // it has no rows that this pass needs
 	}
 	if err := s.budget.read(f.Size); err != nil {
 		return err
@@ -391,10 +388,10 @@ func (s *survey) readTable(f wreck.File, v *sorter) error {
 type sorter struct {
 	*survey
 	keep   func(wreck.Change) error // takes the rows that are not about streams
-	stored bool                     // it reads a table
+	stored bool                     // whether it reads a table
 }
 
-// Change is part of wreck.Visitor.
+// Change implements wreck.Visitor.
 func (s *sorter) Change(c wreck.Change) error {
 	switch {
 	case layout.IsBlockKey(c.Key):
@@ -406,8 +403,8 @@ func (s *sorter) Change(c wreck.Change) error {
 	}
 }
 
-// DeleteRange is part of wreck.Visitor. Applications and their leases have no part in
-// it, and of records the rows about them tell what is deleted.
+// DeleteRange implements wreck.Visitor. No ranges of application keys and leases are ever
+// deleted, and the rows about streams show which records are.
 func (s *sorter) DeleteRange(d wreck.Deletion) error {
 	if layout.IsStateKey(d.Start) {
 		s.ranges = append(s.ranges, wreck.Deletion{Start: bytes.Clone(d.Start), End: bytes.Clone(d.End), Seq: d.Seq})
@@ -415,8 +412,8 @@ func (s *sorter) DeleteRange(d wreck.Deletion) error {
 	return nil
 }
 
-// addRow keeps a row if it is the newest of its key, and whole. Files are read in the
-// order in which they were begun, so of two without a number the later one counts.
+// addRow keeps a row if it is the newest of its key, and undamaged. Files are read in the order
+// in which they were begun, so of two versions without a number the later one counts.
 func (s *survey) addRow(c wreck.Change, stored bool) error {
 	key := string(c.Key)
 	if c.Deleted && layout.IsDeletedForGood(c.Key) {
@@ -437,13 +434,13 @@ func (s *survey) addRow(c wreck.Change, stored bool) error {
 	return s.budget.keep(int64(len(c.Key) + len(c.Value)))
 }
 
-// row returns the value of a row, if it is there.
+// row returns the value of a row, if it exists.
 func (s *survey) row(key []byte) (value []byte, ok bool) {
 	v, found := s.rows[string(key)]
 	if !found || v.deleted || s.gone[string(key)] {
 		return nil, false
 	}
-	for _, d := range s.ranges { // of streams that were deleted, whose numbers do not come back
+	for _, d := range s.ranges { // of deleted streams, whose numbers are not reused
 		if bytes.Compare(d.Start, key) <= 0 && bytes.Compare(key, d.End) < 0 {
 			return nil, false
 		}

@@ -10,18 +10,17 @@ import (
 	"github.com/braidstream/braid/internal/layout"
 )
 
-// foundBlock is a block of records that was found: where it stands, and what it holds of
-// its shard.
+// foundBlock describes a block of records that was found: its place, and its records.
 type foundBlock struct {
 	place   layout.BlockKey
 	first   uint64 // counter of the first record
 	ordinal uint64 // of the first record
 	offset  uint64 // of the first record
-	count   uint64 // of records
-	bytes   uint64 // of records
+	count   uint64 // how many records
+	bytes   uint64 // the size of the records
 
-	// givenUp says that it stands only where AcceptLoss no longer looks. Only Look
-	// asks.
+	// givenUp is set if AcceptLoss would give up the only place that has it. Only Look
+	// uses it.
 	givenUp bool
 }
 
@@ -34,16 +33,16 @@ func (f *foundBlock) end() layout.Horizon {
 	return layout.Horizon{Counter: f.place.Counter + 1, Ordinal: f.ordinal + f.count, Offset: f.offset + f.bytes}
 }
 
-// blocks gives out the blocks that were found, in the order of their keys, each once.
+// blocks iterates over the blocks that were found, in the order of their keys, each once.
 type blocks interface {
 	next() (f foundBlock, ok bool, err error)
 }
 
-// walk is the third pass: it follows the records of each shard through the epochs, makes
-// the rows of extents, and puts blocks that are lost into out. What AcceptLoss would give up
-// it adds to givenUp, unless that is nil.
+// walk is the third pass. It follows the records of each shard through the epochs, makes the
+// rows of extents, and inserts blocks for lost records into out. It adds the records that
+// AcceptLoss would give up to givenUp, unless that is nil.
 func (s *survey) walk(found blocks, out sink, givenUp *losses) error {
-	known := make(map[uint32][]*shard) // by epoch: those with a row of an extent of it
+	known := make(map[uint32][]*shard) // by epoch: the shards with an extent's row for it
 	for _, st := range sorted(s.streams) {
 		for _, sh := range sorted(st.shards) {
 			sh.next = sh.row.Horizon
@@ -75,10 +74,10 @@ func (s *survey) walk(found blocks, out sink, givenUp *losses) error {
 	return b.finish()
 }
 
-// losses are stretches of shards, of which those that follow on from each other are one.
+// losses are ranges of lost records. Consecutive ranges are joined.
 type losses []Loss
 
-// add adds records of a shard, from an ordinal and a counter up to next.
+// add adds the records of a shard from an ordinal and a counter up to next.
 func (l *losses) add(sh *shard, ordinal, first uint64, next layout.Horizon, counted bool) {
 	loss := Loss{
 		Stream: sh.stream.row.Name, Shard: sh.index, CreatedSeconds: sh.row.CreatedSeconds,
@@ -92,28 +91,28 @@ func (l *losses) add(sh *shard, ordinal, first uint64, next layout.Horizon, coun
 	*l = append(*l, loss)
 }
 
-// precedes reports whether the other loss follows on from this one.
+// precedes reports whether the other loss directly follows this one.
 func (l *Loss) precedes(other *Loss) bool {
 	return l.streamNumber == other.streamNumber && l.Shard == other.Shard && l.end == other.ordinal
 }
 
-// extend adds a loss that follows on.
+// extend adds a loss that directly follows.
 func (l *Loss) extend(other *Loss) {
 	l.Next, l.end, l.Records = other.Next, other.end, l.Records+other.Records
 	l.Counted = l.Counted && other.Counted
 }
 
-// walker is the third pass.
+// walker is the state of the third pass.
 type walker struct {
 	*survey
 	out     sink
 	blocks  blocks
 	losses  *losses
-	givenUp *losses // what AcceptLoss would give up; nil if nobody asks
+	givenUp *losses // the records that AcceptLoss would give up; nil if nobody needs them
 
-	ok     bool // there is a current block
+	ok     bool // whether there is a current block
 	at     foundBlock
-	lowest uint64 // of the counters at which extents of the current epoch begin
+	lowest uint64 // the lowest counter at which an extent of the current epoch begins
 }
 
 func (b *walker) move() (err error) {
@@ -121,7 +120,7 @@ func (b *walker) move() (err error) {
 	return err
 }
 
-// epoch walks through the blocks of an epoch, and through the extents that have none.
+// epoch walks through the blocks of an epoch, and through the extents without blocks.
 func (b *walker) epoch(id uint32, known []*shard) error {
 	at := func(sh *shard) layout.BlockKey {
 		return layout.BlockKey{Epoch: id, Stream: sh.stream.number, Shard: sh.index}
@@ -157,7 +156,7 @@ func comparePlaces(x, y layout.BlockKey) int {
 	return cmp.Or(cmp.Compare(x.Stream, y.Stream), cmp.Compare(x.Shard, y.Shard))
 }
 
-// endEpoch makes a row for an epoch whose own is lost.
+// endEpoch makes a row for an epoch if its own is lost.
 func (b *walker) endEpoch(id uint32) {
 	if _, found := b.epochs[id]; found || b.lowest == math.MaxUint64 {
 		return
@@ -166,9 +165,9 @@ func (b *walker) endEpoch(id uint32) {
 	b.note("the row of epoch %d was lost and made anew", id)
 }
 
-// extent walks through the blocks of a shard in an epoch. What is missing in front of
-// the first of them, or of the row that says where they begin, is missing at the end of
-// the extent before, if there is one.
+// extent walks through the blocks of a shard in an epoch. Records missing before the first of
+// them, or before the beginning in the extent's row, are missing at the end of the previous
+// extent, if there is one.
 func (b *walker) extent(id uint32, sh *shard) error {
 	row, known := sh.known[id]
 	horizon := sh.row.Horizon
@@ -185,7 +184,7 @@ func (b *walker) extent(id uint32, sh *shard) error {
 		at := id
 		if n := len(sh.extents); n > 0 {
 			at = sh.extents[n-1].epoch
-		} else { // the extent before is lost altogether: this one stands for it
+		} else { // the previous extent is lost altogether: this one has the gap
 			open(b.gapStart(sh, start.Counter))
 		}
 		if err := b.gap(sh, at, start, start.Counter-1, true); err != nil {
@@ -203,10 +202,10 @@ func (b *walker) extent(id uint32, sh *shard) error {
 		}
 		switch {
 		case block.ordinal+block.count <= horizon.Ordinal || block.place.Counter < horizon.Counter:
-			b.out.remove(block.place) // it was trimmed
+			b.out.remove(block.place) // all its records were trimmed
 			continue
 		case !opened && block.ordinal < sh.next.Ordinal && sh.next == horizon:
-			// It holds the border.
+			// The border of the trim is inside the block.
 			sh.next = layout.Horizon{Counter: block.first, Ordinal: block.ordinal, Offset: block.offset}
 		case block.ordinal < sh.next.Ordinal || block.first < sh.next.Counter:
 			b.note("%d records of %s are left out: they contradict those before them, from ordinal %d on", block.count, sh, block.ordinal)
@@ -238,15 +237,15 @@ func (b *walker) extent(id uint32, sh *shard) error {
 	return nil
 }
 
-// gapStart returns where an extent begins whose first records are lost, up to a counter.
+// gapStart returns where an extent begins whose first records, below counter next, are lost.
 func (b *walker) gapStart(sh *shard, next uint64) layout.Horizon {
 	start := sh.next
 	start.Counter = min(max(start.Counter, sh.row.Created, 1), next-1)
 	return start
 }
 
-// gap puts a block that is lost into an extent: the records from where the shard has come
-// to up to next. Its key has the counter at.
+// gap inserts a block for lost records into an extent: from the walk's place in the shard up
+// to next. Its key has the counter at.
 func (b *walker) gap(sh *shard, id uint32, next layout.Horizon, at uint64, counted bool) error {
 	key := layout.BlockKey{Epoch: id, Stream: sh.stream.number, Shard: sh.index, Counter: at}.Bytes()
 	count := next.Ordinal - sh.next.Ordinal
@@ -265,18 +264,18 @@ func (b *walker) gap(sh *shard, id uint32, next layout.Horizon, at uint64, count
 	return nil
 }
 
-// settle notes that the last extent ends where the shard has come to.
+// settle notes that the last extent ends at the walk's place in the shard.
 func (sh *shard) settle() {
 	if n := len(sh.extents); n > 0 {
 		sh.extents[n-1].row.End = sh.next
 	}
 }
 
-// finish ends all extents, and the shards whose last records are lost.
+// finish ends all extents. If the last records of a shard are lost, it counts them.
 func (b *walker) finish() error {
 	damaged := b.isTorn || len(b.lost) > 0 || len(b.wreck.Unread) > 0 || !b.clock.Closed
 	if damaged {
-		b.reach(b.cfg.Now) // numbers that nothing speaks of any more may have been given out
+		b.reach(b.cfg.Now) // numbers that are in no file may have been given out
 	}
 	for _, st := range sorted(b.streams) {
 		for _, sh := range sorted(st.shards) {
@@ -290,25 +289,25 @@ func (b *walker) finish() error {
 	return nil
 }
 
-// endIsLost reports whether records of the shard may be lost behind the last one that
-// was found, which no row counts.
+// endIsLost reports whether records may be lost after the last one found in the shard that no
+// row counts.
 func (b *walker) endIsLost(sh *shard) bool {
 	if b.looks() && sh.isNew {
-		return false // there were none
+		return false // the survey has made it for a range without a shard
 	}
 	if b.foreign && sh.row.Closed == 0 {
 		return true
 	}
 	if n := len(sh.extents); n > 0 && sh.extents[n-1].row.FirstOrdinal == sh.next.Ordinal {
-		return true // an extent is begun with a record
+		return true // an extent begins with a record, so one is lost
 	}
 	if sh.received >= max(sh.next.Counter, 1) {
-		return true // a queue has received one
+		return true // a queue has received a later record
 	}
 	lower, _ := layout.StreamExtentsSpan(sh.stream.number)
-	rows := b.lostIn(lower, layout.ExtentKey(sh.stream.number, sh.index, math.MaxUint32)) // those of its extents may be
+	rows := b.lostIn(lower, layout.ExtentKey(sh.stream.number, sh.index, math.MaxUint32)) // whether rows of its extents may be lost
 	if b.clock.Closed && !rows {
-		return false // they say where it ends
+		return false // the extents' rows have the end
 	}
 	if !b.clock.Closed && b.isTorn && sh.seq <= b.torn && sh.row.Closed == 0 {
 		return true
@@ -324,7 +323,7 @@ func (b *walker) endIsLost(sh *shard) bool {
 		return false
 	}
 	if row := sh.known[newest]; !rows && row.End.Counter != 0 && row.End.Ordinal >= sh.next.Ordinal && b.hasLater(newest) {
-		return false // it was written when the epoch ended
+		return false // the extent's end was written when the epoch ended
 	}
 	if b.lostBehind(sh, newest, sh.next.Counter-min(sh.next.Counter, 1)) {
 		return true
@@ -337,8 +336,7 @@ func (b *walker) endIsLost(sh *shard) bool {
 	return false
 }
 
-// lostBehind reports whether a table has lost blocks of the shard in an epoch behind a
-// counter.
+// lostBehind reports whether a table has lost blocks of the shard in an epoch after a counter.
 func (b *walker) lostBehind(sh *shard, epoch uint32, counter uint64) bool {
 	key := layout.BlockKey{Epoch: epoch, Stream: sh.stream.number, Shard: sh.index, Counter: counter}
 	end := key
@@ -358,7 +356,7 @@ func (b *walker) hasLater(id uint32) bool {
 
 // loseEnd counts one record as lost at the end of a shard.
 func (b *walker) loseEnd(sh *shard) error {
-	at := b.last // which may be that of one of them
+	at := b.last // a lost record may have this counter
 	if sh.row.Closed != 0 {
 		at = max(sh.row.Closed, sh.next.Counter, sh.received)
 	}

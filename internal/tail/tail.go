@@ -1,9 +1,8 @@
 // Package tail keeps the recent records of each shard in memory, so that readers
 // at the tip never touch the store, and wakes those that wait for more.
 //
-// It knows records and where a shard ends; it does not know streams, the store
-// or positions. The committer appends, through the root package; any number of
-// readers read.
+// It knows records and the ends of shards; it does not know streams, the store or positions.
+// The committer appends, through the root package; any number of readers read.
 package tail
 
 import (
@@ -14,19 +13,19 @@ import (
 	"github.com/braidstream/braid/internal/layout"
 )
 
-// recordOverheadBytes is what a record costs in memory beside its key and data.
+// recordOverheadBytes is the memory that a record takes beside its key and data.
 const recordOverheadBytes = 96
 
-// slabRecords is how many records share an allocation when they come one by one,
-// and slabChunkBytes what a chunk may hold to be part of it.
+// slabRecords is how many records share an allocation when they come one by one, and
+// slabChunkBytes is the largest chunk that does.
 const (
 	slabRecords    = 64
 	slabChunkBytes = 16 << 10
 )
 
-// Tip is the end of a shard: what its next record will be.
+// Tip is the end of a shard: the place of its next record.
 type Tip struct {
-	LastCounter uint64 // the counter of the last record there ever was; 0 for none
+	LastCounter uint64 // the counter of the last record, even if it was trimmed; 0 for none
 	Ordinal     uint64 // the ordinal of the next record
 	Offset      uint64 // the offset of the next record
 	Ended       bool   // no record will follow
@@ -42,7 +41,7 @@ type Log struct {
 	mu     sync.Mutex // guards the fields below
 	tip    Tip
 	base   uint64     // records up to this counter are only in the store
-	chunks [][]record // each as it was appended, never changed
+	chunks [][]record // the appended chunks, which never change
 	passed int        // how many were evicted since chunks was copied
 
 	waiters waiters
@@ -67,16 +66,16 @@ func (l *Log) Tip() Tip {
 // LastCounter returns Tip().LastCounter without taking the mutex.
 func (l *Log) LastCounter() uint64 { return l.last.Load() }
 
-// View is what a reader found in a tail.
+// View describes the tail at the time of a read.
 type View struct {
 	Tip     Tip    // at that instant
 	Next    uint64 // the counter of the first record that was left out, 0 for none
-	Covered bool   // false: records from there on are only in the store
+	Covered bool   // false: records at from and above are only in the store
 }
 
-// Read appends to dst the records with counters from from to to, inclusive, as
-// far as they keep to both limits; but one, if there is one, whatever its size.
-// Where the tail does not reach back so far, it returns dst as it was.
+// Read appends to dst the records with counters from from to to, inclusive, within both limits.
+// It returns at least one record if there is one, whatever its size. If the tail does not reach
+// back to from, it returns dst unchanged.
 func (l *Log) Read(dst []layout.Record, from, to uint64, records, bytes int) ([]layout.Record, View) {
 	l.mu.Lock()
 	chunks, view := l.chunks, View{Tip: l.tip, Covered: from > l.base}
@@ -105,13 +104,13 @@ func (l *Log) Read(dst []layout.Record, from, to uint64, records, bytes int) ([]
 	return dst, view
 }
 
-// Next returns the records from counter from on that were appended together, as they
-// lie in the tail: they must not be changed. It returns none if the tail does not reach
-// back so far, or if there are none yet.
+// Next returns the records from counter from on that were appended together. They share the
+// tail's memory, so do not change them. It returns none if the tail does not reach back to from,
+// or if there is no such record yet.
 //
-// If it returns all there is, and w is not nil, then the next record, or the end of the
-// shard, wakes w, and waiting is true. So a reader that keeps up takes the mutex once for
-// each group of records. A ring of w from before the call is forgotten.
+// If it returns all records of the tail, and w is not nil, then it registers w: the next record,
+// or the end of the shard, wakes w, and waiting is true. So a reader that keeps up takes the
+// mutex once for each group of records. Next forgets a ring of w from before the call.
 func (l *Log) Next(w *Waiter, from uint64) (run []layout.Record, waiting bool) {
 	if w != nil {
 		w.Forget()
@@ -136,21 +135,21 @@ func (l *Log) Next(w *Waiter, from uint64) (run []layout.Record, waiting bool) {
 	return run, true
 }
 
-// find returns the index of the first chunk with a record at or above counter, of which
-// there is one. It is quick near the tip.
+// find returns the index of the first chunk with a record at or above counter. There must be
+// one. It is quick near the tip.
 func (l *Log) find(counter uint64) int {
 	reaches := func(i int) bool { return l.chunks[i][len(l.chunks[i])-1].Counter >= counter }
-	high, step := len(l.chunks)-1, 1 // high reaches
+	high, step := len(l.chunks)-1, 1 // the chunk at high has one
 	for high-step >= 0 && reaches(high-step) {
 		high -= step
 		step *= 2
 	}
-	low := max(0, high-step) // none below low reaches
+	low := max(0, high-step) // no chunk below low has one
 	return low + sort.Search(high-low, func(i int) bool { return reaches(low + i) })
 }
 
-// Wait has w woken when the shard has a record above counter, or has ended: at once if
-// that is so now. It registers, then compares, so that no wake-up is lost.
+// Wait wakes w when the shard has a record above counter, or has ended; at once if that is so
+// now. It registers first and then compares, so that no wake-up is lost.
 func (l *Log) Wait(w *Waiter, counter uint64) {
 	l.mu.Lock()
 	ready := l.tip.LastCounter > counter || l.tip.Ended
@@ -163,21 +162,21 @@ func (l *Log) Wait(w *Waiter, counter uint64) {
 	}
 }
 
-// Leave takes back a Wait or a Next, so that the log does not keep w.
+// Leave undoes a Wait or a Next, so that the log does not keep w.
 func (l *Log) Leave(w *Waiter) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.waiters.remove(w)
 }
 
-// Waiting returns how many wait, for tests.
+// Waiting returns how many waiters are registered, for tests.
 func (l *Log) Waiting() int {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return len(l.waiters.list)
 }
 
-// End notes that no record will follow, and wakes those who wait.
+// End notes that no record will follow, and wakes all waiters.
 func (l *Log) End() {
 	l.mu.Lock()
 	l.tip.Ended = true
@@ -186,7 +185,7 @@ func (l *Log) End() {
 	l.waiters.wake()
 }
 
-// append adds a chunk, which nobody changes from then on.
+// append adds a chunk, which is immutable from then on.
 func (l *Log) append(chunk []layout.Record) {
 	last := &chunk[len(chunk)-1]
 	l.mu.Lock()
@@ -203,9 +202,9 @@ func (l *Log) append(chunk []layout.Record) {
 	l.waiters.wake()
 }
 
-// evict drops the oldest chunk. Readers that hold the list keep it, so the list
-// is not changed but, now and then, copied: else its array would hold on to all
-// that was evicted from a shard that gets no more records.
+// evict drops the oldest chunk. Readers may hold the list, so its elements are not changed. Now
+// and then it is copied: otherwise its array would keep all evicted chunks of a shard that gets
+// no more records.
 func (l *Log) evict() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -217,15 +216,15 @@ func (l *Log) evict() {
 	}
 }
 
-// Cache bounds the memory of all tails of a database together, and evicts what
-// is oldest. Its methods are called on the committer's goroutine only.
+// Cache bounds the memory of all tails of a database together, and evicts the oldest chunks.
+// Except for Bytes, only the committer's goroutine calls its methods.
 type Cache struct {
 	budget int
-	queue  []entry // chunks in the order in which they came; queue[head:] live
+	queue  []entry // chunks in the order in which they came; queue[head:] are not evicted
 	head   int
 	slab   []record // memory for the next chunks
 
-	bytes atomic.Int64 // what the chunks hold, for Bytes
+	bytes atomic.Int64 // the size of the chunks, for Bytes
 }
 
 type entry struct {
@@ -236,8 +235,8 @@ type entry struct {
 // NewCache returns a cache that holds about budget bytes.
 func NewCache(budget int) *Cache { return &Cache{budget: budget} }
 
-// Append adds the records, which follow the log's tip, and wakes readers. It
-// copies the slice; what the records point to belongs to the cache as well.
+// Append adds the records, which follow the log's tip, and wakes readers. It copies the slice,
+// but keeps the memory that the records point to, which must not change from then on.
 func (c *Cache) Append(l *Log, records []layout.Record) {
 	bytes := 0
 	for i := range records {
@@ -260,8 +259,8 @@ func (c *Cache) Append(l *Log, records []layout.Record) {
 	}
 }
 
-// chunk copies the records into memory that small chunks share. It lives as long
-// as any of them, so large ones do not take part.
+// chunk copies the records into memory that small chunks share. That memory lives as long as
+// any of them, so large chunks get their own.
 func (c *Cache) chunk(records []layout.Record, bytes int) []layout.Record {
 	n := len(records)
 	if bytes > slabChunkBytes {
@@ -276,5 +275,5 @@ func (c *Cache) chunk(records []layout.Record, bytes int) []layout.Record {
 	return chunk
 }
 
-// Bytes returns how much the tails hold. It may be called from any goroutine.
+// Bytes returns how many bytes the tails hold. It may be called from any goroutine.
 func (c *Cache) Bytes() int64 { return c.bytes.Load() }

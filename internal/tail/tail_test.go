@@ -98,8 +98,8 @@ func TestTheOldestRecordsOfAllShardsAreEvicted(t *testing.T) {
 	require.Zero(t, cache.Bytes())
 }
 
-// A reader that waits is woken by every record above what it has seen, and one
-// that comes late does not wait at all.
+// A waiting reader is woken by every record above its counter, and a reader that comes late does
+// not wait at all.
 func TestWaitIsLevelTriggered(t *testing.T) {
 	cache, log := tail.NewCache(1<<20), tail.NewLog(tail.Tip{})
 	a, b := tail.NewWaiter(), tail.NewWaiter()
@@ -116,7 +116,7 @@ func TestWaitIsLevelTriggered(t *testing.T) {
 		require.True(t, rang(a))
 	}
 	log.Wait(a, 20)
-	log.Wait(a, 20) // which counts once
+	log.Wait(a, 20) // registers a only once
 	require.False(t, rang(a))
 	log.End()
 	require.True(t, rang(a))
@@ -151,7 +151,7 @@ func rang(w *tail.Waiter) bool {
 	}
 }
 
-// A waiter that leaves is not woken, and those that stay are.
+// A waiter that has left is not woken, and those that stay are.
 func TestLeaving(t *testing.T) {
 	for name, list := range map[string]interface {
 		Wait(*tail.Waiter, uint64)
@@ -172,13 +172,13 @@ func TestLeaving(t *testing.T) {
 			for i, w := range all {
 				require.Equal(t, i == 1 || i == 3, rang(w), i)
 			}
-			list.Leave(all[1]) // it was woken before it could leave
+			list.Leave(all[1]) // after it was woken
 		})
 	}
 }
 
-// Next returns what was appended together, wherever a reader stands, and has it woken
-// only when there is no more to return.
+// Next returns the records that were appended together, from any counter on. It registers the
+// waiter only if it has returned the last record.
 func TestNextReturnsWhatCameTogether(t *testing.T) {
 	cache, log := tail.NewCache(1<<20), tail.NewLog(tail.Tip{LastCounter: 5})
 	const chunks = 50
@@ -218,7 +218,7 @@ func TestNextReturnsWhatCameTogether(t *testing.T) {
 	require.False(t, waiting, "nothing will come")
 }
 
-// What nobody waits for costs nothing, and a wait makes nothing.
+// Appending without waiters costs nothing, and a wait allocates nothing.
 func TestWaitingMakesNothing(t *testing.T) {
 	log, w := tail.NewLog(tail.Tip{}), tail.NewWaiter()
 	var signal tail.Counter
@@ -232,13 +232,13 @@ func TestWaitingMakesNothing(t *testing.T) {
 		<-w.C()
 	}
 	round()
-	round() // the two lists that take turns have room
+	round() // allocates the two lists that take turns
 	require.Zero(t, testing.AllocsPerRun(100, round))
 }
 
-// One goroutine appends and evicts, others read, each at its own pace, by pages or by
-// what came together. All of them see every record or are told that it is only in the
-// store, and none of them waits for a record that is there.
+// One goroutine appends and evicts. Others read, each at its own pace, by pages or with Next. Each
+// of them sees every record, or sees that it is only in the store, and none waits for a record
+// that already exists.
 func TestReadersAndTheWriterAtOnce(t *testing.T) {
 	const last = 20_000
 	cache := tail.NewCache(500 * (100 + 96))
@@ -256,7 +256,7 @@ func TestReadersAndTheWriterAtOnce(t *testing.T) {
 			}
 		})
 	}
-	var coming sync.WaitGroup // of those who wait and leave
+	var coming sync.WaitGroup // goroutines that wait and leave
 	stop := make(chan struct{})
 	for i := range 2 {
 		coming.Go(func() {
@@ -326,7 +326,7 @@ func nextAll(log *tail.Log, last uint64, _ int) error {
 	}
 }
 
-// follow checks that the records are those from a counter on, and moves it on.
+// follow checks that the records begin at a counter and have no gap, and moves the counter on.
 func follow(got []layout.Record, from *uint64) error {
 	for i := range got {
 		if want := (*from + 9) / 10 * 10; got[i].Counter != want {

@@ -7,25 +7,25 @@ import (
 	"github.com/braidstream/braid/internal/wake"
 )
 
-// Waiter is what one goroutine waits with, any number of times, for one log or counter
-// at a time. Its bell rings when there may be something to see; its owner may have it rung
-// for other reasons, too. A ring may come late, when its cause has been seen already. So
-// the goroutine looks after each ring, and waits again if there is nothing.
+// Waiter lets one goroutine wait, any number of times, for one log or counter at a time. Its bell
+// rings when there may be something new. Its owner may ring it for other reasons, too. A ring may
+// come late, when its cause has already been seen. So the goroutine checks after each ring, and
+// waits again if there is nothing.
 //
-// Invariant: a waiter that is in a list is woken by what comes next, and taken off the
-// list. A wait allocates nothing and looks nothing up.
+// Invariant: the next record or the end wakes a waiter that is in a list, and removes it from
+// the list. A wait allocates nothing and searches nothing.
 type Waiter struct {
 	wake.Bell
-	place int // in the list, plus one; 0 for none. Guarded by the mutex of the list
+	place int // its place in the list, plus one; 0 for none. Guarded by the list's mutex
 }
 
 // NewWaiter makes a waiter that waits for nothing.
 func NewWaiter() *Waiter { return &Waiter{Bell: wake.NewBell()} }
 
-// waiters are those who wait for one log or counter. It costs nothing while nobody does.
+// waiters has the waiters of one log or counter. It costs nothing while there are none.
 type waiters struct {
 	list  []*Waiter // guarded by its owner's mutex
-	taken []*Waiter // what take took; of the one goroutine at a time that wakes
+	taken []*Waiter // the waiters removed by take; belongs to the one goroutine that wakes
 }
 
 func (ws *waiters) add(w *Waiter) {
@@ -53,8 +53,8 @@ func (ws *waiters) take() {
 	}
 }
 
-// wake rings for those who were taken. It is called without the mutex, which is what
-// they take first.
+// wake rings the bells of the waiters that were taken. It is called without the mutex, because
+// the woken goroutines take the mutex first.
 func (ws *waiters) wake() {
 	for i, w := range ws.taken {
 		w.Ring()
@@ -63,8 +63,8 @@ func (ws *waiters) wake() {
 	ws.taken = ws.taken[:0]
 }
 
-// Counter is a counter that goes up and wakes those who wait for it to. Only one
-// goroutine at a time may raise or end it.
+// Counter is a rising counter that wakes waiters. Only one goroutine at a time may raise or end
+// it.
 type Counter struct {
 	last atomic.Uint64
 
@@ -76,7 +76,7 @@ type Counter struct {
 // Last returns the counter.
 func (c *Counter) Last() uint64 { return c.last.Load() }
 
-// Raise sets the counter, which never goes down, and wakes those who wait.
+// Raise sets the counter, which never falls, and wakes all waiters.
 func (c *Counter) Raise(counter uint64) {
 	c.mu.Lock()
 	c.last.Store(counter)
@@ -85,7 +85,7 @@ func (c *Counter) Raise(counter uint64) {
 	c.waiters.wake()
 }
 
-// End wakes those who wait, and everyone who will.
+// End wakes all waiters, and every later one at once.
 func (c *Counter) End() {
 	c.mu.Lock()
 	c.ended = true
@@ -94,7 +94,7 @@ func (c *Counter) End() {
 	c.waiters.wake()
 }
 
-// Wait has w woken when the counter is above counter: at once if it is so now.
+// Wait wakes w when the counter is above counter; at once if it is so now.
 func (c *Counter) Wait(w *Waiter, counter uint64) {
 	c.mu.Lock()
 	ready := c.last.Load() > counter || c.ended
@@ -107,14 +107,14 @@ func (c *Counter) Wait(w *Waiter, counter uint64) {
 	}
 }
 
-// Leave takes back a Wait.
+// Leave undoes a Wait.
 func (c *Counter) Leave(w *Waiter) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.waiters.remove(w)
 }
 
-// Waiting returns how many wait, for tests.
+// Waiting returns how many waiters are registered, for tests.
 func (c *Counter) Waiting() int {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -1,5 +1,5 @@
-// Package txlog finds the conflicts of transactions: it remembers which keys recent ones
-// wrote. It knows neither the store nor what the keys are of. The committer owns a log.
+// Package txlog finds conflicts of transactions: it remembers which keys recent ones wrote. It
+// knows neither the store nor the meaning of the keys. The committer owns the log.
 package txlog
 
 import (
@@ -9,11 +9,11 @@ import (
 	"slices"
 )
 
-// MaxKeys is how many recently written keys are remembered, at least. A transaction that
-// began before the oldest of them cannot be checked, and has to run again.
+// MaxKeys is the minimum number of recently written keys that are remembered. A transaction that
+// began before the oldest of them cannot be checked, and must run again.
 const MaxKeys = 1 << 16
 
-// Range is a range of keys: from Start up to and not including End.
+// Range is a range of keys: from Start up to, but not including, End.
 type Range struct{ Start, End []byte }
 
 // Contains reports whether the key lies in the range.
@@ -23,7 +23,7 @@ func (r Range) Contains(key []byte) bool {
 
 // Log remembers which keys recent transactions wrote. The zero value is ready for use.
 type Log struct {
-	version uint64 // of the newest transaction that wrote keys
+	version uint64 // the version of the newest transaction that wrote keys
 	oldest  uint64 // transactions that began at this version or later can be checked
 	writes  []write
 }
@@ -33,11 +33,11 @@ type write struct {
 	key     string
 }
 
-// Version returns the version of the state that the newest transaction has made.
+// Version returns the version of the state after the newest transaction.
 func (l *Log) Version() uint64 { return l.version }
 
-// Add logs the keys of a transaction, which makes the next version, and forgets the
-// oldest keys if it has to.
+// Add logs the keys that a transaction wrote, as the next version. It forgets the oldest keys if
+// there are too many.
 func (l *Log) Add(keys iter.Seq[string]) {
 	l.version++
 	for key := range keys {
@@ -51,8 +51,8 @@ func (l *Log) Add(keys iter.Seq[string]) {
 	}
 }
 
-// Conflicts reports whether a transaction that read the state of a version has read,
-// among keys and ranges, something that was written after it, or may have been.
+// Conflicts reports whether any of the keys and ranges was written after the state of that
+// version, or may have been. A transaction that read them from that state must run again.
 func (l *Log) Conflicts(version uint64, keys map[string]struct{}, ranges []Range) bool {
 	if len(keys) == 0 && len(ranges) == 0 {
 		return false

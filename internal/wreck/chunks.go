@@ -6,7 +6,7 @@ import (
 	"io"
 )
 
-// pageBytes is what is read again by itself where the disk does not give a larger piece.
+// pageBytes is the size of the pieces that are read one by one after a larger read has failed.
 const pageBytes = 4 << 10
 
 // Logs and manifests are made of chunks, in blocks of 32 KiB that no chunk crosses. A
@@ -19,11 +19,11 @@ const pageBytes = 4 << 10
 //	synced    8 bytes, an offset up to which the log was durable, in the newest format
 //	payload
 //
-// A log's file may have been another log's before, whose chunks are then behind its own
-// end: they have the number of that one.
+// Pebble reuses files of old logs. Chunks of the old log may then follow the end of the new one;
+// they have the number of the old log.
 const chunkBlockBytes = 32 << 10
 
-// chunkFormats are the formats by (kind-1)/4.
+// chunkFormats has the formats by (kind-1)/4.
 var chunkFormats = [...]struct{ header, logAt, syncedAt int }{
 	{header: 7},
 	{header: 11, logAt: 7},
@@ -38,37 +38,37 @@ const (
 	chunkLast
 )
 
-// chunk is one that was read.
+// chunk is a chunk that was read.
 type chunk struct {
 	offset  int64 // of its header in the file
 	part    int
-	synced  uint64 // 0 if its format does not say
+	synced  uint64 // 0 if its format does not have it
 	payload []byte // a part of the block
 }
 
 // castagnoli is the polynomial of Pebble's checksums.
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
-// mask is what Pebble makes of a CRC before it stores it.
+// mask transforms a CRC as Pebble does before it stores it.
 func mask(crc uint32) uint32 { return (crc>>15 | crc<<17) + 0xa282ead8 }
 
-// chunkReader reads the chunks of a file, and goes on behind what is none.
+// chunkReader reads the chunks of a file, and skips bytes that are not one.
 type chunkReader struct {
 	r      io.ReaderAt
 	size   int64  // of the file
-	log    uint32 // the number that the chunks of a log have; 0 for a manifest, whose have none
+	log    uint32 // the number in the chunks of a log; 0 for a manifest, whose chunks have none
 	buf    [chunkBlockBytes]byte
 	n      int   // how much of buf is the current block
 	at     int   // in buf
 	base   int64 // of the block in the file
 	begun  bool
-	failed error // the first one of the disk; what it did not give is zero, and so no chunk
-	bad    int64 // where the first thing stands, since the last chunk, that is none; -1 if there was nothing
-	closed bool  // the end of the log was found, as its writer leaves it
+	failed error // the disk's first error; bytes that could not be read are zero, and so not a chunk
+	bad    int64 // the first place since the last chunk where none was found; -1 for no such place
+	closed bool  // whether the end mark of the log's writer was found
 
-	// other is set if the file begins with a chunk of another log: that log's file was to be
-	// used again and nothing was written to it, or this file belongs elsewhere. A file that
-	// belongs elsewhere and was used before may hold chunks with this log's number.
+	// other is set if the file begins as another log. Either that log's file was to be reused
+	// and nothing was written to it, or the file belongs elsewhere. A file that belongs
+	// elsewhere and was reused may hold chunks with this log's number.
 	other bool
 }
 
@@ -76,8 +76,8 @@ func newChunkReader(r io.ReaderAt, size int64, log uint64) *chunkReader {
 	return &chunkReader{r: r, size: size, log: uint32(log), bad: -1}
 }
 
-// next returns the next chunk. Before it, bad is where that is missing which should
-// stand between it and the one before, or -1.
+// next returns the next chunk. If bytes between it and the one before are not a chunk, bad is
+// their place; otherwise it is -1.
 func (c *chunkReader) next() (found chunk, ok bool) {
 	c.bad = -1
 	for {
@@ -93,7 +93,7 @@ func (c *chunkReader) next() (found chunk, ok bool) {
 				c.other = c.isOther()
 			}
 			if c.isEnd() {
-				c.closed, c.n, c.begun = true, 0, true // nothing behind it is the log's
+				c.closed, c.n, c.begun = true, 0, true // nothing after it belongs to the log
 				return chunk{}, false
 			}
 			if c.bad < 0 {
@@ -123,8 +123,8 @@ func (c *chunkReader) fill() bool {
 	return c.n > 0
 }
 
-// readPages fills b from an offset. What the disk does not give is zero, page by page,
-// and the first of its errors is returned. So a bad sector costs no more than its page.
+// readPages fills b from an offset. Pages that cannot be read are zero, and the first error of
+// the disk is returned. So a bad sector costs only its page.
 func readPages(r io.ReaderAt, b []byte, offset int64) (failed error) {
 	if n, err := r.ReadAt(b, offset); n == len(b) || err == nil {
 		return nil
@@ -143,7 +143,7 @@ func readPages(r io.ReaderAt, b []byte, offset int64) (failed error) {
 
 func (c *chunkReader) format(at int) int { return (int(c.buf[at+6]) - 1) / 4 }
 
-// parse returns the chunk that stands at a place of the block, if it is one.
+// parse returns the chunk at a place of the block, if there is one.
 func (c *chunkReader) parse(at int) (chunk, bool) {
 	block := c.buf[:c.n]
 	if at+chunkFormats[0].header > len(block) || block[at+6] == 0 || c.format(at) >= len(chunkFormats) {
@@ -163,7 +163,7 @@ func (c *chunkReader) parse(at int) (chunk, bool) {
 	return found, true
 }
 
-// isOther reports whether a chunk or the end of another log stands here.
+// isOther reports whether a chunk or the end mark of another log is at the current place.
 func (c *chunkReader) isOther() bool {
 	rest := c.buf[c.at:c.n]
 	if c.log == 0 || len(rest) < chunkFormats[1].header {
@@ -174,11 +174,11 @@ func (c *chunkReader) isOther() bool {
 	if _, ok := other.parse(c.at); ok {
 		return other.log != c.log
 	}
-	other.log-- // an end has the number of the next log
+	other.log-- // an end mark has the number of the next log
 	return other.isEnd() && other.log != c.log
 }
 
-// blank reports whether what is left of the block is too short for a chunk, and zero.
+// blank reports whether the rest of the block is too short for a chunk, and zero.
 func (c *chunkReader) blank() bool {
 	rest := c.buf[c.at:c.n]
 	if c.bad >= 0 || len(rest) > chunkFormats[2].header {
@@ -192,9 +192,9 @@ func (c *chunkReader) blank() bool {
 	return true
 }
 
-// isEnd reports whether the end of the log stands here, as its writer leaves it: the head
-// of a chunk of the log with the next number, without a checksum and a payload. What the
-// file holds of an earlier log cannot have that number.
+// isEnd reports whether the end mark of the log's writer is here: the header of a chunk with the
+// number of the next log, without a checksum and a payload. Chunks of an earlier log cannot
+// have that number.
 func (c *chunkReader) isEnd() bool {
 	const header, kind = 11, 5
 	rest := c.buf[c.at:c.n]

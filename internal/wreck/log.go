@@ -9,21 +9,21 @@ import (
 	"github.com/cockroachdb/pebble/v2/batchrepr"
 )
 
-// LogEnd is how the reading of a log ended.
+// LogEnd says how a log ends.
 type LogEnd struct {
-	// Closed is set if the log ends where its writer ended it. Without it a crash may
-	// have ended it, or bytes that were there may be lost: nothing tells which.
+	// Closed is set if the log has the end mark of its writer. Otherwise either a crash has
+	// ended it, or its last bytes are lost; it is unknown which.
 	Closed bool
 
 	First, Last uint64 // numbers of the first and the last change; 0 if there is none
 }
 
-// ReadLog reads a log. A place that is damaged is passed by if what is behind it, or
-// File.Durable, proves that it was durable once, or if nothing was written after this log. Else the log ends
-// there, as it does for Pebble when it opens a store after a crash: what a later part of
-// a torn write brought back could contradict what was written after that.
+// ReadLog reads a log. It skips a damaged place if the place certainly was durable once:
+// because of later chunks, because of File.Durable, or because nothing was written after this
+// log. Otherwise the log ends there, as it does for Pebble when it opens a store after a
+// crash. A later part of a torn write could contradict what was written after that crash.
 //
-// A file that begins as another log gives no changes.
+// A file that begins as another log has no changes.
 func (w *Wreck) ReadLog(ctx context.Context, f File, v Visitor) (end LogEnd, err error) {
 	chunks, closeFile, err := openChunks(w.fs, w.path(f.Name))
 	if err != nil {
@@ -41,15 +41,15 @@ type logReader struct {
 	visitor Visitor
 	file    string
 	durable int64 // File.Durable
-	newest  bool  // no log was begun after it
+	newest  bool  // whether no log was begun after it
 	chunks  *chunkReader
 	end     LogEnd
 
-	batch  []byte // the parts of the current one
-	inside bool   // the first part of it was read
+	batch  []byte // the parts of the current batch
+	inside bool   // whether its first part was read
 
-	// held is what was read since a damaged place that nothing has proven to have been
-	// durable: at most a log, and so a memtable.
+	// held has the batches since a damaged place that is not known to have been durable: at
+	// most a log, and so a memtable.
 	held      [][]byte
 	holes     []Place
 	holeFirst int64 // the offset of the first of them
@@ -91,7 +91,7 @@ func (r *logReader) run(ctx context.Context) error {
 			return err
 		}
 	}
-	// No crash makes a disk refuse what it has: that is damage wherever it stands.
+	// A crash does not make a disk return read errors: those are damage anywhere in the log.
 	if len(r.holes) > 0 && (r.chunks.closed || r.newest && len(r.held) > 0 || r.chunks.failed != nil) {
 		if err := r.release(); err != nil {
 			return err
@@ -101,7 +101,7 @@ func (r *logReader) run(ctx context.Context) error {
 	return nil
 }
 
-// release gives out what was held back.
+// release passes on the batches that were held back.
 func (r *logReader) release() error {
 	for _, hole := range r.holes {
 		if err := r.visitor.Lost(hole); err != nil {
@@ -124,7 +124,7 @@ func (r *logReader) add(c chunk) error {
 	case c.part == chunkWhole || c.part == chunkFirst:
 		r.batch, r.inside = append(r.batch[:0], c.payload...), true
 	case !r.inside:
-		return nil // what it belongs to is lost
+		return nil // the first part of its batch is lost
 	default:
 		r.batch = append(r.batch, c.payload...)
 	}
@@ -139,7 +139,7 @@ func (r *logReader) add(c chunk) error {
 	return nil
 }
 
-// give gives out the changes of a batch.
+// give passes on the changes of a batch.
 func (r *logReader) give(batch []byte) error {
 	if r.chunks.other {
 		return nil
@@ -150,7 +150,7 @@ func (r *logReader) give(batch []byte) error {
 	}
 	seq := uint64(header.SeqNum)
 	reader := batchrepr.Read(batch)
-	var refused error // of the visitor
+	var refused error // the visitor's error
 	err := guard(func() error {
 		for {
 			kind, key, value, ok, err := reader.Next()
@@ -161,7 +161,7 @@ func (r *logReader) give(batch []byte) error {
 				return refused
 			}
 			if kind != pebble.InternalKeyKindLogData {
-				r.end.First = min(r.end.First-1, seq-1) + 1 // 0 is the highest for min
+				r.end.First = min(r.end.First-1, seq-1) + 1 // the zero value counts as the highest number
 				r.end.Last = max(r.end.Last, seq)
 				seq++
 			}

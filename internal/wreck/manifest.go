@@ -35,11 +35,11 @@ const (
 	customBlobs     = 69
 )
 
-// manifest is what the edits add up to.
+// manifest is the sum of the edits.
 type manifest struct {
 	live   map[tableAt]liveTable
 	named  map[uint64]bool // all files that an edit has named
-	oldest uint64          // of the logs that are in no table
+	oldest uint64          // the oldest log with contents that are in no table
 }
 
 type tableAt struct {
@@ -53,8 +53,8 @@ type liveTable struct {
 	smallest, largest []byte
 }
 
-// readManifest finds the manifest and takes from it which files the store had done
-// with, and which are missing. What cannot be read of it is noted.
+// readManifest finds the manifest, and finds out from it which files are obsolete and which are
+// missing. It notes the parts that cannot be read.
 func (w *Wreck) readManifest(names []string, known Known) {
 	name, missing := manifestName(names, known.Manifest)
 	if missing != "" {
@@ -88,7 +88,7 @@ func (w *Wreck) readManifest(names []string, known Known) {
 	w.findForeign(known, &m, alive)
 	w.findNewestLog(name, names, m.oldest)
 	if !whole {
-		return // it may not have come to the edit that removes what is not there
+		return // the edit that removes the missing files may be unreadable
 	}
 	w.findLogs(known.Durable, m.oldest)
 	w.bound(m.live)
@@ -101,7 +101,7 @@ func (w *Wreck) readManifest(names []string, known Known) {
 	}
 }
 
-// missing returns the place of a file that is missing, or is another one.
+// missing returns the Place for a file that is missing or foreign.
 func (k *Known) missing(name, what string) Place {
 	if err := k.Foreign[name]; err != nil {
 		return Place{File: name, Offset: -1, Err: err}
@@ -109,8 +109,8 @@ func (k *Known) missing(name, what string) Place {
 	return Place{File: name, Err: fmt.Errorf("%w: %s", ErrDamaged, what)}
 }
 
-// findForeign notes logs and tables that are other ones as missing, but for those that the
-// store had done with, and the tables that the manifest gives bounds to.
+// findForeign notes foreign logs and tables as missing, except obsolete ones, and tables for
+// which the manifest has bounds.
 func (w *Wreck) findForeign(known Known, m *manifest, alive map[uint64]bool) {
 	whole := len(w.Unread) == 0
 	for name := range known.Foreign {
@@ -123,15 +123,15 @@ func (w *Wreck) findForeign(known Known, m *manifest, alive map[uint64]bool) {
 	}
 }
 
-// sortMissing puts what is missing in the order of the names, each once.
+// sortMissing sorts the missing files by name, and removes duplicates.
 func (w *Wreck) sortMissing() {
 	slices.SortStableFunc(w.Missing, func(x, y Place) int { return strings.Compare(x.File, y.File) })
 	w.Missing = slices.CompactFunc(w.Missing, func(x, y Place) bool { return x.File == y.File && strings.HasSuffix(x.File, ".log") })
 }
 
-// findNewestLog notes if the newest log is missing. There is one at all times that is not
-// stale; and each open begins one right before it writes its options, with no number in
-// between but that of a manifest.
+// findNewestLog notes whether the newest log is missing. A store always has a log that is not
+// stale. Each open begins one right before it writes its options, and only a manifest may
+// take a number in between.
 func (w *Wreck) findNewestLog(manifest string, names []string, oldest uint64) {
 	least := oldest
 	for _, n := range names {
@@ -150,7 +150,7 @@ func (w *Wreck) findNewestLog(manifest string, names []string, oldest uint64) {
 	if n := len(w.Logs); n > 0 {
 		newest = w.Logs[n-1].number
 	}
-	for _, p := range w.Missing { // those that are other ones now
+	for _, p := range w.Missing { // the foreign ones
 		if number, ok := NumberOf(p.File); ok && strings.HasSuffix(p.File, ".log") {
 			newest = max(newest, number)
 		}
@@ -160,8 +160,8 @@ func (w *Wreck) findNewestLog(manifest string, names []string, oldest uint64) {
 	}
 }
 
-// findLogs notes which logs are missing that are known to have been written, and hold what
-// is in no table.
+// findLogs notes the missing logs among those that are known to have been written, with
+// contents that are in no table.
 func (w *Wreck) findLogs(durable map[string]int64, oldest uint64) {
 	for name := range durable {
 		digits, ok := strings.CutSuffix(name, ".log")
@@ -175,7 +175,7 @@ func (w *Wreck) findLogs(durable map[string]int64, oldest uint64) {
 	}
 }
 
-// bound notes the bounds and sizes of the tables that live, of which several may share a file.
+// bound notes the bounds and sizes of the live tables. Several tables may share a file.
 func (w *Wreck) bound(live map[tableAt]liveTable) {
 	files := make(map[uint64]*File, len(w.Tables))
 	for i := range w.Tables {
@@ -196,9 +196,9 @@ func (w *Wreck) bound(live map[tableAt]liveTable) {
 	}
 }
 
-// manifestName returns the manifest that the marker names, or least if that is newer.
-// Without the marker it is the newest one. If the one that it should be is missing it
-// returns that as well, and the newest of the others: what that says is true, and not all.
+// manifestName returns the manifest that the marker names, or least if that is newer; without
+// a marker, the newest one. If that manifest is missing, it returns its name as missing, and
+// the newest of the others, whose contents are true but not complete.
 func manifestName(names []string, least string) (name, missing string) {
 	var highest, iteration uint64
 	marked := ""
@@ -236,8 +236,7 @@ func manifestNumber(name string) (number uint64, ok bool) {
 	return number, ok && err == nil
 }
 
-// readEdits adds the edits of a manifest up. It goes on behind what cannot be read, and
-// returns what was wrong there.
+// readEdits adds up the edits of a manifest. It skips damage, and returns the error for it.
 func (w *Wreck) readEdits(name string, m *manifest) (wrong error) {
 	file, err := w.fs.Open(w.path(name))
 	if err != nil {
@@ -292,8 +291,8 @@ func (w *Wreck) readEdits(name string, m *manifest) (wrong error) {
 	return wrong
 }
 
-// apply adds one edit, or nothing of it: half of one could make a table of those that the
-// store had done with.
+// apply adds one edit, or nothing of it: with half of an edit, a live table could look
+// obsolete.
 func (m *manifest) apply(edit []byte) error {
 	r := &editReader{r: bufio.NewReader(bytes.NewReader(edit))}
 	var removed, added []func()
@@ -386,7 +385,7 @@ func (r *editReader) table(tag uint64) (at tableAt, t liveTable) {
 		r.bytes()
 		r.bytes()
 	}
-	r.uint() // its numbers
+	r.uint() // its sequence numbers
 	r.uint()
 	for tag != tagNewFile2 && r.err == nil {
 		switch custom := r.uint(); custom {
@@ -410,8 +409,8 @@ func (r *editReader) table(tag uint64) (at tableAt, t liveTable) {
 // userKey returns an internal key without the eight bytes of its number and kind.
 func userKey(key []byte) []byte { return key[:max(0, len(key)-8)] }
 
-// before returns a key that lies right below another, near enough for a bound: all that
-// lies between them begins with it.
+// before returns a key right below another, close enough for a bound: all keys between them
+// begin with it.
 func before(key []byte) []byte {
 	if len(key) == 0 {
 		return nil

@@ -15,34 +15,34 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs"
 )
 
-// A table is blocks of rows one after the other, then what is about them, and last a
-// footer that says where the index is. A block is followed by a byte that says how it is
-// compressed, and a checksum of four bytes.
+// A table has blocks of rows one after the other, then metadata, and at its end a footer with
+// the place of the index. A block is followed by one byte for its compression, and a checksum
+// of four bytes.
 const (
 	tableMagic   = "\xf0\x9f\xaa\xb3\xf0\x9f\xaa\xb3"
 	trailerBytes = block.TrailerLen
 
-	// keyBundle is what Pebble's default schema of data blocks is made with.
+	// keyBundle is the parameter of Pebble's default schema of data blocks.
 	keyBundle = 16
 
-	// Blocks of rows and of an index are told apart by how many columns they have.
+	// Blocks of rows and of an index differ in their number of columns.
 	dataColumns  = 7
 	indexColumns = 4
 
-	// maxBlockBytes bounds what is taken for the length of a block.
+	// maxBlockBytes bounds the length of a block that is believed.
 	maxBlockBytes = 1 << 30
 )
 
-// footerBytes is the length of a footer by the version of the table.
+// footerBytes has the length of the footer, by the version of the table.
 var footerBytes = map[uint32]int{6: 57, 7: 61}
 
-// dataSchema is how the columns of a data block make a key.
+// dataSchema says how the columns of a data block form a key.
 var dataSchema = colblk.DefaultKeySchema(pebble.DefaultComparer, keyBundle)
 
-// dataBlock is where a block of a table's rows lies.
+// dataBlock is the place of a block of rows.
 type dataBlock struct {
 	offset, length int64  // without the trailer
-	last           []byte // its last key, or what sorts above it and below the next; nil if that is not known
+	last           []byte // its last key, or a key between that and the next block's first; nil if unknown
 }
 
 // Table is a table that is open for reading.
@@ -51,13 +51,13 @@ type Table struct {
 	f      File
 	file   vfs.File
 	blocks []dataBlock // in the order of their keys
-	lost   []Place     // what OpenTable has found
+	lost   []Place     // the damage that OpenTable has found
 
 	raw, plain []byte
 }
 
-// OpenTable opens a table. One whose index cannot be read is read from its beginning
-// instead, as far as its blocks follow each other. An error is that of opening the file.
+// OpenTable opens a table. If the index cannot be read, it finds the blocks from the beginning
+// of the table, as far as they follow each other. Its error is that of opening the file.
 func (w *Wreck) OpenTable(f File) (*Table, error) {
 	file, err := w.fs.Open(w.path(f.Name))
 	if err != nil {
@@ -80,7 +80,7 @@ func (w *Wreck) OpenTable(f File) (*Table, error) {
 // Close ends the use of the table.
 func (t *Table) Close() error { return t.file.Close() }
 
-// readIndex finds the blocks by the index.
+// readIndex finds the blocks with the index.
 func (t *Table) readIndex() error {
 	at, err := t.indexHandle()
 	if err != nil {
@@ -90,7 +90,7 @@ func (t *Table) readIndex() error {
 	return t.addIndex(at, 0)
 }
 
-// indexHandle returns where the footer says that the index is.
+// indexHandle returns the place of the index, from the footer.
 func (t *Table) indexHandle() (at block.Handle, err error) {
 	const tail = 4 + len(tableMagic) // version and magic
 	buf := make([]byte, min(t.f.Size, 61))
@@ -119,7 +119,7 @@ func (t *Table) indexHandle() (at block.Handle, err error) {
 	return at, nil
 }
 
-// addIndex adds the blocks of an index, which may lead to those of other indexes.
+// addIndex adds the blocks of an index, which may point to other indexes.
 func (t *Table) addIndex(at block.Handle, depth int) error {
 	index, err := t.readBlock(int64(at.Offset), int64(at.Length))
 	if err != nil {
@@ -146,13 +146,13 @@ func (t *Table) addIndex(at block.Handle, depth int) error {
 	return nil
 }
 
-// leadsToIndex reports whether another index stands where a block of rows may.
+// leadsToIndex reports whether the block at a place is another index, and not a block of rows.
 func (t *Table) leadsToIndex(at block.Handle) bool {
 	b, err := t.readBlock(int64(at.Offset), int64(at.Length))
 	return err == nil && columns(b) == indexColumns
 }
 
-// addIndexes adds the blocks of all indexes to which one leads.
+// addIndexes adds the blocks of all indexes that one points to.
 func (t *Table) addIndexes(it *colblk.IndexIter) error {
 	for ok := it.First(); ok; ok = it.Next() {
 		h, err := it.BlockHandleWithProperties()
@@ -166,9 +166,9 @@ func (t *Table) addIndexes(it *colblk.IndexIter) error {
 	return nil
 }
 
-// columns returns how many columns a block has.
+// columns returns the number of columns of a block.
 func columns(b []byte) int {
-	const custom = 4 // bytes of its own that a block of rows begins with
+	const custom = 4 // the length of the additional header of a block of rows
 	for _, at := range []int{0, custom} {
 		if len(b) >= at+7 && b[at] == byte(colblk.Version1) {
 			if n := int(b[at+1]) | int(b[at+2])<<8; n == indexColumns && at == 0 || n == dataColumns && at == custom {
@@ -179,15 +179,14 @@ func columns(b []byte) int {
 	return 0
 }
 
-// scan finds the blocks without the index: they follow each other from the beginning of
-// the table, and the end of each is where its checksum matches. It is for a table of
-// which why is wrong.
+// scan finds the blocks without the index: they follow each other from the beginning of the
+// table, and each ends where its checksum matches. why is the damage of the index.
 func (t *Table) scan(why error) {
 	file := make([]byte, t.f.Size)
 	_ = readPages(t.file, file, 0) // where the disk fails, no checksum matches
 	t.blocks = nil
 	var at int64
-	whole := false // what comes behind the rows was found
+	whole := false // whether the metadata after the rows was found
 	for {
 		n := blockLength(file[at:])
 		if n < 0 {
@@ -211,8 +210,8 @@ func (t *Table) scan(why error) {
 	t.lost = append(t.lost, place)
 }
 
-// blockLength returns the length of the block, without its trailer, that stands at the
-// front of b; -1 if no checksum matches.
+// blockLength returns the length of the block at the beginning of b, without its trailer; -1 if
+// no checksum matches.
 func blockLength(b []byte) int64 {
 	var crc uint32
 	for i := 0; i+trailerBytes <= len(b) && i < maxBlockBytes; i++ {
@@ -224,7 +223,7 @@ func blockLength(b []byte) int64 {
 	return -1
 }
 
-// compression reports whether a byte says how a block is compressed.
+// compression reports whether a byte is a valid compression of a block.
 func compression(b byte) bool {
 	switch block.CompressionIndicator(b) {
 	case block.NoCompressionIndicator, block.SnappyCompressionIndicator, block.ZstdCompressionIndicator, block.MinLZCompressionIndicator:
@@ -234,7 +233,7 @@ func compression(b byte) bool {
 	}
 }
 
-// readAt fills b from an offset. What lies behind the end of the file is damage.
+// readAt fills b from an offset. A read past the end of the file is damage.
 func (t *Table) readAt(b []byte, offset int64) error {
 	if offset < 0 || offset > t.f.Size-int64(len(b)) {
 		return damaged("%d bytes at offset %d, where the file has %d", len(b), offset, t.f.Size)
@@ -246,7 +245,7 @@ func (t *Table) readAt(b []byte, offset int64) error {
 	return err
 }
 
-// readBlock returns a block, checked and in the clear. It is valid until the next call.
+// readBlock returns a block, verified and decompressed. It is valid until the next call.
 func (t *Table) readBlock(offset, length int64) ([]byte, error) {
 	if length < 0 || length > maxBlockBytes || offset < 0 {
 		return nil, damaged("a block of %d bytes", length)
@@ -261,7 +260,7 @@ func (t *Table) readBlock(offset, length int64) ([]byte, error) {
 	}
 	packed := t.raw[:length]
 	if block.CompressionIndicator(kind) == block.NoCompressionIndicator {
-		t.plain = grown(t.plain, len(packed)) // decoders want it aligned
+		t.plain = grown(t.plain, len(packed)) // decoders need aligned memory
 		copy(t.plain, packed)
 		return t.plain, nil
 	}
@@ -279,8 +278,8 @@ func (t *Table) readBlock(offset, length int64) ([]byte, error) {
 	return t.plain, err
 }
 
-// grown returns a slice of n bytes, in the memory of b if that is enough. Its memory is
-// aligned as that of every slice of its size.
+// grown returns a slice of n bytes, in the memory of b if that is large enough. It is aligned
+// like every slice of its size.
 func grown(b []byte, n int) []byte {
 	if cap(b) < n {
 		return make([]byte, n, n+n/4+8)
@@ -288,8 +287,7 @@ func grown(b []byte, n int) []byte {
 	return b[:n]
 }
 
-// Bounds returns a key that no row of the table lies below, and one that none lies
-// above. They are nil if they cannot be told.
+// Bounds returns a lower and an upper bound of the keys of the table, nil if unknown.
 func (t *Table) Bounds() (first, last []byte) {
 	if n := len(t.blocks); n > 0 {
 		last = t.blocks[n-1].last
@@ -301,8 +299,8 @@ func (t *Table) Bounds() (first, last []byte) {
 	return first, last
 }
 
-// Read gives out all rows of the table, block by block, and then what its blocks lack.
-// A block that is damaged takes its own rows along, and no others.
+// Read passes on all rows of the table, block by block, and then the places that are lost. A
+// damaged block loses its own rows and no others.
 func (t *Table) Read(ctx context.Context, v Visitor) error {
 	var after []byte // the last key that was read
 	for i := range t.blocks {
@@ -343,7 +341,7 @@ func (t *Table) Read(ctx context.Context, v Visitor) error {
 	return nil
 }
 
-// bounded bounds a place by what the manifest says of the table, where nothing else does.
+// bounded bounds a place by the manifest's bounds of the table, where nothing else does.
 func (t *Table) bounded(p Place) Place {
 	if p.After == nil {
 		p.After = t.f.After
@@ -366,7 +364,7 @@ func (t *Table) rows(b dataBlock, fn func(Change) error) error {
 	var decoder colblk.DataBlockDecoder
 	decoder.Init(&dataSchema, data)
 	var it colblk.DataBlockIter
-	it.InitOnce(&dataSchema, pebble.DefaultComparer, nil) // no value lies elsewhere
+	it.InitOnce(&dataSchema, pebble.DefaultComparer, nil) // all values are in the block
 	if err := it.Init(&decoder, block.NoTransforms); err != nil {
 		return err
 	}
@@ -388,7 +386,7 @@ func (t *Table) rows(b dataBlock, fn func(Change) error) error {
 	return it.Error()
 }
 
-// ReadDeletions gives out the removals of ranges of keys that the table holds.
+// ReadDeletions passes on the deletions of key ranges in the table.
 func (t *Table) ReadDeletions(v Visitor) error {
 	var refused error // of the visitor
 	err := guard(func() error {

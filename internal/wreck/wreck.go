@@ -1,11 +1,11 @@
-// Package wreck reads what can be read of a store whose files may be damaged or
-// missing: Pebble's tables and logs, block by block and batch by batch, without
-// opening Pebble and without trusting what it says about itself.
+// Package wreck reads the undamaged parts of a store whose files may be damaged or missing:
+// Pebble's tables and logs, block by block and batch by batch, without opening Pebble and
+// without trusting the files' metadata.
 //
-// It knows the formats of Pebble's files and nothing of what is in them: it gives out
-// changes as they were written, each with the number that orders it, and says which
-// places could not be read. Package salvage makes a database of them. It opens files
-// for reading only, and creates none.
+// It knows the formats of Pebble's files, and nothing about their contents. It passes on
+// changes as they were written, each with the number that orders it, and says which places
+// could not be read. Package salvage makes a database of them. It opens files for reading
+// only, and creates none.
 package wreck
 
 import (
@@ -20,22 +20,21 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs"
 )
 
-// FS is the file system that the files lie on.
+// FS is the file system of the files.
 type FS = vfs.FS
 
 // ErrDamaged is wrapped by the error of every place that cannot be read.
 var ErrDamaged = errors.New("the bytes are not what was written")
 
-// Change is what happened to a key. Its slices are valid during the call that it is
-// given to.
+// Change is a change of a key. Its slices are valid during the call that gets it.
 type Change struct {
 	Key, Value []byte
 	Seq        uint64 // orders the changes of a key; 0 in a table that was merged with all that was older
 	Deleted    bool
 }
 
-// Deletion is the removal of a range of keys. What has the same number or a higher one
-// was written after it.
+// Deletion is the deletion of a range of keys. Changes with the same number or a higher one were
+// written after it.
 type Deletion struct {
 	Start, End []byte // End itself is not removed
 	Seq        uint64
@@ -45,19 +44,19 @@ type Deletion struct {
 type Place struct {
 	File   string // its name in the directory
 	Offset int64
-	Bytes  int64 // 0: to the end of the file, or all of one that is missing
+	Bytes  int64 // 0: to the end of the file, or all of a missing file
 	Err    error // wraps ErrDamaged, or is the disk's
 
-	// After and Through bound the keys that were there, if it is a part of a table:
-	// the lost ones are above After, and not above Through. Nil is no bound.
+	// After and Through bound the lost keys, if it is a part of a table: they are above
+	// After, up to and including Through. nil means no bound.
 	After, Through []byte
 
-	// Seq is a number that the changes that were there, if it is a part of a log,
-	// exceed.
+	// Seq is a lower bound of the lost changes' numbers, which are higher, if it is a part of
+	// a log.
 	Seq uint64
 }
 
-// Visitor is told what is found. Its error ends the reading.
+// Visitor receives what is found. An error that it returns ends the reading.
 type Visitor interface {
 	Change(c Change) error
 	DeleteRange(d Deletion) error
@@ -74,12 +73,12 @@ type Wreck struct {
 	Tables []File // in the order of their numbers
 	Logs   []File // in the order of their numbers, which is that of what is in them
 
-	// Missing are the tables that the manifest names and that are not there, and the log
-	// that a store has had at all times if there is none.
+	// Missing are tables that the manifest names but that do not exist, and the newest log, which
+	// every store has, if there is none.
 	Missing []Place
 
-	// Unread says why the manifest could not be read to its end; nil if it was. Then
-	// it is unknown which tables are stale.
+	// Unread has the places of the manifest that could not be read; nil if it was read whole. If
+	// it was not, it is unknown which tables are stale.
 	Unread []Place
 }
 
@@ -88,39 +87,39 @@ type File struct {
 	Name string
 	Size int64
 
-	// Stale is set if the store had done with the file: what is in it was written
-	// elsewhere as well, or deleted there.
+	// Stale is set if the file is obsolete: its contents were also written to other files, or
+	// deleted there.
 	Stale bool
 
-	// After and Through bound the keys of a table, as in a Place, if the manifest tells.
+	// After and Through bound the keys of a table, as in a Place, if the manifest has them.
 	After, Through []byte
 
-	// Written is the size of a table as the manifest has it; 0 if it does not say.
+	// Written is the size of a table in the manifest; 0 if it is not there.
 	Written int64
 
-	// Durable is how much of a log is known to have been written; 0 if that is not known.
+	// Durable is how many bytes of a log are known to have been written; 0 if unknown.
 	Durable int64
 
 	number uint64
 }
 
-// Known is what is known of a store's files from elsewhere. Its zero value knows nothing.
+// Known has facts about a store's files from other sources. The zero value has none.
 type Known struct {
-	// Durable is how much of logs and of the manifest was written, by their names. It may
-	// name logs that the store had done with.
+	// Durable is how many bytes of logs and of the manifest were written, by their names. It
+	// may have obsolete logs.
 	Durable map[string]int64
 
-	// Manifest is the name of the newest manifest, or of one before it. A marker that names
-	// an older one is not believed.
+	// Manifest is the name of the newest manifest, or of an earlier one. A marker that names
+	// an older one is ignored.
 	Manifest string
 
-	// Foreign says why a file is not the one that was written under its name. Such a file
-	// is not read, and counts as missing.
+	// Foreign has the files that are not those written under their names, with the reasons.
+	// Such a file is not read, and counts as missing.
 	Foreign map[string]error
 }
 
-// Open lists the files of a directory, and reads the manifest if that can be done.
-// Files that it does not know it ignores. An error is that of listing the directory.
+// Open lists the files of a directory, and reads the manifest if possible. It ignores files of
+// other kinds. Its error is that of listing the directory.
 func Open(files FS, dir string, known Known) (*Wreck, error) {
 	names, err := files.List(dir)
 	if err != nil {
@@ -157,9 +156,9 @@ func Open(files FS, dir string, known Known) (*Wreck, error) {
 	return w, nil
 }
 
-// isBegun reports whether a table is taken for one that was being written when the store
-// ended: it has no byte, and what can be read of the manifest does not name it. What was to
-// come into it stands in a log or in other tables.
+// isBegun reports whether a table counts as one that was being written when the store ended: it
+// is empty, and the readable part of the manifest does not name it. The data for it is still
+// in a log or in other tables.
 func isBegun(f File) bool { return f.Size == 0 && f.Through == nil && f.Written == 0 }
 
 // Bytes returns the size of all tables and logs.
@@ -182,13 +181,13 @@ func NumberOf(name string) (number uint64, ok bool) {
 
 func (w *Wreck) path(name string) string { return w.fs.PathJoin(w.dir, name) }
 
-// damaged makes an error of a place that was read and is not what was written.
+// damaged returns the error for a place whose bytes differ from what was written.
 func damaged(format string, args ...any) error {
 	return fmt.Errorf("%w: %s", ErrDamaged, fmt.Sprintf(format, args...))
 }
 
-// guard calls fn, in which Pebble decodes bytes. Its decoders trust them, and may panic
-// on those that only look right.
+// guard calls fn, in which Pebble decodes bytes. Pebble's decoders trust their input, and may
+// panic on bytes that only look right.
 func guard(fn func() error) (err error) {
 	defer func() {
 		if p := recover(); p != nil {

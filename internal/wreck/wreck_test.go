@@ -16,9 +16,9 @@ import (
 	"github.com/braidstream/braid/internal/wreck"
 )
 
-// found is all that a wreck has given out.
+// found collects everything that a wreck has passed on.
 type found struct {
-	values  map[string]string // the newest of each key
+	values  map[string]string // the newest value of each key
 	seqs    map[string]uint64
 	removed []wreck.Deletion
 	lost    []wreck.Place
@@ -70,7 +70,7 @@ func read(t *testing.T, mem *vfs.MemFS) (*wreck.Wreck, *found) {
 	return w, f
 }
 
-// build makes a store with tables, and a log that no table has yet.
+// build makes a store with tables, and with a log whose contents are in no table.
 func build(t *testing.T) (mem *vfs.MemFS, want map[string]string) {
 	t.Helper()
 	mem = vfs.NewCrashableMem()
@@ -138,15 +138,15 @@ func TestEverythingIsReadWithoutPebble(t *testing.T) {
 	require.Equal(t, got.end.First+200-1, got.end.Last)
 }
 
-// TestATableWithoutItsEndIsReadFromTheFront: rows before the cut are there, and the place
-// that is lost says after which key.
+// TestATableWithoutItsEndIsReadFromTheFront: rows before the cut are read, and the lost place
+// says after which key.
 func TestATableWithoutItsEndIsReadFromTheFront(t *testing.T) {
 	mem, want := build(t)
 	name, content := fileOf(t, mem, ".sst")
 	content = bytes.Clone(content[:len(content)/2])
 	writeFile(t, mem, name, content)
 	_, got := read(t, mem)
-	require.Len(t, got.lost, 2) // rows, and what the table says of ranges
+	require.Len(t, got.lost, 2) // rows, and deletions of ranges
 	require.ErrorIs(t, got.lost[0].Err, wreck.ErrDamaged)
 	last := string(got.lost[0].After)
 	require.NotEmpty(t, last)
@@ -158,7 +158,7 @@ func TestATableWithoutItsEndIsReadFromTheFront(t *testing.T) {
 	require.Greater(t, last, "key-0250")
 }
 
-// TestADamagedBlockLosesItsOwnRows, and says which they can be.
+// TestADamagedBlockLosesItsOwnRows, and the lost place bounds their keys.
 func TestADamagedBlockLosesItsOwnRows(t *testing.T) {
 	mem, want := build(t)
 	_, content := fileOf(t, mem, ".sst")
@@ -178,7 +178,7 @@ func TestADamagedBlockLosesItsOwnRows(t *testing.T) {
 	require.LessOrEqual(t, n*700, 8<<10)
 }
 
-// TestADamagedLogIsReadBehindTheDamage, and a torn one is not taken for damaged.
+// TestADamagedLogIsReadBehindTheDamage, and a torn log does not count as damaged.
 func TestADamagedLogIsReadBehindTheDamage(t *testing.T) {
 	mem, want := build(t)
 	name, content := fileOf(t, mem, ".log")
@@ -241,8 +241,8 @@ func writeFile(t *testing.T, mem *vfs.MemFS, name string, content []byte) {
 }
 
 // TestATableThatWasBegunIsNotLost: a kill may come between the creation of a table and its
-// first byte. Without a manifest it must not be taken for a table that has
-// lost everything. One that the manifest names was cut.
+// first byte. Without a manifest, such a table must not count as one that has lost everything.
+// An empty table that the manifest names was truncated.
 func TestATableThatWasBegunIsNotLost(t *testing.T) {
 	mem, want := build(t)
 	named, _ := fileOf(t, mem, ".sst")

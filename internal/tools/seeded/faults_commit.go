@@ -171,7 +171,7 @@ var numberFaults = []fault{
 		name:    "crash-taken-for-a-clean-close",
 		what:    "after an open, the row that says that the database was closed cleanly stays",
 		promise: "a crash is not taken for a clean close",
-		edits:   []edit{{"append.go", "		a.boundCounters(batch) // that the database was closed is over\n", ""}},
+		edits:   []edit{{"append.go", "		a.boundCounters(batch) // clears the mark of a clean close\n", ""}},
 		test:    model,
 		finds:   `after step`,
 	},

@@ -11,8 +11,8 @@ var readFaults = []fault{
 			"	defer it.Close()\n	for ok := it.First(); ok; ok = it.Next() {\n		value := it.Value()",
 		}, {
 			"read.go",
-			"	return it.Error()\n}\n\n// corrupt classes",
-			"	return nil\n}\n\n// corrupt classes",
+			"	return it.Error()\n}\n\n// corrupt makes",
+			"	return nil\n}\n\n// corrupt makes",
 		}, {
 			"read.go", "	\"cmp\"\n", "",
 		}},
@@ -39,7 +39,7 @@ var readFaults = []fault{
 		promise: "an error of the disk is never taken for the end of the data",
 		edits: []edit{{
 			"page.go",
-			"			err = cmp.Or(err, it.Close()) // which says the same again\n",
+			"			err = cmp.Or(err, it.Close()) // Close may repeat the error\n",
 			"			_ = it.Close()\n",
 		}, {
 			"page.go",
@@ -57,7 +57,7 @@ var readFaults = []fault{
 		promise: "a slow reader holds nothing",
 		edits: []edit{{
 			"page.go",
-			"		if it != nil {\n			err = cmp.Or(err, it.Close()) // which says the same again\n		}\n",
+			"		if it != nil {\n			err = cmp.Or(err, it.Close()) // Close may repeat the error\n		}\n",
 			"		if held := it; held != nil {\n			context.AfterFunc(ctx, func() { _ = held.Close() })\n		}\n",
 		}, {
 			"page.go", "	\"cmp\"\n", "",
@@ -159,11 +159,11 @@ var reshardFaults = []fault{
 			"	children2 := a.db.store.NewBatch()\n	for _, sh := range changed {\n		to := batch\n		if sh.w.closing == nil {\n			to = children2\n		}\n		to.Set(layout.ShardKey(s.number, sh.index), sh.row().Encode(s.number, sh.index))\n	}\n",
 		}, {
 			"reshard.go",
-			"	return func() {\n		// In this order: a description",
-			"	return func() {\n		_ = children2.Commit(true)\n		children2.Close()\n		// In this order: a description",
+			"	return func() {\n		// The order matters: a description",
+			"	return func() {\n		_ = children2.Commit(true)\n		children2.Close()\n		// The order matters: a description",
 		}},
 		test:  model,
-		finds: `no shard is open|the open shards|ends at .*, and .* begins at|one of which does not exist`,
+		finds: `no shard is open|the open shards|ends at .*, but .* begins at|one of which does not exist`,
 	},
 	{
 		name:    "children-born-with-their-parents",
@@ -278,7 +278,7 @@ var retentionFaults = []fault{
 		name:    "shorter-period-in-memory",
 		what:    "what a shorter period cuts off comes back when the period is made longer",
 		promise: "what has expired is gone for good",
-		edits:   []edit{{"retention.go", "		set.floor = set.expiry(now) // and what a shorter one cuts off is gone for good\n", ""}},
+		edits:   []edit{{"retention.go", "		set.floor = set.expiry(now) // and records that a shorter one cuts off are gone for good\n", ""}},
 		test:    test{dir: ".", run: "^TestAShorterPeriodIsFinalWhenTheClockGoesBack$"},
 		finds:   `it was gone before`,
 	},

@@ -31,7 +31,7 @@ var storageFaults = []fault{
 		promise: "the error of a refused open names no less than what is missing",
 		edits: []edit{{
 			"internal/salvage/blocks.go",
-			"		r.behind = r.behind || s.broken[f.Name] != nil // which may be cut where a part of it ended\n",
+			"		r.behind = r.behind || s.broken[f.Name] != nil // it may be cut exactly between two records, which leaves no trace\n",
 			"		r.behind = false\n",
 		}},
 		test:  test{dir: "internal/modeltest", run: "^TestMissingIsNamed$"},
@@ -103,7 +103,7 @@ var storageFaults = []fault{
 		promise: "the ledger raises no false alarm",
 		edits: []edit{{
 			"internal/guardfs/fs.go",
-			"	if f.account != nil {\n		f.account.add(p) // before, since a file may change p; after an error nothing is known of it anyway\n	}\n	written := 0\n",
+			"	if f.account != nil {\n		f.account.add(p) // before the write, because a file may change p; after an error nothing is known anyway\n	}\n	written := 0\n",
 			"	if f.account != nil {\n		defer f.account.add(p)\n	}\n	written := 0\n",
 		}},
 		test:  test{dir: "internal/guardfs", run: "^TestSumsAreOfWhatWasToBeWritten$"},
@@ -215,8 +215,8 @@ var encryptionFaults = []fault{
 		promise: "no nonce is used twice with one key",
 		edits: []edit{{
 			"encryption.go",
-			"	key, err := s.makeDataKey(ctx, keyID)\n	if err != nil {\n		if errors.Is(err, ErrInvalidArgument) { // it was",
-			"	if number, row, found := s.lastDataKey(keyID); found {\n		if err := s.openInTurn(ctx, number, row); err != nil {\n			return err\n		}\n		return db.control(ctx, func(a *appender, _ *kv.Batch) (func(), error) {\n			s.w.sealer = sealer{DataKey: s.dataKey(number), keyID: keyID, made: a.moment}\n			return nil, nil\n		})\n	}\n	key, err := s.makeDataKey(ctx, keyID)\n	if err != nil {\n		if errors.Is(err, ErrInvalidArgument) { // it was",
+			"	key, err := s.makeDataKey(ctx, keyID)\n	if err != nil {\n		if errors.Is(err, ErrInvalidArgument) { // the key existed",
+			"	if number, row, found := s.lastDataKey(keyID); found {\n		if err := s.openInTurn(ctx, number, row); err != nil {\n			return err\n		}\n		return db.control(ctx, func(a *appender, _ *kv.Batch) (func(), error) {\n			s.w.sealer = sealer{DataKey: s.dataKey(number), keyID: keyID, made: a.moment}\n			return nil, nil\n		})\n	}\n	key, err := s.makeDataKey(ctx, keyID)\n	if err != nil {\n		if errors.Is(err, ErrInvalidArgument) { // the key existed",
 		}},
 		test:  test{dir: "internal/modeltest", run: "^TestNoNonceIsUsedTwice$"},
 		finds: `two blocks are encrypted with one nonce`,
