@@ -181,7 +181,7 @@ func TestLifeOfALeaseIsLogged(t *testing.T) {
 		second := f.start(worker("two"))
 		lines = log.take()
 		require.Equal(f, 1, count(lines, `the lease is handed over`), lines)
-		require.Equal(f, 1, count(lines, `another worker asks for it`), lines)
+		require.Equal(f, 1, count(lines, `another worker requests it`), lines)
 		require.Equal(f, 1, count(lines, `msg="the lease is taken".* worker=two .* from=one `), lines)
 		require.NoError(f, stop())
 		require.Equal(f, 1, count(log.take(), `the lease is handed over.* worker=one .*the worker stops`))

@@ -177,9 +177,9 @@ func TestAwaitedStreamsAreSaid(t *testing.T) {
 		}
 		stop := f.start(w)
 		require.Equal(f, []string{
-			`level=WARN msg="a stream does not exist; it is waited for" app=billing stream=bills`,
+			`level=WARN msg="a stream does not exist; waiting for it" app=billing stream=bills`,
 			`level=WARN msg="the dead-letter stream does not exist; records that fail wait" app=billing stream=daed`,
-			`level=WARN msg="a stream does not exist; it is waited for" app=billing stream=ordres`,
+			`level=WARN msg="a stream does not exist; waiting for it" app=billing stream=ordres`,
 		}, about())
 		status, err := w.App().Status(f.Context())
 		require.NoError(f, err)
@@ -217,7 +217,7 @@ func TestAwaitedStreamsAreSaid(t *testing.T) {
 		}, about())
 		require.NoError(f, f.db.DeleteStream(f.Context(), "bills"))
 		synctest.Wait()
-		require.Equal(f, []string{`level=WARN msg="a stream does not exist; it is waited for" app=billing stream=bills`}, about())
+		require.Equal(f, []string{`level=WARN msg="a stream does not exist; waiting for it" app=billing stream=bills`}, about())
 		require.NoError(f, stop())
 
 		status, err = w.App().Status(f.Context())
