@@ -85,7 +85,7 @@ func TestExportOfAPart(t *testing.T) {
 		}
 		require.Contains(t, lines[4], `{"End":{"Records":3,`)
 		k.program = func(p *program) { p.terminal = true }
-		require.Contains(t, k.fails(exitUsage, "export", "orders"), "the binary form is not for a terminal")
+		require.Contains(t, k.fails(exitUsage, "export", "orders"), "the binary form cannot be written to a terminal")
 	})
 }
 
@@ -115,7 +115,7 @@ func TestExportIsResumed(t *testing.T) {
 
 			code, stdout, stderr = k.run("export", "orders", file, "--resume")
 			require.Equal(t, exitOK, code, stderr)
-			require.Equal(t, file+" has 1,234 records; the export goes on behind them.\n", stderr)
+			require.Equal(t, file+" has 1,234 records; the export continues after them.\n", stderr)
 			require.Contains(t, stdout, "3,100 records were exported")
 			k.ok("import", file, "--stream", "copy")
 			require.Equal(t, k.ok("cat", "orders", "--template", content), k.ok("cat", "copy", "--template", content))
@@ -166,7 +166,7 @@ func TestImportIsResumed(t *testing.T) {
 		}
 		code, stdout, stderr := k.run("import", file, "--stream", "copy")
 		if before != "" {
-			require.Contains(t, stderr, before+" records of "+file+" were imported before; the import goes on behind them.\n")
+			require.Contains(t, stderr, before+" records of "+file+" were imported before; the import continues after them.\n")
 		}
 		if i < 2 {
 			require.Equal(t, exitInterrupted, code, stderr)

@@ -31,7 +31,7 @@ func TestTailGoesOnAfterALostConnection(t *testing.T) {
 		return "event: record\ndata: {\"ShardID\":\"shardId-000000000000\",\"SequenceNumber\":\"" + number + "\",\"Data\":\"eA==\"}\n\n"
 	}
 	end := func(text string) string { return "event: end\ndata: " + text + "\n\n" }
-	const lost, back = "braid: the connection to http://localhost/braid/ is lost: %s; trying again\n", "braid: the connection to http://localhost/braid/ is back\n"
+	const lost, back = "braid: the connection to http://localhost/braid/ is lost: %s; retrying\n", "braid: the connection to http://localhost/braid/ is back\n"
 	for _, test := range []struct {
 		name   string
 		bodies []string // a number is an error with that status
@@ -68,7 +68,7 @@ func TestTailGoesOnAfterALostConnection(t *testing.T) {
 		{
 			"never there",
 			[]string{"502"},
-			exitFailure, "", "braid: --url http://localhost/braid/ is answered with 502 Bad Gateway: it must be the address of an inspect page\n", "TRIM_HORIZON",
+			exitFailure, "", "braid: --url http://localhost/braid/ answered with 502 Bad Gateway: it must be the address of an inspect page\n", "TRIM_HORIZON",
 		},
 		{
 			"no such stream",
@@ -88,7 +88,7 @@ func TestTailGoesOnAfterALostConnection(t *testing.T) {
 		{
 			"no record",
 			[]string{"event: record\ndata: {\"ShardID\":7}\n\n"},
-			exitFailure, "", "a record is not what an inspect page says", "TRIM_HORIZON",
+			exitFailure, "", "invalid record from the inspect page", "TRIM_HORIZON",
 		},
 	} {
 		t.Run(test.name, func(t *testing.T) {

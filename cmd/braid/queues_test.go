@@ -72,7 +72,7 @@ func TestDeadLettersAreListedAndSettled(t *testing.T) {
 		// What cannot be done is done for none.
 		require.Equal(t, "queue mails has no dead letter with the ID \"x\"; nothing was done\n", k.fails(exitNotFound, "restore", "mails", rows[3].ID, "x"))
 		k.fails(exitNotFound, "discard", "mails", rows[1].ID, "--yes")
-		require.Contains(t, k.fails(exitUsage, "restore", "mails"), "give IDs that deadletters lists, or --all")
+		require.Contains(t, k.fails(exitUsage, "restore", "mails"), "give IDs from the list of deadletters, or --all")
 		require.Contains(t, k.fails(exitUsage, "discard", "mails", "x", "--all"), "exclude each other")
 		require.Contains(t, k.fails(exitUsage, "deadletters", "mails", "-n", "0"), "1 to 1,000")
 		for _, args := range [][]string{{"deadletters", "none"}, {"restore", "none", "--all"}, {"restore", "none", "x"}, {"discard", "none", "--all"}} {
@@ -81,8 +81,8 @@ func TestDeadLettersAreListedAndSettled(t *testing.T) {
 		require.Equal(t, []string{"3", "4"}, k.dead(q))
 		held, err := q.DeadLetters().Receive(t.Context(), 1, nil)
 		require.NoError(t, err)
-		require.Contains(t, k.ok("deadletters", "mails"), "(a receiver of dead letters has it)")
-		require.Contains(t, k.fails(exitFailure, "restore", "mails", held[0].ID), "is with a receiver of dead letters; nothing was done")
+		require.Contains(t, k.ok("deadletters", "mails"), "(held by a receiver of dead letters)")
+		require.Contains(t, k.fails(exitFailure, "restore", "mails", held[0].ID), "is held by a receiver of dead letters; nothing was done")
 		require.Equal(t, "1 dead letter has left queue mails.\n", k.ok("discard", "mails", "--all", "--yes"))
 		require.Equal(t, []string{"3"}, k.dead(q), "somebody has it")
 

@@ -380,6 +380,6 @@ func TestDamageHasAnExitCode(t *testing.T) {
 	code, stdout, stderr := k.run("cat", "orders", "-o", "data")
 	require.Equal(t, exitDamage, code)
 	require.Equal(t, "0\n1\n2\n", stdout)
-	require.Contains(t, stderr, "\nTo read on behind it: --shard shardId-000000000000 --from 0\n")
+	require.Contains(t, stderr, "\nTo continue after it: --shard shardId-000000000000 --from 0\n")
 	require.Contains(t, stderr, "close fails as well")
 }

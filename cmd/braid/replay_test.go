@@ -128,7 +128,7 @@ func TestReplayToKinesisGivesUp(t *testing.T) {
 		for range attempts {
 			kinesis.FailEntries("InternalFailure", 0)
 		}
-		require.Contains(t, k.fails(exitFailure, "replay", "orders", "--kinesis", "target"), "stream target of Kinesis refused 20 times what was put: InternalFailure")
+		require.Contains(t, k.fails(exitFailure, "replay", "orders", "--kinesis", "target"), "stream target of Kinesis refused the records 20 times: InternalFailure")
 	})
 }
 

@@ -105,7 +105,7 @@ func TestADirectoryInUseIsLocked(t *testing.T) {
 		code, _, stderr := inDirectory(t, append([]string{"--dir", dir}, args...)...)
 		require.Equal(t, exitLocked, code)
 		require.Contains(t, stderr, "has \""+dir+"\" open")
-		require.Contains(t, stderr, "reach it with --url; else stop it, or look at a backup\n")
+		require.Contains(t, stderr, "reach it with --url; otherwise stop it, or use a backup\n")
 	}
 	release()
 	code, _, stderr := inDirectory(t, "--dir", dir, "put", "orders", "a")
@@ -123,7 +123,7 @@ func TestADirectoryIsNotMadeByMistake(t *testing.T) {
 	}
 	code, _, stderr := inDirectory(t, "--dir", t.TempDir(), "put", "orders", "a")
 	require.Equal(t, exitNotFound, code)
-	require.Contains(t, stderr, "the directory is empty: no database exists there")
+	require.Contains(t, stderr, "the directory is empty; it has no database")
 	other := t.TempDir()
 	require.NoError(t, os.WriteFile(filepath.Join(other, "a.txt"), nil, 0o600))
 	code, _, stderr = inDirectory(t, "--dir", other, "ls")
@@ -174,14 +174,14 @@ func TestDamageIsFoundAndSalvaged(t *testing.T) {
 
 	code, _, stderr = inDirectory(t, "--dir", copied, "cat", "orders")
 	require.Equal(t, exitDamage, code)
-	require.Contains(t, stderr, "To read on behind it: --shard shardId-")
+	require.Contains(t, stderr, "To continue after it: --shard shardId-")
 
 	saved := filepath.Join(t.TempDir(), "saved")
 	code, stdout, stderr = inDirectory(t, "--dir", copied, "salvage", saved)
 	require.Equal(t, exitDamage, code)
 	require.Contains(t, stdout, "lost: ")
 	require.Contains(t, stdout, "damaged: ")
-	require.Contains(t, stderr, "braid: not all could be saved\n")
+	require.Contains(t, stderr, "braid: not everything could be saved\n")
 	code, stdout, stderr = inDirectory(t, "--dir", copied, "salvage", saved+"2", "--json")
 	require.Equal(t, exitDamage, code, stderr)
 	var salvaged braid.SalvageReport

@@ -196,7 +196,7 @@ func TestSomethingElseIsNoExport(t *testing.T) {
 		require.NoError(t, err)
 		require.NoError(t, w.Flush())
 		_, err = NewReader(&out)
-		require.ErrorContains(t, err, "version 2: this program reads up to 1")
+		require.ErrorContains(t, err, "version 2; this program reads versions up to 1")
 	}
 }
 
@@ -263,7 +263,7 @@ func TestLinesThatAreNotUnderstood(t *testing.T) {
 	for text, want := range map[string]string{
 		`{"PartitionKey":"k","Text":"a","Data":"AA=="}`: "both Text and Data",
 		`{"partitionKey":"k","Txt":"a"}`:                `unknown field "Txt"`,
-		`{"PartitionKey":"k"} {}`:                       "more follows",
+		`{"PartitionKey":"k"} {}`:                       "data after",
 		`{"PartitionKey":7}`:                            "PartitionKey",
 		`{"PartitionKey":"k","Data":"?"}`:               "base64",
 		`{"PartitionKey":"k","SequenceNumber":"12"}`:    "SequenceNumber",
