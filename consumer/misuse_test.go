@@ -16,8 +16,8 @@ import (
 	"github.com/braidstream/braid/consumer/leasetest"
 )
 
-// Processors with a method that has the name of a hook and is none: of the other kind, of
-// the pointer, and with other results.
+// Processors that have a method with the name of a hook but are no hook: of the other
+// kind, with a pointer receiver, and with other results.
 type (
 	txHooks      struct{ consumer.TxProcessorFunc }
 	plainHooks   struct{ consumer.ProcessorFunc }
@@ -36,8 +36,8 @@ func (mutedHooks) ShutdownRequested(context.Context, *consumer.Checkpointer) {}
 
 func (erringHooks) LeaseLost(context.Context, error) error { return nil }
 
-// The texts of what is refused: each says what was wrong, and what is allowed. Every
-// method that can fail by a mistake of its caller has a row.
+// The texts of refusals: each says what was wrong, and what is allowed. Every method that
+// can fail by a caller's mistake has a row.
 func TestEveryMisuseHasAUsefulText(t *testing.T) {
 	bubble(t, 1, func(f *fixture) {
 		const invalid = "invalid argument: "
