@@ -15,8 +15,8 @@ import (
 	"github.com/braidstream/braid/queue"
 )
 
-// The texts of what is refused: each says what was wrong, and what is allowed. Every
-// method that can fail has a row.
+// The texts of refusals: each says what was wrong, and what is allowed. Every method that
+// can fail has a row.
 func TestEveryMisuseHasAUsefulText(t *testing.T) {
 	bubble(t, func(k *kit) {
 		_, err := k.db.CreateStream(ctx, "t", nil)
@@ -30,7 +30,7 @@ func TestEveryMisuseHasAUsefulText(t *testing.T) {
 		old := k.receive(q, 1)[0].Receipt
 		require.NoError(t, q.Release(ctx, 0, old))
 		live := k.receive(q, 4)
-		var first queue.Receipt // the newest of the record that was released
+		var first queue.Receipt // the newest receipt of the released record
 		var settled queue.Receipt
 		for _, r := range live {
 			if r.Receives == 2 {
@@ -177,7 +177,7 @@ func TestEveryMisuseHasAUsefulText(t *testing.T) {
 				}
 			}
 		}
-		d := k.describe(q) // nothing of all that has changed anything
+		d := k.describe(q) // none of these calls has changed anything
 		require.Equal(t, []int64{0, 3, 0, 0}, []int64{d.Visible, d.InFlight, d.Delayed, d.Dead})
 		queues, err := queue.List(ctx, k.db, "")
 		require.NoError(t, err)
