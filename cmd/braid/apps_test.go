@@ -21,7 +21,7 @@ func TestAppsAndLag(t *testing.T) {
 		require.Equal(t, "[]\n", k.ok("apps", "--json"))
 		require.Equal(t, "There are no applications.\n", k.ok("lag"))
 
-		s := k.stream("orders", 1, 100) // of one shard, so that it is certain which records are processed
+		s := k.stream("orders", 1, 100) // one shard, so that it is certain which records are processed
 		k.stream("clicks", 1, 1)
 		consume(t, k.db, "billing", "orders", 30)
 		consume(t, k.db, "audit", "clicks", 1)
@@ -42,7 +42,7 @@ func TestAppsAndLag(t *testing.T) {
 	})
 }
 
-// lag is a check for scripts.
+// The exit code of lag is a check for scripts.
 func TestLagHasBounds(t *testing.T) {
 	bothWays(t, func(t *testing.T, k *kit) {
 		k.stream("orders", 1, 10)
@@ -91,7 +91,7 @@ func TestLagWatches(t *testing.T) {
 	})
 }
 
-// A shard that fails shows with its error.
+// A shard that fails is shown with its error.
 func TestLagShowsWhatFails(t *testing.T) {
 	bothWays(t, func(t *testing.T, k *kit) {
 		k.stream("orders", 1, 3)

@@ -23,8 +23,8 @@ import (
 
 var seed = flag.Uint64("seed", 0, "seed of tests with random input; 0 is a new one")
 
-// What tail -f does when a connection ends, and what it says. Each body is the answer to a
-// request; the last one goes on for as long as it is read.
+// The reaction and the messages of tail -f when a connection ends. Each body is the
+// answer to one request; the last one continues as long as it is read.
 func TestTailGoesOnAfterALostConnection(t *testing.T) {
 	const first, second = "49568749374218235080373793662021150003767486140978823170", "49568749374218235080373793662021150003767486140978823186"
 	record := func(number string) string {
@@ -38,7 +38,7 @@ func TestTailGoesOnAfterALostConnection(t *testing.T) {
 		code   int
 		stdout string
 		stderr string
-		from   string // of the last request
+		from   string // in the last request
 	}{
 		{
 			"a shard that ends",
@@ -93,7 +93,7 @@ func TestTailGoesOnAfterALostConnection(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				var mu sync.Mutex // guards what follows
+				var mu sync.Mutex // guards the fields below
 				bodies, from := test.bodies, ""
 				k := newKit(t)
 				k.url = true
@@ -148,8 +148,8 @@ func TestTailGoesOnAfterALostConnection(t *testing.T) {
 	}
 }
 
-// A program that is started again and again, and whose connections break at any byte: tail
-// -f writes every record once, in order, those that were put meanwhile too.
+// A program is restarted repeatedly, and its connections break at any byte: tail -f
+// writes every record once, in order, including those put in between.
 func TestTailLosesAndRepeatsNothing(t *testing.T) {
 	n := *seed
 	if n == 0 {
@@ -189,7 +189,7 @@ func tailThroughRestarts(t *testing.T, dir, from string, random *rand.Rand) {
 			}
 		}
 		if life == 0 {
-			put(-1) // before tail begins, which -n 10 shows
+			put(-1) // before tail begins; -n 10 shows it
 		}
 		server := &http.Server{Handler: http.StripPrefix("/braid", inspect.Handler(db, nil))}
 		listener := network.up()
@@ -208,7 +208,7 @@ func tailThroughRestarts(t *testing.T, dir, from string, random *rand.Rand) {
 				},
 			}
 			go func() { ended <- p.run(ctx, args) }()
-			time.Sleep(time.Second) // until it waits for what comes from now on
+			time.Sleep(time.Second) // until it waits for new records
 			network.breakThings()
 		}
 		for i := range recordsOfALife {
@@ -226,7 +226,7 @@ func tailThroughRestarts(t *testing.T, dir, from string, random *rand.Rand) {
 			network.mend()
 			time.Sleep(time.Minute)
 		}
-		if life%2 == 0 { // politely, or all at once
+		if life%2 == 0 { // gracefully, or all at once
 			require.NoError(t, db.Close())
 			require.NoError(t, server.Close())
 		} else {
@@ -237,7 +237,7 @@ func tailThroughRestarts(t *testing.T, dir, from string, random *rand.Rand) {
 		if life == lives-1 {
 			break
 		}
-		time.Sleep(time.Duration(random.IntN(20)) * time.Second) // nobody is there
+		time.Sleep(time.Duration(random.IntN(20)) * time.Second) // no program is running
 	}
 	cancel()
 	require.Equal(t, exitOK, <-ended, stderr.String())
@@ -247,11 +247,11 @@ func tailThroughRestarts(t *testing.T, dir, from string, random *rand.Rand) {
 
 // unreliable is a network in memory, whose connections break after some bytes.
 type unreliable struct {
-	mu       sync.Mutex // guards what follows
+	mu       sync.Mutex // guards the fields below
 	random   *rand.Rand
 	listener *pipeListener
 	breaks   bool
-	cut      int // connections that broke
+	cut      int // number of connections that broke
 }
 
 func (u *unreliable) up() *pipeListener {

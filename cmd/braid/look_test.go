@@ -15,7 +15,7 @@ import (
 	"github.com/braidstream/braid/queue"
 )
 
-// golden compares a text with a file of testdata, which -update writes.
+// golden compares a text with a file of testdata; -update writes the file.
 func golden(t *testing.T, name, got string) {
 	t.Helper()
 	path := "testdata/" + name
@@ -53,8 +53,8 @@ func TestLsAndDescribe(t *testing.T) {
 	})
 }
 
-// A graph of all that shards can do: a split, a split of a child, a merge over the border of
-// two families, a merge of all, and a parent that has expired.
+// A graph with everything that shards can do: a split, a split of a child, a merge across
+// two families, a merge of all, and an expired parent.
 func TestShardsAreDrawn(t *testing.T) {
 	bothWays(t, func(t *testing.T, k *kit) {
 		s := k.stream("orders", 3, 100)
@@ -70,7 +70,7 @@ func TestShardsAreDrawn(t *testing.T) {
 		got := k.ok("shards", "orders")
 		step("scale", "orders", "1")
 		got += "\n" + k.ok("shards", "orders")
-		time.Sleep(22*time.Hour + 30*time.Minute) // in which the first shards expire
+		time.Sleep(22*time.Hour + 30*time.Minute) // the first shards expire
 		synctest.Wait()
 		step("scale", "orders", "2")
 		got += "\n" + k.ok("shards", "orders")
@@ -82,7 +82,7 @@ func TestShardsAreDrawn(t *testing.T) {
 	})
 }
 
-// Every shard is drawn once, however many there are, and behind its parents.
+// Every shard is drawn once, after its parents, however many there are.
 func TestManyShardsAreDrawn(t *testing.T) {
 	bothWays(t, func(t *testing.T, k *kit) {
 		k.stream("wide", 500, 0)

@@ -91,7 +91,7 @@ func TestWhatAURLCannotDo(t *testing.T) {
 	require.Contains(t, stderr, "salvage works on a directory")
 }
 
-// Many streams, shards, applications and records come in several answers.
+// Many streams, shards, applications and records are read in several answers.
 func TestALotComesInPages(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		k := newKit(t)
@@ -126,8 +126,7 @@ func TestALotComesInPages(t *testing.T) {
 	})
 }
 
-// A read ends at the tip as it was at the beginning, though records come faster than they
-// are read.
+// A read ends at the tip at its start, even if records come faster than they are read.
 func TestARemoteReadEnds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		k := newKit(t)
@@ -157,7 +156,7 @@ func TestARemoteReadEnds(t *testing.T) {
 	})
 }
 
-// The errors of a live program are those of a directory.
+// The errors of a live program are the same as those of a directory.
 func TestRemoteErrorsMatch(t *testing.T) {
 	bothWays(t, func(t *testing.T, k *kit) {
 		s := k.stream("orders", 1, 10)
@@ -180,7 +179,7 @@ func TestRemoteErrorsMatch(t *testing.T) {
 	require.Equal(t, exitDamage, exitCode(t.Context(), f.err()))
 }
 
-// Signs of life keep a quiet connection.
+// Signs of life keep a quiet connection open.
 func TestTailWaitsForAQuietStream(t *testing.T) {
 	bothWays(t, func(t *testing.T, k *kit) {
 		s := k.stream("orders", 1, 0)
@@ -197,7 +196,7 @@ func TestTailWaitsForAQuietStream(t *testing.T) {
 	})
 }
 
-// An import over the network begins with the first record each time, and says so.
+// An import over the network always begins with the first record, and reports that.
 func TestImportOverTheNetwork(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		k := newKit(t)

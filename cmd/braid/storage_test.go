@@ -46,7 +46,7 @@ func newDirectory(t *testing.T) string {
 	return dir
 }
 
-// fingerprint is the names, times and contents of all files of a directory.
+// fingerprint has the names, times and contents of all files of a directory.
 func fingerprint(t *testing.T, dir string) string {
 	t.Helper()
 	sum := sha256.New()
@@ -65,7 +65,7 @@ func fingerprint(t *testing.T, dir string) string {
 	return hex.EncodeToString(sum.Sum(nil))
 }
 
-// Verbs that look change no byte, beside another reader.
+// Verbs that only read change no byte, even beside another reader.
 func TestVerbsThatLookChangeNothing(t *testing.T) {
 	dir := newDirectory(t)
 	before := fingerprint(t, dir)
@@ -87,7 +87,7 @@ func TestVerbsThatLookChangeNothing(t *testing.T) {
 		{"salvage", filepath.Join(t.TempDir(), "x")},
 		{"__complete", "cat", ""},
 	} {
-		if args[0] == "salvage" { // it shares a directory with nobody that may write, and a reader may not
+		if args[0] == "salvage" { // it must not run beside a process that may write, and a reader may not
 			require.NoError(t, reader.Close())
 		}
 		code, stdout, stderr := inDirectory(t, append([]string{"--dir", dir}, args...)...)
@@ -112,7 +112,7 @@ func TestADirectoryInUseIsLocked(t *testing.T) {
 	require.Equal(t, exitOK, code, stderr)
 }
 
-// A slip of the pen makes no database.
+// A misspelled directory creates no database.
 func TestADirectoryIsNotMadeByMistake(t *testing.T) {
 	missing := filepath.Join(t.TempDir(), "missing")
 	for _, args := range [][]string{{"ls"}, {"put", "orders", "a"}, {"seek", "a", "--to", "start"}, {"salvage", "x"}} {
@@ -237,8 +237,8 @@ func TestBench(t *testing.T) {
 	require.Contains(t, stdout, "puts of 100 records, NoSync, 16 producers")
 }
 
-// An interruption ends a verb, and a backup leaves nothing behind. A salvage is not among
-// them: on a slow machine it lets go of its directories only after it has returned.
+// An interrupt ends a verb, and a backup leaves nothing behind. Salvage is left out: on a
+// slow machine it releases its directories only after it has returned.
 func TestInterruptions(t *testing.T) {
 	dir := newDirectory(t)
 	ctx, cancel := context.WithCancel(t.Context())
@@ -260,7 +260,7 @@ func TestInterruptions(t *testing.T) {
 		code := run(ctx, append([]string{"--dir", dir}, args...), strings.NewReader(""), &stdout, &stderr)
 		require.Equal(t, exitInterrupted, code, "%v: %s", args, stderr.String())
 		require.Equal(t, "braid: interrupted\n", stderr.String(), args)
-		left, err := os.ReadDir(to) // which may have been made
+		left, err := os.ReadDir(to) // it may have been created
 		require.True(t, err == nil || errors.Is(err, fs.ErrNotExist))
 		require.Empty(t, left)
 	}

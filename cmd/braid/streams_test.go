@@ -87,7 +87,7 @@ func TestTrim(t *testing.T) {
 	})
 }
 
-// On a terminal a question is asked.
+// On a terminal, the program asks.
 func TestTrimAsks(t *testing.T) {
 	k := newKit(t)
 	s := k.stream("orders", 1, 5)
