@@ -16,7 +16,6 @@ import "sync/atomic"
 // Invariant: shards hold no more than MaxBytes plus, for each, a read of the least size
 // or one record; with a tracker, also BatchBytes. TestStuckShardsDoNotStarveOthers checks
 // it.
-// each; with a tracker, BatchBytes and such a read. TestStuckShardsDoNotStarveOthers holds it.
 type budget struct {
 	most, batch, least int64
 	held               atomic.Int64 // may exceed most

@@ -50,9 +50,9 @@ type Config struct {
 	// slog.New(slog.DiscardHandler) silences them.
 	Logger *slog.Logger
 
-	// BatchRecords and BatchBytes limit a batch: 10,000 records and 1 MiB by default, which
-	// is the most for BatchRecords; BatchBytes may be up to 10 MiB. A larger record is a
-	// batch of its own.
+	// BatchRecords and BatchBytes limit a batch. The defaults are 10,000 records, which is
+	// also the maximum, and 1 MiB; BatchBytes may be up to 10 MiB. A larger record is a batch
+	// of its own.
 	BatchRecords, BatchBytes int
 
 	// MaxBytes limits the records that the worker holds for all its shards together: those

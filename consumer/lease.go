@@ -194,7 +194,6 @@ type LeaseStore interface {
 	//
 	// 0 means that leases do not expire. All workers of the application must then be in this
 	// process, and every lease that none of them has is free.
-	// this process, and every lease that none of them has is free.
 	LeaseDuration() time.Duration
 }
 

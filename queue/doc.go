@@ -63,6 +63,7 @@
 // and for its last time alone. If the process has ended unexpectedly, nothing else of the
 // queue is then in flight. With MaxReceives 1 there is no second delivery, so all of them
 // become dead letters.
+//
 // # Cost
 //
 // Only unsettled records are stored: a row of about 60 bytes for each record that is in

@@ -46,7 +46,7 @@ const (
 )
 
 // Refused records are put again after a pause, which doubles from the first to the
-// longest one. The replay fails after so many attempts in a row of which none was taken.
+// longest one. The replay fails when that many attempts in a row have stored no record.
 const (
 	firstPause   = 100 * time.Millisecond
 	longestPause = 5 * time.Second

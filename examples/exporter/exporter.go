@@ -17,10 +17,10 @@ import (
 
 // exporter writes the records of all streams of a database to files, each record as JSON
 // on its own line. Each stream has its own directory, and its files are numbered.
+//
 // The files themselves show the progress: the last complete line has the sequence number
 // after which to continue. So no checkpoint can be older or newer than the files, and
 // each record is in the files once, whenever the exporter or the machine was stopped.
-// record is in the files once, whenever the exporter or the machine was stopped.
 type exporter struct {
 	db       *braid.DB
 	dir      string

@@ -319,7 +319,7 @@ func (d *durable) link(e entries) {
 }
 
 // Try runs an operation that changes files which Pebble knows nothing of, and returns
-// its error as it is: nothing is waited for or repeated, and nothing fails. It does not
+// its error as it is: it waits for nothing, repeats nothing, and fails nothing. It does not
 // return after Abandon.
 func (g *FS) Try(run func() error) error {
 	g.enter()

@@ -25,6 +25,9 @@ var wordings = []struct {
 	{regexp.MustCompile(`\bwhat (it|they|he|she) (is|are) at\b`), "its current batch, the current step: name it"},
 	{regexp.MustCompile(`\bmakes? that\b`), "say who does what"},
 	{regexp.MustCompile(`\bof (no|any) use\b`), "useless, fails, cannot be used"},
+	{regexp.MustCompile(`\b(is|are|was|were) waited for\b`), "say who waits: the worker waits for the stream"},
+	{regexp.MustCompile(`\bhow manieth\b`), "its ordinal"},
+	{regexp.MustCompile(`\bslip of the pen\b`), "a misspelled name, a mistake"},
 }
 
 // maxComment is how many characters a line of a comment has at most, without its indentation.
