@@ -433,7 +433,7 @@ func TestReaderDoesNotGoOnInAnotherStream(t *testing.T) {
 	})
 }
 
-// A time that has not come is waited for.
+// A reader waits for a time in the future.
 func TestTimesInTheFutureAreWaitedFor(t *testing.T) {
 	eachMode(t, 1, func(f *sourceFixture, _ mode) {
 		at, err := f.source.Resolve(f.Context(), "orders", shard0, braid.AtTime(time.Now().Add(time.Hour)))

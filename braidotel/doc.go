@@ -1,5 +1,5 @@
-// Package braidotel has the metrics of a braid database for OpenTelemetry, and traces records
-// from the program that puts them to those that process them.
+// Package braidotel exports the metrics of a braid database to OpenTelemetry, and traces
+// records from the program that puts them to the programs that process them.
 //
 // # Metrics
 //
@@ -7,13 +7,14 @@
 //	...
 //	defer registration.Unregister()
 //
-// They are those of the database, of its streams, of its applications (package consumer) with
-// the workers that they have in this process, and of its queues. docs/metrics.md of the
-// repository lists them all. [Options] bounds how many streams, applications and queues have
-// attributes of their own; the streams beyond are added up as stream "(other)".
+// These are the metrics of the database, of its streams, of its applications (package
+// consumer) and their workers in this process, and of its queues. docs/metrics.md of the
+// repository lists all of them. [Options] limits how many streams, applications and
+// queues have attributes of their own. Streams beyond the limit are added up as stream
+// "(other)".
 //
 // OpenTelemetry has no asynchronous histogram. The histograms, such as
-// braid.put.duration, come from a [Producer], which is given to a reader:
+// braid.put.duration, come from a [Producer], which is passed to a reader:
 //
 //	reader := sdkmetric.NewPeriodicReader(exporter, sdkmetric.WithProducer(braidotel.NewProducer(db, nil)))
 //	provider := sdkmetric.NewMeterProvider(sdkmetric.WithReader(reader))
@@ -31,9 +32,10 @@
 //		return tracing.Process(ctx, batch, process) // a span "process orders", with links to those of the puts
 //	})
 //
-// A record has a partition key and bytes, and no headers. For the context of a trace to travel
-// with it, a [Codec] has to put it beside the data. It is the program's choice which one,
-// as all readers of the stream have to know it. One that uses package awskinesis/envelope is
+// A record has a partition key and bytes, but no headers. To carry the context of a
+// trace, it needs a [Codec] that puts headers beside the data. The program chooses the
+// codec, since all readers of the stream must know it. A codec that uses package
+// awskinesis/envelope is
 //
 //	type codec struct{ *envelope.Codec }
 //

@@ -19,11 +19,11 @@ import (
 // This file and metrics_gen.go are the same in modules braidprom and braidotel. That of
 // braidprom is written by hand, and copied.
 
-// other is the label of the streams that have no series of their own. No stream can have it
-// as its name.
+// other is the stream label for all streams without series of their own. No stream can
+// have this name.
 const other = "(other)"
 
-// kind is what a metric does.
+// kind is the type of a metric.
 type kind int
 
 const (
@@ -32,35 +32,35 @@ const (
 	histogram
 )
 
-// row is how one series is taken from a value: one of the table of metrics.
+// row is a row of the table of metrics: how to take one series from a value.
 type row[T any] struct {
 	name, help, unit string
 	kind             kind
-	label, value     string   // of its own, beside those of what it is of; label may be empty
-	labels           []string // of what it is of
+	label, value     string   // its own label, in addition to labels; may be empty
+	labels           []string // labels of the thing that is measured
 
 	number func(m *T) float64         // nil for a histogram
-	times  func(m *T) braid.Histogram // nil for anything else
+	times  func(m *T) braid.Histogram // nil for all other kinds
 }
 
-// figures are what is known at one moment.
+// figures are all values at one moment.
 type figures struct {
 	database braid.Metrics
 	streams  []named[braid.StreamMetrics]
 	shards   []named[braid.ShardMetrics]
 	stored
 
-	omitted map[string]int // by what: streams, shards, apps, queues
+	omitted map[string]int // by kind: streams, shards, apps, queues
 }
 
-// stored are the figures that are not in memory alone.
+// stored are the figures that have to be read from the store.
 type stored struct {
-	complete bool // nothing went wrong, and nothing took too long
+	complete bool // no error, and no timeout
 	apps     []named[consumer.Status]
 	workers  []named[consumer.Metrics]
 	queues   []named[queue.Description]
 
-	moreApps, moreQueues int // that were left out
+	moreApps, moreQueues int // number left out
 }
 
 // named is a value and the values of its labels.
@@ -69,23 +69,23 @@ type named[T any] struct {
 	value *T
 }
 
-// gatherer takes figures. What reads the store is done by one goroutine at a time, and
-// nobody waits for it for longer than the timeout: while the disk is stalled, one
-// is left behind, and no others.
+// gatherer takes figures. Only one goroutine at a time reads the store, and nobody waits
+// for it for longer than the timeout. So while the disk is stalled, only one goroutine is
+// left behind.
 type gatherer struct {
 	db    *braid.DB
 	opts  Options
-	times bool // only what has histograms is wanted
+	times bool // only histograms are needed
 
 	mu      sync.Mutex // guards the fields below
 	listed  map[string]bool
-	last    map[string]seen     // of streams that are not listed
-	rest    braid.StreamMetrics // what rises, of all that were ever not listed
-	reading chan struct{}       // closed when the goroutine is done; nil if there is none
-	read    stored              // by the last one
+	last    map[string]seen     // for streams that are not listed
+	rest    braid.StreamMetrics // counters, summed up over all streams that were ever not listed
+	reading chan struct{}       // closed when the reading goroutine is done; nil if there is none
+	read    stored              // result of the last reading goroutine
 }
 
-// seen is a stream as it was.
+// seen is the last state of a stream.
 type seen struct {
 	created time.Time
 	metrics braid.StreamMetrics
@@ -95,7 +95,7 @@ func newGatherer(db *braid.DB, options *Options) *gatherer {
 	return &gatherer{db: db, opts: options.withDefaults(), listed: make(map[string]bool), last: make(map[string]seen)}
 }
 
-// gather takes the figures of now.
+// gather takes the current figures.
 func (g *gatherer) gather() *figures {
 	f := &figures{stored: g.readStored(), omitted: map[string]int{"shards": 0}}
 	f.database = g.db.Metrics()
@@ -109,9 +109,9 @@ func (g *gatherer) gather() *figures {
 	return f
 }
 
-// gatherStreams takes the figures of streams and shards. A stream that has a series keeps it
-// for as long as it exists, and one that has none gets none later: or else the sum of
-// those would fall.
+// gatherStreams takes the figures of streams and shards. A stream with a series of its
+// own keeps it as long as it exists, and a stream without one never gets one: otherwise
+// the sum of the others could fall.
 func (g *gatherer) gatherStreams(f *figures) {
 	streams := g.db.Streams()
 	exists := make(map[string]bool, len(streams))
@@ -120,7 +120,7 @@ func (g *gatherer) gatherStreams(f *figures) {
 	}
 	maps.DeleteFunc(g.listed, func(name string, _ bool) bool { return !exists[name] })
 	maps.DeleteFunc(g.last, func(name string, _ seen) bool { return !exists[name] })
-	var now braid.StreamMetrics // of those that have no series: what may fall
+	var now braid.StreamMetrics // gauges of the streams without series
 	for _, s := range streams {
 		name, m := s.Name(), s.Metrics()
 		last, isOther := g.last[name]
@@ -163,7 +163,7 @@ func (g *gatherer) gatherShards(f *figures, s *braid.Stream) {
 	}
 }
 
-// addRisen adds what has come to a stream since it was last looked at.
+// addRisen adds the increase of a stream's counters since it was last looked at.
 func addRisen(sum, now, before *braid.StreamMetrics) {
 	sum.RecordsPut += now.RecordsPut - before.RecordsPut
 	sum.BytesPut += now.BytesPut - before.BytesPut
@@ -173,7 +173,7 @@ func addRisen(sum, now, before *braid.StreamMetrics) {
 	sum.ReadsThrottled += now.ReadsThrottled - before.ReadsThrottled
 }
 
-// readStored returns the figures of applications and queues, or none if that takes too long.
+// readStored returns the figures of applications and queues, or none after the timeout.
 func (g *gatherer) readStored() stored {
 	timeout := time.NewTimer(g.opts.Timeout)
 	defer timeout.Stop()
@@ -188,7 +188,7 @@ func (g *gatherer) readStored() stored {
 			g.mu.Lock()
 			defer g.mu.Unlock()
 			return g.read
-		} // else it may have begun before this call
+		} // otherwise the read may have begun before this call
 	}
 }
 
@@ -200,7 +200,7 @@ func (g *gatherer) startReading() (done <-chan struct{}, own bool) {
 	}
 	finished := make(chan struct{})
 	g.reading = finished
-	go func() { // it ends when the disk answers, or the database is closed
+	go func() { // ends when the disk answers, or the database is closed
 		read := g.readNow()
 		g.mu.Lock()
 		g.read, g.reading = read, nil
@@ -210,8 +210,8 @@ func (g *gatherer) startReading() (done <-chan struct{}, own bool) {
 	return finished, true
 }
 
-// readNow uses a context that does not end: a read that its caller leaves would be left
-// behind, one for each time.
+// readNow uses a context that does not end. If callers could abandon a read, each could
+// leave a stalled one behind.
 func (g *gatherer) readNow() stored {
 	ctx := context.Background()
 	out := stored{complete: true}
@@ -257,7 +257,7 @@ func (g *gatherer) readNow() stored {
 	return out
 }
 
-// inState counts the shards in a state.
+// inState returns the number of shards in a state.
 func inState(shards []consumer.ShardStatus, state consumer.ShardState) (n int) {
 	for i := range shards {
 		if shards[i].State == state {
@@ -267,7 +267,7 @@ func inState(shards []consumer.ShardStatus, state consumer.ShardState) (n int) {
 	return n
 }
 
-// boolean is 1 for true.
+// boolean returns 1 for true and 0 for false.
 func boolean(b bool) float64 {
 	if b {
 		return 1
@@ -275,7 +275,7 @@ func boolean(b bool) float64 {
 	return 0
 }
 
-// timestamp is the Unix time in seconds, 0 for the zero time.
+// timestamp returns the Unix time in seconds, or 0 for the zero time.
 func timestamp(t time.Time) float64 {
 	if t.IsZero() {
 		return 0
@@ -283,31 +283,30 @@ func timestamp(t time.Time) float64 {
 	return float64(t.UnixNano()) / float64(time.Second)
 }
 
-// Options are what is collected. The zero value and nil are safe defaults.
+// Options say what is collected. The zero value and nil are safe defaults.
 type Options struct {
-	// MaxStreams is how many streams have series of their own. The figures of all others
-	// are added up in the series of a stream "(other)", so that sums over all streams are
-	// right. The default is 100; a negative number leaves all streams to "(other)".
+	// MaxStreams is how many streams have series of their own. The figures of all others are
+	// added up in the series of a stream "(other)", so that sums over all streams are right.
+	// The default is 100; with a negative number, all streams are added up in "(other)".
 	MaxStreams int
 
-	// MaxShards is how many shards have series of their own, of the streams that have. The
-	// default is none: the series of a stream are the sums of its shards.
+	// MaxShards is how many shards, of the streams with series, have series of their own. The
+	// default is 0: the series of a stream are the sums over its shards.
 	MaxShards int
 
-	// MaxApps and MaxQueues bound the applications and the queues that have series, in the
-	// order of their names. The defaults are 100 each; a negative number leaves all out.
+	// MaxApps and MaxQueues limit the applications and the queues that have series, in the
+	// order of their names. The default of each is 100; a negative number leaves all out.
 	MaxApps, MaxQueues int
 
 	// Apps returns the applications whose series are collected. nil means all that have
-	// leases in the database. It is for applications whose leases are elsewhere.
+	// leases in the database. Set it for applications whose leases are elsewhere.
 	Apps func(context.Context, *braid.DB) ([]*consumer.App, error)
 
 	// Queues returns the queues whose series are collected. nil means all.
 	Queues func(context.Context, *braid.DB) ([]*queue.Queue, error)
 
-	// Timeout bounds how long a collection waits for applications and queues, whose figures
-	// are read from the store. If it passes, they are missing in the result. The default is
-	// 2 s.
+	// Timeout is how long a collection waits for applications and queues, whose figures are
+	// read from the store. After that they are missing from the result. The default is 2 s.
 	Timeout time.Duration
 }
 

@@ -11,7 +11,7 @@ import (
 	"github.com/braidstream/braid"
 )
 
-// Producer produces the metrics of a database that are histograms. It comes from
+// Producer produces the histograms among the metrics of a database. It comes from
 // [NewProducer], and may be used by any number of goroutines.
 type Producer struct {
 	gatherer *gatherer
@@ -21,15 +21,15 @@ type Producer struct {
 var _ sdkmetric.Producer = (*Producer)(nil)
 
 // NewProducer returns a producer for the option WithProducer of a reader of the SDK. nil
-// options are safe defaults; of them Apps, MaxApps and Timeout matter. There is nothing to
-// close.
+// options are safe defaults; only Apps, MaxApps and Timeout are used. The producer need
+// not be closed.
 func NewProducer(db *braid.DB, options *Options) *Producer {
 	p := &Producer{gatherer: newGatherer(db, options), started: time.Now()}
 	p.gatherer.times = true
 	return p
 }
 
-// Produce implements the Producer of the SDK. It has no error.
+// Produce implements the Producer of the SDK. Its error is always nil.
 func (p *Producer) Produce(context.Context) ([]metricdata.ScopeMetrics, error) {
 	f := p.gatherer.gather()
 	out := metricdata.ScopeMetrics{Scope: instrumentation.Scope{Name: scope}}

@@ -14,13 +14,13 @@ import (
 // scope is the name of the instrumentation.
 const scope = "github.com/braidstream/braid/braidotel"
 
-// Registration is what [Register] has begun. Its method may be called by any goroutine.
+// Registration is the result of [Register]. Its method may be called by any goroutine.
 type Registration struct{ callback metric.Registration }
 
-// Register makes an asynchronous instrument of each metric that is no histogram, and has
-// them observed whenever a reader of the provider collects. nil is the global provider; nil
-// options are safe defaults. The database may be closed before Unregister: then what is
-// still known is observed. Errors: those of the provider.
+// Register creates an asynchronous instrument for each metric that is not a histogram.
+// They are observed whenever a reader of the provider collects. A nil provider means the
+// global one; nil options are safe defaults. The database may be closed before
+// Unregister: what is still in memory is then observed. Errors: those of the provider.
 func Register(db *braid.DB, provider metric.MeterProvider, options *Options) (*Registration, error) {
 	if provider == nil {
 		provider = otel.GetMeterProvider()
@@ -65,17 +65,16 @@ func Register(db *braid.DB, provider metric.MeterProvider, options *Options) (*R
 	return &Registration{callback}, nil
 }
 
-// Unregister ends what Register has begun. After it nothing of the database is observed. A
-// second call does nothing.
+// Unregister ends the observation of the database. A second call does nothing.
 func (r *Registration) Unregister() error { return r.callback.Unregister() }
 
-// instruments are those of all metrics, by name: one for all rows of a name.
+// instruments are those of all metrics, by name; rows with the same name share one.
 type instruments struct {
 	meter    metric.Meter
 	integers map[string]metric.Int64Observable
 	seconds  map[string]metric.Float64Observable
 	all      []metric.Observable
-	err      error // of those that could not be made
+	err      error // of instruments that could not be created
 }
 
 func (in *instruments) note(made metric.Observable, err error) {
@@ -125,7 +124,8 @@ func observe[T any](in *instruments, o metric.Observer, metrics []row[T], values
 	}
 }
 
-// attributesOf are those of a row of a metric, for what has these names.
+// attributesOf returns the attributes of a row of a metric, for something with these
+// names.
 func attributesOf[T any](m *row[T], names []string) attribute.Set {
 	attributes := make([]attribute.KeyValue, 0, len(names)+1)
 	for i, name := range names {

@@ -127,7 +127,7 @@ func TestAllMetricsAreObserved(t *testing.T) {
 	})
 }
 
-// allNames are those of all metrics.
+// allNames are the names of all metrics.
 func allNames() (names []string) {
 	seen := make(map[string]bool)
 	add := func(name string) {

@@ -16,37 +16,36 @@ import (
 	"github.com/braidstream/braid/queue"
 )
 
-// Codec puts headers beside the data of a record, and takes them out again. It is what the
-// program chooses, since all who read the stream have to know it. It must be safe for use by
+// Codec puts headers beside the data of a record, and takes them out again. The program
+// chooses it, since all readers of the stream must know it. It must be safe for use by
 // any number of goroutines.
 type Codec interface {
-	// Encode returns data with headers beside it, in memory of its own. data stays as it is.
+	// Encode returns data with headers beside it, in its own memory. It does not change data.
 	Encode(headers map[string]string, data []byte) ([]byte, error)
 
-	// Decode returns what was given to Encode. Data that was never encoded should come back as
-	// it is, without headers, so that a stream can change over while it is in use. An error
-	// is for data that is damaged. headers may be nil.
+	// Decode returns what was passed to Encode. It should return data that was never encoded
+	// unchanged, without headers, so that a stream can start to use a codec while it is in
+	// use. An error means that the data is corrupt. headers may be nil.
 	Decode(encoded []byte) (headers map[string]string, data []byte, err error)
 }
 
-// TracingOptions are the settings of a [Tracing]. The zero value and nil are safe defaults.
+// TracingOptions are options of a [Tracing]. The zero value and nil are safe defaults.
 type TracingOptions struct {
-	// Codec carries the context of a trace in the data of records. nil means that none is
-	// carried: data is put and read as it is, and spans have no links.
+	// Codec carries the context of a trace in the data of records. nil means that no context
+	// is carried: data is put and read unchanged, and spans have no links.
 	Codec Codec
 
-	// Provider makes the spans. nil means the global one, as it is when [NewTracing] is
-	// called.
+	// Provider creates the spans. nil means the global provider at the time of [NewTracing].
 	Provider trace.TracerProvider
 
-	// Propagator says which headers there are. nil means the global one, which by default
-	// has none: set propagation.TraceContext there, or here.
+	// Propagator defines the headers. nil means the global one, which by default defines
+	// none: set propagation.TraceContext there, or here.
 	Propagator propagation.TextMapPropagator
 }
 
-// Tracing makes spans of what is done with records, and carries their contexts from
-// producers to consumers. It comes from [NewTracing], and may be used by any number of
-// goroutines.
+// Tracing creates spans for the calls that put, receive and process records, and carries
+// their contexts from producers to consumers. It comes from [NewTracing], and may be used
+// by any number of goroutines.
 type Tracing struct {
 	codec      Codec // nil if contexts are not carried
 	tracer     trace.Tracer
@@ -68,9 +67,9 @@ func NewTracing(options *TracingOptions) *Tracing {
 	return &Tracing{opts.Codec, opts.Provider.Tracer(scope, trace.WithSchemaURL(semconv.SchemaURL)), opts.Propagator}
 }
 
-// PutRecord is [braid.Stream.PutRecord] in a span "put STREAM" of kind producer, whose context
-// the record carries. Errors: those of the call, and of the codec, after which nothing was
-// put.
+// PutRecord is [braid.Stream.PutRecord] in a span "put STREAM" of kind producer. The
+// record carries the context of the span. Errors: those of the call, and those of the
+// codec, after which nothing was put.
 func (t *Tracing) PutRecord(ctx context.Context, s *braid.Stream, partitionKey string, data []byte) (result braid.PutResult, err error) {
 	ctx, span := t.start(ctx, "put", semconv.MessagingOperationTypeSend, s.Name(), trace.SpanKindProducer, nil)
 	defer func() { end(span, err) }()
@@ -83,8 +82,8 @@ func (t *Tracing) PutRecord(ctx context.Context, s *braid.Stream, partitionKey s
 	return result, err
 }
 
-// PutRecords is [braid.Stream.PutRecords] in one span, as PutRecord. The status of the span is an
-// error even if some entries were refused. The entries stay as they are.
+// PutRecords is [braid.Stream.PutRecords] in one span, like PutRecord. If any entry is
+// refused, the status of the span is an error. The entries are not changed.
 func (t *Tracing) PutRecords(ctx context.Context, s *braid.Stream, entries []braid.Entry) (results []braid.PutResult, err error) {
 	ctx, span := t.start(ctx, "put", semconv.MessagingOperationTypeSend, s.Name(), trace.SpanKindProducer, nil, semconv.MessagingBatchMessageCount(len(entries)))
 	defer func() { end(span, err) }()
@@ -110,16 +109,16 @@ func (t *Tracing) PutRecords(ctx context.Context, s *braid.Stream, entries []bra
 	return results, err
 }
 
-// Process calls fn with a batch whose data is decoded, in a span "process STREAM" of kind
-// consumer. The span has links to those in which the records were put. It is what the
-// ProcessRecords of a processor returns:
+// Process decodes the data of a batch, and calls fn with it in a span "process STREAM" of
+// kind consumer. The span has links to the spans that put the records. Call it from a
+// processor's ProcessRecords:
 //
 //	func (p *processor) ProcessRecords(ctx context.Context, batch *consumer.Batch) error {
 //		return p.tracing.Process(ctx, batch, p.process)
 //	}
 //
 // Errors: those of fn, and a [consumer.RecordError] for the first record that cannot be
-// decoded, before which nothing was processed.
+// decoded. In that case nothing was processed.
 func (t *Tracing) Process(ctx context.Context, batch *consumer.Batch, fn func(context.Context, *consumer.Batch) error) error {
 	decoded := *batch
 	return t.process(ctx, batch.Lease(), &decoded.Records, func(ctx context.Context) error { return fn(ctx, &decoded) })
@@ -131,7 +130,7 @@ func (t *Tracing) ProcessTx(ctx context.Context, tx *braid.Tx, batch *consumer.T
 	return t.process(ctx, batch.Lease(), &decoded.Records, func(ctx context.Context) error { return fn(ctx, tx, &decoded) })
 }
 
-// process replaces the records by decoded ones.
+// process replaces the records with decoded ones.
 func (t *Tracing) process(ctx context.Context, lease consumer.Lease, records *[]consumer.Record, fn func(context.Context) error) (err error) {
 	decoded, links := make([]consumer.Record, len(*records)), newLinks()
 	for i, r := range *records {
@@ -149,9 +148,10 @@ func (t *Tracing) process(ctx context.Context, lease consumer.Lease, records *[]
 	return fn(ctx)
 }
 
-// Receive is [queue.Queue.Receive] in a span "receive QUEUE" of kind client, with links to
-// the spans in which the records were put. Their data stays encoded, for [Tracing.ProcessRecord].
-// A call that waits for records is as long as its span. Errors: those of the call.
+// Receive is [queue.Queue.Receive] in a span "receive QUEUE" of kind client, with links
+// to the spans that put the records. Their data stays encoded, for
+// [Tracing.ProcessRecord]. The span includes the time that the call waits for records.
+// Errors: those of the call.
 func (t *Tracing) Receive(ctx context.Context, q *queue.Queue, n int, options *queue.ReceiveOptions) (records []queue.Record, err error) {
 	ctx, span := t.start(ctx, "receive", semconv.MessagingOperationTypeReceive, q.Name(), trace.SpanKindClient, nil)
 	defer func() { end(span, err) }()
@@ -159,7 +159,7 @@ func (t *Tracing) Receive(ctx context.Context, q *queue.Queue, n int, options *q
 	span.SetAttributes(semconv.MessagingBatchMessageCount(len(records)))
 	links := newLinks()
 	for _, r := range records {
-		if producer, err := t.Decode(&r.Record); err == nil { // else the one that processes it gets the error
+		if producer, err := t.Decode(&r.Record); err == nil { // otherwise the caller of ProcessRecord gets the error
 			links.add(producer)
 		}
 	}
@@ -169,10 +169,10 @@ func (t *Tracing) Receive(ctx context.Context, q *queue.Queue, n int, options *q
 	return records, err
 }
 
-// ProcessRecord calls fn with a record of a queue, whose data is decoded, in a span
-// "process QUEUE" of kind consumer with a link to the span in which it was put. It is for
-// what [Tracing.Receive] returned, and for the function of [queue.Queue.Work]. Errors: those
-// of fn, and of the codec.
+// ProcessRecord decodes the data of a record of a queue, and calls fn with it in a span
+// "process QUEUE" of kind consumer, with a link to the span that put the record. It is
+// for the records that [Tracing.Receive] returns, and for the function of
+// [queue.Queue.Work]. Errors: those of fn, and of the codec.
 func (t *Tracing) ProcessRecord(ctx context.Context, q *queue.Queue, r queue.Record, fn func(context.Context, queue.Record) error) (err error) {
 	links := newLinks()
 	producer, err := t.Decode(&r.Record)
@@ -185,10 +185,10 @@ func (t *Tracing) ProcessRecord(ctx context.Context, q *queue.Queue, r queue.Rec
 	return fn(ctx, r)
 }
 
-// Decode replaces the data of a record by what was put, and returns the context of the span
-// in which it was put: one that is not valid if the record carries none. It is for readers
-// that the other methods do not serve, such as loops over [braid.Stream.Follow]. Errors:
-// those of the codec, after which the record is as it was.
+// Decode replaces the data of a record with the original data, and returns the context of
+// the span that put it. The context is invalid if the record carries none. Decode is for
+// readers for which there is no other method, such as loops over [braid.Stream.Follow].
+// Errors: those of the codec, after which the record is unchanged.
 func (t *Tracing) Decode(r *braid.Record) (producer trace.SpanContext, err error) {
 	if t.codec == nil {
 		return trace.SpanContext{}, nil
@@ -216,14 +216,14 @@ func (t *Tracing) encode(ctx context.Context, data []byte) ([]byte, error) {
 	return encoded, nil
 }
 
-// start begins a span as the conventions for messaging have it.
+// start begins a span according to the conventions for messaging.
 func (t *Tracing) start(ctx context.Context, name string, operation attribute.KeyValue, destination string, kind trace.SpanKind, links []trace.Link, more ...attribute.KeyValue) (context.Context, trace.Span) {
 	attributes := append(more, semconv.MessagingSystemKey.String("braid"), semconv.MessagingDestinationName(destination), semconv.MessagingOperationName(name), operation)
 	return t.tracer.Start(ctx, name+" "+destination, trace.WithSpanKind(kind), trace.WithLinks(links...), trace.WithAttributes(attributes...))
 }
 
-// end ends a span with the error of its operation. A function that does not return, as after a
-// panic, leaves none.
+// end ends a span with the error of its operation. After a panic, the span is ended
+// without an error.
 func end(span trace.Span, err error) {
 	if err != nil {
 		span.RecordError(err)
@@ -233,7 +233,7 @@ func end(span trace.Span, err error) {
 	span.End()
 }
 
-// links are to the spans of producers, each once.
+// links are links to the spans of producers, without duplicates.
 type links struct {
 	all  []trace.Link
 	seen map[trace.SpanID]bool

@@ -19,7 +19,7 @@ import (
 	"github.com/braidstream/braid/queue"
 )
 
-// jsonCodec is a codec of a program. Data that does not begin with "{" was not encoded.
+// jsonCodec is a program's codec. Data that does not begin with "{" was not encoded.
 type jsonCodec struct{}
 
 type jsonEnvelope struct {
@@ -43,7 +43,7 @@ func (jsonCodec) Decode(encoded []byte) (map[string]string, []byte, error) {
 	return e.Headers, e.Data, err
 }
 
-// traced returns a tracing whose spans are kept.
+// traced returns a tracing, and a recorder of its spans.
 func traced(t *testing.T, codec Codec) (*Tracing, *tracetest.SpanRecorder) {
 	t.Helper()
 	spans := tracetest.NewSpanRecorder()
@@ -51,7 +51,7 @@ func traced(t *testing.T, codec Codec) (*Tracing, *tracetest.SpanRecorder) {
 	return NewTracing(&TracingOptions{Codec: codec, Provider: provider, Propagator: propagation.TraceContext{}}), spans
 }
 
-// attributesOfSpan are those of a span, as text.
+// attributesOfSpan returns the attributes of a span as text.
 func attributesOfSpan(span sdktrace.ReadOnlySpan) map[string]string {
 	found := make(map[string]string)
 	for _, a := range span.Attributes() {
@@ -195,7 +195,7 @@ func TestErrorsOfTheCodec(t *testing.T) {
 	require.Equal(t, batch.Records[1], at.Record)
 }
 
-// Entries that are refused by themselves show in the span.
+// Refused entries are reported in the span.
 func TestRefusedEntriesShow(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		db := open(t)

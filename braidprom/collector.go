@@ -6,8 +6,9 @@ import (
 	"github.com/braidstream/braid"
 )
 
-// Collector collects the metrics of a database. It comes from [NewCollector], and may be
-// used by any number of goroutines, even while the database closes and after that.
+// Collector collects the metrics of a database. It comes from [NewCollector]. It may be
+// used by any number of goroutines, even while the database is being closed and
+// afterwards.
 type Collector struct {
 	gatherer *gatherer
 	descs    map[string]*prometheus.Desc // by name; not changed after NewCollector
@@ -17,9 +18,9 @@ type Collector struct {
 
 var _ prometheus.Collector = (*Collector)(nil)
 
-// NewCollector returns a collector of a database's metrics, to be registered. nil options
-// are safe defaults. There is nothing to close: after the database was closed it collects
-// what is still known.
+// NewCollector returns a collector of a database's metrics, ready to be registered. nil
+// options are safe defaults. The collector need not be closed. After the database was
+// closed it collects what is still in memory.
 func NewCollector(db *braid.DB, options *Options) *Collector {
 	c := &Collector{
 		gatherer: newGatherer(db, options),
@@ -93,7 +94,7 @@ func collect[T any](c *Collector, out chan<- prometheus.Metric, metrics []row[T]
 	}
 }
 
-// cumulative are the buckets as Prometheus has them: each with all that are shorter.
+// cumulative returns the buckets in Prometheus's form: each includes all shorter ones.
 func cumulative(h braid.Histogram) map[float64]uint64 {
 	buckets := make(map[float64]uint64, len(h.Buckets))
 	sum := uint64(0)

@@ -37,8 +37,8 @@ func put(t *testing.T, db *braid.DB, stream string, records int) *braid.Stream {
 	return s
 }
 
-// requireMetrics requires that a collector has, of the metrics with these names, those in
-// the text.
+// requireMetrics requires that the metrics with these names are exactly those in the
+// text.
 func requireMetrics(t *testing.T, c prometheus.Collector, text string, names ...string) {
 	t.Helper()
 	require.NoError(t, testutil.CollectAndCompare(c, strings.NewReader(text), names...))
@@ -131,7 +131,7 @@ braid_worker_processed_records_total{app="billing",worker="w"} 1
 		require.NoError(t, <-ended)
 		require.NoError(t, db.Close())
 
-		// After a Close there is what is in memory.
+		// After Close, only what is in memory is collected.
 		requireMetrics(t, c, `
 # HELP braid_collection_complete 1 if applications and queues could be asked in time, 0 if not: then they are missing.
 # TYPE braid_collection_complete gauge
@@ -152,7 +152,7 @@ func TestHistogramsAreThoseOfTheDatabase(t *testing.T) {
 	requireHistogram(t, NewCollector(db, nil), "braid_put_duration_seconds", uint64(h.Count), h.Sum)
 }
 
-// requireHistogram requires a histogram of one series, whose buckets hold what its count says.
+// requireHistogram requires a histogram of one series, whose buckets add up to its count.
 func requireHistogram(t *testing.T, c prometheus.Collector, name string, count uint64, sum time.Duration) {
 	t.Helper()
 	registry := prometheus.NewPedanticRegistry()
@@ -182,7 +182,7 @@ func requireHistogram(t *testing.T, c prometheus.Collector, name string, count u
 	require.Fail(t, "there is no such metric", name)
 }
 
-// Whatever the bound, sums over all streams are right, and never fall.
+// With any limit, sums over all streams are right, and never fall.
 func TestStreamsBeyondTheBoundAreAddedUp(t *testing.T) {
 	db := open(t)
 	put(t, db, "b", 1)
@@ -207,7 +207,7 @@ braid_collection_omitted{of="streams"} 1
 braid_stream_stored_records{stream="(other)"} 2
 braid_stream_stored_records{stream="b"} 1
 `, "braid_collection_omitted", "braid_stream_stored_records")
-	put(t, db, "c", 1) // another stream of that name
+	put(t, db, "c", 1) // a new stream of that name
 	require.Equal(t, map[string]float64{"b": 1, "(other)": 10}, putRecords(t, c))
 	require.NoError(t, db.DeleteStream(t.Context(), "b"))
 	put(t, db, "d", 1)
@@ -258,7 +258,7 @@ braid_queue_died_total{queue="q1"} 0
 `, "braid_collection_complete", "braid_collection_omitted", "braid_queue_died_total")
 }
 
-// A collection waits for what gives no answer for its timeout, and leaves one goroutine
+// A collection waits for a stalled store only until its timeout, and leaves one goroutine
 // behind, however many collections there are.
 func TestACollectionDoesNotHang(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -1,5 +1,6 @@
-// Package braidtest has a disk for tests whose power can be cut. A test opens a
-// database on it, does its work, cuts the power in the middle, and opens what is left:
+// Package braidtest has a disk for tests that simulate a power loss. A test opens a
+// database on the disk, does its work, cuts the power in the middle, and opens what is
+// left:
 //
 //	disk := braidtest.NewDisk()
 //	db, err := disk.Open(nil)
@@ -16,7 +17,7 @@ import (
 	"github.com/braidstream/braid/internal/companion"
 )
 
-// dir is where on the disk the database is.
+// dir is the directory of the database on the disk.
 const dir = "/braid"
 
 // Disk is a disk in memory that holds one database. Its methods may be called from any
@@ -36,12 +37,11 @@ func (d *Disk) Open(options *braid.Options) (*braid.DB, error) {
 	return db.(*braid.DB), nil
 }
 
-// PowerCut returns the disk as it would be found if the power were cut now: without
-// anything that was not synced. The disk itself goes on, so the database that is open on
-// it can be closed in an orderly way; nothing that it still writes reaches the returned
-// disk.
+// PowerCut returns the disk as it would be after a power cut now, without anything that
+// was not synced. The disk itself keeps working, so that the database that is open on it
+// can be closed normally. Nothing that it still writes reaches the returned disk.
 //
 // A write that is acknowledged while PowerCut runs may or may not be on the returned
-// disk. A write that was acknowledged before is, as far as the durability of the
-// database promises.
+// disk. A write that was acknowledged before is on it, as far as the durability of the
+// database promises that.
 func (d *Disk) PowerCut() *Disk { return &Disk{d.files.powerCut()} }

@@ -79,8 +79,8 @@ func TestAPowerCutTakesWhatWasNotSynced(t *testing.T) {
 	require.Equal(t, want[:len(got)], got, "a prefix is left")
 }
 
-// While a writer goes on, over many logs and tables, every image has what was
-// acknowledged before it, without a gap.
+// While a writer continues, over many logs and tables, every image has everything that
+// was acknowledged before it, without a gap.
 func TestImagesOfABusyDisk(t *testing.T) {
 	t.Parallel()
 	options := &braid.Options{MemtableBytes: 1 << 20}
@@ -103,7 +103,7 @@ func TestImagesOfABusyDisk(t *testing.T) {
 	for acknowledged.Load() < 550 && !t.Failed() {
 		least := acknowledged.Load()
 		image := disk.PowerCut()
-		for range 2 { // also of an image of an image
+		for range 2 { // including an image of an image
 			image = image.PowerCut()
 			got := read(t, open(t, image, options))
 			require.GreaterOrEqual(t, len(got), int(least))
@@ -114,7 +114,7 @@ func TestImagesOfABusyDisk(t *testing.T) {
 	}
 }
 
-// A backup makes a directory with a log of its own, and removes it.
+// A backup creates a directory with a log of its own, and removes it.
 func TestAPowerCutAfterABackup(t *testing.T) {
 	t.Parallel()
 	disk := braidtest.NewDisk()

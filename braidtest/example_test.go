@@ -9,8 +9,8 @@ import (
 	"github.com/braidstream/braid/braidtest"
 )
 
-// What was acknowledged before the power was cut is there afterwards. What was put
-// without fsync may be gone.
+// Records acknowledged before the power cut are still there afterwards. Records put
+// without fsync may be lost.
 func ExampleDisk() {
 	ctx := context.Background()
 	disk := braidtest.NewDisk()

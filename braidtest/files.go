@@ -11,21 +11,21 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs"
 )
 
-// files is Pebble's own file system in memory for crash tests, except for logs: that
-// one copies a whole file with each sync, and a log is synced with each commit.
+// files is Pebble's file system in memory for crash tests, except for logs: Pebble's
+// copies a whole file at each sync, and a log is synced at each commit.
 type files struct {
 	*vfs.MemFS
 
-	mu   sync.RWMutex    // held by powerCut, and shared by whatever changes logs
-	logs map[string]*log // those that were created, by path
-	made sync.Mutex      // guards logs where mu is shared
+	mu   sync.RWMutex    // held by powerCut, and shared by everything that changes logs
+	logs map[string]*log // all logs that were created, by path
+	made sync.Mutex      // guards logs while mu is shared
 }
 
 func newFiles(mem *vfs.MemFS) *files { return &files{MemFS: mem, logs: make(map[string]*log)} }
 
-// powerCut returns the files that a power loss would leave now.
+// powerCut returns the files that a power loss now would leave.
 func (fs *files) powerCut() *files {
-	fs.mu.Lock() // so the logs are as old as all else
+	fs.mu.Lock() // so that the logs and the other files are of one moment
 	defer fs.mu.Unlock()
 	image := fs.CrashClone(vfs.CrashCloneCfg{})
 	for _, path := range slices.Sorted(maps.Keys(fs.logs)) {
@@ -33,7 +33,7 @@ func (fs *files) powerCut() *files {
 			continue // its name was not synced
 		}
 		if err := fs.logs[path].copyTo(image, path); err != nil {
-			panic(fmt.Sprintf("braidtest: %v", err)) // of files in memory
+			panic(fmt.Sprintf("braidtest: %v", err)) // cannot fail for files in memory
 		}
 	}
 	return newFiles(image)
@@ -41,7 +41,7 @@ func (fs *files) powerCut() *files {
 
 func isLog(path string) bool { return strings.HasSuffix(path, ".log") }
 
-// Create is part of vfs.FS.
+// Create implements vfs.FS.
 func (fs *files) Create(path string, category vfs.DiskWriteCategory) (vfs.File, error) {
 	if !isLog(path) {
 		return fs.MemFS.Create(path, category)
@@ -59,8 +59,8 @@ func (fs *files) Create(path string, category vfs.DiskWriteCategory) (vfs.File, 
 	return l, nil
 }
 
-// ReuseForWrite is part of vfs.FS. A log is not used again, but made anew, which is
-// allowed: so logs only grow.
+// ReuseForWrite implements vfs.FS. It does not reuse a log, but creates a new one, which
+// is allowed. So logs only grow.
 func (fs *files) ReuseForWrite(old, path string, category vfs.DiskWriteCategory) (vfs.File, error) {
 	if err := fs.Remove(old); err != nil {
 		return nil, err
@@ -68,8 +68,8 @@ func (fs *files) ReuseForWrite(old, path string, category vfs.DiskWriteCategory)
 	return fs.Create(path, category)
 }
 
-// Remove is part of vfs.FS. A power cut may bring the log back, but empty: Pebble
-// removes one only when all that is in it has been synced elsewhere.
+// Remove implements vfs.FS. A power cut may bring a removed log back, but empty: Pebble
+// removes a log only after its content was synced elsewhere.
 func (fs *files) Remove(path string) error {
 	fs.mu.RLock()
 	defer fs.mu.RUnlock()
@@ -82,9 +82,9 @@ func (fs *files) Remove(path string) error {
 	return nil
 }
 
-// RemoveAll is part of vfs.FS. What Remove says of a log holds for those in a
-// directory, too: one that is removed as a whole, such as a backup's, is useless to
-// anybody.
+// RemoveAll implements vfs.FS. Logs in the directory are removed as by Remove: the logs
+// of a directory that is removed as a whole, such as that of a backup, are no longer
+// needed.
 func (fs *files) RemoveAll(path string) error {
 	fs.mu.RLock()
 	defer fs.mu.RUnlock()
@@ -99,7 +99,7 @@ func (fs *files) RemoveAll(path string) error {
 	return nil
 }
 
-// log is a file that only grows.
+// log is a file that can only grow.
 //
 // Invariant: its first synced bytes do not change, and survive a power cut.
 type log struct {
@@ -109,19 +109,19 @@ type log struct {
 	synced  atomic.Int64
 }
 
-// Write is part of vfs.File.
+// Write implements vfs.File.
 func (l *log) Write(p []byte) (int, error) {
 	n, err := l.File.Write(p)
 	l.written.Add(int64(n))
 	return n, err
 }
 
-// WriteAt is part of vfs.File.
+// WriteAt implements vfs.File.
 func (l *log) WriteAt([]byte, int64) (int, error) {
-	panic("braidtest: a log is written from its start to its end")
+	panic("braidtest: a log can only be written in order")
 }
 
-// Sync is part of vfs.File.
+// Sync implements vfs.File.
 func (l *log) Sync() error {
 	l.disk.mu.RLock()
 	defer l.disk.mu.RUnlock()
@@ -129,11 +129,10 @@ func (l *log) Sync() error {
 	return nil
 }
 
-// SyncData is part of vfs.File.
+// SyncData implements vfs.File.
 func (l *log) SyncData() error { return l.Sync() }
 
-// copyTo puts what was synced of the log into the file of that name, which is durable
-// there.
+// copyTo writes the synced part of the log to the file of that name, durably.
 func (l *log) copyTo(mem *vfs.MemFS, path string) error {
 	data := make([]byte, l.synced.Load())
 	from, err := l.disk.MemFS.Open(path)

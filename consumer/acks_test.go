@@ -40,7 +40,7 @@ func TestAcksInAnyOrderMoveTheCheckpointToTheFirstThatIsMissing(t *testing.T) {
 		synctest.Wait()
 		require.ErrorIs(f, batches[0].Ack(consumer.Record{}), braid.ErrInvalidArgument)
 
-		go func() { // it waits for what is not acknowledged
+		go func() { // it waits for records that are not acknowledged
 			time.Sleep(time.Second)
 			_ = batches[0].Ack(records[3])
 			_ = batches[1].Ack(batches[1].Records...)
@@ -96,8 +96,8 @@ func TestAcksThatAreDueAreAskedFor(t *testing.T) {
 	})
 }
 
-// A call that has acknowledged its records and not returned is still a call: no hook
-// overlaps it.
+// A call that has acknowledged its records, but has not returned, is still a call: no
+// hook overlaps it.
 func TestNoHookOverlapsACallThatHasAcknowledged(t *testing.T) {
 	bubble(t, 1, func(f *fixture) {
 		p := &lateReturner{}
@@ -137,8 +137,8 @@ func (p *lateReturner) ShardEnded(context.Context, *consumer.Checkpointer) error
 	return nil
 }
 
-// A worker that stops in the middle of a page waits for what its processor has, and for
-// nothing that it never got or has refused.
+// A worker that stops in the middle of a page waits for the records that its processor
+// has, but not for records that the processor never got or has refused.
 func TestOnlyRecordsThatWereGivenOutAreWaitedFor(t *testing.T) {
 	ackAfter := func(d time.Duration, batch *consumer.Batch) {
 		time.Sleep(d)

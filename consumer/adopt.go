@@ -7,12 +7,12 @@ import (
 	"github.com/braidstream/braid"
 )
 
-// Another engine, such as the KCL, may have begun with a stream in a store that is shared
-// with it. Its leases have no Incarnation, and there is none of the stream. Nothing that it
-// has processed is processed again, and nothing else is left out.
+// Another engine, such as the KCL, may have begun a stream in a store that it shares with
+// the application. Its leases have no Incarnation, and the stream has no lease. Nothing
+// that it has processed is processed again, and nothing else is skipped.
 
-// isAdopted reports whether another engine has begun with a stream. It may have stopped in a
-// shard that has expired since, which only its children name.
+// isAdopted reports whether another engine has begun the stream. It may have stopped in a
+// shard that has expired since and that only its children still name.
 func (s *survey) isAdopted(name string, view *streamView) bool {
 	isForeign := func(id braid.ShardID) bool {
 		row := s.rows[LeaseKey{name, id}]
@@ -23,19 +23,20 @@ func (s *survey) isAdopted(name string, view *streamView) bool {
 	})
 }
 
-// adopt returns the leases that are to be stored before workers go on where another engine
-// has stopped. For that engine a shard without a lease is
+// adopt returns the leases that must be stored before workers go on where another engine
+// has stopped. To that engine, a shard without a lease is
 //
-//   - done, or not wanted, if one that descends from it has a lease
-//   - still to come, from its beginning, if one that it descends from has a lease
+//   - done, or not wanted, if one of its descendants has a lease
+//   - still to come, from its beginning, if one of its ancestors has a lease
 //   - unknown otherwise: it begins where the application does
 //
 // A lease that is still at LATEST becomes a place, so that no restart skips records. It
-// keeps the Incarnation 0: a worker that dies meanwhile leaves the sign to the next one.
+// keeps the Incarnation 0: if a worker dies meanwhile, the next one still sees that the
+// stream is adopted.
 func (g *group) adopt(ctx context.Context, s *survey, name string, view *streamView, start braid.Position) ([]Lease, error) {
 	shards := view.info.Shards // parents before children
 	rowOf := func(id braid.ShardID) *Lease { return s.rows[LeaseKey{name, id}] }
-	over, under := make(map[braid.ShardID]bool), make(map[braid.ShardID]bool) // leases
+	over, under := make(map[braid.ShardID]bool), make(map[braid.ShardID]bool) // shards above and below that have a lease
 	for _, shard := range slices.Backward(shards) {
 		if over[shard.ID] || rowOf(shard.ID) != nil {
 			for _, parent := range shard.Parents {

@@ -15,7 +15,7 @@ import (
 	"github.com/braidstream/braid/consumer/leasetest"
 )
 
-// foreign stores a lease as another engine does that does not know incarnations.
+// foreign stores a lease as another engine does that knows no incarnations.
 func foreign(f *fixture, store consumer.LeaseStore, shard braid.ShardID, lease consumer.Lease) {
 	f.Helper()
 	lease.LeaseKey = consumer.LeaseKey{Stream: "orders", Shard: shard}
@@ -33,10 +33,10 @@ func putOne(f *fixture, shard *braid.Shard, data string) braid.PutResult {
 	return results[0]
 }
 
-// A worker goes on where another engine has stopped, in the middle of a reshard: it processes
-// nothing twice, and leaves nothing out. Another engine has deleted the lease of a parent, has
-// made none of shards whose parent is not done, and leaves LATEST in the lease of a shard of
-// which it has seen nothing.
+// A worker goes on where another engine has stopped, in the middle of a reshard: it
+// processes nothing twice, and skips nothing. The other engine has deleted the lease of a
+// parent, has created no leases for shards whose parent is not done, and has left LATEST
+// in the lease of a shard whose records it has not seen.
 func TestWorkersGoOnWhereAnotherEngineHasStopped(t *testing.T) {
 	for _, start := range []braid.Position{braid.TrimHorizon(), braid.Latest()} {
 		t.Run(start.String(), func(t *testing.T) {
@@ -72,7 +72,8 @@ func TestWorkersGoOnWhereAnotherEngineHasStopped(t *testing.T) {
 	}
 }
 
-// A worker that dies while it takes an application over leaves what the next one needs.
+// A worker that dies while it adopts an application leaves everything that the next one
+// needs.
 func TestTakingOverMayBeInterrupted(t *testing.T) {
 	for writes := range 4 {
 		t.Run(fmt.Sprint("after ", writes), func(t *testing.T) {
@@ -109,8 +110,8 @@ func TestTakingOverMayBeInterrupted(t *testing.T) {
 	}
 }
 
-// A checkpoint of the KCL does not say whether its record is an aggregate: the rest of one is
-// processed, and a record by itself does not come again.
+// A checkpoint of the KCL does not say whether its record is an aggregate. The rest of an
+// aggregate is processed, and a single record does not come again.
 func TestCheckpointThatMayBeInsideOfAnAggregate(t *testing.T) {
 	for _, apart := range []bool{false, true} {
 		t.Run(fmt.Sprint("apart=", apart), func(t *testing.T) {
@@ -138,8 +139,9 @@ func TestCheckpointThatMayBeInsideOfAnAggregate(t *testing.T) {
 	}
 }
 
-// An application goes from the KCL to braid, back to the KCL, and to braid again: a lease that
-// was made at LATEST meanwhile becomes a place as well, so that no restart skips records.
+// An application moves from the KCL to braid, back to the KCL, and to braid again. A
+// lease that was created at LATEST in between becomes a place as well, so that no restart
+// skips records.
 func TestLatestOfAnotherEngineBecomesAPlaceWheneverItComes(t *testing.T) {
 	bubble(t, 1, func(f *fixture) {
 		store := leasetest.NewMemory(10 * time.Second)
@@ -171,8 +173,8 @@ func TestLatestOfAnotherEngineBecomesAPlaceWheneverItComes(t *testing.T) {
 	})
 }
 
-// The shard in which another engine has stopped has expired, and its lease is the only sign of
-// that engine: what follows the shard is processed from its beginning.
+// The shard in which another engine has stopped has expired, and its lease is the only
+// trace of that engine. The shard's children are processed from their beginning.
 func TestTakingOverAfterAShardHasExpired(t *testing.T) {
 	bubble(t, 1, func(f *fixture) {
 		store := leasetest.NewMemory(10 * time.Second)

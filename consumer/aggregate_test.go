@@ -24,8 +24,8 @@ func join(t testing.TB, users []braid.Entry) []byte {
 }
 
 func TestAggregatedRecords(t *testing.T) {
-	// The shards of the two halves get records of both; a half drops what is the
-	// other's, since its producer sends that again.
+	// The shards of the two halves get records of both. Each half drops the records of the
+	// other, since their producer sends them again.
 	users := []braid.Entry{}
 	for n := range 10 {
 		users = append(users, braid.Entry{PartitionKey: fmt.Sprint("user", n), Data: []byte(fmt.Sprint("data", n))})
@@ -105,7 +105,7 @@ func TestAggregateComesAgainWholeIfItIsNotTakenApartAnyMore(t *testing.T) {
 		_, err := f.orders.PutRecord(f.Context(), "a", carrier)
 		require.NoError(f, err)
 		stop := f.start(f.worker(consumer.Config{Deaggregate: true, Checkpoints: consumer.Manual}, consumer.ProcessorFunc(func(ctx context.Context, b *consumer.Batch) error {
-			r := b.Records[1] // put together from what is exported of it
+			r := b.Records[1] // built from its exported fields
 			return b.CheckpointAt(ctx, consumer.Record{Record: r.Record, SubSequenceNumber: r.SubSequenceNumber, Aggregated: r.Aggregated, Partial: r.Partial})
 		})))
 		require.NoError(f, stop())

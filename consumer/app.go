@@ -11,15 +11,15 @@ import (
 	"github.com/braidstream/braid/internal/layout"
 )
 
-// App is an application: what is stored of it, and the workers that it has in this
-// process. It comes from [OpenApp] or [Worker.App]; to look at it or to control it
-// no worker has to run. Its methods may be called from any number of goroutines.
+// App is an application: its stored state, and its workers in this process. It comes from
+// [OpenApp] or [Worker.App]. It can be inspected and controlled even when no worker runs.
+// Its methods may be called from any number of goroutines.
 //
-// What it changes is durable when it returns, and workers that run follow at once.
+// Changes are durable when the method returns, and running workers follow them at once.
 type App struct{ group *group }
 
 // OpenApp returns the application of that name, whose leases are in the database. It
-// makes nothing: an application begins with its first worker. Errors:
+// stores nothing: an application is created by its first worker. Errors:
 // braid.ErrInvalidArgument for the name.
 func OpenApp(db *braid.DB, app string) (*App, error) {
 	if db == nil {
@@ -31,10 +31,9 @@ func OpenApp(db *braid.DB, app string) (*App, error) {
 	return &App{groupOf(db, &Config{App: app})}, nil
 }
 
-// OpenRemoteApp is [OpenApp] for an application whose leases are in another store, to look
-// at it and to control it without a worker. Its workers follow when they next renew or
-// list their leases. db may be nil if a source is given; a nil source is the database's.
-// Errors: braid.ErrInvalidArgument.
+// OpenRemoteApp is [OpenApp] for an application whose leases are in another store. Its
+// workers follow changes when they next renew or list their leases. db may be nil if a
+// source is given; a nil source means the database. Errors: braid.ErrInvalidArgument.
 func OpenRemoteApp(db *braid.DB, app string, source Source, leases LeaseStore) (*App, error) {
 	invalid := func(field string, value any, rule string) (*App, error) {
 		return nil, &braid.InvalidArgumentError{Field: field, Value: value, Rule: rule}
@@ -52,9 +51,9 @@ func OpenRemoteApp(db *braid.DB, app string, source Source, leases LeaseStore) (
 	return &App{groupOf(db, &Config{App: app, Source: source, Leases: leases})}, nil
 }
 
-// Apps returns the names of the applications that have leases in the database, sorted:
-// of all that have ever run a worker on it and were not deleted. Each can be opened with
-// [OpenApp]. The cost grows with the number of applications, and not with that of their
+// Apps returns the sorted names of the applications that have leases in the database: all
+// that have ever run a worker on it and were not deleted. Each can be opened with
+// [OpenApp]. The cost grows with the number of applications, not with the number of
 // leases. Errors: those of the database, and the cause of ctx.
 func Apps(ctx context.Context, db *braid.DB) (apps []string, err error) {
 	if db == nil {
@@ -88,8 +87,8 @@ func Apps(ctx context.Context, db *braid.DB) (apps []string, err error) {
 // Name returns the name of the application.
 func (a *App) Name() string { return a.group.app }
 
-// Metrics returns the counts of the workers that run in this process, by their WorkerIDs. They
-// are the same as those of [Worker.Metrics].
+// Metrics returns the counts of the workers that run in this process, by WorkerID. They
+// are those of [Worker.Metrics].
 func (a *App) Metrics() map[string]Metrics {
 	g := a.group
 	g.mu.Lock()
@@ -102,8 +101,8 @@ func (a *App) Metrics() map[string]Metrics {
 	return metrics
 }
 
-// survey looks at the streams that the application has met. Where workers leave out
-// one that cannot be looked at now, the caller here gets the error.
+// survey looks at all streams that the application has met. Workers leave out a stream
+// that cannot be looked at now; a caller of survey gets the error.
 func (a *App) survey(ctx context.Context) (*survey, error) {
 	s, err := a.look(ctx)
 	if err != nil {
@@ -117,7 +116,7 @@ func (a *App) survey(ctx context.Context) (*survey, error) {
 	return s, nil
 }
 
-// look is survey of what can be looked at.
+// look is survey, but leaves out streams that cannot be looked at.
 func (a *App) look(ctx context.Context) (*survey, error) {
 	s, err := a.group.survey(ctx, nil)
 	if err != nil {
@@ -132,8 +131,8 @@ func (a *App) look(ctx context.Context) (*survey, error) {
 
 func streamError(name string, err error) error { return fmt.Errorf("%q: %w", name, err) }
 
-// surveyOf is survey that looks at nothing but what a key covers and the leases above it,
-// where that is there: at a shard and its parents, or at one stream.
+// surveyOf is survey limited to the key: a shard and its parents, or one stream, and the
+// leases of the levels above it. If they are not stored, it is a whole survey.
 func (a *App) surveyOf(ctx context.Context, key LeaseKey) (s *survey, err error) {
 	switch {
 	case key.Shard != "":
@@ -147,8 +146,8 @@ func (a *App) surveyOf(ctx context.Context, key LeaseKey) (s *survey, err error)
 	return a.survey(ctx)
 }
 
-// rowOf is surveyOf for those who change nothing but the lease of a stream or of the
-// application, which has no shard to be looked at.
+// rowOf is surveyOf for callers that change only a lease. The lease of a stream or of the
+// application needs no look at any shard.
 func (a *App) rowOf(ctx context.Context, key LeaseKey) (*survey, error) {
 	if key.Shard != "" {
 		return a.surveyOf(ctx, key)
@@ -166,23 +165,23 @@ func (a *App) rowOf(ctx context.Context, key LeaseKey) (*survey, error) {
 	return s, nil
 }
 
-// Seek moves the checkpoint of a shard, of all shards of a stream (with an empty
-// Shard) or of all streams (with an empty Stream, too) to a position: forward or
-// back, as it is now. A sequence number is a place in one shard, and allowed for one
-// only. Workers that are at it lose their leases in the same commit, so nothing that
-// they do afterwards counts, and begin again there. Children of a shard that is not
-// done any more wait for it.
+// Seek moves the checkpoint to a position, forward or back: that of a shard, of all
+// shards of a stream (with an empty Shard), or of all streams (with an empty Stream,
+// too). A sequence number is a place in one shard, and is allowed only for one. Workers
+// lose the leases concerned in the same commit, so nothing that they do afterwards
+// counts, and begin again at the position. If a shard is no longer done after the move,
+// its children wait for it.
 //
 // With leases in the database, or in another [BatchLeaseStore], all shards move in one
-// commit. In a store that is none, they move one after the other, each in a commit of
-// its own: after an error or a crash in between some have moved and others have not, and
-// the same Seek again moves them all.
+// commit. In any other store they move one after the other, each in its own commit. After
+// an error or a crash in between, only some have moved; repeating the Seek moves them
+// all.
 //
-// Where streams begin that the application has not met yet stays what its Start says.
+// Streams that the application has not seen yet still begin at its Start.
 //
 // Errors: braid.ErrInvalidArgument; [ErrAppNotFound] if nothing is stored of the
-// application; braid.ErrStreamNotFound and braid.ErrShardNotFound for what it has not
-// met; those of the store and the source.
+// application; braid.ErrStreamNotFound and braid.ErrShardNotFound for a stream or shard
+// that it has not seen; those of the store and the source.
 func (a *App) Seek(ctx context.Context, key LeaseKey, to braid.Position) error {
 	if key.Shard == "" && !isStart(to) {
 		return &braid.InvalidArgumentError{Field: "to", Value: to, Rule: "must be TRIM_HORIZON, LATEST or AT_TIMESTAMP for more than one shard"}
@@ -209,7 +208,7 @@ func (a *App) Seek(ctx context.Context, key LeaseKey, to braid.Position) error {
 	}
 }
 
-// seek returns the leases that a key covers, at a position.
+// seek returns the leases that a key covers, moved to a position.
 func (a *App) seek(ctx context.Context, s *survey, key LeaseKey, to braid.Position) (sought []Lease, err error) {
 	var shards []ShardInfo
 	for _, it := range s.sorted() {
@@ -239,22 +238,22 @@ func (a *App) seek(ctx context.Context, s *survey, key LeaseKey, to braid.Positi
 	return sought, nil
 }
 
-// Pause keeps a shard, a stream (with an empty Shard) or the whole application from
-// being processed, until Resume, even after a restart. Batches that are under way are
+// Pause stops processing of a shard, of a stream (with an empty Shard), or of the whole
+// application (with an empty key) until Resume, even across restarts. Current batches are
 // finished, as when a lease is handed over. Errors: as Seek.
 func (a *App) Pause(ctx context.Context, key LeaseKey) error { return a.pause(ctx, key, true) }
 
-// Resume ends what Pause with the same key began: a shard goes on when neither it nor
-// its stream nor the application is paused. A shard that an error has stopped tries
-// again: at once if its worker is in this process, otherwise when that next renews the
-// lease, within a third of LeaseDuration. A stream that a [PermanentError] has stopped is
-// looked at again by the workers of this process. Errors: as Seek.
+// Resume ends a Pause of the same key. A shard continues when neither it nor its stream
+// nor the application is paused. A shard that an error has stopped is tried again: at
+// once if its worker is in this process, otherwise when that worker next renews the
+// lease, within a third of LeaseDuration. The workers of this process also look again at
+// a stream that a [PermanentError] has stopped. Errors: as Seek.
 func (a *App) Resume(ctx context.Context, key LeaseKey) error {
 	again := a.group.discovery.forget(key)
 	a.group.requestReconcile()
 	err := a.pause(ctx, key, false)
 	if again && errors.Is(err, braid.ErrStreamNotFound) {
-		return nil // it was stopped before the application met it
+		return nil // it was stopped before the application had seen it
 	}
 	if err != nil {
 		return err
@@ -291,17 +290,18 @@ func (a *App) pause(ctx context.Context, key LeaseKey, paused bool) error {
 	}
 }
 
-// set stores leases that were made of what a survey has found. One that was written since
-// is renewed from what is stored now, so that workers that write often do not keep it from
-// an end. done is false if that cannot be, as a shard or its stream is another one.
+// set stores leases that were made from a survey. If a lease was written since, renew
+// makes it anew from the stored one and set tries again, so that workers that write often
+// cannot keep it from ending. done is false if a lease was removed or belongs to another
+// stream or shard by now: the caller makes a new survey.
 func (a *App) set(ctx context.Context, key LeaseKey, s *survey, leases []Lease, renew func(lease, now *Lease)) (done bool, err error) {
 	if len(leases) == 0 {
 		if key.Shard != "" && s.streams[key.Stream] != nil {
 			return false, fmt.Errorf("%w: %q", braid.ErrShardNotFound, key)
 		}
-		return false, fmt.Errorf("%w: the application %q has not met %q", braid.ErrStreamNotFound, a.group.app, key)
+		return false, fmt.Errorf("%w: the application %q has not seen %q", braid.ErrStreamNotFound, a.group.app, key)
 	}
-	defer a.group.progress.Raise() // for those who wait where no worker runs
+	defer a.group.progress.Raise() // for callers that wait although no worker runs
 	defer a.group.requestReconcile()
 	defer a.group.table.outdate()
 	for {
@@ -329,13 +329,13 @@ func (a *App) set(ctx context.Context, key LeaseKey, s *survey, leases []Lease, 
 	}
 }
 
-// covers reports whether the key is or contains another one.
+// covers reports whether the key equals or contains another key.
 func (k LeaseKey) covers(other LeaseKey) bool {
 	return k == (LeaseKey{}) || k.Stream == other.Stream && (k.Shard == "" || k.Shard == other.Shard)
 }
 
-// loseOutdated ends the holds here that have leases of an earlier epoch. They would
-// find out when they write; this is only sooner.
+// loseOutdated ends the holds in this process whose leases have an earlier epoch. They
+// would find out at their next write; this is sooner.
 func (g *group) loseOutdated(leases []Lease) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -346,13 +346,13 @@ func (g *group) loseOutdated(leases []Lease) {
 	}
 }
 
-// resumeFailed has shards go on that were stopped by an error.
+// resumeFailed makes shards that an error has stopped continue.
 func (g *group) resumeFailed(key LeaseKey) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if key.Shard != "" {
 		if h := g.holds[key]; h != nil && h.hasFailed() {
-			h.drain(errResumed) // it waits for that
+			h.drain(errResumed) // a failed hold waits for that
 		}
 		return
 	}
@@ -363,8 +363,8 @@ func (g *group) resumeFailed(key LeaseKey) {
 	}
 }
 
-// resumeElsewhere writes leases that workers of other processes have, as they are: the
-// owner of one sees that, and takes it for a Resume if the shard is stopped.
+// resumeElsewhere writes the leases of workers in other processes back unchanged. The
+// owner notices the write, and takes it as a Resume if the shard is stopped.
 func (g *group) resumeElsewhere(ctx context.Context, key LeaseKey) error {
 	if g.leases.LeaseDuration() == 0 {
 		return nil // all workers are in this process
@@ -380,7 +380,7 @@ func (g *group) resumeElsewhere(ctx context.Context, key LeaseKey) error {
 		if here || lease.Owner == "" || lease.Checkpoint.ShardEnd || !key.covers(lease.LeaseKey) {
 			continue
 		}
-		for epoch := lease.Epoch; lease.Epoch == epoch; { // until it is stored, or the shard begins anew anyway
+		for epoch := lease.Epoch; lease.Epoch == epoch; { // until it is stored, or the shard has begun anew
 			stored, err := g.leases.CompareAndSet(ctx, lease)
 			if err != nil {
 				return err
@@ -396,7 +396,7 @@ func (g *group) resumeElsewhere(ctx context.Context, key LeaseKey) error {
 	return nil
 }
 
-// leasesUnder returns the lease of a shard, or, for another key, all there are.
+// leasesUnder returns the lease of a shard, or, for any other key, all leases.
 func (g *group) leasesUnder(ctx context.Context, key LeaseKey) ([]Lease, error) {
 	if key.Shard == "" {
 		return g.leases.List(ctx)
@@ -408,9 +408,9 @@ func (g *group) leasesUnder(ctx context.Context, key LeaseKey) ([]Lease, error) 
 	return []Lease{lease}, nil
 }
 
-// Delete removes all that is stored of the application: a worker that is made under
-// its name begins anew. It is not one step: after an error or a crash Delete again, before a
-// worker runs. Errors: braid.ErrInvalidArgument while a worker of it runs in
+// Delete removes everything that is stored of the application; a later worker under its
+// name begins anew. It is not one step: after an error or a crash, call Delete again
+// before a worker runs. Errors: braid.ErrInvalidArgument while one of its workers runs in
 // this process; [ErrAppNotFound] if nothing is stored; those of the store.
 func (a *App) Delete(ctx context.Context) error {
 	g := a.group
@@ -418,7 +418,7 @@ func (a *App) Delete(ctx context.Context) error {
 	running := len(g.workers)
 	g.mu.Unlock()
 	if running > 0 {
-		return &braid.InvalidArgumentError{Field: "App", Value: g.app, Rule: fmt.Sprintf("must have no workers to be deleted; %d run", running)}
+		return &braid.InvalidArgumentError{Field: "App", Value: g.app, Rule: fmt.Sprintf("must have no running workers; %d run", running)}
 	}
 	leases, err := g.leases.List(ctx)
 	if err != nil {

@@ -45,7 +45,7 @@ func TestApplicationThatNeverWasIsNotFound(t *testing.T) {
 		}
 		check()
 
-		// A worker that was made is about to begin: that can be waited for.
+		// A new worker is about to begin, so it makes sense to wait.
 		w := f.worker(consumer.Config{App: "nobody"}, nothing)
 		caughtUp := make(chan error, 1)
 		go func() { caughtUp <- app.WaitCaughtUp(f.Context()) }()
@@ -67,7 +67,7 @@ func TestApplicationThatNeverWasIsNotFound(t *testing.T) {
 	})
 }
 
-// A worker that cannot begin leaves nobody waiting.
+// A worker that cannot begin does not keep others waiting.
 func TestWaitingEndsWithTheLastWorker(t *testing.T) {
 	bubble(t, 1, func(f *fixture) {
 		w := f.worker(consumer.Config{App: "nobody"}, nothing)
@@ -86,7 +86,7 @@ func TestAppsLists(t *testing.T) {
 		apps, err := consumer.Apps(f.Context(), f.db)
 		require.NoError(f, err)
 		require.Empty(f, apps)
-		want := []string{"-", ".a", "A", "a", "a-b", "a.b", "a0", "aB", "a_b", "ab", "b"} // as the bytes are
+		want := []string{"-", ".a", "A", "a", "a-b", "a.b", "a0", "aB", "a_b", "ab", "b"} // in the order of their bytes
 		for _, i := range []int{4, 0, 9, 10, 2, 3, 8, 7, 6, 5, 1} {
 			require.NoError(f, f.start(f.worker(consumer.Config{App: want[i]}, nothing))())
 		}
@@ -111,8 +111,8 @@ func TestAppsLists(t *testing.T) {
 	})
 }
 
-// A tool may ask often, and an application may have ten thousand leases: what they
-// are is not looked at.
+// A tool may ask often, and an application may have ten thousand leases: Apps does not
+// read them.
 func TestAppsCostAsMuchAsThereAreApplications(t *testing.T) {
 	cost := func(leases int) float64 {
 		db, err := braid.Open(braid.InMemory, nil)
@@ -154,7 +154,7 @@ func TestWaitCaughtUpEndsAtAStoppedShard(t *testing.T) {
 	})
 }
 
-// tipper notes records, and when its shard is at the tip.
+// tipper notes records, and each time that its shard is at the tip.
 type tipper struct {
 	journal
 	process  consumer.ProcessorFunc
@@ -210,7 +210,7 @@ func TestTipIsSaidToTheProcessor(t *testing.T) {
 	}
 }
 
-// The tip is reached when what was there is done, not when it is under way.
+// The tip is reached when the records are done, not while they are being processed.
 func TestTipComesAfterWhatIsAcknowledged(t *testing.T) {
 	bubble(t, 1, func(f *fixture) {
 		var last *consumer.Batch
@@ -252,7 +252,7 @@ func TestTipHookThatEndsItsGoroutineStopsTheShard(t *testing.T) {
 	}
 }
 
-// exiting is a processor whose hook does what testing's FailNow does.
+// exiting is a processor whose hook ends its goroutine, like testing's FailNow.
 type exiting struct{}
 
 func (exiting) ProcessRecords(context.Context, *consumer.Batch) error { return nil }
@@ -262,8 +262,7 @@ func (exiting) TipReached(context.Context, *consumer.Checkpointer) error {
 	return nil
 }
 
-// Names come from callers, and an error with a line break in it makes two lines of a
-// log.
+// Names come from callers, and a line break in an error would make two log lines.
 func TestErrorsQuoteNames(t *testing.T) {
 	bubble(t, 1, func(f *fixture) {
 		const bad = "a\nb\x1b[31m"
@@ -309,7 +308,7 @@ func TestErrorsQuoteNames(t *testing.T) {
 	})
 }
 
-// flusher is a processor that flushes what it has gathered when nothing else comes.
+// flusher is a processor that flushes what it has gathered when it reaches the tip.
 type flusher struct {
 	journal
 	gathered []string
@@ -356,7 +355,7 @@ func (p *initializer) Initialize(context.Context, *consumer.Checkpointer) error 
 	return errors.New("not yet")
 }
 
-// Whatever changes a status wakes those who wait for it.
+// Every change of a status wakes its waiters.
 func TestWaitForHearsOfEveryChange(t *testing.T) {
 	wait := func(f *fixture, app *consumer.App, reached func(consumer.Status) bool) (ended chan error) {
 		ended = make(chan error, 1)
@@ -398,8 +397,8 @@ func TestWaitForHearsOfEveryChange(t *testing.T) {
 	})
 }
 
-// batchingLeases is a BatchLeaseStore that notes how many leases each CompareAndSetAll
-// was given.
+// batchingLeases is a BatchLeaseStore that notes the number of leases of each
+// CompareAndSetAll.
 type batchingLeases struct {
 	*leasetest.Memory
 	batches *[]int
@@ -415,8 +414,8 @@ func (s batchingLeases) CompareAndSetAll(ctx context.Context, leases []consumer.
 	return true, nil
 }
 
-// Whether the store can write several leases in one step decides whether a Seek of
-// several shards is one commit, as the documentation says.
+// A Seek of several shards is one commit if the store can write several leases in one
+// step, and not otherwise, as documented.
 func TestSeekMovesAllShardsAtOnceInABatchLeaseStore(t *testing.T) {
 	for _, batches := range []bool{true, false} {
 		bubble(t, 3, func(f *fixture) {
@@ -466,8 +465,8 @@ func TestSeekMovesAllShardsAtOnceInABatchLeaseStore(t *testing.T) {
 	}
 }
 
-// busyLeases is a store in which workers elsewhere write a lease just before the first
-// writes of a Seek.
+// busyLeases is a store in which workers elsewhere write a lease just before each of the
+// first writes of a Seek.
 type busyLeases struct {
 	batchingLeases
 	write func()
@@ -488,7 +487,7 @@ func (s busyBatchLeases) CompareAndSetAll(ctx context.Context, leases []consumer
 	if s.seeks(leases[0]) {
 		s.write()
 	}
-	for _, lease := range leases { // the workers write before, not meanwhile
+	for _, lease := range leases { // the workers write before, not in between
 		if now, _, err := s.Get(ctx, lease.LeaseKey); err != nil || now.Version != lease.Version {
 			return false, err
 		}
@@ -499,8 +498,8 @@ func (s busyBatchLeases) CompareAndSetAll(ctx context.Context, leases []consumer
 // plainLeases hides the CompareAndSetAll of a store.
 type plainLeases struct{ consumer.LeaseStore }
 
-// However often workers write their leases, a Seek comes to an end, and moves each shard
-// once: with a BatchLeaseStore all of them in one step.
+// However often workers write their leases, a Seek ends, and moves each shard once; with
+// a BatchLeaseStore it moves all of them in one step.
 func TestSeekOfBusyShardsMovesEachOnce(t *testing.T) {
 	for _, batches := range []bool{true, false} {
 		bubble(t, 4, func(f *fixture) {
@@ -565,7 +564,7 @@ func TestSeekOfBusyShardsMovesEachOnce(t *testing.T) {
 	}
 }
 
-// What a worker has written since a Pause looked at its lease is not overwritten.
+// A Pause does not overwrite what a worker has written since the Pause read the lease.
 func TestPauseKeepsWhatWasWrittenMeanwhile(t *testing.T) {
 	bubble(t, 1, func(f *fixture) {
 		var sizes []int

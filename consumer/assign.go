@@ -10,7 +10,7 @@ import (
 	"github.com/braidstream/braid/consumer/internal/plan"
 )
 
-// observation is when a lease was last seen to change, by the own clock.
+// observation is when a lease was last seen to change, by this process's clock.
 type observation struct {
 	version   uint64
 	changed   time.Time
@@ -47,8 +47,8 @@ func (g *group) observe(s *survey, now time.Time) {
 	}
 }
 
-// isFree reports whether nobody has a lease for which there is no hold. The deadline
-// of a request is the owner's timeout and the time it may not have heard of it.
+// isFree reports whether a lease without a hold has no owner. A request to the owner
+// expires after the owner's timeout plus the time that the request may take to reach it.
 func (g *group) isFree(lease *Lease, timeout time.Duration, now time.Time) bool {
 	duration := g.leases.LeaseDuration()
 	if duration == 0 || lease.Owner == "" || g.ownNames[lease.Owner] {
@@ -58,7 +58,7 @@ func (g *group) isFree(lease *Lease, timeout time.Duration, now time.Time) bool 
 	return o.seen.Sub(o.changed) >= duration || g.ownNames[o.nextOwner] && now.Sub(o.asked) >= timeout+duration
 }
 
-// assign gives out what is free, and has leases handed over for balance.
+// assign gives out free leases, and requests hand-overs for balance.
 func (g *group) assign(ctx context.Context, s *survey, workers map[string]*Worker, now time.Time) error {
 	var timeout time.Duration
 	for _, w := range workers {
@@ -80,7 +80,7 @@ func (g *group) assign(ctx context.Context, s *survey, workers map[string]*Worke
 		all = append(all, plan.Worker{Name: id, Local: true, Has: s.counts[id]})
 	}
 	for id, count := range s.counts {
-		if id != "" && !g.ownNames[id] { // another worker, which lives
+		if id != "" && !g.ownNames[id] { // another worker, which is alive
 			all = append(all, plan.Worker{Name: id, Has: count})
 		}
 	}
@@ -132,7 +132,8 @@ func standings(items []*item) []plan.Lease {
 	return leases
 }
 
-// standingLocked returns how plan sees an item, nil if there is nothing to be done in it.
+// standingLocked returns an item as plan sees it, or nil if nothing can be done in its
+// shard.
 func (g *group) standingLocked(it *item, timeout time.Duration, now time.Time) *plan.Lease {
 	key := it.lease.LeaseKey
 	h, next := g.holds[key], g.heirs[key]
@@ -146,7 +147,7 @@ func (g *group) standingLocked(it *item, timeout time.Duration, now time.Time) *
 	case h != nil && h.currentState() >= holdEnding:
 		l.Owner, l.Moving = next, true
 	case h != nil:
-		l.Owner, l.Moving = h.worker.cfg.WorkerID, h.hasFailed() // that stays where it is
+		l.Owner, l.Moving = h.worker.cfg.WorkerID, h.hasFailed() // a failed hold keeps its shard
 	case g.isFree(&it.lease, timeout, now):
 		l.Free = true
 		if next != "" {
@@ -158,8 +159,8 @@ func (g *group) standingLocked(it *item, timeout time.Duration, now time.Time) *
 	return l
 }
 
-// requestHandOver has a lease handed over to a worker here: by its hold, or by a worker
-// elsewhere.
+// requestHandOver requests that a lease is handed over to a worker here: from its hold,
+// or from its owner in another process.
 func (g *group) requestHandOver(ctx context.Context, it *item, to string, now time.Time) error {
 	g.mu.Lock()
 	h := g.holds[it.lease.LeaseKey]
@@ -178,14 +179,14 @@ func (g *group) requestHandOver(ctx context.Context, it *item, to string, now ti
 	case stored:
 		next.Version++
 		g.table.note(next)
-	default: // it has changed: the next pass tells
+	default: // it has changed: the next pass looks again
 		g.table.outdate()
 	}
 	return nil
 }
 
-// takeLeases makes workers the owners of leases that are free, under a new epoch, and
-// starts their holds.
+// takeLeases makes workers the owners of free leases, under a new epoch, and starts their
+// holds.
 func (g *group) takeLeases(ctx context.Context, s *survey, items []*item) error {
 	items, err := g.placeLatest(ctx, s, items)
 	if err != nil {
@@ -202,7 +203,7 @@ func (g *group) takeLeases(ctx context.Context, s *survey, items []*item) error 
 		stored, err := g.store(ctx, leases)
 		for i, it := range chunk {
 			if !stored[i] {
-				g.requestReconcile() // somebody was faster
+				g.requestReconcile() // another worker was faster
 				g.noteStale(s)
 				continue
 			}
@@ -225,9 +226,10 @@ func (g *group) takeLeases(ctx context.Context, s *survey, items []*item) error 
 	return nil
 }
 
-// placeLatest makes a place of LATEST, which another engine leaves in a lease of whose shard
-// it has seen nothing: as long as the lease says LATEST, each restart skips records. It
-// returns the items that can be taken; of others the source cannot tell the place now.
+// placeLatest replaces LATEST by a place. Another engine leaves LATEST in the lease of a
+// shard whose records it has not seen yet; while it stays there, each restart skips
+// records. It returns the items that can be taken, without those whose place the source
+// cannot resolve now.
 func (g *group) placeLatest(ctx context.Context, s *survey, items []*item) (placed []*item, err error) {
 	for _, it := range items {
 		if c := &it.lease.Checkpoint; c.SequenceNumber.IsZero() && c.Start.Equal(braid.Latest()) {
@@ -241,7 +243,7 @@ func (g *group) placeLatest(ctx context.Context, s *survey, items []*item) (plac
 				g.noteStale(s)
 				continue
 			}
-			c.Start = latest[0].Checkpoint.Start // if nothing comes there, the reader finds that out
+			c.Start = latest[0].Checkpoint.Start // if the shard stays empty, the reader finds that out
 		}
 		placed = append(placed, it)
 	}
@@ -249,7 +251,7 @@ func (g *group) placeLatest(ctx context.Context, s *survey, items []*item) (plac
 }
 
 // storeInOrder writes leases: all or none, in one step, if the store can; otherwise one
-// after the other up to the first that has changed. It returns how many were stored, also
+// after the other up to the first that has changed. It returns how many were stored, even
 // with an error.
 func (g *group) storeInOrder(ctx context.Context, leases []Lease) (n int, err error) {
 	if batch, can := g.leases.(BatchLeaseStore); can && len(leases) > 1 {
@@ -267,8 +269,8 @@ func (g *group) storeInOrder(ctx context.Context, leases []Lease) (n int, err er
 	return len(leases), nil
 }
 
-// store writes leases, in one step if the store can. It reports which were stored,
-// even with an error. One that has changed keeps no other from being stored.
+// store writes leases, in one step if the store can. It reports which were stored, even
+// with an error. A lease that has changed does not keep the others from being stored.
 func (g *group) store(ctx context.Context, leases []Lease) (stored []bool, err error) {
 	stored = make([]bool, len(leases))
 	if batch, can := g.leases.(BatchLeaseStore); can && len(leases) > 1 {

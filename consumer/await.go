@@ -7,15 +7,15 @@ import (
 	"time"
 )
 
-// WaitCaughtUp waits until everything is processed that there is: until
-// [Status.CaughtUp] is true. It waits for workers that are paused or have not begun, and
-// for the first stream to exist; beside one that exists, AwaitedStreams of [Status] are
-// not waited for. But a shard that is stopped does not catch up by itself, so that is a
-// [StoppedShardsError], at once. Other errors: as WaitFor. While one shard is behind, the
+// WaitCaughtUp waits until [Status.CaughtUp] is true: everything that exists is
+// processed. It waits for workers that are paused or have not begun, and for the first
+// stream to exist. Once one exists, it does not wait for AwaitedStreams of [Status]. A
+// stopped shard does not catch up by itself: WaitCaughtUp then returns a
+// [StoppedShardsError] at once. Other errors: as WaitFor. While one shard is behind, the
 // others cost nothing.
 func (a *App) WaitCaughtUp(ctx context.Context) error {
-	var behind []LeaseKey // were so when all shards were looked at
-	var failures int64    // that the group had counted before that
+	var behind []LeaseKey // keys that were behind when all shards were looked at
+	var failures int64    // the group's count before that
 	return a.await(ctx, func() (over bool, looks int, err error) {
 		for len(behind) > 0 && failures == a.group.failures.Load() {
 			looks++
@@ -25,7 +25,7 @@ func (a *App) WaitCaughtUp(ctx context.Context) error {
 			}
 			return false, looks, nil
 		}
-		failures = a.group.failures.Load() // before Status looks for them
+		failures = a.group.failures.Load() // loaded before Status looks for failures
 		status, err := a.Status(ctx)
 		if err != nil {
 			return false, looks, err
@@ -48,7 +48,8 @@ func (a *App) WaitCaughtUp(ctx context.Context) error {
 	})
 }
 
-// isBehind reports whether a shard is known not to have caught up, by a look at it alone.
+// isBehind reports whether a shard is known not to have caught up, by looking at it
+// alone.
 func (a *App) isBehind(ctx context.Context, key LeaseKey) bool {
 	s, err := a.group.surveyShard(ctx, key)
 	if s == nil || err != nil {
@@ -59,17 +60,17 @@ func (a *App) isBehind(ctx context.Context, key LeaseKey) bool {
 	return !shard.caughtUp()
 }
 
-// WaitFor waits until the application is in a certain state: it calls reached now and
-// after its workers have done something or streams have changed, until that is true.
+// WaitFor waits until reached returns true for the application's Status. It calls reached
+// at once, and again after workers have made progress or streams have changed.
 //
 //	err := app.WaitFor(ctx, func(s consumer.Status) bool { return len(s.AwaitedStreams) == 0 })
 //
-// Where much happens in many shards, one call stands for all that has happened meanwhile:
-// after a call, it takes 50 µs for each shard to the next one.
+// A busy application is looked at less often: after each call, WaitFor rests for 50 µs
+// per shard, and the next call covers everything that happened meanwhile.
 //
-// Errors: as Status, and the cause of ctx. An application of which nothing is stored is
-// waited for while a worker of it exists in this process that has not ended: it is about
-// to begin. Without one that is [ErrAppNotFound].
+// Errors: as Status, and the cause of ctx. If nothing is stored of the application,
+// WaitFor waits as long as one of its workers exists in this process and has not ended,
+// since it is about to begin. Without such a worker the error is [ErrAppNotFound].
 func (a *App) WaitFor(ctx context.Context, reached func(Status) bool) error {
 	return a.await(ctx, func() (over bool, looks int, err error) {
 		status, err := a.Status(ctx)
@@ -78,27 +79,28 @@ func (a *App) WaitFor(ctx context.Context, reached func(Status) bool) error {
 }
 
 const (
-	// restPerLook is how long await rests for each shard that was looked at: several times
-	// what the look has taken.
+	// restPerLook is how long await rests for each shard that was looked at: several times as
+	// long as the look takes.
 	restPerLook = 50 * time.Microsecond
 
-	// leastRest is what is not worth a timer.
+	// leastRest is the shortest rest that is worth a timer.
 	leastRest = time.Millisecond
 )
 
-// await calls look now and whenever something has happened, until it says that it is over.
-// After so many looks at shards it rests in proportion, so that what looks cost follows
-// what time there is, and not how much happens times how many shards there are.
+// await calls look now and after each change, until look returns over. It then rests in
+// proportion to the number of shards that were looked at, so that the cost of looking is
+// a fixed part of the elapsed time, not of the number of changes times the number of
+// shards.
 func (a *App) await(ctx context.Context, look func() (over bool, looks int, err error)) error {
 	g := a.group
 	for {
 		progress, changed := g.progress.Wait(), g.records().Changed() // before look reads them
 		over, looks, err := look()
 		looked := time.Now()
-		if over || err != nil && !(errors.Is(err, ErrAppNotFound) && g.hasMade()) { // else a worker will raise progress
+		if over || err != nil && !(errors.Is(err, ErrAppNotFound) && g.hasMade()) { // otherwise a worker will raise progress
 			return err
 		}
-		var poll <-chan time.Time // of what workers elsewhere do
+		var poll <-chan time.Time // for changes by workers elsewhere
 		if d := g.leases.LeaseDuration(); d > 0 {
 			poll = time.After(d / 3)
 		}

@@ -14,8 +14,8 @@ import (
 	"github.com/braidstream/braid/consumer"
 )
 
-// What waits for an application looks at the shard that keeps it waiting, and not at all
-// of them whenever another one has stored a checkpoint.
+// WaitCaughtUp looks only at the shard that keeps it waiting, not at all shards whenever
+// another one has stored a checkpoint.
 func TestWaitCaughtUpLooksAtTheShardThatIsBehind(t *testing.T) {
 	const checkpoints = 100
 	bubble(t, 1000, func(f *fixture) {
@@ -50,7 +50,7 @@ func TestWaitCaughtUpLooksAtTheShardThatIsBehind(t *testing.T) {
 	})
 }
 
-// A shard that stops ends WaitCaughtUp while it looks at another one.
+// A shard that stops ends WaitCaughtUp, even while it looks at another shard.
 func TestWaitCaughtUpIsToldOfAShardThatStopsLater(t *testing.T) {
 	bubble(t, 4, func(f *fixture) {
 		shards := f.orders.Shards()
@@ -81,8 +81,7 @@ func TestWaitCaughtUpIsToldOfAShardThatStopsLater(t *testing.T) {
 	})
 }
 
-// A wait for any other state looks at all shards, but not for each checkpoint if they are
-// many.
+// WaitFor looks at all shards, but, if they are many, not for each checkpoint.
 func TestWaitForRestsInProportionToTheShards(t *testing.T) {
 	const checkpoints = 100
 	for _, test := range []struct{ shards, most int }{{4, 10 * checkpoints}, {1000, 5}} {
@@ -113,7 +112,7 @@ func TestWaitForRestsInProportionToTheShards(t *testing.T) {
 	}
 }
 
-// What is done to one stream costs what it has, and nothing for another one.
+// The cost of an operation on one stream depends on that stream alone.
 func TestControlOfAStreamCostsNothingForOthers(t *testing.T) {
 	for _, others := range []int{1, 1000} {
 		bubble(t, 2, func(f *fixture) {
@@ -122,7 +121,7 @@ func TestControlOfAStreamCostsNothingForOthers(t *testing.T) {
 			stop := beginIdle(f, "app", "orders", "wide")
 			app, err := consumer.OpenApp(f.db, "app")
 			require.NoError(f, err)
-			require.NoError(f, stop()) // whose passes have steps of their own
+			require.NoError(f, stop()) // its passes count steps, too
 			f.put("one", "two")
 			key := consumer.LeaseKey{Stream: "orders"}
 			for _, row := range []struct {

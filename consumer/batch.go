@@ -4,21 +4,21 @@ import (
 	"time"
 )
 
-// Batch is the records that a processor gets at once, in order. With it comes the
-// [Checkpointer] of their shard. A Batch that a test of a processor makes needs none.
+// Batch is the records that a processor gets at once, in order, with the [Checkpointer]
+// of their shard. A Batch made by a test of a processor needs no Checkpointer.
 type Batch struct {
 	*Checkpointer
 
-	// Records may be kept, unless [Config].ReuseRecords says otherwise.
+	// Records may be kept, unless [Config].ReuseRecords is set.
 	Records []Record
 
-	// Attempt is 1 when exactly these records are given to the processor for the
-	// first time under this lease.
+	// Attempt is 1 when exactly these records are given to the processor for the first time
+	// under this lease, and counts up with each retry.
 	Attempt int
 
-	// How far the shard went on after the batch when it was read: both are 0 at the
-	// tip, and exact if records are not taken apart. With Lanes they are not known,
-	// and 0.
+	// BehindRecords and BehindBytes are how much the shard had after the batch when it was
+	// read. Both are 0 at the tip. They are exact unless records are deaggregated. With Lanes
+	// they are unknown, and 0.
 	BehindRecords, BehindBytes int64
 
 	// BehindLatest is the age of the last record of the batch.
@@ -26,21 +26,21 @@ type Batch struct {
 }
 
 // TxBatch is the records that a [TxProcessor] gets at once, in order. It has no
-// [Checkpointer]: the checkpoint is part of the transaction, and follows by itself.
+// [Checkpointer]: the checkpoint is part of the transaction and made automatically.
 type TxBatch struct {
 	Records []Record
 
 	// Attempt, BehindRecords, BehindBytes and BehindLatest are those of a [Batch]. A
-	// transaction that runs again because it met another one is the same attempt.
+	// transaction that runs again after a conflict is the same attempt.
 	Attempt                    int
 	BehindRecords, BehindBytes int64
 	BehindLatest               time.Duration
 
-	hold *hold // nil if a test of a processor has made the batch
+	hold *hold // nil if a test of a processor made the batch
 }
 
 // Lease returns the lease of the shard: its key, the epoch under which it was taken, and
-// what is stored of it. A TxBatch that a test of a processor has made has the zero Lease.
+// its stored state. A TxBatch made by a test of a processor has the zero Lease.
 func (b *TxBatch) Lease() Lease {
 	if b.hold == nil {
 		return Lease{}

@@ -51,7 +51,7 @@ func fill(b *testing.B, stream *braid.Stream, n int) {
 	}
 }
 
-// One worker processes what lies in 4 shards: from memory, or from the store.
+// One worker processes the backlog of 4 shards: from memory, or from the store.
 func BenchmarkProcess(b *testing.B) {
 	for _, from := range []struct {
 		name string
@@ -107,7 +107,8 @@ func BenchmarkProcess(b *testing.B) {
 	}
 }
 
-// A record is put each millisecond; how long until the processor has it.
+// Measures how long a record, of one per millisecond, takes from its put to the
+// processor.
 func BenchmarkWake(b *testing.B) {
 	for _, kind := range []string{"plain", "tx"} {
 		b.Run(kind, func(b *testing.B) {
@@ -144,8 +145,8 @@ func BenchmarkWake(b *testing.B) {
 	}
 }
 
-// Durable transactions of one record each, of many shards: they share fsyncs, like
-// puts. Beside them the same number of goroutines that only put.
+// Durable transactions of one record each, in many shards, share fsyncs as puts do. For
+// comparison, the same number of goroutines that only put.
 func BenchmarkTransactions(b *testing.B) {
 	const shards = 64
 	b.Run("consumer", func(b *testing.B) {

@@ -2,30 +2,31 @@ package consumer
 
 import "sync/atomic"
 
-// budget sizes the reads of a worker's shards, so that they hold no more than
-// Config.MaxBytes together. No shard waits for it: one whose processor hangs keeps what
-// it holds for as long as it hangs, and others would wait with it. Instead, reads get
-// smaller the less is free.
+// budget sizes the reads of a worker's shards, so that together they hold no more than
+// Config.MaxBytes. No shard waits for memory: a shard whose processor hangs keeps what it
+// holds, and others would wait as long as it hangs. Instead, reads get smaller as less is
+// free.
 //
-// A read may bring an eighth of what is free. So shards that all have a backlog settle at
-// even shares, with something left for the next one, and what hangs in many shards
-// together never takes all that is free, unless their records are large. A read that
-// finds nothing free may still bring the least size, or one record. One that waits at the tip
-// takes nothing before a record comes, and so brings no more than that.
+// A read may take an eighth of what is free. So shards that all have a backlog settle at
+// even shares, with something left for the next one, and hanging shards never take
+// everything, unless their records are large. If nothing is free, a read may still take
+// the least size, or one record. A read that waits at the tip takes nothing until a
+// record comes, and then no more than this.
 //
-// Invariant: shards hold no more than MaxBytes, and a read of the least size or a record
-// each; with a tracker, BatchBytes and such a read. TestStuckShardsDoNotStarveOthers holds it.
+// Invariant: shards hold no more than MaxBytes plus, for each, a read of the least size
+// or one record; with a tracker, also BatchBytes. TestStuckShardsDoNotStarveOthers checks
+// it.
 type budget struct {
 	most, batch, least int64
-	held               atomic.Int64 // may be above most
+	held               atomic.Int64 // may exceed most
 }
 
 const (
-	// budgetPart is the part of what is free that one read may bring.
+	// budgetPart is the part of the free bytes that one read may take.
 	budgetPart = 8
 
-	// budgetLeast is the part of MaxBytes that a read may always bring: it takes
-	// that many shards to exceed MaxBytes by as much again.
+	// budgetLeast is the part of MaxBytes that a read may always take. It takes that many
+	// shards to exceed MaxBytes by as much again.
 	budgetLeast = 1024
 )
 
@@ -34,8 +35,8 @@ func newBudget(maxBytes int64, batchBytes int) *budget {
 	return &budget{most: maxBytes, batch: batch, least: max(1, min(batch, maxBytes/budgetLeast))}
 }
 
-// size returns how many bytes a read may bring now. A read while nothing is held may
-// be a whole batch, even if MaxBytes is no more than that.
+// size returns how many bytes a read may take now. While nothing is held, a read may be a
+// whole batch, even if MaxBytes is no more than that.
 func (b *budget) size() int { return b.sizeAt(b.held.Load()) }
 
 func (b *budget) sizeAt(held int64) int {
@@ -45,7 +46,7 @@ func (b *budget) sizeAt(held int64) int {
 	return int(min(max((b.most-held)/budgetPart, b.least), b.batch))
 }
 
-// take takes the bytes for a read.
+// take reserves the bytes for a read.
 func (b *budget) take() (bytes int) {
 	for {
 		held := b.held.Load()
@@ -55,6 +56,6 @@ func (b *budget) take() (bytes int) {
 	}
 }
 
-// give gives bytes back; a negative number takes more, for a record that is larger than
-// what was taken for it.
+// give returns bytes. A negative number takes more, for a record that is larger than what
+// was reserved for it.
 func (b *budget) give(bytes int) { b.held.Add(-int64(bytes)) }

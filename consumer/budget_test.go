@@ -29,7 +29,7 @@ func TestBudgetSizesReadsByWhatIsFree(t *testing.T) {
 	t.Run("shards with a backlog get even shares", func(t *testing.T) {
 		b := newBudget(64<<20, 1<<20)
 		held := make([]int, 400)
-		for range 2000 { // each gives back what it has, and reads on
+		for range 2000 { // each gives back its bytes, and reads again
 			for i := range held {
 				b.give(held[i])
 				held[i] = b.take()

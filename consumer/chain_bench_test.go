@@ -11,8 +11,8 @@ import (
 	"github.com/braidstream/braid/consumer"
 )
 
-// chain splits and merges a stream of one shard until it has had 3*n + 1 shards, with a
-// record in each but the last.
+// chain splits and merges a stream of one shard until it has had 3*n + 1 shards, each but
+// the last with a record.
 func chain(t testing.TB, stream *braid.Stream, n int) {
 	put := func(id braid.ShardID) {
 		shard, err := stream.Shard(id)
@@ -34,7 +34,7 @@ func chain(t testing.TB, stream *braid.Stream, n int) {
 	}
 }
 
-// ender closes done when so many shards have ended.
+// ender closes done when that many shards have ended.
 type ender struct {
 	consumer.ProcessorFunc
 	left atomic.Int64
@@ -54,8 +54,8 @@ func (e *ender) ShardEnded(context.Context, *consumer.Checkpointer) error {
 	return nil
 }
 
-// A worker goes through a chain of 1,201 shards, each of which begins when its parents
-// have ended.
+// A worker processes a chain of 1,201 shards, each of which begins when its parents have
+// ended.
 func BenchmarkChain(b *testing.B) {
 	for b.Loop() {
 		b.StopTimer()
@@ -76,7 +76,7 @@ func BenchmarkChain(b *testing.B) {
 	}
 }
 
-// In a group of 1,000 shards one is split.
+// In a group of 1,000 shards, one is split.
 func BenchmarkWideGroup(b *testing.B) {
 	db, err := braid.Open(braid.InMemory, nil)
 	require.NoError(b, err)

@@ -14,7 +14,8 @@ import (
 	"github.com/braidstream/braid/consumer"
 )
 
-// gatherer acknowledges what it has gathered when it is enough, or told to.
+// gatherer acknowledges what it has gathered when it has enough, or when the test says
+// so.
 type gatherer struct {
 	*journal
 	held []consumer.Record
@@ -68,7 +69,7 @@ func TestManualCheckpoints(t *testing.T) {
 		stop := f.start(f.worker(cfg, consumer.ProcessorFunc(func(ctx context.Context, batch *consumer.Batch) error {
 			batches = append(batches, batch)
 			if len(batches) == 2 {
-				return batch.Checkpoint(ctx) // of what came before this batch
+				return batch.Checkpoint(ctx) // for the records before this batch
 			}
 			return nil
 		})))
@@ -86,7 +87,7 @@ func TestManualCheckpoints(t *testing.T) {
 		ahead, err := f.orders.PutRecord(f.Context(), "k", nil)
 		require.NoError(f, err)
 		early := batches[0].Records[0]
-		early.SequenceNumber = ahead.SequenceNumber // which nobody was given yet
+		early.SequenceNumber = ahead.SequenceNumber // no processor was given it yet
 		require.ErrorIs(f, batches[0].CheckpointAt(f.Context(), early), braid.ErrInvalidArgument)
 	})
 }
@@ -135,7 +136,7 @@ func TestPreparedCheckpointIsSettledByWhatReachesIt(t *testing.T) {
 		require.EqualValues(f, 4, f.status(shard0).BehindRecords)
 		require.NoError(f, batch.Prepare(f.Context(), batch.Records[2], []byte("s")))
 		require.NoError(f, batch.CheckpointAt(f.Context(), batch.Records[0]))
-		pending(2) // that was before it
+		pending(2) // the record before it
 		require.NoError(f, batch.Prepare(f.Context(), batch.Records[1], nil))
 		require.NoError(f, batch.Prepare(f.Context(), batch.Records[3], nil))
 		require.NoError(f, batch.CheckpointAt(f.Context(), batch.Records[1]))
@@ -145,7 +146,7 @@ func TestPreparedCheckpointIsSettledByWhatReachesIt(t *testing.T) {
 		require.Nil(f, batch.Lease().Pending)
 		require.Zero(f, f.status(shard0).BehindRecords)
 
-		// What is prepared before the checkpoint does not move it back.
+		// A checkpoint prepared before the current one does not move that back.
 		require.NoError(f, batch.Prepare(f.Context(), batch.Records[0], []byte("late")))
 		require.NoError(f, batch.CommitPrepared(f.Context()))
 		require.Nil(f, batch.Lease().Pending)
@@ -169,7 +170,7 @@ func TestNextOwnerCanCommitWhatWasPrepared(t *testing.T) {
 	})
 }
 
-// finisher commits what was prepared before it.
+// finisher commits what its predecessor has prepared.
 type finisher struct{ *journal }
 
 func (p *finisher) Initialize(ctx context.Context, c *consumer.Checkpointer) error {

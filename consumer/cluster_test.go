@@ -15,23 +15,21 @@ import (
 	"github.com/braidstream/braid/consumer/leasetest"
 )
 
-// A cluster is for tests about workers that know of each other by a store of
-// leases alone, as if they were in processes of their own. No time of day is compared
-// or stored anywhere: leases expire by differences of the monotonic clock, which a
-// change of the wall clock does not touch. A bubble cannot set one without the other,
-// so there is no test of that.
+// A cluster is for tests of workers that know each other only by a store of leases, as if
+// they were in separate processes. No time of day is compared or stored anywhere: leases
+// expire by differences of the monotonic clock, which a change of the wall clock does not
+// affect. A bubble cannot set one clock without the other, so there is no test of that.
 
 const leaseDuration = 10 * time.Second
 
-// cluster is a set of workers that share nothing but a store of leases and the
-// streams.
+// cluster is a set of workers that share only a store of leases and the streams.
 type cluster struct {
 	*fixture
 	store *leasetest.Memory
 
 	mu       sync.Mutex
 	contexts map[string]context.Context // of the processors, by shard and epoch
-	overlaps []string                   // when two had a shard at once
+	overlaps []string                   // times at which two processors had a shard at once
 }
 
 func newCluster(f *fixture) *cluster {
@@ -48,7 +46,8 @@ func expiry(t *testing.T, shards int, test func(c *cluster)) {
 	})
 }
 
-// link is a worker's way to the store. It can be cut, while others have theirs.
+// link is one worker's connection to the store. It can be cut without affecting the
+// others.
 type link struct {
 	*leasetest.Memory
 
@@ -109,7 +108,7 @@ func (l *link) Get(ctx context.Context, key consumer.LeaseKey) (consumer.Lease, 
 func (l *link) CompareAndSet(ctx context.Context, lease consumer.Lease) (stored bool, err error) {
 	do, lost := l.pass(ctx, "CompareAndSet", lease)
 	if do {
-		stored, err = l.Memory.CompareAndSet(context.WithoutCancel(ctx), lease) // it is on its way
+		stored, err = l.Memory.CompareAndSet(context.WithoutCancel(ctx), lease) // the request still arrives
 	}
 	if lost != nil {
 		return false, lost
@@ -171,12 +170,12 @@ func (m *member) ProcessRecords(ctx context.Context, batch *consumer.Batch) erro
 	return m.collect(ctx, batch)
 }
 
-// Initialize notes it if the processor before has not been told yet that its lease is
-// lost.
+// Initialize notes an overlap if the previous processor does not know yet that its lease
+// is lost.
 func (m *member) Initialize(ctx context.Context, c *consumer.Checkpointer) error {
 	lease := c.Lease()
-	// Clocks of processes are not in step to the nanosecond, as they are in a bubble:
-	// there an owner loses a lease at the instant at which another one may take it.
+	// In real processes, clocks are not in step to the nanosecond. In a bubble they are, and
+	// an owner loses a lease at the same instant at which another worker may take it.
 	time.Sleep(time.Nanosecond)
 	m.c.mu.Lock()
 	defer m.c.mu.Unlock()
@@ -210,7 +209,7 @@ func (c *cluster) lease() consumer.Lease {
 	return c.leaseNow()
 }
 
-// leaseNow does not wait, so that functions that workers call can use it.
+// leaseNow does not wait, so functions that workers call can use it.
 func (c *cluster) leaseNow() consumer.Lease {
 	c.Helper()
 	lease, found, err := c.store.Get(c.Context(), consumer.LeaseKey{Stream: "orders", Shard: "shardId-000000000000"})
@@ -229,7 +228,7 @@ func (c *cluster) owners() map[string]int {
 	return owners
 }
 
-// epochs adds up the epochs of the leases: it grows with each change of owner.
+// epochs returns the sum of the leases' epochs, which grows with each change of owner.
 func (c *cluster) epochs() (sum uint64) {
 	c.Helper()
 	for _, lease := range c.leases() {

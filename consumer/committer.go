@@ -6,11 +6,10 @@ import (
 )
 
 // This file decides when a checkpoint is stored that the processor does not make itself.
-// Without lanes, acknowledgements and a CheckpointInterval, that is after each batch, by
-// the goroutine that called the processor. Otherwise another goroutine does it, the
-// committer.
+// Without lanes, acknowledgements and a CheckpointInterval, the goroutine that calls the
+// processor stores it after each batch. Otherwise another goroutine, the committer, does.
 
-// advanceTo notes that everything up to a place is done, where records are done in order.
+// advanceTo notes that everything up to a place is done; records are done in order.
 func (r *runner) advanceTo(to Checkpoint) error {
 	r.mu.Lock()
 	r.processed = to
@@ -35,13 +34,13 @@ func (h *hold) due() Checkpoint {
 	return h.processed
 }
 
-// startCommitter starts the committer, if one is needed. The returned function ends it,
-// and stores what is due.
+// startCommitter starts the committer, if the hold needs one. The returned function ends
+// it, and stores what is due.
 func (r *runner) startCommitter() (stop func() error) {
 	if r.tracker == nil && r.cfg.CheckpointInterval == 0 {
 		return func() error { return nil }
 	}
-	ctx, cancel := context.WithCancel(r.ctx) // it ends with the hold even when the processor has ended its goroutine
+	ctx, cancel := context.WithCancel(r.ctx) // it ends with the hold even if the processor has ended its goroutine
 	ended := make(chan struct{})
 	r.w.helpers.Go(func() {
 		defer close(ended)
@@ -57,10 +56,10 @@ func (r *runner) startCommitter() (stop func() error) {
 	}
 }
 
-// commit is the committer. It stores what is due: one write at a time, so that each takes
-// all that was done meanwhile, and no two within a CheckpointInterval.
+// commit is the committer. It stores what is due: one write at a time, so that each write
+// covers everything done meanwhile, and at most once in a CheckpointInterval.
 func (r *runner) commit(ctx context.Context) {
-	var last time.Time // of a checkpoint
+	var last time.Time // when the last checkpoint was stored
 	var trying retry
 	for {
 		select {
@@ -81,8 +80,8 @@ func (r *runner) commit(ctx context.Context) {
 	}
 }
 
-// waitForCommitter waits while a checkpoint is stored whose interval is over: or what a
-// crash repeats would have no bound while the store fails.
+// waitForCommitter waits while a checkpoint is overdue. Without this, a crash would
+// repeat an unbounded number of records while the store fails.
 func (r *runner) waitForCommitter() error {
 	if r.cfg.CheckpointInterval == 0 {
 		return nil

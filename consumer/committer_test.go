@@ -36,7 +36,7 @@ func (f *fixture) checkpoints(store *leasetest.Memory) (moments func() []time.Ti
 	}
 }
 
-// forWaysToBeDone runs a test without and with lanes and acknowledgements.
+// forWaysToBeDone runs a test with and without lanes and acknowledgements.
 func forWaysToBeDone(t *testing.T, test func(f *fixture, cfg consumer.Config, done func(*consumer.Batch) error)) {
 	for _, cfg := range []consumer.Config{{}, {Lanes: 4}, {Checkpoints: consumer.Acks}, {Checkpoints: consumer.Acks, Lanes: 2}} {
 		t.Run(fmt.Sprintf("lanes=%d %s", cfg.Lanes, cfg.Checkpoints), func(t *testing.T) {
@@ -72,7 +72,7 @@ func TestCheckpointIntervalSparesTheStore(t *testing.T) {
 		for i, moment := range moments() {
 			require.Equal(f, time.Duration(i)*interval, moment.Sub(began))
 		}
-		time.Sleep(time.Hour) // what is left comes at the end of its interval, and then nothing
+		time.Sleep(time.Hour) // the rest is stored at the end of its interval, and then nothing
 		require.Len(f, moments(), 7)
 		f.put("a", "b")
 		synctest.Wait()
@@ -111,7 +111,7 @@ func TestCheckpointIntervalEndsWhileTheProcessorHangs(t *testing.T) {
 	})
 }
 
-// Whatever ends the work of a shard stores what is due at once.
+// When the work of a shard ends, for whatever reason, a due checkpoint is stored at once.
 func TestCheckpointIntervalDoesNotOutlastTheWork(t *testing.T) {
 	for name, end := range map[string]func(f *fixture){
 		"pause":       func(f *fixture) { f.pause() },
@@ -165,7 +165,7 @@ func (f *fixture) pause() {
 	require.NoError(f, app.Pause(f.Context(), consumer.LeaseKey{Stream: "orders"}))
 }
 
-// What is prepared for a record counts with all records before it.
+// A checkpoint prepared for a record includes all records before it.
 func TestCheckpointIntervalDoesNotDelayWhatIsPrepared(t *testing.T) {
 	bubble(t, 1, func(f *fixture) {
 		stop := f.start(f.worker(consumer.Config{CheckpointInterval: interval}, consumer.ProcessorFunc(func(ctx context.Context, batch *consumer.Batch) error {
@@ -187,8 +187,8 @@ func TestCheckpointIntervalDoesNotDelayWhatIsPrepared(t *testing.T) {
 	})
 }
 
-// While the store fails no batch is given out whose repetition the interval would not
-// bound.
+// While the store fails, no batch is given out whose repetition would exceed the
+// interval.
 func TestCheckpointIntervalHoldsBatchesBackWhileTheStoreFails(t *testing.T) {
 	forWaysToBeDone(t, func(f *fixture, cfg consumer.Config, done func(*consumer.Batch) error) {
 		store := leasetest.NewMemory(time.Hour)

@@ -17,165 +17,167 @@ import (
 	"github.com/braidstream/braid/internal/logs"
 )
 
-// Config says what a [Worker] is to process, and how. App and Streams are
-// required; the zero value of every other field means its default.
+// Config says what a [Worker] processes, and how. App and Streams are required; the zero
+// value of every other field means its default.
 type Config struct {
-	// App names the application: 1 to 128 characters of a-z, A-Z, 0-9, '_', '.' and
-	// '-'. Its workers share the shards, and its leases and checkpoints are stored
-	// under that name. Applications of different names know nothing of each other.
+	// App names the application: 1 to 128 characters of a-z, A-Z, 0-9, '_', '.' and '-'. Its
+	// workers share the shards, and its leases and checkpoints are stored under that name.
+	// Applications of different names are independent.
 	App string
 
-	// Streams are the names of the streams to process, at least one. One that does
-	// not exist is waited for: a warning is logged, and [Status] lists it. All workers
-	// of an application in a process must name the same. Without a Source they are
-	// names of braid's streams: 1 to 128 characters of a-z, A-Z, 0-9, '_', '.' and '-'.
+	// Streams are the names of the streams to process, at least one. The worker waits for a
+	// stream that does not exist: it logs a warning, and [Status] lists the stream. All
+	// workers of an application in a process must name the same streams. Without a Source
+	// they are names of braid's streams: 1 to 128 characters of a-z, A-Z, 0-9, '_', '.' and
+	// '-'.
 	Streams []string
 
-	// Start is where processing begins in the streams that are there when the
-	// application meets them for the first time: braid.TrimHorizon, the default,
-	// braid.Latest or braid.AtTime. The place is stored then, so nothing that
-	// arrives later is missed, whenever processing begins. A stream that is created
-	// later is processed from its beginning.
+	// Start is where processing begins in streams that exist when the application first sees
+	// them: braid.TrimHorizon, the default, braid.Latest or braid.AtTime. That place is
+	// stored at once, so no later record is missed, whenever processing begins. A stream that
+	// is created later is processed from its beginning.
 	//
-	// An application that was made with another Start is an error, not ignored: to
-	// process something again, or to leave it out, use [App.Seek].
+	// A Start that differs from the one the application was created with is an error. To
+	// process records again, or to skip some, use [App.Seek].
 	Start braid.Position
 
-	// WorkerID names the worker: it must be unique among those that live. The
-	// default is a random one.
+	// WorkerID names the worker. It must be unique among running workers. The default is a
+	// random one.
 	WorkerID string
 
-	// Logger receives the life of leases and everything that fails: the package
-	// documentation has a table of the messages. nil means that warnings and errors
-	// go to [slog.Default]; slog.New(slog.DiscardHandler) silences them.
+	// Logger receives the life of leases and everything that fails; the package documentation
+	// has a table of the messages. nil means that warnings and errors go to [slog.Default];
+	// slog.New(slog.DiscardHandler) silences them.
 	Logger *slog.Logger
 
-	// BatchRecords and BatchBytes are the most that a batch has: 10,000 records and
-	// 1 MiB by default. A larger record is a batch of its own.
+	// BatchRecords and BatchBytes limit a batch. The defaults are 10,000 records, which is
+	// also the maximum, and 1 MiB; BatchBytes may be up to 10 MiB. A larger record is a batch
+	// of its own.
 	BatchRecords, BatchBytes int
 
-	// MaxBytes bounds the records that the worker holds for all its shards together:
-	// those that were read and whose processor has not returned, or that are not done
-	// with Lanes or Acks. The default is 64 MiB; it must be at least BatchBytes. The less
-	// of it is free, the smaller are the batches: a read brings no more than an eighth of
-	// what is free, so shards with a backlog get even shares.
+	// MaxBytes limits the records that the worker holds for all its shards together: those
+	// that were read and whose processor has not returned, or, with Lanes or Acks, that are
+	// not done. The default is 64 MiB; it must be at least BatchBytes. A read takes at most
+	// an eighth of what is free, so batches get smaller as memory fills up, and shards with a
+	// backlog get even shares.
 	//
-	// No shard waits for the records of another one. A shard may always read a 1,024th
-	// of MaxBytes, or one record, even when nothing is free because processors hang or
-	// retry. So the worker holds at most MaxBytes and that for each of its shards; with
-	// Lanes or Acks, each may hold BatchBytes besides, if a lane has nothing to do
-	// meanwhile. A shard that waits for records, is paused or has failed holds none.
+	// No shard waits for the records of another one. A shard may always read a 1,024th of
+	// MaxBytes, or one record, even when nothing is free because processors hang or retry. So
+	// the worker holds at most MaxBytes plus a 1,024th, or one record, for each shard. With
+	// Lanes or Acks each shard may hold another BatchBytes while one of its lanes is idle. A
+	// shard that waits for records, is paused or has failed holds none.
 	MaxBytes int64
 
-	// ShardSyncInterval is how often a Source that cannot tell of changes is asked which
-	// shards a stream has, and whether one that did not exist does now: 60 s by default.
-	// Shards that follow one that has ended are known at once, whatever it is. KCL:
+	// ShardSyncInterval is how often a Source that cannot announce changes is asked for the
+	// shards of each stream, and for streams that did not exist: 60 s by default. The
+	// children of a shard that ends are known at once regardless. KCL:
 	// shardSyncIntervalMillis.
 	ShardSyncInterval time.Duration
 
-	// ReuseRecords makes the batches of a shard share memory: once the processor is done
-	// with a batch, its slice of Records is cleared and used for a later one. The
-	// processor may keep copies of records, with their Data, but neither the slice nor a
-	// pointer into it. A backlog of small records is processed up to three times as fast.
-	// Records that Deaggregate takes apart are not affected. It must not be set with Lanes
-	// or Acks. The default is false: batches may be kept.
+	// ReuseRecords makes the batches of a shard share memory: once the processor is done with
+	// a batch, its slice of Records is cleared and used for a later one. The processor may
+	// keep copies of records, with their Data, but neither the slice nor a pointer into it. A
+	// backlog of small records is processed up to three times as fast. Records inside
+	// aggregates are not affected. It must not be set with Lanes or Acks. The default is
+	// false: batches may be kept.
 	ReuseRecords bool
 
-	// Linger is how long a batch that is not full waits for more. The default is
-	// not to wait.
+	// Linger is how long a batch that is not full waits for more records. The default is not
+	// to wait.
 	Linger time.Duration
 
-	// Lanes, if it is more than 1, processes so many records of a shard at once:
-	// those of one partition key one after the other, in order. The processor gets
-	// batches of records of one lane, and is called for several at once. Checkpoints
-	// are made up to the first record that is not done. It is not for a
-	// [TxProcessor].
+	// Lanes is how many goroutines process the records of a shard; 0 means 1, and the maximum
+	// is 1,024. Records of one partition key share a lane, so they stay in order. With more
+	// than one lane, each batch has records of one lane, and the processor is called for
+	// several batches at once. Checkpoints are made up to the first record that is not done.
+	// Lanes must not be more than 1 for a [TxProcessor].
 	Lanes int
 
-	// Checkpoints says when records are done: when the processor returns nil
-	// ([Automatic], the default), when it checkpoints them itself ([Manual]), or when it
-	// acknowledges them ([Acks]). For a [TxProcessor], whose checkpoints are part of its
-	// transactions, it must be Automatic.
+	// Checkpoints says when records are done: when the processor returns nil ([Automatic],
+	// the default), when it checkpoints them itself ([Manual]), or when it acknowledges them
+	// ([Acks]). It must be Automatic for a [TxProcessor], whose checkpoints are part of its
+	// transactions.
 	Checkpoints CheckpointMode
 
-	// CheckpointInterval is the least time between two checkpoints of a shard. The
-	// default is none: every batch is checkpointed, which costs little in the database.
-	// In a remote store of leases each checkpoint is a request. With an interval, a batch
-	// only becomes due, and is checkpointed with all that is due by then: at the end of
-	// the interval, even while the processor has the next batch. A crash then repeats what
-	// was processed within the interval, instead of a batch, and a [Status] is behind by
-	// as much.
+	// CheckpointInterval is the minimum time between two checkpoints of a shard. The default
+	// is 0: every batch is checkpointed, which costs little in the database. In a remote
+	// store of leases each checkpoint is a request. With an interval, finished batches are
+	// checkpointed together at the end of the interval, even while the processor has the next
+	// batch. After a crash, the batches of a whole interval are repeated, not just one, and a
+	// [Status] is behind by as much.
 	//
-	// What is due is stored at once when the shard ends, stops or is handed over, and
-	// with a dead letter, a prepared checkpoint, or one that the processor makes. While
-	// the store fails, no batch is given out. It must not be negative, nor set with
-	// [Manual] Checkpoints or for a [TxProcessor], which decide for themselves.
+	// A pending checkpoint is stored at once when the shard ends, stops or is handed over,
+	// and together with a dead letter, a prepared checkpoint, or one that the processor
+	// makes. While the store fails, no batch is given out. CheckpointInterval must not be
+	// negative. It must not be set with [Manual] Checkpoints or for a [TxProcessor], which
+	// decide for themselves.
 	CheckpointInterval time.Duration
 
-	// MaxAttempts is how often a batch is given to a processor that returns errors.
-	// Then the records are given to it one by one, each as often; the first that
-	// still fails is what the fields below are about. The default is 10; negative
-	// means without end.
+	// MaxAttempts is how often a batch is given to a processor that returns errors. Then the
+	// records are given to it one by one, each as often. The first record that still fails
+	// has failed for good: see DeadLetterStream. The default is 10; a negative number means
+	// no limit.
 	MaxAttempts int
 
 	// RetryPause is the pause before the second attempt, 100 ms by default. It
 	// doubles with each attempt, up to MaxRetryPause, 30 s by default.
 	RetryPause, MaxRetryPause time.Duration
 
-	// DeadLetterStream, if it is not empty, takes records that have failed, each as
-	// a [DeadLetter], in the same commit as the checkpoint that passes it; with Lanes or
-	// Acks the checkpoint may follow later, and a crash in between repeats it. SkipFailed
-	// passes them and logs it. Without either, the shard stops at a record that has
-	// failed: its [ShardStatus] says so, and [App.Resume] tries again, as does a new
-	// worker. A DeadLetterStream that does not exist is waited for when a record has
-	// failed; a warning is logged before, and [Status] lists it. A record whose letter is
-	// too large for it stops the shard.
+	// DeadLetterStream, if it is not empty, takes each failed record as a [DeadLetter], in
+	// the same commit as the checkpoint that passes the record. With Lanes or Acks the
+	// checkpoint may follow later, and a crash in between repeats the letter. If SkipFailed
+	// is set instead, a failed record is logged and passed. Without either, the shard stops
+	// at a failed record: its [ShardStatus] says so, and [App.Resume] or a new worker tries
+	// again.
+	//
+	// The worker waits for a DeadLetterStream that does not exist once a record has failed.
+	// It logs a warning beforehand, and [Status] lists the stream. A record that is too large
+	// for a dead letter stops the shard.
 	DeadLetterStream string
 	SkipFailed       bool
 
-	// OnGap is called when retention has removed records before they were
-	// processed. If it returns an error, the shard stops, like after a record that
-	// has failed. Otherwise, and if it is nil, it is logged, and processing goes on
-	// with the first record that is there. If a whole shard has expired, it is called
-	// when its children begin; what is not known of the gap is zero then.
+	// OnGap is called when retention has removed records before they were processed. If it
+	// returns an error, the shard stops, as after a failed record. If it returns nil, or
+	// OnGap is nil, the gap is logged, and processing continues with the first record that
+	// exists. If a whole shard has expired, OnGap is called when its children begin; fields
+	// of gap that are unknown are then zero.
 	OnGap func(ctx context.Context, stream string, gap *braid.TrimmedError) error
 
-	// Deaggregate takes apart records that the Kinesis Producer Library has put
-	// together. What lies outside of its shard's range of hash keys, since the stream
-	// was resharded after its producer had looked, is left out, as the producer sends
-	// it again; KeepForeign keeps it, for producers that do not, and needs Deaggregate.
+	// Deaggregate unpacks records that the Kinesis Producer Library has aggregated. Records
+	// outside their shard's range of hash keys are left out: the stream was resharded after
+	// the producer had looked, and the producer sends them again. KeepForeign keeps them, for
+	// producers that do not; it requires Deaggregate.
 	Deaggregate, KeepForeign bool
 
-	// HandOverTimeout is how long a processor may take to return before its lease
-	// is given to another worker without its consent. The default is 30 s. It is
-	// also how long Run takes at most when its context has ended and Stop was not
-	// called.
+	// HandOverTimeout is how long a processor may take to return before its lease is taken
+	// from it and given to another worker. The default is 30 s. It is also the most that Run
+	// takes to return after its context has ended, unless Stop was called.
 	HandOverTimeout time.Duration
 
-	// Source and Leases replace the streams and leases of the database. Without
-	// either, New needs no database.
+	// Source and Leases replace the streams and the leases of the database. With both, New
+	// needs no database.
 	Source Source
 	Leases LeaseStore
 }
 
-// CheckpointMode says when records are done, and so what a checkpoint may pass.
+// CheckpointMode says when records are done, which decides how far a checkpoint may go.
 type CheckpointMode int
 
 const (
-	// Automatic makes the records of a batch done when the processor returns nil, and
-	// checkpoints them then, or at the end of the CheckpointInterval.
+	// Automatic makes the records of a batch done when the processor returns nil. They are
+	// checkpointed then, or at the end of the CheckpointInterval.
 	Automatic CheckpointMode = iota
 
-	// Manual leaves it to the processor when to checkpoint: nothing is checkpointed when
-	// it returns. The end of a shard passes everything when the hook ShardEnded returns
-	// nil; a processor without it has to checkpoint the last record. Manual is not for
-	// more than one lane, nor for a DeadLetterStream.
+	// Manual leaves checkpoints to the processor: nothing is checkpointed when it returns.
+	// When the hook ShardEnded returns nil, everything in the shard is checkpointed; a
+	// processor without that hook has to checkpoint the last record. Manual cannot be used
+	// with more than one lane or a DeadLetterStream.
 	Manual
 
-	// Acks makes a record done when the processor calls [Checkpointer.Ack] for it, and
-	// not when it returns: it may do so in any order, and after it has returned.
-	// Checkpoints are made up to the first record that is not done. A shard is not read
-	// on while records of more than BatchBytes are not done.
+	// Acks makes a record done when the processor calls [Checkpointer.Ack] for it, not when
+	// it returns. It may do so in any order, even after it has returned. Checkpoints are made
+	// up to the first record that is not done. No more records of a shard are read while more
+	// than BatchBytes are not done.
 	Acks
 )
 
@@ -255,21 +257,21 @@ func (c *Config) withDefaults(db *braid.DB, transactional bool) (Config, error) 
 	case cfg.CheckpointInterval < 0:
 		return invalid("CheckpointInterval", cfg.CheckpointInterval, "must not be negative")
 	case cfg.CheckpointInterval > 0 && cfg.Checkpoints == Manual:
-		return invalid("CheckpointInterval", cfg.CheckpointInterval, "must not be set with Manual Checkpoints, which are the processor's to make")
+		return invalid("CheckpointInterval", cfg.CheckpointInterval, "must not be set with Manual Checkpoints, which the processor makes itself")
 	case cfg.CheckpointInterval > 0 && transactional:
 		return invalid("CheckpointInterval", cfg.CheckpointInterval, "must not be set for a TxProcessor, whose checkpoints are part of its transactions")
 	case cfg.Lanes > 1 && cfg.Checkpoints == Manual:
 		return invalid("Checkpoints", cfg.Checkpoints, "must not be Manual with more than one lane; use Acks")
 	case cfg.ReuseRecords && cfg.Lanes > 1:
-		return invalid("ReuseRecords", true, "must not be set with more than one lane, as several batches are processed at once")
+		return invalid("ReuseRecords", true, "must not be set with more than one lane, which process several batches at once")
 	case cfg.ReuseRecords && cfg.Checkpoints == Acks:
-		return invalid("ReuseRecords", true, "must not be set with Acks, for which processors keep records")
+		return invalid("ReuseRecords", true, "must not be set with Acks, with which processors keep records")
 	case cfg.RetryPause < 0:
 		return invalid("RetryPause", cfg.RetryPause, "must not be negative")
 	case cfg.MaxRetryPause < cfg.RetryPause:
 		return invalid("MaxRetryPause", cfg.MaxRetryPause, fmt.Sprintf("must not be less than RetryPause, %v", cfg.RetryPause))
 	case cfg.KeepForeign && !cfg.Deaggregate:
-		return invalid("KeepForeign", true, "must not be set without Deaggregate, which it is about")
+		return invalid("KeepForeign", true, "must not be set without Deaggregate")
 	case cfg.DeadLetterStream != "" && nameRule(cfg.DeadLetterStream) != "":
 		return invalid("DeadLetterStream", fmt.Sprintf("%.140q", cfg.DeadLetterStream), nameRule(cfg.DeadLetterStream))
 	case cfg.DeadLetterStream != "" && cfg.Checkpoints == Manual:
@@ -296,17 +298,17 @@ func (c *Config) withDefaults(db *braid.DB, transactional bool) (Config, error) 
 		case cfg.Source == nil && nameRule(stream) != "":
 			return invalid(field, value, nameRule(stream))
 		case stream == "" || named[stream]:
-			return invalid(field, value, "must be a name that comes once")
+			return invalid(field, value, "must not be empty or named twice")
 		case strings.Contains(stream, "\x00"):
-			return invalid(field, value, "must have no zero byte")
+			return invalid(field, value, "must not contain a zero byte")
 		}
 		named[stream] = true
 	}
 	return cfg, nil
 }
 
-// nameRule returns the rule that a name breaks, or "": of an application, or of a
-// stream in the database. A stream of another source has the source's rule.
+// nameRule returns the rule that the name of an application, or of a stream in the
+// database, breaks, or "". A stream of another source follows the source's rule.
 func nameRule(name string) string {
 	var invalid *braid.InvalidArgumentError
 	if errors.As(braid.ValidateStreamName(name), &invalid) {

@@ -14,9 +14,9 @@ import (
 	"github.com/braidstream/braid/consumer/leasetest"
 )
 
-// Leases that are kept elsewhere do not go back when the database is replaced by an
-// older copy. Then records could come below a checkpoint, so the shard stops, and
-// says why, until it is moved.
+// Leases in another store do not go back when the database is replaced by an older copy.
+// Records could then come below a checkpoint. So the shard stops with an error that
+// explains it, until it is moved.
 func TestACheckpointOfANewerCopyStopsTheShard(t *testing.T) {
 	ctx := t.Context()
 	put := func(db *braid.DB, data string) {
@@ -77,7 +77,7 @@ func TestACheckpointOfANewerCopyStopsTheShard(t *testing.T) {
 	require.Equal(t, []string{"one", "two", "one"}, seen)
 }
 
-// What is stored of an application can be looked at where nothing can be changed.
+// An application can be inspected even if nothing can be changed.
 func TestAnApplicationOfADatabaseThatIsReadOnly(t *testing.T) {
 	ctx := t.Context()
 	dir := filepath.Join(t.TempDir(), "db")

@@ -16,14 +16,14 @@ import (
 	"github.com/braidstream/braid/consumer"
 )
 
-// crasher is a processor that crashes in one of its methods, as often as it is told.
+// crasher is a processor that crashes in one of its methods, a given number of times.
 type crasher struct {
 	method string
 	crash  func()
 
 	mu    sync.Mutex
 	left  int      // crashes to come
-	calls []string // all, in order
+	calls []string // all calls, in order
 	last  *consumer.Batch
 }
 
@@ -86,8 +86,7 @@ func (p *crasher) ShardEnded(context.Context, *consumer.Checkpointer) error {
 
 func (p *crasher) LeaseLost(context.Context, error) { _ = p.call("LeaseLost") }
 
-// crashModes are the ways in which a shard is walked through, each with goroutines of its
-// own.
+// crashModes are the ways of processing a shard, each with goroutines of its own.
 var crashModes = map[string]consumer.Config{
 	"plain":    {},
 	"interval": {CheckpointInterval: time.Second},
@@ -95,8 +94,8 @@ var crashModes = map[string]consumer.Config{
 	"acks":     {Checkpoints: consumer.Acks},
 }
 
-// A panic in any hook is an error: hooks before the end are called again, those of the end
-// once. The shard is processed to its end all the same.
+// A panic in a hook counts as an error: hooks before the end are called again, those of
+// the end once. The shard is still processed to its end.
 func TestPanicInAHookIsAnError(t *testing.T) {
 	for mode, cfg := range crashModes {
 		for _, method := range []string{"Initialize", "ProcessRecords", "TipReached", "ShutdownRequested", "ShardEnded", "LeaseLost"} {
@@ -128,9 +127,9 @@ func TestPanicInAHookIsAnError(t *testing.T) {
 	}
 }
 
-// A hook, or OnGap, that ends its goroutine, as testing's FailNow does, stops its shard and
-// nothing else. No goroutine of the shard stays behind, or the bubble could not end, and
-// the bytes that it has read are free for other shards.
+// A hook, or OnGap, that ends its goroutine, as testing's FailNow does, stops its shard
+// and nothing else. No goroutine of the shard is left behind, or the bubble could not
+// end, and the bytes that it has read are free for other shards.
 func TestHookThatEndsItsGoroutineStopsTheShard(t *testing.T) {
 	for mode, cfg := range crashModes {
 		for _, method := range []string{"Initialize", "ProcessRecords", "TipReached", "ShardEnded", "OnGap"} {
@@ -167,8 +166,8 @@ func TestHookThatEndsItsGoroutineStopsTheShard(t *testing.T) {
 	}
 }
 
-// Records that nobody acknowledges are not held by a shard whose last hook has ended its
-// goroutine.
+// A shard whose last hook has ended its goroutine does not hold records that nobody
+// acknowledges.
 func TestShardThatEndsItsGoroutineHoldsNothing(t *testing.T) {
 	bubble(t, 1, func(f *fixture) {
 		f.put("a", "b")
@@ -190,9 +189,9 @@ func (exitingAtTheEnd) ShardEnded(context.Context, *consumer.Checkpointer) error
 	return nil
 }
 
-// A processor that ignores its context, in any of its methods, keeps neither its shard from
-// going to another worker nor its own worker from ending. What it does afterwards counts
-// for nothing.
+// A processor that ignores its context, in any of its methods, keeps neither its shard
+// from moving to another worker nor its own worker from ending. What it does afterwards
+// has no effect.
 func TestProcessorThatIgnoresItsContextIsLeftBehind(t *testing.T) {
 	for mode, cfg := range crashModes {
 		for _, method := range []string{"Initialize", "ProcessRecords", "TipReached", "ShutdownRequested"} {
@@ -230,7 +229,7 @@ func TestProcessorThatIgnoresItsContextIsLeftBehind(t *testing.T) {
 	}
 }
 
-// Run waits even for the checkpoint that is being stored when a hook has ended the
+// Run even waits for the checkpoint that is being stored when a hook has ended the
 // goroutine of its shard.
 func TestNothingIsStoredAfterRunHasReturned(t *testing.T) {
 	expiry(t, 1, func(c *cluster) {

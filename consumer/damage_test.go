@@ -16,8 +16,8 @@ import (
 	"github.com/braidstream/braid/consumer"
 )
 
-// A shard whose records cannot be read says so for as long as that is so, and goes on
-// behind them when it is told to. Others do not mind.
+// A shard whose records cannot be read reports that for as long as it is so, and
+// continues after them when it is told to. Other shards are not affected.
 func TestRecordsThatCannotBeReadAreNotPassedOver(t *testing.T) {
 	bubble(t, 2, func(f *fixture) {
 		f.putIn(f.orders.Shards()[0], "a", nil)
@@ -60,8 +60,8 @@ func TestRecordsThatCannotBeReadAreNotPassedOver(t *testing.T) {
 	})
 }
 
-// A record that cannot be read where an application begins holds up its own shard and no
-// other one.
+// A record that cannot be read at the place where an application begins holds up only its
+// own shard.
 func TestDamageWhereAnApplicationBeginsIsItsShardsAlone(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		dir := t.TempDir()
@@ -125,8 +125,8 @@ func TestDamageWhereAnApplicationBeginsIsItsShardsAlone(t *testing.T) {
 	})
 }
 
-// An application goes on over a salvaged database from its checkpoints, and is told of
-// what is lost as of any other damage.
+// An application continues on a salvaged database from its checkpoints, and the loss is
+// reported to it like any other damage.
 func TestAnApplicationGoesOnOverASalvagedDatabase(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		dir, saved := t.TempDir(), filepath.Join(t.TempDir(), "saved")
@@ -178,7 +178,7 @@ func TestAnApplicationGoesOnOverASalvagedDatabase(t *testing.T) {
 		flip(t, dir, victim)
 		logs, err := filepath.Glob(filepath.Join(dir, "store", "*.log"))
 		require.NoError(t, err)
-		for _, name := range logs { // a log that is done with may have it, too
+		for _, name := range logs { // a log that is no longer needed may have it, too
 			content, err := os.ReadFile(name)
 			require.NoError(t, err)
 			if at := bytes.Index(content, victim[:100]); at >= 0 {

@@ -19,13 +19,13 @@ func (s dbSource) Stream(_ context.Context, name string) (StreamInfo, error) {
 	return info, err
 }
 
-// dbTopology is what shards a stream had at one time.
+// dbTopology is the shards of a stream at one time.
 type dbTopology struct {
-	id     any // another one after each change
+	id     any // differs after each change
 	shards []*braid.Shard
 }
 
-// describe returns a stream as a source tells of it, and its topology.
+// describe returns a stream in the form of a source, and its topology.
 func (s dbSource) describe(name string) (StreamInfo, dbTopology, error) {
 	stream, err := s.db.Stream(name)
 	if err != nil {
@@ -39,14 +39,14 @@ func (s dbSource) describe(name string) (StreamInfo, dbTopology, error) {
 	return info, t, nil
 }
 
-// describeShard is describe of a stream that has no more than one shard and its parents.
+// describeShard is describe reduced to one shard and its parents.
 func (s dbSource) describeShard(key LeaseKey) (info StreamInfo, found bool) {
 	stream, err := s.db.Stream(key.Stream)
 	if err != nil {
 		return StreamInfo{}, false
 	}
 	sh, err := stream.Shard(key.Shard)
-	if err != nil || sh.ID() != key.Shard { // it understands short forms of an id, too
+	if err != nil || sh.ID() != key.Shard { // Shard also accepts short forms of an id
 		return StreamInfo{}, false
 	}
 	info.Incarnation = incarnationOf(stream)
@@ -59,14 +59,14 @@ func (s dbSource) describeShard(key LeaseKey) (info StreamInfo, found bool) {
 	return info, true
 }
 
-// isClosed reports whether a shard is there that has ended.
+// isClosed reports whether the shard exists and has ended.
 func (s dbSource) isClosed(stream string, shard braid.ShardID) bool {
 	sh, err := s.shard(stream, shard)
 	return err == nil && sh.Describe().Closed
 }
 
-// topologyOf returns a topology whose id is no newer than its shards: so a change that
-// comes in between is seen by the next pass.
+// topologyOf returns a topology whose id is no newer than its shards, so that the next
+// pass sees a change that happens in between.
 func topologyOf(stream *braid.Stream) dbTopology {
 	id := companion.StreamOf(stream).Topology()
 	return dbTopology{id, stream.Shards()}
@@ -85,8 +85,8 @@ func shardOf(sh *braid.Shard) ShardInfo {
 	}
 }
 
-// latest returns the place of braid.Latest in all shards, as a place that stays where
-// it is. (Counters are times of arrival in nanoseconds.)
+// latest returns the current place of braid.Latest in all shards, as a position that does
+// not move. (Counters are times of arrival in nanoseconds.)
 func (s dbSource) latest() braid.Position {
 	return braid.AtTime(time.Unix(0, int64(companion.DBOf(s.db).Visible())+1))
 }
@@ -98,7 +98,7 @@ func (s dbSource) Resolve(ctx context.Context, stream string, shard braid.ShardI
 	if err != nil {
 		return Checkpoint{}, err
 	}
-	if from.Equal(braid.TrimHorizon()) { // without reading a record, which may take a key
+	if from.Equal(braid.TrimHorizon()) { // without reading a record, which could require a key
 		if d := sh.Describe(); d.Records > 0 {
 			return Checkpoint{Start: braid.AtSequence(d.First)}, nil
 		}
@@ -107,7 +107,7 @@ func (s dbSource) Resolve(ctx context.Context, stream string, shard braid.ShardI
 	var damage *braid.CorruptError
 	switch {
 	case errors.As(err, &damage):
-		// A reader of the shard meets it, too. Here it would hold up the other shards.
+		// A reader of the shard reports it. Here it would hold up the other shards.
 		return Checkpoint{Start: from}, nil
 	case err != nil:
 		return Checkpoint{}, err
@@ -134,7 +134,7 @@ func (s dbSource) Open(_ context.Context, stream string, shard braid.ShardID, fr
 	return &dbReader{source: s, stream: stream, shard: shard, at: from}, nil
 }
 
-// page returns a page of a shard as a source tells of it.
+// page returns a page of a shard in the form of a source.
 func (s dbSource) page(stream string, page *braid.RecordsPage) Page {
 	return Page{
 		Records:       page.Records,
@@ -148,7 +148,7 @@ func (s dbSource) page(stream string, page *braid.RecordsPage) Page {
 	}
 }
 
-// children describes the shards that follow; none if one of them has expired.
+// children describes the child shards, or none of them if one has expired.
 func (s dbSource) children(stream string, ids []braid.ShardID) (children []ShardInfo) {
 	for _, id := range ids {
 		sh, err := s.shard(stream, id)
@@ -168,14 +168,14 @@ func (s dbSource) shard(stream string, shard braid.ShardID) (*braid.Shard, error
 	return st.Shard(shard)
 }
 
-// dbReader is the [ShardReader] of a shard of a database. It holds nothing, neither a
-// goroutine nor an iterator.
+// dbReader is the [ShardReader] of a shard of a database. It holds no resources, neither
+// a goroutine nor an iterator.
 type dbReader struct {
 	source dbSource
 	stream string
 	shard  braid.ShardID
 	at     braid.Position
-	told   bool // that the tip is reached
+	told   bool // the tip was reported
 }
 
 func (r *dbReader) Next(ctx context.Context, limits Limits) (Page, error) {
@@ -183,8 +183,8 @@ func (r *dbReader) Next(ctx context.Context, limits Limits) (Page, error) {
 	return f.Page, err
 }
 
-// next is Next with the records in either form: as processors get them if there is room for
-// so many of those.
+// next is Next with the records in either form: the processor's, if room can hold all of
+// them, or as stored.
 func (r *dbReader) next(ctx context.Context, limits Limits, room func(n int) []Record) (f fetched, err error) {
 	sh, err := r.source.shard(r.stream, r.shard)
 	if err != nil {
@@ -214,7 +214,7 @@ func (r *dbReader) next(ctx context.Context, limits Limits, room func(n int) []R
 	return f, nil
 }
 
-// readWhole reads records in the form that processors get, straight into f. The page has
+// readWhole reads records straight into f, in the processor's form. The page itself has
 // none.
 func (r *dbReader) readWhole(ctx context.Context, sh *braid.Shard, limits Limits, waits bool, room func(n int) []Record, f *fetched) (*braid.RecordsPage, error) {
 	read, bytes, err := companion.ShardOf(sh).Read(ctx, r.at, limits.Records, limits.Bytes, waits, func(n int) any {
@@ -230,9 +230,9 @@ func (r *dbReader) readWhole(ctx context.Context, sh *braid.Shard, limits Limits
 
 func (*dbReader) Close() {}
 
-// dbLeases is the [BatchLeaseStore] of an application in a database. Its rows lie
-// beside the application's keys and are written by transactions: so a checkpoint
-// can be part of one.
+// dbLeases is the [BatchLeaseStore] of an application in a database. Its rows lie beside
+// the application's keys and are written by transactions, so a checkpoint can be part of
+// one.
 type dbLeases struct {
 	db  *braid.DB
 	app string
@@ -247,7 +247,7 @@ func (l dbLeases) List(ctx context.Context) (leases []Lease, err error) {
 	return leases, err
 }
 
-// ofStream is List of one stream and the application itself.
+// ofStream is List limited to one stream and the application itself.
 func (l dbLeases) ofStream(ctx context.Context, stream string) (leases []Lease, err error) {
 	lower, upper := layout.StreamLeasesSpan(l.app, stream)
 	err = l.db.View(ctx, func(tx *braid.Tx) error {
@@ -285,7 +285,7 @@ func (l dbLeases) Get(ctx context.Context, key LeaseKey) (lease Lease, found boo
 	return lease, found, err
 }
 
-// getAll reads leases at one time, nil for those that are not there.
+// getAll reads leases at one time; nil stands for a lease that does not exist.
 func (l dbLeases) getAll(ctx context.Context, keys []LeaseKey) (leases []*Lease, err error) {
 	leases = make([]*Lease, len(keys))
 	err = l.db.View(ctx, func(tx *braid.Tx) error {
@@ -303,8 +303,8 @@ func (l dbLeases) getAll(ctx context.Context, keys []LeaseKey) (leases []*Lease,
 	return leases, err
 }
 
-// get reads a lease in a transaction, which will commit only if nobody has
-// changed it meanwhile.
+// get reads a lease in a transaction, which commits only if nobody has changed the lease
+// meanwhile.
 func (l dbLeases) get(tx *braid.Tx, key LeaseKey) (lease Lease, found bool, err error) {
 	row := l.key(key)
 	value, err := companion.TxOf(tx).Get(row)
@@ -315,7 +315,7 @@ func (l dbLeases) get(tx *braid.Tx, key LeaseKey) (lease Lease, found bool, err 
 	return lease, true, err
 }
 
-// set writes a lease in a transaction, one version above the given one.
+// set writes a lease in a transaction, with the next version.
 func (l dbLeases) set(tx *braid.Tx, lease Lease) error {
 	lease.Version++
 	key := l.key(lease.LeaseKey)

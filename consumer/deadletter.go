@@ -12,8 +12,8 @@ import (
 	"github.com/braidstream/braid"
 )
 
-// DeadLetter is what [Config].DeadLetterStream gets for a record that has failed, as
-// JSON. Its partition key is that of the record.
+// DeadLetter is the record, as JSON, that [Config].DeadLetterStream receives for a failed
+// record. Its partition key is that of the failed record.
 type DeadLetter struct {
 	App               string
 	Stream            string
@@ -25,10 +25,10 @@ type DeadLetter struct {
 	ArrivalTime       time.Time
 	Data              []byte // in JSON as base64
 	Error             string // its first 4 KiB
-	Attempts          int    // of the record alone
+	Attempts          int    // calls with the record alone
 }
 
-// handleFailed does what the Config says about a record that has failed.
+// handleFailed handles a failed record as the Config says.
 func (r *runner) handleFailed(trying *retry, record *Record, attempts int, cause error) error {
 	switch {
 	case r.cfg.DeadLetterStream != "":
@@ -51,15 +51,15 @@ func (r *runner) handleFailed(trying *retry, record *Record, attempts int, cause
 	return r.skipTo(record.checkpoint())
 }
 
-// stoppedAt is the error of a shard that is stopped at a record.
+// stoppedAt returns the error of a shard that stops at a record.
 func stoppedAt(record *Record, attempts int, cause error) error {
-	failed := *record // alone: a shard that is stopped must not keep the page
+	failed := *record // a copy: a stopped shard must not keep the page in memory
 	failed.PartitionKey, failed.Data = strings.Clone(record.PartitionKey), bytes.Clone(record.Data)
 	return &RecordError{Record: failed, Err: fmt.Errorf("after %d attempts: %w", attempts, cause)}
 }
 
 // putDeadLetter puts the record into the dead-letter stream, in one commit with the
-// checkpoint. It tries again for as long as there is an error that may pass.
+// checkpoint. It retries while the error may be temporary.
 func (r *runner) putDeadLetter(trying *retry, record *Record, attempts int, cause error) error {
 	data, err := newDeadLetter(r.cfg.App, r.key.Stream, record, attempts, cause).encode()
 	if err != nil {
@@ -79,13 +79,13 @@ func (r *runner) putDeadLetter(trying *retry, record *Record, attempts int, caus
 			return &fatalError{err}
 		case err == nil:
 			return nil
-		case errors.Is(err, braid.ErrInvalidArgument): // such as a letter that is too large
+		case errors.Is(err, braid.ErrInvalidArgument): // for example, the letter is too large
 			return stoppedAt(record, attempts, fmt.Errorf("%w; and its dead letter is refused: %w", cause, err))
 		}
 		if cause := context.Cause(r.ctx); cause != nil {
 			return cause
 		}
-		r.log.Warn("the dead letter could not be put; it is tried again", "attempt", attempt, "error", err)
+		r.log.Warn("the dead letter could not be put; retrying", "attempt", attempt, "error", err)
 		r.noteRetry(trying, attempt, err)
 		if err := r.cfg.pause(r.flow, attempt, err); err != nil {
 			return err
@@ -110,7 +110,7 @@ func newDeadLetter(app, stream string, record *Record, attempts int, cause error
 	}
 }
 
-// maxErrorBytes bounds the text of an error in a dead letter, which may have a stack.
+// maxErrorBytes limits the text of an error in a dead letter, which may include a stack.
 const maxErrorBytes = 4 << 10
 
 func (d DeadLetter) encode() ([]byte, error) { return json.Marshal(d) }

@@ -9,9 +9,9 @@ import (
 	"github.com/braidstream/braid"
 )
 
-// deliverPage gives a page to the processor, but for what it has had up to from, and moves
-// that to the end of the page. If the page ends with something that is not for the
-// processor, it is done up to there.
+// deliverPage gives the records of a page to the processor, except those up to from, and
+// moves from to the end of the page. If the page ends with something that is not for the
+// processor, that counts as done.
 func (r *runner) deliverPage(page *fetched, from *Checkpoint) error {
 	records, end := r.take(page, *from)
 	if err := r.deliverRecords(page, records); err != nil {
@@ -39,7 +39,7 @@ func (r *runner) deliverRecords(page *fetched, records []Record) error {
 		return nil
 	}
 	defer r.worker.budget.give(page.bytes)
-	rest := page.Page // how far it is behind a batch: the batches after it count too
+	rest := page.Page // BehindRecords and BehindBytes of a batch include the batches after it
 	if len(records) > r.cfg.BatchRecords {
 		rest.BehindRecords += int64(len(records))
 		rest.BehindBytes += sizeOf(records)
@@ -60,14 +60,14 @@ func (r *runner) deliverRecords(page *fetched, records []Record) error {
 	return nil
 }
 
-// noteDelivered notes what the processor may checkpoint.
+// noteDelivered notes which records the processor may checkpoint.
 func (r *runner) noteDelivered(records []Record) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.delivered = records[len(records)-1].checkpoint()
 }
 
-// sizeOf counts the partition keys and data of records.
+// sizeOf returns the bytes of the partition keys and data of records.
 func sizeOf(records []Record) (bytes int64) {
 	for i := range records {
 		bytes += int64(records[i].Size())
@@ -75,18 +75,18 @@ func sizeOf(records []Record) (bytes int64) {
 	return bytes
 }
 
-// deliver gives records to the processor until they are done: again and again, then
-// one by one, and then as the Config says. What its goroutine tries again is noted in
-// trying. If it returns an error, the records that the processor does not have are
-// withdrawn: nobody will acknowledge them.
+// deliver gives records to the processor until they are done: again and again, then one
+// by one, and then as the Config says. trying holds what this goroutine retries. If
+// deliver returns an error, the records that were not done are withdrawn: nobody will
+// acknowledge them.
 func (r *runner) deliver(trying *retry, records []Record, page *Page) (err error) {
-	err = errGoexit // if a call does not return
+	err = errGoexit // unless a call returns
 	defer func() {
 		if err != nil {
 			r.withdraw(records)
 		}
 	}()
-	commits := 0 // that have failed, one after the other
+	commits := 0 // consecutive failed commits
 	for attempt := 1; len(records) > 0; attempt++ {
 		if cause := r.cause(); cause != nil {
 			return cause
@@ -109,7 +109,7 @@ func (r *runner) deliver(trying *retry, records []Record, page *Page) (err error
 				return &fatalError{err}
 			}
 			commits++
-			r.log.Warn("the transaction could not be committed; it is tried again", "error", commit.error)
+			r.log.Warn("the transaction could not be committed; retrying", "error", commit.error)
 			r.noteRetry(trying, commits, commit.error)
 			if err := r.cfg.pause(r.flow, commits, commit.error); err != nil {
 				return err
@@ -139,7 +139,7 @@ func (r *runner) deliver(trying *retry, records []Record, page *Page) (err error
 			if len(records) == 1 {
 				return r.handleFailed(trying, &records[0], attempt, err)
 			}
-			for len(records) > 0 { // to find the one that fails
+			for len(records) > 0 { // to find the record that fails
 				one := records[:1]
 				records = records[1:]
 				if err := r.deliver(trying, one, page); err != nil {
@@ -155,7 +155,7 @@ func (r *runner) deliver(trying *retry, records []Record, page *Page) (err error
 	return nil
 }
 
-// doneBefore returns how many records the processor says are done.
+// doneBefore returns how many records are done according to the processor's RecordError.
 func (r *runner) doneBefore(records []Record, err error) int {
 	var at *RecordError
 	if !errors.As(err, &at) {
@@ -165,8 +165,9 @@ func (r *runner) doneBefore(records []Record, err error) int {
 	return max(0, slices.IndexFunc(records, func(rec Record) bool { return rec.checkpoint() == place }))
 }
 
-// finishFirst makes records done that the processor has said are. What it has written in
-// a transaction is gone with it, so there they are given to it again, alone.
+// finishFirst marks records as done that the processor reported as done. In a transaction
+// its writes for them were rolled back, so a TxProcessor is given them again, without the
+// rest.
 func (r *runner) finishFirst(trying *retry, records []Record, page *Page) error {
 	if r.tx != nil {
 		return r.deliver(trying, records, page)
@@ -174,15 +175,15 @@ func (r *runner) finishFirst(trying *retry, records []Record, page *Page) error 
 	return r.markDone(records)
 }
 
-// withdraw notes that the processor has not got records, or has refused them, and will not
-// get them again under this lease.
+// withdraw notes that the processor does not have the records, or has refused them, and
+// will not get them again under this lease.
 func (r *runner) withdraw(records []Record) {
 	if r.tracker != nil {
 		r.tracker.withdraw(records)
 	}
 }
 
-// processOnce gives records to the processor once. If it returns nil, they are done.
+// processOnce gives records to the processor once. A nil error means that they are done.
 func (r *runner) processOnce(records []Record, page *Page, attempt int) error {
 	call := Call{Method: "ProcessRecords", Attempt: attempt, Records: len(records), First: records[0].SequenceNumber, Last: records[len(records)-1].SequenceNumber}
 	began := time.Now()
@@ -196,10 +197,10 @@ func (r *runner) processOnce(records []Record, page *Page, attempt int) error {
 	}
 	batch := r.txBatch(records, page, attempt)
 	last := records[len(records)-1].checkpoint()
-	var failed error // of the processor
+	var failed error // the processor's error
 	err := r.updateTx(r.ctx, func(tx *braid.Tx, lease *Lease) error {
 		if failed = nil; !lease.Checkpoint.before(last) {
-			return nil // a commit of unknown outcome has come through
+			return nil // a commit of unknown outcome has succeeded
 		}
 		failed = r.call(call, func() error { return r.tx.ProcessRecords(r.ctx, tx, batch) })
 		lease.advance(last)
@@ -216,7 +217,7 @@ func (r *runner) processOnce(records []Record, page *Page, attempt int) error {
 	return nil
 }
 
-// countProcessed counts what was processed.
+// countProcessed counts processed records.
 func (r *runner) countProcessed(records []Record) {
 	r.worker.counts.batches.Add(1)
 	r.worker.counts.records.Add(int64(len(records)))
@@ -226,8 +227,8 @@ func (r *runner) countProcessed(records []Record) {
 	r.worker.counts.latencies.Observe(time.Since(records[0].ArrivalTime))
 }
 
-// markDone moves the checkpoint over records that were processed, if that is the
-// worker's to do.
+// markDone moves the checkpoint past processed records, unless the processor checkpoints
+// them itself.
 func (r *runner) markDone(records []Record) error {
 	r.countProcessed(records)
 	last := records[len(records)-1].checkpoint()

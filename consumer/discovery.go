@@ -10,30 +10,33 @@ import (
 	"github.com/braidstream/braid"
 )
 
-// discovery remembers what a [Source] that is not the database has said of its streams, so
-// that it is asked when something may have changed, and not at each pass. It is asked again
-// at a pace of its own, if it cannot tell of changes; when it does; when a shard has ended,
-// unless the page has said which shards follow; and, after an error, after a pause that
-// doubles. After a [PermanentError] it is asked again by App.Resume alone.
+// discovery remembers the streams of a [Source] that is not the database, so that passes
+// do not ask it each time. The source is asked again
+//
+//   - at the shard sync interval, if it cannot announce changes
+//   - when it announces a change
+//   - when a shard has ended whose last page did not list its children
+//   - after an error, after a pause that doubles each time; after a [PermanentError] only
+//     by App.Resume
 type discovery struct {
 	mu       sync.Mutex // guards the fields below
 	interval time.Duration
 	streams  map[string]*discovered
-	changed  bool   // a survey that was made before is outdated
-	news     uint64 // how often something was heard that a listing under way may not have
+	changed  bool   // the last survey is outdated
+	news     uint64 // how often something was learned that a listing under way may lack
 }
 
-// discovered is what is remembered of a stream.
+// discovered is the remembered state of a stream.
 type discovered struct {
 	info     StreamInfo
 	err      error
-	due      time.Time // when the source is to be asked again; zero for not
-	failures int       // that came one after the other
+	due      time.Time // when the source is to be asked again; zero for never
+	failures int       // consecutive
 }
 
 func newDiscovery() *discovery { return &discovery{streams: make(map[string]*discovered)} }
 
-// start has the source asked anew, at the given pace.
+// start forgets all streams, and sets the interval.
 func (d *discovery) start(interval time.Duration) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -41,7 +44,7 @@ func (d *discovery) start(interval time.Duration) {
 	clear(d.streams)
 }
 
-// describe returns a stream as it was last seen, or asks the source. fresh says which.
+// describe returns a stream as it was last seen, or asks the source; fresh reports which.
 func (d *discovery) describe(ctx context.Context, source Source, name string, now time.Time) (info StreamInfo, fresh bool, err error) {
 	d.mu.Lock()
 	if known := d.streams[name]; known != nil && (known.due.IsZero() || now.Before(known.due)) {
@@ -55,8 +58,9 @@ func (d *discovery) describe(ctx context.Context, source Source, name string, no
 	return info, true, err
 }
 
-// note remembers what the source has said. polled says that it does not tell of changes, and
-// news how many there were before it was asked: after others it is asked again at once.
+// note remembers an answer of the source. polled means that the source does not announce
+// changes. news is the count from before it was asked: if it has changed, the source is
+// asked again at once.
 func (d *discovery) note(name string, info StreamInfo, err error, polled bool, news uint64, now time.Time) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -78,7 +82,7 @@ func (d *discovery) note(name string, info StreamInfo, err error, polled bool, n
 	}
 }
 
-// fail remembers an error of a stream that is known.
+// fail remembers an error of a known stream.
 func (d *discovery) fail(name string, err error, now time.Time) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -96,8 +100,8 @@ func (known *discovered) fail(err error, interval time.Duration, now time.Time) 
 	}
 }
 
-// forget has the source asked again for the streams that a key covers. It returns whether
-// one of them was stopped.
+// forget makes the next pass ask the source for the streams that a key covers. It reports
+// whether one of them was stopped.
 func (d *discovery) forget(key LeaseKey) (stopped bool) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -112,10 +116,10 @@ func (d *discovery) forget(key LeaseKey) (stopped bool) {
 	return stopped
 }
 
-// addShards adds the shards that follow one that has ended. complete is false if the stream is to
-// be asked for instead: a shard that was merged may have a parent that nobody here has heard of
-// yet, as it is younger than the last look. Its child must not be taken for one whose parent has
-// expired, which may begin: the parent's records would come after it, or never.
+// addShards adds the children of a shard that has ended. complete is false if the source
+// must be asked instead: the other parent of a merged shard may be younger than the last
+// listing, and so unknown here. The child must not be mistaken for one whose parent has
+// expired, and which may begin: the parent's records would come after it, or never.
 func (d *discovery) addShards(name string, incarnation uint64, shards []ShardInfo) (complete bool) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -142,8 +146,8 @@ func (d *discovery) addShards(name string, incarnation uint64, shards []ShardInf
 	return true
 }
 
-// isOutdated reports whether a survey has to be made anew, because of a change or because
-// the source is to be asked.
+// isOutdated reports whether a survey has to be made anew, because something has changed
+// or the source is due to be asked.
 func (d *discovery) isOutdated(now time.Time) bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -155,14 +159,14 @@ func (d *discovery) isOutdated(now time.Time) bool {
 	return d.changed
 }
 
-// begin notes that a survey is made, which sees all changes so far.
+// begin notes that a survey begins, which sees all changes so far.
 func (d *discovery) begin() {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.changed = false
 }
 
-// next returns the time until the source is to be asked again, 0 for never.
+// next returns the time until the source is due to be asked again, or 0 for never.
 func (d *discovery) next(now time.Time) (wait time.Duration) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -186,8 +190,8 @@ func (d *discovery) stopped() (stopped []ShardError) {
 	return stopped
 }
 
-// stoppedStreams returns the streams that a permanent error has stopped: those that the
-// application has met, and those that its workers here have been given.
+// stoppedStreams returns the streams that a permanent error has stopped: those of the
+// workers in this process, or, without workers, those that the application has seen.
 func (g *group) stoppedStreams(s *survey) (stopped []ShardError) {
 	g.mu.Lock()
 	running := g.running
@@ -205,8 +209,8 @@ func (g *group) stoppedStreams(s *survey) (stopped []ShardError) {
 	return stopped
 }
 
-// describeStream returns a stream of a source that is not the database. While workers run,
-// it is what they know; otherwise, what the source says now.
+// describeStream returns a stream of a source that is not the database. While workers
+// run, it is the remembered one; otherwise the source is asked.
 func (g *group) describeStream(ctx context.Context, name string) (StreamInfo, error) {
 	g.mu.Lock()
 	source, running := g.source, g.running
@@ -221,9 +225,9 @@ func (g *group) describeStream(ctx context.Context, name string) (StreamInfo, er
 	return info, err
 }
 
-// failStream notes that a stream cannot be begun with.
+// failStream notes that processing of a stream cannot begin.
 func (g *group) failStream(name string, err error) {
-	if g.custom { // otherwise the pass notes it
+	if g.custom { // for the database, the pass does that
 		g.discovery.fail(name, err, time.Now())
 		g.noteStreamError(name, err)
 	}
@@ -235,17 +239,17 @@ func (g *group) noteStreamError(name string, err error) {
 		g.log().Error("the stream is stopped", "stream", name, "error", err)
 		return
 	}
-	g.log().Warn("a stream cannot be looked at; it is tried again", "stream", name, "error", err)
+	g.log().Warn("a stream cannot be looked at; retrying", "stream", name, "error", err)
 }
 
-// noteEndOfShard has the workers learn at once which shards follow one that has ended, or
-// that is gone: from its last page, or, if that does not say so, from the source.
+// noteEndOfShard makes the workers see the children of a shard that has ended, or is
+// gone, at once: from its last page, or, if that does not list them, from the source.
 func (g *group) noteEndOfShard(stream string, incarnation uint64, children []ShardInfo) {
 	g.mu.Lock()
 	custom := g.custom
 	g.mu.Unlock()
 	if !custom {
-		return // the database tells
+		return // the database announces changes
 	}
 	if len(children) == 0 || !g.discovery.addShards(stream, incarnation, children) {
 		g.discovery.forget(LeaseKey{Stream: stream})

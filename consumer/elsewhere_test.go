@@ -66,7 +66,7 @@ func TestRecordsOfASharedStreamAreProcessedOnce(t *testing.T) {
 	expiry(t, 4, func(c *cluster) {
 		var all []*member
 		var want []string
-		for i := range 40 { // workers come and go, in peace
+		for i := range 40 { // workers come and go, without failures
 			data := fmt.Sprint("record ", i)
 			want = append(want, data)
 			c.put(data)
@@ -160,9 +160,9 @@ func TestWorkersElsewhereEndWithTheSource(t *testing.T) {
 	})
 }
 
-// Workers whose links are cut, mended and lose answers at random, and that come and
-// go, never move a checkpoint back, and in the end have processed every record and
-// share the shards evenly.
+// Workers whose links are cut, mended and lose answers at random, and that come and go,
+// never move a checkpoint back. In the end they have processed every record and share the
+// shards evenly.
 func TestWorkersElsewhereSurviveWhatMayHappen(t *testing.T) {
 	for seed := range uint64(20) {
 		t.Run(fmt.Sprint("seed ", seed), func(t *testing.T) {
@@ -274,8 +274,8 @@ func (c *cluster) surviveAll(chance *rand.Rand) {
 	require.Empty(c, broken)
 }
 
-// A shard that is stopped at a worker in another process goes on after a Resume of it, of
-// its stream or of the application, and not because the store fails for a while.
+// A shard that is stopped at a worker in another process continues after a Resume of it,
+// of its stream or of the application, but not because the store fails for a while.
 func TestResumeReachesWorkersElsewhere(t *testing.T) {
 	for _, key := range []consumer.LeaseKey{{}, {Stream: "orders"}, {Stream: "orders", Shard: shard0}} {
 		t.Run(strings.ReplaceAll(key.String(), " ", "-"), func(t *testing.T) {
@@ -296,7 +296,8 @@ func TestResumeReachesWorkersElsewhere(t *testing.T) {
 				other, err := consumer.New(nil, &consumer.Config{App: "billing", Streams: []string{"orders"}, Source: consumer.NewDBSource(c.db), Leases: c.store}, one)
 				require.NoError(c, err)
 
-				// Renewals of unknown outcome are no Resume, and neither is one of another key.
+				// Renewals of unknown outcome do not count as a Resume, and neither does one of another
+				// key.
 				one.link.set(func(_ context.Context, op string, _ consumer.Lease) error {
 					if op == "CompareAndSet" {
 						return leasetest.ErrAfter

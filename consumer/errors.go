@@ -8,16 +8,15 @@ import (
 	"github.com/braidstream/braid"
 )
 
-// ErrAppNotFound reports an application of which nothing is stored: no worker of that
-// name has ever run on the database, or [App.Delete] has removed it. Nothing was
-// changed.
+// ErrAppNotFound reports that nothing is stored of an application: no worker of that name
+// has ever run on the database, or [App.Delete] has removed it. Nothing was changed.
 var ErrAppNotFound = errors.New("no such application")
 
-// ShardError is a shard that is stopped, and why; with an empty Shard, a stream whose shards
-// are not known, by a [PermanentError].
+// ShardError is a shard that is stopped, and why. With an empty Shard it is a whole
+// stream, which a [PermanentError] has stopped before its shards were known.
 type ShardError struct {
 	LeaseKey
-	Err error // such as a [RecordError] around what the processor has returned
+	Err error // for example a [RecordError] around the processor's error
 }
 
 // Error names the shard, its stream and the cause.
@@ -26,18 +25,18 @@ func (e *ShardError) Error() string { return fmt.Sprintf("%q: %v", e.LeaseKey.St
 // Unwrap returns Err.
 func (e *ShardError) Unwrap() error { return e.Err }
 
-// StoppedShardsError reports shards that are stopped by errors: at a record that has
-// failed, or a gap that [Config].OnGap refuses. Nothing of theirs is passed over: they
-// go on where they were with [App.Resume], or with the next worker. [errors.Is] and
-// [errors.As] reach every cause.
+// StoppedShardsError reports shards that are stopped by errors: at a failed record, or at
+// a gap that [Config].OnGap refuses. None of their records are skipped: they continue
+// from there after [App.Resume], or with the next worker. [errors.Is] and [errors.As]
+// find every cause.
 type StoppedShardsError struct {
 	Shards []ShardError // by stream and shard, at least one
 }
 
-// maxShardTexts is how many shards the text of an error gives the causes of.
+// maxShardTexts is how many causes the text of a StoppedShardsError includes.
 const maxShardTexts = 4
 
-// Error names the shards, and says why the first few are stopped.
+// Error names the number of shards, and the causes of the first few.
 func (e *StoppedShardsError) Error() string {
 	var text strings.Builder
 	noun := "shards are"
@@ -68,8 +67,8 @@ func (e *StoppedShardsError) Unwrap() []error {
 	return errs
 }
 
-// RecordError is an error of a processor that says at which record it happened:
-// those before it were processed. Return it to have them counted as done.
+// RecordError is an error of a processor that names the record at which it happened.
+// Return it to have the records before that one counted as done.
 type RecordError struct {
 	Record Record
 	Err    error
@@ -83,17 +82,17 @@ func (e *RecordError) Error() string {
 // Unwrap returns Err.
 func (e *RecordError) Unwrap() error { return e.Err }
 
-// PanicError is what a processor or a hook panicked with.
+// PanicError is the value that a processor or a hook panicked with.
 type PanicError struct {
 	Value any
-	Stack []byte // of the goroutine, where it panicked
+	Stack []byte // of the panicking goroutine
 }
 
 // Error gives the value and the stack.
 func (e *PanicError) Error() string { return fmt.Sprintf("panic: %v\n%s", e.Value, e.Stack) }
 
-// HungShardsError reports shards whose processor had not returned when the time for it
-// was over. Their contexts have ended, and nothing that they do counts any more.
+// HungShardsError reports shards whose processors did not return in time. Their contexts
+// have ended, and their work no longer has any effect on the lease.
 type HungShardsError struct{ Shards []LeaseKey }
 
 // Error names the shards.
@@ -101,28 +100,27 @@ func (e *HungShardsError) Error() string {
 	return fmt.Sprintf("consumer: the processors of %q did not return in time", e.Shards)
 }
 
-// errDrained ends what was under way for a lease that is to be handed over; the others
-// say why that is.
+// errDrained ends the work for a lease that is to be handed over. The others say why.
 var (
 	errDrained = errors.New("the lease is to be handed over")
 	errLeaving = fmt.Errorf("%w: the worker stops", errDrained)
-	errAskedBy = fmt.Errorf("%w: another worker asks for it", errDrained)
+	errAskedBy = fmt.Errorf("%w: another worker requests it", errDrained)
 	errPaused  = fmt.Errorf("%w: the shard is paused", errDrained)
 	errParents = fmt.Errorf("%w: the shard waits for its parents", errDrained)
-	errResumed = fmt.Errorf("%w: the shard is tried again", errDrained)
+	errResumed = fmt.Errorf("%w: the shard was resumed", errDrained)
 )
 
-var errGoexit = errors.New("the processor has ended its goroutine, by runtime.Goexit")
+var errGoexit = errors.New("the processor called runtime.Goexit")
 
-// goneError is an error of the source that says so; a processor may have others that
-// look like it.
+// goneError marks an error of the source, since a processor may return errors that look
+// the same.
 type goneError struct{ error }
 
 func (e *goneError) Unwrap() error { return e.error }
 
-// fatalError is an error of the source or the store after which nothing works any
-// more; and commitError one of a transaction whose processor had none. A processor may
-// have others that look like them.
+// fatalError is an error of the source or the store after which nothing works.
+// commitError is an error of the commit of a transaction whose processor returned nil.
+// Both mark the origin, since a processor may return errors that look the same.
 type (
 	fatalError  struct{ error }
 	commitError struct{ error }
@@ -132,13 +130,13 @@ func (e *fatalError) Unwrap() error { return e.error }
 
 func (e *commitError) Unwrap() error { return e.error }
 
-// isGone reports whether there is no such stream or shard any more.
+// isGone reports whether the stream or shard no longer exists.
 func isGone(err error) bool {
 	return errors.Is(err, braid.ErrStreamNotFound) || errors.Is(err, braid.ErrShardNotFound)
 }
 
-// isFatal reports whether nothing will work any more. Of a source, a permanent error is that
-// of a shard or stream alone, so it is to be looked for before.
+// isFatal reports whether nothing will work any more. A permanent error of a source
+// concerns only one shard or stream, so callers check for that first.
 func isFatal(err error) bool {
 	return errors.Is(err, braid.ErrClosed) || errors.Is(err, braid.ErrFailed) || errors.Is(err, braid.ErrReadOnly) || isPermanent(err)
 }

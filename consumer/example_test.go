@@ -124,7 +124,7 @@ func ExampleConfig() {
 
 	worker, err := consumer.New(db, &consumer.Config{
 		App:     "mailer",
-		Streams: []string{"orders", "refunds"}, // one that does not exist yet is waited for
+		Streams: []string{"orders", "refunds"}, // waits for those that do not exist yet
 		Start:   braid.Latest(),                // only records put from now on; fixed when the application first runs
 
 		Lanes:            8,             // partition keys of a shard at once, each in order

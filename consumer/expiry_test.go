@@ -100,7 +100,7 @@ func TestWorkerThatWasAsleepCannotCheckpoint(t *testing.T) {
 		one := c.join("one", func(m *member, cfg *consumer.Config) {
 			cfg.Checkpoints = consumer.Manual
 			m.process = func(_ context.Context, batch *consumer.Batch) error {
-				<-wake // whatever becomes of ctx
+				<-wake // regardless of ctx
 				result <- batch.CheckpointAt(context.Background(), batch.Records[0])
 				return nil
 			}
@@ -124,7 +124,7 @@ func TestWorkerThatWasAsleepCannotCheckpoint(t *testing.T) {
 	})
 }
 
-// The owner does not know yet that it has lost the lease: only the store can tell.
+// The owner does not know yet that it has lost the lease: only the store knows.
 func TestCheckpointThatArrivesLateIsRefused(t *testing.T) {
 	expiry(t, 1, func(c *cluster) {
 		var result error
@@ -139,7 +139,7 @@ func TestCheckpointThatArrivesLateIsRefused(t *testing.T) {
 		var taken consumer.Lease
 		one.set(func(_ context.Context, op string, next consumer.Lease) error {
 			if op == "CompareAndSet" && !next.Checkpoint.SequenceNumber.IsZero() && taken.Version == 0 {
-				taken = c.leaseNow() // just before it arrives
+				taken = c.leaseNow() // just before the request arrives
 				taken.Owner, taken.Epoch = "two", taken.Epoch+1
 				stored, err := c.store.CompareAndSet(context.Background(), taken)
 				if err != nil || !stored {
@@ -170,8 +170,7 @@ func TestLostAnswersDoNotLoseTheLease(t *testing.T) {
 			if op != "CompareAndSet" {
 				return nil
 			}
-			// What follows a write whose answer is lost is one that is refused, and
-			// one that counts.
+			// After a write whose answer is lost, one write is refused, and one succeeds.
 			if calls++; calls%3 == 1 {
 				return fmt.Errorf("%w: %w", leasetest.ErrAfter, errUnplugged)
 			}
@@ -196,8 +195,8 @@ func TestLostAnswersDoNotLoseTheLease(t *testing.T) {
 	})
 }
 
-// A worker that takes or hands over a lease and does not learn that it has worked comes to
-// the same in the end.
+// A worker that takes or hands over a lease, and does not learn that it succeeded,
+// reaches the same state in the end.
 func TestLostAnswersDoNotLoseHandOvers(t *testing.T) {
 	expiry(t, 4, func(c *cluster) {
 		var mu sync.Mutex
@@ -288,7 +287,7 @@ func TestWorkerThatDiesAfterItHasAskedIsForgotten(t *testing.T) {
 	})
 }
 
-// The owner writes the lease on and on, and does not hear that it is asked for it.
+// The owner writes the lease again and again, and does not see the request for it.
 func TestOwnerThatDoesNotHandOverIsTakenFrom(t *testing.T) {
 	expiry(t, 2, func(c *cluster) {
 		one := c.join("one", nil)
@@ -309,7 +308,7 @@ func TestOwnerThatDoesNotHandOverIsTakenFrom(t *testing.T) {
 		require.Equal(c, map[string]int{"one": 1, "two": 1}, c.owners())
 		require.NoError(c, one.stop())
 		require.NoError(c, two.stop())
-		require.Len(c, c.overlaps, 1) // the owner learns of it when it writes next
+		require.Len(c, c.overlaps, 1) // the owner sees it at its next write
 		c.overlaps = nil
 	})
 }

@@ -10,7 +10,7 @@ import (
 	"github.com/braidstream/braid"
 )
 
-// What tests outside of the package need of it.
+// Internals for tests outside the package.
 
 // DBSource is the source of a database's streams.
 type DBSource = dbSource
@@ -30,15 +30,15 @@ func (c Checkpoint) Before(other Checkpoint) bool { return c.before(other) }
 // Steps returns how many rows and shards the passes of an application's group have visited.
 func Steps(db *braid.DB, app string) int64 { return groupOf(db, &Config{App: app}).steps.Load() }
 
-// CheckView compares what the group of an application keeps from pass to pass with a
-// survey that is made anew. Nothing may run meanwhile.
+// CheckView compares the survey that the group of an application keeps with one that is
+// made anew. Nothing may run meanwhile.
 func CheckView(ctx context.Context, db *braid.DB, app string) error {
 	g := groupOf(db, &Config{App: app})
 	if g.view == nil || !g.running {
 		return nil
 	}
 	if known, err := g.refresh(ctx, g.view); err != nil || !known {
-		g.view = nil // the pass that follows makes it anew
+		g.view = nil // the next pass makes it anew
 		return err
 	}
 	names := slices.Collect(maps.Keys(g.view.streams))

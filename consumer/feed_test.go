@@ -15,8 +15,9 @@ import (
 	"github.com/braidstream/braid/consumer"
 )
 
-// After an error of its reader a worker opens another one where the last page ended. What
-// that brings again, since it can only begin at a record, the processor does not get.
+// After an error of its reader a worker opens another one where the last page ended. If
+// that reader can only begin at a record, and repeats it, the processor does not get the
+// record again.
 func TestReaderIsOpenedAgainAfterAnError(t *testing.T) {
 	bubble(t, 1, func(f *fixture) {
 		var opened, closed atomic.Int64
@@ -62,7 +63,7 @@ func (s *brokenSource) Open(ctx context.Context, stream string, shard braid.Shar
 	return &brokenReader{reader, s}, err
 }
 
-// firstNumber returns the number of the first record of a shard: a lower one is of none.
+// firstNumber returns the lowest sequence number that records of a shard can have.
 func (s *brokenSource) firstNumber(ctx context.Context, stream string, shard braid.ShardID) braid.SequenceNumber {
 	info, err := s.Stream(ctx, stream)
 	if err != nil {
@@ -97,7 +98,7 @@ func (r *brokenReader) Close() {
 	r.ShardReader.Close()
 }
 
-// What a batch that lingers has is given out before a gap is told that comes after it.
+// A batch that lingers is delivered before a gap that comes after it is reported.
 func TestGapWhileABatchLingersComesAfterIt(t *testing.T) {
 	bubble(t, 1, func(f *fixture) {
 		var told journal
@@ -129,8 +130,8 @@ func TestGapWhileABatchLingersComesAfterIt(t *testing.T) {
 	})
 }
 
-// A worker that comes late to a service that trims silently suspects a gap, and goes on
-// with what is left.
+// A worker that comes late to a service that trims silently suspects a gap, and continues
+// with the remaining records.
 func TestSuspectedGapIsReported(t *testing.T) {
 	bubble(t, 1, func(f *fixture) {
 		var told journal
@@ -153,8 +154,8 @@ func TestSuspectedGapIsReported(t *testing.T) {
 	})
 }
 
-// A source that fails is asked again less and less often, and one shard that works is not
-// held up.
+// A source that fails is asked again less and less often, and does not hold up a shard
+// that works.
 func TestDiscoveryBacksOff(t *testing.T) {
 	bubble(t, 1, func(f *fixture) {
 		source := &failingDiscovery{Source: newPollingSource(f.db)}
@@ -179,7 +180,7 @@ func TestDiscoveryBacksOff(t *testing.T) {
 	})
 }
 
-// failingDiscovery cannot list shards now.
+// failingDiscovery cannot list shards.
 type failingDiscovery struct {
 	consumer.Source
 	failing atomic.Bool
@@ -194,18 +195,18 @@ func (s *failingDiscovery) Stream(ctx context.Context, name string) (consumer.St
 	return s.Source.Stream(ctx, name)
 }
 
-// A shard that was merged is known when the first of its parents has ended. If the other one is
-// younger than the last look at the stream, it is not taken for one that has expired: its records
-// come, and before those of the child.
+// A merged shard is known when the first of its parents has ended. The other parent may
+// be younger than the last look at the stream. It must not be mistaken for an expired
+// one: its records come, and come before those of the child.
 func TestMergedShardWaitsForAParentNobodyHasMet(t *testing.T) {
 	bubble(t, 2, func(f *fixture) {
 		var seen journal
 		held := make(chan struct{})
 		release := sync.OnceFunc(func() { close(held) })
-		defer release() // of a test that failed
+		defer release() // in case the test fails
 		stop := f.start(f.worker(consumer.Config{Source: newPollingSource(f.db)}, consumer.ProcessorFunc(func(ctx context.Context, batch *consumer.Batch) error {
 			if string(batch.Records[0].Data) == "1" {
-				<-held // so that nobody learns of the children of its shard
+				<-held // so that nobody learns of the shard's children
 			}
 			return seen.collect(ctx, batch)
 		})))

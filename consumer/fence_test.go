@@ -17,15 +17,15 @@ import (
 	"github.com/braidstream/braid/internal/companion"
 )
 
-// A processor that lives on after its lease was taken away commits nothing, however
-// it tries: 600 times by checkpoints, and as often by transactions.
+// A processor that goes on after its lease was taken away commits nothing, in 600
+// attempts by checkpoints and as many by transactions.
 func TestZombiesCommitNothing(t *testing.T) {
 	takeovers := 600
 	if testing.Short() {
 		takeovers = 60
 	}
 	zombieCfg := consumer.Config{HandOverTimeout: time.Second, MaxAttempts: -1}
-	// takeOver has the lease taken from a processor that hangs, by pausing.
+	// takeOver takes the lease from a processor that hangs, by pausing the shard.
 	takeOver := func(f *fixture, app *consumer.App) {
 		require.NoError(f, app.Pause(f.Context(), consumer.LeaseKey{}))
 		time.Sleep(2 * time.Second)
@@ -40,7 +40,7 @@ func TestZombiesCommitNothing(t *testing.T) {
 			w := f.worker(zombieCfg, consumer.ProcessorFunc(func(_ context.Context, batch *consumer.Batch) error {
 				batches <- batch
 				<-release
-				return nil // which checkpoints, if it may
+				return nil // the checkpoint follows, if it is allowed
 			}))
 			stop := f.start(w)
 			for range takeovers {
@@ -100,8 +100,8 @@ func TestZombiesCommitNothing(t *testing.T) {
 	})
 }
 
-// A checkpoint ahead of what the processor was given, or in another shard, is refused,
-// no matter which worker makes it.
+// A checkpoint beyond the records that the processor was given, or in another shard, is
+// refused, whichever worker makes it.
 func TestWrongCheckpointsAreRefused(t *testing.T) {
 	bubble(t, 2, func(f *fixture) {
 		var mu sync.Mutex
@@ -122,14 +122,14 @@ func TestWrongCheckpointsAreRefused(t *testing.T) {
 			batch, other := batches[shard0], batches[shard1]
 			record := batch.Records[len(batch.Records)-1]
 			switch n % 3 {
-			case 0: // one that is not there yet
+			case 0: // a record that does not exist yet
 				later, err := f.orders.Shards()[0].GetRecords(f.Context(), braid.Latest(), nil)
 				require.NoError(f, err)
 				require.Empty(f, later.Records)
 				record.SequenceNumber = mustNumber(f.T, laterNumber(record.SequenceNumber, random))
-			case 1: // one of another shard
+			case 1: // a record of another shard
 				record = other.Records[random.IntN(len(other.Records))]
-			case 2: // one that is inside of a record that is no aggregate
+			case 2: // a place inside a record that is not an aggregate
 				record.SubSequenceNumber = 1 + random.IntN(100)
 			}
 			require.ErrorIs(f, batch.CheckpointAt(f.Context(), record), braid.ErrInvalidArgument)
@@ -140,7 +140,7 @@ func TestWrongCheckpointsAreRefused(t *testing.T) {
 	})
 }
 
-// laterNumber is the text of a number of the same shard that comes later.
+// laterNumber returns a later sequence number of the same shard, as text.
 func laterNumber(n braid.SequenceNumber, random *rand.Rand) string {
 	text := []byte(n.String())
 	for at := 20 + random.IntN(15); ; at++ { // among the digits that count up
@@ -224,8 +224,8 @@ func reshard(f *fixture, random *rand.Rand) {
 	require.NoError(f, err)
 }
 
-// Hundreds of workers and shards: every lease is owned, the shares are even, and no
-// more leases move than must, whatever comes and goes.
+// Hundreds of workers and shards: whatever comes and goes, every lease is owned, the
+// shares are even, and no more leases move than necessary.
 func TestManyWorkersShareManyShards(t *testing.T) {
 	bubble(t, 1, func(f *fixture) {
 		shards, most, steps := 500, 200, 120
@@ -296,7 +296,7 @@ func TestManyWorkersShareManyShards(t *testing.T) {
 				low, high = min(low, n), max(high, n)
 			}
 			require.LessOrEqual(f, high-low, 1, "step %d", step)
-			needed := 0 // leases that workers have now and had not before
+			needed := 0 // leases that workers have now but did not have before
 			for name, n := range after {
 				needed += max(0, n-before[name])
 			}
@@ -313,8 +313,8 @@ func TestManyWorkersShareManyShards(t *testing.T) {
 }
 
 // A lease that another process takes between the read of a page and its delivery is lost:
-// what the processor does with the page moves no checkpoint, and the records come again
-// under the next epoch.
+// whatever the processor does with the page moves no checkpoint, and the records come
+// again under the next epoch.
 func TestLeaseStolenBetweenReadAndDeliver(t *testing.T) {
 	for _, cfg := range []consumer.Config{{}, {Lanes: 3}, {Checkpoints: consumer.Manual}, {Checkpoints: consumer.Acks}, {Checkpoints: consumer.Acks, Lanes: 3}} {
 		t.Run(fmt.Sprint(cfg.Checkpoints, " ", cfg.Lanes), func(t *testing.T) {
@@ -358,7 +358,7 @@ func TestLeaseStolenBetweenReadAndDeliver(t *testing.T) {
 				require.Equal(c, "thief", lease.Owner)
 				require.True(c, lease.Checkpoint.Equal(before.Checkpoint), "%v", lease.Checkpoint)
 				require.Equal(c, []string{fmt.Sprint(before.Epoch)}, epochs.take())
-				time.Sleep(2 * leaseDuration) // the thief renews nothing
+				time.Sleep(2 * leaseDuration) // the thief does not renew the lease
 				lease = c.lease()
 				require.Equal(c, "one", lease.Owner)
 				require.Equal(c, before.Epoch+2, lease.Epoch)

@@ -15,8 +15,8 @@ import (
 	"github.com/braidstream/braid/internal/testdisk"
 )
 
-// Space that returns, or descriptors, wake a worker that pauses for want of it:
-// whatever it was that could not be written.
+// A worker that pauses because space or descriptors ran out is woken when they are
+// available again, whichever write had failed.
 func TestSpaceThatReturnsWakesAWorker(t *testing.T) {
 	for name, newWorker := range map[string]func(db *braid.DB, cfg *consumer.Config, out *braid.Stream, fn func(int) error) (*consumer.Worker, error){
 		"checkpoint": func(db *braid.DB, cfg *consumer.Config, _ *braid.Stream, fn func(int) error) (*consumer.Worker, error) {
@@ -73,7 +73,7 @@ func spaceWakesWorker(t *testing.T, newWorker func(*braid.DB, *consumer.Config, 
 	disk.FailAlways(testdisk.Op.TakesSpace, shortage)
 	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 	defer cancel()
-	_, err = in.PutRecord(ctx, "k", nil) // which meets the full disk, and tells
+	_, err = in.PutRecord(ctx, "k", nil) // it finds the disk full, which is announced
 	require.ErrorIs(t, err, braid.ErrOutcomeUnknown)
 	close(begin)
 	<-time.After(17 * time.Minute) // until the pauses are long

@@ -91,7 +91,7 @@ func TestShardsThatExpireUnprocessedAreTold(t *testing.T) {
 		require.NoError(f, f.start(f.worker(cfg, consumer.ProcessorFunc(seen.collect)))())
 		require.Empty(f, gaps.take(), "once is enough")
 	})
-	bubble(t, 1, func(f *fixture) { // it had begun
+	bubble(t, 1, func(f *fixture) { // the application had begun
 		var seen, gaps journal
 		cfg := consumer.Config{OnGap: func(_ context.Context, stream string, gap *braid.TrimmedError) error {
 			gaps.add("%s %v", gap.Shard, gap.FirstLost.IsZero())
@@ -108,11 +108,12 @@ func TestShardsThatExpireUnprocessedAreTold(t *testing.T) {
 	})
 }
 
-// What is removed up to the checkpoint is no gap: it was processed. One record beyond is.
+// Records up to the checkpoint are no gap when they are removed, since they were
+// processed. One more record is.
 func TestTrimUpToTheCheckpointIsNoGap(t *testing.T) {
 	for _, row := range []struct {
 		name string
-		keep int // the first record that is kept, of four of which two are processed
+		keep int // index of the first record that is kept, of four of which two are processed
 		want []string
 		gaps int64
 	}{

@@ -12,54 +12,54 @@ import (
 	"github.com/braidstream/braid/internal/wake"
 )
 
-// group is the workers of an application that are in this process: those that use
-// the leases of a database are all there are, others know of each other by the
-// leases alone.
+// group has the workers of an application in this process. If the leases are in a
+// database, they are all workers of the application. Otherwise workers elsewhere are
+// known only by their leases.
 //
-// One goroutine gives out leases. It reconciles whenever something may have changed (a
-// worker comes or goes, a hold ends, the streams change, a deadline passes), and does
-// what plan.Assign says. A pass compares states and acts on no event, so no event can be
-// missed, and the outcome of two events does not depend on their order.
+// One goroutine assigns leases. It reconciles whenever something may have changed (a
+// worker comes or goes, a hold ends, the streams change, a deadline passes), and carries
+// out what plan.Assign says. A pass compares states and reacts to no event, so no event
+// can be missed, and the outcome of two events does not depend on their order.
 type group struct {
 	app    string
-	db     *braid.DB // nil if neither source nor leases are in one
+	db     *braid.DB // nil if neither source nor leases are in a database
 	leases LeaseStore
 	bell   wake.Bell // rings when a pass is due
 
-	progress wake.Signal  // raised when Status has changed, but for records that came
-	failures atomic.Int64 // how often a shard was stopped; goes up before progress is raised
+	progress wake.Signal  // raised when Status has changed, except by new records
+	failures atomic.Int64 // how often a shard was stopped; incremented before progress is raised
 
 	mu          sync.Mutex // guards the fields below
-	made        int        // workers of New whose Run has not ended
+	made        int        // workers that New returned and whose Run has not ended
 	workers     map[string]*Worker
 	holds       map[LeaseKey]*hold // changed by the goroutine alone
-	leftBehind  map[*hold]bool     // taken away, but their goroutine has not ended
-	endedHolds  []*hold            // whose goroutine has ended since the last pass
-	running     bool               // the goroutine is
+	leftBehind  map[*hold]bool     // holds whose lease was taken away, but whose goroutine has not ended
+	endedHolds  []*hold            // holds whose goroutine has ended since the last pass
+	running     bool               // the goroutine runs
 	crewChanged bool               // workers came, went or gave up since the last pass
 	source      Source             // of the workers
-	custom      bool               // it is that of a Config
+	custom      bool               // source is that of a Config
 
-	// What follows belongs to the goroutine.
-	ownNames     map[string]bool           // of workers that were ever here
-	heirs        map[LeaseKey]string       // who is to get the lease of a hold that ends
+	// The goroutine alone uses the fields below.
+	ownNames     map[string]bool           // WorkerIDs of all workers that were ever in this process
+	heirs        map[LeaseKey]string       // the workers that get the leases of ending holds
 	observed     map[LeaseKey]*observation // of other workers' leases
 	idle         map[idleness]bool         // reasons that were logged and still hold; nil before the first pass
-	view         *survey                   // as the last pass has left it; nil if it has to be made anew
-	watching     map[string]func()         // ends the watch of a stream of the database, by its name
-	withDeadline map[*hold]bool            // that have a deadline
+	view         *survey                   // of the last pass; nil if it has to be made anew
+	watching     map[string]func()         // functions that end the watch of a stream of the database, by its name
+	withDeadline map[*hold]bool            // holds that have a deadline
 
-	table table // of a shared store; the goroutine's, but for outdate
+	table table // the leases of a shared store; only outdate may be called by others
 
-	discovery *discovery // of streams of a custom source; of the others nothing is kept
+	discovery *discovery // streams of a custom source; unused for the database
 
 	written changeLog    // leases
 	changed changeLog    // streams of the database that are watched
 	steps   atomic.Int64 // rows, shards and streams that passes have visited; for tests
 }
 
-// groupOf returns the group of an application: with the leases of a database there
-// is one for all its workers.
+// groupOf returns the group of an application. Workers that use the leases of a database
+// share one.
 func groupOf(db *braid.DB, cfg *Config) *group {
 	newGroup := func() any {
 		g := &group{
@@ -90,7 +90,7 @@ func groupOf(db *braid.DB, cfg *Config) *group {
 	return companion.DBOf(db).Attach("consumer/"+cfg.App, newGroup).(*group)
 }
 
-// setSource sets where records come from: the database, if given is nil.
+// setSource sets the source of the records; nil means the database.
 func (g *group) setSource(given Source) {
 	g.source, g.custom = given, given != nil
 	if !g.custom {
@@ -98,8 +98,7 @@ func (g *group) setSource(given Source) {
 	}
 }
 
-// noteMade notes that workers were made, or, with a negative number, that they have
-// ended.
+// noteMade counts workers that New has returned (n > 0) or that have ended (n < 0).
 func (g *group) noteMade(n int) {
 	g.mu.Lock()
 	g.made += n
@@ -107,22 +106,21 @@ func (g *group) noteMade(n int) {
 	g.progress.Raise()
 }
 
-// hasMade reports whether a worker may begin with the application.
+// hasMade reports whether a worker exists that may still begin with the application.
 func (g *group) hasMade() bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	return g.made > 0
 }
 
-// records returns where records come from. It is the same for as long as there are
-// workers.
+// records returns the source of the records. It does not change while there are workers.
 func (g *group) records() Source {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	return g.source
 }
 
-// holdOf returns the hold of a shard, nil if nobody here has it.
+// holdOf returns the hold of a shard, or nil if no worker of this process has it.
 func (g *group) holdOf(key LeaseKey) *hold {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -134,7 +132,7 @@ func (g *group) join(w *Worker) error {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if g.workers[w.cfg.WorkerID] != nil {
-		return &braid.InvalidArgumentError{Field: "WorkerID", Value: fmt.Sprintf("%.140q", w.cfg.WorkerID), Rule: "must not be that of another worker that runs"}
+		return &braid.InvalidArgumentError{Field: "WorkerID", Value: fmt.Sprintf("%.140q", w.cfg.WorkerID), Rule: "must differ from that of every running worker"}
 	}
 	for _, other := range g.workers {
 		if !sameStreams(other.cfg.Streams, w.cfg.Streams) {
@@ -154,7 +152,7 @@ func (g *group) join(w *Worker) error {
 		g.discovery.start(w.cfg.ShardSyncInterval)
 		g.written.begin()
 		g.changed.begin()
-		go g.run() // the last worker to leave waits for it
+		go g.run() // the last worker that leaves waits for it
 	}
 	g.requestReconcile()
 	return nil
@@ -167,11 +165,11 @@ func sameStreams(a, b []string) bool {
 	return slices.Equal(a, b)
 }
 
-// requestReconcile has the goroutine make another pass.
+// requestReconcile makes the goroutine do another pass.
 func (g *group) requestReconcile() { g.bell.Ring() }
 
-// log returns the logger of one of the workers, for what concerns all of them. There
-// is one for as long as the goroutine runs. No mutex is held while it is used: its
+// log returns the logger of any worker, for messages that concern all of them. There is
+// one as long as the goroutine runs. Callers must not hold a mutex while they use it: its
 // handler is the program's own code, which may call back.
 func (g *group) log() *slog.Logger {
 	g.mu.Lock()

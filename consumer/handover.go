@@ -11,7 +11,8 @@ import (
 	"github.com/braidstream/braid/internal/wake"
 )
 
-// startLeaving has the leases of a worker given back. Its left is closed when they are.
+// startLeaving makes a worker give its leases back. Its left channel is closed when it
+// has.
 func (g *group) startLeaving(w *Worker) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -20,12 +21,12 @@ func (g *group) startLeaving(w *Worker) {
 	g.requestReconcile()
 }
 
-// abandon ends the contexts of a worker's processors, and leaves those behind that do
-// not return then.
+// abandon ends the contexts of a worker's processors, and leaves those behind that still
+// do not return.
 func (g *group) abandon(w *Worker) (stuck []LeaseKey) {
 	var holds []*hold
 	g.mu.Lock()
-	if w.state == workerLeft { // just now
+	if w.state == workerLeft { // it has left just now
 		g.mu.Unlock()
 		return nil
 	}
@@ -57,22 +58,22 @@ func (g *group) abandon(w *Worker) (stuck []LeaseKey) {
 	}
 	slices.SortFunc(stuck, compareKeys)
 	g.mu.Lock()
-	g.crewChanged = true // those that are abandoned now are dropped
+	g.crewChanged = true // the next pass drops the abandoned holds
 	g.mu.Unlock()
 	g.requestReconcile()
 	grace.Reset(stopGrace)
 	select {
 	case <-w.left:
-	case <-grace.C: // the store does not answer; nobody needs it to
+	case <-grace.C: // the store does not answer, and nobody has to wait for it
 	}
 	return stuck
 }
 
-// endHolds ends those that have lost their lease or are to give it back.
+// endHolds ends the holds that have lost their lease or must give it back.
 func (g *group) endHolds(s *survey, now time.Time) {
 	var overdue []*hold
 	defer func() {
-		for _, h := range overdue { // when the mutex is free again
+		for _, h := range overdue { // after the mutex is released
 			h.log.Error("the processor has not returned in time; its lease is taken away")
 		}
 	}()
@@ -85,7 +86,7 @@ func (g *group) endHolds(s *survey, now time.Time) {
 		}
 		it := s.items[key]
 		switch {
-		case s.streams[key.Stream] != nil && s.streams[key.Stream].err != nil: // nothing is known of it now
+		case s.streams[key.Stream] != nil && s.streams[key.Stream].err != nil: // the stream cannot be looked at now
 			if h.worker.isLeavingLocked() {
 				h.drain(errLeaving)
 				h.noteEnding()
@@ -95,7 +96,7 @@ func (g *group) endHolds(s *survey, now time.Time) {
 		case !h.isOwn(it.lease, it.lease.Version > 0):
 			h.startEnding(now, h.lose, ErrLeaseLost)
 		case h.worker.isLeavingLocked():
-			h.drain(errLeaving) // until when, Run decides
+			h.drain(errLeaving) // Run decides how long it may take
 			h.noteEnding()
 		case it.paused:
 			h.startEnding(now, h.drain, errPaused)
@@ -120,8 +121,8 @@ func (g *group) endHolds(s *survey, now time.Time) {
 	}
 }
 
-// startEnding begins the end of a hold, and sets its deadline. The group's goroutine calls
-// it.
+// startEnding begins the end of a hold, and sets its deadline. Only the group's goroutine
+// calls it.
 func (h *hold) startEnding(now time.Time, how context.CancelCauseFunc, cause error) {
 	how(cause)
 	h.noteEnding()
@@ -147,8 +148,8 @@ func (g *group) noteEnded(h *hold) {
 	g.requestReconcile()
 }
 
-// dropEndedLocked takes out the holds that have ended, and those that were given up, if
-// that may be. It returns what they were of.
+// dropEndedLocked removes the holds that have ended, and, if givenUp is true, those that
+// were given up. It returns their keys.
 func (g *group) dropEndedLocked(givenUp bool) (keys []LeaseKey) {
 	drop := func(h *hold) {
 		delete(g.withDeadline, h)
@@ -178,8 +179,8 @@ func (g *group) dropEndedLocked(givenUp bool) (keys []LeaseKey) {
 	return keys
 }
 
-// releaseLeases stores that nobody has the leases which workers here have given back, or
-// that those have them who asked for them.
+// releaseLeases stores a lease that a worker of this process has given back: without an
+// owner, or for the worker that requested it.
 func (g *group) releaseLeases(ctx context.Context, s *survey) error {
 	var released []Lease
 	g.mu.Lock()
@@ -215,11 +216,10 @@ func (g *group) releaseLeases(ctx context.Context, s *survey) error {
 	return nil
 }
 
-// dismissWorkers tells workers that have left, and have nothing any more, that they may go.
-// It reports whether that was the last one, and the goroutine is to end. After an
-// error of the pass, which may not have stored that leases were given back, only
-// those go that no longer wait for it; and if nothing will ever work again, all
-// are told to end.
+// dismissWorkers lets workers go that are leaving and have no leases left. It reports
+// whether the last one has gone, so that the goroutine ends. After an error, the pass may
+// not have stored that leases were given back; then only abandoned workers, which no
+// longer wait for that, may go. After a fatal error, all workers fail.
 func (g *group) dismissWorkers(failed error) bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -227,7 +227,7 @@ func (g *group) dismissWorkers(failed error) bool {
 	if fatal {
 		for key, h := range g.holds {
 			h.lose(failed)
-			if h.isEnded() { // maybe by the same error, before it was seen here
+			if h.isEnded() { // perhaps by the same error, before this pass saw it
 				delete(g.holds, key)
 				h.worker.held--
 			}
@@ -256,8 +256,8 @@ func (g *group) dismissWorkers(failed error) bool {
 	return !g.running
 }
 
-// outcome is what Run of a worker that has left returns: why it could not go on, whom
-// it has left behind, and which of its shards are stopped.
+// outcome returns the result of Run of a worker that has left: the failure that ended it,
+// the shards whose processors hang, and the shards that are stopped.
 func (g *group) outcome(w *Worker, failure error, stuck []LeaseKey) error {
 	var all []error
 	if failure != nil {
@@ -269,7 +269,7 @@ func (g *group) outcome(w *Worker, failure error, stuck []LeaseKey) error {
 	g.mu.Lock()
 	stopped := slices.Clone(w.stopped)
 	g.mu.Unlock()
-	stopped = append(stopped, g.discovery.stopped()...) // all workers here have the same streams
+	stopped = append(stopped, g.discovery.stopped()...) // all workers of this process have the same streams
 	if len(stopped) > 0 {
 		slices.SortFunc(stopped, func(a, b ShardError) int { return compareKeys(a.LeaseKey, b.LeaseKey) })
 		all = append(all, &StoppedShardsError{stopped})
@@ -277,5 +277,5 @@ func (g *group) outcome(w *Worker, failure error, stuck []LeaseKey) error {
 	if len(all) == 1 {
 		return all[0]
 	}
-	return errors.Join(all...) // nil for none
+	return errors.Join(all...) // nil if there are none
 }

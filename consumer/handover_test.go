@@ -66,7 +66,7 @@ func TestLeaseIsTakenFromAProcessorThatDoesNotReturn(t *testing.T) {
 		})))
 		app, err := consumer.OpenApp(f.db, "billing")
 		require.NoError(f, err)
-		require.NoError(f, app.Pause(f.Context(), consumer.LeaseKey{})) // it has to hand over
+		require.NoError(f, app.Pause(f.Context(), consumer.LeaseKey{})) // the shards have to be handed over
 		stopTwo := f.start(f.worker(consumer.Config{WorkerID: "two"}, consumer.PerLease(func(consumer.Lease) consumer.Processor { return &lifecycle{log: &two, name: "two"} })))
 		require.NoError(f, app.Resume(f.Context(), consumer.LeaseKey{}))
 		time.Sleep(9 * time.Second)
@@ -87,7 +87,7 @@ func TestLeaseIsTakenFromAProcessorThatDoesNotReturn(t *testing.T) {
 	})
 }
 
-// hanging processes in a way that it is given, the first time.
+// hanging calls a given function instead of processing, the first time.
 type hanging struct {
 	lifecycle
 	process func(context.Context, *consumer.Batch)

@@ -12,16 +12,16 @@ import (
 	"github.com/braidstream/braid/internal/wake"
 )
 
-// hold is a lease that a worker has: from the moment at which it is taken until
-// nothing of it runs any more. Its goroutine is run, in run.go; the group ends it.
+// hold is a worker's hold of a lease, from the moment it is taken until nothing of it
+// runs any more. Its goroutine is run, in run.go. The group ends it.
 //
-// Any goroutine may use a hold: its own, those of lanes and of the committer, the one that
-// renews the lease, those of the processor by a Checkpointer, and the group's. What only
-// one of them may touch has a type of its own: [walk] is that of the hold's goroutine, and
-// [holdEnd] that of the group's.
+// Any goroutine may use a hold: its own, those of lanes and of the committer, the one
+// that renews the lease, those of the processor through a Checkpointer, and the group's.
+// State that only one of them may touch has its own type: [walk] for the hold's
+// goroutine, and [holdEnd] for the group's.
 //
-// Invariant: what a hold writes, it writes under its epoch. If the stored lease has
-// another one, nothing is written, and the hold is lost.
+// Invariant: a hold writes only under its epoch. If the stored lease has another epoch,
+// nothing is written, and the hold is lost.
 type hold struct {
 	worker *Worker
 	group  *group
@@ -30,49 +30,49 @@ type hold struct {
 	epoch  uint64
 
 	incarnation uint64 // of the stream
-	from        string // the owner before, empty for none
+	from        string // the previous owner, empty for none
 	log         *slog.Logger
 
 	ctx     context.Context // ends with the lease, with the cause
 	lose    context.CancelCauseFunc
-	reading context.Context // ends with ctx, and when no more is to be read, with the cause
+	reading context.Context // ends with ctx, and when no more is to be read; has the cause
 	drain   context.CancelCauseFunc
 
-	turn    chan struct{} // holds a token while somebody writes the lease
-	unsure  bool          // the outcome of the last write is unknown; the holder of the turn may touch it
+	turn    chan struct{} // holds a token while a goroutine writes the lease
+	unsure  bool          // the outcome of the last write is unknown; only the holder of the turn may use it
 	stored  wake.Signal   // raised when the lease was written
-	moved   wake.Bell     // rings when there is something to checkpoint that the committer has not seen
-	tracker *tracker      // of records that are not done in order; nil if they are
+	moved   wake.Bell     // rings when there is something to checkpoint
+	tracker *tracker      // records that are not done in order; nil if records are done in order
 
-	expired []*braid.TrimmedError // parents that nobody has processed
+	expired []*braid.TrimmedError // parents that expired before they were processed
 
-	children []braid.ShardID // that the source has named at the end; the hold's goroutine's
-	given    atomic.Int64    // bytes that the processor was given since the last renewal
+	children []braid.ShardID // children that the last page named; used by the hold's goroutine only
+	given    atomic.Int64    // bytes given to the processor since the last renewal
 
 	mu        sync.Mutex // guards the fields below
-	lease     Lease      // as it is stored
-	written   time.Time  // when the last write of it began
+	lease     Lease      // as stored
+	written   time.Time  // when the last write of the lease began
 	delivered Checkpoint // the last record that was given to the processor
 	processed Checkpoint // everything up to here is done
-	retries   []*retry   // what is tried again, the oldest first; none if all is well
+	retries   []*retry   // current retries, the oldest first; empty if all is well
 	failure   error      // what stopped the shard, nil if nothing has
 	state     holdState
-	calls     []*Call   // that have not returned, the oldest first
-	waits     ShardWait // what its goroutine waits for, if for no call
-	storing   int       // checkpoints that are being stored
+	calls     []*Call   // calls that have not returned, the oldest first
+	waits     ShardWait // what the hold's goroutine waits for outside of calls
+	storing   int       // number of checkpoints being stored
 
-	end holdEnd // the group's
+	end holdEnd // used by the group's goroutine only
 }
 
-// holdEnd is what the group's goroutine has of a hold. Nobody else touches it.
+// holdEnd is the part of a hold that only the group's goroutine uses.
 type holdEnd struct {
-	deadline time.Time // by which the hold has to have ended; zero if it has not to
+	deadline time.Time // when the hold must have ended; zero for no deadline
 }
 
-// retry is what one goroutine of a hold tries again. It is in the hold's list, and guarded
-// by its mu, from the first failure until it has succeeded.
+// retry is something that a goroutine of a hold retries. From the first failure until it
+// has succeeded it is in the hold's list, and guarded by the hold's mu.
 type retry struct {
-	attempt int // that has failed last
+	attempt int // the last attempt that failed
 	err     error
 }
 
@@ -104,25 +104,26 @@ func newHold(w *Worker, lease Lease, from string, shard ShardInfo, expired []*br
 	return h
 }
 
-// current returns the lease as it was last known.
+// current returns the lease as last known.
 func (h *hold) current() Lease {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	return h.lease
 }
 
-// noteLost ends the hold, after another write has shown that another owner, or nobody, has the lease.
+// noteLost ends the hold after a write has shown that the lease has another owner, or
+// none.
 func (h *hold) noteLost() error {
 	h.lose(ErrLeaseLost)
 	return ErrLeaseLost
 }
 
-// isOwn reports whether a stored lease is still this hold's.
+// isOwn reports whether the stored lease is still this hold's.
 func (h *hold) isOwn(lease Lease, found bool) bool {
 	return found && lease.Epoch == h.epoch && lease.Owner == h.worker.cfg.WorkerID && lease.Incarnation == h.incarnation
 }
 
-// write changes the stored lease; nothing else than what change does. Errors:
+// write applies change to the stored lease, and changes nothing else. Errors:
 // ErrLeaseLost, and those of the store, after which the outcome may be unknown.
 func (h *hold) write(ctx context.Context, change func(*Lease)) error {
 	if err := h.takeTurn(ctx); err != nil {
@@ -145,12 +146,12 @@ func (h *hold) write(ctx context.Context, change func(*Lease)) error {
 			h.noteWritten(next, began)
 			return nil
 		}
-		last := next.Version // of the writes that may be ours
+		last := next.Version // the last version that may be ours
 		if h.unsure {
 			last++
 		}
-		// Somebody wrote the lease: maybe ourselves, when we did not learn that it
-		// had worked; maybe somebody who pauses it or asks for it. The epoch decides.
+		// The lease was written since: by an earlier write of ours whose result we did not learn,
+		// or by someone who paused or requested the lease. The epoch decides.
 		var found bool
 		if lease, found, err = h.group.leases.Get(ctx, h.key); err != nil {
 			return err
@@ -165,8 +166,8 @@ func (h *hold) write(ctx context.Context, change func(*Lease)) error {
 	}
 }
 
-// takeTurn waits until nobody else writes the lease. A hold that has ended writes
-// nothing more, whatever is stored: the lease may have been deleted and made anew.
+// takeTurn waits until no other goroutine writes the lease. A hold that has ended writes
+// nothing, whatever is stored: the lease may have been deleted and made anew.
 func (h *hold) takeTurn(ctx context.Context) error {
 	select {
 	case h.turn <- struct{}{}:
@@ -194,8 +195,8 @@ func (h *hold) noteWritten(lease Lease, began time.Time) {
 	h.group.progress.Raise()
 }
 
-// updateTx changes the stored lease in a transaction, together with what else is
-// written there: it commits only if the hold still has it.
+// updateTx changes the stored lease in a transaction, together with the other writes of
+// fn. It commits only if the hold still has the lease.
 func (h *hold) updateTx(ctx context.Context, fn func(tx *braid.Tx, lease *Lease) error) error {
 	if err := h.takeTurn(ctx); err != nil {
 		return err
@@ -203,7 +204,7 @@ func (h *hold) updateTx(ctx context.Context, fn func(tx *braid.Tx, lease *Lease)
 	defer h.endTurn()
 	h.beginStoring()
 	defer h.endStoring()
-	store := h.group.leases.(dbLeases) // the Config was checked
+	store := h.group.leases.(dbLeases) // the Config was checked for that
 	var written Lease
 	began := time.Now()
 	err := h.worker.db.Update(ctx, func(tx *braid.Tx) error {
@@ -227,8 +228,8 @@ func (h *hold) updateTx(ctx context.Context, fn func(tx *braid.Tx, lease *Lease)
 	return err
 }
 
-// advance moves a lease's checkpoint forward; what was prepared up to there is
-// settled by that.
+// advance moves a lease's checkpoint forward. That settles a prepared checkpoint up to
+// there.
 func (l *Lease) advance(to Checkpoint) {
 	if !l.Checkpoint.before(to) {
 		return
@@ -240,7 +241,7 @@ func (l *Lease) advance(to Checkpoint) {
 	}
 }
 
-// checkpoint stores a checkpoint, if it lies beyond the stored one.
+// checkpoint stores a checkpoint that lies beyond the stored one.
 func (h *hold) checkpoint(ctx context.Context, to Checkpoint) error {
 	if h.ctx.Err() != nil {
 		return ErrLeaseLost
@@ -262,7 +263,7 @@ func (h *hold) checkpoint(ctx context.Context, to Checkpoint) error {
 	return err
 }
 
-// commitPrepared makes what is prepared the checkpoint.
+// commitPrepared makes the prepared checkpoint the checkpoint.
 func (h *hold) commitPrepared(ctx context.Context) error {
 	if h.ctx.Err() != nil {
 		return ErrLeaseLost
@@ -275,7 +276,7 @@ func (h *hold) commitPrepared(ctx context.Context) error {
 	err := h.write(ctx, func(l *Lease) {
 		if l.Pending != nil {
 			l.advance(*l.Pending)
-			l.Pending, l.PendingState = nil, nil // even if the checkpoint was beyond it
+			l.Pending, l.PendingState = nil, nil // even if the checkpoint was already beyond it
 		}
 	})
 	if err == nil {
@@ -284,7 +285,7 @@ func (h *hold) commitPrepared(ctx context.Context) error {
 	return err
 }
 
-// checkpointWithRetry is checkpoint that tries again for as long as the hold has the lease.
+// checkpointWithRetry is checkpoint, retried as long as the hold has the lease.
 func (h *hold) checkpointWithRetry(again *retry, to Checkpoint) error {
 	for attempt := 1; ; attempt++ {
 		err := h.checkpoint(h.ctx, to)
@@ -298,7 +299,7 @@ func (h *hold) checkpointWithRetry(again *retry, to Checkpoint) error {
 		if isFatal(err) {
 			return &fatalError{err}
 		}
-		h.log.Warn("the checkpoint could not be stored; it is tried again", "error", err)
+		h.log.Warn("the checkpoint could not be stored; retrying", "error", err)
 		h.noteRetry(again, attempt, err)
 		if err := h.worker.cfg.pause(h.ctx, attempt, err); err != nil {
 			return err
@@ -306,7 +307,7 @@ func (h *hold) checkpointWithRetry(again *retry, to Checkpoint) error {
 	}
 }
 
-// noteRetry notes, for Status, that something is tried again.
+// noteRetry notes, for Status, that something is being retried.
 func (h *hold) noteRetry(again *retry, attempt int, err error) {
 	h.mu.Lock()
 	if !slices.Contains(h.retries, again) {
@@ -317,7 +318,7 @@ func (h *hold) noteRetry(again *retry, attempt int, err error) {
 	h.group.progress.Raise()
 }
 
-// noteRecovered notes that it is no longer tried again.
+// noteRecovered notes that it has succeeded.
 func (h *hold) noteRecovered(again *retry) {
 	h.mu.Lock()
 	i := slices.Index(h.retries, again)
@@ -331,10 +332,10 @@ func (h *hold) noteRecovered(again *retry) {
 	}
 }
 
-// renew is the goroutine that writes a lease that would expire otherwise. It ends
-// with the hold. An owner that cannot write it gives it up before anybody else can
-// take it: the time counts from when a write began. That does not depend on whether
-// the store returns in time.
+// renew is the goroutine that keeps a lease from expiring. It ends with the hold. An
+// owner that cannot write its lease gives it up before another worker can take it. The
+// time counts from the beginning of the last successful write, and passes even if the
+// store does not return.
 func (h *hold) renew(duration time.Duration) {
 	renewed := time.Now()
 	for {
@@ -359,7 +360,7 @@ func (h *hold) renew(duration time.Duration) {
 		stop()
 		cancel()
 		if err == nil && h.current().NextOwner != "" {
-			h.group.requestReconcile() // somebody asks for it
+			h.group.requestReconcile() // another worker requests it
 		}
 	}
 }

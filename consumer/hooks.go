@@ -9,14 +9,14 @@ import (
 	"github.com/braidstream/braid"
 )
 
-// target is what is called with records, a Processor or a TxProcessor, and its hooks.
+// target is a Processor or a TxProcessor, which gets the records, and its hooks.
 type target struct {
 	plain Processor
 	tx    TxProcessor
 	hooks hooks
 }
 
-// hooks are those that a processor has; the others are nil.
+// hooks are the hooks of a processor; those that it does not have are nil.
 type hooks struct {
 	initialize, tipReached, shutdownRequested, shardEnded hook
 
@@ -25,12 +25,13 @@ type hooks struct {
 
 type hook func(ctx context.Context, h *hold) error
 
-// factory is a processor of PerLease or PerLeaseTx, which makes those of the leases.
+// factory is a processor made by PerLease or PerLeaseTx: it makes the processors of
+// leases.
 type factory interface{ newProcessor(Lease) any }
 
-// newTarget makes what is called for a lease.
+// newTarget makes the target for a lease.
 func newTarget(processor any, lease Lease) (target, error) {
-	for f, is := processor.(factory); is; f, is = processor.(factory) { // it may return another
+	for f, is := processor.(factory); is; f, is = processor.(factory) { // a factory may return another factory
 		if err := checkProcessor(processor); err != nil {
 			return target{}, err
 		}
@@ -46,7 +47,8 @@ func newTarget(processor any, lease Lease) (target, error) {
 	return target{plain: plain, hooks: hooksOf(plain, (*hold).checkpointer)}, nil
 }
 
-// checkProcessor checks what New, NewTx and the function of PerLease are given.
+// checkProcessor checks the argument of New and NewTx, and the result of PerLease's
+// function.
 func checkProcessor(processor any) error {
 	invalid := func(value any, rule string) error {
 		return &braid.InvalidArgumentError{Field: "processor", Value: value, Rule: rule}
@@ -81,8 +83,9 @@ func checkProcessor(processor any) error {
 	return nil
 }
 
-// hookRule returns what a processor breaks that has a method with the name of a hook that
-// is none, "" if there is no such method: it would never be called, and nobody would be told.
+// hookRule returns the rule that a processor breaks if it has a method with the name of a
+// hook but the wrong signature, or "" if it has none. Such a method would silently never
+// be called.
 func hookRule[C interface{ *Checkpointer | Lease }](processor any) string {
 	is := reflect.TypeOf(processor)
 	all := is // with the methods of the pointer
@@ -91,7 +94,7 @@ func hookRule[C interface{ *Checkpointer | Lease }](processor any) string {
 	}
 	has := func(_ reflect.Method, has bool) bool { return has }
 	for _, method := range []struct {
-		there bool // names are constant, so that the linker can drop other methods
+		there bool // names are constants, so that the linker can drop other methods
 		hook  reflect.Type
 	}{
 		{has(all.MethodByName("Initialize")), reflect.TypeFor[Initializer[C]]()},
@@ -103,9 +106,9 @@ func hookRule[C interface{ *Checkpointer | Lease }](processor any) string {
 		name, want := method.hook.Method(0).Name, method.hook.Method(0).Type
 		switch {
 		case !method.there || is.Implements(method.hook):
-			// none, or a hook
+			// no such method, or the hook
 		case all.Implements(method.hook):
-			return fmt.Sprintf("must be given as a pointer, as its hook %s is a method of the pointer", name)
+			return fmt.Sprintf("must be passed as a pointer, since its hook %s has a pointer receiver", name)
 		default:
 			return fmt.Sprintf("must have the hook %s as %s, or no method of that name", name, want)
 		}
@@ -113,7 +116,7 @@ func hookRule[C interface{ *Checkpointer | Lease }](processor any) string {
 	return ""
 }
 
-// hooksOf finds the hooks of a processor. What they are given of a hold, of makes.
+// hooksOf finds the hooks of a processor. of makes their argument from a hold.
 func hooksOf[C interface{ *Checkpointer | Lease }](processor any, of func(*hold) C) (found hooks) {
 	if p, has := processor.(Initializer[C]); has {
 		found.initialize = func(ctx context.Context, h *hold) error { return p.Initialize(ctx, of(h)) }
@@ -133,8 +136,8 @@ func hooksOf[C interface{ *Checkpointer | Lease }](processor any, of func(*hold)
 	return found
 }
 
-// call runs a call of the processor, and makes an error of a panic. It does not
-// run it if nobody may call the processor any more.
+// call makes a call of the processor, and turns a panic into an error. It does not make
+// the call if the processor may no longer be called.
 func (r *runner) call(call Call, fn func() error) (err error) {
 	if !r.beginCall(&call) {
 		return ErrLeaseLost
@@ -148,7 +151,7 @@ func (r *runner) call(call Call, fn func() error) (err error) {
 	return fn()
 }
 
-// retryHook calls a hook until it has no error, or the hold is over.
+// retryHook calls a hook until it returns nil or the hold is over.
 func (r *runner) retryHook(what string, fn hook) error {
 	for attempt := 1; ; attempt++ {
 		if cause := r.cause(); cause != nil {
@@ -159,7 +162,7 @@ func (r *runner) retryHook(what string, fn hook) error {
 			r.noteRecovered(&r.w.trying)
 			return nil
 		}
-		r.log.Warn("a hook has failed; it is called again", "hook", what, "attempt", attempt, "error", err)
+		r.log.Warn("a hook has failed; retrying", "hook", what, "attempt", attempt, "error", err)
 		r.noteRetry(&r.w.trying, attempt, err)
 		if err := r.cfg.pause(r.flow, attempt, err); err != nil {
 			return err
@@ -190,7 +193,7 @@ func (r *runner) loseLease(cause error) {
 	}
 }
 
-// callOnce calls a hook that is not called again, whatever it returns.
+// callOnce calls a hook once, and logs its error.
 func (r *runner) callOnce(what string, fn func() error) {
 	if err := r.call(Call{Method: what, Attempt: 1}, fn); err != nil {
 		r.log.Warn("a hook has failed; it is not called again", "hook", what, "error", err)

@@ -8,9 +8,9 @@ import (
 	"github.com/braidstream/braid"
 )
 
-// idleness is a reason why nothing is processed, or nothing will be once a record
-// fails, though no worker has an error: it is logged when it begins and when it ends,
-// since nothing else would say it.
+// idleness is a reason why nothing is processed, or why nothing will be once a record
+// fails, although no worker has an error. It is logged when it begins and when it ends,
+// since nothing else would show it.
 type idleness struct {
 	reason idleReason
 	key    LeaseKey
@@ -20,14 +20,13 @@ type idleReason int
 
 const (
 	awaitsStream     idleReason = iota // one of Config.Streams does not exist
-	awaitsDeadLetter                   // Config.DeadLetterStream does not
-	isPaused                           // by App.Pause
+	awaitsDeadLetter                   // Config.DeadLetterStream does not exist
+	isPaused                           // paused by App.Pause
 )
 
-// logIdle logs what has begun and ended since the last pass. It visits what the pass
-// does: shards and streams that have changed, or, if all is true, all streams. Of shards,
-// only the first pass logs that they are paused: what happens to them later, their holds
-// log.
+// logIdle logs what has begun and ended since the last pass. Like the pass, it visits
+// only shards and streams that have changed, or, if all is true, all streams. Only the
+// first pass logs paused shards: later changes are logged by their holds.
 func (g *group) logIdle(s *survey, all bool) {
 	first := g.idle == nil
 	if first {
@@ -46,7 +45,7 @@ func (g *group) logIdle(s *survey, all bool) {
 		}
 	}
 	noteStream := func(name string, view *streamView) {
-		if view != nil && view.err == nil { // otherwise nothing new is known
+		if view != nil && view.err == nil { // otherwise the stream could not be looked at
 			note(awaitsStream, LeaseKey{Stream: name}, !view.found)
 		}
 	}
@@ -72,7 +71,7 @@ func (g *group) logIdle(s *survey, all bool) {
 	}
 	for key := range s.touched {
 		if key.Stream != "" && s.streams[key.Stream] == nil {
-			continue // no worker is to process it
+			continue // no worker processes it
 		}
 		row := s.rows[key]
 		paused := row != nil && row.Paused
@@ -86,7 +85,7 @@ func (g *group) logIdle(s *survey, all bool) {
 		log := g.log().With(it.key.attrs()...)
 		switch it.reason {
 		case awaitsStream:
-			log.Warn("a stream does not exist; it is waited for")
+			log.Warn("a stream does not exist; waiting for it")
 		case awaitsDeadLetter:
 			log.Warn("the dead-letter stream does not exist; records that fail wait")
 		case isPaused:
@@ -112,7 +111,7 @@ func sortIdle(all []idleness) {
 	})
 }
 
-// attrs names the key in a line of the log.
+// attrs returns the attributes that name the key in a log message.
 func (k LeaseKey) attrs() (attrs []any) {
 	if k.Stream != "" {
 		attrs = append(attrs, "stream", k.Stream)
@@ -123,8 +122,8 @@ func (k LeaseKey) attrs() (attrs []any) {
 	return attrs
 }
 
-// awaitedStreams returns those that the application is to process and that do not
-// exist: of its workers here, or, if there are none, of those it has met.
+// awaitedStreams returns the streams that do not exist among those that the workers of
+// this process name, or, without workers, those that the application has seen.
 func (g *group) awaitedStreams(s *survey) (awaited []string) {
 	named := make(map[string]bool)
 	g.mu.Lock()
@@ -144,8 +143,8 @@ func (g *group) awaitedStreams(s *survey) (awaited []string) {
 	return awaited
 }
 
-// awaitedDeadLetters returns the dead-letter streams of workers here that do not
-// exist.
+// awaitedDeadLetters returns the dead-letter streams that workers of this process name
+// and that do not exist.
 func (g *group) awaitedDeadLetters() (awaited []string) {
 	return slices.DeleteFunc(g.deadLetterStreams(), func(name string) bool {
 		_, err := g.db.Stream(name)
@@ -153,7 +152,8 @@ func (g *group) awaitedDeadLetters() (awaited []string) {
 	})
 }
 
-// deadLetterStreams returns the dead-letter streams of workers here, sorted.
+// deadLetterStreams returns the sorted dead-letter streams of the workers in this
+// process.
 func (g *group) deadLetterStreams() (names []string) {
 	g.mu.Lock()
 	defer g.mu.Unlock()

@@ -6,9 +6,9 @@ import (
 	"github.com/braidstream/braid/internal/jsontext"
 )
 
-// This file gives what tools look at the JSON that they want at once: durations as
-// people write them ("1m30s"), and errors as text, without the records that they carry.
-// What is written can be read back; of an error, its text.
+// This file makes the JSON of exported types readable to tools and people: durations as
+// "1m30s", and errors as text, without the records that they carry. It can be read back;
+// errors come back as text only.
 
 type (
 	plainStatus      Status
@@ -142,8 +142,8 @@ func (b TxBatch) MarshalJSON() ([]byte, error) {
 	}{(*plainTxBatch)(&b), jsontext.Duration(b.BehindLatest)})
 }
 
-// MarshalText returns what Error does: the record's place, and nothing of its content.
+// MarshalText returns the text of Error: the record's place, and nothing of its content.
 func (e RecordError) MarshalText() ([]byte, error) { return []byte(e.Error()), nil }
 
-// MarshalText returns what Error does: a value can be anything.
+// MarshalText returns the text of Error, since the value can be anything.
 func (e PanicError) MarshalText() ([]byte, error) { return []byte(e.Error()), nil }

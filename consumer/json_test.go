@@ -23,7 +23,7 @@ import (
 	"github.com/braidstream/braid/consumer"
 )
 
-// The JSON of every exported struct, or why it has none.
+// The JSON of every exported struct, or the reason why it has none.
 var jsonOf = map[string]struct {
 	value    any
 	text     string
@@ -116,7 +116,7 @@ var (
 	}
 )
 
-// What tools look at marshals as people write it, and is read back.
+// The values that tools show are marshaled in a form for people, and can be read back.
 func TestJSONIsAsPeopleWriteIt(t *testing.T) {
 	for _, name := range exportedStructs(t) {
 		t.Run(name, func(t *testing.T) {
@@ -146,7 +146,7 @@ func TestJSONIsAsPeopleWriteIt(t *testing.T) {
 	}
 }
 
-// exportedStructs are the names of the exported struct types of this directory.
+// exportedStructs returns the names of the exported struct types of this package.
 func exportedStructs(t *testing.T) (names []string) {
 	t.Helper()
 	paths, err := filepath.Glob("*.go")
@@ -170,7 +170,7 @@ func exportedStructs(t *testing.T) (names []string) {
 	return names
 }
 
-// The status and the errors of a shard that is stopped at a record say nothing of its
+// The status and the errors of a shard that is stopped at a record reveal nothing of its
 // content, in whatever form a tool shows them.
 func TestContentOfRecordsIsNeitherInStatusNorInErrors(t *testing.T) {
 	bubble(t, 1, func(f *fixture) {
@@ -200,7 +200,7 @@ func TestContentOfRecordsIsNeitherInStatusNorInErrors(t *testing.T) {
 			text.Write(marshalled)
 			plain.Info("it is", "v", v)
 			asJSON.Info("it is", "v", v)
-			if _, is := v.(consumer.RecordError); !is { // whose methods are those of the pointer
+			if _, is := v.(consumer.RecordError); !is { // its methods have pointer receivers
 				fmt.Fprintf(&text, "%v %+v %s\n", v, v, v)
 			}
 		}

@@ -16,7 +16,7 @@ func TestDatabaseLeasesKeepThePromisesOfAStore(t *testing.T) {
 		db, err := braid.Open(braid.InMemory, nil)
 		require.NoError(t, err)
 		t.Cleanup(func() { require.NoError(t, db.Close()) })
-		// The store must not see those of applications whose names look alike.
+		// The store must not see leases of applications with similar names.
 		for _, other := range []string{"bill", "billing2", "billing.a", "Billing"} {
 			_, err := consumer.NewDBLeases(db, other).CompareAndSet(t.Context(), consumer.Lease{LeaseKey: consumer.LeaseKey{Stream: "a", Shard: "b"}})
 			require.NoError(t, err)
@@ -36,7 +36,7 @@ func TestDatabaseSourceKeepsThePromisesOfASource(t *testing.T) {
 	}, &sourcetest.Options{Bubble: true})
 }
 
-// fixtureOf is what the kit needs to make streams in a database.
+// fixtureOf returns what the kit needs to prepare streams in a database.
 func fixtureOf(db *braid.DB, source consumer.Source, options *braid.StreamOptions) sourcetest.Fixture {
 	stream := func(t *testing.T, name string) *braid.Stream {
 		t.Helper()

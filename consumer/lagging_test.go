@@ -12,7 +12,7 @@ import (
 	"github.com/braidstream/braid/consumer"
 )
 
-// laggingSource shows a stream as it was, until a time.
+// laggingSource shows an old state of a stream, until a given time.
 type laggingSource struct {
 	consumer.Source
 	was   consumer.StreamInfo
@@ -28,8 +28,8 @@ func (s *laggingSource) Stream(ctx context.Context, name string) (consumer.Strea
 	return s.Source.Stream(ctx, name)
 }
 
-// A worker whose source lags behind leaves the leases of shards alone that it does not know
-// yet, whether somebody has them or not.
+// A worker whose source lags behind does not touch the leases of shards that it does not
+// know yet, whether they have an owner or not.
 func TestLeasesOfShardsThatAreNotKnownYetStay(t *testing.T) {
 	for _, alive := range []bool{true, false} {
 		expiry(t, 2, func(c *cluster) {
@@ -37,7 +37,7 @@ func TestLeasesOfShardsThatAreNotKnownYetStay(t *testing.T) {
 			was, err := source.Stream(c.Context(), "orders")
 			require.NoError(c, err)
 			one := c.join("one", nil)
-			// Two generations, so that the parents of some are not known either.
+			// Two generations, so that the parents of some are unknown, too.
 			_, upper, err := c.orders.SplitShard(c.Context(), c.orders.Shards()[0].ID(), nil)
 			require.NoError(c, err)
 			time.Sleep(time.Minute)

@@ -15,10 +15,10 @@ func (r *runner) walk() error {
 		r.w.lanes = append(r.w.lanes, lane)
 		r.w.busy.Go(func() { r.runLane(i, lane) })
 	}
-	err := errGoexit // of a hook or OnGap, if read does not return
+	err := errGoexit // in case a hook or OnGap calls runtime.Goexit, so that read does not return
 	defer func() {
 		if err != nil {
-			r.halt(err) // lanes must not try again for a shard that is stopped
+			r.halt(err) // so that lanes do not retry for a stopped shard
 		}
 		for _, lane := range r.w.lanes {
 			close(lane)
@@ -29,8 +29,8 @@ func (r *runner) walk() error {
 	return err
 }
 
-// feedLanes divides records by their partition keys. It waits for lanes that have
-// much to do.
+// feedLanes divides records among lanes by their partition keys. It waits for lanes that
+// are full.
 func (r *runner) feedLanes(records []Record) {
 	if len(r.w.lanes) == 1 {
 		r.tracker.noteFed(0)
@@ -55,20 +55,20 @@ var laneSeed = maphash.MakeSeed()
 // runLane is the goroutine of a lane. It ends when its channel is closed.
 func (r *runner) runLane(number int, lane chan []Record) {
 	var trying retry
-	var part []Record // of a page
+	var part []Record // the lane's part of a page
 	returned := false
 	defer func() {
-		if !returned { // by runtime.Goexit
+		if !returned { // the processor called runtime.Goexit
 			r.halt(errGoexit)
 			r.tracker.withdraw(part)
-			for records := range lane { // so that nobody waits for it
+			for records := range lane { // drain the channel, so that nobody waits for it
 				r.tracker.withdraw(records)
 			}
 		}
 	}()
 	for part = range lane {
 		for batch := range slices.Chunk(part, r.cfg.BatchRecords) {
-			_ = r.waitForCommitter() // an error is the cause, which deliver sees
+			_ = r.waitForCommitter() // deliver sees the cause of an error
 			if err := r.deliver(&trying, batch, nil); err != nil && r.cause() == nil {
 				r.halt(err)
 			}

@@ -93,8 +93,8 @@ func TestLanesLeaveCheckpointsToTheWorker(t *testing.T) {
 	})
 }
 
-// What one goroutine of a shard tries again, no other one hides: the status shows it from
-// the first failure until that has succeeded.
+// The retry of one goroutine of a shard is not hidden by others: the status shows it from
+// the first failure until it has succeeded.
 func TestStatusShowsTheLaneThatTriesAgain(t *testing.T) {
 	bubble(t, 1, func(f *fixture) {
 		var fails sync.Map // partition keys
@@ -108,7 +108,7 @@ func TestStatusShowsTheLaneThatTriesAgain(t *testing.T) {
 			}))
 		f.put("bad")
 		stop := f.start(w)
-		for range 20 { // of which three quarters go to other lanes
+		for range 20 { // three quarters of them go to other lanes
 			f.put("a", "b", "c", "d", "e", "f", "g", "h")
 			time.Sleep(10 * time.Second)
 			status := f.status(shard0)
@@ -127,7 +127,7 @@ func TestStatusShowsTheLaneThatTriesAgain(t *testing.T) {
 	})
 }
 
-// The shard ends while a lane still has its last record: it is not done before that is.
+// While a lane still has the last record of the shard, the shard is not done.
 func TestShardEndsWhenItsLastLaneIsDone(t *testing.T) {
 	for _, cfg := range []consumer.Config{{Lanes: 2}, {Lanes: 2, Checkpoints: consumer.Acks}, {Checkpoints: consumer.Acks}} {
 		bubble(t, 1, func(f *fixture) {

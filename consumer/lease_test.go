@@ -15,8 +15,8 @@ func place(t *testing.T, n, sub int, partial bool) Checkpoint {
 	return Checkpoint{SequenceNumber: numbered(t, n, n)[0].SequenceNumber, SubSequenceNumber: sub, Partial: partial}
 }
 
-// Places in the order of a shard: each is before all that follow, and before none that it
-// follows.
+// Places in the order of a shard: each is before all that follow, and before none of the
+// earlier ones.
 func TestCheckpointsAreInTheOrderOfTheShard(t *testing.T) {
 	ascending := []Checkpoint{
 		{Start: braid.TrimHorizon()},
@@ -42,7 +42,7 @@ func TestCheckpointsAreInTheOrderOfTheShard(t *testing.T) {
 	}
 }
 
-// Where a checkpoint came from does not make it another one; where it begins does.
+// Checkpoints of different origin may be equal; those with different starts are not.
 func TestCheckpointsAreEqualWhenTheirPlacesAre(t *testing.T) {
 	db, err := braid.Open(braid.InMemory, nil)
 	require.NoError(t, err)
@@ -97,7 +97,8 @@ func TestCheckpointSaysWhereToReadOn(t *testing.T) {
 	}
 }
 
-// A lease goes forward only, and keeps where it began and what is prepared beyond.
+// A lease only goes forward. It keeps its start, and a checkpoint that is prepared
+// further ahead.
 func TestLeaseAdvancesForwardOnly(t *testing.T) {
 	start := braid.Latest()
 	for _, row := range []struct {
@@ -161,7 +162,7 @@ func TestLeaseKeyCoversWhatIsBelowIt(t *testing.T) {
 	}
 }
 
-// What the database keeps of a lease is all of it.
+// The database keeps every field of a lease.
 func TestStoredLeaseIsReadAsItWas(t *testing.T) {
 	key := LeaseKey{"orders", "shardId-000000000000"}
 	pending := place(t, 7, 4, false)
@@ -181,7 +182,7 @@ func TestStoredLeaseIsReadAsItWas(t *testing.T) {
 		read, err := decodeLease(row, stored)
 		require.NoError(t, err)
 		require.Equal(t, lease, read)
-		for n := range stored { // a row that was cut or changed is found out
+		for n := range stored { // a truncated or changed row is detected
 			_, err := decodeLease(row, stored[:n])
 			require.ErrorIs(t, err, braid.ErrCorrupt)
 			changed := append([]byte(nil), stored...)

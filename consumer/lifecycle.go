@@ -6,23 +6,23 @@ import (
 	"slices"
 )
 
-// This file has the states of a worker and of a hold, and which may follow which. The
-// package documentation draws them. A transition that is not listed is a bug of this
-// package. It does not happen, and the worker ends with an error: no lease is at risk, as
-// its epoch fences it, but nothing is known of who holds what.
+// This file has the states of a worker and of a hold, and their transitions. The package
+// documentation draws them. A transition that is not listed is a bug of this package. It
+// is refused, and the worker ends with an error. No lease is at risk, since its epoch
+// fences it, but it is no longer known who holds what.
 
-// errTransition is the class of transitions that are not listed.
+// errTransition is the class of refused transitions.
 var errTransition = errors.New("consumer: bug in package consumer")
 
-// workerState is where a worker is in its life.
+// workerState is the state of a worker.
 type workerState int
 
 const (
-	workerMade       workerState = iota // Run was not called, or has not begun to work
-	workerRunning                       // it gets leases
-	workerLeaving                       // it gets none any more, and gives back those that it has
-	workerAbandoning                    // its processors were not in time: who does not return is left behind
-	workerLeft                          // it has no lease any more
+	workerMade       workerState = iota // Run was not called, or has not joined the group
+	workerRunning                       // it takes leases
+	workerLeaving                       // it takes no more leases, and gives back those that it has
+	workerAbandoning                    // its processors were too slow: those that do not return are left behind
+	workerLeft                          // it has no leases left
 )
 
 var workerTransitions = [...][]workerState{
@@ -37,8 +37,8 @@ func (s workerState) String() string {
 	return [...]string{"made", "running", "leaving", "abandoning", "left"}[s]
 }
 
-// enterLocked changes the state of the worker, if that may be. It is called with the
-// group's mutex.
+// enterLocked changes the state of the worker, if the transition is allowed. The caller
+// holds the group's mutex.
 func (w *Worker) enterLocked(next workerState) {
 	if !slices.Contains(workerTransitions[w.state], next) {
 		w.fail(fmt.Errorf("%w: worker %q is %s, and cannot be %s", errTransition, w.cfg.WorkerID, w.state, next))
@@ -47,18 +47,18 @@ func (w *Worker) enterLocked(next workerState) {
 	w.state = next
 }
 
-// isLeavingLocked reports whether the worker is to get no lease any more.
+// isLeavingLocked reports whether the worker takes no more leases.
 func (w *Worker) isLeavingLocked() bool { return w.state >= workerLeaving }
 
-// holdState is where a hold is in its life. That its lease was lost is not a state: any
-// goroutine may find out, at any time, and it shows by the end of the hold's ctx.
+// holdState is the state of a hold. The loss of its lease is not a state: any goroutine
+// may discover it, at any time, and ends the hold's ctx.
 type holdState int
 
 const (
 	holdRunning   holdState = iota // its goroutine reads and calls the processor
-	holdFailed                     // an error has stopped the shard; its goroutine waits to be told what next
+	holdFailed                     // an error has stopped the shard; its goroutine waits for a Resume or its end
 	holdEnding                     // the group has told it to end
-	holdAbandoned                  // the processor is no longer to be called, whatever its goroutine does
+	holdAbandoned                  // the processor must no longer be called, whatever the hold's goroutine does
 	holdEnded                      // its goroutine has returned
 )
 
@@ -74,7 +74,8 @@ func (s holdState) String() string {
 	return [...]string{"running", "failed", "ending", "abandoned", "ended"}[s]
 }
 
-// enterLocked changes the state of the hold, if that may be. It is called with its mutex.
+// enterLocked changes the state of the hold, if the transition is allowed. The caller
+// holds its mutex.
 func (h *hold) enterLocked(next holdState) {
 	if !slices.Contains(holdTransitions[h.state], next) {
 		h.worker.fail(fmt.Errorf("%w: the hold of %q is %s, and cannot be %s", errTransition, h.key, h.state, next))
@@ -89,7 +90,7 @@ func (h *hold) currentState() holdState {
 	return h.state
 }
 
-// noteEnding notes that the group has told the hold to end; once is enough.
+// noteEnding notes that the group has told the hold to end. It may be called again.
 func (h *hold) noteEnding() {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -98,7 +99,7 @@ func (h *hold) noteEnding() {
 	}
 }
 
-// abandon ends all calls of the processor. It returns false if the hold has ended.
+// abandon cuts the hold off from the processor. It returns false if the hold has ended.
 func (h *hold) abandon() bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()

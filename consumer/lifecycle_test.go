@@ -14,8 +14,8 @@ import (
 	"github.com/braidstream/braid/internal/wake"
 )
 
-// Every pair of states: what is listed happens, and nothing else. That ends the worker with
-// an error that names both states.
+// Every pair of states: listed transitions happen, and no others. Any other one ends the
+// worker with an error that names both states.
 func TestTransitionsThatAreNotListedEndTheWorker(t *testing.T) {
 	newTestWorker := func() *Worker {
 		return &Worker{cfg: Config{WorkerID: "w"}, failing: make(chan struct{})}
@@ -61,8 +61,8 @@ func TestTransitionsThatAreNotListedEndTheWorker(t *testing.T) {
 	}
 }
 
-// A bug ends the worker in an orderly way: its shards go on with another one, and Run says
-// what it was.
+// A bug ends the worker in an orderly way: its shards continue at another worker, and Run
+// returns the error.
 func TestBugInTheLifeCycleEndsRunWithItsText(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		db, err := braid.Open(braid.InMemory, nil)
@@ -106,8 +106,8 @@ func TestBugInTheLifeCycleEndsRunWithItsText(t *testing.T) {
 	})
 }
 
-// Whatever comes first, a hold that was abandoned calls nothing, and one that has ended
-// is not abandoned.
+// In any order of events, a hold that was abandoned calls nothing, and a hold that has
+// ended cannot be abandoned.
 func TestHoldKeepsTheStrongestState(t *testing.T) {
 	newTestHold := func() *hold {
 		h := &hold{worker: &Worker{}, group: &group{}, log: slog.New(slog.DiscardHandler)}

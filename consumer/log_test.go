@@ -23,8 +23,8 @@ import (
 	"github.com/braidstream/braid/consumer"
 )
 
-// Thousands of failures are provoked here, and each is logged. Tests of what is logged
-// give a logger, or set the default one for themselves.
+// These tests provoke thousands of failures, and each is logged. Tests of log messages
+// pass a logger, or set the default one themselves.
 func TestMain(m *testing.M) {
 	slog.SetDefault(slog.New(slog.DiscardHandler))
 	os.Exit(m.Run())
@@ -33,7 +33,7 @@ func TestMain(m *testing.M) {
 // nothing is a processor that does nothing.
 var nothing = consumer.ProcessorFunc(func(context.Context, *consumer.Batch) error { return nil })
 
-// logbook is the log of workers, a line each, without time.
+// logbook is the log of workers, one line per message, without times.
 type logbook struct {
 	mu  sync.Mutex
 	out bytes.Buffer
@@ -57,7 +57,7 @@ func (l *logbook) logger(level slog.Level) *slog.Logger {
 	}))
 }
 
-// sequenceNumber is one in a text.
+// sequenceNumber matches a sequence number in a text.
 var sequenceNumber = regexp.MustCompile(`\b\d{56}\b`)
 
 // take returns the lines since the last call, with N for sequence numbers.
@@ -72,7 +72,7 @@ func (l *logbook) take() []string {
 	return strings.Split(text, "\n")
 }
 
-// The table in the documentation of the package is what the code logs.
+// The table in the package documentation matches the messages that the code logs.
 func TestDocumentationListsWhatIsLogged(t *testing.T) {
 	doc, err := os.ReadFile("doc.go")
 	require.NoError(t, err)
@@ -145,7 +145,7 @@ func TestLifeOfALeaseIsLogged(t *testing.T) {
 		synctest.Wait()
 		require.Empty(f, log.take(), "it has not fallen behind")
 		for range 600 {
-			f.put("c") // a page at least
+			f.put("c") // at least one page
 		}
 		synctest.Wait()
 		log.take()
@@ -181,7 +181,7 @@ func TestLifeOfALeaseIsLogged(t *testing.T) {
 		second := f.start(worker("two"))
 		lines = log.take()
 		require.Equal(f, 1, count(lines, `the lease is handed over`), lines)
-		require.Equal(f, 1, count(lines, `another worker asks for it`), lines)
+		require.Equal(f, 1, count(lines, `another worker requests it`), lines)
 		require.Equal(f, 1, count(lines, `msg="the lease is taken".* worker=two .* from=one `), lines)
 		require.NoError(f, stop())
 		require.Equal(f, 1, count(log.take(), `the lease is handed over.* worker=one .*the worker stops`))
@@ -189,7 +189,7 @@ func TestLifeOfALeaseIsLogged(t *testing.T) {
 	})
 }
 
-// position is where an application stands in a shard, as it is logged.
+// position is the place of an application in a shard, as it is logged.
 func position(f *fixture, shard braid.ShardID) string {
 	f.Helper()
 	text := sequenceNumber.ReplaceAllString(f.status(shard).Checkpoint.String(), "N")

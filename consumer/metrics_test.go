@@ -13,7 +13,7 @@ import (
 	"github.com/braidstream/braid/consumer"
 )
 
-// spread is what a test asks a histogram of few durations for.
+// spread is what a test checks of a histogram with few durations.
 type spread struct {
 	count               int64
 	sum, least, longest time.Duration

@@ -16,8 +16,8 @@ import (
 	"github.com/braidstream/braid/consumer/leasetest"
 )
 
-// Processors with a method that has the name of a hook and is none: of the other kind, of
-// the pointer, and with other results.
+// Processors that have a method with the name of a hook but are no hook: of the other
+// kind, with a pointer receiver, and with other results.
 type (
 	txHooks      struct{ consumer.TxProcessorFunc }
 	plainHooks   struct{ consumer.ProcessorFunc }
@@ -36,8 +36,8 @@ func (mutedHooks) ShutdownRequested(context.Context, *consumer.Checkpointer) {}
 
 func (erringHooks) LeaseLost(context.Context, error) error { return nil }
 
-// The texts of what is refused: each says what was wrong, and what is allowed. Every
-// method that can fail by a mistake of its caller has a row.
+// The texts of refusals: each says what was wrong, and what is allowed. Every method that
+// can fail by a caller's mistake has a row.
 func TestEveryMisuseHasAUsefulText(t *testing.T) {
 	bubble(t, 1, func(f *fixture) {
 		const invalid = "invalid argument: "
@@ -123,7 +123,7 @@ func TestEveryMisuseHasAUsefulText(t *testing.T) {
 			{"New: a nil function", braid.ErrInvalidArgument, "processor must not be nil; it is a nil ProcessorFunc", with(consumer.ProcessorFunc(nil))},
 			{"New: PerLease of nil", braid.ErrInvalidArgument, "processor must have a function that makes processors", with(consumer.PerLease(nil))},
 			{"New: hooks of a TxProcessor", braid.ErrInvalidArgument, "must have the hook Initialize as func(context.Context, *consumer.Checkpointer) error, or no method of that name; it is a consumer_test.plainHooks", with(plainHooks{nothing})},
-			{"New: hooks of the pointer", braid.ErrInvalidArgument, "processor must be given as a pointer, as its hook TipReached is a method of the pointer", with(pointerHooks{nothing})},
+			{"New: hooks of the pointer", braid.ErrInvalidArgument, "processor must be passed as a pointer, since its hook TipReached has a pointer receiver", with(pointerHooks{nothing})},
 			{"New: a hook that returns nothing", braid.ErrInvalidArgument, "must have the hook ShutdownRequested as func(context.Context, *consumer.Checkpointer) error", with(mutedHooks{nothing})},
 			{"New: LeaseLost that returns an error", braid.ErrInvalidArgument, "must have the hook LeaseLost as func(context.Context, error), or", with(&erringHooks{nothing})},
 			{"NewTx: no processor", braid.ErrInvalidArgument, "processor must not be nil", withTx(nil)},
@@ -142,11 +142,11 @@ func TestEveryMisuseHasAUsefulText(t *testing.T) {
 			{"New: ReuseRecords with Lanes", braid.ErrInvalidArgument, "ReuseRecords must not be set with more than one lane", made(func(c *consumer.Config) { c.ReuseRecords, c.Lanes = true, 2 })},
 			{"New: ReuseRecords with Acks", braid.ErrInvalidArgument, "ReuseRecords must not be set with Acks", made(func(c *consumer.Config) { c.ReuseRecords, c.Checkpoints = true, consumer.Acks })},
 			{"New: KeepForeign", braid.ErrInvalidArgument, "KeepForeign must not be set without Deaggregate", made(func(c *consumer.Config) { c.KeepForeign = true })},
-			{"New: Streams", braid.ErrInvalidArgument, "Streams[1] must be a name that comes once", made(func(c *consumer.Config) { c.Streams = []string{"s", "s"} })},
+			{"New: Streams", braid.ErrInvalidArgument, "Streams[1] must not be empty or named twice", made(func(c *consumer.Config) { c.Streams = []string{"s", "s"} })},
 			{"New: ShardSyncInterval", braid.ErrInvalidArgument, "ShardSyncInterval must not be negative", made(func(c *consumer.Config) { c.ShardSyncInterval = -1 })},
 			{"New: Leases", braid.ErrInvalidArgument, "Leases must have leases that expire", made(func(c *consumer.Config) { c.Leases = leasetest.NewMemory(0) })},
 			{"Worker.Run: twice", braid.ErrInvalidArgument, "Run can be called once", func() error { return w.Run(ctx) }},
-			{"Worker.Run: a name that is taken", braid.ErrInvalidArgument, "WorkerID must not be that of another worker that runs", func() error {
+			{"Worker.Run: a name that is taken", braid.ErrInvalidArgument, "WorkerID must differ from that of every running worker", func() error {
 				return f.worker(consumer.Config{WorkerID: "w"}, nothing).Run(ctx)
 			}},
 			{"Worker.Run: another Start", braid.ErrInvalidArgument, "Start must be that of the application, TRIM_HORIZON; App.Seek moves it", func() error {
@@ -157,23 +157,23 @@ func TestEveryMisuseHasAUsefulText(t *testing.T) {
 			}},
 			{"App.Seek: no such shard", braid.ErrShardNotFound, string(shard3) + " of orders", func() error { return app.Seek(ctx, key, braid.Latest()) }},
 			{"App.Pause: no such shard", braid.ErrShardNotFound, string(shard3) + " of orders", func() error { return app.Pause(ctx, key) }},
-			{"App.Resume: no such stream", braid.ErrStreamNotFound, `has not met "x"`, func() error { return app.Resume(ctx, consumer.LeaseKey{Stream: "x"}) }},
-			{"App.Delete: workers run", braid.ErrInvalidArgument, "App must have no workers to be deleted; 1 run", func() error { return app.Delete(ctx) }},
+			{"App.Resume: no such stream", braid.ErrStreamNotFound, `has not seen "x"`, func() error { return app.Resume(ctx, consumer.LeaseKey{Stream: "x"}) }},
+			{"App.Delete: workers run", braid.ErrInvalidArgument, "App must have no running workers; 1 run", func() error { return app.Delete(ctx) }},
 			{"App.Status: nothing is stored", consumer.ErrAppNotFound, `"nobody"`, func() error { _, err := mustApp(f, "nobody").Status(ctx); return err }},
 			{"App.WaitFor: nothing is stored", consumer.ErrAppNotFound, `"nobody"`, func() error {
 				return mustApp(f, "nobody").WaitFor(ctx, func(consumer.Status) bool { return true })
 			}},
 			{"App.WaitCaughtUp: nothing is stored", consumer.ErrAppNotFound, `"nobody"`, func() error { return mustApp(f, "nobody").WaitCaughtUp(ctx) }},
 			{"App.Delete: nothing is stored", consumer.ErrAppNotFound, `"nobody"`, func() error { return mustApp(f, "nobody").Delete(ctx) }},
-			{"Checkpointer.CheckpointAt: another shard's record", braid.ErrInvalidArgument, "Record must be one that the processor was given under this lease", func() error { return batch.CheckpointAt(ctx, foreign) }},
+			{"Checkpointer.CheckpointAt: another shard's record", braid.ErrInvalidArgument, "Record must have been given to the processor under this lease", func() error { return batch.CheckpointAt(ctx, foreign) }},
 			{"Checkpointer.CheckpointAt: with Acks", braid.ErrInvalidArgument, "Record cannot be a checkpoint with Acks or Lanes", func() error { return acks.CheckpointAt(ctx, record) }},
 			{"Checkpointer.CheckpointAt: no worker", braid.ErrInvalidArgument, "Batch must come from a worker", func() error { return test.CheckpointAt(ctx, record) }},
-			{"Checkpointer.Prepare: the zero record", braid.ErrInvalidArgument, "Record must be one that the processor was given", func() error { return batch.Prepare(ctx, consumer.Record{}, nil) }},
+			{"Checkpointer.Prepare: the zero record", braid.ErrInvalidArgument, "Record must have been given to the processor", func() error { return batch.Prepare(ctx, consumer.Record{}, nil) }},
 			{"Checkpointer.Prepare: no worker", braid.ErrInvalidArgument, "Batch must come from a worker", func() error { return test.Prepare(ctx, record, nil) }},
 			{"Checkpointer.Checkpoint: no worker", braid.ErrInvalidArgument, "Batch must come from a worker", func() error { return test.Checkpoint(ctx) }},
 			{"Checkpointer.CommitPrepared: no worker", braid.ErrInvalidArgument, "Batch must come from a worker", func() error { return test.CommitPrepared(ctx) }},
-			{"Checkpointer.Ack: without Acks", braid.ErrInvalidArgument, "Ack needs Acks as Config.Checkpoints", func() error { return batch.Ack(record) }},
-			{"Checkpointer.Ack: another shard's record", braid.ErrInvalidArgument, "Record must be one that the processor was given", func() error { return acks.Ack(foreign) }},
+			{"Checkpointer.Ack: without Acks", braid.ErrInvalidArgument, "Ack requires Config.Checkpoints to be Acks", func() error { return batch.Ack(record) }},
+			{"Checkpointer.Ack: another shard's record", braid.ErrInvalidArgument, "Record must have been given to the processor", func() error { return acks.Ack(foreign) }},
 			{"Checkpointer.Ack: no worker", braid.ErrInvalidArgument, "Batch must come from a worker", func() error { return test.Ack(record) }},
 		} {
 			err := row.err()

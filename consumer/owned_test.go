@@ -14,7 +14,7 @@ import (
 	"github.com/braidstream/braid/consumer"
 )
 
-// indexedLink is a way to a store that has an index of owners, and counts what is listed.
+// indexedLink is a link to a store with an index of owners. It counts the listed leases.
 type indexedLink struct {
 	*link
 	all, owned *atomic.Int64
@@ -41,7 +41,7 @@ func (c *cluster) indexedMember(name string) (m *member, l indexedLink) {
 }
 
 // A worker of a store with an index of owners lists all leases once in a LeaseDuration,
-// and does what others do.
+// and otherwise behaves like any worker.
 func TestIndexOfOwnersSparesScans(t *testing.T) {
 	expiry(t, 4, func(c *cluster) {
 		one, links := c.indexedMember("one")
@@ -77,8 +77,8 @@ func TestIndexOfOwnersSparesScans(t *testing.T) {
 	})
 }
 
-// What others write into the row of a lease is seen before all are listed: that it is to be
-// handed over, that it is paused, and that somebody has assigned it.
+// Some changes of a lease by others are seen even before all leases are listed again: a
+// request, a pause, and an assignment to this worker.
 func TestIndexOfOwnersShowsWhatOthersWrite(t *testing.T) {
 	expiry(t, 2, func(c *cluster) {
 		one, _ := c.indexedMember("one")
@@ -111,7 +111,7 @@ func TestIndexOfOwnersShowsWhatOthersWrite(t *testing.T) {
 	})
 }
 
-// The leases of a shared store say where a shard lies among others, and what it delivers.
+// The leases of a shared store contain the relations and the throughput of their shards.
 func TestLeasesOfASharedStoreDescribeTheirShards(t *testing.T) {
 	expiry(t, 1, func(c *cluster) {
 		one := c.join("one", nil)
@@ -138,7 +138,8 @@ func TestLeasesOfASharedStoreDescribeTheirShards(t *testing.T) {
 	})
 }
 
-// An application whose leases are elsewhere is looked at and controlled without a worker.
+// An application whose leases are elsewhere can be inspected and controlled without a
+// worker.
 func TestRemoteAppNeedsNoWorker(t *testing.T) {
 	for _, indexed := range []bool{false, true} {
 		expiry(t, 2, func(c *cluster) {

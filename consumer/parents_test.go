@@ -89,8 +89,8 @@ func (p *gated) ShardEnded(context.Context, *consumer.Checkpointer) error {
 	return nil
 }
 
-// The children of a paused parent wait for it, whatever is resumed but the parent; and a
-// paused child does not hold up its sibling.
+// The children of a paused parent wait for it, even if everything except the parent is
+// resumed. A paused child does not hold up its sibling.
 func TestChildrenOfAPausedParentWait(t *testing.T) {
 	bubble(t, 1, func(f *fixture) {
 		var seen journal
@@ -129,9 +129,9 @@ func TestChildrenOfAPausedParentWait(t *testing.T) {
 	})
 }
 
-// Another engine deletes the lease of a shard that has ended, as the KCL does: the shard is
-// done, and is not processed again after its children. One whose children have not begun
-// is not, whatever App.Seek has stored of them.
+// Another engine deletes the lease of a shard that has ended, as the KCL does. The shard
+// counts as done, and is not processed again after its children. A shard whose children
+// have not begun does not count as done, whatever App.Seek has stored for them.
 func TestMissingLeaseOfAParentMeansThatItIsDone(t *testing.T) {
 	for _, inDatabase := range []bool{true, false} {
 		for _, running := range []bool{false, true} { // while the leases are deleted
@@ -172,7 +172,7 @@ func TestMissingLeaseOfAParentMeansThatItIsDone(t *testing.T) {
 						require.NoError(f, stop())
 					}
 					forget(shard1)
-					forget(shard0) // whose other child has begun, and is open
+					forget(shard0) // its other child has begun, and is open
 					if running {
 						time.Sleep(time.Minute)
 						require.NoError(f, consumer.CheckView(f.Context(), f.db, "billing"))
@@ -207,7 +207,7 @@ func TestChildThatWasSoughtHasNotBegun(t *testing.T) {
 		var seen journal
 		require.NoError(f, f.start(f.worker(consumer.Config{}, consumer.ProcessorFunc(seen.collect)))())
 		f.split(shard0)
-		f.split(shard1) // which has no lease, and nothing in it
+		f.split(shard1) // it has no lease, and no records
 		f.putIn(f.orders.Shards()[3], "k", []byte("last"))
 		app := mustApp(f, "billing")
 		require.NoError(f, app.Seek(f.Context(), consumer.LeaseKey{Stream: "orders", Shard: f.orders.Shards()[3].ID()}, braid.TrimHorizon()))

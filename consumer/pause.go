@@ -7,10 +7,10 @@ import (
 	"github.com/braidstream/braid/internal/companion"
 )
 
-// pause waits before an attempt that follows the given one, which has failed with
-// err: RetryPause, doubled for each attempt, up to MaxRetryPause. Of a database that
-// was full it waits only until there is space again, but RetryPause at least. It
-// returns the cause if ctx ends.
+// pause waits before the attempt after the given one, which has failed with err:
+// RetryPause, doubled for each attempt, up to MaxRetryPause. If the database was full,
+// the wait ends when there is space again, but not before RetryPause. If ctx ends, pause
+// returns its cause.
 func (c *Config) pause(ctx context.Context, attempt int, err error) error {
 	pause := c.RetryPause
 	for ; attempt > 1 && pause < c.MaxRetryPause; attempt-- {
@@ -23,10 +23,10 @@ func (c *Config) pause(ctx context.Context, attempt int, err error) error {
 	return sleepUntil(ctx, min(pause, c.MaxRetryPause)-least, companion.Over(err))
 }
 
-// sleep waits for d, or until ctx ends: then it returns the cause.
+// sleep waits for d. If ctx ends earlier, it returns the cause.
 func sleep(ctx context.Context, d time.Duration) error { return sleepUntil(ctx, d, nil) }
 
-// sleepUntil is sleep that ends when woken is closed.
+// sleepUntil is sleep that also ends when woken is closed.
 func sleepUntil(ctx context.Context, d time.Duration, woken <-chan struct{}) error {
 	timer := time.NewTimer(d)
 	defer timer.Stop()

@@ -10,7 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// The pauses of the retry ladder, to the nanosecond.
+// The exact pauses between retries.
 func TestPausesDoubleUpToTheLongest(t *testing.T) {
 	const ms = time.Millisecond
 	for _, row := range []struct {
@@ -39,7 +39,7 @@ func TestPausesDoubleUpToTheLongest(t *testing.T) {
 	}
 }
 
-// A pause ends with its context, with the cause, in each of its parts.
+// A pause ends when its context does, with the cause, in each of its stages.
 func TestPauseEndsWithItsContext(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		cfg := Config{RetryPause: time.Second, MaxRetryPause: time.Minute}

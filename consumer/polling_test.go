@@ -19,9 +19,10 @@ import (
 	"github.com/braidstream/braid/consumer/sourcetest"
 )
 
-// service is a database behind an interface that is as hard to use as that of Kinesis: five
-// reads a second and shard, iterators that are opaque and expire, empty pages that are not
-// at the tip, times in milliseconds, and a reader of what was trimmed that is moved silently.
+// service is a database behind an interface that is as hard to use as that of Kinesis:
+// five reads per second and shard, opaque iterators that expire, empty pages that are not
+// at the tip, times in milliseconds, and readers that are silently moved past trimmed
+// records.
 type service struct {
 	db *braid.DB
 
@@ -30,7 +31,7 @@ type service struct {
 	reads     int
 	throttled int
 	described int
-	denied    error // what every call returns, nil for none
+	denied    error // the error of every call; nil for none
 }
 
 type iterator struct {
@@ -38,7 +39,7 @@ type iterator struct {
 	shard  braid.ShardID
 	at     braid.Position
 	made   time.Time
-	reads  int // that led to it
+	reads  int // number of reads that led to it
 }
 
 const (
@@ -124,7 +125,7 @@ func (s *service) records(ctx context.Context, token string, limit int) (records
 		return nil, "", 0, nil, err
 	}
 	it.made = time.Now()
-	if it.reads++; it.reads%3 == 1 { // it has looked at a part that has no records
+	if it.reads++; it.reads%3 == 1 { // it has looked at a part without records
 		return nil, s.keep(it), time.Second, nil, nil
 	}
 	it.at = page.Next
@@ -134,7 +135,7 @@ func (s *service) records(ctx context.Context, token string, limit int) (records
 	return page.Records, s.keep(it), page.BehindLatest, nil, nil
 }
 
-// pollingSource is a source on the service: what one on Kinesis has to do.
+// pollingSource is a source for the service. A source for Kinesis has to do the same.
 type pollingSource struct {
 	service *service
 
@@ -146,7 +147,8 @@ func newPollingSource(db *braid.DB) *pollingSource {
 	return &pollingSource{service: newService(db), free: make(map[string]time.Time)}
 }
 
-// pace waits until the shard may be read. Its readers and Peek share the budget.
+// pace waits until the shard may be read. The readers of the source and Peek share the
+// budget.
 func (s *pollingSource) pace(ctx context.Context, stream string, shard braid.ShardID) error {
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
@@ -183,7 +185,8 @@ func (s *pollingSource) Stream(_ context.Context, name string) (consumer.StreamI
 	return info, nil
 }
 
-// since is the place of the first record that arrives at a time or later. No number names it.
+// since is the place of the first record that arrives at a time or later. It has no
+// sequence number.
 func since(t time.Time) braid.Position {
 	return braid.AtToken(fmt.Sprint("since ", t.UnixMilli()))
 }
@@ -243,21 +246,21 @@ func (s *pollingSource) Open(_ context.Context, stream string, shard braid.Shard
 	return &pollingReader{source: s, stream: stream, shard: shard, at: from, suspects: true}, nil
 }
 
-// pollingReader keeps what a call has brought and a page may not have.
+// pollingReader keeps records of a call that do not fit into a page.
 type pollingReader struct {
 	source   *pollingSource
 	stream   string
 	shard    braid.ShardID
 	at       braid.Position
-	suspects bool // whether the place was trimmed is still to be looked at
+	suspects bool // it still has to check whether the place was trimmed
 
 	iterator string // empty for none
 	kept     []braid.Record
 	behind   time.Duration
 	ended    bool
 	children []braid.ShardID
-	atTip    bool // the last call has found nothing more
-	told     bool // that it has
+	atTip    bool // the last call has found no more records
+	told     bool // the tip was reported
 }
 
 func (*pollingReader) Close() {}
@@ -285,7 +288,7 @@ func (r *pollingReader) Next(ctx context.Context, limits consumer.Limits) (consu
 	}
 }
 
-// suspicion returns a gap if the place is older than what the service keeps.
+// suspicion returns a gap if the place is older than the service's retention.
 func (r *pollingReader) suspicion() *braid.TrimmedError {
 	n := r.at.SequenceNumber()
 	t, is := sinceWhen(r.at)
@@ -324,7 +327,7 @@ func (r *pollingReader) fetch(ctx context.Context, limit int) (err error) {
 	return nil
 }
 
-// page cuts a page from what is kept.
+// page cuts a page from the records that are kept.
 func (r *pollingReader) page(ctx context.Context, limits consumer.Limits) (consumer.Page, error) {
 	n, size := 0, 0
 	for n < len(r.kept) && n < limits.Records && (n == 0 || size+r.kept[n].Size() <= limits.Bytes) {
@@ -367,8 +370,8 @@ func TestPollingSourceKeepsThePromisesOfASource(t *testing.T) {
 	}, &sourcetest.Options{Bubble: true, SuspectsTrims: true, Granularity: time.Millisecond})
 }
 
-// A worker on a service that is polled processes each record once through reshards, stays
-// within the budget of reads, and asks for the shards at the pace of its own.
+// A worker on a service that is polled processes each record once across reshards, stays
+// within the budget of reads, and asks for the shards at its own interval.
 func TestWorkerPollsWithinTheBudget(t *testing.T) {
 	for _, silent := range []bool{false, true} {
 		t.Run(fmt.Sprintf("children unnamed=%v", silent), func(t *testing.T) {
@@ -378,7 +381,7 @@ func TestWorkerPollsWithinTheBudget(t *testing.T) {
 }
 
 // pollWithinTheBudget is the test with a service that names the children of a shard that
-// has ended, or that is silent about them.
+// has ended, or does not.
 func pollWithinTheBudget(t *testing.T, silent bool) {
 	db, err := braid.Open(braid.InMemory, nil)
 	require.NoError(t, err)
@@ -414,7 +417,7 @@ func pollWithinTheBudget(t *testing.T, silent bool) {
 	_, _, err = orders.SplitShard(t.Context(), shards[0].ID(), nil)
 	require.NoError(t, err)
 	all = put(50, 100)
-	time.Sleep(10 * time.Second) // less than the pace at which the source is asked for shards
+	time.Sleep(10 * time.Second) // less than the interval at which the source is asked for shards
 	require.ElementsMatch(t, all, seen.take(), "the children are known when their parent has ended")
 
 	time.Sleep(time.Minute)
@@ -433,7 +436,7 @@ func pollWithinTheBudget(t *testing.T, silent bool) {
 	require.NoError(t, <-ran)
 }
 
-// slowSource lists shards, and says so before it hands the listing over.
+// slowSource lists shards, and signals that before it returns the listing.
 type slowSource struct {
 	*wrappedSource
 	listed func()
@@ -445,8 +448,8 @@ func (s *slowSource) Stream(ctx context.Context, name string) (consumer.StreamIn
 	return info, err
 }
 
-// The shards that follow one that ends while the source is asked for shards are known at once,
-// though the answer does not have them.
+// The children of a shard that ends while the source is listing shards are known at once,
+// even though the listing does not contain them.
 func TestChildrenAreKnownThoughAnOlderListingIsUnderWay(t *testing.T) {
 	for _, silent := range []bool{false, true} {
 		t.Run(fmt.Sprintf("children unnamed=%v", silent), func(t *testing.T) {
@@ -462,7 +465,7 @@ func TestChildrenAreKnownThoughAnOlderListingIsUnderWay(t *testing.T) {
 					if calls.Add(1) == 3 {
 						f.split(shard0)
 						f.put("of a child")
-						time.Sleep(5 * time.Second) // in which the shard ends
+						time.Sleep(5 * time.Second) // the shard ends in between
 					}
 				}}
 				var seen journal
@@ -477,8 +480,8 @@ func TestChildrenAreKnownThoughAnOlderListingIsUnderWay(t *testing.T) {
 	}
 }
 
-// What a service denies for good is not asked for again and again: the stream stands still
-// until somebody resumes it.
+// A permanent refusal of a service is not retried: the stream is stopped until it is
+// resumed.
 func TestPermanentErrorOfASourceStopsTheStream(t *testing.T) {
 	denied := &consumer.PermanentError{Err: errors.New("access denied")}
 	setup := func(t *testing.T) (*service, *consumer.Worker, *journal, func(...string)) {

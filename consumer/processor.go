@@ -6,34 +6,33 @@ import (
 	"github.com/braidstream/braid"
 )
 
-// A Processor gets the records of a shard, in order, batch by batch. What it may
-// rely on:
+// A Processor gets the records of a shard, in order, batch by batch. It may rely on these
+// rules:
 //
-//   - Calls for one lease never overlap, hooks included, unless [Config].Lanes asks
-//     for it. A Processor that is not made by [PerLease] is shared by all shards,
-//     and is called for several of them at once.
-//   - Every record at or after the application's start is given to a call that
-//     returned nil before a checkpoint passes it; unless retention has removed it
-//     ([Config].OnGap is told), or it was skipped as the Config allows.
-//     After a crash, or when a lease changes hands against its owner's will, records
-//     after the last checkpoint come again: at least once.
-//   - No record of a shard comes before all records of its parents were processed
-//     and checkpointed, or were removed by retention, or lie before the
-//     application's start.
-//   - ctx ends when the lease does, with the cause: [ErrLeaseLost] if another worker
-//     has it now. From then on no checkpoint counts, so going on is pointless.
-//   - A panic is an error, a [PanicError] with its stack.
-//   - If the hook Initialize has returned nil, or there is none, exactly one of
-//     ShardEnded (until it has returned nil) and LeaseLost is called, last; unless
-//     the process ends, or [Worker.Stop] has given up waiting for a call.
+//   - Calls for one lease, including hooks, never overlap, unless [Config].Lanes asks for
+//     it. A Processor that is not made by [PerLease] is shared by all shards and is
+//     called for several of them at once.
+//   - A checkpoint passes a record only after a call with the record has returned nil.
+//     The exceptions are records that retention has removed, which [Config].OnGap
+//     reports, and records skipped as the Config allows. After a crash, or when a worker
+//     loses its lease, records after the last checkpoint come again: delivery is at least
+//     once.
+//   - A record of a shard comes only after each record of its parents is processed and
+//     checkpointed, removed by retention, or before the application's start.
+//   - ctx ends when the lease does. Its cause is [ErrLeaseLost] if another worker now has
+//     the lease. From then on no checkpoint is stored, so the processor should return.
+//   - A panic counts as an error: a [PanicError] with its stack.
+//   - If the hook Initialize has returned nil, or there is none, the last hook called is
+//     exactly one of ShardEnded (until it has returned nil) and LeaseLost. Neither is
+//     called if the process ends or [Worker.Stop] has given up waiting for a call.
 //
-// Hooks are the interfaces [Initializer], [TipReacher], [ShutdownRequester],
-// [ShardEnder] and [LeaseLoser], for processors that want them.
+// Optional hooks are the interfaces [Initializer], [TipReacher], [ShutdownRequester],
+// [ShardEnder] and [LeaseLoser].
 type Processor interface {
-	// ProcessRecords processes a batch, which has at least one record. After nil
-	// the batch is checkpointed, if the Config does not say otherwise. After an
-	// error it is called again with the same records, after a pause; a [RecordError]
-	// says that those before one record are done.
+	// ProcessRecords processes a batch of at least one record. When it returns nil, the batch
+	// is checkpointed, unless the Config says otherwise. When it returns an error, it is
+	// called again with the same records, after a pause. A [RecordError] reports that the
+	// records before a certain one are done.
 	ProcessRecords(ctx context.Context, batch *Batch) error
 }
 
@@ -43,15 +42,14 @@ type ProcessorFunc func(ctx context.Context, batch *Batch) error
 // ProcessRecords calls f.
 func (f ProcessorFunc) ProcessRecords(ctx context.Context, batch *Batch) error { return f(ctx, batch) }
 
-// A TxProcessor processes each batch in a transaction: what it writes to the
-// application's keys, the records that it appends to other streams, and the
-// checkpoint are one commit, made only if the worker still has the lease. So
-// every record has its effect in the database exactly once, whatever crashes or
-// changes hands.
+// A TxProcessor processes each batch in a transaction. Its writes to the application's
+// keys, the records that it appends to other streams, and the checkpoint are one commit,
+// which is made only if the worker still has the lease. So every record takes effect in
+// the database exactly once, despite crashes and hand-overs.
 //
-// All that [Processor] says holds for it as well; but its hooks take a [Lease]. As in [braid.DB.Update] it may
-// be called again when the transaction met another one, so it must have no effects
-// but those of tx.
+// The rules of [Processor] hold for a TxProcessor too, but its hooks take a [Lease]. As
+// in [braid.DB.Update], it may be called again when its transaction conflicts with
+// another one, so it must have no effects other than those of tx.
 type TxProcessor interface {
 	ProcessRecords(ctx context.Context, tx *braid.Tx, batch *TxBatch) error
 }
@@ -64,9 +62,10 @@ func (f TxProcessorFunc) ProcessRecords(ctx context.Context, tx *braid.Tx, batch
 	return f(ctx, tx, batch)
 }
 
-// PerLease is a [Processor] that has one of its own for every lease that the
-// worker gets: newProcessor is called each time, so that it begins afresh. What it returns
-// may have hooks. If it panics or returns nil, it is called again, after a pause.
+// PerLease returns a [Processor] that uses a separate processor for each lease:
+// newProcessor is called for every lease that the worker takes. The processor that it
+// returns may have hooks. If newProcessor panics or returns nil, it is called again,
+// after a pause.
 func PerLease(newProcessor func(Lease) Processor) Processor {
 	return perLease{make: newProcessor}
 }
@@ -76,7 +75,7 @@ func PerLeaseTx(newProcessor func(Lease) TxProcessor) TxProcessor {
 	return perLeaseTx{make: newProcessor}
 }
 
-// perLease is never called with records; the function makes it a Processor.
+// perLease makes a function a Processor, but is never called with records.
 type perLease struct {
 	ProcessorFunc
 	make func(Lease) Processor
@@ -91,61 +90,63 @@ type perLeaseTx struct {
 
 func (f perLeaseTx) newProcessor(lease Lease) any { return f.make(lease) }
 
-// An Initializer is a processor with a hook that is called before the first batch
-// of a lease. The lease says where it begins, and what another owner has prepared:
-// see [Checkpointer.Prepare]. After an error it is called again, after a pause.
+// An Initializer is a processor with a hook that is called before the first batch of a
+// lease. The lease has the checkpoint at which processing begins, and work that a
+// previous owner has prepared: see [Checkpointer.Prepare]. After an error the hook is
+// called again, after a pause.
 //
-// As all hooks, that of a [Processor] takes a *Checkpointer, and that of a [TxProcessor] a
-// Lease, since its checkpoints are part of its transactions. [New] and [NewTx] refuse a
-// processor that has a method with the name of a hook and is none, as it would never be
-// called: of the other kind, with other parameters, or of a pointer if they are given the
-// value. The compiler finds that, too:
+// Like all hooks, it takes a *Checkpointer for a [Processor], and a Lease for a
+// [TxProcessor], whose checkpoints are part of its transactions. [New] and [NewTx] refuse
+// a processor that has a method with the name of a hook but the wrong signature, since it
+// would never be called. Reasons are the hook of the other kind of processor, other
+// parameters, or a pointer receiver where a value was passed. The compiler can check the
+// same:
 //
 //	var _ consumer.Initializer[*consumer.Checkpointer] = (*processor)(nil)
 type Initializer[C interface{ *Checkpointer | Lease }] interface {
 	Initialize(ctx context.Context, c C) error
 }
 
-// A TipReacher is a processor with a hook that is called each time its shard is at the
-// tip: there are no more records for now, and all that there were are done; with Acks,
-// acknowledged. It is called at once if there are none to begin with. So it is the
-// moment to flush what a processor gathers, and the event that tells a tool that it has
-// seen everything so far. A shard that ends has no tip: ShardEnded is called instead.
-// After an error it is called again, after a pause, and the shard's next records wait.
+// A TipReacher is a processor with a hook that is called each time its shard reaches the
+// tip: no more records are available for now, and all earlier ones are done (with Acks,
+// acknowledged). If the shard has no records to begin with, it is called at once. Use it
+// to flush what the processor has gathered, or to signal that everything so far was seen.
+// It is not called at the end of a shard, where ShardEnded is called instead. After an
+// error it is called again, after a pause; meanwhile the shard's next records wait.
 type TipReacher[C interface{ *Checkpointer | Lease }] interface {
 	TipReached(ctx context.Context, c C) error
 }
 
-// A ShutdownRequester is a processor with a hook that is called when the lease is
-// to be handed over or the worker stops: after the last batch, before LeaseLost,
-// with the last opportunity to checkpoint. With Acks, what is not acknowledged by then
-// is waited for afterwards. An error is logged.
+// A ShutdownRequester is a processor with a hook that is called when the lease is to be
+// handed over or the worker stops. It is called after the last batch and before
+// LeaseLost, and is the last opportunity to checkpoint. With Acks, the worker afterwards
+// waits for records that are not yet acknowledged. An error is logged.
 type ShutdownRequester[C interface{ *Checkpointer | Lease }] interface {
 	ShutdownRequested(ctx context.Context, c C) error
 }
 
-// A ShardEnder is a processor with a hook that is called when all records of a
-// closed shard were processed. When it returns nil, the shard is done, and its
-// children begin. After an error it is called again, after a pause.
+// A ShardEnder is a processor with a hook that is called when all records of a closed
+// shard are processed. When it returns nil, the shard is done and its children begin.
+// After an error it is called again, after a pause.
 type ShardEnder[C interface{ *Checkpointer | Lease }] interface {
 	ShardEnded(ctx context.Context, c C) error
 }
 
-// A LeaseLoser is a processor with a hook that is called when it will get no more
-// records, though the shard goes on: the lease went to another worker, or the
-// worker stops, or the shard was stopped by an error or deleted; cause says which.
-// There is nothing to be checkpointed any more.
+// A LeaseLoser is a processor with a hook that is called when the processor gets no more
+// records of a shard that has not ended. Its cause says why: another worker has the
+// lease, the worker stops, or the shard was stopped by an error or deleted. Nothing can
+// be checkpointed at that time.
 type LeaseLoser interface {
 	LeaseLost(ctx context.Context, cause error)
 }
 
-// Record is a record as a processor gets it. Like every record of braid it may be
-// kept, and its Data must not be changed.
+// Record is a record as a processor gets it. Like every record of braid it may be kept,
+// and its Data must not be changed.
 type Record struct {
 	braid.Record
 
-	// SubSequenceNumber counts the records inside of an aggregate from 0; for all
-	// other records it is 0. See [Config].Deaggregate.
+	// SubSequenceNumber counts the records inside an aggregate from 0. It is 0 for all other
+	// records. See [Config].Deaggregate.
 	SubSequenceNumber int
 
 	// Aggregated reports whether the record was unpacked from an aggregate, and Partial
@@ -153,7 +154,7 @@ type Record struct {
 	Aggregated, Partial bool
 }
 
-// checkpoint is the place after the record.
+// checkpoint returns the position after the record.
 func (r *Record) checkpoint() Checkpoint {
 	return Checkpoint{SequenceNumber: r.SequenceNumber, SubSequenceNumber: r.SubSequenceNumber, Partial: r.Partial}
 }

@@ -9,20 +9,20 @@ import (
 )
 
 const (
-	// maxTrackedPages and BatchBytes bound what a shard with lanes reads ahead.
+	// maxTrackedPages and BatchBytes limit how far a shard with lanes reads ahead.
 	maxTrackedPages = 64
 
-	// minPageRecords is how many records are read at once, even if batches are
-	// smaller: a page costs more than its records.
+	// minPageRecords is how many records are read at once, even if batches are smaller: a
+	// page costs more than its records.
 	minPageRecords = 500
 )
 
-// read walks through the shard page by page.
+// read reads the shard page by page.
 func (r *runner) read() error {
 	from := r.current().Checkpoint
 	feed := &feed{source: r.hold.group.records(), key: r.key, at: from.position(), apart: r.cfg.Deaggregate, reuse: r.cfg.ReuseRecords}
 	defer feed.close()
-	atTip := false // the last page said so, and had no record
+	atTip := false // the last page was at the tip, without a record
 	for attempt := 1; ; {
 		if err := r.waitForRoom(); err != nil {
 			return err
@@ -55,7 +55,7 @@ func (r *runner) read() error {
 	}
 }
 
-// noteChildren has everybody learn which shards follow this one.
+// noteChildren publishes the children of this shard.
 func (r *runner) noteChildren(children []ShardInfo) {
 	g := r.hold.group
 	g.noteEndOfShard(r.key.Stream, r.incarnation, children)
@@ -67,21 +67,22 @@ func (r *runner) noteChildren(children []ShardInfo) {
 	}
 }
 
-// waitForRoom waits until the shard may be read on, where records need not be done for that.
+// waitForRoom waits until more of the shard may be read. Without a tracker, there is
+// nothing to wait for.
 func (r *runner) waitForRoom() error {
 	if r.tracker == nil {
 		return nil
 	}
 	pages := maxTrackedPages - 1
 	if r.cfg.Checkpoints == Acks {
-		pages = math.MaxInt // they may be small, and acknowledged by the hundred
+		pages = math.MaxInt // pages may be small, and their records acknowledged by the hundred
 	}
 	r.noteWait(WaitAcknowledgements)
 	return r.tracker.waitForRoom(r.flow, pages, r.cfg.BatchBytes)
 }
 
-// nextPage reads a page, whose bytes it takes from the budget. While it waits at the tip it
-// holds nothing, so it may bring no more than may always be read.
+// nextPage reads a page, whose bytes it reserves in the budget. While it waits at the tip
+// it reserves nothing, so it reads no more than the least size.
 func (r *runner) nextPage(feed *feed, atTip bool) (page fetched, err error) {
 	budget := r.worker.budget
 	limits := Limits{Records: max(r.cfg.BatchRecords, minPageRecords)}
@@ -94,7 +95,7 @@ func (r *runner) nextPage(feed *feed, atTip bool) (page fetched, err error) {
 			page, err = feed.next(r.flow, limits)
 			return err
 		})
-		if err != nil { // or the hook has ended what follows
+		if err != nil { // or the hook has ended the work
 			page = fetched{}
 		}
 	} else {
@@ -107,8 +108,9 @@ func (r *runner) nextPage(feed *feed, atTip bool) (page fetched, err error) {
 	return page, err
 }
 
-// linger waits for more if a page has less than a batch, and adds what has come, as far as
-// the budget lets one read bring so much. It returns whether it has read that nothing has.
+// linger waits for more if a page is smaller than a batch, and adds the new records, as
+// far as the budget allows for one read. It returns whether the tip was reached without a
+// new record.
 func (r *runner) linger(feed *feed, page *fetched) (atTip bool) {
 	n := page.count()
 	if n == 0 || n >= r.cfg.BatchRecords || page.bytes >= r.cfg.BatchBytes || !page.AtTip || page.EndOfShard {
@@ -128,9 +130,9 @@ func (r *runner) linger(feed *feed, page *fetched) (atTip bool) {
 	}
 	more, err := feed.next(r.flow, Limits{Records: r.cfg.BatchRecords - n, Bytes: taken - page.bytes})
 	if err != nil {
-		return false // the next page says why
+		return false // the next page reports it
 	}
-	if more.Gap != nil { // which comes after these records
+	if more.Gap != nil { // the gap comes after these records
 		feed.unread(more)
 		return false
 	}
@@ -142,8 +144,8 @@ func (r *runner) linger(feed *feed, page *fetched) (atTip bool) {
 	return atTip
 }
 
-// takePage gives out what is in a page. from is the place up to which the processor has
-// the records, which takePage moves.
+// takePage delivers a page. from is the place up to which the processor has the records;
+// takePage moves it.
 func (r *runner) takePage(page *fetched, from *Checkpoint) error {
 	if page.Gap != nil {
 		if err := r.reportGap(page.Gap); err != nil {
@@ -165,7 +167,7 @@ func (r *runner) takePage(page *fetched, from *Checkpoint) error {
 	return r.deliverPage(page, from)
 }
 
-// bytesOf counts the partition keys and data of a page.
+// bytesOf returns the bytes of the partition keys and data of a page.
 func bytesOf(page []braid.Record) (bytes int) {
 	for i := range page {
 		bytes += page[i].Size()
@@ -173,8 +175,8 @@ func bytesOf(page []braid.Record) (bytes int) {
 	return bytes
 }
 
-// readError waits until reading may be tried again after an error of the source, or returns
-// why not to.
+// readError handles an error of the source: it waits until reading may be retried, or
+// returns why it may not.
 func (r *runner) readError(err error, attempt int) error {
 	if cause := r.cause(); cause != nil {
 		return cause
@@ -188,15 +190,15 @@ func (r *runner) readError(err error, attempt int) error {
 	case isFatal(err):
 		return &fatalError{err}
 	case errors.Is(err, braid.ErrBeyondTip):
-		return err // the leases are of a newer copy: somebody has to decide, by Seek
+		return err // the leases are of a newer copy of the stream: an operator must decide, by Seek
 	}
-	r.log.Warn("the shard cannot be read; it is tried again", "attempt", attempt, "error", err)
+	r.log.Warn("the shard cannot be read; retrying", "attempt", attempt, "error", err)
 	r.noteRetry(&r.w.trying, attempt, err)
 	return r.cfg.pause(r.flow, attempt, err)
 }
 
-// reportGap reports records that were removed before they were processed. The error
-// is that of the user, who wants the shard to stop.
+// reportGap reports records that were removed before they were processed. If OnGap
+// returns an error, so does reportGap, and the shard stops.
 func (r *runner) reportGap(gap *braid.TrimmedError) error {
 	r.worker.counts.gaps.Add(1)
 	if gap.Suspected {
@@ -210,7 +212,7 @@ func (r *runner) reportGap(gap *braid.TrimmedError) error {
 	return r.call(Call{Method: "OnGap", Attempt: 1}, func() error { return r.cfg.OnGap(r.ctx, r.key.Stream, gap) })
 }
 
-// skipTo makes a place done at which there is no record for the processor.
+// skipTo marks a place as done at which there is no record for the processor.
 func (r *runner) skipTo(place Checkpoint) error {
 	if r.tracker != nil {
 		r.tracker.skipTo(place)
@@ -219,10 +221,10 @@ func (r *runner) skipTo(place Checkpoint) error {
 	return r.advanceTo(place)
 }
 
-// take returns the records of a page that the processor gets, and the place after the
-// page. What the first checkpoint says was processed is left out: of an aggregate, or by a
-// source that begins at the last record. A checkpoint of the KCL does not say whether its
-// record is an aggregate, and counts as Partial.
+// take returns the records of a page for the processor, and the place after the page. It
+// leaves out records that the first checkpoint says were processed: the first ones of an
+// aggregate, or the last processed record, with which some sources begin. A checkpoint of
+// the KCL does not say whether its record is an aggregate, and counts as Partial.
 func (r *runner) take(page *fetched, from Checkpoint) (records []Record, end Checkpoint) {
 	if records = page.whole; len(records) > 0 {
 		end = records[len(records)-1].checkpoint()
@@ -232,7 +234,7 @@ func (r *runner) take(page *fetched, from Checkpoint) (records []Record, end Che
 	for len(records) > 0 && !from.SequenceNumber.IsZero() && !from.precedes(records[0].checkpoint()) {
 		if from.Partial && !records[0].Aggregated {
 			if _, aggregated := kpl.Split(records[0].Data); aggregated {
-				break // it is no longer taken apart, so all of it comes again
+				break // it is no longer unpacked, so all of it comes again
 			}
 		}
 		records = records[1:]
@@ -240,7 +242,7 @@ func (r *runner) take(page *fetched, from Checkpoint) (records []Record, end Che
 	return records, end
 }
 
-// unpack takes records apart, of which there are some, and returns the place after them.
+// unpack unpacks at least one record, and returns the place after the last.
 func (r *runner) unpack(carriers []braid.Record) (records []Record, end Checkpoint) {
 	records = make([]Record, 0, len(carriers))
 	for i := range carriers {

@@ -9,17 +9,17 @@ import (
 )
 
 const (
-	// storePause is the pause after the store of leases has failed.
+	// storePause is the pause after an error of the lease store.
 	storePause = time.Second
 
-	// stopGrace is how long Stop waits for processors whose context has just ended.
+	// stopGrace is how long Stop waits for processors whose contexts it has ended.
 	stopGrace = 50 * time.Millisecond
 
-	// batchLeases is how many leases are stored in one step.
+	// batchLeases is the maximum number of leases that are stored in one step.
 	batchLeases = 1000
 )
 
-// run is the goroutine. It ends when the last worker has left.
+// run is the group's goroutine. It ends when the last worker has left.
 func (g *group) run() {
 	g.idle = nil
 	timer := time.NewTimer(0)
@@ -29,13 +29,13 @@ func (g *group) run() {
 	var changed <-chan struct{}
 	for {
 		was := changed
-		changed = g.sourceChanged()           // before the pass, which will see what it tells of
-		if was != nil && wake.IsClosed(was) { // after that, so that no change comes in between
+		changed = g.sourceChanged()           // before the pass, which will then see the change
+		if was != nil && wake.IsClosed(was) { // checked after that, so that no change falls in between
 			g.discovery.forget(LeaseKey{})
 		}
 		wait, err := g.reconcileInTime()
 		if err != nil && !isFatal(err) {
-			g.log().Warn("leases cannot be given out; it is tried again", "error", err)
+			g.log().Warn("leases cannot be given out; retrying", "error", err)
 			wait = storePause
 		}
 		last := g.dismissWorkers(err)
@@ -55,7 +55,7 @@ func (g *group) run() {
 	}
 }
 
-// reconcileInTime is reconcile with a time limit if leases expire, as the store may hang.
+// reconcileInTime is reconcile with a time limit, if leases expire: the store may hang.
 func (g *group) reconcileInTime() (wait time.Duration, err error) {
 	ctx := context.Background()
 	if d := g.leases.LeaseDuration(); d > 0 {
@@ -66,8 +66,8 @@ func (g *group) reconcileInTime() (wait time.Duration, err error) {
 	return g.reconcile(ctx)
 }
 
-// reconcile is one pass: it does everything that is to be done now. It returns the time
-// until there is something to do again, 0 for never.
+// reconcile is one pass: it does everything that is due. It returns the time until the
+// next pass is due, or 0 for never.
 func (g *group) reconcile(ctx context.Context) (wait time.Duration, err error) {
 	g.mu.Lock()
 	var someone *Worker
@@ -81,16 +81,16 @@ func (g *group) reconcile(ctx context.Context) (wait time.Duration, err error) {
 	}
 	crew := g.crewChanged
 	g.crewChanged = false
-	all := crew || g.custom // another source does not tell of dead-letter streams
+	all := crew || g.custom // another source does not announce changes of dead-letter streams
 	if crew && !g.custom {
-		g.watchStreamsLocked() // before the survey, which will see what they tell of
+		g.watchStreamsLocked() // before the survey, which will then see the changes
 	}
 	ended := g.dropEndedLocked(crew)
 	g.mu.Unlock()
 
 	before := g.view
 	s, err := g.updateSurvey(ctx, someone.cfg.Streams, ended)
-	g.view = nil // until this pass has done its work
+	g.view = nil // set again when this pass has succeeded
 	if err != nil {
 		return 0, err
 	}
@@ -112,9 +112,9 @@ func (g *group) reconcile(ctx context.Context) (wait time.Duration, err error) {
 		return 0, err
 	}
 	wait = g.nextReconcile(now)
-	if s != before { // one that is kept knows all its streams
+	if s != before { // a survey that was kept has all its streams
 		for name, view := range s.streams {
-			if view.err != nil && !g.custom { // of another source, discovery knows when
+			if view.err != nil && !g.custom { // for another source, discovery schedules that
 				g.noteStreamError(name, view.err)
 				wait, s.stale = storePause, true
 			}
@@ -127,8 +127,8 @@ func (g *group) reconcile(ctx context.Context) (wait time.Duration, err error) {
 	return wait, nil
 }
 
-// sourceChanged returns the channel that is closed when streams of a custom source have
-// changed. Those of the database are watched.
+// sourceChanged returns a channel that is closed when streams of a custom source have
+// changed. It is nil for the database, whose streams are watched instead.
 func (g *group) sourceChanged() <-chan struct{} {
 	g.mu.Lock()
 	source, custom := g.source, g.custom
@@ -139,7 +139,7 @@ func (g *group) sourceChanged() <-chan struct{} {
 	return source.Changed()
 }
 
-// watchStreamsLocked watches the streams that workers name. What happens to others costs
+// watchStreamsLocked watches the streams that workers name. Changes of other streams cost
 // the group nothing.
 func (g *group) watchStreamsLocked() {
 	watch := func(name string) {
@@ -158,7 +158,8 @@ func (g *group) watchStreamsLocked() {
 	}
 }
 
-// nextReconcile returns the time until the next pass if nobody requests one, 0 for never.
+// nextReconcile returns the time until the next pass is due without a request, or 0 for
+// never.
 func (g *group) nextReconcile(now time.Time) time.Duration {
 	wait := g.leases.LeaseDuration() / 3
 	if due := g.discovery.next(now); due > 0 && (wait == 0 || due < wait) {

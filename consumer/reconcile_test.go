@@ -17,8 +17,8 @@ import (
 
 func nop(context.Context, *consumer.Batch) error { return nil }
 
-// The steps of the group's passes follow what changes, and not what there is: a chain of
-// reshards costs each of its shards the same, however long it is.
+// The steps of the group's passes follow the changes, not the number of shards: each
+// shard of a chain of reshards costs the same, however long the chain is.
 func TestPassesCostWhatHasChangedInAChain(t *testing.T) {
 	const perShard = 20
 	for _, live := range []bool{false, true} {
@@ -58,8 +58,8 @@ func TestPassesCostWhatHasChangedInAChain(t *testing.T) {
 	}
 }
 
-// A change of the source that comes after one look and before the next one listens to
-// it is seen.
+// A change of the source between one look and the beginning of the next wait is not
+// missed.
 func TestNoChangeIsMissedBetweenTwoLooks(t *testing.T) {
 	bubble(t, 2, func(f *fixture) {
 		source := &changingSource{Source: consumer.NewDBSource(f.db)}
@@ -68,7 +68,7 @@ func TestNoChangeIsMissedBetweenTwoLooks(t *testing.T) {
 		require.NoError(f, err)
 		change := func() { f.split(shard1) }
 		source.change.Store(&change)
-		require.NoError(f, app.Pause(f.Context(), consumer.LeaseKey{Stream: "orders", Shard: shard0})) // has it look
+		require.NoError(f, app.Pause(f.Context(), consumer.LeaseKey{Stream: "orders", Shard: shard0})) // this causes a look
 		synctest.Wait()
 		require.Nil(f, source.change.Load())
 		require.Equal(f, consumer.StateDone, f.status(shard1).State)
@@ -77,7 +77,7 @@ func TestNoChangeIsMissedBetweenTwoLooks(t *testing.T) {
 	})
 }
 
-// changingSource changes once, when it is next asked for the channel of changes.
+// changingSource changes once, when it is next asked for its channel of changes.
 type changingSource struct {
 	consumer.Source
 	change atomic.Pointer[func()]
@@ -90,7 +90,7 @@ func (s *changingSource) Changed() <-chan struct{} {
 	return s.Source.Changed()
 }
 
-// In a group of 1,000 shards, what happens to one costs what it does in a small one.
+// In a group of 1,000 shards, an event in one costs the same as in a small group.
 func TestPassesCostWhatHasChangedInAWideGroup(t *testing.T) {
 	for _, shards := range []int{4, 1000} {
 		bubble(t, shards, func(f *fixture) {
@@ -99,7 +99,7 @@ func TestPassesCostWhatHasChangedInAWideGroup(t *testing.T) {
 			stopOne := f.start(f.worker(consumer.Config{WorkerID: "one"}, consumer.ProcessorFunc(nop)))
 			stopTwo := f.start(f.worker(consumer.Config{WorkerID: "two"}, consumer.ProcessorFunc(nop)))
 			key := consumer.LeaseKey{Stream: "orders", Shard: f.orders.Shards()[1].ID()}
-			// What the leases of all shards have written when they were taken is visited once.
+			// The writes of all leases when they were taken are visited once.
 			require.NoError(f, app.Pause(f.Context(), key))
 			require.NoError(f, app.Resume(f.Context(), key))
 			synctest.Wait()
@@ -123,8 +123,8 @@ func TestPassesCostWhatHasChangedInAWideGroup(t *testing.T) {
 				require.NoError(f, consumer.CheckView(f.Context(), f.db, "billing"), row.name)
 				require.LessOrEqual(f, consumer.Steps(f.db, "billing")-before, int64(30), row.name)
 			}
-			// A worker that comes or goes concerns all shards; that they move one after the
-			// other does not.
+			// A worker that comes or goes concerns all shards; their moves one after the other do
+			// not.
 			before := consumer.Steps(f.db, "billing")
 			require.NoError(f, stopTwo())
 			synctest.Wait()
@@ -136,7 +136,7 @@ func TestPassesCostWhatHasChangedInAWideGroup(t *testing.T) {
 	}
 }
 
-// beginIdle has a worker of an application begin with streams that hold nothing.
+// beginIdle makes a worker of an application begin with streams without records.
 func beginIdle(f *fixture, app string, streams ...string) (stop func() error) {
 	w, err := consumer.New(f.db, &consumer.Config{App: app, Streams: streams, Logger: slog.New(slog.DiscardHandler)}, consumer.ProcessorFunc(nop))
 	require.NoError(f, err)
@@ -172,8 +172,8 @@ func TestBeginningTakesFewCommits(t *testing.T) {
 	}
 }
 
-// A stream of which the start of some shards was stored before a crash, and of others not,
-// begins as the one that is whole.
+// A stream for which a crash has left the start of only some shards begins like a
+// complete one.
 func TestBeginningGoesOnAfterACrash(t *testing.T) {
 	bubble(t, 3, func(f *fixture) {
 		f.putIn(f.orders.Shards()[2], "k", nil)
@@ -195,8 +195,8 @@ func TestBeginningGoesOnAfterACrash(t *testing.T) {
 	})
 }
 
-// What a crash has left of a stream that was deleted since does not say where the one of
-// its name begins.
+// What a crash has left of a deleted stream has no influence on the start of a new one of
+// its name.
 func TestBeginningReplacesWhatIsLeftOfADeletedStream(t *testing.T) {
 	bubble(t, 2, func(f *fixture) {
 		leases := consumer.NewDBLeases(f.db, "app")
@@ -219,8 +219,8 @@ func TestBeginningReplacesWhatIsLeftOfADeletedStream(t *testing.T) {
 	})
 }
 
-// What happens to a stream costs those applications nothing that do not process it, and
-// the others what has changed, however many streams they have.
+// Changes of a stream cost nothing to applications that do not process it. To the others
+// they cost only what has changed, however many streams they have.
 func TestChangesCostThoseTheyConcern(t *testing.T) {
 	for _, many := range []int{2, 100} {
 		bubble(t, 1, func(f *fixture) {
@@ -242,7 +242,7 @@ func TestChangesCostThoseTheyConcern(t *testing.T) {
 				}
 				return consumer.Steps(f.db, "all"), others
 			}
-			visit := func(app, stream string) { // what the leases of all shards have written is visited once
+			visit := func(app, stream string) { // the writes of all leases are visited once
 				a, err := consumer.OpenApp(f.db, app)
 				require.NoError(f, err)
 				key := consumer.LeaseKey{Stream: stream, Shard: shard0}
@@ -274,7 +274,7 @@ func TestChangesCostThoseTheyConcern(t *testing.T) {
 				require.NoError(f, consumer.CheckView(f.Context(), f.db, "all"), row.name)
 			}
 			all, others := steps()
-			_, err = f.db.CreateStream(f.Context(), "later", nil) // is waited for, and begins
+			_, err = f.db.CreateStream(f.Context(), "later", nil) // it is awaited, and begins
 			require.NoError(f, err)
 			synctest.Wait()
 			allNow, othersNow := steps()

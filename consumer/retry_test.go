@@ -42,7 +42,7 @@ func TestRecordThatAlwaysFails(t *testing.T) {
 	t.Run("stops its shard and no other", func(t *testing.T) {
 		bubble(t, 2, func(f *fixture) {
 			var seen journal
-			f.put("a", "b", "poison", "c", "d") // a, b in one, c, d in the other, or some such
+			f.put("a", "b", "poison", "c", "d") // for example a, b in one and c, d in the other
 			poisoned := f.shardOf("poison")
 			stop := f.start(f.worker(consumer.Config{MaxAttempts: 3}, poison(&seen)))
 			time.Sleep(time.Hour)
@@ -203,7 +203,7 @@ func TestProcessorThatEndsItsGoroutineStopsTheShard(t *testing.T) {
 }
 
 // A record whose dead letter the stream refuses stops the shard, with an error that names
-// the record, why it failed and why its letter was refused.
+// the record, its failure, and why the letter was refused.
 func TestRefusedDeadLetterStopsTheShardAtItsRecord(t *testing.T) {
 	for _, lanes := range []int{1, 3} {
 		bubble(t, 1, func(f *fixture) {

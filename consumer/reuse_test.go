@@ -17,9 +17,10 @@ import (
 	"github.com/braidstream/braid/consumer"
 )
 
-// Copies of records may always be kept, and the slices of batches unless they are reused.
+// Copies of records may always be kept. The slices of batches may, unless they are
+// reused.
 func TestBatchesShareMemoryOnRequest(t *testing.T) {
-	const records, perBatch = 2000, 100 // of which 5 are read at once
+	const records, perBatch = 2000, 100 // 5 are read at once
 	for _, reuse := range []bool{false, true} {
 		for _, kind := range []string{"plain", "tx", "linger", "attempts", "taken apart"} {
 			t.Run(fmt.Sprintf("%s/reuse=%t", kind, reuse), func(t *testing.T) {
@@ -51,7 +52,7 @@ func TestBatchesShareMemoryOnRequest(t *testing.T) {
 						w = f.txWorker(cfg, func(_ context.Context, _ *braid.Tx, batch *consumer.TxBatch) error { return keep(batch.Records) })
 					}
 					stop := f.start(w)
-					for n := range 70 { // some of which come while others linger
+					for n := range 70 { // some of them come while others linger
 						f.put(fmt.Sprintf("%04d", records+n))
 						time.Sleep(100 * time.Millisecond)
 					}

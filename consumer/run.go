@@ -7,15 +7,15 @@ import (
 	"sync"
 )
 
-// run is a hold's goroutine. It calls the processor until the shard ends, or the
-// lease is lost, or is to be handed over, or an error stops the shard. The group
-// waits for it, for a time; if the processor does not return it is left behind,
-// fenced by its epoch.
+// run is a hold's goroutine. It calls the processor until the shard ends, the lease is
+// lost or must be handed over, or an error stops the shard. The group waits for it for a
+// limited time. A processor that does not return is then left behind, fenced by its
+// epoch.
 func (h *hold) run() {
 	defer h.group.noteEnded(h)
 	r := &runner{hold: h, cfg: &h.worker.cfg, committing: make(chan struct{}, 1), w: walk{behind: true}}
 	defer r.w.helpers.Wait()
-	defer h.lose(errDrained) // the last cause, if there was none
+	defer h.lose(errDrained) // the last cause, if there is no other
 	if d := h.group.leases.LeaseDuration(); d > 0 {
 		r.w.helpers.Go(func() { h.renew(d) })
 	}
@@ -23,7 +23,7 @@ func (h *hold) run() {
 	defer r.halt(nil)
 	returned := false
 	defer func() {
-		if !returned { // as testing's FailNow does
+		if !returned { // runtime.Goexit was called, as testing's FailNow does
 			h.fail(errGoexit)
 			<-h.reading.Done()
 		}
@@ -39,7 +39,7 @@ func (h *hold) run() {
 	h.logEnd(err)
 }
 
-// logEnd logs how a hold has ended: err is nil if the shard has.
+// logEnd logs how a hold has ended; err is nil if the shard has ended.
 func (h *hold) logEnd(err error) {
 	lost := context.Cause(h.ctx)
 	switch {
@@ -52,8 +52,8 @@ func (h *hold) logEnd(err error) {
 	}
 }
 
-// processShard does what follows Initialize. It returns why the work is over, nil if the
-// shard has ended.
+// processShard does everything after Initialize. It returns why the work is over, or nil
+// if the shard has ended.
 func (r *runner) processShard() error {
 	err := r.work()
 	if err == nil {
@@ -67,17 +67,17 @@ func (r *runner) processShard() error {
 	if failed {
 		r.fail(err)
 	}
-	if !r.w.shardEnded { // or it was told already that nothing follows
+	if !r.w.shardEnded { // otherwise ShardEnded was called already
 		r.loseLease(err)
 	}
 	if failed {
-		<-r.reading.Done() // until somebody has it go on, or it goes to another worker
+		<-r.reading.Done() // until the shard is resumed, or its lease is given to another worker
 	}
 	return err
 }
 
-// fail notes that the shard is stopped. If nothing works any more, the worker ends,
-// and Run says so, once for all its shards.
+// fail notes that an error has stopped the shard. If the error is fatal, the worker ends
+// instead, and Run returns the error once for all its shards.
 func (h *hold) fail(err error) {
 	var fatal *fatalError
 	ends := errors.As(err, &fatal)
@@ -87,7 +87,7 @@ func (h *hold) fail(err error) {
 	}
 	h.mu.Lock()
 	h.failure = err
-	if h.state == holdRunning { // or it fails while it ends
+	if h.state == holdRunning { // otherwise it fails while it ends
 		h.enterLocked(holdFailed)
 	}
 	h.mu.Unlock()
@@ -98,7 +98,7 @@ func (h *hold) fail(err error) {
 	}
 }
 
-// stopped returns what has stopped the shard, nil if it is not stopped.
+// stopped returns the error that has stopped the shard, or nil.
 func (h *hold) stopped() error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -109,8 +109,8 @@ func (h *hold) stopped() error {
 	return h.failure
 }
 
-// runner walks through a shard for a hold. Its goroutine sets what is here before the
-// first record is given out, and the others only read it; w is its own.
+// runner processes a shard for a hold. Its goroutine sets these fields before the first
+// record is delivered, and others only read them; w is its own.
 type runner struct {
 	*hold
 	target
@@ -118,28 +118,28 @@ type runner struct {
 	flow context.Context // ends with reading, and when a lane has failed
 	halt context.CancelCauseFunc
 
-	committing chan struct{} // holds a token while a checkpoint is stored that was due
+	committing chan struct{} // holds a token while a checkpoint that was due is stored
 
 	w walk
 }
 
-// walk is what the hold's goroutine alone has of it: lanes, the committer and a
-// Checkpointer must not touch it. While waitAtTip waits, it belongs to the goroutine that
+// walk is the part of a runner that only the hold's goroutine may use, not lanes, the
+// committer or a Checkpointer. While waitAtTip waits, it belongs to the goroutine that
 // calls the hook.
 type walk struct {
-	trying     retry          // what this goroutine tries again
-	helpers    sync.WaitGroup // the goroutines that end with the hold: of the renewal and the committer
+	trying     retry          // what this goroutine retries
+	helpers    sync.WaitGroup // goroutines for the renewal and the committer, which end with the hold
 	lanes      []chan []Record
 	busy       sync.WaitGroup // the lanes' goroutines
-	behind     bool           // the tip was not read since the shard began or fell behind
-	shardEnded bool           // the hook has returned nil
+	behind     bool           // the tip was not reached since the shard began or fell behind
+	shardEnded bool           // the hook ShardEnded has returned nil
 }
 
-// cause returns why the work is to end, nil if it is not.
+// cause returns why the work must end, or nil.
 func (r *runner) cause() error { return context.Cause(r.flow) }
 
-// work gives the shard's records to the processor. It returns nil when the shard
-// has ended and that is stored.
+// work gives the shard's records to the processor. It returns nil when the shard has
+// ended and its end is stored.
 func (r *runner) work() error {
 	if r.tracker != nil {
 		defer r.tracker.close()
@@ -154,7 +154,7 @@ func (r *runner) work() error {
 	if r.tracker != nil && r.cfg.Checkpoints == Acks && errors.Is(r.cause(), errDrained) {
 		r.requestShutdown()
 		r.noteWait(WaitAcknowledgements)
-		_ = r.tracker.waitUntilSettled(r.ctx) // what was given out is still to be acknowledged
+		_ = r.tracker.waitUntilSettled(r.ctx) // for the acknowledgement of records that the processor has
 	}
 	if failed := stop(); failed != nil && err != nil {
 		return failed
@@ -163,12 +163,12 @@ func (r *runner) work() error {
 		r.requestShutdown()
 	}
 	if cause := r.cause(); err != nil && cause != nil {
-		err = cause // it may be the error of a lane
+		err = cause // err may be the error of a lane
 	}
 	return err
 }
 
-// finishShard finishes the shard: all its records have been given out.
+// finishShard finishes the shard after all its records were delivered.
 func (r *runner) finishShard() error {
 	r.noteWait(WaitAcknowledgements)
 	if r.tracker != nil { // no hook overlaps a call for a record
@@ -201,7 +201,8 @@ func (r *runner) finishShard() error {
 	return r.checkpointWithRetry(&r.w.trying, Checkpoint{ShardEnd: true})
 }
 
-// waitForCheckpoint waits until the processor has checkpointed all that it was given.
+// waitForCheckpoint waits until the processor has checkpointed everything that it was
+// given.
 func (r *runner) waitForCheckpoint() error {
 	for {
 		stored := r.stored.Wait()

@@ -118,15 +118,15 @@ func TestPauseLastsUntilResume(t *testing.T) {
 	}
 }
 
-// A Seek finds a shard in whatever it is doing: it ends that, and the shard goes on at the
-// new place at once.
+// A Seek ends whatever the shard is doing, and the shard continues at the new place at
+// once.
 func TestSeekEndsWhateverTheShardDoes(t *testing.T) {
 	fails := func(context.Context, *consumer.Batch) error { return errors.New("no") }
 	hangs := func(ctx context.Context, _ *consumer.Batch) error { <-ctx.Done(); return context.Cause(ctx) }
 	for _, row := range []struct {
 		name    string
 		cfg     consumer.Config
-		process consumer.ProcessorFunc // of the first lease
+		process consumer.ProcessorFunc // for the first lease
 	}{
 		{"a pause between attempts", consumer.Config{MaxAttempts: -1, RetryPause: 24 * time.Hour, MaxRetryPause: 24 * time.Hour}, fails},
 		{"a pause between attempts in a lane", consumer.Config{Lanes: 2, MaxAttempts: -1, RetryPause: 24 * time.Hour, MaxRetryPause: 24 * time.Hour}, fails},
@@ -149,7 +149,7 @@ func TestSeekEndsWhateverTheShardDoes(t *testing.T) {
 						if err := seen.collect(ctx, batch); err != nil {
 							return err
 						}
-						_ = batch.Ack(batch.Records...) // which only Acks allows
+						_ = batch.Ack(batch.Records...) // only Acks allows it
 						return nil
 					})
 				})

@@ -17,7 +17,8 @@ import (
 	"github.com/braidstream/braid/consumer"
 )
 
-// These tests prove that nothing fails, or waits for what will never come, in silence.
+// These tests prove that no failure, and no wait for something that never comes, is
+// silent.
 
 func TestWithoutALoggerFailuresGoToTheDefaultOne(t *testing.T) {
 	var lines logbook
@@ -128,7 +129,7 @@ func TestNamesAreChecked(t *testing.T) {
 				"DeadLetterStream": {App: "a", Streams: []string{"orders"}, DeadLetterStream: name},
 			} {
 				if field == "DeadLetterStream" && name == "" {
-					continue // it is none
+					continue // it is not a message
 				}
 				_, err := consumer.New(f.db, cfg, nothing)
 				var invalid *braid.InvalidArgumentError
@@ -151,7 +152,8 @@ func TestNamesAreChecked(t *testing.T) {
 	})
 }
 
-// Names in another source are its own, but a zero byte has no place in the database.
+// Names in another source follow its own rules, but the database cannot store a zero
+// byte.
 func TestNamesInAnotherSourceAreItsOwn(t *testing.T) {
 	bubble(t, 1, func(f *fixture) {
 		source := consumer.NewDBSource(f.db)
@@ -177,9 +179,9 @@ func TestAwaitedStreamsAreSaid(t *testing.T) {
 		}
 		stop := f.start(w)
 		require.Equal(f, []string{
-			`level=WARN msg="a stream does not exist; it is waited for" app=billing stream=bills`,
+			`level=WARN msg="a stream does not exist; waiting for it" app=billing stream=bills`,
 			`level=WARN msg="the dead-letter stream does not exist; records that fail wait" app=billing stream=daed`,
-			`level=WARN msg="a stream does not exist; it is waited for" app=billing stream=ordres`,
+			`level=WARN msg="a stream does not exist; waiting for it" app=billing stream=ordres`,
 		}, about())
 		status, err := w.App().Status(f.Context())
 		require.NoError(f, err)
@@ -217,7 +219,7 @@ func TestAwaitedStreamsAreSaid(t *testing.T) {
 		}, about())
 		require.NoError(f, f.db.DeleteStream(f.Context(), "bills"))
 		synctest.Wait()
-		require.Equal(f, []string{`level=WARN msg="a stream does not exist; it is waited for" app=billing stream=bills`}, about())
+		require.Equal(f, []string{`level=WARN msg="a stream does not exist; waiting for it" app=billing stream=bills`}, about())
 		require.NoError(f, stop())
 
 		status, err = w.App().Status(f.Context())
@@ -247,7 +249,7 @@ func TestPauseIsSaid(t *testing.T) {
 		require.NoError(f, stop())
 		log.take()
 
-		stop = f.start(f.worker(cfg, nothing)) // to which nobody says that it was paused
+		stop = f.start(f.worker(cfg, nothing)) // it was not told of the pause
 		require.Equal(f, []string{
 			`level=WARN msg="processing is paused" app=billing`,
 			`level=WARN msg="processing is paused" app=billing stream=orders`,

@@ -17,7 +17,7 @@ import (
 	"github.com/braidstream/braid/internal/companion"
 )
 
-// judge looks at every commit of a lease, in order.
+// judge checks every commit of a lease, in order.
 type judge struct {
 	s *simulation
 
@@ -41,7 +41,7 @@ func newJudge(s *simulation) *judge {
 	return j
 }
 
-// gap notes what was removed: a checkpoint may pass that, too.
+// gap notes removed records, which a checkpoint may pass, too.
 func (j *judge) gap(_ context.Context, stream string, gap *braid.TrimmedError) error {
 	j.mu.Lock()
 	defer j.mu.Unlock()
@@ -65,7 +65,7 @@ func (j *judge) isUnread(shards []braid.ShardID) bool {
 	return false
 }
 
-// deliver notes what a processor was given, and checks the order.
+// deliver notes the records that a processor was given, and checks their order.
 func (j *judge) deliver(lease consumer.Lease, batch *consumer.TxBatch) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
@@ -91,7 +91,7 @@ func (j *judge) deliver(lease consumer.Lease, batch *consumer.TxBatch) {
 	}
 }
 
-// commit judges a row that was written.
+// commit checks a row that was written.
 func (j *judge) commit(key, value []byte) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
@@ -136,7 +136,7 @@ func (j *judge) commit(key, value []byte) {
 
 var errTwice = errors.New("the record had its effect already, or came before an earlier one")
 
-// effect notes, in the application's keys, that records were seen.
+// effect stores in the application's keys that records were processed.
 func effect(tx *braid.Tx, records []consumer.Record) error {
 	for _, r := range records {
 		id, _ := strconv.Atoi(string(r.Data))
@@ -180,8 +180,8 @@ func readInt(tx *braid.Tx, key []byte) (int, error) {
 	return strconv.Atoi(string(value))
 }
 
-// checkEffects compares the effects with the records: each once, none missing that
-// was not trimmed, none without its record.
+// checkEffects compares the effects with the records: each happened once, none is missing
+// except for trimmed records, and none lacks its record.
 func (s *simulation) checkEffects(db *braid.DB, ids int) {
 	there := make(map[int]bool)
 	stream, err := db.Stream("in")
@@ -219,14 +219,14 @@ func (s *simulation) checkEffects(db *braid.DB, ids int) {
 	}
 }
 
-// checkImage opens what a power cut would have left, and goes on there.
+// checkImage opens what a power cut would have left, and continues there.
 func (s *simulation) checkImage(image *vfs.MemFS) {
 	opened, err := companion.Open("/db", &braid.Options{MemtableBytes: 1 << 20, ReserveBytes: -1}, companion.Environment{FS: vfs.FS(image)})
 	require.NoError(s.t, err)
 	db := opened.(*braid.DB)
 	if _, err := db.Stream("in"); errors.Is(err, braid.ErrStreamNotFound) {
 		require.NoError(s.t, db.Close())
-		return // it was taken before there was anything
+		return // it was taken before the application existed
 	}
 	began := time.Now()
 	w, err := consumer.NewTx(db, &consumer.Config{App: "sim", Streams: []string{"in"}, MaxAttempts: 1}, consumer.TxProcessorFunc(

@@ -25,13 +25,12 @@ import (
 	"github.com/braidstream/braid/internal/testdisk"
 )
 
-// The simulation proves what the package promises about ownership, checkpoints and
-// effects. Random histories, each from one seed, run in a bubble: workers join,
-// leave and hang, processors fail, panic and are stuck beside healthy ones, shards are
-// split, merged and trimmed, the application is paused and the power is cut. Every
-// commit of a lease is judged in the order in which it was made, and the disk is copied
-// in the middle of file operations: in each such image a worker goes on, and every
-// record must have had its effect exactly once.
+// The simulation tests the package's promises about ownership, checkpoints and effects.
+// Random histories, each from one seed, run in a bubble: workers join, leave and hang,
+// processors fail, panic and are stuck beside healthy ones, shards are split, merged and
+// trimmed, the application is paused and the power is cut. Every commit of a lease is
+// checked, in order. The disk is copied in the middle of file operations: a worker
+// continues on each such image, and every record must have had its effect exactly once.
 //
 //	go test -run Simulation -braid.seeds 5000 ./consumer    # more
 //	go test -run Simulation -braid.seed 17 -v ./consumer    # one again
@@ -68,7 +67,7 @@ func TestSimulation(t *testing.T) {
 	})
 	t.Logf("%d records, %d deliveries, %d checkpoints, %d leases taken, %d of them from processors that were still at work, %d stolen before a commit, %d shards ended, %d stops, %d stuck shards, %d restarts, %d crash images, %d times at the tip, %d reshards of a shard whose parents were unread",
 		totals.records.Load(), totals.deliveries.Load(), totals.checkpoints.Load(), totals.takes.Load(), totals.zombies.Load(), totals.thefts.Load(), totals.ended.Load(), totals.stops.Load(), totals.stuck.Load(), totals.restarts.Load(), totals.images.Load(), totals.tips.Load(), totals.unread.Load())
-	if seeds >= 260 && !t.Failed() { // a generator that never gets there proves nothing
+	if seeds >= 260 && !t.Failed() { // a generator that never produces these cases proves nothing
 		for _, n := range []*atomic.Int64{&totals.takes, &totals.zombies, &totals.thefts, &totals.ended, &totals.stops, &totals.stuck, &totals.images, &totals.restarts, &totals.tips, &totals.unread} {
 			require.Positive(t, n.Load())
 		}
@@ -90,11 +89,11 @@ type simulation struct {
 	names  int
 
 	workers map[string]*simWorker
-	steps   []string // for the reader of a failure
+	steps   []string // for readers of a failure
 
 	mu      sync.Mutex                      // guards the fields below
-	chaos   *rand.Rand                      // of processors, which the scheduler calls
-	calm    bool                            // nothing fails or hangs by chance any more
+	chaos   *rand.Rand                      // for the processors, whose order depends on the scheduler
+	calm    bool                            // random failures and hangs have ended
 	stuck   map[braid.ShardID]chan struct{} // processors of these shards hang until it is closed
 	stopped map[string]bool                 // workers whose Stop has returned
 }
@@ -223,7 +222,7 @@ func (s *simulation) join() {
 func (s *simulation) run(name string) {
 	s.logf("%s joins", name)
 	cfg := &consumer.Config{App: "sim", Streams: []string{"in"}, WorkerID: name, HandOverTimeout: simHandOver, BatchRecords: 1 + s.random.IntN(9), MaxAttempts: -1, OnGap: s.judge.gap}
-	if s.random.IntN(2) == 0 { // a budget that one batch uses up
+	if s.random.IntN(2) == 0 { // a budget that a single batch uses up
 		cfg.BatchBytes = 1 + s.random.IntN(64)
 		cfg.MaxBytes = int64(cfg.BatchBytes + s.random.IntN(64))
 	}
@@ -292,7 +291,7 @@ func (s *simulation) pause() {
 	key := consumer.LeaseKey{Stream: "in"}
 	err = app.Pause(s.t.Context(), key)
 	if errors.Is(err, braid.ErrStreamNotFound) || errors.Is(err, consumer.ErrAppNotFound) {
-		return // it has not begun
+		return // the application has not begun
 	}
 	s.logf("pause and resume")
 	require.NoError(s.t, err)
@@ -300,8 +299,8 @@ func (s *simulation) pause() {
 	require.NoError(s.t, app.Resume(s.t.Context(), key))
 }
 
-// stick has the processors of some shards hang, and checks that the others do not mind:
-// the workers' budgets may be used up by a single record.
+// stick makes the processors of some shards hang, and checks that the others are not
+// affected, even if a single record uses up the worker's budget.
 func (s *simulation) stick() {
 	if len(s.workers) == 0 {
 		return
@@ -318,10 +317,10 @@ func (s *simulation) stick() {
 	s.calm, s.stuck = true, stuck
 	s.mu.Unlock()
 	s.put()
-	time.Sleep(10 * simHandOver) // hangs and retries from before are over
+	time.Sleep(10 * simHandOver) // so that earlier hangs and retries are over
 	synctest.Wait()
 	s.put()
-	time.Sleep(simHandOver) // a transaction that hangs may have the turn of those that meet conflicts
+	time.Sleep(simHandOver) // a hanging transaction may have the turn among conflicting ones
 	synctest.Wait()
 	app, err := consumer.OpenApp(s.db, "sim")
 	require.NoError(s.t, err)
@@ -340,7 +339,7 @@ func (s *simulation) stick() {
 	synctest.Wait()
 }
 
-// crash cuts the power, and goes on with what is left.
+// crash cuts the power, and continues with what is left.
 func (s *simulation) crash() {
 	s.logf("power cut")
 	s.totals.restarts.Add(1)
@@ -375,7 +374,7 @@ func (s *simulation) settle() {
 			count[shard.Owner]++
 		}
 	}
-	for name := range s.workers { // as even as can be
+	for name := range s.workers { // as evenly as possible
 		for other := range s.workers {
 			if count[name] > count[other]+1 {
 				s.t.Errorf("the shards are shared unevenly: %v", count)
@@ -392,8 +391,8 @@ func (s simProcessor) ProcessRecords(ctx context.Context, tx *braid.Tx, batch *c
 	return s.process(ctx, tx, batch)
 }
 
-// TipReached checks that there is nothing that the shard had and that is not
-// processed. Time stands still while it is called.
+// TipReached checks that all records of the shard are processed. Time stands still while
+// it is called.
 func (s simProcessor) TipReached(ctx context.Context, lease consumer.Lease) error {
 	stream, err := s.db.Stream("in")
 	if err != nil {
@@ -401,7 +400,7 @@ func (s simProcessor) TipReached(ctx context.Context, lease consumer.Lease) erro
 	}
 	shard, err := stream.Shard(lease.Shard)
 	if err != nil {
-		return nil // it has expired
+		return nil // the shard has expired
 	}
 	from := lease.Checkpoint.Start
 	if n := lease.Checkpoint.SequenceNumber; !n.IsZero() {
@@ -420,8 +419,8 @@ func (s simProcessor) TipReached(ctx context.Context, lease consumer.Lease) erro
 	return nil
 }
 
-// process gives every record its effect, which must not have been there, and must
-// come in the order of its key.
+// process gives every record its effect, which must not exist yet, and must come in the
+// order of its key.
 func (s *simulation) process(ctx context.Context, tx *braid.Tx, batch *consumer.TxBatch) error {
 	lease := batch.Lease()
 	s.mu.Lock()
@@ -453,9 +452,9 @@ func (s *simulation) process(ctx context.Context, tx *braid.Tx, batch *consumer.
 	case fate < 7:
 		timer := time.NewTimer(hang)
 		defer timer.Stop()
-		<-timer.C // without looking at ctx
+		<-timer.C // it ignores ctx
 		if errors.Is(context.Cause(ctx), consumer.ErrLeaseLost) {
-			s.totals.zombies.Add(1) // and now it tries to commit
+			s.totals.zombies.Add(1) // and then it tries to commit
 		}
 	case fate < 9:
 		return s.steal(ctx, lease, fate == 7)
@@ -463,9 +462,9 @@ func (s *simulation) process(ctx context.Context, tx *braid.Tx, batch *consumer.
 	return nil
 }
 
-// steal gives a lease a new epoch while its processor is at work, and maybe the same owner
-// again. The context of the processor ends when the application's group has seen that,
-// which may be after its commit: only the commit itself can refuse it.
+// steal gives a lease a new epoch while its processor is working, possibly with the same
+// owner again. The context of the processor ends when the application's group has seen
+// that, which may be after the commit: only the commit itself can refuse it.
 func (s *simulation) steal(ctx context.Context, lease consumer.Lease, again bool) error {
 	store := consumer.NewDBLeases(s.db, "sim")
 	stored, found, err := store.Get(ctx, lease.LeaseKey)
@@ -483,7 +482,8 @@ func (s *simulation) steal(ctx context.Context, lease consumer.Lease, again bool
 	return nil
 }
 
-// describe returns all that a status says of a shard: %v is its key alone.
+// describe returns everything that a status says of a shard; %v would print its key
+// alone.
 func describe(shard consumer.ShardStatus) string {
 	text, err := json.Marshal(shard)
 	if err != nil {

@@ -9,9 +9,10 @@ import (
 	"github.com/braidstream/braid"
 )
 
-// pinLatest makes braid.Latest a place that is the same in all shards, so that no record that
-// is put while one after the other is looked at is left out. Only the database can; in
-// another source Latest is where each shard ends when it is looked at.
+// pinLatest turns braid.Latest into a place that is the same for all shards, so that no
+// record is skipped that is put while the shards are looked at one by one. Only the
+// database can do that. For another source, Latest is the end of each shard when it is
+// looked at.
 func (g *group) pinLatest(p braid.Position) braid.Position {
 	if source, ok := g.records().(interface{ latest() braid.Position }); ok && p.Equal(braid.Latest()) {
 		return source.latest()
@@ -19,7 +20,7 @@ func (g *group) pinLatest(p braid.Position) braid.Position {
 	return p
 }
 
-// createApp makes the application, or checks that it is what the config says.
+// createApp creates the application, or checks that it matches the config.
 func (g *group) createApp(ctx context.Context, cfg *Config) error {
 	for {
 		lease, found, err := g.leases.Get(ctx, LeaseKey{})
@@ -39,10 +40,10 @@ func (g *group) createApp(ctx context.Context, cfg *Config) error {
 	}
 }
 
-// registerStreams stores where the application begins in streams that it sees for the first
-// time. A stream that is there already begins at the application's start, which
-// becomes a concrete place in each shard; one that comes later, also under the name
-// of one that was deleted, at its beginning.
+// registerStreams stores where the application begins in streams that it sees for the
+// first time. A stream that already exists begins at the application's Start, as a
+// concrete place in each shard. A stream that comes later begins at its beginning, even
+// if a deleted stream had its name.
 func (g *group) registerStreams(ctx context.Context, s *survey) error {
 	var streams, shards []Lease
 	for name, view := range s.streams {
@@ -74,7 +75,7 @@ func (g *group) registerStreams(ctx context.Context, s *survey) error {
 	if err := g.storeMissing(ctx, shards); err != nil {
 		return err
 	}
-	if err := g.storeMissing(ctx, streams); err != nil { // the last: they say that the others are there
+	if err := g.storeMissing(ctx, streams); err != nil { // last: these leases mean that the others exist
 		return err
 	}
 	g.table.outdate()
@@ -96,8 +97,8 @@ func (s *survey) names() (names []string) {
 	return names
 }
 
-// starts returns leases with the places in a stream's shards where processing begins: where
-// the application does, or where another engine has left it.
+// starts returns leases with the places where processing of a stream's shards begins: the
+// application's start, or where another engine has stopped.
 func (g *group) starts(ctx context.Context, s *survey, name string, view *streamView) ([]Lease, error) {
 	start := g.pinLatest(s.app().Checkpoint.Start)
 	if s.isAdopted(name, view) {
@@ -107,7 +108,7 @@ func (g *group) starts(ctx context.Context, s *survey, name string, view *stream
 	for _, shard := range view.info.Shards {
 		lease := Lease{LeaseKey: LeaseKey{name, shard.ID}, Incarnation: view.info.Incarnation}
 		g.describeLease(&lease, &shard)
-		if row := s.rows[lease.LeaseKey]; row != nil && !row.isOf(lease.Incarnation) { // left by a crash
+		if row := s.rows[lease.LeaseKey]; row != nil && !row.isOf(lease.Incarnation) { // left over after a crash
 			lease.Version, lease.Epoch = row.Version, row.Epoch
 		}
 		leases = append(leases, lease)
@@ -115,7 +116,7 @@ func (g *group) starts(ctx context.Context, s *survey, name string, view *stream
 	return leases, g.resolve(ctx, leases, view.info.Shards, start, nil)
 }
 
-// storeMissing stores leases, in few steps, but those that are there already: another
+// storeMissing stores leases, in few steps. It leaves out those that exist: another
 // worker has placed them, or this one before a crash.
 func (g *group) storeMissing(ctx context.Context, leases []Lease) error {
 	slices.SortFunc(leases, func(a, b Lease) int { return compareKeys(a.LeaseKey, b.LeaseKey) })
@@ -127,17 +128,17 @@ func (g *group) storeMissing(ctx context.Context, leases []Lease) error {
 	return nil
 }
 
-// resolve sets the checkpoints of leases of a stream to a position, made concrete.
-// shards are theirs, parents before children. A shard that has no records there is
-// done only if its parents are: or what comes after it would not wait for them. Of
-// parents that are not among the leases, done knows.
+// resolve sets the checkpoints of leases of one stream to a position, made concrete.
+// shards are the shards of the leases, parents before children. A shard without records
+// at the position is done only if its parents are; otherwise its children would not wait
+// for them. done reports that for parents that are not among the leases.
 func (g *group) resolve(ctx context.Context, leases []Lease, shards []ShardInfo, to braid.Position, done func(braid.ShardID) bool) (err error) {
 	open := make(map[braid.ShardID]bool) // to be processed
 	for i := range leases {
 		l, shard := &leases[i], &shards[i]
 		l.Checkpoint, err = g.records().Resolve(ctx, l.Stream, l.Shard, to)
 		if isGone(err) {
-			l.Checkpoint, err = Checkpoint{Start: shard.Start}, nil // it has expired meanwhile
+			l.Checkpoint, err = Checkpoint{Start: shard.Start}, nil // it has just expired
 		}
 		if err != nil {
 			return err
@@ -152,17 +153,17 @@ func (g *group) resolve(ctx context.Context, leases []Lease, shards []ShardInfo,
 	return nil
 }
 
-// isNeeded reports whether a row is that of a parent that has expired, whose children
-// have not all begun.
+// isNeeded reports whether a row belongs to an expired parent whose children have not all
+// begun.
 func (s *survey) isNeeded(row *Lease) bool {
 	return slices.ContainsFunc(s.children[row.LeaseKey], func(child *item) bool {
 		return child.lease.Epoch == 0 && row.isOf(child.lease.Incarnation)
 	})
 }
 
-// isNewer reports whether a row is that of a shard whose parents are still there, or newer
-// themselves: so it has not expired, and what was listed is older than the row. A source may
-// show another worker what it did not show this one yet.
+// isNewer reports whether a row belongs to a shard that has not expired, but is newer
+// than the listing: its parents still exist, or are newer themselves. A source may show a
+// shard to one worker before another.
 func (s *survey) isNewer(row *Lease) bool {
 	return slices.ContainsFunc(row.Parents, func(id braid.ShardID) bool {
 		key := LeaseKey{row.Stream, id}
@@ -171,8 +172,9 @@ func (s *survey) isNewer(row *Lease) bool {
 	}) && row.Incarnation == s.streams[row.Stream].info.Incarnation
 }
 
-// deleteStaleLeases removes the leases of shards and streams that no longer exist. That of
-// a parent stays until its children have begun, who tell whether it was done.
+// deleteStaleLeases removes the leases of shards and streams that no longer exist. The
+// lease of a parent stays until its children have begun, since it shows whether the
+// parent was done.
 func (g *group) deleteStaleLeases(ctx context.Context, s *survey) error {
 	for key := range s.touched {
 		row, view := s.rows[key], s.streams[key.Stream]

@@ -71,15 +71,16 @@ func (s *interruptedSource) Resolve(ctx context.Context, stream string, shard br
 	return s.DBSource.Resolve(ctx, stream, shard, from)
 }
 
-// Latest is one place in all shards, fixed when the call begins: a record that is put
-// while one shard after the other is looked at is processed, whatever shard it is in.
+// Latest is one place for all shards, fixed when the call begins. A record that is put
+// while the shards are looked at one after the other is processed, whichever shard it is
+// in.
 func TestLatestIsOnePlaceInAllShards(t *testing.T) {
 	bubble(t, 4, func(f *fixture) {
 		f.put("before")
 		shards := f.orders.Shards()
 		puts := 0
 		looked := make(map[braid.ShardID]bool)
-		put := func(shard braid.ShardID) { // into all of them, before each is looked at first
+		put := func(shard braid.ShardID) { // into all of them, before each is first looked at
 			if looked[shard] {
 				return
 			}
@@ -158,15 +159,15 @@ func TestStreamsAreProcessedFromTheMomentThatTheyAre(t *testing.T) {
 	})
 }
 
-// A stream that is deleted and made again under its name, once or often before anybody
-// looks, is processed from its beginning, and nothing of the old ones is left.
+// A stream that is deleted and created again under its name, even repeatedly before
+// anybody looks, is processed from its beginning, and nothing of the old ones is left.
 func TestStreamMadeAgainUnderItsNameBeginsAnew(t *testing.T) {
 	for _, times := range []int{1, 4} {
 		bubble(t, 1, func(f *fixture) {
 			var seen journal
 			stop := f.start(f.worker(consumer.Config{Streams: []string{"orders", "payments"}, Start: braid.Latest()}, consumer.ProcessorFunc(seen.collect)))
 			for round := range 3 {
-				for range times { // at one instant
+				for range times { // at the same instant
 					if _, err := f.db.Stream("payments"); err == nil {
 						require.NoError(f, f.db.DeleteStream(f.Context(), "payments"))
 					}
@@ -187,7 +188,7 @@ func TestStreamMadeAgainUnderItsNameBeginsAnew(t *testing.T) {
 	}
 }
 
-// halfBlind is a source that cannot look at one of its streams now.
+// halfBlind is a source that cannot look at one of its streams.
 type halfBlind struct {
 	consumer.Source
 	blind *atomic.Bool
@@ -218,7 +219,7 @@ func TestStreamThatCannotBeLookedAtHoldsUpNoOther(t *testing.T) {
 		time.Sleep(time.Minute)
 		require.Equal(f, []string{"refund"}, seen.take())
 		source.blind.Store(true)
-		f.split(shard0) // so that somebody looks
+		f.split(shard0) // so that the worker looks
 		f.put("another")
 		_, err = refunds.PutRecord(f.Context(), "k", []byte("another refund"))
 		require.NoError(f, err)

@@ -50,9 +50,9 @@ func (m *meter) done(bytes, records int) {
 	m.healthy += records
 }
 
-// Most shards of a worker hang or fail, each with more than its part of MaxBytes; the
-// records of the others are processed at once, whatever the Config, and what all hold
-// keeps to its bound.
+// Most shards of a worker hang or fail, each with more than its part of MaxBytes. The
+// records of the others are still processed at once, with any Config, and all shards
+// together stay within the limit.
 func TestStuckShardsDoNotStarveOthers(t *testing.T) {
 	const healthy, records = 3, 40
 	stuck := func(batch *consumer.Batch) bool { return strings.HasPrefix(batch.Records[0].PartitionKey, "stuck") }
@@ -61,8 +61,8 @@ func TestStuckShardsDoNotStarveOthers(t *testing.T) {
 	type fault func(ctx context.Context) error
 	for _, row := range []struct {
 		name   string
-		shards int // 0 is 40
-		bytes  int // of a record of a stuck shard; 0 is 64 KiB
+		shards int // 0 means 40
+		bytes  int // of a record of a stuck shard; 0 means 64 KiB
 		cfg    consumer.Config
 		fault  fault
 		tx     bool
@@ -134,7 +134,7 @@ func TestStuckShardsDoNotStarveOthers(t *testing.T) {
 						f.putIn(sh, fmt.Sprint("healthy", n), make([]byte, 100))
 					}
 				}
-				time.Sleep(2 * cfg.Linger) // the last records linger as well
+				time.Sleep(2 * cfg.Linger) // the last records linger, too
 				synctest.Wait()
 				m.mu.Lock()
 				done, peak, most := m.healthy, m.peak, m.most
@@ -157,8 +157,8 @@ func TestStuckShardsDoNotStarveOthers(t *testing.T) {
 	}
 }
 
-// Processors that acknowledge only when they have collected much do not wait for each
-// other, though all together collect more than MaxBytes.
+// Processors that acknowledge only after collecting many records do not wait for each
+// other, even if together they collect more than MaxBytes.
 func TestCollectingProcessorsDoNotStarveEachOther(t *testing.T) {
 	const shards, want = 40, 50
 	bubble(t, shards, func(f *fixture) {

@@ -8,51 +8,51 @@ import (
 	"github.com/braidstream/braid"
 )
 
-// Status is an application at one time.
+// Status is the state of an application at one time.
 type Status struct {
 	App     string
 	Start   braid.Position // where it began
-	Paused  bool           // as a whole
+	Paused  bool           // the whole application
 	Workers []string       // of this process
 	Shards  []ShardStatus  // by stream and shard
 
-	// AwaitedStreams do not exist, and are processed from their beginning when they
-	// do: those that [Config].Streams of the workers here name, or, without a worker,
-	// those that the application has ever been given. AwaitedDeadLetterStreams are
-	// those that workers here name and that do not exist: records that fail wait.
+	// AwaitedStreams do not exist yet, and are processed from their beginning when they do.
+	// They are those that [Config].Streams of the workers in this process name, or, without
+	// such a worker, those that the application has ever been given. AwaitedDeadLetterStreams
+	// are the dead-letter streams of these workers that do not exist: failed records wait for
+	// them.
 	AwaitedStreams, AwaitedDeadLetterStreams []string
 
-	// DeadLetterStreams are all that workers of this process name, whether they exist or
-	// not. Without a worker here there are none, as they are not stored.
+	// DeadLetterStreams are all dead-letter streams of the workers in this process, whether
+	// they exist or not. They are not stored, so without a worker the list is empty.
 	DeadLetterStreams []string
 
-	// PausedStreams are those that [App.Pause] has paused as a whole. Paused above, a
-	// stream here and Paused of a shard each need a Resume of their own.
+	// PausedStreams are the streams that [App.Pause] has paused as a whole. The application
+	// (Paused), a stream and a shard each need a Resume of their own.
 	PausedStreams []string
 
-	// StoppedStreams are those whose shards are not known, by a [PermanentError], until
-	// [App.Resume].
+	// StoppedStreams are streams that a [PermanentError] has stopped before their shards were
+	// known, until [App.Resume].
 	StoppedStreams []ShardError `json:",omitempty"`
 
-	// Totals of what is not processed, and the age of the oldest such record.
+	// Totals of the records that are not processed, and the age of the oldest one.
 	BehindRecords, BehindBytes int64
 	BehindLatest               time.Duration
 }
 
-// ShardState is what an application does in a shard, in one word: as text and in JSON it
-// is that of the constant.
+// ShardState is what an application does with a shard, as one word.
 type ShardState string
 
 const (
 	// StateRunning means that a worker processes the shard, or waits for its records.
 	StateRunning ShardState = "running"
 
-	// StateRetrying means that something has failed and is tried again: Attempt and Err
-	// of the [ShardStatus] say what.
+	// StateRetrying means that something has failed and is being retried: see Attempt and Err
+	// of the [ShardStatus].
 	StateRetrying ShardState = "retrying"
 
-	// StateHandingOver means that the owner of the lease finishes its batch, and gives
-	// the lease to another worker, or back.
+	// StateHandingOver means that the owner finishes its batch, and then hands the lease over
+	// or gives it back.
 	StateHandingOver ShardState = "handing over"
 
 	// StateFailed means that the shard is stopped until [App.Resume]; Err says why.
@@ -62,7 +62,7 @@ const (
 	// application.
 	StatePaused ShardState = "paused"
 
-	// StateWaiting means that the parents in WaitingFor are to be processed first.
+	// StateWaiting means that the parents in WaitingFor must be processed first.
 	StateWaiting ShardState = "waiting"
 
 	// StateUnowned means that no worker has taken the shard.
@@ -72,76 +72,74 @@ const (
 	StateDone ShardState = "done"
 )
 
-// ShardWait is what a shard waits for that is neither stopped nor in a call, in one word:
-// as text and in JSON it is that of the constant.
+// ShardWait is what a running shard outside of calls waits for, as one word.
 type ShardWait string
 
 const (
-	// WaitRecords is for records to be put, or for Linger.
+	// WaitRecords means that it waits for records to be put, or for Linger.
 	WaitRecords ShardWait = "records"
 
-	// WaitAcknowledgements is for records that were given out to be done, with Lanes or
-	// [Acks], or for a checkpoint at the end of the shard with [Manual].
+	// WaitAcknowledgements means that it waits for delivered records to be done, with Lanes
+	// or [Acks], or for a checkpoint at the end of the shard with [Manual].
 	WaitAcknowledgements ShardWait = "acknowledgements"
 
-	// WaitCheckpoint is for a checkpoint to be stored.
+	// WaitCheckpoint means that it waits for a checkpoint to be stored.
 	WaitCheckpoint ShardWait = "checkpoint"
 
-	// WaitSource is for records to be read.
+	// WaitSource means that it waits for a read of records.
 	WaitSource ShardWait = "source"
 )
 
-// Call is a call of a processor or of one of its hooks that has not returned.
+// Call is a call of a processor or of one of its hooks that has not returned yet.
 type Call struct {
-	// Method is the one that was called: "ProcessRecords", "Initialize", "TipReached",
-	// "ShutdownRequested", "ShardEnded", "LeaseLost", "OnGap", or "PerLease" for the
-	// function given to it.
+	// Method is "ProcessRecords", "Initialize", "TipReached", "ShutdownRequested",
+	// "ShardEnded", "LeaseLost", "OnGap", or, for the function given to it, "PerLease".
 	Method string
 
 	Since   time.Time // when it was called
 	Attempt int       // 1 for the first call with these records, or of this hook
 
-	// The records that ProcessRecords was given: how many, and the sequence numbers of
-	// the first and the last one. They are zero for hooks.
+	// Records is how many records ProcessRecords was given. First and Last are the sequence
+	// numbers of the first and the last one. All are zero for hooks.
 	Records     int
 	First, Last braid.SequenceNumber
 }
 
-// ShardStatus is what an application does in a shard at one time.
+// ShardStatus is the state of a shard in an application at one time.
 type ShardStatus struct {
 	LeaseKey
 
 	State ShardState
 
-	// Wait is what the shard waits for while it is running or handed over and Call is nil.
-	// It is empty otherwise, as State says it then, and for a shard of a worker in another
-	// process. No shard ever waits for MaxBytes: see [Config].
+	// Wait is what the shard waits for while it is running or handed over and Call is nil. It
+	// is empty in other states, and for a shard of a worker in another process. No shard ever
+	// waits for MaxBytes: see [Config].
 	Wait ShardWait
 
-	// Call is the call of the processor or a hook that has not returned, nil if there is
-	// none; with Lanes, the oldest one. One that is old shows a processor that hangs, and
-	// at which records.
+	// Call is the call of the processor or of a hook that has not returned, or nil. With
+	// Lanes it is the oldest one. An old call shows a processor that hangs, and its records.
 	Call *Call
 
 	Owner      string // the worker that has the lease; empty for none
 	Epoch      uint64
 	Checkpoint Checkpoint
-	Paused     bool // itself, by [App.Pause]; see also Paused and PausedStreams of [Status]
+	Paused     bool // the shard itself, by [App.Pause]; see also Paused and PausedStreams of [Status]
 	WaitingFor []braid.ShardID
 
-	// Attempt and Err are of what is tried again, with Lanes of the oldest such, or Err is
-	// what has stopped the shard. Err also says why what follows is not known.
+	// Attempt and Err are those of the current retry (with Lanes, the oldest one), or Err is
+	// the error that stopped the shard. Err can also say why the fields below are unknown.
 	Attempt int
 	Err     error
 
-	// What comes after the checkpoint: how much, and the age of the first record. BehindLatest
-	// without BehindRecords is how far the source has yet to look whether a record follows.
+	// BehindRecords and BehindBytes are how much comes after the checkpoint, and BehindLatest
+	// is the age of the first such record. BehindLatest without BehindRecords is how far the
+	// source still has to search for a following record.
 	BehindRecords, BehindBytes int64
 	BehindLatest               time.Duration
 }
 
-// CaughtUp reports whether everything was processed that there was when the status
-// was taken. An application that has not met its streams yet has not caught up.
+// CaughtUp reports whether everything that existed when the status was taken was
+// processed. It is false if the application has not seen any of its streams yet.
 func (s Status) CaughtUp() bool {
 	for i := range s.Shards {
 		if !s.Shards[i].caughtUp() {
@@ -155,7 +153,7 @@ func (s *ShardStatus) caughtUp() bool {
 	return s.BehindRecords == 0 && s.BehindLatest == 0 && len(s.WaitingFor) == 0 && s.Err == nil
 }
 
-// Status returns what the application does. Errors: [ErrAppNotFound] if nothing is
+// Status returns the state of the application. Errors: [ErrAppNotFound] if nothing is
 // stored of it; those of the store and the source.
 func (a *App) Status(ctx context.Context) (Status, error) {
 	g := a.group
@@ -200,7 +198,8 @@ func (a *App) Status(ctx context.Context) (Status, error) {
 	return status, nil
 }
 
-// status describes a shard with its hold, which is nil if nobody here has it.
+// status describes a shard with its hold, which is nil if no worker of this process has
+// it.
 func (it *item) status(h *hold, remote bool) ShardStatus {
 	s := ShardStatus{
 		LeaseKey:   it.lease.LeaseKey,
@@ -222,7 +221,7 @@ func (it *item) status(h *hold, remote bool) ShardStatus {
 	case len(it.waiting) > 0:
 		s.State = StateWaiting
 	case remote && it.lease.Owner != "":
-		s.State, s.Owner = StateRunning, it.lease.Owner // as far as is known here
+		s.State, s.Owner = StateRunning, it.lease.Owner // as far as this process knows
 	}
 	return s
 }
@@ -243,7 +242,7 @@ func (g *group) measure(ctx context.Context, s *ShardStatus) {
 	switch {
 	case len(page.Records) > 0:
 		s.BehindLatest = max(1, time.Since(page.Records[0].ArrivalTime))
-	case !page.AtTip: // no record was found yet, and one may follow
+	case !page.AtTip: // no record was found so far, but one may follow
 		s.BehindLatest = max(1, page.BehindLatest)
 	}
 }

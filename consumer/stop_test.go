@@ -121,8 +121,8 @@ func TestWorkerEndsWithItsDatabase(t *testing.T) {
 	})
 }
 
-// This one waits for real time, of a disk that fails: a store that has failed never
-// returns from it, so no bubble would end.
+// This test runs in real time, on a disk that fails: a store that has failed never
+// returns from such a call, so a bubble would not end.
 func TestWorkerEndsWhenTheStoreFails(t *testing.T) {
 	disk := testdisk.New()
 	opened, err := companion.Open("/db", &braid.Options{MemtableBytes: 1 << 20, ReserveBytes: -1}, companion.Environment{FS: disk})
@@ -143,7 +143,7 @@ func TestWorkerEndsWhenTheStoreFails(t *testing.T) {
 	require.NoError(t, err)
 	<-started
 	disk.FailAlways(testdisk.Op.Changes, syscall.EIO)
-	close(release) // and now it cannot checkpoint
+	close(release) // now it cannot checkpoint
 	require.ErrorIs(t, <-ended, braid.ErrFailed)
 	_ = db.Close()
 }

@@ -12,21 +12,21 @@ import (
 	"github.com/braidstream/braid/consumer/internal/plan"
 )
 
-// survey is what there is to process, and how far it is, at one time. That of a group is
-// kept, and brought up to date by each pass: see view.go.
+// survey is what there is to process, and how far it is processed, at one time. A group
+// keeps its survey, and each pass updates it: see view.go.
 type survey struct {
-	rows     map[LeaseKey]*Lease // that are stored
+	rows     map[LeaseKey]*Lease // stored leases
 	streams  map[string]*streamView
 	items    map[LeaseKey]*item
-	children map[LeaseKey][]*item // of shards, even of those that have expired
+	children map[LeaseKey][]*item // children of shards, including expired shards
 
-	// What follows belongs to the survey of a group.
-	touched map[LeaseKey]bool // what has changed since the last pass
-	changed map[string]bool   // streams that have, of a survey that is older than that
-	stale   bool              // it is not to be used for another pass
+	// The fields below are for the survey of a group.
+	touched map[LeaseKey]bool // rows and shards that have changed since the last pass
+	changed map[string]bool   // streams that have changed since the survey was made
+	stale   bool              // it must not be used for another pass
 	partial bool              // leases of other workers may be older than this pass
-	planned int               // items that have a standing
-	counts  map[string]int    // of leases that workers have, by their standing
+	planned int               // number of items with a standing
+	counts  map[string]int    // leases that workers have, by owner, counted by their standing
 	free    map[LeaseKey]*item
 }
 
@@ -35,25 +35,25 @@ type streamView struct {
 	name  string
 	found bool
 	info  StreamInfo
-	met   bool  // there is a lease of the stream as it is now
-	err   error // why nothing is known of it now
+	met   bool  // the current incarnation of the stream has a lease
+	err   error // why the stream cannot be looked at now
 
-	paused   bool       // the stream, or the application
-	topology dbTopology // if it is one of the database
+	paused   bool       // the stream or the application is paused
+	topology dbTopology // for a stream of the database
 }
 
-// item is a shard that is there.
+// item is a shard that exists.
 type item struct {
 	shard   ShardInfo
-	lease   Lease           // Version 0 if it is not stored yet
+	lease   Lease           // with Version 0 if it is not stored
 	waiting []braid.ShardID // parents that are not done
 	paused  bool
-	lost    []*braid.TrimmedError // parents that expired before they were done, if it has not begun
+	lost    []*braid.TrimmedError // parents that expired before they were done, if the shard has not begun
 
-	taker *Worker // who is to get it
-	taken bool    // and has
+	taker *Worker // the worker that is to get the lease
+	taken bool    // the taker has it
 
-	standing *plan.Lease // how plan sees it; nil if there is nothing to be done in it
+	standing *plan.Lease // how plan sees the item; nil if nothing can be done in the shard
 }
 
 // app returns the lease of the application.
@@ -76,8 +76,8 @@ func newSurvey() *survey {
 	}
 }
 
-// survey looks at the leases and at the streams of those names; without names, at
-// those that the application has met.
+// survey looks at the leases and at the named streams; without names, at the streams that
+// the application has seen.
 func (g *group) survey(ctx context.Context, names []string) (*survey, error) {
 	leases, err := g.leases.List(ctx)
 	if err != nil {
@@ -86,7 +86,7 @@ func (g *group) survey(ctx context.Context, names []string) (*survey, error) {
 	return g.surveyLeases(ctx, leases, names)
 }
 
-// surveyLeases is survey with the leases that were listed.
+// surveyLeases is survey of leases that are already listed.
 func (g *group) surveyLeases(ctx context.Context, leases []Lease, names []string) (*survey, error) {
 	s := newSurvey()
 	var err error
@@ -108,7 +108,8 @@ func (g *group) surveyLeases(ctx context.Context, leases []Lease, names []string
 	return s, nil
 }
 
-// viewStream looks at a stream, of which there is that lease. Its error is fatal.
+// viewStream looks at a stream with its lease. Only a fatal error is returned; others are
+// in the view.
 func (g *group) viewStream(ctx context.Context, name string, lease *Lease) (view *streamView, err error) {
 	view = &streamView{name: name}
 	if source, is := g.records().(dbSource); is {
@@ -130,9 +131,10 @@ func (g *group) viewStream(ctx context.Context, name string, lease *Lease) (view
 	return view, nil
 }
 
-// surveyStream looks at one stream, its leases and that of the application: other streams
-// cost nothing. It returns nil if the application has not met the stream or that cannot be
-// looked at, or where leases are not in the database: such a store lists all.
+// surveyStream looks at one stream, its leases and that of the application, so other
+// streams cost nothing. It returns nil if the application has not seen the stream, or it
+// cannot be looked at, or the leases are in a store other than the database, which can
+// only list all of them.
 func (g *group) surveyStream(ctx context.Context, name string) (*survey, error) {
 	store, is := g.leases.(dbLeases)
 	if !is {
@@ -160,9 +162,9 @@ func (g *group) surveyStream(ctx context.Context, name string) (*survey, error) 
 }
 
 // surveyShard looks at one shard of the database, its parents, and the leases of its
-// stream and application: whatever else there is costs nothing. It returns nil if the
-// application has not met the stream or the shard is not there, or of another source,
-// which describes a stream as a whole.
+// stream and application, so nothing else costs anything. It returns nil if the
+// application has not seen the stream, the shard does not exist, or the source is another
+// one, which can only describe a whole stream.
 func (g *group) surveyShard(ctx context.Context, key LeaseKey) (*survey, error) {
 	source, is := g.records().(dbSource)
 	if !is {
@@ -186,7 +188,7 @@ func (g *group) surveyShard(ctx context.Context, key LeaseKey) (*survey, error) 
 	}
 	for i, shard := range info.Shards {
 		if rows[2+i] == nil && source.isClosed(key.Stream, shard.ID) {
-			return nil, nil // whether it is done, its children know
+			return nil, nil // only its children show whether it is done
 		}
 	}
 	s := newSurvey()
@@ -201,8 +203,8 @@ func (g *group) surveyShard(ctx context.Context, key LeaseKey) (*survey, error) 
 	return s, nil
 }
 
-// getLeases reads leases, nil for those that are not there. Of a store that is not the
-// database's it lists all unless they are few.
+// getLeases reads leases; nil stands for a lease that does not exist. If a store other
+// than the database is asked for many leases, it lists all.
 func (g *group) getLeases(ctx context.Context, keys []LeaseKey) ([]*Lease, error) {
 	if store, is := g.leases.(dbLeases); is {
 		return store.getAll(ctx, keys)
@@ -235,8 +237,8 @@ func (g *group) getLeases(ctx context.Context, keys []LeaseKey) ([]*Lease, error
 	return leases, nil
 }
 
-// derive works out what is to be done in each shard: from the shards themselves, not
-// from which leases there are.
+// derive works out what is to be done in each shard. It starts from the shards, not from
+// the leases.
 func (s *survey) derive() {
 	for name, view := range s.streams {
 		if !view.found || !view.met {
@@ -255,8 +257,8 @@ func (s *survey) derive() {
 	}
 }
 
-// passParents has shards without a lease count as done if their children have begun. It
-// looks at children before their parents.
+// passParents counts shards without a lease as done if their children have begun. It
+// visits children before their parents.
 func (s *survey) passParents(view *streamView) {
 	for i := range view.info.Shards {
 		shard := &view.info.Shards[len(view.info.Shards)-1-i]
@@ -266,7 +268,7 @@ func (s *survey) passParents(view *streamView) {
 	}
 }
 
-// addShard adds a shard of a stream that the application has met.
+// addShard adds a shard of a stream that the application has seen.
 func (s *survey) addShard(stream string, shard ShardInfo) *item {
 	it := &item{shard: shard, lease: Lease{LeaseKey: LeaseKey{stream, shard.ID}}}
 	s.items[it.lease.LeaseKey] = it
@@ -278,7 +280,8 @@ func (s *survey) addShard(stream string, shard ShardInfo) *item {
 	return it
 }
 
-// readLease sets the lease of an item to the stored one, or to what stands for none.
+// readLease sets the lease of an item to the stored one, or to a default if none is
+// stored.
 func (s *survey) readLease(it *item) {
 	key := it.lease.LeaseKey
 	view := s.streams[key.Stream]
@@ -287,7 +290,7 @@ func (s *survey) readLease(it *item) {
 		it.lease = *row
 	} else {
 		it.lease = Lease{LeaseKey: key, Checkpoint: Checkpoint{Start: it.shard.Start, ShardEnd: s.isPassed(key)}}
-		if row != nil { // of a stream that was deleted; its place is taken
+		if row != nil { // it is of a deleted stream, and is overwritten
 			it.lease.Version, it.lease.Epoch = row.Version, row.Epoch
 		}
 	}
@@ -295,10 +298,10 @@ func (s *survey) readLease(it *item) {
 	it.paused = view.paused || it.lease.Paused
 }
 
-// isPassed reports whether a shard without a lease is done: a child of it has begun. Shards
-// begin when their parents are done, so that is what it shows; the lease was deleted since,
-// as the KCL does with those of shards that have ended. Whether the child's lease was
-// stored is not enough, as App.Seek stores that of one that has not begun.
+// isPassed reports whether a shard without a lease is done, because a child of it has
+// begun. Shards begin only when their parents are done; the lease of this one was deleted
+// since, as the KCL does after the end of a shard. It is not enough that the child has a
+// lease: App.Seek also stores leases of shards that have not begun.
 func (s *survey) isPassed(key LeaseKey) bool {
 	return slices.ContainsFunc(s.children[key], func(child *item) bool {
 		l := &child.lease
@@ -306,7 +309,7 @@ func (s *survey) isPassed(key LeaseKey) bool {
 	})
 }
 
-// relateParents works out what the parents of an item mean to it.
+// relateParents works out which parents an item waits for, and which were lost.
 func (s *survey) relateParents(it *item) {
 	it.waiting, it.lost = nil, nil
 	for _, id := range it.shard.Parents {
@@ -314,13 +317,13 @@ func (s *survey) relateParents(it *item) {
 		switch parent := s.items[key]; {
 		case parent != nil && !parent.lease.Checkpoint.ShardEnd:
 			it.waiting = append(it.waiting, id)
-		case parent == nil && it.lease.Epoch == 0: // it has expired, and nobody has begun with this one
+		case parent == nil && it.lease.Epoch == 0: // the parent has expired, and no worker has begun with this shard
 			s.noteExpired(it, key)
 		}
 	}
 }
 
-// noteExpired notes what is known of a parent that has expired.
+// noteExpired notes what is known of an expired parent.
 func (s *survey) noteExpired(it *item, parent LeaseKey) {
 	row := s.rows[parent]
 	switch {
@@ -328,7 +331,7 @@ func (s *survey) noteExpired(it *item, parent LeaseKey) {
 		if !row.Checkpoint.ShardEnd {
 			it.lost = append(it.lost, &braid.TrimmedError{Shard: parent.Shard, FirstLost: row.Checkpoint.SequenceNumber})
 		}
-	case it.lease.Version == 0: // made and gone since somebody looked
+	case it.lease.Version == 0: // the parent was created and has expired since the last look
 		it.lost = append(it.lost, &braid.TrimmedError{Shard: parent.Shard})
 	}
 }

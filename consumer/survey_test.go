@@ -11,7 +11,7 @@ import (
 )
 
 // family is a survey of a stream whose shard "c" has the parents "a" and "b", of which
-// only those given exist. What the rows say is added by tests.
+// only the given ones exist. Tests add rows.
 func family(there ...braid.ShardID) *survey {
 	s := &survey{
 		rows:     map[LeaseKey]*Lease{{}: {}, {Stream: "s"}: {LeaseKey: LeaseKey{Stream: "s"}, Incarnation: 7, Version: 1}},
@@ -51,7 +51,7 @@ func row(shard braid.ShardID, version, epoch uint64, ended bool) Lease {
 	return Lease{LeaseKey: LeaseKey{Shard: shard}, Version: version, Epoch: epoch, Checkpoint: Checkpoint{ShardEnd: ended}}
 }
 
-// What a shard has to do with its parents: for which it waits, and which are lost.
+// How a shard depends on its parents: for which it waits, and which are lost.
 func TestShardWaitsForParentsThatAreThereAndMournsThoseThatExpired(t *testing.T) {
 	for _, test := range []struct {
 		name    string
@@ -59,7 +59,7 @@ func TestShardWaitsForParentsThatAreThereAndMournsThoseThatExpired(t *testing.T)
 		leases  []Lease
 		waiting []braid.ShardID
 		lost    []braid.ShardID
-		known   bool // where in the lost one it was
+		known   bool // the place in the lost parent is known
 	}{
 		{name: "nobody has begun", there: []braid.ShardID{"a", "b", "c"}, waiting: []braid.ShardID{"a", "b"}},
 		{name: "one is done", there: []braid.ShardID{"a", "b", "c"}, leases: []Lease{row("a", 1, 1, true)}, waiting: []braid.ShardID{"b"}},
@@ -119,8 +119,8 @@ func TestLeaseOfAParentIsNeededUntilItsChildrenHaveBegun(t *testing.T) {
 	}
 }
 
-// A row that is written or deleted changes what its shard and its children are, and has
-// them visited.
+// A written or deleted row changes the state of its shard and of its children, and makes
+// the pass visit them.
 func TestSurveyFollowsARow(t *testing.T) {
 	s := family("a", "b", "c").with(row("b", 1, 1, true))
 	child := s.items[LeaseKey{"s", "c"}]
@@ -143,11 +143,11 @@ func TestSurveyFollowsARow(t *testing.T) {
 	s.remove(LeaseKey{"s", "c"})
 	require.Empty(t, s.children)
 	require.Equal(t, map[LeaseKey]bool{{"s", "a"}: true, {"s", "b"}: true, {"s", "c"}: true}, s.touched, "the parents may no longer be needed")
-	s.remove(LeaseKey{"s", "c"}) // what is gone stays gone
+	s.remove(LeaseKey{"s", "c"}) // a removed shard stays removed
 	require.Len(t, s.items, 2)
 }
 
-// What workers have is counted as standings change.
+// The leases of workers are counted as standings change.
 func TestSurveyCountsStandings(t *testing.T) {
 	s := family("a", "b", "c").with()
 	a, b := s.items[LeaseKey{"s", "a"}], s.items[LeaseKey{"s", "b"}]
@@ -175,7 +175,7 @@ func TestSurveyCountsStandings(t *testing.T) {
 	check(0, map[string]int{})
 }
 
-// durationLeases is a store of which only the duration matters.
+// durationLeases is a store of which only the duration is used.
 type durationLeases struct {
 	LeaseStore
 	duration time.Duration
@@ -183,7 +183,7 @@ type durationLeases struct {
 
 func (s durationLeases) LeaseDuration() time.Duration { return s.duration }
 
-// Which workers may take a lease that nobody here holds, and when.
+// When workers may take a lease that has no hold in this process, and which workers.
 func TestLeaseIsFree(t *testing.T) {
 	const timeout, duration = 30 * time.Second, 10 * time.Second
 	now := time.Now()
@@ -191,7 +191,7 @@ func TestLeaseIsFree(t *testing.T) {
 		name              string
 		owner, nextOwner  string
 		duration          time.Duration
-		unchanged, asking time.Duration // for how long
+		unchanged, asking time.Duration // durations
 		unseen            time.Duration
 		free              bool
 	}{
@@ -218,8 +218,8 @@ func TestLeaseIsFree(t *testing.T) {
 	}
 }
 
-// A lease is seen to change by its Version, and a request by who asks: not by any clock of
-// others.
+// A lease has changed if its Version has, and a request is new if its NextOwner is.
+// Clocks of other processes are not used.
 func TestChangesOfLeasesAreSeen(t *testing.T) {
 	g := &group{leases: durationLeases{duration: time.Minute}, observed: make(map[LeaseKey]*observation)}
 	key := LeaseKey{"s", "a"}
@@ -252,7 +252,7 @@ func TestChangesOfLeasesAreSeen(t *testing.T) {
 	require.Empty(t, g.observed, "of what is gone nothing is kept")
 }
 
-// The keys of rows that were written are taken once, and only while somebody wants them.
+// The keys of written rows are returned once, and collected only while the log is on.
 func TestChangeLogKeepsWhatIsWrittenWhileItIsOn(t *testing.T) {
 	var log changeLog
 	log.note([]byte("early"))
@@ -261,7 +261,7 @@ func TestChangeLogKeepsWhatIsWrittenWhileItIsOn(t *testing.T) {
 	key := []byte("a")
 	log.note(key)
 	log.note(key)
-	key[0] = 'b' // the caller's bytes are its own
+	key[0] = 'b' // the caller may change its bytes
 	log.note(key)
 	require.Equal(t, map[string]bool{"a": true, "b": true}, log.take())
 	require.Nil(t, log.take())
@@ -273,9 +273,9 @@ func TestChangeLogKeepsWhatIsWrittenWhileItIsOn(t *testing.T) {
 	require.Nil(t, log.take())
 }
 
-// A row that concerns a whole stream has the survey made anew, unless it is the one by
-// which the survey knows the stream: one that the application has not met yet, as somebody
-// else wrote the row meanwhile, would never begin.
+// A row that concerns a whole stream makes the survey anew, unless the survey knows the
+// stream by that row. Otherwise a stream whose row another process wrote meanwhile would
+// never begin.
 func TestRowsOfStreamsAreKnownOrHaveTheSurveyMadeAnew(t *testing.T) {
 	s := family("a").with()
 	stored := *s.rows[LeaseKey{Stream: "s"}]

@@ -6,27 +6,27 @@ import (
 	"time"
 )
 
-// table is what the goroutine of a group remembers of a store that is shared with other
-// processes, if the store can list the leases of an owner: then all are listed once in a
-// LeaseDuration, and the passes in between read those of the workers here, the leases of
-// the streams and of the application. A lease of another owner may be older, so no such is
-// taken for free by what was not listed since: see observe.
+// table is a group's copy of the leases in a shared store that can list the leases of an
+// owner. All leases are listed once in a LeaseDuration. The passes in between read only
+// the leases of the workers here, and those of the streams and the application. So a
+// lease of another owner may be out of date. It is not taken as free because of a listing
+// that did not include it: see observe.
 type table struct {
 	rows     map[LeaseKey]Lease
-	listed   time.Time   // when all were
-	outdated atomic.Bool // they have to be again; any goroutine may set it
+	listed   time.Time   // when all leases were listed
+	outdated atomic.Bool // all leases must be listed again; any goroutine may set it
 }
 
-// outdate has all leases listed by the next pass: somebody else has written one.
+// outdate makes the next pass list all leases: another worker or a tool has written one.
 func (t *table) outdate() { t.outdated.Store(true) }
 
-// reset is for a goroutine that begins.
+// reset empties the table when the group's goroutine begins.
 func (t *table) reset() {
 	t.rows = nil
 	t.outdate()
 }
 
-// note takes over a lease that was written here, as it is stored.
+// note takes over a lease that this process has stored.
 func (t *table) note(lease Lease) {
 	if t.rows != nil {
 		t.rows[lease.LeaseKey] = lease
@@ -35,7 +35,7 @@ func (t *table) note(lease Lease) {
 
 func (t *table) forget(key LeaseKey) { delete(t.rows, key) }
 
-// listLeases returns all leases for a pass. full reports whether they are those of now.
+// listLeases returns all leases for a pass. full reports whether all of them are current.
 func (g *group) listLeases(ctx context.Context, now time.Time) (leases []Lease, full bool, err error) {
 	store, can := g.leases.(OwnerLeaseStore)
 	t := &g.table
@@ -61,7 +61,8 @@ func (g *group) listLeases(ctx context.Context, now time.Time) (leases []Lease, 
 	return leases, false, nil
 }
 
-// refreshTable reads what is of the workers here, or was, and what concerns all shards.
+// refreshTable reads the leases that the workers here have or had, and those of the
+// streams and the application.
 func (g *group) refreshTable(ctx context.Context, store OwnerLeaseStore) error {
 	g.mu.Lock()
 	owners := make([]string, 0, len(g.workers))
@@ -102,13 +103,15 @@ func (g *group) refreshTable(ctx context.Context, store OwnerLeaseStore) error {
 	return nil
 }
 
-// noteStale has the next pass look again at everything: somebody else has written a lease.
+// noteStale makes the next pass look at everything again: another worker or a tool has
+// written a lease.
 func (g *group) noteStale(s *survey) {
 	s.stale = true
 	g.table.outdate()
 }
 
-// describeLease sets what a shared store shows to other engines of a shard.
+// describeLease sets the fields of a lease that describe its shard to tools and other
+// engines.
 func (g *group) describeLease(lease *Lease, shard *ShardInfo) {
 	if _, is := g.leases.(dbLeases); !is {
 		lease.Parents, lease.HashKeyRange = shard.Parents, shard.HashKeyRange

@@ -17,7 +17,7 @@ import (
 	"github.com/braidstream/braid/consumer"
 )
 
-// initialized counts the shards that a worker has begun with.
+// initialized counts the shards that a worker has begun.
 type initialized struct {
 	begun atomic.Int64
 	all   int64
@@ -33,7 +33,7 @@ func (p *initialized) Initialize(context.Context, *consumer.Checkpointer) error 
 
 func (p *initialized) ProcessRecords(context.Context, *consumer.Batch) error { return nil }
 
-// BenchmarkTake is how long a worker takes to begin with all shards, which hold nothing:
+// BenchmarkTake measures how long a worker takes to begin all shards, which are empty:
 // for the first time, and again. Then it is idle, and uses no CPU.
 func BenchmarkTake(b *testing.B) {
 	for _, size := range []struct{ streams, shards int }{{1, 100}, {1, 10_000}, {100, 1}, {10_000, 1}} {
@@ -83,7 +83,7 @@ func BenchmarkTake(b *testing.B) {
 	}
 }
 
-// cpuTime is what the process has used so far.
+// cpuTime returns the CPU time of the process so far.
 func cpuTime(b *testing.B) time.Duration {
 	var usage syscall.Rusage
 	require.NoError(b, syscall.Getrusage(syscall.RUSAGE_SELF, &usage))

@@ -2,9 +2,9 @@ package consumer
 
 import "context"
 
-// waitAtTip waits for what follows the tip of the shard, and says meanwhile that it is
-// reached: to the processor, each time, and to the log, when the shard began or more than
-// a batch has come since it last did.
+// waitAtTip waits for what follows the tip of the shard, and meanwhile reports that the
+// tip is reached: to the processor each time, and to the log if the shard has begun, or
+// has had more than one batch, since the last message.
 func (r *runner) waitAtTip(wait func() error) error {
 	switch {
 	case r.hooks.tipReached == nil && !r.w.behind:
@@ -15,22 +15,23 @@ func (r *runner) waitAtTip(wait func() error) error {
 		}
 		return wait()
 	}
-	// Records may be under way that are done before the next one comes: then it is
-	// said. No call for a record overlaps the hook, as lanes get more after this alone.
+	// Records may still be in progress, and done before the next one comes: only then is the
+	// tip reached. No call for a record overlaps the hook, since lanes get more records only
+	// after waitAtTip.
 	ctx, cancel := context.WithCancel(r.flow)
 	defer cancel()
 	told := make(chan struct{})
-	go func() { // ends with ctx and the hook, and is waited for
+	go func() { // ends with ctx and the hook; waitAtTip waits for it
 		defer close(told)
 		returned := false
 		defer func() {
-			if !returned { // by runtime.Goexit
+			if !returned { // the hook called runtime.Goexit
 				r.halt(errGoexit)
 			}
 		}()
-		// A call may have acknowledged its records and not returned.
+		// A call may have acknowledged its records without having returned.
 		if r.tracker.waitUntilDone(ctx) == nil && r.tracker.waitUntilReturned(ctx) == nil && ctx.Err() == nil {
-			_ = r.tipReached() // an error says that the hold is over, which the caller sees
+			_ = r.tipReached() // after an error the hold is over, which the caller sees
 		}
 		returned = true
 	}()
@@ -40,7 +41,7 @@ func (r *runner) waitAtTip(wait func() error) error {
 	return err
 }
 
-// tipReached reports that all records that the shard had are done.
+// tipReached reports that all records in the shard are done.
 func (r *runner) tipReached() error {
 	if r.w.behind {
 		r.w.behind = false

@@ -8,25 +8,24 @@ import (
 	"github.com/braidstream/braid/internal/wake"
 )
 
-// tracker knows which records are done where they are not done in order: in lanes,
-// or as they are acknowledged. The watermark is the last record before which all
-// are done.
+// tracker tracks records that are not done in order: in lanes, or because they are
+// acknowledged. The watermark is the last record up to which all records are done.
 type tracker struct {
 	budget *budget
 	moved  wake.Bell   // rings when the watermark has moved
-	done   wake.Signal // raised when records are done, none is due any more, or a lane is idle
+	done   wake.Signal // raised when records are done, none are due any more, or a lane becomes idle
 
 	mu        sync.Mutex // guards the fields below
 	entries   []tracked  // after the watermark, in order
 	watermark Checkpoint
-	due       int // records that are neither done nor withdrawn
+	due       int // number of records that are neither done nor withdrawn
 	pages     int
 	bytes     int
 	load      []int // parts of pages that each lane still has to process
-	idle      int   // lanes that have none
+	idle      int   // number of lanes without any
 }
 
-// tracked is a record that is not before the watermark.
+// tracked is a record after the watermark.
 type tracked struct {
 	place     Checkpoint
 	done      bool
@@ -34,15 +33,15 @@ type tracked struct {
 	page      *trackedPage // nil for a place without a record
 }
 
-// trackedPage is what was read at once. It is given up when its last record is
-// before the watermark.
+// trackedPage is a page that was read. It is released when its last record is before the
+// watermark.
 type trackedPage struct{ records, bytes int }
 
 func newTracker(b *budget, moved wake.Bell, lanes int, at Checkpoint) *tracker {
 	return &tracker{budget: b, moved: moved, watermark: at, load: make([]int, lanes), idle: lanes}
 }
 
-// add takes records that are given to the processor, with bytes of the budget.
+// add adds records that are delivered to the processor, with their bytes of the budget.
 func (t *tracker) add(records []Record, bytes int) {
 	page := &trackedPage{len(records), bytes}
 	t.mu.Lock()
@@ -55,8 +54,8 @@ func (t *tracker) add(records []Record, bytes int) {
 	}
 }
 
-// markDone marks records, and moves the watermark. One that is before it already is none
-// of its concern.
+// markDone marks records as done, and moves the watermark. Records already behind the
+// watermark are ignored.
 func (t *tracker) markDone(records []Record) {
 	t.mu.Lock()
 	for i := range records {
@@ -70,8 +69,8 @@ func (t *tracker) markDone(records []Record) {
 	t.budget.give(free)
 }
 
-// withdraw notes that nobody will acknowledge records: the processor does not have them,
-// or a call for them has failed. They are not done, so another owner gets them.
+// withdraw notes that nobody will acknowledge the records: the processor does not have
+// them, or a call for them has failed. They are not done, so another owner gets them.
 func (t *tracker) withdraw(records []Record) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -83,7 +82,7 @@ func (t *tracker) withdraw(records []Record) {
 	}
 }
 
-// findLocked returns the entry of a record, nil if it is before the watermark.
+// findLocked returns the entry of a record, or nil if it is behind the watermark.
 func (t *tracker) findLocked(record *Record) *tracked {
 	place := record.checkpoint()
 	at := sort.Search(len(t.entries), func(i int) bool { return !t.entries[i].place.precedes(place) })
@@ -93,7 +92,7 @@ func (t *tracker) findLocked(record *Record) *tracked {
 	return nil
 }
 
-// settleLocked counts an entry that is about to be done or withdrawn, the first time.
+// settleLocked counts an entry that becomes done or withdrawn, once.
 func (t *tracker) settleLocked(entry *tracked) {
 	if entry.done || entry.withdrawn {
 		return
@@ -103,8 +102,8 @@ func (t *tracker) settleLocked(entry *tracked) {
 	}
 }
 
-// skipTo moves the watermark to a place at which there is no record to be done, when all
-// before it are.
+// skipTo moves the watermark to a place without a record, once everything before it is
+// done.
 func (t *tracker) skipTo(place Checkpoint) {
 	t.mu.Lock()
 	t.entries = append(t.entries, tracked{place: place, done: true})
@@ -137,7 +136,8 @@ func (t *tracker) advanceLocked() (free int) {
 	return free
 }
 
-// noteFed notes that a lane was given a part of a page; noteProcessed, that it has processed one.
+// noteFed notes that a lane was given a part of a page, and noteProcessed that it has
+// processed one.
 func (t *tracker) noteFed(lane int) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -162,7 +162,7 @@ func (t *tracker) at() Checkpoint {
 	return t.watermark
 }
 
-// watermarkWith returns what the watermark will be when the record is done, too.
+// watermarkWith returns the watermark as it will be once the record is done, too.
 func (t *tracker) watermarkWith(record *Record) Checkpoint {
 	place := record.checkpoint()
 	t.mu.Lock()
@@ -179,10 +179,10 @@ func (t *tracker) watermarkWith(record *Record) Checkpoint {
 	return at
 }
 
-// waitForRoom waits until the shard may be read on: no more than so many pages and bytes lie
-// after the watermark, and if they are more than a read may bring now, a lane has
-// nothing to do. So when the budget is short, no shard reads ahead of its processor, and
-// none is kept from reading by what other shards hold.
+// waitForRoom waits until more of the shard may be read: no more than so many pages and
+// bytes lie after the watermark, and, if they exceed what a read may take now, a lane is
+// idle. So when the budget is short, no shard reads ahead of its processor, and no shard
+// is kept from reading by what others hold.
 func (t *tracker) waitForRoom(ctx context.Context, pages, bytes int) error {
 	return t.waitUntil(ctx, func() bool {
 		return t.pages <= pages && t.bytes <= bytes && (t.idle > 0 || t.bytes <= t.budget.size())
@@ -194,18 +194,18 @@ func (t *tracker) waitUntilDone(ctx context.Context) error {
 	return t.waitUntil(ctx, func() bool { return t.pages == 0 })
 }
 
-// waitUntilSettled waits until every record is done that the processor has.
+// waitUntilSettled waits until every record that the processor has is done.
 func (t *tracker) waitUntilSettled(ctx context.Context) error {
 	return t.waitUntil(ctx, func() bool { return t.due == 0 })
 }
 
-// waitUntilReturned waits until no lane has anything to do: all calls for records have
-// returned, though with Acks their records need not be done.
+// waitUntilReturned waits until all lanes are idle: all calls for records have returned.
+// With Acks the records need not be done.
 func (t *tracker) waitUntilReturned(ctx context.Context) error {
 	return t.waitUntil(ctx, func() bool { return t.idle == len(t.load) })
 }
 
-// waitUntil waits for a condition, which is called with the lock held.
+// waitUntil waits for a condition. It calls reached with the lock held.
 func (t *tracker) waitUntil(ctx context.Context, reached func() bool) error {
 	for {
 		t.mu.Lock()
@@ -223,7 +223,7 @@ func (t *tracker) waitUntil(ctx context.Context, reached func() bool) error {
 	}
 }
 
-// close gives up what the records that are not done hold of the budget.
+// close returns the bytes of records that are not done to the budget.
 func (t *tracker) close() {
 	t.mu.Lock()
 	free := t.bytes

@@ -30,8 +30,8 @@ func newTestTracker(lanes int) *tracker {
 	return newTracker(newBudget(1000, 100), wake.NewBell(), lanes, Checkpoint{Start: braid.TrimHorizon()})
 }
 
-// In whatever order records are done, even several times, the watermark is the last one
-// before which all are, and the budget has back what was held for the pages before it.
+// In whatever order records are done, even repeatedly, the watermark is the last record
+// before which all are done, and the budget gets back the bytes of the pages before it.
 func TestWatermarkIsTheLastRecordBeforeWhichAllAreDone(t *testing.T) {
 	const pages, perPage, pageBytes = 5, 7, 11
 	records := numbered(t, 1, pages*perPage)
@@ -69,7 +69,7 @@ func TestWatermarkIsTheLastRecordBeforeWhichAllAreDone(t *testing.T) {
 	}
 }
 
-// A place without a record counts when all before it are done, and no sooner.
+// A place without a record counts when everything before it is done, and no sooner.
 func TestWatermarkSkipsPlacesWithoutRecords(t *testing.T) {
 	records := numbered(t, 1, 3)
 	tr := newTestTracker(1)
@@ -82,7 +82,7 @@ func TestWatermarkSkipsPlacesWithoutRecords(t *testing.T) {
 	require.Equal(t, records[2].checkpoint(), tr.at())
 }
 
-// Records of an aggregate have one sequence number, and are done one by one.
+// Records of an aggregate have one sequence number, but are done one by one.
 func TestWatermarkMovesInsideOfAnAggregate(t *testing.T) {
 	carrier := numbered(t, 1, 1)[0]
 	parts := make([]Record, 3)
@@ -101,7 +101,7 @@ func TestWatermarkMovesInsideOfAnAggregate(t *testing.T) {
 	require.Equal(t, Checkpoint{SequenceNumber: carrier.SequenceNumber, SubSequenceNumber: 2}, tr.at())
 }
 
-// What a dead letter is committed with: the watermark as if its record was done.
+// A dead letter is committed with the watermark as if its record was done.
 func TestWatermarkWithARecordPassesWhatIsDoneBehindIt(t *testing.T) {
 	records := numbered(t, 1, 4)
 	tr := newTestTracker(1)
@@ -114,15 +114,15 @@ func TestWatermarkWithARecordPassesWhatIsDoneBehindIt(t *testing.T) {
 	require.Equal(t, records[1].checkpoint(), tr.at(), "it only asks")
 }
 
-// A shard is read on while what it holds is within its bounds; beyond what a read may
-// bring now, only for a lane that has nothing to do.
+// More of a shard is read while it stays within its limits. Beyond what a read may take
+// now, that is so only for an idle lane.
 func TestTrackerHasRoom(t *testing.T) {
 	records := numbered(t, 1, 10)
 	for _, row := range []struct {
 		name            string
-		pages, bytes    int // of the bounds
+		pages, bytes    int // limits
 		busy            bool
-		added, perAdded int // pages of one record, and their bytes
+		added, perAdded int // number of pages with one record, and their bytes
 		room            bool
 	}{
 		{name: "nothing is held", pages: 0, bytes: 0, room: true},
@@ -170,7 +170,7 @@ func TestTrackerHasRoom(t *testing.T) {
 	}
 }
 
-// A hold that ends gives up what its records hold of the budget.
+// A hold that ends returns the bytes of its records to the budget.
 func TestTrackerThatClosesHoldsNothing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		records := numbered(t, 1, 4)

@@ -16,7 +16,7 @@ import (
 	"github.com/braidstream/braid/consumer"
 )
 
-// txHooked is a TxProcessor whose hook tries to checkpoint beside the transactions.
+// txHooked is a TxProcessor whose hook tries to checkpoint besides the transactions.
 type txHooked struct {
 	consumer.TxProcessorFunc
 	hook func(lease consumer.Lease)
@@ -27,7 +27,7 @@ func (p txHooked) Initialize(_ context.Context, lease consumer.Lease) error {
 	return nil
 }
 
-// A TxProcessor gets no Checkpointer: its batches and its hooks know the lease.
+// A TxProcessor gets no Checkpointer, but its batches and its hooks know the lease.
 func TestTxProcessorCheckpointsByItsTransactionAlone(t *testing.T) {
 	bubble(t, 1, func(f *fixture) {
 		_, has := any(&consumer.TxBatch{}).(interface{ Checkpoint(context.Context) error })
@@ -137,7 +137,7 @@ func TestTransactionThatIsRefusedIsNoFailureOfItsProcessor(t *testing.T) {
 			return nil
 		})
 		var free atomic.Bool
-		go func() { // somebody else uses up what the shard takes
+		go func() { // another producer uses up the shard's capacity
 			for !free.Load() {
 				_, _ = out.PutRecord(context.Background(), "k", make([]byte, 200<<10))
 				time.Sleep(49 * time.Millisecond)

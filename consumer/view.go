@@ -13,22 +13,21 @@ import (
 	"github.com/braidstream/braid/internal/layout"
 )
 
-// This file keeps the survey of a group up to date, so that a pass costs what has
-// changed and not what there is. It can where the leases are in the database: there,
-// every write of a lease is told of when it is committed, and every change of a stream
-// to those who asked for its name. Elsewhere, and after an error
-// or a change of something that concerns all shards of a stream, the survey is made anew.
+// This file keeps the survey of a group up to date, so that the cost of a pass follows
+// the changes, not the number of shards. That needs leases in the database, which
+// announces every committed write of a lease, and every change of a watched stream. With
+// other stores, after an error, and after a change that concerns all shards of a stream,
+// the survey is made anew.
 
-// changeLog collects what has changed: keys of leases that were written, or names of
-// streams.
+// changeLog collects changes: keys of leases that were written, or names of streams.
 type changeLog struct {
 	mu   sync.Mutex // guards the fields below
-	on   bool       // somebody wants to know
+	on   bool       // keys are collected
 	keys map[string]bool
 }
 
-// note is called for each lease that is committed, and each stream that has changed. It
-// must not wait.
+// note is called for each committed lease, or for each stream that has changed. It must
+// not block.
 func (l *changeLog) note(key []byte) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -37,7 +36,7 @@ func (l *changeLog) note(key []byte) {
 	}
 }
 
-// begin and end say from when on and until when keys are collected.
+// begin starts collecting keys, and end stops it.
 func (l *changeLog) begin() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -62,8 +61,8 @@ func (l *changeLog) take() map[string]bool {
 	return keys
 }
 
-// updateSurvey returns the survey as it is now, whose touched are what has changed since the
-// last pass. Of ended the holds have ended.
+// updateSurvey returns the current survey; its touched has the changes since the last
+// pass. ended are the keys of holds that have ended.
 func (g *group) updateSurvey(ctx context.Context, names []string, ended []LeaseKey) (*survey, error) {
 	if g.view != nil {
 		known, err := g.refresh(ctx, g.view)
@@ -77,7 +76,7 @@ func (g *group) updateSurvey(ctx context.Context, names []string, ended []LeaseK
 			return g.view, nil
 		}
 	}
-	g.written.take() // before the survey, which will see them, as below
+	g.written.take() // taken before the survey, which will see these changes; likewise below
 	g.changed.take()
 	g.discovery.begin()
 	leases, full, err := g.listLeases(ctx, time.Now())
@@ -96,10 +95,10 @@ func (g *group) updateSurvey(ctx context.Context, names []string, ended []LeaseK
 	return s, nil
 }
 
-// touch has the pass visit a row or shard.
+// touch makes the pass visit a row or shard.
 func (s *survey) touch(key LeaseKey) { s.touched[key] = true }
 
-// touchAll has the pass visit all there are.
+// touchAll makes the pass visit all rows and shards.
 func (g *group) touchAll(s *survey) {
 	for key := range s.rows {
 		s.touch(key)
@@ -107,7 +106,7 @@ func (g *group) touchAll(s *survey) {
 	for key := range s.items {
 		s.touch(key)
 	}
-	for it := range g.idle { // its row may be gone
+	for it := range g.idle { // its row may no longer exist
 		s.touch(it.key)
 	}
 	g.mu.Lock()
@@ -117,7 +116,7 @@ func (g *group) touchAll(s *survey) {
 	}
 }
 
-// refresh brings a survey up to date. It returns false if it cannot.
+// refresh updates a survey. It returns false if the survey must be made anew.
 func (g *group) refresh(ctx context.Context, s *survey) (known bool, err error) {
 	store, is := g.leases.(dbLeases)
 	if !is || g.custom && g.discovery.isOutdated(time.Now()) {
@@ -151,21 +150,22 @@ func (g *group) refresh(ctx context.Context, s *survey) (known bool, err error) 
 		if keys[i].Shard != "" {
 			s.setRow(keys[i], rows[i])
 		} else if !s.hasMet(keys[i].Stream, rows[i]) {
-			return false, err // it concerns all shards
+			return false, err // the row concerns all shards
 		}
 	}
 	return true, err
 }
 
-// hasMet reports whether the row of a stream is the one by which the survey knows the
-// stream, as after beginAwaited.
+// hasMet reports whether the survey already knows this version of a stream's row, as
+// after beginAwaited.
 func (s *survey) hasMet(stream string, row *Lease) bool {
 	view, known := s.streams[stream], s.rows[LeaseKey{Stream: stream}]
 	return view != nil && view.met && known != nil && row != nil && known.Version == row.Version
 }
 
-// beginAwaited takes over streams that there were not before, if they are there now: the
-// application has met them, so they begin where they do. It returns false if it cannot.
+// beginAwaited takes over awaited streams that exist now. The application already has a
+// lease of each, so they begin at their beginning. It returns false if the survey must be
+// made anew.
 func (g *group) beginAwaited(ctx context.Context, s *survey, names []string) (known bool, err error) {
 	var there []string
 	var leases []Lease
@@ -202,8 +202,8 @@ func (g *group) beginAwaited(ctx context.Context, s *survey, names []string) (kn
 	return true, nil
 }
 
-// refreshStream takes over which shards a stream has got and lost. It returns false if
-// it is not the stream that it was.
+// refreshStream takes over the shards that a stream has gained and lost. It returns false
+// if the stream is another one of the same name.
 func (g *group) refreshStream(s *survey, name string, view *streamView) bool {
 	g.steps.Add(1)
 	stream, err := g.db.Stream(name)
@@ -231,7 +231,7 @@ func (g *group) refreshStream(s *survey, name string, view *streamView) bool {
 	return true
 }
 
-// remove takes a shard out that has expired.
+// remove removes an expired shard.
 func (s *survey) remove(key LeaseKey) {
 	it := s.items[key]
 	if it == nil {
@@ -246,7 +246,7 @@ func (s *survey) remove(key LeaseKey) {
 	s.touchFamily(key)
 }
 
-// disown forgets that a shard is the child of another one.
+// disown removes a shard from the children of its parent.
 func (s *survey) disown(parent LeaseKey, it *item) {
 	var rest []*item
 	for _, child := range s.children[parent] {
@@ -261,7 +261,7 @@ func (s *survey) disown(parent LeaseKey, it *item) {
 	s.children[parent] = rest
 }
 
-// setRow takes over a lease that was written, nil if it was deleted.
+// setRow takes over a written lease; nil means that it was deleted.
 func (s *survey) setRow(key LeaseKey, row *Lease) {
 	if row == nil {
 		delete(s.rows, key)
@@ -273,13 +273,13 @@ func (s *survey) setRow(key LeaseKey, row *Lease) {
 		s.passParentsOf(it)
 		s.relateParents(it)
 		for _, id := range it.shard.Parents {
-			s.touch(LeaseKey{key.Stream, id}) // which may no longer be needed
+			s.touch(LeaseKey{key.Stream, id}) // the parent's lease may no longer be needed
 		}
 	}
 	s.touchFamily(key)
 }
 
-// passParentsOf reconsiders whether parents without a lease are done.
+// passParentsOf updates whether parents without a lease count as done.
 func (s *survey) passParentsOf(it *item) {
 	for _, id := range it.shard.Parents {
 		key := LeaseKey{it.lease.Stream, id}
@@ -295,7 +295,7 @@ func (s *survey) passParentsOf(it *item) {
 	}
 }
 
-// touchFamily touches a shard, and the children to which it means something else now.
+// touchFamily touches a shard and its children, which depend on it.
 func (s *survey) touchFamily(key LeaseKey) {
 	s.touch(key)
 	for _, child := range s.children[key] {
@@ -304,7 +304,7 @@ func (s *survey) touchFamily(key LeaseKey) {
 	}
 }
 
-// setStanding notes how plan sees an item.
+// setStanding sets how plan sees an item.
 func (s *survey) setStanding(it *item, now *plan.Lease) {
 	if was := it.standing; was != nil {
 		s.planned--

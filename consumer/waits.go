@@ -5,9 +5,9 @@ import (
 	"time"
 )
 
-// This file notes, for Status, what a hold does and waits for.
+// This file notes, for Status, what a hold does and what it waits for.
 
-// beginCall notes a call, unless nobody may call the processor any more.
+// beginCall notes a call. It returns false if the processor may no longer be called.
 func (h *hold) beginCall(call *Call) (may bool) {
 	call.Since = time.Now()
 	h.mu.Lock()
@@ -39,7 +39,7 @@ func (h *hold) endStoring() {
 	h.storing--
 }
 
-// noteWait notes what the goroutine of the hold is going to wait for.
+// noteWait notes what the hold's goroutine is about to wait for.
 func (h *hold) noteWait(what ShardWait) {
 	h.mu.Lock()
 	defer h.mu.Unlock()

@@ -129,7 +129,7 @@ func TestStatusSaysWhatAShardWaitsFor(t *testing.T) {
 	fails := func(context.Context, *consumer.Batch) error { return errors.New("not now") }
 	for _, row := range []struct {
 		wait    consumer.ShardWait
-		state   consumer.ShardState // StateRunning if it is empty
+		state   consumer.ShardState // empty means StateRunning
 		cfg     consumer.Config
 		process consumer.ProcessorFunc
 		prepare func(f *fixture)

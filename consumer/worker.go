@@ -12,9 +12,9 @@ import (
 	"github.com/braidstream/braid/internal/wake"
 )
 
-// Worker processes the shards of an application's streams: all of them if it is
-// alone, and its share beside others. It comes from [New] or [NewTx], and works
-// while Run runs.
+// Worker processes the shards of an application's streams, and shares them with the
+// application's other workers. It comes from [New] or [NewTx], and works while Run runs.
+// Its methods may be called from any number of goroutines.
 type Worker struct {
 	cfg       Config
 	db        *braid.DB
@@ -26,28 +26,28 @@ type Worker struct {
 	mu      sync.Mutex              // guards the fields below
 	stop    context.CancelCauseFunc // nil before Run
 	failure error                   // why the worker cannot go on
-	result  error                   // of Run
+	result  error                   // the result of Run
 
 	stopping chan struct{} // closed by the first Stop
 	hurry    chan struct{} // closed when the context of a Stop has ended
 	failing  chan struct{} // closed when failure is set
 	ended    chan struct{} // closed when Run has returned
-	left     chan struct{} // closed by the group when nothing of the worker is held
+	left     chan struct{} // closed by the group when the worker has no hold left
 
-	// What follows is guarded by the group's mutex.
+	// The group's mutex guards the fields below.
 	state   workerState
-	stopped []ShardError // shards that stood stopped when the worker left
-	held    int          // holds that have not ended, or are not given up
+	stopped []ShardError // shards that were stopped when the worker left
+	held    int          // holds that have neither ended nor been given up
 }
 
-// New makes a worker that gives the records of config.Streams to a processor.
-// Nothing happens before [Worker.Run]. Errors: braid.ErrInvalidArgument for the
-// config or the processor, which says what is allowed.
+// New returns a worker that passes the records of config.Streams to a processor. Nothing
+// happens before [Worker.Run]. Errors: braid.ErrInvalidArgument for the config or the
+// processor, with what is allowed.
 func New(db *braid.DB, config *Config, processor Processor) (*Worker, error) {
 	return newWorker(db, config, processor, false)
 }
 
-// NewTx is [New] for a processor whose effects are in the database, exactly once.
+// NewTx is [New] for a processor whose effects in the database happen exactly once.
 func NewTx(db *braid.DB, config *Config, processor TxProcessor) (*Worker, error) {
 	return newWorker(db, config, processor, true)
 }
@@ -76,23 +76,23 @@ func newWorker(db *braid.DB, config *Config, processor any, transactional bool) 
 	}, nil
 }
 
-// App returns the worker's application, to look at it and to control it.
+// App returns the worker's application, to inspect and control it.
 func (w *Worker) App() *App { return &App{w.group} }
 
-// Run processes records until ctx ends or [Worker.Stop] is called. Then it lets
-// the processors finish their current batches, calls their hooks, gives its leases back
-// and returns nil: nothing of it runs any more. If that takes longer than
-// HandOverTimeout, or than the context of Stop, it returns a [HungShardsError]. If shards of
-// the worker were stopped by errors and nobody has resumed them, it returns a
-// [StoppedShardsError], which says which and why; one stopped shard does not end Run.
-// For more than one of these at once, [errors.As] finds each.
+// Run processes records until ctx ends or [Worker.Stop] is called. It then lets the
+// processors finish their current batches, calls their hooks, gives its leases back and
+// returns nil. Nothing of the worker runs any more. If that takes longer than
+// HandOverTimeout, or than the context of Stop, Run returns a [HungShardsError]. If
+// shards of the worker are still stopped by errors, it returns a [StoppedShardsError]
+// with their causes; a stopped shard does not end Run. If several of these apply,
+// [errors.As] finds each.
 //
-// Any other error says why the worker cannot work: that of the store, if it cannot be
-// read when Run begins (later ones are logged, and it is tried again);
-// braid.ErrInvalidArgument if
-// Start is not what the application began with, or Streams not what its other
-// workers have, or the WorkerID is that of one of them; braid.ErrClosed and
-// braid.ErrFailed if the database ends under it. Run can be called once.
+// Any other error is the reason why the worker cannot work: an error of the store, if it
+// cannot be read when Run begins (later errors are logged and retried);
+// braid.ErrInvalidArgument if Start is not where the application began, or Streams
+// differs from that of its other workers, or the WorkerID is that of another worker;
+// braid.ErrClosed and braid.ErrFailed if the database is closed or fails. Run can be
+// called once.
 func (w *Worker) Run(ctx context.Context) error {
 	ctx, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
@@ -132,7 +132,7 @@ func (w *Worker) run(ctx context.Context) error {
 	return w.leave()
 }
 
-// leave gives everything back, or up.
+// leave gives all leases back, or abandons them.
 func (w *Worker) leave() error {
 	w.group.startLeaving(w)
 	timeout := time.NewTimer(w.cfg.HandOverTimeout)
@@ -142,7 +142,7 @@ func (w *Worker) leave() error {
 	case <-w.left:
 	case <-timeout.C:
 		stuck = w.group.abandon(w)
-	case <-w.stopping: // from here on its caller decides
+	case <-w.stopping: // from here on the context of Stop decides
 		select {
 		case <-w.left:
 		case <-w.hurry:
@@ -155,11 +155,12 @@ func (w *Worker) leave() error {
 	return w.group.outcome(w, failure, stuck)
 }
 
-// Stop ends Run and waits until it has: the processors may finish their current batches
-// until ctx ends. Then their contexts end, with [ErrLeaseLost], and those that do
-// not return at once are left behind: they are not called again, and nothing of what
-// they do counts. It returns what Run does: a [HungShardsError] for them. A ctx that ends
-// with the program's own signal leaves them no time.
+// Stop ends Run and waits until it has returned. The processors may finish their current
+// batches until ctx ends. Then their contexts end with [ErrLeaseLost], and those that do
+// not return at once are left behind: they are not called again, and their work no longer
+// has any effect on the lease. Stop returns the result of Run, a [HungShardsError] in
+// that case. Do not pass a context that a signal to the program has already ended: it
+// leaves the processors no time.
 func (w *Worker) Stop(ctx context.Context) error {
 	w.mu.Lock()
 	if !wake.IsClosed(w.stopping) {
@@ -196,25 +197,25 @@ func (w *Worker) fail(err error) {
 	}
 }
 
-// Metrics are the counts of a worker since it was made.
+// Metrics are counts of a worker since it was made.
 type Metrics struct {
-	Records, Bytes, Batches int64         // that were processed, even those that came again
-	Processing              time.Duration // that the processor has taken, of all shards together
-	Checkpoints             int64         // that were stored
+	Records, Bytes, Batches int64         // processed, including repetitions
+	Processing              time.Duration // time spent in the processor, of all shards together
+	Checkpoints             int64         // stored
 	Failures                int64         // calls of the processor that returned an error
-	Skipped, DeadLettered   int64         // records that have failed
-	Gaps                    int64         // stretches that retention has removed
-	LeasesTaken             int64         // shards that the worker has begun with, each time
-	Stops                   int64         // shards that an error has stopped, until Resume, each time
+	Skipped, DeadLettered   int64         // failed records
+	Gaps                    int64         // gaps left by retention
+	LeasesTaken             int64         // leases taken, including those of the same shard again
+	Stops                   int64         // shards that an error has stopped, counted each time
 
-	// LastCheckpoint is when the worker last stored a checkpoint, of whatever shard: zero if it
-	// has stored none.
+	// LastCheckpoint is when the worker last stored a checkpoint, of any shard. It is zero if
+	// it has stored none.
 	LastCheckpoint time.Time `json:",omitzero"`
 
-	// ProcessTimes are how long each call of ProcessRecords has taken, with the commit if it
-	// is that of a TxProcessor. Latencies are how long after its arrival the first record of a
-	// batch was processed, once for each batch; for records of another source by the clocks
-	// of both machines.
+	// ProcessTimes are the durations of calls of ProcessRecords, including the commit for a
+	// TxProcessor. Latencies are the times from the arrival of the first record of a batch
+	// until the batch was processed, one for each batch. For records of another source, the
+	// clocks of both machines matter.
 	ProcessTimes, Latencies braid.Histogram
 }
 
@@ -246,7 +247,7 @@ type counts struct {
 	records, bytes, batches, processing, checkpoints, failures, skipped, deadLettered, gaps atomic.Int64
 	leasesTaken, stops                                                                      atomic.Int64
 
-	checkpointed            atomic.Int64 // when the last checkpoint was stored: Unix time in nanoseconds; 0 for none
+	checkpointed            atomic.Int64 // Unix time in nanoseconds of the last stored checkpoint; 0 for none
 	processTimes, latencies histogram.Recorder
 }
 

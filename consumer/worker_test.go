@@ -42,7 +42,7 @@ func bubble(t *testing.T, shards int, test func(f *fixture)) {
 	})
 }
 
-// put appends records with the given data, which are their partition keys, too.
+// put appends records with the given data, which is also their partition key.
 func (f *fixture) put(data ...string) {
 	f.Helper()
 	for _, d := range data {
@@ -58,7 +58,7 @@ func (f *fixture) split(shard braid.ShardID) {
 	require.NoError(f, err)
 }
 
-// start runs a worker, and returns what stops it and waits for it.
+// start runs a worker, and returns a function that stops it and waits for it.
 func (f *fixture) start(w *consumer.Worker) (stop func() error) {
 	ctx, cancel := context.WithCancel(context.Background())
 	var err error
@@ -113,7 +113,7 @@ func (f *fixture) status(shard braid.ShardID) consumer.ShardStatus {
 	return consumer.ShardStatus{}
 }
 
-// shardOf returns the shard that a partition key goes to.
+// shardOf returns the shard of a partition key.
 func (f *fixture) shardOf(key string) braid.ShardID {
 	for _, sh := range f.orders.Shards() {
 		if sh.HashKeyRange().Contains(braid.HashKeyOf(key)) {
@@ -124,7 +124,7 @@ func (f *fixture) shardOf(key string) braid.ShardID {
 }
 
 // stopped checks that Run has returned an error for the given shards, and returns the
-// cause of the first.
+// cause of the first one.
 func (f *fixture) stopped(err error, shards ...braid.ShardID) error {
 	f.Helper()
 	var stopped *consumer.StoppedShardsError
@@ -142,7 +142,7 @@ func (f *fixture) stopped(err error, shards ...braid.ShardID) error {
 	return stopped.Shards[0].Err
 }
 
-// journal is what processors have seen, line by line.
+// journal has the calls of processors, line by line.
 type journal struct {
 	mu    sync.Mutex
 	lines []string
@@ -154,8 +154,9 @@ func (l *journal) add(format string, args ...any) {
 	l.lines = append(l.lines, fmt.Sprintf(format, args...))
 }
 
-// take waits until all other goroutines wait, and returns the lines since the last
-// call. A sleep orders nothing: what is due at the same instant may happen after it.
+// take waits until all other goroutines are blocked, and returns the lines since the last
+// call. Sleeping would not order events: what is due at the same instant may happen
+// later.
 func (l *journal) take() []string {
 	synctest.Wait()
 	l.mu.Lock()
@@ -196,7 +197,7 @@ func TestWorkerProcessesWhatIsThereAndWhatComes(t *testing.T) {
 type lifecycle struct {
 	log   *journal
 	name  string
-	fail  map[string]int // how often a call fails
+	fail  map[string]int // how often each call fails
 	mutex sync.Mutex
 }
 

@@ -7,8 +7,8 @@ import (
 	"github.com/braidstream/braid/consumer"
 )
 
-// wrappedSource is a source whose readers call a function instead of Next, which is given
-// the Next that they have.
+// wrappedSource is a source whose readers call a function instead of Next, with the
+// original Next as its argument.
 type wrappedSource struct {
 	consumer.Source
 	next nextFunc

@@ -11,17 +11,19 @@ import (
 	"github.com/braidstream/braid/internal/jsontext"
 )
 
-// maxBodyBytes is the largest body of a change: what a call can put, in base64.
+// maxBodyBytes is the largest body of a change: the most that one call can put, in
+// base64.
 const maxBodyBytes = 24 << 20
 
-// actionHeader has to come with each change. A page of another site cannot send it: a
-// browser would ask first whether it may, and is not told so.
+// actionHeader is required for each change. A page of another site cannot send it,
+// because the browser would first ask for permission, and is not given any.
 const actionHeader = "Braid-Inspect"
 
-// done is the answer to a change that there is nothing to say about.
+// done is the answer to a change without a result.
 type done struct{}
 
-// changing lets a request change something if that is allowed, and if it is meant.
+// changing handles a request for a change, if changes are allowed and the request intends
+// one.
 func changing(fn answer) answer {
 	return func(h *handler, r *http.Request) (any, error) {
 		if !h.opts.Writable {
@@ -48,7 +50,7 @@ func readBody(r *http.Request, in any) error {
 	err := dec.Decode(in)
 	if err == nil {
 		if _, more := dec.Token(); !errors.Is(more, io.EOF) {
-			err = errors.New("something follows the object")
+			err = errors.New("data after the JSON object")
 		}
 	}
 	var large *http.MaxBytesError
@@ -58,7 +60,7 @@ func readBody(r *http.Request, in any) error {
 	case errors.Is(err, braid.ErrInvalidArgument):
 		return err
 	case err != nil:
-		return badRequest("the body is not the JSON that is wanted: %v", err)
+		return badRequest("invalid JSON in the body: %v", err)
 	}
 	return nil
 }
@@ -77,9 +79,9 @@ func (h *handler) create(r *http.Request) (any, error) {
 	return done{}, err
 }
 
-// streamOptions are [braid.StreamOptions] as these marshal, but without their methods: so
-// [readBody] refuses fields that there are not, at any depth. A setting that is misspelled
-// would be left at its default, silently.
+// streamOptions are [braid.StreamOptions] with the same JSON, but without their methods,
+// so that [readBody] refuses unknown fields at any depth. Otherwise a misspelled setting
+// would silently stay at its default.
 type streamOptions struct {
 	plainStreamOptions
 	Retention jsontext.Duration
@@ -87,7 +89,7 @@ type streamOptions struct {
 
 type plainStreamOptions braid.StreamOptions
 
-// deleteStream wants the name twice, so that a slip in the path deletes nothing.
+// deleteStream requires the name twice, so that a mistake in the path deletes nothing.
 func (h *handler) deleteStream(r *http.Request) (any, error) {
 	var in struct{ Name string }
 	if err := readBody(r, &in); err != nil {

@@ -14,7 +14,7 @@ import (
 	"github.com/braidstream/braid/queue"
 )
 
-// actions are all changes there are, with bodies that are taken.
+// actions are all changes, with bodies that are accepted.
 var actions = map[string]any{
 	"/api/streams":                    map[string]any{"Name": "new"},
 	"/api/streams/s/delete":           map[string]any{"Name": "s"},

@@ -20,7 +20,7 @@ const (
 // appSummary is an application in a list.
 type appSummary struct {
 	Name                       string
-	Paused                     bool // as a whole
+	Paused                     bool // the whole application
 	CaughtUp                   bool
 	Workers                    int
 	Shards                     int
@@ -28,7 +28,7 @@ type appSummary struct {
 	BehindRecords, BehindBytes int64
 	BehindLatest               jsontext.Duration
 	AwaitedStreams             []string `json:",omitempty"`
-	Error                      string   `json:",omitempty"` // why nothing else is known
+	Error                      string   `json:",omitempty"` // why the other fields are unknown
 }
 
 type appList struct {
@@ -92,8 +92,8 @@ func (h *handler) app(r *http.Request) (*consumer.App, error) {
 type appAnswer struct {
 	Time       time.Time
 	Status     consumer.Status // with some of its shards
-	Shards     int             // of all
-	MoreShards bool            // there are others; go on with stream/shard of the last one as after
+	Shards     int             // total number
+	MoreShards bool            // there are more; continue with stream/shard of the last one as after
 	CaughtUp   bool
 }
 
@@ -131,7 +131,7 @@ func isAfter(key consumer.LeaseKey, stream, shard string) bool {
 	return key.Stream > stream || key.Stream == stream && string(key.Shard) > shard
 }
 
-// shortened cuts a text off, at the end of a character.
+// shortened cuts off a text, between characters.
 func shortened(text string, bytes int) string {
 	if len(text) <= bytes {
 		return text
@@ -144,9 +144,9 @@ type letter struct {
 	ShardID        braid.ShardID // of the letter itself
 	SequenceNumber braid.SequenceNumber
 	ArrivalTime    time.Time
-	Letter         *consumer.DeadLetter // nil if it cannot be read
+	Letter         *consumer.DeadLetter // nil if the letter cannot be read
 	DataBytes      int                  // of the whole data of the failed record
-	Problem        string               `json:",omitempty"` // why it cannot be read, or is not shown
+	Problem        string               `json:",omitempty"` // why the letter cannot be read or is not shown
 }
 
 type letterAnswer struct {
@@ -157,8 +157,8 @@ type letterAnswer struct {
 	AtTip    bool
 }
 
-// deadLetters lists what an application has put into a dead-letter stream. Letters of other
-// applications in it are passed over.
+// deadLetters lists the letters that an application has put into a dead-letter stream. It
+// skips letters of other applications.
 func (h *handler) deadLetters(r *http.Request) (any, error) {
 	if err := onlyParameters(r, "stream", "from", "limit", "data", "encrypted"); err != nil {
 		return nil, err
@@ -209,7 +209,8 @@ func (h *handler) deadLetters(r *http.Request) (any, error) {
 	return out, nil
 }
 
-// deadLetterStream returns the only one that workers of the application name.
+// deadLetterStream returns the dead-letter stream of the application's workers, if there
+// is only one.
 func (h *handler) deadLetterStream(r *http.Request) (string, error) {
 	status, err := h.status(r, r.PathValue("app"))
 	if err != nil {
@@ -226,7 +227,7 @@ func letterOf(rec *braid.Record, app string, v *view) (l letter, ours bool) {
 	l = letter{ShardID: rec.ShardID, SequenceNumber: rec.SequenceNumber, ArrivalTime: rec.ArrivalTime}
 	var dead consumer.DeadLetter
 	if err := json.Unmarshal(rec.Data, &dead); err != nil || dead.Stream == "" {
-		l.Problem = "it is no dead letter"
+		l.Problem = "it is not a dead letter"
 		return l, true
 	}
 	if dead.App != app {
@@ -244,7 +245,7 @@ func letterOf(rec *braid.Record, app string, v *view) (l letter, ours bool) {
 	return l, true
 }
 
-// leaseKey names what an action on an application is about.
+// leaseKey names the subject of an action on an application.
 type leaseKey struct {
 	Stream string
 	Shard  braid.ShardID
@@ -290,8 +291,8 @@ func (h *handler) seek(r *http.Request) (any, error) {
 	return done{}, app.Seek(r.Context(), in.key(), *in.To)
 }
 
-// putBack puts the record of a dead letter into its stream again, as a new record: all that
-// read the stream get it. The letter stays where it is.
+// putBack puts the record of a dead letter into its stream again, as a new record, which
+// all readers of the stream get. The letter stays in its stream.
 func (h *handler) putBack(r *http.Request) (any, error) {
 	var in struct {
 		Stream         string
@@ -314,7 +315,7 @@ func (h *handler) putBack(r *http.Request) (any, error) {
 	}
 	l, ours := letterOf(rec, r.PathValue("app"), &view{data: maxDataBytes, encrypted: true})
 	if !ours || l.Letter == nil {
-		return nil, &statusError{http.StatusConflict, "NoDeadLetter", "the record is no dead letter of the application " + r.PathValue("app")}
+		return nil, &statusError{http.StatusConflict, "NoDeadLetter", "the record is not a dead letter of the application " + r.PathValue("app")}
 	}
 	s, err := h.db.Stream(l.Letter.Stream)
 	if err != nil {

@@ -1,40 +1,40 @@
-// Package inspect is a page, a JSON API and live events about an open database: its
-// streams, shards, records, applications, queues and storage.
+// Package inspect has an HTTP handler for an open database: a page, a JSON API and live
+// events about its streams, shards, records, applications, queues and storage.
 //
 //	page := inspect.Handler(db, nil)
 //	http.Handle("/braid/", http.StripPrefix("/braid", page))
 //	log.Fatal(http.ListenAndServe("localhost:8080", nil))
 //
-// It works under any prefix that is stripped, since all its links are relative; the page
-// itself ends in a slash. Everything that the page needs is embedded in the program, and
-// nothing is fetched from elsewhere.
+// The handler works under any prefix that is stripped, since all its links are relative.
+// The page itself must be requested with a slash at the end. Everything that the page
+// needs is embedded in the program, and nothing is fetched from elsewhere.
 //
 // # Who can use it
 //
-// Anybody who can reach the handler sees what is in the database. It belongs on a loopback
+// Anybody who can reach the handler can read the database. Serve it on a loopback
 // address, or behind the application's own authentication: see [Options].Authorize.
 //
-// Pages of other sites cannot use it through a browser of somebody who can: requests of
-// other origins, and under names of hosts that are not expected, are refused, as
-// [CheckSite] says. GET never changes anything. Changes are POST, need
-// [Options].Writable, and a header that pages of other sites cannot send.
+// Pages of other sites cannot use it through the browser of someone who can reach it:
+// requests from other origins, and requests under unexpected host names, are refused, as
+// [CheckSite] describes. GET never changes anything. Changes use POST, and need
+// [Options].Writable and a header that pages of other sites cannot send.
 //
-// # Bounds
+// # Limits
 //
-// No answer grows with the database. An answer has at most 1,000 records, 1,000
-// shards, 1,000 streams, 100 applications or 1,000 queues, and says if there is more;
-// a search looks at no more than 10,000 records or 8 MiB, and says where to go on. Of
-// each record up to 4 KiB of data are shown, and of an encrypted one neither key nor
-// data, unless the request asks for them. A live tail shows 20 records a second, or what
-// is asked for, and says how many it has left out. At most 64 live connections are
-// served at once.
+// No answer grows with the database. An answer has at most 1,000 records, 1,000 shards,
+// 1,000 streams, 100 applications or 1,000 queues, and reports whether there are more. A
+// search looks at no more than 10,000 records or 8 MiB, and returns where to continue. Up
+// to 4 KiB of data are shown of each record, and neither key nor data of an encrypted
+// one, unless the request asks for them. A live tail sends 20 records per second, or as
+// many as requested, and reports how many it has left out. At most 64 live connections
+// are served at the same time.
 //
 // # JSON
 //
-// Paths are relative to the handler. Values are those of packages braid, consumer and
-// queue as these marshal themselves. What goes wrong is answered by a status of 4xx
-// or 5xx and {"Error": text, "Kind": sentinel, "Detail": typed error}; the Kind is the
-// name of an error of those packages without its Err, such as "StreamNotFound".
+// Paths are relative to the handler. Values are the JSON of the types of packages braid,
+// consumer and queue. Errors are answered with a status of 4xx or 5xx and {"Error": text,
+// "Kind": sentinel, "Detail": typed error}. The Kind is the name of an error of those
+// packages without its Err, such as "StreamNotFound".
 //
 //	GET  healthz                                200 while the storage works, else 503
 //	GET  readyz                                 200 while it takes writes, else 503
@@ -72,16 +72,18 @@
 //
 // A POST has a header Braid-Inspect with any value, and JSON as its Content-Type.
 //
-// Parameters of records: from, a position as [braid.ParsePosition] reads it, TRIM_HORIZON
-// by default; or last, to look at so many of the newest, 1 to 10,000, and to show the newest
-// of those that fit; limit, 1 to 1,000 records, 100 by default;
-// key, only records of that partition key; match, only those whose key or data contains the
-// text; data, the most bytes of each record's data, 4,096 by default; and encrypted=show. The
-// answer has the position Next, which is where to go on.
+// Records have these parameters: from, a position that [braid.ParsePosition] accepts,
+// TRIM_HORIZON by default; or instead last, 1 to 10,000, to look only at that many of the
+// newest records; limit, 1 to 1,000 records, 100 by default; key, only records with that
+// partition key; match, only records whose key or data contains the text; data, the
+// maximum number of bytes of each record's data, 4,096 by default; and encrypted=show.
+// With last, the newest records that match are shown. The answer has the position Next,
+// from which to continue.
 //
-// A tail has the parameters stream (required), shard, from (LATEST by default), key, match,
-// data, encrypted, and rate: 1 to 1,000 records a second, 20 by default, or "all", which
-// leaves nothing out and goes at the pace of the client. Its events are record, with the
-// sequence number as id; left-out, with how many Records and Bytes were not sent; and end,
-// the last one, with an Error unless the shard has ended. Last-Event-ID resumes it.
+// A tail has the parameters stream (required), shard, from (LATEST by default), key,
+// match, data, encrypted, and rate: 1 to 1,000 records per second, 20 by default, or
+// "all", which leaves nothing out and waits for the client. Its events are record, with
+// the sequence number as id; left-out, with the numbers of Records and Bytes that were
+// not sent; and end, the last one, with an Error unless the shard has ended.
+// Last-Event-ID resumes a tail.
 package inspect

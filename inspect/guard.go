@@ -10,20 +10,21 @@ import (
 	"strings"
 )
 
-// CheckSite protects an HTTP handler that is meant for programs and people of this machine or
-// network against pages of other sites that their browsers show. It returns an error, whose
-// text is for the client, unless
+// CheckSite protects an HTTP handler for programs and people of this machine or network
+// against pages of other sites in their browsers. It returns an error, whose text is for
+// the client, unless
 //
-//   - the Host that the request names is an IP address, a loopback name (localhost, or one that
-//     ends in .localhost), or one of hosts, which are names without ports. A site whose name is
-//     made to resolve to this machine comes under its own name.
-//   - it comes from the same origin, as far as the client is a browser: by Sec-Fetch-Site,
-//     and by Origin, whose host must be the Host or one of hosts. Links of other sites may
+//   - the Host of the request is an IP address, a loopback name (localhost, or a name
+//     that ends in .localhost), or one of hosts, which are names without ports. A site
+//     whose name was made to resolve to this machine comes under its own name, and is
+//     refused.
+//   - a request of a browser comes from the same origin, according to Sec-Fetch-Site and
+//     to Origin, whose host must be the Host or one of hosts. Links of other sites may
 //     open a page, so the handler must not change anything by GET.
 //
-// Programs that are no browsers send neither header, and are not refused for it. CheckSite
-// says nothing about who a client is: it is no authentication. [Handler] calls it for all
-// requests but those of probes.
+// Programs other than browsers send neither header, and are not refused. CheckSite does
+// not check who a client is: it is no authentication. [Handler] calls it for all requests
+// except probes.
 func CheckSite(r *http.Request, hosts ...string) error {
 	isListed := func(host string) bool {
 		return slices.ContainsFunc(hosts, func(listed string) bool { return strings.EqualFold(strings.TrimSuffix(listed, "."), host) })
@@ -47,14 +48,14 @@ func CheckSite(r *http.Request, hosts ...string) error {
 	return nil
 }
 
-// isNavigation reports whether a browser opens a page: the site whose link it follows gets
-// to know nothing of the answer.
+// isNavigation reports whether a browser opens a page. The site whose link it follows
+// cannot read the answer.
 func isNavigation(r *http.Request) bool {
 	return (r.Method == http.MethodGet || r.Method == http.MethodHead) &&
 		r.Header.Get("Sec-Fetch-Mode") == "navigate" && r.Header.Get("Sec-Fetch-Dest") == "document"
 }
 
-// hostName returns the name or address in a host with or without a port.
+// hostName returns the name or address in a host, with or without a port.
 func hostName(hostport string) string {
 	host := hostport
 	if name, _, err := net.SplitHostPort(hostport); err == nil {

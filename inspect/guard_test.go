@@ -16,7 +16,7 @@ func TestOtherSitesAreRefused(t *testing.T) {
 	for _, row := range []struct {
 		name, host string
 		header     map[string]string
-		kind       string // of the refusal; empty: it is allowed
+		kind       string // the kind of the refusal; empty if allowed
 	}{
 		{"a program", "localhost:8080", nil, ""},
 		{"without a port", "localhost", nil, ""},
@@ -90,7 +90,7 @@ func TestProbesAnswerUnderAnyName(t *testing.T) {
 	}
 }
 
-// Nothing may show the page in a frame, run a script that is not its own, or guess a type.
+// No other site may show the page in a frame, run a script on it, or guess a type.
 func TestBrowsersAreToldWhatIsAllowed(t *testing.T) {
 	k := newKit(t, nil)
 	for _, path := range []string{"/", "/static/app.js", "/api/streams", "/api/none", "/healthz"} {

@@ -10,30 +10,30 @@ import (
 	"github.com/braidstream/braid"
 )
 
-// Options are the settings of a [Handler]. The zero value, and a nil pointer, mean the
+// Options are options of a [Handler]. The zero value, and a nil pointer, mean the
 // defaults.
 type Options struct {
 	// Writable allows changes: to create and delete streams, to put records, to split and
 	// merge shards, to change their number and the retention, to trim, to pause, resume and
-	// seek applications, and to put back or discard dead letters. The default is to look only.
+	// seek applications, and to put back or discard dead letters. The default is read-only.
 	Writable bool
 
-	// Hosts are names under which the handler is reached, without ports, such as
-	// "braid.example.com". Loopback names and IP addresses are allowed in any case; other
-	// names are refused, as they may be those of a site that has its own name resolve to
-	// this machine.
+	// Hosts are the host names, without ports, under which the handler is reached, such as
+	// "braid.example.com". Loopback names and IP addresses are always allowed. Other names
+	// are refused, since they may belong to a site that resolves its own name to this
+	// machine.
 	Hosts []string
 
-	// Authorize, if it is not nil, decides on each request but those for healthz and
-	// readyz: an error refuses it with status 403 and the error's text, and a [Challenge]
-	// with status 401. A request that changes something has the method POST; all others
-	// are GET. The path is relative to the handler, as in the package documentation, with
-	// a slash before it. It is called from several goroutines at once. A live connection
-	// is decided on once, when it begins.
+	// Authorize, if it is not nil, decides on each request except those for healthz and
+	// readyz. An error refuses the request with status 403 and the error's text; a
+	// [Challenge] does so with status 401. A request that changes something has the method
+	// POST; all others are GET. The path is relative to the handler, as in the package
+	// documentation, and begins with a slash. Authorize is called from several goroutines at
+	// once. For a live connection it is called once, at the beginning.
 	Authorize func(r *http.Request) error
 }
 
-// Challenge is an error of [Options].Authorize that asks the client to say who it is. Its
+// Challenge is an error of [Options].Authorize that asks the client to authenticate. Its
 // text is the WWW-Authenticate header, such as `Basic realm="braid"`.
 type Challenge string
 
@@ -44,15 +44,17 @@ func (c Challenge) Error() string { return "authentication is required: " + stri
 type handler struct {
 	db   *braid.DB
 	opts Options
-	live chan struct{} // has an element for each live connection
+	live chan struct{} // has one element for each live connection
 }
 
-// maxLive is how many live connections there are at once: each has a goroutine that reads.
+// maxLive is the maximum number of live connections at the same time; each has a
+// goroutine that reads.
 const maxLive = 64
 
-// Handler returns the page and the JSON API of a database, which stays the caller's. See
-// the package documentation for where to mount it, and who can use it. Requests after the
-// database was closed are answered with status 503; those for live events end with it.
+// Handler returns an HTTP handler with the page and the JSON API of a database. The
+// caller still has to close the database. See the package documentation for where to
+// mount the handler, and who can use it. Requests after the database was closed are
+// answered with status 503; live connections end with the database.
 func Handler(db *braid.DB, options *Options) http.Handler {
 	h := &handler{db: db, live: make(chan struct{}, maxLive)}
 	if options != nil {
@@ -62,13 +64,13 @@ func Handler(db *braid.DB, options *Options) http.Handler {
 	h.routes(all)
 	mux := http.NewServeMux()
 	mux.Handle("/", h.guarded(all))
-	// Probes come under any name, and learn one word.
+	// Probes may use any host name. Their answer is a single word.
 	mux.Handle("/healthz", byMethod(map[string]http.HandlerFunc{"GET": h.endpoint((*handler).health)}))
 	mux.Handle("/readyz", byMethod(map[string]http.HandlerFunc{"GET": h.endpoint((*handler).ready)}))
 	return withHeaders(mux)
 }
 
-// routes registers all paths but those of probes.
+// routes registers all paths except those of probes.
 func (h *handler) routes(mux *http.ServeMux) {
 	for _, route := range []struct {
 		path      string
@@ -117,15 +119,15 @@ func (h *handler) routes(mux *http.ServeMux) {
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
 		writeError(w, r, &statusError{
 			http.StatusNotFound, "NotFound",
-			"there is no " + r.URL.Path + " here; the handler is to be mounted with http.StripPrefix",
+			"there is no " + r.URL.Path + " here; the handler must be mounted with http.StripPrefix",
 		})
 	})
 }
 
-// answer is what is said to a request, which is marshaled to JSON.
+// answer returns the answer to a request, which is marshaled to JSON.
 type answer func(h *handler, r *http.Request) (any, error)
 
-// endpoint makes an HTTP handler of an answer.
+// endpoint turns an answer into an HTTP handler.
 func (h *handler) endpoint(fn answer) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		out, err := fn(h, r)
@@ -137,7 +139,7 @@ func (h *handler) endpoint(fn answer) http.HandlerFunc {
 	}
 }
 
-// byMethod calls the handler of the request's method. HEAD is GET.
+// byMethod calls the handler for the request's method. HEAD counts as GET.
 func byMethod(methods map[string]http.HandlerFunc) http.HandlerFunc {
 	allow := strings.Join(slices.Sorted(maps.Keys(methods)), ", ")
 	return func(w http.ResponseWriter, r *http.Request) {
@@ -155,7 +157,7 @@ func byMethod(methods map[string]http.HandlerFunc) http.HandlerFunc {
 	}
 }
 
-// guarded refuses requests of other sites, and then those that the application refuses.
+// guarded refuses requests of other sites, and requests that the application refuses.
 func (h *handler) guarded(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if err := CheckSite(r, h.opts.Hosts...); err != nil {
@@ -172,9 +174,9 @@ func (h *handler) guarded(next http.Handler) http.Handler {
 	})
 }
 
-// withHeaders says to browsers what the answers may be used for: the page runs what this
-// handler serves, talks to it alone, and is not shown in a frame of another site, where a
-// click could be led astray.
+// withHeaders restricts what browsers may do with the answers: the page runs only scripts
+// of this handler, connects only to it, and cannot be shown in a frame of another site,
+// which could misdirect clicks.
 func withHeaders(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		header := w.Header()
@@ -207,7 +209,7 @@ func (h *handler) ready(r *http.Request) (any, error) {
 	return h.health(r)
 }
 
-// info is what a client may want to know first.
+// info is what a client needs to know first.
 type info struct {
 	Time     time.Time
 	Writable bool

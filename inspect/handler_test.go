@@ -45,7 +45,7 @@ func (k *kit) put(s *braid.Stream, key, data string) braid.SequenceNumber {
 	return result.SequenceNumber
 }
 
-// request makes one; a body makes it a change.
+// request makes a request; with a body it is a change.
 func (k *kit) request(method, path string, body any) *http.Request {
 	var text bytes.Buffer
 	if body != nil {
@@ -83,7 +83,7 @@ func (k *kit) into(w *httptest.ResponseRecorder, out any) {
 	require.NoError(k.t, json.Unmarshal(w.Body.Bytes(), out))
 }
 
-// refused requires that a request fails in this way.
+// refused requires that a request is refused with this status, kind and text.
 func (k *kit) refused(w *httptest.ResponseRecorder, status int, kind, text string) {
 	k.t.Helper()
 	require.Equal(k.t, status, w.Code, "%s", w.Body)
@@ -216,7 +216,7 @@ func TestTheLastRecordsAreFound(t *testing.T) {
 		}
 		require.Equal(t, want, page.texts(), path)
 	}
-	// Of those that are looked at, the newest are shown.
+	// Of the records that are looked at, the newest are shown.
 	k.get("/api/streams/s/records?limit=3&last=20", &page)
 	require.Equal(t, all[47:], page.texts())
 	k.get("/api/streams/s/records?limit=2&last=20&match=kx", &page)

@@ -7,15 +7,16 @@ import (
 	"strings"
 )
 
-// web has the page: HTML, style and modules as browsers take them, with no step between.
+// web has the page: HTML, style and JavaScript modules, which browsers load without a
+// build step.
 //
 //go:embed web
 var web embed.FS
 
-// page answers with the page itself, at the handler's root.
+// page serves the page itself, at the handler's root.
 func page(w http.ResponseWriter, r *http.Request) { serveFile(w, r, "index.html") }
 
-// static answers with what the page loads.
+// static serves the files that the page loads.
 func static(w http.ResponseWriter, r *http.Request) {
 	serveFile(w, r, strings.TrimPrefix(r.URL.Path, "/static/"))
 }
@@ -27,8 +28,8 @@ var contentTypes = map[string]string{
 	".svg":  "image/svg+xml",
 }
 
-// serveFile answers with a file. Its type does not depend on what the machine knows of
-// types, and browsers ask for it again each time: it belongs to this build.
+// serveFile serves a file. Its type does not depend on the types that the machine knows.
+// Browsers request it again each time, since it may differ in the next build.
 func serveFile(w http.ResponseWriter, r *http.Request, name string) {
 	text, err := web.ReadFile("web/" + name)
 	kind := contentTypes[path.Ext(name)]

@@ -44,7 +44,7 @@ func (h *handler) listQueues(r *http.Request) (any, error) {
 		}
 		d, err := q.Describe(r.Context())
 		if errors.Is(err, queue.ErrQueueNotFound) {
-			continue // it was deleted meanwhile
+			continue // it was deleted in the meantime
 		}
 		if err != nil {
 			return nil, err
@@ -57,7 +57,7 @@ func (h *handler) listQueues(r *http.Request) (any, error) {
 	return out, nil
 }
 
-// queueOf returns the queue that the path names.
+// queueOf returns the queue in the path.
 func (h *handler) queueOf(r *http.Request) (*queue.Queue, error) {
 	return queue.Get(r.Context(), h.db, r.PathValue("queue"))
 }
@@ -86,7 +86,7 @@ func (h *handler) describeQueue(r *http.Request) (any, error) {
 type deadRecord struct {
 	record
 	ID            string
-	Receipt       queue.Receipt // what restores or discards it; empty while somebody has received it
+	Receipt       queue.Receipt // restores or discards the letter; empty while a receiver has it
 	Receives      int
 	FirstReceived time.Time
 	Reason        string
@@ -131,10 +131,10 @@ func (h *handler) queueDeadLetters(r *http.Request) (any, error) {
 	return out, nil
 }
 
-// maxReceipts is how many dead letters a request settles: what one answer lists.
+// maxReceipts is how many dead letters a request can settle: as many as an answer lists.
 const maxReceipts = maxRecords
 
-// restore makes dead letters records of their queue again.
+// restore puts dead letters back into their queue.
 func (h *handler) restore(r *http.Request) (any, error) {
 	var in struct {
 		Receipts []queue.Receipt
@@ -152,7 +152,7 @@ func (h *handler) restore(r *http.Request) (any, error) {
 	case !in.All:
 		err = settle(r.Context(), in.Receipts, q.DeadLetters().Restore)
 	case n > 0:
-		err = badRequest("Receipts and All both say what to restore; give one of them")
+		err = badRequest("Receipts and All exclude each other; give one of them")
 	default:
 		n, err = q.DeadLetters().RestoreAll(r.Context())
 	}

@@ -16,38 +16,38 @@ import (
 const (
 	maxRecords     = 1000
 	defaultRecords = 100
-	maxLookedAt    = 10_000  // records that one request looks at
+	maxLookedAt    = 10_000  // maximum number of records that one request looks at
 	maxLookedBytes = 8 << 20 // of their data
 	maxDataBytes   = 10 << 20
 	defaultData    = 4 << 10
-	maxAnswerBytes = 8 << 20 // of data that is shown, unless it is one record
+	maxAnswerBytes = 8 << 20 // of data in the answer, unless it is one record
 	maxLastShards  = 100
 )
 
-// record is a record as it is shown.
+// record is a record in an answer.
 type record struct {
 	braid.Record      // with the beginning of its data, or without key and data
-	DataBytes    int  // of the whole data
-	Withheld     bool // key and data are encrypted, and were not asked for
+	DataBytes    int  // size of the whole data
+	Withheld     bool // key and data are encrypted, and were not requested
 }
 
 type recordsAnswer struct {
 	Records  []record
-	Next     braid.Position // where to go on
-	LookedAt int            // with those that key and match have left out
-	AtTip    bool           // there was no more
+	Next     braid.Position // where to continue
+	LookedAt int            // including records that key and match have left out
+	AtTip    bool           // there were no more
 
-	// Of a shard alone: what follows, as in [braid.RecordsPage].
+	// Only for a shard: what follows, see [braid.RecordsPage].
 	BehindRecords, BehindBytes int64
 	BehindLatest               jsontext.Duration
 	EndOfShard                 bool
 	ChildShards                []braid.ShardID `json:",omitempty"`
 }
 
-// view is what a request wants to see of records.
+// view is the part of records that a request asks for.
 type view struct {
 	key, match string
-	data       int // the most bytes of each
+	data       int // maximum number of bytes for each record
 	encrypted  bool
 }
 
@@ -72,8 +72,8 @@ func viewOf(r *http.Request, maxData int) (v view, err error) {
 // filters reports whether only some of the records are wanted.
 func (v *view) filters() bool { return v.key != "" || v.match != "" }
 
-// wants reports whether a record is to be shown. What is withheld matches nothing, so that
-// asking finds nothing out about it.
+// wants reports whether a record is wanted. Withheld keys and data match nothing, so that
+// searches reveal nothing about them.
 func (v *view) wants(rec *braid.Record) bool {
 	if !v.filters() {
 		return true
@@ -85,7 +85,7 @@ func (v *view) wants(rec *braid.Record) bool {
 		(v.match == "" || strings.Contains(rec.PartitionKey, v.match) || bytes.Contains(rec.Data, []byte(v.match)))
 }
 
-// show returns what is shown of a record. It keeps no more than that alive.
+// show returns a record for an answer. It keeps no other memory of the record alive.
 func (v *view) show(rec *braid.Record) record {
 	out := record{Record: *rec, DataBytes: len(rec.Data)}
 	switch {
@@ -95,7 +95,7 @@ func (v *view) show(rec *braid.Record) record {
 		out.PartitionKey, out.Data = strings.Clone(rec.PartitionKey), bytes.Clone(rec.Data[:v.data])
 	}
 	if out.Data == nil {
-		out.Data = []byte{} // an empty text rather than null
+		out.Data = []byte{} // an empty text instead of null
 	}
 	return out
 }
@@ -106,7 +106,7 @@ type log interface {
 	Follow(ctx context.Context, from braid.Position) iter.Seq2[braid.Record, error]
 }
 
-// shardOf returns the shard that a path or parameter names, nil if that is empty.
+// shardOf returns the shard named by a path or parameter, or nil if the name is empty.
 func shardOf(s *braid.Stream, id string) (*braid.Shard, error) {
 	if id == "" {
 		return nil, nil
@@ -139,7 +139,7 @@ func (h *handler) listRecords(r *http.Request) (any, error) {
 	query := r.URL.Query()
 	switch {
 	case query.Has("last") && query.Has("from"):
-		return nil, badRequest("from and last both say where to begin; give one of them")
+		return nil, badRequest("from and last exclude each other; give one of them")
 	case query.Has("last"):
 		var n int
 		if n, err = number(r, "last", defaultRecords, 1, maxLookedAt); err != nil {
@@ -165,18 +165,18 @@ func (h *handler) listRecords(r *http.Request) (any, error) {
 	return &t.out, err
 }
 
-// taker gathers what an answer shows, and says when that is enough.
+// taker collects the records of an answer until it is full.
 type taker struct {
 	view               *view
 	limit              int
-	newest             bool  // of what it wants, it keeps the newest rather than the oldest
-	skip               int64 // records that are not looked at
+	newest             bool  // it keeps the newest of the wanted records instead of the oldest
+	skip               int64 // number of records that are passed over
 	out                recordsAnswer
 	lookedBytes, bytes int
 }
 
-// take looks at a record; full reports that there is no room for it, and that it was not
-// looked at.
+// take looks at a record. full means that there is no room for it, and it was not looked
+// at.
 func (t *taker) take(rec *braid.Record) (full bool) {
 	if t.skip > 0 {
 		t.skip--
@@ -192,7 +192,7 @@ func (t *taker) take(rec *braid.Record) (full bool) {
 				return true
 			}
 			t.bytes -= len(t.out.Records[0].Data)
-			t.out.Records[0] = record{} // its data is not to be kept
+			t.out.Records[0] = record{} // frees its data
 			t.out.Records = t.out.Records[1:]
 		}
 		t.bytes += len(shown.Data)
@@ -203,8 +203,8 @@ func (t *taker) take(rec *braid.Record) (full bool) {
 	return false
 }
 
-// readShard reads a shard page by page until the answer is full, or the shard's tip. What was
-// read before an error is shown: the next request has the error.
+// readShard reads a shard page by page until the answer is full, or to the shard's tip.
+// Records read before an error are shown; the next request gets the error.
 func (t *taker) readShard(ctx context.Context, sh *braid.Shard) error {
 	out := &t.out
 	for first := true; ; first = false {
@@ -283,7 +283,7 @@ func (h *handler) oneRecord(r *http.Request) (any, error) {
 	return v.show(rec), nil
 }
 
-// recordAt reads the record of a number.
+// recordAt reads the record with a sequence number.
 func recordAt(ctx context.Context, sh *braid.Shard, n braid.SequenceNumber) (*braid.Record, error) {
 	page, err := sh.GetRecords(ctx, braid.AtSequence(n), &braid.GetRecordsOptions{Limit: 1, Unmetered: true})
 	if err != nil {
@@ -295,10 +295,11 @@ func recordAt(ctx context.Context, sh *braid.Shard, n braid.SequenceNumber) (*br
 	return &page.Records[0], nil
 }
 
-// extent counts the records of shards from some place on.
+// extent is a number of records, and their bytes.
 type extent struct{ records, bytes int64 }
 
-// extentFrom counts the records of shards from a position on. It reads one of each.
+// extentFrom counts the records of shards from a position on. It reads one record of each
+// shard.
 func extentFrom(ctx context.Context, shards []*braid.Shard, at braid.Position) (e extent, err error) {
 	for _, sh := range shards {
 		page, err := sh.GetRecords(ctx, at, &braid.GetRecordsOptions{Limit: 1, Unmetered: true})
@@ -315,9 +316,10 @@ func extentFrom(ctx context.Context, shards []*braid.Shard, at braid.Position) (
 	return e, nil
 }
 
-// last returns where the last n records of shards begin: a position, and how many records
-// there come before them. There is no reading backwards, but how many records follow a
-// time is known without reading them; so it looks for the last time that enough follow.
+// last returns where the last n records of shards begin: a position, and the number of
+// records to pass over from there. Shards cannot be read backwards. But the number of
+// records after a time is known without reading them, so last searches for the latest
+// time after which there are enough.
 func last(ctx context.Context, shards []*braid.Shard, n int64) (from braid.Position, skip int64, err error) {
 	var lowest, highest time.Time
 	total := int64(0)
@@ -329,7 +331,7 @@ func last(ctx context.Context, shards []*braid.Shard, n int64) (from braid.Posit
 		}
 		total += d.Records
 		having = append(having, sh)
-		// Numbers have times to the second.
+		// Sequence numbers have times to the second.
 		if t := d.First.Time(); lowest.IsZero() || t.Before(lowest) {
 			lowest = t
 		}
@@ -341,10 +343,10 @@ func last(ctx context.Context, shards []*braid.Shard, n int64) (from braid.Posit
 		return braid.TrimHorizon(), 0, nil
 	}
 	if len(having) > maxLastShards {
-		return from, 0, badRequest("last is for a shard, or a stream in which at most %d shards have records; %d have", maxLastShards, len(having))
+		return from, 0, badRequest("last requires a shard, or a stream with records in at most %d shards; %d have records", maxLastShards, len(having))
 	}
-	// The last records are more likely the wanted ones, so the search begins there and
-	// doubles its steps.
+	// The last records are probably the wanted ones, so the search begins there and doubles
+	// its steps.
 	back := func(ns int) braid.Position { return braid.AtTime(highest.Add(-time.Duration(ns))) }
 	span := int(highest.Sub(lowest))
 	enough := func(ns int) bool {

@@ -32,8 +32,8 @@ func badRequest(format string, args ...any) error {
 	return &statusError{http.StatusBadRequest, "InvalidArgument", fmt.Sprintf(format, args...)}
 }
 
-// kinds are errors with the status and the name that clients get. The first that
-// matches counts, so those that wrap others come first.
+// kinds maps errors to the status and the name that clients get. The first match counts,
+// so errors that wrap others come first.
 var kinds = []struct {
 	err    error
 	status int
@@ -64,7 +64,7 @@ var kinds = []struct {
 	{braid.ErrDataLoss, http.StatusInternalServerError, "DataLoss"},
 }
 
-// failureOf says how an error is answered.
+// failureOf returns the status and the body for an error.
 func failureOf(err error) (status int, f failure) {
 	f = failure{Error: err.Error(), Kind: "Internal"}
 	status = http.StatusInternalServerError
@@ -83,7 +83,7 @@ func failureOf(err error) (status int, f failure) {
 	return status, f
 }
 
-// detailOf returns the typed error that a client can go by.
+// detailOf returns the typed error whose fields a client can use.
 func detailOf(err error) any {
 	var (
 		invalid   *braid.InvalidArgumentError
@@ -124,7 +124,7 @@ func refusal(w http.ResponseWriter, err error) error {
 
 func writeError(w http.ResponseWriter, r *http.Request, err error) {
 	if r.Context().Err() != nil && errors.Is(err, context.Cause(r.Context())) {
-		return // nobody is there to read it
+		return // the client has gone
 	}
 	status, f := failureOf(err)
 	writeJSON(w, status, f)
@@ -132,15 +132,15 @@ func writeError(w http.ResponseWriter, r *http.Request, err error) {
 
 func writeJSON(w http.ResponseWriter, status int, value any) {
 	text, err := json.Marshal(value)
-	if err != nil { // no value of a client's gets here that has no JSON
-		status, text = http.StatusInternalServerError, []byte(`{"Error":"the answer has no JSON","Kind":"Internal"}`)
+	if err != nil { // cannot happen for values that clients can cause
+		status, text = http.StatusInternalServerError, []byte(`{"Error":"the answer cannot be marshaled","Kind":"Internal"}`)
 	}
 	header := w.Header()
 	header.Set("Content-Type", "application/json; charset=utf-8")
 	header.Set("X-Content-Type-Options", "nosniff")
 	header.Set("Content-Length", strconv.Itoa(len(text)+1))
 	w.WriteHeader(status)
-	_, _ = w.Write(append(text, '\n')) // a client that hung up does not want it
+	_, _ = w.Write(append(text, '\n')) // the client may have hung up
 }
 
 // number reads a parameter that is a number from low to high.
@@ -156,7 +156,7 @@ func number(r *http.Request, name string, absent, low, high int) (int, error) {
 	return n, nil
 }
 
-// flag reads a parameter that is true or false, which it is without it.
+// flag reads a parameter that is true or false; the default is false.
 func flag(r *http.Request, name string) (bool, error) {
 	switch text := r.URL.Query().Get(name); text {
 	case "", "false":
@@ -168,8 +168,8 @@ func flag(r *http.Request, name string) (bool, error) {
 	}
 }
 
-// onlyParameters refuses parameters that the request's path does not have, which are
-// misspelled ones.
+// onlyParameters refuses parameters that the path does not have, since they are probably
+// misspelled.
 func onlyParameters(r *http.Request, names ...string) error {
 next:
 	for name := range r.URL.Query() {

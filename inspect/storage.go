@@ -11,14 +11,15 @@ import (
 type storageAnswer struct {
 	Time    time.Time
 	Metrics braid.Metrics
-	Losses  []braid.Loss // the last 100 that were accepted
+	Losses  []braid.Loss // the last 100 accepted ones
 
-	// Latencies are quantiles of what Metrics have as histograms, since the database was
-	// opened: of puts until their records can be read, of commits, and of syncs of the log.
+	// Latencies are quantiles of histograms of the Metrics, since the database was opened: of
+	// puts until their records can be read, of commits, and of syncs of the log.
 	Latencies struct{ Put, Commit, Sync latency }
 }
 
-// latency is how long something takes. Quantiles are bounds, as [braid.Histogram] has them.
+// latency is how long something takes. Its quantiles are upper bounds, see
+// [braid.Histogram].
 type latency struct {
 	Count                     int64
 	Mean, P50, P95, P99, P999 jsontext.Duration

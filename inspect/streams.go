@@ -19,22 +19,22 @@ const (
 type streamSummary struct {
 	Name               string
 	CreatedAt          time.Time
-	OpenShards, Shards int // Shards counts closed ones, too
+	OpenShards, Shards int // Shards includes closed ones
 	Records, Bytes     int64
 	Retention          jsontext.Duration
 	RetentionBytes     int64
 	Mode               braid.CapacityMode
-	Encrypted          bool // what is put now
+	Encrypted          bool // new records are encrypted
 
-	// RecordsPut and BytesPut are sums over the shards, so they fall when a closed shard
-	// goes.
+	// RecordsPut and BytesPut are sums over the shards, so they decrease when a closed shard
+	// is removed.
 	RecordsPut, BytesPut int64
 }
 
 type streamList struct {
 	Time    time.Time
 	Streams []streamSummary
-	More    bool // there are others; go on with the last name as after
+	More    bool // there are more; continue with the last name as after
 }
 
 func (h *handler) listStreams(r *http.Request) (any, error) {
@@ -83,8 +83,8 @@ func summarize(s *braid.Stream) streamSummary {
 type streamAnswer struct {
 	Time               time.Time
 	Stream             braid.StreamDescription // with some of its shards
-	OpenShards, Shards int                     // of all
-	MoreShards         bool                    // there are others; go on with the last id as after
+	OpenShards, Shards int                     // total numbers
+	MoreShards         bool                    // there are more; continue with the last id as after
 }
 
 func (h *handler) describeStream(r *http.Request) (any, error) {
@@ -122,19 +122,19 @@ func (h *handler) describeStream(r *http.Request) (any, error) {
 	return out, nil
 }
 
-// stream returns the stream that the path names.
+// stream returns the stream in the path.
 func (h *handler) stream(r *http.Request) (*braid.Stream, error) {
 	return h.db.Stream(r.PathValue("stream"))
 }
 
 const (
 	maxPoints       = 240
-	maxHistoryReads = 10_000 // looks into a shard: each reads one record
+	maxHistoryReads = 10_000 // looks into a shard, each of which reads one record
 )
 
 // historyPoint is what arrived in a step of time.
 type historyPoint struct {
-	Time           time.Time // when the step begins
+	Time           time.Time // the beginning of the step
 	Records, Bytes int64
 }
 
@@ -143,9 +143,9 @@ type historyAnswer struct {
 	Points []historyPoint // oldest first; the last step ends now
 }
 
-// history counts what arrived in steps of time, from the log itself: what lies between
-// two times in a shard is known without reading it. Records that were trimmed are not
-// counted.
+// history counts arrivals in steps of time. It uses the log itself, since the number of
+// records between two times in a shard is known without reading them. Trimmed records are
+// not counted.
 func (h *handler) history(r *http.Request) (any, error) {
 	if err := onlyParameters(r, "step", "points"); err != nil {
 		return nil, err
@@ -173,7 +173,7 @@ func (h *handler) history(r *http.Request) (any, error) {
 		}
 	}
 	if len(shards)*(points+1) > maxHistoryReads {
-		return nil, badRequest("%d points of %d shards are too many; at most %d of both together", points, len(shards), maxHistoryReads)
+		return nil, badRequest("%d points for %d shards are too many; they need more than %d reads", points, len(shards), maxHistoryReads)
 	}
 	out := historyAnswer{Step: jsontext.Duration(step), Points: make([]historyPoint, points)}
 	var before extent // from the beginning of the step on

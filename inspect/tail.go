@@ -16,26 +16,26 @@ import (
 const (
 	defaultTailRate = 20
 	maxTailRate     = 1000
-	tailWindow      = 250 * time.Millisecond // for which a quarter of the rate is let through
+	tailWindow      = 250 * time.Millisecond // in which a quarter of the rate is sent
 	maxTailData     = 64 << 10               // of each record that waits to be sent
 
-	heartbeat    = 15 * time.Second // after which a quiet connection is written to
-	writeTimeout = 15 * time.Second // for a client to take what is written
+	heartbeat    = 15 * time.Second // the pause after which a quiet connection gets a comment
+	writeTimeout = 15 * time.Second // for a client to accept what is written
 	eventPause   = 100 * time.Millisecond
 )
 
-// eventStream writes server-sent events. One goroutine uses it.
+// eventStream writes server-sent events. It is used by one goroutine.
 type eventStream struct {
 	w          http.ResponseWriter
 	controller *http.ResponseController
 }
 
-// whileLive counts a connection among the live ones while fn serves it, and refuses it
-// where there are too many.
+// whileLive counts a live connection while fn serves it, and refuses it if there are too
+// many.
 func (h *handler) whileLive(fn func(e *eventStream, r *http.Request) error) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		if r.Method == http.MethodHead {
-			return // it has no body, and would never end
+			return // HEAD has no body, so fn would never end
 		}
 		select {
 		case h.live <- struct{}{}:
@@ -43,7 +43,7 @@ func (h *handler) whileLive(fn func(e *eventStream, r *http.Request) error) http
 		default:
 			writeError(w, r, &statusError{
 				http.StatusServiceUnavailable, "TooManyConnections",
-				fmt.Sprintf("%d live connections are open, and no more are allowed", maxLive),
+				fmt.Sprintf("%d live connections are open, which is the maximum", maxLive),
 			})
 			return
 		}
@@ -53,20 +53,20 @@ func (h *handler) whileLive(fn func(e *eventStream, r *http.Request) error) http
 	}
 }
 
-// begin sends the header. An error after it can only be an event.
+// begin sends the header. A later error can only be sent as an event.
 func (e *eventStream) begin() error {
 	header := e.w.Header()
 	header.Set("Content-Type", "text/event-stream; charset=utf-8")
-	header.Set("X-Accel-Buffering", "no") // a proxy is not to gather events
+	header.Set("X-Accel-Buffering", "no") // proxies must not buffer events
 	_ = e.controller.SetReadDeadline(time.Time{})
 	e.w.WriteHeader(http.StatusOK)
 	return e.comment("braid")
 }
 
-// comment writes something that clients ignore.
+// comment writes a line that clients ignore.
 func (e *eventStream) comment(text string) error { return e.write([]byte(": " + text + "\n\n")) }
 
-// event writes an event, with an id unless that is empty.
+// event writes an event, with an id unless id is empty.
 func (e *eventStream) event(name, id string, value any) error {
 	data, err := json.Marshal(value)
 	if err != nil {
@@ -78,8 +78,8 @@ func (e *eventStream) event(name, id string, value any) error {
 	return e.write(fmt.Appendf(nil, "event: %s\n%sdata: %s\n\n", name, id, data))
 }
 
-// write sends bytes at once. A client that does not take them in time is gone. What a
-// ResponseWriter cannot do, such as deadlines, it has no need of.
+// write sends bytes at once. A client that does not accept them in time is disconnected.
+// If a ResponseWriter does not support deadlines or flushing, write does without.
 func (e *eventStream) write(text []byte) error {
 	_ = e.controller.SetWriteDeadline(time.Now().Add(writeTimeout))
 	if _, err := e.w.Write(text); err != nil {
@@ -91,8 +91,8 @@ func (e *eventStream) write(text []byte) error {
 	return nil
 }
 
-// events sends an event whenever streams or shards have changed, first at once. Many
-// changes in a row share one. It ends with the database.
+// events sends an event at once, and then whenever streams or shards have changed. Many
+// changes in a row share one event. It ends with the database.
 func (h *handler) events(e *eventStream, r *http.Request) error {
 	if err := onlyParameters(r); err != nil {
 		return err
@@ -138,22 +138,22 @@ func pause(ctx context.Context, d time.Duration) bool {
 	}
 }
 
-// tail follows a stream or a shard for one client. A goroutine of its own reads, so that
-// a client that is slow, or a rate that is low, makes records be left out and not be sent
-// late; that goroutine ends with the context that send ends, and send waits for it.
+// tail follows a stream or a shard for one client. A separate goroutine reads, so that
+// for a slow client, or a low rate, records are left out instead of sent late. That
+// goroutine ends with the context that send cancels, and send waits for it.
 type tail struct {
 	view  view
 	log   log
 	from  braid.Position
 	all   bool
-	quota int // records in a window
+	quota int // records per window
 
-	records iter.Seq2[braid.Record, error] // of log, from the moment at which the client was answered
+	records iter.Seq2[braid.Record, error] // of log, from the time of the answer on
 
-	waiting chan record // to be sent; with all, the reader waits for room
+	waiting chan record // records to be sent; with all, the reader waits for room
 
-	mu   sync.Mutex // guards what follows
-	left leftOut    // since that was last said
+	mu   sync.Mutex // guards the fields below
+	left leftOut    // since the last left-out event
 	err  error      // why the reader has ended
 }
 
@@ -164,7 +164,7 @@ func (h *handler) tail(e *eventStream, r *http.Request) error {
 	}
 	ctx, cancel := context.WithCancel(r.Context())
 	defer cancel()
-	t.records = t.log.Follow(ctx, t.from) // before the answer: what is put after that is shown
+	t.records = t.log.Follow(ctx, t.from) // before the answer, so that records put after the answer are shown
 	if e.begin() == nil {
 		t.send(ctx, cancel, e)
 	}
@@ -237,7 +237,7 @@ func (t *tail) read(ctx context.Context) {
 			}
 			continue
 		}
-		if len(t.waiting) < cap(t.waiting) { // only this goroutine adds
+		if len(t.waiting) < cap(t.waiting) { // only this goroutine adds records
 			t.waiting <- t.view.show(&rec)
 			continue
 		}
@@ -248,10 +248,10 @@ func (t *tail) read(ctx context.Context) {
 	}
 }
 
-// leftOut is an event that says what was not sent.
+// leftOut is an event with the number of records and bytes that were not sent.
 type leftOut struct{ Records, Bytes int64 }
 
-// takeLeftOut returns what was left out since it was last called.
+// takeLeftOut returns what was left out since the last call.
 func (t *tail) takeLeftOut() leftOut {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -260,9 +260,9 @@ func (t *tail) takeLeftOut() leftOut {
 	return out
 }
 
-// send writes records as they come, until ctx or the log ends. Once a window's quota is
-// written it waits for the end of the window. Something is left out only while a whole
-// quota waits, so there is always another window's end at which that is said.
+// send writes records as they come, until ctx or the log ends. When it has written a
+// window's quota, it waits for the end of the window. Records are left out only while a
+// whole quota waits, so another window always follows, at whose end they are reported.
 func (t *tail) send(ctx context.Context, cancel context.CancelFunc, e *eventStream) {
 	done := make(chan struct{})
 	go func() {
@@ -309,7 +309,7 @@ func (t *tail) send(ctx context.Context, cancel context.CancelFunc, e *eventStre
 	}
 }
 
-// end says why no record will follow.
+// end tells the client why no more records follow.
 func (t *tail) end(e *eventStream) {
 	if left := t.takeLeftOut(); left.Records > 0 {
 		_ = e.event("left-out", "", left)

@@ -17,7 +17,7 @@ import (
 	"github.com/braidstream/braid/inspect"
 )
 
-// eventWriter is a client of live events that reads at once, or never.
+// eventWriter is a client of live events. It reads at once, or never.
 type eventWriter struct {
 	header http.Header
 	status int
@@ -72,7 +72,7 @@ func (w *eventWriter) Write(text []byte) (int, error) {
 	}
 }
 
-// of returns the events of a name.
+// of returns the events with a name.
 func (w *eventWriter) of(name string) (events []event) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -84,8 +84,8 @@ func (w *eventWriter) of(name string) (events []event) {
 	return events
 }
 
-// follow requests live events until the returned function is called, which waits for the
-// handler to return.
+// follow requests live events until the returned function is called, which waits until
+// the handler has returned.
 func (k *kit) follow(path string, header ...string) (w *eventWriter, stop func()) {
 	w = &eventWriter{}
 	return w, k.followInto(w, path, header...)
@@ -109,7 +109,7 @@ func (k *kit) followInto(w *eventWriter, path string, header ...string) (stop fu
 	}
 }
 
-// inBubble runs a test in a bubble, whose database is closed at its end.
+// inBubble runs a test in a bubble, and closes its database at the end.
 func inBubble(t *testing.T, options *inspect.Options, test func(t *testing.T, k *kit)) {
 	synctest.Test(t, func(t *testing.T) { test(t, newKit(t, options)) })
 }
@@ -138,8 +138,8 @@ func TestATailSendsWhatIsPut(t *testing.T) {
 	})
 }
 
-// Whatever is put, each window has its quota at most, and what is sent and what is left out
-// are together all there is.
+// Whatever is put, each window has at most its quota, and the records sent and left out
+// add up to all records.
 func TestATailHasARateAndSaysWhatItLeavesOut(t *testing.T) {
 	inBubble(t, nil, func(t *testing.T, k *kit) {
 		s := k.stream("s", 2)
@@ -186,14 +186,14 @@ func TestATailOfAllLeavesNothingOut(t *testing.T) {
 		require.Len(t, records, 3000)
 		require.Empty(t, w.of("left-out"))
 
-		// A client that comes again goes on where it was.
+		// A client that reconnects continues where it was.
 		again, stop := k.follow("/api/tail?stream=s&rate=all", "Last-Event-ID", records[2989].id)
 		defer stop()
 		require.Len(t, again.of("record"), 10)
 	})
 }
 
-// A client that reads nothing holds up no producer, and what it would get does not pile up.
+// A client that reads nothing holds up no producer, and its records do not accumulate.
 func TestATailOfAClientThatDoesNotReadHoldsNobodyUp(t *testing.T) {
 	inBubble(t, nil, func(t *testing.T, k *kit) {
 		s := k.stream("s", 1)
@@ -247,7 +247,7 @@ func TestATailEndsWithItsShardAndItsDatabase(t *testing.T) {
 		require.Empty(t, whole.of("end"))
 		require.Len(t, events.of("changed"), 2)
 
-		// Many changes at once are told of once, and none is missed.
+		// Many changes at once are announced once, and none is missed.
 		for range 5 {
 			require.NoError(t, s.UpdateShardCount(t.Context(), 8))
 			require.NoError(t, s.UpdateShardCount(t.Context(), 4))

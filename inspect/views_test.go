@@ -37,7 +37,7 @@ func (k *kit) run(t *testing.T, cfg *consumer.Config, fail func(rec consumer.Rec
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		_ = worker.Run(ctx) // which names the shards that have failed
+		_ = worker.Run(ctx) // its error names the failed shards
 	}()
 	t.Cleanup(func() {
 		cancel()
@@ -111,7 +111,7 @@ func TestApplicationsAreShownAndSteered(t *testing.T) {
 		}
 		k.refused(k.do(k.request("GET", "/api/apps/none", nil)), http.StatusNotFound, "AppNotFound", "none")
 
-		// The dead letter is found without saying where, and is put back: it is dead again.
+		// The dead letter is found without naming a stream, and is put back: it dies again.
 		var letters struct {
 			Stream  string
 			Letters []struct {
@@ -167,7 +167,7 @@ func TestQueuesAreShownAndRestored(t *testing.T) {
 		for _, name := range []string{"mails", "bills"} {
 			_, err := queue.Open(t.Context(), k.db, name, &queue.Options{Stream: "orders", MaxReceives: 1})
 			require.NoError(t, err)
-			<-time.After(time.Second) // they come in the order of their creation
+			<-time.After(time.Second) // queues are listed in the order of their creation
 		}
 		mails, err := queue.Get(t.Context(), k.db, "mails")
 		require.NoError(t, err)
@@ -284,7 +284,7 @@ func TestDeadLettersAreRestoredAndDiscarded(t *testing.T) {
 func TestStorageIsShown(t *testing.T) {
 	k := newKit(t, nil)
 	s := k.stream("s", 1)
-	for range 200 { // in memory, one of 64 is measured
+	for range 200 { // for a database in memory, one in 64 is measured
 		k.put(s, "k", "data")
 	}
 	var answer struct {
@@ -313,7 +313,7 @@ func TestStorageIsShown(t *testing.T) {
 	require.Positive(t, answer.Latencies["Commit"].Count)
 }
 
-// What arrived when is counted by the log, without anybody having looked at the time.
+// Arrivals are counted from the log, even if nobody has watched at the time.
 func TestHistoryCountsArrivals(t *testing.T) {
 	inBubble(t, nil, func(t *testing.T, k *kit) {
 		s := k.stream("s", 2)
@@ -349,7 +349,7 @@ func TestHistoryCountsArrivals(t *testing.T) {
 	})
 }
 
-// No answer grows with what is stored, or with what is asked for.
+// No answer grows with the stored data, or with the size of the request.
 func TestAnswersAreBounded(t *testing.T) {
 	k := newKit(t, nil)
 	s := k.stream("s", 1)
@@ -365,7 +365,7 @@ func TestAnswersAreBounded(t *testing.T) {
 		require.Len(t, page.Records, 1000)
 		require.False(t, page.AtTip)
 
-		// A search gives up, and says where to go on.
+		// A search gives up, and returns where to continue.
 		k.get(path+"?match=needle", &page)
 		require.Empty(t, page.Records)
 		require.Equal(t, 10_000, page.LookedAt)
@@ -422,7 +422,7 @@ func TestEncryptedRecordsAreWithheld(t *testing.T) {
 		require.Contains(t, w.Body.String(), "secret-key")
 		require.Contains(t, w.Body.String(), "c2VjcmV0")
 	}
-	// Asking does not find out what is withheld.
+	// Searches do not reveal withheld data.
 	for _, filter := range []string{"key=secret-key", "match=secret"} {
 		var page recordsAnswer
 		k.get(paths[0]+"?"+filter, &page)
@@ -453,7 +453,7 @@ func TestErrorsHaveTheirStatusAndKind(t *testing.T) {
 	}
 }
 
-// The page has what it names, and names nothing that is elsewhere.
+// The page has every file that it names, and names nothing that is elsewhere.
 func TestThePageIsWhole(t *testing.T) {
 	k := newKit(t, nil)
 	page := k.do(k.request("GET", "/", nil)).Body.String()
@@ -468,7 +468,7 @@ func TestThePageIsWhole(t *testing.T) {
 	require.NotContains(t, page, "onclick")
 }
 
-// visit requires a file, and what it imports.
+// visit requires a file and its imports.
 func (k *kit) visit(seen map[string]bool, name string) {
 	if seen[name] {
 		return

@@ -13,8 +13,8 @@ import (
 const (
 	maxPartitionKeyChars = 256
 
-	// carrierKey is the partition key of a carrier, the one that the KPL uses. The
-	// carrier's explicit hash key chooses the shard, and the service wants a key too.
+	// carrierKey is the partition key of a carrier, the one that the KPL uses. The carrier's
+	// explicit hash key chooses the shard, but the service requires a partition key too.
 	carrierKey = "a"
 )
 
@@ -26,13 +26,13 @@ type Aggregator struct {
 	hashKeys      table[braid.HashKey]
 	records       []byte // the encoded Records
 	first         braid.HashKey
-	single        braid.Entry // the first record; Data aliases the end of records while it is the only one
+	single        braid.Entry // the first record; while it is the only one, its Data aliases the end of records
 	count         int
 }
 
-// Add packs a record, a copy of its data included, behind those that are packed already.
-// Error: [braid.ErrInvalidArgument] for a partition key that is not 1 to 256 characters of
-// UTF-8; the aggregate stays as it was.
+// Add appends a copy of a record to the aggregate. Error: [braid.ErrInvalidArgument] for
+// a partition key that is not 1 to 256 characters of UTF-8; the aggregate then stays
+// unchanged.
 func (a *Aggregator) Add(e braid.Entry) error {
 	if n := utf8.RuneCountInString(e.PartitionKey); n == 0 || n > maxPartitionKeyChars || !utf8.ValidString(e.PartitionKey) {
 		return &braid.InvalidArgumentError{
@@ -61,15 +61,16 @@ func (a *Aggregator) add(e braid.Entry) {
 	a.count++
 }
 
-// Len returns the number of records that are packed.
+// Len returns the number of packed records.
 func (a *Aggregator) Len() int { return a.count }
 
-// Size returns the bytes of the aggregate of what is packed now.
+// Size returns the size of the current aggregate in bytes.
 func (a *Aggregator) Size() int {
 	return len(magic) + a.partitionKeys.size + a.hashKeys.size + len(a.records) + md5.Size
 }
 
-// SizeWith returns what Size will return once e is added: exactly, tables of keys included.
+// SizeWith returns the exact value that Size will return after e is added, including
+// tables of keys.
 func (a *Aggregator) SizeWith(e braid.Entry) int {
 	size := a.Size() + bytesSize(a.recordSize(&e)) + a.partitionKeys.growth(e.PartitionKey, len(e.PartitionKey))
 	if e.ExplicitHashKey != nil {
@@ -87,7 +88,7 @@ func (a *Aggregator) recordSize(e *braid.Entry) int {
 	return size
 }
 
-// AppendAggregate appends the aggregate of the records to dst, Size bytes.
+// AppendAggregate appends the aggregate, Size bytes, to dst.
 func (a *Aggregator) AppendAggregate(dst []byte) []byte {
 	start := len(dst) + len(magic)
 	dst = append(dst, magic...)
@@ -102,13 +103,14 @@ func (a *Aggregator) AppendAggregate(dst []byte) []byte {
 	return append(dst, sum[:]...)
 }
 
-// Carrier returns the record to put to a stream. Its data is the aggregate, its explicit
-// hash key is that of the first user record, so that it goes to the shard of that one, and
-// its partition key is "a", as the KPL has it. Pack only records of one shard.
+// Carrier returns the record to put to a stream. Its data is the aggregate. Its explicit
+// hash key is that of the first user record, so that it goes to the shard of that record;
+// pack only records of one shard. Its partition key is "a", as in the KPL.
 //
-// A single record is returned as it was added, since an aggregate of one only costs bytes;
-// unless its data starts as an aggregate does, and a consumer would take it apart. Carrier
-// must not be called on an empty aggregator. The data is a copy.
+// A single record is returned unchanged, since an aggregate of one record only costs
+// bytes. The exception is a record whose data begins like an aggregate, so that a
+// consumer would unpack it. Carrier must not be called on an empty aggregator. The data
+// is a copy.
 func (a *Aggregator) Carrier() braid.Entry {
 	if a.count == 1 && (len(a.single.Data) < len(magic) || string(a.single.Data[:len(magic)]) != magic) {
 		e := a.single
@@ -130,14 +132,14 @@ func (a *Aggregator) Reset() {
 	a.records, a.single, a.count = a.records[:0], braid.Entry{}, 0
 }
 
-// table is a key table that is being written: each key once.
+// table is a key table under construction; it has each key once.
 type table[K comparable] struct {
 	keys    []K
 	indices map[K]uint64
-	size    int // of the encoded table
+	size    int // bytes of the encoded table
 }
 
-// find returns where key is in the table, or would be added.
+// find returns the index of key, or the index at which it would be added.
 func (t *table[K]) find(key K) uint64 {
 	if i, known := t.indices[key]; known {
 		return i
@@ -145,8 +147,8 @@ func (t *table[K]) find(key K) uint64 {
 	return uint64(len(t.keys))
 }
 
-// index returns where key, which is n bytes long, is in the table, and adds it if it is
-// not there yet.
+// index returns the index of key, which is n bytes long, and adds the key if it is
+// missing.
 func (t *table[K]) index(key K, n int) uint64 {
 	i := t.find(key)
 	if i == uint64(len(t.keys)) {
@@ -159,7 +161,7 @@ func (t *table[K]) index(key K, n int) uint64 {
 	return i
 }
 
-// growth returns by how much index would make the table larger.
+// growth returns how many bytes index would add to the table.
 func (t *table[K]) growth(key K, n int) int {
 	if _, known := t.indices[key]; known {
 		return 0
@@ -175,7 +177,7 @@ func (t *table[K]) reset() {
 
 func digits(key braid.HashKey) int { return len(key.String()) }
 
-// bytesSize returns how long a field of n bytes is, whose number is below 16.
+// bytesSize returns the size of a field of n bytes whose number is below 16.
 func bytesSize(n int) int { return 1 + varintSize(uint64(n)) + n }
 
 func varintSize(n uint64) int { return (bits.Len64(n|1) + 6) / 7 }

@@ -1,10 +1,11 @@
-// Package kpl reads and writes the aggregated records of the Kinesis Producer
-// Library: many user records packed into the data of one stream record, the carrier.
-// Aggregation saves where the service counts records: a shard takes 1,000 of them in a
-// second, and each is billed as at least 25 KB.
+// Package kpl reads and writes the aggregated records of the Kinesis Producer Library. An
+// aggregate is many user records packed into the data of one stream record, the carrier.
+// That saves money and capacity on Kinesis, which counts records: a shard takes 1,000 of
+// them per second, and each is billed as at least 25 KB.
 //
-// [Split] takes an aggregate apart. An [Aggregator] packs one, and says exactly how large
-// it will be. Workers of package consumer unpack by themselves, as Config.Deaggregate says.
+// [Split] unpacks an aggregate. An [Aggregator] packs one, and reports its exact size in
+// advance. Workers of package consumer unpack aggregates themselves if Config.Deaggregate
+// is set.
 //
 // # The format
 //
@@ -27,16 +28,16 @@
 //	  optional string value = 2;
 //	}
 //
-// Nothing marks a stream record as an aggregate except its data. Data that is not an
-// aggregate in every detail is an ordinary record, so reading has no errors.
+// Only its data marks a stream record as an aggregate. Data that is not an aggregate in
+// every detail is an ordinary record, so reading has no errors.
 //
 // # Which shard
 //
-// A user record belongs to the shard that its own hash key falls to, and consumers drop
-// the ones that they find in another shard: their producer is expected to put them there
-// again. The Java KCL then drops the whole carrier, braid's workers only those records.
-// A producer therefore packs records of one shard together, and looks at which shard
-// each carrier arrived in.
+// A user record belongs to the shard of its own hash key. Consumers drop user records
+// that they find in another shard, because the producer is expected to put them again. In
+// that case the Java KCL drops the whole carrier; braid's workers drop only those
+// records. A producer therefore packs records of one shard together, and checks in which
+// shard each carrier arrived.
 package kpl
 
 import (
@@ -47,7 +48,7 @@ import (
 	"github.com/braidstream/braid"
 )
 
-// magic starts every aggregate.
+// magic is the beginning of every aggregate.
 const magic = "\xF3\x89\x9A\xC2"
 
 // The field numbers of the messages.
@@ -65,16 +66,16 @@ const (
 	tagValue = 2
 )
 
-// Split returns the user records of an aggregate, in their order. Their Data aliases data,
-// which must not change while they are used. Keys of any length are accepted.
+// Split returns the user records of an aggregate, in order. Their Data aliases data,
+// which must not change while they are in use. Keys of any length are accepted.
 //
-// If data is not an aggregate, ok is false and the caller takes data as an ordinary record.
-// That is so for another magic number, for less than one byte between magic number and MD5,
-// for a wrong MD5, and for a message that is malformed anywhere, even in a key that no
-// record uses. An aggregate may be empty: then ok is true and there are no records.
+// If data is not an aggregate, ok is false, and the caller treats data as an ordinary
+// record. Reasons are another magic number, less than one byte between magic number and
+// MD5, a wrong MD5, and a message that is malformed anywhere, even in a key that no
+// record uses. An aggregate may be empty: ok is then true, and there are no records.
 func Split(data []byte) (records []braid.Entry, ok bool) {
-	// The KCL wants at least one byte of message too. To differ would make a
-	// record disappear which Java workers deliver.
+	// Like the KCL, require at least one byte of message. Otherwise a record would disappear
+	// that Java workers deliver.
 	if len(data) <= len(magic)+md5.Size || string(data[:len(magic)]) != magic {
 		return nil, false
 	}
@@ -85,8 +86,8 @@ func Split(data []byte) (records []braid.Entry, ok bool) {
 	return parse(message)
 }
 
-// parse takes two passes, because protobuf lets the tables come after the
-// records that point into them.
+// parse makes two passes, because in protobuf the tables may come after the records that
+// refer to them.
 func parse(message []byte) (records []braid.Entry, ok bool) {
 	var partitionKeys []string
 	var hashKeys []braid.HashKey
@@ -116,7 +117,7 @@ func parse(message []byte) (records []braid.Entry, ok bool) {
 	records = make([]braid.Entry, 0, count)
 	for rest := message; len(rest) > 0; {
 		var f field
-		f, rest, _ = next(rest) // the first pass has seen that it is well-formed
+		f, rest, _ = next(rest) // the first pass has checked that it is well-formed
 		if f.number != aggregateRecord {
 			continue
 		}
@@ -129,8 +130,8 @@ func parse(message []byte) (records []braid.Entry, ok bool) {
 	return records, true
 }
 
-// hashKey reads an entry of the table of explicit hash keys: decimal digits, before which
-// there may be zeros.
+// hashKey reads an entry of the table of explicit hash keys: decimal digits, possibly
+// with leading zeros.
 func hashKey(f field) (key braid.HashKey, ok bool) {
 	if f.wire != wireBytes || len(f.bytes) == 0 {
 		return braid.HashKey{}, false
@@ -143,8 +144,8 @@ func hashKey(f field) (key braid.HashKey, ok bool) {
 	return key, err == nil
 }
 
-// record reads a Record. As everywhere in protobuf, the last of several values
-// of a field that is not repeated counts.
+// record reads a Record. As everywhere in protobuf, if a field that is not repeated has
+// several values, the last one counts.
 func record(f field, partitionKeys []string, hashKeys []braid.HashKey) (r braid.Entry, ok bool) {
 	if f.wire != wireBytes {
 		return braid.Entry{}, false
@@ -182,8 +183,8 @@ func record(f field, partitionKeys []string, hashKeys []braid.HashKey) (r braid.
 	return r, true
 }
 
-// isTag reports whether f holds a Tag. Nothing uses its contents, but a malformed tag makes
-// the aggregate malformed.
+// isTag reports whether f holds a Tag. Its contents are not used, but a malformed tag
+// makes the aggregate malformed.
 func isTag(f field) bool {
 	if f.wire != wireBytes {
 		return false

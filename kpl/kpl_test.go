@@ -29,7 +29,7 @@ func hash(digits string) *braid.HashKey {
 }
 
 // join packs the records, whatever their keys are. An aggregate must not have an empty
-// message, so that of no record has a key that nothing uses.
+// message, so an aggregate without records has an unused key.
 func join(entries []braid.Entry) []byte {
 	if len(entries) == 0 {
 		return seal([]byte{aggregatePartitionKey<<3 | wireBytes, 0})
@@ -41,13 +41,13 @@ func join(entries []braid.Entry) []byte {
 	return a.AppendAggregate(nil)
 }
 
-// seal puts the message between magic number and MD5.
+// seal wraps the message in magic number and MD5.
 func seal(message []byte) []byte {
 	sum := md5.Sum(message)
 	return slices.Concat([]byte(magic), message, sum[:])
 }
 
-// unhex reads hexadecimal digits; spaces are there for the reader only.
+// unhex decodes hexadecimal digits; spaces are ignored.
 func unhex(t testing.TB, digits string) []byte {
 	t.Helper()
 	b, err := hex.DecodeString(strings.ReplaceAll(digits, " ", ""))
@@ -201,13 +201,13 @@ func TestNoAggregateWithAFlippedBitIsSplit(t *testing.T) {
 	}
 }
 
-// message is what an aggregate has between magic number and MD5.
+// message returns the part of an aggregate between magic number and MD5.
 func message(aggregate []byte) []byte {
 	return bytes.Clone(aggregate[len(magic) : len(aggregate)-md5.Size])
 }
 
-// requireConsistent wants of any data that they are no aggregate, or one whose
-// records can be joined again.
+// requireConsistent requires that any data either is not an aggregate, or is one whose
+// records can be packed again.
 func requireConsistent(t *testing.T, data []byte) {
 	t.Helper()
 	records, ok := Split(data)
@@ -296,7 +296,7 @@ func TestWhatIsWellFormedIsRead(t *testing.T) {
 
 func TestWhatIsMalformedIsNotRead(t *testing.T) {
 	const nines = "FF FF FF FF FF FF FF FF FF"
-	// Each row is malformed by itself; a good record before it is not returned.
+	// Each row alone is malformed; a good record before it is not returned.
 	const good = "0A 01 61 12 01 35 1A 05 08 00 1A 01 78"
 	for _, row := range []struct {
 		name    string
@@ -407,7 +407,7 @@ func FuzzSplit(f *testing.F) {
 	f.Add(unhex(f, "0A 01 61 23 0A 01 62 2B 1A 00 2C 24 1A 0A 08 00 1A 01 78 22 03 0A 01 6B"))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		requireConsistent(t, data)
-		// The fuzzer does not find MD5s, so it gets them.
+		// The fuzzer cannot find MD5s, so the test adds them.
 		requireConsistent(t, seal(data))
 	})
 }

@@ -15,8 +15,8 @@ const (
 // maxNumber is the highest field number that protobuf allows.
 const maxNumber = 1<<29 - 1
 
-// maxDepth bounds how deep groups nest, and so the stack they take. It is the
-// bound of the other protobuf readers.
+// maxDepth limits how deep groups nest, and thereby the stack. Other protobuf readers
+// have the same limit.
 const maxDepth = 100
 
 // field is one field of a message.
@@ -27,9 +27,8 @@ type field struct {
 	bytes  []byte // of a string, of bytes, and of a message
 }
 
-// next reads the first field of a message that is not empty, and returns what
-// follows it. It knows how to pass over every type, those included which only
-// unknown fields have.
+// next reads the first field of a message that is not empty, and returns the rest of the
+// message. It can skip every wire type, including those that only unknown fields have.
 func next(message []byte) (f field, rest []byte, ok bool) {
 	f, rest, ok = nextPart(message)
 	if !ok || f.wire == wireGroupEnd {
@@ -41,7 +40,7 @@ func next(message []byte) (f field, rest []byte, ok bool) {
 	return f, rest, ok
 }
 
-// skipGroup returns what follows the end of the group that has just started.
+// skipGroup returns the message after the end of the group that has just started.
 func skipGroup(number uint64, message []byte) (rest []byte, ok bool) {
 	var open [maxDepth]uint64
 	open[0] = number
@@ -67,8 +66,8 @@ func skipGroup(number uint64, message []byte) (rest []byte, ok bool) {
 	return message, true
 }
 
-// nextPart is like next, but takes the start and the end of a group for fields
-// without contents.
+// nextPart is like next, but returns the start and the end of a group as fields without
+// contents.
 func nextPart(message []byte) (f field, rest []byte, ok bool) {
 	tag, rest, ok := varint(message)
 	if !ok {
@@ -95,8 +94,8 @@ func nextPart(message []byte) (f field, rest []byte, ok bool) {
 	if !ok || size > uint64(len(rest)) {
 		return field{}, nil, false
 	}
-	// The capacity ends with the field, so that nobody who appends to it writes
-	// into the next one.
+	// The capacity ends with the field, so that an append to it cannot overwrite the next
+	// one.
 	f.bytes = rest[:size:size]
 	return f, rest[size:], true
 }

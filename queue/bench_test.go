@@ -15,7 +15,7 @@ import (
 	"github.com/braidstream/braid/queue"
 )
 
-// benchQueue is a queue on disk over n records of 100 bytes that wait.
+// benchQueue is a queue on disk with a backlog of n records of 100 bytes.
 func benchQueue(b testing.TB, n int, o queue.Options) *queue.Queue {
 	db, err := braid.Open(b.TempDir(), nil)
 	require.NoError(b, err)
@@ -38,8 +38,8 @@ func benchQueue(b testing.TB, n int, o queue.Options) *queue.Queue {
 	return q
 }
 
-// Consumers receive and acknowledge what waits, in the default mode: each receive, and each
-// acknowledgement, is durable.
+// Consumers receive and acknowledge a backlog in the default mode, in which each receive
+// and each acknowledgement is durable.
 func BenchmarkReceiveAck(b *testing.B) {
 	for _, batch := range []int{1, 10, 100} {
 		for _, consumers := range []int{1, 16, 256} {
@@ -73,7 +73,7 @@ func BenchmarkReceiveAck(b *testing.B) {
 	}
 }
 
-// What a loop of its own would gain that acknowledges with its next receive, as Work does.
+// The gain of a loop that acknowledges with its next receive, as Work does.
 func BenchmarkExchange(b *testing.B) {
 	for _, batch := range []int{1, 10} {
 		for _, consumers := range []int{1, 16} {
@@ -110,7 +110,7 @@ func BenchmarkExchange(b *testing.B) {
 	}
 }
 
-// Work acknowledges with the next receive, so it takes half the commits.
+// Work acknowledges with the next receive, so it needs half the commits.
 func BenchmarkWork(b *testing.B) {
 	for _, o := range []queue.WorkOptions{{Concurrency: 1}, {Concurrency: 16}, {Concurrency: 256}, {Concurrency: 16, Batch: 100}} {
 		b.Run(fmt.Sprintf("batch=%d/workers=%d", max(1, o.Batch), o.Concurrency), func(b *testing.B) {
@@ -132,7 +132,7 @@ func BenchmarkWork(b *testing.B) {
 	}
 }
 
-// A record is received as soon as it was put by somebody who waits for it.
+// A record is received as soon as it is put, by a receiver that waits for it.
 func BenchmarkWake(b *testing.B) {
 	db, err := braid.Open(braid.InMemory, nil)
 	require.NoError(b, err)
@@ -160,16 +160,16 @@ func BenchmarkWake(b *testing.B) {
 	}
 }
 
-// heapBytes returns what is alive on the heap.
+// heapBytes returns the size of live memory on the heap.
 func heapBytes() int {
 	runtime.GC()
-	runtime.GC() // what pools and finalizers held after the first
+	runtime.GC() // frees what pools and finalizers held after the first one
 	var m runtime.MemStats
 	runtime.ReadMemStats(&m)
 	return int(m.HeapAlloc)
 }
 
-// The most records in flight by default take the memory that the documentation says.
+// The default maximum of records in flight takes the memory that the documentation says.
 func TestMemoryInFlight(t *testing.T) {
 	if testing.Short() {
 		t.Skip("it measures memory, which takes a while")
@@ -192,7 +192,8 @@ func TestMemoryInFlight(t *testing.T) {
 	require.Greater(t, used, n*100, "it was the heap that was measured")
 }
 
-// Records that nobody has received take no memory, but for the few that are read ahead.
+// Records that were never received take no memory, except for the few that are read
+// ahead.
 func TestMemoryOfABacklog(t *testing.T) {
 	if testing.Short() {
 		t.Skip("it puts a million records")

@@ -15,7 +15,7 @@ import (
 )
 
 // A call on a queue is committed while the database is being closed, when records can no
-// longer be read: they have not expired for that, and none leaves the queue.
+// longer be read. That does not count as expiry, and none leaves the queue.
 func TestACommitWhileTheDatabaseCloses(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		disk := testdisk.New()

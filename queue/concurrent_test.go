@@ -12,13 +12,13 @@ import (
 )
 
 // Many goroutines receive, acknowledge, extend and release at once. No record has two
-// holders at a time, none comes back once it was acknowledged, and deliveries count up one
-// by one.
+// holders at a time, none comes back after it was acknowledged, and deliveries count up
+// one by one.
 func TestManyAtOnce(t *testing.T) {
 	bubble(t, func(k *kit) {
 		const records, timeout = 200, 10 * time.Second
 		type history struct {
-			hidden   time.Time // it is nobody else's until then
+			hidden   time.Time // until then nobody else may have it
 			receives int
 			settled  bool
 		}
@@ -75,7 +75,7 @@ func TestManyAtOnce(t *testing.T) {
 								h.hidden = now.Add(2 * timeout)
 								mu.Unlock()
 							}
-						case 2: // it lapses
+						case 2: // its timeout passes
 						default:
 							if q.Ack(ctx, r.Receipt) == nil {
 								mu.Lock()

@@ -21,8 +21,8 @@ import (
 	"github.com/braidstream/braid/queue"
 )
 
-// In whatever moment the power is cut: what a transaction has written and that its record
-// was acknowledged are both there, or neither is.
+// At whatever moment the power is cut, the writes of a transaction and the
+// acknowledgement of its record are either both there, or both missing.
 func TestEffectsOfWorkTxAreAtomicWithTheAcknowledgement(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		disk := braidtest.NewDisk()
@@ -83,8 +83,8 @@ func TestEffectsOfWorkTxAreAtomicWithTheAcknowledgement(t *testing.T) {
 // poison is the data of a record that ends the process that works on it.
 const poison = "poison"
 
-// A record ends the process each time, and is the only one that does not get through, for
-// batches and for workers side by side.
+// A record ends the process each time. It is the only one that becomes a dead letter, for
+// batches and for concurrent workers.
 func TestARecordThatEndsTheProcessDiesAlone(t *testing.T) {
 	for _, o := range []queue.WorkOptions{{Batch: 10}, {Concurrency: 8}} {
 		t.Run(fmt.Sprintf("batch=%d,concurrency=%d", o.Batch, o.Concurrency), func(t *testing.T) {
@@ -140,7 +140,7 @@ func TestARecordThatEndsTheProcessDiesAlone(t *testing.T) {
 	}
 }
 
-// workUntilIdle works until nothing but dead letters is left.
+// workUntilIdle works until only dead letters are left.
 func workUntilIdle(t *testing.T, dir string, o queue.WorkOptions) {
 	db, err := braid.Open(dir, nil)
 	require.NoError(t, err)
@@ -171,8 +171,8 @@ func workUntilIdle(t *testing.T, dir string, o queue.WorkOptions) {
 	require.NoError(t, db.Close())
 }
 
-// A wall clock that steps across a restart hides no record for longer than 12 hours, and
-// loses none.
+// A wall clock that is changed during a restart hides no record for longer than 12 hours,
+// and loses none.
 func TestStepsOfTheWallClock(t *testing.T) {
 	for _, step := range []time.Duration{-time.Hour, time.Hour, -48 * time.Hour, 48 * time.Hour} {
 		t.Run(step.String(), func(t *testing.T) {
@@ -212,7 +212,7 @@ func TestStepsOfTheWallClock(t *testing.T) {
 	}
 }
 
-// What the state costs follows from what is not settled.
+// The cost of the state depends on the unsettled records.
 func TestRowsAreOfWhatIsNotSettled(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		disk := braidtest.NewDisk()

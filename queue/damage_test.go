@@ -18,8 +18,8 @@ import (
 	"github.com/braidstream/braid/queue"
 )
 
-// What cannot be read, received before or not, leaves the queue: it is counted, the log
-// tells of it, and every other record is received, of the same shard and of others.
+// A record that cannot be read, received before or not, leaves the queue: it is counted
+// and logged. Every other record is received, of the same shard and of others.
 func TestRecordsThatCannotBeRead(t *testing.T) {
 	for _, where := range []struct{ name, record string }{
 		{"new", "0/10"}, {"received", "0/2"}, {"last of all", "1/19"},
@@ -27,7 +27,7 @@ func TestRecordsThatCannotBeRead(t *testing.T) {
 		t.Run(where.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				const each, received = 20, 8
-				random := rand.NewChaCha8([32]byte{5}) // what does not compress stands in a table as it is
+				random := rand.NewChaCha8([32]byte{5}) // incompressible data is stored in a table unchanged
 				mem := vfs.NewMem()
 				var log strings.Builder
 				options := &braid.Options{TailBytes: -1, CacheBytes: -1, Logger: slog.New(slog.NewTextHandler(&log, nil))}
@@ -106,13 +106,13 @@ func TestRecordsThatCannotBeRead(t *testing.T) {
 					require.NoError(t, q.Ack(ctx, receipts(records)...))
 				}
 				require.False(t, seen[where.record])
-				for name := range readable { // what was received is looked up record by record, which may find more
+				for name := range readable { // received records are looked up one by one, which may find more of them
 					require.True(t, seen[name], name)
 				}
 				d := k.describe(q)
 				require.Zero(t, d.Visible+d.InFlight+d.Delayed)
 				require.EqualValues(t, 2*each-len(seen), d.ExpiredReceived+d.ExpiredUnreceived)
-				require.NoError(t, db.Close()) // nothing is logged after it
+				require.NoError(t, db.Close()) // nothing is logged afterwards
 				require.Contains(t, log.String(), "cannot be read")
 			})
 		})

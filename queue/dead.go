@@ -10,30 +10,31 @@ import (
 	"github.com/braidstream/braid/internal/companion"
 )
 
-// DeadLetters are the records of a queue that were received as often as Options.MaxReceives
-// allows, or rejected. They come from [Queue.DeadLetters]. They stay in the queue until they
-// are discarded, restored, or removed from the stream by retention. Their receipts are of
-// their own kind: those of normal deliveries are [ErrReceiptInvalid] here.
+// DeadLetters are the records of a queue that were received as often as
+// Options.MaxReceives allows, or rejected. They come from [Queue.DeadLetters], and stay
+// in the queue until they are discarded, restored, or removed from the stream by
+// retention. Their receipts are separate: here, receipts of normal deliveries are
+// [ErrReceiptInvalid].
 type DeadLetters struct{ q *Queue }
 
 // DeadLetters returns the queue's dead letters. It reads nothing.
 func (q *Queue) DeadLetters() DeadLetters { return DeadLetters{q} }
 
-// Receive is [Queue.Receive] for dead letters. They are hidden from other receivers of dead
-// letters, and Record.Receives counts on, without a limit. Kinesis:
+// Receive is [Queue.Receive] for dead letters. They are hidden from other receivers of
+// dead letters. Record.Receives continues to count, without a limit. Kinesis:
 // ReceiveDeadLetterQueueRecords.
 func (d DeadLetters) Receive(ctx context.Context, n int, options *ReceiveOptions) ([]Record, error) {
 	records, err := d.q.receiveWith(ctx, n, options, true)
 	return records, wrap("receive dead letters of", d.q.name, err)
 }
 
-// All returns the dead letters, oldest first, without receiving them: those that there are when
-// the loop begins, and are still dead when it comes to them. Record.Receipt restores or discards
-// the letter, until it is received, and then is [ErrReceiptExpired]; a letter that is in flight
-// has none. For people who look.
+// All returns the dead letters, oldest first, without receiving them: those that exist
+// when the loop begins and are still dead when it reaches them. Record.Receipt restores
+// or discards the letter until it is received; after that it is [ErrReceiptExpired]. A
+// letter in flight has none. All is meant for inspection by people.
 //
-// The cost, and the memory, follow from how far the loop goes. An error is yielded once, last,
-// with a zero Record: those of [Queue.Receive].
+// The cost and the memory grow with how far the loop goes. An error, one of those of
+// [Queue.Receive], is yielded once, last, with a zero Record.
 func (d DeadLetters) All(ctx context.Context) iter.Seq2[Record, error] {
 	return func(yield func(Record, error) bool) {
 		if err := d.all(ctx, yield); err != nil {
@@ -48,7 +49,7 @@ func (d DeadLetters) all(ctx context.Context, yield func(Record, error) bool) er
 		return err
 	}
 	q.mu.Lock()
-	end := q.next // what dies later was received by then, or is none of the loop's
+	end := q.next // a record from there on is not received yet, and so not dead
 	q.mu.Unlock()
 	for page, from := deadPage, uint64(0); ; page *= 2 { // so that all pages together cost about twice the last one
 		letters, err := d.page(ctx, from, end, page)
@@ -77,16 +78,16 @@ func (d DeadLetters) all(ctx context.Context, yield func(Record, error) bool) er
 	}
 }
 
-// deadPage is how many dead letters are looked up at first.
+// deadPage is how many dead letters the first page has.
 const deadPage = 100
 
-// letter is a dead letter that somebody looks at.
+// letter is a dead letter that All returns.
 type letter struct {
 	taken
 	inFlight bool
 }
 
-// page returns up to n dead letters from a counter on, and below another one.
+// page returns up to n dead letters with counters from from up to end, exclusive.
 func (d DeadLetters) page(ctx context.Context, from, end uint64, n int) (letters []letter, err error) {
 	q := d.q
 	q.mu.Lock()
@@ -109,14 +110,14 @@ func (d DeadLetters) page(ctx context.Context, from, end uint64, n int) (letters
 	return letters, nil
 }
 
-// Discard removes dead letters from the queue, as [Queue.Ack] does records. Kinesis:
+// Discard removes dead letters from the queue, as [Queue.Ack] does with records. Kinesis:
 // AcknowledgeDeadLetterQueueRecords.
 func (d DeadLetters) Discard(ctx context.Context, receipts ...Receipt) error {
 	return wrap("discard dead letters of", d.q.name, d.q.settleAll(ctx, step{verb: acknowledge}, true, receipts))
 }
 
-// DiscardTx is [Queue.AckTx] for dead letters: it discards them together with what the
-// transaction does about them.
+// DiscardTx is [Queue.AckTx] for dead letters: it discards them together with the other
+// writes of the transaction.
 func (d DeadLetters) DiscardTx(tx *braid.Tx, receipts ...Receipt) error {
 	return wrap("discard dead letters of", d.q.name, d.q.ackTx(tx, true, receipts))
 }
@@ -130,17 +131,18 @@ func (d DeadLetters) Extend(ctx context.Context, timeout time.Duration, receipts
 	return wrap("extend dead letters of", d.q.name, err)
 }
 
-// Restore makes dead letters records of the queue again: visible, with Options.MaxReceives
-// attempts before them, and Record.Receives counting from 1. With Options.OrderByKey they come
-// before what is left of their keys, but after what was received meanwhile. Errors: as
-// [Queue.Extend]. Kinesis: RestoreDeadLetterQueueRecords.
+// Restore makes dead letters normal records of the queue again: visible, with
+// Options.MaxReceives attempts, and with Record.Receives counting from 1. With
+// Options.OrderByKey they come before the remaining records of their keys, but after
+// those received in the meantime. Errors: as [Queue.Extend]. Kinesis:
+// RestoreDeadLetterQueueRecords.
 func (d DeadLetters) Restore(ctx context.Context, receipts ...Receipt) error {
 	return wrap("restore dead letters of", d.q.name, d.q.settleAll(ctx, step{verb: restore}, true, receipts))
 }
 
-// RestoreAll restores all dead letters, those in flight too, and returns how many there were. It
-// takes a commit for each thousand: if it fails, those that it returns were restored, and with
-// braid.ErrOutcomeUnknown another thousand may have been.
+// RestoreAll restores all dead letters, including those in flight, and returns their
+// number. It makes a commit for each thousand. If it fails, the returned number of
+// letters was restored; after braid.ErrOutcomeUnknown, another thousand may have been.
 func (d DeadLetters) RestoreAll(ctx context.Context) (int, error) {
 	n, err := d.restoreAll(ctx)
 	return n, wrap("restore dead letters of", d.q.name, err)
@@ -163,14 +165,14 @@ func (d DeadLetters) restoreAll(ctx context.Context) (n int, err error) {
 	}
 }
 
-// maxRestored is how many dead letters one commit restores.
+// maxRestored is the maximum number of dead letters that one commit restores.
 const maxRestored = 1000
 
 // restoring is a commit of RestoreAll. It belongs to the commit until that has ended.
 type restoring struct {
 	q         *Queue
-	from, end uint64 // of which dead letters, by their counters
-	count     int    // that were restored
+	from, end uint64 // the counters of the dead letters to restore
+	count     int    // number restored
 }
 
 // apply is called by the goroutine that commits.
@@ -190,7 +192,7 @@ func (r *restoring) apply(rows companion.Rows) (publish func(), err error) {
 		q.looks++
 		if e := it.Value; e.counter >= r.end || len(these) == maxRestored {
 			break
-		} else if e.counter >= r.from { // else it has died again
+		} else if e.counter >= r.from { // otherwise it has died again
 			these = append(these, e)
 		}
 	}

@@ -35,7 +35,7 @@ func TestARecordDiesAfterItsLastAttempt(t *testing.T) {
 		}
 		last := k.receive(q, 1)
 		require.Equal(t, 3, last[0].Receives)
-		require.Zero(t, k.describe(q).Dead) // the last delivery is a full one
+		require.Zero(t, k.describe(q).Dead) // the last delivery has its full timeout
 		got := make(chan []queue.Record)
 		go func() {
 			records, err := q.DeadLetters().Receive(ctx, 10, nil)
@@ -152,7 +152,7 @@ func TestRejectKeepsTheReason(t *testing.T) {
 	})
 }
 
-// Somebody looks at the dead letters and settles some of them, without receiving them.
+// All lists dead letters, and some of them are settled, without receiving them.
 func TestDeadLettersAreSettledByLooking(t *testing.T) {
 	bubble(t, func(k *kit) {
 		q := k.open("q", queue.Options{})
@@ -183,7 +183,8 @@ func TestDeadLettersAreSettledByLooking(t *testing.T) {
 		require.NoError(t, d.Discard(ctx, all[1].Receipt))
 		require.ErrorIs(t, d.Restore(ctx, all[1].Receipt), queue.ErrRecordSettled)
 
-		// One that somebody receives is theirs: neither an old look nor a new one settles it.
+		// A received letter belongs to its receiver: neither an earlier nor a later listing
+		// settles it.
 		held, err := d.Receive(ctx, 1, noWait)
 		require.NoError(t, err)
 		require.Equal(t, all[2].ID, held[0].ID)
@@ -263,8 +264,8 @@ func TestUpdateOfTheTimeoutIsForLaterReceives(t *testing.T) {
 	})
 }
 
-// What is done to many letters costs what they are, and nothing for the other records of the
-// queue.
+// The cost of a call for many letters depends on the letters, not on the other records of
+// the queue.
 func TestWhatIsDoneToDeadLettersCostsNothingForOthers(t *testing.T) {
 	bubble(t, func(k *kit) {
 		q := k.open("q", queue.Options{MaxReceives: -1})
@@ -279,7 +280,7 @@ func TestWhatIsDoneToDeadLettersCostsNothingForOthers(t *testing.T) {
 		records, err := q.Receive(ctx, n, noWait)
 		require.NoError(k, err)
 		require.Len(k, records, n)
-		require.NoError(k, q.Release(ctx, 0, receipts(records[some:n/2])...)) // ready, half of the rest in flight
+		require.NoError(k, q.Release(ctx, 0, receipts(records[some:n/2])...)) // ready; half of the rest are in flight
 		require.NoError(k, q.Release(ctx, 0, receipts(records[:some])...))
 		again := k.receive(q, some) // the first, for the second time
 		require.NoError(k, q.Release(ctx, 0, receipts(again)...))
@@ -288,7 +289,7 @@ func TestWhatIsDoneToDeadLettersCostsNothingForOthers(t *testing.T) {
 		cost(0, func() { most(3) })
 		cost(some, func() { most(2) })
 		require.EqualValues(k, some, k.describe(q).Dead)
-		cost(some, func() { most(3) }) // which of them are dead is written down
+		cost(some, func() { most(3) }) // this stores which of them are dead
 		cost(0, func() { most(4) })
 		require.EqualValues(k, some, k.describe(q).Dead)
 		seen := 0
@@ -307,7 +308,8 @@ func TestWhatIsDoneToDeadLettersCostsNothingForOthers(t *testing.T) {
 	})
 }
 
-// A loop over thousands of letters holds few of them, and costs about as much as it goes.
+// A loop over thousands of letters holds few of them in memory, and costs about as much
+// as it iterates.
 func TestManyDeadLetters(t *testing.T) {
 	bubble(t, func(k *kit) {
 		q := k.open("q", queue.Options{})
@@ -341,8 +343,8 @@ func TestManyDeadLetters(t *testing.T) {
 	})
 }
 
-// A letter that somebody sees is restored or discarded by the receipt that is shown with it,
-// unless it was received meanwhile.
+// A listed letter can be restored or discarded by its receipt, unless it was received in
+// the meantime.
 func TestALetterIsRestoredByItsReceipt(t *testing.T) {
 	bubble(t, func(k *kit) {
 		q := k.open("q", queue.Options{})

@@ -10,60 +10,61 @@ import (
 	"github.com/braidstream/braid/internal/layout"
 )
 
-// Description is what a queue holds at one moment. Kinesis: DescribeQueue, and the metrics of
-// queues.
+// Description is the contents of a queue at one moment. Kinesis: DescribeQueue, and the
+// metrics of queues.
 type Description struct {
 	Name, ID  string
 	CreatedAt time.Time
-	StartedAt time.Time // as [Queue.StartedAt] has it
-	Options   Options   // with defaults filled in; Start is not kept
+	StartedAt time.Time // see [Queue.StartedAt]
+	Options   Options   // with defaults filled in; Start is not stored
 
 	Visible      int64 // records that can be received now: new ones, and ones that come again
 	InFlight     int64 // received, and hidden until they are acknowledged or their timeout passes
 	Delayed      int64 // given back with a delay that has not passed
-	Held         int64 // behind another record of their key, of those that the queue has looked at
-	Dead         int64 // dead letters, those in flight included
+	Held         int64 // taken up, and held back behind another record of their key
+	Dead         int64 // dead letters, including those in flight
 	DeadInFlight int64
 
-	// OldestAge is how long ago the oldest record arrived that is not settled and not dead, and
-	// OldestDeadAge the same of dead letters; 0 without any.
+	// OldestAge is the age of the oldest record that is neither settled nor dead, and
+	// OldestDeadAge that of the oldest dead letter. They are 0 if there is none.
 	OldestAge, OldestDeadAge time.Duration
 
-	// Records that have left the stream before they were settled, because retention or a trim
-	// removed them, or they could not be read: never received, received, and dead ones. They
-	// count since the queue was created, but what a shard has lost of records that were never
-	// received is not counted if the shard goes while nobody uses the queue.
+	// Records that left the stream before they were settled, because retention or a trim
+	// removed them or they could not be read: never received, received, and dead ones. The
+	// counts start when the queue is created. Records that were never received are not
+	// counted if their shard is removed while nobody uses the queue.
 	ExpiredUnreceived, ExpiredReceived, ExpiredDead int64
 
-	// The following count since the database was opened: they are not stored, and begin at 0
-	// each time. What lapsed or died before the first use of the queue since then was counted,
-	// or could have been, before the database was closed, and is not counted again.
+	// The counts below start at 0 each time the database is opened; they are not stored.
+	// Deliveries that lapsed and records that died before the first use of the queue since
+	// then are not counted: they were counted, or could have been, before the database was
+	// closed.
 
-	Received      int64 // deliveries, of dead letters too
-	EmptyReceives int64 // calls that have found nothing in time
+	Received      int64 // deliveries, including those of dead letters
+	EmptyReceives int64 // calls that found nothing in time
 	Acknowledged  int64
 	Lapsed        int64 // deliveries whose timeout has passed
-	Died          int64 // records that have become dead letters
+	Died          int64 // records that became dead letters
 	Restored      int64
 }
 
-// Options returns the settings of the queue, from memory, with defaults filled in. Start is
-// not kept; [Queue.StartedAt] has its time.
+// Options returns the settings of the queue, from memory, with defaults filled in. Start
+// is not stored; [Queue.StartedAt] returns its time.
 func (q *Queue) Options() Options {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	return q.settings
 }
 
-// Describe counts what the queue holds. The counts are exact, and all of the same moment,
-// even while records are put, received and settled: each record of the stream from the
-// queue's start on that had been put by then, and is not settled, is in exactly one of
-// Visible, InFlight, Delayed, Held, Dead and the Expired. A delivery or an acknowledgement
-// that is on its way to the disk counts as done. A record that is trimmed or expires while
-// Describe looks at its shard may count as expired already.
+// Describe counts the records of the queue. The counts are exact and belong to one
+// moment, even while records are put, received and settled. Each unsettled record of the
+// stream, from the queue's start up to that moment, is in exactly one of Visible,
+// InFlight, Delayed, Held, Dead and the Expired counts. A delivery or an acknowledgement
+// on its way to the disk counts as done. A record that is trimmed or expires while
+// Describe looks at its shard may already count as expired.
 //
-// It looks at each shard of the stream. Errors: [ErrQueueNotFound], and those of package
-// braid.
+// The cost grows with the number of shards of the stream. Errors: [ErrQueueNotFound], and
+// those of package braid.
 func (q *Queue) Describe(ctx context.Context) (*Description, error) {
 	d, err := q.describe(ctx)
 	return d, wrap("describe", q.name, err)
@@ -76,10 +77,10 @@ func (q *Queue) describe(ctx context.Context) (*Description, error) {
 	d := &Description{Name: q.name, ID: q.ID(), CreatedAt: q.CreatedAt(), StartedAt: q.StartedAt()}
 	type unreceived struct {
 		companion.Shard
-		ordinal uint64 // of the first of them
+		ordinal uint64 // of the first one
 	}
 	q.mu.Lock()
-	// Taken first: so the topology has every shard with a record up to there.
+	// Taken first, so that the topology has every shard with a record up to there.
 	to := q.door.Visible()
 	now := q.door.Now()
 	q.passed(now)
@@ -89,7 +90,7 @@ func (q *Queue) describe(ctx context.Context) (*Description, error) {
 	count := q.count
 	for _, e := range q.unseen {
 		if e.counter > to && q.entries[e.counter] == e {
-			count[e.phase]-- // to others its record is not there
+			count[e.phase]-- // for others, its record does not exist yet
 		}
 	}
 	d.Visible = int64(count[ready])
@@ -112,8 +113,8 @@ func (q *Queue) describe(ctx context.Context) (*Description, error) {
 	}
 	q.mu.Unlock()
 
-	// From next to the end of each shard nothing was received at that moment: so what is
-	// there is read from the log, which others may receive from meanwhile.
+	// At that moment, nothing from next to the end of each shard was received. So these
+	// records are counted in the log, while others may already receive them.
 	for _, sh := range shards {
 		end, err := sh.CountTo(ctx, to)
 		if err != nil {
@@ -134,7 +135,7 @@ func (q *Queue) describe(ctx context.Context) (*Description, error) {
 	return d, q.over(ctx)
 }
 
-// counterOf returns an entry's counter, 0 for none.
+// counterOf returns an entry's counter, or 0 for none.
 func counterOf(it *agenda.Item[*entry]) uint64 {
 	if it == nil {
 		return 0
@@ -142,7 +143,7 @@ func counterOf(it *agenda.Item[*entry]) uint64 {
 	return it.Due()
 }
 
-// age returns how long ago a counter was given out, 0 for none.
+// age returns the time since a counter was given out, or 0 for none.
 func age(counter, now uint64) time.Duration {
 	if counter == 0 {
 		return 0
@@ -150,13 +151,13 @@ func age(counter, now uint64) time.Duration {
 	return time.Duration(now - min(now, counter))
 }
 
-// Update changes settings of the queue: change gets those that it has, with defaults filled
-// in, and sets what is to be different. It is called again if somebody else has changed them
-// meanwhile. Stream, Start and OrderByKey cannot be changed.
+// Update changes settings of the queue. change gets the current settings, with defaults
+// filled in, and modifies them. It is called again if they were changed elsewhere in the
+// meantime. Stream, Start, OrderByKey and BlockAtDead cannot be changed.
 //
-// A new VisibilityTimeout is that of later receives. With a lower MaxReceives, records that
-// were received so often already are dead, but for those in flight, which finish their
-// attempt. With a higher one, or none, dead letters stay what they are.
+// A new VisibilityTimeout applies to later receives. A lower MaxReceives makes records
+// dead that were already received that often; those in flight finish their attempt first.
+// A higher MaxReceives, or none, does not revive dead letters.
 //
 // Errors: braid.ErrInvalidArgument; [ErrQueueNotFound]; and those of package braid. Kinesis:
 // UpdateQueue.
@@ -181,7 +182,7 @@ func (q *Queue) update(ctx context.Context, change func(*Options)) error {
 	}
 }
 
-// errSuperseded reports that somebody else has changed the settings meanwhile.
+// errSuperseded reports that the settings were changed elsewhere in the meantime.
 var errSuperseded = errors.New("settings have changed meanwhile")
 
 func (q *Queue) updateFrom(ctx context.Context, was Options, change func(*Options)) error {
@@ -221,8 +222,8 @@ func (q *Queue) updateFrom(ctx context.Context, was Options, change func(*Option
 	})
 }
 
-// Delete deletes the queue. Its stream stays as it is. Receivers that wait return
-// [ErrQueueNotFound], and receipts are no longer valid. It works while the disk is full.
+// Delete deletes the queue. Its stream stays unchanged. Waiting receivers return
+// [ErrQueueNotFound], and receipts become invalid. It works even while the disk is full.
 // Errors: [ErrQueueNotFound], and those of package braid. Kinesis: DeleteQueue.
 func (q *Queue) Delete(ctx context.Context) error {
 	if err := q.over(ctx); err != nil {
@@ -244,7 +245,7 @@ func (q *Queue) Delete(ctx context.Context) error {
 			close(q.deleted)
 			q.mu.Lock()
 			defer q.mu.Unlock()
-			q.state = newState(q.id, q.settings, q.start) // the handle may stay for long
+			q.state = newState(q.id, q.settings, q.start) // free the memory: the handle may live long
 		}, nil
 	})
 	return wrap("delete", q.name, err)

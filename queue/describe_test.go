@@ -13,9 +13,9 @@ import (
 	"github.com/braidstream/braid/queue"
 )
 
-// All counts of a description are of one moment: while many goroutines put, receive and
-// settle, each record that was put is in one of them, and only in one, and of a transaction
-// that puts to all shards there are all records or none.
+// All counts of a description belong to one moment. While many goroutines put, receive
+// and settle, each record that was put is in exactly one count, and of a transaction that
+// puts to all shards, all records are counted or none.
 func TestDescribeIsOfOneMoment(t *testing.T) {
 	bubble(t, func(k *kit) {
 		const puts, each = 300, 16

@@ -6,25 +6,24 @@ import (
 	"strings"
 )
 
-// Errors of queues. All are refused: nothing happened. Besides these, calls return the
-// errors of package braid, such as braid.ErrInvalidArgument, braid.ErrClosed and
-// braid.ErrOutcomeUnknown.
+// Errors of queues. They mean that nothing happened. Calls also return errors of package
+// braid, such as braid.ErrInvalidArgument, braid.ErrClosed and braid.ErrOutcomeUnknown.
 var (
 	// ErrQueueNotFound reports a queue that does not exist, or no longer does. Kinesis:
 	// ResourceNotFoundException.
 	ErrQueueNotFound = errors.New("no such queue")
 
-	// ErrQueueExists reports that [Create] met a queue of that name, or [Open] one on
+	// ErrQueueExists reports that [Create] found a queue of that name, or [Open] one of
 	// another stream. Kinesis: ResourceInUseException.
 	ErrQueueExists = errors.New("queue already exists")
 
-	// ErrReceiptInvalid reports a text that is no receipt of this queue, or one of a
-	// normal delivery where one of a dead letter is wanted, or the other way round.
-	// Kinesis: InvalidArgumentException.
+	// ErrReceiptInvalid reports a text that is not a receipt of this queue, or the receipt of
+	// a normal delivery where that of a dead letter is required, or the reverse. Kinesis:
+	// InvalidArgumentException.
 	ErrReceiptInvalid = errors.New("receipt is not valid for this queue and call")
 
 	// ErrReceiptExpired reports a receipt that no longer holds its record: the record was
-	// received again since or, for everything but an acknowledgement, its visibility
+	// received again since, or, for every call except an acknowledgement, its visibility
 	// timeout has passed. Kinesis: InvalidArgumentException.
 	ErrReceiptExpired = errors.New("receipt has expired")
 
@@ -32,14 +31,15 @@ var (
 	// retention removed it from the stream. Kinesis: ResourceNotFoundException.
 	ErrRecordSettled = errors.New("record has left the queue")
 
-	// ErrReject is what the function of [Queue.Work] or [Queue.WorkTx] returns, or wraps,
-	// to have its record set aside at once: another attempt would fail the same way.
+	// ErrReject is returned, alone or wrapped, by the function of [Queue.Work] or
+	// [Queue.WorkTx] to make its record a dead letter at once, because another attempt would
+	// fail the same way.
 	ErrReject = errors.New("record is rejected")
 )
 
-// ReceiptError says why a call did nothing for one of its receipts.
+// ReceiptError is the reason why a call did nothing for one of its receipts.
 type ReceiptError struct {
-	Index   int // in the arguments of the call
+	Index   int // index in the arguments of the call
 	Receipt Receipt
 	Err     error // ErrReceiptInvalid, ErrReceiptExpired or ErrRecordSettled
 }
@@ -53,13 +53,13 @@ func (e *ReceiptError) Error() string {
 func (e *ReceiptError) Unwrap() error { return e.Err }
 
 // ReceiptsError reports the receipts of a call for which nothing was done. For all other
-// receipts of the call, what was asked for is done and durable. A transaction is all or
-// nothing: there, nothing was done at all.
+// receipts of the call, the work is done and durable. A transaction is all or nothing:
+// there, nothing was done at all.
 type ReceiptsError struct {
 	Failed []ReceiptError // in the order of the arguments; at least one
 }
 
-// Error names the first of them.
+// Error names the first failed receipt.
 func (e *ReceiptsError) Error() string {
 	var more strings.Builder
 	if n := len(e.Failed) - 1; n > 0 {
@@ -77,7 +77,7 @@ func (e *ReceiptsError) Unwrap() []error {
 	return errs
 }
 
-// callError says which call on which queue has failed.
+// callError names the call and the queue that an error belongs to.
 type callError struct {
 	op, queue string
 	cause     error

@@ -21,7 +21,7 @@ func check(err error) {
 	}
 }
 
-// A work queue: what fails is tried again, and set aside after the third attempt.
+// A work queue: failed records are retried, and set aside after the third attempt.
 func Example() {
 	ctx := context.Background()
 	db, err := braid.Open(braid.InMemory, nil)
@@ -63,8 +63,8 @@ func Example() {
 	// dead: nobody, received 3 times: no such address
 }
 
-// An outbox: what the application decides, and that others are to hear of it, is one
-// transaction; a queue then tells an HTTP API, which recognizes a repetition by the key.
+// An outbox: the application stores a decision, and a record that announces it, in one
+// transaction. A queue then calls an HTTP API, which recognizes repetitions by the key.
 func Example_outbox() {
 	var told atomic.Int64
 	api := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -114,8 +114,8 @@ func Example_outbox() {
 	// Output: order 42 is paid, with a key of 24 characters
 }
 
-// Records of one account follow each other, even if different workers process them; those of
-// others do not wait.
+// Records of one account are processed in order, even by different workers. Those of
+// other accounts do not wait.
 func ExampleOptions_orderByKey() {
 	ctx := context.Background()
 	db, err := braid.Open(braid.InMemory, nil)
@@ -171,7 +171,7 @@ func ExampleQueue_AckTx() {
 	// true
 }
 
-// A person looks at what is dead, and has one record tried again.
+// A person lists the dead letters, and has one record tried again.
 func ExampleDeadLetters_All() {
 	ctx := context.Background()
 	db, err := braid.Open(braid.InMemory, nil)

@@ -220,7 +220,7 @@ func TestReshardsAreFollowed(t *testing.T) {
 		d := k.describe(q)
 		require.EqualValues(t, put, d.Acknowledged)
 		require.Zero(t, d.ExpiredUnreceived)
-		time.Sleep(48 * time.Hour) // the parents go
+		time.Sleep(48 * time.Hour) // the parents expire
 		require.Zero(t, k.describe(q).ExpiredUnreceived)
 	})
 }
@@ -297,7 +297,8 @@ func TestBytesBoundAReceive(t *testing.T) {
 	})
 }
 
-// What is in flight, waits, is dead or was settled is so after an orderly restart.
+// The state of every record, whether in flight, waiting, dead or settled, survives an
+// orderly restart.
 func TestARestartChangesNothing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		disk := braidtest.NewDisk()
@@ -335,7 +336,7 @@ func TestARestartChangesNothing(t *testing.T) {
 		require.Equal(t, []int{1, 1}, []int{s.Describe().Queues, db.Metrics().Queues})
 		require.Equal(t, []int64{3, 2, 1, 1}, []int64{after.Visible, after.InFlight, after.Delayed, after.Dead})
 		require.Equal(t, before.ExpiredUnreceived, after.ExpiredUnreceived)
-		require.NoError(t, q.Ack(ctx, receipts(all)...)) // receipts outlive the process
+		require.NoError(t, q.Ack(ctx, receipts(all)...)) // receipts stay valid in the next process
 		require.Zero(t, k.describe(q).InFlight)
 		require.Equal(t, []string{"8", "9"}, texts(k.receive(q, 10)))
 		require.ErrorIs(t, db.DeleteStream(ctx, "s"), braid.ErrStreamInUse)
@@ -343,7 +344,8 @@ func TestARestartChangesNothing(t *testing.T) {
 	})
 }
 
-// Waiting receivers are woken for what there is, and a limit holds under all of them.
+// Waiting receivers are woken for available records, and a limit holds for all of them
+// together.
 func TestHundredsOfReceivers(t *testing.T) {
 	bubble(t, func(k *kit) {
 		q := k.open("q", queue.Options{MaxInFlight: 50})
@@ -378,7 +380,7 @@ func TestHundredsOfReceivers(t *testing.T) {
 			_, err := k.stream.PutRecord(ctx, fmt.Sprint(i), nil)
 			require.NoError(t, err)
 		}
-		time.Sleep(29 * second) // before anything could have lapsed
+		time.Sleep(29 * second) // before any timeout could have passed
 		require.EqualValues(t, records, total.Load())
 		require.LessOrEqual(t, most.Load(), int64(50))
 		stop()
@@ -391,8 +393,8 @@ func TestHundredsOfReceivers(t *testing.T) {
 	})
 }
 
-// What a queue has not read goes from the stream, and it looks and finds nothing. The records
-// that come then are no longer those that it has known would follow.
+// Unread records expire, and the queue finds nothing. The records that come then are not
+// those that it knew would follow.
 func TestRecordsAfterOnesThatWereTrimmedUnread(t *testing.T) {
 	bubble(t, func(k *kit) {
 		q := k.open("q", queue.Options{})

@@ -8,10 +8,10 @@ import (
 	"github.com/braidstream/braid/internal/layout"
 )
 
-// Rows counts what is stored of records that are not settled.
+// Rows counts the stored rows of unsettled records.
 func Rows(q *Queue) int { return count(q, layout.QueueDeliveriesSpan) }
 
-// Cursors counts the cursors of shards, as they are stored and in memory.
+// Cursors counts the cursors of shards, stored and in memory.
 func Cursors(q *Queue) (rows, memory int) {
 	q.mu.Lock()
 	memory = len(q.cursors)
@@ -35,7 +35,8 @@ func count(q *Queue, span func(layout.QueueID) (lower, upper []byte)) (n int) {
 	return n
 }
 
-// BeforeListening has fn called once, before the queue listens to its stream the next time.
+// BeforeListening makes fn be called once, before the queue next begins to listen to its
+// stream.
 func BeforeListening(q *Queue, fn func()) {
 	q.inner = &listened{q.inner, fn}
 }
@@ -53,7 +54,7 @@ func (l *listened) Listen(listener companion.Listener) {
 	l.Stream.Listen(listener)
 }
 
-// JoinCommit has ends called when the transaction is durable, and before others see the
+// JoinCommit makes ends be called when the transaction is durable, before others see the
 // records that it puts.
 func JoinCommit(tx *braid.Tx, ends func()) error {
 	return companion.TxOf(tx).Join(func() error { return nil }, func(companion.Rows) func() { return ends })
@@ -66,14 +67,14 @@ func AheadBytes(q *Queue) int {
 	return q.ahead
 }
 
-// Looks returns at how many entries calls have looked that concern many.
+// Looks returns how many entries were looked at by calls that concern many.
 func Looks(q *Queue) int {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	return q.looks
 }
 
-// Unseen returns how many records the queue has given out that others may not see yet.
+// Unseen returns how many delivered records others may not see yet.
 func Unseen(q *Queue) int {
 	q.mu.Lock()
 	defer q.mu.Unlock()

@@ -13,13 +13,13 @@ import (
 	"github.com/braidstream/braid/queue"
 )
 
-// Receivers that wait get records in the order in which they came, whatever makes a record
-// visible: its timeout, an acknowledgement that makes room, a release, a put. One that comes
-// at that moment does not overtake them.
+// Waiting receivers get records in the order in which they came, whatever makes a record
+// visible: its timeout, an acknowledgement that makes room, a release, a put. A receiver
+// that comes at that moment does not overtake them.
 func TestReceiversAreServedInTheirOrder(t *testing.T) {
 	for name, c := range map[string]struct {
 		options queue.Options
-		again   func(k *kit, q *queue.Queue, r queue.Record) // makes a record visible at the time of the next second
+		again   func(k *kit, q *queue.Queue, r queue.Record) // makes a record visible at the next second
 	}{
 		"timeout": {queue.Options{}, func(*kit, *queue.Queue, queue.Record) { time.Sleep(second) }},
 		"release": {queue.Options{}, func(k *kit, q *queue.Queue, r queue.Record) {
@@ -99,7 +99,7 @@ func TestReceiversAreServedInTheirOrder(t *testing.T) {
 	}
 }
 
-// A receiver that was called and goes leaves what it was called for to the next one.
+// If a called receiver leaves, the next one is called.
 func TestAReceiverThatGoesWhenItIsCalled(t *testing.T) {
 	bubble(t, func(k *kit) {
 		q := k.open("q", queue.Options{MaxReceives: -1})
@@ -108,7 +108,7 @@ func TestAReceiverThatGoesWhenItIsCalled(t *testing.T) {
 			records, err := q.Receive(ctx, 1, &queue.ReceiveOptions{VisibilityTimeout: second})
 			require.NoError(t, err)
 			require.Len(t, records, 1)
-			limited, stop := context.WithTimeout(ctx, second) // at the very moment
+			limited, stop := context.WithTimeout(ctx, second) // at that very moment
 			var first, other []queue.Record
 			var receivers sync.WaitGroup
 			receivers.Go(func() { first, _ = q.Receive(limited, 1, nil) })
@@ -123,8 +123,8 @@ func TestAReceiverThatGoesWhenItIsCalled(t *testing.T) {
 	})
 }
 
-// A commit gives away only so many records, over all queues together, since a put waits for
-// it. Those that got none are served by commits that follow.
+// A commit delivers a limited number of records, over all queues together, since a put
+// waits for it. The remaining receivers are served by later commits.
 func TestOneCommitServesOnlySoManyReceivers(t *testing.T) {
 	bubble(t, func(k *kit) {
 		const queues, most = 1500, 1000

@@ -13,8 +13,9 @@ import (
 	"github.com/braidstream/braid/queue"
 )
 
-// What a queue keeps of shards goes with them, but for the highest counter, by which it
-// knows receipts that it gave out; and what it has counted stays counted.
+// A queue's rows for a shard are removed with the shard, except for the highest counter,
+// by which the queue recognizes receipts that it has issued. Its counts of expired
+// records stay.
 func TestCursorsOfShardsThatAreGone(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		disk := braidtest.NewDisk()
@@ -64,7 +65,7 @@ func TestCursorsOfShardsThatAreGone(t *testing.T) {
 		k, q = open(disk)
 		known(q)
 
-		// Another one has a higher counter: the last one goes, too.
+		// Another cursor has a higher counter, so the last one is removed, too.
 		k.put(1)
 		require.NoError(t, q.Ack(ctx, k.receive(q, 1)[0].Receipt))
 		rows, memory = queue.Cursors(q)
@@ -80,7 +81,7 @@ func TestCursorsOfShardsThatAreGone(t *testing.T) {
 	})
 }
 
-// However often a stream is resharded: what a queue keeps of shards does not grow.
+// However often a stream is resharded, the rows of a queue for shards do not accumulate.
 func TestCursorsDoNotGrowWithReshards(t *testing.T) {
 	bubble(t, func(k *kit) {
 		q := k.open("q", queue.Options{})

@@ -6,8 +6,8 @@ import (
 	"github.com/braidstream/braid/internal/jsontext"
 )
 
-// Spans of time and errors marshal as people write them. The types below are those of this
-// package without their methods.
+// Durations and errors are marshaled as people write them. The types below are those of
+// this package without their methods.
 type (
 	plainOptions        Options
 	plainReceiveOptions ReceiveOptions

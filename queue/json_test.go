@@ -14,8 +14,8 @@ import (
 
 var jsonTime = time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
 
-// What tools look at marshals as people write it, and is read back. WorkOptions has a
-// function, and Queue and DeadLetters are handles.
+// The values that tools show are marshaled in a form for people, and can be read back.
+// WorkOptions has a function, and Queue and DeadLetters are handles.
 func TestJSONIsAsPeopleWriteIt(t *testing.T) {
 	const options = `{"Stream":"s","Start":"LATEST","MaxReceives":6,"MaxInFlight":5,"MaxWaiting":4,"OrderByKey":true,"BlockAtDead":false,"VisibilityTimeout":"30s"}`
 	o := queue.Options{Stream: "s", Start: braid.Latest(), VisibilityTimeout: 30 * time.Second, MaxReceives: 6, MaxInFlight: 5, MaxWaiting: 4, OrderByKey: true}

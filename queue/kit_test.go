@@ -17,7 +17,7 @@ import (
 
 var ctx = context.Background()
 
-// noWait receives what is there.
+// noWait makes a receive not wait.
 var noWait = &queue.ReceiveOptions{Wait: -1}
 
 // kit is a database in memory with a stream, in a bubble.
@@ -68,7 +68,7 @@ func (k *kit) putOne(text string, hash braid.HashKey) error {
 	return err
 }
 
-// putAnd puts a record, and calls fn when it is durable and nobody sees it yet.
+// putAnd puts a record, and calls fn when it is durable but not visible yet.
 func (k *kit) putAnd(text string, fn func()) {
 	k.Helper()
 	err := k.db.Update(ctx, func(tx *braid.Tx) error {
@@ -93,7 +93,7 @@ func (k *kit) describe(q *queue.Queue) *queue.Description {
 	return d
 }
 
-// receipts returns those of records.
+// receipts returns the receipts of records.
 func receipts(records []queue.Record) (all []queue.Receipt) {
 	for i := range records {
 		all = append(all, records[i].Receipt)

@@ -29,15 +29,15 @@ import (
 
 var linearSeed = flag.Uint64("braid.linear", 0, "the first history of TestLinearizable: the number that a failure names")
 
-// Many goroutines do everything at once to a queue of several shards, while calls are
-// abandoned, the disk is full, the power is cut and shards split and merge. All answers are
-// those of one queue that does one thing after the other, and forgets nothing.
+// Many goroutines use a queue with several shards in every way at once, while calls are
+// abandoned, the disk is full, the power is cut, and shards split and merge. All answers
+// must be possible for a queue that does one thing after the other, and forgets nothing.
 func TestLinearizable(t *testing.T) {
 	histories := 5 * *twinSeeds
 	if testing.Short() {
 		histories = min(histories, 40)
 	}
-	met := make(map[queuetest.Verb]int) // calls that were answered, and under "maybe" those that were not
+	met := make(map[queuetest.Verb]int) // number of answered calls, and under "maybe" of unanswered ones
 	for i := range uint64(histories) {
 		seed := *linearSeed + i
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
@@ -55,7 +55,7 @@ func TestLinearizable(t *testing.T) {
 		})
 	}
 	if met[queuetest.Put] < 1000 {
-		return // only some of the histories were made
+		return // only some of the histories ran
 	}
 	for _, v := range [...]queuetest.Verb{
 		queuetest.Receive, queuetest.ReceiveDead, queuetest.Missing, queuetest.MissingDead, queuetest.Ack, queuetest.AckTx, queuetest.Extend,
@@ -67,45 +67,46 @@ func TestLinearizable(t *testing.T) {
 
 const (
 	linearWorkers = 6
-	linearSteps   = 25 // of a worker, in an epoch
+	linearSteps   = 25 // of a worker, per epoch
 	linearEpochs  = 4
 )
 
-// linear is a history of a queue while it is made. An epoch is the time for which the
-// database is open.
+// linear is a history of a queue in progress. An epoch is the time for which the database
+// is open.
 type linear struct {
 	*testing.T
 	seed   uint64
 	began  time.Time
-	most   int // Options.MaxReceives in the beginning
+	most   int // the initial Options.MaxReceives
 	ticks  atomic.Int64
-	named  atomic.Int64 // deliveries
+	named  atomic.Int64 // number of deliveries
 	put    atomic.Int64
 	disk   *testdisk.Disk
 	db     *braid.DB
 	stream *braid.Stream
 	queue  *queue.Queue
 	order  bool        // the queue is one with Options.OrderByKey
-	full   bool        // the disk is so in this epoch, for a while
+	full   bool        // the disk is full for a while in this epoch
 	calm   bool        // no call is abandoned
 	over   atomic.Bool // the epoch ends
 	cut    cut
 
 	mu       sync.Mutex                  // guards the fields below
-	records  map[string][]queuetest.Call // by data
+	records  map[string][]queuetest.Call // by data of the record
 	keys     map[string]string           // partition keys, by data
 	everyone []seen                      // calls that concern all records
 	held     []delivery
-	epoch    int64 // when it began
+	epoch    int64 // when the epoch began
 }
 
-// cut is what a power cut leaves. It is set by one file operation, and read when all have ended.
+// cut is the state left by a power cut. It is set during one file operation, and read
+// when all have ended.
 type cut struct {
 	disk        *vfs.MemFS
-	begun, done int64 // what had ended before begun is in it, and what began after done is not
+	begun, done int64 // it contains everything that had ended before begun, and nothing that began after done
 }
 
-// seen is a call that concerns all records but some.
+// seen is a call that concerns all records except some.
 type seen struct {
 	queuetest.Call
 	except map[string]bool
@@ -117,7 +118,7 @@ type delivery struct {
 	name    int
 	receipt queue.Receipt
 	dead    bool
-	ended   int64 // the receive
+	ended   int64 // when the receive ended
 }
 
 func (l *linear) run() {
@@ -129,7 +130,7 @@ func (l *linear) run() {
 		l.full = how == 1
 		l.calm = l.full // a commit may wait for space
 		left := atomic.Int64{}
-		left.Store(int64(20 + random.IntN(250))) // changes of files until something happens
+		left.Store(int64(20 + random.IntN(250))) // number of file changes until something happens
 		l.disk.Before(func(op testdisk.Op) error {
 			if random := rand.Uint32(); random%8 == 0 {
 				runtime.Gosched()
@@ -189,7 +190,7 @@ func (l *linear) open(mem *vfs.MemFS, random *rand.Rand) {
 	time.Sleep(time.Millisecond) // counters may have been ahead of the clock by nanoseconds
 }
 
-// takeCut notes what is on the disk now. The epoch ends.
+// takeCut copies the current state of the disk. The epoch ends.
 func (l *linear) takeCut() {
 	l.over.Store(true)
 	begun := l.ticks.Add(1)
@@ -200,7 +201,7 @@ func (l *linear) takeCut() {
 	l.cut = cut{disk, begun, l.ticks.Add(1)}
 }
 
-// end ends an epoch, and returns what it has left.
+// end ends an epoch, and returns the state that it has left.
 func (l *linear) end() *vfs.MemFS {
 	mem := l.disk.Mem
 	if l.full {
@@ -215,7 +216,7 @@ func (l *linear) end() *vfs.MemFS {
 	if l.cut.disk != nil {
 		mem, lasted, done = l.cut.disk, l.cut.begun, l.cut.done
 	}
-	// What had not ended by then may have happened; what began later has not.
+	// Calls that had not ended by then may have happened; calls that began later have not.
 	judge := func(c queuetest.Call) (queuetest.Call, bool) {
 		if c.Begun > l.epoch {
 			if c.Ended > lasted {
@@ -245,21 +246,21 @@ func (l *linear) end() *vfs.MemFS {
 	return mem
 }
 
-// check puts the calls on each record in order, and counts them.
+// check orders the calls on each record, and counts them.
 func (l *linear) check(met map[queuetest.Verb]int) {
 	settled := l.settledBy()
 	for _, data := range slices.Sorted(maps.Keys(l.records)) {
 		history := slices.Clone(l.records[data])
 		put := slices.IndexFunc(history, func(c queuetest.Call) bool { return c.Verb == queuetest.Put })
 		if put < 0 {
-			continue // a crash has taken it
+			continue // a crash has removed it
 		}
 		for _, s := range l.everyone {
 			if !s.except[data] && s.Ended > history[put].Begun {
 				history = append(history, s.Call)
 			}
 		}
-		for _, s := range l.everyone { // of before: they say which settings it meets
+		for _, s := range l.everyone { // earlier calls: they say which settings apply
 			if s.Ended <= history[put].Begun && s.Verb == queuetest.Update {
 				history = append(history, s.Call)
 			}
@@ -273,7 +274,7 @@ func (l *linear) check(met map[queuetest.Verb]int) {
 				met[c.Verb]++
 			}
 		}
-		// A receive that finds nothing may have met one that was not durable yet.
+		// A receive that finds nothing may have come before another was durable.
 		unsure := slices.DeleteFunc(slices.Clone(history), func(c queuetest.Call) bool { return !c.Maybe })
 		history = slices.DeleteFunc(history, func(c queuetest.Call) bool {
 			return c.Looks() && slices.ContainsFunc(unsure, func(m queuetest.Call) bool { return m.Begun < c.Ended && m.Ended > c.Begun })
@@ -297,9 +298,9 @@ func (l *linear) checkOrder() {
 	for data, history := range l.records {
 		put := first(history, queuetest.Put)
 		if put == nil || put.Maybe {
-			continue // a crash may have taken it
+			continue // a crash may have removed it
 		}
-		ack := first(history, queuetest.Ack, queuetest.AckTx) // which no other one precedes
+		ack := first(history, queuetest.Ack, queuetest.AckTx) // no other acknowledgement precedes it
 		require.NotNil(l, ack, "record %s of history %d was never acknowledged:\n%s", data, l.seed, queuetest.TextOf(history))
 		for later, other := range l.records {
 			second := first(other, queuetest.Put)
@@ -313,11 +314,11 @@ func (l *linear) checkOrder() {
 	}
 }
 
-// settledBy returns a function that returns the end of a call that may still have an effect
-// after it has returned. That is before the time of the bubble goes on, since nothing but the
-// disk is waited for.
+// settledBy returns a function that returns when a call can no longer have an effect,
+// even after it has returned. That is before the bubble's time advances, since only the
+// disk can delay it.
 func (l *linear) settledBy() func(*queuetest.Call) int64 {
-	ends := make(map[time.Duration]int64) // of what has begun at that time
+	ends := make(map[time.Duration]int64) // of calls that began at that time
 	each := func(c *queuetest.Call) { ends[c.From] = max(ends[c.From], c.Begun) }
 	for _, all := range l.records {
 		for i := range all {
@@ -336,7 +337,7 @@ type linearWorker struct {
 	random *rand.Rand
 }
 
-// span is a time of up to n seconds. None ends when a step begins.
+// span returns a time of up to n seconds, which never ends exactly when a step begins.
 func (w *linearWorker) span(n int) time.Duration {
 	return time.Duration(1+w.random.IntN(1000*n))*time.Millisecond + 500*time.Microsecond
 }
@@ -405,7 +406,7 @@ func (w *linearWorker) step() {
 	}
 }
 
-// begin begins a call. Some calls are abandoned at some time.
+// begin begins a call. Some calls are abandoned after a while.
 func (w *linearWorker) begin() (c queuetest.Call, limited context.Context, stop func()) {
 	limited, stop = context.WithCancel(ctx)
 	if !w.calm && w.random.IntN(12) == 0 {
@@ -422,8 +423,8 @@ func (w *linearWorker) begin() (c queuetest.Call, limited context.Context, stop 
 
 func (w *linearWorker) end(c *queuetest.Call) { c.To, c.Ended = time.Since(w.began), w.ticks.Add(1) }
 
-// judge requires that a call failed for a reason that there is, if it did. It reports
-// whether it may have had an effect.
+// judge requires that a failed call has a valid reason. It reports whether the call may
+// have had an effect.
 func (w *linearWorker) judge(err error) (happened, unsure bool) {
 	switch {
 	case err == nil:
@@ -475,7 +476,7 @@ func (w *linearWorker) everything(what queuetest.Call, do func(context.Context) 
 	w.everyone = append(w.everyone, seen{c, nil})
 }
 
-// receive returns the deliveries that it has made.
+// receive returns its deliveries.
 func (w *linearWorker) receive(dead bool, n int, wait time.Duration) (all []delivery) {
 	o := &queue.ReceiveOptions{Wait: cmp.Or(wait, -1), VisibilityTimeout: w.span(8), Whole: true}
 	receive, got, missed := w.queue.Receive, queuetest.Receive, queuetest.Missing
@@ -493,7 +494,7 @@ func (w *linearWorker) receive(dead bool, n int, wait time.Duration) (all []deli
 	if errors.Is(err, braid.ErrDiskFull) {
 		return nil
 	}
-	if err != nil { // it may have taken any records, and given them back since, or may still
+	if err != nil { // it may have taken any records, and given them back since, or still may
 		c.Maybe, c.Delivery = true, int(w.named.Add(1))
 		back := c
 		back.Verb = queuetest.Return
@@ -509,7 +510,7 @@ func (w *linearWorker) receive(dead bool, n int, wait time.Duration) (all []deli
 		all = append(all, delivery{data, c.Delivery, r.Receipt, dead, c.Ended})
 	}
 	w.held = append(w.held, all...)
-	if len(records) < n && !w.order { // else it may be held back
+	if len(records) < n && !w.order { // otherwise they may be held back
 		c.Verb = missed
 		w.everyone = append(w.everyone, seen{c, those})
 	}

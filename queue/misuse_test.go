@@ -15,8 +15,8 @@ import (
 	"github.com/braidstream/braid/queue"
 )
 
-// The texts of what is refused: each says what was wrong, and what is allowed. Every
-// method that can fail has a row.
+// The texts of refusals: each says what was wrong, and what is allowed. Every method that
+// can fail has a row.
 func TestEveryMisuseHasAUsefulText(t *testing.T) {
 	bubble(t, func(k *kit) {
 		_, err := k.db.CreateStream(ctx, "t", nil)
@@ -30,7 +30,7 @@ func TestEveryMisuseHasAUsefulText(t *testing.T) {
 		old := k.receive(q, 1)[0].Receipt
 		require.NoError(t, q.Release(ctx, 0, old))
 		live := k.receive(q, 4)
-		var first queue.Receipt // the newest of the record that was released
+		var first queue.Receipt // the newest receipt of the released record
 		var settled queue.Receipt
 		for _, r := range live {
 			if r.Receives == 2 {
@@ -76,7 +76,7 @@ func TestEveryMisuseHasAUsefulText(t *testing.T) {
 			{"Create: no database", braid.ErrInvalidArgument, "db must not be nil", func() error { _, err := queue.Create(ctx, nil, "q", &queue.Options{Stream: "s"}); return err }},
 			{"Get: no database", braid.ErrInvalidArgument, "db must not be nil", func() error { _, err := queue.Get(ctx, nil, "q"); return err }},
 			{"List: no database", braid.ErrInvalidArgument, "db must not be nil", func() error { _, err := queue.List(ctx, nil, ""); return err }},
-			{"Open: of another stream", queue.ErrQueueExists, `it is one of stream "s", not of "t"`, func() error {
+			{"Open: of another stream", queue.ErrQueueExists, `it belongs to stream "s", not to "t"`, func() error {
 				_, err := queue.Open(ctx, k.db, "q", &queue.Options{Stream: "t"})
 				return err
 			}},
@@ -91,7 +91,7 @@ func TestEveryMisuseHasAUsefulText(t *testing.T) {
 			{"Create: MaxReceives", braid.ErrInvalidArgument, "MaxReceives must be 1 to 1000, or negative for no limit", create("new", &queue.Options{Stream: "s", MaxReceives: 1001})},
 			{"Create: MaxInFlight", braid.ErrInvalidArgument, "MaxInFlight must be 1 to 10000000", create("new", &queue.Options{Stream: "s", MaxInFlight: -1})},
 			{"Create: MaxWaiting", braid.ErrInvalidArgument, "MaxWaiting must be 1 to 10000000", create("new", &queue.Options{Stream: "s", MaxWaiting: -1})},
-			{"Create: BlockAtDead", braid.ErrInvalidArgument, "BlockAtDead must come with OrderByKey", create("new", &queue.Options{Stream: "s", BlockAtDead: true})},
+			{"Create: BlockAtDead", braid.ErrInvalidArgument, "BlockAtDead requires OrderByKey", create("new", &queue.Options{Stream: "s", BlockAtDead: true})},
 			{"Queue.Receive: none", braid.ErrInvalidArgument, "n must be 1 to 10000", receive(q.Receive, 0, queue.ReceiveOptions{})},
 			{"Queue.Receive: too many", braid.ErrInvalidArgument, "n must be 1 to 10000", receive(q.Receive, 10_001, queue.ReceiveOptions{})},
 			{"Queue.Receive: Bytes", braid.ErrInvalidArgument, "Bytes must not be negative", receive(q.Receive, 1, queue.ReceiveOptions{Bytes: -1})},
@@ -114,7 +114,7 @@ func TestEveryMisuseHasAUsefulText(t *testing.T) {
 			{"Queue.Return: an old one", queue.ErrReceiptExpired, `return "q"`, func() error { return q.Return(ctx, old) }},
 			{"Queue.Reject: acknowledged", queue.ErrRecordSettled, `reject "q"`, func() error { return q.Reject(ctx, "", settled) }},
 			{"Queue.AckTx: no transaction", braid.ErrInvalidArgument, "tx must not be nil", func() error { return q.AckTx(nil, first) }},
-			{"Queue.AckTx: another database", braid.ErrInvalidArgument, "tx must be one of the queue's database", func() error {
+			{"Queue.AckTx: another database", braid.ErrInvalidArgument, "tx must be a transaction of the queue's database", func() error {
 				return other.Update(ctx, func(tx *braid.Tx) error { return q.AckTx(tx, first) })
 			}},
 			{"Queue.AckTx: a View", braid.ErrInvalidArgument, "", func() error {
@@ -177,7 +177,7 @@ func TestEveryMisuseHasAUsefulText(t *testing.T) {
 				}
 			}
 		}
-		d := k.describe(q) // nothing of all that has changed anything
+		d := k.describe(q) // none of these calls has changed anything
 		require.Equal(t, []int64{0, 3, 0, 0}, []int64{d.Visible, d.InFlight, d.Delayed, d.Dead})
 		queues, err := queue.List(ctx, k.db, "")
 		require.NoError(t, err)

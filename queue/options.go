@@ -14,51 +14,52 @@ const (
 	maxBytes      = 10 << 20 // of one receive, by default
 	maxRows       = 10_000_000
 	maxDelay      = maxVisibility
-	maxReason     = 256 // bytes that are kept of why an attempt failed
+	maxReason     = 256 // bytes of a reason that are stored
 )
 
 // Options are the settings of a queue. They are stored with it; [Queue.Update] changes
-// them. The zero value of each but Stream is a safe default.
+// them. The zero value of each field except Stream is a safe default.
 type Options struct {
-	// Stream is the stream whose records the queue hands out. It must be given to create
-	// a queue, and cannot be changed. While there is a queue, the stream cannot be deleted.
+	// Stream is the stream whose records the queue hands out. It is required to create a
+	// queue, and cannot be changed. A stream cannot be deleted while it has queues.
 	Stream string
 
-	// Start is where the queue begins when it is created; later it is ignored. The default
-	// is braid.TrimHorizon. With braid.Latest, every record is received that is put after
-	// [Open] was called. A time must not lie in the future.
+	// Start is where the queue begins when it is created; it is ignored for an existing
+	// queue. The default is braid.TrimHorizon. With braid.Latest, the queue gets every record
+	// that is put after [Open] was called. A time must not lie in the future.
 	Start braid.Position
 
-	// VisibilityTimeout is how long a record that was received is hidden from other
-	// receivers. Then it is visible again, unless it was acknowledged. The default is 30
-	// seconds; the range is 1 millisecond to 12 hours. Negative means none: a record is
-	// visible again at once.
+	// VisibilityTimeout is how long a received record is hidden from other receivers. It is
+	// then visible again, unless it was acknowledged. The default is 30 seconds; the range is
+	// 1 millisecond to 12 hours. A negative value means none: the record is visible again at
+	// once.
 	VisibilityTimeout time.Duration
 
-	// MaxReceives is how often a record is received before it is dead: when the timeout
-	// of the last of these deliveries passes, no receiver gets it again, and it stays in
-	// the queue as a dead letter. The default is 6; the range is 1 to 1,000. Negative means
-	// that records never die.
+	// MaxReceives is how often a record is received before it is dead. When the timeout of
+	// its last delivery passes, receivers no longer get it, and it stays in the queue as a
+	// dead letter. The default is 6; the range is 1 to 1,000. A negative value means that
+	// records never die.
 	MaxReceives int
 
-	// MaxInFlight is the most records that are received and neither acknowledged nor
-	// visible again. When it is reached, receivers wait. The default is 120,000; the range
-	// is 1 to 10 million. A record in flight takes about 250 bytes of memory. Dead letters
-	// that are in flight have the same limit, and count by themselves.
+	// MaxInFlight is the maximum number of records in flight: received, and neither
+	// acknowledged nor visible again. When it is reached, receivers wait. The default is
+	// 120,000; the range is 1 to 10 million. A record in flight takes about 250 bytes of
+	// memory. Dead letters in flight are counted separately, with the same limit.
 	MaxInFlight int
 
-	// MaxWaiting is the most records that wait to be received again. When it is reached, no
-	// new records are received until some of them are settled. The default is 1 million;
-	// the range is 1 to 10 million.
+	// MaxWaiting is the maximum number of records that wait to be received again. When it is
+	// reached, no new records are received until some of these are settled. The default is 1
+	// million; the range is 1 to 10 million.
 	MaxWaiting int
 
-	// OrderByKey makes the records of a partition key follow each other: while one of them
-	// is in flight, or waits for another attempt, those after it are held back. It is
-	// fixed when the queue is created.
+	// OrderByKey keeps the records of each partition key in order: while one of them is in
+	// flight, or waits for another attempt, those after it are held back. It cannot be
+	// changed later.
 	OrderByKey bool
 
-	// BlockAtDead, with OrderByKey, holds back the records of a key behind a dead one until
-	// that is discarded or restored. By default they go on without it.
+	// BlockAtDead, with OrderByKey, also holds back the records of a key while one before
+	// them is dead, until it is discarded or restored. By default they go on without it. It
+	// cannot be changed later.
 	BlockAtDead bool
 }
 
@@ -89,12 +90,12 @@ func (o *Options) withDefaults() (Options, error) {
 	case opts.MaxWaiting < 1 || opts.MaxWaiting > maxRows:
 		return opts, invalid("MaxWaiting", opts.MaxWaiting, "must be 1 to %d", maxRows)
 	case opts.BlockAtDead && !opts.OrderByKey:
-		return opts, invalid("BlockAtDead", true, "must come with OrderByKey")
+		return opts, invalid("BlockAtDead", true, "requires OrderByKey")
 	}
 	return opts, checkVisibility(opts.VisibilityTimeout)
 }
 
-// checkVisibility checks a timeout of which negative ones mean none.
+// checkVisibility checks a timeout; negative values mean none.
 func checkVisibility(d time.Duration) error {
 	if d >= 0 && d < time.Millisecond || d > maxVisibility {
 		return invalid("VisibilityTimeout", d, "must be 1ms to %v, or negative for none", maxVisibility)
@@ -102,24 +103,25 @@ func checkVisibility(d time.Duration) error {
 	return nil
 }
 
-// ReceiveOptions say how to receive. The zero value, and a nil pointer, mean the defaults.
+// ReceiveOptions are options of a receive. The zero value, and a nil pointer, mean the
+// defaults.
 type ReceiveOptions struct {
-	// Wait is how long to wait for a record if none is visible. The default, 0, is as long
-	// as the context lasts. Negative means not at all.
+	// Wait is how long to wait for a record if none is visible. The default, 0, means until
+	// the context ends. A negative value means not to wait.
 	Wait time.Duration
 
-	// VisibilityTimeout is the timeout of the records of this call. The default, 0, is that
-	// of the queue; the range is 1 millisecond to 12 hours; negative means none.
+	// VisibilityTimeout is the timeout of the records of this call. The default, 0, means
+	// that of the queue. The range is 1 millisecond to 12 hours; a negative value means none.
 	VisibilityTimeout time.Duration
 
-	// Bytes is the most bytes of partition keys and data to return; but the first record is
-	// returned whatever its size. The default is 10 MiB.
+	// Bytes is the maximum number of bytes of partition keys and data to return. The first
+	// record is returned regardless of its size. The default is 10 MiB.
 	Bytes int
 
-	// Whole returns full batches even of records that may be what ends the process. By
-	// default, a record that is received for the third time or later comes in a batch of
-	// half the size, of a quarter the next time and so on, and alone when it is its last
-	// time: so a record that ends the process does not make its neighbors dead letters.
+	// Whole returns full batches even if a record in them may be one that crashes the
+	// process. By default, a record that is received for the third time comes in a batch of
+	// half the size, the next time of a quarter and so on, and its last time alone. So a
+	// record that crashes the process does not make its neighbors dead letters.
 	Whole bool
 }
 
@@ -142,7 +144,7 @@ func (o *ReceiveOptions) withDefaults(n int) (ReceiveOptions, error) {
 	return opts, nil
 }
 
-// checkDelay checks how long a record is to be hidden from now on; 0 means not at all.
+// checkDelay checks how long a record is to be hidden; 0 means not at all.
 func checkDelay(field string, d time.Duration) error {
 	if d < 0 || d > maxDelay {
 		return invalid(field, d, "must be 0 to %v", maxDelay)

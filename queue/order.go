@@ -4,29 +4,27 @@ import (
 	"github.com/braidstream/braid/internal/companion"
 )
 
-// maxHeld is how many records are held back behind others of their keys. With more, no
-// new records are taken up until some are settled: so a key with a long backlog hides
-// what comes that far behind it.
+// maxHeld is how many records may be held back behind others of their keys. Beyond that,
+// no new records are taken up until some are settled. So a key with a long backlog also
+// blocks later records of other keys.
 const maxHeld = 20_000
 
-// maxHolds is how many records one receive takes up only to hold them back.
+// maxHolds is how many records one receive may take up only to hold them back.
 const maxHolds = 1000
 
-// chain is the records of a key that are not settled, in their order, with
-// Options.OrderByKey.
+// chain is the unsettled records of a key, in order. It is used with Options.OrderByKey.
 //
-// Invariant: at most one entry of a chain can be received, in flight, or waiting for
-// another attempt, and all others are held. With busy 0 the one that can be received is
-// the first.
+// Invariant: at most one entry of a chain is ready, in flight, or waiting for another
+// attempt; all others are held. If busy is 0, the first entry is ready.
 type chain struct {
 	first, last *entry
-	busy        int // entries that the others have to wait for
+	busy        int // number of entries that the others have to wait for
 }
 
-// isBusy reports whether other records of the key wait for one in that phase.
+// isBusy reports whether other records of a key wait for an entry in that phase.
 func (p phase) isBusy() bool { return p != ready && p != held }
 
-// link makes the entry part of its key's chain.
+// link adds the entry to its key's chain.
 func (s *state) link(e *entry) {
 	c := s.keys[e.keyHash]
 	if c == nil {
@@ -34,7 +32,7 @@ func (s *state) link(e *entry) {
 		s.keys[e.keyHash] = c
 	}
 	after := c.last
-	for after != nil && after.counter > e.counter { // but for a restored record it is the last
+	for after != nil && after.counter > e.counter { // only a restored record is not the last one
 		after = after.before
 	}
 	e.chain, e.before = c, after
@@ -54,8 +52,8 @@ func (s *state) link(e *entry) {
 	s.arrange(c, e)
 }
 
-// unlink takes the entry out of its chain, and has the next one received if it was what
-// that has waited for.
+// unlink removes the entry from its chain. If the next entry has waited for it, that one
+// becomes ready.
 func (s *state) unlink(e *entry) {
 	c := e.chain
 	if c == nil {
@@ -94,7 +92,7 @@ func (s *state) arrange(c *chain, e *entry) {
 	}
 }
 
-// offer has the entry received again, when it is its turn.
+// offer makes the entry ready, once it is its turn.
 func (s *state) offer(e *entry) {
 	s.move(e, ready)
 	switch {
@@ -106,16 +104,15 @@ func (s *state) offer(e *entry) {
 	}
 }
 
-// hold takes up a new record that others of its key stand before, and adds that to the
-// commit.
+// hold takes up a new record that is held back by others of its key, as part of a commit.
 func (s *state) hold(rows companion.Rows, e *entry) {
 	e.phase = held
 	s.add(e)
 	s.put(rows, e)
 }
 
-// hashKey returns a hash of a partition key that is not 0. It is stored. Keys that share
-// one wait for each other, and nothing else comes of it.
+// hashKey returns a hash of a partition key. It is stored, and never 0. Keys with the
+// same hash wait for each other; that has no other effect.
 func hashKey(key string) uint64 {
 	h := uint64(14695981039346656037) // FNV-1a
 	for i := range len(key) {

@@ -82,7 +82,7 @@ func TestARestoredRecordWaitsForItsKey(t *testing.T) {
 	})
 }
 
-// A key with a long backlog hides others only beyond the window.
+// A key with a long backlog holds back other keys only beyond the window.
 func TestALongBacklogOfAKey(t *testing.T) {
 	bubble(t, func(k *kit) {
 		q := k.open("q", queue.Options{OrderByKey: true})
@@ -98,8 +98,8 @@ func TestALongBacklogOfAKey(t *testing.T) {
 	})
 }
 
-// Workers that fail at random, restart-like lapses and reshards: each key is acknowledged in
-// its order.
+// Workers fail at random, timeouts pass as after a restart, and shards are resharded: the
+// records of each key are still acknowledged in order.
 func TestOrderUnderWorkers(t *testing.T) {
 	bubble(t, func(k *kit) {
 		q := k.open("q", queue.Options{OrderByKey: true, MaxReceives: -1})

@@ -19,10 +19,10 @@ import (
 	"github.com/braidstream/braid/internal/layout"
 )
 
-// Queue hands the records of a stream out one by one. It comes from [Open], [Create],
+// Queue hands out the records of a stream one by one. It comes from [Open], [Create],
 // [Get] or [List]. All methods may be called from any number of goroutines.
 //
-// After [Queue.Delete] every method returns [ErrQueueNotFound], even when a queue of the
+// After [Queue.Delete] every method returns [ErrQueueNotFound], even if a queue of the
 // same name was created since.
 type Queue struct {
 	db      *braid.DB
@@ -37,32 +37,32 @@ type Queue struct {
 	started uint64
 	secret  [16]byte
 
-	deleted chan struct{} // closed when the queue is
-	loading chan struct{} // holds a token unless somebody loads the state
-	reading chan struct{} // holds a token unless somebody reads ahead
+	deleted chan struct{} // closed when the queue is deleted
+	loading chan struct{} // holds a token while nobody loads the state
+	reading chan struct{} // holds a token while nobody reads ahead
 
-	readPlace companion.Place // where the last read ahead ended; of the one that has reading's token
+	readPlace companion.Place // where the last read ahead ended; for the goroutine with the token of reading
 
-	mu      sync.Mutex // guards the fields below; nothing is locked under it but what counts records of the stream
+	mu      sync.Mutex // guards the fields below; under it only the mutex that counts a stream's records is locked
 	gone    bool       // the queue is deleted
 	loaded  bool       // the state was read from the store
 	waiters waiters
 	state
 }
 
-// Open returns the queue of that name, and creates it with the options if there is none.
-// A queue that exists keeps its settings: [Queue.Update] changes them.
+// Open returns the queue of that name. If there is none, it creates one with the options.
+// An existing queue keeps its settings; [Queue.Update] changes them.
 //
 // The name has 1 to 128 characters of a-z, A-Z, 0-9, '_', '.' and '-', and is unique in
 // the database. Errors: braid.ErrInvalidArgument for the name and the options;
-// [ErrQueueExists] if the queue is one of another stream than options.Stream, unless that
-// is empty; braid.ErrStreamNotFound; and others of package braid.
+// [ErrQueueExists] if the queue belongs to a stream other than options.Stream (an empty
+// options.Stream matches any); braid.ErrStreamNotFound; and others of package braid.
 func Open(ctx context.Context, db *braid.DB, name string, options *Options) (*Queue, error) {
 	for {
 		q, err := Get(ctx, db, name)
 		switch {
 		case err == nil && options != nil && options.Stream != "" && options.Stream != q.stream.Name():
-			return nil, wrap("open", name, fmt.Errorf("%w: it is one of stream %q, not of %.140q", ErrQueueExists, q.stream.Name(), options.Stream))
+			return nil, wrap("open", name, fmt.Errorf("%w: it belongs to stream %q, not to %.140q", ErrQueueExists, q.stream.Name(), options.Stream))
 		case !errors.Is(err, ErrQueueNotFound):
 			return q, err
 		}
@@ -70,19 +70,19 @@ func Open(ctx context.Context, db *braid.DB, name string, options *Options) (*Qu
 		if !errors.Is(err, ErrQueueExists) {
 			return q, err
 		}
-		// It was created since we looked: take it, unless it was deleted since.
+		// It was created in the meantime: take it, unless it was deleted again.
 	}
 }
 
-// Create creates a queue, as [Open] does. A queue of that name is [ErrQueueExists].
-// Kinesis: CreateQueue.
+// Create creates a queue, as [Open] does. If a queue of that name exists, the error is
+// [ErrQueueExists]. Kinesis: CreateQueue.
 func Create(ctx context.Context, db *braid.DB, name string, options *Options) (*Queue, error) {
 	q, err := create(ctx, db, name, options)
 	return q, wrap("create", name, err)
 }
 
 func create(ctx context.Context, db *braid.DB, name string, options *Options) (*Queue, error) {
-	if err := braid.ValidateStreamName(name); err != nil { // the rule is the same
+	if err := braid.ValidateStreamName(name); err != nil { // queues have the same rule
 		return nil, err
 	}
 	opts, err := options.withDefaults()
@@ -112,7 +112,7 @@ func create(ctx context.Context, db *braid.DB, name string, options *Options) (*
 	opts.Start = braid.Position{}
 	q.state = newState(q.id, opts, start)
 	q.cursors, q.loaded = cursors, true
-	// After ErrOutcomeUnknown this may still run: then the queue belongs to it.
+	// After ErrOutcomeUnknown this function may still run; the queue then belongs to it.
 	err = q.door.Commit(ctx, false, 200, func(rows companion.Rows) (func(), error) {
 		all.mu.Lock()
 		defer all.mu.Unlock()
@@ -136,8 +136,8 @@ func create(ctx context.Context, db *braid.DB, name string, options *Options) (*
 	return q, nil
 }
 
-// begin makes the place concrete where the queue begins: the counter of the first record
-// that it may hand out, and how many records of each shard lie before.
+// begin makes the queue's start concrete: the counter of the first record that it may
+// hand out, and how many records of each shard lie before it.
 func (q *Queue) begin(ctx context.Context, at braid.Position) (start uint64, cursors map[uint32]*cursor, err error) {
 	if start, err = q.inner.Resolve(at); err != nil {
 		return 0, nil, err
@@ -180,8 +180,7 @@ func (q *Queue) row() []byte {
 	}.Encode(q.id)
 }
 
-// flush adds to a commit what time and the stream have changed: what has expired is gone,
-// and counted.
+// flush drops what has expired, and adds the new counts of expired records to a commit.
 func (q *Queue) flush(rows companion.Rows) {
 	q.discard(rows)
 	if q.expired != q.stored {
@@ -190,8 +189,8 @@ func (q *Queue) flush(rows companion.Rows) {
 	}
 }
 
-// Get returns the queue with that name or [Queue.ID]. Errors: [ErrQueueNotFound], and those
-// of package braid.
+// Get returns the queue with that name or [Queue.ID]. Errors: [ErrQueueNotFound], and
+// those of package braid.
 func Get(ctx context.Context, db *braid.DB, name string) (*Queue, error) {
 	all, err := registryOf(ctx, db)
 	if err != nil {
@@ -209,8 +208,8 @@ func Get(ctx context.Context, db *braid.DB, name string) (*Queue, error) {
 	return q, nil
 }
 
-// List returns the queues of a stream, or, with an empty name, of all streams, in the order
-// in which they were created. A stream that does not exist has none. Errors: those of
+// List returns the queues of a stream, or, with an empty name, of all streams, in the
+// order of their creation. A stream that does not exist has none. Errors: those of
 // package braid. Kinesis: ListQueues.
 func List(ctx context.Context, db *braid.DB, stream string) ([]*Queue, error) {
 	all, err := registryOf(ctx, db)
@@ -232,8 +231,8 @@ func List(ctx context.Context, db *braid.DB, stream string) ([]*Queue, error) {
 // Name returns the queue's name.
 func (q *Queue) Name() string { return q.name }
 
-// ID returns 26 lower-case letters and digits that name the queue. They are random: no
-// other queue, of whatever name and database, has the same.
+// ID returns 26 random lower-case letters and digits that identify the queue. No other
+// queue has the same ID, whatever its name or database.
 func (q *Queue) ID() string { return idText.EncodeToString(q.id[:]) }
 
 // Stream returns the stream whose records the queue hands out.
@@ -242,14 +241,14 @@ func (q *Queue) Stream() *braid.Stream { return q.stream }
 // CreatedAt returns when the queue was created.
 func (q *Queue) CreatedAt() time.Time { return timeOf(q.created) }
 
-// StartedAt returns the time that the queue's start stands for: its records are those that
-// arrived then or later. It is the time given with braid.AtTime, the time of creation for
-// braid.Latest, and for braid.TrimHorizon the arrival of the oldest record there was.
+// StartedAt returns the time at which the queue starts: its records are those that
+// arrived then or later. For braid.AtTime it is the given time, for braid.Latest the time
+// of creation, and for braid.TrimHorizon the arrival of the oldest record at that time.
 func (q *Queue) StartedAt() time.Time { return timeOf(q.started) }
 
 func timeOf(nanoseconds uint64) time.Time { return time.Unix(0, int64(nanoseconds)) }
 
-// idText writes 16 bytes as 26 characters that are also fit for the name of a host.
+// idText encodes 16 bytes as 26 characters that are valid in a host name.
 var idText = base32.NewEncoding("abcdefghijklmnopqrstuvwxyz234567").WithPadding(base32.NoPadding)
 
 func newID() (id layout.QueueID) {
@@ -257,20 +256,20 @@ func newID() (id layout.QueueID) {
 	return id
 }
 
-// registry is the queues of an open database.
+// registry holds the queues of an open database.
 type registry struct {
 	db   *braid.DB
 	door companion.DB
-	turn chan struct{} // holds a token unless somebody loads
+	turn chan struct{} // holds a token while nobody loads
 
 	mu     sync.Mutex // guards the fields below; a leaf
 	loaded bool
-	byName map[string]*Queue // what is committed, and what is about to be
+	byName map[string]*Queue // committed queues, and those that are about to be
 	byID   map[layout.QueueID]*Queue
-	of     map[string]map[*Queue]struct{} // by stream; none is empty
+	of     map[string]map[*Queue]struct{} // by stream; no set is empty
 }
 
-// registryOf returns the registry of a database, which it loads first if need be.
+// registryOf returns the registry of a database, and loads it at the first use.
 func registryOf(ctx context.Context, db *braid.DB) (*registry, error) {
 	if db == nil {
 		return nil, invalid("db", nil, "must not be nil")
@@ -320,7 +319,7 @@ func (all *registry) load(ctx context.Context) error {
 	}
 	all.mu.Lock()
 	defer all.mu.Unlock()
-	if !all.loaded { // nothing is created before
+	if !all.loaded { // nothing is created before that
 		for _, q := range queues {
 			all.addLocked(q)
 		}
@@ -329,7 +328,7 @@ func (all *registry) load(ctx context.Context) error {
 	return nil
 }
 
-// addLocked adds a queue, whose mutex need not be held.
+// addLocked adds a queue; the caller need not hold the queue's mutex.
 func (all *registry) addLocked(q *Queue) {
 	all.byName[q.name], all.byID[q.id] = q, q
 	of := all.of[q.stream.Name()]
@@ -340,7 +339,7 @@ func (all *registry) addLocked(q *Queue) {
 	of[q] = struct{}{}
 }
 
-// remove forgets a queue, whose mutex the caller holds.
+// remove removes a queue; the caller holds the queue's mutex.
 func (all *registry) remove(q *Queue) {
 	all.mu.Lock()
 	defer all.mu.Unlock()
@@ -352,7 +351,7 @@ func (all *registry) remove(q *Queue) {
 	}
 }
 
-// decode makes a queue of its row. It looks at the row of its stream, and at no other one.
+// decode makes a queue from its row. It reads no other row than that of its stream.
 func (all *registry) decode(tx companion.Tx, row companion.Row) (*Queue, error) {
 	id, err := layout.DecodeQueueKey(row.Key)
 	if err != nil {
@@ -368,7 +367,7 @@ func (all *registry) decode(tx companion.Tx, row companion.Row) (*Queue, error) 
 	}
 	of, err := layout.DecodeStreamRow(r.Stream, value)
 	if err != nil {
-		return nil, companion.Corrupt(fmt.Errorf("queue %q is one of stream %d: %w", r.Name, r.Stream, err))
+		return nil, companion.Corrupt(fmt.Errorf("queue %q belongs to stream %d: %w", r.Name, r.Stream, err))
 	}
 	stream, err := all.db.Stream(of.Name)
 	if err != nil {
@@ -399,7 +398,7 @@ func (all *registry) newQueue(id layout.QueueID, name string, stream *braid.Stre
 	}
 }
 
-// load reads what is not settled, once, before the queue is used for the first time.
+// load reads the unsettled records, once, before the queue is used for the first time.
 func (q *Queue) load(ctx context.Context) error {
 	q.mu.Lock()
 	loaded := q.loaded
@@ -418,7 +417,7 @@ func (q *Queue) load(ctx context.Context) error {
 		return q.over(ctx)
 	}
 	now := q.door.Now()
-	// Nobody writes rows of the queue before it is loaded, but for its deletion.
+	// Before the queue is loaded, only its deletion writes its rows.
 	err := q.db.View(ctx, func(tx *braid.Tx) error { return s.load(tx, now, q.door.ClosedWell()) })
 	if err != nil {
 		return err
@@ -428,7 +427,7 @@ func (q *Queue) load(ctx context.Context) error {
 	s.settings, s.expired, s.stored = q.settings, q.expired, q.stored
 	q.state, q.loaded = s, true
 	q.passed(q.door.Now())
-	q.stats = counts{} // what has lapsed or died by now may have done so, and was counted, before the database was opened
+	q.stats = counts{} // deliveries that have lapsed and records that have died by now were counted before the database was opened, or could have been
 	return q.overLocked(ctx)
 }
 
@@ -467,14 +466,14 @@ func (s *state) load(tx *braid.Tx, now uint64, closedWell bool) error {
 		found = append(found, restored(place{shard, counter}, r, now, closedWell))
 	}
 	slices.SortFunc(found, func(a, b *entry) int { return cmp.Compare(a.counter, b.counter) })
-	for _, e := range found { // in the order of arrival, which is that of keys
+	for _, e := range found { // by arrival, across shards
 		s.add(e)
 	}
 	return nil
 }
 
-// passed brings the state up to a time: what has lapsed is visible or dead, and what has
-// expired is gone. q.mu is held.
+// passed brings the state up to a time: lapsed records become visible or dead, and
+// expired ones are dropped. The caller holds q.mu.
 func (q *Queue) passed(now uint64) {
 	if t := q.inner.Topology(); t != q.known {
 		q.known = t
@@ -484,7 +483,7 @@ func (q *Queue) passed(now uint64) {
 	q.pass(now)
 }
 
-// over returns why the queue cannot be used.
+// over returns why the queue cannot be used, or nil.
 func (q *Queue) over(ctx context.Context) error {
 	q.mu.Lock()
 	defer q.mu.Unlock()

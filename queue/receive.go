@@ -10,21 +10,21 @@ import (
 	"github.com/braidstream/braid/internal/companion"
 )
 
-// What is read ahead of new records: enough to make the cost of a read vanish.
+// Limits of what is read ahead: enough to make the cost of a read negligible.
 const (
 	aheadRecords = 4096
 	aheadBytes   = 1 << 20
 )
 
-// Receive returns up to n records, 1 to 10,000, that are visible: new ones, and ones that
-// come again, oldest first, in turns. It waits for the first of them, without polling, as
-// [ReceiveOptions] say; with nil options, for as long as ctx lasts. If the wait that they
-// allow passes, it returns none and no error.
+// Receive returns up to n visible records (1 to 10,000), oldest first, alternating
+// between new records and ones that come again. It waits for the first of them, without
+// polling, as [ReceiveOptions] say; with nil options, until ctx ends. If the wait of the
+// options passes, it returns no records and no error.
 //
 // The records are hidden from other receivers until they are acknowledged, or their
-// visibility timeout passes. That they were delivered, and how often, is durable before
-// Receive returns, in the database's mode: so a record that ends the process is counted. If ctx
-// ends while that is on its way, the records are given back.
+// visibility timeout passes. Their delivery, and its count, is durable in the database's
+// mode before Receive returns, so that a record that crashes the process is counted. If
+// ctx ends before that, the records are given back.
 //
 // Errors: braid.ErrInvalidArgument; [ErrQueueNotFound]; braid.ErrKeyUnavailable if records
 // are encrypted; braid.ErrDiskFull, braid.ErrFailed, braid.ErrReadOnly, braid.ErrClosed; the
@@ -42,11 +42,11 @@ func (q *Queue) receiveWith(ctx context.Context, n int, options *ReceiveOptions,
 	return q.receive(ctx, ask{n: n, bytes: opts.Bytes, timeout: opts.VisibilityTimeout, whole: opts.Whole, dead: dead}, opts.Wait, nil)
 }
 
-// Follow receives records one by one, for as long as ctx lasts. Each is to be settled by
-// the loop; one that the loop does not settle comes again after its visibility timeout.
-// Wait of the options is ignored.
+// Follow receives records one by one until ctx ends. The loop must settle each record;
+// one that it does not settle comes again after its visibility timeout. Wait of the
+// options is ignored.
 //
-// An error is yielded once, last, with a zero Record: those of [Queue.Receive].
+// An error, one of those of [Queue.Receive], is yielded once, last, with a zero Record.
 func (q *Queue) Follow(ctx context.Context, options *ReceiveOptions) iter.Seq2[Record, error] {
 	var opts ReceiveOptions
 	if options != nil {
@@ -67,14 +67,14 @@ func (q *Queue) Follow(ctx context.Context, options *ReceiveOptions) iter.Seq2[R
 	}
 }
 
-// receive does the steps, and receives records, in one commit. With steps it does not
-// wait for records before it has done them.
+// receive does the steps and receives records, in one commit. It does the steps before it
+// waits for records.
 func (q *Queue) receive(ctx context.Context, a ask, wait time.Duration, steps []step) (records []Record, err error) {
 	if err := q.load(ctx); err != nil {
 		return nil, err
 	}
 	defer func() {
-		if err != nil { // what this one may have been woken for is there for the next
+		if err != nil { // if this receiver was called, the next one is called in its place
 			q.alert()
 		}
 	}()
@@ -98,7 +98,7 @@ func (q *Queue) receive(ctx context.Context, a ask, wait time.Duration, steps []
 		}
 		w := q.enlist(a)
 		if w == nil {
-			continue // there is something by now
+			continue // records have come in the meantime
 		}
 		given, over, err := q.await(ctx, w, &timer)
 		switch {
@@ -126,8 +126,8 @@ func (q *Queue) missed(ctx context.Context) error {
 	return err
 }
 
-// prepare returns how many records could be received now. It reads ahead first if there
-// are new ones.
+// prepare returns how many records could be received now. If there are new ones, it first
+// reads ahead.
 func (q *Queue) prepare(ctx context.Context, a ask) (n int, err error) {
 	for {
 		q.mu.Lock()
@@ -142,17 +142,18 @@ func (q *Queue) prepare(ctx context.Context, a ask) (n int, err error) {
 		}
 		if err := q.readAhead(ctx, from); err != nil {
 			if n > 0 {
-				return n, nil // what is there comes first
+				return n, nil // records in memory come first
 			}
 			return 0, err
 		}
 	}
 }
 
-// readAhead reads new records from a counter on, unless somebody else has done so meanwhile.
+// readAhead reads new records from a counter on, unless another goroutine has done so in
+// the meantime.
 //
-// There are records to be read at from or above. So no commit moves q.readAt meanwhile by the
-// records that it brings: see Arrive.
+// The caller has seen that records exist at from or later. So meanwhile no commit moves
+// q.readAt past the records that it contains: see Arrive.
 func (q *Queue) readAhead(ctx context.Context, from uint64) error {
 	if err := takeTurn(ctx, q.door, q.reading); err != nil {
 		return err
@@ -167,12 +168,12 @@ func (q *Queue) readAhead(ctx context.Context, from uint64) error {
 	read, next, err := q.inner.Read(ctx, from, aheadRecords, aheadBytes, &q.readPlace)
 	switch {
 	case errors.Is(err, braid.ErrTrimmed):
-		return nil // while they were read: what comes after that is found by the next try
+		return nil // while they were read; the next try continues after the trimmed records
 	case errors.Is(err, braid.ErrCorrupt), errors.Is(err, braid.ErrDataLoss):
-		if next == from { // the damage is not one of records
+		if next == from { // the corruption is not limited to records
 			return err
 		}
-		q.log.Error("new records cannot be read, and the queue goes on without them", "queue", q.name, "error", err)
+		q.log.Error("new records cannot be read; the queue skips them", "queue", q.name, "error", err)
 	case err != nil:
 		return err
 	}
@@ -183,7 +184,7 @@ func (q *Queue) readAhead(ctx context.Context, from uint64) error {
 	return nil
 }
 
-// addFresh adds records to those that are read ahead. next is where to read on.
+// addFresh adds records that were read ahead. next is where to continue reading.
 func (q *Queue) addFresh(records []braid.Record, next uint64) {
 	if len(q.fresh) == 0 {
 		q.fresh = records
@@ -196,8 +197,9 @@ func (q *Queue) addFresh(records []braid.Record, next uint64) {
 	q.readAt = next
 }
 
-// commit does the steps and receives records, as one commit. The errors of steps are in
-// them; with a nil ask nothing is received, and without steps only the line is served.
+// commit does the steps and receives records, as one commit. Errors of steps are stored
+// in them. With a nil ask nothing is received; without steps as well, only waiting
+// receivers are served.
 func (q *Queue) commit(ctx context.Context, a *ask, steps []step) ([]Record, error) {
 	c := &change{queue: q, ask: a, steps: steps, essential: a == nil && len(steps) > 0}
 	bytes := 0
@@ -224,19 +226,19 @@ type change struct {
 	ask       *ask
 	steps     []step
 	essential bool
-	served    []*waiter // with records by this commit
+	served    []*waiter // receivers that get records by this commit
 	delivery
 }
 
-// delivery is what a commit gives to one receiver. It is guarded by the queue's mutex until
-// the receiver has it.
+// delivery is what a commit gives to one receiver. The queue's mutex guards it until the
+// receiver has it.
 type delivery struct {
 	taken     []taken
-	done      bool // what was taken is durable
-	abandoned bool // nobody waits for it
+	done      bool // the delivery is durable
+	abandoned bool // nobody waits for it any more
 }
 
-// doneLocked notes that what was taken is durable.
+// doneLocked notes that the delivery is durable.
 func (d *delivery) doneLocked(q *Queue) {
 	d.done = true
 	if d.abandoned && len(d.taken) > 0 {
@@ -244,7 +246,7 @@ func (d *delivery) doneLocked(q *Queue) {
 	}
 }
 
-// abandonLocked gives back what the commit takes, or has taken.
+// abandonLocked gives back the records that the commit takes or has taken.
 func (d *delivery) abandonLocked(q *Queue) {
 	d.abandoned = true
 	if d.done && len(d.taken) > 0 {
@@ -258,7 +260,7 @@ func (d *delivery) abandon(q *Queue) {
 	d.abandonLocked(q)
 }
 
-// apply is called by the goroutine that commits.
+// apply is called by the committer.
 func (c *change) apply(rows companion.Rows) (publish func(), err error) {
 	q := c.queue
 	q.mu.Lock()
@@ -275,17 +277,17 @@ func (c *change) apply(rows companion.Rows) (publish func(), err error) {
 		}
 	}
 	all := false
-	if !c.essential || !q.door.Full() { // what is kept for those who acknowledge is not for those who wait
+	if !c.essential || !q.door.Full() { // the space reserved for acknowledgements is not used for waiting receivers
 		c.served, all = q.serve(rows, now, nil)
 	}
-	if c.ask != nil && !c.abandoned && all { // those that have waited come first
+	if c.ask != nil && !c.abandoned && all { // waiting receivers come first
 		c.taken = q.take(rows, *c.ask, now)
 		q.stats.received += uint64(len(c.taken))
 	}
 	return c.publish, nil
 }
 
-// publish is called by the same goroutine when all of it is durable.
+// publish is called by the committer when the commit is durable.
 func (c *change) publish() {
 	q := c.queue
 	q.mu.Lock()
@@ -295,7 +297,7 @@ func (c *change) publish() {
 	q.alertLocked()
 }
 
-// giveBack makes records visible again that nobody has got to see.
+// giveBack makes records visible again that were not returned to a receiver.
 func (q *Queue) giveBack(all []taken) {
 	steps := make([]step, len(all))
 	for i := range all {
@@ -306,8 +308,8 @@ func (q *Queue) giveBack(all []taken) {
 	}
 }
 
-// fetch reads the records that were taken and are not at hand. Those that are gone leave
-// the queue.
+// fetch reads those of the taken records that are not in memory. Records that no longer
+// exist leave the queue.
 func (q *Queue) fetch(ctx context.Context, all []taken) ([]Record, error) {
 	records := make([]Record, 0, len(all))
 	for i := range all {
@@ -315,7 +317,7 @@ func (q *Queue) fetch(ctx context.Context, all []taken) ([]Record, error) {
 		if t.record == nil {
 			there, err := q.readOne(ctx, t)
 			if err != nil {
-				go q.giveBack(all) // it must not hold up the caller
+				go q.giveBack(all) // in the background, so that it does not hold up the caller
 				return nil, err
 			}
 			if !there {
@@ -326,7 +328,7 @@ func (q *Queue) fetch(ctx context.Context, all []taken) ([]Record, error) {
 			Record: *t.record, ID: t.id(), Receipt: q.receipt(t.ticket),
 			Receives: t.receives, FirstReceived: timeOf(t.first), Reason: t.reason,
 		})
-		*t.record = braid.Record{} // it may lie beside records that wait for long
+		*t.record = braid.Record{} // its memory may be shared with records that stay for long
 	}
 	return records, nil
 }
@@ -357,7 +359,7 @@ func (q *Queue) readOne(ctx context.Context, t *taken) (there bool, err error) {
 	return false, nil
 }
 
-// stoppable is a timer that is made when it is first waited for.
+// stoppable is a timer that is created at its first use.
 type stoppable struct {
 	limit time.Duration // 0: it never fires
 	timer *time.Timer

@@ -11,45 +11,46 @@ import (
 	"github.com/braidstream/braid"
 )
 
-// Record is a record that was received from a queue, and is hidden from other receivers
-// until it is acknowledged or its visibility timeout has passed. Kinesis: QueueRecord.
+// Record is a record received from a queue. It is hidden from other receivers until it is
+// acknowledged or its visibility timeout has passed. Kinesis: QueueRecord.
 type Record struct {
 	braid.Record
 
-	// ID names the record in all queues of the stream, in every delivery: 24 lower-case
+	// ID identifies the record in all queues of the stream, in every delivery: 24 lower-case
 	// hexadecimal digits. Use it as a key by which others recognize duplicates. Kinesis:
 	// RecordId.
 	ID string
 
-	// Receipt is what to acknowledge this delivery with. Another delivery of the record has
-	// another one. Kinesis: ReceiptHandle.
+	// Receipt is the receipt with which to acknowledge this delivery. Each delivery of a
+	// record has a different one. Kinesis: ReceiptHandle.
 	Receipt Receipt
 
-	// Receives counts the deliveries of the record, with this one: 1 for the first, and
-	// again after it was restored from the dead letters. Kinesis: ReceiveCount.
+	// Receives is the number of deliveries of the record, including this one: 1 for the first
+	// delivery, and for the first one after the record was restored from the dead letters.
+	// Kinesis: ReceiveCount.
 	Receives int
 
 	// FirstReceived is when the record was first received. Kinesis: FirstReceiveTimestamp.
 	FirstReceived time.Time
 
-	// Reason says why the last attempt failed, shortened to 256 bytes: what the function of
-	// [Queue.Work] returned or panicked with, or what [Queue.Reject] was given. Empty if
-	// nobody said.
+	// Reason is why the last attempt failed, shortened to 256 bytes: the error or panic of
+	// [Queue.Work]'s function, or the reason passed to [Queue.Reject]. It is empty if none
+	// was given.
 	Reason string
 }
 
-// Receipt names one delivery of a record. It is an opaque text of A-Z, a-z, 0-9, - and _,
-// which may leave the process and stays valid after the database was opened again.
+// Receipt identifies one delivery of a record. It is an opaque text of A-Z, a-z, 0-9, -
+// and _. It may leave the process, and stays valid when the database is opened again.
 type Receipt string
 
-// place is where a record lies. Counters are unique in the database; the shard says
-// where to look for the record.
+// place is the place of a record. Counters are unique in the database; the shard is
+// needed to find the record.
 type place struct {
 	shard   uint32
 	counter uint64
 }
 
-// placeOf returns the place of a record. Its counter is its time of arrival.
+// placeOf returns the place of a record, whose counter is its time of arrival.
 func placeOf(r *braid.Record) place {
 	return place{uint32(r.ShardID.Index()), uint64(r.ArrivalTime.UnixNano())}
 }
@@ -63,11 +64,11 @@ func (p place) id() string {
 	return string(text[:])
 }
 
-// ticket is what a receipt says: a delivery of a record.
+// ticket is the content of a receipt: it identifies a delivery of a record.
 type ticket struct {
 	place
 	generation uint32
-	dead       bool // it is that of a dead letter
+	dead       bool // the receipt of a dead letter
 }
 
 const (
@@ -75,13 +76,13 @@ const (
 	receiptBody    = 2 + 4 + 8 + 4
 	receiptMAC     = 8
 	receiptRaw     = receiptBody + receiptMAC
-	receiptText    = (receiptRaw*8 + 5) / 6 // its length
+	receiptText    = (receiptRaw*8 + 5) / 6 // the length of a receipt
 )
 
 var receiptEncoding = base64.RawURLEncoding.Strict()
 
-// receipt makes the receipt of a ticket. Its MAC tells receipts of other queues and
-// invented ones apart.
+// receipt makes the receipt of a ticket. Its MAC exposes receipts of other queues and
+// invented ones.
 func (q *Queue) receipt(t ticket) Receipt {
 	var memory [receiptRaw]byte
 	raw := append(memory[:0], receiptVersion, 0)
@@ -104,7 +105,7 @@ func (q *Queue) ticket(r Receipt) (t ticket, err error) {
 		return t, ErrReceiptInvalid
 	}
 	copy(text[:], r)
-	n, err := receiptEncoding.Decode(raw[:], text[:]) // it passes by line breaks
+	n, err := receiptEncoding.Decode(raw[:], text[:]) // Decode ignores line breaks
 	if err != nil || n != len(raw) || raw[0] != receiptVersion ||
 		subtle.ConstantTimeCompare(raw[:], q.appendMAC(append(good[:0], raw[:receiptBody]...))) == 0 {
 		return t, ErrReceiptInvalid

@@ -37,8 +37,8 @@ func onDisk(t *testing.T) (*kit, *braidtest.Disk) {
 	return &kit{t, db, s}, disk
 }
 
-// A record whose attempt has failed waits for its backoff, whether the database is opened
-// again meanwhile or not.
+// A record whose attempt has failed waits for its backoff, whether or not the database is
+// opened again in the meantime.
 func TestTheBackoffOfAWorkerOutlastsTheProcess(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		k, disk := onDisk(t)
@@ -60,7 +60,7 @@ func TestTheBackoffOfAWorkerOutlastsTheProcess(t *testing.T) {
 	})
 }
 
-// A record that may be what has ended the process stays alone in its last attempt when that
+// A record that may have ended the process stays alone in its last attempt even when that
 // is extended.
 func TestALastAttemptStaysAloneWhenItIsExtended(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -85,7 +85,8 @@ func TestALastAttemptStaysAloneWhenItIsExtended(t *testing.T) {
 	})
 }
 
-// What has lapsed and died before the database was opened is not counted once more.
+// Deliveries that have lapsed, and records that have died, before the database was opened
+// are not counted again.
 func TestWhatHasDiedIsNotCountedAgain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		k, disk := onDisk(t)

@@ -17,15 +17,15 @@ import (
 
 var quiet = slog.New(slog.DiscardHandler)
 
-// salvaged is what a queue had when its database was closed.
+// salvaged is the state of a queue when its database was closed.
 type salvaged struct {
-	settled, unsettled map[string]bool // by the data of the records; of the latter those that can be received
+	settled, unsettled map[string]bool // by data of the records; unsettled ones can be received
 	held               []queue.Receipt // of records in flight
 	id                 string
 }
 
-// buildSalvaged makes a database with a queue that has records in all states, in several
-// tables, and one of a stream that has no others.
+// buildSalvaged creates a database with a queue that has records in all states, in
+// several tables, and another queue on a second stream.
 func buildSalvaged(t *testing.T, dir string) (was salvaged) {
 	t.Helper()
 	was.settled, was.unsettled = make(map[string]bool), make(map[string]bool)
@@ -36,7 +36,7 @@ func buildSalvaged(t *testing.T, dir string) (was salvaged) {
 		require.NoError(t, err)
 		q, err := queue.Open(ctx, db, "q", &queue.Options{
 			Stream: "s", Start: braid.TrimHorizon(),
-			VisibilityTimeout: 12 * time.Hour, // what is in flight stays so, however slow the machine is
+			VisibilityTimeout: 12 * time.Hour, // records in flight stay so, however slow the machine is
 		})
 		require.NoError(t, err)
 		gone, err := queue.Open(ctx, db, "gone", &queue.Options{Stream: "s", Start: braid.TrimHorizon()})
@@ -74,7 +74,8 @@ func buildSalvaged(t *testing.T, dir string) (was salvaged) {
 	return was
 }
 
-// open salvages a database, and returns its queue and what it still hands out.
+// open salvages a database, and returns its queue and the records that it still hands
+// out.
 func (was *salvaged) open(t *testing.T, from string) (q *queue.Queue, report *braid.SalvageReport, got map[string]bool) {
 	t.Helper()
 	to := filepath.Join(t.TempDir(), "to")
@@ -113,8 +114,8 @@ func (was *salvaged) open(t *testing.T, from string) (q *queue.Queue, report *br
 	return q, report, got
 }
 
-// A queue goes on over a salvaged database: what was acknowledged does not come back, what
-// was not is received, and receipts hold the records that they held.
+// A queue continues on a salvaged database: acknowledged records do not come back, others
+// are received, and receipts hold the same records as before.
 func TestQueueGoesOnAfterSalvage(t *testing.T) {
 	from := filepath.Join(t.TempDir(), "from")
 	was := buildSalvaged(t, from)
@@ -125,8 +126,8 @@ func TestQueueGoesOnAfterSalvage(t *testing.T) {
 	require.NoError(t, q.Ack(ctx, was.held...))
 }
 
-// Whichever file is damaged, the report says so if something that was acknowledged comes
-// back, or something that was not is missing.
+// Whichever file is damaged, the report mentions it if an acknowledged record comes back,
+// or another one is missing.
 func TestQueueGoesOnAfterSalvageOfDamage(t *testing.T) {
 	from := filepath.Join(t.TempDir(), "from")
 	was := buildSalvaged(t, from)

@@ -19,10 +19,10 @@ import (
 	"github.com/braidstream/braid/queue"
 )
 
-// Records are put while receivers of two queues wait in line, and the power is cut before,
-// between and after the operations of the disk. Whenever that is: no record that was put is
-// lost, none that was acknowledged comes back, and none that a receiver has got comes again
-// before its timeout has passed.
+// Records are put while receivers of two queues wait in line, and the power is cut
+// before, between and after the operations of the disk. At any such moment, no record
+// that was put is lost, no acknowledged one comes back, and none that a receiver got
+// comes again before its timeout has passed.
 func TestPowerCutsWhileReceiversWait(t *testing.T) {
 	seeds := 20
 	if testing.Short() {
@@ -39,16 +39,16 @@ func TestPowerCutsWhileReceiversWait(t *testing.T) {
 var lineQueues = [...]string{"q", "other"}
 
 const (
-	lineTimeout = 12 * time.Hour // longer than all before the cuts
-	lineImages  = 15             // of a history
+	lineTimeout = 12 * time.Hour // longer than everything before the power cuts
+	lineImages  = 15             // per history
 )
 
 // told is what callers knew at one moment.
 type told struct {
 	known map[string]bool                  // data of records whose put had returned
-	got   [len(lineQueues)]map[string]bool // what receivers of a queue had got
-	gone  [len(lineQueues)]map[string]bool // what they had begun to acknowledge
-	done  [len(lineQueues)]map[string]bool // what was acknowledged
+	got   [len(lineQueues)]map[string]bool // data of records that receivers of a queue had got
+	gone  [len(lineQueues)]map[string]bool // data of records whose acknowledgement had begun
+	done  [len(lineQueues)]map[string]bool // data of acknowledged records
 }
 
 func (l *told) clone() *told {
@@ -68,15 +68,15 @@ type powerCuts struct {
 	random *rand.Rand
 	told
 	images  []lineImage
-	watched bool // the disk
+	watched bool // the disk is watched
 }
 
-// lineImage is what a power cut would leave.
+// lineImage is the state that a power cut would leave.
 type lineImage struct {
 	mem *vfs.MemFS
 	*told
 	stored map[string]bool        // data of the records in the stream
-	left   [len(lineQueues)]int64 // records of a queue that are not settled
+	left   [len(lineQueues)]int64 // number of unsettled records in each queue
 }
 
 func (im *lineImage) open(t *testing.T) *braid.DB {
@@ -103,7 +103,7 @@ func runPowerCuts(t *testing.T, seed uint64) {
 	synctest.Wait()
 	disk.Before(func(op testdisk.Op) error {
 		if op.OnLog() && op.Syncs() {
-			for range 100 { // what is shown too early is seen now
+			for range 100 { // a record that is visible too early is seen now
 				runtime.Gosched()
 			}
 		}
@@ -127,7 +127,7 @@ func runPowerCuts(t *testing.T, seed uint64) {
 	pc.watch(false)
 	end()
 	receivers.Wait()
-	synctest.Wait() // what they were given last is given back
+	synctest.Wait() // the last deliveries are given back
 	require.NoError(t, db.Close())
 	require.NotEmpty(t, pc.images)
 	for i := range pc.images {
@@ -151,8 +151,8 @@ func (pc *powerCuts) watch(on bool) {
 	pc.watched = on
 }
 
-// imageLocked takes an image, with as much of what was not synced as chance has it. Each of a
-// long history is as likely to be kept.
+// imageLocked takes an image, with a random part of the data that was not synced. Each
+// image of a long history is equally likely to be kept.
 func (pc *powerCuts) imageLocked() {
 	cut := vfs.CrashCloneCfg{UnsyncedDataPercent: pc.random.IntN(101), RNG: pc.random}
 	image := lineImage{mem: pc.mem.CrashClone(cut), told: pc.told.clone()}
@@ -163,7 +163,7 @@ func (pc *powerCuts) imageLocked() {
 	}
 }
 
-// putSome puts a few records with one call, or beside each other.
+// putSome puts a few records with one call, or with concurrent ones.
 func (pc *powerCuts) putSome(prefix string) {
 	var puts sync.WaitGroup
 	for call := range 1 + pc.intN(3) {
@@ -187,7 +187,7 @@ func (pc *powerCuts) putSome(prefix string) {
 	puts.Wait()
 }
 
-// receiver receives and acknowledges most of it.
+// receiver receives records and acknowledges most of them.
 func (pc *powerCuts) receiver(receive context.Context, i int, q *queue.Queue) {
 	for {
 		records, err := q.Receive(receive, 1+pc.intN(3), nil)
@@ -224,7 +224,7 @@ func (pc *powerCuts) receiver(receive context.Context, i int, q *queue.Queue) {
 	}
 }
 
-// check looks before any timeout has passed.
+// check checks the image before any timeout has passed.
 func (im *lineImage) check(t *testing.T) {
 	db := im.open(t)
 	s, err := db.Stream("s")
@@ -254,7 +254,7 @@ func (im *lineImage) check(t *testing.T) {
 	require.NoError(t, db.Close())
 }
 
-// checkLater looks when all timeouts have passed.
+// checkLater checks the image after all timeouts have passed.
 func (im *lineImage) checkLater(t *testing.T) {
 	db := im.open(t)
 	for i, name := range lineQueues {

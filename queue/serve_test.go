@@ -16,7 +16,7 @@ import (
 	"github.com/braidstream/braid/queue"
 )
 
-// These are tests of receivers that wait in line, on disks that fail, fill up or lose power.
+// Tests of receivers in line, on disks that fail, fill up or lose power.
 
 func openOn(t *testing.T, fs vfs.FS, o *braid.Options) *braid.DB {
 	t.Helper()
@@ -25,7 +25,7 @@ func openOn(t *testing.T, fs vfs.FS, o *braid.Options) *braid.DB {
 	return db.(*braid.DB)
 }
 
-// onTestDisk creates a database on a disk that can be made to fail, with a stream.
+// onTestDisk creates a database with a stream, on a disk that can be made to fail.
 func onTestDisk(t *testing.T) (*kit, *testdisk.Disk) {
 	t.Helper()
 	disk := testdisk.New()
@@ -35,8 +35,9 @@ func onTestDisk(t *testing.T) (*kit, *testdisk.Disk) {
 	return &kit{t, db, s}, disk
 }
 
-// While the disk is full, an acknowledgement delivers nothing to those who wait: else
-// receivers that acknowledge in turns would use up what is kept for acknowledgements.
+// While the disk is full, an acknowledgement delivers nothing to waiting receivers.
+// Otherwise receivers that acknowledge in turns would use up the space that is reserved
+// for acknowledgements.
 func TestAcknowledgementsOnAFullDiskDeliverNothing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		k, disk := onTestDisk(t)
@@ -68,8 +69,8 @@ func TestAcknowledgementsOnAFullDiskDeliverNothing(t *testing.T) {
 	})
 }
 
-// A receiver that is served by the last commit of a database that closes gets the records:
-// nobody can give them back.
+// A receiver that is served by the last commit of a closing database gets its records,
+// because nobody can give them back.
 func TestAReceiverThatIsServedWhileTheDatabaseCloses(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		k, disk := onTestDisk(t)
@@ -89,8 +90,8 @@ func TestAReceiverThatIsServedWhileTheDatabaseCloses(t *testing.T) {
 	})
 }
 
-// Receivers that are served by a commit that fails end with the database, at once, and
-// whatever they would otherwise wait for.
+// Receivers that are served by a commit that fails return with the database's error at
+// once, whatever they would otherwise wait for.
 func TestReceiversThatAreServedByACommitThatFails(t *testing.T) {
 	childtest.RunBubble(t, func(t *testing.T) {
 		k, disk := onTestDisk(t)
@@ -114,7 +115,7 @@ func TestReceiversThatAreServedByACommitThatFails(t *testing.T) {
 	})
 }
 
-// A receiver that waits for few bytes has no more than that read of a large put.
+// For a receiver that waits for few bytes, no more than that is read of a large put.
 func TestReceiversThatWaitReadNoMoreThanTheyTake(t *testing.T) {
 	bubble(t, func(k *kit) {
 		q := k.open("q", queue.Options{})
@@ -131,7 +132,8 @@ func TestReceiversThatWaitReadNoMoreThanTheyTake(t *testing.T) {
 	})
 }
 
-// A record from before the queue's start is delivered to nobody, even if somebody waits.
+// A record from before the queue's start is delivered to nobody, even if a receiver
+// waits.
 func TestARecordFromBeforeTheStartIsNotDelivered(t *testing.T) {
 	bubble(t, func(k *kit) {
 		time.Sleep(second)
@@ -145,8 +147,8 @@ func TestARecordFromBeforeTheStartIsNotDelivered(t *testing.T) {
 	})
 }
 
-// What a commit brings is counted when others see it, and then all of it, whatever receivers
-// in the line get of it.
+// The records of a commit are counted when others see them, and then all of them, however
+// many of them receivers in the line get.
 func TestRecordsOnTheirWayAreNotCounted(t *testing.T) {
 	for _, ordered := range []bool{false, true} {
 		bubble(t, func(k *kit) {

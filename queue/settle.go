@@ -9,24 +9,24 @@ import (
 	"github.com/braidstream/braid/internal/layout"
 )
 
-// Ack acknowledges records that were received: they leave the queue, and are not received
-// again. The stream keeps them. When Ack returns nil that is durable, in the database's mode.
+// Ack acknowledges received records: they leave the queue, and are not received again.
+// The stream keeps them. When Ack returns nil, that is durable, in the database's mode.
 //
-// The newest receipt of a record can acknowledge it even when its visibility timeout has
-// passed. One of an earlier delivery is refused with [ErrReceiptExpired], and so nothing
-// that another receiver holds is lost. Acknowledging again what was acknowledged succeeds.
+// The newest receipt of a record can acknowledge it even after its visibility timeout has
+// passed. A receipt of an earlier delivery is refused with [ErrReceiptExpired], so that
+// no record is lost that another receiver holds. Acknowledging a record again succeeds.
 //
 // Errors: [ReceiptsError] for receipts that were refused; the others are acknowledged.
-// [ErrQueueNotFound], braid.ErrFailed, braid.ErrReadOnly, braid.ErrClosed, the cause of ctx: nothing is.
-// braid.ErrOutcomeUnknown: acknowledge them again. It works while the disk is full. Kinesis:
-// AcknowledgeQueueRecords.
+// After [ErrQueueNotFound], braid.ErrFailed, braid.ErrReadOnly, braid.ErrClosed and the
+// cause of ctx, none is acknowledged. After braid.ErrOutcomeUnknown, acknowledge them
+// again. Ack works even while the disk is full. Kinesis: AcknowledgeQueueRecords.
 func (q *Queue) Ack(ctx context.Context, receipts ...Receipt) error {
 	return wrap("acknowledge", q.name, q.settleAll(ctx, step{verb: acknowledge}, false, receipts))
 }
 
-// Extend hides records that were received for so long from now on, 0 to 12 hours,
-// whatever was left of their visibility timeout; 0 makes them visible now. A receipt whose
-// timeout has passed is [ErrReceiptExpired], and one whose record has left the queue
+// Extend sets the visibility timeout of received records anew: they are hidden for the
+// given time from now on, 0 to 12 hours; 0 makes them visible now. A receipt whose
+// timeout has passed is [ErrReceiptExpired], and one whose record has left the queue is
 // [ErrRecordSettled]. Errors: [ReceiptsError], and as [Queue.Receive]. Kinesis:
 // UpdateQueueRecordsVisibility.
 func (q *Queue) Extend(ctx context.Context, timeout time.Duration, receipts ...Receipt) error {
@@ -37,8 +37,8 @@ func (q *Queue) Extend(ctx context.Context, timeout time.Duration, receipts ...R
 	return wrap("extend", q.name, err)
 }
 
-// Release gives records back whose attempt has failed: they are visible again after the
-// delay, 0 to 12 hours, and dead if this was the last of Options.MaxReceives attempts.
+// Release gives back records whose attempt has failed. They are visible again after the
+// delay, 0 to 12 hours, or dead if this was the last of Options.MaxReceives attempts.
 // Errors: as [Queue.Extend].
 func (q *Queue) Release(ctx context.Context, delay time.Duration, receipts ...Receipt) error {
 	err := checkDelay("delay", delay)
@@ -48,14 +48,14 @@ func (q *Queue) Release(ctx context.Context, delay time.Duration, receipts ...Re
 	return wrap("release", q.name, err)
 }
 
-// Return gives records back that were not attempted: they are visible again at once, and
+// Return gives back records that were not attempted. They are visible again at once, and
 // the delivery does not count. Errors: as [Queue.Extend].
 func (q *Queue) Return(ctx context.Context, receipts ...Receipt) error {
 	return wrap("return", q.name, q.settleAll(ctx, step{verb: giveBack}, false, receipts))
 }
 
-// Reject makes records dead letters, however often they were received. The reason, of which
-// 256 bytes are kept, is shown with them. Errors: as [Queue.Extend].
+// Reject makes records dead letters, regardless of how often they were received. The
+// first 256 bytes of the reason are stored with them. Errors: as [Queue.Extend].
 func (q *Queue) Reject(ctx context.Context, reason string, receipts ...Receipt) error {
 	return wrap("reject", q.name, q.settleAll(ctx, step{verb: reject, reason: shortened(reason)}, false, receipts))
 }
@@ -72,7 +72,8 @@ func (q *Queue) settleAll(ctx context.Context, what step, dead bool, receipts []
 	return failures(steps, receipts)
 }
 
-// steps makes the same step for all receipts; those that are invalid have their error.
+// steps makes the same step for all receipts. An invalid receipt becomes a step with an
+// error.
 func (q *Queue) steps(what step, dead bool, receipts []Receipt) []step {
 	steps := make([]step, len(receipts))
 	for i, r := range receipts {
@@ -86,7 +87,7 @@ func (q *Queue) steps(what step, dead bool, receipts []Receipt) []step {
 	return steps
 }
 
-// failures returns the error of the steps that were refused.
+// failures returns the error for the steps that were refused.
 func failures(steps []step, receipts []Receipt) error {
 	var failed []ReceiptError
 	for i := range steps {
@@ -100,18 +101,18 @@ func failures(steps []step, receipts []Receipt) error {
 	return &ReceiptsError{failed}
 }
 
-// AckTx acknowledges records as part of a transaction of the queue's database: with what
-// the transaction writes and puts, or not at all. So effects in the database happen exactly
-// once for each record, whatever is received again.
+// AckTx acknowledges records as part of a transaction of the queue's database: together
+// with the writes and puts of the transaction, or not at all. So effects in the database
+// happen exactly once for each record, even if it is received again.
 //
 //	err := db.Update(ctx, func(tx *braid.Tx) error {
 //		… tx.Set, tx.PutRecord …
 //		return q.AckTx(tx, record.Receipt)
 //	})
 //
-// That the receipts still hold their records is checked now, and again by the commit: if
-// another receiver has got one of them since, or it has left the queue, even because it was
-// acknowledged before, braid.DB.Update returns the error and nothing is written.
+// AckTx checks that the receipts still hold their records, and the commit checks it
+// again. If another receiver has got one of them since, or it has left the queue (even by
+// an earlier acknowledgement), braid.DB.Update returns the error and nothing is written.
 //
 // Errors: [ReceiptsError]; [ErrQueueNotFound]; braid.ErrInvalidArgument for a transaction of
 // another database or one that cannot write; braid.ErrTxTooLarge.
@@ -125,7 +126,7 @@ func (q *Queue) ackTx(tx *braid.Tx, dead bool, receipts []Receipt) error {
 	}
 	inner := companion.TxOf(tx)
 	if inner.DB() != any(q.db) {
-		return invalid("tx", "of another database", "must be one of the queue's database")
+		return invalid("tx", "of another database", "must be a transaction of the queue's database")
 	}
 	if err := q.load(q.door.Life()); err != nil {
 		return err
@@ -154,7 +155,7 @@ func (q *Queue) ackTx(tx *braid.Tx, dead bool, receipts []Receipt) error {
 		q.flush(rows)
 		for i := range steps {
 			e, err := q.find(steps[i].ticket)
-			if err != nil { // its record has expired since the check; or it is named twice
+			if err != nil { // the record has expired since the check, or is named twice
 				rows.Delete(layout.DeliveryKey(q.id, steps[i].ticket.shard, steps[i].ticket.counter))
 				continue
 			}

@@ -143,7 +143,7 @@ func TestWithoutATimeoutARecordIsVisibleAtOnce(t *testing.T) {
 		require.Equal(t, 2, second[0].Receives)
 		require.Empty(t, k.receive(q, 1))
 		require.EqualValues(t, 1, k.describe(q).Dead)
-		require.NoError(t, q.Ack(ctx, second[0].Receipt)) // late, and still the newest
+		require.NoError(t, q.Ack(ctx, second[0].Receipt)) // late, but still the newest
 		require.EqualValues(t, 0, k.describe(q).Dead)
 	})
 }
@@ -168,7 +168,7 @@ func TestAckTxHappensWithTheTransactionOrNotAtAll(t *testing.T) {
 		}), refusal)
 		require.EqualValues(t, 1, k.describe(q).InFlight)
 
-		// Somebody else receives the record between the check of AckTx and the commit.
+		// Another receiver gets the record between the check of AckTx and the commit.
 		var second queue.Record
 		require.ErrorIs(t, k.db.Update(ctx, func(tx *braid.Tx) error {
 			require.NoError(t, tx.Set([]byte("balance"), []byte("twice")))
@@ -184,7 +184,7 @@ func TestAckTxHappensWithTheTransactionOrNotAtAll(t *testing.T) {
 		require.NoError(t, k.db.View(ctx, func(tx *braid.Tx) error {
 			value, err := tx.Get([]byte("balance"))
 			require.Equal(t, "1", string(value))
-			require.Error(t, q.AckTx(tx, second.Receipt)) // it cannot write
+			require.Error(t, q.AckTx(tx, second.Receipt)) // the transaction cannot write
 			return err
 		}))
 		require.EqualValues(t, 1, k.describe(q).Acknowledged)

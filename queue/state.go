@@ -7,49 +7,50 @@ import (
 	"github.com/braidstream/braid/internal/layout"
 )
 
-// state is where the unsettled records of a queue are on their way. It has no goroutine
-// and waits for nothing.
+// state is the state machine of a queue's unsettled records. It has no goroutine, and
+// waits for nothing.
 //
-// Everything but the passing of time is decided by the goroutine that commits, in the
-// order of commits, and is written in that commit: so what a receiver was given is
-// durable, and after a crash the rows tell the same as the memory did. Time needs no
-// write: that a record is visible again, or dead, follows from its row.
+// Everything except the passing of time is decided by the committer, in the order of
+// commits, and is written in the same commit. So a delivery is durable before its
+// receiver gets it, and after a crash the rows match the state that memory had. The
+// passing of time needs no write: that a record is visible again, or dead, follows from
+// its row.
 type state struct {
 	id       layout.QueueID
 	settings Options
-	start    uint64 // records with this counter or a greater one are the queue's
+	start    uint64 // records from this counter on belong to the queue
 
-	next    uint64             // records with this counter or a greater one were never received
-	cursors map[uint32]*cursor // of shards with records from before next, or older than the queue
-	touched []uint32           // shards whose cursors this commit has moved
-	fresh   []braid.Record     // read ahead: the first ones from next on
-	ahead   int                // bytes of fresh
-	readAt  uint64             // where to read on; below it, all from next on is in fresh
+	next    uint64             // records from this counter on were never received
+	cursors map[uint32]*cursor // of shards with records before next, or older than the queue
+	touched []uint32           // shards whose cursors the current commit has moved
+	fresh   []braid.Record     // records that were read ahead: the first ones from next on
+	ahead   int                // bytes in fresh
+	readAt  uint64             // where to continue reading; all records from next up to here are in fresh
 
-	entries map[uint64]*entry     // that are not settled, by counter
-	locked  agenda.Agenda[*entry] // those that a moment changes, by that moment
-	ready   agenda.Agenda[*entry] // those to be received again, by counter
-	dead    agenda.Agenda[*entry] // those to be received as dead letters, by counter
-	ages    ages                  // all, by counter
-	tried   tried                 // those that are ready or held and were received before
-	lapsed  map[*entry]struct{}   // dead letters that are so by the limit, which no row says
-	keys    map[uint64]*chain     // with Options.OrderByKey: of keys with unsettled records that are not dead
-	count   [phases]int           // of the entries in each phase
-	garbage [][]byte              // rows of entries that have expired, and of shards that are gone: to be deleted with the next commit
-	expired expired               // as the queue's row is to have it from the next commit on
-	stored  expired               // as it has it
-	unseen  []*entry              // taken up by the commit that brings their records, which others may not see yet
+	entries map[uint64]*entry     // unsettled records, by counter
+	locked  agenda.Agenda[*entry] // entries that change at a certain time, by that time
+	ready   agenda.Agenda[*entry] // entries to be received again, by counter
+	dead    agenda.Agenda[*entry] // entries to be received as dead letters, by counter
+	ages    ages                  // all entries, by counter
+	tried   tried                 // ready and held entries that were received before
+	lapsed  map[*entry]struct{}   // dead letters that died by the limit, which their rows do not say
+	keys    map[uint64]*chain     // with Options.OrderByKey: chains of keys with unsettled records that are not dead
+	count   [phases]int           // number of entries in each phase
+	garbage [][]byte              // rows of expired entries and removed shards, which the next commit deletes
+	expired expired               // counts for the queue's row, from the next commit on
+	stored  expired               // counts in the stored row
+	unseen  []*entry              // entries taken up by the commit that contains their records, which others do not see yet
 	brings  bool                  // such a commit takes up records now
-	shards  map[uint32]shard      // of the topology
-	known   any                   // that topology
+	shards  map[uint32]shard      // shards of the topology known
+	known   any                   // the topology that shards is from
 	relic   *relic                // nil if there is none
 	stats   counts                // since the database was opened
-	retried bool                  // the last record that was taken had been received before
-	alone   *entry                // while it is in flight nothing else is received
+	retried bool                  // the last record taken had been received before
+	alone   *entry                // while this entry is in flight, nothing else is received
 	key     []byte                // memory for the key of a row
 	row     []byte                // memory for a row
-	looks   int                   // at entries, by calls that concern many, for tests of what they cost
-	lull    uint64                // until when nothing is received, to have the first ready one alone; 0: none is due
+	looks   int                   // number of entries looked at by calls that concern many; for tests of their cost
+	lull    uint64                // until when nothing is received, so that the first ready entry gets to be alone; 0 if there is no need
 }
 
 type shard struct {
@@ -57,7 +58,7 @@ type shard struct {
 	inner companion.Shard
 }
 
-// cursor is a [layout.CursorRow]. It is written if it was touched.
+// cursor is a [layout.CursorRow]. touched cursors are written by the next commit.
 type cursor struct {
 	layout.CursorRow
 	touched bool
@@ -67,31 +68,32 @@ type counts struct {
 	received, empty, acknowledged, lapsed, died, restored uint64
 }
 
-// expired counts records that have left the stream before they were settled: of those
-// that were never received, only what was taken up, or has gone with its shard.
+// expired counts records that left the stream before they were settled. Of the records
+// that were never received, it has only those that were taken up, or whose shard was
+// removed.
 type expired struct{ unreceived, received, dead uint64 }
 
-// relic is the cursor of a shard that is gone. It is kept while it is the one with the
-// highest counter: below that, what has no row is settled, in all shards.
+// relic is the cursor of a removed shard. It is kept while it has the highest counter,
+// because a record below the highest counter, in any shard, is settled if it has no row.
 type relic struct {
 	shard   uint32
 	counter uint64
 }
 
-// phase is where an entry is on its way.
+// phase is the stage of an entry.
 type phase uint8
 
 const (
 	inFlight     phase = iota // received, and hidden
-	waiting                   // given back with a delay
+	waiting                   // released with a delay
 	ready                     // to be received again
 	held                      // behind another record of its key
 	dead                      // a dead letter
-	deadInFlight              // a dead letter that was received, and is hidden
+	deadInFlight              // a dead letter that was received and is hidden
 	phases
 )
 
-// entry is a record that is not settled: a [layout.DeliveryRow].
+// entry is an unsettled record: a [layout.DeliveryRow].
 type entry struct {
 	place
 	receives   uint32
@@ -104,19 +106,19 @@ type entry struct {
 	phase      phase
 	dead       bool // as in the row
 	local      bool // as in the row
-	suspect    bool // it was in flight when the process before this one ended unexpectedly
+	suspect    bool // in flight when the previous process ended unexpectedly
 
-	due agenda.Item[*entry] // in locked, ready or dead, by its phase
+	due agenda.Item[*entry] // in locked, ready or dead, depending on its phase
 	age agenda.Item[*entry] // in ages
 
-	chain         *chain // nil: it holds back nothing
-	before, after *entry // of its chain
+	chain         *chain // nil if it holds back nothing
+	before, after *entry // neighbors in its chain
 }
 
-// ages are the entries by counter: dead letters apart from the others.
+// ages has all entries by counter, with dead letters apart from the others.
 type ages struct{ living, dying agenda.Agenda[*entry] }
 
-// First returns the oldest of all.
+// First returns the oldest entry.
 func (a *ages) First() *agenda.Item[*entry] {
 	living, dying := a.living.First(), a.dying.First()
 	if living == nil || dying != nil && dying.Due() < living.Due() {
@@ -125,7 +127,7 @@ func (a *ages) First() *agenda.Item[*entry] {
 	return living
 }
 
-// of returns those that an entry in that phase belongs to.
+// of returns the agenda for entries in that phase.
 func (a *ages) of(p phase) *agenda.Agenda[*entry] {
 	if p == dead || p == deadInFlight {
 		return &a.dying
@@ -133,7 +135,7 @@ func (a *ages) of(p phase) *agenda.Agenda[*entry] {
 	return &a.living
 }
 
-// tried are entries by how often they were received.
+// tried groups entries by how often they were received.
 type tried map[uint32]map[*entry]struct{}
 
 func (t tried) add(e *entry) {
@@ -169,11 +171,11 @@ func newState(id layout.QueueID, settings Options, start uint64) state {
 	}
 }
 
-// restored makes the entry of a row that was found in the store.
+// restored makes the entry of a stored row.
 func restored(p place, row layout.DeliveryRow, now uint64, closedWell bool) *entry {
 	e := &entry{
 		place: p, receives: uint32(row.Receives), generation: uint32(row.Generation), size: uint32(row.Size),
-		visible: min(row.Visible, now+uint64(maxVisibility)), // the clock may have been wrong
+		visible: min(row.Visible, now+uint64(maxVisibility)), // limited, since the clock may have been wrong
 		first:   row.First, keyHash: row.KeyHash, reason: row.Reason, dead: row.Dead, local: row.Local,
 	}
 	switch {
@@ -186,13 +188,13 @@ func restored(p place, row layout.DeliveryRow, now uint64, closedWell bool) *ent
 	default:
 		e.suspect = !closedWell
 	}
-	if row.Local && !row.Waiting { // its holder has ended with the process
+	if row.Local && !row.Waiting { // its receiver has ended with the process
 		e.visible = min(e.visible, now)
 	}
 	return e
 }
 
-// add begins to keep an entry, in its phase.
+// add adds an entry, in its phase.
 func (s *state) add(e *entry) {
 	e.due.Value, e.age.Value = e, e
 	s.entries[e.counter] = e
@@ -203,7 +205,7 @@ func (s *state) add(e *entry) {
 	}
 }
 
-// drop forgets an entry: it is settled, or has expired.
+// drop removes an entry that is settled or has expired.
 func (s *state) drop(e *entry) {
 	s.leave(e)
 	s.ages.of(e.phase).Remove(&e.age)
@@ -265,7 +267,7 @@ func (s *state) leave(e *entry) {
 	}
 }
 
-// pass makes visible, or dead, what has become so by that time.
+// pass applies the passing of time: entries that are due become visible or dead.
 func (s *state) pass(now uint64) {
 	for first := s.locked.First(); first != nil && first.Due() <= now; first = s.locked.First() {
 		switch e := first.Value; {
@@ -280,7 +282,7 @@ func (s *state) pass(now uint64) {
 	}
 }
 
-// fail has a record received again that nobody holds, or makes it a dead letter.
+// fail makes an entry that nobody holds ready again, or a dead letter.
 func (s *state) fail(e *entry) {
 	if s.exhausted(e) {
 		s.die(e)
@@ -289,7 +291,7 @@ func (s *state) fail(e *entry) {
 	}
 }
 
-// exhausted reports whether the entry was received as often as it may be.
+// exhausted reports whether the entry was received as often as allowed.
 func (s *state) exhausted(e *entry) bool {
 	return e.dead || s.settings.MaxReceives > 0 && int(e.receives) >= s.settings.MaxReceives
 }
@@ -298,13 +300,13 @@ func (s *state) exhausted(e *entry) bool {
 func (s *state) die(e *entry) {
 	s.stats.died++
 	s.move(e, dead)
-	if !s.settings.BlockAtDead { // those behind it go on
+	if !s.settings.BlockAtDead { // the records behind it go on
 		s.unlink(e)
 	}
 }
 
-// fix adds to a commit that the dead letters are so by the limit that there was: whatever the
-// new one, they stay dead.
+// fix adds to a commit that lapsed entries are dead, so that they stay dead under a new
+// limit.
 func (s *state) fix(rows companion.Rows) {
 	for e := range s.lapsed {
 		s.looks++
@@ -314,7 +316,8 @@ func (s *state) fix(rows companion.Rows) {
 	clear(s.lapsed)
 }
 
-// dieTried makes dead letters of what was received so often as the new limit allows.
+// dieTried makes dead letters of entries that were received as often as the new limit
+// allows.
 func (s *state) dieTried() {
 	for receives, of := range s.tried {
 		if s.settings.MaxReceives <= 0 || int(receives) < s.settings.MaxReceives {
@@ -327,19 +330,19 @@ func (s *state) dieTried() {
 	}
 }
 
-// sweep drops the entries whose records were trimmed or have expired. They are found from
-// the oldest on: what takes a record takes all that arrived before it.
+// sweep drops the entries whose records were trimmed or have expired. It starts with the
+// oldest: a record is removed only together with all that arrived before it.
 func (s *state) sweep() {
 	for first := s.ages.First(); first != nil && !s.shows(first.Value.place); first = s.ages.First() {
 		s.expire(first.Value)
 	}
 	for len(s.fresh) > 0 && !s.shows(placeOf(&s.fresh[0])) {
-		s.nextRecord() // what is missing of a shard is counted by its cursor's ordinal
+		s.nextRecord() // the ordinal of the shard's cursor accounts for it
 	}
 }
 
-// nextRecord takes the first record off fresh. It lies where it was read, beside others: a
-// caller that keeps it makes a copy, and clears it.
+// nextRecord takes the first record off fresh. Its memory is shared with others: a caller
+// that keeps the record copies it, and clears the original.
 func (s *state) nextRecord() *braid.Record {
 	r := &s.fresh[0]
 	s.fresh = s.fresh[1:]
@@ -347,8 +350,8 @@ func (s *state) nextRecord() *braid.Record {
 	return r
 }
 
-// learn takes over the shards of a new topology. Those that are gone had no record any
-// more: what the queue has not received of them is lost, and their cursors are useless.
+// learn takes over the shards of a new topology. Removed shards had no records left:
+// those that the queue had not received are lost, and their cursors are useless.
 func (s *state) learn(all []*braid.Shard) {
 	was := s.shards
 	s.shards = make(map[uint32]shard, len(all))
@@ -370,22 +373,22 @@ func (s *state) learn(all []*braid.Shard) {
 	}
 }
 
-// leaveBehind has the row of a cursor deleted whose shard is gone, once another one has a
-// higher counter.
+// leaveBehind deletes the cursor row of a removed shard, but not before another cursor
+// has a higher counter.
 func (s *state) leaveBehind(r relic) {
 	old := s.relic
 	switch {
 	case r.counter+1 < s.next:
 		s.garbage = append(s.garbage, layout.CursorKey(s.id, r.shard))
 		return
-	case old != nil: // they are the same, as where the queue begins
+	case old != nil: // both have the same counter, as where the queue begins
 		s.garbage = append(s.garbage, layout.CursorKey(s.id, old.shard))
 	}
 	s.relic = &r
 }
 
-// ordinal returns how many records of a shard lie before the first one that the queue has
-// not received.
+// ordinal returns how many records of a shard come before the first one that the queue
+// has not received.
 func (s *state) ordinal(shard uint32) uint64 {
 	if c := s.cursors[shard]; c != nil {
 		return c.Ordinal
@@ -393,7 +396,7 @@ func (s *state) ordinal(shard uint32) uint64 {
 	return 0
 }
 
-// expire drops an entry whose record is gone.
+// expire drops an entry whose record no longer exists.
 func (s *state) expire(e *entry) {
 	switch e.phase {
 	case held:
@@ -413,7 +416,7 @@ func (s *state) shows(p place) bool {
 	return there && sh.inner.Shows(p.counter)
 }
 
-// discard adds to a commit that the rows of what is gone are, too.
+// discard deletes the rows in garbage, as part of a commit.
 func (s *state) discard(rows companion.Rows) {
 	if old := s.relic; old != nil && old.counter+1 < s.next {
 		s.garbage = append(s.garbage, layout.CursorKey(s.id, old.shard))
@@ -436,7 +439,7 @@ func (s *state) put(rows companion.Rows, e *entry) {
 	rows.Set(s.key, s.row)
 }
 
-// settle removes the entry, with its row: its record was acknowledged.
+// settle removes an acknowledged entry and its row.
 func (s *state) settle(rows companion.Rows, e *entry) {
 	s.key = layout.AppendDeliveryKey(s.key[:0], s.id, e.shard, e.counter)
 	rows.Delete(s.key)
@@ -444,8 +447,8 @@ func (s *state) settle(rows companion.Rows, e *entry) {
 	s.drop(e)
 }
 
-// find returns the entry that a ticket is for. A record that was received once and has no
-// entry is settled.
+// find returns the entry for a ticket. A record that was received and has no entry is
+// settled.
 func (s *state) find(t ticket) (*entry, error) {
 	e := s.entries[t.counter]
 	switch {

@@ -6,28 +6,28 @@ import (
 	"github.com/braidstream/braid/internal/companion"
 )
 
-// step is what is to be done to a record that was received.
+// step is something to do with a received record.
 type step struct {
 	verb   verb
 	ticket ticket
-	delay  time.Duration // of extend and release
-	reason string        // of release and reject
+	delay  time.Duration // for extend and release
+	reason string        // for release and reject
 	err    error         // why nothing was done
 }
 
 type verb uint8
 
 const (
-	acknowledge verb = iota // of a dead letter: discard it
+	acknowledge verb = iota // for a dead letter: discard it
 	extend
 	release  // the attempt has failed
-	giveBack // the attempt has not taken place
+	giveBack // the attempt was not made
 	reject
-	restore // a dead letter
+	restore // for a dead letter
 )
 
-// check returns the entry that the step is for, and why the step is refused. A step that
-// was done before, and may be done again, has no entry and no error.
+// check returns the entry for the step, or why the step is refused. A repeated
+// acknowledgement has neither an entry nor an error.
 func (s *state) check(st *step) (*entry, error) {
 	e, err := s.find(st.ticket)
 	switch {
@@ -35,7 +35,7 @@ func (s *state) check(st *step) (*entry, error) {
 		return nil, nil
 	case err != nil:
 		return nil, err
-	case st.verb == acknowledge: // the newest receipt can do that, however late
+	case st.verb == acknowledge: // the newest receipt is enough, however late
 	case st.verb == restore && e.phase == dead:
 	case e.phase != inFlight && e.phase != deadInFlight:
 		return nil, ErrReceiptExpired
@@ -43,7 +43,7 @@ func (s *state) check(st *step) (*entry, error) {
 	return e, nil
 }
 
-// do does the step, and adds it to the commit.
+// do does the step as part of a commit.
 func (s *state) do(rows companion.Rows, st *step, now uint64) error {
 	e, err := s.check(st)
 	if e == nil {
@@ -55,12 +55,12 @@ func (s *state) do(rows companion.Rows, st *step, now uint64) error {
 		return nil
 	case extend:
 		e.visible = now + uint64(st.delay)
-		s.locked.Set(&e.due, e.visible) // it stays alone, if it was
+		s.locked.Set(&e.due, e.visible) // an entry that is alone stays alone
 	case release:
 		e.reason = st.reason
 		switch e.visible = now + uint64(st.delay); {
 		case s.exhausted(e):
-			e.visible, e.dead = now, true // no delay comes before the dead letters
+			e.visible, e.dead = now, true // dead letters have no delay
 			s.die(e)
 		case st.delay > 0:
 			s.move(e, waiting)
@@ -85,7 +85,8 @@ func (s *state) do(rows companion.Rows, st *step, now uint64) error {
 	return nil
 }
 
-// revive makes a dead letter a record that was never received. Its receipts are void.
+// revive turns a dead letter into a record that was never received. Its receipts become
+// invalid.
 func (s *state) revive(e *entry, now uint64) {
 	e.dead, e.receives, e.visible = false, 0, now
 	e.generation++

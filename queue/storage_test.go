@@ -66,7 +66,8 @@ func TestRecordsWhoseKeyIsUnavailable(t *testing.T) {
 	})
 }
 
-// A full disk refuses receives, and lets acknowledgements through. A worker waits it out.
+// A full disk refuses receives, but not acknowledgements. A worker waits until there is
+// space.
 func TestAFullDisk(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		disk := testdisk.New()
@@ -88,7 +89,7 @@ func TestAFullDisk(t *testing.T) {
 		disk.FailAlways(testdisk.Op.TakesSpace, syscall.ENOSPC)
 		short, cancel := context.WithTimeout(ctx, time.Second)
 		defer cancel()
-		_, err = s.PutRecord(short, "k", nil) // which meets the full disk
+		_, err = s.PutRecord(short, "k", nil) // it finds the disk full
 		require.ErrorIs(t, err, braid.ErrOutcomeUnknown)
 		_, err = q.Receive(ctx, 1, noWait)
 		require.ErrorIs(t, err, braid.ErrDiskFull)
@@ -135,13 +136,13 @@ func TestAStalledDisk(t *testing.T) {
 		goOn()
 		synctest.Wait()
 		d := k.describe(q)
-		require.EqualValues(t, 1, d.Visible) // the receive that nobody waits for has given it back
+		require.EqualValues(t, 1, d.Visible) // the abandoned receive has given it back
 		require.NoError(t, db.Close())
 	})
 }
 
-// While nothing can be received, because of a key, what workers have finished with is
-// acknowledged all the same, and nobody gets it again.
+// While nothing can be received because a key is missing, records that workers have
+// processed are still acknowledged, and nobody gets them again.
 func TestWorkersAcknowledgeWhileTheyCannotReceive(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ring, err := braid.NewKeyRing(map[string][]byte{"main": bytes.Repeat([]byte{1}, 32)})

@@ -8,13 +8,13 @@ import (
 	"github.com/braidstream/braid/internal/layout"
 )
 
-// ask is what a receive wants.
+// ask is a request to receive.
 type ask struct {
 	n, bytes int
 	timeout  time.Duration // 0: that of the queue; negative: none
 	dead     bool          // dead letters
-	local    bool          // for a goroutine of this process, and not for a receipt that may leave it
-	whole    bool          // as in ReceiveOptions
+	local    bool          // for a goroutine of this process; its receipts do not leave it
+	whole    bool          // see ReceiveOptions
 }
 
 // taken is a delivery.
@@ -23,11 +23,11 @@ type taken struct {
 	receives int
 	first    uint64
 	reason   string
-	record   *braid.Record // nil: it is still to be read
+	record   *braid.Record // nil if it still has to be read
 }
 
-// offers returns how many records could be received now, at most limit; and whether new
-// ones would have to be read for more.
+// offers returns how many records could be received now, at most limit, and whether new
+// ones have to be read first to offer more.
 func (s *state) offers(a ask, now uint64, limit int) (n int, read bool) {
 	if a.dead {
 		return min(limit, s.dead.Len(), s.room(deadInFlight)), false
@@ -46,12 +46,12 @@ func (s *state) offers(a ask, now uint64, limit int) (n int, read bool) {
 // room returns how many more records may be in that phase.
 func (s *state) room(p phase) int { return max(0, s.settings.MaxInFlight-s.count[p]) }
 
-// takesNew reports whether there is room for records that wait for another attempt.
+// takesNew reports whether new records may be taken up.
 func (s *state) takesNew() bool {
 	return s.count[waiting]+s.count[ready] < s.settings.MaxWaiting && s.count[held] < maxHeld
 }
 
-// take gives out records, and adds to the commit that it did.
+// take takes records for a receiver, and adds their deliveries to the commit.
 func (s *state) take(rows companion.Rows, a ask, now uint64) (all []taken) {
 	timeout := a.timeout
 	if timeout == 0 {
@@ -74,13 +74,13 @@ func (s *state) take(rows companion.Rows, a ask, now uint64) (all []taken) {
 		}
 		r := s.nextFresh()
 		switch {
-		case e != nil && (r == nil || !s.retried): // they take turns, so that neither waits for the end of the other
+		case e != nil && (r == nil || !s.retried): // new and repeated records alternate, so that neither has to wait for the end of the other
 			most := a.n
 			if !a.whole {
 				most = s.mostBeside(e, a.n)
 			}
 			if len(all) >= most {
-				retry = false // it comes first in a batch to come
+				retry = false // it will be the first of a later batch
 				s.retried = false
 				continue
 			}
@@ -133,7 +133,7 @@ func (s *state) takeDead(rows companion.Rows, a ask, until, now uint64) (all []t
 	return all
 }
 
-// again gives out a record that was taken up before.
+// again delivers a record that was taken up before.
 func (s *state) again(rows companion.Rows, e *entry, local bool, until, now uint64) taken {
 	e.visible, e.local = until, local
 	if e.first == 0 {
@@ -157,7 +157,7 @@ func (e *entry) taken() taken {
 	}
 }
 
-// nextFresh returns the next new record, nil if none is to be received.
+// nextFresh returns the next new record, or nil if none may be received.
 func (s *state) nextFresh() *braid.Record {
 	if !s.takesNew() {
 		return nil
@@ -171,8 +171,8 @@ func (s *state) nextFresh() *braid.Record {
 	return nil
 }
 
-// admit moves the queue past the next new record, and makes its entry, which is still to be
-// added.
+// admit moves the queue past the next new record and makes its entry. The caller adds the
+// entry.
 func (s *state) admit() (*entry, *braid.Record) {
 	rec := s.nextRecord()
 	e := &entry{place: placeOf(rec), size: uint32(rec.Size())}
@@ -197,7 +197,7 @@ func (s *state) admit() (*entry, *braid.Record) {
 	return e, rec
 }
 
-// saveCursors adds to the commit how far the queue has come.
+// saveCursors adds the touched cursors to the commit.
 func (s *state) saveCursors(rows companion.Rows) {
 	for _, shard := range s.touched {
 		c := s.cursors[shard]
@@ -209,12 +209,13 @@ func (s *state) saveCursors(rows companion.Rows) {
 	s.touched = s.touched[:0]
 }
 
-// A record that ends the process is received again after each crash, and so are those
-// that were in flight beside it. The following keeps it from taking them along to the
-// dead letters.
+// A record that crashes the process is received again after each crash, together with
+// those that were in flight at the same time. The functions below keep the others from
+// becoming dead letters with it.
 
 // mostBeside returns how many records a batch of n may have if the entry is one of them:
-// from its third delivery on half, then a quarter and so on; the last time it is alone.
+// from its third delivery on half of n, then a quarter and so on, and for its last
+// delivery only the entry itself.
 func (s *state) mostBeside(e *entry, n int) int {
 	switch again := int(e.receives) - 1; {
 	case e.receives > 0 && int(e.receives)+1 == s.settings.MaxReceives:
@@ -225,15 +226,15 @@ func (s *state) mostBeside(e *entry, n int) int {
 	return n
 }
 
-// isLast reports whether the entry, which is in flight, is so for the last time, after the
-// process has ended unexpectedly while it was.
+// isLast reports whether the entry is in flight for the last time, after the process has
+// ended unexpectedly during an earlier delivery.
 func (s *state) isLast(e *entry) bool {
 	return e.phase == inFlight && e.suspect && e.receives > 1 && int(e.receives) == s.settings.MaxReceives
 }
 
-// hushed reports whether nothing is to be received now, because a record that may be what
-// has ended the process is in flight for the last time, or is to be as soon as nothing
-// else is: then it dies alone. It waits for that no longer than a visibility timeout.
+// hushed reports whether nothing may be received now, because a record that may have
+// crashed the process is in flight for the last time, or will be as soon as nothing else
+// is in flight. So it dies alone. It waits for that no longer than a visibility timeout.
 func (s *state) hushed(now uint64) bool {
 	if s.alone != nil {
 		return true

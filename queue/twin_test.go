@@ -27,7 +27,7 @@ var (
 	twinSteps = flag.Int("braid.steps", 150, "steps of a history")
 )
 
-// twin is a queue and its twin, which do the same step by step.
+// twin is a queue and its model, which do the same, step by step.
 type twin struct {
 	*queuetest.Twin
 	k      *kit
@@ -87,7 +87,7 @@ func (tw *twin) open(t *testing.T) {
 	tw.k = &kit{t, db.(*braid.DB), nil}
 }
 
-// reopen opens the database again, after an orderly end or a power cut.
+// reopen opens the database again, after an orderly close or a power cut.
 func (tw *twin) reopen(cut bool) {
 	t := tw.k.T
 	mem := tw.disk.Mem
@@ -107,12 +107,12 @@ func (tw *twin) reopen(cut bool) {
 	time.Sleep(time.Millisecond) // counters may have been ahead of the clock by nanoseconds
 }
 
-// seconds returns a span of up to n seconds, at the end of which no step begins.
+// seconds returns a span of up to n seconds, which never ends exactly when a step begins.
 func (tw *twin) seconds(n int) time.Duration {
 	return time.Duration(1+tw.random.IntN(n))*time.Second + 500*time.Microsecond
 }
 
-// now is the time by which records age.
+// now is the time by which the age of records is measured.
 func (tw *twin) now() time.Duration { return agingOf(tw.k.db) }
 
 func agingOf(db *braid.DB) time.Duration { return time.Duration(inside.DBOf(db).Aging()) }
@@ -181,7 +181,7 @@ func (tw *twin) step() {
 	require.NoError(t, tw.Check(tw.k.describe(tw.q), tw.now(), tw.now()))
 }
 
-// look has the twin know what the stream holds.
+// look tells the model the contents of the stream.
 func (tw *twin) look() (counters []uint64) {
 	for r, err := range tw.k.stream.Records(ctx, braid.TrimHorizon()) {
 		require.NoError(tw.k, err)
@@ -208,7 +208,8 @@ func (tw *twin) receive(dead bool) {
 	require.NoError(tw.k, tw.Receive(tw.now(), n, timeout, dead, o.Whole, records))
 }
 
-// settle does something with some receipts: mostly new ones, and mostly of the right kind.
+// settle does something with some receipts: mostly new ones, and mostly of the right
+// kind.
 func (tw *twin) settle(verb queuetest.Verb, delay time.Duration, dead bool, call func(context.Context, ...queue.Receipt) error) {
 	chosen := tw.Choose(tw.random, dead)
 	var receipts []queue.Receipt
@@ -237,13 +238,13 @@ type imageTaker struct {
 
 	mu       sync.Mutex // guards the fields below
 	random   *rand.Rand
-	promised *queuetest.Twin // after the last step that has ended; nil before the first
+	promised *queuetest.Twin // after the last completed step; nil before the first
 	taken    []*image
-	begun    int // how many were taken before the step on its way
+	begun    int // number of images taken before the current step
 }
 
-// image is what a crash would leave, and what had been promised by then: the state between
-// two steps, one of which was on its way.
+// image is the state that a crash would leave, together with what was promised by then:
+// the state between two steps, one of which was in progress.
 type image struct {
 	mem           *vfs.MemFS
 	before, after *queuetest.Twin
@@ -278,8 +279,8 @@ func (it *imageTaker) promise(tw *queuetest.Twin) {
 	it.begun = len(it.taken)
 }
 
-// check opens the image: nothing that was settled is received, everything else is, and counts
-// have not fallen. What was on its way has happened, or it has not.
+// check opens the image: no settled record is received, every other one is, and counts
+// have not decreased. The step in progress has either happened or not.
 func (im *image) check(t *testing.T, n int) {
 	opened, err := companion.Open("/db", &braid.Options{MemtableBytes: 1 << 20, ReserveBytes: -1}, companion.Environment{FS: vfs.FS(im.mem)})
 	require.NoError(t, err)

@@ -9,7 +9,7 @@ import (
 	"github.com/braidstream/braid/queue"
 )
 
-// Updates at the same time do not undo each other.
+// Concurrent updates do not undo each other.
 func TestUpdatesAtTheSameTime(t *testing.T) {
 	bubble(t, func(k *kit) {
 		q := k.open("q", queue.Options{MaxReceives: 1, MaxInFlight: 1})

@@ -9,46 +9,46 @@ import (
 	"github.com/braidstream/braid/internal/companion"
 )
 
-// Receivers that wait stand in line, and a record goes to the one that has waited longest:
-// of hundreds that wait for one record, one is woken.
+// Waiting receivers form a line, and a record goes to the one that has waited longest. If
+// hundreds wait for one record, only one is woken.
 //
-// A commit that brings new records, or makes others visible, gives them to receivers in the
-// line itself: so a delivery is durable together with what caused it, and a put and its
-// receiver take one commit instead of two. If records become visible with time, with a trim,
-// or because there is room in memory to read them, the first receiver is called: it makes a
-// commit, which serves the line.
+// A commit that adds new records, or makes others visible, gives them to the line itself.
+// So a delivery is durable together with its cause, and a put and its receiver take one
+// commit instead of two. If records become visible by time, by a trim, or because there
+// is room in memory to read them, the first receiver is called: it makes a commit, which
+// serves the line.
 //
-// A receiver that is called keeps its place, and a commit serves the line before it gives
-// records to a receiver that has not waited: so nobody is overtaken.
+// A called receiver keeps its place, and a commit serves the line before it gives records
+// to a receiver that has not waited. So nobody is overtaken.
 
-// waiter is a receiver that waits.
+// waiter is a waiting receiver.
 type waiter struct {
-	delivery // what a commit has given it
+	delivery // what a commit has given to it
 	ask      ask
-	turn     uint64        // lower for those that came before it
-	served   chan struct{} // closed when what it was given is durable
-	called   chan struct{} // has a token if it is to have the line served
-	isCalled bool          // it has not taken the token, or has left without
-	before   *waiter       // of its line
+	turn     uint64        // lower for receivers that came earlier
+	served   chan struct{} // closed when its delivery is durable
+	called   chan struct{} // has a token if the waiter is to have the line served
+	isCalled bool          // the token was sent and not taken
+	before   *waiter       // neighbors in its line
 	after    *waiter
 	listed   bool
 }
 
-// waiters are the receivers that wait.
+// waiters are the waiting receivers.
 //
-// Invariant: while there are any, the queue listens to its stream, and the alarm is set if a
-// moment is known at which there may be something for one of them.
+// Invariant: while any receiver waits, the queue listens to its stream. If it is known
+// when the next record may become available for one of them, the alarm is set.
 type waiters struct {
-	lines [3]line // a line for each kind of ask, since what is nothing for one may be something for another
-	turns uint64  // that were given
+	lines [3]line // one line per kind of ask, since a record may suit one kind and not another
+	turns uint64  // number of turns given out
 	alarm *time.Timer
-	due   uint64 // when the alarm rings; 0: it is not set
+	due   uint64 // when the alarm rings; 0 if it is not set
 }
 
-// line is a list of waiters, in the order in which they came.
+// line is a list of waiters in order of arrival.
 type line struct{ first, last *waiter }
 
-// lineOf returns which line receivers with that ask stand in.
+// lineOf returns the index of the line for that ask.
 func lineOf(a *ask) int {
 	switch {
 	case a.dead:
@@ -69,8 +69,8 @@ func (ws *waiters) isEmpty() bool {
 	return true
 }
 
-// foremost returns the receiver that has waited longest of those for which there is
-// something, which is given the first one of each line; nil if there is none.
+// foremost returns the receiver that has waited longest among those that can get
+// something, or nil. It calls something with the first receiver of each line.
 func (ws *waiters) foremost(something func(*waiter) bool) (first *waiter) {
 	for i := range ws.lines {
 		w := ws.lines[i].first
@@ -81,13 +81,14 @@ func (ws *waiters) foremost(something func(*waiter) bool) (first *waiter) {
 	return first
 }
 
-// enlist has a receiver wait, unless there is something for it now: then it returns nil.
+// enlist adds a receiver to its line. If the receiver can get something now, it returns
+// nil instead.
 func (q *Queue) enlist(a ask) *waiter {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	ws := &q.waiters
 	if ws.isEmpty() {
-		q.inner.Listen((*listener)(q)) // before the look, so that what is missed here is heard there
+		q.inner.Listen((*listener)(q)) // before looking, so that a record that comes after the look is announced
 	}
 	now := q.door.Now()
 	q.passed(now)
@@ -111,7 +112,7 @@ func (q *Queue) enlist(a ask) *waiter {
 // unread reports whether there are records that were not read ahead.
 func (q *Queue) unread() bool { return q.inner.Latest().Last() >= q.readAt }
 
-// remove takes a waiter out of its line.
+// remove removes a waiter from its line.
 func (q *Queue) remove(w *waiter) {
 	l := &q.waiters.lines[lineOf(&w.ask)]
 	if w.before != nil {
@@ -128,7 +129,7 @@ func (q *Queue) remove(w *waiter) {
 	q.rest()
 }
 
-// rest has the queue listen to nothing if nobody waits.
+// rest stops listening to the stream if nobody waits.
 func (q *Queue) rest() {
 	ws := &q.waiters
 	if !ws.isEmpty() {
@@ -141,9 +142,9 @@ func (q *Queue) rest() {
 	}
 }
 
-// await returns what the waiter was given. It reports with over that the wait has ended without:
-// its time has passed, or its context, the queue or the database has ended. With an error it has
-// ended, too.
+// await returns what the waiter was given. If over is true, the wait has ended without
+// records: its time has passed, its context, the queue or the database has ended, or
+// there was an error.
 func (q *Queue) await(ctx context.Context, w *waiter, timer *stoppable) (given []taken, over bool, err error) {
 	for {
 		select {
@@ -160,7 +161,7 @@ func (q *Queue) await(ctx context.Context, w *waiter, timer *stoppable) (given [
 			if q.withdraw(w) {
 				return nil, true, nil
 			}
-			continue // what it is given is about to be durable
+			continue // its delivery is about to be durable
 		case <-ctx.Done():
 		case <-q.deleted:
 		case <-q.door.Life().Done():
@@ -172,11 +173,11 @@ func (q *Queue) await(ctx context.Context, w *waiter, timer *stoppable) (given [
 	}
 }
 
-// serveLine is what a receiver does that is called: it reads ahead if there is need, and makes a
-// commit that gives records to those that wait. It may not be among them.
+// serveLine is what a called receiver does: it reads ahead if necessary, and makes a
+// commit that serves the line. The receiver itself may get nothing.
 func (q *Queue) serveLine(ctx context.Context, w *waiter) error {
 	q.mu.Lock()
-	w.isCalled = false // it can be called again from now on
+	w.isCalled = false // from now on it can be called again
 	listed := w.listed
 	q.mu.Unlock()
 	if !listed {
@@ -189,8 +190,8 @@ func (q *Queue) serveLine(ctx context.Context, w *waiter) error {
 	return err
 }
 
-// awaitLast is await when the database has ended. What it commits to the end may be a
-// delivery to this receiver, which nobody could give back any more.
+// awaitLast is await after the database has ended. One of its last commits may contain a
+// delivery to this receiver, which could no longer be given back.
 func (q *Queue) awaitLast(ctx context.Context, w *waiter) (given []taken, over bool) {
 	if q.withdraw(w) {
 		return nil, true
@@ -209,7 +210,7 @@ func (q *Queue) awaitLast(ctx context.Context, w *waiter) (given []taken, over b
 	}
 }
 
-// withdraw takes a waiter out of its line, and reports whether it stood there.
+// withdraw removes a waiter from its line, and reports whether it was in it.
 func (q *Queue) withdraw(w *waiter) bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -223,8 +224,8 @@ func (q *Queue) withdraw(w *waiter) bool {
 	return true
 }
 
-// forgo ends a wait for a receiver that takes nothing any more: what it was given is given
-// back, and what it was called for is for the next one.
+// forgo ends the wait of a receiver that takes nothing any more: its delivery is given
+// back, and the next receiver is called in its place.
 func (q *Queue) forgo(w *waiter) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -236,15 +237,15 @@ func (q *Queue) forgo(w *waiter) {
 	q.alertLocked()
 }
 
-// listener is a queue as its stream knows it: a companion.Listener.
+// listener is a queue in its role as a companion.Listener of its stream.
 type listener Queue
 
-// Arrive gives new records to receivers that wait, in the commit that brings the records.
+// Arrive gives new records to waiting receivers, in the commit that contains the records.
 func (l *listener) Arrive(rows companion.Rows, before uint64, records companion.Arrivals) (publish func()) {
 	q := (*Queue)(l)
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if q.gone || q.readAt <= before { // there are older ones, which come first
+	if q.gone || q.readAt <= before { // older records come first
 		return nil
 	}
 	now := q.door.Now()
@@ -267,17 +268,17 @@ func (l *listener) Arrive(rows companion.Rows, before uint64, records companion.
 
 func (l *listener) Changed() { (*Queue)(l).alert() }
 
-// arriving is what is left of the records that a commit brings. All records before them are
-// read ahead, or were received.
+// arriving is the rest of the records that a commit contains. All records before them
+// were read ahead or received.
 type arriving struct {
 	all companion.Arrivals
 	at  int
 }
 
-// readArriving takes over records until n are read ahead, or so many bytes, as readAhead does
-// with those that can be read. It passes by those that come before the queue's start. One of a
-// shard that the same commit has made ends it: others do not see that shard before the commit
-// is done, and no record may come before it.
+// readArriving takes over arriving records until n records, or so many bytes, are read
+// ahead, as readAhead does with visible records. It skips records before the queue's
+// start. It stops at a record of a shard that the same commit creates: others do not see
+// that shard before the commit is done, and no record may overtake another.
 func (q *Queue) readArriving(in *arriving, n, bytes int) {
 	from, next := in.at, q.readAt
 	n -= len(q.fresh)
@@ -300,10 +301,11 @@ func (q *Queue) readArriving(in *arriving, n, bytes int) {
 	}
 }
 
-// serve gives records to receivers that wait, as part of a commit: those that are in memory,
-// and those that arrive with it. It returns the receivers that got some, which deliver hands
-// them to, and whether there is nothing in memory for any other one: a commit gives away only so
-// many records, over all queues.
+// serve gives records in memory, and those that arrive with the commit, to waiting
+// receivers, as part of a commit. It returns the receivers that got some, which deliver
+// then hands the records to. all reports whether nothing is left in memory for any other
+// receiver; it may be false because a commit gives away a limited number of records, over
+// all queues.
 func (q *Queue) serve(rows companion.Rows, now uint64, in *arriving) (served []*waiter, all bool) {
 	if q.waiters.isEmpty() {
 		return nil, true
@@ -326,7 +328,7 @@ func (q *Queue) serve(rows companion.Rows, now uint64, in *arriving) (served []*
 		a := w.ask
 		a.n = min(a.n, *left)
 		if w.taken = q.take(rows, a, now); len(w.taken) == 0 {
-			return served, false // all of it was held back; whether there is more turns out when it can be read
+			return served, false // all of it was held back; whether there is more shows when it can be read
 		}
 		q.stats.received += uint64(len(w.taken))
 		*left -= len(w.taken)
@@ -335,7 +337,7 @@ func (q *Queue) serve(rows companion.Rows, now uint64, in *arriving) (served []*
 	}
 }
 
-// deliver hands over what serve has given, now that it is durable.
+// deliver hands over the records that serve has given, after the commit is durable.
 func (q *Queue) deliver(served []*waiter) {
 	for _, w := range served {
 		w.doneLocked(q)
@@ -343,9 +345,9 @@ func (q *Queue) deliver(served []*waiter) {
 	}
 }
 
-// alertLocked calls the receiver that has waited longest of those for which there is something,
-// after a change that serve does not see. Once it has had the line served, the next one is
-// called if there is more.
+// alertLocked calls the receiver that has waited longest among those that can get
+// something, after a change that serve does not see. When that receiver has had the line
+// served, the next one is called if there is more.
 func (q *Queue) alertLocked() {
 	ws := &q.waiters
 	if ws.isEmpty() {
@@ -371,8 +373,9 @@ func (q *Queue) alert() {
 	q.alertLocked()
 }
 
-// setAlarm has the receivers that wait looked after when there may be something for them: when
-// a record becomes visible, or expires and so makes room, or when a lull ends.
+// setAlarm sets the alarm to the next time at which waiting receivers may get something:
+// when a record becomes visible, when one expires and thereby makes room, or when a lull
+// ends.
 func (q *Queue) setAlarm(now uint64) {
 	due := uint64(math.MaxUint64)
 	if first := q.locked.First(); first != nil {
@@ -385,7 +388,7 @@ func (q *Queue) setAlarm(now uint64) {
 		due = min(due, q.lull)
 	}
 	ws := &q.waiters
-	if due == math.MaxUint64 || ws.due != 0 && ws.due <= due { // one that rings early is set again
+	if due == math.MaxUint64 || ws.due != 0 && ws.due <= due { // an alarm that rings early is set again
 		return
 	}
 	ws.due = due
@@ -397,7 +400,7 @@ func (q *Queue) setAlarm(now uint64) {
 	}
 }
 
-// ring is called by the alarm. It touches nothing but memory, and nobody waits for it.
+// ring is called by the alarm. It only touches memory, and nobody waits for it.
 func (q *Queue) ring() {
 	q.mu.Lock()
 	defer q.mu.Unlock()

@@ -14,8 +14,8 @@ import (
 	"github.com/braidstream/braid/queue"
 )
 
-// A receiver whose context ends in the moment in which it is woken leaves what it was woken
-// for to the next one.
+// If a receiver's context ends at the moment when it is woken, the next one is woken
+// instead.
 func TestAReceiverThatGivesUpWhenItIsWokenWakesTheNext(t *testing.T) {
 	bubble(t, func(k *kit) {
 		q := k.open("q", queue.Options{MaxReceives: -1})
@@ -30,7 +30,7 @@ func TestAReceiverThatGivesUpWhenItIsWokenWakesTheNext(t *testing.T) {
 					records, _ := q.Receive(ctx, 1, &queue.ReceiveOptions{VisibilityTimeout: time.Hour})
 					got <- records
 				}()
-				synctest.Wait() // they stand in line in this order
+				synctest.Wait() // they wait in line in this order
 			}
 			time.Sleep(second)
 			synctest.Wait()
@@ -54,8 +54,8 @@ func TestAReceiverThatGivesUpWhenItIsWokenWakesTheNext(t *testing.T) {
 	})
 }
 
-// What is trimmed, or expires, makes room for others, and holds back none of its key any
-// more: those who wait for them hear of it.
+// A record that is trimmed or expires makes room for others, and no longer holds back its
+// key: receivers that wait for these are woken.
 func TestATrimWakesThoseWhoWait(t *testing.T) {
 	for name, o := range map[string]queue.Options{
 		"in flight": {MaxInFlight: 1, VisibilityTimeout: 12 * time.Hour},
@@ -96,7 +96,7 @@ func TestATrimWakesThoseWhoWait(t *testing.T) {
 	}
 }
 
-// waits starts a receive that waits for up to an hour, and returns when it stands in line.
+// waits starts a receive that waits for up to an hour, and returns when it is in line.
 func waits(q *queue.Queue, ctx context.Context, n int, o queue.ReceiveOptions) (got chan []queue.Record) {
 	got = make(chan []queue.Record, 1)
 	o.Wait = cmp.Or(o.Wait, time.Hour)
@@ -108,8 +108,8 @@ func waits(q *queue.Queue, ctx context.Context, n int, o queue.ReceiveOptions) (
 	return got
 }
 
-// A put and what receivers in the line get of it are one commit, in the order in which they
-// came, and older records come first.
+// A put and its deliveries to receivers in the line are one commit, in the order in which
+// the receivers came, and older records come first.
 func TestAPutAndItsDeliveriesAreOneCommit(t *testing.T) {
 	bubble(t, func(k *kit) {
 		q, other := k.open("q", queue.Options{}), k.open("other", queue.Options{})
@@ -138,8 +138,8 @@ func TestAPutAndItsDeliveriesAreOneCommit(t *testing.T) {
 	})
 }
 
-// A record that is released, or that another one of its key has held back, goes to a
-// receiver that waits with the commit that makes it visible.
+// A record that is released, or that another one of its key has held back, is delivered
+// to a waiting receiver by the commit that makes it visible.
 func TestAReleaseAndItsDeliveryAreOneCommit(t *testing.T) {
 	bubble(t, func(k *kit) {
 		q := k.open("q", queue.Options{OrderByKey: true})
@@ -159,8 +159,8 @@ func TestAReleaseAndItsDeliveryAreOneCommit(t *testing.T) {
 	})
 }
 
-// Records that were not read ahead come before one that arrives with the commit that makes
-// room for them.
+// Records that were not read ahead come before one that arrives with the commit that
+// makes room for them.
 func TestARecordThatArrivesDoesNotComeBeforeOlderOnes(t *testing.T) {
 	bubble(t, func(k *kit) {
 		q := k.open("q", queue.Options{MaxInFlight: 1})
@@ -168,7 +168,7 @@ func TestARecordThatArrivesDoesNotComeBeforeOlderOnes(t *testing.T) {
 		r := k.receive(q, 1)
 		got := waits(q, ctx, 1, queue.ReceiveOptions{})
 		done := make(chan error, 2)
-		k.putAnd("older", func() { // what comes meanwhile is one group
+		k.putAnd("older", func() { // puts meanwhile form one group
 			go func() { done <- q.Ack(ctx, receipts(r)...) }()
 			synctest.Wait()
 			go func() { done <- k.putOne("newer", braid.HashKey{}) }()
@@ -185,8 +185,8 @@ func TestARecordThatArrivesDoesNotComeBeforeOlderOnes(t *testing.T) {
 	})
 }
 
-// A record that is put while a receiver has looked for records, and does not yet listen for
-// new ones, is found.
+// A record is found even if it is put after a receiver has looked for records and before
+// it listens for new ones.
 func TestARecordThatIsPutBetweenALookAndAWait(t *testing.T) {
 	bubble(t, func(k *kit) {
 		q := k.open("q", queue.Options{})
@@ -199,7 +199,8 @@ func TestARecordThatIsPutBetweenALookAndAWait(t *testing.T) {
 	})
 }
 
-// A receiver that comes while a record is made durable is woken when the record can be read.
+// A receiver that comes while a record is being made durable is woken when the record can
+// be read.
 func TestAReceiverThatComesBetweenACommitAndItsEnd(t *testing.T) {
 	bubble(t, func(k *kit) {
 		q := k.open("q", queue.Options{})
@@ -211,7 +212,7 @@ func TestAReceiverThatComesBetweenACommitAndItsEnd(t *testing.T) {
 	})
 }
 
-// A receiver whose context ends while what it gets is made durable gives it back.
+// A receiver whose context ends while its delivery is being made durable gives it back.
 func TestAReceiverThatEndsWhileItIsServedGivesBack(t *testing.T) {
 	bubble(t, func(k *kit) {
 		q := k.open("q", queue.Options{MaxReceives: 1})
@@ -226,21 +227,22 @@ func TestAReceiverThatEndsWhileItIsServedGivesBack(t *testing.T) {
 		require.Equal(t, []string{"0"}, texts(records))
 		require.Equal(t, 1, records[0].Receives, "the delivery that nobody saw does not count")
 
-		// One whose time has passed takes what it is given.
+		// A receiver whose time has passed takes its delivery.
 		got = waits(q, ctx, 9, queue.ReceiveOptions{Wait: time.Minute})
 		k.putAnd("1", func() { time.Sleep(time.Hour) })
 		require.Equal(t, []string{"1"}, texts(<-got))
 	})
 }
 
-// The first record of a shard that the same commit makes waits until others see the shard.
+// The first record of a shard that the same commit creates waits until others see the
+// shard.
 func TestARecordOfAShardThatIsMadeByTheSameCommit(t *testing.T) {
 	bubble(t, func(k *kit) {
 		q := k.open("q", queue.Options{})
 		got := waits(q, ctx, 9, queue.ReceiveOptions{})
 		again := waits(q, ctx, 9, queue.ReceiveOptions{})
 		done := make(chan error, 3)
-		k.putAnd("0", func() { // what comes meanwhile is one group
+		k.putAnd("0", func() { // puts meanwhile form one group
 			for _, fn := range []func() error{
 				func() error {
 					_, _, err := k.stream.SplitShard(ctx, k.stream.Shards()[0].ID(), nil)
@@ -261,8 +263,9 @@ func TestARecordOfAShardThatIsMadeByTheSameCommit(t *testing.T) {
 	})
 }
 
-// A receiver that takes whole batches does not wait for those before it who cannot have what
-// it can: while a record that may end the process is alone in flight, only it gets others.
+// A receiver that takes whole batches does not wait for earlier receivers that cannot
+// have the same records: while a record that may end the process is alone in flight, only
+// it gets others.
 func TestAReceiverOfWholeBatchesWaitsForNoOther(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		k, disk := onDisk(t)
@@ -291,8 +294,8 @@ func TestAReceiverOfWholeBatchesWaitsForNoOther(t *testing.T) {
 	})
 }
 
-// Of those for whom there is the same, the one that has waited longest gets it, whether it
-// takes whole batches or not.
+// Among receivers that can get the same records, the one that has waited longest gets
+// them, whether it takes whole batches or not.
 func TestReceiversOfWholeBatchesTakeTurnsWithOthers(t *testing.T) {
 	bubble(t, func(k *kit) {
 		q := k.open("q", queue.Options{})
@@ -306,7 +309,7 @@ func TestReceiversOfWholeBatchesTakeTurnsWithOthers(t *testing.T) {
 		}
 		gone := k.receive(q, 1)
 		require.Empty(t, gone)
-		time.Sleep(30 * second) // now it is time that makes them visible
+		time.Sleep(30 * second) // now only the passing of time makes them visible
 		for i := range 3 {
 			require.Len(t, <-all[3+i], 1, i)
 		}

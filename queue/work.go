@@ -18,35 +18,36 @@ const (
 	minBackoff = time.Second
 	maxBackoff = 10 * time.Minute
 
-	retryPause = time.Second // after an error of the database that may pass
+	retryPause = time.Second // after a temporary error of the database
 )
 
-// WorkOptions say how [Queue.Work] works. The zero value, and a nil pointer, mean the
+// WorkOptions are options of [Queue.Work]. The zero value, and a nil pointer, mean the
 // defaults.
 type WorkOptions struct {
-	// Concurrency is how many calls of the function run at a time. The default is 1; the
-	// range is 1 to 10,000.
+	// Concurrency is how many calls of the function run at the same time. The default is 1;
+	// the range is 1 to 10,000.
 	Concurrency int
 
-	// Batch is how many records each of them receives at once, and then processes one
-	// after the other. They are acknowledged together, with the next receive. The default is
-	// 1; the range is 1 to 10,000. More makes fewer commits; after a crash, those that were
-	// processed and not acknowledged come again.
+	// Batch is how many records each of the concurrent loops receives at once. It processes
+	// them one after the other, and acknowledges them together, with the next receive. The
+	// default is 1; the range is 1 to 10,000. A larger batch needs fewer commits, but after a
+	// crash more processed records come again.
 	Batch int
 
-	// VisibilityTimeout is how soon others get the records if the process hangs; while a
-	// call runs it is extended again and again. The default, 0, is that of the queue, or 30
-	// seconds if that has none; the range is 1 millisecond to 12 hours.
+	// VisibilityTimeout is how soon other receivers get the records if the process hangs. It
+	// is extended repeatedly while a call runs. The default, 0, means that of the queue, or
+	// 30 seconds if the queue has none; the range is 1 millisecond to 12 hours.
 	VisibilityTimeout time.Duration
 
-	// Backoff returns how long a record waits after its attempt has failed, given how often
-	// it was received: 1 for the first time. What it returns is cut off at 0 and 12 hours. By
-	// default the pause is 1 second, doubles with each attempt up to 10 minutes, and
-	// varies by a tenth, so that what failed together does not come back together.
+	// Backoff returns the delay of a record after a failed attempt, given how often it was
+	// received: 1 for the first time. The result is limited to 0 to 12 hours. By default the
+	// delay is 1 second, doubles with each attempt up to 10 minutes, and varies by a tenth,
+	// so that records that failed together do not come back together.
 	Backoff func(receives int) time.Duration
 
-	// StopTimeout is how long calls that run when the context ends may go on. Then their
-	// contexts end. The default, 0, is 30 seconds; negative means not at all.
+	// StopTimeout is how long running calls may continue when the context ends. After that
+	// their contexts end. The default, 0, means 30 seconds; a negative value means not at
+	// all.
 	StopTimeout time.Duration
 }
 
@@ -78,29 +79,30 @@ func (o *WorkOptions) withDefaults() (WorkOptions, error) {
 	return opts, nil
 }
 
-// defaultBackoff is that of WorkOptions.
+// defaultBackoff is the default of WorkOptions.Backoff.
 func defaultBackoff(receives int) time.Duration {
 	pause := min(minBackoff<<min(receives-1, 20), maxBackoff)
 	return pause + time.Duration((rand.Float64()-0.5)/5*float64(pause))
 }
 
-// Work calls fn for the records of the queue until ctx ends. When fn returns nil, its record is
-// acknowledged, in one commit with the next receive. When it returns an error, panics, or
-// ends its goroutine, the record is received again after WorkOptions.Backoff, and dead
-// after the last of Options.MaxReceives attempts; an error that wraps [ErrReject] makes it
-// dead at once. The logger of the database is told at Warn level, and the error is kept as
-// [Record].Reason.
+// Work calls fn for the records of the queue until ctx ends. When fn returns nil, its
+// record is acknowledged, in one commit with the next receive. When fn returns an error,
+// panics, or ends its goroutine, the record is received again after WorkOptions.Backoff;
+// after the last of Options.MaxReceives attempts it is dead. An error that wraps
+// [ErrReject] makes it dead at once. Failures are logged to the database's logger at
+// level Warn, and the error is stored as [Record].Reason.
 //
-// While fn runs, its record stays hidden from others. The context of fn ends when it no longer
-// does, which takes a process that is stopped for longer than the visibility timeout, and
-// when Work has to stop. fn should return then. What it did happens at least once: for effects
-// in the database that happen exactly once there is [Queue.WorkTx].
+// While fn runs, its record stays hidden from others. The context of fn ends when Work
+// has to stop, or when the record is no longer hidden, which happens only if the process
+// was stopped for longer than the visibility timeout. fn should then return. Its effects
+// happen at least once. For effects in the database that happen exactly once, use
+// [Queue.WorkTx].
 //
-// When ctx ends, Work receives no more, waits for calls that run, acknowledges what they have
-// done, gives back the rest as if it had not been received, and returns nil. It returns an
-// error if it cannot go on: [ErrQueueNotFound], braid.ErrFailed, braid.ErrClosed,
-// braid.ErrReadOnly; or if it did not begin: braid.ErrInvalidArgument. A full disk, and keys
-// that are unavailable, are waited out.
+// When ctx ends, Work stops receiving, waits for running calls, acknowledges the records
+// that they have processed, gives back the rest as if it had not been received, and
+// returns nil. It returns an error if it cannot continue: [ErrQueueNotFound],
+// braid.ErrFailed, braid.ErrClosed, braid.ErrReadOnly; or if it did not begin:
+// braid.ErrInvalidArgument. It waits while the disk is full or keys are unavailable.
 func (q *Queue) Work(ctx context.Context, fn func(ctx context.Context, r Record) error, options *WorkOptions) error {
 	if fn == nil {
 		return wrap("work on", q.name, invalid("fn", nil, "must be a function"))
@@ -110,16 +112,16 @@ func (q *Queue) Work(ctx context.Context, fn func(ctx context.Context, r Record)
 	}))
 }
 
-// WorkTx is [Queue.Work] for a function whose effects are in the database: fn runs in a
-// transaction, as with braid.DB.Update, which acknowledges the record as well. So what it
-// writes and puts happens exactly once for each record, whatever crashes or is received
-// again. fn may run several times, and must not wait.
+// WorkTx is [Queue.Work] for a function whose effects are in the database. fn runs in a
+// transaction, as with braid.DB.Update, which also acknowledges the record. So its writes
+// and puts happen exactly once for each record, despite crashes and repeated deliveries.
+// fn may be called several times for one delivery, and must not wait.
 func (q *Queue) WorkTx(ctx context.Context, fn func(ctx context.Context, tx *braid.Tx, r Record) error, options *WorkOptions) error {
 	if fn == nil {
 		return wrap("work on", q.name, invalid("fn", nil, "must be a function"))
 	}
 	return wrap("work on", q.name, q.work(ctx, options, func(ctx context.Context, r Record) (bool, error) {
-		var failed bool // by itself, and not for its receipt
+		var failed bool // fn itself has failed, not the check of its receipt
 		err := q.db.Update(ctx, func(tx *braid.Tx) error {
 			err := fn(ctx, tx, r)
 			if failed = err != nil; failed {
@@ -131,15 +133,15 @@ func (q *Queue) WorkTx(ctx context.Context, fn func(ctx context.Context, tx *bra
 	}))
 }
 
-// work is a run of Work.
+// work is a call of Work.
 type work struct {
 	queue *Queue
 	opts  WorkOptions
-	call  func(ctx context.Context, r Record) (settled bool, err error) // settled: there is nothing left to do for the record
-	ctx   context.Context                                               // ends when no more is to be received
+	call  func(ctx context.Context, r Record) (settled bool, err error) // settled: nothing is left to do for the record
+	ctx   context.Context                                               // ends when no more records are to be received
 	stop  context.CancelCauseFunc
-	calls context.Context // that of the calls, which outlasts the other
-	sides sync.WaitGroup  // extensions on their way
+	calls context.Context // parent of the contexts of calls, which outlasts ctx
+	sides sync.WaitGroup  // extensions in progress
 }
 
 func (q *Queue) work(ctx context.Context, options *WorkOptions, call func(context.Context, Record) (bool, error)) error {
@@ -162,7 +164,7 @@ func (q *Queue) work(ctx context.Context, options *WorkOptions, call func(contex
 	w.ctx, w.stop = context.WithCancelCause(ctx)
 	calls, end := context.WithCancelCause(context.WithoutCancel(ctx))
 	w.calls = calls
-	var late *time.Timer // set before the context ends, or by what runs when it does
+	var late *time.Timer // set before the context ends, or by the function that runs when it does
 	ended := make(chan struct{})
 	unhook := context.AfterFunc(w.ctx, func() {
 		defer close(ended)
@@ -186,11 +188,11 @@ func (q *Queue) work(ctx context.Context, options *WorkOptions, call func(contex
 	return err
 }
 
-// run receives records and has them processed, one batch after the other.
+// run receives and processes records, batch by batch.
 func (w *work) run() {
 	q := w.queue
 	a := ask{n: w.opts.Batch, bytes: maxBytes, timeout: w.opts.VisibilityTimeout, local: true}
-	var steps []step // of the last batch, to be done with the next receive
+	var steps []step // for the last batch, to be done with the next receive
 	for {
 		records, err := q.receive(w.ctx, a, 0, steps)
 		switch {
@@ -203,14 +205,14 @@ func (w *work) run() {
 			w.stop(err)
 			return
 		default:
-			q.log.Warn("a worker of a queue cannot receive, and tries again", "queue", q.name, "error", err)
-			steps, _ = w.settle(steps) // else others may get what is finished meanwhile
+			q.log.Warn("a worker of a queue cannot receive; retrying", "queue", q.name, "error", err)
+			steps, _ = w.settle(steps) // otherwise others may get the finished records in the meantime
 			w.pause(err)
 		}
 	}
 }
 
-// isFatal reports whether trying again is pointless.
+// isFatal reports whether retrying is pointless.
 func isFatal(err error) bool {
 	for _, fatal := range []error{ErrQueueNotFound, braid.ErrClosed, braid.ErrFailed, braid.ErrReadOnly, braid.ErrInvalidArgument} {
 		if errors.Is(err, fatal) {
@@ -220,7 +222,7 @@ func isFatal(err error) bool {
 	return false
 }
 
-// pause waits until what failed may work again.
+// pause waits until the operation that failed may succeed.
 func (w *work) pause(err error) {
 	timer := time.NewTimer(retryPause)
 	defer timer.Stop()
@@ -236,15 +238,15 @@ func (w *work) pause(err error) {
 	}
 }
 
-// finish does what is left to do when nothing more is received.
+// finish does the remaining steps when nothing more is received.
 func (w *work) finish(steps []step) {
 	if rest, err := w.settle(steps); err != nil && !isFatal(err) {
-		w.queue.log.Warn("records that a worker has finished with come again", "queue", w.queue.name, "records", len(rest), "error", err)
+		w.queue.log.Warn("records that a worker has processed will be received again", "queue", w.queue.name, "records", len(rest), "error", err)
 	}
 }
 
-// settle does steps without receiving anything: acknowledgements by themselves, since a
-// full disk lets those through. It returns what is still to be done, and why.
+// settle does steps without receiving anything. Acknowledgements have their own commit,
+// which succeeds even on a full disk. It returns the steps that are left, and the error.
 func (w *work) settle(steps []step) (rest []step, err error) {
 	var acks, others []step
 	for _, st := range steps {
@@ -265,11 +267,11 @@ func (w *work) settle(steps []step) (rest []step, err error) {
 	return rest, err
 }
 
-// process calls the function for each record, and returns what is to be done to them.
+// process calls the function for each record, and returns the steps for them.
 func (w *work) process(records []Record) (steps []step) {
 	b := &batch{work: w, tickets: make([]ticket, len(records))}
 	for i := range records {
-		b.tickets[i], _ = w.queue.ticket(records[i].Receipt) // it is one of this queue
+		b.tickets[i], _ = w.queue.ticket(records[i].Receipt) // the receipt is valid for this queue
 	}
 	b.begin()
 	for i := range records {
@@ -279,7 +281,8 @@ func (w *work) process(records []Record) (steps []step) {
 	return b.end()
 }
 
-// one calls the function for a record. It reports whether nothing is left to be done to it.
+// one calls the function for a record. settled reports whether nothing is left to do for
+// it.
 func (w *work) one(b *batch, r *Record) (st step, settled bool) {
 	if w.ctx.Err() != nil {
 		return step{verb: giveBack}, false
@@ -291,9 +294,9 @@ func (w *work) one(b *batch, r *Record) (st step, settled bool) {
 	case err == nil:
 		return step{verb: acknowledge}, settled
 	case settled:
-		w.queue.log.Warn("a record was processed and is no longer the worker's, so nothing was written", "queue", w.queue.name, "record", r.ID, "error", err)
+		w.queue.log.Warn("a record was processed, but the worker has lost it; nothing was written", "queue", w.queue.name, "record", r.ID, "error", err)
 		return st, true
-	case w.calls.Err() != nil: // it was cut off, and has not failed by itself
+	case w.calls.Err() != nil: // it was interrupted, and has not failed by itself
 		return step{verb: giveBack}, false
 	}
 	w.queue.log.Warn("processing a record has failed", "queue", w.queue.name, "record", r.ID, "receives", r.Receives, "error", err)
@@ -304,13 +307,14 @@ func (w *work) one(b *batch, r *Record) (st step, settled bool) {
 	return step{verb: release, delay: delay, reason: shortened(err.Error())}, false
 }
 
-// isLost reports whether a transaction was refused because somebody else has the record.
+// isLost reports whether a transaction was refused because another receiver has the
+// record.
 func isLost(err error) bool {
 	var refused *ReceiptsError
 	return errors.As(err, &refused)
 }
 
-// try makes one call, on a goroutine of its own, which the call may end.
+// try makes one call, in its own goroutine, which the call may end.
 func (w *work) try(ctx context.Context, r Record) (settled bool, err error) {
 	done := make(chan struct{})
 	go func() { // try waits for it
@@ -329,27 +333,27 @@ func (w *work) try(ctx context.Context, r Record) (settled bool, err error) {
 
 var errGoexit = errors.New("function ended its goroutine with runtime.Goexit")
 
-// batch keeps the records of a batch hidden that are not finished.
+// batch keeps the unfinished records of a batch hidden.
 type batch struct {
 	work    *work
 	tickets []ticket
 	timer   *time.Timer
 
 	mu     sync.Mutex              // guards the fields below
-	at     int                     // the record that is processed
-	cancel context.CancelCauseFunc // of the call
-	steps  []step                  // for those before it, that are still to be done
+	at     int                     // index of the record being processed
+	cancel context.CancelCauseFunc // of the current call
+	steps  []step                  // for the records before it, still to be done
 	over   bool
 }
 
-// begin has the records extended from now on.
+// begin starts to extend the records.
 func (b *batch) begin() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.timer = time.AfterFunc(b.work.opts.VisibilityTimeout/3, b.extend)
 }
 
-// context returns that of the next call.
+// context returns the context of the next call.
 func (b *batch) context() (context.Context, context.CancelCauseFunc) {
 	ctx, cancel := context.WithCancelCause(b.work.calls)
 	b.mu.Lock()
@@ -358,7 +362,7 @@ func (b *batch) context() (context.Context, context.CancelCauseFunc) {
 	return ctx, cancel
 }
 
-// next goes on to the next record.
+// next moves to the next record.
 func (b *batch) next(st step, settled bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -370,7 +374,7 @@ func (b *batch) next(st step, settled bool) {
 	b.cancel = nil
 }
 
-// end returns what is still to be done.
+// end returns the steps that are left.
 func (b *batch) end() []step {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -379,10 +383,10 @@ func (b *batch) end() []step {
 	return b.steps
 }
 
-// extend hides the records for another while, and does what is to be done to those that are
-// finished, so that nothing waits long for the end of a slow batch. It is called by the
-// timer. An extension that comes late changes nothing: its records have been settled by
-// then, or received again.
+// extend is called by the timer. It hides the unfinished records for another timeout, and
+// does the steps of the finished ones, so that they need not wait for the end of a slow
+// batch. A late extension changes nothing: by then its records were settled, or received
+// again.
 func (b *batch) extend() {
 	w := b.work
 	b.mu.Lock()
@@ -390,7 +394,7 @@ func (b *batch) extend() {
 		b.mu.Unlock()
 		return
 	}
-	w.sides.Add(1) // while the batch is not over, nobody waits for it to be zero
+	w.sides.Add(1) // nobody waits for zero while the batch is not over
 	defer w.sides.Done()
 	at, cancel, finished := b.at, b.cancel, b.steps
 	b.steps = nil
@@ -407,7 +411,7 @@ func (b *batch) extend() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.over {
-		return // what is finished and was refused comes again
+		return // finished records whose steps failed come again
 	}
 	if err != nil {
 		b.steps = append(finished, b.steps...)
@@ -417,7 +421,7 @@ func (b *batch) extend() {
 	b.timer.Reset(w.opts.VisibilityTimeout / 3)
 }
 
-// shortened returns the beginning of a reason, as whole characters.
+// shortened returns the beginning of a reason, cut between characters.
 func shortened(reason string) string {
 	if len(reason) <= maxReason {
 		return reason

@@ -17,7 +17,7 @@ import (
 	"github.com/braidstream/braid/queue"
 )
 
-// work runs Work until the returned function is called, which returns what Work did.
+// work runs Work until the returned function is called, which returns the result of Work.
 func (k *kit) work(q *queue.Queue, fn func(context.Context, queue.Record) error, o *queue.WorkOptions) (stop func() error) {
 	work, cancel := context.WithCancel(ctx)
 	done := make(chan error, 1)
@@ -121,7 +121,7 @@ func TestWorkStops(t *testing.T) {
 		time.Sleep(15 * second)
 		start := time.Now()
 		require.NoError(t, stop())
-		require.Equal(t, 5*second, time.Since(start)) // the one that ran came to its end
+		require.Equal(t, 5*second, time.Since(start)) // the running call was finished
 		d := k.describe(q)
 		require.EqualValues(t, 2, d.Acknowledged)
 		require.EqualValues(t, 3, d.Visible)
@@ -134,7 +134,7 @@ func TestWorkStops(t *testing.T) {
 		time.Sleep(second)
 		start = time.Now()
 		require.NoError(t, stop())
-		require.Equal(t, 3*second, time.Since(start)) // it was cut off, which is no failed attempt
+		require.Equal(t, 3*second, time.Since(start)) // it was interrupted, which does not count as a failed attempt
 		for _, r := range k.receive(q, 5) {
 			require.Equal(t, 1, r.Receives)
 		}
@@ -163,8 +163,8 @@ func TestWorkEndsWithTheQueueAndTheDatabase(t *testing.T) {
 	})
 }
 
-// Each record has its effect once, though calls fail, hang beyond their timeouts, and run
-// side by side.
+// Each record takes effect once, although calls fail, hang beyond their timeouts, and run
+// concurrently.
 func TestWorkTxHasEffectsOnce(t *testing.T) {
 	bubble(t, func(k *kit) {
 		q := k.open("q", queue.Options{VisibilityTimeout: second, MaxReceives: -1})
@@ -236,7 +236,7 @@ func TestFollow(t *testing.T) {
 	})
 }
 
-// A receive whose context ends while its commit is on the way gives back what it has got.
+// A receive whose context ends while its commit is in progress gives back its records.
 func TestAnAbandonedReceiveGivesBack(t *testing.T) {
 	bubble(t, func(k *kit) {
 		q := k.open("q", queue.Options{})
@@ -260,7 +260,7 @@ func TestAnAbandonedReceiveGivesBack(t *testing.T) {
 	})
 }
 
-// A function may return the error of another queue: its own record has failed then, and
+// A function may return an error of another queue: its own record has then failed, and
 // comes again after the backoff, with the reason.
 func TestAnErrorOfReceiptsIsOneAsOthers(t *testing.T) {
 	bubble(t, func(k *kit) {

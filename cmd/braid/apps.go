@@ -36,7 +36,7 @@ func (p *program) appsCommand() *cobra.Command {
 	}
 }
 
-// statuses returns the statuses of these applications, or of all.
+// statuses returns the statuses of the named applications, or of all.
 func statuses(ctx context.Context, s store, names []string) (apps []consumer.Status, err error) {
 	if len(names) == 0 {
 		if names, err = s.Apps(ctx); err != nil {
@@ -64,8 +64,7 @@ func streamsOf(a consumer.Status) (names []string) {
 	return slices.Compact(names)
 }
 
-// states counts the shards by state, in the order in which one looks at them: what needs
-// somebody comes first.
+// states counts the shards by state. States that need attention come first.
 func states(a consumer.Status) string {
 	counts := make(map[consumer.ShardState]int)
 	for i := range a.Shards {
@@ -99,7 +98,7 @@ func workers(a consumer.Status) string {
 	return printable(strings.Join(a.Workers, ", "))
 }
 
-// age is how old the oldest record is that was not processed.
+// age formats the age of the oldest record that was not processed.
 func age(d time.Duration) string {
 	if d == 0 {
 		return "-"
@@ -107,7 +106,7 @@ func age(d time.Duration) string {
 	return duration(d)
 }
 
-// lag is the flags of verb lag.
+// lag has the flags of verb lag.
 type lag struct {
 	watch      bool
 	interval   time.Duration
@@ -120,32 +119,32 @@ func (p *program) lagCommand() *cobra.Command {
 	var l lag
 	cmd := &cobra.Command{
 		Use: "lag [APPLICATION...]", Short: "Show how far applications are behind, shard by shard", GroupID: groupApps,
-		Long: `lag shows where applications are in each shard and how much they have not processed: records, their size, and
-the age of the oldest. Shards that are done are left out, unless --all is given.
+		Long: `lag shows the place of applications in each shard and how much they have not processed: the number of records, their
+size, and the age of the oldest. Shards that are done are left out, unless --all is given.
 
 With --max-records or --max-age it exits with 6 if an application is further behind, for alarms in scripts. With
---watch it looks again and again until it is interrupted.`,
+--watch it updates its output until it is interrupted.`,
 		Args: arguments(0, -1), ValidArgsFunction: p.completeApps,
 		RunE: p.verb(reads, func(ctx context.Context, s store, args []string) error {
 			switch {
 			case l.interval < 100*time.Millisecond:
 				return usagef("--interval %s must be 100ms or more", l.interval)
 			case l.maxRecords < -1:
-				return usagef("--max-records %d must be 0 or more, or -1 for no bound", l.maxRecords)
+				return usagef("--max-records %d must be 0 or more, or -1 for no limit", l.maxRecords)
 			}
 			return p.lag(ctx, s, args, l)
 		}),
 	}
 	f := cmd.Flags()
-	f.BoolVarP(&l.watch, "watch", "w", false, "look again and again")
-	f.DurationVar(&l.interval, "interval", 2*time.Second, "`time` between two looks of --watch")
-	f.Int64Var(&l.maxRecords, "max-records", -1, "exit with 6 if an application is more `records` behind; -1 is no bound")
-	f.DurationVar(&l.maxAge, "max-age", -1, "exit with 6 if the oldest record is older than this `time`; negative is no bound")
-	f.BoolVar(&l.all, "all", false, "show shards that are done as well")
+	f.BoolVarP(&l.watch, "watch", "w", false, "repeat until interrupted")
+	f.DurationVar(&l.interval, "interval", 2*time.Second, "`time` between two updates of --watch")
+	f.Int64Var(&l.maxRecords, "max-records", -1, "exit with 6 if an application is more `records` behind; -1 means no limit")
+	f.DurationVar(&l.maxAge, "max-age", -1, "exit with 6 if the oldest record is older than this `time`; negative means no limit")
+	f.BoolVar(&l.all, "all", false, "also show shards that are done")
 	return cmd
 }
 
-// lag looks once, or until ctx ends.
+// lag shows the lag once, or with --watch until ctx ends.
 func (p *program) lag(ctx context.Context, s store, names []string, l lag) error {
 	for {
 		apps, err := statuses(ctx, s, names)
@@ -163,37 +162,37 @@ func (p *program) lag(ctx context.Context, s store, names []string, l lag) error
 		}
 		select {
 		case <-ctx.Done():
-			return l.verdict(apps) // interrupting it is how one ends it
+			return l.verdict(apps) // with --watch, an interrupt is the normal end
 		case <-time.After(l.interval):
 		}
 	}
 }
 
-// verdict compares with the bounds.
+// verdict compares the lag with the limits.
 func (l lag) verdict(apps []consumer.Status) error {
 	for _, a := range apps {
 		switch {
 		case l.maxRecords >= 0 && a.BehindRecords > l.maxRecords:
-			return &codedError{fmt.Errorf("application %s is %s behind: more than --max-records %s allows",
+			return &codedError{fmt.Errorf("application %s is %s behind, more than --max-records %s",
 				a.App, count(a.BehindRecords, "record"), number(l.maxRecords)), exitBehind}
 		case l.maxAge >= 0 && a.BehindLatest > l.maxAge:
-			return &codedError{fmt.Errorf("application %s is %s behind: more than --max-age %s allows",
+			return &codedError{fmt.Errorf("application %s is %s behind, more than --max-age %s",
 				a.App, duration(a.BehindLatest), duration(l.maxAge)), exitBehind}
 		}
 	}
 	return nil
 }
 
-// showLag shows what was seen at one time.
+// showLag shows the statuses of one moment.
 func (p *program) showLag(apps []consumer.Status, l lag) error {
 	if p.json {
-		if l.watch { // a line for each look
+		if l.watch { // one line for each update
 			return writeLine(p.stdout, anys(apps))
 		}
 		return writeJSON(p.stdout, anys(apps))
 	}
 	if l.watch && p.terminal {
-		fmt.Fprint(p.stdout, "\x1b[H\x1b[2J") // to the top of an empty screen
+		fmt.Fprint(p.stdout, "\x1b[H\x1b[2J") // clear the screen
 	}
 	if l.watch {
 		fmt.Fprintln(p.stdout, moment(time.Now()))
@@ -233,16 +232,16 @@ func (p *program) showAppLag(a consumer.Status, all bool) {
 		}
 		t.row(sh.Stream, short(sh.Shard), string(sh.State), owner, number(sh.BehindRecords), size(sh.BehindBytes), age(sh.BehindLatest), note(sh))
 	}
-	t.write(p.stdout, "No shard is to be processed.")
+	t.write(p.stdout, "There are no shards to process.")
 	for _, stream := range a.AwaitedStreams {
-		fmt.Fprintf(p.stdout, "Stream %s does not exist, and is awaited.\n", stream)
+		fmt.Fprintf(p.stdout, "Stream %s does not exist; the application waits for it.\n", stream)
 	}
 	for _, stream := range a.AwaitedDeadLetterStreams {
 		fmt.Fprintf(p.stdout, "Dead-letter stream %s does not exist: records that fail wait.\n", stream)
 	}
 }
 
-// note is what a state does not say.
+// note returns details that the state does not show.
 func note(sh *consumer.ShardStatus) string {
 	switch {
 	case sh.Err != nil && sh.Attempt > 0:
@@ -255,8 +254,8 @@ func note(sh *consumer.ShardStatus) string {
 	return ""
 }
 
-// firstLine returns the first line of an error's text, with dots for the others: those of
-// a panic are its stack, which is in the output of --json.
+// firstLine returns the first line of an error's text, with dots in place of the others,
+// such as the stack of a panic. --json shows all of it.
 func firstLine(err error) string {
 	line, more, _ := strings.Cut(err.Error(), "\n")
 	if more != "" {
@@ -276,7 +275,7 @@ func leaseKey(args []string) (app string, key consumer.LeaseKey, err error) {
 	return args[0], key, err
 }
 
-// named says which part of an application a key is.
+// named names the part of an application that a key stands for.
 func named(app string, key consumer.LeaseKey) string {
 	switch {
 	case key.Shard != "":
@@ -291,9 +290,9 @@ func (p *program) seekCommand() *cobra.Command {
 	var to string
 	cmd := &cobra.Command{
 		Use: "seek APPLICATION [STREAM [SHARD]] --to POSITION", Short: "Move an application to another place", GroupID: groupApps,
-		Long: `seek moves the checkpoint of a shard, of all shards of a stream, or of all streams of an application. Workers that
-run lose their leases in the same commit and begin again there. A sequence number is a place in one shard, so
-SHARD has to be given with it.
+		Long: `seek moves the checkpoint of a shard, of all shards of a stream, or of all streams of an application. Running workers
+lose their leases in the same commit and begin again at the position. A sequence number is a place in one shard, so
+it requires SHARD.
 
 ` + positionHelp,
 		Args: arguments(1, 3), ValidArgsFunction: p.completeApps, DisableFlagsInUseLine: true,
@@ -303,7 +302,7 @@ SHARD has to be given with it.
 				return err
 			}
 			if to == "" {
-				return usagef("where to seek is missing: give --to, which %s", positionRule)
+				return usagef("--to is missing; it %s", positionRule)
 			}
 			position, err := parsePosition("--to", to)
 			if err != nil {
@@ -316,18 +315,18 @@ SHARD has to be given with it.
 				App string
 				Key consumer.LeaseKey
 				To  braid.Position
-			}{app, key, position}, "%s goes on at %s.", named(app, key), position)
+			}{app, key, position}, "%s continues at %s.", named(app, key), position)
 		}),
 	}
-	cmd.Flags().StringVar(&to, "to", "", "`POSITION` to go on at")
+	cmd.Flags().StringVar(&to, "to", "", "`POSITION` to continue at")
 	return cmd
 }
 
 func (p *program) pauseCommand() *cobra.Command {
 	return &cobra.Command{
-		Use: "pause APPLICATION [STREAM [SHARD]]", Short: "Keep an application from processing", GroupID: groupApps,
-		Long: `pause keeps a shard, a stream or a whole application from being processed, until resume with the same arguments,
-even over restarts. Batches that are under way are finished.`,
+		Use: "pause APPLICATION [STREAM [SHARD]]", Short: "Pause processing by an application", GroupID: groupApps,
+		Long: `pause stops the processing of a shard, a stream or a whole application until resume with the same arguments,
+even across restarts. Current batches are finished.`,
 		Args: arguments(1, 3), ValidArgsFunction: p.completeApps,
 		RunE: p.verb(writes, func(ctx context.Context, s store, args []string) error {
 			app, key, err := leaseKey(args)
@@ -344,8 +343,8 @@ even over restarts. Batches that are under way are finished.`,
 
 func (p *program) resumeCommand() *cobra.Command {
 	return &cobra.Command{
-		Use: "resume APPLICATION [STREAM [SHARD]]", Short: "Let an application go on that is paused or stopped", GroupID: groupApps,
-		Long: `resume ends what pause with the same arguments began. A shard that an error has stopped tries again.`,
+		Use: "resume APPLICATION [STREAM [SHARD]]", Short: "Continue a paused or stopped application", GroupID: groupApps,
+		Long: `resume ends a pause with the same arguments. A shard that an error has stopped is tried again.`,
 		Args: arguments(1, 3), ValidArgsFunction: p.completeApps,
 		RunE: p.verb(writes, func(ctx context.Context, s store, args []string) error {
 			app, key, err := leaseKey(args)
@@ -360,14 +359,14 @@ func (p *program) resumeCommand() *cobra.Command {
 	}
 }
 
-// control is what pause and resume have done, in JSON.
+// control is the result of pause and resume, in JSON.
 type control struct {
 	App    string
 	Key    consumer.LeaseKey
 	Paused bool
 }
 
-// done says what was done: as JSON for scripts, and else as a sentence.
+// done reports what was done: as JSON with --json, otherwise as a sentence.
 func (p *program) done(value any, format string, args ...any) error {
 	if p.json {
 		return writeJSON(p.stdout, value)

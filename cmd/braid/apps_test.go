@@ -21,7 +21,7 @@ func TestAppsAndLag(t *testing.T) {
 		require.Equal(t, "[]\n", k.ok("apps", "--json"))
 		require.Equal(t, "There are no applications.\n", k.ok("lag"))
 
-		s := k.stream("orders", 1, 100) // of one shard, so that it is certain which records are processed
+		s := k.stream("orders", 1, 100) // one shard, so that it is certain which records are processed
 		k.stream("clicks", 1, 1)
 		consume(t, k.db, "billing", "orders", 30)
 		consume(t, k.db, "audit", "clicks", 1)
@@ -42,15 +42,15 @@ func TestAppsAndLag(t *testing.T) {
 	})
 }
 
-// lag is a check for scripts.
+// The exit code of lag is a check for scripts.
 func TestLagHasBounds(t *testing.T) {
 	bothWays(t, func(t *testing.T, k *kit) {
 		k.stream("orders", 1, 10)
 		consume(t, k.db, "billing", "orders", 4)
 		time.Sleep(time.Minute)
 		k.ok("lag", "--max-records", "6", "--max-age", "1m")
-		require.Equal(t, "application billing is 6 records behind: more than --max-records 5 allows\n", k.fails(exitBehind, "lag", "--max-records", "5"))
-		require.Equal(t, "application billing is 1m behind: more than --max-age 59s allows\n", k.fails(exitBehind, "lag", "billing", "--max-age", "59s"))
+		require.Equal(t, "application billing is 6 records behind, more than --max-records 5\n", k.fails(exitBehind, "lag", "--max-records", "5"))
+		require.Equal(t, "application billing is 1m behind, more than --max-age 59s\n", k.fails(exitBehind, "lag", "billing", "--max-age", "59s"))
 		k.ok("seek", "billing", "--to", "latest")
 		require.Contains(t, k.ok("lag", "--max-records", "0", "--max-age", "0s"), "billing: caught up\n")
 	})
@@ -91,7 +91,7 @@ func TestLagWatches(t *testing.T) {
 	})
 }
 
-// A shard that fails shows with its error.
+// A shard that fails is shown with its error.
 func TestLagShowsWhatFails(t *testing.T) {
 	bothWays(t, func(t *testing.T, k *kit) {
 		k.stream("orders", 1, 3)
@@ -109,7 +109,7 @@ func TestLagShowsWhatFails(t *testing.T) {
 		require.Contains(t, got, `no\ttax …`)
 		require.NotContains(t, got, "line 7")
 		require.Contains(t, k.ok("lag", "--json"), "line 7")
-		require.Contains(t, got, "Stream later does not exist, and is awaited.\n")
+		require.Contains(t, got, "Stream later does not exist; the application waits for it.\n")
 		require.Contains(t, k.ok("apps"), "later (awaited), orders       1  1 failed  worker-1")
 		cancel()
 		<-ended
@@ -126,9 +126,9 @@ func TestSeekPauseAndResume(t *testing.T) {
 			return apps[0].BehindRecords
 		}
 		require.Zero(t, behind())
-		require.Equal(t, "Application billing goes on at TRIM_HORIZON.\n", k.ok("seek", "billing", "--to", "start"))
+		require.Equal(t, "Application billing continues at TRIM_HORIZON.\n", k.ok("seek", "billing", "--to", "start"))
 		require.Equal(t, int64(100), behind())
-		require.Equal(t, "Shard 0 of stream orders of application billing goes on at LATEST.\n", k.ok("seek", "billing", "orders", "0", "--to", "latest"))
+		require.Equal(t, "Shard 0 of stream orders of application billing continues at LATEST.\n", k.ok("seek", "billing", "orders", "0", "--to", "latest"))
 		require.Equal(t, s.Describe().Shards[1].Records, behind())
 		number := s.Describe().Shards[1].Last.String()
 		require.Contains(t, k.fails(exitFailure, "seek", "billing", "orders", "--to", number), "invalid argument")

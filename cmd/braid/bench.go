@@ -15,7 +15,7 @@ import (
 	"github.com/braidstream/braid"
 )
 
-// bench is the flags of verb bench.
+// bench has the flags of verb bench.
 type bench struct {
 	in         string
 	durability string
@@ -28,9 +28,9 @@ type bench struct {
 func (p *program) benchCommand() *cobra.Command {
 	var b bench
 	cmd := &cobra.Command{
-		Use: "bench", Short: "Measure what this disk and machine can do", GroupID: groupStorage,
-		Long: `bench makes a database in a directory of its own below --in, has producers put single records to it, and then batches, reads them
-back, and removes the directory. It needs no --dir. Package bench of the repository compares braid with others.`,
+		Use: "bench", Short: "Measure the speed of this disk and machine", GroupID: groupStorage,
+		Long: `bench creates a database in a new directory below --in. Producers put single records to it, and then batches. bench reads
+them back, and removes the directory. It needs no --dir. Package bench of the repository compares braid with other logs.`,
 		Args: arguments(0, 0),
 		RunE: func(cmd *cobra.Command, _ []string) error { return p.bench(cmd.Context(), b) },
 	}
@@ -40,7 +40,7 @@ back, and removes the directory. It needs no --dir. Package bench of the reposit
 	f.IntVar(&b.producers, "producers", 16, "`number` of goroutines that put")
 	f.IntVar(&b.shards, "shards", 4, "`number` of shards")
 	f.StringVar(&b.size, "size", "1KiB", "`size` of a record")
-	f.DurationVar(&b.stretch, "for", 3*time.Second, "`time` to put for, of single records and of batches each")
+	f.DurationVar(&b.stretch, "for", 3*time.Second, "`time` to put single records, and to put batches")
 	return cmd
 }
 
@@ -109,7 +109,7 @@ func (p *program) bench(ctx context.Context, b bench) (err error) {
 	return nil
 }
 
-// put has the producers put for a while.
+// put lets the producers put for a while.
 func (b bench) put(ctx context.Context, stream *braid.Stream, batch int, data []byte) (benchResult, error) {
 	work := fmt.Sprintf("puts of 1 record, %s, %d producers", durabilityName(b.durability), b.producers)
 	if batch > 1 {

@@ -11,7 +11,7 @@ import (
 	"github.com/braidstream/braid"
 )
 
-// reading is the flags of the verbs that read records.
+// reading has the flags of the verbs that read records.
 type reading struct {
 	from, until string
 	shard       string
@@ -25,21 +25,21 @@ type reading struct {
 func (r *reading) add(cmd *cobra.Command, from string) {
 	f := cmd.Flags()
 	f.StringVar(&r.from, "from", from, "`POSITION` to begin at (braid help describes them)")
-	f.StringVar(&r.until, "until", "", "`TIME` to end at: records that arrived at it or later are left out")
+	f.StringVar(&r.until, "until", "", "`TIME` to end at: records that arrived then or later are left out")
 	f.StringVar(&r.shard, "shard", "", "`id` of the only shard to read, such as 3 (default: all, in the order of arrival)")
 	f.StringVar(&r.key, "key", "", "only records with this `partition key`")
 	f.StringVar(&r.grep, "grep", "", "only records whose data matches this `regular expression`")
-	f.StringVarP(&r.output, "output", "o", "text", "`form` of records: text, data (alone, as it is), json (an array) or ndjson")
+	f.StringVarP(&r.output, "output", "o", "text", "`form` of records: text, data (the data alone, unchanged), json (an array) or ndjson")
 	f.StringVar(&r.template, "template", "", "Go `template` for each record, in place of a form: of the fields of braid.Record,\n"+
 		".Text, .JSON for data that is JSON, and functions time and quote")
 }
 
-// filter says which records are wanted.
+// filter selects records.
 type filter struct {
 	shard braid.ShardID
 	key   string
 	grep  *regexp.Regexp
-	until time.Time // zero: no end
+	until time.Time // zero means no end
 }
 
 func (r *reading) filter() (f filter, err error) {
@@ -55,14 +55,14 @@ func (r *reading) filter() (f filter, err error) {
 	if r.until != "" {
 		var ok bool
 		if f.until, ok = parseTime(r.until); !ok {
-			return f, usagef("--until %q is no time: it must be such as 2026-11-28T14:05:00Z, or a time ago such as -90m", r.until)
+			return f, usagef("--until %q is not a time: it must be like 2026-11-28T14:05:00Z, or a time ago like -90m", r.until)
 		}
 	}
 	return f, nil
 }
 
-// ended reports whether the record arrived too late. All that follow it in its shard, or
-// in the order of arrival, did too.
+// ended reports whether the record arrived too late. So did all records after it in its
+// shard, or in the order of arrival.
 func (f *filter) ended(rec *braid.Record) bool {
 	return !f.until.IsZero() && !rec.ArrivalTime.Before(f.until)
 }
@@ -71,7 +71,7 @@ func (f *filter) wants(rec *braid.Record) bool {
 	return (f.key == "" || rec.PartitionKey == f.key) && (f.grep == nil || f.grep.Match(rec.Data))
 }
 
-// writer returns the writer of the form that was asked for.
+// recordWriter returns the writer of the form in the flags.
 func (p *program) recordWriter(r *reading) (recordWriter, error) {
 	form := r.output
 	if p.json && form == "text" {
@@ -84,9 +84,9 @@ func (p *program) catCommand() *cobra.Command {
 	var r reading
 	cmd := &cobra.Command{
 		Use: "cat STREAM", Short: "Write the records of a stream, up to the tip", GroupID: groupRecords,
-		Long: `cat writes the records of a stream up to the tip as it is at the beginning: of all shards, in the order in which
-they arrived. A line of text has the time of arrival, the shard, the partition key and the data, where what is
-not printable is escaped as in Go. With --json the form is ndjson.
+		Long: `cat writes the records of a stream up to its tip at the start of the command: those of all shards, in the order of
+arrival. A line of text has the time of arrival, the shard, the partition key and the data. Characters that are not
+printable are escaped as in Go. With --json the form is ndjson.
 
 ` + positionHelp,
 		Args: arguments(1, 1), ValidArgsFunction: p.completeStreams,
@@ -99,12 +99,12 @@ not printable is escaped as in Go. With --json the form is ndjson.
 		}),
 	}
 	r.add(cmd, "start")
-	cmd.Flags().Int64VarP(&r.limit, "limit", "n", 0, "most `records` to write; 0 is no limit")
+	cmd.Flags().Int64VarP(&r.limit, "limit", "n", 0, "maximum number of `records` to write; 0 means no limit")
 	return cmd
 }
 
-// write writes the records from a position on. Those of a stream that is followed are
-// handed on at once.
+// write writes the records from a position on. When it follows a stream, it flushes each
+// record.
 func (p *program) write(ctx context.Context, s store, stream string, r *reading, from braid.Position, follow bool) error {
 	f, err := r.filter()
 	if err != nil {
@@ -119,7 +119,7 @@ func (p *program) write(ctx context.Context, s store, stream string, r *reading,
 	}
 	err = p.copyTo(ctx, s, stream, f, from, follow, r.limit, out)
 	if follow && ctx.Err() != nil && errors.Is(err, context.Cause(ctx)) {
-		err = nil // that is how following ends
+		err = nil // following ends that way
 	}
 	return errors.Join(err, out.end())
 }
@@ -151,7 +151,7 @@ func (p *program) copyTo(ctx context.Context, s store, stream string, f filter, 
 	return nil
 }
 
-// flush hands on what was written to standard output.
+// flush flushes standard output.
 func (p *program) flush() error {
 	if f, ok := p.stdout.(interface{ Flush() error }); ok {
 		return f.Flush()

@@ -12,7 +12,7 @@ func (p *program) completeStreams(cmd *cobra.Command, args []string, _ string) (
 	if len(args) > 0 {
 		return nil, cobra.ShellCompDirectiveNoFileComp
 	}
-	_ = p.withStore(cmd.Context(), reads, func(s store) error { // without a store nothing is offered
+	_ = p.withStore(cmd.Context(), reads, func(s store) error { // without a store there are no suggestions
 		streams, err := s.Streams(cmd.Context())
 		for _, d := range streams {
 			names = append(names, d.Name)

@@ -15,14 +15,14 @@ import (
 	"github.com/braidstream/braid/queue"
 )
 
-// directory is the store of a database that this process has open.
+// directory is the store of a database that this process has opened.
 type directory struct {
 	db    *braid.DB
 	close func() error
 }
 
-// openDirectory opens the database of a directory. A verb that only reads changes no
-// byte of it, and shares it with other readers.
+// openDirectory opens the database of a directory. A verb that only reads changes no byte
+// of it, and shares it with other readers.
 func openDirectory(t target, access access, logger *slog.Logger) (*directory, error) {
 	options := &braid.Options{ReadOnly: access == reads, Logger: logger, MaxTxBytes: 16 << 20}
 	if access != creates {
@@ -40,15 +40,15 @@ func openDirectory(t target, access access, logger *slog.Logger) (*directory, er
 	db, err := braid.Open(t.dir, options)
 	switch {
 	case errors.Is(err, braid.ErrLocked):
-		return nil, fmt.Errorf("%w. If that program serves package inspect, reach it with --url; else stop it, or look at a backup", err)
+		return nil, fmt.Errorf("%w. If that program serves package inspect, reach it with --url; otherwise stop it, or use a backup", err)
 	case err != nil:
 		return nil, err
 	}
 	return &directory{db: db, close: db.Close}, nil
 }
 
-// mustHoldFiles refuses a directory that is absent or empty, in which an open would
-// create a database where there was a slip of the pen.
+// mustHoldFiles refuses a directory that does not exist or is empty, because an open
+// would create a database there although the name may be misspelled.
 func mustHoldFiles(dir string) error {
 	entries, err := os.ReadDir(dir)
 	switch {
@@ -57,18 +57,18 @@ func mustHoldFiles(dir string) error {
 	case err != nil:
 		return fmt.Errorf("--dir %s: %w", dir, err)
 	case len(entries) == 0:
-		return fmt.Errorf("--dir %s: the directory is empty: no database exists there: %w", dir, fs.ErrNotExist)
+		return fmt.Errorf("--dir %s: the directory is empty; it has no database: %w", dir, fs.ErrNotExist)
 	}
 	return nil
 }
 
-// databaseOf returns the database of a store that has one in this process, for verbs that
-// need all of it.
+// databaseOf returns the database of a store in this process, for verbs that need more
+// than a store offers.
 func databaseOf(s store, verb string) (*braid.DB, error) {
 	if d, ok := s.(*directory); ok {
 		return d.db, nil
 	}
-	return nil, usagef("%s works on a directory: give --dir in place of --url", verb)
+	return nil, usagef("%s works on a directory: give --dir instead of --url", verb)
 }
 
 func (d *directory) Close() error { return d.close() }
@@ -246,7 +246,7 @@ func (d *directory) Queues(ctx context.Context) (queues []queue.Description, _ e
 	for _, q := range list {
 		description, err := q.Describe(ctx)
 		if errors.Is(err, queue.ErrQueueNotFound) {
-			continue // it was deleted meanwhile
+			continue // it was deleted in the meantime
 		}
 		if err != nil {
 			return nil, fmt.Errorf("queue %q: %w", q.Name(), err)

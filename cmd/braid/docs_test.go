@@ -28,8 +28,8 @@ var update = flag.Bool("update", false, "write the output of the commands into d
 
 const pagePath = "../../docs/command.md"
 
-// The commands of docs/command.md run, on directories as a user has them, and their
-// output is what the page shows. Rewrite it with: go test -run TestThePage -update
+// The commands of docs/command.md run on directories like a user's, and their output is
+// what the page shows. Rewrite it with: go test -run TestThePage -update
 func TestThePageShowsWhatTheCommandsWrite(t *testing.T) {
 	path, err := filepath.Abs(pagePath)
 	require.NoError(t, err)
@@ -49,18 +49,18 @@ func TestThePageShowsWhatTheCommandsWrite(t *testing.T) {
 	})
 }
 
-// shell runs the page: blocks of ```console with commands behind "$ ", and comments
-// between them that do what cannot be seen.
+// shell runs the page: blocks of ```console with commands after "$ ", and comments
+// between them with preparations that readers do not see.
 type shell struct {
 	t       *testing.T
-	dir     string // in which it works
+	dir     string // the working directory
 	env     map[string]string
 	code    int // of the last command
 	release func()
-	live    *kit // a live program, while there is one
+	live    *kit // a live program, while it runs
 }
 
-// page returns the page with the output that the commands have now.
+// page returns the page with the current output of the commands.
 func (sh *shell) page(text string) string {
 	var out strings.Builder
 	inBlock := false
@@ -98,7 +98,7 @@ func (sh *shell) run(command string) string {
 		return fmt.Sprintln(sh.code)
 	}
 	var stdin string
-	var stderr bytes.Buffer // of all stages; that of the last one also has its output
+	var stderr bytes.Buffer // of all stages; for the last one it also has the output
 	stages := strings.Split(command, " | ")
 	for i, stage := range stages {
 		words := sh.words(stage)
@@ -153,7 +153,7 @@ func (sh *shell) braid(args []string, stdin io.Reader, stdout, stderr io.Writer)
 	return p.run(ctx, args)
 }
 
-// interrupt interrupts a verb that goes on by itself, behind two records that come.
+// interrupt interrupts a verb that runs until then, after two new records.
 func (sh *shell) interrupt(ctx context.Context, cancel context.CancelFunc) {
 	s, err := sh.live.db.Stream("orders")
 	require.NoError(sh.t, err)
@@ -166,7 +166,7 @@ func (sh *shell) interrupt(ctx context.Context, cancel context.CancelFunc) {
 	cancel()
 }
 
-// words splits a command as a shell does, which knows single quotes only.
+// words splits a command like a shell that knows only single quotes.
 func (sh *shell) words(command string) (words []string) {
 	for i, part := range strings.Split(command, "'") {
 		if i%2 == 1 {
@@ -181,13 +181,13 @@ func (sh *shell) words(command string) (words []string) {
 
 var holder = regexp.MustCompile(`process \d+ has (".*?") open, since [^;]+;`)
 
-// stable replaces what differs from run to run.
+// stable replaces text that differs from run to run.
 func (sh *shell) stable(text string) string {
 	text = strings.ReplaceAll(text, sh.dir+string(filepath.Separator), "")
 	return holder.ReplaceAllString(text, "process 4711 has $1 open, since 1999-12-31T09:00:00Z;")
 }
 
-// directive does what a comment of the page says.
+// directive executes a comment of the page.
 func (sh *shell) directive(words []string) {
 	t := sh.t
 	switch words[0] {

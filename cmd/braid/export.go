@@ -15,7 +15,7 @@ import (
 	"github.com/braidstream/braid/cmd/braid/internal/archive"
 )
 
-// export is the flags of verb export.
+// export has the flags of verb export.
 type export struct {
 	from, until string
 	format      string
@@ -26,16 +26,16 @@ func (p *program) exportCommand() *cobra.Command {
 	var e export
 	cmd := &cobra.Command{
 		Use: "export STREAM [FILE]", Short: "Write a stream to a file, with numbers and times", GroupID: groupRecords,
-		Long: `export writes the records of a stream, up to the tip as it is at the beginning, to a file or, without FILE or with
--, to standard output. Partition keys, explicit hash keys, data, sequence numbers, arrival times and the settings
-of the stream are kept.
+		Long: `export writes the records of a stream, up to its tip at the start of the command, to a file or, without FILE or with
+-, to standard output. It keeps partition keys, explicit hash keys, data, sequence numbers, arrival times and the
+settings of the stream.
 
 The binary form is compact, and each of its blocks has a checksum. NDJSON is for other tools: its first line
-describes the export, each further one is a record, and the last has the number of records and the SHA-256 of all
-that is before it.
+describes the export, each further line is a record, and the last has the number of records and the SHA-256 of all
+bytes before it.
 
-An export that was interrupted goes on with --resume: what is not whole at the end of the file is removed, and records
-behind its last one follow. What encrypted streams hold is in the clear in the file.
+--resume continues an interrupted export: an incomplete part at the end of the file is removed, and the records
+after the last complete one follow. The file contains the records of encrypted streams in the clear.
 
 ` + positionHelp,
 		Args: arguments(1, 2), ValidArgsFunction: p.completeStreams,
@@ -49,12 +49,12 @@ behind its last one follow. What encrypted streams hold is in the clear in the f
 	f := cmd.Flags()
 	f.StringVar(&e.from, "from", "start", "`POSITION` to begin at")
 	f.StringVar(&e.until, "until", "", "`TIME` to end at")
-	f.StringVar(&e.format, "format", "", "`form` of the file: binary or ndjson (default: ndjson for a FILE that ends so, and else binary)")
+	f.StringVar(&e.format, "format", "", "`form` of the file: binary or ndjson (default: ndjson for a FILE that ends with it, otherwise binary)")
 	f.BoolVar(&e.resume, "resume", false, "continue an export that was interrupted")
 	return cmd
 }
 
-// form returns the form that the flags and the name of the file say.
+// form returns the form for the flags and the name of the file.
 func (e export) form(name string) (archive.Form, error) {
 	text := e.format
 	if text == "" {
@@ -76,9 +76,9 @@ func (p *program) exportToStdout(ctx context.Context, s store, stream string, e 
 	case err != nil:
 		return err
 	case e.resume:
-		return usagef("--resume needs a FILE: standard output cannot be continued")
+		return usagef("--resume needs a FILE: standard output cannot be resumed")
 	case p.terminal && form == archive.Binary:
-		return usagef("the binary form is not for a terminal: give a FILE, or --format ndjson")
+		return usagef("the binary form cannot be written to a terminal: give a FILE, or --format ndjson")
 	}
 	d, err := s.Stream(ctx, stream)
 	if err != nil {
@@ -112,7 +112,7 @@ func (p *program) exportToFile(ctx context.Context, s store, stream, name string
 	if e.resume {
 		flags = os.O_RDWR
 	}
-	file, err := os.OpenFile(name, flags, 0o600) // as it may be in the clear what is encrypted in the stream
+	file, err := os.OpenFile(name, flags, 0o600) // because it may contain the decrypted data of an encrypted stream
 	switch {
 	case errors.Is(err, fs.ErrExist):
 		return usagef("%s exists: remove it, or continue it with --resume", name)
@@ -125,7 +125,7 @@ func (p *program) exportToFile(ctx context.Context, s store, stream, name string
 		if out, from, err = resume(file, d, from); err != nil {
 			return fmt.Errorf("%s: %w", name, err)
 		}
-		fmt.Fprintf(p.stderr, "%s has %s; the export goes on behind them.\n", name, count(out.Records, "record"))
+		fmt.Fprintf(p.stderr, "%s has %s; the export continues after them.\n", name, count(out.Records, "record"))
 	} else if out, err = archive.NewWriter(file, form, archive.NewHeader(d)); err != nil {
 		return err
 	}
@@ -136,20 +136,20 @@ func (p *program) exportToFile(ctx context.Context, s store, stream, name string
 		wereRecords(out.Records), d.Name, name, size(out.Bytes))
 }
 
-// exported is what was exported, in JSON.
+// exported is the result of an export, in JSON.
 type exported struct {
 	Stream, File   string
 	Records, Bytes int64
 }
 
-// resume continues an export of this very stream.
+// resume continues an export of the same stream.
 func resume(file archive.File, d braid.StreamDescription, from braid.Position) (*archive.Writer, braid.Position, error) {
 	out, head, err := archive.Resume(file)
 	if err != nil {
 		return nil, from, err
 	}
 	if head.Stream != d.Name || !head.CreatedAt.Equal(d.CreatedAt) {
-		return nil, from, fmt.Errorf("it is an export of stream %s, created %s: it cannot be continued with %s, created %s",
+		return nil, from, fmt.Errorf("it is an export of stream %s, created %s, and cannot be continued with %s, created %s",
 			head.Stream, moments(head.CreatedAt), d.Name, moments(d.CreatedAt))
 	}
 	if !out.Last.IsZero() {
@@ -158,8 +158,8 @@ func resume(file archive.File, d braid.StreamDescription, from braid.Position) (
 	return out, from, nil
 }
 
-// exportRecords writes the records and the end. However it ends, what was written by then is
-// handed on and, by sync, on disk.
+// exportRecords writes the records and the end. Whatever it returns, everything written
+// so far is flushed and, by sync, on disk.
 func (p *program) exportRecords(ctx context.Context, s store, d braid.StreamDescription, e export, from braid.Position,
 	out *archive.Writer, sync func() error,
 ) (err error) {
@@ -189,14 +189,14 @@ func (p *program) importCommand() *cobra.Command {
 	var i importing
 	cmd := &cobra.Command{
 		Use: "import FILE", Short: "Put the records of an export into a stream", GroupID: groupRecords,
-		Long: `import puts the records of an export into a stream, which it creates with the settings of the exported one if it does
-not exist. FILE may be - for standard input. Records keep partition keys, explicit hash keys, data and their order; they get
-new sequence numbers and arrival times, as every record that is put.
+		Long: `import puts the records of an export into a stream. If the stream does not exist, it is created with the settings of the
+exported one. FILE may be - for standard input. Records keep their partition keys, explicit hash keys, data and order. Like
+every record that is put, they get new sequence numbers and arrival times.
 
-A file is verified as a whole before its first record is put. With --dir, each batch and how far the import has come are
-one commit: an import that was interrupted, even by a crash, goes on where it was when it is run again, and puts no record
-twice. How far it has come is a key of the application's own, which begins with braid/import/ and is removed at the end.
-With --url, and from standard input, an import begins with the first record each time.`,
+A file is verified as a whole before its first record is put. With --dir, each batch is one commit with the progress of the
+import. An import that was interrupted, even by a crash, therefore continues when it is run again, and puts no record
+twice. The progress is stored under a key of the application that begins with braid/import/ and is removed at the end.
+With --url, and from standard input, an import always begins with the first record.`,
 		Args: arguments(1, 1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return p.withStore(cmd.Context(), creates, func(s store) error { return p.importFile(cmd.Context(), s, args[0], i) })
@@ -207,7 +207,7 @@ With --url, and from standard input, an import begins with the first record each
 	return cmd
 }
 
-// importing is the flags of verb import.
+// importing has the flags of verb import.
 type importing struct {
 	stream   string
 	existing bool
@@ -217,10 +217,10 @@ type importing struct {
 type importer struct {
 	s      store
 	stream string
-	key    []byte // under which the database keeps how far it is; nil: nowhere
+	key    []byte // the key under which the database stores the progress; nil if nowhere
 	batch  []braid.Entry
 	size   int
-	done   int64 // records of the export that are in the stream
+	done   int64 // number of the export's records that are in the stream
 }
 
 func (p *program) importFile(ctx context.Context, s store, name string, i importing) error {
@@ -251,7 +251,7 @@ func (p *program) importFile(ctx context.Context, s store, name string, i import
 		return err
 	}
 	if to.done > 0 {
-		fmt.Fprintf(p.stderr, "%s of %s were imported before; the import goes on behind them.\n", count(to.done, "record"), name)
+		fmt.Fprintf(p.stderr, "%s of %s were imported before; the import continues after them.\n", count(to.done, "record"), name)
 	}
 	bar := p.newProgress("import "+to.stream, to.done, number)
 	err = to.copy(ctx, in, func() { bar.set(to.done, total) })
@@ -260,14 +260,14 @@ func (p *program) importFile(ctx context.Context, s store, name string, i import
 		if to.key == nil {
 			return fmt.Errorf("%s: %s imported into %s before the import ended: %w", name, wereRecords(to.done), to.stream, err)
 		}
-		return fmt.Errorf("%s: %s imported into %s; run the import again to go on: %w", name, wereRecords(to.done), to.stream, err)
+		return fmt.Errorf("%s: %s imported into %s; run the import again to continue: %w", name, wereRecords(to.done), to.stream, err)
 	}
 	return p.done(exported{to.stream, name, in.Records, in.Bytes}, "%s imported from %s into %s, %s.",
 		wereRecords(in.Records), name, to.stream, size(in.Bytes))
 }
 
-// verifyExport reads a file to its end, and returns how many records it has. The file is
-// at its beginning again then.
+// verifyExport reads a file to its end, and returns its number of records. It then
+// rewinds the file.
 func (p *program) verifyExport(ctx context.Context, file *os.File, name string) (records int64, err error) {
 	info, err := file.Stat()
 	if err != nil {
@@ -296,7 +296,7 @@ func (p *program) verifyExport(ctx context.Context, file *os.File, name string) 
 	}
 }
 
-// countingReader counts what is read.
+// countingReader counts the bytes read.
 type countingReader struct {
 	r io.Reader
 	n int64
@@ -308,7 +308,7 @@ func (c *countingReader) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// prepare has the stream exist, and finds out how far an earlier import has come.
+// prepare makes sure that the stream exists, and finds the progress of an earlier import.
 func (i *importer) prepare(ctx context.Context, head archive.Header, existing, resumable bool) error {
 	_, err := i.s.Stream(ctx, i.stream)
 	switch {
@@ -333,13 +333,13 @@ func (i *importer) prepare(ctx context.Context, head archive.Header, existing, r
 			return err
 		}
 		if _, err := fmt.Sscanf(string(value), "%d", &i.done); err != nil {
-			return fmt.Errorf("the key %q holds %q, which is no number of records: %w", i.key, value, err)
+			return fmt.Errorf("the key %q holds %q, which is not a number of records: %w", i.key, value, err)
 		}
 		return nil
 	})
 }
 
-// copy puts what the export has behind the records that are in the stream.
+// copy puts the records of the export that are not in the stream yet.
 func (i *importer) copy(ctx context.Context, in *archive.Reader, progress func()) error {
 	for {
 		rec, err := in.Next()
@@ -373,14 +373,14 @@ func (i *importer) copy(ctx context.Context, in *archive.Reader, progress func()
 	return nil
 }
 
-// What one commit of an import takes: a record more of any size stays below the bound of
-// a transaction, which openDirectory sets.
+// Limits of one commit of an import: with one more record of any size it stays below the
+// limit of a transaction, which openDirectory sets.
 const (
 	importRecords = 5000
 	importBytes   = 2 << 20
 )
 
-// put puts the batch. With a key it is one commit with how far the import is then.
+// put puts the batch. With a key, the progress is stored in the same commit.
 func (i *importer) put(ctx context.Context) error {
 	if len(i.batch) == 0 {
 		return nil
@@ -399,8 +399,8 @@ func (i *importer) put(ctx context.Context) error {
 	return nil
 }
 
-// putTx puts the batch in one commit with how far the import is then. Where that is more
-// than the capacity of the stream allows now, it waits: a batch goes in whole.
+// putTx puts the batch in one commit with the progress. If that exceeds the current
+// capacity of the stream, it waits, since the batch cannot be divided.
 func (i *importer) putTx(ctx context.Context) error {
 	for {
 		err := i.s.(*directory).db.Update(ctx, func(tx *braid.Tx) error {

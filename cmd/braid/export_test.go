@@ -17,7 +17,7 @@ import (
 	"github.com/braidstream/braid"
 )
 
-// content is what a stream holds, but for numbers and times.
+// content is the content of a stream without numbers and times.
 const content = "{{.PartitionKey}} {{.ExplicitHashKey}} {{printf \"%q\" .Data}}"
 
 func TestExportAndImport(t *testing.T) {
@@ -44,7 +44,7 @@ func TestExportAndImport(t *testing.T) {
 			require.Contains(t, other.ok("ls"), "orders       3    7,002")
 			requireNoKeys(t, other.db)
 
-			// Again, into a stream that exists, by standard input.
+			// Again, into an existing stream, from standard input.
 			piped, err := os.ReadFile(file)
 			require.NoError(t, err)
 			other.stdin = string(piped)
@@ -85,11 +85,11 @@ func TestExportOfAPart(t *testing.T) {
 		}
 		require.Contains(t, lines[4], `{"End":{"Records":3,`)
 		k.program = func(p *program) { p.terminal = true }
-		require.Contains(t, k.fails(exitUsage, "export", "orders"), "the binary form is not for a terminal")
+		require.Contains(t, k.fails(exitUsage, "export", "orders"), "the binary form cannot be written to a terminal")
 	})
 }
 
-// An export that is interrupted can be continued, and one of another stream cannot be.
+// An interrupted export can be continued; an export of another stream cannot.
 func TestExportIsResumed(t *testing.T) {
 	for _, name := range []string{"orders.braid", "orders.ndjson"} {
 		t.Run(name, func(t *testing.T) {
@@ -115,7 +115,7 @@ func TestExportIsResumed(t *testing.T) {
 
 			code, stdout, stderr = k.run("export", "orders", file, "--resume")
 			require.Equal(t, exitOK, code, stderr)
-			require.Equal(t, file+" has 1,234 records; the export goes on behind them.\n", stderr)
+			require.Equal(t, file+" has 1,234 records; the export continues after them.\n", stderr)
 			require.Contains(t, stdout, "3,100 records were exported")
 			k.ok("import", file, "--stream", "copy")
 			require.Equal(t, k.ok("cat", "orders", "--template", content), k.ok("cat", "copy", "--template", content))
@@ -123,7 +123,7 @@ func TestExportIsResumed(t *testing.T) {
 	}
 }
 
-// stoppingStore has the context end behind so many records.
+// stoppingStore ends the context after that many records.
 type stoppingStore struct {
 	store
 	records int
@@ -147,7 +147,7 @@ func (s *stoppingStore) Records(ctx context.Context, stream string, shard braid.
 	}
 }
 
-// An import that is interrupted goes on where it was, and puts no record twice.
+// An interrupted import continues when it is run again, and puts no record twice.
 func TestImportIsResumed(t *testing.T) {
 	k := newKit(t)
 	k.stream("orders", 2, 12_000)
@@ -156,7 +156,7 @@ func TestImportIsResumed(t *testing.T) {
 	for i, before := range []string{"", "5,000", "10,000"} {
 		ctx, cancel := context.WithCancel(t.Context())
 		k.ctx = ctx
-		k.program = func(p *program) { // the first drawing of a bar comes behind the first batch
+		k.program = func(p *program) { // a bar is first drawn after the first batch
 			p.bars = true
 			p.stderr = io.MultiWriter(p.stderr, writerFunc(func(b []byte) {
 				if bytes.Contains(b, []byte("import copy")) {
@@ -166,7 +166,7 @@ func TestImportIsResumed(t *testing.T) {
 		}
 		code, stdout, stderr := k.run("import", file, "--stream", "copy")
 		if before != "" {
-			require.Contains(t, stderr, before+" records of "+file+" were imported before; the import goes on behind them.\n")
+			require.Contains(t, stderr, before+" records of "+file+" were imported before; the import continues after them.\n")
 		}
 		if i < 2 {
 			require.Equal(t, exitInterrupted, code, stderr)
@@ -187,8 +187,8 @@ func (w writerFunc) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// Of a damaged file nothing is imported; of damaged standard input, what comes before the
-// damage.
+// Nothing is imported from a damaged file. From damaged standard input, the records
+// before the damage are imported.
 func TestImportOfDamage(t *testing.T) {
 	for _, name := range []string{"orders.braid", "orders.ndjson"} {
 		t.Run(name, func(t *testing.T) {
@@ -214,7 +214,7 @@ func TestImportOfDamage(t *testing.T) {
 	require.Contains(t, k.fails(exitFailure, "import", file), "not an export of braid")
 }
 
-// A stream whose shards take so much a second is filled at that pace.
+// A stream with a limited capacity is filled at that pace.
 func TestImportWaitsForCapacity(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		k := newKit(t)
@@ -240,7 +240,7 @@ func TestABarIsDrawnOnATerminal(t *testing.T) {
 		time.Sleep(2 * time.Second)
 		bar.set(2000, 4000)
 		time.Sleep(2 * time.Second)
-		bar.set(5000, 4000) // more than was known of
+		bar.set(5000, 4000) // more than the total that was known
 		bar.clear()
 		golden(t, "bar.txt", strings.ReplaceAll(out.String(), "\r", "\\r\n"))
 

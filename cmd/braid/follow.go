@@ -16,22 +16,21 @@ import (
 )
 
 const (
-	// silence is how long a connection may be without any sign of life. The page sends one
+	// silence is how long a connection may be without a sign of life. The page sends one
 	// every 15 seconds.
 	silence = time.Minute
 
-	// Between two attempts to connect again there is a pause, which doubles.
+	// The pause between attempts to reconnect, which doubles.
 	firstReconnect = 100 * time.Millisecond
 	maxReconnect   = 5 * time.Second
 )
 
-// follow reads live events until ctx ends, or the shard.
+// follow reads live events until ctx or the shard ends.
 //
-// A connection that is lost, since the program was started again or the network has
-// failed, is made again from the last record on that came whole. A sequence number is a
-// place in the whole stream, and records come in that order: so none is left out, and none
-// comes twice. The first connection is not tried again: it shows whether the address is
-// right.
+// A lost connection, after a restart of the program or a network failure, is made again
+// after the last complete record. A sequence number is a place in the whole stream, and
+// records come in that order, so no record is left out or repeated. The first connection
+// is not retried, since its failure may mean a wrong address.
 func (r *remote) follow(ctx context.Context, stream string, shard braid.ShardID, from braid.Position, take func(braid.Record) bool) error {
 	takeAndNote := func(rec braid.Record) bool {
 		from = braid.AfterSequence(rec.SequenceNumber)
@@ -59,7 +58,7 @@ func (r *remote) follow(ctx context.Context, stream string, shard braid.ShardID,
 			pause = firstReconnect
 		}
 		if !warned {
-			r.warn("the connection to %s is lost: %v; trying again", r.shown, lost.error)
+			r.warn("the connection to %s is lost: %v; retrying", r.shown, lost.error)
 			warned = true
 		}
 		if err := sleep(ctx, pause); err != nil {
@@ -69,7 +68,7 @@ func (r *remote) follow(ctx context.Context, stream string, shard braid.ShardID,
 	}
 }
 
-// lostError is the end of a connection that another one may go on from.
+// lostError is the end of a connection that can be continued by another one.
 type lostError struct {
 	error
 	connected bool // the program had answered
@@ -77,7 +76,7 @@ type lostError struct {
 
 func (e *lostError) Unwrap() error { return e.error }
 
-// connect is one connection. connected is called when it is there.
+// connect makes one connection. It calls connected when the program has answered.
 func (r *remote) connect(ctx context.Context, stream string, shard braid.ShardID, from braid.Position, connected func(), take func(braid.Record) bool) error {
 	outer := ctx
 	ctx, cancel := context.WithCancelCause(ctx)
@@ -104,7 +103,7 @@ func (r *remote) connect(ctx context.Context, stream string, shard braid.ShardID
 			var rec braid.Record
 			if err := json.Unmarshal(data, &rec); err != nil {
 				ended = true
-				return false, fmt.Errorf("--url %s: a record is not what an inspect page says: %w", r.shown, err)
+				return false, fmt.Errorf("--url %s: invalid record from the inspect page: %w", r.shown, err)
 			}
 			ended = !take(rec)
 			return !ended, nil
@@ -125,8 +124,8 @@ func (r *remote) connect(ctx context.Context, stream string, shard braid.ShardID
 	return &lostError{err, true}
 }
 
-// isPassing reports whether a request may be answered later that has failed in this way:
-// the program is not there, or it begins or ends, or a proxy before it says so.
+// isPassing reports whether an error may be temporary: the program is not running, or it
+// is starting or stopping, or a proxy in front of it says so.
 func isPassing(err error) bool {
 	var status *statusError
 	if errors.As(err, &status) {
@@ -136,7 +135,7 @@ func isPassing(err error) bool {
 	return !errors.As(err, &of) || of.status == http.StatusServiceUnavailable
 }
 
-// sleep waits, and returns the cause of ctx if that ends first.
+// sleep waits, or returns the cause of ctx if that ends earlier.
 func sleep(ctx context.Context, d time.Duration) error {
 	timer := time.NewTimer(d)
 	defer timer.Stop()
@@ -148,8 +147,8 @@ func sleep(ctx context.Context, d time.Duration) error {
 	}
 }
 
-// readEvents reads server-sent events until handle says that it is enough. The end of r
-// before that is an error, and what was not complete by then is left out.
+// readEvents reads server-sent events until handle returns that no more are needed. An
+// earlier end of r is an error; an incomplete event is left out.
 func readEvents(r io.Reader, line func(), handle func(name string, data []byte) (more bool, err error)) error {
 	in := bufio.NewReaderSize(r, 64<<10)
 	var name string

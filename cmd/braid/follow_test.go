@@ -23,22 +23,22 @@ import (
 
 var seed = flag.Uint64("seed", 0, "seed of tests with random input; 0 is a new one")
 
-// What tail -f does when a connection ends, and what it says. Each body is the answer to a
-// request; the last one goes on for as long as it is read.
+// The reaction and the messages of tail -f when a connection ends. Each body is the
+// answer to one request; the last one continues as long as it is read.
 func TestTailGoesOnAfterALostConnection(t *testing.T) {
 	const first, second = "49568749374218235080373793662021150003767486140978823170", "49568749374218235080373793662021150003767486140978823186"
 	record := func(number string) string {
 		return "event: record\ndata: {\"ShardID\":\"shardId-000000000000\",\"SequenceNumber\":\"" + number + "\",\"Data\":\"eA==\"}\n\n"
 	}
 	end := func(text string) string { return "event: end\ndata: " + text + "\n\n" }
-	const lost, back = "braid: the connection to http://localhost/braid/ is lost: %s; trying again\n", "braid: the connection to http://localhost/braid/ is back\n"
+	const lost, back = "braid: the connection to http://localhost/braid/ is lost: %s; retrying\n", "braid: the connection to http://localhost/braid/ is back\n"
 	for _, test := range []struct {
 		name   string
 		bodies []string // a number is an error with that status
 		code   int
 		stdout string
 		stderr string
-		from   string // of the last request
+		from   string // in the last request
 	}{
 		{
 			"a shard that ends",
@@ -68,7 +68,7 @@ func TestTailGoesOnAfterALostConnection(t *testing.T) {
 		{
 			"never there",
 			[]string{"502"},
-			exitFailure, "", "braid: --url http://localhost/braid/ is answered with 502 Bad Gateway: it must be the address of an inspect page\n", "TRIM_HORIZON",
+			exitFailure, "", "braid: --url http://localhost/braid/ answered with 502 Bad Gateway: it must be the address of an inspect page\n", "TRIM_HORIZON",
 		},
 		{
 			"no such stream",
@@ -88,12 +88,12 @@ func TestTailGoesOnAfterALostConnection(t *testing.T) {
 		{
 			"no record",
 			[]string{"event: record\ndata: {\"ShardID\":7}\n\n"},
-			exitFailure, "", "a record is not what an inspect page says", "TRIM_HORIZON",
+			exitFailure, "", "invalid record from the inspect page", "TRIM_HORIZON",
 		},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				var mu sync.Mutex // guards what follows
+				var mu sync.Mutex // guards the fields below
 				bodies, from := test.bodies, ""
 				k := newKit(t)
 				k.url = true
@@ -148,8 +148,8 @@ func TestTailGoesOnAfterALostConnection(t *testing.T) {
 	}
 }
 
-// A program that is started again and again, and whose connections break at any byte: tail
-// -f writes every record once, in order, those that were put meanwhile too.
+// A program is restarted repeatedly, and its connections break at any byte: tail -f
+// writes every record once, in order, including those put in between.
 func TestTailLosesAndRepeatsNothing(t *testing.T) {
 	n := *seed
 	if n == 0 {
@@ -189,7 +189,7 @@ func tailThroughRestarts(t *testing.T, dir, from string, random *rand.Rand) {
 			}
 		}
 		if life == 0 {
-			put(-1) // before tail begins, which -n 10 shows
+			put(-1) // before tail begins; -n 10 shows it
 		}
 		server := &http.Server{Handler: http.StripPrefix("/braid", inspect.Handler(db, nil))}
 		listener := network.up()
@@ -208,7 +208,7 @@ func tailThroughRestarts(t *testing.T, dir, from string, random *rand.Rand) {
 				},
 			}
 			go func() { ended <- p.run(ctx, args) }()
-			time.Sleep(time.Second) // until it waits for what comes from now on
+			time.Sleep(time.Second) // until it waits for new records
 			network.breakThings()
 		}
 		for i := range recordsOfALife {
@@ -226,7 +226,7 @@ func tailThroughRestarts(t *testing.T, dir, from string, random *rand.Rand) {
 			network.mend()
 			time.Sleep(time.Minute)
 		}
-		if life%2 == 0 { // politely, or all at once
+		if life%2 == 0 { // gracefully, or all at once
 			require.NoError(t, db.Close())
 			require.NoError(t, server.Close())
 		} else {
@@ -237,7 +237,7 @@ func tailThroughRestarts(t *testing.T, dir, from string, random *rand.Rand) {
 		if life == lives-1 {
 			break
 		}
-		time.Sleep(time.Duration(random.IntN(20)) * time.Second) // nobody is there
+		time.Sleep(time.Duration(random.IntN(20)) * time.Second) // no program is running
 	}
 	cancel()
 	require.Equal(t, exitOK, <-ended, stderr.String())
@@ -247,11 +247,11 @@ func tailThroughRestarts(t *testing.T, dir, from string, random *rand.Rand) {
 
 // unreliable is a network in memory, whose connections break after some bytes.
 type unreliable struct {
-	mu       sync.Mutex // guards what follows
+	mu       sync.Mutex // guards the fields below
 	random   *rand.Rand
 	listener *pipeListener
 	breaks   bool
-	cut      int // connections that broke
+	cut      int // number of connections that broke
 }
 
 func (u *unreliable) up() *pipeListener {

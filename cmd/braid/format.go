@@ -13,7 +13,7 @@ import (
 	"github.com/braidstream/braid"
 )
 
-// count is a number of things.
+// count formats a number of things.
 func count(n int64, thing string) string {
 	if n != 1 {
 		thing += "s"
@@ -21,7 +21,7 @@ func count(n int64, thing string) string {
 	return number(n) + " " + thing
 }
 
-// number is an integer with commas.
+// number formats an integer with commas.
 func number(n int64) string {
 	text := strconv.FormatInt(n, 10)
 	digits, sign := text, ""
@@ -34,7 +34,7 @@ func number(n int64) string {
 	return sign + digits
 }
 
-// size is a number of bytes in the largest unit of which there is one.
+// size formats a number of bytes in the largest unit of which there is at least one.
 func size(n int64) string {
 	const units = "KMGTPE"
 	if n < 1024 {
@@ -47,8 +47,8 @@ func size(n int64) string {
 	return strings.TrimSuffix(strconv.FormatFloat(value, 'f', 1, 64), ".0") + " " + units[unit:unit+1] + "iB"
 }
 
-// duration is a time span without zeros at its end, such as "7d", "24h" and "1m30s", to
-// three digits or so.
+// duration formats a time span to about three digits, without zeros at its end, such as
+// "7d", "24h" and "1m30s".
 func duration(d time.Duration) string {
 	const day = 24 * time.Hour
 	if d >= 2*day {
@@ -77,7 +77,7 @@ func duration(d time.Duration) string {
 	return text
 }
 
-// retention is how long records are kept.
+// retention formats how long records are kept.
 func retention(d time.Duration) string {
 	if d < 0 {
 		return "unlimited"
@@ -85,7 +85,7 @@ func retention(d time.Duration) string {
 	return duration(d)
 }
 
-// moment is a time to the second.
+// moment formats a time to the second.
 func moment(t time.Time) string {
 	if t.IsZero() {
 		return "-"
@@ -93,10 +93,10 @@ func moment(t time.Time) string {
 	return t.UTC().Format(time.RFC3339)
 }
 
-// moments is a time to the millisecond, as those of records are.
+// moments formats a time to the millisecond, as for records.
 func moments(t time.Time) string { return t.UTC().Format("2006-01-02T15:04:05.000Z") }
 
-// short is a shard's id as people say it: its index.
+// short returns the index of a shard, by which people name it.
 func short(id braid.ShardID) string {
 	if i := id.Index(); i >= 0 {
 		return strconv.Itoa(i)
@@ -112,8 +112,8 @@ func shorts(ids []braid.ShardID) string {
 	return strings.Join(texts, ", ")
 }
 
-// printable is text for one line of a terminal: what could steer the terminal or is no
-// text is escaped as in Go.
+// printable returns text for one line of a terminal: control characters and invalid text
+// are escaped as in Go.
 func printable(text string) string {
 	if utf8.ValidString(text) && strings.IndexFunc(text, func(r rune) bool { return !unicode.IsPrint(r) }) < 0 {
 		return text
@@ -125,10 +125,11 @@ func printable(text string) string {
 // table is rows of text in columns. Columns of numbers are aligned to the right.
 type table struct {
 	rows  [][]string
-	right map[int]bool // columns
+	right map[int]bool // columns aligned to the right
 }
 
-// newTable makes a table with a heading. A name that begins with '>' is of numbers.
+// newTable makes a table with a heading. A name that begins with '>' marks a column of
+// numbers.
 func newTable(names ...string) *table {
 	t := &table{right: make(map[int]bool)}
 	for i, name := range names {
@@ -142,7 +143,7 @@ func newTable(names ...string) *table {
 
 func (t *table) row(cells ...string) { t.rows = append(t.rows, cells) }
 
-// write writes the table, or in place of one without rows a text.
+// write writes the table, or ifEmpty if it has no rows.
 func (t *table) write(w io.Writer, ifEmpty string) {
 	if len(t.rows) == 1 && ifEmpty != "" {
 		fmt.Fprintln(w, ifEmpty)
@@ -189,7 +190,7 @@ func writeLine(w io.Writer, value any) error {
 	return encoder.Encode(value)
 }
 
-// cutSuffixFold is strings.CutSuffix that does not tell upper from lower case.
+// cutSuffixFold is strings.CutSuffix that ignores case.
 func cutSuffixFold(text, suffix string) (before string, found bool) {
 	at := len(text) - len(suffix)
 	if at < 0 || !strings.EqualFold(text[at:], suffix) {

@@ -14,7 +14,7 @@ import (
 	"github.com/braidstream/braid"
 )
 
-// kinesisAPI is what a replay calls of Amazon Kinesis.
+// kinesisAPI is the part of Amazon Kinesis that a replay calls.
 type kinesisAPI interface {
 	PutRecords(ctx context.Context, in *kinesis.PutRecordsInput, options ...func(*kinesis.Options)) (*kinesis.PutRecordsOutput, error)
 }
@@ -39,14 +39,14 @@ func newKinesis(ctx context.Context, endpoint, region string) (kinesisAPI, error
 	}), nil
 }
 
-// What a call of PutRecords takes: 500 records, and in all accounts 5 MiB.
+// The limits of a call of PutRecords: 500 records, and, in all accounts, 5 MiB.
 const (
 	kinesisRecords = 500
 	kinesisBytes   = 4 << 20
 )
 
 // Refused records are put again after a pause, which doubles from the first to the
-// longest one, so many times without any of them being taken.
+// longest one. The replay fails when that many attempts in a row have stored no record.
 const (
 	firstPause   = 100 * time.Millisecond
 	longestPause = 5 * time.Second
@@ -59,7 +59,7 @@ type kinesisSink struct {
 	stream string
 }
 
-// put puts entries, and those again that are refused, until all are stored.
+// put puts entries, and retries refused ones until all are stored.
 func (k *kinesisSink) put(ctx context.Context, entries []braid.Entry) error {
 	var left []types.PutRecordsRequestEntry
 	for _, entry := range entries {
@@ -98,7 +98,7 @@ func (k *kinesisSink) put(ctx context.Context, entries []braid.Entry) error {
 		case len(refused) < len(left):
 			attempt, pause = 0, firstPause
 		case attempt == attempts:
-			return fmt.Errorf("stream %s of Kinesis refused %d times what was put: %s: %s", k.stream, attempts, code, why)
+			return fmt.Errorf("stream %s of Kinesis refused the records %d times: %s: %s", k.stream, attempts, code, why)
 		}
 		left = refused
 		select {
@@ -110,7 +110,7 @@ func (k *kinesisSink) put(ctx context.Context, entries []braid.Entry) error {
 	}
 }
 
-// kinesisError says which stream of Kinesis an error is about.
+// kinesisError adds the name of the stream to an error.
 func kinesisError(stream string, err error) error {
 	err = fmt.Errorf("stream %s of Kinesis: %w", stream, err)
 	var notFound *types.ResourceNotFoundException

@@ -25,7 +25,7 @@ import (
 	"github.com/braidstream/braid/inspect"
 )
 
-// lockDirEnv has the test program hold the directory that it names until its standard
+// lockDirEnv makes the test program hold the directory that it names until its standard
 // input ends: another process, as a live program is.
 const lockDirEnv = "BRAID_TEST_LOCK_DIR"
 
@@ -46,7 +46,7 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// holdDirectory has another process hold a directory until release.
+// holdDirectory makes another process hold a directory until release is called.
 func holdDirectory(t *testing.T, dir string) (release func()) {
 	t.Helper()
 	cmd := exec.Command(os.Args[0])
@@ -65,7 +65,7 @@ func holdDirectory(t *testing.T, dir string) (release func()) {
 	})
 }
 
-// buffer is one that several goroutines use.
+// buffer is a buffer that several goroutines can use.
 type buffer struct {
 	mu  sync.Mutex
 	buf bytes.Buffer
@@ -83,7 +83,7 @@ func (b *buffer) String() string {
 	return b.buf.String()
 }
 
-// kit runs verbs on a database in memory that the test has open as well.
+// kit runs verbs on a database in memory, which the test has open as well.
 type kit struct {
 	t   *testing.T
 	db  *braid.DB
@@ -104,7 +104,7 @@ func newKit(t *testing.T) *kit {
 	return &kit{t: t, db: db, ctx: t.Context()}
 }
 
-// stream makes a stream with records "0", "1", … under the keys k0 to k9, in turns.
+// stream creates a stream with records "0", "1", … under the keys k0 to k9, in turn.
 func (k *kit) stream(name string, shards, records int) *braid.Stream {
 	k.t.Helper()
 	s, err := k.db.CreateStream(k.t.Context(), name, &braid.StreamOptions{Shards: shards})
@@ -121,7 +121,7 @@ func (k *kit) put(s *braid.Stream, from, to int) {
 	}
 }
 
-// bothWays runs a test on a database that the verbs have in this process, and on one that
+// bothWays runs a test on a database that the verbs open in this process, and on one that
 // they reach through package inspect, each in a bubble.
 func bothWays(t *testing.T, test func(t *testing.T, k *kit)) {
 	t.Helper()
@@ -154,7 +154,7 @@ func (k *kit) serveHandler(handler http.Handler) {
 	})
 }
 
-// open opens the database of the kit, in its way.
+// open opens the database of the kit, in the kit's way.
 func (k *kit) open(_ context.Context, t target, _ access) (store, error) {
 	if !k.url {
 		return &directory{db: k.db, close: func() error { return nil }}, nil
@@ -163,14 +163,14 @@ func (k *kit) open(_ context.Context, t target, _ access) (store, error) {
 	return openRemote(t, k.client())
 }
 
-// client returns a client of what is served.
+// client returns a client of the server.
 func (k *kit) client() *http.Client {
 	return &http.Client{Transport: &http.Transport{
 		DialContext: func(context.Context, string, string) (net.Conn, error) { return k.listener.dial() },
 	}}
 }
 
-// pipeListener accepts connections that are pipes in this process.
+// pipeListener accepts connections that are pipes within this process.
 type pipeListener struct {
 	conns  chan net.Conn
 	closed chan struct{}
@@ -225,12 +225,12 @@ func (k *kit) run(args ...string) (code int, stdout, stderr string) {
 	return code, out.String(), errs.String()
 }
 
-// runTo runs a verb that writes there, until it or ctx ends.
+// runTo runs a verb with these outputs, until it or ctx ends.
 func (k *kit) runTo(ctx context.Context, stdout, stderr io.Writer, args ...string) (code int) {
 	return k.newProgram(stdout, stderr).run(ctx, append([]string{"--dir", "memory"}, args...))
 }
 
-// ok runs a verb that has to succeed, and returns what it has written.
+// ok runs a verb that must succeed, and returns its output.
 func (k *kit) ok(args ...string) string {
 	k.t.Helper()
 	code, stdout, stderr := k.run(args...)
@@ -239,7 +239,7 @@ func (k *kit) ok(args ...string) string {
 	return stdout
 }
 
-// fails runs a verb that has to fail, and returns the message.
+// fails runs a verb that must fail, and returns the message.
 func (k *kit) fails(code int, args ...string) string {
 	k.t.Helper()
 	got, _, stderr := k.run(args...)
@@ -248,7 +248,7 @@ func (k *kit) fails(code int, args ...string) string {
 	return strings.TrimPrefix(stderr, "braid: ")
 }
 
-// consume has a worker of an application process that many records, one at a time, and
+// consume makes a worker of an application process that many records, one at a time, and
 // stop.
 func consume(t *testing.T, db *braid.DB, app, stream string, records int) {
 	t.Helper()
@@ -257,7 +257,7 @@ func consume(t *testing.T, db *braid.DB, app, stream string, records int) {
 	from, err := db.Stream(stream)
 	require.NoError(t, err)
 	var mu sync.Mutex                            // guards first
-	first := make(map[braid.SequenceNumber]bool) // those that arrived first, so it does not matter which shard is quicker
+	first := make(map[braid.SequenceNumber]bool) // the first arrivals, so it does not matter which shard is quicker
 	for rec, err := range from.Records(ctx, braid.TrimHorizon()) {
 		require.NoError(t, err)
 		if len(first) == records {
@@ -271,7 +271,7 @@ func consume(t *testing.T, db *braid.DB, app, stream string, records int) {
 		defer mu.Unlock()
 		number := batch.Records[0].SequenceNumber
 		if !first[number] {
-			return context.Canceled // which comes again
+			return context.Canceled // the record comes again
 		}
 		if delete(first, number); len(first) == 0 {
 			cancel()
@@ -287,10 +287,10 @@ func consume(t *testing.T, db *braid.DB, app, stream string, records int) {
 
 type recordSeq = iter.Seq2[braid.Record, error]
 
-// errPipe is what a pipe says whose reader is gone.
+// errPipe is the error of a pipe whose reader has closed it.
 var errPipe = syscall.EPIPE
 
-// countingStore counts what is read.
+// countingStore counts the records that are read.
 type countingStore struct {
 	store
 	records, counts int
@@ -314,7 +314,7 @@ func (c *countingStore) Records(ctx context.Context, stream string, shard braid.
 	}
 }
 
-// damagedStore has damage behind its records.
+// damagedStore has damage after its records.
 type damagedStore struct{ store }
 
 func (d *damagedStore) Records(ctx context.Context, stream string, shard braid.ShardID, from braid.Position, follow bool) iter.Seq2[braid.Record, error] {

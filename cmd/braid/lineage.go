@@ -11,9 +11,9 @@ import (
 	"github.com/braidstream/braid"
 )
 
-// drawLineage draws the shards of a stream as a graph: each shard is a dot, with lines
-// to the shards that came from it below. Shards are in the order of their hash keys, and
-// no shard comes before its parents.
+// drawLineage draws the shards of a stream as a graph: each shard is a dot, with lines to
+// its children below. Shards are in the order of their hash keys, and no shard comes
+// before its parents.
 func drawLineage(w io.Writer, shards []braid.ShardDescription, label func(braid.ShardDescription) []string) {
 	g := &graph{known: make(map[braid.ShardID]braid.ShardDescription, len(shards))}
 	for _, sd := range shards {
@@ -42,9 +42,9 @@ func drawLineage(w io.Writer, shards []braid.ShardDescription, label func(braid.
 	}
 }
 
-// byLineage orders shards by hash key, but each behind its parents: a shard is followed
-// by its lower child and all that came from that, and then by its upper child. So few
-// lines of the graph are open at once, whatever the number of shards.
+// byLineage orders shards by hash key, but each after its parents: a shard is followed by
+// its lower child and all descendants of that, and then by its upper child. So few lines
+// of the graph are open at once, regardless of the number of shards.
 func byLineage(shards []braid.ShardDescription) (ordered []braid.ShardDescription) {
 	known := make(map[braid.ShardID]braid.ShardDescription, len(shards))
 	for _, sd := range shards {
@@ -58,7 +58,7 @@ func byLineage(shards []braid.ShardDescription) (ordered []braid.ShardDescriptio
 		})
 	}
 	byStart := func(a, b braid.ShardDescription) int { return a.HashKeyRange.Start.Compare(b.HashKeyRange.Start) }
-	var todo []braid.ShardDescription // a stack, the next on top
+	var todo []braid.ShardDescription // a stack; the next shard is on top
 	for _, sd := range shards {
 		if ready(sd) { // its parents have expired, or it never had any
 			todo = append(todo, sd)
@@ -84,10 +84,10 @@ func byLineage(shards []braid.ShardDescription) (ordered []braid.ShardDescriptio
 	return ordered
 }
 
-// graph is the drawing. Its columns are lines that lead to a shard further below.
+// graph is the drawing. Its columns are lines that lead to a shard further down.
 type graph struct {
 	known map[braid.ShardID]braid.ShardDescription // all shards
-	lanes []braid.ShardID                          // where each column leads; empty: nowhere, it is free
+	lanes []braid.ShardID                          // the shard to which each column leads; empty if the column is free
 	lines []graphLine
 }
 
@@ -120,7 +120,7 @@ func (g *graph) add(sd braid.ShardDescription) {
 		_, exists := g.known[id]
 		return !exists
 	})
-	slices.SortFunc(children, func(a, b braid.ShardID) int { // the lower first
+	slices.SortFunc(children, func(a, b braid.ShardID) int { // the lower one first
 		return g.known[a].HashKeyRange.Start.Compare(g.known[b].HashKeyRange.Start)
 	})
 	g.lanes[at] = ""
@@ -134,7 +134,7 @@ func (g *graph) add(sd braid.ShardDescription) {
 	}
 }
 
-// free returns a column, at or right of one, that leads nowhere.
+// free returns a free column, at or right of the given one.
 func (g *graph) free(from int) int {
 	for i := from; i < len(g.lanes); i++ {
 		if g.lanes[i] == "" {
@@ -145,7 +145,7 @@ func (g *graph) free(from int) int {
 	return len(g.lanes) - 1
 }
 
-// join draws that the columns of a shard's parents meet.
+// join draws how the columns of a shard's parents meet.
 func (g *graph) join(at, last int, id braid.ShardID) {
 	lanes := slices.Clone(g.lanes)
 	g.line(false, func(i int) rune {
@@ -187,7 +187,7 @@ func (g *graph) fork(at, to int) {
 	}, func(i int) bool { return i >= at && i < to })
 }
 
-// rest is what a column shows that has no part in a line of the drawing.
+// rest returns what a column shows that is not part of the current line.
 func (g *graph) rest(i int) rune {
 	if g.lanes[i] == "" {
 		return ' '
@@ -195,7 +195,8 @@ func (g *graph) rest(i int) rune {
 	return '│'
 }
 
-// line adds a line, of what each column shows, and whether a stroke leads on to the next.
+// line adds a line. show returns what each column shows, and stroke reports whether a
+// stroke connects it to the next.
 func (g *graph) line(isShard bool, show func(i int) rune, stroke func(i int) bool) {
 	var text strings.Builder
 	for i := range g.lanes {
@@ -218,12 +219,12 @@ func lastIndex(lanes []braid.ShardID, id braid.ShardID) int {
 	return -1
 }
 
-// percents is a range of hash keys as parts of their space.
+// percents formats a range of hash keys as percentages of all hash keys.
 func percents(r braid.HashKeyRange) string {
 	return percent(r.Start, 0) + " – " + percent(r.End, 1) + " %"
 }
 
-// percent returns how much of the space lies below a key, and so many keys more.
+// percent formats how much of the hash keys lies below a key plus more.
 func percent(key braid.HashKey, more int64) string {
 	n, _ := new(big.Int).SetString(key.String(), 10)
 	n.Add(n, big.NewInt(more))

@@ -43,7 +43,7 @@ type streamRow struct {
 	OpenShards     int
 	ClosedShards   int
 	Records, Bytes int64
-	Retention      string // negative: without end
+	Retention      string // negative means forever
 	RetentionBytes int64
 	Mode           braid.CapacityMode
 	newest         braid.SequenceNumber // of all shards, by arrival
@@ -67,7 +67,7 @@ func newStreamRow(d braid.StreamDescription) streamRow {
 	return row
 }
 
-// keeps is what a stream keeps.
+// keeps formats the retention of a stream.
 func keeps(d braid.StreamDescription) string {
 	text := retention(d.Retention)
 	if d.RetentionBytes > 0 {
@@ -125,7 +125,7 @@ func (p *program) describe(d braid.StreamDescription) {
 	t.write(p.stdout, "")
 }
 
-// capacity is a mode with its budgets.
+// capacity formats a mode with its budgets.
 func capacity(c braid.Capacity) string {
 	if c.Mode == braid.Unlimited {
 		return "unlimited"
@@ -145,8 +145,8 @@ func capacity(c braid.Capacity) string {
 func (p *program) shardsCommand() *cobra.Command {
 	return &cobra.Command{
 		Use: "shards STREAM", Short: "Draw the shards of a stream, their splits and merges", GroupID: groupLook,
-		Long: `shards draws the shards of a stream. Each is a dot, filled while the shard is open, with lines to
-the shards that it was split or merged into below. The percentages are its part of the hash keys.`,
+		Long: `shards draws the shards of a stream. Each shard is a dot, filled while the shard is open, with lines down to
+its children. The percentages are its part of the hash keys.`,
 		Args: arguments(1, 1), ValidArgsFunction: p.completeStreams,
 		RunE: p.verb(reads, func(ctx context.Context, s store, args []string) error {
 			d, err := s.Stream(ctx, args[0])
@@ -170,7 +170,7 @@ the shards that it was split or merged into below. The percentages are its part 
 	}
 }
 
-// anys turns a list into one that is never null in JSON.
+// anys converts a list to one that is never null in JSON.
 func anys[T any](list []T) []any {
 	out := make([]any, len(list))
 	for i := range list {

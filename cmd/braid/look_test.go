@@ -15,7 +15,7 @@ import (
 	"github.com/braidstream/braid/queue"
 )
 
-// golden compares a text with a file of testdata, which -update writes.
+// golden compares a text with a file of testdata; -update writes the file.
 func golden(t *testing.T, name, got string) {
 	t.Helper()
 	path := "testdata/" + name
@@ -53,8 +53,8 @@ func TestLsAndDescribe(t *testing.T) {
 	})
 }
 
-// A graph of all that shards can do: a split, a split of a child, a merge over the border of
-// two families, a merge of all, and a parent that has expired.
+// A graph with everything that shards can do: a split, a split of a child, a merge across
+// two families, a merge of all, and an expired parent.
 func TestShardsAreDrawn(t *testing.T) {
 	bothWays(t, func(t *testing.T, k *kit) {
 		s := k.stream("orders", 3, 100)
@@ -70,7 +70,7 @@ func TestShardsAreDrawn(t *testing.T) {
 		got := k.ok("shards", "orders")
 		step("scale", "orders", "1")
 		got += "\n" + k.ok("shards", "orders")
-		time.Sleep(22*time.Hour + 30*time.Minute) // in which the first shards expire
+		time.Sleep(22*time.Hour + 30*time.Minute) // the first shards expire
 		synctest.Wait()
 		step("scale", "orders", "2")
 		got += "\n" + k.ok("shards", "orders")
@@ -82,7 +82,7 @@ func TestShardsAreDrawn(t *testing.T) {
 	})
 }
 
-// Every shard is drawn once, however many there are, and behind its parents.
+// Every shard is drawn once, after its parents, however many there are.
 func TestManyShardsAreDrawn(t *testing.T) {
 	bothWays(t, func(t *testing.T, k *kit) {
 		k.stream("wide", 500, 0)
@@ -166,45 +166,45 @@ func TestWhatIsNotUnderstoodIsRefused(t *testing.T) {
 		"unknown flag: --nope (braid ls --help":             {"ls", "--nope"},
 		"an argument is missing: the usage is braid cat":    {"cat"},
 		`there is no argument "b": the usage is`:            {"cat", "orders", "b"},
-		`--from "noon" is no position: it must be start`:    {"cat", "orders", "--from", "noon"},
-		`--until "noon" is no time`:                         {"cat", "orders", "--until", "noon"},
+		`--from "noon" is not a position: it must be start`: {"cat", "orders", "--from", "noon"},
+		`--until "noon" is not a time`:                      {"cat", "orders", "--until", "noon"},
 		`--output "xml" must be text, data, json or`:        {"cat", "orders", "-o", "xml"},
 		"--limit -1 must be 0 or more":                      {"cat", "orders", "-n", "-1"},
 		"--last -1 must be 0 or more":                       {"tail", "orders", "-n", "-1"},
 		`--grep: error parsing regexp`:                      {"cat", "orders", "--grep", "("},
 		`--template: template: record`:                      {"cat", "orders", "--template", "{{"},
 		`shard "x": `:                                       {"cat", "orders", "--shard", "x"},
-		"--ndjson has keys and data in lines":               {"put", "orders", "--ndjson", "--key", "k"},
+		"--ndjson reads keys and data from standard input":  {"put", "orders", "--ndjson", "--key", "k"},
 		"--key and --key-separator exclude each other":      {"put", "orders", "--key", "k", "--key-separator", ":"},
-		"where to seek is missing":                          {"seek", "app"},
-		`--to "noon" is no position`:                        {"seek", "app", "--to", "noon"},
+		"--to is missing; it must be start":                 {"seek", "app"},
+		`--to "noon" is not a position`:                     {"seek", "app", "--to", "noon"},
 		"--interval 1ms must be 100ms or more":              {"lag", "--interval", "1ms"},
 		"--max-records -2 must be":                          {"lag", "--max-records", "-2"},
 		`SHARDS "x" must be a number of shards`:             {"scale", "orders", "x"},
-		`PERIOD "x" is no time to keep records for`:         {"retention", "orders", "x"},
-		`--bytes "x" is no size`:                            {"retention", "orders", "--bytes", "x"},
+		`PERIOD "x" is not a retention`:                     {"retention", "orders", "x"},
+		`--bytes "x" is not a size`:                         {"retention", "orders", "--bytes", "x"},
 		`--at: `:                                            {"split", "orders", "0", "--at", "x"},
-		"what to remove is missing":                         {"trim", "orders"},
+		"--before is missing; it must be start":             {"trim", "orders"},
 		"which cannot be undone: confirm it with --yes":     {"trim", "orders", "--before", "latest"},
 		`--format "xml" must be binary or ndjson`:           {"export", "orders", "-", "--format", "xml"},
 		"--resume needs a FILE":                             {"export", "orders", "--resume"},
-		"what to replay must be a STREAM or --file":         {"replay", "--to", "orders"},
-		"where to put the records must be --to or":          {"replay", "orders"},
-		"--endpoint and --region are for --kinesis":         {"replay", "orders", "--to", "x", "--region", "x"},
+		"give either a STREAM or --file to replay":          {"replay", "--to", "orders"},
+		"give either --to or --kinesis":                     {"replay", "orders"},
+		"--endpoint and --region are only for --kinesis":    {"replay", "orders", "--to", "x", "--region", "x"},
 		"--to orders is the stream that is replayed":        {"replay", "orders", "--to", "orders"},
 		`--speed "0" must be a factor`:                      {"replay", "orders", "--to", "x", "--speed", "0"},
 		"--max-pause -1s must be 0 or more":                 {"replay", "orders", "--to", "x", "--max-pause", "-1s"},
-		"--from and --shard are for a stream":               {"replay", "--file", "x", "--to", "x", "--shard", "1"},
+		"--from and --shard are only for a stream":          {"replay", "--file", "x", "--to", "x", "--shard", "1"},
 		`--durability: invalid argument`:                    {"bench", "--durability", "x"},
 		"--producers 0 must be 1 to 10,000":                 {"bench", "--producers", "0"},
 		"--for 0s must be more than 0":                      {"bench", "--for", "0s"},
 		"--size 2MiB must be 1MiB or less":                  {"bench", "--size", "2MiB"},
-		`--retention "0" is no time to keep records for`:    {"create", "new", "--retention", "0"},
-		`--max-record "1TB" is no size`:                     {"create", "new", "--max-record", "1TB"},
-		`--rate "fast" is no size`:                          {"check", "--rate", "fast"},
+		`--retention "0" is not a retention`:                {"create", "new", "--retention", "0"},
+		`--max-record "1TB" is not a size`:                  {"create", "new", "--max-record", "1TB"},
+		`--rate "fast" is not a size`:                       {"check", "--rate", "fast"},
 		"--url x exclude each other":                        {"ls", "--url", "x"},
-		`--keys is for a directory`:                         {"--dir", "", "--url", "x", "--keys", "x", "ls"},
-		"give --dir, the directory of a stopped program or": {"--dir", "", "ls"},
+		`--keys is only for a directory`:                    {"--dir", "", "--url", "x", "--keys", "x", "ls"},
+		"use --dir, the directory of a stopped program or":  {"--dir", "", "ls"},
 	} {
 		require.Contains(t, k.fails(exitUsage, args...), want, args)
 	}

@@ -1,4 +1,4 @@
-// Braid looks at the streams of a directory or of a live program, and changes them:
+// Braid inspects and changes the streams of a directory or of a live program:
 //
 //	go install github.com/braidstream/braid/cmd/braid@latest
 //	braid --dir data ls

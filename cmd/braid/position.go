@@ -9,19 +9,19 @@ import (
 
 const positionHelp = `A POSITION is one of
   start                        the oldest record that was not trimmed
-  latest                       behind the newest record
+  latest                       after the newest record
   2026-11-28T14:05:00Z         a time in RFC 3339; without a zone, a time or seconds, it is UTC
-  -90m                         so long ago
-  4956...                      the record of that sequence number; after:4956... is behind it
+  -90m                         90 minutes ago
+  4956...                      the record with that sequence number; after:4956... is after it
   AT_TIMESTAMP 2026-...        any other text of a braid.Position`
 
 const positionRule = "must be start, latest, a time such as 2026-11-28T14:05:00Z, a time ago such as -90m, " +
 	"a sequence number, or after: and one"
 
-// times are the ways to write a time. Where there is no zone it is UTC.
+// times are the accepted formats of times. A time without a zone is UTC.
 var times = []string{time.RFC3339Nano, "2006-01-02T15:04:05", "2006-01-02T15:04", "2006-01-02 15:04:05", "2006-01-02 15:04", time.DateOnly}
 
-// parsePosition reads a position as people write it.
+// parsePosition reads a position in the form that people write.
 func parsePosition(flag, text string) (braid.Position, error) {
 	switch strings.ToLower(text) {
 	case "start", "trim_horizon":
@@ -43,7 +43,7 @@ func parsePosition(flag, text string) (braid.Position, error) {
 	if position, err := braid.ParsePosition(text); err == nil {
 		return position, nil
 	}
-	return braid.Position{}, usagef("%s %q is no position: it %s", flag, text, positionRule)
+	return braid.Position{}, usagef("%s %q is not a position: it %s", flag, text, positionRule)
 }
 
 // parseTime reads a time, or how long ago it was.
@@ -61,7 +61,7 @@ func parseTime(text string) (time.Time, bool) {
 	return time.Time{}, false
 }
 
-// parseDuration is time.ParseDuration that knows days, such as 7d or 1d12h.
+// parseDuration is time.ParseDuration that also accepts days, as in 7d or 1d12h.
 func parseDuration(text string) (time.Duration, error) {
 	days, rest, found := strings.Cut(text, "d")
 	if !found {
@@ -78,8 +78,8 @@ func parseDuration(text string) (time.Duration, error) {
 	return 24*d + r, err
 }
 
-// parseShard reads the id of a shard in any form that Kinesis understands; empty is all
-// shards.
+// parseShard reads the id of a shard in any form that Kinesis accepts; an empty text
+// means all shards.
 func parseShard(text string) (braid.ShardID, error) {
 	if text == "" {
 		return "", nil

@@ -8,24 +8,24 @@ import (
 	"unicode/utf8"
 )
 
-// progress is a bar on a terminal, of work whose amount is about known. Where standard
-// error is no terminal it shows nothing. It is used by one goroutine.
+// progress is a progress bar on a terminal, for work whose amount is roughly known. If
+// standard error is not a terminal it shows nothing. It is used by one goroutine.
 type progress struct {
-	w     io.Writer // nil: show nothing
+	w     io.Writer // nil to show nothing
 	width func() int
 	what  string
 	unit  func(int64) string
 
 	began time.Time
-	first int64 // what was done before, by a run that this one continues
+	first int64 // done earlier, by the run that this one continues
 	shown time.Time
-	drawn int // columns that are written
+	drawn int // number of columns that are written
 }
 
-// between are the pauses between two drawings.
+// between is the pause between two drawings.
 const between = 100 * time.Millisecond
 
-// newProgress begins a bar for work of which so much was done before.
+// newProgress begins a bar; first is how much of the work was done earlier.
 func (p *program) newProgress(what string, first int64, unit func(int64) string) *progress {
 	bar := &progress{width: p.width, what: what, unit: unit, first: first, began: time.Now()}
 	if p.bars {
@@ -47,7 +47,7 @@ func (b *progress) set(done, total int64) {
 	b.draw(b.text(done, max(done, total), now.Sub(b.began)))
 }
 
-// clear removes the bar, so that what is written next stands alone.
+// clear removes the bar, so that other output starts on an empty line.
 func (b *progress) clear() {
 	if b.w != nil && b.drawn > 0 {
 		b.draw("")
@@ -55,14 +55,14 @@ func (b *progress) clear() {
 	}
 }
 
-// draw replaces what is drawn.
+// draw replaces the bar.
 func (b *progress) draw(text string) {
 	columns := utf8.RuneCountInString(text)
 	fmt.Fprintf(b.w, "\r%s%s", text, strings.Repeat(" ", max(0, b.drawn-columns)))
 	b.drawn = columns
 }
 
-// text is the bar, cut to the terminal.
+// text returns the bar, cut to the width of the terminal.
 func (b *progress) text(done, total int64, took time.Duration) string {
 	part := 1.0
 	if total > 0 {

@@ -25,18 +25,18 @@ func (p *program) putCommand() *cobra.Command {
 		Long: `put puts a record for each DATA or, without one, for each line of standard input. All have the partition key of
 --key; without it each has a random one, so that they spread over the shards. With --key-separator : a line is a key, a colon and the data.
 
-With --ndjson each line is a JSON object with PartitionKey, and Text or Data (base64), and maybe ExplicitHashKey, as
-cat -o ndjson writes it; its other fields are ignored.
+With --ndjson each line is a JSON object with PartitionKey, Text or Data (base64), and optionally ExplicitHashKey, as
+written by cat -o ndjson; other fields are ignored.
 
-Lines that are there already share a commit, up to 1,000 of them or 4 MiB. Records are in the order of the input; if
-put fails, those before the line that it names are put.`,
+Lines that are available at once share a commit, up to 1,000 of them or 4 MiB. Records are put in the order of the
+input; if put fails, the records before the line that it names were put.`,
 		Example: `  braid --dir data put orders --key customer-42 ordered paid
   braid --dir data cat orders -o ndjson | braid --dir other put orders --ndjson`,
 		Args: arguments(1, -1), ValidArgsFunction: p.completeStreams,
 		RunE: p.verb(writes, func(ctx context.Context, s store, args []string) error {
 			switch {
 			case ndjson && (key != "" || separator != "" || len(args) > 1):
-				return usagef("--ndjson has keys and data in lines of standard input: leave out --key, --key-separator and DATA")
+				return usagef("--ndjson reads keys and data from standard input: leave out --key, --key-separator and DATA")
 			case separator != "" && key != "":
 				return usagef("--key and --key-separator exclude each other")
 			}
@@ -58,7 +58,7 @@ put fails, those before the line that it names are put.`,
 	return cmd
 }
 
-// entryOf makes an entry of a line of text.
+// entryOf makes an entry from a line of text.
 func entryOf(line []byte, key, separator string) (braid.Entry, error) {
 	switch {
 	case separator != "":
@@ -75,7 +75,7 @@ func entryOf(line []byte, key, separator string) (braid.Entry, error) {
 	return braid.Entry{PartitionKey: key, Data: line}, nil
 }
 
-// entryOfJSON makes an entry of a line of NDJSON.
+// entryOfJSON makes an entry from a line of NDJSON.
 func entryOfJSON(line []byte) (braid.Entry, error) {
 	parsed, err := archive.ParseLine(line)
 	if err != nil {
@@ -85,7 +85,7 @@ func entryOfJSON(line []byte) (braid.Entry, error) {
 	return braid.Entry{PartitionKey: rec.PartitionKey, ExplicitHashKey: rec.ExplicitHashKey, Data: rec.Data}, nil
 }
 
-// The most that one commit of put takes.
+// The limits of one commit of put.
 const (
 	batchRecords = 1000
 	batchBytes   = 4 << 20
@@ -99,15 +99,15 @@ type putter struct {
 	parse  func([]byte) (braid.Entry, error)
 
 	batch []braid.Entry
-	size  int   // of the batch, in bytes
-	first int64 // the ordinal of its first input, from 1
+	size  int   // bytes in the batch
+	first int64 // the ordinal of the batch's first input, from 1
 
-	inputs  int64 // lines or arguments so far
-	records int64 // that were put
+	inputs  int64 // lines or arguments read so far
+	records int64 // records that were put
 	bytes   int64
 }
 
-// all puts arguments.
+// all puts the arguments.
 func (w *putter) all(ctx context.Context, args []string) error {
 	for _, arg := range args {
 		if err := w.add(ctx, []byte(arg)); err != nil {
@@ -117,7 +117,8 @@ func (w *putter) all(ctx context.Context, args []string) error {
 	return w.finish(ctx)
 }
 
-// lines puts what standard input has, until it ends. What has come by then shares a commit.
+// lines puts the lines of standard input until it ends. Lines that are already there
+// share a commit.
 func (w *putter) lines(ctx context.Context) error {
 	lines, failed := readLines(ctx, w.p.stdin)
 	for {
@@ -125,7 +126,7 @@ func (w *putter) lines(ctx context.Context) error {
 		var more bool
 		select {
 		case line, more = <-lines:
-		default: // none has come yet, so those before go now
+		default: // no line is waiting, so put those read so far
 			if err := w.put(ctx); err != nil {
 				return err
 			}
@@ -147,9 +148,9 @@ func (w *putter) lines(ctx context.Context) error {
 	}
 }
 
-// readLines reads lines until the input or ctx ends. Then lines is closed, and failed has
-// the error of reading, or nil. A read that blocks holds its goroutine beyond ctx: that
-// ends with the program.
+// readLines reads lines until the input or ctx ends. It then closes lines, and sends the
+// error of reading, or nil, to failed. A read that blocks keeps its goroutine beyond ctx,
+// until the program ends.
 func readLines(ctx context.Context, r io.Reader) (lines <-chan []byte, failed <-chan error) {
 	out, outErr := make(chan []byte, 4*batchRecords), make(chan error, 1)
 	go func() {
@@ -173,10 +174,11 @@ func readLines(ctx context.Context, r io.Reader) (lines <-chan []byte, failed <-
 	return out, outErr
 }
 
-// maxLine is the longest line: a record of the largest size, in base64, and its keys.
+// maxLine is the length of the longest line: a record of the maximum size, in base64, and
+// its keys.
 const maxLine = 16 << 20
 
-// add adds an input to the batch, and puts that when it is full.
+// add adds an input to the batch, and puts the batch when it is full.
 func (w *putter) add(ctx context.Context, input []byte) error {
 	w.inputs++
 	entry, err := w.parse(input)
@@ -223,8 +225,8 @@ func (w *putter) put(ctx context.Context) error {
 	return w.p.flush()
 }
 
-// where says which inputs an error of the batch is about: the one that is not valid, if
-// there is one.
+// where names the inputs that an error of the batch is about: the invalid one, if there
+// is one.
 func (w *putter) where(err error) string {
 	var invalid *braid.InvalidArgumentError
 	var i int64
@@ -246,7 +248,7 @@ func wereRecords(n int64) string {
 	return number(n) + " records were"
 }
 
-// finish puts what is left, and says how much was put.
+// finish puts the rest, and reports how much was put.
 func (w *putter) finish(ctx context.Context) error {
 	if err := w.put(ctx); err != nil {
 		return err

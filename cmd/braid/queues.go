@@ -11,12 +11,12 @@ import (
 	"github.com/braidstream/braid/queue"
 )
 
-// maxLetters is how many dead letters are looked at: the oldest ones.
+// maxLetters is how many dead letters, the oldest ones, are looked at.
 const maxLetters = 1000
 
 func (p *program) queuesCommand() *cobra.Command {
 	return &cobra.Command{
-		Use: "queues", Short: "List the queues and what they hold", GroupID: groupQueues,
+		Use: "queues", Short: "List the queues and their counts", GroupID: groupQueues,
 		Args: arguments(0, 0),
 		RunE: p.verb(reads, func(ctx context.Context, s store, _ []string) error {
 			queues, err := s.Queues(ctx)
@@ -44,8 +44,8 @@ func (p *program) deadLettersCommand() *cobra.Command {
 	var limit int
 	cmd := &cobra.Command{
 		Use: "deadletters QUEUE", Short: "List the dead letters of a queue", GroupID: groupQueues,
-		Long: `deadletters lists the records of a queue that were received as often as it allows, or rejected: oldest first, with
-why the last attempt has failed. restore and discard take the ID of one.`,
+		Long: `deadletters lists the records of a queue that were received as often as the queue allows, or were rejected: oldest
+first, with the reason why the last attempt failed. restore and discard take their IDs.`,
 		Args: arguments(1, 1), ValidArgsFunction: p.completeQueues,
 		RunE: p.verb(reads, func(ctx context.Context, s store, args []string) error {
 			if limit < 1 || limit > maxLetters {
@@ -71,7 +71,7 @@ why the last attempt has failed. restore and discard take the ID of one.`,
 				l := &letters[i]
 				reason := "-"
 				if l.Receipt == "" {
-					reason = "(a receiver of dead letters has it)"
+					reason = "(held by a receiver of dead letters)"
 				} else if l.Reason != "" {
 					reason = shortened(printable(l.Reason), 60)
 				}
@@ -84,7 +84,7 @@ why the last attempt has failed. restore and discard take the ID of one.`,
 			return nil
 		}),
 	}
-	cmd.Flags().IntVarP(&limit, "limit", "n", 100, "most dead letters to list, 1 to 1,000")
+	cmd.Flags().IntVarP(&limit, "limit", "n", 100, "maximum number of dead letters to list, 1 to 1,000")
 	return cmd
 }
 
@@ -105,9 +105,9 @@ func newLetterRow(l *queue.Record) letterRow {
 func (p *program) restoreCommand() *cobra.Command {
 	var all bool
 	cmd := &cobra.Command{
-		Use: "restore QUEUE [ID ...]", Short: "Make dead letters records of their queue again", GroupID: groupQueues,
-		Long: `restore makes dead letters records of their queue again: visible at once, with all attempts before them. IDs are
-those that deadletters lists; --all restores every one.`,
+		Use: "restore QUEUE [ID ...]", Short: "Put dead letters back into their queue", GroupID: groupQueues,
+		Long: `restore puts dead letters back into their queue: they are visible at once, with all attempts left. deadletters lists
+their IDs; --all restores all of them.`,
 		Args: arguments(1, -1), ValidArgsFunction: p.completeQueues,
 		RunE: p.verb(writes, func(ctx context.Context, s store, args []string) error {
 			name, ids := args[0], args[1:]
@@ -140,9 +140,9 @@ func (p *program) discardCommand() *cobra.Command {
 	var all bool
 	cmd := &cobra.Command{
 		Use: "discard QUEUE [ID ...]", Short: "Remove dead letters from their queue for good", GroupID: groupQueues,
-		Long: `discard removes dead letters from their queue: nobody receives them from there again. The stream keeps the records
-until its retention ends. IDs are those that deadletters lists; --all discards those that there are when it
-begins, but for those that a receiver of dead letters has. It asks first, unless --yes is given.`,
+		Long: `discard removes dead letters from their queue, which never hands them out again. The stream keeps the records
+until its retention ends. deadletters lists the IDs. --all discards all dead letters that exist when it begins,
+except those held by a receiver of dead letters. It asks first, unless --yes is given.`,
 		Args: arguments(1, -1), ValidArgsFunction: p.completeQueues,
 		RunE: p.verb(writes, func(ctx context.Context, s store, args []string) error {
 			name, ids := args[0], args[1:]
@@ -176,8 +176,8 @@ func (p *program) discardSome(ctx context.Context, s store, name string, ids []s
 	return len(ids), s.Discard(ctx, name, receipts)
 }
 
-// discardAll discards as many as there are when it begins, so that it ends while others
-// die. What somebody has received stays.
+// discardAll discards as many dead letters as exist when it begins, so that it ends even
+// if more records die meanwhile. Dead letters in flight stay.
 func (p *program) discardAll(ctx context.Context, s store, name string, _ []string) (discarded int, err error) {
 	d, err := s.Queue(ctx, name)
 	if err != nil {
@@ -216,7 +216,7 @@ func idsOrAll(ids []string, all bool, verb string) error {
 	case all && len(ids) > 0:
 		return usagef("IDs and --all exclude each other: give one of them")
 	case !all && len(ids) == 0:
-		return usagef("what to %s is missing: give IDs that deadletters lists, or --all", verb)
+		return usagef("the dead letters to %s are missing: give IDs from the list of deadletters, or --all", verb)
 	}
 	return nil
 }
@@ -240,14 +240,14 @@ func receiptsOf(ctx context.Context, s store, name string, ids []string) ([]queu
 		case !found:
 			return nil, &codedError{fmt.Errorf("queue %s has no dead letter with the ID %q; nothing was done", name, id), exitNotFound}
 		case receipt == "":
-			return nil, fmt.Errorf("dead letter %s of queue %s is with a receiver of dead letters; nothing was done", id, name)
+			return nil, fmt.Errorf("dead letter %s of queue %s is held by a receiver of dead letters; nothing was done", id, name)
 		}
 		receipts[i] = receipt
 	}
 	return receipts, nil
 }
 
-// haveCount is a number of things, and have.
+// haveCount formats a number of things, followed by has or have.
 func haveCount(n int, thing string) string {
 	if n == 1 {
 		return count(1, thing) + " has"
@@ -262,7 +262,7 @@ func areOrIs(n int64) string {
 	return "are"
 }
 
-// shortened cuts a text off that is longer than so many characters.
+// shortened cuts off a text that is longer than that many characters.
 func shortened(text string, most int) string {
 	if runes := []rune(text); len(runes) > most {
 		return string(runes[:most-1]) + "…"

@@ -11,7 +11,7 @@ import (
 	"github.com/braidstream/braid/queue"
 )
 
-// deadQueue makes a queue whose records are all dead.
+// deadQueue creates a queue whose records are all dead.
 func (k *kit) deadQueue(name string, records int) *queue.Queue {
 	k.t.Helper()
 	k.stream("orders", 1, records)
@@ -69,10 +69,10 @@ func TestDeadLettersAreListedAndSettled(t *testing.T) {
 		require.Equal(t, "1 dead letter has left queue mails.\n", k.ok("discard", "mails", rows[1].ID, "--yes"))
 		require.Equal(t, []string{"3", "4"}, k.dead(q))
 
-		// What cannot be done is done for none.
+		// If one ID is invalid, nothing is done for any of them.
 		require.Equal(t, "queue mails has no dead letter with the ID \"x\"; nothing was done\n", k.fails(exitNotFound, "restore", "mails", rows[3].ID, "x"))
 		k.fails(exitNotFound, "discard", "mails", rows[1].ID, "--yes")
-		require.Contains(t, k.fails(exitUsage, "restore", "mails"), "give IDs that deadletters lists, or --all")
+		require.Contains(t, k.fails(exitUsage, "restore", "mails"), "give IDs from the list of deadletters, or --all")
 		require.Contains(t, k.fails(exitUsage, "discard", "mails", "x", "--all"), "exclude each other")
 		require.Contains(t, k.fails(exitUsage, "deadletters", "mails", "-n", "0"), "1 to 1,000")
 		for _, args := range [][]string{{"deadletters", "none"}, {"restore", "none", "--all"}, {"restore", "none", "x"}, {"discard", "none", "--all"}} {
@@ -81,8 +81,8 @@ func TestDeadLettersAreListedAndSettled(t *testing.T) {
 		require.Equal(t, []string{"3", "4"}, k.dead(q))
 		held, err := q.DeadLetters().Receive(t.Context(), 1, nil)
 		require.NoError(t, err)
-		require.Contains(t, k.ok("deadletters", "mails"), "(a receiver of dead letters has it)")
-		require.Contains(t, k.fails(exitFailure, "restore", "mails", held[0].ID), "is with a receiver of dead letters; nothing was done")
+		require.Contains(t, k.ok("deadletters", "mails"), "(held by a receiver of dead letters)")
+		require.Contains(t, k.fails(exitFailure, "restore", "mails", held[0].ID), "is held by a receiver of dead letters; nothing was done")
 		require.Equal(t, "1 dead letter has left queue mails.\n", k.ok("discard", "mails", "--all", "--yes"))
 		require.Equal(t, []string{"3"}, k.dead(q), "somebody has it")
 
@@ -92,7 +92,7 @@ func TestDeadLettersAreListedAndSettled(t *testing.T) {
 	})
 }
 
-// More than one answer lists are discarded.
+// discard --all discards more than one answer lists.
 func TestManyDeadLettersAreDiscarded(t *testing.T) {
 	bothWays(t, func(t *testing.T, k *kit) {
 		q := k.deadQueue("mails", 2100)
@@ -116,7 +116,7 @@ func TestDelete(t *testing.T) {
 	})
 }
 
-// A stream that is created over the network is what it is in a directory.
+// A stream that is created over the network is the same as one created in a directory.
 func TestCreateIsTheSameBothWays(t *testing.T) {
 	var made []string
 	bothWays(t, func(t *testing.T, k *kit) {

@@ -16,12 +16,12 @@ import (
 // recordWriter writes records in one of the forms of --output.
 type recordWriter interface {
 	write(rec *braid.Record) error
-	end() error // is called once, last
+	end() error // called once, last
 }
 
 const outputRule = "must be text, data, json or ndjson"
 
-// newRecordWriter returns the writer of a form. A template takes its place.
+// newRecordWriter returns the writer of a form. A template replaces the form.
 func newRecordWriter(w io.Writer, form, text string) (recordWriter, error) {
 	if text != "" {
 		t, err := template.New("record").Funcs(templateFuncs).Parse(text)
@@ -43,7 +43,7 @@ func newRecordWriter(w io.Writer, form, text string) (recordWriter, error) {
 	return nil, usagef("--output %q %s", form, outputRule)
 }
 
-// textWriter writes a line for people: when, which shard, which key, what.
+// textWriter writes a line for people: the time, the shard, the key and the data.
 type textWriter struct{ w io.Writer }
 
 func (t textWriter) write(rec *braid.Record) error {
@@ -54,7 +54,8 @@ func (t textWriter) write(rec *braid.Record) error {
 
 func (textWriter) end() error { return nil }
 
-// dataWriter writes the data alone, byte by byte, and a newline where it has none.
+// dataWriter writes the data alone, unchanged, and adds a newline if it does not end with
+// one.
 type dataWriter struct{ w io.Writer }
 
 func (d dataWriter) write(rec *braid.Record) error {
@@ -123,7 +124,7 @@ type templateRecord struct{ braid.Record }
 // Text returns the data as text.
 func (t templateRecord) Text() string { return string(t.Data) }
 
-// JSON returns the data, which has to be JSON, to reach into it.
+// JSON returns the decoded data, which must be JSON.
 func (t templateRecord) JSON() (value any, err error) {
 	decoder := json.NewDecoder(bytes.NewReader(t.Data))
 	decoder.UseNumber()
@@ -138,8 +139,8 @@ var templateFuncs = template.FuncMap{
 	"quote": printable,
 }
 
-// templateWriter writes what a template makes of a record, and a newline where it has
-// none.
+// templateWriter writes the result of a template for each record, and adds a newline if
+// it does not end with one.
 type templateWriter struct {
 	w io.Writer
 	t *template.Template

@@ -90,7 +90,7 @@ func TestCatBeginsAndEndsWhereItIsTold(t *testing.T) {
 	})
 }
 
-// A reader that has seen enough, such as head, is no failure.
+// It is no failure if the reader of the output, such as head, has seen enough.
 func TestABrokenPipeIsTheEnd(t *testing.T) {
 	k := newKit(t)
 	k.stream("orders", 1, 20_000)
@@ -133,7 +133,7 @@ func TestTailWritesTheNewest(t *testing.T) {
 	})
 }
 
-// The search for the newest records reads few of a long stream.
+// The search for the newest records reads only a few records of a long stream.
 func TestTailOfALongStreamReadsItsEnd(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		k := newKit(t)
@@ -183,8 +183,8 @@ func TestTailFollows(t *testing.T) {
 	})
 }
 
-// tail -f misses no record that comes while it looks for the newest ones, and with an
-// empty stream begins with the first that comes.
+// tail -f misses no record that comes while it searches for the newest ones. For an empty
+// stream it begins with the first record that comes.
 func TestTailFollowsFromNothing(t *testing.T) {
 	for _, args := range [][]string{{"-n", "0"}, {}, {"--from", "latest"}, {"--from", "-1h"}} {
 		bothWays(t, func(t *testing.T, k *kit) {
@@ -245,7 +245,7 @@ func TestPutTakesLines(t *testing.T) {
 	})
 }
 
-// What cat writes put reads: all that a record is made of, but its number and time.
+// put reads what cat writes: everything of a record except its number and time.
 func TestPutReadsWhatCatWrites(t *testing.T) {
 	bothWays(t, func(t *testing.T, k *kit) {
 		s := k.stream("orders", 4, 0)
@@ -264,7 +264,7 @@ func TestPutReadsWhatCatWrites(t *testing.T) {
 	})
 }
 
-// A put that fails says at which input, and what was put before it.
+// A failed put names the input, and reports what was put before it.
 func TestPutSaysWhereItFailed(t *testing.T) {
 	bothWays(t, func(t *testing.T, k *kit) {
 		k.stream("orders", 1, 0)
@@ -284,7 +284,7 @@ func TestPutSaysWhereItFailed(t *testing.T) {
 	})
 }
 
-// Lines that come one by one are put one by one, and an interruption ends a put that waits.
+// Lines that come one by one are put one by one, and an interrupt ends a put that waits.
 func TestPutFollowsItsInput(t *testing.T) {
 	bothWays(t, func(t *testing.T, k *kit) {
 		k.stream("orders", 1, 0)
@@ -367,8 +367,8 @@ func TestUnits(t *testing.T) {
 	}
 }
 
-// Damage among the records is told, with where reading can go on; what comes before it is
-// written.
+// Corruption among the records is reported, with the position after it; the records
+// before it are written.
 func TestDamageHasAnExitCode(t *testing.T) {
 	k := newKit(t)
 	k.stream("orders", 1, 3)
@@ -380,6 +380,6 @@ func TestDamageHasAnExitCode(t *testing.T) {
 	code, stdout, stderr := k.run("cat", "orders", "-o", "data")
 	require.Equal(t, exitDamage, code)
 	require.Equal(t, "0\n1\n2\n", stdout)
-	require.Contains(t, stderr, "\nTo read on behind it: --shard shardId-000000000000 --from 0\n")
+	require.Contains(t, stderr, "\nTo continue after it: --shard shardId-000000000000 --from 0\n")
 	require.Contains(t, stderr, "close fails as well")
 }

@@ -19,19 +19,19 @@ import (
 	"github.com/braidstream/braid/queue"
 )
 
-// remote is the store of a live program: the JSON of its package inspect.
+// remote is the store of a live program, reached by the JSON API of its package inspect.
 type remote struct {
-	base   string // with a slash at its end
+	base   string // ends with a slash
 	shown  string // base without a password
 	client *http.Client
-	header http.Header // of each request, such as for authentication
+	header http.Header // sent with each request, for example for authentication
 	warn   func(format string, args ...any)
 }
 
-// openRemote returns the store at an address. Nothing is asked of it yet.
+// openRemote returns the store at an address. It sends no request.
 func openRemote(t target, client *http.Client) (*remote, error) {
 	if !strings.Contains(t.url, "://") {
-		t.url = "http://" + t.url // as browsers read it
+		t.url = "http://" + t.url // as browsers do
 	}
 	u, err := url.Parse(t.url)
 	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" || u.RawQuery != "" || u.Fragment != "" {
@@ -54,27 +54,28 @@ func (r *remote) Close() error {
 	return nil
 }
 
-// remoteError is an error of the live program. It matches the errors that it stands for.
+// remoteError is an error of the live program. It matches the errors of package braid
+// that it stands for.
 type remoteError struct {
 	text   string
 	of     []error
-	status int // of HTTP; 0 in an event
+	status int // of HTTP; 0 for an event
 }
 
 func (e *remoteError) Error() string   { return e.text }
 func (e *remoteError) Unwrap() []error { return e.of }
 
-// statusError is an answer that no inspect page gives.
+// statusError is an answer that does not come from an inspect page.
 type statusError struct {
 	url    string
 	status int
 }
 
 func (e *statusError) Error() string {
-	return fmt.Sprintf("--url %s is answered with %d %s: it must be the address of an inspect page", e.url, e.status, http.StatusText(e.status))
+	return fmt.Sprintf("--url %s answered with %d %s: it must be the address of an inspect page", e.url, e.status, http.StatusText(e.status))
 }
 
-// errorsOfKinds are the errors that inspect names by Kind.
+// errorsOfKinds maps the Kinds of inspect to errors.
 var errorsOfKinds = map[string]error{
 	"OutcomeUnknown": braid.ErrOutcomeUnknown, "InvalidArgument": braid.ErrInvalidArgument, "StreamNotFound": braid.ErrStreamNotFound,
 	"ShardNotFound": braid.ErrShardNotFound, "AppNotFound": consumer.ErrAppNotFound, "QueueNotFound": queue.ErrQueueNotFound,
@@ -86,14 +87,14 @@ var errorsOfKinds = map[string]error{
 	"DataLoss": braid.ErrDataLoss,
 }
 
-// failure is how inspect answers what goes wrong.
+// failure is an error answer of inspect.
 type failure struct {
 	Error  string
 	Kind   string
 	Detail json.RawMessage
 }
 
-// err returns the error, and nil if there is none.
+// err returns the error, or nil if there is none.
 func (f *failure) err() error {
 	if f.Error == "" && f.Kind == "" {
 		return nil
@@ -117,7 +118,7 @@ func (f *failure) err() error {
 	return e
 }
 
-// path makes the path of names that come from callers, such as those of streams.
+// path makes a path with escaped names, such as those of streams.
 func path(format string, names ...string) string {
 	escaped := make([]any, len(names))
 	for i, name := range names {
@@ -126,7 +127,7 @@ func path(format string, names ...string) string {
 	return fmt.Sprintf(format, escaped...)
 }
 
-// send makes a request, and returns the answer if that is a success.
+// send sends a request, and returns the answer if it is a success.
 func (r *remote) send(ctx context.Context, method, path string, query url.Values, body any) (*http.Response, error) {
 	address := r.base + path
 	if len(query) > 0 {
@@ -172,13 +173,13 @@ func (r *remote) send(ctx context.Context, method, path string, query url.Values
 	return nil, &statusError{r.shown, response.StatusCode}
 }
 
-// failed is the error of a request that was not answered. Whether a change was made then
-// is not known.
+// failed returns the error of a request without an answer. It is unknown whether a change
+// was made.
 func (r *remote) failed(ctx context.Context, method string, err error) error {
 	if ctx.Err() != nil {
 		err = context.Cause(ctx)
 	}
-	var request *url.Error // which would say the method and the path
+	var request *url.Error // its text would include the method and the path
 	if errors.As(err, &request) {
 		err = fmt.Errorf("no program answers at --url %s: %w", r.shown, request.Err)
 	}
@@ -188,12 +189,12 @@ func (r *remote) failed(ctx context.Context, method string, err error) error {
 	return err
 }
 
-// get asks for a value.
+// get requests a value.
 func (r *remote) get(ctx context.Context, path string, query url.Values, value any) error {
 	return r.call(ctx, http.MethodGet, path, query, nil, value)
 }
 
-// post changes something. A nil value is not interested in the answer.
+// post sends a change. With a nil value, the answer is ignored.
 func (r *remote) post(ctx context.Context, path string, body, value any) error {
 	return r.call(ctx, http.MethodPost, path, nil, body, value)
 }
@@ -212,7 +213,7 @@ func (r *remote) call(ctx context.Context, method, path string, query url.Values
 		return nil
 	}
 	if err := json.Unmarshal(text, value); err != nil {
-		return fmt.Errorf("--url %s: the answer to %s is not what an inspect page says: %w", r.shown, path, err)
+		return fmt.Errorf("--url %s: invalid answer to %s from the inspect page: %w", r.shown, path, err)
 	}
 	return nil
 }
@@ -230,7 +231,7 @@ func (r *remote) Streams(ctx context.Context) (streams []braid.StreamDescription
 		for _, s := range list.Streams {
 			d, err := r.Stream(ctx, s.Name)
 			if errors.Is(err, braid.ErrStreamNotFound) {
-				continue // it was deleted meanwhile
+				continue // it was deleted in the meantime
 			}
 			if err != nil {
 				return nil, err
@@ -272,7 +273,7 @@ type page struct {
 	BehindRecords int64
 }
 
-// pageRecords is the most records of a page.
+// pageRecords is the maximum number of records of a page.
 const pageRecords = 1000
 
 func recordsPath(stream string, shard braid.ShardID) string {
@@ -289,7 +290,7 @@ func (r *remote) page(ctx context.Context, stream string, shard braid.ShardID, f
 	return p, err
 }
 
-// wholeData asks for all of a record's data, which has 10 MiB at most.
+// wholeData requests all of a record's data, which has at most 10 MiB.
 const wholeData = "10485760"
 
 func (r *remote) Records(ctx context.Context, stream string, shard braid.ShardID, from braid.Position, follow bool) iter.Seq2[braid.Record, error] {
@@ -304,8 +305,9 @@ func (r *remote) Records(ctx context.Context, stream string, shard braid.ShardID
 	}
 }
 
-// readPages reads up to the tip as it is at the beginning. So a stream that grows faster
-// than it is read ends, too: when the newest record is passed that each shard had then.
+// readPages reads up to the tip at the time of the call. So it ends even if the stream
+// grows faster than it reads: when it has passed the record that was the newest in each
+// shard.
 func (r *remote) readPages(ctx context.Context, stream string, shard braid.ShardID, from braid.Position, take func(braid.Record) bool) error {
 	d, err := r.Stream(ctx, stream)
 	if err != nil {

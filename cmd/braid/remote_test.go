@@ -50,7 +50,7 @@ func TestALiveProgram(t *testing.T) {
 	require.Contains(t, stderr, "braid: ")
 	code, _, stderr = run(server.URL, "ls")
 	require.Equal(t, exitFailure, code)
-	require.Contains(t, stderr, "is answered with 404 Not Found: it must be the address of an inspect page\n")
+	require.Contains(t, stderr, "answered with 404 Not Found: it must be the address of an inspect page\n")
 	server.Close()
 	code, _, stderr = run(url, "ls")
 	require.Equal(t, exitFailure, code)
@@ -71,7 +71,7 @@ func TestWhatAURLCannotDo(t *testing.T) {
 		if verb == "backup" {
 			args = append(args, "x")
 		}
-		require.Equal(t, verb+" works on a directory: give --dir in place of --url\n", k.fails(exitUsage, args...))
+		require.Equal(t, verb+" works on a directory: give --dir instead of --url\n", k.fails(exitUsage, args...))
 	}
 	require.Contains(t, k.fails(exitFailure, "create", "new"), "changes are not allowed here: see Options.Writable")
 	require.Contains(t, k.fails(exitFailure, "put", "orders", "a"), "changes are not allowed here: see Options.Writable")
@@ -85,13 +85,13 @@ func TestWhatAURLCannotDo(t *testing.T) {
 	require.Contains(t, stderr, `--header "x" must be a name, a colon and a value`)
 	code, _, stderr = inDirectory(t, "--dir", "x", "--header", "a: b", "ls")
 	require.Equal(t, exitUsage, code)
-	require.Contains(t, stderr, "--header is for --url")
+	require.Contains(t, stderr, "--header is only for --url")
 	code, _, stderr = inDirectory(t, "--url", "http://localhost:1/", "salvage", "x")
 	require.Equal(t, exitUsage, code)
 	require.Contains(t, stderr, "salvage works on a directory")
 }
 
-// Many streams, shards, applications and records come in several answers.
+// Many streams, shards, applications and records are read in several answers.
 func TestALotComesInPages(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		k := newKit(t)
@@ -126,8 +126,7 @@ func TestALotComesInPages(t *testing.T) {
 	})
 }
 
-// A read ends at the tip as it was at the beginning, though records come faster than they
-// are read.
+// A read ends at the tip at its start, even if records come faster than they are read.
 func TestARemoteReadEnds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		k := newKit(t)
@@ -157,7 +156,7 @@ func TestARemoteReadEnds(t *testing.T) {
 	})
 }
 
-// The errors of a live program are those of a directory.
+// The errors of a live program are the same as those of a directory.
 func TestRemoteErrorsMatch(t *testing.T) {
 	bothWays(t, func(t *testing.T, k *kit) {
 		s := k.stream("orders", 1, 10)
@@ -165,7 +164,7 @@ func TestRemoteErrorsMatch(t *testing.T) {
 		k.ok("trim", "orders", "--before", "latest", "--yes")
 		k.put(s, 10, 11)
 		got := k.fails(exitFailure, "cat", "orders", "--shard", "0", "--from", "after:"+first)
-		require.Contains(t, got, "\nTo read on behind them: --shard shardId-000000000000 --from 49")
+		require.Contains(t, got, "\nTo continue after them: --shard shardId-000000000000 --from 49")
 		require.Contains(t, k.fails(exitFailure, "put", "orders", "--key", strings.Repeat("k", 300), "a"), "input 1: ")
 		require.Contains(t, k.fails(exitFailure, "split", "orders", "0", "--at", "0"), "NewStartingHashKey must be greater than")
 	})
@@ -180,7 +179,7 @@ func TestRemoteErrorsMatch(t *testing.T) {
 	require.Equal(t, exitDamage, exitCode(t.Context(), f.err()))
 }
 
-// Signs of life keep a quiet connection.
+// Signs of life keep a quiet connection open.
 func TestTailWaitsForAQuietStream(t *testing.T) {
 	bothWays(t, func(t *testing.T, k *kit) {
 		s := k.stream("orders", 1, 0)
@@ -197,7 +196,7 @@ func TestTailWaitsForAQuietStream(t *testing.T) {
 	})
 }
 
-// An import over the network begins with the first record each time, and says so.
+// An import over the network always begins with the first record, and reports that.
 func TestImportOverTheNetwork(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		k := newKit(t)

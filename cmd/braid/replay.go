@@ -16,7 +16,7 @@ import (
 	"github.com/braidstream/braid/cmd/braid/internal/archive"
 )
 
-// replay is the flags of verb replay.
+// replay has the flags of verb replay.
 type replay struct {
 	reading
 	to                string
@@ -25,7 +25,7 @@ type replay struct {
 	speed             string
 	maxPause          time.Duration
 	file              string
-	factor            float64 // of speed; 0 is as fast as possible
+	factor            float64 // of speed; 0 means as fast as possible
 	start             time.Time
 	firstArrival      time.Time
 	lastArrival       time.Time
@@ -33,19 +33,19 @@ type replay struct {
 	batch             []braid.Entry
 	batchSize         int
 	sink              func(ctx context.Context, entries []braid.Entry) error
-	most, mostOfBytes int // of a batch
+	most, mostOfBytes int // limits of a batch
 }
 
 func (p *program) replayCommand() *cobra.Command {
 	var r replay
 	cmd := &cobra.Command{
-		Use: "replay [STREAM]", Short: "Put a stream's records again, at the pace at which they arrived", GroupID: groupRecords,
-		Long: `replay puts the records of a stream, or of an export with --file, into another stream or into one of Amazon Kinesis, or of what
-speaks its protocol. It keeps the pauses between their arrivals, divided by --speed: 10 is ten times as fast, and max is
-as fast as the target takes them. Each keeps its partition key, explicit hash key and data.
+		Use: "replay [STREAM]", Short: "Put a stream's records again, at the pace of their arrival", GroupID: groupRecords,
+		Long: `replay puts the records of a stream, or with --file of an export, into another stream, or into a stream of Amazon Kinesis
+or of a server with its protocol. It keeps the pauses between arrivals, divided by --speed: 10 is ten times as fast, and max
+is as fast as the target takes the records. Each record keeps its partition key, explicit hash key and data.
 
 With --kinesis, credentials and region come from the environment and the files of the AWS SDK. Kinesis may refuse
-single records of a call; they are put again, and then come behind later ones of their key.
+some records of a call. They are put again, so they may come after later records of their key.
 
 ` + positionHelp,
 		Example: `  braid --dir data replay orders --to orders-test --speed 60
@@ -56,11 +56,11 @@ single records of a call; they are put again, and then come behind later ones of
 	f := cmd.Flags()
 	f.StringVar(&r.to, "to", "", "`name` of the stream of the same database or program to put to")
 	f.StringVar(&r.kinesis, "kinesis", "", "`name` of the stream of Kinesis to put to")
-	f.StringVar(&r.endpoint, "endpoint", "", "`address` of what speaks the protocol of Kinesis (default: that of AWS)")
+	f.StringVar(&r.endpoint, "endpoint", "", "`address` of a server of the Kinesis protocol (default: AWS)")
 	f.StringVar(&r.region, "region", "", "`region` of Kinesis (default: that of the SDK's configuration)")
-	f.StringVar(&r.speed, "speed", "1", "`factor` of the recorded pace, such as 0.5 or 60; max is no pauses")
-	f.DurationVar(&r.maxPause, "max-pause", 0, "longest `pause` between two records; 0 is no bound")
-	f.StringVar(&r.file, "file", "", "`path` of an export to replay in place of a stream")
+	f.StringVar(&r.speed, "speed", "1", "`factor` of the recorded pace, such as 0.5 or 60; max means no pauses")
+	f.DurationVar(&r.maxPause, "max-pause", 0, "longest `pause` between two records; 0 means no limit")
+	f.StringVar(&r.file, "file", "", "`path` of an export to replay instead of a stream")
 	f.StringVar(&r.from, "from", "start", "`POSITION` to begin at")
 	f.StringVar(&r.until, "until", "", "`TIME` to end at")
 	f.StringVar(&r.shard, "shard", "", "`id` of the only shard to replay")
@@ -69,21 +69,21 @@ single records of a call; they are put again, and then come behind later ones of
 	return cmd
 }
 
-// check reads the flags that say how to replay.
+// check checks and parses the flags.
 func (r *replay) check(args []string) error {
 	switch {
 	case (len(args) == 1) == (r.file != ""):
-		return usagef("what to replay must be a STREAM or --file, and one of them")
+		return usagef("give either a STREAM or --file to replay")
 	case (r.to != "") == (r.kinesis != ""):
-		return usagef("where to put the records must be --to or --kinesis, and one of them")
+		return usagef("give either --to or --kinesis to put the records to")
 	case r.kinesis == "" && (r.endpoint != "" || r.region != ""):
-		return usagef("--endpoint and --region are for --kinesis")
+		return usagef("--endpoint and --region are only for --kinesis")
 	case r.maxPause < 0:
 		return usagef("--max-pause %s must be 0 or more", r.maxPause)
 	case len(args) == 1 && args[0] == r.to:
-		return usagef("--to %s is the stream that is replayed: give another one", r.to)
+		return usagef("--to %s is the stream that is replayed: give a different one", r.to)
 	case r.file != "" && (r.from != "start" || r.shard != ""):
-		return usagef("--from and --shard are for a stream: a file is replayed from its beginning")
+		return usagef("--from and --shard are only for a stream: a file is replayed from its beginning")
 	}
 	if r.speed == "max" {
 		return nil
@@ -169,7 +169,7 @@ func (p *program) replayFile(ctx context.Context, r *replay, f filter) error {
 	}, total)
 }
 
-// replayRecords puts the records, each when its time has come.
+// replayRecords puts each record when it is due.
 func (p *program) replayRecords(ctx context.Context, r *replay, f filter, records iter.Seq2[braid.Record, error], total int64) error {
 	bar := p.newProgress("replay", 0, number)
 	defer bar.clear()
@@ -204,14 +204,15 @@ func (p *program) replayRecords(ctx context.Context, r *replay, f filter, record
 	return p.done(replayed{to, r.records, time.Since(began).String()}, "%s replayed to %s in %s.", wereRecords(r.records), to, duration(time.Since(began)))
 }
 
-// replayed is what a replay has done, in JSON.
+// replayed is the result of a replay, in JSON.
 type replayed struct {
 	To      string
 	Records int64
 	Took    string
 }
 
-// wait waits until a record is due that arrived then. What is due before is put first.
+// wait waits until a record with that arrival is due. It first puts the records that were
+// due earlier.
 func (r *replay) wait(ctx context.Context, arrival time.Time) error {
 	if r.factor == 0 {
 		return nil
@@ -222,7 +223,7 @@ func (r *replay) wait(ctx context.Context, arrival time.Time) error {
 	if pause := r.scaled(arrival.Sub(r.lastArrival)); r.maxPause > 0 && pause > r.maxPause {
 		r.start = r.start.Add(r.maxPause - pause)
 	}
-	// Records of several shards can arrive in an order that is not quite that of their times.
+	// Records of several shards may come slightly out of the order of their times.
 	r.lastArrival = later(r.lastArrival, arrival)
 	pause := time.Until(r.start.Add(r.scaled(arrival.Sub(r.firstArrival))))
 	if pause <= 0 {
@@ -243,7 +244,7 @@ func (r *replay) scaled(d time.Duration) time.Duration {
 	return time.Duration(float64(d) / r.factor)
 }
 
-// add adds an entry to the batch, which is put when it is full.
+// add adds an entry to the batch, and puts the batch when it is full.
 func (r *replay) add(ctx context.Context, entry braid.Entry) error {
 	if len(r.batch) > 0 && (len(r.batch) == r.most || r.batchSize+entry.Size() > r.mostOfBytes) {
 		if err := r.flush(ctx); err != nil {

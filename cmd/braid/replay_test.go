@@ -14,7 +14,7 @@ import (
 	"github.com/braidstream/braid/kinesisapi/kinesistest"
 )
 
-// arrivals are how long after the first record each one arrived.
+// arrivals are the arrivals of the records, counted from the first one.
 func arrivals(t *testing.T, s *braid.Stream) (after []time.Duration) {
 	t.Helper()
 	var first time.Time
@@ -28,7 +28,7 @@ func arrivals(t *testing.T, s *braid.Stream) (after []time.Duration) {
 	return after
 }
 
-// recorded makes a stream of a few records with pauses between them.
+// recorded creates a stream of a few records with pauses between them.
 func recorded(k *kit) *braid.Stream {
 	s := k.stream("orders", 2, 0)
 	for i, pause := range []time.Duration{0, 10 * time.Second, 0, 10 * time.Minute, time.Second} {
@@ -85,7 +85,7 @@ func TestReplayIsInterrupted(t *testing.T) {
 	})
 }
 
-// Kinesis gets the records at their pace, and those again that it refuses.
+// Kinesis gets the records at their pace; refused records are put again.
 func TestReplayToKinesis(t *testing.T) {
 	bothWays(t, func(t *testing.T, k *kit) {
 		recorded(k)
@@ -116,7 +116,7 @@ func TestReplayToKinesis(t *testing.T) {
 	})
 }
 
-// What Kinesis refuses for good ends the replay.
+// A replay ends if Kinesis refuses records permanently.
 func TestReplayToKinesisGivesUp(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		k := newKit(t)
@@ -128,7 +128,7 @@ func TestReplayToKinesisGivesUp(t *testing.T) {
 		for range attempts {
 			kinesis.FailEntries("InternalFailure", 0)
 		}
-		require.Contains(t, k.fails(exitFailure, "replay", "orders", "--kinesis", "target"), "stream target of Kinesis refused 20 times what was put: InternalFailure")
+		require.Contains(t, k.fails(exitFailure, "replay", "orders", "--kinesis", "target"), "stream target of Kinesis refused the records 20 times: InternalFailure")
 	})
 }
 

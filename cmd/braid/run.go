@@ -20,7 +20,7 @@ import (
 	"github.com/braidstream/braid/queue"
 )
 
-// The exit codes. They are documented in exitCodes and docs/command.md.
+// The exit codes. exitCodes and docs/command.md document them.
 const (
 	exitOK          = 0
 	exitFailure     = 1
@@ -29,39 +29,39 @@ const (
 	exitNotFound    = 4
 	exitLocked      = 5
 	exitBehind      = 6
-	exitInterrupted = 130 // what shells use for SIGINT
+	exitInterrupted = 130 // as in shells after SIGINT
 )
 
 const exitCodes = `Exit codes:
   0    success
   1    failure: the message says why
-  2    usage: the command line is not understood, and nothing was done
+  2    usage: the command line is invalid, and nothing was done
   3    damage: stored data or an export is corrupt or missing
   4    the stream, shard, application, queue, dead letter or directory does not exist
   5    another process has the directory open
-  6    lag: an application is further behind than --max-records or --max-age allow
+  6    lag: an application is further behind than --max-records or --max-age allows
   130  interrupted before the work was finished`
 
-// program is one run of the command, with all that it takes from outside.
+// program is one run of the command, with everything that it takes from outside.
 type program struct {
 	stdin          io.Reader
 	stdout, stderr io.Writer
 	getenv         func(string) string
 
-	interactive bool // standard input is a terminal: questions can be asked
-	terminal    bool // standard output is one: lag --watch redraws in place
-	bars        bool // standard error is one: progress is drawn there
+	interactive bool // standard input is a terminal: the program can ask
+	terminal    bool // standard output is a terminal: lag --watch redraws in place
+	bars        bool // standard error is a terminal: progress bars are drawn there
 	width       func() int
 
 	open    func(ctx context.Context, t target, access access) (store, error)
 	kinesis func(ctx context.Context, endpoint, region string) (kinesisAPI, error)
 
-	target target // what the flags --dir, --url and --keys say
+	target target // the flags --dir, --url and --keys
 	json   bool   // --json
 	yes    bool   // --yes
 }
 
-// run is the command. It ends when its context does.
+// run runs the command until ctx ends.
 func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	p := &program{
 		stdin: stdin, stdout: stdout, stderr: stderr, getenv: os.Getenv,
@@ -106,14 +106,14 @@ func (p *program) run(ctx context.Context, args []string) int {
 	return code
 }
 
-// usageError is a command line that is not understood.
+// usageError reports an invalid command line.
 type usageError struct{ text string }
 
 func (e *usageError) Error() string { return e.text }
 
 func usagef(format string, args ...any) error { return &usageError{fmt.Sprintf(format, args...)} }
 
-// codedError is an error whose exit code its type does not tell.
+// codedError is an error with an exit code that does not follow from its type.
 type codedError struct {
 	error
 	code int
@@ -152,17 +152,17 @@ func exitCode(ctx context.Context, err error) int {
 	return exitFailure
 }
 
-// message is the text of an error, with what to do where that is known.
+// message returns the text of an error, with advice where there is any.
 func message(err error) string {
-	// The name of the package says nothing behind that of the program.
+	// The name of the package adds nothing to that of the program.
 	text := strings.ReplaceAll(strings.TrimPrefix(err.Error(), "braid: "), ": braid: ", ": ")
 	var trimmed *braid.TrimmedError
 	var corrupt *braid.CorruptError
 	switch {
 	case errors.As(err, &corrupt):
-		text += fmt.Sprintf("\nTo read on behind it: --shard %s --from %s", corrupt.Shard, corrupt.FirstAvailable)
+		text += fmt.Sprintf("\nTo continue after it: --shard %s --from %s", corrupt.Shard, corrupt.FirstAvailable)
 	case errors.As(err, &trimmed):
-		text += fmt.Sprintf("\nTo read on behind them: --shard %s --from %s", trimmed.Shard, trimmed.FirstAvailable)
+		text += fmt.Sprintf("\nTo continue after them: --shard %s --from %s", trimmed.Shard, trimmed.FirstAvailable)
 	}
 	return text
 }
@@ -171,14 +171,14 @@ func message(err error) string {
 func (p *program) root() *cobra.Command {
 	root := &cobra.Command{
 		Use:   "braid",
-		Short: "Look at the streams of a directory or of a live program, and change them",
-		Long: `braid looks at the streams of a directory or of a live program, and changes them.
+		Short: "Inspect and change the streams of a directory or of a live program",
+		Long: `braid inspects and changes the streams of a directory or of a live program.
 
   braid --dir data ls                              a stopped program's directory, or a backup
   braid --url localhost:8080/braid ls              a live program that serves package inspect
   braid --url localhost:8080/braid tail -f orders  its records, as they come
 
-BRAID_DIR and BRAID_URL stand in for the two. A directory is opened for reading only by verbs that change nothing.
+BRAID_DIR and BRAID_URL can replace --dir and --url. Verbs that change nothing open a directory read-only.
 Sizes are in bytes, KiB, MiB and GiB, and times in UTC.
 
 ` + positionHelp + `
@@ -209,7 +209,7 @@ Sizes are in bytes, KiB, MiB and GiB, and times in UTC.
 	flags.StringVar(&p.target.dir, "dir", "", "`directory` of the database (default $BRAID_DIR)")
 	flags.StringVar(&p.target.url, "url", "", "`address` of the inspect page of a live program (default $BRAID_URL)")
 	flags.StringVar(&p.target.keys, "keys", "", "`file` with the keys of encrypted streams, as braid.OpenKeyRing reads it")
-	flags.StringArrayVar(&p.target.headers, "header", nil, "`name: value` of a header for --url, such as for authentication; repeat it")
+	flags.StringArrayVar(&p.target.headers, "header", nil, "`name: value` of a header for --url, for example for authentication; may be repeated")
 	flags.BoolVar(&p.json, "json", false, "write JSON, for scripts")
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		return usagef("%v (%s --help lists the flags)", err, cmd.CommandPath())
@@ -242,7 +242,7 @@ const (
 	groupStorage = "storage"
 )
 
-// arguments checks how many arguments there are; most < 0 is no bound.
+// arguments checks the number of arguments; most < 0 means no limit.
 func arguments(least, most int) cobra.PositionalArgs {
 	return func(cmd *cobra.Command, args []string) error {
 		switch {
@@ -255,8 +255,8 @@ func arguments(least, most int) cobra.PositionalArgs {
 	}
 }
 
-// confirm asks before something is done that cannot be undone. Where nobody can be
-// asked, --yes has to say so.
+// confirm asks before something is done that cannot be undone. Without a terminal, --yes
+// is required.
 func (p *program) confirm(format string, args ...any) error {
 	if p.yes {
 		return nil
@@ -265,7 +265,7 @@ func (p *program) confirm(format string, args ...any) error {
 	if !p.interactive {
 		return usagef("%s, which cannot be undone: confirm it with --yes", what)
 	}
-	fmt.Fprintf(p.stderr, "braid: %s, which cannot be undone. Type yes to go on: ", what)
+	fmt.Fprintf(p.stderr, "braid: %s, which cannot be undone. Type yes to continue: ", what)
 	answer, err := bufio.NewReader(p.stdin).ReadString('\n')
 	if err != nil && !errors.Is(err, io.EOF) {
 		return err
@@ -281,7 +281,7 @@ func isTerminal(stream any) bool {
 	return ok && term.IsTerminal(int(file.Fd()))
 }
 
-// terminalWidth returns the columns of the terminal, 80 if it does not say.
+// terminalWidth returns the columns of the terminal, or 80 if they are unknown.
 func terminalWidth(stream any) int {
 	if file, ok := stream.(*os.File); ok {
 		if width, _, err := term.GetSize(int(file.Fd())); err == nil && width > 0 {

@@ -13,10 +13,10 @@ import (
 func (p *program) checkCommand() *cobra.Command {
 	var rate string
 	cmd := &cobra.Command{
-		Use: "check", Short: "Read everything, and say what is damaged", GroupID: groupStorage,
+		Use: "check", Short: "Read everything, and report corruption", GroupID: groupStorage,
 		Long: `check reads all of a directory and compares it with its checksums, changing nothing: files, records, shards, leases, queues and
-keys of the application. It exits with 3 if something is corrupt or missing. salvage saves what can be read of a database
-that is damaged.`,
+keys of the application. It exits with 3 if something is corrupt or missing. salvage saves what can be read of a corrupt
+database.`,
 		Args: arguments(0, 0),
 		RunE: p.verb(reads, func(ctx context.Context, s store, _ []string) error {
 			db, err := databaseOf(s, "check")
@@ -40,11 +40,11 @@ that is damaged.`,
 			return summary(report, err)
 		}),
 	}
-	cmd.Flags().StringVar(&rate, "rate", "0", "`size` to read in a second at most, such as 32MiB; 0 is no bound")
+	cmd.Flags().StringVar(&rate, "rate", "0", "maximum `size` to read per second, such as 32MiB; 0 means no limit")
 	return cmd
 }
 
-// summary is the error of a check whose report was shown: how many problems there are.
+// summary is the error of a check whose report was shown: the number of problems.
 func summary(report *braid.VerifyReport, err error) error {
 	n := int64(len(report.Problems)) + report.MoreProblems
 	if n == 0 || err == nil {
@@ -69,10 +69,10 @@ func (p *program) showReport(r *braid.VerifyReport) {
 	t.row(number(r.Records), "records, "+size(r.Bytes))
 	t.row(number(r.Leases), "rows of applications")
 	t.row(number(r.Queues), "queues")
-	t.row(number(r.Keys), "keys of the program's own")
+	t.row(number(r.Keys), "keys of the application")
 	t.write(p.stdout, "")
 	if r.Unopened > 0 {
-		fmt.Fprintf(p.stdout, "%s encrypted with a key that is not available, so it was not checked whether they decrypt: %v\n",
+		fmt.Fprintf(p.stdout, "%s encrypted with a key that is not available; their decryption was not checked: %v\n",
 			wereRecords(r.Unopened), r.UnopenedErr)
 	}
 	for _, problem := range r.Problems {
@@ -90,8 +90,8 @@ func (p *program) backupCommand() *cobra.Command {
 	var verify bool
 	cmd := &cobra.Command{
 		Use: "backup DIRECTORY", Short: "Copy the database to another directory", GroupID: groupStorage,
-		Long: `backup copies the database of --dir to a directory, which must be absent or empty. The copy is a database of its own. With
---verify it is read whole before it counts. A backup that is interrupted leaves nothing.`,
+		Long: `backup copies the database of --dir to a directory, which must not exist or must be empty. The copy is a separate
+database. With --verify the whole copy is read before the backup succeeds. An interrupted backup leaves nothing behind.`,
 		Args: arguments(1, 1),
 		RunE: p.verb(reads, func(ctx context.Context, s store, args []string) error {
 			db, err := databaseOf(s, "backup")
@@ -108,17 +108,17 @@ func (p *program) backupCommand() *cobra.Command {
 			if err != nil {
 				return fmt.Errorf("backup to %s: %w", args[0], err)
 			}
-			if verify { // each byte counts twice
+			if verify { // each byte was copied and read
 				return p.done(backedUp{args[0], bytes / 2, true}, "%s copied to %s and verified.", wasSize(bytes/2), args[0])
 			}
 			return p.done(backedUp{args[0], bytes, false}, "%s copied to %s.", wasSize(bytes), args[0])
 		}),
 	}
-	cmd.Flags().BoolVar(&verify, "verify", false, "read the copy whole, and compare it with its checksums")
+	cmd.Flags().BoolVar(&verify, "verify", false, "read the whole copy, and compare it with its checksums")
 	return cmd
 }
 
-// backedUp is what a backup has done, in JSON.
+// backedUp is the result of a backup, in JSON.
 type backedUp struct {
 	Directory string
 	Bytes     int64
@@ -130,9 +130,9 @@ func wasSize(bytes int64) string { return size(bytes) + " were" }
 func (p *program) salvageCommand() *cobra.Command {
 	return &cobra.Command{
 		Use: "salvage DIRECTORY", Short: "Save what can be read of a damaged database", GroupID: groupStorage,
-		Long: `salvage makes a new database in DIRECTORY, which must be absent or empty, of all that can be read of the damaged one in
---dir, which it does not change. Records keep their numbers and times, streams their settings, and applications
-their checkpoints. It exits with 3 if something is lost, and says what.`,
+		Long: `salvage creates a new database in DIRECTORY, which must not exist or must be empty, from everything that can be read of
+the damaged one in --dir. It does not change the damaged one. Records keep their numbers and times, streams their
+settings, and applications their checkpoints. If something is lost, salvage reports it and exits with 3.`,
 		Args: arguments(1, 1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			t, err := p.where()
@@ -140,7 +140,7 @@ their checkpoints. It exits with 3 if something is lost, and says what.`,
 				return err
 			}
 			if t.dir == "" {
-				return usagef("salvage works on a directory: give --dir in place of --url")
+				return usagef("salvage works on a directory: give --dir instead of --url")
 			}
 			if err := mustHoldFiles(t.dir); err != nil {
 				return err
@@ -159,7 +159,7 @@ their checkpoints. It exits with 3 if something is lost, and says what.`,
 			if err != nil || report.Whole() {
 				return err
 			}
-			text := "not all could be saved"
+			text := "not everything could be saved"
 			if len(report.Lost)+len(report.LostKeys)+len(report.Notes) == 0 {
 				text = "damage was found, and nothing is known to be lost"
 			}
@@ -175,17 +175,17 @@ func (p *program) showSalvage(to string, r *braid.SalvageReport) {
 	t.row(number(r.Records), "records, "+size(r.Bytes))
 	t.row(number(r.Leases), "rows of applications")
 	t.row(number(r.Queues), "queues")
-	t.row(number(r.Keys), "keys of the program's own")
+	t.row(number(r.Keys), "keys of the application")
 	t.write(p.stdout, "")
 	for _, lost := range r.Lost {
 		what := count(lost.Records, "record")
 		if !lost.Exact {
-			what = "records, an unknown number,"
+			what = "an unknown number of records"
 		}
 		fmt.Fprintf(p.stdout, "lost: %s of stream %s, shard %s, from %s to below %s\n", what, lost.Stream, short(lost.Shard), lost.FirstLost, lost.FirstAvailable)
 	}
 	for _, keys := range r.LostKeys {
-		fmt.Fprintf(p.stdout, "lost: keys of the program's own behind %q, through %q\n", keys.After, keys.Through)
+		fmt.Fprintf(p.stdout, "lost: keys of the application after %q, up to and including %q\n", keys.After, keys.Through)
 	}
 	for _, d := range r.Damaged {
 		fmt.Fprintf(p.stdout, "damaged: %s at byte %d: %s\n", d.Name, d.Offset, printable(d.Problem))
@@ -197,7 +197,7 @@ func (p *program) showSalvage(to string, r *braid.SalvageReport) {
 		fmt.Fprintln(p.stdout, "note: the id of the database was lost, so encrypted records can no longer be read")
 	}
 	if !r.Closed {
-		fmt.Fprintln(p.stdout, "note: the database had not been closed: what was put in its last second may be missing")
+		fmt.Fprintln(p.stdout, "note: the database had not been closed: records put in its last second may be missing")
 	}
 	if r.Whole() {
 		fmt.Fprintln(p.stdout, "Nothing was found to be lost.")

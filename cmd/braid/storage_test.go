@@ -46,7 +46,7 @@ func newDirectory(t *testing.T) string {
 	return dir
 }
 
-// fingerprint is the names, times and contents of all files of a directory.
+// fingerprint has the names, times and contents of all files of a directory.
 func fingerprint(t *testing.T, dir string) string {
 	t.Helper()
 	sum := sha256.New()
@@ -65,7 +65,7 @@ func fingerprint(t *testing.T, dir string) string {
 	return hex.EncodeToString(sum.Sum(nil))
 }
 
-// Verbs that look change no byte, beside another reader.
+// Verbs that only read change no byte, even beside another reader.
 func TestVerbsThatLookChangeNothing(t *testing.T) {
 	dir := newDirectory(t)
 	before := fingerprint(t, dir)
@@ -87,7 +87,7 @@ func TestVerbsThatLookChangeNothing(t *testing.T) {
 		{"salvage", filepath.Join(t.TempDir(), "x")},
 		{"__complete", "cat", ""},
 	} {
-		if args[0] == "salvage" { // it shares a directory with nobody that may write, and a reader may not
+		if args[0] == "salvage" { // it must not run beside a process that may write, and a reader may not
 			require.NoError(t, reader.Close())
 		}
 		code, stdout, stderr := inDirectory(t, append([]string{"--dir", dir}, args...)...)
@@ -105,14 +105,14 @@ func TestADirectoryInUseIsLocked(t *testing.T) {
 		code, _, stderr := inDirectory(t, append([]string{"--dir", dir}, args...)...)
 		require.Equal(t, exitLocked, code)
 		require.Contains(t, stderr, "has \""+dir+"\" open")
-		require.Contains(t, stderr, "reach it with --url; else stop it, or look at a backup\n")
+		require.Contains(t, stderr, "reach it with --url; otherwise stop it, or use a backup\n")
 	}
 	release()
 	code, _, stderr := inDirectory(t, "--dir", dir, "put", "orders", "a")
 	require.Equal(t, exitOK, code, stderr)
 }
 
-// A slip of the pen makes no database.
+// A misspelled directory creates no database.
 func TestADirectoryIsNotMadeByMistake(t *testing.T) {
 	missing := filepath.Join(t.TempDir(), "missing")
 	for _, args := range [][]string{{"ls"}, {"put", "orders", "a"}, {"seek", "a", "--to", "start"}, {"salvage", "x"}} {
@@ -123,7 +123,7 @@ func TestADirectoryIsNotMadeByMistake(t *testing.T) {
 	}
 	code, _, stderr := inDirectory(t, "--dir", t.TempDir(), "put", "orders", "a")
 	require.Equal(t, exitNotFound, code)
-	require.Contains(t, stderr, "the directory is empty: no database exists there")
+	require.Contains(t, stderr, "the directory is empty; it has no database")
 	other := t.TempDir()
 	require.NoError(t, os.WriteFile(filepath.Join(other, "a.txt"), nil, 0o600))
 	code, _, stderr = inDirectory(t, "--dir", other, "ls")
@@ -174,14 +174,14 @@ func TestDamageIsFoundAndSalvaged(t *testing.T) {
 
 	code, _, stderr = inDirectory(t, "--dir", copied, "cat", "orders")
 	require.Equal(t, exitDamage, code)
-	require.Contains(t, stderr, "To read on behind it: --shard shardId-")
+	require.Contains(t, stderr, "To continue after it: --shard shardId-")
 
 	saved := filepath.Join(t.TempDir(), "saved")
 	code, stdout, stderr = inDirectory(t, "--dir", copied, "salvage", saved)
 	require.Equal(t, exitDamage, code)
 	require.Contains(t, stdout, "lost: ")
 	require.Contains(t, stdout, "damaged: ")
-	require.Contains(t, stderr, "braid: not all could be saved\n")
+	require.Contains(t, stderr, "braid: not everything could be saved\n")
 	code, stdout, stderr = inDirectory(t, "--dir", copied, "salvage", saved+"2", "--json")
 	require.Equal(t, exitDamage, code, stderr)
 	var salvaged braid.SalvageReport
@@ -237,8 +237,8 @@ func TestBench(t *testing.T) {
 	require.Contains(t, stdout, "puts of 100 records, NoSync, 16 producers")
 }
 
-// An interruption ends a verb, and a backup leaves nothing behind. A salvage is not among
-// them: on a slow machine it lets go of its directories only after it has returned.
+// An interrupt ends a verb, and a backup leaves nothing behind. Salvage is left out: on a
+// slow machine it releases its directories only after it has returned.
 func TestInterruptions(t *testing.T) {
 	dir := newDirectory(t)
 	ctx, cancel := context.WithCancel(t.Context())
@@ -260,7 +260,7 @@ func TestInterruptions(t *testing.T) {
 		code := run(ctx, append([]string{"--dir", dir}, args...), strings.NewReader(""), &stdout, &stderr)
 		require.Equal(t, exitInterrupted, code, "%v: %s", args, stderr.String())
 		require.Equal(t, "braid: interrupted\n", stderr.String(), args)
-		left, err := os.ReadDir(to) // which may have been made
+		left, err := os.ReadDir(to) // it may have been created
 		require.True(t, err == nil || errors.Is(err, fs.ErrNotExist))
 		require.Empty(t, left)
 	}

@@ -10,43 +10,42 @@ import (
 	"github.com/braidstream/braid/queue"
 )
 
-// store is what the verbs work on: a database that this process has open, or a live
-// program. Errors are those of package braid, consumer and queue, or match them.
+// store is the database that the verbs work on: opened by this process, or of a live
+// program. Errors match those of packages braid, consumer and queue.
 type store interface {
 	// Streams describes all streams, by name.
 	Streams(ctx context.Context) ([]braid.StreamDescription, error)
 
-	// Stream describes one.
+	// Stream describes one stream.
 	Stream(ctx context.Context, name string) (braid.StreamDescription, error)
 
-	// Records yields the records of a shard from a position on, or with an empty shard
-	// those of all in the order of their arrival. It ends at the tip, or with follow
-	// when ctx does. With follow the position must be one that stays, which Latest is not:
-	// a live program that was started again is asked for it again. An error is yielded
-	// once, last.
+	// Records yields the records of a shard from a position on, or, with an empty shard,
+	// those of all shards in the order of arrival. It ends at the tip, or with follow when
+	// ctx ends. With follow the position must be a fixed one, unlike Latest, because it is
+	// requested again after a restart of a live program. An error is yielded once, last.
 	Records(ctx context.Context, stream string, shard braid.ShardID, from braid.Position, follow bool) iter.Seq2[braid.Record, error]
 
-	// Count returns how many records a shard has from a position on.
+	// Count returns the number of records of a shard from a position on.
 	Count(ctx context.Context, stream string, shard braid.ShardID, from braid.Position) (int64, error)
 
 	// Create creates a stream, and Delete deletes one.
 	Create(ctx context.Context, stream string, options *braid.StreamOptions) error
 	Delete(ctx context.Context, stream string) error
 
-	// Put appends records, waiting where the capacity of the stream has none left: all
+	// Put appends records, and waits while the stream has no capacity left. Either all
 	// entries are stored, or there is an error.
 	Put(ctx context.Context, stream string, entries []braid.Entry) ([]braid.PutResult, error)
 
-	// Apps returns the names of the applications, sorted, and App the status of one.
+	// Apps returns the sorted names of the applications, and App the status of one.
 	Apps(ctx context.Context) ([]string, error)
 	App(ctx context.Context, name string) (consumer.Status, error)
 
-	// Seek, Pause and Resume are those of consumer.App.
+	// Seek, Pause and Resume call those of consumer.App.
 	Seek(ctx context.Context, app string, key consumer.LeaseKey, to braid.Position) error
 	Pause(ctx context.Context, app string, key consumer.LeaseKey) error
 	Resume(ctx context.Context, app string, key consumer.LeaseKey) error
 
-	// Split, Merge, Scale, SetRetention, SetRetentionBytes and Trim are those of
+	// Split, Merge, Scale, SetRetention, SetRetentionBytes and Trim call those of
 	// braid.Stream.
 	Split(ctx context.Context, stream string, shard braid.ShardID, at *braid.HashKey) error
 	Merge(ctx context.Context, stream string, shard, adjacent braid.ShardID) error
@@ -55,40 +54,41 @@ type store interface {
 	SetRetentionBytes(ctx context.Context, stream string, bytes int64) error
 	Trim(ctx context.Context, stream string, before braid.Position) error
 
-	// Queues describes all queues, in the order in which they were created.
+	// Queues describes all queues, in the order of their creation.
 	Queues(ctx context.Context) ([]queue.Description, error)
 
-	// Queue describes one.
+	// Queue describes one queue.
 	Queue(ctx context.Context, name string) (queue.Description, error)
 
-	// DeadLetters returns the oldest dead letters of a queue, up to limit of 1 to 1,000.
-	// Without their data, keys that are encrypted may be missing, too.
+	// DeadLetters returns the oldest dead letters of a queue, up to limit, 1 to 1,000.
+	// Without their data, encrypted keys may be missing, too.
 	DeadLetters(ctx context.Context, name string, limit int, withData bool) ([]queue.Record, error)
 
-	// Restore, RestoreAll and Discard are those of queue.DeadLetters, for up to 1,000 receipts.
+	// Restore, RestoreAll and Discard call those of queue.DeadLetters, for up to 1,000
+	// receipts.
 	Restore(ctx context.Context, name string, receipts []queue.Receipt) error
 	RestoreAll(ctx context.Context, name string) (int, error)
 	Discard(ctx context.Context, name string, receipts []queue.Receipt) error
 
-	// Close gives up what the store holds. It is called once, last.
+	// Close closes the store. It is called once, last.
 	Close() error
 }
 
-// access is what a verb wants of a store.
+// access is the kind of access that a verb needs.
 type access int
 
 const (
 	reads   access = iota // changes nothing
-	writes                // changes what is there
-	creates               // may also make the database
+	writes                // changes an existing database
+	creates               // may also create the database
 )
 
-// target says where the store is.
+// target is the place of the store.
 type target struct {
 	dir, url string
-	keys     string   // path of a key ring; empty: none
-	headers  []string // of each request to url, such as "Name: value"
+	keys     string   // path of a key ring; empty for none
+	headers  []string // sent with each request to url, such as "Name: value"
 
-	// warn is told what a user should know while a verb goes on.
+	// warn reports what a user should know while a verb runs.
 	warn func(format string, args ...any)
 }

@@ -43,10 +43,10 @@ func (p *program) createCommand() *cobra.Command {
 	f := cmd.Flags()
 	f.IntVar(&options.Shards, "shards", 0, "`number` of shards (default 1, or 4 with --on-demand)")
 	f.StringVar(&keep, "retention", "24h", "`time` to keep records for, such as 36h or 7d; unlimited")
-	f.StringVar(&keepBytes, "retention-bytes", "0", "`size` to keep, such as 10GiB; 0 is no bound")
+	f.StringVar(&keepBytes, "retention-bytes", "0", "`size` to keep, such as 10GiB; 0 means no limit")
 	f.StringVar(&largest, "max-record", "1MiB", "`size` of the largest record")
 	f.BoolVar(&onDemand, "on-demand", false, "split and merge the shards by their load")
-	f.StringToStringVar(&options.Tags, "tag", nil, "`key=value` to describe the stream with; repeat it")
+	f.StringToStringVar(&options.Tags, "tag", nil, "`key=value` to describe the stream with; may be repeated")
 	return cmd
 }
 
@@ -57,12 +57,12 @@ func parseRetention(flag, text string) (time.Duration, error) {
 	}
 	d, err := parseDuration(text)
 	if err != nil || d <= 0 {
-		return 0, usagef("%s %q is no time to keep records for: it must be such as 36h or 7d, or unlimited", flag, text)
+		return 0, usagef("%s %q is not a retention: it must be a time like 36h or 7d, or unlimited", flag, text)
 	}
 	return d, nil
 }
 
-// parseSize reads a number of bytes with or without a unit.
+// parseSize reads a number of bytes, with or without a unit.
 func parseSize(flag, text string) (int64, error) {
 	units := []struct {
 		name string
@@ -77,10 +77,10 @@ func parseSize(flag, text string) (int64, error) {
 			return n << unit.bits, nil
 		}
 	}
-	return 0, usagef("%s %q is no size: it must be a number of bytes, or one with KiB, MiB or GiB", flag, text)
+	return 0, usagef("%s %q is not a size: it must be a number of bytes, or a number with KiB, MiB or GiB", flag, text)
 }
 
-// showShards shows what shards a stream has now.
+// showShards shows the open shards of a stream.
 func (p *program) showShards(ctx context.Context, s store, stream string) error {
 	d, err := s.Stream(ctx, stream)
 	if err != nil {
@@ -156,7 +156,7 @@ func (p *program) mergeCommand() *cobra.Command {
 
 func (p *program) scaleCommand() *cobra.Command {
 	return &cobra.Command{
-		Use: "scale STREAM SHARDS", Short: "Split and merge until there are so many open shards", GroupID: groupStreams,
+		Use: "scale STREAM SHARDS", Short: "Split and merge until a stream has that many open shards", GroupID: groupStreams,
 		Args: arguments(2, 2), ValidArgsFunction: p.completeStreams,
 		RunE: p.verb(writes, func(ctx context.Context, s store, args []string) error {
 			n, err := strconv.Atoi(args[1])
@@ -175,8 +175,8 @@ func (p *program) retentionCommand() *cobra.Command {
 	var bytes string
 	cmd := &cobra.Command{
 		Use: "retention STREAM [PERIOD]", Short: "Show or change how long a stream keeps its records", GroupID: groupStreams,
-		Long: `retention shows how long a stream keeps its records, or with PERIOD (24h to 8760h, such as 36h or 7d, or unlimited)
-changes it, and with --bytes how much it keeps. A shorter period removes what is older at once.`,
+		Long: `retention shows how long a stream keeps its records. PERIOD (24h to 8760h, such as 36h or 7d, or unlimited) changes that,
+and --bytes changes how much it keeps. A shorter period removes older records at once.`,
 		Args: arguments(1, 2), ValidArgsFunction: p.completeStreams,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			ctx := cmd.Context()
@@ -202,19 +202,19 @@ changes it, and with --bytes how much it keeps. A shorter period removes what is
 			})
 		},
 	}
-	cmd.Flags().StringVar(&bytes, "bytes", "", "`size` to keep, such as 10GiB; 0 is no bound")
+	cmd.Flags().StringVar(&bytes, "bytes", "", "`size` to keep, such as 10GiB; 0 means no limit")
 	cmd.Flags().BoolVar(&p.yes, "yes", false, "do not ask before records are removed")
 	return cmd
 }
 
-// kept is what a stream keeps, in words.
+// kept describes the retention of a stream in words.
 func kept(d braid.StreamDescription) string {
 	text := "records for " + duration(d.Retention)
 	if d.Retention < 0 {
 		text = "records forever"
 	}
 	if d.RetentionBytes > 0 {
-		text += ", and of them the newest " + size(d.RetentionBytes)
+		text += ", limited to the newest " + size(d.RetentionBytes)
 	}
 	return text
 }
@@ -245,7 +245,7 @@ func (p *program) changeRetention(ctx context.Context, s store, d braid.StreamDe
 		return nil
 	}
 	if most > 0 && d.Bytes > most {
-		err := p.confirm("the oldest records of stream %s are removed, until of %s about %s are left", d.Name, size(d.Bytes), size(most))
+		err := p.confirm("the oldest records of stream %s are removed, until about %[3]s of %[2]s are left", d.Name, size(d.Bytes), size(most))
 		if err != nil {
 			return err
 		}
@@ -263,7 +263,7 @@ func (p *program) trimCommand() *cobra.Command {
 		Args: arguments(1, 1), ValidArgsFunction: p.completeStreams, DisableFlagsInUseLine: true,
 		RunE: p.verb(writes, func(ctx context.Context, s store, args []string) error {
 			if before == "" {
-				return usagef("what to remove is missing: give --before, which %s", positionRule)
+				return usagef("--before is missing; it %s", positionRule)
 			}
 			position, err := parsePosition("--before", before)
 			if err != nil {
@@ -273,7 +273,7 @@ func (p *program) trimCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			err = p.confirm("of stream %s, which holds %s of %s, those before %s are removed",
+			err = p.confirm("of the records of stream %s (%s, %s), those before %s are removed",
 				d.Name, count(d.Records, "record"), size(d.Bytes), position)
 			if err != nil {
 				return err
@@ -285,7 +285,7 @@ func (p *program) trimCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return p.done(newStreamRow(after), "%s removed from stream %s, which holds %s of %s now.",
+			return p.done(newStreamRow(after), "%s removed from stream %s, which now has %s of %s.",
 				wereRecords(max(0, d.Records-after.Records)), d.Name, count(after.Records, "record"), size(after.Bytes))
 		}),
 	}
@@ -297,8 +297,8 @@ func (p *program) trimCommand() *cobra.Command {
 func (p *program) deleteCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "delete STREAM", Short: "Delete a stream with all its records for good", GroupID: groupStreams,
-		Long: `delete deletes a stream with all its records. Applications that process it wait until there is a stream of that name
-again. A stream that has queues is not deleted. It asks first, unless --yes is given.`,
+		Long: `delete deletes a stream with all its records. Applications that process it then wait for a new stream of that
+name. A stream that has queues is not deleted. It asks first, unless --yes is given.`,
 		Args: arguments(1, 1), ValidArgsFunction: p.completeStreams,
 		RunE: p.verb(writes, func(ctx context.Context, s store, args []string) error {
 			d, err := s.Stream(ctx, args[0])

@@ -63,8 +63,8 @@ func TestRetention(t *testing.T) {
 		require.Equal(t, int64(13), s.Describe().Records)
 		require.Equal(t, "Stream orders keeps records for 25h.\n", k.ok("retention", "orders", "25h", "--yes"))
 		require.Equal(t, int64(3), s.Describe().Records)
-		require.Equal(t, "Stream orders keeps records for 25h, and of them the newest 5 GiB.\n", k.ok("retention", "orders", "--bytes", "5GiB"))
-		require.Contains(t, k.fails(exitUsage, "retention", "orders", "--bytes", "3"), "the oldest records of stream orders are removed, until of 12 bytes about 3 bytes are left")
+		require.Equal(t, "Stream orders keeps records for 25h, limited to the newest 5 GiB.\n", k.ok("retention", "orders", "--bytes", "5GiB"))
+		require.Contains(t, k.fails(exitUsage, "retention", "orders", "--bytes", "3"), "the oldest records of stream orders are removed, until about 3 bytes of 12 bytes are left")
 		var row streamRow
 		require.NoError(t, json.Unmarshal([]byte(k.ok("retention", "orders", "--bytes", "0", "--json")), &row))
 		require.Zero(t, row.RetentionBytes)
@@ -78,16 +78,16 @@ func TestTrim(t *testing.T) {
 		s := k.stream("orders", 2, 10)
 		time.Sleep(time.Hour)
 		k.put(s, 10, 13)
-		require.Equal(t, "of stream orders, which holds 13 records of 42 bytes, those before AT_TIMESTAMP 2000-01-01T00:30:00Z are removed, "+
+		require.Equal(t, "of the records of stream orders (13 records, 42 bytes), those before AT_TIMESTAMP 2000-01-01T00:30:00Z are removed, "+
 			"which cannot be undone: confirm it with --yes\n", k.fails(exitUsage, "trim", "orders", "--before", "-30m"))
-		require.Equal(t, "10 records were removed from stream orders, which holds 3 records of 12 bytes now.\n",
+		require.Equal(t, "10 records were removed from stream orders, which now has 3 records of 12 bytes.\n",
 			k.ok("trim", "orders", "--before", "-30m", "--yes"))
 		require.Equal(t, int64(3), s.Describe().Records)
 		require.Contains(t, k.ok("trim", "orders", "--before", "latest", "--yes", "--json"), `"Records": 0`)
 	})
 }
 
-// On a terminal a question is asked.
+// On a terminal, the program asks.
 func TestTrimAsks(t *testing.T) {
 	k := newKit(t)
 	s := k.stream("orders", 1, 5)
@@ -96,7 +96,7 @@ func TestTrimAsks(t *testing.T) {
 		k.stdin = answer
 		code, _, stderr := k.run("trim", "orders", "--before", "latest")
 		require.Equal(t, exitFailure, code)
-		require.Contains(t, stderr, "Type yes to go on: ")
+		require.Contains(t, stderr, "Type yes to continue: ")
 		require.Contains(t, stderr, "not confirmed: nothing was done\n")
 		require.Equal(t, int64(5), s.Describe().Records)
 	}

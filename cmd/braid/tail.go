@@ -15,13 +15,13 @@ func (p *program) tailCommand() *cobra.Command {
 	var follow bool
 	var last int64
 	cmd := &cobra.Command{
-		Use: "tail STREAM", Short: "Write the newest records of a stream, and with -f those that come", GroupID: groupRecords,
-		Long: `tail writes the newest records of a stream, 10 unless -n says otherwise, in the order in which they arrived. With
--f it goes on with those that come, until it is interrupted. --from begins at a position in place of a number
-of records. Filters apply to what is read: -n 10 --key K writes those of the last 10 that have the key.
+		Use: "tail STREAM", Short: "Write the newest records of a stream, and with -f new ones", GroupID: groupRecords,
+		Long: `tail writes the newest records of a stream, 10 unless -n says otherwise, in the order of arrival. With -f it
+continues with new records until it is interrupted. --from begins at a position instead of a number of
+records. Filters apply to the records that are read: -n 10 --key K writes those of the last 10 that have the key.
 
-With --url, -f survives the program: when it was started again, or the network has failed, tail goes on with the
-record after the last one it has written. With --dir, where no record can come while tail reads, -f ends at the tip.
+With --url, -f survives restarts of the program and network failures: tail then continues after the last record
+that it has written. With --dir, where no record can come while tail reads, -f ends at the tip.
 
 ` + positionHelp,
 		Args: arguments(1, 1), ValidArgsFunction: p.completeStreams,
@@ -47,17 +47,17 @@ record after the last one it has written. With --dir, where no record can come w
 		}),
 	}
 	r.add(cmd, "")
-	cmd.Flags().BoolVarP(&follow, "follow", "f", false, "go on with the records that come")
-	cmd.Flags().Int64VarP(&last, "last", "n", 10, "how many `records` to begin with")
+	cmd.Flags().BoolVarP(&follow, "follow", "f", false, "continue with new records")
+	cmd.Flags().Int64VarP(&last, "last", "n", 10, "number of `records` to begin with")
 	return cmd
 }
 
-// lastRecords returns the position from which on there are so many records, or all of
-// fewer.
+// lastRecords returns the position of the nth last record, or of the first one if there
+// are fewer.
 //
-// No index leads backwards. But how many records follow a time is known without reading
-// them, so a time is searched that has at least as many behind it and not many more, and
-// only from there on records are read.
+// No index leads backwards. But the number of records after a time is known without
+// reading them. So lastRecords searches for a time that is followed by at least as many
+// records and not many more, and reads only from there on.
 func (p *program) lastRecords(ctx context.Context, s store, stream, shardText string, n int64) (braid.Position, error) {
 	shard, err := parseShard(shardText)
 	if err != nil {
@@ -75,10 +75,10 @@ func (p *program) lastRecords(ctx context.Context, s store, stream, shardText st
 			shards = append(shards, *sd)
 			total += sd.Records
 			oldest = earlier(oldest, sd.First.Time())
-			newest = later(newest, sd.Last.Time().Add(time.Second)) // which the number has to the second
+			newest = later(newest, sd.Last.Time().Add(time.Second)) // numbers have times to the second
 		}
 	}
-	if n >= total { // so is an empty stream
+	if n >= total { // including an empty stream
 		return braid.TrimHorizon(), nil
 	}
 	following := func(at time.Time) (sum int64, err error) {
@@ -94,7 +94,7 @@ func (p *program) lastRecords(ctx context.Context, s store, stream, shardText st
 		}
 		return sum, nil
 	}
-	// Fewer than n follow after, and at least n follow before.
+	// Fewer than n records follow after, and at least n follow before.
 	before, after := oldest, newest
 	for step := time.Second; newest.Add(-step).After(oldest); step *= 4 {
 		at := newest.Add(-step)
@@ -129,10 +129,11 @@ func (p *program) lastRecords(ctx context.Context, s store, stream, shardText st
 	return p.lastAfter(ctx, s, stream, shard, braid.AtTime(before), n)
 }
 
-// tailSlack is how many records more than were asked for may be read, to search less.
+// tailSlack is how many records more than needed may be read, to shorten the search.
 const tailSlack = 1000
 
-// lastAfter reads from a position to the tip and returns the place of the nth last record.
+// lastAfter reads from a position to the tip, and returns the place of the nth last
+// record.
 func (p *program) lastAfter(ctx context.Context, s store, stream string, shard braid.ShardID, from braid.Position, n int64) (braid.Position, error) {
 	var ring []braid.SequenceNumber
 	next := 0

@@ -9,9 +9,9 @@ import (
 	"github.com/braidstream/braid/consumer"
 )
 
-// What a BatchLeaseStore does: it writes several leases in one step.
+// A BatchLeaseStore writes several leases in one step.
 
-// three are leases to be written in one step; the second exists.
+// three returns leases to be written in one step; the second one exists.
 func (k *kit) three() []consumer.Lease {
 	k.Helper()
 	two := k.set(full(shardKey))
@@ -62,7 +62,7 @@ func (k *kit) storesNone() {
 			try[refused].Version = wrong
 			stored, err := store.CompareAndSetAll(k.Context(), try)
 			if err != nil || stored {
-				k.Fatalf("CompareAndSetAll() with a wrong Version of number %d = %v, %v; want false", refused, stored, err)
+				k.Fatalf("CompareAndSetAll() with a wrong Version of lease %d = %v, %v; want false", refused, stored, err)
 			}
 			k.expect(was)
 		}
@@ -79,7 +79,7 @@ func (k *kit) hasOneWinnerOfAll() {
 				mine[i] = ownedBy(writer, mine[i])
 			}
 			if writer%2 == 0 {
-				slices.Reverse(mine) // who locks row by row must not lock up
+				slices.Reverse(mine) // stores that lock row by row must not deadlock
 			}
 			return store.CompareAndSetAll(k.Context(), mine)
 		})
@@ -114,11 +114,11 @@ func (k *kit) storesAllOrNone() {
 		stored, err := store.CompareAndSetAll(ctx, next)
 		ender.Wait()
 		if stored != (err == nil) {
-			k.Fatalf("CompareAndSetAll() = %v, %v; nobody else has written", stored, err)
+			k.Fatalf("CompareAndSetAll() = %v, %v; although nobody else has written", stored, err)
 		}
 		if !stored { // as in settle
 			if stored, err = store.CompareAndSetAll(k.Context(), leases); err != nil {
-				k.Fatalf("CompareAndSetAll: %v, after another one had failed", err)
+				k.Fatalf("CompareAndSetAll: %v, after an earlier one had failed", err)
 			} else if stored {
 				next = leases
 			}

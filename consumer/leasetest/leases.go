@@ -10,7 +10,7 @@ import (
 	"github.com/braidstream/braid/consumer"
 )
 
-// What a store does for one caller after the other.
+// What a store does for one caller at a time.
 
 func (k *kit) isEmpty() {
 	k.absent(shardKey)
@@ -32,7 +32,7 @@ func (k *kit) refusesSecondCreate() {
 func (k *kit) countsVersions() {
 	lease := consumer.Lease{LeaseKey: shardKey}
 	for version := uint64(1); version <= 10; version++ {
-		k.set(lease) // the same content again is a write, too: that is how a lease is renewed
+		k.set(lease) // writing the same content again is a write, too: it renews a lease
 		lease = k.get(shardKey)
 		if lease.Version != version {
 			k.Fatalf("after %d writes the Version is %d", version, lease.Version)
@@ -126,7 +126,7 @@ func (k *kit) listsAll() {
 func (k *kit) listsOwned() {
 	store, can := k.store.(consumer.OwnerLeaseStore)
 	if !can {
-		k.Skip("the store is no OwnerLeaseStore")
+		k.Skip("the store is not an OwnerLeaseStore")
 	}
 	expect := func(owner string, want ...consumer.Lease) {
 		k.Helper()
@@ -174,7 +174,7 @@ func (k *kit) listsOwned() {
 // listsMany is for stores that return their rows in pages.
 func (k *kit) listsMany() {
 	const many = 1000
-	state := bytes.Repeat([]byte("0123456789abcdef"), 128) // 2 MiB in all
+	state := bytes.Repeat([]byte("0123456789abcdef"), 128) // 2 MiB in total
 	for i := range many {
 		k.set(consumer.Lease{
 			LeaseKey:     consumer.LeaseKey{Stream: "orders", Shard: braid.ShardID(fmt.Sprintf("shardId-%012d", i))},
@@ -192,7 +192,7 @@ func (k *kit) listsMany() {
 		keys[lease.LeaseKey] = true
 	}
 	if len(list) != many || len(keys) != many {
-		k.Fatalf("List has %d leases with %d keys; want %d", len(list), len(keys), many)
+		k.Fatalf("List has %d leases with %d different keys; want %d", len(list), len(keys), many)
 	}
 }
 
@@ -213,7 +213,7 @@ func (k *kit) tellsKeysApart() {
 		{Stream: "A", Shard: "b"},
 		{Stream: "a", Shard: "B"},
 	}
-	for _, separator := range []string{".", "-", "_"} { // that names may have in them
+	for _, separator := range []string{".", "-", "_"} { // which names may contain
 		keys = append(keys,
 			consumer.LeaseKey{Stream: separator},
 			consumer.LeaseKey{Stream: "a" + separator},
@@ -239,7 +239,7 @@ func (k *kit) tellsKeysApart() {
 
 func (k *kit) deletes() {
 	lease := k.set(k.set(full(shardKey)))
-	k.delete(consumer.Lease{LeaseKey: shardKey, Version: lease.Version}, true) // the Version counts, and nothing else
+	k.delete(consumer.Lease{LeaseKey: shardKey, Version: lease.Version}, true) // only the Version counts
 	k.absent(shardKey)
 	k.expect()
 	k.delete(lease, false)
@@ -273,7 +273,7 @@ func (k *kit) createsAgain() {
 	k.expect(again)
 }
 
-// scribble changes all memory that a lease points to.
+// scribble overwrites all memory that a lease points to.
 func scribble(lease consumer.Lease) {
 	if lease.Pending != nil {
 		*lease.Pending = consumer.Checkpoint{SubSequenceNumber: 99}
@@ -290,7 +290,7 @@ func scribble(lease consumer.Lease) {
 
 func (k *kit) givesCopies() {
 	k.set(full(shardKey))
-	want := full(shardKey) // which shares nothing with what was given
+	want := full(shardKey) // it shares no memory with the lease that was written
 	want.Version = 1
 	scribble(k.get(shardKey))
 	k.expect(want)

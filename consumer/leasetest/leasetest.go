@@ -1,5 +1,5 @@
-// Package leasetest has the tests that a [consumer.LeaseStore] must pass, and one in
-// memory to test with.
+// Package leasetest has the tests that a [consumer.LeaseStore] must pass, and a store in
+// memory for tests.
 package leasetest
 
 import (
@@ -14,26 +14,26 @@ import (
 	"github.com/braidstream/braid/consumer"
 )
 
-// Options are what a store may leave out of the promises of [consumer.LeaseStore]. The zero
+// Options are promises of [consumer.LeaseStore] that a store may leave out. The zero
 // value tests every promise.
 type Options struct {
-	// NoShape is for a store that does not keep Parents, Children, HashKeyRange and
-	// Throughput of a lease, which no worker reads.
+	// NoShape is for a store that does not store Parents, Children, HashKeyRange and
+	// Throughput of a lease. Only Parents matter to workers, and only if the
+	// [consumer.Source] may show a new shard to one worker before another.
 	NoShape bool
 
-	// Lag is how long List and, of a [consumer.OwnerLeaseStore], ListOwned may be behind
-	// what was written, as an index or a scan may be whose reads are eventually
-	// consistent. Get must not be. A worker finds out later by as much that a lease is
-	// free or was given to it.
+	// Lag is how far List and, for a [consumer.OwnerLeaseStore], ListOwned may lag behind
+	// writes, as eventually consistent reads of an index or a scan do. Get must not. A worker
+	// then learns that much later that a lease is free or was given to it.
 	Lag time.Duration
 }
 
-// Run checks every promise of [consumer.LeaseStore], one in each subtest, but for those that
-// options relax; nil relaxes none. newStore returns a store without a lease; what it opens,
-// it closes by t.Cleanup.
+// Run checks every promise of [consumer.LeaseStore], one in each subtest, except those
+// that options relax; nil relaxes none. newStore returns a store without leases. It
+// closes what it opens by t.Cleanup.
 //
-// A store that is a [consumer.BatchLeaseStore] or a [consumer.OwnerLeaseStore] is checked
-// for that, too; for another one those subtests are skipped.
+// The promises of a [consumer.BatchLeaseStore] and of a [consumer.OwnerLeaseStore] are
+// checked if the store is one; otherwise those subtests are skipped.
 func Run(t *testing.T, newStore func(t *testing.T) consumer.LeaseStore, options *Options) {
 	t.Helper()
 	for _, test := range []struct {
@@ -45,7 +45,7 @@ func Run(t *testing.T, newStore func(t *testing.T) consumer.LeaseStore, options 
 		{"a second create is refused and changes nothing", (*kit).refusesSecondCreate},
 		{"the stored Version is one higher", (*kit).countsVersions},
 		{"another Version is refused and changes nothing", (*kit).refusesOtherVersions},
-		{"a Version of a lease that is not there is refused", (*kit).refusesVersionOfNothing},
+		{"a Version of a lease that does not exist is refused", (*kit).refusesVersionOfNothing},
 		{"every field comes back", (*kit).keepsFields},
 		{"a write replaces every field", (*kit).replacesFields},
 		{"a write changes no other lease", (*kit).leavesOthersAlone},
@@ -57,19 +57,19 @@ func Run(t *testing.T, newStore func(t *testing.T) consumer.LeaseStore, options 
 		{"Delete with another Version removes nothing", (*kit).refusesToDelete},
 		{"Delete of nothing removes nothing", (*kit).deletesNothing},
 		{"a lease that was deleted can be created again", (*kit).createsAgain},
-		{"what is returned belongs to the caller", (*kit).givesCopies},
-		{"what is given stays the caller's", (*kit).takesCopies},
-		{"of all who write one Version exactly one wins", (*kit).hasOneWinner},
-		{"of all who create a lease exactly one wins", (*kit).hasOneCreator},
-		{"of all who delete one Version exactly one wins", (*kit).hasOneDeleter},
+		{"a returned lease shares no memory with the store", (*kit).givesCopies},
+		{"a written lease shares no memory with the store", (*kit).takesCopies},
+		{"of all writers of one Version exactly one wins", (*kit).hasOneWinner},
+		{"of all creators of a lease exactly one wins", (*kit).hasOneCreator},
+		{"of all deleters of one Version exactly one wins", (*kit).hasOneDeleter},
 		{"of a write and a delete of one Version exactly one wins", (*kit).hasOneWriterOrDeleter},
-		{"writes that do not meet all succeed", (*kit).keepsAllWrites},
+		{"writes of different leases all succeed", (*kit).keepsAllWrites},
 		{"LeaseDuration is always the same", (*kit).hasOneDuration},
 		{"under a context that has ended a write is done or not", (*kit).isWholeAfterTheContext},
 		{"under a context that ends meanwhile a write is done or not", (*kit).isWholeAtTheEndOfAContext},
 		{"CompareAndSetAll stores all", (*kit).storesAll},
 		{"CompareAndSetAll stores none if one is refused", (*kit).storesNone},
-		{"of all who write the same leases at once exactly one wins them all", (*kit).hasOneWinnerOfAll},
+		{"of all writers of the same leases exactly one wins them all", (*kit).hasOneWinnerOfAll},
 		{"CompareAndSetAll under a context that ends stores all or none", (*kit).storesAllOrNone},
 	} {
 		t.Run(test.sentence, func(t *testing.T) {
@@ -83,32 +83,31 @@ func Run(t *testing.T, newStore func(t *testing.T) consumer.LeaseStore, options 
 	}
 }
 
-// kit is a subtest with its store. Its methods end the subtest when the store does
-// not do what they say.
+// kit is a subtest with its store. Its methods end the subtest if the store fails.
 type kit struct {
 	*testing.T
 	Options
 	store consumer.LeaseStore
 }
 
-// batch returns the store as one that can write several leases in one step.
+// batch returns the store as a BatchLeaseStore, or skips the subtest.
 func (k *kit) batch() consumer.BatchLeaseStore {
 	k.Helper()
 	store, can := k.store.(consumer.BatchLeaseStore)
 	if !can {
-		k.Skip("the store is no BatchLeaseStore")
+		k.Skip("the store is not a BatchLeaseStore")
 	}
 	return store
 }
 
 const (
 	writers = 16 // goroutines that write the same lease
-	rounds  = 50 // of what depends on chance
+	rounds  = 50 // repetitions of tests that depend on chance
 )
 
 var shardKey = consumer.LeaseKey{Stream: "orders", Shard: "shardId-000000000007"}
 
-// set stores a lease, and returns it as it is then.
+// set stores a lease, and returns it with its new Version.
 func (k *kit) set(lease consumer.Lease) consumer.Lease {
 	k.Helper()
 	stored, err := k.store.CompareAndSet(k.Context(), lease)
@@ -119,7 +118,7 @@ func (k *kit) set(lease consumer.Lease) consumer.Lease {
 	return lease
 }
 
-// refuse has a lease refused.
+// refuse checks that a write of a lease is refused.
 func (k *kit) refuse(lease consumer.Lease) {
 	k.Helper()
 	stored, err := k.store.CompareAndSet(k.Context(), lease)
@@ -128,7 +127,7 @@ func (k *kit) refuse(lease consumer.Lease) {
 	}
 }
 
-// delete has a lease deleted, or not.
+// delete deletes a lease, and checks the result.
 func (k *kit) delete(lease consumer.Lease, want bool) {
 	k.Helper()
 	deleted, err := k.store.Delete(k.Context(), lease)
@@ -147,7 +146,7 @@ func (k *kit) get(key consumer.LeaseKey) consumer.Lease {
 	return lease
 }
 
-// expect checks what is stored: by Get, and that List returns nothing else.
+// expect checks with Get and List that exactly these leases are stored.
 func (k *kit) expect(leases ...consumer.Lease) {
 	k.Helper()
 	want := make(map[consumer.LeaseKey]consumer.Lease, len(leases))
@@ -163,7 +162,7 @@ func (k *kit) expect(leases ...consumer.Lease) {
 	for _, lease := range list {
 		expected, is := want[lease.LeaseKey]
 		if !is {
-			k.Fatalf("List has %s, twice or without need", show(lease))
+			k.Fatalf("List has %s, twice or although it does not exist", show(lease))
 		}
 		k.same(expected, lease)
 		delete(want, lease.LeaseKey)
@@ -173,7 +172,7 @@ func (k *kit) expect(leases ...consumer.Lease) {
 	}
 }
 
-// absent checks that there is no lease of a key.
+// absent checks that no lease has the key.
 func (k *kit) absent(key consumer.LeaseKey) {
 	k.Helper()
 	lease, found, err := k.store.Get(k.Context(), key)
@@ -185,11 +184,11 @@ func (k *kit) absent(key consumer.LeaseKey) {
 func (k *kit) same(want, got consumer.Lease) {
 	k.Helper()
 	if !k.equal(want, got) {
-		k.Fatalf("the lease is not what was stored:\nwant %s\n got %s", show(want), show(got))
+		k.Fatalf("the lease differs from what was stored:\nwant %s\n got %s", show(want), show(got))
 	}
 }
 
-// equal compares two leases. What is empty is the same as nil.
+// equal compares two leases. Empty slices equal nil.
 func (k *kit) equal(a, b consumer.Lease) bool {
 	if !k.NoShape && (!slices.Equal(a.Parents, b.Parents) || !slices.Equal(a.Children, b.Children) || a.HashKeyRange != b.HashKeyRange || a.Throughput != b.Throughput) {
 		return false
@@ -223,7 +222,7 @@ func showPlace(c consumer.Checkpoint) string {
 	return fmt.Sprintf("{start=%s number=%s sub=%d partial=%v end=%v}", c.Start, c.SequenceNumber, c.SubSequenceNumber, c.Partial, c.ShardEnd)
 }
 
-// number is a sequence number as streams have them.
+// number returns a sequence number of the form that streams use.
 func number(text string) braid.SequenceNumber {
 	n, err := braid.ParseSequenceNumber(text)
 	if err != nil {
@@ -237,9 +236,9 @@ var (
 	secondNumber = number("49590338271490256608559692540925702759324208523137515618")
 )
 
-// full is a lease that has a value in every field. The numbers are above 2^53, so
-// that one which was a floating-point number on its way is found out; the names have
-// what a WorkerID may have.
+// full returns a lease with a value in every field. Numbers are above 2^53, to expose a
+// store that converts them to floating point. Names contain every character that a
+// WorkerID may have.
 func full(key consumer.LeaseKey) consumer.Lease {
 	return consumer.Lease{
 		LeaseKey:    key,
@@ -277,7 +276,7 @@ func everyByte() []byte {
 	return state
 }
 
-// variants are leases of a key that differ in what is easily lost.
+// variants returns leases of a key that differ in details that a store easily loses.
 func variants(key consumer.LeaseKey) map[string]consumer.Lease {
 	all := map[string]consumer.Lease{"nothing": {}, "everything": full(key)}
 	for name, start := range map[string]braid.Position{
@@ -306,7 +305,7 @@ func variants(key consumer.LeaseKey) map[string]consumer.Lease {
 	all["it is pending with an empty state"] = consumer.Lease{Pending: &consumer.Checkpoint{SequenceNumber: firstNumber}, PendingState: []byte{}}
 	all["it is pending with a large state"] = consumer.Lease{Pending: &consumer.Checkpoint{}, PendingState: bytes.Repeat(everyByte(), 64)}
 	all["it has an owner"] = consumer.Lease{Owner: "one"}
-	all["it is asked for"] = consumer.Lease{NextOwner: "two"}
+	all["it is requested"] = consumer.Lease{NextOwner: "two"}
 	all["it is paused"] = consumer.Lease{Paused: true}
 	all["it has parents"] = consumer.Lease{Parents: []braid.ShardID{"shardId-000000000003"}}
 	all["it has children"] = consumer.Lease{Children: []braid.ShardID{"shardId-000000000011", "shardId-000000000012"}}

@@ -10,19 +10,19 @@ import (
 	"github.com/braidstream/braid/consumer"
 )
 
-// ErrAfter, wrapped by what a function given to [Memory.Fail] returns, says that
-// the write is done and the error returned all the same: as if the answer of a
-// remote store was lost on its way.
-var ErrAfter = errors.New("the answer is lost")
+// ErrAfter, wrapped by the error of a function passed to [Memory.Fail], means that the
+// write is done before the error is returned, as if the response of a remote store was
+// lost.
+var ErrAfter = errors.New("response is lost")
 
-// Memory is a [consumer.LeaseStore] in memory. It is for tests, and a model of one
-// that stands for a remote store: it lets leases expire, if it is made with a
-// duration, and it can be made to fail before and after a write. Nothing of it
-// lasts longer than the process, so it is not for production.
+// Memory is a [consumer.LeaseStore] in memory. It is for tests, and can stand for a
+// remote store: its leases expire if it is made with a duration, and its calls can be
+// made to fail before and after a write. It is lost with the process, so it is not for
+// production.
 //
-// Workers that are given the same Memory, and a [consumer.Config].Source, share the
-// work as if they were in processes of their own. Its methods may be called from
-// any number of goroutines.
+// Workers with the same Memory and a [consumer.Config].Source share the shards as if each
+// was in its own process. The methods of Memory may be called from any number of
+// goroutines.
 type Memory struct {
 	duration time.Duration
 
@@ -32,42 +32,40 @@ type Memory struct {
 	fail    func(op string, key consumer.LeaseKey) error
 }
 
-// NewMemory returns an empty store whose LeaseDuration is the given one.
+// NewMemory returns an empty store with that LeaseDuration.
 func NewMemory(leaseDuration time.Duration) *Memory {
 	return &Memory{duration: leaseDuration, leases: make(map[consumer.LeaseKey]consumer.Lease)}
 }
 
-// OnWrite has a function called with each lease that is written, in the order of
-// the writes: as it was, and as it is. A lease that is not there has a Version of 0.
-// The function must not call the store. nil takes it away.
+// OnWrite sets a function that is called with the old and new state of each lease that is
+// written, in the order of the writes. A lease that does not exist has Version 0. The
+// function must not call the store. nil removes it.
 func (m *Memory) OnWrite(hook func(before, after consumer.Lease)) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.onWrite = hook
 }
 
-// Fail has a function called at the beginning of every call of the methods List,
-// Get, CompareAndSet and Delete, whose name it is given, with the key of the lease,
-// the zero key for List. An error that it returns is returned by the method, which
-// does nothing; but if it wraps [ErrAfter], a write is done before. The function may
-// wait: then the call has not reached the store yet. Workers use the store at the same
-// time, so the function is called by any number of goroutines at once: what it keeps
-// needs a lock, or has to be atomic. It may still run for a while after it was taken
-// away, which nil does.
+// Fail sets a function that is called at the beginning of every call of List, Get,
+// CompareAndSet and Delete, with the name of the method and the key of the lease (the
+// zero key for List). If it returns an error, so does the method, without doing anything;
+// but if the error wraps [ErrAfter], the write is done first. The function may wait, to
+// hold up the call before it reaches the store. It is called by several goroutines at
+// once, so its state needs a lock or has to be atomic. nil removes it; calls in progress
+// may still use it for a while.
 func (m *Memory) Fail(fail func(op string, key consumer.LeaseKey) error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.fail = fail
 }
 
-// enter returns the error with which an operation is to end, and whether it is to
-// be done before that.
+// enter returns the error of an operation, and whether to do the operation nevertheless.
 func (m *Memory) enter(ctx context.Context, op string, key consumer.LeaseKey) (do bool, err error) {
 	m.mu.Lock()
 	fail := m.fail
 	m.mu.Unlock()
 	if fail != nil {
-		err = fail(op, key) // without the lock, so that it may wait
+		err = fail(op, key) // without the lock, so that fail may wait
 	}
 	if ctx.Err() != nil {
 		return false, context.Cause(ctx)
@@ -75,7 +73,7 @@ func (m *Memory) enter(ctx context.Context, op string, key consumer.LeaseKey) (d
 	return err == nil || errors.Is(err, ErrAfter), err
 }
 
-// List returns all leases, in no order.
+// List returns all leases, in no particular order.
 func (m *Memory) List(ctx context.Context) ([]consumer.Lease, error) {
 	if _, err := m.enter(ctx, "List", consumer.LeaseKey{}); err != nil {
 		return nil, err
@@ -89,7 +87,7 @@ func (m *Memory) List(ctx context.Context) ([]consumer.Lease, error) {
 	return leases, nil
 }
 
-// Get returns the lease of that key.
+// Get returns the lease with that key.
 func (m *Memory) Get(ctx context.Context, key consumer.LeaseKey) (consumer.Lease, bool, error) {
 	if _, err := m.enter(ctx, "Get", key); err != nil {
 		return consumer.Lease{}, false, err
@@ -100,7 +98,7 @@ func (m *Memory) Get(ctx context.Context, key consumer.LeaseKey) (consumer.Lease
 	return clone(lease), found, nil
 }
 
-// CompareAndSet stores the lease if the stored one has its Version.
+// CompareAndSet stores the lease if the stored one has the same Version.
 func (m *Memory) CompareAndSet(ctx context.Context, lease consumer.Lease) (bool, error) {
 	do, err := m.enter(ctx, "CompareAndSet", lease.LeaseKey)
 	if !do {
@@ -120,7 +118,7 @@ func (m *Memory) CompareAndSet(ctx context.Context, lease consumer.Lease) (bool,
 	return err == nil, err
 }
 
-// Delete removes the lease if the stored one has its Version.
+// Delete removes the lease if the stored one has the same Version.
 func (m *Memory) Delete(ctx context.Context, lease consumer.Lease) (bool, error) {
 	do, err := m.enter(ctx, "Delete", lease.LeaseKey)
 	if !do {
@@ -137,10 +135,11 @@ func (m *Memory) Delete(ctx context.Context, lease consumer.Lease) (bool, error)
 	return err == nil, err
 }
 
-// LeaseDuration is what the store was made with.
+// LeaseDuration returns the duration that was passed to NewMemory.
 func (m *Memory) LeaseDuration() time.Duration { return m.duration }
 
-// wrote tells of a write. It is called with the lock, which keeps the order.
+// wrote calls the function of OnWrite. The caller holds the lock, which keeps the order
+// of writes.
 func (m *Memory) wrote(before, after consumer.Lease) {
 	if m.onWrite != nil {
 		m.onWrite(clone(before), clone(after))

@@ -12,8 +12,7 @@ import (
 
 // What a store does for many callers at once, and under contexts that end.
 
-// race calls fn from many goroutines at once, and returns which of them it told that
-// they had won.
+// race calls fn from many goroutines at once, and returns the writers that have won.
 func (k *kit) race(fn func(writer int) (won bool, err error)) (winners []int) {
 	k.Helper()
 	var group sync.WaitGroup
@@ -40,7 +39,7 @@ func (k *kit) race(fn func(writer int) (won bool, err error)) (winners []int) {
 	return winners
 }
 
-// raceForOne is race with exactly one winner.
+// raceForOne is race that must have exactly one winner.
 func (k *kit) raceForOne(fn func(writer int) (won bool, err error)) int {
 	k.Helper()
 	winners := k.race(fn)
@@ -50,8 +49,8 @@ func (k *kit) raceForOne(fn func(writer int) (won bool, err error)) int {
 	return winners[0]
 }
 
-// ownedBy is the lease that a writer of a race writes: Owner and Epoch say who it
-// was, so that a mixture is found out.
+// ownedBy returns the lease that a writer of a race writes. Owner and Epoch name the
+// writer, to expose a mixture of two writes.
 func ownedBy(writer int, lease consumer.Lease) consumer.Lease {
 	lease.Owner = fmt.Sprint("writer ", writer)
 	lease.Epoch = uint64(writer)
@@ -129,7 +128,7 @@ func (k *kit) keepsAllWrites() {
 		return true, nil
 	})
 	if len(winners) != writers {
-		k.Fatalf("of %d writers with a lease of their own only %d could write it", writers, len(winners))
+		k.Fatalf("only %[2]d of %[1]d writers of different leases succeeded", writers, len(winners))
 	}
 	k.expect(all...)
 }
@@ -152,8 +151,8 @@ func (k *kit) hasOneDuration() {
 	}
 }
 
-// isWholeAfterTheContext does not ask for an error: a store need not look at the
-// context if it does not wait. But it must tell the truth.
+// isWholeAfterTheContext does not require an error: a store that does not wait may ignore
+// the context. But its result must be true.
 func (k *kit) isWholeAfterTheContext() {
 	ended, cancel := context.WithCancel(k.Context())
 	cancel()
@@ -163,30 +162,30 @@ func (k *kit) isWholeAfterTheContext() {
 	lease = k.settle(ended, next, lease)
 	deleted, err := k.store.Delete(ended, lease)
 	if deleted != (err == nil) {
-		k.Fatalf("Delete() = %v, %v; nobody else has written", deleted, err)
+		k.Fatalf("Delete() = %v, %v; although nobody else has written", deleted, err)
 	}
 	if !deleted {
-		again, err := k.store.Delete(k.Context(), lease) // false if it was done, and the answer lost
+		again, err := k.store.Delete(k.Context(), lease) // false if the delete was done, but its response lost
 		if err != nil {
-			k.Fatalf("Delete() = %v, %v, after another one had failed", again, err)
+			k.Fatalf("Delete() = %v, %v, after an earlier one had failed", again, err)
 		}
 	}
 	k.expect()
 }
 
-// settle writes a lease under a context that may end, and returns what is stored
-// then. A write that has failed may still be under way, as one may that was sent to
-// a remote store. So the lease is written again as it was, with the same Version:
-// either that succeeds, and the first write never will, or the first one has.
+// settle writes a lease under a context that may end, and returns what is stored then. A
+// write that has failed may still be in progress, for example on its way to a remote
+// store. So the old lease is written again with the same Version. If that succeeds, the
+// first write will never be done; if it is refused, the first write was done.
 func (k *kit) settle(ctx context.Context, next, was consumer.Lease) consumer.Lease {
 	k.Helper()
 	stored, err := k.store.CompareAndSet(ctx, next)
 	if stored != (err == nil) {
-		k.Fatalf("CompareAndSet(%s) = %v, %v; nobody else has written", show(next), stored, err)
+		k.Fatalf("CompareAndSet(%s) = %v, %v; although nobody else has written", show(next), stored, err)
 	}
 	if !stored {
 		if stored, err = k.store.CompareAndSet(k.Context(), was); err != nil {
-			k.Fatalf("CompareAndSet(%s): %v, after another one had failed", show(was), err)
+			k.Fatalf("CompareAndSet(%s): %v, after an earlier one had failed", show(was), err)
 		} else if stored {
 			next = was
 		}

@@ -11,7 +11,7 @@ import (
 	"github.com/braidstream/braid/consumer"
 )
 
-// Pages of records: what is in them, how large they are, and where a shard ends.
+// The contents and sizes of pages, and the end of a shard.
 
 func (k *kit) keepsRecords() {
 	shard := k.create(1)[0]
@@ -24,7 +24,7 @@ func (k *kit) keepsRecords() {
 	}
 	records, _ := k.rest(shard.ID, shard.Start)
 	if len(records) != len(put) {
-		k.Fatalf("%d records were put, and %d have come", len(put), len(records))
+		k.Fatalf("%d records were put, but %d were read", len(put), len(records))
 	}
 	for i, r := range records {
 		switch {
@@ -37,7 +37,7 @@ func (k *kit) keepsRecords() {
 		case i > 0 && r.SequenceNumber.Compare(records[i-1].SequenceNumber) <= 0:
 			k.Fatalf("record %d has the number %s after %s", i, r.SequenceNumber, records[i-1].SequenceNumber)
 		case i > 0 && r.ArrivalTime.Before(records[i-1].ArrivalTime):
-			k.Fatalf("record %d arrived at %s, before the one that comes first", i, r.ArrivalTime)
+			k.Fatalf("record %d arrived at %s, before its predecessor", i, r.ArrivalTime)
 		}
 	}
 }
@@ -64,8 +64,7 @@ var bounds = []consumer.Limits{
 	{Records: 3, Bytes: 50},
 }
 
-// pages leaves it open whether the page of the last record is at the tip, or only the
-// next one.
+// pages accepts AtTip on the page of the last record or on the next page.
 func (k *kit) pages() {
 	shard := k.create(1)[0]
 	all := numbered("record", 0, 23)
@@ -76,23 +75,23 @@ func (k *kit) pages() {
 		for len(got) < len(all) {
 			page := r.page(bound.Records, bound.Bytes)
 			if len(page.Records) == 0 {
-				k.Fatalf("there is no record after %d of %d", len(got), len(all))
+				k.Fatalf("no record follows after %d of %d", len(got), len(all))
 			}
 			got = append(got, dataOf(page.Records)...)
 			if page.EndOfShard || page.AtTip && len(got) < len(all) {
-				k.Fatalf("after %d of %d records AtTip is %v and EndOfShard %v", len(got), len(all), page.AtTip, page.EndOfShard)
+				k.Fatalf("after %d of %d records AtTip is %v and EndOfShard is %v", len(got), len(all), page.AtTip, page.EndOfShard)
 			}
 		}
 		if !slices.Equal(got, all) {
-			k.Fatalf("in pages of %+v there is %q; want %q", bound, got, all)
+			k.Fatalf("in pages of %+v the records are %q; want %q", bound, got, all)
 		}
 		if page := r.page(bound.Records, bound.Bytes); len(page.Records) > 0 || !page.AtTip {
-			k.Fatalf("after the last record there is %+v", page)
+			k.Fatalf("after the last record the page is %+v", page)
 		}
 		w := r.wait(k.Context())
 		k.put(shard, "more")
 		if got := dataOf(k.brings(w).Records); !slices.Equal(got, []string{"more"}) {
-			k.Fatalf("the reader goes on with %q", got)
+			k.Fatalf("the reader continues with %q", got)
 		}
 		all = append(all, "more")
 		r.inner.Close()
@@ -110,13 +109,13 @@ func (k *kit) goesOnAtNext() {
 		for len(got) < len(all) {
 			page := k.read(shard.ID, from, bound.Records, bound.Bytes)
 			if len(page.Records) == 0 {
-				k.Fatalf("there is no record after %d of %d", len(got), len(all))
+				k.Fatalf("no record follows after %d of %d", len(got), len(all))
 			}
 			got = append(got, dataOf(page.Records)...)
 			from = page.Next
 		}
 		if !slices.Equal(got, all) {
-			k.Fatalf("in pages of %+v there is %q; want %q", bound, got, all)
+			k.Fatalf("in pages of %+v the records are %q; want %q", bound, got, all)
 		}
 		k.expect(shard.ID, from)
 	}
@@ -124,7 +123,7 @@ func (k *kit) goesOnAtNext() {
 	more := numbered("more", 0, 7)
 	k.put(shard, more...)
 	k.expect(shard.ID, page.Next, more...)
-	k.expect(shard.ID, page.Next, more...) // a position can be used again
+	k.expect(shard.ID, page.Next, more...) // a position can be used more than once
 }
 
 func (k *kit) boundsRecords() {
@@ -137,18 +136,17 @@ func (k *kit) boundsRecords() {
 	}
 }
 
-// boundsBytes leaves it open whether the record that goes beyond the bound is in the
-// page or in the next one.
+// boundsBytes accepts the record that exceeds the limit in this page or in the next one.
 func (k *kit) boundsBytes() {
 	shard := k.create(1)[0]
 	for range 12 {
 		k.put(shard, strings.Repeat("x", 1000))
 	}
-	const record = 1000 + 16 // with its key
+	const record = 1000 + 16 // including its key
 	for _, limit := range []int{1000, 2500, 5000, 9999} {
 		page := k.read(shard.ID, shard.Start, 1000, limit)
 		if bytes := record * len(page.Records); bytes > limit+record || bytes == 0 {
-			k.Fatalf("a page of about %d bytes has %d, in %d records", limit, bytes, len(page.Records))
+			k.Fatalf("a page of about %d bytes has %d bytes, in %d records", limit, bytes, len(page.Records))
 		}
 	}
 }
@@ -163,12 +161,12 @@ func (k *kit) givesLargeRecords() {
 	for len(got) < 3 {
 		page := r.page(1000, 100)
 		if len(page.Records) == 0 {
-			k.Fatal("a page has no record because it is larger than Limits.Bytes")
+			k.Fatal("a page lacks a record because it is larger than Limits.Bytes")
 		}
 		got = append(got, dataOf(page.Records)...)
 	}
 	if !slices.Equal(got, []string{data, "small", data}) {
-		k.Fatalf("%d records have come; want 3", len(got))
+		k.Fatalf("%d records were read; want 3", len(got))
 	}
 }
 
@@ -215,8 +213,8 @@ func (k *kit) tellsHowFarBehind() {
 	}
 }
 
-// tellsOfTheTip looks at the places after the reader is closed: a source may have one
-// subscription for a shard.
+// tellsOfTheTip reads from the positions only after it has closed the reader, since a
+// source may have one subscription for each shard.
 func (k *kit) tellsOfTheTip() {
 	shard := k.create(1)[0]
 	r := k.open(shard.ID, shard.Start)
@@ -225,16 +223,16 @@ func (k *kit) tellsOfTheTip() {
 	for i := range 3 {
 		page := r.page(100, large)
 		if len(page.Records) > 0 || !page.AtTip || page.EndOfShard || page.BehindRecords != 0 || page.BehindBytes != 0 || page.BehindLatest != 0 {
-			k.Fatalf("at the tip of an open shard there is %+v", page)
+			k.Fatalf("at the tip of an open shard the page is %+v", page)
 		}
-		places = append(places, page.Next) // also that of an empty page is a place
+		places = append(places, page.Next) // an empty page has a usable position, too
 		w := r.wait(k.Context())
 		k.waits(w)
 		all = append(all, fmt.Sprint(i))
 		k.put(shard, all[i])
 		page = k.brings(w)
 		if got := dataOf(page.Records); !slices.Equal(got, all[i:]) {
-			k.Fatalf("at the tip there is %q; want record %d", got, i)
+			k.Fatalf("after the tip the record is %q; want record %d", got, i)
 		}
 	}
 	r.inner.Close()
@@ -274,14 +272,14 @@ func (k *kit) peeks() {
 		got = append(got, dataOf(r.page(10, large).Records)...)
 	}
 	if !slices.Equal(got, []string{"a", "b", "c"}) {
-		k.Fatalf("beside Peek a reader has read %q", got)
+		k.Fatalf("after Peek an open reader has read %q", got)
 	}
 	if _, err := k.Source.Peek(k.Context(), "orders", "shardId-000000000999", shard.Start); !errors.Is(err, braid.ErrShardNotFound) {
 		k.Fatalf("Peek: %v; want %v", err, braid.ErrShardNotFound)
 	}
 }
 
-// endsShards leaves it open whether the end comes with the last record or after it.
+// endsShards accepts the end with the last record or after it.
 func (k *kit) endsShards() {
 	shard := k.create(1)[0]
 	all := numbered("record", 0, 7)
@@ -299,23 +297,23 @@ func (k *kit) endsShards() {
 			last = r.page(limit, large)
 			got = append(got, dataOf(last.Records)...)
 			if len(last.Records) == 0 && !last.EndOfShard {
-				k.Fatal("at the tip of a closed shard there is a page that is not its end")
+				k.Fatal("at the tip of a closed shard a page is not EndOfShard")
 			}
 		}
 		r.inner.Close()
 		if !slices.Equal(got, all) {
-			k.Fatalf("before the end of the shard there is %q; want %q", got, all)
+			k.Fatalf("before the end of the shard the records are %q; want %q", got, all)
 		}
-		for range 2 { // there is an end even for a reader that has read all before
+		for range 2 { // EndOfShard is reported even to a reader that has already read everything
 			page := k.read(shard.ID, last.Next, limit, large)
 			if len(page.Records) > 0 || !page.EndOfShard {
-				k.Fatalf("after the end of the shard there is %+v", page)
+				k.Fatalf("after the end of the shard the page is %+v", page)
 			}
 		}
 	}
 	for _, from := range []braid.Position{tip.Next, braid.AfterSequence(tip.Records[6].SequenceNumber)} {
 		if page := k.read(shard.ID, from, 10, large); len(page.Records) > 0 || !page.EndOfShard {
-			k.Fatalf("at %s, which was the tip when the shard was closed, there is %+v", from, page)
+			k.Fatalf("at %s, the tip when the shard was closed, the page is %+v", from, page)
 		}
 	}
 }
@@ -329,7 +327,7 @@ func (k *kit) endsEmptyShards() {
 	case err != nil:
 		k.Fatalf("Next: %v", err)
 	case len(page.Records) > 0 || !page.EndOfShard:
-		k.Fatalf("in an empty shard that is closed there is %+v", page)
+		k.Fatalf("in an empty closed shard the page is %+v", page)
 	}
 }
 
@@ -362,5 +360,5 @@ func (k *kit) namesChildren() {
 	}
 }
 
-// filler are records that come later: more than a page.
+// filler are records put later: more than a page.
 var filler = numbered("later", 0, 200)

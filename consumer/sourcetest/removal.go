@@ -8,8 +8,7 @@ import (
 	"github.com/braidstream/braid"
 )
 
-// What readers are told of records that were trimmed, and of streams that were
-// deleted.
+// What readers see of trimmed records and of deleted streams.
 
 func (k *kit) needTrim() {
 	k.Helper()
@@ -18,18 +17,18 @@ func (k *kit) needTrim() {
 	}
 }
 
-// lose reads from a place at which records were trimmed, and returns the gap and what
-// comes after it.
+// lose reads from a place whose records were trimmed. It returns the gap and the records
+// after it.
 func (k *kit) lose(shard braid.ShardID, from braid.Position) (gap *braid.TrimmedError, left []string) {
 	k.Helper()
 	r := k.open(shard, from)
 	defer r.inner.Close()
 	page := r.page(10, large)
 	if gap = page.Gap; gap == nil {
-		k.Fatalf("from %s on there is %q; want a Gap before it", from, dataOf(page.Records))
+		k.Fatalf("from %s on the records are %q; want a Gap before them", from, dataOf(page.Records))
 	}
 	if gap.Shard != shard {
-		k.Fatalf("the gap of %s is that of %q", shard, gap.Shard)
+		k.Fatalf("the gap in %s names the shard %q", shard, gap.Shard)
 	}
 	if gap.Suspected && !k.SuspectsTrims {
 		k.Fatalf("the gap %+v is only suspected", gap)
@@ -57,7 +56,7 @@ func (k *kit) tellsOfTrims() {
 		k.Helper()
 		gap, left := k.lose(shard.ID, from)
 		if !slices.Equal(left, want) {
-			k.Fatalf("after the gap there is %q; want %q", left, want)
+			k.Fatalf("after the gap the records are %q; want %q", left, want)
 		}
 		last := lost[len(lost)-1].SequenceNumber
 		switch {
@@ -65,11 +64,11 @@ func (k *kit) tellsOfTrims() {
 			k.Fatalf("from %s on the first lost record is %s; FirstLost is %s", from, lost[first].SequenceNumber, gap.FirstLost)
 		case gap.Suspected:
 		case first > 0 && gap.FirstLost.Compare(lost[first-1].SequenceNumber) <= 0:
-			k.Fatalf("from %s on FirstLost is %s, and the record %s was not lost", from, gap.FirstLost, lost[first-1].SequenceNumber)
+			k.Fatalf("from %s on FirstLost is %s, but the record %s was not lost", from, gap.FirstLost, lost[first-1].SequenceNumber)
 		case gap.LastLost.Compare(last) < 0:
 			k.Fatalf("the last lost record is %s; LastLost is %s", last, gap.LastLost)
 		case gap.FirstAvailable.Compare(gap.LastLost) <= 0:
-			k.Fatalf("LastLost is %s and FirstAvailable %s", gap.LastLost, gap.FirstAvailable)
+			k.Fatalf("LastLost is %s and FirstAvailable is %s", gap.LastLost, gap.FirstAvailable)
 		default:
 			k.expect(shard.ID, braid.AtSequence(gap.FirstAvailable), want...)
 		}
@@ -99,7 +98,7 @@ func (k *kit) losesNoMoreThanWasTrimmed() {
 	last := braid.AfterSequence(page.Records[1].SequenceNumber)
 	k.expect(shards[0].ID, page.Next)
 	k.expect(shards[0].ID, last)
-	k.expect(shards[1].ID, shards[1].Start) // nothing was lost where nothing was
+	k.expect(shards[1].ID, shards[1].Start) // nothing is lost in an empty shard
 	horizon := k.resolve(shards[0].ID, braid.TrimHorizon())
 	latest := k.resolve(shards[0].ID, braid.Latest())
 	k.put(shards[0], "a")
@@ -137,7 +136,7 @@ func (k *kit) waitsNotForTrimmed() {
 	k.put(shard, "a", "b")
 	k.Trim(k.T, "orders")
 	if page := k.brings(k.wait(k.Context(), shard.ID, shard.Start)); page.Gap == nil {
-		k.Fatalf("at a place that was trimmed there is %+v; want a Gap", page)
+		k.Fatalf("at a trimmed place the page is %+v; want a Gap", page)
 	}
 }
 
@@ -168,7 +167,7 @@ func (k *kit) forgetsDeletedStreams() {
 		}
 	}
 	if _, err := k.Source.Resolve(k.Context(), "orders", shard.ID, braid.Latest()); err == nil {
-		k.Fatal("Resolve has no error")
+		k.Fatal("Resolve returned no error")
 	}
 }
 
@@ -181,7 +180,7 @@ func (k *kit) tellsIncarnationsApart() {
 		k.Delete(k.T, "orders")
 		shard := k.create(1)[0]
 		if is := k.stream().Incarnation; seen[is] {
-			k.Fatalf("the Incarnation %d was that of a stream before", is)
+			k.Fatalf("an earlier stream had the Incarnation %d", is)
 		}
 		seen[k.stream().Incarnation] = true
 		k.put(shard, fmt.Sprint("of stream ", i))

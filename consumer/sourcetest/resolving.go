@@ -7,7 +7,7 @@ import (
 	"github.com/braidstream/braid"
 )
 
-// What becomes of positions when they are made concrete.
+// How positions become concrete.
 
 func (k *kit) resolvesTrimHorizon() {
 	shards := k.create(2)
@@ -35,8 +35,7 @@ func (k *kit) resolvesLatest() {
 	k.expect(shards[1].ID, next, filler...)
 }
 
-// resolvesTimes takes times that have come: what a place in the future is, is not
-// said.
+// resolvesTimes uses only past times; the place of a future time is unspecified.
 func (k *kit) resolvesTimes() {
 	shard := k.create(1)[0]
 	began := time.Now().Add(-time.Hour)
@@ -44,14 +43,14 @@ func (k *kit) resolvesTimes() {
 	all := numbered("record", 0, 5)
 	for _, data := range all {
 		k.put(shard, data)
-		time.Sleep(2 * time.Millisecond) // so that they arrive at different times, even where those are coarse
+		time.Sleep(2 * time.Millisecond) // so that they arrive at different times, even if times are coarse
 	}
 	records := k.expect(shard.ID, empty, all...)
 	places := []braid.Position{k.resolve(shard.ID, braid.AtTime(began))}
 	want := [][]string{all}
 	for i, r := range records {
 		if i > 0 && !r.ArrivalTime.After(records[i-1].ArrivalTime) {
-			continue // the place is that of the record before
+			continue // its place is that of the record before
 		}
 		places = append(places, k.resolve(shard.ID, braid.AtTime(r.ArrivalTime)))
 		want = append(want, all[i:])
@@ -86,7 +85,7 @@ func (k *kit) resolvesEnds() {
 	}
 }
 
-// survivesText is about stores of leases, which keep positions as texts.
+// survivesText is for stores of leases, which store positions as text.
 func (k *kit) survivesText() {
 	shard := k.create(1)[0]
 	again := func(from braid.Position) braid.Position {

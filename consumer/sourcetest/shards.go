@@ -9,7 +9,7 @@ import (
 	"github.com/braidstream/braid/consumer"
 )
 
-// What a source shows of streams and their shards.
+// What a source returns about streams and their shards.
 
 func (k *kit) doesNotFind() {
 	if _, err := k.Source.Stream(k.Context(), "orders"); !errors.Is(err, braid.ErrStreamNotFound) {
@@ -30,11 +30,11 @@ func (k *kit) doesNotFindShards() {
 		k.Fatalf("Next: %v; want %v", err, braid.ErrShardNotFound)
 	}
 	if _, err := k.Source.Resolve(k.Context(), "orders", "shardId-000000000999", braid.Latest()); err == nil {
-		k.Fatal("Resolve has no error")
+		k.Fatal("Resolve returned no error")
 	}
 }
 
-// covers checks that the shards divide the range among them.
+// covers checks that the shards divide the range without gaps or overlaps.
 func (k *kit) covers(whole braid.HashKeyRange, shards []consumer.ShardInfo) {
 	k.Helper()
 	shards = slices.Clone(shards)
@@ -54,7 +54,7 @@ func (k *kit) covers(whole braid.HashKeyRange, shards []consumer.ShardInfo) {
 	}
 }
 
-// everything is all hash keys.
+// everything is the range of all hash keys.
 var everything = braid.HashKeyRange{End: braid.MaxHashKey()}
 
 func (k *kit) dividesHashKeys() {
@@ -68,7 +68,7 @@ func (k *kit) dividesHashKeys() {
 		}
 	}
 	if len(ids) != len(shards) {
-		k.Fatalf("%d shards have %d IDs", len(shards), len(ids))
+		k.Fatalf("%d shards have only %d IDs", len(shards), len(ids))
 	}
 }
 
@@ -121,9 +121,9 @@ func (k *kit) merges() {
 		k.Fatalf("the merged shard is %+v", merged[0])
 	}
 	k.covers(everything, merged)
-	for _, shard := range shards { // what is left of it is read to its end
+	for _, shard := range shards { // the parents are read to their ends
 		if page := k.read(shard.ID, shard.Start, 1000, 1<<20); !page.EndOfShard {
-			k.Fatalf("%s was merged, and has no end", shard.ID)
+			k.Fatalf("%s was merged, but has no end", shard.ID)
 		}
 	}
 	k.put(merged[0], "c")

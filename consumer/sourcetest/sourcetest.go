@@ -13,63 +13,61 @@ import (
 	"github.com/braidstream/braid/consumer"
 )
 
-// Fixture is a source and what the tests need to make the streams that it shows. A
-// function ends the test if it cannot do what it is for; and when it returns, the
-// source shows what it has done.
+// Fixture is a source, and the functions with which the tests prepare its streams. A
+// function ends the test if it fails. When it returns, the source must show its effect.
 type Fixture struct {
 	Source consumer.Source
 
-	// CreateStream creates a stream with so many shards.
+	// CreateStream creates a stream with that many shards.
 	CreateStream func(t *testing.T, name string, shards int)
 
-	// Put puts a record into the stream, into the shard in whose range of hash keys
-	// braid.HashKeyOf(partitionKey) lies. The data has up to 10,000 bytes.
+	// Put puts a record into the stream. It goes to the shard whose range of hash keys
+	// contains braid.HashKeyOf(partitionKey). The data has up to 10,000 bytes.
 	Put func(t *testing.T, stream, partitionKey string, data []byte)
 
-	// Split splits a shard in two, and Merge makes one of two adjacent ones.
+	// Split splits a shard in two, and Merge merges two adjacent ones.
 	Split func(t *testing.T, stream string, shard braid.ShardID)
 	Merge func(t *testing.T, stream string, shard, adjacent braid.ShardID)
 
-	// Trim removes all records that the stream has now, and Delete the stream with
-	// all that it has. nil if that is not possible: then what has to do with it is
-	// not tested.
+	// Trim removes all current records of the stream, and Delete deletes the stream with all
+	// its records. Either may be nil if that is impossible; the tests that need it are then
+	// skipped.
 	Trim   func(t *testing.T, stream string)
 	Delete func(t *testing.T, stream string)
 }
 
-// Options are what a source may leave out of the promises of [consumer.Source], and how it
-// is tested. Workers cope with each; what they can promise to a processor then, the fields
-// say. The zero value tests every promise.
+// Options are promises of [consumer.Source] that a source may leave out, and how it is
+// tested. Workers can deal with each; the fields say what that means for a processor. The
+// zero value tests every promise.
 type Options struct {
-	// Bubble runs each test in a bubble of package testing/synctest, for a source that has
-	// no connection out of the process: so one that keeps a pace is tested in no time.
+	// Bubble runs each test in a bubble of package testing/synctest, for a source without
+	// connections out of the process. Waiting then takes no real time.
 	Bubble bool
 
-	// SuspectsTrims is for a service that does not say that records were removed, such as
-	// Kinesis, which moves a reader to the trim horizon silently. The source need not know
-	// which records are missing: the Gap of a page may be Suspected, and may come where
-	// nothing is missing. It must come where something may be. [consumer.Config].OnGap is
-	// called for gaps that there need not be.
+	// SuspectsTrims is for a service that does not report removed records, such as Kinesis,
+	// which silently moves a reader to the trim horizon. The source need not know which
+	// records are missing: the Gap of a page may be Suspected, and may come where nothing is
+	// missing. It must come where something may be missing. [consumer.Config].OnGap may then
+	// be called without need.
 	SuspectsTrims bool
 
 	// Granularity is for a service whose times are coarse. Records that arrive within this
-	// time of LATEST being resolved, or of a time that is, may be on either side of its
-	// place. An application begins there that much earlier or later. 0 means that places
-	// are exact.
+	// time of a resolved LATEST or timestamp may be on either side of its place, so an
+	// application may begin that much earlier or later. 0 means that places are exact.
 	Granularity time.Duration
 }
 
-// Run checks every promise of [consumer.Source], one in each subtest, but for those that
-// options relax; nil relaxes none. newFixture returns a source without the streams "orders"
-// and "refunds"; what it opens, it closes by t.Cleanup.
+// Run checks every promise of [consumer.Source], one in each subtest, except those that
+// options relax; nil relaxes none. newFixture returns a source without the streams
+// "orders" and "refunds". It closes what it opens by t.Cleanup.
 func Run(t *testing.T, newFixture func(t *testing.T) Fixture, options *Options) {
 	t.Helper()
 	for _, test := range []struct {
 		sentence string
 		run      func(k *kit)
 	}{
-		{"a stream that is not there is not found", (*kit).doesNotFind},
-		{"a shard that is not there is not found", (*kit).doesNotFindShards},
+		{"a stream that does not exist is not found", (*kit).doesNotFind},
+		{"a shard that does not exist is not found", (*kit).doesNotFindShards},
 		{"the shards of a new stream divide the hash keys", (*kit).dividesHashKeys},
 		{"a stream keeps its Incarnation", (*kit).keepsIncarnation},
 		{"the children of a split shard name it as their parent", (*kit).splits},
@@ -77,15 +75,15 @@ func Run(t *testing.T, newFixture func(t *testing.T) Fixture, options *Options) 
 		{"a shard starts at its first record", (*kit).startsAtTheFirstRecord},
 		{"records come as they were put and in order", (*kit).keepsRecords},
 		{"a record lies in the shard of its partition key", (*kit).keepsShardsApart},
-		{"Next goes on without a loss or a duplicate", (*kit).pages},
-		{"a reader that is opened at Next goes on there", (*kit).goesOnAtNext},
+		{"Next continues without a loss or a duplicate", (*kit).pages},
+		{"a reader that is opened at Next continues there", (*kit).goesOnAtNext},
 		{"a page has no more than Limits.Records", (*kit).boundsRecords},
 		{"a page has about Limits.Bytes", (*kit).boundsBytes},
-		{"a record larger than Limits.Bytes comes all the same", (*kit).givesLargeRecords},
+		{"a record larger than Limits.Bytes is still returned", (*kit).givesLargeRecords},
 		{"the numbers of records are positions", (*kit).readsFromNumbers},
 		{"a page says how far it is behind", (*kit).tellsHowFarBehind},
-		{"that the tip is reached is said once", (*kit).tellsOfTheTip},
-		{"Peek returns one record and leaves readers alone", (*kit).peeks},
+		{"the tip is reported once", (*kit).tellsOfTheTip},
+		{"Peek returns one record and does not disturb readers", (*kit).peeks},
 		{"the end of a closed shard comes after all its records", (*kit).endsShards},
 		{"an empty shard that is closed ends at once", (*kit).endsEmptyShards},
 		{"the end of a shard comes with its children or without any", (*kit).namesChildren},
@@ -94,17 +92,17 @@ func Run(t *testing.T, newFixture func(t *testing.T) Fixture, options *Options) 
 		{"AT_TIMESTAMP becomes the place of the first record since", (*kit).resolvesTimes},
 		{"a place after all records of a closed shard is its end", (*kit).resolvesEnds},
 		{"a place survives its text", (*kit).survivesText},
-		{"Next does not wait for a record that is there", (*kit).waitsNotForWhatIsThere},
+		{"Next does not wait if a record exists", (*kit).waitsNotForWhatIsThere},
 		{"Next waits at the tip until a record comes", (*kit).waitsForRecords},
 		{"Next waits at the tip until the shard ends", (*kit).waitsForTheEnd},
 		{"Next returns the cause of its context", (*kit).waitsForTheContext},
 		{"a reader can be opened after another one was closed", (*kit).opensAgain},
-		{"many can wait and read at once", (*kit).servesMany},
-		{"Changed tells of what streams and shards there are", (*kit).tellsOfChanges},
-		{"reading among trimmed records says what was lost", (*kit).tellsOfTrims},
+		{"many readers can wait and read at once", (*kit).servesMany},
+		{"Changed announces changes of streams and shards", (*kit).tellsOfChanges},
+		{"reading among trimmed records reports what was lost", (*kit).tellsOfTrims},
 		{"nothing is lost after the last trimmed record", (*kit).losesNoMoreThanWasTrimmed},
-		{"a resolved place knows of records that were lost since", (*kit).resolvedPlacesAreTrimmed},
-		{"Next does not wait at a place that was trimmed", (*kit).waitsNotForTrimmed},
+		{"a resolved place reports records that were lost since", (*kit).resolvedPlacesAreTrimmed},
+		{"Next does not wait at a trimmed place", (*kit).waitsNotForTrimmed},
 		{"a deleted stream is not found", (*kit).forgetsDeletedStreams},
 		{"a stream of the same name has another Incarnation", (*kit).tellsIncarnationsApart},
 	} {
@@ -113,7 +111,7 @@ func Run(t *testing.T, newFixture func(t *testing.T) Fixture, options *Options) 
 			if options != nil {
 				k.Options = *options
 			}
-			if k.Bubble { // where waiting takes no time
+			if k.Bubble { // waiting takes no real time
 				k.patience, k.moment = time.Hour, 2*time.Second
 			}
 			k.Fixture = newFixture(t)
@@ -129,15 +127,14 @@ func Run(t *testing.T, newFixture func(t *testing.T) Fixture, options *Options) 
 	}
 }
 
-// kit is a subtest with its fixture. Its methods end the subtest when the source
-// does not do what they say.
+// kit is a subtest with its fixture. Its methods end the subtest if the source fails.
 type kit struct {
 	*testing.T
 	Fixture
 	Options
-	patience time.Duration // for what must happen
-	moment   time.Duration // in which nothing may happen
-	count    int           // of records that were put
+	patience time.Duration // how long to wait for what must happen
+	moment   time.Duration // how long to check that nothing happens
+	count    int           // of records put so far
 }
 
 const large = 1 << 20 // more bytes than a test puts
@@ -153,7 +150,7 @@ func (k *kit) create(shards int) []consumer.ShardInfo {
 	return list
 }
 
-// stream returns what the source knows of the stream "orders".
+// stream returns the source's description of the stream "orders".
 func (k *kit) stream() consumer.StreamInfo {
 	k.Helper()
 	stream, err := k.Source.Stream(k.Context(), "orders")
@@ -182,7 +179,7 @@ func (k *kit) shard(id braid.ShardID) consumer.ShardInfo {
 	return consumer.ShardInfo{}
 }
 
-// children returns the shards that have the given one as a parent, by range.
+// children returns the shards that name the given one as a parent, by range.
 func (k *kit) children(parent braid.ShardID) (children []consumer.ShardInfo) {
 	k.Helper()
 	for _, shard := range k.shards() {
@@ -198,7 +195,7 @@ func sortByRange(shards []consumer.ShardInfo) {
 	slices.SortFunc(shards, func(a, b consumer.ShardInfo) int { return a.HashKeyRange.Start.Compare(b.HashKeyRange.Start) })
 }
 
-// put puts a record with the given data into a shard, under a key of its own.
+// put puts records with the given data into a shard, each under its own key.
 func (k *kit) put(shard consumer.ShardInfo, data ...string) {
 	k.Helper()
 	for _, d := range data {
@@ -213,14 +210,14 @@ func (k *kit) put(shard consumer.ShardInfo, data ...string) {
 	}
 }
 
-// reader is a reader of the stream "orders", which is closed when the test ends.
+// reader is a reader of the stream "orders". It is closed when the test ends.
 type reader struct {
 	k     *kit
 	inner consumer.ShardReader
 	shard braid.ShardID
 }
 
-// open opens a reader. An error of Open is one of its first Next.
+// open opens a reader. An error of Open is returned by its first Next.
 func (k *kit) open(shard braid.ShardID, from braid.Position) *reader {
 	k.Helper()
 	inner, err := k.Source.Open(k.Context(), "orders", shard, from)
@@ -231,7 +228,7 @@ func (k *kit) open(shard braid.ShardID, from braid.Position) *reader {
 	return &reader{k, inner, shard}
 }
 
-// failed is a reader that could not be opened.
+// failed is the reader returned when Open fails.
 type failed struct{ err error }
 
 func (f failed) Next(context.Context, consumer.Limits) (consumer.Page, error) {
@@ -240,7 +237,7 @@ func (f failed) Next(context.Context, consumer.Limits) (consumer.Page, error) {
 
 func (failed) Close() {}
 
-// next returns the next page that says something: it is asked as a worker asks.
+// next returns the next page that is not empty, as a worker would read it.
 func (r *reader) next(ctx context.Context, maxRecords, maxBytes int) (consumer.Page, error) {
 	for {
 		page, err := r.inner.Next(ctx, consumer.Limits{Records: maxRecords, Bytes: maxBytes})
@@ -250,7 +247,7 @@ func (r *reader) next(ctx context.Context, maxRecords, maxBytes int) (consumer.P
 	}
 }
 
-// page is next that must not wait nor fail. It checks what is true of every page.
+// page is next that must neither wait nor fail. It checks the rules for every page.
 func (r *reader) page(maxRecords, maxBytes int) consumer.Page {
 	r.k.Helper()
 	page, err := r.tryPage(maxRecords, maxBytes)
@@ -270,26 +267,27 @@ func (r *reader) tryPage(maxRecords, maxBytes int) (consumer.Page, error) {
 	}
 	r.k.check(page)
 	if len(page.Records) > maxRecords {
-		r.k.Fatalf("a page has %d records; at most %d were asked for", len(page.Records), maxRecords)
+		r.k.Fatalf("a page has %d records; the limit is %d", len(page.Records), maxRecords)
 	}
 	return page, nil
 }
 
-// check checks what is true of every page.
+// check checks the rules for every page.
 func (k *kit) check(page consumer.Page) {
 	k.Helper()
 	if page.BehindRecords < 0 || page.BehindBytes < 0 || page.BehindLatest < 0 {
 		k.Fatalf("a page is behind by %d records, %d bytes, %v", page.BehindRecords, page.BehindBytes, page.BehindLatest)
 	}
 	if page.EndOfShard && !page.AtTip {
-		k.Fatal("a page is at the end of the shard and not at its tip")
+		k.Fatal("a page is EndOfShard but not AtTip")
 	}
 	if len(page.Children) > 0 && !page.EndOfShard {
-		k.Fatal("a page has children and is not at the end of the shard")
+		k.Fatal("a page has Children but is not EndOfShard")
 	}
 }
 
-// read opens a reader and reads its first page, whose Gap must be nil, without waiting.
+// read opens a reader and reads its first page without waiting. The page must have no
+// Gap.
 func (k *kit) read(shard braid.ShardID, from braid.Position, maxRecords, maxBytes int) consumer.Page {
 	k.Helper()
 	page, err := k.tryRead(shard, from, maxRecords, maxBytes)
@@ -299,7 +297,7 @@ func (k *kit) read(shard braid.ShardID, from braid.Position, maxRecords, maxByte
 	return page
 }
 
-// tryRead is read that may fail.
+// tryRead is read, but may fail.
 func (k *kit) tryRead(shard braid.ShardID, from braid.Position, maxRecords, maxBytes int) (consumer.Page, error) {
 	k.Helper()
 	r := k.open(shard, from)
@@ -314,16 +312,16 @@ func (k *kit) tryRead(shard braid.ShardID, from braid.Position, maxRecords, maxB
 	return page, err
 }
 
-// allowGap checks that a gap is one that there need not be.
+// allowGap checks that a gap is one that the options allow.
 func (k *kit) allowGap(page consumer.Page) {
 	k.Helper()
 	if !k.SuspectsTrims || !page.Gap.Suspected {
-		k.Fatalf("a page has the gap %+v, and nothing is missing", page.Gap)
+		k.Fatalf("a page has the gap %+v, but nothing is missing", page.Gap)
 	}
 }
 
-// rest reads all records from a position on, in small pages, and returns them with
-// the last page.
+// rest reads all records from a position on, in small pages. It returns them with the
+// last page.
 func (k *kit) rest(shard braid.ShardID, from braid.Position) (records []braid.Record, last consumer.Page) {
 	k.Helper()
 	r := k.open(shard, from)
@@ -340,12 +338,12 @@ func (k *kit) rest(shard braid.ShardID, from braid.Position) (records []braid.Re
 	}
 }
 
-// expect checks which data comes from a position on.
+// expect checks the data of all records from a position on.
 func (k *kit) expect(shard braid.ShardID, from braid.Position, data ...string) []braid.Record {
 	k.Helper()
 	records, _ := k.rest(shard, from)
 	if got := dataOf(records); !slices.Equal(got, data) {
-		k.Fatalf("from %s on there is %q; want %q", from, got, data)
+		k.Fatalf("from %s on the records are %q; want %q", from, got, data)
 	}
 	return records
 }
@@ -357,7 +355,7 @@ func dataOf(records []braid.Record) (data []string) {
 	return data
 }
 
-// resolve makes a position concrete that is not the end of the shard.
+// resolve makes a position concrete. It must not be the end of the shard.
 func (k *kit) resolve(shard braid.ShardID, from braid.Position) braid.Position {
 	k.Helper()
 	at := k.tryResolve(shard, from)
@@ -381,7 +379,7 @@ func (k *kit) tryResolve(shard braid.ShardID, from braid.Position) consumer.Chec
 	return at
 }
 
-// waiter is a call of Next that is under way.
+// waiter is a call of Next in progress.
 type waiter chan outcome
 
 type outcome struct {
@@ -389,7 +387,7 @@ type outcome struct {
 	err  error
 }
 
-// wait opens a reader, and waits for what follows a position.
+// wait opens a reader at a position, and waits for records.
 func (k *kit) wait(ctx context.Context, shard braid.ShardID, from braid.Position) waiter {
 	k.Helper()
 	return k.open(shard, from).wait(ctx)
@@ -397,7 +395,7 @@ func (k *kit) wait(ctx context.Context, shard braid.ShardID, from braid.Position
 
 func (r *reader) wait(ctx context.Context) waiter {
 	w := make(waiter, 1)
-	go func() { // ends with what it waits for, or the context, which is no longer than the test
+	go func() { // ends when records come or ctx ends, at the latest with the test
 		for {
 			page, err := r.next(ctx, 10, large)
 			if err != nil || page.Gap != nil || len(page.Records) > 0 || page.EndOfShard {
@@ -409,7 +407,7 @@ func (r *reader) wait(ctx context.Context) waiter {
 	return w
 }
 
-// returned returns what Next has returned.
+// returned waits for the result of Next.
 func (k *kit) returned(w waiter) (consumer.Page, error) {
 	k.Helper()
 	select {
@@ -421,7 +419,7 @@ func (k *kit) returned(w waiter) (consumer.Page, error) {
 	}
 }
 
-// brings checks that Next has returned a page.
+// brings checks that Next returns a page.
 func (k *kit) brings(w waiter) consumer.Page {
 	k.Helper()
 	page, err := k.returned(w)
@@ -432,12 +430,12 @@ func (k *kit) brings(w waiter) consumer.Page {
 	return page
 }
 
-// waits checks that Next has not returned.
+// waits checks that Next is still waiting.
 func (k *kit) waits(w waiter) {
 	k.Helper()
 	select {
 	case o := <-w:
-		k.Fatalf("Next has returned %+v, %v, and there is nothing", o.page, o.err)
+		k.Fatalf("Next has returned %+v, %v, but nothing has happened", o.page, o.err)
 	case <-time.After(k.moment):
 	}
 }

@@ -12,7 +12,7 @@ import (
 	"github.com/braidstream/braid/consumer"
 )
 
-// What wakes a reader, and what wakes a watcher of the streams.
+// What wakes a reader, and what Changed announces.
 
 func (k *kit) waitsNotForWhatIsThere() {
 	shard := k.create(1)[0]
@@ -33,7 +33,7 @@ func (k *kit) waitsForRecords() {
 		k.waits(w)
 		k.put(shards[0], fmt.Sprint(i))
 		if got := dataOf(k.brings(w).Records); !slices.Equal(got, []string{fmt.Sprint(i)}) {
-			k.Fatalf("at the tip there comes %q; want record %d", got, i)
+			k.Fatalf("after the tip the record is %q; want record %d", got, i)
 		}
 	}
 }
@@ -47,16 +47,16 @@ func (k *kit) waitsForTheEnd() {
 	k.waits(w)
 	k.Split(k.T, "orders", shard.ID)
 	if page := k.brings(w); !page.EndOfShard || len(page.Records) > 0 {
-		k.Fatalf("when the shard is closed there comes %+v", page)
+		k.Fatalf("when the shard is closed the page is %+v", page)
 	}
 	if page := k.read(shard.ID, page.Next, 10, large); !page.EndOfShard || len(page.Records) > 0 {
-		k.Fatalf("after the shard was closed there is %+v", page)
+		k.Fatalf("after the shard was closed the page is %+v", page)
 	}
 }
 
 func (k *kit) waitsForTheContext() {
 	shard := k.create(1)[0]
-	cause := errors.New("somebody asks for the shard")
+	cause := errors.New("another worker requests the shard")
 	ctx, cancel := context.WithCancelCause(k.Context())
 	defer cancel(nil)
 	w := k.wait(ctx, shard.ID, shard.Start)
@@ -70,7 +70,7 @@ func (k *kit) waitsForTheContext() {
 	}
 }
 
-// opensAgain has one reader of a shard after the other, as its lease moves.
+// opensAgain opens one reader of a shard after the other, as when its lease moves.
 func (k *kit) opensAgain() {
 	shard := k.create(1)[0]
 	from := shard.Start
@@ -78,15 +78,15 @@ func (k *kit) opensAgain() {
 		r := k.open(shard.ID, from)
 		page := r.page(10, large)
 		if len(page.Records) > 0 || !page.AtTip {
-			k.Fatalf("a reader that takes over has %+v; want the tip", page)
+			k.Fatalf("a reader that takes over returns %+v; want the tip", page)
 		}
 		ctx, cancel := context.WithCancel(k.Context())
 		w := r.wait(ctx)
 		k.waits(w)
-		if i%2 == 0 { // it ends while it waits, or has what it waits for
+		if i%2 == 0 { // in the other rounds it has returned records
 			cancel()
 			if _, err := k.returned(w); err == nil {
-				k.Fatal("Next has no error")
+				k.Fatal("Next returned no error")
 			}
 			from = page.Next
 		}
@@ -102,7 +102,7 @@ func (k *kit) opensAgain() {
 	k.expect(shard.ID, shard.Start, "0", "1", "2", "3")
 }
 
-// servesMany has readers follow a shard while it is written to and closed.
+// servesMany lets many readers follow a shard while it is written to and closed.
 func (k *kit) servesMany() {
 	shard := k.create(1)[0]
 	ctx, cancel := context.WithTimeout(k.Context(), k.patience)
@@ -149,20 +149,20 @@ func (k *kit) follow(ctx context.Context, shard consumer.ShardInfo, pageSize int
 
 func (k *kit) tellsOfChanges() {
 	if k.Source.Changed() == nil {
-		k.Skip("the source cannot tell of changes")
+		k.Skip("the source does not announce changes")
 	}
 	changes := func(what string, change func()) {
 		changed := k.Source.Changed()
 		select {
 		case <-changed:
-			k.Fatalf("before %s there was a change already", what)
+			k.Fatalf("a change was announced before %s", what)
 		case <-time.After(k.moment):
 		}
 		change()
 		select {
 		case <-changed:
 		case <-time.After(k.patience):
-			k.Fatalf("%s is not told of", what)
+			k.Fatalf("%s was not announced", what)
 		}
 	}
 	var shard consumer.ShardInfo

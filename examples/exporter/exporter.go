@@ -15,22 +15,22 @@ import (
 	"github.com/braidstream/braid"
 )
 
-// exporter writes the records of all streams of a database into files, a record in JSON on
-// each line. A stream has a directory of its own, and its files are numbered.
+// exporter writes the records of all streams of a database to files, each record as JSON
+// on its own line. Each stream has its own directory, and its files are numbered.
 //
-// The files say how far they have come: the last whole line has the number of the record
-// to go on behind. So no checkpoint can be older or newer than what is in them, and each
-// record is in the files once, whenever the exporter or the machine was stopped.
+// The files themselves show the progress: the last complete line has the sequence number
+// after which to continue. So no checkpoint can be older or newer than the files, and
+// each record is in the files once, whenever the exporter or the machine was stopped.
 type exporter struct {
 	db       *braid.DB
 	dir      string
-	maxBytes int64 // after which another file is begun
+	maxBytes int64 // after which a new file is begun
 
-	// written is called when a record is in a file, from a goroutine for each stream.
+	// written is called after a record was written to a file, from one goroutine per stream.
 	written func()
 }
 
-// run exports until ctx ends. Streams that are created meanwhile are exported, too.
+// run exports until ctx ends, including streams that are created meanwhile.
 func (e *exporter) run(ctx context.Context) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
@@ -46,7 +46,7 @@ func (e *exporter) run(ctx context.Context) error {
 			begun[name] = true
 			exports.Go(func() {
 				if err := e.export(ctx, s, filepath.Join(e.dir, name)); err != nil {
-					cancel(fmt.Errorf("export %s: %w", s.Name(), err)) // and all others end
+					cancel(fmt.Errorf("export %s: %w", s.Name(), err)) // all others end, too
 				}
 			})
 		}
@@ -62,7 +62,8 @@ func (e *exporter) run(ctx context.Context) error {
 	return nil
 }
 
-// directoryOf tells a stream apart from one of the same name that was deleted before.
+// directoryOf returns a directory that differs from that of a deleted stream of the same
+// name.
 func directoryOf(s *braid.Stream) string {
 	return s.Name() + "-" + s.Describe().CreatedAt.UTC().Format("20060102T150405.000000000Z")
 }
@@ -74,12 +75,12 @@ func (e *exporter) export(ctx context.Context, s *braid.Stream, dir string) (err
 		return err
 	}
 	defer func() { err = errors.Join(err, out.close()) }()
-	// All shards in the order of arrival, through splits and merges. It waits at the tip.
+	// All shards in the order of arrival, through splits and merges. Follow waits at the tip.
 	for rec, err := range s.Follow(ctx, from) {
 		switch {
 		case ctx.Err() != nil, errors.Is(err, braid.ErrStreamNotFound):
 			return nil
-		case err != nil: // such as a TrimmedError: the exporter was away for too long
+		case err != nil: // for example a TrimmedError: the exporter was away for too long
 			return err
 		}
 		if err := out.write(&rec); err != nil {
@@ -90,7 +91,7 @@ func (e *exporter) export(ctx context.Context, s *braid.Stream, dir string) (err
 	return nil
 }
 
-// files are the files of one stream, of which the last one is open.
+// files are the files of one stream; the last one is open.
 type files struct {
 	dir      string
 	maxBytes int64
@@ -99,7 +100,7 @@ type files struct {
 	bytes    int64
 }
 
-// openFiles opens the last file, and returns where in the stream it ends.
+// openFiles opens the last file, and returns where it ends in the stream.
 func openFiles(dir string, maxBytes int64) (_ *files, from braid.Position, err error) {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return nil, from, err
@@ -109,7 +110,7 @@ func openFiles(dir string, maxBytes int64) (_ *files, from braid.Position, err e
 		return nil, from, err
 	}
 	f := &files{dir: dir, maxBytes: maxBytes, number: max(1, len(names))}
-	// The last file may have no whole line: then the one before it has the last record.
+	// The last file may have no complete line: the one before it then has the last record.
 	for number := f.number; number > 0 && from.Equal(braid.TrimHorizon()); number-- {
 		var end int64
 		if from, end, err = endOf(f.name(number)); err != nil {
@@ -122,7 +123,7 @@ func openFiles(dir string, maxBytes int64) (_ *files, from braid.Position, err e
 	if f.file, err = os.OpenFile(f.name(f.number), os.O_WRONLY|os.O_CREATE, 0o644); err != nil {
 		return nil, from, err
 	}
-	// What follows the last whole line was being written when the machine stopped.
+	// The rest was being written when the machine stopped.
 	if err := f.file.Truncate(f.bytes); err != nil {
 		return nil, from, errors.Join(err, f.file.Close())
 	}
@@ -136,8 +137,8 @@ func (f *files) name(number int) string {
 	return filepath.Join(f.dir, fmt.Sprintf("%08d.ndjson", number))
 }
 
-// endOf reads a file and returns the position behind its last record, and where in the
-// file that ends.
+// endOf reads a file, and returns the position after its last record, and where that
+// record ends in the file.
 func endOf(name string) (from braid.Position, end int64, err error) {
 	file, err := os.Open(name)
 	if errors.Is(err, os.ErrNotExist) {
@@ -152,7 +153,7 @@ func endOf(name string) (from braid.Position, end int64, err error) {
 	for {
 		line, err := in.ReadBytes('\n')
 		if errors.Is(err, io.EOF) {
-			break // line is empty, or not whole
+			break // the line is empty or incomplete
 		}
 		if err != nil {
 			return from, 0, err
@@ -165,12 +166,12 @@ func endOf(name string) (from braid.Position, end int64, err error) {
 	}
 	var rec braid.Record
 	if err := json.Unmarshal(bytes.TrimSpace(last), &rec); err != nil {
-		return from, 0, fmt.Errorf("%s: the last line is no record: %w", name, err)
+		return from, 0, fmt.Errorf("%s: the last line is not a record: %w", name, err)
 	}
 	return braid.AfterSequence(rec.SequenceNumber), end, nil
 }
 
-// write adds a line, after beginning another file if this one is full.
+// write adds a line. If the file is full, it begins a new one first.
 func (f *files) write(rec *braid.Record) error {
 	line, err := json.Marshal(rec)
 	if err != nil {
@@ -178,8 +179,8 @@ func (f *files) write(rec *braid.Record) error {
 	}
 	line = append(line, '\n')
 	if f.bytes > 0 && f.bytes+int64(len(line)) > f.maxBytes {
-		// A file is durable before the next one begins, so only the end of the last one
-		// can be missing after a power loss; it is written again then.
+		// A file is durable before the next one begins. So a power loss can only remove the end
+		// of the last file, which is then written again.
 		if err := f.close(); err != nil {
 			return err
 		}
@@ -196,7 +197,7 @@ func (f *files) write(rec *braid.Record) error {
 func (f *files) close() error {
 	err := errors.Join(f.file.Sync(), f.file.Close())
 	if errors.Is(err, os.ErrClosed) {
-		return nil // by write, which could not open the next one
+		return nil // write could not open the next file
 	}
 	return err
 }

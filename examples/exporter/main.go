@@ -1,7 +1,7 @@
-// Exporter is a tool on the API: it writes the records of all streams into files, of which
-// it begins another when one is full, and goes on where it was when it was stopped. Here it
-// is stopped in the middle of a line, while records are put, shards are split and a stream
-// is created; then the files are compared with the streams.
+// Exporter is a tool built on the API: it writes the records of all streams to files,
+// begins a new file when one is full, and continues where it was stopped. Here it is
+// stopped in the middle of a line, while records are put, shards are split and a stream
+// is created. Then the files are compared with the streams.
 //
 //	go run ./examples/exporter
 package main
@@ -34,7 +34,7 @@ func main() {
 	}
 }
 
-// run is the whole demonstration.
+// run runs the whole demonstration.
 func run(ctx context.Context, out io.Writer) (err error) {
 	dir, err := os.MkdirTemp("", "braid-exporter-")
 	if err != nil {
@@ -47,7 +47,7 @@ func run(ctx context.Context, out io.Writer) (err error) {
 	}
 	defer func() { err = errors.Join(err, db.Close()) }()
 	e := &exporter{db: db, dir: dir, maxBytes: maxFileBytes}
-	var missing sync.WaitGroup // records that are put, and not yet in a file
+	var missing sync.WaitGroup // records that were put and are not in a file yet
 	e.written = missing.Done
 	for i := range runs {
 		exporting, stop := context.WithCancelCause(ctx)
@@ -63,7 +63,7 @@ func run(ctx context.Context, out io.Writer) (err error) {
 			go func() { missing.Wait(); close(all) }()
 			select {
 			case <-all:
-			case <-exporting.Done(): // by an error
+			case <-exporting.Done(): // because of an error
 			}
 		}
 		stop(nil)
@@ -74,7 +74,7 @@ func run(ctx context.Context, out io.Writer) (err error) {
 	return e.compare(ctx, out)
 }
 
-// measure puts what two sensors, and in time more, have measured.
+// measure puts the measurements of two sensors, and later of more.
 func measure(ctx context.Context, db *braid.DB, run int, missing *sync.WaitGroup) error {
 	for _, name := range []string{"temperature", "wind", "rain"}[:min(3, 2+run/2)] {
 		s, err := db.OpenStream(ctx, name, nil)
@@ -96,7 +96,7 @@ func measure(ctx context.Context, db *braid.DB, run int, missing *sync.WaitGroup
 	return nil
 }
 
-// tear leaves a line half written, as a power loss may.
+// tear leaves a half-written line, as a power loss may.
 func (e *exporter) tear() error {
 	names, err := filepath.Glob(filepath.Join(e.dir, "*", "*.ndjson"))
 	if err != nil || len(names) == 0 {
@@ -110,7 +110,8 @@ func (e *exporter) tear() error {
 	return errors.Join(err, file.Close())
 }
 
-// exported returns the numbers of the records in the files of a stream, in their order.
+// exported returns the sequence numbers of the records in the files of a stream, in
+// order.
 func (e *exporter) exported(s *braid.Stream) (numbers []braid.SequenceNumber, err error) {
 	names, err := e.filesOf(s)
 	if err != nil {
@@ -124,7 +125,7 @@ func (e *exporter) exported(s *braid.Stream) (numbers []braid.SequenceNumber, er
 		lines := bufio.NewScanner(text)
 		for lines.Scan() {
 			var rec braid.Record
-			if json.Unmarshal(lines.Bytes(), &rec) == nil { // the last line may not be whole
+			if json.Unmarshal(lines.Bytes(), &rec) == nil { // the last line may be incomplete
 				numbers = append(numbers, rec.SequenceNumber)
 			}
 		}
@@ -139,7 +140,7 @@ func (e *exporter) filesOf(s *braid.Stream) ([]string, error) {
 	return filepath.Glob(filepath.Join(e.dir, directoryOf(s), "*.ndjson"))
 }
 
-// compare reports what is in the files. Each record has to be there once, in order.
+// compare checks that each record is in the files once, in order, and reports that.
 func (e *exporter) compare(ctx context.Context, out io.Writer) error {
 	for _, s := range e.db.Streams() {
 		numbers, err := e.exported(s)

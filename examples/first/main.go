@@ -1,4 +1,4 @@
-// First puts three records into a stream and reads them back: the program of the
+// First puts three records into a stream and reads them back. It is the program of the
 // README.
 package main
 

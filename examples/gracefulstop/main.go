@@ -1,7 +1,7 @@
-// Gracefulstop shows how a service ends: an interrupt ends the context of
-// [consumer.Worker.Run], the processor gets the opportunity to hand in what it has
-// gathered and to checkpoint that, and Run returns. The next run goes on there, so
-// nothing is handed in twice and nothing is left out.
+// Gracefulstop shows how a service stops: an interrupt ends the context of
+// [consumer.Worker.Run], the processor can hand in what it has gathered and checkpoint
+// it, and Run returns. The next run continues from there, so nothing is handed in twice
+// or left out.
 //
 //	go run ./examples/gracefulstop
 package main
@@ -24,7 +24,7 @@ import (
 
 const (
 	measurements = 1000
-	parcel       = 64 // measurements that are handed in at once
+	parcel       = 64 // number of measurements that are handed in together
 )
 
 func main() {
@@ -33,8 +33,8 @@ func main() {
 	}
 }
 
-// run is the whole demonstration: two lives of the service, of which it ends the
-// first by interrupting itself, as Ctrl-C would.
+// run runs the whole demonstration: the service runs twice, and the first run interrupts
+// itself, as Ctrl-C would.
 func run(ctx context.Context, out io.Writer) (err error) {
 	dir, err := os.MkdirTemp("", "braid-gracefulstop-")
 	if err != nil {
@@ -69,7 +69,7 @@ func run(ctx context.Context, out io.Writer) (err error) {
 	return nil
 }
 
-// serve is what the main function of such a service does.
+// serve is the main function of such a service.
 func serve(ctx context.Context, dir string, archive *archive) (err error) {
 	ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
 	defer stop()
@@ -82,7 +82,7 @@ func serve(ctx context.Context, dir string, archive *archive) (err error) {
 		App:             "archiving",
 		Streams:         []string{"measurements"},
 		BatchRecords:    10,
-		Checkpoints:     consumer.Manual,  // what was gathered is not yet done
+		Checkpoints:     consumer.Manual,  // gathered measurements are not done yet
 		HandOverTimeout: 10 * time.Second, // how long processors may take to finish
 	}, consumer.PerLease(func(consumer.Lease) consumer.Processor { return &gatherer{archive: archive} }))
 	if err != nil {
@@ -91,8 +91,8 @@ func serve(ctx context.Context, dir string, archive *archive) (err error) {
 	return w.Run(ctx)
 }
 
-// gatherer is the processor of one shard. It gathers measurements, hands them in
-// when they are enough, and checkpoints only then.
+// gatherer is the processor of one shard. It gathers measurements, hands them in when it
+// has enough, and checkpoints only then.
 type gatherer struct {
 	archive  *archive
 	gathered []consumer.Record
@@ -101,7 +101,7 @@ type gatherer struct {
 // ProcessRecords is called batch by batch.
 func (g *gatherer) ProcessRecords(ctx context.Context, batch *consumer.Batch) error {
 	g.gathered = append(g.gathered, batch.Records...)
-	time.Sleep(2 * time.Millisecond) // as work takes
+	time.Sleep(2 * time.Millisecond) // simulates work
 	g.archive.announce(len(batch.Records))
 	if len(g.gathered) < parcel {
 		return nil
@@ -109,13 +109,13 @@ func (g *gatherer) ProcessRecords(ctx context.Context, batch *consumer.Batch) er
 	return g.handIn(ctx, batch.Checkpointer)
 }
 
-// ShutdownRequested is called when the worker stops, or another one is to have the
-// shard. The context is still good.
+// ShutdownRequested is called when the worker stops, or another worker is to get the
+// shard. The context is still valid.
 func (g *gatherer) ShutdownRequested(ctx context.Context, c *consumer.Checkpointer) error {
 	return g.handIn(ctx, c)
 }
 
-// ShardEnded is called when the shard was split or merged, and nothing more comes.
+// ShardEnded is called when the shard was split or merged, and no more records will come.
 func (g *gatherer) ShardEnded(ctx context.Context, c *consumer.Checkpointer) error {
 	return g.handIn(ctx, c)
 }
@@ -130,14 +130,14 @@ func (g *gatherer) handIn(ctx context.Context, c *consumer.Checkpointer) error {
 	return c.CheckpointAt(ctx, last)
 }
 
-// archive is a place outside of the database.
+// archive is a store outside the database.
 type archive struct {
 	mu    sync.Mutex // guards the fields below
 	known map[string]bool
 	twice int
 
-	// What was announced will be handed in. When it is so much, somebody presses
-	// Ctrl-C.
+	// announced counts measurements that will be handed in. When it reaches interruptAt, the
+	// program interrupts itself.
 	announced, interruptAt int
 }
 
@@ -171,7 +171,7 @@ func (a *archive) count() int {
 	return len(a.known)
 }
 
-// interruptSelf does what Ctrl-C does.
+// interruptSelf does the same as Ctrl-C.
 func interruptSelf() {
 	self, err := os.FindProcess(os.Getpid())
 	if err == nil {

@@ -1,7 +1,7 @@
-// Hotkeys finds the partition keys that make a shard hot, and where to split it. Without
-// flags it shows that on a stream that it makes: one in which some customers order most,
-// and which it then splits where it says. With flags it looks at a stream of a stopped
-// program's directory, or of a backup.
+// Hotkeys finds the partition keys that make a shard hot, and where to split the shard.
+// Without flags it shows that on a stream of its own, in which some customers order most,
+// and which it then splits at the place that it found. With flags it inspects a stream in
+// the directory of a stopped program, or in a backup.
 //
 //	go run ./examples/hotkeys
 //	go run ./examples/hotkeys -dir data -stream orders -window 10m
@@ -40,7 +40,7 @@ func main() {
 	}
 }
 
-// look reports on a stream of a directory, in which it changes nothing.
+// look reports on a stream in a directory, without changing anything.
 func look(ctx context.Context, out io.Writer, dir, name string, window time.Duration) (err error) {
 	db, err := braid.Open(dir, &braid.Options{ReadOnly: true})
 	if err != nil {
@@ -64,8 +64,8 @@ func look(ctx context.Context, out io.Writer, dir, name string, window time.Dura
 	return report(out, loads, bytes)
 }
 
-// demonstrate makes a stream with a hot shard, splits it where that helps, and looks at
-// what the same customers do to it then.
+// demonstrate creates a stream with a hot shard, splits it where that helps, and reports
+// the load that the same customers then cause.
 func demonstrate(ctx context.Context, out io.Writer) (err error) {
 	db, err := braid.Open(braid.InMemory, nil)
 	if err != nil {
@@ -114,8 +114,8 @@ func demonstrate(ctx context.Context, out io.Writer) (err error) {
 	return nil
 }
 
-// order puts 20,000 orders: many of a few customers, who happen to be in one shard, and
-// one of each of many others.
+// order puts 20,000 orders: many by a few customers, whose keys are all in one shard, and
+// one by each of many others.
 func order(ctx context.Context, s *braid.Stream) error {
 	random := rand.New(rand.NewPCG(1, 2))
 	var entries []braid.Entry
@@ -138,6 +138,6 @@ func order(ctx context.Context, s *braid.Stream) error {
 	return nil
 }
 
-// busy are names whose hash keys lie in the highest quarter. One that stands twice orders
-// twice as much.
+// busy are names whose hash keys lie in the highest quarter. A customer that is listed
+// twice orders twice as much.
 var busy = []string{"xena", "xena", "finn", "emil", "kim", "cleo"}

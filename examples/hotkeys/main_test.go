@@ -33,7 +33,7 @@ shardId-000000000004: 24 % of the stream's bytes
 `, out.String())
 }
 
-// What a counter says is never too little, and at most its error too much.
+// A counter is never too low, and too high by at most its error.
 func TestTheSketchKeepsItsBounds(t *testing.T) {
 	const seed = 7
 	random := rand.New(rand.NewPCG(seed, 0))
@@ -59,7 +59,7 @@ func TestTheSketchKeepsItsBounds(t *testing.T) {
 	}
 }
 
-// A directory is looked at, and stays as it is.
+// A directory is inspected, and does not change.
 func TestADirectoryIsLookedAt(t *testing.T) {
 	dir := t.TempDir()
 	db, err := braid.Open(dir, nil)

@@ -13,9 +13,9 @@ import (
 )
 
 const (
-	counters = 200  // of a shard: a key with more than 0.5 % of its bytes is found
-	slots    = 1024 // of a shard's hash keys, between which it can be split
-	shown    = 3    // keys of a shard, if they have 2 % of it or more
+	counters = 200  // of a shard: keys with more than 0.5 % of its bytes are found
+	slots    = 1024 // of a shard's hash keys; it can be split between slots
+	shown    = 3    // keys listed for each shard, if they have at least 2 % of it
 )
 
 // load is what was put to one open shard within the window.
@@ -27,14 +27,14 @@ type load struct {
 	slots   [slots]int64 // bytes by hash key
 }
 
-// measure reads what a stream has got since a time, of shards that are open now.
+// measure reads what was put to a stream since a time, in the shards that are open now.
 func measure(ctx context.Context, s *braid.Stream, since time.Time) (loads []*load, bytes int64, err error) {
 	for _, sh := range s.Shards() {
 		l := &load{shard: sh.Describe(), keys: newSketch(counters)}
 		if l.shard.Closed {
-			continue // it takes no more
+			continue // it takes no more records
 		}
-		// Borrowed records cost no memory. What is kept of them here is their key.
+		// Borrowed records need no memory. Only their keys are kept.
 		for rec, err := range sh.BorrowRecords(ctx, braid.AtTime(since)) {
 			if err != nil {
 				return nil, 0, err
@@ -59,7 +59,7 @@ func (l *load) add(rec *braid.Record) {
 	l.slots[l.slotOf(hash)] += int64(rec.Size())
 }
 
-// slotOf returns the part of the shard's range that a hash key lies in.
+// slotOf returns the slot of a hash key.
 func (l *load) slotOf(hash braid.HashKey) int {
 	start, size := l.extent()
 	at := new(big.Int).Sub(number(hash), start)
@@ -74,7 +74,7 @@ func (l *load) boundary(slot int) (braid.HashKey, error) {
 	return braid.ParseHashKey(at.Add(at, start).String())
 }
 
-// extent returns where the shard's range begins, and how many hash keys it has.
+// extent returns the beginning of the shard's range, and its number of hash keys.
 func (l *load) extent() (start, size *big.Int) {
 	start = number(l.shard.HashKeyRange.Start)
 	size = new(big.Int).Sub(number(l.shard.HashKeyRange.End), start)
@@ -82,12 +82,13 @@ func (l *load) extent() (start, size *big.Int) {
 }
 
 func number(k braid.HashKey) *big.Int {
-	n, _ := new(big.Int).SetString(k.String(), 10) // which is always a number
+	n, _ := new(big.Int).SetString(k.String(), 10) // a key is always a number
 	return n
 }
 
-// split returns where to split the shard so that its halves get as equal a load as can
-// be, and how much of it the lower one gets, 0 to 1. No key is divided by that.
+// split returns where to split the shard so that the loads of its halves are as equal as
+// possible, and the part of the load that the lower half gets, 0 to 1. A split never
+// divides a key.
 func (l *load) split() (slot int, lower float64) {
 	best, sum := l.bytes, int64(0)
 	for i := 1; i < slots; i++ {
@@ -99,7 +100,8 @@ func (l *load) split() (slot int, lower float64) {
 	return slot, lower
 }
 
-// report says for each shard what is put to it, by which keys, and whether a split helps.
+// report reports, for each shard, its load, the keys that cause it, and whether a split
+// helps.
 func report(out io.Writer, loads []*load, bytes int64) error {
 	for _, l := range loads {
 		fmt.Fprintf(out, "%s: %d records, %d KiB, %s of the stream's bytes\n", l.shard.ID, l.records, l.bytes>>10, percent(l.bytes, bytes))
@@ -108,7 +110,7 @@ func report(out io.Writer, loads []*load, bytes int64) error {
 				fmt.Fprintf(out, "  %-14s %4s of the shard\n", c.key, percent(sure, l.bytes))
 			}
 		}
-		// An even share would be as much as each of the others.
+		// Compared with an even share of all shards.
 		slot, lower := l.split()
 		switch {
 		case l.bytes*int64(len(loads)) < 2*bytes:

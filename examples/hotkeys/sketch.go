@@ -7,23 +7,23 @@ import (
 )
 
 // sketch finds the keys with the most bytes among any number of keys, in bounded memory:
-// the space-saving algorithm. It keeps so many counters. A key that has none takes the
-// smallest one over with what that has counted, and remembers this as its error. So what a
-// counter says is at most its error too much, and a key that has more bytes than the
-// smallest counter is never missing.
+// the space-saving algorithm. It has a fixed number of counters. A key without a counter
+// takes over the smallest one with its count, and remembers that count as its error. So a
+// counter is too high by at most its error, and a key with more bytes than the smallest
+// counter is never missing.
 type sketch struct {
 	counters int
 	byKey    map[string]*counter
 	smallest counterHeap
 }
 
-// counter is what is known of a key.
+// counter is the estimate for one key.
 type counter struct {
 	key     string
 	bytes   int64
-	error   int64 // bytes that may be those of keys that had the counter before
-	records int64 // since it has the counter
-	at      int   // in the heap
+	error   int64 // bytes that may belong to earlier keys of the counter
+	records int64 // since the key has the counter
+	at      int   // index in the heap
 }
 
 func newSketch(counters int) *sketch {
@@ -49,7 +49,7 @@ func (s *sketch) add(key string, bytes int64) {
 	heap.Fix(&s.smallest, c.at)
 }
 
-// top returns the counters of the n keys with the most bytes, the most first.
+// top returns the counters of the n keys with the most bytes, the largest first.
 func (s *sketch) top(n int) []*counter {
 	all := slices.Clone(s.smallest)
 	slices.SortFunc(all, func(a, b *counter) int {

@@ -1,5 +1,6 @@
-// Inspect is a shop with a page to look at it: orders come in, are billed, shipped and
-// mailed, some fail, and a busy shard is split now and then. Open the page that it names.
+// Inspect is a shop with a page to watch it: orders come in, are billed, shipped and
+// mailed, some fail, and a busy shard is split now and then. Open the page whose address
+// it prints.
 //
 //	go run ./examples/inspect
 package main
@@ -36,9 +37,9 @@ func main() {
 	}
 }
 
-// run serves the page on a listener, which it closes, and runs the shop, until ctx ends.
+// run serves the page on a listener, which it closes, and runs the shop until ctx ends.
 func run(ctx context.Context, out io.Writer, listener net.Listener) error {
-	// Much fails here on purpose, and shows on the page.
+	// Many calls fail here on purpose; the page shows them.
 	quiet := slog.New(slog.DiscardHandler)
 	db, err := braid.Open(braid.InMemory, &braid.Options{Logger: quiet})
 	if err != nil {
@@ -58,8 +59,7 @@ func run(ctx context.Context, out io.Writer, listener net.Listener) error {
 	fmt.Fprintf(out, "In a terminal: go run ./cmd/braid --url http://%s/braid tail -f orders\n", listener.Addr())
 
 	err = shop.trade(ctx)
-	// Closing the database ends the page's live connections, so Close of the server cuts
-	// nothing off.
+	// db.Close ends the page's live connections, so server.Close interrupts nothing.
 	err = errors.Join(err, db.Close(), server.Close())
 	if served := <-served; !errors.Is(served, http.ErrServerClosed) {
 		err = errors.Join(err, served)

@@ -24,7 +24,7 @@ func TestThePageShowsAShopThatTrades(t *testing.T) {
 
 	url := "http://" + listener.Addr().String()
 	get := func(path string) *http.Response {
-		response, err := http.Get(url + path) // which waits for the server
+		response, err := http.Get(url + path) // it waits for the server
 		require.NoError(t, err)
 		t.Cleanup(func() { _ = response.Body.Close() })
 		require.Equal(t, http.StatusOK, response.StatusCode)
@@ -32,7 +32,7 @@ func TestThePageShowsAShopThatTrades(t *testing.T) {
 	}
 	require.Equal(t, "text/html; charset=utf-8", get("/").Header.Get("Content-Type"), "it leads to the page")
 
-	// Orders come, and go on coming: the live tail brings them.
+	// Orders continue to come, and the live tail shows them.
 	dec := tailOf(t, get, "orders")
 	first, second := dec(), dec()
 	require.NotEqual(t, first.SequenceNumber, second.SequenceNumber)

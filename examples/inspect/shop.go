@@ -19,7 +19,7 @@ import (
 	"github.com/braidstream/braid/queue"
 )
 
-// order is what a customer has ordered.
+// order is an order of a customer.
 type order struct {
 	ID       int      `json:"id"`
 	Customer string   `json:"customer"`
@@ -36,14 +36,14 @@ const (
 	mostShards  = 8
 )
 
-// shop is what trades: streams, a queue, and workers.
+// shop has the streams, a queue, and the workers.
 type shop struct {
 	orders, clicks *braid.Stream
 	mails          *queue.Queue
 	workers        []*consumer.Worker
 }
 
-// open makes the streams and what works on them. Nothing moves yet.
+// open creates the streams and their readers. Nothing runs yet.
 func open(ctx context.Context, db *braid.DB, logger *slog.Logger) (*shop, error) {
 	streams := make(map[string]*braid.Stream)
 	for name, shards := range map[string]int{"orders": 4, "invoices": 2, "failed-orders": 1, "clicks": 3} {
@@ -88,7 +88,7 @@ func open(ctx context.Context, db *braid.DB, logger *slog.Logger) (*shop, error)
 
 // trade runs the shop until ctx ends.
 func (s *shop) trade(ctx context.Context) error {
-	// The first that ends ends all.
+	// The first of these that ends makes all others end.
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	var running sync.WaitGroup
@@ -108,7 +108,7 @@ func (s *shop) trade(ctx context.Context) error {
 		start(func(ctx context.Context) error {
 			err := worker.Run(ctx)
 			if stopped := new(consumer.StoppedShardsError); errors.As(err, &stopped) {
-				return nil // fraud-check always has some, to be seen on the page
+				return nil // fraud-check always has stopped shards, for the page to show
 			}
 			return err
 		})
@@ -121,7 +121,7 @@ func (s *shop) trade(ctx context.Context) error {
 	return nil
 }
 
-// sell puts orders and clicks until ctx ends. A few customers order most.
+// sell puts orders and clicks until ctx ends. A few customers order the most.
 func (s *shop) sell(ctx context.Context) error {
 	customers := rand.NewZipf(rand.New(rand.NewPCG(1, 2)), 1.3, 2, 400)
 	tick := time.NewTicker(pace)
@@ -152,7 +152,7 @@ func (s *shop) sell(ctx context.Context) error {
 		for i := range rand.IntN(4) {
 			click := fmt.Appendf(nil, "GET /goods/%d?ref=%s", rand.IntN(len(goods)), o.Customer)
 			if id%400 == 0 && i == 0 {
-				click = []byte{0xde, 0xad, 0xbe, 0xef, byte(id)} // fraud-check panics at it
+				click = []byte{0xde, 0xad, 0xbe, 0xef, byte(id)} // fraud-check panics on this
 			}
 			if _, err := s.clicks.PutRecord(ctx, o.Customer, click); err != nil {
 				return unlessDone(ctx, err)
@@ -161,7 +161,7 @@ func (s *shop) sell(ctx context.Context) error {
 	}
 }
 
-// unlessDone returns an error if it is not that of a context that has ended.
+// unlessDone returns err unless it is that of a context that has ended.
 func unlessDone(ctx context.Context, err error) error {
 	if ctx.Err() != nil {
 		return nil
@@ -169,7 +169,7 @@ func unlessDone(ctx context.Context, err error) error {
 	return err
 }
 
-// bill makes an invoice of each order, exactly once.
+// bill creates an invoice for each order, exactly once.
 func bill(_ context.Context, tx *braid.Tx, batch *consumer.TxBatch) error {
 	for _, rec := range batch.Records {
 		var o order
@@ -189,7 +189,7 @@ func bill(_ context.Context, tx *braid.Tx, batch *consumer.TxBatch) error {
 	return nil
 }
 
-// ship takes its time, so that there is something behind.
+// ship is slow, so that there is a backlog.
 func ship(ctx context.Context, batch *consumer.Batch) error {
 	select {
 	case <-time.After(time.Duration(len(batch.Records)) * 3 * time.Millisecond):
@@ -199,7 +199,7 @@ func ship(ctx context.Context, batch *consumer.Batch) error {
 	}
 }
 
-// check cannot deal with what is no text.
+// check cannot handle data that is not text.
 func check(_ context.Context, batch *consumer.Batch) error {
 	for _, rec := range batch.Records {
 		if rec.Data[0] == 0xde {
@@ -209,7 +209,7 @@ func check(_ context.Context, batch *consumer.Batch) error {
 	return nil
 }
 
-// send fails for some mails, each time.
+// send fails for some mails, on every attempt.
 func send(_ context.Context, rec queue.Record) error {
 	var invoice struct{ Order int }
 	if err := json.Unmarshal(rec.Data, &invoice); err != nil {
@@ -221,8 +221,9 @@ func send(_ context.Context, rec queue.Record) error {
 	return nil
 }
 
-// reshard splits the busiest shard, or merges the quietest with its neighbor if there are many, every now
-// and then. The page shows either without being loaded again. What has just begun is left alone.
+// reshard splits the busiest shard now and then, or, if there are many shards, merges the
+// quietest one with its neighbor. The page shows both without being reloaded. Shards that
+// have just begun are left alone.
 func reshard(ctx context.Context, stream *braid.Stream) error {
 	tick := time.NewTicker(reshardTime)
 	defer tick.Stop()
@@ -243,7 +244,7 @@ func reshard(ctx context.Context, stream *braid.Stream) error {
 		})
 		var err error
 		if len(before) > 0 && len(settled) > 0 {
-			// One customer alone can make a shard busy, which no split helps against.
+			// One customer alone can make a shard busy; no split helps against that.
 			busiest := max(0, slices.IndexFunc(settled, func(sh braid.ShardDescription) bool { return share(sh) > 1.0/12 }))
 			quiet := settled[len(settled)-1]
 			if len(open) < mostShards {
@@ -252,7 +253,7 @@ func reshard(ctx context.Context, stream *braid.Stream) error {
 				_, err = stream.MergeShards(ctx, quiet.ID, next)
 			}
 		}
-		// Somebody at the page may have been faster.
+		// A user of the page may have been faster.
 		if err != nil && !errors.Is(err, braid.ErrInvalidArgument) {
 			return unlessDone(ctx, err)
 		}
@@ -267,14 +268,14 @@ func reshard(ctx context.Context, stream *braid.Stream) error {
 	}
 }
 
-// share is how much of the hash-key space a shard has, 0 to 1.
+// share returns the part of all hash keys that a shard has, 0 to 1.
 func share(sh braid.ShardDescription) float64 {
 	start, _ := strconv.ParseFloat(sh.HashKeyRange.Start.String(), 64)
 	end, _ := strconv.ParseFloat(sh.HashKeyRange.End.String(), 64)
 	return (end - start) / math.Pow(2, 128)
 }
 
-// neighbor returns the shard above one in the hash-key space; empty if there is none.
+// neighbor returns the next higher shard by hash keys, or "" if there is none.
 func neighbor(open []braid.ShardDescription, of braid.ShardDescription) braid.ShardID {
 	start, ok := of.HashKeyRange.End.Next()
 	for _, sh := range open {

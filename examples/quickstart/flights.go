@@ -14,14 +14,14 @@ import (
 	"github.com/braidstream/braid"
 )
 
-// flightsData is a table of 20,000 flights: CSV with a header, compressed. It
-// was made by gen.go; NOTICE.md says where the flights come from.
+// flightsData is a table of 20,000 flights: compressed CSV with a header. gen.go has made
+// it; NOTICE.md names the source of the flights.
 //
 //go:embed flights.csv.gz
 var flightsData []byte
 
-// departureLayout is how the table writes a time: the local one of the airport,
-// to the minute.
+// departureLayout is the format of times in the table: the airport's local time, to the
+// minute.
 const departureLayout = "2006/01/02 15:04"
 
 // Flight is one departure of a domestic flight in the United States.
@@ -38,8 +38,8 @@ func (f Flight) String() string {
 	return fmt.Sprintf("%s-%s of %s, %+d min", f.Origin, f.Destination, f.Departure.Format("2 January 15:04"), f.DelayMinutes)
 }
 
-// encode writes the flight as the data of a record. braid stores bytes; what they
-// mean is the application's business.
+// encode returns the flight as the data of a record. braid stores bytes; the application
+// gives them a meaning.
 func (f Flight) encode() []byte {
 	data, err := json.Marshal(f)
 	if err != nil {
@@ -64,7 +64,7 @@ func flights() ([]Flight, error) {
 	}
 	table := csv.NewReader(unzipped)
 	table.FieldsPerRecord = 5
-	table.ReuseRecord = true // the strings of a row stay valid; only the slice is used again
+	table.ReuseRecord = true // the strings of a row stay valid; only the slice is reused
 	if _, err := table.Read(); err != nil {
 		return nil, fmt.Errorf("read the header of the flights: %w", err)
 	}

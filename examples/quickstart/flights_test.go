@@ -8,9 +8,9 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// The expected figures were computed from the file that the table was made of,
-// flights-20k.json, and not from the table, by another program: counts of its
-// rows by origin, and sums of its columns.
+// The expected figures were computed by another program from the source of the table,
+// flights-20k.json, not from the table itself: counts of its rows by origin, and sums of
+// its columns.
 func TestFlightsAreThoseOfTheSource(t *testing.T) {
 	all, err := flights()
 	require.NoError(t, err)

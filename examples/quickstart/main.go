@@ -1,11 +1,10 @@
-// Command quickstart shows what braid is for, with real input: 20,000 flights go
-// through a stream of four shards while two workers share it and keep each
-// airport's count and delays. The keeping is exact, however the program ends,
-// because a worker's place in the stream is stored in the transaction that changes
-// the totals. In the middle the workers are stopped while the producer goes on, and
-// the database is closed. It is opened again, new workers go on where the others
-// were, and the stream is resharded under them. Then it is replayed to prove that
-// nothing was lost or counted twice.
+// Command quickstart demonstrates braid with real input: 20,000 flights go through a
+// stream of four shards, while two workers share it and keep each airport's count and
+// delays. The totals are exact, however the program ends, because a worker's place in the
+// stream is stored in the transaction that changes the totals. In the middle, the workers
+// are stopped while the producer continues, and the database is closed. It is opened
+// again, new workers continue where the others stopped, and the stream is resharded
+// meanwhile. Then it is replayed to prove that nothing was lost or counted twice.
 //
 //	go run ./examples/quickstart
 //	go run ./examples/quickstart -dir data    # keeps the database there
@@ -40,7 +39,7 @@ func main() {
 	}
 }
 
-// run is the whole demonstration.
+// run runs the whole demonstration.
 func run(ctx context.Context, dir string, out io.Writer) (err error) {
 	input, err := flights()
 	if err != nil {
@@ -94,7 +93,7 @@ func run(ctx context.Context, dir string, out io.Writer) (err error) {
 	return verify(ctx, dir, input, middle, out)
 }
 
-// state is what there is while the database is open.
+// state is what a session works with.
 type state struct {
 	db      *braid.DB
 	stream  *braid.Stream
@@ -103,8 +102,8 @@ type state struct {
 	out     io.Writer
 }
 
-// session opens the database, starts the workers, and stops and closes everything
-// when work has returned.
+// session opens the database, starts the workers, and calls work. Then it stops and
+// closes everything.
 func session(ctx context.Context, dir string, out io.Writer, work func(*state) error) (err error) {
 	start := time.Now()
 	db, err := braid.Open(dir, nil)
@@ -125,8 +124,8 @@ func session(ctx context.Context, dir string, out io.Writer, work func(*state) e
 	return errors.Join(err, workers.stop())
 }
 
-// produce puts the flights in order. All flights from one airport have its code
-// as their partition key: they share a shard, so they stay in order.
+// produce puts the flights in order. All flights from one airport have its code as their
+// partition key. So they share a shard, and stay in order.
 func (s *state) produce(ctx context.Context, input []Flight) error {
 	start := time.Now()
 	for done := 0; done < len(input); {
@@ -153,7 +152,7 @@ func (s *state) produce(ctx context.Context, input []Flight) error {
 	return nil
 }
 
-// report says how far the producer and the workers are.
+// report prints the progress of the producer and the workers.
 func (s *state) report(ctx context.Context, note string) error {
 	kept, err := loadTotals(ctx, s.db)
 	if err != nil {
@@ -163,9 +162,9 @@ func (s *state) report(ctx context.Context, note string) error {
 	return nil
 }
 
-// reshard doubles the shards. Nobody has to be stopped for it: puts go to the new
-// shards from then on, and the workers finish an old one before they begin with
-// what came from it, so the flights of an airport stay in order.
+// reshard doubles the number of shards. Nobody has to stop: from then on, puts go to the
+// new shards, and the workers finish an old shard before they begin its children. So the
+// flights of an airport stay in order.
 func (s *state) reshard(ctx context.Context) error {
 	start := time.Now()
 	if err := s.stream.UpdateShardCount(ctx, 8); err != nil {
@@ -184,9 +183,9 @@ func (s *state) catchUp(ctx context.Context) error {
 	return s.report(ctx, "all of them, "+since(start).String()+" after the last was put")
 }
 
-// verify opens the database, replays the stream from the middle and from the
-// beginning, and compares: the workers' totals, the replay, and the input itself
-// have to agree in every airport.
+// verify opens the database, replays the stream from the middle and from the beginning,
+// and compares: the workers' totals, the replay, and the input itself must agree for
+// every airport.
 func verify(ctx context.Context, dir string, input []Flight, middle braid.SequenceNumber, out io.Writer) (err error) {
 	start := time.Now()
 	db, err := braid.Open(dir, nil)

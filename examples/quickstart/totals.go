@@ -15,7 +15,7 @@ import (
 	"github.com/braidstream/braid"
 )
 
-// total is what is known of one airport.
+// total has the figures of one airport.
 type total struct {
 	Flights      int
 	Late         int // left more than 15 minutes behind schedule
@@ -27,7 +27,7 @@ func (t total) plus(u total) total {
 	return total{t.Flights + u.Flights, t.Late + u.Late, t.DelayMinutes + u.DelayMinutes, max(t.WorstMinutes, u.WorstMinutes)}
 }
 
-// totals are those of all airports, by code.
+// totals are the figures of all airports, by code.
 type totals map[string]total
 
 func (t totals) add(f Flight) {
@@ -46,7 +46,7 @@ func (t totals) flights() int {
 	return n
 }
 
-// agree says where two totals differ.
+// agree returns an error that names the first difference between two totals.
 func agree(what string, got, want totals) error {
 	for airport := range want {
 		if got[airport] != want[airport] {
@@ -59,9 +59,9 @@ func agree(what string, got, want totals) error {
 	return nil
 }
 
-// totalPrefix begins the keys that the application keeps beside its streams, such
-// as total/ATL, which has the airport's total as JSON. Where the workers are in the
-// stream is stored beside that, and no business of the application.
+// totalPrefix begins the keys that the application stores beside its streams. For
+// example, total/ATL has the airport's total as JSON. The workers' places in the stream
+// are stored separately, and the application need not know them.
 const totalPrefix = "total/"
 
 func loadTotal(tx *braid.Tx, airport string) (t total, err error) {
@@ -83,7 +83,7 @@ func saveTotal(tx *braid.Tx, airport string, t total) error {
 	return tx.Set([]byte(totalPrefix+airport), value)
 }
 
-// loadTotals reads all totals as they were at one moment.
+// loadTotals reads all totals at one moment.
 func loadTotals(ctx context.Context, db *braid.DB) (totals, error) {
 	all := make(totals)
 	err := db.View(ctx, func(tx *braid.Tx) error {
@@ -102,7 +102,7 @@ func loadTotals(ctx context.Context, db *braid.DB) (totals, error) {
 	return all, err
 }
 
-// printTable shows the busiest airports.
+// printTable prints the busiest airports.
 func printTable(out io.Writer, stream *braid.Stream, all totals) {
 	const rows = 12
 	airports := slices.SortedFunc(maps.Keys(all), func(a, b string) int {
@@ -137,7 +137,7 @@ func shardOf(stream *braid.Stream, partitionKey string) string {
 	return ""
 }
 
-// grouped writes a number with its thousands set apart.
+// grouped formats a number with thousands separators.
 func grouped(n int) string {
 	if n < 1000 {
 		return strconv.Itoa(n)

@@ -8,9 +8,8 @@ import (
 	"github.com/braidstream/braid/consumer"
 )
 
-// workers are what counts the flights: two workers of one application, which share
-// the stream's shards. They could as well be one, or ten; a shard is always one
-// worker's.
+// workers count the flights: two workers of one application, which share the stream's
+// shards. There could as well be one, or ten; each shard is processed by one worker.
 type workers []*consumer.Worker
 
 func startWorkers(ctx context.Context, db *braid.DB) (workers, error) {
@@ -25,15 +24,15 @@ func startWorkers(ctx context.Context, db *braid.DB) (workers, error) {
 		if err != nil {
 			return nil, errors.Join(err, all.stop())
 		}
-		go w.Run(ctx) // Stop returns what it returns
+		go w.Run(ctx) // Stop returns the result of Run
 		all = append(all, w)
 	}
 	return all, nil
 }
 
-// count adds the flights of a batch to the totals. These are written in the same
-// transaction as the worker's place in the shard: after a crash each flight was
-// counted once, or will be.
+// count adds the flights of a batch to the totals. They are written in the same
+// transaction as the worker's place in the shard, so each flight is counted exactly once,
+// even across a crash.
 func count(_ context.Context, tx *braid.Tx, batch *consumer.TxBatch) error {
 	news := make(totals)
 	for _, record := range batch.Records {
@@ -60,8 +59,8 @@ func (all workers) catchUp(ctx context.Context) error {
 	return all[0].App().WaitCaughtUp(ctx)
 }
 
-// stop lets the workers finish the batches that they are at, and waits for them. It
-// does so as well when the program was interrupted: a batch does not take long.
+// stop lets the workers finish their current batches, and waits for them, even when the
+// program was interrupted: a batch does not take long.
 func (all workers) stop() error {
 	var errs []error
 	for _, w := range all {

@@ -1,7 +1,6 @@
-// Replay shows that applications know nothing of each other, and that what was
-// processed can be processed again: "billing" is at the tip when "audit" begins at
-// the first record, beside it. Then billing, which had a bug since noon, is brought
-// back to that time.
+// Replay shows that applications are independent, and that processed records can be
+// processed again. "billing" is at the tip when "audit" begins at the first record. Then
+// billing, which had a bug since noon, is moved back to noon.
 //
 //	go run ./examples/replay
 package main
@@ -26,7 +25,7 @@ func main() {
 	}
 }
 
-// run is the whole demonstration.
+// run runs the whole demonstration.
 func run(ctx context.Context, out io.Writer) error {
 	db, err := braid.Open(braid.InMemory, nil)
 	if err != nil {
@@ -45,7 +44,7 @@ func run(ctx context.Context, out io.Writer) error {
 	if err := put(ctx, orders, "morning", 700); err != nil {
 		return err
 	}
-	time.Sleep(20 * time.Millisecond) // so that noon lies between the two, even where the clock is coarse
+	time.Sleep(20 * time.Millisecond) // so that noon lies between the two, even if the clock is coarse
 	noon := time.Now()
 	if err := put(ctx, orders, "afternoon", 300); err != nil {
 		return err
@@ -64,7 +63,7 @@ func run(ctx context.Context, out io.Writer) error {
 	}
 	fmt.Fprintf(out, "audit has processed the same %d, and billing was not disturbed.\n", audit.processed.Load())
 
-	// All shards of all streams at once; a key would name one of them.
+	// All shards of all streams at once; a key could name one of them.
 	if err := billing.worker.App().Seek(ctx, consumer.LeaseKey{}, braid.AtTime(noon)); err != nil {
 		return err
 	}
@@ -83,7 +82,7 @@ func run(ctx context.Context, out io.Writer) error {
 	return errors.Join(billing.worker.Stop(ctx), audit.worker.Stop(ctx))
 }
 
-// put puts so many orders.
+// put puts n orders.
 func put(ctx context.Context, orders *braid.Stream, when string, n int) error {
 	entries := make([]braid.Entry, n)
 	for i := range entries {
@@ -94,14 +93,14 @@ func put(ctx context.Context, orders *braid.Stream, when string, n int) error {
 	return err
 }
 
-// application is one that counts what it gets.
+// application is an application that counts its records.
 type application struct {
 	worker    *consumer.Worker
 	processed atomic.Int64
 }
 
-// start runs a worker. The application begins at the first record that is there,
-// unless it has begun already.
+// start runs a worker. The application begins at the first record, unless it has begun
+// already.
 func start(ctx context.Context, db *braid.DB, name string) (*application, error) {
 	a := new(application)
 	process := func(_ context.Context, batch *consumer.Batch) error {
@@ -117,12 +116,12 @@ func start(ctx context.Context, db *braid.DB, name string) (*application, error)
 	if err != nil {
 		return nil, err
 	}
-	go a.worker.Run(ctx) // Stop returns what it returns
+	go a.worker.Run(ctx) // Stop returns the result of Run
 	return a, nil
 }
 
-// expect waits until the application has processed all that there is, and checks
-// how much it was since the application began.
+// expect waits until the application has processed everything, and checks how much that
+// was since it began.
 func (a *application) expect(ctx context.Context, want int64) error {
 	if err := a.worker.App().WaitCaughtUp(ctx); err != nil {
 		return err

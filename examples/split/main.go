@@ -1,5 +1,5 @@
-// Split shows a shard that is split while producers put and a follower reads: the
-// hash-key ranges before and after as a drawn bar, and what it cost.
+// Split splits a shard while producers put and a follower reads. It draws the hash-key
+// ranges before and after as a bar, and prints what the split cost.
 //
 //	go run ./examples/split
 package main
@@ -32,7 +32,7 @@ func main() {
 	}
 }
 
-// run shows it, and lets each of three stretches of traffic take so long.
+// run runs the demonstration: three stretches of traffic of the given length.
 func run(ctx context.Context, out io.Writer, stretch time.Duration) error {
 	db, err := braid.Open(braid.InMemory, nil)
 	if err != nil {
@@ -117,7 +117,7 @@ func counts(stream *braid.Stream) map[braid.ShardID]int64 {
 	return n
 }
 
-// load is an open shard, and what it got since before.
+// load is an open shard, and the number of records it got since before.
 type load struct {
 	braid.ShardDescription
 	got int64
@@ -140,7 +140,7 @@ func busiest(stream *braid.Stream, before map[braid.ShardID]int64) load {
 	return slices.MaxFunc(open, func(a, b load) int { return int(a.got - b.got) })
 }
 
-// coldest returns the two neighbours that got the least.
+// coldest returns the two neighbours with the least load.
 func coldest(stream *braid.Stream, before map[braid.ShardID]int64) []load {
 	open, _ := loads(stream, before)
 	best := 0
@@ -152,8 +152,8 @@ func coldest(stream *braid.Stream, before map[braid.ShardID]int64) []load {
 	return open[best : best+2]
 }
 
-// draw draws the space of hash keys as a bar, cut where shards meet, and below it
-// what each shard gets.
+// draw draws the hash keys as a bar, divided by shard, and below it the load of each
+// shard.
 func draw(out io.Writer, title string, stream *braid.Stream, before map[braid.ShardID]int64) {
 	open, total := loads(stream, before)
 	fmt.Fprintln(out, title)
@@ -179,7 +179,7 @@ func draw(out io.Writer, title string, stream *braid.Stream, before map[braid.Sh
 	fmt.Fprintln(out)
 }
 
-// position is the column of the bar at which a hash key lies.
+// position returns the column of the bar for a hash key.
 func position(k braid.HashKey) int {
 	for column := range barColumns {
 		if k.Compare(columnKeys[column]) <= 0 {
@@ -189,8 +189,8 @@ func position(k braid.HashKey) int {
 	return barColumns
 }
 
-// columnKeys are where the columns of the bar begin: the ranges of a stream of so
-// many shards.
+// columnKeys are the hash keys at which the columns of the bar begin: the ranges of a
+// stream with that many shards.
 var columnKeys = func() (keys []braid.HashKey) {
 	db, err := braid.Open(braid.InMemory, nil)
 	if err != nil {
@@ -207,7 +207,7 @@ var columnKeys = func() (keys []braid.HashKey) {
 	return keys
 }()
 
-// drawLineage says which shards came from which.
+// drawLineage prints the parents of the shards.
 func drawLineage(out io.Writer, stream *braid.Stream) {
 	fmt.Fprintln(out, "Lineage:")
 	for _, sd := range stream.Describe().Shards {
@@ -247,8 +247,8 @@ type traffic struct {
 	ended sync.Once
 }
 
-// startTraffic starts the producers: half of all rides are in the busy cities,
-// whose hash keys lie close together.
+// startTraffic starts the producers: half of all rides are in the busy cities, whose hash
+// keys are close together.
 func startTraffic(ctx context.Context, stream *braid.Stream) *traffic {
 	ctx, cancel := context.WithCancel(ctx)
 	t := &traffic{stream: stream, cancel: cancel}
@@ -295,7 +295,7 @@ func (t *traffic) put(city string) {
 	t.took = append(t.took, took)
 }
 
-// median is the hash key that half of the busy cities lie below.
+// median returns the hash key that half of the busy cities lie below.
 func (t *traffic) median() braid.HashKey { return t.hottest[len(t.hottest)/2] }
 
 func (t *traffic) longest() time.Duration { return slices.Max(t.took) }
@@ -305,7 +305,7 @@ func (t *traffic) typical() time.Duration {
 	return t.took[len(t.took)/2]
 }
 
-// stop ends the producers, and returns the first error of any.
+// stop stops the producers, and returns the first error of any of them.
 func (t *traffic) stop() error {
 	t.ended.Do(func() {
 		t.cancel()
@@ -322,7 +322,7 @@ type watch struct {
 	cancel context.CancelFunc
 	done   chan struct{}
 
-	read int64 // until done is closed, the goroutine's
+	read int64 // used by the goroutine until done is closed
 	err  error
 }
 
@@ -353,10 +353,10 @@ func startWatch(ctx context.Context, stream *braid.Stream) *watch {
 	return w
 }
 
-// lastRide is the partition key of the record that ends the follower.
+// lastRide is the partition key of the record at which the follower ends.
 const lastRide = "the last"
 
-// finish waits until the follower has read everything, and compares.
+// finish waits until the follower has read everything, and compares the counts.
 func (w *watch) finish(stream *braid.Stream) (read int64, err error) {
 	defer w.cancel()
 	if _, err := stream.PutRecord(context.Background(), lastRide, nil); err != nil {

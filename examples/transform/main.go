@@ -1,8 +1,7 @@
-// Transform reads one stream and writes another, exactly once: for every order it
-// appends an invoice and counts the customer's orders, and both are in the same
-// commit as the checkpoint. The database is closed while the worker is in the middle
-// of it, and opened again. In the end there is one invoice for each order, and every
-// count is exact.
+// Transform reads one stream and writes another, exactly once. For every order it appends
+// an invoice and counts the customer's orders, in the same commit as the checkpoint. The
+// database is closed while the worker is in the middle, and opened again. In the end
+// there is one invoice for each order, and every count is exact.
 //
 //	go run ./examples/transform
 package main
@@ -26,14 +25,14 @@ const (
 	customers  = 4
 )
 
-// Order is what the stream "orders" has.
+// Order is a record of the stream "orders".
 type Order struct {
 	ID       int
 	Customer string
 	Cents    int
 }
 
-// Invoice is what the stream "invoices" has.
+// Invoice is a record of the stream "invoices".
 type Invoice struct {
 	Order int
 	Text  string
@@ -45,7 +44,7 @@ func main() {
 	}
 }
 
-// run is the whole demonstration.
+// run runs the whole demonstration.
 func run(ctx context.Context, out io.Writer) (err error) {
 	dir, err := os.MkdirTemp("", "braid-transform-")
 	if err != nil {
@@ -64,7 +63,7 @@ func run(ctx context.Context, out io.Writer) (err error) {
 	return verify(ctx, dir, out)
 }
 
-// invoice is the work on a batch. All that it writes is in tx, so that it happens
+// invoice processes a batch. It writes everything through tx, so it takes effect exactly
 // once, however often it is tried.
 func invoice(_ context.Context, tx *braid.Tx, batch *consumer.TxBatch) error {
 	for _, record := range batch.Records {
@@ -90,7 +89,7 @@ func invoice(_ context.Context, tx *braid.Tx, batch *consumer.TxBatch) error {
 	return nil
 }
 
-// countKey is one of the keys that the application has beside its streams.
+// countKey returns a key that the application stores beside its streams.
 func countKey(customer string) []byte { return []byte("orders-of/" + customer) }
 
 func count(tx *braid.Tx, customer string) (int, error) {
@@ -123,7 +122,7 @@ func open(ctx context.Context, dir string) (db *braid.DB, orders, invoices *brai
 }
 
 // interrupted puts all orders, and closes the database when the first tenth of the
-// invoices is there. Nobody stops the worker.
+// invoices exists. Nobody stops the worker.
 func interrupted(ctx context.Context, dir string) error {
 	db, orders, invoices, w, err := open(ctx, dir)
 	if err != nil {
@@ -166,7 +165,7 @@ func putOrders(ctx context.Context, orders *braid.Stream) error {
 	return err
 }
 
-// resumed has the worker do what is left, and stops it as one should.
+// resumed lets the worker do the rest, and stops it properly.
 func resumed(ctx context.Context, dir string) error {
 	db, orders, invoices, w, err := open(ctx, dir)
 	if err != nil {

@@ -1,6 +1,6 @@
-// Workers shows competing workers: three of them share the six shards of a stream.
-// One hangs in the middle of a batch and is given up, and the others take its shards
-// over where its checkpoints say. What it does afterwards does not count.
+// Workers shows competing workers: three of them share the six shards of a stream. One
+// hangs in the middle of a batch and is abandoned, and the others take over its shards at
+// their checkpoints. What it does afterwards has no effect.
 //
 //	go run ./examples/workers
 package main
@@ -26,7 +26,7 @@ func main() {
 	}
 }
 
-// run is the whole demonstration.
+// run runs the whole demonstration.
 func run(ctx context.Context, out io.Writer) error {
 	db, err := braid.Open(braid.InMemory, nil)
 	if err != nil {
@@ -65,7 +65,7 @@ func run(ctx context.Context, out io.Writer) error {
 		}
 	}
 
-	// Carl hangs. A context that has ended gives him no time at all to finish.
+	// Carl hangs. A context that has already ended gives him no time to finish.
 	select {
 	case <-stuck.hangs:
 	case <-ctx.Done():
@@ -104,11 +104,11 @@ func start(ctx context.Context, db *braid.DB, id string, p consumer.Processor) (
 	if err != nil {
 		return nil, err
 	}
-	go w.Run(ctx) // Stop returns what it returns
+	go w.Run(ctx) // Stop returns the result of Run
 	return w, nil
 }
 
-// sharedBy reports whether so many workers have the same number of shards each.
+// sharedBy reports whether that many workers have the same number of shards each.
 func sharedBy(workers int) func(consumer.Status) bool {
 	return func(s consumer.Status) bool {
 		shards := make(map[string]int) // by owner
@@ -127,14 +127,14 @@ func sharedBy(workers int) func(consumer.Status) bool {
 	}
 }
 
-// ledger is what was shipped.
+// ledger has the shipped orders.
 type ledger struct {
 	mu      sync.Mutex
 	shipped map[string]int        // how often, by order
 	byShard map[braid.ShardID]int // orders, each counted once
 }
 
-// ship is the work: it is the processor of the workers that are well.
+// ship is the processor of the workers that do not hang.
 func (l *ledger) ship(_ context.Context, batch *consumer.Batch) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -150,7 +150,7 @@ func (l *ledger) ship(_ context.Context, batch *consumer.Batch) error {
 	return nil
 }
 
-// report compares what was shipped with what the stream has.
+// report compares the shipped orders with the stream.
 func (l *ledger) report(out io.Writer, stream *braid.Stream) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -165,28 +165,27 @@ func (l *ledger) report(out io.Writer, stream *braid.Stream) error {
 		again += times - 1
 	}
 	if again == 0 {
-		return errors.New("what carl was at should have come again")
+		return errors.New("carl's current batch should have come again")
 	}
 	fmt.Fprintf(out, "All %d orders were shipped, none is missing. Only what carl had not finished came again.\n", len(l.shipped))
 	return nil
 }
 
-// stuck is the processor of a worker that is not well: it ships a batch, and hangs
-// before it can say so.
+// stuck is the processor of a worker that hangs: it ships a batch, and hangs before it
+// returns.
 type stuck struct {
 	*ledger
 	once           sync.Once
 	hangs, release chan struct{}
-	late           chan error // what the checkpoint said in the end
+	late           chan error // the result of the late checkpoint
 }
 
 func newStuck(book *ledger) *stuck {
 	return &stuck{ledger: book, hangs: make(chan struct{}), release: make(chan struct{}), late: make(chan error, 1)}
 }
 
-// ProcessRecords hangs the first time. A processor that looks at ctx would return
-// when its lease is lost; this one does not, as a call that is stuck in a library
-// would not.
+// ProcessRecords hangs the first time. A processor that watches ctx would return when its
+// lease is lost. This one does not, like a call that is stuck in a library.
 func (s *stuck) ProcessRecords(ctx context.Context, batch *consumer.Batch) error {
 	err := s.ship(ctx, batch)
 	s.once.Do(func() {

@@ -1,4 +1,4 @@
-// What can be changed of a stream, each with the words that say what will happen.
+// The changes of a stream, each with a text that explains its effect.
 
 import {h} from "./dom.js";
 import {actionButton, change} from "./ui.js";
@@ -17,9 +17,9 @@ export function shardActions(s, sh, after) {
     actionButton("Split …", {
       title: `Split shard ${number} of ${s.Name}`,
       verb: "Split",
-      fields: [{name: "at", label: "Where", value: "50", type: "number", min: 1, step: "any", hint: "per cent of its range of hash keys that the lower shard gets"}],
+      fields: [{name: "at", label: "Where", value: "50", type: "number", min: 1, step: "any", hint: "per cent of the range of hash keys; the lower shard gets that part"}],
       text: (v) => `Shard ${number} is closed: it keeps its ${plural(sh.Records, "record")} and takes no more. Two new shards take its hash keys, ` +
-        `the lower one ${v.at || "?"} % of them. Producers do not notice. It can be undone by a merge, which makes a third shard.`,
+        `the lower one ${v.at || "?"} % of them. Producers are not interrupted. A merge undoes the split, with another new shard.`,
       run: async (v) => {
         const r = await change(["streams", s.Name, "split"], {Shard: sh.ID, At: cut(sh, Number(v.at))});
         return `Shards ${shardNumber(r.Lower)} and ${shardNumber(r.Upper)} have taken over.`;
@@ -30,45 +30,45 @@ export function shardActions(s, sh, after) {
       title: `Merge shards ${number} and ${shardNumber(next.ID)} of ${s.Name}`,
       verb: "Merge",
       text: `Both shards are closed: they keep their ${plural(sh.Records + next.Records, "record")} and take no more. One new shard takes their hash keys ` +
-        `(${(100 * (fraction(next.HashKeyRange.End) - fraction(sh.HashKeyRange.Start))).toFixed(1)} % of all). Producers do not notice.`,
+        `(${(100 * (fraction(next.HashKeyRange.End) - fraction(sh.HashKeyRange.Start))).toFixed(1)} % of all). Producers are not interrupted.`,
       run: async () => `Shard ${shardNumber((await change(["streams", s.Name, "merge"], {Shard: sh.ID, Adjacent: next.ID})).Shard)} has taken over.`,
       after,
     }),
   ];
 }
 
-// cut is the hash key at some per cent of a shard's range.
+// cut returns the hash key at a percentage of a shard's range.
 function cut(sh, percent) {
-  if (!(percent > 0 && percent < 100)) throw new Error("Where is between 0 and 100 per cent.");
+  if (!(percent > 0 && percent < 100)) throw new Error("Where must be between 0 and 100 per cent.");
   const start = BigInt(sh.HashKeyRange.Start);
   const size = BigInt(sh.HashKeyRange.End) - start + 1n;
   return String(start + (size * BigInt(Math.round(percent * 1e6))) / 100000000n);
 }
 
-// createStream is the action of a new stream; after is called when there is one.
+// createStream is the action that creates a stream; after is called when it exists.
 export const createStream = (after) =>
   actionButton("Create a stream …", {
     title: "Create a stream",
     verb: "Create",
     fields: [
       {name: "name", label: "Name", hint: "1 to 128 characters of a-z, A-Z, 0-9, _ . and -"},
-      {name: "mode", label: "Capacity", value: "Unlimited", options: [["Unlimited", "unlimited"], ["Provisioned", "provisioned: so much for each shard"], ["OnDemand", "on demand: splits and merges by itself"]]},
+      {name: "mode", label: "Capacity", value: "Unlimited", options: [["Unlimited", "unlimited"], ["Provisioned", "provisioned: a fixed budget for each shard"], ["OnDemand", "on demand: splits and merges automatically"]]},
       {name: "shards", label: "Open shards", value: "1", type: "number", min: 1, step: 1, when: (v) => v.mode !== "OnDemand"},
       {name: "period", label: "Records are kept for", value: "24", hint: "hours, up to 8760, or forever"},
     ],
     text: (v) => `A stream${v.name ? " " + v.name : ""} is created, with ` +
       (v.mode === "OnDemand" ? "4 shards at first" : plural(Number(v.shards) || 0, "shard")) + `, and keeps records ${v.period === "forever" ? "forever" : `for ${duration(Number(v.period) * 3600)}`}. ` +
-      "A program that opens a stream of this name gets it.",
+      "Programs that open a stream of this name get this one.",
     run: async (v) => {
       const options = {Retention: keep(v.period), Capacity: {Mode: v.mode}};
       if (v.mode !== "OnDemand") options.Shards = Number(v.shards);
       await change(["streams"], {Name: v.name, Options: options});
-      return `There is a stream ${v.name} now.`;
+      return `Stream ${v.name} was created.`;
     },
     after,
   });
 
-// keep is how long records are kept, as the API has it, of a number of hours or forever.
+// keep converts a number of hours, or forever, to the API's retention.
 function keep(period) {
   if (period === "forever") return "-1ns";
   if (!(Number(period) > 0)) throw new Error("Give a number of hours, or forever.");
@@ -81,14 +81,14 @@ export function streamActions(s, answer, after) {
       title: `Change the number of shards of ${s.Name}`,
       verb: "Change",
       fields: [{name: "n", label: "Open shards", value: String(answer.OpenShards), type: "number", min: 1, step: 1}],
-      text: (v) => `From ${count(answer.OpenShards)} to ${v.n || "?"}: shards are split in the middle and neighbours are merged until there are so many, in one commit. ` +
-        "All open shards that this changes are closed, and keep their records. Producers do not notice.",
+      text: (v) => `From ${count(answer.OpenShards)} to ${v.n || "?"}: shards are split in the middle and neighbours are merged to that number, in one commit. ` +
+        "All open shards that this changes are closed, and keep their records. Producers are not interrupted.",
       run: async (v) => {
         await change(["streams", s.Name, "scale"], {Shards: Number(v.n)});
         return `There are ${v.n} open shards now.`;
       },
       after,
-    }, {disabled: isOnDemand(s), title: isOnDemand(s) ? "A stream on demand does this itself." : null}),
+    }, {disabled: isOnDemand(s), title: isOnDemand(s) ? "A stream on demand does this automatically." : null}),
     actionButton("Change the retention …", {
       title: `Change the retention of ${s.Name}`,
       verb: "Change",
@@ -107,7 +107,7 @@ export function streamActions(s, answer, after) {
       verb: "Remove these records",
       danger: true,
       fields: [
-        {name: "what", label: "Remove", value: "time", options: [["time", "all records before a time"], ["all", "all records there are"]]},
+        {name: "what", label: "Remove", value: "time", options: [["time", "all records before a time"], ["all", "all records"]]},
         {name: "time", label: "Time", value: local(new Date(Date.now() - 3600e3)), type: "datetime-local", step: 1, hint: "of this browser's zone", when: (v) => v.what === "time"},
       ],
       text: (v) => (v.what === "all"
@@ -126,11 +126,11 @@ export function streamActions(s, answer, after) {
       danger: true,
       fields: [{name: "name", label: `To delete ${s.Name}, type its name`}],
       text: `The stream is deleted with all its ${plural(s.Records, "record")} (${bytes(s.Bytes)}) in ${plural(answer.Shards, "shard")}, for good. ` +
-        "Applications that have not read them never will; they wait until there is a stream of that name again, and begin that at its beginning. " +
-        "A stream that has queues is not deleted.",
+        "Applications that have not read them never will. They wait for a new stream of that name, and process it from its beginning. " +
+        "A stream that has queues cannot be deleted.",
       run: async (v) => {
         await change(["streams", s.Name, "delete"], {Name: v.name});
-        return `There is no stream ${s.Name} any more.`;
+        return `Stream ${s.Name} was deleted.`;
       },
       after: () => {
         location.hash = "#/streams";
@@ -144,9 +144,9 @@ function retentionText(s, period) {
   if (!(to === -1 || to > 0)) return "Give a number of hours, or forever.";
   const longer = to < 0 || (is > 0 && to >= is);
   return `From ${retention(s.Retention)} to ${to < 0 ? "forever" : duration(to)}. ` +
-    (longer ? "Records that have expired already stay so." : "Older records are removed at once, for good: it cannot be undone by a longer retention.");
+    (longer ? "Records that have already expired do not come back." : "Older records are removed at once, for good; a longer retention does not bring them back.");
 }
 
-// local is a time as an input of type datetime-local has it.
+// local formats a time for an input of type datetime-local.
 export const local = (t) => new Date(t.getTime() - t.getTimezoneOffset() * 60e3).toISOString().slice(0, 19);
 

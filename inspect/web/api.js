@@ -14,13 +14,13 @@ async function answerOf(response) {
   try {
     answer = await response.json();
   } catch {
-    answer = {Error: `${response.status} ${response.statusText}: the answer is no JSON`};
+    answer = {Error: `${response.status} ${response.statusText}: the answer is not JSON`};
   }
   if (!response.ok) throw new Refused(response.status, answer);
   return answer;
 }
 
-// url joins names and parameters; those that are empty are left out.
+// url joins names and parameters, and leaves out empty ones.
 export function url(names, params = {}) {
   const given = Object.entries(params).filter(([, v]) => v != null && v !== "" && v !== false);
   const text = new URLSearchParams(given.map(([k, v]) => [k, String(v)])).toString();
@@ -39,8 +39,8 @@ export const post = async (names, body) =>
     }),
   );
 
-// poll calls fn at once and then every so many milliseconds while the page is visible, one
-// call at a time, and at once when wake is called. stop ends it.
+// poll calls fn at once, then at the given interval in milliseconds while the page is visible,
+// and when wake is called. Calls do not overlap. stop ends it.
 export function poll(fn, every) {
   const ended = new AbortController();
   let timer = null;

@@ -1,5 +1,5 @@
-// The page: its sections, and which one is shown. A view is a function that gets the names
-// and parameters of the route and shows itself with draw; it returns a function that ends it.
+// The page: its sections, and which one is shown. A view is a function that takes the names
+// and parameters of the route, shows itself with draw, and returns a function that ends it.
 
 import {h, patch, route} from "./dom.js";
 import {get} from "./api.js";
@@ -35,9 +35,9 @@ const views = [
 const main = document.getElementById("main");
 let end = null;
 let shown = null;
-let changed = new Set(); // what wants to know that streams or shards have changed
+let changed = new Set(); // called when streams or shards have changed
 
-// show ends the view that is there and begins the one of the address.
+// show ends the current view, and begins the one at the address.
 function show() {
   const [path, query] = location.hash.replace(/^#\/?/, "").split("?");
   if (path === "main") return; // the link past the sections
@@ -69,7 +69,7 @@ function drawSections(current) {
     h("a", {href: route(path), "aria-current": path === current ? "page" : null}, title)));
 }
 
-// listen is told when streams or shards change, and says whether the program answers.
+// listen follows changes of streams and shards, and shows whether the program answers.
 function listen() {
   const live = document.getElementById("live");
   const events = new EventSource("api/events");

@@ -1,4 +1,4 @@
-// Applications: their workers, how far they are in each shard, and what has failed.
+// Applications: their workers, their progress in each shard, and failures.
 
 import {h, link, route} from "./dom.js";
 import {get, poll} from "./api.js";
@@ -9,7 +9,7 @@ import {local} from "./actions.js";
 
 const kinds = {running: "good", done: "plain", waiting: "plain", unowned: "warn", paused: "warn", "handing over": "warn", retrying: "bad", failed: "bad"};
 
-// urgency puts what needs somebody first, and otherwise keeps the order.
+// urgency sorts shards that need attention first, and otherwise keeps the order.
 const urgency = (sh) => ({failed: 2, retrying: 1, done: -1}[sh.State] ?? 0);
 
 export const stateBadge = (state) => badge(kinds[state] || "plain", state);
@@ -90,8 +90,8 @@ export function app({names: [name], draw, onChange}) {
       s && [
         s.Paused && note("warn", "The whole application is paused."),
         s.PausedStreams?.length > 0 && note("warn", "Paused streams: " + s.PausedStreams.join(", ")),
-        s.AwaitedStreams?.length > 0 && note("warn", "It waits for streams that do not exist: " + s.AwaitedStreams.join(", ")),
-        s.AwaitedDeadLetterStreams?.length > 0 && note("warn", "Records that fail wait for a dead-letter stream that does not exist: " + s.AwaitedDeadLetterStreams.join(", ")),
+        s.AwaitedStreams?.length > 0 && note("warn", "The application waits for streams that do not exist: " + s.AwaitedStreams.join(", ")),
+        s.AwaitedDeadLetterStreams?.length > 0 && note("warn", "Failed records wait for a dead-letter stream that does not exist: " + s.AwaitedDeadLetterStreams.join(", ")),
         cards(
           card("Behind", lag(s), bytes(s.BehindBytes)),
           card("Oldest record", s.BehindRecords ? duration(seconds(s.BehindLatest)) : "–", "not processed"),
@@ -104,7 +104,7 @@ export function app({names: [name], draw, onChange}) {
           withDone = !withDone;
           show();
         }}, withDone ? `Hide ${count(finished)} done` : `Show ${count(finished)} done`)),
-        table("Shards", ["Shard", "State", "Worker", ">Behind", ">Bytes", ">Age", "At work on", ""], shown.map((sh) => shardRow(sh)), finished ? "All shards are done." : "It has met no shard yet.")),
+        table("Shards", ["Shard", "State", "Worker", ">Behind", ">Bytes", ">Age", "Current work", ""], shown.map((sh) => shardRow(sh)), finished ? "All shards are done." : "The application has not seen any shard yet.")),
         failed(s.Shards || []),
         h("section", {}, h("h2", {}, "Workers of this process"), s.Workers?.length
           ? h("ul", {class: "plainlist"}, s.Workers.map((w) => h("li", {key: w}, h("code", {}, w), " ", h("small", {class: "quiet"}, plural((s.Shards || []).filter((sh) => sh.Owner === w).length, "shard")))))
@@ -126,7 +126,7 @@ export function app({names: [name], draw, onChange}) {
 
   const failed = (shards) => {
     const bad = shards.filter((sh) => sh.Err);
-    return bad.length > 0 && h("section", {}, h("h2", {}, "What has failed"), bad.map((sh) => {
+    return bad.length > 0 && h("section", {}, h("h2", {}, "Failures"), bad.map((sh) => {
       const [first, ...rest] = sh.Err.split("\n");
       return h("details", {key: sh.Stream + sh.Shard, class: "failure"},
         h("summary", {}, stateBadge(sh.State), ` ${sh.Stream} ${shardNumber(sh.Shard)}: `, first),
@@ -140,7 +140,7 @@ export function app({names: [name], draw, onChange}) {
     letterError && note("bad", letterError.message),
     letters && (letters.Letters.length === 0 ? h("p", {class: "quiet"}, "There are none.")
       : h("ol", {class: "records"}, letters.Letters.map((l) => letterRow(l)))),
-    letters && !letters.AtTip && note("warn", "There are more than are shown."));
+    letters && !letters.AtTip && note("warn", "Not all dead letters are shown."));
 
   const letterRow = (l) => {
     const id = l.SequenceNumber;
@@ -162,7 +162,7 @@ export function app({names: [name], draw, onChange}) {
           verb: "Put back",
           text: `The record is put into ${rec.Stream} again, under its key ${rec.PartitionKey}, as a new record: every application that reads the stream gets it. ` +
             "The letter stays in the dead-letter stream, so it can be put back twice.",
-          run: async () => `It is in ${shardNumber((await change(["apps", name, "deadletters", "putback"], {Stream: letterStream, SequenceNumber: id})).ShardID)} now.`,
+          run: async () => `The record is now in shard ${shardNumber((await change(["apps", name, "deadletters", "putback"], {Stream: letterStream, SequenceNumber: id})).ShardID)}.`,
         }))));
   };
 
@@ -183,7 +183,7 @@ function states(shards) {
   return [...by].sort().map(([state, n]) => `${count(n)} ${state}`).join(", ");
 }
 
-// appActions are those of a shard, or, with empty names, of the whole application.
+// appActions are the actions for a shard, or, with empty names, for the whole application.
 function appActions(app, stream, shard, paused, after, status) {
   const what = shard ? `shard ${shardNumber(shard)} of ${stream}` : `the whole application ${app}`;
   const key = {Stream: stream, Shard: shard};
@@ -191,21 +191,21 @@ function appActions(app, stream, shard, paused, after, status) {
     status?.State === "done" ? null : paused || status?.State === "failed"
       ? actionButton(status?.State === "failed" && !paused ? "Try again …" : "Resume …", {
         title: `Resume ${what}`, verb: "Resume",
-        text: status?.State === "failed" && !paused ? `${app} tries ${what} again, from the record at which it has stopped.` : `${app} goes on with ${what}, unless it is also paused at another level.`,
+        text: status?.State === "failed" && !paused ? `${app} tries ${what} again, from the record at which it stopped.` : `${app} continues with ${what}, unless it is also paused at another level.`,
         run: async () => void (await change(["apps", app, "resume"], key)), after,
       })
       : actionButton("Pause …", {
         title: `Pause ${what}`, verb: "Pause",
-        text: `${app} processes no more records of ${what} until it is resumed, even after a restart. Batches that are under way are finished.`,
+        text: `${app} processes no more records of ${what} until it is resumed, even after a restart. Current batches are finished.`,
         run: async () => void (await change(["apps", app, "pause"], key)), after,
       }),
     actionButton("Seek …", {
       title: `Move ${what}`, verb: "Move", danger: true,
       fields: [
         {name: "to", label: "To", value: "TRIM_HORIZON", options: [["TRIM_HORIZON", "the oldest record"], ["LATEST", "the end: skip everything"], ["time", "a time"]]},
-        {name: "time", label: "Time", value: local(new Date(Date.now() - 3600e3)), type: "datetime-local", step: 1, hint: "of this browser's zone", when: (v) => v.to === "time"},
+        {name: "time", label: "Time", value: local(new Date(Date.now() - 3600e3)), type: "datetime-local", step: 1, hint: "in this browser's time zone", when: (v) => v.to === "time"},
       ],
-      text: (v) => `The checkpoint of ${app} in ${what} moves to ${{TRIM_HORIZON: "the oldest record: everything is processed again", LATEST: "the end: what is not processed yet never will be"}[v.to] || v.time.replace("T", " ") + ": what comes after it is processed, again if it was before"}. Workers lose their leases and begin there.`,
+      text: (v) => `The checkpoint of ${app} in ${what} moves to ${{TRIM_HORIZON: "the oldest record: everything is processed again", LATEST: "the end: records that are not processed yet never will be"}[v.to] || v.time.replace("T", " ") + ": later records are processed, even if they were before"}. Workers lose their leases and begin there.`,
       run: async (v) => void (await change(["apps", app, "seek"], {...key, To: v.to === "time" ? "AT_TIMESTAMP " + new Date(v.time).toISOString().replace(/\.?0*Z$/, "Z") : v.to})), after,
     }),
   ];

@@ -1,9 +1,9 @@
-// Small pictures of numbers.
+// Small charts.
 
 import {h} from "./dom.js";
 import {count, clock, rate} from "./format.js";
 
-// sparkline draws values over time; what it shows is also its label.
+// sparkline draws values over time; its label says the same in words.
 export function sparkline(values, {width = 120, height = 28, label = ""} = {}) {
   const points = values.slice(-60);
   const top = Math.max(1e-9, ...points);
@@ -18,7 +18,7 @@ export function sparkline(values, {width = 120, height = 28, label = ""} = {}) {
     h("title", {}, text));
 }
 
-// columns draws what arrived in steps of time.
+// columns draws arrivals in steps of time.
 export function columns(points, step, {width = 720, height = 120} = {}) {
   const per = points.map((p) => p.Records / step);
   const top = Math.max(1e-9, ...per);
@@ -36,14 +36,14 @@ export function columns(points, step, {width = 720, height = 120} = {}) {
     h("figcaption", {}, h("span", {}, first ? clock(first).slice(0, -4) : ""), h("span", {}, `peak ${top > 1e-6 ? rate(top) : "0/s"}`), h("span", {}, "now")));
 }
 
-// Rates keeps the last minute of figures that only grow, by name, and their growth.
+// Rates keeps the growth of counters over the last minute, by name.
 export class Rates {
   constructor() {
     this.last = new Map();
     this.history = new Map();
   }
 
-  // add notes a figure at a time in seconds, and returns its growth per second; null if that is not known.
+  // add notes a counter at a time in seconds, and returns its growth per second, or null if that is unknown.
   add(name, time, value) {
     const was = this.last.get(name);
     this.last.set(name, {time, value});
@@ -56,7 +56,7 @@ export class Rates {
     return r;
   }
 
-  // rate is the mean of the last few seconds, which is calmer than the last one.
+  // rate returns the mean of the last few seconds, which varies less than the last value.
   rate(name, over = 3) {
     const list = (this.history.get(name) || []).slice(-over);
     return list.length ? list.reduce((a, b) => a + b, 0) / list.length : null;
@@ -66,7 +66,7 @@ export class Rates {
     return this.history.get(name) || [];
   }
 
-  // seed gives a name a history from before anybody looked.
+  // seed sets the history of a name from before the page was opened.
   seed(name, values) {
     this.history.set(name, [...values, ...this.list(name)].slice(-60));
   }

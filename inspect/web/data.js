@@ -3,14 +3,14 @@
 import {h} from "./dom.js";
 import {anyText, bytes, fromBase64, hexOf, jsonOf, preview, textOf} from "./format.js";
 
-// Opened remembers which records are shown whole, and how.
+// Opened remembers which records are expanded, and in which form.
 export class Opened {
   constructor(redraw) {
     this.redraw = redraw;
     this.open = new Set();
     this.forms = new Map();
-    this.whole = new Map(); // what was asked for on demand
-    this.errors = new Map(); // of asking
+    this.whole = new Map(); // records loaded on demand
+    this.errors = new Map(); // of such loads
   }
 
   toggle(id) {
@@ -18,7 +18,7 @@ export class Opened {
     this.redraw();
   }
 
-  // body shows a record's data. more asks for all of it, or for what is encrypted.
+  // body shows a record's data. more loads all of it, or what is encrypted.
   body(id, rec, more) {
     const shown = this.whole.get(id) || rec;
     if (shown.Withheld) {
@@ -56,7 +56,7 @@ export class Opened {
     this.redraw();
   }
 
-  // shown is the record with what is known of it by now.
+  // shown returns the record with everything that was loaded.
   shown(id, rec) {
     return this.whole.get(id) || rec;
   }

@@ -1,16 +1,16 @@
-// What is shown is described by h and brought about by patch, which changes only what
-// differs: focus, selections and what is typed stay through updates.
+// h describes the page, and patch applies the description. It changes only what differs, so
+// that focus, selections and typed text survive updates.
 
 const svgNS = "http://www.w3.org/2000/svg";
 
-// h describes an element. Children may be nested arrays; null, false and true are nothing.
-// A key says which element of the last time it is. With own, the element's children are
-// somebody else's.
+// h describes an element. Children may be nested arrays; null, false and true are ignored.
+// A key matches the element with one of the previous description. With own, patch leaves the
+// element's children alone.
 export function h(tag, props, ...children) {
   return {tag, props: props || {}, children: children.flat(Infinity).filter((c) => c != null && typeof c !== "boolean")};
 }
 
-// patch makes the children of an element what is described.
+// patch changes the children of an element to match a description.
 export function patch(parent, children, ns = parent.namespaceURI) {
   const keyed = new Map();
   for (const node of parent.childNodes) if (node.vKey != null) keyed.set(node.vKey, node);
@@ -56,7 +56,7 @@ function setProps(node, props) {
     if (name === "key" || name === "own" || name === "created") continue;
     if (name.startsWith("on")) node[name] = value ?? null;
     else if (name === "style") for (const [k, v] of Object.entries(value ?? {})) node.style.setProperty(k, v);
-    else if (was[name] === value && name in was) continue; // what the user typed since stays
+    else if (was[name] === value && name in was) continue; // keep what the user has typed since
     else if (asProperties.has(name)) node[name] = value ?? (name === "value" ? "" : false);
     else if (value == null || value === false) node.removeAttribute(name);
     else node.setAttribute(name, value === true ? "" : value);

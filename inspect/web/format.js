@@ -5,7 +5,7 @@ const counts = new Intl.NumberFormat("en");
 export const count = (n) => counts.format(Math.round(n));
 export const plural = (n, one, many = one + "s") => `${count(n)} ${n === 1 ? one : many}`;
 
-// rate is per second, in three digits.
+// rate formats a number per second, with three digits.
 export function rate(n) {
   if (n == null) return "–";
   if (n === 0) return "0/s";
@@ -25,7 +25,7 @@ export function bytes(n) {
   return (i === 0 || n >= 99.5 ? Math.round(n) : n.toFixed(1)) + " " + units[i];
 }
 
-// seconds reads a duration of Go, such as 1h2m3.5s.
+// seconds parses a duration of Go, such as 1h2m3.5s.
 export function seconds(text) {
   const per = {h: 3600, m: 60, s: 1, ms: 1e-3, "µs": 1e-6, us: 1e-6, ns: 1e-9};
   let sum = 0;
@@ -33,7 +33,7 @@ export function seconds(text) {
   return (text || "").startsWith("-") ? -sum : sum;
 }
 
-// duration of seconds in one or two units.
+// duration formats seconds in one or two units.
 export function duration(s) {
   if (s === 0) return "0 s";
   if (s < 1e-3) return Math.max(1, Math.round(s * 1e6)) + " µs";
@@ -48,7 +48,7 @@ export function duration(s) {
 
 export const retention = (text) => (seconds(text) < 0 ? "forever" : duration(seconds(text)));
 
-// clock is a time of day with milliseconds; a date comes before it if it is not today's.
+// clock formats a time of day with milliseconds, after the date if that is not today.
 export function clock(text) {
   const t = new Date(text);
   const two = (n, l = 2) => String(n).padStart(l, "0");
@@ -59,15 +59,15 @@ export function clock(text) {
 
 export const ago = (text, now = Date.now()) => duration(Math.max(0, (now - new Date(text)) / 1000)) + " ago";
 
-// shardNumber is what matters of a shard's id.
+// shardNumber returns the number in a shard's id.
 export const shardNumber = (id) => String(Number(id.split("-").pop()));
 
-// hash is a hash key in the beginning of its 32 hexadecimal digits.
+// hash formats a hash key as the first of its 32 hexadecimal digits.
 export const hash = (key) => BigInt(key).toString(16).padStart(32, "0").slice(0, 8) + "…";
 
 export const hashSpace = 1n << 128n;
 
-// fraction of the hash-key space, 0 to 1.
+// fraction returns the position of a hash key among all, 0 to 1.
 export const fraction = (key) => Number((BigInt(key) * 1000000n) / hashSpace) / 1e6;
 
 export function fromBase64(text) {
@@ -80,8 +80,8 @@ export function fromBase64(text) {
 const strict = new TextDecoder("utf-8", {fatal: true});
 const lenient = new TextDecoder("utf-8");
 
-// textOf is the data as text, null if it is none. Data that was cut may end within a
-// character.
+// textOf returns the data as text, or null if it is not text. Truncated data may end within
+// a character.
 export function textOf(data, cut) {
   try {
     return strict.decode(data);
@@ -100,7 +100,7 @@ export function textOf(data, cut) {
 
 export const anyText = (data) => lenient.decode(data);
 
-// jsonOf is the data as indented JSON, null if it is none.
+// jsonOf returns the data as indented JSON, or null if it is not JSON.
 export function jsonOf(data) {
   const text = textOf(data, false)?.trim();
   if (!text || !/^[[{"]/.test(text)) return null;
@@ -111,7 +111,7 @@ export function jsonOf(data) {
   }
 }
 
-// hexOf is a dump: 16 bytes on a line, and what they are as text.
+// hexOf returns a dump: 16 bytes on a line, in hexadecimal digits and as text.
 export function hexOf(data) {
   const lines = [];
   for (let i = 0; i < data.length; i += 16) {
@@ -123,7 +123,7 @@ export function hexOf(data) {
   return lines.join("\n") || "(empty)";
 }
 
-// preview is the data in one line.
+// preview returns the data in one line.
 export function preview(data, cut, length = 160) {
   const text = textOf(data, cut);
   if (text == null) return [...data.subarray(0, 40)].map((b) => b.toString(16).padStart(2, "0")).join(" ");

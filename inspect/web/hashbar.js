@@ -1,5 +1,4 @@
-// The open shards of a stream over the hash-key space. How much is put to each shows in
-// the height, the colour, and words.
+// The open shards of a stream by hash key. Height, colour and words show the load of each.
 
 import {h} from "./dom.js";
 import {fraction, rate, shardNumber} from "./format.js";
@@ -12,7 +11,7 @@ export const levels = [
   {name: "hot", text: "hot", about: "more than 4 times an even share"},
 ];
 
-// level compares what a shard gets with what an even spread over the hash keys would give it.
+// level compares the load of a shard with its share if the load were even over the hash keys.
 export function level(shard, shardRate, total) {
   if (!(shardRate > 0)) return levels[0];
   const share = fraction(shard.HashKeyRange.End) - fraction(shard.HashKeyRange.Start) + 1e-6;
@@ -44,7 +43,7 @@ export function hashBar(open, loads, {selected, select}) {
         h("rect", {class: "fill", x: x + 0.75, y: height - tall, width: Math.max(0.5, wide - 1.5), height: tall}),
         h("title", {}, `shard ${shardNumber(sh.ID)}: ${rate(r)}, ${l.text}`));
       })),
-    // Words are no part of the picture, which is stretched.
+    // Text is not part of the picture, which is stretched.
     h("div", {class: "hashlabels", "aria-hidden": "true"}, shards.map((sh) => {
       const from = fraction(sh.HashKeyRange.Start);
       const share = fraction(sh.HashKeyRange.End) - from;
@@ -58,7 +57,7 @@ export function hashBar(open, loads, {selected, select}) {
 const legend = () =>
   h("ul", {class: "legend", "aria-label": "What the colours mean"}, levels.map((l) => h("li", {title: l.about}, h("i", {class: "swatch " + l.name}), l.text)));
 
-// keys lets Enter choose a shard, and arrows go to the next one.
+// keys selects a shard by Enter, and moves to the next one by arrow keys.
 function keys(event, id, select, i, n) {
   const to = {ArrowLeft: i - 1, ArrowRight: i + 1, Home: 0, End: n - 1}[event.key];
   if (event.key === "Enter" || event.key === " ") select(id);

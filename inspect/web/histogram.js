@@ -2,14 +2,14 @@
 
 import {duration, seconds} from "./format.js";
 
-// since is what a histogram has counted since an earlier reading of it; without one, all.
+// since returns the counts of a histogram since an earlier reading, or all of them without one.
 export const since = (h, earlier) => ({
   count: h.Count - (earlier?.Count || 0),
   sum: seconds(h.Sum) - seconds(earlier?.Sum),
   buckets: (h.Buckets || []).map((b, i) => ({upTo: seconds(b.UpTo), count: b.Count - (earlier?.Buckets?.[i]?.Count || 0)})),
 });
 
-// quantile is the bound that a share of the durations does not exceed, in words.
+// quantile returns, in words, the bound that a share of the durations does not exceed.
 export function quantile({count, buckets}, q) {
   if (!count) return "–";
   let rank = Math.max(1, Math.ceil(q * count));

@@ -1,13 +1,13 @@
-// Shards through time: a band for each, over its range of hash keys, and between parents
-// and children the hash keys that went over. Times are in order, not to scale: a stream may
-// rest for a month, and then split twice in a second.
+// Shards over time: a band for each over its range of hash keys, and, between parents and
+// children, the hash keys that moved. Times are in order, not to scale: a stream may be quiet
+// for a month, and then split twice in a second.
 
 import {h} from "./dom.js";
 import {clock, count, fraction, shardNumber} from "./format.js";
 
-const atMost = 240; // shards that are drawn: the newest
-const present = 44; // what is drawn beyond the last change
-const legible = 18; // how tall a band is that has a number in it
+const atMost = 240; // the newest shards, which are drawn
+const present = 44; // width after the last change
+const legible = 18; // height of a band from which on it has a number
 
 export function lineage(all, loads, {selected, select}) {
   const shards = all.slice(-atMost);
@@ -18,7 +18,7 @@ export function lineage(all, loads, {selected, select}) {
   const each = Math.max(84, Math.min(220, 1040 / times.length));
   const gap = each * 0.42;
   const width = times.length * each + present;
-  // Tall enough for the number of each open shard, unless some are very narrow.
+  // Tall enough for the number of each open shard, unless some ranges are very narrow.
   const narrowest = Math.min(1, ...shards.filter((sh) => !sh.Closed).map((sh) => fraction(sh.HashKeyRange.End) - fraction(sh.HashKeyRange.Start)));
   const height = Math.min(460, Math.max(180, legible / Math.max(1e-6, narrowest)));
   const place = (sh) => {
@@ -39,7 +39,7 @@ export function lineage(all, loads, {selected, select}) {
       const bottom = Math.min(a.y + a.tall, b.y + b.tall);
       const x1 = a.x + a.wide;
       const mid = (x1 + b.x) / 2;
-      // Bands are drawn a little inside of their range, and what joins them narrows to that.
+      // Bands are drawn a little inside their range, and the joints narrow to match.
       const [t1, b1, t2, b2] = [inset(top, a, 1), inset(bottom, a, -1), inset(top, b, 1), inset(bottom, b, -1)];
       ribbons.push(h("path", {key: id + child.ID, class: "ribbon" + (child.ID === selected || id === selected ? " chosen" : ""),
         d: `M${x1} ${t1}C${mid} ${t1} ${mid} ${t2} ${b.x} ${t2}L${b.x} ${b2}C${mid} ${b2} ${mid} ${b1} ${x1} ${b1}Z`}));
@@ -61,7 +61,7 @@ export function lineage(all, loads, {selected, select}) {
           },
           h("rect", {x, y: y + pad, width: wide, height: tall - 2 * pad, rx: Math.min(6, tall / 3)}),
           tall > 12 && wide > 24 && (sh.Closed || wide <= 200) && h("text", {x: x + 8, y: y + tall / 2 + 4}, label(sh, l, wide)),
-          // The beginning of what is still open may be out of sight.
+          // The beginning of a shard that is still open may be out of sight.
           tall > 12 && wide > 200 && !sh.Closed && [
             h("text", {x: x + 8, y: y + tall / 2 + 4}, shardNumber(sh.ID)),
             h("text", {class: "end", x: x + wide - 8, y: y + tall / 2 + 4}, label(sh, l, wide)),
@@ -72,10 +72,10 @@ export function lineage(all, loads, {selected, select}) {
         h("text", {key: "now", class: "time now", x: width - 4, y: height + 18}, "now"))));
 }
 
-// label is the number, and that much is put to the shard where that should be seen.
+// label returns the number of a shard, marked if its load should be noticed.
 const label = (sh, l, wide) => shardNumber(sh.ID) + (wide > 60 && (l?.name === "warm" || l?.name === "hot") ? " " + l.text : "");
 
-// stayAtTheEnd shows the present, unless somebody has scrolled to the past.
+// stayAtTheEnd shows the present, unless the user has scrolled to the past.
 function stayAtTheEnd(node) {
   let atEnd = true;
   node.addEventListener("scroll", () => (atEnd = node.scrollLeft + node.clientWidth >= node.scrollWidth - 8));

@@ -1,4 +1,4 @@
-// Queues, what they hold, and their dead letters.
+// Queues, their counts, and their dead letters.
 
 import {h, link, route} from "./dom.js";
 import {get, poll} from "./api.js";
@@ -63,16 +63,16 @@ export function queue({names: [name], draw}) {
         cards(
           card("Visible", count(q.Visible), "can be received"),
           card("In flight", count(q.InFlight), "not acknowledged"),
-          card("Delayed", count(q.Delayed), "given back for later"),
+          card("Delayed", count(q.Delayed), "released with a delay"),
           card("Dead", count(q.Dead), q.DeadInFlight ? `${count(q.DeadInFlight)} in flight` : "set aside"),
           card("Oldest", seconds(q.OldestAge) ? duration(seconds(q.OldestAge)) : "–", "not settled"),
         ),
-        h("section", {}, h("h2", {}, "Since it was created"), cards(
+        h("section", {}, h("h2", {}, "Since the database was opened"), cards(
           card("Received", count(q.Received), `${count(q.EmptyReceives)} calls found nothing`),
           card("Acknowledged", count(q.Acknowledged)),
-          card("Timed out", count(q.Lapsed), "came again"),
+          card("Timed out", count(q.Lapsed), "visible again"),
           card("Died", count(q.Died), `${count(q.Restored)} restored`),
-          card("Expired", count(q.ExpiredUnreceived + q.ExpiredReceived + q.ExpiredDead), "left the stream unsettled"),
+          card("Expired", count(q.ExpiredUnreceived + q.ExpiredReceived + q.ExpiredDead), "left the stream unsettled, since the queue was created"),
         )),
         h("section", {}, h("h2", {}, "Settings"), h("dl", {class: "pairs"},
           h("dt", {}, "Stream"), h("dd", {}, link(route("streams", q.Options.Stream), q.Options.Stream)),
@@ -83,7 +83,7 @@ export function queue({names: [name], draw}) {
         h("section", {}, h("h2", {}, "Dead letters"),
           q.Dead > 0 && h("div", {class: "buttons"}, actionButton("Put all back …", {
             title: `Put back the dead letters of ${name}`, verb: "Put back",
-            text: `All ${plural(q.Dead, "dead letter")} become records of the queue again: visible at once, with ${attempts(q)} before them.`,
+            text: `All ${plural(q.Dead, "dead letter")} go back into the queue. They are visible at once, with ${attempts(q)} left.`,
             run: async () => plural((await change(["queues", name, "restore"], {All: true})).Restored, "record") + " can be received again.",
             after: poller.wake,
           })),
@@ -97,19 +97,19 @@ export function queue({names: [name], draw}) {
     ? h("div", {class: "buttons"},
       actionButton("Put back …", {
         title: "Put the dead letter back", verb: "Put back",
-        text: `The record becomes one of the queue ${name} again: visible at once, with ${attempts(q)} before it.`,
+        text: `The record goes back into the queue ${name}. It is visible at once, with ${attempts(q)} left.`,
         run: async () => {
           await change(["queues", name, "restore"], {Receipts: [rec.Receipt]});
-          return "It can be received again.";
+          return "The record can be received again.";
         },
         after: poller.wake,
       }),
       actionButton("Discard …", {
         title: "Discard the dead letter", verb: "Discard", danger: true,
-        text: `The record leaves the queue ${name} for good, and nobody receives it from there again. The stream ${q.Options.Stream} keeps it until its retention ends.`,
+        text: `The record leaves the queue ${name} for good, and is never received from it again. The stream ${q.Options.Stream} keeps it until its retention ends.`,
         run: async () => {
           await change(["queues", name, "discard"], {Receipts: [rec.Receipt]});
-          return "It has left the queue.";
+          return "The record has left the queue.";
         },
         after: poller.wake,
       }, {class: "danger"}))

@@ -31,7 +31,7 @@ export function records({names: [name], params, draw}) {
   const opened = new Opened(() => show());
   const names = () => (form.shard ? ["streams", name, "shards", form.shard, "records"] : ["streams", name, "records"]);
 
-  // load reads from a place on, and shows that after what is shown.
+  // load reads from a position on, and appends the records.
   const load = async (from) => {
     busy = true;
     error = null;
@@ -69,7 +69,7 @@ export function records({names: [name], params, draw}) {
     try {
       load(begin());
     } catch {
-      error = new Error("The time is not complete.");
+      error = new Error("The time is incomplete.");
       show();
     }
   };
@@ -99,13 +99,13 @@ export function records({names: [name], params, draw}) {
     h("label", {class: "field", key: "key"}, h("span", {}, "Partition key"), h("input", {value: form.key, placeholder: "any", oninput: set("key")})),
     h("label", {class: "field", key: "match"}, h("span", {}, "Contains"), h("input", {value: form.match, placeholder: "text in key or data", oninput: set("match")})),
     h("div", {key: "go", class: "buttons"}, h("button", {class: "main", disabled: busy}, busy ? "Reading …" : "Show"))),
-    error && note("bad", error.message, error.detail?.FirstAvailable && [" ", h("button", {type: "button", onclick: () => load({from: "AT_SEQUENCE_NUMBER " + error.detail.FirstAvailable})}, "Go on with what is there")]),
+    error && note("bad", error.message, error.detail?.FirstAvailable && [" ", h("button", {type: "button", onclick: () => load({from: "AT_SEQUENCE_NUMBER " + error.detail.FirstAvailable})}, "Continue after them")]),
     page && [
       h("p", {class: "quiet", role: "status"}, `${plural(list.length, "record")} shown`, lookedAt > list.length && `, ${count(lookedAt)} looked at`,
         page.BehindRecords > 0 && `; ${count(page.BehindRecords)} follow`, page.EndOfShard && "; the shard is closed, and ends here", "."),
       h("ol", {class: "records"}, list.map((rec) => row(rec, opened, name))),
       !page.AtTip && h("button", {type: "button", disabled: busy, onclick: more}, form.key || form.match ? "Look further" : "Show more"),
-      list.length === 0 && page.AtTip && h("p", {class: "quiet"}, "There are no such records."),
+      list.length === 0 && page.AtTip && h("p", {class: "quiet"}, "No records match."),
     ]);
 
   show();
@@ -117,8 +117,8 @@ export function records({names: [name], params, draw}) {
   return () => ended.abort();
 }
 
-// row is a record in one line, which opens. In it the size may give way to something else,
-// and more may follow when it is open.
+// row shows a record in one line, which can be expanded. Another text may replace the size,
+// and more may follow in the expanded row.
 export function row(rec, opened, stream, aside, ...extra) {
   const id = rec.SequenceNumber;
   const now = opened.shown(id, rec);

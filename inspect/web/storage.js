@@ -12,7 +12,7 @@ const growing = ["RecordsPut", "BytesPut", "Commits", "PutsThrottled", "ReadsThr
 
 export function storage({draw}) {
   const past = []; // metrics of the last minute, the oldest first
-  let recent = true; // latencies are those of the last minute
+  let recent = true; // show latencies of the last minute only
   let answer = null;
   let error = null;
   const update = async (signal) => {
@@ -20,7 +20,7 @@ export function storage({draw}) {
       answer = await get(["storage"], {}, signal);
       error = null;
       const at = new Date(answer.Time).getTime() / 1000;
-      if (past.at(-1)?.metrics.CommitTimes.Count > answer.Metrics.CommitTimes.Count) past.length = 0; // it was opened again
+      if (past.at(-1)?.metrics.CommitTimes.Count > answer.Metrics.CommitTimes.Count) past.length = 0; // the database was opened again
       past.push({at, metrics: answer.Metrics});
       while (past[0].at < at - 60) past.shift();
       for (const name of growing) rates.add(name, at, answer.Metrics[name]);
@@ -43,36 +43,36 @@ export function storage({draw}) {
       m && [
         m.Failed && note("bad", "Writes are refused until the database is opened again: " + m.Failed),
         m.DiskFull && note("bad", "The disk is full: writes are refused until there is space."),
-        m.WriteErrors > 0 && note("warn", `Tables could not be written ${count(m.WriteErrors)} times, and were tried again.`),
+        m.WriteErrors > 0 && note("warn", `Writing a table failed ${count(m.WriteErrors)} times, and was retried.`),
         h("section", {}, h("h2", {}, "Now"), h("dl", {class: "cards wide"},
           moving("Records put", "RecordsPut"), moving("Bytes put", "BytesPut", perSecond), moving("Commits", "Commits"),
-          moving("Pages read from memory", "TailReads"), moving("Pages read from the store", "StoreReads"), moving("Written to tables again", "BytesCompacted", perSecond))),
+          moving("Pages read from memory", "TailReads"), moving("Pages read from the store", "StoreReads"), moving("Compacted", "BytesCompacted", perSecond))),
         h("section", {}, h("h2", {}, "Writing"), cards(
-          card("Records a commit", perCommit == null ? "–" : perCommit.toFixed(1), `${count(m.Commits)} commits in all`),
+          card("Records a commit", perCommit == null ? "–" : perCommit.toFixed(1), `${count(m.Commits)} commits in total`),
           card("Records put", count(m.RecordsPut), bytes(m.BytesPut)),
           card("Refused puts", count(m.PutsThrottled), "beyond a budget"),
           card("Refused reads", count(m.ReadsThrottled), "beyond a budget"))),
         h("section", {}, h("div", {class: "head"}, h("h2", {}, "How long it takes"),
-          h("div", {class: "choice", role: "group", "aria-label": "What is measured"}, [["last minute", true], ["since it was opened", false]].map(([title, is]) =>
+          h("div", {class: "choice", role: "group", "aria-label": "Time range"}, [["last minute", true], ["since the database was opened", false]].map(([title, is]) =>
             h("button", {type: "button", "aria-pressed": String(is === recent), onclick: () => {
               recent = is;
               show();
             }}, title)))),
         table("How long it takes", ["What", ">Half within", ">95 % within", ">99 % within", ">99.9 % within", ">Mean", ">Measured"], [
           latency("Put", "until its records can be read", m, "PutTimes"),
-          latency("Commit", "of requests that came together", m, "CommitTimes"),
-          latency("Sync of the log", "the part of the disk", m, "SyncTimes"),
+          latency("Commit", "of requests that share it", m, "CommitTimes"),
+          latency("Sync of the log", "time spent on the disk", m, "SyncTimes"),
         ]),
-        m.CommitTimes.Count * 2 < m.Commits && h("p", {class: "quiet"}, "Where no commit waits for a disk, one put and one commit in 64 is measured.")),
+        m.CommitTimes.Count * 2 < m.Commits && h("p", {class: "quiet"}, "If commits do not wait for a disk, one in 64 puts and commits is measured.")),
         h("section", {}, h("h2", {}, "Disk"), cards(
           card("Files", bytes(m.DiskBytes)),
           card("Write-ahead log", bytes(m.WALBytes)),
           card("In memory", bytes(m.MemtableBytes), "not yet in a table"),
-          card("Epochs", count(m.Epochs), "space comes back by epochs"),
+          card("Epochs", count(m.Epochs), "units in which space is reclaimed"),
           card("Tables", count(m.Tables), `${bytes(m.BytesFlushed)} written`),
-          card("Compactions", count(m.Compactions), `${bytes(m.BytesCompacted)} written again`))),
+          card("Compactions", count(m.Compactions), `${bytes(m.BytesCompacted)} rewritten`))),
         h("section", {}, h("h2", {}, "Reading"), cards(
-          card("Cache", bytes(m.CacheBytes), reads ? `${((100 * m.CacheHits) / reads).toFixed(1)} % found in it` : "not asked yet"),
+          card("Cache", bytes(m.CacheBytes), reads ? `${((100 * m.CacheHits) / reads).toFixed(1)} % hits` : "no reads yet"),
           card("Recent records", bytes(m.TailBytes), "in memory for readers at the tip"),
           card("Open iterators", count(m.OpenIterators)),
           card("Open snapshots", count(m.OpenSnapshots)))),
@@ -80,7 +80,7 @@ export function storage({draw}) {
           [...(m.CapacityDecisions || [])].reverse().map((d) => h("tr", {key: d.Time + d.Action},
             h("td", {}, clock(d.Time)), h("td", {}, link(route("streams", d.Stream), d.Stream)), h("td", {}, d.Action), h("td", {}, d.Reason))),
           "No stream on demand has changed its shards since the database was opened.")),
-        answer.Losses?.length > 0 && h("section", {}, h("h2", {}, "Losses that were accepted"), table("Losses", ["Time", "File", "Damage", "What"],
+        answer.Losses?.length > 0 && h("section", {}, h("h2", {}, "Accepted losses"), table("Losses", ["Time", "File", "Damage", "What"],
           answer.Losses.map((l) => h("tr", {key: l.Time + l.File}, h("td", {}, clock(l.Time)), h("td", {}, h("code", {}, l.File)), h("td", {}, l.Damage), h("td", {}, l.Text))))),
       ]);
   };

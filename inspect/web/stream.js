@@ -1,4 +1,4 @@
-// One stream: what arrives, its shards in the hash-key space and through time, its settings.
+// One stream: its arrivals, its shards by hash key and over time, its settings.
 
 import {h, link, route} from "./dom.js";
 import {get, poll} from "./api.js";
@@ -16,7 +16,7 @@ const steps = [
   ["24m0s", 60, "1 d"],
 ];
 
-// tabs leads to the views of a stream.
+// tabs links the views of a stream.
 export const tabs = (name, current) =>
   h("nav", {class: "tabs", "aria-label": "Views of the stream"},
     [["", "Shards"], ["records", "Records"], ["tail", "Live tail"]].map(([path, title]) =>
@@ -87,11 +87,11 @@ export function stream({names: [name], params, draw, onChange}) {
             }}, title)))),
         past ? columns(past.Points, seconds(past.Step)) : h("p", {class: "quiet tall"}, "Counting …")),
         h("section", {}, h("h2", {}, "Hash keys"),
-          h("p", {class: "quiet"}, "Each open shard over the range of hash keys that it takes. The taller, the more is put to it for its width."),
+          h("p", {class: "quiet"}, "Each open shard over its range of hash keys. The height is its load in proportion to its width."),
           hashBar(open, loads, {selected, select})),
-        h("section", {"aria-live": "polite"}, chosen ? shardDetails(s, chosen, loads.get(chosen.ID), select) : h("p", {class: "quiet"}, "Choose a shard, here or below, to see it and what can be done.")),
+        h("section", {"aria-live": "polite"}, chosen ? shardDetails(s, chosen, loads.get(chosen.ID), select) : h("p", {class: "quiet"}, "Choose a shard, here or below, to see its details and actions.")),
         h("section", {}, h("h2", {}, "Splits and merges"),
-          h("p", {class: "quiet"}, "From left to right through time, from the lowest hash key above to the highest below. Arrow keys follow the lineage."),
+          h("p", {class: "quiet"}, "Time runs from left to right, hash keys from the lowest at the top to the highest at the bottom. Arrow keys follow the lineage."),
           lineage(s.Shards, loads, {selected, select})),
         h("section", {}, h("h2", {}, "Shards"), shardTable(s, loads, select, selected),
           s.Shards.length > listed && h("p", {class: "quiet"}, `${count(listed)} of ${count(s.Shards.length)} shards are listed, the open ones first.`)),
@@ -111,7 +111,7 @@ export function stream({names: [name], params, draw, onChange}) {
         pair("Ever put", `${count(sh.RecordsPut)}, ${bytes(sh.BytesPut)}`),
         pair("Hash keys", h("code", {}, `${hash(sh.HashKeyRange.Start)} to ${hash(sh.HashKeyRange.End)}`)),
         pair("Created", ago(sh.CreatedAt)),
-        pair("Came from", sh.Parents?.length ? sh.Parents.map((id) => [" ", shardButton(id, choose)]) : "the stream's creation"),
+        pair("Parents", sh.Parents?.length ? sh.Parents.map((id) => [" ", shardButton(id, choose)]) : "none: created with the stream"),
         sh.Children?.length && pair("Became", sh.Children.map((id) => [" ", shardButton(id, choose)]))),
       h("div", {class: "buttons"},
         h("a", {class: "button", href: route("streams", name, "records") + "?shard=" + sh.ID}, "Records"),

@@ -1,4 +1,4 @@
-// All streams, with what is put to them.
+// All streams, with their load.
 
 import {h, link, route} from "./dom.js";
 import {get, poll} from "./api.js";
@@ -9,7 +9,7 @@ import {bytes, count, plural, rate, retention} from "./format.js";
 
 const rates = new Rates(); // kept while other views are shown
 const seeded = new Set();
-const seedAtMost = 12; // streams whose last minute is asked for
+const seedAtMost = 12; // number of streams whose last minute is requested
 
 export function streams({draw, onChange}) {
   let list = null;
@@ -32,7 +32,7 @@ export function streams({draw, onChange}) {
     seed(list?.Streams || []).catch(() => {}); // the line grows without it
   };
 
-  // seed asks for the last minute of the first few streams, once.
+  // seed requests the last minute of the first few streams, once.
   const seed = async (all) => {
     for (const s of all.slice(0, seedAtMost)) {
       if (seeded.has(s.Name) || s.Shards > 64) continue;
@@ -74,7 +74,7 @@ export function streams({draw, onChange}) {
             h("td", {class: "num"}, count(s.OpenShards), s.Shards > s.OpenShards && h("small", {}, plural(s.Shards - s.OpenShards, "closed", "closed"))),
             h("td", {}, retention(s.Retention), s.RetentionBytes > 0 && h("small", {}, "up to " + bytes(s.RetentionBytes))),
             h("td", {class: "badges"}, s.Mode !== "Unlimited" && badge("plain", s.Mode === "OnDemand" ? "on demand" : "provisioned"), s.Encrypted && badge("plain", "encrypted")))),
-        filter ? "No stream has such a name." : "There are no streams yet. A program makes one with DB.OpenStream."),
+        filter ? "No stream matches." : "There are no streams yet. A program creates one with DB.OpenStream."),
         h("div", {class: "buttons"}, createStream(polling.wake)),
       ]);
   };

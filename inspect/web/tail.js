@@ -49,7 +49,7 @@ export function tail({names: [name], params, draw}) {
     events.onerror = () => {
       if (events?.readyState === EventSource.CLOSED) {
         stop();
-        problem = "The connection was refused: the stream may be gone, or too many connections are open.";
+        problem = "The connection was refused: the stream may not exist any more, or too many connections are open.";
       } else state = "connecting";
       soon();
     };
@@ -101,7 +101,7 @@ export function tail({names: [name], params, draw}) {
       }}, "Pause"))),
     problem && note("warn", problem),
     h("p", {class: "quiet"}, state === "on" ? badge("good", "live") : state === "connecting" ? badge("warn", "connecting") : badge("plain", "paused"), " ",
-      `${plural(shown, "record")} shown`, left.Records > 0 && [", ", h("b", {}, `${count(left.Records)} left out`), ` (${bytes(left.Bytes)}), as they came faster than the rate`], "."),
+      `${plural(shown, "record")} shown`, left.Records > 0 && [", ", h("b", {}, `${count(left.Records)} left out`), ` (${bytes(left.Bytes)}), because they came faster than the rate`], "."),
     h("ol", {class: "records", id: "tail"}, list.map((entry) => (entry.record ? row(entry.record, opened, name)
       : h("li", {key: entry.at, class: "leftout"}, `${count(entry.left.Records)} records left out here`)))),
     list.length === 0 && h("p", {class: "quiet"}, state === "off" ? "Start to see records as they are put." : "Waiting for a record …"));

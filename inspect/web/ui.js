@@ -5,7 +5,7 @@ import {post} from "./api.js";
 
 export const state = {writable: false, limits: {}};
 
-// note is a message with a word that says how serious it is, beside its colour.
+// note is a message with a word for its severity, in addition to its colour.
 export const note = (kind, ...children) =>
   h("p", {class: "note " + kind, role: kind === "bad" ? "alert" : null}, h("strong", {}, {bad: "Error. ", warn: "Note. ", good: "Done. "}[kind]), children);
 
@@ -19,7 +19,7 @@ export const cards = (...list) => h("dl", {class: "cards"}, list);
 
 export const badge = (kind, text) => h("span", {class: "badge " + kind}, text);
 
-// table has a caption for those who do not see it, and scrolls by itself on a phone.
+// table has a caption for screen readers, and scrolls by itself on a phone.
 export const table = (caption, heads, rows, empty = "Nothing here.") =>
   h("div", {class: "scroll", tabindex: 0, role: "region", "aria-label": caption},
     h("table", {}, h("caption", {class: "unseen"}, caption),
@@ -29,14 +29,14 @@ export const table = (caption, heads, rows, empty = "Nothing here.") =>
 export const crumbs = (...parts) =>
   h("nav", {class: "crumbs", "aria-label": "Where you are"}, h("ol", {}, parts.map((p) => h("li", {}, p))));
 
-// actionButton opens a confirmation; it is not there where nothing may be changed.
+// actionButton opens a confirmation. There is no button if changes are not allowed.
 export const actionButton = (label, action, props = {}) =>
   state.writable && h("button", {type: "button", class: props.class, disabled: props.disabled, title: props.title, onclick: () => confirm(action)}, label);
 
-// confirm asks before something is changed. An action has a title, a text that names what
-// will happen (or a function of the fields' values), a verb for the button, fields
-// ({name, label, value, hint, type, options, and when it is asked for}), danger, and run(values), which returns what
-// is to be said when it is done.
+// confirm asks before something is changed. An action has a title, a text that explains the
+// effect (or a function of the fields' values), a verb for the button, fields
+// ({name, label, value, hint, type, options, and when to show it}), danger, and run(values),
+// which returns the message to show when it is done.
 export function confirm(action) {
   const dialog = document.createElement("dialog");
   document.body.append(dialog);
@@ -74,7 +74,7 @@ export function confirm(action) {
     result = null;
     draw();
     try {
-      result = {done: (await action.run(values)) || "It is done."};
+      result = {done: (await action.run(values)) || "Done."};
       action.after?.();
     } catch (err) {
       result = {error: err.message};

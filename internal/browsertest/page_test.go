@@ -99,7 +99,7 @@ var views = map[string][]string{
 	"#/streams/orders/tail":                       {"Live tail of orders", "Waiting for a record"},
 	"#/apps":                                      {"billing", "fraud", "failed", "running"},
 	"#/apps/billing":                              {"billing-1", "caught up", "no such account"},
-	"#/apps/fraud":                                {"What has failed", "no rule for this order"},
+	"#/apps/fraud":                                {"Failures", "no rule for this order"},
 	"#/queues":                                    {"mails", "orders"},
 	"#/queues/mails":                              {"In flight", "550 mailbox", "Acknowledged"},
 	"#/storage":                                   {"Records a commit", "Epochs", "Capacity decisions"},
@@ -324,7 +324,7 @@ func TestApplicationsAreSteered(t *testing.T) {
 	s.press("Put back …")
 	s.shows("as a new record: every application that reads the stream gets it")
 	s.press("Put back")
-	s.shows("now.")
+	s.shows("The record is now in shard")
 	require.NoError(t, app.WaitCaughtUp(t.Context()))
 	require.Equal(t, before+1, s.letters())
 
@@ -355,7 +355,7 @@ func TestStreamsAreCreatedAndDeleted(t *testing.T) {
 	enter("Records are kept for", "48")
 	s.shows("A stream orders is created, with 3 shards, and keeps records for 2 d.")
 	s.press("Create")
-	s.shows("There is a stream orders now.")
+	s.shows("Stream orders was created.")
 	stream, err := s.db.Stream("orders")
 	require.NoError(t, err)
 	require.Len(t, stream.Describe().Shards, 3)
@@ -373,7 +373,7 @@ func TestStreamsAreCreatedAndDeleted(t *testing.T) {
 	require.NoError(t, err)
 	enter("To delete orders", "orders")
 	s.press("Delete the stream")
-	s.shows("There is no stream orders any more.")
+	s.shows("Stream orders was deleted.")
 	_, err = s.db.Stream("orders")
 	require.ErrorIs(t, err, braid.ErrStreamNotFound)
 	s.press("Close")
@@ -408,17 +408,17 @@ func TestDeadLettersOfAQueueAreSettled(t *testing.T) {
 	open(1)
 	s.shows("no mailbox")
 	s.press("Put back …")
-	s.shows("visible at once, with 6 attempts before it.")
+	s.shows("It is visible at once, with 6 attempts left.")
 	s.press("Put back")
-	s.shows("It can be received again.")
+	s.shows("The record can be received again.")
 	require.Equal(t, []string{"second", "third"}, dead())
 	s.press("Close")
 	s.until(`document.querySelectorAll("ol.records > li").length === 2`)
 	open(2)
 	s.press("Discard …")
-	s.shows("nobody receives it from there again. The stream orders keeps it")
+	s.shows("is never received from it again. The stream orders keeps it")
 	s.press("Discard")
-	s.shows("It has left the queue.")
+	s.shows("The record has left the queue.")
 	require.Equal(t, []string{"second"}, dead())
 	s.press("Close")
 
@@ -449,7 +449,7 @@ func TestLatenciesAreShown(t *testing.T) {
 	s.open("#/storage")
 	s.shows("until its records can be read")
 	s.until(counted("Put") + " === 0") // they came before anybody looked
-	s.press("since it was opened")
+	s.press("since the database was opened")
 	s.until(fmt.Sprint(counted("Put"), " === ", first))
 	require.Equal(t, float64(s.db.Metrics().CommitTimes.Count), value[float64](s, counted("Commit")))
 	require.Regexp(t, `^\d+(\.\d)? (µs|ms|s)$`, value[string](s, `[...document.querySelectorAll("tbody tr")].find((e) => e.innerText.startsWith("Put")).children[3].innerText`))

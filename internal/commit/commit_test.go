@@ -406,7 +406,7 @@ func TestARefusedRequestIsNotWithdrawn(t *testing.T) {
 	})
 }
 
-// fullContext has ended when it is waited for, and the disk is full then.
+// fullContext has ended when a caller waits for it, and the disk is then full.
 type fullContext struct {
 	context.Context
 	c *commit.Committer

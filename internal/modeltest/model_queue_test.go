@@ -20,7 +20,7 @@ import (
 
 // modelQueue is a queue and its twin.
 type modelQueue struct {
-	id   int // of all queues that were created, the how manieth
+	id   int // its ordinal among all queues ever created
 	name string
 	ts   *twinStream
 	q    *queue.Queue

@@ -25,7 +25,7 @@ type twinStream struct {
 	kept []braid.SequenceNumber // where pages ended at which there was no record
 
 	name        string
-	incarnation int // of all streams that were created, the how manieth
+	incarnation int // its ordinal among all streams ever created
 	maxData     int
 	retention   time.Duration      // 0: records do not expire
 	limit       int64              // of RetentionBytes; 0: none

@@ -32,6 +32,9 @@ var wordings = []wording{
 	{regexp.MustCompile(`\bof (no|any) use\b`), "useless, fails, cannot be used"},
 	{regexp.MustCompile(`\bwhich there (is|are|was|were) not\b`), "that does not exist"},
 	{regexp.MustCompile(`\bin the making\b`), "unfinished"},
+	{regexp.MustCompile(`\b(is|are|was|were) waited for\b`), "say who waits: the worker waits for the stream"},
+	{regexp.MustCompile(`\bhow manieth\b`), "its ordinal"},
+	{regexp.MustCompile(`\bslip of the pen\b`), "a misspelled name, a mistake"},
 }
 
 // plainer are turns that the packages in plain no longer have. A package joins them when it

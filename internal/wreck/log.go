@@ -199,7 +199,7 @@ func IsOther(files FS, name string) (bool, error) {
 }
 
 // IsShort reports whether the records of a log end within the first n bytes of its file: no
-// chunk of it stands behind them. The file may be longer if it was another log's before. An
+// chunk of it follows them. The file may be longer if it was another log's before. An
 // error is the disk's.
 func IsShort(files FS, name string, n int64) (bool, error) {
 	chunks, closeFile, err := openChunks(files, name)

@@ -1,6 +1,6 @@
-// Service is a whole service around a stream: an endpoint that puts records, an application
-// that processes them, the inspect page, probes, and metrics for Prometheus. An interrupt ends
-// it in order, and the next run resumes where it was.
+// Service is a whole service around a stream: an endpoint that puts records, an
+// application that processes them, the inspect page, probes, and metrics for Prometheus.
+// An interrupt stops it gracefully, and the next run continues where it stopped.
 //
 //	go run ./braidprom/examples/service -dir data
 //	curl -d '{"item":"tea"}' 'localhost:8080/orders?customer=ann'
@@ -90,7 +90,7 @@ func run(ctx context.Context, dir string, out io.Writer, listener net.Listener) 
 	go func() { defer cancel(); worked <- worker.Run(ctx) }()
 	go func() { defer cancel(); served <- server.Serve(listener) }()
 	fmt.Fprintf(out, "Look at http://%s/braid/ and end this with Ctrl-C.\n", listener.Addr())
-	<-ctx.Done() // then requests are answered, and batches are finished and checkpointed
+	<-ctx.Done() // afterwards, requests are answered, and batches are finished and checkpointed
 	grace, release := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
 	defer release()
 	err = errors.Join(server.Shutdown(grace), <-worked)
@@ -100,8 +100,8 @@ func run(ctx context.Context, dir string, out io.Writer, listener net.Listener) 
 	return err
 }
 
-// until ends the requests of a handler with ctx: live connections of the page do not end by
-// themselves, and Shutdown waits for them.
+// until ends the requests of a handler when ctx ends. Live connections of the page do not
+// end by themselves, and Shutdown waits for them.
 func until(ctx context.Context, next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		inner, cancel := context.WithCancel(r.Context())

@@ -1,5 +1,5 @@
-// Package plan decides who processes which shard. It is a pure function of what
-// is known, so that every rule of it is a row in a table of tests.
+// Package plan decides which worker processes which shard. It is a pure function of the
+// known state, so that every rule is a row in a table of tests.
 package plan
 
 import (
@@ -7,41 +7,40 @@ import (
 	"slices"
 )
 
-// Worker is a worker that lives and takes leases.
+// Worker is a worker that is alive and takes leases.
 type Worker struct {
 	Name string
 
-	// Local workers are decided for. The others decide for themselves, by the same
-	// rules, and are counted.
+	// Local workers get moves. The others decide for themselves, by the same rules, and are
+	// only counted.
 	Local bool
 
-	// Has is how many leases it has beside those that are given with it.
+	// Has is how many leases it has besides those passed to Assign.
 	Has int
 }
 
-// Lease is a lease with work to be done: not one whose shard has ended, waits for
-// its parents or is paused.
+// Lease is a lease that can be processed. Leases whose shard has ended, waits for its
+// parents or is paused are left out.
 type Lease struct {
-	// Owner is who has the lease, or who will when a move that is under way is
-	// done. For a free lease it is who had it last: if it lives, it gets it back as
-	// long as that is fair.
+	// Owner is the worker that has the lease, or will have it after a move in progress. For a
+	// free lease it is the last owner: if it is alive, it gets the lease back as long as that
+	// is fair.
 	Owner string
 
-	Free   bool // nobody has it
-	Moving bool // it is on its way to Owner
+	Free   bool // no worker has it
+	Moving bool // it is moving to Owner
 }
 
-// Move gives a lease, by its index, to a worker.
+// Move gives the lease with this index to a worker.
 type Move struct {
 	Lease int
 	To    string
 }
 
-// Assign returns the moves that leave no lease free, as far as the local workers
-// are concerned, and the counts of any two workers no more than one apart; and no
-// more moves than that takes. Free leases are taken first; then a worker is given
-// a lease of the one that has most, for as long as the two are more than one
-// apart. The result depends on nothing but the arguments.
+// Assign returns the fewest moves after which, as far as local workers are concerned, no
+// lease is free and the counts of any two workers differ by at most one. Free leases are
+// given out first. Then workers get leases from the one that has the most, as long as the
+// two differ by more than one. The result depends only on the arguments.
 func Assign(leases []Lease, workers []Worker) []Move {
 	if len(leases) == 0 || len(workers) == 0 {
 		return nil
@@ -52,9 +51,9 @@ func Assign(leases []Lease, workers []Worker) []Move {
 	return a.moves
 }
 
-// AssignFree is Assign for the free leases alone, at a cost that does not depend on
-// the others: of all there are total, and Has counts those that workers have. Assign
-// would return the same moves and no more, if even is true.
+// AssignFree is Assign for the free leases alone, at a cost that does not depend on the
+// others. total is the number of all leases, and Has counts the leases that a worker has.
+// If even is true, Assign would return the same moves.
 func AssignFree(free []Lease, workers []Worker, total int) (moves []Move, even bool) {
 	if len(workers) == 0 {
 		return nil, true
@@ -83,7 +82,7 @@ func newAssignment(leases []Lease, workers []Worker) *assignment {
 	return a
 }
 
-// assignFree gives out the free leases, fairly among a total.
+// assignFree gives out the free leases, fairly with respect to the total.
 func (a *assignment) assignFree(leases []Lease, total int) {
 	fair := (total + len(a.workers) - 1) / len(a.workers)
 	a.giveBack(leases, fair)
@@ -95,11 +94,11 @@ type assignment struct {
 	index   map[string]int // by name
 	count   []int          // of leases, by worker
 	owned   [][]int        // leases that can be moved, by worker
-	given   map[int]bool   // free leases that have been given to somebody
+	given   map[int]bool   // free leases that were given out
 	moves   []Move
 }
 
-// giveBack gives free leases to those who had them last.
+// giveBack gives free leases to their last owners.
 func (a *assignment) giveBack(leases []Lease, fair int) {
 	a.given = make(map[int]bool)
 	for i, l := range leases {
@@ -110,7 +109,7 @@ func (a *assignment) giveBack(leases []Lease, fair int) {
 	}
 }
 
-// giveOut gives the other free leases to those who have least.
+// giveOut gives the other free leases to the workers with the fewest.
 func (a *assignment) giveOut(leases []Lease, fair int) {
 	for i, l := range leases {
 		if !l.Free || a.given[i] {
@@ -118,7 +117,7 @@ func (a *assignment) giveOut(leases []Lease, fair int) {
 		}
 		w := a.least()
 		if w < 0 || a.count[w] >= fair {
-			return // the rest is for others
+			return // the rest is for workers elsewhere
 		}
 		a.give(i, w)
 	}
@@ -130,7 +129,7 @@ func (a *assignment) give(lease, w int) {
 	a.moves = append(a.moves, Move{lease, a.workers[w].Name})
 }
 
-// balance moves leases from those who have most to those who have least.
+// balance moves leases from the workers with the most to those with the fewest.
 func (a *assignment) balance() {
 	for {
 		to, from := a.least(), -1
@@ -150,8 +149,8 @@ func (a *assignment) balance() {
 	}
 }
 
-// least returns the local worker that has least, the first by name of several;
-// -1 if there is none.
+// least returns the local worker with the fewest leases, the first by name if there are
+// several, or -1 if there is none.
 func (a *assignment) least() int {
 	least := -1
 	for w := range a.workers {

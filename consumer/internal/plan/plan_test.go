@@ -18,7 +18,7 @@ func local(names ...string) (workers []plan.Worker) {
 	return workers
 }
 
-// held makes leases that have owners.
+// held returns leases with owners.
 func held(owners ...string) (leases []plan.Lease) {
 	for _, owner := range owners {
 		leases = append(leases, plan.Lease{Owner: owner})
@@ -59,8 +59,8 @@ func TestWhoGetsWhichLease(t *testing.T) {
 	}
 }
 
-// After any history of joins and leaves all leases are owned, counts are at most
-// one apart, and no more leases have moved than had to.
+// After any history of joins and leaves, all leases are owned, counts differ by at most
+// one, and no more leases have moved than necessary.
 func TestAssignBalancesWithTheFewestMoves(t *testing.T) {
 	for seed := range 300 {
 		random := rand.New(rand.NewPCG(uint64(seed), 1))
@@ -103,8 +103,8 @@ func TestAssignBalancesWithTheFewestMoves(t *testing.T) {
 	}
 }
 
-// fewestMoves counts how many leases have to move at least: the free ones, and
-// what anybody has above the most that it may keep.
+// fewestMoves returns the minimum number of moves: the free leases, and those that any
+// worker has above its maximum.
 func fewestMoves(leases []plan.Lease, workers []plan.Worker) int {
 	count := make(map[string]int)
 	free := 0
@@ -126,7 +126,7 @@ func fewestMoves(leases []plan.Lease, workers []plan.Worker) int {
 	return free + over + max(0, above-extra)
 }
 
-// AssignFree returns what Assign does, whenever it says that this is all.
+// AssignFree returns the same as Assign if it reports that this is everything.
 func TestAssignFreeAgreesWithAssign(t *testing.T) {
 	evens := 0
 	for seed := range uint64(2000) {
@@ -136,7 +136,7 @@ func TestAssignFreeAgreesWithAssign(t *testing.T) {
 			workers[i] = plan.Worker{Name: fmt.Sprint("w", i), Local: random.IntN(4) > 0}
 		}
 		var leases, free []plan.Lease
-		var where []int // the free ones are among all
+		var where []int // the places of the free leases among all
 		has := slices.Clone(workers)
 		for i := range random.IntN(20) {
 			owner := random.IntN(len(workers) + 1)

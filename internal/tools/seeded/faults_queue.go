@@ -45,7 +45,7 @@ var queueFaults = []fault{
 		what:    "a receipt is compared when the call begins, and not where commits are made",
 		promise: "a receipt fences",
 		edits: []edit{
-			{"queue/record.go", "	dead       bool // it is that of a dead letter\n", "	dead       bool\n	judged     bool\n"},
+			{"queue/record.go", "	dead       bool // the receipt of a dead letter\n", "	dead       bool\n	judged     bool\n"},
 			{"queue/state.go", "	case e.generation != t.generation:\n", "	case e.generation != t.generation && !t.judged:\n"},
 			{
 				"queue/settle.go",
@@ -104,7 +104,7 @@ var queueFaults = []fault{
 		promise: "a crash changes nothing",
 		edits: []edit{{
 			"queue/step.go",
-			"		s.locked.Set(&e.due, e.visible) // it stays alone, if it was\n",
+			"		s.locked.Set(&e.due, e.visible) // an entry that is alone stays alone\n",
 			"		s.locked.Set(&e.due, e.visible)\n		return nil\n",
 		}},
 		test:  linear,
@@ -160,7 +160,7 @@ var queueFaults = []fault{
 		promise: "a receiver that waits gets the next record",
 		edits: []edit{{
 			"queue/wait.go",
-			"	if ws.isEmpty() {\n		q.inner.Listen((*listener)(q)) // before the look, so that what is missed here is heard there\n	}\n	now := q.door.Now()\n	q.passed(now)\n	if n, read := q.offers(a, now, 1); n > 0 || read && q.unread() {\n		q.rest()\n		return nil\n	}\n",
+			"	if ws.isEmpty() {\n		q.inner.Listen((*listener)(q)) // before looking, so that a record that comes after the look is announced\n	}\n	now := q.door.Now()\n	q.passed(now)\n	if n, read := q.offers(a, now, 1); n > 0 || read && q.unread() {\n		q.rest()\n		return nil\n	}\n",
 			"	now := q.door.Now()\n	q.passed(now)\n	if n, read := q.offers(a, now, 1); n > 0 || read && q.unread() {\n		return nil\n	}\n	if ws.isEmpty() {\n		q.inner.Listen((*listener)(q))\n	}\n",
 		}},
 		test:  test{dir: "queue", run: "^TestARecordThatIsPutBetweenALookAndAWait$"},
@@ -214,7 +214,7 @@ var queueFaults = []fault{
 		edits: []edit{
 			{"queue/receive.go", "	all := false\n	if !c.essential", "	if c.ask != nil && !c.abandoned {\n		c.taken = q.take(rows, *c.ask, now)\n	}\n	if !c.essential"},
 			{"queue/receive.go", "		c.served, all = q.serve(rows, now, nil)\n", "		c.served, _ = q.serve(rows, now, nil)\n"},
-			{"queue/receive.go", "	if c.ask != nil && !c.abandoned && all { // those that have waited come first\n		c.taken = q.take(rows, *c.ask, now)\n", "	if c.ask != nil {\n"},
+			{"queue/receive.go", "	if c.ask != nil && !c.abandoned && all { // waiting receivers come first\n		c.taken = q.take(rows, *c.ask, now)\n", "	if c.ask != nil {\n"},
 		},
 		test:  test{dir: "queue", run: "^TestReceiversAreServedInTheirOrder$"},
 		finds: `a newcomer got`,

@@ -1,12 +1,12 @@
 // Package archive has the two forms in which command braid exports a stream to a file:
-// NDJSON, which people and other tools read, and a binary form, which is a tenth of the
-// size and faster. Both keep sequence numbers and arrival times, tell of damage and of a
-// missing end, and can be continued where they broke off.
+// NDJSON, for people and other tools, and a binary form, which is faster and a tenth of
+// the size. Both keep sequence numbers and arrival times, expose corruption and a missing
+// end, and can be continued after an interruption.
 //
-// Both are a header, the records, and an end that says how many there are. In NDJSON the
-// header is a line with an object "Export", each record a [Line], and the end a line with
-// an object "End", which has the SHA-256 of all bytes before it. The binary form is in
-// binary.go.
+// Each form has a header, the records, and an end with the number of records. In NDJSON
+// the header is a line with an object "Export", each record is a [Line], and the end is a
+// line with an object "End", which has the SHA-256 of all bytes before it. binary.go
+// describes the binary form.
 package archive
 
 import (
@@ -23,24 +23,24 @@ import (
 )
 
 var (
-	// ErrDamaged reports an export with bytes that are not what was written.
+	// ErrDamaged reports an export that differs from what was written.
 	ErrDamaged = errors.New("export is damaged")
 
 	// ErrIncomplete reports an export without its end: it was interrupted, and can be
-	// resumed, or cut.
+	// resumed, or was truncated.
 	ErrIncomplete = errors.New("export is incomplete: its end is missing")
 
-	// ErrComplete reports an export that has its end where one was to be continued.
+	// ErrComplete reports that an export cannot be resumed, because it has its end.
 	ErrComplete = errors.New("export is complete: there is nothing to resume")
 
-	// ErrNotExport reports a file that is something else.
+	// ErrNotExport reports a file that is not an export.
 	ErrNotExport = errors.New("not an export of braid")
 )
 
-// version is that of both forms. A reader refuses higher ones.
+// version is the version of both forms. A reader refuses higher versions.
 const version = 1
 
-// Form is how an export is written.
+// Form is the form of an export.
 type Form int
 
 // The forms.
@@ -60,10 +60,10 @@ func ParseForm(name string) (Form, bool) {
 	return 0, false
 }
 
-// Header is what an export says of itself and its stream.
+// Header is the header of an export.
 type Header struct {
 	Version    int    // of the form
-	ID         string // 32 hexadecimal digits that no other export has
+	ID         string // 32 hexadecimal digits, unique to the export
 	ExportedAt time.Time
 	Stream     string // its name
 	CreatedAt  time.Time
@@ -90,7 +90,7 @@ func NewHeader(d braid.StreamDescription) Header {
 	}
 }
 
-// State is how far an export has come.
+// State is the progress of an export.
 type State struct {
 	Records int64
 	Bytes   int64                // of partition keys and data
@@ -106,13 +106,13 @@ func (s *State) count(rec *braid.Record) {
 // End is the end of an export.
 type End struct {
 	Records, Bytes int64
-	SHA256         string `json:",omitempty"` // of all bytes before the end; of NDJSON only
+	SHA256         string `json:",omitempty"` // of all bytes before the end; NDJSON only
 }
 
 // check compares the end with what was read.
 func (e End) check(s State) error {
 	if e.Records != s.Records || e.Bytes != s.Bytes {
-		return fmt.Errorf("%w: its end says %d records of %d bytes, and it holds %d of %d", ErrDamaged, e.Records, e.Bytes, s.Records, s.Bytes)
+		return fmt.Errorf("%w: its end says %d records of %d bytes, but it has %d of %d", ErrDamaged, e.Records, e.Bytes, s.Records, s.Bytes)
 	}
 	return nil
 }
@@ -123,7 +123,7 @@ type Writer struct {
 	State
 }
 
-// encoder is a form, for writing.
+// encoder writes a form.
 type encoder interface {
 	header(h Header) error
 	record(rec *braid.Record) error
@@ -153,8 +153,8 @@ func (w *Writer) Write(rec *braid.Record) error {
 	return nil
 }
 
-// Flush hands on what was written so far: an export that breaks off here can be resumed
-// behind it.
+// Flush writes everything so far to the file: if the export is interrupted after this, it
+// can be resumed from here.
 func (w *Writer) Flush() error { return w.form.flush() }
 
 // Finish writes the end.
@@ -172,17 +172,17 @@ type Reader struct {
 	State
 }
 
-// decoder is a form, for reading.
+// decoder reads a form.
 type decoder interface {
 	header() (Header, error)
 
-	// record returns the next record, or the end, or one of the errors above. whole is
-	// how many bytes of the export are whole, up to and with that record's block or line.
+	// record returns the next record, or the end, or one of the errors above. whole is the
+	// number of complete bytes of the export, including that record's block or line.
 	record() (rec braid.Record, end *End, err error)
 	whole() int64
 }
 
-// NewReader begins to read an export of either form. It reads r ahead.
+// NewReader begins to read an export of either form. It reads ahead.
 func NewReader(r io.Reader) (*Reader, error) {
 	in := bufio.NewReaderSize(r, 256<<10)
 	out := &Reader{form: newDecoder(in)}
@@ -194,7 +194,7 @@ func NewReader(r io.Reader) (*Reader, error) {
 		return nil, err
 	}
 	if out.head.Version > version {
-		return nil, fmt.Errorf("the export is of version %d: this program reads up to %d", out.head.Version, version)
+		return nil, fmt.Errorf("the export has version %d; this program reads versions up to %d", out.head.Version, version)
 	}
 	return out, nil
 }
@@ -212,8 +212,8 @@ func newDecoder(in *bufio.Reader) decoder {
 // Header returns the header.
 func (r *Reader) Header() Header { return r.head }
 
-// Next returns the next record; io.EOF behind the last one of a whole export. Other
-// errors: [ErrIncomplete], [ErrDamaged], those of the reader beneath.
+// Next returns the next record, or io.EOF after the last one of a complete export. Other
+// errors: [ErrIncomplete], [ErrDamaged], those of the underlying reader.
 func (r *Reader) Next() (braid.Record, error) {
 	rec, end, err := r.form.record()
 	switch {
@@ -235,9 +235,9 @@ type File interface {
 	Truncate(size int64) error
 }
 
-// Resume reads an export that broke off, removes what is not whole at its end, and
-// returns a writer that continues it. Errors: [ErrComplete], [ErrDamaged], [ErrNotExport]
-// and those of the file.
+// Resume reads an interrupted export, removes an incomplete part at its end, and returns
+// a writer that continues it. Errors: [ErrComplete], [ErrDamaged], [ErrNotExport] and
+// those of the file.
 func Resume(f File) (*Writer, Header, error) {
 	if _, err := f.Seek(0, io.SeekStart); err != nil {
 		return nil, Header{}, err

@@ -17,8 +17,8 @@ import (
 	"github.com/braidstream/braid"
 )
 
-// records returns records of a database: of several shards, with and without explicit hash
-// keys, of text and of bytes that are none, empty and large.
+// records returns records of a database: of several shards, with and without explicit
+// hash keys, with text and other data, empty and large.
 func records(t *testing.T, n int) (braid.StreamDescription, []braid.Record) {
 	t.Helper()
 	db, err := braid.Open(braid.InMemory, nil)
@@ -66,7 +66,7 @@ func write(t *testing.T, form Form, d braid.StreamDescription, recs []braid.Reco
 	return out.Bytes()
 }
 
-// read returns what an export holds, and how reading it ends.
+// read returns the records of an export, and the error at its end.
 func read(export []byte) (recs []braid.Record, err error) {
 	in, err := NewReader(bytes.NewReader(export))
 	for err == nil {
@@ -78,8 +78,8 @@ func read(export []byte) (recs []braid.Record, err error) {
 	return recs, err
 }
 
-// requireSame compares records as far as an export keeps them: all but the zone of times,
-// and nil of empty data.
+// requireSame compares the parts of records that an export keeps: it ignores the zone of
+// times, and nil and empty data are equal.
 func requireSame(t *testing.T, want, got []braid.Record) {
 	t.Helper()
 	require.Len(t, got, len(want))
@@ -135,8 +135,8 @@ func TestTheBinaryFormIsCompact(t *testing.T) {
 	require.Less(t, 5*binary, text, "%d bytes, and %d of NDJSON", binary, text)
 }
 
-// Wherever an export breaks off, its reader returns a beginning of the records and says
-// that the end is missing.
+// Wherever an export is cut off, its reader returns the records before that place, and
+// reports that the end is missing.
 func TestACutExportIsIncomplete(t *testing.T) {
 	d, recs := records(t, 60)
 	for name, form := range forms {
@@ -151,7 +151,7 @@ func TestACutExportIsIncomplete(t *testing.T) {
 	}
 }
 
-// Whichever bit of an export is not what it was, its reader says so.
+// Whichever bit of an export is changed, its reader reports it.
 func TestAChangedBitIsFound(t *testing.T) {
 	d, recs := records(t, 20)
 	for name, form := range forms {
@@ -196,11 +196,12 @@ func TestSomethingElseIsNoExport(t *testing.T) {
 		require.NoError(t, err)
 		require.NoError(t, w.Flush())
 		_, err = NewReader(&out)
-		require.ErrorContains(t, err, "version 2: this program reads up to 1")
+		require.ErrorContains(t, err, "version 2; this program reads versions up to 1")
 	}
 }
 
-// An export that broke off anywhere can be continued, and is then what it would have been.
+// An interrupted export can be continued at any place, and is then the same as an
+// uninterrupted one.
 func TestAnExportIsResumed(t *testing.T) {
 	d, recs := records(t, 300)
 	for name, form := range forms {
@@ -240,7 +241,7 @@ func TestAnExportIsResumed(t *testing.T) {
 	}
 }
 
-// What was flushed survives whatever happens then.
+// Flushed records survive whatever happens afterwards.
 func TestAFlushedExportCanBeResumedThere(t *testing.T) {
 	d, recs := records(t, 10)
 	for name, form := range forms {
@@ -263,7 +264,7 @@ func TestLinesThatAreNotUnderstood(t *testing.T) {
 	for text, want := range map[string]string{
 		`{"PartitionKey":"k","Text":"a","Data":"AA=="}`: "both Text and Data",
 		`{"partitionKey":"k","Txt":"a"}`:                `unknown field "Txt"`,
-		`{"PartitionKey":"k"} {}`:                       "more follows",
+		`{"PartitionKey":"k"} {}`:                       "data after",
 		`{"PartitionKey":7}`:                            "PartitionKey",
 		`{"PartitionKey":"k","Data":"?"}`:               "base64",
 		`{"PartitionKey":"k","SequenceNumber":"12"}`:    "SequenceNumber",

@@ -40,8 +40,8 @@ const (
 	flagHashKey   byte = 1
 	flagEncrypted byte = 2
 
-	blockBytes      = 1 << 20  // of records, before compression, from which on a block is written
-	maxPayloadBytes = 64 << 20 // what a reader takes: more than a block with a record of any size
+	blockBytes      = 1 << 20  // records are compressed and written in blocks of at least so many bytes
+	maxPayloadBytes = 64 << 20 // the limit of a reader: more than a block with a record of any size
 )
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
@@ -50,16 +50,16 @@ var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 type binaryEncoder struct {
 	w        io.Writer
 	zip      *zstd.Encoder
-	block    []byte // records that were not written
-	arrival  int64  // of the last one of them
-	frame    []byte // is used again
-	sequence []byte // is used again
+	block    []byte // records that are not written yet
+	arrival  int64  // of the last record in block
+	frame    []byte // reused
+	sequence []byte // reused
 }
 
 func newBinaryEncoder(w io.Writer) *binaryEncoder {
 	zip, err := zstd.NewWriter(nil, zstd.WithEncoderConcurrency(1))
 	if err != nil {
-		panic(err) // of options that are constants
+		panic(err) // the options are constants
 	}
 	return &binaryEncoder{w: w, zip: zip}
 }
@@ -126,7 +126,8 @@ func (e *binaryEncoder) end(end End) error {
 	return e.write(kindEnd, payload)
 }
 
-// write writes a frame in one call, so that an interruption leaves at most one torn.
+// write writes a frame in one call, so that an interruption leaves at most one torn
+// frame.
 func (e *binaryEncoder) write(kind byte, payload []byte) error {
 	head := append(e.frame[:0], kind)
 	head = binary.LittleEndian.AppendUint32(head, uint32(len(payload)))
@@ -136,12 +137,12 @@ func (e *binaryEncoder) write(kind byte, payload []byte) error {
 	return err
 }
 
-// checksum is that of a frame: head is kind and length.
+// checksum returns the checksum of a frame; head is its kind and length.
 func checksum(head, payload []byte) uint32 {
 	return crc32.Update(crc32.Checksum(head[:5], castagnoli), castagnoli, payload)
 }
 
-// appendDecimal appends a decimal number in so many bytes.
+// appendDecimal appends a decimal number in that many bytes.
 func appendDecimal(dst []byte, text string, bytes int) ([]byte, error) {
 	n, ok := new(big.Int).SetString(text, 10)
 	if !ok || n.BitLen() > 8*bytes {
@@ -157,15 +158,15 @@ func appendDecimal(dst []byte, text string, bytes int) ([]byte, error) {
 type binaryDecoder struct {
 	in      *bufio.Reader
 	unzip   *zstd.Decoder
-	block   []byte // records that were not returned
-	arrival int64  // of the one before them
-	offset  int64  // of the frame to come
+	block   []byte // records that are not returned yet
+	arrival int64  // of the last returned record
+	offset  int64  // of the next frame
 }
 
 func newBinaryDecoder(in *bufio.Reader) *binaryDecoder {
 	unzip, err := zstd.NewReader(nil, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxMemory(maxPayloadBytes))
 	if err != nil {
-		panic(err) // of options that are constants
+		panic(err) // the options are constants
 	}
 	return &binaryDecoder{in: in, unzip: unzip}
 }
@@ -242,7 +243,7 @@ func (d *binaryDecoder) record() (rec braid.Record, end *End, err error) {
 				return rec, nil, d.damaged("its end: %w", err)
 			}
 			if more, _ := d.in.Peek(1); len(more) > 0 {
-				return rec, nil, d.damaged("more follows its end")
+				return rec, nil, d.damaged("data after its end")
 			}
 			return rec, end, nil
 		default:
@@ -255,7 +256,7 @@ func (d *binaryDecoder) record() (rec braid.Record, end *End, err error) {
 	return rec, nil, nil
 }
 
-// next takes a record off the block.
+// next takes a record from the block.
 func (d *binaryDecoder) next() (rec braid.Record, err error) {
 	number, err := d.take(24)
 	if err != nil {

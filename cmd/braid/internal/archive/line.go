@@ -12,8 +12,8 @@ import (
 	"github.com/braidstream/braid"
 )
 
-// Line is a record as a line of NDJSON has it. Its data is Text where it is UTF-8, so
-// that people and scripts can read it, and else Data, in base64.
+// Line is a line of NDJSON with a record. Its data is in Text if it is UTF-8, so that
+// people and scripts can read it, otherwise in Data, in base64.
 type Line struct {
 	ShardID         braid.ShardID        `json:",omitempty"`
 	SequenceNumber  braid.SequenceNumber `json:",omitzero"`
@@ -22,10 +22,10 @@ type Line struct {
 	ExplicitHashKey *braid.HashKey `json:",omitempty"`
 	Text            *string        `json:",omitempty"`
 	Data            []byte         `json:",omitempty"`
-	Encrypted       bool           `json:",omitempty"` // as it was stored; the data here is in the clear
+	Encrypted       bool           `json:",omitempty"` // it was stored encrypted; the data here is decrypted
 }
 
-// LineOf returns the line of a record, whose data it shares.
+// LineOf returns the line of a record. It shares the record's data.
 func LineOf(rec *braid.Record) Line {
 	line := Line{
 		ShardID: rec.ShardID, SequenceNumber: rec.SequenceNumber, ArrivalTime: rec.ArrivalTime.UTC(),
@@ -40,7 +40,7 @@ func LineOf(rec *braid.Record) Line {
 	return line
 }
 
-// AppendTo appends the line with its end.
+// AppendTo appends the line, with a newline.
 func (l *Line) AppendTo(dst []byte) ([]byte, error) {
 	buf := bytes.NewBuffer(dst)
 	encoder := json.NewEncoder(buf)
@@ -49,8 +49,8 @@ func (l *Line) AppendTo(dst []byte) ([]byte, error) {
 	return buf.Bytes(), err
 }
 
-// ParseLine reads a line. A field that it does not know is an error, as it may be a slip
-// of the pen; so is a line with both Text and Data.
+// ParseLine reads a line. An unknown field is an error, because it may be misspelled; so
+// is a line with both Text and Data.
 func ParseLine(text []byte) (Line, error) {
 	var line Line
 	decoder := json.NewDecoder(bytes.NewReader(text))
@@ -59,7 +59,7 @@ func ParseLine(text []byte) (Line, error) {
 		return Line{}, err
 	}
 	if _, err := decoder.Token(); !errors.Is(err, io.EOF) {
-		return Line{}, errors.New("more follows the object on its line")
+		return Line{}, errors.New("data after the JSON object")
 	}
 	if line.Text != nil && line.Data != nil {
 		return Line{}, fmt.Errorf("both Text and Data are given: give Text for UTF-8, or Data in base64")

@@ -23,7 +23,7 @@ const (
 type ndjsonEncoder struct {
 	w   *bufio.Writer
 	buf []byte
-	sum hash.Hash // of what was written
+	sum hash.Hash // of everything written so far
 }
 
 func newNDJSONEncoder(w io.Writer) *ndjsonEncoder {
@@ -69,9 +69,9 @@ func (e *ndjsonEncoder) end(end End) error {
 // ndjsonDecoder is the decoder of NDJSON.
 type ndjsonDecoder struct {
 	in     *bufio.Reader
-	sum    hash.Hash // of whole lines
-	offset int64     // of the line to come
-	number int       // of the line that was read last
+	sum    hash.Hash // of complete lines
+	offset int64     // of the next line
+	number int       // of the last line read
 }
 
 func newNDJSONDecoder(in *bufio.Reader) *ndjsonDecoder {
@@ -80,11 +80,11 @@ func newNDJSONDecoder(in *bufio.Reader) *ndjsonDecoder {
 
 func (d *ndjsonDecoder) whole() int64 { return d.offset }
 
-// line returns the next whole line.
+// line returns the next complete line.
 func (d *ndjsonDecoder) line() ([]byte, error) {
 	line, err := d.in.ReadBytes('\n')
 	switch {
-	case errors.Is(err, io.EOF): // the last line was being written
+	case errors.Is(err, io.EOF): // the last line was written partially
 		return nil, ErrIncomplete
 	case err != nil:
 		return nil, err
@@ -93,7 +93,7 @@ func (d *ndjsonDecoder) line() ([]byte, error) {
 	return line, nil
 }
 
-// taken counts a line that is whole.
+// taken counts a complete line.
 func (d *ndjsonDecoder) taken(line []byte) {
 	d.sum.Write(line)
 	d.offset += int64(len(line))
@@ -138,10 +138,10 @@ func (d *ndjsonDecoder) end(line []byte) (*End, error) {
 		return nil, fmt.Errorf("%w: line %d: %w", ErrDamaged, d.number, err)
 	}
 	if sum := hex.EncodeToString(d.sum.Sum(nil)); sum != last.End.SHA256 {
-		return nil, fmt.Errorf("%w: its end says that the SHA-256 of what comes before is %s, and it is %s", ErrDamaged, last.End.SHA256, sum)
+		return nil, fmt.Errorf("%w: its end has the SHA-256 %s, but the bytes before it have %s", ErrDamaged, last.End.SHA256, sum)
 	}
 	if more, _ := d.in.Peek(1); len(more) > 0 {
-		return nil, fmt.Errorf("%w: more follows its end, in line %d", ErrDamaged, d.number+1)
+		return nil, fmt.Errorf("%w: data after its end, in line %d", ErrDamaged, d.number+1)
 	}
 	return &last.End, nil
 }
