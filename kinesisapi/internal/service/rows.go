@@ -108,8 +108,8 @@ func (s *Service) streamWithRow(ctx context.Context, c Caller, name, arn *string
 func (s *Service) updateRow(ctx context.Context, stream *braid.Stream, change func(*streamRow) error) error {
 	var row streamRow
 	err := s.db.Update(ctx, func(tx *braid.Tx) error {
-		// A call that deletes or creates a stream writes its row after it. So if that
-		// comes between here and the commit, this runs again.
+		// A call that deletes or creates a stream writes the row after the stream. If that happens
+		// between this check and the commit, the transaction conflicts and runs again.
 		current, err := s.db.Stream(stream.Name())
 		if err != nil {
 			return err
@@ -144,7 +144,8 @@ func getRow(tx *braid.Tx, stream *braid.Stream) (streamRow, error) {
 	return row, err
 }
 
-// getStored returns the row that is stored under the name, of whichever stream.
+// getStored returns the row stored under the name, even if it belongs to another stream of
+// that name.
 func getStored(tx *braid.Tx, name string) (row streamRow, err error) {
 	value, err := tx.Get(rowKey(name))
 	switch {
@@ -156,8 +157,8 @@ func getStored(tx *braid.Tx, name string) (row streamRow, err error) {
 	return row, err
 }
 
-// deleteWithRow deletes a stream and its row, unless the application has put another
-// one in its place.
+// deleteWithRow deletes a stream and its row, unless the application has replaced the
+// stream by another one.
 func (s *Service) deleteWithRow(ctx context.Context, stream *braid.Stream) error {
 	current, err := s.db.Stream(stream.Name())
 	if err == nil && !current.CreatedAt().Equal(stream.CreatedAt()) {
@@ -173,8 +174,8 @@ func (s *Service) deleteWithRow(ctx context.Context, stream *braid.Stream) error
 	return err
 }
 
-// deleteRow removes the row of a stream that was deleted, unless it is that of
-// another one which took the name after it.
+// deleteRow removes the row of a deleted stream. It keeps the row of a later stream of the
+// same name.
 func (s *Service) deleteRow(ctx context.Context, stream *braid.Stream) error {
 	return s.db.Update(ctx, func(tx *braid.Tx) error {
 		row, err := getStored(tx, stream.Name())
