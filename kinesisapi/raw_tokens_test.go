@@ -63,8 +63,8 @@ func TestRawIteratorIsOpaque(t *testing.T) {
 	})
 }
 
-// An iterator belongs to one stream, not to its name. AWS was seen to fail with an internal
-// error in this case; this server answers that the shard does not exist.
+// An iterator belongs to one stream, not to its name. AWS was seen to fail in this case; this
+// server answers that the shard does not exist.
 func TestRawIteratorOfAnotherStream(t *testing.T) {
 	rigInBubble(t, nil, func(r *rig) {
 		r.create("s", 2)
