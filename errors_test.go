@@ -8,16 +8,8 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/braidstream/braid"
+	"github.com/braidstream/braid/internal/errorkind"
 )
-
-// boxSentinels are the classes of errors that a user can tell apart.
-var boxSentinels = []error{
-	braid.ErrLocked, braid.ErrFormatTooNew, braid.ErrFormatTooOld, braid.ErrClosed, braid.ErrInvalidArgument, braid.ErrStreamNotFound,
-	braid.ErrShardNotFound, braid.ErrStreamExists, braid.ErrLimitExceeded, braid.ErrKeyNotFound, braid.ErrTxTooLarge,
-	braid.ErrTxConflict, braid.ErrTrimmed, braid.ErrCorrupt, braid.ErrDataLoss, braid.ErrOutcomeUnknown,
-	braid.ErrDiskFull, braid.ErrFailed, braid.ErrReadOnly, braid.ErrBeyondTip, braid.ErrThroughputExceeded,
-	braid.ErrKeyUnavailable,
-}
 
 // An error names the package, the call and its subject, belongs to one class, and follows
 // Go's style.
@@ -66,16 +58,16 @@ func TestErrorsSayWhatFailedAndAreOfOneClass(t *testing.T) {
 		require.True(t, strings.HasPrefix(err.Error(), test.text), "%q should begin with %q", err.Error(), test.text)
 		require.Equal(t, 1, strings.Count(err.Error(), "braid: "), err.Error())
 		require.False(t, strings.HasSuffix(err.Error(), "."), err.Error())
-		for _, sentinel := range boxSentinels {
-			require.Equal(t, sentinel == test.class, errors.Is(err, sentinel), "%s: %s", err, sentinel)
+		for _, kind := range errorkind.All {
+			require.Equal(t, kind.Err == test.class, errors.Is(err, kind.Err), "%s: %s", err, kind.Name)
 		}
 	}
 }
 
 func TestSentinelsAreApart(t *testing.T) {
-	for i, a := range boxSentinels {
-		for j, b := range boxSentinels {
-			require.Equal(t, i == j, errors.Is(a, b))
+	for i, a := range errorkind.All {
+		for j, b := range errorkind.All {
+			require.Equal(t, i == j, errors.Is(a.Err, b.Err), "%s, %s", a.Name, b.Name)
 		}
 	}
 	invalid := &braid.InvalidArgumentError{Field: "Shards", Value: -1, Rule: "must be 1 to 10,000"}

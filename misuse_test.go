@@ -18,6 +18,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/braidstream/braid"
+	"github.com/braidstream/braid/internal/errorkind"
 )
 
 // ugly is a name that must not be printed to a terminal as it is.
@@ -49,8 +50,8 @@ func ended[T any](records iter.Seq2[T, error]) error {
 func requireUseful(t *testing.T, what string, err, class error) {
 	t.Helper()
 	require.Error(t, err, what)
-	for _, sentinel := range boxSentinels {
-		require.Equal(t, sentinel == class, errors.Is(err, sentinel), "%s: %s: %v", what, sentinel, err)
+	for _, kind := range errorkind.All {
+		require.Equal(t, kind.Err == class, errors.Is(err, kind.Err), "%s: %s: %v", what, kind.Name, err)
 	}
 	text := err.Error()
 	require.Less(t, len(text), 2000, what)

@@ -15,6 +15,7 @@ import (
 
 	"github.com/braidstream/braid"
 	"github.com/braidstream/braid/internal/childtest"
+	"github.com/braidstream/braid/internal/errorkind"
 )
 
 // stateOfFiles returns a line for each file below a directory, with everything that a reader
@@ -168,8 +169,8 @@ func requireReadOnly(t *testing.T, db *braid.DB) {
 	} {
 		err := call()
 		require.ErrorIs(t, err, braid.ErrReadOnly, what)
-		for _, sentinel := range boxSentinels {
-			require.Equal(t, sentinel == braid.ErrReadOnly, errors.Is(err, sentinel), "%s: %v", what, err)
+		for _, kind := range errorkind.All {
+			require.Equal(t, kind.Err == braid.ErrReadOnly, errors.Is(err, kind.Err), "%s: %s: %v", what, kind.Name, err)
 		}
 	}
 	require.Equal(t, d, s.Describe())

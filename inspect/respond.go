@@ -9,7 +9,7 @@ import (
 	"strconv"
 
 	"github.com/braidstream/braid"
-	"github.com/braidstream/braid/consumer"
+	"github.com/braidstream/braid/internal/errorkind"
 	"github.com/braidstream/braid/queue"
 )
 
@@ -32,52 +32,15 @@ func badRequest(format string, args ...any) error {
 	return &statusError{http.StatusBadRequest, "InvalidArgument", fmt.Sprintf(format, args...)}
 }
 
-// kinds maps errors to the status and the name that clients get. The first match counts,
-// so errors that wrap others come first.
-var kinds = []struct {
-	err    error
-	status int
-	kind   string
-}{
-	{braid.ErrOutcomeUnknown, http.StatusGatewayTimeout, "OutcomeUnknown"},
-	{braid.ErrInvalidArgument, http.StatusBadRequest, "InvalidArgument"},
-	{braid.ErrStreamNotFound, http.StatusNotFound, "StreamNotFound"},
-	{braid.ErrShardNotFound, http.StatusNotFound, "ShardNotFound"},
-	{consumer.ErrAppNotFound, http.StatusNotFound, "AppNotFound"},
-	{queue.ErrQueueNotFound, http.StatusNotFound, "QueueNotFound"},
-	{queue.ErrReceiptInvalid, http.StatusBadRequest, "ReceiptInvalid"},
-	{queue.ErrReceiptExpired, http.StatusConflict, "ReceiptExpired"},
-	{queue.ErrRecordSettled, http.StatusConflict, "RecordSettled"},
-	{braid.ErrStreamExists, http.StatusConflict, "StreamExists"},
-	{braid.ErrStreamInUse, http.StatusConflict, "StreamInUse"},
-	{braid.ErrLimitExceeded, http.StatusConflict, "LimitExceeded"},
-	{braid.ErrThroughputExceeded, http.StatusTooManyRequests, "ThroughputExceeded"},
-	{braid.ErrTrimmed, http.StatusGone, "Trimmed"},
-	{braid.ErrBeyondTip, http.StatusConflict, "BeyondTip"},
-	{braid.ErrKeyUnavailable, http.StatusConflict, "KeyUnavailable"},
-	{braid.ErrReadOnly, http.StatusForbidden, "ReadOnly"},
-	{braid.ErrDiskFull, http.StatusServiceUnavailable, "DiskFull"},
-	{braid.ErrOutOfResources, http.StatusServiceUnavailable, "OutOfResources"},
-	{braid.ErrClosed, http.StatusServiceUnavailable, "Closed"},
-	{braid.ErrFailed, http.StatusServiceUnavailable, "Failed"},
-	{braid.ErrCorrupt, http.StatusInternalServerError, "Corrupt"},
-	{braid.ErrDataLoss, http.StatusInternalServerError, "DataLoss"},
-}
-
-// failureOf returns the status and the body for an error.
+// failureOf returns the status and the body of the answer to a request that failed with err.
 func failureOf(err error) (status int, f failure) {
 	f = failure{Error: err.Error(), Kind: "Internal"}
 	status = http.StatusInternalServerError
 	var own *statusError
 	if errors.As(err, &own) {
 		status, f.Kind = own.status, own.kind
-	} else {
-		for _, k := range kinds {
-			if errors.Is(err, k.err) {
-				status, f.Kind = k.status, k.kind
-				break
-			}
-		}
+	} else if k, ok := errorkind.Of(err); ok {
+		status, f.Kind = k.Status, k.Name
 	}
 	f.Detail = detailOf(err)
 	return status, f

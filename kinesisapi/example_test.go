@@ -31,8 +31,8 @@ func ExampleServer() {
 	log.Fatal(server.ListenAndServe())
 }
 
-// One HTTP server serves a plain port and one with TLS, on which clients speak HTTP/2
-// with ALPN or without it.
+// One HTTP server serves a plain port and a TLS port. On both, clients speak HTTP/1.1 or
+// HTTP/2; ALPN is optional.
 func ExampleTLSListener() {
 	db, err := braid.Open("data", nil)
 	if err != nil {
@@ -67,8 +67,8 @@ func ExampleTLSListener() {
 	log.Fatal(server.Serve(plain))
 }
 
-// Without limits a stream takes what the machine can; with them it takes what
-// Kinesis would.
+// With ExactLimits a stream accepts only what Kinesis would; without, it is as fast as
+// the machine.
 func ExampleOptions_exactLimits() {
 	db, err := braid.Open(braid.InMemory, nil)
 	if err != nil {

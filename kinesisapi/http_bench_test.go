@@ -10,7 +10,7 @@ import (
 	"testing"
 )
 
-// BenchmarkHTTP is PutRecords over a socket, by a client that costs little.
+// BenchmarkHTTP measures PutRecords over a socket, with a cheap client.
 func BenchmarkHTTP(b *testing.B) {
 	server := httptest.NewServer(benchServer(b, 4))
 	b.Cleanup(server.Close)

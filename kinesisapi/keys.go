@@ -9,21 +9,20 @@ import (
 	"github.com/braidstream/braid"
 )
 
-// serviceKey is the key that every account of AWS has for Kinesis.
+// serviceKey is the key for Kinesis that every AWS account has.
 const serviceKey = "alias/aws/kinesis"
 
-// AnyKey returns a [braid.KeyProvider] that has a key for every id, so that
-// StartStreamEncryption takes whatever a program names: a key id, an alias, or the ARN
-// of either, which means the same key as the id or alias at its end. It is for tests,
-// and protects nothing: each key is made from its id alone, so that data can be read
-// again in the next run, by everybody.
+// AnyKey returns a [braid.KeyProvider] that has a key for every id, so
+// StartStreamEncryption accepts any key id, alias or ARN. An ARN means the same key as the
+// id or alias at its end. AnyKey is for tests and protects nothing: each key is derived
+// from its id alone, so the next run, or anyone else, can read the data.
 func AnyKey() braid.KeyProvider { return anyKey{} }
 
-// ServiceKey returns a [braid.KeyProvider] that has one key, alias/aws/kinesis, and
-// knows it by its ARN as well. Like those of [AnyKey], the key is no secret.
+// ServiceKey returns a [braid.KeyProvider] that has one key, alias/aws/kinesis, which also
+// goes by its ARN. Like the keys of [AnyKey], it is not secret.
 func ServiceKey() braid.KeyProvider { return anyKey{only: serviceKey} }
 
-// anyKey has the key of every id, or of the only one.
+// anyKey has a key for every id, or only for the id in only.
 type anyKey struct{ only string }
 
 func (k anyKey) DescribeKey(_ context.Context, keyID string) (id string, err error) {
@@ -53,8 +52,8 @@ func (k anyKey) UnwrapKey(ctx context.Context, keyID string, wrapped []byte, str
 	return ring.UnwrapKey(ctx, name, wrapped, stream, purpose)
 }
 
-// ringOf returns a key ring with the key of that id, which may have characters that
-// an id of a ring cannot have.
+// ringOf returns a key ring with the key of keyID, and the name of that key in the ring.
+// The name is a hash, because keyID may have characters that a ring does not allow.
 func ringOf(keyID string) (ring *braid.KeyRing, name string, err error) {
 	key := sha256.Sum256([]byte("kinesisapi.AnyKey " + keyID))
 	sum := sha256.Sum256([]byte(keyID))

@@ -15,8 +15,8 @@ import (
 	"github.com/braidstream/braid/kinesisapi/internal/nettest"
 )
 
-// TestRawAccess: what Access is told of a request is what the client saw of it,
-// subscriptions included.
+// TestRawAccess: the values that Access gets for a request match what the client saw, also
+// for subscriptions.
 func TestRawAccess(t *testing.T) {
 	var seen []kinesisapi.Access
 	rigInBubble(t, &kinesisapi.Options{Access: func(a kinesisapi.Access) { seen = append(seen, a) }}, func(r *rig) {

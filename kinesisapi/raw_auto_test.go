@@ -10,8 +10,8 @@ import (
 	"github.com/braidstream/braid/kinesisapi"
 )
 
-// TestRawAutoDistribution: with AUTO, neither partition keys nor explicit hash keys say
-// where a record goes. The service spreads records over the open shards, evenly.
+// TestRawAutoDistribution: with AUTO, neither partition keys nor explicit hash keys decide
+// the shard. The service spreads records evenly over the open shards.
 func TestRawAutoDistribution(t *testing.T) {
 	rigInBubble(t, nil, func(r *rig) {
 		r.does("CreateStream", `{"StreamName":"s","StreamModeDetails":{"StreamMode":"ON_DEMAND"},"RecordDistributionStrategy":"AUTO"}`)
@@ -45,7 +45,7 @@ func TestRawAutoDistribution(t *testing.T) {
 		records := r.doesf("GetRecords", `{"ShardIterator":%q}`, iterator)["Records"].([]any)
 		require.Equal(r.t, "a", records[0].(map[string]any)["PartitionKey"], "keys are kept")
 
-		// It goes on over the shards that a reshard leaves open, whatever their ranges.
+		// After a reshard it continues over the open shards, whatever their ranges.
 		stream, err := r.db.Stream("s")
 		require.NoError(r.t, err)
 		_, _, err = stream.SplitShard(r.t.Context(), shard0, nil)
@@ -57,7 +57,7 @@ func TestRawAutoDistribution(t *testing.T) {
 		require.NoError(r.t, err)
 		require.Equal(r.t, map[string]int{"shardId-000000000002": 20, "shardId-000000000003": 20, "shardId-000000000007": 20}, spread())
 
-		// All servers of the database know, those that begin later included.
+		// All servers of the database know the strategy, even those that start later.
 		second, err := kinesisapi.New(r.db, nil)
 		require.NoError(r.t, err)
 		defer second.Close()
@@ -84,8 +84,7 @@ func TestRawAutoDistribution(t *testing.T) {
 		r.isError(r.call("PutRecord", `{"StreamName":"s","PartitionKey":"a","ExplicitHashKey":"340282366920938463463374607431768211456","Data":""}`), "InvalidArgumentException",
 			"Invalid ExplicitHashKey. ExplicitHashKey must be in the range: [0, 2^128-1]. Specified value was 340282366920938463463374607431768211456")
 
-		// A stream that takes the name later is another one, and so is one that is no
-		// longer on demand.
+		// The strategy ends with the stream, and with the on-demand mode.
 		r.doesf("UpdateStreamMode", `{"StreamARN":%q,"StreamModeDetails":{"StreamMode":"PROVISIONED"}}`, streamARN+"s")
 		require.True(r.t, byKey())
 		r.doesf("UpdateStreamMode", `{"StreamARN":%q,"StreamModeDetails":{"StreamMode":"ON_DEMAND"}}`, streamARN+"s")

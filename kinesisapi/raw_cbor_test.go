@@ -9,8 +9,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// frames of CBOR, written out as SDKs send them: with lengths or without, and with
-// integers of any width.
+// CBOR documents as SDKs send them: with definite or indefinite lengths, and with integers
+// of any width.
 func TestRawCBORRequests(t *testing.T) {
 	rigInBubble(t, nil, func(r *rig) {
 		send := func(operation string, parts ...string) answer {

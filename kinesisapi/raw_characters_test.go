@@ -8,8 +8,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// What has a longest length has it in characters, which are code points: those beyond
-// U+FFFF count once, in JSON, in CBOR and in the database.
+// Limits on lengths count characters, which are Unicode code points: those beyond U+FFFF
+// count once, in JSON, in CBOR and in the database.
 func TestRawCharacters(t *testing.T) {
 	rigInBubble(t, nil, func(r *rig) {
 		r.create("s", 1)
@@ -24,7 +24,7 @@ func TestRawCharacters(t *testing.T) {
 			operation, member string
 			most              int
 			request           func(text string) request
-			answer            string // to a text of that length; empty: it is taken
+			answer            string // to a text of that length; empty if it is accepted
 		}{
 			{"PutRecord", "partitionKey", 256, func(s string) request { return request{"StreamName": "s", "PartitionKey": s, "Data": []byte{1}} }, ""},
 			{"PutRecords", "records.1.member.partitionKey", 256, func(s string) request { return request{"StreamName": "s", "Records": entries(s)} }, ""},
@@ -68,7 +68,7 @@ func TestRawCharacters(t *testing.T) {
 	})
 }
 
-// ask calls an operation with a document, and returns that of the answer.
+// ask calls an operation with a document, and returns the answer's document.
 func ask(s *speaker, operation string, document map[string]any) (status int, answer map[string]any) {
 	s.t.Helper()
 	h := s.say(operation, document)

@@ -13,8 +13,8 @@ import (
 	"github.com/braidstream/braid/kinesisapi"
 )
 
-// An iterator that a reader got from a newer copy of the data is refused by an older
-// one, where records may come below its place. The service has no such case.
+// An older copy of the data refuses an iterator from a newer copy, because records may be
+// put below the iterator's position. The service has no such case.
 func TestRawIteratorOfANewerCopy(t *testing.T) {
 	dir, backup := filepath.Join(t.TempDir(), "db"), filepath.Join(t.TempDir(), "backup")
 	serve := func(dir string) *rig {
@@ -48,15 +48,15 @@ func TestRawIteratorOfANewerCopy(t *testing.T) {
 	older.isError(older.call("GetRecords", fmt.Sprintf(`{"ShardIterator":%q}`, after)), "InvalidArgumentException",
 		"The place of the ShardIterator in stream s under account 000000000000, "+number+", lies beyond all that was ever given out in shardId-000000000000: it comes from a newer copy of the data.")
 
-	// A number alone is no iterator: the service takes one beyond its last.
+	// This does not apply to sequence numbers: the service accepts a number beyond its last.
 	at := fmt.Sprintf(`"ShardIteratorType":"AFTER_SEQUENCE_NUMBER","StartingSequenceNumber":%q`, number)
 	it := next(older, next(older, older.iterator("s", "0", at)))
-	put(older) // which is later than the number
+	put(older) // at a time after that of the number
 	require.Len(t, older.doesf("GetRecords", `{"ShardIterator":%q}`, it)["Records"], 1)
 }
 
-// A number beyond the last one is a place to wait at, for readers and subscribers,
-// and what they are told to go on from is one as well.
+// Readers and subscribers can wait at a number beyond the last one, and the position that
+// they get to continue from also works.
 func TestRawNumbersBeyondTheTip(t *testing.T) {
 	rigInBubble(t, nil, func(r *rig) {
 		r.create("s", 1)
@@ -81,8 +81,8 @@ func TestRawNumbersBeyondTheTip(t *testing.T) {
 	})
 }
 
-// A reader that waits just beyond the last number gets the next record, however little
-// time passes until it comes.
+// A reader that waits just beyond the last number gets the next record, even if it is put a
+// moment later.
 func TestRawNumberJustBeyondTheTip(t *testing.T) {
 	for _, wait := range []time.Duration{0, 1, time.Microsecond, time.Second} {
 		rigInBubble(t, nil, func(r *rig) {

@@ -14,8 +14,8 @@ import (
 	"github.com/braidstream/braid/kinesisapi"
 )
 
-// This file has what emulators of Kinesis are known to do in another way than the
-// service does, one test for each. What other tests look at anyway is not here.
+// This file has one test for each known difference between emulators of Kinesis and the
+// service, unless another test covers it.
 
 func objects(v any) []map[string]any {
 	elements := v.([]any)
@@ -26,7 +26,7 @@ func objects(v any) []map[string]any {
 	return out
 }
 
-// What is not encrypted does not say so, but for the descriptions of streams.
+// Answers about unencrypted data have no EncryptionType, except descriptions of streams.
 func TestRawEncryptionType(t *testing.T) {
 	rigInBubble(t, nil, func(r *rig) {
 		r.create("s", 1)
@@ -70,8 +70,8 @@ func has(m map[string]any, member string) bool {
 	return ok
 }
 
-// Where a shard ends there is no next iterator, and there are children; where it
-// does not end it is the other way round.
+// At the end of a shard an answer has children and no next iterator; elsewhere it has a
+// next iterator and no children.
 func TestRawEndOfShard(t *testing.T) {
 	rigInBubble(t, nil, func(r *rig) {
 		r.create("s", 1)
@@ -104,8 +104,8 @@ func TestRawEndOfShard(t *testing.T) {
 	})
 }
 
-// At every moment the shards that a filter of a moment selects tile the space of
-// hash keys, though a parent and its children are seconds apart by their numbers.
+// For every moment, the shards that a filter selects tile the space of hash keys, although
+// the sequence numbers of a parent and its children are seconds apart.
 func TestRawShardFilters(t *testing.T) {
 	rigInBubble(t, nil, func(r *rig) {
 		born := time.Now()
@@ -149,7 +149,7 @@ func TestRawShardFilters(t *testing.T) {
 		require.Len(t, selected(`"Type":"FROM_TRIM_HORIZON"`), 6)
 		require.Len(t, selected(fmt.Sprintf(`"Type":"FROM_TIMESTAMP","Timestamp":%d`, time.Now().Unix())), 3)
 		require.Len(t, selected(`"Type":"AFTER_SHARD_ID","ShardId":"shardId-000000000002"`), 3)
-		// Of what has expired nothing is listed, and the rest tiles still.
+		// Expired shards are not listed, and the others still tile the space.
 		pass(24*time.Hour - 15*time.Second)
 		tiles(`"Type":"AT_TRIM_HORIZON"`, 4)
 		require.Len(t, selected(`"Type":"FROM_TRIM_HORIZON"`), 5)
@@ -178,7 +178,7 @@ func TestRawListShardsPages(t *testing.T) {
 	})
 }
 
-// The limits of throughput: rounded, by shard, and with the text of the service.
+// The limits of throughput: rounded, per shard, and with the text of the service.
 func TestRawThrottling(t *testing.T) {
 	rigInBubble(t, &kinesisapi.Options{ExactLimits: true}, func(r *rig) {
 		r.create("s", 2)
@@ -208,7 +208,7 @@ func TestRawThrottling(t *testing.T) {
 	})
 }
 
-// The largest record is a setting of the stream, and applies to what is put later.
+// The maximum record size is a setting of the stream, and applies to later puts.
 func TestRawRecordSizes(t *testing.T) {
 	rigInBubble(t, &kinesisapi.Options{UpdateDelay: time.Second}, func(r *rig) {
 		r.create("s", 1)
@@ -231,7 +231,7 @@ func TestRawRecordSizes(t *testing.T) {
 	})
 }
 
-// A page has 10 MiB at most, and there is always a record in it.
+// A page has at most 10 MiB, but always at least one record.
 func TestRawPageBytes(t *testing.T) {
 	r := newRig(t, nil)
 	r.create("s", 1)
@@ -246,7 +246,7 @@ func TestRawPageBytes(t *testing.T) {
 	require.Len(t, r.doesf("GetRecords", `{"ShardIterator":%q}`, page["NextShardIterator"])["Records"], 1)
 }
 
-// The hash keys of a new stream are shared out by 2^128 divided by the count.
+// The shards of a new stream divide the 2^128 hash keys equally.
 func TestRawInitialShards(t *testing.T) {
 	rigInBubble(t, nil, func(r *rig) {
 		whole := new(big.Int).Lsh(big.NewInt(1), 128)
@@ -282,8 +282,8 @@ func firstNumber(shard map[string]any) *big.Int {
 	return n
 }
 
-// Numbers have 56 digits and say when; those of children are above all of their
-// parents', and the last number of a parent is above all of its records'.
+// Sequence numbers have 56 digits and contain the time. Those of children are above all of
+// their parents', and the ending number of a parent is above all of its records'.
 func TestRawSequenceNumbers(t *testing.T) {
 	rigInBubble(t, nil, func(r *rig) {
 		start := r.create("s", 1)[0]
@@ -308,7 +308,8 @@ func TestRawSequenceNumbers(t *testing.T) {
 	})
 }
 
-// Reads from a moment on begin with what arrived then or later, or wait for it.
+// Reads from a timestamp begin with the first record that arrived then or later, or wait
+// for it.
 func TestRawAtTimestamp(t *testing.T) {
 	rigInBubble(t, nil, func(r *rig) {
 		r.create("s", 1)
@@ -331,7 +332,7 @@ func TestRawAtTimestamp(t *testing.T) {
 	})
 }
 
-// How far behind a page is, is a matter of time.
+// A page's distance from the tip is measured in time.
 func TestRawMillisBehindLatest(t *testing.T) {
 	rigInBubble(t, nil, func(r *rig) {
 		r.create("s", 1)
@@ -367,7 +368,7 @@ func TestRawPolicies(t *testing.T) {
 			a := r.call("PutResourcePolicy", fmt.Sprintf(`{"ResourceARN":%q,"Policy":"x"}`, arn))
 			require.Equal(t, 400, a.status)
 			require.Contains(t, a.body, invalid)
-			// However long a text is, it is no failure of the server.
+			// Even a very long text does not cause a failure of the server.
 			a = r.call("PutResourcePolicy", fmt.Sprintf(`{"ResourceARN":%q,"Policy":"[%s]"}`, arn, strings.Repeat(" ", 9<<20)))
 			require.Equal(t, 400, a.status, "%.200s", a.body)
 			require.Contains(t, a.body, limit)
@@ -381,7 +382,7 @@ func TestRawPolicies(t *testing.T) {
 	})
 }
 
-// A stream takes the mode that it has already, and shards stay what they are.
+// Setting a stream's current mode succeeds, and its shards do not change.
 func TestRawModes(t *testing.T) {
 	rigInBubble(t, nil, func(r *rig) {
 		r.does("CreateStream", `{"StreamName":"d"}`)
@@ -401,7 +402,7 @@ func TestRawModes(t *testing.T) {
 	})
 }
 
-// More than a hundred of what is listed make a page of a hundred.
+// Lists with more than a hundred items have pages of a hundred.
 func TestRawListPages(t *testing.T) {
 	rigInBubble(t, nil, func(r *rig) {
 		for i := range 102 {
@@ -428,7 +429,7 @@ func TestRawListPages(t *testing.T) {
 	})
 }
 
-// A dry run finds what is wrong, and does nothing.
+// A dry run reports errors, and does nothing.
 func TestRawDryRun(t *testing.T) {
 	rigInBubble(t, nil, func(r *rig) {
 		r.create("s", 1)

@@ -35,8 +35,8 @@ func cborError(name string) string {
 	return string(data)
 }
 
-// Odd requests are answered in the order in which the service looks at them: each
-// row here is odd in everything that the later ones are, too.
+// The checks of odd requests have the service's order: each row here also has all faults of
+// the later rows.
 func TestRawDispatchOrder(t *testing.T) {
 	const known, unknown, foreign = "Kinesis_20131202.ListStreams", "Kinesis_20131202.Nothing", "DynamoDB_20120810.ListTables"
 	rows := []struct {
@@ -140,7 +140,7 @@ func TestRawDispatchOrder(t *testing.T) {
 	}
 }
 
-// requireIDs checks the identifiers of an answer.
+// requireIDs checks the request ids of an answer.
 func requireIDs(t *testing.T, header http.Header) {
 	id, err := uuid.Parse(header.Get("x-amzn-RequestId"))
 	require.NoError(t, err)
@@ -157,7 +157,7 @@ func TestRawIdentifiersDiffer(t *testing.T) {
 	require.NotEqual(t, a.header.Get("x-amz-id-2"), b.header.Get("x-amz-id-2"))
 }
 
-// Scripts of web pages are let in, whatever else there is to say of a request.
+// Scripts of web pages may call the server, whatever the answer to a request.
 func TestRawCORS(t *testing.T) {
 	const exposed = "x-amzn-RequestId,x-amzn-ErrorType,x-amz-request-id,x-amz-id-2,x-amzn-ErrorMessage,Date"
 	r := newRig(t, &kinesisapi.Options{CheckAuthorization: true})
@@ -200,8 +200,8 @@ func TestRawCORS(t *testing.T) {
 	require.NotContains(t, a.header, "Access-Control-Allow-Origin")
 }
 
-// What lacks a part of a signature is refused if the server is to look, after what
-// is no operation at all, and before what is wrong with its members.
+// With CheckAuthorization, a request without a complete signature is refused. This check
+// comes after that of the operation's name, and before those of members.
 func TestRawAuthorization(t *testing.T) {
 	const whole = "AWS4-HMAC-SHA256 Credential=a/20260101/us-east-1/kinesis/aws4_request, SignedHeaders=host, Signature=b"
 	query := func(names ...string) string {
@@ -291,7 +291,7 @@ func TestRawAuthorization(t *testing.T) {
 	require.Equal(t, 200, a.status, "either date does")
 }
 
-// A body larger than any request can be is refused unread, whatever it is.
+// A body larger than any valid request is refused unread.
 func TestRawTooLarge(t *testing.T) {
 	r := newRig(t, nil)
 	listener := httptest.NewServer(r.server)
@@ -334,7 +334,7 @@ func TestRawTooLarge(t *testing.T) {
 	require.EqualValues(t, 0, response.ContentLength)
 }
 
-// spaces is a reader of white space without end.
+// spaces is a reader of endless white space.
 type spaces struct{}
 
 func (spaces) Read(p []byte) (int, error) {
@@ -344,8 +344,8 @@ func (spaces) Read(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// One connection takes one request after the other, whatever becomes of them, since
-// every answer says how long it is.
+// A connection serves one request after another, whatever their outcome, because every
+// answer has its length.
 func TestRawKeepAlive(t *testing.T) {
 	r := newRig(t, nil)
 	listener := httptest.NewServer(r.server)
@@ -380,7 +380,7 @@ func TestRawKeepAlive(t *testing.T) {
 	}
 }
 
-// A request that breaks off is not answered.
+// A truncated request gets no answer.
 func TestRawBrokenBody(t *testing.T) {
 	r := newRig(t, nil)
 	request, err := http.NewRequest("POST", "http://kinesis/", io.MultiReader(strings.NewReader("{"), broken{}))

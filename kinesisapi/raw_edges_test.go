@@ -23,8 +23,8 @@ import (
 	"github.com/braidstream/braid/kinesisapi/internal/service"
 )
 
-// A server whose database is closed fails, in a form that can be read, and does
-// not say why.
+// A server with a closed database answers with a well-formed failure that does not contain
+// the cause.
 func TestRawClosedDatabase(t *testing.T) {
 	rigInBubble(t, nil, func(r *rig) {
 		db, err := braid.Open(braid.InMemory, nil)
@@ -61,7 +61,7 @@ func TestRawClosedDatabase(t *testing.T) {
 	})
 }
 
-// What a caller is not told the cause of goes to a log, even if nobody named one.
+// The cause that an answer omits goes to the log, even without Options.Logger.
 func TestRawFailureIsLogged(t *testing.T) {
 	var lines bytes.Buffer
 	logger, out, flags := slog.Default(), log.Writer(), log.Flags()
@@ -90,7 +90,7 @@ func TestRawFailureIsLogged(t *testing.T) {
 	}
 }
 
-// A client that does not wait for the answer gets none, and its request does nothing or all.
+// The request of a client that does not wait for the answer does nothing or everything.
 func TestRawCancelled(t *testing.T) {
 	rigInBubble(t, nil, func(r *rig) {
 		r.create("s", 1)
@@ -118,7 +118,7 @@ func TestRawCancelled(t *testing.T) {
 	})
 }
 
-// Memory of requests and answers is used again, by one after the other.
+// The memory of requests and answers is reused.
 func TestRawMemoryIsNotShared(t *testing.T) {
 	r := newRig(t, nil)
 	listener := httptest.NewServer(r.server)

@@ -21,8 +21,8 @@ import (
 	"github.com/braidstream/braid/kinesisapi/internal/service"
 )
 
-// renewed keeps something for so many uses and then makes another one, so that what
-// a fuzzer puts into a database does not gather.
+// renewed replaces a value after a number of uses, so that data of a fuzzer does not
+// accumulate in a database.
 type renewed[T any] struct {
 	uses  int
 	make  func(testing.TB) (T, func())
@@ -84,7 +84,7 @@ func (s *fuzzServer) rig(tb testing.TB) *rig {
 	return &rig{t: tb, db: s.db, server: s.server, client: s.server.Client(), url: "http://kinesis/"}
 }
 
-// Any body makes any operation answer, in a form that can be read.
+// Any operation gives a well-formed answer to any body.
 func FuzzJSONRequest(f *testing.F) {
 	random := rand.New(rand.NewPCG(1, 2))
 	scribe := &speaker{rig: &rig{t: f}, learnt: map[string][]string{"consumer": {streamARN + "a/consumer/one:1"}}}
@@ -141,8 +141,8 @@ func FuzzJSONRequest(f *testing.F) {
 	})
 }
 
-// A request has the same effect in either form. The bytes are choices that make a
-// request, or a few of them one after the other.
+// A request has the same effect in either encoding. The bytes are choices that generate one
+// or more requests.
 func FuzzCBORRequest(f *testing.F) {
 	random := rand.New(rand.NewPCG(3, 4))
 	for i := range operations {
@@ -156,7 +156,7 @@ func FuzzCBORRequest(f *testing.F) {
 		}
 	}
 	f.Fuzz(func(t *testing.T, choices []byte) {
-		// In a bubble both servers live in the same second, which some answers tell.
+		// In a bubble both servers have the same time, which some answers contain.
 		synctest.Test(t, func(t *testing.T) {
 			c := &chooser{choices}
 			var speakers [2]*speaker
@@ -175,7 +175,7 @@ func FuzzCBORRequest(f *testing.F) {
 	})
 }
 
-// timeless returns an answer without what depends on when it was given.
+// timeless returns an answer without the parts that depend on its time.
 func timeless(h heard) heard {
 	var strip func(member string, v any) any
 	strip = func(member string, v any) any {
@@ -204,8 +204,8 @@ func timeless(h heard) heard {
 	return h
 }
 
-// No text but one that the server has issued is an iterator. flip changes a byte of
-// an issued one, if it is not 0, and then it is not one any more.
+// The server accepts only iterators that it has issued. If flip is not 0, it changes a byte
+// of an issued iterator, which makes it invalid.
 func FuzzIterator(f *testing.F) {
 	for _, text := range []string{"", "x", "AAAAAAAAAAE=", `""`, `"`, strings.Repeat("A", 512), strings.Repeat("A", 513), "\x00", "é"} {
 		f.Add(text, uint16(0), byte(0))
@@ -251,7 +251,7 @@ func FuzzIterator(f *testing.F) {
 	})
 }
 
-// What is put comes out of the frames of a subscription, in either form.
+// The frames of a subscription have the records that were put, in either encoding.
 func FuzzEventStream(f *testing.F) {
 	f.Add([]byte("hello"), "a", uint8(1))
 	f.Add([]byte{}, "\"\\\x00\u2028", uint8(3))

@@ -22,8 +22,8 @@ import (
 	"github.com/braidstream/braid/kinesisapi/internal/service"
 )
 
-// chooser makes choices from bytes, so that a fuzzer's bytes are a request. When
-// they are used up, every choice is the first.
+// chooser makes choices from bytes, so that a fuzzer's bytes generate a request. When the
+// bytes are used up, it always makes the first choice.
 type chooser struct{ bytes []byte }
 
 func (c *chooser) n(n int) int {
@@ -35,7 +35,7 @@ func (c *chooser) n(n int) int {
 	return int(b) % n
 }
 
-// choose favours what comes first, which is what makes good requests.
+// choose favours the first alternatives, which make valid requests.
 func choose[T any](c *chooser, from ...T) T {
 	return from[min(c.n(len(from)), c.n(len(from)), c.n(len(from)))]
 }
@@ -43,7 +43,7 @@ func choose[T any](c *chooser, from ...T) T {
 // operations are the names of all operations, in order.
 var operations = slices.Sorted(maps.Keys(service.Operations))
 
-// known is a value that only a server can tell: each of two servers has its own.
+// known is a value that comes from a server: each of two servers has its own.
 type known struct {
 	kind  string
 	index int
@@ -180,8 +180,8 @@ func generateMember(c *chooser, f reflect.StructField, shape string) any {
 	panic(fmt.Sprint("a member of type ", t))
 }
 
-// speaker speaks to a server in one of the two forms of documents, and learns what
-// the server tells.
+// speaker sends requests to a server in one of the two encodings, and learns known values
+// from the answers.
 type speaker struct {
 	*rig
 	cbor   bool
@@ -243,15 +243,15 @@ func (s *speaker) concrete(v any) any {
 	return v
 }
 
-// heard is an answer in a form that does not depend on that of the document.
+// heard is an answer in a form that does not depend on the encoding.
 type heard struct {
 	status   int
 	document any
 	events   []any // of a subscription, the first few
 }
 
-// say sends a request and returns what was heard, with all names and numbers that
-// the server made up replaced, if they are not the same in every server.
+// say sends a request and returns the answer. It replaces names and numbers that differ
+// between servers.
 func (s *speaker) say(operation string, document map[string]any) heard {
 	s.t.Helper()
 	contentType := typeJSON
@@ -288,7 +288,7 @@ func (s *speaker) say(operation string, document map[string]any) heard {
 	return h
 }
 
-// both says the same to two servers at the same time, as some requests wait.
+// both sends a request to two servers at the same time, because some requests wait.
 func both(one, other *speaker, operation string, document map[string]any) (a, b heard) {
 	done := make(chan struct{})
 	go func() {
@@ -315,7 +315,7 @@ func (s *speaker) hear(data []byte) any {
 	return s.canonical("", document)
 }
 
-// kinds says of which members the values are made up by the server.
+// kinds lists the members whose values the server generates.
 var kinds = map[string]string{
 	"ShardIterator": "iterator", "NextShardIterator": "iterator", "NextToken": "token", "ConsumerARN": "consumer",
 	"QueueARN": "queue", "ReceiptHandle": "receipt",

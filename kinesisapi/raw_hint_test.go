@@ -12,15 +12,15 @@ import (
 	"github.com/braidstream/braid/kinesisapi"
 )
 
-// TestRawAccountHint: who signs for another account or region than the server's is
-// hinted at SeparateAccounts, once.
+// TestRawAccountHint: the first request that is signed for another account or region than
+// the server's logs a hint at SeparateAccounts.
 func TestRawAccountHint(t *testing.T) {
 	for _, c := range []struct {
 		name     string
 		separate bool
 		inQuery  bool
 		scopes   []string // of signatures, in turn
-		hint     string   // empty: none
+		hint     string   // empty if there is none
 	}{
 		{"the same", false, false, []string{"", "AKIA/20260101/us-east-1/kinesis/aws4_request", "000000000000/20260101/us-east-1/kinesis/aws4_request", "AKIA/nonsense"}, ""},
 		{"region", false, false, []string{"AKIA/20260101/eu-west-1/kinesis/aws4_request", "AKIA/20260101/eu-west-2/kinesis/aws4_request"}, "account=000000000000 region=eu-west-1 "},

@@ -37,8 +37,8 @@ func startWith(key string) string {
 	return fmt.Sprintf(`{"StreamName":"s","EncryptionType":"KMS","KeyId":%q}`, key)
 }
 
-// A key ring knows its keys by their ARNs, too, and what nobody has is refused in the
-// words of KMS.
+// A key ring also accepts ARNs of its keys, and an unknown key is refused with the text of
+// KMS.
 func TestRawKeyForms(t *testing.T) {
 	keys, err := braid.NewKeyRing(map[string][]byte{"alias/one": make([]byte, 32), keyUUID: append(make([]byte, 31), 1)})
 	require.NoError(t, err)
@@ -72,7 +72,7 @@ func TestRawKeyForms(t *testing.T) {
 	r.refuses(refusal{"KMSNotFoundException", "Alias " + kms + "alias/one is not found.", "StartStreamEncryption", startWith("alias/one")})
 }
 
-// Where accounts are apart, so are the keys that ARNs name.
+// If accounts are separate, ARNs name keys of their own account and region only.
 func TestRawKeysOfAccounts(t *testing.T) {
 	r := rigWithKeys(t, braid.InMemory, kinesisapi.AnyKey(), &kinesisapi.Options{SeparateAccounts: true})
 	r.create("s", 1)
@@ -84,7 +84,7 @@ func TestRawKeysOfAccounts(t *testing.T) {
 	require.Nil(t, r.does("StartStreamEncryption", startWith(kms+"alias/one")))
 }
 
-// With AnyKey every id is good, and what was encrypted can be read in the next run.
+// With AnyKey every id is valid, and the next run can read encrypted data.
 func TestRawAnyKey(t *testing.T) {
 	dir := t.TempDir()
 	puts := 0
@@ -110,8 +110,8 @@ func TestRawAnyKey(t *testing.T) {
 	r.refuses(refusal{"KMSNotFoundException", "Invalid keyId 'any'", "StartStreamEncryption", startWith("any")})
 }
 
-// A key that fails after the start is an error of KMS to callers that put, read,
-// subscribe and receive. What the provider said is logged, and is no part of an answer.
+// If a key fails after encryption has started, callers that put, read, subscribe or receive
+// get an error of KMS. The provider's error is logged, and is not part of an answer.
 func TestRawKeyFails(t *testing.T) {
 	dir := t.TempDir()
 	consumer, waiting := "", ""

@@ -13,8 +13,8 @@ import (
 	"github.com/braidstream/braid/kinesisapi"
 )
 
-// TestRawShardLimit: DescribeLimits and the error of a request for too many shards say
-// the same number, and that is where the limit is, if there is one.
+// TestRawShardLimit: DescribeLimits and the error of a request for too many shards show the
+// same number, which is the enforced limit if there is one.
 func TestRawShardLimit(t *testing.T) {
 	for _, c := range []struct {
 		name    string
@@ -77,7 +77,7 @@ func TestRawOnDemandStreamLimit(t *testing.T) {
 	})
 }
 
-// An error names the field of Options as it is called there.
+// An error names the field of Options.
 func TestRawOptionsHaveLimits(t *testing.T) {
 	r := newRig(t, nil)
 	for field, options := range map[string]kinesisapi.Options{

@@ -13,7 +13,7 @@ import (
 	"github.com/braidstream/braid/kinesisapi"
 )
 
-// queueRig is a queue and how a test speaks to it.
+// queueRig is a queue, with helpers for its operations.
 type queueRig struct {
 	*rig
 	arn string
@@ -126,7 +126,7 @@ func (q *queueRig) one(more string) delivery {
 	return got[0]
 }
 
-// nothing is received for the shortest wait.
+// nothing requires that a receive with the shortest wait gets no record.
 func (q *queueRig) nothing() {
 	q.t.Helper()
 	require.Empty(q.t, q.receive(`"WaitTimeSeconds":1`))

@@ -13,7 +13,7 @@ import (
 	"github.com/braidstream/braid/queue"
 )
 
-// Queues of package queue are queues of the service, and the other way round.
+// Queues of package queue are queues of the service, and vice versa.
 func TestRawEmbeddedQueue(t *testing.T) {
 	rigInBubble(t, nil, func(r *rig) {
 		r.create("s", 1)
@@ -46,7 +46,8 @@ func TestRawEmbeddedQueue(t *testing.T) {
 	})
 }
 
-// Each account and region has queues of its own, whose names may be as long as streams'.
+// Each account and region has its own queues, whose names may be as long as those of
+// streams.
 func TestRawQueuesOfAccounts(t *testing.T) {
 	rigInBubble(t, &kinesisapi.Options{SeparateAccounts: true}, func(r *rig) {
 		long := strings.Repeat("x", 128)
@@ -91,7 +92,7 @@ func TestRawQueuesOfAccounts(t *testing.T) {
 	})
 }
 
-// Lists come in pages, by the time of creation, and can be of certain streams.
+// Lists have pages, are ordered by time of creation, and can be filtered by stream.
 func TestRawListQueues(t *testing.T) {
 	rigInBubble(t, nil, func(r *rig) {
 		names := func(document string) (names []string, next string) {
@@ -166,7 +167,7 @@ func TestRawListQueues(t *testing.T) {
 	})
 }
 
-// Queues have tags and policies of their own.
+// Queues have their own tags and policies.
 func TestRawQueueResources(t *testing.T) {
 	rigInBubble(t, nil, func(r *rig) {
 		r.onDemand("s")

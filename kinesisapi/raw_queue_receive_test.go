@@ -16,7 +16,7 @@ func queueInBubble(t *testing.T, attributes string, test func(q *queueRig)) {
 	})
 }
 
-// A queue that begins at LATEST has all that is put once CreateQueue was answered.
+// A queue at LATEST has all records that are put after the answer to CreateQueue.
 func TestRawQueueLatest(t *testing.T) {
 	rigInBubble(t, nil, func(r *rig) {
 		r.onDemand("s")
@@ -29,7 +29,7 @@ func TestRawQueueLatest(t *testing.T) {
 	})
 }
 
-// The same at CREATING, before the queue can be received from.
+// This also holds while the queue is CREATING, before it can be received from.
 func TestRawQueueLatestWhileCreating(t *testing.T) {
 	rigInBubble(t, delays, func(r *rig) {
 		r.onDemand("s")
@@ -43,7 +43,7 @@ func TestRawQueueLatestWhileCreating(t *testing.T) {
 	})
 }
 
-// A time lets through what arrived then or later.
+// A queue at a timestamp has the records that arrived then or later.
 func TestRawQueueAtTimestamp(t *testing.T) {
 	rigInBubble(t, nil, func(r *rig) {
 		r.onDemand("s")
@@ -69,7 +69,7 @@ func TestRawQueueAtTimestamp(t *testing.T) {
 	})
 }
 
-// Up to ten records come at once, each of them once.
+// A receive returns up to ten records, each once.
 func TestRawReceive(t *testing.T) {
 	queueInBubble(t, "", func(q *queueRig) {
 		want := make(map[string]bool)
@@ -106,7 +106,7 @@ func TestRawReceive(t *testing.T) {
 	})
 }
 
-// A receiver that waits has a record as soon as it is put, and one receiver only.
+// A waiting receiver gets a record as soon as it is put, and only one receiver gets it.
 func TestRawReceiveWaits(t *testing.T) {
 	queueInBubble(t, "", func(q *queueRig) {
 		type result struct {
@@ -131,7 +131,7 @@ func TestRawReceiveWaits(t *testing.T) {
 	})
 }
 
-// What is not acknowledged comes again when its visibility timeout is over.
+// A record that is not acknowledged comes again after its visibility timeout.
 func TestRawRedelivery(t *testing.T) {
 	queueInBubble(t, `"VisibilityTimeoutSeconds":2`, func(q *queueRig) {
 		q.put("a")
@@ -151,7 +151,7 @@ func TestRawRedelivery(t *testing.T) {
 	})
 }
 
-// A receiver that waits has a record as soon as it is visible again.
+// A waiting receiver gets a record as soon as it is visible again.
 func TestRawRedeliveryWakes(t *testing.T) {
 	queueInBubble(t, `"VisibilityTimeoutSeconds":5`, func(q *queueRig) {
 		q.put("a")
@@ -162,7 +162,7 @@ func TestRawRedeliveryWakes(t *testing.T) {
 	})
 }
 
-// A receive can have a timeout of its own.
+// A receive can set its own visibility timeout.
 func TestRawReceiveVisibility(t *testing.T) {
 	queueInBubble(t, "", func(q *queueRig) {
 		q.put("a")
@@ -178,7 +178,8 @@ func TestRawReceiveVisibility(t *testing.T) {
 	})
 }
 
-// What one queue acknowledges, others still have, and so do readers of the stream.
+// A record that is acknowledged in one queue is still in other queues, and can still be
+// read from the stream.
 func TestRawAcknowledge(t *testing.T) {
 	queueInBubble(t, "", func(q *queueRig) {
 		other := q.queue("other", "s", "")
@@ -194,7 +195,7 @@ func TestRawAcknowledge(t *testing.T) {
 	})
 }
 
-// Handles fail one by one, and never the call.
+// Invalid handles fail individually; the call succeeds.
 func TestRawAcknowledgeMixed(t *testing.T) {
 	queueInBubble(t, `"VisibilityTimeoutSeconds":10`, func(q *queueRig) {
 		other := q.queue("other", "s", "")
@@ -221,7 +222,7 @@ func TestRawAcknowledgeMixed(t *testing.T) {
 	})
 }
 
-// To acknowledge again is a success, as an answer may have been lost.
+// Acknowledging again succeeds, because the first answer may have been lost.
 func TestRawAcknowledgeTwice(t *testing.T) {
 	queueInBubble(t, "", func(q *queueRig) {
 		q.put("a", "b")
@@ -236,7 +237,8 @@ func TestRawAcknowledgeTwice(t *testing.T) {
 	})
 }
 
-// The newest handle can acknowledge after its time; it cannot hide the record again.
+// After its visibility timeout, the newest handle can still acknowledge, but cannot hide
+// the record again.
 func TestRawAcknowledgeLate(t *testing.T) {
 	queueInBubble(t, "", func(q *queueRig) {
 		q.put("a")
@@ -248,7 +250,7 @@ func TestRawAcknowledgeLate(t *testing.T) {
 	})
 }
 
-// A change of visibility counts from when it is made.
+// A changed visibility timeout counts from the change.
 func TestRawVisibility(t *testing.T) {
 	queueInBubble(t, "", func(q *queueRig) {
 		q.put("a")
@@ -265,7 +267,8 @@ func TestRawVisibility(t *testing.T) {
 	})
 }
 
-// A record that was delivered as often as it may be is dead, and can be received as such.
+// After the maximum number of deliveries a record is a dead letter, and can be received as
+// one.
 func TestRawDeadLetters(t *testing.T) {
 	for _, most := range []int{1, 3} {
 		queueInBubble(t, fmt.Sprintf(`"VisibilityTimeoutSeconds":10,"DeadLetterConfiguration":{"TargetType":"BUILT_IN","MaxReceiveCount":%d}`, most), func(q *queueRig) {
@@ -285,7 +288,7 @@ func TestRawDeadLetters(t *testing.T) {
 			require.NotEqual(q.t, last.handle, dead[0].handle)
 			q.settle("AcknowledgeQueueRecords", "", []string{last.handle}, map[string]string{last.handle: invalid})
 
-			// Dead records have a visibility timeout, too.
+			// Dead letters also have a visibility timeout.
 			require.Empty(q.t, q.receiveDead(`"WaitTimeSeconds":1`))
 			q.settle("UpdateDeadLetterQueueRecordsVisibility", `"VisibilityTimeoutSeconds":20`, []string{dead[0].handle}, nil)
 			pass(18 * time.Second)
@@ -303,7 +306,7 @@ func TestRawDeadLetters(t *testing.T) {
 	}
 }
 
-// NONE: no record is ever dead.
+// With NONE, no record becomes a dead letter.
 func TestRawNoDeadLetters(t *testing.T) {
 	queueInBubble(t, `"VisibilityTimeoutSeconds":1,"DeadLetterConfiguration":{"TargetType":"NONE"}`, func(q *queueRig) {
 		q.put("a")
@@ -314,7 +317,7 @@ func TestRawNoDeadLetters(t *testing.T) {
 	})
 }
 
-// The last delivery can be acknowledged, even after it is over.
+// The last delivery can be acknowledged, even after its visibility timeout.
 func TestRawLastDelivery(t *testing.T) {
 	queueInBubble(t, `"VisibilityTimeoutSeconds":10,"DeadLetterConfiguration":{"TargetType":"BUILT_IN","MaxReceiveCount":1}`, func(q *queueRig) {
 		q.put("a", "b", "c")
@@ -322,14 +325,14 @@ func TestRawLastDelivery(t *testing.T) {
 		q.acknowledge(got[0].handle)
 		pass(10 * time.Second)
 		q.settle("UpdateQueueRecordsVisibility", `"VisibilityTimeoutSeconds":60`, []string{got[1].handle}, map[string]string{got[1].handle: invalid})
-		q.acknowledge(got[1].handle) // it is dead, and nobody has received it as such
+		q.acknowledge(got[1].handle) // it is a dead letter that was not received as one
 		dead := q.receiveDead("")
 		require.Len(q.t, dead, 1)
 		require.Equal(q.t, got[2].id, dead[0].id)
 	})
 }
 
-// A restored record begins anew, and can die again.
+// A restored record begins again, and can become a dead letter again.
 func TestRawRestore(t *testing.T) {
 	queueInBubble(t, `"VisibilityTimeoutSeconds":10,"DeadLetterConfiguration":{"TargetType":"BUILT_IN","MaxReceiveCount":2}`, func(q *queueRig) {
 		q.put("a")
@@ -358,8 +361,8 @@ func TestRawRestore(t *testing.T) {
 	})
 }
 
-// A lower limit makes records dead that were delivered as often; a higher one revives
-// none.
+// A lower limit turns records with that many deliveries into dead letters; a higher one
+// revives none.
 func TestRawMaxReceiveCountChanges(t *testing.T) {
 	queueInBubble(t, `"VisibilityTimeoutSeconds":1`, func(q *queueRig) {
 		limit := func(configuration string) {
@@ -399,7 +402,7 @@ func TestRawMaxReceiveCountChanges(t *testing.T) {
 	})
 }
 
-// What passes retention is gone, whatever its state was.
+// Records that expire by retention are gone, whatever their state.
 func TestRawQueueRetention(t *testing.T) {
 	queueInBubble(t, `"VisibilityTimeoutSeconds":43200,"DeadLetterConfiguration":{"TargetType":"BUILT_IN","MaxReceiveCount":1}`, func(q *queueRig) {
 		q.put("dead")
@@ -420,8 +423,8 @@ func TestRawQueueRetention(t *testing.T) {
 	})
 }
 
-// Nothing is lost and nothing comes twice while shards change. A stream on demand cannot
-// be resharded by its user, so the database does it.
+// During reshards no record is lost or delivered twice. Users cannot reshard an on-demand
+// stream, so the database does.
 func TestRawQueueReshard(t *testing.T) {
 	rigInBubble(t, nil, func(r *rig) {
 		r.onDemand("s")
@@ -462,7 +465,7 @@ func TestRawQueueReshard(t *testing.T) {
 	})
 }
 
-// A page has 10 MiB of data at most.
+// A receive returns at most 10 MiB of data.
 func TestRawReceiveBytes(t *testing.T) {
 	queueInBubble(t, "", func(q *queueRig) {
 		q.doesf("UpdateMaxRecordSize", `{"StreamARN":"%ss","MaxRecordSizeInKiB":10240}`, streamARN)
@@ -476,7 +479,7 @@ func TestRawReceiveBytes(t *testing.T) {
 	})
 }
 
-// A record of a stream that places records itself may have no partition key.
+// A record of a stream with the strategy AUTO may have no partition key.
 func TestRawReceiveWithoutKey(t *testing.T) {
 	queueInBubble(t, "", func(q *queueRig) {
 		q.doesf("UpdateStreamRecordDistributionStrategy", `{"StreamARN":"%ss","RecordDistributionStrategy":"AUTO"}`, streamARN)

@@ -10,7 +10,7 @@ import (
 	"github.com/braidstream/braid/kinesisapi"
 )
 
-// A stream with queues stays, and stays on demand.
+// A stream with queues cannot be deleted, and cannot become provisioned.
 func TestRawQueueHoldsStream(t *testing.T) {
 	rigInBubble(t, &kinesisapi.Options{DeleteDelay: time.Second}, func(r *rig) {
 		r.onDemand("s")
@@ -59,7 +59,8 @@ func TestRawQueueOfUpdatingStream(t *testing.T) {
 	})
 }
 
-// Queues and consumers share a stream's places, and five queues can be on their way.
+// Queues and consumers share a stream's places, and at most five queues can be CREATING or
+// DELETING.
 func TestRawQueueLimits(t *testing.T) {
 	rigInBubble(t, &kinesisapi.Options{ExactLimits: true, CreateDelay: time.Second, DeleteDelay: time.Second}, func(r *rig) {
 		for _, name := range []string{"s", "s2"} {
@@ -115,7 +116,8 @@ func TestRawQueueLimits(t *testing.T) {
 	})
 }
 
-// Operations on queues have the rate of most operations; those on records have none.
+// Operations on queues have the same rate limit as most operations; operations on records
+// have none.
 func TestRawQueueRates(t *testing.T) {
 	rigInBubble(t, &kinesisapi.Options{ExactLimits: true}, func(r *rig) {
 		r.onDemand("s")

@@ -11,7 +11,7 @@ import (
 	"github.com/braidstream/braid/kinesisapi"
 )
 
-// A queue that is being created echoes the request; an active one tells where it began.
+// A queue that is CREATING echoes the request; an ACTIVE one shows where it began.
 func TestRawCreateQueue(t *testing.T) {
 	rigInBubble(t, &kinesisapi.Options{CreateDelay: 10 * time.Second}, func(r *rig) {
 		r.onDemand("s")
@@ -56,7 +56,7 @@ func TestRawCreateQueue(t *testing.T) {
 			d := (&queueRig{r, arns[i]}).describe()
 			require.Equal(t, "ACTIVE", d["QueueStatus"])
 			position := objects(d["StreamConfigurationList"])[0]["StartingPosition"].(map[string]any)
-			if row.began == 0 { // the earliest time that can be read from
+			if row.began == 0 { // the time of the oldest readable record
 				require.GreaterOrEqual(t, position["Timestamp"], stream["StreamCreationTimestamp"])
 				require.LessOrEqual(t, position["Timestamp"], arrived)
 				row.began = position["Timestamp"].(float64)
@@ -128,8 +128,8 @@ func TestRawCreateQueueErrors(t *testing.T) {
 	})
 }
 
-// Data operations are refused as a whole for a queue that is not there, and for members
-// out of range; nothing is received then.
+// If the queue does not exist or members are out of range, data operations are refused as a
+// whole, and nothing is received.
 func TestRawQueueRequestErrors(t *testing.T) {
 	rigInBubble(t, nil, func(r *rig) {
 		r.onDemand("s")
@@ -179,7 +179,7 @@ func TestRawQueueRequestErrors(t *testing.T) {
 	})
 }
 
-// Attributes change when UPDATING is over; until then the queue works with the old ones.
+// Attributes change at the end of UPDATING; until then the queue works with the old ones.
 func TestRawUpdateQueue(t *testing.T) {
 	rigInBubble(t, &kinesisapi.Options{UpdateDelay: 3 * time.Second}, func(r *rig) {
 		r.onDemand("s")
@@ -215,7 +215,7 @@ func TestRawUpdateQueue(t *testing.T) {
 	})
 }
 
-// A queue that is deleted is gone after a while, with its handles, and its name is free.
+// A deleted queue is gone after DeleteDelay, with its handles, and its name is free.
 func TestRawDeleteQueue(t *testing.T) {
 	rigInBubble(t, &kinesisapi.Options{DeleteDelay: 5 * time.Second}, func(r *rig) {
 		r.onDemand("s")
@@ -256,7 +256,7 @@ func (r *rig) iteratorOf(key string) string {
 	return r.iterator("s", shard, `"ShardIteratorType":"TRIM_HORIZON"`)
 }
 
-// An ARN has an id, and not a name, even if a queue is called like the id of another one.
+// An ARN contains an id, not a name, even if another queue's name equals the id.
 func TestRawQueueNamedLikeAnother(t *testing.T) {
 	rigInBubble(t, nil, func(r *rig) {
 		r.onDemand("s")

@@ -17,7 +17,7 @@ import (
 	"github.com/braidstream/braid/kinesisapi/internal/nettest"
 )
 
-// ways are those in which a client can call a server.
+// ways are the ways in which a client can call a server.
 var ways = []string{"in process", "HTTP/1.1", "h2c"}
 
 // overWay runs a test with a queue and a client that calls the server in one of the ways.
@@ -36,7 +36,7 @@ func overWay(t *testing.T, test func(q *queueRig)) {
 	}
 }
 
-// A receiver that goes away while it waits takes nothing with it.
+// A receiver that gives up while it waits takes no record.
 func TestRawReceiverGone(t *testing.T) {
 	overWay(t, func(q *queueRig) {
 		ctx, hangUp := context.WithCancel(q.t.Context())
@@ -62,7 +62,7 @@ func TestRawReceiverGone(t *testing.T) {
 	})
 }
 
-// A receiver that waits is answered when the server closes; later ones do not wait.
+// Close answers waiting receivers; later receivers do not wait.
 func TestRawReceiverAtClose(t *testing.T) {
 	overWay(t, func(q *queueRig) {
 		began := time.Now()
@@ -83,7 +83,7 @@ func TestRawReceiverAtClose(t *testing.T) {
 	})
 }
 
-// Receivers of a queue that is deleted do not wait any longer, however they call.
+// Deleting a queue ends the waits of its receivers, in each way of calling.
 func TestRawReceiverOfDeleted(t *testing.T) {
 	overWay(t, func(q *queueRig) {
 		began := time.Now()
@@ -100,7 +100,7 @@ func TestRawReceiverOfDeleted(t *testing.T) {
 	})
 }
 
-// Queues, deliveries and handles are there again after a restart, and after a power cut.
+// Queues, deliveries and handles survive a restart and a power loss.
 func TestRawQueueRestart(t *testing.T) {
 	for _, crash := range []bool{false, true} {
 		t.Run(fmt.Sprintf("crash %t", crash), func(t *testing.T) {

@@ -15,7 +15,8 @@ import (
 	"github.com/braidstream/braid/kinesisapi/internal/nettest"
 )
 
-// trickle is a body of 1,000 bytes that comes a byte each half second or so: never just at a bound.
+// trickle is a body of 1,000 bytes, one byte about each half second: never exactly at a
+// limit.
 type trickle struct {
 	sent int
 	done <-chan struct{}
@@ -37,8 +38,8 @@ func (t *trickle) Read(p []byte) (int, error) {
 
 func (t *trickle) Close() error { return nil }
 
-// TestRawSlowBody: a client that sends a body too slowly is cut off, even if it would have
-// read the body, and keeps nobody waiting, not even on the same connection.
+// TestRawSlowBody: a client that sends a body too slowly is disconnected, and blocks no
+// other request, not even one on the same connection.
 func TestRawSlowBody(t *testing.T) {
 	for _, c := range []struct {
 		name         string
@@ -106,8 +107,8 @@ func TestRawSlowBody(t *testing.T) {
 	}
 }
 
-// TestRawBodyNobodyReads: what is left of a body that nothing reads is bounded as well,
-// though net/http is who waits for it.
+// TestRawBodyNobodyReads: the limit also applies to the unread rest of a body, although
+// net/http waits for that.
 func TestRawBodyNobodyReads(t *testing.T) {
 	rigInBubble(t, &kinesisapi.Options{Control: true, ControlHosts: []string{"kinesis"}}, func(r *rig) {
 		network := nettest.New()
@@ -127,13 +128,13 @@ func TestRawBodyNobodyReads(t *testing.T) {
 			_, err = io.ReadAll(conn)
 			require.NoError(r.t, err)
 			require.LessOrEqual(r.t, time.Since(started), c.after+time.Second)
-			pass(time.Second) // the server waits for a moment before it hangs up
+			pass(time.Second) // the server pauses briefly before it hangs up
 		}
 	})
 }
 
-// TestRawSlowOperation: a bound for clients is none for the operation, nor for the time
-// between two requests.
+// TestRawSlowOperation: the limits for clients apply neither to the operation nor to the
+// time between two requests.
 func TestRawSlowOperation(t *testing.T) {
 	for _, protocol := range []string{"HTTP/1.1", "h2c"} {
 		t.Run(strings.ReplaceAll(protocol, "/", " "), func(t *testing.T) {
@@ -153,7 +154,7 @@ func TestRawSlowOperation(t *testing.T) {
 	}
 }
 
-// TestRawSlowReader: a client that does not read the answer it asked for is cut off.
+// TestRawSlowReader: a client that does not read its answer is disconnected.
 func TestRawSlowReader(t *testing.T) {
 	for _, c := range []struct {
 		name    string
@@ -202,7 +203,7 @@ func TestRawSlowReader(t *testing.T) {
 	}
 }
 
-// get is a request, as it is sent, for the records of a stream's first shard.
+// get returns the bytes of a GetRecords request for a stream's first shard.
 func (r *rig) get(stream string) string {
 	iterator := r.does("GetShardIterator", fmt.Sprintf(`{"StreamName":%q,"ShardId":"0","ShardIteratorType":"TRIM_HORIZON"}`, stream))["ShardIterator"]
 	body := fmt.Sprintf(`{"ShardIterator":%q}`, iterator)

@@ -42,7 +42,7 @@ func initialResponse() string {
 	return frame("{}", ":message-type", "event", ":event-type", "initial-response", ":content-type", "application/json")
 }
 
-// subscription is an open one, as a client reads it.
+// subscription is an open subscription, as a client reads it.
 type subscription struct {
 	r    *rig
 	body io.ReadCloser
@@ -86,8 +86,8 @@ func (s *subscription) event() map[string]any {
 	return event
 }
 
-// ends reads to the end, which is an exception if its type is not empty, and
-// returns how many events there were before.
+// ends reads to the end and returns the number of events before it. If the type is not
+// empty, the end must be an exception of that type.
 func (s *subscription) ends(exception, message string) (events int) {
 	s.r.t.Helper()
 	for {
@@ -161,9 +161,9 @@ func TestRawSubscriptionBytes(t *testing.T) {
 	})
 }
 
-// A subscription sends an event at once, then whenever there is something, and
-// every 5 seconds. It ends after 5 minutes, without an error, and can go on where
-// it ended.
+// A subscription sends an event at once, then for new records, and at least every 5
+// seconds. It ends after 5 minutes, without an error, and a new one can continue where it
+// ended.
 func TestRawSubscriptionLife(t *testing.T) {
 	rigInBubble(t, nil, func(r *rig) {
 		start := r.create("s", 1)[0]
@@ -191,8 +191,8 @@ func TestRawSubscriptionLife(t *testing.T) {
 	})
 }
 
-// A subscription holds its place for 5 seconds. A later one takes it over, and
-// the older one hears why it ends.
+// A subscription keeps its place for 5 seconds. A later one takes it over, and the older
+// one gets an error with the reason.
 func TestRawSubscriptionIsTakenOver(t *testing.T) {
 	rigInBubble(t, nil, func(r *rig) {
 		r.create("s", 2)
@@ -210,7 +210,7 @@ func TestRawSubscriptionIsTakenOver(t *testing.T) {
 	})
 }
 
-// Also who is kept waiting for its share of the throughput hears why it ends.
+// A subscriber that waits for its share of the throughput also gets the reason for the end.
 func TestRawSubscriptionEndsInAPause(t *testing.T) {
 	rigInBubble(t, &kinesisapi.Options{ExactLimits: true}, func(r *rig) {
 		r.create("s", 1)
@@ -224,7 +224,7 @@ func TestRawSubscriptionEndsInAPause(t *testing.T) {
 	})
 }
 
-// What a subscription reads may go, and then it hears that.
+// If the stream or consumer of a subscription is deleted, the subscription gets an error.
 func TestRawSubscriptionEndsWithItsStream(t *testing.T) {
 	rigInBubble(t, nil, func(r *rig) {
 		r.create("s", 1)
@@ -239,8 +239,8 @@ func TestRawSubscriptionEndsWithItsStream(t *testing.T) {
 	})
 }
 
-// At the end of a shard there is an event without a place to go on, but with the
-// shards that go on; then the stream ends.
+// At the end of a shard there is an event with the children and without a
+// ContinuationSequenceNumber; then the stream ends.
 func TestRawSubscriptionAtTheEndOfAShard(t *testing.T) {
 	rigInBubble(t, nil, func(r *rig) {
 		r.create("s", 2)
@@ -261,8 +261,8 @@ func TestRawSubscriptionAtTheEndOfAShard(t *testing.T) {
 	})
 }
 
-// Over a connection, frames come as they are made, in chunks, and the end of the
-// server is the end of them.
+// Over a connection, frames arrive as they are made, in chunks, and end when the server
+// closes.
 func TestRawSubscriptionOverHTTP(t *testing.T) {
 	r := newRig(t, nil)
 	listener := httptest.NewServer(r.server)
@@ -291,8 +291,7 @@ func TestRawSubscriptionOverHTTP(t *testing.T) {
 	require.NoError(t, err)
 }
 
-// A caller that closes the server while others subscribe waits for all of them, and a closed
-// server does not answer a subscriber.
+// Close waits for all subscriptions, and a closed server refuses new ones.
 func TestRawSubscribeWhileClosing(t *testing.T) {
 	for range 20 {
 		r := newRig(t, &kinesisapi.Options{})

@@ -29,12 +29,12 @@ const (
 	maxHash   = "340282366920938463463374607431768211455"
 )
 
-// doer sends a request: the client in process, or one with a socket.
+// doer sends a request: the client in the same process, or one with a socket.
 type doer interface {
 	Do(*http.Request) (*http.Response, error)
 }
 
-// rig is a server over a fresh database, and how a test speaks to it.
+// rig is a server over a new database, with helpers to call it.
 type rig struct {
 	t      testing.TB
 	db     *braid.DB
@@ -55,18 +55,18 @@ func newRig(t testing.TB, options *kinesisapi.Options) *rig {
 	return &rig{t: t, db: db, server: server, client: server.Client(), url: "http://kinesis/"}
 }
 
-// rigInBubble runs a test with a rig on the clock of a bubble.
+// rigInBubble runs a test with a rig in a bubble.
 func rigInBubble(t *testing.T, options *kinesisapi.Options, test func(r *rig)) {
 	synctest.Test(t, func(t *testing.T) { test(newRig(t, options)) })
 }
 
-// pass lets time go by, and what was to happen meanwhile happen. It is for bubbles.
+// pass lets time pass in a bubble, and waits until all that was due has happened.
 func pass(d time.Duration) {
 	time.Sleep(d)
 	synctest.Wait()
 }
 
-// answer is a reply with its body read.
+// answer is a response with its body.
 type answer struct {
 	status int
 	header http.Header
@@ -142,8 +142,8 @@ func (r *rig) callCBOR(operation string, body any) (status int, document any) {
 	return a.status, document
 }
 
-// cborMode reads CBOR as JSON is read. What has tag 1 becomes a time whose seconds
-// are the milliseconds that were written.
+// cborMode decodes CBOR to the same types as JSON. A value with tag 1 becomes a time whose
+// seconds are the encoded milliseconds.
 var cborMode = func() cbor.DecMode {
 	mode, err := cbor.DecOptions{
 		DefaultMapType: reflect.TypeFor[map[string]any](),
@@ -155,5 +155,5 @@ var cborMode = func() cbor.DecMode {
 	return mode
 }()
 
-// instant is a time as a request in CBOR has it.
+// instant is a time in a CBOR request.
 func instant(t time.Time) cbor.Tag { return cbor.Tag{Number: 1, Content: t.UnixMilli()} }

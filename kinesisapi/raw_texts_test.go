@@ -13,7 +13,7 @@ import (
 	"github.com/braidstream/braid/kinesisapi"
 )
 
-// refusal is a request that is refused, and the text that says why.
+// refusal is a refused request and the text of its error.
 type refusal struct{ errorType, message, operation, body string }
 
 func (r *rig) refuses(refusals ...refusal) {
@@ -57,7 +57,7 @@ func plus(number string, summand *big.Int) string {
 	return n.Add(n, summand).String()
 }
 
-// Each row fails in all that the rows after it fail in, so the order is tested, too.
+// Each row also has all faults of the rows after it, so this also tests the order.
 func TestRawGetShardIteratorErrors(t *testing.T) {
 	rigInBubble(t, nil, func(r *rig) {
 		numbers := r.create("s", 6)
@@ -114,7 +114,7 @@ func TestRawGetShardIteratorErrors(t *testing.T) {
 				ask("s", "0", fmt.Sprintf(`"ShardIteratorType":"AT_TIMESTAMP","Timestamp":%.3f`, float64(time.Now().UnixMilli()+1)/1000)),
 			},
 		)
-		// None of these is an error, nor is it to read from there.
+		// None of these is an error, and neither is reading from there.
 		late := plus(numbers[0], new(big.Int).Lsh(big.NewInt(1), 142))
 		for _, rest := range []string{
 			at("AT_SEQUENCE_NUMBER", numbers[0]), at("AFTER_SEQUENCE_NUMBER", numbers[0]),
@@ -180,7 +180,7 @@ func TestRawPutErrors(t *testing.T) {
 		it := r.iterator("s", "0", `"ShardIteratorType":"TRIM_HORIZON"`)
 		require.Empty(t, r.doesf("GetRecords", `{"ShardIterator":%q}`, it)["Records"], "a refused batch is refused as a whole")
 
-		// What is within all limits, if only just.
+		// Values just within all limits.
 		r.doesf("PutRecords", `{"StreamName":"s","Records":[%s{"PartitionKey":"a","Data":""}]}`, strings.Repeat(`{"PartitionKey":"a","Data":""},`, 499))
 		out := r.doesf("PutRecord", `{"StreamName":"s","PartitionKey":"a","Data":"%s","ExplicitHashKey":"%s","SequenceNumberForOrdering":"%s"}`, most[:len(most)-4], maxHash, numbers[0])
 		require.Equal(t, map[string]any{"ShardId": shard0, "SequenceNumber": out["SequenceNumber"]}, out, "no EncryptionType")
@@ -243,7 +243,7 @@ func TestRawReshardErrors(t *testing.T) {
 			refusal{validation, "2 validation errors detected: Value 'X' at 'scalingType' failed to satisfy constraint: Member must satisfy enum value set: [UNIFORM_SCALING]; Value '0' at 'targetShardCount' failed to satisfy constraint: Member must have value greater than or equal to 1", "UpdateShardCount", `{"StreamName":"s","TargetShardCount":0,"ScalingType":"X"}`},
 		)
 
-		// The least key there is. The list of shards changes at the end of UPDATING.
+		// The smallest valid key. The list of shards changes at the end of UPDATING.
 		r.does("SplitShard", `{"StreamName":"s","ShardToSplit":"shardId-0","NewStartingHashKey":"2"}`)
 		r.refuses(
 			refusal{inUse, notActive("UPDATING"), "SplitShard", split("s", "0", "2")},
@@ -289,7 +289,7 @@ func TestRawReshardErrors(t *testing.T) {
 	})
 }
 
-// How many shards a stream has had after its count was changed.
+// The total number of shards after changes of the count.
 func TestRawShardCounts(t *testing.T) {
 	rigInBubble(t, nil, func(r *rig) {
 		for _, row := range [][3]int{{2, 4, 6}, {4, 5, 15}, {10, 13, 37}, {4, 2, 6}, {5, 3, 7}, {10, 3, 17}} {
@@ -355,7 +355,7 @@ func TestRawTagErrors(t *testing.T) {
 			refusal{validation, "1 validation error detected: Value '{}' at 'tags' failed to satisfy constraint: Member must have length greater than or equal to 1", "AddTagsToStream", add("s", `{}`)},
 			refusal{validation, "1 validation error detected: Value '{=a}' at 'tags' failed to satisfy constraint: Map keys must satisfy constraint: [Member must have length less than or equal to 128, Member must have length greater than or equal to 1]", "AddTagsToStream", add("s", `{"":"a"}`)},
 		)
-		// White space is what separates words: no tab, and no end of a line.
+		// White space means word separators: no tab and no line break.
 		for _, c := range []string{`\t`, `\n`, `\u000b`, `\f`, `\r`, `\u0085`, `\u200b`, `\ufeff`, `\u0000`} {
 			r.refuses(
 				refusal{invalid, first, "AddTagsToStream", add("s", `{"a`+c+`":"b"}`)},
@@ -373,7 +373,7 @@ func TestRawTagErrors(t *testing.T) {
 		r.does("RemoveTagsFromStream", remove("s", `["space"]`))
 		r.does("AddTagsToStream", add("s", "{"+strings.Join(fifty, ",")+"}"))
 		r.does("AddTagsToStream", add("s", `{"k00":"again"}`))
-		// The service has not changed its text since it took ten.
+		// The service's text still has 10, its former limit.
 		r.refuses(refusal{
 			invalid, "Failed to add tags to stream s under account " + account + " because a given stream cannot have more than 10 tags associated with it.",
 			"AddTagsToStream", add("s", `{"k00":"v","more":"v"}`),
@@ -407,10 +407,10 @@ func TestRawListShardsErrors(t *testing.T) {
 			refusal{notFound, noStream, "ListShards", `{"StreamName":"x"}`},
 			refusal{notFound, streamsUnder + " not found.", "ListShards", `{"StreamName":"s","StreamCreationTimestamp":1}`},
 		)
-		for range 20 { // which of them is named does not depend on luck
+		for range 20 { // the error always names the same one
 			r.refuses(refusal{invalid, together("StreamName"), "ListShards", `{"NextToken":"x","StreamName":"s","ShardFilter":{"Type":"AT_LATEST"},"ExclusiveStartShardId":"a"}`})
 		}
-		// A token goes on where it was given, as often as one likes, for 300 seconds.
+		// A token is valid for 300 seconds, any number of times.
 		pass(300*time.Second - time.Millisecond)
 		for range 2 {
 			page := r.doesf("ListShards", `{"NextToken":%q,"MaxResults":1000}`, next)
@@ -421,7 +421,7 @@ func TestRawListShardsErrors(t *testing.T) {
 		a := r.call("ListShards", `{"NextToken":"`+next+`"}`)
 		require.Equal(t, 400, a.status)
 		require.Contains(t, a.body, `"__type":"ExpiredNextTokenException"`)
-		// A token is of one stream, not of its name.
+		// A token belongs to one stream, not to its name.
 		next = token()
 		r.does("DeleteStream", `{"StreamName":"s"}`)
 		r.create("s", 3)
@@ -484,7 +484,7 @@ func TestRawConsumerErrors(t *testing.T) {
 			refusal{validation, "1 validation error detected: Value null at 'startingPosition' failed to satisfy constraint: Member must not be null", "SubscribeToShard", `{"ConsumerARN":"` + consumer + `","ShardId":"0"}`},
 			refusal{"DryRunOperationException", "The request would have succeeded, but the DryRun parameter is set.", "SubscribeToShard", `{"DryRun":true,"ConsumerARN":"` + consumer + `","ShardId":"0","StartingPosition":{"Type":"LATEST"}}`},
 		)
-		// A consumer goes, and one of the same name is another.
+		// A later consumer of the same name is a different consumer.
 		require.Nil(t, r.doesf("DeregisterStreamConsumer", `{"ConsumerARN":%q}`, consumer))
 		require.Nil(t, r.doesf("DeregisterStreamConsumer", `{"ConsumerARN":%q}`, consumer))
 		d := r.doesf("DescribeStreamConsumer", `{"ConsumerARN":%q}`, consumer)["ConsumerDescription"].(map[string]any)
@@ -496,7 +496,7 @@ func TestRawConsumerErrors(t *testing.T) {
 	})
 }
 
-// The texts of constraints and of types, through the whole of the server.
+// The texts of constraints and of types, through the whole server.
 func TestRawMemberTexts(t *testing.T) {
 	r := newRig(t, nil)
 	r.create("s", 1)

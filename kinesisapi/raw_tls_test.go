@@ -12,7 +12,7 @@ import (
 	"github.com/braidstream/braid/kinesisapi"
 )
 
-// A listener that no client could ever shake hands with says so at once.
+// Accept fails at once if no client could complete a handshake.
 func TestRawTLSListenerWithoutCertificate(t *testing.T) {
 	for _, config := range []*tls.Config{nil, {}, {NextProtos: []string{"h2"}}} {
 		plain, err := net.Listen("tcp", "localhost:0")

@@ -12,7 +12,7 @@ import (
 	"github.com/braidstream/braid/kinesisapi"
 )
 
-// An iterator is good for 300 seconds, as often as one likes.
+// An iterator is valid for 300 seconds, any number of times.
 func TestRawIteratorExpires(t *testing.T) {
 	rigInBubble(t, nil, func(r *rig) {
 		r.create("s", 1)
@@ -32,8 +32,8 @@ func TestRawIteratorExpires(t *testing.T) {
 	})
 }
 
-// No two calls give the same iterator, even where nothing has changed, and no
-// iterator says what is in it.
+// No two calls return the same iterator, even if nothing has changed, and the content of an
+// iterator is unreadable.
 func TestRawIteratorIsOpaque(t *testing.T) {
 	name := strings.Repeat("n", 128)
 	options := &kinesisapi.Options{SeparateAccounts: true, Region: strings.Repeat("r", 32)}
@@ -63,8 +63,8 @@ func TestRawIteratorIsOpaque(t *testing.T) {
 	})
 }
 
-// An iterator is of one stream, not of its name. Where the service fails, this one
-// says that there is nothing to read.
+// An iterator belongs to one stream, not to its name. AWS was seen to fail in this case; this
+// server answers that the shard does not exist.
 func TestRawIteratorOfAnotherStream(t *testing.T) {
 	rigInBubble(t, nil, func(r *rig) {
 		r.create("s", 2)
@@ -95,7 +95,7 @@ func TestRawIteratorInQuotes(t *testing.T) {
 	for _, text := range []string{`\"` + it, it + `\"`, `\"\"` + it + `\"\"`, `'` + it + `'`, it + " ", it + `\n`, "AAAAAAAAAAE=", `\"\"`, `\"`, "x"} {
 		r.refuses(refusal{invalid, "Invalid ShardIterator.", "GetRecords", `{"ShardIterator":"` + text + `"}`})
 	}
-	// A token of one kind is not one of another.
+	// A token of one kind is invalid as another.
 	next := r.does("ListStreams", `{"Limit":1}`)
 	require.NotContains(t, next, "NextToken")
 	for _, op := range []string{`ListStreams`, `ListShards`, `ListChannels`} {

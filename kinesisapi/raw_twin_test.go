@@ -14,8 +14,8 @@ import (
 	"github.com/braidstream/braid/kinesisapi/internal/service"
 )
 
-// Two servers, one of which is spoken to in JSON and the other in CBOR, live the
-// same life: a few hundred operations, and the time between them.
+// Two servers, one called in JSON and the other in CBOR, get the same few hundred
+// operations, with the same pauses.
 func TestRawTwins(t *testing.T) {
 	for seed := range uint64(12) {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
@@ -46,7 +46,7 @@ func twins(t *testing.T, seed uint64) {
 			choices.bytes[i] = byte(random.Uint32())
 		}
 		operation := operations[random.IntN(len(operations))]
-		switch random.IntN(12) { // what there is most of
+		switch random.IntN(12) { // the most frequent operations
 		case 0:
 			operation = "PutRecords"
 		case 1:

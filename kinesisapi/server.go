@@ -18,55 +18,54 @@ import (
 // Options are the settings of a [Server]. The zero value, and a nil pointer, mean
 // the defaults.
 type Options struct {
-	// Account and Region are what ARNs say: 12 digits, and 1 to 32 characters of a-z,
-	// 0-9 and '-'. The defaults are "000000000000" and "us-east-1".
+	// Account and Region are those of the ARNs. Account is 12 digits; Region is 1 to 32
+	// characters of a-z, 0-9 and '-'. The defaults are "000000000000" and "us-east-1".
 	Account, Region string
 
-	// SeparateAccounts keeps the streams of each account and region apart, as AWS
-	// does. Both come from the request's credential scope: the region, and the
-	// access key if it consists of 12 digits; Account and Region stand in for what
-	// is not there. In the database such a stream is called
-	// "account.region.stream". Without it there is one account, whatever requests
-	// and ARNs call it; Logger receives a hint, once, when a request is signed for
-	// another account or region than Account and Region.
+	// SeparateAccounts keeps the streams of each account and region apart, as AWS does. The
+	// region is that of the request's credential scope. The account is the access key, if that
+	// consists of 12 digits. Where a request has neither, Account and Region apply. The
+	// database's name of such a stream is "account.region.stream". Without SeparateAccounts
+	// there is one account, whatever requests and ARNs call it. Then Logger receives a hint,
+	// once, when a request is signed for another account or region than Account and Region.
 	SeparateAccounts bool
 
-	// ExactLimits makes the limits of Kinesis hold: throughput of shards, quotas of
-	// the account, how often an operation can be called. Without it there are none
-	// but the sizes of requests, and a stream takes what the machine can.
+	// ExactLimits enforces the limits of Kinesis: throughput of shards, quotas of the account,
+	// and rates of operations. Without it only the sizes of requests are limited, and a stream
+	// is as fast as the machine.
 	ExactLimits bool
 
-	// ShardLimit is how many open shards an account may have in a region, and
-	// OnDemandStreamLimit how many on-demand streams: 1 to 1,000,000. They are enforced
-	// with or without ExactLimits. The defaults are those of AWS, enforced with
-	// ExactLimits only: 20,000 shards in us-east-1, us-west-2 and eu-west-1 and 1,000
-	// elsewhere, and 50 streams. Negative means no limit. DescribeLimits returns them.
+	// ShardLimit is the maximum number of open shards of an account in a region, and
+	// OnDemandStreamLimit that of on-demand streams: 1 to 1,000,000. Both are enforced with or
+	// without ExactLimits. The defaults are those of AWS, and are enforced only with
+	// ExactLimits: 20,000 shards in us-east-1, us-west-2 and eu-west-1, 1,000 shards elsewhere,
+	// and 50 streams. Negative means no limit. DescribeLimits returns both.
 	ShardLimit, OnDemandStreamLimit int
 
 	// CheckAuthorization refuses requests that lack a part of a signature. The
 	// signature itself is never verified.
 	CheckAuthorization bool
 
-	// CreateDelay, UpdateDelay and DeleteDelay are how long a stream or a queue stays
-	// CREATING, UPDATING and DELETING; the first and the last hold for consumers,
-	// too. 0 means that it is ACTIVE, or gone, when the call returns; they must not be
-	// negative. A change shows at the end of its delay.
+	// CreateDelay, UpdateDelay and DeleteDelay are how long a stream or a queue stays CREATING,
+	// UPDATING and DELETING. CreateDelay and DeleteDelay also apply to consumers. They must not
+	// be negative. 0 means that the stream is ACTIVE, or gone, when the call returns. A change
+	// becomes visible at the end of its delay.
 	CreateDelay, UpdateDelay, DeleteDelay time.Duration
 
-	// BodyTimeout is how long the body of a request over HTTP may take to arrive, from
-	// the end of its headers on. A slower client is answered RequestTimeoutException
-	// (status 408) and, over HTTP/1.1, disconnected. The default is 30 seconds; negative
-	// means no limit. A ReadTimeout of the [http.Server] takes precedence. A handler
-	// around the server that replaces the ResponseWriter must give its own an Unwrap
-	// method, see [http.ResponseController]: without it, neither this limit nor
-	// AnswerTimeout can be enforced.
+	// BodyTimeout is how long the body of a request over HTTP may take to arrive, counted from
+	// the end of its headers. A slower client gets RequestTimeoutException (status 408) and,
+	// over HTTP/1.1, is disconnected. The default is 30 seconds; negative means no limit. A
+	// ReadTimeout of the [http.Server] takes precedence. If a handler around the server
+	// replaces the ResponseWriter, the replacement must have an Unwrap method (see
+	// [http.ResponseController]). Without it, the server can enforce neither this limit nor
+	// AnswerTimeout.
 	BodyTimeout time.Duration
 
-	// AnswerTimeout is how long a client over HTTP may take to read an answer, from its
-	// first byte on. A slower client is disconnected. The default is 30 seconds; negative
-	// means no limit. A WriteTimeout of the [http.Server] takes precedence: it must leave
-	// time for the 20 seconds that a receive from a queue may wait. Subscriptions
-	// have a limit of their own: 6 minutes from their start.
+	// AnswerTimeout is how long a client over HTTP may take to read an answer, counted from its
+	// first byte. A slower client is disconnected. The default is 30 seconds; negative means no
+	// limit. A WriteTimeout of the [http.Server] takes precedence; it must allow for the 20
+	// seconds that a receive from a queue may wait. Subscriptions have their own limit, 6
+	// minutes from their start.
 	AnswerTimeout time.Duration
 
 	// Logger receives the causes of failures, which answers do not contain: failures of
@@ -74,19 +73,19 @@ type Options struct {
 	// [slog.Default]; slog.New(slog.DiscardHandler) silences them.
 	Logger *slog.Logger
 
-	// Access, if it is not nil, is called after each request over HTTP, on the
-	// goroutine of the request: from several at once.
+	// Access, if not nil, is called after each request over HTTP, on the goroutine of that
+	// request. So several goroutines may call it at once.
 	Access func(Access)
 
-	// Control serves the paths under /_braid/ as well: a page, health, a look at records,
-	// resets, faults on order. It is for tests. Everybody who can reach the server can do
-	// all of that, but not a page of another site that a browser of theirs shows.
-	// [Server.Client] does not: it has Go.
+	// Control also serves the control API under /_braid/, for tests: a page, health, records,
+	// resets and injected faults. Anyone who can reach the server can use all of it. Pages of
+	// other web sites cannot use it through a visitor's browser. [Server.Client] does not serve
+	// it, because Go code can call package kinesistest.
 	Control bool
 
-	// ControlHosts are names under which those paths are reached, without ports, such as
-	// "kinesis.test". Loopback names and IP addresses are allowed in any case; requests
-	// under other names are refused, as they may be those of a site that has its own name
+	// ControlHosts are further host names, without ports, under which the control API is
+	// reached, such as "kinesis.test". Loopback names and IP addresses are always allowed.
+	// Requests under other names are refused, because a web site could make its own name
 	// resolve to this machine. Health and ready answer under any name.
 	ControlHosts []string
 }
@@ -96,8 +95,8 @@ type Access struct {
 	Remote        string        // address of the client
 	Operation     string        // such as "PutRecord"; empty if it is not one
 	Status        int           // of HTTP
-	Error         string        // such as "ResourceNotFoundException"; empty if there was none. A subscription may end with one
-	ResponseBytes int64         // of the answer's body that were sent, all events of a subscription included
+	Error         string        // such as "ResourceNotFoundException"; empty if there was none; a subscription may end with an error
+	ResponseBytes int64         // bytes of the body that were sent, including all events of a subscription
 	Duration      time.Duration // until the answer was written; of a subscription, until it ended
 }
 
@@ -110,13 +109,13 @@ type Server struct {
 	endLive context.CancelFunc // of the page's live connections
 }
 
-// New returns a server for the streams and queues of a database, which stays the caller's: it
-// must be open for as long as the server is used, and be closed after it. What
-// Kinesis knows of a stream beyond what braid does, such as registered consumers,
-// is kept among the application's own keys, under "kinesisapi/".
+// New returns a server for the streams and queues of a database. The caller keeps the
+// database open while the server is used, and closes it after the server. What Kinesis
+// stores of a stream and braid does not, such as registered consumers, lies among the
+// application's own keys, under "kinesisapi/".
 //
-// Errors: [braid.ErrInvalidArgument] for the options, [braid.ErrReadOnly] for a database
-// that is open for reading only, and the others of [braid.DB.Update].
+// Errors: [braid.ErrInvalidArgument] for the options, [braid.ErrReadOnly] for a read-only
+// database, and the others of [braid.DB.Update].
 func New(db *braid.DB, options *Options) (*Server, error) {
 	opts, err := options.withDefaults()
 	if err != nil {
@@ -173,20 +172,20 @@ func New(db *braid.DB, options *Options) (*Server, error) {
 // ServeHTTP answers a request. It is part of [http.Handler].
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) { s.server.ServeHTTP(w, r) }
 
-// Client returns an HTTP client that calls the server itself. Its Do fits into the
-// HTTPClient option of an AWS SDK's client, and it is an [http.RoundTripper] for
-// an [http.Client]. Hosts and ports do not matter to it.
+// Client returns an HTTP client that calls the server directly. It fits into the HTTPClient
+// option of an AWS SDK client, and is an [http.RoundTripper] for an [http.Client]. It
+// ignores hosts and ports.
 //
-// It has no goroutines of its own but for open subscriptions, so everything that
-// uses it runs in a bubble of testing/synctest.
+// It starts goroutines only for open subscriptions, so code that uses it runs in a bubble
+// of testing/synctest.
 func (s *Server) Client() *Client {
 	return &Client{server.NewClient(func() *server.Server { return s.server })}
 }
 
-// Close ends all subscriptions and live connections of the page, waits for the former,
-// answers requests that wait for records of a queue, and completes at once the changes
-// of status that were under way. Further requests are answered, but for SubscribeToShard; receives return no
-// records. A second Close does nothing.
+// Close ends all subscriptions and waits for them. It ends the live connections of the
+// page, answers requests that wait for records of a queue, and completes pending changes of
+// status at once. The server still answers later requests, except SubscribeToShard;
+// receives from queues return no records. A second Close does nothing.
 func (s *Server) Close() {
 	s.endLive()
 	s.server.Close()

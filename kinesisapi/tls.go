@@ -15,38 +15,37 @@ import (
 	"github.com/braidstream/braid"
 )
 
-// TLSListener accepts TLS connections on which an [http.Server] speaks every protocol
-// that clients of Kinesis do: HTTP/1.1 and HTTP/2, with ALPN and without it. The AWS
-// SDK for Java, and with it the Kinesis Client Library, sends HTTP/2 over TLS without
-// having agreed on it by ALPN, which [http.Server.ServeTLS] does not understand.
+// TLSListener accepts TLS connections on which an [http.Server] speaks every protocol that
+// Kinesis clients use: HTTP/1.1 and HTTP/2, with or without ALPN. The AWS SDK for Java, and
+// so the Kinesis Client Library, sends HTTP/2 over TLS without negotiating it by ALPN.
+// [http.Server.ServeTLS] does not support that.
 //
 //	server.Protocols.SetHTTP1(true)
 //	server.Protocols.SetUnencryptedHTTP2(true)
 //	err := server.Serve(&kinesisapi.TLSListener{Listener: listener, Config: config})
 //
-// The server sees connections that look plain and begins each with the protocol that
-// the client does, so its Protocols need HTTP1 and UnencryptedHTTP2, and the TLS field
-// of its requests is nil. One server can serve plain listeners beside it. A client that
-// does not complete its handshake within 10 seconds is disconnected; it keeps no other
-// client waiting.
+// To the server the connections look plain, and the first bytes of the client decide the
+// protocol. So the server's Protocols need HTTP1 and UnencryptedHTTP2, and the TLS field of
+// its requests is nil. The same server can also serve plain listeners. A client that does
+// not complete its handshake within 10 seconds is disconnected. A slow handshake does not
+// block other clients.
 type TLSListener struct {
 	// Listener accepts the plain connections.
 	net.Listener
 
-	// Config has the certificates, and must be set: without any, Accept fails with a
-	// [braid.InvalidArgumentError]. It is not changed. Without NextProtos, ALPN offers
-	// h2 and http/1.1.
+	// Config has the certificates. It is required: without a certificate, Accept fails with a
+	// [braid.InvalidArgumentError]. Config is not modified. If it has no NextProtos, ALPN
+	// offers h2 and http/1.1.
 	Config *tls.Config
 
-	// ErrorLog receives the handshakes that fail. nil means the standard logger, as in
-	// [http.Server].
+	// ErrorLog receives failed handshakes. nil means the standard logger, as in [http.Server].
 	ErrorLog *log.Logger
 
 	once   sync.Once
 	config *tls.Config // Config with NextProtos; set by once
 }
 
-// Accept is part of [net.Listener]. The handshake is made by the first Read or Write.
+// Accept is part of [net.Listener]. The first Read or Write makes the handshake.
 func (l *TLSListener) Accept() (net.Conn, error) {
 	if c := l.Config; c == nil || len(c.Certificates) == 0 && c.GetCertificate == nil && c.GetConfigForClient == nil {
 		return nil, &braid.InvalidArgumentError{Field: "TLSListener.Config", Value: "no certificate", Rule: "must have one, or GetCertificate or GetConfigForClient"}
@@ -67,9 +66,9 @@ func (l *TLSListener) Accept() (net.Conn, error) {
 // handshakeTimeout is how long a handshake can take.
 const handshakeTimeout = 10 * time.Second
 
-// plainConn is a TLS connection that [http.Server] takes for a plain one. It must be no
-// *tls.Conn, and have no method ConnectionState: with either, the server speaks HTTP/2
-// only if ALPN says so.
+// plainConn is a TLS connection that [http.Server] takes for a plain one. It must not be a
+// *tls.Conn or have a method ConnectionState. Otherwise the server would speak HTTP/2 only
+// if ALPN negotiated it.
 type plainConn struct {
 	net.Conn // below TLS: for addresses
 	tls      *tls.Conn
@@ -79,7 +78,7 @@ type plainConn struct {
 	failed error // of the handshake; set by once
 }
 
-// handshake makes the handshake, the first time. Its error is that of all calls.
+// handshake makes the handshake on the first call. All calls return its error.
 func (c *plainConn) handshake() error {
 	c.once.Do(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), handshakeTimeout)
@@ -95,18 +94,18 @@ func (c *plainConn) handshake() error {
 			_, _ = io.WriteString(header.Conn, "HTTP/1.0 400 Bad Request\r\n\r\nThis port speaks TLS: the URL begins with https://\n")
 			err = errors.New("the client speaks HTTP without TLS")
 			fallthrough
-		case !errors.Is(err, io.EOF): // which is a probe that connects and hangs up
+		case !errors.Is(err, io.EOF): // EOF is a probe that connects and hangs up
 			c.errorLog.Printf("TLS handshake error from %s: %v", c.RemoteAddr(), err)
 		}
-		// To the server it is a client that hung up: it has nothing to answer.
+		// The server sees a client that hung up, so it answers nothing.
 		c.failed = io.EOF
 		_ = c.Conn.Close()
 	})
 	return c.failed
 }
 
-// looksLikeHTTP reports whether what should be the header of a TLS record is the
-// beginning of a request.
+// looksLikeHTTP reports whether the bytes in the place of a TLS record's header are the
+// start of an HTTP request.
 func looksLikeHTTP(header [5]byte) bool {
 	return slices.Contains([]string{"GET /", "HEAD ", "POST ", "PUT /", "DELET", "OPTIO", "PRI *"}, string(header[:]))
 }
@@ -125,8 +124,8 @@ func (c *plainConn) Write(p []byte) (int, error) {
 	return c.tls.Write(p)
 }
 
-// CloseWrite lets the server end its side first, so that a client still reads the
-// answer to a request that it is sending.
+// CloseWrite lets the server end its side first. So a client that is still sending a
+// request can read the answer.
 func (c *plainConn) CloseWrite() error { return c.tls.CloseWrite() }
 
 func (c *plainConn) Close() error                       { return c.tls.Close() }

@@ -16,6 +16,7 @@ import (
 
 	"github.com/braidstream/braid"
 	"github.com/braidstream/braid/consumer"
+	"github.com/braidstream/braid/internal/errorkind"
 	"github.com/braidstream/braid/queue"
 )
 
@@ -75,18 +76,6 @@ func (e *statusError) Error() string {
 	return fmt.Sprintf("--url %s answered with %d %s: it must be the address of an inspect page", e.url, e.status, http.StatusText(e.status))
 }
 
-// errorsOfKinds maps the Kinds of inspect to errors.
-var errorsOfKinds = map[string]error{
-	"OutcomeUnknown": braid.ErrOutcomeUnknown, "InvalidArgument": braid.ErrInvalidArgument, "StreamNotFound": braid.ErrStreamNotFound,
-	"ShardNotFound": braid.ErrShardNotFound, "AppNotFound": consumer.ErrAppNotFound, "QueueNotFound": queue.ErrQueueNotFound,
-	"ReceiptInvalid": queue.ErrReceiptInvalid, "ReceiptExpired": queue.ErrReceiptExpired, "RecordSettled": queue.ErrRecordSettled,
-	"StreamExists": braid.ErrStreamExists, "StreamInUse": braid.ErrStreamInUse, "LimitExceeded": braid.ErrLimitExceeded,
-	"ThroughputExceeded": braid.ErrThroughputExceeded, "Trimmed": braid.ErrTrimmed, "BeyondTip": braid.ErrBeyondTip,
-	"KeyUnavailable": braid.ErrKeyUnavailable, "ReadOnly": braid.ErrReadOnly, "DiskFull": braid.ErrDiskFull,
-	"OutOfResources": braid.ErrOutOfResources, "Closed": braid.ErrClosed, "Failed": braid.ErrFailed, "Corrupt": braid.ErrCorrupt,
-	"DataLoss": braid.ErrDataLoss,
-}
-
 // failure is an error answer of inspect.
 type failure struct {
 	Error  string
@@ -100,7 +89,7 @@ func (f *failure) err() error {
 		return nil
 	}
 	e := &remoteError{text: f.Error}
-	if sentinel, ok := errorsOfKinds[f.Kind]; ok {
+	if sentinel := errorkind.Named(f.Kind); sentinel != nil {
 		e.of = append(e.of, sentinel)
 	}
 	var detail error

@@ -16,6 +16,7 @@ import (
 
 	"github.com/braidstream/braid"
 	"github.com/braidstream/braid/inspect"
+	"github.com/braidstream/braid/internal/errorkind"
 )
 
 // A live program, over a network.
@@ -168,10 +169,13 @@ func TestRemoteErrorsMatch(t *testing.T) {
 		require.Contains(t, k.fails(exitFailure, "put", "orders", "--key", strings.Repeat("k", 300), "a"), "input 1: ")
 		require.Contains(t, k.fails(exitFailure, "split", "orders", "0", "--at", "0"), "NewStartingHashKey must be greater than")
 	})
-	for kind, sentinel := range errorsOfKinds {
-		f := failure{Error: "text", Kind: kind}
-		require.ErrorIs(t, f.err(), sentinel)
+	for _, kind := range errorkind.All {
+		f := failure{Error: "text", Kind: kind.Name}
+		require.ErrorIs(t, f.err(), kind.Err)
 	}
+	unknown := failure{Error: "text", Kind: "Internal"}
+	_, known := errorkind.Of(unknown.err())
+	require.False(t, known)
 	f := failure{Error: "text", Kind: "Corrupt", Detail: []byte(`{"Shard":"shardId-000000000003","FirstAvailable":"0"}`)}
 	var corrupt *braid.CorruptError
 	require.ErrorAs(t, f.err(), &corrupt)

@@ -15,7 +15,7 @@ import (
 
 	"github.com/braidstream/braid"
 	"github.com/braidstream/braid/internal/childtest"
-	"github.com/braidstream/braid/internal/commit"
+	"github.com/braidstream/braid/internal/errorkind"
 	"github.com/braidstream/braid/internal/kv"
 	"github.com/braidstream/braid/internal/testdisk"
 )
@@ -40,16 +40,14 @@ func repetition(text string) string {
 	return ""
 }
 
-// allSentinels are the sentinels that a text may contain, of this package and of
-// those below.
+// allSentinels returns the sentinels that the text of an error may contain: the exported ones,
+// and those of package kv that have other texts.
 func allSentinels() []error {
-	return []error{
-		braid.ErrLocked, braid.ErrFormatTooNew, braid.ErrFormatTooOld, braid.ErrClosed, braid.ErrInvalidArgument, braid.ErrStreamNotFound, braid.ErrShardNotFound,
-		braid.ErrStreamExists, braid.ErrLimitExceeded, braid.ErrThroughputExceeded, braid.ErrKeyUnavailable, braid.ErrKeyNotFound, braid.ErrTxTooLarge,
-		braid.ErrTxConflict, braid.ErrTrimmed, braid.ErrCorrupt, braid.ErrDataLoss, braid.ErrOutcomeUnknown, braid.ErrDiskFull, braid.ErrFailed,
-		kv.ErrLocked, kv.ErrFormatTooNew, kv.ErrFormatTooOld, kv.ErrNotDatabase, kv.ErrNotEmpty, kv.ErrClosed, kv.ErrFailed,
-		kv.ErrDiskFull, kv.ErrCorrupt, kv.ErrDataLoss, kv.ErrNotFound, commit.ErrUnknown,
+	sentinels := []error{kv.ErrNotDatabase, kv.ErrNotEmpty, kv.ErrNotFound}
+	for _, kind := range errorkind.All {
+		sentinels = append(sentinels, kind.Err)
 	}
+	return sentinels
 }
 
 // No error that a database in any state returns says a thing twice.

@@ -14,7 +14,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// BenchmarkNew makes a kit, puts the first record, and ends the kit.
+// BenchmarkNew creates a kit, puts the first record, and closes the kit.
 func BenchmarkNew(b *testing.B) {
 	for b.Loop() {
 		(&fakeTB{TB: b}).run(func(tb testing.TB) {
@@ -24,7 +24,7 @@ func BenchmarkNew(b *testing.B) {
 	}
 }
 
-// BenchmarkHeld makes kits that stay, and reports how much memory each of them takes.
+// BenchmarkHeld creates kits that stay open, and reports the memory of each.
 func BenchmarkHeld(b *testing.B) {
 	var before, after runtime.MemStats
 	runtime.GC()
@@ -75,9 +75,8 @@ func (t *tee) Do(r *http.Request) (*http.Response, error) {
 	return response, err
 }
 
-// BenchmarkPutRecordSDK puts records through the SDK, and reports how many times as
-// long as the SDK needs by itself that takes. The two take turns, so that both meet
-// the same machine.
+// BenchmarkPutRecordSDK puts records through the SDK, and reports the ratio to the time of
+// the SDK alone. The two alternate, so that both run under the same conditions.
 func BenchmarkPutRecordSDK(b *testing.B) {
 	k := New(b, Stream("orders", 1))
 	client := k.Kinesis()

@@ -17,25 +17,25 @@ type Call struct {
 	Operation string // such as "PutRecords"
 	Time      time.Time
 
-	// Input is the request, as the SDK has it, such as a *kinesis.PutRecordsInput. For
-	// operations that the SDK does not have, which are those on queues, it is a
-	// map[string]any, as encoding/json decodes the request.
+	// Input is the request as a type of the SDK, such as a *kinesis.PutRecordsInput. The SDK
+	// lacks the operations on queues; for these it is a map[string]any, as encoding/json
+	// decodes the request.
 	Input any
 
-	// Err is the name of the error that it was answered with, such as
-	// "ResourceNotFoundException"; "no answer" if the connection broke, or the
-	// caller went; and empty if all is well, or the call is still under way.
+	// Err is the name of the error in the answer, such as "ResourceNotFoundException". It is
+	// "no answer" if the connection broke or the caller gave up, and empty if the call
+	// succeeded or is still running.
 	Err string
 
-	// Refused are the entries of a PutRecords that were not put, counted from 0.
+	// Refused has the indexes of the entries of a PutRecords that were refused.
 	Refused []int
 }
 
 const noAnswer = "no answer"
 
-// Calls returns the calls of an operation so far, in the order in which they came; of
-// all operations if its name is empty. Each attempt of the SDK is a call. Requests
-// that are not valid, which the service refuses unread, are none.
+// Calls returns the calls of an operation so far, in the order of their arrival; of all
+// operations if the name is empty. Each attempt of the SDK is a call. Invalid requests,
+// which the service refuses before any operation, are not calls.
 func (k *Kit) Calls(operation string) []Call {
 	k.t.Helper()
 	if operation != "" {
@@ -52,7 +52,7 @@ func (k *Kit) Calls(operation string) []Call {
 	return calls
 }
 
-// log is what the service was asked, and what readers were given.
+// log records the calls of the service, and the records that readers received.
 type log struct {
 	mu        sync.Mutex // guards all fields, and what they point to
 	calls     []*call
@@ -68,12 +68,12 @@ type call struct {
 	refused   []int
 }
 
-// reader is who reads a shard: a consumer with a throughput of its own, or all those
-// who share the shard's.
+// reader identifies the readers of a shard that share a throughput: one registered
+// consumer, or all callers of GetRecords.
 type reader struct {
 	consumer string // its ARN; empty for GetRecords
 	stream   string
-	created  int64 // when the stream was, in nanoseconds
+	created  int64 // when the stream was created, in nanoseconds
 	shard    braid.ShardID
 }
 
@@ -81,30 +81,30 @@ func readerOf(consumer string, p service.Place) reader {
 	return reader{consumer, p.Stream, p.Created, p.Shard}
 }
 
-// of reports whether the reader reads this stream, and not one that had its name.
+// of reports whether the reader reads this stream, and not an earlier one of the same name.
 func (r *reader) of(s *braid.Stream) bool {
 	return r.stream == s.Name() && r.created == s.CreatedAt().UnixNano()
 }
 
-// place is where a reader goes on, if the shard does.
+// place is the position from which a reader continues, unless the shard has ended.
 type place struct {
 	at    braid.Position
 	ended bool
 }
 
-// delivery is a record that a reader was given.
+// delivery is a record that a reader received.
 type delivery struct {
 	reader
 	key, number, data string
 }
 
-// intercept runs a call of the service in one of the kit's lives: with the fault that
-// it meets, and a note of it.
+// intercept runs a call of the service in one of the kit's lives: it applies the call's
+// fault and records the call.
 func (k *Kit) intercept(ctx context.Context, l *life, c *server.Call, next func(context.Context) (any, error)) (any, error) {
 	noted := k.log.begin(c)
-	in := c.Input // a fault may give the service another one
+	in := c.Input // a fault may replace the input for the service
 	if k.faults.Pending() > 0 {
-		// A delay ends with the life.
+		// The end of the life ends a delay.
 		delayed, cancel := context.WithCancel(ctx)
 		defer cancel()
 		defer context.AfterFunc(l.off, cancel)()
@@ -128,9 +128,9 @@ func (g *log) begin(c *server.Call) *call {
 	return noted
 }
 
-// end notes what came of a call. It is there that an answer is one, or is cut off by
-// the end of the life: Crash looks at the disk after the life has ended, so what an
-// answer tells is on it.
+// end records the outcome of a call. It decides whether the answer goes out or the end of
+// the life cuts it off. Crash takes the state of the disk after the life has ended, so
+// whatever an answer acknowledged is on that disk.
 func (g *log) end(l *life, noted *call, in, out any, err error) (any, error) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -167,7 +167,7 @@ func (g *log) end(l *life, noted *call, in, out any, err error) (any, error) {
 			g.deliver(r, out.Records)
 			to := place{ended: out.NextShardIterator == nil}
 			if !to.ended {
-				p, _ = l.service.PlaceOf(*out.NextShardIterator) // it is one
+				p, _ = l.service.PlaceOf(*out.NextShardIterator) // the service made it, so it is valid
 				to.at = p.Position
 			}
 			g.move(r, to)
@@ -178,7 +178,7 @@ func (g *log) end(l *life, noted *call, in, out any, err error) (any, error) {
 	return out, nil
 }
 
-// follow notes what a subscription delivers.
+// follow records what a subscription delivers.
 func (g *log) follow(sub *service.Subscription, consumer string) {
 	r := readerOf(consumer, sub.Place())
 	sub.Observe = func(event *service.SubscribeToShardEvent) {
@@ -213,8 +213,8 @@ func (g *log) deliver(r reader, records []service.Record) {
 	}
 }
 
-// keep returns an input that stays as it is: the data of records lie in memory that
-// the server uses again.
+// keep returns a copy of an input that stays valid after the call: the server reuses the
+// memory of the records' data.
 func keep(in any) any {
 	switch in := in.(type) {
 	case *service.PutRecordInput:

@@ -8,8 +8,8 @@ import (
 	"github.com/braidstream/braid/queue"
 )
 
-// The methods in this file do to the streams what a test wants to be the case. They
-// are no calls of the service: they meet no faults, and are not recorded.
+// The methods in this file change the streams directly. They are not calls of the service:
+// faults do not apply to them, and [Kit.Calls] does not return them.
 
 // Record is a record of a stream.
 type Record struct {
@@ -27,7 +27,7 @@ func (k *Kit) stream(name string) *braid.Stream {
 	return s
 }
 
-// Put puts a record for each data, all under one partition key, in this order.
+// Put puts one record for each data, all under one partition key, in the given order.
 func (k *Kit) Put(stream, partitionKey string, data ...string) {
 	k.t.Helper()
 	entries := make([]braid.Entry, len(data))
@@ -40,8 +40,8 @@ func (k *Kit) Put(stream, partitionKey string, data ...string) {
 	}
 }
 
-// Records returns all records that the stream holds now, in the order of their
-// arrival, over all shards, closed ones too.
+// Records returns all current records of the stream, in the order of their arrival, from
+// all shards including closed ones.
 func (k *Kit) Records(stream string) []Record {
 	k.t.Helper()
 	all, err := recordsOf(k.stream(stream))
@@ -49,7 +49,7 @@ func (k *Kit) Records(stream string) []Record {
 	return all
 }
 
-// recordsOf returns what the stream holds, up to the first error.
+// recordsOf returns the stream's records, up to the first error.
 func recordsOf(s *braid.Stream) (all []Record, err error) {
 	for rec, err := range s.Records(always, braid.TrimHorizon()) {
 		if err != nil {
@@ -70,14 +70,13 @@ func recordOf(rec *braid.Record) Record {
 	}
 }
 
-// Queue creates a queue of an on-demand stream, see [OnDemand], and returns its ARN. It is
-// ACTIVE, begins with the oldest record of the stream, and has the attributes that queues have
-// by default, unless a function changes them:
+// Queue creates a queue of an on-demand stream, see [OnDemand], and returns its ARN. The
+// queue is ACTIVE, begins with the oldest record of the stream, and has the default
+// attributes unless change modifies them:
 //
 //	arn := k.Queue("mail", "orders", func(o *queue.Options) { o.MaxReceives = 2 })
 //
-// For all else that a test wants to do to it there is [queue.Get], with the name and
-// [Kit.DB].
+// For everything else, use [queue.Get] with [Kit.DB] and the name.
 func (k *Kit) Queue(name, stream string, change ...func(*queue.Options)) (arn string) {
 	k.t.Helper()
 	k.DB() // it is open
@@ -113,14 +112,14 @@ func (k *Kit) shard(stream, id string) braid.ShardID {
 	return sh.ID()
 }
 
-// Trim removes all records that the stream holds now, as if they had expired.
+// Trim removes all current records of the stream, as if they had expired.
 func (k *Kit) Trim(stream string) {
 	k.t.Helper()
 	k.must(k.stream(stream).Trim(always, braid.Latest()), "trim %s", stream)
 }
 
-// ExpireIterators makes all shard iterators expire that were issued so far, as they do
-// after five minutes: GetRecords answers ExpiredIteratorException.
+// ExpireIterators expires all shard iterators issued so far, as if five minutes had passed:
+// GetRecords answers ExpiredIteratorException.
 func (k *Kit) ExpireIterators() {
 	k.t.Helper()
 	k.DB() // it is open
@@ -128,9 +127,9 @@ func (k *Kit) ExpireIterators() {
 	k.expired++
 }
 
-// ExactLimits says whether the limits of Kinesis hold from now on: throughput of
-// shards, quotas of the account, how often an operation can be called. Without them
-// there are none but the sizes of requests.
+// ExactLimits turns the limits of Kinesis on or off from now on: throughput of shards,
+// quotas of the account, and rates of operations. Without them only the sizes of requests
+// are limited.
 func (k *Kit) ExactLimits(exact bool) {
 	k.t.Helper()
 	k.DB() // it is open
@@ -138,19 +137,18 @@ func (k *Kit) ExactLimits(exact bool) {
 	k.exact = exact
 }
 
-// Crash is a power cut, after which the service is back with what was durable. Calls
-// that are under way break off, so that their callers do not know what came of them;
-// the SDK tries them again. Subscriptions end. Iterators stay good, and the clients
-// and the scripted faults of the kit stay.
+// Crash simulates a power loss, after which the service runs again with the durable data.
+// Current calls break off, so their callers do not know the outcome; the SDK retries them.
+// Subscriptions end. Iterators, clients and pending faults of the kit remain valid.
 //
-// By default that is everything that was acknowledged; see [Options].Durability.
-// Goroutines that use [Kit.DB] itself must have stopped: what they are acknowledged
-// during Crash may be lost.
+// By default every acknowledged write is durable; see [Options].Durability. Stop all
+// goroutines that use [Kit.DB] directly before the call: writes acknowledged to them during
+// Crash may be lost.
 func (k *Kit) Crash() {
 	k.t.Helper()
 	k.DB() // it is open
-	// What is acknowledged is on the disk before it is, and nobody is told anything
-	// after cutOff. So the disk is looked at after that.
+	// A write is on the disk before it is acknowledged, and nothing is acknowledged after
+	// cutOff. So the state of the disk is taken after cutOff.
 	l := k.cutOff()
 	k.disk = k.disk.PowerCut()
 	k.must(l.end(), "close the database")

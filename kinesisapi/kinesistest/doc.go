@@ -1,6 +1,5 @@
-// Package kinesistest is Amazon Kinesis Data Streams in a Go unit test: no
-// container, no port, no account. One line makes it, and the end of the test takes
-// it away:
+// Package kinesistest is Amazon Kinesis Data Streams in a Go unit test: no container, no
+// port, no account. One line creates it, and the end of the test removes it:
 //
 //	func TestOrders(t *testing.T) {
 //		k := kinesistest.New(t, kinesistest.Stream("orders", 2))
@@ -9,36 +8,37 @@
 //		k.RequireRecords("orders", "first", "second")
 //	}
 //
-// Each test has a kit of its own, which takes a few milliseconds, so tests can be
-// parallel. Nothing is limited unless [Kit.ExactLimits] says so.
+// Each test has its own kit, which takes a few milliseconds to create, so tests can run in
+// parallel. No limits apply unless [Kit.ExactLimits] turns them on.
 //
 // # Faults
 //
-// [Kit.Fail], [Kit.FailEntries], [Kit.Delay], [Kit.DropBefore] and [Kit.DropAfter]
-// say what the next calls of an operation meet, one fault to each call, in the order
-// in which they were given. [Kit.Crash] is a power cut. A fault that no call has met
-// by the end of the test fails it.
+// [Kit.Fail], [Kit.FailEntries], [Kit.Delay], [Kit.DropBefore] and [Kit.DropAfter] inject
+// faults into the next calls of an operation, one fault per call, in the order in which the
+// test added them. [Kit.Crash] simulates a power loss. If a fault has not occurred by the
+// end of the test, the test fails.
 //
-// [Kit.Redeliver] delivers what was acknowledged.
+// [Kit.Redeliver] delivers acknowledged records of a queue once more.
 //
 // # Queues
 //
 // [Kit.Queue] makes a queue of a stream from [OnDemand], as CreateQueue does. The program
-// under test receives from it with plain requests by [Kit.Client]: the SDK has no operations
-// on queues yet. [Kit.RequireDrained] requires that nothing is left in the queue.
+// under test receives from it by plain requests through [Kit.Client], because the SDK has
+// no operations on queues yet. [Kit.RequireDrained] requires that nothing is left in the
+// queue.
 //
 // # Looking
 //
-// [Kit.Records] is what the streams hold, and [Kit.Calls] what was asked of the
-// service. RequireRecords, RequireProcessed, RequireOrderPerKey, RequireCaughtUp and
-// RequireDrained fail the test, and show what was there. The log of a failed test ends with a
-// summary of both.
+// [Kit.Records] returns the records of a stream, and [Kit.Calls] the calls of the service.
+// If a requirement is not met, RequireRecords, RequireProcessed, RequireOrderPerKey,
+// RequireCaughtUp and RequireDrained fail the test and show the records. The log of a
+// failed test ends with a summary of records and calls.
 //
 // # Time
 //
-// In a bubble of testing/synctest time passes at once when everybody waits: a sleep
-// of six minutes, which is more than an iterator lasts, takes microseconds, and so do
-// the pauses of the SDK between attempts. Make the kit inside of the bubble:
+// In a bubble of testing/synctest, time passes at once when all goroutines wait. A sleep of
+// six minutes, in which an iterator expires, takes microseconds, and so do the SDK's pauses
+// between attempts. Create the kit inside the bubble:
 //
 //	synctest.Test(t, func(t *testing.T) {
 //		k := kinesistest.New(t, kinesistest.Stream("orders", 1))
@@ -48,26 +48,25 @@
 //		synctest.Wait()
 //		k.RequireProcessed("orders", handled)
 //
-// A sleep does not wait for anybody: goroutines that are due at the same moment may run
-// later, and for the race detector it orders nothing. After it, synctest.Wait returns
-// when all others wait, and what they did can be read. Where there is no bubble it
-// takes a lock or a channel.
+// A sleep does not wait for other goroutines: those due at the same moment may run later,
+// and the race detector sees no order. Call synctest.Wait after it: it returns when all
+// other goroutines wait, and then the test may read what they wrote. Outside a bubble, use
+// a lock or a channel.
 //
-// The bubble's clock always begins with the same moment, so that sequence numbers are
-// the same in each run as well. Outside of a bubble a call that is to be tried again
-// costs the SDK's pauses, some seconds.
+// The bubble's clock always starts at the same moment, so sequence numbers are also the
+// same in each run. Outside a bubble, the SDK's pauses before retries take some seconds of
+// real time.
 //
 // # Subscriptions
 //
-// In smithy-go up to 1.28.9, which the SDK stands on, the subscriptions of one client
-// share a decoder whose buffer stays empty. Nothing goes wrong, but the race detector
-// sees it (aws/smithy-go#714, mended upstream): until the next version, tests under
-// -race need a client for each subscription, so call [Kit.Kinesis] for each.
+// In smithy-go up to 1.28.9, on which the SDK is built, the subscriptions of one client
+// share a decoder whose buffer stays empty. That is harmless, but the race detector reports
+// it (aws/smithy-go#714, fixed upstream). Until the next version, tests under -race need a
+// separate client for each subscription: call [Kit.Kinesis] for each.
 //
-// # What is the same each time
+// # Repeatable values
 //
-// Shards are numbered from 0. The identifiers of answers come from a fixed seed, and so
-// do the pauses before another attempt of the clients of [Kit.Kinesis]: those of other
-// clients are the SDK's, at random. Sequence numbers and times come from the clock.
-// Texts of iterators are random.
+// Shards are numbered from 0. The request ids of answers come from a fixed seed, and so do
+// the pauses before retries of the clients of [Kit.Kinesis]; other clients pause at random,
+// as the SDK does. Sequence numbers and times come from the clock. Iterators are random.
 package kinesistest

@@ -11,8 +11,8 @@ import (
 	"github.com/braidstream/braid/kinesisapi/kinesistest"
 )
 
-// orders is what stands in a file of tests as TestOrders. Send is the program under test, which
-// gets a client of the SDK and knows nothing of the kit.
+// orders is TestOrders of a test file. Send is the program under test; it gets a client of
+// the SDK and does not know the kit.
 func orders(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) { // the SDK's pauses take no time
 		k := kinesistest.New(t, kinesistest.Stream("orders", 2))

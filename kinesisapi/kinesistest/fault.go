@@ -11,26 +11,25 @@ import (
 	"github.com/braidstream/braid/kinesisapi/internal/service"
 )
 
-// Fail makes the next calls of an operation fail, so many of them, with the error of
-// that name, and do nothing:
+// Fail makes the next calls of an operation, as many as times, do nothing and fail with the
+// named error:
 //
 //	k.Fail("PutRecord", 3, "ProvisionedThroughputExceededException")
 //
-// The SDK tries again by itself what it takes for throttling or a failure of the
-// server: by default 3 attempts in all, each of which is a call.
+// The SDK retries errors that mean throttling or a failure of the server: by default it
+// makes 3 attempts, each of which is a call.
 func (k *Kit) Fail(operation string, times int, code string) {
 	k.t.Helper()
 	k.checkCode(code)
 	k.add(operation, times, fault.Fault{Error: fault.Named(code, "")})
 }
 
-// FailEntries makes some entries of the next PutRecords fail, with the error of that
-// name; the others are put. Entries are counted from 0, as in the slices of request and
-// answer:
+// FailEntries makes some entries of the next PutRecords fail with the named error; the
+// others are put. Entries are indexes into the slices of request and answer:
 //
 //	k.FailEntries("ProvisionedThroughputExceededException", 2, 5)
 //
-// A call that has no such entry fails the test.
+// If the call has no such entry, the test fails.
 func (k *Kit) FailEntries(code string, entries ...int) {
 	k.t.Helper()
 	k.checkCode(code)
@@ -40,32 +39,33 @@ func (k *Kit) FailEntries(code string, entries ...int) {
 	k.add("PutRecords", 1, fault.Fault{Entries: slices.Clone(entries), EntryError: fault.Named(code, "")})
 }
 
-// Delay makes the next calls of an operation take so much longer, so many of them.
+// Delay makes the next calls of an operation, as many as times, wait for delay before they
+// run.
 func (k *Kit) Delay(operation string, times int, delay time.Duration) {
 	k.t.Helper()
 	k.add(operation, times, fault.Fault{Delay: delay})
 }
 
-// DropBefore breaks the connection of the next calls of an operation, so many of them,
+// DropBefore breaks the connection of the next calls of an operation, as many as times,
 // before they have done anything.
 func (k *Kit) DropBefore(operation string, times int) {
 	k.t.Helper()
 	k.add(operation, times, fault.Fault{DropBefore: true})
 }
 
-// DropAfter breaks the connection of the next calls of an operation, so many of them,
-// when they have been carried out, in place of the answer. To the caller it looks the
-// same as [Kit.DropBefore]: the outcome is unknown. The SDK tries again, so a put
-// whose answer was lost is there twice.
+// DropAfter breaks the connection of the next calls of an operation, as many as times,
+// after they have run and before the answer. To the caller it looks like [Kit.DropBefore]:
+// the outcome is unknown. The SDK retries, so a record whose answer was lost is stored
+// twice.
 func (k *Kit) DropAfter(operation string, times int) {
 	k.t.Helper()
 	k.add(operation, times, fault.Fault{DropAfter: true})
 }
 
-// Redeliver has the records of the next calls of AcknowledgeQueueRecords delivered once more,
-// so many calls. The calls succeed, and the records can be received again at once; a record
-// that was received for the last time becomes a dead letter. Kinesis may do so on rare
-// occasions, and a consumer has to stand it.
+// Redeliver makes the records of the next calls of AcknowledgeQueueRecords, as many as
+// times, come again. The calls succeed, and the records can be received again at once; a
+// record that has no receives left becomes a dead letter. Kinesis may do so on rare
+// occasions, and a consumer has to cope with it.
 //
 // For an acknowledgement whose answer is lost use [Kit.DropAfter].
 func (k *Kit) Redeliver(times int) {

@@ -29,8 +29,7 @@ func TestFail(t *testing.T) {
 	})
 }
 
-// What a test has ordered is no failure of the kit, so that the log of the test does
-// not look as if there had been one.
+// An injected error is not a failure of the kit, so the test's log does not show one.
 func TestOrderedFaultsAreNotLogged(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

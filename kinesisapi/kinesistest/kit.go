@@ -26,47 +26,44 @@ import (
 // Options are the settings of a [Kit]. The zero value, and a nil pointer, mean the
 // defaults.
 type Options struct {
-	// Account and Region are what ARNs say. The defaults are "000000000000" and
+	// Account and Region are those of the ARNs. The defaults are "000000000000" and
 	// "us-east-1".
 	Account, Region string
 
-	// ExactLimits makes the limits of Kinesis hold from the start. See
-	// [Kit.ExactLimits].
+	// ExactLimits enforces the limits of Kinesis from the start. See [Kit.ExactLimits].
 	ExactLimits bool
 
-	// CreateDelay, UpdateDelay and DeleteDelay are how long a stream stays
-	// CREATING, UPDATING and DELETING after a call that asks for it; so do queues. 0 means that it
-	// is ACTIVE, or gone, when the call returns. The kit's own methods do not wait.
+	// CreateDelay, UpdateDelay and DeleteDelay are how long a stream or a queue stays CREATING,
+	// UPDATING and DELETING after a call. 0 means that it is ACTIVE, or gone, when the call
+	// returns. The kit's own methods do not wait.
 	CreateDelay, UpdateDelay, DeleteDelay time.Duration
 
-	// Durability is what [Kit.Crash] leaves. The default, [braid.Sync], loses
-	// nothing that was acknowledged; [braid.NoSync] may lose all of it, streams
-	// too.
+	// Durability decides what survives [Kit.Crash]. With the default, [braid.Sync], all
+	// acknowledged writes survive. With [braid.NoSync] all of them may be lost, even streams.
 	Durability braid.Durability
 
-	// KeyProvider has the keys that StartStreamEncryption can name. The default has
-	// alias/aws/kinesis; [kinesisapi.AnyKey] has a key for every id, and a
-	// [braid.KeyRing] those that it was made of.
+	// KeyProvider has the keys for StartStreamEncryption. The default has alias/aws/kinesis;
+	// [kinesisapi.AnyKey] has a key for every id; a [braid.KeyRing] has the keys that it was
+	// created with.
 	KeyProvider braid.KeyProvider
 }
 
-// StreamSpec is a stream that a kit begins with. It comes from [Stream] or [OnDemand].
+// StreamSpec is a stream that [New] creates. It comes from [Stream] or [OnDemand].
 type StreamSpec struct {
 	Name     string
 	Shards   int
-	OnDemand bool // its capacity mode is ON_DEMAND; Shards do not count
+	OnDemand bool // its capacity mode is ON_DEMAND; Shards is ignored
 }
 
-// Stream gives the kit a stream of that name, with so many shards.
+// Stream gives the kit a stream with a name and a number of shards.
 func Stream(name string, shards int) StreamSpec { return StreamSpec{Name: name, Shards: shards} }
 
-// OnDemand gives the kit an on-demand stream of that name, which has 4 shards
-// at first. Only such streams can have queues.
+// OnDemand gives the kit an on-demand stream, which starts with 4 shards. Only on-demand
+// streams can have queues.
 func OnDemand(name string) StreamSpec { return StreamSpec{Name: name, OnDemand: true} }
 
-// Kit is a Kinesis of one test. The clients that come from it may be used by any
-// goroutine; its own methods may fail the test, so they belong to the goroutine that
-// runs the test.
+// Kit is the Kinesis service of one test. Any goroutine may use its clients. Its own
+// methods may fail the test, so only the goroutine that runs the test may call them.
 type Kit struct {
 	t      testing.TB
 	opts   Options
@@ -78,19 +75,19 @@ type Kit struct {
 
 	disk    *braidtest.Disk
 	exact   bool // whether limits hold
-	expired int  // how often iterators were made to expire
+	expired int  // how often ExpireIterators was called
 
 	mu      sync.Mutex // guards the fields below
-	now     *life      // nil while the power is off
-	clients uint64     // how many came from Kinesis
+	now     *life      // nil during Crash and after the end
+	clients uint64     // how many Kinesis has returned
 }
 
-// life is a kit between two power cuts.
+// life is the database and service of a kit between two calls of Crash.
 type life struct {
 	db      *braid.DB
 	service *service.Service
 	server  *server.Server
-	off     context.Context // ends with it
+	off     context.Context // ends with the life
 	cut     context.CancelFunc
 }
 
@@ -101,13 +98,13 @@ const (
 	cacheBytes    = 1 << 20
 )
 
-// New returns a Kinesis with these streams, which are ACTIVE. It ends with the test.
+// New returns a kit with these streams, which are ACTIVE. It is closed when the test ends.
 func New(t testing.TB, streams ...StreamSpec) *Kit {
 	t.Helper()
 	return NewWith(t, nil, streams...)
 }
 
-// NewWith is [New] with other settings.
+// NewWith is [New] with options.
 func NewWith(t testing.TB, options *Options, streams ...StreamSpec) *Kit {
 	t.Helper()
 	k := &Kit{t: t, ids: server.NewIDs(sha256.Sum256(nil)), output: &output{to: t.Output()}, disk: braidtest.NewDisk()}
@@ -147,11 +144,11 @@ func NewWith(t testing.TB, options *Options, streams ...StreamSpec) *Kit {
 	return k
 }
 
-// always is the context of what the kit itself does. The test's own ends before the
-// test's cleanup, which should be able to use the kit.
+// always is the context of the kit's own calls. The test's context ends before the test's
+// cleanup, which should be able to use the kit.
 var always = context.Background()
 
-// turnOn begins a life with what is on the disk.
+// turnOn begins a life with the data on the disk.
 func (k *Kit) turnOn() {
 	k.t.Helper()
 	logger := slog.New(slog.NewTextHandler(k.output, nil))
@@ -176,7 +173,7 @@ func (k *Kit) turnOn() {
 		Logger:      logger,
 	})
 	if err != nil {
-		_ = db.Close() // the first error tells more
+		_ = db.Close() // the first error matters
 		k.must(err, "start the service")
 	}
 	for range k.expired {
@@ -197,8 +194,8 @@ func (k *Kit) turnOn() {
 	k.now = l
 }
 
-// cutOff disconnects all callers: calls that are under way
-// break off, and subscriptions end. Whatever a caller was told before was done before.
+// cutOff disconnects all callers: current calls break off, and subscriptions end. What a
+// caller was told before is done.
 func (k *Kit) cutOff() *life {
 	k.mu.Lock()
 	l := k.now
@@ -211,13 +208,14 @@ func (k *Kit) cutOff() *life {
 	return l
 }
 
-// end closes what is left of a life that was cut off.
+// end closes the server, service and database of a life after cutOff.
 func (l *life) end() error {
 	l.service.Close()
 	return l.db.Close()
 }
 
-// close ends the kit, and says what there is to say about the test.
+// close ends the kit, reports faults that did not occur, and logs the summary of a failed
+// test.
 func (k *Kit) close() {
 	k.t.Helper()
 	for _, f := range k.faults.Unmet() {
@@ -237,7 +235,7 @@ func (k *Kit) close() {
 	k.output.end()
 }
 
-// caller is whose streams and queues the kit makes.
+// caller is the account and region of the kit's streams and queues.
 func (k *Kit) caller() service.Caller {
 	return service.Caller{Account: k.opts.Account, Region: k.opts.Region}
 }
@@ -248,7 +246,7 @@ func (k *Kit) life() *life {
 	return k.now
 }
 
-// must fails the test for an error of what the kit was asked to do.
+// must fails the test if a method of the kit failed.
 func (k *Kit) must(err error, format string, args ...any) {
 	if err != nil {
 		k.t.Helper()
@@ -256,18 +254,18 @@ func (k *Kit) must(err error, format string, args ...any) {
 	}
 }
 
-// Client returns an HTTP client that calls the service in place of any server,
-// whatever the host. It fits into the configuration of an AWS SDK's client:
+// Client returns an HTTP client that sends every request to the kit, whatever the host. It
+// fits into the configuration of an AWS SDK client:
 //
 //	cfg.HTTPClient = k.Client()
 //
-// It outlives [Kit.Crash].
+// It remains valid after [Kit.Crash].
 func (k *Kit) Client() *http.Client { return &http.Client{Transport: k.client} }
 
-// Kinesis returns a client of the AWS SDK for the service, with the SDK's own
-// settings but for region, credentials, transport, and the pauses before another
-// attempt: these are as long as the SDK's, but in each run of a test the same ones, if
-// the attempts are. It outlives [Kit.Crash].
+// Kinesis returns a client of the AWS SDK for the service, with the SDK's own settings
+// except region, credentials, transport, and the pauses before retries. The pauses have the
+// SDK's lengths, but they are the same in each run of a test that makes the same attempts.
+// The client remains valid after [Kit.Crash].
 func (k *Kit) Kinesis(options ...func(*kinesis.Options)) *kinesis.Client {
 	k.mu.Lock()
 	seed := k.clients
@@ -283,9 +281,9 @@ func (k *Kit) Kinesis(options ...func(*kinesis.Options)) *kinesis.Client {
 	}, options...)
 }
 
-// DB returns the database that the service works on, for what the kit has no method
-// for. What is done with it is no call of the service: it meets no faults and is not
-// recorded. [Kit.Crash] closes it and makes another one.
+// DB returns the service's database, for tasks that the kit has no method for. Its use is
+// not a call of the service: faults do not apply, and [Kit.Calls] does not return it.
+// [Kit.Crash] closes the database and opens another one.
 func (k *Kit) DB() *braid.DB {
 	k.t.Helper()
 	l := k.life()
@@ -295,11 +293,11 @@ func (k *Kit) DB() *braid.DB {
 	return l.db
 }
 
-// output is the test's log until the kit ends. To log after the test has ended would
-// end the whole program.
+// output is the test's log until the kit ends. Logging after the end of the test would
+// panic.
 type output struct {
 	mu sync.Mutex // guards to
-	to io.Writer  // nil: nothing is written any more
+	to io.Writer  // nil: nothing is written after the end
 }
 
 // Write is part of io.Writer.

@@ -25,7 +25,7 @@ import (
 	"github.com/braidstream/braid/kinesisapi/internal/service"
 )
 
-// inAndOut runs a test inside of a bubble, and outside of one.
+// inAndOut runs a test inside a bubble, and outside.
 func inAndOut(t *testing.T, test func(t *testing.T)) {
 	t.Parallel()
 	t.Run("in a bubble", func(t *testing.T) {
@@ -38,7 +38,7 @@ func inAndOut(t *testing.T, test func(t *testing.T)) {
 	})
 }
 
-// once has a client try nothing again.
+// once makes a client without retries.
 func once(o *kinesis.Options) { o.Retryer = aws.NopRetryer{} }
 
 func putRecord(ctx context.Context, client *kinesis.Client, key, data string) error {
@@ -90,7 +90,7 @@ const (
 	throttled = "ProvisionedThroughputExceededException"
 )
 
-// fakeTB is a test that fails without harm.
+// fakeTB is a testing.TB whose failures do not fail the real test.
 type fakeTB struct {
 	testing.TB
 	failed   bool
@@ -164,7 +164,7 @@ func TestOneLineIsAKinesis(t *testing.T) {
 		k.RequireOrderPerKey("orders")
 		require.Len(t, k.DB().Streams(), 1)
 
-		// Any HTTP client of the SDK's kind does.
+		// Any of the SDK's kinds of HTTP clients works.
 		require.NoError(t, putRecord(t.Context(), k.Kinesis(func(o *kinesis.Options) { o.HTTPClient = k.Client() }), "a", "four"))
 		k.Trim("orders")
 		k.RequireRecords("orders")
@@ -304,7 +304,7 @@ func TestTheEndOfATestEndsWhatIsUnderWay(t *testing.T) {
 		client := k.Kinesis(once)
 		k.Delay("PutRecord", 1, time.Hour)
 		results := make(chan error, 2)
-		defer func() { // before the kit ends, at which they must: the bubble waits for them
+		defer func() { // before the kit closes: the bubble waits for them
 			synctest.Wait()
 			require.Empty(t, results)
 		}()
@@ -318,7 +318,7 @@ func TestTheEndOfATestEndsWhatIsUnderWay(t *testing.T) {
 	})
 }
 
-// lostKeys has keys that were there once.
+// lostKeys is a provider that has lost its keys.
 type lostKeys struct {
 	*braid.KeyRing
 	lost atomic.Bool
@@ -331,10 +331,10 @@ func (k *lostKeys) UnwrapKey(ctx context.Context, id string, wrapped []byte, str
 	return k.KeyRing.UnwrapKey(ctx, id, wrapped, stream, purpose)
 }
 
-// A test that has failed tells what can be told, and takes its kit away.
+// A failed test logs a summary, and its kit is closed.
 func TestTheEndOfAFailedTest(t *testing.T) {
 	t.Parallel()
-	synctest.Test(t, func(t *testing.T) { // which ends when all goroutines have
+	synctest.Test(t, func(t *testing.T) { // the bubble ends when all goroutines have ended
 		ring, err := braid.NewKeyRing(map[string][]byte{"main": make([]byte, 32)})
 		require.NoError(t, err)
 		keys := &lostKeys{KeyRing: ring}
@@ -408,7 +408,7 @@ func TestSubscribersCatchUp(t *testing.T) {
 	})
 }
 
-// as returns the kit as one of another test.
+// as returns the kit with another testing.TB.
 func (k *Kit) as(t testing.TB) *Kit {
 	return &Kit{t: t, opts: k.opts, output: k.output, client: k.client, now: k.now, log: log{calls: k.log.calls, delivered: k.log.delivered, places: k.log.places}}
 }
@@ -439,7 +439,7 @@ func TestCallsHaveTheRequestsOfTheSDK(t *testing.T) {
 	require.Empty(t, k.Calls("PutRecords"))
 }
 
-// Whatever the service is asked has its counterpart in the SDK.
+// Every request of the service has a counterpart in the SDK.
 func TestEveryRequestCanBeShown(t *testing.T) {
 	t.Parallel()
 	for name, op := range service.Operations {
@@ -451,7 +451,7 @@ func TestEveryRequestCanBeShown(t *testing.T) {
 			continue
 		}
 		if strings.HasSuffix(name, "Channels") || strings.HasSuffix(name, "Channel") {
-			continue // nothing is done with what they ask for
+			continue // the service ignores the members of their requests
 		}
 		in := op.NewInput()
 		fill(reflect.ValueOf(in).Elem())
@@ -463,7 +463,7 @@ func TestEveryRequestCanBeShown(t *testing.T) {
 	}
 }
 
-// fill gives all that is in a request a value.
+// fill sets all members of a request.
 func fill(v reflect.Value) {
 	switch v.Kind() {
 	case reflect.Pointer:

@@ -81,7 +81,7 @@ func TestQueue(t *testing.T) {
 	})
 }
 
-// What was acknowledged is delivered once more, and then not again.
+// An acknowledged record is delivered once more, and then not again.
 func TestRedeliver(t *testing.T) {
 	queueInBubble(t, func(t *testing.T, k *Kit, c *consumer) {
 		k.Put("orders", "ann", "a")
@@ -104,8 +104,8 @@ func TestRedeliver(t *testing.T) {
 	require.Contains(t, failure(t, func(tb testing.TB) { New(tb).Redeliver(2) }), "before 2 calls of AcknowledgeQueueRecords met a fault: another delivery of its records")
 }
 
-// An answer that is lost leaves the record hidden if it was one of a receive, and
-// acknowledged if it was one of an acknowledgement.
+// If the answer to a receive is lost, the record stays hidden. If the answer to an
+// acknowledgement is lost, the record stays acknowledged.
 func TestLostAnswersOfQueues(t *testing.T) {
 	queueInBubble(t, func(t *testing.T, k *Kit, c *consumer) {
 		k.Put("orders", "ann", "a")
@@ -132,7 +132,7 @@ func TestLostAnswersOfQueues(t *testing.T) {
 	})
 }
 
-// A power cut breaks off waits, and loses nothing that was acknowledged.
+// A power loss ends waits, and loses no acknowledged write.
 func TestQueueCrash(t *testing.T) {
 	queueInBubble(t, func(t *testing.T, k *Kit, c *consumer) {
 		k.Put("orders", "ann", "a", "b")
@@ -170,7 +170,7 @@ func TestQueueMistakes(t *testing.T) {
 	}
 }
 
-// The delays of statuses are not those of the kit's own methods.
+// The delays of statuses do not apply to the kit's own methods.
 func TestQueueIsActive(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		k := NewWith(t, &Options{CreateDelay: time.Hour, ExactLimits: true}, OnDemand("orders"))

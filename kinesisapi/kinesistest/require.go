@@ -12,14 +12,13 @@ import (
 	"github.com/braidstream/braid/queue"
 )
 
-// RequireRecords requires that the stream holds records with these data and no others.
-// Between partition keys the order does not matter, as there is none in Kinesis; the
-// records of one partition key must be given in their order. To require an order of
-// records by itself, give those of one key.
+// RequireRecords requires that the stream holds exactly the records with these data. The
+// records of one partition key must come in the given order; between partition keys,
+// Kinesis has no order and the test ignores it.
 func (k *Kit) RequireRecords(stream string, want ...string) {
 	k.t.Helper()
 	records := k.Records(stream)
-	count := make(map[string]int) // by data: how many more of it there are than wanted
+	count := make(map[string]int) // by data: number of records minus number wanted
 	for i := range records {
 		count[records[i].Data]++
 	}
@@ -45,8 +44,8 @@ func (k *Kit) RequireRecords(stream string, want ...string) {
 	k.report(stream, records, "does not hold the records that are wanted", problems)
 }
 
-// outOfOrder returns the index of the first element that does not come in list after
-// the elements before it; -1 if there is none.
+// outOfOrder returns the index of the first element whose place in list is not after those
+// of the elements before it; -1 if there is none.
 func outOfOrder(elements, list []string) int {
 	for i, e := range elements {
 		at := slices.Index(list, e)
@@ -58,24 +57,23 @@ func outOfOrder(elements, list []string) int {
 	return -1
 }
 
-// RequireProcessed requires that processed, the data of records in the order in which
-// the code under test has dealt with them, is what Kinesis lets a consumer do: every
-// record that the stream holds is in it at least once, and no record comes before all
-// those before it under its partition key have come. Repetitions are well, as a
-// consumer repeats what follows its last checkpoint; so is what the stream does not
-// hold any more. The records should differ in their data.
+// RequireProcessed checks processed, the data of records in the order in which the code
+// under test has processed them. Each record of the stream must be in it at least once, and
+// no record may come before all earlier records of its partition key. Repetitions are
+// allowed, because a consumer repeats the records after its last checkpoint. Records that
+// the stream no longer holds are ignored. The records should differ in their data.
 func (k *Kit) RequireProcessed(stream string, processed []string) {
 	k.t.Helper()
 	records := k.Records(stream)
 	keys := ordersOf(records)
 	type place struct{ key, index int }
-	places := make(map[string][]place) // of records, by data
+	places := make(map[string][]place) // places of records, by data
 	for i, key := range keys {
 		for j, data := range key.data {
 			places[data] = append(places[data], place{i, j})
 		}
 	}
-	done := make([]int, len(keys)) // how many records of a key have come
+	done := make([]int, len(keys)) // by key, how many of its records have come
 	var problems []string
 	for n, data := range processed {
 		early := -1 // the key of a record that comes too soon
@@ -95,7 +93,7 @@ func (k *Kit) RequireProcessed(stream string, processed []string) {
 		if !fits {
 			key := &keys[early]
 			problems = append(problems, fmt.Sprintf("number %d processed, %s, comes before %s of the same key %s", n+1, quoted(data), quoted(key.data[done[early]]), quoted(key.key)))
-			break // what follows is out of order as well
+			break // later records are out of order as well
 		}
 	}
 	if len(problems) == 0 {
@@ -111,10 +109,10 @@ func (k *Kit) RequireProcessed(stream string, processed []string) {
 	k.report(stream, records, "was not processed as it must be", problems)
 }
 
-// RequireOrderPerKey requires that the records of each partition key were delivered in
-// their order, by GetRecords, and by SubscribeToShard to each consumer: no record was
-// delivered for the first time after a later one of its key. That goes wrong when a
-// consumer reads a shard before it has come to the end of the shard's parents.
+// RequireOrderPerKey requires that GetRecords, and SubscribeToShard for each consumer,
+// delivered the records of each partition key in order: no record was first delivered after
+// a later record of its key. That order breaks when a consumer reads a shard before it has
+// read the shard's parents to their end.
 func (k *Kit) RequireOrderPerKey(stream string) {
 	k.t.Helper()
 	s := k.stream(stream)
@@ -127,7 +125,7 @@ func (k *Kit) RequireOrderPerKey(stream string) {
 	lines := make(map[line]*progress)
 	var problems []string
 	for _, d := range k.log.delivered {
-		if !d.of(s) || d.key == "" { // without a key there is no order
+		if !d.of(s) || d.key == "" { // records without a key have no order
 			continue
 		}
 		p := lines[line{d.consumer, d.key}]
@@ -159,10 +157,10 @@ func toReader(consumer string) string {
 	return " to " + consumer
 }
 
-// RequireCaughtUp requires that those who read the stream have read all that it holds:
-// in every shard the last GetRecords, or the last event of each consumer's
-// SubscribeToShard, went up to the tip, and shards that nobody has read are empty. In
-// a bubble call synctest.Wait before, or let time pass.
+// RequireCaughtUp requires that the readers of the stream have read all of its records. In
+// every shard the last GetRecords, or the last event of each consumer's SubscribeToShard,
+// must have reached the tip. Shards without readers must be empty. In a bubble, call
+// synctest.Wait first, or let time pass.
 func (k *Kit) RequireCaughtUp(stream string) {
 	k.t.Helper()
 	s := k.stream(stream)
@@ -198,8 +196,8 @@ func (k *Kit) RequireCaughtUp(stream string) {
 	k.report(stream, k.Records(stream), "was not read to its tip", problems)
 }
 
-// RequireDrained requires that the queue of that name has nothing left: every record was
-// acknowledged, and there are no dead letters. In a bubble call synctest.Wait before, or let
+// RequireDrained requires that the queue of that name is empty: every record was
+// acknowledged, and it has no dead letters. In a bubble, call synctest.Wait first, or let
 // time pass.
 func (k *Kit) RequireDrained(name string) {
 	k.t.Helper()
@@ -231,7 +229,7 @@ func (k *Kit) RequireDrained(name string) {
 	}
 }
 
-// recordsFrom returns what a reader has still to read.
+// recordsFrom returns the records that a reader has not read yet.
 func (k *Kit) recordsFrom(sh *braid.Shard, p place) (left []Record) {
 	k.t.Helper()
 	for at := p.at; !p.ended; {

@@ -129,7 +129,7 @@ func TestRequireOrderPerKey(t *testing.T) {
 	})
 }
 
-// Records that the service places have no partition key, and so no order.
+// Records of a stream with the strategy AUTO may have no partition key, and so no order.
 func TestRecordsWithoutKeysHaveNoOrder(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

@@ -13,8 +13,8 @@ import (
 	"github.com/braidstream/braid/kinesisapi/internal/wire"
 )
 
-// backoff is how long a client pauses before it tries again: at random, up to a time
-// that doubles with each attempt, as in the SDK, whose own source cannot be seeded.
+// backoff computes a client's pause before a retry as the SDK does: a random part of a time
+// that doubles with each attempt. The SDK's own random source cannot be seeded.
 type backoff struct {
 	mu     sync.Mutex // guards random
 	random *rand.Rand
@@ -83,9 +83,9 @@ var sdkInputs = map[string]reflect.Type{
 	"UpdateStreamWarmThroughput":             reflect.TypeFor[kinesis.UpdateStreamWarmThroughputInput](),
 }
 
-// toSDK makes the SDK's request of one of package service. The members of both have
-// the same names; what the SDK does not know is left out. Where it does not know the
-// operation, the request is what it is as JSON.
+// toSDK converts a request of package service to the SDK's. The members have the same
+// names; those that the SDK lacks are left out. If the SDK lacks the operation, the result
+// is the request's JSON, decoded.
 func toSDK(operation string, in any) any {
 	input := sdkInputs[operation]
 	if input == nil {
@@ -100,22 +100,22 @@ func toSDK(operation string, in any) any {
 	return out.Interface()
 }
 
-// copyValue copies a value to one of another type that means the same. What is
-// behind pointers and in slices is copied, too.
+// copyValue copies a value to an equivalent type. It also copies the targets of pointers
+// and the elements of slices.
 func copyValue(to, from reflect.Value) {
 	switch {
 	case from.Kind() == reflect.Pointer && from.IsNil(), from.Kind() == reflect.Slice && from.IsNil():
 	case from.Kind() == reflect.Pointer && to.Kind() == reflect.Pointer:
 		to.Set(reflect.New(to.Type().Elem()))
 		copyValue(to.Elem(), from.Elem())
-	case from.Kind() == reflect.Pointer: // an enumeration, which in the SDK is empty if absent
+	case from.Kind() == reflect.Pointer: // an enumeration: in the SDK, absent is empty
 		copyValue(to, from.Elem())
 	case from.Kind() == reflect.Slice:
 		to.Set(reflect.MakeSlice(to.Type(), from.Len(), from.Len()))
 		for i := range from.Len() {
 			copyValue(to.Index(i), from.Index(i))
 		}
-	case from.Type().ConvertibleTo(to.Type()): // also of times, and of maps, which nobody changes
+	case from.Type().ConvertibleTo(to.Type()): // also times, and maps, which nobody changes
 		to.Set(from.Convert(to.Type()))
 	case from.Kind() == reflect.Struct:
 		for i := range from.NumField() {

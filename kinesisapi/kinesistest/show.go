@@ -9,7 +9,7 @@ import (
 	"github.com/braidstream/braid/queue"
 )
 
-// What is shown of much is as much as one looks at.
+// Bounds of the output.
 const (
 	maxShown      = 20 // lines
 	maxShownBytes = 40 // of a record's data, or a key
@@ -52,7 +52,7 @@ type keyRecords struct {
 	data []string
 }
 
-// keysOf takes records apart by key. The keys are in the order in which they came.
+// keysOf groups records by key. The keys are in the order of their first records.
 func keysOf(records []Record) (keys []keyRecords) {
 	index := make(map[string]int)
 	for i := range records {
@@ -68,8 +68,8 @@ func keysOf(records []Record) (keys []keyRecords) {
 	return keys
 }
 
-// ordersOf is keysOf, but for records without a partition key, each of which stands
-// alone: they have no order.
+// ordersOf is keysOf, except that each record without a partition key is a group of its
+// own: such records have no order.
 func ordersOf(records []Record) (orders []keyRecords) {
 	for _, key := range keysOf(records) {
 		if key.key != "" {
@@ -108,7 +108,7 @@ func holds(records []Record) string {
 	return text.String()
 }
 
-// counted is a number of things.
+// counted returns a number and its noun, in the plural unless n is 1.
 func counted(n int, thing string) string {
 	if n != 1 {
 		thing += "s"
@@ -116,11 +116,11 @@ func counted(n int, thing string) string {
 	return fmt.Sprintf("%d %s", n, thing)
 }
 
-// summary is what there is to know after a test has failed. It does not fail itself:
-// the kit has still to be closed.
+// summary describes streams, queues and calls after a failed test. It never fails the test
+// itself, because the kit still has to be closed.
 func (l *life) summary(calls []string) string {
 	var text strings.Builder
-	text.WriteString("what there was at the end of the failed test\n")
+	text.WriteString("state at the end of the failed test\n")
 	skipped := max(0, len(calls)-maxShown)
 	fmt.Fprintf(&text, "  calls: %d\n", len(calls))
 	if skipped > 0 {
@@ -146,7 +146,7 @@ func (l *life) summary(calls []string) string {
 			fmt.Fprintf(&text, "  queue %s cannot be described: %v\n", q.Name(), err)
 			continue
 		}
-		fmt.Fprintf(&text, "  queue %s of %s: %d to be received, %d in flight, %s\n",
+		fmt.Fprintf(&text, "  queue %s of %s: %d visible, %d in flight, %s\n",
 			q.Name(), q.Stream().Name(), d.Visible+d.Delayed+d.Held, d.InFlight, counted(int(d.Dead), "dead letter"))
 	}
 	return strings.TrimSuffix(text.String(), "\n")

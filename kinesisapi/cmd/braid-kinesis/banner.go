@@ -18,7 +18,7 @@ import (
 // maxListed is how many streams the start-up text names.
 const maxListed = 10
 
-// announce says what is served, and how to reach it.
+// announce prints what is served, and how to reach it.
 func announce(w io.Writer, c *config, urls []string, withControl bool, streams []service.Managed) {
 	var b strings.Builder
 	line := func(name, format string, args ...any) {
@@ -32,7 +32,7 @@ func announce(w io.Writer, c *config, urls []string, withControl bool, streams [
 	line("data", "%s", c.storage())
 	line("account", "%s, region %s", c.account, c.region)
 	if c.separateAccounts {
-		line("", "accounts and regions are separate; these are those of requests that name none")
+		line("", "accounts and regions are separate; these apply to requests that name none")
 	}
 	line("limits", "%s", c.limits())
 	name := "streams"
@@ -51,7 +51,7 @@ func announce(w io.Writer, c *config, urls []string, withControl bool, streams [
 		line("control", "%s%s", url, control.Prefix)
 		line("page", "%s%sui/", url, control.Prefix)
 	} else {
-		line("control", "off, but for %s%shealth and ready; -control turns it on", url, control.Prefix)
+		line("control", "off, except %s%shealth and ready; -control turns it on", url, control.Prefix)
 	}
 	self := c.tlsCert == "" && strings.HasPrefix(urls[len(urls)-1], "https:")
 
@@ -68,13 +68,13 @@ func announce(w io.Writer, c *config, urls []string, withControl bool, streams [
 	fmt.Fprintf(&b, "  Node    new KinesisClient({ endpoint: %q, region: %q, credentials: { accessKeyId: \"test\", secretAccessKey: \"test\" } })\n", url, c.region)
 	fmt.Fprintf(&b, "  Python  boto3.client(\"kinesis\", endpoint_url=%q, region_name=%q, aws_access_key_id=\"test\", aws_secret_access_key=\"test\")\n", url, c.region)
 	if self {
-		fmt.Fprintf(&b, "\nThe certificate of %s was made for this run: clients must be told not to verify it.\n", urls[len(urls)-1])
+		fmt.Fprintf(&b, "\nThe certificate of %s was made for this run: configure clients not to verify it.\n", urls[len(urls)-1])
 	}
 	b.WriteString("\nCtrl-C ends it.\n")
 	_, _ = io.WriteString(w, b.String())
 }
 
-// storage says where the data is, and what becomes of it.
+// storage describes where the data is, and how durable it is.
 func (c *config) storage() string {
 	if c.dir == "" {
 		return "in memory, gone when the program ends"
@@ -85,15 +85,15 @@ func (c *config) storage() string {
 	}
 	switch c.durability {
 	case braid.Sync:
-		return path + ", what is answered is on disk"
+		return path + ", a power loss loses nothing that was answered"
 	case braid.Interval:
-		return path + ", a power cut takes the last 100 ms"
+		return path + ", a power loss may lose the last 100 ms"
 	default:
-		return path + ", a power cut takes what the operating system has not written"
+		return path + ", a power loss may lose what the operating system has not written"
 	}
 }
 
-// limits says which limits hold.
+// limits describes which limits are enforced.
 func (c *config) limits() string {
 	text := "none"
 	if c.exactLimits {
@@ -117,7 +117,7 @@ func (c *config) limits() string {
 	return text
 }
 
-// describe says what a stream is in a line.
+// describe describes a stream in one line.
 func (c *config) describe(m service.Managed) string {
 	d := m.Stream.Describe()
 	open := int64(0)
@@ -142,7 +142,7 @@ func (c *config) describe(m service.Managed) string {
 	return text
 }
 
-// count is a number of things.
+// count returns a number and its noun, in the plural unless n is 1.
 func count(n int64, thing string) string {
 	if n != 1 {
 		thing += "s"
@@ -150,9 +150,9 @@ func count(n int64, thing string) string {
 	return strconv.FormatInt(n, 10) + " " + thing
 }
 
-// urlOf is what clients on this machine call the listener.
+// urlOf returns the URL under which clients on this machine reach the listener.
 func urlOf(e endpoint, listener net.Listener) string {
-	host, _, _ := net.SplitHostPort(e.addr) // which net.Listen has understood
+	host, _, _ := net.SplitHostPort(e.addr) // it is valid: net.Listen accepted it
 	if ip := net.ParseIP(host); host == "" || ip != nil && ip.IsUnspecified() {
 		host = "localhost"
 	}
@@ -163,8 +163,8 @@ func urlOf(e endpoint, listener net.Listener) string {
 	return scheme + "://" + net.JoinHostPort(host, portOf(listener))
 }
 
-// versionText says what the program was built from: the version of its module, if it was
-// fetched as one or built at a tag, and else the revision of the working tree.
+// versionText describes what the program was built from: the version of its module, if it
+// was fetched or built at a tag, else the revision of the working tree.
 func versionText(info *debug.BuildInfo, ok bool) string {
 	text := "braid-kinesis "
 	settings := make(map[string]string)

@@ -14,7 +14,7 @@ import (
 	"github.com/braidstream/braid"
 )
 
-// config is what the flags and the environment say.
+// config has the settings from the flags and the environment.
 type config struct {
 	addr        string
 	dir         string // empty: memory
@@ -34,7 +34,7 @@ type config struct {
 	createDelay, updateDelay, deleteDelay time.Duration
 
 	tls             bool   // on addr
-	tlsAddr         string // of a second port, which speaks TLS; empty: none
+	tlsAddr         string // of a second port, for TLS; empty: none
 	tlsCert, tlsKey string
 	keys            string // path of a key ring
 	anyKey          bool
@@ -42,11 +42,11 @@ type config struct {
 	shutdownTimeout time.Duration
 	version         bool
 
-	// How long clients may take; 0 is no limit.
+	// How long clients may take; 0 means no limit.
 	headerTimeout, bodyTimeout, answerTimeout, idleTimeout time.Duration
 }
 
-// choice is yes, no, or what is best.
+// choice is a flag that is true, false or auto: the program decides.
 type choice struct{ set, yes bool }
 
 func (c *choice) String() string {
@@ -72,7 +72,7 @@ func (c *choice) Set(text string) error {
 // IsBoolFlag lets -control stand for -control=true.
 func (c *choice) IsBoolFlag() bool { return true }
 
-// names is a flag that can be repeated, or has commas.
+// names is a flag with a list: it can be repeated, and values can have commas.
 type names []string
 
 func (n *names) String() string { return strings.Join(*n, ",") }
@@ -80,7 +80,7 @@ func (n *names) String() string { return strings.Join(*n, ",") }
 func (n *names) Set(text string) error {
 	for name := range strings.SplitSeq(text, ",") {
 		if name = strings.TrimSpace(name); name == "" || strings.ContainsAny(name, "/:") {
-			return errors.New("must be names of hosts, without ports")
+			return errors.New("must be host names without ports")
 		}
 		*n = append(*n, name)
 	}
@@ -89,7 +89,7 @@ func (n *names) Set(text string) error {
 
 const envPrefix = "BRAID_KINESIS_"
 
-// envName is the variable that stands in for a flag.
+// envName returns the environment variable of a flag.
 func envName(name string) string {
 	return envPrefix + strings.ToUpper(strings.ReplaceAll(name, "-", "_"))
 }
@@ -97,7 +97,7 @@ func envName(name string) string {
 const usageHead = `braid-kinesis serves streams as Amazon Kinesis does.
 
   braid-kinesis -stream orders:4                  in memory, on port 4567
-  braid-kinesis -dir data -stream orders:4        in the directory data, which is kept
+  braid-kinesis -dir data -stream orders:4        in the directory data, which persists
   braid-kinesis -addr 0.0.0.0:4567 -control       for other machines, with the control API
   braid-kinesis -tls-port 4568                    plain on port 4567, and TLS on port 4568
 
@@ -108,8 +108,8 @@ BRAID_KINESIS_CREATE_DELAY=1s. The command line wins.
 Options:
 `
 
-// parse reads the arguments and the environment. The error flag.ErrHelp says that
-// help was asked for, and is written.
+// parse reads the arguments and the environment. The error flag.ErrHelp means that the user
+// asked for help, which is written.
 func parse(args, env []string, help io.Writer) (*config, error) {
 	c := &config{}
 	var port, tlsPort int
@@ -118,37 +118,37 @@ func parse(args, env []string, help io.Writer) (*config, error) {
 	fs := flag.NewFlagSet("braid-kinesis", flag.ContinueOnError)
 	fs.SetOutput(io.Discard) // the caller reports errors
 	fs.StringVar(&c.addr, "addr", "localhost:4567", "`address` to listen on")
-	fs.IntVar(&port, "port", 0, "`port` to listen on, in place of the address's; 0 is any that is free")
-	fs.StringVar(&c.dir, "dir", "", "`directory` of the data, which is made if it is not there (default: memory)")
-	fs.StringVar(&durability, "durability", "sync", "`mode` of a directory: sync (what is answered is on disk), interval (ten syncs a second)\nor nosync (a crash may take the newest records)")
-	fs.Var(&streams, "stream", "stream to create unless it is there, as `name:shards` or name:on-demand; repeat it, or separate\nstreams with commas. name:shards:region:account is for -separate-accounts; what is empty is the default")
-	fs.StringVar(&streamsFile, "streams-file", "", "`file` with a stream on each line, as -stream has it; what follows a # does not count")
+	fs.IntVar(&port, "port", 0, "`port` to listen on, instead of that of -addr; 0 takes a free port")
+	fs.StringVar(&c.dir, "dir", "", "`directory` of the data, created if necessary (default: data is in memory)")
+	fs.StringVar(&durability, "durability", "sync", "`mode` of -dir: sync (answered writes are on disk), interval (ten syncs a second)\nor nosync (a crash may lose the newest records)")
+	fs.Var(&streams, "stream", "stream to create unless it exists, as `name:shards` or name:on-demand; repeat the option, or\nseparate streams with commas. With -separate-accounts: name:shards:region:account; an empty part means the default")
+	fs.StringVar(&streamsFile, "streams-file", "", "`file` with one stream per line, in the form of -stream; # begins a comment")
 	fs.StringVar(&c.region, "region", "us-east-1", "`region` of the streams")
 	fs.StringVar(&c.account, "account", "000000000000", "`account` of the streams, 12 digits")
-	fs.BoolVar(&c.separateAccounts, "separate-accounts", false, "keep streams of different accounts and regions apart; both come from the request's credentials,\nwhere an access key of 12 digits is an account")
-	fs.BoolVar(&c.exactLimits, "exact-limits", false, "make the limits of Kinesis hold")
-	fs.IntVar(&c.shardLimit, "shard-limit", 0, "open shards that an account may have in a region, a `number` that is enforced; -1 is no limit\n(default: Kinesis's, enforced with -exact-limits)")
-	fs.IntVar(&c.onDemandStreamLimit, "on-demand-stream-limit", 0, "on-demand streams that an account may have in a region, likewise a `number`")
+	fs.BoolVar(&c.separateAccounts, "separate-accounts", false, "keep streams of different accounts and regions apart; both come from the request's credentials:\nan access key of 12 digits is the account")
+	fs.BoolVar(&c.exactLimits, "exact-limits", false, "enforce the limits of Kinesis")
+	fs.IntVar(&c.shardLimit, "shard-limit", 0, "largest `number` of open shards of an account in a region, always enforced; -1 means no limit\n(default: that of Kinesis, enforced only with -exact-limits)")
+	fs.IntVar(&c.onDemandStreamLimit, "on-demand-stream-limit", 0, "largest `number` of on-demand streams of an account in a region, as -shard-limit")
 	fs.BoolVar(&c.checkAuthorization, "check-authorization", false, "refuse requests that are not signed (signatures are not verified)")
 	fs.DurationVar(&c.createDelay, "create-delay", 0, "`time` that a stream, consumer or queue stays CREATING")
 	fs.DurationVar(&c.updateDelay, "update-delay", 0, "`time` that a stream or queue stays UPDATING")
 	fs.DurationVar(&c.deleteDelay, "delete-delay", 0, "`time` that a stream, consumer or queue stays DELETING")
-	fs.Var(&c.control, "control", "serve the control API under /_braid/, which deletes data and makes faults for everybody who asks\n(default: yes on a loopback address; -control=false never)")
-	fs.Var(&c.controlHosts, "control-host", "`name` of a host under which the control API is reached, beside localhost and addresses; repeat it, or\nseparate names with commas")
-	fs.StringVar(&c.tlsAddr, "tls-addr", "", "`address` to serve TLS on as well, beside the plain port")
-	fs.IntVar(&tlsPort, "tls-port", 0, "`port` to serve TLS on as well, on the host of the address; 0 is any that is free")
+	fs.Var(&c.control, "control", "serve the control API under /_braid/: anyone who can reach it can delete data and inject faults\n(default: only on a loopback address; -control=false turns it off)")
+	fs.Var(&c.controlHosts, "control-host", "host `name` under which the control API is reached, besides localhost and IP addresses; repeat the option,\nor separate names with commas")
+	fs.StringVar(&c.tlsAddr, "tls-addr", "", "`address` of a second port, for TLS")
+	fs.IntVar(&tlsPort, "tls-port", 0, "second `port`, for TLS, on the host of -addr; 0 takes a free port")
 	fs.BoolVar(&c.tls, "tls", false, "serve TLS on the only port")
-	fs.StringVar(&c.tlsCert, "tls-cert", "", "`file` with a certificate to serve TLS with (PEM); without -tls-addr and -tls-port it means -tls\n(default: one made for this run, which no client trusts)")
+	fs.StringVar(&c.tlsCert, "tls-cert", "", "`file` with the certificate for TLS (PEM); without -tls-addr and -tls-port it implies -tls\n(default: a certificate made for this run, which no client trusts)")
 	fs.StringVar(&c.tlsKey, "tls-key", "", "`file` with the certificate's private key (PEM)")
-	fs.StringVar(&c.keys, "keys", "", "`file` with the keys for StartStreamEncryption: on each line an id, a space and 32 bytes in base64\n(default: one key, alias/aws/kinesis, which is no secret)")
-	fs.BoolVar(&c.anyKey, "any-key", false, "take every key id for StartStreamEncryption; the keys are no secrets")
-	fs.StringVar(&c.accessLog, "access-log", "off", "`form` of the log of requests, on standard error: off, text or json")
-	fs.DurationVar(&c.headerTimeout, "header-timeout", 10*time.Second, "`time` that a client may take to send the headers of a request; 0 is no limit")
-	fs.DurationVar(&c.bodyTimeout, "body-timeout", 30*time.Second, "`time` that a client may take to send the body of a request; 0 is no limit")
-	fs.DurationVar(&c.answerTimeout, "answer-timeout", 30*time.Second, "`time` that a client may take to read an answer; 0 is no limit")
-	fs.DurationVar(&c.idleTimeout, "idle-timeout", 2*time.Minute, "`time` that a connection may be without requests; 0 is no limit")
-	fs.DurationVar(&c.shutdownTimeout, "shutdown-timeout", 10*time.Second, "`time` to finish requests in after SIGINT or SIGTERM")
-	fs.BoolVar(&c.version, "version", false, "say the version and exit")
+	fs.StringVar(&c.keys, "keys", "", "`file` with the keys for StartStreamEncryption: each line is an id, a space and 32 bytes in base64\n(default: one key, alias/aws/kinesis, which is not secret)")
+	fs.BoolVar(&c.anyKey, "any-key", false, "accept every key id for StartStreamEncryption; the keys are not secret")
+	fs.StringVar(&c.accessLog, "access-log", "off", "`format` of the request log on standard error: off, text or json")
+	fs.DurationVar(&c.headerTimeout, "header-timeout", 10*time.Second, "`time` that a client may take to send the headers of a request; 0 means no limit")
+	fs.DurationVar(&c.bodyTimeout, "body-timeout", 30*time.Second, "`time` that a client may take to send the body of a request; 0 means no limit")
+	fs.DurationVar(&c.answerTimeout, "answer-timeout", 30*time.Second, "`time` that a client may take to read an answer; 0 means no limit")
+	fs.DurationVar(&c.idleTimeout, "idle-timeout", 2*time.Minute, "`time` that a connection may be idle; 0 means no limit")
+	fs.DurationVar(&c.shutdownTimeout, "shutdown-timeout", 10*time.Second, "`time` that current requests may still take after SIGINT or SIGTERM")
+	fs.BoolVar(&c.version, "version", false, "print the version and exit")
 
 	if err := fs.Parse(args); err != nil {
 		if errors.Is(err, flag.ErrHelp) {
@@ -159,7 +159,7 @@ func parse(args, env []string, help io.Writer) (*config, error) {
 		return nil, err
 	}
 	if fs.NArg() > 0 {
-		return nil, fmt.Errorf("there is no argument %q; options begin with '-'", fs.Arg(0))
+		return nil, fmt.Errorf("unexpected argument %q; options begin with '-'", fs.Arg(0))
 	}
 	if err := fromEnv(fs, env); err != nil {
 		return nil, err
@@ -198,7 +198,7 @@ var (
 	regionRule  = regexp.MustCompile(`^[a-z0-9-]{1,32}$`)
 )
 
-// address checks an address to listen on, whose port may stand in a flag of its own.
+// address checks an address to listen on. Its port may come from a separate flag.
 func address(name, addr string, withPort bool, port int) (string, error) {
 	host, _, err := net.SplitHostPort(addr)
 	portName := strings.TrimSuffix(name, "addr") + "port"
@@ -219,7 +219,8 @@ type endpoint struct {
 	tls  bool
 }
 
-// endpoints are where the program listens; the first is what it tells people to use.
+// endpoints returns the addresses to listen on. The first is the one that announce
+// recommends.
 func (c *config) endpoints() []endpoint {
 	if c.tlsAddr != "" {
 		return []endpoint{{c.addr, false}, {c.tlsAddr, true}}
@@ -227,7 +228,7 @@ func (c *config) endpoints() []endpoint {
 	return []endpoint{{c.addr, c.tls || c.tlsCert != ""}}
 }
 
-// check completes the settings, and checks each and what they say together.
+// check completes the settings, and checks each of them and their combinations.
 func (c *config) check(withDurability bool, durability string) error {
 	switch durability {
 	case "sync":
@@ -260,7 +261,7 @@ func (c *config) check(withDurability bool, durability string) error {
 	case c.shardLimit > 1_000_000 || c.onDemandStreamLimit > 1_000_000:
 		return errors.New("-shard-limit and -on-demand-stream-limit are at most 1000000")
 	case withDurability && c.dir == "":
-		return errors.New("-durability is that of a directory: give -dir as well")
+		return errors.New("-durability needs -dir: memory is not durable")
 	case !accountRule.MatchString(c.account):
 		return fmt.Errorf("-account %q is not 12 digits", c.account)
 	case !regionRule.MatchString(c.region):
@@ -268,7 +269,7 @@ func (c *config) check(withDurability bool, durability string) error {
 	case (c.tlsCert == "") != (c.tlsKey == ""):
 		return errors.New("-tls-cert and -tls-key go together")
 	case c.tls && c.tlsAddr != "":
-		return errors.New("-tls makes the only port speak TLS: leave it out, and -tls-addr or -tls-port adds one that does")
+		return errors.New("-tls is for a single port: omit it to serve TLS on a second port by -tls-addr or -tls-port")
 	case c.anyKey && c.keys != "":
 		return errors.New("-any-key and -keys exclude each other")
 	case c.accessLog != "off" && c.accessLog != "text" && c.accessLog != "json":
@@ -277,8 +278,8 @@ func (c *config) check(withDurability bool, durability string) error {
 	return nil
 }
 
-// overrides are the flags that another one replaces or excludes. On the command line
-// it wins over their variables as well as over its own.
+// overrides lists, for a flag, the flags that it replaces or excludes. If it is on the
+// command line, their environment variables are ignored, and its own as well.
 var overrides = map[string][]string{
 	"addr":     {"port"},
 	"tls-addr": {"tls-port", "tls"},
@@ -306,8 +307,7 @@ func fromEnv(fs *flag.FlagSet, env []string) error {
 	})
 	for _, port := range []string{"port", "tls-port"} {
 		if strings.HasPrefix(values[envName(port)], "tcp://") {
-			// Kubernetes sets it, where there is a Service that is called braid-kinesis, or
-			// braid-kinesis-tls.
+			// Kubernetes sets this variable for a Service named braid-kinesis or braid-kinesis-tls.
 			delete(values, envName(port))
 		}
 	}

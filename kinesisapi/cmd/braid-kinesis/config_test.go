@@ -22,7 +22,7 @@ func TestEnvironment(t *testing.T) {
 		"BRAID_KINESIS_REGION=eu-west-1",
 		"BRAID_KINESIS_ACCOUNT=111122223333",
 		"BRAID_KINESIS_CONTROL=false",
-		"BRAID_KINESIS_KEYS=", // as if it were not there
+		"BRAID_KINESIS_KEYS=", // an empty variable counts as unset
 		"BRAID_KINESIS_PORT=tcp://10.0.0.1:4567",
 		"BRAID_KINESIS_TLS_PORT=tcp://10.0.0.2:4568",
 		"BRAID_KINESIS_SERVICE_HOST=10.0.0.1",
@@ -84,7 +84,7 @@ func TestBadFlags(t *testing.T) {
 		{"-addr localhost", "", "host:port"},
 		{"-tls-addr localhost", "", "-tls-addr"},
 		{"-tls-port 65536", "", "-tls-port"},
-		{"-tls -tls-port 0", "", "-tls makes"},
+		{"-tls -tls-port 0", "", "-tls is for a single port"},
 		{"-body-timeout -1s", "", "-body-timeout"},
 		{"-dir d -durability full", "", "full"},
 		{"-durability sync", "", "-dir"},

@@ -17,9 +17,9 @@ import (
 	"github.com/braidstream/braid/kinesisapi/internal/control"
 )
 
-// listen opens the ports, and says what clients on this machine call them. The ports
-// come first of all: if one is taken, no file is touched. Those that are open are
-// returned even with an error.
+// listen opens the ports, and returns the URLs under which clients on this machine reach
+// them. The program opens the ports before anything else, so that it touches no file if one
+// is taken. Even with an error, listen returns the ports that are open.
 func (c *config) listen(ctx context.Context, errorLog *log.Logger) (listeners []net.Listener, urls []string, err error) {
 	for _, e := range c.endpoints() {
 		var config *tls.Config
@@ -45,7 +45,7 @@ func (c *config) listen(ctx context.Context, errorLog *log.Logger) (listeners []
 	return listeners, urls, nil
 }
 
-// newServer makes the HTTP server: HTTP/1.1 and HTTP/2, which connections begin with.
+// newServer makes the HTTP server. It speaks HTTP/1.1 and HTTP/2 by prior knowledge.
 func (c *config) newServer(logger *slog.Logger) *http.Server {
 	server := &http.Server{
 		Protocols: new(http.Protocols),
@@ -68,7 +68,8 @@ func (c *config) newServer(logger *slog.Logger) *http.Server {
 	return server
 }
 
-// orUnlimited is a flag's time as an option, where 0 is the default.
+// orUnlimited converts the time of a flag, where 0 means no limit, to that of an option,
+// where 0 means the default.
 func orUnlimited(d time.Duration) time.Duration {
 	if d == 0 {
 		return -1
@@ -76,12 +77,12 @@ func orUnlimited(d time.Duration) time.Duration {
 	return d
 }
 
-// overTLS is, in the context of a request, the port that it came in over, if that one
-// speaks TLS.
+// overTLS is the key of a context's value: the TLS port over which the request came in.
+// Plain ports set none.
 type overTLS struct{}
 
-// markTLS marks the requests that came in over a port that speaks TLS, for the page of
-// the control API to name the right URLs.
+// markTLS marks the requests that came in over a TLS port, so that the page of the control
+// API shows the right URLs.
 func markTLS(handler http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if strings.HasPrefix(r.URL.Path, control.Prefix) && r.Context().Value(overTLS{}) != nil {
@@ -91,14 +92,14 @@ func markTLS(handler http.Handler) http.Handler {
 	})
 }
 
-// maxTries is how often a free port is looked for, if it is taken on one of the addresses
-// of localhost.
+// maxTries is how many free ports listenOn tries: a port may be free on one address of
+// localhost and taken on the other.
 const maxTries = 10
 
-// listenOn listens on an address. localhost is two, of which net.Listen takes one, and
-// some clients try the other first, or alone.
+// listenOn listens on an address. localhost means two addresses. net.Listen listens on one
+// of them, and some clients try the other first, or only the other.
 func listenOn(ctx context.Context, addr string) ([]net.Listener, error) {
-	host, port, _ := net.SplitHostPort(addr) // which was checked
+	host, port, _ := net.SplitHostPort(addr) // it is valid: address checked it
 	for try := 1; ; try++ {
 		listener, err := new(net.ListenConfig).Listen(ctx, "tcp", addr)
 		if err != nil {
@@ -118,7 +119,7 @@ func listenOn(ctx context.Context, addr string) ([]net.Listener, error) {
 		case !errors.Is(err, syscall.EADDRINUSE): // this machine does not have both
 			return []net.Listener{listener}, nil
 		case port != "0" || try == maxTries:
-			_ = listener.Close() // the other error tells more
+			_ = listener.Close() // err says more than an error of Close
 			return nil, err
 		}
 		_ = listener.Close() // it was not used
@@ -126,7 +127,7 @@ func listenOn(ctx context.Context, addr string) ([]net.Listener, error) {
 }
 
 func portOf(listener net.Listener) string {
-	_, port, _ := net.SplitHostPort(listener.Addr().String()) // host:port, as TCP's are
+	_, port, _ := net.SplitHostPort(listener.Addr().String()) // of TCP, it is host:port
 	return port
 }
 

@@ -65,8 +65,8 @@ func TestProtocols(t *testing.T) {
 	}
 }
 
-// One process serves a plain port and one with TLS, and clients speak HTTP/1.1 and
-// HTTP/2 on both, with ALPN and without it, as AWS's SDK for Java does.
+// One process serves a plain port and a TLS port. Clients speak HTTP/1.1 and HTTP/2 on
+// both, with ALPN or, as the AWS SDK for Java does, without.
 func TestBothPorts(t *testing.T) {
 	cert, key, roots := certificateFiles(t)
 	p := start(t, nil, "-tls-port", "0", "-tls-cert", cert, "-tls-key", key, "-stream", "orders:2")
@@ -88,7 +88,7 @@ func TestBothPorts(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			client := client(t, roots, c.enable)
 			address, secure := strings.CutPrefix(c.url, "https://")
-			if secure { // the transport takes the connection for a plain one, and so begins with its protocol at once
+			if secure { // the transport takes the connection for a plain one, so it sends its protocol without ALPN
 				client.Transport.(*http.Transport).DialContext = func(ctx context.Context, _, _ string) (net.Conn, error) {
 					dialer := tls.Dialer{Config: &tls.Config{RootCAs: roots, NextProtos: c.alpn}}
 					conn, err := dialer.DialContext(ctx, "tcp", address)
@@ -138,8 +138,8 @@ func TestLocalhost(t *testing.T) {
 	}
 }
 
-// TestLocalhostInUse: half of localhost is not enough, for a client may meet another
-// program on the other.
+// TestLocalhostInUse: the program needs both addresses of localhost, because a client might
+// reach another program on the other address.
 func TestLocalhostInUse(t *testing.T) {
 	taken, err := net.Listen("tcp", "[::1]:0")
 	if err != nil {
@@ -163,7 +163,7 @@ func TestSelfSigned(t *testing.T) {
 	p = start(t, nil, "-tls-port", "0")
 	_, stdout, _ = p.stop()
 	require.Contains(t, stdout, "aws kinesis list-streams --endpoint-url "+p.url+"\n")
-	require.Contains(t, stdout, "The certificate of "+p.tlsURL+" was made for this run: clients must be told not to verify it.\n")
+	require.Contains(t, stdout, "The certificate of "+p.tlsURL+" was made for this run: configure clients not to verify it.\n")
 }
 
 func TestPortInUse(t *testing.T) {

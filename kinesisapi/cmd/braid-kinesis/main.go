@@ -1,11 +1,11 @@
-// Braid-kinesis serves the streams of a directory, or of memory, as Amazon Kinesis
+// Braid-kinesis serves the streams of a directory, or streams in memory, as Amazon Kinesis
 // does, to programs in any language:
 //
 //	go run github.com/braidstream/braid/kinesisapi/cmd/braid-kinesis -stream orders:4
 //	AWS_ENDPOINT_URL_KINESIS=http://localhost:4567 aws kinesis list-streams
 //
-// It says what to give to the SDKs when it starts. braid-kinesis -h lists its
-// options; the README beside this file says more.
+// At start it prints the settings for the SDKs. braid-kinesis -h lists its options; the
+// README beside this file explains them.
 package main
 
 import (

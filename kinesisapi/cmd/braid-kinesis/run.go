@@ -25,7 +25,7 @@ const (
 	exitUsage
 )
 
-// run is the program. It ends with its context.
+// run is the program. It returns the exit code, after ctx ends at the latest.
 func run(ctx context.Context, args, env []string, stdout, stderr io.Writer) int {
 	c, err := parse(args, env, stdout)
 	switch {
@@ -51,7 +51,7 @@ func serve(ctx context.Context, c *config, stdout, stderr io.Writer) (err error)
 	httpServer := c.newServer(logger)
 	listeners, urls, err := c.listen(ctx, httpServer.ErrorLog)
 	for _, l := range listeners {
-		defer l.Close() // again, if the server had it
+		defer l.Close() // closing twice is harmless: the server closes those that it serves
 	}
 	if err != nil {
 		return err
@@ -104,17 +104,17 @@ func serve(ctx context.Context, c *config, stdout, stderr io.Writer) (err error)
 
 	select {
 	case err := <-served: // a listener failed
-		_ = httpServer.Close() // what fails in it is of no interest beside that
+		_ = httpServer.Close() // its error matters less than err
 		return err
 	case <-ctx.Done():
 	}
-	fmt.Fprintln(stdout, "braid-kinesis ends when the requests under way are answered; Ctrl-C ends it at once.")
+	fmt.Fprintln(stdout, "braid-kinesis shuts down after the current requests; Ctrl-C ends it at once.")
 	shutdown(httpServer, api, c.shutdownTimeout, logger)
 	return nil
 }
 
-// shutdown stops accepting, ends the subscriptions, and waits for the requests that
-// are under way, for no longer than the timeout.
+// shutdown stops accepting connections, ends the subscriptions, and waits for current
+// requests for at most the timeout.
 func shutdown(server *http.Server, api *kinesisapi.Server, timeout time.Duration, logger *slog.Logger) {
 	ctx, cancel := context.WithTimeout(context.Background(), timeout)
 	defer cancel()
@@ -125,12 +125,12 @@ func shutdown(server *http.Server, api *kinesisapi.Server, timeout time.Duration
 	}()
 	if err := server.Shutdown(ctx); err != nil {
 		logger.Warn("not all requests were answered in time", "timeout", timeout)
-		_ = server.Close() // it was only to break the connections
+		_ = server.Close() // to break the connections; its error does not matter
 	}
-	<-ended // no subscription outlives its connection
+	<-ended // soon: a subscription ends with its connection
 }
 
-// withHealth serves health and ready where there is no control API.
+// withHealth adds health and ready to api, for a server without the control API.
 func (c *config) withHealth(db *braid.DB, api http.Handler) http.Handler {
 	health := server.Bounds{Body: c.bodyTimeout, Answer: c.answerTimeout}.Wrap(control.Health(db))
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -142,7 +142,7 @@ func (c *config) withHealth(db *braid.DB, api http.Handler) http.Handler {
 	})
 }
 
-// open opens the database. One in memory has nothing to sync.
+// open opens the database. A database in memory needs no fsync.
 func (c *config) open(logger *slog.Logger) (*braid.DB, error) {
 	options := &braid.Options{Logger: logger, Durability: c.durability}
 	dir := c.dir
@@ -164,7 +164,8 @@ func (c *config) open(logger *slog.Logger) (*braid.DB, error) {
 	return braid.Open(dir, options)
 }
 
-// logs returns the logger of failures, and what logs requests, or nil.
+// logs returns the logger of failures, and the function that logs requests: nil if it is
+// off.
 func (c *config) logs(w io.Writer) (*slog.Logger, func(kinesisapi.Access)) {
 	var handler slog.Handler = slog.NewTextHandler(w, nil)
 	if c.accessLog == "json" {

@@ -28,17 +28,17 @@ type program struct {
 	t      *testing.T
 	url    string
 	tlsURL string             // of a second port
-	region string             // that clients sign for
-	cancel context.CancelFunc // what a signal does
+	region string             // for which clients sign
+	cancel context.CancelFunc // as a signal does
 
-	ending chan struct{} // closed when it has said that it ends
+	ending chan struct{} // closed when the program has announced its end
 	ended  chan struct{} // closed when it has ended
 	code   int
 	stdout strings.Builder
 	stderr buffer
 }
 
-// buffer is one that several goroutines write to.
+// buffer is a buffer for several goroutines.
 type buffer struct {
 	mu  sync.Mutex
 	buf bytes.Buffer
@@ -80,7 +80,7 @@ func start(t *testing.T, env []string, args ...string) *program {
 				announced <- urls
 				urls = nil
 			}
-			if strings.HasPrefix(line, "braid-kinesis ends") {
+			if strings.HasPrefix(line, "braid-kinesis shuts down") {
 				close(p.ending)
 			}
 		}
@@ -149,7 +149,7 @@ func namesOf(t *testing.T, c *calltest.Client) []string {
 	return out.StreamNames
 }
 
-// summary is what a test looks at of a StreamDescriptionSummary.
+// summary has the members of a StreamDescriptionSummary that tests compare.
 type summary struct {
 	StreamARN         string
 	OpenShardCount    int
@@ -198,7 +198,7 @@ func TestAnnounce(t *testing.T) {
 	}
 }
 
-// TestCounts: what there is one of is not called by its plural.
+// TestCounts: a count of one has its noun in the singular.
 func TestCounts(t *testing.T) {
 	dir := t.TempDir()
 	for _, want := range []string{"orders, 1 shard\n", "orders, 1 shard, 1 record\n", "orders, 1 shard, 2 records\n"} {
@@ -247,12 +247,12 @@ func TestDirectory(t *testing.T) {
 		require.Empty(t, stdout.String())
 		code, out, _ := p.stop()
 		require.Equal(t, exitOK, code)
-		require.Contains(t, out, "  data      "+dir+", a power cut takes the last 100 ms\n")
+		require.Contains(t, out, "  data      "+dir+", a power loss may lose the last 100 ms\n")
 	}
 }
 
-// What is said of limits holds for the streams that are there; what is not said
-// changes none of them.
+// The options of limits apply to streams that exist already. Without them, such streams
+// are not changed.
 func TestExactLimits(t *testing.T) {
 	dir := t.TempDir()
 	limited := func(args ...string) bool {
@@ -270,7 +270,7 @@ func TestSeparateAccounts(t *testing.T) {
 	require.Empty(t, namesOf(t, p.callsAs("111122223333", "eu-west-1", plain(t))))
 }
 
-// TestStreamsOfAccounts: streams to begin with can be in other regions and accounts.
+// TestStreamsOfAccounts: -stream can create streams in other regions and accounts.
 func TestStreamsOfAccounts(t *testing.T) {
 	p := start(t, nil, "-separate-accounts", "-stream", "orders:2,orders:3:eu-west-1,orders::eu-west-1:111122223333,events:on-demand::111122223333")
 	for _, c := range []struct {
@@ -298,8 +298,8 @@ func TestStreamsOfAccounts(t *testing.T) {
 	require.Empty(t, stderr)
 }
 
-// TestRegionHint: who uses another region than the program's, and perhaps counts on its
-// having other streams, is told of -separate-accounts.
+// TestRegionHint: the log mentions -separate-accounts when a caller uses another region
+// than the program's, since that caller may expect other streams there.
 func TestRegionHint(t *testing.T) {
 	p := start(t, nil, "-stream", "orders:1:us-east-1")
 	p.region = "eu-west-1"
@@ -309,8 +309,8 @@ func TestRegionHint(t *testing.T) {
 	require.Equal(t, 1, strings.Count(stderr, "-separate-accounts"), stderr)
 }
 
-// The control API is there by itself only where nobody else can reach it. Health
-// and ready are there always.
+// By default the control API is on only where no other machine can reach it. Health and
+// ready are always served.
 func TestControl(t *testing.T) {
 	for _, c := range []struct {
 		args   []string
@@ -365,7 +365,7 @@ func TestEncryption(t *testing.T) {
 	dir := t.TempDir()
 	const arn = "arn:aws:kms:us-east-1:000000000000:"
 	for _, where := range [][]string{nil, {"-dir", filepath.Join(dir, "service")}} {
-		for range 2 { // what was encrypted in a directory can be read again
+		for range 2 { // the next run can read encrypted data of a directory
 			p := start(t, nil, append(where, "-stream", "orders:1")...)
 			for _, key := range []string{"alias/aws/kinesis", arn + "alias/aws/kinesis"} {
 				require.NoError(t, encrypt(p, key))
@@ -392,8 +392,8 @@ func TestEncryption(t *testing.T) {
 	require.Error(t, encrypt(p, "alias/aws/kinesis"))
 }
 
-// slowPut begins a request whose body is to come. It returns when the server has
-// asked for it.
+// slowPut begins a request without its body. It returns when the server has asked for
+// the body.
 func slowPut(t *testing.T, p *program, client *http.Client) (body *io.PipeWriter, result chan error) {
 	r, w := io.Pipe()
 	asked := make(chan struct{})
@@ -459,7 +459,7 @@ func TestShutdownEndsSubscriptions(t *testing.T) {
 	for _, event := range []string{"initial-response", "SubscribeToShardEvent"} {
 		m, err := eventstream.Read(response.Body)
 		require.NoError(t, err)
-		require.Equal(t, event, m.Headers[":event-type"]) // it is under way
+		require.Equal(t, event, m.Headers[":event-type"]) // the subscription has begun
 	}
 	code, _, stderr := p.stop()
 	require.Equal(t, exitOK, code)

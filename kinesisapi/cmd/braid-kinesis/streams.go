@@ -15,17 +15,17 @@ import (
 	"github.com/braidstream/braid/kinesisapi/internal/service"
 )
 
-// streamSpec is a stream that is to exist.
+// streamSpec is a stream to create.
 type streamSpec struct {
 	name   string
 	shards int32 // 0: on demand
 
-	region, account string // empty means those of the program, until config.place
+	region, account string // empty means the program's; config.place fills them in
 }
 
 const onDemand = "on-demand"
 
-// streamList is a flag that can be repeated.
+// streamList is a flag with a list of streams; it can be repeated.
 type streamList []streamSpec
 
 func (l *streamList) String() string { return "" }
@@ -63,7 +63,7 @@ func (l *streamList) Set(text string) error {
 	return nil
 }
 
-// readStreams reads a file with a stream on each line.
+// readStreams reads a file with one stream per line.
 func readStreams(path string) (streams streamList, err error) {
 	content, err := os.ReadFile(path)
 	if err != nil {
@@ -83,15 +83,15 @@ func readStreams(path string) (streams streamList, err error) {
 	return streams, nil
 }
 
-// place completes the streams with the region and account that each is in, and checks
-// that none is named twice.
+// place fills in the region and account of each stream, and checks that no stream is given
+// twice.
 func (c *config) place() error {
 	seen := make(map[streamSpec]bool)
 	for i := range c.streams {
 		spec := &c.streams[i]
 		spec.region, spec.account = cmp.Or(spec.region, c.region), cmp.Or(spec.account, c.account)
 		if !c.separateAccounts && (spec.region != c.region || spec.account != c.account) {
-			return fmt.Errorf("stream %s is in region %s of account %s: that needs -separate-accounts, for without it all regions and accounts have the same streams",
+			return fmt.Errorf("stream %s is in region %s of account %s, which needs -separate-accounts: without it, all regions and accounts share the same streams",
 				spec.name, spec.region, spec.account)
 		}
 		key := *spec
@@ -104,9 +104,9 @@ func (c *config) place() error {
 	return nil
 }
 
-// prepare creates the streams that are to exist and do not. It is done before anybody
-// is served, and so without the delays and rates that callers meet. It returns the
-// streams of the accounts and regions that it was about.
+// prepare creates the configured streams that do not exist. It runs before the server
+// starts, with neither delays nor limits on rates. It returns all streams of the accounts
+// and regions that the configuration names.
 func prepare(ctx context.Context, db *braid.DB, c *config, logger *slog.Logger) (streams []service.Managed, err error) {
 	svc, err := service.New(db, service.Options{
 		Account: c.account, Region: c.region, SeparateAccounts: c.separateAccounts,
@@ -130,7 +130,7 @@ func prepare(ctx context.Context, db *braid.DB, c *config, logger *slog.Logger) 
 		var e *service.Error
 		_, err := svc.CreateStream(ctx, caller, in)
 		switch {
-		case errors.As(err, &e) && e.Type == "ResourceInUseException": // it is there
+		case errors.As(err, &e) && e.Type == "ResourceInUseException": // it exists
 		case errors.As(err, &e):
 			return nil, fmt.Errorf("stream %s: %s", spec.name, e.Message)
 		case err != nil:

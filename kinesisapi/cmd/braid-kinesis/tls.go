@@ -13,7 +13,7 @@ import (
 	"time"
 )
 
-// certificate returns the certificate to serve TLS with on the address.
+// certificate returns the certificate for TLS on addr.
 func (c *config) certificate(addr string) (tls.Certificate, error) {
 	if c.tlsCert != "" {
 		return tls.LoadX509KeyPair(c.tlsCert, c.tlsKey)
@@ -21,7 +21,7 @@ func (c *config) certificate(addr string) (tls.Certificate, error) {
 	return selfSigned(addr)
 }
 
-// selfSigned makes a certificate for this machine, and the host of an address.
+// selfSigned makes a certificate for this machine and the host of addr.
 func selfSigned(addr string) (tls.Certificate, error) {
 	var none tls.Certificate
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
@@ -41,7 +41,7 @@ func selfSigned(addr string) (tls.Certificate, error) {
 		KeyUsage:              x509.KeyUsageDigitalSignature | x509.KeyUsageCertSign,
 		ExtKeyUsage:           []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
 		BasicConstraintsValid: true,
-		IsCA:                  true, // a client that trusts it needs no other
+		IsCA:                  true, // so a client can trust it directly
 		DNSNames:              []string{"localhost"},
 		IPAddresses:           []net.IP{net.IPv4(127, 0, 0, 1), net.IPv6loopback},
 	}

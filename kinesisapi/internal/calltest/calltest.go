@@ -1,5 +1,5 @@
-// Package calltest calls a Kinesis server in tests by plain requests, as any HTTP client
-// can: the tests of this module need nothing of AWS.
+// Package calltest calls a Kinesis server by plain HTTP requests, so that the tests of this
+// module need no AWS SDK.
 package calltest
 
 import (
@@ -11,21 +11,21 @@ import (
 	"net/http"
 )
 
-// Object is a document of JSON. A []byte in it is sent in base64.
+// Object is a JSON document. A []byte in it is sent in base64.
 type Object map[string]any
 
-// Client calls a server. Its fields are not changed after the first call; then any
+// Client calls a server. Its fields must not change after the first call; from then on any
 // goroutine may use it.
 type Client struct {
 	HTTP interface {
 		Do(r *http.Request) (*http.Response, error)
 	}
 	URL       string // of the server
-	AccessKey string // that requests are signed with
-	Region    string // that requests are signed for
+	AccessKey string // with which requests are signed
+	Region    string // for which requests are signed
 }
 
-// Error is what a server refuses a call with.
+// Error is the error in a server's answer.
 type Error struct{ Code, Message string }
 
 func (e *Error) Error() string { return e.Code + ": " + e.Message }
@@ -45,9 +45,8 @@ func (c *Client) Call(ctx context.Context, operation string, in Object, out any)
 	return json.Unmarshal(body, out)
 }
 
-// Send is Call for answers that are streams: the caller closes the body. What it has
-// of a signature is made up; a server that does not check signatures takes from it who
-// calls.
+// Send is Call for answers that are streams: the caller closes the body. The signature is
+// invented; a server that does not verify signatures takes account and region from it.
 func (c *Client) Send(ctx context.Context, operation string, in Object) (*http.Response, error) {
 	if in == nil {
 		in = Object{}

@@ -1,41 +1,41 @@
-// Package control serves what is under /_braid/: it lets a test, or a person, that
-// is not in the server's process look at streams, empty them, and make operations
-// fail. None of it is part of Kinesis.
+// Package control serves the control API under /_braid/. With it, tests and people outside
+// the server's process look at streams, empty them, and make operations fail. None of it is
+// part of Kinesis.
 //
-// Answers are JSON, and so are the bodies of requests. What goes wrong is
-// {"error": "..."} with a status of 4xx or 5xx. The endpoints:
+// Answers and the bodies of requests are JSON. An error is {"error": "..."} with a status
+// of 4xx or 5xx. The endpoints:
 //
-//	GET    /_braid/                            a page of text that says all this
-//	GET    /_braid/ui/                         a page to look at all this, and to change it
+//	GET    /_braid/                            a page of text about the API
+//	GET    /_braid/ui/                         a page to view and change the data
 //	GET    /_braid/health                      200 while the database works
-//	GET    /_braid/ready                       200 while it takes writes
+//	GET    /_braid/ready                       200 while it accepts writes
 //	GET    /_braid/streams                     the streams, their shards, records and bytes
 //	GET    /_braid/streams/{name}              one of them
-//	GET    /_braid/streams/{name}/records      some of its records, which stay
+//	GET    /_braid/streams/{name}/records      reads some of its records
 //	POST   /_braid/streams/{name}/truncate     removes its records
-//	POST   /_braid/streams/{name}/reset        makes it anew
-//	POST   /_braid/reset                       deletes all streams, forgets all faults
-//	GET    /_braid/queues                      the queues, and what they hold
-//	GET    /_braid/faults                      faults that calls are still to meet
+//	POST   /_braid/streams/{name}/reset        creates it again
+//	POST   /_braid/reset                       deletes all streams, removes all faults
+//	GET    /_braid/queues                      the queues, and the numbers of their records
+//	GET    /_braid/faults                      the pending faults
 //	POST   /_braid/faults                      adds one
-//	DELETE /_braid/faults                      forgets them
-//	POST   /_braid/iterators/expire            makes all iterators expire
+//	DELETE /_braid/faults                      removes them
+//	POST   /_braid/iterators/expire            expires all iterators
 //	GET    /_braid/settings                    the settings of the server, and the limits of an account
-//	PUT    /_braid/limits                      makes the limits of Kinesis hold, or not
+//	PUT    /_braid/limits                      enforces the limits of Kinesis, or lifts them
 //
-// Where accounts are separate, the parameters account and region say whose streams
-// are meant; what is not said is the server's own. Only /_braid/reset without both
-// means the streams of all.
+// If accounts are separate, the parameters account and region select the streams; the
+// defaults are the server's own. Only /_braid/reset without both means the streams of all
+// accounts and regions.
 //
 // # Records
 //
-// GET /_braid/streams/{name}/records has these parameters, none of them required:
+// GET /_braid/streams/{name}/records has these optional parameters:
 //
-//	shard    one shard only; without it all, in the order of arrival
+//	shard    one shard; without it all shards, in the order of arrival
 //	limit    the most records, 1 to 1000; 100 without it
-//	order    oldest, which is the default, or newest: the last ones; these, too,
+//	order    oldest, the default, or newest: the last records, which also
 //	         come in the order of arrival
-//	after    the sequence number of a record: only later ones, from the oldest on
+//	after    a sequence number: only later records, from the oldest on
 //
 // The answer is {"records": [...], "more": true}. A record has its data in base64,
 // and as text if it is UTF-8. An answer holds 4 MiB of data, or one record if that
@@ -44,30 +44,30 @@
 //
 // # Faults
 //
-// A fault is a JSON object; all members but one that says what happens are
-// optional:
+// A fault is a JSON object. One of delay, error, entries, drop and redeliver is required:
 //
 //	operation   such as "PutRecords"; empty: any
-//	times       how many calls meet it; 1 by default
+//	times       how many calls take it; 1 by default
 //	delay       such as "250ms": how long the call waits first, up to an hour
 //	error       the name of the error that is answered in place of running the
 //	            operation, such as "ProvisionedThroughputExceededException"
 //	message     its text
 //	entries     of PutRecords: the entries that fail, counted from 0; the others
 //	            are put. Without error they exceed the throughput
-//	drop        "before" or "after": the connection breaks off before the operation
+//	drop        "before" or "after": the connection breaks before the operation
 //	            runs, or when it has run
 //	redeliver   of AcknowledgeQueueRecords: true makes the records come again, although
 //	            the call succeeds
 //
-// Calls meet the faults in the order in which these were added, one each.
+// Each call takes at most one fault, in the order in which they were added.
 //
 // # Safety
 //
-// Everybody who reaches these paths can do all of that. Web pages of other origins
-// cannot, as package inspect's CheckSite says: what a browser says to come from one
-// is refused, and so is a request under a name that is neither loopback nor expected,
-// as it may be that of a site. Health and ready answer to anybody.
+// Anyone who reaches these paths can use all of them. Web pages of other origins cannot;
+// see CheckSite of package inspect. Requests that a browser marks as coming from another
+// origin are refused. So are requests under a host name that is neither loopback nor one of
+// ControlHosts, because a web site could make its own name resolve to this machine. Health
+// and ready answer anyone.
 package control
 
 import (
@@ -86,53 +86,53 @@ import (
 	"github.com/braidstream/braid/kinesisapi/internal/service"
 )
 
-// Prefix is what the paths begin with.
+// Prefix is the prefix of all paths.
 const Prefix = "/_braid/"
 
 // maxBodyBytes is the largest body of a request.
 const maxBodyBytes = 64 << 10
 
-// handler answers from the database and its service.
+// handler serves the control API of a database and its service.
 type handler struct {
 	db     *braid.DB
 	svc    *service.Service
 	script *fault.Script
-	caller service.Caller // whose streams are meant if a request does not say
+	caller service.Caller // the default account and region
 
 	settings Settings
 }
 
-// endpoint is something that can be asked for. An answer is marshaled to JSON.
+// endpoint is a method and path of the API. Its answer is marshaled to JSON.
 type endpoint struct {
 	method, path, about string
-	example             string // of curl's arguments, before the URL
-	query               string // of the example's
+	example             string // arguments for curl, before the URL
+	query               string // of the example's URL
 	answer              func(h *handler, r *http.Request) (any, error)
 }
 
 var endpoints = []endpoint{
 	{"GET", "health", "200 while the database works, 503 when its storage has failed", "", "", (*handler).health},
-	{"GET", "ready", "200 while the database takes writes, 503 while it does not", "", "", (*handler).ready},
+	{"GET", "ready", "200 while the database accepts writes, else 503", "", "", (*handler).ready},
 	{"GET", "streams", "the streams with their shards, records and bytes", "", "", (*handler).streams},
 	{"GET", "streams/{name}", "one stream", "", "", (*handler).stream},
-	{"GET", "streams/{name}/records", "records, which stay where they are. Parameters: shard, limit, order, after", "", "?limit=10&order=newest", (*handler).records},
+	{"GET", "streams/{name}/records", "reads records without removing them. Parameters: shard, limit, order, after", "", "?limit=10&order=newest", (*handler).records},
 	{"POST", "streams/{name}/truncate", "removes the stream's records; its shards stay", "-X POST", "", (*handler).truncate},
-	{"POST", "streams/{name}/reset", "makes the stream anew: the same settings, and the shards it began with", "-X POST", "", (*handler).resetStream},
-	{"POST", "reset", "deletes all streams, and forgets all faults", "-X POST", "", (*handler).reset},
-	{"GET", "queues", "the queues, and how many records they hold", "", "", (*handler).queues},
-	{"GET", "faults", "the faults that calls are still to meet", "", "", (*handler).faults},
-	{"POST", "faults", "lets the next calls of an operation fail. Members: operation, times, error,\n  message, entries (of PutRecords, from 0), delay, drop (before or after), redeliver", `-d '{"operation":"PutRecord","times":2,"error":"ProvisionedThroughputExceededException"}'`, "", (*handler).addFault},
-	{"DELETE", "faults", "forgets the faults", "-X DELETE", "", (*handler).clearFaults},
-	{"POST", "iterators/expire", "makes all shard iterators expire that were given out", "-X POST", "", (*handler).expire},
+	{"POST", "streams/{name}/reset", "creates the stream again, with the same settings and its original shards", "-X POST", "", (*handler).resetStream},
+	{"POST", "reset", "deletes all streams, and removes all faults", "-X POST", "", (*handler).reset},
+	{"GET", "queues", "the queues, and the numbers of their records", "", "", (*handler).queues},
+	{"GET", "faults", "the pending faults", "", "", (*handler).faults},
+	{"POST", "faults", "makes the next calls of an operation fail. Members: operation, times, error,\n  message, entries (of PutRecords, from 0), delay, drop (before or after), redeliver", `-d '{"operation":"PutRecord","times":2,"error":"ProvisionedThroughputExceededException"}'`, "", (*handler).addFault},
+	{"DELETE", "faults", "removes the faults", "-X DELETE", "", (*handler).clearFaults},
+	{"POST", "iterators/expire", "expires all shard iterators", "-X POST", "", (*handler).expire},
 	{"GET", "settings", "the server's settings, and the limits of an account", "", "", (*handler).showSettings},
-	{"PUT", "limits", "makes the limits of Kinesis hold, or not, for all streams", `-X PUT -d '{"exact":true}'`, "", (*handler).limits},
+	{"PUT", "limits", "enforces the limits of Kinesis for all streams, or lifts them", `-X PUT -d '{"exact":true}'`, "", (*handler).limits},
 }
 
-// New returns the handler of what is under [Prefix]. The caller is whose streams
-// are meant if a request does not say it.
+// New returns the handler of all paths under [Prefix]. caller is the default account and
+// region.
 //
-// Requests under names of hosts that are neither loopback nor one of ControlHosts are
-// refused, and live connections of the page end with the context.
+// Requests under host names that are neither loopback nor one of ControlHosts are refused.
+// Live connections of the page end with ctx.
 func New(ctx context.Context, db *braid.DB, svc *service.Service, script *fault.Script, caller service.Caller, settings Settings) http.Handler {
 	h := &handler{db, svc, script, caller, settings}
 	mux := http.NewServeMux()
@@ -157,10 +157,10 @@ func New(ctx context.Context, db *braid.DB, svc *service.Service, script *fault.
 	return mux
 }
 
-// Health returns a handler of health and ready alone.
+// Health returns a handler that serves only health and ready.
 func Health(db *braid.DB) http.Handler {
 	h := &handler{db: db}
-	return h.serve(endpoints[:2], nil, "the control API is off here, but for health and ready")
+	return h.serve(endpoints[:2], nil, "the control API is off here, except health and ready")
 }
 
 // serve returns the handler of some endpoints, and of a page that lists them.
@@ -220,16 +220,16 @@ func allowed(methods map[string]http.HandlerFunc) string {
 	return strings.Join(names, ", ")
 }
 
-// page lists the endpoints, with examples for the address that the reader used.
+// page lists the endpoints, with examples for the address of the request.
 func (h *handler) page(w http.ResponseWriter, r *http.Request) {
 	base := "http://" + r.Host
 	if r.TLS != nil {
 		base = "https://" + r.Host
 	}
 	var text strings.Builder
-	text.WriteString("The control API of braid-kinesis. Answers are JSON; what goes wrong is {\"error\": \"...\"}.\n" +
-		"To look at it with a browser, open " + base + Prefix + "ui/\n" +
-		"Where accounts are separate, add ?account=...&region=... to say whose streams are meant.\n")
+	text.WriteString("The control API of braid-kinesis. Answers are JSON; an error is {\"error\": \"...\"}.\n" +
+		"For a page in the browser, open " + base + Prefix + "ui/\n" +
+		"If accounts are separate, ?account=...&region=... selects the streams.\n")
 	for _, e := range endpoints {
 		url := base + Prefix + strings.ReplaceAll(e.path, "{name}", "orders") + e.query
 		if e.query != "" {
@@ -246,7 +246,7 @@ func (h *handler) page(w http.ResponseWriter, r *http.Request) {
 	_, _ = io.WriteString(w, text.String())
 }
 
-// statusError is an error with the HTTP status that it is answered with.
+// statusError is an error with its HTTP status.
 type statusError struct {
 	status int
 	text   string
@@ -261,12 +261,12 @@ func badRequest(format string, args ...any) error {
 func writeError(w http.ResponseWriter, r *http.Request, err error) {
 	status := statusOf(err)
 	if r.Context().Err() != nil && status == http.StatusInternalServerError {
-		return // nobody is there to read it
+		return // the client is gone
 	}
 	writeJSON(w, status, map[string]string{"error": err.Error()})
 }
 
-// statusOf finds the HTTP status of an error.
+// statusOf returns the HTTP status of an error.
 func statusOf(err error) int {
 	var own *statusError
 	var e *service.Error
@@ -301,11 +301,11 @@ func writeJSON(w http.ResponseWriter, status int, value any) {
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("X-Content-Type-Options", "nosniff")
 	w.WriteHeader(status)
-	_, _ = w.Write(append(body, '\n')) // who hung up does not want it
+	_, _ = w.Write(append(body, '\n')) // an error means that the client hung up
 }
 
-// readJSON reads the body of a request. A member that there is not is an error, for
-// it is likely to be misspelt.
+// readJSON reads the body of a request. An unknown member is an error, because it is
+// probably misspelt.
 func readJSON(r *http.Request, value any) error {
 	decoder := json.NewDecoder(r.Body)
 	decoder.DisallowUnknownFields()
@@ -315,16 +315,16 @@ func readJSON(r *http.Request, value any) error {
 			return nil
 		}
 		if err == nil {
-			err = errors.New("there is more than one value")
+			err = errors.New("more than one JSON value")
 		}
 	}
 	switch {
 	case errors.As(err, new(*http.MaxBytesError)):
 		return err
 	case errors.Is(err, io.EOF):
-		return badRequest("the request has no body; it takes a JSON object")
+		return badRequest("the request has no body; it must be a JSON object")
 	default:
-		return badRequest("the body is not what it should be: %v", err)
+		return badRequest("invalid body: %v", err)
 	}
 }
 
@@ -333,7 +333,7 @@ var (
 	regionRule  = regexp.MustCompile(`^[a-z0-9-]{1,32}$`)
 )
 
-// who is the account and region whose streams a request is about.
+// who returns the account and region that a request is about, and whether it names either.
 func (h *handler) who(r *http.Request) (c service.Caller, said bool, err error) {
 	c = h.caller
 	query := r.URL.Query()

@@ -20,7 +20,7 @@ import (
 	"github.com/braidstream/braid/kinesisapi/internal/control"
 )
 
-// kit is a server with the control API, and a client that calls its operations.
+// kit is a server with the control API, and a client of both.
 type kit struct {
 	t       *testing.T
 	db      *braid.DB
@@ -232,7 +232,7 @@ func TestResetStream(t *testing.T) {
 	k.refused("POST", "streams/none/reset", "", http.StatusNotFound, "Stream none")
 }
 
-// A stream remembers the shards it began with when they have long expired.
+// A stream remembers its original shards even after they have expired.
 func TestResetAfterExpiry(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		k := newKit(t, nil)
@@ -311,7 +311,7 @@ func TestLimits(t *testing.T) {
 		k.create(k.kinesis, "orders", 1)
 		texts := make([]string, 500)
 		putAll := func() (refused bool) {
-			for range 3 { // one shard takes 1,000 in a second
+			for range 3 { // one shard accepts 1,000 a second
 				refused = refused || k.putAll(texts...).FailedRecordCount > 0
 			}
 			return refused
@@ -354,7 +354,7 @@ func TestPaths(t *testing.T) {
 	require.Equal(t, "GET, POST, DELETE", h.Get("Allow"))
 }
 
-// A web page that a browser shows cannot reset what runs on the reader's machine.
+// A web page of another site cannot reset a server on the reader's machine.
 func TestOrigins(t *testing.T) {
 	k := newKit(t, nil)
 	k.create(k.kinesis, "orders", 1)
@@ -367,8 +367,8 @@ func TestOrigins(t *testing.T) {
 	require.Equal(t, []string{"orders"}, k.streams(""))
 }
 
-// A site whose name is made to resolve to the reader's machine comes under that name, to
-// the page as well.
+// A web site whose name resolves to the reader's machine is refused, because its requests
+// come under that name.
 func TestNamesOfHosts(t *testing.T) {
 	k := newKit(t, &kinesisapi.Options{Control: true, ControlHosts: []string{"kinesis.test"}})
 	for host, status := range map[string]int{
@@ -389,7 +389,7 @@ func TestNamesOfHosts(t *testing.T) {
 	}
 }
 
-// The page's live connections end with the server, so that they do not hold up its end.
+// The page's live connections end with the server, so that they do not delay its shutdown.
 func TestThePageEndsWithTheServer(t *testing.T) {
 	k := newKit(t, nil)
 	started := make(chan struct{})
@@ -404,7 +404,7 @@ func TestThePageEndsWithTheServer(t *testing.T) {
 	<-ended
 }
 
-// noticing calls a function when something is written.
+// noticing calls a function on each write.
 type noticing struct {
 	http.ResponseWriter
 	written func()
@@ -415,7 +415,7 @@ func (w *noticing) Write(text []byte) (int, error) {
 	return w.ResponseWriter.Write(text)
 }
 
-// TestSettings: every setting can be seen.
+// TestSettings: settings shows every option.
 func TestSettings(t *testing.T) {
 	k := newKit(t, &kinesisapi.Options{SeparateAccounts: true, ShardLimit: 7, CreateDelay: time.Second, AnswerTimeout: -1})
 	var out map[string]any
@@ -430,8 +430,8 @@ func TestSettings(t *testing.T) {
 	require.Equal(t, true, out["exactLimits"])
 	require.Equal(t, "eu-west-1", out["region"])
 
-	// All options are there but those that are no values, and the one without which
-	// nothing is.
+	// All options are shown, except functions and interfaces, and Control, which is always on
+	// here.
 	for field := range reflect.TypeFor[kinesisapi.Options]().Fields() {
 		switch field.Name {
 		case "Logger", "Access", "Control":

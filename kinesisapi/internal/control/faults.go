@@ -15,7 +15,7 @@ const (
 	maxEntries = 500    // of a PutRecords call
 )
 
-// order is a fault as it is ordered and listed.
+// order is the JSON of a fault, in requests and lists.
 type order struct {
 	Operation string `json:"operation,omitempty"`
 	Times     *int   `json:"times,omitempty"`
@@ -31,10 +31,10 @@ const acknowledge = "AcknowledgeQueueRecords"
 
 const throughputExceeded = "ProvisionedThroughputExceededException"
 
-// fault checks the order and makes it.
+// fault checks the order, and returns its fault.
 func (o *order) fault() (f fault.Fault, err error) {
 	if o.Operation != "" && service.Operations[o.Operation] == nil {
-		return f, badRequest("operation %q is none of Kinesis", o.Operation)
+		return f, badRequest("operation %q is not one of Kinesis", o.Operation)
 	}
 	if o.Times != nil && (*o.Times < 1 || *o.Times > maxTimes) {
 		return f, badRequest("times %d is not from 1 to %d", *o.Times, maxTimes)
@@ -55,15 +55,15 @@ func (o *order) fault() (f fault.Fault, err error) {
 	}
 	switch {
 	case len(o.Entries) > 0 && o.Operation != "PutRecords":
-		return f, badRequest("entries are those of PutRecords, and operation is %q", o.Operation)
+		return f, badRequest("entries are only for operation PutRecords; operation is %q", o.Operation)
 	case len(o.Entries) > 0 && f.DropBefore:
-		return f, badRequest("no entry is put if the connection is dropped before")
+		return f, badRequest("entries cannot be combined with drop=before: no entry of a dropped call is put")
 	case len(o.Entries) == 0 && o.Error != "" && o.Drop != "":
-		return f, badRequest("a connection that is dropped has no error to answer")
+		return f, badRequest("drop cannot be combined with error: a dropped call has no answer")
 	case o.Redeliver && (o.Operation != acknowledge || o.Error != "" || f.DropBefore):
-		return f, badRequest("redeliver goes with operation %s, which then succeeds; operation is %q", acknowledge, o.Operation)
+		return f, badRequest("redeliver is only for operation %s, which then succeeds; operation is %q", acknowledge, o.Operation)
 	case o.Message != "" && o.Error == "" && len(o.Entries) == 0:
-		return f, badRequest("a message is that of an error, and there is none")
+		return f, badRequest("message needs error")
 	}
 	for _, i := range o.Entries {
 		if i < 0 || i >= maxEntries {
@@ -80,7 +80,7 @@ func (o *order) fault() (f fault.Fault, err error) {
 	case o.Error != "":
 		f.Error = fault.Named(o.Error, o.Message)
 	case o.Drop == "" && f.Delay == 0 && !o.Redeliver:
-		return f, badRequest("nothing happens: give one of error, entries, delay, drop and redeliver")
+		return f, badRequest("the fault has no effect: give one of error, entries, delay, drop and redeliver")
 	}
 	f.Redeliver = o.Redeliver
 	return f, nil

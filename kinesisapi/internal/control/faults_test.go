@@ -137,7 +137,7 @@ func TestFaultList(t *testing.T) {
 func TestFaultRefused(t *testing.T) {
 	k := newKit(t, nil)
 	for body, contains := range map[string]string{
-		`{}`: "nothing happens",
+		`{}`: "no effect",
 		`{"operation":"Put","error":"InternalFailure"}`:            "operation",
 		`{"times":0,"error":"InternalFailure"}`:                    "times",
 		`{"delay":"soon"}`:                                         "delay",

@@ -5,7 +5,7 @@ import (
 	"time"
 )
 
-// waiting is what is told of a queue.
+// waiting is the JSON of a queue.
 type waiting struct {
 	Name     string    `json:"name"`
 	ARN      string    `json:"arn"`
@@ -14,7 +14,7 @@ type waiting struct {
 	Created  time.Time `json:"created"`
 	Visible  int64     `json:"visible"`  // records that can be received
 	InFlight int64     `json:"inFlight"` // received, and hidden
-	Delayed  int64     `json:"delayed"`  // to be received later
+	Delayed  int64     `json:"delayed"`  // not visible before a later time
 	Dead     int64     `json:"dead"`     // dead letters
 }
 

@@ -20,7 +20,7 @@ const (
 	maxDataBytes   = 4 << 20 // of the records of an answer, unless it is one record
 )
 
-// record is a record as it is shown.
+// record is the JSON of a record.
 type record struct {
 	ShardID         braid.ShardID        `json:"shardId"`
 	SequenceNumber  braid.SequenceNumber `json:"sequenceNumber"`
@@ -32,10 +32,10 @@ type record struct {
 	Text            *string              `json:"text,omitempty"` // the data, if it is UTF-8
 }
 
-// peeked are records that were looked at.
+// peeked is the JSON of an answer with records.
 type peeked struct {
 	Records []record `json:"records"`
-	More    bool     `json:"more"` // there are others, before or after
+	More    bool     `json:"more"` // other records were left out, before or after
 }
 
 func show(r *braid.Record) record {
@@ -44,7 +44,7 @@ func show(r *braid.Record) record {
 		ArrivalTime: r.ArrivalTime, Encrypted: r.Encrypted, Data: r.Data,
 	}
 	if out.Data == nil {
-		out.Data = []byte{} // an empty text rather than null
+		out.Data = []byte{} // "" rather than null
 	}
 	if utf8.Valid(r.Data) {
 		out.Text = new(string(r.Data))
@@ -65,7 +65,7 @@ func (h *handler) records(r *http.Request) (any, error) {
 	query := r.URL.Query()
 	for name := range query {
 		if !slices.Contains([]string{"shard", "limit", "order", "after", "account", "region"}, name) {
-			return nil, badRequest("there is no parameter %q; there are shard, limit, order and after", name)
+			return nil, badRequest("unknown parameter %q; the parameters are shard, limit, order and after", name)
 		}
 	}
 	limit := defaultRecords
@@ -88,7 +88,7 @@ func (h *handler) records(r *http.Request) (any, error) {
 	case order != "" && order != "oldest" && order != "newest":
 		return nil, badRequest("order %q is neither oldest nor newest", order)
 	case order == "newest" && after != "":
-		return nil, badRequest("after goes from the oldest record on, so it cannot be had with order=newest")
+		return nil, badRequest("after reads from the oldest record on, so it cannot be combined with order=newest")
 	case order == "newest":
 		return newest(r.Context(), from, shards, limit)
 	}
@@ -121,9 +121,9 @@ func oldest(ctx context.Context, from log, at braid.Position, limit int) (peeked
 	return out, nil
 }
 
-// newest returns the last records. There is no reading backwards, but how many
-// records follow a time is known without reading them; so it looks for the last
-// time that enough of them follow.
+// newest returns the last records. The database cannot read backwards, but it can count the
+// records after a time without reading them. So newest searches for the latest time that is
+// followed by enough records.
 func newest(ctx context.Context, from log, shards []*braid.Shard, limit int) (peeked, error) {
 	var first, last time.Time
 	total := int64(0)
@@ -142,8 +142,8 @@ func newest(ctx context.Context, from log, shards []*braid.Shard, limit int) (pe
 	}
 	at := braid.TrimHorizon()
 	if total > int64(limit) {
-		// Numbers tell times to the second. A nanosecond of one second is found in 30
-		// steps, and each doubling of the time takes one more.
+		// Sequence numbers contain times to the second. The search for a nanosecond within a second
+		// takes 30 steps, and one more for each doubling of the span.
 		span := last.Add(time.Second).Sub(first)
 		var failed error
 		back := sort.Search(int(span), func(back int) bool {

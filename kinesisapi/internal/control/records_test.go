@@ -37,7 +37,7 @@ func (k *kit) peek(query string) (p peeked, texts []string) {
 	return p, texts
 }
 
-// numbers are the texts of the numbers from..to-1.
+// numbers returns the numbers from..to-1 as texts.
 func numbers(from, to int) (texts []string) {
 	for i := from; i < to; i++ {
 		texts = append(texts, strconv.Itoa(i))
@@ -85,7 +85,7 @@ func TestPeek(t *testing.T) {
 	}
 }
 
-// A look at a stream moves nobody, and costs no budget.
+// Reading records here moves no reader, and is not counted against a throughput.
 func TestPeekIsFree(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		k := newKit(t, nil)
@@ -126,7 +126,7 @@ func TestPeekData(t *testing.T) {
 	require.True(t, p.Records[2].Encrypted)
 }
 
-// An answer is bounded by its data, too.
+// The bytes of data also limit an answer.
 func TestPeekLarge(t *testing.T) {
 	k := newKit(t, nil)
 	stream, err := k.db.CreateStream(t.Context(), "orders", &braid.StreamOptions{MaxRecordBytes: 10 << 20})
@@ -169,7 +169,7 @@ func TestPeekRefused(t *testing.T) {
 	k.refused("GET", "streams/none/records", "", http.StatusNotFound, "Stream none")
 }
 
-// A reader that goes on behind records that were removed is told.
+// A reader that continues after removed records gets an error.
 func TestPeekTrimmed(t *testing.T) {
 	k := newKit(t, nil)
 	k.create(k.kinesis, "orders", 1)

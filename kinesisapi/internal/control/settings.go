@@ -8,11 +8,12 @@ import (
 // Settings are the settings of the server that no operation returns.
 type Settings struct {
 	SeparateAccounts, CheckAuthorization                              bool
-	ControlHosts                                                      []string // beside loopback names and addresses
+	ControlHosts                                                      []string // besides loopback names and addresses
 	CreateDelay, UpdateDelay, DeleteDelay, BodyTimeout, AnswerTimeout time.Duration
 }
 
-// settings is the answer: Settings, and the current values of those that can change.
+// settings is the JSON of an answer: Settings, and the current values of changeable
+// settings.
 type settings struct {
 	Account             string `json:"account"`
 	Region              string `json:"region"`

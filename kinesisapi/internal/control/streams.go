@@ -8,7 +8,7 @@ import (
 	"github.com/braidstream/braid/kinesisapi/internal/service"
 )
 
-// status is the answer of what has nothing else to say.
+// status is the JSON of an answer without other content.
 type status struct {
 	Status string `json:"status"`
 }
@@ -27,7 +27,7 @@ func (h *handler) ready(r *http.Request) (any, error) {
 	return h.health(r)
 }
 
-// stream is what is told of a stream.
+// stream is the JSON of a stream.
 type stream struct {
 	Name          string    `json:"name"`
 	ARN           string    `json:"arn"`
@@ -46,7 +46,7 @@ type shard struct {
 	Parents []braid.ShardID          `json:"parents,omitempty"`
 	Records int64                    `json:"records"`
 	Bytes   int64                    `json:"bytes"`
-	First   *braid.SequenceNumber    `json:"first,omitempty"` // of the records that can be read
+	First   *braid.SequenceNumber    `json:"first,omitempty"` // of the readable records
 	Last    *braid.SequenceNumber    `json:"last,omitempty"`
 	Range   map[string]braid.HashKey `json:"hashKeys"`
 }
@@ -88,7 +88,7 @@ func (h *handler) streams(r *http.Request) (any, error) {
 	return map[string][]stream{"streams": streams}, nil
 }
 
-// managed is the stream that a path names.
+// managed returns the stream that a path names.
 func (h *handler) managed(r *http.Request) (service.Managed, error) {
 	c, _, err := h.who(r)
 	if err != nil {
@@ -154,7 +154,7 @@ func (h *handler) limits(r *http.Request) (any, error) {
 	case err != nil:
 		return nil, err
 	case in.Exact == nil:
-		return nil, badRequest(`the body is to say {"exact": true} or {"exact": false}`)
+		return nil, badRequest(`the body must be {"exact": true} or {"exact": false}`)
 	}
 	return in, h.svc.SetExactLimits(r.Context(), *in.Exact)
 }

@@ -1,6 +1,6 @@
-// Package eventstream writes and reads the frames of an AWS event stream, which is
-// what the reply to SubscribeToShard consists of. It knows frames and their headers,
-// and must not know what is in a payload.
+// Package eventstream writes and reads the frames of an AWS event stream, the form of the
+// answer to SubscribeToShard. It knows frames and their headers, and must not know the
+// content of payloads.
 //
 // A frame, with all numbers in big-endian order:
 //
@@ -26,9 +26,9 @@ import (
 	"unicode/utf8"
 )
 
-// MaxFrame is the length of the longest frame, headers and checksums included. The
-// functions that append a frame panic if it would be longer, since nobody could read
-// it: who makes events has to bound them. Values of headers are cut at 32,767 bytes.
+// MaxFrame is the length of the longest frame, including headers and checksums. The
+// functions that append a frame panic if it would be longer, because no client could read
+// it: the caller must bound its events. Values of headers are cut at 32,767 bytes.
 const MaxFrame = 24 << 20
 
 const (
@@ -44,14 +44,14 @@ const (
 
 const jsonType = "application/json"
 
-// AppendInitialResponse appends the frame with which a stream begins. Clients take
-// no event before it.
+// AppendInitialResponse appends the frame with which a stream begins. Clients accept no
+// event before it.
 func AppendInitialResponse(dst []byte) []byte {
 	return AppendEvent(dst, "initial-response", jsonType, []byte("{}"))
 }
 
-// AppendEvent appends an event of the given type. Without a contentType the frame
-// has no such header.
+// AppendEvent appends an event of the given type. If contentType is empty, the frame has no
+// such header.
 func AppendEvent(dst []byte, eventType, contentType string, payload []byte) []byte {
 	return appendFrame(dst, payload,
 		header{":message-type", "event"},
@@ -59,8 +59,8 @@ func AppendEvent(dst []byte, eventType, contentType string, payload []byte) []by
 		header{":content-type", contentType})
 }
 
-// AppendException appends an error that the model of the API knows, by the name of
-// its member in the union of events. A stream ends after it.
+// AppendException appends an error of the API model, by the name of its member in the union
+// of events. It ends the stream.
 func AppendException(dst []byte, exceptionType, contentType string, payload []byte) []byte {
 	return appendFrame(dst, payload,
 		header{":message-type", "exception"},
@@ -68,8 +68,7 @@ func AppendException(dst []byte, exceptionType, contentType string, payload []by
 		header{":content-type", contentType})
 }
 
-// AppendError appends an error that the model of the API does not know. A stream
-// ends after it.
+// AppendError appends an error that is not in the API model. It ends the stream.
 func AppendError(dst []byte, code, message string) []byte {
 	return appendFrame(dst, nil,
 		header{":message-type", "error"},
@@ -112,7 +111,7 @@ func appendFrame(dst, payload []byte, headers ...header) []byte {
 	return appendChecksum(dst, start)
 }
 
-// appendChecksum appends the checksum of what follows start.
+// appendChecksum appends the checksum of all bytes from start on.
 func appendChecksum(dst []byte, start int) []byte {
 	return binary.BigEndian.AppendUint32(dst, crc32.ChecksumIEEE(dst[start:]))
 }
@@ -129,25 +128,25 @@ func cut(value string) string {
 	return value[:end]
 }
 
-// Message is what a frame holds.
+// Message is the content of a frame.
 type Message struct {
 	Headers map[string]string
 	Payload []byte // not nil, and the caller's
 }
 
-// ErrMalformed is the class of errors about bytes that are not a frame.
+// ErrMalformed is the class of errors about bytes that are not a valid frame.
 var ErrMalformed = errors.New("eventstream: malformed frame")
 
-// Read reads the next frame. It is strict: whatever it finds wrong is an
-// [ErrMalformed], and so are headers that are not strings and names that come twice,
-// though other services have them.
+// Read reads the next frame. It is strict: every deviation is an [ErrMalformed]. That
+// includes headers that are not strings, and duplicate names, though other services use
+// them.
 //
-// The error is [io.EOF] if the stream ends before the frame, and
-// [io.ErrUnexpectedEOF] if it ends inside. Other errors of r come back as they are.
-// After an error of any kind the stream is unusable.
+// The error is [io.EOF] if the stream ends before the frame, and [io.ErrUnexpectedEOF] if
+// it ends within the frame. Other errors of r are returned unchanged. After any error the
+// stream is unusable.
 //
-// Read takes no byte after the frame, and room grows with what has arrived, not with
-// what the frame says will come.
+// Read reads no byte beyond the frame. Its memory grows with the bytes that have arrived,
+// not with the length that the frame claims.
 func Read(r io.Reader) (*Message, error) {
 	frame := make([]byte, preludeBytes)
 	if _, err := io.ReadFull(r, frame); err != nil {
@@ -172,9 +171,10 @@ func Read(r io.Reader) (*Message, error) {
 	return m, nil
 }
 
-// checkPrelude returns the lengths that begin a frame. The headers fit the frame.
+// checkPrelude returns the lengths at the start of a frame, after checking that the headers
+// fit the frame.
 func checkPrelude(prelude []byte) (total, headersBytes int, err error) {
-	// The checksum first: without it the lengths mean nothing.
+	// Check the checksum first: without it the lengths mean nothing.
 	if want, got := binary.BigEndian.Uint32(prelude[8:]), crc32.ChecksumIEEE(prelude[:8]); want != got {
 		return 0, 0, malformed("the checksum of its lengths is %08x, and says %08x", got, want)
 	}
@@ -190,11 +190,11 @@ func checkPrelude(prelude []byte) (total, headersBytes int, err error) {
 	return int(t), int(h), nil
 }
 
-// firstRoom is for how many bytes of a frame there is room before any has arrived.
+// firstRoom is the capacity for a frame before any of its bytes has arrived.
 const firstRoom = 16 << 10
 
-// readRest reads until the frame has total bytes. Each step reads at most as much as
-// there is already.
+// readRest reads until the frame has total bytes. Each step reads at most as many bytes as
+// have arrived before.
 func readRest(r io.Reader, frame []byte, total int) ([]byte, error) {
 	for len(frame) < total {
 		n := min(max(len(frame), firstRoom), total-len(frame))

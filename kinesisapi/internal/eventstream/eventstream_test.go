@@ -16,7 +16,7 @@ import (
 	"github.com/braidstream/braid/kinesisapi/internal/eventstream"
 )
 
-// frames has one frame of every kind, and what is in it.
+// frames has one frame of every kind, with its content.
 func frames() []struct {
 	name    string
 	frame   []byte
@@ -168,7 +168,7 @@ func TestNoBitMayChange(t *testing.T) {
 	}
 }
 
-// frame makes a frame of any bytes, with the checksums that it should have.
+// frame makes a frame of any bytes, with correct checksums.
 func frame(headers, payload string) []byte {
 	return frameOf(16+len(headers)+len(payload), len(headers), headers+payload)
 }
@@ -220,7 +220,7 @@ func TestHeadersMayBeMissingOrEmpty(t *testing.T) {
 	require.Equal(t, map[string]string{"n": ""}, m.Headers)
 }
 
-// greedy counts for how many bytes its reader asks.
+// greedy counts the bytes that its reader asks for.
 type greedy struct {
 	r     io.Reader
 	asked int
@@ -251,7 +251,7 @@ func FuzzRead(f *testing.F) {
 	f.Add(frameOf(eventstream.MaxFrame, 0, ""), "\xff", strings.Repeat("ö", 20_000))
 	f.Add([]byte{}, "", "")
 	f.Fuzz(func(t *testing.T, b []byte, code, message string) {
-		// As it is, and with the checksums that it should have.
+		// As it is, and with correct checksums.
 		checkRead(t, b)
 		if len(b) >= 16 {
 			b = bytes.Clone(b)
@@ -262,7 +262,7 @@ func FuzzRead(f *testing.F) {
 			checkRead(t, b)
 		}
 
-		// What was appended reads back.
+		// The appended frames can be read back.
 		all := eventstream.AppendEvent(nil, code, message, b)
 		all = eventstream.AppendException(all, message, code, b)
 		all = eventstream.AppendError(all, code, message)
@@ -290,7 +290,7 @@ func FuzzRead(f *testing.F) {
 	})
 }
 
-// checkRead reads bytes that are perhaps a frame.
+// checkRead reads bytes that may be a frame.
 func checkRead(t *testing.T, b []byte) {
 	g := &greedy{r: bytes.NewReader(b)}
 	_, err := eventstream.Read(g)

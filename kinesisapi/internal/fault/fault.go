@@ -1,5 +1,5 @@
-// Package fault makes operations of a server fail on order: with any error of the
-// service, slowly, in part, or without an answer.
+// Package fault injects faults into the operations of a server: any error of the service,
+// delays, partial failures, and broken connections.
 package fault
 
 import (
@@ -13,42 +13,43 @@ import (
 	"github.com/braidstream/braid/kinesisapi/internal/service"
 )
 
-// Fault is what happens to a call.
+// Fault describes what happens to a call.
 type Fault struct {
-	// Delay is how long the call takes before anything else happens to it.
+	// Delay is how long the call waits before anything else happens.
 	Delay time.Duration
 
-	// DropBefore breaks the connection off before the operation runs, DropAfter
-	// when it has run: the caller cannot tell the one from the other.
+	// DropBefore breaks the connection before the operation runs, DropAfter after it has run.
+	// The caller cannot distinguish them.
 	DropBefore, DropAfter bool
 
-	// Error, if it is not nil, is the answer, and the operation does not run.
+	// Error, if not nil, is the answer, and the operation does not run.
 	Error *service.Error
 
-	// Entries are those of a PutRecords call that fail, counted from 0, with
-	// EntryError; the others are put. Other operations are not touched by it.
+	// Entries are the indexes of the entries of a PutRecords call that fail with EntryError;
+	// the others are put. Other operations ignore it.
 	Entries    []int
 	EntryError *service.Error
 
-	// Redeliver makes the records of an AcknowledgeQueueRecords call come again, although
-	// the call succeeds. Other operations are not touched by it.
+	// Redeliver makes the records of an AcknowledgeQueueRecords call come again, although the
+	// call succeeds. Other operations ignore it.
 	Redeliver bool
 }
 
-// Script is a list of faults that calls meet, each fault in its turn.
+// Script is a list of pending faults. Each call takes the first that applies to its
+// operation.
 type Script struct {
 	mu      sync.Mutex // guards the fields below
 	lines   []line
 	misfits []Misfit
 }
 
-// Misfit is a call that lacked an entry which was to fail.
+// Misfit is a PutRecords call that lacked an entry of its fault.
 type Misfit struct {
 	Entry   int // counted from 0
 	Entries int // of the call
 }
 
-// Misfits returns the calls so far that lacked an entry which was to fail.
+// Misfits returns the calls so far that lacked an entry of their fault.
 func (s *Script) Misfits() []Misfit {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -61,22 +62,22 @@ type line struct {
 	fault     Fault
 }
 
-// Add lets the next calls of an operation meet the fault, so many of them, after
-// the faults that were added before. An empty operation is any.
+// Add adds a fault for the next calls of an operation, as many as times, after the faults
+// added before. An empty operation means any.
 func (s *Script) Add(operation string, times int, fault Fault) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.lines = append(s.lines, line{operation, times, fault})
 }
 
-// Clear forgets all faults that no call has met.
+// Clear removes all pending faults.
 func (s *Script) Clear() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.lines = nil
 }
 
-// Pending returns how many calls are still to meet a fault.
+// Pending returns how many calls will still take a fault.
 func (s *Script) Pending() (n int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -86,14 +87,14 @@ func (s *Script) Pending() (n int) {
 	return n
 }
 
-// Unmet is a fault that calls are still to meet.
+// Unmet is a pending fault.
 type Unmet struct {
 	Operation string
 	Times     int
 	Fault     Fault
 }
 
-// Unmet returns the faults that calls are still to meet, in their order.
+// Unmet returns the pending faults, in the order of Add.
 func (s *Script) Unmet() []Unmet {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -104,7 +105,7 @@ func (s *Script) Unmet() []Unmet {
 	return list
 }
 
-// take returns the fault that a call of the operation meets.
+// take removes and returns the fault for a call of the operation.
 func (s *Script) take(operation string) (Fault, bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -122,7 +123,7 @@ func (s *Script) take(operation string) (Fault, bool) {
 	return Fault{}, false
 }
 
-// Intercept runs a call, as server.Options has it.
+// Intercept runs a call with its fault, if it has one. It is for server.Options.
 func (s *Script) Intercept(ctx context.Context, call *server.Call, next func(context.Context) (any, error)) (any, error) {
 	fault, ok := s.take(call.Operation)
 	if !ok {
@@ -155,7 +156,7 @@ func (s *Script) Intercept(ctx context.Context, call *server.Call, next func(con
 	return out, err
 }
 
-// fit notes the entries to fail that a PutRecords call lacks.
+// fit records the entries of the fault that a PutRecords call lacks.
 func (s *Script) fit(call *server.Call, fault Fault) {
 	in, ok := call.Input.(*service.PutRecordsInput)
 	if !ok {
@@ -170,8 +171,8 @@ func (s *Script) fit(call *server.Call, fault Fault) {
 	}
 }
 
-// putOthers puts the entries of a PutRecords call that are not to fail, and
-// answers as the service would if the others had failed. Any other call it runs.
+// putOthers puts the entries of a PutRecords call that are not in the fault, and answers as
+// if the service had refused those that are. It runs calls of other operations unchanged.
 func putOthers(ctx context.Context, call *server.Call, next func(context.Context) (any, error), fault Fault) (any, error) {
 	in, ok := call.Input.(*service.PutRecordsInput)
 	if !ok || len(fault.Entries) == 0 {
@@ -186,7 +187,7 @@ func putOthers(ctx context.Context, call *server.Call, next func(context.Context
 		}
 	}
 	put := &service.PutRecordsOutput{}
-	if len(others.Records) == 0 { // nothing is put, but what is wrong with the call shows
+	if len(others.Records) == 0 { // put nothing, but let the service check the call
 		others.Records, others.DryRun = in.Records, new(true)
 	}
 	call.Input = &others
@@ -210,8 +211,7 @@ func putOthers(ctx context.Context, call *server.Call, next func(context.Context
 	return out, nil
 }
 
-// isDryRun reports whether the error is that of a call in which nothing is wrong, and
-// which was to do nothing.
+// isDryRun reports whether the error is that of a valid call with DryRun.
 func isDryRun(err error) bool {
 	var e *service.Error
 	return errors.As(err, &e) && e.Type == "DryRunOperationException"

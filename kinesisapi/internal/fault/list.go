@@ -1,14 +1,13 @@
 package fault
 
-// Pending is a fault that calls are still to meet.
+// Pending is a pending fault.
 type Pending struct {
 	Operation string // empty: any
 	Times     int    // how many calls
 	Fault     Fault
 }
 
-// List returns the faults that calls are still to meet, in the order in which
-// they were added.
+// List returns the pending faults, in the order of Add.
 func (s *Script) List() []Pending {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -7,7 +7,7 @@ import (
 	"github.com/braidstream/braid/kinesisapi/internal/service"
 )
 
-// Names are those of the errors that the service answers with.
+// Names are the names of the service's errors.
 var Names = []string{
 	"AccessDeniedException",
 	"DryRunOperationException",
@@ -39,9 +39,9 @@ var Names = []string{
 }
 
 // Named returns the error of the service with that name, such as
-// "ProvisionedThroughputExceededException", and a text; an empty text is one that
-// says that the failure was ordered. InternalFailure and ServiceUnavailable are
-// failures of the server, which clients try again.
+// "ProvisionedThroughputExceededException", and a text. If the text is empty, it says that
+// a test ordered the error. InternalFailure and ServiceUnavailable are failures of the
+// server, which clients retry.
 func Named(name, text string) *service.Error {
 	e := &service.Error{Type: name, Message: text, Status: http.StatusBadRequest}
 	switch name {

@@ -1,6 +1,6 @@
-// Package nettest is a network for tests of HTTP servers: connections in memory, which
-// work on the clock of a bubble of testing/synctest; a certificate; and a transport that
-// lends nobody the body of a request.
+// Package nettest supports tests of HTTP servers. It has a network in memory that works in
+// a bubble of testing/synctest, a certificate, and a transport that copies the bodies of
+// requests.
 package nettest
 
 import (
@@ -17,7 +17,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// bufferBytes is how much a connection holds in each direction.
+// bufferBytes is the capacity of a connection's buffer in each direction.
 const bufferBytes = 64 << 10
 
 // half is one direction of a connection.
@@ -31,7 +31,7 @@ type half struct {
 	write  time.Time
 }
 
-// await waits until ready reports true, or the deadline passes. mu is held.
+// await waits until ready returns true, or the deadline passes. mu is held.
 func (h *half) await(deadline *time.Time, ready func() bool) error {
 	for !ready() {
 		if !deadline.IsZero() && !time.Now().Before(*deadline) {
@@ -57,7 +57,7 @@ func (h *half) set(deadline *time.Time, at time.Time) {
 	}
 }
 
-// conn is an end of a connection.
+// conn is one end of a connection.
 type conn struct{ in, out *half }
 
 func pipe() (a, b net.Conn) {
@@ -139,15 +139,14 @@ func (c *conn) SetDeadline(at time.Time) error {
 	return c.SetWriteDeadline(at)
 }
 
-// Network is a network in memory with one listener, which it is itself. Any goroutine
-// may use it.
+// Network is a network in memory, and its only listener. Any goroutine may use it.
 type Network struct {
 	conns  chan net.Conn
 	once   sync.Once
 	closed chan struct{} // closed by Close
 }
 
-// New returns a network that nobody has dialed.
+// New returns a network without connections.
 func New() *Network {
 	return &Network{conns: make(chan net.Conn), closed: make(chan struct{})}
 }
@@ -184,7 +183,7 @@ func (n *Network) Dial(ctx context.Context) (net.Conn, error) {
 	}
 }
 
-// Connect is Dial for a test, at whose end the connection is closed.
+// Connect is Dial for a test. The end of the test closes the connection.
 func (n *Network) Connect(t *testing.T) net.Conn {
 	t.Helper()
 	c, err := n.Dial(t.Context())
@@ -226,7 +225,7 @@ func Dialing(t *testing.T, protocol string, dial func(context.Context) (net.Conn
 	t.Helper()
 	transport := &http.Transport{
 		Protocols:   new(http.Protocols),
-		HTTP2:       &http.HTTP2Config{MaxReceiveBufferPerStream: 64 << 10}, // so that one who does not read is slow soon
+		HTTP2:       &http.HTTP2Config{MaxReceiveBufferPerStream: 64 << 10}, // so that a client that does not read soon blocks the server
 		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) { return dial(ctx) },
 	}
 	transport.Protocols.SetHTTP1(protocol == "HTTP/1.1")
@@ -235,10 +234,9 @@ func Dialing(t *testing.T, protocol string, dial func(context.Context) (net.Conn
 	return &http.Client{Transport: OwnBodies{transport}}
 }
 
-// OwnBodies sends copies of the bodies of requests. The SDK closes a body as soon as
-// there is an answer, which the transport for HTTP/1.1 can take for a failure of the
-// request if it is not quite done with it: then it hangs up, in the middle of a
-// subscription.
+// OwnBodies sends copies of the bodies of requests. The SDK closes a body as soon as the
+// answer arrives. If the transport for HTTP/1.1 is still using the body, it may take that
+// for a failed request and hang up in the middle of a subscription.
 type OwnBodies struct{ http.RoundTripper }
 
 // RoundTrip is part of http.RoundTripper.

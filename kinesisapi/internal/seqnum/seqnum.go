@@ -1,6 +1,6 @@
-// Package seqnum decodes sequence numbers of Kinesis, also those of layouts that it
-// no longer gives out but still takes in requests. It knows numbers, and must not
-// know streams. That a number decodes says nothing about whether there is a record.
+// Package seqnum decodes sequence numbers of Kinesis, including old layouts that Kinesis no
+// longer issues but still accepts in requests. It knows numbers, and must not know streams.
+// A number that decodes need not belong to a record.
 package seqnum
 
 import (
@@ -11,7 +11,7 @@ import (
 	"time"
 )
 
-// Number is what a sequence number says. Which of it there is depends on the version.
+// Number is the content of a sequence number. The version decides which fields it has.
 //
 // In hexadecimal digits, from the most significant one:
 //
@@ -20,21 +20,20 @@ import (
 //	      1  2, CreateSeconds 9, the low digit of ShardIndex, 0 0, Seconds 9, random 14, SeqIx 2, ShardIndex 8, 1
 //	      0  1, CreateSeconds 9, 0 0, random 16, ShardIndex 4
 //
-// The zeros, the random digits and the lone low digit do not matter to anyone.
+// The zeros, the random digits and the lone low digit have no meaning.
 type Number struct {
 	Version       int
 	CreateSeconds int64  // when the shard was created, in Unix seconds
-	ShardIndex    int32  // negative in no number that Kinesis gave out, but taken
-	SeqIx         uint64 // what orders the records of a shard; 0 in version 0
+	ShardIndex    int32  // never negative in numbers that Kinesis issues, but accepted
+	SeqIx         uint64 // orders the records of a shard; 0 in version 0
 	Seconds       int64  // when the record arrived, in Unix seconds; 0 in version 0
 }
 
-// ErrInvalid is the class of errors about texts that are no sequence number.
+// ErrInvalid is the class of errors about texts that are not sequence numbers.
 var ErrInvalid = errors.New("invalid sequence number")
 
 const (
-	// createSecondsEnd bounds CreateSeconds in versions 0 and 2. It is in the year
-	// 2477.
+	// createSecondsEnd bounds CreateSeconds in versions 0 and 2. It lies in the year 2477.
 	createSecondsEnd = 16_025_175_000
 
 	maxSeqIx = 1<<63 - 1
@@ -44,9 +43,8 @@ const (
 	mask36 = 1<<36 - 1 // nine hexadecimal digits
 )
 
-// Parse decodes a sequence number. It takes a number below 2^124 as one of version 0
-// whose first digits were left out, so that "5" belongs to shard 5. All errors are
-// [ErrInvalid].
+// Parse decodes a sequence number. A number below 2^124 counts as one of version 0 without
+// its first digits, so "5" belongs to shard 5. All errors are [ErrInvalid].
 func Parse(text string) (Number, error) {
 	hi, mid, lo, err := words(text)
 	if err != nil {
@@ -87,7 +85,7 @@ func words(text string) (hi, mid, lo uint64, err error) {
 	case len(text) > maxDigits:
 		return 0, 0, 0, invalid("it has the size of no version")
 	}
-	for _, digit := range []byte(text) { // no more than 192 bits can hold
+	for _, digit := range []byte(text) { // maxDigits digits fit into 192 bits
 		var carry uint64
 		lo, carry = timesTen(lo, uint64(digit-'0'))
 		mid, carry = timesTen(mid, carry)
@@ -96,7 +94,7 @@ func words(text string) (hi, mid, lo uint64, err error) {
 	return hi, mid, lo, nil
 }
 
-// timesTen returns 10·word + add, and what does not fit a word.
+// timesTen returns 10·word + add, as a word and the carry.
 func timesTen(word, add uint64) (low, carry uint64) {
 	high, low := bits.Mul64(word, 10)
 	low, carry = bits.Add64(low, add, 0)
@@ -104,8 +102,7 @@ func timesTen(word, add uint64) (low, carry uint64) {
 }
 
 func version0(hi, mid, lo uint64) Number {
-	// The layout counts from the first digit that there is. Of 33 digits the last
-	// one is beyond it.
+	// The layout counts from the first digit. The last of 33 digits is not part of it.
 	if hi != 0 {
 		mid, lo = hi<<60|mid>>4, mid<<60|lo>>4
 	}
@@ -136,13 +133,13 @@ func version2(hi, mid, lo uint64) Number {
 	}
 }
 
-// ShardID is the name of the shard that the number belongs to. Error messages of
-// Kinesis also show the name for a negative index, which no shard has.
+// ShardID returns the name of the number's shard. Error messages of Kinesis also show a
+// name for a negative index, which no shard has.
 func (n Number) ShardID() string { return fmt.Sprintf("shardId-%012d", n.ShardIndex) }
 
 // ValidForOrdering reports whether the text can be the SequenceNumberForOrdering of a
-// request that arrives at the given time: a number that decodes, and is not from the
-// future. Of which shard or stream it is does not matter.
+// request that arrives at the given time: a number that decodes and is not from the future.
+// Its shard and stream do not matter.
 func ValidForOrdering(text string, now time.Time) bool {
 	n, err := Parse(text)
 	return err == nil && !time.Unix(n.Seconds, 0).After(now)

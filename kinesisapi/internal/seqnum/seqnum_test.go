@@ -13,7 +13,7 @@ import (
 	"github.com/braidstream/braid/kinesisapi/internal/seqnum"
 )
 
-// given are numbers that Kinesis gave out.
+// given are numbers that Kinesis issued.
 var given = []struct {
 	text string
 	want seqnum.Number
@@ -39,7 +39,7 @@ func TestRealNumbers(t *testing.T) {
 	require.Equal(t, "shardId-000000003076", last.ShardID())
 }
 
-// The same numbers, as the database reads them.
+// The database decodes the same numbers.
 func TestTheDatabaseAgrees(t *testing.T) {
 	for _, row := range given {
 		n, err := braid.ParseSequenceNumber(row.text)
@@ -49,8 +49,8 @@ func TestTheDatabaseAgrees(t *testing.T) {
 	}
 }
 
-// fromHex returns the decimal text of a number whose hexadecimal digits are the
-// given ones, put together.
+// fromHex returns the decimal text of a number from its hexadecimal digits, in several
+// parts.
 func fromHex(digits ...string) string {
 	n, ok := new(big.Int).SetString(strings.Join(digits, ""), 16)
 	if !ok {
@@ -185,7 +185,7 @@ func TestOrdering(t *testing.T) {
 	}
 }
 
-// slowly decodes by digits, as the layouts are written down.
+// slowly decodes digit by digit, as the layouts are documented.
 func slowly(text string) (n seqnum.Number, ok bool) {
 	number, ok := new(big.Int).SetString(text, 10)
 	if !ok || number.String() != text || number.Sign() < 0 {

@@ -17,8 +17,8 @@ import (
 	"github.com/braidstream/braid/kinesisapi/internal/wire"
 )
 
-// maxBodyBytes is the largest body of a request: 10 MiB of data in base64, and
-// what 500 records need beside it.
+// maxBodyBytes is the largest body of a request: 10 MiB of data in base64, and the other
+// members of 500 records.
 const maxBodyBytes = 16 << 20
 
 // The content types of the protocol.
@@ -51,7 +51,7 @@ type header struct {
 
 func (r *reply) set(name, value string) { r.header = append(r.header, header{name, [1]string{value}}) }
 
-// buffers are the memory of a request and its answer, which is used again.
+// buffers is the reusable memory of a request and its answer.
 type buffers struct {
 	request, response []byte
 	data              wire.Memory // of records; the database copies it
@@ -59,11 +59,12 @@ type buffers struct {
 
 var pool = sync.Pool{New: func() any { return new(buffers) }}
 
-// maxPooledBytes is the largest buffer that is kept: an answer of 10 MiB of records
-// fits.
+// maxPooledBytes is the largest buffer that goes back to the pool: an answer of 10 MiB of
+// records fits.
 const maxPooledBytes = 16 << 20
 
-// free gives the memory of the answer back. Nothing of it may be used after.
+// free returns the memory of the answer to the pool. The answer must not be used after
+// that.
 func (r *reply) free() {
 	if b := r.buffers; b != nil && cap(b.request) <= maxPooledBytes && cap(b.response) <= maxPooledBytes {
 		pool.Put(b)
@@ -71,16 +72,16 @@ func (r *reply) free() {
 	r.buffers = nil
 }
 
-// The order of the steps below is that in which the service looks at odd requests.
+// The steps below have the order in which the service checks odd requests.
 
-// answer answers a request, whose body may be bounded.
+// answer answers a request. bounded limits the time for its body; nil if there is no limit.
 func (s *Server) answer(r *http.Request, bounded *http.ResponseController) *reply {
 	b := pool.Get().(*buffers)
 	rep := &reply{status: http.StatusOK, buffers: b, header: make([]header, 0, 6)}
 	body, fits, err := readBody(r, b.request[:0])
 	b.request = body
 	switch {
-	case errors.Is(err, os.ErrDeadlineExceeded): // it came too slowly
+	case errors.Is(err, os.ErrDeadlineExceeded): // the body came too slowly
 		requestID, id2 := s.opts.IDs.next()
 		rep.set("X-Amzn-Requestid", requestID)
 		rep.set("X-Amz-Id-2", id2)
@@ -160,7 +161,7 @@ func (s *Server) answer(r *http.Request, bounded *http.ResponseController) *repl
 	return rep
 }
 
-// run has the operation answer.
+// run runs the operation and encodes its answer.
 func (s *Server) run(ctx context.Context, call *Call, op *service.Operation, codec *codec, rep *reply) {
 	next := func(ctx context.Context) (any, error) { return op.Call(ctx, s.service, call.Caller, call.Input) }
 	var out any
@@ -186,8 +187,8 @@ func (s *Server) run(ctx context.Context, call *Call, op *service.Operation, cod
 	}
 }
 
-// log logs the cause of an error, which the answer does not contain. An error that a
-// test ordered has no cause, and is not logged.
+// log logs the cause of an error, because the answer does not contain it. An injected error
+// has no cause, and is not logged.
 func (s *Server) log(operation string, e *service.Error) {
 	if e.Cause == nil {
 		return
@@ -221,12 +222,12 @@ func (s *Server) succeed(rep *reply, codec *codec, out any) {
 	}
 }
 
-// frames are those of a subscription. If it ends with an error, failed is that error's
-// type from then on.
+// frames returns the frames of a subscription. If the subscription ends with an error,
+// frames sets failed to the error's type.
 func (s *Server) frames(ctx context.Context, codec *codec, sub *service.Subscription, failed *string) iter.Seq[[]byte] {
 	return func(yield func([]byte) bool) {
 		var frame, payload []byte
-		defer sub.Close() // if Events was not begun
+		defer sub.Close() // in case Events was not started
 		if !yield(eventstream.AppendInitialResponse(nil)) {
 			return
 		}
@@ -256,7 +257,7 @@ func asError(err error) *service.Error {
 	return &service.Error{Type: "InternalFailureException", Status: http.StatusInternalServerError, Cause: err}
 }
 
-// codec is one of the two forms of documents.
+// codec is one of the two encodings of documents.
 type codec struct {
 	contentType string
 	eventType   string // of documents in frames
@@ -283,7 +284,7 @@ func contentTypeOf(r *http.Request) string {
 	return strings.TrimSpace(contentType)
 }
 
-// codecOf returns the form of the answer to a request of the content type.
+// codecOf returns the encoding for the answer to a request of the content type.
 func codecOf(contentType string) *codec {
 	if contentType == typeJSON {
 		return &codecJSON

@@ -8,8 +8,8 @@ import (
 	"github.com/braidstream/braid/kinesisapi/internal/service"
 )
 
-// caller is who sends the request: account and region, if the credential scope
-// tells. An access key of 12 digits is an account.
+// caller returns the account and region of a request, as far as its credential scope has
+// them. An access key of 12 digits is an account.
 func (s *Server) caller(r *http.Request) service.Caller {
 	c := service.Caller{Account: s.opts.Account, Region: s.opts.Region}
 	if !s.opts.SeparateAccounts {
@@ -33,8 +33,7 @@ var (
 	isRegion  = regexp.MustCompile(`^[a-z0-9-]{1,32}$`)
 )
 
-// credential returns the credential of the request's signature, which stands in a
-// header or in the query.
+// credential returns the credential of the request's signature, from a header or the query.
 func credential(r *http.Request) string {
 	if header := r.Header.Get("Authorization"); header != "" {
 		return authorizationParameters(header)["Credential"]
@@ -45,8 +44,8 @@ func credential(r *http.Request) string {
 	return r.URL.Query().Get("X-Amz-Credential")
 }
 
-// authorizationParameters takes an Authorization header apart, which is the
-// algorithm and then parameters, divided by commas, white space, or both.
+// authorizationParameters parses an Authorization header: the algorithm, then parameters
+// that commas, white space or both separate.
 func authorizationParameters(header string) map[string]string {
 	parameters := make(map[string]string, 3)
 	parts := strings.FieldsFunc(header, func(r rune) bool { return r == ',' || r == ' ' || r == '\t' })
@@ -58,8 +57,8 @@ func authorizationParameters(header string) map[string]string {
 	return parameters
 }
 
-// checkAuthorization is the error of a request without all that a signature
-// consists of. The signature itself is not verified: there are no secrets here.
+// checkAuthorization returns the error for a request that lacks a part of a signature. The
+// signature itself is not verified, because the server knows no secrets.
 func checkAuthorization(r *http.Request) *service.Error {
 	fail := func(errorType, message string) *service.Error {
 		return &service.Error{Type: errorType, Message: message, Status: http.StatusBadRequest}

@@ -7,17 +7,17 @@ import (
 	"time"
 )
 
-// Bounds are how long a client may take to send the body of a request, from the end of
-// its headers on, and to read the answer, from its first byte on. Zero or less means no
-// limit. A ReadTimeout or WriteTimeout of the HTTP server takes precedence.
+// Bounds limits how long a client may take to send the body of a request, counted from the
+// end of its headers, and to read the answer, counted from its first byte. Zero or less
+// means no limit. A ReadTimeout or WriteTimeout of the HTTP server takes precedence.
 type Bounds struct{ Body, Answer time.Duration }
 
-// Wrap returns a handler that does what another one does, within the bounds.
+// Wrap returns a handler that calls another one within the bounds.
 func (b Bounds) Wrap(handler http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if bounded := b.receive(w, r); bounded != nil {
-			// A copy, for the HTTP server looks at the body of its own: what it knows, it
-			// can leave unread.
+			// Use a copy of r. The HTTP server looks at the body in its own request to decide whether
+			// it may leave the body unread.
 			own := *r
 			own.Body = &boundedBody{r.Body, bounded}
 			r = &own
@@ -26,9 +26,10 @@ func (b Bounds) Wrap(handler http.Handler) http.Handler {
 	})
 }
 
-// receive bounds how long the request's body may take. The caller passes the result to
-// received once it has read the body; nil means that there is no bound. The rest of a body
-// that is not read to its end stays bounded: the HTTP server reads some of it itself.
+// receive limits how long the request's body may take. The caller passes the result to
+// received once it has read the body; nil means that there is no limit. If the caller does
+// not read the body to its end, the limit still applies to the rest: the HTTP server reads
+// some of it itself.
 func (b Bounds) receive(w http.ResponseWriter, r *http.Request) *http.ResponseController {
 	if b.Body <= 0 || r.Body == nil || r.Body == http.NoBody {
 		return nil
@@ -38,22 +39,23 @@ func (b Bounds) receive(w http.ResponseWriter, r *http.Request) *http.ResponseCo
 	}
 	bounded := http.NewResponseController(w)
 	if bounded.SetReadDeadline(time.Now().Add(b.Body)) != nil {
-		return nil // this ResponseWriter has no deadlines: a recorder, or one without Unwrap
+		return nil // this ResponseWriter has no deadlines: a recorder, or a wrapper without Unwrap
 	}
 	return bounded
 }
 
-// received lifts the bound of a body that was read to its end. Over HTTP/1.1 the server
-// goes on reading, to see whether the client hangs up, and takes a deadline for that.
+// received lifts the limit after the body was read to its end. Over HTTP/1.1 the server
+// keeps reading to see whether the client hangs up, and would take an expired deadline for
+// a hang-up.
 func received(bounded *http.ResponseController) {
 	if bounded != nil {
 		_ = bounded.SetReadDeadline(time.Time{})
 	}
 }
 
-// answering bounds how long the client may take to read the answer. It is called just
-// before the first byte: the operation itself has no bound. The HTTP server lifts the
-// bound when the answer is out.
+// answering limits how long the client may take to read the answer. It is called just
+// before the first byte, because the operation itself has no limit. The HTTP server lifts
+// the limit when the answer is sent.
 func (b Bounds) answering(w http.ResponseWriter, r *http.Request) {
 	if b.Answer <= 0 {
 		return
@@ -69,7 +71,7 @@ func serverOf(r *http.Request) *http.Server {
 	return server
 }
 
-// boundedBody is a body that is to arrive within a bound.
+// boundedBody is a request body with a time limit.
 type boundedBody struct {
 	io.ReadCloser
 	bounded *http.ResponseController
@@ -83,7 +85,7 @@ func (b *boundedBody) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// boundedWriter is an answer that is to be read within a bound.
+// boundedWriter writes an answer that the client must read within a time limit.
 type boundedWriter struct {
 	http.ResponseWriter
 	request *http.Request

@@ -7,17 +7,17 @@ import (
 	"net/http"
 )
 
-// Client is an HTTP client of a server in the same process: no socket, and, but
-// for subscriptions, no goroutine lies between.
+// Client is an HTTP client of a server in the same process. It needs no socket, and a
+// goroutine only for each subscription.
 type Client struct {
 	server func() *Server
 }
 
-// NewClient returns a client of the server that the function names at the time of
-// a request. Of nil, it is as if nobody listened.
+// NewClient returns a client that calls, for each request, the server that the function
+// returns. If that is nil, the request fails as if nothing listened on the port.
 func NewClient(server func() *Server) *Client { return &Client{server} }
 
-// Do sends a request and returns the answer. It is what an SDK needs of a client.
+// Do sends a request and returns the answer. SDKs require this method of a client.
 func (c *Client) Do(r *http.Request) (*http.Response, error) { return c.RoundTrip(r) }
 
 // RoundTrip is part of [http.RoundTripper].
@@ -63,11 +63,11 @@ func (c *Client) RoundTrip(r *http.Request) (*http.Response, error) {
 
 func closeBody(r *http.Request) {
 	if r.Body != nil {
-		_ = r.Body.Close() // what was read of it has been used
+		_ = r.Body.Close() // an error of Close does not matter: the body was read
 	}
 }
 
-// replyBody is the body of an answer. Its memory is used again when it is closed.
+// replyBody is the body of an answer. Close returns its memory to the pool.
 type replyBody struct {
 	bytes.Reader
 	reply *reply
@@ -82,13 +82,13 @@ func (b *replyBody) Close() error {
 	return nil
 }
 
-// pipe returns a body that a goroutine writes a subscription to. It ends with the
-// subscription, with the server, when the body is closed, and with the request's
-// context, whose end is the only one that is an error.
+// pipe returns a body to which a goroutine writes a subscription. The goroutine ends with
+// the subscription, with the server, with Close of the body, and with the request's
+// context. Only the end of the context makes reads fail.
 func (s *Server) pipe(request context.Context, reply *reply) io.ReadCloser {
 	ctx, cancel := context.WithCancel(request)
 	r, w := io.Pipe()
-	finish := func() { _ = w.CloseWithError(context.Cause(request)) } // the first time counts
+	finish := func() { _ = w.CloseWithError(context.Cause(request)) } // only the first call has an effect
 	ended := make(chan struct{})
 	go func() {
 		defer s.streams.Done()
@@ -96,7 +96,7 @@ func (s *Server) pipe(request context.Context, reply *reply) io.ReadCloser {
 		defer reply.free()
 		defer finish()
 		defer cancel()
-		defer context.AfterFunc(ctx, finish)() // a write that waits for the reader ends
+		defer context.AfterFunc(ctx, finish)() // ends a write that waits for the reader
 		defer context.AfterFunc(s.ctx, cancel)()
 		for frame := range reply.stream(ctx) {
 			if _, err := w.Write(frame); err != nil {
@@ -113,8 +113,8 @@ type pipeBody struct {
 	ended  chan struct{} // closed when the goroutine is done
 }
 
-// Close ends the subscription, and returns when it has given up its place: who closes
-// one can begin the next.
+// Close ends the subscription, and returns when its place is free: a caller can begin the
+// next subscription at once.
 func (b *pipeBody) Close() error {
 	b.cancel()
 	err := b.PipeReader.Close()

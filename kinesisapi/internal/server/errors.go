@@ -9,7 +9,7 @@ import (
 	"github.com/braidstream/braid/kinesisapi/internal/service"
 )
 
-// errorDocument is what an error is in an answer, and in a frame.
+// errorDocument is an error as answers and frames contain it.
 type errorDocument struct {
 	Type    string `json:"__type,omitempty" cbor:"__type,omitempty"`
 	Message string `json:"message,omitempty" cbor:"message,omitempty"`
@@ -28,8 +28,8 @@ func (d *errorDocument) encode(codec *codec) []byte {
 	return body
 }
 
-// failWith makes the answer an error of the service. Of a failure of its own the
-// service says nothing more.
+// failWith makes the answer an error of the service. A failure of the server has no
+// message.
 func (r *reply) failWith(codec *codec, e *service.Error) {
 	d := errorDocument{Type: e.Type, Message: e.Message}
 	if e.Status >= http.StatusInternalServerError {
@@ -40,12 +40,12 @@ func (r *reply) failWith(codec *codec, e *service.Error) {
 
 func (r *reply) fail(codec *codec, status int, d errorDocument) {
 	r.status, r.errorType = status, d.Type
-	r.set("X-Amzn-Errortype", d.Type) // the body says it as well; some clients look here first
+	r.set("X-Amzn-Errortype", d.Type) // also in the body, but some clients look here first
 	r.set("Content-Type", codec.contentType)
 	r.body = d.encode(codec)
 }
 
-// unnamed is the answer to what names no operation that one could be allowed.
+// unnamed answers a request that names no operation.
 func (r *reply) unnamed() {
 	r.status = http.StatusForbidden
 	r.body = append(r.body, "<AccessDeniedException>\n  <Message>Unable to determine service/operation name to be authorized</Message>\n</AccessDeniedException>\n"...)

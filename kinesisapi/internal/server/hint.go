@@ -5,9 +5,9 @@ import (
 	"strings"
 )
 
-// hintAccounts logs once that a client signs for an account or a region whose streams
-// are not kept apart from those of others: it may take them for its own. It runs for
-// every request, so it does not allocate where the signature is in the header.
+// hintAccounts logs, once, that a client signs for another account or region than the
+// server's. Such a client may expect separate streams. It runs for every request, so it
+// does not allocate if the signature is in the header.
 func (s *Server) hintAccounts(r *http.Request) {
 	if s.opts.SeparateAccounts || !s.opts.HintAccounts || s.hinted.Load() {
 		return

@@ -8,20 +8,20 @@ import (
 	"github.com/google/uuid"
 )
 
-// IDs makes the identifiers of answers.
+// IDs generates the request ids of answers.
 type IDs struct {
 	mu     sync.Mutex // guards source
 	source *rand.ChaCha8
 }
 
-// NewIDs returns a maker of identifiers; one seed makes the same ones again.
+// NewIDs returns a generator of request ids. The same seed gives the same ids.
 func NewIDs(seed [32]byte) *IDs { return &IDs{source: rand.NewChaCha8(seed)} }
 
 // next returns the two identifiers of an answer.
 func (ids *IDs) next() (requestID, id2 string) {
 	var random [16 + 72]byte
 	ids.mu.Lock()
-	_, _ = ids.source.Read(random[:]) // which never fails
+	_, _ = ids.source.Read(random[:]) // it never fails
 	ids.mu.Unlock()
 	id := uuid.UUID(random[:16])
 	id[6] = id[6]&0x0f | 0x40 // version 4

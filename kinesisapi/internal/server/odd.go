@@ -5,8 +5,8 @@ import (
 	"net/http"
 )
 
-// answerPlain answers a request of type application/json, which an older protocol
-// of AWS used. The service knows none of its operations.
+// answerPlain answers a request of type application/json, the type of an older AWS
+// protocol. The service has no operations of that protocol.
 func answerPlain(rep *reply, body []byte) {
 	rep.set("Content-Type", typePlain)
 	rep.status, rep.errorType = http.StatusNotFound, "UnknownOperationException"
@@ -17,8 +17,8 @@ func answerPlain(rep *reply, body []byte) {
 	rep.body = append(rep.body, `{"Output":{"__type":"com.amazon.coral.service#`+rep.errorType+`"},"Version":"1.0"}`...)
 }
 
-// allowOrigin lets scripts of web pages in. It reports whether the request is but
-// the question whether they may come.
+// allowOrigin sets the CORS headers for scripts of web pages. It reports whether the
+// request is a CORS preflight.
 func allowOrigin(r *http.Request, rep *reply) (preflight bool) {
 	if r.Header.Get("Origin") == "" {
 		return false

@@ -1,6 +1,6 @@
-// Package server speaks the wire protocol of Kinesis: it takes an HTTP request
-// apart, has package service answer it, and puts the answer together. It has two
-// ways in, a [http.Handler] and a client that calls it without a socket.
+// Package server speaks the wire protocol of Kinesis: it decodes an HTTP request, calls
+// package service, and encodes the answer. It has two entrances: an [http.Handler], and a
+// client that calls it without a socket.
 package server
 
 import (
@@ -19,21 +19,20 @@ import (
 
 // Options are the settings of a server. Logger and IDs must be set.
 type Options struct {
-	Account, Region    string // of callers who name none
+	Account, Region    string // of requests that name none
 	SeparateAccounts   bool
 	HintAccounts       bool // log a hint at SeparateAccounts, once, when a client may expect it
 	CheckAuthorization bool // refuse requests without the headers of a signature
 
-	// Control answers what comes under /_braid/, or is nil.
+	// Control, if not nil, answers requests under /_braid/.
 	Control http.Handler
 
-	// Intercept, if it is not nil, is called in place of every operation, and
-	// calls next for the answer, or has one of its own. See [ErrDrop]. The data of
-	// records in the call's input is good for as long as the call: the memory is used
-	// again.
+	// Intercept, if not nil, is called in place of every operation. It returns the answer of
+	// next or its own; see [ErrDrop]. The data of records in the call's input is valid only
+	// during the call, because its memory is reused.
 	Intercept func(ctx context.Context, call *Call, next func(context.Context) (any, error)) (any, error)
 
-	// AccessLog, if it is not nil, is told of every request that was answered.
+	// AccessLog, if not nil, is called after every answered request.
 	AccessLog func(Access)
 
 	Bounds Bounds // of clients over HTTP
@@ -42,8 +41,7 @@ type Options struct {
 	Logger *slog.Logger
 }
 
-// Call is an operation that was asked for. Its request is one of the input structs
-// of package service.
+// Call is a call of an operation. Its Input is one of the input structs of package service.
 type Call struct {
 	Operation string
 	Caller    service.Caller
@@ -53,14 +51,14 @@ type Call struct {
 // Access is a request that was answered.
 type Access struct {
 	Remote    string
-	Operation string // empty if there is no such
+	Operation string // empty if the request names none
 	Status    int
 	Error     string // its type; empty if there was none. A subscription may end with one
 	Bytes     int64  // of the answer's body that were sent
 	Duration  time.Duration
 }
 
-// ErrDrop, as the error of a call, breaks the connection off without an answer.
+// ErrDrop, as the error of a call, breaks the connection without an answer.
 var ErrDrop = errors.New("the connection was dropped")
 
 // Server answers requests from a service.
@@ -69,14 +67,13 @@ type Server struct {
 	opts    Options
 
 	hinted  atomic.Bool     // the hint of HintAccounts was given
-	ctx     context.Context // ends with Close: subscriptions do
+	ctx     context.Context // ended by Close; it ends subscriptions
 	cancel  context.CancelFunc
-	closing sync.Mutex     // guards that none of streams is added once ctx has ended
-	streams sync.WaitGroup // subscriptions that are written
+	closing sync.Mutex     // held to add to streams, so that nothing is added after ctx has ended
+	streams sync.WaitGroup // one for each subscription that is being written
 }
 
-// New returns a server for the service, which stays the caller's to close, after
-// the server.
+// New returns a server for the service. The caller closes the service, after the server.
 func New(s *service.Service, opts Options) *Server {
 	srv := &Server{service: s, opts: opts}
 	if opts.Control != nil {
@@ -89,8 +86,7 @@ func New(s *service.Service, opts Options) *Server {
 // Service returns the service that answers.
 func (s *Server) Service() *service.Service { return s.service }
 
-// Close ends the subscriptions, and waits for them. Requests are answered as
-// before.
+// Close ends the subscriptions and waits for them. Other requests are still answered.
 func (s *Server) Close() {
 	s.closing.Lock()
 	s.cancel()
@@ -98,8 +94,8 @@ func (s *Server) Close() {
 	s.streams.Wait()
 }
 
-// begin counts a subscription among those that Close waits for, until streams.Done
-// is called. It reports false if the server has closed.
+// begin adds a subscription to those that Close waits for; the caller calls streams.Done at
+// its end. It returns false if the server is closed.
 func (s *Server) begin() bool {
 	s.closing.Lock()
 	defer s.closing.Unlock()
@@ -120,10 +116,10 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	reply := s.answer(r, s.opts.Bounds.receive(w, r))
 	defer reply.free()
 	if reply.dropped {
-		panic(http.ErrAbortHandler) // which net/http takes as an order to break off
+		panic(http.ErrAbortHandler) // net/http breaks the connection
 	}
 	header := w.Header()
-	header["Content-Type"] = nil // net/http makes none up, unless the reply has one
+	header["Content-Type"] = nil // so that net/http does not guess one if the reply has none
 	for _, h := range reply.header {
 		header[h.name] = h.values[:]
 	}
@@ -135,7 +131,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		}
 		s.opts.Bounds.answering(w, r)
 		w.WriteHeader(reply.status)
-		n, _ := w.Write(reply.body) // who hung up does not want it
+		n, _ := w.Write(reply.body) // an error means that the client hung up
 		sent = int64(n)
 	} else {
 		defer s.streams.Done()
@@ -147,22 +143,21 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// closeGrace is how long a write to a subscriber who does not read can take when
-// the server closes.
+// closeGrace is how long a write to a subscriber that does not read may take after Close.
 const closeGrace = time.Second
 
-// lastWrite is when a subscriber must have read all that it is sent, from the start of
-// the subscription on: the service ends it well before. One who does not read at all
-// would otherwise be written to for as long as it keeps the connection.
+// lastWrite is the time from the start of a subscription within which the subscriber must
+// have read all of it. The service ends the subscription well before. Without this limit, a
+// write to a subscriber that does not read would last as long as the connection.
 const lastWrite = service.SubscriptionLife + time.Minute
 
-// write writes a subscription, until it ends, the context does, or the server closes,
-// and returns how many bytes it sent. The deadlines that an HTTP server has for its
-// requests do not hold for it: it lasts for as long as the service says.
+// write writes a subscription until it ends, ctx ends, or the server closes, and returns
+// the number of bytes sent. The HTTP server's deadlines for requests do not apply, because
+// the service decides how long a subscription lasts.
 func (s *Server) write(ctx context.Context, w http.ResponseWriter, reply *reply) (sent int64) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	// What a ResponseWriter cannot do, such as deadlines, it has no need of.
+	// Errors are ignored: a ResponseWriter without deadlines, such as a recorder, needs none.
 	controller := http.NewResponseController(w)
 	_ = controller.SetReadDeadline(time.Time{})
 	_ = controller.SetWriteDeadline(time.Now().Add(lastWrite))
@@ -176,7 +171,7 @@ func (s *Server) write(ctx context.Context, w http.ResponseWriter, reply *reply)
 		if !stop() {
 			<-hurried
 		}
-		_ = controller.SetWriteDeadline(time.Time{}) // the connection may be used again
+		_ = controller.SetWriteDeadline(time.Time{}) // for later requests of the connection
 	}()
 	for frame := range reply.stream(ctx) {
 		n, err := w.Write(frame)
@@ -188,12 +183,10 @@ func (s *Server) write(ctx context.Context, w http.ResponseWriter, reply *reply)
 	return sent
 }
 
-// isControl reports whether a request is not for the service but for those who
-// run it.
+// isControl reports whether a request is for the control API and not for the service.
 func isControl(r *http.Request) bool { return strings.HasPrefix(r.URL.Path, "/_braid/") }
 
-// readBody reads a request's body. ok is false if it is larger than any request
-// can be.
+// readBody reads a request's body. ok is false if the body exceeds maxBodyBytes.
 func readBody(r *http.Request, buffer []byte) (body []byte, ok bool, err error) {
 	if r.Body == nil {
 		return buffer, true, nil
@@ -202,7 +195,7 @@ func readBody(r *http.Request, buffer []byte) (body []byte, ok bool, err error) 
 		return buffer, false, nil
 	}
 	if n := int(r.ContentLength); n >= cap(buffer) {
-		buffer = make([]byte, 0, n+1) // one more, so that the end is seen without growing
+		buffer = make([]byte, 0, n+1) // one byte more, to see the end without growing
 	}
 	for {
 		if len(buffer) == cap(buffer) {

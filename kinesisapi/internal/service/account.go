@@ -18,7 +18,7 @@ const (
 	minCommitment = 24 * time.Hour
 )
 
-// commitmentRow is what is stored of an account's commitment.
+// commitmentRow is the stored row of an account's commitment.
 type commitmentRow struct {
 	Started, Ended time.Time `json:",omitzero"`
 }
@@ -78,8 +78,8 @@ func (s *Service) DescribeAccountSettings(ctx context.Context, c Caller, _ *Desc
 	return &AccountSettingsOutput{row.commitment()}, s.fromBraid(t, err)
 }
 
-// UpdateAccountSettings is the operation of that name. A commitment lasts for 24
-// hours at least: one that is disabled before ends then.
+// UpdateAccountSettings is the operation of that name. A commitment lasts for at least 24
+// hours: if it is disabled earlier, it still ends then.
 func (s *Service) UpdateAccountSettings(ctx context.Context, c Caller, in *UpdateAccountSettingsInput) (*AccountSettingsOutput, error) {
 	t := s.named(c, "")
 	var row commitmentRow

@@ -23,8 +23,9 @@ func (s *Service) ListChannels(context.Context, Caller, *ListChannelsInput) (*Li
 	return &ListChannelsOutput{ChannelSummaries: []Empty{}}, nil
 }
 
-// channel is the operation of each name that makes, changes, describes or deletes
-// a channel. A channel delivers to Amazon S3, which is not here.
+// channel is the operation of each name that creates, changes, describes or deletes a
+// channel. All are refused: a channel delivers to Amazon S3, which this service does not
+// have.
 func (s *Service) channel(context.Context, Caller, *ChannelInput) (*Empty, error) {
 	return nil, unknownOperation("Channels deliver to Amazon S3 and are not available from this service.")
 }

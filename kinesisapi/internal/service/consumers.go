@@ -13,24 +13,24 @@ import (
 
 const maxPageConsumers = 100 // of ListStreamConsumers
 
-// resource is what an ARN names: a stream, a consumer of one, or a queue.
+// resource is the object that an ARN names: a stream, a consumer of a stream, or a queue.
 type resource struct {
 	t        target
 	stream   *braid.Stream
-	consumer string       // its name; empty: the resource is no consumer
+	consumer string       // its name; empty if the resource is not a consumer
 	row      consumerRow  // of the consumer
-	queue    *queue.Queue // nil: the resource is no queue
+	queue    *queue.Queue // nil if the resource is not a queue
 }
 
 func (r *resource) isStream() bool { return r.queue == nil && r.consumer == "" }
 
-// consumerARN returns a consumer's ARN. It holds the second of its registration,
-// so that one which is registered again has another.
+// consumerARN returns a consumer's ARN. It contains the second of the registration, so a
+// consumer that is registered again has another ARN.
 func consumerARN(t target, row *consumerRow) string {
 	return t.arn() + "/consumer/" + row.Name + ":" + strconv.FormatInt(row.created().Unix(), 10)
 }
 
-// resource finds what an ARN names.
+// resource returns the object that an ARN names.
 func (s *Service) resource(ctx context.Context, c Caller, arn string) (resource, error) {
 	switch parts := strings.SplitN(arn, ":", 6); {
 	case len(parts) < 6:
@@ -93,8 +93,8 @@ func (s *Service) attributes(ctx context.Context, r resource) (tags map[string]s
 	return r.stream.Describe().Tags, row.Policy, s.fromBraid(r.t, err)
 }
 
-// changeAttributes changes the tags and the policy of a resource. The tags of a stream are
-// braid's: they are not given to change.
+// changeAttributes changes the tags and the policy of a resource. A stream's tags are
+// stored by braid, so change does not get them.
 func (s *Service) changeAttributes(ctx context.Context, r resource, change func(tags *map[string]string, policy *string) error) error {
 	switch {
 	case r.queue != nil:
@@ -122,7 +122,7 @@ func (s *Service) RegisterStreamConsumer(ctx context.Context, c Caller, in *Regi
 	exact := s.ExactLimits()
 	advantage, queues := false, 0
 	if exact {
-		// Queues have places of the same kind.
+		// Consumers and queues share the places of a stream.
 		s.attach.Lock()
 		defer s.attach.Unlock()
 		if advantage, err = s.advantage(ctx, t); err != nil {
@@ -161,7 +161,7 @@ func (s *Service) RegisterStreamConsumer(ctx context.Context, c Caller, in *Regi
 	return &RegisterStreamConsumerOutput{out}, nil
 }
 
-// checkConsumers is the error of a stream that cannot have another consumer now.
+// checkConsumers returns an error if the stream cannot have another consumer now.
 func (s *Service) checkConsumers(t target, row *streamRow, queues int, advantage bool) error {
 	beginning := 0
 	for i := range row.Consumers {
@@ -175,7 +175,8 @@ func (s *Service) checkConsumers(t target, row *streamRow, queues int, advantage
 	return checkPlaces(t, len(row.Consumers)+queues, advantage)
 }
 
-// checkPlaces is the error of a stream that has as many consumers and queues as it may.
+// checkPlaces returns an error if the stream has its maximum number of consumers and
+// queues.
 func checkPlaces(t target, taken int, advantage bool) error {
 	most := 20
 	if advantage {
@@ -187,8 +188,8 @@ func checkPlaces(t target, taken int, advantage bool) error {
 	return limitExceeded("Stream %s under account %s cannot have more than %d consumers and queues.", t.name, t.Account, most)
 }
 
-// advantage reports whether the account has committed itself to a minimum throughput: then
-// its streams have more places.
+// advantage reports whether the account has committed itself to a minimum throughput. If
+// so, its streams have more places.
 func (s *Service) advantage(ctx context.Context, t target) (bool, error) {
 	committed, err := s.commitment(ctx, t.Caller)
 	return committed.status() != commitmentDisabled, s.fromBraid(t, err)
@@ -281,7 +282,7 @@ func (s *Service) ListStreamConsumers(ctx context.Context, c Caller, in *ListStr
 	if err != nil {
 		return nil, err
 	}
-	after := int64(0) // consumers are listed in the order of their registration
+	after := int64(0) // consumers are in the order of their registration
 	if in.NextToken != nil {
 		if in.StreamCreationTimestamp != nil {
 			return nil, invalidArgument("NextToken and StreamCreationTimestamp cannot be provided together.")

@@ -9,12 +9,11 @@ import (
 	"github.com/braidstream/braid"
 )
 
-// StartStreamEncryption is the operation of that name. The key must be one that
-// the database's key provider knows, and it is named in any way that the provider
-// understands; an ARN must be of the caller's account and region where those are kept
-// apart. The key that the stream uses already is no error, and changes nothing. The
-// stream encrypts already while it is UPDATING, so that the failure of a key is the
-// answer to the call.
+// StartStreamEncryption is the operation of that name. The database's key provider must
+// know the key, by any name that the provider accepts. If accounts are separate, an ARN
+// must be of the caller's account and region. Naming the key that the stream uses already
+// succeeds and changes nothing. The stream encrypts already while it is UPDATING, so that
+// the answer to the call reports a key that fails.
 func (s *Service) StartStreamEncryption(ctx context.Context, c Caller, in *EncryptionInput) (*Empty, error) {
 	t, stream, _, err := s.settable(ctx, c, in.StreamName, in.StreamARN)
 	if err != nil {
@@ -46,8 +45,8 @@ func (s *Service) StartStreamEncryption(ctx context.Context, c Caller, in *Encry
 	return &Empty{}, err
 }
 
-// StopStreamEncryption is the operation of that name. A stream that does not
-// encrypt stays as it is.
+// StopStreamEncryption is the operation of that name. It does nothing to a stream that is
+// not encrypted.
 func (s *Service) StopStreamEncryption(ctx context.Context, c Caller, in *EncryptionInput) (*Empty, error) {
 	t, stream, _, err := s.settable(ctx, c, in.StreamName, in.StreamARN)
 	if err != nil {
@@ -81,7 +80,7 @@ const (
 
 var isKeyID = regexp.MustCompile(`^(mrk-[0-9a-f]{32}|[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12})$`)
 
-// splitKeyARN takes the ARN of a key apart. The resource is "key/id" or "alias/name".
+// splitKeyARN parses the ARN of a key. The resource is "key/id" or "alias/name".
 func splitKeyARN(id string) (region, account, resource string, ok bool) {
 	parts := strings.SplitN(id, ":", 6) // arn:aws:kms:region:account:resource
 	if len(parts) < 6 || parts[0] != "arn" || parts[2] != "kms" {
@@ -90,7 +89,7 @@ func splitKeyARN(id string) (region, account, resource string, ok bool) {
 	return parts[3], parts[4], parts[5], true
 }
 
-// checkKeyARN is the error of an ARN that is not of the caller's account and region.
+// checkKeyARN returns an error if the ARN is not of the caller's account and region.
 func (s *Service) checkKeyARN(c Caller, id string) error {
 	region, account, _, ok := splitKeyARN(id)
 	switch {
@@ -104,7 +103,7 @@ func (s *Service) checkKeyARN(c Caller, id string) error {
 	return nil
 }
 
-// keyNotFound says in the words of KMS that there is no such key.
+// keyNotFound returns the error of KMS for an unknown key.
 func keyNotFound(c Caller, id string) *Error {
 	own := keyARN + c.Region + ":" + c.Account + ":"
 	_, _, resource, isARN := splitKeyARN(id)

@@ -9,9 +9,9 @@ import (
 	"github.com/braidstream/braid"
 )
 
-// Error is an error of the service: its name, its text, and the status of the
-// answer that carries it. The text is the service's own. What the database or a key
-// provider said is the cause, which is logged and never part of an answer.
+// Error is an error of the service: its name, its text, and the HTTP status of the answer.
+// The text is the service's own. The error of the database or the key provider is the
+// cause, which is logged and never part of an answer.
 type Error struct {
 	Type    string // such as "ResourceNotFoundException"
 	Message string
@@ -19,7 +19,7 @@ type Error struct {
 	Cause   error // nil if Message says all
 }
 
-// Error returns the name, the text and the cause, for those who run the service.
+// Error returns the name, the text and the cause, for operators of the service.
 func (e *Error) Error() string {
 	text := e.Type
 	if e.Message != "" {
@@ -31,7 +31,7 @@ func (e *Error) Error() string {
 	return text
 }
 
-// because adds the cause.
+// because sets the cause.
 func (e *Error) because(cause error) *Error {
 	e.Cause = cause
 	return e
@@ -66,14 +66,14 @@ func throughputExceeded(format string, args ...any) *Error {
 // Invalid is a ValidationException with the text of a request's failures.
 func Invalid(message string) *Error { return failure("ValidationException", "%s", message) }
 
-// missing is the failure of a request without a member that the stream's state
-// makes necessary.
+// missing is the error of a request without a member that is required in the stream's
+// state.
 func missing(member string) *Error {
 	return Invalid("1 validation error detected: Value null at '" + member + "' failed to satisfy constraint: Member must not be null")
 }
 
-// unknownOperation answers what is no operation, or none that a service without
-// the rest of AWS can have.
+// unknownOperation is the error of an unknown operation, or of one that needs other
+// services of AWS.
 func unknownOperation(format string, args ...any) *Error {
 	return failure("UnknownOperationException", format, args...)
 }
@@ -82,12 +82,12 @@ func dryRun() *Error {
 	return failure("DryRunOperationException", "The request would have succeeded, but the DryRun parameter is set.")
 }
 
-// internal is a failure that is not the caller's: of storage, say.
+// internal is a failure that the caller did not cause, such as a failure of storage.
 func internal(err error) *Error {
 	return &Error{Type: "InternalFailure", Status: http.StatusInternalServerError, Cause: err}
 }
 
-// Texts of the service that more than one operation uses.
+// Texts of the service that several operations use.
 
 func (s *Service) streamNotFound(t target) *Error {
 	return notFound("Stream %s under account %s not found.", t.name, t.Account)
@@ -113,14 +113,13 @@ func (s *Service) rateExceeded(t target, shard braid.ShardID) *Error {
 	return throughputExceeded("Rate exceeded for shard %s in stream %s under account %s.", shard, t.name, t.Account)
 }
 
-// keyDenied is the text of KMS for a key that cannot be used, whatever the reason.
+// keyDenied is the text of KMS for a key that cannot be used, for any reason.
 const keyDenied = "The ciphertext refers to a customer master key that does not exist, does not exist in this region, or you are not allowed to access."
 
-// fromBraid makes an error of the service of one of the database's. The texts of the
-// database are for programs that use it, and are logged as the cause; only field, rule
-// and value of a [braid.InvalidArgumentError] say what the caller can mend, and are
-// part of the answer. A context that ended stays what it is: nobody waits for the
-// answer.
+// fromBraid converts an error of the database to an error of the service. The database's
+// text goes to the log, as the cause. Only field, rule and value of a
+// [braid.InvalidArgumentError] are part of the answer, because the caller can correct them.
+// The error of an ended context is returned unchanged, because nobody waits for the answer.
 func (s *Service) fromBraid(t target, err error) error {
 	var throughput *braid.ThroughputExceededError
 	var invalid *braid.InvalidArgumentError

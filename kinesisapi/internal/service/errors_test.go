@@ -12,8 +12,8 @@ import (
 	"github.com/braidstream/braid"
 )
 
-// Whatever the database says, callers get texts of the service, and the cause is kept
-// for the log.
+// Whatever error the database returns, callers get a text of the service, and the log gets
+// the cause. Every sentinel of package braid has a row, which internal/policy checks.
 func TestTextsOfTheDatabaseAreNoAnswers(t *testing.T) {
 	s := &Service{}
 	target := target{Caller{"000000000000", "us-east-1"}, "orders", "orders"}
@@ -26,6 +26,7 @@ func TestTextsOfTheDatabaseAreNoAnswers(t *testing.T) {
 	}{
 		{braid.ErrStreamNotFound, "ResourceNotFoundException", of + "not found."},
 		{braid.ErrShardNotFound, "ResourceNotFoundException", "Could not find the shard in stream orders under account 000000000000."},
+		{braid.ErrStreamInUse, "ResourceInUseException", of + "has queues, which must be deleted first."},
 		{braid.ErrStreamExists, "ResourceInUseException", of + "already exists."},
 		{braid.ErrLimitExceeded, "LimitExceededException", of + "would have more shards or tags than it may."},
 		{braid.ErrTxTooLarge, "LimitExceededException", of + "has too many consumers, tags and policies."},
@@ -38,6 +39,16 @@ func TestTextsOfTheDatabaseAreNoAnswers(t *testing.T) {
 			&braid.InvalidArgumentError{Field: "Shards", Value: 20000, Rule: "must be 1 to 10000"},
 			"InvalidArgumentException", "Shards must be 1 to 10000; it is 20000.",
 		},
+		{
+			&braid.BeyondTipError{Shard: "shardId-000000000007"},
+			"InvalidArgumentException", "The place of the ShardIterator in stream orders under account 000000000000, 0, lies beyond all that was ever given out in shardId-000000000007: it comes from a newer copy of the data.",
+		},
+		{braid.ErrLocked, "InternalFailure", ""},
+		{braid.ErrFormatTooNew, "InternalFailure", ""},
+		{braid.ErrFormatTooOld, "InternalFailure", ""},
+		{braid.ErrReadOnly, "InternalFailure", ""},
+		{braid.ErrTxConflict, "InternalFailure", ""},
+		{braid.ErrOutOfResources, "InternalFailure", ""},
 		{braid.ErrClosed, "InternalFailure", ""},
 		{braid.ErrCorrupt, "InternalFailure", ""},
 		{braid.ErrDataLoss, "InternalFailure", ""},

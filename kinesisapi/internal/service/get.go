@@ -54,8 +54,8 @@ func (s *Service) GetRecords(ctx context.Context, c Caller, in *GetRecordsInput)
 	return out, nil
 }
 
-// shardOfIterator returns the shard that an iterator was issued for: not the one
-// of another stream that has taken the name since.
+// shardOfIterator returns the shard for which an iterator was issued. It fails if another
+// stream has taken the name since.
 func (s *Service) shardOfIterator(it iterator) (*braid.Stream, *braid.Shard, error) {
 	stream, err := s.db.Stream(it.t.stored)
 	if err == nil && stream.CreatedAt().UnixNano() != it.created {
@@ -71,8 +71,8 @@ func (s *Service) shardOfIterator(it iterator) (*braid.Stream, *braid.Shard, err
 	return stream, sh, s.fromBraid(it.t, err)
 }
 
-// readPage reads on from a position. The service moves a reader that retention
-// has overtaken, and does not tell it.
+// readPage reads a page from a position. If retention has removed the records there,
+// readPage silently continues at the oldest record, as the service does.
 func readPage(ctx context.Context, sh *braid.Shard, at braid.Position, opts *braid.GetRecordsOptions) (*braid.RecordsPage, error) {
 	for {
 		page, err := sh.GetRecords(ctx, at, opts)

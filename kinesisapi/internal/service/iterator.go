@@ -12,7 +12,7 @@ import (
 	"github.com/braidstream/braid/kinesisapi/internal/seqnum"
 )
 
-// What tokens are for. One of a kind is not taken for another.
+// The kinds of tokens. A token of one kind is invalid as another.
 const (
 	tokenIterator byte = iota + 1
 	tokenStreams
@@ -30,12 +30,12 @@ const (
 	atTimestamp         = "AT_TIMESTAMP"
 )
 
-// start is where a request begins to read.
+// start describes where a request begins to read.
 type start struct {
 	kind      string // the type of an iterator
 	number    *string
 	timestamp *time.Time
-	operation string // as texts call it
+	operation string // its name in texts
 }
 
 // GetShardIterator is the operation of that name.
@@ -65,7 +65,7 @@ func (s *Service) GetShardIterator(ctx context.Context, c Caller, in *GetShardIt
 	return &GetShardIteratorOutput{text}, nil
 }
 
-// readable returns the shard that a request wants to read.
+// readable returns the shard of a request to read.
 func (s *Service) readable(c Caller, name, arn *string, id braid.ShardID) (target, *braid.Stream, *braid.Shard, error) {
 	t, err := s.target(c, name, arn)
 	if err != nil {
@@ -85,8 +85,7 @@ func (s *Service) readable(c Caller, name, arn *string, id braid.ShardID) (targe
 	return t, stream, sh, s.fromBraid(t, err)
 }
 
-// position makes the place to read from, which depends on nothing that comes
-// later.
+// position returns the position to read from. It is fixed: later changes do not move it.
 func (s *Service) position(ctx context.Context, t target, stream *braid.Stream, sh *braid.Shard, from start) (braid.Position, error) {
 	const must = "Must either specify (1) AT_SEQUENCE_NUMBER or AFTER_SEQUENCE_NUMBER and StartingSequenceNumber or (2) TRIM_HORIZON or LATEST and no StartingSequenceNumber. Request specified "
 	switch from.kind {
@@ -97,7 +96,7 @@ func (s *Service) position(ctx context.Context, t target, stream *braid.Stream, 
 		if from.kind == trimHorizon {
 			return braid.TrimHorizon(), nil
 		}
-		// Asked now, the database says where the tip is.
+		// A read at the tip returns the tip's position at this moment.
 		page, err := sh.GetRecords(ctx, braid.Latest(), &braid.GetRecordsOptions{Limit: 1, Unmetered: true})
 		if err != nil {
 			return braid.Position{}, s.fromBraid(t, err)
@@ -124,9 +123,9 @@ func (s *Service) position(ctx context.Context, t target, stream *braid.Stream, 
 		at = braid.AfterSequence(number)
 		counter++
 	}
-	// The service accepts a number beyond all that it has given out: a reader waits there
-	// for records. Counters are times, so the place is a time. Any other error is left to
-	// the read.
+	// The service accepts a sequence number beyond all that it has issued; a reader waits there
+	// for records. Counters are times, so the position becomes a time. Any other error is left
+	// to the read.
 	limit := &braid.GetRecordsOptions{Limit: 1, LimitBytes: 1, Unmetered: true}
 	if _, err := sh.GetRecords(ctx, at, limit); errors.Is(err, braid.ErrBeyondTip) {
 		return braid.AtTime(time.Unix(0, int64(min(counter, math.MaxInt64)))), nil
@@ -134,8 +133,8 @@ func (s *Service) position(ctx context.Context, t target, stream *braid.Stream, 
 	return at, nil
 }
 
-// numberOf reads a sequence number, which must be one of the shard, though not of
-// a record, with its counter.
+// numberOf parses a sequence number, and returns it with its counter. The number must
+// belong to the shard, but need not be that of a record.
 func (s *Service) numberOf(t target, stream *braid.Stream, sh *braid.Shard, text, operation string) (number braid.SequenceNumber, counter uint64, err error) {
 	invalid := func(end string) error {
 		return invalidArgument("StartingSequenceNumber %s used in %s on shard %s in stream %s under account %s is invalid%s",
@@ -152,8 +151,8 @@ func (s *Service) numberOf(t target, stream *braid.Stream, sh *braid.Shard, text
 	if err != nil {
 		return number, 0, internal(err)
 	}
-	// A record's counter is its time. So this one may be of a stream of that name
-	// which was deleted in the second in which the shard was created.
+	// A record's counter is its time. So this number may be from an earlier stream of that
+	// name, which was deleted in the second in which the shard was created.
 	older := given.SeqIx != 0 && given.SeqIx < uint64(stream.CreatedAt().UnixNano())
 	if given.Version != own.Version || given.CreateSeconds != own.CreateSeconds || older {
 		return number, 0, invalid(" because it did not come from this stream.")
@@ -164,7 +163,7 @@ func (s *Service) numberOf(t target, stream *braid.Stream, sh *braid.Shard, text
 	return number, given.SeqIx, nil
 }
 
-// iterator is what the text of a shard iterator holds.
+// iterator is the content of a shard iterator.
 type iterator struct {
 	t       target
 	created int64 // when the stream was, in nanoseconds
@@ -172,8 +171,8 @@ type iterator struct {
 	at      braid.Position
 }
 
-// iteratorHead is the length of what is at the start of an iterator's payload: when
-// the stream was created, the generation, and the length of the position.
+// iteratorHead is the length of the start of an iterator's payload: the creation time of
+// the stream, the generation, and the length of the position.
 const iteratorHead = 8 + 4 + 1
 
 func (s *Service) sealIterator(it iterator) (string, error) {
@@ -195,7 +194,7 @@ func (s *Service) sealIterator(it iterator) (string, error) {
 	return s.sealer.Seal(tokenIterator, payload, time.Now()), nil
 }
 
-// openIterator reads the text of a shard iterator, which must not have expired.
+// openIterator decodes a shard iterator, which must not have expired.
 func (s *Service) openIterator(text string) (iterator, error) {
 	it, generation, issued, err := s.parseIterator(text)
 	if err != nil {
@@ -228,7 +227,7 @@ func (s *Service) parseIterator(text string) (it iterator, generation uint32, is
 	return it, generation, issued, nil
 }
 
-// openToken reads a NextToken.
+// openToken decodes a NextToken.
 func (s *Service) openToken(kind byte, text string) ([]byte, error) {
 	payload, issued, err := s.sealer.Open(kind, text)
 	if err != nil {

@@ -15,15 +15,15 @@ const (
 	creatingQuota   = 5      // streams
 )
 
-// noLimit is what DescribeLimits says of a quota that is off: the largest count that
-// the API has.
+// noLimit is what DescribeLimits returns for a quota that is off: the largest count of the
+// API.
 const noLimit = 1_000_000
 
-// MaxShards is the most open shards that a stream can have.
+// MaxShards is the maximum number of open shards of a stream.
 const MaxShards = 10_000
 
-// shardLimit is how many open shards the account may have in the region, and whether
-// that is enforced. DescribeLimits and errors say this number.
+// shardLimit returns the maximum number of open shards of the account in the region, and
+// whether it is enforced. DescribeLimits and errors show this number.
 func (s *Service) shardLimit(region string) (limit int, enforced bool) {
 	switch limit := s.opts.ShardLimit; {
 	case limit > 0:
@@ -39,8 +39,8 @@ func (s *Service) shardLimit(region string) (limit int, enforced bool) {
 	}
 }
 
-// onDemandLimit is how many on-demand streams the account may have, and whether that
-// is enforced.
+// onDemandLimit returns the maximum number of on-demand streams of the account in the
+// region, and whether it is enforced.
 func (s *Service) onDemandLimit() (limit int, enforced bool) {
 	switch limit := s.opts.OnDemandStreamLimit; {
 	case limit > 0:
@@ -52,8 +52,8 @@ func (s *Service) onDemandLimit() (limit int, enforced bool) {
 	}
 }
 
-// Quotas are how many open shards and on-demand streams an account may have in the
-// region, enforced or not.
+// Quotas returns the maximum numbers of open shards and on-demand streams of the account in
+// the region, even if they are not enforced.
 func (s *Service) Quotas(region string) (shards, onDemandStreams int) {
 	shards, _ = s.shardLimit(region)
 	onDemandStreams, _ = s.onDemandLimit()
@@ -84,9 +84,9 @@ func (s *Service) usage(ctx context.Context, c Caller) (shards, onDemand int, er
 	return shards, onDemand, err
 }
 
-// checkQuotas is the error of a request for more shards, or for another on-demand
-// stream, than the account may have. More shards than the account is said to have, or
-// than a stream can have, are refused even where quotas are not enforced.
+// checkQuotas returns an error if the account may not have that many more shards, or
+// another on-demand stream. Even where quotas are not enforced, it refuses more shards than
+// DescribeLimits returns, or than a stream can have.
 func (s *Service) checkQuotas(ctx context.Context, t target, additional int, onDemand bool) error {
 	shardLimit, forShards := s.shardLimit(t.Region)
 	streamLimit, forStreams := s.onDemandLimit()
@@ -116,38 +116,37 @@ func (s *Service) creatingStreams() (n int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for key, st := range s.statuses {
-		if st.name == creating && !strings.Contains(key, "/") { // it is not a consumer
+		if st.name == creating && !strings.Contains(key, "/") { // a stream, not a consumer
 			n++
 		}
 	}
 	return n
 }
 
-// limiter counts calls in windows of time.
+// limiter counts calls in time windows.
 type limiter struct {
 	mu    sync.Mutex // guards the fields below
 	calls map[string]*window
-	kept  int // of calls when it was last cleared
+	kept  int // number of windows after the last clear
 }
 
-// window is the calls of one kind that still count.
+// window has the times of the calls of one kind that still count.
 type window struct {
 	length time.Duration
 	calls  []time.Time
 }
 
-// at drops the calls that do not count any more.
+// at drops the calls that no longer count.
 func (w *window) at(now time.Time) {
 	for len(w.calls) > 0 && now.Sub(w.calls[0]) >= w.length {
 		w.calls = w.calls[1:]
 	}
 }
 
-// allow reports whether a call is one of the first n in a second, and if so counts
-// it.
+// allow reports whether a call is among the first n within a second, and if so, counts it.
 func (l *limiter) allow(key string, n int) bool { return l.within(key, n, time.Second) }
 
-// daily is the error of a change that a stream has had n times within 24 hours.
+// daily returns an error if a stream has had n changes of a kind within 24 hours.
 func (l *limiter) daily(exact bool, t target, operation string, n int) error {
 	if exact && !l.within(operation+" "+t.stored, n, 24*time.Hour) {
 		return limitExceeded("Stream %s under account %s takes %d calls of %s in 24 hours.", t.name, t.Account, n, operation)
@@ -173,8 +172,8 @@ func (l *limiter) within(key string, n int, length time.Duration) bool {
 	return true
 }
 
-// clear removes the windows without calls when there are twice as many windows as
-// there were after the last time: streams and accounts come and go.
+// clear removes the windows without calls, because streams and accounts come and go. It
+// runs when there are twice as many windows as after its last run.
 func (l *limiter) clear(now time.Time) {
 	if l.calls == nil {
 		l.calls = make(map[string]*window)
@@ -190,7 +189,7 @@ func (l *limiter) clear(now time.Time) {
 	l.kept = len(l.calls)
 }
 
-// forget takes the last call back.
+// forget uncounts the last call.
 func (l *limiter) forget(key string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()

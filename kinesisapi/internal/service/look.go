@@ -2,16 +2,16 @@ package service
 
 import "github.com/braidstream/braid"
 
-// Place is where in the database somebody reads.
+// Place is the position of a reader in the database.
 type Place struct {
-	Stream   string // as the database calls it
-	Created  int64  // when the stream was, in nanoseconds: another one may have taken the name
+	Stream   string // its name in the database
+	Created  int64  // when the stream was created, in nanoseconds; another stream may have taken the name since
 	Shard    braid.ShardID
 	Position braid.Position
 }
 
-// PlaceOf returns the place that a shard iterator stands for, also of one that has
-// expired. false means that this is no iterator.
+// PlaceOf returns the place of a shard iterator, even an expired one. false means that the
+// text is not an iterator.
 func (s *Service) PlaceOf(iterator string) (Place, bool) {
 	it, _, _, err := s.parseIterator(iterator)
 	return Place{it.t.stored, it.created, it.shard, it.at}, err == nil
@@ -28,8 +28,8 @@ func (sub *Subscription) observe(event *SubscribeToShardEvent) {
 	}
 }
 
-// PartitionKey returns the partition key of a record in the database as its producer
-// gave it: empty if it gave none, as it need not where the service places records.
+// PartitionKey returns the partition key of a stored record as its producer gave it. It is
+// empty if the producer gave none, which streams with the strategy AUTO allow.
 func PartitionKey(stored string) string {
 	if stored == noPartitionKey {
 		return ""

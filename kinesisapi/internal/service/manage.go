@@ -8,11 +8,11 @@ import (
 	"github.com/braidstream/braid/queue"
 )
 
-// What follows is not part of Kinesis. It is for those who run the service: they
-// do not wait for statuses, and no limit holds for them.
+// The rest of this file is not part of Kinesis. It is for operators of the service: changes
+// take effect at once, and no limits apply.
 
-// Managed is a stream of an account, as the service calls it and as the database
-// has it.
+// Managed is a stream of an account: its name and settings in the service, and the stream
+// in the database.
 type Managed struct {
 	Name, ARN    string
 	Mode, Status string
@@ -45,7 +45,8 @@ func (s *Service) managed(t target, stream *braid.Stream, row *streamRow) Manage
 	return Managed{t.name, t.arn(), row.mode(stream), s.statusOf(t.stored), stream}
 }
 
-// ManagedQueue is a queue of an account, as the service calls it and as the database has it.
+// ManagedQueue is a queue of an account: its names in the service, and the queue in the
+// database.
 type ManagedQueue struct {
 	Name, ARN      string
 	Stream, Status string
@@ -103,9 +104,9 @@ func (s *Service) AddQueue(ctx context.Context, c Caller, name, stream string) (
 	return made.arn(), made.queue, nil
 }
 
-// Recreate deletes a stream, and creates it again with the settings that it has
-// and the shards that it began with. Its consumers and queues are gone. If it fails, the
-// stream may be gone, too.
+// Recreate deletes a stream, and creates it again with its settings and its original
+// shards. Its consumers and queues are deleted. If Recreate fails, the stream may be
+// deleted, too.
 func (s *Service) Recreate(ctx context.Context, c Caller, name string) error {
 	t, stream, err := s.stream(c, &name, nil)
 	if err != nil {
@@ -152,9 +153,9 @@ func (s *Service) Recreate(ctx context.Context, c Caller, name string) error {
 	}))
 }
 
-// firstShards is the number of shards that a stream began with, which no row
-// tells: the first shard that has parents came after them. Shards that expired
-// are not seen, so it may be too high for a stream that was resharded long ago.
+// firstShards returns the number of shards with which a stream began, if its row does not
+// have it: the shards before the first that has parents. Expired shards are not visible, so
+// the number may be too high for a stream that was resharded long ago.
 func firstShards(d braid.StreamDescription) int {
 	n := 0
 	for i := range d.Shards {
@@ -204,7 +205,7 @@ func (s *Service) remove(ctx context.Context, stream *braid.Stream) error {
 	return err
 }
 
-// atOnce makes a change to a stream, whatever was to become of it.
+// atOnce makes a change to a stream at once, and discards its pending change of status.
 func (s *Service) atOnce(ctx context.Context, stored, status string, change func(context.Context) error) error {
 	for {
 		busy, err := s.begin(ctx, stored, status, 0, change)

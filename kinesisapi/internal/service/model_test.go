@@ -17,7 +17,7 @@ import (
 	"github.com/braidstream/braid/kinesisapi/internal/wire"
 )
 
-// modelOperation is what the service model says about an operation.
+// modelOperation is an operation of the service model.
 type modelOperation struct {
 	name            string
 	request, answer []modelMember
@@ -29,7 +29,7 @@ type modelMember struct {
 	path     string // such as "Entries[].ReceiptHandle"
 	kind     string // such as "list-of-structure"
 	required bool
-	min, max string // empty: no bound
+	min, max string // empty if there is no bound
 	enum     []string
 	pattern  string
 }
@@ -79,16 +79,17 @@ func readModel(t *testing.T) (operations []*modelOperation) {
 	return operations
 }
 
-// refused are the operations that are refused whatever is in the request.
+// refused are the operations that refuse every request.
 func refused(operation string) bool {
 	return strings.HasSuffix(operation, "Channel")
 }
 
-// Every operation of the model is there, takes every member of the model's request, and
-// answers with members of the model's answer, required ones always.
+// The service has every operation of the model. Each accepts every member of the model's
+// request, and answers only with members of the model's answer, always including the
+// required ones.
 func TestModelMembers(t *testing.T) {
-	// Answers that cannot have these members: streams have no id here, and there are no
-	// channels.
+	// Answers cannot have these members, because streams have no id here and channels do not
+	// exist.
 	never := func(path string) bool {
 		return strings.HasSuffix(path, "StreamId") || strings.HasPrefix(path, "ChannelSummaries[].") || path == "EventStream"
 	}
@@ -112,8 +113,7 @@ func TestModelMembers(t *testing.T) {
 				if !m.required || never(m.path) {
 					continue
 				}
-				// Structs of requests occur in answers, too; then it is the operation that
-				// sets all members.
+				// Structs of requests also occur in answers. Then the operation itself sets all members.
 				if field := fieldAt(t, out, m.path); field.Tag == "" {
 					require.NotEqual(t, reflect.Pointer, field.Type.Kind(), "%s is required in an answer, so it must always be written", m.path)
 				}
@@ -122,7 +122,7 @@ func TestModelMembers(t *testing.T) {
 	}
 }
 
-// compareMembers compares the members of a struct with those of the model, but for those
+// compareMembers compares the members of a struct with those of the model, except those
 // that never occur.
 func compareMembers(t *testing.T, model []modelMember, in reflect.Type, never func(path string) bool) {
 	t.Helper()
@@ -151,7 +151,7 @@ func compareMembers(t *testing.T, model []modelMember, in reflect.Type, never fu
 	require.ElementsMatch(t, want, got)
 }
 
-// kindOf is what the model calls a type, and the struct in it.
+// kindOf returns the model's name of a type, and the struct in it.
 func kindOf(in reflect.Type) (kind string, inner reflect.Type) {
 	switch in {
 	case reflect.TypeFor[[]byte]():
@@ -190,7 +190,7 @@ func fieldAt(t *testing.T, in reflect.Type, path string) (field reflect.StructFi
 	return field
 }
 
-// Tests can order each error that the model lists for an operation.
+// Tests can inject each error that the model lists for an operation.
 func TestModelErrors(t *testing.T) {
 	for _, op := range readModel(t) {
 		require.NotEmpty(t, op.errors, op.name)
@@ -198,7 +198,8 @@ func TestModelErrors(t *testing.T) {
 	}
 }
 
-// A request that breaks a constraint of the model is refused for it, by name.
+// A request that breaks a constraint of the model is refused with the name of the
+// constraint.
 func TestModelConstraints(t *testing.T) {
 	for _, op := range readModel(t) {
 		if refused(op.name) {
@@ -211,7 +212,7 @@ func TestModelConstraints(t *testing.T) {
 }
 
 func checkConstraints(t *testing.T, op *service.Operation, m modelMember) {
-	// expect sends a value for the member alone, and looks for what it fails.
+	// expect sends a request with only this member, and requires that it fails the constraint.
 	expect := func(value, constraint string) {
 		t.Helper()
 		in := op.NewInput()
@@ -229,7 +230,7 @@ func checkConstraints(t *testing.T, op *service.Operation, m modelMember) {
 	}
 	most := m.max
 	if strings.HasSuffix(m.path, "ShardLevelMetrics") {
-		most = "8" // the model does not count ALL
+		most = "8" // the model's bound does not count ALL
 	}
 	sized := func(n int) string { return `"` + strings.Repeat("a", n) + `"` }
 	switch m.kind {
@@ -263,7 +264,7 @@ func checkConstraints(t *testing.T, op *service.Operation, m modelMember) {
 		expect(sized(number(t, most)+1), "Member must have length less than or equal to "+most)
 	}
 	if m.pattern != "" {
-		pattern := strings.TrimSuffix(strings.TrimPrefix(m.pattern, "^("), ")$") // its texts have no anchors
+		pattern := strings.TrimSuffix(strings.TrimPrefix(m.pattern, "^("), ")$") // the service's texts have no anchors
 		if strings.HasPrefix(m.pattern, "^(arn)") {
 			pattern = m.pattern
 		}
@@ -274,7 +275,7 @@ func checkConstraints(t *testing.T, op *service.Operation, m modelMember) {
 	}
 }
 
-// checkEnum requires that the member takes the values of the model and no others.
+// checkEnum requires that the member accepts the model's values and no others.
 func checkEnum(t *testing.T, op *service.Operation, m modelMember) {
 	in := op.NewInput()
 	value := `"?"`
@@ -298,7 +299,7 @@ func number(t *testing.T, text string) int {
 	return n
 }
 
-// documentWith is a request that has one member and what leads to it.
+// documentWith returns a request with one member, and the members that contain it.
 func documentWith(path, value string) string {
 	name, rest, nested := strings.Cut(path, ".")
 	list, isList := strings.CutSuffix(name, "[]")
@@ -311,7 +312,7 @@ func documentWith(path, value string) string {
 	return `{"` + list + `":` + value + `}`
 }
 
-// pathInText is how the text of a failed constraint writes the path of a member.
+// pathInText returns the path of a member as the text of a failed constraint writes it.
 func pathInText(path string) string {
 	parts := strings.Split(path, ".")
 	for i, p := range parts {

@@ -5,15 +5,14 @@ import (
 	"slices"
 )
 
-// shardLevelMetrics are the metrics of shards that can be enabled; ALL stands for
-// them.
+// shardLevelMetrics are the shard metrics that can be enabled; ALL means all of them.
 var shardLevelMetrics = []string{
 	"IncomingBytes", "IncomingRecords", "IteratorAgeMilliseconds", "OutgoingBytes", "OutgoingRecords",
 	"ReadProvisionedThroughputExceeded", "WriteProvisionedThroughputExceeded",
 }
 
-// EnableEnhancedMonitoring is the operation of that name. The set is stored, and
-// nothing else: there is no CloudWatch to send metrics to.
+// EnableEnhancedMonitoring is the operation of that name. The service only stores the set;
+// it does not send metrics.
 func (s *Service) EnableEnhancedMonitoring(ctx context.Context, c Caller, in *MonitoringInput) (*MonitoringOutput, error) {
 	return s.changeMonitoring(ctx, c, in, func(current, given []string) (desired []string) {
 		for _, metric := range shardLevelMetrics {

@@ -6,7 +6,7 @@ import "context"
 type Operation struct {
 	Name string
 
-	// NewInput makes a request to be filled in and given to Call.
+	// NewInput returns an empty request, to be filled in and passed to Call.
 	NewInput func() any
 
 	// Call runs the operation. The answer is a struct, an *Empty, or a
@@ -14,8 +14,8 @@ type Operation struct {
 	Call func(ctx context.Context, s *Service, c Caller, in any) (out any, err error)
 }
 
-// rates are how often an operation may be called in a second, by account, when
-// limits are exact; 0 means that there is no such limit.
+// rates has the maximum number of calls of an operation per second and account, when limits
+// are exact. 0 means no limit.
 var rates = map[string]int{
 	"DescribeLimits":         1,
 	"DescribeStream":         10,
@@ -24,14 +24,14 @@ var rates = map[string]int{
 	"DescribeStreamConsumer": 20,
 	"ListShards":             1000,
 
-	// Their limits go by shard.
+	// Their limits are per shard.
 	"PutRecord":        0,
 	"PutRecords":       0,
 	"GetRecords":       0,
 	"GetShardIterator": 0,
 	"SubscribeToShard": 0,
 
-	// Nothing is known of any.
+	// No limits are documented.
 	"ReceiveQueueRecords":                    0,
 	"AcknowledgeQueueRecords":                0,
 	"UpdateQueueRecordsVisibility":           0,
@@ -64,7 +64,7 @@ func operation[In, Out any](name string, fn func(*Service, context.Context, Call
 	}
 }
 
-// Operations are all that there are, by name.
+// Operations has all operations of the service, by name.
 var Operations = func() map[string]*Operation {
 	all := make(map[string]*Operation)
 	for _, op := range []*Operation{

@@ -8,7 +8,7 @@ import (
 	"github.com/braidstream/braid/kinesisapi/internal/wire"
 )
 
-// A request names shapes that exist, or its first use panics.
+// Every shape that a request's tags name exists. Otherwise its first use would panic.
 func TestRequestsCanBeBound(t *testing.T) {
 	require.Len(t, Operations, 57)
 	document, err := wire.ParseJSON([]byte(`{}`))

@@ -8,18 +8,18 @@ import (
 	"github.com/braidstream/braid"
 )
 
-// placement spreads the records of a stream whose record distribution strategy is AUTO:
-// each goes to the open shard after that of the record before it, whatever its keys are.
+// placement spreads the records of a stream whose record distribution strategy is AUTO. The
+// open shards take turns, whatever the records' keys are.
 type placement struct {
-	records atomic.Uint64 // that were placed
+	records atomic.Uint64 // number of records placed
 
 	mu     sync.Mutex      // guards the fields below
-	newest *braid.Shard    // when open was made: a reshard brings a newer one
-	open   []braid.HashKey // one of each open shard, by the shards' ids; never changed
+	newest *braid.Shard    // newest shard when open was computed: after a reshard there is a newer one
+	open   []braid.HashKey // one hash key of each open shard, by shard id; never modified
 }
 
-// place gives the entries the hash keys of the shards that they go to. If the stream is
-// resharded meanwhile, those of one call may go to fewer shards than there are.
+// place sets the entries' hash keys to those of their shards. If the stream is resharded
+// meanwhile, the entries of a call may not reach all shards.
 func (p *placement) place(stream *braid.Stream, entries []braid.Entry) {
 	open := p.targets(stream)
 	first := p.records.Add(uint64(len(entries))) - uint64(len(entries))
@@ -47,35 +47,35 @@ func (p *placement) targets(stream *braid.Stream) []braid.HashKey {
 	return p.open
 }
 
-// placements are those of a database's streams. Rows say which streams are AUTO; every
-// put asks, so it is kept in memory too. All services of a database share one.
+// placements has the placement of each AUTO stream of a database. Rows store which streams
+// are AUTO, and placements caches that for puts. All services of a database share one.
 type placements struct {
 	users int // guarded by allPlacements.mu
 
-	mu sync.Mutex                              // held to replace of
-	of atomic.Pointer[map[placedStream]placed] // never changed, but replaced
+	mu sync.Mutex                              // held to replace the map in of
+	of atomic.Pointer[map[placedStream]placed] // the map is never modified, only replaced
 }
 
-// placedStream is a stream, and no other one that has its name later.
+// placedStream identifies a stream, and not a later one of the same name.
 type placedStream struct {
 	name    string
 	created int64
 }
 
-// placed is the newest known strategy of a stream that was AUTO at some time.
+// placed is the newest known strategy of a stream that is or was AUTO.
 type placed struct {
-	changes   int        // of the strategy so far: the row with more of them is newer
-	placement *placement // nil: it is not AUTO
+	changes   int        // number of changes of the strategy: the row with more changes is newer
+	placement *placement // nil if the strategy is not AUTO
 }
 
-// allPlacements are those of the databases that have a service.
+// allPlacements has the placements of every database that has a service.
 var allPlacements struct {
-	mu sync.Mutex // guards of, and the users of what is in it
+	mu sync.Mutex // guards of, and the users field of its values
 	of map[*braid.DB]*placements
 }
 
-// sharePlacements returns the placements of a database, until leavePlacements is called
-// as often.
+// sharePlacements returns the placements of a database. Each call needs one call of
+// leavePlacements.
 func sharePlacements(db *braid.DB) *placements {
 	all := &allPlacements
 	all.mu.Lock()
@@ -104,7 +104,7 @@ func leavePlacements(db *braid.DB) {
 	}
 }
 
-// get returns the placement of a stream, nil if partition keys place its records.
+// get returns the placement of a stream, or nil if the strategy is not AUTO.
 func (p *placements) get(stream *braid.Stream) *placement {
 	of := *p.of.Load()
 	if len(of) == 0 {
@@ -113,7 +113,7 @@ func (p *placements) get(stream *braid.Stream) *placement {
 	return of[placedStream{stream.Name(), stream.CreatedAt().UnixNano()}].placement
 }
 
-// learn notes the strategy in a stream's row that was read or written.
+// learn caches the strategy of a stream's row that was read or written.
 func (p *placements) learn(stream *braid.Stream, row *streamRow) {
 	if row.StrategyChanges == 0 {
 		return
@@ -134,7 +134,7 @@ func (p *placements) learn(stream *braid.Stream, row *streamRow) {
 	p.of.Store(&of)
 }
 
-// forget drops a stream that was deleted.
+// forget removes a deleted stream.
 func (p *placements) forget(stream *braid.Stream) {
 	key := placedStream{stream.Name(), stream.CreatedAt().UnixNano()}
 	p.mu.Lock()

@@ -5,8 +5,8 @@ import (
 	"encoding/json"
 )
 
-// PutResourcePolicy is the operation of that name. The policy is stored and given
-// back; nobody evaluates it.
+// PutResourcePolicy is the operation of that name. The policy is stored and returned, but
+// not evaluated.
 func (s *Service) PutResourcePolicy(ctx context.Context, c Caller, in *PutResourcePolicyInput) (*Empty, error) {
 	r, err := s.resource(ctx, c, *in.ResourceARN)
 	if err != nil {
@@ -21,8 +21,8 @@ func (s *Service) PutResourcePolicy(ctx context.Context, c Caller, in *PutResour
 	})
 }
 
-// GetResourcePolicy is the operation of that name. A resource without a policy
-// answers "{}".
+// GetResourcePolicy is the operation of that name. The policy of a resource without one is
+// "{}".
 func (s *Service) GetResourcePolicy(ctx context.Context, c Caller, in *ResourceInput) (*GetResourcePolicyOutput, error) {
 	r, err := s.resource(ctx, c, *in.ResourceARN)
 	if err != nil {

@@ -17,9 +17,9 @@ const (
 	encryptionKMS  = "KMS"
 )
 
-// noPartitionKey stands for the partition key that a producer did not give, as it
-// need not where the distribution strategy is AUTO. It consists of code points that
-// are no characters, and that no producer has a use for.
+// noPartitionKey is the stored partition key of a record without one, which streams with
+// the strategy AUTO allow. It consists of two Unicode noncharacters, which no producer
+// uses.
 const noPartitionKey = "\U0010ffff\U0010fffe"
 
 // PutRecord is the operation of that name.
@@ -66,10 +66,9 @@ func (s *Service) PutRecord(ctx context.Context, c Caller, in *PutRecordInput) (
 
 // PutRecords is the operation of that name.
 //
-// It departs from the service in one way. Where a shard's budget refuses an
-// entry, it refuses the later entries of that shard as well; so a producer that
-// puts the refused ones again, in their order, does not break the order of a
-// partition key.
+// It differs from the service in one way. Once a shard's budget refuses an entry, it also
+// refuses the later entries for that shard. So a producer that retries the refused entries
+// in their order keeps the order of each partition key.
 func (s *Service) PutRecords(ctx context.Context, c Caller, in *PutRecordsInput) (*PutRecordsOutput, error) {
 	t, stream, err := s.open(c, in.StreamName, in.StreamARN)
 	if err != nil {
@@ -102,8 +101,8 @@ func (s *Service) PutRecords(ctx context.Context, c Caller, in *PutRecordsInput)
 		return nil, s.fromBraid(t, err)
 	}
 	out := &PutRecordsOutput{Records: make([]PutRecordsResultEntry, len(results))}
-	text := make([]string, 2*len(results)) // what the answer's members point to
-	var unnamed error                      // the first that the answer does not name
+	text := make([]string, 2*len(results)) // the answer's members point into it
+	var unnamed error                      // the first error that the answer cannot name
 	for i := range results {
 		r, entry := &results[i], &out.Records[i]
 		code, message := &text[2*i], &text[2*i+1]
@@ -131,7 +130,7 @@ func (s *Service) PutRecords(ctx context.Context, c Caller, in *PutRecordsInput)
 
 var kms = encryptionKMS
 
-// entryError is what the result of a refused entry says.
+// entryError returns the error code and message for a refused entry.
 func (s *Service) entryError(t target, err error) *Error {
 	var e *Error
 	if errors.As(s.fromBraid(t, err), &e) && e.Type == "ProvisionedThroughputExceededException" {
@@ -140,11 +139,10 @@ func (s *Service) entryError(t target, err error) *Error {
 	return &Error{Type: "InternalFailure", Message: "Internal Service Failure.", Cause: err}
 }
 
-// single, in the place of an index, means that a record is the only one of a
-// request, and not in a list.
+// single, instead of an index, means the record of PutRecord, which is not in a list.
 const single = -1
 
-// memberOf is what an error calls a member of the record with the index.
+// memberOf returns the name that errors use for a member of the record with the index.
 func memberOf(index int, member string) string {
 	if index == single {
 		return member
@@ -152,8 +150,8 @@ func memberOf(index int, member string) string {
 	return fmt.Sprintf("records.%d.member.%s", index+1, member)
 }
 
-// entry makes the entry of the record with the index. Where the service places records
-// itself, one need not have a partition key.
+// entry returns the entry for the record with the index. With the strategy AUTO, the record
+// need not have a partition key.
 func (s *Service) entry(e *braid.Entry, index int, key, explicit *string, data []byte, auto bool) error {
 	e.Data = data
 	switch {
@@ -174,12 +172,12 @@ func (s *Service) entry(e *braid.Entry, index int, key, explicit *string, data [
 	return nil
 }
 
-// defaultRecordBytes is the smallest largest record that a stream can have, and so
-// what needs no look at the stream.
+// defaultRecordBytes is the smallest value of a stream's maximum record size. A record
+// within it needs no look at the stream.
 const defaultRecordBytes = 1 << 20
 
-// checkRecordBytes checks that data and partition key together are within the
-// stream's largest record. first is the index of the first entry.
+// checkRecordBytes checks that data and partition key together do not exceed the stream's
+// maximum record size. first is the index of the first entry.
 func checkRecordBytes(stream *braid.Stream, entries []braid.Entry, first int) error {
 	most := 0
 	for i := range entries {

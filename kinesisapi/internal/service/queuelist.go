@@ -11,7 +11,7 @@ import (
 	"github.com/braidstream/braid/queue"
 )
 
-const maxPageQueues = 100 // of ListQueues, unless the request says another number
+const maxPageQueues = 100 // of ListQueues, if the request has no other number
 
 // ListQueues is the operation of that name. Queues are listed in the order in which they
 // were created.
@@ -60,7 +60,7 @@ func (s *Service) ListQueues(ctx context.Context, c Caller, in *ListQueuesInput)
 	return out, nil
 }
 
-// listedAfter is the place of a queue in the list.
+// listedAfter is the position in the list after a queue.
 type listedAfter struct {
 	created int64 // nanoseconds
 	id      string
@@ -97,8 +97,8 @@ func (s *Service) queuesOf(ctx context.Context, c Caller) ([]queueOf, error) {
 // streamFilter is a set of streams, by stored name; nil is all.
 type streamFilter map[string][]StreamFilter
 
-// filterOf takes the filters of a request together: a queue is listed if any of them has
-// its stream. A stream that is not there has no queues.
+// filterOf combines the filters of a request: a queue is listed if any filter names its
+// stream. A stream that does not exist has no queues.
 func (s *Service) filterOf(c Caller, list []StreamFilter) streamFilter {
 	if list == nil {
 		return nil

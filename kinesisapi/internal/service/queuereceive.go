@@ -9,20 +9,20 @@ import (
 	"github.com/braidstream/braid/queue"
 )
 
-// What a receive without these members gets.
+// The defaults of members of a receive.
 const (
 	defaultReceiveLimit = 10
 	defaultReceiveWait  = 9 // seconds
 )
 
-// receivers are the requests that wait for records.
+// receivers has the requests that wait for records.
 type receivers struct {
 	mu     sync.Mutex // guards the fields below
 	closed bool
 	of     map[string]map[*receiver]struct{} // by the id of the queue
 }
 
-// receiver ends a request's wait, with the reason.
+// receiver ends a request's wait with a reason.
 type receiver struct{ stop context.CancelCauseFunc }
 
 var (
@@ -30,9 +30,9 @@ var (
 	errServiceClosed = errors.New("service is closed")
 )
 
-// add notes a request that may wait, until leave is called. The context ends when its
-// queue is DELETING, with errQueueDeleting, and when the service closes, with
-// errServiceClosed.
+// add registers a request that may wait, until leave is called. The returned context ends
+// with errQueueDeleting when the queue becomes DELETING, and with errServiceClosed when the
+// service closes.
 func (r *receivers) add(ctx context.Context, q *queue.Queue) (_ context.Context, leave func()) {
 	ctx, stop := context.WithCancelCause(ctx)
 	one, id := &receiver{stop}, q.ID()
@@ -69,7 +69,7 @@ func (r *receivers) end(q *queue.Queue) {
 	}
 }
 
-// close ends all waits, and those to come.
+// close ends all current and later waits.
 func (r *receivers) close() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -93,13 +93,13 @@ func (s *Service) ReceiveDeadLetterQueueRecords(ctx context.Context, c Caller, i
 	})
 }
 
-// receive waits for records. A request that has ended takes none.
+// receive waits for records. A request whose context has ended takes none.
 func (s *Service) receive(ctx context.Context, c Caller, in *ReceiveInput, from func(*queue.Queue, context.Context, int, *queue.ReceiveOptions) ([]queue.Record, error)) (*ReceiveOutput, error) {
 	q, err := s.queue(ctx, c, *in.QueueARN)
 	if err != nil {
 		return nil, err
 	}
-	// The request that deletes the queue gives it its status first, and then ends the waits.
+	// DeleteQueue first changes the status and then ends the waits, so no wait is missed.
 	waiting, leave := s.receivers.add(ctx, q.queue)
 	defer leave()
 	if !s.delivers(q) {
@@ -112,8 +112,8 @@ func (s *Service) receive(ctx context.Context, c Caller, in *ReceiveInput, from 
 	if in.WaitTimeSeconds != nil {
 		wait = time.Duration(*in.WaitTimeSeconds)
 	}
-	// The service has no smaller batches for records that may be at fault for crashes: its
-	// clients do not run in its process.
+	// Do not shrink batches around records that may have crashed the process: the clients run
+	// in other processes.
 	opts := &queue.ReceiveOptions{Wait: wait * time.Second, Whole: true}
 	if in.VisibilityTimeoutSeconds != nil {
 		opts.VisibilityTimeout = visibility(*in.VisibilityTimeoutSeconds)
@@ -123,7 +123,7 @@ func (s *Service) receive(ctx context.Context, c Caller, in *ReceiveInput, from 
 	case errors.Is(err, errQueueDeleting):
 		return nil, s.queueNotFound(c, *in.QueueARN)
 	case errors.Is(err, errServiceClosed):
-		records = nil // as if the wait had passed
+		records = nil // as after the full wait
 	case err != nil:
 		return nil, s.fromQueue(q, err)
 	}
@@ -158,12 +158,12 @@ func (s *Service) AcknowledgeQueueRecords(ctx context.Context, c Caller, in *Rec
 	return s.settle(ctx, c, *in.QueueARN, handlesOf(in.Entries), acknowledge)
 }
 
-// redelivers is the key of a context's value.
+// redelivers is the key of the context value of Redelivering.
 type redelivers struct{}
 
-// Redelivering returns a context in which AcknowledgeQueueRecords answers as ever, and its
-// records come again. Kinesis may deliver a record once more although it was acknowledged;
-// this service does only when a test asks for it.
+// Redelivering returns a context in which AcknowledgeQueueRecords succeeds but its records
+// come again. Kinesis may deliver an acknowledged record once more; this service does so
+// only when a test asks for it.
 func Redelivering(ctx context.Context) context.Context {
 	return context.WithValue(ctx, redelivers{}, true)
 }
@@ -171,8 +171,8 @@ func Redelivering(ctx context.Context) context.Context {
 // IsRedelivering reports whether the context comes from Redelivering.
 func IsRedelivering(ctx context.Context) bool { return ctx.Value(redelivers{}) != nil }
 
-// redeliver makes records visible again in place of acknowledging them. What cannot come
-// again is acknowledged.
+// redeliver makes records visible again instead of acknowledging them. It acknowledges
+// those that cannot come again.
 func redeliver(q *queue.Queue, ctx context.Context, receipts ...queue.Receipt) error {
 	var refused *queue.ReceiptsError
 	var failed []queue.ReceiptError
@@ -228,7 +228,7 @@ func handlesOf(entries []ReceiptEntry) []queue.Receipt {
 	return receipts
 }
 
-// settle does something for each receipt of a request, and says for which it failed.
+// settle calls do with the receipts of a request, and returns those that failed.
 func (s *Service) settle(ctx context.Context, c Caller, arn string, receipts []queue.Receipt, do func(*queue.Queue, context.Context, ...queue.Receipt) error) (*ReceiptsOutput, error) {
 	q, err := s.deliveringQueue(ctx, c, arn)
 	if err != nil {
@@ -241,7 +241,8 @@ func (s *Service) settle(ctx context.Context, c Caller, arn string, receipts []q
 	return receiptsOutput(receipts, func(i int) error { return failed[i] }), nil
 }
 
-// extend hides records for longer or shorter. Entries of the same time are one change.
+// extend changes how long records stay hidden. Entries with the same timeout become one
+// change.
 func (s *Service) extend(ctx context.Context, c Caller, in *VisibilityInput, do func(*queue.Queue, context.Context, time.Duration, ...queue.Receipt) error) (*ReceiptsOutput, error) {
 	q, err := s.deliveringQueue(ctx, c, *in.QueueARN)
 	if err != nil {
@@ -275,8 +276,8 @@ func (s *Service) extend(ctx context.Context, c Caller, in *VisibilityInput, do 
 	return receiptsOutput(receipts, func(i int) error { return errs[i] }), nil
 }
 
-// failures takes the receipts for which a call failed out of its error, by their index.
-// Any other error is one of the whole call.
+// failures returns the failed receipts of a call from its error, by index. Any other error
+// is one of the whole call.
 func failures(err error) (failed map[int]error, whole error) {
 	var refused *queue.ReceiptsError
 	if !errors.As(err, &refused) {
@@ -289,7 +290,7 @@ func failures(err error) (failed map[int]error, whole error) {
 	return failed, nil
 }
 
-// receiptsOutput is the answer to a request for these receipts.
+// receiptsOutput returns the answer to a request with these receipts.
 func receiptsOutput(receipts []queue.Receipt, failed func(i int) error) *ReceiptsOutput {
 	out := &ReceiptsOutput{Failed: []ReceiptError{}, Successful: []Receipt{}}
 	for i, r := range receipts {

@@ -10,14 +10,14 @@ import (
 	"github.com/braidstream/braid/queue"
 )
 
-// queueRow is what is stored of a queue beside the queue, under its id, which no other
-// queue ever has. There may be none: then the queue was created with package queue, and
-// all is as it is by default.
+// queueRow has the data that Kinesis has of a queue and package queue does not. It is
+// stored under the queue's id, which is unique. A queue that was created with package queue
+// has no row: the defaults apply.
 type queueRow struct {
-	// What the queue is called, if its stored name does not say so.
+	// The queue's name and place, if the stored name does not contain them.
 	Account, Region, Name string `json:",omitempty"`
 
-	// Where the queue was asked to begin.
+	// The requested starting position.
 	StartType string    `json:",omitempty"`
 	StartTime time.Time `json:",omitzero"` // of AT_TIMESTAMP
 
@@ -36,16 +36,16 @@ func (s *Service) readQueueRow(ctx context.Context, q *queue.Queue) (row queueRo
 	return row, err
 }
 
-// updateQueueRow changes the row of a queue. change is run again if another transaction
-// was quicker; an error of it changes nothing. A queue that was deleted gets no row.
+// updateQueueRow changes the row of a queue. change runs again if another transaction
+// conflicts; if it fails, nothing changes. A deleted queue gets no row.
 func (s *Service) updateQueueRow(ctx context.Context, q *queue.Queue, change func(*queueRow) error) error {
 	return s.db.Update(ctx, func(tx *braid.Tx) error {
 		row, err := getQueueRow(tx, q)
 		if err != nil {
 			return err
 		}
-		// A request that deletes a queue deletes its row after it. So if that comes between here
-		// and the commit, this runs again.
+		// DeleteQueue deletes the row after the queue. If that happens between this check and the
+		// commit, the transaction conflicts and runs again.
 		if _, err := s.queueByID(ctx, q.ID()); err != nil {
 			return err
 		}

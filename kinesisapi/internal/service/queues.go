@@ -16,15 +16,15 @@ const (
 	deadLetterBuiltIn = "BUILT_IN"
 	deadLetterNone    = "NONE"
 
-	// queuesOnTheirWay is how many queues of an account and region can be CREATING or
-	// DELETING at once.
+	// queuesOnTheirWay is the maximum number of queues of an account and region that are
+	// CREATING or DELETING.
 	queuesOnTheirWay = 5
 )
 
-// A queue of the service is a queue of package queue, and the other way round. What
-// Kinesis knows of it beyond that is in its queueRow.
+// Every queue of the service is a queue of package queue, and vice versa. The queueRow has
+// the rest of its data.
 
-// queueOf is the queue of a request: what the caller calls it, and the queue.
+// queueOf is the queue of a request: its name for the caller, and the queue itself.
 type queueOf struct {
 	t     target
 	queue *queue.Queue
@@ -36,15 +36,15 @@ func queueARN(c Caller, id string) string {
 	return "arn:aws:kinesis:" + c.Region + ":" + c.Account + ":queue/" + id
 }
 
-// queueKey is what the statuses call a queue. Other keys begin with the stored name of a
-// stream, which has no slash.
+// queueKey returns a queue's key in the statuses. Keys of streams and consumers begin with
+// the stored name of a stream, which has no slash.
 func queueKey(q *queue.Queue) string { return "/" + q.ID() }
 
 func (s *Service) queueNotFound(c Caller, arn string) *Error {
 	return notFound("Queue %s under account %s not found.", arn, s.named(c, "").Account)
 }
 
-// fromQueue makes an error of the service of one of package queue.
+// fromQueue converts an error of package queue to an error of the service.
 func (s *Service) fromQueue(q queueOf, err error) error {
 	if errors.Is(err, queue.ErrQueueNotFound) {
 		return s.queueNotFound(q.t.Caller, q.arn())
@@ -73,7 +73,7 @@ func (s *Service) queue(ctx context.Context, c Caller, arn string) (queueOf, err
 	return found, err
 }
 
-// queueByID returns the queue with an id, and not one whose name looks like it.
+// queueByID returns the queue with an id, and not a queue whose name equals the id.
 func (s *Service) queueByID(ctx context.Context, id string) (*queue.Queue, error) {
 	q, err := queue.Get(ctx, s.db, id)
 	if err != nil || q.ID() == id {
@@ -89,8 +89,8 @@ func (s *Service) queueByID(ctx context.Context, id string) (*queue.Queue, error
 	return nil, queue.ErrQueueNotFound
 }
 
-// deliveringQueue returns the queue of a request that receives from it or settles what was
-// received: one that is being created or deleted is not there.
+// deliveringQueue returns the queue of a request to receive or settle records. A queue that
+// is CREATING or DELETING is not found.
 func (s *Service) deliveringQueue(ctx context.Context, c Caller, arn string) (queueOf, error) {
 	q, err := s.queue(ctx, c, arn)
 	if err == nil && !s.delivers(q) {
@@ -104,7 +104,7 @@ func (s *Service) delivers(q queueOf) bool {
 	return status == active || status == updating
 }
 
-// ownQueue says what the caller calls a queue, and whether it is the caller's.
+// ownQueue returns a queue's name for the caller, and whether it belongs to the caller.
 func (s *Service) ownQueue(ctx context.Context, c Caller, q *queue.Queue) (found queueOf, mine bool, err error) {
 	stored := q.Name()
 	if s.opts.SeparateAccounts && strings.HasPrefix(stored, longPrefix) {
@@ -116,7 +116,7 @@ func (s *Service) ownQueue(ctx context.Context, c Caller, q *queue.Queue) (found
 	return queueOf{s.named(c, name), q}, mine, nil
 }
 
-// streamOf is what the caller calls the stream of a queue.
+// streamOf returns the stream of a queue as the caller names it.
 func (s *Service) streamOf(ctx context.Context, q queueOf) (target, error) {
 	stream := q.queue.Stream()
 	if s.opts.SeparateAccounts && strings.HasPrefix(stream.Name(), longPrefix) {
@@ -156,8 +156,8 @@ func (s *Service) CreateQueue(ctx context.Context, c Caller, in *CreateQueueInpu
 	return &QueueOutput{d}, err
 }
 
-// attachQueue creates a queue of a stream that can have another one. Its place in the
-// stream is fixed when it returns.
+// attachQueue creates a queue if its stream can have another one. When it returns, the
+// queue's starting position is fixed.
 func (s *Service) attachQueue(ctx context.Context, t, st target, stream *braid.Stream, opts *queue.Options, row queueRow) (queueOf, error) {
 	s.attach.Lock()
 	defer s.attach.Unlock()
@@ -176,8 +176,8 @@ func (s *Service) attachQueue(ctx context.Context, t, st target, stream *braid.S
 			return queueOf{}, err
 		}
 	}
-	// It does not end with the request's context: nobody should find the half of it because
-	// a client hung up.
+	// Creation does not end with the request's context, so that a client that hangs up does not
+	// leave half of it.
 	ctx = context.WithoutCancel(ctx)
 	made, err := queue.Create(ctx, s.db, t.stored, opts)
 	if errors.Is(err, queue.ErrQueueExists) {
@@ -198,7 +198,7 @@ func (s *Service) attachQueue(ctx context.Context, t, st target, stream *braid.S
 	return q, s.fromQueue(q, err)
 }
 
-// checkQueueLimits is the error of a stream that cannot have another queue now.
+// checkQueueLimits returns an error if the stream cannot have another queue now.
 func (s *Service) checkQueueLimits(ctx context.Context, t target, stream *braid.Stream, row *streamRow) error {
 	advantage, err := s.advantage(ctx, t)
 	if err != nil {
@@ -223,7 +223,7 @@ func (s *Service) checkQueueLimits(ctx context.Context, t target, stream *braid.
 	return nil
 }
 
-// start notes where a queue is to begin, and returns it as a position.
+// start stores the requested starting position in the row, and returns it as a position.
 func (r *queueRow) start(p *QueueStartingPosition) (braid.Position, error) {
 	if p == nil {
 		r.StartType = latest
@@ -246,7 +246,7 @@ func (r *queueRow) start(p *QueueStartingPosition) (braid.Position, error) {
 	return braid.AtTime(*p.Timestamp), nil
 }
 
-// setAttributes changes the settings that a request has.
+// setAttributes applies the attributes that a request has.
 func setAttributes(opts *queue.Options, in *QueueAttributes) error {
 	if in == nil {
 		return nil
@@ -266,7 +266,7 @@ func setAttributes(opts *queue.Options, in *QueueAttributes) error {
 	return nil
 }
 
-// visibility is a timeout as package queue has it, where 0 is the default.
+// visibility converts a timeout to that of package queue, where 0 means the default.
 func visibility(seconds int32) time.Duration {
 	if seconds == 0 {
 		return -1
@@ -316,9 +316,9 @@ func (s *Service) describeQueue(ctx context.Context, q queueOf, status string) (
 	}, nil
 }
 
-// startingPosition is where the queue begins: as it was asked for while the queue is
-// CREATING, and then with the time that it has come to. Of a queue that the service did
-// not create, only that is known.
+// startingPosition describes where the queue begins: the requested position while the queue
+// is CREATING, and afterwards also its time. For a queue that the service did not create,
+// only the time is known.
 func (r *queueRow) startingPosition(q *queue.Queue, status string) *QueueStartingPosition {
 	p := &QueueStartingPosition{Type: new(r.StartType), Timestamp: new(q.StartedAt())}
 	switch {
@@ -344,7 +344,7 @@ func (s *Service) UpdateQueue(ctx context.Context, c Caller, in *UpdateQueueInpu
 	if err != nil {
 		return nil, err
 	}
-	var coming queue.Options // what the queue has, and what it gets
+	var coming queue.Options // the current settings, with the requested changes
 	if err := setAttributes(&coming, &d.QueueAttributes); err != nil {
 		return nil, err
 	}
@@ -361,8 +361,8 @@ func (s *Service) UpdateQueue(ctx context.Context, c Caller, in *UpdateQueueInpu
 	return &QueueOutput{d}, s.fromQueue(q, err)
 }
 
-// DeleteQueue is the operation of that name. Receivers do not wait any longer, and nothing
-// can be received or settled from now on.
+// DeleteQueue is the operation of that name. It ends the waits of receivers; from then on
+// nothing can be received or settled.
 func (s *Service) DeleteQueue(ctx context.Context, c Caller, in *QueueInput) (*Empty, error) {
 	q, err := s.queue(ctx, c, *in.QueueARN)
 	if err != nil {
@@ -371,7 +371,7 @@ func (s *Service) DeleteQueue(ctx context.Context, c Caller, in *QueueInput) (*E
 	return &Empty{}, s.fromQueue(q, s.deleteQueue(ctx, q.queue, s.opts.DeleteDelay))
 }
 
-// deleteQueue deletes a queue after a delay, whatever else was to become of it.
+// deleteQueue deletes a queue after a delay, and discards its pending change of status.
 func (s *Service) deleteQueue(ctx context.Context, q *queue.Queue, delay time.Duration) error {
 	for {
 		busy, err := s.begin(ctx, queueKey(q), deleting, delay, func(ctx context.Context) error {

@@ -12,7 +12,7 @@ type CreateQueueInput struct {
 	Tags                    map[string]string          `kinesis:"TagMap"`
 }
 
-// QueueStreamConfiguration is a stream that a queue delivers, and from where on.
+// QueueStreamConfiguration is the stream of a queue, and where the queue begins in it.
 type QueueStreamConfiguration struct {
 	StartingPosition *QueueStartingPosition
 	StreamARN        *string `kinesis:"required,StreamARN"`
@@ -24,14 +24,15 @@ type QueueStartingPosition struct {
 	Type      *string `kinesis:"required,QueueStartingPositionType"`
 }
 
-// QueueAttributes are the settings of a queue that can be changed. What is absent in a
-// request is the default, or stays as it is.
+// QueueAttributes are the changeable settings of a queue. Absent members of CreateQueue
+// mean the default; absent members of UpdateQueue leave the setting as it is.
 type QueueAttributes struct {
 	DeadLetterConfiguration  *DeadLetterConfiguration
 	VisibilityTimeoutSeconds *int32 `kinesis:"VisibilityTimeoutSeconds"`
 }
 
-// DeadLetterConfiguration says after how many deliveries a record is dead.
+// DeadLetterConfiguration has the number of deliveries after which a record is a dead
+// letter.
 type DeadLetterConfiguration struct {
 	MaxReceiveCount *int32  `kinesis:"MaxReceiveCount"`
 	TargetType      *string `kinesis:"required,TargetType"`
@@ -76,14 +77,14 @@ type ListQueuesOutput struct {
 	QueueSummaries []QueueSummary
 }
 
-// StreamFilter is a stream whose channels or queues are to be listed. The time tells
-// it from another stream that had its name.
+// StreamFilter selects the channels or queues of a stream. The time distinguishes it from
+// other streams of the same name.
 type StreamFilter struct {
 	StreamARN               *string `kinesis:"required,StreamARN"`
 	StreamCreationTimestamp *time.Time
 }
 
-// QueueSummary is a queue as it is listed.
+// QueueSummary is a queue in a list.
 type QueueSummary struct {
 	QueueARN               string
 	QueueCreationTimestamp time.Time
@@ -113,7 +114,7 @@ type ReceiveOutput struct {
 	QueueRecords []QueueRecord
 }
 
-// QueueRecord is a record that was received.
+// QueueRecord is a received record.
 type QueueRecord struct {
 	ApproximateArrivalTimestamp time.Time
 	Data                        []byte
@@ -131,7 +132,7 @@ type ReceiptsInput struct {
 	QueueARN *string        `kinesis:"required,QueueARN"`
 }
 
-// ReceiptEntry is a delivery.
+// ReceiptEntry is the receipt handle of a delivery.
 type ReceiptEntry struct {
 	ReceiptHandle *string `kinesis:"required,ReceiptHandle"`
 }
@@ -143,7 +144,8 @@ type VisibilityInput struct {
 	QueueARN *string           `kinesis:"required,QueueARN"`
 }
 
-// VisibilityEntry is a delivery and how long it stays hidden from now on.
+// VisibilityEntry is the receipt handle of a delivery, and how long its record stays hidden
+// from now on.
 type VisibilityEntry struct {
 	ReceiptHandle            *string `kinesis:"required,ReceiptHandle"`
 	VisibilityTimeoutSeconds *int32  `kinesis:"required,VisibilityTimeoutSeconds"`
@@ -156,12 +158,12 @@ type ReceiptsOutput struct {
 	Successful []Receipt
 }
 
-// Receipt is a handle with which an operation succeeded.
+// Receipt is a handle for which an operation succeeded.
 type Receipt struct {
 	ReceiptHandle string
 }
 
-// ReceiptError is a handle with which an operation failed, and why.
+// ReceiptError is a handle for which an operation failed, and the reason.
 type ReceiptError struct {
 	ErrorCode     string
 	ErrorMessage  *string

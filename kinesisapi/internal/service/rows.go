@@ -10,35 +10,34 @@ import (
 	"github.com/braidstream/braid"
 )
 
-// rowPrefix begins the application's keys that belong to the service: what
-// Kinesis knows of a stream and a braid stream does not. An application that
-// shares its database with a service must leave these keys alone.
+// rowPrefix is the prefix of the application's keys that belong to the service. They hold
+// the data that Kinesis has of a stream and braid does not. An application that shares its
+// database with a service must not change them.
 const rowPrefix = "kinesisapi/"
 
-// streamRow is what is stored of a stream beside the stream. There may be none:
-// then all is as it is by default.
+// streamRow has the data that Kinesis has of a stream and braid does not. If a stream has
+// no row, the defaults apply.
 type streamRow struct {
-	// Created is the creation time, in nanoseconds, of the stream that the row is
-	// about. A row of another one is of a stream that was deleted, and means
-	// nothing.
+	// Created is the creation time of the row's stream, in nanoseconds. A row with another time
+	// belongs to a deleted stream of the same name, and is ignored.
 	Created int64
 
-	// What the stream is called, if its stored name does not say so.
+	// The stream's name and place, if the stored name does not contain them.
 	Account, Region, Name string `json:",omitempty"`
 
 	Mode      string        `json:",omitempty"` // PROVISIONED or ON_DEMAND
 	Strategy  string        `json:",omitempty"` // AUTO or USER_PARTITION_KEY, see setStrategy
 	WarmMiBps int32         `json:",omitempty"`
-	Shards    int           `json:",omitempty"` // that the stream began with
+	Shards    int           `json:",omitempty"` // with which the stream began
 	Metrics   []string      `json:",omitempty"`
 	Policy    string        `json:",omitempty"`
 	Consumers []consumerRow `json:",omitempty"` // in the order of their registration
 
-	// LastConsumer is the second of the newest registration: no two are in the same
-	// one, for it is a part of the ARN.
+	// LastConsumer is the second of the newest registration. No two registrations have the same
+	// second, because it is part of the ARN.
 	LastConsumer int64 `json:",omitempty"`
 
-	// StrategyChanges is how often Strategy was changed from the default on.
+	// StrategyChanges is how often Strategy has changed, counted from the default.
 	StrategyChanges int `json:",omitempty"`
 }
 
@@ -50,7 +49,7 @@ func (r *streamRow) setStrategy(strategy string) {
 	}
 }
 
-// consumerRow is what is stored of a registered consumer.
+// consumerRow is the stored row of a registered consumer.
 type consumerRow struct {
 	Name    string
 	Created int64 // in nanoseconds; unique within the stream
@@ -69,8 +68,8 @@ func (r *streamRow) consumer(name string) *consumerRow {
 	return &r.Consumers[i]
 }
 
-// mode returns the stream's mode. Of a stream that the service did not create, its
-// capacity says so.
+// mode returns the stream's mode. For a stream that the service did not create, its
+// capacity decides.
 func (r *streamRow) mode(stream *braid.Stream) string {
 	switch {
 	case r.Mode != "":
@@ -93,8 +92,7 @@ func (s *Service) readRow(ctx context.Context, stream *braid.Stream) (row stream
 	return row, err
 }
 
-// streamWithRow returns the stream of a request that may be in any status, with its
-// row.
+// streamWithRow returns the stream of a request, in any status, and its row.
 func (s *Service) streamWithRow(ctx context.Context, c Caller, name, arn *string) (target, *braid.Stream, streamRow, error) {
 	t, stream, err := s.stream(c, name, arn)
 	if err != nil {
@@ -104,14 +102,14 @@ func (s *Service) streamWithRow(ctx context.Context, c Caller, name, arn *string
 	return t, stream, row, s.fromBraid(t, err)
 }
 
-// updateRow changes the stream's row. change is run again if another transaction
-// was quicker. An error of it changes nothing. A stream that was deleted has no row:
-// the name may have been taken by another one, whose row must stay what it is.
+// updateRow changes the stream's row. change runs again if another transaction conflicts;
+// if it fails, nothing changes. A deleted stream gets no row: another stream may have taken
+// the name, whose row must stay what it is.
 func (s *Service) updateRow(ctx context.Context, stream *braid.Stream, change func(*streamRow) error) error {
 	var row streamRow
 	err := s.db.Update(ctx, func(tx *braid.Tx) error {
-		// A call that deletes or creates a stream writes its row after it. So if that
-		// comes between here and the commit, this runs again.
+		// A call that deletes or creates a stream writes the row after the stream. If that happens
+		// between this check and the commit, the transaction conflicts and runs again.
 		current, err := s.db.Stream(stream.Name())
 		if err != nil {
 			return err
@@ -146,7 +144,8 @@ func getRow(tx *braid.Tx, stream *braid.Stream) (streamRow, error) {
 	return row, err
 }
 
-// getStored returns the row that is stored under the name, of whichever stream.
+// getStored returns the row stored under the name, even if it belongs to another stream of
+// that name.
 func getStored(tx *braid.Tx, name string) (row streamRow, err error) {
 	value, err := tx.Get(rowKey(name))
 	switch {
@@ -158,8 +157,8 @@ func getStored(tx *braid.Tx, name string) (row streamRow, err error) {
 	return row, err
 }
 
-// deleteWithRow deletes a stream and its row, unless the application has put another
-// one in its place.
+// deleteWithRow deletes a stream and its row, unless the application has replaced the
+// stream by another one.
 func (s *Service) deleteWithRow(ctx context.Context, stream *braid.Stream) error {
 	current, err := s.db.Stream(stream.Name())
 	if err == nil && !current.CreatedAt().Equal(stream.CreatedAt()) {
@@ -175,8 +174,8 @@ func (s *Service) deleteWithRow(ctx context.Context, stream *braid.Stream) error
 	return err
 }
 
-// deleteRow removes the row of a stream that was deleted, unless it is that of
-// another one which took the name after it.
+// deleteRow removes the row of a deleted stream. It keeps the row of a later stream of the
+// same name.
 func (s *Service) deleteRow(ctx context.Context, stream *braid.Stream) error {
 	return s.db.Update(ctx, func(tx *braid.Tx) error {
 		row, err := getStored(tx, stream.Name())

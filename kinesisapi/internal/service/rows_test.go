@@ -24,8 +24,8 @@ func newService(t *testing.T, opts Options) *Service {
 	return s
 }
 
-// A caller that still has a stream that was deleted does not change the row of the one
-// that took its name.
+// A caller that still holds a deleted stream does not change the row of a later stream of
+// the same name.
 func TestRowOfAnotherStream(t *testing.T) {
 	s := newService(t, Options{})
 	create := &CreateStreamInput{StreamName: new("s")}
@@ -51,7 +51,7 @@ func TestRowOfAnotherStream(t *testing.T) {
 	require.Empty(t, row.Policy)
 }
 
-// A deletion that takes its time is one of the stream that was there when it began.
+// A delayed deletion deletes only the stream that existed when it began.
 func TestDeletionOfAnotherStream(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newService(t, Options{DeleteDelay: time.Minute})
@@ -70,7 +70,8 @@ func TestDeletionOfAnotherStream(t *testing.T) {
 	})
 }
 
-// The row of a stream goes with it, and takes no row of a later one along.
+// The row of a stream is deleted with it. The row of a later stream of the same name is
+// not.
 func TestRowsOfDeletedStreams(t *testing.T) {
 	s := newService(t, Options{})
 	create := func() *braid.Stream {
@@ -88,7 +89,7 @@ func TestRowsOfDeletedStreams(t *testing.T) {
 		return row
 	}
 	old := create()
-	require.NoError(t, s.db.DeleteStream(t.Context(), "s")) // by the application, which knows of no rows
+	require.NoError(t, s.db.DeleteStream(t.Context(), "s")) // by the application, which does not know the rows
 	current := create()
 	require.NoError(t, s.deleteRow(t.Context(), old))
 	require.Equal(t, current.CreatedAt().UnixNano(), stored().Created)
@@ -97,7 +98,7 @@ func TestRowsOfDeletedStreams(t *testing.T) {
 	require.Zero(t, stored())
 }
 
-// A limiter does not remember who has not called for long.
+// A limiter forgets callers that have not called for long.
 func TestLimiterForgets(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var l limiter
@@ -116,7 +117,8 @@ func TestLimiterForgets(t *testing.T) {
 	})
 }
 
-// A subscription that begins while its consumer is deregistered does not outlive it.
+// A subscription that begins while its consumer is being deregistered ends with the
+// consumer.
 func TestSubscriptionsOfDeregisteredConsumers(t *testing.T) {
 	s := newService(t, Options{})
 	ctx, c, arn := t.Context(), Caller{}, new("arn:aws:kinesis:us-east-1:000000000000:stream/s")
@@ -148,8 +150,8 @@ func TestSubscriptionsOfDeregisteredConsumers(t *testing.T) {
 	}
 }
 
-// Streams and consumers are created, changed and deleted by many at once, while
-// some are on their way. Whatever comes of it, nothing is left half.
+// Many goroutines create, change and delete streams and consumers at once, with delays.
+// Afterwards no stream, consumer or row is left half done.
 func TestStatusesAtOnce(t *testing.T) {
 	for _, delay := range []time.Duration{0, time.Second} {
 		synctest.Test(t, func(t *testing.T) {

@@ -1,7 +1,6 @@
-// Package service is the Kinesis service without its wire: one method of
-// [Service] per operation, over plain structs. It knows streams, statuses,
-// consumers, iterators and the texts of errors. How a request gets here, as JSON
-// or CBOR, over HTTP or not, is package kinesisapi's affair.
+// Package service is the Kinesis service without its wire protocol: one method of [Service]
+// per operation, over plain structs. It knows streams, statuses, consumers, iterators and
+// the texts of errors. It knows neither JSON and CBOR nor HTTP, which are package server's.
 package service
 
 import (
@@ -19,21 +18,21 @@ import (
 
 // Options are the settings of a service.
 type Options struct {
-	Account string // of callers who name none
+	Account string // of requests that name none
 	Region  string
 
 	// SeparateAccounts keeps the streams of each account and region apart.
 	SeparateAccounts bool
 
-	// ExactLimits makes the limits and quotas of the service hold.
+	// ExactLimits enforces the limits and quotas of the service.
 	ExactLimits bool
 
-	// ShardLimit and OnDemandStreamLimit are quotas of each account and region, which
-	// are enforced. 0 is the service's own, and enforced with ExactLimits; negative is
-	// none.
+	// ShardLimit and OnDemandStreamLimit are quotas of each account and region, always
+	// enforced. 0 means the service's own, enforced only with ExactLimits; negative means no
+	// limit.
 	ShardLimit, OnDemandStreamLimit int
 
-	// How long a stream or a consumer is on its way between two statuses.
+	// How long streams, consumers and queues stay CREATING, UPDATING and DELETING.
 	CreateDelay, UpdateDelay, DeleteDelay time.Duration
 
 	Logger *slog.Logger
@@ -51,10 +50,10 @@ type Service struct {
 	receivers     receivers
 	placements    *placements
 	closed        chan struct{} // closed by Close: subscriptions end
-	generation    atomic.Uint32 // of iterators; those of earlier ones are taken as expired
+	generation    atomic.Uint32 // of iterators; those of earlier generations have expired
 
-	// attach is held while a stream gets a queue or a consumer of limited number, and while
-	// it is decided that a stream without queues is to be deleted or to be provisioned.
+	// attach is held to check the number of a stream's consumers and queues and add one, and to
+	// check that a stream has no queues before it is deleted or becomes provisioned.
 	attach sync.Mutex
 
 	mu       sync.Mutex // guards the fields below
@@ -63,11 +62,11 @@ type Service struct {
 	statuses map[string]*status // of streams, consumers and queues that are not ACTIVE, by stored name
 }
 
-// Caller is who sends a request, as its credential scope says.
+// Caller is the account and region of a request, from its credential scope.
 type Caller struct{ Account, Region string }
 
-// New returns a service over the database, which stays the caller's to close,
-// after the service.
+// New returns a service over the database. The caller closes the database, after the
+// service.
 func New(db *braid.DB, opts Options) (*Service, error) {
 	s := &Service{
 		db:         db,
@@ -89,8 +88,7 @@ func New(db *braid.DB, opts Options) (*Service, error) {
 	return s, nil
 }
 
-// secret returns the key of tokens. It is stored, so that iterators survive a
-// restart.
+// secret returns the key for tokens. It is stored, so that iterators survive a restart.
 func (s *Service) secret() (secret [32]byte, err error) {
 	key := []byte(rowPrefix + "secret")
 	err = s.db.Update(context.Background(), func(tx *braid.Tx) error {
@@ -108,8 +106,8 @@ func (s *Service) secret() (secret [32]byte, err error) {
 	return secret, err
 }
 
-// Close ends all subscriptions and waits for records, and brings to their end at once the changes of
-// status that were on their way.
+// Close ends all subscriptions and all waits for records of queues, and completes pending
+// changes of status at once.
 func (s *Service) Close() {
 	s.mu.Lock()
 	if s.closing {
@@ -133,8 +131,8 @@ func (s *Service) Close() {
 	leavePlacements(s.db)
 }
 
-// SetExactLimits changes whether the limits of the service hold, even for all
-// streams that there are.
+// SetExactLimits changes whether the limits of the service are enforced, also for all
+// existing streams.
 func (s *Service) SetExactLimits(ctx context.Context, exact bool) error {
 	s.mu.Lock()
 	s.exact = exact
@@ -142,9 +140,9 @@ func (s *Service) SetExactLimits(ctx context.Context, exact bool) error {
 	return s.applyLimits(ctx, true)
 }
 
-// applyLimits gives streams the capacity that they have now: the database may have
-// been used with other limits before. Those that the service did not create are
-// the application's own, and only touched if it says so.
+// applyLimits sets the capacity of streams to the current limits, because the database may
+// have been used with other limits before. Streams that the service did not create are the
+// application's own, and change only if all is set.
 func (s *Service) applyLimits(ctx context.Context, all bool) error {
 	for _, stream := range s.db.Streams() {
 		row, err := s.readRow(ctx, stream)
@@ -163,13 +161,13 @@ func (s *Service) applyLimits(ctx context.Context, all bool) error {
 	return nil
 }
 
-// ExactLimits reports whether the limits of the service hold.
+// ExactLimits reports whether the limits of the service are enforced.
 func (s *Service) ExactLimits() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.exact
 }
 
-// ExpireIterators makes every iterator issued so far expire. It is not stored that it
-// did.
+// ExpireIterators expires every iterator issued so far. This is not stored: after a restart
+// they are valid again.
 func (s *Service) ExpireIterators() { s.generation.Add(1) }

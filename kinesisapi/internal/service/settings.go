@@ -17,8 +17,7 @@ func (s *Service) UpdateMaxRecordSize(ctx context.Context, c Caller, in *UpdateM
 	})
 }
 
-// UpdateStreamMode is the operation of that name. The mode that a stream has
-// already is no error.
+// UpdateStreamMode is the operation of that name. Setting the current mode is not an error.
 func (s *Service) UpdateStreamMode(ctx context.Context, c Caller, in *UpdateStreamModeInput) (*Empty, error) {
 	t, stream, row, err := s.settable(ctx, c, nil, in.StreamARN)
 	if err != nil {
@@ -48,7 +47,7 @@ func (s *Service) UpdateStreamMode(ctx context.Context, c Caller, in *UpdateStre
 		err := s.updateRow(ctx, stream, func(r *streamRow) error {
 			r.Mode = mode
 			if mode == modeProvisioned {
-				r.WarmMiBps = 0 // which only on-demand streams have, like
+				r.WarmMiBps = 0 // only on-demand streams have it and
 				r.setStrategy(strategyKey)
 			}
 			if in.WarmThroughputMiBps != nil {
@@ -67,8 +66,8 @@ func (s *Service) UpdateStreamMode(ctx context.Context, c Caller, in *UpdateStre
 	return &Empty{}, err
 }
 
-// UpdateStreamWarmThroughput is the operation of that name. What the stream is
-// made ready for is stored; there is nothing to warm.
+// UpdateStreamWarmThroughput is the operation of that name. It only stores the throughput:
+// a stream here needs no warming.
 func (s *Service) UpdateStreamWarmThroughput(ctx context.Context, c Caller, in *UpdateStreamWarmThroughputInput) (*UpdateStreamWarmThroughputOutput, error) {
 	t, stream, row, err := s.settable(ctx, c, in.StreamName, in.StreamARN)
 	if err != nil {
@@ -90,11 +89,11 @@ func (s *Service) UpdateStreamWarmThroughput(ctx context.Context, c Caller, in *
 	})
 }
 
-// maxWarmMiBps is the most that a stream can be made ready for: 10 GiB/s.
+// maxWarmMiBps is the largest warm throughput of a stream: 10 GiB/s.
 const maxWarmMiBps = 10 << 10
 
-// mayWarm is the error of a request for warm throughput that the account, or a
-// stream of the mode, cannot have.
+// mayWarm returns an error if the account, or a stream of the mode, cannot have warm
+// throughput.
 func (s *Service) mayWarm(ctx context.Context, t target, mode string, mibps int32) error {
 	if mode != modeOnDemand {
 		return errOnlyOnDemand(t)

@@ -13,7 +13,7 @@ const (
 	maxListedShards = 1000 // of ListShards
 )
 
-// shardOf is a shard as it is listed.
+// shardOf describes a shard as lists show it.
 func shardOf(d *braid.ShardDescription) Shard {
 	sh := Shard{
 		HashKeyRange:        hashKeyRange(d.HashKeyRange),
@@ -37,13 +37,13 @@ func hashKeyRange(r braid.HashKeyRange) HashKeyRange {
 	return HashKeyRange{StartingHashKey: r.Start.String(), EndingHashKey: r.End.String()}
 }
 
-// childShards describes the shards that a finished one goes on in.
+// childShards describes the children of a closed shard.
 func childShards(stream *braid.Stream, ids []braid.ShardID) []ChildShard {
 	children := make([]ChildShard, 0, len(ids))
 	for _, id := range ids {
 		sh, err := stream.Shard(id)
 		if err != nil {
-			continue // it has expired as well
+			continue // the child has expired as well
 		}
 		child := ChildShard{HashKeyRange: hashKeyRange(sh.HashKeyRange()), ParentShards: []string{}, ShardId: string(id)}
 		for _, parent := range sh.Parents() {
@@ -54,8 +54,8 @@ func childShards(stream *braid.Stream, ids []braid.ShardID) []ChildShard {
 	return children
 }
 
-// shardPage is what a NextToken of ListShards holds: the request that it goes on
-// with, and how far that has got.
+// shardPage is the content of a NextToken of ListShards: the request, and the position
+// after the last page.
 type shardPage struct {
 	Stream   string
 	Created  int64
@@ -78,7 +78,7 @@ func (s *Service) ListShards(ctx context.Context, c Caller, in *ListShardsInput)
 	}
 	d := stream.Describe()
 	lives := lifetimes(d)
-	horizon := int64(0) // of all shards at one moment: at two, they might leave a hole
+	horizon := int64(0) // the same moment for all shards: at different moments, they might leave a hole
 	if d.Retention > 0 {
 		horizon = max(0, time.Now().Add(-d.Retention).UnixMilli())
 	}
@@ -104,7 +104,8 @@ func (s *Service) ListShards(ctx context.Context, c Caller, in *ListShardsInput)
 	return out, nil
 }
 
-// shardPage reads the request: a new one, or the next page of one.
+// shardPage returns the page that a request asks for: the first, or the one of its
+// NextToken.
 func (s *Service) shardPage(c Caller, in *ListShardsInput) (p shardPage, t target, stream *braid.Stream, err error) {
 	if in.NextToken != nil {
 		for _, other := range []struct {
@@ -170,23 +171,23 @@ func (s *Service) shardPage(c Caller, in *ListShardsInput) (p shardPage, t targe
 	return p, t, stream, nil
 }
 
-// lifetime is when a shard takes records, in milliseconds: from start on, and
-// before end.
+// lifetime is the time in which a shard accepts records, in milliseconds: from start on,
+// and before end.
 type lifetime struct{ start, end int64 }
 
 const never = int64(1) << 62
 
-// lifetimes returns those of the shards. A parent is closed at the moment at which its
-// children are made, so at every moment the shards that take records tile the space of
-// hash keys. (The seconds in their numbers would leave a hole, and run ahead of the clock
-// where reshards follow each other quickly.)
+// lifetimes returns the lifetimes of the shards. A parent closes at the moment at which its
+// children are created, so at every moment the shards that accept records tile the space of
+// hash keys. (The seconds in sequence numbers cannot be used: they would leave holes, and
+// run ahead of the clock when reshards follow each other quickly.)
 //
-// A shard without parents has always been there. One whose parents have expired, and
-// with them all that came before, takes their place.
+// The lifetime of a shard without parents has no start. Neither has that of a shard whose
+// parents have expired, so it covers their time as well.
 func lifetimes(d braid.StreamDescription) []lifetime {
 	listed := make(map[braid.ShardID]bool, len(d.Shards))
 	lives := make([]lifetime, len(d.Shards))
-	for i := range d.Shards { // parents before their children
+	for i := range d.Shards { // in this order, parents come before their children
 		sh, life := &d.Shards[i], &lives[i]
 		if slices.ContainsFunc(sh.Parents, func(id braid.ShardID) bool { return listed[id] }) {
 			life.start = firstMilli(sh.CreatedAt)
@@ -200,14 +201,15 @@ func lifetimes(d braid.StreamDescription) []lifetime {
 	return lives
 }
 
-// firstMilli is the first millisecond that does not begin before t: a parent has no
-// record that arrived then or later, and a filter names milliseconds.
+// firstMilli returns the first millisecond that does not begin before t. Filters name
+// milliseconds, and a parent closed at t has no record that arrived in that millisecond or
+// later.
 func firstMilli(t time.Time) int64 {
 	return t.Add(time.Millisecond - 1).UnixMilli()
 }
 
-// selects reports whether the filter takes a shard. horizon is the time, in
-// milliseconds, before which records have expired.
+// selects reports whether the filter matches a shard. Records that arrived before horizon,
+// in milliseconds, have expired.
 func (p *shardPage) selects(life lifetime, horizon int64) bool {
 	at := p.FilterMs
 	switch p.Filter {
@@ -327,8 +329,8 @@ func (s *Service) UpdateShardCount(ctx context.Context, c Caller, in *UpdateShar
 	return out, s.updating(ctx, t, func(ctx context.Context) error { return stream.UpdateShardCount(ctx, wanted) })
 }
 
-// badShard is the error of an id that cannot be read, in which the service names
-// the stream without looking for it.
+// badShard is the error for a malformed shard id. It names the stream even if that does not
+// exist, as the service's does.
 func (s *Service) badShard(c Caller, name, arn *string, shard string) error {
 	t, err := s.target(c, name, arn)
 	if err != nil {
@@ -337,7 +339,7 @@ func (s *Service) badShard(c Caller, name, arn *string, shard string) error {
 	return s.noSuchShard(t, shard)
 }
 
-// reshardable returns a stream whose shards the caller may change.
+// reshardable returns the stream if its shards can be changed now.
 func (s *Service) reshardable(ctx context.Context, c Caller, name, arn *string) (target, *braid.Stream, braid.StreamDescription, error) {
 	t, stream, row, err := s.settable(ctx, c, name, arn)
 	if err != nil {
@@ -349,7 +351,7 @@ func (s *Service) reshardable(ctx context.Context, c Caller, name, arn *string) 
 	return t, stream, stream.Describe(), nil
 }
 
-// openShard finds a shard that can be split or merged.
+// openShard returns a shard that can be split or merged.
 func (s *Service) openShard(t target, d braid.StreamDescription, id braid.ShardID) (*braid.ShardDescription, error) {
 	i := slices.IndexFunc(d.Shards, func(sh braid.ShardDescription) bool { return sh.ID == id })
 	if i < 0 {

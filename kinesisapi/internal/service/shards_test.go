@@ -11,16 +11,16 @@ import (
 	"github.com/braidstream/braid"
 )
 
-// At every moment the shards that take records tile the space of hash keys, and they
-// are those that did: even where many generations of shards came within a second, so
-// that the seconds in their numbers run ahead of the clock.
+// For every moment, the shards that accepted records then tile the space of hash keys. This
+// holds even where many generations of shards were created within a second, so that the
+// seconds in sequence numbers run ahead of the clock.
 func TestShardsOfAMomentAreThoseThatTookRecordsThen(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		db, err := braid.Open(braid.InMemory, nil)
 		require.NoError(t, err)
 		stream, err := db.CreateStream(t.Context(), "s", nil)
 		require.NoError(t, err)
-		counts := map[time.Time]int{} // how many shards take records from then on
+		counts := map[time.Time]int{} // number of shards that accept records from then on
 		for i := range 60 {
 			<-time.After(10 * time.Millisecond)
 			require.NoError(t, stream.UpdateShardCount(context.Background(), 1+i%3))

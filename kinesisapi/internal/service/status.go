@@ -15,32 +15,32 @@ const (
 	updating = "UPDATING"
 )
 
-// status is that of a stream, consumer or queue which is on its way to another one. What
-// is in no such status is ACTIVE.
+// status is the temporary status of a stream, consumer or queue: CREATING, UPDATING or
+// DELETING. Without one it is ACTIVE.
 //
-// A status lives in memory. Close brings it to its end, and a crash forgets it:
-// what was being created then exists, and a change that had not been made is not.
+// A status is only in memory. Close completes it, and a crash forgets it: a stream that was
+// CREATING then exists, and a pending change has not been made.
 type status struct {
 	name  string
 	timer *time.Timer   // runs end; nil if the operation itself does
 	end   func()        // makes the change, and closes done
 	done  chan struct{} // closed when the status is over
-	mode  string        // that a stream gets at the end; empty if it keeps its own. Guarded by Service.mu
+	mode  string        // of the stream at the end; empty if it does not change. Guarded by Service.mu
 }
 
-// hurry brings the status to its end, if that is not under way.
+// hurry completes the status now, unless that has begun.
 func (st *status) hurry() {
 	if st.timer != nil && st.timer.Stop() {
 		st.end()
 	}
 }
 
-// begin gives something a status for a time, at the end of which the change is
-// made; without a delay it is made at once, and its error returned. If the thing
-// has a status already, nothing happens, and begin returns that one's name.
+// begin sets a status for a time, and makes the change at its end. Without a delay it makes
+// the change at once and returns its error. If the key has a status already, begin does
+// nothing and returns the name of that status.
 //
-// The change does not end with the request's context: nobody should find the half
-// of it because a client hung up.
+// The change does not end with the request's context, so that a client that hangs up does
+// not leave half of it.
 func (s *Service) begin(ctx context.Context, key, name string, delay time.Duration, change func(context.Context) error) (busy string, err error) {
 	ctx = context.WithoutCancel(ctx)
 	s.mu.Lock()
@@ -78,8 +78,8 @@ func (s *Service) forget(key string, st *status) {
 	close(st.done)
 }
 
-// interrupt ends a status without the change that it is about, or waits for it if
-// it is being made.
+// interrupt ends a status without making its change. If the change has begun, interrupt
+// waits for it.
 func (s *Service) interrupt(key string) {
 	s.mu.Lock()
 	st := s.statuses[key]
@@ -102,7 +102,8 @@ func (s *Service) statusOf(key string) string {
 	return active
 }
 
-// promiseMode notes that a stream gets a mode at the end of its status, if it has one.
+// promiseMode sets the mode that a stream gets at the end of its status, if it has a
+// status.
 func (s *Service) promiseMode(key, mode string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -111,7 +112,7 @@ func (s *Service) promiseMode(key, mode string) {
 	}
 }
 
-// promisedMode returns the mode that a stream is to get, or nothing.
+// promisedMode returns the mode that a stream gets at the end of its status, or "".
 func (s *Service) promisedMode(key string) string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -121,13 +122,13 @@ func (s *Service) promisedMode(key string) string {
 	return ""
 }
 
-// consumerKey is what the statuses call a consumer. No stored name of a stream
-// has a slash.
+// consumerKey returns a consumer's key in the statuses. It has a slash, unlike the stored
+// name of any stream.
 func consumerKey(stored string, c *consumerRow) string {
 	return stored + "/" + c.Name + "/" + c.created().UTC().Format(time.RFC3339Nano)
 }
 
-// requireActive is the error of an operation that needs an ACTIVE stream.
+// requireActive returns an error unless the stream is ACTIVE.
 func (s *Service) requireActive(t target) error {
 	if status := s.statusOf(t.stored); status != active {
 		return s.notActive(t, status)
@@ -135,7 +136,8 @@ func (s *Service) requireActive(t target) error {
 	return nil
 }
 
-// updating makes a change to an ACTIVE stream, which is UPDATING meanwhile.
+// updating makes a change to an ACTIVE stream at the end of the UpdateDelay. Until then the
+// stream is UPDATING.
 func (s *Service) updating(ctx context.Context, t target, change func(context.Context) error) error {
 	busy, err := s.begin(ctx, t.stored, updating, s.opts.UpdateDelay, change)
 	if busy != "" {
@@ -144,8 +146,8 @@ func (s *Service) updating(ctx context.Context, t target, change func(context.Co
 	return s.fromBraid(t, err)
 }
 
-// updatingAtOnce makes a change to an ACTIVE stream at once, so that a caller that asks
-// for it is told if it cannot be made. The stream is UPDATING after it.
+// updatingAtOnce makes a change to an ACTIVE stream at once, so that the caller gets its
+// error. After that the stream is UPDATING for the UpdateDelay.
 func (s *Service) updatingAtOnce(ctx context.Context, t target, change func(context.Context) error) error {
 	busy, err := s.begin(ctx, t.stored, updating, 0, change)
 	switch {
@@ -154,14 +156,14 @@ func (s *Service) updatingAtOnce(ctx context.Context, t target, change func(cont
 	case err != nil:
 		return s.fromBraid(t, err)
 	case s.opts.UpdateDelay > 0:
-		// Another call came in between and gave the stream another status.
+		// An error means that another call has set a status in between.
 		_, _ = s.begin(ctx, t.stored, updating, s.opts.UpdateDelay, func(context.Context) error { return nil })
 	}
 	return nil
 }
 
-// open returns the stream of a request that puts to it or reads it: one that is
-// being created or deleted is not there.
+// open returns the stream of a request to put or read. A stream that is CREATING or
+// DELETING is not found.
 func (s *Service) open(c Caller, name, arn *string) (target, *braid.Stream, error) {
 	t, stream, err := s.stream(c, name, arn)
 	if err == nil && !s.isOpen(t) {

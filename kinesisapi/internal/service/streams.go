@@ -18,12 +18,12 @@ const (
 
 	maxPageShards    = 100 // of DescribeStream
 	maxPageStreams   = 100 // of ListStreams
-	onDemandShards   = 4   // that such a stream begins with
+	onDemandShards   = 4   // number with which an on-demand stream begins
 	tokenLife        = 300 * time.Second
-	neverExpireHours = 8760 // what a stream whose records do not expire says
+	neverExpireHours = 8760 // shown for a stream whose records do not expire
 )
 
-// capacity is that of a stream in the given mode.
+// capacity returns the capacity of a stream in the given mode.
 func (s *Service) capacity(mode string) braid.Capacity {
 	switch {
 	case !s.ExactLimits():
@@ -98,8 +98,8 @@ func (s *Service) CreateStream(ctx context.Context, c Caller, in *CreateStreamIn
 	if s.opts.CreateDelay == 0 {
 		busy, err = s.begin(ctx, t.stored, creating, 0, create)
 	} else {
-		// The status comes first, so that nobody finds the stream ACTIVE before; at
-		// its end there is nothing left to do.
+		// The status comes first, so that no caller sees the stream ACTIVE too early. The end of
+		// the status has nothing to do.
 		busy, err = s.begin(ctx, t.stored, creating, s.opts.CreateDelay, func(context.Context) error { return nil })
 		if busy == "" {
 			if err = create(context.WithoutCancel(ctx)); err != nil {
@@ -138,7 +138,7 @@ func (s *Service) DeleteStream(ctx context.Context, c Caller, in *DeleteStreamIn
 		case deleting:
 			return &Empty{}, nil
 		}
-		s.interrupt(t.stored) // whatever else was to become of it
+		s.interrupt(t.stored) // discards a pending change
 	}
 }
 
@@ -260,7 +260,7 @@ type listed struct {
 	row    streamRow
 }
 
-// streamsOf returns the streams that the caller has, by name.
+// streamsOf returns the caller's streams, by name.
 func (s *Service) streamsOf(ctx context.Context, c Caller) ([]listed, error) {
 	var all []listed
 	prefix := s.namespace(c)
@@ -271,7 +271,7 @@ func (s *Service) streamsOf(ctx context.Context, c Caller) ([]listed, error) {
 		if !mine && !long {
 			continue
 		}
-		// One row after the other: all of them may be more than a transaction can read.
+		// Read each row in its own transaction: all rows together may exceed the limit of one.
 		row, err := s.readRow(ctx, stream)
 		if err != nil {
 			return nil, s.fromBraid(target{}, err)
@@ -288,8 +288,8 @@ func (s *Service) streamsOf(ctx context.Context, c Caller) ([]listed, error) {
 	return all, nil
 }
 
-// page is how many items an answer has: what the request says, or a default, but
-// never more than the most.
+// page returns the number of items of an answer: that of the request, or the default, but
+// never more than most.
 func page(limit *int32, byDefault, most int) int {
 	if limit == nil {
 		return byDefault
@@ -320,7 +320,7 @@ func keyID(d braid.StreamDescription) *string {
 	return &d.EncryptionKey
 }
 
-// retentionHours rounds up: a stream that was not created here may keep its
+// retentionHours rounds up, because streams that the service did not create may keep
 // records for less than an hour, or forever.
 func retentionHours(d braid.StreamDescription) int32 {
 	if d.Retention <= 0 {

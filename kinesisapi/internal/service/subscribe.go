@@ -15,15 +15,15 @@ import (
 const SubscriptionLife = 5 * time.Minute
 
 const (
-	takeoverAfter = 5 * time.Second // a subscription holds its place for so long
+	takeoverAfter = 5 * time.Second // a subscription keeps its place for this long
 	heartbeat     = 5 * time.Second // at most between two events
 
 	eventBytes          = 1 << 20 // of records in an event, if there is more than one
 	subscriberBytesRate = 2 << 20 // per second, with exact limits
 )
 
-// Subscription is what SubscribeToShard answers: a sequence of events. A caller that has
-// it ranges over Events, or calls Close.
+// Subscription is the answer of SubscribeToShard: a sequence of events. Its holder must
+// range over Events or call Close.
 type Subscription struct {
 	s      *Service
 	t      target
@@ -32,25 +32,26 @@ type Subscription struct {
 	at     braid.Position
 	exact  bool
 
-	// Observe, if it is not nil, is called with each event before it is sent.
+	// Observe, if not nil, is called with each event before it is sent.
 	Observe func(*SubscribeToShardEvent)
 
 	key     string
 	started time.Time
-	ended   chan struct{} // closed when the subscription is to end
+	ended   chan struct{} // closed to end the subscription
 	cause   error         // why; set before ended is closed
 }
 
-// subscriptions are those that are open, at most one for a consumer and a shard.
+// subscriptions has the open subscriptions, at most one for each consumer and shard.
 type subscriptions struct {
-	mu   sync.Mutex // guards open, and closing the ended of what is in it
+	mu   sync.Mutex // guards open, and the closing of ended of its values
 	open map[string]*Subscription
 }
 
 // SubscribeToShard is the operation of that name.
 //
-// A subscription holds its place for 5 seconds; a later one of the same consumer
-// and shard takes it over. One that has ended holds nothing.
+// For its first 5 seconds a subscription keeps its place: others of the same consumer and
+// shard are refused. After that, a new one takes the place over. A subscription that has
+// ended keeps no place.
 func (s *Service) SubscribeToShard(ctx context.Context, c Caller, in *SubscribeToShardInput) (*Subscription, error) {
 	r, err := s.resource(ctx, c, *in.ConsumerARN)
 	if err != nil {
@@ -88,8 +89,8 @@ func (s *Service) SubscribeToShard(ctx context.Context, c Caller, in *SubscribeT
 	if !s.subscriptions.add(sub, taken) {
 		return nil, taken
 	}
-	// A deregistration ends what is open when the consumer is gone. If it came before
-	// this one was, that shows now.
+	// A deregistration removes the consumer and then ends open subscriptions. If it ran before
+	// this subscription was open, the consumer no longer exists now.
 	if _, err := s.resource(ctx, c, *in.ConsumerARN); err != nil {
 		sub.Close()
 		return nil, err
@@ -97,8 +98,8 @@ func (s *Service) SubscribeToShard(ctx context.Context, c Caller, in *SubscribeT
 	return sub, nil
 }
 
-// add opens a subscription, and ends the one whose place it takes; false means
-// that this one still holds it.
+// add opens a subscription, and ends the one whose place it takes. It returns false if that
+// one still keeps its place.
 func (ss *subscriptions) add(sub *Subscription, taken error) bool {
 	ss.mu.Lock()
 	defer ss.mu.Unlock()
@@ -212,8 +213,8 @@ func (sub *Subscription) next(ctx context.Context, at braid.Position, wait bool)
 	return readPage(ctx, sub.shard, at, opts)
 }
 
-// pause takes as long as the page would at the rate that a subscriber has, or until
-// the context ends.
+// pause waits as long as the page takes at the subscriber's rate, or until the context
+// ends.
 func pause(ctx context.Context, page *braid.RecordsPage) {
 	bytes := 0
 	for i := range page.Records {
@@ -225,8 +226,8 @@ func pause(ctx context.Context, page *braid.RecordsPage) {
 	}
 }
 
-// inStream makes the error that a stream of events ends with. It has no other
-// names for what happens to storage than InternalFailureException.
+// inStream returns the error with which a stream of events ends. Such streams have only one
+// name for failures of storage, InternalFailureException.
 func (sub *Subscription) inStream(err error) error {
 	err = sub.s.fromBraid(sub.t, err)
 	var e *Error

@@ -15,7 +15,7 @@ const (
 	maxTagsPage = 50 // of ListTagsForStream
 )
 
-// checkNewTags checks tags that are to be added to those that there are.
+// checkNewTags checks tags that are to be added to existing ones.
 func checkNewTags(t target, current, added map[string]string) error {
 	if err := checkTagText(t, "add tags to", maps.All(added)); err != nil {
 		return err
@@ -30,14 +30,14 @@ func checkNewTags(t target, current, added map[string]string) error {
 		}
 	}
 	if total > maxTags {
-		// That is what the service says: 10 was the limit once.
+		// The service's text still has 10, its former limit.
 		return invalidArgument("Failed to add tags to stream %s under account %s because a given stream cannot have more than 10 tags associated with it.", t.name, t.Account)
 	}
 	return nil
 }
 
-// checkTagText checks what tags are made of. The service does it twice, with lists
-// that are not quite the same.
+// checkTagText checks the characters of tags. The service checks them twice, against
+// slightly different lists.
 func checkTagText(t target, what string, tags func(func(string, string) bool)) error {
 	const first, second = "_./=+-%@:", "_,./=+-@:"
 	texts := slices.Collect(func(yield func(string) bool) {
@@ -52,10 +52,9 @@ func checkTagText(t target, what string, tags func(func(string, string) bool)) e
 	return invalidArgument("Some tags contain invalid characters. Valid characters: Unicode letters, digits, white space, _ . / = + - %% @.")
 }
 
-// allIn reports whether a text has only the others and what AWS writes as
-// [\p{L}\p{N}\p{Z}]: letters, numbers, and separators, which are spaces of all widths
-// but no tabs and no ends of lines that are control characters. Marks count as parts of
-// letters.
+// allIn reports whether a text has only characters of others and of the class that AWS
+// writes as [\p{L}\p{N}\p{Z}]: letters, numbers and separators. Separators are spaces of
+// all widths, but not tabs or control characters. Marks count as parts of letters.
 func allIn(s, others string) bool {
 	for _, r := range s {
 		if !unicode.In(r, unicode.L, unicode.M, unicode.N, unicode.Z) && !strings.ContainsRune(others, r) {

@@ -12,15 +12,15 @@ import (
 // target is the stream that a request names.
 type target struct {
 	Caller
-	name   string // as the account calls it
-	stored string // as the database does
+	name   string // in the account
+	stored string // in the database
 }
 
-// maxStoredName is the longest name that the database takes.
+// maxStoredName is the longest name of a stream in the database.
 const maxStoredName = 128
 
-// target resolves the two ways in which a request names a stream. One of them is
-// enough, and both must agree.
+// target resolves the stream of a request, which has a name, an ARN or both. If it has
+// both, they must agree.
 func (s *Service) target(c Caller, name, arn *string) (target, error) {
 	switch {
 	case arn != nil:
@@ -36,8 +36,8 @@ func (s *Service) target(c Caller, name, arn *string) (target, error) {
 	}
 }
 
-// named is the target of a name. Without [Options].SeparateAccounts there is one
-// account, and it does not matter what the caller calls it.
+// named returns the target of a name. Without [Options].SeparateAccounts there is one
+// account, whatever the caller calls it.
 func (s *Service) named(c Caller, name string) target {
 	if !s.opts.SeparateAccounts {
 		return target{Caller{s.opts.Account, s.opts.Region}, name, name}
@@ -50,12 +50,12 @@ func (s *Service) named(c Caller, name string) target {
 	return t
 }
 
-// longPrefix begins stored names that are too long to say which account they
-// belong to; their row does. No account is called so.
+// longPrefix begins stored names that are too long to contain the account; their row has
+// it. No account has this name.
 const longPrefix = "long."
 
-// namespace is what the stored names of the caller's streams begin with. Without
-// [Options].SeparateAccounts it is nothing.
+// namespace returns the prefix of the stored names of the caller's streams. Without
+// [Options].SeparateAccounts it is empty.
 func (s *Service) namespace(c Caller) string {
 	if !s.opts.SeparateAccounts {
 		return ""
@@ -63,7 +63,7 @@ func (s *Service) namespace(c Caller) string {
 	return c.Account + "." + c.Region + "."
 }
 
-// targetOfARN is the target of a stream's ARN, or of a consumer's.
+// targetOfARN returns the target of the ARN of a stream or a consumer.
 func (s *Service) targetOfARN(c Caller, arn string) (target, error) {
 	parts := strings.SplitN(arn, ":", 6) // arn:aws:kinesis:region:account:stream/name
 	if len(parts) < 6 {
@@ -86,7 +86,7 @@ func (t target) arn() string {
 	return "arn:aws:kinesis:" + t.Region + ":" + t.Account + ":stream/" + t.name
 }
 
-// stream returns the stream of a request that may be in any status.
+// stream returns the stream of a request, in any status.
 func (s *Service) stream(c Caller, name, arn *string) (target, *braid.Stream, error) {
 	t, err := s.target(c, name, arn)
 	if err != nil {

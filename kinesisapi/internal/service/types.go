@@ -2,13 +2,12 @@ package service
 
 import "time"
 
-// The requests and answers of the service: a member is called on the wire what
-// its field is called here. The tags name the constraints, which package wire
-// checks before an operation runs: whether a member is required, and its shape.
-// A pointer, slice or map that is nil is absent; in answers everything else is
-// always there.
+// The requests and answers of the service. The name of a field is the member's name on the
+// wire. The tags name the constraints that package wire checks before an operation runs:
+// whether a member is required, and its shape. A nil pointer, slice or map means an absent
+// member; in answers all other members are always present.
 
-// Empty is the answer of operations that have none.
+// Empty is the answer of operations without an answer.
 type Empty struct{}
 
 // StreamModeDetails is a capacity mode.
@@ -28,7 +27,7 @@ type SequenceNumberRange struct {
 	StartingSequenceNumber string
 }
 
-// Shard is a shard as it is listed.
+// Shard is a shard in a list.
 type Shard struct {
 	AdjacentParentShardId *string
 	HashKeyRange          HashKeyRange
@@ -37,7 +36,7 @@ type Shard struct {
 	ShardId               string
 }
 
-// ChildShard is a shard that a finished one goes on in.
+// ChildShard is a child of a closed shard.
 type ChildShard struct {
 	HashKeyRange HashKeyRange
 	ParentShards []string
@@ -135,7 +134,7 @@ type StreamDescriptionSummary struct {
 	WarmThroughput             *WarmThroughput
 }
 
-// WarmThroughput is what an on-demand stream is made ready for.
+// WarmThroughput is the throughput for which an on-demand stream is prepared.
 type WarmThroughput struct {
 	CurrentMiBps int32
 	TargetMiBps  int32
@@ -156,7 +155,7 @@ type ListStreamsOutput struct {
 	StreamSummaries []StreamSummary
 }
 
-// StreamSummary is a stream as it is listed.
+// StreamSummary is a stream in a list.
 type StreamSummary struct {
 	StreamARN               string
 	StreamCreationTimestamp time.Time
@@ -177,7 +176,7 @@ type ListShardsInput struct {
 	StreamName              *string `kinesis:"StreamName"`
 }
 
-// ShardFilter says which shards ListShards returns.
+// ShardFilter selects the shards that ListShards returns.
 type ShardFilter struct {
 	ShardId   *string `kinesis:"ShardId"`
 	Timestamp *time.Time
@@ -267,8 +266,8 @@ type PutRecordsOutput struct {
 	Records           []PutRecordsResultEntry
 }
 
-// PutRecordsResultEntry is what became of a record: it has a number and a shard,
-// or an error.
+// PutRecordsResultEntry is the result for a record: its sequence number and shard, or an
+// error.
 type PutRecordsResultEntry struct {
 	ErrorCode      *string
 	ErrorMessage   *string
@@ -310,7 +309,7 @@ type GetRecordsOutput struct {
 	Records            []Record
 }
 
-// Record is a record that was read.
+// Record is a record in an answer.
 type Record struct {
 	ApproximateArrivalTimestamp time.Time
 	Data                        []byte
@@ -484,7 +483,7 @@ type UpdateAccountSettingsInput struct {
 	MinimumThroughputBillingCommitment *CommitmentInput `kinesis:"required"`
 }
 
-// CommitmentInput says whether the account commits itself to a minimum throughput.
+// CommitmentInput sets whether the account commits itself to a minimum throughput.
 type CommitmentInput struct {
 	Status *string `kinesis:"required,CommitmentStatus"`
 }
@@ -516,7 +515,7 @@ type RegisterStreamConsumerOutput struct {
 	Consumer Consumer
 }
 
-// Consumer is a consumer as it is listed.
+// Consumer is a consumer in a list.
 type Consumer struct {
 	ConsumerARN               string
 	ConsumerCreationTimestamp time.Time

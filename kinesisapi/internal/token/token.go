@@ -1,6 +1,6 @@
-// Package token makes the texts that clients carry from one request to the next:
-// shard iterators and the tokens of lists. A client cannot read, change or make one.
-// The package knows who made a token and when, and must not know what is in it.
+// Package token seals the opaque texts that clients pass from one request to the next:
+// shard iterators and the tokens of lists. A client cannot read, change or forge a token.
+// The package knows the kind and time of a token, and must not know its content.
 package token
 
 import (
@@ -14,7 +14,7 @@ import (
 	"time"
 )
 
-// The bytes of a token, of which its text is the base64:
+// The bytes of a token; its text is their base64:
 //
 //	bytes  holds
 //	    8  zeros and a one, in the clear, as in tokens of Kinesis
@@ -23,8 +23,8 @@ import (
 //	       in Unix milliseconds in 8 bytes, the payload, and padding
 //	   16  tag
 //
-// Padding is one to sixteen bytes, of which the last tells the number; the others are
-// zero. It makes what follows the first 8 bytes a multiple of 16 bytes.
+// Padding is one to sixteen bytes. The last contains their number; the others are zero.
+// With it, the length of the token without its first 8 bytes is a multiple of 16.
 const (
 	prefix = "\x00\x00\x00\x00\x00\x00\x00\x01"
 
@@ -33,21 +33,20 @@ const (
 	block     = 16
 )
 
-// MaxShortPayload is the length of the longest payload whose text has no more than
-// the 512 characters of a shard iterator.
+// MaxShortPayload is the length of the longest payload whose token fits into the 512
+// characters of a shard iterator.
 const MaxShortPayload = 330
 
-// ErrInvalid is the error for texts that were not made by this key for this kind.
+// ErrInvalid is the error for texts that were not sealed with this key for this kind.
 var ErrInvalid = errors.New("invalid token")
 
-// encoding takes one text for each token.
+// encoding accepts exactly one text for each token.
 var encoding = base64.StdEncoding.Strict()
 
-// Sealer makes tokens and opens them. Its methods may be called concurrently.
+// Sealer seals and opens tokens. Its methods may be called concurrently.
 //
-// Nonces are random, so that two Sealers may have the same key. Their number limits
-// how long a key is good for: after 2^32 tokens the chance that a nonce came twice,
-// which would let a client find out how to make tokens, is 2^-33.
+// Nonces are random, so two Sealers may have the same key. A repeated nonce would let a
+// client learn to forge tokens; after 2^32 tokens of a key its probability is 2^-33.
 type Sealer struct{ aead cipher.AEAD }
 
 // NewSealer returns the Sealer of a key.
@@ -63,15 +62,15 @@ func NewSealer(key [32]byte) *Sealer {
 	return &Sealer{aead}
 }
 
-// Seal returns a token. It is another one with each call. Kinds keep tokens of one
-// purpose from being used for another.
+// Seal returns a token, a different one on each call. A token of one kind cannot be opened
+// as another.
 func (s *Sealer) Seal(kind byte, payload []byte, now time.Time) string {
 	unpadded := headBytes + len(payload)
 	padding := block - (sealBytes+unpadded)%block
 	plainBytes := unpadded + padding
 	tokenBytes := len(prefix) + sealBytes + plainBytes
 
-	// One piece of memory for all: what is sealed, the token, and its text.
+	// One allocation for all: the plain bytes, the token, and its text.
 	room := make([]byte, 0, plainBytes+tokenBytes+encoding.EncodedLen(tokenBytes))
 	plain := append(room, kind)
 	plain = binary.BigEndian.AppendUint64(plain, uint64(now.UnixMilli()))
@@ -84,9 +83,9 @@ func (s *Sealer) Seal(kind byte, payload []byte, now time.Time) string {
 	return string(encoding.AppendEncode(token[tokenBytes:], token))
 }
 
-// Open returns what is in a token and when it was issued, in whole milliseconds and
-// UTC. It is for the caller to judge whether that is too long ago. The text may be in
-// double quotes. The only error is [ErrInvalid].
+// Open returns the payload of a token and the time at which it was issued, in whole
+// milliseconds and UTC. The caller decides whether the token has expired. The text may be
+// in double quotes. The only error is [ErrInvalid].
 func (s *Sealer) Open(kind byte, text string) (payload []byte, issued time.Time, err error) {
 	if n := len(text); n >= 2 && text[0] == '"' && text[n-1] == '"' {
 		text = text[1 : n-1]

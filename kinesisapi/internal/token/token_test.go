@@ -20,7 +20,7 @@ var (
 	now = time.Date(2026, 3, 4, 5, 6, 7, 890_999_999, time.FixedZone("east", 3600))
 )
 
-// payload is n bytes, no two of which look alike.
+// payload returns n bytes with a recognisable pattern.
 func payload(n int) []byte {
 	b := make([]byte, n)
 	for i := range b {
@@ -142,7 +142,7 @@ func TestNothingMayChange(t *testing.T) {
 	}
 }
 
-// What was encrypted with the key for another purpose is no token.
+// A text that was encrypted with the key for another purpose is not a token.
 func TestWhatIsNotPaddedDoesNotOpen(t *testing.T) {
 	c, err := aes.NewCipher(key[:])
 	require.NoError(t, err)
@@ -196,9 +196,9 @@ func FuzzOpen(f *testing.F) {
 	f.Add("AAAAAAAAAAE=", byte(255), payload(1), int64(1<<40))
 	other := token.NewSealer([32]byte{9})
 	f.Fuzz(func(t *testing.T, text string, kind byte, payload []byte, milliseconds int64) {
-		// Nobody has the other key, so nothing can open.
+		// The corpus has no texts of the other key, so none opens.
 		requireInvalid(t, other, kind, text)
-		if _, _, err := s.Open(kind, text); err != nil { // the corpus has some that do
+		if _, _, err := s.Open(kind, text); err != nil { // some texts of the corpus do open
 			require.Equal(t, token.ErrInvalid, err)
 		}
 

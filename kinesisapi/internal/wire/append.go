@@ -9,8 +9,8 @@ import (
 	"unicode/utf8"
 )
 
-// AppendJSON appends a struct, or what a pointer to one points to, as a JSON object.
-// Members that are nil are left out. Text that is not UTF-8 is replaced by U+FFFD.
+// AppendJSON appends a struct, or the target of a pointer to one, as a JSON object. Nil
+// members are left out. Invalid UTF-8 becomes U+FFFD.
 func AppendJSON(dst []byte, out any) []byte {
 	v, p := structOf(out)
 	if !v.IsValid() {
@@ -134,7 +134,7 @@ func appendJSONTime(dst []byte, t time.Time) []byte {
 func appendJSONString(dst []byte, s string) []byte {
 	const hex = "0123456789abcdef"
 	dst = append(dst, '"')
-	from := 0 // what is before it is appended
+	from := 0 // the part before it is appended
 	for i := clean(s); i < len(s); {
 		c := s[i]
 		if c >= utf8.RuneSelf {
@@ -183,8 +183,8 @@ func clean(s string) int {
 		b := s[i : i+8]
 		w := uint64(b[0]) | uint64(b[1])<<8 | uint64(b[2])<<16 | uint64(b[3])<<24 |
 			uint64(b[4])<<32 | uint64(b[5])<<40 | uint64(b[6])<<48 | uint64(b[7])<<56
-		// The high bit of a byte is set by what is no ASCII, and by a borrow: below
-		// the space, and where a byte is the one that it is compared with.
+		// The high bit of a byte is set if it is not ASCII. A borrow also sets it, if the byte is
+		// below the space or equals the byte that it is compared with.
 		if (w|(w-' '*lanes)|((w^'"'*lanes)-lanes)|((w^'\\'*lanes)-lanes))&(0x80*lanes) != 0 {
 			break
 		}
@@ -192,9 +192,9 @@ func clean(s string) int {
 	return i
 }
 
-// AppendCBOR appends a struct, or what a pointer to one points to, as a CBOR map, in
-// the form of the service: maps and arrays are of indefinite length, and timestamps
-// are tag 1 with an integer count of milliseconds. Otherwise it is as [AppendJSON].
+// AppendCBOR appends a struct, or the target of a pointer to one, as a CBOR map in the form
+// of the service: maps and arrays have indefinite length, and timestamps are tag 1 with an
+// integer count of milliseconds. Otherwise it works as [AppendJSON].
 func AppendCBOR(dst []byte, out any) []byte {
 	v, p := structOf(out)
 	if !v.IsValid() {

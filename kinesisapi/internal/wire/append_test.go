@@ -51,7 +51,8 @@ func TestAppend(t *testing.T) {
 	require.Panics(t, func() { AppendJSON(nil, 1) })
 }
 
-// Any bytes make a JSON string that reads as what UTF-8 there is in them.
+// Any bytes become a JSON string that decodes to the same text, with U+FFFD for invalid
+// UTF-8.
 func TestAppendJSONString(t *testing.T) {
 	r := rand.New(rand.NewPCG(17, 18))
 	for range 20_000 {

@@ -6,18 +6,18 @@ import (
 	"slices"
 )
 
-// Blobs are nearly all of the bytes of a document, so their base64 has its own inner
-// loops here, which are more than twice as fast as those of encoding/base64. Each
-// does the bulk and leaves the end to encoding/base64.
+// Blobs make up most of a document, so their base64 has its own inner loops, more than
+// twice as fast as those of encoding/base64. Each loop does the bulk and leaves the end to
+// encoding/base64.
 
 const alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
 
-// strict64 refuses what has bits behind its end. It would skip line ends, so callers
-// rule those out.
+// strict64 refuses nonzero trailing bits. It skips line breaks, so callers exclude those
+// first.
 var strict64 = base64.StdEncoding.Strict()
 
-// pairs has the two characters for 12 bits, as they lie in memory when read with the
-// little end first. bits12 is its inverse, and notBase64 elsewhere.
+// pairs has the two characters for 12 bits, in little-endian order. bits12 is its inverse,
+// and notBase64 for all other pairs.
 var (
 	pairs  [1 << 12]uint16
 	bits12 [1 << 16]uint16
@@ -42,12 +42,12 @@ func decode64(dst, src []byte) (int, bool) {
 		return 0, false
 	}
 	room := len(dst)
-	// Each round writes eight bytes of which six count, so it stops short of the end.
+	// Each round writes eight bytes, six of which count, so the loop stops before the end.
 	for len(src) >= 8 && len(dst) >= 8 {
 		w := binary.LittleEndian.Uint64(src)
 		a, b, c, d := bits12[uint16(w)], bits12[uint16(w>>16)], bits12[uint16(w>>32)], bits12[w>>48]
 		if (a|b|c|d)>>12 != 0 {
-			break // a stray character, or padding: told apart below
+			break // an invalid character or padding; the code below distinguishes them
 		}
 		binary.BigEndian.PutUint64(dst, uint64(a)<<52|uint64(b)<<40|uint64(c)<<28|uint64(d)<<16)
 		src, dst = src[8:], dst[6:]

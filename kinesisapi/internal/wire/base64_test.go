@@ -44,7 +44,7 @@ func TestBase64AgainstTheStandardLibrary(t *testing.T) {
 	}
 }
 
-// A blob is written next to others, so nothing may be written behind it.
+// Blobs lie side by side in memory, so decoding one must not write beyond its end.
 func TestBase64StaysInItsPlace(t *testing.T) {
 	for n := range 100 {
 		text := base64.StdEncoding.EncodeToString(make([]byte, n))

@@ -36,7 +36,7 @@ func getRecords(n, size int) *getRecordsOutput {
 	return out
 }
 
-// What a client sends is parsed, bound and checked.
+// A request is parsed, bound and validated.
 func BenchmarkParsePutRecords(b *testing.B) {
 	in := putRecords(500, 1024)
 	for _, format := range []struct {

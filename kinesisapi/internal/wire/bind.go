@@ -8,26 +8,26 @@ import (
 	"time"
 )
 
-// Bind puts a document into the struct that into points to. The error is a
-// [*TypeError], for the first member in the document that has the wrong type.
+// Bind copies a document into the struct that into points to. The error is a [*TypeError]
+// for the first member of the wrong type.
 //
-// Unknown members are dropped, and a member that is null is absent. If a member is
-// there twice, the last one counts. A null inside a list keeps its place, as an empty
-// value. Numbers are rounded down and held within the range of the field.
+// Unknown members are ignored, and a null member is absent. If a member occurs twice, the
+// last one counts. A null in a list becomes an empty value. Numbers are rounded down and
+// clamped to the range of the field.
 //
-// What is bound does not refer to the body. But it shares memory: a string or a blob
-// that is kept for long should be copied, or it keeps those of the whole request.
+// The result does not refer to the body. But its strings and blobs share memory: copy one
+// that is kept for long, or it keeps those of the whole request in memory.
 func Bind(v Value, into any) error {
 	return new(Memory).Bind(v, into)
 }
 
-// Memory is what blobs are bound into, for one request after the other. A fresh piece
-// of memory for the data of a large request costs as much as all else that is done
-// to it here. The zero Memory is ready for use.
+// Memory is reusable memory for the blobs of one request after another. Allocating memory
+// for the data of a large request would cost as much as all other work of this package. The
+// zero Memory is ready for use.
 type Memory struct{ blobs []byte }
 
-// Bind does what [Bind] does. The blobs of what it has bound are good until it is
-// called again. All else stays good.
+// Bind is [Bind], except that the blobs of the result are valid only until the next call.
+// Everything else remains valid.
 func (m *Memory) Bind(v Value, into any) error {
 	target := reflect.ValueOf(into).Elem()
 	p := planOf(target.Type())
@@ -41,16 +41,16 @@ func (m *Memory) Bind(v Value, into any) error {
 	return nil
 }
 
-// binder puts the nodes of a document into structs. Strings and blobs are small and
-// many, so it cuts them out of a few large pieces of memory.
+// binder copies the nodes of a document into structs. Strings and blobs are many and small,
+// so it cuts them from a few large pieces of memory.
 type binder struct {
 	doc     *document
-	left    int // an upper bound for the bytes of strings and blobs still to come
+	left    int // an upper bound for the bytes of the remaining strings and blobs
 	texts   strings.Builder
 	chunk   int // the least size of the next texts
 	memory  *Memory
-	blobs   []byte   // what is left of it
-	strings []string // cut up where a field is a pointer to a string
+	blobs   []byte   // the unused rest
+	strings []string // for fields that are pointers to strings
 }
 
 // object binds a map to a struct.
@@ -64,8 +64,8 @@ func (b *binder) object(p *plan, at uint32, into reflect.Value) *TypeError {
 	default:
 		return &TypeError{"Expected null"}
 	}
-	// Members mostly come in the order of the fields, so the search goes on where
-	// the last one ended.
+	// Members mostly come in the order of the fields, so each search continues where the last
+	// one ended.
 	next := 0
 	at++
 	for range n.a {
@@ -224,7 +224,7 @@ func (b *binder) string(n *node) (string, *TypeError) {
 	text := b.doc.string(n)
 	b.left -= int(n.b - n.a)
 	if b.texts.Cap()-b.texts.Len() < len(text) {
-		// What was cut out of the old piece keeps it.
+		// Strings from the old piece keep it in memory.
 		b.chunk = min(max(2*b.chunk, 256), 32<<10)
 		b.texts = strings.Builder{}
 		b.texts.Grow(len(text) + min(b.chunk, max(b.left, 0)))
@@ -243,7 +243,7 @@ func (b *binder) pointer(s string) *string {
 	return &b.strings[len(b.strings)-1]
 }
 
-// blob takes base64 where it finds a string, in CBOR as well.
+// blob accepts a string with base64, even in CBOR.
 func (b *binder) blob(n *node) ([]byte, *TypeError) {
 	switch n.kind {
 	case kindBlob:
@@ -265,8 +265,8 @@ func (b *binder) blob(n *node) ([]byte, *TypeError) {
 	return blob[:size:size], nil
 }
 
-// cut returns size bytes which nobody else has. If it needs memory, it takes enough
-// for all blobs to come, of which bound is the most that they can be.
+// cut returns size bytes for exclusive use. If it allocates, it allocates enough for all
+// remaining blobs, which have at most bound bytes.
 func (b *binder) cut(size, bound int) []byte {
 	if size == 0 {
 		return []byte{}
@@ -297,13 +297,13 @@ func (b *binder) bool(n *node) (bool, *TypeError) {
 	return false, mismatch(n, "an Boolean")
 }
 
-// The times that are told apart: of the years 1 to 9999. Others become the nearest.
+// The range of times: the years 1 to 9999. Others are clamped.
 const (
 	minMillis = -62_135_596_800_000
 	maxMillis = 253_402_300_799_999
 )
 
-// time takes seconds as text, and milliseconds in every other form.
+// time reads text as seconds, and every other form as milliseconds.
 func (b *binder) time(n *node) (time.Time, *TypeError) {
 	if !n.isNumber() {
 		return time.Time{}, mismatch(n, "milliseconds since epoch")
@@ -334,7 +334,7 @@ func wantList(n *node) *TypeError {
 	return &TypeError{"Expected list or null"}
 }
 
-// mismatch is the error of a node that cannot be what was wanted of a scalar.
+// mismatch returns the error for a node that does not fit a scalar field.
 func mismatch(n *node, want string) *TypeError {
 	class := "com.amazon.coral.value.json.numbers.TruncatingBigNumber"
 	switch {
@@ -354,7 +354,7 @@ func mismatch(n *node, want string) *TypeError {
 	return &TypeError{"class " + class + " can not be converted to " + want}
 }
 
-// badBase64 says why a string is not base64. It is called when that is known.
+// badBase64 returns the error for a string that is known not to be base64.
 func badBase64(text string) *TypeError {
 	prefix := "'" + strings.ToValidUTF8(text, "\ufffd") + "' can not be converted to a Blob: "
 	if n := length(text); n%4 != 0 {

@@ -163,7 +163,7 @@ func TestBind(t *testing.T) {
 	}
 }
 
-// What is bound stays as it is when the body changes, and when a blob is extended.
+// The result does not change when the body changes, or when a blob is appended to.
 func TestBoundIsSeparate(t *testing.T) {
 	in := putRecords(50, 100)
 	for _, format := range []struct {

@@ -8,8 +8,7 @@ import (
 	"github.com/fxamacker/cbor/v2"
 )
 
-// cborMode decides what is well-formed. NaN and infinities are no numbers of the
-// protocol.
+// cborMode decides what is well-formed. The protocol has neither NaN nor infinities.
 var cborMode = func() cbor.DecMode {
 	mode, err := cbor.DecOptions{
 		MaxNestedLevels:  maxDepth,
@@ -24,12 +23,12 @@ var cborMode = func() cbor.DecMode {
 	return mode
 }()
 
-// ParseCBOR finds the structure of a CBOR document, in definite and indefinite forms.
-// Any error means that the body is not well-formed, or beyond the limits of this
-// package. The Value may refer to body.
+// ParseCBOR parses a CBOR document, with definite or indefinite lengths. Any error means
+// that the body is not well-formed, or exceeds the limits of this package. The Value may
+// refer to body.
 //
-// Tag 1 marks milliseconds since the epoch, which is not its standard meaning but
-// that of the protocol. Other tags are dropped and their content is taken.
+// Tag 1 marks milliseconds since the epoch: the protocol differs from the standard here.
+// Other tags are dropped, and their content is used.
 func ParseCBOR(body []byte) (Value, error) {
 	if len(body) > maxBody {
 		return Value{}, errLimit
@@ -56,14 +55,14 @@ const (
 	cborSimple
 )
 
-// cborBreak ends what has no length of its own.
+// cborBreak ends an item of indefinite length.
 const cborBreak = 0xff
 
-// walker lays out the nodes of a document that the decoder has found well-formed. So
-// it need not look for the end of the body, and no length in the body is a lie.
+// walker builds the nodes of a document that the decoder has found well-formed. So it need
+// not check for the end of the body, and can trust the lengths in it.
 type walker struct{ document }
 
-// head is how an item begins.
+// head is the start of an item.
 type head struct {
 	major      byte
 	info       byte
@@ -96,8 +95,8 @@ func (w *walker) add(n node) {
 	w.nodes = append(w.nodes, n)
 }
 
-// item reads the item at i and returns where the next one is. instant says that it
-// is the content of tag 1.
+// item reads the item at i and returns the position of the next. instant means that the
+// item is the content of tag 1.
 func (w *walker) item(i int, instant bool) (int, error) {
 	if len(w.nodes) >= maxNodes {
 		return 0, errLimit

@@ -83,7 +83,7 @@ func TestCBORForms(t *testing.T) {
 		{member("Time", 0xc1, 0x1b, 0, 0, 1, 0x53, 0xe2, 0xdb, 0x26, 0xd0), every{Time: new(time.UnixMilli(1459799926480).UTC())}},
 		{member("Time", 0x1b, 0, 0, 1, 0x53, 0xe2, 0xdb, 0x26, 0xd0), every{Time: new(time.UnixMilli(1459799926480).UTC())}},
 		{member("Time", 0xd8, 0x01, 0x20), every{Time: new(time.UnixMilli(-1).UTC())}},
-		// Other tags go away.
+		// Other tags are dropped.
 		{append([]byte{0xd9, 0xd9, 0xf7}, member("Int", 0xd8, 0x64, 0x01)...), every{Int: new(int32(1))}},
 	} {
 		require.Equal(t, c.want, bindCBOR(t, c.body), "%x", c.body)
@@ -95,11 +95,11 @@ func TestCBORRefusals(t *testing.T) {
 		nil,
 		{0xff},
 		{0xa1},
-		{0xa0, 0x00},            // something behind it
-		{0xa1, 0x01, 0x01},      // a key that is no text
+		{0xa0, 0x00},            // trailing bytes
+		{0xa1, 0x01, 0x01},      // a key that is not text
 		{0xa1, 0x41, 'a', 0x01}, // likewise
 		{0x62, 'a'},             // too short
-		{0x61, 0xff},            // no UTF-8
+		{0x61, 0xff},            // not UTF-8
 		{0x7f, 0x41, 'a', 0xff}, // a piece of the wrong type
 		{0xf0},                  // a simple value without a meaning
 		{0xf8, 0x20},            // likewise
@@ -107,7 +107,7 @@ func TestCBORRefusals(t *testing.T) {
 		{0xf9, 0x7c, 0x00},      // infinity
 		{0x1c},                  // no such width
 		{0xbf, 0x61, 'a', 0xff}, // a key without a value
-		{0x9b, 255, 255, 255, 255, 255, 255, 255, 255}, // lengths that lie
+		{0x9b, 255, 255, 255, 255, 255, 255, 255, 255}, // a false length
 		{0xbb, 0, 0, 0, 1, 0, 0, 0, 0},
 		{0x5b, 0x7f, 255, 255, 255, 255, 255, 255, 255, 0},
 		{0x7a, 255, 255, 255, 255, 'a'},
@@ -122,7 +122,7 @@ func TestCBORRefusals(t *testing.T) {
 	}
 }
 
-// random fills a struct with whatever.
+// random fills a struct with random values.
 func random(r *rand.Rand) every {
 	text := func() string {
 		var s strings.Builder
@@ -170,7 +170,7 @@ func random(r *rand.Rand) every {
 	return e
 }
 
-// What is written in either format is read back as it was.
+// Either format round-trips.
 func TestRoundTrips(t *testing.T) {
 	r := rand.New(rand.NewPCG(9, 10))
 	for range 3000 {
@@ -187,8 +187,8 @@ func TestRoundTrips(t *testing.T) {
 	}
 }
 
-// The same request binds to the same struct, be it in JSON or in CBOR, and be the
-// CBOR from another encoder and in definite form.
+// The same request binds to the same struct from JSON and from CBOR, even from another
+// encoder's CBOR with definite lengths.
 func TestFormatsAgree(t *testing.T) {
 	r := rand.New(rand.NewPCG(11, 12))
 	other, err := cbor.EncOptions{Time: cbor.TimeUnix}.EncMode()

@@ -7,11 +7,11 @@ import (
 	"unicode/utf8"
 )
 
-// ParseJSON finds the structure of a JSON document. Any error means that the body is
-// not well-formed, or beyond the limits of this package. The Value refers to body.
+// ParseJSON parses a JSON document. Any error means that the body is not well-formed, or
+// exceeds the limits of this package. The Value refers to body.
 //
-// It accepts what RFC 8259 allows and nothing else. Bytes that are not UTF-8 pass
-// inside strings, as in encoding/json.
+// It accepts exactly RFC 8259, except that strings may contain invalid UTF-8, as in
+// encoding/json.
 func ParseJSON(body []byte) (Value, error) {
 	if len(body) > maxBody {
 		return Value{}, errLimit
@@ -34,14 +34,14 @@ func ParseJSON(body []byte) (Value, error) {
 	return Value{doc: &document{body: body, nodes: s.nodes, text: s.text}}, nil
 }
 
-// What the methods of a scanner return in place of a position when they fail.
+// The results of a scanner's methods, instead of a position, when they fail.
 const (
 	malformed   = -1
 	beyondLimit = -2
 )
 
-// scanner goes through a JSON text. Its methods take a position in the body and
-// return the one after what they have read.
+// scanner reads a JSON text. Its methods take a position in the body, and return the
+// position after what they have read.
 type scanner struct {
 	body  []byte
 	nodes []node
@@ -61,7 +61,7 @@ func (s *scanner) space(i int) int {
 	return i
 }
 
-// value reads a value that starts at i, inside of depth lists and maps.
+// value reads the value at i, which is nested in depth lists and maps.
 func (s *scanner) value(i, depth int) int {
 	if i >= len(s.body) {
 		return malformed
@@ -98,7 +98,7 @@ func (s *scanner) add(n node) {
 	s.nodes = append(s.nodes, n)
 }
 
-// object reads the members of an object, from behind its opening brace.
+// object reads the members of an object, starting after its opening brace.
 func (s *scanner) object(i, depth int) int {
 	if depth > maxDepth {
 		return beyondLimit
@@ -140,7 +140,7 @@ func (s *scanner) object(i, depth int) int {
 	}
 }
 
-// array reads the elements of an array, from behind its opening bracket.
+// array reads the elements of an array, starting after its opening bracket.
 func (s *scanner) array(i, depth int) int {
 	if depth > maxDepth {
 		return beyondLimit
@@ -226,11 +226,11 @@ func (s *scanner) digits(i int) int {
 	return i
 }
 
-// closing finds the quote that ends a string, from the first byte of its content. It
-// is negative if there is none, or if the string is not well-formed. It also tells
-// whether there are escapes in the string.
+// closing returns the position of the quote that ends a string, searching from the first
+// byte of its content, and whether the string has escapes. The position is negative if
+// there is no such quote, or if the string is not well-formed.
 //
-// This sees every byte of a request, so it leaves all that it can to the vector
+// It sees every byte of a request, so it leaves as much as possible to the vector
 // instructions of bytes.IndexByte.
 func (s *scanner) closing(i int) (end int, escaped bool) {
 	n := bytes.IndexByte(s.body[i:], '"')
@@ -266,8 +266,8 @@ func closingEscaped(b []byte, i int) int {
 	return malformed
 }
 
-// hasControl reports whether there is a control character of ASCII in b: a byte below
-// the space. It looks at eight bytes at once.
+// hasControl reports whether b has an ASCII control character, a byte below the space. It
+// checks eight bytes at once.
 func hasControl(b []byte) bool {
 	const lanes = 0x0101010101010101
 	found := uint64(0) // in the high bit of any byte

@@ -14,7 +14,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// plain turns a value into what encoding/json makes of it, with numbers as text.
+// plain converts a value to what encoding/json decodes, with numbers as text.
 func plain(t require.TestingT, v Value) any {
 	n := &v.doc.nodes[v.at]
 	switch n.kind {
@@ -148,7 +148,7 @@ func FuzzJSON(f *testing.F) {
 	})
 }
 
-// bindAll sees that whatever parses can be bound, checked and written.
+// bindAll checks that every parsed document can be bound, validated and written.
 func bindAll(t *testing.T, body []byte, parse func([]byte) (Value, error)) {
 	v, err := parse(body)
 	if err != nil {

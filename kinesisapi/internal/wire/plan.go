@@ -49,7 +49,7 @@ var classes = map[reflect.Type]class{
 	reflect.TypeFor[time.Time]():         classPlainTime,
 }
 
-// plan is what there is to know about a struct type.
+// plan has the facts about a struct type that this package needs.
 type plan struct {
 	name   string
 	fields []field
@@ -64,11 +64,11 @@ type field struct {
 	cbor     string // the name as a CBOR key
 	class    class
 	required bool
-	shape    *shape // nil if nothing is asked of the value
+	shape    *shape // nil if the value has no constraints
 	nested   *plan  // of the struct, or of the structs in the slice
 }
 
-// plans holds the plan of each struct type that was met, by its reflect.Type.
+// plans caches the plan of each struct type, by its reflect.Type.
 var plans sync.Map
 
 // planOf returns the plan of a struct type. It panics if the type cannot be part of a
@@ -132,8 +132,8 @@ func planField(t reflect.Type, f reflect.StructField, index int) field {
 	return made
 }
 
-// structOf returns the struct that in is, or points to, in a form whose fields can be
-// addressed. It is not valid if in is a nil pointer.
+// structOf returns the struct in, or its target if in is a pointer, with addressable
+// fields. The result is invalid if in is a nil pointer.
 func structOf(in any) (reflect.Value, *plan) {
 	v := reflect.ValueOf(in)
 	if v.Kind() == reflect.Pointer {
@@ -145,9 +145,9 @@ func structOf(in any) (reflect.Value, *plan) {
 	return copied, p
 }
 
-// fieldAt returns the field as a pointer of type *T. The class of the field says that
-// T is its type. reflect.Value.Addr would do, but it looks the pointer type up in a
-// map each time.
+// fieldAt returns a pointer of type *T to the field. The class of the field guarantees that
+// its type is T. reflect.Value.Addr would also work, but it looks up the pointer type in a
+// map on each call.
 func fieldAt[T any](v reflect.Value, f *field) *T {
 	return (*T)(unsafe.Pointer(v.Field(f.index).UnsafeAddr()))
 }

@@ -15,11 +15,11 @@ type shape struct {
 	pattern  string
 	match    func(string) bool // whether all of a value matches pattern
 	enum     []string
-	element  *shape // what is asked of each element of a list, or each key of a map
-	value    *shape // what is asked of each value of a map
+	element  *shape // for each element of a list, or each key of a map
+	value    *shape // for each value of a map
 }
 
-// domain is a set of types that a shape is made for.
+// domain is a set of types to which a shape applies.
 type domain uint8
 
 const (
@@ -52,8 +52,8 @@ func (s *shape) suits(c class) bool {
 
 const unbounded = math.MaxInt64
 
-// shapes are the constraints of the service model, by name. The order of the values
-// of an enum is that in which the service lists them, where that is known.
+// shapes has the constraints of the service model, by name. Enum values are in the order in
+// which the service lists them, where that is known.
 var shapes = map[string]*shape{
 	"StreamName":   name,
 	"ConsumerName": name,
@@ -115,7 +115,7 @@ var shapes = map[string]*shape{
 	"TagKeyList":                 {on: onStrings, min: 1, max: 50, element: tagKey},
 	"TagMap":                     {on: onTags, min: 1, max: 200, element: tagKey, value: &shape{max: 256}},
 
-	// The model says 7, and forgets ALL.
+	// The model has 7, without ALL.
 	"ShardLevelMetrics": {on: onStrings, min: 1, max: 8, element: enum(
 		"IncomingBytes", "IncomingRecords", "OutgoingBytes", "OutgoingRecords",
 		"WriteProvisionedThroughputExceeded", "ReadProvisionedThroughputExceeded",
@@ -174,17 +174,16 @@ func isDigits(s string) bool {
 
 func isDigit(c byte) bool { return '0' <= c && c <= '9' }
 
-// longestARN bounds the work on a pattern with several loops in it. What is longer is
-// taken to match: that it is too long is told anyway.
+// longestARN bounds the work of a pattern with several loops. A longer text counts as a
+// match, because it fails the bound on its length anyway.
 const longestARN = 1 << 16
 
-// inJava says in Go's syntax what a pattern says in Java's, in which the service has
-// it: there, a dot matches no end of a line of any kind, and a vertical tab is white
-// space.
+// inJava converts the service's patterns, which are Java's, to Go's syntax. In Java, a dot
+// matches no line terminator of any kind, and a vertical tab is white space.
 var inJava = strings.NewReplacer(`.*`, `[^\n\r\x{85}\x{2028}\x{2029}]*`, `\S`, `[^\t-\r ]`)
 
-// arn matches a pattern. If the resource in it is just a prefix and then anything
-// without white space, most values are recognised without the pattern.
+// arn matches a pattern. If the pattern's resource is a prefix followed by anything without
+// white space, a faster check recognises most values.
 func arn(pattern, prefix string) func(string) bool {
 	whole := regexp.MustCompile(`^(?:` + inJava.Replace(pattern) + `)$`)
 	return func(s string) bool {
@@ -192,8 +191,8 @@ func arn(pattern, prefix string) func(string) bool {
 	}
 }
 
-// isPlainARN recognises arn:aws*:kinesis:region:account:prefix* where the parts are
-// made of printable ASCII.
+// isPlainARN recognises arn:aws*:kinesis:region:account:prefix* with parts of printable
+// ASCII.
 func isPlainARN(s, prefix string) bool {
 	for i := range len(s) {
 		if s[i] <= ' ' || s[i] > '~' {
@@ -209,12 +208,12 @@ func isPlainARN(s, prefix string) bool {
 		len(resource) > len(prefix) && strings.HasPrefix(resource, prefix)
 }
 
-// length counts the characters of a string, which are code points of Unicode, as
-// braid does. Whether the service counts one beyond U+FFFF once or twice is not known.
+// length counts the characters of a string as braid does: Unicode code points. It is not
+// known whether the service counts a code point beyond U+FFFF once or twice.
 func length(s string) int { return utf8.RuneCountInString(s) }
 
-// The constraints that a value fails, appended to faults. None of these allocates if
-// there is no fault.
+// These methods append the failed constraints of a value to faults. They do not allocate if
+// there are none.
 
 func (s *shape) checkString(faults []string, v string) []string {
 	if s.enum != nil {
@@ -228,7 +227,7 @@ func (s *shape) checkString(faults []string, v string) []string {
 	if s.match != nil && !s.match(v) {
 		faults = append(faults, "Member must satisfy regular expression pattern: "+s.pattern)
 	}
-	// A string has no more characters than bytes.
+	// A string has at most as many characters as bytes.
 	if s.min <= 1 && int64(len(v)) >= s.min && int64(len(v)) <= s.max {
 		return faults
 	}
@@ -284,7 +283,7 @@ func (s *shape) checkTags(faults []string, tags map[string]string) []string {
 	return faults
 }
 
-// text lists all that is asked of an element, whatever it fails.
+// text lists all constraints on an element, not only those that fail.
 func (s *shape) text() string {
 	if s.enum != nil {
 		return "[" + s.enumText() + "]"

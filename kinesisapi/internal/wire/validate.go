@@ -7,16 +7,16 @@ import (
 	"strings"
 )
 
-// maxFaults is how many failures of a request are reported.
+// maxFaults is the maximum number of reported failures of a request.
 const maxFaults = 10
 
-// maxPrinted bounds how much of a list of structs is printed, as a text much longer
-// than the request would come of it.
+// maxPrinted bounds the printed text of a list of structs, which could be much longer than
+// the request.
 const maxPrinted = 1000
 
-// Validate looks at the constraints on the members of a request. It returns the
-// message of the service's ValidationException, which tells of all failures, but of
-// no more than ten. The message is empty if there are none.
+// Validate checks the constraints on the members of a request. It returns the message of
+// the service's ValidationException, which has the first ten failures at most. The message
+// is empty if there are none.
 func Validate(in any) string {
 	v, p := structOf(in)
 	c := checker{}
@@ -30,16 +30,16 @@ func Validate(in any) string {
 	return strconv.Itoa(len(c.faults)) + " validation errors detected: " + strings.Join(c.faults, "; ")
 }
 
-// checker gathers what is wrong with a request.
+// checker collects the failures of a request.
 type checker struct {
 	path   []step
 	faults []string
 }
 
-// step leads from a struct to one that it holds.
+// step leads from a struct to a struct in one of its fields.
 type step struct {
 	field *field
-	index int // in a list, from 1; 0 if the field is no list
+	index int // in a list, from 1; 0 if the field is not a list
 }
 
 func (c *checker) object(p *plan, v reflect.Value) {
@@ -191,8 +191,8 @@ func tagsText(tags map[string]string) string {
 	return "{" + strings.Join(pairs, ", ") + "}"
 }
 
-// structsText prints a list of structs as the service does, which gives each an
-// identity and no content. Here the identity comes from the place in the list.
+// structsText prints a list of structs as the service does: each with an identity and
+// without content. Here the identity comes from the index in the list.
 func structsText(p *plan, n int) string {
 	var text strings.Builder
 	text.WriteByte('[')

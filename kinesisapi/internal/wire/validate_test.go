@@ -71,7 +71,7 @@ func TestConstraints(t *testing.T) {
 		in   shaped
 		path string
 		v    string
-		want []string // the constraints that fail; none if all is well
+		want []string // the constraints that fail
 	}{
 		{in: shaped{}},
 		{in: shaped{StreamName: new("aZ09_.-")}},
@@ -84,7 +84,7 @@ func TestConstraints(t *testing.T) {
 		{in: shaped{StreamARN: new("arn:aws-cn:kinesis:a:b:kinesis::123456789012:stream/é")}},
 		{shaped{StreamARN: new("arn:aws:kinesis:us-east-1:12345678901:stream/a")}, "streamARN", "arn:aws:kinesis:us-east-1:12345678901:stream/a", []string{pattern + `arn:aws.*:kinesis:.*:\d{12}:stream/\S+`}},
 		{shaped{StreamARN: new("arn:aws:kinesis:us-east-1:123456789012:stream/a b")}, "streamARN", "arn:aws:kinesis:us-east-1:123456789012:stream/a b", []string{pattern + `arn:aws.*:kinesis:.*:\d{12}:stream/\S+`}},
-		// White space and ends of lines are those of Java.
+		// White space and line terminators are Java's.
 		{shaped{StreamARN: new("arn:aws:kinesis:us-east-1:123456789012:stream/a\vb")}, "streamARN", "arn:aws:kinesis:us-east-1:123456789012:stream/a\vb", []string{pattern + `arn:aws.*:kinesis:.*:\d{12}:stream/\S+`}},
 		{shaped{StreamARN: new("arn:aws:kinesis:us\reast:123456789012:stream/a")}, "streamARN", "arn:aws:kinesis:us\reast:123456789012:stream/a", []string{pattern + `arn:aws.*:kinesis:.*:\d{12}:stream/\S+`}},
 		{shaped{ResourceARN: new("arn:aws:kinesis:us\u2028east:123456789012:stream/a")}, "resourceARN", "arn:aws:kinesis:us\u2028east:123456789012:stream/a", []string{pattern + `arn:aws.*:kinesis:.*:\d{12}:.*(stream|channel|queue)/\S+`}},
@@ -192,7 +192,7 @@ func TestNestedConstraints(t *testing.T) {
 		`com\.amazonaws\.kinesis\.v20131202\.PutRecordsRequestEntry@[0-9a-f]+\]' at 'records' failed to satisfy constraint: `+
 		`Member must have length less than or equal to 500$`, Validate(putRecords(501, 1)))
 
-	// Ten failures are told, and the text stays small.
+	// At most ten failures are reported, and the text stays small.
 	text := Validate(&putRecordsInput{Records: make([]PutRecordsRequestEntry, 100_000)})
 	require.True(t, strings.HasPrefix(text, "10 validation errors detected: "))
 	require.Equal(t, 10, strings.Count(text, "failed to satisfy constraint"))
@@ -224,7 +224,7 @@ func TestNestedConstraints(t *testing.T) {
 	}))
 }
 
-// What matches a pattern by hand is what the pattern says.
+// The hand-written matchers agree with the patterns.
 func TestPatterns(t *testing.T) {
 	r := rand.New(rand.NewPCG(15, 16))
 	pieces := []string{"arn", ":", "aws", "-cn", "kinesis", "us-east-1", "123456789012", "12345678901", "stream/", "/consumer/", "a", "Z", "0", "1", "9", "_", ".", "-", " ", "\n", "é", "`", "{", "@", "[", "/"}

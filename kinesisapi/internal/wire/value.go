@@ -6,12 +6,12 @@ import (
 	"unicode/utf8"
 )
 
-// Limits on documents, whatever their format. A legal request comes nowhere near
-// them. They bound the memory and the stack that a hostile one can take.
+// Limits on documents of any format. Legal requests stay far below. The limits bound the
+// memory and the stack that a hostile request can use.
 const (
 	maxDepth = 64
 	maxNodes = 1 << 20
-	maxBody  = math.MaxInt32 // places in a body are 32 bits wide
+	maxBody  = math.MaxInt32 // positions in a body have 32 bits
 )
 
 var (
@@ -19,7 +19,7 @@ var (
 	errLimit     = errors.New("wire: the document is nested too deeply, or has too many elements")
 )
 
-// kind says what a node is.
+// kind is the kind of a node.
 type kind uint8
 
 const (
@@ -36,24 +36,24 @@ const (
 	kindMap          // a: the count of members
 )
 
-// node is an element of a document. The nodes of a document lie in one slice, in the
-// order of the text. A list is followed by its elements, a map by its members, each
-// of which is the node of the key and then the node of the value.
+// node is an element of a document. The nodes of a document are in one slice, in the order
+// of the text. A list is followed by its elements. A map is followed by its members, each a
+// key node and a value node.
 type node struct {
 	kind    kind
 	escaped bool // a string that still has its JSON escapes
 	joined  bool // a string or blob that lies in document.joined
 	instant bool // a number that counts milliseconds since the epoch, by its tag
 	a, b    uint32
-	next    uint32 // the node after this one and all that it holds
+	next    uint32 // the node after this one and all its contents
 }
 
-// document is what a body was parsed into.
+// document is a parsed body.
 type document struct {
 	body   []byte
 	joined []byte // strings and blobs that came in pieces
 	nodes  []node
-	text   int // an upper bound for the bytes of all strings and blobs that are no keys
+	text   int // an upper bound for the bytes of all strings and blobs, without keys
 }
 
 // Value is a node of a parsed document. The zero Value is null. A Value may refer to
@@ -68,8 +68,8 @@ func (v Value) IsMap() bool {
 	return v.doc != nil && v.doc.nodes[v.at].kind == kindMap
 }
 
-// TypeError is the error of a member that has a type that does not fit. The message is that of
-// the service's SerializationException.
+// TypeError is the error for a member of the wrong type. Its message is that of the
+// service's SerializationException.
 type TypeError struct{ Message string }
 
 func (e *TypeError) Error() string { return e.Message }
@@ -91,7 +91,7 @@ func (d *document) bytes(n *node) []byte {
 	return raw
 }
 
-// string returns the text of a string. What is not UTF-8 in it is replaced.
+// string returns the text of a string. Invalid UTF-8 is replaced.
 func (d *document) string(n *node) []byte {
 	text := d.bytes(n)
 	if !utf8.Valid(text) {
@@ -104,8 +104,8 @@ func (n *node) bits() uint64 { return uint64(n.a)<<32 | uint64(n.b) }
 
 func (n *node) setBits(v uint64) { n.a, n.b = uint32(v>>32), uint32(v) }
 
-// integer returns a number times ten to the given power, without its fraction:
-// rounded down. A number beyond int64 is the nearest int64. Only text is scaled.
+// integer returns a number times ten to the given power, rounded down and clamped to int64.
+// Only text is scaled.
 func (d *document) integer(n *node, power int) int64 {
 	switch bits := n.bits(); n.kind {
 	case kindDecimal:
@@ -126,8 +126,8 @@ func (d *document) integer(n *node, power int) int64 {
 	}
 }
 
-// decimal is the floor of a JSON number times ten to the given power, held within
-// int64. It is exact: the digits are never put into a float.
+// decimal returns the floor of a JSON number times ten to the given power, clamped to
+// int64. It is exact, because it uses no floats.
 func decimal(text []byte, power int) int64 {
 	negative := text[0] == '-'
 	if negative {
@@ -141,8 +141,8 @@ func decimal(text []byte, power int) int64 {
 			break
 		}
 	}
-	// The digits are read as one whole number. point is how many of them are before
-	// the decimal point, counted after the exponent has moved it.
+	// The digits are read as one whole number. point is the number of digits before the decimal
+	// point, after the exponent has moved it.
 	point, fraction := power, false
 	for _, c := range text[:end] {
 		if c == '.' {
@@ -180,7 +180,7 @@ func decimal(text []byte, power int) int64 {
 	return -int64(n)
 }
 
-// shifted puts a digit behind n. Once n is beyond int64, it stays so.
+// shifted appends a digit to n. Once n exceeds int64, it stays there.
 func shifted(n, digit uint64, over bool) (uint64, bool) {
 	if over || n > (math.MaxInt64-digit)/10 {
 		return n, true
@@ -188,8 +188,8 @@ func shifted(n, digit uint64, over bool) (uint64, bool) {
 	return n*10 + digit, false
 }
 
-// exponent reads what follows the e of a number. Beyond a billion it makes no
-// difference: no body has so many digits.
+// exponent reads the exponent of a number. It is clamped at a billion: no body has that
+// many digits.
 func exponent(text []byte) int {
 	negative := text[0] == '-'
 	if negative || text[0] == '+' {

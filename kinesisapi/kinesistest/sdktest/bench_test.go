@@ -15,7 +15,7 @@ import (
 	"github.com/braidstream/braid/kinesisapi"
 )
 
-// nothing is an HTTP client that does nothing, but has the answer to a PutRecord.
+// nothing is an HTTP client that only returns the answer to a PutRecord.
 type nothing struct{}
 
 func (nothing) Do(r *http.Request) (*http.Response, error) {
@@ -28,8 +28,8 @@ func (nothing) Do(r *http.Request) (*http.Response, error) {
 	}, nil
 }
 
-// BenchmarkPutRecordSDK puts records through AWS's SDK in process, in turns with the
-// SDK alone, and reports how many times as long that takes.
+// BenchmarkPutRecordSDK puts records through the AWS SDK in the same process, alternating
+// with the SDK alone, and reports the ratio of the times.
 func BenchmarkPutRecordSDK(b *testing.B) {
 	put := func(client *kinesis.Client, times int) time.Duration {
 		began := time.Now()

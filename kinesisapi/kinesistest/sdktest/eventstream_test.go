@@ -25,8 +25,8 @@ func ourFrames() map[string][]byte {
 	}
 }
 
-// The reader of Amazon's SDK finds in a frame what ours finds, and its writer makes the
-// same bytes of it.
+// The SDK's reader finds the same content in a frame as ours, and its writer makes the same
+// bytes.
 func TestTheSDKAgrees(t *testing.T) {
 	for name, frame := range ourFrames() {
 		t.Run(name, func(t *testing.T) {
@@ -56,8 +56,8 @@ func requireSame(t *testing.T, m *ours.Message, frame []byte) eventstream.Messag
 	return theirs
 }
 
-// FuzzReadAsTheSDK: what our reader takes for a frame is one for the SDK too, with the
-// same message in it.
+// FuzzReadAsTheSDK: every frame that our reader accepts is a frame for the SDK too, with
+// the same message.
 func FuzzReadAsTheSDK(f *testing.F) {
 	for _, frame := range ourFrames() {
 		if len(frame) < 1000 {

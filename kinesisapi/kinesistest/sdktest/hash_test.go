@@ -26,8 +26,7 @@ func between(r *types.HashKeyRange) string {
 	return sum.Rsh(sum, 1).String()
 }
 
-// requireTiles checks that shards cover the space of hash keys without a hole, and
-// without one lying over another.
+// requireTiles checks that shards cover the space of hash keys without gaps or overlaps.
 func requireTiles(t *testing.T, shards []types.Shard) {
 	t.Helper()
 	require.NoError(t, tiles(shards))

@@ -21,7 +21,7 @@ import (
 
 var protocols = []string{"HTTP/1.1", "h2c", "h2"}
 
-// TestSDKHTTP: over the network it is the same service.
+// TestSDKHTTP: the service is the same over the network.
 func TestSDKHTTP(t *testing.T) {
 	for _, protocol := range protocols {
 		t.Run(strings.ReplaceAll(protocol, "/", " "), func(t *testing.T) {
@@ -117,8 +117,7 @@ func TestSDKHTTP(t *testing.T) {
 	}
 }
 
-// TestSDKHTTPStuck: a subscriber who does not read what it is sent cannot keep the
-// server from closing.
+// TestSDKHTTPStuck: a subscriber that does not read cannot prevent the server from closing.
 func TestSDKHTTPStuck(t *testing.T) {
 	for _, protocol := range protocols {
 		t.Run(strings.ReplaceAll(protocol, "/", " "), func(t *testing.T) {
@@ -168,8 +167,8 @@ func TestSDKHTTPDeadlines(t *testing.T) {
 	})
 }
 
-// TestSDKHTTPNeverReads: a subscriber who does not read what it is sent is given up
-// soon after its subscription is over.
+// TestSDKHTTPNeverReads: a subscriber that does not read is disconnected soon after the end
+// of its subscription.
 func TestSDKHTTPNeverReads(t *testing.T) {
 	inBubble(t, nil, func(t *testing.T, k *sdk) {
 		k.create("orders", 1)

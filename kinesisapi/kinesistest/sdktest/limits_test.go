@@ -157,7 +157,7 @@ func TestSDKCallRates(t *testing.T) {
 			require.NoError(t, test.call(), test.operation)
 		}
 
-		// The SDK takes it for what it is, and tries again.
+		// The SDK recognises the error as throttling, and retries.
 		k.Client = sdkClient(k.server.Client(), "AKIA", "us-east-1", retrying)
 		k.sleep(time.Second)
 		for range 30 {
@@ -209,7 +209,7 @@ func TestSDKDailyLimits(t *testing.T) {
 			failsWith[errLimit](t, test.call(test.times), "in 24 hours")
 			k.sleep(24*time.Hour - time.Duration(test.times)*time.Second)
 			require.NoError(t, test.call(test.times), test.operation)
-			if test.operation == "UpdateStreamMode" { // back, for what comes
+			if test.operation == "UpdateStreamMode" { // back, for the next change
 				k.sleep(24 * time.Hour)
 				require.NoError(t, test.call(0))
 			}
@@ -222,7 +222,7 @@ func TestSDKDailyLimits(t *testing.T) {
 	})
 }
 
-// TestSDKFailedStart: a start of encryption that fails is not one of the 25.
+// TestSDKFailedStart: a failed start of encryption does not count as one of the 25.
 func TestSDKFailedStart(t *testing.T) {
 	keys, err := braid.NewKeyRing(map[string][]byte{"one": make([]byte, 32)})
 	require.NoError(t, err)
@@ -240,7 +240,7 @@ func TestSDKFailedStart(t *testing.T) {
 	})
 }
 
-// TestSDKQuotas: how much an account may have.
+// TestSDKQuotas: the quotas of an account.
 func TestSDKQuotas(t *testing.T) {
 	options := &kinesisapi.Options{ExactLimits: true, Region: "eu-central-1", CreateDelay: 10 * time.Second}
 	inBubble(t, options, func(t *testing.T, k *sdk) {
@@ -262,7 +262,7 @@ func TestSDKQuotas(t *testing.T) {
 		_, err = k.UpdateShardCount(k.ctx, &kinesis.UpdateShardCountInput{StreamARN: &arn, TargetShardCount: aws.Int32(1500), ScalingType: types.ScalingTypeUniformScaling})
 		failsWith[errLimit](t, err, "Number of additional shards that would have resulted from this request: 501.")
 
-		// Five can be on their way at once.
+		// Five can be CREATING at once.
 		_, err = k.DeleteStream(k.ctx, &kinesis.DeleteStreamInput{StreamName: aws.String("orders")})
 		require.NoError(t, err)
 		for i := range 5 {
@@ -316,7 +316,7 @@ func TestSDKConsumerQuota(t *testing.T) {
 	})
 }
 
-// TestSDKWithoutLimits: by default there are none but the sizes of requests.
+// TestSDKWithoutLimits: by default only the sizes of requests are limited.
 func TestSDKWithoutLimits(t *testing.T) {
 	inBubble(t, nil, func(t *testing.T, k *sdk) {
 		k.create("orders", 1)
@@ -335,8 +335,8 @@ func TestSDKWithoutLimits(t *testing.T) {
 	})
 }
 
-// TestSDKSubscribeCalls: a consumer can subscribe to a shard once in a second, also
-// if nothing is left of its last subscription.
+// TestSDKSubscribeCalls: a consumer can subscribe to a shard once a second, even if its
+// last subscription has ended.
 func TestSDKSubscribeCalls(t *testing.T) {
 	inBubble(t, exactly, func(t *testing.T, k *sdk) {
 		k.create("orders", 2)
@@ -351,8 +351,8 @@ func TestSDKSubscribeCalls(t *testing.T) {
 	})
 }
 
-// TestSDKOnDemand: where limits are exact, the shards of a stream on demand follow
-// the load; otherwise they stay.
+// TestSDKOnDemand: with exact limits, the shards of an on-demand stream follow the load;
+// otherwise they do not change.
 func TestSDKOnDemand(t *testing.T) {
 	for _, exact := range []bool{false, true} {
 		inBubble(t, &kinesisapi.Options{ExactLimits: exact}, func(t *testing.T, k *sdk) {
@@ -435,8 +435,8 @@ func TestSDKAccounts(t *testing.T) {
 	})
 }
 
-// TestSDKOneAccount: unless accounts are kept apart there is one, whatever it is
-// called.
+// TestSDKOneAccount: unless accounts are separate, there is one account, whatever requests
+// call it.
 func TestSDKOneAccount(t *testing.T) {
 	inBubble(t, &kinesisapi.Options{Account: "123456789012", Region: "eu-west-1"}, func(t *testing.T, k *sdk) {
 		arn := k.create("orders", 1)

@@ -20,10 +20,9 @@ import (
 	"github.com/braidstream/braid/kinesisapi"
 )
 
-// TestSDKReader has workers read a stream in the way of the Kinesis Client Library
-// while producers put and the shards change: leases for the shards that there are
-// at the position to begin with, children found at the end of their parents, and
-// read after them. Whatever comes between, each record of each key is read once, in
+// TestSDKReader: workers read a stream as the Kinesis Client Library does, while producers
+// put and shards change. They make leases for the shards at the starting position, and find
+// children at the end of their parents. Each record of each key must be read once, in
 // order.
 func TestSDKReader(t *testing.T) {
 	for seed := range uint64(10) {
@@ -81,7 +80,7 @@ func runReader(t *testing.T, k *sdk, random *rand.Rand, begin types.ShardFilterT
 	half(readerRecords)()
 	calm()
 
-	// What the database has is what they should see.
+	// They should read exactly the records of the database.
 	stream, err := k.db.Stream("orders")
 	require.NoError(t, err)
 	want, total := make(map[string][]int), 0
@@ -110,7 +109,7 @@ func runReader(t *testing.T, k *sdk, random *rand.Rand, begin types.ShardFilterT
 			t.Error("the workers are stuck")
 		}
 	}
-	k.sleep(time.Minute) // in which they would read what they should not
+	k.sleep(time.Minute) // time to read records a second time, which would be wrong
 	require.Equal(t, want, r.seen)
 	for key, list := range r.seen {
 		require.True(t, slices.IsSorted(list), "%s: %v", key, list)
@@ -194,8 +193,8 @@ func (k *sdk) reshard(ctx context.Context, random *rand.Rand) {
 	}
 }
 
-// checkCovers lists the shards at one moment and another, at which they have to
-// cover the space of hash keys.
+// checkCovers lists the shards at several moments, and checks that they cover the space of
+// hash keys.
 func (k *sdk) checkCovers(ctx context.Context, random *rand.Rand, created time.Time) {
 	for sleepFor(ctx, random.IntN(400)) {
 		at := created.Add(time.Duration(random.Int64N(int64(time.Since(created)) + 1)))
@@ -233,7 +232,7 @@ func sleepFor(ctx context.Context, ms int) bool {
 	}
 }
 
-// reader is what workers share: the leases, and what has been read.
+// reader is the shared state of the workers: the leases, and the records read.
 type reader struct {
 	*sdk
 	changed chan struct{}
@@ -244,7 +243,7 @@ type reader struct {
 	total  int
 }
 
-// lease is one worker's right to read a shard, and how far that has got.
+// lease is one worker's right to read a shard, and its position.
 type lease struct {
 	shard       string
 	kind        types.ShardIteratorType // where to begin
@@ -283,8 +282,8 @@ func (r *reader) consumer(i int) string {
 	return (*d.ConsumerDescription.ConsumerARN)[len(stream):]
 }
 
-// work takes a lease, reads for a while by the one way or the other, and lets go of
-// it again.
+// work takes a lease, reads for a while by polling or by subscription, and gives the lease
+// back.
 func (r *reader) work(ctx context.Context, random *rand.Rand, consumer string) {
 	for sleepFor(ctx, random.IntN(100)) {
 		l := r.take(random)
@@ -396,7 +395,7 @@ func (r *reader) follow(ctx context.Context, random *rand.Rand, l *lease, consum
 	return nil
 }
 
-// process takes records, and with them checkpoints.
+// process handles records and moves the checkpoint.
 func (r *reader) process(l *lease, records []types.Record) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -412,8 +411,7 @@ func (r *reader) process(l *lease, records []types.Record) {
 	}
 }
 
-// finish ends a lease, and makes those of the shard's children whose parents are
-// all finished.
+// finish ends a lease, and makes leases for the children whose parents are all finished.
 func (r *reader) finish(l *lease, children []types.ChildShard) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()

@@ -48,7 +48,7 @@ func TestReadme(t *testing.T) {
 		operation, answer := row[1], row[2]
 		require.False(t, rows[operation], "%s has two rows", operation)
 		require.Contains(t, service.Operations, operation)
-		require.Regexp(t, "^(same as the service|simpler: .+|absent: .+)", answer, operation)
+		require.Regexp(t, "^(same as the service|simpler: .+|unsupported: .+)", answer, operation)
 		require.Regexp(t, "^documented(; chosen: .+)?$", row[3], operation)
 		require.Regexp(t, named, row[4], operation)
 		rows[operation] = true

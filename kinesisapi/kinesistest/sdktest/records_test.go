@@ -120,7 +120,7 @@ func TestSDKPutRecords(t *testing.T) {
 		}
 		require.Equal(t, 500, read)
 
-		// What is wrong with one entry is wrong with the request.
+		// A fault of one entry is a fault of the request.
 		bad := entries(3, 0)
 		bad[1].ExplicitHashKey = aws.String("340282366920938463463374607431768211456")
 		_, err = put(bad)
@@ -182,7 +182,7 @@ func TestSDKGetShardIterator(t *testing.T) {
 		require.Equal(t, all, from(types.ShardIteratorTypeAtSequenceNumber, atNumber(starting)))
 		require.Equal(t, all, from(types.ShardIteratorTypeAfterSequenceNumber, atNumber(starting)))
 
-		// LATEST is where the tip was at the call, and AT_TIMESTAMP waits for what comes.
+		// LATEST is the tip at the time of the call, and AT_TIMESTAMP waits for later records.
 		latest := k.iterator("orders", shard0, types.ShardIteratorTypeLatest)
 		soon := k.iterator("orders", shard0, types.ShardIteratorTypeAtTimestamp, atTime(time.Now()))
 		k.put("orders", "a", "new")
@@ -296,7 +296,7 @@ func TestSDKGetRecords(t *testing.T) {
 	})
 }
 
-// TestSDKClosedShard reads shards to their end, where it is told where to go on.
+// TestSDKClosedShard reads shards to their end, where the answer names the children.
 func TestSDKClosedShard(t *testing.T) {
 	inBubble(t, nil, func(t *testing.T, k *sdk) {
 		arn := k.create("orders", 2)

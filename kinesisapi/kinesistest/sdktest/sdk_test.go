@@ -25,9 +25,9 @@ import (
 	"github.com/braidstream/braid/kinesisapi/internal/service"
 )
 
-// sdk is a client of AWS's SDK with the server that it talks to, and shorthands
-// for what most tests do. The shorthands fail the test; the methods of the client
-// itself are for calls whose outcome matters.
+// sdk is an AWS SDK client with its server, and shorthands for common calls. An error of a
+// shorthand fails the test; for calls whose outcome matters, tests use the client's own
+// methods.
 type sdk struct {
 	*kinesis.Client
 	t      *testing.T
@@ -66,7 +66,7 @@ func newSDK(t *testing.T, options *kinesisapi.Options, keys braid.KeyProvider) *
 	return &sdk{t: t, ctx: t.Context(), db: db, server: server}
 }
 
-// sdkClient makes a client that tries nothing again, unless options say so.
+// sdkClient makes a client without retries, unless options add them.
 func sdkClient(client kinesis.HTTPClient, accessKey, region string, options ...func(*kinesis.Options)) *kinesis.Client {
 	return kinesis.New(kinesis.Options{
 		Region:      region,
@@ -76,8 +76,8 @@ func sdkClient(client kinesis.HTTPClient, accessKey, region string, options ...f
 	}, options...)
 }
 
-// retrying makes a client try again as the SDK does by default, but more often: how
-// long it waits is random.
+// retrying gives a client the SDK's retries, but more of them, because its pauses are
+// random.
 func retrying(o *kinesis.Options) {
 	o.Retryer = retry.NewStandard(func(o *retry.StandardOptions) { o.MaxAttempts = 12 })
 }
@@ -89,7 +89,7 @@ func (k *sdk) SubscribeToShard(ctx context.Context, in *kinesis.SubscribeToShard
 	return kinesis.New(k.Options()).SubscribeToShard(ctx, in)
 }
 
-// sleep lets time pass, and what falls to its end come about.
+// sleep lets time pass, and waits for what is due at its end.
 func (k *sdk) sleep(d time.Duration) {
 	time.Sleep(d)
 	synctest.Wait()
@@ -144,8 +144,8 @@ func (k *sdk) shards(name string) []types.Shard {
 	return k.filtered(name, nil)
 }
 
-// filtered lists the shards that a filter takes, page after page as the Kinesis
-// Client Library does it.
+// filtered lists the shards that a filter selects, page by page, as the Kinesis Client
+// Library does.
 func (k *sdk) filtered(name string, filter *types.ShardFilter) []types.Shard {
 	k.t.Helper()
 	var all []types.Shard
@@ -169,7 +169,7 @@ func shardIDs(shards []types.Shard) []string {
 	return ids
 }
 
-// put puts a record, and returns where it went.
+// put puts a record, and returns its shard and sequence number.
 func (k *sdk) put(stream, key, data string) *kinesis.PutRecordOutput {
 	k.t.Helper()
 	out, err := k.PutRecord(k.ctx, &kinesis.PutRecordInput{StreamName: &stream, PartitionKey: &key, Data: []byte(data)})
@@ -223,8 +223,7 @@ func (k *sdk) register(stream, name string) string {
 
 func arnOf(stream string) string { return "arn:aws:kinesis:us-east-1:000000000000:stream/" + stream }
 
-// failsWith checks that an error is the SDK's typed one, with the text if there is
-// one.
+// failsWith checks that an error has the SDK's type, and the text if that is not empty.
 func failsWith[E error](t *testing.T, err error, text string) {
 	t.Helper()
 	var e E
@@ -247,9 +246,8 @@ type (
 	errDryRun     = *types.DryRunOperationException
 )
 
-// serveHTTP serves a server on a port of its own until the test ends, and returns
-// a client that speaks the given protocol to it: "HTTP/1.1", "h2c", or "h2" with
-// TLS.
+// serveHTTP serves a server on its own port until the test ends, and returns a client for
+// the given protocol: "HTTP/1.1", "h2c", or "h2" with TLS.
 func (k *sdk) serveHTTP(protocol string) {
 	k.t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
@@ -295,8 +293,8 @@ func (k *sdk) serveHTTP(protocol string) {
 	})
 }
 
-// TestSDKOperations compares what the SDK can ask for with what the service
-// answers, so that a newer SDK shows what has come up.
+// TestSDKOperations compares the SDK's operations with the service's, so that a newer SDK
+// reveals new operations.
 func TestSDKOperations(t *testing.T) {
 	inBubble(t, nil, func(t *testing.T, k *sdk) {
 		client := reflect.ValueOf(k.Client)
@@ -330,8 +328,8 @@ func TestSDKOperations(t *testing.T) {
 	})
 }
 
-// filled makes a pointer to an input whose required members are there, so that the
-// SDK sends it; what is in them does not matter.
+// filled returns a pointer to an input with all required members, so that the SDK sends it.
+// Their values do not matter.
 func filled(input reflect.Type) reflect.Value {
 	v := reflect.New(input)
 	fill(v.Elem(), "", 0)

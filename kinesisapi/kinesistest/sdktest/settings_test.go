@@ -33,7 +33,7 @@ func TestSDKRetention(t *testing.T) {
 		require.EqualValues(t, 48, *k.describe("orders").RetentionPeriodHours)
 		failsWith[errArgument](t, increase(30), "can not be shorter than existing retention period (48 hours). Use DecreaseRetentionPeriod API.")
 
-		// A record can be read for as long, and not longer; what has expired stays so.
+		// A record can be read for exactly that long; expired records stay expired.
 		put := k.put("orders", "a", "old")
 		oldest := func() []string {
 			return texts(k.get(k.iterator("orders", *put.ShardId, types.ShardIteratorTypeTrimHorizon)).Records)
@@ -166,7 +166,7 @@ func TestSDKWarmThroughput(t *testing.T) {
 		k.sleep(time.Minute)
 		require.EqualValues(t, 100, *k.summary("orders").WarmThroughput.CurrentMiBps)
 
-		// One that begins so has the shards for it.
+		// A stream created with warm throughput has the shards for it.
 		_, err = k.CreateStream(k.ctx, &kinesis.CreateStreamInput{StreamName: aws.String("w"), StreamModeDetails: onDemand, WarmThroughputMiBps: aws.Int32(10)})
 		require.NoError(t, err)
 		s := k.summary("w")
@@ -214,7 +214,7 @@ func TestSDKUpdateMaxRecordSize(t *testing.T) {
 		require.NoError(t, put(2<<20-1))
 		failsWith[errValidation](t, put(2<<20), "less than or equal to 2097152")
 
-		// What is there already can be read when the size gets smaller.
+		// Existing larger records can still be read after the size is reduced.
 		require.NoError(t, update(1024))
 		k.sleep(time.Minute)
 		failsWith[errValidation](t, put(2<<20-1), "")

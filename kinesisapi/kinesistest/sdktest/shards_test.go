@@ -110,7 +110,7 @@ func TestSDKShardFilters(t *testing.T) {
 		require.Equal(t, []int{1, 2, 3, 4}, ids(from(split.Add(time.Minute))))
 		require.Equal(t, []int{2, 4}, ids(from(merged.Add(time.Minute))))
 
-		// At every moment they cover the space, also around a reshard.
+		// At every moment they cover the space, even around a reshard.
 		for _, moment := range []time.Time{created, split, merged} {
 			for d := -2500 * time.Millisecond; d <= 2500*time.Millisecond; d += 100 * time.Millisecond {
 				requireTiles(t, k.filtered("orders", at(moment.Add(d))))
@@ -126,7 +126,7 @@ func TestSDKShardFilters(t *testing.T) {
 		_, err = k.ListShards(k.ctx, &kinesis.ListShardsInput{StreamARN: &arn, ShardFilter: of("WHEREVER")})
 		failsWith[errValidation](t, err, "")
 
-		// What is closed goes when its records have expired.
+		// A closed shard is removed when its records have expired.
 		k.sleep(22*time.Hour + 30*time.Minute)
 		require.Equal(t, []int{1, 2, 3, 4}, ids(nil))
 		require.Equal(t, []int{1, 2, 3}, ids(of(types.ShardFilterTypeAtTrimHorizon)))
@@ -213,8 +213,7 @@ func TestSDKShardFiltersOfExpiredParents(t *testing.T) {
 	}
 }
 
-// TestSDKUpdateShardCount: the numbers of all shards in the end are those that the
-// service has been seen with.
+// TestSDKUpdateShardCount: the final numbers of shards are those observed on the service.
 func TestSDKUpdateShardCount(t *testing.T) {
 	inBubble(t, nil, func(t *testing.T, k *sdk) {
 		for _, test := range []struct{ from, to, total int }{{2, 4, 6}, {4, 5, 15}, {10, 13, 37}, {4, 2, 6}, {5, 3, 7}, {10, 3, 17}, {3, 3, 3}} {

@@ -76,7 +76,7 @@ func TestSDKCreateStream(t *testing.T) {
 		})
 		failsWith[errArgument](t, err, "On-Demand")
 
-		// Without a word about its mode, a stream is on demand.
+		// Without a mode, a stream is on-demand.
 		_, err = k.CreateStream(k.ctx, &kinesis.CreateStreamInput{StreamName: aws.String("b")})
 		require.NoError(t, err)
 		s = k.summary("b")
@@ -86,7 +86,7 @@ func TestSDKCreateStream(t *testing.T) {
 	})
 }
 
-// TestSDKStatuses follows a stream through all that it can be.
+// TestSDKStatuses follows a stream through all statuses.
 func TestSDKStatuses(t *testing.T) {
 	options := &kinesisapi.Options{CreateDelay: 30 * time.Second, UpdateDelay: 20 * time.Second, DeleteDelay: 40 * time.Second}
 	inBubble(t, options, func(t *testing.T, k *sdk) {
@@ -148,7 +148,7 @@ func TestSDKStatuses(t *testing.T) {
 		require.NoError(t, kinesis.NewStreamNotExistsWaiter(k.Client).Wait(k.ctx, &kinesis.DescribeStreamInput{StreamName: name}, time.Minute))
 		require.GreaterOrEqual(t, time.Since(deleting), 40*time.Second)
 
-		// A stream that is being created can be deleted, and the name is free.
+		// A stream that is CREATING can be deleted, and then the name is free.
 		_, err = k.CreateStream(k.ctx, &kinesis.CreateStreamInput{StreamName: name, ShardCount: aws.Int32(1)})
 		require.NoError(t, err)
 		_, err = k.DeleteStream(k.ctx, &kinesis.DeleteStreamInput{StreamName: name})
@@ -186,8 +186,8 @@ func (k *sdk) refusesAll(status string) {
 	k.refusesControl(status)
 }
 
-// refusesControl checks that nothing about the stream "orders" can be changed that
-// needs it to be ACTIVE.
+// refusesControl checks that the stream "orders" refuses all changes that need an ACTIVE
+// stream.
 func (k *sdk) refusesControl(status string) {
 	k.t.Helper()
 	name, arn, shard := aws.String("orders"), aws.String(arnOf("orders")), aws.String("shardId-000000000000")
@@ -286,7 +286,7 @@ func TestSDKDescribeStream(t *testing.T) {
 		requireTiles(t, all)
 		require.Equal(t, all, k.shards("orders"))
 
-		// More than a page is capped, and the shard to begin after need not exist.
+		// A limit beyond a page is capped, and the shard to start after need not exist.
 		page, err := k.DescribeStream(k.ctx, &kinesis.DescribeStreamInput{StreamName: aws.String("orders"), Limit: aws.Int32(10000)})
 		require.NoError(t, err)
 		require.Len(t, page.StreamDescription.Shards, 100)
@@ -368,7 +368,7 @@ func TestSDKListStreams(t *testing.T) {
 		}
 		require.Equal(t, names, listed)
 
-		// The older way, by name, which need not be there.
+		// The older way: after a name, which need not exist.
 		out, err = k.ListStreams(k.ctx, &kinesis.ListStreamsInput{ExclusiveStartStreamName: aws.String("stream-117x")})
 		require.NoError(t, err)
 		require.Equal(t, names[118:], out.StreamNames)

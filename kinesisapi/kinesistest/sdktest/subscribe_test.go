@@ -56,7 +56,7 @@ func (f *feed) next() types.SubscribeToShardEvent {
 	return event.(*types.SubscribeToShardEventStreamMemberSubscribeToShardEvent).Value
 }
 
-// end waits for the end, and returns the error that it comes with.
+// end waits for the end, and returns its error.
 func (f *feed) end() error {
 	f.t.Helper()
 	for range f.stream.Events() {
@@ -164,8 +164,8 @@ func TestSDKSubscribePositions(t *testing.T) {
 	})
 }
 
-// TestSDKSubscribeResume stops a subscriber anywhere and lets it go on after the
-// number that it got last, again and again, while records arrive.
+// TestSDKSubscribeResume repeatedly stops a subscriber at any point and resumes after its
+// last number, while records arrive.
 func TestSDKSubscribeResume(t *testing.T) {
 	for seed := range uint64(10) {
 		inBubble(t, nil, func(t *testing.T, k *sdk) {
@@ -230,8 +230,8 @@ func TestSDKSubscribeResume(t *testing.T) {
 	}
 }
 
-// TestSDKSubscribeShardEnd: the last event of a closed shard has its children and
-// no number to go on after.
+// TestSDKSubscribeShardEnd: the last event of a closed shard has its children and no
+// ContinuationSequenceNumber.
 func TestSDKSubscribeShardEnd(t *testing.T) {
 	inBubble(t, nil, func(t *testing.T, k *sdk) {
 		arn := k.create("orders", 1)
@@ -302,7 +302,7 @@ func TestSDKSubscribeWhileUpdating(t *testing.T) {
 	})
 }
 
-// TestSDKSubscribeTakeover: a subscription holds its place for 5 seconds.
+// TestSDKSubscribeTakeover: a subscription keeps its place for 5 seconds.
 func TestSDKSubscribeTakeover(t *testing.T) {
 	inBubble(t, nil, func(t *testing.T, k *sdk) {
 		k.create("orders", 2)
@@ -318,7 +318,7 @@ func TestSDKSubscribeTakeover(t *testing.T) {
 		k.sleep(5*time.Second - 1)
 		failsWith[errInUse](t, again(), text)
 
-		// Other consumers, and other shards, have nothing to do with it.
+		// This does not affect other consumers and other shards.
 		for _, f := range []*feed{k.subscribe(other, shard0, types.ShardIteratorTypeLatest), k.subscribe(consumer, shard1, types.ShardIteratorTypeLatest)} {
 			f.next()
 		}
@@ -330,13 +330,13 @@ func TestSDKSubscribeTakeover(t *testing.T) {
 		require.NoError(t, err)
 		require.Equal(t, *put.SequenceNumber, *young.next().ContinuationSequenceNumber)
 
-		// A subscription that has ended holds no place.
+		// A subscription that has ended keeps no place.
 		young.close(k)
 		k.subscribe(consumer, shard0, types.ShardIteratorTypeLatest).next()
 	})
 }
 
-// TestSDKSubscribeGone: what a subscription is to may go while it is open.
+// TestSDKSubscribeGone: the consumer or stream of an open subscription may be deleted.
 func TestSDKSubscribeGone(t *testing.T) {
 	inBubble(t, &kinesisapi.Options{DeleteDelay: time.Minute}, func(t *testing.T, k *sdk) {
 		arn := k.create("orders", 2)
@@ -356,8 +356,8 @@ func TestSDKSubscribeGone(t *testing.T) {
 	})
 }
 
-// TestSDKSubscribeClose: a server that closes ends its subscriptions, also one
-// whose subscriber does not read; a subscriber who hangs up leaves nothing behind.
+// TestSDKSubscribeClose: Close ends all subscriptions, even if a subscriber does not read.
+// A subscriber that hangs up leaves nothing behind.
 func TestSDKSubscribeClose(t *testing.T) {
 	inBubble(t, nil, func(t *testing.T, k *sdk) {
 		k.create("orders", 2)
@@ -394,7 +394,7 @@ func TestSDKSubscribeClose(t *testing.T) {
 	})
 }
 
-// TestSDKSubscribeRate: where limits are exact, a subscriber gets 2 MiB a second.
+// TestSDKSubscribeRate: with exact limits, a subscriber gets 2 MiB a second.
 func TestSDKSubscribeRate(t *testing.T) {
 	inBubble(t, nil, func(t *testing.T, k *sdk) {
 		k.create("orders", 1)

@@ -21,8 +21,8 @@ import (
 	"github.com/braidstream/braid/kinesisapi/internal/nettest"
 )
 
-// TestSDKTLSListener: one HTTP server serves a plain port and one with TLS, and clients
-// speak HTTP/1.1 and HTTP/2 on both, whether or not they agree on it by ALPN.
+// TestSDKTLSListener: one HTTP server serves a plain port and a TLS port. Clients speak
+// HTTP/1.1 and HTTP/2 on both, with or without ALPN.
 func TestSDKTLSListener(t *testing.T) {
 	for _, c := range []struct {
 		name     string
@@ -89,8 +89,8 @@ func TestSDKTLSListener(t *testing.T) {
 	}
 }
 
-// TestRawTLSHandshakes: a client that is slow to shake hands, or does something else, is
-// cut off, and keeps nobody waiting.
+// TestRawTLSHandshakes: a client with a slow or invalid handshake is disconnected, and
+// blocks no other client.
 func TestRawTLSHandshakes(t *testing.T) {
 	for _, c := range []struct {
 		name, sends, logged, answer string
