@@ -213,7 +213,7 @@ func (a *appender) writeBlocks(sh *Shard, records []layout.Record, dataKey *layo
 	return bytes
 }
 
-// beginEpoch opens an epoch. The memtable is handed over to be flushed first, so
+// beginEpoch opens an epoch. The commit hands the memtable over to be flushed first, so
 // that the epochs and the tables they fill begin together.
 func (a *appender) beginEpoch(batch *kv.Batch) {
 	first := max(a.now, a.last+1)
@@ -221,7 +221,7 @@ func (a *appender) beginEpoch(batch *kv.Batch) {
 		a.epochs.Begin(first)
 	} else {
 		a.saveEnds(batch)
-		_ = a.db.store.RotateMemTable() // what fails here fails the commit as well
+		batch.BeginMemTable()
 		last := a.epochs.Open()
 		a.epochs.Begin(first)
 		a.endEpoch(last, batch)

@@ -142,7 +142,7 @@ func (db *DB) releaseRequest(r *putRequest) {
 // commitPuts has the request committed. With an error the request is given back,
 // unless the committer may still hold it.
 func (s *Stream) commitPuts(ctx context.Context, r *putRequest) error {
-	r.Op = &r.op
+	r.Op, r.Prompt = &r.op, true
 	for i := range r.op.puts {
 		r.Bytes += r.op.puts[i].bytes()
 	}

@@ -112,7 +112,7 @@ func (op *waitingOp) commit(ctx context.Context, bytes int) error {
 	for {
 		// A request that is new each time: after an unknown outcome, this one is the
 		// committer's.
-		err := op.stream.db.committer.Do(ctx, &commit.Request{Op: op, Bytes: bytes})
+		err := op.stream.db.committer.Do(ctx, &commit.Request{Op: op, Bytes: bytes, Prompt: true})
 		if err == nil {
 			return nil
 		}
