@@ -358,7 +358,7 @@ func (c *Committer) enqueue(ctx context.Context, r *Request) (own *group, err er
 	g.live++
 	g.bytes += r.Bytes
 	c.queued += r.Bytes
-	if !c.running && len(c.queue) == 1 && g.live == 1 && c.mayRun(r) {
+	if !c.running && len(c.queue) == 1 && g.live == 1 && c.mayRunLocked(r) {
 		c.running = true
 		return c.takeLocked(), nil
 	}
@@ -368,9 +368,11 @@ func (c *Committer) enqueue(ctx context.Context, r *Request) (own *group, err er
 	return nil, nil
 }
 
-// mayRun reports whether the caller of a request runs its group if nobody else runs any.
-func (c *Committer) mayRun(r *Request) bool {
-	return c.inline == AlwaysInline || c.inline == PromptInline && r.Prompt
+// mayRunLocked reports whether the caller of a request runs its group if nobody else runs any.
+// Where several callers have shared the last group, those who come while one of them ran the
+// next would have to wait until the goroutine was woken.
+func (c *Committer) mayRunLocked(r *Request) bool {
+	return c.inline == AlwaysInline || c.inline == PromptInline && r.Prompt && c.lastLive <= 1
 }
 
 // wakeUp has the goroutine look whether groups are waiting.
