@@ -77,7 +77,7 @@ func (l *loader) loadQueues(r kv.Reader) error {
 }
 
 func (c companionDB) Commit(ctx context.Context, essential bool, bytes int, fn func(companion.Rows) (func(), error)) error {
-	return c.db.committer.Do(ctx, &commit.Request{Op: rowsOp(fn), Bytes: bytes, Essential: essential})
+	return c.db.committer.Do(ctx, &commit.Request{Op: rowsOp(fn), Bytes: bytes, Essential: essential, Prompt: true})
 }
 
 // maxDeliveries is about how many records one group gives to waiting receivers, over all

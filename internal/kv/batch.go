@@ -22,6 +22,7 @@ type Batch struct {
 	batch *pebble.Batch
 	limit int   // of its size in bytes
 	err   error // why it cannot be committed
+	fresh bool  // it begins a memtable
 	lent  bool  // a commit that was given up may still read it
 }
 
@@ -84,10 +85,14 @@ func (b *Batch) Count() int { return int(b.batch.Count()) }
 // Empty reports whether there are no changes.
 func (b *Batch) Empty() bool { return b.batch.Empty() }
 
+// BeginMemTable has the commit end the memtable first: these changes and later ones go to
+// a new one, and the one before is written to tables in the background.
+func (b *Batch) BeginMemTable() { b.fresh = true }
+
 // Reset makes the batch empty. It keeps the memory unless that is much.
 func (b *Batch) Reset() {
 	b.batch.Reset()
-	b.err = nil
+	b.err, b.fresh = nil, false
 }
 
 // Commit applies the changes, all or none. With sync they are durable when it
@@ -98,25 +103,75 @@ func (b *Batch) Reset() {
 // the failure of the store, which makes the next open decide.
 func (b *Batch) Commit(sync bool) error {
 	s := b.store
+	if err := b.enter(); err != nil {
+		return err
+	}
+	defer s.gate.leave()
+	s.room.turn.RLock()
+	defer s.room.turn.RUnlock()
+	if b.fresh {
+		if _, err := s.db.AsyncFlush(); err != nil {
+			return s.failCommit(err)
+		}
+	}
+	options := pebble.NoSync
+	if sync && !s.cfg.InMemory {
+		options = pebble.Sync
+	}
+	return b.commit(options)
+}
+
+// TryCommit is Commit for a caller that must not wait for the disk. It returns false, and has
+// done nothing, if Commit might: with sync, if the batch begins a memtable or the one there
+// is has no room for it, and while another call changes the store. A store without a log
+// does not say when it begins a memtable, so there it always returns false.
+func (b *Batch) TryCommit(sync bool) (done bool, err error) {
+	s := b.store
+	if err := b.enter(); err != nil {
+		return true, err
+	}
+	defer s.gate.leave()
+	if sync || b.fresh || s.cfg.InMemory || s.cfg.NoLog || !s.room.turn.TryLock() {
+		return false, nil
+	}
+	defer s.room.turn.Unlock()
+	if !s.room.fits(b.batch) {
+		return false, nil
+	}
+	return true, b.commit(pebble.NoSync)
+}
+
+// enter looks whether the batch can be committed, and enters the gate if so.
+func (b *Batch) enter() error {
+	s := b.store
 	if b.err != nil {
 		return b.err
 	}
 	if err := s.gate.enter(); err != nil {
 		return err
 	}
-	defer s.gate.leave()
 	if err := s.writable(); err != nil {
+		s.gate.leave()
 		return err
 	}
-	options := pebble.NoSync
-	if sync && !s.cfg.InMemory {
-		options = pebble.Sync
-	}
-	if err := b.batch.Commit(options); err != nil {
-		s.guard.Fail(fmt.Errorf("commit: %w", err))
-		return s.Err()
-	}
 	return nil
+}
+
+// commit is Commit with the gate entered and the room's turn held.
+func (b *Batch) commit(options *pebble.WriteOptions) error {
+	s := b.store
+	rotations := s.room.rotations.Load()
+	if err := b.batch.Commit(options); err != nil {
+		return s.failCommit(err)
+	}
+	s.room.take(b.batch, rotations)
+	return nil
+}
+
+// failCommit fails the store for a commit that Pebble has refused, and returns its error.
+func (s *Store) failCommit(err error) error {
+	s.guard.Fail(fmt.Errorf("commit: %w", err))
+	return s.Err()
 }
 
 // Close gives the batch's memory back. It is not used again.

@@ -151,9 +151,10 @@ func (e *fatalError) Unwrap() error { return e.cause }
 
 // listener returns what Pebble tells its events to. Most are called with Pebble's
 // locks held, DataCorruption is not.
-func listener(r *reporter, d *damage) *pebble.EventListener {
+func listener(r *reporter, d *damage, m *room) *pebble.EventListener {
 	return &pebble.EventListener{
 		DataCorruption: d.found,
+		WALCreated:     func(pebble.WALCreateInfo) { m.rotations.Add(1) },
 		// The other reason to stall is memtables that cannot be flushed, which the
 		// guard hears of.
 		WriteStallBegin: func(info pebble.WriteStallBeginInfo) { d.setStalled(strings.HasPrefix(info.Reason, "L0")) },
