@@ -10,6 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/braidstream/braid/awskinesis"
+	"github.com/braidstream/braid/awskinesis/internal/dynamotest"
 	"github.com/braidstream/braid/consumer"
 	"github.com/braidstream/braid/consumer/leasetest"
 )
@@ -26,7 +27,7 @@ func TestLeaseStoreKeepsThePromises(t *testing.T) {
 			for i, name := range kitStreams {
 				streams = append(streams, fmt.Sprintf("123456789012:%s:%d", name, 1700000000+i))
 			}
-			store, err := awskinesis.NewLeaseStore(t.Context(), newDynamo().client(), "kit", &awskinesis.LeaseStoreOptions{Streams: streams, Logger: quietLogger()})
+			store, err := awskinesis.NewLeaseStore(t.Context(), dynamotest.New().Client(), "kit", &awskinesis.LeaseStoreOptions{Streams: streams, Logger: quietLogger()})
 			require.NoError(t, err)
 			return store
 		}, nil)
@@ -34,7 +35,7 @@ func TestLeaseStoreKeepsThePromises(t *testing.T) {
 	t.Run("of one stream", func(t *testing.T) {
 		leasetest.Run(t, func(t *testing.T) consumer.LeaseStore {
 			all := &perStream{stores: make(map[string]*awskinesis.LeaseStore)}
-			client := newDynamo().client()
+			client := dynamotest.New().Client()
 			for i, name := range kitStreams {
 				store, err := awskinesis.NewLeaseStore(t.Context(), client, fmt.Sprint("kit-", i), &awskinesis.LeaseStoreOptions{Stream: name, Logger: quietLogger()})
 				require.NoError(t, err)
