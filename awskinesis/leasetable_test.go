@@ -1,6 +1,7 @@
 package awskinesis_test
 
 import (
+	"errors"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -104,6 +105,23 @@ func TestIndexOfTheLeaseTableIsMade(t *testing.T) {
 		listed()
 		require.Zero(t, d.Count("DescribeTable"))
 	})
+}
+
+// A table that is neither there nor being made is not waited for.
+func TestATableThatCannotBeUsedIsRefused(t *testing.T) {
+	for _, status := range []string{"ARCHIVING", "ARCHIVED", "INACCESSIBLE_ENCRYPTION_CREDENTIALS"} {
+		synctest.Test(t, func(t *testing.T) {
+			d := dynamotest.New()
+			ordersStore(t, d, nil)
+			d.SetTableStatus("billing-Braid", status)
+			_, err := awskinesis.NewLeaseStore(t.Context(), d.Client(), "billing", &awskinesis.LeaseStoreOptions{Stream: "orders"})
+			var permanent *consumer.PermanentError
+			require.ErrorAs(t, err, &permanent)
+			require.ErrorContains(t, err, `lease table "billing-Braid": `)
+			require.ErrorContains(t, err, status)
+			require.Equal(t, status == "INACCESSIBLE_ENCRYPTION_CREDENTIALS", errors.Is(err, braid.ErrKeyUnavailable))
+		})
+	}
 }
 
 func TestOptionsOfALeaseStore(t *testing.T) {

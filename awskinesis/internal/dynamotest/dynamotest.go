@@ -32,6 +32,7 @@ type Service struct {
 	reads  float64        // units that they have cost
 	writes float64
 	status string // of new tables and indexes; ACTIVE unless a test says otherwise
+	batch  int    // how many keys a BatchGetItem processes; 0 for all
 
 	fail func(op string, in map[string]any) string // see SetFaults; nil for none
 }
@@ -148,15 +149,25 @@ func (d *Service) DropIndexes(name string) {
 	delete(d.tables[name].created, "GlobalSecondaryIndexes")
 }
 
-// SetStatus sets the status of tables and indexes that are made from now on, and of a table that is
-// there if it is named.
-func (d *Service) SetStatus(status string, tables ...string) {
+// SetStatus sets the status of tables and indexes that are made from now on.
+func (d *Service) SetStatus(status string) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.status = status
-	for _, name := range tables {
-		d.tables[name].created["TableStatus"] = status
-	}
+}
+
+// SetTableStatus sets the status of a table.
+func (d *Service) SetTableStatus(name, status string) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.tables[name].created["TableStatus"] = status
+}
+
+// SetBatch has a BatchGetItem process so many keys, and leave the others over.
+func (d *Service) SetBatch(keys int) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.batch = keys
 }
 
 // Costs returns the calls by operation, and the units that they have read and written, and begins
@@ -333,7 +344,7 @@ func (d *Service) Activate() {
 }
 
 func (d *Service) batchGet(in map[string]any) (map[string]any, error) {
-	responses := make(map[string]any)
+	responses, left := make(map[string]any), make(map[string]any)
 	requests, _ := in["RequestItems"].(map[string]any)
 	for name, request := range requests {
 		t := d.tables[name]
@@ -345,6 +356,11 @@ func (d *Service) batchGet(in map[string]any) (map[string]any, error) {
 		if len(keys) > 100 {
 			return nil, refused("ValidationException", "too many keys")
 		}
+		if d.batch > 0 && len(keys) > d.batch {
+			rest := maps.Clone(request.(map[string]any))
+			rest["Keys"], keys = keys[d.batch:], keys[:d.batch]
+			left[name] = rest
+		}
 		for _, key := range keys {
 			it := t.items[Text(asItem(key)[t.key])]
 			d.reads += readUnits(request.(map[string]any), sizeOf(it))
@@ -354,7 +370,7 @@ func (d *Service) batchGet(in map[string]any) (map[string]any, error) {
 		}
 		responses[name] = found
 	}
-	return map[string]any{"Responses": responses}, nil
+	return map[string]any{"Responses": responses, "UnprocessedKeys": left}, nil
 }
 
 // pageBytes is how much a Scan or a Query returns at most.
