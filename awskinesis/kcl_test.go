@@ -126,6 +126,8 @@ type journey struct {
 	table     *httptest.Server
 	next      map[string]int // values put, by key
 
+	javaOptions []string
+
 	mu    sync.Mutex // guards the fields below
 	seen  []sight
 	lines []string       // of workers of the KCL
@@ -315,8 +317,8 @@ type javaWorker struct {
 func (j *journey) startJava(name, atPrepared string) *javaWorker {
 	j.Helper()
 	w := &javaWorker{journey: j, ended: make(chan struct{})}
-	w.cmd = exec.Command("java", "-Xmx256m", "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn", "-cp", j.classPath,
-		"Worker", j.kinesis.URL, j.table.URL, "billing", name, atPrepared)
+	w.cmd = exec.Command("java", slices.Concat([]string{"-Xmx256m", "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn"}, j.javaOptions,
+		[]string{"-cp", j.classPath, "Worker", j.kinesis.URL, j.table.URL, "billing", name, atPrepared})...)
 	stdin, err := w.cmd.StdinPipe()
 	require.NoError(j, err)
 	w.stdin = stdin
