@@ -12,7 +12,7 @@ import "slices"
 
 func allFaults() []fault {
 	return slices.Concat(commitFaults, numberFaults, readFaults, reshardFaults, retentionFaults,
-		storageFaults, encryptionFaults, keyFaults, consumerFaults, queueFaults)
+		storageFaults, encryptionFaults, keyFaults, consumerFaults, queueFaults, producerFaults)
 }
 
 // The harnesses, in sizes that pass in a few seconds.
