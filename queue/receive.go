@@ -23,12 +23,13 @@ const (
 //
 // The records are hidden from other receivers until they are acknowledged, or their
 // visibility timeout passes. That they were delivered, and how often, is durable before
-// Receive returns, in the database's mode: so a record that ends the process is counted. If ctx
-// ends while that is on its way, the records are given back.
+// Receive returns, in the database's mode: so a record that ends the process is counted.
 //
 // Errors: braid.ErrInvalidArgument; [ErrQueueNotFound]; braid.ErrKeyUnavailable if records
 // are encrypted; braid.ErrDiskFull, braid.ErrFailed, braid.ErrReadOnly, braid.ErrClosed; the
-// cause of ctx. Kinesis: ReceiveQueueRecords.
+// cause of ctx. braid.ErrOutcomeUnknown, which wraps one of these, means that records were on
+// their way to the caller: they are given back, but if the database has failed, the delivery
+// may count. Kinesis: ReceiveQueueRecords.
 func (q *Queue) Receive(ctx context.Context, n int, options *ReceiveOptions) ([]Record, error) {
 	records, err := q.receiveWith(ctx, n, options, false)
 	return records, wrap("receive", q.name, err)

@@ -2,6 +2,8 @@ package queue
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"math"
 	"time"
 
@@ -151,8 +153,7 @@ func (q *Queue) await(ctx context.Context, w *waiter, timer *stoppable) (given [
 			return w.taken, false, nil
 		case <-w.called:
 			if err := q.serveLine(ctx, w); err != nil {
-				q.forgo(w)
-				return nil, true, err
+				return nil, true, q.forgo(w, err)
 			}
 			continue
 		case <-timer.passed():
@@ -164,11 +165,9 @@ func (q *Queue) await(ctx context.Context, w *waiter, timer *stoppable) (given [
 		case <-ctx.Done():
 		case <-q.deleted:
 		case <-q.door.Life().Done():
-			given, over = q.awaitLast(ctx, w)
-			return given, over, nil
+			return q.awaitLast(ctx, w)
 		}
-		q.forgo(w)
-		return nil, true, nil
+		return nil, true, q.forgo(w, q.over(ctx))
 	}
 }
 
@@ -191,9 +190,9 @@ func (q *Queue) serveLine(ctx context.Context, w *waiter) error {
 
 // awaitLast is await when the database has ended. What it commits to the end may be a
 // delivery to this receiver, which nobody could give back any more.
-func (q *Queue) awaitLast(ctx context.Context, w *waiter) (given []taken, over bool) {
+func (q *Queue) awaitLast(ctx context.Context, w *waiter) (given []taken, over bool, err error) {
 	if q.withdraw(w) {
-		return nil, true
+		return nil, true, nil
 	}
 	select {
 	case <-w.served:
@@ -202,10 +201,9 @@ func (q *Queue) awaitLast(ctx context.Context, w *waiter) (given []taken, over b
 	}
 	select {
 	case <-w.served:
-		return w.taken, false
+		return w.taken, false, nil
 	default:
-		q.forgo(w)
-		return nil, true
+		return nil, true, q.forgo(w, q.over(ctx))
 	}
 }
 
@@ -223,17 +221,23 @@ func (q *Queue) withdraw(w *waiter) bool {
 	return true
 }
 
-// forgo ends a wait for a receiver that takes nothing any more: what it was given is given
-// back, and what it was called for is for the next one.
-func (q *Queue) forgo(w *waiter) {
+// forgo ends a wait for a receiver that takes nothing any more, because of err: what it was
+// given is given back, and what it was called for is for the next one. It returns the error for
+// the receiver. The outcome of a delivery that is on its way is unknown: if the database fails,
+// it may be durable, and count.
+func (q *Queue) forgo(w *waiter, err error) error {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if w.listed {
 		q.remove(w)
 	} else {
 		w.abandonLocked(q)
+		if !q.gone && !errors.Is(err, braid.ErrOutcomeUnknown) {
+			err = fmt.Errorf("%w: %w", braid.ErrOutcomeUnknown, err)
+		}
 	}
 	q.alertLocked()
+	return err
 }
 
 // listener is a queue as its stream knows it: a companion.Listener.

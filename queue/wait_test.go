@@ -211,15 +211,23 @@ func TestAReceiverThatComesBetweenACommitAndItsEnd(t *testing.T) {
 	})
 }
 
-// A receiver whose context ends while what it gets is made durable gives it back.
+// A receiver whose context ends while what it gets is made durable gives it back. By then it
+// has returned, and cannot know that.
 func TestAReceiverThatEndsWhileItIsServedGivesBack(t *testing.T) {
 	bubble(t, func(k *kit) {
 		q := k.open("q", queue.Options{MaxReceives: 1})
 		short, cancel := context.WithCancel(ctx)
-		got := waits(q, short, 9, queue.ReceiveOptions{})
+		ended := make(chan error, 1)
+		go func() {
+			_, err := q.Receive(short, 9, nil)
+			ended <- err
+		}()
+		synctest.Wait()
 		k.putAnd("0", func() {
 			cancel()
-			require.Empty(t, <-got)
+			err := <-ended
+			require.ErrorIs(t, err, context.Canceled)
+			require.ErrorIs(t, err, braid.ErrOutcomeUnknown)
 		})
 		synctest.Wait()
 		records := k.receive(q, 9)
@@ -227,7 +235,7 @@ func TestAReceiverThatEndsWhileItIsServedGivesBack(t *testing.T) {
 		require.Equal(t, 1, records[0].Receives, "the delivery that nobody saw does not count")
 
 		// One whose time has passed takes what it is given.
-		got = waits(q, ctx, 9, queue.ReceiveOptions{Wait: time.Minute})
+		got := waits(q, ctx, 9, queue.ReceiveOptions{Wait: time.Minute})
 		k.putAnd("1", func() { time.Sleep(time.Hour) })
 		require.Equal(t, []string{"1"}, texts(<-got))
 	})
