@@ -53,6 +53,12 @@ func (l *listened) Listen(listener companion.Listener) {
 	l.Stream.Listen(listener)
 }
 
+// HoldLoading has those wait who use the queue for the first time, until release is called.
+func HoldLoading(q *Queue) (release func()) {
+	<-q.loading
+	return func() { giveTurn(q.loading) }
+}
+
 // JoinCommit has ends called when the transaction is durable, and before others see the
 // records that it puts.
 func JoinCommit(tx *braid.Tx, ends func()) error {
