@@ -73,7 +73,7 @@ func BenchmarkReceiveAck(b *testing.B) {
 	}
 }
 
-// What a loop of its own would gain that acknowledges with its next receive, as Work does.
+// What a loop gains that acknowledges with its next receive, as Work does.
 func BenchmarkExchange(b *testing.B) {
 	for _, batch := range []int{1, 10} {
 		for _, consumers := range []int{1, 16} {
@@ -93,7 +93,7 @@ func BenchmarkExchange(b *testing.B) {
 									}
 									done = nil
 								}
-								records, err := queue.Exchange(ctx, q, batch, done...)
+								records, err := q.Exchange(ctx, batch, noWait, done...)
 								if err != nil || len(records) == 0 {
 									return
 								}

@@ -71,5 +71,6 @@
 // costs the row of its settings.
 //
 // Receives and acknowledgements of all goroutines share commits, and so fsyncs, with each
-// other and with everything else that is written.
+// other and with everything else that is written. [Queue.Work] acknowledges with its next
+// receive, in one commit, and [Queue.Exchange] does so for loops of the application's own.
 package queue

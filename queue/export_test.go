@@ -85,16 +85,3 @@ func Unseen(q *Queue) int {
 	defer q.mu.Unlock()
 	return len(q.unseen)
 }
-
-// Exchange acknowledges records and receives others, in one commit, without waiting.
-func Exchange(ctx context.Context, q *Queue, n int, receipts ...Receipt) ([]Record, error) {
-	var steps []step
-	if len(receipts) > 0 {
-		steps = q.steps(step{verb: acknowledge}, false, receipts)
-	}
-	records, err := q.receive(ctx, ask{n: n, bytes: maxBytes}, -1, steps)
-	if err == nil {
-		err = failures(steps, receipts)
-	}
-	return records, err
-}
