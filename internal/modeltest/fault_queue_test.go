@@ -132,7 +132,11 @@ func (fq *faultQueue) use(n int, wait time.Duration) error {
 		func() error { return fq.update(4) },
 	}
 	timeout := []time.Duration{faultHour, faultHour, -1}[n%3]
-	if err := fq.receive(false, 5, timeout, wait); err != nil {
+	var done []faultDelivery
+	if n%4 == 3 {
+		done = fq.some(1)
+	}
+	if err := fq.receive(false, 5, timeout, wait, done...); err != nil {
 		return err
 	}
 	return steps[n%len(steps)]()
@@ -151,6 +155,13 @@ func (fq *faultQueue) choose(n int, dead bool) (chosen []faultDelivery) {
 		}
 	}
 	return chosen
+}
+
+func receiptsOf(chosen []faultDelivery) (all []queue.Receipt) {
+	for _, d := range chosen {
+		all = append(all, d.receipt)
+	}
+	return all
 }
 
 // begin begins a call.
@@ -181,19 +192,27 @@ func (fq *faultQueue) call(verb queuetest.Verb, f func() error) error {
 	return fq.w.call(fmt.Sprintf("%s, of queue %s", verb, fq.name), f)
 }
 
-func (fq *faultQueue) receive(dead bool, n int, timeout, wait time.Duration) error {
+// receive receives records, and acknowledges others by the same commit.
+func (fq *faultQueue) receive(dead bool, n int, timeout, wait time.Duration, done ...faultDelivery) error {
 	verb := queuetest.Receive
 	if dead {
 		verb = queuetest.ReceiveDead
 	}
 	return fq.call(verb, func() error {
-		receive := fq.q.Receive
-		if dead {
-			receive = fq.q.DeadLetters().Receive
-		}
+		o := &queue.ReceiveOptions{Wait: wait, VisibilityTimeout: timeout, Whole: true}
 		c := fq.begin(verb, max(0, timeout))
-		records, err := receive(context.Background(), n, &queue.ReceiveOptions{Wait: wait, VisibilityTimeout: timeout, Whole: true})
+		var records []queue.Record
+		var err error
+		switch {
+		case dead:
+			records, err = fq.q.DeadLetters().Receive(context.Background(), n, o)
+		case len(done) > 0:
+			records, err = fq.q.Exchange(context.Background(), n, o, receiptsOf(done)...)
+		default:
+			records, err = fq.q.Receive(context.Background(), n, o)
+		}
 		fq.end(&c, err)
+		err = fq.exchanged(c, done, err)
 		if c.Maybe {
 			fq.given++
 			c.Delivery = fq.given
@@ -210,6 +229,22 @@ func (fq *faultQueue) receive(dead bool, n int, timeout, wait time.Duration) err
 		}
 		return err
 	})
+}
+
+// exchanged notes what became of the records that a receive was to acknowledge. It returns the
+// error of the receive.
+func (fq *faultQueue) exchanged(c queuetest.Call, done []faultDelivery, err error) error {
+	var refused *queue.ReceiptsError
+	if errors.As(err, &refused) { // its record was trimmed
+		return nil
+	}
+	c.Verb, c.Delay, c.Maybe = queuetest.Ack, 0, err != nil // it may have waited after the acknowledgement
+	for _, d := range done {
+		c.Delivery = d.name
+		fq.history[d.id] = append(fq.history[d.id], c)
+		fq.settled(d.id)
+	}
+	return err
 }
 
 // settled notes that the receipt of a record is of no further interest.
@@ -251,10 +286,7 @@ func (fq *faultQueue) settle(verb queuetest.Verb, delay time.Duration, chosen []
 }
 
 func (fq *faultQueue) settleThese(verb queuetest.Verb, delay time.Duration, chosen []faultDelivery) error {
-	var receipts []queue.Receipt
-	for _, d := range chosen {
-		receipts = append(receipts, d.receipt)
-	}
+	receipts := receiptsOf(chosen)
 	ctx, letters := context.Background(), fq.q.DeadLetters()
 	switch {
 	case verb == queuetest.Ack && chosen[0].dead:
