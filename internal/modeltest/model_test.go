@@ -110,7 +110,7 @@ func runModel(t *testing.T, seed uint64, totals *modelTotals) {
 		t: t, totals: totals, random: random,
 		opts: braid.Options{
 			MemtableBytes: 1 << 20,
-			CacheBytes:    256 << 10,
+			CacheBytes:    []int64{256 << 10, 8 << 20}[seed%2],
 			TailBytes:     []int64{-1, 16 << 10, 1 << 20}[random.IntN(3)],
 			Durability:    []braid.Durability{braid.Sync, braid.Sync, braid.Sync, braid.Interval, braid.NoSync}[random.IntN(5)],
 			ReserveBytes:  -1,
