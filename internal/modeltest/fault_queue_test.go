@@ -212,7 +212,7 @@ func (fq *faultQueue) receive(dead bool, n int, timeout, wait time.Duration, don
 			records, err = fq.q.Receive(context.Background(), n, o)
 		}
 		fq.end(&c, err)
-		err = fq.exchanged(c, done, err)
+		fq.exchanged(c, done, err)
 		if c.Maybe {
 			fq.given++
 			c.Delivery = fq.given
@@ -231,20 +231,14 @@ func (fq *faultQueue) receive(dead bool, n int, timeout, wait time.Duration, don
 	})
 }
 
-// exchanged notes what became of the records that a receive was to acknowledge. It returns the
-// error of the receive.
-func (fq *faultQueue) exchanged(c queuetest.Call, done []faultDelivery, err error) error {
-	var refused *queue.ReceiptsError
-	if errors.As(err, &refused) { // its record was trimmed
-		return nil
-	}
+// exchanged notes what became of the records that a receive was to acknowledge.
+func (fq *faultQueue) exchanged(c queuetest.Call, done []faultDelivery, err error) {
 	c.Verb, c.Delay, c.Maybe = queuetest.Ack, 0, err != nil // it may have waited after the acknowledgement
 	for _, d := range done {
 		c.Delivery = d.name
 		fq.history[d.id] = append(fq.history[d.id], c)
 		fq.settled(d.id)
 	}
-	return err
 }
 
 // settled notes that the receipt of a record is of no further interest.
