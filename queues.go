@@ -105,7 +105,8 @@ func (c companionTx) Join(check func() error, apply func(companion.Rows) func())
 	return nil
 }
 
-func (c companionTx) DB() any { return c.tx.db }
+func (c companionTx) DB() any                  { return c.tx.db }
+func (c companionTx) Context() context.Context { return c.tx.ctx }
 
 func (c companionStream) Number() uint32        { return c.stream.number }
 func (c companionStream) Latest() *tail.Counter { return &c.stream.latest }

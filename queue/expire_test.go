@@ -407,3 +407,19 @@ func TestRecordsAfterOnesThatWereTrimmedUnread(t *testing.T) {
 		require.Len(t, k.receive(q, 100), 20)
 	})
 }
+
+// A record that was dead when it expired counts as a dead one, even if nobody has looked since
+// it was received, and one whose timeout had not passed as one that was received.
+func TestWhatDiedBeforeItExpired(t *testing.T) {
+	bubble(t, func(k *kit) {
+		q := k.open("q", queue.Options{MaxReceives: 1})
+		k.put(2)
+		time.Sleep(24*time.Hour - time.Minute)
+		k.receive(q, 1) // for 30 seconds
+		_, err := q.Receive(ctx, 1, &queue.ReceiveOptions{Wait: -1, VisibilityTimeout: 12 * time.Hour})
+		require.NoError(t, err)
+		time.Sleep(24 * time.Hour)
+		d := k.describe(q)
+		require.Equal(t, []int64{0, 1, 1}, []int64{d.ExpiredUnreceived, d.ExpiredReceived, d.ExpiredDead})
+	})
+}

@@ -54,6 +54,12 @@ func (l *listened) Listen(listener companion.Listener) {
 	l.Stream.Listen(listener)
 }
 
+// HoldLoading makes the first users of the queue wait until release is called.
+func HoldLoading(q *Queue) (release func()) {
+	<-q.loading
+	return func() { giveTurn(q.loading) }
+}
+
 // JoinCommit makes ends be called when the transaction is durable, before others see the
 // records that it puts.
 func JoinCommit(tx *braid.Tx, ends func()) error {
@@ -79,17 +85,4 @@ func Unseen(q *Queue) int {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	return len(q.unseen)
-}
-
-// Exchange acknowledges records and receives others, in one commit, without waiting.
-func Exchange(ctx context.Context, q *Queue, n int, receipts ...Receipt) ([]Record, error) {
-	var steps []step
-	if len(receipts) > 0 {
-		steps = q.steps(step{verb: acknowledge}, false, receipts)
-	}
-	records, err := q.receive(ctx, ask{n: n, bytes: maxBytes}, -1, steps)
-	if err == nil {
-		err = failures(steps, receipts)
-	}
-	return records, err
 }

@@ -479,7 +479,7 @@ func (q *Queue) passed(now uint64) {
 		q.known = t
 		q.learn(q.stream.Shards())
 	}
-	q.sweep()
+	q.sweep(now, q.inner.Retention())
 	q.pass(now)
 }
 

@@ -28,7 +28,9 @@ const (
 //
 // Errors: braid.ErrInvalidArgument; [ErrQueueNotFound]; braid.ErrKeyUnavailable if records
 // are encrypted; braid.ErrDiskFull, braid.ErrFailed, braid.ErrReadOnly, braid.ErrClosed; the
-// cause of ctx. Kinesis: ReceiveQueueRecords.
+// cause of ctx. braid.ErrOutcomeUnknown, which wraps one of these, means that records were on
+// their way to the caller: they are given back, but if the database has failed, the delivery
+// may count. Kinesis: ReceiveQueueRecords.
 func (q *Queue) Receive(ctx context.Context, n int, options *ReceiveOptions) ([]Record, error) {
 	records, err := q.receiveWith(ctx, n, options, false)
 	return records, wrap("receive", q.name, err)
@@ -39,7 +41,30 @@ func (q *Queue) receiveWith(ctx context.Context, n int, options *ReceiveOptions,
 	if err != nil {
 		return nil, err
 	}
-	return q.receive(ctx, ask{n: n, bytes: opts.Bytes, timeout: opts.VisibilityTimeout, whole: opts.Whole, dead: dead}, opts.Wait, nil)
+	return q.receive(ctx, opts.ask(n, dead), opts.Wait, nil)
+}
+
+// Exchange acknowledges records that were processed, as [Queue.Ack] does, and receives the next
+// ones, as [Queue.Receive] does, in one commit: a loop that does so handles nearly twice as many
+// records per second as one that calls Ack and Receive in turn. Without receipts it is Receive.
+// If no record is visible, it acknowledges before it waits for one.
+//
+// Errors: [ReceiptsError] for receipts that were refused, together with the records that were
+// received; all other receipts are acknowledged. With any other error no records are returned,
+// and the receipts may be acknowledged or not: acknowledging them again with Ack is harmless.
+// The errors are those of Receive; while the disk is full, Exchange fails and Ack works. Kinesis:
+// AcknowledgeQueueRecords and ReceiveQueueRecords.
+func (q *Queue) Exchange(ctx context.Context, n int, options *ReceiveOptions, done ...Receipt) ([]Record, error) {
+	opts, err := options.withDefaults(n)
+	if err != nil {
+		return nil, wrap("exchange records of", q.name, err)
+	}
+	steps := q.steps(step{verb: acknowledge}, false, done)
+	records, err := q.receive(ctx, opts.ask(n, false), opts.Wait, steps)
+	if err == nil {
+		err = failures(steps, done)
+	}
+	return records, wrap("exchange records of", q.name, err)
 }
 
 // Follow receives records one by one until ctx ends. The loop must settle each record;

@@ -1,6 +1,8 @@
 package queue
 
 import (
+	"time"
+
 	"github.com/braidstream/braid"
 	"github.com/braidstream/braid/internal/agenda"
 	"github.com/braidstream/braid/internal/companion"
@@ -274,12 +276,17 @@ func (s *state) pass(now uint64) {
 		case e.phase == deadInFlight:
 			s.move(e, dead)
 		case e.phase == inFlight:
-			s.stats.lapsed++
-			fallthrough
+			s.lapse(e)
 		default:
 			s.fail(e)
 		}
 	}
+}
+
+// lapse ends a delivery whose timeout has passed.
+func (s *state) lapse(e *entry) {
+	s.stats.lapsed++
+	s.fail(e)
 }
 
 // fail makes an entry that nobody holds ready again, or a dead letter.
@@ -331,10 +338,19 @@ func (s *state) dieTried() {
 }
 
 // sweep drops the entries whose records were trimmed or have expired. It starts with the
-// oldest: a record is removed only together with all that arrived before it.
-func (s *state) sweep() {
+// oldest: a record is removed only together with all that arrived before it. A delivery whose
+// timeout had passed by then has lapsed, even if nobody has looked since. So a record that was
+// dead expires as a dead one.
+func (s *state) sweep(now uint64, retention time.Duration) {
 	for first := s.ages.First(); first != nil && !s.shows(first.Value.place); first = s.ages.First() {
-		s.expire(first.Value)
+		e, left := first.Value, now
+		if retention > 0 {
+			left = min(now, e.counter+uint64(retention)+1)
+		}
+		if e.phase == inFlight && e.visible <= left {
+			s.lapse(e)
+		}
+		s.expire(e)
 	}
 	for len(s.fresh) > 0 && !s.shows(placeOf(&s.fresh[0])) {
 		s.nextRecord() // the ordinal of the shard's cursor accounts for it

@@ -150,6 +150,9 @@ func (q *Queue) work(ctx context.Context, options *WorkOptions, call func(contex
 		return err
 	}
 	if err := q.load(ctx); err != nil {
+		if ctx.Err() != nil && errors.Is(err, context.Cause(ctx)) {
+			return nil // as if it had begun
+		}
 		return err
 	}
 	if opts.VisibilityTimeout == 0 {

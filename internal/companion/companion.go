@@ -188,7 +188,8 @@ type Tx interface {
 	// as the function of DB.Commit is.
 	Join(check func() error, apply func(Rows) (publish func())) error
 
-	DB() any // the *braid.DB
+	DB() any                  // the *braid.DB
+	Context() context.Context // that of the call that runs the transaction
 }
 
 // Environment is what a test puts in the place of the machine, to cut the power, say,

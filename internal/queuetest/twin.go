@@ -99,6 +99,16 @@ func (tw *Twin) Stream(counters []uint64) {
 	}
 }
 
+// Unread returns the counters of the records that were never received, oldest first.
+func (tw *Twin) Unread() (counters []uint64) {
+	tw.unsettled(func(c uint64, f Fate) {
+		if !f.Received {
+			counters = append(counters, c)
+		}
+	})
+	return counters
+}
+
 // committed notes that the queue has committed something: with that, it forgets the records
 // that were received and have gone.
 func (tw *Twin) committed() {
