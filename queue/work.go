@@ -19,6 +19,8 @@ const (
 	maxBackoff = 10 * time.Minute
 
 	retryPause = time.Second // after an error of the database that may pass
+
+	finishTimeout = 10 * time.Second // for the last commit of a worker
 )
 
 // WorkOptions say how [Queue.Work] works. The zero value, and a nil pointer, mean the
@@ -46,7 +48,8 @@ type WorkOptions struct {
 	Backoff func(receives int) time.Duration
 
 	// StopTimeout is how long calls that run when the context ends may go on. Then their
-	// contexts end. The default, 0, is 30 seconds; negative means not at all.
+	// contexts end. The default, 0, is 30 seconds; negative means not at all. After the last
+	// call has returned, Work takes up to 10 seconds to commit what is left to do.
 	StopTimeout time.Duration
 }
 
@@ -204,7 +207,7 @@ func (w *work) run() {
 			return
 		default:
 			q.log.Warn("a worker of a queue cannot receive, and tries again", "queue", q.name, "error", err)
-			steps, _ = w.settle(steps) // else others may get what is finished meanwhile
+			steps, _ = w.settle(w.calls, steps) // else others may get what is finished meanwhile
 			w.pause(err)
 		}
 	}
@@ -236,16 +239,22 @@ func (w *work) pause(err error) {
 	}
 }
 
-// finish does what is left to do when nothing more is received.
+// finish does what is left to do when nothing more is received. Calls whose contexts have
+// ended are acknowledged and given back, too, so those contexts do not end it.
 func (w *work) finish(steps []step) {
-	if rest, err := w.settle(steps); err != nil && !isFatal(err) {
+	if len(steps) == 0 {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(w.calls), finishTimeout)
+	defer cancel()
+	if rest, err := w.settle(ctx, steps); err != nil && !isFatal(err) {
 		w.queue.log.Warn("records that a worker has finished with come again", "queue", w.queue.name, "records", len(rest), "error", err)
 	}
 }
 
 // settle does steps without receiving anything: acknowledgements by themselves, since a
 // full disk lets those through. It returns what is still to be done, and why.
-func (w *work) settle(steps []step) (rest []step, err error) {
+func (w *work) settle(ctx context.Context, steps []step) (rest []step, err error) {
 	var acks, others []step
 	for _, st := range steps {
 		if st.verb == acknowledge {
@@ -258,7 +267,7 @@ func (w *work) settle(steps []step) (rest []step, err error) {
 		if len(part) == 0 {
 			continue
 		}
-		if _, failed := w.queue.commit(w.calls, nil, part); failed != nil {
+		if _, failed := w.queue.commit(ctx, nil, part); failed != nil {
 			rest, err = append(rest, part...), failed
 		}
 	}
@@ -400,17 +409,20 @@ func (b *batch) extend() {
 	}
 	b.mu.Unlock()
 
+	var rest []step // of those that are finished
 	_, err := w.queue.commit(w.calls, nil, steps)
 	if err != nil {
-		finished, _ = w.settle(finished)
+		rest, _ = w.settle(w.calls, finished)
 	}
 	b.mu.Lock()
-	defer b.mu.Unlock()
-	if b.over {
-		return // what is finished and was refused comes again
+	if b.over { // end has returned without the rest
+		b.mu.Unlock()
+		w.finish(rest)
+		return
 	}
+	defer b.mu.Unlock()
 	if err != nil {
-		b.steps = append(finished, b.steps...)
+		b.steps = append(rest, b.steps...)
 	} else if i := len(finished); i < len(steps) && steps[i].err != nil && at == b.at && cancel != nil {
 		cancel(steps[i].err)
 	}
