@@ -108,21 +108,23 @@ func (q *Queue) Work(ctx context.Context, fn func(ctx context.Context, r Record)
 	if fn == nil {
 		return wrap("work on", q.name, invalid("fn", nil, "must be a function"))
 	}
-	return wrap("work on", q.name, q.work(ctx, options, func(ctx context.Context, r Record) (bool, error) {
-		return false, fn(ctx, r)
+	return wrap("work on", q.name, q.work(ctx, options, func(ctx context.Context, r Record) (fate, error) {
+		return unsettled, fn(ctx, r)
 	}))
 }
 
 // WorkTx is [Queue.Work] for a function whose effects are in the database: fn runs in a
 // transaction, as with braid.DB.Update, which acknowledges the record as well. So what it
 // writes and puts happens exactly once for each record, whatever crashes or is received
-// again. fn may run several times, and must not wait.
+// again. fn may run several times, and must not wait. If the commit is refused because the
+// disk is full or a key is unavailable, that is no failed attempt: the record is given back
+// until the commit may succeed.
 func (q *Queue) WorkTx(ctx context.Context, fn func(ctx context.Context, tx *braid.Tx, r Record) error, options *WorkOptions) error {
 	if fn == nil {
 		return wrap("work on", q.name, invalid("fn", nil, "must be a function"))
 	}
-	return wrap("work on", q.name, q.work(ctx, options, func(ctx context.Context, r Record) (bool, error) {
-		var failed bool // by itself, and not for its receipt
+	return wrap("work on", q.name, q.work(ctx, options, func(ctx context.Context, r Record) (fate, error) {
+		var failed bool // by itself, and not by its commit
 		err := q.db.Update(ctx, func(tx *braid.Tx) error {
 			err := fn(ctx, tx, r)
 			if failed = err != nil; failed {
@@ -130,22 +132,37 @@ func (q *Queue) WorkTx(ctx context.Context, fn func(ctx context.Context, tx *bra
 			}
 			return q.AckTx(tx, r.Receipt)
 		})
-		return err == nil || !failed && isLost(err), err
+		switch {
+		case err == nil || !failed && isLost(err):
+			return settled, err
+		case !failed && isWaitedOut(err):
+			return untried, err
+		}
+		return unsettled, err
 	}))
 }
+
+// fate is what has become of a record by a call.
+type fate uint8
+
+const (
+	unsettled fate = iota // it is to be acknowledged or, with an error, has failed
+	settled               // there is nothing left to do for it
+	untried               // the database took nothing, whatever the record: it has not failed
+)
 
 // work is a run of Work.
 type work struct {
 	queue *Queue
 	opts  WorkOptions
-	call  func(ctx context.Context, r Record) (settled bool, err error) // settled: there is nothing left to do for the record
-	ctx   context.Context                                               // ends when no more is to be received
+	call  func(ctx context.Context, r Record) (fate, error)
+	ctx   context.Context // ends when no more is to be received
 	stop  context.CancelCauseFunc
 	calls context.Context // that of the calls, which outlasts the other
 	sides sync.WaitGroup  // extensions on their way
 }
 
-func (q *Queue) work(ctx context.Context, options *WorkOptions, call func(context.Context, Record) (bool, error)) error {
+func (q *Queue) work(ctx context.Context, options *WorkOptions, call func(context.Context, Record) (fate, error)) error {
 	opts, err := options.withDefaults()
 	if err != nil {
 		return err
@@ -198,7 +215,9 @@ func (w *work) run() {
 		records, err := q.receive(w.ctx, a, 0, steps)
 		switch {
 		case err == nil:
-			steps = w.process(records)
+			if steps, err = w.process(records); err != nil {
+				w.retry("a worker of a queue cannot commit, and tries again", &steps, err)
+			}
 		case w.ctx.Err() != nil:
 			w.finish(steps)
 			return
@@ -206,9 +225,7 @@ func (w *work) run() {
 			w.stop(err)
 			return
 		default:
-			q.log.Warn("a worker of a queue cannot receive, and tries again", "queue", q.name, "error", err)
-			steps, _ = w.settle(w.calls, steps) // else others may get what is finished meanwhile
-			w.pause(err)
+			w.retry("a worker of a queue cannot receive, and tries again", &steps, err)
 		}
 	}
 }
@@ -223,8 +240,17 @@ func isFatal(err error) bool {
 	return false
 }
 
-// pause waits until what failed may work again.
-func (w *work) pause(err error) {
+// isWaitedOut reports whether a commit was refused for a reason that passes, and that has
+// nothing to do with what was to be committed.
+func isWaitedOut(err error) bool {
+	return companion.Over(err) != nil || errors.Is(err, braid.ErrKeyUnavailable)
+}
+
+// retry waits until what failed may work again. What is finished is settled before that: else
+// others may get it meanwhile.
+func (w *work) retry(message string, steps *[]step, err error) {
+	w.queue.log.Warn(message, "queue", w.queue.name, "error", err)
+	*steps, _ = w.settle(w.calls, *steps)
 	timer := time.NewTimer(retryPause)
 	defer timer.Stop()
 	var passed <-chan time.Time
@@ -274,43 +300,56 @@ func (w *work) settle(ctx context.Context, steps []step) (rest []step, err error
 	return rest, err
 }
 
-// process calls the function for each record, and returns what is to be done to them.
-func (w *work) process(records []Record) (steps []step) {
+// process calls the function for each record, and returns what is to be done to them. After
+// an error, which is the database's, it gives back the rest.
+func (w *work) process(records []Record) (steps []step, err error) {
 	b := &batch{work: w, tickets: make([]ticket, len(records))}
 	for i := range records {
 		b.tickets[i], _ = w.queue.ticket(records[i].Receipt) // it is one of this queue
 	}
 	b.begin()
 	for i := range records {
-		st, settled := w.one(b, &records[i])
-		b.next(st, settled)
+		switch {
+		case b.isLost():
+			w.queue.log.Warn("a record was not processed, as its visibility timeout passed before its turn came", "queue", w.queue.name, "record", records[i].ID)
+			b.next(step{}, false)
+		case w.ctx.Err() != nil || err != nil:
+			b.next(step{verb: giveBack}, true)
+		default:
+			var st step
+			var left bool
+			st, left, err = w.one(b, &records[i])
+			b.next(st, left)
+		}
 	}
-	return b.end()
+	return b.end(), err
 }
 
-// one calls the function for a record. It reports whether nothing is left to be done to it.
-func (w *work) one(b *batch, r *Record) (st step, settled bool) {
-	if w.ctx.Err() != nil {
-		return step{verb: giveBack}, false
-	}
+// one calls the function for a record. It returns what is to be done to the record, if
+// anything is left to do, and an error of the database that others meet as well.
+func (w *work) one(b *batch, r *Record) (st step, left bool, err error) {
 	ctx, cancel := b.context()
 	defer cancel(nil)
-	settled, err := w.try(ctx, *r)
+	f, err := w.try(ctx, *r)
 	switch {
-	case err == nil:
-		return step{verb: acknowledge}, settled
-	case settled:
+	case f == settled && err != nil:
 		w.queue.log.Warn("a record was processed and is no longer the worker's, so nothing was written", "queue", w.queue.name, "record", r.ID, "error", err)
-		return st, true
+		fallthrough
+	case f == settled:
+		return st, false, nil
+	case err == nil:
+		return step{verb: acknowledge}, true, nil
 	case w.calls.Err() != nil: // it was cut off, and has not failed by itself
-		return step{verb: giveBack}, false
+		return step{verb: giveBack}, true, nil
+	case f == untried:
+		return step{verb: giveBack}, true, err
 	}
 	w.queue.log.Warn("processing a record has failed", "queue", w.queue.name, "record", r.ID, "receives", r.Receives, "error", err)
 	if errors.Is(err, ErrReject) {
-		return step{verb: reject, reason: shortened(err.Error())}, false
+		return step{verb: reject, reason: shortened(err.Error())}, true, nil
 	}
 	delay := min(max(0, w.opts.Backoff(r.Receives)), maxDelay)
-	return step{verb: release, delay: delay, reason: shortened(err.Error())}, false
+	return step{verb: release, delay: delay, reason: shortened(err.Error())}, true, nil
 }
 
 // isLost reports whether a transaction was refused because somebody else has the record.
@@ -320,20 +359,20 @@ func isLost(err error) bool {
 }
 
 // try makes one call, on a goroutine of its own, which the call may end.
-func (w *work) try(ctx context.Context, r Record) (settled bool, err error) {
+func (w *work) try(ctx context.Context, r Record) (f fate, err error) {
 	done := make(chan struct{})
 	go func() { // try waits for it
 		defer close(done)
 		err = errGoexit
 		defer func() {
 			if v := recover(); v != nil {
-				settled, err = false, fmt.Errorf("panic: %v\n%s", v, debug.Stack())
+				f, err = unsettled, fmt.Errorf("panic: %v\n%s", v, debug.Stack())
 			}
 		}()
-		settled, err = w.call(ctx, r)
+		f, err = w.call(ctx, r)
 	}()
 	<-done
-	return settled, err
+	return f, err
 }
 
 var errGoexit = errors.New("function ended its goroutine with runtime.Goexit")
@@ -348,6 +387,7 @@ type batch struct {
 	at     int                     // the record that is processed
 	cancel context.CancelCauseFunc // of the call
 	steps  []step                  // for those before it, that are still to be done
+	lost   []bool                  // by record: somebody else may have it; nil for none
 	over   bool
 }
 
@@ -367,11 +407,18 @@ func (b *batch) context() (context.Context, context.CancelCauseFunc) {
 	return ctx, cancel
 }
 
-// next goes on to the next record.
-func (b *batch) next(st step, settled bool) {
+// isLost reports whether the record whose turn it is was not hidden any longer before that.
+func (b *batch) isLost() bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if !settled {
+	return b.lost != nil && b.lost[b.at]
+}
+
+// next goes on to the next record. st is to be done to the one before it, if anything is left.
+func (b *batch) next(st step, left bool) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if left {
 		st.ticket = b.tickets[b.at]
 		b.steps = append(b.steps, st)
 	}
@@ -423,10 +470,27 @@ func (b *batch) extend() {
 	defer b.mu.Unlock()
 	if err != nil {
 		b.steps = append(rest, b.steps...)
-	} else if i := len(finished); i < len(steps) && steps[i].err != nil && at == b.at && cancel != nil {
-		cancel(steps[i].err)
+	} else {
+		b.lose(at, cancel, steps[len(finished):])
 	}
 	b.timer.Reset(w.opts.VisibilityTimeout / 3)
+}
+
+// lose notes which records are no longer hidden, by the extensions of those from one on. If
+// that one is still processed, its call is to end.
+func (b *batch) lose(at int, cancel context.CancelCauseFunc, extensions []step) {
+	for i := range extensions {
+		if extensions[i].err == nil {
+			continue
+		}
+		if b.lost == nil {
+			b.lost = make([]bool, len(b.tickets))
+		}
+		b.lost[at+i] = true
+		if i == 0 && at == b.at && cancel != nil {
+			cancel(extensions[i].err)
+		}
+	}
 }
 
 // shortened returns the beginning of a reason, as whole characters.
