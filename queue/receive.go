@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"iter"
+	"slices"
 	"time"
 
 	"github.com/braidstream/braid"
@@ -210,7 +211,7 @@ func (q *Queue) commit(ctx context.Context, a *ask, steps []step) ([]Record, err
 	}
 	err := q.door.Commit(ctx, c.essential, bytes, c.apply)
 	if errors.Is(err, braid.ErrOutcomeUnknown) {
-		c.abandon(q)
+		c.abandon()
 	}
 	if err != nil {
 		return nil, err
@@ -222,7 +223,7 @@ func (q *Queue) commit(ctx context.Context, a *ask, steps []step) ([]Record, err
 type change struct {
 	queue     *Queue
 	ask       *ask
-	steps     []step
+	steps     []step // guarded by the queue's mutex until the commit has ended
 	essential bool
 	served    []*waiter // with records by this commit
 	delivery
@@ -252,10 +253,14 @@ func (d *delivery) abandonLocked(q *Queue) {
 	}
 }
 
-func (d *delivery) abandon(q *Queue) {
+// abandon leaves the change to the commit, which may still be made. The steps are the caller's
+// from now on, which may take them again: the commit has a copy.
+func (c *change) abandon() {
+	q := c.queue
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	d.abandonLocked(q)
+	c.abandonLocked(q)
+	c.steps = slices.Clone(c.steps)
 }
 
 // apply is called by the goroutine that commits.
