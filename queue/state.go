@@ -95,8 +95,8 @@ const (
 type entry struct {
 	place
 	receives   uint32
-	generation uint32
 	size       uint32
+	generation uint64
 	visible    uint64
 	first      uint64
 	keyHash    uint64
@@ -172,7 +172,7 @@ func newState(id layout.QueueID, settings Options, start uint64) state {
 // restored makes the entry of a row that was found in the store.
 func restored(p place, row layout.DeliveryRow, now uint64, closedWell bool) *entry {
 	e := &entry{
-		place: p, receives: uint32(row.Receives), generation: uint32(row.Generation), size: uint32(row.Size),
+		place: p, receives: uint32(row.Receives), generation: row.Generation, size: uint32(row.Size),
 		visible: min(row.Visible, now+uint64(maxVisibility)), // the clock may have been wrong
 		first:   row.First, keyHash: row.KeyHash, reason: row.Reason, dead: row.Dead, local: row.Local,
 	}
@@ -429,9 +429,9 @@ func (s *state) discard(rows companion.Rows) {
 func (s *state) put(rows companion.Rows, e *entry) {
 	s.key = layout.AppendDeliveryKey(s.key[:0], s.id, e.shard, e.counter)
 	s.row = layout.DeliveryRow{
-		Receives: uint64(e.receives), Generation: uint64(e.generation), Visible: e.visible, First: e.first,
+		Receives: uint64(e.receives), Generation: e.generation, Visible: e.visible, First: e.first,
 		Size: uint64(e.size), KeyHash: e.keyHash, Dead: e.dead, Local: e.local, Reason: e.reason,
-		Waiting: e.phase == waiting || e.phase == ready,
+		Waiting: e.phase == waiting || e.phase == ready || e.phase == held,
 	}.Append(s.row, s.key)
 	rows.Set(s.key, s.row)
 }

@@ -88,6 +88,6 @@ func (s *state) do(rows companion.Rows, st *step, now uint64) error {
 // revive makes a dead letter a record that was never received. Its receipts are void.
 func (s *state) revive(e *entry, now uint64) {
 	e.dead, e.receives, e.visible = false, 0, now
-	e.generation++
+	e.succeed()
 	s.offer(e)
 }

@@ -193,7 +193,7 @@ func DecodeCursorRow(key, value []byte) (row CursorRow, err error) {
 // Invariant: a record below the queue's cursors that has no row is settled.
 type DeliveryRow struct {
 	Receives   uint64
-	Generation uint64 // goes up with each receive: the receipts of earlier ones are void
+	Generation uint64 // goes up with each receive, by random steps: the receipts of earlier ones are void
 	Visible    uint64 // when it becomes visible: Unix time in nanoseconds
 	First      uint64 // when it was first received, likewise; 0: it was not, and is held back
 	Size       uint64 // of its partition key and data
