@@ -82,6 +82,30 @@ func TestARestoredRecordWaitsForItsKey(t *testing.T) {
 	})
 }
 
+// A lower limit makes all records of a key dead that were received so often, even those that
+// the first of them has held back.
+func TestALowerLimitReachesRecordsThatAreHeldBack(t *testing.T) {
+	for range 20 { // the order of a map has a say
+		bubble(t, func(k *kit) {
+			q := k.open("q", queue.Options{OrderByKey: true})
+			k.putKeys("A1", "A2")
+			require.NoError(t, q.Reject(ctx, "", receipts(k.receive(q, 1))...))
+			for range 2 {
+				require.NoError(t, q.Release(ctx, 0, receipts(k.receive(q, 1))...)) // A2
+			}
+			_, err := q.DeadLetters().RestoreAll(ctx)
+			require.NoError(t, err)
+			for range 2 {
+				require.NoError(t, q.Release(ctx, 0, receipts(k.receive(q, 1))...)) // A1
+			}
+			require.EqualValues(t, 1, k.describe(q).Held)
+			require.NoError(t, q.Update(ctx, func(o *queue.Options) { o.MaxReceives = 2 }))
+			require.EqualValues(t, 2, k.describe(q).Dead)
+			require.Empty(t, k.receive(q, 9))
+		})
+	}
+}
+
 // A key with a long backlog hides others only beyond the window.
 func TestALongBacklogOfAKey(t *testing.T) {
 	bubble(t, func(k *kit) {

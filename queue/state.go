@@ -1,6 +1,9 @@
 package queue
 
 import (
+	"maps"
+	"slices"
+
 	"github.com/braidstream/braid"
 	"github.com/braidstream/braid/internal/agenda"
 	"github.com/braidstream/braid/internal/companion"
@@ -316,14 +319,15 @@ func (s *state) fix(rows companion.Rows) {
 
 // dieTried makes dead letters of what was received so often as the new limit allows.
 func (s *state) dieTried() {
+	var those []*entry // collected first, since each that dies may move others
 	for receives, of := range s.tried {
-		if s.settings.MaxReceives <= 0 || int(receives) < s.settings.MaxReceives {
-			continue
+		if s.settings.MaxReceives > 0 && int(receives) >= s.settings.MaxReceives {
+			those = slices.AppendSeq(those, maps.Keys(of))
 		}
-		for e := range of {
-			s.looks++
-			s.die(e)
-		}
+	}
+	for _, e := range those {
+		s.looks++
+		s.die(e)
 	}
 }
 
@@ -395,11 +399,11 @@ func (s *state) ordinal(shard uint32) uint64 {
 
 // expire drops an entry whose record is gone.
 func (s *state) expire(e *entry) {
-	switch e.phase {
-	case held:
-		s.expired.unreceived++
-	case dead, deadInFlight:
+	switch {
+	case e.phase == dead || e.phase == deadInFlight:
 		s.expired.dead++
+	case e.first == 0:
+		s.expired.unreceived++
 	default:
 		s.expired.received++
 	}
