@@ -152,7 +152,7 @@ func age(counter, now uint64) time.Duration {
 
 // Update changes settings of the queue: change gets those that it has, with defaults filled
 // in, and sets what is to be different. It is called again if somebody else has changed them
-// meanwhile. Stream, Start and OrderByKey cannot be changed.
+// meanwhile. Stream, Start, OrderByKey and BlockAtDead cannot be changed.
 //
 // A new VisibilityTimeout is that of later receives. With a lower MaxReceives, records that
 // were received so often already are dead, but for those in flight, which finish their

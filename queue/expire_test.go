@@ -212,6 +212,21 @@ func TestStart(t *testing.T) {
 	})
 }
 
+// A queue that is to begin before what its stream keeps begins where that does.
+func TestAStartBeforeTheRetentionPeriod(t *testing.T) {
+	bubble(t, func(k *kit) {
+		time.Sleep(100 * time.Hour)
+		k.put(1)
+		before := k.open("before", queue.Options{Start: braid.AtTime(time.Now().Add(-50 * time.Hour))})
+		within := k.open("within", queue.Options{Start: braid.AtTime(time.Now().Add(-10 * time.Hour))})
+		require.Equal(t, time.Now().Add(-24*time.Hour), before.StartedAt())
+		require.Equal(t, time.Now().Add(-10*time.Hour), within.StartedAt())
+		require.NoError(t, k.stream.IncreaseRetention(ctx, -1))
+		forever := k.open("forever", queue.Options{Start: braid.AtTime(time.Now().Add(-50 * time.Hour))})
+		require.Equal(t, time.Now().Add(-50*time.Hour), forever.StartedAt())
+	})
+}
+
 func TestReshardsAreFollowed(t *testing.T) {
 	bubble(t, func(k *kit) {
 		q := k.open("q", queue.Options{Start: braid.Latest()})

@@ -147,6 +147,9 @@ func (q *Queue) begin(ctx context.Context, at braid.Position) (start uint64, cur
 	}
 	cursors = make(map[uint32]*cursor)
 	q.started = min(q.created, max(start, uint64(q.stream.CreatedAt().UnixNano())))
+	if keeps := uint64(q.inner.Retention()); keeps > 0 {
+		q.started = max(q.started, q.created-min(q.created, keeps))
+	}
 	oldest := q.created
 	for _, sh := range q.stream.Shards() {
 		inner := companion.ShardOf(sh)
@@ -243,8 +246,9 @@ func (q *Queue) Stream() *braid.Stream { return q.stream }
 func (q *Queue) CreatedAt() time.Time { return timeOf(q.created) }
 
 // StartedAt returns the time that the queue's start stands for: its records are those that
-// arrived then or later. It is the time given with braid.AtTime, the time of creation for
-// braid.Latest, and for braid.TrimHorizon the arrival of the oldest record there was.
+// arrived then or later. It is the time of creation for braid.Latest, and for
+// braid.TrimHorizon the arrival of the oldest record there was. For braid.AtTime it is the time
+// given, or that from which on the stream kept its records if that was later.
 func (q *Queue) StartedAt() time.Time { return timeOf(q.started) }
 
 func timeOf(nanoseconds uint64) time.Time { return time.Unix(0, int64(nanoseconds)) }
