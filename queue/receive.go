@@ -74,6 +74,9 @@ func (q *Queue) receive(ctx context.Context, a ask, wait time.Duration, steps []
 	if err := q.load(ctx); err != nil {
 		return nil, err
 	}
+	if q.door.ReadOnly() { // even with nothing to receive, for which it would wait forever
+		return nil, braid.ErrReadOnly
+	}
 	defer func() {
 		if err != nil { // what this one may have been woken for is there for the next
 			q.alert()

@@ -206,6 +206,32 @@ func TestAWorkerLeavesRecordsThatItNoLongerHolds(t *testing.T) {
 	})
 }
 
+// On a database that is only read nothing can ever be received, and nobody waits for it.
+func TestAReadOnlyDatabaseHasNoReceivers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		k, disk := onTestDisk(t)
+		q := k.open("q", queue.Options{})
+		k.put(1)
+		require.NoError(t, q.Ack(ctx, receipts(k.receive(q, 1))...))
+		require.NoError(t, k.db.Close())
+		db := openOn(t, disk, &braid.Options{ReadOnly: true})
+		q, err := queue.Get(ctx, db, "q")
+		require.NoError(t, err)
+		_, err = q.Receive(ctx, 1, nil)
+		require.ErrorIs(t, err, braid.ErrReadOnly)
+		_, err = q.DeadLetters().Receive(ctx, 1, nil)
+		require.ErrorIs(t, err, braid.ErrReadOnly)
+		for _, err := range q.Follow(ctx, nil) {
+			require.ErrorIs(t, err, braid.ErrReadOnly)
+		}
+		require.ErrorIs(t, q.Work(ctx, func(context.Context, queue.Record) error { return nil }, nil), braid.ErrReadOnly)
+		d, err := q.Describe(ctx)
+		require.NoError(t, err)
+		require.Zero(t, d.Visible)
+		require.NoError(t, db.Close())
+	})
+}
+
 // Calls end with their context on a disk that does not answer.
 func TestAStalledDisk(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
