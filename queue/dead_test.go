@@ -341,6 +341,22 @@ func TestManyDeadLetters(t *testing.T) {
 	})
 }
 
+// Dead letters that a change of the limit has to fix are written by several commits, since
+// others wait for each.
+func TestALimitIsChangedInSmallCommits(t *testing.T) {
+	bubble(t, func(k *kit) {
+		q := k.open("q", queue.Options{MaxReceives: 1})
+		const n = 3500
+		k.put(n)
+		require.Len(t, k.receive(q, n), n)
+		time.Sleep(q30)
+		before := k.db.Metrics().Commits
+		require.NoError(t, q.Update(ctx, func(o *queue.Options) { o.MaxReceives = 9 }))
+		require.EqualValues(t, 4, k.db.Metrics().Commits-before)
+		require.EqualValues(t, n, k.describe(q).Dead)
+	})
+}
+
 // A letter that somebody sees is restored or discarded by the receipt that is shown with it,
 // unless it was received meanwhile.
 func TestALetterIsRestoredByItsReceipt(t *testing.T) {

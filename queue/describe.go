@@ -3,6 +3,7 @@ package queue
 import (
 	"context"
 	"errors"
+	"math"
 	"time"
 
 	"github.com/braidstream/braid/internal/agenda"
@@ -200,6 +201,11 @@ func (q *Queue) updateFrom(ctx context.Context, was Options, change func(*Option
 	case opts.BlockAtDead != was.BlockAtDead:
 		return invalid("BlockAtDead", opts.BlockAtDead, "must not be changed")
 	}
+	if opts.MaxReceives != was.MaxReceives {
+		if err := q.fixMost(ctx); err != nil {
+			return err
+		}
+	}
 	return q.door.Commit(ctx, false, 1000, func(rows companion.Rows) (func(), error) {
 		q.mu.Lock()
 		defer q.mu.Unlock()
@@ -212,13 +218,42 @@ func (q *Queue) updateFrom(ctx context.Context, was Options, change func(*Option
 		q.passed(q.door.Now())
 		q.flush(rows)
 		if opts.MaxReceives != q.settings.MaxReceives {
-			q.fix(rows)
+			q.fix(rows, math.MaxInt)
 		}
 		q.settings = opts
 		q.dieTried()
 		rows.Set(layout.QueueKey(q.id), q.row())
 		return q.alert, nil
 	})
+}
+
+// maxFixed is how many dead letters one commit fixes: others wait for it.
+const maxFixed = 1000
+
+// fixMost fixes dead letters, which are so already, until few are left for the commit that
+// changes the limit.
+func (q *Queue) fixMost(ctx context.Context) error {
+	for {
+		q.mu.Lock()
+		q.passed(q.door.Now())
+		left := len(q.lapsed)
+		q.mu.Unlock()
+		if left <= maxFixed {
+			return nil
+		}
+		err := q.door.Commit(ctx, false, 100*maxFixed, func(rows companion.Rows) (func(), error) {
+			q.mu.Lock()
+			defer q.mu.Unlock()
+			if q.gone {
+				return nil, ErrQueueNotFound
+			}
+			q.fix(rows, maxFixed)
+			return nil, nil
+		})
+		if err != nil {
+			return err
+		}
+	}
 }
 
 // Delete deletes the queue. Its stream stays as it is. Receivers that wait return

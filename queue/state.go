@@ -306,15 +306,18 @@ func (s *state) die(e *entry) {
 	}
 }
 
-// fix adds to a commit that the dead letters are so by the limit that there was: whatever the
-// new one, they stay dead.
-func (s *state) fix(rows companion.Rows) {
+// fix adds to a commit that dead letters are so by the limit that there was, up to so many of
+// them: whatever the new one, they stay dead.
+func (s *state) fix(rows companion.Rows, most int) {
 	for e := range s.lapsed {
+		if most--; most < 0 {
+			return
+		}
+		delete(s.lapsed, e)
 		s.looks++
 		e.dead = true
 		s.put(rows, e)
 	}
-	clear(s.lapsed)
 }
 
 // dieTried makes dead letters of what was received so often as the new limit allows.
