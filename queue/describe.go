@@ -33,7 +33,8 @@ type Description struct {
 	// Records that have left the stream before they were settled, because retention or a trim
 	// removed them, or they could not be read: never received, received, and dead ones. They
 	// count since the queue was created, but what a shard has lost of records that were never
-	// received is not counted if the shard goes while nobody uses the queue.
+	// received is not counted if the shard goes while nobody uses the queue, and no longer
+	// counted if the database is closed before the queue commits anything after that.
 	ExpiredUnreceived, ExpiredReceived, ExpiredDead int64
 
 	// The following count since the database was opened: they are not stored, and begin at 0

@@ -216,7 +216,8 @@ func (w *work) run() {
 		switch {
 		case err == nil:
 			if steps, err = w.process(records); err != nil {
-				w.retry("a worker of a queue cannot commit, and tries again", &steps, err)
+				q.log.Warn("a worker of a queue cannot commit, and tries again", "queue", q.name, "error", err)
+				steps = w.hold(steps, err)
 			}
 		case w.ctx.Err() != nil:
 			w.finish(steps)
@@ -225,7 +226,8 @@ func (w *work) run() {
 			w.stop(err)
 			return
 		default:
-			w.retry("a worker of a queue cannot receive, and tries again", &steps, err)
+			q.log.Warn("a worker of a queue cannot receive, and tries again", "queue", q.name, "error", err)
+			steps = w.hold(steps, err)
 		}
 	}
 }
@@ -246,11 +248,10 @@ func isWaitedOut(err error) bool {
 	return companion.Over(err) != nil || errors.Is(err, braid.ErrKeyUnavailable)
 }
 
-// retry waits until what failed may work again. What is finished is settled before that: else
-// others may get it meanwhile.
-func (w *work) retry(message string, steps *[]step, err error) {
-	w.queue.log.Warn(message, "queue", w.queue.name, "error", err)
-	*steps, _ = w.settle(w.calls, *steps)
+// hold waits until what failed may work again. What is finished is settled before that, since
+// others may get it meanwhile; it returns the rest.
+func (w *work) hold(steps []step, err error) (rest []step) {
+	rest, _ = w.settle(w.calls, steps)
 	timer := time.NewTimer(retryPause)
 	defer timer.Stop()
 	var passed <-chan time.Time
@@ -263,6 +264,7 @@ func (w *work) retry(message string, steps *[]step, err error) {
 	case <-passed:
 	case <-w.ctx.Done():
 	}
+	return rest
 }
 
 // finish does what is left to do when nothing more is received. Calls whose contexts have
