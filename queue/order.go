@@ -20,7 +20,8 @@ const maxHolds = 1000
 // the first.
 type chain struct {
 	first, last *entry
-	busy        int // entries that the others have to wait for
+	near        *entry // the one that was put between others last; nil for none
+	busy        int    // entries that the others have to wait for
 }
 
 // isBusy reports whether other records of the key wait for one in that phase.
@@ -33,10 +34,7 @@ func (s *state) link(e *entry) {
 		c = new(chain)
 		s.keys[e.keyHash] = c
 	}
-	after := c.last
-	for after != nil && after.counter > e.counter { // but for a restored record it is the last
-		after = after.before
-	}
+	after := s.place(c, e)
 	e.chain, e.before = c, after
 	if after == nil {
 		e.after, c.first = c.first, e
@@ -54,6 +52,26 @@ func (s *state) link(e *entry) {
 	s.arrange(c, e)
 }
 
+// place returns the entry of the chain that is to come before e: the last one, unless e is a
+// restored record. Restored ones come one after the other, so each begins at the one before it.
+func (s *state) place(c *chain, e *entry) *entry {
+	after := c.last
+	if after == nil || after.counter < e.counter {
+		return after
+	}
+	if near := c.near; near != nil && near.counter < e.counter {
+		for after = near; after.after.counter < e.counter; after = after.after { // the last one is higher
+			s.looks++
+		}
+	} else {
+		for ; after != nil && after.counter > e.counter; after = after.before {
+			s.looks++
+		}
+	}
+	c.near = e
+	return after
+}
+
 // unlink takes the entry out of its chain, and has the next one received if it was what
 // that has waited for.
 func (s *state) unlink(e *entry) {
@@ -63,6 +81,9 @@ func (s *state) unlink(e *entry) {
 	}
 	if e.phase.isBusy() && s.entries[e.counter] == e {
 		c.busy--
+	}
+	if c.near == e {
+		c.near = e.before
 	}
 	if e.before == nil {
 		c.first = e.after

@@ -106,6 +106,38 @@ func TestALowerLimitReachesRecordsThatAreHeldBack(t *testing.T) {
 	}
 }
 
+// Letters of a key that are restored find their places among those that are held back, at a
+// cost that does not depend on how many those are.
+func TestManyLettersOfAKeyAreRestored(t *testing.T) {
+	bubble(t, func(k *kit) {
+		q := k.open("q", queue.Options{OrderByKey: true})
+		const n, letters = 1200, 200
+		for i := range n {
+			_, err := k.stream.PutRecord(ctx, "A", fmt.Append(nil, i))
+			require.NoError(t, err)
+		}
+		for range letters {
+			require.NoError(t, q.Reject(ctx, "", receipts(k.receive(q, 1))...))
+		}
+		for range 2 { // of which the second is of half of them
+			before := queue.Looks(q)
+			_, err := q.DeadLetters().RestoreAll(ctx)
+			require.NoError(t, err)
+			require.LessOrEqual(t, queue.Looks(q)-before, n+2*letters)
+			for range letters / 2 {
+				require.NoError(t, q.Reject(ctx, "", receipts(k.receive(q, 1))...))
+			}
+		}
+		_, err := q.DeadLetters().RestoreAll(ctx)
+		require.NoError(t, err)
+		for i := range n {
+			r := k.receive(q, 9)
+			require.Equal(t, []string{fmt.Sprint(i)}, texts(r))
+			require.NoError(t, q.Ack(ctx, receipts(r)...))
+		}
+	})
+}
+
 // A key with a long backlog hides others only beyond the window.
 func TestALongBacklogOfAKey(t *testing.T) {
 	bubble(t, func(k *kit) {
