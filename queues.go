@@ -89,6 +89,7 @@ func (c companionDB) Deliveries() *int { return &c.db.appender.deliveries }
 func (c companionDB) Full() bool             { return c.db.store.Full() }
 func (c companionDB) Ended() <-chan struct{} { return c.db.committer.Ended() }
 
+func (c companionDB) ReadOnly() bool        { return c.db.opts.ReadOnly }
 func (c companionDB) Now() uint64           { return c.db.aging.now() }
 func (c companionDB) Life() context.Context { return c.db.life }
 func (c companionDB) ClosedWell() bool      { return c.db.closedWell }

@@ -66,6 +66,15 @@ func JoinCommit(tx *braid.Tx, ends func()) error {
 	return companion.TxOf(tx).Join(func() error { return nil }, func(companion.Rows) func() { return ends })
 }
 
+// JoinApply has applies called when the transaction is applied, before the requests of its
+// group that come after it.
+func JoinApply(tx *braid.Tx, applies func()) error {
+	return companion.TxOf(tx).Join(func() error { return nil }, func(companion.Rows) func() {
+		applies()
+		return nil
+	})
+}
+
 // AheadBytes returns the bytes of the records that were read ahead.
 func AheadBytes(q *Queue) int {
 	q.mu.Lock()
@@ -85,4 +94,15 @@ func Unseen(q *Queue) int {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	return len(q.unseen)
+}
+
+// Extending returns a call that extends a record, and a function that returns why its receipt
+// was refused.
+func Extending(q *Queue, r Receipt) (call func(context.Context) error, refused func() error) {
+	steps := q.steps(step{verb: extend}, false, []Receipt{r})
+	call = func(ctx context.Context) error {
+		_, err := q.commit(ctx, nil, steps)
+		return err
+	}
+	return call, func() error { return steps[0].err }
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"iter"
+	"slices"
 	"time"
 
 	"github.com/braidstream/braid"
@@ -97,6 +98,9 @@ func (q *Queue) Follow(ctx context.Context, options *ReceiveOptions) iter.Seq2[R
 func (q *Queue) receive(ctx context.Context, a ask, wait time.Duration, steps []step) (records []Record, err error) {
 	if err := q.load(ctx); err != nil {
 		return nil, err
+	}
+	if q.door.ReadOnly() { // even with nothing to receive, for which it would wait forever
+		return nil, braid.ErrReadOnly
 	}
 	defer func() {
 		if err != nil { // if this receiver was called, the next one is called in its place
@@ -237,7 +241,7 @@ func (q *Queue) commit(ctx context.Context, a *ask, steps []step) ([]Record, err
 	}
 	err := q.door.Commit(ctx, c.essential, bytes, c.apply)
 	if errors.Is(err, braid.ErrOutcomeUnknown) {
-		c.abandon(q)
+		c.abandon()
 	}
 	if err != nil {
 		return nil, err
@@ -249,7 +253,7 @@ func (q *Queue) commit(ctx context.Context, a *ask, steps []step) ([]Record, err
 type change struct {
 	queue     *Queue
 	ask       *ask
-	steps     []step
+	steps     []step // guarded by the queue's mutex until the commit has ended
 	essential bool
 	served    []*waiter // receivers that get records by this commit
 	delivery
@@ -279,10 +283,14 @@ func (d *delivery) abandonLocked(q *Queue) {
 	}
 }
 
-func (d *delivery) abandon(q *Queue) {
+// abandon leaves the change to the commit, which may still be made. The steps are the caller's
+// from now on, which may take them again: the commit has a copy.
+func (c *change) abandon() {
+	q := c.queue
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	d.abandonLocked(q)
+	c.abandonLocked(q)
+	c.steps = slices.Clone(c.steps)
 }
 
 // apply is called by the committer.

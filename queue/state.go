@@ -1,6 +1,8 @@
 package queue
 
 import (
+	"maps"
+	"slices"
 	"time"
 
 	"github.com/braidstream/braid"
@@ -99,8 +101,8 @@ const (
 type entry struct {
 	place
 	receives   uint32
-	generation uint32
 	size       uint32
+	generation uint64
 	visible    uint64
 	first      uint64
 	keyHash    uint64
@@ -176,7 +178,7 @@ func newState(id layout.QueueID, settings Options, start uint64) state {
 // restored makes the entry of a stored row.
 func restored(p place, row layout.DeliveryRow, now uint64, closedWell bool) *entry {
 	e := &entry{
-		place: p, receives: uint32(row.Receives), generation: uint32(row.Generation), size: uint32(row.Size),
+		place: p, receives: uint32(row.Receives), generation: row.Generation, size: uint32(row.Size),
 		visible: min(row.Visible, now+uint64(maxVisibility)), // limited, since the clock may have been wrong
 		first:   row.First, keyHash: row.KeyHash, reason: row.Reason, dead: row.Dead, local: row.Local,
 	}
@@ -312,28 +314,32 @@ func (s *state) die(e *entry) {
 	}
 }
 
-// fix adds to a commit that lapsed entries are dead, so that they stay dead under a new
-// limit.
-func (s *state) fix(rows companion.Rows) {
+// fix adds to a commit that lapsed entries are dead, at most that many, so that they stay dead
+// under a new limit.
+func (s *state) fix(rows companion.Rows, most int) {
 	for e := range s.lapsed {
+		if most--; most < 0 {
+			return
+		}
+		delete(s.lapsed, e)
 		s.looks++
 		e.dead = true
 		s.put(rows, e)
 	}
-	clear(s.lapsed)
 }
 
 // dieTried makes dead letters of entries that were received as often as the new limit
 // allows.
 func (s *state) dieTried() {
+	var those []*entry // collected first, since each that dies may move others
 	for receives, of := range s.tried {
-		if s.settings.MaxReceives <= 0 || int(receives) < s.settings.MaxReceives {
-			continue
+		if s.settings.MaxReceives > 0 && int(receives) >= s.settings.MaxReceives {
+			those = slices.AppendSeq(those, maps.Keys(of))
 		}
-		for e := range of {
-			s.looks++
-			s.die(e)
-		}
+	}
+	for _, e := range those {
+		s.looks++
+		s.die(e)
 	}
 }
 
@@ -414,11 +420,11 @@ func (s *state) ordinal(shard uint32) uint64 {
 
 // expire drops an entry whose record no longer exists.
 func (s *state) expire(e *entry) {
-	switch e.phase {
-	case held:
-		s.expired.unreceived++
-	case dead, deadInFlight:
+	switch {
+	case e.phase == dead || e.phase == deadInFlight:
 		s.expired.dead++
+	case e.first == 0:
+		s.expired.unreceived++
 	default:
 		s.expired.received++
 	}
@@ -448,9 +454,9 @@ func (s *state) discard(rows companion.Rows) {
 func (s *state) put(rows companion.Rows, e *entry) {
 	s.key = layout.AppendDeliveryKey(s.key[:0], s.id, e.shard, e.counter)
 	s.row = layout.DeliveryRow{
-		Receives: uint64(e.receives), Generation: uint64(e.generation), Visible: e.visible, First: e.first,
+		Receives: uint64(e.receives), Generation: e.generation, Visible: e.visible, First: e.first,
 		Size: uint64(e.size), KeyHash: e.keyHash, Dead: e.dead, Local: e.local, Reason: e.reason,
-		Waiting: e.phase == waiting || e.phase == ready,
+		Waiting: e.phase == waiting || e.phase == ready || e.phase == held,
 	}.Append(s.row, s.key)
 	rows.Set(s.key, s.row)
 }

@@ -63,6 +63,7 @@ type DB interface {
 	// will be: after Life has ended. What was to be published by then was.
 	Ended() <-chan struct{}
 
+	ReadOnly() bool        // no commit is ever made
 	Now() uint64           // the clock by which records age: Unix time in nanoseconds, which no step of the wall clock moves
 	Life() context.Context // ends with the database, with the cause
 	ClosedWell() bool      // the process that wrote the database before this one has closed it
