@@ -55,6 +55,9 @@ func (g *group) isFree(lease *Lease, timeout time.Duration, now time.Time) bool 
 		return true
 	}
 	o := g.observed[lease.LeaseKey]
+	if g.fleet != nil { // the owner may have been given it, and hear of it after a duration
+		return o.seen.Sub(o.changed) >= 2*duration || o.nextOwner != "" && now.Sub(o.asked) >= timeout+2*duration
+	}
 	return o.seen.Sub(o.changed) >= duration || g.ownNames[o.nextOwner] && now.Sub(o.asked) >= timeout+duration
 }
 
@@ -67,13 +70,16 @@ func (g *group) assign(ctx context.Context, s *survey, workers map[string]*Worke
 	g.mu.Lock()
 	for key := range s.touched {
 		if it := s.items[key]; it != nil {
-			it.taker, it.taken = nil, false
+			it.assignee, it.taken = "", false
 			s.setStanding(it, g.standingLocked(it, timeout, now))
 		}
 	}
 	g.mu.Unlock()
 	if len(workers) == 0 {
 		return nil
+	}
+	if g.fleet != nil {
+		return g.assignInFleet(ctx, s, workers, timeout, now)
 	}
 	all := make([]plan.Worker, 0, len(workers))
 	for id := range workers {
@@ -107,13 +113,13 @@ func (g *group) assign(ctx context.Context, s *survey, workers map[string]*Worke
 	for _, move := range moves {
 		it := items[move.Lease]
 		if leases[move.Lease].Free {
-			it.taker = workers[move.To]
+			it.assignee = move.To
 			taken = append(taken, it)
 		} else if err := g.requestHandOver(ctx, it, move.To, now); err != nil {
 			return err
 		}
 	}
-	if err := g.takeLeases(ctx, s, taken); err != nil {
+	if err := g.takeLeases(ctx, s, workers, taken); err != nil {
 		return err
 	}
 	g.mu.Lock()
@@ -147,6 +153,7 @@ func (g *group) standingLocked(it *item, timeout time.Duration, now time.Time) *
 		l.Owner, l.Moving = next, true
 	case h != nil:
 		l.Owner, l.Moving = h.worker.cfg.WorkerID, h.hasFailed() // that stays where it is
+	case g.isAssignedLocked(&it.lease): // and about to be taken
 	case g.isFree(&it.lease, timeout, now):
 		l.Free = true
 		if next != "" {
@@ -185,9 +192,9 @@ func (g *group) requestHandOver(ctx context.Context, it *item, to string, now ti
 }
 
 // takeLeases makes workers the owners of leases that are free, under a new epoch, and
-// starts their holds.
-func (g *group) takeLeases(ctx context.Context, s *survey, items []*item) error {
-	items, err := g.placeLatest(ctx, s, items)
+// starts the holds of those that are here.
+func (g *group) takeLeases(ctx context.Context, s *survey, workers map[string]*Worker, items []*item) error {
+	items, err := g.placeLatest(ctx, s, workers, items)
 	if err != nil {
 		return err
 	}
@@ -195,7 +202,7 @@ func (g *group) takeLeases(ctx context.Context, s *survey, items []*item) error 
 		leases, from := make([]Lease, len(chunk)), make([]string, len(chunk))
 		for i, it := range chunk {
 			leases[i], from[i] = it.lease, it.lease.Owner
-			leases[i].Owner, leases[i].NextOwner = it.taker.cfg.WorkerID, ""
+			leases[i].Owner, leases[i].NextOwner = it.assignee, ""
 			leases[i].Epoch++
 			g.describeLease(&leases[i], &it.shard)
 		}
@@ -211,7 +218,11 @@ func (g *group) takeLeases(ctx context.Context, s *survey, items []*item) error 
 			g.table.note(it.lease)
 			it.taken = true
 			delete(g.heirs, it.lease.LeaseKey)
-			h := newHold(it.taker, it.lease, from[i], it.shard, it.lost)
+			w := workers[it.assignee]
+			if w == nil {
+				continue // it is elsewhere
+			}
+			h := newHold(w, it.lease, from[i], it.shard, it.lost)
 			g.mu.Lock()
 			g.holds[h.key] = h
 			h.worker.held++
@@ -227,10 +238,11 @@ func (g *group) takeLeases(ctx context.Context, s *survey, items []*item) error 
 
 // placeLatest makes a place of LATEST, which another engine leaves in a lease of whose shard
 // it has seen nothing: as long as the lease says LATEST, each restart skips records. It
-// returns the items that can be taken; of others the source cannot tell the place now.
-func (g *group) placeLatest(ctx context.Context, s *survey, items []*item) (placed []*item, err error) {
+// returns the items that can be taken; of others the source cannot tell the place now. What
+// is for a worker elsewhere is left to that one.
+func (g *group) placeLatest(ctx context.Context, s *survey, workers map[string]*Worker, items []*item) (placed []*item, err error) {
 	for _, it := range items {
-		if c := &it.lease.Checkpoint; c.SequenceNumber.IsZero() && c.Start.Equal(braid.Latest()) {
+		if c := &it.lease.Checkpoint; workers[it.assignee] != nil && c.SequenceNumber.IsZero() && c.Start.Equal(braid.Latest()) {
 			latest := []Lease{it.lease}
 			err := g.resolve(ctx, latest, []ShardInfo{it.shard}, braid.Latest(), nil)
 			switch {

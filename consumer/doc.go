@@ -150,6 +150,7 @@
 //	WARN  | a stream cannot be looked at; it is tried again | stream, error
 //	ERROR | the stream is stopped | stream, error
 //	WARN  | leases cannot be given out; it is tried again | error
+//	WARN  | the worker could not leave the fleet; others find out later | worker, error
 //
 // Messages that come in pairs are logged once when the condition begins and once when it
 // ends, by one of the workers of a process.
@@ -163,6 +164,10 @@
 // all is at least once, and a worker that dies is replaced after that time. Packages
 // sourcetest and leasetest have the tests that they must pass, with options that say what
 // an engine may leave out and what that means to a processor.
+//
+// Each worker decides for itself which leases it takes, by rules that make the shares even.
+// In a store with a [Fleet], one worker leads and assigns them to all, so that workers of
+// another engine, which know the same rows, can be among them.
 //
 // # Differences from the Kinesis Client Library
 //

@@ -24,6 +24,7 @@ type group struct {
 	app    string
 	db     *braid.DB // nil if neither source nor leases are in one
 	leases LeaseStore
+	fleet  Fleet     // of the store; nil if workers here decide for themselves
 	bell   wake.Bell // rings when a pass is due
 
 	progress wake.Signal  // raised when Status has changed, but for records that came
@@ -43,6 +44,7 @@ type group struct {
 	// What follows belongs to the goroutine.
 	ownNames     map[string]bool           // of workers that were ever here
 	heirs        map[LeaseKey]string       // who is to get the lease of a hold that ends
+	departed     map[string]bool           // workers that have left the fleet
 	observed     map[LeaseKey]*observation // of other workers' leases
 	idle         map[idleness]bool         // reasons that were logged and still hold; nil before the first pass
 	view         *survey                   // as the last pass has left it; nil if it has to be made anew
@@ -66,12 +68,14 @@ func groupOf(db *braid.DB, cfg *Config) *group {
 			app:          cfg.App,
 			db:           db,
 			leases:       cfg.Leases,
+			fleet:        fleetOf(cfg.Leases),
 			bell:         wake.NewBell(),
 			workers:      make(map[string]*Worker),
 			holds:        make(map[LeaseKey]*hold),
 			leftBehind:   make(map[*hold]bool),
 			ownNames:     make(map[string]bool),
 			heirs:        make(map[LeaseKey]string),
+			departed:     make(map[string]bool),
 			observed:     make(map[LeaseKey]*observation),
 			withDeadline: make(map[*hold]bool),
 			watching:     make(map[string]func()),

@@ -185,7 +185,7 @@ func (g *group) releaseLeases(ctx context.Context, s *survey) error {
 	g.mu.Lock()
 	for key := range s.touched {
 		it := s.items[key]
-		if it == nil || it.taken || it.lease.Checkpoint.ShardEnd || !g.ownNames[it.lease.Owner] || g.holds[key] != nil {
+		if it == nil || it.taken || !g.ownNames[it.lease.Owner] || g.holds[key] != nil || !g.isReleasableLocked(&it.lease) {
 			continue
 		}
 		lease := it.lease
@@ -213,6 +213,15 @@ func (g *group) releaseLeases(ctx context.Context, s *survey) error {
 		}
 	}
 	return nil
+}
+
+// isReleasableLocked reports whether a lease is given back that a worker here has and does not
+// process. In a fleet it has those that it was assigned until the leader asks for them.
+func (g *group) isReleasableLocked(lease *Lease) bool {
+	if g.fleet != nil && lease.NextOwner != "" {
+		return true
+	}
+	return !lease.Checkpoint.ShardEnd && !g.isAssignedLocked(lease)
 }
 
 // dismissWorkers tells workers that have left, and have nothing any more, that they may go.

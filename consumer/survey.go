@@ -25,6 +25,7 @@ type survey struct {
 	changed map[string]bool   // streams that have, of a survey that is older than that
 	stale   bool              // it is not to be used for another pass
 	partial bool              // leases of other workers may be older than this pass
+	fleet   bool              // leases may be made by other engines' workers while those here run
 	planned int               // items that have a standing
 	counts  map[string]int    // of leases that workers have, by their standing
 	free    map[LeaseKey]*item
@@ -50,8 +51,8 @@ type item struct {
 	paused  bool
 	lost    []*braid.TrimmedError // parents that expired before they were done, if it has not begun
 
-	taker *Worker // who is to get it
-	taken bool    // and has
+	assignee string // the worker that is to get it
+	taken    bool   // and has
 
 	standing *plan.Lease // how plan sees it; nil if there is nothing to be done in it
 }
@@ -89,6 +90,7 @@ func (g *group) survey(ctx context.Context, names []string) (*survey, error) {
 // surveyLeases is survey with the leases that were listed.
 func (g *group) surveyLeases(ctx context.Context, leases []Lease, names []string) (*survey, error) {
 	s := newSurvey()
+	s.fleet = g.fleet != nil
 	var err error
 	for i := range leases {
 		s.rows[leases[i].LeaseKey] = &leases[i]
@@ -298,12 +300,20 @@ func (s *survey) readLease(it *item) {
 // isPassed reports whether a shard without a lease is done: a child of it has begun. Shards
 // begin when their parents are done, so that is what it shows; the lease was deleted since,
 // as the KCL does with those of shards that have ended. Whether the child's lease was
-// stored is not enough, as App.Seek stores that of one that has not begun.
+// stored is not enough, as App.Seek stores that of one that has not begun. In a fleet it is:
+// no lease of a child is made there before those of its parents, and one that is not done is
+// not deleted.
 func (s *survey) isPassed(key LeaseKey) bool {
 	return slices.ContainsFunc(s.children[key], func(child *item) bool {
 		l := &child.lease
-		return l.Owner != "" || l.Checkpoint.ShardEnd || !l.Checkpoint.SequenceNumber.IsZero() || l.Pending != nil
+		return s.fleet && s.isStored(l.LeaseKey) || l.Owner != "" || l.Checkpoint.ShardEnd || !l.Checkpoint.SequenceNumber.IsZero() || l.Pending != nil
 	})
+}
+
+// isStored reports whether there is a lease of a shard, and it belongs to the stream as it is.
+func (s *survey) isStored(key LeaseKey) bool {
+	row := s.rows[key]
+	return row != nil && row.isOf(s.streams[key.Stream].info.Incarnation)
 }
 
 // relateParents works out what the parents of an item mean to it.

@@ -8,6 +8,7 @@ import (
 	"maps"
 	"slices"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/braidstream/braid"
@@ -26,14 +27,19 @@ type Options struct {
 	// consistent. Get must not be. A worker finds out later by as much that a lease is
 	// free or was given to it.
 	Lag time.Duration
+
+	// Bubble runs each subtest in a bubble of testing/synctest, whose clock does not wait. The
+	// store must not wait for anything outside, such as the network. Without it, what is
+	// checked of a [consumer.Fleet] takes about ten LeaseDurations.
+	Bubble bool
 }
 
 // Run checks every promise of [consumer.LeaseStore], one in each subtest, but for those that
 // options relax; nil relaxes none. newStore returns a store without a lease; what it opens,
 // it closes by t.Cleanup.
 //
-// A store that is a [consumer.BatchLeaseStore] or a [consumer.OwnerLeaseStore] is checked
-// for that, too; for another one those subtests are skipped.
+// A store that is a [consumer.BatchLeaseStore] or a [consumer.OwnerLeaseStore], or has a
+// [consumer.Fleet], is checked for that, too; for another one those subtests are skipped.
 func Run(t *testing.T, newStore func(t *testing.T) consumer.LeaseStore, options *Options) {
 	t.Helper()
 	for _, test := range []struct {
@@ -71,14 +77,23 @@ func Run(t *testing.T, newStore func(t *testing.T) consumer.LeaseStore, options 
 		{"CompareAndSetAll stores none if one is refused", (*kit).storesNone},
 		{"of all who write the same leases at once exactly one wins them all", (*kit).hasOneWinnerOfAll},
 		{"CompareAndSetAll under a context that ends stores all or none", (*kit).storesAllOrNone},
+		{"RequestHandOver sets the NextOwner and nothing else", (*kit).requestsHandOver},
+		{"RequestHandOver of another owner's lease, or a second one, is refused", (*kit).refusesRequest},
+		{"an owner that does not know of a request does not erase it", (*kit).keepsRequest},
+		{"of the workers that report one leads, and all live", (*kit).hasOneLeader},
+		{"a worker that has left does not lead, and another one does", (*kit).hasNextLeader},
 	} {
 		t.Run(test.sentence, func(t *testing.T) {
-			k := &kit{T: t}
+			var opts Options
 			if options != nil {
-				k.Options = *options
+				opts = *options
 			}
-			k.store = newStore(t)
-			test.run(k)
+			run := func(t *testing.T) { test.run(&kit{T: t, Options: opts, store: newStore(t)}) }
+			if opts.Bubble {
+				synctest.Test(t, run)
+			} else {
+				run(t)
+			}
 		})
 	}
 }

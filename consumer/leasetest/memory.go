@@ -30,6 +30,7 @@ type Memory struct {
 	leases  map[consumer.LeaseKey]consumer.Lease
 	onWrite func(before, after consumer.Lease)
 	fail    func(op string, key consumer.LeaseKey) error
+	asks    bool // owners have to know of requests: see MemoryFleet
 }
 
 // NewMemory returns an empty store whose LeaseDuration is the given one.
@@ -47,7 +48,7 @@ func (m *Memory) OnWrite(hook func(before, after consumer.Lease)) {
 }
 
 // Fail has a function called at the beginning of every call of the methods List,
-// Get, CompareAndSet and Delete, whose name it is given, with the key of the lease,
+// Get, CompareAndSet and Delete, and of those of a [MemoryFleet], whose name it is given, with the key of the lease,
 // the zero key for List. An error that it returns is returned by the method, which
 // does nothing; but if it wraps [ErrAfter], a write is done before. The function may
 // wait: then the call has not reached the store yet. Workers use the store at the same
@@ -109,7 +110,7 @@ func (m *Memory) CompareAndSet(ctx context.Context, lease consumer.Lease) (bool,
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	before := m.leases[lease.LeaseKey]
-	if before.Version != lease.Version {
+	if before.Version != lease.Version || m.asks && before.NextOwner != "" && before.Owner == lease.Owner && lease.NextOwner == "" {
 		return false, err
 	}
 	before.LeaseKey = lease.LeaseKey

@@ -1,0 +1,249 @@
+package consumer_test
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/braidstream/braid"
+	"github.com/braidstream/braid/consumer"
+)
+
+func (c *cluster) leader(members ...*member) (leader string) {
+	c.Helper()
+	for _, m := range members {
+		leads, _, err := c.fleet.Report(c.Context(), m.name)
+		require.NoError(c, err)
+		if leads {
+			leader = m.name
+		}
+	}
+	return leader
+}
+
+// open returns the shards that are not closed.
+func (c *cluster) open() (open []braid.ShardID) {
+	for _, shard := range c.orders.Shards() {
+		if !shard.Describe().Closed {
+			open = append(open, shard.ID())
+		}
+	}
+	return open
+}
+
+func (c *cluster) merge(shard, adjacent braid.ShardID) {
+	c.Helper()
+	_, err := c.orders.MergeShards(c.Context(), shard, adjacent)
+	require.NoError(c, err)
+}
+
+func TestLeaderSharesTheShardsOut(t *testing.T) {
+	led(t, 6, func(c *cluster) {
+		one := c.join("one", nil)
+		require.Equal(c, map[string]int{"one": 6}, c.owners())
+		two := c.join("two", nil)
+		time.Sleep(time.Minute)
+		require.Equal(c, map[string]int{"one": 3, "two": 3}, c.owners())
+		three := c.join("three", nil)
+		time.Sleep(time.Minute)
+		require.Equal(c, map[string]int{"one": 2, "two": 2, "three": 2}, c.owners())
+		require.Equal(c, "one", c.leader(one, two, three))
+		epochs := c.epochs()
+		time.Sleep(time.Hour)
+		require.Equal(c, epochs, c.epochs(), "what is even stays where it is")
+		require.NoError(c, one.stop()) // the leader
+		time.Sleep(time.Minute)
+		require.Equal(c, map[string]int{"two": 3, "three": 3}, c.owners())
+		require.NoError(c, two.stop())
+		require.NoError(c, three.stop())
+		require.Equal(c, map[string]int{"": 6}, c.owners())
+	})
+}
+
+// Nobody takes what the leader has not assigned, and what it assigned is taken even by a worker
+// that has a share already.
+func TestWorkersTakeWhatTheyAreAssigned(t *testing.T) {
+	led(t, 4, func(c *cluster) {
+		_, _, err := c.fleet.Report(c.Context(), "foreign") // leads
+		require.NoError(c, err)
+		lead := func() {
+			leads, _, err := c.fleet.Report(c.Context(), "foreign")
+			require.NoError(c, err)
+			require.True(c, leads)
+		}
+		one, two := c.join("one", nil), c.join("two", nil)
+		for range 4 {
+			time.Sleep(20 * time.Second)
+			lead()
+		}
+		require.Equal(c, map[string]int{"": 4}, c.owners(), "the leases are there, and free")
+		for _, lease := range c.leases() {
+			lease.Owner = "two"
+			if lease.Shard == "shardId-000000000003" {
+				lease.Owner = "foreign"
+			}
+			lease.Epoch++
+			stored, err := c.store.CompareAndSet(c.Context(), lease)
+			require.NoError(c, err)
+			require.True(c, stored)
+		}
+		c.put(numbered("record", 40)...)
+		time.Sleep(20 * time.Second)
+		lead()
+		require.NotEmpty(c, two.take())
+		require.Empty(c, one.take())
+		first := c.lease()
+		require.Equal(c, "two", first.Owner)
+		stored, err := c.fleet.RequestHandOver(c.Context(), first, "one")
+		require.NoError(c, err)
+		require.True(c, stored)
+		time.Sleep(20 * time.Second)
+		lead()
+		require.Equal(c, map[string]int{"one": 1, "two": 2, "foreign": 1}, c.owners())
+		c.put(numbered("another", 40)...)
+		time.Sleep(time.Second)
+		require.NotEmpty(c, one.take())
+		require.NoError(c, one.stop())
+		require.NoError(c, two.stop())
+		require.Equal(c, map[string]int{"": 3, "foreign": 1}, c.owners())
+	})
+}
+
+// A lease that waits for its parents, or is paused, or has ended stays with the worker that was
+// assigned it.
+func TestAssignedLeasesAreKept(t *testing.T) {
+	led(t, 2, func(c *cluster) {
+		_, _, err := c.fleet.Report(c.Context(), "foreign") // leads
+		require.NoError(c, err)
+		one := c.join("one", nil)
+		wait := func() {
+			versions := make(map[braid.ShardID]uint64)
+			for range 6 {
+				time.Sleep(10 * time.Second)
+				_, _, err := c.fleet.Report(c.Context(), "foreign")
+				require.NoError(c, err)
+				for _, lease := range c.leases() {
+					if lease.Owner == "one" {
+						require.Greater(c, lease.Version, versions[lease.Shard], "%s is renewed", lease.Shard)
+						versions[lease.Shard] = lease.Version
+					}
+				}
+			}
+		}
+		assign := func(shard braid.ShardID, to string) {
+			lease, found, err := c.store.Get(c.Context(), consumer.LeaseKey{Stream: "orders", Shard: shard})
+			require.NoError(c, err)
+			require.True(c, found, "%s", shard)
+			lease.Owner = to
+			lease.Epoch++
+			stored, err := c.store.CompareAndSet(c.Context(), lease)
+			require.NoError(c, err)
+			require.True(c, stored)
+		}
+		assign("shardId-000000000000", "one")
+		assign("shardId-000000000001", "foreign")
+		c.merge("shardId-000000000000", "shardId-000000000001") // into 2
+		wait()
+		require.Len(c, c.leases(), 2, "the child waits for a parent elsewhere")
+		_, err = c.store.CompareAndSet(c.Context(), consumer.Lease{ // as the KCL makes it
+			LeaseKey: consumer.LeaseKey{Stream: "orders", Shard: "shardId-000000000002"}, Owner: "one",
+			Parents: []braid.ShardID{"shardId-000000000000", "shardId-000000000001"},
+		})
+		require.NoError(c, err)
+		wait()
+		require.Equal(c, map[string]int{"one": 2, "foreign": 1}, c.owners())
+		c.put(numbered("record", 10)...)
+		assign("shardId-000000000001", "one")
+		wait()
+		require.Len(c, one.take(), 10)
+		require.NoError(c, one.stop())
+	})
+}
+
+// Workers come and go, hang and cannot reach the store: whatever happens, no record is lost, no two
+// workers process a shard at once, and in the end the shares are even.
+func TestFleetWithABadStore(t *testing.T) {
+	for seed := range uint64(20) {
+		t.Run(fmt.Sprint("seed ", seed), func(t *testing.T) {
+			led(t, 3, func(c *cluster) {
+				random := rand.New(rand.NewPCG(seed, 7))
+				seen := make(map[string]bool)
+				members := make(map[string]*member)
+				join := func(name string) {
+					members[name] = c.join(name, func(m *member, cfg *consumer.Config) {
+						m.process = func(ctx context.Context, _ *consumer.Batch) error {
+							if random := time.Duration(len(m.name)) * time.Second; strings.HasSuffix(m.name, "slow") {
+								time.Sleep(random)
+							}
+							return ctx.Err()
+						}
+					})
+				}
+				collect := func() {
+					for _, m := range members {
+						for _, data := range m.take() {
+							seen[data] = true
+						}
+					}
+				}
+				join("one")
+				var want []string
+				for round := range 30 {
+					data := fmt.Sprint("record ", round)
+					want = append(want, data)
+					c.put(data)
+					names := make([]string, 0, len(members))
+					for name := range members {
+						names = append(names, name)
+					}
+					slices.Sort(names)
+					some := members[names[random.IntN(len(names))]]
+					switch random.IntN(8) {
+					case 0:
+						join(fmt.Sprint("worker ", round))
+					case 1:
+						join(fmt.Sprint("worker ", round, " slow"))
+					case 2:
+						if len(members) > 1 {
+							require.NoError(c, some.stop())
+							collect()
+							delete(members, some.name)
+						}
+					case 3:
+						mend := some.cut()
+						time.AfterFunc(time.Duration(random.IntN(100))*time.Second, mend)
+					case 4:
+						if shards := c.open(); len(shards) < 8 {
+							c.split(shards[random.IntN(len(shards))])
+						}
+					}
+					time.Sleep(time.Duration(random.IntN(30)) * time.Second)
+				}
+				time.Sleep(10 * time.Minute)
+				collect()
+				for _, data := range want {
+					require.True(c, seen[data], "%s is lost", data)
+				}
+				working := make(map[string]int)
+				for _, lease := range c.leases() {
+					require.Empty(c, lease.NextOwner)
+					if !lease.Checkpoint.ShardEnd {
+						working[lease.Owner]++
+					}
+				}
+				for name := range members {
+					require.InDelta(c, float64(len(c.open()))/float64(len(members)), working[name], 1, "%v", working)
+				}
+				for _, m := range members {
+					require.NoError(c, m.stop())
+				}
+			})
+		})
+	}
+}
