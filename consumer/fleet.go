@@ -2,9 +2,11 @@ package consumer
 
 import (
 	"context"
+	"maps"
 	"slices"
 	"time"
 
+	"github.com/braidstream/braid"
 	"github.com/braidstream/braid/consumer/internal/plan"
 )
 
@@ -126,15 +128,18 @@ func (g *group) lead(ctx context.Context, s *survey, names []string, workers map
 	}
 	g.mu.Unlock()
 	leases := standings(items)
-	for _, it := range items {
-		if it.standing.Free && it.lease.Owner != "" { // it does not renew, or not hand over: whatever it reports
-			names = slices.DeleteFunc(slices.Clone(names), func(id string) bool { return id == it.lease.Owner })
-		}
-	}
+	names = g.trusted(items, names, now)
 	for id := range workers {
 		names = append(names, id)
 	}
 	slices.Sort(names)
+	for _, it := range s.sorted() { // the others delete their own
+		if _, lives := slices.BinarySearch(names, it.lease.Owner); !lives && s.isStored(it.lease.LeaseKey) {
+			if _, err := g.deleteFinished(ctx, s, it, now); err != nil {
+				return err
+			}
+		}
+	}
 	var all []plan.Worker
 	for _, id := range slices.Compact(names) {
 		if workers[id] != nil || !g.ownNames[id] { // not one that leaves
@@ -166,6 +171,25 @@ func (g *group) lead(ctx context.Context, s *survey, names []string, workers map
 	return g.takeLeases(ctx, s, workers, taken)
 }
 
+// distrustLasts is for how long a worker is assigned nothing that has let a lease expire, or has
+// not handed it over. If it is dead, it is known by then that it does not report any more.
+const distrustLasts = 2 * time.Minute
+
+// trusted returns the workers that do with leases what they are to do: that they report is not
+// enough, as the report of one that has just died is still new.
+func (g *group) trusted(items []*item, names []string, now time.Time) []string {
+	for _, it := range items {
+		if owner := it.lease.Owner; it.standing.Free && owner != "" && !g.ownNames[owner] {
+			g.distrusted[owner] = now
+		}
+	}
+	maps.DeleteFunc(g.distrusted, func(_ string, since time.Time) bool { return now.Sub(since) >= distrustLasts })
+	return slices.DeleteFunc(slices.Clone(names), func(id string) bool {
+		_, is := g.distrusted[id]
+		return is
+	})
+}
+
 // offerLeases stores leases of shards that can begin and have none, without an owner, so that
 // the leader finds them: when their parents have ended here, nobody else may make them.
 func (g *group) offerLeases(ctx context.Context, s *survey) error {
@@ -192,9 +216,35 @@ func (g *group) offerLeases(ctx context.Context, s *survey) error {
 	return nil
 }
 
+// finishedLasts is for how long a lease is kept that nobody needs any more. No survey takes so
+// long: or one might miss the lease and those of the children, which are younger, and begin anew.
+const finishedLasts = 5 * time.Minute
+
+// deleteFinished deletes a lease that nobody needs any more. It reports whether it has tried.
+func (g *group) deleteFinished(ctx context.Context, s *survey, it *item, now time.Time) (tried bool, err error) {
+	key := it.lease.LeaseKey
+	switch since, noted := g.finished[key]; {
+	case !s.isFinished(it):
+		delete(g.finished, key)
+		return false, nil
+	case !noted:
+		g.finished[key] = now
+		return false, nil
+	case now.Sub(since) < finishedLasts:
+		return false, nil
+	}
+	delete(g.finished, key)
+	_, err = g.leases.Delete(ctx, it.lease) // unless it has changed: then the next pass sees how
+	g.noteStale(s)
+	return true, err
+}
+
 // keepAssigned renews a lease that is assigned to a worker here, but has nothing to be done now:
 // or the leader would take the worker for dead, and give the lease to one after the other.
 func (g *group) keepAssigned(ctx context.Context, s *survey, it *item, now time.Time) error {
+	if tried, err := g.deleteFinished(ctx, s, it, now); tried || err != nil {
+		return err
+	}
 	if now.Sub(g.observed[it.lease.LeaseKey].changed) < g.leases.LeaseDuration()/3 {
 		return nil
 	}
@@ -209,6 +259,19 @@ func (g *group) keepAssigned(ctx context.Context, s *survey, it *item, now time.
 	it.lease.Version++
 	g.table.note(it.lease)
 	return nil
+}
+
+// isFinished reports whether a shard has ended whose children all have leases and have processed
+// something, and whose parents have none any more: then the children say that it is done. The
+// KCL deletes leases by the same rule.
+func (s *survey) isFinished(it *item) bool {
+	children := s.children[it.lease.LeaseKey]
+	return it.lease.Checkpoint.ShardEnd && len(children) > 0 && !slices.ContainsFunc(children, func(child *item) bool {
+		l := &child.lease
+		return !s.isStored(l.LeaseKey) || !l.Checkpoint.ShardEnd && l.Checkpoint.SequenceNumber.IsZero()
+	}) && !slices.ContainsFunc(it.shard.Parents, func(id braid.ShardID) bool {
+		return s.rows[LeaseKey{it.lease.Stream, id}] != nil
+	})
 }
 
 // seekUnknown has the source asked for streams of which a worker here is assigned a shard that

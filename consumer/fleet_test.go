@@ -162,6 +162,14 @@ func TestAssignedLeasesAreKept(t *testing.T) {
 		assign("shardId-000000000001", "one")
 		wait()
 		require.Len(c, one.take(), 10)
+		require.Len(c, c.leases(), 3)
+		for range 6 {
+			wait()
+		}
+		require.Len(c, c.leases(), 1, "the child says that its parents are done")
+		c.put("record 10")
+		wait()
+		require.Equal(c, []string{"record 10"}, one.take())
 		require.NoError(c, one.stop())
 	})
 }

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/braidstream/braid"
 	"github.com/braidstream/braid/internal/companion"
@@ -45,6 +46,8 @@ type group struct {
 	ownNames     map[string]bool           // of workers that were ever here
 	heirs        map[LeaseKey]string       // who is to get the lease of a hold that ends
 	departed     map[string]bool           // workers that have left the fleet
+	finished     map[LeaseKey]time.Time    // leases in a fleet that nobody needs, since when
+	distrusted   map[string]time.Time      // workers of a fleet that have let a lease expire, and when
 	observed     map[LeaseKey]*observation // of other workers' leases
 	idle         map[idleness]bool         // reasons that were logged and still hold; nil before the first pass
 	view         *survey                   // as the last pass has left it; nil if it has to be made anew
@@ -76,6 +79,8 @@ func groupOf(db *braid.DB, cfg *Config) *group {
 			ownNames:     make(map[string]bool),
 			heirs:        make(map[LeaseKey]string),
 			departed:     make(map[string]bool),
+			finished:     make(map[LeaseKey]time.Time),
+			distrusted:   make(map[string]time.Time),
 			observed:     make(map[LeaseKey]*observation),
 			withDeadline: make(map[*hold]bool),
 			watching:     make(map[string]func()),
