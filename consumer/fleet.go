@@ -92,7 +92,7 @@ func (g *group) assignInFleet(ctx context.Context, s *survey, workers map[string
 		leads = leads || leader
 		names = append(names, others...)
 	}
-	g.seekUnknown(s, workers, now)
+	g.seekUnknown(s, workers)
 	var taken []*item
 	for _, it := range s.sorted() {
 		w := workers[it.lease.Owner]
@@ -276,13 +276,15 @@ func (s *survey) isFinished(it *item) bool {
 
 // seekUnknown has the source asked for streams of which a worker here is assigned a shard that
 // was not there when they were last listed.
-func (g *group) seekUnknown(s *survey, workers map[string]*Worker, now time.Time) {
+func (g *group) seekUnknown(s *survey, workers map[string]*Worker) {
+	maps.DeleteFunc(g.sought, func(key LeaseKey, _ uint64) bool { return s.items[key] != nil || s.rows[key] == nil })
 	for key, row := range s.rows {
 		view := s.streams[key.Stream]
 		if view == nil || !view.found || key.Shard == "" || s.items[key] != nil || workers[row.Owner] == nil {
 			continue
 		}
-		if g.observed[key].changed.Equal(now) { // once for each assignment
+		if g.sought[key] != row.Version { // once for each assignment
+			g.sought[key] = row.Version
 			g.discovery.forget(LeaseKey{Stream: key.Stream})
 			g.requestReconcile()
 		}

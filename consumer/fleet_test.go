@@ -2,10 +2,12 @@ package consumer_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -251,6 +253,102 @@ func TestFleetWithABadStore(t *testing.T) {
 				for _, m := range members {
 					require.NoError(c, m.stop())
 				}
+			})
+		})
+	}
+}
+
+// What is paused stays with its worker and goes on there, and so does a shard that has failed and is
+// resumed.
+func TestPausedAndFailedLeasesStayWhereTheyWereAssigned(t *testing.T) {
+	led(t, 2, func(c *cluster) {
+		var failing atomic.Bool
+		failing.Store(true)
+		one := c.join("one", func(m *member, cfg *consumer.Config) {
+			cfg.MaxAttempts = 1
+			m.process = func(context.Context, *consumer.Batch) error {
+				if failing.Load() {
+					return errors.New("not now")
+				}
+				return nil
+			}
+		})
+		two := c.join("two", nil)
+		time.Sleep(time.Minute)
+		require.Equal(c, map[string]int{"one": 1, "two": 1}, c.owners())
+		app, err := consumer.OpenRemoteApp(nil, "billing", consumer.NewDBSource(c.db), c.store)
+		require.NoError(c, err)
+		require.NoError(c, app.Pause(c.Context(), consumer.LeaseKey{Stream: "orders"}))
+		time.Sleep(5 * time.Minute)
+		c.put(numbered("record", 40)...)
+		time.Sleep(time.Minute)
+		require.Equal(c, map[string]int{"one": 1, "two": 1}, c.owners())
+		require.Empty(c, two.take())
+		epochs := c.epochs()
+
+		require.NoError(c, app.Resume(c.Context(), consumer.LeaseKey{Stream: "orders"}))
+		time.Sleep(time.Minute)
+		require.Equal(c, epochs+2, c.epochs(), "each is taken once")
+		fromTwo := two.take()
+		require.NotEmpty(c, fromTwo)
+		require.Empty(c, one.take(), "it has failed")
+		failing.Store(false)
+		require.NoError(c, app.Resume(c.Context(), consumer.LeaseKey{Stream: "orders"}))
+		time.Sleep(time.Minute)
+		require.ElementsMatch(c, numbered("record", 40), append(one.take(), fromTwo...))
+		require.Equal(c, map[string]int{"one": 1, "two": 1}, c.owners())
+		require.NoError(c, one.stop())
+		require.NoError(c, two.stop())
+	})
+}
+
+// A worker that is assigned a shard which its source has not shown yet asks for it at once. Until the
+// source shows it, nobody deletes the lease, which another engine has made.
+func TestAssignedShardIsLookedFor(t *testing.T) {
+	for _, lag := range []time.Duration{0, 40 * time.Second} {
+		t.Run(lag.String(), func(t *testing.T) {
+			led(t, 1, func(c *cluster) {
+				source := consumer.NewDBSource(c.db)
+				was, err := source.Stream(c.Context(), "orders")
+				require.NoError(c, err)
+				_, _, err = c.fleet.Report(c.Context(), "foreign") // leads
+				require.NoError(c, err)
+				lagging := &laggingSource{Source: source, was: was}
+				one := c.join("one", func(_ *member, cfg *consumer.Config) { cfg.Source = lagging })
+				parent := c.lease()
+				parent.Owner = "foreign"
+				parent.Checkpoint.ShardEnd = true
+				stored, err := c.store.CompareAndSet(c.Context(), parent)
+				require.NoError(c, err)
+				require.True(c, stored)
+				time.Sleep(5 * time.Second)
+				lagging.until = time.Now().Add(lag)
+				c.split(parent.Shard)
+				for i, shard := range []braid.ShardID{"shardId-000000000001", "shardId-000000000002"} {
+					_, err = c.store.CompareAndSet(c.Context(), consumer.Lease{ // as the KCL makes it
+						LeaseKey: consumer.LeaseKey{Stream: "orders", Shard: shard}, Owner: []string{"foreign", "one"}[i], Parents: []braid.ShardID{parent.Shard},
+					})
+					require.NoError(c, err)
+				}
+				c.put(numbered("record", 40)...)
+				wait := func(d time.Duration) { // while somebody else leads
+					for ; d > 0; d -= 5 * time.Second {
+						_, _, err := c.fleet.Report(c.Context(), "foreign")
+						require.NoError(c, err)
+						time.Sleep(5 * time.Second)
+					}
+				}
+				wait(lag + 5*time.Second)
+				if lag == 0 {
+					require.NotEmpty(c, one.take())
+				}
+				require.Equal(c, map[string]int{"foreign": 2, "one": 1}, c.owners())
+				wait(time.Minute)
+				require.Equal(c, map[string]int{"foreign": 2, "one": 1}, c.owners())
+				if lag > 0 {
+					require.NotEmpty(c, one.take())
+				}
+				require.NoError(c, one.stop())
 			})
 		})
 	}

@@ -47,6 +47,7 @@ type group struct {
 	heirs        map[LeaseKey]string       // who is to get the lease of a hold that ends
 	departed     map[string]bool           // workers that have left the fleet
 	finished     map[LeaseKey]time.Time    // leases in a fleet that nobody needs, since when
+	sought       map[LeaseKey]uint64       // Versions of leases in a fleet whose shards the source was asked for
 	distrusted   map[string]time.Time      // workers of a fleet that have let a lease expire, and when
 	observed     map[LeaseKey]*observation // of other workers' leases
 	idle         map[idleness]bool         // reasons that were logged and still hold; nil before the first pass
@@ -80,6 +81,7 @@ func groupOf(db *braid.DB, cfg *Config) *group {
 			heirs:        make(map[LeaseKey]string),
 			departed:     make(map[string]bool),
 			finished:     make(map[LeaseKey]time.Time),
+			sought:       make(map[LeaseKey]uint64),
 			distrusted:   make(map[string]time.Time),
 			observed:     make(map[LeaseKey]*observation),
 			withDeadline: make(map[*hold]bool),
