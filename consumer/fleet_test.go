@@ -353,3 +353,72 @@ func TestAssignedShardIsLookedFor(t *testing.T) {
 		})
 	}
 }
+
+// The KCL deletes the lease of a parent that has ended once its children have leases that do not
+// say TRIM_HORIZON, even if nobody has begun with them: the parent is done all the same.
+func TestParentWhoseLeaseIsGoneIsDone(t *testing.T) {
+	led(t, 1, func(c *cluster) {
+		lead := func(d time.Duration) {
+			for ; d > 0; d -= 5 * time.Second {
+				_, _, err := c.fleet.Report(c.Context(), "foreign")
+				require.NoError(c, err)
+				time.Sleep(5 * time.Second)
+			}
+		}
+		lead(5 * time.Second)
+		one := c.join("one", nil)
+		lead(5 * time.Second)
+		parent := c.lease()
+		parent.Owner = "one"
+		stored, err := c.store.CompareAndSet(c.Context(), parent)
+		require.NoError(c, err)
+		require.True(c, stored)
+		c.put(numbered("before", 20)...)
+		c.split(parent.Shard)
+		lead(time.Minute)
+		require.ElementsMatch(c, numbered("before", 20), one.take())
+		require.Len(c, c.leases(), 3, "those of the children are offered")
+		parent = c.lease()
+		require.True(c, parent.Checkpoint.ShardEnd)
+		deleted, err := c.store.Delete(c.Context(), parent)
+		require.NoError(c, err)
+		require.True(c, deleted)
+		lead(time.Minute)
+		require.Equal(c, map[string]int{"": 2}, c.owners())
+		c.put(numbered("after", 20)...)
+		time.Sleep(2 * time.Minute) // one leads
+		require.ElementsMatch(c, numbered("after", 20), one.take())
+		require.NoError(c, one.stop())
+	})
+}
+
+// A worker of another engine may find out late what it was assigned, and renews it later still.
+func TestLeaderWaitsForTheFirstRenewal(t *testing.T) {
+	led(t, 2, func(c *cluster) {
+		one := c.join("one", nil)
+		assigned := func() (lease consumer.Lease) {
+			_, _, err := c.fleet.Report(c.Context(), "foreign")
+			require.NoError(c, err)
+			time.Sleep(time.Second)
+			for _, l := range c.leases() {
+				if l.Owner == "foreign" {
+					lease = l
+				}
+			}
+			return lease
+		}
+		for assigned().Owner == "" {
+		}
+		lease := assigned()
+		for range 17 {
+			require.Equal(c, lease.Version, assigned().Version)
+		}
+		for range 10 {
+			assigned()
+		}
+		for _, l := range c.leases() {
+			require.Equal(c, "one", l.Owner, "it never came")
+		}
+		require.NoError(c, one.stop())
+	})
+}
