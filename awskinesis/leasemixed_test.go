@@ -439,3 +439,25 @@ func TestMixedFleetOnABadNetwork(t *testing.T) {
 		})
 	}
 }
+
+// What a mixed fleet costs at rest, besides the leases, is what LeaseStore says.
+func TestCostOfAMixedFleetAtRest(t *testing.T) {
+	const shards = 4
+	inMixedFleet(t, shards, func(f *fleet) {
+		one, two := f.join("one", nil, nil), f.join("two", nil, nil)
+		f.put()
+		time.Sleep(2 * time.Minute)
+		f.dynamo.mu.Lock()
+		f.dynamo.writes = 0
+		f.dynamo.mu.Unlock()
+		time.Sleep(20 * time.Minute)
+		f.dynamo.mu.Lock()
+		writes := f.dynamo.writes - shards*360
+		f.dynamo.mu.Unlock()
+		f.Logf("20 minutes of 2 workers: %v units besides the leases", writes)
+		require.Greater(f, writes, 2*60.+80)
+		require.LessOrEqual(f, writes, 2*80.+120)
+		require.NoError(f, one.stop())
+		require.NoError(f, two.stop())
+	})
+}
