@@ -222,8 +222,8 @@
 //     that a worker's shards deliver for its load then.
 //   - A worker that dies has its shards assigned to others after two to three LeaseDurations if
 //     braid leads; if the KCL leads, after up to a minute and two of its assignment intervals. A
-//     leader of braid's that dies is replaced after four LeaseDurations, and one that stops, within
-//     one. Workers that stop give their leases back.
+//     leader of braid's that dies is replaced after four to six LeaseDurations, and one that stops,
+//     within two. Workers that stop give their leases back.
 //   - The KCL processes what is paused, as soon as one of its workers is assigned it, and reads a
 //     shard from TRIM_HORIZON of which nothing was processed yet and whose place has no number. So
 //     an application at LATEST is best begun by the KCL.
