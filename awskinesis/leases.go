@@ -67,6 +67,13 @@ type LeaseStoreOptions struct {
 	// without it.
 	AtTimestamp time.Time
 
+	// MixedFleet has workers of braid share the application with those of the KCL 3.5, at the
+	// same time: one worker of either kind leads, and assigns the leases to all. All workers
+	// of braid must have it, or none; the package's documentation says what else it needs.
+	// The default is that each worker decides for itself, and that none begins while a worker
+	// of the KCL is at work.
+	MixedFleet bool
+
 	// Timeout bounds each call of the service, the SDK's own attempts included. The default
 	// is 5 s.
 	Timeout time.Duration
@@ -97,6 +104,8 @@ func (o *LeaseStoreOptions) withDefaults() (*LeaseStoreOptions, error) {
 	switch {
 	case opts.LeaseDuration < minLeaseDuration || opts.LeaseDuration > maxLeaseDuration:
 		return nil, invalid("LeaseStoreOptions.LeaseDuration", opts.LeaseDuration, fmt.Sprintf("must be %v to %v, or 0 for %v", minLeaseDuration, maxLeaseDuration, defaultLeaseDuration))
+	case opts.MixedFleet && opts.LeaseDuration > maxFleetLeaseDuration:
+		return nil, invalid("LeaseStoreOptions.LeaseDuration", opts.LeaseDuration, fmt.Sprintf("must be at most %v in a mixed fleet", maxFleetLeaseDuration))
 	case opts.Timeout < 0:
 		return nil, invalid("LeaseStoreOptions.Timeout", opts.Timeout, "must not be negative")
 	case opts.ReadCapacity < 0 || opts.WriteCapacity < 0 || (opts.ReadCapacity == 0) != (opts.WriteCapacity == 0):
@@ -112,7 +121,7 @@ func (o *LeaseStoreOptions) withDefaults() (*LeaseStoreOptions, error) {
 // Client Library 3.5: give it to consumer.Config.Leases. An application can come from the KCL
 // for Java and go back to it: braid goes on where the KCL has stopped, inside of aggregates and
 // in the middle of a reshard, and the other way around. It is a [consumer.OwnerLeaseStore], by
-// the KCL's index. Both at the same time is not possible: see [ErrForeignWorker].
+// the KCL's index. Both at the same time is a mixed fleet: see LeaseStoreOptions.MixedFleet.
 //
 // The table has the application's name. What the KCL has no attribute for is in an attribute of
 // each row, a map named "braid". Rows are only ever updated, by conditions on the counter and the
@@ -131,6 +140,9 @@ func (o *LeaseStoreOptions) withDefaults() (*LeaseStoreOptions, error) {
 // an hour besides, and lists all leases 270 times, which takes a unit for about six of them. A
 // checkpoint is one more write. A row with a long worker id, or prepared state, may take two units.
 //
+// In a mixed fleet a worker also writes up to 240 units an hour that it lives, and reads 360 for
+// the lock, which the leader renews with as many writes.
+//
 // All methods may be called by any number of goroutines. A LeaseStore has no goroutine and
 // nothing to be closed.
 type LeaseStore struct {
@@ -141,6 +153,7 @@ type LeaseStore struct {
 
 	leases, state leaseTable
 	index         leaseIndex
+	fleet         *fleet // nil unless the application has a mixed one
 
 	prefix string // of the writes of this store
 	writes atomic.Uint64
@@ -165,7 +178,8 @@ var applicationPattern = regexp.MustCompile(`^[a-zA-Z0-9_.-]{3,230}$`)
 // the background; until it can be used, it is done without.
 //
 // If workers of the KCL have leases or have reported metrics, NewLeaseStore watches them for up to
-// a LeaseDuration, or a minute: it returns a [ForeignWorkerError] if one of them lives.
+// a LeaseDuration, or a minute: it returns a [ForeignWorkerError] if one of them lives. In a mixed
+// fleet it watches workers that have leases and have not reported metrics, for a LeaseDuration.
 //
 // nil options are not allowed, as the streams must be named. Errors: braid.ErrInvalidArgument;
 // [ErrForeignWorker]; a [consumer.PermanentError] for a table that cannot be used, such as an archived
@@ -199,7 +213,12 @@ func NewLeaseStore(ctx context.Context, client DynamoDBClient, application strin
 	if err := s.prepareTables(ctx); err != nil {
 		return nil, err
 	}
-	if err := s.refuseForeign(ctx); err != nil {
+	check := s.refuseForeign
+	if opts.MixedFleet {
+		s.fleet = newFleet(s)
+		check = s.enterFleet
+	}
+	if err := check(ctx); err != nil {
 		return nil, err
 	}
 	return s, nil
@@ -227,8 +246,13 @@ func keyOf(t *leaseTable, key consumer.LeaseKey) leaseRow {
 // List returns all leases of the application's streams, as they are now.
 func (s *LeaseStore) List(ctx context.Context) (leases []consumer.Lease, err error) {
 	listing := s.known.beginListing()
+	var metrics []leaseRow
 	for _, t := range []*leaseTable{&s.state, &s.leases} {
 		err := s.scan(ctx, t.name, func(r leaseRow) error {
+			if stringOf(r[attrEntityType]) == entityMetrics {
+				metrics = append(metrics, r)
+				return nil
+			}
 			lease, now, found, err := s.decode(t, r)
 			if err == nil && found {
 				s.note(t, &lease, now)
@@ -241,6 +265,9 @@ func (s *LeaseStore) List(ctx context.Context) (leases []consumer.Lease, err err
 		}
 	}
 	s.known.endListing(listing)
+	if s.fleet != nil {
+		s.fleet.noteMetrics(metrics)
+	}
 	return leases, nil
 }
 
@@ -308,6 +335,9 @@ func (s *LeaseStore) CompareAndSet(ctx context.Context, lease consumer.Lease) (s
 		return false, err
 	}
 	was := s.standingOf(t, &lease)
+	if was != nil && s.fleet != nil && was.currentOwner != "" && lease.Owner == was.currentOwner && lease.NextOwner == "" {
+		return false, nil // the owner does not know of a request that left the counter as it was
+	}
 	write := s.prefix + strconv.FormatUint(s.writes.Add(1), 16)
 	attrs, err := s.encode(&lease, write, was)
 	if err != nil {
