@@ -48,6 +48,7 @@ type group struct {
 	view         *survey                   // of the last pass; nil if it has to be made anew
 	watching     map[string]func()         // functions that end the watch of a stream of the database, by its name
 	withDeadline map[*hold]bool            // holds that have a deadline
+	lineages     map[LeaseKey]lineage      // of the shards that a custom source has listed
 
 	table table // the leases of a shared store; only outdate may be called by others
 
@@ -74,6 +75,7 @@ func groupOf(db *braid.DB, cfg *Config) *group {
 			heirs:        make(map[LeaseKey]string),
 			observed:     make(map[LeaseKey]*observation),
 			withDeadline: make(map[*hold]bool),
+			lineages:     make(map[LeaseKey]lineage),
 			watching:     make(map[string]func()),
 			discovery:    newDiscovery(),
 		}

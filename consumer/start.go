@@ -161,24 +161,60 @@ func (s *survey) isNeeded(row *Lease) bool {
 	})
 }
 
-// isNewer reports whether a row belongs to a shard that has not expired, but is newer
-// than the listing: its parents still exist, or are newer themselves. A source may show a
-// shard to one worker before another.
-func (s *survey) isNewer(row *Lease) bool {
-	return slices.ContainsFunc(row.Parents, func(id braid.ShardID) bool {
+// lineage is what the group remembers of a shard that a custom source has listed.
+type lineage struct {
+	incarnation uint64
+	parents     []braid.ShardID
+}
+
+// noteLineage remembers the parents of listed shards, for stores that do not keep
+// [Lease].Parents. It forgets shards that neither the source lists nor a lease names.
+func (g *group) noteLineage(s *survey) {
+	if !g.custom {
+		return // the database lists every shard
+	}
+	for key := range s.touched {
+		if it := s.items[key]; it != nil {
+			g.lineages[key] = lineage{it.lease.Incarnation, it.shard.Parents}
+		} else if s.rows[key] == nil {
+			delete(g.lineages, key)
+		}
+	}
+}
+
+// parentsOf returns the parents of the shard of a lease. They are unknown if the store
+// does not keep them and the source has never listed the shard.
+func (g *group) parentsOf(row *Lease) (parents []braid.ShardID, known bool) {
+	if len(row.Parents) > 0 || row.HashKeyRange != (braid.HashKeyRange{}) {
+		return row.Parents, true
+	}
+	line, known := g.lineages[row.LeaseKey]
+	return line.parents, known && line.incarnation == row.Incarnation
+}
+
+// isNewer reports whether a row may belong to a shard that has not expired, but is newer
+// than the listing: its parents still exist, or are newer themselves, or are unknown. A
+// source may show a shard to one worker before another, whose lease must not be deleted.
+func (g *group) isNewer(s *survey, row *Lease) bool {
+	if !g.custom || row.Incarnation != s.streams[row.Stream].info.Incarnation {
+		return false
+	}
+	parents, known := g.parentsOf(row)
+	return !known || slices.ContainsFunc(parents, func(id braid.ShardID) bool {
 		key := LeaseKey{row.Stream, id}
 		parent := s.rows[key]
-		return s.items[key] != nil || parent != nil && parent.Incarnation == row.Incarnation && s.isNewer(parent)
-	}) && row.Incarnation == s.streams[row.Stream].info.Incarnation
+		return s.items[key] != nil || parent != nil && g.isNewer(s, parent)
+	})
 }
 
 // deleteStaleLeases removes the leases of shards and streams that no longer exist. The
 // lease of a parent stays until its children have begun, since it shows whether the
 // parent was done.
 func (g *group) deleteStaleLeases(ctx context.Context, s *survey) error {
+	g.noteLineage(s)
 	for key := range s.touched {
 		row, view := s.rows[key], s.streams[key.Stream]
-		if row == nil || key.Shard == "" || view == nil || view.err != nil || s.items[key] != nil || s.isNeeded(row) || s.isNewer(row) {
+		if row == nil || key.Shard == "" || view == nil || view.err != nil || s.items[key] != nil || s.isNeeded(row) || g.isNewer(s, row) {
 			continue
 		}
 		g.mu.Lock()
