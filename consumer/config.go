@@ -116,7 +116,9 @@ type Config struct {
 	// MaxAttempts is how often a batch is given to a processor that returns errors. Then the
 	// records are given to it one by one, each as often. The first record that still fails
 	// has failed for good: see DeadLetterStream. The default is 10; a negative number means
-	// no limit.
+	// no limit. A panic is an error, too. Attempts are counted in memory, from 1 each time a
+	// lease is taken: a record that ends the process never reaches the limit. Package queue
+	// counts deliveries durably.
 	MaxAttempts int
 
 	// RetryPause is the pause before the second attempt, 100 ms by default. It

@@ -265,6 +265,26 @@ func (e asRecord) As(target any) bool {
 	return is
 }
 
+// Attempts are counted under one lease: they begin again after a restart.
+func TestAttemptsBeginAgainAfterARestart(t *testing.T) {
+	bubble(t, 1, func(f *fixture) {
+		var seen journal
+		f.put("a")
+		cfg := consumer.Config{MaxAttempts: 4, SkipFailed: true, RetryPause: time.Minute, MaxRetryPause: time.Minute}
+		fails := consumer.ProcessorFunc(func(_ context.Context, batch *consumer.Batch) error {
+			seen.add("%d", batch.Attempt)
+			return errors.New("no")
+		})
+		for range 3 {
+			stop := f.start(f.worker(cfg, fails))
+			time.Sleep(2*time.Minute + time.Second)
+			require.Equal(f, []string{"1", "2", "3"}, seen.take())
+			require.NoError(f, stop())
+		}
+		require.EqualValues(f, 1, f.status(shard0).BehindRecords)
+	})
+}
+
 // A record whose dead letter the stream refuses stops the shard, with an error that names
 // the record, its failure, and why the letter was refused.
 func TestRefusedDeadLetterStopsTheShardAtItsRecord(t *testing.T) {
