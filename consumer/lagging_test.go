@@ -17,7 +17,7 @@ import (
 // laggingSource shows an old state of a stream, until a given time.
 type laggingSource struct {
 	consumer.Source
-	was   consumer.StreamInfo
+	was   consumer.StreamInfo // without shards if the stream does not exist
 	until time.Time
 }
 
@@ -25,6 +25,9 @@ func (*laggingSource) Changed() <-chan struct{} { return nil }
 
 func (s *laggingSource) Stream(ctx context.Context, name string) (consumer.StreamInfo, error) {
 	if time.Now().Before(s.until) {
+		if s.was.Shards == nil {
+			return s.was, braid.ErrStreamNotFound
+		}
 		return s.was, nil
 	}
 	return s.Source.Stream(ctx, name)
@@ -140,4 +143,28 @@ func TestLeasesOfExpiredShardsAreDeleted(t *testing.T) {
 			require.NoError(c, two.stop())
 		})
 	}
+}
+
+// A worker whose source does not know a stream yet keeps the leases of a worker that
+// processes it. When it has seen the stream and the stream is deleted, so are the leases.
+func TestLeasesOfAStreamThatIsNotKnownYetStay(t *testing.T) {
+	expiry(t, 2, func(c *cluster) {
+		one := c.join("one", nil)
+		c.put(numbered("first", 10)...)
+		time.Sleep(time.Minute)
+		require.Len(c, one.take(), 10)
+		two := c.join("two", func(_ *member, cfg *consumer.Config) {
+			cfg.Source = &laggingSource{Source: consumer.NewDBSource(c.db), until: time.Now().Add(2 * time.Minute)}
+		})
+		time.Sleep(time.Minute)
+		require.Len(c, c.leases(), 2)
+		c.put(numbered("second", 10)...)
+		time.Sleep(3 * time.Minute)
+		require.ElementsMatch(c, numbered("second", 10), append(one.take(), two.take()...), "each comes once")
+		require.NoError(c, c.db.DeleteStream(c.Context(), "orders"))
+		time.Sleep(3 * time.Minute)
+		require.Empty(c, c.leases())
+		require.NoError(c, one.stop())
+		require.NoError(c, two.stop())
+	})
 }

@@ -182,25 +182,30 @@ func (g *group) noteLineage(s *survey) {
 	}
 }
 
-// parentsOf returns the parents of the shard of a lease. They are unknown if the store
-// does not keep them and the source has never listed the shard.
-func (g *group) parentsOf(row *Lease) (parents []braid.ShardID, known bool) {
-	if len(row.Parents) > 0 || row.HashKeyRange != (braid.HashKeyRange{}) {
-		return row.Parents, true
-	}
-	line, known := g.lineages[row.LeaseKey]
-	return line.parents, known && line.incarnation == row.Incarnation
-}
-
 // isNewer reports whether a row may belong to a shard that has not expired, but is newer
-// than the listing: its parents still exist, or are newer themselves, or are unknown. A
-// source may show a shard to one worker before another, whose lease must not be deleted.
+// than the listing: its parents still exist, or are newer themselves, or are unknown; or
+// the stream itself may be newer. A source may show a stream or a shard to one worker
+// before another, whose lease must not be deleted.
 func (g *group) isNewer(s *survey, row *Lease) bool {
-	if !g.custom || row.Incarnation != s.streams[row.Stream].info.Incarnation {
+	view := s.streams[row.Stream]
+	line, listed := g.lineages[row.LeaseKey]
+	listed = listed && row.isOf(line.incarnation)
+	switch {
+	case !g.custom:
+		return false
+	case !view.found:
+		return !listed
+	case row.Incarnation != view.info.Incarnation:
 		return false
 	}
-	parents, known := g.parentsOf(row)
-	return !known || slices.ContainsFunc(parents, func(id braid.ShardID) bool {
+	parents := row.Parents
+	if len(parents) == 0 && row.HashKeyRange == (braid.HashKeyRange{}) { // the store does not keep them
+		if !listed {
+			return true
+		}
+		parents = line.parents
+	}
+	return slices.ContainsFunc(parents, func(id braid.ShardID) bool {
 		key := LeaseKey{row.Stream, id}
 		parent := s.rows[key]
 		return s.items[key] != nil || parent != nil && g.isNewer(s, parent)
