@@ -55,6 +55,9 @@ func (g *group) registerStreams(ctx context.Context, s *survey) error {
 		stream := Lease{LeaseKey: key, Incarnation: view.info.Incarnation}
 		if row != nil {
 			stream.Version, stream.Paused = row.Version, row.Paused
+			if row.Incarnation != 0 {
+				shards = append(shards, g.replaceForeign(s, name, view)...)
+			}
 		} else if view.found {
 			starts, err := g.starts(ctx, s, name, view)
 			switch {
