@@ -237,7 +237,7 @@ func (q *Queue) commit(ctx context.Context, a *ask, steps []step) ([]Record, err
 	}
 	for i := range steps {
 		bytes += 100
-		c.essential = c.essential && steps[i].verb == acknowledge
+		c.essential = c.essential && steps[i].verb.isEssential()
 	}
 	err := q.door.Commit(ctx, c.essential, bytes, c.apply)
 	if errors.Is(err, braid.ErrOutcomeUnknown) {
@@ -310,7 +310,7 @@ func (c *change) apply(rows companion.Rows) (publish func(), err error) {
 		}
 	}
 	all := false
-	if !c.essential || !q.door.Full() { // the space reserved for acknowledgements is not used for waiting receivers
+	if !c.essential || !q.door.Full() { // the reserved space is not used for waiting receivers
 		c.served, all = q.serve(rows, now, nil)
 	}
 	if c.ask != nil && !c.abandoned && all { // waiting receivers come first

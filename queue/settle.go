@@ -49,7 +49,8 @@ func (q *Queue) Release(ctx context.Context, delay time.Duration, receipts ...Re
 }
 
 // Return gives back records that were not attempted. They are visible again at once, and
-// the delivery does not count. Errors: as [Queue.Extend].
+// the delivery does not count. Return works even while the disk is full. Errors: as
+// [Queue.Extend].
 func (q *Queue) Return(ctx context.Context, receipts ...Receipt) error {
 	return wrap("return", q.name, q.settleAll(ctx, step{verb: giveBack}, false, receipts))
 }

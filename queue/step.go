@@ -26,6 +26,10 @@ const (
 	restore // for a dead letter
 )
 
+// isEssential reports whether the step is done even while the disk is full. Each such step ends
+// a delivery, and there are no new ones on a full disk: so they use little of its reserve.
+func (v verb) isEssential() bool { return v == acknowledge || v == giveBack }
+
 // check returns the entry for the step, or why the step is refused. A repeated
 // acknowledgement has neither an entry nor an error.
 func (s *state) check(st *step) (*entry, error) {

@@ -9,6 +9,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/stretchr/testify/require"
 
 	"github.com/braidstream/braid"
@@ -299,6 +300,43 @@ func TestWorkersAcknowledgeWhileTheyCannotReceive(t *testing.T) {
 		time.Sleep(10 * time.Minute)
 		require.EqualValues(t, 20, calls.Load())
 		require.NoError(t, stop())
+		require.NoError(t, k.db.Close())
+	})
+}
+
+// A record whose transaction waits for a full disk is not dead afterwards, however long that
+// takes: the attempt has not failed, even if it is the last one.
+func TestAFullDiskEndsNoAttempt(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		k, disk := onTestDisk(t)
+		free := func(n uint64) { disk.Mem.TestingSetDiskUsage(vfs.DiskUsage{AvailBytes: n, TotalBytes: 1 << 40}) }
+		free(1 << 30)
+		q := k.open("q", queue.Options{MaxReceives: 1, VisibilityTimeout: 30 * time.Second})
+		work, stop := context.WithCancel(ctx)
+		done := make(chan error)
+		var calls atomic.Int64
+		go func() {
+			done <- q.WorkTx(work, func(_ context.Context, tx *braid.Tx, r queue.Record) error {
+				if calls.Add(1) == 1 {
+					free(1 << 20)
+					for err := error(nil); err == nil; { // until a put finds that
+						_, err = k.stream.PutRecord(ctx, "k", make([]byte, 1<<20))
+					}
+				}
+				return tx.Set([]byte("done"), r.Data)
+			}, nil)
+		}()
+		require.NoError(t, k.putOne("a", braid.HashKey{}))
+		time.Sleep(time.Hour)
+		require.EqualValues(t, 1, calls.Load())
+		require.True(t, k.db.Metrics().DiskFull)
+		free(1 << 30)
+		time.Sleep(time.Minute)
+		d := k.describe(q)
+		require.Zero(t, d.Dead, "%+v", d)
+		require.Zero(t, d.Visible+d.InFlight+d.Delayed, "%+v", d)
+		stop()
+		require.NoError(t, <-done)
 		require.NoError(t, k.db.Close())
 	})
 }

@@ -284,18 +284,19 @@ func (w *work) finish(steps []step) {
 	}
 }
 
-// settle does steps without receiving anything. Acknowledgements have their own commit,
-// which succeeds even on a full disk. It returns the steps that are left, and the error.
+// settle does steps without receiving anything. Those that are essential have their own
+// commit, which succeeds even while the disk is full. It returns the steps that are left, and
+// the error.
 func (w *work) settle(ctx context.Context, steps []step) (rest []step, err error) {
-	var acks, others []step
+	var essential, others []step
 	for _, st := range steps {
-		if st.verb == acknowledge {
-			acks = append(acks, st)
+		if st.verb.isEssential() {
+			essential = append(essential, st)
 		} else {
 			others = append(others, st)
 		}
 	}
-	for _, part := range [][]step{acks, others} {
+	for _, part := range [][]step{essential, others} {
 		if len(part) == 0 {
 			continue
 		}

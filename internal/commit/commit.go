@@ -149,6 +149,7 @@ type Committer struct {
 	full     chan struct{} // closed while the disk is full
 	isFull   bool
 	closed   bool
+	refused  bool // a batch that a caller committed: the Log holds changes that the store does not
 }
 
 // group is a set of requests that share a batch. Those that are essential have a

@@ -170,3 +170,30 @@ func TestAFailedStoreEndsAGroupThatWasLeft(t *testing.T) {
 		require.Equal(t, []string{"before"}, published)
 	})
 }
+
+// A store that refuses the batch of a caller gets no other one: the Log has applied what the
+// store does not hold, so a later group must not build on it.
+func TestNothingIsAppliedAfterARefusedBatch(t *testing.T) {
+	for _, inline := range []commit.Inline{commit.NeverInline, commit.PromptInline, commit.AlwaysInline} {
+		synctest.Test(t, func(t *testing.T) {
+			d := testdisk.New()
+			store, log := openStoreOn(t, d), &slowLog{testLog: testLog{hold: make(chan struct{})}}
+			c := commit.New(store, log, inline)
+			synctest.Wait() // it is asleep
+			refused := do(t.Context(), c, prompt("refused"))
+			synctest.Wait()
+			behind := do(t.Context(), c, prompt("behind"))
+			synctest.Wait()
+			require.NoError(t, store.Close()) // it refuses every batch from now on
+			close(log.hold)
+			require.ErrorIs(t, <-refused, kv.ErrClosed)
+			require.ErrorIs(t, <-behind, kv.ErrClosed)
+			require.ErrorIs(t, c.Do(t.Context(), prompt("late")), kv.ErrClosed)
+			<-c.Ended()
+			groups, published := log.state()
+			require.Equal(t, [][]string{{"refused"}}, groups, inline)
+			require.Empty(t, published)
+			require.True(t, c.Close(t.Context()))
+		})
+	}
+}

@@ -100,12 +100,14 @@ func (c *Committer) runInline(g *group, r *Request) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.running = false
-	if len(c.queue) > 0 || c.closed || !ok {
-		c.wakeUp()
-	}
 	if !ok {
 		c.current = nil // the caller may use the request again
 		r.fate = c.fateOfTaken()
+		c.refused = true
+		c.closed = c.closed || c.store.Err() == nil
+	}
+	if len(c.queue) > 0 || c.closed || !ok {
+		c.wakeUp()
 	}
 	return true
 }
@@ -124,15 +126,15 @@ func (c *Committer) tryCommit(g *group) (done, ok bool) {
 }
 
 // take waits for a group and takes it, after it let it grow, or takes one that its caller
-// has left. It returns nil when the committer is closed and nothing waits, and when the
-// store has failed.
+// has left. It returns nil when the committer is closed and nothing waits, when the store
+// has failed, and when it has refused the group of a caller.
 func (c *Committer) take() *group {
 	yields, seen, idle := 0, 0, 0
 	lone := false // one caller, whose turn is all that there is to wait for
 	for {
 		c.mu.Lock()
 		switch {
-		case c.store.Err() != nil:
+		case c.store.Err() != nil || c.refused:
 			c.mu.Unlock()
 			return nil
 		case c.left != nil:

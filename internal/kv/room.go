@@ -41,8 +41,8 @@ const (
 // here. If a new version of Pebble breaks a bound, TestTryCommitReplacesNoMemTable goes red.
 type room struct {
 	// turn is held for writing by a commit that must not wait, which only tries to get it, and
-	// for reading by calls that may. Sync is none of them: it waits for the disk outside of
-	// Pebble's locks.
+	// for reading by calls that may. Sync holds it for reading as well, but not while it waits
+	// for the disk, which it does outside of Pebble's locks.
 	turn sync.RWMutex
 
 	rotations atomic.Int64 // how often Pebble has begun a log, and with it a memtable

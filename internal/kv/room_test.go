@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"fmt"
 	"math/rand/v2"
+	"runtime"
+	"sync"
 	"sync/atomic"
 	"testing"
 
@@ -26,6 +28,7 @@ func TestTryCommitReplacesNoMemTable(t *testing.T) {
 	for name, load := range map[string]struct {
 		rows, value int     // of a batch, and bytes of one, at most
 		others      bool    // other calls begin memtables, too
+		syncs       int     // goroutines that sync all the time
 		fit         float64 // how many find room, at least
 	}{
 		"records":         {rows: 1, value: 2000, fit: 0.9},
@@ -33,6 +36,7 @@ func TestTryCommitReplacesNoMemTable(t *testing.T) {
 		"large batches":   {rows: 1, value: 600 << 10, fit: 0.2},
 		"short rows":      {rows: 40, value: 20, fit: 0.9},
 		"beside all else": {rows: 20, value: 3000, others: true, fit: 0.4},
+		"beside syncs":    {rows: 300, value: 20, syncs: 64, fit: -1}, // it is nearly always their turn
 	} {
 		t.Run(name, func(t *testing.T) {
 			d := testdisk.On(vfs.NewMem())
@@ -46,6 +50,20 @@ func TestTryCommitReplacesNoMemTable(t *testing.T) {
 				}
 				return nil
 			})
+			var syncs sync.WaitGroup
+			ended := make(chan struct{})
+			for range load.syncs {
+				syncs.Go(func() {
+					for {
+						select {
+						case <-ended:
+							return
+						default:
+							_ = s.Sync() // if it fails, so does the next commit
+						}
+					}
+				})
+			}
 			random := rand.New(rand.NewPCG(1, 2))
 			b := s.NewBatch()
 			tried, done := 0, 0
@@ -76,6 +94,8 @@ func TestTryCommitReplacesNoMemTable(t *testing.T) {
 					require.NoError(t, b.Commit(false))
 				}
 			}
+			close(ended)
+			syncs.Wait()
 			require.Greater(t, float64(done)/float64(tried), load.fit)
 			b.Close()
 			require.NoError(t, s.Close())
@@ -141,6 +161,11 @@ func TestTryCommitDoesNotWait(t *testing.T) {
 			b.Set([]byte("k"), make([]byte, 100<<10)) // more than Pebble buffers
 			done, err := b.TryCommit(false)
 			require.NoError(t, err)
+			for other.done && !done { // the other may still be on its way to the disk
+				runtime.Gosched()
+				done, err = b.TryCommit(false)
+				require.NoError(t, err)
+			}
 			require.Equal(t, other.done, done)
 			release()
 			require.NoError(t, <-result)

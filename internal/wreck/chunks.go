@@ -68,8 +68,11 @@ type chunkReader struct {
 
 	// other is set if the file begins as another log. Either that log's file was to be reused
 	// and nothing was written to it, or the file belongs elsewhere. A file that belongs
-	// elsewhere and was reused may hold chunks with this log's number.
-	other bool
+	// elsewhere and was reused may hold chunks with this log's number, but only as those of a
+	// log before the one that it begins as. So if it begins as an earlier log and holds chunks
+	// with this log's number, it is this log, the beginning of which was not written.
+	other   bool
+	earlier bool // with other: it begins as an earlier log
 }
 
 func newChunkReader(r io.ReaderAt, size int64, log uint64) *chunkReader {
@@ -83,6 +86,7 @@ func (c *chunkReader) next() (found chunk, ok bool) {
 	for {
 		for c.at < c.n {
 			if found, ok := c.parse(c.at); ok {
+				c.other = c.other && !c.earlier
 				c.at += chunkFormats[c.format(c.at)].header + len(found.payload)
 				return found, true
 			}
@@ -90,7 +94,7 @@ func (c *chunkReader) next() (found chunk, ok bool) {
 				break
 			}
 			if c.at == 0 && c.base == 0 {
-				c.other = c.isOther()
+				c.other, c.earlier = c.isOther()
 			}
 			if c.isEnd() {
 				c.closed, c.n, c.begun = true, 0, true // nothing after it belongs to the log
@@ -163,19 +167,20 @@ func (c *chunkReader) parse(at int) (chunk, bool) {
 	return found, true
 }
 
-// isOther reports whether a chunk or the end mark of another log is at the current place.
-func (c *chunkReader) isOther() bool {
+// isOther reports whether a chunk or the end mark of another log is at the current place, and
+// whether that is an earlier one.
+func (c *chunkReader) isOther() (is, earlier bool) {
 	rest := c.buf[c.at:c.n]
 	if c.log == 0 || len(rest) < chunkFormats[1].header {
-		return false
+		return false, false
 	}
 	other := *c
 	other.log = little32(rest[7:])
-	if _, ok := other.parse(c.at); ok {
-		return other.log != c.log
+	if _, is = other.parse(c.at); !is {
+		other.log-- // an end mark has the number of the next log
+		is = other.isEnd()
 	}
-	other.log-- // an end mark has the number of the next log
-	return other.isEnd() && other.log != c.log
+	return is && other.log != c.log, other.log < c.log
 }
 
 // blank reports whether the rest of the block is too short for a chunk, and zero.

@@ -23,7 +23,8 @@ type LogEnd struct {
 // log. Otherwise the log ends there, as it does for Pebble when it opens a store after a
 // crash. A later part of a torn write could contradict what was written after that crash.
 //
-// A file that begins as another log has no changes.
+// A file that begins as another log has no changes, unless that is an earlier log and changes
+// of this one follow.
 func (w *Wreck) ReadLog(ctx context.Context, f File, v Visitor) (end LogEnd, err error) {
 	chunks, closeFile, err := openChunks(w.fs, w.path(f.Name))
 	if err != nil {

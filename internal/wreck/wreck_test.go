@@ -2,8 +2,10 @@ package wreck_test
 
 import (
 	"bytes"
+	"encoding/binary"
 	"errors"
 	"fmt"
+	"hash/crc32"
 	"math/rand/v2"
 	"slices"
 	"strings"
@@ -201,6 +203,36 @@ func TestADamagedLogIsReadBehindTheDamage(t *testing.T) {
 	_, got := read(t, mem)
 	require.Empty(t, got.lost)
 	require.False(t, got.end.Closed)
+}
+
+// TestALogWhoseBeginningWasNotWritten: Pebble reuses files of logs, so a write that the disk has
+// lost leaves chunks of an earlier log there. A file of a later log belongs elsewhere.
+func TestALogWhoseBeginningWasNotWritten(t *testing.T) {
+	for _, step := range []int32{-1, +1} {
+		mem, want := build(t)
+		name, content := fileOf(t, mem, ".log")
+		length := 19 + int(binary.LittleEndian.Uint16(content[4:]))
+		number := binary.LittleEndian.Uint32(content[7:])
+		binary.LittleEndian.PutUint32(content[7:], uint32(int32(number)+step))
+		crc := crc32.Checksum(content[6:length], crc32.MakeTable(crc32.Castagnoli))
+		binary.LittleEndian.PutUint32(content, (crc>>15|crc<<17)+0xa282ead8)
+		_, got := read(t, mem)
+		require.NotEmpty(t, got.lost)
+		other, err := wreck.IsOther(mem, "db/"+name)
+		require.NoError(t, err)
+		require.Equal(t, step > 0, other)
+		missing := 0
+		for key, value := range want {
+			if got.values[key] != value {
+				missing++
+			}
+		}
+		if step < 0 {
+			require.Equal(t, 1, missing, "all but the first batch")
+		} else {
+			require.Equal(t, 200, missing, "all of the log")
+		}
+	}
 }
 
 // TestTheManifestIsNotNeeded: without it everything is read, and nothing is stale.

@@ -55,7 +55,7 @@ var storageFaults = []fault{
 		promise: "Salvage saves nothing that the database never had",
 		edits: []edit{{
 			"internal/wreck/chunks.go",
-			"				c.other = c.isOther()\n",
+			"				c.other, c.earlier = c.isOther()\n",
 			"				c.other = false\n",
 		}},
 		test:  test{dir: ".", run: "^TestSalvageReadsNoLogOfAnotherDatabase$"},
