@@ -14,13 +14,13 @@ import (
 	"github.com/braidstream/braid/consumer"
 )
 
-// Source has workers of package consumer process streams of Amazon Kinesis: it is a
-// [consumer.Source], for [consumer.Config].Source. Config.Streams has names of streams, or
-// ARNs for those of other accounts.
+// Source is a [consumer.Source] that reads streams of Amazon Kinesis. Pass it to workers as
+// [consumer.Config].Source. Config.Streams then has the names of streams, or the ARNs of streams in
+// other accounts.
 //
-// Make one for a process, and give it to all workers: they share each shard's budget of reads
-// through it. All methods may be called by any number of goroutines. It needs no Close; what
-// it holds are the readers, which workers close.
+// Create one Source per process and pass it to all workers, because it divides each shard's read
+// quota among them. All methods may be called by any number of goroutines. A Source needs no Close;
+// workers close the readers that they open.
 type Source struct {
 	client SourceClient
 	opts   *SourceOptions
@@ -46,11 +46,11 @@ func NewSource(client SourceClient, opts *SourceOptions) (*Source, error) {
 	return &Source{client: client, opts: o, streams: make(map[string]*sourceStream)}, nil
 }
 
-// Stream returns the shards of a stream, by its name or ARN, closed ones that have not
-// expired included. It makes one ListShards call for 1,000 shards, and a DescribeStreamSummary
-// call every five minutes; callers at the same time share them. Errors: [braid.ErrStreamNotFound], even of a
-// stream that is being created or deleted; a [consumer.PermanentError], such as for missing
-// permissions; and others of the client, which may pass.
+// Stream returns the shards of the stream with that name or ARN, including closed shards that have
+// not expired. It makes one ListShards call per 1,000 shards, and one DescribeStreamSummary call
+// every five minutes; concurrent callers share them. Errors: [braid.ErrStreamNotFound], even if the
+// stream is being created or deleted; a [consumer.PermanentError], for example if permissions are
+// missing; and other errors of the client, which are temporary.
 func (s *Source) Stream(ctx context.Context, name string) (consumer.StreamInfo, error) {
 	l, err := s.stream(name).list(ctx)
 	if err != nil {
@@ -63,13 +63,14 @@ func (s *Source) Stream(ctx context.Context, name string) (consumer.StreamInfo, 
 	return info, nil
 }
 
-// Changed returns nil: Kinesis has to be asked, at the pace of [consumer.Config].ShardSyncInterval.
+// Changed returns nil, because Kinesis does not announce reshards. Workers list the shards every
+// [consumer.Config].ShardSyncInterval.
 func (*Source) Changed() <-chan struct{} { return nil }
 
-// Resolve makes a position concrete. LATEST becomes the time at which Resolve was called, as
-// Kinesis has no number for it. TRIM_HORIZON becomes the beginning of a shard that is younger
-// than the stream's retention, and otherwise the trim horizon itself. An open shard costs no
-// call. Errors: as [Source.Stream], and [braid.ErrShardNotFound].
+// Resolve makes a position concrete. LATEST becomes the time of the call, because Kinesis has no
+// sequence number for it. TRIM_HORIZON becomes the beginning of the shard if the shard is younger
+// than the stream's retention, and otherwise the current trim horizon. Resolving a position in an
+// open shard makes no call. Errors: as [Source.Stream], and [braid.ErrShardNotFound].
 func (s *Source) Resolve(ctx context.Context, stream string, shard braid.ShardID, from braid.Position) (consumer.Checkpoint, error) {
 	checkpoint, err := s.resolve(ctx, s.stream(stream), shard, from)
 	return checkpoint, wrapShard("resolve a place in", stream, shard, err)
