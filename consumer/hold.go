@@ -58,7 +58,7 @@ type hold struct {
 	failure   error      // what stopped the shard, nil if nothing has
 	state     holdState
 	calls     []*Call   // calls that have not returned, the oldest first
-	waits     ShardWait // what the hold's goroutine waits for outside of calls
+	waits     ShardWait // what the hold's goroutine waits for between calls
 	storing   int       // number of checkpoints being stored
 
 	end holdEnd // used by the group's goroutine only
