@@ -73,8 +73,8 @@ type ShardReader interface {
 	// stops the shard until App.Resume; the cause of ctx. All others are temporary.
 	Next(ctx context.Context, limits Limits) (Page, error)
 
-	// Close ends the reader. It returns when none of the reader's goroutines run any more. It
-	// may be called after an error of Next.
+	// Close ends the reader. It returns when all of the reader's goroutines have ended. It may be
+	// called after an error of Next.
 	Close()
 }
 
