@@ -28,7 +28,7 @@ type KMSClient interface {
 	Decrypt(ctx context.Context, in *kms.DecryptInput, options ...func(*kms.Options)) (*kms.DecryptOutput, error)
 }
 
-// The encryption context that a [KMS] adds to what [KMSOptions] has.
+// The encryption context that a [KMS] adds to that of [KMSOptions].
 const (
 	contextStream  = "braid:stream"
 	contextPurpose = "braid:purpose"
@@ -138,9 +138,8 @@ func NewKMS(client KMSClient, opts *KMSOptions) (*KMS, error) {
 }
 
 // DescribeKey is part of [braid.KeyProvider]. It returns the ARN of the key. Errors:
-// [braid.ErrInvalidArgument] if there is no such key or it is not a symmetric key for
-// encryption, [braid.ErrKeyUnavailable] if it is not enabled or the service fails, and the
-// cause of ctx.
+// [braid.ErrInvalidArgument] if the key does not exist or is not a symmetric key for encryption;
+// [braid.ErrKeyUnavailable] if it is not enabled or the service fails; the cause of ctx.
 func (k *KMS) DescribeKey(ctx context.Context, keyID string) (id string, err error) {
 	a := k.ask(ctx, about("describe", []byte(keyID)), func(ctx context.Context) (a answer) {
 		out, err := k.client.DescribeKey(ctx, &kms.DescribeKeyInput{KeyId: aws.String(keyID)})
@@ -162,7 +161,7 @@ func (k *KMS) DescribeKey(ctx context.Context, keyID string) (id string, err err
 	return a.id, a.err
 }
 
-// WrapKey is part of [braid.KeyProvider]: Encrypt, with the encryption context. Errors:
+// WrapKey is part of [braid.KeyProvider]. It calls Encrypt with the encryption context. Errors:
 // [braid.ErrKeyUnavailable], and the cause of ctx.
 func (k *KMS) WrapKey(ctx context.Context, keyID string, dataKey []byte, stream, purpose string) ([]byte, error) {
 	call, cancel := context.WithTimeout(ctx, k.opts.Timeout)
@@ -181,8 +180,8 @@ func (k *KMS) WrapKey(ctx context.Context, keyID string, dataKey []byte, stream,
 	return out.CiphertextBlob, nil
 }
 
-// UnwrapKey is part of [braid.KeyProvider]: Decrypt, with the encryption context that WrapKey
-// had. Errors: as WrapKey; a data key of another stream is ErrKeyUnavailable.
+// UnwrapKey is part of [braid.KeyProvider]. It calls Decrypt with the encryption context that was
+// used by WrapKey. Errors: as WrapKey; for a data key of another stream, ErrKeyUnavailable.
 func (k *KMS) UnwrapKey(ctx context.Context, keyID string, wrapped []byte, stream, purpose string) ([]byte, error) {
 	encryption := k.context(stream, purpose)
 	parts := [][]byte{[]byte(keyID), wrapped}

@@ -340,7 +340,7 @@ func (s *LeaseStore) CompareAndSet(ctx context.Context, lease consumer.Lease) (s
 	}
 	was := s.standingOf(t, &lease)
 	if was != nil && s.fleet != nil && was.currentOwner != "" && lease.Owner == was.currentOwner && lease.NextOwner == "" {
-		return false, nil // the owner does not know of a request that left the counter as it was
+		return false, nil // the owner has not seen a hand-over request, which does not change the counter
 	}
 	write := s.prefix + strconv.FormatUint(s.writes.Add(1), 16)
 	attrs, err := s.encode(&lease, write, was)

@@ -125,7 +125,7 @@ type room struct {
 	mu      sync.Mutex // guards the fields below
 	backlog backlog
 	at      time.Time // when its measurement began
-	since   int64     // bytes that were put since then, or perhaps
+	since   int64     // bytes that were, or may have been, put since then
 	putting int64     // bytes that are being put
 }
 
@@ -182,7 +182,7 @@ func (f *Forwarder) refusalLocked(bytes int64) error {
 	return nil
 }
 
-// settle notes that records were put, or perhaps were.
+// settle notes that records were, or may have been, put.
 func (r *room) settle(bytes int64) {
 	r.mu.Lock()
 	defer r.mu.Unlock()

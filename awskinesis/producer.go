@@ -47,7 +47,7 @@ type Producer struct {
 	schedule *schedule
 	buffered int                 // cost of the items that are held
 	waiters  fifo[*waiter]       // for room in the buffer
-	requests int                 // on their way
+	requests int                 // in flight
 	group    *group              // of the records that are put now
 	groups   map[*group]struct{} // those before it that are not settled
 	flushes  int                 // that wait
@@ -64,7 +64,7 @@ type group struct {
 // waiter waits until there is room for cost bytes.
 type waiter struct {
 	cost  int
-	ready chan struct{} // closed when it has got them, or the producer is closed
+	ready chan struct{} // closed when it has them, or the producer is closed
 	gone  bool          // it no longer waits
 	got   bool
 }
@@ -224,7 +224,7 @@ func (p *Producer) Flush(ctx context.Context) error {
 	return nil
 }
 
-// endGroup begins a new group, and returns those before it that are not settled.
+// endGroup begins a new group, and returns the earlier groups that are not settled.
 func (p *Producer) endGroup() (groups []*group) {
 	if p.group.open > 0 {
 		p.groups[p.group] = struct{}{}

@@ -30,7 +30,7 @@ type shardReader struct {
 	kept     []braid.Record
 	behind   time.Duration // of the last record that was kept
 	atTip    bool          // nothing followed
-	ended    bool          // nothing ever will
+	ended    bool          // nothing will ever follow
 	children []consumer.ShardInfo
 	told     bool // the tip was reported, and no record has arrived since
 	gap      *braid.TrimmedError
@@ -57,7 +57,7 @@ type feed interface {
 // portion is the result of one fetch. An empty portion carries no information.
 type portion struct {
 	records  []types.Record
-	next     braid.Position // the place after the records; TRIM_HORIZON if that is after the last one
+	next     braid.Position // the position after the records; TRIM_HORIZON, the zero value, if that is after the last record
 	behind   time.Duration
 	atTip    bool // no record followed, at some time at or after asked
 	ended    bool

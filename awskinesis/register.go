@@ -12,7 +12,7 @@ import (
 
 const (
 	refusalPause  = 10 * time.Minute // how long a stream is polled after its fan-out was refused
-	registerPause = time.Second      // between two looks at a consumer that is not ACTIVE yet
+	registerPause = time.Second      // between two checks of a consumer that is not ACTIVE yet
 	registerLooks = 60
 )
 
@@ -72,7 +72,7 @@ func (s *Source) register(ctx context.Context, stream string) (arn string, err e
 				s.counts.registered.Add(1)
 				s.opts.Logger.Info("a consumer of enhanced fan-out is registered", "stream", stream, "consumer", s.opts.ConsumerName)
 				continue // it may be ACTIVE
-			case codeOf(err) != "ResourceInUseException": // somebody else has, or the stream is being changed
+			case codeOf(err) != "ResourceInUseException": // another worker has registered it, or the stream is being changed
 				return "", err
 			}
 		}

@@ -25,7 +25,7 @@ type Source struct {
 	client SourceClient
 	opts   *SourceOptions
 	counts sourceCounts
-	ahead  atomic.Int64 // how far the service's clock is ahead of ours, at least, in nanoseconds
+	ahead  atomic.Int64 // lower bound of how far the service's clock is ahead of ours, in nanoseconds
 
 	mu      sync.Mutex // guards the field below
 	streams map[string]*sourceStream
@@ -110,14 +110,14 @@ func (s *Source) resolve(ctx context.Context, stream *sourceStream, id braid.Sha
 	return consumer.Checkpoint{Start: from, ShardEnd: page.EndOfShard && len(page.Records) == 0}, err
 }
 
-// peekReads is how many reads Peek makes to find a record: each may look at a part of the
-// shard that has none.
+// peekReads is the maximum number of reads that Peek makes to find a record. Each may cover a part
+// of the shard that has none.
 const peekReads = 5
 
-// Peek returns the first record after a position. It takes an iterator and a read of the
-// shard, or up to 5 reads where Kinesis returns empty pages: then there may be no record in
-// the page, although one follows. The next Peek of that position goes on there. Errors: as Next
-// of a reader.
+// Peek returns the first record after a position. It takes one iterator and one read of the shard,
+// or up to 5 reads if Kinesis returns empty pages. If these find no record, the page is empty and
+// not AtTip, although a record may follow; the next Peek of that position continues there. Errors:
+// as [consumer.ShardReader].Next.
 func (s *Source) Peek(ctx context.Context, stream string, shard braid.ShardID, from braid.Position) (consumer.Page, error) {
 	page, err := s.peek(ctx, s.stream(stream), shard, from)
 	return page, wrapShard("peek into", stream, shard, err)
@@ -139,13 +139,13 @@ func (s *Source) peek(ctx context.Context, stream *sourceStream, shard braid.Sha
 	return page, nil
 }
 
-// Open returns a reader of a shard, which polls, or subscribes if the options name a consumer
-// for the stream. It makes no calls; Next does. Errors: none.
+// Open returns a reader of a shard. It subscribes if the options name a consumer for the stream,
+// and polls otherwise. Open makes no calls, and its error is always nil; errors come from Next.
 func (s *Source) Open(_ context.Context, stream string, shard braid.ShardID, from braid.Position) (consumer.ShardReader, error) {
 	return newReader(s.stream(stream), shard, from), nil
 }
 
-// stream returns what is known of a stream.
+// stream returns the state of a stream.
 func (s *Source) stream(name string) *sourceStream {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -157,19 +157,19 @@ func (s *Source) stream(name string) *sourceStream {
 	return st
 }
 
-// now is the service's time, as far as it is known: positions that are times are compared
-// with it there.
+// now returns an estimate of the service's time, with which the service compares positions that are
+// times.
 func (s *Source) now() time.Time { return time.Now().Add(time.Duration(s.ahead.Load())) }
 
-// noteClock compares the clocks. An answer has the service's time to the second, so ours is
-// only corrected where it is certainly wrong.
+// noteClock compares the clocks. A response has the service's time only to the second, so the
+// estimate is corrected only if it is certainly wrong.
 func (s *Source) noteClock(metadata middleware.Metadata, sent time.Time) {
 	server, ok := awsmiddleware.GetServerTime(metadata)
 	if !ok {
 		return
 	}
 	least, most := time.Until(server), server.Add(time.Second).Sub(sent)
-	s.ahead.Store(int64(max(least, min(0, most)))) // 0 if that is possible
+	s.ahead.Store(int64(max(least, min(0, most)))) // 0 if that is consistent
 }
 
 // sleepUntil waits for a time, or returns the cause of ctx.
