@@ -23,8 +23,8 @@ func (s *survey) isAdopted(name string, view *streamView) bool {
 	})
 }
 
-// adopt returns the leases that must be stored before workers go on where another engine
-// has stopped. To that engine, a shard without a lease is
+// adopt returns the leases that must be stored before workers continue where another engine has
+// stopped. To that engine, a shard without a lease is
 //
 //   - done, or not wanted, if one of its descendants has a lease
 //   - still to come, from its beginning, if one of its ancestors has a lease

@@ -25,7 +25,7 @@ type Worker struct {
 
 	mu      sync.Mutex              // guards the fields below
 	stop    context.CancelCauseFunc // nil before Run
-	failure error                   // why the worker cannot go on
+	failure error                   // why the worker cannot continue
 	result  error                   // the result of Run
 
 	stopping chan struct{} // closed by the first Stop

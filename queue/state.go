@@ -309,7 +309,7 @@ func (s *state) exhausted(e *entry) bool {
 func (s *state) die(e *entry) {
 	s.stats.died++
 	s.move(e, dead)
-	if !s.settings.BlockAtDead { // the records behind it go on
+	if !s.settings.BlockAtDead { // the records behind it no longer wait
 		s.unlink(e)
 	}
 }
