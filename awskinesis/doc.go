@@ -157,8 +157,8 @@
 //	  "Resource": "arn:aws:kinesis:REGION:ACCOUNT:stream/orders"
 //	}
 //
-// Enhanced fan-out needs the following in addition. App.Status and PollOnRefusal still use
-// GetRecords and GetShardIterator.
+// Enhanced fan-out needs all of these, because App.Status and PollOnRefusal still use GetRecords
+// and GetShardIterator, and in addition:
 //
 //	{
 //	  "Effect": "Allow",
@@ -204,10 +204,10 @@
 // To move an application from the KCL for Java to braid, or back, stop all workers of the one
 // before you start the first worker of the other. Each continues at the other's checkpoints.
 // Nothing is repeated if the workers have checkpointed everything that they processed.
-// [NewLeaseStore] returns [ErrForeignWorker] while a KCL worker is alive. If producers aggregate,
-// set Config.Deaggregate, because the KCL always unpacks aggregates. LeaseDuration must be at least
-// the KCL's failoverTimeMillis. Config.Start has no effect on shards that the KCL has begun to
-// process.
+// [NewLeaseStore] returns [ErrForeignWorker] while a KCL worker is alive, unless the two form a
+// mixed fleet. If producers aggregate, set Config.Deaggregate, because the KCL always unpacks
+// aggregates. LeaseDuration must be at least the KCL's failoverTimeMillis. Config.Start has no
+// effect on shards that the KCL has begun to process.
 //
 // When an application moves back, the KCL does not know what is paused. Nor does it know positions
 // of braid that have no sequence number: it reads a shard from TRIM_HORIZON if braid has not
