@@ -8,8 +8,8 @@ import (
 	"github.com/braidstream/braid/internal/kv"
 )
 
-// BackupOptions say how to make a copy. The zero value, and a nil pointer, mean
-// the defaults.
+// BackupOptions are the options of [DB.Backup]. The zero value, and a nil pointer, mean the
+// defaults.
 type BackupOptions struct {
 	// Progress, if not nil, is called from time to time with the number of bytes copied so far and
 	// the total, on the goroutine that called Backup. Copying waits for it. With Verify each byte
@@ -30,12 +30,11 @@ type BackupOptions struct {
 // database of its own: [Open] opens it, here or in another process. A database in memory can
 // be saved this way.
 //
-// Backup returns when ctx ends, even while a stalled disk holds a file operation. A backup
-// that fails leaves nothing that looks like a database, and can be tried again: its files are
-// removed before Backup returns. If the disk holds an operation, they are removed when the
-// operation returns, and another Backup to the same directory waits for that. A crash leaves a
-// directory that [Open] and Backup refuse as an unfinished backup: remove it, and make the
-// backup again.
+// Backup returns when ctx ends, even while a stalled disk holds a file operation. If Backup fails,
+// it removes its files before it returns, and can be called again. If a stalled disk holds an
+// operation, the files are removed when the operation returns, and another Backup to the same
+// directory waits for that. A crash leaves a directory that [Open] and Backup refuse as an
+// unfinished backup: remove it, and make the backup again.
 //
 // Errors: [ErrInvalidArgument] if the directory is not empty, or lies in the database's
 // own; the cause of ctx; [ErrDiskFull] if the copy does not fit; [ErrCorrupt] and

@@ -2,8 +2,8 @@ package braid
 
 import "fmt"
 
-// CapacityMode says whether a stream's throughput is limited, and who decides how many
-// shards it has. The zero value is [Unlimited].
+// CapacityMode determines whether a stream's throughput is limited, and who decides how many shards
+// it has. The zero value is [Unlimited].
 type CapacityMode int
 
 const (
@@ -49,8 +49,8 @@ const (
 
 const maxShards = 10_000 // Kinesis: shards per stream
 
-// Capacity has the budgets of each shard of a stream, and says whether the number of shards
-// follows the load. The zero value is [Unlimited]. A budget of 0 means Kinesis's. Budgets
+// Capacity has the throughput budgets of each shard of a stream, and determines whether the number
+// of shards follows the load. The zero value is [Unlimited]. A budget of 0 means Kinesis's. Budgets
 // must be 0 with Unlimited, and MaxShards must be 0 except with [OnDemand].
 type Capacity struct {
 	Mode CapacityMode

@@ -52,12 +52,12 @@
 //
 // # Transactions
 //
-// [DB.Update] runs a function that reads and writes the application's own keys, which the
-// database stores beside the streams, and appends records to any stream. All of it is one
-// atomic and durable change. A program that derives state from a stream can so store the state
-// together with its position: each record takes effect once, whatever crashes. Transactions
-// are serializable; [DB.View] reads one consistent state. [Tx.Get] returns [ErrKeyNotFound]
-// for a key that has no value.
+// [DB.Update] runs a function that reads and writes the application's own keys, which the database
+// stores beside the streams, and appends records to any stream. All of it is one atomic and durable
+// change. So a program that derives state from a stream can store the state together with its
+// position in the stream: each record takes effect once, despite crashes. Transactions are
+// serializable; [DB.View] reads one consistent state. [Tx.Get] returns [ErrKeyNotFound] for a key
+// that has no value.
 //
 // # Workers
 //

@@ -171,16 +171,16 @@ func (e *InvalidArgumentError) Error() string {
 // Is reports whether target is [ErrInvalidArgument].
 func (e *InvalidArgumentError) Is(target error) bool { return target == ErrInvalidArgument }
 
-// FileDamageError says which file of a database is damaged. [Open] returns it when it
-// refuses a database, and [DB.Verify] when it finds damage. It is an [ErrDataLoss] if durable
-// data is missing, and an [ErrCorrupt] if data has changed.
+// FileDamageError names a damaged file of a database. [Open] returns it when it refuses a database,
+// and [DB.Verify] when it finds damage. It is an [ErrDataLoss] if durable data is missing, and an
+// [ErrCorrupt] if data has changed.
 //
-// The error of an Open also says which records are missing, as far as the remaining files
-// show. Put the file back as it was, or restore a backup. Without a backup, [Salvage] makes a
-// new database of all but the records in Missing. An open with [Options].AcceptLoss is
-// quicker, and goes on without the records in GivenUp. The text names the first few of them,
-// and says whether the Open has changed anything. Application keys and checkpoints may be
-// missing, too: [Salvage] reports which.
+// The error of an Open also says which records are missing, as far as the remaining files show. Put
+// the file back as it was, or restore a backup. Without a backup, [Salvage] makes a new database of
+// all but the records in Missing. An open with [Options].AcceptLoss is quicker, and continues
+// without the records in GivenUp. The text names the first few of them, and says whether the Open
+// has changed anything. Application keys and checkpoints may be missing, too: [Salvage] reports
+// which.
 //
 // The search for missing records changes nothing. It needs no [KeyProvider], takes up to two
 // seconds, and reads at most 256 MiB: logs, rows about streams and shards, what is left of

@@ -16,10 +16,9 @@ import (
 
 const maxKeyIDChars = 2048 // Kinesis: KeyId
 
-// KeyRing is a [KeyProvider] whose keys are in memory, or come from a file. It does not
-// change: to add a key, make a new ring with all keys. It is for applications without a key
-// service. Keep the file apart from the database. If the file is lost, so are the encrypted
-// records.
+// KeyRing is a [KeyProvider] whose keys are in memory, or come from a file. A KeyRing is immutable:
+// to add a key, create a new one with all keys. It is for applications without a key service. Keep
+// the file apart from the database. If the file is lost, so are the encrypted records.
 type KeyRing struct {
 	keys map[string]cipher.AEAD
 }
@@ -108,11 +107,10 @@ func (k *KeyRing) key(id string) (cipher.AEAD, error) {
 	return nil, &InvalidArgumentError{"KeyID", fmt.Sprintf("%.64q", id), "must be the id of a key of the ring"}
 }
 
-// DescribeKey implements [KeyProvider]. A key ring has no aliases of its own. An ARN of AWS
-// KMS that is not itself an id of the ring stands for the id at its end:
+// DescribeKey implements [KeyProvider]. A key ring has no aliases of its own. An ARN of AWS KMS
+// that is not itself an id of the ring means the id at its end:
 // arn:aws:kms:us-east-1:123456789012:key/main for main, and
-// arn:aws:kms:us-east-1:123456789012:alias/main for alias/main. Account and region do not
-// matter.
+// arn:aws:kms:us-east-1:123456789012:alias/main for alias/main. Account and region do not matter.
 func (k *KeyRing) DescribeKey(_ context.Context, keyID string) (id string, err error) {
 	if k.keys[keyID] == nil {
 		parts := strings.SplitN(keyID, ":", 6)

@@ -30,8 +30,8 @@ import (
 //   - [ErrDiskFull], [ErrOutOfResources], [ErrFailed];
 //   - any other error is the file system's, such as fs.ErrPermission.
 //
-// An open that is refused has changed nothing. The exception is [Options].AcceptLoss: such an
-// open may have replaced files before it met damage that it cannot handle. Its error says so.
+// If Open fails, it has changed nothing. The exception is [Options].AcceptLoss: Open may then have
+// replaced files before it found damage that it cannot handle. Its error says so.
 func Open(dir string, options *Options) (*DB, error) {
 	return open(dir, options, environment{})
 }
@@ -192,11 +192,11 @@ func (db *DB) noteFull() {
 	}
 }
 
-// Close finishes the writes that are on their way, ends all readers, and closes the files.
-// When it returns nil, everything that was acknowledged is durable, in every mode. After a
-// failure, or while the disk is full, it releases the directory at once and returns an error
-// that matches [ErrFailed], [ErrDiskFull] or [ErrOutOfResources]; acknowledged writes are then
-// as durable as the mode promises. Every later call returns [ErrClosed], even a second Close.
+// Close finishes the writes in progress, ends all readers, and closes the files. When it returns
+// nil, everything that was acknowledged is durable, in every mode. After a failure, or while the
+// disk is full, it releases the directory at once and returns an error that matches [ErrFailed],
+// [ErrDiskFull] or [ErrOutOfResources]; acknowledged writes are then as durable as the mode
+// promises. Every later call returns [ErrClosed], even a second Close.
 //
 // While the disk is stalled, Close waits for it: see [DB.CloseContext].
 func (db *DB) Close() error { return db.CloseContext(context.Background()) }

@@ -8,11 +8,11 @@ import (
 	"github.com/braidstream/braid/internal/logs"
 )
 
-// InMemory, given to [Open] in place of a directory, creates a database in memory. It is
-// gone when it is closed.
+// InMemory, passed to [Open] instead of a directory, creates a database in memory. Its data is lost
+// when it is closed.
 const InMemory = ":memory:"
 
-// Durability says which failures an acknowledged write survives.
+// Durability determines which failures an acknowledged write survives.
 type Durability int
 
 const (
@@ -67,12 +67,12 @@ type Options struct {
 	// memory.
 	//
 	// The lost data stays lost. The error is logged, [DB.Losses] lists the loss from then on, and
-	// files that are replaced are kept in the directory "lost" beside the store. Of a log or a
-	// manifest, the sound beginning is kept, so the database is as it was some time before; then
-	// each open shard has a gap, which readers see as a [CorruptError], and new sequence numbers
-	// are higher than all that were given out. Records of a lost table are also reported with a
-	// [CorruptError]. If too little is left, Open refuses even with AcceptLoss; it never creates a
-	// new database instead.
+	// files that are replaced are kept in the directory "lost" beside the store. If a log or a
+	// manifest is damaged, its intact beginning is kept, so the database returns to an earlier
+	// state. Each open shard then has a gap, which readers see as a [CorruptError], and new
+	// sequence numbers are higher than all that were given out. Records of a lost table are also
+	// reported with a [CorruptError]. If too little is left, Open refuses even with AcceptLoss; it
+	// never creates a new database instead.
 	AcceptLoss bool
 
 	// Logger receives background events: a disk that is full or has space again, tables
@@ -81,7 +81,7 @@ type Options struct {
 	// slog.New(slog.DiscardHandler) silences them.
 	Logger *slog.Logger
 
-	// Durability says which failures an acknowledged write survives. The default is Sync.
+	// Durability determines which failures an acknowledged write survives. The default is Sync.
 	Durability Durability
 
 	// SyncInterval is the time between syncs with [Interval], 1 millisecond or more. 0 means

@@ -51,10 +51,10 @@ func AtSequence(n SequenceNumber) Position {
 	return Position{kind: kindAtSequence, number: n}
 }
 
-// AfterSequence returns the position after the record with number n, at which a reader resumes
-// that has read n. In a stream, it is that point in the order of arrival over all shards, so
-// one number is enough to resume [Stream.Follow]. The zero number gives [TrimHorizon].
-// Kinesis: AFTER_SEQUENCE_NUMBER.
+// AfterSequence returns the position after the record with number n. A reader that has read n
+// resumes there. In a stream, it is that point in the order of arrival over all shards, so one
+// number is enough to resume [Stream.Follow]. The zero number gives [TrimHorizon]. Kinesis:
+// AFTER_SEQUENCE_NUMBER.
 func AfterSequence(n SequenceNumber) Position {
 	if n.IsZero() {
 		return Position{}

@@ -54,9 +54,9 @@ func (e *BeyondTipError) Error() string {
 // Is reports whether target is [ErrBeyondTip].
 func (e *BeyondTipError) Is(target error) bool { return target == ErrBeyondTip }
 
-// CorruptError says which records of a shard cannot be read. It is an [ErrCorrupt], an
-// [ErrDataLoss], or a read error of the disk, as Err is. The readable records before FirstLost
-// were returned first. To skip the damage, read from [AtSequence](e.FirstAvailable).
+// CorruptError reports which records of a shard cannot be read. It is an [ErrCorrupt], an
+// [ErrDataLoss], or a read error of the disk, as Err is. The readable records before FirstLost were
+// returned first. To skip the damage, read from [AtSequence](e.FirstAvailable).
 //
 // Damage affects only its readers: the shard still accepts records, and other shards are
 // unaffected. To get rid of it, trim the stream up to FirstAvailable.

@@ -19,8 +19,8 @@ const (
 
 // Record is a record that was read from a shard.
 //
-// A record may be kept. It then also keeps up to 72 KiB of memory alive of records that were
-// read or put together with it. All readers of the record may share its memory, so do not
+// A record may be kept. It then also keeps alive up to 72 KiB of memory, which holds records that
+// were read or put together with it. All readers of the record may share its memory, so do not
 // change Data.
 type Record struct {
 	// PartitionKey is the partition key that the producer gave.
@@ -84,7 +84,7 @@ func (e *Entry) HashKey() HashKey {
 	return HashKeyOf(e.PartitionKey)
 }
 
-// PutResult says where a record was put.
+// PutResult is the result of putting a record: where it was stored, or why it was not.
 type PutResult struct {
 	ShardID        ShardID
 	SequenceNumber SequenceNumber

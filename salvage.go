@@ -22,7 +22,7 @@ type SalvageOptions struct {
 	Logger *slog.Logger
 }
 
-// SalvageReport says what [Salvage] has saved of a database, and what is lost.
+// SalvageReport lists what [Salvage] has saved of a database, and what is lost.
 type SalvageReport struct {
 	Records int64 // saved records
 	Bytes   int64 // bytes of their partition keys and data
@@ -71,8 +71,8 @@ type LostRecords struct {
 	FirstLost, FirstAvailable SequenceNumber
 
 	// Records is the number of lost records if Exact is true. Otherwise it is an estimate. It is 1
-	// for records that nothing counts: after the last record found in the shard there may have
-	// been any number of others, or none.
+	// if the number cannot be estimated: any number of records, or none, may have followed the last
+	// record found in the shard.
 	Records int64
 	Exact   bool
 }

@@ -47,8 +47,8 @@ type StreamOptions struct {
 	// no bound; a negative value is refused. [Stream.UpdateRetentionBytes] changes it.
 	RetentionBytes int64
 
-	// Capacity has the budgets of each shard, and says whether the number of shards follows the
-	// load. The zero value is [Unlimited]. [Stream.UpdateCapacity] changes it. Kinesis:
+	// Capacity has the budgets of each shard, and determines whether the number of shards follows
+	// the load. The zero value is [Unlimited]. [Stream.UpdateCapacity] changes it. Kinesis:
 	// StreamModeDetails.
 	Capacity Capacity
 

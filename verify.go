@@ -30,9 +30,10 @@ const (
 // VerifyOptions are the options of [DB.Verify]. The zero value, and a nil pointer, mean the
 // defaults.
 type VerifyOptions struct {
-	// BytesPerSecond bounds how fast the database is read, so that most of the disk's throughput
-	// is left for others. Files count with their size; then keys and values count as before
-	// compression. 0 means 32 MiB; a negative value means no bound.
+	// BytesPerSecond bounds how fast the database is read, so that most of the disk's throughput is
+	// left for others. Verify first reads files, which count with their size, and then keys and
+	// values, which count with their uncompressed size. 0 means 32 MiB; a negative value means no
+	// bound.
 	BytesPerSecond int64
 
 	// MaxProblems is how many problems the report may hold, 1 to 10,000. Further problems
@@ -59,7 +60,7 @@ func (o *VerifyOptions) withDefaults() (VerifyOptions, error) {
 	return opts, nil
 }
 
-// VerifyReport says what [DB.Verify] has read, and lists the problems that it found.
+// VerifyReport counts what [DB.Verify] has read, and lists the problems that it found.
 type VerifyReport struct {
 	Files, FileBytes int64 // files compared with their checksums, and their size; 0 in memory
 
@@ -106,8 +107,7 @@ type VerifyError struct {
 	//   - "stream": the rows about a stream, its shards and the places of their records are
 	//     wrong, or shards do not fit their parents.
 	//   - "data key": a key that encrypts records of a stream is missing.
-	//   - "epoch": the rows about an epoch, a stretch of arrival with tables of its own, are
-	//     wrong.
+	//   - "epoch": the rows about an epoch, a span of arrival times with its own tables, are wrong.
 	//   - "lease": a consumer's lease is for a shard that never existed, or has a
 	//     checkpoint beyond the end of its shard. If Err is a [BeyondTipError], it has the
 	//     checkpoint's number.

@@ -8,8 +8,8 @@ import (
 	"github.com/braidstream/braid"
 )
 
-// What a shard gives, to all that poll it together. It takes five reads in a second as well,
-// which SourceOptions.PollInterval keeps.
+// The read quotas of a shard, shared by all applications that poll it. The third, five reads per
+// second, is kept by SourceOptions.PollInterval.
 const (
 	shardReadBytes   = 2 << 20                // in a second
 	iteratorInterval = 250 * time.Millisecond // between two iterators; five in a second are allowed
@@ -17,11 +17,11 @@ const (
 	firstReadPause = 500 * time.Millisecond // after throttling; it doubles
 	lastReadPause  = 8 * time.Second
 
-	firstRecordBytes = 4 << 10 // how large a record is taken to be before one was seen
+	firstRecordBytes = 4 << 10 // assumed size of a record before one was seen
 )
 
-// sourceShard is what the readers of a shard in this process share: its budgets, and what one
-// that is opened after another one takes over.
+// sourceShard is shared by the readers of a shard in this process: its budgets, and the state that
+// a reader takes over from the previous one.
 type sourceShard struct {
 	users int // readers; guarded by the mutex of the stream
 
@@ -29,19 +29,19 @@ type sourceShard struct {
 
 	mu          sync.Mutex // guards the fields below
 	throttled   int        // reads in a row
-	recordBytes int        // of a record, about
+	recordBytes int        // approximate size of a record
 	left        leftPlace
 	peeked      peekedPlace
 }
 
-// peekedPlace is how far a Peek has come that has found neither a record nor the tip. It is
-// given to one that goes on: a stretch without records may be longer than what a Peek looks at.
+// peekedPlace is how far a Peek got that found neither a record nor the tip. The next Peek
+// continues there, because a stretch without records may be longer than one Peek can read.
 type peekedPlace struct {
 	from     braid.Position
 	iterator *string // nil for none
 }
 
-// resumePeek returns where a Peek goes on, nil if it has to begin.
+// resumePeek returns the place where a Peek continues, or nil if it has to begin.
 func (s *sourceShard) resumePeek(from braid.Position) (iterator *string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -51,22 +51,22 @@ func (s *sourceShard) resumePeek(from braid.Position) (iterator *string) {
 	return iterator
 }
 
-// suspendPeek keeps how far a Peek has come.
+// suspendPeek stores how far a Peek got.
 func (s *sourceShard) suspendPeek(from braid.Position, iterator *string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.peeked = peekedPlace{from, iterator}
 }
 
-// leftPlace is where the last reader was closed. No record lies between both positions, of which
-// one is in a lease, and the other one was known last.
+// leftPlace is where the last reader was closed. No record lies between its two positions: one is
+// that of the lease, and the other is the last that the reader knew.
 type leftPlace struct {
 	after    braid.Position
 	at       braid.Position
 	complete time.Time // see shardReader
 }
 
-// use returns what the readers of a shard share. The caller calls leave when it is done.
+// use returns the shared state of a shard. The caller must call leave when it is done.
 func (st *sourceStream) use(id braid.ShardID) *sourceShard {
 	st.mu.Lock()
 	defer st.mu.Unlock()
@@ -82,11 +82,11 @@ func (st *sourceStream) use(id braid.ShardID) *sourceShard {
 func (st *sourceStream) leave(id braid.ShardID) {
 	st.mu.Lock()
 	defer st.mu.Unlock()
-	st.shards[id].users-- // the next listing forgets a shard that is gone
+	st.shards[id].users-- // the next listing forgets a removed shard
 }
 
-// gate lets one call of a kind through at a time, and none before a time: so what a call has
-// used up is known before the next one.
+// gate lets one call of a kind through at a time, and none before a given time. So the cost of a
+// call is known before the next call.
 type gate struct {
 	turn chan struct{} // holds a token while a call is made or waits for its time
 
@@ -124,8 +124,8 @@ func (g *gate) notBefore(at time.Time) {
 	}
 }
 
-// noteRead charges a read that has just brought so much. Kinesis allows no read until the
-// budget of bytes is whole again, which it has used up by then.
+// noteRead charges a read that has just returned that many bytes. Kinesis allows no further read
+// until the byte quota is full again.
 func (s *sourceShard) noteRead(records, bytes int) {
 	whole := time.Duration(bytes)*time.Second/shardReadBytes + time.Millisecond
 	s.reads.notBefore(time.Now().Add(whole))
@@ -137,8 +137,8 @@ func (s *sourceShard) noteRead(records, bytes int) {
 	}
 }
 
-// noteThrottled pauses the polling of the shard, since others read it as well. It returns how
-// many calls were refused in a row.
+// noteThrottled pauses the polling of the shard, because others also read it. It returns how many
+// calls in a row were throttled.
 func (s *sourceShard) noteThrottled() int {
 	s.mu.Lock()
 	s.throttled++
@@ -150,7 +150,7 @@ func (s *sourceShard) noteThrottled() int {
 	return fails
 }
 
-// limit returns how many records to ask for, to get about so many bytes.
+// limit returns how many records to request to get about that many bytes.
 func (s *sourceShard) limit(records, bytes int) int32 {
 	s.mu.Lock()
 	defer s.mu.Unlock()

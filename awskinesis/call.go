@@ -8,14 +8,14 @@ import (
 	"github.com/braidstream/braid"
 )
 
-// call is a call of a method that puts. Its fields are guarded by the producer's mutex until
-// it is settled.
+// call is a call of one of the put methods. Its fields are guarded by the producer's mutex until it
+// is settled.
 type call struct {
-	wait    bool // it waits for room, and is tried again
+	wait    bool // it waits for room, and its records are retried
 	items   []item
 	results []braid.PutResult
 	open    int              // items that are not settled, admitted or not
-	failed  map[string]error // why keys take no more of it
+	failed  map[string]error // keys that accept no more of its records, and why
 
 	settled   chan struct{}
 	done      func() // called when it is settled, without the mutex; may be nil
@@ -48,7 +48,7 @@ func newCall(entries []braid.Entry, wait bool) *call {
 	return c
 }
 
-// put puts the entries, and waits for their outcome.
+// put puts the entries, and waits for their outcomes.
 func (p *Producer) put(ctx context.Context, entries []braid.Entry, wait bool) ([]braid.PutResult, error) {
 	if err := p.validate(entries); err != nil {
 		return nil, err
@@ -68,8 +68,8 @@ func (p *Producer) put(ctx context.Context, entries []braid.Entry, wait bool) ([
 	return c.results, nil
 }
 
-// admit gives the records of the call room in the buffer, and queues them. With an error none
-// was queued; a record that was refused while others were not is settled.
+// admit reserves room in the buffer for the records of the call, and queues them. If it returns an
+// error, none was queued. A record that is refused while others are not is settled.
 func (p *Producer) admit(ctx context.Context, c *call) (err error) {
 	defer func() {
 		if err != nil {
@@ -86,7 +86,7 @@ func (p *Producer) admit(ctx context.Context, c *call) (err error) {
 	if p.closed {
 		return braid.ErrClosed
 	}
-	var refused map[*bin]error // by shards, which refuse what comes after it
+	var refused map[*bin]error // by shard: the shard also refuses later records of the call
 	for i := range c.items {
 		it := &c.items[i]
 		if c.wait {
@@ -115,7 +115,7 @@ func (p *Producer) admit(ctx context.Context, c *call) (err error) {
 			p.giveRoom(it.cost())
 			fallthrough
 		case err != nil:
-			p.failAlone(it, err, &settled) // those before it are not affected
+			p.failAlone(it, err, &settled) // records before it are not affected
 			continue
 		case !c.wait:
 			p.buffered += it.cost()
@@ -131,8 +131,8 @@ func (p *Producer) admit(ctx context.Context, c *call) (err error) {
 	return nil
 }
 
-// waitForRoom takes room for the item, in the order in which callers came. It gives the
-// mutex up while it waits.
+// waitForRoom reserves room for the item, in the order of callers. It releases the mutex while it
+// waits.
 func (p *Producer) waitForRoom(ctx context.Context, it *item) error {
 	if p.waiters.len() == 0 && p.hasRoom(it.cost()) {
 		p.buffered += it.cost()
@@ -140,7 +140,7 @@ func (p *Producer) waitForRoom(ctx context.Context, it *item) error {
 	}
 	w := &waiter{cost: it.cost(), ready: make(chan struct{})}
 	p.waiters.push(w)
-	p.ring() // what is there is to go, so that there is room
+	p.ring() // send the queued records, to make room
 	p.mu.Unlock()
 	select {
 	case <-w.ready:
@@ -161,7 +161,7 @@ func (p *Producer) hasRoom(cost int) bool {
 	return p.buffered == 0 || p.buffered+cost <= p.opts.BufferBytes
 }
 
-// giveRoom returns room to the buffer, and to those that wait for it.
+// giveRoom returns room to the buffer, and wakes callers that wait for it.
 func (p *Producer) giveRoom(cost int) {
 	p.buffered -= cost
 	for p.waiters.len() > 0 {
@@ -178,7 +178,7 @@ func (p *Producer) giveRoom(cost int) {
 	}
 }
 
-// affordable returns why a record that is not to wait would have to, or nil.
+// affordable returns nil if a record can be sent without waiting, or the reason why it cannot.
 func (p *Producer) affordable(it *item, refused map[*bin]error) error {
 	b := p.schedule.binOf(it)
 	if err := refused[b]; err != nil {
@@ -188,7 +188,8 @@ func (p *Producer) affordable(it *item, refused map[*bin]error) error {
 	if p.waiters.len() > 0 || !p.hasRoom(it.cost()) {
 		return &braid.ThroughputExceededError{Shard: b.shard, Budget: "producer's BufferBytes", RetryAfter: firstPause}
 	}
-	// What is queued for the shard goes first. With aggregation, records are not what counts.
+	// Records already queued for the shard go first. With aggregation, the number of records does
+	// not matter.
 	records := b.records + 1
 	if p.opts.AggregateBytes > 0 {
 		records = 1
@@ -203,7 +204,7 @@ func (p *Producer) affordable(it *item, refused map[*bin]error) error {
 	return throttledError(b, at.Sub(now))
 }
 
-// settling is calls that are settled, to be told without the mutex.
+// settling collects settled calls. Their callers are notified after the mutex is released.
 type settling []*call
 
 func (s settling) tell() {
@@ -215,7 +216,7 @@ func (s settling) tell() {
 	}
 }
 
-// settle gives an item its result, once.
+// settle sets the result of an item, once.
 func (p *Producer) settle(it *item, result braid.PutResult, settled *settling) {
 	it.settled = true
 	if it.bin != nil {
@@ -237,14 +238,14 @@ func (p *Producer) settle(it *item, result braid.PutResult, settled *settling) {
 	}
 }
 
-// release gives the room of an item back that is settled and not in flight.
+// release returns the buffer room of an item that is settled and not in flight.
 func (p *Producer) release(it *item) {
 	p.giveRoom(it.cost())
 	it.entry.Data = nil // the lane may keep the item for a while
 }
 
-// fail settles an item that was not stored, or perhaps; and those of its key that its call
-// has queued after it.
+// fail settles an item that failed, and the later items of its key in the same call. The item may
+// have been stored.
 func (p *Producer) fail(it *item, err error, settled *settling) {
 	if it.settled {
 		return
@@ -262,8 +263,8 @@ func (p *Producer) fail(it *item, err error, settled *settling) {
 	}
 }
 
-// failAlone settles an item that was not stored, or perhaps, and returns why later ones of
-// its key are to be refused.
+// failAlone settles an item that failed, and returns the error for later items of its key. The item
+// may have been stored.
 func (p *Producer) failAlone(it *item, err error, settled *settling) (later error) {
 	later = err
 	if it.maybe || it.inFlight {
@@ -284,7 +285,7 @@ func (p *Producer) failAlone(it *item, err error, settled *settling) (later erro
 	return later
 }
 
-// withdraw settles what is left of a call whose context has ended.
+// withdraw settles the remaining items of a call whose context has ended.
 func (p *Producer) withdraw(c *call, cause error) {
 	var settled settling
 	defer func() { settled.tell() }()

@@ -1,82 +1,88 @@
-// Package awskinesis is braid on Amazon Kinesis, DynamoDB and KMS, for the day that one machine
-// is not enough. The methods of a [Producer] are those of a [braid.Stream], and mean the same; a
-// [Source] and a [LeaseStore] have the same workers process the records; a [Forwarder] makes a
-// stream of a database a durable outbox of Kinesis; and [KMS] keeps keys.
+// Package awskinesis runs braid programs on Amazon Kinesis, DynamoDB and KMS, for the day when one
+// machine is not enough. A [Producer] has the methods of a [braid.Stream], with the same meaning.
+// With a [Source] and a [LeaseStore], the workers of package consumer process Kinesis streams. A
+// [Forwarder] makes a stream of a database a durable outbox for Kinesis. [KMS] keeps encryption
+// keys.
 //
 //	client := kinesis.NewFromConfig(cfg) // of the AWS SDK for Go v2
 //	p, err := awskinesis.NewProducer(ctx, client, "orders", nil)
 //	defer p.Close(ctx)
 //	result, err := p.PutRecord(ctx, "customer-42", data) // returns when Kinesis has stored it
 //
-// Directory examples/grow is one program for a directory and for Kinesis.
+// Directory examples/grow has a program that runs on a database directory or on Kinesis.
 //
 // # What a producer does
 //
-// It collects the records of all callers into PutRecords calls of up to 500 entries and 5 MiB.
-// With [ProducerOptions].AggregateBytes it also packs records of one shard into one, as the
-// Kinesis Producer Library does; package kpl says how. It keeps to the budget of each shard,
-// tries again what was throttled or failed, and keeps the order of each partition key
-// meanwhile: later records of a key wait until the outcome of the earlier ones is known. For
-// a call of PutRecords may store the second record of a key and refuse the first.
+// A producer collects the records of all callers into PutRecords calls of up to 500 entries and 5
+// MiB. With [ProducerOptions].AggregateBytes it also packs several records of a shard into one
+// carrier record, as the Kinesis Producer Library (KPL) does; package kpl describes the format. It
+// stays within the throughput quota of each shard, and retries records that were throttled or
+// failed. Retries keep the order of each partition key: later records of a key wait until the
+// outcome of the earlier ones is known. Without this, a PutRecords call could store the second
+// record of a key and refuse the first.
 //
-// Records that wait take memory, which [ProducerOptions].BufferBytes bounds: then
-// [Producer.PutRecord] refuses, and [Producer.PutRecordWait] waits.
+// [ProducerOptions].BufferBytes limits the memory of records that wait. When the buffer is full,
+// [Producer.PutRecord] refuses records, and [Producer.PutRecordWait] waits for room.
 //
 // # Outcomes
 //
-// Each record has one of three: stored, refused (nothing happened), or unknown
-// ([braid.ErrOutcomeUnknown]: it may be stored, and no attempt follows). Kinesis has no way to
-// put a record exactly once: an attempt whose answer was lost is made again, and then the
-// record may be there twice. A consumer that must not process it twice needs an id of the
-// record, such as the one in package envelope.
+// Each record has one of three outcomes: stored, refused (nothing happened), or unknown
+// ([braid.ErrOutcomeUnknown]: it may be stored, and the producer no longer retries it). Kinesis
+// cannot put a record exactly once: when the response to an attempt is lost, the producer retries,
+// and the record may be stored twice. A consumer that must not process a record twice needs an ID
+// in the record, such as the one in package envelope.
 //
 // # Reshards
 //
-// The producer lists the shards when it is made, and again when a record comes to a shard that
-// it does not expect. A consumer drops aggregated records that are foreign to the shard in
-// which it finds them, and the KCL drops all that were packed with them. So the records of a
-// carrier that came to the wrong shard are put again, all of them, before any later record of
+// The producer lists the shards when it is created, and again when Kinesis stores a record in an
+// unexpected shard. A consumer drops an aggregated record whose partition key does not belong to
+// the shard, and the Kinesis Client Library (KCL) drops the whole carrier. So when a carrier was
+// stored in the wrong shard, the producer puts all of its records again, before any later record of
 // their keys.
 //
 // # Forwarder: a durable outbox
 //
-// A [Forwarder] puts the records of a stream of a database to Kinesis by a [Producer]. The
-// program puts to the database, which needs no network, and one transaction can have the
-// record and other writes. Directory examples/outbox is a program.
+// A [Forwarder] copies the records of a database stream, the outbox, to Kinesis through a
+// [Producer]. The program puts records to the database, which needs no network; one transaction can
+// contain the record and other writes. Directory examples/outbox has an example program.
 //
 //	f, err := awskinesis.NewForwarder(db, "outbox", producer, nil)
 //	go f.Run(ctx)
 //	_, err = f.PutRecord(ctx, "customer-42", data) // or any put to the stream "outbox"
 //
-// What it promises:
+// A Forwarder guarantees:
 //
-//   - Nothing is lost: a checkpoint passes a record when Kinesis has stored it, and all before
-//     it in its shard of the outbox. After a crash, what lies behind the checkpoint is put again:
-//     with strict order up to about 1 MiB of each shard.
-//   - As long as the Forwarder runs it puts each record once, through throttling, reshards of
-//     both streams, pauses and hand-overs; but for attempts whose answer was lost, as said above.
-//   - The records of a key come in order. Where it matters after a crash, too, use the
-//     default order and an id: what is repeated begins with a record that was there before.
-//   - A record that Kinesis refuses for good is never dropped silently: a hook or a dead-letter
-//     stream takes it, or its shard of the outbox waits, and status and log say so.
-//   - The outbox is bounded, if MaxBytes or MaxAge is set: puts are refused with
-//     [ErrOutboxFull], or with DropOldest the oldest records are removed and counted.
+//   - Nothing is lost. The checkpoint passes a record only when Kinesis has stored it and all
+//     earlier records of its outbox shard. After a crash, the records after the checkpoint are put
+//     again: with strict order, up to about 1 MiB of each shard.
+//   - As long as the Forwarder runs, it stores each record once, despite throttling, reshards of
+//     both streams, pauses and hand-overs. The exception is an attempt whose response was lost: see
+//     Outcomes.
+//   - The records of a partition key arrive in order. If the order matters even after a crash, use
+//     the default order and put an ID into each record: repeated records begin with one that was
+//     already stored.
+//   - A record that Kinesis permanently refuses is never dropped silently. OnRefused or the
+//     DeadLetterStream takes it; without either, its outbox shard waits, which the status and the
+//     log report.
+//   - The outbox is bounded if MaxBytes or MaxAge is set. Puts beyond the bound are refused with
+//     [ErrOutboxFull]; with DropOldest, the oldest records are removed and counted instead.
 //
-// The disk also has what was forwarded, until the stream's retention removes it. Retention
-// removes what still waits as well: it must be longer than the longest time without a link.
-// A stream with braid.StreamOptions{Retention: -1} keeps everything.
+// Forwarded records stay on disk until the stream's retention removes them. Retention also removes
+// records that still wait, so it must be longer than the longest network outage. A stream with
+// braid.StreamOptions{Retention: -1} keeps everything.
 //
-// [Forwarder.App] pauses, resumes and moves it. A forwarder needs the permissions of its
-// producer and no others. It makes no calls at rest, and for each record what the producer
-// makes: for small records, AggregateBytes divides the cost. With bounds it looks at
-// the outbox once in a second in which it is put to, and with DropOldest once a second.
+// [Forwarder.App] returns the application, which can be paused, resumed and moved. A forwarder
+// needs only the permissions of its producer. It makes no calls while the outbox is empty, and
+// otherwise the producer's calls; AggregateBytes reduces the cost of small records. With bounds, it
+// measures the outbox at most once a second while records are put, and with DropOldest once a
+// second.
 //
-// Package capture goes the other way: it records a stream of Kinesis in a database, and
+// Package capture works in the opposite direction: it records a Kinesis stream in a database, and
 // replays it in tests.
 //
 // # Permissions
 //
-// A producer needs
+// A producer needs these permissions:
 //
 //	{
 //	  "Effect": "Allow",
@@ -84,7 +90,7 @@
 //	  "Resource": "arn:aws:kinesis:REGION:ACCOUNT:stream/orders"
 //	}
 //
-// and where the stream is encrypted with a key of its own, for that key,
+// If the stream is encrypted with a customer managed key, it also needs, for that key:
 //
 //	{
 //	  "Effect": "Allow",
@@ -94,51 +100,53 @@
 //
 // # What it costs
 //
-// At rest a producer makes no calls. A record by itself is one entry of a PutRecords call,
-// which provisioned streams bill in units of 25 KB, and a shard takes 1,000 of them in a
-// second. Aggregated records share an entry: of records of 100 bytes about 440 fit into a
-// carrier of 51,200 bytes, which is two units. Each reshard costs one ListShards call, or
-// some while the listing is out of date.
+// An idle producer makes no calls. Without aggregation, each record is one entry of a PutRecords
+// call. Provisioned streams bill entries in units of 25 KB, and a shard accepts 1,000 entries per
+// second. Aggregated records share an entry: about 440 records of 100 bytes fit into a carrier of
+// 51,200 bytes, which is billed as two units. Each reshard costs one ListShards call, or a few if
+// the listing lags behind.
 //
 // # The source
 //
-// A [Source] has workers of package consumer process streams of Kinesis, with everything that
-// they do for a database's streams: parents before children, checkpoints, lanes, and records of
-// the KPL taken apart. Dead letters and a TxProcessor need a database.
+// With a [Source], the workers of package consumer process Kinesis streams as they process those of
+// a database: parents before children, with checkpoints, lanes, and unpacking of KPL aggregates.
+// Dead letters and a TxProcessor need a database.
 //
 //	source, err := awskinesis.NewSource(client, nil)
 //	w, err := consumer.New(nil, &consumer.Config{
 //		App: "billing", Streams: []string{"orders"}, Source: source, Leases: leases,
 //	}, processor)
 //
-// Streams are named by name, or by ARN for those of other accounts. Without a consumer name it
-// polls: one GetRecords call at a time for each shard and process, four in a second at most
-// while records come, and one every 1.5 s while none do. Kinesis allows five in a second and
-// 2 MiB/s for each shard, to all applications together. After throttling the source backs off.
+// Config.Streams has the name of each stream, or the ARN if it belongs to another account. Without
+// a consumer name, a source polls: each process makes one GetRecords call at a time per shard, at
+// most four per second while records arrive, and one every 1.5 s while the shard is idle. Kinesis
+// allows five calls per second and 2 MiB/s per shard, shared by all applications. After throttling,
+// the source backs off.
 //
-// With [SourceOptions].ConsumerName it uses enhanced fan-out. It registers the consumer, and
-// subscribes to each shard whose lease a worker has. A subscription is renewed after four and
-// a half minutes, where it was, and at once when it breaks or falls silent. A worker that takes
-// a lease takes the subscription over as well, which Kinesis allows 5 s after the last one
-// began: until then the shard waits.
+// With [SourceOptions].ConsumerName, a source uses enhanced fan-out. It registers the consumer, and
+// subscribes to each shard whose lease a worker holds. It renews a subscription at its current
+// position after four and a half minutes, and at once when the subscription breaks or falls silent.
+// A worker that takes a lease also takes over the subscription. Kinesis allows this only 5 s after
+// the previous subscription began, so the shard may wait that long.
 //
-// What differs from a database:
+// A source differs from a database in these points:
 //
-//   - Kinesis does not say that retention has removed records before they were read. A gap
-//     is suspected where a place is older than the stream's retention. An application that
-//     opens a shard in which nothing was put for as long is told of a gap that there need not
-//     be. One that begins at TRIM_HORIZON is not told of what is removed in the five minutes
-//     in which it begins.
-//   - LATEST and AT_TIMESTAMP are times to the millisecond, by the service's clock. A record
-//     of the same millisecond may be on either side.
-//   - [braid.ErrBeyondTip] does not happen: Kinesis takes any number of the shard.
-//   - A GetRecords call brings up to 10 MiB, and an event of a subscription about 1 MiB, that
-//     a reader keeps beside [consumer.Config].MaxBytes until its pages have had them. The
-//     source asks for as many records as are likely to fit.
-//   - BehindRecords and BehindBytes of a page are 0: Kinesis tells how far behind a reader is
-//     as a time alone.
+//   - Kinesis does not report that retention has removed unread records. The source suspects a gap
+//     when the reader's position is older than the stream's retention. So an application that opens
+//     a shard in which nothing was put for that long may get a false report of a gap. An
+//     application that begins at TRIM_HORIZON gets no report of records that retention removes in
+//     its first five minutes.
+//   - LATEST and AT_TIMESTAMP have a resolution of one millisecond, by the service's clock. A
+//     record that arrived in that millisecond may be included or not.
+//   - A source never returns [braid.ErrBeyondTip]: Kinesis accepts any sequence number of the
+//     shard.
+//   - A GetRecords call returns up to 10 MiB, and a subscription event about 1 MiB. A reader keeps
+//     these bytes in memory, in addition to [consumer.Config].MaxBytes, until it has returned them
+//     in pages. The source requests only as many records as are likely to fit.
+//   - BehindRecords and BehindBytes of a page are 0: Kinesis reports only by how much time a reader
+//     is behind.
 //
-// Polling needs
+// Polling needs these permissions:
 //
 //	{
 //	  "Effect": "Allow",
@@ -149,8 +157,8 @@
 //	  "Resource": "arn:aws:kinesis:REGION:ACCOUNT:stream/orders"
 //	}
 //
-// and enhanced fan-out besides, where GetRecords and GetShardIterator are still what
-// App.Status and PollOnRefusal use,
+// Enhanced fan-out needs all of these, because App.Status and PollOnRefusal still use GetRecords
+// and GetShardIterator, and in addition:
 //
 //	{
 //	  "Effect": "Allow",
@@ -164,28 +172,28 @@
 //	  ]
 //	}
 //
-// and where the stream is encrypted with a key of its own, kms:Decrypt for that key. A denied
-// access and a key that is disabled or not there stop the shard until App.Resume; a key that
-// is in a state between two others is tried again.
+// If the stream is encrypted with a customer managed key, both need kms:Decrypt for that key. A
+// shard stops until App.Resume if access is denied, or if the key is disabled or does not exist. If
+// the key is in a transitional state, the worker retries.
 //
 // # What the source costs
 //
-// Calls in an hour in which nothing is put:
+// Calls per hour while nothing is put:
 //
 //	                    polling           enhanced fan-out
 //	for each shard      2,400 GetRecords  13 SubscribeToShard
 //	for each stream and process           60 ListShards, 12 DescribeStreamSummary
 //
-// Kinesis bills enhanced fan-out for each consumer, shard and hour, and for the data that it
-// brings; GetRecords calls are part of the price of a shard, or of the data of an on-demand
-// stream. A reshard costs each process a few ListShards calls, however many shards it has.
-// [consumer.Config].ShardSyncInterval sets the pace of listings, [SourceOptions].IdleInterval
-// that of polling.
+// Kinesis bills enhanced fan-out per consumer, shard and hour, and per byte delivered. GetRecords
+// calls are included in the price of a shard, or of the data of an on-demand stream. A reshard
+// costs each process a few ListShards calls, regardless of the number of shards.
+// [consumer.Config].ShardSyncInterval sets the interval of listings, and
+// [SourceOptions].IdleInterval that of polling.
 //
 // # Leases in DynamoDB
 //
-// A [LeaseStore] keeps the leases and checkpoints of package consumer in DynamoDB, in the table of
-// the Kinesis Client Library, so that workers on several machines share the shards:
+// A [LeaseStore] keeps the leases and checkpoints of package consumer in DynamoDB, in a lease table
+// of the Kinesis Client Library, so that workers on several machines share the shards:
 //
 //	leases, err := awskinesis.NewLeaseStore(ctx, dynamodb.NewFromConfig(cfg), "billing",
 //		&awskinesis.LeaseStoreOptions{Stream: "orders"})
@@ -193,46 +201,49 @@
 //		App: "billing", Streams: []string{"orders"}, Leases: leases,
 //	}, processor)
 //
-// An application of the KCL for Java moves to braid by stopping all workers of the one before the
-// first of the other starts, and back the same way: each goes on at the checkpoints of the other.
-// A worker that has checkpointed all that it had processed repeats nothing. [NewLeaseStore] refuses
-// to start while a worker of the KCL lives. Config.Deaggregate must be set where producers
-// aggregate, as the KCL always takes records apart; LeaseDuration is at least the KCL's
-// failoverTimeMillis; and Config.Start has no effect on shards with which the KCL has begun.
+// To move an application from the KCL for Java to braid, or back, stop all workers of the one
+// before you start the first worker of the other. Each continues at the other's checkpoints.
+// Nothing is repeated if the workers have checkpointed everything that they processed.
+// [NewLeaseStore] returns [ErrForeignWorker] while a KCL worker is alive, unless the two form a
+// mixed fleet. If producers aggregate, set Config.Deaggregate, because the KCL always unpacks
+// aggregates. LeaseDuration must be at least the KCL's failoverTimeMillis. Config.Start has no
+// effect on shards that the KCL has begun to process.
 //
-// On the way back the KCL does not know what is paused, nor braid's sources' places that have no
-// number: of a shard of which nothing was processed yet, it begins at TRIM_HORIZON then. It creates
-// the leases of children whose parents ended at a worker of braid's with its next audit, after some
-// minutes, if no worker of braid's had begun with them.
+// When an application moves back, the KCL does not know what is paused. Nor does it know positions
+// of braid that have no sequence number: it reads a shard from TRIM_HORIZON if braid has not
+// processed any of its records. If a shard ended under a braid worker and no braid worker has begun
+// its children, the KCL creates the children's leases in its next audit, a few minutes later.
 //
 // # A mixed fleet
 //
 // With LeaseStoreOptions.MixedFleet, workers of braid and of the KCL for Java, version 3.5, share
-// an application at the same time. The worker that has the KCL's lock of the leader assigns the
-// leases to all. A worker of braid takes the ones that it is assigned, and hands a lease over, after its
-// current batch, when the leader wants another worker to have it; when it leads, it does the same
-// for workers of the KCL, and gives each worker as many shards as any other, give or take one.
+// an application at the same time. The worker that holds the KCL's leader lock assigns leases to
+// all workers. A braid worker takes the leases that are assigned to it. When the leader requests a
+// hand-over, it hands the lease over after its current batch. A braid worker that leads assigns
+// leases to KCL workers in the same way, and gives all workers the same number of shards, plus or
+// minus one.
 //
-//   - All workers of braid have MixedFleet, or none has. The others refuse to start, with
-//     [ErrForeignWorker], and so does a worker of a fleet beside one that is not in it.
-//   - LeaseDuration is the KCL's failoverTimeMillis, and at most a minute.
-//   - The KCL's client version is 3X, which is its default, and its rows are in the lease table
-//     alone, as those of applications that began with 3.5 are: [NewLeaseStore] refuses others. Its
-//     workerMetricsReporterFreqInMillis is at least 15 s; the default is 30 s.
-//   - Config.WorkerID is a row's key in the lease table: not the id of a shard.
-//   - Workers of braid do not measure their processors. The KCL's leader takes the bytes a second
-//     that a worker's shards deliver for its load then.
-//   - A worker that dies has its shards assigned to others after two to three LeaseDurations if
-//     braid leads; if the KCL leads, after up to a minute and two of its assignment intervals. A
-//     leader of braid's that dies is replaced after four to six LeaseDurations, and one that stops,
-//     within two. Workers that stop give their leases back.
-//   - The KCL processes what is paused, as soon as one of its workers is assigned it, and reads a
-//     shard from TRIM_HORIZON of which nothing was processed yet and whose place has no number. So
-//     an application at LATEST is best begun by the KCL.
-//   - Like the KCL, a worker renews the lease of a shard that has ended until its children have
-//     begun, and for five minutes after, and then deletes it.
+//   - MixedFleet must be set for all braid workers, or for none. A worker without it does not start
+//     beside a fleet, and a worker with it does not start beside one that is not in the fleet: both
+//     get [ErrForeignWorker].
+//   - LeaseDuration must be the KCL's failoverTimeMillis, and at most a minute.
+//   - The KCL's client version must be 3X, its default, and all of its rows must be in the lease
+//     table, as they are for applications that began with 3.5. [NewLeaseStore] refuses others. The
+//     KCL's workerMetricsReporterFreqInMillis must be at least 15 s; its default is 30 s.
+//   - Config.WorkerID is the key of a row in the lease table, so it must not be the ID of a shard.
+//   - Braid workers do not report their CPU load. A KCL leader estimates it from the bytes per
+//     second of the worker's shards.
+//   - When a worker dies, its shards are assigned to others after two to three LeaseDurations if a
+//     braid worker leads, and after up to a minute plus two assignment intervals if a KCL worker
+//     leads. A braid leader that dies is replaced after four to six LeaseDurations, and one that
+//     stops, within two. Workers that stop give their leases back.
+//   - KCL workers ignore pauses: they process a paused shard once it is assigned to them. They also
+//     read a shard from TRIM_HORIZON if none of its records were processed and its position has no
+//     sequence number. So if an application is to begin at LATEST, let the KCL start it.
+//   - Like the KCL, a worker deletes the lease of a shard that has ended. It renews the lease until
+//     five minutes after the shard's children have begun.
 //
-// A store needs
+// A store needs these permissions:
 //
 //	{
 //	  "Effect": "Allow",
@@ -250,8 +261,8 @@
 //	  ]
 //	}
 //
-// where billing is the application. CreateTable, TagResource and UpdateContinuousBackups are for
-// tables that it has to make, UpdateTable for an index. The last two tables are those of older
-// versions of the KCL, and are only read: one without MixedFleet, the other with it. What all that
-// costs is said of [LeaseStore].
+// Here billing is the application. CreateTable, TagResource and UpdateContinuousBackups are needed
+// only to create tables, and UpdateTable only to create the index. The last two tables belong to
+// older versions of the KCL and are only read: WorkerMetricStats without MixedFleet,
+// CoordinatorState with it. [LeaseStore] describes the cost.
 package awskinesis

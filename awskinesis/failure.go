@@ -12,13 +12,13 @@ import (
 	"github.com/braidstream/braid"
 )
 
-// kind is what can be done about a failure.
+// kind classifies a failure by whether a retry can help.
 type kind int8
 
 const (
 	permanent kind = iota // the same request fails again
-	throttle              // nothing was stored; later it may be
-	transient             // it may pass
+	throttle              // nothing was stored; a later attempt may succeed
+	transient             // it may be temporary
 )
 
 // failure is why an attempt failed.
@@ -28,7 +28,7 @@ type failure struct {
 	err   error
 }
 
-// codes are the errors of the service that stand for one of braid's, or for throttling.
+// codes are the errors of the service that correspond to one of braid's, or mean throttling.
 var codes = map[string]struct {
 	kind kind
 	is   error
@@ -49,8 +49,8 @@ var codes = map[string]struct {
 	"RequestLimitExceeded":                   {throttle, braid.ErrThroughputExceeded},
 }
 
-// classify says what a call's error means. An error that the service has not answered with,
-// or a failure of the service itself, leaves open what it has stored.
+// classify classifies the error of a call. If the error is not a response of the service, or is a
+// failure of the service itself, something may have been stored.
 func classify(err error) failure {
 	var api smithy.APIError
 	var response *smithyhttp.ResponseError
@@ -84,8 +84,8 @@ func classify(err error) failure {
 	return failure{kind: transient, maybe: true, err: err}
 }
 
-// neverSent reports whether the SDK gave up before it made a request, such as for want of
-// credentials or of an endpoint.
+// neverSent reports whether the SDK gave up before it made a request, for example for lack of
+// credentials or an endpoint.
 func neverSent(err error) bool {
 	var send *smithyhttp.RequestSendError
 	var response *smithyhttp.ResponseError
@@ -94,8 +94,8 @@ func neverSent(err error) bool {
 	return errors.As(err, &operation) && !errors.As(err, &send) && !errors.As(err, &response) && !errors.As(err, &deserialization)
 }
 
-// classifyEntry says what the error of an entry means. The service says that the entry was
-// not stored, but after a failure of its own it may not know.
+// classifyEntry classifies the error of an entry. It means that the entry was not stored, except
+// after an internal failure, when the service may not know.
 func classifyEntry(code, message string) failure {
 	err := fmt.Errorf("%s: %s", code, message)
 	if c, ok := codes[code]; ok {

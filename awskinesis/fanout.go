@@ -15,25 +15,25 @@ import (
 	"github.com/braidstream/braid/consumer"
 )
 
-// A subscription lasts five minutes, and takes the place of one that is five seconds old.
+// A subscription lasts five minutes. A new one can replace it once it is five seconds old.
 const (
 	renewAfter    = 4*time.Minute + 30*time.Second
-	renewWithin   = 20 * time.Second // after that, so that not all shards renew at once
+	renewWithin   = 20 * time.Second // spread, so that not all shards renew at once
 	takeoverAfter = 5 * time.Second
-	takeoverPause = time.Second // between two attempts to take a place over
+	takeoverPause = time.Second // between two attempts to take over a subscription
 	takeovers     = 20          // attempts
 
-	drained = 50 * time.Millisecond // of waiting, after which no event can have been there before
+	drained = 50 * time.Millisecond // after waiting this long, an event is not one that was read ahead
 	silence = 30 * time.Second      // the service sends something every few seconds
 
 	brokenPause = time.Second // after a subscription that broke; it doubles
-	brokenMost  = 5           // in a row without an event, before a reader says so
+	brokenMost  = 5           // subscriptions in a row without an event, before a reader returns an error
 )
 
-// subscriber is the feed of a subscription. It takes an event when Next is called, and the SDK
-// reads a few ahead: while the processor is busy nothing more is read from the connection, and
-// the service ends a subscription that stands still. The next one begins after the last event
-// that was taken, so what was read ahead comes again.
+// subscriber is the feed of a subscription. It takes an event when Next is called; the SDK reads a
+// few events ahead. While the processor is busy, nothing more is read from the connection, and the
+// service ends a stalled subscription. The next one begins after the last event that was taken, so
+// events that were read ahead are delivered again.
 type subscriber struct {
 	stream *sourceStream
 	shard  *sourceShard
@@ -70,19 +70,19 @@ func (f *subscriber) fetch(ctx context.Context, from start, _ consumer.Limits) (
 		if !ok {
 			return portion{}, f.ended()
 		}
-		// Events that have waited here say how it was when they were sent. One for which the
-		// reader has waited is of this moment, and so is the first one of a subscription.
+		// An event that was read ahead describes the time when it was sent. An event for which the
+		// reader has waited is current, and so is the first one of a subscription.
 		fresh := time.Since(now) >= drained || time.Since(f.began) <= freshTip
 		return f.take(event, fresh), nil
 	case <-timer.C:
-		f.close() // what has come meanwhile comes again, after the last event that was taken
+		f.close() // events received meanwhile are delivered again, after the last one taken
 		return portion{}, nil
 	case <-ctx.Done():
 		return portion{}, context.Cause(ctx)
 	}
 }
 
-// take takes an event. fresh means that it was sent just now.
+// take returns the content of an event. fresh means that it was sent just now.
 func (f *subscriber) take(event types.SubscribeToShardEventStream, fresh bool) portion {
 	e, is := event.(*types.SubscribeToShardEventStreamMemberSubscribeToShardEvent)
 	if !is {
@@ -96,7 +96,7 @@ func (f *subscriber) take(event types.SubscribeToShardEventStream, fresh bool) p
 		atTip:    behind == 0 && fresh,
 		ended:    e.Value.ContinuationSequenceNumber == nil,
 		children: e.Value.ChildShards,
-		asked:    f.began, // it may have waited here since then
+		asked:    f.began, // the event may be that old
 	}
 	if n, err := braid.ParseSequenceNumber(aws.ToString(e.Value.ContinuationSequenceNumber)); err == nil && n.ShardID() == f.id {
 		p.next = braid.AfterSequence(n)
@@ -104,8 +104,8 @@ func (f *subscriber) take(event types.SubscribeToShardEventStream, fresh bool) p
 	return p
 }
 
-// ended says why the subscription is over. One that was ended by its time or its connection
-// is renewed, which is no error.
+// ended returns the reason why the subscription has ended. It returns nil if its time was up or the
+// connection broke, because then it is renewed.
 func (f *subscriber) ended() error {
 	err := f.events.Err()
 	f.close()
@@ -113,8 +113,8 @@ func (f *subscriber) ended() error {
 	case err == nil:
 		return nil
 	case code == "ResourceInUseException":
-		// Another worker has the place, and most likely the lease. Not to take it back at once
-		// lets this one find that out.
+		// Another worker has the subscription, and most likely the lease. This one does not take it
+		// back at once, so that it can find out.
 		f.shard.subscriptions.notBefore(time.Now().Add(takeoverAfter))
 		return fmt.Errorf("the subscription was taken over: %w", err)
 	case code != "" && code != "InternalFailureException" && code != "InternalFailure":
@@ -129,7 +129,8 @@ func (f *subscriber) ended() error {
 	return nil
 }
 
-// notFound has the consumer looked for anew if it may be what is not there.
+// notFound makes the next reader look up the consumer again if the consumer may be what was not
+// found.
 func (f *subscriber) notFound(err error) error {
 	if codeOf(err) == "ResourceNotFoundException" {
 		f.stream.forgetConsumer()
@@ -137,7 +138,7 @@ func (f *subscriber) notFound(err error) error {
 	return err
 }
 
-// subscribe begins a subscription, when the place is free.
+// subscribe begins a subscription, once the previous one can be replaced.
 func (f *subscriber) subscribe(ctx context.Context, from start) (err error) {
 	for range takeovers {
 		if err = f.shard.subscriptions.take(ctx); err != nil {
@@ -159,7 +160,7 @@ func (f *subscriber) subscribe(ctx context.Context, from start) (err error) {
 // try makes one attempt to subscribe.
 func (f *subscriber) try(ctx context.Context, from start) error {
 	s := f.stream.source
-	// The connection outlives this call of Next, but not while it is being made.
+	// The connection outlives this call of Next, but connecting does not.
 	life, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
 	stop := context.AfterFunc(ctx, func() { cancel(context.Cause(ctx)) })
 	timer := time.AfterFunc(s.opts.RequestTimeout, func() { cancel(errReadTimeout) })
@@ -192,7 +193,7 @@ func (f *subscriber) try(ctx context.Context, from start) error {
 
 var errReadTimeout = errors.New("the call took longer than SourceOptions.RequestTimeout")
 
-// close ends the subscription. The SDK's goroutines have ended when the channel of events is
+// close ends the subscription. The SDK's goroutines have ended once the channel of events is
 // closed.
 func (f *subscriber) close() {
 	if f.events == nil {

@@ -1,6 +1,6 @@
 package awskinesis
 
-// fifo is a queue whose memory follows what is in it. The zero value is empty.
+// fifo is a queue whose memory follows its length. The zero value is empty.
 type fifo[T any] struct {
 	items []T
 	head  int

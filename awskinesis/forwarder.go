@@ -18,15 +18,15 @@ import (
 	"github.com/braidstream/braid/internal/logs"
 )
 
-// Forwarder puts the records of a stream of a database to a stream of Kinesis, so that the
-// first is a durable outbox of the second: what a program puts there is stored at once, by
-// itself or in one transaction with other writes, and comes to Kinesis when the link allows.
+// Forwarder copies the records of a database stream to a Kinesis stream. The database stream is a
+// durable outbox: records that a program puts there are stored at once, alone or in one transaction
+// with other writes, and reach Kinesis when the network allows it.
 //
-// It is an application of package consumer: its checkpoint passes a record only when Kinesis
-// has stored it and all records before it in their shard of the outbox, so a crash loses
-// nothing. After a crash, records behind the checkpoint are put again. As long as a Forwarder
-// runs it puts each record once, but for attempts whose outcome nobody knows, as with any
-// client of Kinesis: see [Producer].
+// It is an application of package consumer. Its checkpoint passes a record only when Kinesis has
+// stored it and all earlier records of its outbox shard, so a crash loses nothing. After a crash,
+// the records after the checkpoint are put again. As long as a Forwarder runs, it stores each
+// record once, except after attempts with an unknown outcome, as with any Kinesis client: see
+// [Producer].
 //
 // All methods may be called by any number of goroutines.
 type Forwarder struct {
@@ -40,87 +40,85 @@ type Forwarder struct {
 	room   room
 	failed chan struct{} // closed when failure is set
 
-	// dropping keeps what was given to the forwarder and what is dropped apart. It is taken
-	// while a batch is noted as given, and while records are chosen and dropped.
+	// dropping prevents records from being both forwarded and dropped. It is held while a batch is
+	// noted as given to the forwarder, and while records are chosen and dropped.
 	dropping turn
 
 	mu      sync.Mutex // guards the fields below and every outboxShard and flight
 	ran     bool       // Run was called
 	shards  map[braid.ShardID]*outboxShard
-	floor   time.Time // what arrived before, and was not given to the forwarder by then, was dropped
+	floor   time.Time // records that arrived earlier, and had not been given to the forwarder, were dropped
 	failure error     // that ends Run
 }
 
 // ForwarderOptions are the settings of a [Forwarder]. The zero value of each field is a safe
 // default.
 type ForwarderOptions struct {
-	// App names the application in whose leases the progress is stored, as App of
-	// [consumer.Config]. The default is "forward-" and the name of the outbox. Forwarders of
-	// one outbox to several streams need different names.
+	// App is the name of the application whose leases store the progress: see
+	// [consumer.Config].App. The default is "forward-" followed by the name of the outbox.
+	// Forwarders from one outbox to several streams need different names.
 	App string
 
-	// Fast keeps putting records while earlier ones of their key wait to be put again. By
-	// default the order of each partition key is strict: no record is put before Kinesis has
-	// stored, or OnRefused or the DeadLetterStream has taken, all earlier ones of its key. A
-	// batch of a shard of the outbox (up to 1 MiB) waits until the one before it is done, so
-	// a record that cannot be put holds back its key at once, and its shard of the outbox
-	// with the next batch; other shards go on. More shards of the outbox put more at once.
+	// Fast puts records even while earlier records of their partition key wait for a retry. By
+	// default the order of each key is strict: a record is put only after all earlier records of
+	// its key were stored by Kinesis, or taken by OnRefused or the DeadLetterStream. A batch of an
+	// outbox shard (up to 1 MiB) waits until the previous batch is done. So a record that cannot be
+	// put holds back its key at once, and from the next batch on its outbox shard; other shards
+	// continue. An outbox with more shards puts more records at once.
 	//
-	// Fast does not wait for the batch before, so a slow key, or a shard of Kinesis that is
-	// throttled, holds back others less. The order is that of the producer, which throttling,
-	// failures of the link and reshards do not change. But records that the service turned
-	// down for another reason, such as missing permissions, come behind later ones of their
-	// key when they are put again.
+	// Fast does not wait for the previous batch, so a slow key or a throttled Kinesis shard holds
+	// back other records less. The producer then keeps the order of each key, despite throttling,
+	// network failures and reshards. But records that the service refused for another reason, such
+	// as missing permissions, are retried after later records of their key.
 	//
-	// Use it where keys, or shards of Kinesis, differ in pace: the others go on until about
-	// 1 MiB of a shard of the outbox is on its way. The gain in throughput is small: a third
-	// for records that are put by themselves, and next to nothing for aggregated ones.
+	// Use Fast if some keys or Kinesis shards are slower than others: the faster ones continue
+	// until about 1 MiB of an outbox shard is in flight. The gain in throughput is small: a third
+	// without aggregation, and almost none with it.
 	Fast bool
 
-	// MaxBytes and MaxAge bound what waits in the outbox: bytes of partition keys and data,
-	// and the time since the oldest such record arrived. 0, the default, means no bound.
+	// MaxBytes and MaxAge bound the records that wait in the outbox: MaxBytes their partition keys
+	// and data, and MaxAge the time since the oldest of them arrived. The default, 0, means no
+	// bound; they must not be negative.
 	//
-	// Beyond a bound, by default, [Forwarder.PutRecord], [Forwarder.PutRecords] and
-	// [Forwarder.Admit] refuse with [ErrOutboxFull] until Kinesis has stored enough. Records
-	// that are put to the stream in another way are counted, at the latest after a second,
-	// but not refused.
+	// By default, [Forwarder.PutRecord], [Forwarder.PutRecords] and [Forwarder.Admit] return
+	// [ErrOutboxFull] beyond a bound, until Kinesis has stored enough. Records that are put to the
+	// stream in other ways are not refused; they are counted within a second.
 	MaxBytes int64
 	MaxAge   time.Duration
 
-	// DropOldest, beyond a bound, removes the oldest records from the outbox instead, by
-	// [braid.Stream.Trim], until what is left is within the bounds, and never more than that
-	// takes. Each time it is logged, with how many they were, and counted in the
-	// [ForwarderStatus]. Run checks the bounds once a second. Records that are on their way
-	// to Kinesis, up to about 1 MiB of each shard of the outbox, are neither counted then nor
-	// dropped, unless the process ends before they are stored. Trim is for all who read
-	// the stream: use it for one that is an outbox and nothing else.
+	// DropOldest removes the oldest records from the outbox instead, with [braid.Stream.Trim], but
+	// no more than the bounds require. It needs MaxBytes or MaxAge. Run checks the bounds once a
+	// second. Dropped records are logged, and counted in [ForwarderStatus]. Records in flight to
+	// Kinesis, up to about 1 MiB of each outbox shard, are neither counted nor dropped, unless the
+	// process ends before they are stored. Trim removes records for all readers of the stream, so
+	// use DropOldest only for a stream that is nothing but an outbox.
 	DropOldest bool
 
-	// OnRefused is called with a record that Kinesis refuses for good, since it is too large
-	// or invalid, and with the error. After nil the forwarder passes the record; after an
-	// error it calls again, after a pause. It may be called for several records at once, and
-	// again after a crash. It must return when ctx ends.
+	// OnRefused is called with each record that Kinesis permanently refuses, because it is too
+	// large or invalid, and with the error. If it returns nil, the forwarder passes the record; if
+	// it returns an error, it is called again after a pause. It may be called for several records
+	// concurrently, and for the same record again after a crash. It must return when ctx ends.
 	OnRefused func(ctx context.Context, record braid.Record, err error) error
 
-	// DeadLetterStream, in place of OnRefused, is the stream of the database that takes
-	// records which Kinesis refuses for good, each as a [consumer.DeadLetter]. Without either, a
-	// refused record stays where it is: it is tried again every half minute, the
-	// ForwarderStatus and the log say so, and with strict order its shard of the outbox waits.
+	// DeadLetterStream is a stream of the database that gets the records that Kinesis permanently
+	// refuses, each as a [consumer.DeadLetter]. It cannot be combined with OnRefused. Without
+	// either, a refused record is retried every half minute, the ForwarderStatus and the log report
+	// it, and with strict order its outbox shard waits.
 	DeadLetterStream string
 
-	// StopTimeout is how long records that are on their way may take when the forwarder is
-	// stopped or paused. Then they are given up, and are put again when it goes on. The
-	// default is 30 s.
+	// StopTimeout is how long the forwarder waits for records in flight when it is stopped or
+	// paused. After that it gives them up, and puts them again when it resumes. The default is 30
+	// s.
 	StopTimeout time.Duration
 
-	// Logger gets what is refused, dropped or cannot be put, and the messages of package
-	// consumer. nil means that warnings and errors go to [slog.Default].
+	// Logger receives messages about records that are refused, dropped or cannot be put, and the
+	// messages of package consumer. If it is nil, warnings and errors go to [slog.Default].
 	Logger *slog.Logger
 }
 
-// NewForwarder returns a forwarder from the stream of that name to that of the producer.
-// Nothing happens before [Forwarder.Run]. nil options are safe defaults. The outbox need not
-// exist yet. The producer stays the caller's, who may use it otherwise, and closes it after Run
+// NewForwarder returns a forwarder from the database stream named outbox to the producer's stream.
+// It does nothing before [Forwarder.Run] is called. The outbox need not exist yet. nil options are
+// safe defaults. The caller may also use the producer for other records, and closes it after Run
 // has returned. Errors: [braid.ErrInvalidArgument].
 func NewForwarder(db *braid.DB, outbox string, to *Producer, opts *ForwarderOptions) (*Forwarder, error) {
 	f := &Forwarder{
@@ -148,7 +146,7 @@ func NewForwarder(db *braid.DB, outbox string, to *Producer, opts *ForwarderOpti
 		Streams:         []string{outbox},
 		Logger:          f.opts.Logger,
 		Checkpoints:     consumer.Acks,
-		MaxAttempts:     -1, // what is to be done about failures is decided here
+		MaxAttempts:     -1, // the forwarder itself handles failures
 		HandOverTimeout: f.opts.StopTimeout,
 	}, consumer.PerLease(f.newLease))
 	if err != nil {
@@ -193,13 +191,13 @@ func (f *Forwarder) wrap(op string, err error) error {
 	return fmt.Errorf("awskinesis: %s %.300q: %w", op, f.outbox, err)
 }
 
-// Run forwards until ctx ends or [Forwarder.Stop] is called. Then it waits for what is on its
-// way, up to StopTimeout, stores the checkpoints, and returns nil. What Kinesis has not
-// confirmed by then is given up, and put again by the next forwarder.
+// Run forwards records until ctx ends or [Forwarder.Stop] is called. Then it waits for records in
+// flight, up to StopTimeout, stores the checkpoints, and returns nil. Records that Kinesis has not
+// confirmed by then are given up, and put again by the next forwarder.
 //
-// Errors: [braid.ErrClosed] if the producer was closed, and those of Run of a
-// [consumer.Worker], such as when the database is closed under it. Run can be called once: then
-// it returns [braid.ErrInvalidArgument] at once, and changes nothing about the first call.
+// Errors: [braid.ErrClosed] if the producer was closed, and those of [consumer.Worker.Run], for
+// example if the database was closed. Run can be called only once: a second call returns
+// [braid.ErrInvalidArgument] at once, and does not affect the first.
 func (f *Forwarder) Run(ctx context.Context) error {
 	f.mu.Lock()
 	again := f.ran
@@ -237,8 +235,8 @@ func (f *Forwarder) Run(ctx context.Context) error {
 	return f.wrap("forward", errors.Join(f.failure, err))
 }
 
-// Stop ends Run, and waits until it has returned. What is on its way is given up when ctx
-// ends, in place of StopTimeout. It returns what Run does.
+// Stop ends Run, waits until it has returned, and returns the same error. ctx replaces StopTimeout:
+// records still in flight when ctx ends are given up.
 func (f *Forwarder) Stop(ctx context.Context) error {
 	return f.wrap("stop", f.worker.Stop(ctx))
 }
@@ -253,29 +251,28 @@ func (f *Forwarder) fail(err error) {
 	}
 }
 
-// App returns the application, to pause, resume and move it, or to wait until everything is
-// forwarded: see [consumer.App]. A pause lasts across restarts.
+// App returns the forwarder's application. Use it to pause, resume or move the forwarder, or to
+// wait until everything is forwarded: see [consumer.App]. A pause lasts across restarts.
 func (f *Forwarder) App() *consumer.App { return f.worker.App() }
 
-// ForwarderStatus is a [Forwarder] at one time.
+// ForwarderStatus is the state of a [Forwarder] at one moment. Its counts start at 0 when the
+// Forwarder is created.
 type ForwarderStatus struct {
-	// Outbox is the application: what waits, in all and in each shard of the outbox, and
-	// what is paused. Its BehindRecords count what lies behind the checkpoints.
+	// Outbox is the status of the application: the backlog, in total and of each outbox shard, and
+	// pauses. Its BehindRecords counts the records after the checkpoints.
 	Outbox consumer.Status
 
-	// Err is why records that are on their way have to wait, nil if they need not, and Since
-	// is when that began: Kinesis cannot be reached or throttles everything, it has turned
-	// records down, or OnRefused or the DeadLetterStream has failed.
+	// Err is the reason why records in flight have to wait, or nil if they do not; Since is when
+	// that began. Reasons are that Kinesis cannot be reached, throttles everything or refuses
+	// records, or that OnRefused or the DeadLetterStream fails.
 	Err   error     `json:",omitempty"`
 	Since time.Time `json:",omitzero"`
 
-	// What follows is counted from when the forwarder was made.
-
 	Forwarded, ForwardedBytes int64 // stored by Kinesis: records, and their partition keys and data
 	Refused                   int64 // records taken by OnRefused or the DeadLetterStream
-	Rejected                  int64 // records that PutRecord, PutRecords and Admit refused as the outbox was full
+	Rejected                  int64 // records that PutRecord, PutRecords and Admit refused because the outbox was full; one per call of Admit
 	Dropped, DroppedBytes     int64 // removed by DropOldest
-	InFlight                  int64 // records that were read, and are not done now
+	InFlight                  int64 // records that were read, and are not done yet
 }
 
 type (
@@ -299,8 +296,8 @@ func (s *ForwarderStatus) UnmarshalJSON(text []byte) error {
 	return err
 }
 
-// Status returns what the forwarder does, and how far behind it is. The errors are those of
-// Status of a [consumer.App]: [consumer.ErrAppNotFound] if it has never run.
+// Status returns the state of the forwarder, and how far behind it is. Errors: those of
+// [consumer.App.Status], such as [consumer.ErrAppNotFound] if the forwarder has never run.
 func (f *Forwarder) Status(ctx context.Context) (ForwarderStatus, error) {
 	outbox, err := f.App().Status(ctx)
 	if err != nil {

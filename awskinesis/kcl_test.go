@@ -111,7 +111,7 @@ func compileKCL(t *testing.T) string {
 // sight is a record that a worker was given.
 type sight struct {
 	worker, shard string
-	at            string // sequence number and that inside of an aggregate
+	at            string // sequence number, and the number within an aggregate
 	key           string
 	value         int
 }

@@ -24,8 +24,8 @@ import (
 
 const keyARN = "arn:aws:kms:us-east-1:000000000000:key/1234"
 
-// fakeKMS is AWS KMS with one key, which "wraps" by writing down what it was told: what goes in
-// comes out if the encryption context is the same.
+// fakeKMS is AWS KMS with one key. It "wraps" a key by encoding the arguments of the call, and
+// returns the key if the encryption context is the same.
 type fakeKMS struct {
 	mu    sync.Mutex // guards the fields below
 	key   types.KeyMetadata

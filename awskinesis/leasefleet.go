@@ -17,52 +17,53 @@ import (
 	"github.com/braidstream/braid/consumer"
 )
 
-// This file is about what workers of a mixed fleet tell each other besides the leases, in rows of
-// the lease table that the KCL 3.5 knows as well: that a worker lives, which is its metrics, and
-// which of them leads.
+// This file is about what workers of a mixed fleet share in addition to the leases, in rows of the
+// lease table that the KCL 3.5 also reads: that a worker is alive, which its metrics show, and
+// which worker leads.
 
 const (
-	// reportEvery is how often a worker says that it lives. The KCL does each 30 s, and takes
-	// one for dead that has not for a minute.
+	// reportEvery is how often a worker reports that it is alive. The KCL reports every 30 s, and
+	// considers a worker dead that has not reported for a minute.
 	reportEvery = 15 * time.Second
 
-	// forgetAfter is when the leader deletes the metrics of a worker that has died, as the
-	// KCL's does.
+	// forgetAfter is the time after which the leader deletes the metrics of a dead worker, as a KCL
+	// leader does.
 	forgetAfter = 24 * time.Hour
 
-	// maxFleetLeaseDuration keeps the passes of a worker, three in a LeaseDuration, closer to
-	// each other than its reports have to be.
+	// maxFleetLeaseDuration ensures that a worker's passes, three per LeaseDuration, are more
+	// frequent than the required reports.
 	maxFleetLeaseDuration = time.Minute
 
-	// supportsOneTable is what a worker's metrics say of its version: that it finds all rows in
-	// the lease table.
+	// supportsOneTable in a worker's metrics means that its version expects all rows in the lease
+	// table.
 	supportsOneTable = 1
 )
 
-// fleet is the consumer.Fleet of a store in a mixed one.
+// fleet is the consumer.Fleet of a store in a mixed fleet.
 type fleet struct {
 	store *LeaseStore
 
 	mu      sync.Mutex // guards the fields below
 	members map[string]*member
-	workers map[string]metricsSighting // whose metrics the last listing had
+	workers map[string]metricsSighting // workers whose metrics were in the last listing
 }
 
-// member is a worker of this process. It is that of the goroutine that calls Report.
+// member is a worker of this process. It belongs to the goroutine that calls Report for the worker.
 type member struct {
 	mu       sync.Mutex // guards the fields below, and is held during the calls of the service
 	name     string
 	reported time.Time // when its metrics were last written
-	looked   time.Time // when it last looked at the lock
+	looked   time.Time // when it last read the lock
 	lock     heldLock
 	seen     seenLock
 }
 
-// metricsSighting is when the metrics of a worker were last seen to change, by the own clock.
+// metricsSighting records when the metrics of a worker were last seen to change, by this process's
+// clock.
 type metricsSighting struct {
 	value   string // attrLastUpdateTime
 	changed time.Time
-	failing bool // one of its metrics: the KCL's leader gives it nothing then
+	failing bool // one of its measurements fails; a KCL leader then assigns it nothing
 }
 
 func newFleet(s *LeaseStore) *fleet {
@@ -73,12 +74,12 @@ func newFleet(s *LeaseStore) *fleet {
 // if it is not.
 func (s *LeaseStore) Fleet() consumer.Fleet {
 	if s.fleet == nil {
-		return nil // and no interface that holds nil
+		return nil // not an interface that holds a nil pointer
 	}
 	return s.fleet
 }
 
-// Report writes that the worker lives, and looks after the leader's lock, both if it is time to.
+// Report writes the worker's metrics, and renews or takes the leader lock, each when it is due.
 func (f *fleet) Report(ctx context.Context, worker string) (leads bool, workers []string, err error) {
 	m := f.member(worker)
 	m.mu.Lock()
@@ -112,9 +113,9 @@ func (f *fleet) member(worker string) *member {
 	return m
 }
 
-// writeMetrics writes the row by which others know that a worker lives. It has no measurements:
-// the KCL then counts how many bytes a second the worker's leases deliver, compared to those of
-// an average worker.
+// writeMetrics writes the row that shows others that a worker is alive. The row has no
+// measurements. So the KCL compares the bytes per second of the worker's leases with those of an
+// average worker.
 func (f *fleet) writeMetrics(ctx context.Context, worker string, now time.Time) error {
 	seconds := numberAttr(strconv.FormatInt(now.Unix(), 10))
 	_, err := askTable(ctx, f.store, "report to", f.store.client.UpdateItem, &dynamodb.UpdateItemInput{
@@ -133,7 +134,7 @@ func (f *fleet) writeMetrics(ctx context.Context, worker string, now time.Time) 
 	return err
 }
 
-// noteMetrics notes which workers live, by the metrics that all rows of the table have.
+// noteMetrics notes which workers are alive, from all metrics rows of the table.
 func (f *fleet) noteMetrics(rows []leaseRow) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -144,7 +145,7 @@ func (f *fleet) noteMetrics(rows []leaseRow) {
 		sight, known := f.workers[name]
 		switch {
 		case !known:
-			sight.changed = secondsOf(value) // by another clock, until it changes
+			sight.changed = secondsOf(value) // by the worker's clock, until it changes
 			if sight.changed.After(now) {
 				sight.changed = now
 			}
@@ -157,7 +158,7 @@ func (f *fleet) noteMetrics(rows []leaseRow) {
 	f.workers = workers
 }
 
-// isFailing reports whether the last value of one of a worker's measurements could not be taken.
+// isFailing reports whether the last value of any of a worker's measurements is missing.
 func isFailing(r leaseRow) bool {
 	for _, values := range mapOf(r[attrMeasurements]) {
 		if list, is := values.(*types.AttributeValueMemberL); is && len(list.Value) > 0 {
@@ -169,11 +170,11 @@ func isFailing(r leaseRow) bool {
 	return false
 }
 
-// alive returns the workers that can be given leases.
+// alive returns the workers that can be assigned leases.
 func (f *fleet) alive() (workers []string) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	for name, sight := range f.workers { // which are listed once in a LeaseDuration
+	for name, sight := range f.workers { // they are listed once per LeaseDuration
 		if time.Since(sight.changed) < metricsLast+f.store.opts.LeaseDuration && !sight.failing {
 			workers = append(workers, name)
 		}
@@ -182,7 +183,7 @@ func (f *fleet) alive() (workers []string) {
 	return workers
 }
 
-// forgetDead deletes the metrics of workers that have died long ago.
+// forgetDead deletes the metrics of workers that died long ago.
 func (f *fleet) forgetDead(ctx context.Context) error {
 	dead := make(map[string]string)
 	f.mu.Lock()
@@ -201,8 +202,8 @@ func (f *fleet) forgetDead(ctx context.Context) error {
 	return nil
 }
 
-// deleteMetrics deletes the metrics of a worker, unless it has written others since, if value is
-// not "".
+// deleteMetrics deletes the metrics of a worker. If value is not "", it deletes them only if the
+// worker has not written new ones.
 func (f *fleet) deleteMetrics(ctx context.Context, worker, value string) error {
 	in := &dynamodb.DeleteItemInput{
 		TableName:                 &f.store.leases.name,
@@ -221,7 +222,7 @@ func (f *fleet) deleteMetrics(ctx context.Context, worker, value string) error {
 	return nil
 }
 
-// Leave deletes the worker's metrics, and releases the leader's lock if it has it.
+// Leave deletes the worker's metrics, and releases the leader lock if the worker holds it.
 func (f *fleet) Leave(ctx context.Context, worker string) error {
 	m := f.member(worker)
 	m.mu.Lock()
@@ -232,8 +233,9 @@ func (f *fleet) Leave(ctx context.Context, worker string) error {
 	return errors.Join(f.deleteMetrics(ctx, worker, ""), f.releaseLock(ctx, m))
 }
 
-// RequestHandOver begins the KCL's graceful hand-off: leaseOwner is the next owner from now on, and
-// checkpointOwner the one that has the lease. The counter stays, so that its renewals go on.
+// RequestHandOver begins the KCL's graceful hand-off: leaseOwner becomes the next owner, and
+// checkpointOwner the current one. The counter does not change, so the current owner can still
+// renew the lease.
 func (f *fleet) RequestHandOver(ctx context.Context, lease consumer.Lease, to string) (stored bool, err error) {
 	t, err := f.store.tableOf(lease.LeaseKey)
 	if err != nil || lease.Owner == "" {
@@ -249,7 +251,7 @@ func (f *fleet) RequestHandOver(ctx context.Context, lease consumer.Lease, to st
 		ReturnValuesOnConditionCheckFailure: types.ReturnValuesOnConditionCheckFailureAllOld,
 	})
 	var refused *types.ConditionalCheckFailedException
-	if errors.As(err, &refused) { // maybe because an attempt of the SDK's was done whose answer was lost
+	if errors.As(err, &refused) { // perhaps because an earlier attempt of the SDK succeeded and its response was lost
 		return stringOf(refused.Item[attrOwner]) == to && stringOf(refused.Item[attrCurrentOwner]) == lease.Owner, nil
 	}
 	return err == nil, err
@@ -260,8 +262,8 @@ func isRefused(err error) bool {
 	return errors.As(err, &refused)
 }
 
-// enterFleet checks that the application can have a mixed fleet: its workers are those of the KCL
-// 3.5, or of braid in the same mode, and all of the KCL's rows are in the lease table.
+// enterFleet checks that the application can have a mixed fleet: its workers must be of the KCL
+// 3.5, or of braid in the same mode, and all of the KCL's rows must be in the lease table.
 func (s *LeaseStore) enterFleet(ctx context.Context) error {
 	if err := s.refuseOldTables(ctx); err != nil {
 		return err
@@ -280,7 +282,7 @@ func (s *LeaseStore) enterFleet(ctx context.Context) error {
 	if err := s.refuseForeign(ctx); err != nil || len(out.Item) > 0 {
 		return err
 	}
-	_, err = askTable(ctx, s, "update", s.client.UpdateItem, &dynamodb.UpdateItemInput{ // so that no worker of version 2 joins
+	_, err = askTable(ctx, s, "update", s.client.UpdateItem, &dynamodb.UpdateItemInput{ // keeps workers of version 2 from joining
 		TableName:                &s.leases.name,
 		Key:                      leaseRow{attrKey: stringAttr(versionRow)},
 		UpdateExpression:         aws.String("SET #version = :version, #by = :by, #at = :at, #type = :type"),
@@ -291,14 +293,14 @@ func (s *LeaseStore) enterFleet(ctx context.Context) error {
 			":at": numberAttr(strconv.FormatInt(time.Now().UnixMilli(), 10)), ":type": stringAttr(entityVersion),
 		},
 	})
-	if isRefused(err) { // by a worker that has just started
+	if isRefused(err) { // by the write of another worker that has just started
 		return fmt.Errorf("%w: another worker has begun with the application; try again", braid.ErrThroughputExceeded)
 	}
 	return err
 }
 
-// refuseOldTables returns an error if the application has the tables that the KCL 3.0 to 3.4 had
-// besides the lease table, unless its workers no longer use them.
+// refuseOldTables returns an error if the application's workers still use the additional tables of
+// the KCL 3.0 to 3.4.
 func (s *LeaseStore) refuseOldTables(ctx context.Context) error {
 	name := s.app + "-CoordinatorState"
 	out, err := askTable(ctx, s, "get", s.client.GetItem, &dynamodb.GetItemInput{

@@ -256,8 +256,8 @@ func TestFleetSharesTheLeaseTable(t *testing.T) {
 	})
 }
 
-// The rows that a dead worker of the KCL has left are taken after a LeaseDuration, and go on where
-// they are: inside of an aggregate, at LATEST, after a shard whose row was deleted.
+// The rows of a dead KCL worker are taken after a LeaseDuration, and processing continues at their
+// positions: inside an aggregate, at LATEST, after a shard whose row was deleted.
 func TestFleetGoesOnWhereTheKCLHasStopped(t *testing.T) {
 	inFleet(t, 2, func(f *fleet) {
 		ordersStore(f, f.dynamo, nil) // makes the table

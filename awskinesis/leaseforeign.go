@@ -13,28 +13,28 @@ import (
 	"github.com/braidstream/braid/consumer"
 )
 
-// ErrForeignWorker reports that a worker of the KCL is at work on the application. Braid's
-// workers and the KCL's share one at the same time only if LeaseStoreOptions.MixedFleet is set:
-// then it reports one that is not in the fleet, such as one of the KCL 2 or one of braid's
-// without that option. It is a [ForeignWorkerError].
+// ErrForeignWorker reports that a worker of the KCL is working on the application. Only with
+// LeaseStoreOptions.MixedFleet can braid and KCL workers share an application at the same time.
+// Then ErrForeignWorker reports a worker that is not in the fleet, such as one of the KCL 2, or a
+// braid worker without that option. The error is a [ForeignWorkerError].
 var ErrForeignWorker = errors.New("a foreign worker is at work on the application")
 
-// ForeignWorkerError is an [ErrForeignWorker] that says which one. Stop all such workers, and try
+// ForeignWorkerError is an [ErrForeignWorker] that names the worker. Stop all such workers, and try
 // again.
 type ForeignWorkerError struct {
 	Application string
 	Worker      string // its workerIdentifier
 
-	// Lease is one that the worker has renewed while it was watched; the zero key if it has
-	// none, and only its metrics were written.
+	// Lease is a lease that the worker renewed while it was watched. It is the zero key if the
+	// worker has no leases, and only wrote its metrics.
 	Lease consumer.LeaseKey
 
-	// LastSeen is when the worker was last seen to live: by the own clock when the lease was
-	// found renewed, or by the worker's when it wrote its metrics.
+	// LastSeen is when the worker was last seen alive: when the renewed lease was found, by this
+	// process's clock, or when the metrics were written, by the worker's clock.
 	LastSeen time.Time
 }
 
-// Error names the worker, and says how it was seen.
+// Error names the worker, and how and when it was last seen.
 func (e *ForeignWorkerError) Error() string {
 	how := "wrote its metrics"
 	if e.Lease != (consumer.LeaseKey{}) {
@@ -46,21 +46,22 @@ func (e *ForeignWorkerError) Error() string {
 // Unwrap returns [ErrForeignWorker].
 func (e *ForeignWorkerError) Unwrap() error { return ErrForeignWorker }
 
-// metricsLast is for how long the KCL takes a worker for alive that has not written its metrics,
-// which it does twice as often.
+// metricsLast is how long the KCL considers a worker alive after it wrote its metrics, which KCL
+// workers do every 30 s.
 const metricsLast = time.Minute
 
-// foreignSighting is what was seen of a worker of the KCL: a lease and its counter, or its
-// metrics and their time.
+// foreignSighting is a sign of a KCL worker: a lease and its counter, or its metrics and their
+// time.
 type foreignSighting struct {
 	worker string
 	lease  consumer.LeaseKey // zero for metrics
 	value  string
 }
 
-// refuseForeign returns an error if a worker of the KCL lives. One that has leases renews them:
-// it is dead if none of them changes for a LeaseDuration. One that has none writes its metrics,
-// with its clock's time: it is dead if that is a minute ago, or none were written for a minute.
+// refuseForeign returns an error if a KCL worker is alive. A worker with leases renews them, so it
+// is dead if none of them changes for a LeaseDuration. A worker without leases writes its metrics,
+// with the time of its clock. It is dead if that time is more than a minute ago, or if it writes
+// none for a minute.
 func (s *LeaseStore) refuseForeign(ctx context.Context) error {
 	began := time.Now()
 	first, err := s.sightings(ctx)
@@ -105,12 +106,12 @@ func (s *LeaseStore) foreign(sight foreignSighting, now time.Time) error {
 	return e
 }
 
-// sightings returns the leases that workers of the KCL have, and the metrics that they have
-// written in the last minute: into the lease table or into one of their own, as their version
-// does. Leases of shards that have ended do not count: they keep a dead worker's name.
+// sightings returns the leases of KCL workers, and the metrics that they have written in the last
+// minute, either to the lease table or to a separate one, depending on their version. Leases of
+// ended shards do not count: they keep a dead worker's name.
 //
-// In a mixed fleet it returns the leases of workers that have not written metrics into the lease
-// table, which all of the fleet do, whether they are the KCL's or braid's.
+// In a mixed fleet it returns the leases of workers that have not written metrics to the lease
+// table. All workers of the fleet write them, whether of the KCL or of braid.
 func (s *LeaseStore) sightings(ctx context.Context) (map[foreignSighting]bool, error) {
 	seen, members := make(map[foreignSighting]bool), make(map[string]bool)
 	noteMetrics := func(worker, seconds string) {
@@ -151,7 +152,7 @@ func (s *LeaseStore) sightings(ctx context.Context) (map[foreignSighting]bool, e
 	return seen, nil
 }
 
-// secondsOf returns the time of a number of seconds since 1970.
+// secondsOf parses a number of seconds since 1970.
 func secondsOf(digits string) time.Time {
 	seconds, err := strconv.ParseFloat(digits, 64)
 	if err != nil {

@@ -50,7 +50,7 @@ func (k *leaseKeys) format(key consumer.LeaseKey) string {
 }
 
 // parse is the inverse of format. ours is false for a shard of another stream. A row of an
-// application of the other kind is an error, because its leases must not be passed over.
+// application of the other kind is an error, because its leases must not be ignored.
 func (k *leaseKeys) parse(text string) (key consumer.LeaseKey, ours bool, err error) {
 	colon := strings.LastIndexByte(text, ':')
 	if several := k.stream == ""; several != (colon >= 0) {

@@ -2,20 +2,20 @@ package awskinesis
 
 import "sync"
 
-// knownRows is what the rows of the lease table said when they were seen last. A listing forgets
-// those that others have deleted, so memory follows the table.
+// knownRows caches the rows of the lease table as they were last seen. A listing forgets rows that
+// others have deleted, so memory follows the size of the table.
 type knownRows struct {
 	mu       sync.Mutex // guards the fields below
 	rows     map[string]knownRow
-	listings uint64 // that have begun
+	listings uint64 // number of listings begun
 }
 
 type knownRow struct {
 	rowStanding
-	listing uint64 // the last one that had begun when the row was seen
+	listing uint64 // the latest listing that had begun when the row was seen
 }
 
-// note keeps a row, unless a later version of it is known.
+// note caches a row, unless a later version of it is known.
 func (k *knownRows) note(key string, now rowStanding) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -24,7 +24,7 @@ func (k *knownRows) note(key string, now rowStanding) {
 	}
 }
 
-// at returns what is known of a row at a version, nil if it is not known.
+// at returns a row at a version, or nil if it is unknown.
 func (k *knownRows) at(key string, version uint64) *rowStanding {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -61,8 +61,9 @@ func (k *knownRows) beginListing() (listing uint64) {
 	return k.listings
 }
 
-// endListing forgets the rows that were not seen since the listing began, when it has noted all
-// that there are. One that was made meanwhile, and that it has missed, was noted by who made it.
+// endListing forgets the rows that were not seen since the listing began. It is called after the
+// listing has noted all rows that it found. A row that was created meanwhile, and that the listing
+// missed, was noted by its creator.
 func (k *knownRows) endListing(listing uint64) {
 	k.mu.Lock()
 	defer k.mu.Unlock()

@@ -13,32 +13,33 @@ import (
 	"github.com/braidstream/braid/consumer"
 )
 
-// This file is about the leader's lock. It is that of Amazon's DynamoDB lock client, which the KCL
-// uses: its holder changes the row's version as long as it lives, and others take it when they have
-// seen the same version for as long as the row says, by their own clocks.
+// This file is about the leader lock. It follows the protocol of Amazon's DynamoDB lock client,
+// which the KCL uses. The holder keeps changing the row's version while it is alive. Others take
+// the lock when they have seen the same version for the duration that is stored in the row, by
+// their own clocks.
 
-// heldLock is the lock as a worker has it.
+// heldLock is the lock as its holder knows it.
 type heldLock struct {
-	version string    // that it has written; "" if it has not the lock
-	attempt string    // that it may have written
+	version string    // the version that it has written; "" if it does not hold the lock
+	attempt string    // the version that it may have written
 	renewed time.Time // when the last successful write began
 }
 
-// seenLock is the lock as a worker has seen it in the hands of another one.
+// seenLock is the lock as a worker has last read it.
 type seenLock struct {
 	version string
 	since   time.Time
 }
 
-// lockLasts is for how long the lock lasts that nobody renews, in LeaseDurations. It is renewed
-// once in each. Its holder no longer takes itself for the leader when a pass less is left.
+// lockLasts is how long the lock lasts unless it is renewed, in LeaseDurations. The holder renews
+// it once per LeaseDuration, and stops leading one LeaseDuration before the lock expires.
 const lockLasts = 4
 
 func (l *heldLock) leads(leaseDuration time.Duration) bool {
 	return l.version != "" && time.Since(l.renewed) < (lockLasts-1)*leaseDuration
 }
 
-// lookAtLock renews the lock if the worker has it, and takes it if nobody has it.
+// lookAtLock renews the lock if the worker holds it, and takes it if nobody does.
 func (f *fleet) lookAtLock(ctx context.Context, m *member) error {
 	out, err := askTable(ctx, f.store, "get", f.store.client.GetItem, &dynamodb.GetItemInput{
 		TableName:      &f.store.leases.name,
@@ -67,7 +68,7 @@ func (f *fleet) lookAtLock(ctx context.Context, m *member) error {
 	return f.writeLock(ctx, m, version)
 }
 
-// writeLock takes or renews the lock, if its version is the given one, "" for none.
+// writeLock takes or renews the lock if the row has the given version, "" for none.
 func (f *fleet) writeLock(ctx context.Context, m *member, version string) error {
 	names := map[string]string{
 		"#owner": attrLockOwner, "#duration": attrLockDuration, "#version": attrLockVersion,
@@ -95,7 +96,7 @@ func (f *fleet) writeLock(ctx context.Context, m *member, version string) error 
 		ExpressionAttributeValues: values,
 	})
 	switch {
-	case isRefused(err): // somebody was faster; or it was this one, and the next look sees that
+	case isRefused(err): // another worker was faster, or an earlier attempt of this one, which the next read shows
 		return nil
 	case err != nil:
 		return err
@@ -107,7 +108,7 @@ func (f *fleet) writeLock(ctx context.Context, m *member, version string) error 
 	return nil
 }
 
-// releaseLock has others take the lock at once.
+// releaseLock lets others take the lock at once.
 func (f *fleet) releaseLock(ctx context.Context, m *member) error {
 	version := m.lock.version
 	m.lock = heldLock{}
@@ -122,7 +123,7 @@ func (f *fleet) releaseLock(ctx context.Context, m *member) error {
 		ExpressionAttributeNames:  map[string]string{"#owner": attrLockOwner, "#version": attrLockVersion, "#released": attrLockReleased},
 		ExpressionAttributeValues: leaseRow{":owner": stringAttr(m.name), ":version": stringAttr(version), ":released": stringAttr("1")},
 	})
-	if isRefused(err) { // somebody else has it
+	if isRefused(err) { // another worker holds it
 		return nil
 	}
 	return err

@@ -15,17 +15,17 @@ import (
 	"github.com/braidstream/braid/consumer"
 )
 
-// This file is about the rows of the lease table: the KCL's attributes, as its version 3.5 has
-// them, and one of braid's own, a map, for what the KCL has no attribute for.
+// This file is about the rows of the lease table: the attributes of the KCL 3.5, and a map
+// attribute of braid's own for facts for which the KCL has none.
 
-// row is an item of DynamoDB.
+// leaseRow is a row of a table: an item of DynamoDB.
 type leaseRow = map[string]types.AttributeValue
 
 // The attributes of the KCL.
 const (
 	attrKey            = "leaseKey"
-	attrOwner          = "leaseOwner"      // the next one during a hand-over
-	attrCurrentOwner   = "checkpointOwner" // present only during a hand-over: who has the lease
+	attrOwner          = "leaseOwner"      // during a hand-over, the next owner
+	attrCurrentOwner   = "checkpointOwner" // present only during a hand-over: the current owner
 	attrCounter        = "leaseCounter"
 	attrSwitches       = "ownerSwitchesSinceCheckpoint"
 	attrCheckpoint     = "checkpoint"
@@ -50,7 +50,7 @@ const (
 	attrSupportTime    = "slu"
 )
 
-// The row of the leader's lock, which has the attributes of Amazon's DynamoDB lock client.
+// The row of the leader lock, with the attributes of Amazon's DynamoDB lock client.
 const (
 	leaderRow        = "Leader"
 	entityLeader     = "LEADER"
@@ -60,8 +60,8 @@ const (
 	attrLockReleased = "isReleased"
 )
 
-// The rows that say which version of the protocol the workers use: of the KCL 3 to that of the
-// KCL 2, and, in a table of its own, of the KCL 3.5 to those before.
+// The rows with the protocol version that the workers use. The first tells apart the KCL 2 and 3;
+// the second, in a separate table, the KCL 3.5 and earlier versions.
 const (
 	versionRow        = "Migration3.0"
 	entityVersion     = "CLIENT_VERSION_MIGRATION"
@@ -75,24 +75,24 @@ const (
 	oneTable          = "TABLE_MIGRATION_STATUS_COMPLETE"
 )
 
-// attrBraid is braid's own attribute. What the KCL changes besides it wins: the map says what
-// the lease was when braid wrote it. Its numbers are texts, as there are tools and languages that
-// make floating-point numbers of others.
+// attrBraid is braid's own attribute. It describes the lease as braid wrote it; later changes by
+// the KCL to other attributes override it. Its numbers are stored as strings, because some tools
+// and languages convert other numbers to floating point.
 const (
 	attrBraid            = "braid"
 	braidEpoch           = "epoch"
 	braidIncarnation     = "incarnation"
-	braidCounter         = "counter" // leaseCounter as braid wrote it: another one is the KCL's
-	braidWrite           = "write"   // differs for each write, so that a repeated one is known
+	braidCounter         = "counter" // leaseCounter as braid wrote it; a different one was written by the KCL
+	braidWrite           = "write"   // unique to each write, so that a repeated write is recognized
 	braidPaused          = "paused"
-	braidNextOwner       = "nextOwner" // of a lease that nobody has
+	braidNextOwner       = "nextOwner" // of a lease without an owner
 	braidCheckpoint      = "checkpoint"
 	braidPendingDetails  = "pending"
-	maxWholeSubSequences = math.MaxInt32 // behind every record of an aggregate
+	maxWholeSubSequences = math.MaxInt32 // after every record of an aggregate
 )
 
-// place is a checkpoint as the KCL stores it: a sequence number or a sentinel, and a number
-// inside of an aggregate.
+// kclPlace is a checkpoint as the KCL stores it: a sequence number or a sentinel, and a number
+// within an aggregate.
 type kclPlace struct {
 	number string
 	sub    int64
@@ -105,8 +105,8 @@ const (
 	kclShardEnd    = "SHARD_END"
 )
 
-// placeOf returns what the KCL makes of a checkpoint: where it would go on. Nothing that was not
-// processed lies before it.
+// placeOf returns the place from which the KCL continues after a checkpoint. All records before it
+// have been processed.
 func placeOf(c consumer.Checkpoint) kclPlace {
 	switch kind, _, _ := strings.Cut(c.Start.String(), " "); {
 	case c.ShardEnd:
@@ -120,12 +120,12 @@ func placeOf(c consumer.Checkpoint) kclPlace {
 	case kind == kclLatest, kind == kclAtTimestamp:
 		return kclPlace{number: kind}
 	default:
-		return kclPlace{number: kclTrimHorizon} // also for a token, which the KCL does not know
+		return kclPlace{number: kclTrimHorizon} // including tokens, which the KCL does not know
 	}
 }
 
-// checkpointOf returns what braid makes of a checkpoint of the KCL, which does not say whether
-// its record is an aggregate of which more follow: so it may be.
+// checkpointOf returns the checkpoint for a place of the KCL. The KCL does not store whether the
+// record is an aggregate with more records to come, so braid assumes that it may be.
 func (s *LeaseStore) checkpointOf(p kclPlace) (c consumer.Checkpoint, err error) {
 	switch p.number {
 	case kclTrimHorizon, "":
@@ -157,7 +157,8 @@ func (s *LeaseStore) checkpointOf(p kclPlace) (c consumer.Checkpoint, err error)
 	return c, nil
 }
 
-// details returns a checkpoint in braid's words, or "" if the KCL's say all of it.
+// details returns the checkpoint in braid's format, or "" if the KCL's attributes express all of
+// it.
 func (s *LeaseStore) details(c consumer.Checkpoint) (string, error) {
 	again, err := s.checkpointOf(placeOf(c))
 	if err == nil && again.Start.Equal(c.Start) && again.SequenceNumber == c.SequenceNumber &&
@@ -168,8 +169,8 @@ func (s *LeaseStore) details(c consumer.Checkpoint) (string, error) {
 	return string(text), err
 }
 
-// readCheckpoint reads a checkpoint in the KCL's words and in braid's. Braid's count if they
-// are about the same place: otherwise the KCL has written since.
+// readCheckpoint reads a checkpoint from the KCL's attributes and from braid's. Braid's are used if
+// both have the same place; otherwise the KCL has written since.
 func (s *LeaseStore) readCheckpoint(p kclPlace, details string) (consumer.Checkpoint, error) {
 	if details != "" {
 		var c consumer.Checkpoint
@@ -183,16 +184,16 @@ func (s *LeaseStore) readCheckpoint(p kclPlace, details string) (consumer.Checkp
 	return s.checkpointOf(p)
 }
 
-// standing is what a row says about its owners, as of a Version: a write compares it, and counts
-// changes of owner by it.
+// rowStanding is the part of a row that concerns its owners, at one Version. A write compares it,
+// and uses it to count changes of owner.
 type rowStanding struct {
 	version             uint64
-	owner, currentOwner string // attrOwner and attrCurrentOwner, "" where there is none
+	owner, currentOwner string // attrOwner and attrCurrentOwner; "" if missing
 	checkpoint          kclPlace
 	switches            int64
 }
 
-// actualOwner returns who has the lease.
+// actualOwner returns the worker that has the lease.
 func (st *rowStanding) actualOwner() string {
 	if st.currentOwner != "" {
 		return st.currentOwner
@@ -200,8 +201,8 @@ func (st *rowStanding) actualOwner() string {
 	return st.owner
 }
 
-// encode returns the attributes of a lease, with the counter that it is to have. was is the
-// row's standing, nil if it is unknown.
+// encode returns the attributes of a lease, with its new counter. was is the row's standing before,
+// or nil if it is unknown.
 func (s *LeaseStore) encode(lease *consumer.Lease, write string, was *rowStanding) (leaseRow, error) {
 	counter := strconv.FormatUint(lease.Version, 10)
 	own := leaseRow{
@@ -265,8 +266,8 @@ func (s *LeaseStore) encode(lease *consumer.Lease, write string, was *rowStandin
 	return r, nil
 }
 
-// decode returns the lease of a row, and what its next write compares. found is false for rows
-// that are no leases of the application's streams.
+// decode returns the lease in a row, and the standing that its next write compares. found is false
+// for rows that are not leases of the application's streams.
 func (s *LeaseStore) decode(t *leaseTable, r leaseRow) (lease consumer.Lease, now rowStanding, found bool, err error) {
 	if entity := stringOf(r[attrEntityType]); entity != "" && entity != entityLease {
 		return lease, now, false, nil
@@ -323,20 +324,20 @@ func (s *LeaseStore) decode(t *leaseTable, r leaseRow) (lease consumer.Lease, no
 	}
 	switch {
 	case own == nil && (lease.Owner != "" || lease.Checkpoint.ShardEnd || !lease.Checkpoint.SequenceNumber.IsZero()):
-		lease.Epoch = 1 // somebody has begun
-	case own != nil && isForeign(r): // it was another owner's since, and may have come back to the same
+		lease.Epoch = 1 // a worker has begun
+	case own != nil && isForeign(r): // others may have had it since, even if the owner is the same
 		lease.Epoch++
 	}
 	return lease, now, true, errors.Join(all...)
 }
 
-// isForeign reports whether the last one who wrote a row was not braid.
+// isForeign reports whether the last write of a row was not by braid.
 func isForeign(r leaseRow) bool {
 	own := mapOf(r[attrBraid])
 	return own == nil || stringOf(own[braidCounter]) != numberOf(r[attrCounter])
 }
 
-// fields collects the errors of fields that are not what they ought to be.
+// rowErrors collects the errors of invalid attributes.
 type rowErrors []error
 
 func (f *rowErrors) note(err error) {
@@ -381,7 +382,7 @@ func (f *rowErrors) hashKey(digits string) braid.HashKey {
 func stringAttr(s string) types.AttributeValue { return &types.AttributeValueMemberS{Value: s} }
 func numberAttr(s string) types.AttributeValue { return &types.AttributeValueMemberN{Value: s} }
 
-// put sets an attribute, unless it would be empty, which DynamoDB does not always take.
+// putString sets an attribute, unless it would be empty, which DynamoDB does not always accept.
 func putString(r leaseRow, name, value string) {
 	if value != "" {
 		r[name] = stringAttr(value)
@@ -431,7 +432,7 @@ func mapOf(value types.AttributeValue) leaseRow {
 	return m.Value
 }
 
-// setOf returns the members of a set, which has no order, in that of their names.
+// setOf returns the members of a set, which has no order, sorted by name.
 func setOf(value types.AttributeValue) (ids []braid.ShardID) {
 	set, _ := value.(*types.AttributeValueMemberSS)
 	if set == nil {
@@ -444,8 +445,8 @@ func setOf(value types.AttributeValue) (ids []braid.ShardID) {
 	return ids
 }
 
-// leaseAttributes are all that a write of a lease sets or removes. Others are kept: the KCL's of
-// later versions, and what the application has put there.
+// leaseAttributes are all attributes that a write of a lease sets or removes. All others are kept,
+// such as those of later KCL versions or of the application.
 var leaseAttributes = []string{
 	attrOwner, attrCurrentOwner, attrCounter, attrSwitches,
 	attrCheckpoint, attrCheckpointSub, attrPending, attrPendingSub, attrPendingState,

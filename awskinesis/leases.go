@@ -22,8 +22,8 @@ import (
 	"github.com/braidstream/braid/consumer"
 )
 
-// DynamoDBClient is what a [LeaseStore] needs of the service. A *dynamodb.Client of the AWS SDK
-// for Go v2 is one. All methods may be called by several goroutines at once.
+// DynamoDBClient is the part of the DynamoDB API that a [LeaseStore] uses. A *dynamodb.Client of
+// the AWS SDK for Go v2 implements it. All methods may be called by several goroutines at once.
 type DynamoDBClient interface {
 	GetItem(ctx context.Context, in *dynamodb.GetItemInput, options ...func(*dynamodb.Options)) (*dynamodb.GetItemOutput, error)
 	BatchGetItem(ctx context.Context, in *dynamodb.BatchGetItemInput, options ...func(*dynamodb.Options)) (*dynamodb.BatchGetItemOutput, error)
@@ -47,53 +47,51 @@ const (
 // LeaseStoreOptions are the settings of a [LeaseStore]. Either Stream or Streams must be set. The
 // zero value of each other field is a safe default.
 type LeaseStoreOptions struct {
-	// Stream is the stream of an application that has one: its leases have the shard ids as
-	// keys, as those of the KCL have unless it is in multi-stream mode.
+	// Stream is the name of the stream if the application processes only one. The keys of its
+	// leases are shard IDs, as those of the KCL outside multi-stream mode.
 	Stream string
 
-	// Streams are the streams of an application that has several, each as the KCL serializes
-	// its StreamIdentifier: account, name, and seconds from 1970 to the stream's creation,
-	// such as "123456789012:orders:1700000000". Config.Streams has the names alone.
+	// Streams are the streams of an application that processes several. Each is a StreamIdentifier
+	// as the KCL serializes it: account, name, and creation time in seconds since 1970, such as
+	// "123456789012:orders:1700000000". Config.Streams has only the names.
 	Streams []string
 
-	// LeaseDuration is how long a lease lasts that nobody renews; the KCL's
-	// failoverTimeMillis. It must be the same for all workers of the application. The
-	// default is 10 s; the range is 1 s to 10 min. A shorter one costs more: see
-	// [LeaseStore].
+	// LeaseDuration is how long a lease lasts unless its owner renews it: the KCL's
+	// failoverTimeMillis. The default is 10 s; the range is 1 s to 10 min, and up to 1 min with
+	// MixedFleet. It must be the same for all workers of the application. A shorter duration costs
+	// more: see [LeaseStore].
 	LeaseDuration time.Duration
 
-	// AtTimestamp is the time at which the KCL's application was told to begin, if it was.
-	// The KCL does not keep it in the table, so leases at AT_TIMESTAMP cannot be read
-	// without it.
+	// AtTimestamp is the time at which the KCL was configured to begin, if its initial position was
+	// AT_TIMESTAMP. The KCL does not store this time in the table, so leases at AT_TIMESTAMP cannot
+	// be read without it.
 	AtTimestamp time.Time
 
-	// MixedFleet has workers of braid share the application with those of the KCL 3.5, at the
-	// same time: one worker of either kind leads, and assigns the leases to all. All workers
-	// of braid must have it, or none; the package's documentation says what else it needs.
-	// The default is that each worker decides for itself, and that none begins while a worker
-	// of the KCL is at work.
+	// MixedFleet lets braid workers share the application with workers of the KCL 3.5 at the same
+	// time. One worker of either kind leads, and assigns leases to all. Set it for all braid
+	// workers or for none; the package documentation lists its other requirements. By default each
+	// braid worker takes leases by itself, and none starts while a KCL worker is alive.
 	MixedFleet bool
 
-	// Timeout bounds each call of the service, the SDK's own attempts included. The default
-	// is 5 s.
+	// Timeout limits each call of the service, including the SDK's retries. The default is 5 s.
 	Timeout time.Duration
 
-	// ReadCapacity and WriteCapacity, both or none, are the provisioned throughput of tables
-	// that have to be made, in units. The default is to pay for each request.
+	// ReadCapacity and WriteCapacity are the provisioned throughput of new tables, in capacity
+	// units. Set both or neither. By default, new tables are billed per request.
 	ReadCapacity, WriteCapacity int64
 
-	// Tags are those of tables that have to be made.
+	// Tags are added to new tables.
 	Tags map[string]string
 
-	// PointInTimeRecovery and DeletionProtection are switched on for tables that have to be
-	// made.
+	// PointInTimeRecovery and DeletionProtection enable these features for new tables.
 	PointInTimeRecovery, DeletionProtection bool
 
-	// Logger is told which tables and indexes are made. The default is slog.Default().
+	// Logger receives messages about tables and indexes that are created, and about the leader of a
+	// mixed fleet. The default is slog.Default().
 	Logger *slog.Logger
 }
 
-// withDefaults returns the options that hold, or which of them is invalid.
+// withDefaults returns the options with defaults filled in, or an error for an invalid one.
 func (o *LeaseStoreOptions) withDefaults() (*LeaseStoreOptions, error) {
 	var opts LeaseStoreOptions
 	if o != nil {
@@ -117,34 +115,37 @@ func (o *LeaseStoreOptions) withDefaults() (*LeaseStoreOptions, error) {
 	return &opts, nil
 }
 
-// LeaseStore is a [consumer.LeaseStore] in Amazon DynamoDB, in the lease table of the Kinesis
-// Client Library 3.5: give it to consumer.Config.Leases. An application can come from the KCL
-// for Java and go back to it: braid goes on where the KCL has stopped, inside of aggregates and
-// in the middle of a reshard, and the other way around. It is a [consumer.OwnerLeaseStore], by
-// the KCL's index. Both at the same time is a mixed fleet: see LeaseStoreOptions.MixedFleet.
+// LeaseStore is a [consumer.LeaseStore] in Amazon DynamoDB that uses the lease table of the Kinesis
+// Client Library 3.5. Pass it as consumer.Config.Leases. An application can move from the KCL for
+// Java to braid and back: each continues where the other has stopped, even inside an aggregate or
+// in the middle of a reshard. In a mixed fleet both work at the same time: see
+// LeaseStoreOptions.MixedFleet. LeaseStore is also a [consumer.OwnerLeaseStore]; it lists the
+// leases of an owner through the KCL's index.
 //
-// The table has the application's name. What the KCL has no attribute for is in an attribute of
-// each row, a map named "braid". Rows are only ever updated, by conditions on the counter and the
-// owners, so what others keep in them stays, and rows of the KCL that are no leases are left
-// alone. Whether the application or a stream is paused, and where the application began, is in
-// a table of braid's, "APPLICATION-Braid". The KCL does not know of it, so it processes what is
-// paused.
+// The table has the application's name. Facts for which the KCL has no attribute are in one map
+// attribute of each row, named "braid". Rows are updated, never replaced, under conditions on the
+// counter and the owners. So attributes that others keep in them stay, and rows of the KCL that are
+// not leases stay untouched. A second table, "APPLICATION-Braid", stores whether the application or
+// a stream is paused, and where the application began. The KCL does not read it, so it ignores
+// pauses.
 //
-// Errors of the service are temporary, and workers try again with a growing pause; but a denied
-// access, an invalid request or a table that was deleted is a [consumer.PermanentError].
+// Errors of the service are temporary, and workers retry with growing pauses. The exceptions are
+// denied access, an invalid request and a deleted table: these are reported as a
+// [consumer.PermanentError].
 //
 // # What it costs
 //
-// At rest a lease costs three writes of one unit in a LeaseDuration, and two reads of half a unit:
-// with the default of 10 s, 1,080 writes and 400 units of reads an hour. A worker reads 2,000 units
-// an hour besides, and lists all leases 270 times, which takes a unit for about six of them. A
-// checkpoint is one more write. A row with a long worker id, or prepared state, may take two units.
+// An idle lease costs three writes of one unit per LeaseDuration, and two reads of half a unit.
+// With the default of 10 s, that is 1,080 write units and 400 read units per hour. In addition,
+// each worker reads 2,000 units per hour, and lists all leases 270 times per hour, at one unit for
+// about six leases. A checkpoint costs one more write. A row with a long worker ID, or with
+// prepared state, may take two units.
 //
-// In a mixed fleet a worker also writes up to 240 units an hour that it lives, and reads 360 for
-// the lock, which the leader renews with as many writes.
+// In a mixed fleet, a worker also writes up to 240 units per hour to report that it is alive, and
+// reads 360 units for the leader lock. The leader renews the lock with another 360 writes.
 //
-// All methods may be called by any number of goroutines. A LeaseStore has no goroutine and
-// nothing to be closed.
+// All methods may be called by any number of goroutines. A LeaseStore has no goroutine, and needs
+// no Close.
 type LeaseStore struct {
 	client DynamoDBClient
 	app    string
@@ -163,7 +164,7 @@ type LeaseStore struct {
 
 var _ consumer.OwnerLeaseStore = (*LeaseStore)(nil)
 
-// table is one of the two.
+// leaseTable is one of the two tables.
 type leaseTable struct {
 	name   string
 	format func(consumer.LeaseKey) string
@@ -172,18 +173,20 @@ type leaseTable struct {
 
 var applicationPattern = regexp.MustCompile(`^[a-zA-Z0-9_.-]{3,230}$`)
 
-// NewLeaseStore returns the leases of an application, which is the name of the table: that of
-// consumer.Config.App is the same, by convention. It makes the tables if they are not there, and
-// waits until they can be used. An index that an older version of the KCL has not made is made in
-// the background; until it can be used, it is done without.
+// NewLeaseStore returns the lease store of an application. The application's name is also the name
+// of the table: 3 to 230 letters, digits, '_', '.' or '-'. By convention, consumer.Config.App is
+// the same. NewLeaseStore creates missing tables, and waits until they can be used. If an older
+// version of the KCL created the table, it has no index. Then the index is built in the background,
+// and the store works without it until it is usable.
 //
-// If workers of the KCL have leases or have reported metrics, NewLeaseStore watches them for up to
-// a LeaseDuration, or a minute: it returns a [ForeignWorkerError] if one of them lives. In a mixed
-// fleet it watches workers that have leases and have not reported metrics, for a LeaseDuration.
+// If KCL workers have leases or have reported metrics, NewLeaseStore watches them for up to a
+// LeaseDuration or a minute, and returns a [ForeignWorkerError] if one of them is alive. In a mixed
+// fleet it watches only workers that have leases and have not reported metrics, for a
+// LeaseDuration.
 //
-// nil options are not allowed, as the streams must be named. Errors: braid.ErrInvalidArgument;
-// [ErrForeignWorker]; a [consumer.PermanentError] for a table that cannot be used, such as an archived
-// one; those of the service; the cause of ctx.
+// The options must name the streams, so they must not be nil. Errors: braid.ErrInvalidArgument;
+// [ErrForeignWorker]; a [consumer.PermanentError] for a table that cannot be used, such as an
+// archived one; those of the service; the cause of ctx.
 func NewLeaseStore(ctx context.Context, client DynamoDBClient, application string, options *LeaseStoreOptions) (*LeaseStore, error) {
 	opts, err := options.withDefaults()
 	switch {
@@ -224,7 +227,7 @@ func NewLeaseStore(ctx context.Context, client DynamoDBClient, application strin
 	return s, nil
 }
 
-// LeaseDuration is that of the options.
+// LeaseDuration returns LeaseStoreOptions.LeaseDuration.
 func (s *LeaseStore) LeaseDuration() time.Duration { return s.opts.LeaseDuration }
 
 // tableOf returns the table of a lease.
@@ -243,7 +246,7 @@ func keyOf(t *leaseTable, key consumer.LeaseKey) leaseRow {
 	return leaseRow{attrKey: stringAttr(t.format(key))}
 }
 
-// List returns all leases of the application's streams, as they are now.
+// List returns the current leases of all the application's streams.
 func (s *LeaseStore) List(ctx context.Context) (leases []consumer.Lease, err error) {
 	listing := s.known.beginListing()
 	var metrics []leaseRow
@@ -271,7 +274,7 @@ func (s *LeaseStore) List(ctx context.Context) (leases []consumer.Lease, err err
 	return leases, nil
 }
 
-// scan gives all rows of a table to a function.
+// scan calls a function with each row of a table.
 func (s *LeaseStore) scan(ctx context.Context, tableName string, each func(leaseRow) error) error {
 	in := &dynamodb.ScanInput{TableName: &tableName, ConsistentRead: aws.Bool(true)}
 	for {
@@ -290,7 +293,7 @@ func (s *LeaseStore) scan(ctx context.Context, tableName string, each func(lease
 	}
 }
 
-// Get returns a lease as it is now.
+// Get returns the current state of a lease.
 func (s *LeaseStore) Get(ctx context.Context, key consumer.LeaseKey) (lease consumer.Lease, found bool, err error) {
 	t, err := s.tableOf(key)
 	if err != nil {
@@ -312,14 +315,14 @@ func (s *LeaseStore) Get(ctx context.Context, key consumer.LeaseKey) (lease cons
 	return lease, true, nil
 }
 
-// note remembers what a write will compare.
+// note remembers what the next write will compare.
 func (s *LeaseStore) note(t *leaseTable, lease *consumer.Lease, now rowStanding) {
 	if t == &s.leases {
 		s.known.note(t.format(lease.LeaseKey), now)
 	}
 }
 
-// standingOf returns what is known of a lease at its Version, nil if it is not known.
+// standingOf returns the standing of a lease at its Version, or nil if it is unknown.
 func (s *LeaseStore) standingOf(t *leaseTable, lease *consumer.Lease) *rowStanding {
 	if t != &s.leases {
 		return nil
@@ -327,8 +330,9 @@ func (s *LeaseStore) standingOf(t *leaseTable, lease *consumer.Lease) *rowStandi
 	return s.known.at(t.format(lease.LeaseKey), lease.Version)
 }
 
-// CompareAndSet stores a lease by an update under conditions: that there is none, or that its
-// counter and its owners are as they were. An attempt of the SDK's whose answer was lost counts.
+// CompareAndSet stores a lease with a conditional update: it requires that there is no such lease,
+// or that its counter and owners are unchanged. If the SDK retries because it lost the response to
+// a successful attempt, stored is still true.
 func (s *LeaseStore) CompareAndSet(ctx context.Context, lease consumer.Lease) (stored bool, err error) {
 	t, err := s.tableOf(lease.LeaseKey)
 	if err != nil {
@@ -336,7 +340,7 @@ func (s *LeaseStore) CompareAndSet(ctx context.Context, lease consumer.Lease) (s
 	}
 	was := s.standingOf(t, &lease)
 	if was != nil && s.fleet != nil && was.currentOwner != "" && lease.Owner == was.currentOwner && lease.NextOwner == "" {
-		return false, nil // the owner does not know of a request that left the counter as it was
+		return false, nil // the owner has not seen a hand-over request, which does not change the counter
 	}
 	write := s.prefix + strconv.FormatUint(s.writes.Add(1), 16)
 	attrs, err := s.encode(&lease, write, was)
@@ -366,7 +370,8 @@ func (s *LeaseStore) CompareAndSet(ctx context.Context, lease consumer.Lease) (s
 	return true, nil
 }
 
-// switchesOf returns the number that was written, and 0 where it is not known: it only informs.
+// switchesOf returns the number in the row, or 0 if it is unknown. The number is for information
+// only.
 func switchesOf(attrs leaseRow, was *rowStanding) int64 {
 	n, err := strconv.ParseInt(numberOf(attrs[attrSwitches]), 10, 64)
 	if err != nil && was != nil {
@@ -375,8 +380,8 @@ func switchesOf(attrs leaseRow, was *rowStanding) int64 {
 	return n
 }
 
-// updateOf returns the update that sets all attributes of a lease and removes those that it has
-// not.
+// updateOf returns the update that sets all attributes of a lease, and removes those that the lease
+// does not have.
 func updateOf(attrs leaseRow, version uint64, was *rowStanding) *dynamodb.UpdateItemInput {
 	in := &dynamodb.UpdateItemInput{
 		ExpressionAttributeNames:            make(map[string]string),
@@ -425,7 +430,7 @@ func updateOf(attrs leaseRow, version uint64, was *rowStanding) *dynamodb.Update
 	return in
 }
 
-// describe adds what a row has from its creation on.
+// describe adds the attributes that are set when a row is created.
 func (k *leaseKeys) describe(attrs leaseRow, key consumer.LeaseKey) {
 	attrs[attrEntityType] = stringAttr(entityLease)
 	if k.stream == "" {
@@ -433,7 +438,7 @@ func (k *leaseKeys) describe(attrs leaseRow, key consumer.LeaseKey) {
 	}
 }
 
-// Delete removes a lease if its counter is as it was.
+// Delete removes a lease if its counter is unchanged.
 func (s *LeaseStore) Delete(ctx context.Context, lease consumer.Lease) (deleted bool, err error) {
 	t, err := s.tableOf(lease.LeaseKey)
 	if err != nil || lease.Version == 0 {
@@ -459,8 +464,8 @@ func (s *LeaseStore) Delete(ctx context.Context, lease consumer.Lease) (deleted 
 	return true, nil
 }
 
-// ListOwned returns the leases of an owner, by the index: as they are now, or were shortly before.
-// While the table has no index that can be used, it lists all leases.
+// ListOwned returns the leases of an owner. It uses the index, which may lag behind the table for a
+// short time. While the index cannot be used, ListOwned reads all leases.
 func (s *LeaseStore) ListOwned(ctx context.Context, owner string) (leases []consumer.Lease, err error) {
 	if usable, err := s.indexIsUsable(ctx); err != nil {
 		return nil, err
@@ -495,8 +500,8 @@ func (s *LeaseStore) ListOwned(ctx context.Context, owner string) (leases []cons
 
 const maxBatchGet = 100 // rows in a BatchGetItem
 
-// keysOf returns the rows that the index has of an owner, and those that it had when they were
-// last seen: during a hand-over the index has the next owner's name.
+// keysOf returns the keys of the rows that the index lists for an owner, and of those that the
+// owner had when they were last seen: during a hand-over the index has the next owner's name.
 func (s *LeaseStore) keysOf(ctx context.Context, owner string) (keys []string, err error) {
 	all := s.known.of(owner)
 	in := &dynamodb.QueryInput{
@@ -525,8 +530,8 @@ func (s *LeaseStore) keysOf(ctx context.Context, owner string) (keys []string, e
 	return keys, nil
 }
 
-// getRows returns the rows of those keys that are there. What the service leaves over, for want of
-// throughput, it is asked for again after a pause that grows.
+// getRows returns the existing rows with those keys. If the service leaves some unprocessed for
+// lack of throughput, getRows asks for them again, with growing pauses.
 func (s *LeaseStore) getRows(ctx context.Context, keys []string) (rows []leaseRow, err error) {
 	var wanted types.KeysAndAttributes
 	for _, key := range keys {

@@ -17,19 +17,19 @@ import (
 	"github.com/braidstream/braid/consumer"
 )
 
-// sourceStream is what a source knows of a stream.
+// sourceStream is a source's state of a stream.
 type sourceStream struct {
 	source *Source
 	name   string // as the worker names it
 	id     streamID
 
-	// turn holds a token while the shards are listed, and registerTurn while the consumer
-	// is looked for.
+	// turn holds a token while the shards are listed, and registerTurn while the consumer is looked
+	// up or registered.
 	turn, registerTurn chan struct{}
 
 	mu      sync.Mutex // guards the fields below
 	begun   int        // listings so far
-	last    *listing   // that succeeded; nil if there was none, or the stream is gone
+	last    *listing   // the last one that succeeded; nil if there was none, or the stream no longer exists
 	failed  int        // the last listing that did not succeed
 	failure error      // why
 	shards  map[braid.ShardID]*sourceShard
@@ -38,14 +38,14 @@ type sourceStream struct {
 	refusedUntil time.Time // until then the stream is polled
 }
 
-// listing is what shards a stream has. It is never changed.
+// listing has the shards of a stream at one time. It is immutable.
 type listing struct {
 	description
 	number int           // its ordinal among the stream's listings
 	shards []listedShard // parents before their children
 }
 
-// description is what a stream is, but for its shards.
+// description is the description of a stream, without its shards.
 type description struct {
 	described time.Time // when it was
 	creation  time.Time
@@ -53,7 +53,7 @@ type description struct {
 	retention time.Duration // 0 for not known
 }
 
-// incarnation tells the stream from others that had its name.
+// incarnation distinguishes the stream from others with the same name.
 func (d *description) incarnation() uint64 { return uint64(max(1, d.creation.UnixNano())) }
 
 type listedShard struct {
@@ -63,7 +63,7 @@ type listedShard struct {
 	lastArrival time.Time // no record of a closed shard is later, to the second; zero for not known
 }
 
-// horizon is the time before which records have been removed.
+// horizon returns the time before which records have been removed.
 func (l *listing) horizon(now time.Time) time.Time {
 	if l.retention == 0 {
 		return time.Time{}
@@ -91,8 +91,8 @@ func newSourceStream(s *Source, name string) *sourceStream {
 	}
 }
 
-// list returns a listing that was begun after the call of list. Callers that come meanwhile
-// share the next one, so a reshard that many readers meet at once costs few.
+// list returns a listing that begins after the call of list. Callers that arrive during a listing
+// share the next one, so a reshard that many readers notice at once costs few calls.
 func (st *sourceStream) list(ctx context.Context) (*listing, error) {
 	st.mu.Lock()
 	begun := st.begun
@@ -118,7 +118,7 @@ func (st *sourceStream) list(ctx context.Context) (*listing, error) {
 
 	l, err := st.fetchListing(ctx, last)
 	if err != nil && ctx.Err() != nil {
-		return nil, context.Cause(ctx) // which is nothing to the others
+		return nil, context.Cause(ctx) // which does not concern other callers
 	}
 	st.mu.Lock()
 	defer st.mu.Unlock()
@@ -131,7 +131,7 @@ func (st *sourceStream) list(ctx context.Context) (*listing, error) {
 	}
 	l.number = number
 	if st.last == nil || st.last.incarnation() != l.incarnation() {
-		st.consumerARN, st.refusedUntil = "", time.Time{} // those of a stream that had the name
+		st.consumerARN, st.refusedUntil = "", time.Time{} // they belong to an earlier stream of that name
 	}
 	st.last = l
 	for id, shard := range st.shards {
@@ -142,7 +142,7 @@ func (st *sourceStream) list(ctx context.Context) (*listing, error) {
 	return l, nil
 }
 
-// known returns the last listing, or makes the first one.
+// known returns the last listing, or waits for the first one.
 func (st *sourceStream) known(ctx context.Context) (*listing, error) {
 	st.mu.Lock()
 	l := st.last
@@ -153,7 +153,7 @@ func (st *sourceStream) known(ctx context.Context) (*listing, error) {
 	return st.list(ctx)
 }
 
-// find returns a shard as it was last listed. One that is not known is looked for anew.
+// find returns a shard as it was last listed. If the shard is unknown, find lists the shards again.
 func (st *sourceStream) find(ctx context.Context, id braid.ShardID) (*listing, *listedShard, error) {
 	l, err := st.known(ctx)
 	if err != nil {
@@ -171,13 +171,13 @@ func (st *sourceStream) find(ctx context.Context, id braid.ShardID) (*listing, *
 	return l, shard, nil
 }
 
-// describeEvery is how long a description of a stream is used: the account may ask for 20 in a
-// second, of all its streams. What may change is the retention.
+// describeEvery is how long a description of a stream is used. Only its retention may change. An
+// account is limited to 20 such calls per second over all of its streams.
 const describeEvery = 5 * time.Minute
 
-// fetchListing asks the service. The stream's time of creation, which is its incarnation, is
-// part of the request for the shards: so they are of the stream that was described, and one
-// that has taken its name is found out.
+// fetchListing asks the service. The request for the shards contains the stream's creation time,
+// which is its incarnation. So the shards belong to the described stream, not to a new one of the
+// same name.
 func (st *sourceStream) fetchListing(ctx context.Context, last *listing) (*listing, error) {
 	ctx, cancel := context.WithTimeout(ctx, st.source.opts.RequestTimeout)
 	defer cancel()
@@ -195,7 +195,7 @@ func (st *sourceStream) fetchListing(ctx context.Context, last *listing) (*listi
 		if err := st.describe(ctx, l); err != nil {
 			return nil, err
 		}
-		if l.creation.Equal(was) { // an emulator that does not know its own time
+		if l.creation.Equal(was) { // an emulator that does not recognize its own creation time
 			in.StreamCreationTimestamp = nil
 		}
 		shards, err = listShards(ctx, st.source.client, in)
@@ -220,23 +220,23 @@ func (st *sourceStream) fetchListing(ctx context.Context, last *listing) (*listi
 	return l, nil
 }
 
-// hasExpired reports whether a shard that was listed before may be gone: it is closed, and
-// nothing in it is retained. Otherwise the listing is older than the one before, as those of
-// the service may be. Workers would take the shard for one that nobody has to process.
+// hasExpired reports whether a shard that was listed before may have expired: it is closed, and all
+// of its records are older than the retention. If not, a listing without it is outdated, as
+// listings of the service may be. With such a listing, workers would skip the shard.
 func (l *listing) hasExpired(shard *listedShard, now time.Time) bool {
 	closed, found := shard.lastArrival, shard.closed
-	if !found { // when it was listed: it was closed before any that descends from it began
+	if !found { // by the listing: a shard is closed before its descendants are created
 		for i := range l.shards {
 			if s := &l.shards[i]; s.descendsFrom(shard) && (!found || s.created.Before(closed)) {
 				closed, found = s.created, true
 			}
 		}
 	}
-	return found && closed.Before(l.horizon(now).Add(time.Second)) // it is to the second
+	return found && closed.Before(l.horizon(now).Add(time.Second)) // the time has a resolution of a second
 }
 
-// descendsFrom reports whether a shard is a child of another one, or has keys of it and is
-// younger: those between the two may have expired as well.
+// descendsFrom reports whether a shard is a child of another one, or is younger and shares hash
+// keys with it: shards between the two may have expired.
 func (s *listedShard) descendsFrom(other *listedShard) bool {
 	if slices.Contains(s.Parents, other.ID) {
 		return true
@@ -245,7 +245,7 @@ func (s *listedShard) descendsFrom(other *listedShard) bool {
 	return overlap && s.created.After(other.created)
 }
 
-// describe asks for everything about a stream but its shards.
+// describe asks for the description of the stream.
 func (st *sourceStream) describe(ctx context.Context, l *listing) error {
 	now := time.Now()
 	out, err := st.source.client.DescribeStreamSummary(ctx, &kinesis.DescribeStreamSummaryInput{StreamName: st.id.name, StreamARN: st.id.arn})
@@ -269,8 +269,8 @@ func (st *sourceStream) describe(ctx context.Context, l *listing) error {
 	return nil
 }
 
-// newListedShard reads a shard as the service lists it. Sequence numbers of another layout
-// than Kinesis's own are left out: then the shard starts at its trim horizon.
+// newListedShard converts a shard from the service's form. If its sequence numbers do not have
+// Kinesis's own layout, it starts at the trim horizon.
 func newListedShard(shard *types.Shard) (l listedShard, err error) {
 	l.ID = braid.ShardID(aws.ToString(shard.ShardId))
 	if l.HashKeyRange, err = newHashKeyRange(l.ID, shard.HashKeyRange); err != nil {
@@ -286,7 +286,7 @@ func newListedShard(shard *types.Shard) (l listedShard, err error) {
 		return l, nil
 	}
 	if n, err := braid.ParseSequenceNumber(aws.ToString(r.StartingSequenceNumber)); err == nil && n.ShardID() == l.ID {
-		// At it, not after it: it is not said that no record has this number.
+		// At it, not after it: a record may have this number.
 		l.Start, l.created = braid.AtSequence(n), n.Time()
 	}
 	if r.EndingSequenceNumber != nil {
@@ -311,8 +311,8 @@ func newHashKeyRange(shard braid.ShardID, from *types.HashKeyRange) (r braid.Has
 	return r, nil
 }
 
-// children returns the shards that follow one that has ended. named are those that its last
-// page named; a service that names none lists them.
+// children returns the child shards of a shard that has ended. named are those in its last page; if
+// the service named none, they are taken from a listing.
 func (st *sourceStream) children(ctx context.Context, parent braid.ShardID, named []types.ChildShard) ([]consumer.ShardInfo, error) {
 	l, err := st.known(ctx)
 	if err != nil {
@@ -330,7 +330,7 @@ func (st *sourceStream) children(ctx context.Context, parent braid.ShardID, name
 	if len(named) == 0 {
 		return nil, errors.Join(err, errors.New("the shard has ended, and no shard that follows is listed yet"))
 	}
-	// The listing lags behind, or has failed. What the page said is enough.
+	// The listing lags behind, or has failed. The page's information is enough.
 	children = nil
 	for i := range named {
 		child := consumer.ShardInfo{ID: braid.ShardID(aws.ToString(named[i].ShardId)), Start: oldestAt(st.source.now())}
@@ -348,7 +348,7 @@ func (st *sourceStream) children(ctx context.Context, parent braid.ShardID, name
 	return children, nil
 }
 
-// children returns the listed ones, and whether some lack.
+// children returns the listed children, and whether some are missing.
 func (l *listing) children(parent braid.ShardID, named []types.ChildShard) (children []consumer.ShardInfo, missing bool) {
 	for i := range l.shards {
 		if slices.Contains(l.shards[i].Parents, parent) {

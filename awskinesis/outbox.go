@@ -15,16 +15,16 @@ import (
 
 // This file keeps the outbox of a forwarder within its bounds.
 
-// ErrOutboxFull reports that more waits in the outbox of a [Forwarder] than MaxBytes or MaxAge
-// of its options allow. The error is an [OutboxFullError]. Refused: nothing was put.
+// ErrOutboxFull reports that the outbox of a [Forwarder] has reached MaxBytes or MaxAge of its
+// options. Nothing was put. The error is an [OutboxFullError].
 var ErrOutboxFull = errors.New("outbox is full")
 
-// OutboxFullError is an [ErrOutboxFull] with its particulars.
+// OutboxFullError is an [ErrOutboxFull] with details.
 type OutboxFullError struct {
 	Outbox string // the name of the stream
 
-	Bytes, MaxBytes int64         // that wait, and that may; MaxBytes is 0 if there is no bound
-	Age, MaxAge     time.Duration // of the oldest record that waits, and its bound; 0 for none
+	Bytes, MaxBytes int64         // bytes that wait, and their bound; 0 for no bound
+	Age, MaxAge     time.Duration // age of the oldest record that waits, and its bound; 0 for no bound
 }
 
 // Error names the outbox and the bound.
@@ -38,9 +38,9 @@ func (e *OutboxFullError) Error() string {
 // Is reports whether target is [ErrOutboxFull].
 func (e *OutboxFullError) Is(target error) bool { return target == ErrOutboxFull }
 
-// PutRecord puts a record into the outbox, as PutRecordWait of a [braid.Stream] does, if
-// that is within MaxBytes and MaxAge. Run need not run. Errors: [ErrOutboxFull], but with
-// DropOldest; those of PutRecordWait.
+// PutRecord puts a record into the outbox, as [braid.Stream.PutRecordWait] does, if MaxBytes and
+// MaxAge allow it. It works even while Run is not running. Errors: [ErrOutboxFull], unless
+// DropOldest is set; those of PutRecordWait.
 func (f *Forwarder) PutRecord(ctx context.Context, partitionKey string, data []byte) (braid.PutResult, error) {
 	results, err := f.put(ctx, []braid.Entry{{PartitionKey: partitionKey, Data: data}})
 	if err != nil {
@@ -49,9 +49,9 @@ func (f *Forwarder) PutRecord(ctx context.Context, partitionKey string, data []b
 	return results[0], results[0].Err
 }
 
-// PutRecords puts records into the outbox, as PutRecordsWait of a [braid.Stream] does, if all
-// of them are within MaxBytes and MaxAge, and else none. Errors: [ErrOutboxFull], but with
-// DropOldest; those of PutRecordsWait.
+// PutRecords puts records into the outbox, as [braid.Stream.PutRecordsWait] does, if MaxBytes and
+// MaxAge allow all of them; otherwise it puts none. Errors: [ErrOutboxFull], unless DropOldest is
+// set; those of PutRecordsWait.
 func (f *Forwarder) PutRecords(ctx context.Context, entries []braid.Entry) ([]braid.PutResult, error) {
 	return f.put(ctx, entries)
 }
@@ -76,10 +76,11 @@ func (f *Forwarder) put(ctx context.Context, entries []braid.Entry) ([]braid.Put
 	return results, err
 }
 
-// Admit asks whether so many bytes of partition keys and data may be put into the outbox now:
-// for records that a transaction is about to put, which no error would refuse then. What is
-// admitted counts as put for a second. Errors: [ErrOutboxFull], but with DropOldest; those of
-// the database.
+// Admit returns nil if MaxBytes and MaxAge allow that many more bytes of partition keys and data in
+// the outbox. Call it before a transaction that puts records to the outbox, because the transaction
+// itself does not check the bounds. Admitted bytes count as put for a second. Errors:
+// [ErrOutboxFull], unless DropOldest is set; [braid.ErrInvalidArgument] if bytes is negative; those
+// of the database.
 func (f *Forwarder) Admit(ctx context.Context, bytes int) error {
 	if bytes < 0 {
 		return f.wrap("admit", invalid("bytes", bytes, "must not be negative"))
@@ -97,13 +98,12 @@ func (f *Forwarder) Admit(ctx context.Context, bytes int) error {
 // rejects reports whether puts are refused beyond the bounds.
 func (f *Forwarder) rejects() bool { return f.isBounded() && !f.opts.DropOldest }
 
-// turn lets one goroutine at a time do something that takes long. A caller that waits for it can
-// leave.
+// turn is a mutex for long operations. A caller can stop waiting for it.
 type turn chan struct{} // holds a token while it is taken
 
 func newTurn() turn { return make(turn, 1) }
 
-// take waits for the turn. With nil the caller has it, and must call end.
+// take waits for the turn. If it returns nil, the caller has the turn, and must call end.
 func (t turn) take(ctx context.Context) error {
 	if err := context.Cause(ctx); err != nil {
 		return err
@@ -118,29 +118,29 @@ func (t turn) take(ctx context.Context) error {
 
 func (t turn) end() { <-t }
 
-// room is what is known of how much waits in the outbox, so that not every put has to look.
+// room caches how much waits in the outbox, so that not every put has to measure it.
 type room struct {
-	turn turn // of the one that measures or admits; only its holder changes backlog and at
+	turn turn // held to measure or admit; only its holder changes backlog and at
 
 	mu      sync.Mutex // guards the fields below
 	backlog backlog
 	at      time.Time // when its measurement began
-	since   int64     // bytes that were put since then, or perhaps
+	since   int64     // bytes that were, or may have been, put since then
 	putting int64     // bytes that are being put
 }
 
-// backlog is what waits in an outbox.
+// backlog is the size and age of the records that wait in an outbox.
 type backlog struct {
 	bytes  int64
 	oldest time.Time // when the first record arrived; zero if there is none
 }
 
 const (
-	measureEvery = time.Second           // how old a measurement may be by which a put is admitted
-	measureAgain = 10 * time.Millisecond // and by which one is refused, so that a storm of puts does not measure each time
+	measureEvery = time.Second           // maximum age of a measurement that admits a put
+	measureAgain = 10 * time.Millisecond // maximum age of one that refuses a put, so that a storm of puts does not measure each time
 )
 
-// admit takes room for records that are to be put, or refuses them.
+// admit reserves room for records that are about to be put, or refuses them.
 func (f *Forwarder) admit(ctx context.Context, bytes int64, records int) error {
 	r := &f.room
 	if err := r.turn.take(ctx); err != nil {
@@ -159,7 +159,7 @@ func (f *Forwarder) admit(ctx context.Context, bytes int64, records int) error {
 			return f.wrap("measure", err)
 		}
 		r.backlog, r.at = b.sum(), now
-		r.since -= before // what was put meanwhile may lie in a shard that was measured by then
+		r.since -= before // records put meanwhile may be in a shard that was already measured
 	}
 	if err := f.refusalLocked(bytes); err != nil {
 		f.counts.rejected.Add(int64(records))
@@ -169,7 +169,7 @@ func (f *Forwarder) admit(ctx context.Context, bytes int64, records int) error {
 	return nil
 }
 
-// refusalLocked returns why so many more bytes cannot be put, or nil.
+// refusalLocked returns the error if that many more bytes cannot be put, or nil.
 func (f *Forwarder) refusalLocked(bytes int64) error {
 	r := &f.room
 	full := &OutboxFullError{Outbox: f.outbox, Bytes: r.backlog.bytes + r.since + r.putting, MaxBytes: f.opts.MaxBytes, MaxAge: f.opts.MaxAge}
@@ -182,7 +182,7 @@ func (f *Forwarder) refusalLocked(bytes int64) error {
 	return nil
 }
 
-// settle notes that records were put, or perhaps were.
+// settle notes that records were, or may have been, put.
 func (r *room) settle(bytes int64) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -190,7 +190,7 @@ func (r *room) settle(bytes int64) {
 	r.since += bytes
 }
 
-// shardBacklog is what waits in a shard of the outbox.
+// shardBacklog describes the records that wait in a shard of the outbox.
 type shardBacklog struct {
 	shard *braid.Shard
 	from  braid.Position
@@ -209,9 +209,9 @@ func (b backlogs) sum() (all backlog) {
 	return all
 }
 
-// measure looks at what waits in each shard of the outbox where anything does: what lies behind
-// the checkpoint, or, if untaken is set, what was not given to the forwarder. It costs a read
-// of each shard.
+// measure returns the backlog of each shard of the outbox that has one: the records after the
+// checkpoint, or, if untaken is set, those that were not given to the forwarder. It costs a read of
+// each shard.
 func (f *Forwarder) measure(ctx context.Context, untaken bool) (backlogs, error) {
 	stream, err := f.db.Stream(f.outbox)
 	if errors.Is(err, braid.ErrStreamNotFound) {
@@ -230,7 +230,7 @@ func (f *Forwarder) measure(ctx context.Context, untaken bool) (backlogs, error)
 	}
 	var all backlogs
 	for _, shard := range stream.Shards() {
-		at := leases[shard.ID()] // a shard that the application has not met is forwarded from its beginning
+		at := leases[shard.ID()] // a shard that is new to the application is forwarded from its beginning
 		if at.ShardEnd {
 			continue
 		}
@@ -250,7 +250,7 @@ func (f *Forwarder) measure(ctx context.Context, untaken bool) (backlogs, error)
 	return all, nil
 }
 
-// look reads the first record, and how much follows it.
+// look reads the first record, and returns how much follows it.
 func (b *shardBacklog) look(ctx context.Context) error {
 	for {
 		page, err := b.shard.GetRecords(ctx, b.from, &braid.GetRecordsOptions{Limit: 1, LimitBytes: 1, Unmetered: true})
@@ -271,7 +271,7 @@ func (b *shardBacklog) look(ctx context.Context) error {
 	}
 }
 
-// keepBounds drops what is beyond the bounds, once a second.
+// keepBounds drops the records beyond the bounds, once a second.
 func (f *Forwarder) keepBounds(ctx context.Context) {
 	ticker := time.NewTicker(measureEvery)
 	defer ticker.Stop()
@@ -291,7 +291,7 @@ func (f *Forwarder) keepWithinBounds(ctx context.Context) {
 	}
 }
 
-// dropOldest drops what is beyond the bounds.
+// dropOldest drops the records beyond the bounds.
 func (f *Forwarder) dropOldest(ctx context.Context) error {
 	for {
 		d, err := f.dropOnce(ctx)
@@ -306,18 +306,18 @@ func (f *Forwarder) dropOldest(ctx context.Context) error {
 	}
 }
 
-// dropped is what is to be dropped: what arrived before the floor, and waits.
+// dropped describes the records to drop: those that wait and arrived before the floor.
 type dropped struct {
 	records, bytes int64
 	floor          time.Time
-	more           bool // of it lies beyond the bounds
+	more           bool // records lie beyond the bounds
 }
 
-// maxDrop is how many records are dropped at once, while the forwarder is given none.
+// maxDrop is how many records are dropped at once. Meanwhile the forwarder gets no records.
 const maxDrop = 10_000
 
-// dropOnce drops some of the records that are to be dropped. With an error it has dropped none,
-// and counted none.
+// dropOnce drops some of the records beyond the bounds. If it returns an error, it has dropped and
+// counted none.
 func (f *Forwarder) dropOnce(ctx context.Context) (d dropped, err error) {
 	if err := f.dropping.take(ctx); err != nil {
 		return d, err
@@ -330,7 +330,7 @@ func (f *Forwarder) dropOnce(ctx context.Context) (d dropped, err error) {
 	if err != nil {
 		return dropped{}, err
 	}
-	// It is seen to its end even if ctx ends, so that what is counted is what was dropped.
+	// It is completed even if ctx ends, so that the counts match the dropped records.
 	if err := stream.Trim(context.WithoutCancel(ctx), braid.AtTime(d.floor)); err != nil {
 		return dropped{}, err
 	}
@@ -341,8 +341,8 @@ func (f *Forwarder) dropOnce(ctx context.Context) (d dropped, err error) {
 	return d, nil
 }
 
-// chooseOldest chooses the oldest records that wait, in the order of their arrival in all
-// shards, as many as lie beyond the bounds.
+// chooseOldest chooses the records beyond the bounds: the oldest ones that wait, by arrival, over
+// all shards.
 func (f *Forwarder) chooseOldest(ctx context.Context) (d dropped, err error) {
 	all, err := f.measure(ctx, true)
 	if err != nil {

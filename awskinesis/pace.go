@@ -5,7 +5,7 @@ import (
 	"time"
 )
 
-// What a shard takes, of all producers together.
+// The write quotas of a shard, shared by all producers.
 const (
 	shardRecords = 1000    // in a second
 	shardBytes   = 1 << 20 // in a second
@@ -20,11 +20,11 @@ const (
 	lastPause  = 2 * time.Second
 )
 
-// pace says when a shard takes the next entry. It spends no more than the shard's budget,
-// and less after the service has throttled, since others may put to the shard as well: its
-// share of the budget falls by a factor, and rises again with time.
+// pace decides when the next entry may be put to a shard. It stays within the shard's quota. After
+// throttling it uses less, because others may also put to the shard: its share of the quota falls
+// by a factor, and rises again with time.
 type pace struct {
-	limit   float64 // the share at its best; 0: no bound
+	limit   float64 // the maximum share; 0: no limit
 	share   float64
 	records float64 // that can be put at once; below 0 after an entry larger than a second's budget
 	bytes   float64
@@ -50,13 +50,14 @@ func (p *pace) advance(now time.Time) {
 	p.bytes = min(p.bytes+shardBytes*p.share*elapsed, shardBytes*p.limit)
 }
 
-// until returns when so much can be put; that is now, or earlier, if it can be put now.
+// until returns the time at which that much can be put, which is not after now if it can be put
+// now.
 func (p *pace) until(now time.Time, records, bytes int) time.Time {
 	if p.limit == 0 {
 		return p.paused
 	}
 	p.advance(now)
-	// What is larger than all that can add up is put when that much has.
+	// More than the largest possible budget is put when the budget is full.
 	lackRecords := min(float64(records), shardRecords*p.limit) - p.records
 	lackBytes := min(float64(bytes), shardBytes*p.limit) - p.bytes
 	seconds := max(lackRecords/(shardRecords*p.share), lackBytes/(shardBytes*p.share))
@@ -70,8 +71,8 @@ func (p *pace) until(now time.Time, records, bytes int) time.Time {
 	return at
 }
 
-// slice returns when a tenth of a second's budget can be put, or so much if that is less; but
-// not before at. For a shard that is at its budget would get a request for each record.
+// slice returns the time at which a tenth of a second's budget can be put, or that much if it is
+// less; but not before at. Otherwise a shard at its limit would get a request for each record.
 func (p *pace) slice(now time.Time, records, bytes int, at time.Time) time.Time {
 	records = min(records, int(shardRecords/10*p.share))
 	bytes = min(bytes, int(shardBytes/10*p.share))
@@ -97,14 +98,13 @@ func (p *pace) failed(now time.Time, throttled bool) {
 	p.advance(now)
 	if throttled {
 		p.share = max(p.share*shareAfter, p.limit*lowestShare)
-		p.records, p.bytes = min(p.records, 0), min(p.bytes, 0) // the service knows better
+		p.records, p.bytes = min(p.records, 0), min(p.bytes, 0) // the service's count is authoritative
 	}
 	p.fails++
 	p.paused = now.Add(backoff(p.fails))
 }
 
-// backoff returns how long to pause after so many failures in a row: between half of and
-// all of a time that doubles.
+// backoff returns the pause after that many failures in a row: half to all of a time that doubles.
 func backoff(fails int) time.Duration { return backoffBetween(fails, firstPause, lastPause) }
 
 func backoffBetween(fails int, first, last time.Duration) time.Duration {

@@ -12,27 +12,27 @@ import (
 	"github.com/braidstream/braid/consumer"
 )
 
-// Places that have no sequence number are tokens: in the words of Kinesis, with a time to the
-// millisecond, which is what the service compares.
+// Positions without a sequence number are tokens: Kinesis's name of the position, and a time in
+// milliseconds, the resolution of the service.
 const (
-	tokenSince  = "AT_TIMESTAMP " // the first record that arrived then or later
-	tokenOldest = "TRIM_HORIZON " // the oldest record that was there then
+	tokenSince  = "AT_TIMESTAMP " // the first record that arrived at that time or later
+	tokenOldest = "TRIM_HORIZON " // the oldest record that was retained at that time
 	tokenLayout = "2006-01-02T15:04:05.000Z07:00"
 )
 
-// since is the place of the first record that arrives at a time or later, whether it has
-// come or not.
+// since returns the position of the first record that arrives at a time or later, even if none has
+// arrived yet.
 func since(t time.Time) braid.Position {
 	return braid.AtToken(tokenSince + t.UTC().Truncate(time.Millisecond).Format(tokenLayout))
 }
 
-// oldestAt is the trim horizon at a time: a reader that comes later is told that records may
-// have been trimmed since.
+// oldestAt returns the trim horizon at a time. A reader that starts there later gets a report that
+// records may have been trimmed since.
 func oldestAt(t time.Time) braid.Position {
 	return braid.AtToken(tokenOldest + t.UTC().Truncate(time.Millisecond).Format(tokenLayout))
 }
 
-// timeOf returns the time of braid.AtTime.
+// timeOf returns the time of a position made by braid.AtTime.
 func timeOf(p braid.Position) (t time.Time, is bool) {
 	text, is := strings.CutPrefix(p.String(), "AT_TIMESTAMP ")
 	if !is {
@@ -42,8 +42,8 @@ func timeOf(p braid.Position) (t time.Time, is bool) {
 	return t, err == nil
 }
 
-// start is a place in the service's terms. It also says when a record at the place would have
-// arrived, by which the place is known to be older than what the stream retains.
+// start is a position in the service's terms. It also has the arrival time of a record at the
+// position, which shows whether the position is older than the stream's retention.
 type start struct {
 	kind    types.ShardIteratorType
 	number  *string
@@ -52,8 +52,8 @@ type start struct {
 	oldest  bool // it is the trim horizon as it was at arrival
 }
 
-// newStart returns the start of any position. Positions that are not concrete are taken as
-// well: leases that the KCL has written have TRIM_HORIZON and LATEST.
+// newStart returns the start for any position, even if it is not concrete: leases that the KCL has
+// written contain TRIM_HORIZON and LATEST.
 func newStart(shard braid.ShardID, at braid.Position) (start, error) {
 	n := at.SequenceNumber()
 	switch t, isTime := timeOf(at); {
@@ -85,7 +85,7 @@ func newStart(shard braid.ShardID, at braid.Position) (start, error) {
 	return start{}, &consumer.PermanentError{Err: invalid("position", at, "must be one that a Source on Kinesis made, or a sequence number")}
 }
 
-// startingPosition is the start as SubscribeToShard takes it.
+// startingPosition returns the start in the form that SubscribeToShard expects.
 func (s *start) startingPosition() *types.StartingPosition {
 	return &types.StartingPosition{Type: s.kind, SequenceNumber: s.number, Timestamp: s.time}
 }

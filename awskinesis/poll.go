@@ -10,8 +10,8 @@ import (
 	"github.com/braidstream/braid/consumer"
 )
 
-// throttledReads is how many reads in a row are refused before a reader says so. Until then
-// it is taken for others who read the shard.
+// throttledReads is how many reads in a row are throttled before a reader returns an error. Fewer
+// are attributed to other readers of the shard.
 const throttledReads = 10
 
 // poller is the feed that calls GetRecords. All calls of a shard in this process take turns.
@@ -30,7 +30,7 @@ func newPoller(r *shardReader) *poller {
 
 func (*poller) close() {}
 
-// fetch reads once. While the shard brings nothing it reads less and less often.
+// fetch reads once. While the shard is idle, it reads less and less often.
 func (p *poller) fetch(ctx context.Context, from start, limits consumer.Limits) (portion, error) {
 	if err := sleepUntil(ctx, p.due); err != nil {
 		return portion{}, err
@@ -67,7 +67,7 @@ func (p *poller) fetch(ctx context.Context, from start, limits consumer.Limits) 
 	return portion, nil
 }
 
-// read makes one call. It returns nil if that is to be made again, which is no error.
+// read makes one call. If it returns neither output nor an error, the caller calls it again.
 func (p *poller) read(ctx context.Context, limits consumer.Limits) (*kinesis.GetRecordsOutput, time.Time, error) {
 	s := p.stream.source
 	if err := p.shard.reads.take(ctx); err != nil {
@@ -100,7 +100,7 @@ func (p *poller) read(ctx context.Context, limits consumer.Limits) (*kinesis.Get
 	return out, sent, nil
 }
 
-// open gets an iterator, unless that is to be tried again, which is no error.
+// open gets an iterator. If there is none and no error, the caller calls it again.
 func (p *poller) open(ctx context.Context, from start) error {
 	s := p.stream.source
 	if err := p.shard.iterators.take(ctx); err != nil {
@@ -128,7 +128,8 @@ func (p *poller) open(ctx context.Context, from start) error {
 	return nil
 }
 
-// throttled pauses the shard, and returns nil if the error is throttling that passes.
+// throttled pauses the shard after throttling. It returns nil for throttling that is likely to be
+// temporary.
 func (p *poller) throttled(err error) error {
 	if !isThrottle(err) {
 		return err

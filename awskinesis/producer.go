@@ -13,21 +13,21 @@ import (
 
 const maxPartitionKeyChars = 256
 
-// ErrEarlierFailed reports a record that was not put because an earlier one of its
-// partition key, in the same call, has an unknown outcome: to put it would break the order
-// if that one is put again. Refused.
+// ErrEarlierFailed reports a record that was refused because the outcome of an earlier record of
+// its partition key, in the same call, is unknown. Storing it would break the order if the caller
+// puts the earlier record again.
 var ErrEarlierFailed = errors.New("outcome of an earlier record of the partition key is unknown")
 
-// Producer puts records to a stream of Amazon Kinesis. Its methods are those of
-// [braid.Stream], with the same outcomes, so a program can have either behind an interface.
+// Producer puts records to a stream of Amazon Kinesis. It has the methods of a [braid.Stream], with
+// the same outcomes, so a program can use either one through an interface.
 //
-// It collects the records of all callers into few requests, and keeps the order of each
-// partition key: records that one goroutine puts one after the other, and those of one call,
-// are stored in that order, through throttling, failures and reshards. Attempts may store a
-// record more than once, as with any client of Kinesis; what is read again after a later
-// record of its key is always such a repetition.
+// It collects the records of all callers into few requests, and keeps the order of each partition
+// key: the records that one goroutine puts one after another, and the records of one call, are
+// stored in that order, despite throttling, failures and reshards. As with any Kinesis client,
+// retries may store a record more than once. A record that appears after a later one of its key is
+// always such a duplicate.
 //
-// All methods may be called by any number of goroutines. Close it, or what it holds is lost.
+// All methods may be called by any number of goroutines. Call Close, or buffered records are lost.
 type Producer struct {
 	client KinesisClient
 	stream streamID
@@ -35,11 +35,11 @@ type Producer struct {
 	opts   *ProducerOptions
 	counts counts
 
-	// life ends what is on its way, when Close gives up.
+	// life ends requests in flight when Close gives up.
 	life context.Context
 	end  context.CancelCauseFunc
 
-	wake    chan struct{} // tells run that there is something to look at
+	wake    chan struct{} // signals run that there may be work
 	stopped chan struct{} // closed by run when it has ended, with all requests
 	mapTurn chan struct{} // holds a token while the map of shards is renewed
 
@@ -47,7 +47,7 @@ type Producer struct {
 	schedule *schedule
 	buffered int                 // cost of the items that are held
 	waiters  fifo[*waiter]       // for room in the buffer
-	requests int                 // on their way
+	requests int                 // in flight
 	group    *group              // of the records that are put now
 	groups   map[*group]struct{} // those before it that are not settled
 	flushes  int                 // that wait
@@ -64,15 +64,15 @@ type group struct {
 // waiter waits until there is room for cost bytes.
 type waiter struct {
 	cost  int
-	ready chan struct{} // closed when it has got them, or the producer is closed
+	ready chan struct{} // closed when it has them, or the producer is closed
 	gone  bool          // it no longer waits
 	got   bool
 }
 
-// NewProducer returns a producer for the stream of that name or ARN. It asks the service for
-// the stream's shards, so a stream that does not exist, or permissions that lack, show at
-// once. nil options are safe defaults. Errors: [braid.ErrInvalidArgument],
-// [braid.ErrStreamNotFound], and those of the client.
+// NewProducer returns a producer for the stream with that name or ARN. It lists the stream's
+// shards, so it fails at once if the stream does not exist or permissions are missing. nil options
+// are safe defaults. Errors: [braid.ErrInvalidArgument], [braid.ErrStreamNotFound], and those of
+// the client.
 func NewProducer(ctx context.Context, client KinesisClient, stream string, opts *ProducerOptions) (*Producer, error) {
 	o, err := opts.withDefaults()
 	if err != nil {
@@ -111,24 +111,25 @@ func (p *Producer) wrap(op string, err error) error {
 	return fmt.Errorf("awskinesis: %s %.300q: %w", op, p.label, err)
 }
 
-// PutRecord puts a record, and returns when the service has stored it. The data is copied;
-// data may be reused at once. SequenceNumber of the result is that of the carrier if the
-// record was aggregated; it is zero if the service's has a layout that braid does not know.
+// PutRecord puts a record, and returns when the service has stored it. The data is copied, so the
+// caller may reuse it after the call. For an aggregated record, SequenceNumber of the result is
+// that of its carrier. It is zero if the service uses a layout of sequence numbers that braid does
+// not know.
 //
-// A failure of the connection or of the service is tried again, up to 3 attempts in all.
-// Refused: [braid.ErrInvalidArgument], [braid.ErrThroughputExceeded] (the shard's budget is
-// used up or its buffer is full; [Producer.PutRecordWait] waits instead),
-// [braid.ErrStreamNotFound], [braid.ErrKeyUnavailable], [braid.ErrClosed], the cause of ctx if
-// it ended before the record was on its way, and other errors of the client that say that
-// nothing was stored, such as missing permissions. Unknown: [braid.ErrOutcomeUnknown], which
-// wraps the cause.
+// After a failure of the connection or the service, PutRecord retries, up to 3 attempts in all.
+// Errors of refused records: [braid.ErrInvalidArgument]; [braid.ErrThroughputExceeded] if the quota
+// of the shard is used up or the buffer is full ([Producer.PutRecordWait] waits instead);
+// [braid.ErrStreamNotFound]; [braid.ErrKeyUnavailable]; [braid.ErrClosed]; the cause of ctx if it
+// ended before the record was sent; and other errors of the client after which nothing was stored,
+// such as missing permissions. If the outcome is unknown, the error is [braid.ErrOutcomeUnknown],
+// which wraps the cause.
 func (p *Producer) PutRecord(ctx context.Context, partitionKey string, data []byte) (braid.PutResult, error) {
 	return p.putOne(ctx, braid.Entry{PartitionKey: partitionKey, Data: data}, false)
 }
 
-// PutRecordWait is [Producer.PutRecord] that waits for room in the buffer, and tries again
-// after throttling and after any failure that may pass, until its context ends. Errors: as
-// PutRecord, without ErrThroughputExceeded.
+// PutRecordWait is [Producer.PutRecord], except that it waits for room in the buffer, and retries
+// after throttling and after all temporary failures, until its context ends. Errors: as PutRecord,
+// without ErrThroughputExceeded.
 func (p *Producer) PutRecordWait(ctx context.Context, partitionKey string, data []byte) (braid.PutResult, error) {
 	return p.putOne(ctx, braid.Entry{PartitionKey: partitionKey, Data: data}, true)
 }
@@ -144,22 +145,22 @@ func (p *Producer) putOne(ctx context.Context, e braid.Entry, wait bool) (braid.
 	return results[0], nil
 }
 
-// PutRecords puts several records, and returns when the outcome of each is known: one
-// result for each entry, in the same order, whose Err is nil if the record was stored. The
-// errors of results are those of [Producer.PutRecord], and [ErrEarlierFailed]. Once a record
-// was not stored, for whatever reason, the later ones of its partition key in this call are
-// not put, so that a caller can put them again and keep the order.
+// PutRecords puts several records, and returns when the outcome of each is known. It returns one
+// result for each entry, in the same order; Err of a result is nil if the record was stored. The
+// errors of results are those of [Producer.PutRecord], and [ErrEarlierFailed]. Once a record was
+// not stored, for whatever reason, the later records of its partition key in this call are not put
+// either, so that a caller can retry them all in order.
 //
-// The call itself fails only if nothing was put: an entry that is not valid refuses it
-// ([braid.ErrInvalidArgument], which names the entry), and so do [braid.ErrClosed] and the
-// cause of a context that has ended. There is no limit on the number of entries.
+// The call itself returns an error only if nothing was put: [braid.ErrInvalidArgument], which names
+// the invalid entry, [braid.ErrClosed], or the cause of ctx if it had ended. The number of entries
+// is not limited.
 func (p *Producer) PutRecords(ctx context.Context, entries []braid.Entry) ([]braid.PutResult, error) {
 	results, err := p.put(ctx, entries, false)
 	return p.wrapResults(results), p.wrap("put records", err)
 }
 
-// PutRecordsWait is [Producer.PutRecords] that waits as [Producer.PutRecordWait] does. The
-// entries may be more than the buffer holds.
+// PutRecordsWait is [Producer.PutRecords], except that it waits and retries as
+// [Producer.PutRecordWait] does. The entries may be larger than the buffer.
 func (p *Producer) PutRecordsWait(ctx context.Context, entries []braid.Entry) ([]braid.PutResult, error) {
 	results, err := p.put(ctx, entries, true)
 	return p.wrapResults(results), p.wrap("put records", err)
@@ -172,14 +173,14 @@ func (p *Producer) wrapResults(results []braid.PutResult) []braid.PutResult {
 	return results
 }
 
-// PutRecordAsync is [Producer.PutRecordWait] that returns once the record has room in the
-// buffer; done is called later with the result, whose Err says why the record was not
-// stored. ctx is that of the record: it bounds the attempts as well. With an error the record
-// was refused, and done is not called.
+// PutRecordAsync is [Producer.PutRecordWait], except that it returns as soon as the record is in
+// the buffer. done is called later with the result; its Err is nil if the record was stored. ctx
+// also limits the attempts to put the record. If PutRecordAsync returns an error, the record was
+// refused, and done is not called.
 //
-// done is called once, by a goroutine of the producer, which it must not hold up. Records that
-// one goroutine puts one after the other are stored in that order, but if one of them fails,
-// the later ones of its key do not.
+// done is called once, on a goroutine of the producer, and must not block. Records that one
+// goroutine puts one after another are stored in that order. If one of them fails, the later
+// records of its key are still put.
 func (p *Producer) PutRecordAsync(ctx context.Context, partitionKey string, data []byte, done func(braid.PutResult)) error {
 	entries := []braid.Entry{{PartitionKey: partitionKey, Data: data}}
 	if err := p.validate(entries); err != nil {
@@ -199,8 +200,8 @@ func (p *Producer) PutRecordAsync(ctx context.Context, partitionKey string, data
 	return nil
 }
 
-// Flush sends what was put before without waiting for other records, and returns when the
-// outcome of all of it is known, or with the cause of ctx when that ends. It is of use with
+// Flush sends all records put before the call, without waiting for others to join them. It returns
+// when their outcomes are known, or, with its cause, when ctx ends. Use it with
 // [ProducerOptions].Linger and [Producer.PutRecordAsync].
 func (p *Producer) Flush(ctx context.Context) error {
 	p.mu.Lock()
@@ -223,7 +224,7 @@ func (p *Producer) Flush(ctx context.Context) error {
 	return nil
 }
 
-// endGroup begins a new group, and returns those before it that are not settled.
+// endGroup begins a new group, and returns the earlier groups that are not settled.
 func (p *Producer) endGroup() (groups []*group) {
 	if p.group.open > 0 {
 		p.groups[p.group] = struct{}{}
@@ -235,11 +236,11 @@ func (p *Producer) endGroup() (groups []*group) {
 	return groups
 }
 
-// Close refuses further records with [braid.ErrClosed], and returns when the outcome of
-// those that were put is known. When ctx ends before, what is left is given up, and the error
-// is its cause: records that may be stored have [braid.ErrOutcomeUnknown], the others
-// ErrClosed. All goroutines of the producer have ended when Close returns. To close it again
-// does the same.
+// Close refuses further records with [braid.ErrClosed], and returns when the outcomes of all
+// earlier records are known. If ctx ends before that, Close gives up the remaining records and
+// returns the cause of ctx: records that may be stored get [braid.ErrOutcomeUnknown], the others
+// ErrClosed. All goroutines of the producer have ended when Close returns. Close may be called
+// again, and does the same.
 func (p *Producer) Close(ctx context.Context) error {
 	p.mu.Lock()
 	p.closed = true
@@ -258,8 +259,8 @@ func (p *Producer) Close(ctx context.Context) error {
 	return p.wrap("close", context.Cause(ctx))
 }
 
-// validate refuses entries that the service would refuse, so that none makes a request fail
-// that has others as well.
+// validate refuses entries that the service would refuse. One such entry would fail the whole
+// request.
 func (p *Producer) validate(entries []braid.Entry) error {
 	for i := range entries {
 		name := ""
@@ -286,13 +287,13 @@ func (p *Producer) validateEntry(e *braid.Entry, name string) error {
 	return nil
 }
 
-// trouble is why nothing can be put, and since when.
+// trouble is the reason why nothing can be put, and the time at which that began.
 type trouble struct {
 	err   error
 	since time.Time
 }
 
-// note notes a failure. The first one since the last success says since when.
+// note notes a failure. The first failure after a success sets the time.
 func (t *trouble) note(err error, now time.Time) {
 	if t.err == nil {
 		t.since = now
@@ -300,7 +301,7 @@ func (t *trouble) note(err error, now time.Time) {
 	t.err = err
 }
 
-// ring has run look again.
+// ring makes run look again.
 func (p *Producer) ring() {
 	select {
 	case p.wake <- struct{}{}:

@@ -12,65 +12,64 @@ import (
 	"github.com/braidstream/braid/consumer"
 )
 
-// shardReader is the [consumer.ShardReader] of a shard: it makes pages of what its feed
-// brings. It has no goroutine.
+// shardReader is the [consumer.ShardReader] of a shard. It splits the portions of its feed into
+// pages. It has no goroutine.
 type shardReader struct {
 	stream *sourceStream
 	shard  *sourceShard
 	id     braid.ShardID
 	feed   feed // nil before the first Next
-	peeks  bool // it is that of Peek, which suspects nothing
+	peeks  bool // it belongs to a Peek, which reports no gaps
 	closed bool
 
-	listing *listing       // as it was when the reader began: the stream is that one
-	after   braid.Position // of the last record that a page had, or of Open
-	at      braid.Position // where the last page has ended
+	listing *listing       // as of the reader's start; it identifies the stream
+	after   braid.Position // of the last record in a page, or of Open
+	at      braid.Position // the end of the last page
 
-	// What the feed has brought and no page has had.
+	// Records that the feed has returned and no page has contained.
 	kept     []braid.Record
 	behind   time.Duration // of the last record that was kept
 	atTip    bool          // nothing followed
-	ended    bool          // nothing ever will
+	ended    bool          // nothing will ever follow
 	children []consumer.ShardInfo
-	told     bool // that the tip is reached, and there was no record since
+	told     bool // the tip was reported, and no record has arrived since
 	gap      *braid.TrimmedError
-	gapGiven bool      // by the last page: the worker may not go on from there
-	fetched  time.Time // when the feed brought something last
+	gapGiven bool      // by the last page; the worker may not continue from there
+	fetched  time.Time // when the feed last returned something
 
-	// complete is the time up to which nothing is missing: every record that arrived before
-	// is at or before the place of the reader, or follows it. Once it is older than what the
-	// stream retains, records may have been removed unread. slack is how much older it may
-	// be, of a reader that began at the trim horizon and will be told of no record that
-	// was removed as it began.
+	// complete is the time up to which no record is missing: every record that arrived earlier was
+	// either read, or will be. Once it is older than the stream's retention, records may have been
+	// removed unread. slack is how much older it may be for a reader that began at the trim
+	// horizon, which does not report records that were removed while it began.
 	complete time.Time
 	slack    time.Duration
 }
 
 // feed brings the records of a shard.
 type feed interface {
-	// fetch returns what one call or one event has brought, from the start on, which is
-	// where the last portion has ended.
+	// fetch returns the result of one call or one event, beginning at start, the end of the last
+	// portion.
 	fetch(ctx context.Context, from start, limits consumer.Limits) (portion, error)
 
 	close()
 }
 
-// portion is what a feed brings at once. One that is empty says nothing.
+// portion is the result of one fetch. An empty portion carries no information.
 type portion struct {
 	records  []types.Record
-	next     braid.Position // the place after the records; TRIM_HORIZON if that is after the last one
+	next     braid.Position // the position after the records; TRIM_HORIZON, the zero value, if that is after the last record
 	behind   time.Duration
-	atTip    bool // nothing followed at a time, which was at or after asked
+	atTip    bool // no record followed, at some time at or after asked
 	ended    bool
 	children []types.ChildShard
 	asked    time.Time
 }
 
-// freshTip is how old it may be that nothing followed, to be said of a shard: its processor may
-// have had the last record for long.
+// freshTip is how old the observation that no record followed may be when the reader reports the
+// tip: the processor may have worked on the last record for a long time.
 const freshTip = time.Second
 
-// horizonSlack is how long a reader from the trim horizon may take to get ahead of it.
+// horizonSlack is how long a reader that begins at the trim horizon may take to get ahead of it.
 const horizonSlack = 5 * time.Minute
 
 func newReader(stream *sourceStream, id braid.ShardID, at braid.Position) *shardReader {
@@ -135,14 +134,14 @@ func (r *shardReader) next(ctx context.Context, limits consumer.Limits) (consume
 	}
 }
 
-// begin finds out what the place is.
+// begin determines the reader's position.
 func (r *shardReader) begin(ctx context.Context) error {
 	l, err := r.stream.known(ctx)
 	if err != nil {
 		return err
 	}
 	if r.at.Equal(braid.Latest()) {
-		r.at = since(r.stream.source.now()) // which stays where it is
+		r.at = since(r.stream.source.now()) // fixed from now on
 	}
 	from, err := newStart(r.id, r.at)
 	if err != nil {
@@ -166,7 +165,7 @@ func (r *shardReader) begin(ctx context.Context) error {
 	return nil
 }
 
-// fetch asks the feed. It chooses another one if that is refused.
+// fetch asks the feed. If the service refuses it, fetch switches to another feed.
 func (r *shardReader) fetch(ctx context.Context, limits consumer.Limits) (portion, error) {
 	if r.feed == nil {
 		f, err := r.newFeed(ctx)
@@ -180,7 +179,7 @@ func (r *shardReader) fetch(ctx context.Context, limits consumer.Limits) (portio
 		return portion{}, err
 	}
 	if wait := from.arrival; from.time != nil && wait.After(r.stream.source.now()) {
-		// The service takes no time that has not come. No record has come there either.
+		// The service refuses times in the future. No record can have arrived there either.
 		if !r.told {
 			return portion{atTip: true, asked: time.Now()}, nil
 		}
@@ -203,7 +202,7 @@ func (r *shardReader) fetch(ctx context.Context, limits consumer.Limits) (portio
 	return portion{}, r.explain(ctx, err)
 }
 
-// newFeed returns what the options choose for the stream.
+// newFeed returns the feed that the options choose for the stream.
 func (r *shardReader) newFeed(ctx context.Context) (feed, error) {
 	arn, err := r.stream.consumer(ctx)
 	switch {
@@ -219,8 +218,7 @@ func (r *shardReader) newFeed(ctx context.Context) (feed, error) {
 	return newSubscriber(r, arn), nil
 }
 
-// refused reports whether the stream is polled from now on because the error refuses
-// enhanced fan-out.
+// refused reports whether the error refuses enhanced fan-out and the stream is now polled instead.
 func (r *shardReader) refused(err error) bool {
 	s := r.stream.source
 	if _, polls := r.feed.(*poller); polls || !s.opts.PollOnRefusal || !refusesFanOut(err) {
@@ -238,7 +236,7 @@ func (r *shardReader) refused(err error) bool {
 	return true
 }
 
-// accept keeps what a feed has brought.
+// accept stores a portion.
 func (r *shardReader) accept(ctx context.Context, p *portion) error {
 	s := r.stream.source
 	r.stream.mu.Lock()
@@ -288,7 +286,7 @@ func latest(a, b time.Time) time.Time {
 	return b
 }
 
-// suspect notes a gap if the place is older than what the stream retains.
+// suspect notes a gap if the position is older than the stream's retention.
 func (r *shardReader) suspect(l *listing, records []braid.Record) {
 	horizon := l.horizon(r.stream.source.now())
 	if r.complete.After(horizon.Add(horizonSlack)) {
@@ -305,7 +303,7 @@ func (r *shardReader) suspect(l *listing, records []braid.Record) {
 	r.stream.source.counts.gaps.Add(1)
 }
 
-// record reads a record. Its data is the SDK's, which keeps none of it.
+// record converts a record. It shares the data with the SDK's record, which the SDK does not keep.
 func (r *shardReader) record(to *braid.Record, from *types.Record) (err error) {
 	if to.SequenceNumber, err = braid.ParseSequenceNumber(aws.ToString(from.SequenceNumber)); err != nil {
 		return &consumer.PermanentError{Err: fmt.Errorf("the service numbers records in another way than Kinesis: %w", err)}
@@ -320,7 +318,7 @@ func (r *shardReader) record(to *braid.Record, from *types.Record) (err error) {
 	return nil
 }
 
-// cut makes a page of what is kept.
+// cut makes a page from the stored records.
 func (r *shardReader) cut(limits consumer.Limits) consumer.Page {
 	n, size := 0, 0
 	for n < len(r.kept) && n < limits.Records && (n == 0 || size+r.kept[n].Size() <= limits.Bytes) {

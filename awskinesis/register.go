@@ -11,13 +11,13 @@ import (
 )
 
 const (
-	refusalPause  = 10 * time.Minute // that a stream is polled after fan-out of it was refused
-	registerPause = time.Second      // between two looks at a consumer that is not ACTIVE yet
+	refusalPause  = 10 * time.Minute // how long a stream is polled after its fan-out was refused
+	registerPause = time.Second      // between two checks of a consumer that is not ACTIVE yet
 	registerLooks = 60
 )
 
-// consumer returns the ARN of the stream's consumer, which is ACTIVE; "" if the stream is to be
-// polled. One that is not registered is.
+// consumer returns the ARN of the stream's consumer, which is ACTIVE, or "" if the stream is to be
+// polled. It registers the consumer if necessary.
 func (st *sourceStream) consumer(ctx context.Context) (arn string, err error) {
 	s := st.source
 	if arn = s.opts.ConsumerARNs[st.name]; arn == "" && s.opts.ConsumerName == "" {
@@ -53,8 +53,8 @@ func (st *sourceStream) consumer(ctx context.Context) (arn string, err error) {
 	return arn, nil
 }
 
-// register returns the ARN of a consumer that is ACTIVE. Any number of workers may register it
-// at once.
+// register registers the consumer unless it is registered, waits until it is ACTIVE, and returns
+// its ARN. Any number of workers may do so at once.
 func (s *Source) register(ctx context.Context, stream string) (arn string, err error) {
 	for range registerLooks {
 		status, found, err := s.lookUp(ctx, stream, &arn)
@@ -72,7 +72,7 @@ func (s *Source) register(ctx context.Context, stream string) (arn string, err e
 				s.counts.registered.Add(1)
 				s.opts.Logger.Info("a consumer of enhanced fan-out is registered", "stream", stream, "consumer", s.opts.ConsumerName)
 				continue // it may be ACTIVE
-			case codeOf(err) != "ResourceInUseException": // somebody else has, or the stream is being changed
+			case codeOf(err) != "ResourceInUseException": // another worker has registered it, or the stream is being changed
 				return "", err
 			}
 		}
@@ -83,7 +83,7 @@ func (s *Source) register(ctx context.Context, stream string) (arn string, err e
 	return "", fmt.Errorf("consumer %q of %s has not become ACTIVE within %d s", s.opts.ConsumerName, stream, registerLooks)
 }
 
-// lookUp describes the consumer.
+// lookUp sets arn to the ARN of the consumer, and returns its status.
 func (s *Source) lookUp(ctx context.Context, stream string, arn *string) (status types.ConsumerStatus, found bool, err error) {
 	call, cancel := context.WithTimeout(ctx, s.opts.RequestTimeout)
 	defer cancel()
@@ -100,18 +100,19 @@ func (s *Source) lookUp(ctx context.Context, stream string, arn *string) (status
 	return out.ConsumerDescription.ConsumerStatus, true, nil
 }
 
-// forgetConsumer forgets a consumer that is gone, so that it is looked for anew.
+// forgetConsumer forgets a consumer that no longer exists, so that the next reader looks it up
+// again.
 func (st *sourceStream) forgetConsumer() {
 	st.mu.Lock()
 	defer st.mu.Unlock()
 	st.consumerARN = ""
 }
 
-// Deregister ends the registration of [SourceOptions].ConsumerName with a stream, and what it
-// costs: call it when no worker reads the stream by it any more, as the next one that does
-// registers it again. A consumer that is not registered is no error. Errors:
-// [braid.ErrInvalidArgument] without a ConsumerName, [braid.ErrStreamNotFound], and those of
-// the client.
+// Deregister ends the registration of [SourceOptions].ConsumerName with a stream, and its cost.
+// Call it when no worker uses the consumer to read the stream any longer; a worker that still does
+// would register it again. If the consumer is not registered, Deregister does nothing and returns
+// nil. Errors: [braid.ErrInvalidArgument] without a ConsumerName, [braid.ErrStreamNotFound], and
+// those of the client.
 func (s *Source) Deregister(ctx context.Context, stream string) error {
 	if s.opts.ConsumerName == "" {
 		return wrapStream("deregister from", stream, invalid("SourceOptions.ConsumerName", "empty", "must name the consumer"))

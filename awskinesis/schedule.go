@@ -8,8 +8,8 @@ import (
 	"github.com/braidstream/braid/kpl"
 )
 
-// item is a user record on its way. All but the first fields are guarded by the mutex of
-// the [Producer].
+// item is a user record in flight. All fields except the first ones are guarded by the mutex of the
+// [Producer].
 type item struct {
 	entry    braid.Entry // Data is the producer's own
 	hash     braid.HashKey
@@ -18,33 +18,32 @@ type item struct {
 	index    int    // in the results of the call
 	group    *group // nil until it is admitted
 
-	bin      *bin // of the shard that takes it, as far as is known; set while it is queued
-	alone    bool // it goes in a request of its own, to find out which of several is invalid
+	bin      *bin // of the shard that it belongs to, by the current map; set while it is queued
+	alone    bool // it is sent in its own request, to find out which of several is invalid
 	inFlight bool
-	settled  bool // its caller has been told, or is about to be
+	settled  bool // its caller has the result, or is about to get it
 	maybe    bool // an attempt may have stored it
-	attempts int  // that failed, apart from throttling
+	attempts int  // failed attempts, except by throttling
 }
 
-// cost is what the item takes of the producer's buffer.
+// cost returns the bytes of the producer's buffer that the item takes.
 func (it *item) cost() int { return it.entry.Size() + itemOverhead }
 
 const (
-	// itemOverhead is about what the producer's structures take for a record.
+	// itemOverhead is approximately the size of the producer's structures for a record.
 	itemOverhead = 256
 
-	// frameBytes is more than an aggregate of one record is longer than its data and
-	// partition key, with the carrier's own key.
+	// frameBytes is an upper bound for the overhead of an aggregate of one record: its length,
+	// including the carrier's own key, minus that of the record's data and partition key.
 	frameBytes = 128
 )
 
-// lane is the records of one partition key, in their order. It has no record queued and
-// none in flight only for a moment.
+// lane has the records of one partition key, in order. It is empty only for a moment.
 type lane struct {
 	key   string
-	queue []*item // those in flight first
-	sent  int     // how many of queue a request has; the others wait for it
-	bin   *bin    // in whose list the lane stands; nil while it is in flight
+	queue []*item // the first ones are in flight
+	sent  int     // how many of queue are in a request; the others wait for it
+	bin   *bin    // the bin that lists the lane; nil while it is in flight
 }
 
 // bin is the records of one open shard that can be sent now.
@@ -53,14 +52,14 @@ type bin struct {
 	pace  pace
 	lanes fifo[*lane] // that have nothing in flight
 
-	records, bytes int // that are queued for the shard, also behind others in flight
+	records, bytes int // queued for the shard, including those behind others in flight
 
 	place place
 	full  bool      // in schedule.full
 	at    time.Time // until when it waits
 }
 
-// place is the list of a [schedule] that a shard stands in.
+// place is the list of a [schedule] that has the shard.
 type place int8
 
 const (
@@ -69,29 +68,29 @@ const (
 	inWaiting
 )
 
-// schedule decides what the next request consists of. It keeps the order of each partition
-// key, by one rule: a key has records in one entry at a time, and later ones wait until the
-// outcome of that entry is known. For the service tries the entries of a request one by one:
-// the second of a key could be stored where the first was throttled.
+// schedule decides what the next request contains. It keeps the order of each partition key by one
+// rule: a key has records in only one entry at a time, and later ones wait until the outcome of
+// that entry is known. The reason is that the service handles the entries of a request one by one:
+// it could throttle the first of a key and store the second.
 //
-// It takes no lock, waits for nothing and is told the time. The cost of a call follows what
-// it moves; only remap, after a reshard, looks at everything that is queued.
+// It takes no lock and never waits; callers pass the time. The cost of a call depends on the
+// records that it moves; only remap, after a reshard, looks at all queued records.
 type schedule struct {
 	opts   *ProducerOptions // with defaults
 	shards *shardMap
 
 	bins    map[braid.ShardID]*bin
 	lanes   map[string]*lane
-	ready   fifo[*bin] // may be put to; those without lanes are passed over
+	ready   fifo[*bin] // may be put to; shards without lanes are skipped
 	waiting binHeap    // may be put to later
-	full    fifo[*bin] // hints at those in ready that have enough for an aggregate
+	full    fifo[*bin] // hints: shards in ready that have enough for an aggregate
 
 	readyLanes int
 	queued     int       // bytes of all that is queued
-	due        time.Time // when ready is to be sent; zero if it is empty
+	due        time.Time // when to send ready; zero if it is empty
 
 	paused time.Time // until then nothing is put to any shard
-	fails  int       // of whole requests, in a row
+	fails  int       // failed requests in a row
 }
 
 func newSchedule(opts *ProducerOptions, shards *shardMap, now time.Time) *schedule {
@@ -100,7 +99,7 @@ func newSchedule(opts *ProducerOptions, shards *shardMap, now time.Time) *schedu
 	return s
 }
 
-// remap goes on with other shards. Shards that stay open keep their pace.
+// remap switches to a new map of the shards. Shards that stay open keep their pace.
 func (s *schedule) remap(shards *shardMap, now time.Time) {
 	bins := make(map[braid.ShardID]*bin, len(shards.open))
 	for _, shard := range shards.open {
@@ -126,7 +125,7 @@ func (s *schedule) remap(shards *shardMap, now time.Time) {
 
 func (s *schedule) binOf(it *item) *bin { return s.bins[s.shards.find(it.hash)] }
 
-// now returns the shard as it is after a reshard; a closed one stays what it was.
+// now returns the bin of the shard after a reshard, or the same bin if the shard is closed.
 func (s *schedule) now(b *bin) *bin {
 	if current := s.bins[b.shard]; current != nil {
 		return current
@@ -134,7 +133,7 @@ func (s *schedule) now(b *bin) *bin {
 	return b
 }
 
-// add queues a new record behind those of its key.
+// add queues a new record after the others of its key.
 func (s *schedule) add(it *item) {
 	l := s.lanes[it.entry.PartitionKey]
 	if l == nil {
@@ -203,7 +202,7 @@ func (s *schedule) makePlace(b *bin) {
 	s.ready.push(b)
 }
 
-// noteFull lists a shard that has enough for an aggregate.
+// noteFull adds a shard that has enough for an aggregate to full.
 func (s *schedule) noteFull(b *bin) {
 	if s.opts.AggregateBytes > 0 && b.place == inReady && !b.full && b.bytes >= s.opts.AggregateBytes && b.lanes.len() > 0 {
 		b.full = true
@@ -211,7 +210,7 @@ func (s *schedule) noteFull(b *bin) {
 	}
 }
 
-// unlist takes the first lane out of the list of its shard.
+// unlist removes the first lane from the list of its shard.
 func (s *schedule) unlist(b *bin) *lane {
 	l := b.lanes.pop()
 	l.bin = nil
@@ -224,19 +223,19 @@ type sent struct {
 	bin     *bin
 	lanes   []*lane
 	items   []*item
-	carrier *kpl.Aggregator // of the items; nil for a single one that goes by itself
+	carrier *kpl.Aggregator // of the items; nil for a single record without aggregation
 }
 
-// request is what one PutRecords call is to put.
+// request is the content of one PutRecords call.
 type request struct {
 	entries    []sent
 	bytes      int  // partition keys and data, no less than the service counts
 	alone      bool // nothing else fits
-	generation int  // of the map that the shards come from
+	generation int  // of the map of the shards that was used
 }
 
-// take returns the next request, or nil and when to ask again; a zero time is for nothing
-// to ask for. If hurry is set, records do not wait for others to share a request with.
+// take returns the next request, or nil and the time at which to ask again; the time is zero if
+// nothing is queued. If hurry is set, records do not wait for others to share their request.
 func (s *schedule) take(now time.Time, hurry bool) (r *request, next time.Time) {
 	if now.Before(s.paused) {
 		return nil, s.paused
@@ -266,7 +265,7 @@ func (s *schedule) enough() bool {
 	return s.opts.AggregateBytes == 0 && (s.readyLanes >= maxEntries || s.queued >= s.opts.MaxRequestBytes)
 }
 
-// fill adds entries of the shards that are ready, in turns, until there is no room.
+// fill adds entries of the ready shards, in turn, until the request is full.
 func (s *schedule) fill(r *request, now time.Time) {
 	for s.ready.len() > 0 {
 		b := s.ready.pop()
@@ -286,7 +285,7 @@ func (s *schedule) fill(r *request, now time.Time) {
 	s.due = time.Time{}
 }
 
-// fillFull adds aggregates of the shards that have enough for one.
+// fillFull adds aggregates of the shards that have enough records for one.
 func (s *schedule) fillFull(r *request, now time.Time) {
 	for s.full.len() > 0 {
 		b := s.full.pop()
@@ -298,13 +297,13 @@ func (s *schedule) fillFull(r *request, now time.Time) {
 				return
 			}
 			if result != added {
-				break // fill finds the same
+				break // fill comes to the same result
 			}
 		}
 	}
 }
 
-// putResult is what came of adding an entry to a request.
+// putResult is the result of adding an entry to a request.
 type putResult int8
 
 const (
@@ -338,7 +337,7 @@ func (s *schedule) put(r *request, b *bin, now time.Time) putResult {
 	return added
 }
 
-// first returns the record of the shard that is to be sent next, or nil.
+// first returns the next record of the shard to send, or nil.
 func (s *schedule) first(b *bin) *item {
 	for b.lanes.len() > 0 {
 		l := b.lanes.peek()
@@ -346,12 +345,12 @@ func (s *schedule) first(b *bin) *item {
 			return l.queue[0]
 		}
 		s.unlist(b)
-		s.makeReady(l) // at the shard of what is first now, if anything is
+		s.makeReady(l) // at the shard of its new first record, if there is one
 	}
 	return nil
 }
 
-// entry takes the first record out of the queue, and what goes with it.
+// entry dequeues the first record, and others that share its carrier.
 func (s *schedule) entry(b *bin, first *item) sent {
 	e := sent{bin: b}
 	if s.opts.AggregateBytes == 0 || first.alone {
@@ -402,8 +401,8 @@ func (s *schedule) send(e *sent, l *lane, n int) {
 	}
 }
 
-// bytes returns what the entry counts of a request's limit, or a little more: a carrier of
-// one record goes without its frame.
+// bytes returns how many bytes of the request's limit the entry takes, or a little more: a single
+// record is sent without the frame of a carrier.
 func (e *sent) bytes() int {
 	if e.carrier == nil {
 		return e.items[0].entry.Size()
@@ -411,8 +410,8 @@ func (e *sent) bytes() int {
 	return e.carrier.Size() + len("a")
 }
 
-// back makes the lanes of an entry ready again, whose outcome is known. Records that are
-// not settled are sent again, in their order.
+// back makes the lanes of an entry ready again once its outcome is known. Records that are not
+// settled are sent again, in order.
 func (s *schedule) back(e *sent) {
 	for _, it := range e.items {
 		if !it.settled {
@@ -428,8 +427,8 @@ func (s *schedule) back(e *sent) {
 // succeeded ends the pause after failures of whole requests.
 func (s *schedule) succeeded() { s.fails = 0 }
 
-// failed pauses everything after a request that failed as a whole. Those that were in
-// flight with it count once.
+// failed pauses all shards after a request failed as a whole. Requests that were in flight together
+// count once.
 func (s *schedule) failed(now time.Time) {
 	if now.Before(s.paused) {
 		return

@@ -14,14 +14,13 @@ import (
 	"github.com/braidstream/braid/kpl"
 )
 
-// maxAttempts is how often what does not wait is tried, as the SDK does by default.
+// maxAttempts is the number of attempts for a record whose caller does not wait: the SDK's default.
 const maxAttempts = 3
 
-// aggregators are empty. They keep their memory.
+// aggregators is a pool of empty aggregators, which keep their memory.
 var aggregators = sync.Pool{New: func() any { return new(kpl.Aggregator) }}
 
-// run makes requests of what is queued, until the producer is closed and nothing is left, or
-// life ends.
+// run sends the queued records, until the producer is closed and nothing is left, or life ends.
 func (p *Producer) run() {
 	defer close(p.stopped)
 	var senders sync.WaitGroup
@@ -50,7 +49,7 @@ func (p *Producer) run() {
 	p.giveUp()
 }
 
-// sleep waits for ring, for the time unless it is zero, or for the end of life.
+// sleep waits for ring, for the given time unless it is zero, or for the end of life.
 func (p *Producer) sleep(until time.Time) {
 	var due <-chan time.Time
 	if !until.IsZero() {
@@ -65,7 +64,7 @@ func (p *Producer) sleep(until time.Time) {
 	}
 }
 
-// giveUp settles all that is left when life ends.
+// giveUp settles all remaining items when life ends.
 func (p *Producer) giveUp() {
 	var settled settling
 	defer func() { settled.tell() }()
@@ -80,7 +79,7 @@ func (p *Producer) giveUp() {
 	}
 }
 
-// send makes the call, and sees to what comes of it.
+// send makes the call, and handles its outcome.
 func (p *Producer) send(r *request) {
 	defer func() {
 		p.mu.Lock()
@@ -109,8 +108,8 @@ func (p *Producer) send(r *request) {
 
 var errTimeout = errors.New("the request took longer than ProducerOptions.RequestTimeout")
 
-// oneAttempt keeps the SDK from trying again by itself: only who sees each attempt knows
-// whether one of them may have stored a record.
+// oneAttempt disables the SDK's retries. The producer must see each attempt to know whether one of
+// them may have stored a record.
 func oneAttempt(o *kinesis.Options) { o.Retryer = aws.NopRetryer{} }
 
 // records returns the request in the SDK's form.
@@ -133,7 +132,7 @@ func (r *request) records() []types.PutRecordsRequestEntry {
 	return records
 }
 
-// requestFailed sees to a request that failed as a whole.
+// requestFailed handles a request that failed as a whole.
 func (p *Producer) requestFailed(r *request, f failure) {
 	var settled settling
 	defer func() { settled.tell() }()
@@ -150,7 +149,7 @@ func (p *Producer) requestFailed(r *request, f failure) {
 		alone := f.kind == permanent && errors.Is(f.err, braid.ErrInvalidArgument) && len(r.entries)+len(s.items) > 2
 		for _, it := range p.landed(s, f.maybe) {
 			if alone {
-				it.alone = true // another one of the request may be the invalid one
+				it.alone = true // another record of the request may be the invalid one
 				continue
 			}
 			p.entryFailed(it, s.bin, f, &settled)
@@ -159,8 +158,8 @@ func (p *Producer) requestFailed(r *request, f failure) {
 	}
 }
 
-// landed returns the items of an entry that comes back which are not settled, no longer in
-// flight, and notes if they may have been stored. It gives back the room of the others.
+// landed marks the items of an entry as no longer in flight, and notes if they may have been
+// stored. It returns those that are not settled, and releases the room of the others.
 func (p *Producer) landed(s *sent, maybe bool) []*item {
 	open := make([]*item, 0, len(s.items))
 	for _, it := range s.items {
@@ -174,10 +173,10 @@ func (p *Producer) landed(s *sent, maybe bool) []*item {
 	return open
 }
 
-// entryFailed settles an item whose attempt failed, or leaves it to be tried again.
+// entryFailed settles an item whose attempt failed, or leaves it for a retry.
 func (p *Producer) entryFailed(it *item, b *bin, f failure, settled *settling) {
 	switch {
-	case it.settled: // since an earlier one of its key failed
+	case it.settled: // because an earlier one of its key failed
 		return
 	case f.kind == throttle && !it.call.wait:
 		now := time.Now()
@@ -201,8 +200,8 @@ func throttledError(b *bin, wait time.Duration) error {
 	return &braid.ThroughputExceededError{Shard: b.shard, Budget: "WriteBytesPerSecond or WriteRecordsPerSecond", RetryAfter: wait}
 }
 
-// answered sees to the answer of a request: entry by entry, and then to those that came to
-// another shard than was thought.
+// answered handles the response to a request: entry by entry, and then the entries that were stored
+// in an unexpected shard.
 func (p *Producer) answered(r *request, out *kinesis.PutRecordsOutput) {
 	encrypted := out.EncryptionType == types.EncryptionTypeKms
 	strays := p.settleEntries(r, out.Records, encrypted)
@@ -213,8 +212,8 @@ func (p *Producer) answered(r *request, out *kinesis.PutRecordsOutput) {
 	p.settleStrays(r, strays, out.Records, encrypted)
 }
 
-// settleEntries settles what it can, and returns the indices of the entries that need a newer
-// map of the shards. Of those, the ones that go by themselves are settled as well.
+// settleEntries settles the entries that it can, and returns the indices of those that need a newer
+// map of the shards. Single records among these are settled as well.
 func (p *Producer) settleEntries(r *request, records []types.PutRecordsResultEntry, encrypted bool) (strays []int) {
 	var settled settling
 	defer func() { settled.tell() }()
@@ -269,7 +268,7 @@ func (s *sent) fits(shards *shardMap, shard braid.ShardID) (known, fits bool) {
 	return known, known
 }
 
-// stored settles the items of an entry that was stored where it belongs.
+// stored settles the items of an entry that was stored in the right shard.
 func (p *Producer) stored(s *sent, result braid.PutResult, settled *settling) {
 	for _, it := range p.landed(s, false) {
 		p.counts.records.Add(1)
@@ -279,10 +278,10 @@ func (p *Producer) stored(s *sent, result braid.PutResult, settled *settling) {
 	p.schedule.back(s)
 }
 
-// settleStrays renews the map of the shards. Then it settles the carriers whose records all
-// belong to the shard that they came to, such as one of merged shards. The records of others
-// are put again, all of them: a consumer drops those that are foreign to the shard, and the
-// KCL drops the whole carrier.
+// settleStrays renews the map of the shards. Then it settles the carriers whose records all belong
+// to the shard that has them, for example after a merge. All records of other carriers are put
+// again: a consumer drops those that do not belong to the shard, and the KCL drops the whole
+// carrier.
 func (p *Producer) settleStrays(r *request, strays []int, records []types.PutRecordsResultEntry, encrypted bool) {
 	for attempt := 1; len(strays) > 0; attempt++ {
 		shards, err := p.renewShards(r.generation)
@@ -293,13 +292,13 @@ func (p *Producer) settleStrays(r *request, strays []int, records []types.PutRec
 		if len(strays) == 0 {
 			return
 		}
-		r.generation = shards.generation // it does not know a shard yet
+		r.generation = shards.generation // the map does not have a shard yet
 		p.sleepFor(backoff(attempt))
 	}
 }
 
-// resolve is settleStrays with the map as it is now. It returns the entries that it cannot
-// judge; if nothing is to be left, it takes those for put to the wrong shard.
+// resolve is settleStrays with the current map. It returns the entries that it cannot judge; if
+// none may be left, it treats them as stored in the wrong shard.
 func (p *Producer) resolve(r *request, strays []int, records []types.PutRecordsResultEntry, encrypted bool, shards *shardMap, last bool) (left []int) {
 	var settled settling
 	defer func() { settled.tell() }()
@@ -308,7 +307,7 @@ func (p *Producer) resolve(r *request, strays []int, records []types.PutRecordsR
 	for _, i := range strays {
 		s := &r.entries[i]
 		if len(s.items) == 1 {
-			continue // it is where it belongs, wherever that is, and was settled
+			continue // a single record belongs to any shard that has it, and was settled
 		}
 		known, fits := s.fits(shards, braid.ShardID(aws.ToString(records[i].ShardId)))
 		switch {
@@ -333,8 +332,8 @@ func (p *Producer) sleepFor(d time.Duration) {
 	}
 }
 
-// renewShards has the schedule go on with a map that is newer than that generation, and
-// returns the current one, even with an error. Requests that need one share a listing.
+// renewShards gives the schedule a map newer than that generation, and returns the current map,
+// even with an error. Concurrent requests share a listing.
 func (p *Producer) renewShards(generation int) (*shardMap, error) {
 	select {
 	case p.mapTurn <- struct{}{}:
@@ -362,9 +361,10 @@ func (p *Producer) renewShards(generation int) (*shardMap, error) {
 	return shards, nil
 }
 
-// resultOf returns where an entry was stored.
+// resultOf returns the shard and sequence number of a stored entry.
 func resultOf(r *types.PutRecordsResultEntry, encrypted bool) braid.PutResult {
-	// A number of another layout, of an emulator, is left out: the record is stored.
+	// A sequence number of another layout, as of an emulator, is omitted: the record is stored
+	// nevertheless.
 	number, _ := braid.ParseSequenceNumber(aws.ToString(r.SequenceNumber))
 	return braid.PutResult{ShardID: braid.ShardID(aws.ToString(r.ShardId)), SequenceNumber: number, Encrypted: encrypted}
 }

@@ -12,12 +12,12 @@ import (
 	"github.com/braidstream/braid"
 )
 
-// shardMap says which shard takes a hash key, as far as is known. It is never changed: a
-// newer one replaces it.
+// shardMap maps hash keys to shards, as of the last listing. It is immutable; a newer one replaces
+// it.
 type shardMap struct {
 	generation int
-	open       []openShard                          // in the order of their ranges, which tile the space
-	ranges     map[braid.ShardID]braid.HashKeyRange // of closed shards as well
+	open       []openShard                          // in the order of their ranges, which cover all hash keys
+	ranges     map[braid.ShardID]braid.HashKeyRange // including closed shards
 }
 
 type openShard struct {
@@ -25,7 +25,7 @@ type openShard struct {
 	Range braid.HashKeyRange
 }
 
-// find returns the open shard that takes the hash key.
+// find returns the open shard for the hash key.
 func (m *shardMap) find(key braid.HashKey) braid.ShardID {
 	i, found := slices.BinarySearchFunc(m.open, key, func(s openShard, key braid.HashKey) int { return s.Range.Start.Compare(key) })
 	if !found {
@@ -44,12 +44,12 @@ func newStreamID(stream string) streamID {
 	return streamID{name: aws.String(stream)}
 }
 
-// shardLister is a client that lists shards.
+// shardLister is a client that can list shards.
 type shardLister interface {
 	ListShards(ctx context.Context, in *kinesis.ListShardsInput, options ...func(*kinesis.Options)) (*kinesis.ListShardsOutput, error)
 }
 
-// listShards returns all shards that a request asks for. in is the first page's request.
+// listShards returns all shards that match a request. in requests the first page.
 func listShards(ctx context.Context, client shardLister, in *kinesis.ListShardsInput) (shards []types.Shard, err error) {
 	for {
 		out, err := client.ListShards(ctx, in)
@@ -64,8 +64,8 @@ func listShards(ctx context.Context, client shardLister, in *kinesis.ListShardsI
 	}
 }
 
-// newShardMap makes a map of all shards that the service knows, closed ones included: a
-// record may have come to one that was split again before it could be listed.
+// newShardMap makes a map of all shards in the listing, including closed ones: a record may be in a
+// shard that was split again before it could be listed.
 func newShardMap(ctx context.Context, client shardLister, stream streamID) (*shardMap, error) {
 	shards, err := listShards(ctx, client, &kinesis.ListShardsInput{StreamName: stream.name, StreamARN: stream.arn})
 	if err != nil {
@@ -86,8 +86,8 @@ func newShardMap(ctx context.Context, client shardLister, stream streamID) (*sha
 	return m, m.check()
 }
 
-// check refuses a listing whose open shards do not tile the space: it was made while the
-// stream was being resharded.
+// check refuses a listing whose open shards do not cover each hash key once: it was made during a
+// reshard.
 func (m *shardMap) check() error {
 	next, more := braid.HashKey{}, true
 	for _, s := range m.open {

@@ -14,18 +14,18 @@ import (
 	"github.com/braidstream/braid/consumer"
 )
 
-// Source has workers of package consumer process streams of Amazon Kinesis: it is a
-// [consumer.Source], for [consumer.Config].Source. Config.Streams has names of streams, or
-// ARNs for those of other accounts.
+// Source is a [consumer.Source] that reads streams of Amazon Kinesis. Pass it to workers as
+// [consumer.Config].Source. Config.Streams then has the names of streams, or the ARNs of streams in
+// other accounts.
 //
-// Make one for a process, and give it to all workers: they share each shard's budget of reads
-// through it. All methods may be called by any number of goroutines. It needs no Close; what
-// it holds are the readers, which workers close.
+// Create one Source per process and pass it to all workers, because it divides each shard's read
+// quota among them. All methods may be called by any number of goroutines. A Source needs no Close;
+// workers close the readers that they open.
 type Source struct {
 	client SourceClient
 	opts   *SourceOptions
 	counts sourceCounts
-	ahead  atomic.Int64 // how far the service's clock is ahead of ours, at least, in nanoseconds
+	ahead  atomic.Int64 // lower bound of how far the service's clock is ahead of ours, in nanoseconds
 
 	mu      sync.Mutex // guards the field below
 	streams map[string]*sourceStream
@@ -46,11 +46,11 @@ func NewSource(client SourceClient, opts *SourceOptions) (*Source, error) {
 	return &Source{client: client, opts: o, streams: make(map[string]*sourceStream)}, nil
 }
 
-// Stream returns the shards of a stream, by its name or ARN, closed ones that have not
-// expired included. It makes one ListShards call for 1,000 shards, and a DescribeStreamSummary
-// call every five minutes; callers at the same time share them. Errors: [braid.ErrStreamNotFound], even of a
-// stream that is being created or deleted; a [consumer.PermanentError], such as for missing
-// permissions; and others of the client, which may pass.
+// Stream returns the shards of the stream with that name or ARN, including closed shards that have
+// not expired. It makes one ListShards call per 1,000 shards, and one DescribeStreamSummary call
+// every five minutes; concurrent callers share them. Errors: [braid.ErrStreamNotFound], even if the
+// stream is being created or deleted; a [consumer.PermanentError], for example if permissions are
+// missing; and other errors of the client, which are temporary.
 func (s *Source) Stream(ctx context.Context, name string) (consumer.StreamInfo, error) {
 	l, err := s.stream(name).list(ctx)
 	if err != nil {
@@ -63,13 +63,14 @@ func (s *Source) Stream(ctx context.Context, name string) (consumer.StreamInfo, 
 	return info, nil
 }
 
-// Changed returns nil: Kinesis has to be asked, at the pace of [consumer.Config].ShardSyncInterval.
+// Changed returns nil, because Kinesis does not announce reshards. Workers list the shards every
+// [consumer.Config].ShardSyncInterval.
 func (*Source) Changed() <-chan struct{} { return nil }
 
-// Resolve makes a position concrete. LATEST becomes the time at which Resolve was called, as
-// Kinesis has no number for it. TRIM_HORIZON becomes the beginning of a shard that is younger
-// than the stream's retention, and otherwise the trim horizon itself. An open shard costs no
-// call. Errors: as [Source.Stream], and [braid.ErrShardNotFound].
+// Resolve makes a position concrete. LATEST becomes the time of the call, because Kinesis has no
+// sequence number for it. TRIM_HORIZON becomes the beginning of the shard if the shard is younger
+// than the stream's retention, and otherwise the current trim horizon. Resolving a position in an
+// open shard makes no call. Errors: as [Source.Stream], and [braid.ErrShardNotFound].
 func (s *Source) Resolve(ctx context.Context, stream string, shard braid.ShardID, from braid.Position) (consumer.Checkpoint, error) {
 	checkpoint, err := s.resolve(ctx, s.stream(stream), shard, from)
 	return checkpoint, wrapShard("resolve a place in", stream, shard, err)
@@ -109,14 +110,14 @@ func (s *Source) resolve(ctx context.Context, stream *sourceStream, id braid.Sha
 	return consumer.Checkpoint{Start: from, ShardEnd: page.EndOfShard && len(page.Records) == 0}, err
 }
 
-// peekReads is how many reads Peek makes to find a record: each may look at a part of the
-// shard that has none.
+// peekReads is the maximum number of reads that Peek makes to find a record. Each may cover a part
+// of the shard that has none.
 const peekReads = 5
 
-// Peek returns the first record after a position. It takes an iterator and a read of the
-// shard, or up to 5 reads where Kinesis returns empty pages: then there may be no record in
-// the page, although one follows. The next Peek of that position goes on there. Errors: as Next
-// of a reader.
+// Peek returns the first record after a position. It takes one iterator and one read of the shard,
+// or up to 5 reads if Kinesis returns empty pages. If these find no record, the page is empty and
+// not AtTip, although a record may follow; the next Peek of that position continues there. Errors:
+// as [consumer.ShardReader].Next.
 func (s *Source) Peek(ctx context.Context, stream string, shard braid.ShardID, from braid.Position) (consumer.Page, error) {
 	page, err := s.peek(ctx, s.stream(stream), shard, from)
 	return page, wrapShard("peek into", stream, shard, err)
@@ -138,13 +139,13 @@ func (s *Source) peek(ctx context.Context, stream *sourceStream, shard braid.Sha
 	return page, nil
 }
 
-// Open returns a reader of a shard, which polls, or subscribes if the options name a consumer
-// for the stream. It makes no calls; Next does. Errors: none.
+// Open returns a reader of a shard. It subscribes if the options name a consumer for the stream,
+// and polls otherwise. Open makes no calls, and its error is always nil; errors come from Next.
 func (s *Source) Open(_ context.Context, stream string, shard braid.ShardID, from braid.Position) (consumer.ShardReader, error) {
 	return newReader(s.stream(stream), shard, from), nil
 }
 
-// stream returns what is known of a stream.
+// stream returns the state of a stream.
 func (s *Source) stream(name string) *sourceStream {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -156,19 +157,19 @@ func (s *Source) stream(name string) *sourceStream {
 	return st
 }
 
-// now is the service's time, as far as it is known: positions that are times are compared
-// with it there.
+// now returns an estimate of the service's time, with which the service compares positions that are
+// times.
 func (s *Source) now() time.Time { return time.Now().Add(time.Duration(s.ahead.Load())) }
 
-// noteClock compares the clocks. An answer has the service's time to the second, so ours is
-// only corrected where it is certainly wrong.
+// noteClock compares the clocks. A response has the service's time only to the second, so the
+// estimate is corrected only if it is certainly wrong.
 func (s *Source) noteClock(metadata middleware.Metadata, sent time.Time) {
 	server, ok := awsmiddleware.GetServerTime(metadata)
 	if !ok {
 		return
 	}
 	least, most := time.Until(server), server.Add(time.Second).Sub(sent)
-	s.ahead.Store(int64(max(least, min(0, most)))) // 0 if that is possible
+	s.ahead.Store(int64(max(least, min(0, most)))) // 0 if that is consistent
 }
 
 // sleepUntil waits for a time, or returns the cause of ctx.

@@ -313,8 +313,8 @@ func TestWorkersOfAProcessShareTheBudget(t *testing.T) {
 	})
 }
 
-// Records that a producer has aggregated are taken apart by the worker, and a checkpoint
-// inside of one goes on with the rest of it.
+// A worker unpacks the aggregates of a producer, and continues after a checkpoint inside an
+// aggregate with the rest of it.
 func TestWorkerOnKinesisTakesAggregatesApart(t *testing.T) {
 	eachMode(t, 1, func(f *sourceFixture, _ mode) {
 		var a kpl.Aggregator

@@ -11,9 +11,9 @@ import (
 	"github.com/braidstream/braid/consumer"
 )
 
-// readCodes are the errors of the service that do not pass by themselves, each with the error
-// of braid that it stands for. All others may: throttling, failures of the service, credentials
-// that have expired, and a key that is in a state between two others.
+// readCodes are the permanent errors of the service, each with the corresponding error of braid.
+// All others may be temporary: throttling, failures of the service, expired credentials, and a key
+// in a transitional state.
 var readCodes = map[string]error{
 	"AccessDeniedException":     nil,
 	"ValidationException":       braid.ErrInvalidArgument,
@@ -25,7 +25,7 @@ var readCodes = map[string]error{
 	"UnknownOperationException": nil,
 }
 
-// codeOf returns the service's name of an error, "" if it is not one of the service.
+// codeOf returns the service's code of an error, or "" if the error is not from the service.
 func codeOf(err error) string {
 	var api smithy.APIError
 	if errors.As(err, &api) {
@@ -36,7 +36,7 @@ func codeOf(err error) string {
 
 func isThrottle(err error) bool { return codes[codeOf(err)].kind == throttle }
 
-// permanentIf makes a permanent error of one that does not pass.
+// permanentIf wraps err in a [consumer.PermanentError] if it is not temporary.
 func permanentIf(err error) error {
 	is, permanent := readCodes[codeOf(err)]
 	switch {
@@ -48,7 +48,7 @@ func permanentIf(err error) error {
 	return &consumer.PermanentError{Err: err}
 }
 
-// streamError is what an error of a call about a stream means.
+// streamError maps the error of a call about a stream.
 func streamError(err error) error {
 	if codeOf(err) == "ResourceNotFoundException" {
 		return fmt.Errorf("%w: %w", braid.ErrStreamNotFound, err)
@@ -56,10 +56,10 @@ func streamError(err error) error {
 	return permanentIf(err)
 }
 
-// explain is what an error of reading means. The service says the same of a stream and of a
-// shard that are not there, and of a stream that has taken the name of another one: which it
-// is, a listing tells. A shard that is listed and cannot be found is to be tried again, so
-// that a listing that lags behind does not make workers take its lease on and on.
+// explain maps an error of reading. The service returns the same error for a missing stream, a
+// missing shard, and a new stream with the old one's name; a listing shows which it is. If the
+// shard is listed but cannot be found, the error is temporary. Otherwise a listing that lags behind
+// would make workers take its lease again and again.
 func (r *shardReader) explain(ctx context.Context, err error) error {
 	code := codeOf(err)
 	if code != "ResourceNotFoundException" && code != "InvalidArgumentException" {
@@ -80,10 +80,11 @@ func (r *shardReader) explain(ctx context.Context, err error) error {
 	case code == "InvalidArgumentException" && !number.IsZero():
 		return permanentIf(err)
 	}
-	return err // of a time, which is later than the service's clock
+	return err // for a time that is later than the service's clock
 }
 
-// refusesFanOut reports whether an error is one of enhanced fan-out itself: polling may do.
+// refusesFanOut reports whether an error concerns enhanced fan-out itself, so that polling may
+// work.
 func refusesFanOut(err error) bool {
 	switch codeOf(err) {
 	case "AccessDeniedException", "LimitExceededException", "UnknownOperationException", "ValidationException":

@@ -11,9 +11,9 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/kinesis"
 )
 
-// SourceClient is what a [Source] needs of the service. A *kinesis.Client of the AWS SDK for
-// Go v2 is one. A source without a consumer for enhanced fan-out calls the first four methods
-// alone. All may be called by several goroutines at once.
+// SourceClient is the part of the Kinesis API that a [Source] uses. A *kinesis.Client of the AWS
+// SDK for Go v2 implements it. A source that does not use enhanced fan-out calls only the first
+// four methods. All methods may be called by several goroutines at once.
 type SourceClient interface {
 	DescribeStreamSummary(ctx context.Context, in *kinesis.DescribeStreamSummaryInput, options ...func(*kinesis.Options)) (*kinesis.DescribeStreamSummaryOutput, error)
 	ListShards(ctx context.Context, in *kinesis.ListShardsInput, options ...func(*kinesis.Options)) (*kinesis.ListShardsOutput, error)
@@ -38,44 +38,43 @@ const (
 // SourceOptions are the settings of a [Source]. The zero value of each field is a safe
 // default, and polls.
 type SourceOptions struct {
-	// ConsumerName, if it is not empty, reads by enhanced fan-out, as the consumer of that
-	// name: 1 to 128 characters of a-z, A-Z, 0-9, '_', '.' and '-'. The source registers it
-	// at the first read of each stream, unless it is registered already. Each application
-	// needs a name of its own. [Source.Deregister] ends the registration, and what it costs.
+	// ConsumerName is the name of a consumer for enhanced fan-out: up to 128 characters of a-z,
+	// A-Z, 0-9, '_', '.' and '-'. The default, "", means polling. The source registers the consumer
+	// at the first read of each stream, unless it is already registered. Each application needs its
+	// own name. [Source.Deregister] ends the registration and its cost.
 	ConsumerName string
 
-	// ConsumerARNs names the consumers of enhanced fan-out by stream, as Config.Streams
-	// names it, where somebody else registers them. Other streams are read as ConsumerName
-	// says.
+	// ConsumerARNs has the ARNs of enhanced fan-out consumers that are registered elsewhere, by
+	// stream, named as in Config.Streams. ConsumerName applies to all other streams.
 	ConsumerARNs map[string]string
 
-	// PollOnRefusal polls a stream for ten minutes when enhanced fan-out of it is refused,
-	// because permissions lack, the stream has no room for another consumer, or the service
-	// does not know it. The default is to stop the shard, or to try again.
+	// PollOnRefusal makes the source poll a stream for ten minutes when the service refuses
+	// enhanced fan-out, because permissions are missing, the stream has too many consumers, or the
+	// service does not support it. By default the shard stops, or the worker retries.
 	PollOnRefusal bool
 
-	// PollInterval is the least time between two reads of a shard in this process. The
-	// default is 250 ms; the range is 200 ms to 1 min. A shard takes five reads in a
-	// second, of all that poll it together.
+	// PollInterval is the minimum time between two reads of a shard in this process. The default is
+	// 250 ms; the range is 200 ms to 1 min. A shard allows five reads per second, shared by all
+	// applications that poll it.
 	PollInterval time.Duration
 
-	// IdleInterval is the time between two reads of a shard that brings no records. The
-	// pause grows to it from PollInterval, and is PollInterval again after a record. The
-	// default is 1.5 s, or PollInterval if that is more; the range is PollInterval to 1 min.
-	// Less means that a record after a silence is found sooner, and more leaves more reads
-	// to other applications.
+	// IdleInterval is the time between two reads of an idle shard. The default is 1.5 s, or
+	// PollInterval if that is more; the range is PollInterval to 1 min. While no records arrive,
+	// the pause grows from PollInterval to IdleInterval; a record resets it. A shorter interval
+	// finds the first record after a silence sooner; a longer one leaves more reads to other
+	// applications.
 	IdleInterval time.Duration
 
-	// RequestTimeout is when a call is given up that has no answer. The default is 30 s.
-	// Subscriptions last longer.
+	// RequestTimeout is how long a call may take before it is given up. The default is 30 s. It
+	// does not limit how long a subscription lasts.
 	RequestTimeout time.Duration
 
-	// Logger is told when a stream is polled because fan-out is refused, and about
-	// consumers that are registered. The default is slog.Default().
+	// Logger receives messages about consumers that are registered, and about streams that are
+	// polled because fan-out is refused. The default is slog.Default().
 	Logger *slog.Logger
 }
 
-// withDefaults returns the options that hold, or which of them is invalid.
+// withDefaults returns the options with defaults filled in, or an error for an invalid one.
 func (o *SourceOptions) withDefaults() (*SourceOptions, error) {
 	var opts SourceOptions
 	if o != nil {

@@ -281,7 +281,7 @@ func timestamp(t time.Time) float64 {
 	return float64(t.UnixNano()) / float64(time.Second)
 }
 
-// Options say what is collected. The zero value and nil are safe defaults.
+// Options determine what is collected. The zero value and nil are safe defaults.
 type Options struct {
 	// MaxStreams is how many streams have series of their own. The figures of all others are
 	// added up in the series of a stream "(other)", so that sums over all streams are right.

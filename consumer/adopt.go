@@ -39,8 +39,8 @@ func (g *group) replaceForeign(s *survey, name string, view *streamView) (leases
 	return leases
 }
 
-// adopt returns the leases that must be stored before workers go on where another engine
-// has stopped. To that engine, a shard without a lease is
+// adopt returns the leases that must be stored before workers continue where another engine has
+// stopped. To that engine, a shard without a lease is
 //
 //   - done, or not wanted, if one of its descendants has a lease
 //   - still to come, from its beginning, if one of its ancestors has a lease

@@ -243,11 +243,11 @@ func (a *App) seek(ctx context.Context, s *survey, key LeaseKey, to braid.Positi
 // finished, as when a lease is handed over. Errors: as Seek.
 func (a *App) Pause(ctx context.Context, key LeaseKey) error { return a.pause(ctx, key, true) }
 
-// Resume ends a Pause of the same key. A shard continues when neither it nor its stream
-// nor the application is paused. A shard that an error has stopped is tried again: at
-// once if its worker is in this process, otherwise when that worker next renews the
-// lease, within a third of LeaseDuration. The workers of this process also look again at
-// a stream that a [PermanentError] has stopped. Errors: as Seek.
+// Resume ends a Pause of the same key. A shard continues when neither it nor its stream nor the
+// application is paused. A shard that an error has stopped is retried: at once if its worker is in
+// this process, otherwise when that worker next renews the lease, within a third of LeaseDuration.
+// The workers of this process also look again at a stream that a [PermanentError] has stopped.
+// Errors: as Seek.
 func (a *App) Resume(ctx context.Context, key LeaseKey) error {
 	again := a.group.discovery.forget(key)
 	a.group.requestReconcile()

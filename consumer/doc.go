@@ -159,18 +159,17 @@
 //
 // # Other engines
 //
-// A [Source] and a [LeaseStore] can take the place of the database. A source opens a
-// [ShardReader] for each lease, which may poll or hold a subscription. Workers ask it for
-// its shards at [Config].ShardSyncInterval, unless it announces changes. Leases in a
-// store that several processes share expire, and each process measures that with its own
-// clock. Processing is then at least once, and a worker that dies is replaced after the
-// lease's duration. Packages sourcetest and leasetest have the tests that a source and a
-// store must pass. Their options list what an engine may leave out, and what that means
-// for a processor.
+// A [Source] and a [LeaseStore] can take the place of the database. For each lease, the source
+// opens a [ShardReader], which may poll or hold a subscription. Workers ask the source for its
+// shards every [Config].ShardSyncInterval, unless it announces changes. In a store that several
+// processes share, leases expire; each process measures that with its own clock. Processing is then
+// at least once, and a worker that dies is replaced after the lease's duration. Packages sourcetest
+// and leasetest have the tests that a source and a store must pass. Their options list what an
+// engine may leave out, and what that means for a processor.
 //
-// Each worker decides for itself which leases it takes, by rules that make the shares even.
-// In a store with a [Fleet], one worker leads and assigns them to all, so that workers of
-// another engine, which know the same rows, can be among them.
+// Each worker decides for itself which leases it takes, by rules that make the shares even. In a
+// store with a [Fleet], one worker leads and assigns the leases to all workers. So workers of
+// another engine that uses the same rows can take part.
 //
 // # Differences from the Kinesis Client Library
 //

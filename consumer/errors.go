@@ -151,8 +151,8 @@ func isGone(err error) bool {
 	return errors.Is(err, braid.ErrStreamNotFound) || errors.Is(err, braid.ErrShardNotFound)
 }
 
-// isFatal reports whether nothing will work any more. A permanent error of a source
-// concerns only one shard or stream, so callers check for that first.
+// isFatal reports whether the worker can no longer work. A permanent error of a source concerns
+// only one shard or stream, so callers check for that first.
 func isFatal(err error) bool {
 	return errors.Is(err, braid.ErrClosed) || errors.Is(err, braid.ErrFailed) || errors.Is(err, braid.ErrReadOnly) || isPermanent(err)
 }

@@ -240,7 +240,7 @@ func (t tailer) ProcessRecords(_ context.Context, batch *consumer.Batch) error {
 func (t tailer) TipReached(context.Context, *consumer.Checkpointer) error {
 	select {
 	case t.atTip <- struct{}{}:
-	default: // it was told, and nobody has listened yet
+	default: // the last signal was not received yet
 	}
 	return nil
 }

@@ -10,39 +10,39 @@ import (
 	"github.com/braidstream/braid/consumer/internal/plan"
 )
 
-// A Fleet is the workers of an application that have a leader, which decides for all who gets
-// which lease, instead of each for itself. So workers of another engine, such as the KCL, can
-// share an application with those of this package. A [LeaseStore] has one if it has the method
+// A Fleet is a group of workers of one application with a leader, which assigns the leases to all
+// of them. Without a fleet, each worker decides for itself which leases it takes. With it, workers
+// of another engine, such as the KCL, can share an application with workers of this package. A
+// [LeaseStore] has a fleet if it has the method
 //
 //	Fleet() consumer.Fleet
 //
-// and that does not return nil. It always returns the same, and LeaseDuration is not 0. Package
-// leasetest tests both kinds.
+// and the method does not return nil. It must always return the same value, and LeaseDuration of
+// the store must not be 0. Package leasetest tests stores with and without a fleet.
 //
-// A worker takes those leases that have its name as the Owner and no NextOwner, and no others;
-// it hands a lease over when another worker is the NextOwner. The leader assigns a lease that
-// nobody has by writing its Owner, and asks for one that somebody has by RequestHandOver.
-// All else is written by the methods of the LeaseStore. All methods may be called by any number
-// of goroutines.
+// A worker takes only leases that have its name as Owner and no NextOwner. It hands a lease over
+// when the lease gets a NextOwner. To assign a lease without an owner, the leader writes the Owner;
+// to assign a lease with an owner, it calls RequestHandOver. All other writes go through the
+// methods of the LeaseStore. The methods of a Fleet may be called from any number of goroutines.
 type Fleet interface {
-	// Report notes that a worker lives and takes leases. It reports whether that worker
-	// leads, and which workers live, in any order, which only the leader needs; the worker
-	// itself is one of them even if it is left out. Report is called three times in each
-	// LeaseDuration or more often, and need not write each time. An error is temporary unless
-	// it is a [PermanentError].
+	// Report notes that a worker is alive and takes leases. It returns whether that worker leads,
+	// and the names of the live workers, in any order; only the leader uses them. The worker itself
+	// counts as alive even if it is not among them. Report is called at least three times per
+	// LeaseDuration, and need not write each time. An error is temporary unless it is a
+	// [PermanentError].
 	Report(ctx context.Context, worker string) (leads bool, workers []string, err error)
 
-	// RequestHandOver sets the NextOwner of a lease, and nothing else, if the stored one has
-	// the same Owner, and no NextOwner. Its Version stays as it is, so that the
-	// owner, which may be another engine's worker, can still renew the lease. A
-	// CompareAndSet by the owner which does not know of the request is refused.
+	// RequestHandOver sets the NextOwner of a lease, and nothing else, if the stored lease has the
+	// same Owner and no NextOwner. Otherwise stored is false. It does not change the Version, so
+	// that the owner, which may be a worker of another engine, can still renew the lease. A
+	// CompareAndSet by an owner that has not seen the request is refused.
 	RequestHandOver(ctx context.Context, lease Lease, to string) (stored bool, err error)
 
-	// Leave notes that a worker takes no more leases. If it leads, it no longer does.
+	// Leave notes that a worker takes no more leases. If it leads, it stops leading.
 	Leave(ctx context.Context, worker string) error
 }
 
-// fleetOf returns the fleet of a store, nil for none.
+// fleetOf returns the fleet of a store, or nil if it has none.
 func fleetOf(store LeaseStore) Fleet {
 	if store, can := store.(interface{ Fleet() Fleet }); can {
 		return store.Fleet()
@@ -50,15 +50,16 @@ func fleetOf(store LeaseStore) Fleet {
 	return nil
 }
 
-// isAssignedLocked reports whether a worker here that takes leases was assigned one by the
-// fleet's leader.
+// isAssignedLocked reports whether the fleet's leader assigned the lease to a worker of this group
+// that takes leases.
 func (g *group) isAssignedLocked(lease *Lease) bool {
 	w := g.workers[lease.Owner]
 	return g.fleet != nil && lease.NextOwner == "" && w != nil && !w.isLeavingLocked()
 }
 
-// leaveFleet has a fleet know which workers leave, once for each, before they give their leases
-// back: or it would assign them again. That a store fails does not keep a worker.
+// leaveFleet reports each leaving worker to the fleet, once, before the worker gives its leases
+// back. Otherwise the leader would assign them to it again. A failure of the store does not keep
+// the worker from leaving.
 func (g *group) leaveFleet(ctx context.Context) {
 	if g.fleet == nil {
 		return
@@ -80,8 +81,8 @@ func (g *group) leaveFleet(ctx context.Context) {
 	}
 }
 
-// assignInFleet takes the leases that are assigned to workers here, and assigns those of all
-// if one of these leads.
+// assignInFleet takes the leases that are assigned to workers of this group. If one of these
+// workers leads, it also assigns the leases of the whole fleet.
 func (g *group) assignInFleet(ctx context.Context, s *survey, workers map[string]*Worker, timeout time.Duration, now time.Time) error {
 	leads, names := false, []string(nil)
 	for id := range workers {
@@ -116,8 +117,7 @@ func (g *group) assignInFleet(ctx context.Context, s *survey, workers map[string
 	return g.offerLeases(ctx, s)
 }
 
-// lead assigns what is free to the workers of the fleet, and has leases handed over for
-// balance.
+// lead assigns free leases to the workers of the fleet, and requests hand-overs for balance.
 func (g *group) lead(ctx context.Context, s *survey, names []string, workers map[string]*Worker, timeout time.Duration, now time.Time) error {
 	g.mu.Lock()
 	var items []*item
@@ -133,7 +133,7 @@ func (g *group) lead(ctx context.Context, s *survey, names []string, workers map
 		names = append(names, id)
 	}
 	slices.Sort(names)
-	for _, it := range s.sorted() { // the others delete their own
+	for _, it := range s.sorted() { // live workers delete their own leases
 		if _, lives := slices.BinarySearch(names, it.lease.Owner); !lives && s.isStored(it.lease.LeaseKey) {
 			if _, err := g.deleteFinished(ctx, s, it, now); err != nil {
 				return err
@@ -142,7 +142,7 @@ func (g *group) lead(ctx context.Context, s *survey, names []string, workers map
 	}
 	var all []plan.Worker
 	for _, id := range slices.Compact(names) {
-		if workers[id] != nil || !g.ownNames[id] { // not one that leaves
+		if workers[id] != nil || !g.ownNames[id] { // not one that is leaving
 			all = append(all, plan.Worker{Name: id, Local: true})
 		}
 	}
@@ -158,25 +158,26 @@ func (g *group) lead(ctx context.Context, s *survey, names []string, workers map
 		if err != nil {
 			return err
 		}
-		if !stored { // it has changed: the next pass sees how
+		if !stored { // the lease has changed: the next pass reads it
 			g.table.outdate()
 			continue
 		}
 		it.lease.NextOwner = move.To
 		g.table.note(it.lease)
 		if g.holdOf(it.lease.LeaseKey) != nil {
-			g.requestReconcile() // which ends it
+			g.requestReconcile() // which ends the hold
 		}
 	}
 	return g.takeLeases(ctx, s, workers, taken)
 }
 
-// distrustLasts is for how long a worker is assigned nothing that has let a lease expire, or has
-// not handed it over. If it is dead, it is known by then that it does not report any more.
+// distrustLasts is how long a worker gets no leases after it let a lease expire, or did not hand it
+// over. By the end of that time, a dead worker has stopped to count as alive, because it no longer
+// reports.
 const distrustLasts = 2 * time.Minute
 
-// trusted returns the workers that do with leases what they are to do: that they report is not
-// enough, as the report of one that has just died is still new.
+// trusted returns the workers that recently renewed their leases and handed them over. Reports
+// alone are not enough, because the last report of a worker that has just died is still recent.
 func (g *group) trusted(items []*item, names []string, now time.Time) []string {
 	for _, it := range items {
 		if owner := it.lease.Owner; it.standing.Free && owner != "" && !g.ownNames[owner] {
@@ -190,8 +191,9 @@ func (g *group) trusted(items []*item, names []string, now time.Time) []string {
 	})
 }
 
-// offerLeases stores leases of shards that can begin and have none, without an owner, so that
-// the leader finds them: when their parents have ended here, nobody else may make them.
+// offerLeases stores a lease without an owner for each shard that can begin and has none, so that
+// the leader finds it. If the parents ended in this process, no other worker may create these
+// leases.
 func (g *group) offerLeases(ctx context.Context, s *survey) error {
 	var offered []*item
 	for _, it := range s.sorted() {
@@ -206,7 +208,7 @@ func (g *group) offerLeases(ctx context.Context, s *survey) error {
 		if err != nil {
 			return err
 		}
-		if !stored { // somebody was faster
+		if !stored { // another worker was faster
 			g.noteStale(s)
 			continue
 		}
@@ -216,11 +218,12 @@ func (g *group) offerLeases(ctx context.Context, s *survey) error {
 	return nil
 }
 
-// finishedLasts is for how long a lease is kept that nobody needs any more. No survey takes so
-// long: or one might miss the lease and those of the children, which are younger, and begin anew.
+// finishedLasts is how long a lease is kept after it is no longer needed. It is longer than any
+// survey takes. Otherwise a survey might miss both the lease and the younger ones of the children,
+// and process the shard again.
 const finishedLasts = 5 * time.Minute
 
-// deleteFinished deletes a lease that nobody needs any more. It reports whether it has tried.
+// deleteFinished deletes a lease that is no longer needed. It reports whether it has tried.
 func (g *group) deleteFinished(ctx context.Context, s *survey, it *item, now time.Time) (tried bool, err error) {
 	key := it.lease.LeaseKey
 	switch since, noted := g.finished[key]; {
@@ -234,13 +237,14 @@ func (g *group) deleteFinished(ctx context.Context, s *survey, it *item, now tim
 		return false, nil
 	}
 	delete(g.finished, key)
-	_, err = g.leases.Delete(ctx, it.lease) // unless it has changed: then the next pass sees how
+	_, err = g.leases.Delete(ctx, it.lease) // if it has changed, the next pass reads it
 	g.noteStale(s)
 	return true, err
 }
 
-// keepAssigned renews a lease that is assigned to a worker here, but has nothing to be done now:
-// or the leader would take the worker for dead, and give the lease to one after the other.
+// keepAssigned renews a lease that is assigned to a worker of this group while its shard has
+// nothing to do. Otherwise the leader would consider the worker dead, and assign the lease to one
+// worker after another.
 func (g *group) keepAssigned(ctx context.Context, s *survey, it *item, now time.Time) error {
 	if tried, err := g.deleteFinished(ctx, s, it, now); tried || err != nil {
 		return err
@@ -261,9 +265,9 @@ func (g *group) keepAssigned(ctx context.Context, s *survey, it *item, now time.
 	return nil
 }
 
-// isFinished reports whether a shard has ended whose children all have leases and have processed
-// something, and whose parents have none any more: then the children say that it is done. The
-// KCL deletes leases by the same rule.
+// isFinished reports whether the lease of a shard is no longer needed: the shard has ended, all of
+// its children have leases and have processed records, and its parents have no leases. The
+// children's leases then show that the shard is done. The KCL deletes leases by the same rule.
 func (s *survey) isFinished(it *item) bool {
 	children := s.children[it.lease.LeaseKey]
 	return it.lease.Checkpoint.ShardEnd && len(children) > 0 && !slices.ContainsFunc(children, func(child *item) bool {
@@ -274,8 +278,8 @@ func (s *survey) isFinished(it *item) bool {
 	})
 }
 
-// seekUnknown has the source asked for streams of which a worker here is assigned a shard that
-// was not there when they were last listed.
+// seekUnknown makes the source list a stream again if a worker of this group is assigned a shard
+// that was not in the last listing.
 func (g *group) seekUnknown(s *survey, workers map[string]*Worker) {
 	maps.DeleteFunc(g.sought, func(key LeaseKey, _ uint64) bool { return s.items[key] != nil || s.rows[key] == nil })
 	for key, row := range s.rows {

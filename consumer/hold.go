@@ -12,8 +12,8 @@ import (
 	"github.com/braidstream/braid/internal/wake"
 )
 
-// hold is a worker's hold of a lease, from the moment it is taken until nothing of it
-// runs any more. Its goroutine is run, in run.go. The group ends it.
+// hold is a worker's hold of a lease, from the moment it is taken until all of its goroutines
+// have ended. Its own goroutine is run, in run.go. The group ends it.
 //
 // Any goroutine may use a hold: its own, those of lanes and of the committer, the one
 // that renews the lease, those of the processor through a Checkpointer, and the group's.
@@ -58,7 +58,7 @@ type hold struct {
 	failure   error      // what stopped the shard, nil if nothing has
 	state     holdState
 	calls     []*Call   // calls that have not returned, the oldest first
-	waits     ShardWait // what the hold's goroutine waits for outside of calls
+	waits     ShardWait // what the hold's goroutine waits for between calls
 	storing   int       // number of checkpoints being stored
 
 	end holdEnd // used by the group's goroutine only

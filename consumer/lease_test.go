@@ -9,7 +9,7 @@ import (
 	"github.com/braidstream/braid"
 )
 
-// place returns the checkpoint after a numbered record, or inside of it.
+// place returns the checkpoint after a numbered record, or inside it.
 func place(t *testing.T, n, sub int, partial bool) Checkpoint {
 	t.Helper()
 	return Checkpoint{SequenceNumber: numbered(t, n, n)[0].SequenceNumber, SubSequenceNumber: sub, Partial: partial}

@@ -57,7 +57,7 @@ type holdState int
 const (
 	holdRunning   holdState = iota // its goroutine reads and calls the processor
 	holdFailed                     // an error has stopped the shard; its goroutine waits for a Resume or its end
-	holdEnding                     // the group has told it to end
+	holdEnding                     // the group has asked it to end
 	holdAbandoned                  // the processor must no longer be called, whatever the hold's goroutine does
 	holdEnded                      // its goroutine has returned
 )
@@ -90,7 +90,7 @@ func (h *hold) currentState() holdState {
 	return h.state
 }
 
-// noteEnding notes that the group has told the hold to end. It may be called again.
+// noteEnding notes that the group ends the hold. It may be called again.
 func (h *hold) noteEnding() {
 	h.mu.Lock()
 	defer h.mu.Unlock()

@@ -35,12 +35,11 @@ type Source interface {
 	// position.
 	Resolve(ctx context.Context, stream string, shard braid.ShardID, from braid.Position) (Checkpoint, error)
 
-	// Peek returns what follows a position, for [App.Status]: up to one record, and how far
-	// the shard goes on after it. It does not wait, and does not disturb an open reader,
-	// which keeps its place and its subscription. A page without a record that is not AtTip
-	// means that none was found so far: the shard has not caught up, and Peek is called
-	// again. Errors: as Next of a [ShardReader], and braid.ErrTrimmed (a *braid.TrimmedError)
-	// where Next would return a Gap.
+	// Peek returns what follows a position, for [App.Status]: up to one record, and how much of the
+	// shard follows it. It does not wait, and does not disturb an open reader, which keeps its
+	// place and its subscription. A page without a record that is not AtTip means that none was
+	// found so far: the shard has not caught up, and Peek is called again. Errors: as Next of a
+	// [ShardReader], and braid.ErrTrimmed (a *braid.TrimmedError) where Next would return a Gap.
 	Peek(ctx context.Context, stream string, shard braid.ShardID, from braid.Position) (Page, error)
 
 	// Open returns a reader of a shard that begins at a position. If the shard does not
@@ -73,8 +72,8 @@ type ShardReader interface {
 	// stops the shard until App.Resume; the cause of ctx. All others are temporary.
 	Next(ctx context.Context, limits Limits) (Page, error)
 
-	// Close ends the reader. It returns when none of the reader's goroutines run any more. It
-	// may be called after an error of Next.
+	// Close ends the reader. It returns when all of the reader's goroutines have ended. It may be
+	// called after an error of Next.
 	Close()
 }
 

@@ -72,7 +72,7 @@ const (
 	StateDone ShardState = "done"
 )
 
-// ShardWait is what a running shard outside of calls waits for, as one word.
+// ShardWait is what a running shard waits for while no call is in progress, as one word.
 type ShardWait string
 
 const (

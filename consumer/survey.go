@@ -12,8 +12,8 @@ import (
 	"github.com/braidstream/braid/consumer/internal/plan"
 )
 
-// survey is what there is to process, and how far it is processed, at one time. A group
-// keeps its survey, and each pass updates it: see view.go.
+// survey has the shards of an application and their progress, at one time. A group keeps its
+// survey, and each pass updates it: see view.go.
 type survey struct {
 	rows     map[LeaseKey]*Lease // stored leases
 	streams  map[string]*streamView

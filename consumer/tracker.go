@@ -13,7 +13,7 @@ import (
 type tracker struct {
 	budget *budget
 	moved  wake.Bell   // rings when the watermark has moved
-	done   wake.Signal // raised when records are done, none are due any more, or a lane becomes idle
+	done   wake.Signal // raised when records are done, no more are due, or a lane becomes idle
 
 	mu        sync.Mutex // guards the fields below
 	entries   []tracked  // after the watermark, in order

@@ -25,7 +25,7 @@ type Worker struct {
 
 	mu      sync.Mutex              // guards the fields below
 	stop    context.CancelCauseFunc // nil before Run
-	failure error                   // why the worker cannot go on
+	failure error                   // why the worker cannot continue
 	result  error                   // the result of Run
 
 	stopping chan struct{} // closed by the first Stop
@@ -79,13 +79,12 @@ func newWorker(db *braid.DB, config *Config, processor any, transactional bool) 
 // App returns the worker's application, to inspect and control it.
 func (w *Worker) App() *App { return &App{w.group} }
 
-// Run processes records until ctx ends or [Worker.Stop] is called. It then lets the
-// processors finish their current batches, calls their hooks, gives its leases back and
-// returns nil. Nothing of the worker runs any more. If that takes longer than
-// HandOverTimeout, or than the context of Stop, Run returns a [HungShardsError]. If
-// shards of the worker are still stopped by errors, it returns a [StoppedShardsError]
-// with their causes; a stopped shard does not end Run. If several of these apply,
-// [errors.As] finds each.
+// Run processes records until ctx ends or [Worker.Stop] is called. It then lets the processors
+// finish their current batches, calls their hooks, gives its leases back and returns nil. All
+// goroutines of the worker have then ended. If that takes longer than HandOverTimeout, or than the
+// context of Stop, Run returns a [HungShardsError]. If shards of the worker are still stopped by
+// errors, it returns a [StoppedShardsError] with their causes; a stopped shard does not end Run. If
+// several of these apply, [errors.As] finds each.
 //
 // Any other error is the reason why the worker cannot work: an error of the store, if it
 // cannot be read when Run begins (later errors are logged and retried);

@@ -21,13 +21,12 @@
 //
 // # Limits
 //
-// No answer grows with the database. An answer has at most 1,000 records, 1,000 shards,
-// 1,000 streams, 100 applications or 1,000 queues, and reports whether there are more. A
-// search looks at no more than 10,000 records or 8 MiB, and returns where to continue. Up
-// to 4 KiB of data are shown of each record, and neither key nor data of an encrypted
-// one, unless the request asks for them. A live tail sends 20 records per second, or as
-// many as requested, and reports how many it has left out. At most 64 live connections
-// are served at the same time.
+// No answer grows with the database. An answer has at most 1,000 records, 1,000 shards, 1,000
+// streams, 100 applications or 1,000 queues, and reports whether there are more. A search looks at
+// no more than 10,000 records or 8 MiB, and returns where to continue. Up to 4 KiB of data are
+// shown of each record, and neither key nor data of encrypted records, unless the request asks for
+// them. A live tail sends 20 records per second, or as many as requested, and reports how many it
+// has left out. At most 64 live connections are served at the same time.
 //
 // # JSON
 //

@@ -18,8 +18,8 @@ const serviceKey = "alias/aws/kinesis"
 // from its id alone, so the next run, or anyone else, can read the data.
 func AnyKey() braid.KeyProvider { return anyKey{} }
 
-// ServiceKey returns a [braid.KeyProvider] that has one key, alias/aws/kinesis, which also
-// goes by its ARN. Like the keys of [AnyKey], it is not secret.
+// ServiceKey returns a [braid.KeyProvider] that has one key, alias/aws/kinesis. The key can also be
+// named by its ARN. Like the keys of [AnyKey], it is not secret.
 func ServiceKey() braid.KeyProvider { return anyKey{only: serviceKey} }
 
 // anyKey has a key for every id, or only for the id in only.

@@ -109,10 +109,10 @@ type Server struct {
 	endLive context.CancelFunc // of the page's live connections
 }
 
-// New returns a server for the streams and queues of a database. The caller keeps the
-// database open while the server is used, and closes it after the server. What Kinesis
-// stores of a stream and braid does not, such as registered consumers, lies among the
-// application's own keys, under "kinesisapi/".
+// New returns a server for the streams and queues of a database. The caller keeps the database open
+// while the server is used, and closes it after the server. Facts about a stream that Kinesis
+// stores and braid does not, such as registered consumers, are stored in application keys that
+// begin with "kinesisapi/".
 //
 // Errors: [braid.ErrInvalidArgument] for the options, [braid.ErrReadOnly] for a read-only
 // database, and the others of [braid.DB.Update].

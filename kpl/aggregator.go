@@ -107,10 +107,9 @@ func (a *Aggregator) AppendAggregate(dst []byte) []byte {
 // hash key is that of the first user record, so that it goes to the shard of that record;
 // pack only records of one shard. Its partition key is "a", as in the KPL.
 //
-// A single record is returned unchanged, since an aggregate of one record only costs
-// bytes. The exception is a record whose data begins like an aggregate, so that a
-// consumer would unpack it. Carrier must not be called on an empty aggregator. The data
-// is a copy.
+// A single record is returned unchanged, because an aggregate of one record would only add bytes.
+// The exception is a record whose data begins like an aggregate, so that a consumer would unpack
+// it. Carrier must not be called on an empty aggregator. The data is a copy.
 func (a *Aggregator) Carrier() braid.Entry {
 	if a.count == 1 && (len(a.single.Data) < len(magic) || string(a.single.Data[:len(magic)]) != magic) {
 		e := a.single

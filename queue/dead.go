@@ -11,10 +11,10 @@ import (
 	"github.com/braidstream/braid/internal/companion"
 )
 
-// DeadLetters are the records of a queue that were received as often as
-// Options.MaxReceives allows, or rejected. They come from [Queue.DeadLetters], and stay
-// in the queue until they are discarded, restored, or removed from the stream by
-// retention. Their receipts are separate: here, receipts of normal deliveries are
+// DeadLetters are the records of a queue that were rejected, or were received as often as
+// Options.MaxReceives allows and not acknowledged. It comes from [Queue.DeadLetters]. Dead letters
+// stay in the queue until they are discarded, restored, or removed from the stream by retention.
+// They have receipts of their own: for the receipt of a normal delivery, the methods return
 // [ErrReceiptInvalid].
 type DeadLetters struct{ q *Queue }
 
@@ -29,14 +29,14 @@ func (d DeadLetters) Receive(ctx context.Context, n int, options *ReceiveOptions
 	return records, wrap("receive dead letters of", d.q.name, err)
 }
 
-// All returns the dead letters, oldest first, without receiving them: those that exist
-// when the loop begins and are still dead when it reaches them. Record.Receipt restores
-// or discards the letter until it is received; after that it is [ErrReceiptExpired]. A
-// letter in flight has none. All is meant for inspection by people.
+// All returns the dead letters, oldest first, without receiving them. It returns those that exist
+// when the loop begins and are still dead when the loop reaches them. Record.Receipt can restore or
+// discard a letter until the letter is received; after that, the receipt is [ErrReceiptExpired].
+// The Receipt of a letter in flight is empty. All is meant for inspection by people.
 //
-// The cost grows with how far the loop goes, and no commit waits for all of it. A loop over
-// more than 1,500 letters keeps 8 bytes for each in memory. An error, one of those of
-// [Queue.Receive], is yielded once, last, with a zero Record.
+// The cost grows with the number of letters that the loop reads, and commits are held up only
+// briefly at a time. A loop over more than 1,500 letters keeps 8 bytes for each in memory. An
+// error, one of those of [Queue.Receive], is yielded once, last, with a zero Record.
 func (d DeadLetters) All(ctx context.Context) iter.Seq2[Record, error] {
 	return func(yield func(Record, error) bool) {
 		if err := d.all(ctx, yield); err != nil {
@@ -51,7 +51,7 @@ func (d DeadLetters) all(ctx context.Context, yield func(Record, error) bool) er
 		return err
 	}
 	q.mu.Lock()
-	end := q.next // a record from there on is not received yet, and so not dead
+	end := q.next // records from there on were not received yet, so they are not dead
 	q.mu.Unlock()
 	from := uint64(0)
 	for n := fewLetters; n <= manyLetters; n *= 2 { // so that all of these together cost about twice the last ones
@@ -104,9 +104,9 @@ func (d DeadLetters) each(ctx context.Context, letters []letter, yield func(Reco
 	return true, nil
 }
 
-// Letters are looked up under the queue's mutex, and commits wait for that. So only a few are
-// looked up at a time. The first letters are found one after the other, at a cost that does not
-// depend on the others. A loop that goes further notes the counters of all.
+// Letters are looked up under the queue's mutex, for which commits wait, so only a few are looked
+// up at a time. The first pages are found by walking the list, at a cost that does not depend on
+// the other letters. A loop that goes further first notes the counters of all letters.
 const (
 	fewLetters  = 100 // at first
 	manyLetters = 800 // at most
@@ -118,7 +118,7 @@ type letter struct {
 	inFlight bool
 }
 
-// page returns up to n dead letters with counters from from up to end, exclusive.
+// page returns up to n dead letters whose counters are at least from and less than end.
 func (d DeadLetters) page(ctx context.Context, from, end uint64, n int) (letters []letter, err error) {
 	q := d.q
 	q.mu.Lock()
@@ -139,7 +139,8 @@ func (d DeadLetters) page(ctx context.Context, from, end uint64, n int) (letters
 	return letters, nil
 }
 
-// counters returns the counters of all dead letters from from on and below end, in order.
+// counters returns the counters of all dead letters that are at least from and less than end, in
+// order.
 func (d DeadLetters) counters(ctx context.Context, from, end uint64) (all []uint64, err error) {
 	q := d.q
 	q.mu.Lock()

@@ -11,18 +11,18 @@ import (
 	"github.com/braidstream/braid/internal/layout"
 )
 
-// Description is the contents of a queue at one moment. Kinesis: DescribeQueue, and the
-// metrics of queues.
+// Description is the state of a queue at one moment. Kinesis: DescribeQueue, and the metrics of
+// queues.
 type Description struct {
 	Name, ID  string
 	CreatedAt time.Time
 	StartedAt time.Time // see [Queue.StartedAt]
 	Options   Options   // with defaults filled in; Start is not stored
 
-	Visible      int64 // records that can be received now: new ones, and ones that come again
+	Visible      int64 // records that can be received now: new records, and records that are received again
 	InFlight     int64 // received, and hidden until they are acknowledged or their timeout passes
 	Delayed      int64 // given back with a delay that has not passed
-	Held         int64 // taken up, and held back behind another record of their key
+	Held         int64 // read by the queue, and held back behind another record of their key
 	Dead         int64 // dead letters, including those in flight
 	DeadInFlight int64
 
@@ -30,20 +30,19 @@ type Description struct {
 	// OldestDeadAge that of the oldest dead letter. They are 0 if there is none.
 	OldestAge, OldestDeadAge time.Duration
 
-	// Records that left the stream before they were settled, because retention or a trim
-	// removed them or they could not be read: never received, received, and dead ones. The
-	// counts start when the queue is created. Records that were never received are not
-	// counted if their shard is removed while nobody uses the queue. They are no longer counted
-	// if the database is closed after that before the queue commits anything.
+	// ExpiredUnreceived, ExpiredReceived and ExpiredDead count the records that left the queue
+	// before they were settled, because retention or a trim removed them, or because they could not
+	// be read: records that were never received, records that were received, and dead letters. The
+	// counts start when the queue is created, and the queue's next commit stores them.
+	// ExpiredUnreceived may be too low for a shard that retention removes. Its records are not
+	// counted if the queue was not used since the database was opened, and the count is lost if the
+	// database is closed before the next commit.
 	ExpiredUnreceived, ExpiredReceived, ExpiredDead int64
 
-	// The counts below start at 0 each time the database is opened; they are not stored.
-	// Deliveries that lapsed and records that died before the first use of the queue since
-	// then are not counted: they were counted, or could have been, before the database was
-	// closed.
-
+	// The following counts are not stored: they start at 0 each time the database is opened. Lapsed
+	// and Died do not count what happened before the first use of the queue since then.
 	Received      int64 // deliveries, including those of dead letters
-	EmptyReceives int64 // calls that found nothing in time
+	EmptyReceives int64 // receive calls that returned no records
 	Acknowledged  int64
 	Lapsed        int64 // deliveries whose timeout has passed
 	Died          int64 // records that became dead letters
@@ -58,12 +57,11 @@ func (q *Queue) Options() Options {
 	return q.settings
 }
 
-// Describe counts the records of the queue. The counts are exact and belong to one
-// moment, even while records are put, received and settled. Each unsettled record of the
-// stream, from the queue's start up to that moment, is in exactly one of Visible,
-// InFlight, Delayed, Held, Dead and the Expired counts. A delivery or an acknowledgement
-// on its way to the disk counts as done. A record that is trimmed or expires while
-// Describe looks at its shard may already count as expired.
+// Describe counts the records of the queue. The counts are exact and belong to one moment, even
+// while records are put, received and settled. Each unsettled record of the stream, from the
+// queue's start up to that moment, is in exactly one of Visible, InFlight, Delayed, Held, Dead and
+// the Expired counts. A delivery or an acknowledgement that is being committed counts as done. A
+// record that is trimmed or expires while Describe looks at its shard may already count as expired.
 //
 // The cost grows with the number of shards of the stream. Errors: [ErrQueueNotFound], and
 // those of package braid.
@@ -153,9 +151,10 @@ func age(counter, now uint64) time.Duration {
 	return time.Duration(now - min(now, counter))
 }
 
-// Update changes settings of the queue. change gets the current settings, with defaults
-// filled in, and modifies them. It is called again if they were changed elsewhere in the
-// meantime. Stream, Start, OrderByKey and BlockAtDead cannot be changed.
+// Update changes settings of the queue. It calls change with the current settings, with defaults
+// filled in, and stores them as modified by change. If another call of Update changes the settings
+// at the same time, change is called again. Stream, Start, OrderByKey and BlockAtDead cannot be
+// changed.
 //
 // A new VisibilityTimeout applies to later receives. A lower MaxReceives makes records
 // dead that were already received that often; those in flight finish their attempt first.
@@ -233,8 +232,8 @@ func (q *Queue) updateFrom(ctx context.Context, was Options, change func(*Option
 // for it.
 const maxFixed = 1000
 
-// fixMost makes the letters that are dead by the current limit stay dead, until few are left
-// for the commit that changes the limit.
+// fixMost stores which letters are dead by the current limit, so that they stay dead, until few are
+// left for the commit that changes the limit.
 func (q *Queue) fixMost(ctx context.Context) error {
 	for {
 		q.mu.Lock()

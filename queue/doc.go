@@ -39,9 +39,9 @@
 // at least once. After Options.MaxReceives deliveries it becomes a dead letter, which
 // [Queue.DeadLetters] returns until it is discarded or restored.
 //
-// Each delivery has a [Receipt]. The newest receipt of a record acknowledges it, however
-// late. All earlier ones are refused and change nothing. So a worker that was away for
-// too long cannot settle a record that another one works on.
+// Each delivery has a [Receipt]. The newest receipt of a record acknowledges it, however late. All
+// earlier ones are refused and change nothing. So a worker that was suspended for too long cannot
+// settle a record that another worker has received since.
 //
 // The queue does not hold up retention: a record that expires leaves the queue, settled
 // or not, and [Queue.Describe] counts it.
@@ -56,22 +56,22 @@
 //
 // # Records that crash the process
 //
-// A record may make its worker run out of memory or exit, which also ends a queue in the
-// same process. Therefore each delivery is counted durably before it happens. That also
-// counts the records that were in flight at the same time. To keep these from becoming
-// dead letters, a record that is received for the third time comes in a smaller batch,
-// and for its last time alone. If the process has ended unexpectedly, nothing else of the
-// queue is then in flight. With MaxReceives 1 there is no second delivery, so all of them
-// become dead letters.
+// A record may make its worker run out of memory or exit, which also ends a queue in the same
+// process. Therefore each delivery is counted durably before it happens. A crash thus counts as a
+// failed delivery of every record in flight, not only of the one that caused it. To keep the other
+// records from becoming dead letters, a record that is received for the third time comes in a
+// smaller batch, and for the last time alone. If a process has ended unexpectedly since, no other
+// record of the queue is in flight during that last delivery. With MaxReceives 1 there is no second
+// delivery, so a crash makes all records in flight dead letters.
 //
 // # Cost
 //
-// Only unsettled records are stored: a row of about 60 bytes for each record that is in
-// flight, waits for another attempt, or is dead. Each shard has one more row, for how far
-// its records were received. A record becomes visible again, or dead, by the passing of
-// time, which writes nothing. From the first use of the queue on, unsettled rows are in
-// memory, about 250 bytes each. A backlog of new records is not. An unused queue costs
-// only the row of its settings.
+// The queue stores a row of about 60 bytes for each record that is in flight, waits for another
+// attempt, or is dead. It also stores a row for each shard, with the position up to which its
+// records were received. When a timeout passes, the record becomes visible again, or dead, without
+// a write. After the first use of the queue, its unsettled records are kept in memory, about 250
+// bytes each. A backlog of new records takes neither rows nor memory. An unused queue costs only
+// the row of its settings.
 //
 // Receives and acknowledgements of all goroutines share commits, and thus fsyncs, with
 // each other and with all other writes. [Queue.Work] acknowledges with its next receive, in

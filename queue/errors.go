@@ -17,9 +17,9 @@ var (
 	// another stream. Kinesis: ResourceInUseException.
 	ErrQueueExists = errors.New("queue already exists")
 
-	// ErrReceiptInvalid reports a text that is not a receipt of this queue, or the receipt of
-	// a normal delivery where that of a dead letter is required, or the reverse. Kinesis:
-	// InvalidArgumentException.
+	// ErrReceiptInvalid reports a text that is not a receipt of this queue. It also reports the
+	// receipt of a normal delivery where that of a dead letter is required, and the reverse.
+	// Kinesis: InvalidArgumentException.
 	ErrReceiptInvalid = errors.New("receipt is not valid for this queue and call")
 
 	// ErrReceiptExpired reports a receipt that no longer holds its record: the record was

@@ -57,9 +57,9 @@ type Options struct {
 	// changed later.
 	OrderByKey bool
 
-	// BlockAtDead, with OrderByKey, also holds back the records of a key while one before
-	// them is dead, until it is discarded or restored. By default they go on without it. It
-	// cannot be changed later.
+	// BlockAtDead, with OrderByKey, also holds back the records of a key while one before them is
+	// dead, until it is discarded or restored. By default they do not wait for it. It cannot be
+	// changed later.
 	BlockAtDead bool
 }
 

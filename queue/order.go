@@ -18,7 +18,7 @@ const maxHolds = 1000
 // attempt; all others are held. If busy is 0, the first entry is ready.
 type chain struct {
 	first, last *entry
-	near        *entry // the last one that was put between others; nil for none
+	near        *entry // the last entry that was inserted between others; nil for none
 	busy        int    // number of entries that the others have to wait for
 }
 

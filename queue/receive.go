@@ -11,27 +11,27 @@ import (
 	"github.com/braidstream/braid/internal/companion"
 )
 
-// Limits of what is read ahead: enough to make the cost of a read negligible.
+// Limits of reading ahead, high enough to make the cost of a read negligible.
 const (
 	aheadRecords = 4096
 	aheadBytes   = 1 << 20
 )
 
-// Receive returns up to n visible records (1 to 10,000), oldest first, alternating
-// between new records and ones that come again. It waits for the first of them, without
-// polling, as [ReceiveOptions] say; with nil options, until ctx ends. If the wait of the
-// options passes, it returns no records and no error.
+// Receive returns up to n visible records, oldest first; n is 1 to 10,000. New records and records
+// that are received again alternate. If no record is visible, Receive waits for one, without
+// polling: for [ReceiveOptions].Wait, or, with nil options, until ctx ends. If Wait passes, it
+// returns no records and no error.
 //
 // The records are hidden from other receivers until they are acknowledged, or their
 // visibility timeout passes. Their delivery, and its count, is durable in the database's
 // mode before Receive returns, so that a record that crashes the process is counted. If
 // ctx ends before that, the records are given back.
 //
-// Errors: braid.ErrInvalidArgument; [ErrQueueNotFound]; braid.ErrKeyUnavailable if records
-// are encrypted; braid.ErrDiskFull, braid.ErrFailed, braid.ErrReadOnly, braid.ErrClosed; the
-// cause of ctx. braid.ErrOutcomeUnknown, which wraps one of these, means that records were on
-// their way to the caller: they are given back, but if the database has failed, the delivery
-// may count. Kinesis: ReceiveQueueRecords.
+// Errors: braid.ErrInvalidArgument; [ErrQueueNotFound]; braid.ErrKeyUnavailable if records are
+// encrypted; braid.ErrDiskFull, braid.ErrFailed, braid.ErrReadOnly, braid.ErrClosed; the cause of
+// ctx. braid.ErrOutcomeUnknown, which wraps one of these, means that a delivery to the caller was
+// being committed. Its records are given back; if the database has failed, the delivery may count.
+// Kinesis: ReceiveQueueRecords.
 func (q *Queue) Receive(ctx context.Context, n int, options *ReceiveOptions) ([]Record, error) {
 	records, err := q.receiveWith(ctx, n, options, false)
 	return records, wrap("receive", q.name, err)
@@ -45,15 +45,15 @@ func (q *Queue) receiveWith(ctx context.Context, n int, options *ReceiveOptions,
 	return q.receive(ctx, opts.ask(n, dead), opts.Wait, nil)
 }
 
-// Exchange acknowledges records that were processed, as [Queue.Ack] does, and receives the next
-// ones, as [Queue.Receive] does, in one commit: a loop that does so handles nearly twice as many
-// records per second as one that calls Ack and Receive in turn. Without receipts it is Receive.
-// If no record is visible, it acknowledges before it waits for one.
+// Exchange acknowledges processed records, as [Queue.Ack] does, and receives the next ones, as
+// [Queue.Receive] does, in one commit. A loop that uses it handles nearly twice as many records per
+// second as one that calls Ack and Receive in turn. Without receipts, Exchange is Receive. If no
+// record is visible, it first acknowledges, and then waits for a record.
 //
-// Errors: [ReceiptsError] for receipts that were refused, together with the records that were
-// received; all other receipts are acknowledged. With any other error no records are returned,
-// and the receipts may be acknowledged or not: acknowledging them again with Ack is harmless.
-// The errors are those of Receive; while the disk is full, Exchange fails and Ack works. Kinesis:
+// If receipts are refused, Exchange returns a [ReceiptsError] together with the received records;
+// all other receipts are acknowledged. After any other error, no records are returned, and the
+// receipts may or may not be acknowledged; it is safe to acknowledge them again with Ack. These
+// errors are those of Receive. While the disk is full, Exchange fails, but Ack works. Kinesis:
 // AcknowledgeQueueRecords and ReceiveQueueRecords.
 func (q *Queue) Exchange(ctx context.Context, n int, options *ReceiveOptions, done ...Receipt) ([]Record, error) {
 	opts, err := options.withDefaults(n)
@@ -68,9 +68,8 @@ func (q *Queue) Exchange(ctx context.Context, n int, options *ReceiveOptions, do
 	return records, wrap("exchange records of", q.name, err)
 }
 
-// Follow receives records one by one until ctx ends. The loop must settle each record;
-// one that it does not settle comes again after its visibility timeout. Wait of the
-// options is ignored.
+// Follow receives records one by one until ctx ends. The loop must settle each record, or it is
+// received again after its visibility timeout. Wait of the options is ignored.
 //
 // An error, one of those of [Queue.Receive], is yielded once, last, with a zero Record.
 func (q *Queue) Follow(ctx context.Context, options *ReceiveOptions) iter.Seq2[Record, error] {
@@ -144,7 +143,7 @@ func (q *Queue) receive(ctx context.Context, a ask, wait time.Duration, steps []
 	}
 }
 
-// missed ends a receive that has found nothing.
+// missed ends a receive that has found no record.
 func (q *Queue) missed(ctx context.Context) error {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -264,7 +263,7 @@ type change struct {
 type delivery struct {
 	taken     []taken
 	done      bool // the delivery is durable
-	abandoned bool // nobody waits for it any more
+	abandoned bool // nobody waits for it any longer
 }
 
 // doneLocked notes that the delivery is durable.
@@ -283,8 +282,8 @@ func (d *delivery) abandonLocked(q *Queue) {
 	}
 }
 
-// abandon leaves the change to the commit, which may still be made. The steps are the caller's
-// from now on, which may take them again: the commit has a copy.
+// abandon leaves the change to the commit, which may still be made. The commit keeps a copy of the
+// steps, so the caller may reuse them.
 func (c *change) abandon() {
 	q := c.queue
 	q.mu.Lock()

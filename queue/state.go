@@ -37,13 +37,13 @@ type state struct {
 	dead    agenda.Agenda[*entry] // entries to be received as dead letters, by counter
 	ages    ages                  // all entries, by counter
 	tried   tried                 // ready and held entries that were received before
-	lapsed  map[*entry]struct{}   // dead letters that died by the limit, which their rows do not say
+	lapsed  map[*entry]struct{}   // dead letters that died by the limit; their rows do not show that they are dead
 	keys    map[uint64]*chain     // with Options.OrderByKey: chains of keys with unsettled records that are not dead
 	count   [phases]int           // number of entries in each phase
 	garbage [][]byte              // rows of expired entries and removed shards, which the next commit deletes
 	expired expired               // counts for the queue's row, from the next commit on
 	stored  expired               // counts in the stored row
-	unseen  []*entry              // entries taken up by the commit that contains their records, which others do not see yet
+	unseen  []*entry              // entries that were taken up by the commit that contains their records; others do not see the records yet
 	brings  bool                  // such a commit takes up records now
 	shards  map[uint32]shard      // shards of the topology known
 	known   any                   // the topology that shards is from
@@ -53,8 +53,8 @@ type state struct {
 	alone   *entry                // while this entry is in flight, nothing else is received
 	key     []byte                // memory for the key of a row
 	row     []byte                // memory for a row
-	looks   int                   // number of entries looked at by calls that concern many; for tests of their cost
-	lull    uint64                // until when nothing is received, so that the first ready entry gets to be alone; 0 if there is no need
+	looks   int                   // number of entries visited by calls that may concern many; for tests of their cost
+	lull    uint64                // until then nothing is received, so that the first ready entry is delivered alone; 0 if not needed
 }
 
 type shard struct {
@@ -309,13 +309,13 @@ func (s *state) exhausted(e *entry) bool {
 func (s *state) die(e *entry) {
 	s.stats.died++
 	s.move(e, dead)
-	if !s.settings.BlockAtDead { // the records behind it go on
+	if !s.settings.BlockAtDead { // the records behind it no longer wait
 		s.unlink(e)
 	}
 }
 
-// fix adds to a commit that lapsed entries are dead, at most that many, so that they stay dead
-// under a new limit.
+// fix stores, as part of a commit, that lapsed entries are dead, so that they stay dead under a new
+// limit. It stores at most that many.
 func (s *state) fix(rows companion.Rows, most int) {
 	for e := range s.lapsed {
 		if most--; most < 0 {
@@ -343,10 +343,10 @@ func (s *state) dieTried() {
 	}
 }
 
-// sweep drops the entries whose records were trimmed or have expired. It starts with the
-// oldest: a record is removed only together with all that arrived before it. A delivery whose
-// timeout had passed by then has lapsed, even if nobody has looked since. So a record that was
-// dead expires as a dead one.
+// sweep drops the entries whose records were trimmed or have expired. It starts with the oldest,
+// because a record is removed only together with all that arrived before it. A delivery whose
+// timeout passed before the removal has lapsed, even if pass was not called since. So a record that
+// was dead counts as an expired dead letter.
 func (s *state) sweep(now uint64, retention time.Duration) {
 	for first := s.ages.First(); first != nil && !s.shows(first.Value.place); first = s.ages.First() {
 		e, left := first.Value, now

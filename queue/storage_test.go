@@ -105,8 +105,9 @@ func TestAFullDisk(t *testing.T) {
 	})
 }
 
-// A commit of WorkTx that is refused, by a full disk or for want of a key, is no failed
-// attempt: the record is given back, with those after it in the batch, until it can be done.
+// A commit of WorkTx that is refused because the disk is full or a key is unavailable is not a
+// failed attempt: the record is given back, with the rest of its batch, until the commit can
+// succeed.
 func TestACommitOfWorkTxThatIsRefusedIsNoAttempt(t *testing.T) {
 	for _, how := range []string{"full", "key"} {
 		synctest.Test(t, func(t *testing.T) {

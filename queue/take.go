@@ -52,7 +52,7 @@ func (s *state) takesNew() bool {
 	return s.count[waiting]+s.count[ready] < s.settings.MaxWaiting && s.count[held] < maxHeld
 }
 
-// take takes records for a receiver, and adds their deliveries to the commit.
+// take chooses records for a receiver, and adds their deliveries to the commit.
 func (s *state) take(rows companion.Rows, a ask, now uint64) (all []taken) {
 	timeout := a.timeout
 	if timeout == 0 {
@@ -152,9 +152,9 @@ func (s *state) again(rows companion.Rows, e *entry, local bool, until, now uint
 	return e.taken()
 }
 
-// succeed makes all earlier receipts of the record void. The step is random: a crash may take
-// a delivery back that was not durable, in the modes braid.Interval and braid.NoSync, and then
-// the next one must have another receipt than that, which may still be somewhere.
+// succeed invalidates all earlier receipts of the record. The step is random, because in the modes
+// braid.Interval and braid.NoSync a crash may undo a delivery whose receipt is still in use. The
+// next delivery must not get the same receipt.
 func (e *entry) succeed() { e.generation += 1 + uint64(rand.Uint32()) }
 
 func (e *entry) taken() taken {

@@ -222,10 +222,9 @@ func (q *Queue) withdraw(w *waiter) bool {
 	return true
 }
 
-// forgo ends the wait of a receiver that takes nothing any more, because of err: its delivery
-// is given back, and the next receiver is called in its place. It returns the error for the
-// receiver. The outcome of a delivery that is being committed is unknown: if the database
-// fails, it may be durable, and count.
+// forgo ends the wait of a receiver because of err. Its delivery is given back, and the next
+// receiver is called in its place. forgo returns the error for the receiver. The outcome of a
+// delivery that is being committed is unknown: if the database fails, it may be durable, and count.
 func (q *Queue) forgo(w *waiter, err error) error {
 	q.mu.Lock()
 	defer q.mu.Unlock()

@@ -30,15 +30,15 @@ type WorkOptions struct {
 	// the range is 1 to 10,000.
 	Concurrency int
 
-	// Batch is how many records each of the concurrent loops receives at once. It processes
-	// them one after the other, and acknowledges them together, with the next receive. The
-	// default is 1; the range is 1 to 10,000. A larger batch needs fewer commits, but after a
-	// crash more processed records come again.
+	// Batch is how many records each of the concurrent loops receives at once. The default is 1;
+	// the range is 1 to 10,000. A loop processes them one after another, and acknowledges them
+	// together, with the next receive. A larger batch needs fewer commits, but after a crash more
+	// processed records are received again.
 	Batch int
 
-	// VisibilityTimeout is how soon other receivers get the records if the process hangs. It
-	// is extended repeatedly while a call runs. The default, 0, means that of the queue, or
-	// 30 seconds if the queue has none; the range is 1 millisecond to 12 hours.
+	// VisibilityTimeout is how long a record stays hidden from other receivers if the process
+	// hangs. The default, 0, means that of the queue, or 30 seconds if the queue has none; the
+	// range is 1 millisecond to 12 hours. While a call runs, Work keeps extending it.
 	VisibilityTimeout time.Duration
 
 	// Backoff returns the delay of a record after a failed attempt, given how often it was
@@ -149,7 +149,7 @@ type fate uint8
 const (
 	unsettled fate = iota // to be acknowledged or, with an error, failed
 	settled               // nothing is left to do for it
-	untried               // the database accepts no commit of any record: this one has not failed
+	untried               // the database accepts no commits at present; the record itself has not failed
 )
 
 // work is a call of Work.
@@ -246,8 +246,8 @@ func isFatal(err error) bool {
 	return false
 }
 
-// isWaitedOut reports whether a commit was refused for a temporary reason that has nothing to
-// do with its content.
+// isWaitedOut reports whether a commit was refused for a temporary reason that does not concern its
+// content.
 func isWaitedOut(err error) bool {
 	return companion.Over(err) != nil || errors.Is(err, braid.ErrKeyUnavailable)
 }
@@ -332,8 +332,8 @@ func (w *work) process(records []Record) (steps []step, err error) {
 	return b.end(), err
 }
 
-// one calls the function for a record. It returns the step for the record, whether anything is
-// left to do, and an error of the database that other records would get as well.
+// one calls the function for a record. It returns the step for the record, whether that step
+// remains to be done, and an error of the database that would affect all other records.
 func (w *work) one(b *batch, r *Record) (st step, left bool, err error) {
 	ctx, cancel := b.context()
 	defer cancel(nil)
@@ -422,7 +422,7 @@ func (b *batch) isLost() bool {
 	return b.lost != nil && b.lost[b.at]
 }
 
-// next goes on to the next record. st is to be done to the one before it, if anything is left.
+// next continues with the next record. If left is set, st remains to be done for the previous one.
 func (b *batch) next(st step, left bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -484,8 +484,9 @@ func (b *batch) extend() {
 	b.timer.Reset(w.opts.VisibilityTimeout / 3)
 }
 
-// lose notes the records that are no longer hidden, from the refused extensions of the records
-// from at on. If the first of them is still being processed, its call is canceled.
+// lose notes which records are no longer hidden. extensions are those of the records from index at
+// on; a refused extension means that its record is no longer hidden. If record at is still being
+// processed, lose cancels its call.
 func (b *batch) lose(at int, cancel context.CancelCauseFunc, extensions []step) {
 	for i := range extensions {
 		if extensions[i].err == nil {

@@ -1,6 +1,6 @@
-// Package envelope puts headers beside the data of a record, and compresses it. Kinesis and
-// braid store a partition key and bytes; what a program wants to know of a record before it
-// reads it, such as the trace that it belongs to, has to be inside of these bytes.
+// Package envelope adds headers to the data of a record, and compresses the data. Records of
+// Kinesis and braid consist of a partition key and bytes. So anything that a program needs to know
+// before it decodes a record, such as its trace, must be part of these bytes.
 //
 //	codec := envelope.New(&envelope.Options{Compress: true})
 //	m := envelope.Message{Data: order}
@@ -10,8 +10,8 @@
 //	...
 //	stream.PutRecord(ctx, customer, data)
 //
-// [Codec.Decode] reads it. Data that is not an envelope is read as a message without headers,
-// so that a stream can change over while it is in use.
+// [Codec.Decode] decodes it. Data that is not an envelope is decoded as a message without headers, so
+// that a stream can begin to use envelopes while it is in use.
 //
 // # The format
 //
@@ -26,7 +26,7 @@
 //	body               the data, or one frame of Zstandard
 //	checksum           CRC-32C of all before it, 4 bytes, big-endian
 //
-// A reader refuses a version and flags that it does not know.
+// A reader refuses unknown versions and flags.
 package envelope
 
 import (
@@ -39,14 +39,14 @@ import (
 	"github.com/klauspost/compress/zstd"
 )
 
-// Headers with a meaning that this package gives them. The names of others are free.
+// Header keys with a defined meaning. Applications may use any other keys.
 const (
-	// TraceParent and TraceState are the trace context of W3C, as in HTTP.
+	// TraceParent and TraceState are the W3C trace context, as in HTTP.
 	TraceParent = "traceparent"
 	TraceState  = "tracestate"
 
-	// ID names the record itself. A record that was put more than once has the same each
-	// time, so a consumer that keeps the ids it has seen processes it once.
+	// ID identifies the record. A record that is put more than once has the same ID each time, so a
+	// consumer that stores the IDs of processed records can skip duplicates.
 	ID = "id"
 
 	// ContentType is the media type of the data, such as "application/json".
@@ -69,17 +69,17 @@ const (
 	maxValue   = 8 << 10
 )
 
-// Errors of this package. A caller that meets one has changed nothing.
+// Errors of this package. They mean that nothing was changed.
 var (
-	// ErrInvalidMessage reports a message that cannot be written: more than 100 headers,
-	// a key that is not 1 to 128 bytes of UTF-8, a key twice, or a value of more than
-	// 8 KiB or that is not UTF-8.
+	// ErrInvalidMessage reports a message that cannot be encoded: it has more than 100 headers, a
+	// key that is not 1 to 128 bytes of UTF-8, a duplicate key, or a value that is longer than 8
+	// KiB or not UTF-8.
 	ErrInvalidMessage = errors.New("invalid message")
 
-	// ErrCorrupt reports an envelope whose bytes are not those that were written.
+	// ErrCorrupt reports an envelope that is truncated, malformed, or fails its checksum.
 	ErrCorrupt = errors.New("envelope is corrupt")
 
-	// ErrUnsupported reports an envelope of a newer version of the format.
+	// ErrUnsupported reports an envelope with a newer version of the format, or with unknown flags.
 	ErrUnsupported = errors.New("unsupported version of the envelope")
 
 	// ErrTooLarge reports data that is larger than [Options].MaxBytes.
@@ -93,7 +93,7 @@ type Header struct{ Key, Value string }
 
 // Message is what an envelope contains.
 type Message struct {
-	Headers []Header // up to 100, each key once; in the order of writing
+	Headers []Header // up to 100, with different keys; encoded in this order
 	Data    []byte
 }
 
@@ -107,7 +107,7 @@ func (m *Message) Get(key string) string {
 	return ""
 }
 
-// Set sets a header, in place of one with that key.
+// Set sets a header. It replaces the value if there is a header with that key.
 func (m *Message) Set(key, value string) {
 	for i := range m.Headers {
 		if m.Headers[i].Key == key {
@@ -120,18 +120,18 @@ func (m *Message) Set(key, value string) {
 
 // Options are the settings of a [Codec].
 type Options struct {
-	// Compress has data compressed with Zstandard that becomes smaller by it. Reading
-	// expands it in any case. The default is not to.
+	// Compress compresses data with Zstandard if that makes it smaller. Compressed data is decoded
+	// regardless of this option.
 	Compress bool
 
-	// MaxBytes bounds the data of a message that is read, after it was expanded. 0 or less
-	// means 10 MiB, the largest record of Kinesis.
+	// MaxBytes is the maximum size of decoded data, after decompression. 0 or less means 10 MiB,
+	// the largest record of Kinesis.
 	MaxBytes int
 }
 
-// Codec writes and reads envelopes. It may be used by any number of goroutines, and there is
-// nothing to close. Make one and keep it: to compress takes tables of some hundred kilobytes.
-// In a test that runs in a bubble of testing/synctest, make it there.
+// Codec encodes and decodes envelopes. It may be used by any number of goroutines, and needs no
+// Close. Create one and reuse it, because compression needs tables of a few hundred kilobytes. A
+// test in a testing/synctest bubble must create its own.
 type Codec struct {
 	compress bool
 	maxBytes int
@@ -157,7 +157,8 @@ func New(opts *Options) *Codec {
 	return c
 }
 
-// Append appends the message to dst, as an envelope. Error: [ErrInvalidMessage].
+// Append appends the message to dst as an envelope, and returns the extended slice. Error:
+// [ErrInvalidMessage].
 func (c *Codec) Append(dst []byte, m *Message) ([]byte, error) {
 	if err := m.validate(); err != nil {
 		return nil, err
@@ -208,8 +209,8 @@ func (m *Message) validate() error {
 	return nil
 }
 
-// Decode reads an envelope. Data that does not begin as an envelope does is a message without
-// headers: then enveloped is false. The Data of the message aliases data unless it was
+// Decode decodes an envelope. If data does not begin with the magic number, it is the Data of a
+// message without headers, and enveloped is false. Data of the message aliases data unless it was
 // compressed.
 //
 // Errors: [ErrCorrupt], [ErrUnsupported], [ErrTooLarge].
@@ -232,8 +233,8 @@ func (c *Codec) decode(data []byte) (m Message, err error) {
 	if len(data) < shortest {
 		return Message{}, fmt.Errorf("%w: it is cut off after %d bytes", ErrCorrupt, len(data))
 	}
-	// The checksum comes first, and stays where it is in later versions: damage is not
-	// taken for a version.
+	// The checksum is verified first, and has the same place in all versions, so that corruption
+	// does not look like another version.
 	end := len(data) - checksumBytes
 	if crc32.Checksum(data[:end], castagnoli) != binary.BigEndian.Uint32(data[end:]) {
 		return Message{}, fmt.Errorf("%w: its checksum is wrong", ErrCorrupt)

@@ -29,14 +29,14 @@ type Options struct {
 	Lag time.Duration
 
 	// Bubble runs each subtest in a bubble of testing/synctest, whose clock does not wait. The
-	// store must not wait for anything outside, such as the network. Without it, what is
-	// checked of a [consumer.Fleet] takes about ten LeaseDurations.
+	// store must not wait for anything outside, such as the network. Without it, the tests of a
+	// [consumer.Fleet] take about ten LeaseDurations.
 	Bubble bool
 }
 
-// Run checks every promise of [consumer.LeaseStore], one in each subtest, except those
-// that options relax; nil relaxes none. newStore returns a store without leases. It
-// closes what it opens by t.Cleanup.
+// Run checks every promise of [consumer.LeaseStore], one in each subtest, except those that options
+// relax; nil relaxes none. newStore returns a store without leases. It should register its cleanup
+// with t.Cleanup.
 //
 // The promises of a [consumer.BatchLeaseStore], of a [consumer.OwnerLeaseStore] and of a
 // [consumer.Fleet] are checked if the store has them; otherwise those subtests are skipped.

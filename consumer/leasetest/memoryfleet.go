@@ -19,8 +19,7 @@ type MemoryFleet struct {
 	leader  string
 }
 
-// NewMemoryFleet returns an empty store whose LeaseDuration is the given one. It must not
-// be 0.
+// NewMemoryFleet returns an empty store with that LeaseDuration, which must not be 0.
 func NewMemoryFleet(leaseDuration time.Duration) *MemoryFleet {
 	m := NewMemory(leaseDuration)
 	m.asks = true
@@ -35,8 +34,9 @@ const (
 	workerLasts = 6
 )
 
-// Report notes that a worker lives. The first one that reports leads, and another one after it
-// has not reported for four LeaseDurations. After six, a worker that does not report is dead.
+// Report notes that a worker is alive. The first worker that reports leads. If it does not report
+// for four LeaseDurations, another one leads. A worker that does not report for six LeaseDurations
+// counts as dead.
 func (m *MemoryFleet) Report(ctx context.Context, worker string) (leads bool, workers []string, err error) {
 	if do, err := m.enter(ctx, "Report", consumer.LeaseKey{}); !do {
 		return false, nil, err
@@ -51,7 +51,7 @@ func (m *MemoryFleet) Report(ctx context.Context, worker string) (leads bool, wo
 	return m.leader == worker, slices.Sorted(maps.Keys(m.reports)), nil
 }
 
-// RequestHandOver sets the NextOwner of a lease, if the Owner is the given one and there is none.
+// RequestHandOver sets the NextOwner of a lease, if its Owner is unchanged and it has no NextOwner.
 func (m *MemoryFleet) RequestHandOver(ctx context.Context, lease consumer.Lease, to string) (bool, error) {
 	do, err := m.enter(ctx, "RequestHandOver", lease.LeaseKey)
 	if !do {
@@ -70,7 +70,8 @@ func (m *MemoryFleet) RequestHandOver(ctx context.Context, lease consumer.Lease,
 	return err == nil, err
 }
 
-// Leave notes that a worker takes no more leases. If it leads, the next one that reports does.
+// Leave notes that a worker takes no more leases. If it leads, the next worker that reports becomes
+// the leader.
 func (m *MemoryFleet) Leave(ctx context.Context, worker string) error {
 	do, err := m.enter(ctx, "Leave", consumer.LeaseKey{})
 	if !do {

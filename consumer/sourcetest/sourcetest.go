@@ -51,15 +51,15 @@ type Options struct {
 	// be called without need.
 	SuspectsTrims bool
 
-	// Granularity is for a service whose times are coarse. Records that arrive within this
-	// time of a resolved LATEST or timestamp may be on either side of its place, so an
-	// application may begin that much earlier or later. 0 means that places are exact.
+	// Granularity is for a service whose times are coarse. Records that arrive within this time of
+	// a resolved LATEST or timestamp may be on either side of the position, so an application may
+	// begin that much earlier or later. 0 means that positions are exact.
 	Granularity time.Duration
 }
 
-// Run checks every promise of [consumer.Source], one in each subtest, except those that
-// options relax; nil relaxes none. newFixture returns a source without the streams
-// "orders" and "refunds". It closes what it opens by t.Cleanup.
+// Run checks every promise of [consumer.Source], one in each subtest, except those that options
+// relax; nil relaxes none. newFixture returns a source without the streams "orders" and "refunds".
+// It should register its cleanup with t.Cleanup.
 func Run(t *testing.T, newFixture func(t *testing.T) Fixture, options *Options) {
 	t.Helper()
 	for _, test := range []struct {

@@ -56,7 +56,9 @@ var plainer = []wording{
 
 // plain are the directories whose comments are checked for plainer.
 var plain = []string{
-	"", "internal/agenda", "internal/epoch", "internal/guardfs", "internal/layout", "internal/salvage", "internal/tail", "internal/txlog", "internal/wreck",
+	"", "awskinesis", "awskinesis/capture", "awskinesis/envelope", "consumer", "consumer/leasetest", "consumer/sourcetest",
+	"braidtest", "inspect", "kinesisapi", "kinesisapi/kinesistest", "kpl", "queue", "braidprom", "braidotel",
+	"internal/agenda", "internal/epoch", "internal/guardfs", "internal/layout", "internal/salvage", "internal/tail", "internal/txlog", "internal/wreck",
 }
 
 // maxComment is how many characters a line of a comment has at most, without its indentation.

@@ -97,7 +97,7 @@ func (k *Kit) Split(stream, shard string) (lower, upper string) {
 	return string(l.ID()), string(u.ID())
 }
 
-// Merge merges two neighbouring shards, and returns the child.
+// Merge merges two adjacent shards, and returns the child.
 func (k *Kit) Merge(stream, shard, adjacent string) (merged string) {
 	k.t.Helper()
 	m, err := k.stream(stream).MergeShards(always, k.shard(stream, shard), k.shard(stream, adjacent))

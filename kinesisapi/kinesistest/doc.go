@@ -1,5 +1,5 @@
-// Package kinesistest is Amazon Kinesis Data Streams in a Go unit test: no container, no
-// port, no account. One line creates it, and the end of the test removes it:
+// Package kinesistest is Amazon Kinesis Data Streams in a Go unit test: no container, no port, no
+// account. One line creates it, and the end of the test removes it:
 //
 //	func TestOrders(t *testing.T) {
 //		k := kinesistest.New(t, kinesistest.Stream("orders", 2))
@@ -22,17 +22,16 @@
 //
 // # Queues
 //
-// [Kit.Queue] makes a queue of a stream from [OnDemand], as CreateQueue does. The program
-// under test receives from it by plain requests through [Kit.Client], because the SDK has
-// no operations on queues yet. [Kit.RequireDrained] requires that nothing is left in the
-// queue.
+// [Kit.Queue] creates a queue on a stream made by [OnDemand], as CreateQueue does. The program
+// under test receives from it by plain requests through [Kit.Client], because the SDK has no
+// operations on queues yet. [Kit.RequireDrained] requires that nothing is left in the queue.
 //
 // # Looking
 //
-// [Kit.Records] returns the records of a stream, and [Kit.Calls] the calls of the service.
-// If a requirement is not met, RequireRecords, RequireProcessed, RequireOrderPerKey,
-// RequireCaughtUp and RequireDrained fail the test and show the records. The log of a
-// failed test ends with a summary of records and calls.
+// [Kit.Records] returns the records of a stream, and [Kit.Calls] the calls of the service. The
+// methods RequireRecords, RequireProcessed, RequireOrderPerKey, RequireCaughtUp and RequireDrained
+// check the outcome; if one of them fails the test, it shows the records. The log of a failed test
+// ends with a summary of records and calls.
 //
 // # Time
 //

@@ -62,10 +62,10 @@ func (k *Kit) DropAfter(operation string, times int) {
 	k.add(operation, times, fault.Fault{DropAfter: true})
 }
 
-// Redeliver makes the records of the next calls of AcknowledgeQueueRecords, as many as
-// times, come again. The calls succeed, and the records can be received again at once; a
-// record that has no receives left becomes a dead letter. Kinesis may do so on rare
-// occasions, and a consumer has to cope with it.
+// Redeliver makes the queue deliver the records of the next calls of AcknowledgeQueueRecords once
+// more; times is the number of calls. The calls succeed, and the records can be received again at
+// once; a record that has no receives left becomes a dead letter. Kinesis may do so on rare
+// occasions, and a consumer must be able to handle it.
 //
 // For an acknowledgement whose answer is lost use [Kit.DropAfter].
 func (k *Kit) Redeliver(times int) {

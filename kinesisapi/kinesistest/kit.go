@@ -194,8 +194,8 @@ func (k *Kit) turnOn() {
 	k.now = l
 }
 
-// cutOff disconnects all callers: current calls break off, and subscriptions end. What a
-// caller was told before is done.
+// cutOff disconnects all callers: current calls break off, and subscriptions end. Calls that have
+// returned are not affected.
 func (k *Kit) cutOff() *life {
 	k.mu.Lock()
 	l := k.now
