@@ -56,7 +56,12 @@ var plainer = []wording{
 
 // plain are the directories whose comments are checked for plainer.
 var plain = []string{
-	"", "internal/agenda", "internal/epoch", "internal/guardfs", "internal/layout", "internal/salvage", "internal/tail", "internal/txlog", "internal/wreck",
+	"", "internal/agenda", "internal/browsertest", "internal/childtest", "internal/companion",
+	"internal/decimal", "internal/epoch", "internal/errorkind", "internal/guardfs", "internal/histogram",
+	"internal/inside", "internal/jsontext", "internal/kv", "internal/layout", "internal/logs",
+	"internal/ondemand", "internal/pebblefacts", "internal/queuetest", "internal/salvage", "internal/tail",
+	"internal/telemetry", "internal/testdisk", "internal/txlog", "internal/uint128", "internal/wake",
+	"internal/wreck",
 }
 
 // maxComment is how many characters a line of a comment has at most, without its indentation.
