@@ -213,15 +213,15 @@ func (a *appender) writeBlocks(sh *Shard, records []layout.Record, dataKey *layo
 	return bytes
 }
 
-// beginEpoch opens an epoch. It first rotates the memtable, so that the epoch and its tables
-// begin together.
+// beginEpoch opens an epoch. The commit first rotates the memtable, so that the epoch and its
+// tables begin together.
 func (a *appender) beginEpoch(batch *kv.Batch) {
 	first := max(a.now, a.last+1)
 	if a.epochs.Len() == 0 {
 		a.epochs.Begin(first)
 	} else {
 		a.saveEnds(batch)
-		_ = a.db.store.RotateMemTable() // an error here fails the commit as well
+		batch.BeginMemTable()
 		last := a.epochs.Open()
 		a.epochs.Begin(first)
 		a.endEpoch(last, batch)

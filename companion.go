@@ -68,7 +68,7 @@ func (c companionTx) Get(key []byte) ([]byte, error) {
 	if errors.Is(err, ErrKeyNotFound) {
 		return nil, nil
 	}
-	return value, wrapError("get lease", "", err)
+	return value, wrapError("read row", "", err)
 }
 
 func (c companionTx) Set(key, value []byte) error {
@@ -109,7 +109,7 @@ func (c companionTx) Scan(lower, upper []byte) iter.Seq2[companion.Row, error] {
 			return yield(companion.Row{Key: row.Key, Value: row.Value}, nil)
 		})
 		if err != nil {
-			yield(companion.Row{}, wrapError("list leases", "", err))
+			yield(companion.Row{}, wrapError("read rows", "", err))
 		}
 	}
 }

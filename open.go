@@ -133,11 +133,23 @@ func (db *DB) openStore(dir string, env environment) (err error) {
 	return err
 }
 
+// inlineCommits returns which callers run commits by themselves.
+func inlineCommits(instant bool, mode Durability) commit.Inline {
+	switch {
+	case instant:
+		return commit.AlwaysInline
+	case mode == Sync:
+		return commit.NeverInline
+	default:
+		return commit.PromptInline
+	}
+}
+
 // start begins to accept requests and starts the goroutines. Close stops the goroutines and
 // waits for them. For the arguments see environment.
 func (db *DB) start(instant, byHand bool) {
 	db.mu.Lock()
-	db.committer = commit.New(db.store, db.appender, instant)
+	db.committer = commit.New(db.store, db.appender, inlineCommits(instant, db.opts.Durability))
 	db.mu.Unlock()
 	db.background.Go(func() { // a failure ends db.life, and so every call that waits
 		select {

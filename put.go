@@ -141,7 +141,7 @@ func (db *DB) releaseRequest(r *putRequest) {
 // commitPuts commits the request. After an error it releases the request, unless the
 // committer may still hold it.
 func (s *Stream) commitPuts(ctx context.Context, r *putRequest) error {
-	r.Op = &r.op
+	r.Op, r.Prompt = &r.op, true
 	for i := range r.op.puts {
 		r.Bytes += r.op.puts[i].bytes()
 	}

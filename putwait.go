@@ -112,7 +112,7 @@ func (op *waitingOp) commit(ctx context.Context, bytes int) error {
 	for {
 		// Use a new request each time: after an unknown outcome, the old one belongs to the
 		// committer.
-		err := op.stream.db.committer.Do(ctx, &commit.Request{Op: op, Bytes: bytes})
+		err := op.stream.db.committer.Do(ctx, &commit.Request{Op: op, Bytes: bytes, Prompt: true})
 		if err == nil {
 			return nil
 		}

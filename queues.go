@@ -77,7 +77,7 @@ func (l *loader) loadQueues(r kv.Reader) error {
 }
 
 func (c companionDB) Commit(ctx context.Context, essential bool, bytes int, fn func(companion.Rows) (func(), error)) error {
-	return c.db.committer.Do(ctx, &commit.Request{Op: rowsOp(fn), Bytes: bytes, Essential: essential})
+	return c.db.committer.Do(ctx, &commit.Request{Op: rowsOp(fn), Bytes: bytes, Essential: essential, Prompt: true})
 }
 
 // maxDeliveries is about how many records one group gives to waiting receivers, over all
@@ -89,6 +89,7 @@ func (c companionDB) Deliveries() *int { return &c.db.appender.deliveries }
 func (c companionDB) Full() bool             { return c.db.store.Full() }
 func (c companionDB) Ended() <-chan struct{} { return c.db.committer.Ended() }
 
+func (c companionDB) ReadOnly() bool        { return c.db.opts.ReadOnly }
 func (c companionDB) Now() uint64           { return c.db.aging.now() }
 func (c companionDB) Life() context.Context { return c.db.life }
 func (c companionDB) ClosedWell() bool      { return c.db.closedWell }
@@ -105,7 +106,8 @@ func (c companionTx) Join(check func() error, apply func(companion.Rows) func())
 	return nil
 }
 
-func (c companionTx) DB() any { return c.tx.db }
+func (c companionTx) DB() any                  { return c.tx.db }
+func (c companionTx) Context() context.Context { return c.tx.ctx }
 
 func (c companionStream) Number() uint32        { return c.stream.number }
 func (c companionStream) Latest() *tail.Counter { return &c.stream.latest }

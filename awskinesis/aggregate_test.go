@@ -6,6 +6,7 @@ import (
 	"sync"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -99,6 +100,31 @@ func TestAReshardIsNoticedByWhereRecordsAre(t *testing.T) {
 		require.Equal(f, before.Entries+2, m.Entries, "nothing was put again")
 		require.Equal(f, before.Listings+1, m.Listings)
 		require.Equal(f, 1, m.OpenShards)
+	})
+}
+
+// Two carriers are on their way to a shard that is split. When the answer about the second one comes,
+// the producer has noticed the split by the first: the carrier is in a shard that it knows, and its
+// records are foreign there all the same.
+func TestACarrierInAShardThatIsKnownByThen(t *testing.T) {
+	bubble(t, 1, Options{AggregateBytes: 4096, ShardRate: -1}, func(f *fixture) {
+		f.kit.Split("orders", "0")
+		f.kit.Delay("PutRecords", 1, time.Second)
+		var puts sync.WaitGroup
+		for _, all := range [][]braid.Entry{scattered(80, 40)[:40], scattered(80, 40)[40:]} {
+			puts.Go(func() {
+				results, err := f.producer.PutRecordsWait(f.Context(), all)
+				requireStored(f, results, err)
+			})
+			synctest.Wait()
+		}
+		puts.Wait()
+		for _, mode := range []foreign{dropForeign, dropAggregate} {
+			require.Len(f, f.requireOrder(mode), 80, "consumers miss what was acknowledged")
+		}
+		m := f.producer.Metrics()
+		require.Equal(f, int64(2), m.Mispredicted)
+		require.Equal(f, int64(1), m.Listings, "one listing for both")
 	})
 }
 

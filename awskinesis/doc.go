@@ -8,6 +8,8 @@
 //	defer p.Close(ctx)
 //	result, err := p.PutRecord(ctx, "customer-42", data) // returns when Kinesis has stored it
 //
+// Directory examples/grow is one program for a directory and for Kinesis.
+//
 // # What a producer does
 //
 // It collects the records of all callers into PutRecords calls of up to 500 entries and 5 MiB.

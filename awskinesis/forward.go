@@ -71,8 +71,10 @@ func (l *forwarding) Initialize(ctx context.Context, c *consumer.Checkpointer) e
 		return err
 	}
 	begins := c.Lease().Checkpoint
-	f.dropping.Lock()
-	defer f.dropping.Unlock()
+	if err := f.dropping.take(ctx); err != nil {
+		return err
+	}
+	defer f.dropping.end()
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	again := sh.lease != nil && begins.SequenceNumber.Compare(sh.lease.Lease().Checkpoint.SequenceNumber) < 0
@@ -130,9 +132,9 @@ func positionOf(c consumer.Checkpoint) braid.Position {
 // ProcessRecords puts a batch. With strict order it returns when the whole batch is done, and
 // otherwise when the producer has the records, in their order.
 func (l *forwarding) ProcessRecords(ctx context.Context, batch *consumer.Batch) error {
-	fl := l.give(batch)
+	fl, err := l.give(ctx, batch)
 	if fl == nil {
-		return nil
+		return err
 	}
 	t, err := l.begin(ctx, batch.Checkpointer, fl)
 	if err != nil {
@@ -149,10 +151,13 @@ func (l *forwarding) ProcessRecords(ctx context.Context, batch *consumer.Batch) 
 }
 
 // give notes a batch as given to the forwarder. What is to be put of it comes back as a
-// flight, nil if there is nothing: the rest has been put before, or is dropped.
-func (l *forwarding) give(batch *consumer.Batch) *flight {
+// flight, nil if there is nothing: the rest has been put before, or is dropped. An error is the
+// cause of ctx, and nothing is given.
+func (l *forwarding) give(ctx context.Context, batch *consumer.Batch) (*flight, error) {
 	f, sh := l.f, l.shard
-	f.dropping.Lock()
+	if err := f.dropping.take(ctx); err != nil {
+		return nil, err
+	}
 	f.mu.Lock()
 	records, passed := batch.Records, []consumer.Record(nil)
 	if len(sh.stored) > 0 || records[0].ArrivalTime.Before(f.floor) {
@@ -174,9 +179,9 @@ func (l *forwarding) give(batch *consumer.Batch) *flight {
 		sh.flights.push(fl)
 	}
 	f.mu.Unlock()
-	f.dropping.Unlock()
+	f.dropping.end()
 	_ = batch.Ack(passed...) // an error is that the lease is lost
-	return fl
+	return fl, nil
 }
 
 // attempt is a call of the producer for some records of a flight.
@@ -313,23 +318,24 @@ func (l *forwarding) settle(ctx context.Context, c *consumer.Checkpointer, fl *f
 func (l *forwarding) refuse(ctx context.Context, fl *flight, i int, cause error) (taken bool) {
 	rec := &fl.records[i].Record
 	log := l.f.log.With("shard", rec.ShardID, "record", rec.SequenceNumber, "error", cause)
+	var to string
 	var err error
 	switch {
 	case l.f.opts.OnRefused != nil:
-		err = callHook(func() error { return l.f.opts.OnRefused(ctx, *rec, cause) })
+		to, err = "OnRefused", callHook(func() error { return l.f.opts.OnRefused(ctx, *rec, cause) })
 	case l.f.opts.DeadLetterStream != "":
-		err = l.f.putDeadLetter(ctx, rec, cause)
+		to, err = l.f.opts.DeadLetterStream, l.f.putDeadLetter(ctx, rec, cause)
 	default:
-		log.Error("a record is refused by Kinesis, and there is no DeadLetterStream: it waits")
+		log.Error("a record that Kinesis refuses waits, as there is neither OnRefused nor a DeadLetterStream")
 		l.note(fl, fmt.Errorf("record %s of %s is refused: %w", rec.SequenceNumber, rec.ShardID, cause))
 		return false
 	}
 	if err != nil {
-		log.Warn("a record is refused by Kinesis, and cannot be handed on; it is tried again", "cause", err)
+		log.Warn("a record that Kinesis refuses cannot be handed on; it is tried again", "to", to, "failure", err)
 		l.note(fl, fmt.Errorf("record %s of %s is refused: %w; and cannot be handed on: %w", rec.SequenceNumber, rec.ShardID, cause, err))
 		return false
 	}
-	log.Error("a record is refused by Kinesis, and was handed on", "deadLetterStream", l.f.opts.DeadLetterStream)
+	log.Error("a record that Kinesis refuses was handed on", "to", to)
 	l.f.counts.refused.Add(1)
 	return true
 }

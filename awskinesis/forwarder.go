@@ -40,13 +40,14 @@ type Forwarder struct {
 	room   room
 	failed chan struct{} // closed when failure is set
 
-	// dropping keeps what was given to the forwarder and what is dropped apart. It is held
-	// while a batch is noted as given, and while records are chosen to be dropped.
-	dropping sync.Mutex
+	// dropping keeps what was given to the forwarder and what is dropped apart. It is taken
+	// while a batch is noted as given, and while records are chosen and dropped.
+	dropping turn
 
 	mu      sync.Mutex // guards the fields below and every outboxShard and flight
+	ran     bool       // Run was called
 	shards  map[braid.ShardID]*outboxShard
-	floor   time.Time // what arrived before, and was not given to the forwarder by then, is dropped
+	floor   time.Time // what arrived before, and was not given to the forwarder by then, was dropped
 	failure error     // that ends Run
 }
 
@@ -70,6 +71,10 @@ type ForwarderOptions struct {
 	// failures of the link and reshards do not change. But records that the service turned
 	// down for another reason, such as missing permissions, come behind later ones of their
 	// key when they are put again.
+	//
+	// Use it where keys, or shards of Kinesis, differ in pace: the others go on until about
+	// 1 MiB of a shard of the outbox is on its way. The gain in throughput is small: a third
+	// for records that are put by themselves, and next to nothing for aggregated ones.
 	Fast bool
 
 	// MaxBytes and MaxAge bound what waits in the outbox: bytes of partition keys and data,
@@ -118,7 +123,15 @@ type ForwarderOptions struct {
 // exist yet. The producer stays the caller's, who may use it otherwise, and closes it after Run
 // has returned. Errors: [braid.ErrInvalidArgument].
 func NewForwarder(db *braid.DB, outbox string, to *Producer, opts *ForwarderOptions) (*Forwarder, error) {
-	f := &Forwarder{db: db, outbox: outbox, to: to, failed: make(chan struct{}), shards: make(map[braid.ShardID]*outboxShard)}
+	f := &Forwarder{
+		db:       db,
+		outbox:   outbox,
+		to:       to,
+		room:     room{turn: newTurn()},
+		failed:   make(chan struct{}),
+		dropping: newTurn(),
+		shards:   make(map[braid.ShardID]*outboxShard),
+	}
 	if opts != nil {
 		f.opts = *opts
 	}
@@ -185,8 +198,16 @@ func (f *Forwarder) wrap(op string, err error) error {
 // confirmed by then is given up, and put again by the next forwarder.
 //
 // Errors: [braid.ErrClosed] if the producer was closed, and those of Run of a
-// [consumer.Worker], such as when the database is closed under it. Run can be called once.
+// [consumer.Worker], such as when the database is closed under it. Run can be called once: then
+// it returns [braid.ErrInvalidArgument] at once, and changes nothing about the first call.
 func (f *Forwarder) Run(ctx context.Context) error {
+	f.mu.Lock()
+	again := f.ran
+	f.ran = true
+	f.mu.Unlock()
+	if again {
+		return f.wrap("forward", invalid("Run", "called again", "can be called once"))
+	}
 	over, end := context.WithCancel(context.WithoutCancel(ctx))
 	var helpers sync.WaitGroup
 	helpers.Go(func() {

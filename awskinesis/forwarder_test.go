@@ -12,6 +12,8 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/kinesis/types"
 	"github.com/stretchr/testify/require"
 
 	"github.com/braidstream/braid"
@@ -230,6 +232,61 @@ func TestForwarderDoublesNothingAfterAPauseWasForced(t *testing.T) {
 		require.NoError(o, o.forwarder.App().Resume(o.Context(), consumer.LeaseKey{}))
 		o.caughtUp()
 		require.NoError(o, o.stop())
+		o.requireOnce()
+	})
+}
+
+// Records whose shard of Kinesis is throttled hold back all others of their shard of the outbox with
+// the next batch, if the order is strict. With Fast the others go on.
+func TestForwarderFastOrderHoldsBackNoOtherKey(t *testing.T) {
+	most := make(map[bool]int) // of the minute's records, how many are stored; by Fast
+	for _, fast := range []bool{false, true} {
+		inBubble(t, 1, 2, awskinesis.ForwarderOptions{Fast: fast}, func(o *outbox) {
+			lame := &lame{link: o.link}
+			o.connectTo(lame, nil)
+			o.start()
+			for range 60 {
+				o.put(len(keys), keys...)
+				time.Sleep(time.Second)
+			}
+			for _, data := range o.stored() {
+				most[fast] += len(data)
+			}
+			lame.off.Store(true)
+			o.caughtUp()
+			require.NoError(o, o.stop())
+			o.requireOnce()
+		})
+	}
+	require.Equal(t, 60*lowerKeys(), most[true], "no key waits for another one")
+	require.Equal(t, lowerKeys(), most[false], "the second batch waits for the first")
+}
+
+// lowerKeys is how many keys lie in the lower half.
+func lowerKeys() (n int) {
+	for _, key := range keys {
+		if !isUpper(types.PutRecordsRequestEntry{PartitionKey: aws.String(key)}) {
+			n++
+		}
+	}
+	return n
+}
+
+func TestForwarderRunsOnce(t *testing.T) {
+	inBubble(t, 1, 1, awskinesis.ForwarderOptions{}, func(o *outbox) {
+		o.link.set(true, 0)
+		o.put(7, keys...)
+		o.start()
+		synctest.Wait()
+		err := o.forwarder.Run(o.Context())
+		require.ErrorIs(o, err, braid.ErrInvalidArgument)
+		require.ErrorContains(o, err, `awskinesis: forward "out": `)
+		require.ErrorContains(o, err, "can be called once")
+		o.link.set(false, 0)
+		o.caughtUp()
+		f := o.forwarder
+		require.NoError(o, o.stop())
+		require.ErrorIs(o, f.Run(o.Context()), braid.ErrInvalidArgument, "nor is it made anew by a stop")
 		o.requireOnce()
 	})
 }

@@ -21,6 +21,7 @@ import (
 
 	"github.com/braidstream/braid"
 	"github.com/braidstream/braid/awskinesis"
+	"github.com/braidstream/braid/awskinesis/internal/dynamotest"
 	"github.com/braidstream/braid/consumer"
 	"github.com/braidstream/braid/kinesisapi"
 	"github.com/braidstream/braid/kinesisapi/kinesistest"
@@ -71,12 +72,12 @@ func TestFromTheKCLToBraidAndBack(t *testing.T) {
 	j.await("everything", j.isComplete)
 	b.stop(t)
 	j.requireAll(left)
-	kinds, rows := make(map[string]int), j.dynamo.items("billing")
+	kinds, rows := make(map[string]int), j.dynamo.Items("billing")
 	for shard, row := range rows {
-		kind := keyText(row["entityType"])
+		kind := dynamotest.Text(row["entityType"])
 		if kinds[kind]++; kind == "LEASE" {
 			ended := slices.Contains([]string{"shardId-000000000000", "shardId-000000000001"}, shard)
-			require.Equal(t, ended, keyText(row["checkpoint"]) == "SHARD_END", "%v", row)
+			require.Equal(t, ended, dynamotest.Text(row["checkpoint"]) == "SHARD_END", "%v", row)
 		}
 	}
 	t.Logf("%d records were given to java-1, %d to braid-1, %d to java-2, %d to braid-2; rows: %v", j.count("java-1"), j.count("braid-1"), j.count("java-2"), j.count("braid-2"), kinds)
@@ -120,10 +121,12 @@ type journey struct {
 	*testing.T
 	classPath string
 	kit       *kinesistest.Kit
-	dynamo    *dynamo
+	dynamo    *dynamotest.Service
 	kinesis   *httptest.Server
 	table     *httptest.Server
 	next      map[string]int // values put, by key
+
+	javaOptions []string
 
 	mu    sync.Mutex // guards the fields below
 	seen  []sight
@@ -134,7 +137,7 @@ type journey struct {
 
 func newJourney(t *testing.T, classPath string) *journey {
 	j := &journey{
-		T: t, classPath: classPath, kit: kinesistest.New(t, kinesistest.Stream("orders", 2)), dynamo: newDynamo(),
+		T: t, classPath: classPath, kit: kinesistest.New(t, kinesistest.Stream("orders", 2)), dynamo: dynamotest.New(),
 		next: make(map[string]int), moved: make(chan struct{}), saved: make(map[string]int),
 	}
 	api, err := kinesisapi.New(j.kit.DB(), &kinesisapi.Options{Logger: quietLogger()})
@@ -314,8 +317,8 @@ type javaWorker struct {
 func (j *journey) startJava(name, atPrepared string) *javaWorker {
 	j.Helper()
 	w := &javaWorker{journey: j, ended: make(chan struct{})}
-	w.cmd = exec.Command("java", "-Xmx256m", "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn", "-cp", j.classPath,
-		"Worker", j.kinesis.URL, j.table.URL, "billing", name, atPrepared)
+	w.cmd = exec.Command("java", slices.Concat([]string{"-Xmx256m", "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn"}, j.javaOptions,
+		[]string{"-cp", j.classPath, "Worker", j.kinesis.URL, j.table.URL, "billing", name, atPrepared})...)
 	stdin, err := w.cmd.StdinPipe()
 	require.NoError(j, err)
 	w.stdin = stdin
@@ -376,7 +379,7 @@ func (j *journey) read(worker, line string) {
 }
 
 func (j *journey) openStore() (*awskinesis.LeaseStore, error) {
-	return awskinesis.NewLeaseStore(j.Context(), j.dynamo.client(), "billing", &awskinesis.LeaseStoreOptions{Stream: "orders", LeaseDuration: 3 * time.Second, Logger: quietLogger()})
+	return awskinesis.NewLeaseStore(j.Context(), j.dynamo.Client(), "billing", &awskinesis.LeaseStoreOptions{Stream: "orders", LeaseDuration: 3 * time.Second, Logger: quietLogger()})
 }
 
 // braidWorker is a worker of braid. It is its own processor.

@@ -20,6 +20,7 @@ import (
 
 	"github.com/braidstream/braid"
 	"github.com/braidstream/braid/awskinesis"
+	"github.com/braidstream/braid/awskinesis/internal/dynamotest"
 	"github.com/braidstream/braid/consumer"
 	"github.com/braidstream/braid/kinesisapi/kinesistest"
 	"github.com/braidstream/braid/kpl"
@@ -30,7 +31,7 @@ import (
 type fleet struct {
 	*testing.T
 	kit    *kinesistest.Kit
-	dynamo *dynamo
+	dynamo *dynamotest.Service
 
 	mu   sync.Mutex // guards next and seen
 	next map[string]int
@@ -44,7 +45,7 @@ func inFleet(t *testing.T, shards int, test func(f *fleet)) {
 		test(&fleet{
 			T:      t,
 			kit:    kinesistest.New(t, kinesistest.Stream("orders", shards)),
-			dynamo: newDynamo(),
+			dynamo: dynamotest.New(),
 			next:   make(map[string]int), seen: make(map[string][]int),
 		})
 	})
@@ -52,7 +53,7 @@ func inFleet(t *testing.T, shards int, test func(f *fleet)) {
 
 // line is a worker's connection to the service: it can be cut, and be slow and bad by chance.
 type line struct {
-	dynamo *dynamo
+	dynamo *dynamotest.Service
 
 	mu     sync.Mutex // guards the fields below
 	cut    bool
@@ -104,7 +105,7 @@ type joined struct {
 func (f *fleet) join(name string, random *rand.Rand, processor consumer.Processor) *joined {
 	f.Helper()
 	j := &joined{line: &line{dynamo: f.dynamo, random: random}}
-	client := f.dynamo.client(func(o *dynamodb.Options) { o.HTTPClient = &http.Client{Transport: j.line} })
+	client := f.dynamo.Client(func(o *dynamodb.Options) { o.HTTPClient = &http.Client{Transport: j.line} })
 	var store *awskinesis.LeaseStore
 	for {
 		var err error
@@ -281,14 +282,14 @@ func TestFleetGoesOnWhereTheKCLHasStopped(t *testing.T) {
 		plain := putIn(3, []byte("0"))
 		putIn(3, []byte("1"))
 		putIn(1, []byte("0"))
-		for shard, checkpoint := range map[string]item{
+		for shard, checkpoint := range map[string]dynamotest.Item{
 			"shardId-000000000001": {"checkpoint": s("LATEST"), "checkpointSubSequenceNumber": n("0")},
 			"shardId-000000000002": {"checkpoint": s(half.String()), "checkpointSubSequenceNumber": n("1")},
 			"shardId-000000000003": {"checkpoint": s(plain.String()), "checkpointSubSequenceNumber": n("0")},
 		} {
-			row := item{"leaseKey": s(shard), "leaseCounter": n("17"), "leaseOwner": s("java-1"), "ownerSwitchesSinceCheckpoint": n("0")}
+			row := dynamotest.Item{"leaseKey": s(shard), "leaseCounter": n("17"), "leaseOwner": s("java-1"), "ownerSwitchesSinceCheckpoint": n("0")}
 			maps.Copy(row, checkpoint)
-			f.dynamo.put(f, "billing", row)
+			f.dynamo.Put(f, "billing", row)
 		}
 		one := f.join("one", nil, nil)
 		time.Sleep(30 * time.Second)
@@ -375,14 +376,9 @@ func TestCostOfLeasesAtRest(t *testing.T) {
 		one, two := f.join("one", nil, nil), f.join("two", nil, nil)
 		f.put()
 		time.Sleep(time.Minute)
-		f.dynamo.mu.Lock()
-		clear(f.dynamo.calls)
-		f.dynamo.reads, f.dynamo.writes = 0, 0
-		f.dynamo.mu.Unlock()
+		f.dynamo.Costs()
 		time.Sleep(20 * time.Minute)
-		f.dynamo.mu.Lock()
-		calls, reads, writes := maps.Clone(f.dynamo.calls), f.dynamo.reads, f.dynamo.writes
-		f.dynamo.mu.Unlock()
+		calls, reads, writes := f.dynamo.Costs()
 		f.Logf("20 minutes of %d leases and 2 workers: %v, %v read and %v write units", shards, calls, reads, writes)
 		require.InDelta(f, shards*360, writes, shards*4)
 		require.EqualValues(f, writes, calls["UpdateItem"], "a row is one unit")

@@ -9,6 +9,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/braidstream/braid/awskinesis"
+	"github.com/braidstream/braid/awskinesis/internal/dynamotest"
 	"github.com/braidstream/braid/consumer"
 )
 
@@ -36,9 +37,9 @@ func every(t *testing.T, interval time.Duration, fn func(round int)) {
 
 func TestForeignWorkersAreRefused(t *testing.T) {
 	opts := &awskinesis.LeaseStoreOptions{Stream: "orders", Logger: quietLogger()}
-	refuse := func(t *testing.T, d *dynamo, want consumer.LeaseKey) {
+	refuse := func(t *testing.T, d *dynamotest.Service, want consumer.LeaseKey) {
 		t.Helper()
-		_, err := awskinesis.NewLeaseStore(t.Context(), d.client(), "billing", opts)
+		_, err := awskinesis.NewLeaseStore(t.Context(), d.Client(), "billing", opts)
 		require.ErrorIs(t, err, awskinesis.ErrForeignWorker)
 		var foreign *awskinesis.ForeignWorkerError
 		require.ErrorAs(t, err, &foreign)
@@ -48,25 +49,25 @@ func TestForeignWorkersAreRefused(t *testing.T) {
 		require.WithinDuration(t, time.Now(), foreign.LastSeen, 40*time.Second)
 		require.ErrorContains(t, err, "java-1")
 	}
-	accept := func(t *testing.T, d *dynamo, least, most time.Duration) *awskinesis.LeaseStore {
+	accept := func(t *testing.T, d *dynamotest.Service, least, most time.Duration) *awskinesis.LeaseStore {
 		t.Helper()
 		start := time.Now()
-		store, err := awskinesis.NewLeaseStore(t.Context(), d.client(), "billing", opts)
+		store, err := awskinesis.NewLeaseStore(t.Context(), d.Client(), "billing", opts)
 		require.NoError(t, err)
 		require.GreaterOrEqual(t, time.Since(start), least)
 		require.LessOrEqual(t, time.Since(start), most)
 		return store
 	}
-	seconds := func(at time.Time) attribute { return n(strconv.FormatInt(at.Unix(), 10)) }
+	seconds := func(at time.Time) dynamotest.Attribute { return n(strconv.FormatInt(at.Unix(), 10)) }
 
 	t.Run("one that renews a lease", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
-			d := newDynamo()
+			d := dynamotest.New()
 			ordersStore(t, d, nil)
 			every(t, 3300*time.Millisecond, func(round int) {
 				row := kclRow()
 				row["leaseCounter"] = n(strconv.Itoa(41 + round))
-				d.put(t, "billing", row)
+				d.Put(t, "billing", row)
 			})
 			synctest.Wait()
 			refuse(t, d, key(leaseShard))
@@ -74,9 +75,9 @@ func TestForeignWorkersAreRefused(t *testing.T) {
 	})
 	t.Run("one that was killed is not", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
-			d := newDynamo()
+			d := dynamotest.New()
 			ordersStore(t, d, nil)
-			d.put(t, "billing", kclRow())
+			d.Put(t, "billing", kclRow())
 			store := accept(t, d, 10*time.Second, 14*time.Second)
 			lease := getLease(t, store, leaseShard)
 			lease.Owner = "one"
@@ -84,26 +85,22 @@ func TestForeignWorkersAreRefused(t *testing.T) {
 			accept(t, d, 0, 0)
 			ended := kclRow()
 			ended["checkpoint"] = s("SHARD_END")
-			d.put(t, "billing", ended)
+			d.Put(t, "billing", ended)
 			accept(t, d, 0, 0)
 		})
 	})
-	for name, put := range map[string]func(d *dynamo, at time.Time){
-		"in a table of their own": func(d *dynamo, at time.Time) {
-			d.mu.Lock()
-			defer d.mu.Unlock()
-			if d.tables["billing-WorkerMetricStats"] == nil {
-				d.tables["billing-WorkerMetricStats"] = &dynamoTable{key: "wid", items: make(map[string]item), created: map[string]any{}}
-			}
-			d.tables["billing-WorkerMetricStats"].items["java-1"] = item{"wid": s("java-1"), "lut": seconds(at)}
+	for name, put := range map[string]func(d *dynamotest.Service, at time.Time){
+		"in a table of their own": func(d *dynamotest.Service, at time.Time) {
+			d.AddTable("billing-WorkerMetricStats", "wid")
+			d.Put(t, "billing-WorkerMetricStats", dynamotest.Item{"wid": s("java-1"), "lut": seconds(at)})
 		},
-		"in the lease table": func(d *dynamo, at time.Time) {
-			d.put(t, "billing", item{"leaseKey": s("java-1"), "entityType": s("WORKER_METRIC_STATS"), "lut": seconds(at)})
+		"in the lease table": func(d *dynamotest.Service, at time.Time) {
+			d.Put(t, "billing", dynamotest.Item{"leaseKey": s("java-1"), "entityType": s("WORKER_METRIC_STATS"), "lut": seconds(at)})
 		},
 	} {
 		t.Run("one that writes metrics "+name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				d := newDynamo()
+				d := dynamotest.New()
 				ordersStore(t, d, nil)
 				every(t, 30*time.Second, func(int) { put(d, time.Now()) })
 				synctest.Wait()
@@ -112,7 +109,7 @@ func TestForeignWorkersAreRefused(t *testing.T) {
 		})
 		t.Run("one that has written metrics "+name+" is not", func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				d := newDynamo()
+				d := dynamotest.New()
 				ordersStore(t, d, nil)
 				put(d, time.Now().Add(-20*time.Second))
 				accept(t, d, 40*time.Second, 50*time.Second)
@@ -120,7 +117,7 @@ func TestForeignWorkersAreRefused(t *testing.T) {
 				put(d, time.Now().Add(time.Hour)) // by a clock that is wrong
 				accept(t, d, time.Minute, 70*time.Second)
 				put(d, time.Now())
-				d.put(t, "billing", kclRow()) // whose leases tell
+				d.Put(t, "billing", kclRow()) // whose leases tell
 				accept(t, d, 10*time.Second, 14*time.Second)
 			})
 		})

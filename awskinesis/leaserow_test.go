@@ -12,25 +12,26 @@ import (
 
 	"github.com/braidstream/braid"
 	"github.com/braidstream/braid/awskinesis"
+	"github.com/braidstream/braid/awskinesis/internal/dynamotest"
 	"github.com/braidstream/braid/consumer"
 )
 
 const leaseShard = "shardId-000000000007"
 
 // ordersStore returns the leases of the application "billing" on the stream "orders".
-func ordersStore(t testing.TB, d *dynamo, change func(*awskinesis.LeaseStoreOptions)) *awskinesis.LeaseStore {
+func ordersStore(t testing.TB, d *dynamotest.Service, change func(*awskinesis.LeaseStoreOptions)) *awskinesis.LeaseStore {
 	t.Helper()
 	opts := awskinesis.LeaseStoreOptions{Stream: "orders", Logger: quietLogger()}
 	if change != nil {
 		change(&opts)
 	}
-	store, err := awskinesis.NewLeaseStore(t.Context(), d.client(), "billing", &opts)
+	store, err := awskinesis.NewLeaseStore(t.Context(), d.Client(), "billing", &opts)
 	require.NoError(t, err)
 	return store
 }
 
-func s(text string) attribute   { return attribute{"S": text} }
-func n(digits string) attribute { return attribute{"N": digits} }
+func s(text string) dynamotest.Attribute   { return dynamotest.Attribute{"S": text} }
+func n(digits string) dynamotest.Attribute { return dynamotest.Attribute{"N": digits} }
 
 func key(shard string) consumer.LeaseKey {
 	return consumer.LeaseKey{Stream: "orders", Shard: braid.ShardID(shard)}
@@ -63,8 +64,8 @@ func parsed(t testing.TB, digits string) braid.SequenceNumber {
 }
 
 // kclRow is a row as version 3.5 of the KCL writes it, and later ones may.
-func kclRow() item {
-	return item{
+func kclRow() dynamotest.Item {
+	return dynamotest.Item{
 		"leaseKey":                           s(leaseShard),
 		"leaseOwner":                         s("java-1"),
 		"leaseCounter":                       n("41"),
@@ -85,9 +86,9 @@ func kclRow() item {
 }
 
 func TestRowsOfTheKCLAreRead(t *testing.T) {
-	d := newDynamo()
+	d := dynamotest.New()
 	store := ordersStore(t, d, nil)
-	d.put(t, "billing", kclRow())
+	d.Put(t, "billing", kclRow())
 	half := braid.HashKeyRange{}
 	require.NoError(t, half.End.UnmarshalText([]byte("170141183460469231731687303715884105727")))
 	at := consumer.Checkpoint{SequenceNumber: parsed(t, sequenceNumber), SubSequenceNumber: 12, Partial: true}
@@ -101,13 +102,13 @@ func TestRowsOfTheKCLAreRead(t *testing.T) {
 		HashKeyRange: half, Throughput: 2560,
 	}
 	require.Equal(t, want, getLease(t, store, leaseShard))
-	for _, other := range []item{ // what is no lease
+	for _, other := range []dynamotest.Item{ // what is no lease
 		{"leaseKey": s("java-1"), "entityType": s("WORKER_METRIC_STATS"), "lut": n("1")},
 		{"leaseKey": s("Leader"), "entityType": s("LEADER"), "ownerName": s("java-1")},
 		{"leaseKey": s("Migration3.0"), "entityType": s("CLIENT_VERSION_MIGRATION")},
 		{"leaseKey": s("123456789012:orders:1"), "entityType": s("STREAM")},
 	} {
-		d.put(t, "billing", other)
+		d.Put(t, "billing", other)
 	}
 	all, err := store.List(t.Context())
 	require.NoError(t, err)
@@ -132,24 +133,24 @@ func TestCheckpointsInTheWordsOfTheKCL(t *testing.T) {
 		{sequenceNumber, "-1", consumer.Checkpoint{Start: braid.AtSequence(number)}},
 		{sequenceNumber, "2147483647", consumer.Checkpoint{Start: braid.AfterSequence(number)}},
 	} {
-		d := newDynamo()
+		d := dynamotest.New()
 		store := ordersStore(t, d, func(o *awskinesis.LeaseStoreOptions) { o.AtTimestamp = at })
-		d.put(t, "billing", item{"leaseKey": s(leaseShard), "leaseCounter": n("0"), "checkpoint": s(test.checkpoint), "checkpointSubSequenceNumber": n(test.sub)})
+		d.Put(t, "billing", dynamotest.Item{"leaseKey": s(leaseShard), "leaseCounter": n("0"), "checkpoint": s(test.checkpoint), "checkpointSubSequenceNumber": n(test.sub)})
 		lease := getLease(t, store, leaseShard)
 		require.Equal(t, test.want, lease.Checkpoint)
 		setLease(t, store, lease)
-		row := d.items("billing")[leaseShard]
+		row := d.Items("billing")[leaseShard]
 		require.Equal(t, s(test.checkpoint), row["checkpoint"])
 		require.Equal(t, n(test.sub), row["checkpointSubSequenceNumber"])
 		require.Equal(t, n("1"), row["leaseCounter"])
 	}
-	d := newDynamo()
+	d := dynamotest.New()
 	store := ordersStore(t, d, nil)
 	token := consumer.Lease{LeaseKey: key(leaseShard), Checkpoint: consumer.Checkpoint{Start: braid.AtToken("since noon")}}
 	setLease(t, store, token)
-	require.Equal(t, s("TRIM_HORIZON"), d.items("billing")[leaseShard]["checkpoint"], "it must not pass over a record")
+	require.Equal(t, s("TRIM_HORIZON"), d.Items("billing")[leaseShard]["checkpoint"], "it must not pass over a record")
 
-	d.put(t, "billing", item{"leaseKey": s(leaseShard), "leaseCounter": n("0"), "checkpoint": s("AT_TIMESTAMP")})
+	d.Put(t, "billing", dynamotest.Item{"leaseKey": s(leaseShard), "leaseCounter": n("0"), "checkpoint": s("AT_TIMESTAMP")})
 	_, err := store.List(t.Context())
 	require.ErrorIs(t, err, braid.ErrInvalidArgument)
 	require.ErrorContains(t, err, "AtTimestamp")
@@ -158,24 +159,24 @@ func TestCheckpointsInTheWordsOfTheKCL(t *testing.T) {
 
 // A write changes what it is about, and nothing else: attributes of others stay.
 func TestWritesKeepAttributesOfOthers(t *testing.T) {
-	d := newDynamo()
+	d := dynamotest.New()
 	store := ordersStore(t, d, nil)
-	d.put(t, "billing", kclRow())
+	d.Put(t, "billing", kclRow())
 	lease := getLease(t, store, leaseShard)
 	lease.Owner, lease.Pending, lease.PendingState, lease.Children = "", nil, nil, nil
 	setLease(t, store, lease)
-	row := d.items("billing")[leaseShard]
+	row := d.Items("billing")[leaseShard]
 	require.Equal(t, s("stays"), row["ofALaterVersion"])
 	require.Equal(t, s("LEASE"), row["entityType"])
 	for _, gone := range []string{"leaseOwner", "checkpointOwner", "pendingCheckpoint", "pendingCheckpointSubSequenceNumber", "pendingCheckpointState", "childShardIds"} {
 		require.NotContains(t, row, gone)
 	}
-	require.Zero(t, d.count("PutItem"))
+	require.Zero(t, d.Count("PutItem"))
 }
 
 // What the KCL has written since braid did counts.
 func TestTheKCLHasTheLastWord(t *testing.T) {
-	d := newDynamo()
+	d := dynamotest.New()
 	store := ordersStore(t, d, nil)
 	number := parsed(t, sequenceNumber)
 	next := parsed(t, "49590338271490256608559692540925702759324208523137515618")
@@ -185,37 +186,37 @@ func TestTheKCLHasTheLastWord(t *testing.T) {
 		Checkpoint: consumer.Checkpoint{SequenceNumber: number, SubSequenceNumber: 2, Partial: true},
 		Pending:    &pending, PendingState: []byte("state"),
 	})
-	change := func(attrs item) {
-		row := d.items("billing")[leaseShard]
+	change := func(attrs dynamotest.Item) {
+		row := d.Items("billing")[leaseShard]
 		for name, value := range attrs {
 			if row[name] = value; value == nil {
 				delete(row, name)
 			}
 		}
-		d.put(t, "billing", row)
+		d.Put(t, "billing", row)
 	}
-	change(item{"leaseOwner": s("java-1"), "leaseCounter": n("5")}) // takes the lease
+	change(dynamotest.Item{"leaseOwner": s("java-1"), "leaseCounter": n("5")}) // takes the lease
 	got := getLease(t, store, leaseShard)
 	require.Equal(t, "java-1", got.Owner)
 	require.Equal(t, lease.Checkpoint, got.Checkpoint)
 	require.Equal(t, lease.Epoch, got.Epoch)
 	require.Equal(t, lease.Incarnation, got.Incarnation)
 	require.Equal(t, &pending, got.Pending)
-	change(item{"checkpoint": s(next.String()), "checkpointSubSequenceNumber": n("0"), "pendingCheckpoint": nil, "pendingCheckpointSubSequenceNumber": nil, "pendingCheckpointState": nil, "leaseCounter": n("6")})
+	change(dynamotest.Item{"checkpoint": s(next.String()), "checkpointSubSequenceNumber": n("0"), "pendingCheckpoint": nil, "pendingCheckpointSubSequenceNumber": nil, "pendingCheckpointState": nil, "leaseCounter": n("6")})
 	got = getLease(t, store, leaseShard)
 	require.Equal(t, consumer.Checkpoint{SequenceNumber: next, Partial: true}, got.Checkpoint)
 	require.Nil(t, got.Pending)
-	change(item{"checkpoint": s("SHARD_END"), "leaseCounter": n("7")})
+	change(dynamotest.Item{"checkpoint": s("SHARD_END"), "leaseCounter": n("7")})
 	require.True(t, getLease(t, store, leaseShard).Checkpoint.ShardEnd)
 }
 
 // A hand-over is that of the KCL: its current owner is the checkpointOwner. A write compares
 // both, because the KCL's leader begins one without a change of the counter.
 func TestHandOversAreThoseOfTheKCL(t *testing.T) {
-	d := newDynamo()
+	d := dynamotest.New()
 	store := ordersStore(t, d, nil)
 	lease := setLease(t, store, consumer.Lease{LeaseKey: key(leaseShard), Owner: "one", NextOwner: "two"})
-	row := d.items("billing")[leaseShard]
+	row := d.Items("billing")[leaseShard]
 	require.Equal(t, s("two"), row["leaseOwner"])
 	require.Equal(t, s("one"), row["checkpointOwner"])
 	owned, err := store.ListOwned(t.Context(), "one")
@@ -223,13 +224,13 @@ func TestHandOversAreThoseOfTheKCL(t *testing.T) {
 	require.Equal(t, []consumer.Lease{getLease(t, store, leaseShard)}, owned, "although the index has the next owner")
 	lease.Owner, lease.NextOwner = "two", ""
 	lease = setLease(t, store, lease)
-	row = d.items("billing")[leaseShard]
+	row = d.Items("billing")[leaseShard]
 	require.Equal(t, s("two"), row["leaseOwner"])
 	require.NotContains(t, row, "checkpointOwner")
 	require.Equal(t, n("1"), row["ownerSwitchesSinceCheckpoint"])
 
 	row["leaseOwner"], row["checkpointOwner"] = s("java-1"), s("two")
-	d.put(t, "billing", row)
+	d.Put(t, "billing", row)
 	stored, err := store.CompareAndSet(t.Context(), lease)
 	require.NoError(t, err)
 	require.False(t, stored)
@@ -239,19 +240,19 @@ func TestHandOversAreThoseOfTheKCL(t *testing.T) {
 	require.Equal(t, lease.Version, got.Version)
 	got.Checkpoint.ShardEnd = true
 	setLease(t, store, got)
-	require.Equal(t, n("0"), d.items("billing")[leaseShard]["ownerSwitchesSinceCheckpoint"])
+	require.Equal(t, n("0"), d.Items("billing")[leaseShard]["ownerSwitchesSinceCheckpoint"])
 }
 
 // An attempt whose answer was lost is repeated by the SDK. That it finds its own write is no
 // reason to believe that somebody else has written.
 func TestWriteWhoseAnswerIsLostIsDone(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		d := newDynamo()
+		d := dynamotest.New()
 		store := ordersStore(t, d, nil)
 		lease := consumer.Lease{LeaseKey: key(leaseShard), Owner: "one"}
 		for range 3 {
 			lost := false
-			d.set(func(op string, _ map[string]any) string {
+			d.SetFaults(func(op string, _ map[string]any) string {
 				if op == "UpdateItem" && !lost {
 					lost = true
 					return "after abort"
@@ -262,7 +263,7 @@ func TestWriteWhoseAnswerIsLostIsDone(t *testing.T) {
 			require.True(t, lost)
 			require.Equal(t, lease.Version, getLease(t, store, leaseShard).Version)
 		}
-		d.set(nil)
+		d.SetFaults(nil)
 		other := ordersStore(t, d, nil)
 		setLease(t, other, getLease(t, other, leaseShard))
 		stored, err := store.CompareAndSet(t.Context(), lease)
@@ -272,36 +273,36 @@ func TestWriteWhoseAnswerIsLostIsDone(t *testing.T) {
 }
 
 func TestLeaseKeysOfManyStreams(t *testing.T) {
-	d := newDynamo()
+	d := dynamotest.New()
 	opts := &awskinesis.LeaseStoreOptions{Streams: []string{"123456789012:orders:1700000000", "123456789012:refunds:1700000001"}, Logger: quietLogger()}
-	store, err := awskinesis.NewLeaseStore(t.Context(), d.client(), "billing", opts)
+	store, err := awskinesis.NewLeaseStore(t.Context(), d.Client(), "billing", opts)
 	require.NoError(t, err)
 	setLease(t, store, consumer.Lease{LeaseKey: key(leaseShard)})
 	setLease(t, store, consumer.Lease{LeaseKey: consumer.LeaseKey{Stream: "refunds"}, Incarnation: 3})
-	row := d.items("billing")["123456789012:orders:1700000000:"+leaseShard]
+	row := d.Items("billing")["123456789012:orders:1700000000:"+leaseShard]
 	require.Equal(t, s("123456789012:orders:1700000000"), row["streamName"])
 	require.Equal(t, s(leaseShard), row["shardId"])
-	require.Contains(t, d.items("billing-Braid"), "stream/refunds")
-	d.put(t, "billing", item{"leaseKey": s("123456789012:former:1600000000:" + leaseShard), "leaseCounter": n("3"), "checkpoint": s("LATEST")})
+	require.Contains(t, d.Items("billing-Braid"), "stream/refunds")
+	d.Put(t, "billing", dynamotest.Item{"leaseKey": s("123456789012:former:1600000000:" + leaseShard), "leaseCounter": n("3"), "checkpoint": s("LATEST")})
 	all, err := store.List(t.Context())
 	require.NoError(t, err)
 	require.Len(t, all, 2, "streams that the application does not have are left alone")
 	_, _, err = store.Get(t.Context(), consumer.LeaseKey{Stream: "former"})
 	require.ErrorIs(t, err, braid.ErrInvalidArgument)
 
-	_, err = awskinesis.NewLeaseStore(t.Context(), d.client(), "billing", &awskinesis.LeaseStoreOptions{Stream: "orders"})
+	_, err = awskinesis.NewLeaseStore(t.Context(), d.Client(), "billing", &awskinesis.LeaseStoreOptions{Stream: "orders"})
 	require.ErrorIs(t, err, braid.ErrInvalidArgument, "the application is one of many streams")
-	d = newDynamo()
+	d = dynamotest.New()
 	setLease(t, ordersStore(t, d, nil), consumer.Lease{LeaseKey: key(leaseShard)})
-	_, err = awskinesis.NewLeaseStore(t.Context(), d.client(), "billing", opts)
+	_, err = awskinesis.NewLeaseStore(t.Context(), d.Client(), "billing", opts)
 	require.ErrorIs(t, err, braid.ErrInvalidArgument, "the application is one of one stream")
 }
 
 func TestErrorsOfTheLeaseTable(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		d := newDynamo()
+		d := dynamotest.New()
 		once := func(o *dynamodb.Options) { o.Retryer = aws.NopRetryer{} }
-		store, err := awskinesis.NewLeaseStore(t.Context(), d.client(once), "billing", &awskinesis.LeaseStoreOptions{Stream: "orders", Logger: quietLogger()})
+		store, err := awskinesis.NewLeaseStore(t.Context(), d.Client(once), "billing", &awskinesis.LeaseStoreOptions{Stream: "orders", Logger: quietLogger()})
 		require.NoError(t, err)
 		for code, want := range map[string]error{
 			"ProvisionedThroughputExceededException": braid.ErrThroughputExceeded,
@@ -310,7 +311,7 @@ func TestErrorsOfTheLeaseTable(t *testing.T) {
 			"ValidationException":                    nil,
 			"ResourceNotFoundException":              nil,
 		} {
-			d.set(func(string, map[string]any) string { return code })
+			d.SetFaults(func(string, map[string]any) string { return code })
 			_, listed := store.List(t.Context())
 			_, _, got := store.Get(t.Context(), key(leaseShard))
 			_, set := store.CompareAndSet(t.Context(), consumer.Lease{LeaseKey: key(leaseShard)})
@@ -331,8 +332,8 @@ func TestErrorsOfTheLeaseTable(t *testing.T) {
 		cancel(errBroken)
 		_, err = store.List(ctx)
 		require.Equal(t, errBroken, err)
-		d.set(nil)
-		d.put(t, "billing", item{"leaseKey": s(leaseShard), "leaseCounter": n("0"), "checkpoint": s("nonsense")})
+		d.SetFaults(nil)
+		d.Put(t, "billing", dynamotest.Item{"leaseKey": s(leaseShard), "leaseCounter": n("0"), "checkpoint": s("nonsense")})
 		_, err = store.List(t.Context())
 		require.ErrorContains(t, err, leaseShard)
 		require.ErrorAs(t, err, new(*consumer.PermanentError))

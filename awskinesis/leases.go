@@ -12,7 +12,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -146,8 +145,7 @@ type LeaseStore struct {
 	prefix string // of the writes of this store
 	writes atomic.Uint64
 
-	mu    sync.Mutex             // guards known
-	known map[string]rowStanding // of rows in the lease table, as they were seen last
+	known knownRows // of the lease table
 }
 
 var _ consumer.OwnerLeaseStore = (*LeaseStore)(nil)
@@ -170,7 +168,8 @@ var applicationPattern = regexp.MustCompile(`^[a-zA-Z0-9_.-]{3,230}$`)
 // a LeaseDuration, or a minute: it returns a [ForeignWorkerError] if one of them lives.
 //
 // nil options are not allowed, as the streams must be named. Errors: braid.ErrInvalidArgument;
-// [ErrForeignWorker]; those of the service; the cause of ctx.
+// [ErrForeignWorker]; a [consumer.PermanentError] for a table that cannot be used, such as an archived
+// one; those of the service; the cause of ctx.
 func NewLeaseStore(ctx context.Context, client DynamoDBClient, application string, options *LeaseStoreOptions) (*LeaseStore, error) {
 	opts, err := options.withDefaults()
 	switch {
@@ -195,7 +194,7 @@ func NewLeaseStore(ctx context.Context, client DynamoDBClient, application strin
 		leases: leaseTable{application, keys.format, keys.parse},
 		state:  leaseTable{application + "-Braid", formatState, keys.parseState},
 		prefix: hex.EncodeToString(random[:]) + "-",
-		known:  make(map[string]rowStanding),
+		known:  knownRows{rows: make(map[string]knownRow)},
 	}
 	if err := s.prepareTables(ctx); err != nil {
 		return nil, err
@@ -227,6 +226,7 @@ func keyOf(t *leaseTable, key consumer.LeaseKey) leaseRow {
 
 // List returns all leases of the application's streams, as they are now.
 func (s *LeaseStore) List(ctx context.Context) (leases []consumer.Lease, err error) {
+	listing := s.known.beginListing()
 	for _, t := range []*leaseTable{&s.state, &s.leases} {
 		err := s.scan(ctx, t.name, func(r leaseRow) error {
 			lease, now, found, err := s.decode(t, r)
@@ -240,6 +240,7 @@ func (s *LeaseStore) List(ctx context.Context) (leases []consumer.Lease, err err
 			return nil, err
 		}
 	}
+	s.known.endListing(listing)
 	return leases, nil
 }
 
@@ -286,25 +287,17 @@ func (s *LeaseStore) Get(ctx context.Context, key consumer.LeaseKey) (lease cons
 
 // note remembers what a write will compare.
 func (s *LeaseStore) note(t *leaseTable, lease *consumer.Lease, now rowStanding) {
-	if t != &s.leases {
-		return
-	}
-	key := t.format(lease.LeaseKey)
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if old, has := s.known[key]; !has || now.version >= old.version {
-		s.known[key] = now
+	if t == &s.leases {
+		s.known.note(t.format(lease.LeaseKey), now)
 	}
 }
 
 // standingOf returns what is known of a lease at its Version, nil if it is not known.
 func (s *LeaseStore) standingOf(t *leaseTable, lease *consumer.Lease) *rowStanding {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if now, has := s.known[t.format(lease.LeaseKey)]; has && now.version == lease.Version && t == &s.leases {
-		return &now
+	if t != &s.leases {
+		return nil
 	}
-	return nil
+	return s.known.at(t.format(lease.LeaseKey), lease.Version)
 }
 
 // CompareAndSet stores a lease by an update under conditions: that there is none, or that its
@@ -430,9 +423,9 @@ func (s *LeaseStore) Delete(ctx context.Context, lease consumer.Lease) (deleted 
 	case err != nil:
 		return false, err
 	}
-	s.mu.Lock()
-	delete(s.known, t.format(lease.LeaseKey))
-	s.mu.Unlock()
+	if t == &s.leases {
+		s.known.forget(t.format(lease.LeaseKey))
+	}
 	return true, nil
 }
 
@@ -475,14 +468,7 @@ const maxBatchGet = 100 // rows in a BatchGetItem
 // keysOf returns the rows that the index has of an owner, and those that it had when they were
 // last seen: during a hand-over the index has the next owner's name.
 func (s *LeaseStore) keysOf(ctx context.Context, owner string) (keys []string, err error) {
-	all := make(map[string]bool)
-	s.mu.Lock()
-	for key, now := range s.known {
-		if now.actualOwner() == owner {
-			all[key] = true
-		}
-	}
-	s.mu.Unlock()
+	all := s.known.of(owner)
 	in := &dynamodb.QueryInput{
 		TableName:                 &s.leases.name,
 		IndexName:                 aws.String(ownerIndex),
@@ -509,13 +495,19 @@ func (s *LeaseStore) keysOf(ctx context.Context, owner string) (keys []string, e
 	return keys, nil
 }
 
-// getRows returns the rows of those keys that are there.
+// getRows returns the rows of those keys that are there. What the service leaves over, for want of
+// throughput, it is asked for again after a pause that grows.
 func (s *LeaseStore) getRows(ctx context.Context, keys []string) (rows []leaseRow, err error) {
 	var wanted types.KeysAndAttributes
 	for _, key := range keys {
 		wanted.Keys = append(wanted.Keys, leaseRow{attrKey: stringAttr(key)})
 	}
-	for len(wanted.Keys) > 0 {
+	for attempt := 1; len(wanted.Keys) > 0; attempt++ {
+		if attempt > 1 {
+			if err := sleepFor(ctx, backoff(attempt-1)); err != nil {
+				return nil, err
+			}
+		}
 		out, err := askTable(ctx, s, "get", s.client.BatchGetItem, &dynamodb.BatchGetItemInput{
 			RequestItems: map[string]types.KeysAndAttributes{s.leases.name: wanted},
 		})

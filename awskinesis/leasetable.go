@@ -84,7 +84,8 @@ func (s *LeaseStore) prepareTables(ctx context.Context) error {
 	return nil
 }
 
-// describe returns a table that is ready, nil for none.
+// describe returns a table that is ready, nil for none. It waits for one that is being made or
+// deleted, and for no other: nobody restores an archived one, or its key, meanwhile.
 func (s *LeaseStore) describe(ctx context.Context, name string) (*types.TableDescription, error) {
 	for {
 		out, err := askTable(ctx, s, "describe", s.client.DescribeTable, &dynamodb.DescribeTableInput{TableName: &name})
@@ -94,8 +95,15 @@ func (s *LeaseStore) describe(ctx context.Context, name string) (*types.TableDes
 			return nil, nil
 		case err != nil:
 			return nil, err
-		case out.Table.TableStatus == types.TableStatusActive, out.Table.TableStatus == types.TableStatusUpdating:
+		}
+		switch status := out.Table.TableStatus; status {
+		case types.TableStatusActive, types.TableStatusUpdating:
 			return out.Table, nil
+		case types.TableStatusCreating, types.TableStatusDeleting:
+		case types.TableStatusInaccessibleEncryptionCredentials:
+			return nil, &consumer.PermanentError{Err: fmt.Errorf("lease table %q: %w: its status is %s", name, braid.ErrKeyUnavailable, status)}
+		default:
+			return nil, &consumer.PermanentError{Err: fmt.Errorf("lease table %q: its status is %s; it must be ACTIVE or UPDATING", name, status)}
 		}
 		if err := sleepFor(ctx, tablePoll); err != nil {
 			return nil, err

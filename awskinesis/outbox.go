@@ -97,12 +97,35 @@ func (f *Forwarder) Admit(ctx context.Context, bytes int) error {
 // rejects reports whether puts are refused beyond the bounds.
 func (f *Forwarder) rejects() bool { return f.isBounded() && !f.opts.DropOldest }
 
+// turn lets one goroutine at a time do something that takes long. A caller that waits for it can
+// leave.
+type turn chan struct{} // holds a token while it is taken
+
+func newTurn() turn { return make(turn, 1) }
+
+// take waits for the turn. With nil the caller has it, and must call end.
+func (t turn) take(ctx context.Context) error {
+	if err := context.Cause(ctx); err != nil {
+		return err
+	}
+	select {
+	case t <- struct{}{}:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+func (t turn) end() { <-t }
+
 // room is what is known of how much waits in the outbox, so that not every put has to look.
 type room struct {
-	mu      sync.Mutex // guards the fields below; it is held while the backlog is measured
+	turn turn // of the one that measures or admits; only its holder changes backlog and at
+
+	mu      sync.Mutex // guards the fields below
 	backlog backlog
-	at      time.Time // when it was measured
-	since   int64     // bytes that were put after that
+	at      time.Time // when its measurement began
+	since   int64     // bytes that were put since then, or perhaps
 	putting int64     // bytes that are being put
 }
 
@@ -120,18 +143,25 @@ const (
 // admit takes room for records that are to be put, or refuses them.
 func (f *Forwarder) admit(ctx context.Context, bytes int64, records int) error {
 	r := &f.room
+	if err := r.turn.take(ctx); err != nil {
+		return f.wrap("admit", err)
+	}
+	defer r.turn.end()
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	age := time.Since(r.at)
-	if r.at.IsZero() || age >= measureEvery || age >= measureAgain && f.refusal(bytes) != nil {
-		now := time.Now()
+	if r.at.IsZero() || age >= measureEvery || age >= measureAgain && f.refusalLocked(bytes) != nil {
+		now, before := time.Now(), r.since
+		r.mu.Unlock()
 		b, err := f.measure(ctx, false)
+		r.mu.Lock()
 		if err != nil {
 			return f.wrap("measure", err)
 		}
-		r.backlog, r.at, r.since = b.sum(), now, 0
+		r.backlog, r.at = b.sum(), now
+		r.since -= before // what was put meanwhile may lie in a shard that was measured by then
 	}
-	if err := f.refusal(bytes); err != nil {
+	if err := f.refusalLocked(bytes); err != nil {
 		f.counts.rejected.Add(int64(records))
 		return err
 	}
@@ -139,8 +169,8 @@ func (f *Forwarder) admit(ctx context.Context, bytes int64, records int) error {
 	return nil
 }
 
-// refusal returns why so many more bytes cannot be put, or nil. It is called with the lock.
-func (f *Forwarder) refusal(bytes int64) error {
+// refusalLocked returns why so many more bytes cannot be put, or nil.
+func (f *Forwarder) refusalLocked(bytes int64) error {
 	r := &f.room
 	full := &OutboxFullError{Outbox: f.outbox, Bytes: r.backlog.bytes + r.since + r.putting, MaxBytes: f.opts.MaxBytes, MaxAge: f.opts.MaxAge}
 	if !r.backlog.oldest.IsZero() {
@@ -264,19 +294,12 @@ func (f *Forwarder) keepWithinBounds(ctx context.Context) {
 // dropOldest drops what is beyond the bounds.
 func (f *Forwarder) dropOldest(ctx context.Context) error {
 	for {
-		d, err := f.chooseOldest(ctx)
+		d, err := f.dropOnce(ctx)
 		if err != nil || d.records == 0 {
 			return err
 		}
 		f.log.Warn("records were dropped, as more waits than the bounds of the outbox allow",
 			"records", d.records, "bytes", d.bytes, "before", d.floor, "maxBytes", f.opts.MaxBytes, "maxAge", f.opts.MaxAge)
-		stream, err := f.db.Stream(f.outbox)
-		if err != nil {
-			return err
-		}
-		if err := stream.Trim(ctx, braid.AtTime(d.floor)); err != nil {
-			return err
-		}
 		if !d.more {
 			return nil
 		}
@@ -290,14 +313,37 @@ type dropped struct {
 	more           bool // of it lies beyond the bounds
 }
 
-// maxDrop is how many records are chosen at once, while the forwarder is given none.
+// maxDrop is how many records are dropped at once, while the forwarder is given none.
 const maxDrop = 10_000
 
+// dropOnce drops some of the records that are to be dropped. With an error it has dropped none,
+// and counted none.
+func (f *Forwarder) dropOnce(ctx context.Context) (d dropped, err error) {
+	if err := f.dropping.take(ctx); err != nil {
+		return d, err
+	}
+	defer f.dropping.end()
+	if d, err = f.chooseOldest(ctx); err != nil || d.records == 0 {
+		return d, err
+	}
+	stream, err := f.db.Stream(f.outbox)
+	if err != nil {
+		return dropped{}, err
+	}
+	// It is seen to its end even if ctx ends, so that what is counted is what was dropped.
+	if err := stream.Trim(context.WithoutCancel(ctx), braid.AtTime(d.floor)); err != nil {
+		return dropped{}, err
+	}
+	f.mu.Lock()
+	f.floor = d.floor
+	f.mu.Unlock()
+	f.countDropped(d.records, int(d.bytes))
+	return d, nil
+}
+
 // chooseOldest chooses the oldest records that wait, in the order of their arrival in all
-// shards, as many as lie beyond the bounds. From then on the forwarder is not given them.
+// shards, as many as lie beyond the bounds.
 func (f *Forwarder) chooseOldest(ctx context.Context) (d dropped, err error) {
-	f.dropping.Lock()
-	defer f.dropping.Unlock()
 	all, err := f.measure(ctx, true)
 	if err != nil {
 		return d, err
@@ -323,12 +369,6 @@ func (f *Forwarder) chooseOldest(ctx context.Context) (d dropped, err error) {
 		d.records++
 		d.bytes += int64(rec.Size())
 		d.floor = rec.ArrivalTime.Add(1) // no two records of a database arrive in one nanosecond
-	}
-	if d.records > 0 {
-		f.mu.Lock()
-		f.floor = d.floor
-		f.mu.Unlock()
-		f.countDropped(d.records, int(d.bytes))
 	}
 	return d, nil
 }

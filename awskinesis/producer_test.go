@@ -153,6 +153,19 @@ func TestAKeyHasOneEntryOnItsWay(t *testing.T) {
 	}
 }
 
+func TestARecordWaitsForTheEarlierOnesOfItsKey(t *testing.T) {
+	bubble(t, 2, Options{}, func(f *fixture) {
+		f.kit.Delay("PutRecords", 1, time.Second)
+		for _, e := range append(entries("key", 2), entries("other", 1)...) {
+			require.NoError(f, f.producer.PutRecordAsync(f.Context(), e.PartitionKey, e.Data, func(r braid.PutResult) { require.NoError(f, r.Err) }))
+			synctest.Wait() // it is put, or waits
+		}
+		require.Equal(f, map[string][]string{"other": {"0"}}, f.delivered(dropForeign), "a record did not wait for its key")
+		require.NoError(f, f.producer.Flush(f.Context()))
+		require.Equal(f, map[string][]string{"key": {"0", "1"}, "other": {"0"}}, f.delivered(dropForeign), "stored in another order")
+	})
+}
+
 func TestAShardsBudgetIsKept(t *testing.T) {
 	t.Run("of records", func(t *testing.T) {
 		bubble(t, 1, Options{}, func(f *fixture) {

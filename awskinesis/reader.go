@@ -338,7 +338,8 @@ func (r *shardReader) cut(limits consumer.Limits) consumer.Page {
 		return page
 	}
 	r.kept = nil
-	if page.AtTip, page.EndOfShard, page.Children = r.atTip, r.ended, r.children; page.AtTip {
+	page.EndOfShard, page.Children = r.ended, r.children
+	if page.AtTip = r.ended || r.atTip && time.Since(r.fetched) <= freshTip; page.AtTip {
 		page.BehindLatest = 0
 	}
 	return page

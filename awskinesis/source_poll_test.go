@@ -42,6 +42,29 @@ func TestSourceRefusesOptions(t *testing.T) {
 	require.Nil(t, source.Changed())
 }
 
+// That nothing followed is only said while it is new: what was read an hour ago says nothing of now.
+func TestAPageThatWaitedIsNotAtTheTip(t *testing.T) {
+	eachMode(t, 1, func(f *sourceFixture, _ mode) {
+		large := strings.Repeat("x", 40_000) // so that a page has one of the records that one read brings
+		f.kit.Put("orders", "key", large, large, large)
+		r := f.open(shard0, f.shards()[0].Start)
+		one := func() consumer.Page {
+			page, err := r.Next(f.Context(), consumer.Limits{Records: 10, Bytes: 50_000})
+			require.NoError(f, err)
+			return page
+		}
+		for len(one().Records) == 0 {
+		}
+		require.False(f, one().AtTip)
+		f.put(5)
+		time.Sleep(time.Hour)
+		page := one()
+		require.Len(f, page.Records, 1)
+		require.False(f, page.AtTip, "five follow")
+		require.Len(f, f.rest(r), 5)
+	})
+}
+
 // An idle shard is read less and less often, and one that brings records at once again.
 func TestIdleShardIsReadLessOften(t *testing.T) {
 	sourceBubble(t, 1, polling.options(), func(f *sourceFixture) {

@@ -1,6 +1,7 @@
 package kinesisapi_test
 
 import (
+	"crypto/sha256"
 	"encoding/json"
 	"fmt"
 	"strings"
@@ -43,6 +44,25 @@ func TestRawEmbeddedQueue(t *testing.T) {
 		require.Equal(t, "d", found.Stream().Name())
 		require.NoError(t, found.Delete(r.t.Context()))
 		r.does("DeleteStream", `{"StreamName":"d"}`)
+	})
+}
+
+// A queue whose creation was interrupted by a crash has no name that a caller could give. A new
+// queue can still have that name.
+func TestRawAQueueThatWasHalfCreated(t *testing.T) {
+	rigInBubble(t, &kinesisapi.Options{SeparateAccounts: true}, func(r *rig) {
+		r.onDemand("s")
+		streams := r.db.Streams()
+		require.Len(t, streams, 1)
+		namespace := strings.TrimSuffix(streams[0].Name(), "s")
+		name := strings.Repeat("x", 128)
+		sum := sha256.Sum256([]byte(namespace + name))
+		_, err := queue.Create(r.t.Context(), r.db, fmt.Sprintf("long.%x", sum), &queue.Options{Stream: streams[0].Name()})
+		require.NoError(t, err)
+		require.Empty(t, r.does("ListQueues", `{}`)["QueueSummaries"])
+		require.Equal(t, 200, r.createQueue(name, "s", "", "").status)
+		require.Len(t, r.does("ListQueues", `{}`)["QueueSummaries"], 1)
+		r.isError(r.createQueue(name, "s", "", ""), inUse, "Queue "+name+" under account "+account+" already exists.")
 	})
 }
 

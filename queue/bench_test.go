@@ -93,7 +93,7 @@ func BenchmarkExchange(b *testing.B) {
 									}
 									done = nil
 								}
-								records, err := queue.Exchange(ctx, q, batch, done...)
+								records, err := q.Exchange(ctx, batch, noWait, done...)
 								if err != nil || len(records) == 0 {
 									return
 								}

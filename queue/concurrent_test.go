@@ -1,13 +1,16 @@
 package queue_test
 
 import (
+	"context"
 	"math/rand/v2"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/braidstream/braid"
 	"github.com/braidstream/braid/queue"
 )
 
@@ -95,5 +98,39 @@ func TestManyAtOnce(t *testing.T) {
 		d := k.describe(q)
 		require.Zero(t, d.Visible+d.InFlight+d.Delayed+d.Dead)
 		require.EqualValues(t, records, d.Acknowledged)
+	})
+}
+
+// A call that gives up while its commit is on the way keeps what it was to do, and may do it
+// once more: the commit works on a copy.
+func TestACallThatGivesUpKeepsItsSteps(t *testing.T) {
+	bubble(t, func(k *kit) {
+		q := k.open("q", queue.Options{VisibilityTimeout: second})
+		k.put(1)
+		old := k.receive(q, 1)
+		time.Sleep(second)
+		require.Len(t, k.receive(q, 1), 1)
+		call, refused := queue.Extending(q, old[0].Receipt)
+		short, cancel := context.WithCancel(ctx)
+		goOn, ended := make(chan struct{}), make(chan error, 2)
+		k.putAnd("other", func() { // what comes meanwhile is one group
+			go func() {
+				ended <- k.db.Update(ctx, func(tx *braid.Tx) error {
+					return queue.JoinApply(tx, func() { <-goOn })
+				})
+			}()
+			synctest.Wait()
+			go func() { ended <- call(short) }()
+			synctest.Wait()
+		})
+		synctest.Wait()
+		cancel()
+		require.ErrorIs(t, <-ended, braid.ErrOutcomeUnknown)
+		close(goOn)
+		require.NoError(t, <-ended)
+		synctest.Wait()
+		require.NoError(t, refused())
+		require.NoError(t, call(ctx))
+		require.ErrorIs(t, refused(), queue.ErrReceiptExpired)
 	})
 }

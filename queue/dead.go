@@ -4,6 +4,7 @@ import (
 	"context"
 	"iter"
 	"math"
+	"slices"
 	"time"
 
 	"github.com/braidstream/braid"
@@ -33,7 +34,8 @@ func (d DeadLetters) Receive(ctx context.Context, n int, options *ReceiveOptions
 // or discards the letter until it is received; after that it is [ErrReceiptExpired]. A
 // letter in flight has none. All is meant for inspection by people.
 //
-// The cost and the memory grow with how far the loop goes. An error, one of those of
+// The cost grows with how far the loop goes, and no commit waits for all of it. A loop over
+// more than 1,500 letters keeps 8 bytes for each in memory. An error, one of those of
 // [Queue.Receive], is yielded once, last, with a zero Record.
 func (d DeadLetters) All(ctx context.Context) iter.Seq2[Record, error] {
 	return func(yield func(Record, error) bool) {
@@ -51,35 +53,64 @@ func (d DeadLetters) all(ctx context.Context, yield func(Record, error) bool) er
 	q.mu.Lock()
 	end := q.next // a record from there on is not received yet, and so not dead
 	q.mu.Unlock()
-	for page, from := deadPage, uint64(0); ; page *= 2 { // so that all pages together cost about twice the last one
-		letters, err := d.page(ctx, from, end, page)
+	from := uint64(0)
+	for n := fewLetters; n <= manyLetters; n *= 2 { // so that all of these together cost about twice the last ones
+		letters, err := d.page(ctx, from, end, n)
 		if err != nil || len(letters) == 0 {
 			return err
 		}
-		for i := range letters {
-			t := &letters[i]
-			from = t.counter + 1
-			there, err := q.readOne(ctx, &t.taken)
-			if err != nil {
-				return err
-			}
-			if !there {
-				continue
-			}
-			r := Record{Record: *t.record, ID: t.id(), Receives: t.receives, FirstReceived: timeOf(t.first), Reason: t.reason}
-			if !t.inFlight {
-				r.Receipt = q.receipt(t.ticket)
-			}
-			t.record = nil
-			if !yield(r, nil) {
-				return nil
-			}
+		if more, err := d.each(ctx, letters, yield); !more {
+			return err
+		}
+		from = letters[len(letters)-1].counter + 1
+	}
+	counters, err := d.counters(ctx, from, end)
+	if err != nil {
+		return err
+	}
+	for these := range slices.Chunk(counters, manyLetters) {
+		letters, err := d.lookUp(ctx, these)
+		if err != nil {
+			return err
+		}
+		if more, err := d.each(ctx, letters, yield); !more {
+			return err
 		}
 	}
+	return nil
 }
 
-// deadPage is how many dead letters the first page has.
-const deadPage = 100
+// each reads letters and yields them. It reports whether the loop continues.
+func (d DeadLetters) each(ctx context.Context, letters []letter, yield func(Record, error) bool) (more bool, err error) {
+	q := d.q
+	for i := range letters {
+		t := &letters[i]
+		there, err := q.readOne(ctx, &t.taken)
+		if err != nil {
+			return false, err
+		}
+		if !there {
+			continue
+		}
+		r := Record{Record: *t.record, ID: t.id(), Receives: t.receives, FirstReceived: timeOf(t.first), Reason: t.reason}
+		if !t.inFlight {
+			r.Receipt = q.receipt(t.ticket)
+		}
+		t.record = nil
+		if !yield(r, nil) {
+			return false, nil
+		}
+	}
+	return true, nil
+}
+
+// Letters are looked up under the queue's mutex, and commits wait for that. So only a few are
+// looked up at a time. The first letters are found one after the other, at a cost that does not
+// depend on the others. A loop that goes further notes the counters of all.
+const (
+	fewLetters  = 100 // at first
+	manyLetters = 800 // at most
+)
 
 // letter is a dead letter that All returns.
 type letter struct {
@@ -102,12 +133,50 @@ func (d DeadLetters) page(ctx context.Context, from, end uint64, n int) (letters
 		case e.counter >= end || len(letters) == n:
 			return letters, nil
 		case e.counter >= from:
-			l := letter{e.taken(), e.phase == deadInFlight}
-			l.dead = true
-			letters = append(letters, l)
+			letters = append(letters, e.letter())
 		}
 	}
 	return letters, nil
+}
+
+// counters returns the counters of all dead letters from from on and below end, in order.
+func (d DeadLetters) counters(ctx context.Context, from, end uint64) (all []uint64, err error) {
+	q := d.q
+	q.mu.Lock()
+	err = q.overLocked(ctx)
+	for it := range q.ages.dying.Before(end) {
+		q.looks++
+		if it.Due() >= from {
+			all = append(all, it.Due())
+		}
+	}
+	q.mu.Unlock()
+	slices.Sort(all)
+	return all, err
+}
+
+// lookUp returns the letters with these counters that are still dead.
+func (d DeadLetters) lookUp(ctx context.Context, counters []uint64) (letters []letter, err error) {
+	q := d.q
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if err := q.overLocked(ctx); err != nil {
+		return nil, err
+	}
+	q.passed(q.door.Now())
+	for _, counter := range counters {
+		q.looks++
+		if e := q.entries[counter]; e != nil && (e.phase == dead || e.phase == deadInFlight) {
+			letters = append(letters, e.letter())
+		}
+	}
+	return letters, nil
+}
+
+func (e *entry) letter() letter {
+	l := letter{e.taken(), e.phase == deadInFlight}
+	l.dead = true
+	return l
 }
 
 // Discard removes dead letters from the queue, as [Queue.Ack] does with records. Kinesis:

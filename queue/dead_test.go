@@ -343,6 +343,22 @@ func TestManyDeadLetters(t *testing.T) {
 	})
 }
 
+// A change of the limit writes the dead letters in several commits, because others wait for
+// each.
+func TestALimitIsChangedInSmallCommits(t *testing.T) {
+	bubble(t, func(k *kit) {
+		q := k.open("q", queue.Options{MaxReceives: 1})
+		const n = 3500
+		k.put(n)
+		require.Len(t, k.receive(q, n), n)
+		time.Sleep(q30)
+		before := k.db.Metrics().Commits
+		require.NoError(t, q.Update(ctx, func(o *queue.Options) { o.MaxReceives = 9 }))
+		require.EqualValues(t, 4, k.db.Metrics().Commits-before)
+		require.EqualValues(t, n, k.describe(q).Dead)
+	})
+}
+
 // A listed letter can be restored or discarded by its receipt, unless it was received in
 // the meantime.
 func TestALetterIsRestoredByItsReceipt(t *testing.T) {

@@ -3,6 +3,7 @@ package queue
 import (
 	"context"
 	"errors"
+	"math"
 	"time"
 
 	"github.com/braidstream/braid/internal/agenda"
@@ -32,7 +33,8 @@ type Description struct {
 	// Records that left the stream before they were settled, because retention or a trim
 	// removed them or they could not be read: never received, received, and dead ones. The
 	// counts start when the queue is created. Records that were never received are not
-	// counted if their shard is removed while nobody uses the queue.
+	// counted if their shard is removed while nobody uses the queue. They are no longer counted
+	// if the database is closed after that before the queue commits anything.
 	ExpiredUnreceived, ExpiredReceived, ExpiredDead int64
 
 	// The counts below start at 0 each time the database is opened; they are not stored.
@@ -201,6 +203,11 @@ func (q *Queue) updateFrom(ctx context.Context, was Options, change func(*Option
 	case opts.BlockAtDead != was.BlockAtDead:
 		return invalid("BlockAtDead", opts.BlockAtDead, "must not be changed")
 	}
+	if opts.MaxReceives != was.MaxReceives {
+		if err := q.fixMost(ctx); err != nil {
+			return err
+		}
+	}
 	return q.door.Commit(ctx, false, 1000, func(rows companion.Rows) (func(), error) {
 		q.mu.Lock()
 		defer q.mu.Unlock()
@@ -213,13 +220,43 @@ func (q *Queue) updateFrom(ctx context.Context, was Options, change func(*Option
 		q.passed(q.door.Now())
 		q.flush(rows)
 		if opts.MaxReceives != q.settings.MaxReceives {
-			q.fix(rows)
+			q.fix(rows, math.MaxInt)
 		}
 		q.settings = opts
 		q.dieTried()
 		rows.Set(layout.QueueKey(q.id), q.row())
 		return q.alert, nil
 	})
+}
+
+// maxFixed is the maximum number of dead letters that one commit fixes, because others wait
+// for it.
+const maxFixed = 1000
+
+// fixMost makes the letters that are dead by the current limit stay dead, until few are left
+// for the commit that changes the limit.
+func (q *Queue) fixMost(ctx context.Context) error {
+	for {
+		q.mu.Lock()
+		q.passed(q.door.Now())
+		left := len(q.lapsed)
+		q.mu.Unlock()
+		if left <= maxFixed {
+			return nil
+		}
+		err := q.door.Commit(ctx, false, 100*maxFixed, func(rows companion.Rows) (func(), error) {
+			q.mu.Lock()
+			defer q.mu.Unlock()
+			if q.gone {
+				return nil, ErrQueueNotFound
+			}
+			q.fix(rows, maxFixed)
+			return nil, nil
+		})
+		if err != nil {
+			return err
+		}
+	}
 }
 
 // Delete deletes the queue. Its stream stays unchanged. Waiting receivers return

@@ -74,5 +74,6 @@
 // only the row of its settings.
 //
 // Receives and acknowledgements of all goroutines share commits, and thus fsyncs, with
-// each other and with all other writes.
+// each other and with all other writes. [Queue.Work] acknowledges with its next receive, in
+// one commit. [Queue.Exchange] does the same for an application's own loop.
 package queue

@@ -114,6 +114,47 @@ func Example_outbox() {
 	// Output: order 42 is paid, with a key of 24 characters
 }
 
+// An application's own loop acknowledges the processed records with its next receive.
+func ExampleQueue_Exchange() {
+	ctx := context.Background()
+	db, err := braid.Open(braid.InMemory, nil)
+	check(err)
+	defer db.Close()
+	tasks, err := db.OpenStream(ctx, "tasks", nil)
+	check(err)
+	for i := range 5 {
+		_, err := tasks.PutRecord(ctx, "key", fmt.Append(nil, i))
+		check(err)
+	}
+	q, err := queue.Open(ctx, db, "tasks", &queue.Options{Stream: "tasks"})
+	check(err)
+
+	var done []queue.Receipt
+	for {
+		// Here the loop ends when nothing is left; one without Wait goes on until ctx ends.
+		records, err := q.Exchange(ctx, 2, &queue.ReceiveOptions{Wait: -1}, done...)
+		if lost := new(queue.ReceiptsError); errors.As(err, &lost) {
+			fmt.Println("others have received records that took too long:", lost)
+		} else {
+			check(err)
+		}
+		if len(records) == 0 {
+			break
+		}
+		done = done[:0]
+		for _, r := range records {
+			fmt.Printf("%s ", r.Data)
+			done = append(done, r.Receipt)
+		}
+	}
+	d, err := q.Describe(ctx)
+	check(err)
+	fmt.Println("- acknowledged:", d.Acknowledged)
+
+	// Output:
+	// 0 1 2 3 4 - acknowledged: 5
+}
+
 // Records of one account are processed in order, even by different workers. Those of
 // other accounts do not wait.
 func ExampleOptions_orderByKey() {

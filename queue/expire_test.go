@@ -43,6 +43,29 @@ func TestExpiredRecordsLeaveAndAreCounted(t *testing.T) {
 	})
 }
 
+// What has expired counts as received if it was, and not by whether others of its key held it
+// back when it expired.
+func TestExpiredRecordsThatWereHeldBack(t *testing.T) {
+	bubble(t, func(k *kit) {
+		q := k.open("q", queue.Options{OrderByKey: true})
+		k.putKeys("A1", "A2", "A3", "B1", "B2")
+		first := k.receive(q, 9)
+		require.Equal(t, []string{"A1", "B1"}, texts(first))
+		require.NoError(t, q.Reject(ctx, "", first[0].Receipt))
+		require.NoError(t, q.Ack(ctx, first[1].Receipt)) // so B2 is visible, and was never received
+		a2 := k.receive(q, 1)
+		require.Equal(t, []string{"A2"}, texts(a2))
+		_, err := q.DeadLetters().RestoreAll(ctx)
+		require.NoError(t, err)
+		require.NoError(t, q.Release(ctx, 0, a2[0].Receipt)) // behind A1
+		d := k.describe(q)
+		require.Equal(t, []int64{2, 2}, []int64{d.Visible, d.Held})
+		require.NoError(t, k.stream.Trim(ctx, braid.Latest()))
+		d = k.describe(q)
+		require.Equal(t, []int64{2, 2}, []int64{d.ExpiredReceived, d.ExpiredUnreceived})
+	})
+}
+
 func TestTrimmedRecordsLeave(t *testing.T) {
 	bubble(t, func(k *kit) {
 		q := k.open("q", queue.Options{})
@@ -186,6 +209,21 @@ func TestStart(t *testing.T) {
 			require.Len(t, k.receive(q, 10), want)
 			require.Zero(t, k.describe(q).Visible)
 		}
+	})
+}
+
+// A queue that is to begin before what its stream keeps begins where that does.
+func TestAStartBeforeTheRetentionPeriod(t *testing.T) {
+	bubble(t, func(k *kit) {
+		time.Sleep(100 * time.Hour)
+		k.put(1)
+		before := k.open("before", queue.Options{Start: braid.AtTime(time.Now().Add(-50 * time.Hour))})
+		within := k.open("within", queue.Options{Start: braid.AtTime(time.Now().Add(-10 * time.Hour))})
+		require.Equal(t, time.Now().Add(-24*time.Hour), before.StartedAt())
+		require.Equal(t, time.Now().Add(-10*time.Hour), within.StartedAt())
+		require.NoError(t, k.stream.IncreaseRetention(ctx, -1))
+		forever := k.open("forever", queue.Options{Start: braid.AtTime(time.Now().Add(-50 * time.Hour))})
+		require.Equal(t, time.Now().Add(-50*time.Hour), forever.StartedAt())
 	})
 }
 
@@ -405,5 +443,21 @@ func TestRecordsAfterOnesThatWereTrimmedUnread(t *testing.T) {
 		require.Empty(t, k.receive(q, 100))
 		k.put(20)
 		require.Len(t, k.receive(q, 100), 20)
+	})
+}
+
+// A record that was dead when it expired counts as a dead one, even if nobody has looked since
+// it was received, and one whose timeout had not passed as one that was received.
+func TestWhatDiedBeforeItExpired(t *testing.T) {
+	bubble(t, func(k *kit) {
+		q := k.open("q", queue.Options{MaxReceives: 1})
+		k.put(2)
+		time.Sleep(24*time.Hour - time.Minute)
+		k.receive(q, 1) // for 30 seconds
+		_, err := q.Receive(ctx, 1, &queue.ReceiveOptions{Wait: -1, VisibilityTimeout: 12 * time.Hour})
+		require.NoError(t, err)
+		time.Sleep(24 * time.Hour)
+		d := k.describe(q)
+		require.Equal(t, []int64{0, 1, 1}, []int64{d.ExpiredUnreceived, d.ExpiredReceived, d.ExpiredDead})
 	})
 }

@@ -54,10 +54,25 @@ func (l *listened) Listen(listener companion.Listener) {
 	l.Stream.Listen(listener)
 }
 
+// HoldLoading makes the first users of the queue wait until release is called.
+func HoldLoading(q *Queue) (release func()) {
+	<-q.loading
+	return func() { giveTurn(q.loading) }
+}
+
 // JoinCommit makes ends be called when the transaction is durable, before others see the
 // records that it puts.
 func JoinCommit(tx *braid.Tx, ends func()) error {
 	return companion.TxOf(tx).Join(func() error { return nil }, func(companion.Rows) func() { return ends })
+}
+
+// JoinApply has applies called when the transaction is applied, before the requests of its
+// group that come after it.
+func JoinApply(tx *braid.Tx, applies func()) error {
+	return companion.TxOf(tx).Join(func() error { return nil }, func(companion.Rows) func() {
+		applies()
+		return nil
+	})
 }
 
 // AheadBytes returns the bytes of the records that were read ahead.
@@ -81,15 +96,13 @@ func Unseen(q *Queue) int {
 	return len(q.unseen)
 }
 
-// Exchange acknowledges records and receives others, in one commit, without waiting.
-func Exchange(ctx context.Context, q *Queue, n int, receipts ...Receipt) ([]Record, error) {
-	var steps []step
-	if len(receipts) > 0 {
-		steps = q.steps(step{verb: acknowledge}, false, receipts)
+// Extending returns a call that extends a record, and a function that returns why its receipt
+// was refused.
+func Extending(q *Queue, r Receipt) (call func(context.Context) error, refused func() error) {
+	steps := q.steps(step{verb: extend}, false, []Receipt{r})
+	call = func(ctx context.Context) error {
+		_, err := q.commit(ctx, nil, steps)
+		return err
 	}
-	records, err := q.receive(ctx, ask{n: n, bytes: maxBytes}, -1, steps)
-	if err == nil {
-		err = failures(steps, receipts)
-	}
-	return records, err
+	return call, func() error { return steps[0].err }
 }

@@ -2,7 +2,6 @@ package queue_test
 
 import (
 	"cmp"
-	"context"
 	"errors"
 	"flag"
 	"fmt"
@@ -288,19 +287,20 @@ func (l *linear) check(met map[queuetest.Verb]int) {
 // checkOrder requires that no record was received before all earlier ones of its key were
 // acknowledged.
 func (l *linear) checkOrder() {
-	first := func(history []queuetest.Call, verbs ...queuetest.Verb) *queuetest.Call {
-		i := slices.IndexFunc(history, func(c queuetest.Call) bool { return slices.Contains(verbs, c.Verb) && c.Err == nil })
-		if i < 0 {
-			return nil
+	first := func(history []queuetest.Call, verbs ...queuetest.Verb) (first *queuetest.Call) {
+		for i := range history { // in the order in which they have ended
+			if c := &history[i]; slices.Contains(verbs, c.Verb) && c.Err == nil && (first == nil || c.Begun < first.Begun) {
+				first = c
+			}
 		}
-		return &history[i]
+		return first
 	}
 	for data, history := range l.records {
 		put := first(history, queuetest.Put)
 		if put == nil || put.Maybe {
 			continue // a crash may have removed it
 		}
-		ack := first(history, queuetest.Ack, queuetest.AckTx) // no other acknowledgement precedes it
+		ack := first(history, queuetest.Ack, queuetest.AckTx)
 		require.NotNil(l, ack, "record %s of history %d was never acknowledged:\n%s", data, l.seed, queuetest.TextOf(history))
 		for later, other := range l.records {
 			second := first(other, queuetest.Put)
@@ -329,246 +329,4 @@ func (l *linear) settledBy() func(*queuetest.Call) int64 {
 		each(&l.everyone[i].Call)
 	}
 	return func(c *queuetest.Call) int64 { return max(c.Ended, ends[c.To]) }
-}
-
-// linearWorker is one of the goroutines that use the queue.
-type linearWorker struct {
-	*linear
-	random *rand.Rand
-}
-
-// span returns a time of up to n seconds, which never ends exactly when a step begins.
-func (w *linearWorker) span(n int) time.Duration {
-	return time.Duration(1+w.random.IntN(1000*n))*time.Millisecond + 500*time.Microsecond
-}
-
-func (w *linearWorker) step() {
-	if w.random.IntN(2) == 0 {
-		time.Sleep(time.Duration(w.random.IntN(2500)) * time.Millisecond)
-	}
-	for range w.random.IntN(20) {
-		runtime.Gosched()
-	}
-	n := w.random.IntN(100)
-	if w.order && n >= 82 {
-		n = 98 // nothing dies
-	}
-	switch {
-	case n < 15:
-		w.putOne()
-	case n < 40:
-		w.receive(false, 1+w.random.IntN(4), time.Duration(w.random.IntN(3)-1)*second)
-	case n < 48:
-		w.receive(true, 1+w.random.IntN(3), -1)
-	case n < 60:
-		w.settle(queuetest.Ack, false, 0, w.queue.Ack)
-	case n < 66:
-		w.settle(queuetest.AckTx, false, 0, func(ctx context.Context, receipts ...queue.Receipt) error {
-			return w.db.Update(ctx, func(tx *braid.Tx) error { return w.queue.AckTx(tx, receipts...) })
-		})
-	case n < 73:
-		d := w.span(5) * time.Duration(w.random.IntN(2))
-		w.settle(queuetest.Extend, false, d, func(ctx context.Context, receipts ...queue.Receipt) error {
-			return w.queue.Extend(ctx, d, receipts...)
-		})
-	case n < 79:
-		d := w.span(5) * time.Duration(w.random.IntN(2))
-		w.settle(queuetest.Release, false, d, func(ctx context.Context, receipts ...queue.Receipt) error {
-			return w.queue.Release(ctx, d, receipts...)
-		})
-	case n < 82:
-		w.settle(queuetest.Return, false, 0, w.queue.Return)
-	case n < 84:
-		w.settle(queuetest.Reject, false, 0, func(ctx context.Context, receipts ...queue.Receipt) error {
-			return w.queue.Reject(ctx, "", receipts...)
-		})
-	case n < 89:
-		w.settle(queuetest.Restore, true, 0, w.queue.DeadLetters().Restore)
-	case n < 91:
-		w.settle(queuetest.Ack, true, 0, w.queue.DeadLetters().Discard)
-	case n < 93:
-		d := w.span(5)
-		w.settle(queuetest.Extend, true, d, func(ctx context.Context, receipts ...queue.Receipt) error {
-			return w.queue.DeadLetters().Extend(ctx, d, receipts...)
-		})
-	case n < 94:
-		w.everything(queuetest.Call{Verb: queuetest.RestoreAll}, func(ctx context.Context) error {
-			_, err := w.queue.DeadLetters().RestoreAll(ctx)
-			return err
-		})
-	case n < 98:
-		most := cmp.Or(w.random.IntN(5), -1)
-		w.everything(queuetest.Call{Verb: queuetest.Update, Most: most}, func(ctx context.Context) error {
-			return w.queue.Update(ctx, func(o *queue.Options) { o.MaxReceives = most })
-		})
-	default:
-		w.judge(w.stream.UpdateShardCount(ctx, 1+w.random.IntN(4)))
-	}
-}
-
-// begin begins a call. Some calls are abandoned after a while.
-func (w *linearWorker) begin() (c queuetest.Call, limited context.Context, stop func()) {
-	limited, stop = context.WithCancel(ctx)
-	if !w.calm && w.random.IntN(12) == 0 {
-		yields := w.random.IntN(30)
-		go func() {
-			for range yields {
-				runtime.Gosched()
-			}
-			stop()
-		}()
-	}
-	return queuetest.Call{Begun: w.ticks.Add(1), From: time.Since(w.began)}, limited, stop
-}
-
-func (w *linearWorker) end(c *queuetest.Call) { c.To, c.Ended = time.Since(w.began), w.ticks.Add(1) }
-
-// judge requires that a failed call has a valid reason. It reports whether the call may
-// have had an effect.
-func (w *linearWorker) judge(err error) (happened, unsure bool) {
-	switch {
-	case err == nil:
-		return true, false
-	case errors.Is(err, braid.ErrOutcomeUnknown):
-		return true, true
-	case errors.Is(err, context.Canceled), errors.Is(err, braid.ErrDiskFull):
-		return false, false
-	}
-	require.NoError(w, err)
-	return false, false
-}
-
-func (w *linearWorker) note(data string, c queuetest.Call) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	w.records[data] = append(w.records[data], c)
-}
-
-func (w *linearWorker) putOne() {
-	data := fmt.Sprint(w.put.Add(1))
-	key := fmt.Sprint("k", w.random.IntN(9))
-	w.mu.Lock()
-	w.keys[data] = key
-	w.mu.Unlock()
-	c, limited, stop := w.begin()
-	defer stop()
-	_, err := w.stream.PutRecord(limited, key, []byte(data))
-	w.end(&c)
-	if happened, unsure := w.judge(err); happened {
-		c.Verb, c.Maybe = queuetest.Put, unsure
-		w.note(data, c)
-	}
-}
-
-func (w *linearWorker) everything(what queuetest.Call, do func(context.Context) error) {
-	c, limited, stop := w.begin()
-	defer stop()
-	err := do(limited)
-	w.end(&c)
-	c.Verb, c.Most = what.Verb, what.Most
-	happened, unsure := w.judge(err)
-	if !happened {
-		return
-	}
-	c.Maybe = unsure
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	w.everyone = append(w.everyone, seen{c, nil})
-}
-
-// receive returns its deliveries.
-func (w *linearWorker) receive(dead bool, n int, wait time.Duration) (all []delivery) {
-	o := &queue.ReceiveOptions{Wait: cmp.Or(wait, -1), VisibilityTimeout: w.span(8), Whole: true}
-	receive, got, missed := w.queue.Receive, queuetest.Receive, queuetest.Missing
-	if dead {
-		receive, got, missed = w.queue.DeadLetters().Receive, queuetest.ReceiveDead, queuetest.MissingDead
-	}
-	c, limited, stop := w.begin()
-	defer stop()
-	records, err := receive(limited, n, o)
-	w.end(&c)
-	w.judge(err)
-	c.Verb, c.Delay = got, o.VisibilityTimeout
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if errors.Is(err, braid.ErrDiskFull) {
-		return nil
-	}
-	if err != nil { // it may have taken any records, and given them back since, or still may
-		c.Maybe, c.Delivery = true, int(w.named.Add(1))
-		back := c
-		back.Verb = queuetest.Return
-		w.everyone = append(w.everyone, seen{c, nil}, seen{back, nil})
-		return nil
-	}
-	those := make(map[string]bool)
-	for _, r := range records {
-		data := string(r.Data)
-		those[data] = true
-		c.Delivery, c.Receives = int(w.named.Add(1)), r.Receives
-		w.records[data] = append(w.records[data], c)
-		all = append(all, delivery{data, c.Delivery, r.Receipt, dead, c.Ended})
-	}
-	w.held = append(w.held, all...)
-	if len(records) < n && !w.order { // otherwise they may be held back
-		c.Verb = missed
-		w.everyone = append(w.everyone, seen{c, those})
-	}
-	return all
-}
-
-// settle does something with some receipts, mostly new ones, of different records.
-func (w *linearWorker) settle(what queuetest.Verb, dead bool, delay time.Duration, do func(context.Context, ...queue.Receipt) error) {
-	var chosen []delivery
-	w.mu.Lock()
-	for range 1 + w.random.IntN(3) {
-		var all []delivery
-		for _, d := range w.held {
-			if d.dead == dead && !slices.ContainsFunc(chosen, func(other delivery) bool { return other.data == d.data }) {
-				all = append(all, d)
-			}
-		}
-		if w.random.IntN(4) > 0 {
-			all = all[max(0, len(all)-10):]
-		}
-		if len(all) > 0 {
-			chosen = append(chosen, all[w.random.IntN(len(all))])
-		}
-	}
-	w.mu.Unlock()
-	if len(chosen) > 0 {
-		w.settleThese(chosen, what, delay, do)
-	}
-}
-
-func (w *linearWorker) settleThese(chosen []delivery, what queuetest.Verb, delay time.Duration, do func(context.Context, ...queue.Receipt) error) {
-	var receipts []queue.Receipt
-	for _, d := range chosen {
-		receipts = append(receipts, d.receipt)
-	}
-	c, limited, stop := w.begin()
-	defer stop()
-	err := do(limited, receipts...)
-	w.end(&c)
-	var refused *queue.ReceiptsError
-	if !errors.As(err, &refused) {
-		happened, unsure := w.judge(err)
-		if !happened {
-			return
-		}
-		c.Maybe = unsure
-	}
-	c.Verb, c.Delay = what, delay
-	for i, d := range chosen {
-		c := c
-		c.Delivery = d.name
-		if refused != nil {
-			if at := slices.IndexFunc(refused.Failed, func(f queue.ReceiptError) bool { return f.Index == i }); at >= 0 {
-				c.Err = refused.Failed[at].Err
-			} else if what == queuetest.AckTx {
-				continue // all or nothing
-			}
-		}
-		w.note(d.data, c)
-	}
 }

@@ -98,6 +98,11 @@ func TestEveryMisuseHasAUsefulText(t *testing.T) {
 			{"Queue.Receive: VisibilityTimeout", braid.ErrInvalidArgument, "VisibilityTimeout must be 1ms to 12h0m0s", receive(q.Receive, 1, queue.ReceiveOptions{VisibilityTimeout: 13 * time.Hour})},
 			{"Queue.Receive: deleted", queue.ErrQueueNotFound, `receive "gone": no such queue`, receive(gone.Receive, 1, queue.ReceiveOptions{})},
 			{"Queue.Receive: ctx", context.Canceled, `receive "q"`, ended(func(ctx context.Context) error { _, err := q.Receive(ctx, 1, nil); return err })},
+			{"Queue.Exchange: none", braid.ErrInvalidArgument, `exchange records of "q": invalid argument: n must be 1 to 10000`, func() error { _, err := q.Exchange(ctx, 0, nil, first); return err }},
+			{"Queue.Exchange: an old one", queue.ErrReceiptExpired, "receipt has expired", func() error { _, err := q.Exchange(ctx, 1, noWait, old); return err }},
+			{"Queue.Exchange: no receipt", queue.ErrReceiptInvalid, `receipt 0, "x": receipt is not valid`, func() error { _, err := q.Exchange(ctx, 1, noWait, "x"); return err }},
+			{"Queue.Exchange: deleted", queue.ErrQueueNotFound, `exchange records of "gone": no such queue`, func() error { _, err := gone.Exchange(ctx, 1, noWait, first); return err }},
+			{"Queue.Exchange: ctx", context.Canceled, `exchange records of "q"`, ended(func(ctx context.Context) error { _, err := q.Exchange(ctx, 1, nil, first); return err })},
 			{"Queue.Follow: VisibilityTimeout", braid.ErrInvalidArgument, "VisibilityTimeout must be 1ms", func() error {
 				for _, err := range q.Follow(ctx, &queue.ReceiveOptions{VisibilityTimeout: 1}) {
 					return err

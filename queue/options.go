@@ -144,6 +144,11 @@ func (o *ReceiveOptions) withDefaults(n int) (ReceiveOptions, error) {
 	return opts, nil
 }
 
+// ask returns the request of a receive with the options.
+func (o *ReceiveOptions) ask(n int, dead bool) ask {
+	return ask{n: n, bytes: o.Bytes, timeout: o.VisibilityTimeout, whole: o.Whole, dead: dead}
+}
+
 // checkDelay checks how long a record is to be hidden; 0 means not at all.
 func checkDelay(field string, d time.Duration) error {
 	if d < 0 || d > maxDelay {

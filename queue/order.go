@@ -18,7 +18,8 @@ const maxHolds = 1000
 // attempt; all others are held. If busy is 0, the first entry is ready.
 type chain struct {
 	first, last *entry
-	busy        int // number of entries that the others have to wait for
+	near        *entry // the last one that was put between others; nil for none
+	busy        int    // number of entries that the others have to wait for
 }
 
 // isBusy reports whether other records of a key wait for an entry in that phase.
@@ -31,10 +32,7 @@ func (s *state) link(e *entry) {
 		c = new(chain)
 		s.keys[e.keyHash] = c
 	}
-	after := c.last
-	for after != nil && after.counter > e.counter { // only a restored record is not the last one
-		after = after.before
-	}
+	after := s.place(c, e)
 	e.chain, e.before = c, after
 	if after == nil {
 		e.after, c.first = c.first, e
@@ -52,6 +50,26 @@ func (s *state) link(e *entry) {
 	s.arrange(c, e)
 }
 
+// place returns the entry of the chain that precedes e: the last one, unless e is a restored
+// record. Restored records come in order, so each search begins at the one before.
+func (s *state) place(c *chain, e *entry) *entry {
+	after := c.last
+	if after == nil || after.counter < e.counter {
+		return after
+	}
+	if near := c.near; near != nil && near.counter < e.counter {
+		for after = near; after.after.counter < e.counter; after = after.after { // the last one is higher
+			s.looks++
+		}
+	} else {
+		for ; after != nil && after.counter > e.counter; after = after.before {
+			s.looks++
+		}
+	}
+	c.near = e
+	return after
+}
+
 // unlink removes the entry from its chain. If the next entry has waited for it, that one
 // becomes ready.
 func (s *state) unlink(e *entry) {
@@ -61,6 +79,9 @@ func (s *state) unlink(e *entry) {
 	}
 	if e.phase.isBusy() && s.entries[e.counter] == e {
 		c.busy--
+	}
+	if c.near == e {
+		c.near = e.before
 	}
 	if e.before == nil {
 		c.first = e.after

@@ -82,6 +82,62 @@ func TestARestoredRecordWaitsForItsKey(t *testing.T) {
 	})
 }
 
+// A lower limit makes all records of a key dead that were received so often, even those that
+// the first one held back.
+func TestALowerLimitReachesRecordsThatAreHeldBack(t *testing.T) {
+	for range 20 { // the order of a map has a say
+		bubble(t, func(k *kit) {
+			q := k.open("q", queue.Options{OrderByKey: true})
+			k.putKeys("A1", "A2")
+			require.NoError(t, q.Reject(ctx, "", receipts(k.receive(q, 1))...))
+			for range 2 {
+				require.NoError(t, q.Release(ctx, 0, receipts(k.receive(q, 1))...)) // A2
+			}
+			_, err := q.DeadLetters().RestoreAll(ctx)
+			require.NoError(t, err)
+			for range 2 {
+				require.NoError(t, q.Release(ctx, 0, receipts(k.receive(q, 1))...)) // A1
+			}
+			require.EqualValues(t, 1, k.describe(q).Held)
+			require.NoError(t, q.Update(ctx, func(o *queue.Options) { o.MaxReceives = 2 }))
+			require.EqualValues(t, 2, k.describe(q).Dead)
+			require.Empty(t, k.receive(q, 9))
+		})
+	}
+}
+
+// Restored letters of a key are put in their places among the records that are held back, at a
+// cost that does not depend on how many those are.
+func TestManyLettersOfAKeyAreRestored(t *testing.T) {
+	bubble(t, func(k *kit) {
+		q := k.open("q", queue.Options{OrderByKey: true})
+		const n, letters = 1200, 200
+		for i := range n {
+			_, err := k.stream.PutRecord(ctx, "A", fmt.Append(nil, i))
+			require.NoError(t, err)
+		}
+		for range letters {
+			require.NoError(t, q.Reject(ctx, "", receipts(k.receive(q, 1))...))
+		}
+		for range 2 { // of which the second is of half of them
+			before := queue.Looks(q)
+			_, err := q.DeadLetters().RestoreAll(ctx)
+			require.NoError(t, err)
+			require.LessOrEqual(t, queue.Looks(q)-before, n+2*letters)
+			for range letters / 2 {
+				require.NoError(t, q.Reject(ctx, "", receipts(k.receive(q, 1))...))
+			}
+		}
+		_, err := q.DeadLetters().RestoreAll(ctx)
+		require.NoError(t, err)
+		for i := range n {
+			r := k.receive(q, 9)
+			require.Equal(t, []string{fmt.Sprint(i)}, texts(r))
+			require.NoError(t, q.Ack(ctx, receipts(r)...))
+		}
+	})
+}
+
 // A key with a long backlog holds back other keys only beyond the window.
 func TestALongBacklogOfAKey(t *testing.T) {
 	bubble(t, func(k *kit) {

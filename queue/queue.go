@@ -147,6 +147,9 @@ func (q *Queue) begin(ctx context.Context, at braid.Position) (start uint64, cur
 	}
 	cursors = make(map[uint32]*cursor)
 	q.started = min(q.created, max(start, uint64(q.stream.CreatedAt().UnixNano())))
+	if keeps := uint64(q.inner.Retention()); keeps > 0 {
+		q.started = max(q.started, q.created-min(q.created, keeps))
+	}
 	oldest := q.created
 	for _, sh := range q.stream.Shards() {
 		inner := companion.ShardOf(sh)
@@ -242,8 +245,9 @@ func (q *Queue) Stream() *braid.Stream { return q.stream }
 func (q *Queue) CreatedAt() time.Time { return timeOf(q.created) }
 
 // StartedAt returns the time at which the queue starts: its records are those that
-// arrived then or later. For braid.AtTime it is the given time, for braid.Latest the time
-// of creation, and for braid.TrimHorizon the arrival of the oldest record at that time.
+// arrived then or later. For braid.AtTime it is the given time or, if that is later, the
+// beginning of the stream's retention when the queue was created. For braid.Latest it is the
+// time of creation, and for braid.TrimHorizon the arrival of the oldest record at that time.
 func (q *Queue) StartedAt() time.Time { return timeOf(q.started) }
 
 func timeOf(nanoseconds uint64) time.Time { return time.Unix(0, int64(nanoseconds)) }
@@ -479,7 +483,7 @@ func (q *Queue) passed(now uint64) {
 		q.known = t
 		q.learn(q.stream.Shards())
 	}
-	q.sweep()
+	q.sweep(now, q.inner.Retention())
 	q.pass(now)
 }
 

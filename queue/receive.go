@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"iter"
+	"slices"
 	"time"
 
 	"github.com/braidstream/braid"
@@ -28,7 +29,9 @@ const (
 //
 // Errors: braid.ErrInvalidArgument; [ErrQueueNotFound]; braid.ErrKeyUnavailable if records
 // are encrypted; braid.ErrDiskFull, braid.ErrFailed, braid.ErrReadOnly, braid.ErrClosed; the
-// cause of ctx. Kinesis: ReceiveQueueRecords.
+// cause of ctx. braid.ErrOutcomeUnknown, which wraps one of these, means that records were on
+// their way to the caller: they are given back, but if the database has failed, the delivery
+// may count. Kinesis: ReceiveQueueRecords.
 func (q *Queue) Receive(ctx context.Context, n int, options *ReceiveOptions) ([]Record, error) {
 	records, err := q.receiveWith(ctx, n, options, false)
 	return records, wrap("receive", q.name, err)
@@ -39,7 +42,30 @@ func (q *Queue) receiveWith(ctx context.Context, n int, options *ReceiveOptions,
 	if err != nil {
 		return nil, err
 	}
-	return q.receive(ctx, ask{n: n, bytes: opts.Bytes, timeout: opts.VisibilityTimeout, whole: opts.Whole, dead: dead}, opts.Wait, nil)
+	return q.receive(ctx, opts.ask(n, dead), opts.Wait, nil)
+}
+
+// Exchange acknowledges records that were processed, as [Queue.Ack] does, and receives the next
+// ones, as [Queue.Receive] does, in one commit: a loop that does so handles nearly twice as many
+// records per second as one that calls Ack and Receive in turn. Without receipts it is Receive.
+// If no record is visible, it acknowledges before it waits for one.
+//
+// Errors: [ReceiptsError] for receipts that were refused, together with the records that were
+// received; all other receipts are acknowledged. With any other error no records are returned,
+// and the receipts may be acknowledged or not: acknowledging them again with Ack is harmless.
+// The errors are those of Receive; while the disk is full, Exchange fails and Ack works. Kinesis:
+// AcknowledgeQueueRecords and ReceiveQueueRecords.
+func (q *Queue) Exchange(ctx context.Context, n int, options *ReceiveOptions, done ...Receipt) ([]Record, error) {
+	opts, err := options.withDefaults(n)
+	if err != nil {
+		return nil, wrap("exchange records of", q.name, err)
+	}
+	steps := q.steps(step{verb: acknowledge}, false, done)
+	records, err := q.receive(ctx, opts.ask(n, false), opts.Wait, steps)
+	if err == nil {
+		err = failures(steps, done)
+	}
+	return records, wrap("exchange records of", q.name, err)
 }
 
 // Follow receives records one by one until ctx ends. The loop must settle each record;
@@ -72,6 +98,9 @@ func (q *Queue) Follow(ctx context.Context, options *ReceiveOptions) iter.Seq2[R
 func (q *Queue) receive(ctx context.Context, a ask, wait time.Duration, steps []step) (records []Record, err error) {
 	if err := q.load(ctx); err != nil {
 		return nil, err
+	}
+	if q.door.ReadOnly() { // even with nothing to receive, for which it would wait forever
+		return nil, braid.ErrReadOnly
 	}
 	defer func() {
 		if err != nil { // if this receiver was called, the next one is called in its place
@@ -212,7 +241,7 @@ func (q *Queue) commit(ctx context.Context, a *ask, steps []step) ([]Record, err
 	}
 	err := q.door.Commit(ctx, c.essential, bytes, c.apply)
 	if errors.Is(err, braid.ErrOutcomeUnknown) {
-		c.abandon(q)
+		c.abandon()
 	}
 	if err != nil {
 		return nil, err
@@ -224,7 +253,7 @@ func (q *Queue) commit(ctx context.Context, a *ask, steps []step) ([]Record, err
 type change struct {
 	queue     *Queue
 	ask       *ask
-	steps     []step
+	steps     []step // guarded by the queue's mutex until the commit has ended
 	essential bool
 	served    []*waiter // receivers that get records by this commit
 	delivery
@@ -254,10 +283,14 @@ func (d *delivery) abandonLocked(q *Queue) {
 	}
 }
 
-func (d *delivery) abandon(q *Queue) {
+// abandon leaves the change to the commit, which may still be made. The steps are the caller's
+// from now on, which may take them again: the commit has a copy.
+func (c *change) abandon() {
+	q := c.queue
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	d.abandonLocked(q)
+	c.abandonLocked(q)
+	c.steps = slices.Clone(c.steps)
 }
 
 // apply is called by the committer.

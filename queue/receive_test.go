@@ -1,11 +1,15 @@
 package queue_test
 
 import (
+	"context"
 	"testing"
+	"testing/synctest"
 	"time"
 
+	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/stretchr/testify/require"
 
+	"github.com/braidstream/braid"
 	"github.com/braidstream/braid/queue"
 )
 
@@ -75,5 +79,70 @@ func TestAPutWakesOneReceiver(t *testing.T) {
 		start := time.Now()
 		require.Equal(t, 0, <-got)
 		require.Equal(t, 19*second, time.Since(start))
+	})
+}
+
+// An exchange acknowledges and receives in one commit. What was refused keeps nothing else from
+// being done.
+func TestExchange(t *testing.T) {
+	bubble(t, func(k *kit) {
+		q := k.open("q", queue.Options{MaxReceives: 1})
+		k.put(6)
+		got := k.receive(q, 2)
+		before := k.db.Metrics().Commits
+		next, err := q.Exchange(ctx, 2, noWait, receipts(got)...)
+		require.NoError(t, err)
+		require.Equal(t, before+1, k.db.Metrics().Commits)
+		require.Equal(t, []string{"2", "3"}, texts(next))
+		d := k.describe(q)
+		require.Equal(t, []int64{2, 2, 2}, []int64{d.Visible, d.InFlight, d.Acknowledged})
+
+		require.NoError(t, q.Reject(ctx, "", next[0].Receipt))
+		letters, err := q.DeadLetters().Receive(ctx, 1, noWait)
+		require.NoError(t, err)
+		last, err := q.Exchange(ctx, 9, noWait, letters[0].Receipt, next[1].Receipt, next[0].Receipt)
+		requireFailed(t, err, map[int]error{0: queue.ErrReceiptInvalid, 2: queue.ErrReceiptExpired})
+		require.Equal(t, []string{"4", "5"}, texts(last))
+		require.EqualValues(t, 3, k.describe(q).Acknowledged)
+
+		// It acknowledges before it waits, even if the wait fails.
+		short, cancel := context.WithTimeout(ctx, time.Minute)
+		defer cancel()
+		none, err := q.Exchange(short, 1, nil, last[0].Receipt)
+		require.ErrorIs(t, err, context.DeadlineExceeded)
+		require.Empty(t, none)
+		require.EqualValues(t, 4, k.describe(q).Acknowledged)
+		none, err = q.Exchange(ctx, 1, &queue.ReceiveOptions{Wait: time.Minute}, last[1].Receipt)
+		require.NoError(t, err)
+		require.Empty(t, none)
+		require.EqualValues(t, 5, k.describe(q).Acknowledged)
+
+		k.put(1)
+		first, err := q.Exchange(ctx, 1, nil) // without receipts it is a receive
+		require.NoError(t, err)
+		require.Equal(t, []string{"0"}, texts(first))
+	})
+}
+
+// An exchange on a full disk changes nothing.
+func TestExchangeOnAFullDisk(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		k, disk := onTestDisk(t)
+		free := func(n uint64) { disk.Mem.TestingSetDiskUsage(vfs.DiskUsage{AvailBytes: n, TotalBytes: 1 << 40}) }
+		free(1 << 30)
+		q := k.open("q", queue.Options{})
+		k.put(2)
+		r := k.receive(q, 1)
+		require.NoError(t, k.db.Close())
+		free(1 << 20)
+		k.db = openOn(t, vfs.FS(disk), &braid.Options{ReserveBytes: 8 << 20})
+		q, err := queue.Get(ctx, k.db, "q")
+		require.NoError(t, err)
+		_, err = q.Exchange(ctx, 1, noWait, r[0].Receipt)
+		require.ErrorIs(t, err, braid.ErrDiskFull)
+		d := k.describe(q)
+		require.Equal(t, []int64{1, 1}, []int64{d.Visible, d.InFlight})
+		require.NoError(t, q.Ack(ctx, r[0].Receipt))
+		require.NoError(t, k.db.Close())
 	})
 }

@@ -67,13 +67,13 @@ func (p place) id() string {
 // ticket is the content of a receipt: it identifies a delivery of a record.
 type ticket struct {
 	place
-	generation uint32
+	generation uint64
 	dead       bool // the receipt of a dead letter
 }
 
 const (
 	receiptVersion = 1
-	receiptBody    = 2 + 4 + 8 + 4
+	receiptBody    = 2 + 4 + 8 + 8
 	receiptMAC     = 8
 	receiptRaw     = receiptBody + receiptMAC
 	receiptText    = (receiptRaw*8 + 5) / 6 // the length of a receipt
@@ -91,7 +91,7 @@ func (q *Queue) receipt(t ticket) Receipt {
 	}
 	raw = binary.BigEndian.AppendUint32(raw, t.shard)
 	raw = binary.BigEndian.AppendUint64(raw, t.counter)
-	raw = binary.BigEndian.AppendUint32(raw, t.generation)
+	raw = binary.BigEndian.AppendUint64(raw, t.generation)
 	var text [receiptText]byte
 	receiptEncoding.Encode(text[:], q.appendMAC(raw))
 	return Receipt(text[:])
@@ -113,7 +113,7 @@ func (q *Queue) ticket(r Receipt) (t ticket, err error) {
 	t.dead = raw[1] == 1
 	t.shard = binary.BigEndian.Uint32(raw[2:])
 	t.counter = binary.BigEndian.Uint64(raw[6:])
-	t.generation = binary.BigEndian.Uint32(raw[14:])
+	t.generation = binary.BigEndian.Uint64(raw[14:])
 	return t, nil
 }
 

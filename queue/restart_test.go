@@ -11,6 +11,7 @@ import (
 
 	"github.com/braidstream/braid"
 	"github.com/braidstream/braid/braidtest"
+	"github.com/braidstream/braid/internal/testdisk"
 	"github.com/braidstream/braid/queue"
 )
 
@@ -101,6 +102,68 @@ func TestWhatHasDiedIsNotCountedAgain(t *testing.T) {
 		d = k.describe(q)
 		require.EqualValues(t, 3, d.Dead)
 		require.Zero(t, d.Died+d.Lapsed)
+		require.NoError(t, k.db.Close())
+	})
+}
+
+// A crash takes a delivery back that was not durable. The next delivery of the record has
+// another receipt, and the one that is lost is refused.
+func TestTheReceiptOfADeliveryThatACrashTookBack(t *testing.T) {
+	for _, again := range []bool{false, true} {
+		synctest.Test(t, func(t *testing.T) {
+			disk := testdisk.New()
+			options := &braid.Options{Durability: braid.NoSync, ReserveBytes: -1}
+			k := &kit{T: t, db: openOn(t, disk, options)}
+			var err error
+			k.stream, err = k.db.CreateStream(ctx, "s", nil)
+			require.NoError(t, err)
+			q := k.open("q", queue.Options{VisibilityTimeout: second})
+			k.put(1)
+			if again {
+				k.receive(q, 1)
+				time.Sleep(second)
+			}
+			_, err = k.db.CreateStream(ctx, "durable", nil)
+			require.NoError(t, err)
+			lost := k.receive(q, 1)
+			require.Len(t, lost, 1)
+			cut := disk.PowerCut()
+			require.NoError(t, k.db.Close())
+
+			k.db = openOn(t, cut, options)
+			q, err = queue.Get(ctx, k.db, "q")
+			require.NoError(t, err)
+			now := k.receive(q, 1)
+			require.Len(t, now, 1)
+			require.Equal(t, lost[0].Receives, now[0].Receives)
+			require.ErrorIs(t, q.Ack(ctx, lost[0].Receipt), queue.ErrReceiptExpired)
+			require.NoError(t, q.Ack(ctx, now[0].Receipt))
+			require.NoError(t, k.db.Close())
+		})
+	}
+}
+
+// A record that others of its key held back when the process ended cannot be what has ended
+// it, and its last attempt comes beside others.
+func TestARecordThatWasHeldBackIsNoSuspect(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		k, disk := onDisk(t)
+		q := k.open("q", queue.Options{OrderByKey: true, MaxReceives: 2})
+		k.putKeys("A1", "A2", "B1")
+		require.NoError(t, q.Reject(ctx, "", receipts(k.receive(q, 1))...))
+		a2 := k.receive(q, 1)
+		require.Equal(t, []string{"A2"}, texts(a2))
+		_, err := q.DeadLetters().RestoreAll(ctx)
+		require.NoError(t, err)
+		require.NoError(t, q.Release(ctx, 0, a2[0].Receipt)) // behind A1
+		cut := disk.PowerCut()
+		require.NoError(t, k.db.Close())
+
+		k, q = reopened(t, cut)
+		first := k.receive(q, 9)
+		require.Equal(t, []string{"A1", "B1"}, texts(first))
+		require.NoError(t, q.Ack(ctx, first[0].Receipt))
+		require.Equal(t, []string{"A2"}, texts(k.receive(q, 9)))
 		require.NoError(t, k.db.Close())
 	})
 }

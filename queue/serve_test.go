@@ -1,6 +1,7 @@
 package queue_test
 
 import (
+	"errors"
 	"syscall"
 	"testing"
 	"testing/synctest"
@@ -91,7 +92,8 @@ func TestAReceiverThatIsServedWhileTheDatabaseCloses(t *testing.T) {
 }
 
 // Receivers that are served by a commit that fails return with the database's error at
-// once, whatever they would otherwise wait for.
+// once, whatever they would otherwise wait for. The receiver that was given the record learns
+// that its outcome is unknown: the delivery may be durable, and count.
 func TestReceiversThatAreServedByACommitThatFails(t *testing.T) {
 	childtest.RunBubble(t, func(t *testing.T) {
 		k, disk := onTestDisk(t)
@@ -108,9 +110,15 @@ func TestReceiversThatAreServedByACommitThatFails(t *testing.T) {
 		disk.FailAlways(testdisk.Op.Changes, syscall.EIO)
 		start := time.Now()
 		require.ErrorIs(t, k.putOne("lost", braid.HashKey{}), braid.ErrFailed)
+		unknown := 0
 		for range waits {
-			require.ErrorIs(t, <-failed, braid.ErrFailed)
+			err := <-failed
+			require.ErrorIs(t, err, braid.ErrFailed)
+			if errors.Is(err, braid.ErrOutcomeUnknown) {
+				unknown++
+			}
 		}
+		require.Equal(t, 1, unknown)
 		require.Zero(t, time.Since(start))
 	})
 }

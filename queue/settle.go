@@ -115,7 +115,8 @@ func failures(steps []step, receipts []Receipt) error {
 // an earlier acknowledgement), braid.DB.Update returns the error and nothing is written.
 //
 // Errors: [ReceiptsError]; [ErrQueueNotFound]; braid.ErrInvalidArgument for a transaction of
-// another database or one that cannot write; braid.ErrTxTooLarge.
+// another database or one that cannot write; braid.ErrTxTooLarge; the cause of the transaction's
+// context.
 func (q *Queue) AckTx(tx *braid.Tx, receipts ...Receipt) error {
 	return wrap("acknowledge", q.name, q.ackTx(tx, false, receipts))
 }
@@ -128,7 +129,7 @@ func (q *Queue) ackTx(tx *braid.Tx, dead bool, receipts []Receipt) error {
 	if inner.DB() != any(q.db) {
 		return invalid("tx", "of another database", "must be a transaction of the queue's database")
 	}
-	if err := q.load(q.door.Life()); err != nil {
+	if err := q.load(inner.Context()); err != nil {
 		return err
 	}
 	steps := q.steps(step{verb: acknowledge}, dead, receipts)

@@ -1,10 +1,13 @@
 package queue_test
 
 import (
+	"context"
 	"errors"
 	"testing"
+	"testing/synctest"
 	"time"
 
+	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/stretchr/testify/require"
 
 	"github.com/braidstream/braid"
@@ -200,5 +203,28 @@ func TestAckTxHappensWithTheTransactionOrNotAtAll(t *testing.T) {
 		require.NoError(t, err)
 		require.ErrorIs(t, db.Update(ctx, func(tx *braid.Tx) error { return q.AckTx(tx, third.Receipt) }), braid.ErrInvalidArgument)
 		require.NoError(t, db.Close())
+	})
+}
+
+// A transaction that acknowledges is not held up by a queue that is being loaded for longer than
+// its context lasts.
+func TestAckTxEndsWithTheContextOfItsTransaction(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		k, disk := onTestDisk(t)
+		k.put(1)
+		r := k.receive(k.open("q", queue.Options{}), 1)[0]
+		require.NoError(t, k.db.Close())
+		k.db = openOn(t, vfs.FS(disk), &braid.Options{ReserveBytes: -1})
+		q, err := queue.Get(ctx, k.db, "q")
+		require.NoError(t, err)
+		release := queue.HoldLoading(q)
+		short, cancel := context.WithTimeout(ctx, time.Second)
+		defer cancel()
+		err = k.db.Update(short, func(tx *braid.Tx) error { return q.AckTx(tx, r.Receipt) })
+		require.ErrorIs(t, err, context.DeadlineExceeded)
+		require.NoError(t, q.Work(short, func(context.Context, queue.Record) error { return nil }, nil))
+		release()
+		require.EqualValues(t, 1, k.describe(q).InFlight)
+		require.NoError(t, k.db.Close())
 	})
 }

@@ -1,6 +1,10 @@
 package queue
 
 import (
+	"maps"
+	"slices"
+	"time"
+
 	"github.com/braidstream/braid"
 	"github.com/braidstream/braid/internal/agenda"
 	"github.com/braidstream/braid/internal/companion"
@@ -97,8 +101,8 @@ const (
 type entry struct {
 	place
 	receives   uint32
-	generation uint32
 	size       uint32
+	generation uint64
 	visible    uint64
 	first      uint64
 	keyHash    uint64
@@ -174,7 +178,7 @@ func newState(id layout.QueueID, settings Options, start uint64) state {
 // restored makes the entry of a stored row.
 func restored(p place, row layout.DeliveryRow, now uint64, closedWell bool) *entry {
 	e := &entry{
-		place: p, receives: uint32(row.Receives), generation: uint32(row.Generation), size: uint32(row.Size),
+		place: p, receives: uint32(row.Receives), generation: row.Generation, size: uint32(row.Size),
 		visible: min(row.Visible, now+uint64(maxVisibility)), // limited, since the clock may have been wrong
 		first:   row.First, keyHash: row.KeyHash, reason: row.Reason, dead: row.Dead, local: row.Local,
 	}
@@ -274,12 +278,17 @@ func (s *state) pass(now uint64) {
 		case e.phase == deadInFlight:
 			s.move(e, dead)
 		case e.phase == inFlight:
-			s.stats.lapsed++
-			fallthrough
+			s.lapse(e)
 		default:
 			s.fail(e)
 		}
 	}
+}
+
+// lapse ends a delivery whose timeout has passed.
+func (s *state) lapse(e *entry) {
+	s.stats.lapsed++
+	s.fail(e)
 }
 
 // fail makes an entry that nobody holds ready again, or a dead letter.
@@ -305,36 +314,49 @@ func (s *state) die(e *entry) {
 	}
 }
 
-// fix adds to a commit that lapsed entries are dead, so that they stay dead under a new
-// limit.
-func (s *state) fix(rows companion.Rows) {
+// fix adds to a commit that lapsed entries are dead, at most that many, so that they stay dead
+// under a new limit.
+func (s *state) fix(rows companion.Rows, most int) {
 	for e := range s.lapsed {
+		if most--; most < 0 {
+			return
+		}
+		delete(s.lapsed, e)
 		s.looks++
 		e.dead = true
 		s.put(rows, e)
 	}
-	clear(s.lapsed)
 }
 
 // dieTried makes dead letters of entries that were received as often as the new limit
 // allows.
 func (s *state) dieTried() {
+	var those []*entry // collected first, since each that dies may move others
 	for receives, of := range s.tried {
-		if s.settings.MaxReceives <= 0 || int(receives) < s.settings.MaxReceives {
-			continue
+		if s.settings.MaxReceives > 0 && int(receives) >= s.settings.MaxReceives {
+			those = slices.AppendSeq(those, maps.Keys(of))
 		}
-		for e := range of {
-			s.looks++
-			s.die(e)
-		}
+	}
+	for _, e := range those {
+		s.looks++
+		s.die(e)
 	}
 }
 
 // sweep drops the entries whose records were trimmed or have expired. It starts with the
-// oldest: a record is removed only together with all that arrived before it.
-func (s *state) sweep() {
+// oldest: a record is removed only together with all that arrived before it. A delivery whose
+// timeout had passed by then has lapsed, even if nobody has looked since. So a record that was
+// dead expires as a dead one.
+func (s *state) sweep(now uint64, retention time.Duration) {
 	for first := s.ages.First(); first != nil && !s.shows(first.Value.place); first = s.ages.First() {
-		s.expire(first.Value)
+		e, left := first.Value, now
+		if retention > 0 {
+			left = min(now, e.counter+uint64(retention)+1)
+		}
+		if e.phase == inFlight && e.visible <= left {
+			s.lapse(e)
+		}
+		s.expire(e)
 	}
 	for len(s.fresh) > 0 && !s.shows(placeOf(&s.fresh[0])) {
 		s.nextRecord() // the ordinal of the shard's cursor accounts for it
@@ -398,11 +420,11 @@ func (s *state) ordinal(shard uint32) uint64 {
 
 // expire drops an entry whose record no longer exists.
 func (s *state) expire(e *entry) {
-	switch e.phase {
-	case held:
-		s.expired.unreceived++
-	case dead, deadInFlight:
+	switch {
+	case e.phase == dead || e.phase == deadInFlight:
 		s.expired.dead++
+	case e.first == 0:
+		s.expired.unreceived++
 	default:
 		s.expired.received++
 	}
@@ -432,9 +454,9 @@ func (s *state) discard(rows companion.Rows) {
 func (s *state) put(rows companion.Rows, e *entry) {
 	s.key = layout.AppendDeliveryKey(s.key[:0], s.id, e.shard, e.counter)
 	s.row = layout.DeliveryRow{
-		Receives: uint64(e.receives), Generation: uint64(e.generation), Visible: e.visible, First: e.first,
+		Receives: uint64(e.receives), Generation: e.generation, Visible: e.visible, First: e.first,
 		Size: uint64(e.size), KeyHash: e.keyHash, Dead: e.dead, Local: e.local, Reason: e.reason,
-		Waiting: e.phase == waiting || e.phase == ready,
+		Waiting: e.phase == waiting || e.phase == ready || e.phase == held,
 	}.Append(s.row, s.key)
 	rows.Set(s.key, s.row)
 }

@@ -89,6 +89,6 @@ func (s *state) do(rows companion.Rows, st *step, now uint64) error {
 // invalid.
 func (s *state) revive(e *entry, now uint64) {
 	e.dead, e.receives, e.visible = false, 0, now
-	e.generation++
+	e.succeed()
 	s.offer(e)
 }

@@ -1,6 +1,7 @@
 package queue
 
 import (
+	"math/rand/v2"
 	"time"
 
 	"github.com/braidstream/braid"
@@ -105,7 +106,8 @@ func (s *state) take(rows companion.Rows, a ask, now uint64) (all []taken) {
 				continue
 			}
 			e.visible, e.first, e.local = until, now, a.local
-			e.receives, e.generation = 1, 1
+			e.receives = 1
+			e.succeed()
 			s.add(e)
 			s.put(rows, e)
 			t := e.taken()
@@ -145,10 +147,15 @@ func (s *state) again(rows companion.Rows, e *entry, local bool, until, now uint
 	}
 	s.move(e, to)
 	e.receives++
-	e.generation++
+	e.succeed()
 	s.put(rows, e)
 	return e.taken()
 }
+
+// succeed makes all earlier receipts of the record void. The step is random: a crash may take
+// a delivery back that was not durable, in the modes braid.Interval and braid.NoSync, and then
+// the next one must have another receipt than that, which may still be somewhere.
+func (e *entry) succeed() { e.generation += 1 + uint64(rand.Uint32()) }
 
 func (e *entry) taken() taken {
 	return taken{

@@ -2,6 +2,8 @@ package queue
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"math"
 	"time"
 
@@ -152,8 +154,7 @@ func (q *Queue) await(ctx context.Context, w *waiter, timer *stoppable) (given [
 			return w.taken, false, nil
 		case <-w.called:
 			if err := q.serveLine(ctx, w); err != nil {
-				q.forgo(w)
-				return nil, true, err
+				return nil, true, q.forgo(w, err)
 			}
 			continue
 		case <-timer.passed():
@@ -165,11 +166,9 @@ func (q *Queue) await(ctx context.Context, w *waiter, timer *stoppable) (given [
 		case <-ctx.Done():
 		case <-q.deleted:
 		case <-q.door.Life().Done():
-			given, over = q.awaitLast(ctx, w)
-			return given, over, nil
+			return q.awaitLast(ctx, w)
 		}
-		q.forgo(w)
-		return nil, true, nil
+		return nil, true, q.forgo(w, q.over(ctx))
 	}
 }
 
@@ -192,9 +191,9 @@ func (q *Queue) serveLine(ctx context.Context, w *waiter) error {
 
 // awaitLast is await after the database has ended. One of its last commits may contain a
 // delivery to this receiver, which could no longer be given back.
-func (q *Queue) awaitLast(ctx context.Context, w *waiter) (given []taken, over bool) {
+func (q *Queue) awaitLast(ctx context.Context, w *waiter) (given []taken, over bool, err error) {
 	if q.withdraw(w) {
-		return nil, true
+		return nil, true, nil
 	}
 	select {
 	case <-w.served:
@@ -203,10 +202,9 @@ func (q *Queue) awaitLast(ctx context.Context, w *waiter) (given []taken, over b
 	}
 	select {
 	case <-w.served:
-		return w.taken, false
+		return w.taken, false, nil
 	default:
-		q.forgo(w)
-		return nil, true
+		return nil, true, q.forgo(w, q.over(ctx))
 	}
 }
 
@@ -224,17 +222,23 @@ func (q *Queue) withdraw(w *waiter) bool {
 	return true
 }
 
-// forgo ends the wait of a receiver that takes nothing any more: its delivery is given
-// back, and the next receiver is called in its place.
-func (q *Queue) forgo(w *waiter) {
+// forgo ends the wait of a receiver that takes nothing any more, because of err: its delivery
+// is given back, and the next receiver is called in its place. It returns the error for the
+// receiver. The outcome of a delivery that is being committed is unknown: if the database
+// fails, it may be durable, and count.
+func (q *Queue) forgo(w *waiter, err error) error {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if w.listed {
 		q.remove(w)
 	} else {
 		w.abandonLocked(q)
+		if !q.gone && !errors.Is(err, braid.ErrOutcomeUnknown) {
+			err = fmt.Errorf("%w: %w", braid.ErrOutcomeUnknown, err)
+		}
 	}
 	q.alertLocked()
+	return err
 }
 
 // listener is a queue in its role as a companion.Listener of its stream.

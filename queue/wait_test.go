@@ -212,15 +212,23 @@ func TestAReceiverThatComesBetweenACommitAndItsEnd(t *testing.T) {
 	})
 }
 
-// A receiver whose context ends while its delivery is being made durable gives it back.
+// A receiver whose context ends while its delivery is being made durable gives it back. It
+// has returned by then, and cannot know the outcome.
 func TestAReceiverThatEndsWhileItIsServedGivesBack(t *testing.T) {
 	bubble(t, func(k *kit) {
 		q := k.open("q", queue.Options{MaxReceives: 1})
 		short, cancel := context.WithCancel(ctx)
-		got := waits(q, short, 9, queue.ReceiveOptions{})
+		ended := make(chan error, 1)
+		go func() {
+			_, err := q.Receive(short, 9, nil)
+			ended <- err
+		}()
+		synctest.Wait()
 		k.putAnd("0", func() {
 			cancel()
-			require.Empty(t, <-got)
+			err := <-ended
+			require.ErrorIs(t, err, context.Canceled)
+			require.ErrorIs(t, err, braid.ErrOutcomeUnknown)
 		})
 		synctest.Wait()
 		records := k.receive(q, 9)
@@ -228,7 +236,7 @@ func TestAReceiverThatEndsWhileItIsServedGivesBack(t *testing.T) {
 		require.Equal(t, 1, records[0].Receives, "the delivery that nobody saw does not count")
 
 		// A receiver whose time has passed takes its delivery.
-		got = waits(q, ctx, 9, queue.ReceiveOptions{Wait: time.Minute})
+		got := waits(q, ctx, 9, queue.ReceiveOptions{Wait: time.Minute})
 		k.putAnd("1", func() { time.Sleep(time.Hour) })
 		require.Equal(t, []string{"1"}, texts(<-got))
 	})

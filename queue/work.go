@@ -19,6 +19,8 @@ const (
 	maxBackoff = 10 * time.Minute
 
 	retryPause = time.Second // after a temporary error of the database
+
+	finishTimeout = 10 * time.Second // for the last commit of a worker
 )
 
 // WorkOptions are options of [Queue.Work]. The zero value, and a nil pointer, mean the
@@ -47,7 +49,7 @@ type WorkOptions struct {
 
 	// StopTimeout is how long running calls may continue when the context ends. After that
 	// their contexts end. The default, 0, means 30 seconds; a negative value means not at
-	// all.
+	// all. After the last call has returned, Work takes up to 10 seconds for its last commit.
 	StopTimeout time.Duration
 }
 
@@ -107,21 +109,23 @@ func (q *Queue) Work(ctx context.Context, fn func(ctx context.Context, r Record)
 	if fn == nil {
 		return wrap("work on", q.name, invalid("fn", nil, "must be a function"))
 	}
-	return wrap("work on", q.name, q.work(ctx, options, func(ctx context.Context, r Record) (bool, error) {
-		return false, fn(ctx, r)
+	return wrap("work on", q.name, q.work(ctx, options, func(ctx context.Context, r Record) (fate, error) {
+		return unsettled, fn(ctx, r)
 	}))
 }
 
 // WorkTx is [Queue.Work] for a function whose effects are in the database. fn runs in a
 // transaction, as with braid.DB.Update, which also acknowledges the record. So its writes
 // and puts happen exactly once for each record, despite crashes and repeated deliveries.
-// fn may be called several times for one delivery, and must not wait.
+// fn may be called several times for one delivery, and must not wait. A commit that is
+// refused because the disk is full or a key is unavailable is not a failed attempt: the
+// record is given back until the commit can succeed.
 func (q *Queue) WorkTx(ctx context.Context, fn func(ctx context.Context, tx *braid.Tx, r Record) error, options *WorkOptions) error {
 	if fn == nil {
 		return wrap("work on", q.name, invalid("fn", nil, "must be a function"))
 	}
-	return wrap("work on", q.name, q.work(ctx, options, func(ctx context.Context, r Record) (bool, error) {
-		var failed bool // fn itself has failed, not the check of its receipt
+	return wrap("work on", q.name, q.work(ctx, options, func(ctx context.Context, r Record) (fate, error) {
+		var failed bool // fn itself has failed, not its commit
 		err := q.db.Update(ctx, func(tx *braid.Tx) error {
 			err := fn(ctx, tx, r)
 			if failed = err != nil; failed {
@@ -129,27 +133,45 @@ func (q *Queue) WorkTx(ctx context.Context, fn func(ctx context.Context, tx *bra
 			}
 			return q.AckTx(tx, r.Receipt)
 		})
-		return err == nil || !failed && isLost(err), err
+		switch {
+		case err == nil || !failed && isLost(err):
+			return settled, err
+		case !failed && isWaitedOut(err):
+			return untried, err
+		}
+		return unsettled, err
 	}))
 }
+
+// fate is the result of a call for its record.
+type fate uint8
+
+const (
+	unsettled fate = iota // to be acknowledged or, with an error, failed
+	settled               // nothing is left to do for it
+	untried               // the database accepts no commit of any record: this one has not failed
+)
 
 // work is a call of Work.
 type work struct {
 	queue *Queue
 	opts  WorkOptions
-	call  func(ctx context.Context, r Record) (settled bool, err error) // settled: nothing is left to do for the record
-	ctx   context.Context                                               // ends when no more records are to be received
+	call  func(ctx context.Context, r Record) (fate, error)
+	ctx   context.Context // ends when no more records are to be received
 	stop  context.CancelCauseFunc
 	calls context.Context // parent of the contexts of calls, which outlasts ctx
 	sides sync.WaitGroup  // extensions in progress
 }
 
-func (q *Queue) work(ctx context.Context, options *WorkOptions, call func(context.Context, Record) (bool, error)) error {
+func (q *Queue) work(ctx context.Context, options *WorkOptions, call func(context.Context, Record) (fate, error)) error {
 	opts, err := options.withDefaults()
 	if err != nil {
 		return err
 	}
 	if err := q.load(ctx); err != nil {
+		if ctx.Err() != nil && errors.Is(err, context.Cause(ctx)) {
+			return nil // as if it had begun
+		}
 		return err
 	}
 	if opts.VisibilityTimeout == 0 {
@@ -197,7 +219,10 @@ func (w *work) run() {
 		records, err := q.receive(w.ctx, a, 0, steps)
 		switch {
 		case err == nil:
-			steps = w.process(records)
+			if steps, err = w.process(records); err != nil {
+				q.log.Warn("a worker of a queue cannot commit; retrying", "queue", q.name, "error", err)
+				steps = w.hold(steps, err)
+			}
 		case w.ctx.Err() != nil:
 			w.finish(steps)
 			return
@@ -206,8 +231,7 @@ func (w *work) run() {
 			return
 		default:
 			q.log.Warn("a worker of a queue cannot receive; retrying", "queue", q.name, "error", err)
-			steps, _ = w.settle(steps) // otherwise others may get the finished records in the meantime
-			w.pause(err)
+			steps = w.hold(steps, err)
 		}
 	}
 }
@@ -222,8 +246,16 @@ func isFatal(err error) bool {
 	return false
 }
 
-// pause waits until the operation that failed may succeed.
-func (w *work) pause(err error) {
+// isWaitedOut reports whether a commit was refused for a temporary reason that has nothing to
+// do with its content.
+func isWaitedOut(err error) bool {
+	return companion.Over(err) != nil || errors.Is(err, braid.ErrKeyUnavailable)
+}
+
+// hold waits until the operation that failed may succeed. It settles the finished records
+// before that, because others may get them in the meantime. It returns the steps that are left.
+func (w *work) hold(steps []step, err error) (rest []step) {
+	rest, _ = w.settle(w.calls, steps)
 	timer := time.NewTimer(retryPause)
 	defer timer.Stop()
 	var passed <-chan time.Time
@@ -236,18 +268,25 @@ func (w *work) pause(err error) {
 	case <-passed:
 	case <-w.ctx.Done():
 	}
+	return rest
 }
 
-// finish does the remaining steps when nothing more is received.
+// finish does the remaining steps when nothing more is received. Records of calls whose
+// contexts have ended are acknowledged and given back, too, so those contexts do not end it.
 func (w *work) finish(steps []step) {
-	if rest, err := w.settle(steps); err != nil && !isFatal(err) {
+	if len(steps) == 0 {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(w.calls), finishTimeout)
+	defer cancel()
+	if rest, err := w.settle(ctx, steps); err != nil && !isFatal(err) {
 		w.queue.log.Warn("records that a worker has processed will be received again", "queue", w.queue.name, "records", len(rest), "error", err)
 	}
 }
 
 // settle does steps without receiving anything. Acknowledgements have their own commit,
 // which succeeds even on a full disk. It returns the steps that are left, and the error.
-func (w *work) settle(steps []step) (rest []step, err error) {
+func (w *work) settle(ctx context.Context, steps []step) (rest []step, err error) {
 	var acks, others []step
 	for _, st := range steps {
 		if st.verb == acknowledge {
@@ -260,51 +299,63 @@ func (w *work) settle(steps []step) (rest []step, err error) {
 		if len(part) == 0 {
 			continue
 		}
-		if _, failed := w.queue.commit(w.calls, nil, part); failed != nil {
+		if _, failed := w.queue.commit(ctx, nil, part); failed != nil {
 			rest, err = append(rest, part...), failed
 		}
 	}
 	return rest, err
 }
 
-// process calls the function for each record, and returns the steps for them.
-func (w *work) process(records []Record) (steps []step) {
+// process calls the function for each record, and returns the steps for them. After an error
+// of the database it gives back the rest.
+func (w *work) process(records []Record) (steps []step, err error) {
 	b := &batch{work: w, tickets: make([]ticket, len(records))}
 	for i := range records {
 		b.tickets[i], _ = w.queue.ticket(records[i].Receipt) // the receipt is valid for this queue
 	}
 	b.begin()
 	for i := range records {
-		st, settled := w.one(b, &records[i])
-		b.next(st, settled)
+		switch {
+		case b.isLost():
+			w.queue.log.Warn("a record was not processed because its visibility timeout passed before its turn", "queue", w.queue.name, "record", records[i].ID)
+			b.next(step{}, false)
+		case w.ctx.Err() != nil || err != nil:
+			b.next(step{verb: giveBack}, true)
+		default:
+			var st step
+			var left bool
+			st, left, err = w.one(b, &records[i])
+			b.next(st, left)
+		}
 	}
-	return b.end()
+	return b.end(), err
 }
 
-// one calls the function for a record. settled reports whether nothing is left to do for
-// it.
-func (w *work) one(b *batch, r *Record) (st step, settled bool) {
-	if w.ctx.Err() != nil {
-		return step{verb: giveBack}, false
-	}
+// one calls the function for a record. It returns the step for the record, whether anything is
+// left to do, and an error of the database that other records would get as well.
+func (w *work) one(b *batch, r *Record) (st step, left bool, err error) {
 	ctx, cancel := b.context()
 	defer cancel(nil)
-	settled, err := w.try(ctx, *r)
+	f, err := w.try(ctx, *r)
 	switch {
-	case err == nil:
-		return step{verb: acknowledge}, settled
-	case settled:
+	case f == settled && err != nil:
 		w.queue.log.Warn("a record was processed, but the worker has lost it; nothing was written", "queue", w.queue.name, "record", r.ID, "error", err)
-		return st, true
+		fallthrough
+	case f == settled:
+		return st, false, nil
+	case err == nil:
+		return step{verb: acknowledge}, true, nil
 	case w.calls.Err() != nil: // it was interrupted, and has not failed by itself
-		return step{verb: giveBack}, false
+		return step{verb: giveBack}, true, nil
+	case f == untried:
+		return step{verb: giveBack}, true, err
 	}
 	w.queue.log.Warn("processing a record has failed", "queue", w.queue.name, "record", r.ID, "receives", r.Receives, "error", err)
 	if errors.Is(err, ErrReject) {
-		return step{verb: reject, reason: shortened(err.Error())}, false
+		return step{verb: reject, reason: shortened(err.Error())}, true, nil
 	}
 	delay := min(max(0, w.opts.Backoff(r.Receives)), maxDelay)
-	return step{verb: release, delay: delay, reason: shortened(err.Error())}, false
+	return step{verb: release, delay: delay, reason: shortened(err.Error())}, true, nil
 }
 
 // isLost reports whether a transaction was refused because another receiver has the
@@ -315,20 +366,20 @@ func isLost(err error) bool {
 }
 
 // try makes one call, in its own goroutine, which the call may end.
-func (w *work) try(ctx context.Context, r Record) (settled bool, err error) {
+func (w *work) try(ctx context.Context, r Record) (f fate, err error) {
 	done := make(chan struct{})
 	go func() { // try waits for it
 		defer close(done)
 		err = errGoexit
 		defer func() {
 			if v := recover(); v != nil {
-				settled, err = false, fmt.Errorf("panic: %v\n%s", v, debug.Stack())
+				f, err = unsettled, fmt.Errorf("panic: %v\n%s", v, debug.Stack())
 			}
 		}()
-		settled, err = w.call(ctx, r)
+		f, err = w.call(ctx, r)
 	}()
 	<-done
-	return settled, err
+	return f, err
 }
 
 var errGoexit = errors.New("function ended its goroutine with runtime.Goexit")
@@ -343,6 +394,7 @@ type batch struct {
 	at     int                     // index of the record being processed
 	cancel context.CancelCauseFunc // of the current call
 	steps  []step                  // for the records before it, still to be done
+	lost   []bool                  // by record: others may have it; nil for none
 	over   bool
 }
 
@@ -362,11 +414,18 @@ func (b *batch) context() (context.Context, context.CancelCauseFunc) {
 	return ctx, cancel
 }
 
-// next moves to the next record.
-func (b *batch) next(st step, settled bool) {
+// isLost reports whether the current record stopped being hidden before its turn.
+func (b *batch) isLost() bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if !settled {
+	return b.lost != nil && b.lost[b.at]
+}
+
+// next goes on to the next record. st is to be done to the one before it, if anything is left.
+func (b *batch) next(st step, left bool) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if left {
 		st.ticket = b.tickets[b.at]
 		b.steps = append(b.steps, st)
 	}
@@ -404,21 +463,41 @@ func (b *batch) extend() {
 	}
 	b.mu.Unlock()
 
+	var rest []step // of those that are finished
 	_, err := w.queue.commit(w.calls, nil, steps)
 	if err != nil {
-		finished, _ = w.settle(finished)
+		rest, _ = w.settle(w.calls, finished)
 	}
 	b.mu.Lock()
-	defer b.mu.Unlock()
-	if b.over {
-		return // finished records whose steps failed come again
+	if b.over { // end has returned without these steps
+		b.mu.Unlock()
+		w.finish(rest)
+		return
 	}
+	defer b.mu.Unlock()
 	if err != nil {
-		b.steps = append(finished, b.steps...)
-	} else if i := len(finished); i < len(steps) && steps[i].err != nil && at == b.at && cancel != nil {
-		cancel(steps[i].err)
+		b.steps = append(rest, b.steps...)
+	} else {
+		b.lose(at, cancel, steps[len(finished):])
 	}
 	b.timer.Reset(w.opts.VisibilityTimeout / 3)
+}
+
+// lose notes the records that are no longer hidden, from the refused extensions of the records
+// from at on. If the first of them is still being processed, its call is canceled.
+func (b *batch) lose(at int, cancel context.CancelCauseFunc, extensions []step) {
+	for i := range extensions {
+		if extensions[i].err == nil {
+			continue
+		}
+		if b.lost == nil {
+			b.lost = make([]bool, len(b.tickets))
+		}
+		b.lost[at+i] = true
+		if i == 0 && at == b.at && cancel != nil {
+			cancel(extensions[i].err)
+		}
+	}
 }
 
 // shortened returns the beginning of a reason, cut between characters.

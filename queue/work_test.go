@@ -130,14 +130,36 @@ func TestWorkStops(t *testing.T) {
 			require.NoError(t, q.Return(ctx, r.Receipt))
 		}
 
-		stop = k.work(q, call, &queue.WorkOptions{Batch: 5, StopTimeout: 3 * second})
-		time.Sleep(second)
-		start = time.Now()
-		require.NoError(t, stop())
-		require.Equal(t, 3*second, time.Since(start)) // it was interrupted, which does not count as a failed attempt
-		for _, r := range k.receive(q, 5) {
-			require.Equal(t, 1, r.Receives)
+		for _, timeout := range []time.Duration{3 * second, -1} {
+			stop = k.work(q, call, &queue.WorkOptions{Batch: 5, StopTimeout: timeout})
+			time.Sleep(second)
+			start = time.Now()
+			require.NoError(t, stop())
+			require.Equal(t, max(0, timeout), time.Since(start)) // it was cut off, which is no failed attempt
+			again := k.receive(q, 5)
+			require.Len(t, again, 3)
+			for _, r := range again {
+				require.Equal(t, 1, r.Receives)
+			}
+			require.NoError(t, q.Return(ctx, receipts(again)...))
 		}
+	})
+}
+
+// What a call has done is acknowledged even if its context had ended before it returned.
+func TestACallThatIsCutOffAndSucceedsIsAcknowledged(t *testing.T) {
+	bubble(t, func(k *kit) {
+		q := k.open("q", queue.Options{VisibilityTimeout: second})
+		k.put(3)
+		stop := k.work(q, func(c context.Context, _ queue.Record) error {
+			<-c.Done()
+			time.Sleep(second)
+			return nil
+		}, &queue.WorkOptions{Batch: 2, StopTimeout: -1})
+		time.Sleep(time.Minute)
+		require.NoError(t, stop())
+		d := k.describe(q)
+		require.Equal(t, []int64{1, 2, 0}, []int64{d.Acknowledged, d.Visible, d.InFlight})
 	})
 }
 

@@ -1,6 +1,7 @@
 // Package commit is the one door through which every change enters a database:
 // it gathers the requests of all goroutines into groups, and one goroutine at a
-// time makes each group one batch and one fsync.
+// time makes each group one batch and one fsync. That is the committer's own, or
+// where nothing has to wait for a disk the caller's: see [Inline].
 //
 // It knows queues, groups, cancellation and waking. It does not know what a
 // request holds: a [Log], which the root package is, turns requests into rows
@@ -79,6 +80,10 @@ type Request struct {
 	// Essential lets the request through while the disk is full: it frees space.
 	Essential bool
 
+	// Prompt means that Apply waits for nothing when it gets this request, and seldom asks for
+	// it to be durable. With PromptInline the caller may run its group itself.
+	Prompt bool
+
 	// What follows belongs to the Committer, under its mutex until the outcome is known.
 	done  chan struct{} // closed when the outcome is known; shared with others of the group
 	ended atomic.Bool   // the same of the first of a group while it has no channel
@@ -99,11 +104,29 @@ const (
 	unknown               // the store failed after the group was taken
 )
 
+// Inline decides which callers run their groups by themselves if they find the committer's
+// goroutine asleep. That is quicker than to wake it and to be woken by it. A caller does not
+// look at its context while it runs its group.
+type Inline uint8
+
+const (
+	// NeverInline is for a store whose commits usually wait for an fsync.
+	NeverInline Inline = iota
+
+	// PromptInline is for a store whose commits seldom wait for its disk. A caller with a prompt
+	// request runs its group until something might wait, and leaves the rest to the goroutine:
+	// so it returns when its context ends, even if the disk hangs.
+	PromptInline
+
+	// AlwaysInline is for a store whose commits wait for nothing, such as one in memory.
+	AlwaysInline
+)
+
 // Committer runs the groups of one store.
 type Committer struct {
 	store   *kv.Store
 	log     Log
-	inline  bool          // callers run groups, too
+	inline  Inline
 	batch   *kv.Batch     // belongs to the goroutine that runs a group
 	bell    wake.Bell     // rings when groups may be waiting
 	back    wake.Bell     // rings when the last caller of a group has come back
@@ -114,11 +137,13 @@ type Committer struct {
 	mu       sync.Mutex    // guards the fields below
 	running  bool          // somebody runs groups
 	current  *group        // the group that is run; nil if there is none
+	left     *group        // the same if its caller has left it to the goroutine
 	queue    []*group      // waiting groups, oldest first; only the last one grows
 	spare    *group        // an ended group, for its memory
 	next     uint64        // number of the group that the next request opens
 	taken    uint64        // number of the last group taken from the queue
 	lastLive int           // requests of that group
+	lastOwn  bool          // it was one, whose caller can run its next group itself
 	queued   int           // bytes that wait
 	space    chan struct{} // closed when queued shrinks; nil while nobody waits
 	full     chan struct{} // closed while the disk is full
@@ -139,6 +164,8 @@ type group struct {
 	first     *Request      // the one without a channel; nil if it has got one
 	away      atomic.Int32  // those who need it since it was taken, if it is not of one caller
 	released  time.Time     // when its callers were woken
+	applied   bool          // its rows are in the batch
+	sync      bool          // what Apply has returned
 	done      chan struct{} // closed when the requests that are not essential have ended; nil without any
 	essential chan struct{} // the same for the others
 }
@@ -177,12 +204,7 @@ func (g *group) release() {
 // New starts a committer. Close stops it and waits for its goroutines, unless
 // the store has failed: then one of them never returns from the store, and
 // is left behind with it.
-//
-// With inline, a caller that comes while the goroutine sleeps runs its group by
-// itself, which is quicker than to wake the goroutine and to be woken by it. It
-// looks at its context before that and not meanwhile. So inline is for a store
-// whose commits wait for nothing, as one in memory does.
-func New(store *kv.Store, log Log, inline bool) *Committer {
+func New(store *kv.Store, log Log, inline Inline) *Committer {
 	c := &Committer{
 		store:   store,
 		log:     log,
@@ -211,8 +233,8 @@ func (c *Committer) Do(ctx context.Context, r *Request) error {
 	if err != nil {
 		return err
 	}
-	if own != nil {
-		return c.runInline(own, r)
+	if own != nil && c.runInline(own, r) {
+		return c.outcome(r)
 	}
 	if r.done == nil && c.lookOut(r) {
 		return c.outcome(r)
@@ -336,7 +358,7 @@ func (c *Committer) enqueue(ctx context.Context, r *Request) (own *group, err er
 	g.live++
 	g.bytes += r.Bytes
 	c.queued += r.Bytes
-	if c.inline && !c.running && len(c.queue) == 1 && g.live == 1 {
+	if !c.running && len(c.queue) == 1 && g.live == 1 && c.mayRunLocked(r) {
 		c.running = true
 		return c.takeLocked(), nil
 	}
@@ -344,6 +366,13 @@ func (c *Committer) enqueue(ctx context.Context, r *Request) (own *group, err er
 		c.wakeUp()
 	}
 	return nil, nil
+}
+
+// mayRunLocked reports whether the caller of a request runs its group if nobody else runs any.
+// Where several callers have shared the last group, those who come while one of them ran the
+// next would have to wait until the goroutine was woken.
+func (c *Committer) mayRunLocked(r *Request) bool {
+	return c.inline == AlwaysInline || c.inline == PromptInline && r.Prompt && c.lastLive <= 1
 }
 
 // wakeUp has the goroutine look whether groups are waiting.

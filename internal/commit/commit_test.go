@@ -18,6 +18,7 @@ import (
 	"github.com/braidstream/braid/internal/childtest"
 	"github.com/braidstream/braid/internal/commit"
 	"github.com/braidstream/braid/internal/kv"
+	"github.com/braidstream/braid/internal/testdisk"
 )
 
 func openStore(t *testing.T) *kv.Store {
@@ -93,22 +94,26 @@ func do(ctx context.Context, c *commit.Committer, r *commit.Request) <-chan erro
 // in which groups were applied, and a group is published before the next one is
 // applied.
 func TestOrder(t *testing.T) {
-	for _, inline := range []bool{false, true} {
+	for _, inline := range []commit.Inline{commit.NeverInline, commit.PromptInline, commit.AlwaysInline} {
 		for _, producers := range []int{1, 2, 8} {
 			testOrder(t, inline, producers)
 		}
 	}
 }
 
-func testOrder(t *testing.T, inline bool, producers int) {
+func testOrder(t *testing.T, inline commit.Inline, producers int) {
 	store := openStore(t)
-	order := &orderLog{t: t, store: store}
+	if inline == commit.PromptInline {
+		require.NoError(t, store.Close())
+		store = openStoreOn(t, testdisk.New())
+	}
+	order := &orderLog{t: t, store: store, inline: inline}
 	c := commit.New(store, order, inline)
 	var running sync.WaitGroup
 	for p := range producers {
 		running.Go(func() {
 			for i := range 200 {
-				if err := c.Do(t.Context(), &commit.Request{Op: fmt.Sprintf("%d/%d", p, i), Bytes: 100}); err != nil {
+				if err := c.Do(t.Context(), &commit.Request{Op: fmt.Sprintf("%d/%d", p, i), Bytes: 100, Prompt: i%5 > 0}); err != nil {
 					t.Error(err)
 					return
 				}
@@ -127,6 +132,7 @@ func testOrder(t *testing.T, inline bool, producers int) {
 type orderLog struct {
 	t       *testing.T
 	store   *kv.Store
+	inline  commit.Inline
 	applied atomic.Bool // a group was applied and not published
 	last    [8]atomic.Int64
 	count   atomic.Int64
@@ -139,7 +145,11 @@ func (l *orderLog) Apply(requests []*commit.Request, batch *kv.Batch) bool {
 	for _, r := range requests {
 		batch.Set([]byte(r.Op.(string)), nil)
 	}
-	return true
+	count := l.count.Load()
+	if count%50 == 0 {
+		batch.BeginMemTable()
+	}
+	return l.inline != commit.PromptInline || count%20 == 0
 }
 
 func (l *orderLog) Publish(requests []*commit.Request) {
@@ -158,7 +168,7 @@ func (l *orderLog) Publish(requests []*commit.Request) {
 func TestRequestsThatWaitShareAGroup(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		store, log := openStore(t), &testLog{hold: make(chan struct{})}
-		c := commit.New(store, log, false)
+		c := commit.New(store, log, commit.NeverInline)
 		first := do(t.Context(), c, &commit.Request{Op: "a"})
 		synctest.Wait()
 		var rest []<-chan error
@@ -184,7 +194,7 @@ func TestRequestsThatWaitShareAGroup(t *testing.T) {
 func TestACallerRunsItsGroup(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		store, log := openStore(t), &testLog{hold: make(chan struct{})}
-		c := commit.New(store, log, true)
+		c := commit.New(store, log, commit.AlwaysInline)
 		synctest.Wait() // it is asleep
 		ctx, cancel := context.WithCancel(t.Context())
 		first := do(ctx, c, &commit.Request{Op: "a"})
@@ -217,7 +227,7 @@ func TestACallerRunsItsGroup(t *testing.T) {
 func TestALargeGroupIsDivided(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		store, log := openStore(t), &testLog{hold: make(chan struct{})}
-		c := commit.New(store, log, false)
+		c := commit.New(store, log, commit.NeverInline)
 		var results []<-chan error
 		for i, megabytes := range []int{1, 2, 2, 1, 20, 1} {
 			results = append(results, do(t.Context(), c, &commit.Request{Op: string(rune('a' + i)), Bytes: megabytes << 20}))
@@ -236,7 +246,7 @@ func TestALargeGroupIsDivided(t *testing.T) {
 
 func TestTheLogMayRefuseARequest(t *testing.T) {
 	store, log := openStore(t), new(testLog)
-	c := commit.New(store, log, false)
+	c := commit.New(store, log, commit.NeverInline)
 	refusal := errors.New("not this one")
 	require.Equal(t, refusal, c.Do(t.Context(), &commit.Request{Op: refusal}))
 	require.NoError(t, c.Do(t.Context(), &commit.Request{Op: "a"}))
@@ -250,7 +260,7 @@ func TestTheLogMayRefuseARequest(t *testing.T) {
 func TestACancelledRequestIsRefusedOrUnknown(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		store, log := openStore(t), &testLog{hold: make(chan struct{})}
-		c := commit.New(store, log, false)
+		c := commit.New(store, log, commit.NeverInline)
 		cause := errors.New("no more interest")
 		ctx, cancel := context.WithCancelCause(t.Context())
 
@@ -282,7 +292,7 @@ func TestTheCommitterDoesNotWaitForCallersThatHaveLeft(t *testing.T) {
 		t.Run(fmt.Sprint(leaving, " of 3"), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				store, log := openStore(t), &testLog{hold: make(chan struct{})}
-				c := commit.New(store, log, false)
+				c := commit.New(store, log, commit.NeverInline)
 				gone, leave := context.WithCancel(t.Context())
 				first := do(t.Context(), c, &commit.Request{Op: "first"})
 				synctest.Wait()
@@ -325,7 +335,7 @@ func TestTheCommitterDoesNotWaitForCallersThatHaveLeft(t *testing.T) {
 func TestWhatWaitsIsBounded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		store, log := openStore(t), &testLog{hold: make(chan struct{})}
-		c := commit.New(store, log, false)
+		c := commit.New(store, log, commit.NeverInline)
 		var results []<-chan error
 		for range 20 { // one is taken; of the others eight fit
 			results = append(results, do(t.Context(), c, &commit.Request{Op: "x", Bytes: 8 << 20}))
@@ -354,7 +364,7 @@ func TestWhatWaitsIsBounded(t *testing.T) {
 func TestAFullDiskRefusesAllButTheEssential(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		store, log := openStore(t), &testLog{hold: make(chan struct{})}
-		c := commit.New(store, log, false)
+		c := commit.New(store, log, commit.NeverInline)
 		taken := do(t.Context(), c, &commit.Request{Op: "taken"})
 		synctest.Wait()
 		waiting := do(t.Context(), c, &commit.Request{Op: "waiting"})
@@ -387,7 +397,7 @@ func TestAFullDiskRefusesAllButTheEssential(t *testing.T) {
 func TestARefusedRequestIsNotWithdrawn(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		store, log := openStore(t), &testLog{hold: make(chan struct{})}
-		c := commit.New(store, log, false)
+		c := commit.New(store, log, commit.NeverInline)
 		taken := do(t.Context(), c, &commit.Request{Op: "taken"})
 		synctest.Wait()
 		trim := do(t.Context(), c, &commit.Request{Op: "trim", Essential: true}) // keeps the group
@@ -423,7 +433,7 @@ func (f *fullContext) Done() <-chan struct{} {
 func TestCloseFinishesWhatWaits(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		store, log := openStore(t), &testLog{hold: make(chan struct{})}
-		c := commit.New(store, log, false)
+		c := commit.New(store, log, commit.NeverInline)
 		var inside []<-chan error
 		for range 9 {
 			inside = append(inside, do(t.Context(), c, &commit.Request{Op: "x", Bytes: 8 << 20}))
@@ -449,7 +459,7 @@ func TestCloseFinishesWhatWaits(t *testing.T) {
 func TestCloseDoesNotWaitForAFullDisk(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		store, log := openStore(t), &testLog{hold: make(chan struct{})}
-		c := commit.New(store, log, false)
+		c := commit.New(store, log, commit.NeverInline)
 		taken := do(t.Context(), c, &commit.Request{Op: "taken"})
 		synctest.Wait()
 		c.SetFull(true)
@@ -466,7 +476,7 @@ func TestCloseDoesNotWaitForAFullDisk(t *testing.T) {
 // A store that is closed before the committer, as one is that was given up while its
 // disk was full and has space again, ends all requests: nothing of them was done.
 func TestAClosedStoreEndsAllRequests(t *testing.T) {
-	for _, inline := range []bool{false, true} {
+	for _, inline := range []commit.Inline{commit.NeverInline, commit.AlwaysInline} {
 		synctest.Test(t, func(t *testing.T) {
 			store, log := openStore(t), &testLog{hold: make(chan struct{})}
 			c := commit.New(store, log, inline)
@@ -506,7 +516,7 @@ func TestAFailedStoreEndsAllRequests(t *testing.T) {
 		store, err := kv.Open(kv.Config{Dir: "/db", FS: disk, Logger: slog.New(slog.DiscardHandler), MemTableBytes: 1 << 20})
 		require.NoError(t, err)
 		log := &heldLog{applying: make(chan struct{})}
-		c := commit.New(store, log, false)
+		c := commit.New(store, log, commit.NeverInline)
 		taken := do(context.Background(), c, &commit.Request{Op: "taken"})
 		<-log.applying
 		ctx := &askedContext{Context: context.Background(), asked: make(chan struct{})}

@@ -20,13 +20,28 @@ func (c *Committer) run() {
 // runGroup makes the changes of a group. It returns false if the store takes no more:
 // then endAll ends the requests, and nobody runs a group any more.
 func (c *Committer) runGroup(g *group) bool {
-	c.batch.Reset()
-	sync := c.log.Apply(g.requests, c.batch)
+	if !g.applied { // else its caller has left it after that
+		c.apply(g)
+	}
 	if !c.batch.Empty() {
-		if err := c.batch.Commit(sync); err != nil {
+		if err := c.batch.Commit(g.sync); err != nil {
 			return false
 		}
 	}
+	return c.end(g)
+}
+
+// apply fills the batch.
+func (c *Committer) apply(g *group) {
+	c.batch.Reset()
+	g.sync = c.log.Apply(g.requests, c.batch)
+	g.applied = true
+}
+
+// end shows a group that was committed, and wakes its callers. It returns false if endAll
+// has told them otherwise.
+func (c *Committer) end(g *group) bool {
+	sync := g.sync
 	c.log.Publish(g.requests)
 	c.mu.Lock()
 	failed := c.current != g
@@ -35,7 +50,7 @@ func (c *Committer) runGroup(g *group) bool {
 		g.endFirst()
 	}
 	c.mu.Unlock()
-	if failed { // endAll has told its callers
+	if failed {
 		return false
 	}
 	if g.live == 1 {
@@ -66,9 +81,22 @@ func (c *Committer) awaitCallers(g *group) {
 }
 
 // runInline runs the group of a caller, on the caller's goroutine. A caller that came
-// meanwhile is left to the committer's.
-func (c *Committer) runInline(g *group, r *Request) error {
-	ok := c.runGroup(g)
+// meanwhile is left to the committer's. So is the group itself if its commit may wait:
+// then runInline returns false, and the caller waits like any other.
+//
+// Invariant: nothing in here waits for a disk that may hang. TestACallerLeavesAGroupThatWaits
+// holds it.
+func (c *Committer) runInline(g *group, r *Request) bool {
+	c.apply(g)
+	done, ok := c.tryCommit(g)
+	if !done {
+		c.mu.Lock()
+		c.left = g
+		c.mu.Unlock()
+		c.wakeUp()
+		return false
+	}
+	ok = ok && c.end(g)
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.running = false
@@ -79,21 +107,43 @@ func (c *Committer) runInline(g *group, r *Request) error {
 		c.current = nil // the caller may use the request again
 		r.fate = c.fateOfTaken()
 	}
-	return c.outcome(r)
+	return true
 }
 
-// take waits for a group and takes it, after it let it grow. It returns nil when
-// the committer is closed and nothing waits, and when the store has failed.
+// tryCommit commits the batch of a caller's group, unless that may wait: then it returns
+// false for done, and has done nothing.
+func (c *Committer) tryCommit(g *group) (done, ok bool) {
+	if c.batch.Empty() {
+		return true, true
+	}
+	if c.inline == AlwaysInline {
+		return true, c.batch.Commit(g.sync) == nil
+	}
+	done, err := c.batch.TryCommit(g.sync)
+	return done, err == nil
+}
+
+// take waits for a group and takes it, after it let it grow, or takes one that its caller
+// has left. It returns nil when the committer is closed and nothing waits, and when the
+// store has failed.
 func (c *Committer) take() *group {
 	yields, seen, idle := 0, 0, 0
 	lone := false // one caller, whose turn is all that there is to wait for
 	for {
 		c.mu.Lock()
 		switch {
-		case len(c.queue) == 0 && c.closed, c.store.Err() != nil:
+		case c.store.Err() != nil:
 			c.mu.Unlock()
 			return nil
-		case len(c.queue) == 0 && idle < maxSpins:
+		case c.left != nil:
+			g := c.left
+			c.left = nil
+			c.mu.Unlock()
+			return g
+		case len(c.queue) == 0 && c.closed:
+			c.mu.Unlock()
+			return nil
+		case len(c.queue) == 0 && idle < maxSpins && !c.lastOwn:
 			lone = c.lastLive == 1
 			c.mu.Unlock()
 			idle++
@@ -125,6 +175,7 @@ func (c *Committer) takeLocked() *group {
 	c.lastLive = g.live
 	c.releaseLocked(g.bytes)
 	g.compact()
+	c.lastOwn = g.live == 1 && c.inline == PromptInline && g.requests[0].Prompt
 	if g.live == 1 {
 		g.requests[0].alone = true
 	} else {
@@ -134,14 +185,14 @@ func (c *Committer) takeLocked() *group {
 }
 
 // sleepLocked gives up the mutex until there is something to do and nobody else
-// runs groups.
+// runs groups, or a caller has left its group.
 func (c *Committer) sleepLocked() {
 	c.running = false
 	for {
 		c.mu.Unlock()
 		<-c.bell.C()
 		c.mu.Lock()
-		if !c.running {
+		if !c.running || c.left != nil {
 			c.running = true
 			c.mu.Unlock()
 			return
@@ -169,7 +220,7 @@ func (g *group) compact() {
 func (c *Committer) recycle(g *group) {
 	clear(g.requests)
 	g.requests = g.requests[:0]
-	g.live, g.bytes, g.done, g.essential = 0, 0, nil, nil
+	g.live, g.bytes, g.done, g.essential, g.applied, g.sync = 0, 0, nil, nil, false, false
 	c.mu.Lock()
 	c.spare = g
 	c.mu.Unlock()

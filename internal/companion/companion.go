@@ -63,6 +63,7 @@ type DB interface {
 	// begin, after the end of Life. By then everything committed is published.
 	Ended() <-chan struct{}
 
+	ReadOnly() bool        // no commit is ever made
 	Now() uint64           // the clock by which records age: Unix time in nanoseconds, unaffected by steps of the wall clock
 	Life() context.Context // ends when the database does, with the cause
 	ClosedWell() bool      // the last process that wrote the database has closed it
@@ -185,7 +186,8 @@ type Tx interface {
 	// written. Then apply is called, like the function of DB.Commit.
 	Join(check func() error, apply func(Rows) (publish func())) error
 
-	DB() any // the *braid.DB
+	DB() any                  // the *braid.DB
+	Context() context.Context // that of the call that runs the transaction
 }
 
 // Environment replaces parts of the machine in tests, for instance to cut the power or to set

@@ -22,6 +22,7 @@ type Batch struct {
 	batch *pebble.Batch
 	limit int   // of its size in bytes
 	err   error // why the batch cannot be committed
+	fresh bool  // its commit begins a memtable
 	lent  bool  // an abandoned commit may still read the batch
 }
 
@@ -83,10 +84,14 @@ func (b *Batch) Count() int { return int(b.batch.Count()) }
 // Empty reports whether there are no changes.
 func (b *Batch) Empty() bool { return b.batch.Empty() }
 
+// BeginMemTable makes the commit begin a new memtable: these changes and later ones go to it,
+// and the old memtable is written to tables in the background.
+func (b *Batch) BeginMemTable() { b.fresh = true }
+
 // Reset empties the batch. It keeps up to retainedBatchBytes of memory.
 func (b *Batch) Reset() {
 	b.batch.Reset()
-	b.err = nil
+	b.err, b.fresh = nil, false
 }
 
 // Commit applies the changes, all or none. With sync they are durable when it returns nil;
@@ -96,25 +101,75 @@ func (b *Batch) Reset() {
 // failed first, so only the next open decides whether the changes are durable.
 func (b *Batch) Commit(sync bool) error {
 	s := b.store
+	if err := b.enter(); err != nil {
+		return err
+	}
+	defer s.gate.leave()
+	s.room.turn.RLock()
+	defer s.room.turn.RUnlock()
+	if b.fresh {
+		if _, err := s.db.AsyncFlush(); err != nil {
+			return s.failCommit(err)
+		}
+	}
+	options := pebble.NoSync
+	if sync && !s.cfg.InMemory {
+		options = pebble.Sync
+	}
+	return b.commit(options)
+}
+
+// TryCommit is Commit for a caller that must not wait for the disk. It returns false, and has
+// done nothing, if Commit might wait: with sync, if the batch begins a memtable or does not fit
+// in the current one, and while another call changes the store. A store without a log does not
+// report new memtables, so there it always returns false.
+func (b *Batch) TryCommit(sync bool) (done bool, err error) {
+	s := b.store
+	if err := b.enter(); err != nil {
+		return true, err
+	}
+	defer s.gate.leave()
+	if sync || b.fresh || s.cfg.InMemory || s.cfg.NoLog || !s.room.turn.TryLock() {
+		return false, nil
+	}
+	defer s.room.turn.Unlock()
+	if !s.room.fits(b.batch) {
+		return false, nil
+	}
+	return true, b.commit(pebble.NoSync)
+}
+
+// enter checks that the batch can be committed, and enters the gate if so.
+func (b *Batch) enter() error {
+	s := b.store
 	if b.err != nil {
 		return b.err
 	}
 	if err := s.gate.enter(); err != nil {
 		return err
 	}
-	defer s.gate.leave()
 	if err := s.writable(); err != nil {
+		s.gate.leave()
 		return err
 	}
-	options := pebble.NoSync
-	if sync && !s.cfg.InMemory {
-		options = pebble.Sync
-	}
-	if err := b.batch.Commit(options); err != nil {
-		s.guard.Fail(fmt.Errorf("commit: %w", err))
-		return s.Err()
-	}
 	return nil
+}
+
+// commit is Commit inside the gate, with the room's turn held.
+func (b *Batch) commit(options *pebble.WriteOptions) error {
+	s := b.store
+	rotations := s.room.rotations.Load()
+	if err := b.batch.Commit(options); err != nil {
+		return s.failCommit(err)
+	}
+	s.room.take(b.batch, rotations)
+	return nil
+}
+
+// failCommit fails the store for a commit that Pebble has refused, and returns its error.
+func (s *Store) failCommit(err error) error {
+	s.guard.Fail(fmt.Errorf("commit: %w", err))
+	return s.Err()
 }
 
 // Close frees the batch, which must not be used again.

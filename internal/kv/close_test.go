@@ -29,10 +29,13 @@ func requireClosed(t *testing.T, s *kv.Store) {
 	b.Set([]byte("a"), []byte("1"))
 	require.ErrorIs(t, b.Commit(true), kv.ErrClosed)
 	require.ErrorIs(t, b.Commit(false), kv.ErrClosed)
+	done, err := b.TryCommit(false)
+	require.True(t, done)
+	require.ErrorIs(t, err, kv.ErrClosed)
 	b.Close()
 	require.ErrorIs(t, s.Sync(), kv.ErrClosed)
 	require.ErrorIs(t, s.Flush(), kv.ErrClosed)
-	require.ErrorIs(t, s.RotateMemTable(), kv.ErrClosed)
+	require.ErrorIs(t, beginMemTable(s, "a", "1"), kv.ErrClosed)
 	require.ErrorIs(t, s.Excise(t.Context(), []byte("a"), []byte("b")), kv.ErrClosed)
 	require.ErrorIs(t, s.Backup(t.Context(), t.TempDir(), nil, nil), kv.ErrClosed)
 	require.ErrorIs(t, s.Close(), kv.ErrClosed)
@@ -155,7 +158,7 @@ func usesOfStore(t *testing.T) []func(*kv.Store) error {
 			}
 			return err // Close of the store must close it
 		},
-		func(s *kv.Store) error { return errors.Join(s.RotateMemTable(), s.Flush()) },
+		func(s *kv.Store) error { return errors.Join(beginMemTable(s, "rotated", "1"), s.Flush()) },
 		func(s *kv.Store) error {
 			return errors.Join(put(s, "x", "1", false), s.Sync(), s.Excise(t.Context(), []byte("x"), []byte("y")))
 		},

@@ -122,6 +122,7 @@ func (s *Store) create() error {
 	if s.db, err = pebble.Open(s.StoreDir(), options); err != nil {
 		return fmt.Errorf("create: %w", err)
 	}
+	s.room.init(s.cfg.MemTableBytes)
 	s.identity, s.created = id, true
 	s.losses.Marked = true
 	s.identity.Ready = true

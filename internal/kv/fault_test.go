@@ -38,7 +38,7 @@ func criticalFaults() []fault {
 	flush := func(s *kv.Store) { _ = s.Flush() }
 	rotate := func(s *kv.Store) { // until there is no log to reuse
 		for s.Err() == nil {
-			_ = s.RotateMemTable()
+			_ = beginMemTable(s, "rotated", "1")
 		}
 	}
 	return []fault{
@@ -100,7 +100,7 @@ func criticalFault(t *testing.T, f fault) {
 	require.Positive(t, struck.Load())
 
 	// Every write returns the cause.
-	for _, err := range []error{s.Err(), put(s, "later", "1", true), put(s, "later", "1", false), s.Sync(), s.Flush(), s.RotateMemTable()} {
+	for _, err := range []error{s.Err(), put(s, "later", "1", true), put(s, "later", "1", false), s.Sync(), s.Flush()} {
 		require.ErrorIs(t, err, kv.ErrFailed)
 		require.ErrorIs(t, err, syscall.EIO)
 	}

@@ -159,6 +159,7 @@ type Store struct {
 	losses   layout.Losses // as read by Open; changed by MarkLosses, before Open's caller shares the store
 	db       *pebble.DB
 	gate     gate
+	room     room
 	backups  atomic.Int64            // how many were begun
 	metrics  atomic.Pointer[Metrics] // the latest
 
@@ -267,20 +268,11 @@ func (s *Store) SyncTimes() *histogram.Recorder { return s.guard.SyncTimes() }
 
 // Sync makes all commits that have returned durable.
 func (s *Store) Sync() error {
-	return s.await(func() error {
+	return s.awaitAside(func() error {
 		if s.cfg.InMemory {
 			return nil
 		}
 		return s.db.LogData(nil, pebble.Sync)
-	})
-}
-
-// RotateMemTable ends the memtable: later commits go to a new one, and this one
-// is written to tables in the background.
-func (s *Store) RotateMemTable() error {
-	return s.await(func() error {
-		_, err := s.db.AsyncFlush()
-		return err
 	})
 }
 
@@ -291,6 +283,15 @@ func (s *Store) Flush() error { return s.await(s.db.Flush) }
 // fails. In that case it abandons the call, inside the gate: Close of a failed store does not
 // wait for it.
 func (s *Store) await(call func() error) error {
+	return s.awaitAside(func() error {
+		s.room.turn.RLock()
+		defer s.room.turn.RUnlock()
+		return call()
+	})
+}
+
+// awaitAside is await for a call that never blocks a concurrent commit without sync.
+func (s *Store) awaitAside(call func() error) error {
 	if err := s.gate.enter(); err != nil {
 		return err
 	}

@@ -56,6 +56,15 @@ func put(s *kv.Store, key, value string, sync bool) error {
 	return err
 }
 
+// beginMemTable is put into a new memtable.
+func beginMemTable(s *kv.Store, key, value string) error {
+	b := s.NewBatch()
+	defer b.Close()
+	b.BeginMemTable()
+	b.Set([]byte(key), []byte(value))
+	return b.Commit(false)
+}
+
 func mustPut(t testing.TB, s *kv.Store, key, value string) {
 	t.Helper()
 	require.NoError(t, put(s, key, value, true))
@@ -285,11 +294,11 @@ func TestSyncMakesDurable(t *testing.T) {
 	require.NoError(t, s.Close())
 }
 
-func TestRotateMemTable(t *testing.T) {
+func TestBeginMemTable(t *testing.T) {
 	s := open(t, config(t.TempDir()))
 	before := s.Metrics()
 	mustPut(t, s, "a", "1")
-	require.NoError(t, s.RotateMemTable())
+	require.NoError(t, beginMemTable(s, "b", "2"))
 	require.NoError(t, s.Flush()) // of the next one, and so after the first
 	m := s.Metrics()
 	require.Greater(t, m.FlushedBytes, before.FlushedBytes)

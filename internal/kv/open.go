@@ -214,8 +214,11 @@ func (s *Store) bringUp() error {
 	}
 	options := s.options()
 	options.ErrorIfNotExists = true
-	s.db, err = pebble.Open(s.StoreDir(), options)
-	return s.nameDamage(openError(err))
+	if s.db, err = pebble.Open(s.StoreDir(), options); err != nil {
+		return s.nameDamage(openError(err))
+	}
+	s.room.init(s.cfg.MemTableBytes)
+	return nil
 }
 
 // announce writes the holder's process into the lock file. It is the first change to a

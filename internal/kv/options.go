@@ -18,7 +18,7 @@ func (s *Store) options() *pebble.Options {
 		FS:                 s.guard,
 		FormatMajorVersion: pebbleFormat,
 		Logger:             pebbleLogger{s.reporter, s.guard},
-		EventListener:      listener(s.reporter, s.damage),
+		EventListener:      listener(s.reporter, s.damage, &s.room),
 		CacheSize:          s.cfg.CacheBytes,
 	}
 	setLogShape(o, s.cfg)

@@ -66,7 +66,7 @@ func TestReadOnlyChangesNothing(t *testing.T) {
 			require.ErrorIs(t, put(s, "a", "1", true), kv.ErrReadOnly)
 			require.ErrorIs(t, s.Sync(), kv.ErrReadOnly)
 			require.ErrorIs(t, s.Flush(), kv.ErrReadOnly)
-			require.ErrorIs(t, s.RotateMemTable(), kv.ErrReadOnly)
+			require.ErrorIs(t, beginMemTable(s, "a", "1"), kv.ErrReadOnly)
 			require.ErrorIs(t, s.Excise(t.Context(), []byte("0"), []byte("1")), kv.ErrReadOnly)
 			require.ErrorIs(t, s.Compact(t.Context(), []byte("0"), []byte("1")), kv.ErrReadOnly)
 			s.Metrics()

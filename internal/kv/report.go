@@ -150,9 +150,10 @@ func (e *fatalError) Unwrap() error { return e.cause }
 
 // listener returns the handlers of Pebble's events. Pebble calls most of them with locks held,
 // but not DataCorruption.
-func listener(r *reporter, d *damage) *pebble.EventListener {
+func listener(r *reporter, d *damage, m *room) *pebble.EventListener {
 	return &pebble.EventListener{
 		DataCorruption: d.found,
+		WALCreated:     func(pebble.WALCreateInfo) { m.rotations.Add(1) },
 		// The other reason to stall is memtables that cannot be flushed, which the guard
 		// notices itself.
 		WriteStallBegin: func(info pebble.WriteStallBeginInfo) { d.setStalled(strings.HasPrefix(info.Reason, "L0")) },

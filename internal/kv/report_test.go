@@ -87,7 +87,7 @@ func TestPebbleIsHeard(t *testing.T) {
 		log := pebbleLogger{r, guard}
 		log.Infof("table %d", 7)
 		log.Errorf("table %d is odd", 8)
-		events := listener(r, newDamage(r, guard))
+		events := listener(r, newDamage(r, guard), new(room))
 		events.BackgroundError(pebble.ErrCancelledCompaction)
 		for range 1000 {
 			events.BackgroundError(errors.New("no luck"))

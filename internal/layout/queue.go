@@ -192,7 +192,7 @@ func DecodeCursorRow(key, value []byte) (row CursorRow, err error) {
 // Invariant: a record below the queue's cursors that has no row is settled.
 type DeliveryRow struct {
 	Receives   uint64
-	Generation uint64 // rises with each receive: the receipts of earlier ones become invalid
+	Generation uint64 // rises with each receive, by random steps: the receipts of earlier ones become invalid
 	Visible    uint64 // when it becomes visible, Unix time in nanoseconds
 	First      uint64 // when it was first received, Unix time in nanoseconds; 0: never, it is held back
 	Size       uint64 // of its partition key and data

@@ -9,16 +9,29 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/braidstream/braid"
+	"github.com/braidstream/braid/internal/companion"
 	"github.com/braidstream/braid/internal/testdisk"
 )
 
 // judge opens a disk that the workload left, and compares all that is there with
 // what callers were told.
 func (w *faultWork) judge(what string, disk *testdisk.Disk) {
-	db, err := openOn(disk, &w.opts)
-	require.NoError(w.t, err, what)
+	db := w.openToJudge(what, disk)
 	w.judgeContent(what, db)
+	for _, q := range w.queues {
+		if judged := q.judge(what, db); judged != nil {
+			w.met = append(w.met, q.situations(judged)...)
+		}
+	}
 	require.NoError(w.t, db.Close(), what)
+}
+
+// openToJudge opens a disk that the workload left, at a time when no record of a queue is
+// hidden any more, and none has expired.
+func (w *faultWork) openToJudge(what string, disk *testdisk.Disk) *braid.DB {
+	db, err := open("/db", &w.opts, companion.Environment{FS: disk, Clock: faultJudgeClock})
+	require.NoError(w.t, err, what)
+	return db
 }
 
 // judgeTwice is judge, which then writes on, opens once more, and requires that
@@ -26,9 +39,16 @@ func (w *faultWork) judge(what string, disk *testdisk.Disk) {
 // become known is final.
 func (w *faultWork) judgeTwice(what string, disk *testdisk.Disk) {
 	ctx := context.Background()
-	db, err := openOn(disk, &w.opts)
-	require.NoError(w.t, err, what)
+	db := w.openToJudge(what, disk)
 	found := w.judgeContent(what, db)
+	var queues []*faultQueue
+	for _, q := range w.queues {
+		if judged := q.judge(what, db); judged != nil {
+			w.met = append(w.met, q.situations(judged)...)
+			judged.goOn(what)
+			queues = append(queues, judged)
+		}
+	}
 	orders, err := db.OpenStream(ctx, "orders", &braid.StreamOptions{Shards: 3})
 	require.NoError(w.t, err, what)
 	added := make(map[braid.SequenceNumber]string)
@@ -41,8 +61,10 @@ func (w *faultWork) judgeTwice(what string, disk *testdisk.Disk) {
 	}
 	require.NoError(w.t, db.Close(), what)
 
-	db, err = openOn(disk, &w.opts)
-	require.NoError(w.t, err, what)
+	db = w.openToJudge(what, disk)
+	for _, q := range queues {
+		q.judge(what+", and opened again", db)
+	}
 	orders, err = db.Stream("orders")
 	require.NoError(w.t, err, what)
 	all, err := readShards(ctx, orders)
@@ -79,6 +101,7 @@ func (w *faultWork) judgeContent(what string, db *braid.DB) []braid.Record {
 	return records
 }
 
+// Situations of the sweep.
 const (
 	unknownIsThere = "a put of unknown outcome that is there"
 	unknownIsNot   = "a put of unknown outcome that is not"

@@ -103,7 +103,7 @@ func TestFaultSweep(t *testing.T) {
 		require.Greater(t, count(classes, "once"), 300/step*9/10)
 		require.Greater(t, count(classes, "forever"), 300/step*9/10)
 		if step == 1 {
-			situations.require(t, unknownIsThere, unknownIsNot)
+			situations.require(t, unknownIsThere, unknownIsNot, unknownAckWas, unknownAckWasNot, unknownReceive)
 		}
 	}
 }
@@ -158,7 +158,7 @@ func sweepOne(t faultT, mode string, index int) {
 	} else {
 		w.judgeTwice("reopened", disk)
 	}
-	for _, situation := range w.unknownPuts() {
+	for _, situation := range append(w.unknownPuts(), w.met...) {
 		fmt.Printf("\nreached: %s\n", situation)
 	}
 	if fired {
@@ -186,6 +186,16 @@ func (w *faultWork) checkFailed() {
 			return w.db.Update(ctx, func(tx *braid.Tx) error { return tx.Set([]byte("k"), nil) })
 		},
 		"create": func() error { _, err := w.db.CreateStream(ctx, "another", nil); return err },
+	}
+	for _, q := range w.queues[:2] {
+		if q.q == nil {
+			continue
+		}
+		refused["receive of "+q.name] = func() error { _, err := q.q.Receive(ctx, 1, nil); return err }
+		refused["acknowledgement to "+q.name] = func() error { return q.q.Ack(ctx, "a receipt") }
+		refused["deletion of "+q.name] = func() error { return q.q.Delete(ctx) }
+		_, err := q.q.Describe(ctx) // what its memory holds may not be durable
+		requireFaultError(w.t, err)
 	}
 	if w.orders != nil {
 		refused["put"] = func() error { _, err := w.orders.PutRecord(ctx, "k", nil); return err }

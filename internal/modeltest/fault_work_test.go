@@ -22,7 +22,7 @@ import (
 // There are three streams: orders gets bursts from several goroutines, now and
 // then large ones, so that epochs rotate, and is trimmed; side is deleted and
 // made again; effects gets one record from each transaction, which also counts up
-// a key: so the two must always agree.
+// a key: so the two must always agree. Each has a queue.
 type faultWork struct {
 	t        require.TestingT
 	disk     *testdisk.Disk
@@ -34,13 +34,14 @@ type faultWork struct {
 	retry    func(error) bool
 
 	orders      *braid.Stream
-	trim        historyTrim // of orders
-	trims       int         // that were acknowledged
-	reshards    int         // the same
-	side        string      // the incarnation of the stream side, "" if there is none for sure
-	sideExists  outcome     // acked: it must exist; refused: it must not
-	effects     uint64      // transactions that were acknowledged
-	effectMaybe bool        // one more may have been done
+	trim        historyTrim    // of orders
+	trims       int            // that were acknowledged
+	reshards    int            // the same
+	side        string         // the incarnation of the stream side, "" if there is none for sure
+	sideExists  outcome        // acked: it must exist; refused: it must not
+	effects     uint64         // transactions that were acknowledged
+	effectMaybe bool           // one more may have been done
+	queues      [3]*faultQueue // of orders, effects and side
 
 	latched  chan struct{} // closed when the DB failed
 	latchEnd time.Time     // when it did; to be read after latched
@@ -48,6 +49,7 @@ type faultWork struct {
 	follower sync.WaitGroup
 	seen     []braid.Record // by the follower
 	found    []braid.Record // of orders, when they were judged last
+	met      []string       // situations of the queues, as they were judged
 	ended    error          // of the follower
 }
 
@@ -65,7 +67,7 @@ var (
 )
 
 func newFaultWork(t require.TestingT, disk *testdisk.Disk) *faultWork {
-	return &faultWork{
+	w := &faultWork{
 		t:        t,
 		disk:     disk,
 		history:  newHistory(),
@@ -73,6 +75,10 @@ func newFaultWork(t require.TestingT, disk *testdisk.Disk) *faultWork {
 		opts:     braid.Options{MemtableBytes: 1 << 20, TailBytes: 64 << 10, CacheBytes: 1 << 20, ReserveBytes: -1},
 		retry:    func(error) bool { return false },
 	}
+	for i, stream := range [...]string{"orders", "effects", "side"} {
+		w.queues[i] = newFaultQueue(w, "of-"+stream, stream)
+	}
+	return w
 }
 
 // run does the whole workload, with a clean reopen in the middle, and returns
@@ -138,6 +144,7 @@ func (w *faultWork) open() error {
 	}
 	if err == nil {
 		w.follow()
+		err = errors.Join(w.queues[0].open(), w.queues[1].open())
 	}
 	return err
 }
@@ -205,14 +212,17 @@ func (w *faultWork) round(n int) error {
 	return nil
 }
 
-// burst puts from several goroutines at once: a few bytes, or half an epoch.
+// burst puts from several goroutines at once, a few bytes or half an epoch, and has others use
+// the queues.
 func (w *faultWork) burst(n int) error {
 	size := 50
 	if n == 5 || n == 6 { // together more than an epoch: the next round begins another
 		size = 36 << 10
 	}
-	errs := make([]error, faultPutters)
+	errs := make([]error, faultPutters+2)
 	var putters sync.WaitGroup
+	putters.Go(func() { errs[faultPutters] = w.queues[0].use(n, 0) }) // there is what comes meanwhile
+	putters.Go(func() { errs[faultPutters+1] = w.queues[1].use(n+5, -1) })
 	for g := range faultPutters {
 		putters.Go(func() {
 			try := 0
@@ -303,10 +313,17 @@ func (w *faultWork) createSide(n int) error {
 			return err
 		}
 	}
-	return nil
+	q := w.queues[2]
+	if err := q.open(); err != nil {
+		return err
+	}
+	return q.use(0, -1)
 }
 
 func (w *faultWork) deleteSide() error {
+	if err := w.queues[2].delete(); err != nil {
+		return err
+	}
 	err := w.call("delete", func() error { return w.db.DeleteStream(context.Background(), "side") })
 	switch {
 	case err == nil:

@@ -78,6 +78,8 @@ func (m *model) useQueue(ts *twinStream, s *braid.Stream) {
 		m.restoreAll(mq)
 	case n < 92:
 		m.updateQueue(mq)
+	case n < 96:
+		m.loseUnread(mq, s)
 	case n < 98: // some timeouts pass, and nothing expires
 		d := time.Duration(1+m.random.IntN(60)) * time.Second
 		m.logf("%v pass", d)
@@ -308,6 +310,51 @@ func (m *model) updateQueue(mq *modelQueue) {
 		mq.twin.MaxInFlight, mq.twin.VisibilityTimeout = flight, timeout
 		m.ok(mq.name, mq.twin.Update(m.aged(), most))
 	}
+}
+
+// loseUnread takes some records from a queue that it has never looked at, by a trim or by waiting
+// until they expire. Nothing else leaves the queue unnoticed, and what does is counted.
+func (m *model) loseUnread(mq *modelQueue, s *braid.Stream) {
+	unread := mq.twin.Unread()
+	if len(unread) == 0 {
+		m.put(mq.ts, s)
+		synctest.Wait() // followers have read it before it goes
+		m.look(mq)
+		if unread = mq.twin.Unread(); len(unread) == 0 {
+			return // the put was refused
+		}
+	}
+	before, err := mq.q.Describe(m.t.Context())
+	m.ok("describe", err)
+	last := unread[m.random.IntN(len(unread))]
+	if period := uint64(mq.ts.retention); period > 0 && m.random.IntN(2) == 0 {
+		m.logf("time passes until %d, which %s has not read, expires", last, mq.name)
+		if expires := last + period + 1; expires > m.now() {
+			m.pass(time.Duration(expires - m.now()))
+		}
+		m.totals.reached.note("retention that has passed a queue")
+	} else {
+		m.trimBefore(mq.ts, s, braid.AtTime(time.Unix(0, int64(last+1))), last+1)
+		m.totals.reached.note("a trim that has passed a queue")
+	}
+	m.age()
+	m.look(mq)
+	after, err := mq.q.Describe(m.t.Context())
+	if !m.ok("describe", err) {
+		return
+	}
+	if was, is := totalOf(before), totalOf(after); was != is {
+		m.fail("%s had %d records in all, and has %d: %+v, then %+v", mq.name, was, is, before, after)
+	}
+	lost := int64(len(unread) - len(mq.twin.Unread()))
+	if n := after.ExpiredUnreceived - before.ExpiredUnreceived; n != lost || lost == 0 {
+		m.fail("%s has lost %d records that it had not read, and counts %d", mq.name, lost, n)
+	}
+}
+
+// totalOf counts all records of a queue that were not settled, and those that have expired.
+func totalOf(d *queue.Description) int64 {
+	return d.Visible + d.InFlight + d.Delayed + d.Held + d.Dead + d.ExpiredUnreceived + d.ExpiredReceived + d.ExpiredDead
 }
 
 // queuesReopened finds the queues again after the database was closed and opened, or after

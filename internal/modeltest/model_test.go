@@ -110,7 +110,7 @@ func runModel(t *testing.T, seed uint64, totals *modelTotals) {
 		t: t, totals: totals, random: random,
 		opts: braid.Options{
 			MemtableBytes: 1 << 20,
-			CacheBytes:    256 << 10,
+			CacheBytes:    []int64{256 << 10, 8 << 20}[seed%2],
 			TailBytes:     []int64{-1, 16 << 10, 1 << 20}[random.IntN(3)],
 			Durability:    []braid.Durability{braid.Sync, braid.Sync, braid.Sync, braid.Interval, braid.NoSync}[random.IntN(5)],
 			ReserveBytes:  -1,
@@ -362,6 +362,11 @@ func (m *model) deleteStream(ts *twinStream, s *braid.Stream) {
 
 func (m *model) trim(ts *twinStream, s *braid.Stream) {
 	position, from, _ := m.position(ts, s, "")
+	m.trimBefore(ts, s, position, from)
+}
+
+// trimBefore trims to a position, which is that counter.
+func (m *model) trimBefore(ts *twinStream, s *braid.Stream, position braid.Position, from uint64) {
 	m.logf("trim %s before %s", ts.name, position)
 	m.images.during("trim")
 	defer m.images.during("")
@@ -537,6 +542,11 @@ func (m *model) view() {
 func (m *model) sleep() {
 	d := []time.Duration{time.Millisecond, time.Second, time.Minute, 11 * time.Minute, 3 * time.Hour, 20 * time.Hour}[m.random.IntN(6)]
 	m.logf("%v pass", d)
+	m.pass(d)
+}
+
+// pass waits, and looks at the streams often enough.
+func (m *model) pass(d time.Duration) {
 	const piece = 9 * time.Minute // no shard can be made, closed and gone in it
 	for ; d > piece; d -= piece {
 		<-time.After(piece)

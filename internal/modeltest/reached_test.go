@@ -72,4 +72,5 @@ var modelSituations = []string{
 	"an epoch that was dropped",
 	"an image during creation of a queue", "an image during deletion of a queue", "an image during update of a queue",
 	"a queue after a power cut", "a dead letter that was received", "a record that was put for a receiver",
+	"a trim that has passed a queue", "retention that has passed a queue",
 }

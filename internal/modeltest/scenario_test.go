@@ -20,6 +20,7 @@ import (
 
 	"github.com/braidstream/braid"
 	"github.com/braidstream/braid/internal/companion"
+	"github.com/braidstream/braid/queue"
 )
 
 // Scenarios are texts that say what braid does: commands, each with the answer to
@@ -29,7 +30,8 @@ import (
 //
 // A line that begins with ">" is a command; "#" begins a comment; what lies below a
 // command up to an empty line is its answer. Records are called #1, #2 and so on,
-// in the order in which they were acknowledged; shards by their index.
+// in the order in which they were acknowledged; shards by their index. Commands about queues
+// are in scenario_queue_test.go.
 var updateScenarios = flag.Bool("braid.update", false, "write the answers of testdata/scenarios anew")
 
 func TestScenarios(t *testing.T) {
@@ -82,6 +84,7 @@ type scenario struct {
 	offset  atomic.Int64 // of the wall clock
 	labels  map[braid.SequenceNumber]string
 	numbers map[string]braid.SequenceNumber
+	given   []queue.Receipt
 }
 
 func (s *scenario) open(args map[string]string) string {
@@ -113,6 +116,11 @@ func (s *scenario) failed(err error) string {
 		"ErrStreamExists": braid.ErrStreamExists, "ErrLimitExceeded": braid.ErrLimitExceeded, "ErrTrimmed": braid.ErrTrimmed,
 		"ErrThroughputExceeded": braid.ErrThroughputExceeded, "ErrKeyUnavailable": braid.ErrKeyUnavailable, "ErrClosed": braid.ErrClosed,
 	} {
+		if errors.Is(err, class) {
+			names = append(names, name)
+		}
+	}
+	for name, class := range queueErrors {
 		if errors.Is(err, class) {
 			names = append(names, name)
 		}
@@ -157,6 +165,9 @@ func (s *scenario) run(words []string) string {
 		return s.create(plain[0], args)
 	case "delete":
 		return s.done(s.db.DeleteStream(s.t.Context(), plain[0]))
+	}
+	if slices.Contains(queueCommands, command) {
+		return s.runOnQueue(command, plain[0], plain[1:], args)
 	}
 	stream, err := s.db.Stream(plain[0])
 	if err != nil {

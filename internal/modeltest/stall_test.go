@@ -193,11 +193,11 @@ func stalledCalls(target string) map[string]func(context.Context, *braid.DB, *br
 }
 
 // newStallDB makes a database whose records lie in tables that are not cached.
-func newStallDB(t *testing.T, d *testdisk.Disk, dir string) (*braid.DB, *braid.Stream, *braid.Shard) {
+func newStallDB(t *testing.T, d *testdisk.Disk, dir string, durability braid.Durability) (*braid.DB, *braid.Stream, *braid.Shard) {
 	t.Helper()
 	ring, err := braid.NewKeyRing(map[string][]byte{"key": make([]byte, 32)})
 	require.NoError(t, err)
-	opts := &braid.Options{MemtableBytes: 1 << 20, TailBytes: -1, CacheBytes: -1, ReserveBytes: -1, KeyProvider: ring}
+	opts := &braid.Options{MemtableBytes: 1 << 20, TailBytes: -1, CacheBytes: -1, ReserveBytes: -1, KeyProvider: ring, Durability: durability}
 	db, err := open(dir, opts, companion.Environment{FS: d})
 	require.NoError(t, err)
 	_, err = db.CreateStream(t.Context(), "victim", nil)
@@ -219,37 +219,45 @@ func newStallDB(t *testing.T, d *testdisk.Disk, dir string) (*braid.DB, *braid.S
 
 func TestEveryCallEndsWithItsContextOnAStalledDisk(t *testing.T) {
 	for name, call := range stalledCalls("/backup") {
-		for _, behind := range []bool{false, true} {
-			t.Run(fmt.Sprintf("%s, behind a put %v", name, behind), func(t *testing.T) {
-				d := testdisk.On(vfs.NewMem())
-				db, s, sh := newStallDB(t, d, "/db")
-				last := sh.Describe() // the calls that ask for it find it cached or not
-				require.Positive(t, last.Records)
-				release := d.Hold(everything)
-				put := make(chan error, 1)
-				if behind {
-					go func() { _, err := s.PutRecord(t.Context(), "k", []byte("held")); put <- err }()
-					<-d.Held()
-				}
-				err := endWhileWaiting(t, d, func(ctx context.Context) error { return call(ctx, db, s, sh) })
-				if err != nil {
-					require.ErrorIs(t, err, context.Canceled)
-				}
-				// What takes no context waits for nothing.
-				require.NotNil(t, db.Streams())
-				require.NotEmpty(t, s.Shards())
-				require.NoError(t, db.Metrics().Failed)
-
-				release()
-				if behind {
-					require.NoError(t, <-put)
-				}
-				_, err = s.PutRecord(t.Context(), "k", []byte("after"))
-				require.NoError(t, err)
-				require.NoError(t, db.Close())
-			})
+		for _, durability := range []braid.Durability{braid.Sync, braid.NoSync} {
+			for _, behind := range []bool{false, true} {
+				t.Run(fmt.Sprintf("%s, %s, behind a put %v", name, durability, behind), func(t *testing.T) {
+					endsWithItsContext(t, durability, behind, call)
+				})
+			}
 		}
 	}
+}
+
+func endsWithItsContext(
+	t *testing.T, durability braid.Durability, behind bool, call func(context.Context, *braid.DB, *braid.Stream, *braid.Shard) error,
+) {
+	d := testdisk.On(vfs.NewMem())
+	db, s, sh := newStallDB(t, d, "/db", durability)
+	last := sh.Describe() // the calls that ask for it find it cached or not
+	require.Positive(t, last.Records)
+	release := d.Hold(everything)
+	put := make(chan error, 1)
+	if behind {
+		go func() { _, err := s.PutRecord(t.Context(), "k", []byte("held")); put <- err }()
+		<-d.Held() // even without fsync: it is the first put, which reserves numbers
+	}
+	err := endWhileWaiting(t, d, func(ctx context.Context) error { return call(ctx, db, s, sh) })
+	if err != nil {
+		require.ErrorIs(t, err, context.Canceled)
+	}
+	// What takes no context waits for nothing.
+	require.NotNil(t, db.Streams())
+	require.NotEmpty(t, s.Shards())
+	require.NoError(t, db.Metrics().Failed)
+
+	release()
+	if behind {
+		require.NoError(t, <-put)
+	}
+	_, err = s.PutRecord(t.Context(), "k", []byte("after"))
+	require.NoError(t, err)
+	require.NoError(t, db.Close())
 }
 
 // A loop over records that is left while the disk holds the page ahead of it returns at
@@ -391,7 +399,7 @@ func TestBackupOnAStalledDisk(t *testing.T) { synctest.Test(t, backupOnAStalledD
 
 func backupOnAStalledDisk(t *testing.T) {
 	d := testdisk.On(vfs.NewMem())
-	db, _, _ := newStallDB(t, d, "/db")
+	db, _, _ := newStallDB(t, d, "/db", braid.Sync)
 	for index := 0; ; index++ {
 		seen := 0
 		release := d.Hold(func(op testdisk.Op) bool {
@@ -486,7 +494,7 @@ func TestAReaderOfDamageEndsWithItsContextOnAStalledDisk(t *testing.T) {
 func TestAHeldReadKeepsNoCommitWaiting(t *testing.T) {
 	ctx := t.Context()
 	d := testdisk.On(vfs.NewMem())
-	db, s, _ := newStallDB(t, d, "/db")
+	db, s, _ := newStallDB(t, d, "/db", braid.Sync)
 	set := func() error { return db.Update(ctx, func(tx *braid.Tx) error { return tx.Set([]byte("other"), nil) }) }
 	releaseLog := d.Hold(testdisk.Op.OnLog)
 	committed := make(chan error, 1)

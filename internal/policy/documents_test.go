@@ -29,6 +29,7 @@ var guides = []struct {
 	{"docs/*.md", []string{
 		"*_test.go", "consumer/*_test.go", "queue/*_test.go", "inspect/*_test.go", "examples/*/*.go",
 		"kinesisapi/*_test.go", "kinesisapi/kinesistest/*_test.go", "awskinesis/*_test.go", "awskinesis/*/*_test.go",
+		"awskinesis/examples/*/*.go",
 		"braidprom/*_test.go", "braidotel/*_test.go",
 	}, 30},
 	{"kinesisapi/README.md", []string{"kinesisapi/*_test.go", "kinesisapi/kinesistest/sdktest/*_test.go"}, 5},

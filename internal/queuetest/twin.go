@@ -97,6 +97,16 @@ func (tw *Twin) Stream(counters []uint64) {
 	}
 }
 
+// Unread returns the counters of the records that were never received, oldest first.
+func (tw *Twin) Unread() (counters []uint64) {
+	tw.unsettled(func(c uint64, f Fate) {
+		if !f.Received {
+			counters = append(counters, c)
+		}
+	})
+	return counters
+}
+
 // committed notes a commit of the queue, with which it forgets received records that the stream
 // has lost.
 func (tw *Twin) committed() {

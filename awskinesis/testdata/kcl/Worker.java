@@ -16,6 +16,8 @@ import software.amazon.awssdk.services.kinesis.KinesisAsyncClient;
 import software.amazon.kinesis.common.ConfigsBuilder;
 import software.amazon.kinesis.common.InitialPositionInStream;
 import software.amazon.kinesis.common.InitialPositionInStreamExtended;
+import software.amazon.kinesis.common.StreamConfig;
+import software.amazon.kinesis.common.StreamIdentifier;
 import software.amazon.kinesis.coordinator.Scheduler;
 import software.amazon.kinesis.lifecycle.events.InitializationInput;
 import software.amazon.kinesis.lifecycle.events.LeaseLostInput;
@@ -23,9 +25,13 @@ import software.amazon.kinesis.lifecycle.events.ProcessRecordsInput;
 import software.amazon.kinesis.lifecycle.events.ShardEndedInput;
 import software.amazon.kinesis.lifecycle.events.ShutdownRequestedInput;
 import software.amazon.kinesis.metrics.NullMetricsFactory;
+import software.amazon.kinesis.processor.FormerStreamsLeasesDeletionStrategy;
+import software.amazon.kinesis.processor.MultiStreamTracker;
 import software.amazon.kinesis.processor.RecordProcessorCheckpointer;
 import software.amazon.kinesis.processor.ShardRecordProcessor;
+import software.amazon.kinesis.processor.ShardRecordProcessorFactory;
 import software.amazon.kinesis.processor.SingleStreamTracker;
+import software.amazon.kinesis.processor.StreamTracker;
 import software.amazon.kinesis.retrieval.KinesisClientRecord;
 import software.amazon.kinesis.retrieval.polling.PollingConfig;
 
@@ -42,6 +48,9 @@ import software.amazon.kinesis.retrieval.polling.PollingConfig;
  * It checkpoints after every third record, and prepares a checkpoint after the 40th when all shards
  * are under way, at which it hangs if it is told to.
  * It stops gracefully when its input ends.
+ *
+ * With the property "streams", which has serialized stream identifiers divided by commas, it is in
+ * multi-stream mode. Then a SHARD is printed behind the name of its stream and a slash.
  */
 public class Worker implements ShardRecordProcessor {
     private static boolean hangs;
@@ -49,6 +58,7 @@ public class Worker implements ShardRecordProcessor {
     /** Shards of which records have come. The scheduler starts no shard while another one hangs. */
     private static final AtomicInteger started = new AtomicInteger();
 
+    private final String stream;
     private String shard;
     private int count;
     private boolean prepared;
@@ -63,16 +73,17 @@ public class Worker implements ShardRecordProcessor {
                 .endpointOverride(URI.create(dynamoEndpoint)).httpClientBuilder(NettyNioAsyncHttpClient.builder().protocol(Protocol.HTTP1_1)).build();
         CloudWatchAsyncClient cloudWatch = CloudWatchAsyncClient.builder().region(Region.EU_CENTRAL_1).credentialsProvider(credentials)
                 .endpointOverride(URI.create(kinesisEndpoint)).build(); // which the factory below keeps from being called
-        SingleStreamTracker tracker = new SingleStreamTracker("orders",
-                InitialPositionInStreamExtended.newInitialPosition(InitialPositionInStream.TRIM_HORIZON));
-        ConfigsBuilder configs = new ConfigsBuilder(tracker, application, kinesis, dynamo, cloudWatch, worker, Worker::new);
+        InitialPositionInStreamExtended start = InitialPositionInStreamExtended.newInitialPosition(InitialPositionInStream.TRIM_HORIZON);
+        String streams = System.getProperty("streams");
+        StreamTracker tracker = streams == null ? new SingleStreamTracker("orders", start) : new Streams(streams, start);
+        ConfigsBuilder configs = new ConfigsBuilder(tracker, application, kinesis, dynamo, cloudWatch, worker, new Factory(streams != null));
         var leases = configs.leaseManagementConfig().failoverTimeMillis(3000).shardSyncIntervalMillis(1000);
         leases.dynamoDbLockBasedLeaderLeaseDurationInMillis(3000L);
         leases.dynamoDbLockBasedLeaderHeartbeatPeriodInMillis(1000L);
         leases.workerUtilizationAwareAssignmentConfig().disableWorkerMetrics(true);
         leases.workerUtilizationAwareAssignmentConfig().inMemoryWorkerMetricsCaptureFrequencyMillis(1000L);
         var coordinator = configs.coordinatorConfig().parentShardPollIntervalMillis(500).shardConsumerDispatchPollIntervalMillis(200);
-        PollingConfig polling = new PollingConfig("orders", kinesis).maxRecords(20).idleTimeBetweenReadsInMillis(200);
+        PollingConfig polling = (streams == null ? new PollingConfig("orders", kinesis) : new PollingConfig(kinesis)).maxRecords(20).idleTimeBetweenReadsInMillis(200);
         Scheduler scheduler = new Scheduler(configs.checkpointConfig(), coordinator, leases, configs.lifecycleConfig(),
                 configs.metricsConfig().metricsFactory(new NullMetricsFactory()), configs.processorConfig(),
                 configs.retrievalConfig().retrievalSpecificConfig(polling));
@@ -85,6 +96,50 @@ public class Worker implements ShardRecordProcessor {
         System.exit(0);
     }
 
+    /** Makes processors, which say the name of their stream if there are several. */
+    private static class Factory implements ShardRecordProcessorFactory {
+        private final boolean several;
+
+        Factory(boolean several) {
+            this.several = several;
+        }
+
+        @Override
+        public ShardRecordProcessor shardRecordProcessor() {
+            return new Worker("");
+        }
+
+        @Override
+        public ShardRecordProcessor shardRecordProcessor(StreamIdentifier stream) {
+            return new Worker(several ? stream.streamName() + "/" : "");
+        }
+    }
+
+    /** The streams of a worker in multi-stream mode. */
+    private static class Streams implements MultiStreamTracker {
+        private final List<StreamConfig> streams = new ArrayList<>();
+
+        Streams(String serialized, InitialPositionInStreamExtended start) {
+            for (String stream : serialized.split(",")) {
+                streams.add(new StreamConfig(StreamIdentifier.multiStreamInstance(stream), start));
+            }
+        }
+
+        @Override
+        public List<StreamConfig> streamConfigList() {
+            return streams;
+        }
+
+        @Override
+        public FormerStreamsLeasesDeletionStrategy formerStreamsLeasesDeletionStrategy() {
+            return new FormerStreamsLeasesDeletionStrategy.NoLeaseDeletionStrategy();
+        }
+    }
+
+    private Worker(String stream) {
+        this.stream = stream;
+    }
+
     private static synchronized void say(Object... words) {
         List<String> texts = new ArrayList<>();
         for (Object word : words) {
@@ -95,7 +150,7 @@ public class Worker implements ShardRecordProcessor {
 
     @Override
     public void initialize(InitializationInput input) {
-        shard = input.shardId();
+        shard = stream + input.shardId();
         byte[] state = input.pendingCheckpointState();
         say("init", shard, input.extendedSequenceNumber().sequenceNumber(), input.extendedSequenceNumber().subSequenceNumber(),
                 input.pendingCheckpointSequenceNumber() == null ? "none" : input.pendingCheckpointSequenceNumber().sequenceNumber(),

@@ -7,8 +7,8 @@ var commitFaults = []fault{
 		promise: "every acknowledged record survives a crash",
 		edits: []edit{{
 			"internal/commit/run.go",
-			"	sync := c.log.Apply(g.requests, c.batch)\n	if !c.batch.Empty() {",
-			"	sync := c.log.Apply(g.requests, c.batch)\n	c.mu.Lock()\n	g.endFirst()\n	c.mu.Unlock()\n	g.release()\n	g.done, g.essential = nil, nil\n	if !c.batch.Empty() {",
+			"		c.apply(g)\n	}\n	if !c.batch.Empty() {",
+			"		c.apply(g)\n	}\n	c.mu.Lock()\n	g.endFirst()\n	c.mu.Unlock()\n	g.release()\n	g.done, g.essential = nil, nil\n	if !c.batch.Empty() {",
 		}},
 		test:  test{dir: "internal/modeltest", run: "^TestNobodySeesWhatIsNotDurable$"},
 		finds: `and it is not acknowledged|no such stream`,
@@ -19,8 +19,8 @@ var commitFaults = []fault{
 		promise: "every record that a reader saw survives a crash",
 		edits: []edit{{
 			"internal/commit/run.go",
-			"	sync := c.log.Apply(g.requests, c.batch)\n	if !c.batch.Empty() {",
-			"	sync := c.log.Apply(g.requests, c.batch)\n	c.log.Publish(g.requests)\n	if !c.batch.Empty() {",
+			"	g.applied = true\n",
+			"	g.applied = true\n	c.log.Publish(g.requests)\n",
 		}, {
 			"internal/commit/run.go",
 			"	c.log.Publish(g.requests)\n	c.mu.Lock()\n	failed := c.current != g",
@@ -28,6 +28,19 @@ var commitFaults = []fault{
 		}},
 		test:  model,
 		finds: `record \d+, .*, is lost`,
+	},
+	{
+		name:    "inline-commit-waits",
+		what:    "a caller without fsync commits even if that waits for the disk",
+		promise: "a call ends with its context",
+		edits: []edit{{
+			"internal/commit/run.go",
+			"	if c.inline == AlwaysInline {",
+			"	if c.inline != NeverInline {",
+		}},
+		test:  test{dir: "internal/commit", run: "^TestACallerLeavesAGroupThatWaits$", flags: "-test.timeout=20s"},
+		finds: `deadlock: all goroutines in bubble are blocked`,
+		quick: true,
 	},
 	{
 		name:    "commit-without-sync",

@@ -180,6 +180,9 @@ func (s *Service) attachQueue(ctx context.Context, t, st target, stream *braid.S
 	// leave half of it.
 	ctx = context.WithoutCancel(ctx)
 	made, err := queue.Create(ctx, s.db, t.stored, opts)
+	if errors.Is(err, queue.ErrQueueExists) && s.removeHalf(ctx, t) {
+		made, err = queue.Create(ctx, s.db, t.stored, opts)
+	}
 	if errors.Is(err, queue.ErrQueueExists) {
 		return queueOf{}, inUse("Queue %s under account %s already exists.", t.name, t.Account)
 	}
@@ -196,6 +199,21 @@ func (s *Service) attachQueue(ctx context.Context, t, st target, stream *braid.S
 	nothing := func(context.Context) error { return nil }
 	_, err = s.begin(ctx, queueKey(q.queue), creating, s.opts.CreateDelay, nothing)
 	return q, s.fromQueue(q, err)
+}
+
+// removeHalf deletes the queue with the stored name of t if it has no row but its stored name
+// does not show its name. A crash came between the two, so no caller got its name, and none
+// can delete it. It reports whether the name is free now.
+func (s *Service) removeHalf(ctx context.Context, t target) bool {
+	if !s.opts.SeparateAccounts || !strings.HasPrefix(t.stored, longPrefix) {
+		return false
+	}
+	q, err := queue.Get(ctx, s.db, t.stored)
+	if err != nil {
+		return false
+	}
+	row, err := s.readQueueRow(ctx, q)
+	return err == nil && row.Name == "" && q.Delete(ctx) == nil
 }
 
 // checkQueueLimits returns an error if the stream cannot have another queue now.

@@ -1,4 +1,4 @@
-package awskinesis_test
+package dynamotest
 
 import (
 	"fmt"
@@ -23,12 +23,12 @@ var tokenPattern = regexp.MustCompile(`[#:]?[A-Za-z_][A-Za-z0-9_]*|<>|[()=,+-]`)
 type parser struct {
 	*expression
 	tokens []string
-	it     item // nil for none
+	it     Item // nil for none
 }
 
 type parseError string
 
-func (e *expression) parse(text string, it item, read func(p *parser)) (err error) {
+func (e *expression) parse(text string, it Item, read func(p *parser)) (err error) {
 	defer func() {
 		if r := recover(); r != nil {
 			message, is := r.(parseError)
@@ -47,13 +47,13 @@ func (e *expression) parse(text string, it item, read func(p *parser)) (err erro
 }
 
 // condition evaluates a condition for an item.
-func (e *expression) condition(text string, it item) (is bool, err error) {
+func (e *expression) condition(text string, it Item) (is bool, err error) {
 	err = e.parse(text, it, func(p *parser) { is = p.or() })
 	return is, err
 }
 
 // update changes after as an update expression says. Its operands are those of before.
-func (e *expression) update(text string, before, after item) error {
+func (e *expression) update(text string, before, after Item) error {
 	return e.parse(text, before, func(p *parser) {
 		for len(p.tokens) > 0 {
 			clause := strings.ToUpper(p.next())
@@ -154,7 +154,7 @@ func (p *parser) term() bool {
 }
 
 // sum is an operand, or the sum of two.
-func (p *parser) sum() attribute {
+func (p *parser) sum() Attribute {
 	value := p.operand()
 	if p.peek() != "+" {
 		return value
@@ -167,7 +167,7 @@ func (p *parser) sum() attribute {
 	return sum
 }
 
-func (p *parser) operand() attribute {
+func (p *parser) operand() Attribute {
 	token := p.next()
 	switch {
 	case strings.HasPrefix(token, ":"):

@@ -1,4 +1,6 @@
-package awskinesis_test
+// Package dynamotest is a DynamoDB in the test's process, as far as a lease table and a table of
+// results need one.
+package dynamotest
 
 import (
 	"context"
@@ -20,41 +22,41 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
 )
 
-// dynamo is as much of DynamoDB as a lease table needs, over its protocol: the SDK's client and
+// Service is as much of DynamoDB as a lease table needs, over its protocol: the SDK's client and
 // the KCL talk to it. It has conditions and updates in both forms, that of expressions and the
 // one before them, which the KCL uses. Requests are served one after the other.
-type dynamo struct {
+type Service struct {
 	mu     sync.Mutex // guards the fields below, and is held while a request is served
-	tables map[string]*dynamoTable
+	tables map[string]*table
 	calls  map[string]int // by operation
 	reads  float64        // units that they have cost
 	writes float64
 	status string // of new tables and indexes; ACTIVE unless a test says otherwise
+	batch  int    // how many keys a BatchGetItem processes; 0 for all
 
-	// fail, if not nil, is asked before a request is served. "" serves it, an error's name
-	// returns that, and "abort" breaks the connection; "after " before these also serves it.
-	fail func(op string, in map[string]any) string
+	fail func(op string, in map[string]any) string // see SetFaults; nil for none
 }
 
-// attribute is a value as the protocol has it, such as {"S": "text"}.
+// Attribute is a value as the protocol has it, such as {"S": "text"}, and Item is a row.
 type (
-	attribute = map[string]any
-	item      = map[string]attribute
+	Attribute = map[string]any
+	Item      = map[string]Attribute
 )
 
-type dynamoTable struct {
+type table struct {
 	created map[string]any // CreateTable's input, with what changed since
 	key     string
-	items   map[string]item
+	items   map[string]Item
 	pitr    bool
 }
 
-func newDynamo() *dynamo {
-	return &dynamo{tables: make(map[string]*dynamoTable), calls: make(map[string]int), status: "ACTIVE"}
+// New returns a service without tables.
+func New() *Service {
+	return &Service{tables: make(map[string]*table), calls: make(map[string]int), status: "ACTIVE"}
 }
 
-// client returns a client of the SDK whose requests do not leave the process.
-func (d *dynamo) client(options ...func(*dynamodb.Options)) *dynamodb.Client {
+// Client returns a client of the SDK whose requests do not leave the process.
+func (d *Service) Client(options ...func(*dynamodb.Options)) *dynamodb.Client {
 	return dynamodb.New(dynamodb.Options{
 		Region:       "eu-central-1",
 		BaseEndpoint: aws.String("http://dynamodb.test"),
@@ -66,7 +68,7 @@ func (d *dynamo) client(options ...func(*dynamodb.Options)) *dynamodb.Client {
 }
 
 // RoundTrip serves a request of a client in this process.
-func (d *dynamo) RoundTrip(r *http.Request) (*http.Response, error) {
+func (d *Service) RoundTrip(r *http.Request) (*http.Response, error) {
 	if err := r.Context().Err(); err != nil {
 		return nil, err
 	}
@@ -80,15 +82,16 @@ func (d *dynamo) RoundTrip(r *http.Request) (*http.Response, error) {
 
 const abort = 999 // the connection breaks
 
-// set has a function decide which requests fail.
-func (d *dynamo) set(fail func(op string, in map[string]any) string) {
+// SetFaults has a function decide which requests fail. It is given the operation and the request: "" serves
+// it, an error's name returns that, and "abort" breaks the connection; "after " before these also serves it.
+func (d *Service) SetFaults(fail func(op string, in map[string]any) string) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.fail = fail
 }
 
-// count returns how often an operation was called, and forgets it.
-func (d *dynamo) count(op string) int {
+// Count returns how often an operation was called, and forgets it.
+func (d *Service) Count(op string) int {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	n := d.calls[op]
@@ -96,32 +99,99 @@ func (d *dynamo) count(op string) int {
 	return n
 }
 
-// items returns a copy of the rows of a table, by their keys.
-func (d *dynamo) items(table string) map[string]item {
+// Items returns a copy of the rows of a table, by their keys.
+func (d *Service) Items(table string) map[string]Item {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.tables[table] == nil {
 		return nil
 	}
-	all := make(map[string]item)
+	all := make(map[string]Item)
 	for key, it := range d.tables[table].items {
 		all[key] = maps.Clone(it)
 	}
 	return all
 }
 
-// put stores a row as if another program had.
-func (d *dynamo) put(t testing.TB, table string, row item) {
+// Table returns what a table was created with, and what was changed since, nil if there is none.
+func (d *Service) Table(name string) map[string]any {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.tables[name] == nil {
+		return nil
+	}
+	return maps.Clone(d.tables[name].created)
+}
+
+// HasBackups reports whether a table has backups of each point in time.
+func (d *Service) HasBackups(name string) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.tables[name].pitr
+}
+
+// AddTable adds a table, unless there is one of that name, with the attribute that is its key.
+func (d *Service) AddTable(name, key string) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.tables[name] == nil {
+		d.tables[name] = &table{key: key, items: make(map[string]Item), created: map[string]any{
+			"TableName": name, "TableStatus": "ACTIVE",
+			"KeySchema": []any{map[string]any{"AttributeName": key, "KeyType": "HASH"}},
+		}}
+	}
+}
+
+// DropIndexes removes the indexes of a table.
+func (d *Service) DropIndexes(name string) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	delete(d.tables[name].created, "GlobalSecondaryIndexes")
+}
+
+// SetStatus sets the status of tables and indexes that are made from now on.
+func (d *Service) SetStatus(status string) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.status = status
+}
+
+// SetTableStatus sets the status of a table.
+func (d *Service) SetTableStatus(name, status string) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.tables[name].created["TableStatus"] = status
+}
+
+// SetBatch has a BatchGetItem process so many keys, and leave the others over.
+func (d *Service) SetBatch(keys int) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.batch = keys
+}
+
+// Costs returns the calls by operation, and the units that they have read and written, and begins
+// anew.
+func (d *Service) Costs() (calls map[string]int, reads, writes float64) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	calls, reads, writes = d.calls, d.reads, d.writes
+	d.calls, d.reads, d.writes = make(map[string]int), 0, 0
+	return calls, reads, writes
+}
+
+// Put stores a row as if another program had.
+func (d *Service) Put(t testing.TB, table string, row Item) {
 	t.Helper()
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.tables[table] == nil {
 		t.Fatalf("there is no table %q", table)
 	}
-	d.tables[table].items[keyText(row[d.tables[table].key])] = maps.Clone(row)
+	d.tables[table].items[Text(row[d.tables[table].key])] = maps.Clone(row)
 }
 
-func (d *dynamo) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+func (d *Service) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	in := make(map[string]any)
 	if err := json.NewDecoder(r.Body).Decode(&in); err != nil {
 		http.Error(w, err.Error(), http.StatusBadRequest)
@@ -144,8 +214,8 @@ func (d *dynamo) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		case errors.As(err, &failed):
 			w.WriteHeader(http.StatusBadRequest)
 			out = map[string]any{"__type": "com.amazonaws.dynamodb.v20120810#" + failed.code, "message": failed.message}
-			if failed.item != nil {
-				out["Item"] = failed.item
+			if failed.row != nil {
+				out["Item"] = failed.row
 			}
 			fallthrough
 		case failure == "":
@@ -163,14 +233,14 @@ func (d *dynamo) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 
 type dynamoError struct {
 	code, message string
-	item          item
+	row           Item
 }
 
 func (e *dynamoError) Error() string { return e.code + ": " + e.message }
 
 func refused(code, message string) error { return &dynamoError{code: code, message: message} }
 
-func (d *dynamo) serve(op string, in map[string]any) (out map[string]any, err error) {
+func (d *Service) serve(op string, in map[string]any) (out map[string]any, err error) {
 	if op == "BatchGetItem" {
 		return d.batchGet(in)
 	}
@@ -194,7 +264,7 @@ func (d *dynamo) serve(op string, in map[string]any) (out map[string]any, err er
 		t.pitr = true
 		return map[string]any{}, nil
 	case "GetItem":
-		it := t.items[keyText(asItem(in["Key"])[t.key])]
+		it := t.items[Text(asItem(in["Key"])[t.key])]
 		d.reads += readUnits(in, sizeOf(it))
 		if it == nil {
 			return map[string]any{}, nil
@@ -208,20 +278,20 @@ func (d *dynamo) serve(op string, in map[string]any) (out map[string]any, err er
 	return nil, refused("UnknownOperationException", op)
 }
 
-func (d *dynamo) create(name string, in map[string]any) (map[string]any, error) {
+func (d *Service) create(name string, in map[string]any) (map[string]any, error) {
 	schema, _ := in["KeySchema"].([]any)
 	if len(schema) != 1 {
 		return nil, refused("ValidationException", "this table needs one key")
 	}
 	first, _ := schema[0].(map[string]any)
 	key, _ := first["AttributeName"].(string)
-	t := &dynamoTable{created: in, key: key, items: make(map[string]item)}
+	t := &table{created: in, key: key, items: make(map[string]Item)}
 	in["TableStatus"] = d.status
 	d.tables[name] = t
 	return map[string]any{"TableDescription": d.describe(t)}, nil
 }
 
-func (d *dynamo) describe(t *dynamoTable) map[string]any {
+func (d *Service) describe(t *table) map[string]any {
 	out := maps.Clone(t.created)
 	delete(out, "Tags")
 	size := 0
@@ -241,7 +311,7 @@ func (d *dynamo) describe(t *dynamoTable) map[string]any {
 	return out
 }
 
-func (d *dynamo) update(t *dynamoTable, in map[string]any) (map[string]any, error) {
+func (d *Service) update(t *table, in map[string]any) (map[string]any, error) {
 	updates, _ := in["GlobalSecondaryIndexUpdates"].([]any)
 	indexes, _ := t.created["GlobalSecondaryIndexes"].([]any)
 	for _, update := range updates {
@@ -259,8 +329,8 @@ func (d *dynamo) update(t *dynamoTable, in map[string]any) (map[string]any, erro
 	return map[string]any{"TableDescription": d.describe(t)}, nil
 }
 
-// activate makes what was being made usable.
-func (d *dynamo) activate() {
+// Activate makes what was being made usable.
+func (d *Service) Activate() {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.status = "ACTIVE"
@@ -273,21 +343,26 @@ func (d *dynamo) activate() {
 	}
 }
 
-func (d *dynamo) batchGet(in map[string]any) (map[string]any, error) {
-	responses := make(map[string]any)
+func (d *Service) batchGet(in map[string]any) (map[string]any, error) {
+	responses, left := make(map[string]any), make(map[string]any)
 	requests, _ := in["RequestItems"].(map[string]any)
 	for name, request := range requests {
 		t := d.tables[name]
 		if t == nil {
 			return nil, refused("ResourceNotFoundException", "there is no table "+name)
 		}
-		found := []item{}
+		found := []Item{}
 		keys, _ := request.(map[string]any)["Keys"].([]any)
 		if len(keys) > 100 {
 			return nil, refused("ValidationException", "too many keys")
 		}
+		if d.batch > 0 && len(keys) > d.batch {
+			rest := maps.Clone(request.(map[string]any))
+			rest["Keys"], keys = keys[d.batch:], keys[:d.batch]
+			left[name] = rest
+		}
 		for _, key := range keys {
-			it := t.items[keyText(asItem(key)[t.key])]
+			it := t.items[Text(asItem(key)[t.key])]
 			d.reads += readUnits(request.(map[string]any), sizeOf(it))
 			if it != nil {
 				found = append(found, it)
@@ -295,34 +370,34 @@ func (d *dynamo) batchGet(in map[string]any) (map[string]any, error) {
 		}
 		responses[name] = found
 	}
-	return map[string]any{"Responses": responses}, nil
+	return map[string]any{"Responses": responses, "UnprocessedKeys": left}, nil
 }
 
 // pageBytes is how much a Scan or a Query returns at most.
 const pageBytes = 1 << 20
 
-func (d *dynamo) list(t *dynamoTable, op string, in map[string]any) (map[string]any, error) {
+func (d *Service) list(t *table, op string, in map[string]any) (map[string]any, error) {
 	e := expressionOf(in)
-	var conditions []func(item) (bool, error)
+	var conditions []func(Item) (bool, error)
 	for _, field := range []string{"KeyConditionExpression", "FilterExpression"} {
 		if text, _ := in[field].(string); text != "" {
-			conditions = append(conditions, func(it item) (bool, error) { return e.condition(text, it) })
+			conditions = append(conditions, func(it Item) (bool, error) { return e.condition(text, it) })
 		}
 	}
 	if keys, _ := in["KeyConditions"].(map[string]any); keys != nil {
-		conditions = append(conditions, func(it item) (bool, error) { return legacyCondition(keys, it) })
+		conditions = append(conditions, func(it Item) (bool, error) { return legacyCondition(keys, it) })
 	}
 	if op == "Query" && len(conditions) == 0 {
 		return nil, refused("ValidationException", "a query needs a condition")
 	}
 	segments, _ := in["TotalSegments"].(float64)
 	segment, _ := in["Segment"].(float64)
-	start := keyText(asItem(in["ExclusiveStartKey"])[t.key])
+	start := Text(asItem(in["ExclusiveStartKey"])[t.key])
 	indexed := ""
 	if in["IndexName"] != nil {
 		indexed = "leaseOwner"
 	}
-	found, bytes := []item{}, 0
+	found, bytes := []Item{}, 0
 	out := make(map[string]any)
 	for i, key := range slices.Sorted(maps.Keys(t.items)) {
 		it := t.items[key]
@@ -344,7 +419,7 @@ func (d *dynamo) list(t *dynamoTable, op string, in map[string]any) (map[string]
 			found = append(found, it)
 		}
 		if bytes > pageBytes {
-			out["LastEvaluatedKey"] = item{t.key: it[t.key]}
+			out["LastEvaluatedKey"] = Item{t.key: it[t.key]}
 			break
 		}
 	}
@@ -353,12 +428,12 @@ func (d *dynamo) list(t *dynamoTable, op string, in map[string]any) (map[string]
 	return out, nil
 }
 
-func (d *dynamo) write(t *dynamoTable, op string, in map[string]any) (map[string]any, error) {
+func (d *Service) write(t *table, op string, in map[string]any) (map[string]any, error) {
 	key := asItem(in["Key"])
 	if op == "PutItem" {
-		key = item{t.key: asItem(in["Item"])[t.key]}
+		key = Item{t.key: asItem(in["Item"])[t.key]}
 	}
-	before := t.items[keyText(key[t.key])]
+	before := t.items[Text(key[t.key])]
 	e := expressionOf(in)
 	ok := true
 	var err error
@@ -375,11 +450,11 @@ func (d *dynamo) write(t *dynamoTable, op string, in map[string]any) (map[string
 		d.writes++
 		failed := &dynamoError{code: "ConditionalCheckFailedException", message: "The conditional request failed"}
 		if in["ReturnValuesOnConditionCheckFailure"] == "ALL_OLD" {
-			failed.item = before
+			failed.row = before
 		}
 		return nil, failed
 	}
-	var after item
+	var after Item
 	switch op {
 	case "PutItem":
 		after = asItem(in["Item"])
@@ -399,9 +474,9 @@ func (d *dynamo) write(t *dynamoTable, op string, in map[string]any) (map[string
 	}
 	d.writes += float64((max(sizeOf(before), sizeOf(after)) + 1023) / 1024)
 	if after == nil {
-		delete(t.items, keyText(key[t.key]))
+		delete(t.items, Text(key[t.key]))
 	} else {
-		t.items[keyText(key[t.key])] = after
+		t.items[Text(key[t.key])] = after
 	}
 	switch in["ReturnValues"] {
 	case "ALL_OLD":
@@ -413,7 +488,7 @@ func (d *dynamo) write(t *dynamoTable, op string, in map[string]any) (map[string
 }
 
 // legacyCondition checks what was there before expressions.
-func legacyCondition(expected map[string]any, it item) (bool, error) {
+func legacyCondition(expected map[string]any, it Item) (bool, error) {
 	for name, condition := range expected {
 		c, _ := condition.(map[string]any)
 		list, _ := c["AttributeValueList"].([]any)
@@ -437,7 +512,7 @@ func legacyCondition(expected map[string]any, it item) (bool, error) {
 	return true, nil
 }
 
-func legacyUpdate(updates map[string]any, it item) error {
+func legacyUpdate(updates map[string]any, it Item) error {
 	for name, update := range updates {
 		u, _ := update.(map[string]any)
 		switch u["Action"] {
@@ -459,9 +534,9 @@ func legacyUpdate(updates map[string]any, it item) error {
 	return nil
 }
 
-func addNumbers(a, b attribute) (attribute, error) {
+func addNumbers(a, b Attribute) (Attribute, error) {
 	sum := new(big.Int)
-	for _, n := range []attribute{a, b} {
+	for _, n := range []Attribute{a, b} {
 		if n == nil {
 			continue
 		}
@@ -472,37 +547,38 @@ func addNumbers(a, b attribute) (attribute, error) {
 		}
 		sum.Add(sum, value)
 	}
-	return attribute{"N": sum.String()}, nil
+	return Attribute{"N": sum.String()}, nil
 }
 
-func asItem(v any) item {
+func asItem(v any) Item {
 	fields, _ := v.(map[string]any)
-	it := make(item)
+	it := make(Item)
 	for name, value := range fields {
 		it[name] = asAttribute(value)
 	}
 	return it
 }
 
-func asAttribute(v any) attribute {
+func asAttribute(v any) Attribute {
 	a, _ := v.(map[string]any)
 	return a
 }
 
-func keyText(a attribute) string {
+// Text returns the value of a text, "" of anything else.
+func Text(a Attribute) string {
 	s, _ := a["S"].(string)
 	return s
 }
 
 // sizeOf is about how the service counts.
-func sizeOf(it item) (n int) {
+func sizeOf(it Item) (n int) {
 	for name, value := range it {
 		n += len(name) + sizeOfValue(value)
 	}
 	return n
 }
 
-func sizeOfValue(value attribute) (n int) {
+func sizeOfValue(value Attribute) (n int) {
 	for kind, v := range value {
 		switch v := v.(type) {
 		case string:

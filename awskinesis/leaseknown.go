@@ -1,0 +1,74 @@
+package awskinesis
+
+import "sync"
+
+// knownRows is what the rows of the lease table said when they were seen last. A listing forgets
+// those that others have deleted, so memory follows the table.
+type knownRows struct {
+	mu       sync.Mutex // guards the fields below
+	rows     map[string]knownRow
+	listings uint64 // that have begun
+}
+
+type knownRow struct {
+	rowStanding
+	listing uint64 // the last one that had begun when the row was seen
+}
+
+// note keeps a row, unless a later version of it is known.
+func (k *knownRows) note(key string, now rowStanding) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if old, has := k.rows[key]; !has || now.version >= old.version {
+		k.rows[key] = knownRow{now, k.listings}
+	}
+}
+
+// at returns what is known of a row at a version, nil if it is not known.
+func (k *knownRows) at(key string, version uint64) *rowStanding {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if row, has := k.rows[key]; has && row.version == version {
+		return &row.rowStanding
+	}
+	return nil
+}
+
+// of returns the rows that an owner had when they were last seen.
+func (k *knownRows) of(owner string) map[string]bool {
+	keys := make(map[string]bool)
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	for key, row := range k.rows {
+		if row.actualOwner() == owner {
+			keys[key] = true
+		}
+	}
+	return keys
+}
+
+func (k *knownRows) forget(key string) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	delete(k.rows, key)
+}
+
+// beginListing is called before all rows are listed.
+func (k *knownRows) beginListing() (listing uint64) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.listings++
+	return k.listings
+}
+
+// endListing forgets the rows that were not seen since the listing began, when it has noted all
+// that there are. One that was made meanwhile, and that it has missed, was noted by who made it.
+func (k *knownRows) endListing(listing uint64) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	for key, row := range k.rows {
+		if row.listing < listing {
+			delete(k.rows, key)
+		}
+	}
+}
